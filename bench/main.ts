@@ -1,0 +1,63 @@
+// npm run bench -- <question> [--rounds n] [--milliseconds n] [--only text] [--check]
+import { parseArgs } from 'node:util'
+import { BenchError } from './peer.js'
+import { type Report, table, writeCsv } from './report.js'
+
+export type Options = { rounds?: number; milliseconds?: number; only?: string }
+
+const questions: Record<string, { asks: string; load: () => Promise<{ run: (options: Options) => Promise<Report> }> }> =
+  {
+    ops: { asks: 'What does one operator, and one small training step, cost?', load: () => import('./ops.js') },
+    load: { asks: 'How long until the first tensor of a fresh process?', load: () => import('./load.js') },
+    loop: { asks: 'Does the event loop keep turning during a 3-second queued job?', load: () => import('./loop.js') },
+    memory: { asks: 'Does memory stay constant through 10,000 training steps?', load: () => import('./memory.js') },
+  }
+
+const usage = `npm run bench -- <question> [--rounds n] [--milliseconds n per block] [--only part-of-a-case] [--check]
+
+${Object.entries(questions)
+  .map(([name, { asks }]) => `  ${name.padEnd(8)}${asks}`)
+  .join('\n')}
+
+--check ends with code 1 when a target is missed. Results are appended to bench/results/<question>.csv.
+Python with torch is taken from VOXTORCH_BENCH_PYTHON, else python3.`
+
+function positive(text: string | undefined, name: string): number | undefined {
+  if (text === undefined) return undefined
+  const value = Number(text)
+  if (Number.isInteger(value) && value > 0) return value
+  throw new BenchError(`--${name} takes a positive whole number, not "${text}".`)
+}
+
+async function main() {
+  const { positionals, values } = parseArgs({
+    allowPositionals: true,
+    options: {
+      rounds: { type: 'string' },
+      milliseconds: { type: 'string' },
+      only: { type: 'string' },
+      check: { type: 'boolean', default: false },
+    },
+  })
+  const question = questions[positionals[0] ?? '']
+  if (!question) {
+    console.log(usage)
+    process.exitCode = 2
+    return
+  }
+  const rounds = positive(values.rounds, 'rounds')
+  const milliseconds = positive(values.milliseconds, 'milliseconds')
+  const { run } = await question.load()
+  const report = await run({ rounds, milliseconds, only: values.only })
+  console.log(table(report))
+  console.log(`written to ${writeCsv(report)}`)
+  if (values.check && report.rows.some((row) => row.met === false)) process.exitCode = 1
+}
+
+try {
+  await main()
+} catch (error) {
+  if (!(error instanceof BenchError)) throw error
+  console.error(error.message)
+  process.exit(1) // a peer may still be waiting for its next line
+}

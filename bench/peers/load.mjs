@@ -1,0 +1,3 @@
+import { tensor } from 'voxtorch'
+
+tensor([1])

@@ -1,0 +1,66 @@
+import { setImmediate } from 'node:timers/promises'
+import { ones, ops, randn, scope, zeros } from 'voxtorch'
+import { serve, timedBlocks } from './serve.mjs'
+import { makeTrainingStep } from './training-step.mjs'
+
+const one = ones([1])
+const other = ones([1])
+const square = randn([64, 64])
+const second = randn([64, 64])
+const rows = randn([32, 768])
+const weight = ones([768])
+const bias = zeros([768])
+const wide = randn([1024, 1024])
+const tall = randn([1024, 1024])
+const matrix = randn([4096, 4096])
+const vector = randn([4096])
+const step = makeTrainingStep()
+
+/** Operators in one scope: about what one training step makes. */
+const perScope = 100
+
+function inScopes(body) {
+  return (n) => {
+    for (let done = 0; done < n; done += perScope) {
+      const count = Math.min(perScope, n - done)
+      scope(() => body(count))
+    }
+  }
+}
+
+const outer = 1000
+
+await serve(
+  timedBlocks({
+    addInScope: inScopes((n) => {
+      for (let i = 0; i < n; i++) one.add(other)
+    }),
+    // Outside a scope the collector frees, and only between macrotasks: the turns of the loop that it needs are part of the price.
+    addOutside: async (n) => {
+      for (let done = 0; done < n; done += outer) {
+        const count = Math.min(outer, n - done)
+        for (let i = 0; i < count; i++) one.add(other)
+        await setImmediate()
+      }
+    },
+    matmul: inScopes((n) => {
+      for (let i = 0; i < n; i++) square.matmul(second)
+    }),
+    layerNorm: inScopes((n) => {
+      for (let i = 0; i < n; i++) ops.layerNorm(rows, [768], weight, bias)
+    }),
+    slice: inScopes((n) => {
+      for (let i = 0; i < n; i++) square.slice(0, 1, 5)
+    }),
+    trainingStep: async (n) => {
+      for (let i = 0; i < n; i++) await step()
+    },
+    // Big operators go through the queue, where all threads work on them.
+    gemm: async (n) => {
+      for (let i = 0; i < n; i++) (await ops.async.matmul(wide, tall)).dispose()
+    },
+    gemv: async (n) => {
+      for (let i = 0; i < n; i++) (await ops.async.matmul(matrix, vector)).dispose()
+    },
+  }),
+)

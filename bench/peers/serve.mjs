@@ -1,0 +1,50 @@
+// One JSON line in, one JSON line out, until stdin closes. The same protocol as serve.py.
+import { createInterface } from 'node:readline'
+import * as voxtorch from 'voxtorch'
+
+function versions() {
+  return {
+    node: process.versions.node,
+    voxtorch: String(voxtorch.version),
+    libtorch: String(voxtorch.libtorchVersion),
+    voxtorch_threads: String(voxtorch.getNumThreads()),
+  }
+}
+
+export async function serve(answer) {
+  console.log(JSON.stringify(versions()))
+  for await (const line of createInterface({ input: process.stdin })) {
+    let reply
+    try {
+      reply = await answer(JSON.parse(line))
+    } catch (error) {
+      reply = { error: error.stack ?? String(error) } // the other side must hear of it, whatever it is
+    }
+    console.log(JSON.stringify(reply))
+  }
+}
+
+/** cases: name -> function (n) that runs the case n times, perhaps asynchronously. The first block of a case finds n. */
+export function timedBlocks(cases) {
+  const counts = new Map()
+
+  async function timeOf(run, n) {
+    const start = process.hrtime.bigint()
+    await run(n)
+    return Number(process.hrtime.bigint() - start)
+  }
+
+  async function calibrate(run, budget) {
+    let n = 1
+    while ((await timeOf(run, n)) < budget / 2) n *= 2
+    return Math.max(1, Math.round((n * budget) / (await timeOf(run, n))))
+  }
+
+  return async ({ case: name, milliseconds }) => {
+    const run = cases[name]
+    if (!counts.has(name)) counts.set(name, await calibrate(run, milliseconds * 1e6))
+    const n = counts.get(name)
+    await run(Math.max(1, Math.floor(n / 10))) // caches and clock are warm when the measured part starts
+    return { nanoseconds: (await timeOf(run, n)) / n }
+  }
+}

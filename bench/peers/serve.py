@@ -1,0 +1,45 @@
+"""One JSON line in, one JSON line out, until stdin closes. The same protocol as serve.mjs."""
+
+import json
+import platform
+import sys
+import time
+
+import torch
+
+
+def versions():
+    return {"python": platform.python_version(), "torch": torch.__version__, "torch_threads": str(torch.get_num_threads())}
+
+
+def serve(answer):
+    print(json.dumps(versions()), flush=True)
+    for line in sys.stdin:
+        try:
+            reply = answer(json.loads(line))
+        except Exception as error:  # the other side must hear of it, whatever it is
+            reply = {"error": f"{type(error).__name__}: {error}"}
+        print(json.dumps(reply), flush=True)
+
+
+def timed_blocks(cases):
+    """cases: name -> function(n) that runs the case n times. The first block of a case finds n."""
+    counts = {}
+
+    def time_of(run, n):
+        start = time.perf_counter_ns()
+        run(n)
+        return time.perf_counter_ns() - start
+
+    def answer(request):
+        run, budget = cases[request["case"]], request["milliseconds"] * 1e6
+        if request["case"] not in counts:
+            n = 1
+            while time_of(run, n) < budget / 2:
+                n *= 2
+            counts[request["case"]] = max(1, round(n * budget / time_of(run, n)))
+        n = counts[request["case"]]
+        run(max(1, n // 10))  # caches and clock are warm when the measured part starts
+        return {"nanoseconds": time_of(run, n) / n}
+
+    return answer

@@ -1,0 +1,126 @@
+import { appendFileSync, existsSync, mkdirSync } from 'node:fs'
+import { cpus, release, totalmem } from 'node:os'
+import { fileURLToPath } from 'node:url'
+import type { Versions } from './peer.js'
+import type { Summary } from './statistics.js'
+
+/** One line of the table. `ratio` is voxtorch over torch, below 1 is faster (or smaller); `met` judges it, or the value where there is no peer. */
+export type Row = {
+  label: string
+  unit: string
+  voxtorch: Summary
+  torch?: Summary
+  ratio?: number
+  pairRatio?: number
+  target?: number
+  met?: boolean
+}
+
+export type Rates = Record<'gemm' | 'gemv', { voxtorch: number; torch: number }>
+
+export type Report = { question: string; rounds: number; rows: Row[]; rates: Rates; versions: Versions }
+
+const results = fileURLToPath(new URL('results/', import.meta.url))
+
+function short(value: number): string {
+  if (!Number.isFinite(value)) return '-'
+  if (Number.isInteger(value)) return String(value)
+  const digits = Math.abs(value) >= 100 ? 0 : Math.abs(value) >= 10 ? 1 : Math.abs(value) >= 1 ? 2 : 3
+  return value.toFixed(digits)
+}
+
+function cell(summary: Summary | undefined, unit: string): string {
+  if (!summary) return '-'
+  const spread = summary.samples.length > 1 ? ` (${short(summary.low)}–${short(summary.high)})` : ''
+  return `${short(summary.median)} ${unit}${spread}`
+}
+
+function verdict({ target, met }: Row): string {
+  if (target === undefined) return ''
+  return `≤ ${target} ${met ? 'met' : 'MISSED'}`
+}
+
+export function table({ question, rounds, rows, rates, versions }: Report): string {
+  const lines = [
+    ['case', 'voxtorch', 'torch', 'ratio', 'pairs', 'target'],
+    ...rows.map((row) => [
+      row.label,
+      cell(row.voxtorch, row.unit),
+      cell(row.torch, row.unit),
+      row.ratio === undefined ? '' : row.ratio.toFixed(2),
+      row.pairRatio === undefined ? '' : row.pairRatio.toFixed(2),
+      verdict(row),
+    ]),
+  ]
+  const widths = lines[0].map((_, column) => Math.max(...lines.map((line) => line[column].length)))
+  const body = lines.map((line) =>
+    line
+      .map((text, i) => text.padEnd(widths[i]))
+      .join('  ')
+      .trimEnd(),
+  )
+  body.splice(1, 0, widths.map((width) => '-'.repeat(width)).join('  '))
+  return [
+    `${question}: ${rounds} round${rounds === 1 ? '' : 's'}; median (quartiles); ratio of medians; median of the ratios of pairs`,
+    ...body,
+    `rates of this run, voxtorch / torch: GEMM ${short(rates.gemm.voxtorch)} / ${short(rates.gemm.torch)} GFLOP/s, ` +
+      `GEMV ${short(rates.gemv.voxtorch)} / ${short(rates.gemv.torch)} GB/s`,
+    `${machine().cpu}, ${machine().cores} cores, ${machine().memory}; ${Object.entries(versions)
+      .map(([name, version]) => `${name} ${version}`)
+      .join(', ')}`,
+  ].join('\n')
+}
+
+function machine() {
+  const all = cpus()
+  const gib = totalmem() / 2 ** 30
+  return { cpu: all[0].model.trim(), cores: all.length, memory: `${gib.toFixed(0)} GiB` }
+}
+
+function csvField(value: unknown): string {
+  const text = String(value ?? '')
+  return /[",\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text
+}
+
+/** Appends one line per case and side to `bench/results/<question>.csv`, every sample kept. Returns the file. */
+export function writeCsv({ question, rounds, rows, rates, versions }: Report): string {
+  const { cpu, cores, memory } = machine()
+  const date = new Date().toISOString()
+  const lines = rows.flatMap((row) =>
+    (['voxtorch', 'torch'] as const).flatMap((side) => {
+      const summary = row[side]
+      if (!summary) return []
+      return [
+        {
+          date,
+          question,
+          case: row.label,
+          side,
+          unit: row.unit,
+          median: summary.median,
+          q1: summary.low,
+          q3: summary.high,
+          min: summary.min,
+          max: summary.max,
+          rounds,
+          ratio: side === 'voxtorch' ? row.ratio : undefined,
+          pair_ratio: side === 'voxtorch' ? row.pairRatio : undefined,
+          target: side === 'voxtorch' ? row.target : undefined,
+          gemm_gflops: rates.gemm[side],
+          gemv_gbytes: rates.gemv[side],
+          cpu,
+          cores,
+          memory,
+          system: `${process.platform}-${process.arch} ${release()}`,
+          ...versions,
+          samples: summary.samples.map((value) => Number(value.toPrecision(5))).join(' '),
+        },
+      ]
+    }),
+  )
+  mkdirSync(results, { recursive: true })
+  const file = `${results}${question}.csv`
+  if (!existsSync(file)) appendFileSync(file, `${Object.keys(lines[0]).join(',')}\n`)
+  appendFileSync(file, lines.map((line) => `${Object.values(line).map(csvField).join(',')}\n`).join(''))
+  return file
+}

@@ -1,0 +1,22 @@
+# Kernels in several builds, one file each, chosen at run time: *_baseline.cc, *_avx2.cc, *_avx512.cc.
+# They leave fused multiply-adds alone, so that every build gives the same bits. They take no precompiled header: an inline function of
+# ATen that was compiled with AVX-512 could be the copy that the linker keeps for everyone.
+function(voxtorch_simd_sources target)
+  get_target_property(sources ${target} SOURCES)
+  set(common -O3 -fno-math-errno -ffp-contract=off)
+  foreach(source IN LISTS sources)
+    if(source MATCHES "_baseline\\.cc$")
+      set(flags ${common})
+    elseif(source MATCHES "_avx2\\.cc$")
+      set(flags ${common} -mavx2)
+    elseif(source MATCHES "_avx512\\.cc$")
+      set(flags ${common} -mavx512f -mavx512bw -mavx512dq -mavx512vl)
+    else()
+      continue()
+    endif()
+    if(NOT CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
+      set(flags ${common})  # elsewhere the AVX files are empty
+    endif()
+    set_source_files_properties(${source} PROPERTIES COMPILE_OPTIONS "${flags}" SKIP_PRECOMPILE_HEADERS ON)
+  endforeach()
+endfunction()

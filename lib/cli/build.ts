@@ -1,0 +1,163 @@
+import { spawnSync } from 'node:child_process'
+import { createHash } from 'node:crypto'
+import {
+  copyFileSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs'
+import { availableParallelism, totalmem } from 'node:os'
+import { join } from 'node:path'
+import { LibtorchError } from '../native/errors.js'
+import { type Environment, type Libtorch, lastLine } from '../native/libtorch.js'
+import { pathWithCMake, which } from './provision.js'
+
+export interface BuildOptions {
+  /** The folder of CMakeLists.txt, native/ and cmake/. */
+  root: string
+  libtorch: Libtorch
+  /** Where cmake works. */
+  work: string
+  /** Where the result goes; the same folder or another one. */
+  out: string
+  /** Adds the CUDA kernels; needs nvcc and a CUDA libtorch. */
+  cuda?: boolean
+  environment?: Environment
+  report?: (line: string) => void
+}
+
+const RESULTS = ['voxtorch.node', 'voxtorch_loader.node', 'libvoxtorch_core.so', 'voxtorch-build.json']
+
+/** Builds the native addon unless `out` holds the build of the very same sources. Returns whether it built. */
+export async function buildAddon(options: BuildOptions): Promise<boolean> {
+  const { root, libtorch, work, out, report = () => {} } = options
+  const stamp = join(out, '.voxtorch-stamp')
+  const fingerprint = hashFiles(
+    ['native', 'cmake', 'CMakeLists.txt'].map((name) => join(root, name)),
+    [libtorch.home, libtorch.version, options.cuda ? 'cuda' : 'cpu'],
+  )
+  const complete = RESULTS.every((name) => existsSync(join(out, name)))
+  if (complete && readIfThere(stamp) === fingerprint) return false
+
+  needCompiler(options)
+  const PATH = await pathWithCMake(options)
+  const environment: Environment = { ...(options.environment ?? process.env), PATH }
+  report(`building the addon for libtorch ${libtorch.version} in ${work}: some minutes`)
+  rmSync(stamp, { force: true })
+  configure(options, environment)
+  const jobs = environment.CMAKE_BUILD_PARALLEL_LEVEL ?? String(parallelism())
+  const { status } = spawnSync('cmake', ['--build', work, '--parallel', jobs], {
+    stdio: ['ignore', process.stderr, process.stderr],
+    env: environment as NodeJS.ProcessEnv,
+  })
+  if (status !== 0) throw new LibtorchError('The native addon does not build; the compiler says why above.', { work })
+  if (work !== out) {
+    mkdirSync(out, { recursive: true })
+    for (const name of RESULTS) copyFileSync(join(work, name), join(out, name))
+    rmSync(work, { recursive: true, force: true })
+  }
+  writeFileSync(stamp, fingerprint)
+  return true
+}
+
+function configure({ root, work, libtorch, cuda }: BuildOptions, environment: Environment): void {
+  const values = ['-S', root, '-B', work, '-DCMAKE_BUILD_TYPE=Release', `-DVOXTORCH_LIBTORCH=${libtorch.home}`]
+  values.push(`-DVOXTORCH_NODE_API_INCLUDE=${nodeApiHeaders(root)}`, '-Wno-dev', '--log-level=NOTICE')
+  values.push(`-DVOXTORCH_CUDA=${cuda ? 'ON' : 'OFF'}`)
+  if (which('ninja', environment)) values.push('-G', 'Ninja')
+  const cache = join(work, 'CMakeCache.txt')
+  const known = readIfThere(cache)
+  // CMake remembers the libraries that it found: another libtorch starts afresh.
+  if (known && !known.includes(`VOXTORCH_LIBTORCH:PATH=${libtorch.home}\n`)) removeCMakeFiles(work)
+  let result = cmake(values, environment)
+  if (result.status !== 0 && existsSync(cache)) {
+    removeCMakeFiles(work) // of another generator, another source folder, another compiler
+    result = cmake(values, environment)
+  }
+  if (result.status !== 0) {
+    throw new LibtorchError(`cmake could not configure the build:\n${result.stdout}${result.stderr}`, { work })
+  }
+}
+
+const cmake = (values: string[], environment: Environment) =>
+  spawnSync('cmake', values, { encoding: 'utf8', env: environment as NodeJS.ProcessEnv, maxBuffer: 1 << 26 })
+
+function removeCMakeFiles(work: string): void {
+  for (const name of ['CMakeCache.txt', 'CMakeFiles', 'build.ninja', 'Makefile']) {
+    rmSync(join(work, name), { recursive: true, force: true })
+  }
+}
+
+function needCompiler({ environment = process.env, cuda, libtorch }: BuildOptions): void {
+  if (!environment.CXX && !['g++', 'c++', 'clang++'].some((name) => which(name, environment))) {
+    throw new LibtorchError(
+      'There is no C++ compiler (g++ or clang++) in PATH, and CXX names none. Install one: `sudo apt-get install g++` (Debian, Ubuntu) ' +
+        'or `sudo dnf install gcc-c++` (Fedora, RHEL).',
+    )
+  }
+  if (cuda && !libtorch.cuda) {
+    throw new LibtorchError(
+      `libtorch ${libtorch.version} in ${libtorch.home} is a CPU build, which cannot run CUDA. Set LIBTORCH to a CUDA build, ` +
+        'such as the torch package that `pip install torch` puts on Linux.',
+    )
+  }
+  if (cuda && !environment.CUDACXX && !which('nvcc', environment)) {
+    throw new LibtorchError(
+      `There is no nvcc in PATH, and CUDACXX names none. Install the CUDA toolkit ${libtorch.cuda}, as libtorch was built with it.`,
+    )
+  }
+}
+
+/** The C headers of Node-API: of the development dependency, or of the published package. */
+function nodeApiHeaders(root: string): string {
+  const places = [join(root, 'node_modules/node-api-headers/include'), join(root, 'native/node-api')]
+  const place = places.find((candidate) => existsSync(join(candidate, 'node_api.h')))
+  if (!place) throw new LibtorchError(`The headers of Node-API are in none of ${places.join(', ')}: run \`npm ci\`.`)
+  return place
+}
+
+/** One compilation against libtorch takes up to 1.5 GB. */
+const parallelism = (): number => Math.max(1, Math.min(availableParallelism(), Math.floor(totalmem() / 1.5e9)))
+
+/** A hash over the names and contents of files and folders, and over `extra`. */
+export function hashFiles(paths: string[], extra: string[] = []): string {
+  const hash = createHash('sha256')
+  for (const text of extra) hash.update(`${text}\0`)
+  const visit = (path: string, name: string) => {
+    if (!existsSync(path)) return
+    if (statSync(path).isDirectory()) {
+      for (const child of readdirSync(path).sort()) visit(join(path, child), `${name}/${child}`)
+    } else {
+      const content = readFileSync(path)
+      hash.update(`${name}\0${content.length}\0`).update(content)
+    }
+  }
+  paths.forEach((path, i) => {
+    visit(path, String(i))
+  })
+  return hash.digest('hex')
+}
+
+function readIfThere(path: string): string | null {
+  try {
+    return readFileSync(path, 'utf8')
+  } catch {
+    return null
+  }
+}
+
+/** Loads libtorch and the addon in another process, so that a crash there is an answer here: null, or why not. */
+export function loadInChild(environment: Environment = process.env): string | null {
+  const load = new URL('../native/load.js', import.meta.url).href
+  const script = `import('${load}').then((m) => m.loadNative()).catch((e) => { console.error(e.message); process.exitCode = 1 })`
+  const { status, signal, stderr } = spawnSync(process.execPath, ['-e', script], {
+    encoding: 'utf8',
+    env: environment as NodeJS.ProcessEnv,
+  })
+  if (status === 0) return null
+  return signal ? `the process that loaded it ended by ${signal}. ${lastLine(stderr)}`.trim() : stderr.trim()
+}

@@ -1,0 +1,188 @@
+import { spawnSync } from 'node:child_process'
+import { existsSync, readdirSync, readFileSync } from 'node:fs'
+import { availableParallelism, cpus, release, totalmem } from 'node:os'
+import { join } from 'node:path'
+import type { NativeAddon } from '../native/addon.js'
+import { type Environment, explain, SUPPORTED } from '../native/libtorch.js'
+import { loadNative, type NativeInfo, nativeInfo, packageVersion } from '../native/load.js'
+import { loadInChild } from './build.js'
+import { which } from './provision.js'
+
+export interface Check {
+  name: string
+  /** Null: a fact, neither good nor bad. */
+  good: boolean | null
+  says: string
+}
+
+/** Everything that decides whether and how voxtorch runs here. Throws nothing; `healthy` asks nothing of CUDA. */
+export function doctor(environment: Environment = process.env): { lines: string[]; healthy: boolean } {
+  const info = nativeInfo()
+  const fact = (name: string, says: string): Check => ({ name, good: null, says })
+  // A crash while loading would take the report with it, so a child goes first.
+  const problem = info.problem ?? loadInChild(environment)
+  const native = problem === null ? loadNative() : null
+
+  const general = [
+    fact('voxtorch', packageVersion()),
+    {
+      name: 'node',
+      good: nodeFits(process.versions.node),
+      says: `${process.versions.node}, supported ^20.19 || >=22.12`,
+    },
+    platform(),
+    fact('memory', `${(totalmem() / 2 ** 30).toFixed(1)} GiB`),
+  ]
+  const libtorch = [
+    {
+      name: 'libtorch',
+      good: info.search.libtorch !== null,
+      says: `${info.search.libtorch?.version ?? 'none found'}, wanted ${info.addon?.libtorch ?? SUPPORTED.minor}`,
+    },
+    fact('looked at', `in this order\n${explain(info.search.attempts)}`),
+    {
+      name: 'addon',
+      good: info.addon !== null,
+      says: info.addon
+        ? `${info.addon.kind}, for libtorch ${info.addon.libtorch}, ${info.addon.cuda ? `CUDA ${info.addon.cuda}` : 'CPU'}, in ${info.addon.directory}`
+        : 'none found',
+    },
+    { name: 'loads', good: problem === null, says: problem ?? 'yes, tried in a process of its own' },
+  ]
+  const cpu = [fact('CPU', cpuFeatures())]
+  if (native) {
+    cpu.push(fact('kernels', native.versions().cpu))
+    cpu.push(fact('threads', `${native.getNumThreads()} of ${availableParallelism()} CPUs`))
+    const libraries = mappedOpenMP()
+    cpu.push({
+      name: 'OpenMP',
+      good: libraries.length === 1,
+      says: `${libraries.length} mapped: ${libraries.join(', ')}`,
+    })
+  } else cpu.push(fact('CPUs', String(availableParallelism())))
+  const build = ['python3', 'cmake', 'ninja', 'g++', 'nvcc'].map((name) =>
+    fact(name, which(name, environment) ?? 'not in PATH'),
+  )
+  const cuda = cudaChecks(info, native)
+  const usable = cuda.every((check) => check.good)
+  cuda.push(fact('CUDA', usable ? 'usable' : 'not usable, for what is marked above; the CPU is not concerned'))
+
+  const required = [...general, ...libtorch, ...cpu]
+  const section = (title: string, checks: Check[]) => ['', title, ...checks.map(line)]
+  return {
+    lines: [
+      ...section('voxtorch', general).slice(1),
+      ...section('libtorch', libtorch),
+      ...section('processor', cpu),
+      ...section('CUDA', cuda),
+      ...section('for building', build),
+    ],
+    healthy: required.every((check) => check.good !== false),
+  }
+}
+
+function line({ name, good, says }: Check): string {
+  const mark = good === null ? ' ' : good ? '✓' : '✗'
+  return `${mark} ${name.padEnd(10)} ${says.replaceAll('\n', '\n  ')}`
+}
+
+function nodeFits(version: string): boolean {
+  const [major = 0, minor = 0] = version.split('.').map(Number)
+  return (major === 20 && minor >= 19) || (major === 22 && minor >= 12) || major > 22
+}
+
+function platform(): Check {
+  const header = (process.report?.getReport() as { header?: { glibcVersionRuntime?: string } } | undefined)?.header
+  const glibc = header?.glibcVersionRuntime
+  const [major = 0, minor = 0] = (glibc ?? '').split('.').map(Number)
+  const good = process.platform === 'linux' && process.arch === 'x64' && (major > 2 || (major === 2 && minor >= 28))
+  const library = glibc ? `glibc ${glibc}` : 'no glibc'
+  return {
+    name: 'system',
+    good,
+    says: `${process.platform}-${process.arch} ${release()}, ${library}, supported linux-x64 with glibc >= 2.28`,
+  }
+}
+
+function cpuFeatures(): string {
+  const flags = new Set(
+    readText('/proc/cpuinfo')
+      .match(/^flags\s*:(.*)$/m)?.[1]
+      ?.split(' '),
+  )
+  const wanted = {
+    AVX2: 'avx2',
+    FMA: 'fma',
+    'AVX-512': 'avx512f',
+    'AVX-512 BF16': 'avx512_bf16',
+    'AMX BF16': 'amx_bf16',
+  }
+  const features = Object.entries(wanted).map(([name, flag]) => `${flags.has(flag) ? '' : 'no '}${name}`)
+  return `${cpus()[0]?.model ?? 'unknown'}; ${features.join(', ')}`
+}
+
+function mappedOpenMP(): string[] {
+  const paths = readText('/proc/self/maps').matchAll(/\s(\/\S*\/lib(?:g|i)?omp[^/\s]*\.so\S*)/g)
+  return [...new Set([...paths].map((match) => match[1] as string))]
+}
+
+function cudaChecks({ search, addon }: NativeInfo, native: NativeAddon | null): Check[] {
+  const devices = existsSync('/dev') ? readdirSync('/dev').filter((name) => /^nvidia\d+$/.test(name)) : []
+  const driver = driverLibrary()
+  const version = readText('/proc/driver/nvidia/version').match(/Kernel Module\s+(?:for \S+\s+)?([\d.]+)/)?.[1]
+  const count = native?.cudaDeviceCount()
+  const { libtorch } = search
+  return [
+    {
+      name: 'device',
+      good: devices.length > 0,
+      says: devices.length > 0 ? devices.map((name) => `/dev/${name}`).join(', ') : 'there is no /dev/nvidia0',
+    },
+    {
+      name: 'driver',
+      good: driver !== null,
+      says: driver
+        ? `${driver}, kernel module ${version ?? 'unknown'}`
+        : 'no libcuda.so.1: the NVIDIA driver is not installed',
+    },
+    {
+      name: 'libtorch',
+      good: Boolean(libtorch?.cuda),
+      says: libtorch?.cuda
+        ? `built with CUDA ${libtorch.cuda}`
+        : libtorch
+          ? `${libtorch.version} is a CPU build`
+          : 'none found',
+    },
+    {
+      name: 'addon',
+      good: Boolean(addon?.cuda),
+      says: addon?.cuda
+        ? `built with CUDA ${addon.cuda}`
+        : addon
+          ? 'the CPU variant; `npx voxtorch install --cuda` builds the other (needs nvcc and a CUDA libtorch)'
+          : 'none found',
+    },
+    { name: 'devices', good: (count ?? 0) > 0, says: count === undefined ? 'not asked' : `libtorch sees ${count}` },
+  ]
+}
+
+function driverLibrary(): string | null {
+  const { stdout } = spawnSync('ldconfig', ['-p'], {
+    encoding: 'utf8',
+    env: { PATH: `${process.env.PATH}:/sbin:/usr/sbin` },
+  })
+  const known = stdout?.match(/libcuda\.so\.1 .*=> (\S+)/)?.[1]
+  const usual = ['/usr/lib/x86_64-linux-gnu', '/usr/lib64', '/usr/lib/wsl/lib'].map((place) =>
+    join(place, 'libcuda.so.1'),
+  )
+  return known ?? usual.find((path) => existsSync(path)) ?? null
+}
+
+function readText(path: string): string {
+  try {
+    return readFileSync(path, 'utf8')
+  } catch {
+    return ''
+  }
+}

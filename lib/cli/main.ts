@@ -1,0 +1,73 @@
+#!/usr/bin/env node
+import { parseArgs } from 'node:util'
+import { LibtorchError } from '../native/errors.js'
+import { SUPPORTED } from '../native/libtorch.js'
+import { packageVersion } from '../native/load.js'
+import { doctor } from './doctor.js'
+import { install } from './install.js'
+
+const HELP = `voxtorch ${packageVersion()}: speech and text models on libtorch ${SUPPORTED.minor}
+
+  voxtorch install [--build] [--cuda]   find or fetch libtorch, and build the native addon where no prebuilt one fits
+                                        (--build: build it in any case; --cuda: with the CUDA kernels)
+  voxtorch doctor                       what was found, where and why; ends with code 1 if voxtorch cannot run
+  voxtorch help, --help                 this text
+  voxtorch --version
+
+Variables
+  LIBTORCH                 the libtorch, or torch package, to use
+  VOXTORCH_ANY_LIBTORCH    1: install builds for the one that LIBTORCH names, whatever its version
+  VOXTORCH_ADDON           the folder of a build of the addon
+  VOXTORCH_LIBTORCH_SHA256 the checksum of the libtorch archive, which is fetched where there is no pip
+  XDG_CACHE_HOME           the user cache, else ~/.cache: voxtorch keeps libtorch there
+  CXX, CMAKE_BUILD_PARALLEL_LEVEL   the C++ compiler, and how many run at once`
+
+async function main(): Promise<number> {
+  const { positionals, values } = parseArgs({
+    allowPositionals: true,
+    options: {
+      build: { type: 'boolean', default: false },
+      cuda: { type: 'boolean', default: false },
+      help: { type: 'boolean', short: 'h', default: false },
+      version: { type: 'boolean', short: 'v', default: false },
+    },
+  })
+  if (values.version) {
+    console.log(packageVersion())
+    return 0
+  }
+  const [command = 'help', ...more] = values.help ? ['help'] : positionals
+  if (more.length > 0) throw new TypeError(`Unexpected argument "${more[0]}".`)
+  switch (command) {
+    case 'install':
+      await install({
+        build: values.build || values.cuda,
+        cuda: values.cuda,
+        report: (line) => console.log(`[voxtorch] ${line}`),
+      })
+      return 0
+    case 'doctor': {
+      const { lines, healthy } = doctor()
+      console.log(lines.join('\n'))
+      return healthy ? 0 : 1
+    }
+    case 'help':
+      console.log(HELP)
+      return 0
+    default:
+      throw new TypeError(`There is no command "${command}".`)
+  }
+}
+
+// No top-level await: what `require` can load has none, this file included.
+main().then(
+  (code) => {
+    process.exitCode = code
+  },
+  (error) => {
+    const expected = error instanceof LibtorchError || error instanceof TypeError
+    console.error(expected ? `voxtorch: ${error.message}` : error)
+    if (error instanceof TypeError) console.error('`voxtorch help` lists the commands.')
+    process.exitCode = 1
+  },
+)

@@ -1,0 +1,204 @@
+import { ConfigError, DataError } from '../native/errors.js'
+import { type DType, type Tensor, tensor } from '../tensor/index.js'
+
+/** How `padCollate` makes one field of a batch. */
+export interface CollateField {
+  /** Pads every sample's list to the longest of the batch with this value. Without it, lists must be equally long. */
+  pad?: number
+  /** Default: that of the sample's typed array; int64 for plain numbers and bigints, bool for booleans. */
+  dtype?: DType
+  /** The side that is padded. Default 'right'; 'left' for generation. */
+  side?: 'right' | 'left'
+  /** Rounds the padded length up to a multiple of this. Default 1. */
+  multipleOf?: number
+  /** The shape of one list element, for features given flat: `[80]` reads a typed array as [length, 80]. Default []. */
+  elementShape?: readonly number[]
+  /** Name of a mask to add to the batch: [batch, length] int64, 1 for data and 0 for padding. */
+  mask?: string
+}
+
+type Masks<F extends Record<string, CollateField>> =
+  Extract<F[keyof F], { pad: number }> extends never
+    ? never
+    : Extract<F[keyof F], { mask: string }> extends never
+      ? 'attentionMask'
+      : Extract<F[keyof F], { mask: string }>['mask']
+
+/** Every field, and the masks: those that fields name, else `attentionMask` of the first padded field. */
+export type PaddedBatch<F extends Record<string, CollateField>> = Record<(keyof F & string) | Masks<F>, Tensor>
+
+type Numeric = number | bigint | boolean
+type NumericArray = ArrayLike<Numeric> & { constructor: unknown }
+/** What a sample may hold: one number, which gives [batch], or a list, which gives [batch, length, ...elementShape]. */
+export type CollateValue = Numeric | ArrayLike<Numeric>
+
+/**
+ * A collate function that pads: `padCollate({ inputIds: { pad: 1 }, labels: {} })` turns samples
+ * `{ inputIds: [0, 31414, 2], labels: 1 }` into `{ inputIds: [batch, longest], labels: [batch], attentionMask }`.
+ * Fields that are not named are left out.
+ *
+ * Errors: `DataError` naming field and sample when a value is missing, no number, a fraction in an integer field, or
+ * of another length than the batch's where there is no `pad`.
+ */
+export function padCollate<const F extends Record<string, CollateField>>(
+  fields: F,
+): (samples: readonly { readonly [K in keyof F]: CollateValue }[]) => PaddedBatch<F> {
+  const entries = Object.entries(fields) as [string, CollateField][]
+  const named = entries.some(([, field]) => field.mask !== undefined)
+  const first = named ? undefined : entries.find(([, field]) => field.pad !== undefined)?.[0]
+  for (const [name, field] of entries) check(name, field)
+  return (samples) => {
+    if (samples.length === 0) throw new DataError('padCollate was given a batch without samples.')
+    const batch: Record<string, Tensor> = {}
+    for (const [name, field] of entries) {
+      const values = samples.map((sample, i) => fieldOf(sample, name, i))
+      const column = new Column(name, field, values)
+      batch[name] = column.tensor()
+      const mask = field.mask ?? (name === first ? 'attentionMask' : undefined)
+      if (mask !== undefined) batch[mask] = column.mask()
+    }
+    return batch as PaddedBatch<F>
+  }
+}
+
+function check(name: string, { pad, multipleOf = 1, elementShape = [], mask }: CollateField): void {
+  const whole = (value: number) => Number.isSafeInteger(value) && value > 0
+  if (!whole(multipleOf) || !elementShape.every(whole)) {
+    throw new ConfigError(`padCollate's field ${name} needs positive whole numbers for multipleOf and elementShape.`, {
+      field: name,
+    })
+  }
+  if (mask !== undefined && pad === undefined) {
+    throw new ConfigError(`padCollate's field ${name} has a mask but is not padded: give it a pad value.`, {
+      field: name,
+    })
+  }
+}
+
+function fieldOf(sample: unknown, field: string, place: number): CollateValue {
+  const value = (sample as Record<string, unknown> | null | undefined)?.[field]
+  if (isNumeric(value) || (typeof value === 'object' && value !== null && 'length' in value))
+    return value as CollateValue
+  throw new DataError(
+    `Field ${field} of sample ${place} of the batch is ${value}, expected a number or a list of them.`,
+    {
+      field,
+      sample: place,
+    },
+  )
+}
+
+const isNumeric = (value: unknown): value is Numeric =>
+  typeof value === 'number' || typeof value === 'bigint' || typeof value === 'boolean'
+
+/** One field of a batch. */
+class Column {
+  readonly #name: string
+  readonly #field: CollateField
+  readonly #rows: ArrayLike<Numeric>[]
+  readonly #scalar: boolean
+  /** Numbers in one list element, and list elements in a row of the batch. */
+  readonly #element: number
+  readonly #length: number
+
+  constructor(name: string, field: CollateField, values: CollateValue[]) {
+    this.#name = name
+    this.#field = field
+    this.#scalar = isNumeric(values[0])
+    this.#rows = values.map((value) => (isNumeric(value) ? [value] : value))
+    this.#element = (field.elementShape ?? []).reduce((product, size) => product * size, 1)
+    const lengths = this.#rows.map((row) => row.length / this.#element)
+    const multiple = field.multipleOf ?? 1
+    const longest = lengths.reduce((most, length) => Math.max(most, length), 0)
+    this.#length = field.pad === undefined ? (lengths[0] as number) : Math.ceil(longest / multiple) * multiple
+    values.forEach((value, i) => {
+      if (isNumeric(value) !== this.#scalar) throw this.#error(i, 'is a list in one sample and a number in another')
+      if (!Number.isInteger(lengths[i])) {
+        throw this.#error(i, `has ${this.#rows[i]?.length} numbers, not a multiple of elementShape's ${this.#element}`)
+      }
+      if (field.pad === undefined && lengths[i] !== this.#length) {
+        throw this.#error(i, `has length ${lengths[i]} where the batch has ${this.#length}: give the field a pad value`)
+      }
+    })
+  }
+
+  /** [batch] or [batch, length, ...elementShape] */
+  tensor(): Tensor {
+    const dtype = this.#field.dtype ?? inferred(this.#rows[0] as NumericArray)
+    const width = this.#length * this.#element
+    const data = new (storage(dtype))(this.#rows.length * width)
+    const big = data instanceof BigInt64Array
+    const integer = big || !/^(b?float|complex)/.test(dtype)
+    if (this.#field.pad) data.fill((big ? BigInt(this.#field.pad) : this.#field.pad) as never)
+    this.#rows.forEach((row, i) => {
+      const start = i * width + this.#offset(row)
+      if (data.constructor === (row as NumericArray).constructor) {
+        data.set(row as never, start)
+        return
+      }
+      for (let j = 0; j < row.length; j++) {
+        const value = row[j] as Numeric
+        if (!isNumeric(value) || (integer && typeof value === 'number' && !Number.isInteger(value))) {
+          throw this.#error(i, `holds ${value}, which is not ${dtype}: give the field another dtype`)
+        }
+        data[start + j] = (big ? BigInt(value) : Number(value)) as never
+      }
+    })
+    const count = this.#rows.length
+    return tensor(data, {
+      dtype,
+      shape: this.#scalar ? [count] : [count, this.#length, ...(this.#field.elementShape ?? [])],
+    })
+  }
+
+  /** [batch, length] int64 */
+  mask(): Tensor {
+    const data = new BigInt64Array(this.#rows.length * this.#length)
+    this.#rows.forEach((row, i) => {
+      const start = i * this.#length + this.#offset(row) / this.#element
+      data.fill(1n, start, start + row.length / this.#element)
+    })
+    return tensor(data, { shape: [this.#rows.length, this.#length] })
+  }
+
+  /** Where a row's numbers begin. */
+  #offset(row: ArrayLike<Numeric>): number {
+    return this.#field.side === 'left' ? this.#length * this.#element - row.length : 0
+  }
+
+  #error(sample: number, problem: string): DataError {
+    return new DataError(`Field ${this.#name} of sample ${sample} of the batch ${problem}.`, {
+      field: this.#name,
+      sample,
+    })
+  }
+}
+
+const DTYPES = new Map<unknown, DType>([
+  [Float32Array, 'float32'],
+  [Float64Array, 'float64'],
+  [Int8Array, 'int8'],
+  [Int16Array, 'int16'],
+  [Int32Array, 'int32'],
+  [Uint8Array, 'uint8'],
+  [BigInt64Array, 'int64'],
+])
+
+function inferred(row: NumericArray): DType {
+  return DTYPES.get(row.constructor) ?? (typeof row[0] === 'boolean' ? 'bool' : 'int64')
+}
+
+const STORAGES = {
+  float64: Float64Array,
+  int8: Int8Array,
+  int16: Int16Array,
+  int32: Int32Array,
+  int64: BigInt64Array,
+  uint8: Uint8Array,
+  bool: Uint8Array,
+}
+
+/** The typed array to fill for a dtype; half precision is rounded from float32 by the tensor. */
+function storage(dtype: DType) {
+  return STORAGES[dtype as keyof typeof STORAGES] ?? Float32Array
+}

@@ -1,0 +1,6 @@
+export { type CollateField, type CollateValue, type PaddedBatch, padCollate } from './collate.js'
+export type { Dataset, DatasetExport, DatasetModule } from './dataset.js'
+export { DataLoader, type DataLoaderOptions } from './loader.js'
+export type { LengthBuckets, PlanOptions, Sampler } from './plan.js'
+export { Random } from './random.js'
+export { loadSafetensors, type SafetensorsFile, saveSafetensors } from './safetensors.js'

@@ -1,0 +1,116 @@
+import { ConfigError, DataError } from '../native/errors.js'
+import { Random } from './random.js'
+
+/** Indices in the order in which to read them, or a function that gives those of one epoch. */
+export type Sampler = Iterable<number> | ((epoch: number) => Iterable<number>)
+
+/** Puts samples of like length into one batch, so that little is spent on padding. */
+export interface LengthBuckets {
+  /** The length of a sample in any unit, by index: an array, or a function that must not be expensive. */
+  lengthOf: ArrayLike<number> | ((index: number) => number)
+  /** Samples sorted together; a multiple of `batchSize`. Larger pads less, smaller mixes better. Default 50 batches. */
+  bucketSize?: number
+}
+
+export interface PlanOptions {
+  /** Samples in a batch. Default 1. */
+  batchSize?: number
+  /** A new random order each epoch. Default false. */
+  shuffle?: boolean
+  /** Fixes the order of every epoch. Default 0. */
+  seed?: number
+  /** Leaves out a last batch that is not full. Default false. */
+  dropLast?: boolean
+  lengthBuckets?: LengthBuckets
+  /** The order to read in, instead of `shuffle`; indices may repeat or be left out. */
+  sampler?: Sampler
+}
+
+export function checkPlan(options: PlanOptions): void {
+  const { batchSize = 1, seed = 0, lengthBuckets, sampler, shuffle } = options
+  whole('batchSize', batchSize, 1)
+  whole('seed', seed, 0)
+  if (sampler && shuffle) {
+    throw new ConfigError('DataLoader takes a sampler or shuffle, not both: shuffle inside the sampler.', {
+      option: 'sampler',
+    })
+  }
+  const bucketSize = lengthBuckets?.bucketSize
+  if (bucketSize !== undefined) {
+    whole('lengthBuckets.bucketSize', bucketSize, 1)
+    if (bucketSize % batchSize !== 0) {
+      throw new ConfigError(
+        `DataLoader's lengthBuckets.bucketSize is ${bucketSize}, expected a multiple of batchSize ${batchSize}.`,
+        { option: 'lengthBuckets.bucketSize', value: bucketSize, batchSize },
+      )
+    }
+  }
+}
+
+export function whole(option: string, value: number, least: number): void {
+  if (!Number.isSafeInteger(value) || value < least) {
+    throw new ConfigError(`DataLoader's ${option} is ${value}, expected a whole number of at least ${least}.`, {
+      option,
+      value,
+    })
+  }
+}
+
+/** How many batches an epoch has, or undefined when only running the sampler tells. */
+export function countBatches(length: number, options: PlanOptions): number | undefined {
+  const { batchSize = 1, dropLast = false, sampler } = options
+  const known = sampler as { length?: unknown; size?: unknown } | undefined
+  const samples = !known ? length : typeof known === 'function' ? undefined : (known.length ?? known.size)
+  if (typeof samples !== 'number') return undefined
+  return dropLast ? Math.floor(samples / batchSize) : Math.ceil(samples / batchSize)
+}
+
+/** The batches of one epoch as lists of indices: a function of (length, options, epoch) and nothing else. */
+export function* planBatches(length: number, options: PlanOptions, epoch: number): Generator<number[]> {
+  const { batchSize = 1, dropLast = false, shuffle = false, seed = 0, lengthBuckets, sampler } = options
+  const random = new Random(seed, epoch)
+  let order = sampler ? sampled(sampler, length, epoch) : Uint32Array.from({ length }, (_, i) => i)
+  if (shuffle) random.shuffle(order)
+  if (lengthBuckets) order = bucketed(order, lengthBuckets, batchSize)
+  const count = dropLast ? Math.floor(order.length / batchSize) : Math.ceil(order.length / batchSize)
+  const batches = Uint32Array.from({ length: count }, (_, i) => i)
+  // Buckets come out with their short batches first, so the batches are shuffled once more.
+  if (shuffle && lengthBuckets) random.shuffle(batches)
+  for (const batch of batches) yield [...order.subarray(batch * batchSize, (batch + 1) * batchSize)]
+}
+
+function sampled(sampler: Sampler, length: number, epoch: number): Uint32Array {
+  const indices = [...(typeof sampler === 'function' ? sampler(epoch) : sampler)]
+  for (const index of indices) {
+    if (!Number.isInteger(index) || index < 0 || index >= length) {
+      throw new DataError(`The sampler gave index ${index} for a dataset of ${length} samples.`, { index, length })
+    }
+  }
+  return Uint32Array.from(indices)
+}
+
+function bucketed(order: Uint32Array, { lengthOf, bucketSize }: LengthBuckets, batchSize: number): Uint32Array {
+  const size = bucketSize ?? 50 * batchSize
+  const result = new Uint32Array(order.length)
+  for (let start = 0; start < order.length; start += size) {
+    const bucket = [...order.subarray(start, start + size)].map((index) => ({
+      index,
+      length: lengthAt(lengthOf, index),
+    }))
+    // The sort is stable: samples of one length keep their shuffled order.
+    bucket.sort((a, b) => a.length - b.length)
+    result.set(
+      bucket.map(({ index }) => index),
+      start,
+    )
+  }
+  return result
+}
+
+function lengthAt(lengthOf: LengthBuckets['lengthOf'], index: number): number {
+  const length = typeof lengthOf === 'function' ? lengthOf(index) : lengthOf[index]
+  if (typeof length !== 'number' || Number.isNaN(length)) {
+    throw new DataError(`lengthBuckets.lengthOf gave ${length} for sample ${index}, expected a number.`, { index })
+  }
+  return length
+}

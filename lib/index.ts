@@ -1,0 +1,5 @@
+export * from './data/index.js'
+export * from './native/errors.js'
+export * from './nn/index.js'
+export * from './tensor/index.js'
+export * from './train/index.js'

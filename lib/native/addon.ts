@@ -1,0 +1,62 @@
+/** The native module, function by function. Only lib/native and lib/tensor call it. */
+export interface NativeAddon {
+  // binding/call.cc
+  call(): void
+  callQueued(): void
+  resolve(name: string): number
+  intern(text: string): number
+  returnNames(operator: number, overload: number): string[]
+  settle(job: number): void
+  takeError(): { kind: number; message: string; op: string; jsError: number }
+  takeWarnings(): string[]
+  callBuffer(): ArrayBuffer
+  growBuffer(doubles: number): ArrayBuffer
+  setDispatchers(
+    onSettled: (job: number) => void,
+    onCallback: (callback: number, kind: number, at: number, flags: number) => number,
+    onReleased: (callback: number) => void,
+  ): void
+  schemas(): string[]
+
+  // binding/tensors.cc
+  fromBytes(view: ArrayBufferView): void
+  toBytes(): ArrayBuffer
+  readQueued(): void
+  facts(): void
+  getItem(): void
+  setItem(): void
+  setData(): void
+  alias(): void
+  release(handle: number): number
+  isLive(handle: number): number
+  moveHandle(handle: number, scope: number): number
+  scopeOf(handle: number): number
+  openScope(): number
+  closeScope(scope: number): number
+
+  // binding/autograd.cc
+  backwardQueued(): void
+  gradient(): void
+  setGradient(): void
+  clearGradients(): void
+  gradFnName(): void
+  registerHook(): void
+  removeHook(): void
+  applyFunction(): void
+  setAnomaly(): void
+
+  // binding/runtime.cc
+  versions(): { built: string; cpu: string; config: string; variant: 'cpu' | 'cuda' }
+  hasCuda(): number
+  cudaDeviceCount(): number
+  synchronizeCuda(index: number): void
+  setNumThreads(threads: number): void
+  getNumThreads(): number
+  manualSeed(): void
+  makeGenerator(): void
+  generatorSeed(): void
+  generatorState(): void
+  memory(): { liveTensors: number; liveBytes: number; liveScopes: number; queuedJobs: number }
+  startProfile(): void
+  stopProfile(): { name: string; calls: number; totalMicroseconds: number; selfMicroseconds: number }[]
+}

@@ -1,0 +1,168 @@
+/**
+ * The errors that voxtorch throws. Each has a `code`, a sentence that says what was wrong, where, and what to do, and the
+ * facts as fields.
+ */
+export class VoxtorchError extends Error {
+  /** A stable name for programs to branch on, such as `ERR_SHAPE`. */
+  readonly code: string
+
+  constructor(message: string, fields: Record<string, unknown> = {}, code = 'ERR_VOXTORCH') {
+    const { cause, ...rest } = fields
+    super(message, cause === undefined ? undefined : { cause })
+    this.name = new.target.name
+    this.code = code
+    Object.assign(this, rest)
+  }
+}
+
+/** Sizes that do not fit each other. */
+export class ShapeError extends VoxtorchError {
+  constructor(message: string, fields: Record<string, unknown> = {}) {
+    super(message, fields, 'ERR_SHAPE')
+  }
+}
+
+/** A dtype that the operation does not take. */
+export class DTypeError extends VoxtorchError {
+  constructor(message: string, fields: Record<string, unknown> = {}) {
+    super(message, fields, 'ERR_DTYPE')
+  }
+}
+
+/** A device that is not there, or tensors on different ones. */
+export class DeviceError extends VoxtorchError {
+  constructor(message: string, fields: Record<string, unknown> = {}) {
+    super(message, fields, 'ERR_DEVICE')
+  }
+}
+
+/** An index outside the tensor, or of a kind that cannot index. */
+export class IndexError extends VoxtorchError {
+  constructor(message: string, fields: Record<string, unknown> = {}) {
+    super(message, fields, 'ERR_INDEX')
+  }
+}
+
+/** An option or argument of the wrong type or value. */
+export class ConfigError extends VoxtorchError {
+  constructor(message: string, fields: Record<string, unknown> = {}) {
+    super(message, fields, 'ERR_CONFIG')
+  }
+}
+
+/** Data that cannot be used: a bad record, a ragged array. */
+export class DataError extends VoxtorchError {
+  constructor(message: string, fields: Record<string, unknown> = {}) {
+    super(message, fields, 'ERR_DATA')
+  }
+}
+
+/** A file of weights that cannot be read, or does not fit the model. */
+export class CheckpointError extends VoxtorchError {
+  constructor(message: string, fields: Record<string, unknown> = {}) {
+    super(message, fields, 'ERR_CHECKPOINT')
+  }
+}
+
+/** A tensor used after it was freed, or on another thread than its own. */
+export class DisposedError extends VoxtorchError {
+  constructor(message: string, fields: Record<string, unknown> = {}) {
+    super(message, fields, 'ERR_DISPOSED')
+  }
+}
+
+/** Memory that a queued job still uses. */
+export class BusyError extends VoxtorchError {
+  constructor(message: string, fields: Record<string, unknown> = {}) {
+    super(message, fields, 'ERR_BUSY')
+  }
+}
+
+/** A scope used in a way that cannot be right. */
+export class ScopeError extends VoxtorchError {
+  constructor(message: string, fields: Record<string, unknown> = {}) {
+    super(message, fields, 'ERR_SCOPE')
+  }
+}
+
+/** No memory for what was asked. */
+export class OutOfMemoryError extends VoxtorchError {
+  constructor(message: string, fields: Record<string, unknown> = {}) {
+    super(message, fields, 'ERR_OUT_OF_MEMORY')
+  }
+}
+
+/** What was asked would not fit; found out before allocating. */
+export class InsufficientMemoryError extends VoxtorchError {
+  constructor(message: string, fields: Record<string, unknown> = {}) {
+    super(message, fields, 'ERR_INSUFFICIENT_MEMORY')
+  }
+}
+
+/** Something that libtorch does not do for these arguments. */
+export class NotImplementedError extends VoxtorchError {
+  constructor(message: string, fields: Record<string, unknown> = {}) {
+    super(message, fields, 'ERR_NOT_IMPLEMENTED')
+  }
+}
+
+/** An operator refused its arguments for another reason. */
+export class OperatorError extends VoxtorchError {
+  constructor(message: string, fields: Record<string, unknown> = {}) {
+    super(message, fields, 'ERR_OPERATOR')
+  }
+}
+
+/** A backward pass that cannot be done. */
+export class GradientError extends VoxtorchError {
+  constructor(message: string, fields: Record<string, unknown> = {}) {
+    super(message, fields, 'ERR_GRADIENT')
+  }
+}
+
+/** Work that was given up because its thread or caller ended. */
+export class CancelledError extends VoxtorchError {
+  constructor(message: string, fields: Record<string, unknown> = {}) {
+    super(message, fields, 'ERR_CANCELLED')
+  }
+}
+
+/** libtorch or the addon cannot be found, or do not fit each other. */
+export class LibtorchError extends VoxtorchError {
+  constructor(message: string, fields: Record<string, unknown> = {}) {
+    super(message, fields, 'ERR_LIBTORCH')
+  }
+}
+
+type ErrorClass = new (message: string, fields?: Record<string, unknown>) => VoxtorchError
+
+// Numbers shared with binding/errors.h; where the kind does not tell, libtorch's sentence does.
+const byKind: Record<number, ErrorClass> = {
+  1: IndexError,
+  4: NotImplementedError,
+  5: OutOfMemoryError,
+  7: BusyError,
+  8: DisposedError,
+  9: ConfigError,
+  11: CancelledError,
+}
+
+const bySentence: [RegExp, ErrorClass][] = [
+  [/element 0 of tensors|does not require grad|backward through the graph|modified by an inplace|leaf variable|leaf Variable|differentiable|returned nan values|custom function must return|computing the gradient|grad_fn|requires_grad|require gradients|inference tensor|Inference tensor/i, GradientError],
+  [/out of memory|can't allocate|allocate memory|Storage size calculation overflowed/i, OutOfMemoryError],
+  [/same device|on device|expected device|all tensors to be on|CUDA|cuda|PyTorch was not|meta tensor|backend/i, DeviceError],
+  [/not implemented for|Not implemented/i, NotImplementedError],
+  [/dtype|scalar type|data type|result type|integer|floating|complex|Bool|ScalarType|Long|Float|Half|type promotion/, DTypeError],
+  [/index|out of range|out of bounds/i, IndexError],
+  [/shape|size|dimension|dim\b|dims\b|elements|broadcast|expand|\bnumel\b|stride|batch|D tensor|Dimension|length|view/i, ShapeError],
+]
+
+/** The error for a native failure, in the caller's words where libtorch's own sentence is for C++ readers. */
+export function nativeError(failure: { kind: number; message: string; op: string }): VoxtorchError {
+  const name = failure.op.replace(/^\w+::/, '')
+  const message = failure.message.split('\nException raised from')[0]!.trim()
+  let Class = byKind[failure.kind]
+  if (Class === undefined) Class = bySentence.find(([pattern]) => pattern.test(message))?.[1] ?? OperatorError
+  const text = name === '' || message.startsWith(name) ? message : `${name}: ${message}`
+  return new Class(text, name === '' ? {} : { op: name })
+}

@@ -1,0 +1,222 @@
+import { ConfigError, ShapeError } from '../native/errors.js'
+import { ones, ops, scope, type Tensor } from '../tensor/index.js'
+import { otherRank, requireProbability, requireSizes } from './check.js'
+import { linear } from './functional.js'
+import { xavierUniform_, zeros_ } from './init.js'
+import { Linear } from './linear.js'
+import { Module } from './module.js'
+import { type FactoryOptions, type Parameter, parameter } from './parameter.js'
+import { sameShape } from './text.js'
+
+export interface MultiheadAttentionOptions extends FactoryOptions {
+  /** Of the attention weights, while training. Default: 0. */
+  dropout?: number
+  /** Default: true. */
+  bias?: boolean
+  /** Features of the keys. Default: embedDim. */
+  kdim?: number
+  /** Features of the values. Default: embedDim. */
+  vdim?: number
+  /** Tensors are [batch, time, ...] instead of [time, batch, ...]. Default: false. */
+  batchFirst?: boolean
+}
+
+export interface MultiheadAttentionCallOptions {
+  /** [batch, source]: true (or a number that is added, such as -Infinity) where a key is padding. */
+  keyPaddingMask?: Tensor | null
+  /** [target, source] or [batch · heads, target, source]: true where attention is forbidden, or added numbers. */
+  attnMask?: Tensor | null
+  /** A target sees sources up to its own position. Unlike PyTorch's hint, this alone is enough. Default: false. */
+  isCausal?: boolean
+  /** Return the attention weights; without them the fused kernel runs. Default: true, as in PyTorch. */
+  needWeights?: boolean
+  /** The mean of the heads' weights rather than each head's. Default: true. */
+  averageAttnWeights?: boolean
+}
+
+export interface MultiheadAttentionResult {
+  /** [target, batch, embedDim] (or batch first) */
+  output: Tensor
+  /** [batch, target, source], or with `averageAttnWeights: false` [batch, heads, target, source]; null if not asked for. */
+  weights: Tensor | null
+}
+
+/** Multi-head attention (Vaswani et al. 2017). */
+export class MultiheadAttention extends Module {
+  readonly embedDim: number
+  readonly numHeads: number
+  readonly dropout: number
+  readonly batchFirst: boolean
+  /** Instead of in_proj_weight where kdim or vdim is not embedDim. */
+  q_proj_weight: Parameter | null = null
+  k_proj_weight: Parameter | null = null
+  v_proj_weight: Parameter | null = null
+  /** Query, key and value projections one below the other, [3 · embedDim, embedDim]. */
+  in_proj_weight: Parameter | null = null
+  in_proj_bias: Parameter | null
+  out_proj: Linear
+
+  constructor(
+    embedDim: number,
+    numHeads: number,
+    {
+      dropout = 0,
+      bias = true,
+      kdim = embedDim,
+      vdim = embedDim,
+      batchFirst = false,
+      ...factory
+    }: MultiheadAttentionOptions = {},
+  ) {
+    super()
+    requireSizes('MultiheadAttention', { embedDim, numHeads, kdim, vdim })
+    requireProbability('MultiheadAttention', dropout)
+    if (embedDim % numHeads !== 0) {
+      throw new ConfigError(`MultiheadAttention: embedDim ${embedDim} is not a multiple of numHeads ${numHeads}`, {
+        embedDim,
+        numHeads,
+      })
+    }
+    this.embedDim = embedDim
+    this.numHeads = numHeads
+    this.dropout = dropout
+    this.batchFirst = batchFirst
+    if (kdim === embedDim && vdim === embedDim) {
+      this.in_proj_weight = parameter([3 * embedDim, embedDim], factory)
+    } else {
+      this.q_proj_weight = parameter([embedDim, embedDim], factory)
+      this.k_proj_weight = parameter([embedDim, kdim], factory)
+      this.v_proj_weight = parameter([embedDim, vdim], factory)
+    }
+    this.in_proj_bias = bias ? parameter([3 * embedDim], factory) : null
+    this.out_proj = new Linear(embedDim, embedDim, { bias, ...factory })
+    this.resetParameters()
+  }
+
+  resetParameters(): void {
+    for (const weight of [this.in_proj_weight, this.q_proj_weight, this.k_proj_weight, this.v_proj_weight]) {
+      if (weight) xavierUniform_(weight)
+    }
+    if (this.in_proj_bias) zeros_(this.in_proj_bias)
+    if (this.out_proj.bias) zeros_(this.out_proj.bias)
+  }
+
+  /**
+   * @param query [target, batch, embedDim]; with `batchFirst` [batch, target, embedDim]; or [target, embedDim]
+   * @param key [source, batch, kdim], likewise. For self-attention pass the same tensor three times: it is projected once.
+   * @param value [source, batch, vdim]
+   */
+  override forward(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    options: MultiheadAttentionCallOptions = {},
+  ): MultiheadAttentionResult {
+    const layout = this.batchFirst ? '[batch, time, features]' : '[time, batch, features]'
+    for (const input of [query, key, value]) {
+      const wrong = otherRank(
+        'MultiheadAttention',
+        input,
+        [query.ndim === 2 ? 2 : 3],
+        `${layout} or all [time, features]`,
+      )
+      if (wrong) throw wrong
+    }
+    return scope(() => {
+      if (query.ndim === 2) return this.#unbatched(query, key, value, options)
+      if (this.batchFirst) return this.#attend(query, key, value, options)
+      const q = query.transpose(0, 1)
+      const k = key === query ? q : key.transpose(0, 1)
+      const v = value === query ? q : value === key ? k : value.transpose(0, 1)
+      const { output, weights } = this.#attend(q, k, v, options)
+      return { output: output.transpose(0, 1), weights }
+    })
+  }
+
+  #unbatched(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    options: MultiheadAttentionCallOptions,
+  ): MultiheadAttentionResult {
+    const q = query.unsqueeze(0)
+    const k = key === query ? q : key.unsqueeze(0)
+    const v = value === query ? q : value === key ? k : value.unsqueeze(0)
+    const keyPaddingMask = options.keyPaddingMask?.unsqueeze(0) ?? null
+    const { output, weights } = this.#attend(q, k, v, { ...options, keyPaddingMask })
+    return { output: output.squeeze(0), weights: weights?.squeeze(0) ?? null }
+  }
+
+  /** Everything batch first. */
+  #attend(query: Tensor, key: Tensor, value: Tensor, options: MultiheadAttentionCallOptions): MultiheadAttentionResult {
+    const { needWeights = true, averageAttnWeights = true, isCausal = false } = options
+    const [batch, target] = query.shape as [number, number, number]
+    const split = (x: Tensor) => x.unflatten(-1, [this.numHeads, -1]).transpose(1, 2) // [batch, heads, time, headDim]
+    const [q, k, v] = this.#project(query, key, value).map(split) as [Tensor, Tensor, Tensor]
+    const plainCausal = isCausal && !needWeights && !options.attnMask && !options.keyPaddingMask
+    const mask = plainCausal ? null : this.#mask(query, batch, target, k.size(2), options)
+    const dropout = this.training ? this.dropout : 0
+
+    let weights: Tensor | null = null
+    let heads: Tensor
+    if (needWeights) {
+      const scores = q.mul(Math.sqrt(1 / q.size(-1))).matmul(k.transpose(-2, -1)) // [batch, heads, target, source]
+      weights = (mask ? scores.add(mask) : scores).softmax(-1)
+      if (dropout > 0) weights = ops.dropout(weights, dropout, true)
+      heads = weights.matmul(v)
+      if (averageAttnWeights) weights = weights.mean([1])
+    } else {
+      heads = ops.scaledDotProductAttention(q, k, v, mask, dropout, plainCausal)
+    }
+    return { output: this.out_proj.forward(heads.transpose(1, 2).flatten(2)), weights }
+  }
+
+  #project(query: Tensor, key: Tensor, value: Tensor): Tensor[] {
+    const bias = this.in_proj_bias
+    if (this.in_proj_weight && query === key && key === value) {
+      return linear(query, this.in_proj_weight, bias).chunk(3, -1)
+    }
+    const weights = this.in_proj_weight?.chunk(3) ?? [this.q_proj_weight, this.k_proj_weight, this.v_proj_weight]
+    const biases = bias?.chunk(3) ?? []
+    return [query, key, value].map((input, i) => linear(input, weights[i]!, biases[i] ?? null))
+  }
+
+  /** All masks added up, floating point, broadcastable to [batch, heads, target, source]; null when there is none. */
+  #mask(
+    query: Tensor,
+    batch: number,
+    target: number,
+    source: number,
+    { keyPaddingMask, attnMask, isCausal }: MultiheadAttentionCallOptions,
+  ): Tensor | null {
+    const additive = (mask: Tensor) => {
+      if (mask.dtype !== 'bool') return mask.to({ dtype: query.dtype })
+      const zero = mask.zerosLike({ dtype: query.dtype })
+      return zero.maskedFill_(mask, Number.NEGATIVE_INFINITY)
+    }
+    const masks: Tensor[] = []
+    if (attnMask) {
+      const shape = attnMask.shape
+      const whole = attnMask.ndim === 3
+      requireShape('attnMask', shape, whole ? [batch * this.numHeads, target, source] : [target, source])
+      masks.push(additive(whole ? attnMask.view([batch, this.numHeads, target, source]) : attnMask))
+    }
+    if (keyPaddingMask) {
+      requireShape('keyPaddingMask', keyPaddingMask.shape, [batch, source])
+      masks.push(additive(keyPaddingMask.view([batch, 1, 1, source])))
+    }
+    if (isCausal) {
+      masks.push(additive(ones([target, source], { dtype: 'bool', device: query.device }).triu(1)))
+    }
+    return masks.length > 0 ? masks.reduce((sum, mask) => sum.add(mask)) : null
+  }
+}
+
+function requireShape(name: string, actual: number[], expected: number[]): void {
+  if (!sameShape(actual, expected)) {
+    throw new ShapeError(`MultiheadAttention: ${name} must be [${expected}], not [${actual}]`, {
+      shape: actual,
+      expected,
+    })
+  }
+}

@@ -1,0 +1,113 @@
+import { ConfigError, DTypeError, IndexError, ShapeError } from '../native/errors.js'
+import type { DType, Tensor } from '../tensor/index.js'
+import { sameShape } from './text.js'
+
+/**
+ * Sentences for the usual mistakes, where libtorch's own would not help. They are looked for only after the operator
+ * has refused, so a call that works pays nothing.
+ */
+export function explain(error: unknown, ...reasons: (Error | false | undefined)[]): unknown {
+  const reason = reasons.find((candidate) => candidate instanceof Error)
+  if (!reason) return error
+  reason.cause = error
+  return reason
+}
+
+/** Whether gradients can flow through a dtype. */
+export const isFloating = (dtype: DType): boolean => /^(b?float|complex)/.test(dtype)
+
+/** Whole JS numbers make int64 tensors, which no layer takes. */
+export function notFloating(where: string, input: Tensor): DTypeError | false {
+  return (
+    !isFloating(input.dtype) &&
+    new DTypeError(
+      `${where} needs a floating-point input, not ${input.dtype}; tensor() makes int64 of whole numbers, ` +
+        "so pass { dtype: 'float32' } there or convert with .to({ dtype: 'float32' })",
+      { dtype: input.dtype },
+    )
+  )
+}
+
+export function otherType(where: string, input: Tensor, weight: Tensor): DTypeError | false {
+  return (
+    input.dtype !== weight.dtype &&
+    new DTypeError(
+      `${where}: the input is ${input.dtype} and the weight ${weight.dtype}; convert one of them with .to({ dtype })`,
+      { dtype: input.dtype, expected: weight.dtype },
+    )
+  )
+}
+
+export function otherSize(where: string, input: Tensor, dim: number, expected: number): ShapeError | false {
+  const axis = dim < 0 ? input.ndim + dim : dim
+  const actual = input.shape[axis]
+  return (
+    actual !== expected &&
+    new ShapeError(
+      `${where}: dimension ${axis} of the input must have size ${expected}, but the input is [${input.shape}]`,
+      {
+        shape: input.shape,
+        expected,
+      },
+    )
+  )
+}
+
+export function otherRank(where: string, input: Tensor, ranks: number[], layout: string): ShapeError | false {
+  return (
+    !ranks.includes(input.ndim) &&
+    new ShapeError(`${where} needs ${layout}, but the input is [${input.shape}]`, {
+      shape: input.shape,
+      expected: ranks,
+    })
+  )
+}
+
+/** Losses that would silently broadcast, for instance [batch, 1] against [batch]. */
+export function requireSameShape(where: string, input: Tensor, target: Tensor): void {
+  const [a, b] = [input.shape, target.shape]
+  if (!sameShape(a, b)) {
+    throw new ShapeError(`${where}: input [${a}] and target [${b}] must have the same shape; reshape or expand one`, {
+      shape: a,
+      expected: b,
+    })
+  }
+}
+
+/** Class or token numbers that are not integers, or out of range. */
+export function badIndices(where: string, indices: Tensor, count: number, ignored?: number): Error | false {
+  if (!/^u?int/.test(indices.dtype)) {
+    return new DTypeError(
+      `${where} needs integer indices (int64), not ${indices.dtype}; convert with .to({ dtype: 'int64' })`,
+      {
+        dtype: indices.dtype,
+      },
+    )
+  }
+  for (const index of indices.dataSync()) {
+    const value = Number(index)
+    if (value !== ignored && (value < 0 || value >= count)) {
+      return new IndexError(`${where}: index ${value} is out of range, there are ${count}`, {
+        index: value,
+        size: count,
+      })
+    }
+  }
+  return false
+}
+
+/** Sizes given to a constructor: whole and positive. */
+export function requireSizes(layer: string, sizes: Record<string, number>): void {
+  for (const [name, value] of Object.entries(sizes)) {
+    if (!Number.isSafeInteger(value) || value < 1) {
+      throw new ConfigError(`${layer}: ${name} must be a positive whole number, not ${value}`, {
+        argument: name,
+        value,
+      })
+    }
+  }
+}
+
+export function requireProbability(layer: string, p: number): void {
+  if (!(p >= 0 && p <= 1)) throw new ConfigError(`${layer}: the probability p must be in [0, 1], not ${p}`, { p })
+}

@@ -1,0 +1,128 @@
+import { ConfigError } from '../native/errors.js'
+import { scope, type Tensor } from '../tensor/index.js'
+import { requireSizes } from './check.js'
+import { type ConvOptions, conv1d, conv2d, type PaddingMode, pad } from './functional.js'
+import { calculateFans, kaimingUniform_, uniform_ } from './init.js'
+import { Module } from './module.js'
+import { type FactoryOptions, type Parameter, parameter } from './parameter.js'
+
+export interface ConvLayerOptions extends FactoryOptions, Omit<ConvOptions, 'bias'> {
+  /** Default: true. */
+  bias?: boolean
+  /** What is added at the ends. Default: 'zeros'. */
+  paddingMode?: 'zeros' | Exclude<PaddingMode, 'constant'>
+}
+
+/** What Conv1d and Conv2d share. Weight and bias start uniform in ±1/√(in / groups · kernel). */
+class Convolution extends Module {
+  readonly inChannels: number
+  readonly outChannels: number
+  readonly kernelSize: number[]
+  readonly stride: number[]
+  readonly padding: number[] | 'valid' | 'same'
+  readonly dilation: number[]
+  readonly groups: number
+  readonly paddingMode: 'zeros' | Exclude<PaddingMode, 'constant'>
+  weight: Parameter
+  bias: Parameter | null
+
+  constructor(
+    dims: number,
+    inChannels: number,
+    outChannels: number,
+    kernelSize: number | number[],
+    {
+      stride = 1,
+      padding = 0,
+      dilation = 1,
+      groups = 1,
+      bias = true,
+      paddingMode = 'zeros',
+      ...factory
+    }: ConvLayerOptions,
+  ) {
+    super()
+    const layer = this.constructor.name
+    const list = (name: string, value: number | number[]) => {
+      const sizes = typeof value === 'number' ? Array<number>(dims).fill(value) : value
+      if (sizes.length !== dims) throw new ConfigError(`${layer}: ${name} needs ${dims} numbers, not [${sizes}]`, {})
+      return sizes
+    }
+    requireSizes(layer, { inChannels, outChannels, groups })
+    if (inChannels % groups !== 0 || outChannels % groups !== 0) {
+      throw new ConfigError(
+        `${layer}: ${inChannels} and ${outChannels} channels are not multiples of groups ${groups}`,
+        {
+          groups,
+        },
+      )
+    }
+    this.inChannels = inChannels
+    this.outChannels = outChannels
+    this.kernelSize = list('kernelSize', kernelSize)
+    this.stride = list('stride', stride)
+    this.padding = typeof padding === 'string' ? padding : list('padding', padding)
+    this.dilation = list('dilation', dilation)
+    this.groups = groups
+    this.paddingMode = paddingMode
+    if (padding === 'same' && this.stride.some((step) => step !== 1)) {
+      throw new ConfigError(`${layer}: padding 'same' needs stride 1, not [${this.stride}]`, {})
+    }
+    this.weight = parameter([outChannels, inChannels / groups, ...this.kernelSize], factory)
+    this.bias = bias ? parameter([outChannels], factory) : null
+    this.resetParameters()
+  }
+
+  resetParameters(): void {
+    kaimingUniform_(this.weight, { a: Math.sqrt(5) })
+    const bound = 1 / Math.sqrt(calculateFans(this.weight).fanIn)
+    if (this.bias) uniform_(this.bias, -bound, bound)
+  }
+
+  protected convolve(run: typeof conv1d, input: Tensor): Tensor {
+    const { paddingMode } = this
+    if (paddingMode === 'zeros') return run(input, this.weight, this)
+    const before = this.#sides()
+    return scope(() => run(pad(input, before, { mode: paddingMode }), this.weight, { ...this.#options(), padding: 0 }))
+  }
+
+  #options(): ConvOptions {
+    return { bias: this.bias, stride: this.stride, dilation: this.dilation, groups: this.groups }
+  }
+
+  /** Elements before and after each dimension, last dimension first. */
+  #sides(): number[] {
+    const { padding } = this
+    const sides = this.kernelSize.map((kernel, i) => {
+      if (padding === 'valid') return [0, 0]
+      if (padding !== 'same') return [padding[i]!, padding[i]!]
+      const total = this.dilation[i]! * (kernel - 1)
+      return [Math.floor(total / 2), total - Math.floor(total / 2)]
+    })
+    return sides.reverse().flat()
+  }
+}
+
+/** Convolution along one dimension. */
+export class Conv1d extends Convolution {
+  constructor(inChannels: number, outChannels: number, kernelSize: number | number[], options: ConvLayerOptions = {}) {
+    super(1, inChannels, outChannels, kernelSize, options)
+  }
+
+  /** [batch, in, length] (or [in, length]) → [batch, out, length'] */
+  override forward(input: Tensor): Tensor {
+    return this.convolve(conv1d, input)
+  }
+}
+
+/** Convolution along two dimensions. */
+export class Conv2d extends Convolution {
+  constructor(inChannels: number, outChannels: number, kernelSize: number | number[], options: ConvLayerOptions = {}) {
+    super(2, inChannels, outChannels, kernelSize, options)
+  }
+
+  /** [batch, in, height, width] (or [in, height, width]) → [batch, out, height', width'] */
+  override forward(input: Tensor): Tensor {
+    return this.convolve(conv2d, input)
+  }
+}

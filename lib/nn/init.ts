@@ -1,0 +1,220 @@
+/**
+ * Initialisation laws, in place and without gradient; each returns its tensor. They draw what PyTorch's draw, in its
+ * order, so the same seed gives the same weights.
+ */
+import { ConfigError, ShapeError } from '../native/errors.js'
+import { type Generator, tensor as makeTensor, noGrad, ops, scope, type Tensor } from '../tensor/index.js'
+
+export type Nonlinearity = 'linear' | 'conv1d' | 'conv2d' | 'sigmoid' | 'tanh' | 'relu' | 'leakyRelu' | 'selu'
+export type FanMode = 'fanIn' | 'fanOut'
+
+export interface InitOptions {
+  /** Default: the device's default generator, which `manualSeed` seeds. */
+  generator?: Generator
+}
+
+export interface KaimingOptions extends InitOptions {
+  /** Negative slope of the leaky ReLU that follows. Default: 0. */
+  a?: number
+  /** Which side's variance is kept: forward (default) or backward. */
+  mode?: FanMode
+  /** Default: 'leakyRelu'. */
+  nonlinearity?: Nonlinearity
+}
+
+let skipping = false
+
+/**
+ * Runs `build` with initialisation switched off, so the parameters that it makes hold arbitrary memory and no random
+ * number is drawn: for modules whose weights are copied in straight away. `build` must be synchronous.
+ */
+export function skipInit<T>(build: () => T): T {
+  const before = skipping
+  skipping = true
+  try {
+    return build()
+  } finally {
+    skipping = before
+  }
+}
+
+function fill(tensor: Tensor, change: (tensor: Tensor) => void): Tensor {
+  if (!skipping) scope(() => noGrad(() => change(tensor)))
+  return tensor
+}
+
+/** The factor by which a nonlinearity's input should be scaled; `param` is leaky ReLU's slope (0.01). */
+export function calculateGain(nonlinearity: Nonlinearity, param = 0.01): number {
+  switch (nonlinearity) {
+    case 'linear':
+    case 'conv1d':
+    case 'conv2d':
+    case 'sigmoid':
+      return 1
+    case 'tanh':
+      return 5 / 3
+    case 'relu':
+      return Math.sqrt(2)
+    case 'leakyRelu':
+      return Math.sqrt(2 / (1 + param ** 2))
+    case 'selu':
+      return 3 / 4
+    default:
+      throw new ConfigError(`unknown nonlinearity ${String(nonlinearity)}`, { nonlinearity })
+  }
+}
+
+/** Numbers of inputs and outputs of a weight [out, in, ...kernel]. */
+export function calculateFans(tensor: Tensor): { fanIn: number; fanOut: number } {
+  const [outputs, inputs, ...kernel] = tensor.shape
+  if (outputs === undefined || inputs === undefined) {
+    throw new ShapeError(`fan-in and fan-out need a tensor of two dimensions or more, not [${tensor.shape}]`, {
+      shape: tensor.shape,
+    })
+  }
+  const receptive = kernel.reduce((product, size) => product * size, 1)
+  return { fanIn: inputs * receptive, fanOut: outputs * receptive }
+}
+
+export function uniform_(tensor: Tensor, low = 0, high = 1, { generator }: InitOptions = {}): Tensor {
+  return fill(tensor, (t) => t.uniform_(low, high, { generator }))
+}
+
+export function normal_(tensor: Tensor, mean = 0, std = 1, { generator }: InitOptions = {}): Tensor {
+  return fill(tensor, (t) => t.normal_(mean, std, { generator }))
+}
+
+export function constant_(tensor: Tensor, value: number): Tensor {
+  return fill(tensor, (t) => t.fill_(value))
+}
+
+export function zeros_(tensor: Tensor): Tensor {
+  return constant_(tensor, 0)
+}
+
+export function ones_(tensor: Tensor): Tensor {
+  return constant_(tensor, 1)
+}
+
+/** Glorot and Bengio 2010: uniform with variance 2 gain² / (fanIn + fanOut). */
+export function xavierUniform_(tensor: Tensor, gain = 1, options: InitOptions = {}): Tensor {
+  const bound = Math.sqrt(3) * xavierStd(tensor, gain)
+  return uniform_(tensor, -bound, bound, options)
+}
+
+/** Glorot and Bengio 2010: normal with variance 2 gain² / (fanIn + fanOut). */
+export function xavierNormal_(tensor: Tensor, gain = 1, options: InitOptions = {}): Tensor {
+  return normal_(tensor, 0, xavierStd(tensor, gain), options)
+}
+
+/** He et al. 2015: uniform with variance gain² / fan. */
+export function kaimingUniform_(tensor: Tensor, options: KaimingOptions = {}): Tensor {
+  const bound = Math.sqrt(3) * kaimingStd(tensor, options)
+  return uniform_(tensor, -bound, bound, options)
+}
+
+/** He et al. 2015: normal with variance gain² / fan. */
+export function kaimingNormal_(tensor: Tensor, options: KaimingOptions = {}): Tensor {
+  return normal_(tensor, 0, kaimingStd(tensor, options), options)
+}
+
+/** Normal, with everything outside [low, high] drawn again. */
+export function truncNormal_(
+  tensor: Tensor,
+  mean = 0,
+  std = 1,
+  low = -2,
+  high = 2,
+  { generator }: InitOptions = {},
+): Tensor {
+  if (!(std > 0 && low < high)) {
+    throw new ConfigError(`truncNormal_ needs std > 0 and low < high, not std ${std}, low ${low}, high ${high}`, {
+      std,
+      low,
+      high,
+    })
+  }
+  return fill(tensor, (t) => {
+    if (t.device === 'meta' || t.numel() === 0) return
+    const inside = normalCdf((high - mean) / std) - normalCdf((low - mean) / std)
+    if (inside > 0.3) redrawNormal(t, mean, std, [low, high], generator)
+    else rejectUniform(t, mean, std, [low, high], generator)
+  })
+}
+
+/** A (semi-)orthogonal matrix, the trailing dimensions taken as one (Saxe et al. 2013). */
+export function orthogonal_(tensor: Tensor, gain = 1, { generator }: InitOptions = {}): Tensor {
+  if (tensor.ndim < 2) {
+    throw new ShapeError(`orthogonal_ needs two dimensions or more, not [${tensor.shape}]`, { shape: tensor.shape })
+  }
+  return fill(tensor, (t) => {
+    if (t.device === 'meta' || t.numel() === 0) return
+    const rows = t.size(0)
+    const wide = rows < t.numel() / rows
+    const random = t.newEmpty([rows, t.numel() / rows]).normal_(0, 1, { generator })
+    const { Q, R } = ops.linalgQr(wide ? random.t() : random)
+    const signed = Q.mul(R.diagonal().sign())
+    t.copy_((wide ? signed.t() : signed).reshape(t.shape)).mul_(gain)
+  })
+}
+
+function xavierStd(tensor: Tensor, gain: number): number {
+  const { fanIn, fanOut } = calculateFans(tensor)
+  return gain * Math.sqrt(2 / (fanIn + fanOut))
+}
+
+function kaimingStd(tensor: Tensor, { a = 0, mode = 'fanIn', nonlinearity = 'leakyRelu' }: KaimingOptions): number {
+  return calculateGain(nonlinearity, a) / Math.sqrt(calculateFans(tensor)[mode])
+}
+
+function normalCdf(x: number): number {
+  return scope(
+    () =>
+      (1 +
+        Number(
+          makeTensor([x / Math.SQRT2], { dtype: 'float64' })
+            .erf()
+            .item(),
+        )) /
+      2,
+  )
+}
+
+type Bounds = [low: number, high: number]
+
+function redrawNormal(t: Tensor, mean: number, std: number, bounds: Bounds, generator: Generator | undefined): void {
+  // Rounded to the tensor's type, or a value could be out of bounds for ever.
+  const [low, high] = makeTensor(bounds, { dtype: t.dtype }).toArray() as Bounds
+  let result = t.normal_(mean, std, { generator })
+  for (;;) {
+    const outside = result.lt(low).logicalOr(result.gt(high))
+    if (!outside.any().item()) break
+    result = result.emptyLike().normal_(mean, std, { generator }).where(outside, result)
+  }
+  t.copy_(result)
+}
+
+/** For bounds far from the mean: uniform proposals, accepted in proportion to the density. */
+function rejectUniform(
+  t: Tensor,
+  mean: number,
+  std: number,
+  [low, high]: Bounds,
+  generator: Generator | undefined,
+): void {
+  const logPeak = -0.5 * ((Math.max(low, Math.min(mean, high)) - mean) / std) ** 2
+  const candidates = t.emptyLike()
+  const draw = t.emptyLike()
+  const rejected = () => {
+    candidates.sub_(mean).div_(std).pow_(2).mul_(-0.5).sub_(logPeak)
+    return draw.uniform_(0, 1, { generator }).log_().gt(candidates)
+  }
+  t.uniform_(low, high, { generator })
+  candidates.copy_(t)
+  let pending = rejected()
+  while (pending.any().item()) {
+    candidates.uniform_(low, high, { generator })
+    t.copy_(candidates.where(pending, t))
+    pending = pending.logicalAnd(rejected())
+  }
+}

@@ -1,0 +1,64 @@
+import { ops, type Tensor } from '../tensor/index.js'
+import { requireSizes } from './check.js'
+import { linear } from './functional.js'
+import { kaimingUniform_, uniform_ } from './init.js'
+import { Module } from './module.js'
+import { type FactoryOptions, type Parameter, parameter } from './parameter.js'
+
+export interface LinearOptions extends FactoryOptions {
+  /** Default: true. */
+  bias?: boolean
+}
+
+/** y = x Wᵀ + b. Weight [out, in] and bias [out] start uniform in ±1/√in. */
+export class Linear extends Module {
+  readonly inFeatures: number
+  readonly outFeatures: number
+  weight: Parameter
+  bias: Parameter | null
+
+  constructor(inFeatures: number, outFeatures: number, { bias = true, ...factory }: LinearOptions = {}) {
+    super()
+    requireSizes('Linear', { inFeatures, outFeatures })
+    this.inFeatures = inFeatures
+    this.outFeatures = outFeatures
+    this.weight = parameter([outFeatures, inFeatures], factory)
+    this.bias = bias ? parameter([outFeatures], factory) : null
+    this.resetParameters()
+  }
+
+  resetParameters(): void {
+    kaimingUniform_(this.weight, { a: Math.sqrt(5) })
+    const bound = 1 / Math.sqrt(this.inFeatures)
+    if (this.bias) uniform_(this.bias, -bound, bound)
+  }
+
+  /** [..., in] → [..., out] */
+  override forward(input: Tensor): Tensor {
+    return linear(input, this.weight, this.bias)
+  }
+}
+
+/** Gives back its input, as a tensor of its own on the same memory. */
+export class Identity extends Module {
+  override forward(input: Tensor): Tensor {
+    // The one operator that returns its input as it is, whatever the dtype, and adds nothing to the graph.
+    return ops.dropout(input, 0, false)
+  }
+}
+
+/** Joins the dimensions from `startDim` (default 1) to `endDim` (default -1). */
+export class Flatten extends Module {
+  readonly startDim: number
+  readonly endDim: number
+
+  constructor(startDim = 1, endDim = -1) {
+    super()
+    this.startDim = startDim
+    this.endDim = endDim
+  }
+
+  override forward(input: Tensor): Tensor {
+    return ops.flatten(input, this.startDim, this.endDim)
+  }
+}

@@ -1,0 +1,218 @@
+import { ConfigError, DTypeError } from '../native/errors.js'
+import { ops, scope, type Tensor } from '../tensor/index.js'
+import { badIndices, explain, notFloating, otherSize, requireSameShape } from './check.js'
+
+/** How the losses of a batch become one: their mean (default), their sum, or not at all. */
+export type Reduction = 'none' | 'mean' | 'sum'
+
+export interface LossOptions {
+  reduction?: Reduction
+}
+
+export interface CrossEntropyOptions extends LossOptions {
+  /** Weight of each class, [classes]. */
+  weight?: Tensor | null
+  /** Targets with this number count nothing. Default: -100. */
+  ignoreIndex?: number
+  /** Share of the target that is spread over all classes, in [0, 1]. Default: 0. */
+  labelSmoothing?: number
+}
+
+const REDUCTIONS: Record<Reduction, number> = { none: 0, mean: 1, sum: 2 }
+
+function code(reduction: Reduction = 'mean'): number {
+  const found = REDUCTIONS[reduction]
+  if (found === undefined) {
+    throw new ConfigError(`reduction must be 'none', 'mean' or 'sum', not ${String(reduction)}`, { reduction })
+  }
+  return found
+}
+
+/**
+ * Softmax cross-entropy of logits [batch, classes, ...] (or [classes]).
+ * @param target class numbers, int64 [batch, ...]; or probabilities of the logits' shape and dtype
+ */
+export function crossEntropy(
+  logits: Tensor,
+  target: Tensor,
+  { weight = null, ignoreIndex = -100, labelSmoothing = 0, reduction }: CrossEntropyOptions = {},
+): Tensor {
+  try {
+    return ops.crossEntropyLoss(logits, target, weight, code(reduction), ignoreIndex, labelSmoothing)
+  } catch (error) {
+    throw explainClasses('crossEntropy', error, logits, target, ignoreIndex)
+  }
+}
+
+/**
+ * Negative log likelihood of log-probabilities [batch, classes, ...] (or [classes]).
+ * @param target class numbers, int64 [batch, ...]
+ */
+export function nllLoss(
+  logProbs: Tensor,
+  target: Tensor,
+  { weight = null, ignoreIndex = -100, reduction }: Omit<CrossEntropyOptions, 'labelSmoothing'> = {},
+): Tensor {
+  try {
+    return ops.nllLossNd(logProbs, target, weight, code(reduction), ignoreIndex)
+  } catch (error) {
+    throw explainClasses('nllLoss', error, logProbs, target, ignoreIndex)
+  }
+}
+
+function explainClasses(where: string, error: unknown, logits: Tensor, target: Tensor, ignoreIndex: number): unknown {
+  const classDim = logits.ndim > 1 ? 1 : 0
+  if (target.ndim === logits.ndim && logits.ndim > 1 && !target.isFloatingPoint()) {
+    return new DTypeError(
+      `${where}: a target of the logits' shape holds probabilities and must be ${logits.dtype}, not ${target.dtype}; ` +
+        'for class numbers leave out the class dimension',
+      { dtype: target.dtype, expected: logits.dtype },
+    )
+  }
+  return explain(
+    error,
+    notFloating(where, logits),
+    target.ndim === logits.ndim - 1 && badIndices(where, target, logits.shape[classDim] ?? 0, ignoreIndex),
+    target.ndim > 0 && otherSize(`${where} (against the target)`, logits, 0, target.shape[0] ?? 0),
+  )
+}
+
+/** (input - target)², which must have one shape. */
+export function mseLoss(input: Tensor, target: Tensor, { reduction }: LossOptions = {}): Tensor {
+  requireSameShape('mseLoss', input, target)
+  return ops.mseLoss(input, target, code(reduction))
+}
+
+/** |input - target|, which must have one shape. */
+export function l1Loss(input: Tensor, target: Tensor, { reduction }: LossOptions = {}): Tensor {
+  requireSameShape('l1Loss', input, target)
+  return ops.l1Loss(input, target, code(reduction))
+}
+
+/** d² / (2 beta) where |d| < beta (default 1), else |d| - beta / 2. */
+export function smoothL1Loss(
+  input: Tensor,
+  target: Tensor,
+  { beta = 1, reduction }: LossOptions & { beta?: number } = {},
+): Tensor {
+  requireSameShape('smoothL1Loss', input, target)
+  if (beta === 0) return ops.l1Loss(input, target, code(reduction))
+  return ops.smoothL1Loss(input, target, code(reduction), beta)
+}
+
+/** d² / 2 where |d| < delta (default 1), else delta (|d| - delta / 2). */
+export function huberLoss(
+  input: Tensor,
+  target: Tensor,
+  { delta = 1, reduction }: LossOptions & { delta?: number } = {},
+): Tensor {
+  requireSameShape('huberLoss', input, target)
+  return ops.huberLoss(input, target, code(reduction), delta)
+}
+
+/** Of probabilities in [0, 1]; of logits, use binaryCrossEntropyWithLogits. Both arguments floating point, one shape. */
+export function binaryCrossEntropy(
+  probabilities: Tensor,
+  target: Tensor,
+  { weight = null, reduction }: LossOptions & { weight?: Tensor | null } = {},
+): Tensor {
+  requireSameShape('binaryCrossEntropy', probabilities, target)
+  try {
+    return ops.binaryCrossEntropy(probabilities, target, weight, code(reduction))
+  } catch (error) {
+    throw explain(error, notFloating('binaryCrossEntropy', probabilities), notFloating('binaryCrossEntropy', target))
+  }
+}
+
+/** @param options.posWeight weight of the positive side of each class, broadcast against the logits */
+export function binaryCrossEntropyWithLogits(
+  logits: Tensor,
+  target: Tensor,
+  {
+    weight = null,
+    posWeight = null,
+    reduction,
+  }: LossOptions & { weight?: Tensor | null; posWeight?: Tensor | null } = {},
+): Tensor {
+  requireSameShape('binaryCrossEntropyWithLogits', logits, target)
+  try {
+    return ops.binaryCrossEntropyWithLogits(logits, target, weight, posWeight, code(reduction))
+  } catch (error) {
+    const where = 'binaryCrossEntropyWithLogits'
+    throw explain(error, notFloating(where, logits), notFloating(where, target))
+  }
+}
+
+/**
+ * Kullback-Leibler divergence of `target` (probabilities, or with `logTarget` their logarithms) from the
+ * log-probabilities `input`. 'batchmean' sums and divides by the batch, which is the definition; 'mean' (default, as
+ * in PyTorch) divides by the number of elements.
+ */
+export function klDiv(
+  input: Tensor,
+  target: Tensor,
+  { reduction = 'mean', logTarget = false }: { reduction?: Reduction | 'batchmean'; logTarget?: boolean } = {},
+): Tensor {
+  if (reduction !== 'batchmean') return ops.klDiv(input, target, code(reduction), { logTarget })
+  return scope(() => ops.klDiv(input, target, REDUCTIONS.sum, { logTarget }).div(input.shape[0] ?? 1))
+}
+
+/** 1 - cos for target 1, max(0, cos - margin) for target -1; inputs [batch, dim] or [dim]. */
+export function cosineEmbeddingLoss(
+  x1: Tensor,
+  x2: Tensor,
+  target: Tensor,
+  { margin = 0, reduction }: LossOptions & { margin?: number } = {},
+): Tensor {
+  return ops.cosineEmbeddingLoss(x1, x2, target, margin, code(reduction))
+}
+
+/** max(0, |anchor - positive| - |anchor - negative| + margin), norms of order `p`; with `swap` the harder negative. */
+export function tripletMarginLoss(
+  anchor: Tensor,
+  positive: Tensor,
+  negative: Tensor,
+  {
+    margin = 1,
+    p = 2,
+    eps = 1e-6,
+    swap = false,
+    reduction,
+  }: LossOptions & {
+    margin?: number
+    p?: number
+    eps?: number
+    swap?: boolean
+  } = {},
+): Tensor {
+  return ops.tripletMarginLoss(anchor, positive, negative, margin, p, eps, swap, code(reduction))
+}
+
+/**
+ * Connectionist temporal classification (Graves et al. 2006).
+ * @param logProbs log-softmax outputs [time, batch, classes] or [time, classes]
+ * @param targets int64 [batch, longest], or all targets joined [sum of lengths]; never the blank
+ * @param inputLengths frames of each item, numbers or an int64 tensor [batch]
+ * @param targetLengths labels of each item
+ */
+export function ctcLoss(
+  logProbs: Tensor,
+  targets: Tensor,
+  inputLengths: number[] | Tensor,
+  targetLengths: number[] | Tensor,
+  { blank = 0, zeroInfinity = false, reduction }: LossOptions & { blank?: number; zeroInfinity?: boolean } = {},
+): Tensor {
+  if (Array.isArray(inputLengths) !== Array.isArray(targetLengths)) {
+    throw new ConfigError('ctcLoss: inputLengths and targetLengths must both be arrays or both be tensors', {})
+  }
+  // One cast: the two overloads take both lists or both tensors, which was just checked.
+  return ops.ctcLoss(
+    logProbs,
+    targets,
+    inputLengths as number[],
+    targetLengths as number[],
+    blank,
+    code(reduction),
+    zeroInfinity,
+  )
+}

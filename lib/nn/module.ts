@@ -1,0 +1,351 @@
+import { CheckpointError, ConfigError, DTypeError } from '../native/errors.js'
+import { type Device, type DType, noGrad, scope, Tensor } from '../tensor/index.js'
+import { keepForever } from '../tensor/scope.js'
+import { isFloating } from './check.js'
+import { ForwardHooks } from './hooks.js'
+import { Parameter } from './parameter.js'
+import { matcher, sameShape, summaryTable } from './text.js'
+
+/** Sees each call of `forward`; what it returns, if not undefined, replaces the output. */
+export type ForwardHook<M extends Module = Module> = (module: M, args: unknown[], output: unknown) => unknown
+
+export interface LoadResult {
+  /** Names that the module has and the dictionary lacks. */
+  missing: string[]
+  /** Names that the dictionary has and the module lacks. */
+  unexpected: string[]
+}
+
+/**
+ * A network, or a piece of one, written in TypeScript.
+ *
+ * ```ts
+ * class Head extends Module {
+ *   hidden = new Linear(768, 256)
+ *   out = new Linear(256, 4)
+ *   forward(x: Tensor): Tensor {
+ *     return scope(() => this.out.forward(this.hidden.forward(x).relu()))
+ *   }
+ * }
+ * ```
+ *
+ * **What belongs to it** is found in its own fields, in the order of their definition: a {@link Parameter} is a
+ * parameter, a Module is a child, and what `registerBuffer` named is a buffer. A field's name is its name in the state
+ * dictionary, letter for letter; so the layers here call their fields what PyTorch's checkpoints call them
+ * (`in_proj_weight`, `weight_ih_l0`), and a network that shall load a published checkpoint does the same. `#private`
+ * fields are not looked at. Modules in a plain array are an error; use ModuleList.
+ *
+ * **Calling it** is calling `forward`; forward hooks see that call too.
+ *
+ * **Memory**: no scope owns parameters and buffers. They live until `dispose()` (or `using`) or garbage collection.
+ */
+export class Module {
+  /** True after construction and `train()`, false after `eval()`. Dropout and BatchNorm look at it. */
+  training = true
+  #buffers: Map<string, { persistent: boolean }> | undefined
+  #hooks: ForwardHooks | undefined
+
+  /** The computation; subclasses define it with their own arguments and result. */
+  forward(..._args: never[]): unknown {
+    throw new ConfigError(`${this.constructor.name} has no forward(); define one or call its children`, {})
+  }
+
+  /** Name and value of everything that could be a parameter, buffer or child. Containers override it. */
+  protected members(): Iterable<[string, unknown]> {
+    return Object.entries(this)
+  }
+
+  /** Makes `tensor` part of the module's state, though not trained: it moves with `to()`, and if `persistent`
+   * (default) it is in the state dictionary. It becomes the field `name`, and no scope owns it any more. */
+  registerBuffer<T extends Tensor | null>(name: string, tensor: T, { persistent = true } = {}): T {
+    this.#buffers ??= new Map()
+    this.#buffers.set(name, { persistent })
+    if (tensor) keepForever(tensor)
+    Reflect.set(this, name, tensor)
+    return tensor
+  }
+
+  // ---- what is inside
+
+  /** All parameters, own ones first, then the children's; one that is used twice (tied weights) is listed once. */
+  parameters(): Parameter[] {
+    return this.namedParameters().map(([, parameter]) => parameter)
+  }
+
+  /** As `parameters()`, with names; a tied one has the name that comes first. */
+  namedParameters(): [string, Parameter][] {
+    return once(this.#walkModules().flatMap(([path, module]) => join(path, module.#ownParameters())))
+  }
+
+  /** All buffers with names, persistent or not, each once. */
+  namedBuffers(): [string, Tensor][] {
+    return once(this.#walkModules().flatMap(([path, module]) => join(path, module.#ownBuffers())))
+  }
+
+  /** This module under the name '' and everything below it, parents before children, each once. */
+  namedModules(): [string, Module][] {
+    return once(this.#walkModules())
+  }
+
+  /** This module and everything below it. */
+  modules(): Module[] {
+    return this.namedModules().map(([, module]) => module)
+  }
+
+  /** The direct children with their names, each once. */
+  namedChildren(): [string, Module][] {
+    return once(this.#ownChildren())
+  }
+
+  /** The module at a path such as `encoder.layers.3`. Throws ConfigError that lists what is there. */
+  get<M extends Module = Module>(path: string): M {
+    let found: Module = this
+    for (const name of path === '' ? [] : path.split('.')) {
+      const children = found.namedChildren()
+      const child = children.find(([candidate]) => candidate === name)
+      if (!child) {
+        const names = children.map(([candidate]) => candidate).join(', ') || 'no children'
+        throw new ConfigError(
+          `no module '${path}': ${found.constructor.name} has no child '${name}', it has ${names}`,
+          {
+            path,
+          },
+        )
+      }
+      found = child[1]
+    }
+    return found as M
+  }
+
+  // ---- state
+
+  /**
+   * Parameters and persistent buffers by name, in PyTorch's order. The values are the module's own tensors, not
+   * copies: do not dispose them, and `clone()` what shall be a snapshot. A tied parameter stands under all its names.
+   */
+  stateDict(): Record<string, Tensor> {
+    const state = this.#walkModules().flatMap(([path, module]) =>
+      join<Tensor>(path, [...module.#ownParameters(), ...module.#ownBuffers(true)]),
+    )
+    return Object.fromEntries(state)
+  }
+
+  /**
+   * Copies the values in, converting dtype and device; tensors keep their identity, so an optimiser made before still
+   * works. All names and shapes are checked before the first copy.
+   *
+   * @throws CheckpointError with `missing`, `unexpected` and `mismatched` ({ name, expected, actual } shapes). With
+   * `strict: false` missing and unexpected names are returned instead; a wrong shape always throws.
+   */
+  loadStateDict(state: Record<string, Tensor>, { strict = true } = {}): LoadResult {
+    const own = this.stateDict()
+    const missing = Object.keys(own).filter((name) => !Object.hasOwn(state, name))
+    const unexpected = Object.keys(state).filter((name) => !Object.hasOwn(own, name))
+    const pairs: [Tensor, Tensor][] = []
+    const mismatched: { name: string; expected: number[]; actual: number[] | string }[] = []
+    for (const [name, target] of Object.entries(own)) {
+      if (!Object.hasOwn(state, name)) continue
+      const source: unknown = state[name]
+      if (!(source instanceof Tensor)) mismatched.push({ name, expected: target.shape, actual: typeof source })
+      else if (sameShape(target.shape, source.shape)) pairs.push([target, source])
+      else mismatched.push({ name, expected: target.shape, actual: source.shape })
+    }
+    if (mismatched.length > 0 || (strict && missing.length + unexpected.length > 0)) {
+      throw new CheckpointError(loadMessage(this.constructor.name, missing, unexpected, mismatched), {
+        missing,
+        unexpected,
+        mismatched,
+      })
+    }
+    scope(() =>
+      noGrad(() => {
+        for (const [target, source] of pairs) target.copy_(source)
+      }),
+    )
+    return { missing, unexpected }
+  }
+
+  /** Training mode on or off, for everything below too. */
+  train(mode = true): this {
+    for (const module of this.modules()) module.training = mode
+    return this
+  }
+
+  /** The same as `train(false)`: no dropout, running statistics. It does not turn gradients off; `noGrad` does. */
+  eval(): this {
+    return this.train(false)
+  }
+
+  /**
+   * Moves parameters, their gradients and buffers. `dtype` must be floating point or complex and leaves integer
+   * buffers as they are. Tensors keep their identity.
+   */
+  to({ device, dtype }: { device?: Device; dtype?: DType }): this {
+    if (dtype && !isFloating(dtype)) {
+      throw new DTypeError(`a module can be converted to floating-point and complex types, not to ${dtype}`, { dtype })
+    }
+    const move = (tensor: Tensor) => {
+      const type = dtype && isFloating(tensor.dtype) ? dtype : tensor.dtype
+      tensor.setData(tensor.detach().to({ device: device ?? tensor.device, dtype: type }))
+    }
+    scope(() =>
+      noGrad(() => {
+        for (const parameter of this.parameters()) {
+          move(parameter)
+          if (parameter.grad) move(parameter.grad)
+        }
+        for (const [, buffer] of this.namedBuffers()) move(buffer)
+      }),
+    )
+    return this
+  }
+
+  /**
+   * Stops gradients of the parameters that `pattern` names, or of all. A pattern is a RegExp, or a string that is a
+   * full name, a module's path (`encoder` means all below it), or a glob: `*` stands for any characters, dots included.
+   * @throws ConfigError when it matches nothing
+   */
+  freeze(pattern?: string | RegExp): this {
+    for (const parameter of this.#matching(pattern)) parameter.requiresGrad = false
+    return this
+  }
+
+  /** The reverse of `freeze`. */
+  unfreeze(pattern?: string | RegExp): this {
+    for (const parameter of this.#matching(pattern)) parameter.requiresGrad = true
+    return this
+  }
+
+  /** Drops every gradient, as PyTorch's `zero_grad(set_to_none=True)`. */
+  zeroGrad(): this {
+    for (const parameter of this.parameters()) parameter.grad = null
+    return this
+  }
+
+  // ---- the rest
+
+  /** Calls `fn` with every module, children before parents. */
+  apply(fn: (module: Module) => void): this {
+    for (const [, child] of this.namedChildren()) child.apply(fn)
+    fn(this)
+    return this
+  }
+
+  /**
+   * Calls `hook(module, args, output)` after each `forward`; what it returns, if not undefined, is the new output.
+   * While a module has hooks, its `forward` is an own property that wraps the class's; without hooks nothing is in
+   * the way. A tensor that the hook wants to hold on to must be `keep`ed or cloned. When `forward` returns a promise,
+   * hooks run on its result and may be async.
+   * @returns removes the hook
+   */
+  registerForwardHook(hook: ForwardHook<this>): () => void {
+    this.#hooks ??= new ForwardHooks(this)
+    return this.#hooks.add(hook as ForwardHook)
+  }
+
+  /** A table of parameter names, shapes, types and counts, with totals. Nothing is printed. */
+  summary(): string {
+    return summaryTable(this.constructor.name, this.namedParameters(), this.namedBuffers())
+  }
+
+  /** Frees all parameters and buffers, the children's too. */
+  dispose(): void {
+    for (const [, tensor] of [...this.namedParameters(), ...this.namedBuffers()]) tensor.dispose()
+  }
+
+  [Symbol.dispose](): void {
+    this.dispose()
+  }
+
+  #ownParameters(): [string, Parameter][] {
+    return [...this.members()].filter((member): member is [string, Parameter] => member[1] instanceof Parameter)
+  }
+
+  #ownBuffers(persistentOnly = false): [string, Tensor][] {
+    const found: [string, Tensor][] = []
+    for (const [name, { persistent }] of this.#buffers ?? []) {
+      const value: unknown = Reflect.get(this, name)
+      if (value instanceof Tensor && (persistent || !persistentOnly)) found.push([name, value])
+    }
+    return found
+  }
+
+  #ownChildren(): [string, Module][] {
+    const children: [string, Module][] = []
+    for (const [name, value] of this.members()) {
+      if (value instanceof Module) children.push([name, value])
+      else if (Array.isArray(value) && value.some((item) => item instanceof Module || item instanceof Parameter)) {
+        throw new ConfigError(
+          `${this.constructor.name}.${name} is a plain array of modules or parameters, which training and saving ` +
+            'would not see; make it a ModuleList, or a #private field if that is what you want',
+          { field: name },
+        )
+      }
+    }
+    return children
+  }
+
+  /** Depth first with repeats: a module that hangs in two places comes twice, as the state dictionary needs. */
+  #walkModules(path = '', ancestors: Module[] = []): [string, Module][] {
+    if (ancestors.includes(this)) {
+      throw new ConfigError(
+        `'${path}' refers back to a module that contains it; keep such a link in a #private field`,
+        {
+          path,
+        },
+      )
+    }
+    const below = this.#ownChildren().flatMap(([name, child]) =>
+      child.#walkModules(path === '' ? name : `${path}.${name}`, [...ancestors, this]),
+    )
+    return [[path, this], ...below]
+  }
+
+  #matching(pattern: string | RegExp | undefined): Parameter[] {
+    const named = this.namedParameters()
+    if (pattern === undefined) return named.map(([, parameter]) => parameter)
+    const matches = matcher(pattern)
+    const found = named.filter(([name]) => matches(name))
+    if (found.length === 0) {
+      const some = named.slice(0, 5).map(([name]) => name)
+      throw new ConfigError(
+        `no parameter of ${this.constructor.name} matches ${pattern}; names look like ${some.join(', ')}`,
+        {
+          pattern: String(pattern),
+        },
+      )
+    }
+    return found.map(([, parameter]) => parameter)
+  }
+}
+
+function join<T>(path: string, members: [string, T][]): [string, T][] {
+  return path === '' ? members : members.map(([name, value]) => [`${path}.${name}`, value])
+}
+
+function once<T>(named: [string, T][]): [string, T][] {
+  const seen = new Set<T>()
+  return named.filter(([, value]) => !seen.has(value) && seen.add(value))
+}
+
+function loadMessage(
+  kind: string,
+  missing: string[],
+  unexpected: string[],
+  mismatched: { name: string; expected: number[]; actual: number[] | string }[],
+): string {
+  const list = (names: string[]) =>
+    names.length > 10 ? `${names.slice(0, 10).join(', ')} and ${names.length - 10} more` : names.join(', ')
+  const parts = [
+    missing.length > 0 && `missing: ${list(missing)}`,
+    unexpected.length > 0 && `unexpected: ${list(unexpected)}`,
+    mismatched.length > 0 &&
+      `mis-shaped: ${list(
+        mismatched.map(({ name, expected, actual }) => {
+          const got = typeof actual === 'string' ? `a ${actual}` : `[${actual}]`
+          return `${name} is [${expected}] in the module but ${got} in the dictionary`
+        }),
+      )}`,
+  ].filter(Boolean)
+  return `the state dictionary does not fit ${kind}, which was not changed; ${parts.join('; ')}`
+}

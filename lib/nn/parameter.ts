@@ -1,0 +1,51 @@
+import { freeWhenForgotten, native } from '../native/call.js'
+import { DTypeError } from '../native/errors.js'
+import { handleOf } from '../native/handle.js'
+import { type Device, type DType, empty, scope, Tensor } from '../tensor/index.js'
+import { isFloating } from './check.js'
+
+export interface FactoryOptions {
+  /** Where parameters are made; 'meta' makes shapes only. Default: the default device. */
+  device?: Device | undefined
+  /** Type of parameters. Default: 'float32'. */
+  dtype?: DType | undefined
+}
+
+export interface ParameterOptions {
+  /** Default: true. */
+  requiresGrad?: boolean
+}
+
+/**
+ * A tensor that a {@link Module} learns: a leaf that requires a gradient, on the memory of the tensor it is made from.
+ *
+ * No scope owns it: it may be made inside `scope()` and lives until its module's `dispose()`, its own, or garbage
+ * collection.
+ */
+export class Parameter extends Tensor {
+  constructor(data: Tensor, { requiresGrad = true }: ParameterOptions = {}) {
+    if (requiresGrad && !isFloating(data.dtype)) {
+      throw new DTypeError(
+        `a parameter that requires a gradient must be floating point or complex, not ${data.dtype}; ` +
+          'pass { requiresGrad: false } or convert the tensor',
+        { dtype: data.dtype },
+      )
+    }
+    super(unownedHandle(data))
+    freeWhenForgotten(this)
+    if (requiresGrad) this.requiresGrad = true
+  }
+}
+
+/** The slab number of a new leaf on `data`'s memory, of which no scope and no other object knows. */
+function unownedHandle(data: Tensor): number {
+  return scope(() => {
+    const handle = handleOf(data.detach())
+    native.moveHandle(handle, 0)
+    return handle
+  })
+}
+
+/** An uninitialised parameter, which the layer's `resetParameters()` then fills. */
+export const parameter = (shape: number[], { device, dtype }: FactoryOptions): Parameter =>
+  scope(() => new Parameter(empty(shape, { device, dtype })))

@@ -1,0 +1,254 @@
+import { op } from '../native/call.js'
+import { ConfigError, DataError } from '../native/errors.js'
+import { ops, scope, type Tensor, tensor, zeros } from '../tensor/index.js'
+import { explain, notFloating, otherRank, otherSize, otherType, requireProbability, requireSizes } from './check.js'
+import { uniform_ } from './init.js'
+import { Module } from './module.js'
+import { type FactoryOptions, type Parameter, parameter } from './parameter.js'
+
+export interface RecurrentOptions extends FactoryOptions {
+  /** Default: 1. */
+  numLayers?: number
+  /** Default: true. */
+  bias?: boolean
+  /** Input and output are [batch, time, ...] instead of [time, batch, ...]. Default: false. */
+  batchFirst?: boolean
+  /** Between layers, while training. Default: 0. */
+  dropout?: number
+  /** A second run from the end; its output is joined to the first's. Default: false. */
+  bidirectional?: boolean
+}
+
+export interface SequenceOptions {
+  /**
+   * Real length of each item, in any order. Steps beyond it are not run: the output is zero there, and the hidden
+   * state is that of the item's last real step. The output keeps the input's time.
+   */
+  lengths?: number[] | Tensor | null
+}
+
+/** What the network runs on: one padded tensor, or the steps of all items packed. */
+interface Steps {
+  data: Tensor
+  batchSizes: Tensor | null
+  /** The batch in the order of falling length, and back; null when it is in that order already. */
+  order: Tensor | null
+  inverse: Tensor | null
+}
+
+/**
+ * What GRU and LSTM share. The parameters of layer k are `weight_ih_l<k>` [gates · hidden, input],
+ * `weight_hh_l<k>` [gates · hidden, hidden], `bias_ih_l<k>`, `bias_hh_l<k>`, and the same with `_reverse`; all start
+ * uniform in ±1/√hidden.
+ */
+class Recurrent extends Module {
+  readonly inputSize: number
+  readonly hiddenSize: number
+  readonly numLayers: number
+  readonly batchFirst: boolean
+  readonly dropout: number
+  readonly bidirectional: boolean
+  readonly #hasBias: boolean
+  readonly #names: string[] = []
+
+  constructor(gates: number, inputSize: number, hiddenSize: number, options: RecurrentOptions) {
+    super()
+    const { numLayers = 1, bias = true, batchFirst = false, dropout = 0, bidirectional = false, ...factory } = options
+    requireSizes(this.constructor.name, { inputSize, hiddenSize, numLayers })
+    requireProbability(this.constructor.name, dropout)
+    this.inputSize = inputSize
+    this.hiddenSize = hiddenSize
+    this.numLayers = numLayers
+    this.batchFirst = batchFirst
+    this.dropout = dropout
+    this.bidirectional = bidirectional
+    this.#hasBias = bias
+    const add = (name: string, shape: number[]) => {
+      this.#names.push(name)
+      Reflect.set(this, name, parameter(shape, factory))
+    }
+    for (let layer = 0; layer < numLayers; layer++) {
+      const width = layer === 0 ? inputSize : hiddenSize * this.directions
+      for (const suffix of bidirectional ? [`l${layer}`, `l${layer}_reverse`] : [`l${layer}`]) {
+        add(`weight_ih_${suffix}`, [gates * hiddenSize, width])
+        add(`weight_hh_${suffix}`, [gates * hiddenSize, hiddenSize])
+        if (bias) add(`bias_ih_${suffix}`, [gates * hiddenSize])
+        if (bias) add(`bias_hh_${suffix}`, [gates * hiddenSize])
+      }
+    }
+    this.resetParameters()
+  }
+
+  get directions(): 1 | 2 {
+    return this.bidirectional ? 2 : 1
+  }
+
+  resetParameters(): void {
+    const bound = 1 / Math.sqrt(this.hiddenSize)
+    for (const weight of this.#weights()) uniform_(weight, -bound, bound)
+  }
+
+  /** Runs the operator; `states` are [layers · directions, batch, hidden], and so are those returned. */
+  protected run(
+    kind: 'gru' | 'lstm',
+    input: Tensor,
+    states: Tensor[] | null,
+    lengths: number[] | Tensor | null,
+  ): [output: Tensor, ...states: Tensor[]] {
+    const layer = this.constructor.name
+    const layout = this.batchFirst ? '[batch, time, features]' : '[time, batch, features]'
+    const wrong = otherRank(layer, input, [2, 3], `${layout} or [time, features]`)
+    if (wrong) throw wrong
+    if (input.ndim === 2) return this.#runUnbatched(kind, input, states, lengths)
+
+    const steps = this.#steps(input, lengths)
+    const hidden = (states ?? this.#zeroStates(kind, input)).map((state) =>
+      steps.order ? state.indexSelect(1, steps.order) : state,
+    )
+    let result: Tensor[]
+    try {
+      result = this.#call(kind, steps, hidden)
+    } catch (error) {
+      throw explain(
+        error,
+        notFloating(layer, input),
+        otherSize(layer, input, -1, this.inputSize),
+        otherType(layer, input, this.#weights()[0]!),
+      )
+    }
+    const [output, ...last] = result as [Tensor, ...Tensor[]]
+    const restored = steps.inverse ? last.map((state) => state.indexSelect(1, steps.inverse!)) : last
+    return [this.#padded(output, steps, input), ...restored]
+  }
+
+  #call(kind: 'gru' | 'lstm', { data, batchSizes }: Steps, hidden: Tensor[]): Tensor[] {
+    const settings = [this.#hasBias, this.numLayers, this.dropout, this.training, this.bidirectional] as const
+    const weights = this.#weights()
+    if (kind === 'gru') {
+      return batchSizes
+        ? ops.gru(data, batchSizes, hidden[0]!, weights, ...settings)
+        : ops.gru(data, hidden[0]!, weights, ...settings, this.batchFirst)
+    }
+    return batchSizes
+      ? ops.lstm(data, batchSizes, hidden, weights, ...settings)
+      : ops.lstm(data, hidden, weights, ...settings, this.batchFirst)
+  }
+
+  #runUnbatched(
+    kind: 'gru' | 'lstm',
+    input: Tensor,
+    states: Tensor[] | null,
+    lengths: number[] | Tensor | null,
+  ): [Tensor, ...Tensor[]] {
+    if (lengths) throw new ConfigError(`${this.constructor.name}: lengths need an input with a batch dimension`, {})
+    const dim = this.batchFirst ? 0 : 1
+    const batched = states?.map((state) => state.unsqueeze(1)) ?? null
+    const [output, ...last] = this.run(kind, input.unsqueeze(dim), batched, null)
+    return [output.squeeze(dim), ...last.map((state) => state.squeeze(1))]
+  }
+
+  #steps(input: Tensor, lengths: number[] | Tensor | null): Steps {
+    if (!lengths) return { data: input, batchSizes: null, order: null, inverse: null }
+    const [batchDim, timeDim] = this.batchFirst ? [0, 1] : [1, 0]
+    const counts = this.#checkLengths(lengths, input.size(batchDim), input.size(timeDim))
+    const order = counts.map((_, i) => i).sort((a, b) => counts[b]! - counts[a]! || a - b)
+    const sorted = order.every((item, i) => item === i)
+    const indices = (list: number[]) => tensor(list, { dtype: 'int64', device: input.device })
+    const forth = sorted ? null : indices(order)
+    const inverse: number[] = []
+    for (const [place, item] of order.entries()) inverse[item] = place
+    const [data, batchSizes] = op('aten::_pack_padded_sequence')(
+      forth ? input.indexSelect(batchDim, forth) : input,
+      tensor(
+        order.map((item) => counts[item]!),
+        { dtype: 'int64' },
+      ),
+      this.batchFirst,
+    ) as [Tensor, Tensor]
+    return { data, batchSizes, order: forth, inverse: sorted ? null : indices(inverse) }
+  }
+
+  #padded(output: Tensor, { batchSizes, inverse }: Steps, input: Tensor): Tensor {
+    if (!batchSizes) return output
+    const [batchDim, timeDim] = this.batchFirst ? [0, 1] : [1, 0]
+    const time = input.size(timeDim)
+    const [padded] = op('aten::_pad_packed_sequence')(output, batchSizes, this.batchFirst, 0, time) as [Tensor, Tensor]
+    return inverse ? padded.indexSelect(batchDim, inverse) : padded
+  }
+
+  #checkLengths(lengths: number[] | Tensor, batch: number, time: number): number[] {
+    const counts = Array.isArray(lengths) ? lengths : (lengths.toArray() as number[])
+    const bad = counts.findIndex((count) => !Number.isSafeInteger(count) || count < 1 || count > time)
+    if (counts.length !== batch || bad >= 0) {
+      throw new DataError(
+        bad >= 0
+          ? `${this.constructor.name}: lengths[${bad}] is ${counts[bad]}, but must be whole and from 1 to ${time}, the input's time`
+          : `${this.constructor.name}: ${counts.length} lengths for a batch of ${batch}`,
+        { lengths: counts },
+      )
+    }
+    return counts
+  }
+
+  #zeroStates(kind: 'gru' | 'lstm', input: Tensor): Tensor[] {
+    const shape = [this.numLayers * this.directions, input.size(this.batchFirst ? 0 : 1), this.hiddenSize]
+    const zero = zeros(shape, { dtype: input.dtype, device: input.device })
+    return kind === 'gru' ? [zero] : [zero, zero]
+  }
+
+  #weights(): Parameter[] {
+    return this.#names.map((name) => Reflect.get(this, name) as Parameter)
+  }
+}
+
+export interface GRUResult {
+  /** The last layer's state at each step, [time, batch, directions · hidden] (or batch first). */
+  output: Tensor
+  /** Each layer's last state, [layers · directions, batch, hidden]. */
+  hidden: Tensor
+}
+
+/** Gated recurrent unit (Cho et al. 2014), gates in PyTorch's order: reset, update, new. */
+export class GRU extends Recurrent {
+  constructor(inputSize: number, hiddenSize: number, options: RecurrentOptions = {}) {
+    super(3, inputSize, hiddenSize, options)
+  }
+
+  /**
+   * @param input [time, batch, inputSize], with `batchFirst` [batch, time, inputSize], or without a batch [time, inputSize]
+   * @param hidden first state [layers · directions, batch, hidden]; default zeros
+   */
+  override forward(input: Tensor, hidden: Tensor | null = null, { lengths = null }: SequenceOptions = {}): GRUResult {
+    return scope(() => {
+      const [output, last] = this.run('gru', input, hidden && [hidden], lengths)
+      return { output, hidden: last! }
+    })
+  }
+}
+
+export interface LSTMResult extends GRUResult {
+  /** Each layer's last cell state, [layers · directions, batch, hidden]. */
+  cell: Tensor
+}
+
+/** Long short-term memory (Hochreiter and Schmidhuber 1997), gates in PyTorch's order: input, forget, cell, output. */
+export class LSTM extends Recurrent {
+  constructor(inputSize: number, hiddenSize: number, options: RecurrentOptions = {}) {
+    super(4, inputSize, hiddenSize, options)
+  }
+
+  /**
+   * @param input [time, batch, inputSize], with `batchFirst` [batch, time, inputSize], or without a batch [time, inputSize]
+   * @param state first states, each [layers · directions, batch, hidden]; default zeros
+   */
+  override forward(
+    input: Tensor,
+    state: { hidden: Tensor; cell: Tensor } | null = null,
+    { lengths = null }: SequenceOptions = {},
+  ): LSTMResult {
+    return scope(() => {
+      const [output, hidden, cell] = this.run('lstm', input, state && [state.hidden, state.cell], lengths)
+      return { output, hidden: hidden!, cell: cell! }
+    })
+  }
+}

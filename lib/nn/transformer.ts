@@ -1,0 +1,131 @@
+import { ConfigError } from '../native/errors.js'
+import { scope, type Tensor } from '../tensor/index.js'
+import { Dropout } from './activation.js'
+import { MultiheadAttention } from './attention.js'
+import { requireSizes } from './check.js'
+import { type Layer, ModuleList } from './containers.js'
+import { gelu, relu } from './functional.js'
+import { skipInit } from './init.js'
+import { Linear } from './linear.js'
+import { Module } from './module.js'
+import { LayerNorm } from './normalization.js'
+import type { FactoryOptions } from './parameter.js'
+
+export type Activation = 'relu' | 'gelu' | ((input: Tensor) => Tensor)
+
+export interface TransformerEncoderLayerOptions extends FactoryOptions {
+  /** Default: 2048. */
+  dimFeedforward?: number
+  /** Default: 0.1. */
+  dropout?: number
+  /** Default: 'relu'. */
+  activation?: Activation
+  /** Default: 1e-5. */
+  layerNormEps?: number
+  /** Input is [batch, time, dModel] instead of [time, batch, dModel]. Default: false. */
+  batchFirst?: boolean
+  /** Normalise before attention and feed-forward instead of after. Default: false. */
+  normFirst?: boolean
+  /** Default: true. */
+  bias?: boolean
+}
+
+export interface EncoderMasks {
+  /** [time, time] or [batch · heads, time, time]: true where attention is forbidden, or added numbers. */
+  mask?: Tensor | null
+  /** [batch, time]: true where the input is padding. */
+  keyPaddingMask?: Tensor | null
+  /** Each position sees only positions up to its own. Default: false. */
+  isCausal?: boolean
+}
+
+/** Self-attention and feed-forward with residuals and layer norms (Vaswani et al. 2017). */
+export class TransformerEncoderLayer extends Module {
+  self_attn: MultiheadAttention
+  linear1: Linear
+  dropout: Dropout
+  linear2: Linear
+  norm1: LayerNorm
+  norm2: LayerNorm
+  dropout1: Dropout
+  dropout2: Dropout
+  readonly #arguments: [number, number, TransformerEncoderLayerOptions]
+
+  constructor(dModel: number, nhead: number, options: TransformerEncoderLayerOptions = {}) {
+    super()
+    const { dimFeedforward = 2048, dropout = 0.1, activation = 'relu', layerNormEps = 1e-5 } = options
+    const { batchFirst = false, bias = true, device, dtype } = options
+    if (typeof activation !== 'function' && activation !== 'relu' && activation !== 'gelu') {
+      throw new ConfigError(
+        `TransformerEncoderLayer: activation must be 'relu', 'gelu' or a function, not ${String(activation)}`,
+        { activation },
+      )
+    }
+    this.#arguments = [dModel, nhead, options]
+    const factory = { device, dtype }
+    this.self_attn = new MultiheadAttention(dModel, nhead, { dropout, bias, batchFirst, ...factory })
+    this.linear1 = new Linear(dModel, dimFeedforward, { bias, ...factory })
+    this.dropout = new Dropout(dropout)
+    this.linear2 = new Linear(dimFeedforward, dModel, { bias, ...factory })
+    this.norm1 = new LayerNorm(dModel, { eps: layerNormEps, bias, ...factory })
+    this.norm2 = new LayerNorm(dModel, { eps: layerNormEps, bias, ...factory })
+    this.dropout1 = new Dropout(dropout)
+    this.dropout2 = new Dropout(dropout)
+  }
+
+  /** A layer of its own with the same settings and values. No random number is drawn. */
+  clone(): TransformerEncoderLayer {
+    const copy = skipInit(() => new TransformerEncoderLayer(...this.#arguments))
+    copy.to({ device: this.linear1.weight.device, dtype: this.linear1.weight.dtype })
+    copy.loadStateDict(this.stateDict())
+    return copy.train(this.training)
+  }
+
+  /** [time, batch, dModel], with `batchFirst` [batch, time, dModel], or [time, dModel]; the same out */
+  override forward(input: Tensor, masks: EncoderMasks = {}): Tensor {
+    return scope(() => {
+      if (this.#arguments[2].normFirst) {
+        const attended = input.add(this.#attention(this.norm1.forward(input), masks))
+        return attended.add(this.#feedForward(this.norm2.forward(attended)))
+      }
+      const attended = this.norm1.forward(input.add(this.#attention(input, masks)))
+      return this.norm2.forward(attended.add(this.#feedForward(attended)))
+    })
+  }
+
+  #attention(x: Tensor, { mask, keyPaddingMask, isCausal }: EncoderMasks): Tensor {
+    const settings = { attnMask: mask, keyPaddingMask, isCausal, needWeights: false }
+    return this.dropout1.forward(this.self_attn.forward(x, x, x, settings).output)
+  }
+
+  #feedForward(x: Tensor): Tensor {
+    const { activation = 'relu' } = this.#arguments[2]
+    const act = activation === 'relu' ? relu : activation === 'gelu' ? gelu : activation
+    return this.dropout2.forward(this.linear2.forward(this.dropout.forward(act(this.linear1.forward(x)))))
+  }
+}
+
+/**
+ * A stack of `numLayers` copies of `layer`, which stays the caller's; as in PyTorch they all start with its values.
+ * Unlike PyTorch in evaluation, outputs at padded positions are whatever attention gives there, never cut to zero.
+ */
+export class TransformerEncoder extends Module {
+  layers: ModuleList<TransformerEncoderLayer>
+  norm: Layer | null
+
+  constructor(layer: TransformerEncoderLayer, numLayers: number, { norm = null }: { norm?: Layer | null } = {}) {
+    super()
+    requireSizes('TransformerEncoder', { numLayers })
+    this.layers = new ModuleList(Array.from({ length: numLayers }, () => layer.clone()))
+    this.norm = norm
+  }
+
+  /** [time, batch, dModel], with the layer's `batchFirst` [batch, time, dModel]; the same out */
+  override forward(input: Tensor, masks: EncoderMasks = {}): Tensor {
+    return scope(() => {
+      let output = input
+      for (const layer of this.layers) output = layer.forward(output, masks)
+      return this.norm ? this.norm.forward(output) : output
+    })
+  }
+}

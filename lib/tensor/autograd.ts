@@ -1,0 +1,215 @@
+import { callNative, native, put, queueNative, registerCallback } from '../native/call.js'
+import { currentContext, GRAD } from '../native/context.js'
+import { ConfigError } from '../native/errors.js'
+import { keepForever } from './scope.js'
+import { inCallback, synchronous, Tensor } from './tensor.js'
+
+export interface GradOptions {
+  /** One gradient per output; may be left out for outputs of one element. */
+  gradOutputs?: readonly (Tensor | null)[]
+  /** Keep the graph for another pass. Default: `createGraph`. */
+  retainGraph?: boolean
+  /** Record the pass, so that its results can be differentiated again. */
+  createGraph?: boolean
+  /** Give null, instead of an error, for inputs that the outputs do not depend on. */
+  allowUnused?: boolean
+}
+
+/**
+ * The gradients of `outputs` with respect to `inputs`, without touching any `grad`. Runs on the executor.
+ * @throws GradientError where an input takes no part and `allowUnused` is not set
+ */
+export function grad(
+  outputs: Tensor | readonly Tensor[],
+  inputs: Tensor | readonly Tensor[],
+  options: GradOptions = {},
+): Promise<(Tensor | null)[]> {
+  const { gradOutputs = [], retainGraph = null, createGraph = false, allowUnused = false } = options
+  return queueNative(
+    native.backwardQueued,
+    listOf(outputs),
+    gradOutputs,
+    listOf(inputs),
+    retainGraph,
+    createGraph,
+    false,
+    allowUnused,
+  ) as Promise<(Tensor | null)[]>
+}
+
+/** Computes and accumulates the gradients of several tensors at once; see {@link Tensor.backward}. */
+export async function backward(
+  tensors: Tensor | readonly Tensor[],
+  options: { gradients?: readonly (Tensor | null)[]; retainGraph?: boolean; createGraph?: boolean; inputs?: readonly Tensor[] } = {},
+): Promise<void> {
+  const { gradients = [], retainGraph = null, createGraph = false, inputs = [] } = options
+  await queueNative(native.backwardQueued, listOf(tensors), gradients, inputs, retainGraph, createGraph, true, false)
+}
+
+function listOf(tensors: Tensor | readonly Tensor[]): readonly Tensor[] {
+  return tensors instanceof Tensor ? [tensors] : tensors
+}
+
+type Declarations = [saved: readonly (Tensor | null)[], dirty: readonly Tensor[], fixed: readonly Tensor[], materialize: boolean]
+let declarations: (context: FunctionContext) => Declarations
+
+/** What an {@link AutogradFunction} shares between its forward and its backward. Put anything that is no tensor on it. */
+export class FunctionContext {
+  /** The tensors given to {@link saveForBackward}; fresh handles at each backward pass. */
+  savedTensors: (Tensor | null)[] = []
+  /** Which inputs of `forward` were tensors that need a gradient. */
+  needsInputGrad: boolean[] = [];
+  // biome-ignore lint/suspicious/noExplicitAny: users put what they like on it.
+  [name: string]: any
+
+  #saved: readonly (Tensor | null)[] = []
+  #dirty: readonly Tensor[] = []
+  #fixed: readonly Tensor[] = []
+  #materialize = true
+
+  /** Keeps inputs or outputs for backward, guarded against later in-place changes. Call at most once. */
+  saveForBackward(...tensors: (Tensor | null)[]): void {
+    this.#saved = tensors
+  }
+
+  /** Declares inputs that `forward` changed in place. */
+  markDirty(...tensors: Tensor[]): void {
+    this.#dirty = tensors
+  }
+
+  /** Declares outputs that have no gradient. */
+  markNonDifferentiable(...tensors: Tensor[]): void {
+    this.#fixed = tensors
+  }
+
+  /** Whether missing output gradients come to `backward` as zeros (default) or as null. */
+  setMaterializeGrads(value: boolean): void {
+    this.#materialize = value
+  }
+
+  static {
+    declarations = (context) => [context.#saved, context.#dirty, context.#fixed, context.#materialize]
+  }
+}
+
+/** One tensor or several. */
+export type FunctionResult = Tensor | readonly Tensor[]
+/** One gradient per argument of `forward`; null for none and for what is not a tensor. */
+export type FunctionGradients = Tensor | null | undefined | readonly (Tensor | null | undefined)[]
+
+/**
+ * An operation with a gradient written by hand.
+ *
+ * ```ts
+ * class Square extends AutogradFunction {
+ *   static forward(ctx: FunctionContext, x: Tensor) {
+ *     ctx.saveForBackward(x)
+ *     return x.mul(x)
+ *   }
+ *   static backward(ctx: FunctionContext, gradient: Tensor) {
+ *     const [x] = ctx.savedTensors
+ *     return gradient.mul(x!).mul(2)
+ *   }
+ * }
+ * const y = Square.apply(x)
+ * ```
+ *
+ * Both must be synchronous: `backward` is called from the executor, which waits for it. What it throws rejects the
+ * promise of the backward pass, with its own stack.
+ */
+export abstract class AutogradFunction {
+  // biome-ignore lint/suspicious/noExplicitAny: subclasses narrow the arguments.
+  static forward(_ctx: FunctionContext, ..._args: any[]): FunctionResult {
+    throw new ConfigError('an AutogradFunction needs a static forward(ctx, ...args)')
+  }
+
+  // biome-ignore lint/suspicious/noExplicitAny: subclasses narrow the arguments.
+  static backward(_ctx: FunctionContext, ..._gradients: any[]): FunctionGradients {
+    throw new ConfigError('an AutogradFunction needs a static backward(ctx, ...gradients)')
+  }
+
+  /** Runs `forward` and records `backward`. */
+  // biome-ignore lint/complexity/noThisInStatic: `this` is the subclass.
+  static apply<F extends FunctionClass>(this: F, ...args: Tail<Parameters<F['forward']>>): ReturnType<F['forward']> {
+    const type = this
+    const context = new FunctionContext()
+    const places: number[] = []
+    const inputs: Tensor[] = []
+    args.forEach((argument, place) => {
+      if (!(argument instanceof Tensor)) return
+      places.push(place)
+      inputs.push(argument)
+    })
+    const recording = (currentContext().flags & GRAD) !== 0
+    context.needsInputGrad = args.map((argument) => argument instanceof Tensor && argument.requiresGrad && recording)
+    let single = false
+
+    const forward = (): unknown[] => {
+      const result = synchronous(type.forward(context, ...args), `${type.name}.forward`)
+      single = result instanceof Tensor
+      const outputs = single ? [result] : result
+      if (!Array.isArray(outputs) || !outputs.every((output) => output instanceof Tensor)) {
+        throw new ConfigError(`${type.name}.forward must return a Tensor or an array of Tensors`)
+      }
+      // What forward keeps on the context by hand must outlive forward's scope.
+      for (const value of Object.values(context)) if (value instanceof Tensor) keepForever(value)
+      const [saved, dirty, fixed, materialize] = declarations(context)
+      return [outputs, saved, dirty, fixed, materialize]
+    }
+
+    const backward = ([gradients, saved]: unknown[]): unknown[] => {
+      context.savedTensors = saved as (Tensor | null)[]
+      try {
+        const result = synchronous(type.backward(context, ...(gradients as Tensor[])), `${type.name}.backward`)
+        const list = Array.isArray(result) ? result : [result]
+        if (list.length !== args.length && list.length !== inputs.length) {
+          throw new ConfigError(
+            `${type.name}.backward must return one gradient (or null) per argument of forward: expected ${args.length}, got ${list.length}`,
+          )
+        }
+        const picked = list.length === args.length ? places.map((place) => list[place]) : list
+        return [picked.map((gradient) => gradient ?? null)]
+      } finally {
+        context.savedTensors = []
+      }
+    }
+
+    const id = registerCallback(inCallback((values, kind) => (kind === 0 ? forward() : backward(values))))
+    const outputs = callNative(
+      native.applyFunction,
+      () => {
+        put(id)
+        put(inputs)
+      },
+      true,
+    ) as Tensor[]
+    return (single ? outputs[0] : outputs) as ReturnType<F['forward']>
+  }
+}
+
+interface FunctionClass {
+  readonly name: string
+  // biome-ignore lint/suspicious/noExplicitAny: narrowed by subclasses.
+  forward(ctx: FunctionContext, ...args: any[]): FunctionResult
+  // biome-ignore lint/suspicious/noExplicitAny: narrowed by subclasses.
+  backward(ctx: FunctionContext, ...gradients: any[]): FunctionGradients
+}
+
+type Tail<T extends unknown[]> = T extends [unknown, ...infer Rest] ? Rest : never
+
+let anomalyDepth = 0
+
+/**
+ * Makes backward passes of what runs inside `fn` fail at the first NaN, naming the function that made it. For the whole
+ * process, and slow: for debugging.
+ */
+export async function detectAnomaly<T>(fn: () => T | Promise<T>): Promise<T> {
+  if (anomalyDepth === 0) callNative(native.setAnomaly, () => put(true), false)
+  anomalyDepth += 1
+  try {
+    return await fn()
+  } finally {
+    anomalyDepth -= 1
+    if (anomalyDepth === 0) callNative(native.setAnomaly, () => put(false), false)
+  }
+}

@@ -1,0 +1,107 @@
+import { ConfigError, GradientError } from '../native/errors.js'
+import { grad } from './autograd.js'
+import { tensor, zeros } from './create.js'
+import { dtypeFacts } from './dtype.js'
+import { enableGrad, noGrad, scope } from './scope.js'
+import { Tensor } from './tensor.js'
+
+export interface GradcheckOptions {
+  /** Step of the finite differences. Default 1e-6. */
+  eps?: number
+  /** Absolute tolerance. Default 1e-5. */
+  atol?: number
+  /** Relative tolerance. Default 1e-3. */
+  rtol?: number
+}
+
+/**
+ * Compares the gradients of `fn` with central finite differences, element by element, for every input that requires a
+ * gradient. Those inputs must be float64: in float32 the differences drown in rounding.
+ *
+ * @throws GradientError naming the input and the elements that differ; resolves to true otherwise
+ */
+export async function gradcheck(
+  fn: (...inputs: Tensor[]) => Tensor | readonly Tensor[],
+  inputs: readonly Tensor[],
+  options: GradcheckOptions = {},
+): Promise<boolean> {
+  const { eps = 1e-6, atol = 1e-5, rtol = 1e-3 } = options
+  const checked = inputs.map((input, index) => ({ input, index })).filter(({ input }) => input.requiresGrad)
+  if (checked.length === 0) throw new ConfigError('gradcheck needs at least one input with requiresGrad')
+  for (const { input, index } of checked) {
+    if (input.dtype !== 'float64') {
+      throw new ConfigError(`gradcheck needs float64 inputs, input ${index} is ${input.dtype}`, { index })
+    }
+  }
+  return scope(async () => {
+    const outputs = listOf(enableGrad(() => fn(...inputs)))
+    for (const [o, output] of outputs.entries()) {
+      if (!output.requiresGrad || dtypeFacts(output.dtype).kind !== 'float') continue
+      const analytic = await jacobian(output, checked.map(({ input }) => input))
+      for (const [c, { input, index }] of checked.entries()) {
+        const numeric = numericJacobian((...all) => listOf(fn(...all))[o] as Tensor, inputs, input, eps)
+        compare(analytic[c] as number[][], numeric, { atol, rtol, index, output: o })
+      }
+    }
+    return true
+  })
+}
+
+function listOf(result: Tensor | readonly Tensor[]): readonly Tensor[] {
+  return result instanceof Tensor ? [result] : result
+}
+
+/** Per input: for each output element (row) the gradient of each input element. */
+async function jacobian(output: Tensor, inputs: readonly Tensor[]): Promise<number[][][]> {
+  const rows: number[][][] = inputs.map(() => [])
+  const count = output.numel()
+  for (let row = 0; row < count; row += 1) {
+    await scope(async () => {
+      const seed = zeros([count], { dtype: 'float64' }).setAt([row], 1).to(output.dtype).reshape(output.shape)
+      const gradients = await grad(output, inputs, { gradOutputs: [seed], retainGraph: true, allowUnused: true })
+      gradients.forEach((gradient, i) => {
+        const size = inputs[i]!.numel()
+        rows[i]!.push(gradient === null ? new Array(size).fill(0) : Array.from(gradient.dataSync() as Float64Array))
+      })
+    })
+  }
+  return rows
+}
+
+function numericJacobian(fn: (...inputs: Tensor[]) => Tensor, inputs: readonly Tensor[], input: Tensor, eps: number): number[][] {
+  return noGrad(() => {
+    const values = Array.from(input.dataSync() as Float64Array)
+    const at = (element: number, change: number): number[] =>
+      scope(() => {
+        const moved = [...values]
+        moved[element] = moved[element]! + change
+        const replacement = tensor(moved, { dtype: 'float64' }).reshape(input.shape)
+        const result = fn(...inputs.map((other) => (other === input ? replacement : other)))
+        return Array.from(result.to('float64').dataSync() as Float64Array)
+      })
+    const columns = values.map((_, element) => {
+      const above = at(element, eps)
+      const below = at(element, -eps)
+      return above.map((value, i) => (value - below[i]!) / (2 * eps))
+    })
+    return (columns[0] ?? []).map((_, row) => columns.map((column) => column[row]!))
+  })
+}
+
+function compare(
+  analytic: readonly number[][],
+  numeric: readonly number[][],
+  limits: { atol: number; rtol: number; index: number; output: number },
+): void {
+  const { atol, rtol, index, output } = limits
+  numeric.forEach((row, r) => {
+    row.forEach((expected, c) => {
+      const actual = analytic[r]![c]!
+      if (Math.abs(actual - expected) <= atol + rtol * Math.abs(expected)) return
+      throw new GradientError(
+        `gradcheck: the gradient of output ${output}[${r}] with respect to input ${index}[${c}] is ${actual}, finite differences give ${expected}`,
+        { input: index, output, element: c, actual, expected },
+      )
+    })
+  })
+}

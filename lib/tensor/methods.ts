@@ -1,0 +1,34 @@
+import { type Operator, operator } from '../native/call.js'
+import type { QueuedOperators, TensorFunctions } from '../native/generated/operators.js'
+import { functionNames, methodNames } from '../native/generated/names.js'
+import { Tensor } from './tensor.js'
+
+/**
+ * Every public ATen operator, under its camelCase name, as a function that runs now on the calling thread, and in
+ * `ops.async` as a job on the executor for what is worth its round trip.
+ */
+export const ops = {} as TensorFunctions & { readonly async: QueuedOperators }
+
+const queued: Record<string, unknown> = {}
+
+// Operators are looked up at their first use: two thousand look-ups would be most of the import.
+for (const [name, full] of functionNames) {
+  let found: Operator | undefined
+  ;(ops as unknown as Record<string, unknown>)[name] = (...args: unknown[]) => (found ??= operator(full)).call(undefined, args)
+  queued[name] = (...args: unknown[]) => (found ??= operator(full)).callQueued(undefined, args)
+}
+Object.defineProperty(ops, 'async', { value: queued })
+
+const prototype = Tensor.prototype as unknown as Record<string, unknown>
+for (const [name, full] of methodNames) {
+  // What the class defines itself stays: `item`, `data`, `backward`, ...
+  if (Object.hasOwn(prototype, name)) continue
+  let found: Operator | undefined
+  Object.defineProperty(prototype, name, {
+    value(this: Tensor, ...args: unknown[]) {
+      return (found ??= operator(full)).call(this, args)
+    },
+    writable: true,
+    configurable: true,
+  })
+}

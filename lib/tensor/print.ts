@@ -1,0 +1,168 @@
+import { type Complex, Slice } from '../native/call.js'
+import { cat } from './create.js'
+import { type DType, dtypeFacts } from './dtype.js'
+import { noGrad, scope } from './scope.js'
+import { type Index, type NestedArray, registerPrinter, type Scalar, type Tensor } from './tensor.js'
+
+/** Printing as PyTorch does: same numbers, same columns, same suffixes. */
+
+const PRECISION = 4
+const THRESHOLD = 1000
+const EDGE_ITEMS = 3
+const LINE_WIDTH = 80
+
+type Format = (value: Scalar) => string
+
+interface Formatter {
+  readonly width: number
+  readonly format: Format
+}
+
+/** Fixed-point digits with ties to even, as C's printf: JavaScript's toFixed rounds ties up. */
+function fixed(value: number, digits: number): string {
+  const scale = 10 ** digits
+  const scaled = Math.abs(value) * scale
+  const whole = Math.floor(scaled)
+  if (scaled - whole === 0.5 && whole % 2 === 0 && Number.isInteger(value * 32)) {
+    return `${value < 0 ? '-' : ''}${(whole / scale).toFixed(digits)}`
+  }
+  const text = value.toFixed(digits)
+  if (Math.abs(value) < 1e21) return Object.is(value, -0) ? `-${text}` : text
+  return BigInt(value).toString() + (digits > 0 ? `.${'0'.repeat(digits)}` : '')
+}
+
+function nonFinite(value: number): string {
+  return Number.isNaN(value) ? 'nan' : value > 0 ? 'inf' : '-inf'
+}
+
+function exponential(value: number): string {
+  return value.toExponential(PRECISION).replace(/e([+-])(\d)$/, 'e$10$2')
+}
+
+function floatFormatter(values: readonly number[]): Formatter {
+  const finite = values.filter((value) => Number.isFinite(value) && value !== 0)
+  let smallest = Number.POSITIVE_INFINITY
+  let largest = 0
+  let whole = true
+  for (const value of finite) {
+    smallest = Math.min(smallest, Math.abs(value))
+    largest = Math.max(largest, Math.abs(value))
+    if (!Number.isInteger(value)) whole = false
+  }
+  const scientific = finite.length > 0 && (largest / smallest > 1000 || largest > 1e8 || smallest < 1e-4)
+  const text = (value: number): string => {
+    if (!Number.isFinite(value)) return nonFinite(value)
+    if (scientific) return exponential(value)
+    return whole ? `${fixed(value, 0)}.` : fixed(value, PRECISION)
+  }
+  const width = finite.reduce((widest, value) => Math.max(widest, text(value).length), 1)
+  return { width, format: (value) => text(value as number).padStart(width) }
+}
+
+function plainFormatter(values: readonly Scalar[]): Formatter {
+  const text = (value: Scalar): string => (typeof value === 'boolean' ? (value ? 'True' : 'False') : String(value))
+  const width = values.reduce<number>((widest, value) => Math.max(widest, text(value).length), 1)
+  return { width, format: (value) => text(value).padStart(width) }
+}
+
+function complexFormatter(values: readonly Complex[]): Formatter {
+  const real = floatFormatter(values.map((value) => value.re))
+  const imaginary = floatFormatter(values.map((value) => value.im))
+  return {
+    width: real.width + imaginary.width + 1,
+    format: (value) => {
+      const { re, im } = value as Complex
+      const tail = `${imaginary.format(im)}j`.trimStart()
+      return real.format(re) + (tail.startsWith('-') ? tail : `+${tail}`)
+    },
+  }
+}
+
+function formatterFor(values: readonly Scalar[], dtype: DType): Formatter {
+  const { kind } = dtypeFacts(dtype)
+  if (kind === 'complex') return complexFormatter(values as Complex[])
+  return kind === 'float' ? floatFormatter(values as number[]) : plainFormatter(values)
+}
+
+/** The corners that a summary shows: at most three from each end of each dimension. */
+function corners(tensor: Tensor): Tensor {
+  let result = tensor
+  tensor.shape.forEach((size, dim) => {
+    if (size <= 2 * EDGE_ITEMS) return
+    const before: Index[] = new Array(dim).fill(new Slice())
+    result = cat([result.at(...before, new Slice(0, EDGE_ITEMS)), result.at(...before, new Slice(-EDGE_ITEMS))], dim)
+  })
+  return result
+}
+
+function body(values: NestedArray, shape: readonly number[], dim: number, indent: number, summary: boolean, format: Formatter): string {
+  if (dim === shape.length) return format.format(values as Scalar)
+  const list = values as NestedArray[]
+  const cut = summary && shape[dim]! > 2 * EDGE_ITEMS
+  if (dim === shape.length - 1) {
+    const perLine = Math.max(1, Math.floor((LINE_WIDTH - indent) / (format.width + 2)))
+    const items = list.map((value) => format.format(value as Scalar))
+    if (cut) items.splice(EDGE_ITEMS, 0, ' ...')
+    const lines: string[] = []
+    for (let i = 0; i < items.length; i += perLine) lines.push(items.slice(i, i + perLine).join(', '))
+    return `[${lines.join(`,\n${' '.repeat(indent + 1)}`)}]`
+  }
+  const parts = list.map((value) => body(value, shape, dim + 1, indent + 1, summary, format))
+  if (cut) parts.splice(EDGE_ITEMS, 0, '...')
+  return `[${parts.join(`,${'\n'.repeat(shape.length - dim - 1)}${' '.repeat(indent + 1)}`)}]`
+}
+
+function suffixes(tensor: Tensor, dtype: DType, showShape: boolean): string[] {
+  const list: string[] = []
+  const { device, shape } = tensor
+  if (device !== 'cpu') list.push(`device='${device}'`)
+  if (showShape) list.push(`size=(${shape.length === 1 ? `${shape[0]},` : shape.join(', ')})`)
+  const usual = dtype === 'float32' || dtype === 'int64' || dtype === 'bool' || dtype === 'complex64'
+  if (!usual || (showShape && shape.length > 0 && dtype !== 'float32' && device !== 'meta')) list.push(`dtype=torch.${dtype}`)
+  const { gradFn } = tensor
+  if (gradFn !== null) list.push(`grad_fn=<${gradFn.replace(/^torch::autograd::/, '')}>`)
+  else if (tensor.requiresGrad) list.push('requires_grad=True')
+  return list
+}
+
+/** The text of a tensor. */
+export function format(tensor: Tensor): string {
+  return noGrad(() =>
+    scope(() => {
+      const prefix = 'tensor('
+      const { dtype, shape, device } = tensor
+      const count = shape.reduce((product, size) => product * size, 1)
+      let text: string
+      let showShape = false
+      if (device === 'meta') {
+        text = '...'
+        showShape = true
+      } else if (count === 0) {
+        text = '[]'
+        showShape = shape.length !== 1
+      } else {
+        const summary = count > THRESHOLD
+        const shown = summary ? corners(tensor.detach()) : tensor.detach()
+        const values = shown.toArray()
+        const flat = [values].flat(shape.length as 1) as Scalar[]
+        text = body(values, shape, 0, prefix.length, summary, formatterFor(flat, dtype))
+      }
+      // A suffix that would pass the line's end goes on the next one.
+      let result = prefix + text
+      let length = result.length - (result.lastIndexOf('\n') + 1)
+      for (const suffix of suffixes(tensor, dtype, showShape)) {
+        if (length + suffix.length + 2 > LINE_WIDTH) {
+          result += `,\n${' '.repeat(prefix.length)}${suffix}`
+          length = prefix.length + suffix.length
+        } else {
+          result += `, ${suffix}`
+          length += suffix.length + 2
+        }
+      }
+      return `${result})`
+    }),
+  )
+}
+
+registerPrinter(format)
+

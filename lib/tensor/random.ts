@@ -1,0 +1,67 @@
+import { callNative, native, put } from '../native/call.js'
+import { ConfigError } from '../native/errors.js'
+import { Handle, handleOf } from '../native/handle.js'
+import type { Device } from './dtype.js'
+import type { Tensor } from './tensor.js'
+
+/** Seeds the default generator of every device: initialisation, dropout and sampling follow it. */
+export function manualSeed(seed: number | bigint): void {
+  checkSeed(seed)
+  callNative(native.manualSeed, () => put(seed), false)
+}
+
+/** The state of the default CPU generator, a uint8 tensor; `setRngState` restores it. */
+export function getRngState(): Tensor {
+  return callNative(native.generatorState, () => (put(null), put(null)), true) as Tensor
+}
+
+export function setRngState(state: Tensor): void {
+  callNative(native.generatorState, () => (put(null), put(state)), false)
+}
+
+/** A source of random numbers of its own, for functions that take `{ generator }`. */
+export class Generator extends Handle {
+  constructor(options: { seed?: number | bigint; device?: Device } | number = {}) {
+    if (typeof options === 'number') super(options)
+    else {
+      const { seed = 67280421310721, device = 'cpu' } = options
+      checkSeed(seed)
+      const made = callNative(native.makeGenerator, () => (put(device), put(seed)), true) as Generator
+      super(handleOf(made))
+    }
+  }
+
+  /** The seed that it started from. */
+  get seed(): number | bigint {
+    return callNative(native.generatorSeed, () => (put(this), put(null)), true) as number | bigint
+  }
+
+  manualSeed(seed: number | bigint): this {
+    checkSeed(seed)
+    callNative(native.generatorSeed, () => (put(this), put(seed)), true)
+    return this
+  }
+
+  /** Its whole state, a uint8 tensor. */
+  getState(): Tensor {
+    return callNative(native.generatorState, () => (put(this), put(null)), true) as Tensor
+  }
+
+  setState(state: Tensor): this {
+    callNative(native.generatorState, () => (put(this), put(state)), false)
+    return this
+  }
+
+  dispose(): void {
+    native.release(handleOf(this))
+  }
+
+  [Symbol.dispose](): void {
+    this.dispose()
+  }
+}
+
+function checkSeed(seed: unknown): void {
+  if (typeof seed === 'bigint' || Number.isSafeInteger(seed)) return
+  throw new ConfigError(`a seed must be a whole number or a bigint, got ${String(seed)}`, { seed })
+}

@@ -1,0 +1,89 @@
+import { callNative, native } from '../native/call.js'
+import { ConfigError, DeviceError } from '../native/errors.js'
+
+export interface MemoryStats {
+  /** Tensors (and generators) that this thread's JavaScript holds. */
+  liveTensors: number
+  /** CPU bytes that this thread's calls made and that are still held from JavaScript, each storage once. */
+  liveBytes: number
+  /** Scopes that have not ended. */
+  liveScopes: number
+  /** Jobs on the executor, of all threads. */
+  queuedJobs: number
+}
+
+/** What this thread holds in native memory: counts that tests can assert. */
+export function memoryStats(): MemoryStats {
+  return native.memory()
+}
+
+/** Threads that queued jobs use inside an operator. Default: one per core. Operators called directly use one. */
+export function setNumThreads(threads: number): void {
+  if (!Number.isInteger(threads) || threads < 1 || threads > 1024) {
+    throw new ConfigError(`setNumThreads needs a whole number from 1 to 1024, got ${String(threads)}`, { threads })
+  }
+  native.setNumThreads(threads)
+}
+
+export function getNumThreads(): number {
+  return native.getNumThreads()
+}
+
+/** NVIDIA devices. */
+export const cuda = {
+  /** Whether a tensor could be made on `'cuda'`. */
+  isAvailable(): boolean {
+    return native.cudaDeviceCount() > 0
+  },
+
+  deviceCount(): number {
+    return native.cudaDeviceCount()
+  },
+
+  /** Why CUDA is not available, null when it is. */
+  unavailableReason(): string | null {
+    if (native.cudaDeviceCount() > 0) return null
+    const { variant } = native.versions()
+    if (variant !== 'cuda') return 'this build of voxtorch is the CPU variant: install the CUDA one with `npx voxtorch install --cuda`'
+    if (native.hasCuda() === 0) return 'the loaded libtorch is a CPU build: set LIBTORCH to a CUDA build'
+    return 'libtorch finds no NVIDIA device: check the driver with `nvidia-smi` and `npx voxtorch doctor`'
+  },
+
+  /** Waits until a device has done all its work. Blocks this thread. */
+  synchronize(index = 0): void {
+    const reason = cuda.unavailableReason()
+    if (reason !== null) throw new DeviceError(reason)
+    callNative(() => native.synchronizeCuda(index), () => {}, false)
+  },
+}
+
+export interface ProfileRow {
+  /** The operator, such as `aten::addmm`, or a backward function. */
+  name: string
+  calls: number
+  /** Microseconds, calls inside included. */
+  totalMicroseconds: number
+  /** Microseconds, calls inside left out. */
+  selfMicroseconds: number
+}
+
+/**
+ * Measures every operator that runs, on any thread, while `fn` does. Rows come sorted by their own time.
+ *
+ * ```ts
+ * const { result, rows } = await profile(() => model.forward(x))
+ * console.table(rows.slice(0, 10))
+ * ```
+ */
+export async function profile<T>(fn: () => T | Promise<T>): Promise<{ result: T; rows: ProfileRow[] }> {
+  callNative(native.startProfile, () => {}, false)
+  let rows: ProfileRow[] = []
+  let result: T
+  try {
+    result = await fn()
+  } finally {
+    rows = native.stopProfile()
+  }
+  rows.sort((a, b) => b.selfMicroseconds - a.selfMicroseconds)
+  return { result, rows }
+}

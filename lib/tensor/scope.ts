@@ -1,0 +1,136 @@
+import { freeWhenForgotten, native } from '../native/call.js'
+import { currentContext, GRAD, INFERENCE, runInContext, type ScopeState, withContext } from '../native/context.js'
+import { ConfigError } from '../native/errors.js'
+import { Handle, handleOf } from '../native/handle.js'
+import { type Device, deviceWord, dtypeFacts } from './dtype.js'
+
+/**
+ * Runs `fn` and frees every tensor made inside, except those it returns: tensors, and tensors in arrays, plain objects,
+ * maps, sets and class instances. With an async function the scope ends when its promise settles, and covers exactly what
+ * that function and what it calls make, whatever else runs in between.
+ */
+export function scope<T>(fn: () => T): T {
+  const parent = currentContext()
+  const state: ScopeState = { id: native.openScope(), parent: parent.scope, open: true }
+  let result: T
+  try {
+    result = runInContext({ ...parent, scope: state }, fn)
+  } catch (error) {
+    close(state)
+    throw error
+  }
+  if (isPromise(result)) {
+    return result.then(
+      (value) => {
+        keepAll(value, state)
+        close(state)
+        return value
+      },
+      (error) => {
+        close(state)
+        throw error
+      },
+    ) as T
+  }
+  keepAll(result, state)
+  close(state)
+  return result
+}
+
+/** Moves tensors out of the current scope into the one around it (or to garbage collection when there is none). */
+export function keep<T>(value: T): T {
+  const { scope: state } = currentContext()
+  if (state !== null) keepAll(value, state)
+  return value
+}
+
+/** Takes a tensor out of every scope: it lives until it is disposed or forgotten. */
+export function keepForever<T extends Handle>(tensor: T): T {
+  const handle = handleOf(tensor)
+  if (native.scopeOf(handle) !== 0) {
+    native.moveHandle(handle, 0)
+    freeWhenForgotten(tensor)
+  }
+  return tensor
+}
+
+function close(state: ScopeState): void {
+  state.open = false
+  native.closeScope(state.id)
+}
+
+function keepAll(value: unknown, from: ScopeState): void {
+  let target = from.parent
+  while (target !== null && !target.open) target = target.parent
+  const seen = new Set<object>()
+  const visit = (item: unknown): void => {
+    if (typeof item !== 'object' || item === null || seen.has(item)) return
+    if (item instanceof Handle) {
+      const handle = handleOf(item)
+      if (native.scopeOf(handle) !== from.id) return
+      if (target === null) keepForever(item)
+      else native.moveHandle(handle, target.id)
+      return
+    }
+    if (ArrayBuffer.isView(item) || item instanceof ArrayBuffer || item instanceof SharedArrayBuffer) return
+    seen.add(item)
+    if (item instanceof Map) for (const [key, entry] of item) (visit(key), visit(entry))
+    else if (item instanceof Set || Array.isArray(item)) for (const entry of item) visit(entry)
+    else for (const entry of Object.values(item)) visit(entry)
+  }
+  visit(value)
+}
+
+function isPromise(value: unknown): value is Promise<unknown> {
+  return value instanceof Promise || (typeof value === 'object' && value !== null && 'then' in value && typeof value.then === 'function')
+}
+
+/** Records nothing for autograd inside `fn`. */
+export function noGrad<T>(fn: () => T): T {
+  return withFlags(fn, (flags) => flags & ~GRAD)
+}
+
+/** Records again inside {@link noGrad}. */
+export function enableGrad<T>(fn: () => T): T {
+  return withFlags(fn, (flags) => flags | GRAD)
+}
+
+/** As {@link noGrad}, and what is made inside can never take part in autograd: the cheapest way to run a model. */
+export function inferenceMode<T>(fn: () => T): T {
+  return withFlags(fn, (flags) => (flags & ~GRAD) | INFERENCE)
+}
+
+export function isGradEnabled(): boolean {
+  return (currentContext().flags & GRAD) !== 0
+}
+
+function withFlags<T>(fn: () => T, change: (flags: number) => number): T {
+  return withContext({ flags: change(currentContext().flags) }, fn)
+}
+
+export interface AutocastOptions {
+  /** Whose operators are cast. Default `'cpu'`. */
+  device?: 'cpu' | 'cuda'
+  /** What they compute in. Default `'bfloat16'`. */
+  dtype?: 'bfloat16' | 'float16' | 'float32'
+  /** `false` switches an outer autocast off. Default true. */
+  enabled?: boolean
+}
+
+/**
+ * Mixed precision: inside `fn`, matrix products and convolutions compute in a lower precision and what needs float32
+ * stays in float32, by PyTorch's lists. Backward runs outside.
+ */
+export function autocast<T>(options: AutocastOptions, fn: () => T): T {
+  const { device = 'cpu', dtype = 'bfloat16', enabled = true } = options
+  if (device !== 'cpu' && device !== 'cuda') throw new ConfigError(`autocast works for 'cpu' and 'cuda', got '${String(device)}'`)
+  const shift = device === 'cpu' ? 8 : 16
+  const code = enabled ? dtypeFacts(dtype).code + 1 : 0
+  return withFlags(fn, (flags) => (flags & ~(255 << shift)) | (code << shift))
+}
+
+/** Makes new tensors on a device unless they name another. */
+export function withDevice<T>(device: Device, fn: () => T): T {
+  return withContext({ device: deviceWord(device), deviceName: device }, fn)
+}
+

@@ -1,0 +1,455 @@
+import { type Callback, callNative, type Complex, native, op, put, putEllipsis, queueNative, readNumbers, registerCallback, registerClasses, Slice } from '../native/call.js'
+import { GRAD, INFERENCE, runInContext } from '../native/context.js'
+import { ConfigError } from '../native/errors.js'
+import type { TensorOperators } from '../native/generated/operators.js'
+import { Handle, handleOf } from '../native/handle.js'
+import { type DType, type Device, deviceName, dtypeFacts, dtypeName, type TypedArray } from './dtype.js'
+import { Generator } from './random.js'
+
+/** One element as JavaScript holds it. */
+export type Scalar = number | bigint | boolean | Complex
+/** Elements nested as deep as the tensor has dimensions. */
+export type NestedArray = Scalar | NestedArray[]
+/** What `at` and `setAt` take per dimension. */
+export type Index = number | bigint | boolean | Slice | Tensor | readonly number[] | null | '...'
+
+export interface BackwardOptions {
+  /** The gradient of the tensor itself; may be left out for a tensor of one element. */
+  gradient?: Tensor
+  /** Keep the graph for another backward pass. Default: `createGraph`. */
+  retainGraph?: boolean
+  /** Record the backward pass itself, for higher-order gradients. */
+  createGraph?: boolean
+  /** Accumulate into these leaves only. */
+  inputs?: readonly Tensor[]
+}
+
+const item = op('aten::item')
+const whereOp = op('aten::where')
+const reversed = op('aten::numpy_T')
+const swapped = op('aten::mT')
+const moved = op('aten::to')
+const convert = op('aten::to')
+const flags = (tensor: Tensor, index: number): number => readNumbers(native.facts, () => put(tensor))[index]!
+
+// biome-ignore lint/suspicious/noUnsafeDeclarationMerging: ATen's operators become methods in methods.ts, typed by the generated interface.
+export interface Tensor extends TensorOperators {}
+
+/**
+ * An n-dimensional array in native memory, as PyTorch's. Operators carry ATen's names in camelCase and run at once on the
+ * calling thread; what runs on the executor returns a promise.
+ *
+ * Tensors made inside a {@link scope} are freed at its end, others when they are disposed or forgotten.
+ */
+// biome-ignore lint/suspicious/noUnsafeDeclarationMerging: see above.
+export class Tensor extends Handle {
+  /** The size of each dimension. */
+  get shape(): number[] {
+    const facts = readNumbers(native.facts, () => put(this))
+    const dims = facts[6]!
+    const shape: number[] = new Array(dims)
+    for (let i = 0; i < dims; i += 1) shape[i] = facts[7 + i]!
+    return shape
+  }
+
+  /** How many elements to step over per dimension. */
+  get strides(): number[] {
+    const facts = readNumbers(native.facts, () => put(this))
+    const dims = facts[6]!
+    return Array.from(facts.subarray(7 + dims, 7 + 2 * dims))
+  }
+
+  get ndim(): number {
+    return flags(this, 6)
+  }
+
+  get dtype(): DType {
+    return dtypeName(flags(this, 0))
+  }
+
+  get device(): Device {
+    const facts = readNumbers(native.facts, () => put(this))
+    return deviceName(facts[1]!, facts[2]!)
+  }
+
+  /** Whether gradients are recorded for this tensor. */
+  get requiresGrad(): boolean {
+    return flags(this, 3) !== 0
+  }
+
+  set requiresGrad(value: boolean) {
+    this.requiresGrad_(value)
+  }
+
+  /** Whether no recorded operator made this tensor: only leaves get a `grad` by themselves. */
+  get isLeaf(): boolean {
+    return flags(this, 4) !== 0
+  }
+
+  /** The accumulated gradient. Each read gives a fresh handle on the same memory. Throws BusyError during backward. */
+  get grad(): Tensor | null {
+    return callNative(native.gradient, () => put(this), true) as Tensor | null
+  }
+
+  set grad(value: Tensor | null) {
+    callNative(
+      native.setGradient,
+      () => {
+        put(this)
+        put(value)
+      },
+      false,
+    )
+  }
+
+  /** The name of the recorded function that made this tensor, such as `'AddBackward0'`. */
+  get gradFn(): string | null {
+    return callNative(native.gradFnName, () => put(this), true) as string | null
+  }
+
+  /** Whether this object was freed. */
+  get disposed(): boolean {
+    return native.isLive(handleOf(this)) === 0
+  }
+
+  /** Frees this object's hold on the memory. Harmless when repeated; any other use afterwards throws DisposedError. */
+  dispose(): void {
+    native.release(handleOf(this))
+  }
+
+  [Symbol.dispose](): void {
+    this.dispose()
+  }
+
+  /** The only element of a tensor that has one. int64 beyond 2^53 comes as bigint. On CUDA it waits for the device. */
+  item(): Scalar {
+    const value = item(this)
+    return value instanceof Tensor ? value.item() : value
+  }
+
+  /** All elements as nested arrays: int64 as numbers (bigint beyond 2^53), complex as `{ re, im }`. */
+  toArray(): NestedArray {
+    const { shape, dtype } = this
+    return nest(elements(this.dataSync(), dtype), shape)
+  }
+
+  /** All elements in row-major order, read on the executor: does not block the event loop. */
+  async data(): Promise<TypedArray> {
+    const source = readableOf(this)
+    try {
+      const copy = (await queueNative(native.readQueued, source)) as Tensor
+      try {
+        return view(bytesOf(copy), copy.dtype)
+      } finally {
+        copy.dispose()
+      }
+    } finally {
+      if (source !== this) source.dispose()
+    }
+  }
+
+  /** All elements in row-major order, now. On CUDA it waits for the device. */
+  dataSync(): TypedArray {
+    const source = readableOf(this)
+    try {
+      return view(bytesOf(source), source.dtype)
+    } finally {
+      if (source !== this) source.dispose()
+    }
+  }
+
+  /**
+   * A view or copy by index, one index a dimension: a number, a {@link slice}, `null` for a new axis, `'...'` for all
+   * dimensions between, a boolean mask, or an index tensor or array. Plain numbers and slices give views.
+   *
+   * `x.at(0, slice(1, 5), null, mask)` is Python's `x[0, 1:5, None, mask]`.
+   */
+  at(...indices: Index[]): Tensor {
+    const made: Tensor[] = []
+    try {
+      return callNative(
+        native.getItem,
+        () => {
+          put(this)
+          putIndices(indices, made)
+        },
+        true,
+      ) as Tensor
+    } finally {
+      for (const tensor of made) tensor.dispose()
+    }
+  }
+
+  /** Changes the elements that `at` would give: `x.setAt([0, slice(1, 5)], 7)` is Python's `x[0, 1:5] = 7`. */
+  setAt(indices: readonly Index[], value: Tensor | Scalar): this {
+    const made: Tensor[] = []
+    try {
+      callNative(
+        native.setItem,
+        () => {
+          put(this)
+          put(value)
+          putIndices(indices, made)
+        },
+        false,
+      )
+    } finally {
+      for (const tensor of made) tensor.dispose()
+    }
+    return this
+  }
+
+  /** Takes another tensor's memory, dtype and device while staying the same object for optimisers and graphs. */
+  setData(source: Tensor): this {
+    callNative(
+      native.setData,
+      () => {
+        put(this)
+        put(source)
+      },
+      false,
+    )
+    return this
+  }
+
+  /**
+   * Computes the gradients of all leaves that this tensor depends on and adds them to their `grad`. Runs on the executor.
+   * @throws GradientError when nothing was recorded, or the graph was freed by an earlier pass.
+   */
+  async backward(options: BackwardOptions = {}): Promise<void> {
+    const { gradient = null, retainGraph = null, createGraph = false, inputs = [] } = options
+    await queueNative(native.backwardQueued, [this], [gradient], inputs, retainGraph, createGraph, true, false)
+  }
+
+  /** Keeps the gradient of a tensor that is not a leaf. */
+  retainGrad(): this {
+    retainGrad(this)
+    return this
+  }
+
+  /**
+   * Calls `hook` with each gradient of this tensor during backward; what it returns, if anything, replaces the gradient.
+   * The hook must be synchronous. Returns a function that removes it.
+   */
+  registerHook(hook: (gradient: Tensor) => Tensor | undefined | void): () => void {
+    const id = registerCallback(
+      inCallback((values) => [synchronous(hook(values[0] as Tensor), 'a gradient hook') ?? null]),
+    )
+    const position = callNative(
+      native.registerHook,
+      () => {
+        put(this)
+        put(id)
+      },
+      true,
+    )
+    return () => {
+      callNative(
+        native.removeHook,
+        () => {
+          put(this)
+          put(position)
+        },
+        false,
+      )
+    }
+  }
+
+  /** This tensor where `condition` holds, `other` elsewhere. */
+  where(condition: Tensor, other: Tensor | Scalar): Tensor {
+    return whereOp(condition, this, other) as Tensor
+  }
+
+  /** The transpose of a matrix (all dimensions reversed). */
+  get T(): Tensor {
+    return reversed(this) as Tensor
+  }
+
+  /** The last two dimensions swapped. */
+  get mT(): Tensor {
+    return swapped(this) as Tensor
+  }
+
+  /** As float32. */
+  float(): Tensor {
+    return convert(this, 'float32') as Tensor
+  }
+
+  /** As float64. */
+  double(): Tensor {
+    return convert(this, 'float64') as Tensor
+  }
+
+  /** As float16. */
+  half(): Tensor {
+    return convert(this, 'float16') as Tensor
+  }
+
+  bfloat16(): Tensor {
+    return convert(this, 'bfloat16') as Tensor
+  }
+
+  /** As int64. */
+  long(): Tensor {
+    return convert(this, 'int64') as Tensor
+  }
+
+  /** As int32. */
+  int(): Tensor {
+    return convert(this, 'int32') as Tensor
+  }
+
+  bool(): Tensor {
+    return convert(this, 'bool') as Tensor
+  }
+
+  cpu(): Tensor {
+    return moved(this, { device: 'cpu' }) as Tensor
+  }
+
+  /** On an NVIDIA device. Throws DeviceError where there is none. */
+  cuda(index = 0): Tensor {
+    return moved(this, { device: `cuda:${index}` }) as Tensor
+  }
+
+  override toString(): string {
+    return printer(this)
+  }
+
+  [Symbol.for('nodejs.util.inspect.custom')](): string {
+    return this.disposed ? 'Tensor(disposed)' : this.toString()
+  }
+}
+
+registerClasses(Tensor, Generator)
+
+const retainGrad = op('aten::retain_grad')
+
+// print.ts needs the class; it puts itself here.
+let printer: (tensor: Tensor) => string = () => 'tensor(...)'
+export function registerPrinter(print: (tensor: Tensor) => string): void {
+  printer = print
+}
+
+/** Whether a value is a tensor. */
+export function isTensor(value: unknown): value is Tensor {
+  return value instanceof Tensor
+}
+
+/** A range of indices, as Python's `start:stop:step`; null or nothing leaves an end open. */
+export function slice(start: number | null = null, stop: number | null = null, step: number | null = null): Slice {
+  for (const [name, value] of [['start', start], ['stop', stop], ['step', step]] as const) {
+    if (value !== null && !Number.isSafeInteger(value)) {
+      throw new ConfigError(`slice() needs whole numbers or null, ${name} is ${String(value)}`, { [name]: value })
+    }
+  }
+  return new Slice(start, stop, step)
+}
+
+function putIndices(indices: readonly Index[], made: Tensor[]): void {
+  for (const index of indices) {
+    if (index === '...') putEllipsis()
+    else if (Array.isArray(index)) {
+      for (const value of index) {
+        if (!Number.isSafeInteger(value)) throw new ConfigError(`an index array holds ${String(value)}, which is not a whole number`)
+      }
+      const list = fromTypedArray(BigInt64Array.from(index as number[], BigInt), [index.length], 'int64', 'cpu')
+      made.push(list)
+      put(list)
+    } else if (typeof index === 'object' || typeof index === 'number' || typeof index === 'boolean' || typeof index === 'bigint') {
+      if (typeof index === 'object' && index !== null && !(index instanceof Slice) && !(index instanceof Tensor)) {
+        throw new ConfigError('an index must be a whole number, slice(), null, "...", a boolean, a Tensor or an array of whole numbers')
+      }
+      put(index)
+    } else {
+      throw new ConfigError(`an index must be a whole number, slice(), null, '...', a boolean, a Tensor or an array of whole numbers; got ${typeof index}`)
+    }
+  }
+}
+
+/** Copies a typed array's bytes into a new tensor. */
+export function fromTypedArray(view: ArrayBufferView, shape: readonly number[], dtype: DType, device: string): Tensor {
+  return callNative(
+    () => native.fromBytes(view),
+    () => {
+      put(shape)
+      put(dtype)
+      put(device)
+    },
+    true,
+  ) as Tensor
+}
+
+function bytesOf(tensor: Tensor): ArrayBuffer {
+  let bytes: ArrayBuffer | undefined
+  callNative(
+    () => {
+      bytes = native.toBytes()
+    },
+    () => put(tensor),
+    false,
+  )
+  return bytes as ArrayBuffer
+}
+
+/** The tensor, or a float32 copy where JavaScript has no array for its dtype. */
+function readableOf(tensor: Tensor): Tensor {
+  const { dtype } = tensor
+  const { view: array, kind } = dtypeFacts(dtype)
+  if (array !== null) return tensor
+  return convert(tensor, kind === 'complex' ? 'complex64' : 'float32') as Tensor
+}
+
+function view(bytes: ArrayBuffer, dtype: DType): TypedArray {
+  const { view: View } = dtypeFacts(dtype)
+  if (View === null) throw new ConfigError(`${dtype} has no typed array`)
+  return new View(bytes)
+}
+
+function elements(data: TypedArray, dtype: DType): Scalar[] {
+  const { kind } = dtypeFacts(dtype)
+  if (kind === 'bool') return Array.from(data as Uint8Array, (value) => value !== 0)
+  if (kind === 'complex') {
+    const parts = data as Float64Array
+    return Array.from({ length: parts.length / 2 }, (_, i) => ({ re: parts[2 * i]!, im: parts[2 * i + 1]! }))
+  }
+  if (data instanceof BigInt64Array || data instanceof BigUint64Array) {
+    return Array.from(data as BigInt64Array, (value) => {
+      const number = Number(value)
+      return Number.isSafeInteger(number) ? number : value
+    })
+  }
+  return Array.from(data as Float64Array)
+}
+
+function nest(values: Scalar[], shape: readonly number[]): NestedArray {
+  if (shape.length === 0) return values[0] as Scalar
+  let position = 0
+  const level = (dim: number): NestedArray[] => {
+    const size = shape[dim]!
+    if (dim === shape.length - 1) {
+      const row = values.slice(position, position + size)
+      position += size
+      return row
+    }
+    return Array.from({ length: size }, () => level(dim + 1))
+  }
+  return level(0)
+}
+
+/** Refuses a promise from code that native code waits for. */
+export function synchronous<T>(value: T, what: string): T {
+  if (typeof value === 'object' && value !== null && typeof (value as { then?: unknown }).then === 'function') {
+    throw new ConfigError(`${what} must be synchronous, it returned a promise`)
+  }
+  return value
+}
+
+/** Runs a callback of native code under the grad mode and the scope that native code set up for it. */
+export function inCallback(run: (values: unknown[], kind: number) => unknown[]): Callback {
+  return (kind, values, flagWord, scope) =>
+    runInContext(
+      { scope: { id: scope, parent: null, open: true }, flags: flagWord & (GRAD | INFERENCE), device: 0, deviceName: null },
+      () => run(values, kind),
+    )
+}

@@ -1,0 +1,75 @@
+import { opAsync } from '../native/call.js'
+import { ConfigError, GradientError } from '../native/errors.js'
+import { noGrad, scope, stack, type Tensor } from '../tensor/index.js'
+
+/**
+ * Scales all gradients by min(1, maxNorm / (norm + 1e-6)), where norm is that of all of them as one vector, and returns
+ * the norm as it was before: `torch.nn.utils.clip_grad_norm_`. The work runs on the executor.
+ *
+ * @param normType the p of the norm, or Infinity. Default 2.
+ * @param errorIfNonfinite throws `GradientError`, and scales nothing, if the norm is NaN or infinite. Default false.
+ */
+export async function clipGradNorm(
+  params: Iterable<Tensor>,
+  maxNorm: number,
+  { normType = 2, errorIfNonfinite = false }: { normType?: number; errorIfNonfinite?: boolean } = {},
+): Promise<number> {
+  if (!(maxNorm >= 0)) throw new ConfigError(`clipGradNorm's maxNorm is ${maxNorm}, expected 0 or more.`, { maxNorm })
+  if (Number.isNaN(normType)) throw new ConfigError('clipGradNorm was given NaN as normType.', { normType })
+  return scope(async () =>
+    noGrad(async () => {
+      const groups = gradientsByKind(params)
+      if (groups.length === 0) return 0
+      const norms = await Promise.all(
+        groups.map((grads) => opAsync('aten::_foreach_norm')(grads, normType) as Promise<Tensor[]>),
+      )
+      const first = (groups[0] as Tensor[])[0] as Tensor
+      const total = stack(norms.flat().map((norm) => norm.to({ device: first.device }))).linalgVectorNorm(normType)
+      const norm = Number((await total.data())[0])
+      if (errorIfNonfinite && !Number.isFinite(norm)) {
+        throw new GradientError(
+          `The gradients' norm of order ${normType} is ${norm}, so they cannot be clipped: find the first bad step with ` +
+            'detectAnomaly, lower the learning rate, or set errorIfNonfinite to false.',
+          { norm },
+        )
+      }
+      const factor = total.add(1e-6).reciprocal().mul(maxNorm).clamp(null, 1)
+      await Promise.all(
+        groups.map((grads) =>
+          opAsync('aten::_foreach_mul_')(grads, factor.to({ device: (grads[0] as Tensor).device })),
+        ),
+      )
+      return norm
+    }),
+  )
+}
+
+/** Clamps every gradient to [-value, value], on the executor: `torch.nn.utils.clip_grad_value_`. */
+export async function clipGradValue(params: Iterable<Tensor>, value: number): Promise<void> {
+  if (!(value >= 0)) throw new ConfigError(`clipGradValue's value is ${value}, expected 0 or more.`, { value })
+  const jobs: Promise<unknown>[] = []
+  noGrad(() =>
+    scope(() => {
+      for (const grads of gradientsByKind(params)) {
+        jobs.push(
+          opAsync('aten::_foreach_clamp_min_')(grads, -value),
+          opAsync('aten::_foreach_clamp_max_')(grads, value),
+        )
+      }
+    }),
+  )
+  await Promise.all(jobs)
+}
+
+function gradientsByKind(params: Iterable<Tensor>): Tensor[][] {
+  const kinds = new Map<string, Tensor[]>()
+  for (const param of params) {
+    const grad = param.grad
+    if (!grad) continue
+    const kind = `${grad.device} ${grad.dtype}`
+    const same = kinds.get(kind)
+    if (same) same.push(grad)
+    else kinds.set(kind, [grad])
+  }
+  return [...kinds.values()]
+}

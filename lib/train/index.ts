@@ -1,0 +1,39 @@
+export { Adam, type AdamOptions, AdamW } from './adam.js'
+export { clipGradNorm, clipGradValue } from './clip.js'
+export {
+  type Average,
+  accuracy,
+  type ConfusionMatrix,
+  confusionMatrix,
+  f1Score,
+  type Label,
+  type Labels,
+  precision,
+  precisionRecallF1,
+  recall,
+  type Score,
+  type ScoreOptions,
+  type Scores,
+  unweightedAverageRecall,
+} from './metrics.js'
+export { type GroupOptions, Optimizer, type OptimizerState, type ParamGroup, type ParamsOrGroups } from './optimizer.js'
+export { ProgressBar, type ProgressBarOptions, type ProgressFields, type ProgressStream } from './progress.js'
+export {
+  type CosineOptions,
+  constantSchedule,
+  constantScheduleWithWarmup,
+  cosineScheduleWithWarmup,
+  type DecayOptions,
+  getConstantSchedule,
+  getConstantScheduleWithWarmup,
+  getCosineScheduleWithWarmup,
+  getLinearScheduleWithWarmup,
+  LRScheduler,
+  type LRSchedulerState,
+  linearScheduleWithWarmup,
+  type Schedule,
+  type Scheduled,
+  type WarmupOptions,
+} from './schedules.js'
+export { SGD, type SGDOptions } from './sgd.js'
+export { SummaryWriter } from './tensorboard.js'

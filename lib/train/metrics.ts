@@ -1,0 +1,199 @@
+import { DataError, ShapeError } from '../native/errors.js'
+import { Tensor } from '../tensor/index.js'
+
+/** A class: numbers sort by value, strings by code unit; true and false count as 1 and 0. */
+export type Label = number | string
+
+/** One label for each sample: an array, a typed array, or a tensor of shape [samples]. */
+export type Labels = ArrayLike<Label | boolean | bigint> | Tensor
+
+/** How classes are put together: over all samples, as a plain mean, weighted by how often each is true, or not at all. */
+export type Average = 'micro' | 'macro' | 'weighted' | 'none'
+
+export interface ScoreOptions<A extends Average = Average> {
+  /** Default 'macro'. */
+  average?: A
+  /** The classes that count, in order. Default: all that occur in either list, sorted. */
+  labels?: readonly Label[]
+  /** What 0 / 0 gives; classes where it gives NaN are left out of means. Default 0. */
+  zeroDivision?: number
+}
+
+/** One number, or one for each class. */
+export type Score<A extends Average> = A extends 'none' ? number[] : number
+
+export interface Scores<A extends Average> {
+  precision: Score<A>
+  recall: Score<A>
+  f1: Score<A>
+  /** The classes, and how often each is true. */
+  labels: Label[]
+  support: number[]
+}
+
+/** The share of samples whose prediction is right: scikit-learn's `accuracy_score`. */
+export function accuracy(targets: Labels, predictions: Labels): number {
+  const { truth, guess } = pair(targets, predictions)
+  return truth.reduce<number>((right, label, i) => right + Number(label === guess[i]), 0) / truth.length
+}
+
+/**
+ * Precision, recall and F1: scikit-learn's `precision_recall_fscore_support`. A class that is never predicted has
+ * precision 0 / 0, one that never occurs in the truth recall 0 / 0; see `zeroDivision`.
+ *
+ * Errors, here and in all metrics: `DataError` on lists that are empty, of different lengths, or that hold NaN or mix
+ * numbers and strings; `ShapeError` on a tensor that is not [samples].
+ */
+export function precisionRecallF1<A extends Average = 'macro'>(
+  targets: Labels,
+  predictions: Labels,
+  options: ScoreOptions<A> = {},
+): Scores<A> {
+  const { average = 'macro', zeroDivision = 0 } = options
+  const { truth, guess } = pair(targets, predictions)
+  const labels = classes(truth, guess, options.labels)
+  const index = new Map(labels.map((label, i) => [label, i]))
+  const counts = labels.map(() => ({ right: 0, true: 0, predicted: 0 }))
+  truth.forEach((label, i) => {
+    const actual = counts[index.get(label) ?? -1]
+    const predicted = counts[index.get(guess[i] as Label) ?? -1]
+    if (actual) actual.true++
+    if (predicted) predicted.predicted++
+    if (actual && actual === predicted) actual.right++
+  })
+  const support = counts.map((count) => count.true)
+  const total = (key: 'right' | 'true' | 'predicted') => counts.reduce((sum, count) => sum + count[key], 0)
+  const rows =
+    average === 'micro' ? [{ right: total('right'), true: total('true'), predicted: total('predicted') }] : counts
+  const divide = (a: number, b: number) => (b === 0 ? zeroDivision : a / b)
+  const finish = (values: number[]) =>
+    (average === 'none' ? values : mean(values, average === 'weighted' ? support : undefined)) as Score<A>
+  return {
+    precision: finish(rows.map((row) => divide(row.right, row.predicted))),
+    recall: finish(rows.map((row) => divide(row.right, row.true))),
+    f1: finish(rows.map((row) => divide(2 * row.right, row.true + row.predicted))),
+    labels,
+    support,
+  }
+}
+
+/** scikit-learn's `precision_score`. */
+export function precision<A extends Average = 'macro'>(
+  targets: Labels,
+  predictions: Labels,
+  options?: ScoreOptions<A>,
+): Score<A> {
+  return precisionRecallF1(targets, predictions, options).precision
+}
+
+/** scikit-learn's `recall_score`. */
+export function recall<A extends Average = 'macro'>(
+  targets: Labels,
+  predictions: Labels,
+  options?: ScoreOptions<A>,
+): Score<A> {
+  return precisionRecallF1(targets, predictions, options).recall
+}
+
+/** scikit-learn's `f1_score`. */
+export function f1Score<A extends Average = 'macro'>(
+  targets: Labels,
+  predictions: Labels,
+  options?: ScoreOptions<A>,
+): Score<A> {
+  return precisionRecallF1(targets, predictions, options).f1
+}
+
+/** The mean recall of the classes that occur in the truth (UAR): scikit-learn's `balanced_accuracy_score`. */
+export function unweightedAverageRecall(targets: Labels, predictions: Labels): number {
+  return recall(targets, predictions, { zeroDivision: Number.NaN })
+}
+
+export interface ConfusionMatrix {
+  labels: Label[]
+  /** matrix[i][j]: samples of class labels[i] that were taken for labels[j]. */
+  matrix: number[][]
+}
+
+/**
+ * scikit-learn's `confusion_matrix`. `normalize` divides by the sum of the row ('true'), of the column ('pred') or of
+ * all; 0 / 0 gives 0. Samples whose class or prediction is not in `labels` are left out.
+ */
+export function confusionMatrix(
+  targets: Labels,
+  predictions: Labels,
+  options: { labels?: readonly Label[]; normalize?: 'true' | 'pred' | 'all' } = {},
+): ConfusionMatrix {
+  const { truth, guess } = pair(targets, predictions)
+  const labels = classes(truth, guess, options.labels)
+  const index = new Map(labels.map((label, i) => [label, i]))
+  const matrix = labels.map(() => labels.map(() => 0))
+  truth.forEach((label, i) => {
+    const row = matrix[index.get(label) ?? -1]
+    const column = index.get(guess[i] as Label)
+    if (row && column !== undefined) row[column] = (row[column] as number) + 1
+  })
+  const sum = (values: number[]) => values.reduce((total, value) => total + value, 0)
+  const columns = labels.map((_, j) => sum(matrix.map((row) => row[j] as number)))
+  const divisor = {
+    true: (row: number[]) => sum(row),
+    pred: (_: number[], column: number) => columns[column] as number,
+    all: () => sum(columns),
+    none: () => 1,
+  }[options.normalize ?? 'none']
+  return { labels, matrix: matrix.map((row) => row.map((value, j) => (value === 0 ? 0 : value / divisor(row, j)))) }
+}
+
+function pair(targets: Labels, predictions: Labels): { truth: Label[]; guess: Label[] } {
+  const truth = labelsOf(targets, 'targets')
+  const guess = labelsOf(predictions, 'predictions')
+  if (truth.length !== guess.length) {
+    throw new DataError(`A metric was given ${truth.length} targets and ${guess.length} predictions.`, {
+      targets: truth.length,
+      predictions: guess.length,
+    })
+  }
+  if (truth.length === 0) throw new DataError('A metric was given no samples.')
+  if (typeof truth[0] !== typeof guess[0]) {
+    throw new DataError(`A metric was given ${typeof truth[0]}s as targets and ${typeof guess[0]}s as predictions.`)
+  }
+  return { truth, guess }
+}
+
+function labelsOf(values: Labels, role: string): Label[] {
+  if (values instanceof Tensor && values.ndim !== 1) {
+    throw new ShapeError(
+      `A metric was given ${role} of shape [${values.shape}], expected [samples]: take the argmax of logits first.`,
+      { shape: values.shape },
+    )
+  }
+  const list = Array.from(values instanceof Tensor ? (values.toArray() as number[]) : values)
+  return list.map((value, i) => {
+    const label = typeof value === 'string' ? value : Number(value)
+    if (Number.isNaN(label) || typeof label !== typeof (typeof list[0] === 'string' ? '' : 0)) {
+      throw new DataError(`${role}[${i}] of a metric is ${value}, expected a label like the others.`, {
+        role,
+        index: i,
+      })
+    }
+    return label
+  })
+}
+
+function classes(truth: Label[], guess: Label[], given: readonly Label[] | undefined): Label[] {
+  if (!given) return [...new Set([...truth, ...guess])].sort((a, b) => (a < b ? -1 : 1))
+  if (given.length === 0 || new Set(given).size !== given.length) {
+    throw new DataError('A metric needs its labels to be at least one, each given once.')
+  }
+  return [...given]
+}
+
+/** NaN values do not count; with all weights 0 the plain mean, as scikit-learn has it. */
+function mean(values: number[], weights?: number[]): number {
+  const kept = values
+    .map((value, i) => ({ value, weight: weights?.[i] ?? 1 }))
+    .filter(({ value }) => !Number.isNaN(value))
+  const total = kept.reduce((sum, { weight }) => sum + weight, 0)
+  if (total === 0) return kept.length > 0 ? kept.reduce((sum, { value }) => sum + value, 0) / kept.length : Number.NaN
+  return kept.reduce((sum, { value, weight }) => sum + value * weight, 0) / total
+}

@@ -1,0 +1,142 @@
+import { ConfigError } from '../native/errors.js'
+
+/** What a bar writes to: `process.stderr`, or anything like it. */
+export interface ProgressStream {
+  write(text: string): unknown
+  readonly isTTY?: boolean
+  readonly columns?: number
+}
+
+export interface ProgressBarOptions {
+  /** Ticks expected in all; without it there is a count and a rate, and no bar. */
+  total?: number
+  /** Stands in front. */
+  label?: string
+  /** Default `process.stderr`. */
+  stream?: ProgressStream
+  /** Least milliseconds between two writes. Default 100 on a terminal, 10,000 elsewhere. */
+  interval?: number
+  /** What is counted, for the rate. Default 'it'. */
+  unit?: string
+}
+
+/** What stands after the bar; numbers are shown with four digits. */
+export type ProgressFields = Record<string, number | string>
+
+/**
+ * One line about work under way: bar, count, elapsed and remaining time, rate, and the caller's fields.
+ *
+ * On a terminal the line is redrawn in place and cut to its width; elsewhere whole lines come at intervals, and one at
+ * the end. It never hides the cursor, so that a program killed half way leaves the terminal as it was.
+ *
+ * ```ts
+ * using bar = new ProgressBar({ total: loader.length, label: 'epoch 1' })
+ * for await (const batch of loader) bar.tick(1, { loss, lr })
+ * ```
+ */
+export class ProgressBar {
+  readonly #stream: ProgressStream
+  readonly #options: ProgressBarOptions
+  readonly #terminal: boolean
+  readonly #interval: number
+  readonly #start = performance.now()
+  #written: number
+  #count = 0
+  #fields: ProgressFields = {}
+  #closed = false
+
+  constructor(options: ProgressBarOptions = {}) {
+    const { total, stream = process.stderr, interval } = options
+    if (total !== undefined && !(total >= 0)) {
+      throw new ConfigError(`ProgressBar's total is ${total}, expected 0 or more.`, { option: 'total', value: total })
+    }
+    this.#options = options
+    this.#stream = stream
+    this.#terminal = stream.isTTY === true
+    this.#interval = interval ?? (this.#terminal ? 100 : 10_000)
+    // A terminal shows the empty bar at once; a log waits for something to say.
+    this.#written = this.#terminal ? Number.NEGATIVE_INFINITY : this.#start
+    this.#draw(false)
+  }
+
+  get count(): number {
+    return this.#count
+  }
+
+  /** Counts on and takes over fields; those of earlier calls stay until they are given anew. */
+  tick(count = 1, fields: ProgressFields = {}): void {
+    this.#count += count
+    Object.assign(this.#fields, fields)
+    this.#draw(false)
+  }
+
+  /** Writes a line of text above the bar. */
+  print(text: string): void {
+    this.#stream.write(this.#terminal && !this.#closed ? `\r\u001b[K${text}\n` : `${text}\n`)
+    if (this.#terminal && !this.#closed) this.#draw(true)
+  }
+
+  /** Draws the last state and ends the line. */
+  close(): void {
+    if (this.#closed) return
+    this.#draw(true)
+    if (this.#terminal) this.#stream.write('\n')
+    this.#closed = true
+  }
+
+  [Symbol.dispose](): void {
+    this.close()
+  }
+
+  #draw(always: boolean): void {
+    const now = performance.now()
+    if (this.#closed || (!always && now - this.#written < this.#interval)) return
+    this.#written = now
+    const width = this.#terminal ? (this.#stream.columns ?? 80) - 1 : Number.POSITIVE_INFINITY
+    const line = this.#line((now - this.#start) / 1000, width)
+    this.#stream.write(this.#terminal ? `\r${line}\u001b[K` : `${line}\n`)
+  }
+
+  #line(seconds: number, width: number): string {
+    const { total, label, unit = 'it' } = this.#options
+    const rate = seconds > 0 ? this.#count / seconds : 0
+    const left = total === undefined || rate === 0 ? undefined : Math.max(0, total - this.#count) / rate
+    const share = total ? Math.min(1, this.#count / total) : 1
+    const before = [label, total === undefined ? undefined : `${Math.floor(share * 100)}%`].filter(Boolean).join(' ')
+    const after = [
+      total === undefined ? `${this.#count}` : `${this.#count}/${total}`,
+      left === undefined || this.#count === total ? clock(seconds) : `${clock(seconds)}<${clock(left)}`,
+      rate >= 1 || rate === 0 ? `${digits(rate)} ${unit}/s` : `${digits(1 / rate)} s/${unit}`,
+      ...Object.entries(this.#fields).map(
+        ([name, value]) => `${name} ${typeof value === 'number' ? digits(value) : value}`,
+      ),
+    ].join('  ')
+    const room = Math.min(30, width - before.length - after.length - 4)
+    const bar = !this.#terminal || total === undefined || room < 3 ? '' : ` ${blocks(share, room)}`
+    const line = `${before}${bar}${before || bar ? '  ' : ''}${after}`
+    return line.length > width ? line.slice(0, Math.max(0, width)) : line
+  }
+}
+
+const EIGHTHS = ['', '▏', '▎', '▍', '▌', '▋', '▊', '▉']
+
+function blocks(share: number, width: number): string {
+  const eighths = Math.round(share * width * 8)
+  return `${'█'.repeat(eighths >> 3)}${EIGHTHS[eighths & 7]}`.padEnd(width, '░')
+}
+
+function clock(seconds: number): string {
+  const whole = Math.round(seconds)
+  const two = (value: number) => String(value).padStart(2, '0')
+  const [hours, minutes] = [Math.floor(whole / 3600), Math.floor(whole / 60) % 60]
+  return hours > 0 ? `${hours}:${two(minutes)}:${two(whole % 60)}` : `${two(minutes)}:${two(whole % 60)}`
+}
+
+/** Four digits: 12345, 3.142, 0.0002 as 2.000e-4. */
+function digits(value: number): string {
+  const size = Math.abs(value)
+  if (value === 0 || !Number.isFinite(value)) return String(value)
+  if (size < 1e-3 || size >= 1e6) return value.toExponential(3)
+  if (Number.isInteger(value) || size >= 1e4) return value.toFixed(0)
+  return value.toPrecision(4)
+}

@@ -1,0 +1,154 @@
+import { ConfigError } from '../native/errors.js'
+
+/** The factor on the initial learning rate at a step, 0 for the first. */
+export type Schedule = (step: number) => number
+
+export interface WarmupOptions {
+  /** Steps over which the rate climbs from 0 to the initial one. */
+  numWarmupSteps: number
+}
+
+export interface DecayOptions extends WarmupOptions {
+  /** Steps of the whole training, warm-up included. */
+  numTrainingSteps: number
+}
+
+export interface CosineOptions extends DecayOptions {
+  /** Waves of the cosine. Default 0.5: from the highest to 0 once. */
+  numCycles?: number
+}
+
+/** Always 1. */
+export const constantSchedule: Schedule = () => 1
+
+/** Up from 0, then 1. */
+export function constantScheduleWithWarmup({ numWarmupSteps }: WarmupOptions): Schedule {
+  checkCounts({ numWarmupSteps })
+  return (step) => (step < numWarmupSteps ? step / Math.max(1, numWarmupSteps) : 1)
+}
+
+/** Up from 0, then in a straight line down to 0 at the last step. */
+export function linearScheduleWithWarmup({ numWarmupSteps, numTrainingSteps }: DecayOptions): Schedule {
+  checkCounts({ numWarmupSteps, numTrainingSteps })
+  return (step) =>
+    step < numWarmupSteps
+      ? step / Math.max(1, numWarmupSteps)
+      : Math.max(0, (numTrainingSteps - step) / Math.max(1, numTrainingSteps - numWarmupSteps))
+}
+
+/** Up from 0, then down to 0 along a cosine. */
+export function cosineScheduleWithWarmup({
+  numWarmupSteps,
+  numTrainingSteps,
+  numCycles = 0.5,
+}: CosineOptions): Schedule {
+  checkCounts({ numWarmupSteps, numTrainingSteps })
+  return (step) => {
+    if (step < numWarmupSteps) return step / Math.max(1, numWarmupSteps)
+    const progress = (step - numWarmupSteps) / Math.max(1, numTrainingSteps - numWarmupSteps)
+    return Math.max(0, 0.5 * (1 + Math.cos(Math.PI * numCycles * 2 * progress)))
+  }
+}
+
+function checkCounts(counts: Record<string, number>): void {
+  for (const [option, value] of Object.entries(counts)) {
+    if (!(value >= 0)) {
+      throw new ConfigError(`A schedule's ${option} is ${value}, expected a number of steps.`, { option, value })
+    }
+  }
+}
+
+/** What a schedule needs of an optimiser. */
+export interface Scheduled {
+  groups: { lr: number; initialLr?: number }[]
+}
+
+/** PyTorch's `LambdaLR.state_dict()`. */
+export interface LRSchedulerState {
+  base_lrs: number[]
+  last_epoch: number
+  _step_count: number
+  _last_lr: number[]
+}
+
+/**
+ * Sets the learning rate of each of an optimiser's groups to its initial one times the schedule: PyTorch's `LambdaLR`.
+ * Making it sets the rate of the first step; call `step()` after each `optimizer.step()`.
+ */
+export class LRScheduler {
+  readonly #optimizer: Scheduled
+  readonly #schedules: Schedule[]
+  #baseLrs: number[]
+  #lastEpoch = 0
+
+  /** @param schedule for all groups, or one for each. */
+  constructor(optimizer: Scheduled, schedule: Schedule | Schedule[]) {
+    this.#optimizer = optimizer
+    this.#schedules = Array.isArray(schedule) ? schedule : optimizer.groups.map(() => schedule)
+    if (this.#schedules.length !== optimizer.groups.length) {
+      throw new ConfigError(
+        `LRScheduler was given ${this.#schedules.length} schedules for ${optimizer.groups.length} parameter groups.`,
+        {},
+      )
+    }
+    for (const group of optimizer.groups) group.initialLr ??= group.lr
+    this.#baseLrs = optimizer.groups.map((group) => group.initialLr as number)
+    this.#apply()
+  }
+
+  /** The learning rate of each group. */
+  get lastLr(): number[] {
+    return this.#baseLrs.map((lr, i) => lr * (this.#schedules[i] as Schedule)(this.#lastEpoch))
+  }
+
+  step(): void {
+    this.#lastEpoch++
+    this.#apply()
+  }
+
+  /** Plain numbers, fit for JSON, under PyTorch's keys. */
+  stateDict(): LRSchedulerState {
+    const { lastLr } = this
+    return {
+      base_lrs: [...this.#baseLrs],
+      last_epoch: this.#lastEpoch,
+      _step_count: this.#lastEpoch + 1,
+      _last_lr: lastLr,
+    }
+  }
+
+  loadStateDict(state: LRSchedulerState): void {
+    if (state.base_lrs.length !== this.#optimizer.groups.length) {
+      throw new ConfigError(
+        `The schedule's state is for ${state.base_lrs.length} groups, the optimiser has ${this.#optimizer.groups.length}.`,
+        {},
+      )
+    }
+    this.#baseLrs = [...state.base_lrs]
+    this.#lastEpoch = state.last_epoch
+    this.#apply()
+  }
+
+  #apply(): void {
+    const { lastLr } = this
+    lastLr.forEach((lr, i) => {
+      const group = this.#optimizer.groups[i]
+      if (group) group.lr = lr
+    })
+  }
+}
+
+/** `transformers.get_constant_schedule`. */
+export const getConstantSchedule = (optimizer: Scheduled): LRScheduler => new LRScheduler(optimizer, constantSchedule)
+
+/** `transformers.get_constant_schedule_with_warmup`. */
+export const getConstantScheduleWithWarmup = (optimizer: Scheduled, options: WarmupOptions): LRScheduler =>
+  new LRScheduler(optimizer, constantScheduleWithWarmup(options))
+
+/** `transformers.get_linear_schedule_with_warmup`. */
+export const getLinearScheduleWithWarmup = (optimizer: Scheduled, options: DecayOptions): LRScheduler =>
+  new LRScheduler(optimizer, linearScheduleWithWarmup(options))
+
+/** `transformers.get_cosine_schedule_with_warmup`. */
+export const getCosineScheduleWithWarmup = (optimizer: Scheduled, options: CosineOptions): LRScheduler =>
+  new LRScheduler(optimizer, cosineScheduleWithWarmup(options))

@@ -1,0 +1,194 @@
+import { closeSync, fsyncSync, mkdirSync, openSync, writeSync } from 'node:fs'
+import { hostname } from 'node:os'
+import { join } from 'node:path'
+import { ConfigError } from '../native/errors.js'
+import { Tensor } from '../tensor/index.js'
+
+let writers = 0
+
+/**
+ * Writes a TensorBoard events file, `events.out.tfevents.<seconds>.<host>.<pid>.<n>`, into a directory that is made if
+ * need be. Each record goes to the system as it is added, so that a killed process loses none.
+ *
+ * The file is TFRecord framing around `tensorflow.Event` messages (tensorflow/core/util/event.proto).
+ */
+export class SummaryWriter {
+  /** The file that is written. */
+  readonly path: string
+  #file: number | undefined
+
+  constructor(directory: string) {
+    mkdirSync(directory, { recursive: true })
+    const seconds = String(Math.floor(Date.now() / 1000)).padStart(10, '0')
+    this.path = join(directory, `events.out.tfevents.${seconds}.${hostname()}.${process.pid}.${writers++}`)
+    this.#file = openSync(this.path, 'ax')
+    this.#write(string(FILE_VERSION, 'brain.Event:2'))
+  }
+
+  /** A number at a step, as a point of the curve called `tag`; 'train/loss' stands in the group 'train'. */
+  addScalar(tag: string, value: number, step: number): void {
+    this.#add(step, [string(TAG, tag), float(SIMPLE_VALUE, value)])
+  }
+
+  /** Text, which TensorBoard shows as Markdown. */
+  addText(tag: string, text: string, step: number): void {
+    const plugin = message(METADATA, message(PLUGIN_DATA, string(PLUGIN_NAME, 'text')))
+    const shape = message(TENSOR_SHAPE, message(DIM, integer(SIZE, 1)))
+    const value = message(TENSOR, integer(DTYPE, DT_STRING), shape, string(STRING_VAL, text))
+    this.#add(step, [string(TAG, tag), plugin, value])
+  }
+
+  /** How values are spread: those of a tensor of any shape (waits for it on CUDA) or of a list. NaN does not count. */
+  addHistogram(tag: string, values: Tensor | ArrayLike<number>, step: number): void {
+    const list = Array.from<number | bigint, number>(values instanceof Tensor ? values.dataSync() : values, Number)
+    this.#add(step, [string(TAG, tag), message(HISTO, ...histogram(list))])
+  }
+
+  /** Waits until the file is on the disk. */
+  flush(): void {
+    fsyncSync(this.#open())
+  }
+
+  close(): void {
+    if (this.#file !== undefined) closeSync(this.#file)
+    this.#file = undefined
+  }
+
+  [Symbol.dispose](): void {
+    this.close()
+  }
+
+  #add(step: number, value: Uint8Array[]): void {
+    if (!Number.isSafeInteger(step)) {
+      throw new ConfigError(`SummaryWriter was given step ${step}, expected a whole number.`, { step })
+    }
+    this.#write(integer(STEP, step), message(SUMMARY, message(VALUE, ...value)))
+  }
+
+  #write(...fields: Uint8Array[]): void {
+    writeSync(this.#open(), record(Buffer.concat([double(WALL_TIME, Date.now() / 1000), ...fields])))
+  }
+
+  #open(): number {
+    if (this.#file === undefined) throw new ConfigError('SummaryWriter is closed.', { path: this.path })
+    return this.#file
+  }
+}
+
+// Field numbers of Event, Summary.Value, SummaryMetadata, TensorProto and HistogramProto.
+const [WALL_TIME, STEP, FILE_VERSION, SUMMARY] = [1, 2, 3, 5]
+const [VALUE, TAG, SIMPLE_VALUE, HISTO, TENSOR, METADATA] = [1, 1, 2, 5, 8, 9]
+const [PLUGIN_DATA, PLUGIN_NAME] = [1, 1]
+const [DTYPE, TENSOR_SHAPE, STRING_VAL, DIM, SIZE, DT_STRING] = [1, 2, 8, 2, 1, 7]
+const [MIN, MAX, NUM, SUM, SUM_SQUARES, BUCKET_LIMIT, BUCKET] = [1, 2, 3, 4, 5, 6, 7]
+
+// Protocol buffers: a field is (number << 3 | wire type) and its value; negative integers take ten bytes.
+const VARINT = 0
+const DOUBLE = 1
+const BYTES = 2
+const FLOAT = 5
+
+function varint(value: number): number[] {
+  const bytes: number[] = []
+  let rest = BigInt.asUintN(64, BigInt(value))
+  for (; rest > 127n; rest >>= 7n) bytes.push(Number(rest & 127n) | 128)
+  return [...bytes, Number(rest)]
+}
+
+const key = (field: number, wire: number) => varint(field * 8 + wire)
+
+const integer = (field: number, value: number) => Uint8Array.from([...key(field, VARINT), ...varint(value)])
+
+function float(field: number, value: number): Uint8Array {
+  const bytes = Buffer.alloc(4)
+  bytes.writeFloatLE(value)
+  return Uint8Array.from([...key(field, FLOAT), ...bytes])
+}
+
+function doubles(values: number[]): Buffer {
+  const bytes = Buffer.alloc(values.length * 8)
+  for (const [i, value] of values.entries()) bytes.writeDoubleLE(value, i * 8)
+  return bytes
+}
+
+const double = (field: number, value: number) => Uint8Array.from([...key(field, DOUBLE), ...doubles([value])])
+
+const string = (field: number, text: string) => message(field, Buffer.from(text))
+
+function message(field: number, ...parts: Uint8Array[]): Uint8Array {
+  const body = Buffer.concat(parts)
+  return Buffer.concat([Uint8Array.from([...key(field, BYTES), ...varint(body.length)]), body])
+}
+
+/** Buckets that widen by a tenth each, as TensorBoard's own writers have them. */
+function histogram(given: number[]): Uint8Array[] {
+  const values = given.filter((value) => !Number.isNaN(value)).sort((a, b) => a - b)
+  const limits: number[] = []
+  const counts: number[] = []
+  for (const value of values) {
+    const limit = bucketLimit(value)
+    if (limits.at(-1) === limit) counts[counts.length - 1] = (counts.at(-1) as number) + 1
+    else {
+      // TensorBoard takes the limit before for a bucket's lower end: an empty bucket keeps a gap from being bridged.
+      const lower = bucketLimit(value, 1)
+      if (limits.length > 0 && lower > (limits.at(-1) as number)) {
+        limits.push(lower)
+        counts.push(0)
+      }
+      limits.push(limit)
+      counts.push(1)
+    }
+  }
+  const sum = (power: number) => values.reduce((total, value) => total + value ** power, 0)
+  const packed = (field: number, list: number[]) => message(field, doubles(list))
+  return [
+    double(MIN, values[0] ?? 0),
+    double(MAX, values.at(-1) ?? 0),
+    double(NUM, values.length),
+    double(SUM, sum(1)),
+    double(SUM_SQUARES, sum(2)),
+    packed(BUCKET_LIMIT, limits),
+    packed(BUCKET, counts),
+  ]
+}
+
+const SMALLEST = 1e-12
+
+/** The upper end of the bucket a value is in, or of the one `below` it. */
+function bucketLimit(value: number, below = 0): number {
+  const size = Math.abs(value)
+  if (size < SMALLEST) return below ? -SMALLEST : SMALLEST
+  const steps = Math.log(size / SMALLEST) / Math.log(1.1)
+  return value > 0
+    ? SMALLEST * 1.1 ** (Math.floor(steps) + 1 - below)
+    : -SMALLEST * 1.1 ** (Math.ceil(steps) - 1 + below)
+}
+
+/** TFRecord: length, its checksum, data, its checksum; little endian. */
+function record(data: Uint8Array): Buffer {
+  const header = Buffer.alloc(12)
+  header.writeBigUInt64LE(BigInt(data.length))
+  header.writeUInt32LE(maskedCrc32c(header.subarray(0, 8)), 8)
+  const footer = Buffer.alloc(4)
+  footer.writeUInt32LE(maskedCrc32c(data))
+  return Buffer.concat([header, data, footer])
+}
+
+const CRC_TABLE = Uint32Array.from({ length: 256 }, (_, byte) => {
+  let crc = byte
+  for (let bit = 0; bit < 8; bit++) crc = crc & 1 ? (crc >>> 1) ^ 0x82f63b78 : crc >>> 1
+  return crc
+})
+
+/** CRC-32C (Castagnoli), RFC 3720 B.4. */
+export function crc32c(data: Uint8Array): number {
+  let crc = 0xffffffff
+  for (const byte of data) crc = (CRC_TABLE[(crc ^ byte) & 255] as number) ^ (crc >>> 8)
+  return (crc ^ 0xffffffff) >>> 0
+}
+
+/** TFRecord stores checksums rotated and shifted, so that a checksum over data with checksums in it stays good. */
+export function maskedCrc32c(data: Uint8Array): number {
+  const crc = crc32c(data)
+  return (((crc >>> 15) | (crc << 17)) + 0xa282ead8) >>> 0
+}

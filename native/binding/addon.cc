@@ -1,0 +1,12 @@
+// The addon: one Environment per JavaScript thread that loads it. lib/native/addon.ts types what is exported here.
+#include "binding/environment.h"
+
+NAPI_MODULE_INIT() {
+  using namespace voxtorch;
+  new Environment(env);  // owned by the environment's instance data
+  export_calls(env, exports);
+  export_tensors(env, exports);
+  export_autograd(env, exports);
+  export_runtime(env, exports);
+  return exports;
+}

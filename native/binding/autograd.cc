@@ -1,0 +1,305 @@
+// Autograd: queued backward passes, gradients, hooks, and autograd functions written in JavaScript.
+#include <torch/csrc/autograd/autograd.h>
+#include <torch/csrc/autograd/custom_function.h>
+#include <torch/csrc/autograd/functions/accumulate_grad.h>
+
+#include <unordered_set>
+
+#include "binding/environment.h"
+
+namespace voxtorch {
+namespace {
+
+using torch::autograd::variable_list;
+
+enum CallbackKind { kForward = 0, kBackward = 1, kHook = 2 };
+
+Reader next(Reader& cells) {
+  if (cells.done()) throw BindingError(ErrorKind::kArguments, "an argument is missing");
+  const Reader here = cells;
+  cells.skip();
+  return here;
+}
+
+bool truth(const Reader& cell) { return cell.tag() == Tag::kBool && cell.value() != 0; }
+
+// Names a JavaScript callback for as long as some native object may call it.
+struct CallbackOwner : torch::CustomClassHolder {
+  CallbackOwner(std::shared_ptr<Channel> channel, uint32_t callback) : channel(std::move(channel)), callback(callback) {}
+  ~CallbackOwner() override { channel->release_callback(callback); }
+  std::shared_ptr<Channel> channel;
+  uint32_t callback;
+};
+
+// The leaves whose gradient this backward pass will write.
+void collect_leaves(const variable_list& roots, std::vector<at::Tensor>& leaves) {
+  std::unordered_set<torch::autograd::Node*> seen;
+  std::vector<torch::autograd::Node*> stack;
+  const auto visit = [&](torch::autograd::Node* node) {
+    if (node != nullptr && seen.insert(node).second) stack.push_back(node);
+  };
+  for (const at::Tensor& root : roots) {
+    if (!root.defined() || !root.requires_grad()) continue;
+    if (root.grad_fn()) visit(root.grad_fn().get());
+    else leaves.push_back(root);
+  }
+  while (!stack.empty()) {
+    torch::autograd::Node* node = stack.back();
+    stack.pop_back();
+    if (auto* leaf = dynamic_cast<torch::autograd::AccumulateGrad*>(node)) {
+      if (leaf->variable.defined()) leaves.push_back(leaf->variable);
+    }
+    for (const auto& edge : node->next_edges()) visit(edge.function.get());
+  }
+}
+
+class BackwardJob : public QueuedJob {
+ public:
+  variable_list roots, gradients, inputs;
+  std::optional<bool> retain;
+  bool create_graph = false;
+  bool accumulate = true;  // into .grad, else return
+  bool allow_unused = false;
+
+  void claim_all() {
+    std::vector<at::Tensor> leaves;
+    collect_leaves(roots, leaves);
+    for (const at::Tensor& leaf : leaves) {
+      claim(leaf, Use::kRead);
+      if (!accumulate) continue;
+      claims.push_back({BusyTable::gradient_key(leaf), Use::kWrite});
+      held.push_back(leaf);
+      if (leaf.grad().defined()) claim(leaf.grad(), Use::kWrite);
+    }
+  }
+
+ protected:
+  c10::IValue work() override {
+    if (accumulate) {
+      torch::autograd::backward(roots, gradients, retain, create_graph, inputs);
+      drop();
+      return c10::IValue();
+    }
+    variable_list results = torch::autograd::grad(roots, inputs, gradients, retain, create_graph, allow_unused);
+    drop();
+    return c10::IValue(std::move(results));
+  }
+
+ private:
+  // The graph is freed here, on the executor, not on the JavaScript thread.
+  void drop() {
+    roots.clear();
+    gradients.clear();
+    inputs.clear();
+  }
+};
+
+// backwardQueued with cells: roots, gradients, inputs, retainGraph (or null), createGraph, accumulate, allowUnused.
+napi_value backward_queued(napi_env env, napi_callback_info) {
+  Environment& self = *Environment::of(env);
+  self.guarded("backward", [&] {
+    Reader cells = self.arguments();
+    auto job = std::make_shared<BackwardJob>();
+    job->roots = read_tensors(next(cells), self.slab);
+    job->gradients = read_tensors(next(cells), self.slab);
+    job->inputs = read_tensors(next(cells), self.slab);
+    const Reader retain = next(cells);
+    if (retain.tag() == Tag::kBool) job->retain = truth(retain);
+    job->create_graph = truth(next(cells));
+    job->accumulate = truth(next(cells));
+    job->allow_unused = truth(next(cells));
+    job->name = job->accumulate ? "backward" : "grad";
+    for (const at::Tensor& tensor : job->roots) {
+      if (!tensor.defined()) throw BindingError(ErrorKind::kArguments, "backward needs tensors, got null");
+    }
+    for (const at::Tensor& tensor : job->inputs) {
+      if (!tensor.defined()) throw BindingError(ErrorKind::kArguments, "inputs must be tensors, got null");
+    }
+    job->claim_all();
+    self.submit(std::move(job));
+  });
+  return nullptr;
+}
+
+void check_gradient_free(const at::Tensor& tensor) {
+  BusyTable& busy = BusyTable::instance();
+  if (busy.any() && busy.gradient_busy(tensor)) {
+    throw BindingError(ErrorKind::kBusy, "a queued backward pass is writing this gradient; await backward() first");
+  }
+}
+
+// gradient with cells: tensor.
+napi_value gradient(napi_env env, napi_callback_info) {
+  Environment& self = *Environment::of(env);
+  self.guarded("grad", [&] {
+    Reader cells = self.arguments();
+    const at::Tensor tensor = read_tensor(next(cells), self.slab);
+    check_gradient_free(tensor);
+    Writer writer = self.results();
+    write_value(writer, tensor.grad(), self.slab, self.scope());
+  });
+  return nullptr;
+}
+
+// setGradient with cells: tensor, gradient or null.
+napi_value set_gradient(napi_env env, napi_callback_info) {
+  Environment& self = *Environment::of(env);
+  self.guarded("grad", [&] {
+    Reader cells = self.arguments();
+    const at::Tensor tensor = read_tensor(next(cells), self.slab);
+    const Reader value = next(cells);
+    check_gradient_free(tensor);
+    if (value.tag() == Tag::kNull) {
+      if (tensor.grad().defined()) tensor.mutable_grad().reset();
+      return;
+    }
+    const at::Tensor grad = read_tensor(value, self.slab);
+    if (grad.is_same(tensor)) throw BindingError(ErrorKind::kValue, "a tensor cannot be its own gradient");
+    if (!grad.sizes().equals(tensor.sizes()) || grad.scalar_type() != tensor.scalar_type() || grad.device() != tensor.device()) {
+      throw BindingError(ErrorKind::kValue, "a gradient must have its tensor's shape, dtype and device");
+    }
+    tensor.mutable_grad() = grad;
+  });
+  return nullptr;
+}
+
+// clearGradients with cells: tensors. Frees every gradient.
+napi_value clear_gradients(napi_env env, napi_callback_info) {
+  Environment& self = *Environment::of(env);
+  self.guarded("zeroGrad", [&] {
+    Reader cells = self.arguments();
+    const auto tensors = read_tensors(next(cells), self.slab);
+    for (const at::Tensor& tensor : tensors) {
+      if (tensor.defined()) check_gradient_free(tensor);
+    }
+    for (const at::Tensor& tensor : tensors) {
+      if (tensor.defined() && tensor.grad().defined()) tensor.mutable_grad().reset();
+    }
+  });
+  return nullptr;
+}
+
+// gradFnName with cells: tensor. The name of the function that made it, or null.
+napi_value grad_fn_name(napi_env env, napi_callback_info) {
+  Environment& self = *Environment::of(env);
+  self.guarded("gradFn", [&] {
+    Reader cells = self.arguments();
+    const at::Tensor tensor = read_tensor(next(cells), self.slab);
+    Writer writer = self.results();
+    if (tensor.grad_fn()) write_value(writer, c10::IValue(tensor.grad_fn()->name()), self.slab, 0);
+    else write_value(writer, c10::IValue(), self.slab, 0);
+  });
+  return nullptr;
+}
+
+// registerHook with cells: tensor, callback. Writes the hook's position.
+napi_value register_hook(napi_env env, napi_callback_info) {
+  Environment& self = *Environment::of(env);
+  self.guarded("registerHook", [&] {
+    Reader cells = self.arguments();
+    const at::Tensor tensor = read_tensor(next(cells), self.slab);
+    const uint32_t callback = static_cast<uint32_t>(read_int(next(cells)));
+    auto owner = std::make_shared<CallbackOwner>(self.channel, callback);
+    const unsigned position = tensor.register_hook([owner](const at::Tensor& grad) -> at::Tensor {
+      auto results = owner->channel->invoke(owner->callback, kHook, {grad});
+      return results.empty() || !results[0].isTensor() ? at::Tensor() : results[0].toTensor();
+    });
+    Writer writer = self.results();
+    writer.cell(Tag::kNumber, position);
+  });
+  return nullptr;
+}
+
+napi_value remove_hook(napi_env env, napi_callback_info) {
+  Environment& self = *Environment::of(env);
+  self.guarded("registerHook", [&] {
+    Reader cells = self.arguments();
+    const at::Tensor tensor = read_tensor(next(cells), self.slab);
+    tensor.remove_hook(static_cast<unsigned>(read_int(next(cells))));
+  });
+  return nullptr;
+}
+
+// An autograd function whose forward and backward are JavaScript. Forward runs at once, on the JavaScript thread that
+// applies it; backward is called from whichever thread the engine uses.
+struct JavaScriptFunction : torch::autograd::Function<JavaScriptFunction> {
+  static variable_list forward(torch::autograd::AutogradContext* ctx, Environment* self, double callback,
+                               at::TensorList inputs) {
+    const auto id = static_cast<uint32_t>(callback);
+    ctx->saved_data["owner"] = c10::IValue::make_capsule(c10::make_intrusive<CallbackOwner>(self->channel, id));
+    ctx->saved_data["inputs"] = static_cast<int64_t>(inputs.size());
+    Context context = self->context();
+    context.grad = false;
+    // Results: outputs, saved, dirty, not differentiable, materialise missing gradients.
+    auto results = self->invoke_here(id, kForward, context, {}, static_cast<size_t>(self->buffer[Environment::kEnd]));
+    if (results.size() != 5) throw BindingError(ErrorKind::kArguments, "the call buffer is damaged");
+    ctx->save_for_backward(results[1].toTensorVector());
+    ctx->mark_dirty(results[2].toTensorVector());
+    ctx->mark_non_differentiable(results[3].toTensorVector());
+    ctx->set_materialize_grads(results[4].toBool());
+    return results[0].toTensorVector();
+  }
+
+  static variable_list backward(torch::autograd::AutogradContext* ctx, const variable_list& gradients) {
+    const auto owner = c10::dynamic_intrusive_pointer_cast<CallbackOwner>(ctx->saved_data["owner"].toCapsule());
+    const size_t inputs = static_cast<size_t>(ctx->saved_data["inputs"].toInt());
+    auto results = owner->channel->invoke(owner->callback, kBackward,
+                                          {c10::IValue(gradients), c10::IValue(ctx->get_saved_variables())});
+    variable_list answer(2);  // the environment and the callback have no gradient
+    const variable_list given = results.empty() || !results[0].isTensorList() ? variable_list() : results[0].toTensorVector();
+    TORCH_CHECK(given.size() == inputs, "backward of a custom function must return one gradient (or null) per tensor input: expected ",
+                inputs, ", got ", given.size());
+    answer.insert(answer.end(), given.begin(), given.end());
+    return answer;
+  }
+};
+
+// applyFunction with cells: callback, input tensors. Writes the outputs.
+napi_value apply_function(napi_env env, napi_callback_info) {
+  Environment& self = *Environment::of(env);
+  self.guarded("apply", [&] {
+    Reader cells = self.arguments();
+    const double callback = double(read_int(next(cells)));
+    const variable_list inputs = read_tensors(next(cells), self.slab);
+    const double begin = self.buffer[Environment::kBegin];
+    const uint32_t scope = self.scope();
+    const Context context = self.context();
+    variable_list outputs;
+    {
+      ContextGuard guard(context);
+      outputs = JavaScriptFunction::apply(&self, callback, at::TensorList(inputs));
+    }
+    // The callback used the buffer's header for its own calls.
+    self.buffer[Environment::kBegin] = begin;
+    self.buffer[Environment::kStatus] = 0;
+    Writer writer = self.results();
+    write_value(writer, c10::IValue(outputs), self.slab, scope);
+  });
+  return nullptr;
+}
+
+napi_value set_anomaly(napi_env env, napi_callback_info) {
+  Environment& self = *Environment::of(env);
+  self.guarded("detectAnomaly", [&] {
+    Reader cells = self.arguments();
+    const bool enabled = truth(next(cells));
+    torch::autograd::AnomalyMode::set_enabled(enabled, true);
+  });
+  return nullptr;
+}
+
+}  // namespace
+
+void export_autograd(napi_env env, napi_value exports) {
+  export_function(env, exports, "backwardQueued", backward_queued);
+  export_function(env, exports, "gradient", gradient);
+  export_function(env, exports, "setGradient", set_gradient);
+  export_function(env, exports, "clearGradients", clear_gradients);
+  export_function(env, exports, "gradFnName", grad_fn_name);
+  export_function(env, exports, "registerHook", register_hook);
+  export_function(env, exports, "removeHook", remove_hook);
+  export_function(env, exports, "applyFunction", apply_function);
+  export_function(env, exports, "setAnomaly", set_anomaly);
+}
+
+}  // namespace voxtorch

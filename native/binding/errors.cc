@@ -1,0 +1,42 @@
+#include "binding/errors.h"
+
+#include <c10/util/Exception.h>
+
+#include <new>
+
+namespace voxtorch {
+
+ErrorInfo current_error() {
+  ErrorInfo info;
+  try {
+    throw;
+  } catch (const BindingError& error) {
+    info.kind = error.kind;
+    info.message = error.what();
+    info.js_error = error.js_error;
+  } catch (const c10::OutOfMemoryError& error) {
+    info = {ErrorKind::kOutOfMemory, error.what_without_backtrace(), "", 0};
+  } catch (const c10::IndexError& error) {
+    info = {ErrorKind::kIndex, error.what_without_backtrace(), "", 0};
+  } catch (const c10::ValueError& error) {
+    info = {ErrorKind::kValue, error.what_without_backtrace(), "", 0};
+  } catch (const c10::TypeError& error) {
+    info = {ErrorKind::kType, error.what_without_backtrace(), "", 0};
+  } catch (const c10::NotImplementedError& error) {
+    info = {ErrorKind::kNotImplemented, error.what_without_backtrace(), "", 0};
+  } catch (const c10::LinAlgError& error) {
+    info = {ErrorKind::kLinearAlgebra, error.what_without_backtrace(), "", 0};
+  } catch (const c10::Error& error) {
+    info.message = error.what_without_backtrace();
+    if (info.message.find("can't allocate memory") != std::string::npos) info.kind = ErrorKind::kOutOfMemory;
+  } catch (const std::bad_alloc&) {
+    info = {ErrorKind::kOutOfMemory, "the process could not allocate memory", "", 0};
+  } catch (const std::exception& error) {
+    info.message = error.what();
+  } catch (...) {
+    info.message = "unknown native exception";
+  }
+  return info;
+}
+
+}  // namespace voxtorch

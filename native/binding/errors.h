@@ -1,0 +1,44 @@
+// How native failures travel: caught here, classified, and turned into one of the error classes of lib/native/errors.ts.
+#pragma once
+
+#include <cstdint>
+#include <stdexcept>
+#include <string>
+
+namespace voxtorch {
+
+// Numbers shared with lib/native/errors.ts.
+enum class ErrorKind : int {
+  kOther = 0,
+  kIndex = 1,
+  kValue = 2,
+  kType = 3,
+  kNotImplemented = 4,
+  kOutOfMemory = 5,
+  kLinearAlgebra = 6,
+  kBusy = 7,
+  kDisposed = 8,
+  kArguments = 9,
+  kJavaScript = 10,
+  kCancelled = 11,
+};
+
+struct ErrorInfo {
+  ErrorKind kind = ErrorKind::kOther;
+  std::string message;
+  std::string op;
+  uint32_t js_error = 0;  // which JavaScript exception (kJavaScript)
+};
+
+// An error of the binding itself.
+struct BindingError : std::runtime_error {
+  BindingError(ErrorKind kind, const std::string& message, uint32_t js_error = 0)
+      : std::runtime_error(message), kind(kind), js_error(js_error) {}
+  ErrorKind kind;
+  uint32_t js_error;
+};
+
+// Call inside a catch block.
+ErrorInfo current_error();
+
+}  // namespace voxtorch

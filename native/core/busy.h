@@ -1,0 +1,46 @@
+// Which storages the executor's jobs use, so that a synchronous operator on a JavaScript thread never races with one.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <atomic>
+#include <mutex>
+#include <unordered_map>
+#include <vector>
+
+namespace voxtorch {
+
+enum class Use { kRead, kWrite };
+
+class BusyTable {
+ public:
+  static BusyTable& instance();
+
+  struct Claim {
+    const void* storage;
+    Use use;
+  };
+
+  void claim(const std::vector<Claim>& claims);
+  void release(const std::vector<Claim>& claims);
+
+  bool any() const { return count_.load(std::memory_order_acquire) > 0; }
+  // Whether a job in flight forbids this use: a write needs nobody else, a read needs no writer.
+  bool conflicts(const at::Tensor& tensor, Use use);
+
+  // What identifies a tensor's memory (its storage), and its gradient slot (the tensor itself).
+  static const void* memory_key(const at::Tensor& tensor);
+  static const void* gradient_key(const at::Tensor& tensor);
+  bool gradient_busy(const at::Tensor& tensor);
+
+ private:
+  struct Counts {
+    int readers = 0;
+    int writers = 0;
+  };
+  std::mutex mutex_;
+  std::unordered_map<const void*, Counts> storages_;
+  std::atomic<int> count_{0};
+};
+
+}  // namespace voxtorch

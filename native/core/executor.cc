@@ -1,0 +1,103 @@
+#include "core/executor.h"
+
+#include <ATen/Parallel.h>
+
+#include <chrono>
+
+namespace voxtorch {
+namespace {
+
+// A training step queues its next job some microseconds after the last one ended; waking a sleeping thread costs more.
+constexpr auto kSpin = std::chrono::microseconds(50);
+
+inline void pause_briefly() {
+#if defined(__x86_64__)
+  __builtin_ia32_pause();
+#endif
+}
+
+}  // namespace
+
+Executor& Executor::instance() {
+  // Never destroyed: its thread may outlive static data at exit, and stop() has parked it by then.
+  static Executor* executor = new Executor();
+  return *executor;
+}
+
+Executor::Executor() { threads_ = static_cast<int>(std::max(1u, std::thread::hardware_concurrency())); }
+
+void Executor::submit(std::shared_ptr<Job> job) {
+  {
+    std::lock_guard<std::mutex> lock(mutex_);
+    if (stopped_) return;
+    if (!started_) {
+      started_ = true;
+      std::thread([this] { loop(); }).detach();
+    }
+    queue_.push_back(std::move(job));
+    waiting_.store(static_cast<int>(queue_.size()), std::memory_order_release);
+  }
+  wake_.notify_one();
+}
+
+void Executor::loop() {
+  while (true) {
+    const auto spin_until = std::chrono::steady_clock::now() + kSpin;
+    while (waiting_.load(std::memory_order_acquire) == 0 && std::chrono::steady_clock::now() < spin_until) pause_briefly();
+
+    std::shared_ptr<Job> job;
+    {
+      std::unique_lock<std::mutex> lock(mutex_);
+      wake_.wait(lock, [this] { return !queue_.empty() && !stopped_; });
+      job = std::move(queue_.front());
+      queue_.pop_front();
+      waiting_.store(static_cast<int>(queue_.size()), std::memory_order_release);
+      running_owner_ = job->owner;
+    }
+    if (threads_changed_.exchange(false)) at::set_num_threads(threads_.load());
+    job->run();
+    job.reset();
+    {
+      std::lock_guard<std::mutex> lock(mutex_);
+      running_owner_ = nullptr;
+    }
+    idle_.notify_all();
+  }
+}
+
+void Executor::cancel(const void* owner) {
+  std::deque<std::shared_ptr<Job>> dropped;
+  {
+    std::unique_lock<std::mutex> lock(mutex_);
+    std::deque<std::shared_ptr<Job>> kept;
+    for (auto& job : queue_) (job->owner == owner ? dropped : kept).push_back(std::move(job));
+    queue_ = std::move(kept);
+    waiting_.store(static_cast<int>(queue_.size()), std::memory_order_release);
+    idle_.wait(lock, [&] { return running_owner_ != owner; });
+  }
+}
+
+void Executor::stop() {
+  std::unique_lock<std::mutex> lock(mutex_);
+  stopped_ = true;
+  idle_.wait(lock, [&] { return running_owner_ == nullptr; });
+}
+
+void Executor::set_num_threads(int threads) {
+  threads_ = threads;
+  threads_changed_ = true;
+}
+
+size_t Executor::queued() {
+  std::lock_guard<std::mutex> lock(mutex_);
+  return queue_.size() + (running_owner_ != nullptr ? 1 : 0);
+}
+
+void use_one_thread_here() {
+  // set_num_threads also stores the number that threads without one of their own start with, so put it back.
+  at::set_num_threads(1);
+  Executor& executor = Executor::instance();
+  executor.set_num_threads(executor.num_threads());
+}
+
+}  // namespace voxtorch

@@ -1,0 +1,56 @@
+// The executor: one FIFO thread for the whole process. Forward, backward, optimiser steps and whatever else is queued run
+// here, in order, with all intra-op threads; JavaScript threads run single operators with one (a second OpenMP pool
+// beside this one would slow both).
+#pragma once
+
+#include <atomic>
+#include <condition_variable>
+#include <deque>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <thread>
+
+namespace voxtorch {
+
+class Executor {
+ public:
+  // Jobs carry the environment they belong to, so that its exit can cancel them.
+  struct Job {
+    virtual ~Job() = default;
+    virtual void run() = 0;
+    const void* owner = nullptr;
+  };
+
+  static Executor& instance();
+
+  void submit(std::shared_ptr<Job> job);
+  // Drops the owner's queued jobs and waits for the one that is running, if it is the owner's.
+  void cancel(const void* owner);
+  // Waits for the running job and takes no more: called once, before the process's static data dies.
+  void stop();
+
+  void set_num_threads(int threads);
+  int num_threads() const { return threads_.load(); }
+  size_t queued();
+
+ private:
+  Executor();
+  void loop();
+
+  std::mutex mutex_;
+  std::condition_variable wake_;
+  std::condition_variable idle_;
+  std::deque<std::shared_ptr<Job>> queue_;
+  std::atomic<int> waiting_{0};  // jobs in the queue, readable without the mutex by the spinning thread
+  const void* running_owner_ = nullptr;
+  bool stopped_ = false;
+  std::atomic<int> threads_{0};
+  std::atomic<bool> threads_changed_{true};
+  bool started_ = false;
+};
+
+// Gives the calling thread one intra-op thread without changing what other threads use.
+void use_one_thread_here();
+
+}  // namespace voxtorch

@@ -1,0 +1,29 @@
+// The voxtorch namespace of the dispatcher. Each operator defines its own schema beside its implementation, in a
+// TORCH_LIBRARY_FRAGMENT; this file owns the namespace, so that a second copy of the library in one process is refused.
+#include <ATen/Parallel.h>
+#include <torch/library.h>
+
+#include <mutex>
+#include <set>
+#include <thread>
+
+namespace voxtorch {
+namespace {
+
+// How many threads a parallel_for of this library really ran on. One, where get_num_threads says more, means that it
+// was compiled without OpenMP or that a second OpenMP runtime is mapped.
+int64_t parallel_threads() {
+  std::mutex mutex;
+  std::set<std::thread::id> threads;
+  at::parallel_for(0, at::get_num_threads(), 1, [&](int64_t, int64_t) {
+    const std::lock_guard<std::mutex> lock(mutex);
+    threads.insert(std::this_thread::get_id());
+  });
+  return static_cast<int64_t>(threads.size());
+}
+
+}  // namespace
+
+TORCH_LIBRARY(voxtorch, m) { m.def("parallel_threads() -> int", parallel_threads); }
+
+}  // namespace voxtorch

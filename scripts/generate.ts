@@ -1,0 +1,270 @@
+/**
+ * Writes lib/native/generated from the operator schemas of the loaded libtorch: names that become methods and functions,
+ * and their types. `npm run generate`; `--check` fails when the files are stale instead of writing them.
+ */
+import { readFileSync, writeFileSync } from 'node:fs'
+import { loadNative } from '../lib/native/load.js'
+
+interface Argument {
+  name: string
+  type: string
+  optional: boolean
+  keywordOnly: boolean
+  hasDefault: boolean
+}
+
+interface Schema {
+  text: string
+  name: string
+  overload: string
+  arguments: Argument[]
+  returns: { type: string; name: string }[]
+}
+
+const target = new URL('../lib/native/generated/', import.meta.url)
+const exclusions = JSON.parse(readFileSync(new URL('exclusions.json', import.meta.url), 'utf8')) as {
+  hidden: Record<string, string>
+  hiddenPrefixes: Record<string, string>
+  hiddenSuffixes: Record<string, string>
+}
+
+/** Splits at commas that are outside brackets and quotes. */
+function split(text: string): string[] {
+  const parts: string[] = []
+  let depth = 0
+  let quoted = false
+  let start = 0
+  for (let i = 0; i < text.length; i += 1) {
+    const letter = text[i]
+    if (letter === '"') quoted = !quoted
+    if (quoted) continue
+    if (letter === '(' || letter === '[') depth += 1
+    if (letter === ')' || letter === ']') depth -= 1
+    if (letter === ',' && depth === 0) {
+      parts.push(text.slice(start, i).trim())
+      start = i + 1
+    }
+  }
+  const last = text.slice(start).trim()
+  if (last !== '') parts.push(last)
+  return parts
+}
+
+function parse(text: string): Schema | null {
+  const match = /^aten::(\w+)(?:\.(\w+))?\((.*)\) -> (.*)$/.exec(text)
+  if (match === null) return null
+  const [, name, overload = '', list, result] = match as unknown as [string, string, string | undefined, string, string]
+  let keywordOnly = false
+  const args: Argument[] = []
+  for (const part of split(list)) {
+    if (part === '*') {
+      keywordOnly = true
+      continue
+    }
+    const [declaration, value] = part.split(/=(.*)/s) as [string, string | undefined]
+    const space = declaration.lastIndexOf(' ')
+    const type = declaration.slice(0, space).replace(/\([^)]*\)/g, '')
+    args.push({
+      name: declaration.slice(space + 1),
+      type: type.replace(/\?$/, ''),
+      optional: type.endsWith('?'),
+      keywordOnly,
+      hasDefault: value !== undefined,
+    })
+  }
+  const inner = result.startsWith('(') && result.endsWith(')') ? result.slice(1, -1) : result
+  const returns = split(inner).map((part) => {
+    const clean = part.replace(/\([^)]*\)/g, '')
+    const space = clean.indexOf(' ')
+    return space < 0 ? { type: clean, name: '' } : { type: clean.slice(0, space), name: clean.slice(space + 1) }
+  })
+  return { text, name, overload, arguments: args, returns }
+}
+
+const camel = (name: string): string => name.replace(/(?<=[A-Za-z0-9])_([a-zA-Z0-9])/g, (_, letter: string) => letter.toUpperCase())
+const reserved = new Set(['in', 'default', 'with', 'function', 'this', 'new', 'var', 'class', 'for', 'if', 'return', 'void'])
+const parameter = (name: string): string => (reserved.has(name) ? `${camel(name)}_` : camel(name))
+
+const argumentTypes: Record<string, string> = {
+  Tensor: 'Tensor',
+  int: 'number | bigint',
+  SymInt: 'number | bigint',
+  float: 'number',
+  SymFloat: 'number',
+  bool: 'boolean',
+  SymBool: 'boolean',
+  Scalar: 'Scalar',
+  number: 'Scalar',
+  str: 'string',
+  Device: 'Device',
+  ScalarType: 'DType',
+  Layout: 'Layout',
+  MemoryFormat: 'MemoryFormat',
+  Generator: 'Generator',
+}
+
+function argumentType(type: string): string | null {
+  const list = /^(\w+)(\?)?\[(\d*)\]$/.exec(type)
+  if (list !== null) {
+    const element = argumentTypes[list[1]!]
+    if (element === undefined) return null
+    const base = list[2] === '?' ? `readonly (${element} | null)[]` : element.includes('|') ? 'readonly number[]' : `readonly ${element}[]`
+    return list[3] !== '' && element.includes('number') ? `number | ${base}` : base
+  }
+  return argumentTypes[type] ?? null
+}
+
+function returnType(returns: Schema['returns']): string | null {
+  const one = (type: string): string | null => {
+    if (type === 'Tensor' || type === 'Tensor?') return 'Tensor'
+    if (type === 'Tensor[]') return 'Tensor[]'
+    if (type === 'int' || type === 'SymInt' || type === 'float') return 'number'
+    if (type === 'int[]' || type === 'SymInt[]' || type === 'float[]') return 'number[]'
+    if (type === 'bool') return 'boolean'
+    if (type === 'Scalar' || type === 'number') return 'Scalar'
+    if (type === 'ScalarType') return 'number'
+    return null
+  }
+  if (returns.length === 0) return 'void'
+  const types = returns.map((entry) => one(entry.type))
+  if (types.includes(null)) return null
+  if (returns.length === 1) return types[0]!
+  return returns.every((entry) => entry.name !== '')
+    ? `{ ${returns.map((entry, i) => `${camel(entry.name)}: ${types[i]}`).join('; ')} }`
+    : `[${types.join(', ')}]`
+}
+
+/** One line of an interface, or null for a form that JavaScript cannot call. */
+function signature(schema: Schema, method: boolean): string[] | null {
+  const result = returnType(schema.returns)
+  if (result === null) return null
+  const args = method ? schema.arguments.slice(1) : schema.arguments
+  if (args.some((argument) => argument.keywordOnly && argument.name.startsWith('out'))) return null
+  const usable = args.filter((argument) => argumentType(argument.type) !== null)
+  if (args.some((argument) => argumentType(argument.type) === null && !argument.hasDefault && !argument.optional)) return null
+  const typed = (argument: Argument): string => argumentType(argument.type)! + (argument.optional ? ' | null' : '')
+  const positional = usable.filter((argument) => !argument.keywordOnly)
+  const places: string[] = []
+  const options: string[] = []
+  // A required argument after optional ones keeps them all required by place.
+  let lastRequired = -1
+  positional.forEach((argument, i) => {
+    if (!argument.hasDefault) lastRequired = i
+  })
+  positional.forEach((argument, i) => {
+    const optional = i > lastRequired
+    places.push(`${parameter(argument.name)}${optional ? '?' : ''}: ${typed(argument)}${!optional && argument.hasDefault ? ' | undefined' : ''}`)
+  })
+  for (const argument of usable) {
+    if (argument.keywordOnly || argument.hasDefault) options.push(`${camel(argument.name)}?: ${typed(argument)}`)
+  }
+  const full = [...places]
+  if (options.length > 0) full.push(`options?: { ${options.join('; ')} }`)
+  const lines = [`(${full.join(', ')}): Result<Q, ${result}>`]
+  // The short form: required arguments, then options by name.
+  const required = places.filter((_, i) => i <= lastRequired)
+  if (options.length > 0 && required.length < places.length) {
+    lines.push(`(${[...required, `options: { ${options.join('; ')} }`].join(', ')}): Result<Q, ${result}>`)
+  }
+  const lists = positional.filter((argument) => /^(int|SymInt)\[\]$/.test(argument.type))
+  const others = positional.filter((argument) => argument.name !== 'self')
+  if (lists.length === 1 && others.length === 1) {
+    const self = method || positional[0]!.name !== 'self' ? [] : ['self: Tensor']
+    lines.push(`(${[...self, `...${parameter(lists[0]!.name)}: number[]`].join(', ')}): Result<Q, ${result}>`)
+  }
+  return lines
+}
+
+// Written by hand in lib/tensor/tensor.ts, with other results than the operators of these names.
+const ownMethods = new Set(['data', 'item', 'backward', 'set_data', 'retain_grad', 'where', 'is_leaf'])
+
+function hidden(name: string): boolean {
+  if (name.startsWith('_') || name in exclusions.hidden) return true
+  if (Object.keys(exclusions.hiddenPrefixes).some((prefix) => name.startsWith(prefix))) return true
+  return Object.keys(exclusions.hiddenSuffixes).some((suffix) => name.endsWith(suffix))
+}
+
+const native = loadNative()
+const schemas = native
+  .schemas()
+  .map(parse)
+  .filter((schema): schema is Schema => schema !== null && !hidden(schema.name))
+
+const byName = new Map<string, Schema[]>()
+for (const schema of schemas) byName.set(schema.name, [...(byName.get(schema.name) ?? []), schema])
+
+const notice = '// Generated by `npm run generate` from libtorch\'s operator schemas. Do not edit.\n'
+const functions: string[] = []
+const methods: string[] = []
+const functionNames: string[] = []
+const methodNames: string[] = []
+
+for (const [name, overloads] of [...byName].sort(([a], [b]) => (a < b ? -1 : 1))) {
+  for (const method of [false, true]) {
+    const own = method ? overloads.filter((schema) => schema.arguments[0]?.name === 'self' && schema.arguments[0].type === 'Tensor') : overloads
+    if (method && ownMethods.has(name)) continue
+    const lines: string[] = []
+    for (const schema of own) {
+      const forms = signature(schema, method)
+      if (forms === null) continue
+      lines.push(`  /** \`${schema.text.replaceAll('*/', '* /')}\` */`)
+      for (const form of forms) lines.push(`  ${camel(name)}${form}`)
+    }
+    if (lines.length === 0) continue
+    ;(method ? methods : functions).push(...lines)
+    ;(method ? methodNames : functionNames).push(`  ['${camel(name)}', 'aten::${name}'],`)
+  }
+}
+
+const types = `${notice}import type { Device, DType } from '../../tensor/dtype.js'
+import type { Generator } from '../../tensor/random.js'
+import type { Scalar, Tensor } from '../../tensor/tensor.js'
+
+export type Layout = 'strided' | 'sparse_coo'
+export type MemoryFormat = 'contiguous' | 'preserve' | 'channels_last' | 'channels_last_3d'
+
+/** What an operator gives: its result now, or a promise when it is queued on the executor. */
+export type Result<Q extends 'now' | 'queued', T> = Q extends 'queued' ? Promise<T> : T
+
+/** ATen's operators as functions. */
+export interface Operators<Q extends 'now' | 'queued'> {
+${functions.join('\n')}
+}
+
+export type TensorFunctions = Operators<'now'>
+export type QueuedOperators = Operators<'queued'>
+
+interface Methods<Q extends 'now' | 'queued'> {
+${methods.join('\n')}
+}
+
+/** ATen's operators as methods of a tensor. */
+export interface TensorOperators extends Methods<'now'> {}
+`
+const names = `${notice}type Names = readonly (readonly [name: string, operator: string])[]
+
+export const functionNames: Names = [
+${functionNames.join('\n')}
+]
+
+export const methodNames: Names = [
+${methodNames.join('\n')}
+]
+`
+
+let stale = false
+for (const [file, text] of [['operators.ts', types], ['names.ts', names]] as const) {
+  const url = new URL(file, target)
+  let before = ''
+  try {
+    before = readFileSync(url, 'utf8')
+  } catch {}
+  if (before === text) continue
+  stale = true
+  if (!process.argv.includes('--check')) writeFileSync(url, text)
+}
+console.log(`${functionNames.length} functions, ${methodNames.length} methods, ${schemas.length} schemas`)
+if (stale && process.argv.includes('--check')) {
+  console.error('lib/native/generated is stale: run `npm run generate`')
+  process.exitCode = 1
+}

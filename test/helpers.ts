@@ -1,0 +1,61 @@
+import { fileURLToPath } from 'node:url'
+import { expect } from 'vitest'
+import { loadSafetensors, type Tensor } from '../lib/index.js'
+
+export interface Fixture<Case> {
+  cases: Case[]
+  tensors: Record<string, Tensor>
+  metadata: Record<string, string>
+}
+
+/** Absolute path of a file below test/fixtures. */
+export const fixturePath = (name: string): string => fileURLToPath(new URL(`./fixtures/${name}`, import.meta.url))
+
+/**
+ * Reads `test/fixtures/<name>.safetensors`. The scripts in test/reference put the list of cases, as JSON, into the
+ * file's metadata under `cases`; tensors are called `<case>/<role>/<name>`.
+ */
+export async function fixture<Case = Record<string, unknown>>(name: string): Promise<Fixture<Case>> {
+  const { tensors, metadata } = await loadSafetensors(fixturePath(`${name}.safetensors`))
+  return { cases: JSON.parse(metadata.cases ?? '[]') as Case[], tensors, metadata }
+}
+
+/** The tensors of one case and role, without the prefix, in the file's order. */
+export function tensorsOf<Case>(file: Fixture<Case>, name: string, role: string): Record<string, Tensor> {
+  const prefix = `${name}/${role}/`
+  return Object.fromEntries(
+    Object.entries(file.tensors)
+      .filter(([key]) => key.startsWith(prefix))
+      .map(([key, value]) => [key.slice(prefix.length), value]),
+  )
+}
+
+/** max|a-b| / max|b|; Infinity where one is NaN or infinite and the other is not the same. */
+export function relativeError(actual: ArrayLike<number | bigint>, expected: ArrayLike<number | bigint>): number {
+  let difference = 0
+  let scale = 0
+  for (let i = 0; i < expected.length; i++) {
+    const a = Number(actual[i])
+    const b = Number(expected[i])
+    if (Object.is(a, b) || a === b) {
+      if (Number.isFinite(b)) scale = Math.max(scale, Math.abs(b))
+      continue
+    }
+    if (!Number.isFinite(a) || !Number.isFinite(b)) return Number.POSITIVE_INFINITY
+    difference = Math.max(difference, Math.abs(a - b))
+    scale = Math.max(scale, Math.abs(b))
+  }
+  return scale === 0 ? difference : difference / scale
+}
+
+/** Same shape and max|a-b| / max|b| <= tolerance: what "equal within 1e-5" means in this project. */
+export function expectClose(actual: Tensor, expected: Tensor, tolerance = 1e-5, label = ''): void {
+  expect(actual.shape, `${label} shape`).toEqual(expected.shape)
+  const error = relativeError(numbers(actual), numbers(expected))
+  expect(error, `${label} max|a-b| / max|b|`).toBeLessThanOrEqual(tolerance)
+}
+
+/** The elements in row-major order, whatever the strides. */
+export function numbers(tensor: Tensor): (number | bigint)[] {
+  return ([tensor.toArray()] as unknown[]).flat(Number.POSITIVE_INFINITY) as (number | bigint)[]
+}
