@@ -34,7 +34,7 @@ declare const process: { version: string }
 declare const console: { log(...values: unknown[]): void }
 const x: Tensor = tensor([1])
 // @ts-expect-error a shape is a list of numbers
-ones('2')
+export const wrong = () => ones('2')
 x.dispose()
 ${USE}`,
   },

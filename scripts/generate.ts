@@ -176,7 +176,7 @@ function signature(schema: Schema, method: boolean): string[] | null {
 }
 
 // Written by hand in lib/tensor/tensor.ts, with other results than the operators of these names.
-const ownMethods = new Set(['data', 'item', 'backward', 'set_data', 'retain_grad', 'where', 'is_leaf'])
+const ownMethods = new Set(['data', 'item', 'backward', 'set_data', 'retain_grad', 'where', 'is_leaf', 'to', 'mT'])
 
 function hidden(name: string): boolean {
   if (name.startsWith('_') || name in exclusions.hidden) return true

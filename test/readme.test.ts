@@ -4,6 +4,7 @@ import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
+import { format } from 'node:util'
 import ts from 'typescript'
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest'
 import * as voxtorch from '../lib/index.js'
@@ -92,7 +93,12 @@ describe('README', () => {
     expect(typeErrors(modules)).toEqual([])
   })
 
-  it.each(blocks)('runs the block %#', { timeout: 60_000 }, (block) => run(block, folder))
+  it.each(blocks)('runs the block %#', { timeout: 60_000 }, async (block) => {
+    const log = vi.mocked(console.log).mockClear()
+    await run(block, folder)
+    const promised = [...block.matchAll(/^\s*console\.log\(.*\) +\/\/ (.*)$/gm)].map((match) => match[1])
+    if (promised.length > 0) expect(log.mock.calls.map((values) => format(...values))).toEqual(promised)
+  })
 
   it.each(rows)('runs the line %s', { timeout: 60_000 }, async (row) => {
     const path = join(folder, 'model.safetensors')

@@ -1,13 +1,14 @@
 // One JSON line in, one JSON line out, until stdin closes. The same protocol as serve.py.
 import { createInterface } from 'node:readline'
-import * as voxtorch from 'voxtorch'
+import { getNumThreads } from 'voxtorch'
+import { nativeInfo, packageVersion } from '../../dist/native/load.js'
 
 function versions() {
   return {
     node: process.versions.node,
-    voxtorch: String(voxtorch.version),
-    libtorch: String(voxtorch.libtorchVersion),
-    voxtorch_threads: String(voxtorch.getNumThreads()),
+    voxtorch: packageVersion(),
+    libtorch: nativeInfo().search.libtorch.version,
+    voxtorch_threads: String(getNumThreads()),
   }
 }
 

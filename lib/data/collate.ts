@@ -1,5 +1,6 @@
 import { ConfigError, DataError } from '../native/errors.js'
 import { type DType, type Tensor, tensor } from '../tensor/index.js'
+import { misuse, requireNumber, requireObject, requireOneOf, requireWhole, shown } from './check.js'
 
 /** How `padCollate` makes one field of a batch. */
 export interface CollateField {
@@ -43,12 +44,15 @@ export type CollateValue = Numeric | ArrayLike<Numeric>
 export function padCollate<const F extends Record<string, CollateField>>(
   fields: F,
 ): (samples: readonly { readonly [K in keyof F]: CollateValue }[]) => PaddedBatch<F> {
+  requireObject('padCollate', 'fields', fields)
   const entries = Object.entries(fields) as [string, CollateField][]
   const named = entries.some(([, field]) => field.mask !== undefined)
   const first = named ? undefined : entries.find(([, field]) => field.pad !== undefined)?.[0]
   for (const [name, field] of entries) check(name, field)
   return (samples) => {
-    if (samples.length === 0) throw new DataError('padCollate was given a batch without samples.')
+    if (!Array.isArray(samples) || samples.length === 0) {
+      throw new DataError(`padCollate was given ${shown(samples)} as a batch, expected an array of samples`)
+    }
     const batch: Record<string, Tensor> = {}
     for (const [name, field] of entries) {
       const values = samples.map((sample, i) => fieldOf(sample, name, i))
@@ -61,18 +65,18 @@ export function padCollate<const F extends Record<string, CollateField>>(
   }
 }
 
-function check(name: string, { pad, multipleOf = 1, elementShape = [], mask }: CollateField): void {
-  const whole = (value: number) => Number.isSafeInteger(value) && value > 0
-  if (!whole(multipleOf) || !elementShape.every(whole)) {
-    throw new ConfigError(`padCollate's field ${name} needs positive whole numbers for multipleOf and elementShape.`, {
-      field: name,
-    })
-  }
-  if (mask !== undefined && pad === undefined) {
-    throw new ConfigError(`padCollate's field ${name} has a mask but is not padded: give it a pad value.`, {
-      field: name,
-    })
-  }
+function check(name: string, field: CollateField): void {
+  const where = `padCollate's field ${name}`
+  requireObject('padCollate', name, field)
+  const { pad, side = 'right', multipleOf = 1, elementShape = [], mask } = field
+  if (pad !== undefined) requireNumber(where, 'pad', pad)
+  requireOneOf(where, 'side', side, ['right', 'left'])
+  requireWhole(where, 'multipleOf', multipleOf, 1)
+  if (!Array.isArray(elementShape)) throw misuse(where, 'elementShape', 'an array of sizes', elementShape)
+  for (const size of elementShape) requireWhole(where, 'elementShape', size, 1)
+  if (mask === undefined) return
+  if (typeof mask !== 'string') throw misuse(where, 'mask', 'a name', mask)
+  if (pad === undefined) throw new ConfigError(`${where} has a mask but is not padded: give it a pad value`, {})
 }
 
 function fieldOf(sample: unknown, field: string, place: number): CollateValue {
@@ -80,7 +84,7 @@ function fieldOf(sample: unknown, field: string, place: number): CollateValue {
   if (isNumeric(value) || (typeof value === 'object' && value !== null && 'length' in value))
     return value as CollateValue
   throw new DataError(
-    `Field ${field} of sample ${place} of the batch is ${value}, expected a number or a list of them.`,
+    `Field ${field} of sample ${place} of the batch is ${shown(value)}, expected a number or a list of them`,
     {
       field,
       sample: place,
@@ -126,10 +130,14 @@ class Column {
   tensor(): Tensor {
     const dtype = this.#field.dtype ?? inferred(this.#rows[0] as NumericArray)
     const width = this.#length * this.#element
-    const data = new (storage(dtype))(this.#rows.length * width)
+    const data = this.#allocate(dtype, width)
     const big = data instanceof BigInt64Array
     const integer = big || !/^(b?float|complex)/.test(dtype)
-    if (this.#field.pad) data.fill((big ? BigInt(this.#field.pad) : this.#field.pad) as never)
+    const { pad } = this.#field
+    if (pad !== undefined && integer && !Number.isInteger(pad)) {
+      throw misuse(`padCollate's field ${this.#name}`, 'pad', `a whole number, as the field is ${dtype}`, pad)
+    }
+    if (pad) data.fill((big ? BigInt(pad) : pad) as never)
     this.#rows.forEach((row, i) => {
       const start = i * width + this.#offset(row)
       if (data.constructor === (row as NumericArray).constructor) {
@@ -139,7 +147,7 @@ class Column {
       for (let j = 0; j < row.length; j++) {
         const value = row[j] as Numeric
         if (!isNumeric(value) || (integer && typeof value === 'number' && !Number.isInteger(value))) {
-          throw this.#error(i, `holds ${value}, which is not ${dtype}: give the field another dtype`)
+          throw this.#error(i, `holds ${shown(value)}, which is not ${dtype}: give the field another dtype`)
         }
         data[start + j] = (big ? BigInt(value) : Number(value)) as never
       }
@@ -161,13 +169,27 @@ class Column {
     return tensor(data, { shape: [this.#rows.length, this.#length] })
   }
 
+  #allocate(dtype: DType, width: number) {
+    try {
+      return new (storage(dtype))(this.#rows.length * width)
+    } catch (cause) {
+      throw new DataError(
+        `Field ${this.#name} of a batch of ${this.#rows.length} would have rows of ${width} numbers`,
+        {
+          field: this.#name,
+          cause,
+        },
+      )
+    }
+  }
+
   /** Where a row's numbers begin. */
   #offset(row: ArrayLike<Numeric>): number {
     return this.#field.side === 'left' ? this.#length * this.#element - row.length : 0
   }
 
   #error(sample: number, problem: string): DataError {
-    return new DataError(`Field ${this.#name} of sample ${sample} of the batch ${problem}.`, {
+    return new DataError(`Field ${this.#name} of sample ${sample} of the batch ${problem}`, {
       field: this.#name,
       sample,
     })

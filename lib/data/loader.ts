@@ -2,8 +2,9 @@ import { setImmediate as macrotask } from 'node:timers/promises'
 import { ConfigError } from '../native/errors.js'
 import { scope, Tensor } from '../tensor/index.js'
 import { keepForever } from '../tensor/scope.js'
+import { requireFunction, requireObject, requireWhole } from './check.js'
 import type { Dataset } from './dataset.js'
-import { checkPlan, countBatches, type PlanOptions, planBatches, whole } from './plan.js'
+import { checkPlan, countBatches, type PlanOptions, planBatches } from './plan.js'
 import { LocalSource, type Source, WorkerPool } from './pool.js'
 
 export interface DataLoaderOptions<T, B> extends PlanOptions {
@@ -50,13 +51,16 @@ export class DataLoader<T, B = T[]> implements AsyncIterable<B> {
   #idle: Source | undefined
 
   constructor(dataset: Dataset<T> | readonly T[] | URL, options: DataLoaderOptions<T, B> = {}) {
+    requireObject('DataLoader', 'options', options)
     checkPlan(options)
-    whole('workers', options.workers ?? 0, 0)
-    whole('prefetch', options.prefetch ?? 0, 0)
-    if (options.workers && !(dataset instanceof URL)) {
+    const { workers = 0, prefetch = 0, collate } = options
+    requireWhole('DataLoader', 'workers', workers)
+    requireWhole('DataLoader', 'prefetch', prefetch)
+    if (collate !== undefined) requireFunction('DataLoader', 'collate', collate)
+    if (workers > 0 && !(dataset instanceof URL)) {
       throw new ConfigError(
-        'DataLoader can only use workers on a dataset that they can load: give the URL of a module that exports it.',
-        { option: 'workers', value: options.workers },
+        'DataLoader can only use workers on a dataset that they can load: give the URL of a module that exports it',
+        {},
       )
     }
     this.#dataset = dataset
@@ -70,7 +74,7 @@ export class DataLoader<T, B = T[]> implements AsyncIterable<B> {
   }
 
   setEpoch(epoch: number): void {
-    whole('epoch', epoch, 0)
+    requireWhole('DataLoader', 'epoch', epoch)
     this.#epoch = epoch
   }
 
@@ -80,8 +84,8 @@ export class DataLoader<T, B = T[]> implements AsyncIterable<B> {
     if (count === undefined) {
       throw new ConfigError(
         this.#length === undefined
-          ? 'The length of a DataLoader over a module is unknown until it is loaded: await loader.ready() first.'
-          : 'The length of a DataLoader is unknown when its sampler is a function or has no length.',
+          ? 'The length of a DataLoader over a module is unknown until it is loaded: await loader.ready() first'
+          : 'The length of a DataLoader is unknown when its sampler is a function or has no length',
         {},
       )
     }

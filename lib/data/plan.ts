@@ -1,4 +1,5 @@
 import { ConfigError, DataError } from '../native/errors.js'
+import { misuse, requireFunction, requireObject, requireWhole, shown } from './check.js'
 import { Random } from './random.js'
 
 /** Indices in the order in which to read them, or a function that gives those of one epoch. */
@@ -28,33 +29,27 @@ export interface PlanOptions {
 
 export function checkPlan(options: PlanOptions): void {
   const { batchSize = 1, seed = 0, lengthBuckets, sampler, shuffle } = options
-  whole('batchSize', batchSize, 1)
-  whole('seed', seed, 0)
-  if (sampler && shuffle) {
-    throw new ConfigError('DataLoader takes a sampler or shuffle, not both: shuffle inside the sampler.', {
-      option: 'sampler',
-    })
+  requireWhole(WHERE, 'batchSize', batchSize, 1)
+  requireWhole(WHERE, 'seed', seed)
+  if (sampler !== undefined && typeof (sampler as Iterable<number> | null)?.[Symbol.iterator] !== 'function') {
+    requireFunction(WHERE, 'sampler', sampler)
   }
-  const bucketSize = lengthBuckets?.bucketSize
-  if (bucketSize !== undefined) {
-    whole('lengthBuckets.bucketSize', bucketSize, 1)
-    if (bucketSize % batchSize !== 0) {
-      throw new ConfigError(
-        `DataLoader's lengthBuckets.bucketSize is ${bucketSize}, expected a multiple of batchSize ${batchSize}.`,
-        { option: 'lengthBuckets.bucketSize', value: bucketSize, batchSize },
-      )
-    }
+  if (sampler && shuffle) {
+    throw new ConfigError('DataLoader takes a sampler or shuffle, not both: shuffle inside the sampler', {})
+  }
+  if (lengthBuckets === undefined) return
+  requireObject(WHERE, 'lengthBuckets', lengthBuckets)
+  const { lengthOf, bucketSize = batchSize } = lengthBuckets
+  if (typeof lengthOf !== 'function' && typeof lengthOf?.length !== 'number') {
+    throw misuse(WHERE, 'lengthBuckets.lengthOf', 'a function or an array', lengthOf)
+  }
+  requireWhole(WHERE, 'lengthBuckets.bucketSize', bucketSize, 1)
+  if (bucketSize % batchSize !== 0) {
+    throw misuse(WHERE, 'lengthBuckets.bucketSize', `a multiple of batchSize ${batchSize}`, bucketSize)
   }
 }
 
-export function whole(option: string, value: number, least: number): void {
-  if (!Number.isSafeInteger(value) || value < least) {
-    throw new ConfigError(`DataLoader's ${option} is ${value}, expected a whole number of at least ${least}.`, {
-      option,
-      value,
-    })
-  }
-}
+const WHERE = 'DataLoader'
 
 /** How many batches an epoch has, or undefined when only running the sampler tells. */
 export function countBatches(length: number, options: PlanOptions): number | undefined {
@@ -83,7 +78,10 @@ function sampled(sampler: Sampler, length: number, epoch: number): Uint32Array {
   const indices = [...(typeof sampler === 'function' ? sampler(epoch) : sampler)]
   for (const index of indices) {
     if (!Number.isInteger(index) || index < 0 || index >= length) {
-      throw new DataError(`The sampler gave index ${index} for a dataset of ${length} samples.`, { index, length })
+      throw new DataError(`The sampler gave index ${shown(index)} for a dataset of ${length} samples`, {
+        index,
+        length,
+      })
     }
   }
   return Uint32Array.from(indices)
@@ -110,7 +108,9 @@ function bucketed(order: Uint32Array, { lengthOf, bucketSize }: LengthBuckets, b
 function lengthAt(lengthOf: LengthBuckets['lengthOf'], index: number): number {
   const length = typeof lengthOf === 'function' ? lengthOf(index) : lengthOf[index]
   if (typeof length !== 'number' || Number.isNaN(length)) {
-    throw new DataError(`lengthBuckets.lengthOf gave ${length} for sample ${index}, expected a number.`, { index })
+    throw new DataError(`lengthBuckets.lengthOf gave ${shown(length)} for sample ${index}, expected a number`, {
+      index,
+    })
   }
   return length
 }

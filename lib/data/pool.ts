@@ -76,7 +76,7 @@ export class WorkerPool implements Source {
       const lengths = await Promise.all(lanes.map((lane) => lane.ready()))
       const length = lengths[0] as number
       if (lengths.some((other) => other !== length)) {
-        throw new DataError(`Workers disagree on the length of ${url.href}: ${lengths.join(', ')} samples.`, {
+        throw new DataError(`Workers disagree on the length of ${url.href}: ${lengths.join(', ')} samples`, {
           lengths,
         })
       }
@@ -127,8 +127,8 @@ class Lane {
     this.#url = url
     this.#worker = new Worker(new URL('./worker.js', import.meta.url), {
       workerData: { href: url.href, data },
-      // Options that only a main script can have stop a worker from starting.
-      execArgv: process.execArgv.filter((argument) => !/^(--input-type|--eval|--print|-[ep]+$)/.test(argument)),
+      // Workers inherit the process's options, and this one of them stops every worker that is a file.
+      execArgv: process.execArgv.some((argument) => argument.startsWith('--input-type')) ? [] : undefined,
       name: 'voxtorch DataLoader',
     })
     // Only a batch that someone waits for keeps the process alive: an abandoned iterator must not.
@@ -153,7 +153,7 @@ class Lane {
   }
 
   async end(): Promise<void> {
-    this.#failure ??= new DataError(`The worker for ${this.#url.href} was ended while a batch was read.`)
+    this.#failure ??= new DataError(`The worker for ${this.#url.href} was ended while a batch was read`)
     await this.#worker.terminate()
   }
 

@@ -1,3 +1,5 @@
+import { misuse, requireWhole } from './check.js'
+
 /**
  * Seeded random numbers for orders and splits: xoshiro128** (Blackman and Vigna 2018, https://prng.di.unimi.it), seeded
  * through SplitMix32 from a seed and a stream number. It is independent of libtorch's generators, needs no addon, and
@@ -8,6 +10,8 @@ export class Random {
 
   /** @param seed a whole number, 0 … 2^53 - 1; @param stream another one: each gives an unrelated sequence. */
   constructor(seed: number, stream = 0) {
+    requireWhole('Random', 'seed', seed)
+    requireWhole('Random', 'stream', stream)
     let hash = 0
     for (const word of [seed, Math.floor(seed / 2 ** 32), stream, Math.floor(stream / 2 ** 32)]) {
       hash = scramble((hash ^ word) + 0x9e3779b9)
@@ -41,6 +45,8 @@ export class Random {
 
   /** Uniform whole number in 0 … n - 1, for n up to 2^32, without bias. */
   below(n: number): number {
+    requireWhole('Random.below', 'n', n, 1)
+    if (n > 2 ** 32) throw misuse('Random.below', 'n', 'at most 2^32', n)
     const limit = 2 ** 32 - (2 ** 32 % n)
     for (;;) {
       const value = this.uint32()
@@ -50,6 +56,9 @@ export class Random {
 
   /** Shuffles in place (Fisher and Yates) and returns its argument. */
   shuffle<A extends Uint32Array | unknown[]>(array: A): A {
+    if (!Array.isArray(array) && !(array instanceof Uint32Array)) {
+      throw misuse('Random.shuffle', 'array', 'an array', array)
+    }
     for (let i = array.length - 1; i > 0; i--) {
       const j = this.below(i + 1)
       const held = array[i]

@@ -1,6 +1,6 @@
 import type { NativeAddon } from './addon.js'
 import { type Context, currentContext, scopeNumber } from './context.js'
-import { ConfigError, CancelledError, nativeError } from './errors.js'
+import { CancelledError, ConfigError, DeviceError, nativeError } from './errors.js'
 import { Handle, handleOf, isHandle } from './handle.js'
 import { loadNative } from './load.js'
 
@@ -287,10 +287,24 @@ function sameArgument(handle: number, args: ArrayLike<unknown>, self: Handle | u
   return null
 }
 
+/** Which of driver, libtorch build or addon variant stands between us and CUDA; null when it is there. */
+export function noCudaReason(): string | null {
+  if (native.cudaDeviceCount() > 0) return null
+  if (native.versions().variant !== 'cuda') {
+    return 'this build of voxtorch is the CPU variant; build the other with `npx voxtorch install --cuda`'
+  }
+  if (native.hasCuda() === 0) return 'the loaded libtorch is a CPU build; set LIBTORCH to a CUDA build'
+  return 'libtorch finds no NVIDIA device; `npx voxtorch doctor` tells what it looked for'
+}
+
 function failure(): Error {
   const error = native.takeError()
   if (error.kind === 10) return takeCallbackError(error.jsError)
-  return nativeError(error)
+  const result = nativeError(error)
+  if (!(result instanceof DeviceError) || !/cuda/i.test(result.message)) return result
+  // libtorch's own sentence names its compile flags.
+  const reason = noCudaReason()
+  return reason === null ? result : new DeviceError(`${error.op.replace(/^\w+::/, '')}: CUDA was asked for, but ${reason}`, { op: error.op })
 }
 
 function emitWarnings(): void {

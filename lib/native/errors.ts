@@ -157,11 +157,20 @@ const bySentence: [RegExp, ErrorClass][] = [
   [/shape|size|dimension|dim\b|dims\b|elements|broadcast|expand|\bnumel\b|stride|batch|D tensor|Dimension|length|view/i, ShapeError],
 ]
 
+/** libtorch's sentence without what is meant for its own developers. */
+function plain(message: string): string {
+  return message
+    .split('\nException raised from')[0]!
+    .split(" This could be because the operator doesn't exist for this backend")[0]!
+    .trim()
+}
+
 /** The error for a native failure, in the caller's words where libtorch's own sentence is for C++ readers. */
 export function nativeError(failure: { kind: number; message: string; op: string }): VoxtorchError {
   const name = failure.op.replace(/^\w+::/, '')
-  const message = failure.message.split('\nException raised from')[0]!.trim()
+  const message = plain(failure.message)
   let Class = byKind[failure.kind]
+  if (/^Could not run .* backend/.test(failure.message)) Class = DeviceError
   if (Class === undefined) Class = bySentence.find(([pattern]) => pattern.test(message))?.[1] ?? OperatorError
   const text = name === '' || message.startsWith(name) ? message : `${name}: ${message}`
   return new Class(text, name === '' ? {} : { op: name })

@@ -124,12 +124,14 @@ export class MultiheadAttention extends Module {
     }
     return scope(() => {
       if (query.ndim === 2) return this.#unbatched(query, key, value, options)
-      if (this.batchFirst) return this.#attend(query, key, value, options)
+      if (this.batchFirst) {
+        const { output, weights } = this.#attend(query, key, value, options)
+        return { output: output.transpose(0, 1), weights }
+      }
       const q = query.transpose(0, 1)
       const k = key === query ? q : key.transpose(0, 1)
       const v = value === query ? q : value === key ? k : value.transpose(0, 1)
-      const { output, weights } = this.#attend(q, k, v, options)
-      return { output: output.transpose(0, 1), weights }
+      return this.#attend(q, k, v, options)
     })
   }
 
@@ -144,10 +146,10 @@ export class MultiheadAttention extends Module {
     const v = value === query ? q : value === key ? k : value.unsqueeze(0)
     const keyPaddingMask = options.keyPaddingMask?.unsqueeze(0) ?? null
     const { output, weights } = this.#attend(q, k, v, { ...options, keyPaddingMask })
-    return { output: output.squeeze(0), weights: weights?.squeeze(0) ?? null }
+    return { output: output.squeeze(1), weights: weights?.squeeze(0) ?? null }
   }
 
-  /** Everything batch first. */
+  /** Inputs batch first, output time first: so it lies in memory in PyTorch, and later dropout draws in that order. */
   #attend(query: Tensor, key: Tensor, value: Tensor, options: MultiheadAttentionCallOptions): MultiheadAttentionResult {
     const { needWeights = true, averageAttnWeights = true, isCausal = false } = options
     const [batch, target] = query.shape as [number, number, number]
@@ -168,7 +170,7 @@ export class MultiheadAttention extends Module {
     } else {
       heads = ops.scaledDotProductAttention(q, k, v, mask, dropout, plainCausal)
     }
-    return { output: this.out_proj.forward(heads.transpose(1, 2).flatten(2)), weights }
+    return { output: this.out_proj.forward(heads.permute([2, 0, 1, 3]).flatten(2)), weights }
   }
 
   #project(query: Tensor, key: Tensor, value: Tensor): Tensor[] {

@@ -1,4 +1,4 @@
-import { CheckpointError, ConfigError, DTypeError } from '../native/errors.js'
+import { CheckpointError, ConfigError, DeviceError, DTypeError } from '../native/errors.js'
 import { type Device, type DType, noGrad, scope, Tensor } from '../tensor/index.js'
 import { keepForever } from '../tensor/scope.js'
 import { isFloating } from './check.js'
@@ -157,6 +157,13 @@ export class Module {
         mismatched,
       })
     }
+    const empty = pairs.find(([target]) => target.device === 'meta')
+    if (empty) {
+      throw new DeviceError(
+        `${this.constructor.name} is on the meta device, which has no memory to load into; build it on 'cpu' or 'cuda'`,
+        { device: 'meta' },
+      )
+    }
     scope(() =>
       noGrad(() => {
         for (const [target, source] of pairs) target.copy_(source)
@@ -234,7 +241,7 @@ export class Module {
   /**
    * Calls `hook(module, args, output)` after each `forward`; what it returns, if not undefined, is the new output.
    * While a module has hooks, its `forward` is an own property that wraps the class's; without hooks nothing is in
-   * the way. A tensor that the hook wants to hold on to must be `keep`ed or cloned. When `forward` returns a promise,
+   * the way. A tensor that the hook wants to hold on to needs `keepForever`, for the layer's scope ends. When `forward` returns a promise,
    * hooks run on its result and may be async.
    * @returns removes the hook
    */

@@ -76,8 +76,8 @@ export class TransformerEncoderLayer extends Module {
   /** A layer of its own with the same settings and values. No random number is drawn. */
   clone(): TransformerEncoderLayer {
     const copy = skipInit(() => new TransformerEncoderLayer(...this.#arguments))
-    copy.to({ device: this.linear1.weight.device, dtype: this.linear1.weight.dtype })
-    copy.loadStateDict(this.stateDict())
+    const { device, dtype } = this.linear1.weight
+    if (device !== 'meta') copy.to({ device, dtype }).loadStateDict(this.stateDict())
     return copy.train(this.training)
   }
 

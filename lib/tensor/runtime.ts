@@ -1,4 +1,4 @@
-import { callNative, native } from '../native/call.js'
+import { callNative, native, noCudaReason } from '../native/call.js'
 import { ConfigError, DeviceError } from '../native/errors.js'
 
 export interface MemoryStats {
@@ -41,17 +41,11 @@ export const cuda = {
   },
 
   /** Why CUDA is not available, null when it is. */
-  unavailableReason(): string | null {
-    if (native.cudaDeviceCount() > 0) return null
-    const { variant } = native.versions()
-    if (variant !== 'cuda') return 'this build of voxtorch is the CPU variant: install the CUDA one with `npx voxtorch install --cuda`'
-    if (native.hasCuda() === 0) return 'the loaded libtorch is a CPU build: set LIBTORCH to a CUDA build'
-    return 'libtorch finds no NVIDIA device: check the driver with `nvidia-smi` and `npx voxtorch doctor`'
-  },
+  unavailableReason: noCudaReason,
 
   /** Waits until a device has done all its work. Blocks this thread. */
   synchronize(index = 0): void {
-    const reason = cuda.unavailableReason()
+    const reason = noCudaReason()
     if (reason !== null) throw new DeviceError(reason)
     callNative(() => native.synchronizeCuda(index), () => {}, false)
   },

@@ -1,7 +1,7 @@
 import { type Callback, callNative, type Complex, native, op, put, putEllipsis, queueNative, readNumbers, registerCallback, registerClasses, Slice } from '../native/call.js'
 import { GRAD, INFERENCE, runInContext } from '../native/context.js'
 import { ConfigError } from '../native/errors.js'
-import type { TensorOperators } from '../native/generated/operators.js'
+import type { MemoryFormat, TensorOperators } from '../native/generated/operators.js'
 import { Handle, handleOf } from '../native/handle.js'
 import { type DType, type Device, deviceName, dtypeFacts, dtypeName, type TypedArray } from './dtype.js'
 import { Generator } from './random.js'
@@ -22,6 +22,16 @@ export interface BackwardOptions {
   createGraph?: boolean
   /** Accumulate into these leaves only. */
   inputs?: readonly Tensor[]
+}
+
+export interface ToOptions {
+  dtype?: DType
+  device?: Device
+  /** Always make a copy. */
+  copy?: boolean
+  /** Do not wait for copies between pinned memory and a CUDA device. */
+  nonBlocking?: boolean
+  memoryFormat?: MemoryFormat
 }
 
 const item = op('aten::item')
@@ -253,6 +263,18 @@ export class Tensor extends Handle {
         false,
       )
     }
+  }
+
+  /**
+   * This tensor as another dtype, on another device, or both: `x.to('float16')`, `x.to('cuda')`,
+   * `x.to({ device: 'cuda', dtype: 'bfloat16' })`, `x.to(other)`. Gives the same memory where nothing changes, unless
+   * `copy` is set.
+   * @throws DeviceError where there is no such device
+   */
+  to(target: DType | Device | Tensor | ToOptions, options: { copy?: boolean; nonBlocking?: boolean } = {}): Tensor {
+    if (target instanceof Tensor) return moved(this, target, options) as Tensor
+    if (typeof target !== 'string') return moved(this, { ...target, ...options }) as Tensor
+    return moved(this, /^(cpu|cuda|meta)(:|$)/.test(target) ? { device: target, ...options } : { dtype: target, ...options }) as Tensor
   }
 
   /** This tensor where `condition` holds, `other` elsewhere. */

@@ -1,3 +1,4 @@
+import { misuse } from '../data/check.js'
 import { opAsync } from '../native/call.js'
 import { tensor } from '../tensor/index.js'
 import { type Gradient, type GroupOptions, Optimizer, type ParamGroup, type ParamsOrGroups } from './optimizer.js'
@@ -21,6 +22,9 @@ abstract class AdamFamily extends Optimizer<AdamOptions> {
     this.range(group, 'lr', group.lr)
     this.range(group, 'eps', group.eps)
     this.range(group, 'weightDecay', group.weightDecay)
+    if (!Array.isArray(group.betas) || group.betas.length !== 2) {
+      throw misuse(this.constructor.name, 'betas', 'two numbers', group.betas)
+    }
     for (const beta of group.betas) this.range(group, 'betas', beta, 0, 1)
   }
 

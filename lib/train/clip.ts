@@ -1,24 +1,33 @@
+import { listOf, misuse, requireNumber, requireObject } from '../data/check.js'
 import { opAsync } from '../native/call.js'
-import { ConfigError, GradientError } from '../native/errors.js'
-import { noGrad, scope, stack, type Tensor } from '../tensor/index.js'
+import { GradientError } from '../native/errors.js'
+import { noGrad, scope, stack, Tensor } from '../tensor/index.js'
+
+export interface ClipOptions {
+  /** The p of the norm, or Infinity. Default 2. */
+  normType?: number
+  /** Throw, and scale nothing, if the norm is NaN or infinite. Default false: NaN spreads to all gradients. */
+  errorIfNonfinite?: boolean
+}
 
 /**
  * Scales all gradients by min(1, maxNorm / (norm + 1e-6)), where norm is that of all of them as one vector, and returns
  * the norm as it was before: `torch.nn.utils.clip_grad_norm_`. The work runs on the executor.
  *
- * @param normType the p of the norm, or Infinity. Default 2.
- * @param errorIfNonfinite throws `GradientError`, and scales nothing, if the norm is NaN or infinite. Default false.
+ * @throws GradientError if the norm is not finite and `errorIfNonfinite` is set
  */
 export async function clipGradNorm(
   params: Iterable<Tensor>,
   maxNorm: number,
-  { normType = 2, errorIfNonfinite = false }: { normType?: number; errorIfNonfinite?: boolean } = {},
+  options: ClipOptions = {},
 ): Promise<number> {
-  if (!(maxNorm >= 0)) throw new ConfigError(`clipGradNorm's maxNorm is ${maxNorm}, expected 0 or more.`, { maxNorm })
-  if (Number.isNaN(normType)) throw new ConfigError('clipGradNorm was given NaN as normType.', { normType })
+  requireObject('clipGradNorm', 'options', options)
+  const { normType = 2, errorIfNonfinite = false } = options
+  requireNumber('clipGradNorm', 'maxNorm', maxNorm, { least: 0 })
+  requireNumber('clipGradNorm', 'normType', normType)
   return scope(async () =>
     noGrad(async () => {
-      const groups = gradientsByKind(params)
+      const groups = gradientsByKind('clipGradNorm', params)
       if (groups.length === 0) return 0
       const norms = await Promise.all(
         groups.map((grads) => opAsync('aten::_foreach_norm')(grads, normType) as Promise<Tensor[]>),
@@ -46,11 +55,11 @@ export async function clipGradNorm(
 
 /** Clamps every gradient to [-value, value], on the executor: `torch.nn.utils.clip_grad_value_`. */
 export async function clipGradValue(params: Iterable<Tensor>, value: number): Promise<void> {
-  if (!(value >= 0)) throw new ConfigError(`clipGradValue's value is ${value}, expected 0 or more.`, { value })
+  requireNumber('clipGradValue', 'value', value, { least: 0 })
   const jobs: Promise<unknown>[] = []
   noGrad(() =>
     scope(() => {
-      for (const grads of gradientsByKind(params)) {
+      for (const grads of gradientsByKind('clipGradValue', params)) {
         jobs.push(
           opAsync('aten::_foreach_clamp_min_')(grads, -value),
           opAsync('aten::_foreach_clamp_max_')(grads, value),
@@ -61,9 +70,10 @@ export async function clipGradValue(params: Iterable<Tensor>, value: number): Pr
   await Promise.all(jobs)
 }
 
-function gradientsByKind(params: Iterable<Tensor>): Tensor[][] {
+function gradientsByKind(where: string, params: Iterable<Tensor>): Tensor[][] {
   const kinds = new Map<string, Tensor[]>()
-  for (const param of params) {
+  for (const param of params instanceof Tensor ? [params] : listOf(where, 'params', params, 'tensors')) {
+    if (!(param instanceof Tensor)) throw misuse(where, 'a parameter', 'a Tensor', param)
     const grad = param.grad
     if (!grad) continue
     const kind = `${grad.device} ${grad.dtype}`

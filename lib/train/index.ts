@@ -1,5 +1,5 @@
 export { Adam, type AdamOptions, AdamW } from './adam.js'
-export { clipGradNorm, clipGradValue } from './clip.js'
+export { type ClipOptions, clipGradNorm, clipGradValue } from './clip.js'
 export {
   type Average,
   accuracy,

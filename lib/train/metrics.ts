@@ -1,3 +1,4 @@
+import { misuse, requireObject, requireOneOf, shown } from '../data/check.js'
 import { DataError, ShapeError } from '../native/errors.js'
 import { Tensor } from '../tensor/index.js'
 
@@ -49,7 +50,10 @@ export function precisionRecallF1<A extends Average = 'macro'>(
   predictions: Labels,
   options: ScoreOptions<A> = {},
 ): Scores<A> {
+  requireObject('A metric', 'options', options)
   const { average = 'macro', zeroDivision = 0 } = options
+  requireOneOf('A metric', 'average', average, ['micro', 'macro', 'weighted', 'none'])
+  if (typeof zeroDivision !== 'number') throw misuse('A metric', 'zeroDivision', 'a number', zeroDivision)
   const { truth, guess } = pair(targets, predictions)
   const labels = classes(truth, guess, options.labels)
   const index = new Map(labels.map((label, i) => [label, i]))
@@ -122,8 +126,11 @@ export interface ConfusionMatrix {
 export function confusionMatrix(
   targets: Labels,
   predictions: Labels,
-  options: { labels?: readonly Label[]; normalize?: 'true' | 'pred' | 'all' } = {},
+  options: { labels?: readonly Label[]; normalize?: 'true' | 'pred' | 'all' | 'none' } = {},
 ): ConfusionMatrix {
+  requireObject('A metric', 'options', options)
+  const { normalize = 'none' } = options
+  requireOneOf('A metric', 'normalize', normalize, ['true', 'pred', 'all', 'none'])
   const { truth, guess } = pair(targets, predictions)
   const labels = classes(truth, guess, options.labels)
   const index = new Map(labels.map((label, i) => [label, i]))
@@ -140,7 +147,7 @@ export function confusionMatrix(
     pred: (_: number[], column: number) => columns[column] as number,
     all: () => sum(columns),
     none: () => 1,
-  }[options.normalize ?? 'none']
+  }[normalize]
   return { labels, matrix: matrix.map((row) => row.map((value, j) => (value === 0 ? 0 : value / divisor(row, j)))) }
 }
 
@@ -148,14 +155,14 @@ function pair(targets: Labels, predictions: Labels): { truth: Label[]; guess: La
   const truth = labelsOf(targets, 'targets')
   const guess = labelsOf(predictions, 'predictions')
   if (truth.length !== guess.length) {
-    throw new DataError(`A metric was given ${truth.length} targets and ${guess.length} predictions.`, {
+    throw new DataError(`A metric was given ${truth.length} targets and ${guess.length} predictions`, {
       targets: truth.length,
       predictions: guess.length,
     })
   }
-  if (truth.length === 0) throw new DataError('A metric was given no samples.')
+  if (truth.length === 0) throw new DataError('A metric was given no samples')
   if (typeof truth[0] !== typeof guess[0]) {
-    throw new DataError(`A metric was given ${typeof truth[0]}s as targets and ${typeof guess[0]}s as predictions.`)
+    throw new DataError(`A metric was given ${typeof truth[0]}s as targets and ${typeof guess[0]}s as predictions`)
   }
   return { truth, guess }
 }
@@ -163,15 +170,19 @@ function pair(targets: Labels, predictions: Labels): { truth: Label[]; guess: La
 function labelsOf(values: Labels, role: string): Label[] {
   if (values instanceof Tensor && values.ndim !== 1) {
     throw new ShapeError(
-      `A metric was given ${role} of shape [${values.shape}], expected [samples]: take the argmax of logits first.`,
+      `A metric was given ${role} of shape [${values.shape}], expected [samples]: take the argmax of logits first`,
       { shape: values.shape },
     )
   }
-  const list = Array.from(values instanceof Tensor ? (values.toArray() as number[]) : values)
+  const raw: unknown = values instanceof Tensor ? values.toArray() : values
+  if (typeof (raw as ArrayLike<unknown> | null)?.length !== 'number' || typeof raw === 'string') {
+    throw new DataError(`A metric was given ${shown(raw)} as ${role}, expected a list of labels`, { role })
+  }
+  const list = Array.from(raw as ArrayLike<unknown>)
   return list.map((value, i) => {
-    const label = typeof value === 'string' ? value : Number(value)
-    if (Number.isNaN(label) || typeof label !== typeof (typeof list[0] === 'string' ? '' : 0)) {
-      throw new DataError(`${role}[${i}] of a metric is ${value}, expected a label like the others.`, {
+    const label = typeof value === 'string' ? value : labelNumber(value)
+    if (Number.isNaN(label) || typeof label !== (typeof list[0] === 'string' ? 'string' : 'number')) {
+      throw new DataError(`${role}[${i}] of a metric is ${shown(value)}, expected a label like the others`, {
         role,
         index: i,
       })
@@ -180,10 +191,17 @@ function labelsOf(values: Labels, role: string): Label[] {
   })
 }
 
+function labelNumber(value: unknown): number {
+  return typeof value === 'number' || typeof value === 'boolean' || typeof value === 'bigint'
+    ? Number(value)
+    : Number.NaN
+}
+
 function classes(truth: Label[], guess: Label[], given: readonly Label[] | undefined): Label[] {
   if (!given) return [...new Set([...truth, ...guess])].sort((a, b) => (a < b ? -1 : 1))
-  if (given.length === 0 || new Set(given).size !== given.length) {
-    throw new DataError('A metric needs its labels to be at least one, each given once.')
+  const whole = Array.isArray(given) && given.every((label) => ['number', 'string'].includes(typeof label))
+  if (!whole || given.length === 0 || new Set(given).size !== given.length) {
+    throw new DataError('A metric needs its labels to be at least one, each given once')
   }
   return [...given]
 }

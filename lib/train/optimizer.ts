@@ -1,3 +1,4 @@
+import { listOf, misuse, requireNumber, requireObject, shown } from '../data/check.js'
 import { CheckpointError, ConfigError } from '../native/errors.js'
 import { noGrad, scope, Tensor, tensor } from '../tensor/index.js'
 import { keepForever } from '../tensor/scope.js'
@@ -36,24 +37,26 @@ export abstract class Optimizer<O extends GroupOptions = GroupOptions> {
   /** @param defaults for what a group leaves out; subclasses check them. */
   constructor(params: ParamsOrGroups<O>, defaults: O) {
     this.#defaults = defaults
-    const list = [...params] as (Tensor | ({ params: Iterable<Tensor> } & Partial<O>))[]
+    type Group = { params: Iterable<Tensor> } & Partial<O>
+    const list = listOf<Tensor | Group>(this.constructor.name, 'params', params, 'parameters or groups')
     if (list.length === 0) throw this.#config('was given no parameters')
-    const tensors = list.filter((item) => item instanceof Tensor)
-    if (tensors.length > 0 && tensors.length < list.length) {
-      throw this.#config('takes parameters or groups, not both in one list')
-    }
-    if (tensors.length > 0) this.addGroup({ params: tensors } as { params: Tensor[] } & Partial<O>)
-    else for (const group of list) this.addGroup(group as { params: Tensor[] } & Partial<O>)
+    const grouped = list.every(
+      (item) => !(item instanceof Tensor) && typeof item === 'object' && item && 'params' in item,
+    )
+    for (const group of (grouped ? list : [{ params: list }]) as Group[]) this.addGroup(group)
   }
 
   /** Adds a group, as when layers are unfrozen during training. */
-  addGroup({ params, ...options }: { params: Iterable<Tensor> } & Partial<O>): void {
+  addGroup(added: { params: Iterable<Tensor> } & Partial<O>): void {
+    requireObject(this.constructor.name, 'a group', added)
+    const { params, ...options } = added
     const given = Object.entries(options).filter(([, value]) => value !== undefined)
-    const group = { ...this.#defaults, ...Object.fromEntries(given), params: [...params] } as ParamGroup<O>
+    const list = listOf(this.constructor.name, 'params', params, 'parameters')
+    const group = { ...this.#defaults, ...Object.fromEntries(given), params: list } as ParamGroup<O>
     this.checkOptions(group)
     const known = new Set(this.groups.flatMap((other) => other.params))
     for (const param of group.params) {
-      if (!(param instanceof Tensor)) throw this.#config(`was given ${typeof param} as a parameter, expected a Tensor`)
+      if (!(param instanceof Tensor)) throw misuse(this.constructor.name, 'a parameter', 'a Tensor', param)
       if (known.has(param)) throw this.#config(`was given one parameter of shape [${param.shape}] twice`)
       if (!param.isLeaf) {
         throw this.#config(`was given a tensor of shape [${param.shape}] that is computed from others, expected a leaf`)
@@ -72,14 +75,19 @@ export abstract class Optimizer<O extends GroupOptions = GroupOptions> {
   async step(): Promise<void> {
     const jobs: Promise<unknown>[] = []
     // The queued jobs hold what they use, so the gradients' handles can go as soon as the jobs are queued.
-    noGrad(() =>
-      scope(() => {
-        for (const group of this.groups) {
-          this.checkOptions(group)
-          for (const pairs of byKind(withGradients(group.params))) jobs.push(...this.queueUpdate(group, pairs))
-        }
-      }),
-    )
+    try {
+      noGrad(() =>
+        scope(() => {
+          for (const group of this.groups) {
+            this.checkOptions(group)
+            for (const pairs of byKind(withGradients(group.params))) jobs.push(...this.queueUpdate(group, pairs))
+          }
+        }),
+      )
+    } catch (error) {
+      await Promise.allSettled(jobs)
+      throw error
+    }
     await Promise.all(jobs)
   }
 
@@ -108,12 +116,13 @@ export abstract class Optimizer<O extends GroupOptions = GroupOptions> {
   }
 
   /** Takes copies of the tensors, on each parameter's device and in its dtype. Throws `CheckpointError` if it is not for these groups. */
-  loadStateDict({ state, param_groups: saved }: OptimizerState): void {
+  loadStateDict(dict: OptimizerState): void {
+    const { state, param_groups: saved } = checkState(dict)
     const sizes = (groups: { params: unknown[] }[]) => groups.map(({ params }) => params.length).join(', ')
     if (sizes(saved) !== sizes(this.groups)) {
       throw new CheckpointError(
         `The optimiser state has groups of [${sizes(saved)}] parameters, this ${this.constructor.name} of ` +
-          `[${sizes(this.groups)}]: make the optimiser with the groups that it was saved with.`,
+          `[${sizes(this.groups)}]: make the optimiser with the groups that it was saved with`,
         {},
       )
     }
@@ -171,25 +180,22 @@ export abstract class Optimizer<O extends GroupOptions = GroupOptions> {
   }
 
   /** Throws unless least <= value < below. */
-  protected range(
-    group: ParamGroup<O>,
-    option: keyof O & string,
-    value: number,
-    least = 0,
-    below = Number.POSITIVE_INFINITY,
-  ) {
-    if (!(value >= least && value < below)) {
-      throw new ConfigError(
-        `${this.constructor.name}'s ${option} is ${value} in group ${this.groups.indexOf(group)}, expected a number ` +
-          `of at least ${least}${below < Number.POSITIVE_INFINITY ? ` and below ${below}` : ''}.`,
-        { option, value },
-      )
-    }
+  protected range(group: ParamGroup<O>, option: string, value: number, least = 0, below?: number): void {
+    const index = this.groups.indexOf(group)
+    requireNumber(this.constructor.name, index < 0 ? option : `${option} of group ${index}`, value, { least, below })
   }
 
   #config(problem: string): ConfigError {
-    return new ConfigError(`${this.constructor.name} ${problem}.`, {})
+    return new ConfigError(`${this.constructor.name} ${problem}`, {})
   }
+}
+
+function checkState(dict: OptimizerState): OptimizerState {
+  const isObject = (value: unknown) => typeof value === 'object' && value !== null
+  const groups = dict?.param_groups
+  const good = isObject(dict?.state) && Object.values(dict.state).every(isObject) && Array.isArray(groups)
+  if (good && groups.every((group) => isObject(group) && Array.isArray(group.params))) return dict
+  throw new CheckpointError('An optimiser state needs state and param_groups, as stateDict() returns them', {})
 }
 
 /** A parameter and its gradient, laid out alike in memory. */
@@ -214,7 +220,7 @@ function sameLayout(grad: Tensor, param: Tensor): Tensor {
   if (copy.strides.join() === param.strides.join()) return copy
   throw new ConfigError(
     `A parameter of shape [${param.shape}] is a view with gaps or overlaps in memory, which the fused optimisers cannot ` +
-      'update: make the parameter from its clone.',
+      'update: make the parameter from its clone',
     { shape: param.shape },
   )
 }
@@ -237,8 +243,8 @@ function copyState(saved: ParamState, param: Tensor, number: number): ParamState
     const source = value instanceof Tensor ? value : step ? Number(value) : undefined
     const expected = step ? [] : param.shape
     if (source === undefined || (source instanceof Tensor && source.shape.join() !== expected.join())) {
-      const found = source instanceof Tensor ? `shape [${source.shape}]` : typeof value
-      throw new CheckpointError(`State ${key} of parameter ${number} has ${found}, expected shape [${expected}].`, {
+      const found = source instanceof Tensor ? `shape [${source.shape}]` : shown(value)
+      throw new CheckpointError(`State ${key} of parameter ${number} has ${found}, expected shape [${expected}]`, {
         tensor: `state.${number}.${key}`,
       })
     }

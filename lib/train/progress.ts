@@ -1,4 +1,4 @@
-import { ConfigError } from '../native/errors.js'
+import { misuse, requireNumber, requireObject } from '../data/check.js'
 
 /** What a bar writes to: `process.stderr`, or anything like it. */
 export interface ProgressStream {
@@ -46,10 +46,11 @@ export class ProgressBar {
   #closed = false
 
   constructor(options: ProgressBarOptions = {}) {
+    requireObject('ProgressBar', 'options', options)
     const { total, stream = process.stderr, interval } = options
-    if (total !== undefined && !(total >= 0)) {
-      throw new ConfigError(`ProgressBar's total is ${total}, expected 0 or more.`, { option: 'total', value: total })
-    }
+    if (total !== undefined) requireNumber('ProgressBar', 'total', total, { least: 0 })
+    if (interval !== undefined) requireNumber('ProgressBar', 'interval', interval, { least: 0 })
+    if (typeof stream?.write !== 'function') throw misuse('ProgressBar', 'stream', 'a stream', stream)
     this.#options = options
     this.#stream = stream
     this.#terminal = stream.isTTY === true
@@ -65,6 +66,7 @@ export class ProgressBar {
 
   /** Counts on and takes over fields; those of earlier calls stay until they are given anew. */
   tick(count = 1, fields: ProgressFields = {}): void {
+    requireNumber('ProgressBar.tick', 'count', count)
     this.#count += count
     Object.assign(this.#fields, fields)
     this.#draw(false)
@@ -108,7 +110,7 @@ export class ProgressBar {
       left === undefined || this.#count === total ? clock(seconds) : `${clock(seconds)}<${clock(left)}`,
       rate >= 1 || rate === 0 ? `${digits(rate)} ${unit}/s` : `${digits(1 / rate)} s/${unit}`,
       ...Object.entries(this.#fields).map(
-        ([name, value]) => `${name} ${typeof value === 'number' ? digits(value) : value}`,
+        ([name, value]) => `${name} ${typeof value === 'number' ? digits(value) : String(value)}`,
       ),
     ].join('  ')
     const room = Math.min(30, width - before.length - after.length - 4)

@@ -1,4 +1,5 @@
-import { ConfigError } from '../native/errors.js'
+import { misuse, requireFunction, requireNumber, requireObject } from '../data/check.js'
+import { CheckpointError, ConfigError } from '../native/errors.js'
 
 /** The factor on the initial learning rate at a step, 0 for the first. */
 export type Schedule = (step: number) => number
@@ -22,14 +23,14 @@ export interface CosineOptions extends DecayOptions {
 export const constantSchedule: Schedule = () => 1
 
 /** Up from 0, then 1. */
-export function constantScheduleWithWarmup({ numWarmupSteps }: WarmupOptions): Schedule {
-  checkCounts({ numWarmupSteps })
+export function constantScheduleWithWarmup(options: WarmupOptions): Schedule {
+  const { numWarmupSteps } = checked('constantScheduleWithWarmup', options, ['numWarmupSteps'])
   return (step) => (step < numWarmupSteps ? step / Math.max(1, numWarmupSteps) : 1)
 }
 
 /** Up from 0, then in a straight line down to 0 at the last step. */
-export function linearScheduleWithWarmup({ numWarmupSteps, numTrainingSteps }: DecayOptions): Schedule {
-  checkCounts({ numWarmupSteps, numTrainingSteps })
+export function linearScheduleWithWarmup(options: DecayOptions): Schedule {
+  const { numWarmupSteps, numTrainingSteps } = checked('linearScheduleWithWarmup', options, COUNTS)
   return (step) =>
     step < numWarmupSteps
       ? step / Math.max(1, numWarmupSteps)
@@ -37,12 +38,9 @@ export function linearScheduleWithWarmup({ numWarmupSteps, numTrainingSteps }: D
 }
 
 /** Up from 0, then down to 0 along a cosine. */
-export function cosineScheduleWithWarmup({
-  numWarmupSteps,
-  numTrainingSteps,
-  numCycles = 0.5,
-}: CosineOptions): Schedule {
-  checkCounts({ numWarmupSteps, numTrainingSteps })
+export function cosineScheduleWithWarmup(options: CosineOptions): Schedule {
+  const { numWarmupSteps, numTrainingSteps, numCycles = 0.5 } = checked('cosineScheduleWithWarmup', options, COUNTS)
+  requireNumber('cosineScheduleWithWarmup', 'numCycles', numCycles)
   return (step) => {
     if (step < numWarmupSteps) return step / Math.max(1, numWarmupSteps)
     const progress = (step - numWarmupSteps) / Math.max(1, numTrainingSteps - numWarmupSteps)
@@ -50,12 +48,12 @@ export function cosineScheduleWithWarmup({
   }
 }
 
-function checkCounts(counts: Record<string, number>): void {
-  for (const [option, value] of Object.entries(counts)) {
-    if (!(value >= 0)) {
-      throw new ConfigError(`A schedule's ${option} is ${value}, expected a number of steps.`, { option, value })
-    }
-  }
+const COUNTS = ['numWarmupSteps', 'numTrainingSteps'] as const
+
+function checked<O extends object>(where: string, options: O, counts: readonly (keyof O & string)[]): O {
+  requireObject(where, 'options', options)
+  for (const count of counts) requireNumber(where, count, options[count], { least: 0 })
+  return options
 }
 
 /** What a schedule needs of an optimiser. */
@@ -83,11 +81,14 @@ export class LRScheduler {
 
   /** @param schedule for all groups, or one for each. */
   constructor(optimizer: Scheduled, schedule: Schedule | Schedule[]) {
+    if (!Array.isArray(optimizer?.groups)) throw misuse('LRScheduler', 'optimizer', 'an optimiser', optimizer)
+    for (const group of optimizer.groups) requireNumber('LRScheduler', "the optimiser's lr", group?.lr)
     this.#optimizer = optimizer
     this.#schedules = Array.isArray(schedule) ? schedule : optimizer.groups.map(() => schedule)
+    for (const one of this.#schedules) requireFunction('LRScheduler', 'schedule', one)
     if (this.#schedules.length !== optimizer.groups.length) {
       throw new ConfigError(
-        `LRScheduler was given ${this.#schedules.length} schedules for ${optimizer.groups.length} parameter groups.`,
+        `LRScheduler was given ${this.#schedules.length} schedules for ${optimizer.groups.length} parameter groups`,
         {},
       )
     }
@@ -118,9 +119,10 @@ export class LRScheduler {
   }
 
   loadStateDict(state: LRSchedulerState): void {
-    if (state.base_lrs.length !== this.#optimizer.groups.length) {
-      throw new ConfigError(
-        `The schedule's state is for ${state.base_lrs.length} groups, the optimiser has ${this.#optimizer.groups.length}.`,
+    const count = this.#optimizer.groups.length
+    if (!Array.isArray(state?.base_lrs) || state.base_lrs.length !== count || !Number.isSafeInteger(state.last_epoch)) {
+      throw new CheckpointError(
+        `A schedule's state needs last_epoch and base_lrs for the optimiser's ${count} groups`,
         {},
       )
     }

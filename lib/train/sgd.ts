@@ -26,8 +26,9 @@ export class SGD extends Optimizer<SGDOptions> {
     this.range(group, 'lr', group.lr)
     this.range(group, 'momentum', group.momentum)
     this.range(group, 'weightDecay', group.weightDecay)
+    this.range(group, 'dampening', group.dampening, Number.NEGATIVE_INFINITY)
     if (group.nesterov && (group.momentum === 0 || group.dampening !== 0)) {
-      throw new ConfigError('SGD with nesterov needs a momentum above 0 and dampening 0.', { option: 'nesterov' })
+      throw new ConfigError('SGD with nesterov needs a momentum above 0 and dampening 0', { option: 'nesterov' })
     }
   }
 

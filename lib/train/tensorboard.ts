@@ -1,7 +1,8 @@
 import { closeSync, fsyncSync, mkdirSync, openSync, writeSync } from 'node:fs'
 import { hostname } from 'node:os'
 import { join } from 'node:path'
-import { ConfigError } from '../native/errors.js'
+import { misuse, requireString, requireWhole } from '../data/check.js'
+import { ConfigError, DataError } from '../native/errors.js'
 import { Tensor } from '../tensor/index.js'
 
 let writers = 0
@@ -18,30 +19,40 @@ export class SummaryWriter {
   #file: number | undefined
 
   constructor(directory: string) {
-    mkdirSync(directory, { recursive: true })
+    requireString('SummaryWriter', 'directory', directory)
     const seconds = String(Math.floor(Date.now() / 1000)).padStart(10, '0')
     this.path = join(directory, `events.out.tfevents.${seconds}.${hostname()}.${process.pid}.${writers++}`)
-    this.#file = openSync(this.path, 'ax')
+    try {
+      mkdirSync(directory, { recursive: true })
+      this.#file = openSync(this.path, 'ax')
+    } catch (cause) {
+      throw new DataError(`${this.path} cannot be written: ${(cause as Error).message}`, { file: this.path, cause })
+    }
     this.#write(string(FILE_VERSION, 'brain.Event:2'))
   }
 
   /** A number at a step, as a point of the curve called `tag`; 'train/loss' stands in the group 'train'. */
   addScalar(tag: string, value: number, step: number): void {
-    this.#add(step, [string(TAG, tag), float(SIMPLE_VALUE, value)])
+    if (typeof value !== 'number') throw misuse('SummaryWriter.addScalar', 'value', 'a number', value)
+    this.#add(tag, step, [float(SIMPLE_VALUE, value)])
   }
 
   /** Text, which TensorBoard shows as Markdown. */
   addText(tag: string, text: string, step: number): void {
+    requireString('SummaryWriter.addText', 'text', text)
     const plugin = message(METADATA, message(PLUGIN_DATA, string(PLUGIN_NAME, 'text')))
     const shape = message(TENSOR_SHAPE, message(DIM, integer(SIZE, 1)))
     const value = message(TENSOR, integer(DTYPE, DT_STRING), shape, string(STRING_VAL, text))
-    this.#add(step, [string(TAG, tag), plugin, value])
+    this.#add(tag, step, [plugin, value])
   }
 
   /** How values are spread: those of a tensor of any shape (waits for it on CUDA) or of a list. NaN does not count. */
   addHistogram(tag: string, values: Tensor | ArrayLike<number>, step: number): void {
+    if (!(values instanceof Tensor) && typeof values?.length !== 'number') {
+      throw misuse('SummaryWriter.addHistogram', 'values', 'a tensor or a list', values)
+    }
     const list = Array.from<number | bigint, number>(values instanceof Tensor ? values.dataSync() : values, Number)
-    this.#add(step, [string(TAG, tag), message(HISTO, ...histogram(list))])
+    this.#add(tag, step, [message(HISTO, ...histogram(list))])
   }
 
   /** Waits until the file is on the disk. */
@@ -58,11 +69,10 @@ export class SummaryWriter {
     this.close()
   }
 
-  #add(step: number, value: Uint8Array[]): void {
-    if (!Number.isSafeInteger(step)) {
-      throw new ConfigError(`SummaryWriter was given step ${step}, expected a whole number.`, { step })
-    }
-    this.#write(integer(STEP, step), message(SUMMARY, message(VALUE, ...value)))
+  #add(tag: string, step: number, value: Uint8Array[]): void {
+    requireString('SummaryWriter', 'tag', tag)
+    requireWhole('SummaryWriter', 'step', step, Number.MIN_SAFE_INTEGER)
+    this.#write(integer(STEP, step), message(SUMMARY, message(VALUE, string(TAG, tag), ...value)))
   }
 
   #write(...fields: Uint8Array[]): void {
@@ -70,7 +80,7 @@ export class SummaryWriter {
   }
 
   #open(): number {
-    if (this.#file === undefined) throw new ConfigError('SummaryWriter is closed.', { path: this.path })
+    if (this.#file === undefined) throw new ConfigError('SummaryWriter is closed', { path: this.path })
     return this.#file
   }
 }

@@ -19,7 +19,8 @@ rmSync(pack, { recursive: true, force: true })
 mkdirSync(pack, { recursive: true })
 writeFileSync(join(out, '.gitignore'), '*\n')
 
-for (const name of ['package.json', 'CMakeLists.txt', 'cmake', 'native', 'scripts/gpu-check.sh', 'scripts/gpu']) copy(name)
+for (const name of ['package.json', 'CMakeLists.txt', 'cmake', 'native', 'scripts/gpu-check.sh', 'scripts/gpu'])
+  copy(name)
 copy('dist', (path) => !/\.(map|d\.ts|tsbuildinfo)$/.test(path))
 copy('node_modules/node-api-headers/include', undefined, 'native/node-api')
 for (const path of run('npm', 'ls', '--omit=dev', '--all', '--parseable', '--silent').split('\n').slice(1)) {
@@ -31,7 +32,9 @@ const commit = spawnSync('git', ['describe', '--always', '--dirty'], { cwd: root
 writeFileSync(join(pack, 'packed.txt'), `${commit || 'not a git checkout'}, packed ${new Date().toISOString()}\n`)
 
 const bytes = size(pack)
-console.log(`${relative(process.cwd(), pack)}: ${(bytes / 2 ** 20).toFixed(1)} MiB, of it ${(statSync(node).size / 2 ** 20).toFixed(1)} MiB Node ${NODE}`)
+console.log(
+  `${relative(process.cwd(), pack)}: ${(bytes / 2 ** 20).toFixed(1)} MiB, of it ${(statSync(node).size / 2 ** 20).toFixed(1)} MiB Node ${NODE}`,
+)
 if (bytes > LIMIT) throw new Error(`the pack is above ${LIMIT / 2 ** 20} MiB`)
 
 function copy(from, filter = () => true, to = from) {

@@ -25,7 +25,7 @@ import {
 import { numbers } from '../helpers.js'
 
 class Block extends Module {
-  scale = new Parameter(ones([2]))
+  scale = scope(() => new Parameter(ones([2])))
   first: Linear
   norm: BatchNorm1d
   second = new Linear(3, 2, { bias: false })

@@ -54,7 +54,7 @@ def optimizers():
     fixture.case({'name': 'given'}, param=initial, **{'in': gradients})
     for name, kind, options in VARIANTS:
         dtype = torch.float64 if name.endswith('float64') else torch.float32
-        params = {key: torch.nn.Parameter(value.to(dtype)) for key, value in initial.items()}
+        params = {key: torch.nn.Parameter(value.to(dtype, copy=True)) for key, value in initial.items()}
         second = group_options(name)
         groups = list(params.values())
         if second:

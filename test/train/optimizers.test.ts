@@ -39,12 +39,14 @@ const camel = (options: Options) =>
 
 describe('optimisers against torch.optim', async () => {
   const file = await fixture<OptimizerCase>('train/optimizers')
-  const initial = tensorsOf(file, 'given', 'param')
+  const given = tensorsOf(file, 'given', 'param')
+  // State is numbered in the order of the parameters; the file's order is another.
+  const initial = ['weight', 'bias', 'scalar', 'late', 'never'].map((key) => [key, given[key] as Tensor] as const)
   const gradients = tensorsOf(file, 'given', 'in')
 
   it.each(file.cases.slice(1).map((one) => [one.name, one] as const))('%s', async (name, one) => {
     const params = Object.fromEntries(
-      Object.entries(initial).map(([key, value]) => [key, new Parameter(value.to({ dtype: one.dtype }).clone())]),
+      initial.map(([key, value]) => [key, new Parameter(value.to({ dtype: one.dtype }).clone())]),
     )
     const { bias, scalar, ...others } = params as Record<string, Parameter> & { bias: Parameter; scalar: Parameter }
     const groups = one.second
@@ -176,7 +178,7 @@ describe('optimiser', () => {
     expect(() => new AdamW([a.mul(2)])).toThrow(/leaf/)
     expect(() => new AdamW([zeros([2], { dtype: 'int64' })])).toThrow(/floating/)
     expect(() => new AdamW(['weight'] as never)).toThrow(ConfigError)
-    expect(() => new AdamW([a], { lr: -1 })).toThrow(/lr is -1/)
+    expect(() => new AdamW([a], { lr: -1 })).toThrow(/lr must be a number of at least 0, not -1/)
     expect(() => new AdamW([a], { lr: Number.NaN })).toThrow(ConfigError)
     expect(() => new AdamW([a], { betas: [0.9, 1] })).toThrow(/betas/)
     expect(() => new SGD([a], { nesterov: true })).toThrow(/momentum/)

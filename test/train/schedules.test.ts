@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest'
 import {
+  CheckpointError,
   ConfigError,
   constantSchedule,
   getConstantSchedule,
@@ -60,7 +61,7 @@ describe('LRScheduler', () => {
     second.step()
     expect(b).toEqual(a)
     const one = new LRScheduler({ groups: [{ lr: 1 }] }, constantSchedule)
-    expect(() => one.loadStateDict(first.stateDict())).toThrow(ConfigError)
+    expect(() => one.loadStateDict(first.stateDict())).toThrow(CheckpointError)
   })
 
   it('takes one schedule for each group', () => {

@@ -4079,8 +4079,6 @@ interface Methods<Q extends 'now' | 'queued'> {
   luSolve(LUData: Tensor, LUPivots: Tensor): Result<Q, Tensor>
   /** `aten::mH(Tensor(a) self) -> Tensor(a)` */
   mH(): Result<Q, Tensor>
-  /** `aten::mT(Tensor(a) self) -> Tensor(a)` */
-  mT(): Result<Q, Tensor>
   /** `aten::masked_fill.Scalar(Tensor self, Tensor mask, Scalar value) -> Tensor` */
   maskedFill(mask: Tensor, value: Scalar): Result<Q, Tensor>
   /** `aten::masked_fill.Tensor(Tensor self, Tensor mask, Tensor value) -> Tensor` */
@@ -4949,17 +4947,6 @@ interface Methods<Q extends 'now' | 'queued'> {
   /** `aten::tile(Tensor self, SymInt[] dims) -> Tensor` */
   tile(dims: readonly number[]): Result<Q, Tensor>
   tile(...dims: number[]): Result<Q, Tensor>
-  /** `aten::to.device(Tensor(a) self, Device device, ScalarType dtype, bool non_blocking=False, bool copy=False, MemoryFormat? memory_format=None) -> Tensor(a)` */
-  to(device: Device, dtype: DType, nonBlocking?: boolean, copy?: boolean, memoryFormat?: MemoryFormat | null, options?: { nonBlocking?: boolean; copy?: boolean; memoryFormat?: MemoryFormat | null }): Result<Q, Tensor>
-  to(device: Device, dtype: DType, options: { nonBlocking?: boolean; copy?: boolean; memoryFormat?: MemoryFormat | null }): Result<Q, Tensor>
-  /** `aten::to.dtype(Tensor(a) self, ScalarType dtype, bool non_blocking=False, bool copy=False, MemoryFormat? memory_format=None) -> Tensor(a)` */
-  to(dtype: DType, nonBlocking?: boolean, copy?: boolean, memoryFormat?: MemoryFormat | null, options?: { nonBlocking?: boolean; copy?: boolean; memoryFormat?: MemoryFormat | null }): Result<Q, Tensor>
-  to(dtype: DType, options: { nonBlocking?: boolean; copy?: boolean; memoryFormat?: MemoryFormat | null }): Result<Q, Tensor>
-  /** `aten::to.dtype_layout(Tensor(a) self, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None, bool non_blocking=False, bool copy=False, MemoryFormat? memory_format=None) -> Tensor(a)` */
-  to(options?: { dtype?: DType | null; layout?: Layout | null; device?: Device | null; pinMemory?: boolean | null; nonBlocking?: boolean; copy?: boolean; memoryFormat?: MemoryFormat | null }): Result<Q, Tensor>
-  /** `aten::to.other(Tensor(a) self, Tensor other, bool non_blocking=False, bool copy=False, MemoryFormat? memory_format=None) -> Tensor(a)` */
-  to(other: Tensor, nonBlocking?: boolean, copy?: boolean, memoryFormat?: MemoryFormat | null, options?: { nonBlocking?: boolean; copy?: boolean; memoryFormat?: MemoryFormat | null }): Result<Q, Tensor>
-  to(other: Tensor, options: { nonBlocking?: boolean; copy?: boolean; memoryFormat?: MemoryFormat | null }): Result<Q, Tensor>
   /** `aten::to_dense(Tensor self, ScalarType? dtype=None, *, bool? masked_grad=None) -> Tensor` */
   toDense(dtype?: DType | null, options?: { dtype?: DType | null; maskedGrad?: boolean | null }): Result<Q, Tensor>
   toDense(options: { dtype?: DType | null; maskedGrad?: boolean | null }): Result<Q, Tensor>

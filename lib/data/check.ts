@@ -1,0 +1,67 @@
+import { ConfigError } from '../native/errors.js'
+
+/** What an argument is, for an error: never throws, whatever it is. */
+export function shown(value: unknown): string {
+  if (typeof value === 'string') return JSON.stringify(value)
+  if (typeof value === 'function') return 'a function'
+  if (typeof value !== 'object' || value === null) return String(value)
+  return Array.isArray(value)
+    ? `an array of ${value.length}`
+    : `a ${value.constructor?.name ?? 'null-prototype object'}`
+}
+
+/** One sentence shape everywhere: where, which argument, what was expected, what came. */
+export function misuse(where: string, argument: string, expected: string, value: unknown): ConfigError {
+  return new ConfigError(`${where}: ${argument} must be ${expected}, not ${shown(value)}`, { argument, value })
+}
+
+export interface Range {
+  least?: number
+  /** The value must be lower. */
+  below?: number
+}
+
+export function requireNumber(where: string, argument: string, value: unknown, { least, below }: Range = {}): void {
+  const good =
+    typeof value === 'number' &&
+    !Number.isNaN(value) &&
+    !(least !== undefined && value < least) &&
+    !(below !== undefined && value >= below)
+  if (good) return
+  const bounds = [least !== undefined && `of at least ${least}`, below !== undefined && `below ${below}`].filter(
+    Boolean,
+  )
+  throw misuse(where, argument, ['a number', bounds.join(' and ')].filter(Boolean).join(' '), value)
+}
+
+export function requireWhole(where: string, argument: string, value: unknown, least = 0): void {
+  if (!Number.isSafeInteger(value) || (value as number) < least) {
+    throw misuse(where, argument, `a whole number of at least ${least}`, value)
+  }
+}
+
+export function requireString(where: string, argument: string, value: unknown): void {
+  if (typeof value !== 'string') throw misuse(where, argument, 'a string', value)
+}
+
+export function requireFunction(where: string, argument: string, value: unknown): void {
+  if (typeof value !== 'function') throw misuse(where, argument, 'a function', value)
+}
+
+export function requireObject(where: string, argument: string, value: unknown): void {
+  if (typeof value !== 'object' || value === null) throw misuse(where, argument, 'an object', value)
+}
+
+/** Checks one of a few words. */
+export function requireOneOf(where: string, argument: string, value: unknown, words: readonly string[]): void {
+  if (!words.includes(value as string))
+    throw misuse(where, argument, words.map((word) => `'${word}'`).join(', '), value)
+}
+
+/** The items of something iterable. */
+export function listOf<T>(where: string, argument: string, value: Iterable<T>, what: string): T[] {
+  if (typeof value === 'string' || typeof value?.[Symbol.iterator] !== 'function') {
+    throw misuse(where, argument, `an iterable of ${what}`, value)
+  }
+  return [...value]
+}
