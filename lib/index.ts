@@ -1,3 +1,4 @@
+/// <reference lib="esnext.disposable" preserve="true" />
 export * from './data/index.js'
 export * from './native/errors.js'
 export * from './nn/index.js'

@@ -76,10 +76,10 @@ build_phase() {
   # shellcheck disable=SC2086
   step compile 440 $cmake --build "$build" --parallel "${VOXTORCH_GPU_CHECK_JOBS:-$(nproc)}" || return
   step 'load in Python' 60 "$python" "$root/scripts/gpu/kernels.py" load "$build" "$device"
-  step 'load in Node' 60 in_node "$root/scripts/gpu/parity.mjs" load
+  step 'load in Node' 60 bash -c 'in_node load'
 }
 
-# Node is carried compressed; Python unpacks it, once.
+# Runs the checks in Node, which is carried compressed and unpacked by Python, once.
 in_node() {
   local node=$build/node packed
   packed=$(ls "$root"/node-*.xz 2>/dev/null | head -1)
@@ -89,14 +89,15 @@ in_node() {
     "$python" -c 'import lzma, shutil, sys; shutil.copyfileobj(lzma.open(sys.argv[1]), open(sys.argv[2], "wb"))' "$packed" "$node.part"
     chmod +x "$node.part" && mv "$node.part" "$node"
   fi
-  LIBTORCH=$(torch_home) VOXTORCH_ADDON=$build VOXTORCH_GPU_CHECK_DEVICE=$device "$node" "$@"
+  # TF32 would differ from the CPU by 1e-3.
+  NVIDIA_TF32_OVERRIDE=0 LIBTORCH=$(torch_home) VOXTORCH_ADDON=$build VOXTORCH_GPU_CHECK_DEVICE=$device "$node" "$root/scripts/gpu/parity.mjs" "$@"
 }
 export -f in_node torch_home
 export root build device python
 
 parity_phase() {
   step 'kernels in Python' 200 "$python" "$root/scripts/gpu/kernels.py" parity "$build" "$device"
-  step 'operators, training and errors in Node' 300 in_node "$root/scripts/gpu/parity.mjs" parity
+  step 'operators, training and errors in Node' 300 bash -c 'in_node parity'
 }
 
 sanitize_phase() {

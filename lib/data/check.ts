@@ -58,6 +58,13 @@ export function requireOneOf(where: string, argument: string, value: unknown, wo
     throw misuse(where, argument, words.map((word) => `'${word}'`).join(', '), value)
 }
 
+/** Whether something has elements 0 to length - 1. */
+export function isArrayLike(value: unknown): value is ArrayLike<unknown> {
+  if (typeof value !== 'object' || value === null) return false
+  const { length } = value as { length?: unknown }
+  return Number.isInteger(length) && (length as number) >= 0 && (length as number) < 2 ** 32
+}
+
 /** The items of something iterable. */
 export function listOf<T>(where: string, argument: string, value: Iterable<T>, what: string): T[] {
   if (typeof value === 'string' || typeof value?.[Symbol.iterator] !== 'function') {

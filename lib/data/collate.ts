@@ -46,9 +46,9 @@ export function padCollate<const F extends Record<string, CollateField>>(
 ): (samples: readonly { readonly [K in keyof F]: CollateValue }[]) => PaddedBatch<F> {
   requireObject('padCollate', 'fields', fields)
   const entries = Object.entries(fields) as [string, CollateField][]
+  for (const [name, field] of entries) check(name, field)
   const named = entries.some(([, field]) => field.mask !== undefined)
   const first = named ? undefined : entries.find(([, field]) => field.pad !== undefined)?.[0]
-  for (const [name, field] of entries) check(name, field)
   return (samples) => {
     if (!Array.isArray(samples) || samples.length === 0) {
       throw new DataError(`padCollate was given ${shown(samples)} as a batch, expected an array of samples`)

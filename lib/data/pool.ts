@@ -125,12 +125,16 @@ class Lane {
 
   constructor(url: URL, data: unknown) {
     this.#url = url
-    this.#worker = new Worker(new URL('./worker.js', import.meta.url), {
-      workerData: { href: url.href, data },
-      // Workers inherit the process's options, and this one of them stops every worker that is a file.
-      execArgv: process.execArgv.some((argument) => argument.startsWith('--input-type')) ? [] : undefined,
-      name: 'voxtorch DataLoader',
-    })
+    try {
+      this.#worker = new Worker(new URL('./worker.js', import.meta.url), {
+        workerData: { href: url.href, data },
+        // Workers inherit the process's options, and this one of them stops every worker that is a file.
+        execArgv: process.execArgv.some((argument) => argument.startsWith('--input-type')) ? [] : undefined,
+        name: 'voxtorch DataLoader',
+      })
+    } catch (cause) {
+      throw new DataError(`No worker could be started for ${url.href}: ${messageOf(cause)}`, { file: url.href, cause })
+    }
     // Only a batch that someone waits for keeps the process alive: an abandoned iterator must not.
     this.#worker.unref()
     this.#worker.on('message', (reply: Reply) => this.#receive(reply))

@@ -1,6 +1,6 @@
 import { ConfigError, ShapeError } from '../native/errors.js'
 import { ones, ops, scope, type Tensor } from '../tensor/index.js'
-import { otherRank, requireProbability, requireSizes } from './check.js'
+import { otherRank, requireProbability, requireSizes, requireTensors } from './check.js'
 import { linear } from './functional.js'
 import { xavierUniform_, zeros_ } from './init.js'
 import { Linear } from './linear.js'
@@ -113,6 +113,7 @@ export class MultiheadAttention extends Module {
     options: MultiheadAttentionCallOptions = {},
   ): MultiheadAttentionResult {
     const layout = this.batchFirst ? '[batch, time, features]' : '[time, batch, features]'
+    requireTensors('MultiheadAttention', query, key, value)
     for (const input of [query, key, value]) {
       const wrong = otherRank(
         'MultiheadAttention',

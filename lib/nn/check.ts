@@ -1,16 +1,28 @@
 import { ConfigError, DTypeError, IndexError, ShapeError } from '../native/errors.js'
-import type { DType, Tensor } from '../tensor/index.js'
+import { type DType, Tensor } from '../tensor/index.js'
 import { sameShape } from './text.js'
 
 /**
  * Sentences for the usual mistakes, where libtorch's own would not help. They are looked for only after the operator
- * has refused, so a call that works pays nothing.
+ * has refused, so a call that works pays nothing; and where looking fails too, the operator's error stands.
  */
-export function explain(error: unknown, ...reasons: (Error | false | undefined)[]): unknown {
-  const reason = reasons.find((candidate) => candidate instanceof Error)
-  if (!reason) return error
-  reason.cause = error
-  return reason
+export function explain(error: unknown, reasons: () => (Error | false)[]): unknown {
+  try {
+    const reason = reasons().find((candidate) => candidate instanceof Error)
+    if (!reason) return error
+    reason.cause = error
+    return reason
+  } catch {
+    return error
+  }
+}
+
+/** For code that looks at its arguments before it hands them to an operator, which would check them. */
+export function requireTensors(where: string, ...values: unknown[]): void {
+  for (const value of values) {
+    if (value instanceof Tensor) continue
+    throw new ConfigError(`${where} needs a tensor, not ${value === null ? 'null' : typeof value}`, {})
+  }
 }
 
 /** Whether gradients can flow through a dtype. */
@@ -54,6 +66,7 @@ export function otherSize(where: string, input: Tensor, dim: number, expected: n
 }
 
 export function otherRank(where: string, input: Tensor, ranks: number[], layout: string): ShapeError | false {
+  requireTensors(where, input)
   return (
     !ranks.includes(input.ndim) &&
     new ShapeError(`${where} needs ${layout}, but the input is [${input.shape}]`, {
@@ -65,6 +78,7 @@ export function otherRank(where: string, input: Tensor, ranks: number[], layout:
 
 /** Losses that would silently broadcast, for instance [batch, 1] against [batch]. */
 export function requireSameShape(where: string, input: Tensor, target: Tensor): void {
+  requireTensors(where, input, target)
   const [a, b] = [input.shape, target.shape]
   if (!sameShape(a, b)) {
     throw new ShapeError(`${where}: input [${a}] and target [${b}] must have the same shape; reshape or expand one`, {
@@ -100,7 +114,7 @@ export function badIndices(where: string, indices: Tensor, count: number, ignore
 export function requireSizes(layer: string, sizes: Record<string, number>): void {
   for (const [name, value] of Object.entries(sizes)) {
     if (!Number.isSafeInteger(value) || value < 1) {
-      throw new ConfigError(`${layer}: ${name} must be a positive whole number, not ${value}`, {
+      throw new ConfigError(`${layer}: ${name} must be a positive whole number, not ${String(value)}`, {
         argument: name,
         value,
       })
@@ -109,5 +123,15 @@ export function requireSizes(layer: string, sizes: Record<string, number>): void
 }
 
 export function requireProbability(layer: string, p: number): void {
-  if (!(p >= 0 && p <= 1)) throw new ConfigError(`${layer}: the probability p must be in [0, 1], not ${p}`, { p })
+  if (typeof p !== 'number' || !(p >= 0 && p <= 1)) {
+    throw new ConfigError(`${layer}: the probability p must be in [0, 1], not ${String(p)}`, { p })
+  }
+}
+
+/** Numbers that are computed with before an operator would check them. */
+export function requireNumbers(where: string, values: Record<string, number>): void {
+  for (const [name, value] of Object.entries(values)) {
+    if (typeof value !== 'number')
+      throw new ConfigError(`${where}: ${name} must be a number, not a ${typeof value}`, {})
+  }
 }

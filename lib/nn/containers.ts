@@ -11,7 +11,11 @@ export class ModuleList<M extends Module = Module> extends Module implements Ite
 
   constructor(modules: Iterable<M> = []) {
     super()
+    if (typeof modules !== 'object' || modules === null || !(Symbol.iterator in modules)) {
+      throw new ConfigError(`a ${this.constructor.name} is made of a list of modules`, {})
+    }
     this.#modules = [...modules]
+    for (const module of this.#modules) requireModule(this, module)
   }
 
   protected override members(): Iterable<[string, unknown]> {
@@ -30,6 +34,7 @@ export class ModuleList<M extends Module = Module> extends Module implements Ite
   }
 
   push(...modules: M[]): this {
+    for (const module of modules) requireModule(this, module)
     this.#modules.push(...modules)
     return this
   }
@@ -57,11 +62,14 @@ export class Sequential extends ModuleList<Layer> {
 
 /** Modules by name, of which training and saving know. It has no forward. */
 export class ModuleDict<M extends Module = Module> extends Module implements Iterable<[string, M]> {
-  #modules: Map<string, M>
+  #modules = new Map<string, M>()
 
-  constructor(modules: Record<string, M> | Iterable<[string, M]> = {}) {
+  constructor(modules: Record<string, M> = {}) {
     super()
-    this.#modules = new Map(Symbol.iterator in modules ? modules : Object.entries(modules))
+    if (typeof modules !== 'object' || modules === null) {
+      throw new ConfigError('a ModuleDict is made of an object of modules', {})
+    }
+    for (const [name, module] of Object.entries(modules)) this.set(name, module)
   }
 
   protected override members(): Iterable<[string, unknown]> {
@@ -80,9 +88,10 @@ export class ModuleDict<M extends Module = Module> extends Module implements Ite
   }
 
   set(name: string, module: M): this {
-    if (name === '' || name.includes('.')) {
-      throw new ConfigError(`a module's name must not be empty or contain a dot: '${name}'`, { name })
+    if (typeof name !== 'string' || name === '' || name.includes('.')) {
+      throw new ConfigError(`a module's name must not be empty or contain a dot: '${String(name)}'`, { name })
     }
+    requireModule(this, module)
     this.#modules.set(name, module)
     return this
   }
@@ -94,4 +103,12 @@ export class ModuleDict<M extends Module = Module> extends Module implements Ite
   [Symbol.iterator](): MapIterator<[string, M]> {
     return this.#modules.entries()
   }
+}
+
+function requireModule(container: Module, value: unknown): void {
+  if (value instanceof Module) return
+  throw new ConfigError(
+    `a ${container.constructor.name} holds modules, not ${value === null ? 'null' : typeof value}`,
+    {},
+  )
 }

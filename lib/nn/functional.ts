@@ -2,7 +2,16 @@
 
 import { ConfigError } from '../native/errors.js'
 import { ops, scope, type Tensor } from '../tensor/index.js'
-import { badIndices, explain, notFloating, otherRank, otherSize, otherType, requireProbability } from './check.js'
+import {
+  badIndices,
+  explain,
+  notFloating,
+  otherRank,
+  otherSize,
+  otherType,
+  requireProbability,
+  requireTensors,
+} from './check.js'
 
 export * from './losses.js'
 
@@ -38,12 +47,11 @@ export function linear(input: Tensor, weight: Tensor, bias: Tensor | null = null
   try {
     return ops.linear(input, weight, bias)
   } catch (error) {
-    throw explain(
-      error,
+    throw explain(error, () => [
       notFloating('linear', input),
       weight.ndim === 2 && otherSize('linear', input, -1, weight.size(1)),
       otherType('linear', input, weight),
-    )
+    ])
   }
 }
 
@@ -78,13 +86,12 @@ function convolution(
     return run(input, weight, bias, list(stride), pad, list(dilation), groups)
   } catch (error) {
     const where = `conv${dims}d`
-    throw explain(
-      error,
+    throw explain(error, () => [
       notFloating(where, input),
       otherRank(where, input, [dims + 1, dims + 2], `[batch, channels, ${dims === 1 ? 'length' : 'height, width'}]`),
       otherSize(where, input, -dims - 1, weight.size(1) * groups),
       otherType(where, input, weight),
-    )
+    ])
   }
 }
 
@@ -97,12 +104,13 @@ export function embedding(
   weight: Tensor,
   { paddingIdx = null }: { paddingIdx?: number | null } = {},
 ): Tensor {
+  requireTensors('embedding', indices, weight)
   // ATen's -1 means none.
   const padding = paddingIdx === null ? -1 : paddingIdx < 0 ? paddingIdx + weight.size(0) : paddingIdx
   try {
     return ops.embedding(weight, indices, padding)
   } catch (error) {
-    throw explain(error, badIndices('embedding', indices, weight.size(0)))
+    throw explain(error, () => [badIndices('embedding', indices, weight.size(0))])
   }
 }
 
@@ -127,11 +135,10 @@ export function layerNorm(
   try {
     return ops.layerNorm(input, normalizedShape, weight, bias, eps)
   } catch (error) {
-    throw explain(
-      error,
+    throw explain(error, () => [
       notFloating('layerNorm', input),
       ...normalizedShape.map((size, i) => otherSize('layerNorm', input, i - normalizedShape.length, size)),
-    )
+    ])
   }
 }
 
@@ -144,11 +151,10 @@ export function rmsNorm(
   try {
     return ops.rmsNorm(input, normalizedShape, weight, eps)
   } catch (error) {
-    throw explain(
-      error,
+    throw explain(error, () => [
       notFloating('rmsNorm', input),
       ...normalizedShape.map((size, i) => otherSize('rmsNorm', input, i - normalizedShape.length, size)),
-    )
+    ])
   }
 }
 
@@ -157,6 +163,7 @@ export function normalize(
   input: Tensor,
   { p = 2, dim = 1, eps = 1e-12 }: { p?: number; dim?: number; eps?: number } = {},
 ): Tensor {
+  requireTensors('normalize', input)
   return scope(() => input.div(ops.linalgVectorNorm(input, p, [dim], true).clampMin(eps)))
 }
 
@@ -215,7 +222,7 @@ const LINEAR_RANK = { linear: 3, bilinear: 4, trilinear: 5 }
 /** Resizes the spatial dimensions of input [batch, channels, ...spatial] (one to three of them). */
 export function interpolate(
   input: Tensor,
-  { size, scaleFactor, mode = 'nearest', alignCorners }: InterpolateOptions,
+  { size, scaleFactor, mode = 'nearest', alignCorners }: InterpolateOptions = {},
 ): Tensor {
   if ((size === undefined) === (scaleFactor === undefined)) {
     throw new ConfigError('interpolate needs either size or scaleFactor', { size, scaleFactor })

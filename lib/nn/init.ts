@@ -4,6 +4,7 @@
  */
 import { ConfigError, ShapeError } from '../native/errors.js'
 import { type Generator, tensor as makeTensor, noGrad, ops, scope, type Tensor } from '../tensor/index.js'
+import { requireNumbers, requireTensors } from './check.js'
 
 export type Nonlinearity = 'linear' | 'conv1d' | 'conv2d' | 'sigmoid' | 'tanh' | 'relu' | 'leakyRelu' | 'selu'
 export type FanMode = 'fanIn' | 'fanOut'
@@ -39,6 +40,7 @@ export function skipInit<T>(build: () => T): T {
 }
 
 function fill(tensor: Tensor, change: (tensor: Tensor) => void): Tensor {
+  requireTensors('init', tensor)
   if (!skipping) scope(() => noGrad(() => change(tensor)))
   return tensor
 }
@@ -66,6 +68,7 @@ export function calculateGain(nonlinearity: Nonlinearity, param = 0.01): number 
 
 /** Numbers of inputs and outputs of a weight [out, in, ...kernel]. */
 export function calculateFans(tensor: Tensor): { fanIn: number; fanOut: number } {
+  requireTensors('init', tensor)
   const [outputs, inputs, ...kernel] = tensor.shape
   if (outputs === undefined || inputs === undefined) {
     throw new ShapeError(`fan-in and fan-out need a tensor of two dimensions or more, not [${tensor.shape}]`, {
@@ -127,6 +130,7 @@ export function truncNormal_(
   high = 2,
   { generator }: InitOptions = {},
 ): Tensor {
+  requireNumbers('truncNormal_', { mean, std, low, high })
   if (!(std > 0 && low < high)) {
     throw new ConfigError(`truncNormal_ needs std > 0 and low < high, not std ${std}, low ${low}, high ${high}`, {
       std,
@@ -144,6 +148,7 @@ export function truncNormal_(
 
 /** A (semi-)orthogonal matrix, the trailing dimensions taken as one (Saxe et al. 2013). */
 export function orthogonal_(tensor: Tensor, gain = 1, { generator }: InitOptions = {}): Tensor {
+  requireTensors('orthogonal_', tensor)
   if (tensor.ndim < 2) {
     throw new ShapeError(`orthogonal_ needs two dimensions or more, not [${tensor.shape}]`, { shape: tensor.shape })
   }
@@ -159,6 +164,7 @@ export function orthogonal_(tensor: Tensor, gain = 1, { generator }: InitOptions
 }
 
 function xavierStd(tensor: Tensor, gain: number): number {
+  requireNumbers('xavier', { gain })
   const { fanIn, fanOut } = calculateFans(tensor)
   return gain * Math.sqrt(2 / (fanIn + fanOut))
 }

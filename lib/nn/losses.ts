@@ -1,6 +1,6 @@
 import { ConfigError, DTypeError } from '../native/errors.js'
 import { ops, scope, type Tensor } from '../tensor/index.js'
-import { badIndices, explain, notFloating, otherSize, requireSameShape } from './check.js'
+import { badIndices, explain, isFloating, notFloating, otherSize, requireSameShape, requireTensors } from './check.js'
 
 /** How the losses of a batch become one: their mean (default), their sum, or not at all. */
 export type Reduction = 'none' | 'mean' | 'sum'
@@ -21,11 +21,10 @@ export interface CrossEntropyOptions extends LossOptions {
 const REDUCTIONS: Record<Reduction, number> = { none: 0, mean: 1, sum: 2 }
 
 function code(reduction: Reduction = 'mean'): number {
-  const found = REDUCTIONS[reduction]
-  if (found === undefined) {
+  if (!Object.hasOwn(REDUCTIONS, reduction)) {
     throw new ConfigError(`reduction must be 'none', 'mean' or 'sum', not ${String(reduction)}`, { reduction })
   }
-  return found
+  return REDUCTIONS[reduction]
 }
 
 /**
@@ -61,20 +60,19 @@ export function nllLoss(
 }
 
 function explainClasses(where: string, error: unknown, logits: Tensor, target: Tensor, ignoreIndex: number): unknown {
-  const classDim = logits.ndim > 1 ? 1 : 0
-  if (target.ndim === logits.ndim && logits.ndim > 1 && !target.isFloatingPoint()) {
-    return new DTypeError(
-      `${where}: a target of the logits' shape holds probabilities and must be ${logits.dtype}, not ${target.dtype}; ` +
-        'for class numbers leave out the class dimension',
-      { dtype: target.dtype, expected: logits.dtype },
-    )
-  }
-  return explain(
-    error,
+  return explain(error, () => [
+    target.ndim === logits.ndim &&
+      logits.ndim > 1 &&
+      !isFloating(target.dtype) &&
+      new DTypeError(
+        `${where}: a target of the logits' shape holds probabilities and must be ${logits.dtype}, not ${target.dtype}; ` +
+          'for class numbers leave out the class dimension',
+        { dtype: target.dtype, expected: logits.dtype },
+      ),
     notFloating(where, logits),
-    target.ndim === logits.ndim - 1 && badIndices(where, target, logits.shape[classDim] ?? 0, ignoreIndex),
-    target.ndim > 0 && otherSize(`${where} (against the target)`, logits, 0, target.shape[0] ?? 0),
-  )
+    target.ndim === logits.ndim - 1 && badIndices(where, target, logits.size(logits.ndim > 1 ? 1 : 0), ignoreIndex),
+    target.ndim > 0 && otherSize(`${where} (against the target)`, logits, 0, target.size(0)),
+  ])
 }
 
 /** (input - target)², which must have one shape. */
@@ -120,7 +118,10 @@ export function binaryCrossEntropy(
   try {
     return ops.binaryCrossEntropy(probabilities, target, weight, code(reduction))
   } catch (error) {
-    throw explain(error, notFloating('binaryCrossEntropy', probabilities), notFloating('binaryCrossEntropy', target))
+    throw explain(error, () => [
+      notFloating('binaryCrossEntropy', probabilities),
+      notFloating('binaryCrossEntropy', target),
+    ])
   }
 }
 
@@ -139,7 +140,7 @@ export function binaryCrossEntropyWithLogits(
     return ops.binaryCrossEntropyWithLogits(logits, target, weight, posWeight, code(reduction))
   } catch (error) {
     const where = 'binaryCrossEntropyWithLogits'
-    throw explain(error, notFloating(where, logits), notFloating(where, target))
+    throw explain(error, () => [notFloating(where, logits), notFloating(where, target)])
   }
 }
 
@@ -154,6 +155,7 @@ export function klDiv(
   { reduction = 'mean', logTarget = false }: { reduction?: Reduction | 'batchmean'; logTarget?: boolean } = {},
 ): Tensor {
   if (reduction !== 'batchmean') return ops.klDiv(input, target, code(reduction), { logTarget })
+  requireTensors('klDiv', input)
   return scope(() => ops.klDiv(input, target, REDUCTIONS.sum, { logTarget }).div(input.shape[0] ?? 1))
 }
 

@@ -1,7 +1,7 @@
 import { CheckpointError, ConfigError, DeviceError, DTypeError } from '../native/errors.js'
 import { type Device, type DType, noGrad, scope, Tensor } from '../tensor/index.js'
 import { keepForever } from '../tensor/scope.js'
-import { isFloating } from './check.js'
+import { isFloating, requireTensors } from './check.js'
 import { ForwardHooks } from './hooks.js'
 import { Parameter } from './parameter.js'
 import { matcher, sameShape, summaryTable } from './text.js'
@@ -58,6 +58,7 @@ export class Module {
   /** Makes `tensor` part of the module's state, though not trained: it moves with `to()`, and if `persistent`
    * (default) it is in the state dictionary. It becomes the field `name`, and no scope owns it any more. */
   registerBuffer<T extends Tensor | null>(name: string, tensor: T, { persistent = true } = {}): T {
+    if (tensor !== null) requireTensors('registerBuffer', tensor)
     this.#buffers ??= new Map()
     this.#buffers.set(name, { persistent })
     if (tensor) keepForever(tensor)
@@ -99,6 +100,7 @@ export class Module {
 
   /** The module at a path such as `encoder.layers.3`. Throws ConfigError that lists what is there. */
   get<M extends Module = Module>(path: string): M {
+    if (typeof path !== 'string') throw new ConfigError(`a module's path is a string, not a ${typeof path}`)
     let found: Module = this
     for (const name of path === '' ? [] : path.split('.')) {
       const children = found.namedChildren()
@@ -138,6 +140,9 @@ export class Module {
    * `strict: false` missing and unexpected names are returned instead; a wrong shape always throws.
    */
   loadStateDict(state: Record<string, Tensor>, { strict = true } = {}): LoadResult {
+    if (typeof state !== 'object' || state === null) {
+      throw new ConfigError(`a state dictionary is an object of tensors, not ${state === null ? 'null' : typeof state}`)
+    }
     const own = this.stateDict()
     const missing = Object.keys(own).filter((name) => !Object.hasOwn(state, name))
     const unexpected = Object.keys(state).filter((name) => !Object.hasOwn(own, name))
@@ -187,7 +192,7 @@ export class Module {
    * Moves parameters, their gradients and buffers. `dtype` must be floating point or complex and leaves integer
    * buffers as they are. Tensors keep their identity.
    */
-  to({ device, dtype }: { device?: Device; dtype?: DType }): this {
+  to({ device, dtype }: { device?: Device; dtype?: DType } = {}): this {
     if (dtype && !isFloating(dtype)) {
       throw new DTypeError(`a module can be converted to floating-point and complex types, not to ${dtype}`, { dtype })
     }
@@ -233,6 +238,7 @@ export class Module {
 
   /** Calls `fn` with every module, children before parents. */
   apply(fn: (module: Module) => void): this {
+    if (typeof fn !== 'function') throw new ConfigError(`apply() needs a function, not a ${typeof fn}`)
     for (const [, child] of this.namedChildren()) child.apply(fn)
     fn(this)
     return this
@@ -241,11 +247,12 @@ export class Module {
   /**
    * Calls `hook(module, args, output)` after each `forward`; what it returns, if not undefined, is the new output.
    * While a module has hooks, its `forward` is an own property that wraps the class's; without hooks nothing is in
-   * the way. A tensor that the hook wants to hold on to needs `keepForever`, for the layer's scope ends. When `forward` returns a promise,
-   * hooks run on its result and may be async.
+   * the way. When `forward` returns a promise, hooks run on its result and may be async. A tensor that the hook wants
+   * to hold on to needs `keepForever`, for the layer's scope ends.
    * @returns removes the hook
    */
   registerForwardHook(hook: ForwardHook<this>): () => void {
+    if (typeof hook !== 'function') throw new ConfigError(`a forward hook is a function, not ${typeof hook}`)
     this.#hooks ??= new ForwardHooks(this)
     return this.#hooks.add(hook as ForwardHook)
   }

@@ -30,7 +30,7 @@ export interface ChannelNormOptions extends FactoryOptions {
 }
 
 const shapeOf = (layer: string, shape: number | number[]): number[] => {
-  const sizes = typeof shape === 'number' ? [shape] : [...shape]
+  const sizes = Array.isArray(shape) ? [...shape] : [shape]
   requireSizes(layer, Object.fromEntries(sizes.map((size, i) => [`normalizedShape[${i}]`, size])))
   if (sizes.length === 0) throw new ConfigError(`${layer}: normalizedShape must not be empty`, {})
   return sizes
@@ -132,7 +132,7 @@ export class GroupNorm extends Module {
     try {
       return ops.groupNorm(input, this.numGroups, this.weight, this.bias, this.eps)
     } catch (error) {
-      throw explain(error, notFloating('GroupNorm', input), otherSize('GroupNorm', input, 1, this.numChannels))
+      throw explain(error, () => [notFloating('GroupNorm', input), otherSize('GroupNorm', input, 1, this.numChannels)])
     }
   }
 }
@@ -209,7 +209,10 @@ export class BatchNorm1d extends Module {
           true,
         )
       } catch (error) {
-        throw explain(error, notFloating('BatchNorm1d', input), otherSize('BatchNorm1d', input, 1, this.numFeatures))
+        throw explain(error, () => [
+          notFloating('BatchNorm1d', input),
+          otherSize('BatchNorm1d', input, 1, this.numFeatures),
+        ])
       }
     })
   }

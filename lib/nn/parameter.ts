@@ -2,7 +2,7 @@ import { freeWhenForgotten, native } from '../native/call.js'
 import { DTypeError } from '../native/errors.js'
 import { handleOf } from '../native/handle.js'
 import { type Device, type DType, empty, scope, Tensor } from '../tensor/index.js'
-import { isFloating } from './check.js'
+import { isFloating, requireTensors } from './check.js'
 
 export interface FactoryOptions {
   /** Where parameters are made; 'meta' makes shapes only. Default: the default device. */
@@ -24,6 +24,7 @@ export interface ParameterOptions {
  */
 export class Parameter extends Tensor {
   constructor(data: Tensor, { requiresGrad = true }: ParameterOptions = {}) {
+    requireTensors('Parameter', data)
     if (requiresGrad && !isFloating(data.dtype)) {
       throw new DTypeError(
         `a parameter that requires a gradient must be floating point or complex, not ${data.dtype}; ` +

@@ -1,10 +1,20 @@
 import { op } from '../native/call.js'
-import { ConfigError, DataError } from '../native/errors.js'
-import { ops, scope, type Tensor, tensor, zeros } from '../tensor/index.js'
-import { explain, notFloating, otherRank, otherSize, otherType, requireProbability, requireSizes } from './check.js'
+import { ConfigError, DataError, ShapeError } from '../native/errors.js'
+import { ops, scope, Tensor, tensor, zeros } from '../tensor/index.js'
+import {
+  explain,
+  notFloating,
+  otherRank,
+  otherSize,
+  otherType,
+  requireProbability,
+  requireSizes,
+  requireTensors,
+} from './check.js'
 import { uniform_ } from './init.js'
 import { Module } from './module.js'
 import { type FactoryOptions, type Parameter, parameter } from './parameter.js'
+import { sameShape } from './text.js'
 
 export interface RecurrentOptions extends FactoryOptions {
   /** Default: 1. */
@@ -97,10 +107,12 @@ class Recurrent extends Module {
   ): [output: Tensor, ...states: Tensor[]] {
     const layer = this.constructor.name
     const layout = this.batchFirst ? '[batch, time, features]' : '[time, batch, features]'
+    requireTensors(layer, ...(states ?? []))
     const wrong = otherRank(layer, input, [2, 3], `${layout} or [time, features]`)
     if (wrong) throw wrong
     if (input.ndim === 2) return this.#runUnbatched(kind, input, states, lengths)
 
+    if (states) this.#checkStates(states, input.size(this.batchFirst ? 0 : 1))
     const steps = this.#steps(input, lengths)
     const hidden = (states ?? this.#zeroStates(kind, input)).map((state) =>
       steps.order ? state.indexSelect(1, steps.order) : state,
@@ -109,12 +121,11 @@ class Recurrent extends Module {
     try {
       result = this.#call(kind, steps, hidden)
     } catch (error) {
-      throw explain(
-        error,
+      throw explain(error, () => [
         notFloating(layer, input),
         otherSize(layer, input, -1, this.inputSize),
         otherType(layer, input, this.#weights()[0]!),
-      )
+      ])
     }
     const [output, ...last] = result as [Tensor, ...Tensor[]]
     const restored = steps.inverse ? last.map((state) => state.indexSelect(1, steps.inverse!)) : last
@@ -177,7 +188,7 @@ class Recurrent extends Module {
   }
 
   #checkLengths(lengths: number[] | Tensor, batch: number, time: number): number[] {
-    const counts = Array.isArray(lengths) ? lengths : (lengths.toArray() as number[])
+    const counts = [lengths instanceof Tensor ? lengths.toArray() : lengths].flat(1) as number[]
     const bad = counts.findIndex((count) => !Number.isSafeInteger(count) || count < 1 || count > time)
     if (counts.length !== batch || bad >= 0) {
       throw new DataError(
@@ -188,6 +199,18 @@ class Recurrent extends Module {
       )
     }
     return counts
+  }
+
+  /** The operator itself would broadcast some wrong shapes. */
+  #checkStates(states: Tensor[], batch: number): void {
+    const expected = [this.numLayers * this.directions, batch, this.hiddenSize]
+    for (const { shape } of states) {
+      if (sameShape(shape, expected)) continue
+      throw new ShapeError(`${this.constructor.name}: a first state must be [${expected}], not [${shape}]`, {
+        shape,
+        expected,
+      })
+    }
   }
 
   #zeroStates(kind: 'gru' | 'lstm', input: Tensor): Tensor[] {
@@ -220,7 +243,7 @@ export class GRU extends Recurrent {
    */
   override forward(input: Tensor, hidden: Tensor | null = null, { lengths = null }: SequenceOptions = {}): GRUResult {
     return scope(() => {
-      const [output, last] = this.run('gru', input, hidden && [hidden], lengths)
+      const [output, last] = this.run('gru', input, hidden === null ? null : [hidden], lengths)
       return { output, hidden: last! }
     })
   }
@@ -247,7 +270,12 @@ export class LSTM extends Recurrent {
     { lengths = null }: SequenceOptions = {},
   ): LSTMResult {
     return scope(() => {
-      const [output, hidden, cell] = this.run('lstm', input, state && [state.hidden, state.cell], lengths)
+      const [output, hidden, cell] = this.run(
+        'lstm',
+        input,
+        state === null ? null : [state.hidden, state.cell],
+        lengths,
+      )
       return { output, hidden: hidden!, cell: cell! }
     })
   }

@@ -1,3 +1,4 @@
+import { ConfigError } from '../native/errors.js'
 import type { Tensor } from '../tensor/index.js'
 
 export const sameShape = (a: number[], b: number[]): boolean =>
@@ -6,6 +7,7 @@ export const sameShape = (a: number[], b: number[]): boolean =>
 /** A test for parameter names: RegExp, full name, module path, or glob in which `*` and `?` also match dots. */
 export function matcher(pattern: string | RegExp): (name: string) => boolean {
   if (pattern instanceof RegExp) return (name) => name.search(pattern) >= 0
+  if (typeof pattern !== 'string') throw new ConfigError(`a pattern is a string or RegExp, not ${typeof pattern}`)
   if (!/[*?]/.test(pattern)) return (name) => name === pattern || name.startsWith(`${pattern}.`)
   const source = pattern
     .replace(/[.+^${}()|[\]\\]/g, '\\$&')

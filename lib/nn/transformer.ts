@@ -2,7 +2,7 @@ import { ConfigError } from '../native/errors.js'
 import { scope, type Tensor } from '../tensor/index.js'
 import { Dropout } from './activation.js'
 import { MultiheadAttention } from './attention.js'
-import { requireSizes } from './check.js'
+import { requireSizes, requireTensors } from './check.js'
 import { type Layer, ModuleList } from './containers.js'
 import { gelu, relu } from './functional.js'
 import { skipInit } from './init.js'
@@ -83,6 +83,7 @@ export class TransformerEncoderLayer extends Module {
 
   /** [time, batch, dModel], with `batchFirst` [batch, time, dModel], or [time, dModel]; the same out */
   override forward(input: Tensor, masks: EncoderMasks = {}): Tensor {
+    requireTensors('TransformerEncoderLayer', input)
     return scope(() => {
       if (this.#arguments[2].normFirst) {
         const attended = input.add(this.#attention(this.norm1.forward(input), masks))
@@ -116,6 +117,9 @@ export class TransformerEncoder extends Module {
   constructor(layer: TransformerEncoderLayer, numLayers: number, { norm = null }: { norm?: Layer | null } = {}) {
     super()
     requireSizes('TransformerEncoder', { numLayers })
+    if (!(layer instanceof TransformerEncoderLayer)) {
+      throw new ConfigError('TransformerEncoder: the first argument is a TransformerEncoderLayer', {})
+    }
     this.layers = new ModuleList(Array.from({ length: numLayers }, () => layer.clone()))
     this.norm = norm
   }

@@ -1,4 +1,4 @@
-import { misuse, requireObject, requireOneOf, shown } from '../data/check.js'
+import { isArrayLike, misuse, requireObject, requireOneOf, shown } from '../data/check.js'
 import { DataError, ShapeError } from '../native/errors.js'
 import { Tensor } from '../tensor/index.js'
 
@@ -175,10 +175,10 @@ function labelsOf(values: Labels, role: string): Label[] {
     )
   }
   const raw: unknown = values instanceof Tensor ? values.toArray() : values
-  if (typeof (raw as ArrayLike<unknown> | null)?.length !== 'number' || typeof raw === 'string') {
+  if (!isArrayLike(raw)) {
     throw new DataError(`A metric was given ${shown(raw)} as ${role}, expected a list of labels`, { role })
   }
-  const list = Array.from(raw as ArrayLike<unknown>)
+  const list = Array.from(raw)
   return list.map((value, i) => {
     const label = typeof value === 'string' ? value : labelNumber(value)
     if (Number.isNaN(label) || typeof label !== (typeof list[0] === 'string' ? 'string' : 'number')) {

@@ -240,7 +240,7 @@ function copyState(saved: ParamState, param: Tensor, number: number): ParamState
   const copies = Object.entries(saved).map(([key, value]) => {
     // Step counts are float32 scalars whatever the parameter is; older files have plain numbers.
     const step = key === 'step'
-    const source = value instanceof Tensor ? value : step ? Number(value) : undefined
+    const source = value instanceof Tensor ? value : step && typeof value === 'number' ? value : undefined
     const expected = step ? [] : param.shape
     if (source === undefined || (source instanceof Tensor && source.shape.join() !== expected.join())) {
       const found = source instanceof Tensor ? `shape [${source.shape}]` : shown(value)

@@ -1,4 +1,4 @@
-import { misuse, requireNumber, requireObject } from '../data/check.js'
+import { misuse, requireNumber, requireObject, requireString } from '../data/check.js'
 
 /** What a bar writes to: `process.stderr`, or anything like it. */
 export interface ProgressStream {
@@ -47,7 +47,9 @@ export class ProgressBar {
 
   constructor(options: ProgressBarOptions = {}) {
     requireObject('ProgressBar', 'options', options)
-    const { total, stream = process.stderr, interval } = options
+    const { total, label = '', unit = '', stream = process.stderr, interval } = options
+    requireString('ProgressBar', 'label', label)
+    requireString('ProgressBar', 'unit', unit)
     if (total !== undefined) requireNumber('ProgressBar', 'total', total, { least: 0 })
     if (interval !== undefined) requireNumber('ProgressBar', 'interval', interval, { least: 0 })
     if (typeof stream?.write !== 'function') throw misuse('ProgressBar', 'stream', 'a stream', stream)
@@ -74,6 +76,7 @@ export class ProgressBar {
 
   /** Writes a line of text above the bar. */
   print(text: string): void {
+    requireString('ProgressBar.print', 'text', text)
     this.#stream.write(this.#terminal && !this.#closed ? `\r\u001b[K${text}\n` : `${text}\n`)
     if (this.#terminal && !this.#closed) this.#draw(true)
   }

@@ -1,7 +1,7 @@
 import { closeSync, fsyncSync, mkdirSync, openSync, writeSync } from 'node:fs'
 import { hostname } from 'node:os'
 import { join } from 'node:path'
-import { misuse, requireString, requireWhole } from '../data/check.js'
+import { isArrayLike, misuse, requireString, requireWhole } from '../data/check.js'
 import { ConfigError, DataError } from '../native/errors.js'
 import { Tensor } from '../tensor/index.js'
 
@@ -48,10 +48,10 @@ export class SummaryWriter {
 
   /** How values are spread: those of a tensor of any shape (waits for it on CUDA) or of a list. NaN does not count. */
   addHistogram(tag: string, values: Tensor | ArrayLike<number>, step: number): void {
-    if (!(values instanceof Tensor) && typeof values?.length !== 'number') {
+    if (!(values instanceof Tensor) && !isArrayLike(values)) {
       throw misuse('SummaryWriter.addHistogram', 'values', 'a tensor or a list', values)
     }
-    const list = Array.from<number | bigint, number>(values instanceof Tensor ? values.dataSync() : values, Number)
+    const list = Array.from<number | bigint, number>(values instanceof Tensor ? values.dataSync() : values, toNumber)
     this.#add(tag, step, [message(HISTO, ...histogram(list))])
   }
 
@@ -129,6 +129,9 @@ function message(field: number, ...parts: Uint8Array[]): Uint8Array {
   const body = Buffer.concat(parts)
   return Buffer.concat([Uint8Array.from([...key(field, BYTES), ...varint(body.length)]), body])
 }
+
+const toNumber = (value: unknown) =>
+  typeof value === 'number' || typeof value === 'bigint' ? Number(value) : Number.NaN
 
 /** Buckets that widen by a tenth each, as TensorBoard's own writers have them. */
 function histogram(given: number[]): Uint8Array[] {

@@ -17,11 +17,17 @@ struct Overload {
   int gather_list = -1;        // the list argument that stands for all numbers given by place, as in x.view(2, 3)
   bool factory = false;        // takes no tensor
   bool writes = false;
+  // Operators on one or two tensors are called unboxed: for a small tensor, boxing costs as much as the work.
+  std::optional<c10::TypedOperatorHandle<at::Tensor(const at::Tensor&)>> unary;
+  std::optional<c10::TypedOperatorHandle<at::Tensor(const at::Tensor&, const at::Tensor&)>> binary;
+  std::optional<c10::TypedOperatorHandle<at::Tensor(const at::Tensor&, const at::Tensor&, const at::Scalar&)>> scaled_binary;
 };
 
 struct Operator {
   std::string name;
   std::vector<Overload> overloads;
+  const Overload* unary = nullptr;   // what one tensor, or two, and nothing else select
+  const Overload* binary = nullptr;
 };
 
 namespace {
@@ -55,6 +61,17 @@ Overload make_overload(c10::OperatorHandle handle) {
     overload.arguments.push_back(std::move(spec));
   }
   if (others > 0) overload.gather_list = -1;
+  const auto& returns = handle.schema().returns();
+  const auto& specs = overload.arguments;
+  const bool one_tensor_out = returns.size() == 1 && returns[0].type()->kind() == c10::TypeKind::TensorType;
+  const auto is_plain_tensor = [&](size_t i) { return specs[i].kind == Kind::kTensor && !specs[i].optional && !specs[i].keyword_only; };
+  if (one_tensor_out && !overload.writes && !specs.empty() && is_plain_tensor(0)) {
+    if (specs.size() == 1) overload.unary = handle.typed<at::Tensor(const at::Tensor&)>();
+    if (specs.size() == 2 && is_plain_tensor(1)) overload.binary = handle.typed<at::Tensor(const at::Tensor&, const at::Tensor&)>();
+    if (specs.size() == 3 && is_plain_tensor(1) && specs[2].kind == Kind::kScalar && specs[2].keyword_only && specs[2].has_default) {
+      overload.scaled_binary = handle.typed<at::Tensor(const at::Tensor&, const at::Tensor&, const at::Scalar&)>();
+    }
+  }
   return overload;
 }
 
@@ -94,6 +111,18 @@ Operator* operator_named(const std::string& name) {
   // out= variants last, so that they are tried only when `out` is given.
   std::stable_sort(op->overloads.begin(), op->overloads.end(),
                    [](const Overload& a, const Overload& b) { return is_out(a) < is_out(b); });
+  // The first overload that would take the tensors is the one that the general path would choose.
+  for (const Overload& overload : op->overloads) {
+    const size_t required = std::count_if(overload.arguments.begin(), overload.arguments.end(), [](const ArgumentSpec& spec) { return !spec.has_default; });
+    const auto takes = [&](size_t tensors) {
+      if (overload.positional < tensors || required > tensors) return false;
+      return std::all_of(overload.arguments.begin(), overload.arguments.begin() + tensors, [](const ArgumentSpec& spec) { return spec.kind == Kind::kTensor; });
+    };
+    if (op->unary == nullptr && takes(1)) op->unary = &overload;
+    if (op->binary == nullptr && takes(2)) op->binary = &overload;
+  }
+  if (op->unary != nullptr && !op->unary->unary) op->unary = nullptr;
+  if (op->binary != nullptr && !op->binary->binary && !op->binary->scaled_binary) op->binary = nullptr;
   return (all.operators[name] = std::move(op)).get();
 }
 
@@ -259,46 +288,74 @@ Operator& requested(Environment& self) {
   return *self.operators[static_cast<size_t>(id)];
 }
 
-torch::jit::Stack& stack_of_this_thread() {
+// One or two live tensors and nothing else: the common case of a small operator. False when it is another case.
+bool call_unboxed(Environment& self, const Operator& op) {
+  const size_t begin = static_cast<size_t>(self.header(Environment::kBegin));
+  const size_t count = static_cast<size_t>(self.header(Environment::kEnd)) - begin;
+  const Overload* overload = count == 2 ? op.unary : count == 4 ? op.binary : nullptr;
+  if (overload == nullptr || begin < kHeaderDoubles || begin + 4 > self.capacity || BusyTable::instance().any()) return false;
+  const double* cells = self.buffer + begin;
+  const c10::IValue* values[2] = {nullptr, nullptr};
+  for (size_t i = 0; i < count; i += 2) {
+    if (cells[i] != double(static_cast<int>(Tag::kTensor))) return false;
+    values[i / 2] = self.slab.find(cells[i + 1]);
+    if (values[i / 2] == nullptr || !values[i / 2]->isTensor()) return false;
+  }
+  at::Tensor result;
+  {
+    ContextGuard guard(self.context());
+    // The slab cannot change meanwhile: no operator calls JavaScript on this thread.
+    const at::Tensor& first = values[0]->toTensor();
+    if (count == 2) {
+      result = overload->unary->call(first);
+    } else if (overload->binary) {
+      result = overload->binary->call(first, values[1]->toTensor());
+    } else {
+      result = overload->scaled_binary->call(first, values[1]->toTensor(), overload->arguments[2].default_value.toScalar());
+    }
+  }
+  if (!result.defined()) {
+    self.results().cell(Tag::kNull, 0);
+    return true;
+  }
+  self.results().cell(Tag::kTensor, self.slab.add(c10::IValue(std::move(result)), self.scope()));
+  return true;
+}
+
+void call_boxed(Environment& self, Operator& op) {
+  // Reused, because vectors made for each call cost more than the argument checks.
+  static thread_local Given given;
   static thread_local torch::jit::Stack stack;
-  return stack;
+  struct Cleared {
+    ~Cleared() { stack.clear(); }
+  } cleared;
+  given.positional.clear();
+  given.keywords.clear();
+  split_arguments(self.arguments(), given);
+  Binding binding;
+  const Context context = self.context();
+  const Overload& overload = choose(op, given, self.slab, binding);
+  const bool busy = BusyTable::instance().any();
+  build_stack(overload, given, binding, self.slab, context.device, stack, [&](const at::Tensor& tensor, Use use) {
+    if (busy) check_free(tensor, use);
+  });
+  {
+    ContextGuard guard(context);
+    overload.handle.callBoxed(stack);
+  }
+  self.header(Environment::kOverload) = double(&overload - op.overloads.data());
+  const double same = stack.size() == 1 ? same_argument(overload, given, binding, self.slab, stack[0]) : 0;
+  if (same != 0) self.results().cell(Tag::kSame, same);
+  else write_stack(self, stack, self.scope());
 }
 
 napi_value call(napi_env env, napi_callback_info) {
   Environment& self = *Environment::of(env);
-  self.guarded("", [&] {
+  const char* name = "";
+  self.guarded(name, [&] {
     Operator& op = requested(self);
-    try {
-      // Reused, because three vectors a call cost more than the argument checks.
-      static thread_local Given given;
-      torch::jit::Stack& stack = stack_of_this_thread();
-      given.positional.clear();
-      given.keywords.clear();
-      stack.clear();
-      split_arguments(self.arguments(), given);
-      Binding binding;
-      const Context context = self.context();
-      const Overload& overload = choose(op, given, self.slab, binding);
-      const bool busy = BusyTable::instance().any();
-      build_stack(overload, given, binding, self.slab, context.device, stack, [&](const at::Tensor& tensor, Use use) {
-        if (busy) check_free(tensor, use);
-      });
-      {
-        ContextGuard guard(context);
-        overload.handle.callBoxed(stack);
-      }
-      self.header(Environment::kOverload) = double(&overload - op.overloads.data());
-      const double same = stack.size() == 1 ? same_argument(overload, given, binding, self.slab, stack[0]) : 0;
-      if (same != 0) self.results().cell(Tag::kSame, same);
-      else write_stack(self, stack, self.scope());
-      stack.clear();
-    } catch (...) {
-      ErrorInfo error = current_error();
-      stack_of_this_thread().clear();
-      error.op = op.name;
-      self.last_error = error;
-      self.buffer[Environment::kStatus] = 1;
-    }
+    name = op.name.c_str();
+    if (!call_unboxed(self, op)) call_boxed(self, op);
   });
   return nullptr;
 }

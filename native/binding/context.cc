@@ -37,10 +37,11 @@ double Context::flags() const {
   return double((grad ? 1u : 0u) | (inference ? 2u : 0u) | (uint32_t(autocast_cpu) << 8) | (uint32_t(autocast_cuda) << 16));
 }
 
-ContextGuard::ContextGuard(const Context& context) : grad_(context.grad && !context.inference) {
-  if (context.inference) {
-    inference_.emplace(true);
-  }
+ContextGuard::ContextGuard(const Context& context) {
+  if (context.inference) inference_.emplace(true);
+  grad_before_ = c10::GradMode::is_enabled();
+  grad_now_ = context.grad && !context.inference;
+  if (grad_before_ != grad_now_) c10::GradMode::set_enabled(grad_now_);
   if (context.autocast_cpu != current_autocast.cpu) set_autocast(c10::DeviceType::CPU, context.autocast_cpu);
   if (context.autocast_cuda != current_autocast.cuda) set_autocast(c10::DeviceType::CUDA, context.autocast_cuda);
   current_autocast = {context.autocast_cpu, context.autocast_cuda};

@@ -28,9 +28,15 @@ class ContextGuard {
  public:
   explicit ContextGuard(const Context& context);
 
+  ~ContextGuard() {
+    if (grad_before_ != grad_now_) c10::GradMode::set_enabled(grad_before_);
+  }
+  ContextGuard(const ContextGuard&) = delete;
+
  private:
   std::optional<c10::InferenceMode> inference_;
-  c10::AutoGradMode grad_;
+  bool grad_before_;
+  bool grad_now_;
 };
 
 // Drops the casted weights that autocast remembers on this thread.

@@ -117,7 +117,7 @@ class Environment {
 
   // Runs `body`, turning what it throws into header status 1 and `last_error`.
   template <typename Body>
-  void guarded(const char* name, Body body) {
+  void guarded(const char* const& name, Body body) {
     buffer[kStatus] = 0;
     buffer[kWarned] = 0;
     try {

@@ -180,7 +180,9 @@ async function parity() {
   )
   await check('no tensor is left', () => {
     const before = vt.memoryStats().liveTensors
-    scope(() => rmsNormResidual(vt.randn([4, 8], { device })))
+    scope(() => {
+      rmsNormResidual(vt.randn([4, 8], { device }))
+    })
     expect(vt.memoryStats().liveTensors === before, 'some are')
   })
   if (device === 'cpu') return

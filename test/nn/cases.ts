@@ -3,7 +3,7 @@ import { type Fixture, tensorsOf } from '../helpers.js'
 
 const { manualSeed, Module, Tensor } = voxtorch
 
-/** One entry of the list that test/reference/nn.py writes. */
+/** One entry of the list that test/reference/nn_*.py writes. */
 export interface Case {
   name: string
   /** 'nn.Linear' or 'functional.relu' */

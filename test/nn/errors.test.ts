@@ -69,6 +69,7 @@ describe('layers refuse in the words of the layer', () => {
     ['Conv2d of whole numbers', () => new Conv2d(1, 2, 1).forward(whole.view([1, 1, 2, 2])), DTypeError, /conv2d needs a floating-point/],
     ['GRU of another width', () => new GRU(4, 2).forward(ones([3, 1, 5])), ShapeError, /GRU: dimension 2 .* size 4/],
     ['LSTM of four dimensions', () => new LSTM(4, 2).forward(ones([3, 1, 5, 4])), ShapeError, /\[time, batch, features\]/],
+    ['GRU with a state of another batch', () => new GRU(4, 2).forward(ones([3, 2, 4]), ones([1, 1, 2])), ShapeError, /state must be \[1,2,2\], not \[1,1,2\]/],
     ['GRU with too many lengths', () => new GRU(4, 2).forward(ones([3, 1, 4]), null, { lengths: [1, 2] }), DataError, /2 lengths for a batch of 1/],
     ['GRU with a length of zero', () => new GRU(4, 2).forward(ones([3, 2, 4]), null, { lengths: [3, 0] }), DataError, /lengths\[1\] is 0/],
     ['GRU with a length past the end', () => new GRU(4, 2).forward(ones([3, 2, 4]), null, { lengths: [4, 1] }), DataError, /from 1 to 3/],

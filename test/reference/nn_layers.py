@@ -1,4 +1,4 @@
-"""Layers, functions, losses and initialisation laws of PyTorch: python nn.py [--check] [names].
+"""Layers and initialisation laws of PyTorch: python nn_layers.py [--check] [names].
 
 Each case names what the TypeScript test has to build and call; a string that starts with `$` stands for a tensor.
 """
@@ -6,57 +6,10 @@ Each case names what the TypeScript test has to build and call; a string that st
 import math
 
 import torch
-import torch.nn.functional as F
-from common import Fixture, coarse, main, rand, randint, randn
+from common import Fixture, main, randint, randn
+from nn_cases import Cases
 from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
-
-
-class Cases(Fixture):
-    def run(self, name, call, inputs, args, run, *, module=None, construct=None, train=False, seed=None, still=()):
-        """Forward and backward of one case. `still` names floating-point inputs that get no gradient."""
-        description = {'name': name, 'call': call, 'args': args, 'train': train}
-        inputs = {key: value.clone() for key, value in inputs.items()}
-        moving = [key for key, value in inputs.items() if value.is_floating_point() and key not in still]
-        for key in moving:
-            inputs[key].requires_grad_()
-        roles = {'in': inputs}
-        if module is not None:
-            fill(name, module)
-            module.train(train)
-            state = module.state_dict()
-            description |= {'construct': construct or [], 'state': list(state)}
-            roles['param'] = {key: value.clone() for key, value in state.items()}
-        if seed is not None:
-            description['seed'] = seed
-            torch.manual_seed(seed)
-        outputs = run(module, **inputs) if module is not None else run(**inputs)
-        if not isinstance(outputs, dict):
-            outputs = {'': outputs}
-        roles['out'] = outputs = {key or 'out': value for key, value in outputs.items()}
-        description['outputs'] = list(outputs)
-        roles['cotangent'] = {key: randn(f'{name}/cotangent/{key}', *value.shape) for key, value in outputs.items()}
-        roots = [key for key, value in outputs.items() if value.requires_grad]
-        if roots:
-            sum((outputs[key] * roles['cotangent'][key]).sum() for key in roots).backward()
-        description['gradients'] = moving if roots else []
-        roles['grad'] = {key: inputs[key].grad for key in description['gradients']}
-        if module is not None:
-            roles['paramgrad'] = {key: value.grad for key, value in module.named_parameters()}
-            roles['buffer'] = dict(module.named_buffers())
-        self.case(description, **roles)
-
-
-def fill(name, module):
-    """Values that do not depend on torch's generator; scales and variances stay positive."""
-    with torch.no_grad():
-        for key, value in module.state_dict().items():
-            if key.endswith('num_batches_tracked'):
-                value.fill_(3)
-            elif key.endswith('running_var') or (value.ndim == 1 and key.endswith('weight')):
-                value.copy_(rand(f'{name}/{key}', *value.shape) + 0.5)
-            else:
-                value.copy_(randn(f'{name}/{key}', *value.shape, scale=0.4))
 
 
 def unary(cases, kind, name, module, construct, shape, train=False, seed=None):
@@ -289,159 +242,6 @@ def attention():
     return c
 
 
-def functions():
-    c = Cases()
-
-    def case(name, function, inputs, args, run, still=(), seed=None):
-        c.run(name, f'functional.{function}', inputs, args, run, still=still, seed=seed)
-
-    x34, y34 = randn('x34', 3, 4), randn('y34', 3, 4)
-    x = {'x': x34}
-    for function in ('relu', 'gelu', 'silu'):
-        case(function, function, x, ['$x'], lambda x, f=getattr(F, function): f(x))
-    case('gelu tanh', 'gelu', x, ['$x', {'approximate': 'tanh'}], lambda x: F.gelu(x, approximate='tanh'))
-    case('softmax', 'softmax', x, ['$x', 0], lambda x: F.softmax(x, 0))
-    case('logSoftmax', 'logSoftmax', x, ['$x', -1], lambda x: F.log_softmax(x, -1))
-    case('glu', 'glu', x, ['$x'], lambda x: F.glu(x))
-    case('glu 0', 'glu', {'x': randn('glu 0', 4, 3)}, ['$x', 0], lambda x: F.glu(x, 0))
-    case('dropout', 'dropout', x, ['$x', 0.3], lambda x: F.dropout(x, 0.3), seed=3)
-    case('dropout off', 'dropout', x, ['$x', 0.3, {'training': False}], lambda x: F.dropout(x, 0.3, False))
-    w, b = randn('linear w', 5, 4), randn('linear b', 5)
-    case('linear', 'linear', {'x': x34, 'w': w, 'b': b}, ['$x', '$w', '$b'], lambda x, w, b: F.linear(x, w, b))
-    case('linear no bias', 'linear', {'x': x34, 'w': w}, ['$x', '$w'], lambda x, w: F.linear(x, w))
-    conv = {'x': randn('conv x', 2, 4, 8), 'w': randn('conv w', 6, 2, 3), 'b': randn('conv b', 6)}
-    case('conv1d', 'conv1d', conv,
-         ['$x', '$w', {'bias': '$b', 'stride': 2, 'padding': 1, 'dilation': 2, 'groups': 2}],
-         lambda x, w, b: F.conv1d(x, w, b, 2, 1, 2, 2))  # fmt: skip
-    del conv['b']
-    case('conv1d same', 'conv1d', conv, ['$x', '$w', {'padding': 'same', 'groups': 2}],
-         lambda x, w: F.conv1d(x, w, padding='same', groups=2))  # fmt: skip
-    conv = {'x': randn('conv2 x', 2, 3, 6, 5), 'w': randn('conv2 w', 4, 3, 3, 2)}
-    case('conv2d', 'conv2d', conv, ['$x', '$w', {'stride': [2, 1], 'padding': [1, 0]}],
-         lambda x, w: F.conv2d(x, w, None, (2, 1), (1, 0)))  # fmt: skip
-    table = {'i': randint('table i', 0, 4, 2, 3), 'w': randn('table w', 4, 3)}
-    case('embedding', 'embedding', table, ['$i', '$w'], lambda i, w: F.embedding(i, w))
-    case('embedding padding', 'embedding', table, ['$i', '$w', {'paddingIdx': 1}], lambda i, w: F.embedding(i, w, 1))
-    norm = {'x': x34, 'w': randn('norm w', 4), 'b': randn('norm b', 4)}
-    case('layerNorm', 'layerNorm', norm, ['$x', [4], {'weight': '$w', 'bias': '$b', 'eps': 1e-3}],
-         lambda x, w, b: F.layer_norm(x, (4,), w, b, 1e-3))  # fmt: skip
-    case('layerNorm plain', 'layerNorm', x, ['$x', [3, 4]], lambda x: F.layer_norm(x, (3, 4)))
-    norm = {'x': x34, 'w': randn('rms w', 4)}
-    case('rmsNorm', 'rmsNorm', norm, ['$x', [4], {'weight': '$w', 'eps': 1e-2}], lambda x, w: F.rms_norm(x, (4,), w, 1e-2))
-    case('rmsNorm plain', 'rmsNorm', x, ['$x', [4]], lambda x: F.rms_norm(x, (4,)))
-    case('normalize', 'normalize', x, ['$x'], lambda x: F.normalize(x))
-    case('normalize 1 0', 'normalize', x, ['$x', {'p': 1, 'dim': 0}], lambda x: F.normalize(x, 1, 0))
-    case('cosineSimilarity', 'cosineSimilarity', {'x': x34, 'y': y34}, ['$x', '$y'], lambda x, y: F.cosine_similarity(x, y))
-    case('cosineSimilarity 0', 'cosineSimilarity', {'x': x34, 'y': y34}, ['$x', '$y', {'dim': 0, 'eps': 1.5}],
-         lambda x, y: F.cosine_similarity(x, y, 0, 1.5))  # fmt: skip
-    qkv = {key: randn(f'sdpa {key}', 2, 2, 3 if key == 'q' else 5, 4) for key in 'qkv'}
-    case('attention', 'scaledDotProductAttention', qkv, ['$q', '$k', '$v'],
-         lambda q, k, v: F.scaled_dot_product_attention(q, k, v))  # fmt: skip
-    case('attention causal scale', 'scaledDotProductAttention', qkv, ['$q', '$k', '$v', {'isCausal': True, 'scale': 0.3}],
-         lambda q, k, v: F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=0.3))  # fmt: skip
-    allowed = torch.tensor([[True, False, True, True, False]] * 3)
-    case('attention mask', 'scaledDotProductAttention', qkv | {'m': allowed}, ['$q', '$k', '$v', {'attnMask': '$m'}],
-         lambda q, k, v, m: F.scaled_dot_product_attention(q, k, v, m))  # fmt: skip
-    grouped = qkv | {'q': randn('sdpa grouped', 2, 4, 3, 4)}
-    case('attention grouped', 'scaledDotProductAttention', grouped, ['$q', '$k', '$v', {'enableGqa': True}],
-         lambda q, k, v: F.scaled_dot_product_attention(q, k, v, enable_gqa=True))  # fmt: skip
-    classes = {'i': randint('one hot', 0, 4, 2, 3)}
-    case('oneHot', 'oneHot', classes, ['$i', 6], lambda i: F.one_hot(i, 6))
-    case('oneHot auto', 'oneHot', classes, ['$i'], lambda i: F.one_hot(i))
-    case('pad', 'pad', x, ['$x', [1, 2, -1, 1], {'value': 0.5}], lambda x: F.pad(x, (1, 2, -1, 1), value=0.5))
-    for mode in ('reflect', 'replicate', 'circular'):
-        case(f'pad {mode}', 'pad', {'x': randn('pad', 2, 3, 4)}, ['$x', [2, 1], {'mode': mode}],
-             lambda x, mode=mode: F.pad(x, (2, 1), mode))  # fmt: skip
-    for mode, shape in (('nearest', (2, 3, 5)), ('linear', (2, 3, 5)), ('nearest', (2, 3, 4, 5)),
-                        ('bilinear', (2, 3, 4, 5)), ('nearest', (1, 2, 2, 3, 2)), ('trilinear', (1, 2, 2, 3, 2))):  # fmt: skip
-        key = f'interpolate {mode} {len(shape)}d'
-        image = {'x': randn(key, *shape)}
-        case(f'{key} size', 'interpolate', image, ['$x', {'size': 7, 'mode': mode}],
-             lambda x, mode=mode: F.interpolate(x, 7, mode=mode))  # fmt: skip
-        case(f'{key} scale', 'interpolate', image, ['$x', {'scaleFactor': 1.7, 'mode': mode}],
-             lambda x, mode=mode: F.interpolate(x, scale_factor=1.7, mode=mode))  # fmt: skip
-        if mode != 'nearest':
-            case(f'{key} corners', 'interpolate', image, ['$x', {'size': 7, 'mode': mode, 'alignCorners': True}],
-                 lambda x, mode=mode: F.interpolate(x, 7, mode=mode, align_corners=True))  # fmt: skip
-    return c
-
-
-def losses():
-    c = Cases()
-
-    def case(name, function, inputs, args, run, still=()):
-        for reduction in ('mean', 'sum', 'none'):
-            with_reduction = [*args[:-1], args[-1] | {'reduction': reduction}]
-            c.run(f'{name} {reduction}', f'functional.{function}', inputs, with_reduction,
-                  lambda reduction=reduction, **inputs: run(**inputs, reduction=reduction), still=still)  # fmt: skip
-
-    logits, target = randn('logits', 4, 5), torch.tensor([1, 4, 2, 0])
-    weight = {'w': rand('class weight', 5) + 0.5}
-    x = {'x': logits, 't': target}
-    case('crossEntropy', 'crossEntropy', x, ['$x', '$t', {}], lambda x, t, reduction: F.cross_entropy(x, t, reduction=reduction))
-    case('crossEntropy all', 'crossEntropy', x | weight,
-         ['$x', '$t', {'weight': '$w', 'ignoreIndex': 2, 'labelSmoothing': 0.2}],
-         lambda x, t, w, reduction: F.cross_entropy(x, t, w, ignore_index=2, label_smoothing=0.2, reduction=reduction),
-         still=('w',))  # fmt: skip
-    case('crossEntropy probabilities', 'crossEntropy', {'x': logits, 't': coarse(F.softmax(randn('p', 4, 5), 1))} | weight,
-         ['$x', '$t', {'weight': '$w', 'labelSmoothing': 0.1}],
-         lambda x, t, w, reduction: F.cross_entropy(x, t, w, label_smoothing=0.1, reduction=reduction),
-         still=('w',))  # fmt: skip
-    case('crossEntropy sequence', 'crossEntropy',
-         {'x': randn('sequence', 2, 5, 3), 't': torch.tensor([[0, -100, 3], [4, 1, -100]])},
-         ['$x', '$t', {}], lambda x, t, reduction: F.cross_entropy(x, t, reduction=reduction))  # fmt: skip
-    case('crossEntropy one item', 'crossEntropy', {'x': logits[0], 't': target[0]}, ['$x', '$t', {}],
-         lambda x, t, reduction: F.cross_entropy(x, t, reduction=reduction))  # fmt: skip
-    logp = {'x': coarse(F.log_softmax(logits, 1)), 't': target}
-    case('nllLoss', 'nllLoss', logp, ['$x', '$t', {}], lambda x, t, reduction: F.nll_loss(x, t, reduction=reduction))
-    case('nllLoss all', 'nllLoss', logp | weight, ['$x', '$t', {'weight': '$w', 'ignoreIndex': 0}],
-         lambda x, t, w, reduction: F.nll_loss(x, t, w, ignore_index=0, reduction=reduction), still=('w',))  # fmt: skip
-
-    pair = {'x': randn('pair x', 3, 4, scale=1.5), 't': randn('pair t', 3, 4)}
-    case('mseLoss', 'mseLoss', pair, ['$x', '$t', {}], lambda x, t, reduction: F.mse_loss(x, t, reduction=reduction))
-    case('l1Loss', 'l1Loss', pair, ['$x', '$t', {}], lambda x, t, reduction: F.l1_loss(x, t, reduction=reduction))
-    for beta in (1, 0.3, 0):
-        case(f'smoothL1Loss {beta}', 'smoothL1Loss', pair, ['$x', '$t', {'beta': beta}],
-             lambda x, t, reduction, beta=beta: F.smooth_l1_loss(x, t, reduction=reduction, beta=beta))  # fmt: skip
-    case('huberLoss', 'huberLoss', pair, ['$x', '$t', {'delta': 0.7}],
-         lambda x, t, reduction: F.huber_loss(x, t, reduction=reduction, delta=0.7))  # fmt: skip
-    weight = {'w': rand('element weight', 3, 4)}
-    binary = {'x': rand('probability', 3, 4) * 0.8 + 0.1, 't': rand('binary target', 3, 4)}
-    case('binaryCrossEntropy', 'binaryCrossEntropy', binary | weight, ['$x', '$t', {'weight': '$w'}],
-         lambda x, t, w, reduction: F.binary_cross_entropy(x, t, w, reduction=reduction), still=('t', 'w'))  # fmt: skip
-    binary['x'] = randn('binary logits', 3, 4)
-    case('binaryCrossEntropyWithLogits', 'binaryCrossEntropyWithLogits', binary, ['$x', '$t', {}],
-         lambda x, t, reduction: F.binary_cross_entropy_with_logits(x, t, reduction=reduction))  # fmt: skip
-    case('binaryCrossEntropyWithLogits all', 'binaryCrossEntropyWithLogits',
-         binary | weight | {'p': rand('positive', 4) + 1}, ['$x', '$t', {'weight': '$w', 'posWeight': '$p'}],
-         lambda x, t, w, p, reduction: F.binary_cross_entropy_with_logits(x, t, w, pos_weight=p, reduction=reduction),
-         still=('w', 'p'))  # fmt: skip
-    logp = {'x': coarse(F.log_softmax(logits, 1)), 't': coarse(F.softmax(randn('kl', 4, 5), 1))}
-    case('klDiv', 'klDiv', logp, ['$x', '$t', {}], lambda x, t, reduction: F.kl_div(x, t, reduction=reduction))
-    case('klDiv log', 'klDiv', logp | {'t': coarse(logp['t'].log())}, ['$x', '$t', {'logTarget': True}],
-         lambda x, t, reduction: F.kl_div(x, t, reduction=reduction, log_target=True))  # fmt: skip
-    c.run('klDiv batchmean', 'functional.klDiv', logp, ['$x', '$t', {'reduction': 'batchmean'}],
-          lambda x, t: F.kl_div(x, t, reduction='batchmean'))  # fmt: skip
-    three = {key: randn(f'three {key}', 3, 4) for key in 'xyz'}
-    case('cosineEmbeddingLoss', 'cosineEmbeddingLoss',
-         {'x': three['x'], 'y': three['y'], 't': torch.tensor([1, -1, -1])}, ['$x', '$y', '$t', {'margin': -0.5}],
-         lambda x, y, t, reduction: F.cosine_embedding_loss(x, y, t, -0.5, reduction=reduction))  # fmt: skip
-    case('tripletMarginLoss', 'tripletMarginLoss', three, ['$x', '$y', '$z', {}],
-         lambda x, y, z, reduction: F.triplet_margin_loss(x, y, z, reduction=reduction))  # fmt: skip
-    case('tripletMarginLoss all', 'tripletMarginLoss', three, ['$x', '$y', '$z', {'margin': 2, 'p': 1, 'swap': True}],
-         lambda x, y, z, reduction: F.triplet_margin_loss(x, y, z, 2, 1, swap=True, reduction=reduction))  # fmt: skip
-    speech = {'x': coarse(F.log_softmax(randn('ctc', 7, 2, 4), -1)), 't': torch.tensor([[1, 2, 2], [3, 1, 0]])}
-    case('ctcLoss', 'ctcLoss', speech, ['$x', '$t', [7, 5], [3, 2], {}],
-         lambda x, t, reduction: F.ctc_loss(x, t, [7, 5], [3, 2], reduction=reduction))  # fmt: skip
-    case('ctcLoss joined', 'ctcLoss', {'x': speech['x'], 't': torch.tensor([0, 1, 1, 2, 0])},
-         ['$x', '$t', [7, 5], [3, 2], {'blank': 3}],
-         lambda x, t, reduction: F.ctc_loss(x, t, [7, 5], [3, 2], 3, reduction=reduction))  # fmt: skip
-    tensors = {'i': torch.tensor([2, 5]), 'n': torch.tensor([3, 2])}
-    case('ctcLoss impossible', 'ctcLoss', speech | tensors, ['$x', '$t', '$i', '$n', {'zeroInfinity': True}],
-         lambda x, t, i, n, reduction: F.ctc_loss(x, t, i, n, zero_infinity=True, reduction=reduction))  # fmt: skip
-    return c
-
-
 def initial():
     """What torch.manual_seed(0) gives, and the generator's next number, which shows that as many were drawn."""
     c = Fixture()
@@ -504,13 +304,4 @@ def initial():
 
 
 if __name__ == '__main__':
-    main(
-        {
-            'nn/basic': basic,
-            'nn/recurrent': recurrent,
-            'nn/attention': attention,
-            'nn/functions': functions,
-            'nn/losses': losses,
-            'nn/initial': initial,
-        }
-    )
+    main({'nn/basic': basic, 'nn/recurrent': recurrent, 'nn/attention': attention, 'nn/initial': initial})

@@ -1,0 +1,4 @@
+import type { Target } from './targets.js'
+export function publicTargets(): Target[] {
+  return []
+}

@@ -1,0 +1,74 @@
+/** What is fuzzed, and the words that parent and child share. */
+import { ops, Tensor } from '../../lib/index.js'
+import { type Call, operatorTargets } from './operators.js'
+import { publicTargets } from './public.js'
+import type { Random } from './random.js'
+
+export interface Job {
+  seed: number
+  /** Calls for each target. */
+  calls: number
+  /** How many calls to try for a right one. */
+  attempts: number
+  /** How many different right calls to keep. */
+  samples: number
+  /** Indices into the list of targets. */
+  targets: number[]
+  /** File of one line: target, call. */
+  progress: string
+  /** File of one JSON line for each finished target. */
+  results: string
+  /** Describe this call before making it. */
+  explain?: number
+}
+
+export interface Finding {
+  target: string
+  kind: 'crash' | 'hang' | 'untyped' | 'leak' | 'valid failed' | 'noise' | 'memory' | 'harness'
+  call: number
+  text: string
+  message: string
+}
+
+export interface Result {
+  name: string
+  index: number
+  calls: number
+  succeeded: number
+  validCalls: number
+  samples: number
+  /** How many calls threw, by class. */
+  errors: Record<string, number>
+  findings: Finding[]
+  milliseconds: number
+  slowest: number
+}
+
+export interface Target {
+  name: string
+  plausible(random: Random, attempt: number): Call
+  hostile(random: Random, valid: Call | null): Call
+  invoke(form: Call['form'], args: unknown[]): unknown
+  /** What `invoke` makes beside its result, and keeps. */
+  kept?: number
+}
+
+export function allTargets(): Target[] {
+  const functions = ops as unknown as Record<string, (...args: unknown[]) => unknown>
+  const queued = ops.async as unknown as Record<string, (...args: unknown[]) => unknown>
+  const operators = operatorTargets().map(
+    (target): Target => ({
+      name: target.operator,
+      plausible: target.plausible,
+      hostile: target.hostile,
+      invoke(form, args) {
+        if (form === 'method' && target.methodName !== null && args[0] instanceof Tensor) {
+          const method = (args[0] as unknown as Record<string, (...args: unknown[]) => unknown>)[target.methodName]!
+          return method.apply(args[0], args.slice(1))
+        }
+        return (form === 'queued' ? queued : functions)[target.functionName!]!(...args)
+      },
+    }),
+  )
+  return [...operators, ...publicTargets()]
+}
