@@ -1,5 +1,5 @@
 import { ConfigError, DataError } from '../native/errors.js'
-import { misuse, requireFunction, requireObject, requireWhole, shown } from './check.js'
+import { listOf, misuse, requireFunction, requireObject, requireWhole, shown } from './check.js'
 import { Random } from './random.js'
 
 /** Indices in the order in which to read them, or a function that gives those of one epoch. */
@@ -75,7 +75,8 @@ export function* planBatches(length: number, options: PlanOptions, epoch: number
 }
 
 function sampled(sampler: Sampler, length: number, epoch: number): Uint32Array {
-  const indices = [...(typeof sampler === 'function' ? sampler(epoch) : sampler)]
+  const given = typeof sampler === 'function' ? sampler(epoch) : sampler
+  const indices = listOf(WHERE, "the sampler's result", given, 'indices')
   for (const index of indices) {
     if (!Number.isInteger(index) || index < 0 || index >= length) {
       throw new DataError(`The sampler gave index ${shown(index)} for a dataset of ${length} samples`, {

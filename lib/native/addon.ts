@@ -7,6 +7,8 @@ export interface NativeAddon {
   intern(text: string): number
   returnNames(operator: number, overload: number): string[]
   settle(job: number): void
+  retry(job: number): number
+  ranOutOfMemory(job: number): number
   takeError(): { kind: number; message: string; op: string; jsError: number }
   takeWarnings(): string[]
   callBuffer(): ArrayBuffer

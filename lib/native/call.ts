@@ -1,6 +1,8 @@
+import { setFlagsFromString } from 'node:v8'
+import { runInNewContext } from 'node:vm'
 import type { NativeAddon } from './addon.js'
 import { type Context, currentContext, scopeNumber } from './context.js'
-import { CancelledError, ConfigError, DeviceError, nativeError } from './errors.js'
+import { CancelledError, ConfigError, DeviceError, nativeError, OutOfMemoryError } from './errors.js'
 import { Handle, handleOf, isHandle } from './handle.js'
 import { loadNative } from './load.js'
 
@@ -482,7 +484,30 @@ export function readNumbers(run: () => void, write: () => void): Float64Array {
   return cells.subarray(base)
 }
 
+/**
+ * Memory that nobody needs any more is often only waiting for the garbage collector: collect, let finalisations run, and
+ * try once more before giving up.
+ */
+function retryWithMemory(job: number): void {
+  const collect = (globalThis as { gc?: () => void }).gc ?? exposedGc()
+  collect?.()
+  setImmediate(() => {
+    if (native.retry(job) === 0) finish(job)
+  })
+}
+
+function exposedGc(): (() => void) | undefined {
+  setFlagsFromString('--expose-gc')
+  return runInNewContext('gc') as (() => void) | undefined
+}
+
 function settle(job: number): void {
+  if (!pending.has(job)) return
+  if (native.ranOutOfMemory(job) !== 0) retryWithMemory(job)
+  else finish(job)
+}
+
+function finish(job: number): void {
   const entry = pending.get(job)
   if (entry === undefined) return
   pending.delete(job)
@@ -492,6 +517,10 @@ function settle(job: number): void {
   if (cells[WARNED] !== 0) emitWarnings()
   if (cells[STATUS] !== 0) {
     const error = failure()
+    if (error instanceof OutOfMemoryError) {
+      const { liveTensors, liveBytes } = native.memory()
+      error.message += `; JavaScript holds ${liveTensors} tensors with ${liveBytes} bytes of CPU memory`
+    }
     if ('op' in error && error.stack !== undefined) {
       error.stack = `${error.name}: ${error.message}\n${entry.site.stack?.split('\n').slice(1).join('\n') ?? ''}`
     }

@@ -34,21 +34,24 @@ export async function clipGradNorm(
       )
       const first = (groups[0] as Tensor[])[0] as Tensor
       const total = stack(norms.flat().map((norm) => norm.to({ device: first.device }))).linalgVectorNorm(normType)
-      const norm = Number((await total.data())[0])
+      const factor = total.add(1e-6).reciprocal().mul(maxNorm).clamp(null, 1)
+      const both = stack([total, factor])
+      // Reading on the executor is a trip there, which only a wait for a device is worth.
+      const [norm, scale] = Array.from(first.device === 'cpu' ? both.dataSync() : await both.data(), Number)
       if (errorIfNonfinite && !Number.isFinite(norm)) {
         throw new GradientError(
           `The gradients' norm of order ${normType} is ${norm}, so they cannot be clipped: find the first bad step with ` +
-            'detectAnomaly, lower the learning rate, or set errorIfNonfinite to false.',
+            'detectAnomaly, lower the learning rate, or set errorIfNonfinite to false',
           { norm },
         )
       }
-      const factor = total.add(1e-6).reciprocal().mul(maxNorm).clamp(null, 1)
+      if (scale === 1) return norm as number
       await Promise.all(
         groups.map((grads) =>
           opAsync('aten::_foreach_mul_')(grads, factor.to({ device: (grads[0] as Tensor).device })),
         ),
       )
-      return norm
+      return norm as number
     }),
   )
 }

@@ -33,6 +33,8 @@ export abstract class Optimizer<O extends GroupOptions = GroupOptions> {
   readonly groups: ParamGroup<O>[] = []
   readonly #defaults: O
   readonly #states = new Map<Tensor, ParamState>()
+  /** Device and dtype of parameters, asked once: asking takes a noticeable part of a small model's step. */
+  readonly #kinds = new Map<Tensor, string>()
 
   /** @param defaults for what a group leaves out; subclasses check them. */
   constructor(params: ParamsOrGroups<O>, defaults: O) {
@@ -80,15 +82,17 @@ export abstract class Optimizer<O extends GroupOptions = GroupOptions> {
         scope(() => {
           for (const group of this.groups) {
             this.checkOptions(group)
-            for (const pairs of byKind(withGradients(group.params))) jobs.push(...this.queueUpdate(group, pairs))
+            for (const pairs of this.#byKind(withGradients(group.params))) jobs.push(...this.queueUpdate(group, pairs))
           }
         }),
       )
+      await Promise.all(jobs)
     } catch (error) {
       await Promise.allSettled(jobs)
+      // The model may have been moved: look again.
+      this.#kinds.clear()
       throw error
     }
-    await Promise.all(jobs)
   }
 
   /** Sets every gradient to null. */
@@ -185,6 +189,23 @@ export abstract class Optimizer<O extends GroupOptions = GroupOptions> {
     requireNumber(this.constructor.name, index < 0 ? option : `${option} of group ${index}`, value, { least, below })
   }
 
+  /** The fused kernels take parameters of one device and dtype at a time. */
+  #byKind(pairs: Gradient[]): Gradient[][] {
+    const kinds = new Map<string, Gradient[]>()
+    for (const pair of pairs) {
+      const { param } = pair
+      let kind = this.#kinds.get(param)
+      if (kind === undefined) {
+        kind = `${param.device} ${param.dtype}`
+        this.#kinds.set(param, kind)
+      }
+      const same = kinds.get(kind)
+      if (same) same.push(pair)
+      else kinds.set(kind, [pair])
+    }
+    return [...kinds.values()]
+  }
+
   #config(problem: string): ConfigError {
     return new ConfigError(`${this.constructor.name} ${problem}`, {})
   }
@@ -223,17 +244,6 @@ function sameLayout(grad: Tensor, param: Tensor): Tensor {
       'update: make the parameter from its clone',
     { shape: param.shape },
   )
-}
-
-function byKind(pairs: Gradient[]): Gradient[][] {
-  const kinds = new Map<string, Gradient[]>()
-  for (const pair of pairs) {
-    const kind = `${pair.param.device} ${pair.param.dtype}`
-    const same = kinds.get(kind)
-    if (same) same.push(pair)
-    else kinds.set(kind, [pair])
-  }
-  return [...kinds.values()]
 }
 
 function copyState(saved: ParamState, param: Tensor, number: number): ParamState {

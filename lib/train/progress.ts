@@ -68,7 +68,13 @@ export class ProgressBar {
 
   /** Counts on and takes over fields; those of earlier calls stay until they are given anew. */
   tick(count = 1, fields: ProgressFields = {}): void {
-    requireNumber('ProgressBar.tick', 'count', count)
+    requireNumber('ProgressBar.tick', 'count', count, { least: 0 })
+    requireObject('ProgressBar.tick', 'fields', fields)
+    for (const [name, value] of Object.entries(fields)) {
+      if (typeof value !== 'number' && typeof value !== 'string') {
+        throw misuse('ProgressBar.tick', name, 'a number or a string', value)
+      }
+    }
     this.#count += count
     Object.assign(this.#fields, fields)
     this.#draw(false)
@@ -97,7 +103,9 @@ export class ProgressBar {
     const now = performance.now()
     if (this.#closed || (!always && now - this.#written < this.#interval)) return
     this.#written = now
-    const width = this.#terminal ? (this.#stream.columns ?? 80) - 1 : Number.POSITIVE_INFINITY
+    const columns = Number.isSafeInteger(this.#stream.columns) ? this.#stream.columns : 0
+    // A pseudo-terminal without a size says 0.
+    const width = this.#terminal ? (columns || 80) - 1 : Number.POSITIVE_INFINITY
     const line = this.#line((now - this.#start) / 1000, width)
     this.#stream.write(this.#terminal ? `\r${line}\u001b[K` : `${line}\n`)
   }
@@ -113,7 +121,7 @@ export class ProgressBar {
       left === undefined || this.#count === total ? clock(seconds) : `${clock(seconds)}<${clock(left)}`,
       rate >= 1 || rate === 0 ? `${digits(rate)} ${unit}/s` : `${digits(1 / rate)} s/${unit}`,
       ...Object.entries(this.#fields).map(
-        ([name, value]) => `${name} ${typeof value === 'number' ? digits(value) : String(value)}`,
+        ([name, value]) => `${name} ${typeof value === 'number' ? digits(value) : value}`,
       ),
     ].join('  ')
     const room = Math.min(30, width - before.length - after.length - 4)

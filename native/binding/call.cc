@@ -1,4 +1,6 @@
 // Calling an operator: find the overload whose schema takes the arguments, convert them, call boxed, write the results.
+#include <ATen/Context.h>
+#include <ATen/DeviceAccelerator.h>
 #include <ATen/core/dispatch/Dispatcher.h>
 
 #include <algorithm>
@@ -366,16 +368,19 @@ class OperatorJob : public QueuedJob {
   c10::OperatorHandle handle;
   torch::jit::Stack stack;
   double same = 0;
+  bool writes = false;
+
+  bool repeatable() const override { return !writes; }
 
  protected:
   c10::IValue work() override {
-    handle.callBoxed(stack);
-    if (same != 0) {
-      stack.clear();
-      return c10::IValue();
-    }
-    if (stack.size() == 1) return std::move(stack[0]);
-    return c10::ivalue::Tuple::create(std::move(stack));
+    // A copy, because the call eats its stack, and out of memory is tried twice.
+    torch::jit::Stack running = stack;
+    handle.callBoxed(running);
+    stack.clear();
+    if (same != 0) return c10::IValue();
+    if (running.size() == 1) return std::move(running[0]);
+    return c10::ivalue::Tuple::create(std::move(running));
   }
 };
 
@@ -389,6 +394,7 @@ napi_value call_queued(napi_env env, napi_callback_info) {
     const Overload& overload = choose(op, given, self.slab, binding);
     auto job = std::make_shared<OperatorJob>(overload.handle);
     job->name = op.name;
+    job->writes = overload.writes;
     build_stack(overload, given, binding, self.slab, self.context().device, job->stack,
                 [&](const at::Tensor& tensor, Use use) { job->claim(tensor, use); });
     self.header(Environment::kOverload) = double(&overload - op.overloads.data());
@@ -500,6 +506,39 @@ napi_value settle(napi_env env, napi_callback_info info) {
   return nullptr;
 }
 
+// retry(job): runs a job again that ran out of memory; false when it may not be, and settle() gives its error.
+napi_value retry(napi_env env, napi_callback_info info) {
+  Environment& self = *Environment::of(env);
+  size_t count = 1;
+  napi_value argument;
+  napi_get_cb_info(env, info, &count, &argument, nullptr, nullptr);
+  double id = 0;
+  napi_get_value_double(env, argument, &id);
+  auto found = self.finished.find(static_cast<uint32_t>(id));
+  if (found == self.finished.end() || !found->second->failed || found->second->retried || !found->second->repeatable()) {
+    return number(env, 0);
+  }
+  std::shared_ptr<QueuedJob> job = std::move(found->second);
+  self.finished.erase(found);
+  if (at::hasCUDA()) at::accelerator::emptyCache();
+  self.resubmit(std::move(job));
+  return number(env, 1);
+}
+
+// ranOutOfMemory(job): whether a finished job failed for want of memory and may be tried again.
+napi_value ran_out_of_memory(napi_env env, napi_callback_info info) {
+  Environment& self = *Environment::of(env);
+  size_t count = 1;
+  napi_value argument;
+  napi_get_cb_info(env, info, &count, &argument, nullptr, nullptr);
+  double id = 0;
+  napi_get_value_double(env, argument, &id);
+  auto found = self.finished.find(static_cast<uint32_t>(id));
+  const bool yes = found != self.finished.end() && found->second->failed && !found->second->retried &&
+                   found->second->repeatable() && found->second->error.kind == ErrorKind::kOutOfMemory;
+  return number(env, yes ? 1 : 0);
+}
+
 // takeError(): { kind, message, op, jsError } of the last failure.
 napi_value take_error(napi_env env, napi_callback_info) {
   Environment& self = *Environment::of(env);
@@ -589,6 +628,8 @@ void export_calls(napi_env env, napi_value exports) {
   export_function(env, exports, "intern", intern);
   export_function(env, exports, "returnNames", return_names);
   export_function(env, exports, "settle", settle);
+  export_function(env, exports, "retry", retry);
+  export_function(env, exports, "ranOutOfMemory", ran_out_of_memory);
   export_function(env, exports, "takeError", take_error);
   export_function(env, exports, "takeWarnings", take_warnings);
   export_function(env, exports, "callBuffer", call_buffer);

@@ -2,6 +2,8 @@
 
 #include <ATen/autocast_mode.h>
 
+#include "core/streams.h"
+
 namespace voxtorch {
 namespace {
 
@@ -28,6 +30,7 @@ Context Context::decode(double flags, double device) {
   if (device >= 1) {
     const int code = static_cast<int>(device) - 1;
     const int index = code & 255;
+    if (static_cast<c10::DeviceType>(code >> 8) == c10::DeviceType::CUDA) expect_cuda();
     context.device = c10::Device(static_cast<c10::DeviceType>(code >> 8), index == 255 ? -1 : index);
   }
   return context;
@@ -38,6 +41,7 @@ double Context::flags() const {
 }
 
 ContextGuard::ContextGuard(const Context& context) {
+  use_shared_streams();
   if (context.inference) inference_.emplace(true);
   grad_before_ = c10::GradMode::is_enabled();
   grad_now_ = context.grad && !context.inference;

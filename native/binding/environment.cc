@@ -35,12 +35,17 @@ void QueuedJob::run() {
   }
   if (context.autocast_cpu != 0 || context.autocast_cuda != 0) clear_autocast_cache();
   c10::WarningUtils::set_warning_handler(before);
-  // The work is over: its inputs are free before JavaScript learns of it.
+  const bool may_repeat = failed && error.kind == ErrorKind::kOutOfMemory && repeatable() && !retried;
+  if (!may_repeat) let_go();
+  auto road = channel;
+  road->complete(shared_from_this());
+}
+
+// The work is over: its inputs are free before JavaScript learns of it.
+void QueuedJob::let_go() {
   BusyTable::instance().release(claims);
   claims.clear();
   held.clear();
-  auto road = channel;
-  road->complete(shared_from_this());
 }
 
 void Channel::signal() {
@@ -203,6 +208,13 @@ void Environment::submit(std::shared_ptr<QueuedJob> job) {
   BusyTable::instance().claim(job->claims);
   if (pending_++ == 0) napi_ref_threadsafe_function(env, channel->wake);
   buffer[kValue] = job->id;
+  Executor::instance().submit(std::move(job));
+}
+
+void Environment::resubmit(std::shared_ptr<QueuedJob> job) {
+  job->failed = false;
+  job->retried = true;
+  if (pending_++ == 0) napi_ref_threadsafe_function(env, channel->wake);
   Executor::instance().submit(std::move(job));
 }
 

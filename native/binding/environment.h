@@ -47,15 +47,21 @@ class QueuedJob : public Executor::Job, public std::enable_shared_from_this<Queu
   c10::IValue result;
   ErrorInfo error;
   bool failed = false;
+  bool retried = false;
   std::vector<std::string> warnings;
   std::shared_ptr<class Channel> channel;
 
   ~QueuedJob() override;
   void run() final;
   void claim(const at::Tensor& tensor, Use use);
+  // Whether a run that failed left everything as it was, so that another may be tried.
+  virtual bool repeatable() const { return false; }
 
  protected:
   virtual c10::IValue work() = 0;
+
+ private:
+  void let_go();
 };
 
 // A call from a native thread into JavaScript; the caller waits until `done`.
@@ -132,6 +138,8 @@ class Environment {
   }
 
   void submit(std::shared_ptr<QueuedJob> job);
+  // Queues a finished job again, under the same number.
+  void resubmit(std::shared_ptr<QueuedJob> job);
   // Delivers what other threads have sent. JavaScript thread.
   void drain();
   // Calls the JavaScript dispatcher for a callback, on this thread; throws its error.

@@ -7,6 +7,7 @@
 #include <cstring>
 
 #include "binding/environment.h"
+#include "core/streams.h"
 
 namespace voxtorch {
 namespace {
@@ -80,7 +81,10 @@ napi_value from_bytes(napi_env env, napi_callback_info info) {
     // Built outside inference mode's rules: data that a user made may be trained on.
     at::Tensor tensor = at::empty(shape, at::TensorOptions().dtype(*type).device(device->is_cuda() ? at::kCPU : device->type()));
     if (bytes > 0 && !tensor.is_meta()) std::memcpy(tensor.mutable_data_ptr(), data, bytes);
-    if (device->is_cuda()) tensor = tensor.to(*device);
+    if (device->is_cuda()) {
+      expect_cuda();
+      tensor = tensor.to(*device);
+    }
     write_result(self, tensor);
   });
 }
@@ -114,6 +118,8 @@ class ReadJob : public QueuedJob {
  public:
   explicit ReadJob(at::Tensor source) : source(std::move(source)) { name = "data"; }
   at::Tensor source;
+
+  bool repeatable() const override { return true; }
 
  protected:
   // A fresh copy, never an alias: JavaScript must not see later changes.

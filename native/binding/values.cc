@@ -9,6 +9,7 @@
 #include <cstring>
 
 #include "binding/errors.h"
+#include "core/streams.h"
 
 namespace voxtorch {
 namespace {
@@ -399,8 +400,11 @@ c10::IValue convert(const ArgumentSpec& spec, const Reader& cell, const Slab& sl
       return c10::IValue(*layout_of(cell.text()));
     case Kind::kMemoryFormat:
       return c10::IValue(*memory_format_of(cell.text()));
-    case Kind::kDevice:
-      return c10::IValue(*device_of(cell.text()));
+    case Kind::kDevice: {
+      const c10::Device device = *device_of(cell.text());
+      if (device.is_cuda()) expect_cuda();
+      return c10::IValue(device);
+    }
     case Kind::kString:
       return c10::IValue(cell.text());
     case Kind::kStringList: {

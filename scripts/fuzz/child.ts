@@ -8,6 +8,7 @@ import { autocast, inferenceMode, memoryStats, noGrad, ops, Tensor, VoxtorchErro
 import type { Call } from './operators.js'
 import { Random } from './random.js'
 import { allTargets, type Finding, type Job, type Result, type Target } from './targets.js'
+import { prepareFiles } from './training.js'
 import { build, describe, foreignHandles, free } from './values.js'
 
 const contexts: ((run: () => unknown) => unknown)[] = [
@@ -18,6 +19,12 @@ const contexts: ((run: () => unknown) => unknown)[] = [
 ]
 
 const live = (): number => memoryStats().liveTensors
+const collect = async (): Promise<void> => {
+  for (let i = 0; i < 3; i += 1) {
+    globalThis.gc?.()
+    await macrotask()
+  }
+}
 const macrotask = (): Promise<void> => new Promise((resolve) => setImmediate(resolve))
 
 /** The tensors in a result. */
@@ -60,7 +67,7 @@ interface Outcome {
   problems: [Finding['kind'], string][]
 }
 
-async function perform(target: Target, call: Call, random: Random): Promise<Outcome> {
+async function perform(target: Target, call: Call, random: Random, anyContext: boolean): Promise<Outcome> {
   const problems: Outcome['problems'] = []
   const before = live()
   let args: unknown[]
@@ -71,7 +78,7 @@ async function perform(target: Target, call: Call, random: Random): Promise<Outc
     return { problems: [['harness', String((error as Error).stack)]] }
   }
   const prepared = live()
-  const context = random.chance(0.08) ? random.pick(contexts) : null
+  const context = anyContext && random.chance(0.08) ? random.pick(contexts) : null
   const further = random.chance(0.3)
   let error: unknown
   let result: unknown
@@ -86,28 +93,26 @@ async function perform(target: Target, call: Call, random: Random): Promise<Outc
   } catch (thrown) {
     error = thrown
     untyped(thrown, '')
-    if (live() !== prepared) problems.push(['leak', `${live() - prepared} tensors are left after an error`])
+    if (live() > prepared) {
+      // What a constructor made before it failed goes with the next garbage collection.
+      await collect()
+      if (live() > prepared) problems.push(['leak', `${live() - prepared} tensors are left after an error`])
+    }
   }
   if (error === undefined && further) {
     const results = tensorsIn(result)
     try {
       for (const tensor of results.slice(0, 3)) inspect(tensor)
+      const recorded = results.find((tensor) => tensor.requiresGrad && !tensor.isLeaf)
+      if (recorded !== undefined) await differentiate(recorded)
     } catch (thrown) {
-      untyped(thrown, 'reading the result: ')
-    }
-    const recorded = results.find((tensor) => tensor.requiresGrad && !tensor.isLeaf)
-    if (recorded !== undefined) {
-      try {
-        await differentiate(recorded)
-      } catch (thrown) {
-        untyped(thrown, 'backward: ')
-      }
+      untyped(thrown, 'using the result: ')
     }
   }
   free(result)
   free(args)
   const after = live()
-  if (after !== before && problems.length === 0) problems.push(['leak', `${after - before} tensors are left`])
+  if (after > before && problems.length === 0) problems.push(['leak', `${after - before} tensors are left`])
   return error === undefined ? { problems } : { error, problems }
 }
 
@@ -135,16 +140,16 @@ async function fuzz(job: Job, index: number, target: Target, progress: number): 
     if (result.findings.filter((finding) => finding.kind === kind).length >= 5) return
     result.findings.push({ target: target.name, kind, call: number, text: describeCall(target, call), message })
   }
-  const one = async (call: Call, random: Random, valid: boolean): Promise<Outcome> => {
+  const one = async (call: Call, random: Random, role: 'valid' | 'plausible' | 'hostile'): Promise<Outcome> => {
     number += 1
     writeSync(progress, `${index} ${number} `.padEnd(32), 0)
     if (job.explain === number) writeSync(1, `${describeCall(target, call)}\n`)
     const started = performance.now()
     const written = fstatSync(2).size
-    const outcome = await perform(target, call, random)
+    const outcome = await perform(target, call, random, role === 'hostile')
     result.slowest = Math.max(result.slowest, performance.now() - started)
     for (const [kind, message] of outcome.problems) found(kind, call, message)
-    if (valid && outcome.error !== undefined) found('valid failed', call, String(outcome.error))
+    if (role === 'valid' && outcome.error !== undefined) found('valid failed', call, String(outcome.error))
     const noise = fstatSync(2).size - written
     if (noise > 0) found('noise', call, `${noise} bytes were written to the standard error`)
     if (job.explain === number) writeSync(1, `=> ${outcome.error ?? 'ok'} ${outcome.problems.join('; ')}\n`)
@@ -155,7 +160,7 @@ async function fuzz(job: Job, index: number, target: Target, progress: number): 
   const samples: Call[] = []
   for (let attempt = 0; attempt < job.attempts && samples.length < job.samples; attempt += 1) {
     const call = target.plausible(new Random(job.seed, target.name, 'plausible', attempt), attempt)
-    const outcome = await one(call, new Random(job.seed, target.name, 'context', 0), false)
+    const outcome = await one(call, new Random(job.seed, target.name, 'context', 0), 'plausible')
     if (outcome.error === undefined && outcome.problems.length === 0) samples.push(call)
   }
   result.samples = samples.length
@@ -165,7 +170,7 @@ async function fuzz(job: Job, index: number, target: Target, progress: number): 
     const call = valid
       ? samples[(i / 5) % samples.length]!
       : target.hostile(random, samples.length > 0 ? random.pick(samples) : null)
-    const outcome = await one(call, random, valid)
+    const outcome = await one(call, random, valid ? 'valid' : 'hostile')
     result.calls += 1
     if (valid) result.validCalls += 1
     if (outcome.error === undefined) result.succeeded += 1
@@ -189,6 +194,7 @@ async function main(): Promise<void> {
   })))
   worker.unref()
   const targets = allTargets()
+  await prepareFiles()
   const progress = openSync(job.progress, 'w')
   for (const index of job.targets) {
     const result = await fuzz(job, index, targets[index]!, progress)

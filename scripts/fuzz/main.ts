@@ -26,7 +26,12 @@ const { results, findings } = await fuzz({
   samples: Number(values.samples),
   batch: Number(values.batch),
   ...(values.only === undefined ? {} : { only: new RegExp(values.only) }),
-  onProgress: (done, total, count) => console.log(`${Math.round((Date.now() - begin) / 1000)} s: ${done} of ${total} functions, ${count} findings`),
+  onProgress(done, total, found) {
+    for (const { target, kind, call, text, message } of found) {
+      console.log(`\n${kind}: ${target} call ${call}\n  ${text.slice(0, 1000)}\n  ${message.slice(0, 600)}`)
+    }
+    console.log(`${Math.round((Date.now() - begin) / 1000)} s: ${done} of ${total} functions`)
+  },
 })
 
 const errors: Record<string, number> = {}
@@ -43,9 +48,6 @@ const kinds: Record<string, number> = {}
 for (const { kind } of findings) kinds[kind] = (kinds[kind] ?? 0) + 1
 const none = results.filter(({ samples }) => samples === 0).map(({ name }) => name)
 
-for (const { target, kind, call, text, message } of findings) {
-  console.log(`\n${kind}: ${target} call ${call}\n  ${text.slice(0, 1000)}\n  ${message.slice(0, 600)}`)
-}
 console.log(`\n${results.length} functions, ${calls} calls in ${Math.round((Date.now() - begin) / 1000)} s: ${succeeded} succeeded (${valid} replayed as valid)`)
 console.log(`errors: ${JSON.stringify(errors)}`)
 console.log(`findings: ${JSON.stringify(kinds)}`)

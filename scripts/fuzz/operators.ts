@@ -2,7 +2,7 @@
 import { native } from '../../lib/native/call.js'
 import { functionNames, methodNames } from '../../lib/native/generated/names.js'
 import type { DType } from '../../lib/index.js'
-import { type Argument, publicSchemas, type Schema } from '../schemas.js'
+import { type Argument, camel, publicSchemas, type Schema } from '../schemas.js'
 import type { Random } from './random.js'
 import { samples } from './samples.js'
 import { type Fill, type Kind, type Spec, type TensorSpec, value, wildNumbers, wrongValues } from './values.js'
@@ -282,7 +282,18 @@ export function spoil(random: Random, spec: Spec): Spec {
       if (typeof spec.value === 'boolean') return random.chance(0.5) ? value(!spec.value) : random.pick(wrongValues)
       if (typeof spec.value === 'string') return value(random.pick<unknown>([...strings, ...dtypes, 'cuda', 'cuda:0', 'cuda:99', 'meta', 'cpu:3', 'xla', 7]))
       return random.chance(0.5) ? value(random.pick(wildNumbers)) : random.pick(wrongValues)
-    default:
+    case 'object': {
+      const entries = [...spec.entries]
+      const roll = random.next()
+      if (entries.length === 0 || roll < 0.1) entries.push([random.pick(['nonsense', 'dim', 'dtype', 'device', '__proto__']), random.pick(wrongValues)])
+      else if (roll < 0.2) entries.splice(random.below(entries.length), 1)
+      else {
+        const at = random.below(entries.length)
+        entries[at] = [entries[at]![0], spoil(random, entries[at]![1])]
+      }
+      return { is: 'object', entries }
+    }
+    case 'made':
       return random.pick(wrongValues)
   }
 }
@@ -308,7 +319,7 @@ function arrange(random: Random, schema: Schema, specs: Map<Argument, Spec>, for
     }
     if (argument.keywordOnly) open = false
     if (open) args.push(spec)
-    else options.push([argument.name, spec])
+    else options.push([camel(argument.name), spec])
   }
   return { form: random.pick(forms), args, options }
 }
@@ -360,8 +371,9 @@ export function operatorTargets(): OperatorTarget[] {
               const roll = random.next()
               const schema = random.pick(all)
               const argument = schema.arguments.length > 0 ? random.pick(schema.arguments) : undefined
-              if (roll < 0.6 && argument !== undefined) call.options.push([argument.name, wild(random, argument)])
-              else if (roll < 0.8 || call.args.length === 0) call.args.push(random.pick(wrongValues))
+              if (roll < 0.6 && argument !== undefined && !call.options.some(([key]) => key === camel(argument.name))) {
+                call.options.push([camel(argument.name), wild(random, argument)])
+              } else if (roll < 0.8 || call.args.length === 0) call.args.push(random.pick(wrongValues))
               else call.args.pop()
             }
           }

@@ -15,8 +15,8 @@ export interface Options {
   only?: RegExp
   /** Targets for each child. */
   batch: number
-  /** Told after each child. */
-  onProgress?: (done: number, total: number, findings: number) => void
+  /** Told after each child what it found. */
+  onProgress?: (done: number, total: number, found: readonly Finding[]) => void
 }
 
 export interface Report {
@@ -25,13 +25,16 @@ export interface Report {
 }
 
 const child = fileURLToPath(new URL('child.ts', import.meta.url))
+const tsx = import.meta.resolve('tsx')
 const HANG = 20_000
 // Private writable memory, in KiB: what would need more must fail as an allocation.
 const DATA_LIMIT = 2_000_000
 
-export function start(job: Job, stderr: number | 'inherit'): ChildProcess {
-  const command = [process.execPath, '--import', 'tsx', '--no-warnings', child, JSON.stringify(job)]
-  return spawn('sh', ['-c', `ulimit -d ${DATA_LIMIT} && ulimit -c 0 && exec "$@"`, 'sh', ...command], { stdio: ['ignore', 'inherit', stderr] })
+/** A child in a folder of its own, where calls may leave files. */
+function start(job: Job, folder: string, stdout: 'pipe' | 'ignore', stderr: number | 'ignore'): ChildProcess {
+  const command = [process.execPath, '--import', tsx, '--no-warnings', '--expose-gc', child, JSON.stringify(job)]
+  const limited = ['-c', `ulimit -d ${DATA_LIMIT} && ulimit -c 0 && exec "$@"`, 'sh', ...command]
+  return spawn('sh', limited, { cwd: folder, stdio: ['ignore', stdout, stderr] })
 }
 
 interface End {
@@ -83,24 +86,26 @@ export async function fuzz(options: Options): Promise<Report> {
       }
       rmSync(job.progress, { force: true })
       const stderr = openSync(join(folder, 'stderr'), 'w')
-      const { cause, hung } = await watch(start(job, stderr), job.progress)
+      const { cause, hung } = await watch(start(job, folder, 'ignore', stderr), job.progress)
       const results = existsSync(job.results) ? readFileSync(job.results, 'utf8').split('\n').slice(0, -1) : []
-      report.results.push(...results.map((line) => JSON.parse(line) as Result))
+      const finished = results.map((line) => JSON.parse(line) as Result)
+      const found = finished.flatMap(({ findings }) => findings)
+      report.results.push(...finished)
       waiting.splice(0, results.length)
       if (cause !== null) {
         const tail = readFileSync(join(folder, 'stderr'), 'utf8').slice(-2000)
         if (!existsSync(job.progress)) throw new Error(`the fuzz cannot start: ${cause}\n${tail}`)
         const [index, call] = readFileSync(job.progress, 'utf8').split(' ').map(Number) as [number, number]
         const target = targets[index]!.name
-        report.findings.push({ target, kind: hung ? 'hang' : 'crash', call, text: await explain(options, index, call, folder), message: hung ? 'more than 20 s' : `${cause} ${tail}` })
+        found.push({ target, kind: hung ? 'hang' : 'crash', call, text: await explain(options, index, call, folder), message: hung ? 'more than 20 s' : `${cause} ${tail}` })
         waiting.splice(0, waiting.indexOf(index) + 1)
       }
-      options.onProgress?.(total - waiting.length, total, report.findings.length + report.results.reduce((sum, { findings }) => sum + findings.length, 0))
+      report.findings.push(...found)
+      options.onProgress?.(total - waiting.length, total, found)
     }
   } finally {
     rmSync(folder, { recursive: true, force: true })
   }
-  for (const { findings } of report.results) report.findings.push(...findings)
   return report
 }
 
@@ -108,17 +113,11 @@ export async function fuzz(options: Options): Promise<Report> {
 async function explain(options: Options, index: number, call: number, folder: string): Promise<string> {
   const { seed, calls, attempts, samples } = options
   const job: Job = { seed, calls, attempts, samples, targets: [index], progress: join(folder, 'explained'), results: join(folder, 'ignored'), explain: call }
-  const process = spawnCaptured(job)
-  const end = await watch(process.child, job.progress)
-  return `${process.output()}${end.cause === null ? ' (not when it runs alone)' : ''}`
-}
-
-function spawnCaptured(job: Job): { child: ChildProcess; output: () => string } {
-  const command = [process.execPath, '--import', 'tsx', '--no-warnings', child, JSON.stringify(job)]
-  const started = spawn('sh', ['-c', `ulimit -d ${DATA_LIMIT} && ulimit -c 0 && exec "$@"`, 'sh', ...command], { stdio: ['ignore', 'pipe', 'ignore'] })
+  const started = start(job, folder, 'pipe', 'ignore')
   let text = ''
   started.stdout!.setEncoding('utf8').on('data', (chunk: string) => {
     if (text.length < 100_000) text += chunk
   })
-  return { child: started, output: () => text.trim() }
+  const { cause } = await watch(started, job.progress)
+  return `${text.trim()}${cause === null ? ' (not when it runs alone)' : ''}`
 }

@@ -1,7 +1,10 @@
 /** What is fuzzed, and the words that parent and child share. */
 import { ops, Tensor } from '../../lib/index.js'
 import { type Call, operatorTargets } from './operators.js'
-import { publicTargets } from './public.js'
+import { targets as publicTargets } from './define.js'
+import './tensors.js'
+import './layers.js'
+import './training.js'
 import type { Random } from './random.js'
 
 export interface Job {
@@ -70,5 +73,5 @@ export function allTargets(): Target[] {
       },
     }),
   )
-  return [...operators, ...publicTargets()]
+  return [...operators, ...publicTargets]
 }

@@ -91,7 +91,8 @@ async function evaluate(where, [inputs, run]) {
   const result = run(...leaves)
   const wanted = leaves.filter((leaf) => leaf.requiresGrad)
   // A cotangent that is the same everywhere and not constant.
-  const cotangent = vt.arange(result.numel()).reshape(result.shape).mul(0.37).sin().to(where)
+  const count = result.shape.reduce((product, size) => product * size, 1)
+  const cotangent = vt.arange(count).reshape(result.shape).mul(0.37).sin().to(where)
   return [result, ...(await vt.autograd.grad([result], wanted, { gradOutputs: [cotangent], allowUnused: true }))]
 }
 

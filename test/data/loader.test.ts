@@ -269,6 +269,23 @@ describe('DataLoader with workers', () => {
     await loader.close()
   })
 
+  it('dies with the thread that it runs in', async () => {
+    const script = `
+      import { Worker } from 'node:worker_threads'
+      for (let i = 0; i < 3; i++) {
+        const voxtorch = ${JSON.stringify(new URL('../../dist/index.js', import.meta.url).href)}
+        const worker = new Worker(new URL(${JSON.stringify(url('consumer').href)}), { execArgv: [], workerData: { voxtorch } })
+        await new Promise((resolve, reject) => worker.once('message', resolve).once('error', reject))
+        await worker.terminate()
+      }
+      console.log('ended')
+    `
+    const { stdout, stderr } = await promisify(execFile)(process.execPath, ['--input-type=module', '--eval', script], {
+      timeout: 30_000,
+    })
+    expect({ stdout, stderr }).toEqual({ stdout: 'ended\n', stderr: '' })
+  }, 40_000)
+
   it('ends its workers when the loop is left, and never keeps the process alive', async () => {
     const script = `
       import { DataLoader } from ${JSON.stringify(new URL('../../lib/data/index.ts', import.meta.url).href)}

@@ -1,33 +1,17 @@
 import { describe, expect, test } from 'vitest'
 import {
-  arange,
   ConfigError,
   DataError,
   DeviceError,
   type DType,
   DTypeError,
-  double,
-  empty,
-  eye,
-  full,
-  fullLike,
-  Generator,
-  linspace,
-  manualSeed,
   memoryStats,
   ones,
-  onesLike,
-  rand,
-  randint,
-  randn,
-  randperm,
   type Scalar,
   scope,
   type TensorData,
   tensor,
-  withDevice,
   zeros,
-  zerosLike,
 } from '../../lib/index.js'
 
 const big = 2n ** 53n + 1n
@@ -100,7 +84,13 @@ describe('values survive a round trip', () => {
     ['int64', [big, -big, 2n ** 63n - 1n, -(2n ** 63n)]],
     ['uint64', [0, big, 2n ** 64n - 1n]],
     ['bool', [true, false, true]],
-    ['complex64', [{ re: 0.5, im: -2 }, { re: -0, im: Number.POSITIVE_INFINITY }]],
+    [
+      'complex64',
+      [
+        { re: 0.5, im: -2 },
+        { re: -0, im: Number.POSITIVE_INFINITY },
+      ],
+    ],
     ['complex128', [{ re: 0.1, im: -1e300 }]],
     ['float8_e4m3fn', [0.5, -448, 2 ** -9]],
     ['float8_e5m2', [0.5, -57344, 2 ** -16]],
@@ -156,7 +146,11 @@ describe('values survive a round trip', () => {
       ]).t()
       expect(x.strides).toEqual([1, 2])
       expect(Array.from(x.dataSync() as BigInt64Array)).toEqual([1n, 3n, 2n, 4n])
-      expect(tensor([{ re: 1, im: 2 }]).conj().toArray()).toEqual([{ re: 1, im: -2 }])
+      expect(
+        tensor([{ re: 1, im: 2 }])
+          .conj()
+          .toArray(),
+      ).toEqual([{ re: 1, im: -2 }])
       expect(tensor([1, 2, 3, 4]).at(1).add(0).item()).toBe(2)
     }))
 })
@@ -212,12 +206,17 @@ describe('shape', () => {
     ['fraction', [1.5, 2]],
     ['NaN', [Number.NaN]],
   ])('%s', (_, shape) => {
-    expect(() => tensor(Float32Array.of(1, 2, 3), { shape })).toThrow(expect.objectContaining({ code: expect.stringMatching(/^ERR_(SHAPE|CONFIG|DATA)$/) }))
+    expect(() => tensor(Float32Array.of(1, 2, 3), { shape })).toThrow(
+      expect.objectContaining({ code: expect.stringMatching(/^ERR_(SHAPE|CONFIG|DATA)$/) }),
+    )
   })
 
   test.each<[number[], unknown]>([
     [[0], []],
-    [[2, 0], [[], []]],
+    [
+      [2, 0],
+      [[], []],
+    ],
     [[0, 3], []],
     [[1, 0, 2], [[]]],
   ])('%j has no elements', (shape, nested) =>
@@ -242,14 +241,24 @@ describe('what cannot be a tensor', () => {
     ['a long row', [[1], [2, 3]], /\[1\]/, [1]],
     ['a number for a row', [[1], 2], /\[1\]/, [1]],
     ['a row for a number', [1, [2]], /\[1\]/, [1]],
-    ['a deep row', [[[1], [2]], [[3], [4, 5]]], /\[1\]\[1\]/, [1, 1]],
+    [
+      'a deep row',
+      [
+        [[1], [2]],
+        [[3], [4, 5]],
+      ],
+      /\[1\]\[1\]/,
+      [1, 1],
+    ],
     ['a string', [1, 'two'], /\[1\]/, [1]],
     ['null', [[0], [null]], /\[1\]\[0\]/, [1, 0]],
     ['undefined', [1, undefined], /\[1\]/, [1]],
     ['a hole', Array.from<number>({ length: 0 }).concat([1], new Array(1)), /\[1\]/, [1]],
   ])('%s', (_, data, pattern, path) => {
     expect(() => tensor(data as TensorData)).toThrow(DataError)
-    expect(() => tensor(data as TensorData)).toThrow(expect.objectContaining({ message: expect.stringMatching(pattern), path }))
+    expect(() => tensor(data as TensorData)).toThrow(
+      expect.objectContaining({ message: expect.stringMatching(pattern), path }),
+    )
   })
 
   test.each<[string, unknown]>([
@@ -263,7 +272,9 @@ describe('what cannot be a tensor', () => {
     ['an ArrayBuffer', new ArrayBuffer(4)],
     ['a DataView', new DataView(new ArrayBuffer(4))],
   ])('%s', (_, data) => {
-    expect(() => tensor(data as TensorData)).toThrow(expect.objectContaining({ code: expect.stringMatching(/^ERR_(DATA|DTYPE|CONFIG)$/) }))
+    expect(() => tensor(data as TensorData)).toThrow(
+      expect.objectContaining({ code: expect.stringMatching(/^ERR_(DATA|DTYPE|CONFIG)$/) }),
+    )
   })
 
   test.each<[unknown, DType]>([
@@ -288,8 +299,12 @@ describe('what cannot be a tensor', () => {
   test('options that are wrong', () => {
     expect(() => tensor([1], { dtype: 'float31' as DType })).toThrow(ConfigError)
     expect(() => tensor([1], { dtype: 'toString' as DType })).toThrow(ConfigError)
-    expect(() => tensor([1], { device: 'gpu' as 'cpu' })).toThrow(expect.objectContaining({ code: expect.stringMatching(/^ERR_(CONFIG|DEVICE)$/) }))
-    expect(() => zeros([1], { device: 'gpu' as 'cpu' })).toThrow(expect.objectContaining({ code: expect.stringMatching(/^ERR_(CONFIG|DEVICE)$/) }))
+    expect(() => tensor([1], { device: 'gpu' as 'cpu' })).toThrow(
+      expect.objectContaining({ code: expect.stringMatching(/^ERR_(CONFIG|DEVICE)$/) }),
+    )
+    expect(() => zeros([1], { device: 'gpu' as 'cpu' })).toThrow(
+      expect.objectContaining({ code: expect.stringMatching(/^ERR_(CONFIG|DEVICE)$/) }),
+    )
     expect(() => tensor(zeros([1]) as never)).toThrow(ConfigError)
     expect(() => zeros([-1])).toThrow(expect.objectContaining({ code: expect.stringMatching(/^ERR_/) }))
     expect(() => zeros([2 ** 60, 2 ** 60])).toThrow(expect.objectContaining({ code: expect.stringMatching(/^ERR_/) }))
@@ -298,7 +313,9 @@ describe('what cannot be a tensor', () => {
   })
 
   test('too much memory', () => {
-    expect(() => zeros([2 ** 50])).toThrow(expect.objectContaining({ name: 'OutOfMemoryError', code: 'ERR_OUT_OF_MEMORY' }))
+    expect(() => zeros([2 ** 50])).toThrow(
+      expect.objectContaining({ name: 'OutOfMemoryError', code: 'ERR_OUT_OF_MEMORY' }),
+    )
   })
 
   test('CUDA where there is none says why', () => {
@@ -326,89 +343,6 @@ describe('item', () => {
 
   test('needs one element', () => {
     expect(() => tensor([1, 2]).item()).toThrow(expect.objectContaining({ code: expect.stringMatching(/^ERR_/) }))
-  })
-})
-
-describe('factories', () => {
-  test('fill', () =>
-    scope(() => {
-      expect(zeros([2, 1]).toArray()).toEqual([[0], [0]])
-      expect(ones([2], { dtype: 'bool' }).toArray()).toEqual([true, true])
-      expect(full([2], 7).dtype).toBe('int64')
-      expect(full([2], 7.5).dtype).toBe('float32')
-      expect(full([1], true).dtype).toBe('bool')
-      expect(full([1], { re: 1, im: 2 }).toArray()).toEqual([{ re: 1, im: 2 }])
-      expect(full([1], big).item()).toBe(big)
-      expect(full([1], double(2)).dtype).toBe('float32')
-      expect(empty([3, 2], { dtype: 'int16' }).shape).toEqual([3, 2])
-      expect(arange(3).toArray()).toEqual([0, 1, 2])
-      expect(arange(1, 2, 0.5).toArray()).toEqual([1, 1.5])
-      expect(arange(3, { dtype: 'float64' }).dtype).toBe('float64')
-      expect(arange(1, 3, { requiresGrad: true, dtype: 'float32' }).requiresGrad).toBe(true)
-      expect(linspace(0, 1, 3).toArray()).toEqual([0, 0.5, 1])
-      expect(eye(2).toArray()).toEqual([
-        [1, 0],
-        [0, 1],
-      ])
-      expect(eye(1, 2, { dtype: 'int32' }).toArray()).toEqual([[1, 0]])
-      expect(eye(2, { dtype: 'bool' }).dtype).toBe('bool')
-      expect(zeros([2], { requiresGrad: true }).requiresGrad).toBe(true)
-      expect(zeros([2], { requiresGrad: false }).requiresGrad).toBe(false)
-      expect(zeros([]).shape).toEqual([])
-    }))
-
-  test('like another', () =>
-    scope(() => {
-      const like = ones([2, 3], { dtype: 'float64' })
-      expect(zerosLike(like).dtype).toBe('float64')
-      expect(onesLike(like, { dtype: 'int8' }).dtype).toBe('int8')
-      expect(fullLike(like, 2, { requiresGrad: true }).requiresGrad).toBe(true)
-      expect(zerosLike(like, { device: 'meta' }).device).toBe('meta')
-    }))
-
-  test('random numbers follow the seed and the generator', () =>
-    scope(() => {
-      manualSeed(3)
-      const first = [rand([4]).toArray(), randn([4]).toArray(), randint(0, 100, [4]).toArray(), randperm(8).toArray()]
-      manualSeed(3)
-      expect([rand([4]).toArray(), randn([4]).toArray(), randint(0, 100, [4]).toArray(), randperm(8).toArray()]).toEqual(first)
-      const generator = new Generator({ seed: 5 })
-      const a = randn([4], { generator }).toArray()
-      const state = generator.getState()
-      const b = randn([4], { generator }).toArray()
-      expect(b).not.toEqual(a)
-      expect(randn([4], { generator: generator.setState(state) }).toArray()).toEqual(b)
-      expect(randn([4], { generator: generator.manualSeed(5n) }).toArray()).toEqual(a)
-      expect(generator.seed).toBe(5)
-      expect((randperm(8).toArray() as number[]).sort()).toEqual([0, 1, 2, 3, 4, 5, 6, 7])
-      generator.dispose()
-      expect(() => randn([4], { generator })).toThrow(expect.objectContaining({ code: 'ERR_DISPOSED' }))
-    }))
-
-  test('as PyTorch draws them', () =>
-    scope(() => {
-      // torch.manual_seed(0): torch.randn(3), torch.rand(2), torch.randperm(5)
-      manualSeed(0)
-      expect(randn([3]).toArray()).toEqual([1.5409960746765137, -0.293428897857666, -2.1787893772125244])
-    }))
-
-  test('on the device of the context', () =>
-    scope(() => {
-      withDevice('meta', () => {
-        expect(zeros([2]).device).toBe('meta')
-        expect(tensor([1, 2]).device).toBe('meta')
-        expect(arange(3).device).toBe('meta')
-        expect(zeros([2], { device: 'cpu' }).device).toBe('cpu')
-        expect(zerosLike(zeros([2], { device: 'cpu' })).device).toBe('cpu')
-      })
-      expect(zeros([2]).device).toBe('cpu')
-    }))
-
-  test('wrong seeds', () => {
-    for (const seed of [1.5, Number.NaN, '1', null, 2 ** 60]) {
-      expect(() => manualSeed(seed as number), String(seed)).toThrow(ConfigError)
-      expect(() => new Generator({ seed: seed as number }), String(seed)).toThrow(ConfigError)
-    }
   })
 })
 

@@ -53,7 +53,9 @@ test('names the function that made it', () =>
 test('a tensor without values', () =>
   scope(() => {
     expect(String(zeros([2, 3], { device: 'meta' }))).toBe("tensor(..., device='meta', size=(2, 3))")
-    expect(String(zeros([4], { device: 'meta', dtype: 'int64' }))).toBe("tensor(..., device='meta', size=(4,), dtype=torch.int64)")
+    expect(String(zeros([4], { device: 'meta', dtype: 'int64' }))).toBe(
+      "tensor(..., device='meta', size=(4,), dtype=torch.int64)",
+    )
     expect(String(zeros([], { device: 'meta' }))).toBe("tensor(..., device='meta', size=())")
   }))
 
@@ -64,8 +66,18 @@ test('printing a disposed tensor in a debugger does not throw, String does', () 
   expect(() => String(x)).toThrow(expect.objectContaining({ name: 'DisposedError' }))
 })
 
+test('a sparse tensor can be looked at', () =>
+  scope(() => {
+    expect(inspect(ones([2, 2]).toSparse())).toMatch(/^tensor\(/)
+  }))
+
 test('leaves no temporaries', () => {
-  const values = [ones([2000]), tensor([{ re: 1, im: 2 }]), ones([3], { dtype: 'bfloat16' }), ones([2], { requiresGrad: true })]
+  const values = [
+    ones([2000]),
+    tensor([{ re: 1, im: 2 }]),
+    ones([3], { dtype: 'bfloat16' }),
+    ones([2], { requiresGrad: true }),
+  ]
   const before = memoryStats().liveTensors
   for (const value of values) String(value)
   expect(memoryStats().liveTensors).toBe(before)

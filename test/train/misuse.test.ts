@@ -88,7 +88,10 @@ const CALLS: Record<string, () => unknown> = {
   },
   ProgressBar() {
     const stream = { write: () => true, isTTY: or(true), columns: or(80) }
-    using bar = new vt.ProgressBar(options({ total: 3, label: 'a', unit: 'b', interval: 0, stream: or(stream) }))
+    using bar = new vt.ProgressBar({
+      ...options({ total: 3, label: 'a', unit: 'b', interval: 0 }),
+      stream: pick([stream, stream, 1, {}]),
+    })
     bar.tick(or(1), or({ loss: or(1) }))
     bar.print(or('text'))
   },

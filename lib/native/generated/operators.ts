@@ -226,20 +226,6 @@ export interface Operators<Q extends 'now' | 'queued'> {
   bartlettWindow(windowLength: number | bigint, periodic: boolean, options?: { dtype?: DType | null; layout?: Layout | null; device?: Device | null; pinMemory?: boolean | null }): Result<Q, Tensor>
   /** `aten::batch_norm(Tensor input, Tensor? weight, Tensor? bias, Tensor? running_mean, Tensor? running_var, bool training, float momentum, float eps, bool cudnn_enabled) -> Tensor` */
   batchNorm(input: Tensor, weight: Tensor | null, bias: Tensor | null, runningMean: Tensor | null, runningVar: Tensor | null, training: boolean, momentum: number, eps: number, cudnnEnabled: boolean): Result<Q, Tensor>
-  /** `aten::batch_norm_backward_elemt(Tensor grad_out, Tensor input, Tensor mean, Tensor invstd, Tensor? weight, Tensor sum_dy, Tensor sum_dy_xmu, Tensor count) -> Tensor` */
-  batchNormBackwardElemt(gradOut: Tensor, input: Tensor, mean: Tensor, invstd: Tensor, weight: Tensor | null, sumDy: Tensor, sumDyXmu: Tensor, count: Tensor): Result<Q, Tensor>
-  /** `aten::batch_norm_backward_reduce(Tensor grad_out, Tensor input, Tensor mean, Tensor invstd, Tensor? weight, bool input_g, bool weight_g, bool bias_g) -> (Tensor, Tensor, Tensor, Tensor)` */
-  batchNormBackwardReduce(gradOut: Tensor, input: Tensor, mean: Tensor, invstd: Tensor, weight: Tensor | null, inputG: boolean, weightG: boolean, biasG: boolean): Result<Q, [Tensor, Tensor, Tensor, Tensor]>
-  /** `aten::batch_norm_elemt(Tensor input, Tensor? weight, Tensor? bias, Tensor mean, Tensor invstd, float eps) -> Tensor` */
-  batchNormElemt(input: Tensor, weight: Tensor | null, bias: Tensor | null, mean: Tensor, invstd: Tensor, eps: number): Result<Q, Tensor>
-  /** `aten::batch_norm_gather_stats(Tensor input, Tensor mean, Tensor invstd, Tensor? running_mean, Tensor? running_var, float momentum, float eps, int count) -> (Tensor, Tensor)` */
-  batchNormGatherStats(input: Tensor, mean: Tensor, invstd: Tensor, runningMean: Tensor | null, runningVar: Tensor | null, momentum: number, eps: number, count: number | bigint): Result<Q, [Tensor, Tensor]>
-  /** `aten::batch_norm_gather_stats_with_counts(Tensor input, Tensor mean, Tensor invstd, Tensor? running_mean, Tensor? running_var, float momentum, float eps, Tensor counts) -> (Tensor, Tensor)` */
-  batchNormGatherStatsWithCounts(input: Tensor, mean: Tensor, invstd: Tensor, runningMean: Tensor | null, runningVar: Tensor | null, momentum: number, eps: number, counts: Tensor): Result<Q, [Tensor, Tensor]>
-  /** `aten::batch_norm_stats(Tensor input, float eps) -> (Tensor, Tensor)` */
-  batchNormStats(input: Tensor, eps: number): Result<Q, [Tensor, Tensor]>
-  /** `aten::batch_norm_update_stats(Tensor input, Tensor? running_mean, Tensor? running_var, float momentum) -> (Tensor, Tensor)` */
-  batchNormUpdateStats(input: Tensor, runningMean: Tensor | null, runningVar: Tensor | null, momentum: number): Result<Q, [Tensor, Tensor]>
   /** `aten::bernoulli(Tensor self, *, Generator? generator=None) -> Tensor` */
   bernoulli(self: Tensor, options?: { generator?: Generator | null }): Result<Q, Tensor>
   /** `aten::bernoulli.Tensor(Tensor self, Tensor p, *, Generator? generator=None) -> Tensor` */
@@ -378,8 +364,6 @@ export interface Operators<Q extends 'now' | 'queued'> {
   /** `aten::cholesky_solve(Tensor self, Tensor input2, bool upper=False) -> Tensor` */
   choleskySolve(self: Tensor, input2: Tensor, upper?: boolean, options?: { upper?: boolean }): Result<Q, Tensor>
   choleskySolve(self: Tensor, input2: Tensor, options: { upper?: boolean }): Result<Q, Tensor>
-  /** `aten::choose_qparams_optimized(Tensor input, int numel, int n_bins, float ratio, int bit_width) -> (Tensor, Tensor)` */
-  chooseQparamsOptimized(input: Tensor, numel: number | bigint, nBins: number | bigint, ratio: number, bitWidth: number | bigint): Result<Q, [Tensor, Tensor]>
   /** `aten::chunk(Tensor(a -> *) self, int chunks, int dim=0) -> Tensor(a)[]` */
   chunk(self: Tensor, chunks: number | bigint, dim?: number | bigint, options?: { dim?: number | bigint }): Result<Q, Tensor[]>
   chunk(self: Tensor, chunks: number | bigint, options: { dim?: number | bigint }): Result<Q, Tensor[]>
@@ -473,8 +457,6 @@ export interface Operators<Q extends 'now' | 'queued'> {
   /** `aten::conv3d.padding(Tensor input, Tensor weight, Tensor? bias=None, SymInt[3] stride=[1, 1, 1], str padding="valid", SymInt[3] dilation=[1, 1, 1], SymInt groups=1) -> Tensor` */
   conv3d(input: Tensor, weight: Tensor, bias?: Tensor | null, stride?: number | readonly number[], padding?: string, dilation?: number | readonly number[], groups?: number | bigint, options?: { bias?: Tensor | null; stride?: number | readonly number[]; padding?: string; dilation?: number | readonly number[]; groups?: number | bigint }): Result<Q, Tensor>
   conv3d(input: Tensor, weight: Tensor, options: { bias?: Tensor | null; stride?: number | readonly number[]; padding?: string; dilation?: number | readonly number[]; groups?: number | bigint }): Result<Q, Tensor>
-  /** `aten::conv_depthwise3d(Tensor self, Tensor weight, SymInt[3] kernel_size, Tensor? bias, SymInt[3] stride, SymInt[3] padding, SymInt[3] dilation) -> Tensor` */
-  convDepthwise3d(self: Tensor, weight: Tensor, kernelSize: number | readonly number[], bias: Tensor | null, stride: number | readonly number[], padding: number | readonly number[], dilation: number | readonly number[]): Result<Q, Tensor>
   /** `aten::conv_tbc(Tensor self, Tensor weight, Tensor bias, int pad=0) -> Tensor` */
   convTbc(self: Tensor, weight: Tensor, bias: Tensor, pad?: number | bigint, options?: { pad?: number | bigint }): Result<Q, Tensor>
   convTbc(self: Tensor, weight: Tensor, bias: Tensor, options: { pad?: number | bigint }): Result<Q, Tensor>
@@ -489,22 +471,9 @@ export interface Operators<Q extends 'now' | 'queued'> {
   convTranspose3d(input: Tensor, weight: Tensor, options: { bias?: Tensor | null; stride?: number | readonly number[]; padding?: number | readonly number[]; outputPadding?: number | readonly number[]; groups?: number | bigint; dilation?: number | readonly number[] }): Result<Q, Tensor>
   /** `aten::convolution(Tensor input, Tensor weight, Tensor? bias, SymInt[] stride, SymInt[] padding, SymInt[] dilation, bool transposed, SymInt[] output_padding, SymInt groups) -> Tensor` */
   convolution(input: Tensor, weight: Tensor, bias: Tensor | null, stride: readonly number[], padding: readonly number[], dilation: readonly number[], transposed: boolean, outputPadding: readonly number[], groups: number | bigint): Result<Q, Tensor>
-  /** `aten::convolution_backward_overrideable(Tensor grad_output, Tensor input, Tensor weight, SymInt[] stride, SymInt[] padding, SymInt[] dilation, bool transposed, SymInt[] output_padding, SymInt groups, bool[3] output_mask) -> (Tensor grad_input, Tensor grad_weight, Tensor grad_bias)` */
-  convolutionBackwardOverrideable(gradOutput: Tensor, input: Tensor, weight: Tensor, stride: readonly number[], padding: readonly number[], dilation: readonly number[], transposed: boolean, outputPadding: readonly number[], groups: number | bigint, outputMask: readonly boolean[]): Result<Q, { gradInput: Tensor; gradWeight: Tensor; gradBias: Tensor }>
-  /** `aten::convolution_overrideable(Tensor input, Tensor weight, Tensor? bias, SymInt[] stride, SymInt[] padding, SymInt[] dilation, bool transposed, SymInt[] output_padding, SymInt groups) -> Tensor` */
-  convolutionOverrideable(input: Tensor, weight: Tensor, bias: Tensor | null, stride: readonly number[], padding: readonly number[], dilation: readonly number[], transposed: boolean, outputPadding: readonly number[], groups: number | bigint): Result<Q, Tensor>
-  /** `aten::copy(Tensor self, Tensor src, bool non_blocking=False) -> Tensor` */
-  copy(self: Tensor, src: Tensor, nonBlocking?: boolean, options?: { nonBlocking?: boolean }): Result<Q, Tensor>
-  copy(self: Tensor, src: Tensor, options: { nonBlocking?: boolean }): Result<Q, Tensor>
   /** `aten::copy_(Tensor(a!) self, Tensor src, bool non_blocking=False) -> Tensor(a!)` */
   copy_(self: Tensor, src: Tensor, nonBlocking?: boolean, options?: { nonBlocking?: boolean }): Result<Q, Tensor>
   copy_(self: Tensor, src: Tensor, options: { nonBlocking?: boolean }): Result<Q, Tensor>
-  /** `aten::copy_sparse_to_sparse(Tensor self, Tensor src, bool non_blocking=False) -> Tensor` */
-  copySparseToSparse(self: Tensor, src: Tensor, nonBlocking?: boolean, options?: { nonBlocking?: boolean }): Result<Q, Tensor>
-  copySparseToSparse(self: Tensor, src: Tensor, options: { nonBlocking?: boolean }): Result<Q, Tensor>
-  /** `aten::copy_sparse_to_sparse_(Tensor(a!) self, Tensor src, bool non_blocking=False) -> Tensor(a!)` */
-  copySparseToSparse_(self: Tensor, src: Tensor, nonBlocking?: boolean, options?: { nonBlocking?: boolean }): Result<Q, Tensor>
-  copySparseToSparse_(self: Tensor, src: Tensor, options: { nonBlocking?: boolean }): Result<Q, Tensor>
   /** `aten::copysign.Scalar(Tensor self, Scalar other) -> Tensor` */
   copysign(self: Tensor, other: Scalar): Result<Q, Tensor>
   /** `aten::copysign.Tensor(Tensor self, Tensor other) -> Tensor` */
@@ -688,8 +657,6 @@ export interface Operators<Q extends 'now' | 'queued'> {
   emptyLike(self: Tensor, options?: { dtype?: DType | null; layout?: Layout | null; device?: Device | null; pinMemory?: boolean | null; memoryFormat?: MemoryFormat | null }): Result<Q, Tensor>
   /** `aten::empty_permuted(SymInt[] size, int[] physical_layout, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor` */
   emptyPermuted(size: readonly number[], physicalLayout: readonly number[], options?: { dtype?: DType | null; layout?: Layout | null; device?: Device | null; pinMemory?: boolean | null }): Result<Q, Tensor>
-  /** `aten::empty_quantized(int[] size, Tensor qtensor, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None, MemoryFormat? memory_format=None) -> Tensor` */
-  emptyQuantized(size: readonly number[], qtensor: Tensor, options?: { dtype?: DType | null; layout?: Layout | null; device?: Device | null; pinMemory?: boolean | null; memoryFormat?: MemoryFormat | null }): Result<Q, Tensor>
   /** `aten::empty_strided(SymInt[] size, SymInt[] stride, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor` */
   emptyStrided(size: readonly number[], stride: readonly number[], options?: { dtype?: DType | null; layout?: Layout | null; device?: Device | null; pinMemory?: boolean | null }): Result<Q, Tensor>
   /** `aten::eq.Scalar(Tensor self, Scalar other) -> Tensor` */
@@ -901,16 +868,10 @@ export interface Operators<Q extends 'now' | 'queued'> {
   /** `aten::frobenius_norm.dim(Tensor self, int[1] dim, bool keepdim=False) -> Tensor` */
   frobeniusNorm(self: Tensor, dim: number | readonly number[], keepdim?: boolean, options?: { keepdim?: boolean }): Result<Q, Tensor>
   frobeniusNorm(self: Tensor, dim: number | readonly number[], options: { keepdim?: boolean }): Result<Q, Tensor>
-  /** `aten::from_file(str filename, bool? shared=None, int? size=0, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor` */
-  fromFile(filename: string, shared?: boolean | null, size?: number | bigint | null, options?: { shared?: boolean | null; size?: number | bigint | null; dtype?: DType | null; layout?: Layout | null; device?: Device | null; pinMemory?: boolean | null }): Result<Q, Tensor>
-  fromFile(filename: string, options: { shared?: boolean | null; size?: number | bigint | null; dtype?: DType | null; layout?: Layout | null; device?: Device | null; pinMemory?: boolean | null }): Result<Q, Tensor>
   /** `aten::full(SymInt[] size, Scalar fill_value, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor` */
   full(size: readonly number[], fillValue: Scalar, options?: { dtype?: DType | null; layout?: Layout | null; device?: Device | null; pinMemory?: boolean | null }): Result<Q, Tensor>
   /** `aten::full_like(Tensor self, Scalar fill_value, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None, MemoryFormat? memory_format=None) -> Tensor` */
   fullLike(self: Tensor, fillValue: Scalar, options?: { dtype?: DType | null; layout?: Layout | null; device?: Device | null; pinMemory?: boolean | null; memoryFormat?: MemoryFormat | null }): Result<Q, Tensor>
-  /** `aten::fused_moving_avg_obs_fake_quant(Tensor self, Tensor observer_on, Tensor fake_quant_on, Tensor(a!) running_min, Tensor(b!) running_max, Tensor(c!) scale, Tensor(d!) zero_point, float averaging_const, int quant_min, int quant_max, int ch_axis, bool per_row_fake_quant=False, bool symmetric_quant=False) -> Tensor` */
-  fusedMovingAvgObsFakeQuant(self: Tensor, observerOn: Tensor, fakeQuantOn: Tensor, runningMin: Tensor, runningMax: Tensor, scale: Tensor, zeroPoint: Tensor, averagingConst: number, quantMin: number | bigint, quantMax: number | bigint, chAxis: number | bigint, perRowFakeQuant?: boolean, symmetricQuant?: boolean, options?: { perRowFakeQuant?: boolean; symmetricQuant?: boolean }): Result<Q, Tensor>
-  fusedMovingAvgObsFakeQuant(self: Tensor, observerOn: Tensor, fakeQuantOn: Tensor, runningMin: Tensor, runningMax: Tensor, scale: Tensor, zeroPoint: Tensor, averagingConst: number, quantMin: number | bigint, quantMax: number | bigint, chAxis: number | bigint, options: { perRowFakeQuant?: boolean; symmetricQuant?: boolean }): Result<Q, Tensor>
   /** `aten::gather(Tensor self, int dim, Tensor index, *, bool sparse_grad=False) -> Tensor` */
   gather(self: Tensor, dim: number | bigint, index: Tensor, options?: { sparseGrad?: boolean }): Result<Q, Tensor>
   /** `aten::gcd(Tensor self, Tensor other) -> Tensor` */
@@ -944,10 +905,6 @@ export interface Operators<Q extends 'now' | 'queued'> {
   /** `aten::glu(Tensor self, int dim=-1) -> Tensor` */
   glu(self: Tensor, dim?: number | bigint, options?: { dim?: number | bigint }): Result<Q, Tensor>
   glu(self: Tensor, options: { dim?: number | bigint }): Result<Q, Tensor>
-  /** `aten::glu_backward_jvp(Tensor grad_x, Tensor grad_glu, Tensor x, Tensor dgrad_glu, Tensor dx, int dim) -> Tensor` */
-  gluBackwardJvp(gradX: Tensor, gradGlu: Tensor, x: Tensor, dgradGlu: Tensor, dx: Tensor, dim: number | bigint): Result<Q, Tensor>
-  /** `aten::glu_jvp(Tensor glu, Tensor x, Tensor dx, int dim) -> Tensor` */
-  gluJvp(glu: Tensor, x: Tensor, dx: Tensor, dim: number | bigint): Result<Q, Tensor>
   /** `aten::gradient.array(Tensor self, *, int[] dim, int edge_order=1) -> Tensor[]` */
   gradient(self: Tensor, options?: { dim?: readonly number[]; edgeOrder?: number | bigint }): Result<Q, Tensor[]>
   /** `aten::gradient.scalararray(Tensor self, *, Scalar spacing, int[] dim, int edge_order=1) -> Tensor[]` */
@@ -1129,8 +1086,6 @@ export interface Operators<Q extends 'now' | 'queued'> {
   inner(self: Tensor, other: Tensor): Result<Q, Tensor>
   /** `aten::instance_norm(Tensor input, Tensor? weight, Tensor? bias, Tensor? running_mean, Tensor? running_var, bool use_input_stats, float momentum, float eps, bool cudnn_enabled) -> Tensor` */
   instanceNorm(input: Tensor, weight: Tensor | null, bias: Tensor | null, runningMean: Tensor | null, runningVar: Tensor | null, useInputStats: boolean, momentum: number, eps: number, cudnnEnabled: boolean): Result<Q, Tensor>
-  /** `aten::int_repr(Tensor self) -> Tensor` */
-  intRepr(self: Tensor): Result<Q, Tensor>
   /** `aten::inverse(Tensor self) -> Tensor` */
   inverse(self: Tensor): Result<Q, Tensor>
   /** `aten::is_coalesced(Tensor self) -> bool` */
@@ -1164,8 +1119,6 @@ export interface Operators<Q extends 'now' | 'queued'> {
   isSetTo(self: Tensor, tensor: Tensor): Result<Q, boolean>
   /** `aten::is_signed(Tensor self) -> bool` */
   isSigned(self: Tensor): Result<Q, boolean>
-  /** `aten::is_vulkan_available() -> bool` */
-  isVulkanAvailable(): Result<Q, boolean>
   /** `aten::isclose(Tensor self, Tensor other, float rtol=1.0000000000000001e-05, float atol=1e-08, bool equal_nan=False) -> Tensor` */
   isclose(self: Tensor, other: Tensor, rtol?: number, atol?: number, equalNan?: boolean, options?: { rtol?: number; atol?: number; equalNan?: boolean }): Result<Q, Tensor>
   isclose(self: Tensor, other: Tensor, options: { rtol?: number; atol?: number; equalNan?: boolean }): Result<Q, Tensor>
@@ -1456,8 +1409,6 @@ export interface Operators<Q extends 'now' | 'queued'> {
   logNormal_(self: Tensor, options: { mean?: number; std?: number; generator?: Generator | null }): Result<Q, Tensor>
   /** `aten::log_sigmoid(Tensor self) -> Tensor` */
   logSigmoid(self: Tensor): Result<Q, Tensor>
-  /** `aten::log_sigmoid_forward(Tensor self) -> (Tensor output, Tensor buffer)` */
-  logSigmoidForward(self: Tensor): Result<Q, { output: Tensor; buffer: Tensor }>
   /** `aten::log_softmax.int(Tensor self, int dim, ScalarType? dtype=None) -> Tensor` */
   logSoftmax(self: Tensor, dim: number | bigint, dtype?: DType | null, options?: { dtype?: DType | null }): Result<Q, Tensor>
   logSoftmax(self: Tensor, dim: number | bigint, options: { dtype?: DType | null }): Result<Q, Tensor>
@@ -1662,8 +1613,6 @@ export interface Operators<Q extends 'now' | 'queued'> {
   /** `aten::multilabel_margin_loss(Tensor self, Tensor target, int reduction=1) -> Tensor` */
   multilabelMarginLoss(self: Tensor, target: Tensor, reduction?: number | bigint, options?: { reduction?: number | bigint }): Result<Q, Tensor>
   multilabelMarginLoss(self: Tensor, target: Tensor, options: { reduction?: number | bigint }): Result<Q, Tensor>
-  /** `aten::multilabel_margin_loss_forward(Tensor self, Tensor target, int reduction) -> (Tensor output, Tensor is_target)` */
-  multilabelMarginLossForward(self: Tensor, target: Tensor, reduction: number | bigint): Result<Q, { output: Tensor; isTarget: Tensor }>
   /** `aten::multinomial(Tensor self, SymInt num_samples, bool replacement=False, *, Generator? generator=None) -> Tensor` */
   multinomial(self: Tensor, numSamples: number | bigint, replacement?: boolean, options?: { replacement?: boolean; generator?: Generator | null }): Result<Q, Tensor>
   multinomial(self: Tensor, numSamples: number | bigint, options: { replacement?: boolean; generator?: Generator | null }): Result<Q, Tensor>
@@ -1711,21 +1660,6 @@ export interface Operators<Q extends 'now' | 'queued'> {
   narrow(self: Tensor, dim: number | bigint, start: number | bigint, length: number | bigint): Result<Q, Tensor>
   /** `aten::narrow.Tensor(Tensor(a) self, int dim, Tensor start, SymInt length) -> Tensor(a)` */
   narrow(self: Tensor, dim: number | bigint, start: Tensor, length: number | bigint): Result<Q, Tensor>
-  /** `aten::native_batch_norm(Tensor input, Tensor? weight, Tensor? bias, Tensor? running_mean, Tensor? running_var, bool training, float momentum, float eps) -> (Tensor, Tensor, Tensor)` */
-  nativeBatchNorm(input: Tensor, weight: Tensor | null, bias: Tensor | null, runningMean: Tensor | null, runningVar: Tensor | null, training: boolean, momentum: number, eps: number): Result<Q, [Tensor, Tensor, Tensor]>
-  /** `aten::native_channel_shuffle(Tensor self, SymInt groups) -> Tensor` */
-  nativeChannelShuffle(self: Tensor, groups: number | bigint): Result<Q, Tensor>
-  /** `aten::native_dropout(Tensor input, float p, bool? train) -> (Tensor, Tensor)` */
-  nativeDropout(input: Tensor, p: number, train: boolean | null): Result<Q, [Tensor, Tensor]>
-  /** `aten::native_group_norm(Tensor input, Tensor? weight, Tensor? bias, SymInt N, SymInt C, SymInt HxW, int group, float eps) -> (Tensor, Tensor, Tensor)` */
-  nativeGroupNorm(input: Tensor, weight: Tensor | null, bias: Tensor | null, N: number | bigint, C: number | bigint, HxW: number | bigint, group: number | bigint, eps: number): Result<Q, [Tensor, Tensor, Tensor]>
-  /** `aten::native_layer_norm(Tensor input, SymInt[] normalized_shape, Tensor? weight, Tensor? bias, float eps) -> (Tensor, Tensor, Tensor)` */
-  nativeLayerNorm(input: Tensor, normalizedShape: readonly number[], weight: Tensor | null, bias: Tensor | null, eps: number): Result<Q, [Tensor, Tensor, Tensor]>
-  /** `aten::native_norm(Tensor self, Scalar p=2) -> Tensor` */
-  nativeNorm(self: Tensor, p?: Scalar, options?: { p?: Scalar }): Result<Q, Tensor>
-  nativeNorm(self: Tensor, options: { p?: Scalar }): Result<Q, Tensor>
-  /** `aten::native_norm.ScalarOpt_dim_dtype(Tensor self, Scalar? p, int[1] dim, bool keepdim, ScalarType? dtype) -> Tensor` */
-  nativeNorm(self: Tensor, p: Scalar | null, dim: number | readonly number[], keepdim: boolean, dtype: DType | null): Result<Q, Tensor>
   /** `aten::ne.Scalar(Tensor self, Scalar other) -> Tensor` */
   ne(self: Tensor, other: Scalar): Result<Q, Tensor>
   /** `aten::ne.Tensor(Tensor self, Tensor other) -> Tensor` */
@@ -1742,9 +1676,6 @@ export interface Operators<Q extends 'now' | 'queued'> {
   negative(self: Tensor): Result<Q, Tensor>
   /** `aten::negative_(Tensor(a!) self) -> Tensor(a!)` */
   negative_(self: Tensor): Result<Q, Tensor>
-  /** `aten::nested_to_padded_tensor(Tensor self, float padding, int[]? output_size=None) -> Tensor` */
-  nestedToPaddedTensor(self: Tensor, padding: number, outputSize?: readonly number[] | null, options?: { outputSize?: readonly number[] | null }): Result<Q, Tensor>
-  nestedToPaddedTensor(self: Tensor, padding: number, options: { outputSize?: readonly number[] | null }): Result<Q, Tensor>
   /** `aten::new_empty(Tensor self, SymInt[] size, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor` */
   newEmpty(self: Tensor, size: readonly number[], options?: { dtype?: DType | null; layout?: Layout | null; device?: Device | null; pinMemory?: boolean | null }): Result<Q, Tensor>
   newEmpty(self: Tensor, ...size: number[]): Result<Q, Tensor>
@@ -1768,10 +1699,6 @@ export interface Operators<Q extends 'now' | 'queued'> {
   /** `aten::nll_loss2d(Tensor self, Tensor target, Tensor? weight=None, int reduction=1, SymInt ignore_index=-100) -> Tensor` */
   nllLoss2d(self: Tensor, target: Tensor, weight?: Tensor | null, reduction?: number | bigint, ignoreIndex?: number | bigint, options?: { weight?: Tensor | null; reduction?: number | bigint; ignoreIndex?: number | bigint }): Result<Q, Tensor>
   nllLoss2d(self: Tensor, target: Tensor, options: { weight?: Tensor | null; reduction?: number | bigint; ignoreIndex?: number | bigint }): Result<Q, Tensor>
-  /** `aten::nll_loss2d_forward(Tensor self, Tensor target, Tensor? weight, int reduction, SymInt ignore_index) -> (Tensor output, Tensor total_weight)` */
-  nllLoss2dForward(self: Tensor, target: Tensor, weight: Tensor | null, reduction: number | bigint, ignoreIndex: number | bigint): Result<Q, { output: Tensor; totalWeight: Tensor }>
-  /** `aten::nll_loss_forward(Tensor self, Tensor target, Tensor? weight, int reduction, SymInt ignore_index) -> (Tensor output, Tensor total_weight)` */
-  nllLossForward(self: Tensor, target: Tensor, weight: Tensor | null, reduction: number | bigint, ignoreIndex: number | bigint): Result<Q, { output: Tensor; totalWeight: Tensor }>
   /** `aten::nll_loss_nd(Tensor self, Tensor target, Tensor? weight=None, int reduction=1, SymInt ignore_index=-100) -> Tensor` */
   nllLossNd(self: Tensor, target: Tensor, weight?: Tensor | null, reduction?: number | bigint, ignoreIndex?: number | bigint, options?: { weight?: Tensor | null; reduction?: number | bigint; ignoreIndex?: number | bigint }): Result<Q, Tensor>
   nllLossNd(self: Tensor, target: Tensor, options: { weight?: Tensor | null; reduction?: number | bigint; ignoreIndex?: number | bigint }): Result<Q, Tensor>
@@ -1806,9 +1733,6 @@ export interface Operators<Q extends 'now' | 'queued'> {
   /** `aten::normal_(Tensor(a!) self, float mean=0., float std=1., *, Generator? generator=None) -> Tensor(a!)` */
   normal_(self: Tensor, mean?: number, std?: number, options?: { mean?: number; std?: number; generator?: Generator | null }): Result<Q, Tensor>
   normal_(self: Tensor, options: { mean?: number; std?: number; generator?: Generator | null }): Result<Q, Tensor>
-  /** `aten::normal_functional(Tensor self, float mean=0., float std=1., *, Generator? generator=None) -> Tensor` */
-  normalFunctional(self: Tensor, mean?: number, std?: number, options?: { mean?: number; std?: number; generator?: Generator | null }): Result<Q, Tensor>
-  normalFunctional(self: Tensor, options: { mean?: number; std?: number; generator?: Generator | null }): Result<Q, Tensor>
   /** `aten::not_equal.Scalar(Tensor self, Scalar other) -> Tensor` */
   notEqual(self: Tensor, other: Scalar): Result<Q, Tensor>
   /** `aten::not_equal.Tensor(Tensor self, Tensor other) -> Tensor` */
@@ -1907,16 +1831,6 @@ export interface Operators<Q extends 'now' | 'queued'> {
   /** `aten::put_(Tensor(a!) self, Tensor index, Tensor source, bool accumulate=False) -> Tensor(a!)` */
   put_(self: Tensor, index: Tensor, source: Tensor, accumulate?: boolean, options?: { accumulate?: boolean }): Result<Q, Tensor>
   put_(self: Tensor, index: Tensor, source: Tensor, options: { accumulate?: boolean }): Result<Q, Tensor>
-  /** `aten::q_per_channel_axis(Tensor self) -> int` */
-  qPerChannelAxis(self: Tensor): Result<Q, number>
-  /** `aten::q_per_channel_scales(Tensor self) -> Tensor` */
-  qPerChannelScales(self: Tensor): Result<Q, Tensor>
-  /** `aten::q_per_channel_zero_points(Tensor self) -> Tensor` */
-  qPerChannelZeroPoints(self: Tensor): Result<Q, Tensor>
-  /** `aten::q_scale(Tensor self) -> float` */
-  qScale(self: Tensor): Result<Q, number>
-  /** `aten::q_zero_point(Tensor self) -> int` */
-  qZeroPoint(self: Tensor): Result<Q, number>
   /** `aten::qr(Tensor self, bool some=True) -> (Tensor Q, Tensor R)` */
   qr(self: Tensor, some?: boolean, options?: { some?: boolean }): Result<Q, { Q: Tensor; R: Tensor }>
   qr(self: Tensor, options: { some?: boolean }): Result<Q, { Q: Tensor; R: Tensor }>
@@ -1929,43 +1843,6 @@ export interface Operators<Q extends 'now' | 'queued'> {
   /** `aten::quantile.scalar(Tensor self, float q, int? dim=None, bool keepdim=False, *, str interpolation="linear") -> Tensor` */
   quantile(self: Tensor, q: number, dim?: number | bigint | null, keepdim?: boolean, options?: { dim?: number | bigint | null; keepdim?: boolean; interpolation?: string }): Result<Q, Tensor>
   quantile(self: Tensor, q: number, options: { dim?: number | bigint | null; keepdim?: boolean; interpolation?: string }): Result<Q, Tensor>
-  /** `aten::quantize_per_channel(Tensor self, Tensor scales, Tensor zero_points, int axis, ScalarType dtype) -> Tensor` */
-  quantizePerChannel(self: Tensor, scales: Tensor, zeroPoints: Tensor, axis: number | bigint, dtype: DType): Result<Q, Tensor>
-  /** `aten::quantize_per_tensor(Tensor self, float scale, int zero_point, ScalarType dtype) -> Tensor` */
-  quantizePerTensor(self: Tensor, scale: number, zeroPoint: number | bigint, dtype: DType): Result<Q, Tensor>
-  /** `aten::quantize_per_tensor.tensor_qparams(Tensor self, Tensor scale, Tensor zero_point, ScalarType dtype) -> Tensor` */
-  quantizePerTensor(self: Tensor, scale: Tensor, zeroPoint: Tensor, dtype: DType): Result<Q, Tensor>
-  /** `aten::quantize_per_tensor.tensors(Tensor[] tensors, Tensor scales, Tensor zero_points, ScalarType dtype) -> Tensor[]` */
-  quantizePerTensor(tensors: readonly Tensor[], scales: Tensor, zeroPoints: Tensor, dtype: DType): Result<Q, Tensor[]>
-  /** `aten::quantize_per_tensor_dynamic(Tensor self, ScalarType dtype, bool reduce_range) -> Tensor` */
-  quantizePerTensorDynamic(self: Tensor, dtype: DType, reduceRange: boolean): Result<Q, Tensor>
-  /** `aten::quantized_batch_norm(Tensor input, Tensor? weight, Tensor? bias, Tensor mean, Tensor var, float eps, float output_scale, int output_zero_point) -> Tensor` */
-  quantizedBatchNorm(input: Tensor, weight: Tensor | null, bias: Tensor | null, mean: Tensor, var_: Tensor, eps: number, outputScale: number, outputZeroPoint: number | bigint): Result<Q, Tensor>
-  /** `aten::quantized_gru.data_legacy(Tensor data, Tensor batch_sizes, Tensor hx, Tensor[] params, bool has_biases, int num_layers, float dropout, bool train, bool bidirectional) -> (Tensor, Tensor)` */
-  quantizedGru(data: Tensor, batchSizes: Tensor, hx: Tensor, params: readonly Tensor[], hasBiases: boolean, numLayers: number | bigint, dropout: number, train: boolean, bidirectional: boolean): Result<Q, [Tensor, Tensor]>
-  /** `aten::quantized_gru.input_legacy(Tensor input, Tensor hx, Tensor[] params, bool has_biases, int num_layers, float dropout, bool train, bool bidirectional, bool batch_first) -> (Tensor, Tensor)` */
-  quantizedGru(input: Tensor, hx: Tensor, params: readonly Tensor[], hasBiases: boolean, numLayers: number | bigint, dropout: number, train: boolean, bidirectional: boolean, batchFirst: boolean): Result<Q, [Tensor, Tensor]>
-  /** `aten::quantized_gru_cell(Tensor input, Tensor hx, Tensor w_ih, Tensor w_hh, Tensor b_ih, Tensor b_hh, Tensor packed_ih, Tensor packed_hh, Tensor col_offsets_ih, Tensor col_offsets_hh, Scalar scale_ih, Scalar scale_hh, Scalar zero_point_ih, Scalar zero_point_hh) -> Tensor` */
-  quantizedGruCell(input: Tensor, hx: Tensor, wIh: Tensor, wHh: Tensor, bIh: Tensor, bHh: Tensor, packedIh: Tensor, packedHh: Tensor, colOffsetsIh: Tensor, colOffsetsHh: Tensor, scaleIh: Scalar, scaleHh: Scalar, zeroPointIh: Scalar, zeroPointHh: Scalar): Result<Q, Tensor>
-  /** `aten::quantized_lstm.data_legacy(Tensor data, Tensor batch_sizes, Tensor[] hx, Tensor[] params, bool has_biases, int num_layers, float dropout, bool train, bool bidirectional, *, ScalarType? dtype=None, bool use_dynamic=False) -> (Tensor, Tensor, Tensor)` */
-  quantizedLstm(data: Tensor, batchSizes: Tensor, hx: readonly Tensor[], params: readonly Tensor[], hasBiases: boolean, numLayers: number | bigint, dropout: number, train: boolean, bidirectional: boolean, options?: { dtype?: DType | null; useDynamic?: boolean }): Result<Q, [Tensor, Tensor, Tensor]>
-  /** `aten::quantized_lstm.input_legacy(Tensor input, Tensor[] hx, Tensor[] params, bool has_biases, int num_layers, float dropout, bool train, bool bidirectional, bool batch_first, *, ScalarType? dtype=None, bool use_dynamic=False) -> (Tensor, Tensor, Tensor)` */
-  quantizedLstm(input: Tensor, hx: readonly Tensor[], params: readonly Tensor[], hasBiases: boolean, numLayers: number | bigint, dropout: number, train: boolean, bidirectional: boolean, batchFirst: boolean, options?: { dtype?: DType | null; useDynamic?: boolean }): Result<Q, [Tensor, Tensor, Tensor]>
-  /** `aten::quantized_lstm_cell(Tensor input, Tensor[] hx, Tensor w_ih, Tensor w_hh, Tensor b_ih, Tensor b_hh, Tensor packed_ih, Tensor packed_hh, Tensor col_offsets_ih, Tensor col_offsets_hh, Scalar scale_ih, Scalar scale_hh, Scalar zero_point_ih, Scalar zero_point_hh) -> (Tensor, Tensor)` */
-  quantizedLstmCell(input: Tensor, hx: readonly Tensor[], wIh: Tensor, wHh: Tensor, bIh: Tensor, bHh: Tensor, packedIh: Tensor, packedHh: Tensor, colOffsetsIh: Tensor, colOffsetsHh: Tensor, scaleIh: Scalar, scaleHh: Scalar, zeroPointIh: Scalar, zeroPointHh: Scalar): Result<Q, [Tensor, Tensor]>
-  /** `aten::quantized_max_pool1d(Tensor self, int[1] kernel_size, int[1] stride=[], int[1] padding=[0], int[1] dilation=[1], bool ceil_mode=False) -> Tensor` */
-  quantizedMaxPool1d(self: Tensor, kernelSize: number | readonly number[], stride?: number | readonly number[], padding?: number | readonly number[], dilation?: number | readonly number[], ceilMode?: boolean, options?: { stride?: number | readonly number[]; padding?: number | readonly number[]; dilation?: number | readonly number[]; ceilMode?: boolean }): Result<Q, Tensor>
-  quantizedMaxPool1d(self: Tensor, kernelSize: number | readonly number[], options: { stride?: number | readonly number[]; padding?: number | readonly number[]; dilation?: number | readonly number[]; ceilMode?: boolean }): Result<Q, Tensor>
-  /** `aten::quantized_max_pool2d(Tensor self, int[2] kernel_size, int[2] stride=[], int[2] padding=0, int[2] dilation=1, bool ceil_mode=False) -> Tensor` */
-  quantizedMaxPool2d(self: Tensor, kernelSize: number | readonly number[], stride?: number | readonly number[], padding?: number | readonly number[], dilation?: number | readonly number[], ceilMode?: boolean, options?: { stride?: number | readonly number[]; padding?: number | readonly number[]; dilation?: number | readonly number[]; ceilMode?: boolean }): Result<Q, Tensor>
-  quantizedMaxPool2d(self: Tensor, kernelSize: number | readonly number[], options: { stride?: number | readonly number[]; padding?: number | readonly number[]; dilation?: number | readonly number[]; ceilMode?: boolean }): Result<Q, Tensor>
-  /** `aten::quantized_max_pool3d(Tensor self, int[3] kernel_size, int[3] stride=[], int[3] padding=0, int[3] dilation=1, bool ceil_mode=False) -> Tensor` */
-  quantizedMaxPool3d(self: Tensor, kernelSize: number | readonly number[], stride?: number | readonly number[], padding?: number | readonly number[], dilation?: number | readonly number[], ceilMode?: boolean, options?: { stride?: number | readonly number[]; padding?: number | readonly number[]; dilation?: number | readonly number[]; ceilMode?: boolean }): Result<Q, Tensor>
-  quantizedMaxPool3d(self: Tensor, kernelSize: number | readonly number[], options: { stride?: number | readonly number[]; padding?: number | readonly number[]; dilation?: number | readonly number[]; ceilMode?: boolean }): Result<Q, Tensor>
-  /** `aten::quantized_rnn_relu_cell(Tensor input, Tensor hx, Tensor w_ih, Tensor w_hh, Tensor b_ih, Tensor b_hh, Tensor packed_ih, Tensor packed_hh, Tensor col_offsets_ih, Tensor col_offsets_hh, Scalar scale_ih, Scalar scale_hh, Scalar zero_point_ih, Scalar zero_point_hh) -> Tensor` */
-  quantizedRnnReluCell(input: Tensor, hx: Tensor, wIh: Tensor, wHh: Tensor, bIh: Tensor, bHh: Tensor, packedIh: Tensor, packedHh: Tensor, colOffsetsIh: Tensor, colOffsetsHh: Tensor, scaleIh: Scalar, scaleHh: Scalar, zeroPointIh: Scalar, zeroPointHh: Scalar): Result<Q, Tensor>
-  /** `aten::quantized_rnn_tanh_cell(Tensor input, Tensor hx, Tensor w_ih, Tensor w_hh, Tensor b_ih, Tensor b_hh, Tensor packed_ih, Tensor packed_hh, Tensor col_offsets_ih, Tensor col_offsets_hh, Scalar scale_ih, Scalar scale_hh, Scalar zero_point_ih, Scalar zero_point_hh) -> Tensor` */
-  quantizedRnnTanhCell(input: Tensor, hx: Tensor, wIh: Tensor, wHh: Tensor, bIh: Tensor, bHh: Tensor, packedIh: Tensor, packedHh: Tensor, colOffsetsIh: Tensor, colOffsetsHh: Tensor, scaleIh: Scalar, scaleHh: Scalar, zeroPointIh: Scalar, zeroPointHh: Scalar): Result<Q, Tensor>
   /** `aten::rad2deg(Tensor self) -> Tensor` */
   rad2deg(self: Tensor): Result<Q, Tensor>
   /** `aten::rad2deg_(Tensor(a!) self) -> Tensor(a!)` */
@@ -2094,10 +1971,6 @@ export interface Operators<Q extends 'now' | 'queued'> {
   resizeAs(self: Tensor, theTemplate: Tensor, options?: { memoryFormat?: MemoryFormat | null }): Result<Q, Tensor>
   /** `aten::resize_as_(Tensor(a!) self, Tensor the_template, *, MemoryFormat? memory_format=None) -> Tensor(a!)` */
   resizeAs_(self: Tensor, theTemplate: Tensor, options?: { memoryFormat?: MemoryFormat | null }): Result<Q, Tensor>
-  /** `aten::resize_as_sparse(Tensor self, Tensor the_template) -> Tensor` */
-  resizeAsSparse(self: Tensor, theTemplate: Tensor): Result<Q, Tensor>
-  /** `aten::resize_as_sparse_(Tensor(a!) self, Tensor the_template) -> Tensor(a!)` */
-  resizeAsSparse_(self: Tensor, theTemplate: Tensor): Result<Q, Tensor>
   /** `aten::resolve_conj(Tensor(a) self) -> Tensor(a)` */
   resolveConj(self: Tensor): Result<Q, Tensor>
   /** `aten::resolve_neg(Tensor(a) self) -> Tensor(a)` */
@@ -2161,9 +2034,6 @@ export interface Operators<Q extends 'now' | 'queued'> {
   /** `aten::rrelu_with_noise_(Tensor(a!) self, Tensor(b!) noise, Scalar lower=0.125, Scalar upper=0.33333333333333331, bool training=False, Generator? generator=None) -> Tensor(a!)` */
   rreluWithNoise_(self: Tensor, noise: Tensor, lower?: Scalar, upper?: Scalar, training?: boolean, generator?: Generator | null, options?: { lower?: Scalar; upper?: Scalar; training?: boolean; generator?: Generator | null }): Result<Q, Tensor>
   rreluWithNoise_(self: Tensor, noise: Tensor, options: { lower?: Scalar; upper?: Scalar; training?: boolean; generator?: Generator | null }): Result<Q, Tensor>
-  /** `aten::rrelu_with_noise_functional(Tensor self, Tensor noise, Scalar lower=0.125, Scalar upper=0.33333333333333331, bool training=False, Generator? generator=None) -> (Tensor, Tensor noise_out)` */
-  rreluWithNoiseFunctional(self: Tensor, noise: Tensor, lower?: Scalar, upper?: Scalar, training?: boolean, generator?: Generator | null, options?: { lower?: Scalar; upper?: Scalar; training?: boolean; generator?: Generator | null }): Result<Q, [Tensor, Tensor]>
-  rreluWithNoiseFunctional(self: Tensor, noise: Tensor, options: { lower?: Scalar; upper?: Scalar; training?: boolean; generator?: Generator | null }): Result<Q, [Tensor, Tensor]>
   /** `aten::rsqrt(Tensor self) -> Tensor` */
   rsqrt(self: Tensor): Result<Q, Tensor>
   /** `aten::rsqrt_(Tensor(a!) self) -> Tensor(a!)` */
@@ -2328,14 +2198,6 @@ export interface Operators<Q extends 'now' | 'queued'> {
   sparseDim(self: Tensor): Result<Q, number>
   /** `aten::sparse_mask(Tensor self, Tensor mask) -> Tensor` */
   sparseMask(self: Tensor, mask: Tensor): Result<Q, Tensor>
-  /** `aten::sparse_resize(Tensor self, int[] size, int sparse_dim, int dense_dim) -> Tensor` */
-  sparseResize(self: Tensor, size: readonly number[], sparseDim: number | bigint, denseDim: number | bigint): Result<Q, Tensor>
-  /** `aten::sparse_resize_(Tensor(a!) self, int[] size, int sparse_dim, int dense_dim) -> Tensor(a!)` */
-  sparseResize_(self: Tensor, size: readonly number[], sparseDim: number | bigint, denseDim: number | bigint): Result<Q, Tensor>
-  /** `aten::sparse_resize_and_clear(Tensor self, int[] size, int sparse_dim, int dense_dim) -> Tensor` */
-  sparseResizeAndClear(self: Tensor, size: readonly number[], sparseDim: number | bigint, denseDim: number | bigint): Result<Q, Tensor>
-  /** `aten::sparse_resize_and_clear_(Tensor(a!) self, int[] size, int sparse_dim, int dense_dim) -> Tensor(a!)` */
-  sparseResizeAndClear_(self: Tensor, size: readonly number[], sparseDim: number | bigint, denseDim: number | bigint): Result<Q, Tensor>
   /** `aten::sparse_sampled_addmm(Tensor self, Tensor mat1, Tensor mat2, *, Scalar beta=1, Scalar alpha=1) -> Tensor` */
   sparseSampledAddmm(self: Tensor, mat1: Tensor, mat2: Tensor, options?: { beta?: Scalar; alpha?: Scalar }): Result<Q, Tensor>
   /** `aten::special_airy_ai(Tensor x) -> Tensor` */
@@ -2348,30 +2210,6 @@ export interface Operators<Q extends 'now' | 'queued'> {
   specialBesselY0(self: Tensor): Result<Q, Tensor>
   /** `aten::special_bessel_y1(Tensor self) -> Tensor` */
   specialBesselY1(self: Tensor): Result<Q, Tensor>
-  /** `aten::special_chebyshev_polynomial_t(Tensor x, Tensor n) -> Tensor` */
-  specialChebyshevPolynomialT(x: Tensor, n: Tensor): Result<Q, Tensor>
-  /** `aten::special_chebyshev_polynomial_t.n_scalar(Tensor x, Scalar n) -> Tensor` */
-  specialChebyshevPolynomialT(x: Tensor, n: Scalar): Result<Q, Tensor>
-  /** `aten::special_chebyshev_polynomial_t.x_scalar(Scalar x, Tensor n) -> Tensor` */
-  specialChebyshevPolynomialT(x: Scalar, n: Tensor): Result<Q, Tensor>
-  /** `aten::special_chebyshev_polynomial_u(Tensor x, Tensor n) -> Tensor` */
-  specialChebyshevPolynomialU(x: Tensor, n: Tensor): Result<Q, Tensor>
-  /** `aten::special_chebyshev_polynomial_u.n_scalar(Tensor x, Scalar n) -> Tensor` */
-  specialChebyshevPolynomialU(x: Tensor, n: Scalar): Result<Q, Tensor>
-  /** `aten::special_chebyshev_polynomial_u.x_scalar(Scalar x, Tensor n) -> Tensor` */
-  specialChebyshevPolynomialU(x: Scalar, n: Tensor): Result<Q, Tensor>
-  /** `aten::special_chebyshev_polynomial_v(Tensor x, Tensor n) -> Tensor` */
-  specialChebyshevPolynomialV(x: Tensor, n: Tensor): Result<Q, Tensor>
-  /** `aten::special_chebyshev_polynomial_v.n_scalar(Tensor x, Scalar n) -> Tensor` */
-  specialChebyshevPolynomialV(x: Tensor, n: Scalar): Result<Q, Tensor>
-  /** `aten::special_chebyshev_polynomial_v.x_scalar(Scalar x, Tensor n) -> Tensor` */
-  specialChebyshevPolynomialV(x: Scalar, n: Tensor): Result<Q, Tensor>
-  /** `aten::special_chebyshev_polynomial_w(Tensor x, Tensor n) -> Tensor` */
-  specialChebyshevPolynomialW(x: Tensor, n: Tensor): Result<Q, Tensor>
-  /** `aten::special_chebyshev_polynomial_w.n_scalar(Tensor x, Scalar n) -> Tensor` */
-  specialChebyshevPolynomialW(x: Tensor, n: Scalar): Result<Q, Tensor>
-  /** `aten::special_chebyshev_polynomial_w.x_scalar(Scalar x, Tensor n) -> Tensor` */
-  specialChebyshevPolynomialW(x: Scalar, n: Tensor): Result<Q, Tensor>
   /** `aten::special_digamma(Tensor self) -> Tensor` */
   specialDigamma(self: Tensor): Result<Q, Tensor>
   /** `aten::special_entr(Tensor self) -> Tensor` */
@@ -2396,18 +2234,6 @@ export interface Operators<Q extends 'now' | 'queued'> {
   specialGammaincc(self: Tensor, other: Tensor): Result<Q, Tensor>
   /** `aten::special_gammaln(Tensor self) -> Tensor` */
   specialGammaln(self: Tensor): Result<Q, Tensor>
-  /** `aten::special_hermite_polynomial_h(Tensor x, Tensor n) -> Tensor` */
-  specialHermitePolynomialH(x: Tensor, n: Tensor): Result<Q, Tensor>
-  /** `aten::special_hermite_polynomial_h.n_scalar(Tensor x, Scalar n) -> Tensor` */
-  specialHermitePolynomialH(x: Tensor, n: Scalar): Result<Q, Tensor>
-  /** `aten::special_hermite_polynomial_h.x_scalar(Scalar x, Tensor n) -> Tensor` */
-  specialHermitePolynomialH(x: Scalar, n: Tensor): Result<Q, Tensor>
-  /** `aten::special_hermite_polynomial_he(Tensor x, Tensor n) -> Tensor` */
-  specialHermitePolynomialHe(x: Tensor, n: Tensor): Result<Q, Tensor>
-  /** `aten::special_hermite_polynomial_he.n_scalar(Tensor x, Scalar n) -> Tensor` */
-  specialHermitePolynomialHe(x: Tensor, n: Scalar): Result<Q, Tensor>
-  /** `aten::special_hermite_polynomial_he.x_scalar(Scalar x, Tensor n) -> Tensor` */
-  specialHermitePolynomialHe(x: Scalar, n: Tensor): Result<Q, Tensor>
   /** `aten::special_i0(Tensor self) -> Tensor` */
   specialI0(self: Tensor): Result<Q, Tensor>
   /** `aten::special_i0e(Tensor self) -> Tensor` */
@@ -2416,18 +2242,6 @@ export interface Operators<Q extends 'now' | 'queued'> {
   specialI1(self: Tensor): Result<Q, Tensor>
   /** `aten::special_i1e(Tensor self) -> Tensor` */
   specialI1e(self: Tensor): Result<Q, Tensor>
-  /** `aten::special_laguerre_polynomial_l(Tensor x, Tensor n) -> Tensor` */
-  specialLaguerrePolynomialL(x: Tensor, n: Tensor): Result<Q, Tensor>
-  /** `aten::special_laguerre_polynomial_l.n_scalar(Tensor x, Scalar n) -> Tensor` */
-  specialLaguerrePolynomialL(x: Tensor, n: Scalar): Result<Q, Tensor>
-  /** `aten::special_laguerre_polynomial_l.x_scalar(Scalar x, Tensor n) -> Tensor` */
-  specialLaguerrePolynomialL(x: Scalar, n: Tensor): Result<Q, Tensor>
-  /** `aten::special_legendre_polynomial_p(Tensor x, Tensor n) -> Tensor` */
-  specialLegendrePolynomialP(x: Tensor, n: Tensor): Result<Q, Tensor>
-  /** `aten::special_legendre_polynomial_p.n_scalar(Tensor x, Scalar n) -> Tensor` */
-  specialLegendrePolynomialP(x: Tensor, n: Scalar): Result<Q, Tensor>
-  /** `aten::special_legendre_polynomial_p.x_scalar(Scalar x, Tensor n) -> Tensor` */
-  specialLegendrePolynomialP(x: Scalar, n: Tensor): Result<Q, Tensor>
   /** `aten::special_log1p(Tensor self) -> Tensor` */
   specialLog1p(self: Tensor): Result<Q, Tensor>
   /** `aten::special_log_ndtr(Tensor self) -> Tensor` */
@@ -2464,30 +2278,6 @@ export interface Operators<Q extends 'now' | 'queued'> {
   specialScaledModifiedBesselK0(x: Tensor): Result<Q, Tensor>
   /** `aten::special_scaled_modified_bessel_k1(Tensor x) -> Tensor` */
   specialScaledModifiedBesselK1(x: Tensor): Result<Q, Tensor>
-  /** `aten::special_shifted_chebyshev_polynomial_t(Tensor x, Tensor n) -> Tensor` */
-  specialShiftedChebyshevPolynomialT(x: Tensor, n: Tensor): Result<Q, Tensor>
-  /** `aten::special_shifted_chebyshev_polynomial_t.n_scalar(Tensor x, Scalar n) -> Tensor` */
-  specialShiftedChebyshevPolynomialT(x: Tensor, n: Scalar): Result<Q, Tensor>
-  /** `aten::special_shifted_chebyshev_polynomial_t.x_scalar(Scalar x, Tensor n) -> Tensor` */
-  specialShiftedChebyshevPolynomialT(x: Scalar, n: Tensor): Result<Q, Tensor>
-  /** `aten::special_shifted_chebyshev_polynomial_u(Tensor x, Tensor n) -> Tensor` */
-  specialShiftedChebyshevPolynomialU(x: Tensor, n: Tensor): Result<Q, Tensor>
-  /** `aten::special_shifted_chebyshev_polynomial_u.n_scalar(Tensor x, Scalar n) -> Tensor` */
-  specialShiftedChebyshevPolynomialU(x: Tensor, n: Scalar): Result<Q, Tensor>
-  /** `aten::special_shifted_chebyshev_polynomial_u.x_scalar(Scalar x, Tensor n) -> Tensor` */
-  specialShiftedChebyshevPolynomialU(x: Scalar, n: Tensor): Result<Q, Tensor>
-  /** `aten::special_shifted_chebyshev_polynomial_v(Tensor x, Tensor n) -> Tensor` */
-  specialShiftedChebyshevPolynomialV(x: Tensor, n: Tensor): Result<Q, Tensor>
-  /** `aten::special_shifted_chebyshev_polynomial_v.n_scalar(Tensor x, Scalar n) -> Tensor` */
-  specialShiftedChebyshevPolynomialV(x: Tensor, n: Scalar): Result<Q, Tensor>
-  /** `aten::special_shifted_chebyshev_polynomial_v.x_scalar(Scalar x, Tensor n) -> Tensor` */
-  specialShiftedChebyshevPolynomialV(x: Scalar, n: Tensor): Result<Q, Tensor>
-  /** `aten::special_shifted_chebyshev_polynomial_w(Tensor x, Tensor n) -> Tensor` */
-  specialShiftedChebyshevPolynomialW(x: Tensor, n: Tensor): Result<Q, Tensor>
-  /** `aten::special_shifted_chebyshev_polynomial_w.n_scalar(Tensor x, Scalar n) -> Tensor` */
-  specialShiftedChebyshevPolynomialW(x: Tensor, n: Scalar): Result<Q, Tensor>
-  /** `aten::special_shifted_chebyshev_polynomial_w.x_scalar(Scalar x, Tensor n) -> Tensor` */
-  specialShiftedChebyshevPolynomialW(x: Scalar, n: Tensor): Result<Q, Tensor>
   /** `aten::special_sinc(Tensor self) -> Tensor` */
   specialSinc(self: Tensor): Result<Q, Tensor>
   /** `aten::special_softmax(Tensor self, int dim, ScalarType? dtype=None) -> Tensor` */
@@ -2668,12 +2458,6 @@ export interface Operators<Q extends 'now' | 'queued'> {
   /** `aten::to_dense(Tensor self, ScalarType? dtype=None, *, bool? masked_grad=None) -> Tensor` */
   toDense(self: Tensor, dtype?: DType | null, options?: { dtype?: DType | null; maskedGrad?: boolean | null }): Result<Q, Tensor>
   toDense(self: Tensor, options: { dtype?: DType | null; maskedGrad?: boolean | null }): Result<Q, Tensor>
-  /** `aten::to_mkldnn(Tensor self, ScalarType? dtype=None) -> Tensor` */
-  toMkldnn(self: Tensor, dtype?: DType | null, options?: { dtype?: DType | null }): Result<Q, Tensor>
-  toMkldnn(self: Tensor, options: { dtype?: DType | null }): Result<Q, Tensor>
-  /** `aten::to_padded_tensor(Tensor self, float padding, SymInt[]? output_size=None) -> Tensor` */
-  toPaddedTensor(self: Tensor, padding: number, outputSize?: readonly number[] | null, options?: { outputSize?: readonly number[] | null }): Result<Q, Tensor>
-  toPaddedTensor(self: Tensor, padding: number, options: { outputSize?: readonly number[] | null }): Result<Q, Tensor>
   /** `aten::to_sparse(Tensor self, *, Layout? layout=None, int[2]? blocksize=None, int? dense_dim=None) -> Tensor` */
   toSparse(self: Tensor, options?: { layout?: Layout | null; blocksize?: number | readonly number[] | null; denseDim?: number | bigint | null }): Result<Q, Tensor>
   /** `aten::to_sparse.sparse_dim(Tensor self, int sparse_dim) -> Tensor` */
@@ -3260,23 +3044,12 @@ interface Methods<Q extends 'now' | 'queued'> {
   constantPadNd(pad: readonly number[], options: { value?: Scalar }): Result<Q, Tensor>
   /** `aten::contiguous(Tensor(a) self, *, MemoryFormat memory_format=0) -> Tensor(a)` */
   contiguous(options?: { memoryFormat?: MemoryFormat }): Result<Q, Tensor>
-  /** `aten::conv_depthwise3d(Tensor self, Tensor weight, SymInt[3] kernel_size, Tensor? bias, SymInt[3] stride, SymInt[3] padding, SymInt[3] dilation) -> Tensor` */
-  convDepthwise3d(weight: Tensor, kernelSize: number | readonly number[], bias: Tensor | null, stride: number | readonly number[], padding: number | readonly number[], dilation: number | readonly number[]): Result<Q, Tensor>
   /** `aten::conv_tbc(Tensor self, Tensor weight, Tensor bias, int pad=0) -> Tensor` */
   convTbc(weight: Tensor, bias: Tensor, pad?: number | bigint, options?: { pad?: number | bigint }): Result<Q, Tensor>
   convTbc(weight: Tensor, bias: Tensor, options: { pad?: number | bigint }): Result<Q, Tensor>
-  /** `aten::copy(Tensor self, Tensor src, bool non_blocking=False) -> Tensor` */
-  copy(src: Tensor, nonBlocking?: boolean, options?: { nonBlocking?: boolean }): Result<Q, Tensor>
-  copy(src: Tensor, options: { nonBlocking?: boolean }): Result<Q, Tensor>
   /** `aten::copy_(Tensor(a!) self, Tensor src, bool non_blocking=False) -> Tensor(a!)` */
   copy_(src: Tensor, nonBlocking?: boolean, options?: { nonBlocking?: boolean }): Result<Q, Tensor>
   copy_(src: Tensor, options: { nonBlocking?: boolean }): Result<Q, Tensor>
-  /** `aten::copy_sparse_to_sparse(Tensor self, Tensor src, bool non_blocking=False) -> Tensor` */
-  copySparseToSparse(src: Tensor, nonBlocking?: boolean, options?: { nonBlocking?: boolean }): Result<Q, Tensor>
-  copySparseToSparse(src: Tensor, options: { nonBlocking?: boolean }): Result<Q, Tensor>
-  /** `aten::copy_sparse_to_sparse_(Tensor(a!) self, Tensor src, bool non_blocking=False) -> Tensor(a!)` */
-  copySparseToSparse_(src: Tensor, nonBlocking?: boolean, options?: { nonBlocking?: boolean }): Result<Q, Tensor>
-  copySparseToSparse_(src: Tensor, options: { nonBlocking?: boolean }): Result<Q, Tensor>
   /** `aten::copysign.Scalar(Tensor self, Scalar other) -> Tensor` */
   copysign(other: Scalar): Result<Q, Tensor>
   /** `aten::copysign.Tensor(Tensor self, Tensor other) -> Tensor` */
@@ -3614,9 +3387,6 @@ interface Methods<Q extends 'now' | 'queued'> {
   frobeniusNorm(dim: number | readonly number[], options: { keepdim?: boolean }): Result<Q, Tensor>
   /** `aten::full_like(Tensor self, Scalar fill_value, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None, MemoryFormat? memory_format=None) -> Tensor` */
   fullLike(fillValue: Scalar, options?: { dtype?: DType | null; layout?: Layout | null; device?: Device | null; pinMemory?: boolean | null; memoryFormat?: MemoryFormat | null }): Result<Q, Tensor>
-  /** `aten::fused_moving_avg_obs_fake_quant(Tensor self, Tensor observer_on, Tensor fake_quant_on, Tensor(a!) running_min, Tensor(b!) running_max, Tensor(c!) scale, Tensor(d!) zero_point, float averaging_const, int quant_min, int quant_max, int ch_axis, bool per_row_fake_quant=False, bool symmetric_quant=False) -> Tensor` */
-  fusedMovingAvgObsFakeQuant(observerOn: Tensor, fakeQuantOn: Tensor, runningMin: Tensor, runningMax: Tensor, scale: Tensor, zeroPoint: Tensor, averagingConst: number, quantMin: number | bigint, quantMax: number | bigint, chAxis: number | bigint, perRowFakeQuant?: boolean, symmetricQuant?: boolean, options?: { perRowFakeQuant?: boolean; symmetricQuant?: boolean }): Result<Q, Tensor>
-  fusedMovingAvgObsFakeQuant(observerOn: Tensor, fakeQuantOn: Tensor, runningMin: Tensor, runningMax: Tensor, scale: Tensor, zeroPoint: Tensor, averagingConst: number, quantMin: number | bigint, quantMax: number | bigint, chAxis: number | bigint, options: { perRowFakeQuant?: boolean; symmetricQuant?: boolean }): Result<Q, Tensor>
   /** `aten::gather(Tensor self, int dim, Tensor index, *, bool sparse_grad=False) -> Tensor` */
   gather(dim: number | bigint, index: Tensor, options?: { sparseGrad?: boolean }): Result<Q, Tensor>
   /** `aten::gcd(Tensor self, Tensor other) -> Tensor` */
@@ -3797,8 +3567,6 @@ interface Methods<Q extends 'now' | 'queued'> {
   indices(): Result<Q, Tensor>
   /** `aten::inner(Tensor self, Tensor other) -> Tensor` */
   inner(other: Tensor): Result<Q, Tensor>
-  /** `aten::int_repr(Tensor self) -> Tensor` */
-  intRepr(): Result<Q, Tensor>
   /** `aten::inverse(Tensor self) -> Tensor` */
   inverse(): Result<Q, Tensor>
   /** `aten::is_coalesced(Tensor self) -> bool` */
@@ -4029,8 +3797,6 @@ interface Methods<Q extends 'now' | 'queued'> {
   logNormal_(options: { mean?: number; std?: number; generator?: Generator | null }): Result<Q, Tensor>
   /** `aten::log_sigmoid(Tensor self) -> Tensor` */
   logSigmoid(): Result<Q, Tensor>
-  /** `aten::log_sigmoid_forward(Tensor self) -> (Tensor output, Tensor buffer)` */
-  logSigmoidForward(): Result<Q, { output: Tensor; buffer: Tensor }>
   /** `aten::log_softmax.int(Tensor self, int dim, ScalarType? dtype=None) -> Tensor` */
   logSoftmax(dim: number | bigint, dtype?: DType | null, options?: { dtype?: DType | null }): Result<Q, Tensor>
   logSoftmax(dim: number | bigint, options: { dtype?: DType | null }): Result<Q, Tensor>
@@ -4201,8 +3967,6 @@ interface Methods<Q extends 'now' | 'queued'> {
   /** `aten::multilabel_margin_loss(Tensor self, Tensor target, int reduction=1) -> Tensor` */
   multilabelMarginLoss(target: Tensor, reduction?: number | bigint, options?: { reduction?: number | bigint }): Result<Q, Tensor>
   multilabelMarginLoss(target: Tensor, options: { reduction?: number | bigint }): Result<Q, Tensor>
-  /** `aten::multilabel_margin_loss_forward(Tensor self, Tensor target, int reduction) -> (Tensor output, Tensor is_target)` */
-  multilabelMarginLossForward(target: Tensor, reduction: number | bigint): Result<Q, { output: Tensor; isTarget: Tensor }>
   /** `aten::multinomial(Tensor self, SymInt num_samples, bool replacement=False, *, Generator? generator=None) -> Tensor` */
   multinomial(numSamples: number | bigint, replacement?: boolean, options?: { replacement?: boolean; generator?: Generator | null }): Result<Q, Tensor>
   multinomial(numSamples: number | bigint, options: { replacement?: boolean; generator?: Generator | null }): Result<Q, Tensor>
@@ -4250,13 +4014,6 @@ interface Methods<Q extends 'now' | 'queued'> {
   narrow(dim: number | bigint, start: number | bigint, length: number | bigint): Result<Q, Tensor>
   /** `aten::narrow.Tensor(Tensor(a) self, int dim, Tensor start, SymInt length) -> Tensor(a)` */
   narrow(dim: number | bigint, start: Tensor, length: number | bigint): Result<Q, Tensor>
-  /** `aten::native_channel_shuffle(Tensor self, SymInt groups) -> Tensor` */
-  nativeChannelShuffle(groups: number | bigint): Result<Q, Tensor>
-  /** `aten::native_norm(Tensor self, Scalar p=2) -> Tensor` */
-  nativeNorm(p?: Scalar, options?: { p?: Scalar }): Result<Q, Tensor>
-  nativeNorm(options: { p?: Scalar }): Result<Q, Tensor>
-  /** `aten::native_norm.ScalarOpt_dim_dtype(Tensor self, Scalar? p, int[1] dim, bool keepdim, ScalarType? dtype) -> Tensor` */
-  nativeNorm(p: Scalar | null, dim: number | readonly number[], keepdim: boolean, dtype: DType | null): Result<Q, Tensor>
   /** `aten::ne.Scalar(Tensor self, Scalar other) -> Tensor` */
   ne(other: Scalar): Result<Q, Tensor>
   /** `aten::ne.Tensor(Tensor self, Tensor other) -> Tensor` */
@@ -4273,9 +4030,6 @@ interface Methods<Q extends 'now' | 'queued'> {
   negative(): Result<Q, Tensor>
   /** `aten::negative_(Tensor(a!) self) -> Tensor(a!)` */
   negative_(): Result<Q, Tensor>
-  /** `aten::nested_to_padded_tensor(Tensor self, float padding, int[]? output_size=None) -> Tensor` */
-  nestedToPaddedTensor(padding: number, outputSize?: readonly number[] | null, options?: { outputSize?: readonly number[] | null }): Result<Q, Tensor>
-  nestedToPaddedTensor(padding: number, options: { outputSize?: readonly number[] | null }): Result<Q, Tensor>
   /** `aten::new_empty(Tensor self, SymInt[] size, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor` */
   newEmpty(size: readonly number[], options?: { dtype?: DType | null; layout?: Layout | null; device?: Device | null; pinMemory?: boolean | null }): Result<Q, Tensor>
   newEmpty(...size: number[]): Result<Q, Tensor>
@@ -4299,10 +4053,6 @@ interface Methods<Q extends 'now' | 'queued'> {
   /** `aten::nll_loss2d(Tensor self, Tensor target, Tensor? weight=None, int reduction=1, SymInt ignore_index=-100) -> Tensor` */
   nllLoss2d(target: Tensor, weight?: Tensor | null, reduction?: number | bigint, ignoreIndex?: number | bigint, options?: { weight?: Tensor | null; reduction?: number | bigint; ignoreIndex?: number | bigint }): Result<Q, Tensor>
   nllLoss2d(target: Tensor, options: { weight?: Tensor | null; reduction?: number | bigint; ignoreIndex?: number | bigint }): Result<Q, Tensor>
-  /** `aten::nll_loss2d_forward(Tensor self, Tensor target, Tensor? weight, int reduction, SymInt ignore_index) -> (Tensor output, Tensor total_weight)` */
-  nllLoss2dForward(target: Tensor, weight: Tensor | null, reduction: number | bigint, ignoreIndex: number | bigint): Result<Q, { output: Tensor; totalWeight: Tensor }>
-  /** `aten::nll_loss_forward(Tensor self, Tensor target, Tensor? weight, int reduction, SymInt ignore_index) -> (Tensor output, Tensor total_weight)` */
-  nllLossForward(target: Tensor, weight: Tensor | null, reduction: number | bigint, ignoreIndex: number | bigint): Result<Q, { output: Tensor; totalWeight: Tensor }>
   /** `aten::nll_loss_nd(Tensor self, Tensor target, Tensor? weight=None, int reduction=1, SymInt ignore_index=-100) -> Tensor` */
   nllLossNd(target: Tensor, weight?: Tensor | null, reduction?: number | bigint, ignoreIndex?: number | bigint, options?: { weight?: Tensor | null; reduction?: number | bigint; ignoreIndex?: number | bigint }): Result<Q, Tensor>
   nllLossNd(target: Tensor, options: { weight?: Tensor | null; reduction?: number | bigint; ignoreIndex?: number | bigint }): Result<Q, Tensor>
@@ -4325,9 +4075,6 @@ interface Methods<Q extends 'now' | 'queued'> {
   /** `aten::normal_(Tensor(a!) self, float mean=0., float std=1., *, Generator? generator=None) -> Tensor(a!)` */
   normal_(mean?: number, std?: number, options?: { mean?: number; std?: number; generator?: Generator | null }): Result<Q, Tensor>
   normal_(options: { mean?: number; std?: number; generator?: Generator | null }): Result<Q, Tensor>
-  /** `aten::normal_functional(Tensor self, float mean=0., float std=1., *, Generator? generator=None) -> Tensor` */
-  normalFunctional(mean?: number, std?: number, options?: { mean?: number; std?: number; generator?: Generator | null }): Result<Q, Tensor>
-  normalFunctional(options: { mean?: number; std?: number; generator?: Generator | null }): Result<Q, Tensor>
   /** `aten::not_equal.Scalar(Tensor self, Scalar other) -> Tensor` */
   notEqual(other: Scalar): Result<Q, Tensor>
   /** `aten::not_equal.Tensor(Tensor self, Tensor other) -> Tensor` */
@@ -4407,16 +4154,6 @@ interface Methods<Q extends 'now' | 'queued'> {
   /** `aten::put_(Tensor(a!) self, Tensor index, Tensor source, bool accumulate=False) -> Tensor(a!)` */
   put_(index: Tensor, source: Tensor, accumulate?: boolean, options?: { accumulate?: boolean }): Result<Q, Tensor>
   put_(index: Tensor, source: Tensor, options: { accumulate?: boolean }): Result<Q, Tensor>
-  /** `aten::q_per_channel_axis(Tensor self) -> int` */
-  qPerChannelAxis(): Result<Q, number>
-  /** `aten::q_per_channel_scales(Tensor self) -> Tensor` */
-  qPerChannelScales(): Result<Q, Tensor>
-  /** `aten::q_per_channel_zero_points(Tensor self) -> Tensor` */
-  qPerChannelZeroPoints(): Result<Q, Tensor>
-  /** `aten::q_scale(Tensor self) -> float` */
-  qScale(): Result<Q, number>
-  /** `aten::q_zero_point(Tensor self) -> int` */
-  qZeroPoint(): Result<Q, number>
   /** `aten::qr(Tensor self, bool some=True) -> (Tensor Q, Tensor R)` */
   qr(some?: boolean, options?: { some?: boolean }): Result<Q, { Q: Tensor; R: Tensor }>
   qr(options: { some?: boolean }): Result<Q, { Q: Tensor; R: Tensor }>
@@ -4429,23 +4166,6 @@ interface Methods<Q extends 'now' | 'queued'> {
   /** `aten::quantile.scalar(Tensor self, float q, int? dim=None, bool keepdim=False, *, str interpolation="linear") -> Tensor` */
   quantile(q: number, dim?: number | bigint | null, keepdim?: boolean, options?: { dim?: number | bigint | null; keepdim?: boolean; interpolation?: string }): Result<Q, Tensor>
   quantile(q: number, options: { dim?: number | bigint | null; keepdim?: boolean; interpolation?: string }): Result<Q, Tensor>
-  /** `aten::quantize_per_channel(Tensor self, Tensor scales, Tensor zero_points, int axis, ScalarType dtype) -> Tensor` */
-  quantizePerChannel(scales: Tensor, zeroPoints: Tensor, axis: number | bigint, dtype: DType): Result<Q, Tensor>
-  /** `aten::quantize_per_tensor(Tensor self, float scale, int zero_point, ScalarType dtype) -> Tensor` */
-  quantizePerTensor(scale: number, zeroPoint: number | bigint, dtype: DType): Result<Q, Tensor>
-  /** `aten::quantize_per_tensor.tensor_qparams(Tensor self, Tensor scale, Tensor zero_point, ScalarType dtype) -> Tensor` */
-  quantizePerTensor(scale: Tensor, zeroPoint: Tensor, dtype: DType): Result<Q, Tensor>
-  /** `aten::quantize_per_tensor_dynamic(Tensor self, ScalarType dtype, bool reduce_range) -> Tensor` */
-  quantizePerTensorDynamic(dtype: DType, reduceRange: boolean): Result<Q, Tensor>
-  /** `aten::quantized_max_pool1d(Tensor self, int[1] kernel_size, int[1] stride=[], int[1] padding=[0], int[1] dilation=[1], bool ceil_mode=False) -> Tensor` */
-  quantizedMaxPool1d(kernelSize: number | readonly number[], stride?: number | readonly number[], padding?: number | readonly number[], dilation?: number | readonly number[], ceilMode?: boolean, options?: { stride?: number | readonly number[]; padding?: number | readonly number[]; dilation?: number | readonly number[]; ceilMode?: boolean }): Result<Q, Tensor>
-  quantizedMaxPool1d(kernelSize: number | readonly number[], options: { stride?: number | readonly number[]; padding?: number | readonly number[]; dilation?: number | readonly number[]; ceilMode?: boolean }): Result<Q, Tensor>
-  /** `aten::quantized_max_pool2d(Tensor self, int[2] kernel_size, int[2] stride=[], int[2] padding=0, int[2] dilation=1, bool ceil_mode=False) -> Tensor` */
-  quantizedMaxPool2d(kernelSize: number | readonly number[], stride?: number | readonly number[], padding?: number | readonly number[], dilation?: number | readonly number[], ceilMode?: boolean, options?: { stride?: number | readonly number[]; padding?: number | readonly number[]; dilation?: number | readonly number[]; ceilMode?: boolean }): Result<Q, Tensor>
-  quantizedMaxPool2d(kernelSize: number | readonly number[], options: { stride?: number | readonly number[]; padding?: number | readonly number[]; dilation?: number | readonly number[]; ceilMode?: boolean }): Result<Q, Tensor>
-  /** `aten::quantized_max_pool3d(Tensor self, int[3] kernel_size, int[3] stride=[], int[3] padding=0, int[3] dilation=1, bool ceil_mode=False) -> Tensor` */
-  quantizedMaxPool3d(kernelSize: number | readonly number[], stride?: number | readonly number[], padding?: number | readonly number[], dilation?: number | readonly number[], ceilMode?: boolean, options?: { stride?: number | readonly number[]; padding?: number | readonly number[]; dilation?: number | readonly number[]; ceilMode?: boolean }): Result<Q, Tensor>
-  quantizedMaxPool3d(kernelSize: number | readonly number[], options: { stride?: number | readonly number[]; padding?: number | readonly number[]; dilation?: number | readonly number[]; ceilMode?: boolean }): Result<Q, Tensor>
   /** `aten::rad2deg(Tensor self) -> Tensor` */
   rad2deg(): Result<Q, Tensor>
   /** `aten::rad2deg_(Tensor(a!) self) -> Tensor(a!)` */
@@ -4543,10 +4263,6 @@ interface Methods<Q extends 'now' | 'queued'> {
   resizeAs(theTemplate: Tensor, options?: { memoryFormat?: MemoryFormat | null }): Result<Q, Tensor>
   /** `aten::resize_as_(Tensor(a!) self, Tensor the_template, *, MemoryFormat? memory_format=None) -> Tensor(a!)` */
   resizeAs_(theTemplate: Tensor, options?: { memoryFormat?: MemoryFormat | null }): Result<Q, Tensor>
-  /** `aten::resize_as_sparse(Tensor self, Tensor the_template) -> Tensor` */
-  resizeAsSparse(theTemplate: Tensor): Result<Q, Tensor>
-  /** `aten::resize_as_sparse_(Tensor(a!) self, Tensor the_template) -> Tensor(a!)` */
-  resizeAsSparse_(theTemplate: Tensor): Result<Q, Tensor>
   /** `aten::resolve_conj(Tensor(a) self) -> Tensor(a)` */
   resolveConj(): Result<Q, Tensor>
   /** `aten::resolve_neg(Tensor(a) self) -> Tensor(a)` */
@@ -4581,9 +4297,6 @@ interface Methods<Q extends 'now' | 'queued'> {
   /** `aten::rrelu_with_noise_(Tensor(a!) self, Tensor(b!) noise, Scalar lower=0.125, Scalar upper=0.33333333333333331, bool training=False, Generator? generator=None) -> Tensor(a!)` */
   rreluWithNoise_(noise: Tensor, lower?: Scalar, upper?: Scalar, training?: boolean, generator?: Generator | null, options?: { lower?: Scalar; upper?: Scalar; training?: boolean; generator?: Generator | null }): Result<Q, Tensor>
   rreluWithNoise_(noise: Tensor, options: { lower?: Scalar; upper?: Scalar; training?: boolean; generator?: Generator | null }): Result<Q, Tensor>
-  /** `aten::rrelu_with_noise_functional(Tensor self, Tensor noise, Scalar lower=0.125, Scalar upper=0.33333333333333331, bool training=False, Generator? generator=None) -> (Tensor, Tensor noise_out)` */
-  rreluWithNoiseFunctional(noise: Tensor, lower?: Scalar, upper?: Scalar, training?: boolean, generator?: Generator | null, options?: { lower?: Scalar; upper?: Scalar; training?: boolean; generator?: Generator | null }): Result<Q, [Tensor, Tensor]>
-  rreluWithNoiseFunctional(noise: Tensor, options: { lower?: Scalar; upper?: Scalar; training?: boolean; generator?: Generator | null }): Result<Q, [Tensor, Tensor]>
   /** `aten::rsqrt(Tensor self) -> Tensor` */
   rsqrt(): Result<Q, Tensor>
   /** `aten::rsqrt_(Tensor(a!) self) -> Tensor(a!)` */
@@ -4712,14 +4425,6 @@ interface Methods<Q extends 'now' | 'queued'> {
   sparseDim(): Result<Q, number>
   /** `aten::sparse_mask(Tensor self, Tensor mask) -> Tensor` */
   sparseMask(mask: Tensor): Result<Q, Tensor>
-  /** `aten::sparse_resize(Tensor self, int[] size, int sparse_dim, int dense_dim) -> Tensor` */
-  sparseResize(size: readonly number[], sparseDim: number | bigint, denseDim: number | bigint): Result<Q, Tensor>
-  /** `aten::sparse_resize_(Tensor(a!) self, int[] size, int sparse_dim, int dense_dim) -> Tensor(a!)` */
-  sparseResize_(size: readonly number[], sparseDim: number | bigint, denseDim: number | bigint): Result<Q, Tensor>
-  /** `aten::sparse_resize_and_clear(Tensor self, int[] size, int sparse_dim, int dense_dim) -> Tensor` */
-  sparseResizeAndClear(size: readonly number[], sparseDim: number | bigint, denseDim: number | bigint): Result<Q, Tensor>
-  /** `aten::sparse_resize_and_clear_(Tensor(a!) self, int[] size, int sparse_dim, int dense_dim) -> Tensor(a!)` */
-  sparseResizeAndClear_(size: readonly number[], sparseDim: number | bigint, denseDim: number | bigint): Result<Q, Tensor>
   /** `aten::sparse_sampled_addmm(Tensor self, Tensor mat1, Tensor mat2, *, Scalar beta=1, Scalar alpha=1) -> Tensor` */
   sparseSampledAddmm(mat1: Tensor, mat2: Tensor, options?: { beta?: Scalar; alpha?: Scalar }): Result<Q, Tensor>
   /** `aten::special_bessel_j0(Tensor self) -> Tensor` */
@@ -4950,12 +4655,6 @@ interface Methods<Q extends 'now' | 'queued'> {
   /** `aten::to_dense(Tensor self, ScalarType? dtype=None, *, bool? masked_grad=None) -> Tensor` */
   toDense(dtype?: DType | null, options?: { dtype?: DType | null; maskedGrad?: boolean | null }): Result<Q, Tensor>
   toDense(options: { dtype?: DType | null; maskedGrad?: boolean | null }): Result<Q, Tensor>
-  /** `aten::to_mkldnn(Tensor self, ScalarType? dtype=None) -> Tensor` */
-  toMkldnn(dtype?: DType | null, options?: { dtype?: DType | null }): Result<Q, Tensor>
-  toMkldnn(options: { dtype?: DType | null }): Result<Q, Tensor>
-  /** `aten::to_padded_tensor(Tensor self, float padding, SymInt[]? output_size=None) -> Tensor` */
-  toPaddedTensor(padding: number, outputSize?: readonly number[] | null, options?: { outputSize?: readonly number[] | null }): Result<Q, Tensor>
-  toPaddedTensor(padding: number, options: { outputSize?: readonly number[] | null }): Result<Q, Tensor>
   /** `aten::to_sparse(Tensor self, *, Layout? layout=None, int[2]? blocksize=None, int? dense_dim=None) -> Tensor` */
   toSparse(options?: { layout?: Layout | null; blocksize?: number | readonly number[] | null; denseDim?: number | bigint | null }): Result<Q, Tensor>
   /** `aten::to_sparse.sparse_dim(Tensor self, int sparse_dim) -> Tensor` */

@@ -1,4 +1,0 @@
-import type { Target } from './targets.js'
-export function publicTargets(): Target[] {
-  return []
-}
