@@ -23,6 +23,7 @@ export interface Schema {
 interface Exclusions {
   /** Operators without `aten::`, prefixes and suffixes of their names, each with the reason. */
   hidden: Record<string, string>
+  shown: Record<string, string>
   hiddenPrefixes: Record<string, string>
   hiddenSuffixes: Record<string, string>
 }
@@ -32,6 +33,7 @@ export const exclusions = JSON.parse(readFileSync(new URL('exclusions.json', imp
 /** Whether an ATen operator is kept from users. */
 export function isHidden(name: string): boolean {
   if (name.startsWith('_') || Object.hasOwn(exclusions.hidden, name)) return true
+  if (Object.hasOwn(exclusions.shown, name)) return false
   if (Object.keys(exclusions.hiddenPrefixes).some((prefix) => name.startsWith(prefix))) return true
   return Object.keys(exclusions.hiddenSuffixes).some((suffix) => name.endsWith(suffix))
 }

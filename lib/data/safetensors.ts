@@ -75,7 +75,8 @@ function readFully(file: number, into: Buffer, position: number, path: string): 
   let done = 0
   while (done < into.length) {
     const count = readSync(file, into, done, Math.min(into.length - done, 1 << 30), position + done)
-    if (count === 0) throw new CheckpointError(`${path} ends at byte ${position + done}, in the middle of its data`, { file: path })
+    if (count === 0)
+      throw new CheckpointError(`${path} ends at byte ${position + done}, in the middle of its data`, { file: path })
     done += count
   }
 }
@@ -89,7 +90,8 @@ function readHeader(file: number, path: string): { entries: Entry[]; metadata: R
   const head = Buffer.alloc(8)
   readFully(file, head, 0, path)
   const long = head.readBigUInt64LE(0)
-  if (long > BigInt(MAX_HEADER) || Number(long) > size - 8) fail(`its header claims ${long} bytes, the file has ${size}`)
+  if (long > BigInt(MAX_HEADER) || Number(long) > size - 8)
+    fail(`its header claims ${long} bytes, the file has ${size}`)
   const length = Number(long)
   const bytes = Buffer.alloc(length)
   readFully(file, bytes, 8, path)
@@ -122,18 +124,27 @@ function readHeader(file: number, path: string): { entries: Entry[]; metadata: R
   entries.sort((a, b) => a.begin - b.begin || a.end - b.end)
   let position = 0
   for (const { name, begin, end } of entries) {
-    if (begin !== position) fail(`'${name}' starts at byte ${begin} of the data, expected ${position}`, { tensor: name })
+    if (begin !== position)
+      fail(`'${name}' starts at byte ${begin} of the data, expected ${position}`, { tensor: name })
     position = end
   }
   if (8 + length + position !== size) fail(`its tensors need ${position} bytes, ${size - 8 - length} follow the header`)
   return { entries, metadata, start: 8 + length }
 }
 
-function readEntry(name: string, value: Record<string, unknown>, fail: (what: string, fields?: Record<string, unknown>) => never): Entry {
+function readEntry(
+  name: string,
+  value: Record<string, unknown>,
+  fail: (what: string, fields?: Record<string, unknown>) => never,
+): Entry {
   const { dtype: code, shape, data_offsets: offsets } = value
-  const dtype = typeof code === 'string' && Object.hasOwn(names, code) ? names[code]! : fail(`'${name}' has the unknown dtype ${JSON.stringify(code)}`, { tensor: name })
+  const dtype =
+    typeof code === 'string' && Object.hasOwn(names, code)
+      ? names[code]!
+      : fail(`'${name}' has the unknown dtype ${JSON.stringify(code)}`, { tensor: name })
   const isSize = (item: unknown): item is number => Number.isSafeInteger(item) && (item as number) >= 0
-  if (!Array.isArray(shape) || !shape.every(isSize)) fail(`'${name}' has the shape ${JSON.stringify(shape)}`, { tensor: name })
+  if (!Array.isArray(shape) || !shape.every(isSize))
+    fail(`'${name}' has the shape ${JSON.stringify(shape)}`, { tensor: name })
   if (!Array.isArray(offsets) || offsets.length !== 2 || !offsets.every(isSize)) {
     fail(`'${name}' has the data_offsets ${JSON.stringify(offsets)}`, { tensor: name })
   }
@@ -164,8 +175,13 @@ export async function saveSafetensors(
   let offset = 0
   for (const { name, dtype, shape } of order) {
     const code = codes.get(dtype)
-    if (code === undefined) throw new CheckpointError(`${path}: safetensors cannot hold '${name}', which is ${dtype}`, { file: path, tensor: name })
-    if (name === '__metadata__') throw new CheckpointError(`${path}: a tensor cannot be named __metadata__`, { file: path, tensor: name })
+    if (code === undefined)
+      throw new CheckpointError(`${path}: safetensors cannot hold '${name}', which is ${dtype}`, {
+        file: path,
+        tensor: name,
+      })
+    if (name === '__metadata__')
+      throw new CheckpointError(`${path}: a tensor cannot be named __metadata__`, { file: path, tensor: name })
     const bytes = shape.reduce((product, size) => product * size, dtypeFacts(dtype).bytes)
     header[name] = { dtype: code, shape, data_offsets: [offset, offset + bytes] }
     offset += bytes

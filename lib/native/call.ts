@@ -207,7 +207,10 @@ function putArguments(args: ArrayLike<unknown>): void {
 let tensorClass: new (handle: number) => Handle = class extends Handle {}
 let generatorClass: new (handle: number) => Handle = tensorClass
 
-export function registerClasses(tensor: new (handle: number) => Handle, generator: new (handle: number) => Handle): void {
+export function registerClasses(
+  tensor: new (handle: number) => Handle,
+  generator: new (handle: number) => Handle,
+): void {
   tensorClass = tensor
   generatorClass = generator
 }
@@ -306,7 +309,9 @@ function failure(): Error {
   if (!(result instanceof DeviceError) || !/cuda/i.test(result.message)) return result
   // libtorch's own sentence names its compile flags.
   const reason = noCudaReason()
-  return reason === null ? result : new DeviceError(`${error.op.replace(/^\w+::/, '')}: CUDA was asked for, but ${reason}`, { op: error.op })
+  return reason === null
+    ? result
+    : new DeviceError(`${error.op.replace(/^\w+::/, '')}: CUDA was asked for, but ${reason}`, { op: error.op })
 }
 
 function emitWarnings(): void {

@@ -148,13 +148,25 @@ const byKind: Record<number, ErrorClass> = {
 }
 
 const bySentence: [RegExp, ErrorClass][] = [
-  [/element 0 of tensors|does not require grad|backward through the graph|modified by an inplace|leaf variable|leaf Variable|differentiable|returned nan values|custom function must return|computing the gradient|grad_fn|requires_grad|require gradients|inference tensor|Inference tensor/i, GradientError],
+  [
+    /element 0 of tensors|does not require grad|backward through the graph|modified by an inplace|leaf variable|leaf Variable|differentiable|returned nan values|custom function must return|computing the gradient|grad_fn|requires_grad|require gradients|inference tensor|Inference tensor/i,
+    GradientError,
+  ],
   [/out of memory|can't allocate|allocate memory|Storage size calculation overflowed/i, OutOfMemoryError],
-  [/same device|on device|expected device|all tensors to be on|CUDA|cuda|PyTorch was not|meta tensor|backend/i, DeviceError],
+  [
+    /same device|on device|expected device|all tensors to be on|CUDA|cuda|NVIDIA|PyTorch was not|meta tensor|backend/i,
+    DeviceError,
+  ],
   [/not implemented for|Not implemented/i, NotImplementedError],
-  [/dtype|scalar type|data type|result type|integer|floating|complex|Bool|ScalarType|Long|Float|Half|type promotion/, DTypeError],
+  [
+    /dtype|scalar type|data type|result type|integer|floating|complex|Bool|ScalarType|Long|Float|Half|type promotion/,
+    DTypeError,
+  ],
   [/index|out of range|out of bounds/i, IndexError],
-  [/shape|size|dimension|dim\b|dims\b|elements|broadcast|expand|\bnumel\b|stride|batch|D tensor|Dimension|length|view/i, ShapeError],
+  [
+    /shape|size|dimension|dim\b|dims\b|elements|broadcast|expand|\bnumel\b|stride|batch|D tensor|Dimension|length|view/i,
+    ShapeError,
+  ],
 ]
 
 /** libtorch's sentence without what is meant for its own developers. */

@@ -40,7 +40,12 @@ export function grad(
 /** Computes and accumulates the gradients of several tensors at once; see {@link Tensor.backward}. */
 export async function backward(
   tensors: Tensor | readonly Tensor[],
-  options: { gradients?: readonly (Tensor | null)[]; retainGraph?: boolean; createGraph?: boolean; inputs?: readonly Tensor[] } = {},
+  options: {
+    gradients?: readonly (Tensor | null)[]
+    retainGraph?: boolean
+    createGraph?: boolean
+    inputs?: readonly Tensor[]
+  } = {},
 ): Promise<void> {
   const { gradients = [], retainGraph = null, createGraph = false, inputs = [] } = options
   await queueNative(native.backwardQueued, listOf(tensors), gradients, inputs, retainGraph, createGraph, true, false)
@@ -50,7 +55,12 @@ function listOf(tensors: Tensor | readonly Tensor[]): readonly Tensor[] {
   return tensors instanceof Tensor ? [tensors] : tensors
 }
 
-type Declarations = [saved: readonly (Tensor | null)[], dirty: readonly Tensor[], fixed: readonly Tensor[], materialize: boolean]
+type Declarations = [
+  saved: readonly (Tensor | null)[],
+  dirty: readonly Tensor[],
+  fixed: readonly Tensor[],
+  materialize: boolean,
+]
 let declarations: (context: FunctionContext) => Declarations
 
 /** What an {@link AutogradFunction} shares between its forward and its backward. Put anything that is no tensor on it. */
@@ -131,7 +141,6 @@ export abstract class AutogradFunction {
   /** Runs `forward` and records `backward`. */
   // biome-ignore lint/complexity/noThisInStatic: `this` is the subclass.
   static apply<F extends FunctionClass>(this: F, ...args: Tail<Parameters<F['forward']>>): ReturnType<F['forward']> {
-    const type = this
     const context = new FunctionContext()
     const places: number[] = []
     const inputs: Tensor[] = []
@@ -145,11 +154,11 @@ export abstract class AutogradFunction {
     let single = false
 
     const forward = (): unknown[] => {
-      const result = synchronous(type.forward(context, ...args), `${type.name}.forward`)
+      const result = synchronous(this.forward(context, ...args), `${this.name}.forward`)
       single = result instanceof Tensor
       const outputs = single ? [result] : result
       if (!Array.isArray(outputs) || !outputs.every((output) => output instanceof Tensor)) {
-        throw new ConfigError(`${type.name}.forward must return a Tensor or an array of Tensors`)
+        throw new ConfigError(`${this.name}.forward must return a Tensor or an array of Tensors`)
       }
       // What forward keeps on the context by hand must outlive forward's scope.
       for (const value of Object.values(context)) if (value instanceof Tensor) keepForever(value)
@@ -160,11 +169,11 @@ export abstract class AutogradFunction {
     const backward = ([gradients, saved]: unknown[]): unknown[] => {
       context.savedTensors = saved as (Tensor | null)[]
       try {
-        const result = synchronous(type.backward(context, ...(gradients as Tensor[])), `${type.name}.backward`)
+        const result = synchronous(this.backward(context, ...(gradients as Tensor[])), `${this.name}.backward`)
         const list = Array.isArray(result) ? result : [result]
         if (list.length !== args.length && list.length !== inputs.length) {
           throw new ConfigError(
-            `${type.name}.backward must return one gradient (or null) per argument of forward: expected ${args.length}, got ${list.length}`,
+            `${this.name}.backward must return one gradient (or null) per argument of forward: expected ${args.length}, got ${list.length}`,
           )
         }
         const picked = list.length === args.length ? places.map((place) => list[place]) : list

@@ -44,7 +44,12 @@ export function tensor(data: TensorData, options: TensorOptions & { shape?: read
   return requiresGrad ? (requiresGradOp(made) as Tensor) : made
 }
 
-function fromView(data: TypedArray, wanted: DType | undefined, shape: readonly number[] | undefined, device: Device): Tensor {
+function fromView(
+  data: TypedArray,
+  wanted: DType | undefined,
+  shape: readonly number[] | undefined,
+  device: Device,
+): Tensor {
   if (Buffer.isBuffer(data)) {
     const dtype = wanted ?? 'uint8'
     const { bytes } = dtypeFacts(dtype)
@@ -141,7 +146,8 @@ function toBigInt(value: Scalar, dtype: DType): bigint {
     return value
   }
   const number = toNumber(value)
-  if (!Number.isInteger(number)) throw new DTypeError(`${number} is not a whole number and cannot be ${dtype}`, { dtype })
+  if (!Number.isInteger(number))
+    throw new DTypeError(`${number} is not a whole number and cannot be ${dtype}`, { dtype })
   return toBigInt(BigInt(number), dtype)
 }
 
@@ -160,16 +166,27 @@ function inferDType(values: readonly Scalar[], requiresGrad: boolean): DType {
 function flatten(data: unknown, shape: readonly number[], depth: number, path: number[], out: Scalar[]): void {
   if (depth === shape.length) {
     const type = typeof data
-    if (type === 'number' || type === 'boolean' || type === 'bigint' || (typeof data === 'object' && data !== null && isComplex(data))) {
+    if (
+      type === 'number' ||
+      type === 'boolean' ||
+      type === 'bigint' ||
+      (typeof data === 'object' && data !== null && isComplex(data))
+    ) {
       out.push(data as Scalar)
       return
     }
     const got = Array.isArray(data) ? `an array of ${data.length}` : data === null ? 'null' : `a ${type}`
-    throw new DataError(`tensor() expected a number${where(path)}, got ${got}; nested arrays must all have the same depth`, { path })
+    throw new DataError(
+      `tensor() expected a number${where(path)}, got ${got}; nested arrays must all have the same depth`,
+      { path },
+    )
   }
   if (!Array.isArray(data) || data.length !== shape[depth]) {
     const got = Array.isArray(data) ? `${data.length}` : `a ${typeof data}`
-    throw new DataError(`tensor() expected an array of ${shape[depth]}${where(path)}, got ${got}; nested arrays must be rectangular`, { path })
+    throw new DataError(
+      `tensor() expected an array of ${shape[depth]}${where(path)}, got ${got}; nested arrays must be rectangular`,
+      { path },
+    )
   }
   for (let i = 0; i < data.length; i += 1) {
     path.push(i)
@@ -252,7 +269,8 @@ export function arange(...args: (number | TensorOptions | undefined)[]): Tensor 
 export const zerosLike = (like: Tensor, options: TensorOptions = {}): Tensor => make.zerosLike(like, options)
 export const onesLike = (like: Tensor, options: TensorOptions = {}): Tensor => make.onesLike(like, options)
 export const emptyLike = (like: Tensor, options: TensorOptions = {}): Tensor => make.emptyLike(like, options)
-export const fullLike = (like: Tensor, value: Scalar, options: TensorOptions = {}): Tensor => make.fullLike(like, value, options)
+export const fullLike = (like: Tensor, value: Scalar, options: TensorOptions = {}): Tensor =>
+  make.fullLike(like, value, options)
 export const randLike = (like: Tensor, options: TensorOptions = {}): Tensor => make.randLike(like, options)
 export const randnLike = (like: Tensor, options: TensorOptions = {}): Tensor => make.randnLike(like, options)
 
@@ -268,4 +286,3 @@ export const stack = (tensors: readonly Tensor[], dim = 0): Tensor => stackOp(te
 export function double(value: number): number {
   return new Double(value) as unknown as number
 }
-

@@ -37,7 +37,10 @@ export async function gradcheck(
     const outputs = listOf(enableGrad(() => fn(...inputs)))
     for (const [o, output] of outputs.entries()) {
       if (!output.requiresGrad || dtypeFacts(output.dtype).kind !== 'float') continue
-      const analytic = await jacobian(output, checked.map(({ input }) => input))
+      const analytic = await jacobian(
+        output,
+        checked.map(({ input }) => input),
+      )
       for (const [c, { input, index }] of checked.entries()) {
         const numeric = numericJacobian((...all) => listOf(fn(...all))[o] as Tensor, inputs, input, eps)
         compare(analytic[c] as number[][], numeric, { atol, rtol, index, output: o })
@@ -68,7 +71,12 @@ async function jacobian(output: Tensor, inputs: readonly Tensor[]): Promise<numb
   return rows
 }
 
-function numericJacobian(fn: (...inputs: Tensor[]) => Tensor, inputs: readonly Tensor[], input: Tensor, eps: number): number[][] {
+function numericJacobian(
+  fn: (...inputs: Tensor[]) => Tensor,
+  inputs: readonly Tensor[],
+  input: Tensor,
+  eps: number,
+): number[][] {
   return noGrad(() => {
     const values = Array.from(input.dataSync() as Float64Array)
     const at = (element: number, change: number): number[] =>

@@ -2,14 +2,32 @@ import * as gradients from './autograd.js'
 import './print.js'
 
 export { type Complex, Slice } from '../native/call.js'
-export { AutogradFunction, detectAnomaly, FunctionContext, type FunctionGradients, type FunctionResult, type GradOptions } from './autograd.js'
+export {
+  AutogradFunction,
+  detectAnomaly,
+  FunctionContext,
+  type FunctionGradients,
+  type FunctionResult,
+  type GradOptions,
+} from './autograd.js'
 export * from './create.js'
 export type { Device, DType, TypedArray } from './dtype.js'
-export { gradcheck, type GradcheckOptions } from './gradcheck.js'
+export { type GradcheckOptions, gradcheck } from './gradcheck.js'
 export { ops } from './methods.js'
 export { Generator, getRngState, manualSeed, setRngState } from './random.js'
 export * from './runtime.js'
-export { type AutocastOptions, autocast, enableGrad, inferenceMode, isGradEnabled, keep, keepForever, noGrad, scope, withDevice } from './scope.js'
+export {
+  type AutocastOptions,
+  autocast,
+  enableGrad,
+  inferenceMode,
+  isGradEnabled,
+  keep,
+  keepForever,
+  noGrad,
+  scope,
+  withDevice,
+} from './scope.js'
 export { type BackwardOptions, type Index, isTensor, type NestedArray, type Scalar, slice, Tensor } from './tensor.js'
 
 /** Gradients without the `grad` fields: `autograd.grad`, `autograd.backward`. */

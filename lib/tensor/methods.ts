@@ -1,6 +1,6 @@
 import { type Operator, operator } from '../native/call.js'
-import type { QueuedOperators, TensorFunctions } from '../native/generated/operators.js'
 import { functionNames, methodNames } from '../native/generated/names.js'
+import type { QueuedOperators, TensorFunctions } from '../native/generated/operators.js'
 import { Tensor } from './tensor.js'
 
 /**
@@ -14,7 +14,8 @@ const queued: Record<string, unknown> = {}
 // Operators are looked up at their first use: two thousand look-ups would be most of the import.
 for (const [name, full] of functionNames) {
   let found: Operator | undefined
-  ;(ops as unknown as Record<string, unknown>)[name] = (...args: unknown[]) => (found ??= operator(full)).call(undefined, args)
+  ;(ops as unknown as Record<string, unknown>)[name] = (...args: unknown[]) =>
+    (found ??= operator(full)).call(undefined, args)
   queued[name] = (...args: unknown[]) => (found ??= operator(full)).callQueued(undefined, args)
 }
 Object.defineProperty(ops, 'async', { value: queued })

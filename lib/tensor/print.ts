@@ -95,7 +95,14 @@ function corners(tensor: Tensor): Tensor {
   return result
 }
 
-function body(values: NestedArray, shape: readonly number[], dim: number, indent: number, summary: boolean, format: Formatter): string {
+function body(
+  values: NestedArray,
+  shape: readonly number[],
+  dim: number,
+  indent: number,
+  summary: boolean,
+  format: Formatter,
+): string {
   if (dim === shape.length) return format.format(values as Scalar)
   const list = values as NestedArray[]
   const cut = summary && shape[dim]! > 2 * EDGE_ITEMS
@@ -118,7 +125,8 @@ function suffixes(tensor: Tensor, dtype: DType, showShape: boolean): string[] {
   if (device !== 'cpu') list.push(`device='${device}'`)
   if (showShape) list.push(`size=(${shape.length === 1 ? `${shape[0]},` : shape.join(', ')})`)
   const usual = dtype === 'float32' || dtype === 'int64' || dtype === 'bool' || dtype === 'complex64'
-  if (!usual || (showShape && shape.length > 0 && dtype !== 'float32' && device !== 'meta')) list.push(`dtype=torch.${dtype}`)
+  if (!usual || (showShape && shape.length > 0 && dtype !== 'float32' && device !== 'meta'))
+    list.push(`dtype=torch.${dtype}`)
   const { gradFn } = tensor
   if (gradFn !== null) list.push(`grad_fn=<${gradFn.replace(/^torch::autograd::/, '')}>`)
   else if (tensor.requiresGrad) list.push('requires_grad=True')
@@ -165,4 +173,3 @@ export function format(tensor: Tensor): string {
 }
 
 registerPrinter(format)
-

@@ -47,7 +47,11 @@ export const cuda = {
   synchronize(index = 0): void {
     const reason = noCudaReason()
     if (reason !== null) throw new DeviceError(reason)
-    callNative(() => native.synchronizeCuda(index), () => {}, false)
+    callNative(
+      () => native.synchronizeCuda(index),
+      () => {},
+      false,
+    )
   },
 }
 

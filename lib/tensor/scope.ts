@@ -74,7 +74,7 @@ function keepAll(value: unknown, from: ScopeState): void {
     }
     if (ArrayBuffer.isView(item) || item instanceof ArrayBuffer || item instanceof SharedArrayBuffer) return
     seen.add(item)
-    if (item instanceof Map) for (const [key, entry] of item) (visit(key), visit(entry))
+    if (item instanceof Map) for (const [key, entry] of item) visit(key), visit(entry)
     else if (item instanceof Set || Array.isArray(item)) for (const entry of item) visit(entry)
     else for (const entry of Object.values(item)) visit(entry)
   }
@@ -82,7 +82,10 @@ function keepAll(value: unknown, from: ScopeState): void {
 }
 
 function isPromise(value: unknown): value is Promise<unknown> {
-  return value instanceof Promise || (typeof value === 'object' && value !== null && 'then' in value && typeof value.then === 'function')
+  return (
+    value instanceof Promise ||
+    (typeof value === 'object' && value !== null && 'then' in value && typeof value.then === 'function')
+  )
 }
 
 /** Records nothing for autograd inside `fn`. */
@@ -123,7 +126,8 @@ export interface AutocastOptions {
  */
 export function autocast<T>(options: AutocastOptions, fn: () => T): T {
   const { device = 'cpu', dtype = 'bfloat16', enabled = true } = options
-  if (device !== 'cpu' && device !== 'cuda') throw new ConfigError(`autocast works for 'cpu' and 'cuda', got '${String(device)}'`)
+  if (device !== 'cpu' && device !== 'cuda')
+    throw new ConfigError(`autocast works for 'cpu' and 'cuda', got '${String(device)}'`)
   const shift = device === 'cpu' ? 8 : 16
   const code = enabled ? dtypeFacts(dtype).code + 1 : 0
   return withFlags(fn, (flags) => (flags & ~(255 << shift)) | (code << shift))
@@ -133,4 +137,3 @@ export function autocast<T>(options: AutocastOptions, fn: () => T): T {
 export function withDevice<T>(device: Device, fn: () => T): T {
   return withContext({ device: deviceWord(device), deviceName: device }, fn)
 }
-

@@ -1,9 +1,22 @@
-import { type Callback, callNative, type Complex, native, op, put, putEllipsis, queueNative, readNumbers, registerCallback, registerClasses, Slice } from '../native/call.js'
+import {
+  type Callback,
+  type Complex,
+  callNative,
+  native,
+  op,
+  put,
+  putEllipsis,
+  queueNative,
+  readNumbers,
+  registerCallback,
+  registerClasses,
+  Slice,
+} from '../native/call.js'
 import { GRAD, INFERENCE, runInContext } from '../native/context.js'
 import { ConfigError } from '../native/errors.js'
 import type { MemoryFormat, TensorOperators } from '../native/generated/operators.js'
 import { Handle, handleOf } from '../native/handle.js'
-import { type DType, type Device, deviceName, dtypeFacts, dtypeName, type TypedArray } from './dtype.js'
+import { type Device, type DType, deviceName, dtypeFacts, dtypeName, type TypedArray } from './dtype.js'
 import { Generator } from './random.js'
 
 /** One element as JavaScript holds it. */
@@ -80,6 +93,25 @@ export class Tensor extends Handle {
   get device(): Device {
     const facts = readNumbers(native.facts, () => put(this))
     return deviceName(facts[1]!, facts[2]!)
+  }
+
+  /** The number of dimensions, as `ndim`. */
+  dim(): number {
+    return this.ndim
+  }
+
+  /** How many elements there are. */
+  numel(): number {
+    const facts = readNumbers(native.facts, () => put(this))
+    const dims = facts[6]!
+    let count = 1
+    for (let i = 0; i < dims; i += 1) count *= facts[7 + i]!
+    return count
+  }
+
+  /** Whether the elements lie in row-major order without gaps. */
+  isContiguous(): boolean {
+    return flags(this, 5) !== 0
   }
 
   /** Whether gradients are recorded for this tensor. */
@@ -274,7 +306,10 @@ export class Tensor extends Handle {
   to(target: DType | Device | Tensor | ToOptions, options: { copy?: boolean; nonBlocking?: boolean } = {}): Tensor {
     if (target instanceof Tensor) return moved(this, target, options) as Tensor
     if (typeof target !== 'string') return moved(this, { ...target, ...options }) as Tensor
-    return moved(this, /^(cpu|cuda|meta)(:|$)/.test(target) ? { device: target, ...options } : { dtype: target, ...options }) as Tensor
+    return moved(
+      this,
+      /^(cpu|cuda|meta)(:|$)/.test(target) ? { device: target, ...options } : { dtype: target, ...options },
+    ) as Tensor
   }
 
   /** This tensor where `condition` holds, `other` elsewhere. */
@@ -360,7 +395,11 @@ export function isTensor(value: unknown): value is Tensor {
 
 /** A range of indices, as Python's `start:stop:step`; null or nothing leaves an end open. */
 export function slice(start: number | null = null, stop: number | null = null, step: number | null = null): Slice {
-  for (const [name, value] of [['start', start], ['stop', stop], ['step', step]] as const) {
+  for (const [name, value] of [
+    ['start', start],
+    ['stop', stop],
+    ['step', step],
+  ] as const) {
     if (value !== null && !Number.isSafeInteger(value)) {
       throw new ConfigError(`slice() needs whole numbers or null, ${name} is ${String(value)}`, { [name]: value })
     }
@@ -373,18 +412,28 @@ function putIndices(indices: readonly Index[], made: Tensor[]): void {
     if (index === '...') putEllipsis()
     else if (Array.isArray(index)) {
       for (const value of index) {
-        if (!Number.isSafeInteger(value)) throw new ConfigError(`an index array holds ${String(value)}, which is not a whole number`)
+        if (!Number.isSafeInteger(value))
+          throw new ConfigError(`an index array holds ${String(value)}, which is not a whole number`)
       }
       const list = fromTypedArray(BigInt64Array.from(index as number[], BigInt), [index.length], 'int64', 'cpu')
       made.push(list)
       put(list)
-    } else if (typeof index === 'object' || typeof index === 'number' || typeof index === 'boolean' || typeof index === 'bigint') {
+    } else if (
+      typeof index === 'object' ||
+      typeof index === 'number' ||
+      typeof index === 'boolean' ||
+      typeof index === 'bigint'
+    ) {
       if (typeof index === 'object' && index !== null && !(index instanceof Slice) && !(index instanceof Tensor)) {
-        throw new ConfigError('an index must be a whole number, slice(), null, "...", a boolean, a Tensor or an array of whole numbers')
+        throw new ConfigError(
+          'an index must be a whole number, slice(), null, "...", a boolean, a Tensor or an array of whole numbers',
+        )
       }
       put(index)
     } else {
-      throw new ConfigError(`an index must be a whole number, slice(), null, '...', a boolean, a Tensor or an array of whole numbers; got ${typeof index}`)
+      throw new ConfigError(
+        `an index must be a whole number, slice(), null, '...', a boolean, a Tensor or an array of whole numbers; got ${typeof index}`,
+      )
     }
   }
 }
@@ -471,7 +520,12 @@ export function synchronous<T>(value: T, what: string): T {
 export function inCallback(run: (values: unknown[], kind: number) => unknown[]): Callback {
   return (kind, values, flagWord, scope) =>
     runInContext(
-      { scope: { id: scope, parent: null, open: true }, flags: flagWord & (GRAD | INFERENCE), device: 0, deviceName: null },
+      {
+        scope: { id: scope, parent: null, open: true },
+        flags: flagWord & (GRAD | INFERENCE),
+        device: 0,
+        deviceName: null,
+      },
       () => run(values, kind),
     )
 }

@@ -2,6 +2,7 @@
 #include <ATen/CPUGeneratorImpl.h>
 #include <ATen/Context.h>
 #include <ATen/Version.h>
+#include <ATen/core/dispatch/Dispatcher.h>
 #include <ATen/detail/CUDAHooksInterface.h>
 #include <ATen/record_function.h>
 #include <c10/core/impl/VirtualGuardImpl.h>
@@ -51,7 +52,11 @@ napi_value versions(napi_env env, napi_callback_info) {
   return result;
 }
 
-napi_value has_cuda(napi_env env, napi_callback_info) { return number(env, at::hasCUDA() ? 1 : 0); }
+// Whether the loaded libtorch was built with CUDA, device or not: then it has CUDA kernels.
+napi_value has_cuda(napi_env env, napi_callback_info) {
+  const auto op = c10::Dispatcher::singleton().findSchema({"aten::empty", "memory_format"});
+  return number(env, op && op->hasKernelForDispatchKey(c10::DispatchKey::CUDA) ? 1 : 0);
+}
 
 napi_value cuda_device_count(napi_env env, napi_callback_info) {
   double count = 0;

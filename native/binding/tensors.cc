@@ -140,7 +140,8 @@ napi_value read_queued(napi_env env, napi_callback_info) {
   });
 }
 
-// facts(handle): dtype name id..., as numbers: [type, device type, device index, requires grad, is leaf, dims, sizes..., strides...]
+// facts with cells: tensor. Leaves numbers in the buffer: dtype, device type and index, requires grad, is leaf, is
+// contiguous, dimensions, sizes..., strides...
 napi_value facts(napi_env env, napi_callback_info) {
   return with_cells(env, "tensor", [](Environment& self, Reader& cells) {
     const at::Tensor tensor = read_tensor(next(cells), self.slab);
@@ -154,7 +155,7 @@ napi_value facts(napi_env env, napi_callback_info) {
     out[2] = double(tensor.device().index());
     out[3] = tensor.requires_grad() ? 1 : 0;
     out[4] = tensor.is_leaf() ? 1 : 0;
-    out[5] = tensor.layout() == at::kStrided ? 1 : 0;
+    out[5] = tensor.layout() == at::kStrided && !tensor.is_nested() && tensor.is_contiguous() ? 1 : 0;
     out[6] = double(dims);
     const auto sizes = tensor.sizes();
     for (size_t i = 0; i < dims; ++i) out[7 + i] = double(sizes[i]);

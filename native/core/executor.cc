@@ -94,6 +94,10 @@ size_t Executor::queued() {
 }
 
 void use_one_thread_here() {
+  // ATen gives each thread its number of threads at the first parallel operator, over whatever was set before; that has
+  // to be behind us. The flag for it is in a header, so libtorch has one and this library another.
+  at::internal::lazy_init_num_threads();
+  at::get_num_threads();
   // set_num_threads also stores the number that threads without one of their own start with, so put it back.
   at::set_num_threads(1);
   Executor& executor = Executor::instance();

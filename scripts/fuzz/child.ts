@@ -4,7 +4,16 @@
  */
 import { appendFileSync, fstatSync, openSync, writeSync } from 'node:fs'
 import { Worker } from 'node:worker_threads'
-import { autocast, inferenceMode, memoryStats, noGrad, ops, Tensor, VoxtorchError, withDevice } from '../../lib/index.js'
+import {
+  autocast,
+  inferenceMode,
+  memoryStats,
+  noGrad,
+  ops,
+  Tensor,
+  VoxtorchError,
+  withDevice,
+} from '../../lib/index.js'
 import type { Call } from './operators.js'
 import { Random } from './random.js'
 import { allTargets, type Finding, type Job, type Result, type Target } from './targets.js'
@@ -84,7 +93,10 @@ async function perform(target: Target, call: Call, random: Random, anyContext: b
   let result: unknown
   const untyped = (thrown: unknown, where: string): void => {
     if (thrown instanceof VoxtorchError) return
-    problems.push(['untyped', `${where}${thrown instanceof Error ? (thrown.stack ?? thrown.message).slice(0, 1500) : `threw ${String(thrown)}`}`])
+    problems.push([
+      'untyped',
+      `${where}${thrown instanceof Error ? (thrown.stack ?? thrown.message).slice(0, 1500) : `threw ${String(thrown)}`}`,
+    ])
   }
   try {
     const run = (): unknown => target.invoke(call.form, args)
@@ -117,7 +129,10 @@ async function perform(target: Target, call: Call, random: Random, anyContext: b
 }
 
 const describeCall = (target: Target, call: Call): string => {
-  const options = call.options.length === 0 ? '' : `, { ${call.options.map(([name, spec]) => `${name}: ${describe(spec)}`).join(', ')} }`
+  const options =
+    call.options.length === 0
+      ? ''
+      : `, { ${call.options.map(([name, spec]) => `${name}: ${describe(spec)}`).join(', ')} }`
   return `${target.name} ${call.form}(${call.args.map(describe).join(', ')}${options})`
 }
 
@@ -188,10 +203,12 @@ async function main(): Promise<void> {
   process.on('warning', () => {})
   // Handles of tensors that live in another thread, for as long as that thread does.
   const worker = new Worker(new URL('./foreign.mjs', import.meta.url))
-  foreignHandles.push(...(await new Promise<number[]>((resolve, reject) => {
-    worker.once('message', resolve)
-    worker.once('error', reject)
-  })))
+  foreignHandles.push(
+    ...(await new Promise<number[]>((resolve, reject) => {
+      worker.once('message', resolve)
+      worker.once('error', reject)
+    })),
+  )
   worker.unref()
   const targets = allTargets()
   await prepareFiles()
@@ -199,7 +216,14 @@ async function main(): Promise<void> {
   for (const index of job.targets) {
     const result = await fuzz(job, index, targets[index]!, progress)
     const rss = process.resourceUsage().maxRSS / 1024
-    if (rss > 2048) result.findings.push({ target: result.name, kind: 'memory', call: 0, text: '', message: `${Math.round(rss)} MiB were resident` })
+    if (rss > 2048)
+      result.findings.push({
+        target: result.name,
+        kind: 'memory',
+        call: 0,
+        text: '',
+        message: `${Math.round(rss)} MiB were resident`,
+      })
     appendFileSync(job.results, `${JSON.stringify(result)}\n`)
   }
   await worker.terminate()

@@ -16,9 +16,13 @@ export const options = (entries: Record<string, unknown>): Spec => ({
   entries: Object.entries(entries).map(([name, it]) => [name, isSpec(it) ? it : value(it)]),
 })
 const isSpec = (it: unknown): it is Spec => typeof it === 'object' && it !== null && 'is' in it
-export const of = (...items: unknown[]): Args => items.map((it) => (isSpec(it) ? it : Array.isArray(it) ? list(it) : value(it)))
+export const of = (...items: unknown[]): Args =>
+  items.map((it) => (isSpec(it) ? it : Array.isArray(it) ? list(it) : value(it)))
 export const many = (...items: Spec[]): Spec => ({ is: 'list', items })
-export const learnt = (shape: number[], dtype: 'float32' | 'float64' = 'float32'): Spec => ({ ...dense(shape, 'normal', dtype), grad: true })
+export const learnt = (shape: number[], dtype: 'float32' | 'float64' = 'float32'): Spec => ({
+  ...dense(shape, 'normal', dtype),
+  grad: true,
+})
 
 export const targets: Target[] = []
 

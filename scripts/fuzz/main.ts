@@ -48,11 +48,15 @@ const kinds: Record<string, number> = {}
 for (const { kind } of findings) kinds[kind] = (kinds[kind] ?? 0) + 1
 const none = results.filter(({ samples }) => samples === 0).map(({ name }) => name)
 
-console.log(`\n${results.length} functions, ${calls} calls in ${Math.round((Date.now() - begin) / 1000)} s: ${succeeded} succeeded (${valid} replayed as valid)`)
+console.log(
+  `\n${results.length} functions, ${calls} calls in ${Math.round((Date.now() - begin) / 1000)} s: ${succeeded} succeeded (${valid} replayed as valid)`,
+)
 console.log(`errors: ${JSON.stringify(errors)}`)
 console.log(`findings: ${JSON.stringify(kinds)}`)
 console.log(`no right call was found for ${none.length}: ${none.join(' ')}`)
-const slow = results.filter(({ slowest }) => slowest > 2000).map(({ name, slowest }) => `${name} ${Math.round(slowest)} ms`)
+const slow = results
+  .filter(({ slowest }) => slowest > 2000)
+  .map(({ name, slowest }) => `${name} ${Math.round(slowest)} ms`)
 if (slow.length > 0) console.log(`slow: ${slow.join(', ')}`)
 if (values.out !== undefined) writeFileSync(values.out, JSON.stringify({ results, findings }, null, 1))
 process.exitCode = findings.length > 0 ? 1 : 0

@@ -1,7 +1,8 @@
 /** Calls of ATen's public operators, made from their schemas. */
+
+import type { DType } from '../../lib/index.js'
 import { native } from '../../lib/native/call.js'
 import { functionNames, methodNames } from '../../lib/native/generated/names.js'
-import type { DType } from '../../lib/index.js'
 import { type Argument, camel, publicSchemas, type Schema } from '../schemas.js'
 import type { Random } from './random.js'
 import { samples } from './samples.js'
@@ -27,7 +28,19 @@ export interface OperatorTarget {
   hostile(random: Random, valid: Call | null): Call
 }
 
-const shapes: readonly number[][] = [[], [3], [4], [2, 3], [3, 3], [4, 4], [2, 3, 4], [2, 4, 4], [1, 2, 4, 4], [2, 3, 4, 4], [1, 2, 4, 4, 4]]
+const shapes: readonly number[][] = [
+  [],
+  [3],
+  [4],
+  [2, 3],
+  [3, 3],
+  [4, 4],
+  [2, 3, 4],
+  [2, 4, 4],
+  [1, 2, 4, 4],
+  [2, 3, 4, 4],
+  [1, 2, 4, 4, 4],
+]
 const shapeWeights = [1, 2, 3, 4, 4, 3, 4, 3, 4, 2, 2]
 const weighted: number[][] = shapes.flatMap((shape, i) => new Array(shapeWeights[i]!).fill(shape))
 
@@ -86,7 +99,16 @@ const commonDtypes: readonly DType[] = [
   'complex64',
   'bfloat16',
 ]
-const kinds: readonly Kind[] = ['transposed', 'strided', 'expanded', 'sparse', 'csr', 'conjugate', 'negated', 'inference']
+const kinds: readonly Kind[] = [
+  'transposed',
+  'strided',
+  'expanded',
+  'sparse',
+  'csr',
+  'conjugate',
+  'negated',
+  'inference',
+]
 const fills: readonly Fill[] = ['normal', 'unit', 'zeros', 'ones', 'small', 'indices', 'nan', 'huge', 'negative']
 
 const strings = [
@@ -129,16 +151,24 @@ interface World {
   dtype: DType
 }
 
-const integers = /^(ind(ex|ices)|target|labels?|.*offsets?|.*lengths?|offset2bag|crow_indices|ccol_indices|col_indices|row_indices|repeats|pivots|LU_pivots|batch_sizes|sorter|counts?|input_ids)$/
+const integers =
+  /^(ind(ex|ices)|target|labels?|.*offsets?|.*lengths?|offset2bag|crow_indices|ccol_indices|col_indices|row_indices|repeats|pivots|LU_pivots|batch_sizes|sorter|counts?|input_ids)$/
 const booleans = /^(.*mask|condition|found_inf)$/
 const dimensions = /^(.*dims?|axis|.*dim\d|axis\d|source|destination)$/
 
 function plausibleTensor(random: Random, argument: Argument, world: World): TensorSpec {
-  const spec: TensorSpec = { is: 'tensor', shape: world.shape, dtype: world.dtype, fill: 'normal', seed: 1 + random.below(50) }
+  const spec: TensorSpec = {
+    is: 'tensor',
+    shape: world.shape,
+    dtype: world.dtype,
+    fill: 'normal',
+    seed: 1 + random.below(50),
+  }
   if (integers.test(argument.name)) {
     spec.dtype = 'int64'
     spec.fill = 'indices'
-    if (random.chance(0.5)) spec.shape = random.pick([[1], [2], [3], [4], world.shape.slice(0, 1), world.shape.slice(0, -1)])
+    if (random.chance(0.5))
+      spec.shape = random.pick([[1], [2], [3], [4], world.shape.slice(0, 1), world.shape.slice(0, -1)])
   } else if (booleans.test(argument.name) && random.chance(0.8)) {
     spec.dtype = 'bool'
     spec.fill = 'indices'
@@ -169,9 +199,20 @@ function plausibleInt(random: Random, name: string, world: World): number {
 
 function plausibleInts(random: Random, argument: Argument, world: World): number[] {
   const fixed = /\[(\d+)\]/.exec(argument.type)?.[1]
-  if (dimensions.test(argument.name)) return random.pick([[0], [1], [-1], [0, 1], [-2, -1], [1, 0], [], [0, 1, 2], world.shape.map((_, i) => i)])
+  if (dimensions.test(argument.name))
+    return random.pick([[0], [1], [-1], [0, 1], [-2, -1], [1, 0], [], [0, 1, 2], world.shape.map((_, i) => i)])
   if (/size|shape/.test(argument.name) && !/kernel/.test(argument.name) && random.chance(0.6)) {
-    return random.pick([world.shape, world.shape, [2, 2], [-1], [1], [4], world.shape.slice(-2), world.shape.slice(-1), [2, 3, 4, 4]])
+    return random.pick([
+      world.shape,
+      world.shape,
+      [2, 2],
+      [-1],
+      [1],
+      [4],
+      world.shape.slice(-2),
+      world.shape.slice(-1),
+      [2, 3, 4, 4],
+    ])
   }
   const count = fixed === undefined ? random.pick([1, 2, 2, 3, 4, 6, world.shape.length]) : Number(fixed)
   const one = random.pick([1, 1, 2, 2, 3, 0])
@@ -185,7 +226,10 @@ function plausible(random: Random, argument: Argument, world: World): Spec {
       return plausibleTensor(random, argument, world)
     case 'Tensor[]':
     case 'Tensor?[]':
-      return { is: 'list', items: Array.from({ length: random.pick([1, 2, 2, 3, 4]) }, () => plausibleTensor(random, argument, world)) }
+      return {
+        is: 'list',
+        items: Array.from({ length: random.pick([1, 2, 2, 3, 4]) }, () => plausibleTensor(random, argument, world)),
+      }
     case 'int':
     case 'SymInt':
       return value(plausibleInt(random, name, world))
@@ -218,7 +262,8 @@ function plausible(random: Random, argument: Argument, world: World): Spec {
   if (/^(Sym)?[iI]nt\[\d*\]$/.test(type)) {
     return { is: 'list', items: plausibleInts(random, argument, world).map(value) }
   }
-  if (/^bool\[\d\]$/.test(type)) return { is: 'list', items: [value(true), value(true), value(true)].slice(0, Number(type[5])) }
+  if (/^bool\[\d\]$/.test(type))
+    return { is: 'list', items: [value(true), value(true), value(true)].slice(0, Number(type[5])) }
   if (/^(Scalar|number)\[\]$/.test(type)) return { is: 'list', items: [value(1), value(2)] }
   return value(null)
 }
@@ -264,7 +309,8 @@ export function spoil(random: Random, spec: Spec): Spec {
     case 'list': {
       const items = [...spec.items]
       const roll = random.next()
-      if (items.length === 0 || roll < 0.15) items.push(items.length > 0 ? random.pick(items) : value(random.pick(wildNumbers)))
+      if (items.length === 0 || roll < 0.15)
+        items.push(items.length > 0 ? random.pick(items) : value(random.pick(wildNumbers)))
       else if (roll < 0.3) items.splice(random.below(items.length), 1)
       else if (roll < 0.34) return { is: 'list', items: [] }
       else if (roll < 0.38) return { is: 'list', items: Array.from({ length: 70 }, () => random.pick(items)) }
@@ -280,12 +326,16 @@ export function spoil(random: Random, spec: Spec): Spec {
     case 'value':
       if (typeof spec.value === 'number' || typeof spec.value === 'bigint') return value(random.pick(wildNumbers))
       if (typeof spec.value === 'boolean') return random.chance(0.5) ? value(!spec.value) : random.pick(wrongValues)
-      if (typeof spec.value === 'string') return value(random.pick<unknown>([...strings, ...dtypes, 'cuda', 'cuda:0', 'cuda:99', 'meta', 'cpu:3', 'xla', 7]))
+      if (typeof spec.value === 'string')
+        return value(
+          random.pick<unknown>([...strings, ...dtypes, 'cuda', 'cuda:0', 'cuda:99', 'meta', 'cpu:3', 'xla', 7]),
+        )
       return random.chance(0.5) ? value(random.pick(wildNumbers)) : random.pick(wrongValues)
     case 'object': {
       const entries = [...spec.entries]
       const roll = random.next()
-      if (entries.length === 0 || roll < 0.1) entries.push([random.pick(['nonsense', 'dim', 'dtype', 'device', '__proto__']), random.pick(wrongValues)])
+      if (entries.length === 0 || roll < 0.1)
+        entries.push([random.pick(['nonsense', 'dim', 'dtype', 'device', '__proto__']), random.pick(wrongValues)])
       else if (roll < 0.2) entries.splice(random.below(entries.length), 1)
       else {
         const at = random.below(entries.length)
@@ -300,7 +350,10 @@ export function spoil(random: Random, spec: Spec): Spec {
 
 /** A value of the argument's type, whatever the others are. */
 function wild(random: Random, argument: Argument): Spec {
-  const spec = plausible(random, argument, { shape: random.pick(random.chance(0.5) ? oddShapes : shapes), dtype: random.pick(dtypes) })
+  const spec = plausible(random, argument, {
+    shape: random.pick(random.chance(0.5) ? oddShapes : shapes),
+    dtype: random.pick(dtypes),
+  })
   return random.chance(0.5) ? spoil(random, spec) : spec
 }
 
@@ -337,7 +390,8 @@ export function operatorTargets(): OperatorTarget[] {
     const formsOf = (schema: Schema): Form[] => {
       const forms: Form[] = ['function', 'function', 'function', 'queued']
       const first = schema.arguments[0]
-      if (methodName !== null && first?.name === 'self' && first.type === 'Tensor') forms.push('method', 'method', 'method')
+      if (methodName !== null && first?.name === 'self' && first.type === 'Tensor')
+        forms.push('method', 'method', 'method')
       return forms
     }
     const known = samples[name] ?? []
@@ -352,7 +406,10 @@ export function operatorTargets(): OperatorTarget[] {
         const specs = new Map<Argument, Spec>()
         for (const argument of schema.arguments) {
           if (argument.hasDefault && random.chance(0.7)) continue
-          specs.set(argument, argument.optional && random.chance(0.55) ? value(null) : plausible(random, argument, world))
+          specs.set(
+            argument,
+            argument.optional && random.chance(0.55) ? value(null) : plausible(random, argument, world),
+          )
         }
         return arrange(random, schema, specs, formsOf(schema))
       },
@@ -365,7 +422,9 @@ export function operatorTargets(): OperatorTarget[] {
             if (place < call.args.length) call.args[place] = spoil(random, call.args[place]!)
             else if (place < call.args.length + call.options.length) {
               const [key, spec] = call.options[place - call.args.length]!
-              call.options[place - call.args.length] = random.chance(0.1) ? [`${key}x`, spec] : [key, spoil(random, spec)]
+              call.options[place - call.args.length] = random.chance(0.1)
+                ? [`${key}x`, spec]
+                : [key, spoil(random, spec)]
             } else {
               // An argument that was left to its default, one too many, one too few, or an out= that does not fit.
               const roll = random.next()
@@ -380,7 +439,10 @@ export function operatorTargets(): OperatorTarget[] {
           return call
         }
         const schema = random.pick(random.chance(0.9) && usual.length > 0 ? usual : all)
-        const world: World = { shape: random.pick(weighted), dtype: random.pick(random.chance(0.5) ? commonDtypes : dtypes) }
+        const world: World = {
+          shape: random.pick(weighted),
+          dtype: random.pick(random.chance(0.5) ? commonDtypes : dtypes),
+        }
         const specs = new Map<Argument, Spec>()
         for (const argument of schema.arguments) {
           if (argument.hasDefault && random.chance(0.5)) continue

@@ -97,7 +97,13 @@ export async function fuzz(options: Options): Promise<Report> {
         if (!existsSync(job.progress)) throw new Error(`the fuzz cannot start: ${cause}\n${tail}`)
         const [index, call] = readFileSync(job.progress, 'utf8').split(' ').map(Number) as [number, number]
         const target = targets[index]!.name
-        found.push({ target, kind: hung ? 'hang' : 'crash', call, text: await explain(options, index, call, folder), message: hung ? 'more than 20 s' : `${cause} ${tail}` })
+        found.push({
+          target,
+          kind: hung ? 'hang' : 'crash',
+          call,
+          text: await explain(options, index, call, folder),
+          message: hung ? 'more than 20 s' : `${cause} ${tail}`,
+        })
         waiting.splice(0, waiting.indexOf(index) + 1)
       }
       report.findings.push(...found)
@@ -112,7 +118,16 @@ export async function fuzz(options: Options): Promise<Report> {
 /** Runs one target again on its own, up to a call, to tell what that call was. */
 async function explain(options: Options, index: number, call: number, folder: string): Promise<string> {
   const { seed, calls, attempts, samples } = options
-  const job: Job = { seed, calls, attempts, samples, targets: [index], progress: join(folder, 'explained'), results: join(folder, 'ignored'), explain: call }
+  const job: Job = {
+    seed,
+    calls,
+    attempts,
+    samples,
+    targets: [index],
+    progress: join(folder, 'explained'),
+    results: join(folder, 'ignored'),
+    explain: call,
+  }
   const started = start(job, folder, 'pipe', 'ignore')
   let text = ''
   started.stdout!.setEncoding('utf8').on('data', (chunk: string) => {

@@ -31,7 +31,10 @@ export const samples: Record<string, Partial<Call>[]> = {
   affine_grid_generator: [call(f([2, 2, 3]), list([2, 1, 4, 4]), no), call(f([1, 3, 4]), list([1, 2, 2, 3, 3]), yes)],
   batch_norm: [call(f([2, 3, 4]), f([3]), f([3]), f([3], 'unit'), f([3], 'unit'), yes, n(0.1), n(1e-5), no)],
   bilinear: [call(f([2, 3]), f([2, 4]), f([5, 3, 4]), f([5]))],
-  binary_cross_entropy: [call(f([4], 'unit'), f([4], 'unit')), call(f([2, 3], 'unit'), f([2, 3], 'indices'), f([2, 3], 'unit'), n(2))],
+  binary_cross_entropy: [
+    call(f([4], 'unit'), f([4], 'unit')),
+    call(f([2, 3], 'unit'), f([2, 3], 'indices'), f([2, 3], 'unit'), n(2)),
+  ],
   binary_cross_entropy_with_logits: [call(f([4]), f([4], 'unit'))],
   conv_transpose3d: [call(f([1, 2, 3, 3, 3]), f([2, 4, 2, 2, 2]), f([4]))],
   convolution: [
@@ -52,7 +55,10 @@ export const samples: Record<string, Partial<Call>[]> = {
   ],
   fractional_max_pool2d: [call(f([1, 2, 6, 6]), list([2, 2]), list([3, 3]), f([1, 2, 2], 'unit'))],
   fractional_max_pool3d: [call(f([1, 2, 6, 6, 6]), list([2, 2, 2]), list([3, 3, 3]), f([1, 2, 3], 'unit'))],
-  grid_sampler: [call(f([1, 2, 4, 4]), f([1, 3, 3, 2]), n(0), n(0), no), call(f([1, 2, 4, 4]), f([1, 3, 3, 2]), n(2), n(2), yes)],
+  grid_sampler: [
+    call(f([1, 2, 4, 4]), f([1, 3, 3, 2]), n(0), n(0), no),
+    call(f([1, 2, 4, 4]), f([1, 3, 3, 2]), n(2), n(2), yes),
+  ],
   grid_sampler_2d: [call(f([1, 2, 4, 4]), f([1, 3, 3, 2]), n(0), n(1), no)],
   grid_sampler_3d: [call(f([1, 2, 4, 4, 4]), f([1, 2, 3, 3, 3]), n(0), n(1), no)],
   gru: layer(3, f([1, 2, 4])),
@@ -64,8 +70,13 @@ export const samples: Record<string, Partial<Call>[]> = {
   lstm_cell: [call(f([2, 3]), tensors(f([2, 4]), f([2, 4])), ...recurrent(4))],
   lu_solve: [call(f([4, 2]), f([4, 4], 'ones'), f([4], 'ones', 'int32'))],
   max_unpool2d: [call(f([1, 2, 2, 2]), f([1, 2, 2, 2], 'indices', 'int64'), list([4, 4]))],
-  max_unpool3d: [call(f([1, 2, 2, 2, 2]), f([1, 2, 2, 2, 2], 'indices', 'int64'), list([4, 4, 4]), list([2, 2, 2]), list([0, 0, 0]))],
-  nll_loss2d: [call(f([2, 3, 4, 4]), f([2, 4, 4], 'indices', 'int64')), call(f([2, 3, 4, 4]), f([2, 4, 4], 'indices', 'int64'), f([3], 'unit'), n(0))],
+  max_unpool3d: [
+    call(f([1, 2, 2, 2, 2]), f([1, 2, 2, 2, 2], 'indices', 'int64'), list([4, 4, 4]), list([2, 2, 2]), list([0, 0, 0])),
+  ],
+  nll_loss2d: [
+    call(f([2, 3, 4, 4]), f([2, 4, 4], 'indices', 'int64')),
+    call(f([2, 3, 4, 4]), f([2, 4, 4], 'indices', 'int64'), f([3], 'unit'), n(0)),
+  ],
   rnn_relu: layer(1, f([1, 2, 4])),
   rnn_tanh: layer(1, f([1, 2, 4])),
   rnn_relu_cell: [call(f([2, 3]), f([2, 4]), ...recurrent(1))],
@@ -74,7 +85,10 @@ export const samples: Record<string, Partial<Call>[]> = {
   crow_indices: [call(csr)],
   smm: [call(sparse, f([4, 3]))],
   sparse_compressed_tensor: [
-    { args: [f([3], 'zeros', 'int64'), f([0], 'zeros', 'int64'), f([0]), list([2, 2])], options: [['layout', n('sparse_csr')]] },
+    {
+      args: [f([3], 'zeros', 'int64'), f([0], 'zeros', 'int64'), f([0]), list([2, 2])],
+      options: [['layout', n('sparse_csr')]],
+    },
   ],
   sparse_csr_tensor: [call(f([3], 'zeros', 'int64'), f([0], 'zeros', 'int64'), f([0]), list([2, 2]))],
   sparse_sampled_addmm: [call(csr, f([4, 3]), f([3, 4]))],

@@ -1,7 +1,7 @@
 /** What is fuzzed, and the words that parent and child share. */
 import { ops, Tensor } from '../../lib/index.js'
-import { type Call, operatorTargets } from './operators.js'
 import { targets as publicTargets } from './define.js'
+import { type Call, operatorTargets } from './operators.js'
 import './tensors.js'
 import './layers.js'
 import './training.js'

@@ -1,7 +1,7 @@
 /** Right calls of what lib/train and lib/data write by hand. Files go into the child's own working directory. */
 import { rmSync } from 'node:fs'
 import { Tensor, zeros } from '../../lib/index.js'
-import { add, type Args, exported, learnt, type Loose, lib, many, of, options } from './define.js'
+import { type Args, add, exported, type Loose, learnt, lib, many, of, options } from './define.js'
 import { dense as f, indices, list, made, type Spec } from './values.js'
 
 // ---- optimisers: made, one step, freed
@@ -24,38 +24,67 @@ async function withGradients(params: unknown, use: () => unknown): Promise<unkno
 }
 
 for (const [name, settings] of Object.entries(rates)) {
-  add(name, async (params, ...rest) => {
-    const optimizer = new lib[name](params, ...rest)
+  add(
+    name,
+    async (params, ...rest) => {
+      const optimizer = new lib[name](params, ...rest)
+      try {
+        await withGradients(params, () => optimizer.step())
+        optimizer.zeroGrad()
+        return optimizer.stateDict().param_groups.length
+      } finally {
+        optimizer.dispose()
+      }
+    },
+    of(many(learnt([2, 3]), learnt([3]))),
+    of(many(learnt([2])), settings),
+    of(many(options({ params: many(learnt([2])), lr: 0.5 }))),
+  )
+}
+const withOptimizer =
+  (use: (optimizer: Loose, ...args: Loose[]) => unknown) =>
+  async (...args: Loose[]) => {
+    const params = [zeros([2], { requiresGrad: true })]
+    const optimizer = new lib.AdamW!(params)
     try {
       await withGradients(params, () => optimizer.step())
-      optimizer.zeroGrad()
-      return optimizer.stateDict().param_groups.length
+      return await use(optimizer, ...args)
     } finally {
+      optimizer.zeroGrad()
       optimizer.dispose()
+      for (const param of params) param.dispose()
     }
-  }, of(many(learnt([2, 3]), learnt([3]))), of(many(learnt([2])), settings), of(many(options({ params: many(learnt([2])), lr: 0.5 }))))
-}
-const withOptimizer = (use: (optimizer: Loose, ...args: Loose[]) => unknown) => async (...args: Loose[]) => {
-  const params = [zeros([2], { requiresGrad: true })]
-  const optimizer = new lib.AdamW!(params)
-  try {
-    await withGradients(params, () => optimizer.step())
-    return await use(optimizer, ...args)
-  } finally {
-    optimizer.zeroGrad()
-    optimizer.dispose()
-    for (const param of params) param.dispose()
   }
-}
 const state: Spec = options({
   state: options({ 0: options({ step: f([], 'ones'), exp_avg: f([2]), exp_avg_sq: f([2], 'unit') }) }),
   param_groups: many(options({ lr: 0.1, betas: list([0.9, 0.9]), params: list([0]) })),
 })
-add('Optimizer.loadStateDict', withOptimizer((optimizer, it) => optimizer.loadStateDict(it)), of(state))
-add('Optimizer.addGroup', withOptimizer((optimizer, group) => optimizer.addGroup(group)), of(options({ params: many(learnt([2])), lr: 0.5 })))
-add('Optimizer.zeroGrad', withOptimizer((optimizer) => optimizer.zeroGrad()), of())
-add('clipGradNorm', async (params, ...rest) => withGradients(params, () => lib.clipGradNorm(params, ...rest)), of(many(learnt([2, 3]), learnt([2])), 1), of(many(learnt([2])), 0.5, options({ normType: Number.POSITIVE_INFINITY, errorIfNonfinite: true })))
-add('clipGradValue', async (params, ...rest) => withGradients(params, () => lib.clipGradValue(params, ...rest)), of(many(learnt([2, 3]), learnt([2])), 0.1))
+add(
+  'Optimizer.loadStateDict',
+  withOptimizer((optimizer, it) => optimizer.loadStateDict(it)),
+  of(state),
+)
+add(
+  'Optimizer.addGroup',
+  withOptimizer((optimizer, group) => optimizer.addGroup(group)),
+  of(options({ params: many(learnt([2])), lr: 0.5 })),
+)
+add(
+  'Optimizer.zeroGrad',
+  withOptimizer((optimizer) => optimizer.zeroGrad()),
+  of(),
+)
+add(
+  'clipGradNorm',
+  async (params, ...rest) => withGradients(params, () => lib.clipGradNorm(params, ...rest)),
+  of(many(learnt([2, 3]), learnt([2])), 1),
+  of(many(learnt([2])), 0.5, options({ normType: Number.POSITIVE_INFINITY, errorIfNonfinite: true })),
+)
+add(
+  'clipGradValue',
+  async (params, ...rest) => withGradients(params, () => lib.clipGradValue(params, ...rest)),
+  of(many(learnt([2, 3]), learnt([2])), 0.1),
+)
 
 // ---- schedules
 
@@ -63,7 +92,11 @@ const warm = options({ numWarmupSteps: 2 })
 const decay = options({ numWarmupSteps: 2, numTrainingSteps: 5 })
 const cosine = options({ numWarmupSteps: 2, numTrainingSteps: 5, numCycles: 1.5 })
 add('constantSchedule', (step) => lib.constantSchedule(step), of(1))
-for (const [name, settings] of [['constantScheduleWithWarmup', warm], ['linearScheduleWithWarmup', decay], ['cosineScheduleWithWarmup', cosine]] as const) {
+for (const [name, settings] of [
+  ['constantScheduleWithWarmup', warm],
+  ['linearScheduleWithWarmup', decay],
+  ['cosineScheduleWithWarmup', cosine],
+] as const) {
   add(name, (...args) => [0, 1, 3, 9].map(lib[name](...args)), of(settings))
 }
 const groups = options({ groups: many(options({ lr: 0.1 }), options({ lr: 0.2 })) })
@@ -72,11 +105,25 @@ const stepped = (scheduler: Loose): unknown => {
   scheduler.step()
   return [scheduler.lastLr, scheduler.stateDict()]
 }
-add('LRScheduler', (...args) => stepped(new lib.LRScheduler!(...args)), of(groups, constant), of(groups, many(constant, constant)))
-add('LRScheduler.loadStateDict', (it) => {
-  new lib.LRScheduler!({ groups: [{ lr: 0.1 }] }, () => 1).loadStateDict(it)
-}, of(options({ base_lrs: list([0.1]), last_epoch: 3, _step_count: 4, _last_lr: list([0.1]) })))
-for (const [name, rest] of [['getConstantSchedule', []], ['getConstantScheduleWithWarmup', [warm]], ['getLinearScheduleWithWarmup', [decay]], ['getCosineScheduleWithWarmup', [cosine]]] as [string, Args][]) {
+add(
+  'LRScheduler',
+  (...args) => stepped(new lib.LRScheduler!(...args)),
+  of(groups, constant),
+  of(groups, many(constant, constant)),
+)
+add(
+  'LRScheduler.loadStateDict',
+  (it) => {
+    new lib.LRScheduler!({ groups: [{ lr: 0.1 }] }, () => 1).loadStateDict(it)
+  },
+  of(options({ base_lrs: list([0.1]), last_epoch: 3, _step_count: 4, _last_lr: list([0.1]) })),
+)
+for (const [name, rest] of [
+  ['getConstantSchedule', []],
+  ['getConstantScheduleWithWarmup', [warm]],
+  ['getLinearScheduleWithWarmup', [decay]],
+  ['getCosineScheduleWithWarmup', [cosine]],
+] as [string, Args][]) {
   add(name, (...args) => stepped(lib[name](...args)), of(groups, ...rest))
 }
 
@@ -86,7 +133,12 @@ const truth = list([0, 1, 2, 1])
 const guess = list([0, 2, 2, 1])
 exported('accuracy', of(truth, guess), of(['a', 'b'], ['a', 'a']), of(indices([4]), indices([4])))
 for (const name of ['precision', 'recall', 'f1Score', 'precisionRecallF1']) {
-  exported(name, of(truth, guess), of(truth, guess, options({ average: 'none', labels: list([2, 1]), zeroDivision: Number.NaN })), of(indices([4]), indices([4]), options({ average: 'micro' })))
+  exported(
+    name,
+    of(truth, guess),
+    of(truth, guess, options({ average: 'none', labels: list([2, 1]), zeroDivision: Number.NaN })),
+    of(indices([4]), indices([4]), options({ average: 'micro' })),
+  )
 }
 exported('unweightedAverageRecall', of(truth, guess), of(['a', 'b'], ['a', 'a']))
 exported('confusionMatrix', of(truth, guess), of(truth, guess, options({ normalize: 'true', labels: list([0, 1]) })))
@@ -95,63 +147,135 @@ exported('confusionMatrix', of(truth, guess), of(truth, guess, options({ normali
 
 const stream = made('{ write() {} }', () => ({ write() {} }))
 const terminal = made('{ write() {}, isTTY: true, columns: 40 }', () => ({ write() {}, isTTY: true, columns: 40 }))
-const bar = (use: (bar: Loose, ...args: Loose[]) => void) => (...args: Loose[]) => {
-  const made = new lib.ProgressBar!({ total: 3, stream: { write() {}, isTTY: true, columns: 60 } })
-  use(made, ...args)
-  made.close()
-}
-add('ProgressBar', (...args) => {
-  const made = new lib.ProgressBar!(args[0]?.stream?.write === undefined ? { ...args[0], stream: { write() {} } } : args[0])
-  made.tick(1)
-  made.close()
-}, of(options({ total: 3, label: 'epoch', stream, interval: 0, unit: 'batch' })), of(options({ stream: terminal })))
-add('ProgressBar.tick', bar((it, ...args) => it.tick(...args)), of(1, options({ loss: 0.5, note: 'x' })), of())
-add('ProgressBar.print', bar((it, ...args) => it.print(...args)), of('text'))
-const writer = (use: (writer: Loose, ...args: Loose[]) => void) => (...args: Loose[]) => {
-  const made = new lib.SummaryWriter!('events')
-  try {
+const bar =
+  (use: (bar: Loose, ...args: Loose[]) => void) =>
+  (...args: Loose[]) => {
+    const made = new lib.ProgressBar!({ total: 3, stream: { write() {}, isTTY: true, columns: 60 } })
     use(made, ...args)
-  } finally {
     made.close()
-    rmSync('events', { recursive: true, force: true })
   }
-}
-add('SummaryWriter', (directory) => {
-  const made = new lib.SummaryWriter!(directory)
-  made.flush()
-  made.close()
-  rmSync(made.path, { force: true })
-}, of('events'))
-add('SummaryWriter.addScalar', writer((it, ...args) => it.addScalar(...args)), of('train/loss', 0.5, 3))
-add('SummaryWriter.addText', writer((it, ...args) => it.addText(...args)), of('note', 'text', 0))
-add('SummaryWriter.addHistogram', writer((it, ...args) => it.addHistogram(...args)), of('weights', f([3, 4]), 0), of('weights', [1, 2, 3], 1))
+add(
+  'ProgressBar',
+  (...args) => {
+    const made = new lib.ProgressBar!(
+      args[0]?.stream?.write === undefined ? { ...args[0], stream: { write() {} } } : args[0],
+    )
+    made.tick(1)
+    made.close()
+  },
+  of(options({ total: 3, label: 'epoch', stream, interval: 0, unit: 'batch' })),
+  of(options({ stream: terminal })),
+)
+add(
+  'ProgressBar.tick',
+  bar((it, ...args) => it.tick(...args)),
+  of(1, options({ loss: 0.5, note: 'x' })),
+  of(),
+)
+add(
+  'ProgressBar.print',
+  bar((it, ...args) => it.print(...args)),
+  of('text'),
+)
+const writer =
+  (use: (writer: Loose, ...args: Loose[]) => void) =>
+  (...args: Loose[]) => {
+    const made = new lib.SummaryWriter!('events')
+    try {
+      use(made, ...args)
+    } finally {
+      made.close()
+      rmSync('events', { recursive: true, force: true })
+    }
+  }
+add(
+  'SummaryWriter',
+  (directory) => {
+    const made = new lib.SummaryWriter!(directory)
+    made.flush()
+    made.close()
+    rmSync(made.path, { force: true })
+  },
+  of('events'),
+)
+add(
+  'SummaryWriter.addScalar',
+  writer((it, ...args) => it.addScalar(...args)),
+  of('train/loss', 0.5, 3),
+)
+add(
+  'SummaryWriter.addText',
+  writer((it, ...args) => it.addText(...args)),
+  of('note', 'text', 0),
+)
+add(
+  'SummaryWriter.addHistogram',
+  writer((it, ...args) => it.addHistogram(...args)),
+  of('weights', f([3, 4]), 0),
+  of('weights', [1, 2, 3], 1),
+)
 
 // ---- data
 
 const ints = made('new Int32Array([1, 2])', () => new Int32Array([1, 2]))
-add('padCollate', (fields, samples) => lib.padCollate(fields)(samples), of(options({ ids: options({ pad: 0, multipleOf: 4, side: 'left', mask: 'mask' }), label: options({}) }), many(options({ ids: list([1, 2]), label: 1 }), options({ ids: ints, label: 0 }))), of(options({ x: options({ pad: 0.5, dtype: 'float32', elementShape: list([2]) }) }), many(options({ x: list([1, 2, 3, 4]) }), options({ x: list([1, 2]) }))))
-const collate = made("padCollate({ x: { pad: 0 } })", () => lib.padCollate({ x: { pad: 0 } }))
+add(
+  'padCollate',
+  (fields, samples) => lib.padCollate(fields)(samples),
+  of(
+    options({ ids: options({ pad: 0, multipleOf: 4, side: 'left', mask: 'mask' }), label: options({}) }),
+    many(options({ ids: list([1, 2]), label: 1 }), options({ ids: ints, label: 0 })),
+  ),
+  of(
+    options({ x: options({ pad: 0.5, dtype: 'float32', elementShape: list([2]) }) }),
+    many(options({ x: list([1, 2, 3, 4]) }), options({ x: list([1, 2]) })),
+  ),
+)
+const collate = made('padCollate({ x: { pad: 0 } })', () => lib.padCollate({ x: { pad: 0 } }))
 const samples = many(options({ x: list([1, 2]) }), options({ x: list([3]) }), options({ x: list([4, 5, 6]) }))
-add('DataLoader', async (dataset, ...rest) => {
-  const loader = new lib.DataLoader!(dataset, ...rest)
-  if (rest[0]?.sampler === undefined && loader.length > 100) return
-  for await (const batch of loader) void batch
-  await loader.close()
-}, of(samples, options({ batchSize: 2, shuffle: true, seed: 3, dropLast: false, collate, prefetch: 1 })), of(samples, options({ batchSize: 2, lengthBuckets: options({ lengthOf: list([2, 1, 3]), bucketSize: 2 }) })), of(samples, options({ sampler: list([2, 0, 1]), freeBatches: true })))
-add('DataLoader.setEpoch', (epoch) => {
-  const loader = new lib.DataLoader!([1, 2, 3])
-  loader.setEpoch(epoch)
-  return loader.epoch
-}, of(3))
+add(
+  'DataLoader',
+  async (dataset, ...rest) => {
+    const loader = new lib.DataLoader!(dataset, ...rest)
+    if (rest[0]?.sampler === undefined && loader.length > 100) return
+    for await (const batch of loader) void batch
+    await loader.close()
+  },
+  of(samples, options({ batchSize: 2, shuffle: true, seed: 3, dropLast: false, collate, prefetch: 1 })),
+  of(samples, options({ batchSize: 2, lengthBuckets: options({ lengthOf: list([2, 1, 3]), bucketSize: 2 }) })),
+  of(samples, options({ sampler: list([2, 0, 1]), freeBatches: true })),
+)
+add(
+  'DataLoader.setEpoch',
+  (epoch) => {
+    const loader = new lib.DataLoader!([1, 2, 3])
+    loader.setEpoch(epoch)
+    return loader.epoch
+  },
+  of(3),
+)
 add('Random', (...args) => new lib.Random!(...args).uint32(), of(1), of(2 ** 40, 7))
 add('Random.below', (n) => new lib.Random!(1).below(n), of(10), of(2 ** 32))
 add('Random.float', () => new lib.Random!(1).float(), of())
-add('Random.shuffle', (it) => void new lib.Random!(1).shuffle(it), of([1, 2, 3]), of(made('new Uint32Array(3)', () => new Uint32Array(3))))
-add('saveSafetensors', async (path, ...rest) => {
-  await lib.saveSafetensors(path, ...rest)
-  rmSync(path, { force: true })
-}, of('weights.safetensors', options({ a: f([2, 3]), b: indices([2]), c: f([2], 'normal', 'bfloat16') })), of('weights.safetensors', options({ a: f([0]) }), options({ format: 'pt' })))
-add('loadSafetensors', async (path) => Object.values((await lib.loadSafetensors(path)).tensors), of(made("'sound.safetensors'", () => 'sound.safetensors')))
+add(
+  'Random.shuffle',
+  (it) => void new lib.Random!(1).shuffle(it),
+  of([1, 2, 3]),
+  of(made('new Uint32Array(3)', () => new Uint32Array(3))),
+)
+add(
+  'saveSafetensors',
+  async (path, ...rest) => {
+    await lib.saveSafetensors(path, ...rest)
+    rmSync(path, { force: true })
+  },
+  of('weights.safetensors', options({ a: f([2, 3]), b: indices([2]), c: f([2], 'normal', 'bfloat16') })),
+  of('weights.safetensors', options({ a: f([0]) }), options({ format: 'pt' })),
+)
+add(
+  'loadSafetensors',
+  async (path) => Object.values((await lib.loadSafetensors(path)).tensors),
+  of(made("'sound.safetensors'", () => 'sound.safetensors')),
+)
 
 /** Files that a reader finds. */
 export async function prepareFiles(): Promise<void> {

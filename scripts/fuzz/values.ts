@@ -6,7 +6,16 @@ import { type DType, Generator, inferenceMode, Module, ops, slice, Tensor, tenso
 import { Random } from './random.js'
 
 export type Fill = 'normal' | 'unit' | 'zeros' | 'ones' | 'small' | 'indices' | 'nan' | 'huge' | 'negative'
-export type Kind = 'dense' | 'transposed' | 'strided' | 'expanded' | 'sparse' | 'csr' | 'conjugate' | 'negated' | 'inference'
+export type Kind =
+  | 'dense'
+  | 'transposed'
+  | 'strided'
+  | 'expanded'
+  | 'sparse'
+  | 'csr'
+  | 'conjugate'
+  | 'negated'
+  | 'inference'
 export type State = 'live' | 'disposed' | 'forged' | 'foreign' | 'cloned'
 
 export interface TensorSpec {
@@ -55,7 +64,19 @@ const numberOf: Record<Fill, (random: Random) => number> = {
 /** Numbers of tensors that belong to a worker thread, set by the child. */
 export const foreignHandles: number[] = []
 
-const forgedHandles = [12345, 0, 1, -1, 0.5, Number.NaN, Number.POSITIVE_INFINITY, Number.MAX_SAFE_INTEGER, 2 ** 63, -(2 ** 63), 2 ** 24]
+const forgedHandles = [
+  12345,
+  0,
+  1,
+  -1,
+  0.5,
+  Number.NaN,
+  Number.POSITIVE_INFINITY,
+  Number.MAX_SAFE_INTEGER,
+  2 ** 63,
+  -(2 ** 63),
+  2 ** 24,
+]
 
 function base(spec: TensorSpec): Tensor {
   const { shape, dtype, fill, seed } = spec
@@ -249,7 +270,13 @@ export const wrongValues: Spec[] = [
   { is: 'object', entries: [['nonsense', value(0)]] },
   { is: 'object', entries: [['out', dense([2])]] },
   { is: 'object', entries: [['self', dense([2])]] },
-  { is: 'object', entries: [['re', value(1)], ['im', value(2)]] },
+  {
+    is: 'object',
+    entries: [
+      ['re', value(1)],
+      ['im', value(2)],
+    ],
+  },
   made('() => 1', () => () => 1),
   made("Symbol('s')", () => Symbol('s')),
   made('new Date(0)', () => new Date(0)),
