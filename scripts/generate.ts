@@ -65,7 +65,7 @@ function returnType(returns: Schema['returns']): string | null {
     if (type === 'int[]' || type === 'SymInt[]' || type === 'float[]') return 'number[]'
     if (type === 'bool') return 'boolean'
     if (type === 'Scalar' || type === 'number') return 'Scalar'
-    if (type === 'ScalarType') return 'number'
+    if (type === 'ScalarType') return 'DType'
     return null
   }
   if (returns.length === 0) return 'void'
@@ -132,6 +132,7 @@ const ownMethods = new Set([
   'numel',
   'dim',
   'is_contiguous',
+  'size',
 ])
 
 const byName = publicSchemas(loadNative().schemas())

@@ -1,8 +1,8 @@
 import { closeSync, fstatSync, fsyncSync, openSync, readSync, renameSync, rmSync, writeSync } from 'node:fs'
-import { dirname } from 'node:path'
-import { CheckpointError } from '../native/errors.js'
+import { dirname, join } from 'node:path'
+import { CheckpointError, VoxtorchError } from '../native/errors.js'
 import { type DType, dtypeFacts } from '../tensor/dtype.js'
-import { noGrad, scope, type Tensor, tensor } from '../tensor/index.js'
+import { noGrad, scope, Tensor, tensor } from '../tensor/index.js'
 
 /**
  * The safetensors format (https://github.com/huggingface/safetensors): 8 bytes of header length, a JSON header, then the
@@ -58,14 +58,20 @@ export async function loadSafetensors(path: string): Promise<SafetensorsFile> {
     throw new CheckpointError(`${path} cannot be opened: ${(cause as Error).message}`, { file: path, cause })
   }
   try {
-    const { entries, metadata, start } = readHeader(file, path)
-    const tensors: Record<string, Tensor> = Object.create(null)
-    for (const entry of entries) {
-      const bytes = Buffer.allocUnsafe(entry.end - entry.begin)
-      readFully(file, bytes, start + entry.begin, path)
-      tensors[entry.name] = tensor(bytes, { dtype: entry.dtype, shape: entry.shape })
-    }
-    return { tensors, metadata }
+    // The scope frees what was read before an error.
+    return scope(() => {
+      const { entries, metadata, start } = readHeader(file, path)
+      const tensors: Record<string, Tensor> = Object.create(null)
+      for (const entry of entries) {
+        const bytes = Buffer.allocUnsafe(entry.end - entry.begin)
+        readFully(file, bytes, start + entry.begin, path)
+        tensors[entry.name] = tensor(bytes, { dtype: entry.dtype, shape: entry.shape })
+      }
+      return { tensors, metadata }
+    })
+  } catch (cause) {
+    if (cause instanceof VoxtorchError) throw cause
+    throw new CheckpointError(`${path} cannot be read: ${(cause as Error).message}`, { file: path, cause })
   } finally {
     closeSync(file)
   }
@@ -97,7 +103,7 @@ function readHeader(file: number, path: string): { entries: Entry[]; metadata: R
   readFully(file, bytes, 8, path)
   let text = ''
   try {
-    text = new TextDecoder('utf-8', { fatal: true }).decode(bytes)
+    text = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(bytes)
   } catch {
     fail('its header is not UTF-8')
   }
@@ -113,6 +119,7 @@ function readHeader(file: number, path: string): { entries: Entry[]; metadata: R
   for (const [name, value] of Object.entries(header)) {
     if (typeof value !== 'object' || value === null) fail(`'${name}' is not described by an object`, { tensor: name })
     if (name === '__metadata__') {
+      if (Array.isArray(value)) fail('its metadata is a list')
       for (const [key, entry] of Object.entries(value as object)) {
         if (typeof entry !== 'string') fail(`the metadata '${key}' is not a text`)
         metadata[key] = entry
@@ -159,29 +166,33 @@ function readEntry(
 /**
  * Writes tensors to a safetensors file. The file appears whole or not at all: it is written under another name, synced
  * and renamed.
- * @throws CheckpointError when the file cannot be written or a dtype has no place in the format
+ * @throws CheckpointError when the file cannot be written, or something has no place in the format
  */
 export async function saveSafetensors(
   path: string,
   tensors: Readonly<Record<string, Tensor>>,
   metadata: Readonly<Record<string, string>> = {},
 ): Promise<void> {
-  const header: Record<string, unknown> = {}
+  const fail = (what: string, fields: Record<string, unknown> = {}): never => {
+    throw new CheckpointError(`${path}: ${what}`, { file: path, ...fields })
+  }
+  const header: Record<string, unknown> = Object.create(null)
+  for (const [key, value] of Object.entries(metadata)) {
+    if (typeof value !== 'string') fail(`the metadata '${key}' must be a text, got ${typeof value}`)
+  }
   if (Object.keys(metadata).length > 0) header.__metadata__ = metadata
   // Wider elements first keeps every tensor aligned for readers that map the file.
   const order = Object.entries(tensors)
-    .map(([name, value]) => ({ name, value, dtype: value.dtype, shape: value.shape }))
+    .map(([name, value]) => {
+      if (!(value instanceof Tensor)) fail(`'${name}' is not a tensor`, { tensor: name })
+      return { name, value, dtype: value.dtype, shape: value.shape }
+    })
     .sort((a, b) => dtypeFacts(b.dtype).bytes - dtypeFacts(a.dtype).bytes)
   let offset = 0
   for (const { name, dtype, shape } of order) {
     const code = codes.get(dtype)
-    if (code === undefined)
-      throw new CheckpointError(`${path}: safetensors cannot hold '${name}', which is ${dtype}`, {
-        file: path,
-        tensor: name,
-      })
-    if (name === '__metadata__')
-      throw new CheckpointError(`${path}: a tensor cannot be named __metadata__`, { file: path, tensor: name })
+    if (code === undefined) fail(`safetensors cannot hold '${name}', which is ${dtype}`, { tensor: name })
+    if (name === '__metadata__') fail('a tensor cannot be named __metadata__', { tensor: name })
     const bytes = shape.reduce((product, size) => product * size, dtypeFacts(dtype).bytes)
     header[name] = { dtype: code, shape, data_offsets: [offset, offset + bytes] }
     offset += bytes
@@ -192,10 +203,13 @@ export async function saveSafetensors(
   const length = Buffer.alloc(8)
   length.writeBigUInt64LE(BigInt(padded.length))
 
-  const temporary = `${path}.${process.pid}.${Math.random().toString(36).slice(2)}.tmp`
+  // Short, whatever the path: names end at 255 bytes.
+  const temporary = join(dirname(path), `.voxtorch-${process.pid}-${Math.random().toString(36).slice(2)}.tmp`)
   let file: number | undefined
+  let made = false
   try {
     file = openSync(temporary, 'wx')
+    made = true
     writeFully(file, length)
     writeFully(file, padded)
     for (const { value } of order) writeFully(file, await bytesOf(value))
@@ -206,8 +220,8 @@ export async function saveSafetensors(
     syncDirectory(dirname(path))
   } catch (cause) {
     if (file !== undefined) closeSync(file)
-    rmSync(temporary, { force: true })
-    if (cause instanceof CheckpointError) throw cause
+    if (made) rmSync(temporary, { force: true })
+    if (cause instanceof VoxtorchError) throw cause
     throw new CheckpointError(`${path} cannot be written: ${(cause as Error).message}`, { file: path, cause })
   }
 }
@@ -215,7 +229,9 @@ export async function saveSafetensors(
 /** A tensor's bytes, whatever its dtype: seen as uint8, so that nothing is converted. */
 async function bytesOf(value: Tensor): Promise<Uint8Array> {
   return scope(async () => {
-    const flat = noGrad(() => value.detach().to({ device: 'cpu' }).contiguous().reshape([-1]))
+    const whole = noGrad(() => value.detach().to({ device: 'cpu' }).resolveConj().resolveNeg().contiguous())
+    // A contiguous tensor of one element may still have any stride.
+    const flat = whole.asStrided([whole.numel()], [1])
     const bytes = value.dtype === 'bool' ? flat.to('uint8') : flat.view('uint8')
     return (await bytes.data()) as Uint8Array
   })

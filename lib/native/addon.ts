@@ -7,6 +7,7 @@ export interface NativeAddon {
   intern(text: string): number
   returnNames(operator: number, overload: number): string[]
   settle(job: number): void
+  writeStashed(): void
   retry(job: number): number
   ranOutOfMemory(job: number): number
   takeError(): { kind: number; message: string; op: string; jsError: number }
@@ -46,6 +47,7 @@ export interface NativeAddon {
   removeHook(): void
   applyFunction(): void
   setAnomaly(): void
+  clearAutocast(): void
 
   // binding/runtime.cc
   versions(): { built: string; cpu: string; config: string; variant: 'cpu' | 'cuda' }

@@ -243,6 +243,8 @@ function take(scope: number, args: ArrayLike<unknown>, self: Handle | undefined)
       return sameArgument(value, args, self)
     case NULL:
       return null
+    case UNDEFINED:
+      return undefined
     case NUMBER:
     case DOUBLE:
       return value
@@ -314,6 +316,23 @@ function failure(): Error {
     : new DeviceError(`${error.op.replace(/^\w+::/, '')}: CUDA was asked for, but ${reason}`, { op: error.op })
 }
 
+/** After a native call: throws its error, or makes room for a result that did not fit. */
+function checkStatus(): void {
+  if (cells[STATUS] === 2) {
+    const base = cells[BEGIN]!
+    const before = top
+    top = base
+    try {
+      room(cells[JOB]! + 2)
+    } finally {
+      top = before
+    }
+    native.writeStashed()
+    if ((cells[STATUS] as number) === 0) return
+  }
+  throw failure()
+}
+
 function emitWarnings(): void {
   for (const warning of native.takeWarnings()) process.emitWarning(warning, 'LibtorchWarning')
 }
@@ -357,7 +376,7 @@ export class Operator {
     cells[OPERATOR] = this.#id
     native.call()
     if (cells[WARNED] !== 0) emitWarnings()
-    if (cells[STATUS] !== 0) throw failure()
+    if (cells[STATUS] !== 0) checkStatus()
     const tag = cells[base]
     if (tag === TENSOR) return wrapTensor(cells[base + 1]!, scope)
     at = base
@@ -469,7 +488,7 @@ export function callNative(run: () => void, write: () => void, read: boolean): u
     top = base
   }
   if (cells[WARNED] !== 0) emitWarnings()
-  if (cells[STATUS] !== 0) throw failure()
+  if (cells[STATUS] !== 0) checkStatus()
   if (!read) return undefined
   at = base
   return take(scope, [], undefined)
@@ -520,6 +539,7 @@ function finish(job: number): void {
   const scope = enter(base, entry.context)
   native.settle(job)
   if (cells[WARNED] !== 0) emitWarnings()
+  if (cells[STATUS] === 2) checkStatus()
   if (cells[STATUS] !== 0) {
     const error = failure()
     if (error instanceof OutOfMemoryError) {

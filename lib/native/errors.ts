@@ -147,14 +147,20 @@ const byKind: Record<number, ErrorClass> = {
   11: CancelledError,
 }
 
+// The first that matches counts: sentences about a tensor's size often name its dtype too.
 const bySentence: [RegExp, ErrorClass][] = [
   [
-    /element 0 of tensors|does not require grad|backward through the graph|modified by an inplace|leaf variable|leaf Variable|differentiable|returned nan values|custom function must return|computing the gradient|grad_fn|requires_grad|require gradients|inference tensor|Inference tensor/i,
+    /^the data has \d+ bytes|^a gradient must have its tensor's shape|^shape mismatch|number of sizes provided|must match the existing size|cannot be broadcast|expected shape compatible/,
+    ShapeError,
+  ],
+  [/step must be greater than zero|step cannot be zero/, IndexError],
+  [
+    /implicitly created|not have been used in the graph|register a hook|element 0 of tensors|does not require grad|backward through the graph|modified by an inplace|leaf variable|leaf Variable|differentiable|returned nan values|custom function must return|computing the gradient|grad_fn|requires_grad|require gradients|inference tensor|Inference tensor/i,
     GradientError,
   ],
   [/out of memory|can't allocate|allocate memory|Storage size calculation overflowed/i, OutOfMemoryError],
   [
-    /same device|on device|expected device|all tensors to be on|CUDA|cuda|NVIDIA|PyTorch was not|meta tensor|backend/i,
+    /tensor's device|same device|on device|expected device|all tensors to be on|CUDA|cuda|NVIDIA|PyTorch was not|meta tensor|backend/i,
     DeviceError,
   ],
   [/not implemented for|Not implemented/i, NotImplementedError],

@@ -1,6 +1,6 @@
-import { callNative, native, put, queueNative, registerCallback } from '../native/call.js'
+import { type Callback, callNative, native, put, queueNative, registerCallback } from '../native/call.js'
 import { currentContext, GRAD } from '../native/context.js'
-import { ConfigError } from '../native/errors.js'
+import { ConfigError, GradientError } from '../native/errors.js'
 import { keepForever } from './scope.js'
 import { inCallback, synchronous, Tensor } from './tensor.js'
 
@@ -127,6 +127,7 @@ export type FunctionGradients = Tensor | null | undefined | readonly (Tensor | n
  * Both must be synchronous: `backward` is called from the executor, which waits for it. What it throws rejects the
  * promise of the backward pass, with its own stack.
  */
+// biome-ignore lint/complexity/noStaticOnlyClass: users extend it.
 export abstract class AutogradFunction {
   // biome-ignore lint/suspicious/noExplicitAny: subclasses narrow the arguments.
   static forward(_ctx: FunctionContext, ..._args: any[]): FunctionResult {
@@ -139,9 +140,13 @@ export abstract class AutogradFunction {
   }
 
   /** Runs `forward` and records `backward`. */
-  // biome-ignore lint/complexity/noThisInStatic: `this` is the subclass.
   static apply<F extends FunctionClass>(this: F, ...args: Tail<Parameters<F['forward']>>): ReturnType<F['forward']> {
-    const context = new FunctionContext()
+    if (depth >= MAX_DEPTH) {
+      throw new GradientError(
+        // biome-ignore lint/complexity/noThisInStatic: the subclass.
+        `${this.name}.apply: ${MAX_DEPTH} functions are being applied inside each other already; apply them one after the other`,
+      )
+    }
     const places: number[] = []
     const inputs: Tensor[] = []
     args.forEach((argument, place) => {
@@ -149,51 +154,86 @@ export abstract class AutogradFunction {
       places.push(place)
       inputs.push(argument)
     })
+    const context = new FunctionContext()
     const recording = (currentContext().flags & GRAD) !== 0
     context.needsInputGrad = args.map((argument) => argument instanceof Tensor && argument.requiresGrad && recording)
-    let single = false
-
-    const forward = (): unknown[] => {
-      const result = synchronous(this.forward(context, ...args), `${this.name}.forward`)
-      single = result instanceof Tensor
-      const outputs = single ? [result] : result
-      if (!Array.isArray(outputs) || !outputs.every((output) => output instanceof Tensor)) {
-        throw new ConfigError(`${this.name}.forward must return a Tensor or an array of Tensors`)
-      }
-      // What forward keeps on the context by hand must outlive forward's scope.
-      for (const value of Object.values(context)) if (value instanceof Tensor) keepForever(value)
-      const [saved, dirty, fixed, materialize] = declarations(context)
-      return [outputs, saved, dirty, fixed, materialize]
+    const run: Run = { args, single: false }
+    // biome-ignore lint/complexity/noThisInStatic: the subclass.
+    const id = registerCallback(callbackOf(this, context, places, args.length, run))
+    let outputs: Tensor[]
+    try {
+      outputs = callNative(
+        native.applyFunction,
+        () => {
+          put(id)
+          put(inputs)
+        },
+        true,
+      ) as Tensor[]
+    } finally {
+      run.args = []
     }
-
-    const backward = ([gradients, saved]: unknown[]): unknown[] => {
-      context.savedTensors = saved as (Tensor | null)[]
-      try {
-        const result = synchronous(this.backward(context, ...(gradients as Tensor[])), `${this.name}.backward`)
-        const list = Array.isArray(result) ? result : [result]
-        if (list.length !== args.length && list.length !== inputs.length) {
-          throw new ConfigError(
-            `${this.name}.backward must return one gradient (or null) per argument of forward: expected ${args.length}, got ${list.length}`,
-          )
-        }
-        const picked = list.length === args.length ? places.map((place) => list[place]) : list
-        return [picked.map((gradient) => gradient ?? null)]
-      } finally {
-        context.savedTensors = []
-      }
-    }
-
-    const id = registerCallback(inCallback((values, kind) => (kind === 0 ? forward() : backward(values))))
-    const outputs = callNative(
-      native.applyFunction,
-      () => {
-        put(id)
-        put(inputs)
-      },
-      true,
-    ) as Tensor[]
-    return (single ? outputs[0] : outputs) as ReturnType<F['forward']>
+    return (run.single ? outputs[0] : outputs) as ReturnType<F['forward']>
   }
+}
+
+// Each level crosses native code and takes much of the stack; V8 cannot always recover where it ends there.
+const MAX_DEPTH = 100
+let depth = 0
+
+interface Run {
+  /** Emptied after forward. */
+  args: unknown[]
+  /** Whether forward returned a tensor and not an array. */
+  single: boolean
+}
+
+/** What native code calls. It lives as long as the graph, so it must not hold on to forward's arguments. */
+function callbackOf(
+  Class: FunctionClass,
+  context: FunctionContext,
+  places: readonly number[],
+  count: number,
+  run: Run,
+): Callback {
+  const forward = (): unknown[] => {
+    const result = synchronous(Class.forward(context, ...run.args), `${Class.name}.forward`)
+    run.single = result instanceof Tensor
+    const outputs = run.single ? [result] : result
+    if (!Array.isArray(outputs) || !outputs.every((output) => output instanceof Tensor)) {
+      throw new ConfigError(`${Class.name}.forward must return a Tensor or an array of Tensors`)
+    }
+    // What forward keeps on the context by hand must outlive forward's scope.
+    for (const value of Object.values(context)) if (value instanceof Tensor) keepForever(value)
+    const [saved, dirty, fixed, materialize] = declarations(context)
+    return [outputs, saved, dirty, fixed, materialize]
+  }
+
+  const backward = ([gradients, saved]: unknown[]): unknown[] => {
+    context.savedTensors = saved as (Tensor | null)[]
+    try {
+      const result = synchronous(Class.backward(context, ...(gradients as Tensor[])), `${Class.name}.backward`)
+      const list = Array.isArray(result) ? result : [result]
+      if (list.length !== count && list.length !== places.length) {
+        throw new ConfigError(
+          `${Class.name}.backward must return one gradient (or null) per argument of forward: expected ${count}, got ${list.length}`,
+        )
+      }
+      const picked = list.length === count ? places.map((place) => list[place]) : list
+      return [picked.map((gradient) => gradient ?? null)]
+    } finally {
+      context.savedTensors = []
+    }
+  }
+
+  return inCallback((values, kind) => {
+    depth += 1
+    try {
+      return kind === 0 ? forward() : backward(values)
+    } finally {
+      depth -= 1
+    }
+  })
 }
 
 interface FunctionClass {

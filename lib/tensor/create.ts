@@ -37,11 +37,21 @@ const requiresGradOp = op('aten::requires_grad_')
 export function tensor(data: TensorData, options: TensorOptions & { shape?: readonly number[] } = {}): Tensor {
   if (data instanceof Tensor) throw new ConfigError('tensor() copies JavaScript data; use clone() or to() for a Tensor')
   const { requiresGrad = false, shape } = options
+  if (options.dtype !== undefined) dtypeFacts(options.dtype)
   const device = options.device ?? (currentContext().deviceName as Device | null) ?? 'cpu'
   const made = ArrayBuffer.isView(data)
     ? fromView(data as TypedArray, options.dtype, shape, device)
     : fromNested(data, options.dtype, requiresGrad, device, shape)
-  return requiresGrad ? (requiresGradOp(made) as Tensor) : made
+  return requiresGrad ? requiringGrad(made) : made
+}
+
+function requiringGrad(made: Tensor): Tensor {
+  try {
+    return requiresGradOp(made) as Tensor
+  } catch (error) {
+    made.dispose()
+    throw error
+  }
 }
 
 function fromView(
@@ -59,6 +69,13 @@ function fromView(
     return fromTypedArray(data, shape ?? [data.byteLength / bytes], dtype, device)
   }
   const own = viewDType(data)
+  if (wanted !== undefined && !holds(wanted, own)) {
+    const [low, high] = limits(wanted)
+    for (const value of data) {
+      const whole = typeof value === 'bigint' ? value : Math.trunc(value)
+      if (!(whole >= low && whole <= high)) throw unfit(value, wanted)
+    }
+  }
   const made = fromTypedArray(data, shape ?? [data.length], own, device)
   return wanted === undefined || wanted === own ? made : replaced(made, wanted)
 }
@@ -86,9 +103,11 @@ const viewNames: Record<string, DType> = {
 }
 
 function replaced(source: Tensor, dtype: DType): Tensor {
-  const result = toOp(source, dtype) as Tensor
-  source.dispose()
-  return result
+  try {
+    return toOp(source, dtype) as Tensor
+  } finally {
+    source.dispose()
+  }
 }
 
 function fromNested(
@@ -116,39 +135,47 @@ function fromNested(
     return dtype === 'complex32' ? replaced(made, dtype) : made
   }
   if (View === null) return replaced(fromTypedArray(Float32Array.from(flat, toNumber), size, 'float32', device), dtype)
-  if (dtype === 'int64' || dtype === 'uint64') {
-    const integers = dtype === 'int64' ? new BigInt64Array(flat.length) : new BigUint64Array(flat.length)
-    flat.forEach((value, i) => {
-      integers[i] = toBigInt(value, dtype)
-    })
-    return fromTypedArray(integers, size, dtype, device)
-  }
-  const values = new View(new ArrayBuffer(flat.length * dtypeFacts(dtype).bytes)) as Float64Array
+  const values = new View(new ArrayBuffer(flat.length * dtypeFacts(dtype).bytes)) as Float64Array | BigInt64Array
+  const wide = values instanceof BigInt64Array || (values as unknown) instanceof BigUint64Array
+  const [low, high] = limits(dtype)
   for (let i = 0; i < flat.length; i += 1) {
     const value = flat[i]!
-    values[i] = kind === 'bool' ? (toNumber(value) !== 0 ? 1 : 0) : toNumber(value)
-    if (kind === 'integer' && !Number.isInteger(toNumber(value))) {
-      throw new DTypeError(`${String(value)} is not a whole number and cannot be ${dtype}`, { dtype })
+    if (kind === 'float') values[i] = toNumber(value)
+    else if (kind === 'bool') values[i] = toNumber(value) !== 0 ? 1 : 0
+    else {
+      const number = typeof value === 'bigint' ? value : toNumber(value)
+      if (typeof number === 'number' && !Number.isInteger(number)) {
+        throw new DTypeError(`${number} is not a whole number and cannot be ${dtype}`, { value, dtype })
+      }
+      if (number < low || number > high) throw unfit(number, dtype)
+      values[i] = wide ? BigInt(number) : Number(number)
     }
   }
   return fromTypedArray(values, size, dtype, device)
 }
 
+/** The least and the greatest number of an integer dtype. */
+function limits(dtype: DType): [bigint, bigint] {
+  const bits = BigInt(8 * dtypeFacts(dtype).bytes)
+  return dtype.startsWith('u') ? [0n, 2n ** bits - 1n] : [-(2n ** (bits - 1n)), 2n ** (bits - 1n) - 1n]
+}
+
+/** Whether every value of `own` is within the limits of `wanted`. */
+function holds(wanted: DType, own: DType): boolean {
+  if (wanted === own || dtypeFacts(wanted).kind !== 'integer') return true
+  if (dtypeFacts(own).kind !== 'integer') return false
+  const [low, high] = limits(wanted)
+  const [least, greatest] = limits(own)
+  return low <= least && greatest <= high
+}
+
+function unfit(value: number | bigint, dtype: DType): DTypeError {
+  return new DTypeError(`${value} does not fit in ${dtype}`, { value, dtype })
+}
+
 function toNumber(value: Scalar): number {
   if (typeof value === 'object') throw new DTypeError('a complex number needs a complex dtype')
   return Number(value)
-}
-
-function toBigInt(value: Scalar, dtype: DType): bigint {
-  if (typeof value === 'bigint') {
-    const fits = dtype === 'int64' ? BigInt.asIntN(64, value) : BigInt.asUintN(64, value)
-    if (fits !== value) throw new DTypeError(`${value} does not fit in ${dtype}`, { dtype })
-    return value
-  }
-  const number = toNumber(value)
-  if (!Number.isInteger(number))
-    throw new DTypeError(`${number} is not a whole number and cannot be ${dtype}`, { dtype })
-  return toBigInt(BigInt(number), dtype)
 }
 
 function inferDType(values: readonly Scalar[], requiresGrad: boolean): DType {
@@ -207,7 +234,7 @@ function factory(name: string): (...args: unknown[]) => Tensor {
     if (typeof last !== 'object' || last === null || !('requiresGrad' in last)) return make(...args) as Tensor
     const { requiresGrad, ...rest } = last as TensorOptions
     const made = make(...args.slice(0, -1), rest) as Tensor
-    return requiresGrad === true ? (requiresGradOp(made) as Tensor) : made
+    return requiresGrad === true ? requiringGrad(made) : made
   }
 }
 

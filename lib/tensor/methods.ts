@@ -1,6 +1,8 @@
 import { type Operator, operator } from '../native/call.js'
+import { ConfigError } from '../native/errors.js'
 import { functionNames, methodNames } from '../native/generated/names.js'
 import type { QueuedOperators, TensorFunctions } from '../native/generated/operators.js'
+import { isHandle } from '../native/handle.js'
 import { Tensor } from './tensor.js'
 
 /**
@@ -27,6 +29,7 @@ for (const [name, full] of methodNames) {
   let found: Operator | undefined
   Object.defineProperty(prototype, name, {
     value(this: Tensor, ...args: unknown[]) {
+      if (!isHandle(this)) throw new ConfigError(`${name} was called on something that is not a Tensor`)
       return (found ??= operator(full)).call(this, args)
     },
     writable: true,

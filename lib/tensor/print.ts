@@ -1,4 +1,5 @@
-import { type Complex, Slice } from '../native/call.js'
+import { type Complex, op, Slice } from '../native/call.js'
+import { BusyError, VoxtorchError } from '../native/errors.js'
 import { cat } from './create.js'
 import { type DType, dtypeFacts } from './dtype.js'
 import { noGrad, scope } from './scope.js'
@@ -36,7 +37,11 @@ function nonFinite(value: number): string {
 }
 
 function exponential(value: number): string {
-  return value.toExponential(PRECISION).replace(/e([+-])(\d)$/, 'e$10$2')
+  let text = value.toExponential(PRECISION)
+  // Ties to even, here too: the digits before an exact 5 stay when the last of them is even.
+  const tie = /^(-?\d\.\d*[02468])50*(e.*)$/.exec(value.toExponential(100))
+  if (tie !== null && tie[1]!.length === text.indexOf('e')) text = tie[1]! + tie[2]!
+  return text.replace(/e([+-])(\d)$/, 'e$10$2')
 }
 
 function floatFormatter(values: readonly number[]): Formatter {
@@ -119,18 +124,29 @@ function body(
   return `[${parts.join(`,${'\n'.repeat(shape.length - dim - 1)}${' '.repeat(indent + 1)}`)}]`
 }
 
-function suffixes(tensor: Tensor, dtype: DType, showShape: boolean): string[] {
+function suffixes(tensor: Tensor, dtype: DType, showShape: boolean, showDType: boolean): string[] {
   const list: string[] = []
   const { device, shape } = tensor
   if (device !== 'cpu') list.push(`device='${device}'`)
   if (showShape) list.push(`size=(${shape.length === 1 ? `${shape[0]},` : shape.join(', ')})`)
-  const usual = dtype === 'float32' || dtype === 'int64' || dtype === 'bool' || dtype === 'complex64'
-  if (!usual || (showShape && shape.length > 0 && dtype !== 'float32' && device !== 'meta'))
-    list.push(`dtype=torch.${dtype}`)
+  // Where no element is shown, none tells int64 and bool from float32.
+  const usual = dtype === 'float32' || (!showDType && ['int64', 'bool', 'complex64'].includes(dtype))
+  if (!usual) list.push(`dtype=torch.${dtype}`)
   const { gradFn } = tensor
   if (gradFn !== null) list.push(`grad_fn=<${gradFn.replace(/^torch::autograd::/, '')}>`)
   else if (tensor.requiresGrad) list.push('requires_grad=True')
   return list
+}
+
+const nonzeros = op('aten::_nnz')
+
+/** How many elements a sparse tensor stores. */
+function stored(tensor: Tensor): string[] {
+  try {
+    return [`nnz=${nonzeros(tensor)}`]
+  } catch {
+    return []
+  }
 }
 
 /** The text of a tensor. */
@@ -140,25 +156,29 @@ export function format(tensor: Tensor): string {
       const prefix = 'tensor('
       const { dtype, shape, device } = tensor
       const count = shape.reduce((product, size) => product * size, 1)
-      let text: string
-      let showShape = false
-      if (device === 'meta') {
-        text = '...'
-        showShape = true
-      } else if (count === 0) {
-        text = '[]'
-        showShape = shape.length !== 1
-      } else {
-        const summary = count > THRESHOLD
-        const shown = summary ? corners(tensor.detach()) : tensor.detach()
-        const values = shown.toArray()
-        const flat = [values].flat(shape.length as 1) as Scalar[]
-        text = body(values, shape, 0, prefix.length, summary, formatterFor(flat, dtype))
+      let text = '...'
+      let hidden = true
+      let extra: string[] = []
+      if (count === 0 && device !== 'meta') text = '[]'
+      else if (device !== 'meta') {
+        try {
+          const summary = count > THRESHOLD
+          const shown = summary ? corners(tensor.detach()) : tensor.detach()
+          const values = shown.toArray()
+          const flat = [values].flat(shape.length as 1) as Scalar[]
+          text = body(values, shape, 0, prefix.length, summary, formatterFor(flat, dtype))
+          hidden = false
+        } catch (error) {
+          // Looking at what has no values to read, such as a sparse tensor, must not fail.
+          if (!(error instanceof VoxtorchError) || error instanceof BusyError) throw error
+          extra = stored(tensor)
+        }
       }
+      const showShape = hidden && (text === '...' || shape.length !== 1)
       // A suffix that would pass the line's end goes on the next one.
       let result = prefix + text
       let length = result.length - (result.lastIndexOf('\n') + 1)
-      for (const suffix of suffixes(tensor, dtype, showShape)) {
+      for (const suffix of [...extra, ...suffixes(tensor, dtype, showShape, hidden)]) {
         if (length + suffix.length + 2 > LINE_WIDTH) {
           result += `,\n${' '.repeat(prefix.length)}${suffix}`
           length = prefix.length + suffix.length

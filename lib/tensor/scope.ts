@@ -1,7 +1,7 @@
 import { freeWhenForgotten, native } from '../native/call.js'
 import { currentContext, GRAD, INFERENCE, runInContext, type ScopeState, withContext } from '../native/context.js'
 import { ConfigError } from '../native/errors.js'
-import { Handle, handleOf } from '../native/handle.js'
+import { type Handle, handleOf, isHandle } from '../native/handle.js'
 import { type Device, deviceWord, dtypeFacts } from './dtype.js'
 
 /**
@@ -22,8 +22,7 @@ export function scope<T>(fn: () => T): T {
   if (isPromise(result)) {
     return result.then(
       (value) => {
-        keepAll(value, state)
-        close(state)
+        leave(value, state)
         return value
       },
       (error) => {
@@ -32,9 +31,16 @@ export function scope<T>(fn: () => T): T {
       },
     ) as T
   }
-  keepAll(result, state)
-  close(state)
+  leave(result, state)
   return result
+}
+
+function leave(result: unknown, state: ScopeState): void {
+  try {
+    keepAll(result, state)
+  } finally {
+    close(state)
+  }
 }
 
 /** Moves tensors out of the current scope into the one around it (or to garbage collection when there is none). */
@@ -63,25 +69,33 @@ function keepAll(value: unknown, from: ScopeState): void {
   let target = from.parent
   while (target !== null && !target.open) target = target.parent
   const seen = new Set<object>()
-  const visit = (item: unknown): void => {
-    if (typeof item !== 'object' || item === null || seen.has(item)) return
-    if (item instanceof Handle) {
+  // A stack of our own: a result may be a list linked longer than the call stack is deep.
+  const open: unknown[] = [value]
+  while (open.length > 0) {
+    const item = open.pop()
+    if (typeof item !== 'object' || item === null || seen.has(item)) continue
+    if (isHandle(item)) {
       const handle = handleOf(item)
-      if (native.scopeOf(handle) !== from.id) return
+      if (native.scopeOf(handle) !== from.id) continue
       if (target === null) keepForever(item)
       else native.moveHandle(handle, target.id)
-      return
+      continue
     }
-    if (ArrayBuffer.isView(item) || item instanceof ArrayBuffer || item instanceof SharedArrayBuffer) return
+    if (ArrayBuffer.isView(item) || item instanceof ArrayBuffer || item instanceof SharedArrayBuffer) continue
     seen.add(item)
-    if (item instanceof Map) for (const [key, entry] of item) visit(key), visit(entry)
-    else if (item instanceof Set || Array.isArray(item)) for (const entry of item) visit(entry)
-    else for (const entry of Object.values(item)) visit(entry)
+    const entries =
+      item instanceof Map
+        ? [...item.keys(), ...item.values()]
+        : item instanceof Set
+          ? item
+          : Array.isArray(item)
+            ? item
+            : Object.values(item)
+    for (const entry of entries) open.push(entry)
   }
-  visit(value)
 }
 
-function isPromise(value: unknown): value is Promise<unknown> {
+function isPromise<T>(value: T): value is T & Promise<unknown> {
   return (
     value instanceof Promise ||
     (typeof value === 'object' && value !== null && 'then' in value && typeof value.then === 'function')
@@ -128,9 +142,16 @@ export function autocast<T>(options: AutocastOptions, fn: () => T): T {
   const { device = 'cpu', dtype = 'bfloat16', enabled = true } = options
   if (device !== 'cpu' && device !== 'cuda')
     throw new ConfigError(`autocast works for 'cpu' and 'cuda', got '${String(device)}'`)
+  if (!['bfloat16', 'float16', 'float32'].includes(dtype)) {
+    throw new ConfigError(`autocast computes in 'bfloat16', 'float16' or 'float32', got '${String(dtype)}'`, { dtype })
+  }
   const shift = device === 'cpu' ? 8 : 16
   const code = enabled ? dtypeFacts(dtype).code + 1 : 0
-  return withFlags(fn, (flags) => (flags & ~(255 << shift)) | (code << shift))
+  const result = withFlags(fn, (flags) => (flags & ~(255 << shift)) | (code << shift))
+  // Casted weights are remembered within a region only: the next may find them changed.
+  if (isPromise(result)) return result.finally(() => native.clearAutocast()) as T
+  native.clearAutocast()
+  return result
 }
 
 /** Makes new tensors on a device unless they name another. */

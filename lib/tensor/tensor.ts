@@ -13,7 +13,7 @@ import {
   Slice,
 } from '../native/call.js'
 import { GRAD, INFERENCE, runInContext } from '../native/context.js'
-import { ConfigError } from '../native/errors.js'
+import { ConfigError, IndexError } from '../native/errors.js'
 import type { MemoryFormat, TensorOperators } from '../native/generated/operators.js'
 import { Handle, handleOf } from '../native/handle.js'
 import { type Device, type DType, deviceName, dtypeFacts, dtypeName, type TypedArray } from './dtype.js'
@@ -100,6 +100,19 @@ export class Tensor extends Handle {
     return this.ndim
   }
 
+  /** The shape, or the size of one dimension; negative dimensions count from the end. */
+  size(): number[]
+  size(dim: number): number
+  size(dim?: number): number | number[] {
+    const { shape } = this
+    if (dim === undefined) return shape
+    const size = Number.isInteger(dim) ? shape.at(dim) : undefined
+    if (size === undefined || dim < -shape.length) {
+      throw new IndexError(`size: dimension ${String(dim)} is not in a tensor of ${shape.length} dimensions`, { dim })
+    }
+    return size
+  }
+
   /** How many elements there are. */
   numel(): number {
     const facts = readNumbers(native.facts, () => put(this))
@@ -165,8 +178,8 @@ export class Tensor extends Handle {
 
   /** The only element of a tensor that has one. int64 beyond 2^53 comes as bigint. On CUDA it waits for the device. */
   item(): Scalar {
-    const value = item(this)
-    return value instanceof Tensor ? value.item() : value
+    if (this.dtype === 'uint64' && this.numel() === 1) return elements(this.dataSync(), 'uint64')[0]!
+    return item(this) as Scalar
   }
 
   /** All elements as nested arrays: int64 as numbers (bigint beyond 2^53), complex as `{ re, im }`. */
@@ -260,6 +273,10 @@ export class Tensor extends Handle {
    */
   async backward(options: BackwardOptions = {}): Promise<void> {
     const { gradient = null, retainGraph = null, createGraph = false, inputs = [] } = options
+    for (const [name, value] of Object.entries({ retainGraph: retainGraph ?? false, createGraph })) {
+      if (typeof value !== 'boolean')
+        throw new ConfigError(`backward: ${name} must be true or false, got ${String(value)}`)
+    }
     await queueNative(native.backwardQueued, [this], [gradient], inputs, retainGraph, createGraph, true, false)
   }
 
@@ -274,9 +291,9 @@ export class Tensor extends Handle {
    * The hook must be synchronous. Returns a function that removes it.
    */
   registerHook(hook: (gradient: Tensor) => Tensor | undefined | void): () => void {
-    const id = registerCallback(
-      inCallback((values) => [synchronous(hook(values[0] as Tensor), 'a gradient hook') ?? null]),
-    )
+    if (typeof hook !== 'function') throw new ConfigError(`registerHook needs a function, got ${typeof hook}`)
+    const state = { active: true }
+    const id = registerCallback(hookCallback(hook, state))
     const position = callNative(
       native.registerHook,
       () => {
@@ -286,6 +303,8 @@ export class Tensor extends Handle {
       true,
     )
     return () => {
+      state.active = false
+      if (this.disposed) return
       callNative(
         native.removeHook,
         () => {
@@ -379,6 +398,18 @@ export class Tensor extends Handle {
 }
 
 registerClasses(Tensor, Generator)
+
+// Outside the method: native code holds this closure, and must not hold the tensor through it.
+function hookCallback(hook: (gradient: Tensor) => unknown, state: { active: boolean }): Callback {
+  return inCallback((values) => {
+    if (!state.active) return [null]
+    const result = synchronous(hook(values[0] as Tensor), 'a gradient hook') ?? null
+    if (result !== null && !(result instanceof Tensor)) {
+      throw new ConfigError(`a gradient hook must return a Tensor or nothing, got ${typeof result}`)
+    }
+    return [result]
+  })
+}
 
 const retainGrad = op('aten::retain_grad')
 

@@ -64,6 +64,7 @@ class BackwardJob : public QueuedJob {
   void claim_all() {
     std::vector<at::Tensor> leaves;
     collect_leaves(roots, leaves);
+    claims.push_back({BusyTable::graph_key(), Use::kRead});
     for (const at::Tensor& leaf : leaves) {
       claim(leaf, Use::kRead);
       if (!accumulate) continue;
@@ -155,9 +156,9 @@ napi_value set_gradient(napi_env env, napi_callback_info) {
     }
     const at::Tensor grad = read_tensor(value, self.slab);
     if (grad.is_same(tensor)) throw BindingError(ErrorKind::kValue, "a tensor cannot be its own gradient");
-    if (!grad.sizes().equals(tensor.sizes()) || grad.scalar_type() != tensor.scalar_type() || grad.device() != tensor.device()) {
-      throw BindingError(ErrorKind::kValue, "a gradient must have its tensor's shape, dtype and device");
-    }
+    if (grad.device() != tensor.device()) throw BindingError(ErrorKind::kValue, "a gradient must be on the same device as its tensor");
+    if (grad.scalar_type() != tensor.scalar_type()) throw BindingError(ErrorKind::kValue, "a gradient must have its tensor's dtype");
+    if (!grad.sizes().equals(tensor.sizes())) throw BindingError(ErrorKind::kValue, "a gradient must have its tensor's shape");
     tensor.mutable_grad() = grad;
   });
   return nullptr;
@@ -272,9 +273,14 @@ napi_value apply_function(napi_env env, napi_callback_info) {
     // The callback used the buffer's header for its own calls.
     self.buffer[Environment::kBegin] = begin;
     self.buffer[Environment::kStatus] = 0;
-    Writer writer = self.results();
-    write_value(writer, c10::IValue(outputs), self.slab, scope);
+    self.write_result(c10::IValue(std::move(outputs)), scope);
   });
+  return nullptr;
+}
+
+// clearAutocast(): forgets the casted weights, which may change before the next region.
+napi_value clear_autocast(napi_env, napi_callback_info) {
+  clear_autocast_cache();
   return nullptr;
 }
 
@@ -300,6 +306,7 @@ void export_autograd(napi_env env, napi_value exports) {
   export_function(env, exports, "removeHook", remove_hook);
   export_function(env, exports, "applyFunction", apply_function);
   export_function(env, exports, "setAnomaly", set_anomaly);
+  export_function(env, exports, "clearAutocast", clear_autocast);
 }
 
 }  // namespace voxtorch

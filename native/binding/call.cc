@@ -274,14 +274,16 @@ double same_argument(const Overload& overload, const Given& given, const Binding
   return 0;
 }
 
-void write_stack(Environment& self, torch::jit::Stack& stack, uint32_t scope) {
-  Writer writer = self.results();
-  if (stack.size() == 1) {
-    write_value(writer, stack[0], self.slab, scope);
-    return;
+// What an operator left on the stack, as one value. Dtypes are numbers there.
+std::optional<c10::IValue> take_result(const c10::FunctionSchema& schema, torch::jit::Stack& stack) {
+  if (stack.empty()) return std::nullopt;
+  if (stack.size() > 1) return c10::IValue(c10::ivalue::Tuple::create(std::move(stack)));
+  c10::IValue value = std::move(stack[0]);
+  stack.clear();
+  if (value.isInt() && schema.returns()[0].real_type()->kind() == c10::TypeKind::ScalarTypeType) {
+    return c10::IValue(std::string(scalar_type_name(static_cast<c10::ScalarType>(value.toInt()))));
   }
-  writer.cell(Tag::kList, double(stack.size()));
-  for (const c10::IValue& value : stack) write_value(writer, value, self.slab, scope);
+  return value;
 }
 
 Operator& requested(Environment& self) {
@@ -347,8 +349,13 @@ void call_boxed(Environment& self, Operator& op) {
   }
   self.header(Environment::kOverload) = double(&overload - op.overloads.data());
   const double same = stack.size() == 1 ? same_argument(overload, given, binding, self.slab, stack[0]) : 0;
-  if (same != 0) self.results().cell(Tag::kSame, same);
-  else write_stack(self, stack, self.scope());
+  if (same != 0) {
+    self.results().cell(Tag::kSame, same);
+  } else if (auto result = take_result(overload.handle.schema(), stack)) {
+    self.write_result(std::move(*result), self.scope());
+  } else {
+    self.results().cell(Tag::kUndefined, 0);
+  }
 }
 
 napi_value call(napi_env env, napi_callback_info) {
@@ -369,6 +376,7 @@ class OperatorJob : public QueuedJob {
   torch::jit::Stack stack;
   double same = 0;
   bool writes = false;
+  bool empty = false;  // it returns nothing
 
   bool repeatable() const override { return !writes; }
 
@@ -378,9 +386,9 @@ class OperatorJob : public QueuedJob {
     torch::jit::Stack running = stack;
     handle.callBoxed(running);
     stack.clear();
-    if (same != 0) return c10::IValue();
-    if (running.size() == 1) return std::move(running[0]);
-    return c10::ivalue::Tuple::create(std::move(running));
+    empty = running.empty();
+    if (same != 0 || empty) return c10::IValue();
+    return *take_result(handle.schema(), running);
   }
 };
 
@@ -501,7 +509,8 @@ napi_value settle(napi_env env, napi_callback_info info) {
     auto* op = dynamic_cast<OperatorJob*>(job.get());
     Writer writer = self.results();
     if (op != nullptr && op->same != 0) writer.cell(Tag::kSame, op->same);
-    else write_value(writer, job->result, self.slab, self.scope());
+    else if (op != nullptr && op->empty) writer.cell(Tag::kUndefined, 0);
+    else self.write_result(std::move(job->result), self.scope());
   });
   return nullptr;
 }
@@ -537,6 +546,13 @@ napi_value ran_out_of_memory(napi_env env, napi_callback_info info) {
   const bool yes = found != self.finished.end() && found->second->failed && !found->second->retried &&
                    found->second->repeatable() && found->second->error.kind == ErrorKind::kOutOfMemory;
   return number(env, yes ? 1 : 0);
+}
+
+// writeStashed(): writes a result that did not fit before the buffer grew.
+napi_value write_stashed(napi_env env, napi_callback_info) {
+  Environment& self = *Environment::of(env);
+  self.guarded("", [&] { self.write_result(std::exchange(self.stashed, c10::IValue()), self.stashed_scope); });
+  return nullptr;
 }
 
 // takeError(): { kind, message, op, jsError } of the last failure.
@@ -628,6 +644,7 @@ void export_calls(napi_env env, napi_value exports) {
   export_function(env, exports, "intern", intern);
   export_function(env, exports, "returnNames", return_names);
   export_function(env, exports, "settle", settle);
+  export_function(env, exports, "writeStashed", write_stashed);
   export_function(env, exports, "retry", retry);
   export_function(env, exports, "ranOutOfMemory", ran_out_of_memory);
   export_function(env, exports, "takeError", take_error);

@@ -1,5 +1,6 @@
 #include "binding/environment.h"
 
+#include <algorithm>
 #include <cstdlib>
 
 namespace voxtorch {
@@ -7,7 +8,10 @@ namespace {
 
 void stop_executor_at_exit() {
   static std::once_flag once;
-  std::call_once(once, [] { std::atexit([] { Executor::instance().stop(); }); });
+  std::call_once(once, [] { std::atexit([] {
+      Channel::close_all();
+      Executor::instance().stop();
+    }); });
 }
 
 }  // namespace
@@ -37,15 +41,35 @@ void QueuedJob::run() {
   c10::WarningUtils::set_warning_handler(before);
   const bool may_repeat = failed && error.kind == ErrorKind::kOutOfMemory && repeatable() && !retried;
   if (!may_repeat) let_go();
-  auto road = channel;
-  road->complete(shared_from_this());
 }
+
+void QueuedJob::deliver() { channel->complete(shared_from_this()); }
 
 // The work is over: its inputs are free before JavaScript learns of it.
 void QueuedJob::let_go() {
   BusyTable::instance().release(claims);
   claims.clear();
   held.clear();
+}
+
+namespace {
+std::mutex channels_mutex;
+std::vector<Channel*> channels;
+}  // namespace
+
+Channel::Channel() {
+  std::lock_guard<std::mutex> lock(channels_mutex);
+  channels.push_back(this);
+}
+
+Channel::~Channel() {
+  std::lock_guard<std::mutex> lock(channels_mutex);
+  channels.erase(std::remove(channels.begin(), channels.end(), this), channels.end());
+}
+
+void Channel::close_all() {
+  std::lock_guard<std::mutex> lock(channels_mutex);
+  for (Channel* channel : channels) channel->close();
 }
 
 void Channel::signal() {
@@ -177,6 +201,19 @@ Reader Environment::arguments() const {
 }
 
 Writer Environment::results() { return Writer(buffer, static_cast<size_t>(buffer[kBegin]), capacity); }
+
+void Environment::write_result(c10::IValue value, uint32_t scope) {
+  const size_t needed = cells_needed(value) * 2;
+  if (static_cast<size_t>(buffer[kBegin]) + needed > capacity) {
+    stashed = std::move(value);
+    stashed_scope = scope;
+    buffer[kStatus] = 2;
+    buffer[kValue] = double(needed);
+    return;
+  }
+  Writer writer = results();
+  write_value(writer, std::move(value), slab, scope);
+}
 
 void Environment::allocate_buffer(size_t doubles) {
   napi_value array;

@@ -53,6 +53,7 @@ class QueuedJob : public Executor::Job, public std::enable_shared_from_this<Queu
 
   ~QueuedJob() override;
   void run() final;
+  void deliver() final;
   void claim(const at::Tensor& tensor, Use use);
   // Whether a run that failed left everything as it was, so that another may be tried.
   virtual bool repeatable() const { return false; }
@@ -79,6 +80,8 @@ struct JavaScriptCall {
 // The part of an environment that other threads may touch. It outlives the environment.
 class Channel {
  public:
+  Channel();
+  ~Channel();
   void complete(std::shared_ptr<QueuedJob> job);
   // Runs a JavaScript callback on the owner's thread and waits; throws its error, or kCancelled when the owner exits.
   std::vector<c10::IValue> invoke(uint32_t callback, int kind, std::vector<c10::IValue> arguments);
@@ -86,6 +89,8 @@ class Channel {
   void release_callback(uint32_t callback);
   void close();
   bool closed();
+  // Ends every wait for JavaScript in the process, which is about to exit.
+  static void close_all();
 
   // JavaScript-thread side.
   std::deque<std::shared_ptr<QueuedJob>> take_completed();
@@ -118,6 +123,8 @@ class Environment {
   double& header(Header slot) { return buffer[slot]; }
   Reader arguments() const;
   Writer results();
+  // Writes a result at the beginning of the arguments; stashes one that does not fit (status 2).
+  void write_result(c10::IValue value, uint32_t scope);
   Context context() const { return Context::decode(buffer[kFlags], buffer[kDevice]); }
   uint32_t scope() const { return static_cast<uint32_t>(buffer[kScope]); }
 
@@ -161,6 +168,9 @@ class Environment {
   napi_ref on_callback = nullptr;
   napi_ref on_released = nullptr;
   std::unordered_map<uint32_t, std::shared_ptr<QueuedJob>> finished;
+  // A result with more values than the call buffer holds, until JavaScript has made it larger.
+  c10::IValue stashed;
+  uint32_t stashed_scope = 0;
 
  private:
   static void cleanup(void* self);

@@ -37,11 +37,6 @@ void check_readable(const at::Tensor& tensor, Use use) {
   }
 }
 
-void write_result(Environment& self, const c10::IValue& value) {
-  Writer writer = self.results();
-  write_value(writer, value, self.slab, self.scope());
-}
-
 // fromBytes(view) with cells: shape, dtype, device. Copies the view's bytes.
 napi_value from_bytes(napi_env env, napi_callback_info info) {
   size_t count = 1;
@@ -85,7 +80,7 @@ napi_value from_bytes(napi_env env, napi_callback_info info) {
       expect_cuda();
       tensor = tensor.to(*device);
     }
-    write_result(self, tensor);
+    self.write_result(c10::IValue(std::move(tensor)), self.scope());
   });
 }
 
@@ -179,7 +174,12 @@ std::vector<at::indexing::TensorIndex> read_indices(Reader& cells, const Slab& s
       case Tag::kNull: indices.emplace_back(at::indexing::None); break;
       case Tag::kEllipsis: indices.emplace_back(at::indexing::Ellipsis); break;
       case Tag::kBool: indices.emplace_back(cell.value() != 0); break;
-      case Tag::kTensor: indices.emplace_back(read_tensor(cell, slab)); break;
+      case Tag::kTensor: {
+        const at::Tensor index = read_tensor(cell, slab);
+        check_readable(index, Use::kRead);
+        indices.emplace_back(index);
+        break;
+      }
       case Tag::kSlice: {
         Reader inner = cell.inside();
         auto start = bound(inner);
@@ -201,7 +201,7 @@ napi_value get_item(napi_env env, napi_callback_info) {
     check_readable(tensor, Use::kRead);
     const auto indices = read_indices(cells, self.slab);
     ContextGuard guard(self.context());
-    write_result(self, tensor.index(indices));
+    self.write_result(c10::IValue(tensor.index(indices)), self.scope());
   });
 }
 
@@ -213,8 +213,13 @@ napi_value set_item(napi_env env, napi_callback_info) {
     const Reader value = next(cells);
     const auto indices = read_indices(cells, self.slab);
     ContextGuard guard(self.context());
-    if (value.tag() == Tag::kTensor) tensor.index_put_(indices, read_tensor(value, self.slab));
-    else tensor.index_put_(indices, read_scalar(value));
+    if (value.tag() == Tag::kTensor) {
+      const at::Tensor source = read_tensor(value, self.slab);
+      check_readable(source, Use::kRead);
+      tensor.index_put_(indices, source);
+    } else {
+      tensor.index_put_(indices, read_scalar(value));
+    }
   });
 }
 
@@ -232,7 +237,7 @@ napi_value set_data(napi_env env, napi_callback_info) {
 napi_value alias(napi_env env, napi_callback_info) {
   return with_cells(env, "alias", [](Environment& self, Reader& cells) {
     const at::Tensor tensor = read_tensor(next(cells), self.slab);
-    write_result(self, tensor);
+    self.write_result(c10::IValue(tensor), self.scope());
   });
 }
 

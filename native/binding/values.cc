@@ -423,10 +423,21 @@ c10::IValue convert(const ArgumentSpec& spec, const Reader& cell, const Slab& sl
   fail(ErrorKind::kArguments, "argument '" + spec.name + "' has a type that cannot be given from JavaScript");
 }
 
-void write_value(Writer& writer, const c10::IValue& value, Slab& slab, uint32_t scope) {
+size_t cells_needed(const c10::IValue& value) {
+  if (value.isString()) return 1 + (value.toStringRef().size() + 1) / 2;
+  if (value.isComplexDouble()) return 2;
+  if (!value.isList() && !value.isTuple()) return 1;
+  size_t count = 1;
+  for (const c10::IValue& element : value.isTuple() ? value.toTupleRef().elements().asArrayRef() : value.toListRef()) {
+    count += cells_needed(element);
+  }
+  return count;
+}
+
+void write_value(Writer& writer, c10::IValue value, Slab& slab, uint32_t scope) {
   if (value.isTensor()) {
     if (!value.toTensor().defined()) return writer.cell(Tag::kNull, 0);
-    return writer.cell(Tag::kTensor, slab.add(value, scope));
+    return writer.cell(Tag::kTensor, slab.add(std::move(value), scope));
   }
   if (value.isNone()) return writer.cell(Tag::kNull, 0);
   if (value.isBool()) return writer.cell(Tag::kBool, value.toBool() ? 1 : 0);
@@ -447,26 +458,16 @@ void write_value(Writer& writer, const c10::IValue& value, Slab& slab, uint32_t 
     }
     return;
   }
-  if (value.isGenerator()) return writer.cell(Tag::kObject, slab.add(value, 0));
-  if (value.isTensorList()) {
-    const auto list = value.toTensorVector();
-    writer.cell(Tag::kList, double(list.size()));
-    for (const at::Tensor& tensor : list) write_value(writer, tensor, slab, scope);
-    return;
-  }
-  if (value.isTuple()) {
-    const auto& elements = value.toTupleRef().elements();
-    writer.cell(Tag::kList, double(elements.size()));
-    for (const c10::IValue& element : elements) write_value(writer, element, slab, scope);
-    return;
-  }
-  if (value.isList()) {
-    const auto list = value.toListRef();
-    writer.cell(Tag::kList, double(list.size()));
-    for (const c10::IValue& element : list) write_value(writer, element, slab, scope);
-    return;
-  }
+  if (value.isGenerator()) return writer.cell(Tag::kObject, slab.add(std::move(value), 0));
   if (value.isDevice()) return write_value(writer, c10::IValue(value.toDevice().str()), slab, scope);
+  if (value.isList() || value.isTuple()) {
+    const auto held = value.isTuple() ? value.toTupleRef().elements().asArrayRef() : value.toListRef();
+    std::vector<c10::IValue> elements(held.begin(), held.end());
+    value = c10::IValue();
+    writer.cell(Tag::kList, double(elements.size()));
+    for (c10::IValue& element : elements) write_value(writer, std::move(element), slab, scope);
+    return;
+  }
   fail(ErrorKind::kOther, "the operator returned a value of a kind that JavaScript cannot hold: " + value.tagKind());
 }
 

@@ -88,8 +88,10 @@ ArgumentSpec make_argument_spec(const c10::Argument& argument);
 bool matches(const ArgumentSpec& spec, const Reader& cell, const Slab& slab, bool relaxed);
 // The argument's value; throws BindingError (kDisposed, kArguments) where `matches` could not tell.
 c10::IValue convert(const ArgumentSpec& spec, const Reader& cell, const Slab& slab);
-// Writes a result; tensors get handles in `scope`.
-void write_value(Writer& writer, const c10::IValue& value, Slab& slab, uint32_t scope);
+// Writes a result; tensors get handles in `scope`. Taken by value, because only a tensor that nobody else holds counts as new memory.
+void write_value(Writer& writer, c10::IValue value, Slab& slab, uint32_t scope);
+// How many cells it takes.
+size_t cells_needed(const c10::IValue& value);
 
 at::Tensor read_tensor(const Reader& cell, const Slab& slab);
 std::vector<at::Tensor> read_tensors(const Reader& cell, const Slab& slab);

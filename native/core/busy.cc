@@ -34,19 +34,29 @@ const void* BusyTable::memory_key(const at::Tensor& tensor) {
   return tensor.storage().unsafeGetStorageImpl();
 }
 
+const void* BusyTable::graph_key() {
+  static const char key = 0;
+  return &key;
+}
+
 const void* BusyTable::gradient_key(const at::Tensor& tensor) { return tensor.unsafeGetTensorImpl(); }
 
 bool BusyTable::conflicts(const at::Tensor& tensor, Use use) {
   const void* key = memory_key(tensor);
   if (key == nullptr) return false;
+  // Before the lock, because asking may itself take locks.
+  const bool in_graph = use == Use::kWrite && tensor.requires_grad();
   std::lock_guard<std::mutex> lock(mutex_);
+  if (in_graph && storages_.count(graph_key()) > 0) return true;
   auto found = storages_.find(key);
   if (found == storages_.end()) return false;
   return found->second.writers > 0 || (use == Use::kWrite && found->second.readers > 0);
 }
 
 bool BusyTable::gradient_busy(const at::Tensor& tensor) {
+  const bool inner = !tensor.is_leaf();
   std::lock_guard<std::mutex> lock(mutex_);
+  if (inner && storages_.count(graph_key()) > 0) return true;
   return storages_.count(gradient_key(tensor)) > 0;
 }
 

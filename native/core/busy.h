@@ -31,6 +31,8 @@ class BusyTable {
   // What identifies a tensor's memory (its storage), and its gradient slot (the tensor itself).
   static const void* memory_key(const at::Tensor& tensor);
   static const void* gradient_key(const at::Tensor& tensor);
+  // Claimed by every backward pass: it may use any tensor of a graph.
+  static const void* graph_key();
   bool gradient_busy(const at::Tensor& tensor);
 
  private:

@@ -56,12 +56,13 @@ void Executor::loop() {
     }
     if (threads_changed_.exchange(false)) at::set_num_threads(threads_.load());
     job->run();
-    job.reset();
     {
       std::lock_guard<std::mutex> lock(mutex_);
       running_owner_ = nullptr;
     }
     idle_.notify_all();
+    job->deliver();
+    job.reset();
   }
 }
 

@@ -19,6 +19,8 @@ class Executor {
   struct Job {
     virtual ~Job() = default;
     virtual void run() = 0;
+    // Tells whoever waits, once the executor no longer counts the job.
+    virtual void deliver() {}
     const void* owner = nullptr;
   };
 

@@ -106,7 +106,9 @@ async function perform(target: Target, call: Call, random: Random, anyContext: b
     error = thrown
     untyped(thrown, '')
     if (live() > prepared) {
-      // What a constructor made before it failed goes with the next garbage collection.
+      // What a constructor made before it failed goes with the next garbage collection. An error whose stack was not
+      // asked for holds the objects of its frames.
+      void (thrown as Error).stack
       await collect()
       if (live() > prepared) problems.push(['leak', `${live() - prepared} tensors are left after an error`])
     }

@@ -105,6 +105,7 @@ const kinds: readonly Kind[] = [
   'expanded',
   'sparse',
   'csr',
+  'csc',
   'conjugate',
   'negated',
   'inference',
@@ -186,7 +187,7 @@ function plausibleTensor(random: Random, argument: Argument, world: World): Tens
     else if (roll < 0.26) spec.shape = [...world.shape.slice(0, -2), ...world.shape.slice(-2).reverse()]
     else if (roll < 0.32) spec.shape = random.pick(weighted)
   }
-  if (random.chance(0.06) && (spec.dtype === 'float32' || spec.dtype === 'float64')) spec.grad = true
+  if (random.chance(0.12) && (spec.dtype === 'float32' || spec.dtype === 'float64')) spec.grad = true
   if (random.chance(0.06)) spec.kind = random.pick(kinds)
   return spec
 }
@@ -300,6 +301,12 @@ function hostileTensor(random: Random, spec: TensorSpec): TensorSpec {
   return changed
 }
 
+/** An entry of a name that is not there yet. */
+function fresh(random: Random, entries: [string, Spec][]): [string, Spec][] {
+  const name = random.pick(['nonsense', 'dim', 'dtype', 'device', '__proto__'])
+  return entries.some(([other]) => other === name) ? [] : [[name, random.pick(wrongValues)]]
+}
+
 /** The same kind of value with something off, or another kind of value. */
 export function spoil(random: Random, spec: Spec): Spec {
   if (random.chance(0.12)) return random.pick(wrongValues)
@@ -334,8 +341,7 @@ export function spoil(random: Random, spec: Spec): Spec {
     case 'object': {
       const entries = [...spec.entries]
       const roll = random.next()
-      if (entries.length === 0 || roll < 0.1)
-        entries.push([random.pick(['nonsense', 'dim', 'dtype', 'device', '__proto__']), random.pick(wrongValues)])
+      if (entries.length === 0 || roll < 0.1) entries.push(...fresh(random, entries))
       else if (roll < 0.2) entries.splice(random.below(entries.length), 1)
       else {
         const at = random.below(entries.length)

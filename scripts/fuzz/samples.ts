@@ -6,6 +6,7 @@ const call = (...args: Spec[]): Partial<Call> => ({ args })
 const f = dense
 const tensors = (...items: Spec[]): Spec => ({ is: 'list', items })
 const csr: TensorSpec = { ...f([4, 4]), kind: 'csr' }
+const csc: TensorSpec = { ...f([4, 4]), kind: 'csc' }
 const sparse: TensorSpec = { ...f([4, 4]), kind: 'sparse' }
 const yes = value(true)
 const no = value(false)
@@ -36,6 +37,7 @@ export const samples: Record<string, Partial<Call>[]> = {
     call(f([2, 3], 'unit'), f([2, 3], 'indices'), f([2, 3], 'unit'), n(2)),
   ],
   binary_cross_entropy_with_logits: [call(f([4]), f([4], 'unit'))],
+  conv_transpose2d: [call(f([1, 2, 3, 3]), f([2, 4, 2, 2]), f([4]))],
   conv_transpose3d: [call(f([1, 2, 3, 3, 3]), f([2, 4, 2, 2, 2]), f([4]))],
   convolution: [
     call(f([1, 2, 8]), f([4, 2, 3]), f([4]), list([1]), list([1]), list([1]), no, list([0]), n(1)),
@@ -64,6 +66,7 @@ export const samples: Record<string, Partial<Call>[]> = {
   gru: layer(3, f([1, 2, 4])),
   gru_cell: [call(f([2, 3]), f([2, 4]), ...recurrent(3))],
   hspmm: [call(sparse, f([4, 3]))],
+  linalg_ldl_solve: [call(f([3, 3], 'ones'), f([3], 'ones', 'int32'), f([3, 2]))],
   linalg_lu_solve: [call(f([4, 4], 'ones'), f([4], 'ones', 'int32'), f([4, 2]))],
   linear: [call(f([2, 3]), f([4, 3]), f([4]))],
   lstm: layer(4, tensors(f([1, 2, 4]), f([1, 2, 4]))),
@@ -81,15 +84,12 @@ export const samples: Record<string, Partial<Call>[]> = {
   rnn_tanh: layer(1, f([1, 2, 4])),
   rnn_relu_cell: [call(f([2, 3]), f([2, 4]), ...recurrent(1))],
   rnn_tanh_cell: [call(f([2, 3]), f([2, 4]), ...recurrent(1))],
+  ccol_indices: [call(csc)],
+  col2im: [call(f([1, 4, 9]), list([4, 4]), list([2, 2]), list([1, 1]), list([0, 0]), list([1, 1]))],
   col_indices: [call(csr)],
   crow_indices: [call(csr)],
+  row_indices: [call(csc)],
   smm: [call(sparse, f([4, 3]))],
-  sparse_compressed_tensor: [
-    {
-      args: [f([3], 'zeros', 'int64'), f([0], 'zeros', 'int64'), f([0]), list([2, 2])],
-      options: [['layout', n('sparse_csr')]],
-    },
-  ],
   sparse_csr_tensor: [call(f([3], 'zeros', 'int64'), f([0], 'zeros', 'int64'), f([0]), list([2, 2]))],
   sparse_sampled_addmm: [call(csr, f([4, 3]), f([3, 4]))],
   sspaddmm: [call(sparse, sparse, f([4, 4]))],

@@ -168,7 +168,8 @@ function applied(type: Loose, args: unknown[]): unknown {
     return type.apply(...args)
   } catch (error) {
     // What the function's own code throws is its own.
-    if (error instanceof TypeError && error.stack?.includes('public.ts')) throw new ConfigError('the function threw')
+    if (error instanceof TypeError && error.stack?.split('\n')[1]?.includes('tensors.ts'))
+      throw new ConfigError('the function threw')
     throw error
   }
 }

@@ -13,6 +13,7 @@ export type Kind =
   | 'expanded'
   | 'sparse'
   | 'csr'
+  | 'csc'
   | 'conjugate'
   | 'negated'
   | 'inference'
@@ -121,6 +122,7 @@ const kinds: Record<Exclude<Kind, 'dense'>, (source: Tensor) => Tensor> = {
   },
   sparse: (source) => source.toSparse(),
   csr: (source) => source.toSparseCsr(),
+  csc: (source) => source.toSparseCsc(),
   conjugate(source) {
     using complex = source.to('complex64')
     return complex.conj()

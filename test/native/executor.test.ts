@@ -17,7 +17,7 @@ import { opAsync } from '../../lib/native/call.js'
 const busy = expect.objectContaining({ name: 'BusyError', code: 'ERR_BUSY' })
 
 /** A job that takes long enough to look at it while it is queued: hundreds of milliseconds. */
-const slow = (x: Tensor): Promise<Tensor> => ops.async.linalgMatrixPower(x, 400)
+const slow = (x: Tensor): Promise<Tensor> => ops.async.linalgMatrixPower(x, 2 ** 30)
 const large = zeros([700, 700]).add(ops.eye(700))
 
 afterEach(async () => {

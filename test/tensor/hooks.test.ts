@@ -111,7 +111,7 @@ describe('hooks', () => {
       await expect(returning(ones([3]))).rejects.toThrow(
         expect.objectContaining({ code: expect.stringMatching(/^ERR_/) }),
       )
-      await expect(returning(ones([2], { dtype: 'float64' }))).resolves.toBeUndefined()
+      await expect(returning(ones([2], { dtype: 'float64' }))).rejects.toThrow(/changed the type/)
       await expect(returning(undefined)).resolves.toBeUndefined()
       await expect(returning(null)).resolves.toBeUndefined()
     }))

@@ -35,6 +35,8 @@ type Any = any
 const odd = (): Any => pick(ODD)
 /** Mostly the right value. */
 const or = (right: unknown): Any => (random.below(4) === 0 ? odd() : right)
+/** A relative folder would be made in the checkout. */
+const inside = (path: unknown): Any => (path === 'a' ? join(directory, 'a') : path)
 /** Some options, of which about one in four is wrong. */
 const options = (right: Record<string, unknown>): Any =>
   or(Object.fromEntries(Object.entries(right).flatMap(([key, value]) => (random.below(2) ? [[key, or(value)]] : []))))
@@ -96,7 +98,7 @@ const CALLS: Record<string, () => unknown> = {
     bar.print(or('text'))
   },
   SummaryWriter() {
-    using writer = new vt.SummaryWriter(or(directory))
+    using writer = new vt.SummaryWriter(inside(or(directory)))
     writer.addScalar(or('a'), or(1), or(1))
     writer.addText(or('a'), or('b'), or(1))
     writer.addHistogram(or('a'), or([1, or(2)]), or(1))

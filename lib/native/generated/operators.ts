@@ -4440,7 +4440,7 @@ export interface Operators<Q extends 'now' | 'queued'> {
     options?: { keepdim?: boolean; dtype?: DType | null },
   ): Result<Q, Tensor>
   /** `aten::promote_types(ScalarType type1, ScalarType type2) -> ScalarType` */
-  promoteTypes(type1: DType, type2: DType): Result<Q, number>
+  promoteTypes(type1: DType, type2: DType): Result<Q, DType>
   /** `aten::put(Tensor self, Tensor index, Tensor source, bool accumulate=False) -> Tensor` */
   put(
     self: Tensor,
@@ -4832,13 +4832,13 @@ export interface Operators<Q extends 'now' | 'queued'> {
   /** `aten::resolve_neg(Tensor(a) self) -> Tensor(a)` */
   resolveNeg(self: Tensor): Result<Q, Tensor>
   /** `aten::result_type.Scalar(Tensor tensor, Scalar other) -> ScalarType` */
-  resultType(tensor: Tensor, other: Scalar): Result<Q, number>
+  resultType(tensor: Tensor, other: Scalar): Result<Q, DType>
   /** `aten::result_type.Scalar_Scalar(Scalar scalar1, Scalar scalar2) -> ScalarType` */
-  resultType(scalar1: Scalar, scalar2: Scalar): Result<Q, number>
+  resultType(scalar1: Scalar, scalar2: Scalar): Result<Q, DType>
   /** `aten::result_type.Scalar_Tensor(Scalar scalar, Tensor tensor) -> ScalarType` */
-  resultType(scalar: Scalar, tensor: Tensor): Result<Q, number>
+  resultType(scalar: Scalar, tensor: Tensor): Result<Q, DType>
   /** `aten::result_type.Tensor(Tensor tensor, Tensor other) -> ScalarType` */
-  resultType(tensor: Tensor, other: Tensor): Result<Q, number>
+  resultType(tensor: Tensor, other: Tensor): Result<Q, DType>
   /** `aten::retain_grad(Tensor(a!) self) -> ()` */
   retainGrad(self: Tensor): Result<Q, void>
   /** `aten::retains_grad(Tensor self) -> bool` */
@@ -5329,21 +5329,6 @@ export interface Operators<Q extends 'now' | 'queued'> {
   sparseBsrTensor(
     crowIndices: Tensor,
     colIndices: Tensor,
-    values: Tensor,
-    size: readonly number[],
-    options?: { dtype?: DType | null; layout?: Layout | null; device?: Device | null; pinMemory?: boolean | null },
-  ): Result<Q, Tensor>
-  /** `aten::sparse_compressed_tensor.comp_plain_value(Tensor compressed_indices, Tensor plain_indices, Tensor values, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=False) -> Tensor` */
-  sparseCompressedTensor(
-    compressedIndices: Tensor,
-    plainIndices: Tensor,
-    values: Tensor,
-    options?: { dtype?: DType | null; layout?: Layout | null; device?: Device | null; pinMemory?: boolean | null },
-  ): Result<Q, Tensor>
-  /** `aten::sparse_compressed_tensor.comp_plain_value_size(Tensor compressed_indices, Tensor plain_indices, Tensor values, SymInt[] size, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=False) -> Tensor` */
-  sparseCompressedTensor(
-    compressedIndices: Tensor,
-    plainIndices: Tensor,
     values: Tensor,
     size: readonly number[],
     options?: { dtype?: DType | null; layout?: Layout | null; device?: Device | null; pinMemory?: boolean | null },
@@ -9605,8 +9590,6 @@ interface Methods<Q extends 'now' | 'queued'> {
   sinh(): Result<Q, Tensor>
   /** `aten::sinh_(Tensor(a!) self) -> Tensor(a!)` */
   sinh_(): Result<Q, Tensor>
-  /** `aten::size.int(Tensor self, int dim) -> int` */
-  size(dim: number | bigint): Result<Q, number>
   /** `aten::slice.Tensor(Tensor(a) self, int dim=0, SymInt? start=None, SymInt? end=None, SymInt step=1) -> Tensor(a)` */
   slice(
     dim?:
