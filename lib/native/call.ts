@@ -136,6 +136,11 @@ export function put(value: unknown): void {
   }
 }
 
+/** Several arguments. */
+export function putAll(...values: unknown[]): void {
+  for (const value of values) put(value)
+}
+
 function putObject(value: object): void {
   if (Array.isArray(value) || (ArrayBuffer.isView(value) && !(value instanceof DataView))) {
     const list = value as ArrayLike<unknown>

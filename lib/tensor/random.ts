@@ -1,4 +1,4 @@
-import { callNative, native, put } from '../native/call.js'
+import { callNative, native, put, putAll } from '../native/call.js'
 import { ConfigError } from '../native/errors.js'
 import { Handle, handleOf } from '../native/handle.js'
 import type { Device } from './dtype.js'
@@ -12,11 +12,11 @@ export function manualSeed(seed: number | bigint): void {
 
 /** The state of the default CPU generator, a uint8 tensor; `setRngState` restores it. */
 export function getRngState(): Tensor {
-  return callNative(native.generatorState, () => (put(null), put(null)), true) as Tensor
+  return callNative(native.generatorState, () => putAll(null, null), true) as Tensor
 }
 
 export function setRngState(state: Tensor): void {
-  callNative(native.generatorState, () => (put(null), put(state)), false)
+  callNative(native.generatorState, () => putAll(null, state), false)
 }
 
 /** A source of random numbers of its own, for functions that take `{ generator }`. */
@@ -26,29 +26,29 @@ export class Generator extends Handle {
     else {
       const { seed = 67280421310721, device = 'cpu' } = options
       checkSeed(seed)
-      const made = callNative(native.makeGenerator, () => (put(device), put(seed)), true) as Generator
+      const made = callNative(native.makeGenerator, () => putAll(device, seed), true) as Generator
       super(handleOf(made))
     }
   }
 
   /** The seed that it started from. */
   get seed(): number | bigint {
-    return callNative(native.generatorSeed, () => (put(this), put(null)), true) as number | bigint
+    return callNative(native.generatorSeed, () => putAll(this, null), true) as number | bigint
   }
 
   manualSeed(seed: number | bigint): this {
     checkSeed(seed)
-    callNative(native.generatorSeed, () => (put(this), put(seed)), true)
+    callNative(native.generatorSeed, () => putAll(this, seed), true)
     return this
   }
 
   /** Its whole state, a uint8 tensor. */
   getState(): Tensor {
-    return callNative(native.generatorState, () => (put(this), put(null)), true) as Tensor
+    return callNative(native.generatorState, () => putAll(this, null), true) as Tensor
   }
 
   setState(state: Tensor): this {
-    callNative(native.generatorState, () => (put(this), put(state)), false)
+    callNative(native.generatorState, () => putAll(this, state), false)
     return this
   }
 

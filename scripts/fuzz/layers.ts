@@ -157,7 +157,7 @@ function container(name: string, ...right: Args[]): void {
 }
 function disposeModules(it: unknown): void {
   if (it instanceof Module) it.dispose()
-  else if (Array.isArray(it)) it.slice(0, 100).forEach((entry) => disposeModules(entry === it ? null : entry))
+  else if (Array.isArray(it)) for (const entry of it.slice(0, 100)) disposeModules(entry === it ? null : entry)
   else if (typeof it === 'object' && it !== null && Object.getPrototypeOf(it) === Object.prototype)
     disposeModules(Object.values(it))
 }

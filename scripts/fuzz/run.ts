@@ -53,7 +53,7 @@ function watch(process: ChildProcess, progress: string): Promise<End> {
     if (now !== last) {
       last = now
       since = Date.now()
-    } else if (Date.now() - since > HANG) {
+    } else if (Date.now() - since > (now === '' ? 6 * HANG : HANG)) {
       hung = true
       process.kill('SIGKILL')
     }

@@ -88,13 +88,13 @@ add(
 )
 add(
   'Generator.manualSeed',
-  (seed) => withGenerator((generator) => (generator.manualSeed(seed), undefined)),
+  (seed) => withGenerator((generator) => void generator.manualSeed(seed)),
   of(3),
   of(2n ** 60n),
 )
 add(
   'Generator.setState',
-  (state) => withGenerator((generator) => (generator.setState(state), undefined)),
+  (state) => withGenerator((generator) => void generator.setState(state)),
   of(made('a state', () => withGenerator((generator) => generator.getState()))),
 )
 add('Generator.seed', () => withGenerator((generator) => [generator.seed, generator.getState()]), of())
