@@ -40,8 +40,9 @@ export async function run({ rounds = 3 }: Options): Promise<Report> {
   const rows = [
     ...delays('one', 'one queued matmul'),
     ...delays('many', 'many queued operators'),
-    row('parallel.threads', 'threads that at::parallel_for kept busy', ''),
-    row('parallel.cores', 'cores busy in at::parallel_for', ''),
+    row('parallel.core', "threads of at::parallel_for in voxtorch's core", ''),
+    row('parallel.threads', 'threads kept busy by a queued exp()', ''),
+    row('parallel.cores', 'cores busy in a queued exp()', ''),
     row('parallel.openmp', 'OpenMP libraries mapped', '', 1),
   ]
   return { question: 'loop', rounds, rows, rates, versions }

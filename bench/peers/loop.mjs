@@ -2,6 +2,7 @@ import { readdirSync, readFileSync } from 'node:fs'
 import { monitorEventLoopDelay } from 'node:perf_hooks'
 import { setTimeout } from 'node:timers/promises'
 import { ones, ops, randn } from 'voxtorch'
+import { opAsync } from '../../dist/native/call.js'
 import { serve } from './serve.mjs'
 
 const resolution = 5 // ms between two looks at the clock
@@ -75,6 +76,7 @@ async function parallelFor() {
   return {
     threads: used.filter((seconds) => seconds > measured.seconds / 3).length,
     cores: measured.cores,
+    core: await opAsync('voxtorch::parallel_threads')(),
     openmp: libraries.size,
   }
 }

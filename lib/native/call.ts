@@ -371,6 +371,31 @@ export class Operator {
   call(self: Handle | undefined, args: ArrayLike<unknown>): unknown {
     const base = top
     let scope: number
+    // One or two tensors: encoding cannot run user code here, so nothing has to be guarded.
+    const second = args[0]
+    if (
+      self !== undefined &&
+      base + 4 <= cells.length &&
+      (args.length === 0 || (args.length === 1 && second instanceof tensorClass && isHandle(second)))
+    ) {
+      cells[base] = TENSOR
+      cells[base + 1] = handleOf(self)
+      if (args.length === 1) {
+        cells[base + 2] = TENSOR
+        cells[base + 3] = handleOf(second as Handle)
+      }
+      const context = currentContext()
+      scope = scopeNumber(context)
+      cells[OPERATOR] = this.#id
+      cells[BEGIN] = base
+      cells[END] = base + 2 + 2 * args.length
+      cells[FLAGS] = context.flags
+      cells[SCOPE] = scope
+      cells[DEVICE] = context.device
+      native.call()
+      if (cells[STATUS] === 0 && cells[WARNED] === 0 && cells[base] === TENSOR) return wrapTensor(cells[base + 1]!, scope)
+      return this.#result(base, scope, args, self)
+    }
     try {
       if (self !== undefined) putCell(TENSOR, handleOf(self))
       putArguments(args)
@@ -380,6 +405,10 @@ export class Operator {
     }
     cells[OPERATOR] = this.#id
     native.call()
+    return this.#result(base, scope, args, self)
+  }
+
+  #result(base: number, scope: number, args: ArrayLike<unknown>, self: Handle | undefined): unknown {
     if (cells[WARNED] !== 0) emitWarnings()
     if (cells[STATUS] !== 0) checkStatus()
     const tag = cells[base]
