@@ -482,7 +482,11 @@ function queue(
   const finish = submit()
   if (cells[STATUS] !== 0) return Promise.reject(failure())
   const job = cells[JOB]!
+  // Every job pays for its stack, so it is short: the queueing function, the one that called it and some of its callers.
+  const limit = Error.stackTraceLimit
+  Error.stackTraceLimit = Math.min(limit, 6)
   const site = new Error()
+  Error.stackTraceLimit = limit
   return new Promise((resolve, reject) => {
     pending.set(job, { resolve, reject, finish, context, args, self, site })
   })
@@ -580,7 +584,7 @@ function finish(job: number): void {
       const { liveTensors, liveBytes } = native.memory()
       error.message += `; JavaScript holds ${liveTensors} tensors with ${liveBytes} bytes of CPU memory`
     }
-    if ('op' in error && error.stack !== undefined) {
+    if ('op' in error) {
       error.stack = `${error.name}: ${error.message}\n${entry.site.stack?.split('\n').slice(1).join('\n') ?? ''}`
     }
     entry.reject(error)

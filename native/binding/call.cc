@@ -23,6 +23,8 @@ struct Overload {
   std::optional<c10::TypedOperatorHandle<at::Tensor(const at::Tensor&)>> unary;
   std::optional<c10::TypedOperatorHandle<at::Tensor(const at::Tensor&, const at::Tensor&)>> binary;
   std::optional<c10::TypedOperatorHandle<at::Tensor(const at::Tensor&, const at::Tensor&, const at::Scalar&)>> scaled_binary;
+  // And slicing, which indexing is made of.
+  std::optional<c10::TypedOperatorHandle<at::Tensor(const at::Tensor&, int64_t, std::optional<c10::SymInt>, std::optional<c10::SymInt>, c10::SymInt)>> slice;
 };
 
 struct Operator {
@@ -30,6 +32,7 @@ struct Operator {
   std::vector<Overload> overloads;
   const Overload* unary = nullptr;   // what one tensor, or two, and nothing else select
   const Overload* binary = nullptr;
+  const Overload* slice = nullptr;
 };
 
 namespace {
@@ -122,6 +125,11 @@ Operator* operator_named(const std::string& name) {
     };
     if (op->unary == nullptr && takes(1)) op->unary = &overload;
     if (op->binary == nullptr && takes(2)) op->binary = &overload;
+  }
+  if (name == "aten::slice" && !op->overloads.empty() && op->overloads[0].handle.schema().overload_name() == "Tensor") {
+    Overload& slice = op->overloads[0];
+    slice.slice = slice.handle.typed<at::Tensor(const at::Tensor&, int64_t, std::optional<c10::SymInt>, std::optional<c10::SymInt>, c10::SymInt)>();
+    op->slice = &slice;
   }
   if (op->unary != nullptr && !op->unary->unary) op->unary = nullptr;
   if (op->binary != nullptr && !op->binary->binary && !op->binary->scaled_binary) op->binary = nullptr;
@@ -292,10 +300,34 @@ Operator& requested(Environment& self) {
   return *self.operators[static_cast<size_t>(id)];
 }
 
+bool call_slice(Environment& self, const Operator& op) {
+  Reader cells = self.arguments();
+  if (cells.end - cells.at < 4 || cells.end - cells.at > 10 || cells.tag() != Tag::kTensor || BusyTable::instance().any()) return false;
+  const c10::IValue* source = self.slab.find(cells.value());
+  if (source == nullptr || !source->isTensor()) return false;
+  std::optional<c10::SymInt> numbers[4];
+  for (size_t i = 0; i < 4; ++i) {
+    cells.at += 2;
+    if (cells.done()) break;
+    if (cells.tag() == Tag::kNumber && is_integral(cells)) numbers[i] = c10::SymInt(static_cast<int64_t>(cells.value()));
+    else if (cells.tag() != Tag::kNull || i == 0 || i == 3) return false;
+  }
+  if (!numbers[0]) return false;
+  at::Tensor result;
+  {
+    ContextGuard guard(self.context());
+    result = op.slice->slice->call(source->toTensor(), numbers[0]->expect_int(), std::move(numbers[1]), std::move(numbers[2]),
+                                   numbers[3] ? *numbers[3] : c10::SymInt(1));
+  }
+  self.results().cell(Tag::kTensor, self.slab.add(c10::IValue(std::move(result)), self.scope()));
+  return true;
+}
+
 // One or two live tensors and nothing else: the common case of a small operator. False when it is another case.
 bool call_unboxed(Environment& self, const Operator& op) {
   const size_t begin = static_cast<size_t>(self.header(Environment::kBegin));
   const size_t count = static_cast<size_t>(self.header(Environment::kEnd)) - begin;
+  if (op.slice != nullptr) return call_slice(self, op);
   const Overload* overload = count == 2 ? op.unary : count == 4 ? op.binary : nullptr;
   if (overload == nullptr || begin < kHeaderDoubles || begin + 4 > self.capacity || BusyTable::instance().any()) return false;
   const double* cells = self.buffer + begin;

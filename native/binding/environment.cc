@@ -1,17 +1,31 @@
 #include "binding/environment.h"
 
+#include <unistd.h>
+
 #include <algorithm>
+#include <cstdio>
 #include <cstdlib>
+
+extern "C" __attribute__((weak)) int uv_tty_reset_mode(void);
 
 namespace voxtorch {
 namespace {
 
 void stop_executor_at_exit() {
   static std::once_flag once;
-  std::call_once(once, [] { std::atexit([] {
-      Channel::close_all();
-      Executor::instance().stop();
-    }); });
+  std::call_once(once, [] {
+    // After this nothing of libtorch runs; its static destructors would only take a tenth of a second to free what the
+    // kernel frees anyway. Registered after libtorch was loaded, so this comes before them.
+    on_exit(
+        [](int status, void*) {
+          Channel::close_all();
+          Executor::instance().stop();
+          if (uv_tty_reset_mode != nullptr) uv_tty_reset_mode();  // Node's own handler is skipped as well
+          std::fflush(nullptr);
+          _exit(status);
+        },
+        nullptr);
+  });
 }
 
 }  // namespace

@@ -45,11 +45,6 @@ std::optional<c10::MemoryFormat> memory_format_of(const std::string& name) {
   return std::nullopt;
 }
 
-bool is_integral(const Reader& cell) {
-  if (cell.tag() == Tag::kBigInt) return true;
-  const double value = cell.value();
-  return cell.tag() == Tag::kNumber && std::abs(value) <= kMaxSafe && value == std::trunc(value);
-}
 bool is_number(const Reader& cell) {
   return cell.tag() == Tag::kNumber || cell.tag() == Tag::kBigInt || cell.tag() == Tag::kDouble;
 }
@@ -98,6 +93,12 @@ bool is_generator(const Reader& cell, const Slab& slab) {
 }
 
 }  // namespace
+
+bool is_integral(const Reader& cell) {
+  if (cell.tag() == Tag::kBigInt) return true;
+  const double value = cell.value();
+  return cell.tag() == Tag::kNumber && std::abs(value) <= kMaxSafe && value == std::trunc(value);
+}
 
 void Reader::skip() {
   const auto advance = [&](double doubles) {

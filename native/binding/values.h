@@ -95,6 +95,8 @@ size_t cells_needed(const c10::IValue& value);
 
 at::Tensor read_tensor(const Reader& cell, const Slab& slab);
 std::vector<at::Tensor> read_tensors(const Reader& cell, const Slab& slab);
+// Whether a cell is a whole number that a double holds exactly, or a bigint.
+bool is_integral(const Reader& cell);
 int64_t read_int(const Reader& cell);
 std::vector<int64_t> read_ints(const Reader& cell);
 c10::Scalar read_scalar(const Reader& cell);

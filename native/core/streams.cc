@@ -38,7 +38,7 @@ void expect_cuda() {
 }
 
 void use_shared_streams() {
-  if (on_shared_streams || !expected.load(std::memory_order_acquire)) return;
+  if (!expected.load(std::memory_order_acquire) || on_shared_streams) return;
   on_shared_streams = true;
   const c10::impl::VirtualGuardImpl guard(c10::DeviceType::CUDA);
   for (const c10::Stream& stream : shared_streams()) guard.exchangeStream(stream);

@@ -10,6 +10,7 @@ import {
   memoryStats,
   noGrad,
   ops,
+  scope,
   Tensor,
   VoxtorchError,
   withDevice,
@@ -29,9 +30,9 @@ const contexts: ((run: () => unknown) => unknown)[] = [
 
 const live = (): number => memoryStats().liveTensors
 const collect = async (): Promise<void> => {
-  for (let i = 0; i < 3; i += 1) {
+  for (let i = 0; i < 5; i += 1) {
     globalThis.gc?.()
-    await macrotask()
+    await new Promise((resolve) => setTimeout(resolve, 1))
   }
 }
 const macrotask = (): Promise<void> => new Promise((resolve) => setImmediate(resolve))
@@ -58,17 +59,22 @@ function inspect(tensor: Tensor): void {
   }
 }
 
-async function differentiate(result: Tensor): Promise<void> {
-  const made: (Tensor | null)[] = []
-  try {
-    const real = result.dtype.startsWith('complex') ? ops.real(result) : result
-    if (real !== result) made.push(real)
-    const sum = real.sum()
-    made.push(sum)
-    await sum.backward()
-  } finally {
-    for (const tensor of made) tensor?.dispose()
-  }
+/** A backward pass, and the pass through that pass. */
+async function differentiate(result: Tensor, args: unknown[], twice: boolean): Promise<void> {
+  const leaves = args
+    .flatMap((it) => [it, ...tensorsIn(it)])
+    .filter((it): it is Tensor => it instanceof Tensor && !it.disposed && it.requiresGrad && it.isLeaf)
+  await scope(async () => {
+    try {
+      const real = result.dtype.startsWith('complex') ? ops.real(result) : result
+      await real.sum().backward({ createGraph: twice })
+      const recorded = leaves.find((leaf) => leaf.grad?.requiresGrad)
+      if (recorded?.grad) await recorded.grad.sum().backward()
+    } finally {
+      // The gradient's graph refers to its leaf.
+      for (const leaf of leaves) leaf.grad = null
+    }
+  })
 }
 
 interface Outcome {
@@ -113,18 +119,19 @@ async function perform(target: Target, call: Call, random: Random, anyContext: b
       if (live() > prepared) problems.push(['leak', `${live() - prepared} tensors are left after an error`])
     }
   }
-  if (error === undefined && further) {
+  if (error === undefined) {
     const results = tensorsIn(result)
     try {
-      for (const tensor of results.slice(0, 3)) inspect(tensor)
+      if (further) for (const tensor of results.slice(0, 3)) inspect(tensor)
       const recorded = results.find((tensor) => tensor.requiresGrad && !tensor.isLeaf)
-      if (recorded !== undefined) await differentiate(recorded)
+      if (recorded !== undefined) await differentiate(recorded, args, further)
     } catch (thrown) {
       untyped(thrown, 'using the result: ')
     }
   }
   free(result)
   free(args)
+  if (error !== undefined && live() > before) await collect()
   const after = live()
   if (after > before && problems.length === 0) problems.push(['leak', `${after - before} tensors are left`])
   return error === undefined ? { problems } : { error, problems }

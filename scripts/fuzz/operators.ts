@@ -365,6 +365,12 @@ function wild(random: Random, argument: Argument): Spec {
 
 const isOut = (schema: Schema): boolean => schema.arguments.some((argument) => argument.keywordOnly && argument.written)
 
+/** With gradients. */
+function recorded(spec: Spec): Spec {
+  if (spec.is === 'list') return { is: 'list', items: spec.items.map(recorded) }
+  return spec.is === 'tensor' && /^b?float/.test(spec.dtype) ? { ...spec, grad: true } : spec
+}
+
 /** Arguments given by place as far as there are no gaps, the rest by name. */
 function arrange(random: Random, schema: Schema, specs: Map<Argument, Spec>, forms: readonly Form[]): Call {
   const args: Spec[] = []
@@ -420,6 +426,7 @@ export function operatorTargets(): OperatorTarget[] {
         return arrange(random, schema, specs, formsOf(schema))
       },
       hostile(random, valid) {
+        if (valid !== null && random.chance(0.1)) return { ...valid, args: valid.args.map(recorded) }
         if (valid !== null && random.chance(0.6)) {
           const call: Call = { form: valid.form, args: [...valid.args], options: [...valid.options] }
           const count = random.chance(0.75) ? 1 : 2

@@ -616,7 +616,6 @@ export const functionNames: Names = [
   ['random', 'aten::random'],
   ['random_', 'aten::random_'],
   ['randperm', 'aten::randperm'],
-  ['range', 'aten::range'],
   ['ravel', 'aten::ravel'],
   ['real', 'aten::real'],
   ['reciprocal', 'aten::reciprocal'],

@@ -4718,33 +4718,6 @@ export interface Operators<Q extends 'now' | 'queued'> {
       pinMemory?: boolean | null
     },
   ): Result<Q, Tensor>
-  /** `aten::range(Scalar start, Scalar end, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor` */
-  range(
-    start: Scalar,
-    end: Scalar,
-    options?: { dtype?: DType | null; layout?: Layout | null; device?: Device | null; pinMemory?: boolean | null },
-  ): Result<Q, Tensor>
-  /** `aten::range.step(Scalar start, Scalar end, Scalar step=1, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor` */
-  range(
-    start: Scalar,
-    end: Scalar,
-    step?:
-      | Scalar
-      | {
-          step?: Scalar
-          dtype?: DType | null
-          layout?: Layout | null
-          device?: Device | null
-          pinMemory?: boolean | null
-        },
-    options?: {
-      step?: Scalar
-      dtype?: DType | null
-      layout?: Layout | null
-      device?: Device | null
-      pinMemory?: boolean | null
-    },
-  ): Result<Q, Tensor>
   /** `aten::ravel(Tensor(a) self) -> Tensor(a)` */
   ravel(self: Tensor): Result<Q, Tensor>
   /** `aten::real(Tensor(a) self) -> Tensor(a)` */
