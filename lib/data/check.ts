@@ -1,14 +1,7 @@
+import { shown } from '../native/arguments.js'
 import { ConfigError } from '../native/errors.js'
 
-/** What an argument is, for an error: never throws, whatever it is. */
-export function shown(value: unknown): string {
-  if (typeof value === 'string') return JSON.stringify(value)
-  if (typeof value === 'function') return 'a function'
-  if (typeof value !== 'object' || value === null) return String(value)
-  return Array.isArray(value)
-    ? `an array of ${value.length}`
-    : `a ${value.constructor?.name ?? 'null-prototype object'}`
-}
+export { shown }
 
 /** One sentence shape everywhere: where, which argument, what was expected, what came. */
 export function misuse(where: string, argument: string, expected: string, value: unknown): ConfigError {

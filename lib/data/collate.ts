@@ -55,7 +55,7 @@ export function padCollate<const F extends Record<string, CollateField>>(
     }
     const batch: Record<string, Tensor> = {}
     for (const [name, field] of entries) {
-      const values = samples.map((sample, i) => fieldOf(sample, name, i))
+      const values = Array.from(samples, (sample, i) => fieldOf(sample, name, i))
       const column = new Column(name, field, values)
       batch[name] = column.tensor()
       const mask = field.mask ?? (name === first ? 'attentionMask' : undefined)

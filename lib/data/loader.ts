@@ -111,8 +111,9 @@ export class DataLoader<T, B = T[]> implements AsyncIterable<B> {
       const request = () => {
         const next = plan.next()
         if (!next.done) source.request(requested++, next.value, epoch)
+        return !next.done
       }
-      for (let i = 0; i < ahead; i++) request()
+      for (let i = 0; i < ahead && request(); i++);
       for (let batch = 0; batch < requested; batch++) {
         const samples = (await source.take(batch)) as T[]
         if (prefetch > 0) request()

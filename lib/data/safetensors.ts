@@ -3,6 +3,7 @@ import { dirname, join } from 'node:path'
 import { CheckpointError, VoxtorchError } from '../native/errors.js'
 import { type DType, dtypeFacts } from '../tensor/dtype.js'
 import { noGrad, scope, Tensor, tensor } from '../tensor/index.js'
+import { requireObject, requireString } from './check.js'
 
 /**
  * The safetensors format (https://github.com/huggingface/safetensors): 8 bytes of header length, a JSON header, then the
@@ -51,6 +52,7 @@ export interface SafetensorsFile {
  * @throws CheckpointError naming the file and the tensor, for anything that is not a whole, sound file
  */
 export async function loadSafetensors(path: string): Promise<SafetensorsFile> {
+  requireString('loadSafetensors', 'path', path)
   let file: number
   try {
     file = openSync(path, 'r')
@@ -173,6 +175,9 @@ export async function saveSafetensors(
   tensors: Readonly<Record<string, Tensor>>,
   metadata: Readonly<Record<string, string>> = {},
 ): Promise<void> {
+  requireString('saveSafetensors', 'path', path)
+  requireObject('saveSafetensors', 'tensors', tensors)
+  requireObject('saveSafetensors', 'metadata', metadata)
   const fail = (what: string, fields: Record<string, unknown> = {}): never => {
     throw new CheckpointError(`${path}: ${what}`, { file: path, ...fields })
   }

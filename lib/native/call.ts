@@ -145,12 +145,19 @@ function putObject(value: object): void {
   if (Array.isArray(value) || (ArrayBuffer.isView(value) && !(value instanceof DataView))) {
     const list = value as ArrayLike<unknown>
     putCell(LIST, list.length)
-    for (let i = 0; i < list.length; i += 1) put(list[i])
+    for (let i = 0; i < list.length; i += 1) {
+      const item = list[i]
+      if (Array.isArray(item))
+        throw new ConfigError('no argument of an operator is a list of lists; tensor() makes a tensor of it')
+      put(item)
+    }
   } else if (value instanceof Slice) {
     putCell(SLICE, 0)
-    put(value.start)
-    put(value.stop)
-    put(value.step)
+    for (const bound of [value.start, value.stop, value.step]) {
+      if (typeof bound === 'object' && bound !== null)
+        throw new ConfigError('the bounds of a slice are numbers or null')
+      put(bound)
+    }
   } else if (value instanceof Double) {
     putCell(DOUBLE, value.value)
   } else if (isComplex(value)) {
@@ -393,7 +400,8 @@ export class Operator {
       cells[SCOPE] = scope
       cells[DEVICE] = context.device
       native.call()
-      if (cells[STATUS] === 0 && cells[WARNED] === 0 && cells[base] === TENSOR) return wrapTensor(cells[base + 1]!, scope)
+      if (cells[STATUS] === 0 && cells[WARNED] === 0 && cells[base] === TENSOR)
+        return wrapTensor(cells[base + 1]!, scope)
       return this.#result(base, scope, args, self)
     }
     try {

@@ -1,4 +1,5 @@
 import { AsyncLocalStorage } from 'node:async_hooks'
+import { requireFunction } from './arguments.js'
 
 /** One `scope()` that may still be open. */
 export interface ScopeState {
@@ -33,12 +34,12 @@ export function currentContext(): Context {
 }
 
 export function runInContext<T>(context: Context, fn: () => T): T {
-  return storage.run(context, fn)
+  return storage.run(context, requireFunction(fn))
 }
 
 /** Runs `fn` under the current context with some parts changed. */
 export function withContext<T>(changes: Partial<Context>, fn: () => T): T {
-  return storage.run({ ...currentContext(), ...changes }, fn)
+  return storage.run({ ...currentContext(), ...changes }, requireFunction(fn))
 }
 
 /** The number of the innermost scope that is still open, 0 for none: a task may outlive the scope it was started in. */

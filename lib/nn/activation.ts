@@ -1,3 +1,4 @@
+import { optionsOf } from '../native/arguments.js'
 import { ops, type Tensor } from '../tensor/index.js'
 import { requireProbability } from './check.js'
 import { Module } from './module.js'
@@ -21,8 +22,9 @@ export class Dropout extends Module {
 export class GELU extends Module {
   readonly approximate: 'none' | 'tanh'
 
-  constructor({ approximate = 'none' }: { approximate?: 'none' | 'tanh' } = {}) {
+  constructor(options: { approximate?: 'none' | 'tanh' } = {}) {
     super()
+    const { approximate = 'none' } = optionsOf(options)
     this.approximate = approximate
   }
 

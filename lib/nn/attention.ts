@@ -1,3 +1,4 @@
+import { optionsOf } from '../native/arguments.js'
 import { ConfigError, ShapeError } from '../native/errors.js'
 import { ones, ops, scope, type Tensor } from '../tensor/index.js'
 import { otherRank, requireProbability, requireSizes, requireTensors } from './check.js'
@@ -56,19 +57,16 @@ export class MultiheadAttention extends Module {
   in_proj_bias: Parameter | null
   out_proj: Linear
 
-  constructor(
-    embedDim: number,
-    numHeads: number,
-    {
+  constructor(embedDim: number, numHeads: number, options: MultiheadAttentionOptions = {}) {
+    super()
+    const {
       dropout = 0,
       bias = true,
       kdim = embedDim,
       vdim = embedDim,
       batchFirst = false,
       ...factory
-    }: MultiheadAttentionOptions = {},
-  ) {
-    super()
+    } = optionsOf(options)
     requireSizes('MultiheadAttention', { embedDim, numHeads, kdim, vdim })
     requireProbability('MultiheadAttention', dropout)
     if (embedDim % numHeads !== 0) {
@@ -114,6 +112,11 @@ export class MultiheadAttention extends Module {
   ): MultiheadAttentionResult {
     const layout = this.batchFirst ? '[batch, time, features]' : '[time, batch, features]'
     requireTensors('MultiheadAttention', query, key, value)
+    const { attnMask, keyPaddingMask } = optionsOf(options)
+    requireTensors(
+      'MultiheadAttention',
+      ...[attnMask, keyPaddingMask].filter((mask) => mask !== null && mask !== undefined),
+    )
     for (const input of [query, key, value]) {
       const wrong = otherRank(
         'MultiheadAttention',

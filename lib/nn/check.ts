@@ -1,3 +1,4 @@
+import { shown } from '../native/arguments.js'
 import { ConfigError, DTypeError, IndexError, ShapeError } from '../native/errors.js'
 import { type DType, Tensor } from '../tensor/index.js'
 import { sameShape } from './text.js'
@@ -21,12 +22,12 @@ export function explain(error: unknown, reasons: () => (Error | false)[]): unkno
 export function requireTensors(where: string, ...values: unknown[]): void {
   for (const value of values) {
     if (value instanceof Tensor) continue
-    throw new ConfigError(`${where} needs a tensor, not ${value === null ? 'null' : typeof value}`, {})
+    throw new ConfigError(`${where} needs a tensor, not ${shown(value)}`, {})
   }
 }
 
 /** Whether gradients can flow through a dtype. */
-export const isFloating = (dtype: DType): boolean => /^(b?float|complex)/.test(dtype)
+export const isFloating = (dtype: DType): boolean => typeof dtype === 'string' && /^(b?float|complex)/.test(dtype)
 
 /** Whole JS numbers make int64 tensors, which no layer takes. */
 export function notFloating(where: string, input: Tensor): DTypeError | false {
@@ -114,7 +115,7 @@ export function badIndices(where: string, indices: Tensor, count: number, ignore
 export function requireSizes(layer: string, sizes: Record<string, number>): void {
   for (const [name, value] of Object.entries(sizes)) {
     if (!Number.isSafeInteger(value) || value < 1) {
-      throw new ConfigError(`${layer}: ${name} must be a positive whole number, not ${String(value)}`, {
+      throw new ConfigError(`${layer}: ${name} must be a positive whole number, not ${shown(value)}`, {
         argument: name,
         value,
       })
@@ -122,16 +123,21 @@ export function requireSizes(layer: string, sizes: Record<string, number>): void
   }
 }
 
+/** Layers that are all made at once: a slip must not fill the memory with them. */
+export function requireLayers(layer: string, numLayers: number): void {
+  requireSizes(layer, { numLayers })
+  if (numLayers > 10_000) throw new ConfigError(`${layer}: numLayers ${numLayers} is more than 10000`, { numLayers })
+}
+
 export function requireProbability(layer: string, p: number): void {
   if (typeof p !== 'number' || !(p >= 0 && p <= 1)) {
-    throw new ConfigError(`${layer}: the probability p must be in [0, 1], not ${String(p)}`, { p })
+    throw new ConfigError(`${layer}: the probability p must be in [0, 1], not ${shown(p)}`, { p })
   }
 }
 
 /** Numbers that are computed with before an operator would check them. */
 export function requireNumbers(where: string, values: Record<string, number>): void {
   for (const [name, value] of Object.entries(values)) {
-    if (typeof value !== 'number')
-      throw new ConfigError(`${where}: ${name} must be a number, not a ${typeof value}`, {})
+    if (typeof value !== 'number') throw new ConfigError(`${where}: ${name} must be a number, not ${shown(value)}`, {})
   }
 }

@@ -1,3 +1,4 @@
+import { optionsOf, shown } from '../native/arguments.js'
 import { ConfigError } from '../native/errors.js'
 import { scope, type Tensor } from '../tensor/index.js'
 import { requireSizes } from './check.js'
@@ -31,21 +32,17 @@ class Convolution extends Module {
     inChannels: number,
     outChannels: number,
     kernelSize: number | number[],
-    {
-      stride = 1,
-      padding = 0,
-      dilation = 1,
-      groups = 1,
-      bias = true,
-      paddingMode = 'zeros',
-      ...factory
-    }: ConvLayerOptions,
+    options: ConvLayerOptions,
   ) {
     super()
+    const { stride = 1, padding = 0, dilation = 1, groups = 1, bias = true, ...rest } = optionsOf(options)
+    const { paddingMode = 'zeros', ...factory } = rest
     const layer = this.constructor.name
     const list = (name: string, value: number | number[]) => {
       const sizes = typeof value === 'number' ? Array<number>(dims).fill(value) : value
-      if (sizes.length !== dims) throw new ConfigError(`${layer}: ${name} needs ${dims} numbers, not [${sizes}]`, {})
+      if (!Array.isArray(sizes) || sizes.length !== dims || !sizes.every(Number.isSafeInteger)) {
+        throw new ConfigError(`${layer}: ${name} needs ${dims} whole numbers, not ${shown(value)}`, {})
+      }
       return sizes
     }
     requireSizes(layer, { inChannels, outChannels, groups })

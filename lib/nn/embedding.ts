@@ -1,3 +1,4 @@
+import { optionsOf } from '../native/arguments.js'
 import { ConfigError } from '../native/errors.js'
 import { noGrad, scope, type Tensor } from '../tensor/index.js'
 import { requireSizes } from './check.js'
@@ -18,8 +19,9 @@ export class Embedding extends Module {
   readonly paddingIdx: number | null
   weight: Parameter
 
-  constructor(numEmbeddings: number, embeddingDim: number, { paddingIdx = null, ...factory }: EmbeddingOptions = {}) {
+  constructor(numEmbeddings: number, embeddingDim: number, options: EmbeddingOptions = {}) {
     super()
+    const { paddingIdx = null, ...factory } = optionsOf(options)
     requireSizes('Embedding', { numEmbeddings, embeddingDim })
     if (paddingIdx !== null && !(paddingIdx >= -numEmbeddings && paddingIdx < numEmbeddings)) {
       throw new ConfigError(`Embedding: paddingIdx ${paddingIdx} is not one of the ${numEmbeddings} rows`, {

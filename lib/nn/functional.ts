@@ -1,5 +1,6 @@
 /** Layers and losses as functions of tensors, without state. Shapes as in PyTorch's torch.nn.functional. */
 
+import { optionsOf, shown } from '../native/arguments.js'
 import { ConfigError } from '../native/errors.js'
 import { ops, scope, type Tensor } from '../tensor/index.js'
 import {
@@ -9,6 +10,7 @@ import {
   otherRank,
   otherSize,
   otherType,
+  requireNumbers,
   requireProbability,
   requireTensors,
 } from './check.js'
@@ -21,8 +23,10 @@ export * from './losses.js'
 export const relu = (input: Tensor): Tensor => ops.relu(input)
 
 /** x Φ(x), exact or by the tanh formula. */
-export const gelu = (input: Tensor, { approximate = 'none' }: { approximate?: 'none' | 'tanh' } = {}): Tensor =>
-  ops.gelu(input, { approximate })
+export const gelu = (input: Tensor, options: { approximate?: 'none' | 'tanh' } = {}): Tensor => {
+  const { approximate = 'none' } = optionsOf(options)
+  return ops.gelu(input, { approximate })
+}
 
 /** x sigmoid(x) */
 export const silu = (input: Tensor): Tensor => ops.silu(input)
@@ -35,7 +39,8 @@ export const logSoftmax = (input: Tensor, dim: number): Tensor => ops.logSoftmax
 export const glu = (input: Tensor, dim = -1): Tensor => ops.glu(input, dim)
 
 /** Zeroes elements with probability `p` and scales the rest by 1 / (1 - p), while `training` (default). */
-export function dropout(input: Tensor, p = 0.5, { training = true }: { training?: boolean } = {}): Tensor {
+export function dropout(input: Tensor, p = 0.5, options: { training?: boolean } = {}): Tensor {
+  const { training = true } = optionsOf(options)
   requireProbability('dropout', p)
   return ops.dropout(input, p, training)
 }
@@ -77,8 +82,9 @@ function convolution(
   dims: number,
   input: Tensor,
   weight: Tensor,
-  { bias = null, stride = 1, padding = 0, dilation = 1, groups = 1 }: ConvOptions,
+  options: ConvOptions,
 ): Tensor {
+  const { bias = null, stride = 1, padding = 0, dilation = 1, groups = 1 } = optionsOf(options)
   const list = (value: number | number[]) => (typeof value === 'number' ? Array<number>(dims).fill(value) : value)
   try {
     // A string chooses the overload with named padding; the generated types want one overload at a time.
@@ -99,12 +105,10 @@ function convolution(
  * Rows of weight [count, dim] by integer indices [...]: [..., dim]. Row `paddingIdx`, negative from the end, gets no
  * gradient.
  */
-export function embedding(
-  indices: Tensor,
-  weight: Tensor,
-  { paddingIdx = null }: { paddingIdx?: number | null } = {},
-): Tensor {
+export function embedding(indices: Tensor, weight: Tensor, options: { paddingIdx?: number | null } = {}): Tensor {
+  const { paddingIdx = null } = optionsOf(options)
   requireTensors('embedding', indices, weight)
+  if (paddingIdx !== null) requireNumbers('embedding', { paddingIdx })
   // ATen's -1 means none.
   const padding = paddingIdx === null ? -1 : paddingIdx < 0 ? paddingIdx + weight.size(0) : paddingIdx
   try {
@@ -127,11 +131,8 @@ export interface LayerNormOptions {
 }
 
 /** Over the trailing dimensions, which must be `normalizedShape`. */
-export function layerNorm(
-  input: Tensor,
-  normalizedShape: number[],
-  { weight = null, bias = null, eps = 1e-5 }: LayerNormOptions = {},
-): Tensor {
+export function layerNorm(input: Tensor, normalizedShape: number[], options: LayerNormOptions = {}): Tensor {
+  const { weight = null, bias = null, eps = 1e-5 } = optionsOf(options)
   try {
     return ops.layerNorm(input, normalizedShape, weight, bias, eps)
   } catch (error) {
@@ -146,8 +147,9 @@ export function layerNorm(
 export function rmsNorm(
   input: Tensor,
   normalizedShape: number[],
-  { weight = null, eps = null }: { weight?: Tensor | null; eps?: number | null } = {},
+  options: { weight?: Tensor | null; eps?: number | null } = {},
 ): Tensor {
+  const { weight = null, eps = null } = optionsOf(options)
   try {
     return ops.rmsNorm(input, normalizedShape, weight, eps)
   } catch (error) {
@@ -159,17 +161,17 @@ export function rmsNorm(
 }
 
 /** x / max(|x|, eps), the norm of order `p` along `dim`. */
-export function normalize(
-  input: Tensor,
-  { p = 2, dim = 1, eps = 1e-12 }: { p?: number; dim?: number; eps?: number } = {},
-): Tensor {
+export function normalize(input: Tensor, options: { p?: number; dim?: number; eps?: number } = {}): Tensor {
+  const { p = 2, dim = 1, eps = 1e-12 } = optionsOf(options)
   requireTensors('normalize', input)
   return scope(() => input.div(ops.linalgVectorNorm(input, p, [dim], true).clampMin(eps)))
 }
 
 /** cos of the angle between x1 and x2 along `dim` (default 1). */
-export const cosineSimilarity = (x1: Tensor, x2: Tensor, { dim = 1, eps = 1e-8 } = {}): Tensor =>
-  ops.cosineSimilarity(x1, x2, dim, eps)
+export const cosineSimilarity = (x1: Tensor, x2: Tensor, options: { dim?: number; eps?: number } = {}): Tensor => {
+  const { dim = 1, eps = 1e-8 } = optionsOf(options)
+  return ops.cosineSimilarity(x1, x2, dim, eps)
+}
 
 // ---- attention
 
@@ -190,8 +192,11 @@ export const scaledDotProductAttention = (
   query: Tensor,
   key: Tensor,
   value: Tensor,
-  { attnMask = null, dropoutP = 0, isCausal = false, scale = null, enableGqa = false }: AttentionOptions = {},
-): Tensor => ops.scaledDotProductAttention(query, key, value, attnMask, dropoutP, isCausal, { scale, enableGqa })
+  options: AttentionOptions = {},
+): Tensor => {
+  const { attnMask = null, dropoutP = 0, isCausal = false, scale = null, enableGqa = false } = optionsOf(options)
+  return ops.scaledDotProductAttention(query, key, value, attnMask, dropoutP, isCausal, { scale, enableGqa })
+}
 
 // ---- resizing
 
@@ -204,8 +209,11 @@ export type PaddingMode = 'constant' | 'reflect' | 'replicate' | 'circular'
 export const pad = (
   input: Tensor,
   padding: number[],
-  { mode = 'constant', value = null }: { mode?: PaddingMode; value?: number | null } = {},
-): Tensor => ops.pad(input, padding, mode, value)
+  options: { mode?: PaddingMode; value?: number | null } = {},
+): Tensor => {
+  const { mode = 'constant', value = null } = optionsOf(options)
+  return ops.pad(input, padding, mode, value)
+}
 
 export interface InterpolateOptions {
   /** Size of each spatial dimension after it; or give `scaleFactor`. */
@@ -220,10 +228,8 @@ export interface InterpolateOptions {
 const LINEAR_RANK = { linear: 3, bilinear: 4, trilinear: 5 }
 
 /** Resizes the spatial dimensions of input [batch, channels, ...spatial] (one to three of them). */
-export function interpolate(
-  input: Tensor,
-  { size, scaleFactor, mode = 'nearest', alignCorners }: InterpolateOptions = {},
-): Tensor {
+export function interpolate(input: Tensor, options: InterpolateOptions = {}): Tensor {
+  const { size, scaleFactor, mode = 'nearest', alignCorners } = optionsOf(options)
   if ((size === undefined) === (scaleFactor === undefined)) {
     throw new ConfigError('interpolate needs either size or scaleFactor', { size, scaleFactor })
   }
@@ -231,7 +237,7 @@ export function interpolate(
     throw new ConfigError("interpolate: alignCorners has no meaning in mode 'nearest'", { mode })
   }
   if (mode !== 'nearest' && !Object.hasOwn(LINEAR_RANK, mode)) {
-    throw new ConfigError(`interpolate: mode must be nearest, linear, bilinear or trilinear, not ${String(mode)}`, {
+    throw new ConfigError(`interpolate: mode must be nearest, linear, bilinear or trilinear, not ${shown(mode)}`, {
       mode,
     })
   }

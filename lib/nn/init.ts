@@ -2,6 +2,7 @@
  * Initialisation laws, in place and without gradient; each returns its tensor. They draw what PyTorch's draw, in its
  * order, so the same seed gives the same weights.
  */
+import { optionsOf, requireFunction, shown } from '../native/arguments.js'
 import { ConfigError, ShapeError } from '../native/errors.js'
 import { type Generator, tensor as makeTensor, noGrad, ops, scope, type Tensor } from '../tensor/index.js'
 import { requireNumbers, requireTensors } from './check.js'
@@ -33,7 +34,7 @@ export function skipInit<T>(build: () => T): T {
   const before = skipping
   skipping = true
   try {
-    return build()
+    return requireFunction(build)()
   } finally {
     skipping = before
   }
@@ -47,6 +48,7 @@ function fill(tensor: Tensor, change: (tensor: Tensor) => void): Tensor {
 
 /** The factor by which a nonlinearity's input should be scaled; `param` is leaky ReLU's slope (0.01). */
 export function calculateGain(nonlinearity: Nonlinearity, param = 0.01): number {
+  requireNumbers('calculateGain', { param })
   switch (nonlinearity) {
     case 'linear':
     case 'conv1d':
@@ -62,7 +64,7 @@ export function calculateGain(nonlinearity: Nonlinearity, param = 0.01): number 
     case 'selu':
       return 3 / 4
     default:
-      throw new ConfigError(`unknown nonlinearity ${String(nonlinearity)}`, { nonlinearity })
+      throw new ConfigError(`unknown nonlinearity ${shown(nonlinearity)}`, { nonlinearity })
   }
 }
 
@@ -79,11 +81,13 @@ export function calculateFans(tensor: Tensor): { fanIn: number; fanOut: number }
   return { fanIn: inputs * receptive, fanOut: outputs * receptive }
 }
 
-export function uniform_(tensor: Tensor, low = 0, high = 1, { generator }: InitOptions = {}): Tensor {
+export function uniform_(tensor: Tensor, low = 0, high = 1, options: InitOptions = {}): Tensor {
+  const { generator } = optionsOf(options)
   return fill(tensor, (t) => t.uniform_(low, high, { generator }))
 }
 
-export function normal_(tensor: Tensor, mean = 0, std = 1, { generator }: InitOptions = {}): Tensor {
+export function normal_(tensor: Tensor, mean = 0, std = 1, options: InitOptions = {}): Tensor {
+  const { generator } = optionsOf(options)
   return fill(tensor, (t) => t.normal_(mean, std, { generator }))
 }
 
@@ -122,14 +126,8 @@ export function kaimingNormal_(tensor: Tensor, options: KaimingOptions = {}): Te
 }
 
 /** Normal, with everything outside [low, high] drawn again. */
-export function truncNormal_(
-  tensor: Tensor,
-  mean = 0,
-  std = 1,
-  low = -2,
-  high = 2,
-  { generator }: InitOptions = {},
-): Tensor {
+export function truncNormal_(tensor: Tensor, mean = 0, std = 1, low = -2, high = 2, options: InitOptions = {}): Tensor {
+  const { generator } = optionsOf(options)
   requireNumbers('truncNormal_', { mean, std, low, high })
   if (!(std > 0 && low < high)) {
     throw new ConfigError(`truncNormal_ needs std > 0 and low < high, not std ${std}, low ${low}, high ${high}`, {
@@ -147,7 +145,8 @@ export function truncNormal_(
 }
 
 /** A (semi-)orthogonal matrix, the trailing dimensions taken as one (Saxe et al. 2013). */
-export function orthogonal_(tensor: Tensor, gain = 1, { generator }: InitOptions = {}): Tensor {
+export function orthogonal_(tensor: Tensor, gain = 1, options: InitOptions = {}): Tensor {
+  const { generator } = optionsOf(options)
   requireTensors('orthogonal_', tensor)
   if (tensor.ndim < 2) {
     throw new ShapeError(`orthogonal_ needs two dimensions or more, not [${tensor.shape}]`, { shape: tensor.shape })
@@ -169,7 +168,10 @@ function xavierStd(tensor: Tensor, gain: number): number {
   return gain * Math.sqrt(2 / (fanIn + fanOut))
 }
 
-function kaimingStd(tensor: Tensor, { a = 0, mode = 'fanIn', nonlinearity = 'leakyRelu' }: KaimingOptions): number {
+function kaimingStd(tensor: Tensor, options: KaimingOptions): number {
+  const { a = 0, mode = 'fanIn', nonlinearity = 'leakyRelu' } = optionsOf(options)
+  if (mode !== 'fanIn' && mode !== 'fanOut')
+    throw new ConfigError(`mode must be 'fanIn' or 'fanOut', not ${shown(mode)}`)
   return calculateGain(nonlinearity, a) / Math.sqrt(calculateFans(tensor)[mode])
 }
 
@@ -201,14 +203,12 @@ function redrawNormal(t: Tensor, mean: number, std: number, bounds: Bounds, gene
 }
 
 /** For bounds far from the mean: uniform proposals, accepted in proportion to the density. */
-function rejectUniform(
-  t: Tensor,
-  mean: number,
-  std: number,
-  [low, high]: Bounds,
-  generator: Generator | undefined,
-): void {
-  const logPeak = -0.5 * ((Math.max(low, Math.min(mean, high)) - mean) / std) ** 2
+function rejectUniform(t: Tensor, mean: number, std: number, bounds: Bounds, generator: Generator | undefined): void {
+  const peak = Math.max(bounds[0], Math.min(mean, bounds[1]))
+  // Farther out nothing is ever accepted: the density has fallen below e^-40 of its peak.
+  const reach = Math.min(9 * std, (40 * std ** 2) / Math.abs(peak - mean))
+  const [low, high] = [Math.max(bounds[0], peak - reach), Math.min(bounds[1], peak + reach)]
+  const logPeak = -0.5 * ((peak - mean) / std) ** 2
   const candidates = t.emptyLike()
   const draw = t.emptyLike()
   const rejected = () => {

@@ -1,3 +1,4 @@
+import { optionsOf } from '../native/arguments.js'
 import { ops, type Tensor } from '../tensor/index.js'
 import { requireSizes } from './check.js'
 import { linear } from './functional.js'
@@ -17,8 +18,9 @@ export class Linear extends Module {
   weight: Parameter
   bias: Parameter | null
 
-  constructor(inFeatures: number, outFeatures: number, { bias = true, ...factory }: LinearOptions = {}) {
+  constructor(inFeatures: number, outFeatures: number, options: LinearOptions = {}) {
     super()
+    const { bias = true, ...factory } = optionsOf(options)
     requireSizes('Linear', { inFeatures, outFeatures })
     this.inFeatures = inFeatures
     this.outFeatures = outFeatures

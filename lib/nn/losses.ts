@@ -1,3 +1,4 @@
+import { optionsOf, shown } from '../native/arguments.js'
 import { ConfigError, DTypeError } from '../native/errors.js'
 import { ops, scope, type Tensor } from '../tensor/index.js'
 import { badIndices, explain, isFloating, notFloating, otherSize, requireSameShape, requireTensors } from './check.js'
@@ -21,8 +22,8 @@ export interface CrossEntropyOptions extends LossOptions {
 const REDUCTIONS: Record<Reduction, number> = { none: 0, mean: 1, sum: 2 }
 
 function code(reduction: Reduction = 'mean'): number {
-  if (!Object.hasOwn(REDUCTIONS, reduction)) {
-    throw new ConfigError(`reduction must be 'none', 'mean' or 'sum', not ${String(reduction)}`, { reduction })
+  if (typeof reduction !== 'string' || !Object.hasOwn(REDUCTIONS, reduction)) {
+    throw new ConfigError(`reduction must be 'none', 'mean' or 'sum', not ${shown(reduction)}`, { reduction })
   }
   return REDUCTIONS[reduction]
 }
@@ -31,11 +32,8 @@ function code(reduction: Reduction = 'mean'): number {
  * Softmax cross-entropy of logits [batch, classes, ...] (or [classes]).
  * @param target class numbers, int64 [batch, ...]; or probabilities of the logits' shape and dtype
  */
-export function crossEntropy(
-  logits: Tensor,
-  target: Tensor,
-  { weight = null, ignoreIndex = -100, labelSmoothing = 0, reduction }: CrossEntropyOptions = {},
-): Tensor {
+export function crossEntropy(logits: Tensor, target: Tensor, options: CrossEntropyOptions = {}): Tensor {
+  const { weight = null, ignoreIndex = -100, labelSmoothing = 0, reduction } = optionsOf(options)
   try {
     return ops.crossEntropyLoss(logits, target, weight, code(reduction), ignoreIndex, labelSmoothing)
   } catch (error) {
@@ -50,8 +48,9 @@ export function crossEntropy(
 export function nllLoss(
   logProbs: Tensor,
   target: Tensor,
-  { weight = null, ignoreIndex = -100, reduction }: Omit<CrossEntropyOptions, 'labelSmoothing'> = {},
+  options: Omit<CrossEntropyOptions, 'labelSmoothing'> = {},
 ): Tensor {
+  const { weight = null, ignoreIndex = -100, reduction } = optionsOf(options)
   try {
     return ops.nllLossNd(logProbs, target, weight, code(reduction), ignoreIndex)
   } catch (error) {
@@ -76,34 +75,30 @@ function explainClasses(where: string, error: unknown, logits: Tensor, target: T
 }
 
 /** (input - target)², which must have one shape. */
-export function mseLoss(input: Tensor, target: Tensor, { reduction }: LossOptions = {}): Tensor {
+export function mseLoss(input: Tensor, target: Tensor, options: LossOptions = {}): Tensor {
+  const { reduction } = optionsOf(options)
   requireSameShape('mseLoss', input, target)
   return ops.mseLoss(input, target, code(reduction))
 }
 
 /** |input - target|, which must have one shape. */
-export function l1Loss(input: Tensor, target: Tensor, { reduction }: LossOptions = {}): Tensor {
+export function l1Loss(input: Tensor, target: Tensor, options: LossOptions = {}): Tensor {
+  const { reduction } = optionsOf(options)
   requireSameShape('l1Loss', input, target)
   return ops.l1Loss(input, target, code(reduction))
 }
 
 /** d² / (2 beta) where |d| < beta (default 1), else |d| - beta / 2. */
-export function smoothL1Loss(
-  input: Tensor,
-  target: Tensor,
-  { beta = 1, reduction }: LossOptions & { beta?: number } = {},
-): Tensor {
+export function smoothL1Loss(input: Tensor, target: Tensor, options: LossOptions & { beta?: number } = {}): Tensor {
+  const { beta = 1, reduction } = optionsOf(options)
   requireSameShape('smoothL1Loss', input, target)
   if (beta === 0) return ops.l1Loss(input, target, code(reduction))
   return ops.smoothL1Loss(input, target, code(reduction), beta)
 }
 
 /** d² / 2 where |d| < delta (default 1), else delta (|d| - delta / 2). */
-export function huberLoss(
-  input: Tensor,
-  target: Tensor,
-  { delta = 1, reduction }: LossOptions & { delta?: number } = {},
-): Tensor {
+export function huberLoss(input: Tensor, target: Tensor, options: LossOptions & { delta?: number } = {}): Tensor {
+  const { delta = 1, reduction } = optionsOf(options)
   requireSameShape('huberLoss', input, target)
   return ops.huberLoss(input, target, code(reduction), delta)
 }
@@ -112,8 +107,9 @@ export function huberLoss(
 export function binaryCrossEntropy(
   probabilities: Tensor,
   target: Tensor,
-  { weight = null, reduction }: LossOptions & { weight?: Tensor | null } = {},
+  options: LossOptions & { weight?: Tensor | null } = {},
 ): Tensor {
+  const { weight = null, reduction } = optionsOf(options)
   requireSameShape('binaryCrossEntropy', probabilities, target)
   try {
     return ops.binaryCrossEntropy(probabilities, target, weight, code(reduction))
@@ -129,12 +125,9 @@ export function binaryCrossEntropy(
 export function binaryCrossEntropyWithLogits(
   logits: Tensor,
   target: Tensor,
-  {
-    weight = null,
-    posWeight = null,
-    reduction,
-  }: LossOptions & { weight?: Tensor | null; posWeight?: Tensor | null } = {},
+  options: LossOptions & { weight?: Tensor | null; posWeight?: Tensor | null } = {},
 ): Tensor {
+  const { weight = null, posWeight = null, reduction } = optionsOf(options)
   requireSameShape('binaryCrossEntropyWithLogits', logits, target)
   try {
     return ops.binaryCrossEntropyWithLogits(logits, target, weight, posWeight, code(reduction))
@@ -152,8 +145,9 @@ export function binaryCrossEntropyWithLogits(
 export function klDiv(
   input: Tensor,
   target: Tensor,
-  { reduction = 'mean', logTarget = false }: { reduction?: Reduction | 'batchmean'; logTarget?: boolean } = {},
+  options: { reduction?: Reduction | 'batchmean'; logTarget?: boolean } = {},
 ): Tensor {
+  const { reduction = 'mean', logTarget = false } = optionsOf(options)
   if (reduction !== 'batchmean') return ops.klDiv(input, target, code(reduction), { logTarget })
   requireTensors('klDiv', input)
   return scope(() => ops.klDiv(input, target, REDUCTIONS.sum, { logTarget }).div(input.shape[0] ?? 1))
@@ -164,8 +158,9 @@ export function cosineEmbeddingLoss(
   x1: Tensor,
   x2: Tensor,
   target: Tensor,
-  { margin = 0, reduction }: LossOptions & { margin?: number } = {},
+  options: LossOptions & { margin?: number } = {},
 ): Tensor {
+  const { margin = 0, reduction } = optionsOf(options)
   return ops.cosineEmbeddingLoss(x1, x2, target, margin, code(reduction))
 }
 
@@ -174,19 +169,14 @@ export function tripletMarginLoss(
   anchor: Tensor,
   positive: Tensor,
   negative: Tensor,
-  {
-    margin = 1,
-    p = 2,
-    eps = 1e-6,
-    swap = false,
-    reduction,
-  }: LossOptions & {
+  options: LossOptions & {
     margin?: number
     p?: number
     eps?: number
     swap?: boolean
   } = {},
 ): Tensor {
+  const { margin = 1, p = 2, eps = 1e-6, swap = false, reduction } = optionsOf(options)
   return ops.tripletMarginLoss(anchor, positive, negative, margin, p, eps, swap, code(reduction))
 }
 
@@ -202,8 +192,9 @@ export function ctcLoss(
   targets: Tensor,
   inputLengths: number[] | Tensor,
   targetLengths: number[] | Tensor,
-  { blank = 0, zeroInfinity = false, reduction }: LossOptions & { blank?: number; zeroInfinity?: boolean } = {},
+  options: LossOptions & { blank?: number; zeroInfinity?: boolean } = {},
 ): Tensor {
+  const { blank = 0, zeroInfinity = false, reduction } = optionsOf(options)
   if (Array.isArray(inputLengths) !== Array.isArray(targetLengths)) {
     throw new ConfigError('ctcLoss: inputLengths and targetLengths must both be arrays or both be tensors', {})
   }

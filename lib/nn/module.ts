@@ -1,3 +1,4 @@
+import { optionsOf, shown } from '../native/arguments.js'
 import { CheckpointError, ConfigError, DeviceError, DTypeError } from '../native/errors.js'
 import { type Device, type DType, noGrad, scope, Tensor } from '../tensor/index.js'
 import { keepForever } from '../tensor/scope.js'
@@ -57,7 +58,9 @@ export class Module {
 
   /** Makes `tensor` part of the module's state, though not trained: it moves with `to()`, and if `persistent`
    * (default) it is in the state dictionary. It becomes the field `name`, and no scope owns it any more. */
-  registerBuffer<T extends Tensor | null>(name: string, tensor: T, { persistent = true } = {}): T {
+  registerBuffer<T extends Tensor | null>(name: string, tensor: T, options: { persistent?: boolean } = {}): T {
+    const { persistent = true } = optionsOf(options)
+    if (typeof name !== 'string') throw new ConfigError(`a buffer's name is a string, not ${shown(name)}`)
     if (tensor !== null) requireTensors('registerBuffer', tensor)
     this.#buffers ??= new Map()
     this.#buffers.set(name, { persistent })
@@ -139,7 +142,8 @@ export class Module {
    * @throws CheckpointError with `missing`, `unexpected` and `mismatched` ({ name, expected, actual } shapes). With
    * `strict: false` missing and unexpected names are returned instead; a wrong shape always throws.
    */
-  loadStateDict(state: Record<string, Tensor>, { strict = true } = {}): LoadResult {
+  loadStateDict(state: Record<string, Tensor>, options: { strict?: boolean } = {}): LoadResult {
+    const { strict = true } = optionsOf(options)
     if (typeof state !== 'object' || state === null) {
       throw new ConfigError(`a state dictionary is an object of tensors, not ${state === null ? 'null' : typeof state}`)
     }
@@ -192,9 +196,12 @@ export class Module {
    * Moves parameters, their gradients and buffers. `dtype` must be floating point or complex and leaves integer
    * buffers as they are. Tensors keep their identity.
    */
-  to({ device, dtype }: { device?: Device; dtype?: DType } = {}): this {
+  to(options: { device?: Device; dtype?: DType } = {}): this {
+    const { device, dtype } = optionsOf(options)
     if (dtype && !isFloating(dtype)) {
-      throw new DTypeError(`a module can be converted to floating-point and complex types, not to ${dtype}`, { dtype })
+      throw new DTypeError(`a module can be converted to floating-point and complex types, not to ${shown(dtype)}`, {
+        dtype,
+      })
     }
     const move = (tensor: Tensor) => {
       const type = dtype && isFloating(tensor.dtype) ? dtype : tensor.dtype

@@ -1,3 +1,4 @@
+import { optionsOf } from '../native/arguments.js'
 import { ConfigError, ShapeError } from '../native/errors.js'
 import { noGrad, ops, scope, type Tensor, zeros } from '../tensor/index.js'
 import { explain, notFloating, otherRank, otherSize, requireSizes } from './check.js'
@@ -43,11 +44,9 @@ export class LayerNorm extends Module {
   weight: Parameter | null
   bias: Parameter | null
 
-  constructor(
-    normalizedShape: number | number[],
-    { eps = 1e-5, elementwiseAffine = true, bias = true, ...factory }: LayerNormOptions = {},
-  ) {
+  constructor(normalizedShape: number | number[], options: LayerNormOptions = {}) {
     super()
+    const { eps = 1e-5, elementwiseAffine = true, bias = true, ...factory } = optionsOf(options)
     this.normalizedShape = shapeOf('LayerNorm', normalizedShape)
     this.eps = eps
     this.weight = elementwiseAffine ? parameter(this.normalizedShape, factory) : null
@@ -72,11 +71,9 @@ export class RMSNorm extends Module {
   readonly eps: number | null
   weight: Parameter | null
 
-  constructor(
-    normalizedShape: number | number[],
-    { eps = null, elementwiseAffine = true, ...factory }: RMSNormOptions = {},
-  ) {
+  constructor(normalizedShape: number | number[], options: RMSNormOptions = {}) {
     super()
+    const { eps = null, elementwiseAffine = true, ...factory } = optionsOf(options)
     this.normalizedShape = shapeOf('RMSNorm', normalizedShape)
     this.eps = eps
     this.weight = elementwiseAffine ? parameter(this.normalizedShape, factory) : null
@@ -101,12 +98,9 @@ export class GroupNorm extends Module {
   weight: Parameter | null
   bias: Parameter | null
 
-  constructor(
-    numGroups: number,
-    numChannels: number,
-    { eps = 1e-5, affine = true, ...factory }: ChannelNormOptions = {},
-  ) {
+  constructor(numGroups: number, numChannels: number, options: ChannelNormOptions = {}) {
     super()
+    const { eps = 1e-5, affine = true, ...factory } = optionsOf(options)
     requireSizes('GroupNorm', { numGroups, numChannels })
     if (numChannels % numGroups !== 0) {
       throw new ConfigError(`GroupNorm: numChannels ${numChannels} is not a multiple of numGroups ${numGroups}`, {
@@ -155,11 +149,9 @@ export class BatchNorm1d extends Module {
   declare running_var: Tensor | null
   declare num_batches_tracked: Tensor | null
 
-  constructor(
-    numFeatures: number,
-    { eps = 1e-5, momentum = 0.1, affine = true, trackRunningStats = true, ...factory }: BatchNormOptions = {},
-  ) {
+  constructor(numFeatures: number, options: BatchNormOptions = {}) {
     super()
+    const { eps = 1e-5, momentum = 0.1, affine = true, trackRunningStats = true, ...factory } = optionsOf(options)
     requireSizes('BatchNorm1d', { numFeatures })
     this.numFeatures = numFeatures
     this.eps = eps

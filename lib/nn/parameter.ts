@@ -1,3 +1,4 @@
+import { optionsOf } from '../native/arguments.js'
 import { freeWhenForgotten, native } from '../native/call.js'
 import { DTypeError } from '../native/errors.js'
 import { handleOf } from '../native/handle.js'
@@ -23,7 +24,8 @@ export interface ParameterOptions {
  * collection.
  */
 export class Parameter extends Tensor {
-  constructor(data: Tensor, { requiresGrad = true }: ParameterOptions = {}) {
+  constructor(data: Tensor, options: ParameterOptions = {}) {
+    const { requiresGrad = true } = optionsOf(options)
     requireTensors('Parameter', data)
     if (requiresGrad && !isFloating(data.dtype)) {
       throw new DTypeError(

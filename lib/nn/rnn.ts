@@ -1,3 +1,4 @@
+import { optionsOf } from '../native/arguments.js'
 import { op } from '../native/call.js'
 import { ConfigError, DataError, ShapeError } from '../native/errors.js'
 import { ops, scope, Tensor, tensor, zeros } from '../tensor/index.js'
@@ -7,6 +8,7 @@ import {
   otherRank,
   otherSize,
   otherType,
+  requireLayers,
   requireProbability,
   requireSizes,
   requireTensors,
@@ -63,8 +65,16 @@ class Recurrent extends Module {
 
   constructor(gates: number, inputSize: number, hiddenSize: number, options: RecurrentOptions) {
     super()
-    const { numLayers = 1, bias = true, batchFirst = false, dropout = 0, bidirectional = false, ...factory } = options
-    requireSizes(this.constructor.name, { inputSize, hiddenSize, numLayers })
+    const {
+      numLayers = 1,
+      bias = true,
+      batchFirst = false,
+      dropout = 0,
+      bidirectional = false,
+      ...factory
+    } = optionsOf(options)
+    requireSizes(this.constructor.name, { inputSize, hiddenSize })
+    requireLayers(this.constructor.name, numLayers)
     requireProbability(this.constructor.name, dropout)
     this.inputSize = inputSize
     this.hiddenSize = hiddenSize
@@ -241,7 +251,8 @@ export class GRU extends Recurrent {
    * @param input [time, batch, inputSize], with `batchFirst` [batch, time, inputSize], or without a batch [time, inputSize]
    * @param hidden first state [layers · directions, batch, hidden]; default zeros
    */
-  override forward(input: Tensor, hidden: Tensor | null = null, { lengths = null }: SequenceOptions = {}): GRUResult {
+  override forward(input: Tensor, hidden: Tensor | null = null, options: SequenceOptions = {}): GRUResult {
+    const { lengths = null } = optionsOf(options)
     return scope(() => {
       const [output, last] = this.run('gru', input, hidden === null ? null : [hidden], lengths)
       return { output, hidden: last! }
@@ -267,8 +278,9 @@ export class LSTM extends Recurrent {
   override forward(
     input: Tensor,
     state: { hidden: Tensor; cell: Tensor } | null = null,
-    { lengths = null }: SequenceOptions = {},
+    options: SequenceOptions = {},
   ): LSTMResult {
+    const { lengths = null } = optionsOf(options)
     return scope(() => {
       const [output, hidden, cell] = this.run(
         'lstm',

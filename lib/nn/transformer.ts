@@ -1,8 +1,9 @@
+import { optionsOf, shown } from '../native/arguments.js'
 import { ConfigError } from '../native/errors.js'
 import { scope, type Tensor } from '../tensor/index.js'
 import { Dropout } from './activation.js'
 import { MultiheadAttention } from './attention.js'
-import { requireSizes, requireTensors } from './check.js'
+import { requireLayers, requireTensors } from './check.js'
 import { type Layer, ModuleList } from './containers.js'
 import { gelu, relu } from './functional.js'
 import { skipInit } from './init.js'
@@ -53,11 +54,11 @@ export class TransformerEncoderLayer extends Module {
 
   constructor(dModel: number, nhead: number, options: TransformerEncoderLayerOptions = {}) {
     super()
-    const { dimFeedforward = 2048, dropout = 0.1, activation = 'relu', layerNormEps = 1e-5 } = options
+    const { dimFeedforward = 2048, dropout = 0.1, activation = 'relu', layerNormEps = 1e-5 } = optionsOf(options)
     const { batchFirst = false, bias = true, device, dtype } = options
     if (typeof activation !== 'function' && activation !== 'relu' && activation !== 'gelu') {
       throw new ConfigError(
-        `TransformerEncoderLayer: activation must be 'relu', 'gelu' or a function, not ${String(activation)}`,
+        `TransformerEncoderLayer: activation must be 'relu', 'gelu' or a function, not ${shown(activation)}`,
         { activation },
       )
     }
@@ -75,15 +76,17 @@ export class TransformerEncoderLayer extends Module {
 
   /** A layer of its own with the same settings and values. No random number is drawn. */
   clone(): TransformerEncoderLayer {
-    const copy = skipInit(() => new TransformerEncoderLayer(...this.#arguments))
+    const [dModel, nhead, options] = this.#arguments
     const { device, dtype } = this.linear1.weight
-    if (device !== 'meta') copy.to({ device, dtype }).loadStateDict(this.stateDict())
+    const copy = skipInit(() => new TransformerEncoderLayer(dModel, nhead, { ...options, device, dtype }))
+    if (device !== 'meta') copy.loadStateDict(this.stateDict())
     return copy.train(this.training)
   }
 
   /** [time, batch, dModel], with `batchFirst` [batch, time, dModel], or [time, dModel]; the same out */
   override forward(input: Tensor, masks: EncoderMasks = {}): Tensor {
     requireTensors('TransformerEncoderLayer', input)
+    optionsOf(masks)
     return scope(() => {
       if (this.#arguments[2].normFirst) {
         const attended = input.add(this.#attention(this.norm1.forward(input), masks))
@@ -114,9 +117,10 @@ export class TransformerEncoder extends Module {
   layers: ModuleList<TransformerEncoderLayer>
   norm: Layer | null
 
-  constructor(layer: TransformerEncoderLayer, numLayers: number, { norm = null }: { norm?: Layer | null } = {}) {
+  constructor(layer: TransformerEncoderLayer, numLayers: number, options: { norm?: Layer | null } = {}) {
     super()
-    requireSizes('TransformerEncoder', { numLayers })
+    const { norm = null } = optionsOf(options)
+    requireLayers('TransformerEncoder', numLayers)
     if (!(layer instanceof TransformerEncoderLayer)) {
       throw new ConfigError('TransformerEncoder: the first argument is a TransformerEncoderLayer', {})
     }

@@ -1,3 +1,4 @@
+import { optionsOf, requireFunction } from '../native/arguments.js'
 import { type Callback, callNative, native, put, queueNative, registerCallback } from '../native/call.js'
 import { currentContext, GRAD } from '../native/context.js'
 import { ConfigError, GradientError } from '../native/errors.js'
@@ -24,7 +25,7 @@ export function grad(
   inputs: Tensor | readonly Tensor[],
   options: GradOptions = {},
 ): Promise<(Tensor | null)[]> {
-  const { gradOutputs = [], retainGraph = null, createGraph = false, allowUnused = false } = options
+  const { gradOutputs = [], retainGraph = null, createGraph = false, allowUnused = false } = optionsOf(options)
   return queueNative(
     native.backwardQueued,
     listOf(outputs),
@@ -47,7 +48,7 @@ export async function backward(
     inputs?: readonly Tensor[]
   } = {},
 ): Promise<void> {
-  const { gradients = [], retainGraph = null, createGraph = false, inputs = [] } = options
+  const { gradients = [], retainGraph = null, createGraph = false, inputs = [] } = optionsOf(options)
   await queueNative(native.backwardQueued, listOf(tensors), gradients, inputs, retainGraph, createGraph, true, false)
 }
 
@@ -256,7 +257,7 @@ export async function detectAnomaly<T>(fn: () => T | Promise<T>): Promise<T> {
   if (anomalyDepth === 0) callNative(native.setAnomaly, () => put(true), false)
   anomalyDepth += 1
   try {
-    return await fn()
+    return await requireFunction(fn)()
   } finally {
     anomalyDepth -= 1
     if (anomalyDepth === 0) callNative(native.setAnomaly, () => put(false), false)

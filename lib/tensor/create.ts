@@ -1,3 +1,4 @@
+import { optionsOf } from '../native/arguments.js'
 import { Double, isComplex, op } from '../native/call.js'
 import { currentContext } from '../native/context.js'
 import { ConfigError, DataError, DTypeError } from '../native/errors.js'
@@ -36,7 +37,7 @@ const requiresGradOp = op('aten::requires_grad_')
  */
 export function tensor(data: TensorData, options: TensorOptions & { shape?: readonly number[] } = {}): Tensor {
   if (data instanceof Tensor) throw new ConfigError('tensor() copies JavaScript data; use clone() or to() for a Tensor')
-  const { requiresGrad = false, shape } = options
+  const { requiresGrad = false, shape } = optionsOf(options)
   if (options.dtype !== undefined) dtypeFacts(options.dtype)
   const device = options.device ?? (currentContext().deviceName as Device | null) ?? 'cpu'
   const made = ArrayBuffer.isView(data)
@@ -118,7 +119,11 @@ function fromNested(
   reshaped: readonly number[] | undefined,
 ): Tensor {
   const shape: number[] = []
-  for (let level: unknown = data; Array.isArray(level); level = level[0]) shape.push(level.length)
+  for (let level: unknown = data; Array.isArray(level); level = level[0]) {
+    shape.push(level.length)
+    if (shape.length > 64)
+      throw new DataError('tensor() was given arrays nested deeper than the 64 dimensions of a tensor')
+  }
   const flat: Scalar[] = []
   flatten(data, shape, 0, [], flat)
   const dtype = wanted ?? inferDType(flat, requiresGrad)

@@ -1,3 +1,4 @@
+import { shown } from '../native/arguments.js'
 import { ConfigError } from '../native/errors.js'
 
 /** Element types, by PyTorch's names. */
@@ -73,9 +74,9 @@ const names: (DType | undefined)[] = []
 for (const name of Object.keys(facts) as DType[]) names[facts[name].code] = name
 
 export function dtypeFacts(dtype: DType): DTypeFacts {
-  const found = facts[dtype]
+  const found = typeof dtype === 'string' ? facts[dtype] : undefined
   if (found === undefined || !Object.hasOwn(facts, dtype)) {
-    throw new ConfigError(`'${String(dtype)}' is not a dtype; use one of ${Object.keys(facts).join(', ')}`, { dtype })
+    throw new ConfigError(`${shown(dtype)} is not a dtype; use one of ${Object.keys(facts).join(', ')}`, { dtype })
   }
   return found
 }
@@ -94,9 +95,9 @@ export function deviceName(type: number, index: number): Device {
 /** The native device word: 0 for none, else 1 + type * 256 + index (255 where none was named). */
 export function deviceWord(device: Device | null): number {
   if (device === null) return 0
-  const match = /^(cpu|meta|cuda)(?::(\d{1,2}))?$/.exec(device)
+  const match = typeof device === 'string' ? /^(cpu|meta|cuda)(?::(\d{1,2}))?$/.exec(device) : null
   if (match === null) {
-    throw new ConfigError(`'${String(device)}' is not a device; use 'cpu', 'cuda', 'cuda:0' or 'meta'`, { device })
+    throw new ConfigError(`${shown(device)} is not a device; use 'cpu', 'cuda', 'cuda:0' or 'meta'`, { device })
   }
   const type = match[1] === 'cpu' ? 0 : match[1] === 'cuda' ? 1 : 14
   return 1 + type * 256 + (match[2] === undefined ? 255 : Number(match[2]))

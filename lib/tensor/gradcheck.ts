@@ -1,3 +1,4 @@
+import { optionsOf, requireFunction, shown } from '../native/arguments.js'
 import { ConfigError, GradientError } from '../native/errors.js'
 import { grad } from './autograd.js'
 import { tensor, zeros } from './create.js'
@@ -25,7 +26,15 @@ export async function gradcheck(
   inputs: readonly Tensor[],
   options: GradcheckOptions = {},
 ): Promise<boolean> {
-  const { eps = 1e-6, atol = 1e-5, rtol = 1e-3 } = options
+  const { eps = 1e-6, atol = 1e-5, rtol = 1e-3 } = optionsOf(options)
+  requireFunction(fn)
+  for (const limit of [eps, atol, rtol]) {
+    if (typeof limit !== 'number')
+      throw new ConfigError(`gradcheck's eps, atol and rtol are numbers, not ${shown(limit)}`)
+  }
+  if (!Array.isArray(inputs) || !inputs.every((input) => input instanceof Tensor)) {
+    throw new ConfigError(`gradcheck takes an array of tensors, not ${shown(inputs)}`)
+  }
   const checked = inputs.map((input, index) => ({ input, index })).filter(({ input }) => input.requiresGrad)
   if (checked.length === 0) throw new ConfigError('gradcheck needs at least one input with requiresGrad')
   for (const { input, index } of checked) {
@@ -51,7 +60,9 @@ export async function gradcheck(
 }
 
 function listOf(result: Tensor | readonly Tensor[]): readonly Tensor[] {
-  return result instanceof Tensor ? [result] : result
+  const list = result instanceof Tensor ? [result] : result
+  if (Array.isArray(list) && list.every((output) => output instanceof Tensor)) return list
+  throw new ConfigError(`gradcheck: fn must return a tensor or an array of tensors, not ${shown(result)}`)
 }
 
 /** Per input: for each output element (row) the gradient of each input element. */

@@ -1,6 +1,7 @@
+import { optionsOf, shown } from '../native/arguments.js'
 import { callNative, native, put, putAll } from '../native/call.js'
 import { ConfigError } from '../native/errors.js'
-import { Handle, handleOf } from '../native/handle.js'
+import { Handle, handleOf, isHandle } from '../native/handle.js'
 import type { Device } from './dtype.js'
 import type { Tensor } from './tensor.js'
 
@@ -16,6 +17,7 @@ export function getRngState(): Tensor {
 }
 
 export function setRngState(state: Tensor): void {
+  checkState(state)
   callNative(native.generatorState, () => putAll(null, state), false)
 }
 
@@ -24,7 +26,7 @@ export class Generator extends Handle {
   constructor(options: { seed?: number | bigint; device?: Device } | number = {}) {
     if (typeof options === 'number') super(options)
     else {
-      const { seed = 67280421310721, device = 'cpu' } = options
+      const { seed = 67280421310721, device = 'cpu' } = optionsOf(options)
       checkSeed(seed)
       const made = callNative(native.makeGenerator, () => putAll(device, seed), true) as Generator
       super(handleOf(made))
@@ -48,6 +50,7 @@ export class Generator extends Handle {
   }
 
   setState(state: Tensor): this {
+    checkState(state)
     callNative(native.generatorState, () => putAll(this, state), false)
     return this
   }
@@ -61,7 +64,12 @@ export class Generator extends Handle {
   }
 }
 
+function checkState(state: unknown): void {
+  if (typeof state === 'object' && state !== null && isHandle(state)) return
+  throw new ConfigError(`the state of a generator is a uint8 tensor, not ${shown(state)}`)
+}
+
 function checkSeed(seed: unknown): void {
   if (typeof seed === 'bigint' || Number.isSafeInteger(seed)) return
-  throw new ConfigError(`a seed must be a whole number or a bigint, got ${String(seed)}`, { seed })
+  throw new ConfigError(`a seed must be a whole number or a bigint, got ${shown(seed)}`, { seed })
 }

@@ -1,3 +1,4 @@
+import { requireFunction, shown } from '../native/arguments.js'
 import { callNative, native, noCudaReason } from '../native/call.js'
 import { ConfigError, DeviceError } from '../native/errors.js'
 
@@ -20,7 +21,7 @@ export function memoryStats(): MemoryStats {
 /** Threads that queued jobs use inside an operator. Default: one per core. Operators called directly use one. */
 export function setNumThreads(threads: number): void {
   if (!Number.isInteger(threads) || threads < 1 || threads > 1024) {
-    throw new ConfigError(`setNumThreads needs a whole number from 1 to 1024, got ${String(threads)}`, { threads })
+    throw new ConfigError(`setNumThreads needs a whole number from 1 to 1024, got ${shown(threads)}`, { threads })
   }
   native.setNumThreads(threads)
 }
@@ -78,7 +79,7 @@ export async function profile<T>(fn: () => T | Promise<T>): Promise<{ result: T;
   let rows: ProfileRow[] = []
   let result: T
   try {
-    result = await fn()
+    result = await requireFunction(fn)()
   } finally {
     rows = native.stopProfile()
   }

@@ -1,3 +1,4 @@
+import { optionsOf, shown } from '../native/arguments.js'
 import { freeWhenForgotten, native } from '../native/call.js'
 import { currentContext, GRAD, INFERENCE, runInContext, type ScopeState, withContext } from '../native/context.js'
 import { ConfigError } from '../native/errors.js'
@@ -52,6 +53,9 @@ export function keep<T>(value: T): T {
 
 /** Takes a tensor out of every scope: it lives until it is disposed or forgotten. */
 export function keepForever<T extends Handle>(tensor: T): T {
+  if (typeof tensor !== 'object' || tensor === null || !isHandle(tensor)) {
+    throw new ConfigError(`keepForever() takes a tensor, not ${shown(tensor)}`)
+  }
   const handle = handleOf(tensor)
   if (native.scopeOf(handle) !== 0) {
     native.moveHandle(handle, 0)
@@ -139,11 +143,11 @@ export interface AutocastOptions {
  * stays in float32, by PyTorch's lists. Backward runs outside.
  */
 export function autocast<T>(options: AutocastOptions, fn: () => T): T {
-  const { device = 'cpu', dtype = 'bfloat16', enabled = true } = options
+  const { device = 'cpu', dtype = 'bfloat16', enabled = true } = optionsOf(options)
   if (device !== 'cpu' && device !== 'cuda')
-    throw new ConfigError(`autocast works for 'cpu' and 'cuda', got '${String(device)}'`)
+    throw new ConfigError(`autocast works for 'cpu' and 'cuda', got ${shown(device)}`)
   if (!['bfloat16', 'float16', 'float32'].includes(dtype)) {
-    throw new ConfigError(`autocast computes in 'bfloat16', 'float16' or 'float32', got '${String(dtype)}'`, { dtype })
+    throw new ConfigError(`autocast computes in 'bfloat16', 'float16' or 'float32', got ${shown(dtype)}`, { dtype })
   }
   const shift = device === 'cpu' ? 8 : 16
   const code = enabled ? dtypeFacts(dtype).code + 1 : 0

@@ -1,3 +1,4 @@
+import { optionsOf, shown } from '../native/arguments.js'
 import {
   type Callback,
   type Complex,
@@ -185,6 +186,13 @@ export class Tensor extends Handle {
   /** All elements as nested arrays: int64 as numbers (bigint beyond 2^53), complex as `{ re, im }`. */
   toArray(): NestedArray {
     const { shape, dtype } = this
+    let count = 1
+    for (const size of shape) {
+      // Also on the way: [2^40, 0] has no elements, and 2^40 empty arrays.
+      count *= size
+      if (count > MOST_ELEMENTS)
+        throw new ConfigError(`toArray() cannot hold [${shape}]; use data() for a typed array`, { shape })
+    }
     return nest(elements(this.dataSync(), dtype), shape)
   }
 
@@ -237,6 +245,8 @@ export class Tensor extends Handle {
 
   /** Changes the elements that `at` would give: `x.setAt([0, slice(1, 5)], 7)` is Python's `x[0, 1:5] = 7`. */
   setAt(indices: readonly Index[], value: Tensor | Scalar): this {
+    if (!Array.isArray(indices))
+      throw new ConfigError(`setAt() takes an array of indices and a value, not ${shown(indices)}`)
     const made: Tensor[] = []
     try {
       callNative(
@@ -272,10 +282,10 @@ export class Tensor extends Handle {
    * @throws GradientError when nothing was recorded, or the graph was freed by an earlier pass.
    */
   async backward(options: BackwardOptions = {}): Promise<void> {
-    const { gradient = null, retainGraph = null, createGraph = false, inputs = [] } = options
+    const { gradient = null, retainGraph = null, createGraph = false, inputs = [] } = optionsOf(options)
     for (const [name, value] of Object.entries({ retainGraph: retainGraph ?? false, createGraph })) {
       if (typeof value !== 'boolean')
-        throw new ConfigError(`backward: ${name} must be true or false, got ${String(value)}`)
+        throw new ConfigError(`backward: ${name} must be true or false, got ${shown(value)}`)
     }
     await queueNative(native.backwardQueued, [this], [gradient], inputs, retainGraph, createGraph, true, false)
   }
@@ -385,6 +395,7 @@ export class Tensor extends Handle {
 
   /** On an NVIDIA device. Throws DeviceError where there is none. */
   cuda(index = 0): Tensor {
+    if (!Number.isInteger(index)) throw new ConfigError(`cuda() takes the number of a device, not ${shown(index)}`)
     return moved(this, { device: `cuda:${index}` }) as Tensor
   }
 
@@ -432,7 +443,7 @@ export function slice(start: number | null = null, stop: number | null = null, s
     ['step', step],
   ] as const) {
     if (value !== null && !Number.isSafeInteger(value)) {
-      throw new ConfigError(`slice() needs whole numbers or null, ${name} is ${String(value)}`, { [name]: value })
+      throw new ConfigError(`slice() needs whole numbers or null, ${name} is ${shown(value)}`, { [name]: value })
     }
   }
   return new Slice(start, stop, step)
@@ -444,7 +455,7 @@ function putIndices(indices: readonly Index[], made: Tensor[]): void {
     else if (Array.isArray(index)) {
       for (const value of index) {
         if (!Number.isSafeInteger(value))
-          throw new ConfigError(`an index array holds ${String(value)}, which is not a whole number`)
+          throw new ConfigError(`an index array holds ${shown(value)}, which is not a whole number`)
       }
       const list = fromTypedArray(BigInt64Array.from(index as number[], BigInt), [index.length], 'int64', 'cpu')
       made.push(list)
@@ -468,6 +479,9 @@ function putIndices(indices: readonly Index[], made: Tensor[]): void {
     }
   }
 }
+
+// As many as V8 holds in arrays without running out of heap.
+const MOST_ELEMENTS = 2 ** 26
 
 /** Copies a typed array's bytes into a new tensor. */
 export function fromTypedArray(view: ArrayBufferView, shape: readonly number[], dtype: DType, device: string): Tensor {

@@ -126,6 +126,7 @@ export class LRScheduler {
         {},
       )
     }
+    for (const lr of state.base_lrs) requireNumber('LRScheduler', 'base_lrs', lr)
     this.#baseLrs = [...state.base_lrs]
     this.#lastEpoch = state.last_epoch
     this.#apply()

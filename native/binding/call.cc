@@ -7,6 +7,7 @@
 #include <set>
 
 #include "binding/environment.h"
+#include "binding/guards.h"
 
 namespace voxtorch {
 
@@ -19,6 +20,7 @@ struct Overload {
   int gather_list = -1;        // the list argument that stands for all numbers given by place, as in x.view(2, 3)
   bool factory = false;        // takes no tensor
   bool writes = false;
+  Guard guard = nullptr;
   // Operators on one or two tensors are called unboxed: for a small tensor, boxing costs as much as the work.
   std::optional<c10::TypedOperatorHandle<at::Tensor(const at::Tensor&)>> unary;
   std::optional<c10::TypedOperatorHandle<at::Tensor(const at::Tensor&, const at::Tensor&)>> binary;
@@ -68,7 +70,8 @@ Overload make_overload(c10::OperatorHandle handle) {
   if (others > 0) overload.gather_list = -1;
   const auto& returns = handle.schema().returns();
   const auto& specs = overload.arguments;
-  const bool one_tensor_out = returns.size() == 1 && returns[0].type()->kind() == c10::TypeKind::TensorType;
+  overload.guard = guard_of(handle.schema().name());
+  const bool one_tensor_out = overload.guard == nullptr && returns.size() == 1 && returns[0].type()->kind() == c10::TypeKind::TensorType;
   const auto is_plain_tensor = [&](size_t i) { return specs[i].kind == Kind::kTensor && !specs[i].optional && !specs[i].keyword_only; };
   if (one_tensor_out && !overload.writes && !specs.empty() && is_plain_tensor(0)) {
     if (specs.size() == 1) overload.unary = handle.typed<at::Tensor(const at::Tensor&)>();
@@ -377,6 +380,7 @@ void call_boxed(Environment& self, Operator& op) {
   });
   {
     ContextGuard guard(context);
+    if (overload.guard != nullptr) overload.guard(overload.handle.schema(), stack);
     overload.handle.callBoxed(stack);
   }
   self.header(Environment::kOverload) = double(&overload - op.overloads.data());
@@ -403,8 +407,9 @@ napi_value call(napi_env env, napi_callback_info) {
 
 class OperatorJob : public QueuedJob {
  public:
-  explicit OperatorJob(c10::OperatorHandle handle) : handle(std::move(handle)) {}
+  OperatorJob(c10::OperatorHandle handle, Guard guard) : handle(std::move(handle)), guard(guard) {}
   c10::OperatorHandle handle;
+  Guard guard;
   torch::jit::Stack stack;
   double same = 0;
   bool writes = false;
@@ -416,6 +421,8 @@ class OperatorJob : public QueuedJob {
   c10::IValue work() override {
     // A copy, because the call eats its stack, and out of memory is tried twice.
     torch::jit::Stack running = stack;
+    // Here and not when queued: an earlier job may change what is checked.
+    if (guard != nullptr) guard(handle.schema(), running);
     handle.callBoxed(running);
     stack.clear();
     empty = running.empty();
@@ -432,7 +439,7 @@ napi_value call_queued(napi_env env, napi_callback_info) {
     split_arguments(self.arguments(), given);
     Binding binding;
     const Overload& overload = choose(op, given, self.slab, binding);
-    auto job = std::make_shared<OperatorJob>(overload.handle);
+    auto job = std::make_shared<OperatorJob>(overload.handle, overload.guard);
     job->name = op.name;
     job->writes = overload.writes;
     build_stack(overload, given, binding, self.slab, self.context().device, job->stack,

@@ -15,6 +15,7 @@ namespace voxtorch {
 namespace {
 
 constexpr double kMaxSafe = 9007199254740991.0;
+constexpr int64_t kLargestSize = int64_t(1) << 47;  // what an address can hold
 
 [[noreturn]] void fail(ErrorKind kind, const std::string& message) { throw BindingError(kind, message); }
 
@@ -370,8 +371,14 @@ c10::IValue convert(const ArgumentSpec& spec, const Reader& cell, const Slab& sl
     case Kind::kInt:
       return read_int(cell);
     case Kind::kIntList: {
-      if (tag != Tag::kList) return c10::IValue(std::vector<int64_t>(spec.list_size, read_int(cell)));
-      return c10::IValue(read_ints(cell));
+      auto values = tag == Tag::kList ? read_ints(cell) : std::vector<int64_t>(spec.list_size, read_int(cell));
+      for (const int64_t value : values) {
+        // Sizes, strides, paddings: libtorch adds and multiplies them without looking.
+        if (value > kLargestSize || value < -kLargestSize) {
+          fail(ErrorKind::kValue, "'" + spec.name + "' holds " + std::to_string(value) + ", a size that no tensor has");
+        }
+      }
+      return c10::IValue(std::move(values));
     }
     case Kind::kFloat:
       return number_of(cell);

@@ -1,0 +1,24 @@
+import { ConfigError } from './errors.js'
+
+/** What an argument is, for an error: never throws, whatever it is. */
+export function shown(value: unknown): string {
+  if (typeof value === 'string') return JSON.stringify(value)
+  if (typeof value === 'function') return 'a function'
+  if (typeof value !== 'object' || value === null) return String(value)
+  return Array.isArray(value)
+    ? `an array of ${value.length}`
+    : `a ${value.constructor?.name ?? 'null-prototype object'}`
+}
+
+/** Something that is going to be called. */
+export function requireFunction<F>(fn: F): F {
+  if (typeof fn !== 'function') throw new ConfigError(`a function was expected, not ${shown(fn)}`)
+  return fn
+}
+
+/** Options that are going to be taken apart: an object, or left out. */
+export function optionsOf<O extends object>(options: O): O {
+  if (typeof options !== 'object' || options === null)
+    throw new ConfigError(`options must be an object, not ${shown(options)}`)
+  return options
+}
