@@ -226,6 +226,17 @@ void recurrent(const c10::FunctionSchema& schema, const torch::jit::Stack& stack
   if (lstm) lstm_shapes(arguments, values[0], data.size(1));
 }
 
+// Windows, strides and paddings are multiplied and narrowed to 32 bits without a look.
+void window(const c10::FunctionSchema& schema, const torch::jit::Stack& stack) {
+  constexpr int64_t kLargest = int64_t(1) << 30;
+  for (size_t i = 0; i < stack.size(); ++i) {
+    if (!stack[i].isIntList()) continue;
+    for (const int64_t value : stack[i].toIntVector()) {
+      TORCH_CHECK_VALUE(value > -kLargest && value < kLargest, schema.arguments()[i].name(), " holds ", value, ", more than a window can have");
+    }
+  }
+}
+
 }  // namespace
 
 Guard guard_of(const std::string& op) {
@@ -233,6 +244,11 @@ Guard guard_of(const std::string& op) {
       {"aten::adaptive_avg_pool1d", adaptive_pool}, {"aten::adaptive_avg_pool2d", adaptive_pool},
       {"aten::adaptive_avg_pool3d", adaptive_pool}, {"aten::adaptive_max_pool1d", adaptive_pool},
       {"aten::adaptive_max_pool2d", adaptive_pool}, {"aten::adaptive_max_pool3d", adaptive_pool},
+      {"aten::avg_pool1d", window},                 {"aten::avg_pool2d", window},
+      {"aten::avg_pool3d", window},                 {"aten::max_pool2d", window},
+      {"aten::max_pool3d", window},                 {"aten::max_pool2d_with_indices", window},
+      {"aten::max_pool3d_with_indices", window},    {"aten::col2im", window},
+      {"aten::im2col", window},
       {"aten::conv1d", convolution},                {"aten::conv2d", convolution},
       {"aten::conv3d", convolution},                {"aten::conv_transpose1d", convolution},
       {"aten::conv_transpose2d", convolution},      {"aten::conv_transpose3d", convolution},

@@ -94,7 +94,7 @@ describe('layers refuse in the words of the layer', () => {
     ['Dropout', () => new Dropout(1.5), /\[0, 1\], not 1.5/],
     ['Conv1d', () => new Conv1d(4, 3, 3, { groups: 2 }), /multiples of groups 2/],
     ['Conv1d', () => new Conv1d(4, 3, 3, { padding: 'same', stride: 2 }), /'same' needs stride 1/],
-    ['Conv2d', () => new Conv2d(4, 3, [3]), /kernelSize needs 2 numbers/],
+    ['Conv2d', () => new Conv2d(4, 3, [3]), /kernelSize needs 2 whole numbers/],
     ['GRU', () => new GRU(4, 3, { numLayers: 0 }), /numLayers/],
     ['MultiheadAttention', () => new MultiheadAttention(5, 2), /not a multiple/],
     ['TransformerEncoderLayer', () => new TransformerEncoderLayer(4, 2, { activation: 'swish' as 'relu' }), /'relu', 'gelu'/],
@@ -108,7 +108,7 @@ describe('losses refuse in the words of the loss', () => {
   // biome-ignore format: a table
   const refused: [string, () => unknown, ErrorClass, RegExp][] = [
     ['different shapes', () => F.mseLoss(ones([3, 1]), ones([3])), ShapeError, /input \[3,1\] and target \[3\]/],
-    ['an unknown reduction', () => F.l1Loss(ones([3]), ones([3]), { reduction: 'avg' as 'mean' }), ConfigError, /'none', 'mean' or 'sum', not avg/],
+    ['an unknown reduction', () => F.l1Loss(ones([3]), ones([3]), { reduction: 'avg' as 'mean' }), ConfigError, /'none', 'mean' or 'sum', not 'avg'/],
     ['a class that is not there', () => F.crossEntropy(ones([2, 3]), tensor([1, 3])), IndexError, /index 3 is out of range, there are 3/],
     ['classes as fractions', () => F.crossEntropy(ones([2, 3]), tensor([1.5, 2])), DTypeError, /integer indices/],
     ['one-hot classes', () => F.crossEntropy(ones([2, 3]), ones([2, 3], { dtype: 'int64' })), DTypeError, /probabilities.*class numbers leave out/],
