@@ -108,7 +108,7 @@ describe('losses refuse in the words of the loss', () => {
   // biome-ignore format: a table
   const refused: [string, () => unknown, ErrorClass, RegExp][] = [
     ['different shapes', () => F.mseLoss(ones([3, 1]), ones([3])), ShapeError, /input \[3,1\] and target \[3\]/],
-    ['an unknown reduction', () => F.l1Loss(ones([3]), ones([3]), { reduction: 'avg' as 'mean' }), ConfigError, /'none', 'mean' or 'sum', not 'avg'/],
+    ['an unknown reduction', () => F.l1Loss(ones([3]), ones([3]), { reduction: 'avg' as 'mean' }), ConfigError, /'none', 'mean' or 'sum', not .*avg/],
     ['a class that is not there', () => F.crossEntropy(ones([2, 3]), tensor([1, 3])), IndexError, /index 3 is out of range, there are 3/],
     ['classes as fractions', () => F.crossEntropy(ones([2, 3]), tensor([1.5, 2])), DTypeError, /integer indices/],
     ['one-hot classes', () => F.crossEntropy(ones([2, 3]), ones([2, 3], { dtype: 'int64' })), DTypeError, /probabilities.*class numbers leave out/],
