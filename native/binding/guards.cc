@@ -230,12 +230,12 @@ void recurrent(const c10::FunctionSchema& schema, const torch::jit::Stack& stack
 void pivots(const c10::FunctionSchema& schema, const torch::jit::Stack& stack) {
   const Arguments arguments{schema, stack};
   const bool old = schema.name() == "aten::lu_solve";
-  const at::Tensor factors = arguments.tensor(old ? "LU_data" : schema.name() == "aten::linalg_ldl_solve" ? "LD" : "LU");
+  const at::Tensor factors = arguments.tensor(old ? "LU_data" : "LU");
   const at::Tensor rows = arguments.tensor(old ? "LU_pivots" : "pivots");
   if (!factors.defined() || !rows.defined() || factors.dim() < 2) return;
   const int64_t size = factors.size(-1);
   for (const int64_t row : values_of(rows)) {
-    TORCH_CHECK_VALUE(row != 0 && row >= -size && row <= size, "pivot ", row, " names no row of a matrix of ", size);
+    TORCH_CHECK_VALUE(row >= 1 && row <= size, "pivot ", row, " names no row of a matrix of ", size);
   }
 }
 
@@ -261,8 +261,8 @@ Guard guard_of(const std::string& op) {
       {"aten::avg_pool3d", window},                 {"aten::max_pool2d", window},
       {"aten::max_pool3d", window},                 {"aten::max_pool2d_with_indices", window},
       {"aten::max_pool3d_with_indices", window},    {"aten::col2im", window},
-      {"aten::im2col", window},                     {"aten::linalg_ldl_solve", pivots},
-      {"aten::linalg_lu_solve", pivots},            {"aten::lu_solve", pivots},
+      {"aten::im2col", window},                     {"aten::linalg_lu_solve", pivots},
+      {"aten::lu_solve", pivots},
       {"aten::conv1d", convolution},                {"aten::conv2d", convolution},
       {"aten::conv3d", convolution},                {"aten::conv_transpose1d", convolution},
       {"aten::conv_transpose2d", convolution},      {"aten::conv_transpose3d", convolution},

@@ -432,7 +432,6 @@ export const functionNames: Names = [
   ['linalgInvEx', 'aten::linalg_inv_ex'],
   ['linalgLdlFactor', 'aten::linalg_ldl_factor'],
   ['linalgLdlFactorEx', 'aten::linalg_ldl_factor_ex'],
-  ['linalgLdlSolve', 'aten::linalg_ldl_solve'],
   ['linalgLstsq', 'aten::linalg_lstsq'],
   ['linalgLu', 'aten::linalg_lu'],
   ['linalgLuFactor', 'aten::linalg_lu_factor'],

@@ -3169,8 +3169,6 @@ export interface Operators<Q extends 'now' | 'queued'> {
     self: Tensor,
     options?: { hermitian?: boolean; checkErrors?: boolean },
   ): Result<Q, { LD: Tensor; pivots: Tensor; info: Tensor }>
-  /** `aten::linalg_ldl_solve(Tensor LD, Tensor pivots, Tensor B, *, bool hermitian=False) -> Tensor` */
-  linalgLdlSolve(LD: Tensor, pivots: Tensor, B: Tensor, options?: { hermitian?: boolean }): Result<Q, Tensor>
   /** `aten::linalg_lstsq(Tensor self, Tensor b, float? rcond=None, *, str? driver=None) -> (Tensor solution, Tensor residuals, Tensor rank, Tensor singular_values)` */
   linalgLstsq(
     self: Tensor,
