@@ -46,6 +46,7 @@ const SCOPE = 5
 const WARNED = 6
 const DEVICE = 7
 const OVERLOAD = 8
+const DONE = 9
 const JOB = 11
 const HEADER = 16
 
@@ -470,6 +471,8 @@ interface Pending {
 }
 
 const pending = new Map<number, Pending>()
+/** Its reactions run after the code that is running now, like those of any other job. */
+const queued = Promise.resolve()
 
 function queue(
   encode: () => void,
@@ -490,6 +493,7 @@ function queue(
   const finish = submit()
   if (cells[STATUS] !== 0) return Promise.reject(failure())
   const job = cells[JOB]!
+  if (cells[DONE] === 1) queued.then(() => settle(job))
   // Every job pays for its stack, so it is short: the queueing function, the one that called it and some of its callers.
   const limit = Error.stackTraceLimit
   Error.stackTraceLimit = Math.min(limit, 6)

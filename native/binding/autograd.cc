@@ -31,27 +31,62 @@ struct CallbackOwner : torch::CustomClassHolder {
   uint32_t callback;
 };
 
-// The leaves whose gradient this backward pass will write.
-void collect_leaves(const variable_list& roots, std::vector<at::Tensor>& leaves) {
+// What a look through a graph finds.
+struct Graph {
+  std::vector<at::Tensor> leaves;  // whose gradient a backward pass will write
+  size_t nodes = 0;
+  int64_t elements = 0;     // of all gradients on the way
+  bool only_native = true;  // on the CPU, without JavaScript in it
+};
+
+bool calls_javascript(torch::autograd::Node& node);
+
+void measure(torch::autograd::Node& node, Graph& graph) {
+  ++graph.nodes;
+  if (!node.pre_hooks().empty() || !node.post_hooks().empty() || !node.tensor_pre_hooks().empty() || calls_javascript(node)) {
+    graph.only_native = false;
+  }
+  for (uint32_t i = 0; i < node.num_inputs(); ++i) {
+    const auto& metadata = node.input_metadata(i);
+    if (metadata.was_default_constructed()) continue;
+    if (!metadata.device().is_cpu() || metadata.is_nested_tensor()) {
+      graph.only_native = false;
+      continue;
+    }
+    int64_t elements = 1;
+    for (const c10::SymInt& size : metadata.shape_as_dim_vector()) elements *= size.expect_int();
+    graph.elements += elements;
+  }
+}
+
+Graph look_through(const variable_list& roots) {
+  Graph graph;
   std::unordered_set<torch::autograd::Node*> seen;
   std::vector<torch::autograd::Node*> stack;
+  std::vector<decltype(torch::autograd::impl::grad_accumulator(at::Tensor()))> accumulators;  // tensors hold them weakly
   const auto visit = [&](torch::autograd::Node* node) {
     if (node != nullptr && seen.insert(node).second) stack.push_back(node);
   };
   for (const at::Tensor& root : roots) {
     if (!root.defined() || !root.requires_grad()) continue;
     if (root.grad_fn()) visit(root.grad_fn().get());
-    else leaves.push_back(root);
+    else visit(accumulators.emplace_back(torch::autograd::impl::grad_accumulator(root)).get());
   }
   while (!stack.empty()) {
     torch::autograd::Node* node = stack.back();
     stack.pop_back();
     if (auto* leaf = dynamic_cast<torch::autograd::AccumulateGrad*>(node)) {
-      if (leaf->variable.defined()) leaves.push_back(leaf->variable);
+      if (!leaf->variable.defined()) continue;
+      graph.leaves.push_back(leaf->variable);
     }
+    measure(*node, graph);
     for (const auto& edge : node->next_edges()) visit(edge.function.get());
   }
+  return graph;
 }
+
+// Beyond this the engine's own work counts, whatever the sizes.
+constexpr size_t kLightNodes = 256;
 
 class BackwardJob : public QueuedJob {
  public:
@@ -62,10 +97,10 @@ class BackwardJob : public QueuedJob {
   bool allow_unused = false;
 
   void claim_all() {
-    std::vector<at::Tensor> leaves;
-    collect_leaves(roots, leaves);
+    const Graph graph = look_through(roots);
+    light = graph.only_native && !create_graph && graph.nodes <= kLightNodes && graph.elements <= kLightElements;
     claims.push_back({BusyTable::graph_key(), Use::kRead});
-    for (const at::Tensor& leaf : leaves) {
+    for (const at::Tensor& leaf : graph.leaves) {
       claim(leaf, Use::kRead);
       if (!accumulate) continue;
       claims.push_back({BusyTable::gradient_key(leaf), Use::kWrite});
@@ -254,6 +289,10 @@ struct JavaScriptFunction : torch::autograd::Function<JavaScriptFunction> {
     return answer;
   }
 };
+
+bool calls_javascript(torch::autograd::Node& node) {
+  return typeid(node) == typeid(torch::autograd::CppNode<JavaScriptFunction>);
+}
 
 // applyFunction with cells: callback, input tensors. Writes the outputs.
 napi_value apply_function(napi_env env, napi_callback_info) {

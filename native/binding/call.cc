@@ -431,6 +431,24 @@ class OperatorJob : public QueuedJob {
   }
 };
 
+// The fused and multi-tensor kernels of optimisers: elementwise, so their work is known from the sizes.
+bool is_light(const Operator& op, const torch::jit::Stack& stack) {
+  if (op.name.rfind("aten::_fused_", 0) != 0 && op.name.rfind("aten::_foreach_", 0) != 0) return false;
+  int64_t elements = 0;
+  const auto count = [&](const at::Tensor& tensor) {
+    elements += tensor.is_cpu() ? tensor.numel() : kLightElements + 1;
+    return elements <= kLightElements;
+  };
+  for (const c10::IValue& value : stack) {
+    if (value.isTensor() && value.toTensor().defined() && !count(value.toTensor())) return false;
+    if (!value.isTensorList()) continue;
+    for (const at::Tensor& tensor : value.toTensorList()) {
+      if (!count(tensor)) return false;
+    }
+  }
+  return true;
+}
+
 napi_value call_queued(napi_env env, napi_callback_info) {
   Environment& self = *Environment::of(env);
   self.guarded("", [&] {
@@ -452,6 +470,7 @@ napi_value call_queued(napi_env env, napi_callback_info) {
         if (overload.arguments[i].writes && cell != nullptr && cell->tag() == Tag::kTensor) job->same = cell->value();
       }
     }
+    job->light = is_light(op, job->stack);
     self.submit(std::move(job));
   });
   return nullptr;
@@ -538,6 +557,7 @@ napi_value settle(napi_env env, napi_callback_info info) {
   if (found == self.finished.end()) return nullptr;
   std::shared_ptr<QueuedJob> job = std::move(found->second);
   self.finished.erase(found);
+  job->let_go();
   self.warnings.insert(self.warnings.end(), job->warnings.begin(), job->warnings.end());
   self.guarded(job->name.c_str(), [&] {
     if (job->failed) {

@@ -54,7 +54,7 @@ void QueuedJob::run() {
   if (context.autocast_cpu != 0 || context.autocast_cuda != 0) clear_autocast_cache();
   c10::WarningUtils::set_warning_handler(before);
   const bool may_repeat = failed && error.kind == ErrorKind::kOutOfMemory && repeatable() && !retried;
-  if (!may_repeat) let_go();
+  if (!may_repeat && !light) let_go();
 }
 
 void QueuedJob::deliver() { channel->complete(shared_from_this()); }
@@ -256,15 +256,26 @@ void Environment::submit(std::shared_ptr<QueuedJob> job) {
   job->context = context();
   job->channel = channel;
   job->owner = channel.get();
+  buffer[kValue] = job->id;
+  const bool nothing_before = pending_ == 0 && (Executor::instance().queued() == 0 || !BusyTable::instance().conflicts(job->claims));
+  if (job->light && nothing_before) {
+    BusyTable::instance().claim(job->claims);
+    job->run();
+    buffer[kDone] = 1;
+    finished[job->id] = std::move(job);
+    return;
+  }
+  job->light = false;
+  buffer[kDone] = 0;
   BusyTable::instance().claim(job->claims);
   if (pending_++ == 0) napi_ref_threadsafe_function(env, channel->wake);
-  buffer[kValue] = job->id;
   Executor::instance().submit(std::move(job));
 }
 
 void Environment::resubmit(std::shared_ptr<QueuedJob> job) {
   job->failed = false;
   job->retried = true;
+  job->light = false;
   if (pending_++ == 0) napi_ref_threadsafe_function(env, channel->wake);
   Executor::instance().submit(std::move(job));
 }

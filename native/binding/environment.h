@@ -48,6 +48,7 @@ class QueuedJob : public Executor::Job, public std::enable_shared_from_this<Queu
   ErrorInfo error;
   bool failed = false;
   bool retried = false;
+  bool light = false;  // so little CPU work that handing it to another thread and back would take longer
   std::vector<std::string> warnings;
   std::shared_ptr<class Channel> channel;
 
@@ -55,15 +56,17 @@ class QueuedJob : public Executor::Job, public std::enable_shared_from_this<Queu
   void run() final;
   void deliver() final;
   void claim(const at::Tensor& tensor, Use use);
+  // Frees what the job claims.
+  void let_go();
   // Whether a run that failed left everything as it was, so that another may be tried.
   virtual bool repeatable() const { return false; }
 
  protected:
   virtual c10::IValue work() = 0;
-
- private:
-  void let_go();
 };
+
+// Up to as many elements a job counts as light: the time of a few calls of an operator.
+constexpr int64_t kLightElements = 1 << 16;
 
 // A call from a native thread into JavaScript; the caller waits until `done`.
 struct JavaScriptCall {
@@ -118,7 +121,7 @@ class Environment {
   static Environment* of(napi_env env);
 
   // The header of the call buffer; numbers shared with lib/native/call.ts.
-  enum Header { kStatus = 0, kOperator = 1, kBegin = 2, kEnd = 3, kFlags = 4, kScope = 5, kWarned = 6, kDevice = 7, kOverload = 8, kTag = 10, kValue = 11 };
+  enum Header { kStatus = 0, kOperator = 1, kBegin = 2, kEnd = 3, kFlags = 4, kScope = 5, kWarned = 6, kDevice = 7, kOverload = 8, kDone = 9, kTag = 10, kValue = 11 };
 
   double& header(Header slot) { return buffer[slot]; }
   Reader arguments() const;
@@ -144,6 +147,8 @@ class Environment {
     report_memory();
   }
 
+  // Queues a job and leaves its number in the header. A light job with nothing before it runs at once, on this thread;
+  // kDone says so. It holds its claims until it is settled, so that whoever does not wait for it finds out at any size.
   void submit(std::shared_ptr<QueuedJob> job);
   // Queues a finished job again, under the same number.
   void resubmit(std::shared_ptr<QueuedJob> job);

@@ -53,6 +53,17 @@ bool BusyTable::conflicts(const at::Tensor& tensor, Use use) {
   return found->second.writers > 0 || (use == Use::kWrite && found->second.readers > 0);
 }
 
+bool BusyTable::conflicts(const std::vector<Claim>& claims) {
+  if (!any()) return false;
+  std::lock_guard<std::mutex> lock(mutex_);
+  for (const Claim& claim : claims) {
+    auto found = storages_.find(claim.storage);
+    if (found == storages_.end()) continue;
+    if (found->second.writers > 0 || (claim.use == Use::kWrite && found->second.readers > 0)) return true;
+  }
+  return false;
+}
+
 bool BusyTable::gradient_busy(const at::Tensor& tensor) {
   const bool inner = !tensor.is_leaf();
   std::lock_guard<std::mutex> lock(mutex_);

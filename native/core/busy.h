@@ -27,6 +27,8 @@ class BusyTable {
   bool any() const { return count_.load(std::memory_order_acquire) > 0; }
   // Whether a job in flight forbids this use: a write needs nobody else, a read needs no writer.
   bool conflicts(const at::Tensor& tensor, Use use);
+  // The same of what another job would claim.
+  bool conflicts(const std::vector<Claim>& claims);
 
   // What identifies a tensor's memory (its storage), and its gradient slot (the tensor itself).
   static const void* memory_key(const at::Tensor& tensor);
