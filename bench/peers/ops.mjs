@@ -1,5 +1,5 @@
 import { setImmediate } from 'node:timers/promises'
-import { ones, ops, randn, scope, zeros } from 'voxtorch'
+import { functional, ones, ops, randn, scope, zeros } from 'voxtorch'
 import { serve, timedBlocks } from './serve.mjs'
 import { makeTrainingStep } from './training-step.mjs'
 
@@ -16,10 +16,8 @@ const matrix = randn([4096, 4096])
 const vector = randn([4096])
 const step = makeTrainingStep()
 
-/** Operators in one scope: about what one training step makes. */
-const perScope = 100
-
-function inScopes(body) {
+/** `perScope` operators share a scope: about what one training step makes, or one layer where results are large. */
+function inScopes(body, perScope = 100) {
   return (n) => {
     for (let done = 0; done < n; done += perScope) {
       const count = Math.min(perScope, n - done)
@@ -47,8 +45,8 @@ await serve(
       for (let i = 0; i < n; i++) square.matmul(second)
     }),
     layerNorm: inScopes((n) => {
-      for (let i = 0; i < n; i++) ops.layerNorm(rows, [768], weight, bias)
-    }),
+      for (let i = 0; i < n; i++) functional.layerNorm(rows, [768], { weight, bias })
+    }, 10),
     slice: inScopes((n) => {
       for (let i = 0; i < n; i++) square.slice(0, 1, 5)
     }),

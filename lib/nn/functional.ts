@@ -1,6 +1,7 @@
 /** Layers and losses as functions of tensors, without state. Shapes as in PyTorch's torch.nn.functional. */
 
 import { optionsOf, shown } from '../native/arguments.js'
+import { op } from '../native/call.js'
 import { ConfigError } from '../native/errors.js'
 import { ops, scope, type Tensor } from '../tensor/index.js'
 import {
@@ -130,11 +131,13 @@ export interface LayerNormOptions {
   eps?: number
 }
 
+const fastLayerNorm = op('voxtorch::layer_norm')
+
 /** Over the trailing dimensions, which must be `normalizedShape`. */
 export function layerNorm(input: Tensor, normalizedShape: number[], options: LayerNormOptions = {}): Tensor {
   const { weight = null, bias = null, eps = 1e-5 } = optionsOf(options)
   try {
-    return ops.layerNorm(input, normalizedShape, weight, bias, eps)
+    return fastLayerNorm(input, normalizedShape, weight, bias, eps)
   } catch (error) {
     throw explain(error, () => [
       notFloating('layerNorm', input),

@@ -25,7 +25,8 @@ bool truth(const Reader& cell) { return cell.tag() == Tag::kBool && cell.value()
 
 // Names a JavaScript callback for as long as some native object may call it.
 struct CallbackOwner : torch::CustomClassHolder {
-  CallbackOwner(std::shared_ptr<Channel> channel, uint32_t callback) : channel(std::move(channel)), callback(callback) {}
+  CallbackOwner(std::shared_ptr<Channel> channel, uint32_t callback)
+      : channel(std::move(channel)), callback(callback) {}
   ~CallbackOwner() override { channel->release_callback(callback); }
   std::shared_ptr<Channel> channel;
   uint32_t callback;
@@ -43,7 +44,8 @@ bool calls_javascript(torch::autograd::Node& node);
 
 void measure(torch::autograd::Node& node, Graph& graph) {
   ++graph.nodes;
-  if (!node.pre_hooks().empty() || !node.post_hooks().empty() || !node.tensor_pre_hooks().empty() || calls_javascript(node)) {
+  if (!node.pre_hooks().empty() || !node.post_hooks().empty() || !node.tensor_pre_hooks().empty() ||
+      calls_javascript(node)) {
     graph.only_native = false;
   }
   for (uint32_t i = 0; i < node.num_inputs(); ++i) {
@@ -63,14 +65,17 @@ Graph look_through(const variable_list& roots) {
   Graph graph;
   std::unordered_set<torch::autograd::Node*> seen;
   std::vector<torch::autograd::Node*> stack;
-  std::vector<decltype(torch::autograd::impl::grad_accumulator(at::Tensor()))> accumulators;  // tensors hold them weakly
+  std::vector<decltype(torch::autograd::impl::grad_accumulator(at::Tensor()))>
+      accumulators;  // tensors hold them weakly
   const auto visit = [&](torch::autograd::Node* node) {
     if (node != nullptr && seen.insert(node).second) stack.push_back(node);
   };
   for (const at::Tensor& root : roots) {
     if (!root.defined() || !root.requires_grad()) continue;
-    if (root.grad_fn()) visit(root.grad_fn().get());
-    else visit(accumulators.emplace_back(torch::autograd::impl::grad_accumulator(root)).get());
+    if (root.grad_fn())
+      visit(root.grad_fn().get());
+    else
+      visit(accumulators.emplace_back(torch::autograd::impl::grad_accumulator(root)).get());
   }
   while (!stack.empty()) {
     torch::autograd::Node* node = stack.back();
@@ -191,9 +196,12 @@ napi_value set_gradient(napi_env env, napi_callback_info) {
     }
     const at::Tensor grad = read_tensor(value, self.slab);
     if (grad.is_same(tensor)) throw BindingError(ErrorKind::kValue, "a tensor cannot be its own gradient");
-    if (grad.device() != tensor.device()) throw BindingError(ErrorKind::kValue, "a gradient must be on the same device as its tensor");
-    if (grad.scalar_type() != tensor.scalar_type()) throw BindingError(ErrorKind::kValue, "a gradient must have its tensor's dtype");
-    if (!grad.sizes().equals(tensor.sizes())) throw BindingError(ErrorKind::kValue, "a gradient must have its tensor's shape");
+    if (grad.device() != tensor.device())
+      throw BindingError(ErrorKind::kValue, "a gradient must be on the same device as its tensor");
+    if (grad.scalar_type() != tensor.scalar_type())
+      throw BindingError(ErrorKind::kValue, "a gradient must have its tensor's dtype");
+    if (!grad.sizes().equals(tensor.sizes()))
+      throw BindingError(ErrorKind::kValue, "a gradient must have its tensor's shape");
     tensor.mutable_grad() = grad;
   });
   return nullptr;
@@ -222,8 +230,10 @@ napi_value grad_fn_name(napi_env env, napi_callback_info) {
     Reader cells = self.arguments();
     const at::Tensor tensor = read_tensor(next(cells), self.slab);
     Writer writer = self.results();
-    if (tensor.grad_fn()) write_value(writer, c10::IValue(tensor.grad_fn()->name()), self.slab, 0);
-    else write_value(writer, c10::IValue(), self.slab, 0);
+    if (tensor.grad_fn())
+      write_value(writer, c10::IValue(tensor.grad_fn()->name()), self.slab, 0);
+    else
+      write_value(writer, c10::IValue(), self.slab, 0);
   });
   return nullptr;
 }
@@ -282,9 +292,11 @@ struct JavaScriptFunction : torch::autograd::Function<JavaScriptFunction> {
     auto results = owner->channel->invoke(owner->callback, kBackward,
                                           {c10::IValue(gradients), c10::IValue(ctx->get_saved_variables())});
     variable_list answer(2);  // the environment and the callback have no gradient
-    const variable_list given = results.empty() || !results[0].isTensorList() ? variable_list() : results[0].toTensorVector();
-    TORCH_CHECK(given.size() == inputs, "backward of a custom function must return one gradient (or null) per tensor input: expected ",
-                inputs, ", got ", given.size());
+    const variable_list given =
+        results.empty() || !results[0].isTensorList() ? variable_list() : results[0].toTensorVector();
+    TORCH_CHECK(given.size() == inputs,
+                "backward of a custom function must return one gradient (or null) per tensor input: expected ", inputs,
+                ", got ", given.size());
     answer.insert(answer.end(), given.begin(), given.end());
     return answer;
   }

@@ -15,24 +15,27 @@ struct Overload {
   explicit Overload(c10::OperatorHandle handle) : handle(std::move(handle)) {}
   c10::OperatorHandle handle;
   std::vector<ArgumentSpec> arguments;
-  size_t positional = 0;       // arguments that may be given by place
-  size_t device = SIZE_MAX;    // where a factory function's `device` is
-  int gather_list = -1;        // the list argument that stands for all numbers given by place, as in x.view(2, 3)
-  bool factory = false;        // takes no tensor
+  size_t positional = 0;     // arguments that may be given by place
+  size_t device = SIZE_MAX;  // where a factory function's `device` is
+  int gather_list = -1;      // the list argument that stands for all numbers given by place, as in x.view(2, 3)
+  bool factory = false;      // takes no tensor
   bool writes = false;
   Guard guard = nullptr;
   // Operators on one or two tensors are called unboxed: for a small tensor, boxing costs as much as the work.
   std::optional<c10::TypedOperatorHandle<at::Tensor(const at::Tensor&)>> unary;
   std::optional<c10::TypedOperatorHandle<at::Tensor(const at::Tensor&, const at::Tensor&)>> binary;
-  std::optional<c10::TypedOperatorHandle<at::Tensor(const at::Tensor&, const at::Tensor&, const at::Scalar&)>> scaled_binary;
+  std::optional<c10::TypedOperatorHandle<at::Tensor(const at::Tensor&, const at::Tensor&, const at::Scalar&)>>
+      scaled_binary;
   // And slicing, which indexing is made of.
-  std::optional<c10::TypedOperatorHandle<at::Tensor(const at::Tensor&, int64_t, std::optional<c10::SymInt>, std::optional<c10::SymInt>, c10::SymInt)>> slice;
+  std::optional<c10::TypedOperatorHandle<at::Tensor(const at::Tensor&, int64_t, std::optional<c10::SymInt>,
+                                                    std::optional<c10::SymInt>, c10::SymInt)>>
+      slice;
 };
 
 struct Operator {
   std::string name;
   std::vector<Overload> overloads;
-  const Overload* unary = nullptr;   // what one tensor, or two, and nothing else select
+  const Overload* unary = nullptr;  // what one tensor, or two, and nothing else select
   const Overload* binary = nullptr;
   const Overload* slice = nullptr;
 };
@@ -58,12 +61,15 @@ Overload make_overload(c10::OperatorHandle handle) {
     ArgumentSpec spec = make_argument_spec(argument);
     const size_t index = overload.arguments.size();
     if (!spec.keyword_only) overload.positional = index + 1;
-    if (spec.kind == Kind::kTensor || spec.kind == Kind::kTensorList || spec.kind == Kind::kOptionalTensorList) overload.factory = false;
+    if (spec.kind == Kind::kTensor || spec.kind == Kind::kTensorList || spec.kind == Kind::kOptionalTensorList)
+      overload.factory = false;
     if (spec.kind == Kind::kDevice && spec.name == "device") overload.device = index;
     overload.writes |= spec.writes;
     if (!spec.keyword_only && spec.name != "self") {
-      if (spec.kind == Kind::kIntList && spec.list_size == 0 && lists++ == 0) overload.gather_list = static_cast<int>(index);
-      else ++others;
+      if (spec.kind == Kind::kIntList && spec.list_size == 0 && lists++ == 0)
+        overload.gather_list = static_cast<int>(index);
+      else
+        ++others;
     }
     overload.arguments.push_back(std::move(spec));
   }
@@ -71,12 +77,17 @@ Overload make_overload(c10::OperatorHandle handle) {
   const auto& returns = handle.schema().returns();
   const auto& specs = overload.arguments;
   overload.guard = guard_of(handle.schema().name());
-  const bool one_tensor_out = overload.guard == nullptr && returns.size() == 1 && returns[0].type()->kind() == c10::TypeKind::TensorType;
-  const auto is_plain_tensor = [&](size_t i) { return specs[i].kind == Kind::kTensor && !specs[i].optional && !specs[i].keyword_only; };
+  const bool one_tensor_out =
+      overload.guard == nullptr && returns.size() == 1 && returns[0].type()->kind() == c10::TypeKind::TensorType;
+  const auto is_plain_tensor = [&](size_t i) {
+    return specs[i].kind == Kind::kTensor && !specs[i].optional && !specs[i].keyword_only;
+  };
   if (one_tensor_out && !overload.writes && !specs.empty() && is_plain_tensor(0)) {
     if (specs.size() == 1) overload.unary = handle.typed<at::Tensor(const at::Tensor&)>();
-    if (specs.size() == 2 && is_plain_tensor(1)) overload.binary = handle.typed<at::Tensor(const at::Tensor&, const at::Tensor&)>();
-    if (specs.size() == 3 && is_plain_tensor(1) && specs[2].kind == Kind::kScalar && specs[2].keyword_only && specs[2].has_default) {
+    if (specs.size() == 2 && is_plain_tensor(1))
+      overload.binary = handle.typed<at::Tensor(const at::Tensor&, const at::Tensor&)>();
+    if (specs.size() == 3 && is_plain_tensor(1) && specs[2].kind == Kind::kScalar && specs[2].keyword_only &&
+        specs[2].has_default) {
       overload.scaled_binary = handle.typed<at::Tensor(const at::Tensor&, const at::Tensor&, const at::Scalar&)>();
     }
   }
@@ -121,17 +132,20 @@ Operator* operator_named(const std::string& name) {
                    [](const Overload& a, const Overload& b) { return is_out(a) < is_out(b); });
   // The first overload that would take the tensors is the one that the general path would choose.
   for (const Overload& overload : op->overloads) {
-    const size_t required = std::count_if(overload.arguments.begin(), overload.arguments.end(), [](const ArgumentSpec& spec) { return !spec.has_default; });
+    const size_t required = std::count_if(overload.arguments.begin(), overload.arguments.end(),
+                                          [](const ArgumentSpec& spec) { return !spec.has_default; });
     const auto takes = [&](size_t tensors) {
       if (overload.positional < tensors || required > tensors) return false;
-      return std::all_of(overload.arguments.begin(), overload.arguments.begin() + tensors, [](const ArgumentSpec& spec) { return spec.kind == Kind::kTensor; });
+      return std::all_of(overload.arguments.begin(), overload.arguments.begin() + tensors,
+                         [](const ArgumentSpec& spec) { return spec.kind == Kind::kTensor; });
     };
     if (op->unary == nullptr && takes(1)) op->unary = &overload;
     if (op->binary == nullptr && takes(2)) op->binary = &overload;
   }
   if (name == "aten::slice" && !op->overloads.empty() && op->overloads[0].handle.schema().overload_name() == "Tensor") {
     Overload& slice = op->overloads[0];
-    slice.slice = slice.handle.typed<at::Tensor(const at::Tensor&, int64_t, std::optional<c10::SymInt>, std::optional<c10::SymInt>, c10::SymInt)>();
+    slice.slice = slice.handle.typed<at::Tensor(const at::Tensor&, int64_t, std::optional<c10::SymInt>,
+                                                std::optional<c10::SymInt>, c10::SymInt)>();
     op->slice = &slice;
   }
   if (op->unary != nullptr && !op->unary->unary) op->unary = nullptr;
@@ -150,7 +164,8 @@ void split_arguments(Reader cells, Given& given) {
     cells.skip();
     if (here.tag() == Tag::kKeyword) {
       const double id = here.value();
-      if (!(id >= 0) || id >= double(here.strings->size())) throw BindingError(ErrorKind::kArguments, "unknown keyword");
+      if (!(id >= 0) || id >= double(here.strings->size()))
+        throw BindingError(ErrorKind::kArguments, "unknown keyword");
       given.keywords.emplace_back((*here.strings)[static_cast<size_t>(id)], here.inside());
     } else {
       given.positional.push_back(here);
@@ -254,8 +269,10 @@ void build_stack(const Overload& overload, const Given& given, const Binding& bi
     c10::IValue& value = stack.back();
     if (i == overload.device && overload.factory && default_device && value.isNone()) value = *default_device;
     if (spec.kind == Kind::kTensor) {
-      if (value.isTensor()) keep(value.toTensor(), spec.writes ? Use::kWrite : Use::kRead);
-      else if (value.isNone() && !spec.optional) value = at::Tensor();
+      if (value.isTensor())
+        keep(value.toTensor(), spec.writes ? Use::kWrite : Use::kRead);
+      else if (value.isNone() && !spec.optional)
+        value = at::Tensor();
     } else if (spec.kind == Kind::kTensorList && value.isTensorList()) {
       for (const at::Tensor& tensor : value.toTensorVector()) keep(tensor, spec.writes ? Use::kWrite : Use::kRead);
     } else if (spec.kind == Kind::kOptionalTensorList && value.isList()) {
@@ -269,12 +286,14 @@ void build_stack(const Overload& overload, const Given& given, const Binding& bi
 void check_free(const at::Tensor& tensor, Use use) {
   if (!tensor.defined() || !BusyTable::instance().conflicts(tensor, use)) return;
   throw BindingError(ErrorKind::kBusy,
-                     use == Use::kWrite ? "a queued job still uses the memory that this call would change; await its promise first"
-                                        : "a queued job is changing the memory that this call would read; await its promise first");
+                     use == Use::kWrite
+                         ? "a queued job still uses the memory that this call would change; await its promise first"
+                         : "a queued job is changing the memory that this call would read; await its promise first");
 }
 
 // The handle of the argument that an in-place operator returned, or 0.
-double same_argument(const Overload& overload, const Given& given, const Binding& binding, const Slab& slab, const c10::IValue& result) {
+double same_argument(const Overload& overload, const Given& given, const Binding& binding, const Slab& slab,
+                     const c10::IValue& result) {
   if (!overload.writes || !result.isTensor()) return 0;
   for (size_t i = 0; i < overload.arguments.size(); ++i) {
     const Reader* cell = binding.cells[i];
@@ -299,28 +318,33 @@ std::optional<c10::IValue> take_result(const c10::FunctionSchema& schema, torch:
 
 Operator& requested(Environment& self) {
   const double id = self.header(Environment::kOperator);
-  if (!(id >= 0) || id >= double(self.operators.size())) throw BindingError(ErrorKind::kArguments, "unknown operator number");
+  if (!(id >= 0) || id >= double(self.operators.size()))
+    throw BindingError(ErrorKind::kArguments, "unknown operator number");
   return *self.operators[static_cast<size_t>(id)];
 }
 
 bool call_slice(Environment& self, const Operator& op) {
   Reader cells = self.arguments();
-  if (cells.end - cells.at < 4 || cells.end - cells.at > 10 || cells.tag() != Tag::kTensor || BusyTable::instance().any()) return false;
+  if (cells.end - cells.at < 4 || cells.end - cells.at > 10 || cells.tag() != Tag::kTensor ||
+      BusyTable::instance().any())
+    return false;
   const c10::IValue* source = self.slab.find(cells.value());
   if (source == nullptr || !source->isTensor()) return false;
   std::optional<c10::SymInt> numbers[4];
   for (size_t i = 0; i < 4; ++i) {
     cells.at += 2;
     if (cells.done()) break;
-    if (cells.tag() == Tag::kNumber && is_integral(cells)) numbers[i] = c10::SymInt(static_cast<int64_t>(cells.value()));
-    else if (cells.tag() != Tag::kNull || i == 0 || i == 3) return false;
+    if (cells.tag() == Tag::kNumber && is_integral(cells))
+      numbers[i] = c10::SymInt(static_cast<int64_t>(cells.value()));
+    else if (cells.tag() != Tag::kNull || i == 0 || i == 3)
+      return false;
   }
   if (!numbers[0]) return false;
   at::Tensor result;
   {
     ContextGuard guard(self.context());
-    result = op.slice->slice->call(source->toTensor(), numbers[0]->expect_int(), std::move(numbers[1]), std::move(numbers[2]),
-                                   numbers[3] ? *numbers[3] : c10::SymInt(1));
+    result = op.slice->slice->call(source->toTensor(), numbers[0]->expect_int(), std::move(numbers[1]),
+                                   std::move(numbers[2]), numbers[3] ? *numbers[3] : c10::SymInt(1));
   }
   self.results().cell(Tag::kTensor, self.slab.add(c10::IValue(std::move(result)), self.scope()));
   return true;
@@ -332,7 +356,8 @@ bool call_unboxed(Environment& self, const Operator& op) {
   const size_t count = static_cast<size_t>(self.header(Environment::kEnd)) - begin;
   if (op.slice != nullptr) return call_slice(self, op);
   const Overload* overload = count == 2 ? op.unary : count == 4 ? op.binary : nullptr;
-  if (overload == nullptr || begin < kHeaderDoubles || begin + 4 > self.capacity || BusyTable::instance().any()) return false;
+  if (overload == nullptr || begin < kHeaderDoubles || begin + 4 > self.capacity || BusyTable::instance().any())
+    return false;
   const double* cells = self.buffer + begin;
   const c10::IValue* values[2] = {nullptr, nullptr};
   for (size_t i = 0; i < count; i += 2) {
@@ -350,7 +375,8 @@ bool call_unboxed(Environment& self, const Operator& op) {
     } else if (overload->binary) {
       result = overload->binary->call(first, values[1]->toTensor());
     } else {
-      result = overload->scaled_binary->call(first, values[1]->toTensor(), overload->arguments[2].default_value.toScalar());
+      result =
+          overload->scaled_binary->call(first, values[1]->toTensor(), overload->arguments[2].default_value.toScalar());
     }
   }
   if (!result.defined()) {
@@ -567,9 +593,12 @@ napi_value settle(napi_env env, napi_callback_info info) {
     }
     auto* op = dynamic_cast<OperatorJob*>(job.get());
     Writer writer = self.results();
-    if (op != nullptr && op->same != 0) writer.cell(Tag::kSame, op->same);
-    else if (op != nullptr && op->empty) writer.cell(Tag::kUndefined, 0);
-    else self.write_result(std::move(job->result), self.scope());
+    if (op != nullptr && op->same != 0)
+      writer.cell(Tag::kSame, op->same);
+    else if (op != nullptr && op->empty)
+      writer.cell(Tag::kUndefined, 0);
+    else
+      self.write_result(std::move(job->result), self.scope());
   });
   return nullptr;
 }
@@ -583,7 +612,8 @@ napi_value retry(napi_env env, napi_callback_info info) {
   double id = 0;
   napi_get_value_double(env, argument, &id);
   auto found = self.finished.find(static_cast<uint32_t>(id));
-  if (found == self.finished.end() || !found->second->failed || found->second->retried || !found->second->repeatable()) {
+  if (found == self.finished.end() || !found->second->failed || found->second->retried ||
+      !found->second->repeatable()) {
     return number(env, 0);
   }
   std::shared_ptr<QueuedJob> job = std::move(found->second);

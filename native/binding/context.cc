@@ -37,7 +37,8 @@ Context Context::decode(double flags, double device) {
 }
 
 double Context::flags() const {
-  return double((grad ? 1u : 0u) | (inference ? 2u : 0u) | (uint32_t(autocast_cpu) << 8) | (uint32_t(autocast_cuda) << 16));
+  return double((grad ? 1u : 0u) | (inference ? 2u : 0u) | (uint32_t(autocast_cpu) << 8) |
+                (uint32_t(autocast_cuda) << 16));
 }
 
 ContextGuard::ContextGuard(const Context& context) {

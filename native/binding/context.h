@@ -18,7 +18,8 @@ struct Context {
   uint8_t autocast_cuda = 0;
   std::optional<c10::Device> device;
 
-  // Flag word: bit 0 grad, bit 1 inference, bits 8-15 and 16-23 the autocast dtypes. Device word: 0 none, else 1 + type * 256 + index.
+  // Flag word: bit 0 grad, bit 1 inference, bits 8-15 and 16-23 the autocast dtypes. Device word: 0 none, else 1 + type
+  // * 256 + index.
   static Context decode(double flags, double device);
   double flags() const;
 };

@@ -186,7 +186,8 @@ Environment::Environment(napi_env env) : env(env), channel(std::make_shared<Chan
   // Only work in flight keeps the process alive.
   napi_unref_threadsafe_function(env, channel->wake);
   napi_add_env_cleanup_hook(env, cleanup, this);
-  napi_set_instance_data(env, this, [](napi_env, void* self, void*) { delete static_cast<Environment*>(self); }, nullptr);
+  napi_set_instance_data(
+      env, this, [](napi_env, void* self, void*) { delete static_cast<Environment*>(self); }, nullptr);
 }
 
 Environment* Environment::of(napi_env env) {
@@ -257,7 +258,8 @@ void Environment::submit(std::shared_ptr<QueuedJob> job) {
   job->channel = channel;
   job->owner = channel.get();
   buffer[kValue] = job->id;
-  const bool nothing_before = pending_ == 0 && (Executor::instance().queued() == 0 || !BusyTable::instance().conflicts(job->claims));
+  const bool nothing_before =
+      pending_ == 0 && (Executor::instance().queued() == 0 || !BusyTable::instance().conflicts(job->claims));
   if (job->light && nothing_before) {
     BusyTable::instance().claim(job->claims);
     job->run();
@@ -321,10 +323,14 @@ std::vector<c10::IValue> Environment::invoke_here(uint32_t callback, int kind, c
   if (end > double(capacity)) throw BindingError(ErrorKind::kArguments, "the call buffer is damaged");
   Reader cell{buffer + at, buffer + static_cast<size_t>(end), &strings};
   while (!cell.done()) {
-    if (cell.tag() == Tag::kList) results.emplace_back(read_tensors(cell, slab));
-    else if (cell.tag() == Tag::kTensor) results.emplace_back(read_tensor(cell, slab));
-    else if (cell.tag() == Tag::kBool) results.emplace_back(cell.value() != 0);
-    else results.emplace_back();
+    if (cell.tag() == Tag::kList)
+      results.emplace_back(read_tensors(cell, slab));
+    else if (cell.tag() == Tag::kTensor)
+      results.emplace_back(read_tensor(cell, slab));
+    else if (cell.tag() == Tag::kBool)
+      results.emplace_back(cell.value() != 0);
+    else
+      results.emplace_back();
     cell.skip();
   }
   return results;

@@ -121,7 +121,20 @@ class Environment {
   static Environment* of(napi_env env);
 
   // The header of the call buffer; numbers shared with lib/native/call.ts.
-  enum Header { kStatus = 0, kOperator = 1, kBegin = 2, kEnd = 3, kFlags = 4, kScope = 5, kWarned = 6, kDevice = 7, kOverload = 8, kDone = 9, kTag = 10, kValue = 11 };
+  enum Header {
+    kStatus = 0,
+    kOperator = 1,
+    kBegin = 2,
+    kEnd = 3,
+    kFlags = 4,
+    kScope = 5,
+    kWarned = 6,
+    kDevice = 7,
+    kOverload = 8,
+    kDone = 9,
+    kTag = 10,
+    kValue = 11
+  };
 
   double& header(Header slot) { return buffer[slot]; }
   Reader arguments() const;
@@ -155,7 +168,8 @@ class Environment {
   // Delivers what other threads have sent. JavaScript thread.
   void drain();
   // Calls the JavaScript dispatcher for a callback, on this thread; throws its error.
-  std::vector<c10::IValue> invoke_here(uint32_t callback, int kind, const Context& context, const std::vector<c10::IValue>& arguments, size_t at);
+  std::vector<c10::IValue> invoke_here(uint32_t callback, int kind, const Context& context,
+                                       const std::vector<c10::IValue>& arguments, size_t at);
   void allocate_buffer(size_t doubles);
   void report_memory();
 

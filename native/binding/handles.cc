@@ -78,8 +78,10 @@ void Slab::unlink(int32_t index) {
   Entry& entry = entries_[index];
   if (entry.scope == 0) return;
   Scope& list = scopes_[entry.scope];
-  if (entry.previous >= 0) entries_[entry.previous].next = entry.next;
-  else list.head = entry.next;
+  if (entry.previous >= 0)
+    entries_[entry.previous].next = entry.next;
+  else
+    list.head = entry.next;
   if (entry.next >= 0) entries_[entry.next].previous = entry.previous;
   --list.size;
 }

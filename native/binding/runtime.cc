@@ -84,7 +84,8 @@ napi_value set_num_threads(napi_env env, napi_callback_info info) {
   const double threads = argument(env, info);
   Environment& self = *Environment::of(env);
   self.guarded("setNumThreads", [&] {
-    if (!(threads >= 1) || threads > 1024) throw BindingError(ErrorKind::kValue, "the number of threads must be between 1 and 1024");
+    if (!(threads >= 1) || threads > 1024)
+      throw BindingError(ErrorKind::kValue, "the number of threads must be between 1 and 1024");
     Executor::instance().set_num_threads(static_cast<int>(threads));
   });
   return nullptr;
@@ -122,7 +123,9 @@ napi_value make_generator(napi_env env, napi_callback_info) {
       generator = at::make_generator<at::CPUGeneratorImpl>(seed);
     } else {
       TORCH_CHECK(device->is_cuda() && at::hasCUDA(), "the loaded libtorch has no CUDA");
-      generator = at::globalContext().getAcceleratorHooksInterface(device->type()).getNewGenerator(device->has_index() ? device->index() : 0);
+      generator = at::globalContext()
+                      .getAcceleratorHooksInterface(device->type())
+                      .getNewGenerator(device->has_index() ? device->index() : 0);
       generator.set_current_seed(seed);
     }
     Writer writer = self.results();
@@ -151,7 +154,8 @@ napi_value generator_state(napi_env env, napi_callback_info) {
   Environment& self = *Environment::of(env);
   self.guarded("Generator", [&] {
     Reader cells = self.arguments();
-    at::Generator generator = cells.tag() == Tag::kNull ? at::globalContext().defaultGenerator(at::kCPU) : generator_of(self, cells);
+    at::Generator generator =
+        cells.tag() == Tag::kNull ? at::globalContext().defaultGenerator(at::kCPU) : generator_of(self, cells);
     cells.skip();
     std::lock_guard<std::mutex> lock(generator.mutex());
     if (cells.tag() != Tag::kNull) {
@@ -206,7 +210,8 @@ std::unique_ptr<at::ObserverContext> span_start(const at::RecordFunction&) {
 
 void span_end(const at::RecordFunction& function, at::ObserverContext* context) {
   if (context == nullptr || child_time.empty()) return;
-  const double took = std::chrono::duration<double, std::micro>(Clock::now() - static_cast<Span*>(context)->start).count();
+  const double took =
+      std::chrono::duration<double, std::micro>(Clock::now() - static_cast<Span*>(context)->start).count();
   const double children = child_time.back();
   child_time.pop_back();
   if (!child_time.empty()) child_time.back() += took;

@@ -1,4 +1,5 @@
-// What JavaScript needs of tensors beyond operators: making them from bytes, reading them back, indexing, facts, lifetime.
+// What JavaScript needs of tensors beyond operators: making them from bytes, reading them back, indexing, facts,
+// lifetime.
 #include <ATen/Context.h>
 #include <ATen/TensorIndexing.h>
 #include <ATen/core/Tensor.h>
@@ -57,10 +58,22 @@ napi_value from_bytes(napi_env env, napi_callback_info info) {
     napi_get_typedarray_info(env, view, &kind, &length, &data, &buffer, &offset);
     size_t bytes = length;
     switch (kind) {
-      case napi_int16_array: case napi_uint16_array: bytes *= 2; break;
-      case napi_int32_array: case napi_uint32_array: case napi_float32_array: bytes *= 4; break;
-      case napi_float64_array: case napi_bigint64_array: case napi_biguint64_array: bytes *= 8; break;
-      default: break;
+      case napi_int16_array:
+      case napi_uint16_array:
+        bytes *= 2;
+        break;
+      case napi_int32_array:
+      case napi_uint32_array:
+      case napi_float32_array:
+        bytes *= 4;
+        break;
+      case napi_float64_array:
+      case napi_bigint64_array:
+      case napi_biguint64_array:
+        bytes *= 8;
+        break;
+      default:
+        break;
     }
     const uint64_t item = c10::elementSize(*type);
     uint64_t wanted = item;
@@ -71,10 +84,12 @@ napi_value from_bytes(napi_env env, napi_callback_info info) {
       wanted *= uint64_t(size);
     }
     if (wanted != bytes) {
-      throw BindingError(ErrorKind::kValue, "the data has " + std::to_string(bytes) + " bytes, the shape and dtype need " + std::to_string(wanted));
+      throw BindingError(ErrorKind::kValue, "the data has " + std::to_string(bytes) +
+                                                " bytes, the shape and dtype need " + std::to_string(wanted));
     }
     // Built outside inference mode's rules: data that a user made may be trained on.
-    at::Tensor tensor = at::empty(shape, at::TensorOptions().dtype(*type).device(device->is_cuda() ? at::kCPU : device->type()));
+    at::Tensor tensor =
+        at::empty(shape, at::TensorOptions().dtype(*type).device(device->is_cuda() ? at::kCPU : device->type()));
     if (bytes > 0 && !tensor.is_meta()) std::memcpy(tensor.mutable_data_ptr(), data, bytes);
     if (device->is_cuda()) {
       expect_cuda();
@@ -85,7 +100,8 @@ napi_value from_bytes(napi_env env, napi_callback_info info) {
 }
 
 at::Tensor readable(const at::Tensor& tensor) {
-  if (tensor.is_meta()) throw BindingError(ErrorKind::kNotImplemented, "a tensor on the meta device has no values to read");
+  if (tensor.is_meta())
+    throw BindingError(ErrorKind::kNotImplemented, "a tensor on the meta device has no values to read");
   if (tensor.layout() != at::kStrided || tensor.is_quantized() || tensor.is_nested()) {
     throw BindingError(ErrorKind::kNotImplemented, "only dense tensors can be read; call toDense() first");
   }
@@ -171,9 +187,15 @@ std::vector<at::indexing::TensorIndex> read_indices(Reader& cells, const Slab& s
   while (!cells.done()) {
     const Reader cell = next(cells);
     switch (cell.tag()) {
-      case Tag::kNull: indices.emplace_back(at::indexing::None); break;
-      case Tag::kEllipsis: indices.emplace_back(at::indexing::Ellipsis); break;
-      case Tag::kBool: indices.emplace_back(cell.value() != 0); break;
+      case Tag::kNull:
+        indices.emplace_back(at::indexing::None);
+        break;
+      case Tag::kEllipsis:
+        indices.emplace_back(at::indexing::Ellipsis);
+        break;
+      case Tag::kBool:
+        indices.emplace_back(cell.value() != 0);
+        break;
       case Tag::kTensor: {
         const at::Tensor index = read_tensor(cell, slab);
         check_readable(index, Use::kRead);
@@ -188,7 +210,8 @@ std::vector<at::indexing::TensorIndex> read_indices(Reader& cells, const Slab& s
         indices.emplace_back(at::indexing::Slice(start, stop, step));
         break;
       }
-      default: indices.emplace_back(read_int(cell));
+      default:
+        indices.emplace_back(read_int(cell));
     }
   }
   return indices;

@@ -24,12 +24,24 @@ struct TypeName {
   const char* name;
 };
 constexpr TypeName kTypeNames[] = {
-    {c10::kFloat, "float32"},      {c10::kDouble, "float64"},   {c10::kHalf, "float16"},
-    {c10::kBFloat16, "bfloat16"},  {c10::kLong, "int64"},       {c10::kInt, "int32"},
-    {c10::kShort, "int16"},        {c10::kChar, "int8"},        {c10::kByte, "uint8"},
-    {c10::kBool, "bool"},          {c10::kComplexFloat, "complex64"}, {c10::kComplexDouble, "complex128"},
-    {c10::kComplexHalf, "complex32"}, {c10::kUInt16, "uint16"}, {c10::kUInt32, "uint32"}, {c10::kUInt64, "uint64"},
-    {c10::kFloat8_e4m3fn, "float8_e4m3fn"}, {c10::kFloat8_e5m2, "float8_e5m2"},
+    {c10::kFloat, "float32"},
+    {c10::kDouble, "float64"},
+    {c10::kHalf, "float16"},
+    {c10::kBFloat16, "bfloat16"},
+    {c10::kLong, "int64"},
+    {c10::kInt, "int32"},
+    {c10::kShort, "int16"},
+    {c10::kChar, "int8"},
+    {c10::kByte, "uint8"},
+    {c10::kBool, "bool"},
+    {c10::kComplexFloat, "complex64"},
+    {c10::kComplexDouble, "complex128"},
+    {c10::kComplexHalf, "complex32"},
+    {c10::kUInt16, "uint16"},
+    {c10::kUInt32, "uint32"},
+    {c10::kUInt64, "uint64"},
+    {c10::kFloat8_e4m3fn, "float8_e4m3fn"},
+    {c10::kFloat8_e5m2, "float8_e5m2"},
 };
 
 std::optional<c10::Layout> layout_of(const std::string& name) {
@@ -49,7 +61,9 @@ std::optional<c10::MemoryFormat> memory_format_of(const std::string& name) {
 bool is_number(const Reader& cell) {
   return cell.tag() == Tag::kNumber || cell.tag() == Tag::kBigInt || cell.tag() == Tag::kDouble;
 }
-bool is_scalar(const Reader& cell) { return is_number(cell) || cell.tag() == Tag::kBool || cell.tag() == Tag::kComplex; }
+bool is_scalar(const Reader& cell) {
+  return is_number(cell) || cell.tag() == Tag::kBool || cell.tag() == Tag::kComplex;
+}
 bool is_text(const Reader& cell) { return cell.tag() == Tag::kString || cell.tag() == Tag::kInline; }
 
 int64_t bigint_of(const Reader& cell) {
@@ -216,21 +230,33 @@ ArgumentSpec make_argument_spec(const c10::Argument& argument) {
   }
   const auto of = [](const c10::TypePtr& t) {
     switch (t->kind()) {
-      case TypeKind::TensorType: return Kind::kTensor;
+      case TypeKind::TensorType:
+        return Kind::kTensor;
       case TypeKind::IntType:
-      case TypeKind::SymIntType: return Kind::kInt;
+      case TypeKind::SymIntType:
+        return Kind::kInt;
       case TypeKind::FloatType:
-      case TypeKind::SymFloatType: return Kind::kFloat;
+      case TypeKind::SymFloatType:
+        return Kind::kFloat;
       case TypeKind::BoolType:
-      case TypeKind::SymBoolType: return Kind::kBool;
-      case TypeKind::NumberType: return Kind::kScalar;
-      case TypeKind::ScalarTypeType: return Kind::kScalarType;
-      case TypeKind::LayoutType: return Kind::kLayout;
-      case TypeKind::MemoryFormatType: return Kind::kMemoryFormat;
-      case TypeKind::DeviceObjType: return Kind::kDevice;
-      case TypeKind::StringType: return Kind::kString;
-      case TypeKind::GeneratorType: return Kind::kGenerator;
-      default: return Kind::kUnsupported;
+      case TypeKind::SymBoolType:
+        return Kind::kBool;
+      case TypeKind::NumberType:
+        return Kind::kScalar;
+      case TypeKind::ScalarTypeType:
+        return Kind::kScalarType;
+      case TypeKind::LayoutType:
+        return Kind::kLayout;
+      case TypeKind::MemoryFormatType:
+        return Kind::kMemoryFormat;
+      case TypeKind::DeviceObjType:
+        return Kind::kDevice;
+      case TypeKind::StringType:
+        return Kind::kString;
+      case TypeKind::GeneratorType:
+        return Kind::kGenerator;
+      default:
+        return Kind::kUnsupported;
     }
   };
   if (auto list = type->cast<c10::ListType>()) {
@@ -240,13 +266,26 @@ ArgumentSpec make_argument_spec(const c10::Argument& argument) {
       return spec;
     }
     switch (of(element)) {
-      case Kind::kTensor: spec.kind = Kind::kTensorList; break;
-      case Kind::kInt: spec.kind = Kind::kIntList; break;
-      case Kind::kFloat: spec.kind = Kind::kFloatList; break;
-      case Kind::kBool: spec.kind = Kind::kBoolList; break;
-      case Kind::kScalar: spec.kind = Kind::kScalarList; break;
-      case Kind::kString: spec.kind = Kind::kStringList; break;
-      default: spec.kind = Kind::kUnsupported;
+      case Kind::kTensor:
+        spec.kind = Kind::kTensorList;
+        break;
+      case Kind::kInt:
+        spec.kind = Kind::kIntList;
+        break;
+      case Kind::kFloat:
+        spec.kind = Kind::kFloatList;
+        break;
+      case Kind::kBool:
+        spec.kind = Kind::kBoolList;
+        break;
+      case Kind::kScalar:
+        spec.kind = Kind::kScalarList;
+        break;
+      case Kind::kString:
+        spec.kind = Kind::kStringList;
+        break;
+      default:
+        spec.kind = Kind::kUnsupported;
     }
     return spec;
   }
@@ -335,15 +374,19 @@ std::vector<int64_t> read_ints(const Reader& cell) {
 
 c10::Scalar read_scalar(const Reader& cell) {
   switch (cell.tag()) {
-    case Tag::kBool: return c10::Scalar(cell.value() != 0);
-    case Tag::kBigInt: return c10::Scalar(bigint_of(cell));
-    case Tag::kDouble: return c10::Scalar(cell.value());
+    case Tag::kBool:
+      return c10::Scalar(cell.value() != 0);
+    case Tag::kBigInt:
+      return c10::Scalar(bigint_of(cell));
+    case Tag::kDouble:
+      return c10::Scalar(cell.value());
     case Tag::kComplex:
       if (cell.end - cell.at < 4) fail(ErrorKind::kArguments, "a complex number is cut off");
       return c10::Scalar(c10::complex<double>(cell.value(), cell.at[3]));
     case Tag::kNumber:
       return is_integral(cell) ? c10::Scalar(static_cast<int64_t>(cell.value())) : c10::Scalar(cell.value());
-    default: fail(ErrorKind::kArguments, "expected a number");
+    default:
+      fail(ErrorKind::kArguments, "expected a number");
   }
 }
 
@@ -363,8 +406,10 @@ c10::IValue convert(const ArgumentSpec& spec, const Reader& cell, const Slab& sl
     case Kind::kOptionalTensorList: {
       c10::List<std::optional<at::Tensor>> list;
       each_element(cell, [&](const Reader& element) {
-        if (element.tag() == Tag::kNull) list.push_back(std::nullopt);
-        else list.push_back(read_tensor(element, slab));
+        if (element.tag() == Tag::kNull)
+          list.push_back(std::nullopt);
+        else
+          list.push_back(read_tensor(element, slab));
       });
       return list;
     }
@@ -384,8 +429,10 @@ c10::IValue convert(const ArgumentSpec& spec, const Reader& cell, const Slab& sl
       return number_of(cell);
     case Kind::kFloatList: {
       std::vector<double> values;
-      if (tag != Tag::kList) values.assign(spec.list_size, number_of(cell));
-      else each_element(cell, [&](const Reader& element) { values.push_back(number_of(element)); });
+      if (tag != Tag::kList)
+        values.assign(spec.list_size, number_of(cell));
+      else
+        each_element(cell, [&](const Reader& element) { values.push_back(number_of(element)); });
       return c10::IValue(values);
     }
     case Kind::kBool:
@@ -481,22 +528,32 @@ void write_value(Writer& writer, c10::IValue value, Slab& slab, uint32_t scope) 
 
 std::string describe(const Reader& cell, const Slab& slab) {
   switch (cell.tag()) {
-    case Tag::kNull: return "null";
-    case Tag::kUndefined: return "undefined";
+    case Tag::kNull:
+      return "null";
+    case Tag::kUndefined:
+      return "undefined";
     case Tag::kNumber:
-    case Tag::kDouble: return is_integral(cell) ? "whole number" : "number";
-    case Tag::kBool: return "boolean";
-    case Tag::kBigInt: return "bigint";
+    case Tag::kDouble:
+      return is_integral(cell) ? "whole number" : "number";
+    case Tag::kBool:
+      return "boolean";
+    case Tag::kBigInt:
+      return "bigint";
     case Tag::kTensor: {
       const c10::IValue* value = slab.find(cell.value());
       return value == nullptr ? "disposed Tensor" : "Tensor";
     }
-    case Tag::kList: return "list of " + std::to_string(static_cast<int64_t>(cell.value()));
+    case Tag::kList:
+      return "list of " + std::to_string(static_cast<int64_t>(cell.value()));
     case Tag::kString:
-    case Tag::kInline: return "'" + cell.text() + "'";
-    case Tag::kComplex: return "complex number";
-    case Tag::kObject: return "Generator";
-    default: return "value";
+    case Tag::kInline:
+      return "'" + cell.text() + "'";
+    case Tag::kComplex:
+      return "complex number";
+    case Tag::kObject:
+      return "Generator";
+    default:
+      return "value";
   }
 }
 
@@ -521,7 +578,8 @@ std::optional<c10::Device> device_of(const std::string& name) {
   if (colon != std::string::npos) {
     type = name.substr(0, colon);
     const std::string digits = name.substr(colon + 1);
-    if (digits.empty() || digits.size() > 2 || digits.find_first_not_of("0123456789") != std::string::npos) return std::nullopt;
+    if (digits.empty() || digits.size() > 2 || digits.find_first_not_of("0123456789") != std::string::npos)
+      return std::nullopt;
     index = std::stoi(digits);
   }
   if (type == "cpu") return c10::Device(c10::DeviceType::CPU, static_cast<c10::DeviceIndex>(index));

@@ -20,7 +20,7 @@ enum class Tag : int {
   kNull = 0,
   kNumber = 1,
   kBool = 2,
-  kBigInt = 3,   // the value's 64 bits are an int64
+  kBigInt = 3,  // the value's 64 bits are an int64
   kTensor = 4,
   kList = 5,     // value: length; that many values follow
   kString = 6,   // value: id of an interned string
@@ -28,11 +28,11 @@ enum class Tag : int {
   kComplex = 8,  // value: real part; the next cell's value: imaginary part
   kObject = 9,   // a generator
   kUndefined = 10,
-  kKeyword = 11,   // value: id of the interned name; the value follows
-  kSame = 12,      // result: the handle of an argument, returned unchanged
-  kSlice = 13,     // three values follow
+  kKeyword = 11,  // value: id of the interned name; the value follows
+  kSame = 12,     // result: the handle of an argument, returned unchanged
+  kSlice = 13,    // three values follow
   kEllipsis = 14,
-  kDouble = 15,    // a number that must stay a float
+  kDouble = 15,  // a number that must stay a float
 };
 
 constexpr int kHeaderDoubles = 16;
@@ -67,8 +67,25 @@ class Writer {
 };
 
 enum class Kind : uint8_t {
-  kTensor, kTensorList, kOptionalTensorList, kInt, kIntList, kFloat, kFloatList, kBool, kBoolList, kScalar, kScalarList,
-  kScalarType, kLayout, kMemoryFormat, kDevice, kString, kStringList, kGenerator, kUnsupported,
+  kTensor,
+  kTensorList,
+  kOptionalTensorList,
+  kInt,
+  kIntList,
+  kFloat,
+  kFloatList,
+  kBool,
+  kBoolList,
+  kScalar,
+  kScalarList,
+  kScalarType,
+  kLayout,
+  kMemoryFormat,
+  kDevice,
+  kString,
+  kStringList,
+  kGenerator,
+  kUnsupported,
 };
 
 struct ArgumentSpec {
@@ -88,7 +105,8 @@ ArgumentSpec make_argument_spec(const c10::Argument& argument);
 bool matches(const ArgumentSpec& spec, const Reader& cell, const Slab& slab, bool relaxed);
 // The argument's value; throws BindingError (kDisposed, kArguments) where `matches` could not tell.
 c10::IValue convert(const ArgumentSpec& spec, const Reader& cell, const Slab& slab);
-// Writes a result; tensors get handles in `scope`. Taken by value, because only a tensor that nobody else holds counts as new memory.
+// Writes a result; tensors get handles in `scope`. Taken by value, because only a tensor that nobody else holds counts
+// as new memory.
 void write_value(Writer& writer, c10::IValue value, Slab& slab, uint32_t scope);
 // How many cells it takes.
 size_t cells_needed(const c10::IValue& value);

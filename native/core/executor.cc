@@ -43,7 +43,8 @@ void Executor::submit(std::shared_ptr<Job> job) {
 void Executor::loop() {
   while (true) {
     const auto spin_until = std::chrono::steady_clock::now() + kSpin;
-    while (waiting_.load(std::memory_order_acquire) == 0 && std::chrono::steady_clock::now() < spin_until) pause_briefly();
+    while (waiting_.load(std::memory_order_acquire) == 0 && std::chrono::steady_clock::now() < spin_until)
+      pause_briefly();
 
     std::shared_ptr<Job> job;
     {

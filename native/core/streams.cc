@@ -20,7 +20,8 @@ const std::vector<c10::Stream>& shared_streams() {
     const c10::impl::VirtualGuardImpl guard(c10::DeviceType::CUDA);
     const auto count = at::detail::getCUDAHooks().deviceCount();
     for (int index = 0; index < count; ++index) {
-      made->push_back(guard.getStreamFromGlobalPool(c10::Device(c10::DeviceType::CUDA, static_cast<c10::DeviceIndex>(index))));
+      made->push_back(
+          guard.getStreamFromGlobalPool(c10::Device(c10::DeviceType::CUDA, static_cast<c10::DeviceIndex>(index))));
     }
     return made;
   }();

@@ -1,0 +1,46 @@
+// The float32 rows of layer_norm; the including file also defines VOXTORCH_ROWS (the function to define).
+#include "core/kernels/layer_norm_args.h"
+#include "core/kernels/row_blocks.h"
+
+namespace voxtorch::kernels {
+
+void VOXTORCH_ROWS(const LayerNormForward& args, int64_t begin, int64_t end) {
+  const int64_t dim = args.dim;
+  const float share = 1.0f / static_cast<float>(dim);
+  for (int64_t row = begin; row < end; ++row) {
+    const float* input = args.input + row * dim;
+    float* output = args.output + row * dim;
+    Block total = {};
+    each_block(
+        dim, [&](int64_t at, int64_t count)
+                 __attribute__((always_inline)) { total = total + load(input + at, count); });
+    const float mean = sum(total) * share;
+
+    // Around the mean and not E[x²] - E[x]², which loses everything when the mean is large.
+    Block means;
+    VOXTORCH_EACH_PART means.part[k] = Floats{} + mean;
+    Block squares = {};
+    int64_t at = 0;
+    for (; at + kBlock <= dim; at += kBlock) {
+      const Block d = load_block(input + at) - means;
+      squares = squares + d * d;
+    }
+    float rest = 0;
+    for (; at < dim; ++at) rest += (input[at] - mean) * (input[at] - mean);
+    const float rstd = 1.0f / __builtin_sqrtf((sum(squares) + rest) * share + static_cast<float>(args.eps));
+
+    if (args.mean != nullptr) {
+      args.mean[row] = mean;
+      args.rstd[row] = rstd;
+    }
+    each_block(
+        dim, [&](int64_t at, int64_t count) __attribute__((always_inline)) {
+          Block y = (load(input + at, count) - means) * rstd;
+          if (args.weight) y = y * load(args.weight + at, count);
+          if (args.bias) y = y + load(args.bias + at, count);
+          store(output + at, y, count);
+        });
+  }
+}
+
+}  // namespace voxtorch::kernels

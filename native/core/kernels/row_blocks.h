@@ -1,0 +1,113 @@
+// Rows of float32 and bfloat16 in GCC/Clang vector extensions, written once and compiled once per instruction set: the
+// including file defines VOXTORCH_LANES (floats in a register). Everything is internal to that file. Sums run over 16
+// lanes whatever the register holds, so that every build gives the same bits.
+
+#include <cstdint>
+#include <cstring>
+
+namespace voxtorch::kernels {
+namespace {
+
+constexpr int kLanes = VOXTORCH_LANES;
+constexpr int kBlock = 16;
+constexpr int kParts = kBlock / kLanes;
+
+typedef float Floats __attribute__((vector_size(kLanes * 4)));
+typedef uint32_t Words __attribute__((vector_size(kLanes * 4)));
+typedef uint16_t Halves __attribute__((vector_size(kLanes * 2)));
+
+struct BFloat16 {
+  uint16_t bits;
+};
+
+struct Block {
+  Floats part[kParts];
+};
+
+#define VOXTORCH_INLINE inline __attribute__((always_inline))
+#define VOXTORCH_EACH_PART for (int k = 0; k < kParts; ++k)
+
+VOXTORCH_INLINE Block operator+(Block a, const Block& b) {
+  VOXTORCH_EACH_PART a.part[k] += b.part[k];
+  return a;
+}
+VOXTORCH_INLINE Block operator-(Block a, const Block& b) {
+  VOXTORCH_EACH_PART a.part[k] -= b.part[k];
+  return a;
+}
+VOXTORCH_INLINE Block operator*(Block a, const Block& b) {
+  VOXTORCH_EACH_PART a.part[k] *= b.part[k];
+  return a;
+}
+VOXTORCH_INLINE Block operator*(Block a, float b) {
+  VOXTORCH_EACH_PART a.part[k] *= b;
+  return a;
+}
+
+VOXTORCH_INLINE float sum(const Block& block) {
+  float lanes[kBlock];
+  std::memcpy(lanes, &block, sizeof(lanes));
+  for (int width = kBlock / 2; width > 0; width /= 2) {
+    for (int i = 0; i < width; ++i) lanes[i] += lanes[i + width];
+  }
+  return lanes[0];
+}
+
+VOXTORCH_INLINE Block load_block(const float* from) {
+  Block block;
+  std::memcpy(&block, from, sizeof(block));
+  return block;
+}
+VOXTORCH_INLINE void store_block(float* to, const Block& block) { std::memcpy(to, &block, sizeof(block)); }
+
+VOXTORCH_INLINE Block load_block(const BFloat16* from) {
+  Block block;
+  VOXTORCH_EACH_PART {
+    Halves halves;
+    std::memcpy(&halves, from + k * kLanes, sizeof(halves));
+    const Words words = __builtin_convertvector(halves, Words) << 16;
+    std::memcpy(&block.part[k], &words, sizeof(words));
+  }
+  return block;
+}
+
+// Round to nearest, ties to even; every NaN becomes the quiet one.
+VOXTORCH_INLINE Halves round_to_bfloat16(Floats value) {
+  Words words;
+  std::memcpy(&words, &value, sizeof(words));
+  const Words rounded = (words + 0x7fffu + ((words >> 16) & 1u)) >> 16;
+  const Words is_nan = reinterpret_cast<Words>(value != value);
+  return __builtin_convertvector((rounded & ~is_nan) | (0x7fc0u & is_nan), Halves);
+}
+VOXTORCH_INLINE void store_block(BFloat16* to, const Block& block) {
+  VOXTORCH_EACH_PART {
+    const Halves halves = round_to_bfloat16(block.part[k]);
+    std::memcpy(to + k * kLanes, &halves, sizeof(halves));
+  }
+}
+
+// `count` is kBlock but for the last block of a row; missing lanes are zero.
+template <typename T>
+VOXTORCH_INLINE Block load(const T* from, int64_t count) {
+  if (count == kBlock) return load_block(from);
+  T lanes[kBlock] = {};
+  std::memcpy(lanes, from, count * sizeof(T));
+  return load_block(lanes);
+}
+template <typename T>
+VOXTORCH_INLINE void store(T* to, const Block& block, int64_t count) {
+  if (count == kBlock) return store_block(to, block);
+  T lanes[kBlock];
+  store_block(lanes, block);
+  std::memcpy(to, lanes, count * sizeof(T));
+}
+
+template <typename Body>
+VOXTORCH_INLINE void each_block(int64_t dim, Body body) {
+  int64_t at = 0;
+  for (; at + kBlock <= dim; at += kBlock) body(at, kBlock);
+  if (at < dim) body(at, dim - at);
+}
+
+}  // namespace
+}  // namespace voxtorch::kernels
