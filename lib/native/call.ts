@@ -36,6 +36,7 @@ const SAME = 12
 const SLICE = 13
 const ELLIPSIS = 14
 const DOUBLE = 15
+const MODULE = 16
 
 const STATUS = 0
 const OPERATOR = 1
@@ -242,6 +243,9 @@ export function wrapTensor(handle: number, scope: number): Handle {
   return tensor
 }
 
+/** A native network; lib/models has the class that people see. */
+export class ModuleHandle extends Handle {}
+
 let at = 0
 
 /** Decodes the cell at `at` and moves past it. */
@@ -280,6 +284,11 @@ function take(scope: number, args: ArrayLike<unknown>, self: Handle | undefined)
       const object = new generatorClass(value)
       forgotten.register(object, value)
       return object
+    }
+    case MODULE: {
+      const module = new ModuleHandle(value)
+      forgotten.register(module, value)
+      return module
     }
     case LIST: {
       const list: unknown[] = new Array(value)

@@ -17,6 +17,11 @@ export interface ParameterOptions {
   requiresGrad?: boolean
 }
 
+const adopted: ParameterOptions = {}
+
+/** The parameter that a native network's tensor already is: the same leaf. `tensor` must be owned by a scope. */
+export const adopt = (tensor: Tensor): Parameter => new Parameter(tensor, adopted)
+
 /**
  * A tensor that a {@link Module} learns: a leaf that requires a gradient, on the memory of the tensor it is made from.
  *
@@ -25,6 +30,13 @@ export interface ParameterOptions {
  */
 export class Parameter extends Tensor {
   constructor(data: Tensor, options: ParameterOptions = {}) {
+    if (options === adopted) {
+      const handle = handleOf(data)
+      native.moveHandle(handle, 0)
+      super(handle)
+      freeWhenForgotten(this)
+      return
+    }
     const { requiresGrad = true } = optionsOf(options)
     requireTensors('Parameter', data)
     if (requiresGrad && !isFloating(data.dtype)) {

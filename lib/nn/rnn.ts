@@ -1,4 +1,4 @@
-import { optionsOf } from '../native/arguments.js'
+import { optionsOf, shown } from '../native/arguments.js'
 import { op } from '../native/call.js'
 import { ConfigError, DataError, ShapeError } from '../native/errors.js'
 import { ops, scope, Tensor, tensor, zeros } from '../tensor/index.js'
@@ -203,7 +203,7 @@ class Recurrent extends Module {
     if (counts.length !== batch || bad >= 0) {
       throw new DataError(
         bad >= 0
-          ? `${this.constructor.name}: lengths[${bad}] is ${counts[bad]}, but must be whole and from 1 to ${time}, the input's time`
+          ? `${this.constructor.name}: lengths[${bad}] is ${shown(counts[bad])}, but must be whole and from 1 to ${time}, the input's time`
           : `${this.constructor.name}: ${counts.length} lengths for a batch of ${batch}`,
         { lengths: counts },
       )

@@ -8,6 +8,7 @@
 
 #include "binding/environment.h"
 #include "binding/guards.h"
+#include "core/module.h"
 
 namespace voxtorch {
 
@@ -275,6 +276,8 @@ void build_stack(const Overload& overload, const Given& given, const Binding& bi
         value = at::Tensor();
     } else if (spec.kind == Kind::kTensorList && value.isTensorList()) {
       for (const at::Tensor& tensor : value.toTensorVector()) keep(tensor, spec.writes ? Use::kWrite : Use::kRead);
+    } else if (spec.kind == Kind::kModule && value.isObject()) {
+      for (const at::Tensor& tensor : value.toCustomClass<Module>()->all_parameters()) keep(tensor, Use::kRead);
     } else if (spec.kind == Kind::kOptionalTensorList && value.isList()) {
       for (const c10::IValue& element : value.toListRef()) {
         if (element.isTensor()) keep(element.toTensor(), Use::kRead);

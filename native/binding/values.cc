@@ -101,6 +101,14 @@ void each_element(const Reader& cell, Visit visit) {
   }
 }
 
+constexpr const char* kModuleType = "__torch__.torch.classes.voxtorch.Module";
+
+bool is_module(const Reader& cell, const Slab& slab) {
+  if (cell.tag() != Tag::kObject) return false;
+  const c10::IValue* value = slab.find(cell.value());
+  return value == nullptr || (value->isObject() && value->type()->str() == kModuleType);
+}
+
 bool is_generator(const Reader& cell, const Slab& slab) {
   if (cell.tag() != Tag::kObject) return false;
   const c10::IValue* value = slab.find(cell.value());
@@ -255,6 +263,8 @@ ArgumentSpec make_argument_spec(const c10::Argument& argument) {
         return Kind::kString;
       case TypeKind::GeneratorType:
         return Kind::kGenerator;
+      case TypeKind::ClassType:
+        return t->str() == kModuleType ? Kind::kModule : Kind::kUnsupported;
       default:
         return Kind::kUnsupported;
     }
@@ -334,6 +344,8 @@ bool matches(const ArgumentSpec& spec, const Reader& cell, const Slab& slab, boo
       return all_elements(cell, is_text);
     case Kind::kGenerator:
       return is_generator(cell, slab);
+    case Kind::kModule:
+      return is_module(cell, slab);
     case Kind::kUnsupported:
       return false;
   }
@@ -472,6 +484,11 @@ c10::IValue convert(const ArgumentSpec& spec, const Reader& cell, const Slab& sl
       if (value == nullptr) fail(ErrorKind::kDisposed, "this generator was disposed or belongs to another thread");
       return *value;
     }
+    case Kind::kModule: {
+      const c10::IValue* value = slab.find(cell.value());
+      if (value == nullptr) fail(ErrorKind::kDisposed, "this network was disposed or belongs to another thread");
+      return *value;
+    }
     case Kind::kUnsupported:
       break;
   }
@@ -513,6 +530,7 @@ void write_value(Writer& writer, c10::IValue value, Slab& slab, uint32_t scope) 
     }
     return;
   }
+  if (value.isObject()) return writer.cell(Tag::kModule, slab.add(std::move(value), 0));
   if (value.isGenerator()) return writer.cell(Tag::kObject, slab.add(std::move(value), 0));
   if (value.isDevice()) return write_value(writer, c10::IValue(value.toDevice().str()), slab, scope);
   if (value.isList() || value.isTuple()) {
@@ -551,7 +569,7 @@ std::string describe(const Reader& cell, const Slab& slab) {
     case Tag::kComplex:
       return "complex number";
     case Tag::kObject:
-      return "Generator";
+      return is_module(cell, slab) ? "native network" : "Generator";
     default:
       return "value";
   }

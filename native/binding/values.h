@@ -26,13 +26,14 @@ enum class Tag : int {
   kString = 6,   // value: id of an interned string
   kInline = 7,   // value: length; that many UTF-16 units follow, one per double, padded to a whole cell
   kComplex = 8,  // value: real part; the next cell's value: imaginary part
-  kObject = 9,   // a generator
+  kObject = 9,   // a generator; as an argument also a module
   kUndefined = 10,
   kKeyword = 11,  // value: id of the interned name; the value follows
   kSame = 12,     // result: the handle of an argument, returned unchanged
   kSlice = 13,    // three values follow
   kEllipsis = 14,
   kDouble = 15,  // a number that must stay a float
+  kModule = 16,  // result: a module
 };
 
 constexpr int kHeaderDoubles = 16;
@@ -85,6 +86,7 @@ enum class Kind : uint8_t {
   kString,
   kStringList,
   kGenerator,
+  kModule,
   kUnsupported,
 };
 

@@ -1,6 +1,8 @@
 // Layer normalisation (Ba, Kiros and Hinton 2016, https://arxiv.org/abs/1607.06450) as ATen's layer_norm, with a
 // float32 forward on the CPU that takes about half the time of ATen's on one thread. All else is ATen's: other dtypes
 // and devices, and the backward, to which this forward hands the mean and the reciprocal deviation of each row.
+#include "core/kernels/layer_norm.h"
+
 #include <ATen/Parallel.h>
 #include <ATen/TensorSubclassLikeUtils.h>
 #include <ATen/Version.h>
@@ -116,6 +118,8 @@ struct LayerNorm : torch::autograd::Function<LayerNorm> {
   }
 };
 
+}  // namespace
+
 Tensor layer_norm(const Tensor& input, at::IntArrayRef normalized_shape, const OptionalTensor& weight,
                   const OptionalTensor& bias, double eps) {
   if (!is_ours(input, normalized_shape, weight, bias))
@@ -129,8 +133,6 @@ Tensor layer_norm(const Tensor& input, at::IntArrayRef normalized_shape, const O
   const at::AutoDispatchBelowADInplaceOrView below_autograd;
   return forward(input, normalized_shape, weight, bias, eps, false).output;
 }
-
-}  // namespace
 
 TORCH_LIBRARY_FRAGMENT(voxtorch, m) {
   m.def(

@@ -1,0 +1,33 @@
+import { shown } from '../native/arguments.js'
+import { ConfigError } from '../native/errors.js'
+
+/** A network's configuration. Published files have more keys than a network needs; they are kept for saving. */
+export interface NetworkConfig {
+  [key: string]: unknown
+}
+
+/** A configuration given as an object or by the name of a published size. */
+export function configOf<C extends NetworkConfig>(network: string, config: C | string, names: Record<string, C>): C {
+  if (typeof config === 'string') {
+    const found = Object.hasOwn(names, config) ? names[config] : undefined
+    if (found) return { ...found }
+    throw new ConfigError(`${network} has no size '${config}'; it has ${Object.keys(names).join(', ')}`, { config })
+  }
+  if (typeof config !== 'object' || config === null || Array.isArray(config)) {
+    throw new ConfigError(`${network} needs a configuration or the name of one, not ${shown(config)}`)
+  }
+  return { ...config }
+}
+
+/** camelCase keys as a published config.json has them, and the reverse; only the outermost keys. */
+export const toSnake = (config: object): Record<string, unknown> => renamed(config, snakeCase)
+export const toCamel = (config: object): NetworkConfig => renamed(config, camelCase)
+
+function renamed(config: object, name: (key: string) => string): Record<string, unknown> {
+  const result: Record<string, unknown> = Object.create(null)
+  for (const [key, value] of Object.entries(config)) result[name(key)] = value
+  return { ...result }
+}
+
+const snakeCase = (key: string): string => key.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`)
+const camelCase = (key: string): string => key.replace(/_([a-z0-9])/g, (_, letter: string) => letter.toUpperCase())

@@ -1,0 +1,77 @@
+import { type ModuleHandle, native, op } from '../native/call.js'
+import { currentContext } from '../native/context.js'
+import { handleOf } from '../native/handle.js'
+import { Module } from '../nn/module.js'
+import { adopt, type FactoryOptions } from '../nn/parameter.js'
+import { scope, type Tensor } from '../tensor/index.js'
+import { toSnake } from './config.js'
+
+const make = op('voxtorch::module')
+const parametersOf = op('voxtorch::module_parameters')
+const buffersOf = op('voxtorch::module_buffers')
+const childrenOf = op('voxtorch::module_children')
+const childOf = op('voxtorch::module_child')
+const train = op('voxtorch::module_train')
+const isTraining = op('voxtorch::module_training')
+const initialize = op('voxtorch::module_initialize')
+
+/** The native object behind a module, for the operators that take it. */
+export let nativeOf: (module: NativeModule) => ModuleHandle
+
+/** Builds a native network from the JSON of its configuration. */
+export function makeNative(
+  kind: string,
+  config: object,
+  options: FactoryOptions & { initialize?: boolean } = {},
+): ModuleHandle {
+  const { device = currentContext().deviceName ?? 'cpu', dtype = 'float32', initialize = true } = options
+  return make(kind, JSON.stringify(toSnake(config)), { device, dtype, initialize }) as ModuleHandle
+}
+
+/**
+ * A network, or a part of one, that runs in native code. It is a {@link Module} like those written in TypeScript: its
+ * parameters, buffers and children are its fields, under the names that the published checkpoint has.
+ */
+export class NativeModule extends Module {
+  readonly #handle: ModuleHandle
+
+  constructor(handle: ModuleHandle) {
+    super()
+    this.#handle = handle
+    Object.defineProperty(this, 'training', {
+      get: () => isTraining(handle),
+      set: (mode: boolean) => train(handle, mode),
+      enumerable: true,
+    })
+    const fields = this as unknown as Record<string, unknown>
+    scope(() => {
+      const own = parametersOf(handle) as { names: string[]; tensors: Tensor[] }
+      own.names.forEach((name, i) => {
+        fields[name] = adopt(own.tensors[i] as Tensor)
+      })
+      const buffers = buffersOf(handle) as { names: string[]; tensors: Tensor[]; persistent: boolean[] }
+      buffers.names.forEach((name, i) => {
+        this.registerBuffer(name, buffers.tensors[i] as Tensor, { persistent: buffers.persistent[i] as boolean })
+      })
+    })
+    for (const name of childrenOf(handle) as string[])
+      fields[name] = new NativeModule(childOf(handle, name) as ModuleHandle)
+  }
+
+  static {
+    nativeOf = (module) => module.#handle
+  }
+
+  /** Fills the parameters and buffers with these names with fresh initial values, from the default generator. */
+  initialize(names: string[]): this {
+    initialize(this.#handle, names)
+    return this
+  }
+
+  override dispose(): void {
+    super.dispose()
+    for (const module of this.modules()) {
+      if (module instanceof NativeModule) native.release(handleOf(module.#handle))
+    }
+  }
+}

@@ -1,0 +1,331 @@
+#include "core/models/roberta.h"
+
+#include <ATen/ops/arange.h>
+#include <ATen/ops/gelu.h>
+#include <ATen/ops/linear.h>
+#include <ATen/ops/tanh.h>
+#include <ATen/ops/zeros.h>
+#include <torch/library.h>
+
+namespace voxtorch::models {
+
+using at::Tensor;
+using nn::Embedding;
+using nn::LayerNorm;
+using nn::Linear;
+
+RobertaConfig::RobertaConfig(const Config& config)
+    : vocabulary(config.integer("vocab_size", 50265)),
+      dim(config.integer("hidden_size", 768)),
+      layers(config.integer("num_hidden_layers", 12)),
+      heads(config.integer("num_attention_heads", 12)),
+      intermediate(config.integer("intermediate_size", 3072)),
+      positions(config.integer("max_position_embeddings", 512)),
+      types(config.integer("type_vocab_size", 2)),
+      padding(config.integer("pad_token_id", 1)),
+      eps(config.number("layer_norm_eps", 1e-12)),
+      std(config.number("initializer_range", 0.02)),
+      dropout(config.number("hidden_dropout_prob", 0.1)),
+      attention_dropout(config.number("attention_probs_dropout_prob", 0.1)),
+      activation(config.text("hidden_act", "gelu")),
+      pooler(config.boolean("add_pooling_layer", true)) {
+  TORCH_CHECK(heads > 0 && dim % heads == 0, "hidden_size ", dim, " is not divisible by num_attention_heads ", heads);
+}
+
+class RobertaEmbeddings : public Module {
+ public:
+  RobertaEmbeddings(const ModuleOptions& options, const RobertaConfig& c)
+      : Module("RobertaEmbeddings", options),
+        words(*child<Embedding>("word_embeddings", c.vocabulary, c.dim, c.padding, c.std)),
+        positions(*child<Embedding>("position_embeddings", c.positions, c.dim, c.padding, c.std)),
+        types(*child<Embedding>("token_type_embeddings", c.types, c.dim, -1, c.std)),
+        norm(*child<LayerNorm>("LayerNorm", c.dim, c.eps)),
+        dropout(c.dropout) {}
+
+  Tensor forward(const RobertaInputs& inputs) const {
+    const Tensor embedded = inputs.embeddings.defined() ? inputs.embeddings : words.forward(inputs.ids);
+    const int64_t batch = embedded.size(0), time = embedded.size(1);
+    const auto integers = at::TensorOptions().dtype(at::kLong).device(embedded.device());
+    const Tensor type_ids = inputs.types.defined() ? inputs.types : at::zeros({batch, time}, integers);
+    const Tensor position_ids = inputs.positions.defined() ? inputs.positions : count_positions(inputs, time, integers);
+    Tensor x = embedded + types.forward(type_ids) + positions.forward(position_ids);  // [batch, time, dim]
+    return nn::drop(norm.forward(x), dropout, training());
+  }
+
+  const Tensor& word_weight() const { return words.weight; }
+
+ private:
+  // Real tokens count from padding + 1; padding stays at `padding`.
+  Tensor count_positions(const RobertaInputs& inputs, int64_t time, const at::TensorOptions& integers) const {
+    const int64_t longest = positions.weight.size(0) - words.padding - 1;
+    TORCH_CHECK(time <= longest, "the text has ", time, " tokens, but this network's positions end at ", longest);
+    if (!inputs.ids.defined()) {
+      return at::arange(words.padding + 1, words.padding + 1 + time, integers).unsqueeze(0);
+    }
+    const Tensor real = inputs.ids.ne(words.padding).to(at::kLong);
+    return real.cumsum(1) * real + words.padding;
+  }
+
+  Embedding &words, &positions, &types;
+  LayerNorm& norm;
+  const double dropout;
+};
+
+namespace {
+
+class RobertaSelfAttention : public Module {
+ public:
+  RobertaSelfAttention(const ModuleOptions& options, const RobertaConfig& c)
+      : Module("RobertaSelfAttention", options),
+        query(*child<Linear>("query", c.dim, c.dim, true, c.std)),
+        key(*child<Linear>("key", c.dim, c.dim, true, c.std)),
+        value(*child<Linear>("value", c.dim, c.dim, true, c.std)),
+        heads(c.heads),
+        dropout(c.attention_dropout) {}
+
+  nn::Attended forward(const Tensor& x, const Tensor& mask, bool with_weights) const {
+    const auto project = [&](const Linear& layer) { return nn::split_heads(layer.forward(x), heads); };
+    nn::Attended result =
+        nn::attend(project(query), project(key), project(value), mask, training() ? dropout : 0, with_weights);
+    result.output = nn::join_heads(result.output);  // [batch, time, dim]
+    return result;
+  }
+
+ private:
+  Linear &query, &key, &value;
+  const int64_t heads;
+  const double dropout;
+};
+
+// dense, dropout, residual, norm: what follows the attention and the feed-forward.
+class RobertaSublayerOutput : public Module {
+ public:
+  RobertaSublayerOutput(const ModuleOptions& options, const RobertaConfig& c, int64_t in)
+      : Module("RobertaOutput", options),
+        dense(*child<Linear>("dense", in, c.dim, true, c.std)),
+        norm(*child<LayerNorm>("LayerNorm", c.dim, c.eps)),
+        dropout(c.dropout) {}
+
+  Tensor forward(const Tensor& x, const Tensor& residual) const {
+    return norm.forward(nn::drop(dense.forward(x), dropout, training()) + residual);
+  }
+
+ private:
+  Linear& dense;
+  LayerNorm& norm;
+  const double dropout;
+};
+
+class RobertaAttention : public Module {
+ public:
+  RobertaAttention(const ModuleOptions& options, const RobertaConfig& c)
+      : Module("RobertaAttention", options),
+        self(*child<RobertaSelfAttention>("self", c)),
+        output(*child<RobertaSublayerOutput>("output", c, c.dim)) {}
+
+  nn::Attended forward(const Tensor& x, const Tensor& mask, bool with_weights) const {
+    nn::Attended result = self.forward(x, mask, with_weights);
+    result.output = output.forward(result.output, x);
+    return result;
+  }
+
+ private:
+  RobertaSelfAttention& self;
+  RobertaSublayerOutput& output;
+};
+
+class RobertaIntermediate : public Module {
+ public:
+  RobertaIntermediate(const ModuleOptions& options, const RobertaConfig& c)
+      : Module("RobertaIntermediate", options),
+        dense(*child<Linear>("dense", c.dim, c.intermediate, true, c.std)),
+        activation(nn::activation(c.activation)) {}
+
+  Tensor forward(const Tensor& x) const { return activation(dense.forward(x)); }
+
+ private:
+  Linear& dense;
+  const nn::Activation activation;
+};
+
+class RobertaLayer : public Module {
+ public:
+  RobertaLayer(const ModuleOptions& options, const RobertaConfig& c)
+      : Module("RobertaLayer", options),
+        attention(*child<RobertaAttention>("attention", c)),
+        intermediate(*child<RobertaIntermediate>("intermediate", c)),
+        output(*child<RobertaSublayerOutput>("output", c, c.intermediate)) {}
+
+  nn::Attended forward(const Tensor& x, const Tensor& mask, bool with_weights) const {
+    nn::Attended result = attention.forward(x, mask, with_weights);
+    result.output = output.forward(intermediate.forward(result.output), result.output);
+    return result;
+  }
+
+ private:
+  RobertaAttention& attention;
+  RobertaIntermediate& intermediate;
+  RobertaSublayerOutput& output;
+};
+
+}  // namespace
+
+class RobertaEncoder : public Module {
+ public:
+  RobertaEncoder(const ModuleOptions& options, const RobertaConfig& c)
+      : Module("RobertaEncoder", options), layers(*child<ModuleList<RobertaLayer>>("layer")) {
+    for (int64_t i = 0; i < c.layers; ++i) layers.add(c);
+  }
+
+  RobertaOutput forward(Tensor x, const Tensor& mask, bool hidden_states, bool attentions) const {
+    RobertaOutput result;
+    for (const RobertaLayer* layer : layers) {
+      if (hidden_states) result.hidden_states.push_back(x);
+      nn::Attended attended = layer->forward(x, mask, attentions);
+      x = std::move(attended.output);
+      if (attentions) result.attentions.push_back(std::move(attended.weights));
+    }
+    if (hidden_states) result.hidden_states.push_back(x);
+    result.last_hidden_state = std::move(x);
+    return result;
+  }
+
+ private:
+  ModuleList<RobertaLayer>& layers;
+};
+
+class RobertaPooler : public Module {
+ public:
+  RobertaPooler(const ModuleOptions& options, const RobertaConfig& c)
+      : Module("RobertaPooler", options), dense(*child<Linear>("dense", c.dim, c.dim, true, c.std)) {}
+
+  Tensor forward(const Tensor& x) const { return at::tanh(dense.forward(x.select(1, 0))); }
+
+ private:
+  Linear& dense;
+};
+
+Roberta::Roberta(const ModuleOptions& options, const Config& config) : Roberta(options, RobertaConfig(config)) {}
+
+Roberta::Roberta(const ModuleOptions& options, const RobertaConfig& c)
+    : Module("Roberta", options),
+      config(c),
+      embeddings(*child<RobertaEmbeddings>("embeddings", c)),
+      encoder(*child<RobertaEncoder>("encoder", c)),
+      pooler(c.pooler ? child<RobertaPooler>("pooler", c) : nullptr) {}
+
+RobertaOutput Roberta::forward(const RobertaInputs& inputs, bool hidden_states, bool attentions) const {
+  TORCH_CHECK(inputs.ids.defined() != inputs.embeddings.defined(), "give either input_ids or inputs_embeds");
+  if (inputs.ids.defined()) {
+    TORCH_CHECK(inputs.ids.dim() == 2, "input_ids must be [batch, time], got ", inputs.ids.sizes());
+  } else {
+    TORCH_CHECK(inputs.embeddings.dim() == 3 && inputs.embeddings.size(2) == config.dim,
+                "inputs_embeds must be [batch, time, ", config.dim, "], got ", inputs.embeddings.sizes());
+  }
+  const Tensor& given = inputs.ids.defined() ? inputs.ids : inputs.embeddings;
+  const auto check = [&](const Tensor& tensor, const char* name) {
+    TORCH_CHECK(!tensor.defined() || tensor.sizes().equals(given.sizes().slice(0, 2)), name, " must be [", given.size(0),
+                ", ", given.size(1), "] like the tokens, got ", tensor.sizes());
+  };
+  check(inputs.mask, "attention_mask");
+  check(inputs.types, "token_type_ids");
+  RobertaOutput result =
+      encoder.forward(embeddings.forward(inputs), nn::attention_mask(inputs.mask), hidden_states, attentions);
+  if (pooler != nullptr) result.pooler_output = pooler->forward(result.last_hidden_state);
+  return result;
+}
+
+namespace {
+
+class RobertaLMHead : public Module {
+ public:
+  RobertaLMHead(const ModuleOptions& options, const RobertaConfig& c)
+      : Module("RobertaLMHead", options),
+        bias(parameter("bias", {c.vocabulary}, init::zeros())),
+        dense(*child<Linear>("dense", c.dim, c.dim, true, c.std)),
+        norm(*child<LayerNorm>("layer_norm", c.dim, c.eps)) {}
+
+  // The decoder's weight is that of the word embeddings.
+  Tensor forward(const Tensor& x, const Tensor& words) const {
+    return at::linear(norm.forward(at::gelu(dense.forward(x))), words, bias);  // [batch, time, vocabulary]
+  }
+
+ private:
+  const Tensor bias;
+  Linear& dense;
+  LayerNorm& norm;
+};
+
+class RobertaForMaskedLM : public Module {
+ public:
+  RobertaForMaskedLM(const ModuleOptions& options, const Config& config)
+      : Module("RobertaForMaskedLM", options),
+        roberta(*child<Roberta>("roberta", without_pooler(config))),
+        head(*child<RobertaLMHead>("lm_head", roberta.config)) {}
+
+  Tensor logits(const Tensor& hidden) const { return head.forward(hidden, roberta.embeddings.word_weight()); }
+
+  Roberta& roberta;
+  RobertaLMHead& head;
+
+ private:
+  static RobertaConfig without_pooler(const Config& config) {
+    TORCH_CHECK(config.boolean("tie_word_embeddings", true),
+                "RobertaForMaskedLM ties its decoder to the word embeddings; tie_word_embeddings must be true");
+    RobertaConfig c(config);
+    c.pooler = false;
+    return c;
+  }
+};
+
+using OptionalTensor = std::optional<Tensor>;
+using ModulePtr = c10::intrusive_ptr<Module>;
+using Tensors = std::vector<Tensor>;
+
+RobertaInputs inputs_of(const OptionalTensor& ids, const OptionalTensor& mask, const OptionalTensor& types,
+                        const OptionalTensor& positions, const OptionalTensor& embeddings) {
+  return {ids.value_or(Tensor()), mask.value_or(Tensor()), types.value_or(Tensor()), positions.value_or(Tensor()),
+          embeddings.value_or(Tensor())};
+}
+
+std::tuple<Tensor, Tensor, Tensors, Tensors> forward(const ModulePtr& self, const OptionalTensor& ids,
+                                                     const OptionalTensor& mask, const OptionalTensor& types,
+                                                     const OptionalTensor& positions, const OptionalTensor& embeddings,
+                                                     bool hidden_states, bool attentions) {
+  RobertaOutput result = network<Roberta>(self, "roberta_forward")
+                             .forward(inputs_of(ids, mask, types, positions, embeddings), hidden_states, attentions);
+  return {result.last_hidden_state, result.pooler_output, std::move(result.hidden_states), std::move(result.attentions)};
+}
+
+std::tuple<Tensor, Tensors, Tensors> masked_lm_forward(const ModulePtr& self, const OptionalTensor& ids,
+                                                       const OptionalTensor& mask, const OptionalTensor& types,
+                                                       const OptionalTensor& positions,
+                                                       const OptionalTensor& embeddings, bool hidden_states,
+                                                       bool attentions) {
+  const auto& model = network<RobertaForMaskedLM>(self, "roberta_masked_lm_forward");
+  RobertaOutput result =
+      model.roberta.forward(inputs_of(ids, mask, types, positions, embeddings), hidden_states, attentions);
+  return {model.logits(result.last_hidden_state), std::move(result.hidden_states), std::move(result.attentions)};
+}
+
+const RegisteredModule registered("roberta", make_module<Roberta>);
+const RegisteredModule registered_masked_lm("roberta_masked_lm", make_module<RobertaForMaskedLM>);
+
+}  // namespace
+
+TORCH_LIBRARY_FRAGMENT(voxtorch, m) {
+  m.def(
+      "roberta_forward(__torch__.torch.classes.voxtorch.Module self, Tensor? input_ids=None, Tensor? "
+      "attention_mask=None, *, Tensor? token_type_ids=None, Tensor? position_ids=None, Tensor? inputs_embeds=None, "
+      "bool output_hidden_states=False, bool output_attentions=False) -> (Tensor last_hidden_state, Tensor "
+      "pooler_output, Tensor[] hidden_states, Tensor[] attentions)",
+      forward);
+  m.def(
+      "roberta_masked_lm_forward(__torch__.torch.classes.voxtorch.Module self, Tensor? input_ids=None, Tensor? "
+      "attention_mask=None, *, Tensor? token_type_ids=None, Tensor? position_ids=None, Tensor? inputs_embeds=None, "
+      "bool output_hidden_states=False, bool output_attentions=False) -> (Tensor logits, Tensor[] hidden_states, "
+      "Tensor[] attentions)",
+      masked_lm_forward);
+}
+
+}  // namespace voxtorch::models

@@ -1,0 +1,18 @@
+#include "core/nn/embedding.h"
+
+#include <ATen/ops/embedding.h>
+
+namespace voxtorch::nn {
+
+Embedding::Embedding(const ModuleOptions& options, int64_t count, int64_t dim, int64_t padding, double std)
+    : Module("Embedding", options),
+      weight(parameter("weight", {count, dim},
+                       [padding, std](const at::Tensor& tensor) {
+                         tensor.normal_(0, std);
+                         if (padding >= 0) tensor.select(0, padding).zero_();
+                       })),
+      padding(padding) {}
+
+at::Tensor Embedding::forward(const at::Tensor& ids) const { return at::embedding(weight, ids, padding); }
+
+}  // namespace voxtorch::nn

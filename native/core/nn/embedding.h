@@ -1,0 +1,17 @@
+#pragma once
+
+#include "core/module.h"
+
+namespace voxtorch::nn {
+
+// weight [count, dim]; the row of `padding` starts as zeros and gets no gradient (-1: none).
+class Embedding : public Module {
+ public:
+  Embedding(const ModuleOptions& options, int64_t count, int64_t dim, int64_t padding = -1, double std = 0.02);
+  at::Tensor forward(const at::Tensor& ids) const;  // [...] -> [..., dim]
+
+  const at::Tensor weight;
+  const int64_t padding;
+};
+
+}  // namespace voxtorch::nn

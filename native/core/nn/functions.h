@@ -1,0 +1,34 @@
+// Parts of networks that have no parameters.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <string>
+
+namespace voxtorch::nn {
+
+using Activation = at::Tensor (*)(const at::Tensor&);
+// By the name in a published configuration ("gelu", "gelu_new", "relu", "silu", "quick_gelu", ...); throws for others.
+Activation activation(const std::string& name);
+
+// Only while training.
+at::Tensor drop(const at::Tensor& input, double probability, bool training);
+
+// A mask of 1 for real and 0 for padding, [batch, time] of any dtype, as a bool mask [batch, 1, 1, time] for attention.
+// Undefined in, undefined out.
+at::Tensor attention_mask(const at::Tensor& mask);
+
+struct Attended {
+  at::Tensor output;   // [batch, heads, queries, dim]
+  at::Tensor weights;  // [batch, heads, queries, keys], only where asked for
+};
+// softmax(q kᵀ / √dim + mask) v with queries [batch, heads, queries, dim] and keys, values [batch, heads, keys, dim].
+// `mask` is bool (true: attend) or is added to the scores; undefined: none.
+Attended attend(const at::Tensor& query, const at::Tensor& key, const at::Tensor& value, const at::Tensor& mask,
+                double dropout, bool with_weights);
+
+// [batch, time, heads * dim] -> [batch, heads, time, dim] and back.
+at::Tensor split_heads(const at::Tensor& input, int64_t heads);
+at::Tensor join_heads(const at::Tensor& input);
+
+}  // namespace voxtorch::nn

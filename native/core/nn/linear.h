@@ -1,0 +1,17 @@
+#pragma once
+
+#include "core/module.h"
+
+namespace voxtorch::nn {
+
+// y = x Wᵀ + b: weight [out, in], bias [out]. Every projection of every network is one of these.
+class Linear : public Module {
+ public:
+  Linear(const ModuleOptions& options, int64_t in, int64_t out, bool bias = true, double std = 0.02);
+  at::Tensor forward(const at::Tensor& input) const;  // [..., in] -> [..., out]
+
+  const at::Tensor weight;
+  const at::Tensor bias;  // undefined without
+};
+
+}  // namespace voxtorch::nn

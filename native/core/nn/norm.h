@@ -1,0 +1,28 @@
+#pragma once
+
+#include "core/module.h"
+
+namespace voxtorch::nn {
+
+// Over the last dimension.
+class LayerNorm : public Module {
+ public:
+  LayerNorm(const ModuleOptions& options, int64_t dim, double eps);
+  at::Tensor forward(const at::Tensor& input) const;
+
+  const at::Tensor weight, bias;
+  const double eps;
+};
+
+// Input [batch, channels, ...]; statistics over each group of channels and all that follows.
+class GroupNorm : public Module {
+ public:
+  GroupNorm(const ModuleOptions& options, int64_t groups, int64_t channels, double eps = 1e-5);
+  at::Tensor forward(const at::Tensor& input) const;
+
+  const at::Tensor weight, bias;
+  const int64_t groups;
+  const double eps;
+};
+
+}  // namespace voxtorch::nn
