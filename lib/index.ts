@@ -1,7 +1,10 @@
 /// <reference lib="esnext.disposable" preserve="true" />
+export * from './audio/index.js'
 export * from './data/index.js'
+export * from './hub/index.js'
 export * from './models/index.js'
 export * from './native/errors.js'
 export * from './nn/index.js'
 export * from './tensor/index.js'
+export * from './text/index.js'
 export * from './train/index.js'

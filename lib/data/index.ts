@@ -1,6 +1,27 @@
+export { readArchive } from './archive.js'
 export { type CollateField, type CollateValue, type PaddedBatch, padCollate } from './collate.js'
+export { readConfig } from './config.js'
+export { type CsvRow, type ReadCsvOptions, readCsv, readCsvStream } from './csv.js'
+export type { CsvEncoding } from './csv-text.js'
 export type { Dataset, DatasetExport, DatasetModule } from './dataset.js'
+export { readJson, type WriteJsonOptions, writeJson } from './json.js'
+export { type ReadJsonlOptions, readJsonl, writeJsonl } from './jsonl.js'
 export { DataLoader, type DataLoaderOptions } from './loader.js'
+export { type NpyTexts, type NpyValue, type ReadNpyOptions, readNpy, readNpz, saveNpy, saveNpz } from './npy.js'
+export type { PickleEncoding } from './pickle/machine.js'
+export { type ReadPickleOptions, readPickle } from './pickle/read-pickle.js'
+export type { PickleValue } from './pickle/result.js'
+export { LazyTensor } from './pickle/tensors.js'
 export type { LengthBuckets, PlanOptions, Sampler } from './plan.js'
 export { Random } from './random.js'
-export { loadSafetensors, type SafetensorsFile, saveSafetensors } from './safetensors.js'
+export { loadSafetensors, readSafetensorsHeader, saveSafetensors } from './safetensors.js'
+export { type SaveShardedOptions, saveSafetensorsSharded } from './safetensors-sharded.js'
+export type {
+  LoadSafetensorsOptions,
+  SafetensorsEntry,
+  SafetensorsFile,
+  SafetensorsHeader,
+} from './safetensors-types.js'
+export type { ArchiveEntry } from './tar.js'
+export { type LoadTorchOptions, loadTorch } from './torch-file.js'
+export { type ReadYamlOptions, readYaml } from './yaml.js'

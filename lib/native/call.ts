@@ -72,9 +72,9 @@ function room(doubles: number): void {
 const strings = new Map<string, number>()
 const MAX_STRINGS = 4096
 
-function internString(text: string): number | undefined {
+function internString(text: string, most = MAX_STRINGS): number | undefined {
   let id = strings.get(text)
-  if (id === undefined && strings.size < MAX_STRINGS && text.length < 64) {
+  if (id === undefined && strings.size < most && text.length < 64) {
     id = native.intern(text)
     strings.set(text, id)
   }
@@ -89,7 +89,8 @@ function putCell(tag: number, value: number): void {
 }
 
 function putString(text: string): void {
-  const id = internString(text)
+  // Texts may be as many as there are files; names of options must still find room.
+  const id = internString(text, MAX_STRINGS / 2)
   if (id !== undefined) return putCell(STRING, id)
   room(4 + text.length)
   putCell(INLINE, text.length)

@@ -127,6 +127,22 @@ export class CancelledError extends VoxtorchError {
   }
 }
 
+/** Why a repository cannot be had. */
+export type HubReason = 'not-found' | 'access' | 'offline' | 'network' | 'integrity' | 'storage'
+
+/**
+ * A repository of the Hugging Face Hub that cannot be had. `reason` says why: it does not exist, needs a token or an
+ * agreement, is not in the cache while offline, the connection fails, what came is not what was promised, or the cache
+ * folder refuses.
+ */
+export class HubError extends VoxtorchError {
+  declare readonly reason: HubReason
+
+  constructor(message: string, fields: { reason: HubReason } & Record<string, unknown>) {
+    super(message, fields, 'ERR_HUB')
+  }
+}
+
 /** libtorch or the addon cannot be found, or do not fit each other. */
 export class LibtorchError extends VoxtorchError {
   constructor(message: string, fields: Record<string, unknown> = {}) {
@@ -145,6 +161,7 @@ const byKind: Record<number, ErrorClass> = {
   8: DisposedError,
   9: ConfigError,
   11: CancelledError,
+  12: DataError,
 }
 
 // The first that matches counts: sentences about a tensor's size often name its dtype too.
@@ -190,6 +207,7 @@ export function nativeError(failure: { kind: number; message: string; op: string
   let Class = byKind[failure.kind]
   if (/^Could not run .* backend/.test(failure.message)) Class = DeviceError
   if (Class === undefined) Class = bySentence.find(([pattern]) => pattern.test(message))?.[1] ?? OperatorError
-  const text = name === '' || message.startsWith(name) ? message : `${name}: ${message}`
+  // What is wrong with a file begins with its name.
+  const text = name === '' || failure.kind === 12 || message.startsWith(name) ? message : `${name}: ${message}`
   return new Class(text, name === '' ? {} : { op: name })
 }

@@ -4,6 +4,8 @@
 
 #include <new>
 
+#include "core/io/file.h"
+
 namespace voxtorch {
 
 ErrorInfo current_error() {
@@ -29,6 +31,8 @@ ErrorInfo current_error() {
   } catch (const c10::Error& error) {
     info.message = error.what_without_backtrace();
     if (info.message.find("can't allocate memory") != std::string::npos) info.kind = ErrorKind::kOutOfMemory;
+  } catch (const io::FileError& error) {
+    info = {ErrorKind::kFile, error.what(), "", 0};
   } catch (const std::bad_alloc&) {
     info = {ErrorKind::kOutOfMemory, "the process could not allocate memory", "", 0};
   } catch (const std::exception& error) {

@@ -1,5 +1,4 @@
-// How native failures travel: caught here, classified, and turned into one of the error classes of
-// lib/native/errors.ts.
+// How native failures travel: caught here, classified, and turned into one of the error classes of lib/native/errors.ts.
 #pragma once
 
 #include <cstdint>
@@ -22,6 +21,7 @@ enum class ErrorKind : int {
   kArguments = 9,
   kJavaScript = 10,
   kCancelled = 11,
+  kFile = 12,
 };
 
 struct ErrorInfo {

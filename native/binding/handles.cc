@@ -9,13 +9,14 @@ constexpr uint32_t kIndexBits = 24;
 constexpr double kIndexRange = double(1u << kIndexBits);
 constexpr uint32_t kGenerationLimit = 1u << 28;
 
-// Only a storage that this result alone holds was made by this call: views and parameters are not counted again.
+// Only a storage that this result alone holds was made by this call: views and parameters are not counted again. One
+// that cannot be resized stands on memory lent by another owner, such as a mapped file.
 uint64_t fresh_cpu_bytes(const c10::IValue& value) {
   if (!value.isTensor()) return 0;
   const at::Tensor& tensor = value.toTensor();
   if (!tensor.defined() || !tensor.device().is_cpu() || !tensor.has_storage()) return 0;
   const c10::Storage& storage = tensor.storage();
-  return storage.use_count() == 1 && tensor.use_count() == 1 ? storage.nbytes() : 0;
+  return storage.use_count() == 1 && tensor.use_count() == 1 && storage.resizable() ? storage.nbytes() : 0;
 }
 
 }  // namespace

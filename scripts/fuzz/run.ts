@@ -1,9 +1,8 @@
 /** The parent: starts children, watches them, and gathers what they found. */
-import { type ChildProcess, spawn } from 'node:child_process'
 import { existsSync, mkdtempSync, openSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { fileURLToPath } from 'node:url'
+import { startChild, watch } from './process.js'
 import { allTargets, type Finding, type Job, type Result } from './targets.js'
 
 export interface Options {
@@ -24,47 +23,7 @@ export interface Report {
   findings: Finding[]
 }
 
-const child = fileURLToPath(new URL('child.ts', import.meta.url))
-const tsx = import.meta.resolve('tsx')
 const HANG = 20_000
-// Private writable memory, in KiB: what would need more must fail as an allocation.
-const DATA_LIMIT = 2_000_000
-
-/** A child in a folder of its own, where calls may leave files. */
-function start(job: Job, folder: string, stdout: 'pipe' | 'ignore', stderr: number | 'ignore'): ChildProcess {
-  const command = [process.execPath, '--import', tsx, '--no-warnings', '--expose-gc', child, JSON.stringify(job)]
-  const limited = ['-c', `ulimit -d ${DATA_LIMIT} && ulimit -c 0 && exec "$@"`, 'sh', ...command]
-  return spawn('sh', limited, { cwd: folder, stdio: ['ignore', stdout, stderr] })
-}
-
-interface End {
-  /** Null when all went well. */
-  cause: string | null
-  hung: boolean
-}
-
-/** Waits for a child; ends it when one call takes too long. */
-function watch(process: ChildProcess, progress: string): Promise<End> {
-  let last = ''
-  let since = Date.now()
-  let hung = false
-  const timer = setInterval(() => {
-    const now = existsSync(progress) ? readFileSync(progress, 'utf8') : ''
-    if (now !== last) {
-      last = now
-      since = Date.now()
-    } else if (Date.now() - since > (now === '' ? 6 * HANG : HANG)) {
-      hung = true
-      process.kill('SIGKILL')
-    }
-  }, 500)
-  return new Promise((resolve) => {
-    process.once('exit', (code, signal) => {
-      clearInterval(timer)
-      resolve({ cause: code === 0 ? null : (signal ?? `exit code ${code}`), hung })
-    })
-  })
-}
 
 export async function fuzz(options: Options): Promise<Report> {
   const targets = allTargets()
@@ -86,7 +45,7 @@ export async function fuzz(options: Options): Promise<Report> {
       }
       rmSync(job.progress, { force: true })
       const stderr = openSync(join(folder, 'stderr'), 'w')
-      const { cause, hung } = await watch(start(job, folder, 'ignore', stderr), job.progress)
+      const { cause, hung } = await watch(startChild('child.ts', job, folder, 'ignore', stderr), job.progress, HANG)
       const results = existsSync(job.results) ? readFileSync(job.results, 'utf8').split('\n').slice(0, -1) : []
       const finished = results.map((line) => JSON.parse(line) as Result)
       const found = finished.flatMap(({ findings }) => findings)
@@ -128,11 +87,11 @@ async function explain(options: Options, index: number, call: number, folder: st
     results: join(folder, 'ignored'),
     explain: call,
   }
-  const started = start(job, folder, 'pipe', 'ignore')
+  const started = startChild('child.ts', job, folder, 'pipe', 'ignore')
   let text = ''
   started.stdout!.setEncoding('utf8').on('data', (chunk: string) => {
     if (text.length < 100_000) text += chunk
   })
-  const { cause } = await watch(started, job.progress)
+  const { cause } = await watch(started, job.progress, HANG)
   return `${text.trim()}${cause === null ? ' (not when it runs alone)' : ''}`
 }

@@ -3,8 +3,10 @@ import { ops, Tensor } from '../../lib/index.js'
 import { targets as publicTargets } from './define.js'
 import { type Call, operatorTargets } from './operators.js'
 import './tensors.js'
+import './files.js'
 import './layers.js'
 import './training.js'
+import './audio.js'
 import type { Random } from './random.js'
 
 export interface Job {

@@ -1,6 +1,6 @@
 /** Right calls of what lib/train and lib/data write by hand. Files go into the child's own working directory. */
 import { rmSync } from 'node:fs'
-import { Tensor, zeros } from '../../lib/index.js'
+import { isTensor, Tensor, zeros } from '../../lib/index.js'
 import { type Args, add, exported, type Loose, learnt, lib, many, of, options } from './define.js'
 import { dense as f, indices, list, made, type Spec } from './values.js'
 
@@ -277,9 +277,51 @@ add(
   of(made("'sound.safetensors'", () => 'sound.safetensors')),
 )
 
+const sound = (name: string) => made(`'${name}'`, () => name)
+const tensorsOf = (value: unknown): unknown[] => (isTensor(value) ? [value] : [])
+add(
+  'loadSafetensors with options',
+  async (path, ...rest) => Object.values((await lib.loadSafetensors(path, ...rest)).tensors),
+  of(sound('sound.safetensors'), options({ mmap: true, names: list(['a']) })),
+  of(sound('sound.safetensors'), options({ device: 'meta' })),
+)
+add(
+  'readSafetensorsHeader',
+  async (path) => void (await lib.readSafetensorsHeader(path)),
+  of(sound('sound.safetensors')),
+)
+add(
+  'saveSafetensorsSharded',
+  async (folder, ...rest) => {
+    rmSync(await lib.saveSafetensorsSharded(folder, ...rest), { force: true })
+  },
+  of('.', options({ a: f([2, 3]), b: indices([2]) })),
+  of('.', options({ a: f([2]), b: f([2]) }), options({ maxShardBytes: 8, name: 'm', metadata: options({ k: 'v' }) })),
+)
+add('readNpy', async (path) => tensorsOf(await lib.readNpy(path)), of(sound('sound.npy')))
+add('readNpz', async (path) => Object.values(await lib.readNpz(path)), of(sound('sound.npz')))
+add(
+  'saveNpy',
+  async (path, ...rest) => {
+    await lib.saveNpy(path, ...rest)
+    rmSync(path, { force: true })
+  },
+  of('array.npy', f([2, 3])),
+)
+add(
+  'saveNpz',
+  async (path, ...rest) => {
+    await lib.saveNpz(path, ...rest)
+    rmSync(path, { force: true })
+  },
+  of('arrays.npz', options({ a: f([2, 3]), b: indices([2]) })),
+)
+
 /** Files that a reader finds. */
 export async function prepareFiles(): Promise<void> {
   const a = zeros([2, 3])
   await lib.saveSafetensors('sound.safetensors', { a, b: a })
+  await lib.saveNpy('sound.npy', a)
+  await lib.saveNpz('sound.npz', { a })
   a.dispose()
 }

@@ -1,0 +1,60 @@
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { randn, saveSafetensors, scope, type Tensor } from 'voxtorch'
+import { type Case, closePair, duel, rateCases, ratesOf, startPair } from './duel.js'
+import type { Options } from './main.js'
+import type { Report } from './report.js'
+
+/**
+ * A case has a line here and a function of its name in peers/files.mjs and peers/files.py. Files that it reads are written
+ * by `prepare` into the folder that both sides are told by VOXTORCH_BENCH_FILES.
+ */
+interface FileCase extends Case {
+  prepare?: (folder: string) => Promise<void>
+}
+
+/** 306 MB as a model has it: large matrices in two dtypes, and many small vectors. */
+async function prepareSafetensors(folder: string): Promise<void> {
+  await scope(async () => {
+    const tensors: Record<string, Tensor> = {}
+    for (let i = 0; i < 60; i += 1) tensors[`layers.${i}.weight`] = randn([1024, 1024])
+    for (let i = 0; i < 50; i += 1) tensors[`layers.${i}.half`] = randn([1024, 512]).to('bfloat16')
+    for (let i = 0; i < 400; i += 1) tensors[`layers.${i}.bias`] = randn([1024])
+    await saveSafetensors(join(folder, 'model.safetensors'), tensors, { format: 'pt' })
+  })
+}
+
+const cases: FileCase[] = [
+  {
+    name: 'safetensorsCopy',
+    label: "safetensors, 306 MB, copied (Python: backend='pread')",
+    target: 1,
+    prepare: prepareSafetensors,
+  },
+  { name: 'safetensorsMap', label: 'safetensors, 306 MB, mapped by both', target: 1, prepare: prepareSafetensors },
+  {
+    name: 'safetensorsDefault',
+    label: 'safetensors, 306 MB, defaults: copied here, mapped by Python',
+    prepare: prepareSafetensors,
+  },
+]
+
+export async function run({ rounds = 15, milliseconds = 100, only = '' }: Options): Promise<Report> {
+  const chosen = cases.filter(({ name, label }) => `${name} ${label}`.includes(only))
+  const folder = mkdtempSync(join(tmpdir(), 'voxtorch-bench-'))
+  try {
+    for (const prepare of new Set(chosen.map((one) => one.prepare))) await prepare?.(folder)
+    process.env.VOXTORCH_BENCH_FILES = folder
+    const pair = await startPair('files')
+    try {
+      const rows = await duel(pair, [...chosen, ...rateCases], rounds, milliseconds)
+      const versions = { ...pair.voxtorch.versions, ...pair.torch.versions }
+      return { question: 'files', rounds, rows, rates: ratesOf(rows), versions }
+    } finally {
+      closePair(pair)
+    }
+  } finally {
+    rmSync(folder, { recursive: true, force: true })
+  }
+}

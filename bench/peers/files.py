@@ -1,0 +1,36 @@
+"""The same files read by the libraries that Python uses for them, each called as its documentation says."""
+
+import os
+
+import torch
+from safetensors.torch import load_file
+from serve import serve, timed_blocks
+
+FOLDER = os.environ["VOXTORCH_BENCH_FILES"]
+wide, tall = torch.randn(1024, 1024), torch.randn(1024, 1024)
+matrix, vector = torch.randn(4096, 4096), torch.randn(4096)
+
+
+def file(name):
+    return os.path.join(FOLDER, name)
+
+
+def repeated(job):
+    def run(n):
+        for _ in range(n):
+            job()
+
+    return run
+
+
+serve(
+    timed_blocks(
+        {
+            "safetensorsCopy": repeated(lambda: load_file(file("model.safetensors"), backend="pread")),
+            "safetensorsMap": repeated(lambda: load_file(file("model.safetensors"))),
+            "safetensorsDefault": repeated(lambda: load_file(file("model.safetensors"))),
+            "gemm": repeated(lambda: wide @ tall),
+            "gemv": repeated(lambda: matrix @ vector),
+        }
+    )
+)

@@ -1,0 +1,53 @@
+import { misuse, requireWhole } from '../data/check.js'
+import { ConfigError } from '../native/errors.js'
+import { scope, type Tensor, tensor } from '../tensor/index.js'
+
+/**
+ * Which channels of a file are wanted: their mean as one signal, one channel by its number (0 is left), or all of them.
+ */
+export type Channels = 'mean' | 'all' | number
+
+export function requireChannels(where: string, value: unknown): void {
+  if (value === 'mean' || value === 'all') return
+  if (typeof value !== 'number') throw misuse(where, 'channels', "'mean', 'all' or the number of a channel", value)
+  requireWhole(where, 'channels', value)
+}
+
+/** One block of a file with the wanted channels. */
+export function pickChannels(
+  planes: Float32Array[],
+  channels: Channels,
+  fail: (what: string) => Error,
+): Float32Array[] {
+  if (channels === 'all' || (channels === 'mean' && planes.length === 1)) return planes
+  if (channels !== 'mean') {
+    const plane = planes[channels]
+    if (plane === undefined) throw fail(`channel ${channels} was asked for, it has ${planes.length}`)
+    return [plane]
+  }
+  const mean = new Float32Array(planes[0]!.length)
+  for (let i = 0; i < mean.length; i += 1) {
+    let total = 0
+    for (const plane of planes) total += plane[i]!
+    mean[i] = total / planes.length
+  }
+  return [mean]
+}
+
+/**
+ * Mixes [..., channels, frames] to [..., frames]: their mean, or a sum with one weight for each channel. [frames] is
+ * returned as a copy.
+ * @throws ConfigError when there are not as many weights as channels
+ */
+export function mixChannels(samples: Tensor, weights?: readonly number[]): Tensor {
+  if (samples.ndim === 1) return samples.clone()
+  if (weights === undefined) return samples.mean(-2)
+  const count = samples.size(-2)
+  if (weights.length !== count) {
+    throw new ConfigError(`mixChannels: weights must be ${count} numbers, one for each channel, not ${weights.length}`)
+  }
+  return scope(() => {
+    const column = tensor(weights, { dtype: samples.dtype, device: samples.device, shape: [count, 1] })
+    return samples.mul(column).sum(-2)
+  })
+}

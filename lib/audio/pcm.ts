@@ -1,0 +1,109 @@
+import { ConfigError } from '../native/errors.js'
+
+/** Of a WAV file, to read and to write. */
+export const MOST_CHANNELS = 1024
+
+/** How samples lie in a WAV file, all little-endian: `u8`, `s16`, `s24`, `s32`, `f32`, `f64`, `alaw` and `mulaw`. */
+export type PcmEncoding = 'u8' | 's16' | 's24' | 's32' | 'f32' | 'f64' | 'alaw' | 'mulaw'
+
+export const encodedBytes: Record<PcmEncoding, number> = {
+  u8: 1,
+  s16: 2,
+  s24: 3,
+  s32: 4,
+  f32: 4,
+  f64: 8,
+  alaw: 1,
+  mulaw: 1,
+}
+
+/** Whole frames of interleaved samples as one float32 array for each channel; integers are divided by 2^(bits - 1). */
+export function decodePcm(bytes: Uint8Array, encoding: PcmEncoding, channels: number): Float32Array[] {
+  const frames = bytes.length / encodedBytes[encoding] / channels
+  const { values, scale } = numbersOf(bytes, encoding)
+  return Array.from({ length: channels }, (_, channel) => {
+    const samples = new Float32Array(frames)
+    for (let i = 0, at = channel; i < frames; i += 1, at += channels) samples[i] = values[at]! * scale
+    return samples
+  })
+}
+
+/** The samples in the order of the file, as numbers that `scale` brings within -1 and 1. All platforms are little-endian. */
+function numbersOf(bytes: Uint8Array, encoding: PcmEncoding): { values: ArrayLike<number>; scale: number } {
+  const count = bytes.length / encodedBytes[encoding]
+  // Typed arrays begin at multiples of their elements' size.
+  const whole = bytes.byteOffset % 8 === 0 ? bytes : bytes.slice()
+  const { buffer, byteOffset } = whole
+  switch (encoding) {
+    case 's16':
+      return { values: new Int16Array(buffer, byteOffset, count), scale: 1 / 32768 }
+    case 's32':
+      return { values: new Int32Array(buffer, byteOffset, count), scale: 1 / 2147483648 }
+    case 'f32':
+      return { values: new Float32Array(buffer, byteOffset, count), scale: 1 }
+    case 'f64':
+      return { values: new Float64Array(buffer, byteOffset, count), scale: 1 }
+    case 'u8':
+      return { values: Float32Array.from(bytes, (byte) => byte - 128), scale: 1 / 128 }
+    case 'alaw':
+      return { values: Float32Array.from(bytes, (byte) => alaw[byte]!), scale: 1 }
+    case 'mulaw':
+      return { values: Float32Array.from(bytes, (byte) => mulaw[byte]!), scale: 1 }
+    case 's24': {
+      const values = new Int32Array(count)
+      for (let i = 0, at = 0; i < count; i += 1, at += 3) {
+        values[i] = (bytes[at]! << 8) | (bytes[at + 1]! << 16) | (bytes[at + 2]! << 24)
+      }
+      return { values, scale: 1 / 2147483648 }
+    }
+  }
+}
+
+// ITU-T G.711: sign, a three-bit exponent and a four-bit mantissa, as the middle of the interval that they stand for.
+const alaw = Float32Array.from({ length: 256 }, (_, code) => {
+  const bits = code ^ 0x55
+  const exponent = (bits >> 4) & 7
+  const magnitude = exponent === 0 ? ((bits & 15) << 4) + 8 : (((bits & 15) << 4) + 264) << (exponent - 1)
+  return (bits & 0x80 ? magnitude : -magnitude) / 32768
+})
+const mulaw = Float32Array.from({ length: 256 }, (_, code) => {
+  const bits = ~code & 255
+  const magnitude = ((((bits & 15) << 3) + 132) << ((bits >> 4) & 7)) - 132
+  return (bits & 0x80 ? -magnitude : magnitude) / 32768
+})
+
+/** What `writeWav` writes. */
+export type WavSampleFormat = 'pcm16' | 'pcm24' | 'pcm32' | 'float32'
+
+export const writtenBytes: Record<WavSampleFormat, number> = { pcm16: 2, pcm24: 3, pcm32: 4, float32: 4 }
+
+/**
+ * Planar samples as interleaved bytes. Integers are rounded to the nearest and held within their range.
+ * @throws ConfigError for a sample that is no number, where the format has none
+ * @internal
+ */
+export function encodePcm(planes: readonly Float32Array[], format: WavSampleFormat, firstFrame: number): Buffer {
+  const frames = planes[0]?.length ?? 0
+  const width = writtenBytes[format]
+  const bytes = Buffer.allocUnsafe(frames * planes.length * width)
+  const scale = 2 ** (8 * width - 1)
+  let at = 0
+  for (let i = 0; i < frames; i += 1) {
+    for (let channel = 0; channel < planes.length; channel += 1, at += width) {
+      const value = planes[channel]![i]!
+      if (format === 'float32') {
+        bytes.writeFloatLE(value, at)
+        continue
+      }
+      if (Number.isNaN(value)) {
+        const frame = firstFrame + i
+        throw new ConfigError(`writeWav: sample ${frame} of channel ${channel} is NaN, which ${format} cannot hold`, {
+          frame,
+          channel,
+        })
+      }
+      bytes.writeIntLE(Math.max(-scale, Math.min(scale - 1, Math.round(value * scale))), at, width)
+    }
+  }
+  return bytes
+}

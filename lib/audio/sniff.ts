@@ -1,0 +1,58 @@
+import type { ByteSource } from '../data/byte-source.js'
+
+/** The containers that are read. */
+export type AudioFormat = 'wav' | 'flac' | 'mp3' | 'vorbis' | 'opus' | 'm4a' | 'aac'
+
+/**
+ * Tells a file's format from its first bytes, whatever its name says, and where the format begins: an ID3 tag may precede
+ * several.
+ * @throws DataError for bytes that are none of the formats
+ */
+export async function sniffAudio(source: ByteSource): Promise<{ format: AudioFormat; begin: number }> {
+  const head = await source.bytes(0, Math.min(source.size, HEAD))
+  if (head.length < 10 || ascii(head, 0, 3) !== 'ID3') return { format: formatOf(source, head), begin: 0 }
+  // The tag's length has seven bits to a byte.
+  const begin = head.subarray(6, 10).reduce((sum, byte) => sum * 128 + (byte & 127), 0) + 10
+  if (begin >= source.size) throw source.error('it ends within its ID3 tag', { byte: 0 })
+  const after = await source.bytes(begin, Math.min(source.size - begin, HEAD))
+  // Players skip what may stand between the tag and the first frame.
+  return { format: framed(after) ?? (ascii(after, 0, 4) === 'fLaC' ? 'flac' : 'mp3'), begin }
+}
+
+const HEAD = 128
+
+function formatOf(source: ByteSource, head: Buffer): AudioFormat {
+  const first = ascii(head, 0, 4)
+  if (['RIFF', 'RF64', 'BW64'].includes(first) && ascii(head, 8, 12) === 'WAVE') return 'wav'
+  if (first === 'fLaC') return 'flac'
+  if (first === 'OggS') return oggCodec(source, head)
+  if (ascii(head, 4, 8) === 'ftyp') return 'm4a'
+  const format = framed(head)
+  if (format !== undefined) return format
+  throw source.error('its first bytes are of no known audio format: WAV, FLAC, MP3, Ogg Vorbis or Opus, M4A or AAC', {
+    byte: 0,
+  })
+}
+
+function ascii(bytes: Buffer, begin: number, end: number): string {
+  return bytes.toString('latin1', begin, end)
+}
+
+/** Formats without a header of their own begin with the twelve set bits of a frame. */
+function framed(head: Buffer): 'mp3' | 'aac' | undefined {
+  if (head.length < 4 || head[0] !== 0xff || (head[1]! & 0xe0) !== 0xe0) return undefined
+  const layer = (head[1]! >> 1) & 3
+  if (layer === 0) return (head[1]! & 0xf0) === 0xf0 ? 'aac' : undefined
+  const version = (head[1]! >> 3) & 3
+  const bitrate = head[2]! >> 4
+  const rate = (head[2]! >> 2) & 3
+  return version !== 1 && bitrate !== 15 && rate !== 3 ? 'mp3' : undefined
+}
+
+function oggCodec(source: ByteSource, page: Buffer): AudioFormat {
+  const packet = 27 + (page[26] ?? 0)
+  if (ascii(page, packet, packet + 8) === 'OpusHead') return 'opus'
+  if (ascii(page, packet, packet + 7) === '\x01vorbis') return 'vorbis'
+  if (ascii(page, packet, packet + 5) === '\x7fFLAC') return 'flac'
+  throw source.error('it is an Ogg file whose first stream is neither Vorbis, Opus nor FLAC', { byte: packet })
+}

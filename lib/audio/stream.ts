@@ -1,0 +1,130 @@
+import { requireNumber } from '../data/check.js'
+import { type Tensor, tensor } from '../tensor/index.js'
+import { keepForever } from '../tensor/scope.js'
+import { pickChannels } from './channels.js'
+import { blockTensor, checkOptions, framesAsked, type ReadAudioOptions } from './read.js'
+import { Resampler } from './resample.js'
+import { type AudioInput, AudioSource } from './source.js'
+
+export interface ReadAudioStreamOptions extends Omit<ReadAudioOptions, 'maxBytes'> {
+  /** Length of a chunk in seconds. Default 30. The last one may be shorter. */
+  chunkSeconds?: number
+}
+
+export interface AudioChunk {
+  /** float32 [frames], or [channels, frames] with `channels: 'all'`. */
+  samples: Tensor
+  sampleRate: number
+  /** Where the chunk begins in the file, in seconds. */
+  start: number
+}
+
+/**
+ * Reads an audio file of any length chunk by chunk: the chunks in a row are what {@link readAudio} gives. Each chunk is
+ * freed when the next is asked for or the loop is left; clone what has to live on.
+ *
+ * Memory: a chunk, a megabyte of the file and a few samples for the resampler. A compressed file is decoded as the loop
+ * goes. The exception is an M4A file whose index comes last, which its decoder unfolds at once. With `channels: 'all'` a
+ * compressed file that turns from one channel into more on the way is a DataError.
+ *
+ * @throws as {@link readAudio}
+ */
+export async function* readAudioStream(
+  input: AudioInput,
+  options: ReadAudioStreamOptions = {},
+): AsyncGenerator<AudioChunk, void> {
+  const where = 'readAudioStream'
+  checkOptions(where, options)
+  const { chunkSeconds = 30, channels = 'mean', quality, start = 0 } = options
+  requireNumber(where, 'chunkSeconds', chunkSeconds, { least: 0.001, below: Number.POSITIVE_INFINITY })
+  const source = await AudioSource.open(where, input)
+  let given: Tensor | undefined
+  try {
+    const sampleRate = options.sampleRate ?? source.sampleRate
+    const frames = Math.max(1, Math.round(chunkSeconds * sampleRate))
+    let at = start
+    for await (const planes of rechunked(
+      resampledBlocks(source, { ...options, channels, quality }, sampleRate),
+      frames,
+    )) {
+      given?.dispose()
+      const samples = channels === 'all' ? blockTensor(planes) : tensor(planes[0]!, { shape: [planes[0]!.length] })
+      given = keepForever(samples)
+      yield { samples, sampleRate, start: at }
+      at += planes[0]!.length / sampleRate
+    }
+  } finally {
+    given?.dispose()
+    await source.close()
+  }
+}
+
+/** The wanted channels at the wanted rate, in blocks of whatever size. */
+async function* resampledBlocks(
+  source: AudioSource,
+  options: ReadAudioOptions,
+  sampleRate: number,
+): AsyncGenerator<Float32Array[]> {
+  const { channels = 'mean', quality } = options
+  const resampler =
+    sampleRate === source.sampleRate
+      ? undefined
+      : new Resampler(source.sampleRate, sampleRate, quality === undefined ? {} : { quality })
+  let width: number | undefined
+  try {
+    for await (const block of source.blocks(...framesAsked(source, options))) {
+      const planes = pickChannels(block, channels, (what) => source.bytes.error(what))
+      width ??= planes.length
+      if (planes.length > width) {
+        throw source.bytes.error(`it turns from ${width} channel into ${planes.length}; read it with channels: 'mean'`)
+      }
+      while (planes.length < width) planes.push(planes[0]!)
+      yield resampler === undefined ? planes : await pushed(resampler, planes)
+    }
+    if (resampler !== undefined && width !== undefined) yield await taken(await resampler.flush())
+  } finally {
+    resampler?.dispose()
+  }
+}
+
+async function pushed(resampler: Resampler, planes: Float32Array[]): Promise<Float32Array[]> {
+  const block = blockTensor(planes)
+  try {
+    return await taken(await resampler.push(block))
+  } finally {
+    block.dispose()
+  }
+}
+
+/** The rows of [channels, frames], which is freed. */
+async function taken(samples: Tensor): Promise<Float32Array[]> {
+  try {
+    const [channels, frames] = samples.shape as [number, number]
+    const values = (await samples.data()) as Float32Array
+    return Array.from({ length: channels }, (_, i) => values.subarray(i * frames, (i + 1) * frames))
+  } finally {
+    samples.dispose()
+  }
+}
+
+/** The same samples in blocks of `frames`; the last is what is left. */
+async function* rechunked(blocks: AsyncGenerator<Float32Array[]>, frames: number): AsyncGenerator<Float32Array[]> {
+  let chunk: Float32Array[] | undefined
+  let filled = 0
+  for await (const planes of blocks) {
+    const length = planes[0]!.length
+    for (let taken = 0; taken < length; ) {
+      chunk ??= planes.map(() => new Float32Array(frames))
+      const count = Math.min(frames - filled, length - taken)
+      for (const [i, plane] of planes.entries()) chunk[i]!.set(plane.subarray(taken, taken + count), filled)
+      filled += count
+      taken += count
+      if (filled === frames) {
+        yield chunk
+        chunk = undefined
+        filled = 0
+      }
+    }
+  }
+  if (chunk !== undefined && filled > 0) yield chunk.map((plane) => plane.subarray(0, filled))
+}

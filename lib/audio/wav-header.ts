@@ -1,0 +1,149 @@
+import type { ByteSource } from '../data/byte-source.js'
+import { encodedBytes, MOST_CHANNELS, type PcmEncoding } from './pcm.js'
+
+/**
+ * The header of a WAV file: RIFF with its chunks (Microsoft and IBM, "Multimedia Programming Interface and Data
+ * Specifications 1.0"), the extensible format, and RF64 and BW64 for more than 4 GiB (EBU Tech 3306, ITU-R BS.2088).
+ */
+export interface WavHeader {
+  encoding: PcmEncoding
+  channels: number
+  sampleRate: number
+  /** Where the first frame lies, in bytes. */
+  begin: number
+  /** Bytes of one frame: a sample of each channel. */
+  frameBytes: number
+  frames: number
+}
+
+// A file needs a handful of chunks; a million empty ones are there to keep a reader busy.
+const MOST_CHUNKS = 1000
+const HIGHEST_RATE = 100_000_000
+/** Programs that write to a pipe cannot come back to fill in a size: they leave zero, or about the largest. */
+const UNKNOWN_SIZE = 0x7ffff000
+const FORMAT_BYTES = 40
+
+/** @throws DataError naming the byte, for anything that is not a sound WAV file of a supported encoding */
+export async function readWavHeader(source: ByteSource): Promise<WavHeader> {
+  if (source.size < 12) throw source.error(`it has ${source.size} bytes, fewer than a WAV header`, { byte: 0 })
+  const head = await source.bytes(0, 12)
+  const kind = head.toString('latin1', 0, 4)
+  if (!['RIFF', 'RF64', 'BW64'].includes(kind) || head.toString('latin1', 8, 12) !== 'WAVE') {
+    throw source.error('it is not a WAV file', { byte: 0 })
+  }
+  const riffSize = head.readUInt32LE(4)
+  let format: Format | undefined
+  let wideDataSize: number | undefined
+  let at = 12
+  for (let count = 0; at + 8 <= source.size; count += 1) {
+    if (count === MOST_CHUNKS)
+      throw source.error(`it has more than ${MOST_CHUNKS} chunks before its samples`, { byte: at })
+    const chunk = await source.bytes(at, 8)
+    const id = chunk.toString('latin1', 0, 4)
+    const size = chunk.readUInt32LE(4)
+    const begin = at + 8
+    if (id === 'data') {
+      if (format === undefined) throw source.error("its 'data' chunk comes before its 'fmt ' chunk", { byte: at })
+      return header(source, format, begin, dataSize(source, begin, size, wideDataSize, riffSize))
+    }
+    if (size > source.size - begin) {
+      throw source.error(`its chunk ${JSON.stringify(id)} claims ${size} bytes, ${source.size - begin} are left`, {
+        byte: at,
+      })
+    }
+    if (id === 'fmt ') {
+      if (format !== undefined) throw source.error("it has two 'fmt ' chunks", { byte: at })
+      format = readFormat(source, await source.bytes(begin, Math.min(size, FORMAT_BYTES)), begin)
+    } else if (id === 'ds64' && kind !== 'RIFF') {
+      if (size < 24) throw source.error(`its 'ds64' chunk has ${size} bytes, fewer than 24`, { byte: at })
+      const wide = (await source.bytes(begin + 8, 8)).readBigUInt64LE()
+      // Beyond 2^53 it is beyond the file as well.
+      wideDataSize = Number(wide)
+    }
+    at = await nextChunk(source, begin + size)
+  }
+  throw source.error(format === undefined ? "it has no 'fmt ' chunk" : "it has no 'data' chunk", { byte: at })
+}
+
+/** Chunks begin at even bytes, but some programs forget the padding. */
+async function nextChunk(source: ByteSource, end: number): Promise<number> {
+  if (end % 2 === 0 || end + 8 > source.size) return end
+  const bytes = await source.bytes(end, 5)
+  const isId = (offset: number) => bytes.subarray(offset, offset + 4).every((byte) => byte >= 0x20 && byte < 0x7f)
+  return bytes[0] !== 0 && isId(0) && !isId(1) ? end : end + 1
+}
+
+/** The bytes of samples that are really there. */
+function dataSize(source: ByteSource, begin: number, size: number, wide: number | undefined, riffSize: number): number {
+  const left = source.size - begin
+  const claimed = size === 0xffffffff && wide !== undefined ? wide : size
+  if (claimed <= left && claimed > 0) return claimed
+  if (claimed === 0) {
+    // Empty, unless the whole header was never filled in.
+    const unfinished = riffSize === 0 || riffSize >= UNKNOWN_SIZE || riffSize <= begin - 8
+    return unfinished ? left : 0
+  }
+  if (wide === undefined && claimed >= UNKNOWN_SIZE) return left
+  throw source.error(
+    `its 'data' chunk claims ${claimed} bytes of samples, ${left} are there; the file was cut or lies`,
+    {
+      byte: begin - 4,
+    },
+  )
+}
+
+interface Format {
+  encoding: PcmEncoding
+  channels: number
+  sampleRate: number
+  frameBytes: number
+}
+
+// The rest of a format's GUID after the two bytes of its tag.
+const GUID_REST = Buffer.from('000000001000800000aa00389b71', 'hex')
+const EXTENSIBLE = 0xfffe
+const tagNames: Record<number, string> = { 2: 'ADPCM', 17: 'IMA ADPCM', 49: 'GSM', 80: 'MPEG', 85: 'MP3' }
+
+function readFormat(source: ByteSource, bytes: Buffer, byte: number): Format {
+  const fail = (what: string, offset: number): never => {
+    throw source.error(what, { byte: byte + offset })
+  }
+  if (bytes.length < 16) fail(`its 'fmt ' chunk has ${bytes.length} bytes, fewer than 16`, 0)
+  let tag = bytes.readUInt16LE(0)
+  const channels = bytes.readUInt16LE(2)
+  const sampleRate = bytes.readUInt32LE(4)
+  const frameBytes = bytes.readUInt16LE(12)
+  const bits = bytes.readUInt16LE(14)
+  if (tag === EXTENSIBLE) {
+    if (bytes.length < FORMAT_BYTES) fail(`its extensible 'fmt ' chunk has ${bytes.length} bytes, fewer than 40`, 0)
+    if (!bytes.subarray(26, 40).equals(GUID_REST)) fail('its extensible format is none of the known ones', 24)
+    tag = bytes.readUInt16LE(24)
+  }
+  if (channels < 1 || channels > MOST_CHANNELS) fail(`it claims ${channels} channels`, 2)
+  if (sampleRate < 1 || sampleRate > HIGHEST_RATE) fail(`it claims a sample rate of ${sampleRate} Hz`, 4)
+  // Odd numbers of bits lie in the upper part of whole bytes.
+  const width = frameBytes / channels
+  if (bits < 1 || bits > 64 || width !== Math.ceil(bits / 8)) {
+    fail(`it claims frames of ${frameBytes} bytes for ${channels} channels of ${bits} bits`, 12)
+  }
+  const encoding = encodingOf(tag, width)
+  if (encoding === undefined) {
+    const name = tagNames[tag] ?? { 1: 'integer', 3: 'float', 6: 'A-law', 7: 'µ-law' }[tag] ?? `unknown (tag ${tag})`
+    fail(`its samples are ${name} of ${bits} bits, which is not supported; convert it to PCM or FLAC`, 0)
+  }
+  return { encoding: encoding!, channels, sampleRate, frameBytes }
+}
+
+function encodingOf(tag: number, width: number): PcmEncoding | undefined {
+  if (tag === 1) return ([undefined, 'u8', 's16', 's24', 's32'] as const)[width]
+  if (tag === 3) return width === 4 ? 'f32' : width === 8 ? 'f64' : undefined
+  if (width !== 1) return undefined
+  return tag === 6 ? 'alaw' : tag === 7 ? 'mulaw' : undefined
+}
+
+function header(source: ByteSource, format: Format, begin: number, size: number): WavHeader {
+  const { encoding, channels, frameBytes } = format
+  if (frameBytes !== channels * encodedBytes[encoding])
+    throw source.error('its frames have another size than its samples')
+  return { ...format, begin, frames: Math.floor(size / frameBytes) }
+}

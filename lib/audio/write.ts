@@ -1,0 +1,106 @@
+import { writeAtomically } from '../data/atomic.js'
+import { requireObject, requireOneOf, requireString, requireWhole } from '../data/check.js'
+import { ConfigError, DataError } from '../native/errors.js'
+import { noGrad, type Tensor } from '../tensor/index.js'
+import { encodePcm, MOST_CHANNELS, type WavSampleFormat, writtenBytes } from './pcm.js'
+import { requireSamples } from './resample.js'
+
+export interface WriteWavOptions {
+  /** In Hz. */
+  sampleRate: number
+  /**
+   * Default `'pcm16'`. Integers hold what is within -1 and 1, at 1/32768, 2^-23 or 2^-31; beyond, they are clipped. What
+   * was read from a file of the same format is written back exactly.
+   */
+  format?: WavSampleFormat
+}
+
+const FRAMES_AT_ONCE = 1 << 16
+
+/**
+ * Writes [frames] or [channels, frames] as a WAV file, which appears whole or not at all.
+ * @throws ConfigError for samples that are no such tensor, are NaN, or need more than the 4 GiB of a WAV file; DataError
+ *   when the file cannot be written
+ */
+export async function writeWav(path: string, samples: Tensor, options: WriteWavOptions): Promise<void> {
+  const where = 'writeWav'
+  requireString(where, 'path', path)
+  requireSamples(where, samples)
+  requireObject(where, 'options', options)
+  const { sampleRate, format = 'pcm16' } = options
+  requireWhole(where, 'sampleRate', sampleRate, 1)
+  requireOneOf(where, 'format', format, Object.keys(writtenBytes))
+  const shape = samples.shape
+  const [channels, frames] = shape.length === 1 ? [1, shape[0]!] : [shape[0] ?? 0, shape[1] ?? 0]
+  if (
+    (shape.length !== 1 && shape.length !== 2) ||
+    channels < 1 ||
+    channels > MOST_CHANNELS ||
+    samples.dtype.startsWith('complex')
+  ) {
+    throw new ConfigError(`writeWav: samples must be [frames] or [channels, frames], not ${samples.dtype} [${shape}]`)
+  }
+  const bytes = channels * frames * writtenBytes[format]
+  if (bytes > 0xffffffff - 100 || sampleRate > 0xffffffff) {
+    throw new ConfigError(`writeWav: ${bytes} bytes of samples at ${sampleRate} Hz do not fit a WAV file; split them`)
+  }
+  const rows = shape.length === 1 ? [samples] : undefined
+  await writeAtomically(path, DataError, async (write) => {
+    await write(header(channels, sampleRate, format, bytes))
+    for (let at = 0; at < frames; at += FRAMES_AT_ONCE) {
+      const count = Math.min(FRAMES_AT_ONCE, frames - at)
+      const planes: Float32Array[] = []
+      for (let channel = 0; channel < channels; channel += 1)
+        planes.push(await floats(rows, samples, channel, at, count))
+      await write(encodePcm(planes, format, at))
+    }
+    if (bytes % 2 === 1) await write(new Uint8Array(1))
+  })
+}
+
+async function floats(
+  rows: Tensor[] | undefined,
+  samples: Tensor,
+  channel: number,
+  at: number,
+  count: number,
+): Promise<Float32Array> {
+  const made: Tensor[] = []
+  const own = (tensor: Tensor) => {
+    made.push(tensor)
+    return tensor
+  }
+  try {
+    return await noGrad(async () => {
+      const row = rows?.[0] ?? own(samples.select(0, channel))
+      return (await own(own(row.narrow(0, at, count)).to({ dtype: 'float32', device: 'cpu' })).data()) as Float32Array
+    })
+  } finally {
+    for (const tensor of made) tensor.dispose()
+  }
+}
+
+/** RIFF with a plain 'fmt ' chunk; float formats also say how many frames there are, as the standard wants. */
+function header(channels: number, sampleRate: number, format: WavSampleFormat, bytes: number): Buffer {
+  const width = writtenBytes[format]
+  const float = format === 'float32'
+  const head = Buffer.alloc(float ? 58 : 44)
+  head.write('RIFF', 0, 'latin1')
+  head.writeUInt32LE(head.length - 8 + bytes + (bytes % 2), 4)
+  head.write('WAVEfmt ', 8, 'latin1')
+  head.writeUInt32LE(float ? 18 : 16, 16)
+  head.writeUInt16LE(float ? 3 : 1, 20)
+  head.writeUInt16LE(channels, 22)
+  head.writeUInt32LE(sampleRate, 24)
+  head.writeUInt32LE((sampleRate * channels * width) % 2 ** 32, 28)
+  head.writeUInt16LE(channels * width, 32)
+  head.writeUInt16LE(8 * width, 34)
+  if (float) {
+    head.write('fact', 38, 'latin1')
+    head.writeUInt32LE(4, 42)
+    head.writeUInt32LE(bytes / channels / width, 46)
+  }
+  head.write('data', head.length - 8, 'latin1')
+  head.writeUInt32LE(bytes, head.length - 4)
+  return head
+}

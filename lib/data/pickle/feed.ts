@@ -1,0 +1,122 @@
+import { type ByteSource, MemorySource, type Place } from '../byte-source.js'
+
+const WIDEST = 1 << 18
+const NARROWEST = 1 << 12
+const EMPTY = Buffer.alloc(0)
+
+/** Bytes of a long text or bytes object, left where they are until somebody needs them. */
+export class Payload {
+  constructor(
+    readonly source: ByteSource,
+    readonly offset: number,
+    readonly length: number,
+    /** `'utf8'`: a text; `'latin1'`: bytes, each of which is written as one UTF-8 character. */
+    readonly form: 'bytes' | 'utf8' | 'latin1' = 'bytes',
+  ) {}
+
+  as(form: 'bytes' | 'utf8' | 'latin1'): Payload {
+    return new Payload(this.source, this.offset, this.length, form)
+  }
+}
+
+/** What a pickle is read from: a window of bytes in memory that moves forward. */
+export abstract class Feed {
+  /** The window is `buffer` from `at` to `end`. @internal */
+  buffer: Buffer = EMPTY
+  at = 0
+  end = 0
+  /** Whether nothing comes behind the window. */
+  finished = false
+  /** The place of the window's start in the whole. */
+  protected base = 0
+
+  constructor(readonly place: Place) {}
+
+  /** Where reading has got to. */
+  get position(): number {
+    return this.base + this.at
+  }
+
+  /** Makes the window at least `count` bytes wide, or as wide as what is left. */
+  abstract fill(count: number): Promise<void>
+
+  /** Steps over the next bytes and hands them out. */
+  abstract payload(length: number): Promise<Payload>
+}
+
+/** A pickle in a file or in memory: long payloads stay where they are. */
+export class SourceFeed extends Feed {
+  // Between long payloads lie a few bytes: a wide window would read most of the file twice.
+  private width = NARROWEST
+
+  constructor(
+    private readonly source: ByteSource,
+    start = 0,
+  ) {
+    super(source.place)
+    this.base = start
+    this.finished = start >= source.size
+  }
+
+  async fill(count: number): Promise<void> {
+    this.base = this.position
+    const left = this.source.size - this.base
+    this.buffer = await this.source.bytes(this.base, Math.min(left, Math.max(count, this.width)))
+    this.width = Math.min(2 * this.width, WIDEST)
+    this.at = 0
+    this.end = this.buffer.length
+    this.finished = this.end === left
+  }
+
+  async payload(length: number): Promise<Payload> {
+    const { position, source } = this
+    if (length > source.size - position) throw truncated(this.place, position, length, source.size - position)
+    this.width = NARROWEST
+    this.base = position + length
+    this.at = 0
+    this.end = 0
+    this.finished = this.base === source.size
+    return new Payload(source, position, length)
+  }
+}
+
+/** A pickle that comes by once, such as one in a packed archive: payloads are kept in memory. */
+export class StreamFeed extends Feed {
+  private readonly chunks: AsyncIterator<Buffer>
+
+  /** @internal */
+  constructor(stream: AsyncIterable<Buffer>, place: Place) {
+    super(place)
+    this.chunks = stream[Symbol.asyncIterator]()
+  }
+
+  async fill(count: number): Promise<void> {
+    const parts = [this.buffer.subarray(this.at, this.end)]
+    let width = this.end - this.at
+    this.base = this.position
+    while (width < count && !this.finished) {
+      const { value, done } = await this.chunks.next()
+      if (done === true) this.finished = true
+      else {
+        parts.push(value)
+        width += value.length
+      }
+    }
+    this.buffer = parts.length === 1 ? parts[0]! : Buffer.concat(parts)
+    this.at = 0
+    this.end = width
+  }
+
+  async payload(length: number): Promise<Payload> {
+    const start = this.position
+    // Memory is taken as bytes arrive, not as they are promised.
+    await this.fill(length)
+    if (this.end < length) throw truncated(this.place, start, length, this.end)
+    this.at = length
+    return new Payload(new MemorySource(this.buffer.subarray(0, length), this.place), 0, length)
+  }
+}
+
+export function truncated(place: Place, byte: number, wanted: number, left: number): Error {
+  return place.error(`it ends too early: ${wanted} bytes should follow byte ${byte}, ${left} do`, { byte })
+}

@@ -1,0 +1,246 @@
+import { type DType, dtypeFacts } from '../../tensor/dtype.js'
+import { type Device, empty, noGrad, scope, type Tensor, tensor } from '../../tensor/index.js'
+import type { ByteSource, Place } from '../byte-source.js'
+import { readPlaces } from '../file-tensors.js'
+import { Payload } from './feed.js'
+import { contiguous, type NumpyArray } from './numpy.js'
+import { encodeLatin1 } from './text.js'
+import type { TorchData, TorchTensor } from './torch.js'
+
+export interface TensorPlacement {
+  readonly device?: Device | undefined
+  /** For floating point tensors. */
+  readonly dtype?: DType | undefined
+  /** Look at the file's bytes in place instead of copying them. */
+  readonly mmap?: boolean | undefined
+}
+
+/** An array whose numbers are still in the file. */
+export class LazyTensor {
+  readonly #load: () => Promise<Tensor>
+
+  constructor(
+    readonly dtype: DType,
+    readonly shape: readonly number[],
+    load: () => Promise<Tensor>,
+  ) {
+    this.#load = load
+  }
+
+  /** Reads the numbers into a new tensor. Throws the reader's error when the file has gone or has changed. */
+  read(): Promise<Tensor> {
+    return this.#load()
+  }
+}
+
+/** The tensors of numpy arrays of numbers, with numpy's strides. Those in one file are read in one job. */
+export async function loadNumpy(arrays: readonly NumpyArray[], place: Place): Promise<Tensor[]> {
+  return scope(async () => {
+    const tensors: Tensor[] = new Array(arrays.length)
+    const inFile = new Map<ByteSource, number[]>()
+    for (const [i, { data }] of arrays.entries()) {
+      if (!(data instanceof Payload) || data.form !== 'bytes') continue
+      const { source } = data.source.root(data.offset)
+      const group = inFile.get(source)
+      if (group === undefined) inFile.set(source, [i])
+      else group.push(i)
+    }
+    for (const [source, group] of inFile) {
+      const places = group.map((i) => filePlace(arrays[i]!))
+      const flats = await readPlaces(source, places, { device: 'cpu' })
+      for (const [k, i] of group.entries()) tensors[i] = arranged(flats[k]!, arrays[i]!)
+    }
+    for (const [i, array] of arrays.entries()) tensors[i] ??= await loadFromMemory(array, place)
+    return tensors
+  })
+}
+
+function filePlace({ descr, data }: NumpyArray): { offset: number; dtype: DType; shape: number[] } {
+  const { source, offset: start, length } = data as Payload
+  const { offset } = source.root(start)
+  const dtype = descr!.bigEndian ? 'uint8' : descr!.dtype!
+  return { offset, dtype, shape: [length / dtypeFacts(dtype).bytes] }
+}
+
+async function loadFromMemory(array: NumpyArray, place: Place): Promise<Tensor> {
+  const { descr, data, shape } = array
+  if (data instanceof Payload) return arranged(await decodedBytes(data, array, place), array)
+  const bytes = Buffer.from((data as Uint8Array).buffer, (data as Uint8Array).byteOffset, (data as Uint8Array).length)
+  const dtype = descr!.dtype!
+  if (descr!.bigEndian || dtype === 'bool' || !isPlain(array)) {
+    return arranged(tensor(bytes, { dtype: 'uint8', device: 'cpu' }), array)
+  }
+  return tensor(bytes, { dtype, shape, device: 'cpu' })
+}
+
+/** Whether rows follow each other, in which case no strides need be set. */
+function isPlain({ shape, strides }: NumpyArray): boolean {
+  return contiguous(shape, 'C').every((step, i) => step === strides[i] || shape[i] === 1)
+}
+
+/** A flat tensor, of the array's dtype or of its bytes, in the array's shape. */
+function arranged(flat: Tensor, array: NumpyArray): Tensor {
+  const { descr, shape, strides } = array
+  return noGrad(() =>
+    scope(() => {
+      const items = flat.dtype === descr!.dtype ? flat : reinterpreted(flat, descr!.dtype!, descr!.bigEndian)
+      return isPlain(array) ? items.view([...shape]) : items.asStrided([...shape], [...strides])
+    }),
+  )
+}
+
+/** A flat uint8 tensor seen as another dtype, on the same memory where that is possible. */
+function reinterpreted(bytes: Tensor, dtype: DType, bigEndian = false): Tensor {
+  const { bytes: width, kind } = dtypeFacts(dtype)
+  // A bool is 0 or 1 to libtorch; in a file it may be any byte.
+  if (kind === 'bool') return bytes.ne(0)
+  if (!bigEndian || width === 1) return bytes.view(dtype)
+  const unit = kind === 'complex' ? width / 2 : width
+  const count = bytes.numel()
+  return bytes
+    .view([count / unit, unit])
+    .flip([1])
+    .view([count])
+    .view(dtype)
+}
+
+/** Bytes that were written as one UTF-8 character each, decoded piece by piece. */
+async function decodedBytes(payload: Payload, array: NumpyArray, place: Place): Promise<Tensor> {
+  const length = array.shape.reduce((product, size) => product * size, array.descr!.itemSize)
+  const whole = empty([length], { dtype: 'uint8', device: 'cpu' })
+  let done = 0
+  let held: Buffer = Buffer.alloc(0)
+  for await (const piece of payload.source.stream(payload.offset, payload.length, 1 << 22)) {
+    const chunk = held.length === 0 ? piece : Buffer.concat([held, piece])
+    // A character of two bytes may lie across the border.
+    const border = chunk[chunk.length - 1]! >= 0xc0 ? chunk.length - 1 : chunk.length
+    held = chunk.subarray(border)
+    const bytes = encodeLatin1(chunk.toString('utf8', 0, border))
+    if (bytes === undefined) throw place.error('it has bytes written as a text with other characters')
+    if (done + bytes.length > length) throw place.error(`it has an array with more than its ${length} bytes`)
+    noGrad(() =>
+      scope(() => whole.narrow(0, done, bytes.length).copy_(tensor(bytes, { dtype: 'uint8', device: 'cpu' }))),
+    )
+    done += bytes.length
+  }
+  if (done !== length || held.length > 0) throw place.error(`it has an array with ${done} of its ${length} bytes`)
+  return whole
+}
+
+/** Reads tensors, each block of bytes once and no more of it than is needed. What shares memory there shares it here. */
+export async function loadTorchTensors(
+  tensors: Iterable<TorchTensor>,
+  placement: TensorPlacement,
+): Promise<Map<TorchTensor, Tensor>> {
+  return scope(async () => {
+    const blocks = new Map<TorchData, TorchTensor[]>()
+    for (const item of tensors) {
+      const views = blocks.get(item.data)
+      if (views === undefined) blocks.set(item.data, [item])
+      else views.push(item)
+    }
+    const { mmap = false, device, dtype: wanted } = placement
+    const sorted = await Promise.all([...blocks].map(([data, views]) => blockOf(data, views)))
+    sorted.sort((one, other) => one.offset - other.offset)
+    const found = new Map<TorchTensor, Tensor>()
+    for (const batch of batches(sorted, wanted !== undefined)) {
+      const places = batch.map(({ offset, dtype, count }) => ({ offset, dtype, shape: [count] }))
+      await scope(async () => {
+        const flats = await readPlaces(batch[0]!.source, places, { mmap, device: device ?? 'cpu' })
+        for (const [i, block] of batch.entries()) lookAt(flats[i]!, block, wanted, found)
+        return batch.flatMap(({ views }) => views.map((view) => found.get(view)))
+      })
+    }
+    return found
+  })
+}
+
+/** The part of a block that its tensors look at. */
+interface Block {
+  source: ByteSource
+  offset: number
+  /** Where the part begins in the block. */
+  begin: number
+  dtype: DType
+  count: number
+  views: readonly TorchTensor[]
+}
+
+async function blockOf(data: TorchData, views: readonly TorchTensor[]): Promise<Block> {
+  const { source, offset } = await data.find()
+  const root = source.root(offset)
+  const [{ dtype: first }] = views as [TorchTensor]
+  // Looked at as several dtypes, which is rare, it is read as bytes.
+  const dtype = views.every((view) => view.dtype === first) ? first : 'uint8'
+  const used = views.filter((view) => view.extent > 0)
+  if (used.length === 0) return { ...root, begin: 0, dtype, count: 0, views }
+  const least = used.reduce((low, view) => Math.min(low, view.start), Number.MAX_SAFE_INTEGER)
+  // The widest element has 16 bytes: from a multiple of them every dtype can be seen.
+  const begin = dtype === 'uint8' ? least - (least % 16) : least
+  const end = used.reduce((high, view) => Math.max(high, view.start + view.extent), 0)
+  return {
+    source: root.source,
+    offset: root.offset + begin,
+    begin,
+    dtype,
+    count: (end - begin) / dtypeFacts(dtype).bytes,
+    views,
+  }
+}
+
+// Tensors that are converted are in memory twice, so not all of them at once.
+const CONVERTED_AT_ONCE = 2 ** 28
+
+/** Blocks of one file, to be read in one job. */
+function batches(blocks: readonly Block[], converted: boolean): Block[][] {
+  const found: Block[][] = []
+  const open = new Map<ByteSource, { batch: Block[]; bytes: number }>()
+  for (const block of blocks) {
+    let current = open.get(block.source)
+    if (current === undefined || (converted && current.bytes > CONVERTED_AT_ONCE)) {
+      current = { batch: [], bytes: 0 }
+      open.set(block.source, current)
+      found.push(current.batch)
+    }
+    current.batch.push(block)
+    current.bytes += block.count * dtypeFacts(block.dtype).bytes
+  }
+  return found
+}
+
+/** Makes the tensors of a block from its flat memory. */
+function lookAt(
+  flat: Tensor,
+  { begin, views }: Block,
+  wanted: DType | undefined,
+  found: Map<TorchTensor, Tensor>,
+): void {
+  noGrad(() =>
+    scope(() => {
+      const flats = new Map<DType, Tensor>()
+      return views.map((view) => {
+        const { dtype, start, extent, shape, strides, requiresGrad } = view
+        let items = flats.get(dtype)
+        if (items === undefined) {
+          items = converted(flat.dtype === dtype ? flat : whole(flat, dtype), wanted)
+          flats.set(dtype, items)
+        }
+        const offset = extent === 0 ? 0 : (start - begin) / dtypeFacts(dtype).bytes
+        const made = items.asStrided([...shape], [...strides], offset)
+        const leaf = requiresGrad ? made.detach().requiresGrad_(true) : made
+        found.set(view, leaf)
+        return leaf
+      })
+    }),
+  )
+}
+
+/** As many whole elements as the bytes have. */
+function whole(bytes: Tensor, dtype: DType): Tensor {
+  const count = bytes.numel()
+  return reinterpreted(bytes.narrow(0, 0, count - (count % dtypeFacts(dtype).bytes)), dtype)
+}
+
+function converted(flat: Tensor, wanted: DType | undefined): Tensor {
+  return wanted === undefined || dtypeFacts(flat.dtype).kind !== 'float' ? flat : flat.to({ dtype: wanted })
+}

@@ -1,0 +1,231 @@
+import { type DType, dtypeFacts } from '../../tensor/dtype.js'
+import { callable, type Globals, marker } from './builtins.js'
+import type { Payload } from './feed.js'
+import { Callable, Marker, type Site } from './objects.js'
+
+/** torch's tensors in pickles: what `torch.save` writes, and tensors in plain pickles. */
+
+/** A block of bytes that tensors look at. */
+export class TorchData {
+  constructor(
+    /** How many bytes there are. */
+    readonly length: number,
+    /** Where they lie. */
+    readonly find: () => Promise<Payload>,
+  ) {}
+}
+
+/** A typed part of a block. */
+export class TorchStorage {
+  constructor(
+    readonly data: TorchData,
+    /** Where it begins in the block. */
+    readonly start: number,
+    /** Its size in bytes. */
+    readonly length: number,
+    readonly dtype: DType,
+  ) {}
+
+  /** All of it as a tensor of one dimension: what a storage is when it stands alone. */
+  asTensor(): TorchTensor {
+    const count = Math.floor(this.length / dtypeFacts(this.dtype).bytes)
+    return new TorchTensor(this.data, this.start, this.dtype, [count], [1], false)
+  }
+}
+
+/** A tensor whose numbers have not been read. */
+export class TorchTensor {
+  result: unknown
+
+  constructor(
+    readonly data: TorchData,
+    /** Where its first element lies in the block, in bytes. */
+    readonly start: number,
+    readonly dtype: DType,
+    readonly shape: readonly number[],
+    readonly strides: readonly number[],
+    readonly requiresGrad: boolean,
+  ) {}
+
+  /** How many bytes of the block lie between its first and its last element, both included. */
+  get extent(): number {
+    if (this.shape.includes(0)) return 0
+    const last = this.shape.reduce((sum, size, i) => sum + (size - 1) * this.strides[i]!, 0)
+    return (last + 1) * dtypeFacts(this.dtype).bytes
+  }
+}
+
+const storageTypes: Record<string, DType> = {
+  FloatStorage: 'float32',
+  DoubleStorage: 'float64',
+  HalfStorage: 'float16',
+  BFloat16Storage: 'bfloat16',
+  LongStorage: 'int64',
+  IntStorage: 'int32',
+  ShortStorage: 'int16',
+  CharStorage: 'int8',
+  ByteStorage: 'uint8',
+  BoolStorage: 'bool',
+  ComplexFloatStorage: 'complex64',
+  ComplexDoubleStorage: 'complex128',
+}
+
+const dtypes: readonly DType[] = [
+  'float32',
+  'float64',
+  'float16',
+  'bfloat16',
+  'int64',
+  'int32',
+  'int16',
+  'int8',
+  'uint8',
+  'uint16',
+  'uint32',
+  'uint64',
+  'bool',
+  'complex32',
+  'complex64',
+  'complex128',
+  'float8_e4m3fn',
+  'float8_e5m2',
+]
+
+/** What a storage type or dtype stands for. */
+const meaning = new Map<unknown, DType>()
+const known: [string, Callable | Marker][] = []
+
+for (const [name, dtype] of Object.entries(storageTypes)) {
+  for (const module of ['torch', 'torch.cuda', 'torch.storage']) known.push(meaningful(module, name, dtype))
+}
+for (const name of ['UntypedStorage', '_UntypedStorage']) {
+  for (const module of ['torch', 'torch.storage', 'torch.cuda']) known.push(meaningful(module, name, 'uint8'))
+}
+for (const dtype of dtypes) {
+  const entry = marker('torch', dtype, dtype)
+  meaning.set(entry[1], dtype)
+  known.push(entry)
+}
+
+function meaningful(module: string, name: string, dtype: DType): [string, Marker] {
+  const entry = marker(module, name)
+  meaning.set(entry[1], dtype)
+  return entry
+}
+
+const quantised = ['QInt8', 'QUInt8', 'QInt32', 'QUInt4x2', 'QUInt2x4'].map((name) => marker('torch', `${name}Storage`))
+
+/** The dtype of a storage class of torch. */
+export function storageDType(type: unknown, site: Site): DType {
+  const dtype = meaning.get(type)
+  if (dtype !== undefined) return dtype
+  const name = type instanceof Marker || type instanceof Callable ? type.name : 'something else'
+  const advice = quantised.some(([, known]) => known === type)
+    ? ', which is quantised; call dequantize() before it is saved'
+    : ''
+  throw site.error(`it has a storage of the type ${name}${advice}`, { global: name })
+}
+
+const isSize = (value: unknown): value is number => Number.isSafeInteger(value) && (value as number) >= 0
+
+function sizesOf(value: unknown, what: string, site: Site): readonly number[] {
+  if (Array.isArray(value) && value.length <= 64 && value.every(isSize)) return value
+  throw site.error(`it has a tensor whose ${what} is not a list of at most 64 numbers of at least 0`)
+}
+
+function rebuild(args: readonly unknown[], requiresGrad: unknown, typed: unknown, site: Site): TorchTensor {
+  const [storage, offset, size, stride] = args
+  if (!(storage instanceof TorchStorage)) throw site.error('it has a tensor without a storage')
+  const dtype = typed === undefined ? storage.dtype : meaning.get(typed)
+  if (dtype === undefined) throw site.error('it has a tensor without a dtype')
+  const shape = sizesOf(size, 'shape', site)
+  const strides = sizesOf(stride, 'stride', site)
+  if (shape.length !== strides.length || !isSize(offset)) {
+    throw site.error(`it has a tensor of shape [${shape}], strides [${strides}] and offset ${String(offset)}`)
+  }
+  const { bytes, kind } = dtypeFacts(dtype)
+  const begin = offset * bytes
+  const grad = requiresGrad === true && (kind === 'float' || kind === 'complex')
+  const tensor = new TorchTensor(storage.data, storage.start + begin, dtype, shape, strides, grad)
+  const { extent } = tensor
+  const elements = shape.reduce((product, length) => product * BigInt(length), 1n)
+  if (!(begin + extent <= storage.length) || elements > 2n ** 53n) {
+    throw site.error(
+      `it has a tensor of shape [${shape}], strides [${strides}] and offset ${offset}, ` +
+        `which reach beyond its storage of ${storage.length / bytes} elements`,
+    )
+  }
+  return tensor
+}
+
+const rebuildTensor = (args: readonly unknown[], site: Site) => rebuild(args, false, undefined, site)
+const rebuildTensorV2 = (args: readonly unknown[], site: Site) => rebuild(args, args[4], undefined, site)
+const rebuildTensorV3 = (args: readonly unknown[], site: Site) => rebuild(args, args[4], args[6] ?? null, site)
+
+function rebuildParameter(args: readonly unknown[], site: Site): TorchTensor {
+  const [value, requiresGrad] = args
+  if (!(value instanceof TorchTensor)) throw site.error('it has a parameter without a tensor')
+  const { data, start, dtype, shape, strides } = value
+  return new TorchTensor(data, start, dtype, shape, strides, requiresGrad === true)
+}
+
+/** A tensor that carries attributes, or of a class of its own: the tensor without them. */
+function rebuildFromType(args: readonly unknown[], site: Site): unknown {
+  const [rebuilder, type, inner] = args
+  if (!(rebuilder instanceof Callable) || !rebuilders.has(rebuilder) || !Array.isArray(inner)) {
+    throw site.error('it rebuilds a tensor in an unknown way', { global: 'torch._tensor._rebuild_from_type_v2' })
+  }
+  if (!tensorTypes.some(([, known]) => known === type)) throw site.error('it has a tensor of an unknown class')
+  return rebuilder.call(inner, site)
+}
+
+function refused(name: string, what: string): [string, Callable] {
+  return callable('torch._utils', name, (_args, site) => {
+    throw site.error(`it has ${what}`, { global: `torch._utils.${name}` })
+  })
+}
+
+const tensorTypes = [
+  marker('torch', 'Tensor'),
+  marker('torch._tensor', 'Tensor'),
+  marker('torch.nn.parameter', 'Parameter'),
+  marker('torch.nn.parameter', 'Buffer'),
+]
+
+const rebuilds = [
+  callable('torch._utils', '_rebuild_tensor', rebuildTensor),
+  callable('torch._utils', '_rebuild_tensor_v2', rebuildTensorV2),
+  callable('torch._utils', '_rebuild_tensor_v3', rebuildTensorV3),
+  callable('torch._utils', '_rebuild_parameter', rebuildParameter),
+  callable('torch._utils', '_rebuild_parameter_with_state', rebuildParameter),
+]
+const rebuilders = new Set(rebuilds.map(([, rebuilder]) => rebuilder))
+
+/** torch.Size: a list of numbers. */
+function makeSize(args: readonly unknown[], site: Site): readonly unknown[] {
+  return sizesOf(args[0] ?? [], 'size', site)
+}
+
+/** torch.device: its name, such as `'cuda:0'`. */
+function makeDevice(args: readonly unknown[], site: Site): string {
+  const [type, index] = args
+  if (typeof type !== 'string' || (index !== undefined && !isSize(index)))
+    throw site.error('it has a device of no name')
+  return index === undefined ? type : `${type}:${index}`
+}
+
+export const torchGlobals: Globals = new Map<string, Callable | Marker>([
+  ...known,
+  ...quantised,
+  ...tensorTypes,
+  ...rebuilds,
+  callable('torch', 'Size', makeSize),
+  callable('torch', 'device', makeDevice),
+  callable('torch._tensor', '_rebuild_from_type_v2', rebuildFromType),
+  callable('torch.serialization', '_get_layout', (args) => String(args[0])),
+  refused('_rebuild_qtensor', 'a quantised tensor; call dequantize() before it is saved'),
+  refused('_rebuild_sparse_tensor', 'a sparse tensor; call to_dense() before it is saved'),
+  refused('_rebuild_sparse_csr_tensor', 'a sparse tensor; call to_dense() before it is saved'),
+  refused('_rebuild_nested_tensor', 'a nested tensor; save its parts as a list'),
+  refused('_rebuild_meta_tensor_no_storage', 'a meta tensor, which has no numbers'),
+])

@@ -1,0 +1,1 @@
+export { type ResolveModelOptions, resolveModel } from './resolve.js'

@@ -1,0 +1,166 @@
+/**
+ * Text on its way to tokens. Each UTF-16 unit knows the range of the original text that it stands for, so a token's
+ * offsets survive what a normaliser does.
+ */
+export class AlignedText {
+  /**
+   * @param starts where unit `i` starts in the original: `starts[shift + i]`. Null while units have only been exchanged
+   *   one for one: then unit `i` is unit `shift + i` of the original.
+   * @param floor without `starts`: units that would come before this one were put in front, and stand for the
+   *   character from `floor` to `floorEnd`
+   */
+  constructor(
+    readonly text: string,
+    readonly starts: ArrayLike<number> | null = null,
+    readonly ends: ArrayLike<number> | null = null,
+    readonly shift = 0,
+    readonly floor = 0,
+    readonly floorEnd = 0,
+  ) {}
+
+  startOf(unit: number): number {
+    const at = this.shift + unit
+    if (this.starts !== null) return this.starts[at]!
+    return Math.max(at, this.floor)
+  }
+
+  endOf(unit: number): number {
+    const at = this.shift + unit
+    if (this.ends !== null) return this.ends[at]!
+    return at < this.floor ? this.floorEnd : at + 1
+  }
+
+  slice(from: number, to: number): AlignedText {
+    return this.part(this.text.slice(from, to), from)
+  }
+
+  /** The units from `from` on that spell `text`, which the caller has at hand. */
+  part(text: string, from: number): AlignedText {
+    return new AlignedText(text, this.starts, this.ends, this.shift + from, this.floor, this.floorEnd)
+  }
+
+  /** Other text of the same length, unit for unit. */
+  exchanged(text: string): AlignedText {
+    return this.part(text, 0)
+  }
+}
+
+/** Writes a changed text, unit by unit, from another. */
+export class AlignedBuilder {
+  #text = ''
+  readonly #starts: number[] = []
+  readonly #ends: number[] = []
+
+  constructor(readonly source: AlignedText) {}
+
+  /** Text that stands for the units `from` to `to` of the source. */
+  add(text: string, from: number, to: number): void {
+    this.#text += text
+    const start = this.source.startOf(from)
+    const end = this.source.endOf(to - 1)
+    for (let i = 0; i < text.length; i++) {
+      this.#starts.push(start)
+      this.#ends.push(end)
+    }
+  }
+
+  /** Units of the source as they are. */
+  keep(from: number, to: number): void {
+    this.#text += this.source.text.slice(from, to)
+    for (let i = from; i < to; i++) {
+      this.#starts.push(this.source.startOf(i))
+      this.#ends.push(this.source.endOf(i))
+    }
+  }
+
+  done(): AlignedText {
+    return new AlignedText(this.#text, this.#starts, this.#ends)
+  }
+}
+
+/** Rewrites every character: `change` returns what takes its place, `''` to drop it. */
+export function mapCharacters(source: AlignedText, change: (character: string) => string): AlignedText {
+  const { text } = source
+  let builder: AlignedBuilder | undefined
+  let kept = 0
+  for (let i = 0; i < text.length; ) {
+    const character = characterAt(text, i)
+    const next = i + character.length
+    const changed = change(character)
+    if (changed !== character) {
+      builder ??= new AlignedBuilder(source)
+      builder.keep(kept, i)
+      builder.add(changed, i, next)
+      kept = next
+    }
+    i = next
+  }
+  if (builder === undefined) return source
+  builder.keep(kept, text.length)
+  return builder.done()
+}
+
+/** Replaces the ranges of matches; a replacement stands for the last character of its match. */
+export function replaceMatches(source: AlignedText, matches: readonly number[], content: string): AlignedText {
+  if (matches.length === 0) return source
+  if (
+    content.length === 1 &&
+    matches.length > 0 &&
+    matches.every((to, i) => i % 2 === 0 || to - matches[i - 1]! === 1)
+  ) {
+    return source.exchanged(exchangeUnits(source.text, matches, content))
+  }
+  const builder = new AlignedBuilder(source)
+  let kept = 0
+  for (let i = 0; i < matches.length; i += 2) {
+    const [from, to] = [matches[i]!, matches[i + 1]!]
+    builder.keep(kept, from)
+    if (to > 0) builder.add(content, lastCharacter(source.text, to), to)
+    else if (source.text.length > 0) builder.add(content, 0, 1)
+    kept = to
+  }
+  builder.keep(kept, source.text.length)
+  return builder.done()
+}
+
+function exchangeUnits(text: string, matches: readonly number[], content: string): string {
+  let changed = ''
+  let kept = 0
+  for (let i = 0; i < matches.length; i += 2) {
+    changed += text.slice(kept, matches[i]) + content
+    kept = matches[i + 1]!
+  }
+  return changed + text.slice(kept)
+}
+
+/** Puts text in front, for the first character. Empty text stays empty. */
+export function prepend(source: AlignedText, text: string): AlignedText {
+  if (source.text === '' || text === '') return source
+  const first = characterAt(source.text, 0)
+  if (source.starts === null && source.shift >= source.floor) {
+    const { shift } = source
+    return new AlignedText(text + source.text, null, null, shift - text.length, shift, shift + first.length)
+  }
+  const builder = new AlignedBuilder(source)
+  builder.add(text, 0, first.length)
+  builder.keep(0, source.text.length)
+  return builder.done()
+}
+
+export function characterAt(text: string, i: number): string {
+  const unit = text.charCodeAt(i)
+  if (unit >= 0xd800 && unit < 0xdc00 && i + 1 < text.length) {
+    const low = text.charCodeAt(i + 1)
+    if (low >= 0xdc00 && low < 0xe000) return text.slice(i, i + 2)
+  }
+  return text[i]!
+}
+
+function lastCharacter(text: string, end: number): number {
+  const low = text.charCodeAt(end - 1)
+  if (low >= 0xdc00 && low < 0xe000 && end >= 2) {
+    const high = text.charCodeAt(end - 2)
+    if (high >= 0xd800 && high < 0xdc00) return end - 2
+  }
+  return end - 1
+}

@@ -1,0 +1,59 @@
+import { misuse } from '../data/check.js'
+
+/** No character has more bytes than this, so text that is held back longer will not become whole. */
+const MAX_BYTES = 4
+
+/**
+ * Text token by token. A token that ends in the middle of a character is held back until the rest has come. All that it
+ * returned, joined, is what `decode` gives for all ids; only bytes that are no UTF-8 at all may differ.
+ */
+export class DecodeStream {
+  readonly #decode: (ids: number[]) => string
+  /** The last tokens: those before `#shown` have been returned, and stay so that spaces come out right. */
+  #ids: number[] = []
+  #shown = 0
+  #text = ''
+
+  constructor(decode: (ids: number[]) => string) {
+    this.#decode = decode
+  }
+
+  /**
+   * Takes the next id.
+   * @returns the text that is certain now, `''` while there is none
+   * @throws ConfigError when it is no id
+   */
+  push(id: number | bigint): string {
+    const number = Number(id)
+    if (!Number.isSafeInteger(number) || number < 0) throw misuse('DecodeStream.push', 'id', 'a whole number', id)
+    this.#ids.push(number)
+    const text = this.#decode(this.#ids)
+    const waits = text.endsWith('\ufffd') && this.#ids.length - this.#shown < MAX_BYTES
+    return waits ? '' : this.#show(text)
+  }
+
+  /** The text that was held back, when there will be no more ids. The stream can then be used afresh. */
+  end(): string {
+    const rest = this.#show(this.#decode(this.#ids))
+    this.#ids = []
+    this.#shown = 0
+    this.#text = ''
+    return rest
+  }
+
+  #show(text: string): string {
+    let common = this.#text.length
+    // A decoder may take back what it said of the last token, when the next one joins it.
+    if (!text.startsWith(this.#text)) {
+      common = 0
+      while (common < text.length && text[common] === this.#text[common]) common++
+    }
+    const fresh = text.slice(common)
+    if (fresh !== '' || this.#shown > 0) {
+      this.#ids = this.#ids.slice(this.#shown)
+      this.#shown = this.#ids.length
+      this.#text = this.#decode(this.#ids)
+    }
+    return fresh
+  }
+}

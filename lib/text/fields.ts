@@ -1,0 +1,88 @@
+import { shown } from '../native/arguments.js'
+import { DataError } from '../native/errors.js'
+
+/** A JSON object of a tokenizer file, read field by field: every field is checked where it is used. */
+export class Fields {
+  /** @param where the path inside the file, such as `model.merges`; @param file the file's name, for errors */
+  constructor(
+    readonly values: Readonly<Record<string, unknown>>,
+    readonly where: string,
+    readonly file: string,
+  ) {}
+
+  static of(value: unknown, where: string, file: string): Fields {
+    if (typeof value !== 'object' || value === null || Array.isArray(value)) {
+      throw new DataError(`${file}: ${where} must be an object, not ${shown(value)}`, { file, entry: where })
+    }
+    return new Fields(value as Record<string, unknown>, where, file)
+  }
+
+  has(name: string): boolean {
+    return this.get(name) !== undefined
+  }
+
+  /** The field's value; undefined where it is missing or null. */
+  get(name: string): unknown {
+    return Object.hasOwn(this.values, name) ? (this.values[name] ?? undefined) : undefined
+  }
+
+  string(name: string, fallback?: string): string {
+    return this.#checked(name, fallback, (value) => typeof value === 'string', 'a string')
+  }
+
+  boolean(name: string, fallback?: boolean): boolean {
+    return this.#checked(name, fallback, (value) => typeof value === 'boolean', 'true or false')
+  }
+
+  number(name: string, fallback?: number): number {
+    return this.#checked(name, fallback, (value) => typeof value === 'number', 'a number')
+  }
+
+  whole(name: string, fallback?: number): number {
+    return this.#checked(
+      name,
+      fallback,
+      (value) => Number.isSafeInteger(value) && (value as number) >= 0,
+      'a whole number',
+    )
+  }
+
+  /** One character: a code point. */
+  character(name: string, fallback?: string): string {
+    const text = this.string(name, fallback)
+    if ([...text.slice(0, 3)].length !== 1) throw this.error(name, 'one character', text)
+    return text
+  }
+
+  list(name: string, fallback?: readonly unknown[]): readonly unknown[] {
+    return this.#checked(name, fallback, Array.isArray, 'a list')
+  }
+
+  object(name: string): Fields {
+    return Fields.of(this.get(name), this.path(name), this.file)
+  }
+
+  /** The objects of a list. */
+  objects(name: string): Fields[] {
+    return this.list(name).map((value, i) => Fields.of(value, `${this.path(name)}[${i}]`, this.file))
+  }
+
+  path(name: string): string {
+    return this.where === '' ? name : `${this.where}.${name}`
+  }
+
+  error(name: string, expected: string, value: unknown): DataError {
+    const entry = this.path(name)
+    return new DataError(`${this.file}: ${entry} must be ${expected}, not ${shown(value)}`, { file: this.file, entry })
+  }
+
+  fail(what: string): never {
+    throw new DataError(`${this.file}: ${this.where} ${what}`, { file: this.file, entry: this.where })
+  }
+
+  #checked<T>(name: string, fallback: T | undefined, good: (value: unknown) => boolean, expected: string): T {
+    const value = this.get(name) ?? fallback
+    if (value === undefined || !good(value)) throw this.error(name, expected, value)
+    return value as T
+  }
+}

@@ -1,0 +1,121 @@
+import { closeSync, fstatSync, fsyncSync, openSync, readSync, renameSync, rmSync, writeSync } from 'node:fs'
+import { dirname, join } from 'node:path'
+import { DataError, VoxtorchError } from '../native/errors.js'
+
+/** Tokenizer files are hostile: what one may hold is checked before it is parsed. The largest published are 35 MB. */
+const MAX_BYTES = 64 << 20
+const MAX_DEPTH = 100
+// Nodes of the JSON tree; 256,000 pieces and 600,000 merges are 2.5 million.
+const MAX_VALUES = 6_000_000
+
+/**
+ * The bytes of a file of at most 64 MB.
+ * @throws DataError with the field `file`
+ */
+export function readBytes(path: string): Buffer {
+  let file: number
+  try {
+    file = openSync(path, 'r')
+  } catch (cause) {
+    throw new DataError(`${path} cannot be opened: ${(cause as Error).message}`, { file: path, cause })
+  }
+  try {
+    const stat = fstatSync(file)
+    if (!stat.isFile()) throw new DataError(`${path} is not a file`, { file: path })
+    if (stat.size > MAX_BYTES) {
+      throw new DataError(`${path} has ${stat.size} bytes; a tokenizer file may have ${MAX_BYTES}`, { file: path })
+    }
+    const bytes = Buffer.allocUnsafe(stat.size)
+    let done = 0
+    while (done < bytes.length) {
+      const count = readSync(file, bytes, done, bytes.length - done, done)
+      if (count === 0) break
+      done += count
+    }
+    return bytes.subarray(0, done)
+  } catch (cause) {
+    if (cause instanceof VoxtorchError) throw cause
+    throw new DataError(`${path} cannot be read: ${(cause as Error).message}`, { file: path, cause })
+  } finally {
+    closeSync(file)
+  }
+}
+
+/** UTF-8 text without a byte order mark. */
+export function decodeText(bytes: Uint8Array, file: string): string {
+  try {
+    return new TextDecoder('utf-8', { fatal: true }).decode(bytes)
+  } catch (cause) {
+    throw new DataError(`${file} is not UTF-8 text`, { file, cause })
+  }
+}
+
+/**
+ * Parses JSON whose depth and number of values are bounded before the parser takes memory for them.
+ * @throws DataError with the fields `file` and, where known, `byte`
+ */
+export function parseJson(bytes: Uint8Array, file: string): unknown {
+  requireModest(bytes, file)
+  try {
+    return JSON.parse(decodeText(bytes, file))
+  } catch (cause) {
+    if (cause instanceof VoxtorchError) throw cause
+    throw new DataError(`${file} is not JSON: ${(cause as Error).message}`, { file, cause })
+  }
+}
+
+function requireModest(bytes: Uint8Array, file: string): void {
+  let depth = 0
+  let values = 0
+  let inText = false
+  for (let i = 0; i < bytes.length; i++) {
+    const byte = bytes[i]
+    if (inText) {
+      if (byte === 0x5c) i++
+      else if (byte === 0x22) inText = false
+      continue
+    }
+    switch (byte) {
+      case 0x22:
+        inText = true
+        break
+      case 0x5b:
+      case 0x7b:
+        values++
+        if (++depth > MAX_DEPTH) {
+          throw new DataError(`${file} nests deeper than ${MAX_DEPTH} levels at byte ${i}`, { file, byte: i })
+        }
+        break
+      case 0x5d:
+      case 0x7d:
+        depth--
+        break
+      case 0x2c:
+        if (++values > MAX_VALUES) {
+          throw new DataError(`${file} has more than ${MAX_VALUES} values by byte ${i}`, { file, byte: i })
+        }
+    }
+  }
+}
+
+/**
+ * Writes a file that appears whole or not at all.
+ * @throws DataError with the field `file`
+ */
+export function writeWhole(path: string, content: string | Uint8Array): void {
+  const bytes = typeof content === 'string' ? Buffer.from(content) : content
+  const temporary = join(dirname(path), `.voxtorch-${process.pid}-${Math.random().toString(36).slice(2)}.tmp`)
+  let file: number | undefined
+  try {
+    file = openSync(temporary, 'wx')
+    for (let done = 0; done < bytes.length; ) done += writeSync(file, bytes, done, bytes.length - done)
+    fsyncSync(file)
+    closeSync(file)
+    file = undefined
+    renameSync(temporary, path)
+  } catch (cause) {
+    if (file !== undefined) closeSync(file)
+    rmSync(temporary, { force: true })
+    throw new DataError(`${path} cannot be written: ${(cause as Error).message}`, { file: path, cause })
+  }
+}

@@ -1,0 +1,220 @@
+import { toByteCharacters } from '../byte-level.js'
+import type { Fields } from '../fields.js'
+import { Merges } from './merges.js'
+import { byteTokens, noTokens, type TokenModel, type Tokens, Vocabulary, widthAt } from './model.js'
+import { PairMap } from './pair-map.js'
+import { readVocabulary } from './vocabulary.js'
+import { WordCache } from './word-cache.js'
+
+export interface BpeOptions {
+  unkToken: string | null
+  fuseUnk: boolean
+  byteFallback: boolean
+  /** A pre-token that is an entry itself is taken whole. */
+  ignoreMerges: boolean
+  prefix: string
+  suffix: string
+}
+
+/**
+ * Byte-pair encoding. With `byteLevel` set, texts are raw and the model spells them in byte characters itself, which
+ * lets a word be looked up in the cache before any of that is done.
+ */
+export class Bpe implements TokenModel {
+  readonly kind = 'BPE'
+  readonly #vocabulary: Vocabulary
+  readonly #merges: Merges
+  /** The two halves of each rule, for saving. */
+  readonly #pairs: readonly [string, string][]
+  readonly #cache = new WordCache()
+  readonly #unk: number | undefined
+  readonly #splitsAtMarks: boolean
+  byteLevel = false
+
+  constructor(
+    ids: ReadonlyMap<string, number>,
+    pairs: readonly [string, string][],
+    readonly options: BpeOptions,
+    fail: (what: string) => never,
+  ) {
+    this.#vocabulary = new Vocabulary(ids)
+    this.#pairs = pairs
+    const results = new Int32Array(pairs.length)
+    const ranks = new Int32Array(pairs.length)
+    const rules = new PairMap(pairs.length)
+    for (const [rank, [left, right]] of pairs.entries()) {
+      const first = ids.get(left)
+      const second = ids.get(right)
+      const result = ids.get(left + right.slice(options.prefix.length))
+      if (first === undefined || second === undefined || result === undefined) {
+        fail(`merges ${JSON.stringify(left)} and ${JSON.stringify(right)}, of which the vocabulary lacks a part`)
+      }
+      rules.set(first!, second!, rank)
+      ranks[rank] = rank
+      results[rank] = result!
+    }
+    this.#merges = new Merges(rules, ranks, results)
+    this.#unk = options.unkToken === null ? undefined : ids.get(options.unkToken)
+    this.#splitsAtMarks =
+      options.prefix === '' && options.suffix === '' && !options.ignoreMerges && marksOnlyLead(ids, pairs)
+  }
+
+  get size(): number {
+    return this.#vocabulary.size
+  }
+
+  tokenToId(token: string): number | undefined {
+    return this.#vocabulary.id(token)
+  }
+
+  idToToken(id: number): string | undefined {
+    return this.#vocabulary.token(id)
+  }
+
+  entries(): IterableIterator<[string, number]> {
+    return this.#vocabulary.entries()
+  }
+
+  pairs(): readonly [string, string][] {
+    return this.#pairs
+  }
+
+  tokenize(text: string, into: Tokens): void {
+    if (!this.#splitsAtMarks || this.byteLevel) {
+      this.#tokenizeWord(text, 0, into)
+      return
+    }
+    // No rule joins a mark to what stands before it, so words merge as they would in the whole text.
+    let start = 0
+    for (let i = text.indexOf(MARK, 1); i !== -1; i = text.indexOf(MARK, i + 1)) {
+      if (text.charCodeAt(i - 1) === MARK_UNIT) continue
+      this.#tokenizeWord(text.slice(start, i), start, into)
+      start = i
+    }
+    this.#tokenizeWord(start === 0 ? text : text.slice(start), start, into)
+  }
+
+  #tokenizeWord(word: string, offset: number, into: Tokens): void {
+    const { ids, starts, ends } = this.#cache.get(word, () =>
+      this.byteLevel ? this.#spellBytes(word) : this.#spell(word),
+    )
+    for (let i = 0; i < ids.length; i++) {
+      into.ids.push(ids[i]!)
+      into.starts.push(offset + starts[i]!)
+      into.ends.push(offset + ends[i]!)
+    }
+  }
+
+  /** A token that holds part of a character covers all of it. */
+  #spellBytes(word: string): Tokens {
+    const spelled = toByteCharacters(word)
+    const tokens = this.#spell(spelled)
+    if (spelled.length === word.length) return tokens
+    const from: number[] = []
+    const to: number[] = []
+    for (let i = 0; i < word.length; ) {
+      const width = widthAt(word, i)
+      const code = word.codePointAt(i)!
+      const bytes = code < 0x80 ? 1 : code < 0x800 ? 2 : code < 0x10000 ? 3 : 4
+      for (let byte = 0; byte < bytes; byte++) {
+        from.push(i)
+        to.push(i + width)
+      }
+      i += width
+    }
+    return {
+      ids: tokens.ids,
+      starts: tokens.starts.map((start) => from[start]!),
+      ends: tokens.ends.map((end) => to[end - 1]!),
+    }
+  }
+
+  #spell(word: string): Tokens {
+    const whole = this.options.ignoreMerges ? this.#vocabulary.id(word) : undefined
+    if (whole !== undefined) return { ids: [whole], starts: [0], ends: [word.length] }
+    const symbols: number[] = []
+    const widths: number[] = []
+    const count = this.#merges.apply(symbols, widths, this.#characters(word, symbols, widths))
+    const made = noTokens()
+    let start = 0
+    let end = 0
+    for (let i = 0; i < count; i++) {
+      if (widths[i]! > 0) {
+        start = end
+        end += widths[i]!
+      }
+      made.ids.push(symbols[i]!)
+      made.starts.push(start)
+      made.ends.push(end)
+    }
+    return made
+  }
+
+  /**
+   * The symbols before any merge. Bytes of a character after its first have no width of their own; a character without
+   * an entry, where there is no unknown token either, leaves nothing at all.
+   */
+  #characters(word: string, symbols: number[], widths: number[]): number {
+    const { prefix, suffix, byteFallback, fuseUnk } = this.options
+    let unknown = false // whether the last symbol stands for an unknown character
+    for (let i = 0; i < word.length; ) {
+      const width = widthAt(word, i)
+      let name = word.slice(i, i + width)
+      if (i > 0) name = prefix + name
+      i += width
+      if (i === word.length) name += suffix
+      const id = this.#vocabulary.id(name)
+      const bytes = id === undefined && byteFallback ? this.#byteIds(name) : undefined
+      if (bytes !== undefined) {
+        symbols.push(...bytes)
+        for (let byte = 0; byte < bytes.length; byte++) widths.push(byte === 0 ? width : 0)
+      } else if (id === undefined && fuseUnk && unknown) {
+        widths[widths.length - 1]! += width
+      } else if (id !== undefined || this.#unk !== undefined) {
+        symbols.push(id ?? this.#unk!)
+        widths.push(width)
+      }
+      unknown = id === undefined && bytes === undefined && this.#unk !== undefined
+    }
+    return symbols.length
+  }
+
+  #byteIds(name: string): number[] | undefined {
+    const ids = byteTokens(name).map((token) => this.#vocabulary.id(token))
+    return ids.every((id) => id !== undefined) ? ids : undefined
+  }
+}
+
+const MARK = '\u2581'
+const MARK_UNIT = MARK.charCodeAt(0)
+
+/** Whether SentencePiece's mark for a space is an entry and never follows another character inside one. */
+function marksOnlyLead(ids: ReadonlyMap<string, number>, pairs: readonly [string, string][]): boolean {
+  return ids.has(MARK) && pairs.every(([left, right]) => !right.startsWith(MARK) || /^\u2581+$/.test(left))
+}
+
+export function readBpe(fields: Fields): Bpe {
+  const dropout = fields.number('dropout', 0)
+  if (dropout !== 0) fields.fail(`has the dropout ${dropout}: tokens would be random; set it to null`)
+  const options: BpeOptions = {
+    unkToken: fields.has('unk_token') ? fields.string('unk_token') : null,
+    fuseUnk: fields.boolean('fuse_unk', false),
+    byteFallback: fields.boolean('byte_fallback', false),
+    ignoreMerges: fields.boolean('ignore_merges', false),
+    prefix: fields.string('continuing_subword_prefix', ''),
+    suffix: fields.string('end_of_word_suffix', ''),
+  }
+  const ids = readVocabulary(fields)
+  if (options.unkToken !== null && !ids.has(options.unkToken)) fields.fail('lacks its unk_token in the vocabulary')
+  return new Bpe(ids, readPairs(fields), options, (what) => fields.fail(what))
+}
+
+function readPairs(fields: Fields): [string, string][] {
+  return fields.list('merges', []).map((merge, i) => {
+    const halves = typeof merge === 'string' ? merge.split(' ') : merge
+    if (Array.isArray(halves) && halves.length === 2 && halves.every((half) => typeof half === 'string')) {
+      return halves as [string, string]
+    }
+    throw fields.error(`merges[${i}]`, 'two texts', merge)
+  })
+}

@@ -1,0 +1,132 @@
+import type { PairMap } from './pair-map.js'
+
+/**
+ * Byte-pair merges (Sennrich et al. 2016, https://arxiv.org/abs/1508.07909): of all neighbours that have a rule, the pair
+ * with the lowest rank merges first, the leftmost of equals.
+ */
+export class Merges {
+  /** @param rules from a pair of symbols to the rule's number; @param ranks, @param results of each rule */
+  constructor(
+    readonly rules: PairMap,
+    readonly ranks: Int32Array,
+    readonly results: Int32Array,
+  ) {}
+
+  /**
+   * Merges `symbols` in place.
+   * @param widths units that each symbol covers; summed up as symbols merge
+   * @returns how many symbols are left, at the front of both arrays
+   */
+  apply(symbols: number[], widths: number[], count: number): number {
+    return count <= FEW ? this.#applyToFew(symbols, widths, count) : this.#applyToMany(symbols, widths, count)
+  }
+
+  /** Looks through all pairs for each merge: quickest for a word. */
+  #applyToFew(symbols: number[], widths: number[], count: number): number {
+    const rules = few
+    for (let i = 0; i + 1 < count; i++) rules[i] = this.rules.get(symbols[i]!, symbols[i + 1]!)
+    for (;;) {
+      let best = -1
+      let lowest = NONE
+      for (let i = 0; i + 1 < count; i++) {
+        const rule = rules[i]!
+        if (rule !== -1 && this.ranks[rule]! < lowest) {
+          lowest = this.ranks[rule]!
+          best = i
+        }
+      }
+      if (best === -1) return count
+      symbols[best] = this.results[rules[best]!]!
+      widths[best] = widths[best]! + widths[best + 1]!
+      count--
+      for (let i = best + 1; i < count; i++) {
+        symbols[i] = symbols[i + 1]!
+        widths[i] = widths[i + 1]!
+        rules[i] = rules[i + 1]!
+      }
+      if (best > 0) rules[best - 1] = this.rules.get(symbols[best - 1]!, symbols[best]!)
+      if (best + 1 < count) rules[best] = this.rules.get(symbols[best]!, symbols[best + 1]!)
+    }
+  }
+
+  /** A heap of candidates over a linked list: n log n. */
+  #applyToMany(symbols: number[], widths: number[], count: number): number {
+    const next = new Int32Array(count)
+    const previous = new Int32Array(count)
+    for (let i = 0; i < count; i++) {
+      next[i] = i + 1 < count ? i + 1 : -1
+      previous[i] = i - 1
+    }
+    const heap = new Heap()
+    const consider = (left: number): void => {
+      if (left === -1 || next[left] === -1) return
+      const right = next[left]!
+      const rule = this.rules.get(symbols[left]!, symbols[right]!)
+      if (rule !== -1) heap.push(this.ranks[rule]! * POSITIONS + left)
+    }
+    for (let i = 0; i + 1 < count; i++) consider(i)
+    for (let key = heap.pop(); key !== -1; key = heap.pop()) {
+      const left = key % POSITIONS
+      const right = next[left]!
+      if (right < 0) continue
+      const rule = this.rules.get(symbols[left]!, symbols[right]!)
+      if (rule === -1 || this.ranks[rule] !== (key - left) / POSITIONS) continue // merged since it was pushed
+      symbols[left] = this.results[rule]!
+      widths[left] = widths[left]! + widths[right]!
+      next[left] = next[right]!
+      if (next[right] !== -1) previous[next[right]!] = left
+      next[right] = GONE
+      consider(previous[left]!)
+      consider(left)
+    }
+    let kept = 0
+    for (let i = 0; i >= 0; i = next[i]!) {
+      symbols[kept] = symbols[i]!
+      widths[kept++] = widths[i]!
+    }
+    return kept
+  }
+}
+
+const GONE = -2
+const FEW = 48
+const NONE = 0x7fffffff
+const few: number[] = new Array(FEW).fill(-1)
+// Ranks stay below 2^23 (a file holds fewer values), so rank and position fit into one double.
+const POSITIONS = 2 ** 30
+
+/** A binary heap of numbers, lowest first. */
+class Heap {
+  readonly #keys: number[] = []
+
+  push(key: number): void {
+    const keys = this.#keys
+    let at = keys.length
+    keys.push(key)
+    while (at > 0) {
+      const parent = (at - 1) >> 1
+      if (keys[parent]! <= key) break
+      keys[at] = keys[parent]!
+      at = parent
+    }
+    keys[at] = key
+  }
+
+  /** The lowest, or -1. */
+  pop(): number {
+    const keys = this.#keys
+    if (keys.length === 0) return -1
+    const lowest = keys[0]!
+    const last = keys.pop()!
+    const count = keys.length
+    let at = 0
+    for (let child = 1; child < count; child = 2 * at + 1) {
+      if (child + 1 < count && keys[child + 1]! < keys[child]!) child++
+      if (keys[child]! >= last) break
+      keys[at] = keys[child]!
+      at = child
+    }
+    if (count > 0) keys[at] = last
+    return lowest
+  }
+}

@@ -1,0 +1,60 @@
+/** Tokens of one text, in three columns. Offsets are UTF-16 units of the text that was given to `tokenize`. */
+export interface Tokens {
+  ids: number[]
+  starts: number[]
+  ends: number[]
+}
+
+export const noTokens = (): Tokens => ({ ids: [], starts: [], ends: [] })
+
+/** The vocabulary and the rule that cuts one pre-token into its entries. */
+export interface TokenModel {
+  readonly kind: 'BPE' | 'Unigram' | 'WordPiece' | 'WordLevel' | 'SentencePiece'
+  readonly size: number
+  tokenize(text: string, into: Tokens): void
+  tokenToId(token: string): number | undefined
+  idToToken(id: number): string | undefined
+  entries(): IterableIterator<[string, number]>
+}
+
+/** Tokens and their numbers, both ways. */
+export class Vocabulary {
+  readonly #ids: ReadonlyMap<string, number>
+  readonly #tokens = new Map<number, string>()
+
+  constructor(ids: ReadonlyMap<string, number>) {
+    this.#ids = ids
+    for (const [token, id] of ids) this.#tokens.set(id, token)
+  }
+
+  get size(): number {
+    return this.#ids.size
+  }
+
+  id(token: string): number | undefined {
+    return this.#ids.get(token)
+  }
+
+  token(id: number): string | undefined {
+    return this.#tokens.get(id)
+  }
+
+  entries(): IterableIterator<[string, number]> {
+    return this.#ids.entries()
+  }
+}
+
+/** The length of the character at `i`: 2 for a surrogate pair. */
+export function widthAt(text: string, i: number): number {
+  const unit = text.charCodeAt(i)
+  if (unit < 0xd800 || unit >= 0xdc00 || i + 1 >= text.length) return 1
+  const low = text.charCodeAt(i + 1)
+  return low >= 0xdc00 && low < 0xe000 ? 2 : 1
+}
+
+const encoder = new TextEncoder()
+
+/** The names that stand for the bytes of a text where the vocabulary lacks it: `<0xE2>`. */
+export function byteTokens(text: string): string[] {
+  return Array.from(encoder.encode(text), (byte) => `<0x${byte.toString(16).toUpperCase().padStart(2, '0')}>`)
+}

@@ -1,0 +1,100 @@
+import type { Fields } from '../fields.js'
+import { type TokenModel, type Tokens, Vocabulary, widthAt } from './model.js'
+import { readVocabulary } from './vocabulary.js'
+
+abstract class WordModel implements TokenModel {
+  abstract readonly kind: 'WordPiece' | 'WordLevel'
+  protected readonly vocabulary: Vocabulary
+
+  constructor(
+    ids: ReadonlyMap<string, number>,
+    protected readonly unk: number | undefined,
+  ) {
+    this.vocabulary = new Vocabulary(ids)
+  }
+
+  abstract tokenize(text: string, into: Tokens): void
+
+  get size(): number {
+    return this.vocabulary.size
+  }
+
+  tokenToId(token: string): number | undefined {
+    return this.vocabulary.id(token)
+  }
+
+  idToToken(id: number): string | undefined {
+    return this.vocabulary.token(id)
+  }
+
+  entries(): IterableIterator<[string, number]> {
+    return this.vocabulary.entries()
+  }
+
+  protected push(into: Tokens, id: number | undefined, start: number, end: number): void {
+    if (id === undefined) return
+    into.ids.push(id)
+    into.starts.push(start)
+    into.ends.push(end)
+  }
+}
+
+/** The longest entry first, from the left (Schuster and Nakajima 2012); BERT's model. */
+export class WordPiece extends WordModel {
+  readonly kind = 'WordPiece'
+
+  constructor(
+    ids: ReadonlyMap<string, number>,
+    unk: number | undefined,
+    readonly prefix: string,
+    readonly maxCharacters: number,
+  ) {
+    super(ids, unk)
+  }
+
+  tokenize(text: string, into: Tokens): void {
+    const before = into.ids.length
+    if ([...text].length <= this.maxCharacters && this.#pieces(text, into)) return
+    for (const column of [into.ids, into.starts, into.ends]) column.length = before
+    this.push(into, this.unk, 0, text.length)
+  }
+
+  #pieces(text: string, into: Tokens): boolean {
+    for (let start = 0; start < text.length; ) {
+      let end = text.length
+      let id: number | undefined
+      while (end > start) {
+        const part = text.slice(start, end)
+        id = this.vocabulary.id(start === 0 ? part : this.prefix + part)
+        if (id !== undefined) break
+        end -= end - start >= 2 && widthAt(text, end - 2) === 2 ? 2 : 1
+      }
+      if (id === undefined) return false
+      this.push(into, id, start, end)
+      start = end
+    }
+    return true
+  }
+}
+
+/** Whole words only. */
+export class WordLevel extends WordModel {
+  readonly kind = 'WordLevel'
+
+  tokenize(text: string, into: Tokens): void {
+    this.push(into, this.vocabulary.id(text) ?? this.unk, 0, text.length)
+  }
+}
+
+export function readWordPiece(fields: Fields): WordPiece {
+  const ids = readVocabulary(fields)
+  const unk = ids.get(fields.string('unk_token', '[UNK]'))
+  if (unk === undefined) fields.fail('lacks its unk_token in the vocabulary')
+  const maxCharacters = Math.min(fields.whole('max_input_chars_per_word', 100), 10_000)
+  return new WordPiece(ids, unk, fields.string('continuing_subword_prefix', '##'), maxCharacters)
+}
+
+export function readWordLevel(fields: Fields): WordLevel {
+  const ids = readVocabulary(fields)
+  return new WordLevel(ids, ids.get(fields.string('unk_token', '<unk>')))
+}

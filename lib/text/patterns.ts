@@ -1,0 +1,145 @@
+import { createContext, Script } from 'node:vm'
+import { DataError } from '../native/errors.js'
+import { characterAt } from './aligned.js'
+import type { Fields } from './fields.js'
+import { SplitPreTokenizer } from './packages.js'
+
+/** Finds what a tokenizer file's `Pattern` describes. */
+export interface Pattern {
+  /** The matches, first to last: `[from, to, from, to, …]` in UTF-16 units. */
+  matches(text: string): number[]
+  /** The matches as texts if they cover all of the text, which is quicker; else null. */
+  cover(text: string): string[] | null
+}
+
+/** `{"String": …}` or `{"Regex": …}`, the latter in Oniguruma's syntax. */
+export function readPattern(fields: Fields): Pattern {
+  const pattern = fields.object('pattern')
+  if (pattern.has('String')) return literal(pattern.string('String'))
+  return regex(pattern.string('Regex'), pattern)
+}
+
+export function literal(wanted: string): Pattern {
+  return {
+    matches(text) {
+      const found: number[] = []
+      if (wanted === '') return found
+      for (let at = text.indexOf(wanted); at !== -1; at = text.indexOf(wanted, at + wanted.length)) {
+        found.push(at, at + wanted.length)
+      }
+      return found
+    },
+    cover: () => null,
+  }
+}
+
+const MAX_PATTERN = 10_000
+
+/**
+ * Patterns of published tokenizers. No input makes them backtrack more than a constant number of times over a unit, so
+ * they run without the guard.
+ */
+export const published = {
+  gpt2: "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+",
+  qwen2:
+    "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+",
+  llama3:
+    "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+",
+  clip: "<\\|startoftext\\|>|<\\|endoftext\\|>|'s|'t|'re|'ve|'m|'ll|'d|[\\p{L}]+|[\\p{N}]|[^\\s\\p{L}\\p{N}]+",
+  spaces: '\\s+',
+} as const
+
+const trusted = new Set<string>(Object.values(published))
+
+/**
+ * A regular expression in Oniguruma's syntax. Its translation to JavaScript is that of `@huggingface/tokenizers`.
+ * JavaScript's engine backtracks, so a pattern that is not one of the published ones runs under a time limit.
+ * @throws DataError when it has no translation; `matches` throws it when the time limit ends the search
+ */
+export function regex(source: string, fields: Fields): Pattern {
+  if (source.length > MAX_PATTERN) fields.fail(`has a pattern of ${source.length} characters, more than ${MAX_PATTERN}`)
+  const compiled = translate(source, fields)
+  const { file } = fields
+  const find = trusted.has(source) ? allMatches : guarded(file, allMatches)
+  const cover = trusted.has(source) ? covering : guarded(file, covering)
+  return { matches: (text) => find(compiled, text), cover: (text) => cover(compiled, text) }
+}
+
+/** A pattern that is JavaScript's already, with the flags g and u, and does not backtrack. */
+export function native(compiled: RegExp): Pattern {
+  return { matches: (text) => allMatches(compiled, text), cover: (text) => covering(compiled, text) }
+}
+
+function translate(source: string, fields: Fields): RegExp {
+  let translated: unknown
+  try {
+    const split = new SplitPreTokenizer({
+      type: 'Split',
+      // The translation knows the flag around a group only.
+      pattern: { Regex: source.replace(/^\(\?i\)([^]*)$/, '(?i:$1)') },
+      behavior: 'Isolated',
+      invert: false,
+    })
+    translated = split.pattern
+  } catch (cause) {
+    const entry = fields.where
+    throw new DataError(
+      `${fields.file}: ${entry} has the pattern ${JSON.stringify(source)}, which has no JavaScript form: ${(cause as Error).message}`,
+      { file: fields.file, entry, cause },
+    )
+  }
+  if (!(translated instanceof RegExp)) fields.fail('has a pattern of an unknown kind')
+  // Unicode folds two more letters onto s and k; the translation folds ASCII.
+  const folded = source.includes('(?i')
+    ? translated.source.replaceAll('[sS]', '[sS\u017f]').replaceAll('[kK]', '[kK\u212a]')
+    : translated.source
+  return new RegExp(folded, 'gu')
+}
+
+function allMatches(regex: RegExp, text: string): number[] {
+  const found: number[] = []
+  regex.lastIndex = 0
+  for (let match = regex.exec(text); match !== null; match = regex.exec(text)) {
+    const end = match.index + match[0].length
+    found.push(match.index, end)
+    if (match[0] === '') {
+      if (end >= text.length) break
+      regex.lastIndex = end + characterAt(text, end).length
+    }
+  }
+  return found
+}
+
+function covering(regex: RegExp, text: string): string[] | null {
+  const words = text.match(regex)
+  if (words === null) return null
+  let length = 0
+  for (const word of words) length += word.length
+  return length === text.length ? words : null
+}
+
+const TIME_LIMIT = 1000
+
+const context = createContext({ work: undefined as (() => void) | undefined })
+const runner = new Script('work()')
+
+/** The same function, ended by V8 after a second: a hostile pattern must not stop the process. */
+function guarded<T>(file: string, search: (regex: RegExp, text: string) => T): (regex: RegExp, text: string) => T {
+  return (regex, text) => {
+    let result: T
+    try {
+      context.work = () => {
+        result = search(regex, text)
+      }
+      runner.runInContext(context, { timeout: TIME_LIMIT })
+      return result!
+    } catch (cause) {
+      throw new DataError(
+        `${file}: the pattern ${JSON.stringify(regex.source.slice(0, 80))} was ended on a text of ${text.length} characters: ${(cause as Error).message}`,
+        { file, cause },
+      )
+    } finally {
+      context.work = undefined
+    }
+  }
+}

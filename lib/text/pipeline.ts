@@ -1,0 +1,94 @@
+import type { AddedTokens } from './added-tokens.js'
+import { AlignedText } from './aligned.js'
+import { Encoding } from './encoding.js'
+import { noTokens, type TokenModel } from './models/model.js'
+import type { Normalizer } from './normalizers.js'
+import type { PreTokenizer } from './pretokenizers.js'
+import { MARK } from './sentencepiece/normalize.js'
+
+/** The steps from a text to its tokens, before special tokens are put around. */
+export class Pipeline {
+  constructor(
+    readonly addedTokens: AddedTokens,
+    readonly normalizer: Normalizer | null,
+    readonly preTokenizer: PreTokenizer | null,
+    readonly model: TokenModel,
+  ) {}
+
+  run(text: string): Encoding {
+    const out: Columns = { ids: [], starts: [], ends: [], words: [] }
+    const wellFormed = replaceLoneSurrogates(text)
+    const source = new AlignedText(wellFormed)
+    let word = 0
+    for (const raw of this.addedTokens.splitRaw(wellFormed)) {
+      const section = source.slice(raw.from, raw.to)
+      if (raw.id !== -1) {
+        word = pushToken(out, raw.id, section, word)
+        continue
+      }
+      const normalized = this.normalizer?.(section) ?? section
+      for (const { from, to, id } of this.addedTokens.splitNormalized(normalized.text)) {
+        const part = from === 0 && to === normalized.text.length ? normalized : normalized.slice(from, to)
+        word = id !== -1 ? pushToken(out, id, part, word) : this.#cut(part, out, word)
+      }
+    }
+    return Encoding.of(out.ids, out.starts, out.ends, out.words)
+  }
+
+  #cut(text: AlignedText, out: Columns, firstWord: number): number {
+    if (text.text === '') return firstWord
+    if (this.model.kind === 'SentencePiece') return this.#cutMarked(text, out, firstWord)
+    let word = firstWord
+    for (const piece of this.preTokenizer?.(text) ?? [text]) {
+      if (piece.text === '') continue
+      this.#push(piece, out, () => word)
+      word++
+    }
+    return word
+  }
+
+  /** A SentencePiece model sees the text whole; words begin at its marks. */
+  #cutMarked(text: AlignedText, out: Columns, firstWord: number): number {
+    let word = firstWord
+    let seen = 0
+    this.#push(text, out, (start) => {
+      for (; seen < start; seen++) {
+        if (text.text[seen + 1] === MARK && text.text[seen] !== MARK) word++
+      }
+      return word
+    })
+    return word + 1
+  }
+
+  #push(piece: AlignedText, out: Columns, wordOf: (start: number) => number): void {
+    const tokens = noTokens()
+    this.model.tokenize(piece.text, tokens)
+    for (let i = 0; i < tokens.ids.length; i++) {
+      out.ids.push(tokens.ids[i]!)
+      out.starts.push(piece.startOf(tokens.starts[i]!))
+      out.ends.push(piece.endOf(tokens.ends[i]! - 1))
+      out.words.push(wordOf(tokens.starts[i]!))
+    }
+  }
+}
+
+interface Columns {
+  ids: number[]
+  starts: number[]
+  ends: number[]
+  words: number[]
+}
+
+function pushToken(out: Columns, id: number, section: AlignedText, word: number): number {
+  out.ids.push(id)
+  out.starts.push(section.startOf(0))
+  out.ends.push(section.endOf(section.text.length - 1))
+  out.words.push(word)
+  return word + 1
+}
+
+/** Half a surrogate pair has no UTF-8: it becomes U+FFFD, as in every encoder of the platform. */
+function replaceLoneSurrogates(text: string): string {
+  const { isWellFormed, toWellFormed } = text as unknown as { isWellFormed(): boolean; toWellFormed(): string }
+  return isWellFormed.call(text) ? text : toWellFormed.call(text)
+}

@@ -1,0 +1,160 @@
+import { SPACE } from './byte-level.js'
+import { Encoding } from './encoding.js'
+import type { Fields } from './fields.js'
+
+/** Adds special tokens around one text or two. */
+export interface PostProcessor {
+  /** How many tokens are added. */
+  added(pair: boolean): number
+  process(first: Encoding, second: Encoding | null, addSpecialTokens: boolean): Encoding
+}
+
+/** What post-processors ask of the vocabulary. */
+export interface TokenLookup {
+  idToToken(id: number): string | undefined
+}
+
+/** Without a post-processor: one after the other, the second of type 1. */
+export const joinOnly: PostProcessor = {
+  added: () => 0,
+  process: (first, second) => (second === null ? first : Encoding.join([first, second.withType(1)])),
+}
+
+/**
+ * The `post_processor` of a tokenizer.json, as https://huggingface.co/docs/tokenizers/api/post-processors defines the
+ * kinds.
+ */
+export function readPostProcessor(fields: Fields, lookup: TokenLookup): PostProcessor {
+  const type = fields.string('type')
+  switch (type) {
+    case 'Sequence':
+      return sequence(fields.objects('processors').map((part) => readPostProcessor(part, lookup)))
+    case 'ByteLevel': {
+      if (!fields.boolean('trim_offsets', true)) return joinOnly
+      const trim = trimmer(lookup, fields.boolean('add_prefix_space', true))
+      return { ...joinOnly, process: (first, second) => joinOnly.process(trim(first), second && trim(second), false) }
+    }
+    case 'BertProcessing': {
+      const [cls, sep] = [special(fields, 'cls'), special(fields, 'sep')]
+      return template([cls, 'A', sep], [cls, 'A', sep, ['B', 1], [sep, 1]])
+    }
+    case 'RobertaProcessing': {
+      const [cls, sep] = [special(fields, 'cls'), special(fields, 'sep')]
+      const around = template([cls, 'A', sep], [cls, 'A', sep, sep, 'B', sep])
+      if (!fields.boolean('trim_offsets', true)) return around
+      const trim = trimmer(lookup, fields.boolean('add_prefix_space', true))
+      return { ...around, process: (first, second, adds) => around.process(trim(first), second && trim(second), adds) }
+    }
+    case 'TemplateProcessing':
+      return readTemplate(fields)
+    default:
+      return fields.fail(`has the unknown type ${JSON.stringify(type)}`)
+  }
+}
+
+/** Each step works on what the one before made; only the first sees two texts. */
+function sequence(steps: readonly PostProcessor[]): PostProcessor {
+  return {
+    added: (pair) => steps.reduce((sum, step) => sum + step.added(pair), 0),
+    process(first, second, adds) {
+      let [one, two] = [first, second]
+      for (const [i, step] of steps.entries()) {
+        // Steps that add nothing see the texts apart, so that a later one can still put tokens between them.
+        if (i < steps.length - 1 && step.added(true) === 0) {
+          one = step.process(one, null, adds)
+          two = two && step.process(two, null, adds)
+        } else {
+          one = step.process(one, two, adds)
+          two = null
+        }
+      }
+      return one
+    },
+  }
+}
+
+interface Special {
+  ids: number[]
+}
+
+/** `A`, `B` or special tokens, with a type id. */
+type Part = 'A' | 'B' | Special | ['A' | 'B' | Special, number]
+
+/** Templates for one text and for two: what BERT, RoBERTa and LLaMA put around. */
+export function template(single: readonly Part[], pair: readonly Part[]): PostProcessor {
+  const count = (parts: readonly Part[]): number =>
+    parts.reduce<number>((sum, part) => {
+      const what = Array.isArray(part) ? part[0] : part
+      return sum + (typeof what === 'string' ? 0 : what.ids.length)
+    }, 0)
+  return {
+    added: (two) => count(two ? pair : single),
+    process(first, second, adds) {
+      const parts = (second === null ? single : pair).flatMap((part) => {
+        const [what, type] = Array.isArray(part) ? part : [part, 0]
+        if (what === 'A') return first.withType(type)
+        if (what === 'B') return second === null ? [] : second.withType(type)
+        return adds ? Encoding.special(what.ids, type) : []
+      })
+      return Encoding.join(parts)
+    },
+  }
+}
+
+function special(fields: Fields, name: string): Special {
+  const pair = fields.list(name)
+  if (typeof pair[0] !== 'string' || !Number.isInteger(pair[1])) throw fields.error(name, 'a token and its id', pair)
+  return { ids: [pair[1] as number] }
+}
+
+function readTemplate(fields: Fields): PostProcessor {
+  const specials = fields.object('special_tokens')
+  const parts = (name: string): Part[] =>
+    fields.objects(name).map((part): Part => {
+      if (part.has('Sequence')) {
+        const text = part.object('Sequence')
+        const which = text.string('id')
+        if (which !== 'A' && which !== 'B') throw text.error('id', '"A" or "B"', which)
+        return [which, text.whole('type_id', 0)]
+      }
+      const token = part.object('SpecialToken')
+      const ids = specials.object(token.string('id')).list('ids')
+      if (!ids.every((id) => Number.isInteger(id))) throw specials.error(token.string('id'), 'ids', ids)
+      return [{ ids: ids as number[] }, token.whole('type_id', 0)]
+    })
+  return template(parts('single'), parts('pair'))
+}
+
+/** Takes the spaces that a token begins or ends with out of its offsets. */
+function trimmer(lookup: TokenLookup, addPrefixSpace: boolean): (encoding: Encoding) => Encoding {
+  const known = new Map<number, readonly [number, number]>()
+  const spacesOf = (id: number): readonly [number, number] => {
+    let spaces = known.get(id)
+    if (spaces === undefined) {
+      const token = lookup.idToToken(id) ?? ''
+      spaces = [countSpaces(token, 0, 1), countSpaces(token, token.length - 1, -1)]
+      known.set(id, spaces)
+    }
+    return spaces
+  }
+  return (encoding) => {
+    const { inputIds, starts, ends } = encoding
+    for (let i = 0; i < inputIds.length; i++) {
+      let [before, after] = spacesOf(inputIds[i]!)
+      if (before > 0) {
+        if (addPrefixSpace && (i === 0 || starts[i] === 0)) before = 0
+        starts[i] = Math.min(starts[i]! + before, ends[i]!)
+      }
+      if (after > 0 && ends[i]! >= after) ends[i] = Math.max(ends[i]! - after, starts[i]!)
+    }
+    return encoding
+  }
+}
+
+const space = new RegExp(`[${SPACE}\\p{White_Space}]`, 'u')
+
+function countSpaces(token: string, from: number, step: 1 | -1): number {
+  let count = 0
+  for (let i = from; i >= 0 && i < token.length && space.test(token[i]!); i += step) count++
+  return count
+}

@@ -1,0 +1,196 @@
+import { type AlignedText, mapCharacters, prepend, replaceMatches } from './aligned.js'
+import { toByteCharacters } from './byte-level.js'
+import type { Fields } from './fields.js'
+import { literal, native, type Pattern, published, readPattern, regex } from './patterns.js'
+
+/** Cuts normalised text into pre-tokens, which the model then cuts further. */
+export type PreTokenizer = (text: AlignedText) => AlignedText[]
+
+/**
+ * The `pre_tokenizer` of a tokenizer.json, as https://huggingface.co/docs/tokenizers/api/pre-tokenizers defines the
+ * kinds.
+ * @param rawBytes whether a byte-level one that comes last leaves the spelling in byte characters to the model
+ */
+export function readPreTokenizer(fields: Fields, rawBytes: boolean): PreTokenizer {
+  const type = fields.string('type')
+  switch (type) {
+    case 'Sequence': {
+      const parts = fields.objects('pretokenizers')
+      return sequence(parts.map((part, i) => readPreTokenizer(part, rawBytes && i === parts.length - 1)))
+    }
+    case 'ByteLevel':
+      return byteLevel(fields, rawBytes)
+    case 'Metaspace':
+      return metaspace(fields)
+    case 'Split':
+      return splitter(readPattern(fields), readBehavior(fields, 'Isolated'), fields.boolean('invert', false))
+    case 'Whitespace':
+      return splitter(native(words), 'Removed', true)
+    case 'WhitespaceSplit':
+      return splitter(regex(published.spaces, fields), 'Removed')
+    case 'CharDelimiterSplit':
+      return splitter(literal(fields.character('delimiter')), 'Removed')
+    case 'BertPreTokenizer':
+      return sequence([splitter(regex(published.spaces, fields), 'Removed'), splitter(native(punctuation), 'Isolated')])
+    case 'Punctuation':
+      return splitter(native(punctuation), readBehavior(fields, 'Isolated'))
+    case 'Digits':
+      return splitter(native(/\p{N}/gu), fields.boolean('individual_digits', false) ? 'Isolated' : 'Contiguous')
+    case 'FixedLength':
+      return fixedLength(fields)
+    default:
+      return fields.fail(`has the unknown type ${JSON.stringify(type)}`)
+  }
+}
+
+/** Whether the last step is byte-level: then a byte-pair model spells the bytes itself. */
+export function endsInByteLevel(fields: Fields | undefined): boolean {
+  const type = fields?.get('type')
+  if (type === 'ByteLevel') return true
+  return type === 'Sequence' && endsInByteLevel(fields!.objects('pretokenizers').at(-1))
+}
+
+function sequence(steps: readonly PreTokenizer[]): PreTokenizer {
+  return (text) => {
+    let parts = [text]
+    for (const step of steps) {
+      const next = parts.length === 1 ? step(parts[0]!) : parts.flatMap(step)
+      parts = next
+    }
+    return parts
+  }
+}
+
+function byteLevel(fields: Fields, rawBytes: boolean): PreTokenizer {
+  const addPrefixSpace = fields.boolean('add_prefix_space', true)
+  const split = fields.boolean('use_regex', true) ? splitter(regex(published.gpt2, fields), 'Isolated') : undefined
+  return (text) => {
+    const prefixed = addPrefixSpace && !text.text.startsWith(' ') ? prepend(text, ' ') : text
+    const parts = split?.(prefixed) ?? [prefixed]
+    return rawBytes ? parts : parts.map((part) => mapCharacters(part, toByteCharacters))
+  }
+}
+
+function metaspace(fields: Fields): PreTokenizer {
+  const mark = fields.character('replacement', '\u2581')
+  const always = fields.boolean('add_prefix_space', true) ? 'always' : 'never'
+  const scheme = fields.string('prepend_scheme', always)
+  if (!['always', 'first', 'never'].includes(scheme)) {
+    throw fields.error('prepend_scheme', '"always", "first" or "never"', scheme)
+  }
+  const spaces = literal(' ')
+  const split = fields.boolean('split', true) ? splitter(literal(mark), 'MergedWithNext') : undefined
+  return (source) => {
+    let text = replaceMatches(source, spaces.matches(source.text), mark)
+    const wanted = scheme === 'always' || (scheme === 'first' && text.text !== '' && text.startOf(0) === 0)
+    if (wanted && !text.text.startsWith(mark)) text = prepend(text, mark)
+    return split?.(text) ?? [text]
+  }
+}
+
+function fixedLength(fields: Fields): PreTokenizer {
+  const length = fields.whole('length', 5)
+  if (length === 0) throw fields.error('length', 'at least 1', 0)
+  return (text) => {
+    const parts: AlignedText[] = []
+    let start = 0
+    let count = 0
+    let at = 0
+    for (const character of text.text) {
+      at += character.length
+      if (++count % length !== 0) continue
+      parts.push(text.slice(start, at))
+      start = at
+    }
+    if (start < at) parts.push(text.slice(start, at))
+    return parts
+  }
+}
+
+const punctuation = /[!-/:-@[-`{-~\p{P}]/gu
+
+// What the regular expressions of Rust, unlike Oniguruma's, call a word.
+const words =
+  /[\p{Alphabetic}\p{M}\p{Nd}\p{Pc}\p{Join_Control}]+|[^\p{Alphabetic}\p{M}\p{Nd}\p{Pc}\p{Join_Control}\p{White_Space}]+/gu
+
+const behaviors = ['Removed', 'Isolated', 'MergedWithPrevious', 'MergedWithNext', 'Contiguous'] as const
+type Behavior = (typeof behaviors)[number]
+
+function readBehavior(fields: Fields, fallback: Behavior): Behavior {
+  const given = fields.string('behavior', fallback)
+  const known = behaviors.find((behavior) => behavior.toLowerCase() === given.toLowerCase())
+  if (known === undefined) throw fields.error('behavior', behaviors.join(', '), given)
+  return known
+}
+
+/** A stretch of text, and whether the pattern matched it. */
+interface Stretch {
+  from: number
+  to: number
+  matched: boolean
+}
+
+/** Splits where a pattern matches; with `invert`, where it does not. */
+function splitter(pattern: Pattern, behavior: Behavior, invert = false): PreTokenizer {
+  return (text) => {
+    if (behavior === 'Isolated') {
+      const words = pattern.cover(text.text)
+      if (words !== null) return consecutive(text, words)
+    }
+    const stretches = joined(stretchesOf(text.text, pattern, invert), behavior)
+    return stretches.filter(({ from, to }) => to > from).map(({ from, to }) => text.slice(from, to))
+  }
+}
+
+function consecutive(text: AlignedText, words: readonly string[]): AlignedText[] {
+  const parts: AlignedText[] = []
+  let from = 0
+  for (const word of words) {
+    if (word !== '') parts.push(text.part(word, from))
+    from += word.length
+  }
+  return parts
+}
+
+function stretchesOf(text: string, pattern: Pattern, invert: boolean): Stretch[] {
+  const matches = pattern.matches(text)
+  const stretches: Stretch[] = []
+  let last = 0
+  for (let i = 0; i < matches.length; i += 2) {
+    const [from, to] = [matches[i]!, matches[i + 1]!]
+    if (from > last) stretches.push({ from: last, to: from, matched: invert })
+    stretches.push({ from, to, matched: !invert })
+    last = to
+  }
+  if (last < text.length) stretches.push({ from: last, to: text.length, matched: invert })
+  return stretches
+}
+
+function joined(stretches: Stretch[], behavior: Behavior): Stretch[] {
+  switch (behavior) {
+    case 'Isolated':
+      return stretches
+    case 'Removed':
+      return stretches.filter(({ matched }) => !matched)
+    case 'MergedWithPrevious':
+      return joinWith(stretches, (matched, previous) => matched && !previous)
+    case 'Contiguous':
+      return joinWith(stretches, (matched, previous) => matched === previous)
+    case 'MergedWithNext':
+      return joinWith(stretches.reverse(), (matched, previous) => matched && !previous).reverse()
+  }
+}
+
+function joinWith(stretches: Stretch[], joins: (matched: boolean, previous: boolean) => boolean): Stretch[] {
+  const made: Stretch[] = []
+  let previous = false
+  for (const { from, to, matched } of stretches) {
+    const last = made.at(-1)
+    if (last !== undefined && joins(matched, previous)) {
+      last.from = Math.min(last.from, from)
+      last.to = Math.max(last.to, to)
+    } else made.push({ from, to, matched: false })
+    previous = matched
+  }
+  return made
+}

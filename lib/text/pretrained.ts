@@ -1,0 +1,47 @@
+import { existsSync } from 'node:fs'
+import { basename, join } from 'node:path'
+import { ConfigError } from '../native/errors.js'
+import { emptyConfig, readConfig } from './config.js'
+import { parseJson, readBytes } from './files.js'
+import { fromSentencePiece } from './sentencepiece/tokenizer.js'
+import { fromSpec } from './spec.js'
+import type { TokenizerParts } from './tokenizer.js'
+import { fromClipMerges, fromVocabAndMerges, fromVocabText } from './vocabulary-files.js'
+
+const sentencePieceNames = ['tokenizer.model', 'spiece.model', 'sentencepiece.bpe.model', 'sentencepiece.model']
+
+export function loadDirectory(directory: string): TokenizerParts {
+  const path = (name: string): string => join(directory, name)
+  const has = (name: string): boolean => existsSync(path(name))
+  const config = readConfig(directory)
+  if (has('tokenizer.json')) {
+    const file = path('tokenizer.json')
+    return fromSpec(parseJson(readBytes(file), file), file, config)
+  }
+  const model = sentencePieceNames.find(has)
+  if (model !== undefined) return fromSentencePiece(readBytes(path(model)), path(model), config)
+  if (has('vocab.json') && has('merges.txt')) {
+    return fromSpec(fromVocabAndMerges(path('vocab.json'), path('merges.txt'), config), path('vocab.json'), config)
+  }
+  if (has('vocab.txt')) return fromSpec(fromVocabText(path('vocab.txt'), config), path('vocab.txt'), config)
+  throw new ConfigError(
+    `${directory} holds no tokenizer: none of tokenizer.json, ${sentencePieceNames.join(', ')}, vocab.json with merges.txt, vocab.txt`,
+    { file: directory },
+  )
+}
+
+export function loadFile(path: string): TokenizerParts {
+  const name = basename(path)
+  // A dot alone may be a version: Mistral's files end in `.model.v3`.
+  if (/\.model(\.v\w+)?$/.test(name)) return fromSentencePiece(readBytes(path), path, null)
+  if (name.endsWith('.json')) return fromSpec(parseJson(readBytes(path), path), path)
+  const config = emptyConfig()
+  if (name.endsWith('.txt.gz') || name.startsWith('bpe_simple_vocab')) {
+    return fromSpec(fromClipMerges(path, config), path, config)
+  }
+  if (name.endsWith('.txt')) return fromSpec(fromVocabText(path, config), path, config)
+  throw new ConfigError(
+    `${path} is no tokenizer by its name: tokenizer.json, *.model, bpe_simple_vocab_16e6.txt.gz or vocab.txt are known`,
+    { file: path },
+  )
+}

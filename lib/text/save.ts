@@ -1,0 +1,100 @@
+import { mkdirSync } from 'node:fs'
+import { join } from 'node:path'
+import { DataError } from '../native/errors.js'
+import type { AddedTokens } from './added-tokens.js'
+import { specialNames, type TokenizerConfig } from './config.js'
+import type { Fields } from './fields.js'
+import { writeWhole } from './files.js'
+import { Bpe } from './models/bpe.js'
+import type { TokenModel } from './models/model.js'
+import { Unigram } from './models/unigram.js'
+
+/** Writes a tokenizer into a directory that exists. */
+export type Saver = (directory: string, addedTokens: AddedTokens, config: TokenizerConfig) => void
+
+/** tokenizer.json as it was read, with the tokens added since. */
+export function specSaver(fields: Fields, model: TokenModel): Saver {
+  const { vocab: _vocab, merges: _merges, ...modelFields } = fields.object('model').values
+  const { model: _model, added_tokens: _added, ...rest } = fields.values
+  return (directory, addedTokens, config) => {
+    const spec = {
+      version: '1.0',
+      truncation: null,
+      padding: null,
+      ...rest,
+      added_tokens: [...addedTokens.entries()].sort(([a], [b]) => a - b).map(([id]) => written(addedTokens, id)),
+      model: { type: model.kind, ...modelFields, ...contents(model) },
+    }
+    writeWhole(join(directory, 'tokenizer.json'), JSON.stringify(spec))
+    writeConfig(directory, addedTokens, config)
+  }
+}
+
+/** The `.model` byte for byte; what is not in it goes into tokenizer_config.json. */
+export function sentencePieceSaver(bytes: Uint8Array): Saver {
+  return (directory, addedTokens, config) => {
+    writeWhole(join(directory, 'tokenizer.model'), bytes)
+    writeConfig(directory, addedTokens, config)
+  }
+}
+
+function contents(model: TokenModel): Record<string, unknown> {
+  if (model instanceof Unigram) return { vocab: model.pieces }
+  const vocab: Record<string, number> = Object.create(null)
+  for (const [token, id] of [...model.entries()].sort(([, a], [, b]) => a - b)) vocab[token] = id
+  return model instanceof Bpe ? { vocab, merges: model.pairs() } : { vocab }
+}
+
+function written(addedTokens: AddedTokens, id: number): Record<string, unknown> {
+  const token = addedTokens.get(id)!
+  return {
+    id,
+    content: token.content,
+    single_word: token.singleWord,
+    lstrip: token.lstrip,
+    rstrip: token.rstrip,
+    normalized: token.normalized,
+    special: token.special,
+  }
+}
+
+function writeConfig(directory: string, addedTokens: AddedTokens, config: TokenizerConfig): void {
+  const decoder: Record<string, unknown> = Object.create(null)
+  for (const [id] of addedTokens.entries()) {
+    const { id: _id, ...token } = written(addedTokens, id)
+    decoder[id] = token
+  }
+  const special: Record<string, string> = Object.create(null)
+  for (const name of specialNames) {
+    const token = config.special[name]
+    if (token !== undefined) special[`${name}_token`] = token
+  }
+  const templates = Object.entries(config.chatTemplates).map(([name, template]) => ({ name, template }))
+  const only = templates.length === 1 && templates[0]!.name === 'default' ? templates[0]!.template : templates
+  const whole = {
+    ...(config.addBosToken === undefined ? {} : { add_bos_token: config.addBosToken }),
+    ...(config.addEosToken === undefined ? {} : { add_eos_token: config.addEosToken }),
+    ...(config.addPrefixSpace === undefined ? {} : { add_prefix_space: config.addPrefixSpace }),
+    ...(config.doLowerCase === undefined ? {} : { do_lower_case: config.doLowerCase }),
+    ...(config.legacy === undefined ? {} : { legacy: config.legacy }),
+    added_tokens_decoder: decoder,
+    additional_special_tokens: config.additionalSpecial,
+    ...special,
+    ...(templates.length === 0 ? {} : { chat_template: only }),
+    clean_up_tokenization_spaces: config.cleanUpSpaces,
+    model_max_length: config.modelMaxLength ?? 1e30,
+    padding_side: config.paddingSide,
+    truncation_side: config.truncationSide,
+    tokenizer_class: config.tokenizerClass ?? 'PreTrainedTokenizerFast',
+  }
+  writeWhole(join(directory, 'tokenizer_config.json'), `${JSON.stringify(whole, null, 2)}\n`)
+  writeWhole(join(directory, 'special_tokens_map.json'), `${JSON.stringify(special, null, 2)}\n`)
+}
+
+export function makeDirectory(path: string): void {
+  try {
+    mkdirSync(path, { recursive: true })
+  } catch (cause) {
+    throw new DataError(`${path} cannot be made: ${(cause as Error).message}`, { file: path, cause })
+  }
+}

@@ -1,0 +1,135 @@
+import { DataError } from '../../native/errors.js'
+import { Merges } from '../models/merges.js'
+import { noTokens, type Tokens, widthAt } from '../models/model.js'
+import { PairMap } from '../models/pair-map.js'
+import { WordCache } from '../models/word-cache.js'
+import type { SentencePieceModel } from './model.js'
+import { MARK } from './normalize.js'
+import { PieceType, type SentencePieceProto } from './proto.js'
+
+/** Cutting a piece of n characters in two, everywhere, costs n², so the whole model has a budget. */
+const MAX_CUTS = 2 ** 27
+
+// Symbols are ids of pieces, then numbers of characters that are no pieces, then these.
+const UNKNOWN = 2 ** 28
+const FROZEN = 2 ** 29
+
+/**
+ * SentencePiece's byte-pair encoding: neighbours merge if their texts together are a piece, the one with the highest
+ * score first. User defined symbols never merge.
+ */
+export class SentencePieceBpe {
+  readonly #model: SentencePieceModel
+  /** Characters that are no pieces but begin or end one. */
+  readonly #characters = new Map<string, number>()
+  readonly #merges: Merges
+  readonly #splitsAtMarks: boolean
+  readonly #cache = new WordCache()
+
+  constructor(model: SentencePieceModel, file: string) {
+    const { proto } = (this.#model = model)
+    if (proto.types.includes(PieceType.unused)) {
+      throw new DataError(`${file}: byte-pair models with unused pieces are not supported; use the full vocabulary`, {
+        file,
+      })
+    }
+    const pieces = [...proto.pieces.entries()].filter(([id]) => merges(proto, id))
+    let cuts = 0
+    for (const [, piece] of pieces) {
+      cuts += piece.length ** 2
+      for (const character of piece) this.#number(character)
+    }
+    if (cuts > MAX_CUTS) throw new DataError(`${file} has pieces too long for byte-pair encoding`, { file })
+
+    const rules = new PairMap(proto.pieces.length * 2)
+    const results: number[] = []
+    for (const [id, piece] of pieces) {
+      for (let at = widthAt(piece, 0); at < piece.length; at += widthAt(piece, at)) {
+        const left = this.#symbol(piece.slice(0, at))
+        const right = this.#symbol(piece.slice(at))
+        if (left === undefined || right === undefined) continue
+        rules.set(left, right, results.length)
+        results.push(id)
+      }
+    }
+    this.#merges = new Merges(rules, ranksByScore(results, proto.scores), Int32Array.from(results))
+    this.#splitsAtMarks =
+      model.tokenToId(MARK) !== undefined && pieces.every(([, piece]) => !/[^\u2581]\u2581/.test(piece))
+  }
+
+  tokenize(text: string, into: Tokens): void {
+    let start = 0
+    // Words merge by themselves as they would in the whole text where no piece runs over a mark.
+    if (this.#splitsAtMarks) {
+      for (let i = text.indexOf(MARK, 1); i !== -1; i = text.indexOf(MARK, i + 1)) {
+        if (text[i - 1] === MARK) continue
+        this.#word(text.slice(start, i), start, into)
+        start = i
+      }
+    }
+    if (start < text.length) this.#word(text.slice(start), start, into)
+  }
+
+  #word(word: string, offset: number, into: Tokens): void {
+    const { ids, starts, ends } = this.#cache.get(word, () => this.#cut(word))
+    for (let i = 0; i < ids.length; i++) {
+      into.ids.push(ids[i]!)
+      into.starts.push(offset + starts[i]!)
+      into.ends.push(offset + ends[i]!)
+    }
+  }
+
+  #cut(word: string): Tokens {
+    const { proto, symbols: userDefined } = this.#model
+    const symbols: number[] = []
+    const widths: number[] = []
+    for (let start = 0; start < word.length; ) {
+      const frozen = userDefined?.longest(word, start) ?? -1
+      const end = frozen === -1 ? start + widthAt(word, start) : frozen
+      symbols.push(frozen === -1 ? (this.#symbol(word.slice(start, end)) ?? UNKNOWN) : FROZEN + userDefined!.found)
+      widths.push(end - start)
+      start = end
+    }
+    const made = noTokens()
+    const count = this.#merges.apply(symbols, widths, symbols.length)
+    let start = 0
+    for (let i = 0; i < count; i++) {
+      const id = symbols[i]! >= FROZEN ? symbols[i]! - FROZEN : symbols[i]!
+      made.ids.push(id < proto.pieces.length ? id : proto.unkId)
+      made.starts.push(start)
+      start += widths[i]!
+      made.ends.push(start)
+    }
+    return made
+  }
+
+  #number(character: string): void {
+    if (this.#model.tokenToId(character) !== undefined || this.#characters.has(character)) return
+    this.#characters.set(character, this.#model.size + this.#characters.size)
+  }
+
+  #symbol(text: string): number | undefined {
+    const id = this.#model.tokenToId(text)
+    if (text.length === widthAt(text, 0)) return id ?? this.#characters.get(text)
+    return id !== undefined && merges(this.#model.proto, id) ? id : undefined
+  }
+}
+
+function merges(proto: SentencePieceProto, id: number): boolean {
+  return proto.types[id] === PieceType.normal || proto.types[id] === PieceType.userDefined
+}
+
+/** Equal scores get equal ranks: then the leftmost pair comes first. */
+function ranksByScore(results: readonly number[], scores: Float32Array): Int32Array {
+  const order = [...results.keys()].sort((a, b) => scores[results[b]!]! - scores[results[a]!]!)
+  const ranks = new Int32Array(results.length)
+  let rank = -1
+  let last = Number.NaN
+  for (const rule of order) {
+    const score = scores[results[rule]!]!
+    if (score !== last) rank++
+    last = score
+    ranks[rule] = rank
+  }
+  return ranks
+}

@@ -1,0 +1,132 @@
+import { noTokens, type TokenModel, type Tokens, widthAt } from '../models/model.js'
+import { Trie } from '../models/trie.js'
+import { Lattice } from '../models/unigram.js'
+import { SentencePieceBpe } from './bpe.js'
+import { MARK } from './normalize.js'
+import { PieceType, type SentencePieceProto } from './proto.js'
+
+/** The model of a SentencePiece `.model`, on normalised text: what its own library gives, id for id. */
+export class SentencePieceModel implements TokenModel {
+  readonly kind = 'SentencePiece'
+  /** User defined symbols, which are never cut; null when there are none. */
+  readonly symbols: Trie | null
+  readonly #ids = new Map<string, number>()
+  readonly #cut: (text: string, into: Tokens) => void
+  readonly #byteIds: readonly (number | undefined)[]
+
+  /** @throws DataError when the model asks for what is not supported */
+  constructor(
+    readonly proto: SentencePieceProto,
+    file: string,
+  ) {
+    for (const [id, piece] of proto.pieces.entries()) this.#ids.set(piece, id)
+    this.symbols = symbolTrie(proto)
+    this.#byteIds = Array.from({ length: 256 }, (_, byte) =>
+      this.#ids.get(`<0x${byte.toString(16).toUpperCase().padStart(2, '0')}>`),
+    )
+    this.#cut = cutters[proto.algorithm](this, file)
+  }
+
+  get size(): number {
+    return this.proto.pieces.length
+  }
+
+  /** The id of a piece of any type. */
+  tokenToId(token: string): number | undefined {
+    return this.#ids.get(token)
+  }
+
+  idToToken(id: number): string | undefined {
+    return this.proto.pieces[id]
+  }
+
+  entries(): IterableIterator<[string, number]> {
+    return this.#ids.entries()
+  }
+
+  tokenize(text: string, into: Tokens): void {
+    const cut = noTokens()
+    this.#cut(text, cut)
+    const { unkId, byteFallback } = this.proto
+    for (let i = 0; i < cut.ids.length; i++) {
+      const start = cut.starts[i]!
+      let end = cut.ends[i]!
+      if (cut.ids[i] !== unkId) push(into, cut.ids[i]!, start, end)
+      else if (byteFallback) {
+        for (const byte of Buffer.from(text.slice(start, end))) push(into, this.#byteIds[byte]!, start, end)
+      } else {
+        while (cut.ids[i + 1] === unkId) end = cut.ends[++i]!
+        push(into, unkId, start, end)
+      }
+    }
+  }
+}
+
+function push(into: Tokens, id: number, start: number, end: number): void {
+  into.ids.push(id)
+  into.starts.push(start)
+  into.ends.push(end)
+}
+
+function symbolTrie(proto: SentencePieceProto): Trie | null {
+  let trie: Trie | null = null
+  for (const [id, piece] of proto.pieces.entries()) {
+    if (proto.types[id] === PieceType.userDefined) (trie ??= new Trie()).add(piece, id)
+  }
+  return trie
+}
+
+type Cutter = (text: string, into: Tokens) => void
+
+const cutters: Record<SentencePieceProto['algorithm'], (model: SentencePieceModel, file: string) => Cutter> = {
+  unigram({ proto }) {
+    const lattice = unigramLattice(proto)
+    return (text, into) => lattice.path(text, into)
+  },
+  bpe(model, file) {
+    const bpe = new SentencePieceBpe(model, file)
+    return (text, into) => bpe.tokenize(text, into)
+  },
+  char(model) {
+    return (text, into) => {
+      for (let start = 0; start < text.length; ) {
+        const symbol = model.symbols?.longest(text, start) ?? -1
+        const end = symbol === -1 ? start + widthAt(text, start) : symbol
+        push(into, model.tokenToId(text.slice(start, end)) ?? model.proto.unkId, start, end)
+        start = end
+      }
+    }
+  },
+  word(model) {
+    return (text, into) => {
+      const { whitespaceIsSuffix, unkId } = model.proto
+      let start = 0
+      for (let i = 1; i <= text.length; i++) {
+        if (i < text.length && text[whitespaceIsSuffix ? i - 1 : i] !== MARK) continue
+        push(into, model.tokenToId(text.slice(start, i)) ?? unkId, start, i)
+        start = i
+      }
+    }
+  },
+}
+
+/** The smallest positive normal float32: where SentencePiece starts to look for the highest score. */
+const FLT_MIN = 2 ** -126
+
+function unigramLattice(proto: SentencePieceProto): Lattice {
+  const pieces: [string, number][] = []
+  const scores = Float64Array.from(proto.scores)
+  let lowest = 3.4028234663852886e38
+  let highest = FLT_MIN
+  for (let id = 0; id < scores.length; id++) {
+    if (proto.types[id] !== PieceType.normal) continue
+    lowest = Math.min(lowest, scores[id]!)
+    highest = Math.max(highest, scores[id]!)
+  }
+  for (const [id, piece] of proto.pieces.entries()) {
+    const type = proto.types[id]
+    if (type === PieceType.userDefined) scores[id] = Math.fround(Buffer.byteLength(piece) * highest) - 0.1
+    if (type === PieceType.normal || type === PieceType.userDefined) pieces.push([piece, id])
+  }
+  return new Lattice(pieces, scores, lowest, proto.unkId, Math.fround)
+}

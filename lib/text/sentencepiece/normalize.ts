@@ -1,0 +1,95 @@
+import { AlignedBuilder, AlignedText, prepend } from '../aligned.js'
+import type { Trie } from '../models/trie.js'
+import { Charsmap } from './charsmap.js'
+import type { NormalizerSpec } from './proto.js'
+
+export const MARK = '\u2581'
+
+/**
+ * SentencePiece's normaliser: rules from the model, spaces stripped and joined, a space in front, spaces as marks. User
+ * defined symbols are left alone.
+ */
+export class SentencePieceNormalizer {
+  readonly #charsmap: Charsmap | undefined
+  readonly #mark: string
+
+  constructor(
+    readonly spec: NormalizerSpec,
+    readonly whitespaceIsSuffix: boolean,
+    readonly symbols: Trie | null,
+    file: string,
+  ) {
+    this.#charsmap = spec.charsmap.length === 0 ? undefined : new Charsmap(spec.charsmap, file)
+    this.#mark = spec.escapeWhitespaces ? MARK : ' '
+  }
+
+  /** @param dummyPrefix whether a space goes in front (or behind, where the model's marks are suffixes) */
+  normalize(source: AlignedText, dummyPrefix = this.spec.addDummyPrefix): AlignedText {
+    const { removeExtraWhitespaces: joins, escapeWhitespaces: escapes } = this.spec
+    const escaped = (text: string): string => (escapes ? text.replaceAll(' ', MARK) : text)
+    if (this.#charsmap === undefined && this.symbols === null && !joins && !this.whitespaceIsSuffix) {
+      const text = source.exchanged(escaped(source.text))
+      return dummyPrefix ? prepend(text, this.#mark) : text
+    }
+    const builder = new AlignedBuilder(source)
+    const parts = this.#parts(source.text)
+    let part = parts.next()
+    while (joins && !part.done && part.value.text === ' ') part = parts.next()
+    if (part.done) return builder.done()
+    if (dummyPrefix && !this.whitespaceIsSuffix) builder.add(this.#mark, part.value.from, part.value.to)
+    let afterSpace = joins
+    for (; !part.done; part = parts.next()) {
+      const { from, to } = part.value
+      const changed = afterSpace ? part.value.text.replace(/^ +/, '') : part.value.text
+      if (changed === '') continue
+      afterSpace = joins && changed.endsWith(' ')
+      builder.add(escaped(changed), from, to)
+    }
+    let made = builder.done()
+    if (joins) made = trimEnd(made, this.#mark)
+    if (!dummyPrefix || !this.whitespaceIsSuffix) return made
+    const last = source.text.length
+    const end = source.endOf(last - 1)
+    return new AlignedText(
+      made.text + this.#mark,
+      [...Array.from({ length: made.text.length }, (_, i) => made.startOf(i)), end],
+      [...Array.from({ length: made.text.length }, (_, i) => made.endOf(i)), end],
+    )
+  }
+
+  /** The text in pieces, each with what the longest rule makes of it. */
+  *#parts(text: string): Generator<{ text: string; from: number; to: number }> {
+    const bytes = this.#charsmap === undefined ? undefined : Buffer.from(text)
+    let byte = 0
+    for (let from = 0; from < text.length; ) {
+      const symbol = this.symbols?.longest(text, from) ?? -1
+      let to = symbol
+      let changed: string | undefined
+      if (symbol === -1 && bytes !== undefined) {
+        changed = this.#charsmap!.search(bytes, byte, bytes.length, 'longest')
+        if (changed !== undefined) to = from + unitsOf(bytes, byte, this.#charsmap!.end)
+      }
+      if (to === -1) to = from + (text.codePointAt(from)! > 0xffff ? 2 : 1)
+      const old = text.slice(from, to)
+      yield { text: changed ?? old, from, to }
+      if (bytes !== undefined) byte += Buffer.byteLength(old)
+      from = to
+    }
+  }
+}
+
+/** How many UTF-16 units a stretch of UTF-8 makes. */
+function unitsOf(bytes: Uint8Array, start: number, end: number): number {
+  let units = 0
+  for (let i = start; i < end; i++) {
+    const byte = bytes[i]!
+    if ((byte & 0xc0) !== 0x80) units += byte >= 0xf0 ? 2 : 1
+  }
+  return Math.max(units, 1)
+}
+
+function trimEnd(made: AlignedText, mark: string): AlignedText {
+  let end = made.text.length
+  while (end > 0 && made.text[end - 1] === mark) end--
+  return made.slice(0, end)
+}

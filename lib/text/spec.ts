@@ -1,0 +1,129 @@
+import { type AddedToken, AddedTokens } from './added-tokens.js'
+import { emptyConfig, readAddedToken, type SpecialName, specialNames, type TokenizerConfig } from './config.js'
+import { cleanUpSpaces, readDecoder } from './decoders.js'
+import { Fields } from './fields.js'
+import { Bpe, readBpe } from './models/bpe.js'
+import type { TokenModel } from './models/model.js'
+import { readUnigram } from './models/unigram.js'
+import { readWordLevel, readWordPiece } from './models/words.js'
+import { readNormalizer } from './normalizers.js'
+import { Pipeline } from './pipeline.js'
+import { joinOnly, type PostProcessor, readPostProcessor, template } from './postprocessors.js'
+import { endsInByteLevel, readPreTokenizer } from './pretokenizers.js'
+import { specSaver } from './save.js'
+import type { TokenizerParts } from './tokenizer.js'
+
+/**
+ * Builds a tokenizer from the contents of a tokenizer.json.
+ *
+ * The package `@huggingface/tokenizers` keeps no offsets, ignores `single_word` and is slower than Python's; so all but
+ * its translation of regular expressions is done here.
+ */
+export function fromSpec(spec: unknown, file: string, given: TokenizerConfig = emptyConfig()): TokenizerParts {
+  const fields = Fields.of(spec, '', file)
+  const part = (name: string): Fields | undefined => (fields.has(name) ? fields.object(name) : undefined)
+  const model = readModel(fields.object('model'))
+  const splitter = part('pre_tokenizer')
+  const rawBytes = model instanceof Bpe && endsInByteLevel(splitter)
+  if (model instanceof Bpe) model.byteLevel = rawBytes
+  const normalizerFields = part('normalizer')
+  const normalizer = normalizerFields === undefined ? null : readNormalizer(normalizerFields)
+  const preTokenizer = splitter === undefined ? null : readPreTokenizer(splitter, rawBytes)
+
+  const addedTokens = new AddedTokens(normalizer)
+  for (const token of fields.has('added_tokens') ? fields.objects('added_tokens') : []) {
+    addedTokens.add(token.whole('id'), readAddedToken(token))
+  }
+  addConfigured(addedTokens, model, given)
+  const config = { ...given, special: { ...conventional(addedTokens), ...given.special } }
+
+  const lookup = { idToToken: (id: number) => addedTokens.get(id)?.content ?? model.idToToken(id) }
+  const post = part('post_processor')
+  const stored = post === undefined ? joinOnly : readPostProcessor(post, lookup)
+  const tokenId = (content: string): number | undefined => addedTokens.id(content) ?? model.tokenToId(content)
+  const decoderFields = part('decoder')
+  const decoder = decoderFields && readDecoder(decoderFields)
+  const suffix = rawBytes && model instanceof Bpe ? model.options.suffix : ''
+  return {
+    pipeline: new Pipeline(addedTokens, normalizer, preTokenizer, model),
+    postProcessor: flagged(config, tokenId) ?? stored,
+    config,
+    decode(ids, cleansUp) {
+      const tokens = ids.map(lookup.idToToken).filter((token) => token !== undefined)
+      let text = decoder === undefined ? tokens.join(' ') : decoder(tokens).join('')
+      if (suffix !== '') text = text.replaceAll(suffix, ' ').trim()
+      return cleansUp ? cleanUpSpaces(text) : text
+    },
+    save: specSaver(fields, model),
+  }
+}
+
+function readModel(fields: Fields): TokenModel {
+  // Files of before 2020 have no type.
+  const type = fields.string('type', fields.has('merges') ? 'BPE' : 'WordPiece')
+  if (type === 'BPE') return readBpe(fields)
+  if (type === 'Unigram') return readUnigram(fields)
+  if (type === 'WordPiece') return readWordPiece(fields)
+  if (type === 'WordLevel') return readWordLevel(fields)
+  return fields.fail(`has the unknown type ${JSON.stringify(type)}`)
+}
+
+/** Tokens that only the configuration names, with the ids it gives or the next free ones. */
+export function addConfigured(addedTokens: AddedTokens, model: TokenModel, config: TokenizerConfig): void {
+  for (const [id, token] of config.addedTokens) {
+    if (addedTokens.id(token.content) === undefined) addedTokens.add(model.tokenToId(token.content) ?? id, token)
+  }
+  for (const content of [...Object.values(config.special), ...config.additionalSpecial]) {
+    if (addedTokens.id(content) !== undefined) continue
+    const token: AddedToken = {
+      content,
+      special: true,
+      singleWord: false,
+      lstrip: false,
+      rstrip: false,
+      normalized: false,
+    }
+    addedTokens.add(model.tokenToId(content) ?? nextId(addedTokens, model), token)
+  }
+}
+
+/** The id that the next new token gets: the first above all there are. */
+export function nextId(addedTokens: AddedTokens, model: TokenModel): number {
+  return Math.max(model.size, addedTokens.next)
+}
+
+const names: Record<SpecialName, readonly string[]> = {
+  bos: ['<s>', '<|startoftext|>'],
+  eos: ['</s>', '<|endoftext|>'],
+  unk: ['<unk>', '[UNK]'],
+  sep: ['</s>', '[SEP]'],
+  pad: ['<pad>', '[PAD]'],
+  cls: ['<s>', '[CLS]'],
+  mask: ['<mask>', '[MASK]'],
+}
+
+/** Where no tokenizer_config.json names the special tokens, their usual names do. */
+function conventional(addedTokens: AddedTokens): Partial<Record<SpecialName, string>> {
+  const found: Partial<Record<SpecialName, string>> = {}
+  for (const name of specialNames) {
+    const token = names[name].find((content) => addedTokens.isSpecial(addedTokens.id(content) ?? -1))
+    if (token !== undefined) found[name] = token
+  }
+  return found
+}
+
+/** `add_bos_token` and `add_eos_token` overrule the file's own post-processor. */
+export function flagged(
+  config: TokenizerConfig,
+  tokenId: (content: string) => number | undefined,
+): PostProcessor | undefined {
+  if (config.addBosToken === undefined && config.addEosToken === undefined) return undefined
+  const special = (wanted: boolean | undefined, content: string | undefined): { ids: number[] }[] => {
+    const id = wanted && content !== undefined ? tokenId(content) : undefined
+    return id === undefined ? [] : [{ ids: [id] }]
+  }
+  const bos = special(config.addBosToken, config.special.bos)
+  const eos = special(config.addEosToken, config.special.eos)
+  const ofType1 = (parts: { ids: number[] }[]): [{ ids: number[] }, number][] => parts.map((part) => [part, 1])
+  return template([...bos, 'A', ...eos], [...bos, 'A', ...eos, ...ofType1(bos), ['B', 1], ...ofType1(eos)])
+}

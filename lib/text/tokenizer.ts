@@ -1,0 +1,334 @@
+import { misuse, requireObject, requireString } from '../data/check.js'
+import { ConfigError } from '../native/errors.js'
+import { type AddedTokenInput, completeToken } from './added-tokens.js'
+import { type BatchEncoding, type BatchOptions, encodeBatch, type TensorBatch } from './batch.js'
+import { type ChatMessage, type ChatOptions, renderChat } from './chat.js'
+import type { SpecialName, TokenizerConfig } from './config.js'
+import { DecodeStream } from './decode-stream.js'
+import type { Encoding } from './encoding.js'
+import type { Pipeline } from './pipeline.js'
+import type { PostProcessor } from './postprocessors.js'
+import { loadDirectory, loadFile } from './pretrained.js'
+import { makeDirectory, type Saver } from './save.js'
+import { nextId } from './spec.js'
+import { type TruncationOptions, truncate } from './truncation.js'
+
+/** What a tokenizer is made of, whichever files it came from. */
+export interface TokenizerParts {
+  pipeline: Pipeline
+  postProcessor: PostProcessor
+  config: TokenizerConfig
+  decode(ids: number[], cleansUp: boolean): string
+  save: Saver
+}
+
+export interface EncodeOptions extends TruncationOptions {
+  /** Put the model's special tokens around. Default true. */
+  addSpecialTokens?: boolean
+}
+
+export interface DecodeOptions {
+  /** Leave special tokens out. Default false. */
+  skipSpecialTokens?: boolean
+  /** Take spaces before punctuation out. Default: `clean_up_tokenization_spaces` of the configuration. */
+  cleanUpSpaces?: boolean
+}
+
+/**
+ * Turns text into the numbers that a language model reads, and back.
+ *
+ * ```ts
+ * const tokenizer = Tokenizer.fromPretrained('./roberta-base')
+ * tokenizer.encode('Hello world!').inputIds // [0, 31414, 232, 328, 2]
+ * ```
+ */
+export class Tokenizer {
+  readonly #parts: TokenizerParts
+
+  private constructor(parts: TokenizerParts) {
+    this.#parts = parts
+  }
+
+  /**
+   * Reads a directory of Hugging Face: tokenizer.json, else a SentencePiece model (tokenizer.model, spiece.model,
+   * sentencepiece.bpe.model), else vocab.json and merges.txt, else vocab.txt; with tokenizer_config.json,
+   * special_tokens_map.json, added_tokens.json and chat_template.jinja beside it.
+   * @throws DataError naming the file, and the entry or byte, when one is not sound; ConfigError when there is none or
+   *   what it asks for is not supported
+   */
+  static fromPretrained(directory: string): Tokenizer {
+    requireString('Tokenizer.fromPretrained', 'directory', directory)
+    return new Tokenizer(loadDirectory(directory))
+  }
+
+  /**
+   * Reads one file, without a configuration: a tokenizer.json, a SentencePiece `.model`, OpenAI's CLIP merges
+   * (`bpe_simple_vocab_16e6.txt.gz`) or a WordPiece `vocab.txt`.
+   * @throws DataError, ConfigError as `fromPretrained`
+   */
+  static fromFile(path: string): Tokenizer {
+    requireString('Tokenizer.fromFile', 'path', path)
+    return new Tokenizer(loadFile(path))
+  }
+
+  /** How many ids there are: vocabulary and added tokens. The least size of an embedding table is the highest id + 1. */
+  get vocabSize(): number {
+    const { addedTokens, model } = this.#parts.pipeline
+    let size = model.size
+    for (const [id, { content }] of addedTokens.entries()) {
+      if (model.idToToken(id) === undefined && model.tokenToId(content) === undefined) size++
+    }
+    return size
+  }
+
+  tokenToId(token: string): number | undefined {
+    requireString('Tokenizer.tokenToId', 'token', token)
+    const { addedTokens, model } = this.#parts.pipeline
+    return addedTokens.id(token) ?? model.tokenToId(token)
+  }
+
+  idToToken(id: number): string | undefined {
+    const { addedTokens, model } = this.#parts.pipeline
+    return addedTokens.get(id)?.content ?? model.idToToken(id)
+  }
+
+  /** All tokens with their ids, added ones included. */
+  vocabulary(): Map<string, number> {
+    const { addedTokens, model } = this.#parts.pipeline
+    const all = new Map(model.entries())
+    for (const [id, { content }] of addedTokens.entries()) all.set(content, id)
+    return all
+  }
+
+  get bosToken(): string | null {
+    return this.#named('bos')
+  }
+  get bosTokenId(): number | null {
+    return this.#namedId('bos')
+  }
+  get eosToken(): string | null {
+    return this.#named('eos')
+  }
+  get eosTokenId(): number | null {
+    return this.#namedId('eos')
+  }
+  get unkToken(): string | null {
+    return this.#named('unk')
+  }
+  get unkTokenId(): number | null {
+    return this.#namedId('unk')
+  }
+  get sepToken(): string | null {
+    return this.#named('sep')
+  }
+  get sepTokenId(): number | null {
+    return this.#namedId('sep')
+  }
+  get clsToken(): string | null {
+    return this.#named('cls')
+  }
+  get clsTokenId(): number | null {
+    return this.#namedId('cls')
+  }
+  get maskToken(): string | null {
+    return this.#named('mask')
+  }
+  get maskTokenId(): number | null {
+    return this.#namedId('mask')
+  }
+  get padTokenId(): number | null {
+    return this.#namedId('pad')
+  }
+
+  /** What shorter texts of a batch are filled up with. Many language models have none: `tokenizer.padToken = tokenizer.eosToken`. */
+  get padToken(): string | null {
+    return this.#named('pad')
+  }
+  set padToken(token: string | null) {
+    if (token !== null && this.tokenToId(token) === undefined) {
+      throw new ConfigError(
+        `padToken ${JSON.stringify(token)} is not in the vocabulary; add it with addSpecialTokens`,
+        {
+          argument: 'padToken',
+          value: token,
+        },
+      )
+    }
+    if (token === null) delete this.#parts.config.special.pad
+    else this.#parts.config.special.pad = token
+  }
+
+  /** The longest input of the model in tokens, null where the files set no limit. */
+  get modelMaxLength(): number | null {
+    return this.#parts.config.modelMaxLength
+  }
+
+  /** The side on which batches are filled up. */
+  get paddingSide(): 'left' | 'right' {
+    return this.#parts.config.paddingSide
+  }
+
+  /** The template that `applyChatTemplate` uses, null when the files have none. */
+  get chatTemplate(): string | null {
+    return this.#parts.config.chatTemplates.default ?? null
+  }
+  set chatTemplate(template: string | null) {
+    if (template === null) delete this.#parts.config.chatTemplates.default
+    else {
+      requireString('Tokenizer', 'chatTemplate', template)
+      this.#parts.config.chatTemplates.default = template
+    }
+  }
+
+  /** Whether decoding with `skipSpecialTokens` leaves this id out. */
+  isSpecial(id: number): boolean {
+    return this.#parts.pipeline.addedTokens.isSpecial(id) || this.#namedIds().has(id)
+  }
+
+  /** How many special tokens are put around one text, or around two. */
+  specialTokensAdded(pair = false): number {
+    return this.#parts.postProcessor.added(pair)
+  }
+
+  /**
+   * Encodes a text, or a text and its pair. Nothing is cut unless `truncation` asks for it.
+   * @throws ConfigError for wrong arguments
+   */
+  encode(text: string | readonly [string, string], options: EncodeOptions = {}): Encoding {
+    requireObject('Tokenizer.encode', 'options', options)
+    const [first, second] = textsOf('Tokenizer.encode', text)
+    const { pipeline, postProcessor, config } = this.#parts
+    const { addSpecialTokens = true } = options
+    const one = pipeline.run(first)
+    const two = second === undefined ? null : pipeline.run(second)
+    const added = addSpecialTokens ? postProcessor.added(two !== null) : 0
+    const [kept, keptPair] = truncate(one, two, added, options, config)
+    return postProcessor.process(kept, keptPair, addSpecialTokens)
+  }
+
+  /**
+   * Encodes many texts at once, filled up to one length if `padding` asks for it.
+   * @returns columns of `[batch, length]`: arrays, or int64 tensors with `returnTensors: true`
+   * @throws ConfigError for wrong arguments, for padding without a pad token, and for tensors of unequal lengths
+   */
+  encodeBatch(
+    texts: readonly (string | readonly [string, string])[],
+    options: BatchOptions & { returnTensors: true },
+  ): TensorBatch
+  encodeBatch(texts: readonly (string | readonly [string, string])[], options?: BatchOptions): BatchEncoding
+  encodeBatch(
+    texts: readonly (string | readonly [string, string])[],
+    options: BatchOptions = {},
+  ): BatchEncoding | TensorBatch {
+    return encodeBatch(this, this.#parts.config, texts, options)
+  }
+
+  /**
+   * Turns ids back into text. Ids that stand for nothing are skipped.
+   * @throws ConfigError when `ids` holds something that is no id
+   */
+  decode(ids: Iterable<number | bigint>, options: DecodeOptions = {}): string {
+    requireObject('Tokenizer.decode', 'options', options)
+    const { skipSpecialTokens = false, cleanUpSpaces = this.#parts.config.cleanUpSpaces } = options
+    let wanted = idsOf('Tokenizer.decode', ids)
+    if (skipSpecialTokens) {
+      const named = this.#namedIds()
+      wanted = wanted.filter((id) => !named.has(id) && !this.#parts.pipeline.addedTokens.isSpecial(id))
+    }
+    return this.#parts.decode(wanted, cleanUpSpaces)
+  }
+
+  decodeBatch(rows: Iterable<Iterable<number | bigint>>, options: DecodeOptions = {}): string[] {
+    return Array.from(rows, (row) => this.decode(row, options))
+  }
+
+  /** Decodes token by token, as a model generates them: see {@link DecodeStream}. */
+  decodeStream(options: Pick<DecodeOptions, 'skipSpecialTokens'> = {}): DecodeStream {
+    requireObject('Tokenizer.decodeStream', 'options', options)
+    const { skipSpecialTokens = false } = options
+    return new DecodeStream((ids) => this.decode(ids, { skipSpecialTokens, cleanUpSpaces: false }))
+  }
+
+  /**
+   * Adds tokens that are found in the text before anything else is done. The cost of encoding does not grow with them.
+   * @returns how many were new
+   */
+  addTokens(tokens: Iterable<AddedTokenInput>): number {
+    return this.#add('Tokenizer.addTokens', tokens, false)
+  }
+
+  /** As `addTokens`; they are also left out by `skipSpecialTokens`. */
+  addSpecialTokens(tokens: Iterable<AddedTokenInput>): number {
+    return this.#add('Tokenizer.addSpecialTokens', tokens, true)
+  }
+
+  #add(where: string, tokens: Iterable<AddedTokenInput>, special: boolean): number {
+    if (typeof tokens === 'string' || typeof tokens?.[Symbol.iterator] !== 'function') {
+      throw misuse(where, 'tokens', 'a list of texts or token objects', tokens)
+    }
+    const { addedTokens, model } = this.#parts.pipeline
+    let added = 0
+    for (const input of [...tokens].map((token) => completeToken(where, token, special))) {
+      if (input.content === '') continue
+      const known = addedTokens.id(input.content) ?? model.tokenToId(input.content)
+      addedTokens.add(known ?? nextId(addedTokens, model), input)
+      if (known === undefined) added++
+    }
+    return added
+  }
+
+  /**
+   * Writes a conversation as the model was trained to read it, by the model's own template.
+   * @returns ids, or with `tokenize: false` the text
+   * @throws ConfigError when there is no template, or it refuses the conversation; DataError when it is not sound
+   */
+  applyChatTemplate(messages: readonly ChatMessage[], options: ChatOptions & { tokenize: false }): string
+  applyChatTemplate(messages: readonly ChatMessage[], options?: ChatOptions & { tokenize?: true }): number[]
+  applyChatTemplate(messages: readonly ChatMessage[], options: ChatOptions = {}): string | number[] {
+    const text = renderChat(messages, options, this.#parts.config)
+    return options.tokenize === false ? text : this.encode(text, { addSpecialTokens: false }).inputIds
+  }
+
+  /**
+   * Writes the tokenizer, with all tokens that were added, so that `fromPretrained` and Python's transformers read it:
+   * tokenizer.json or tokenizer.model, tokenizer_config.json and special_tokens_map.json.
+   * @throws DataError when a file cannot be written
+   */
+  saveTo(directory: string): void {
+    requireString('Tokenizer.saveTo', 'directory', directory)
+    makeDirectory(directory)
+    this.#parts.save(directory, this.#parts.pipeline.addedTokens, this.#parts.config)
+  }
+
+  #named(name: SpecialName): string | null {
+    return this.#parts.config.special[name] ?? null
+  }
+
+  #namedIds(): Set<number | undefined> {
+    return new Set(Object.values(this.#parts.config.special).map((token) => this.tokenToId(token)))
+  }
+
+  #namedId(name: SpecialName): number | null {
+    const token = this.#named(name)
+    return token === null ? null : (this.tokenToId(token) ?? null)
+  }
+}
+
+function textsOf(where: string, text: string | readonly [string, string]): [string, string | undefined] {
+  if (typeof text === 'string') return [text, undefined]
+  if (Array.isArray(text) && text.length === 2 && text.every((one) => typeof one === 'string')) {
+    return [text[0], text[1]]
+  }
+  throw misuse(where, 'text', 'a string or a pair of strings', text)
+}
+
+function idsOf(where: string, ids: Iterable<number | bigint>): number[] {
+  if (typeof ids === 'string' || typeof ids?.[Symbol.iterator] !== 'function') {
+    throw misuse(where, 'ids', 'a list of ids', ids)
+  }
+  return Array.from(ids, (id) => {
+    const number = Number(id)
+    if (!Number.isSafeInteger(number) || number < 0) throw misuse(where, 'ids', 'whole numbers of at least 0', id)
+    return number
+  })
+}

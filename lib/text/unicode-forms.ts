@@ -1,0 +1,107 @@
+import { AlignedBuilder, type AlignedText, characterAt } from './aligned.js'
+
+export type Form = 'NFC' | 'NFD' | 'NFKC' | 'NFKD'
+
+// From one character that is no mark to the next.
+const stretch = /\P{M}\p{M}*/gu
+
+/**
+ * A Unicode normalisation form (https://unicode.org/reports/tr15/). Each stretch that gives the same text when it is
+ * normalised by itself is, so that offsets stay narrow.
+ */
+export function unicode(form: Form): (text: AlignedText) => AlignedText {
+  return (source) => {
+    const { text } = source
+    const whole = text.normalize(form)
+    if (whole === text) return source
+    const builder = new AlignedBuilder(source)
+    for (const [from, to] of stretches(text, form)) {
+      const part = text.slice(from, to)
+      if (part.normalize(form) === part) builder.keep(from, to)
+      else align(builder, part, from, form)
+    }
+    const made = builder.done()
+    if (made.text === whole) return made
+    const all = new AlignedBuilder(source)
+    align(all, text, 0, form)
+    return all.done()
+  }
+}
+
+/** Neighbours stay together where they compose though neither is a mark, as the letters of Hangul do. */
+function* stretches(text: string, form: Form): Generator<[number, number]> {
+  let from = 0
+  let to = 0
+  for (const match of text.matchAll(stretch)) {
+    const part = match[0]
+    const apart = text.slice(from, to).normalize(form) + part.normalize(form)
+    if (to > from && text.slice(from, match.index + part.length).normalize(form) === apart) {
+      yield [from, to]
+      from = match.index
+    }
+    to = match.index + part.length
+  }
+  yield [from, text.length]
+}
+
+/** A character of a normalised text, and how many more or fewer characters there are with it than before. */
+interface Made {
+  character: string
+  change: number
+}
+
+/**
+ * Offsets as the tokenizers library has them: it decomposes, orders and composes, and counts on every character what
+ * came or went with it. What came takes the place of the character before it; after what went, the next are skipped.
+ */
+function align(builder: AlignedBuilder, part: string, base: number, form: Form): void {
+  const old: number[] = []
+  for (let i = 0; i < part.length; i += characterAt(part, i).length) old.push(i)
+  let next = 0
+  for (const { character, change } of composed(part, form)) {
+    const index = Math.min(change > 0 ? Math.max(next - 1, 0) : next, old.length - 1)
+    builder.add(character, base + old[index]!, base + (old[index + 1] ?? part.length))
+    if (change <= 0) next += 1 - change
+  }
+}
+
+function composed(part: string, form: Form): Made[] {
+  const single = form === 'NFKC' || form === 'NFKD' ? 'NFKD' : 'NFD'
+  const apart: Made[] = []
+  for (const character of part) {
+    for (const [i, piece] of [...character.normalize(single)].entries()) {
+      apart.push({ character: piece, change: i === 0 ? 0 : 1 })
+    }
+  }
+  // Equal characters keep their order when marks are sorted, so the first unused one is the one.
+  const ordered = inOrder(part.normalize(single), apart)
+  if (form === single) return ordered
+  const waiting = new Waiting(ordered)
+  return Array.from(part.normalize(form), (character) => {
+    const pieces = Array.from(character.normalize('NFD'), (piece) => waiting.take(piece)?.change ?? 0)
+    return { character, change: pieces.reduce((sum, change) => sum + change, 1 - pieces.length) }
+  })
+}
+
+function inOrder(text: string, made: readonly Made[]): Made[] {
+  const waiting = new Waiting(made)
+  return Array.from(text, (character) => waiting.take(character) ?? { character, change: 0 })
+}
+
+/** Characters in the order in which they came, by what they are. */
+class Waiting {
+  readonly #queues = new Map<string, { made: Made[]; next: number }>()
+
+  constructor(all: readonly Made[]) {
+    for (const one of all) {
+      const queue = this.#queues.get(one.character)
+      if (queue === undefined) this.#queues.set(one.character, { made: [one], next: 0 })
+      else queue.made.push(one)
+    }
+  }
+
+  take(character: string): Made | undefined {
+    const queue = this.#queues.get(character)
+    return queue?.made[queue.next++]
+  }
+}

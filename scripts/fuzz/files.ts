@@ -1,0 +1,59 @@
+/** Right calls of the readers and writers of text files. Files go into the child's own working directory. */
+import { rmSync, writeFileSync } from 'node:fs'
+import { add, type Loose, lib, of, options } from './define.js'
+import { list } from './values.js'
+
+// ---- readers: each finds a sound file that it is told to write first
+
+function reader(name: string, extension: string, text: string, settings: Record<string, unknown>): void {
+  const path = `sound.${extension}`
+  add(
+    name,
+    async (...args: Loose[]) => {
+      if (args[0] === path) writeFileSync(path, text)
+      const rows = await lib[name](...args)
+      if (rows?.[Symbol.asyncIterator] === undefined) return undefined
+      for await (const _ of rows);
+      return undefined
+    },
+    of(path),
+    ...(Object.keys(settings).length > 0 ? [of(path, options(settings))] : []),
+  )
+}
+
+const table = { encoding: 'mixed', delimiter: ',', columns: list(['a', 'b']), relaxQuotes: true, maxRowLength: 100 }
+reader('readJson', 'json', '{"a": [1, 2]}', {})
+reader('readJsonl', 'jsonl', '{"a": 1}\n\n[2]\n', { skipBlank: true, maxLineBytes: 100 })
+reader('readCsv', 'csv', 'a,b\n1,"2"\n', table)
+reader('readCsvStream', 'csv', 'a,b\n1,"2"\n', table)
+reader('readYaml', 'yaml', 'a: [1, 2]\n', { maxTokens: 100 })
+reader('readConfig', 'yml', 'a: {b: 1e-4}\n', {})
+
+// ---- writers
+
+function writer(name: string, ...right: unknown[][]): void {
+  add(
+    name,
+    async (path, ...rest) => {
+      await lib[name](path, ...rest)
+      rmSync(path, { force: true })
+    },
+    ...right.map((args) => of('written.json', ...args)),
+  )
+}
+
+writer('writeJson', [options({ a: list([1, 2]), b: 'x' })], [list([1]), options({ indent: 4 })])
+writer('writeJsonl', [list([1, 2])])
+
+// ---- the hub, which is never asked
+
+add(
+  'resolveModel',
+  (model, settings = {}) =>
+    lib.resolveModel(
+      model,
+      typeof settings === 'object' && settings !== null ? { ...settings, offline: true } : settings,
+    ),
+  of('.'),
+  of('.', options({ revision: 'main', files: list(['*.json']), token: 'x', cacheDir: '.', timeout: 1, retries: 0 })),
+)

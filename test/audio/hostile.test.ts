@@ -1,0 +1,115 @@
+import { describe, expect, test } from 'vitest'
+import { readAudio } from '../../lib/index.js'
+import { chunk, formatChunk, pcm16, riff, wideSizes } from './wav-bytes.js'
+
+const samples = pcm16(1, 2, 3, 4)
+const data = chunk('data', samples)
+const format = formatChunk()
+
+describe('WAV files that lie', () => {
+  const files: Record<string, [Uint8Array, RegExp]> = {
+    'nothing at all': [Buffer.alloc(0), /no known audio format/],
+    'only the beginning of a header': [riff([]).subarray(0, 11), /no known audio format|fewer than/],
+    'a RIFF file of something else': [
+      Buffer.concat([Buffer.from('RIFF\x04\0\0\0AVI ', 'latin1'), format]),
+      /no known audio format/,
+    ],
+    'no chunks': [riff([]), /no 'fmt ' chunk/],
+    'no samples': [riff([format]), /no 'data' chunk/],
+    'samples before their format': [riff([data, format]), /'data' chunk comes before/],
+    'two formats': [riff([format, format, data]), /two 'fmt ' chunks/],
+    'more samples than bytes': [
+      riff([format, chunk('data', samples, 1000)]),
+      /claims 1000 bytes of samples, 8 are there/,
+    ],
+    'a cut file': [riff([format, chunk('data', Buffer.alloc(5000))]).subarray(0, 3000), /claims 5000 bytes/],
+    'a chunk of 4 GiB before the samples': [
+      riff([chunk('LIST', samples, 0xfffffff0), format, data]),
+      /claims 4294967280/,
+    ],
+    'a format that is cut': [riff([chunk('fmt ', Buffer.alloc(14)), data]), /has 14 bytes, fewer than 16/],
+    'no channels': [riff([formatChunk({ channels: 0, blockAlign: 2 }), data]), /claims 0 channels/],
+    '65535 channels': [riff([formatChunk({ channels: 65535 }), data]), /claims 65535 channels/],
+    'a sample rate of 0': [riff([formatChunk({ sampleRate: 0 }), data]), /sample rate of 0/],
+    'a sample rate of 4 GHz': [riff([formatChunk({ sampleRate: 0xffffffff }), data]), /sample rate of 4294967295/],
+    'frames of 0 bytes': [riff([formatChunk({ blockAlign: 0 }), data]), /frames of 0 bytes/],
+    'frames smaller than their samples': [
+      riff([formatChunk({ channels: 2, blockAlign: 2 }), data]),
+      /frames of 2 bytes/,
+    ],
+    'samples of 0 bits': [riff([formatChunk({ bits: 0, blockAlign: 2 }), data]), /of 0 bits/],
+    'samples of 65535 bits': [riff([formatChunk({ bits: 65535, blockAlign: 8192 }), data]), /of 65535 bits/],
+    'floats of 16 bits': [riff([formatChunk({ tag: 3, bits: 16 }), data]), /float of 16 bits, which is not supported/],
+    'integers of 64 bits': [riff([formatChunk({ bits: 64 }), data]), /integer of 64 bits/],
+    'compressed samples': [riff([formatChunk({ tag: 2, bits: 4, blockAlign: 1 }), data]), /ADPCM/],
+    'an unknown encoding': [riff([formatChunk({ tag: 0x1234 }), data]), /unknown \(tag 4660\)/],
+    'an unknown extensible encoding': [
+      riff([Buffer.from(formatChunk({ subformat: 1 })).fill(0xab, 40, 48), data]),
+      /none of the known ones/,
+    ],
+    'an extensible format that is cut': [
+      riff([chunk('fmt ', formatChunk({ tag: 0xfffe }).subarray(8)), data]),
+      /extensible 'fmt ' chunk has 16 bytes/,
+    ],
+    'an RF64 of 2^63 bytes': [
+      riff([wideSizes(2n ** 63n - 1n), format, chunk('data', samples, 0xffffffff)], 'RF64', 0xffffffff),
+      /claims 9223372036854776000 bytes/,
+    ],
+    'an RF64 without room for its sizes': [
+      riff([chunk('ds64', Buffer.alloc(8)), format, data], 'RF64', 0xffffffff),
+      /'ds64' chunk has 8 bytes/,
+    ],
+    'a million empty chunks': [
+      riff([format, Buffer.concat(Array<Buffer>(1_000_000).fill(chunk('junk', Buffer.alloc(0)))), data]),
+      /more than 1000 chunks/,
+    ],
+  }
+  for (const [name, [bytes, message]] of Object.entries(files)) {
+    test(name, async () => {
+      const rss = process.memoryUsage().rss
+      const begin = performance.now()
+      const error = await readAudio(bytes).then(
+        () => undefined,
+        (thrown) => thrown,
+      )
+      expect(performance.now() - begin).toBeLessThan(1000)
+      expect(process.memoryUsage().rss - rss).toBeLessThan(200e6)
+      expect(error).toMatchObject({ name: 'DataError', code: 'ERR_DATA', file: 'the audio in memory' })
+      expect(error.message).toMatch(message)
+    })
+  }
+})
+
+describe('WAV files that are odd and sound', () => {
+  const wanted = [1, 2, 3, 4].map((value) => value / 32768)
+  const files: Record<string, Uint8Array> = {
+    'chunks of odd length': riff([chunk('odd!', Buffer.from('abc')), format, chunk('LIST', Buffer.from('x')), data]),
+    'an odd chunk whose padding was forgotten': riff([chunk('odd!', Buffer.from('abc')).subarray(0, 11), format, data]),
+    'bytes after the samples': riff([format, data, Buffer.from('anything')]),
+    'a stream that never got its sizes': riff([format, chunk('data', samples, 0)], 'RIFF', 0),
+    'a stream with the largest size': riff([format, chunk('data', samples, 0xffffffff)], 'RIFF', 0xffffffff),
+    "a stream of arecord's": riff([format, chunk('data', samples, 0x80000000)], 'RIFF', 0x80000024),
+    "a stream of sox's": riff([format, chunk('data', samples, 0x7ffff000)], 'RIFF', 0x7ffff024),
+    'RF64 with its size': riff([wideSizes(8n), format, chunk('data', samples, 0xffffffff)], 'RF64', 0xffffffff),
+    BW64: riff([wideSizes(8n), format, chunk('data', samples, 0xffffffff)], 'BW64', 0xffffffff),
+    'half a frame at the end': riff([format, chunk('data', Buffer.concat([samples, Buffer.from('x')]))]),
+    'an extensible format': riff([formatChunk({ subformat: 1 }), data]),
+    '12 bits in 16': riff([formatChunk({ bits: 12 }), data]),
+  }
+  for (const [name, bytes] of Object.entries(files)) {
+    test(name, async () => {
+      const { samples: read } = await readAudio(bytes)
+      expect(read.toArray()).toEqual(wanted)
+    })
+  }
+
+  test('no samples, and said so', async () => {
+    expect(
+      (await readAudio(riff([format, chunk('data', Buffer.alloc(0)), chunk('LIST', samples)]))).samples.shape,
+    ).toEqual([0])
+    const both = await readAudio(riff([formatChunk({ channels: 2 }), chunk('data', Buffer.alloc(0))]), {
+      channels: 'all',
+    })
+    expect(both.samples.shape).toEqual([2, 0])
+  })
+})

@@ -1,0 +1,88 @@
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { gzipSync } from 'node:zlib'
+import { afterAll, describe, expect, it } from 'vitest'
+import { ConfigError, DataError, readArchive, readPickle } from '../../lib/index.js'
+import { makeTar } from './hostile.js'
+import { difference, pythonCases } from './python-values.js'
+import { makeZip } from './zip-maker.js'
+
+const folder = mkdtempSync(join(tmpdir(), 'voxtorch-archive-'))
+afterAll(() => rmSync(folder, { recursive: true, force: true }))
+const path = join(folder, 'archive')
+
+describe('readArchive', () => {
+  for (const { name, file, value } of pythonCases('archive')) {
+    it(`reads ${name}`, async () => {
+      writeFileSync(path, file)
+      const found = Object.create(null)
+      for await (const entry of readArchive(path)) {
+        found[entry.name] = new Uint8Array(await entry.bytes())
+        expect(found[entry.name].length).toBe(entry.size)
+      }
+      expect(difference(found, value)).toBeUndefined()
+    })
+
+    it(`passes over entries of ${name} that nobody reads`, async () => {
+      writeFileSync(path, file)
+      const names: string[] = []
+      for await (const entry of readArchive(path)) names.push(entry.name)
+      expect(names).toContain('a.txt')
+      for await (const entry of readArchive(path)) {
+        let size = 0
+        for await (const chunk of entry.stream()) size += chunk.length
+        expect(size).toBe(entry.size)
+        break
+      }
+    })
+  }
+
+  it('guards against more than is expected', async () => {
+    writeFileSync(path, makeZip([{ name: 'a', data: Buffer.alloc(1000) }]))
+    for await (const entry of readArchive(path)) await expect(entry.bytes(999)).rejects.toThrow(/at most 999/)
+  })
+
+  it('refuses what is no path', async () => {
+    await expect(readArchive(5 as never).next()).rejects.toThrow(ConfigError)
+    await expect(readArchive(join(folder, 'none')).next()).rejects.toThrow(DataError)
+  })
+})
+
+describe('a pickle in an archive', () => {
+  const pickle = Buffer.from('](K\x01X\x02\0\0\0hie.', 'latin1')
+  const value = [1, 'hi']
+
+  it('is read from zip, stored and deflated', async () => {
+    for (const deflate of [false, true]) {
+      writeFileSync(
+        path,
+        makeZip([
+          { name: 'other', data: Buffer.from('x') },
+          { name: 'in/a.pkl', data: pickle, deflate },
+        ]),
+      )
+      expect(await readPickle(path, { entry: 'in/a.pkl' })).toEqual(value)
+    }
+  })
+
+  it('is read from tar, packed and not', async () => {
+    for (const pack of [(bytes: Buffer) => bytes, gzipSync]) {
+      writeFileSync(path, pack(makeTar('in/a.pkl', {}, pickle)))
+      expect(await readPickle(path, { entry: 'in/a.pkl' })).toEqual(value)
+    }
+  })
+
+  it('must be named, and be there', async () => {
+    writeFileSync(path, makeZip([{ name: 'a.pkl', data: pickle }]))
+    await expect(readPickle(path)).rejects.toThrow(/zip archive; name the pickle/)
+    await expect(readPickle(path, { entry: 'b.pkl' })).rejects.toThrow(/no entry "b.pkl"/)
+    const tgz = pythonCases('archive').find(({ name }) => name === 'tgz, pax')!
+    writeFileSync(path, tgz.file)
+    await expect(readPickle(path)).rejects.toThrow(/packed tar archive; name the pickle/)
+    await expect(readPickle(path, { entry: 'b.pkl' })).rejects.toThrow(/no file "b.pkl"/)
+    await expect(readPickle(path, { entry: 'link' })).rejects.toThrow(/no file "link"/)
+    const error = await readPickle(path, { entry: 'a.txt' }).catch((cause) => cause)
+    expect(error).toMatchObject({ file: path, entry: 'a.txt', byte: 0 })
+  })
+})

@@ -1,0 +1,35 @@
+import { DataError, zeros } from '../../../lib/index.js'
+import type { FuzzTarget } from '../../../scripts/fuzz/targets/target.js'
+
+const kept: unknown[] = []
+
+function wait(milliseconds: number): void {
+  const end = Date.now() + milliseconds
+  while (Date.now() < end) {}
+}
+
+/** A reader with the fault that its environment asks for: what the fuzz must find. */
+export const target: FuzzTarget = {
+  name: 'faulty',
+  seeds: () => [Buffer.from('sound'), Buffer.from(process.env.VOXTORCH_FAULT ?? '')],
+  run(bytes) {
+    switch (Buffer.from(bytes).toString('latin1')) {
+      case 'hang':
+        return wait(60_000)
+      case 'crash':
+        return process.abort()
+      case 'slow':
+        return wait(1200)
+      case 'memory':
+        kept.push(Buffer.alloc(300 * 2 ** 20, 1))
+        return
+      case 'leak':
+        kept.push(zeros([1]))
+        return
+      case 'untyped':
+        throw new TypeError('a fault of the reader')
+      case 'typed':
+        throw new DataError('not a fault')
+    }
+  },
+}
