@@ -1,5 +1,4 @@
 import { Readable } from 'node:stream'
-import { extract } from 'tar-stream'
 import { VoxtorchError } from '../native/errors.js'
 import { Place, quoted } from './byte-source.js'
 
@@ -30,6 +29,7 @@ export function isTar(head: Buffer): boolean {
  */
 export async function* readTar(stream: AsyncIterable<Buffer>, place: Place): AsyncGenerator<ArchiveEntry> {
   const source = Readable.from(stream, { objectMode: false })
+  const { extract } = await import('tar-stream') // only who reads archives waits for it
   const tar = extract()
   source.on('error', (cause) => tar.destroy(cause))
   try {

@@ -1,10 +1,13 @@
 import { existsSync } from 'node:fs'
-import { mkdir, readFile, writeFile } from 'node:fs/promises'
+import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
+import { readJson, writeJson } from '../data/json.js'
 import { loadSafetensors, saveSafetensors } from '../data/safetensors.js'
+import { loadTorch } from '../data/torch-file.js'
+import { type ResolveModelOptions, resolveModel } from '../hub/index.js'
 import { CheckpointError } from '../native/errors.js'
 import type { FactoryOptions } from '../nn/parameter.js'
-import { noGrad, scope, type Tensor } from '../tensor/index.js'
+import { noGrad, scope, Tensor } from '../tensor/index.js'
 import { type NetworkConfig, toCamel, toSnake } from './config.js'
 import type { NativeModule } from './native-module.js'
 
@@ -24,52 +27,92 @@ export interface NetworkKind {
   rename?: (name: string) => string
 }
 
-export interface LoadNetworkOptions extends FactoryOptions {
+/** For a repository of the hub, its options hold as well (revision, token, offline, progress, ...). */
+export interface LoadNetworkOptions extends FactoryOptions, Omit<ResolveModelOptions, 'files'> {
   /** Parameters that the file lacks get fresh values instead of an error (a new head on an old trunk). Default false. */
   allowMissing?: boolean
+  /** Maps the file instead of copying it: for weights that stay frozen, on the CPU and in the file's dtype. Default false. */
+  mmap?: boolean
 }
 
 type Factory = FactoryOptions & { initialize: boolean }
 
-/** Builds a network from a directory that has a config.json and weights. */
+/** Builds a network from a directory that has a config.json and weights, or from a repository of the hub. */
 export async function loadNetwork<M extends NativeModule>(
   kind: NetworkKind,
   from: string,
   options: LoadNetworkOptions,
   build: (config: NetworkConfig, factory: Factory, present: (name: string) => boolean) => M,
 ): Promise<M> {
-  const { allowMissing = false, device, dtype } = options
-  const config = await readConfig(from)
-  const { tensors, file } = await readWeights(from)
-  const state = renamed(kind, tensors)
-  let module: M | undefined
-  try {
-    module = build(config, { device, dtype, initialize: false }, (name) => state.has(name))
-    fill(module, state, file, kind, allowMissing)
-    return module.eval()
-  } catch (error) {
-    module?.dispose()
-    throw error
-  } finally {
-    for (const tensor of Object.values(tensors)) tensor.dispose()
-  }
+  const { allowMissing = false, mmap = false, device, dtype, ...hub } = options
+  const directory = await resolveModel(from, hub)
+  const config = await readConfig(directory)
+  // In a scope of its own: what the network does not keep is freed, also when something is wrong.
+  return scope(async () => {
+    const { tensors, file } = await readWeights(directory, mmap)
+    const state = renamed(kind, tensors)
+    let module: M | undefined
+    try {
+      module = build(config, { device, dtype, initialize: false }, (name) => state.has(name))
+      fill(module, state, file, kind, allowMissing)
+      return module.eval()
+    } catch (error) {
+      module?.dispose()
+      throw error
+    }
+  })
 }
 
 async function readConfig(directory: string): Promise<NetworkConfig> {
   const file = join(directory, 'config.json')
-  try {
-    const config: unknown = JSON.parse(await readFile(file, 'utf8'))
-    if (typeof config !== 'object' || config === null || Array.isArray(config)) throw new Error('it is not an object')
-    return toCamel(config)
-  } catch (cause) {
-    throw new CheckpointError(`${file} cannot be read as a configuration: ${(cause as Error).message}`, { file, cause })
-  }
+  const config = await readJson(file)
+  if (typeof config === 'object' && config !== null && !Array.isArray(config)) return toCamel(config)
+  throw new CheckpointError(`${file} holds no configuration: it is not an object`, { file })
 }
 
-async function readWeights(directory: string): Promise<{ tensors: Record<string, Tensor>; file: string }> {
-  const file = join(directory, 'model.safetensors')
-  if (!existsSync(file)) throw new CheckpointError(`${directory} has no model.safetensors`, { file })
-  return { tensors: (await loadSafetensors(file)).tensors, file }
+const SINGLE = ['model.safetensors', 'pytorch_model.bin']
+const SHARDED = ['model.safetensors.index.json', 'pytorch_model.bin.index.json']
+
+async function readWeights(
+  directory: string,
+  mmap: boolean,
+): Promise<{ tensors: Record<string, Tensor>; file: string }> {
+  const name = [SINGLE[0], SHARDED[0], SINGLE[1], SHARDED[1]].find((name) =>
+    existsSync(join(directory, name as string)),
+  )
+  if (name === undefined) {
+    throw new CheckpointError(`${directory} has no weights: none of ${[...SINGLE, ...SHARDED].join(', ')}`, {
+      file: directory,
+    })
+  }
+  const file = join(directory, name)
+  if (name.includes('safetensors')) return { tensors: (await loadSafetensors(file, { mmap })).tensors, file }
+  const parts = name.endsWith('.json') ? await shardsOf(directory, file) : [file]
+  const states = await Promise.all(parts.map((part) => loadTorch(part, { mmap })))
+  return { tensors: Object.assign({}, ...states.map((state) => tensorsOf(state))), file }
+}
+
+async function shardsOf(directory: string, file: string): Promise<string[]> {
+  const index = (await readJson(file)) as { weight_map?: Record<string, unknown> } | null
+  const names = new Set(Object.values(index?.weight_map ?? {}))
+  const bad = [...names].find((name) => typeof name !== 'string' || !/^[^/\\]+$/.test(name))
+  if (names.size === 0 || bad !== undefined) {
+    throw new CheckpointError(`${file} has no weight_map of file names in its own folder`, { file })
+  }
+  return [...names].map((name) => join(directory, name as string))
+}
+
+/** The tensors of a state dict, which some files have under `model` or `state_dict` beside other things. */
+function tensorsOf(loaded: unknown): Record<string, Tensor> {
+  const root = loaded as Record<string, unknown>
+  const state = ['model', 'state_dict']
+    .map((key) => root[key])
+    .find((value) => typeof value === 'object' && value !== null)
+  return Object.fromEntries(
+    Object.entries((state as Record<string, unknown>) ?? root).filter(
+      (entry): entry is [string, Tensor] => entry[1] instanceof Tensor,
+    ),
+  )
 }
 
 /** The file's tensors under the network's names; without the prefix where the network hangs inside a larger one. */
@@ -113,7 +156,10 @@ function fill(
     noGrad(() => {
       for (const [name, target] of Object.entries(own)) {
         const source = state.get(name)
-        if (source) target.copy_(source)
+        if (!source) continue
+        // The same bytes need no second place; so a mapped file stays mapped.
+        if (source.dtype === target.dtype && source.device === target.device) target.setData(source)
+        else target.copy_(source)
       }
     }),
   )
@@ -148,5 +194,5 @@ export async function saveNetwork(
   await mkdir(directory, { recursive: true })
   const saved = { ...toSnake(config), architectures: [kind.architecture], model_type: kind.modelType }
   await saveSafetensors(join(directory, 'model.safetensors'), module.stateDict(), { format: 'pt' })
-  await writeFile(join(directory, 'config.json'), `${JSON.stringify(saved, null, 2)}\n`)
+  await writeJson(join(directory, 'config.json'), saved, { indent: 2 })
 }

@@ -16,7 +16,7 @@ import {
   type Tensor,
   tensor,
 } from '../../lib/index.js'
-import { expectClose, fixture, tensorsOf } from '../helpers.js'
+import { expectClose, fixture, fixturePath, tensorsOf } from '../helpers.js'
 import { camelKeys, expectGradients, loadParameters } from './networks.js'
 
 const file = await fixture<{ name: string; masked_lm: boolean; config: Record<string, unknown> }>('models/roberta')
@@ -59,6 +59,8 @@ async function run(model: Roberta | RobertaForMaskedLM, inputs: RobertaInputs) {
   return { main, pooler: 'poolerOutput' in output ? output.poolerOutput : null, ...output }
 }
 
+const folderOf = (name: string) => fixturePath(`models/${name}`)
+
 describe('files', () => {
   const directory = mkdtempSync(join(tmpdir(), 'voxtorch-roberta-'))
   afterAll(() => rmSync(directory, { recursive: true }))
@@ -78,6 +80,23 @@ describe('files', () => {
     model.eval()
     const [a, b] = [await model.forward({ inputIds }), await again.forward({ inputIds })]
     expect(a.logits.equal(b.logits)).toBe(true)
+  })
+
+  it.each([
+    ['roberta-safetensors', {}],
+    ['roberta-safetensors', { mmap: true }],
+    ['roberta-bin', {}],
+    ['roberta-bin', { mmap: true }],
+  ])('reads %s as transformers wrote it, %o', async (folder, options) => {
+    const answers = await fixture('models/roberta-pretrained')
+    const { input_ids: inputIds } = tensorsOf(answers, 'pretrained', 'in')
+    const { logits, hidden } = tensorsOf(answers, 'pretrained', 'out')
+    const model = await RobertaForMaskedLM.fromPretrained(folderOf(folder), options)
+    expectClose((await model.forward({ inputIds: inputIds as Tensor })).logits, logits as Tensor)
+    const trunk = await Roberta.fromPretrained(folderOf(folder), { ...options, dtype: 'float64' })
+    const { lastHiddenState, poolerOutput } = await trunk.forward({ inputIds: inputIds as Tensor })
+    expectClose(lastHiddenState, (hidden as Tensor).to('float64'))
+    expect(poolerOutput).toBeNull()
   })
 
   it('lists what does not fit, and fills what is missing where that is allowed', async () => {

@@ -3,7 +3,7 @@
 import torch
 from transformers import RobertaConfig, RobertaForMaskedLM, RobertaModel
 
-from common import Fixture, main, randint, randn
+from common import FIXTURES, Fixture, main, randint, randn
 
 SIZE = dict(
     vocab_size=50,
@@ -85,5 +85,25 @@ def roberta():
     return fixture
 
 
+def pretrained():
+    """A folder as save_pretrained writes it, and one with pytorch_model.bin; the fixture holds what the network answers."""
+    name = 'pretrained'
+    config = RobertaConfig(**{**SIZE, 'vocab_size': 20, 'hidden_size': 8, 'num_attention_heads': 2, 'num_hidden_layers': 1})
+    model = RobertaForMaskedLM(config).eval()
+    fill(model, name)
+    model.save_pretrained(FIXTURES / 'models/roberta-safetensors')
+    folder = FIXTURES / 'models/roberta-bin'
+    folder.mkdir(parents=True, exist_ok=True)
+    config.save_pretrained(folder)
+    torch.save(model.state_dict(), folder / 'pytorch_model.bin')
+    ids = randint(f'{name}/ids', 3, 20, 2, 5)
+    with torch.no_grad():
+        outputs = model(input_ids=ids, output_hidden_states=True)
+    fixture = Fixture()
+    out = {'logits': outputs.logits, 'hidden': outputs.hidden_states[-1]}
+    fixture.case(dict(name=name), **{'in': {'input_ids': ids}}, out=out)
+    return fixture
+
+
 if __name__ == '__main__':
-    main({'models/roberta': roberta})
+    main({'models/roberta': roberta, 'models/roberta-pretrained': pretrained})
