@@ -77,10 +77,12 @@ describe('README', () => {
   let folder = ''
   beforeAll(async () => {
     folder = await mkdtemp(join(tmpdir(), 'voxtorch-readme-'))
+    process.chdir(folder) // where the examples leave their files
     vi.spyOn(console, 'log').mockImplementation(() => {})
   })
   afterAll(async () => {
     vi.restoreAllMocks()
+    process.chdir(root)
     await rm(folder, { recursive: true })
   })
 
