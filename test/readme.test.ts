@@ -70,19 +70,22 @@ async function run(source: string, path: string): Promise<void> {
   const AsyncFunction = (async () => {}).constructor as new (
     ...args: string[]
   ) => (...args: unknown[]) => Promise<unknown>
-  await voxtorch.scope(() => new AsyncFunction('voxtorch', 'path', body)(voxtorch, path))
+  process.chdir(path) // where the examples leave their files
+  try {
+    await voxtorch.scope(() => new AsyncFunction('voxtorch', 'path', body)(voxtorch, path))
+  } finally {
+    process.chdir(root)
+  }
 }
 
 describe('README', () => {
   let folder = ''
   beforeAll(async () => {
     folder = await mkdtemp(join(tmpdir(), 'voxtorch-readme-'))
-    process.chdir(folder) // where the examples leave their files
     vi.spyOn(console, 'log').mockImplementation(() => {})
   })
   afterAll(async () => {
     vi.restoreAllMocks()
-    process.chdir(root)
     await rm(folder, { recursive: true })
   })
 
