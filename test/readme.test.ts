@@ -70,12 +70,7 @@ async function run(source: string, path: string): Promise<void> {
   const AsyncFunction = (async () => {}).constructor as new (
     ...args: string[]
   ) => (...args: unknown[]) => Promise<unknown>
-  process.chdir(path) // where the examples leave their files
-  try {
-    await voxtorch.scope(() => new AsyncFunction('voxtorch', 'path', body)(voxtorch, path))
-  } finally {
-    process.chdir(root)
-  }
+  await voxtorch.scope(() => new AsyncFunction('voxtorch', 'path', body)(voxtorch, path))
 }
 
 describe('README', () => {
@@ -100,7 +95,12 @@ describe('README', () => {
 
   it.each(blocks)('runs the block %#', { timeout: 60_000 }, async (block) => {
     const log = vi.mocked(console.log).mockClear()
-    await run(block, folder)
+    process.chdir(folder) // where the examples leave their files
+    try {
+      await run(block, folder)
+    } finally {
+      process.chdir(root)
+    }
     const promised = [...block.matchAll(/^\s*console\.log\(.*\) +\/\/ (.*)$/gm)].map((match) => match[1])
     if (promised.length > 0) expect(log.mock.calls.map((values) => format(...values))).toEqual(promised)
   })
