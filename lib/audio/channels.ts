@@ -1,6 +1,7 @@
-import { misuse, requireWhole } from '../data/check.js'
+import { isArrayLike, misuse, requireWhole } from '../data/check.js'
 import { ConfigError } from '../native/errors.js'
 import { scope, type Tensor, tensor } from '../tensor/index.js'
+import { requireSamples } from './resample.js'
 
 /**
  * Which channels of a file are wanted: their mean as one signal, one channel by its number (0 is left), or all of them.
@@ -40,6 +41,9 @@ export function pickChannels(
  * @throws ConfigError when there are not as many weights as channels
  */
 export function mixChannels(samples: Tensor, weights?: readonly number[]): Tensor {
+  requireSamples('mixChannels', samples)
+  if (weights !== undefined && !isArrayLike(weights))
+    throw misuse('mixChannels', 'weights', 'an array of numbers', weights)
   if (samples.ndim === 1) return samples.clone()
   if (weights === undefined) return samples.mean(-2)
   const count = samples.size(-2)

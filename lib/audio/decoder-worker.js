@@ -13,12 +13,15 @@ const port = /** @type {import('node:worker_threads').MessagePort} */ (parentPor
 
 /** Decoded bytes after which a reply is sent. */
 const REPLY = 1 << 22
+const FIRST_PIECE = 512
+const LEAST_PIECE = 64
 
 /** @type {Awaited<ReturnType<typeof decode.flac>> | undefined} */
 let decoder
 let waiting = new Uint8Array(0)
-/** Bytes given to the decoder at once. */
+/** Bytes given to the decoder at once, and the most that they may be. */
 let piece = 0
+let mostPiece = 0
 
 /** Of whole-numbered samples, or 0. */
 let fullScale = 0
@@ -51,7 +54,8 @@ port.on('message', async (message) => {
       decoder = undefined
       cutAt = message.open === 'flac' ? outsideFlacHeaders : (_, length) => length
       waiting = new Uint8Array(0)
-      piece = message.piece
+      mostPiece = message.piece
+      piece = Math.min(FIRST_PIECE, mostPiece)
       fullScale = message.bits === undefined ? 0 : 2 ** (message.bits - 1)
       decoder = await decode[/** @type {'flac'} */ (message.open)]()
       return port.postMessage({ channelData: [], sampleRate: 0, more: false })
@@ -75,7 +79,10 @@ port.on('message', async (message) => {
       const part = await decoder(waiting.subarray(0, length))
       waiting = waiting.subarray(length)
       parts.push(part)
-      bytes += part.channelData.length * (part.channelData[0]?.byteLength ?? 0)
+      const made = part.channelData.length * (part.channelData[0]?.byteLength ?? 0)
+      bytes += made
+      // The next piece should not unfold to more than a reply either.
+      piece = Math.max(LEAST_PIECE, Math.min(mostPiece, 2 * piece, Math.floor((REPLY * length) / Math.max(1, made))))
     }
     reply(parts, waiting.length > 0 && !held)
   } catch (error) {

@@ -1,6 +1,6 @@
 import { Worker } from 'node:worker_threads'
 import type { ByteSource } from '../data/byte-source.js'
-import type { AudioFormat } from './sniff.js'
+import type { AudioFormat } from './formats.js'
 
 /** Decoded samples, one array for each channel, all equally long. */
 export interface Decoded {
@@ -23,7 +23,7 @@ const codecs: Record<Exclude<AudioFormat, 'wav'>, string> = {
   aac: 'aac',
 }
 
-/** Bytes that the decoder gets at once: what the worst of them unfold to still fits in memory. */
+/** The most bytes that the decoder gets at once; it gets fewer where they unfold to much. */
 const PIECE = 4096
 const FEED = 1 << 18
 const PATIENCE_MS = 20_000

@@ -80,9 +80,8 @@ export const writtenBytes: Record<WavSampleFormat, number> = { pcm16: 2, pcm24: 
 /**
  * Planar samples as interleaved bytes. Integers are rounded to the nearest and held within their range.
  * @throws ConfigError for a sample that is no number, where the format has none
- * @internal
  */
-export function encodePcm(planes: readonly Float32Array[], format: WavSampleFormat, firstFrame: number): Buffer {
+export function encodePcm(planes: readonly Float32Array[], format: WavSampleFormat, firstFrame: number): Uint8Array {
   const frames = planes[0]?.length ?? 0
   const width = writtenBytes[format]
   const bytes = Buffer.allocUnsafe(frames * planes.length * width)

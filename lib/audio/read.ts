@@ -3,9 +3,9 @@ import { requireNumber, requireObject, requireWhole } from '../data/check.js'
 import { DataError } from '../native/errors.js'
 import { empty, ops, scope, type Tensor, tensor } from '../tensor/index.js'
 import { type Channels, pickChannels, requireChannels } from './channels.js'
+import type { AudioFormat, AudioInput } from './formats.js'
 import { type ResampleQuality, Resampler, resample } from './resample.js'
-import type { AudioFormat } from './sniff.js'
-import { type AudioInput, AudioSource } from './source.js'
+import { AudioSource } from './source.js'
 
 export interface ReadAudioOptions {
   /** The rate to resample to, in Hz. Default: the file's own. */
@@ -100,15 +100,15 @@ export function checkOptions(where: string, options: ReadAudioOptions): void {
 }
 
 /** The frames that the options ask for, at the file's rate. */
-export function framesAsked(source: AudioSource, { start = 0, duration }: ReadAudioOptions): [number, number] {
-  const begin = Math.round(start * source.sampleRate)
-  return [begin, duration === undefined ? Number.POSITIVE_INFINITY : begin + Math.round(duration * source.sampleRate)]
+export function framesAsked(rate: number, { start = 0, duration }: ReadAudioOptions): [number, number] {
+  const begin = Math.round(start * rate)
+  return [begin, duration === undefined ? Number.POSITIVE_INFINITY : begin + Math.round(duration * rate)]
 }
 
 /** [channels, frames] at the file's rate. */
 async function collect(source: AudioSource, options: ReadAudioOptions): Promise<{ samples: Tensor; channels: number }> {
   const { channels = 'mean', maxBytes = Math.max(2 ** 26, 512 * source.bytes.size) } = options
-  const [begin, end] = framesAsked(source, options)
+  const [begin, end] = framesAsked(source.sampleRate, options)
   const fail = (what: string) => source.bytes.error(what)
   const parts: Tensor[] = []
   let target: Tensor | undefined

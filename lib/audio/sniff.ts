@@ -1,7 +1,5 @@
 import type { ByteSource } from '../data/byte-source.js'
-
-/** The containers that are read. */
-export type AudioFormat = 'wav' | 'flac' | 'mp3' | 'vorbis' | 'opus' | 'm4a' | 'aac'
+import type { AudioFormat } from './formats.js'
 
 /**
  * Tells a file's format from its first bytes, whatever its name says, and where the format begins: an ID3 tag may precede

@@ -2,12 +2,10 @@ import { type ByteSource, FileSource, MemorySource, Place } from '../data/byte-s
 import { misuse } from '../data/check.js'
 import { DataError } from '../native/errors.js'
 import { type Decoded, decodeCompressed } from './decoder.js'
+import type { AudioFormat, AudioInput } from './formats.js'
 import { decodePcm } from './pcm.js'
-import { type AudioFormat, sniffAudio } from './sniff.js'
+import { sniffAudio } from './sniff.js'
 import { readWavHeader, type WavHeader } from './wav-header.js'
-
-/** An audio file, or the bytes of one. */
-export type AudioInput = string | Uint8Array | ArrayBuffer
 
 /** Bytes of a WAV file that are read at once. */
 const BLOCK_BYTES = 1 << 20

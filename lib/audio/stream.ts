@@ -2,9 +2,10 @@ import { requireNumber } from '../data/check.js'
 import { type Tensor, tensor } from '../tensor/index.js'
 import { keepForever } from '../tensor/scope.js'
 import { pickChannels } from './channels.js'
+import type { AudioInput } from './formats.js'
 import { blockTensor, checkOptions, framesAsked, type ReadAudioOptions } from './read.js'
 import { Resampler } from './resample.js'
-import { type AudioInput, AudioSource } from './source.js'
+import { AudioSource } from './source.js'
 
 export interface ReadAudioStreamOptions extends Omit<ReadAudioOptions, 'maxBytes'> {
   /** Length of a chunk in seconds. Default 30. The last one may be shorter. */
@@ -72,7 +73,7 @@ async function* resampledBlocks(
       : new Resampler(source.sampleRate, sampleRate, quality === undefined ? {} : { quality })
   let width: number | undefined
   try {
-    for await (const block of source.blocks(...framesAsked(source, options))) {
+    for await (const block of source.blocks(...framesAsked(source.sampleRate, options))) {
       const planes = pickChannels(block, channels, (what) => source.bytes.error(what))
       width ??= planes.length
       if (planes.length > width) {
@@ -109,22 +110,33 @@ async function taken(samples: Tensor): Promise<Float32Array[]> {
 
 /** The same samples in blocks of `frames`; the last is what is left. */
 async function* rechunked(blocks: AsyncGenerator<Float32Array[]>, frames: number): AsyncGenerator<Float32Array[]> {
-  let chunk: Float32Array[] | undefined
+  let parts: Float32Array[][] = []
   let filled = 0
   for await (const planes of blocks) {
     const length = planes[0]!.length
     for (let taken = 0; taken < length; ) {
-      chunk ??= planes.map(() => new Float32Array(frames))
       const count = Math.min(frames - filled, length - taken)
-      for (const [i, plane] of planes.entries()) chunk[i]!.set(plane.subarray(taken, taken + count), filled)
+      parts.push(planes.map((plane) => plane.subarray(taken, taken + count)))
       filled += count
       taken += count
       if (filled === frames) {
-        yield chunk
-        chunk = undefined
+        yield joined(parts, filled)
+        parts = []
         filled = 0
       }
     }
   }
-  if (chunk !== undefined && filled > 0) yield chunk.map((plane) => plane.subarray(0, filled))
+  if (filled > 0) yield joined(parts, filled)
+}
+
+function joined(parts: Float32Array[][], frames: number): Float32Array[] {
+  return parts[0]!.map((_, channel) => {
+    const whole = new Float32Array(frames)
+    let at = 0
+    for (const part of parts) {
+      whole.set(part[channel]!, at)
+      at += part[channel]!.length
+    }
+    return whole
+  })
 }

@@ -1,5 +1,9 @@
+import { readSync } from 'node:fs'
 import { type FileHandle, open, stat } from 'node:fs/promises'
 import { type CheckpointError, DataError, VoxtorchError } from '../native/errors.js'
+
+// A small read takes a few microseconds, a trip to another thread and back a hundred.
+const SMALL_READ = 1 << 16
 
 /** What a reader throws: DataError for data, CheckpointError for weights. */
 export type FileErrorClass = typeof CheckpointError | typeof DataError
@@ -219,7 +223,10 @@ export class FileSource extends ByteSource {
       try {
         for (let done = 0; done < into.length; ) {
           const wanted = Math.min(into.length - done, 1 << 30)
-          const { bytesRead } = await handle.read(into, done, wanted, offset + done)
+          const bytesRead =
+            into.length <= SMALL_READ
+              ? readSync(handle.fd, into, done, wanted, offset + done)
+              : (await handle.read(into, done, wanted, offset + done)).bytesRead
           if (bytesRead === 0) throw this.error(`it was cut at byte ${offset + done} while it was read`)
           done += bytesRead
         }

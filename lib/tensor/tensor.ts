@@ -56,7 +56,6 @@ const moved = op('aten::to')
 const convert = op('aten::to')
 const flags = (tensor: Tensor, index: number): number => readNumbers(native.facts, () => put(tensor))[index]!
 
-// biome-ignore lint/suspicious/noUnsafeDeclarationMerging: ATen's operators become methods in methods.ts, typed by the generated interface.
 export interface Tensor extends TensorOperators {}
 
 /**
@@ -300,6 +299,7 @@ export class Tensor extends Handle {
    * Calls `hook` with each gradient of this tensor during backward; what it returns, if anything, replaces the gradient.
    * The hook must be synchronous. Returns a function that removes it.
    */
+  // biome-ignore lint/suspicious/noConfusingVoidType: most hooks return nothing
   registerHook(hook: (gradient: Tensor) => Tensor | undefined | void): () => void {
     if (typeof hook !== 'function') throw new ConfigError(`registerHook needs a function, got ${typeof hook}`)
     const state = { active: true }

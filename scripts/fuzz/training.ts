@@ -1,7 +1,9 @@
 /** Right calls of what lib/train and lib/data write by hand. Files go into the child's own working directory. */
-import { rmSync } from 'node:fs'
+import { rmSync, writeFileSync } from 'node:fs'
 import { isTensor, Tensor, zeros } from '../../lib/index.js'
+import { makeZip } from '../../test/data/zip-maker.js'
 import { type Args, add, exported, type Loose, learnt, lib, many, of, options } from './define.js'
+import { fixtureFiles } from './targets/target.js'
 import { dense as f, indices, list, made, type Spec } from './values.js'
 
 // ---- optimisers: made, one step, freed
@@ -298,6 +300,25 @@ add(
   of('.', options({ a: f([2, 3]), b: indices([2]) })),
   of('.', options({ a: f([2]), b: f([2]) }), options({ maxShardBytes: 8, name: 'm', metadata: options({ k: 'v' }) })),
 )
+add(
+  'readPickle',
+  (path, ...rest) => lib.readPickle(path, ...rest),
+  of(sound('sound.pkl')),
+  of(sound('sound.pkl'), options({ arrays: 'lazy', encoding: 'latin1', records: list(['A']) })),
+)
+add(
+  'loadTorch',
+  async (path, ...rest) => Object.values(await lib.loadTorch(path, ...rest)),
+  of(sound('sound.pt')),
+  of(sound('sound.pt'), options({ dtype: 'float32', device: 'cpu', mmap: true, names: list([]) })),
+)
+add(
+  'readArchive',
+  async (path) => {
+    for await (const entry of lib.readArchive(path)) await entry.bytes()
+  },
+  of(sound('sound.zip')),
+)
 add('readNpy', async (path) => tensorsOf(await lib.readNpy(path)), of(sound('sound.npy')))
 add('readNpz', async (path) => Object.values(await lib.readNpz(path)), of(sound('sound.npz')))
 add(
@@ -322,6 +343,9 @@ export async function prepareFiles(): Promise<void> {
   const a = zeros([2, 3])
   await lib.saveSafetensors('sound.safetensors', { a, b: a })
   await lib.saveNpy('sound.npy', a)
+  writeFileSync('sound.pkl', Buffer.from('](K\x01X\x02\0\0\0hie.', 'latin1'))
+  writeFileSync('sound.zip', makeZip([{ name: 'a', data: Buffer.from('a') }]))
+  writeFileSync('sound.pt', fixtureFiles('torch')[0]!)
   await lib.saveNpz('sound.npz', { a })
   a.dispose()
 }

@@ -113,3 +113,48 @@ describe('WAV files that are odd and sound', () => {
     expect(both.samples.shape).toEqual([2, 0])
   })
 })
+
+/** FLAC that says nothing for long: frames of 65535 samples on eight channels in 36 bytes each (RFC 9639). */
+function flacBomb(frames: number): Buffer {
+  const crc = (bytes: Uint8Array, bits: number, polynomial: number) => {
+    let sum = 0
+    for (const byte of bytes) {
+      sum ^= byte << (bits - 8)
+      for (let i = 0; i < 8; i += 1) sum = ((sum << 1) ^ (sum >> (bits - 1) ? polynomial : 0)) & (2 ** bits - 1)
+    }
+    return sum
+  }
+  const info = Buffer.alloc(42)
+  info.write('fLaC', 0, 'latin1')
+  info.writeUInt32BE(0x80000022, 4)
+  info.writeUInt16BE(65535, 8)
+  info.writeUInt16BE(65535, 10)
+  // 16 kHz, eight channels, 16 bits, an unknown number of samples.
+  info.writeUInt32BE((16000 << 12) | (7 << 9) | (15 << 4), 18)
+  const parts = [info]
+  for (let number = 0; number < frames; number += 1) {
+    const coded =
+      number < 128
+        ? [number]
+        : number < 2048
+          ? [0xc0 | (number >> 6), 0x80 | (number & 63)]
+          : [0xe0, 0xa0 | (number >> 6), 0x80 | (number & 63)]
+    const head = Buffer.from([0xff, 0xf8, 0x75, 0x78, ...coded, 0xff, 0xfe])
+    const body = Buffer.concat([head, Buffer.from([crc(head, 8, 0x07)]), Buffer.alloc(24)])
+    const check = Buffer.alloc(2)
+    check.writeUInt16BE(crc(body, 16, 0x8005))
+    parts.push(body, check)
+  }
+  return Buffer.concat(parts)
+}
+
+test('a FLAC bomb is stopped at the bound', async () => {
+  const { samples } = await readAudio(flacBomb(3), { channels: 'all' })
+  expect(samples.shape).toEqual([8, 3 * 65535])
+  const bomb = flacBomb(2500)
+  const rss = process.memoryUsage().rss
+  const begin = performance.now()
+  await expect(readAudio(bomb, { channels: 'all' })).rejects.toThrow(/unfolds to more than 67108864 bytes/)
+  expect(performance.now() - begin).toBeLessThan(5000)
+  expect(process.memoryUsage().rss - rss).toBeLessThan(200e6)
+})

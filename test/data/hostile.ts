@@ -173,6 +173,11 @@ export const hostilePickles: [name: string, file: Buffer, says: RegExp][] = [
   ['a text with a broken escape', latin1('V\\u12\n.'), /not an escaped text/],
   ['a text beyond Unicode', latin1('V\\U00110000\n.'), /not an escaped text/],
   ['a storage that is no file', latin1("ctorch.storage\n_load_from_bytes\n(S'abc'\ntR."), /byte 0 of the pickle/],
+  [
+    'a storage that is no file, when other work is due',
+    Buffer.concat([repeat('N0', 1e6), latin1("ctorch.storage\n_load_from_bytes\n(S'f4'\ntR.")]),
+    /not an instruction/,
+  ],
   ['a gzip bomb', gzipSync(Buffer.alloc(2e8)), /bomb|too early|instruction/],
   ['a gzip that breaks off', gzipSync(Buffer.concat([list(1e6), latin1('.')])).subarray(0, 400), /broken|too early/],
 ]

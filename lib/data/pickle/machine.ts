@@ -1,8 +1,10 @@
 import { setImmediate } from 'node:timers/promises'
 import type { VoxtorchError } from '../../native/errors.js'
 import { type Place, quoted } from '../byte-source.js'
+import { build, call, globalOf, nameOf } from './calls.js'
 import { type Feed, Payload, truncated } from './feed.js'
-import { Buildable, Callable, DEEPEST, Marker, OldString, PyDict, PyRecord, type Site } from './objects.js'
+import { Buildable, type Callable, DEEPEST, type Marker, OldString, PyDict, type Site } from './objects.js'
+import { Stack } from './stack.js'
 import {
   decodeRawUnicodeEscape,
   decodeStringEscape,
@@ -47,28 +49,30 @@ type Request = typeof STOPPED | typeof PAUSE | number | (() => Promise<void>)
  * object's prototype, changes results of the resolver in BUILD, and takes a whole file as one Buffer.
  */
 export class Machine implements Site {
-  private readonly stack: unknown[] = []
-  private readonly marks: number[] = []
-  /** The stack's height at the last mark: nothing below may be popped. */
-  private fence = 0
-  private readonly memo: unknown[] = []
-  private readonly sparseMemo = new Map<number, unknown>()
+  private readonly stack: Stack
   private readonly depths = new WeakMap<object, number>()
   private charged = 0
 
   constructor(
     private readonly feed: Feed,
     private readonly host: Host,
-  ) {}
+  ) {
+    this.stack = new Stack(this)
+  }
 
   /** Reads one pickle and leaves the feed behind it. */
   async run(): Promise<unknown> {
+    let until = performance.now() + SLICE_MILLISECONDS
     for (;;) {
-      const request = this.step()
-      if (request === STOPPED) return this.pop()
-      if (request === PAUSE) await setImmediate()
+      const request = this.step(until)
+      if (request === STOPPED) return this.stack.pop()
+      // At once: what it waits for may fail while nobody looks.
+      if (typeof request === 'function') await request()
       else if (typeof request === 'number') await this.feed.fill(request)
-      else await request()
+      if (performance.now() > until) {
+        await setImmediate()
+        until = performance.now() + SLICE_MILLISECONDS
+      }
     }
   }
 
@@ -88,52 +92,10 @@ export class Machine implements Site {
     return this.feed.place
   }
 
-  private push(value: unknown): void {
-    this.stack.push(value)
-  }
-
-  private pop(): unknown {
-    if (this.stack.length <= this.fence) throw this.error('it takes more from the stack than is there')
-    return this.stack.pop()
-  }
-
-  private top(): unknown {
-    if (this.stack.length <= this.fence) throw this.error('it looks at an empty stack')
-    return this.stack[this.stack.length - 1]
-  }
-
-  /** Takes what lies above the last mark. */
-  private popMark(): unknown[] {
-    const start = this.marks.pop()
-    if (start === undefined) throw this.error('it goes back to a mark that was never set')
-    this.fence = this.marks[this.marks.length - 1] ?? 0
-    const items = this.stack.slice(start)
-    this.stack.length = start
-    return items
-  }
-
-  private remember(index: number): void {
-    const value = this.top()
-    if (index < this.memo.length) this.memo[index] = value
-    else if (index === this.memo.length) this.memo.push(value)
-    else this.sparseMemo.set(index, value)
-  }
-
-  private recall(index: number): void {
-    if (index >= 0 && index < this.memo.length) this.push(this.memo[index])
-    else if (this.sparseMemo.has(index)) this.push(this.sparseMemo.get(index))
-    else throw this.error(`it refers to the memo ${index}, which was never stored`)
-  }
-
-  private memoSize(): number {
-    return this.memo.length + this.sparseMemo.size
-  }
-
   /** Runs until the stream stops or something must be waited for. */
-  private step(): Request {
+  private step(until: number): Request {
     const { feed } = this
     let left = SLICE_OPERATIONS
-    const until = performance.now() + SLICE_MILLISECONDS
     for (;;) {
       if (feed.at + 9 > feed.end) {
         if (!feed.finished) return 9
@@ -166,21 +128,19 @@ export class Machine implements Site {
         return this.skip(8)
       case 0x2e: // STOP
         this.skip(0)
-        if (this.stack.length <= this.fence) throw this.error('it stops with nothing on the stack')
+        if (this.stack.isEmpty()) throw this.error('it stops with nothing on the stack')
         return STOPPED
       case 0x28: // MARK
-        this.marks.push(this.stack.length)
-        this.fence = this.stack.length
+        this.stack.mark()
         return this.skip(0)
       case 0x30: // POP
-        if (this.marks.length > 0 && this.stack.length === this.fence) this.popMark()
-        else this.pop()
+        this.stack.popItemOrMark()
         return this.skip(0)
       case 0x31: // POP_MARK
-        this.popMark()
+        this.stack.popMark()
         return this.skip(0)
       case 0x32: // DUP
-        this.push(this.top())
+        this.stack.push(this.stack.top())
         return this.skip(0)
       case 0x4e: // NONE
         return this.made(0, null)
@@ -246,22 +206,22 @@ export class Machine implements Site {
         return this.sized('old', 4, buffer.readInt32LE(argument))
       case 0x71: // BINPUT
         this.need(1)
-        this.remember(buffer[argument]!)
+        this.stack.remember(buffer[argument]!)
         return this.skip(1)
       case 0x72: // LONG_BINPUT
         this.need(4)
-        this.remember(buffer.readUInt32LE(argument))
+        this.stack.remember(buffer.readUInt32LE(argument))
         return this.skip(4)
       case 0x94: // MEMOIZE
-        this.remember(this.memoSize())
+        this.stack.memoize()
         return this.skip(0)
       case 0x68: // BINGET
         this.need(1)
-        this.recall(buffer[argument]!)
+        this.stack.recall(buffer[argument]!)
         return this.skip(1)
       case 0x6a: // LONG_BINGET
         this.need(4)
-        this.recall(buffer.readUInt32LE(argument))
+        this.stack.recall(buffer.readUInt32LE(argument))
         return this.skip(4)
       default:
         return this.structure(code)
@@ -276,23 +236,23 @@ export class Machine implements Site {
         return this.made(0, [])
       case 0x6c: // LIST
       case 0x74: // TUPLE
-        return this.made(0, this.popMark())
+        return this.made(0, this.stack.popMark())
       case 0x85: // TUPLE1
-        return this.made(0, [this.pop()])
+        return this.made(0, [this.stack.pop()])
       case 0x86: {
         // TUPLE2
-        const second = this.pop()
-        return this.made(0, [this.pop(), second])
+        const second = this.stack.pop()
+        return this.made(0, [this.stack.pop(), second])
       }
       case 0x87: {
         // TUPLE3
-        const third = this.pop()
-        const second = this.pop()
-        return this.made(0, [this.pop(), second, third])
+        const third = this.stack.pop()
+        const second = this.stack.pop()
+        return this.made(0, [this.stack.pop(), second, third])
       }
       case 0x61: {
         // APPEND
-        const item = this.pop()
+        const item = this.stack.pop()
         const list = this.listOnTop()
         if (Array.isArray(item)) this.deepen(list, item)
         list.push(item)
@@ -300,7 +260,7 @@ export class Machine implements Site {
       }
       case 0x65: {
         // APPENDS
-        const items = this.popMark()
+        const items = this.stack.popMark()
         const list = this.listOnTop()
         for (const item of items) list.push(item)
         return this.skip(0)
@@ -309,60 +269,60 @@ export class Machine implements Site {
         return this.made(0, new PyDict())
       case 0x64: {
         // DICT
-        const items = this.popMark()
-        this.push(new PyDict())
+        const items = this.stack.popMark()
+        this.stack.push(new PyDict())
         return this.setItems(items)
       }
       case 0x73: {
         // SETITEM
-        const value = this.pop()
-        return this.setItems([this.pop(), value])
+        const value = this.stack.pop()
+        return this.setItems([this.stack.pop(), value])
       }
       case 0x75: // SETITEMS
-        return this.setItems(this.popMark())
+        return this.setItems(this.stack.popMark())
       case 0x8f: // EMPTY_SET
         return this.made(0, new Set())
       case 0x90: {
         // ADDITEMS
-        const items = this.popMark()
-        const set = this.top()
+        const items = this.stack.popMark()
+        const set = this.stack.top()
         if (!(set instanceof Set)) throw this.error('it adds items to something that is no set')
         for (const item of items) set.add(this.key(item))
         return this.skip(0)
       }
       case 0x91: // FROZENSET
-        return this.made(0, new Set(this.popMark().map((item) => this.key(item))))
+        return this.made(0, new Set(this.stack.popMark().map((item) => this.key(item))))
       case 0x93: {
         // STACK_GLOBAL
-        const name = this.pop()
-        const module = this.pop()
+        const name = this.stack.pop()
+        const module = this.stack.pop()
         if (typeof name !== 'string' || typeof module !== 'string') throw this.error('it names a global without text')
-        this.push(this.global(module, name))
+        this.stack.push(this.global(module, name))
         return this.skip(0)
       }
       case 0x52: // REDUCE
       case 0x81: {
         // NEWOBJ
-        const args = this.pop()
-        return this.called(this.pop(), args)
+        const args = this.stack.pop()
+        return this.called(this.stack.pop(), args)
       }
       case 0x92: {
         // NEWOBJ_EX
-        const keywords = this.pop()
-        const args = this.pop()
-        const target = this.pop()
+        const keywords = this.stack.pop()
+        const args = this.stack.pop()
+        const target = this.stack.pop()
         if (keywords instanceof PyDict && keywords.size === 0) return this.called(target, args)
         throw this.error(`it calls ${nameOf(target)} with keyword arguments`, globalOf(target))
       }
       case 0x6f: {
         // OBJ
-        const [target, ...args] = this.popMark()
+        const [target, ...args] = this.stack.popMark()
         return this.called(target, args)
       }
       case 0x62: // BUILD
-        return this.built(this.pop())
+        return this.built(this.stack.pop())
       case 0x51: // BINPERSID
-        return this.persistent(this.pop(), 0)
+        return this.persistent(this.stack.pop(), 0)
       case 0x82: // EXT1
       case 0x83: // EXT2
       case 0x84: // EXT4
@@ -391,7 +351,7 @@ export class Machine implements Site {
   }
 
   private listOnTop(): unknown[] {
-    const list = this.top()
+    const list = this.stack.top()
     if (!Array.isArray(list)) throw this.error('it appends to something that is no list')
     return list
   }
@@ -404,7 +364,7 @@ export class Machine implements Site {
   }
 
   private setItems(items: readonly unknown[]): undefined {
-    const dict = this.top()
+    const dict = this.stack.top()
     if (!(dict instanceof PyDict)) throw this.error('it sets items of something that is no dict')
     if (items.length % 2 !== 0) throw this.error('it sets a key without a value')
     for (let i = 0; i < items.length; i += 2) dict.set(this.key(items[i]), items[i + 1])
@@ -443,7 +403,9 @@ export class Machine implements Site {
         const byte = feed.position
         feed.at += 1 + width
         const payload = await feed.payload(length)
-        this.push(kind === 'text' ? payload.as('utf8') : kind === 'bytes' ? payload : new OldString(payload, byte))
+        this.stack.push(
+          kind === 'text' ? payload.as('utf8') : kind === 'bytes' ? payload : new OldString(payload, byte),
+        )
       }
     }
     const start = feed.at + 1 + width
@@ -485,46 +447,45 @@ export class Machine implements Site {
     if (end === undefined) return 2 * (feed.end - feed.at) + 256
     const bytes = feed.buffer.subarray(start, end)
     const length = end + 1 - start
-    const broken = (what: string) => this.error(`${quoted(bytes.toString('latin1', 0, 120))} is not ${what}`)
     switch (code) {
-      case 0x49: // INT
-      case 0x4c: {
-        // LONG
-        const text = bytes.length > 8192 ? '' : bytes.toString('latin1')
-        if (code === 0x49 && (text === '00' || text === '01')) return this.made(length, text === '01')
-        const value = parseInteger(text)
-        if (value === undefined) throw broken('a whole number')
-        return this.made(length, value)
-      }
-      case 0x46: {
-        // FLOAT
-        const value = bytes.length > 8192 ? undefined : parseFloatText(bytes.toString('latin1'))
-        if (value === undefined) throw broken('a number')
-        return this.made(length, value)
-      }
-      case 0x53: {
-        // STRING
-        const value = decodeStringEscape(bytes)
-        if (value === undefined) throw broken('a quoted string')
-        return this.made(length, this.oldString(value))
-      }
-      case 0x56: {
-        // UNICODE
-        const value = decodeRawUnicodeEscape(bytes)
-        if (value === undefined) throw broken('an escaped text')
-        return this.made(length, value)
-      }
       case 0x50: // PERSID
         return this.persistent(bytes.toString('latin1'), length)
-      default: {
-        // GET, PUT
-        const index = /^\d{1,15}$/.test(bytes.toString('latin1', 0, 20)) ? Number(bytes.toString('latin1')) : undefined
-        if (index === undefined) throw broken('a place in the memo')
-        if (code === 0x67) this.recall(index)
-        else this.remember(index)
+      case 0x67: // GET
+        this.stack.recall(this.memoIndex(bytes))
         return this.skip(length)
-      }
+      case 0x70: // PUT
+        this.stack.remember(this.memoIndex(bytes))
+        return this.skip(length)
+      default:
+        return this.made(length, this.lineValue(code, bytes))
     }
+  }
+
+  private lineValue(code: number, bytes: Buffer): unknown {
+    // No number is written in so many characters; a text may be.
+    const short = bytes.length > 8192 ? '' : bytes.toString('latin1')
+    switch (code) {
+      case 0x49: // INT
+        if (short === '00' || short === '01') return short === '01'
+        return parseInteger(short) ?? this.broken(bytes, 'a whole number')
+      case 0x4c: // LONG
+        return parseInteger(short) ?? this.broken(bytes, 'a whole number')
+      case 0x46: // FLOAT
+        return parseFloatText(short) ?? this.broken(bytes, 'a number')
+      case 0x53: // STRING
+        return this.oldString(decodeStringEscape(bytes) ?? this.broken(bytes, 'a quoted string'))
+      default: // UNICODE
+        return decodeRawUnicodeEscape(bytes) ?? this.broken(bytes, 'an escaped text')
+    }
+  }
+
+  private memoIndex(bytes: Buffer): number {
+    const text = bytes.toString('latin1', 0, 20)
+    return /^\d{1,15}$/.test(text) ? Number(text) : this.broken(bytes, 'a place in the memo')
+  }
+
+  private broken(bytes: Buffer, what: string): never {
+    throw this.error(`${quoted(bytes.toString('latin1', 0, 120))} is not ${what}`)
   }
 
   private twoLines(code: number): Request | undefined {
@@ -541,7 +502,7 @@ export class Machine implements Site {
     if (module === undefined || name === undefined) throw this.error('it names a global that is not UTF-8')
     const target = this.global(module, name)
     if (code === 0x63) return this.made(end + 1 - start, target)
-    const args = this.popMark()
+    const args = this.stack.popMark()
     return this.called(target, args, end + 1 - start)
   }
 
@@ -554,9 +515,7 @@ export class Machine implements Site {
   }
 
   private called(target: unknown, args: unknown, argument = 0): Request | undefined {
-    if (!(target instanceof Callable)) throw this.error(`it calls ${nameOf(target)}`, globalOf(target))
-    if (!Array.isArray(args)) throw this.error(`it calls ${target.name} without a list of arguments`, globalOf(target))
-    const value = target.call(args, this)
+    const value = call(target, args, this)
     if (!(value instanceof Promise)) return this.made(argument, value)
     return async () => {
       this.made(argument, await value)
@@ -564,26 +523,8 @@ export class Machine implements Site {
   }
 
   private built(state: unknown): undefined {
-    const target = this.top()
-    if (target instanceof Buildable) target.build(state, this)
-    else if (target instanceof PyRecord) this.fillRecord(target, state)
-    // An OrderedDict may carry attributes, as the `_metadata` of a state dict. They are no items.
-    else if (!(target instanceof PyDict)) throw this.error(`it gives a state to ${nameOf(target)}`, globalOf(target))
+    build(this.stack.top(), state, this)
     this.skip(0)
-  }
-
-  private fillRecord(record: PyRecord, state: unknown): void {
-    // With __slots__ the state is a pair: the dict and the slots.
-    const parts = Array.isArray(state) && state.length === 2 ? state : [state]
-    for (const part of parts) {
-      if (part === null) continue
-      if (!(part instanceof PyDict)) throw this.error(`it gives ${record.className} a state that is no dict`)
-      this.charge(part.size)
-      for (const [key, value] of part) {
-        if (typeof key !== 'string') throw this.error(`it gives ${record.className} a field without a name`)
-        record.set(key, value)
-      }
-    }
   }
 
   private persistent(id: unknown, argument: number): undefined {
@@ -592,16 +533,6 @@ export class Machine implements Site {
     }
     return this.made(argument, this.host.persistent(id, this))
   }
-}
-
-function nameOf(target: unknown): string {
-  if (target instanceof Callable || target instanceof Marker) return target.name
-  if (Array.isArray(target)) return 'a list'
-  return target === null ? 'None' : typeof target === 'object' ? 'an object' : `a ${typeof target}`
-}
-
-function globalOf(target: unknown): Record<string, unknown> {
-  return target instanceof Callable || target instanceof Marker ? { global: target.name } : {}
 }
 
 function shownCode(code: number): string {

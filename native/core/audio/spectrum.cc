@@ -212,7 +212,7 @@ Tensor as_batch(const char* op, const Tensor& samples) {
   const bool wide = samples.scalar_type() == at::kDouble;
   const Tensor batch =
       samples.reshape({c10::multiply_integers(samples.sizes().slice(0, samples.dim() - 1)), samples.size(-1)});
-  return wide ? batch : batch.to(at::kFloat);
+  return (wide ? batch : batch.to(at::kFloat)).resolve_neg();
 }
 
 Tensor unbatch(const Tensor& result, const Tensor& samples) {

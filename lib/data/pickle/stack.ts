@@ -1,0 +1,70 @@
+import type { Site } from './objects.js'
+
+/** The machine's stack with its marks, and its memo. */
+export class Stack {
+  private readonly items: unknown[] = []
+  private readonly marks: number[] = []
+  /** The height at the last mark: nothing below may be popped. */
+  private fence = 0
+  private readonly memo: unknown[] = []
+  private readonly sparseMemo = new Map<number, unknown>()
+
+  constructor(private readonly site: Pick<Site, 'error'>) {}
+
+  isEmpty(): boolean {
+    return this.items.length <= this.fence
+  }
+
+  push(value: unknown): void {
+    this.items.push(value)
+  }
+
+  pop(): unknown {
+    if (this.items.length <= this.fence) throw this.site.error('it takes more from the stack than is there')
+    return this.items.pop()
+  }
+
+  top(): unknown {
+    if (this.items.length <= this.fence) throw this.site.error('it looks at an empty stack')
+    return this.items[this.items.length - 1]
+  }
+
+  mark(): void {
+    this.fence = this.items.length
+    this.marks.push(this.fence)
+  }
+
+  /** Takes what lies above the last mark, and the mark. */
+  popMark(): unknown[] {
+    const start = this.marks.pop()
+    if (start === undefined) throw this.site.error('it goes back to a mark that was never set')
+    this.fence = this.marks[this.marks.length - 1] ?? 0
+    const items = this.items.slice(start)
+    this.items.length = start
+    return items
+  }
+
+  /** POP: takes a mark where one is on top, as CPython does. */
+  popItemOrMark(): void {
+    if (this.marks.length > 0 && this.items.length === this.fence) this.popMark()
+    else this.pop()
+  }
+
+  remember(index: number): void {
+    const value = this.top()
+    if (index < this.memo.length) this.memo[index] = value
+    else if (index === this.memo.length) this.memo.push(value)
+    else this.sparseMemo.set(index, value)
+  }
+
+  /** Remembers the top under the number of memos so far. */
+  memoize(): void {
+    this.remember(this.memo.length + this.sparseMemo.size)
+  }
+
+  recall(index: number): void {
+    if (index >= 0 && index < this.memo.length) this.items.push(this.memo[index])
+    else if (this.sparseMemo.has(index)) this.items.push(this.sparseMemo.get(index))
+    else throw this.site.error(`it refers to the memo ${index}, which was never stored`)
+  }
+}
