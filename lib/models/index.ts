@@ -9,3 +9,6 @@ export {
   type RobertaMaskedLMOutput,
   type RobertaOutput,
 } from './roberta.js'
+export type { SpeechEncoderConfig, SpeechEncoderInputs, SpeechEncoderOutput } from './speech-encoder.js'
+export { Wav2Vec2, type Wav2Vec2Config } from './wav2vec2.js'
+export { WavLM, type WavLMConfig } from './wavlm.js'

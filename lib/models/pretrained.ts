@@ -23,6 +23,8 @@ export interface NetworkKind {
   prefix: string
   /** Names that published files have and this network has no use for. */
   ignored: RegExp[]
+  /** The network's names that a file may lack (they get fresh values), or have though the network has no use for them. */
+  optional?: RegExp[]
   /** The network's name for a name in a file, where they differ. */
   rename?: (name: string) => string
 }
@@ -137,8 +139,10 @@ function fill(
   allowMissing: boolean,
 ): void {
   const own = module.stateDict()
-  const missing = Object.keys(own).filter((name) => !state.has(name))
-  const unexpected = [...state.keys()].filter((name) => !Object.hasOwn(own, name))
+  const isOptional = (name: string) => kind.optional?.some((pattern) => pattern.test(name)) ?? false
+  const absent = Object.keys(own).filter((name) => !state.has(name))
+  const missing = absent.filter((name) => !isOptional(name))
+  const unexpected = [...state.keys()].filter((name) => !Object.hasOwn(own, name) && !isOptional(name))
   const mismatched: { name: string; expected: number[]; actual: number[] }[] = []
   for (const [name, target] of Object.entries(own)) {
     const actual = state.get(name)?.shape
@@ -163,7 +167,7 @@ function fill(
       }
     }),
   )
-  if (missing.length > 0) module.initialize(missing)
+  if (absent.length > 0) module.initialize(absent)
 }
 
 function describe(

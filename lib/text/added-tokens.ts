@@ -1,5 +1,5 @@
 import { misuse, requireString } from '../data/check.js'
-import { ConfigError, DataError } from '../native/errors.js'
+import { ConfigError } from '../native/errors.js'
 import { AlignedText } from './aligned.js'
 import { widthAt } from './models/model.js'
 import { Trie } from './models/trie.js'
@@ -28,7 +28,7 @@ export interface Section {
 }
 
 /** Longer ones would make the search slower than linear. */
-const MAX_LENGTH = 1024
+export const MAX_ADDED_LENGTH = 1024
 
 /**
  * The added tokens of a tokenizer. Tries hold them: adding one costs its length, and the search costs the text's length,
@@ -80,11 +80,14 @@ export class AddedTokens {
   }
 
   add(id: number, token: AddedToken): void {
-    if (token.content === '') throw new DataError(`the added token ${id} is empty`, { id })
-    if (token.content.length > MAX_LENGTH) {
-      throw new DataError(`the added token ${id} has ${token.content.length} characters, more than ${MAX_LENGTH}`, {
-        id,
-      })
+    if (token.content === '') throw new ConfigError(`the added token ${id} is empty`, { id })
+    if (token.content.length > MAX_ADDED_LENGTH) {
+      throw new ConfigError(
+        `the added token ${id} has ${token.content.length} characters, more than ${MAX_ADDED_LENGTH}`,
+        {
+          id,
+        },
+      )
     }
     this.#tokens.set(id, token)
     this.#ids.set(token.content, id)

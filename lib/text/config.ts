@@ -1,9 +1,9 @@
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
-import type { AddedToken } from './added-tokens.js'
+import { type AddedToken, MAX_ADDED_LENGTH } from './added-tokens.js'
 import type { Side } from './encoding.js'
 import { Fields } from './fields.js'
-import { decodeText, parseJson, readBytes } from './files.js'
+import { decodeText, readBytes, readJson } from './files.js'
 
 export const specialNames = ['bos', 'eos', 'unk', 'sep', 'pad', 'cls', 'mask'] as const
 export type SpecialName = (typeof specialNames)[number]
@@ -51,24 +51,24 @@ export function emptyConfig(): TokenizerConfig {
 }
 
 /** Reads tokenizer_config.json, special_tokens_map.json, added_tokens.json and chat_template.jinja, where they exist. */
-export function readConfig(directory: string): TokenizerConfig {
+export async function readConfig(directory: string): Promise<TokenizerConfig> {
   const config = emptyConfig()
-  const read = (name: string, use: (fields: Fields) => void): void => {
+  const read = async (name: string, use: (fields: Fields) => void): Promise<void> => {
     const path = join(directory, name)
-    if (existsSync(path)) use(Fields.of(parseJson(readBytes(path), path), '', path))
+    if (existsSync(path)) use(Fields.of(await readJson(path), '', path))
   }
-  read('added_tokens.json', (fields) => {
+  await read('added_tokens.json', (fields) => {
     for (const name of Object.keys(fields.values)) {
       config.addedTokens.push([fields.whole(name), { ...notSpecial, content: name }])
     }
   })
-  read('special_tokens_map.json', (fields) => readSpecial(fields, config))
-  read('tokenizer_config.json', (fields) => {
+  await read('special_tokens_map.json', (fields) => readSpecial(fields, config))
+  await read('tokenizer_config.json', (fields) => {
     readSpecial(fields, config)
     readRest(fields, config)
   })
   const template = join(directory, 'chat_template.jinja')
-  if (existsSync(template)) config.chatTemplates.default = decodeText(readBytes(template), template)
+  if (existsSync(template)) config.chatTemplates.default = decodeText(await readBytes(template), template)
   markSpecial(config)
   return config
 }
@@ -84,15 +84,20 @@ function readSpecial(fields: Fields, config: TokenizerConfig): void {
     const extra = fields.get(key)
     if (Array.isArray(extra)) {
       for (const [i, token] of extra.entries()) {
-        const text = typeof token === 'string' ? token : Fields.of(token, `${key}[${i}]`, fields.file).string('content')
+        const one = typeof token === 'string' ? { content: token } : token
+        const text = tokenText(Fields.of(one, `${key}[${i}]`, fields.file), 'content')
         if (!config.additionalSpecial.includes(text)) config.additionalSpecial.push(text)
       }
     }
   }
 }
 
+/** A token's text, or the one inside an object that describes it. */
 function tokenText(fields: Fields, key: string): string {
-  return typeof fields.get(key) === 'string' ? fields.string(key) : fields.object(key).string('content')
+  if (typeof fields.get(key) === 'object') return tokenText(fields.object(key), 'content')
+  const text = fields.string(key)
+  if (text.length >= 1 && text.length <= MAX_ADDED_LENGTH) return text
+  throw fields.error(key, `a text of 1 to ${MAX_ADDED_LENGTH} characters`, `${text.length} characters`)
 }
 
 function readRest(fields: Fields, config: TokenizerConfig): void {
@@ -133,7 +138,7 @@ function readRest(fields: Fields, config: TokenizerConfig): void {
 export function readAddedToken(fields: Fields): AddedToken {
   const special = fields.boolean('special', false)
   return {
-    content: fields.string('content'),
+    content: tokenText(fields, 'content'),
     special,
     singleWord: fields.boolean('single_word', false),
     lstrip: fields.boolean('lstrip', false),

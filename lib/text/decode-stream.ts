@@ -2,6 +2,8 @@ import { misuse } from '../data/check.js'
 
 /** No character has more bytes than this, so text that is held back longer will not become whole. */
 const MAX_BYTES = 4
+/** Tokens without any text are remembered up to this number. */
+const MAX_SILENT = 64
 
 /**
  * Text token by token. A token that ends in the middle of a character is held back until the rest has come. All that it
@@ -9,13 +11,18 @@ const MAX_BYTES = 4
  */
 export class DecodeStream {
   readonly #decode: (ids: number[]) => string
+  readonly #skips: (id: number) => boolean
   /** The last tokens: those before `#shown` have been returned, and stay so that spaces come out right. */
   #ids: number[] = []
   #shown = 0
   #text = ''
+  /** For how many tokens the end of the text has been no whole character. */
+  #held = 0
 
-  constructor(decode: (ids: number[]) => string) {
+  /** @param skips whether an id is left out, as if it had never come */
+  constructor(decode: (ids: number[]) => string, skips: (id: number) => boolean) {
     this.#decode = decode
+    this.#skips = skips
   }
 
   /**
@@ -26,10 +33,11 @@ export class DecodeStream {
   push(id: number | bigint): string {
     const number = Number(id)
     if (!Number.isSafeInteger(number) || number < 0) throw misuse('DecodeStream.push', 'id', 'a whole number', id)
+    if (this.#skips(number)) return ''
     this.#ids.push(number)
     const text = this.#decode(this.#ids)
-    const waits = text.endsWith('\ufffd') && this.#ids.length - this.#shown < MAX_BYTES
-    return waits ? '' : this.#show(text)
+    this.#held = text.endsWith('\ufffd') ? this.#held + 1 : 0
+    return this.#held > 0 && this.#held < MAX_BYTES ? '' : this.#show(text)
   }
 
   /** The text that was held back, when there will be no more ids. The stream can then be used afresh. */
@@ -38,6 +46,7 @@ export class DecodeStream {
     this.#ids = []
     this.#shown = 0
     this.#text = ''
+    this.#held = 0
     return rest
   }
 
@@ -49,7 +58,8 @@ export class DecodeStream {
       while (common < text.length && text[common] === this.#text[common]) common++
     }
     const fresh = text.slice(common)
-    if (fresh !== '' || this.#shown > 0) {
+    this.#held = 0
+    if (fresh !== '' || this.#ids.length - this.#shown > MAX_SILENT) {
       this.#ids = this.#ids.slice(this.#shown)
       this.#shown = this.#ids.length
       this.#text = this.#decode(this.#ids)

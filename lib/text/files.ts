@@ -1,4 +1,5 @@
-import { closeSync, fstatSync, fsyncSync, openSync, readSync, renameSync, rmSync, writeSync } from 'node:fs'
+import { closeSync, fsyncSync, openSync, renameSync, rmSync, writeSync } from 'node:fs'
+import { type FileHandle, open } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { DataError, VoxtorchError } from '../native/errors.js'
 
@@ -12,15 +13,11 @@ const MAX_VALUES = 6_000_000
  * The bytes of a file of at most 64 MB.
  * @throws DataError with the field `file`
  */
-export function readBytes(path: string): Buffer {
-  let file: number
+export async function readBytes(path: string): Promise<Buffer> {
+  let file: FileHandle | undefined
   try {
-    file = openSync(path, 'r')
-  } catch (cause) {
-    throw new DataError(`${path} cannot be opened: ${(cause as Error).message}`, { file: path, cause })
-  }
-  try {
-    const stat = fstatSync(file)
+    file = await open(path, 'r')
+    const stat = await file.stat()
     if (!stat.isFile()) throw new DataError(`${path} is not a file`, { file: path })
     if (stat.size > MAX_BYTES) {
       throw new DataError(`${path} has ${stat.size} bytes; a tokenizer file may have ${MAX_BYTES}`, { file: path })
@@ -28,17 +25,22 @@ export function readBytes(path: string): Buffer {
     const bytes = Buffer.allocUnsafe(stat.size)
     let done = 0
     while (done < bytes.length) {
-      const count = readSync(file, bytes, done, bytes.length - done, done)
-      if (count === 0) break
-      done += count
+      const { bytesRead } = await file.read(bytes, done, bytes.length - done, done)
+      if (bytesRead === 0) break
+      done += bytesRead
     }
     return bytes.subarray(0, done)
   } catch (cause) {
     if (cause instanceof VoxtorchError) throw cause
     throw new DataError(`${path} cannot be read: ${(cause as Error).message}`, { file: path, cause })
   } finally {
-    closeSync(file)
+    await file?.close()
   }
+}
+
+/** Reads JSON, see {@link parseJson}. */
+export async function readJson(path: string): Promise<unknown> {
+  return parseJson(await readBytes(path), path)
 }
 
 /** UTF-8 text without a byte order mark. */

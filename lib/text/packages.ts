@@ -5,7 +5,7 @@ import * as tokenizers from '@huggingface/tokenizers'
 // follow. What is used of them is declared here.
 
 interface JinjaEnvironment {
-  set(name: string, value: unknown): unknown
+  set(name: string, value: unknown): JinjaValue
 }
 
 export interface JinjaValue {
@@ -13,9 +13,21 @@ export interface JinjaValue {
   value: unknown
 }
 
+export interface JinjaStatement {
+  type: string
+  /** Of a BinaryExpression. */
+  operator?: { value: string }
+  left?: JinjaStatement
+  right?: JinjaStatement
+  /** Of a For. */
+  body?: readonly JinjaStatement[]
+}
+
 interface JinjaInterpreter {
   run(program: unknown): JinjaValue
-  evaluate(statement: unknown, environment: JinjaEnvironment): JinjaValue
+  evaluate(statement: JinjaStatement | undefined, environment: JinjaEnvironment): JinjaValue
+  evaluateBlock(statements: readonly JinjaStatement[], environment: JinjaEnvironment): JinjaValue
+  evaluateFor(loop: JinjaStatement, environment: JinjaEnvironment): JinjaValue
 }
 
 interface Jinja {

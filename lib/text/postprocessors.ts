@@ -7,11 +7,14 @@ export interface PostProcessor {
   /** How many tokens are added. */
   added(pair: boolean): number
   process(first: Encoding, second: Encoding | null, addSpecialTokens: boolean): Encoding
+  /** Changes offsets so that they leave out the spaces around a token. */
+  trim?(encoding: Encoding, text: string): void
 }
 
 /** What post-processors ask of the vocabulary. */
 export interface TokenLookup {
   idToToken(id: number): string | undefined
+  isAdded(id: number): boolean
 }
 
 /** Without a post-processor: one after the other, the second of type 1. */
@@ -30,9 +33,7 @@ export function readPostProcessor(fields: Fields, lookup: TokenLookup): PostProc
     case 'Sequence':
       return sequence(fields.objects('processors').map((part) => readPostProcessor(part, lookup)))
     case 'ByteLevel': {
-      if (!fields.boolean('trim_offsets', true)) return joinOnly
-      const trim = trimmer(lookup, fields.boolean('add_prefix_space', true))
-      return { ...joinOnly, process: (first, second) => joinOnly.process(trim(first), second && trim(second), false) }
+      return { ...joinOnly, ...readTrim(fields, lookup) }
     }
     case 'BertProcessing': {
       const [cls, sep] = [special(fields, 'cls'), special(fields, 'sep')]
@@ -40,10 +41,7 @@ export function readPostProcessor(fields: Fields, lookup: TokenLookup): PostProc
     }
     case 'RobertaProcessing': {
       const [cls, sep] = [special(fields, 'cls'), special(fields, 'sep')]
-      const around = template([cls, 'A', sep], [cls, 'A', sep, sep, 'B', sep])
-      if (!fields.boolean('trim_offsets', true)) return around
-      const trim = trimmer(lookup, fields.boolean('add_prefix_space', true))
-      return { ...around, process: (first, second, adds) => around.process(trim(first), second && trim(second), adds) }
+      return { ...template([cls, 'A', sep], [cls, 'A', sep, sep, 'B', sep]), ...readTrim(fields, lookup) }
     }
     case 'TemplateProcessing':
       return readTemplate(fields)
@@ -69,6 +67,9 @@ function sequence(steps: readonly PostProcessor[]): PostProcessor {
         }
       }
       return one
+    },
+    trim(encoding, text) {
+      for (const step of steps) step.trim?.(encoding, text)
     },
   }
 }
@@ -125,29 +126,31 @@ function readTemplate(fields: Fields): PostProcessor {
   return template(parts('single'), parts('pair'))
 }
 
-/** Takes the spaces that a token begins or ends with out of its offsets. */
-function trimmer(lookup: TokenLookup, addPrefixSpace: boolean): (encoding: Encoding) => Encoding {
+/** Of a token of the model the spelling tells how many spaces it holds; an added token took them from the text. */
+function readTrim(fields: Fields, lookup: TokenLookup): Pick<PostProcessor, 'trim'> {
+  if (!fields.boolean('trim_offsets', true)) return {}
+  const addPrefixSpace = fields.boolean('add_prefix_space', true)
   const known = new Map<number, readonly [number, number]>()
+  const spacesIn = (token: string): readonly [number, number] => [
+    countSpaces(token, 0, 1),
+    countSpaces(token, token.length - 1, -1),
+  ]
   const spacesOf = (id: number): readonly [number, number] => {
     let spaces = known.get(id)
-    if (spaces === undefined) {
-      const token = lookup.idToToken(id) ?? ''
-      spaces = [countSpaces(token, 0, 1), countSpaces(token, token.length - 1, -1)]
-      known.set(id, spaces)
-    }
+    if (spaces === undefined) known.set(id, (spaces = spacesIn(lookup.idToToken(id) ?? '')))
     return spaces
   }
-  return (encoding) => {
-    const { inputIds, starts, ends } = encoding
-    for (let i = 0; i < inputIds.length; i++) {
-      let [before, after] = spacesOf(inputIds[i]!)
-      if (before > 0) {
-        if (addPrefixSpace && (i === 0 || starts[i] === 0)) before = 0
-        starts[i] = Math.min(starts[i]! + before, ends[i]!)
+  return {
+    trim({ inputIds, starts, ends }, text) {
+      for (let i = 0; i < inputIds.length; i++) {
+        const [start, end] = [starts[i]!, ends[i]!]
+        let [before, after] = lookup.isAdded(inputIds[i]!) ? spacesIn(text.slice(start, end)) : spacesOf(inputIds[i]!)
+        // One space at the start is the one that encoding put there.
+        if (before === 1 && addPrefixSpace && (i === 0 || start === 0)) before = 0
+        starts[i] = Math.min(start + before, end)
+        if (end >= after) ends[i] = Math.max(end - after, starts[i]!)
       }
-      if (after > 0 && ends[i]! >= after) ends[i] = Math.max(ends[i]! - after, starts[i]!)
-    }
-    return encoding
+    },
   }
 }
 

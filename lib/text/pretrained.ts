@@ -2,7 +2,7 @@ import { existsSync } from 'node:fs'
 import { basename, join } from 'node:path'
 import { ConfigError } from '../native/errors.js'
 import { emptyConfig, readConfig } from './config.js'
-import { parseJson, readBytes } from './files.js'
+import { readBytes, readJson } from './files.js'
 import { fromSentencePiece } from './sentencepiece/tokenizer.js'
 import { fromSpec } from './spec.js'
 import type { TokenizerParts } from './tokenizer.js'
@@ -10,36 +10,34 @@ import { fromClipMerges, fromVocabAndMerges, fromVocabText } from './vocabulary-
 
 const sentencePieceNames = ['tokenizer.model', 'spiece.model', 'sentencepiece.bpe.model', 'sentencepiece.model']
 
-export function loadDirectory(directory: string): TokenizerParts {
+export async function loadDirectory(directory: string): Promise<TokenizerParts> {
   const path = (name: string): string => join(directory, name)
   const has = (name: string): boolean => existsSync(path(name))
-  const config = readConfig(directory)
-  if (has('tokenizer.json')) {
-    const file = path('tokenizer.json')
-    return fromSpec(parseJson(readBytes(file), file), file, config)
-  }
+  const config = await readConfig(directory)
+  if (has('tokenizer.json')) return fromSpec(await readJson(path('tokenizer.json')), path('tokenizer.json'), config)
   const model = sentencePieceNames.find(has)
-  if (model !== undefined) return fromSentencePiece(readBytes(path(model)), path(model), config)
+  if (model !== undefined) return fromSentencePiece(await readBytes(path(model)), path(model), config)
   if (has('vocab.json') && has('merges.txt')) {
-    return fromSpec(fromVocabAndMerges(path('vocab.json'), path('merges.txt'), config), path('vocab.json'), config)
+    const spec = await fromVocabAndMerges(path('vocab.json'), path('merges.txt'), config)
+    return fromSpec(spec, path('vocab.json'), config)
   }
-  if (has('vocab.txt')) return fromSpec(fromVocabText(path('vocab.txt'), config), path('vocab.txt'), config)
+  if (has('vocab.txt')) {
+    return fromSpec(await fromVocabText(path('vocab.txt'), config), path('vocab.txt'), config)
+  }
   throw new ConfigError(
     `${directory} holds no tokenizer: none of tokenizer.json, ${sentencePieceNames.join(', ')}, vocab.json with merges.txt, vocab.txt`,
     { file: directory },
   )
 }
 
-export function loadFile(path: string): TokenizerParts {
+export async function loadFile(path: string): Promise<TokenizerParts> {
   const name = basename(path)
-  // A dot alone may be a version: Mistral's files end in `.model.v3`.
-  if (/\.model(\.v\w+)?$/.test(name)) return fromSentencePiece(readBytes(path), path, null)
-  if (name.endsWith('.json')) return fromSpec(parseJson(readBytes(path), path), path)
+  // Mistral's files end in `.model.v3`.
+  if (/\.model(\.v\w+)?$/.test(name)) return fromSentencePiece(await readBytes(path), path, null)
+  if (name.endsWith('.json')) return fromSpec(await readJson(path), path)
   const config = emptyConfig()
-  if (name.endsWith('.txt.gz') || name.startsWith('bpe_simple_vocab')) {
-    return fromSpec(fromClipMerges(path, config), path, config)
-  }
-  if (name.endsWith('.txt')) return fromSpec(fromVocabText(path, config), path, config)
+  if (name.startsWith('bpe_simple_vocab')) return fromSpec(await fromClipMerges(path, config), path, config)
+  if (name.endsWith('.txt')) return fromSpec(await fromVocabText(path, config), path, config)
   throw new ConfigError(
     `${path} is no tokenizer by its name: tokenizer.json, *.model, bpe_simple_vocab_16e6.txt.gz or vocab.txt are known`,
     { file: path },

@@ -35,9 +35,13 @@ export function fromSpec(spec: unknown, file: string, given: TokenizerConfig = e
     addedTokens.add(token.whole('id'), readAddedToken(token))
   }
   addConfigured(addedTokens, model, given)
-  const config = { ...given, special: { ...conventional(addedTokens), ...given.special } }
+  const named = Object.keys(given.special).length > 0
+  const config = { ...given, special: named ? { ...given.special } : conventional(addedTokens) }
 
-  const lookup = { idToToken: (id: number) => addedTokens.get(id)?.content ?? model.idToToken(id) }
+  const lookup = {
+    idToToken: (id: number) => addedTokens.get(id)?.content ?? model.idToToken(id),
+    isAdded: (id: number) => addedTokens.get(id) !== undefined,
+  }
   const post = part('post_processor')
   const stored = post === undefined ? joinOnly : readPostProcessor(post, lookup)
   const tokenId = (content: string): number | undefined => addedTokens.id(content) ?? model.tokenToId(content)
@@ -102,7 +106,7 @@ const names: Record<SpecialName, readonly string[]> = {
   mask: ['<mask>', '[MASK]'],
 }
 
-/** Where no tokenizer_config.json names the special tokens, their usual names do. */
+/** Where no other file names the special tokens, their usual names do. */
 function conventional(addedTokens: AddedTokens): Partial<Record<SpecialName, string>> {
   const found: Partial<Record<SpecialName, string>> = {}
   for (const name of specialNames) {

@@ -38,7 +38,7 @@ export interface DecodeOptions {
  * Turns text into the numbers that a language model reads, and back.
  *
  * ```ts
- * const tokenizer = Tokenizer.fromPretrained('./roberta-base')
+ * const tokenizer = await Tokenizer.fromPretrained('./roberta-base')
  * tokenizer.encode('Hello world!').inputIds // [0, 31414, 232, 328, 2]
  * ```
  */
@@ -56,9 +56,9 @@ export class Tokenizer {
    * @throws DataError naming the file, and the entry or byte, when one is not sound; ConfigError when there is none or
    *   what it asks for is not supported
    */
-  static fromPretrained(directory: string): Tokenizer {
+  static async fromPretrained(directory: string): Promise<Tokenizer> {
     requireString('Tokenizer.fromPretrained', 'directory', directory)
-    return new Tokenizer(loadDirectory(directory))
+    return new Tokenizer(await loadDirectory(directory))
   }
 
   /**
@@ -66,9 +66,9 @@ export class Tokenizer {
    * (`bpe_simple_vocab_16e6.txt.gz`) or a WordPiece `vocab.txt`.
    * @throws DataError, ConfigError as `fromPretrained`
    */
-  static fromFile(path: string): Tokenizer {
+  static async fromFile(path: string): Promise<Tokenizer> {
     requireString('Tokenizer.fromFile', 'path', path)
-    return new Tokenizer(loadFile(path))
+    return new Tokenizer(await loadFile(path))
   }
 
   /** How many ids there are: vocabulary and added tokens. The least size of an embedding table is the highest id + 1. */
@@ -203,6 +203,8 @@ export class Tokenizer {
     const two = second === undefined ? null : pipeline.run(second)
     const added = addSpecialTokens ? postProcessor.added(two !== null) : 0
     const [kept, keptPair] = truncate(one, two, added, options, config)
+    postProcessor.trim?.(kept, first)
+    if (keptPair !== null) postProcessor.trim?.(keptPair, second!)
     return postProcessor.process(kept, keptPair, addSpecialTokens)
   }
 
@@ -246,7 +248,8 @@ export class Tokenizer {
   decodeStream(options: Pick<DecodeOptions, 'skipSpecialTokens'> = {}): DecodeStream {
     requireObject('Tokenizer.decodeStream', 'options', options)
     const { skipSpecialTokens = false } = options
-    return new DecodeStream((ids) => this.decode(ids, { skipSpecialTokens, cleanUpSpaces: false }))
+    const skips = skipSpecialTokens ? (id: number) => this.isSpecial(id) : () => false
+    return new DecodeStream((ids) => this.#parts.decode(ids, false), skips)
   }
 
   /**

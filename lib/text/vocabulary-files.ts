@@ -3,7 +3,7 @@ import { ConfigError, DataError } from '../native/errors.js'
 import { byteAlphabet } from './byte-level.js'
 import type { TokenizerConfig } from './config.js'
 import { Fields } from './fields.js'
-import { decodeText, parseJson, readBytes } from './files.js'
+import { decodeText, readBytes, readJson } from './files.js'
 import { published } from './patterns.js'
 
 /** The contents of a tokenizer.json, made from older files. */
@@ -28,9 +28,13 @@ const styles: Record<string, Style> = {
  * vocab.json and merges.txt, as GPT-2, RoBERTa, Qwen2 and CLIP use them. Without a tokenizer class the style is CLIP's
  * where words end in `</w>`, RoBERTa's where `<s>` and `</s>` are entries, else GPT-2's.
  */
-export function fromVocabAndMerges(vocabPath: string, mergesPath: string, config: TokenizerConfig): Spec {
-  const vocab = Fields.of(parseJson(readBytes(vocabPath), vocabPath), '', vocabPath).values as Record<string, number>
-  const merges = mergeLines(decodeText(readBytes(mergesPath), mergesPath))
+export async function fromVocabAndMerges(
+  vocabPath: string,
+  mergesPath: string,
+  config: TokenizerConfig,
+): Promise<Spec> {
+  const vocab = Fields.of(await readJson(vocabPath), '', vocabPath).values as Record<string, number>
+  const merges = mergeLines(decodeText(await readBytes(mergesPath), mergesPath))
   return bytePairSpec(styleOf(config, vocab), vocab, merges, config)
 }
 
@@ -138,8 +142,8 @@ const CLIP_SIZE = 49408
  * OpenAI's `bpe_simple_vocab_16e6.txt.gz` (https://github.com/openai/CLIP): merges, from which the vocabulary of CLIP
  * follows. The clean-up is that of transformers' CLIPTokenizer: NFC, white space to single spaces, lower case.
  */
-export function fromClipMerges(path: string, config: TokenizerConfig): Spec {
-  let bytes: Buffer = readBytes(path)
+export async function fromClipMerges(path: string, config: TokenizerConfig): Promise<Spec> {
+  let bytes: Buffer = await readBytes(path)
   if (bytes[0] === 0x1f && bytes[1] === 0x8b) {
     try {
       bytes = gunzipSync(bytes, { maxOutputLength: MAX_UNPACKED })
@@ -164,8 +168,8 @@ export function fromClipMerges(path: string, config: TokenizerConfig): Spec {
 }
 
 /** vocab.txt: a WordPiece vocabulary, one entry a line, as BERT uses it. */
-export function fromVocabText(path: string, config: TokenizerConfig): Spec {
-  const lines = decodeText(readBytes(path), path).split(/\r?\n/)
+export async function fromVocabText(path: string, config: TokenizerConfig): Promise<Spec> {
+  const lines = decodeText(await readBytes(path), path).split(/\r?\n/)
   if (lines.at(-1) === '') lines.pop()
   const vocab: Record<string, number> = Object.create(null)
   for (const [id, line] of lines.entries()) vocab[line] = id

@@ -66,7 +66,10 @@ class Module : public torch::CustomClassHolder {
   // Makes a child of type M with this module's device and dtype.
   template <typename M, typename... Arguments>
   M* child(std::string name, Arguments&&... arguments) {
-    auto made = c10::make_intrusive<M>(options, std::forward<Arguments>(arguments)...);
+    return adopt(std::move(name), c10::make_intrusive<M>(options, std::forward<Arguments>(arguments)...));
+  }
+  template <typename M>
+  M* adopt(std::string name, c10::intrusive_ptr<M> made) {
     M* pointer = made.get();
     children_.emplace_back(std::move(name), std::move(made));
     return pointer;

@@ -1,25 +1,18 @@
 """Our kernels on the device against the CPU, called from Python: kernels.py load|parity|small|bench BUILD DEVICE."""
 
 import itertools
-import statistics
 import sys
-import time
 from pathlib import Path
 
+import attention
 import torch
+from measure import median_seconds, relative_error
 
 # The largest relative error allowed between device and CPU: both sum in float32 (float64), in different orders.
 TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-12, torch.bfloat16: 1e-2, torch.float16: 2e-3}
 # Whole 16-byte vectors, odd lengths, less than a warp, and rows longer than a block holds in registers.
 SHAPES = [(5, 768), (3, 4096), (2, 3, 17), (7, 1), (40,), (2, 3001), (2, 20480), (600, 64), (0, 8)]
 SMALL = [(3, 768), (5, 17), (2, 20480), (2, 4099), (300, 40)]
-
-
-def relative_error(actual, expected):
-    actual, expected = actual.double().cpu(), expected.double().cpu()
-    if expected.numel() == 0:
-        return 0.0 if actual.shape == expected.shape else float('inf')
-    return ((actual - expected).abs().max() / expected.abs().max().clamp_min(1e-3)).item()
 
 
 def composed(input, residual, weight, eps=1e-6):
@@ -111,29 +104,6 @@ def parity(device):
     print('captured in a CUDA graph and replayed')
 
 
-def median_seconds(device, calls, repeats):
-    """Interleaved, so that a slower moment hits all of them."""
-    times = [[] for _ in calls]
-    for call in calls:
-        call()
-        call()
-    for _ in range(repeats):
-        for index, call in enumerate(calls):
-            if device == 'cpu':
-                start = time.perf_counter()
-                call()
-                times[index].append(time.perf_counter() - start)
-            else:
-                start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
-                start.record()
-                for _ in range(10):
-                    call()
-                end.record()
-                end.synchronize()
-                times[index].append(start.elapsed_time(end) / 10_000)
-    return [statistics.median(values) for values in times]
-
-
 def bench(device):
     shapes = [(512, 768), (4096, 1024), (4096, 4096), (16384, 4096)] if device != 'cpu' else [(512, 768), (1024, 2048)]
     repeats = 20 if device != 'cpu' else 7
@@ -160,3 +130,5 @@ if __name__ == '__main__':
     _, mode, build, device = sys.argv
     torch.ops.load_library(str(Path(build) / 'libvoxtorch_core.so'))
     {'load': load, 'small': small, 'parity': parity, 'bench': bench}[mode](device)
+    print('gated_position_attention')
+    getattr(attention, mode)(device)

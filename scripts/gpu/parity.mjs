@@ -41,6 +41,7 @@ vt.manualSeed(5)
 const randn = (...shape) => vt.randn(shape)
 const integers = (high, ...shape) => vt.randint(0, high, shape)
 const rmsNormResidual = op('voxtorch::rms_norm_residual')
+const gatedPositionAttention = op('voxtorch::gated_position_attention')
 
 // name: inputs on the CPU, and a function of them. Those in float32 are differentiated too.
 const operators = {
@@ -78,6 +79,10 @@ const operators = {
       const { output, residualOutput } = rmsNormResidual(x, r, w)
       return output.add(residualOutput, { alpha: 0.5 })
     },
+  ],
+  gatedPositionAttention: [
+    [randn(2, 3, 70, 64), randn(2, 3, 70, 64), randn(2, 3, 70, 64), randn(2, 3, 70), randn(3, 139)],
+    (q, k, v, gate, relative) => gatedPositionAttention(q, k, v, gate, relative, null, 0.2, 7),
   ],
   rmsNormResidualOdd: [[randn(3, 4099), randn(3, 4099), randn(4099)], (x, r, w) => rmsNormResidual(x, r, w).output],
 }

@@ -45,7 +45,7 @@ export class Lattice {
       let single = false
       const reach = (end: number, id: number, score: number): void => {
         if (from[end] !== -1 && score <= best[end]!) return
-        best[end] = this.#round(score)
+        best[end] = score
         from[end] = start
         ids[end] = id
       }
@@ -55,7 +55,7 @@ export class Lattice {
         if (node === -1) break
         const id = this.#trie.valueAt(node)
         if (id === -1) continue
-        reach(end, id, here + this.#scores[id]!)
+        reach(end, id, this.#round(here + this.#scores[id]!))
         single ||= end - start === width
       }
       if (!single) reach(start + width, this.#unk, this.#round(here + this.#unknownScore))

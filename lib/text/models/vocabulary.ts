@@ -6,7 +6,8 @@ const MAX_ID = 2 ** 30
 export function readVocabulary(fields: Fields): Map<string, number> {
   const vocab = fields.object('vocab')
   const ids = new Map<string, number>()
-  for (const [token, id] of Object.entries(vocab.values)) {
+  for (const token of Object.keys(vocab.values)) {
+    const id = vocab.values[token]
     if (!Number.isInteger(id) || (id as number) < 0 || (id as number) > MAX_ID) {
       throw vocab.error(JSON.stringify(token), 'an id', id)
     }

@@ -125,7 +125,7 @@ function unigramLattice(proto: SentencePieceProto): Lattice {
   }
   for (const [id, piece] of proto.pieces.entries()) {
     const type = proto.types[id]
-    if (type === PieceType.userDefined) scores[id] = Math.fround(Buffer.byteLength(piece) * highest) - 0.1
+    if (type === PieceType.userDefined) scores[id] = Math.fround(Buffer.byteLength(piece) * highest - 0.1)
     if (type === PieceType.normal || type === PieceType.userDefined) pieces.push([piece, id])
   }
   return new Lattice(pieces, scores, lowest, proto.unkId, Math.fround)

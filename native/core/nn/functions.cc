@@ -1,6 +1,7 @@
 #include "core/nn/functions.h"
 
 #include <ATen/TensorOperators.h>
+#include <ATen/core/grad_mode.h>
 #include <ATen/ops/dropout.h>
 #include <ATen/ops/gelu.h>
 #include <ATen/ops/matmul.h>
@@ -18,18 +19,32 @@
 
 namespace voxtorch::nn {
 
+at::Tensor Activation::operator()(at::Tensor&& input) const {
+  const bool recorded = at::GradMode::is_enabled() && input.requires_grad();
+  if (in_place_ == nullptr || recorded || input.use_count() > 1 || input.storage().use_count() > 1) {
+    return function_(input);
+  }
+  in_place_(input);
+  return std::move(input);
+}
+
 Activation activation(const std::string& name) {
+  static const Activation gelu([](const at::Tensor& x) { return at::gelu(x); },
+                               [](at::Tensor& x) -> at::Tensor& { return at::gelu_(x); });
+  static const Activation gelu_tanh([](const at::Tensor& x) { return at::gelu(x, "tanh"); },
+                                    [](at::Tensor& x) -> at::Tensor& { return at::gelu_(x, "tanh"); });
+  static const Activation silu(at::silu, at::silu_);
   static const std::map<std::string, Activation> known = {
-      {"gelu", [](const at::Tensor& x) { return at::gelu(x); }},
-      {"gelu_new", [](const at::Tensor& x) { return at::gelu(x, "tanh"); }},
-      {"gelu_fast", [](const at::Tensor& x) { return at::gelu(x, "tanh"); }},
-      {"gelu_pytorch_tanh", [](const at::Tensor& x) { return at::gelu(x, "tanh"); }},
-      {"quick_gelu", [](const at::Tensor& x) { return x * at::sigmoid(1.702 * x); }},
-      {"relu", [](const at::Tensor& x) { return at::relu(x); }},
-      {"silu", [](const at::Tensor& x) { return at::silu(x); }},
-      {"swish", [](const at::Tensor& x) { return at::silu(x); }},
-      {"tanh", [](const at::Tensor& x) { return at::tanh(x); }},
-      {"mish", [](const at::Tensor& x) { return at::mish(x); }},
+      {"gelu", gelu},
+      {"gelu_new", gelu_tanh},
+      {"gelu_fast", gelu_tanh},
+      {"gelu_pytorch_tanh", gelu_tanh},
+      {"quick_gelu", Activation([](const at::Tensor& x) { return x * at::sigmoid(1.702 * x); })},
+      {"relu", Activation(at::relu, at::relu_)},
+      {"silu", silu},
+      {"swish", silu},
+      {"tanh", Activation(at::tanh, at::tanh_)},
+      {"mish", Activation(at::mish)},
   };
   const auto found = known.find(name);
   TORCH_CHECK(found != known.end(), "the configuration names an unknown activation '", name, "'");
@@ -59,6 +74,18 @@ Attended attend(const at::Tensor& query, const at::Tensor& key, const at::Tensor
   }
   const at::Tensor weights = at::softmax(scores, -1);
   return {at::matmul(drop(weights, probability, probability > 0), value), weights};
+}
+
+Attended gated_attend(const at::Tensor& query, const at::Tensor& key, const at::Tensor& value, const at::Tensor& gate,
+                      const at::Tensor& relative, const at::Tensor& key_mask, double probability, bool with_weights) {
+  const int64_t time = query.size(2);
+  // Row r of the windows has the biases of query time - 1 - r.
+  const at::Tensor table = relative.unfold(1, time, 1).flip(1);  // [heads, queries, keys]
+  at::Tensor bias = gate.unsqueeze(-1) * table;                  // [batch, heads, queries, keys]
+  if (key_mask.defined()) {
+    bias = bias.masked_fill(attention_mask(key_mask).logical_not(), -std::numeric_limits<double>::infinity());
+  }
+  return attend(query, key, value, bias, probability, with_weights);
 }
 
 at::Tensor split_heads(const at::Tensor& input, int64_t heads) {

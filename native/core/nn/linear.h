@@ -8,6 +8,7 @@ namespace voxtorch::nn {
 class Linear : public Module {
  public:
   Linear(const ModuleOptions& options, int64_t in, int64_t out, bool bias = true, double std = 0.02);
+  Linear(const ModuleOptions& options, int64_t in, int64_t out, Init weight, Init bias);
   at::Tensor forward(const at::Tensor& input) const;  // [..., in] -> [..., out]
 
   const at::Tensor weight;

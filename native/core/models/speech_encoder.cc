@@ -1,0 +1,361 @@
+#include "core/models/speech_encoder.h"
+
+#include <ATen/ops/arange.h>
+#include <ATen/ops/rand.h>
+#include <ATen/ops/where.h>
+
+#include <cmath>
+
+#include "core/nn/conv.h"
+#include "core/nn/linear.h"
+#include "core/nn/norm.h"
+
+namespace voxtorch::models {
+
+using at::Tensor;
+using nn::Conv1d;
+using nn::GroupNorm;
+using nn::LayerNorm;
+using nn::Linear;
+
+namespace {
+
+nn::SpanMasking span_masking(const Config& config, const std::string& axis, double probability, int64_t min_spans) {
+  return {config.number("mask_" + axis + "_prob", probability), config.integer("mask_" + axis + "_length", 10),
+          config.integer("mask_" + axis + "_min_masks", min_spans)};
+}
+
+}  // namespace
+
+SpeechConfig::SpeechConfig(const Config& config)
+    : dim(config.integer("hidden_size", 768)),
+      layers(config.integer("num_hidden_layers", 12)),
+      heads(config.integer("num_attention_heads", 12)),
+      intermediate(config.integer("intermediate_size", 3072)),
+      conv_dim(config.integers("conv_dim", {512, 512, 512, 512, 512, 512, 512})),
+      conv_kernel(config.integers("conv_kernel", {10, 3, 3, 3, 3, 2, 2})),
+      conv_stride(config.integers("conv_stride", {5, 2, 2, 2, 2, 2, 2})),
+      conv_bias(config.boolean("conv_bias", false)),
+      group_norm(config.text("feat_extract_norm", "group") == "group"),
+      position_kernel(config.integer("num_conv_pos_embeddings", 128)),
+      position_groups(config.integer("num_conv_pos_embedding_groups", 16)),
+      norm_first(config.boolean("do_stable_layer_norm", false)),
+      eps(config.number("layer_norm_eps", 1e-5)),
+      std(config.number("initializer_range", 0.02)),
+      activation(config.text("hidden_act", "gelu")),
+      conv_activation(config.text("feat_extract_activation", "gelu")),
+      dropout(config.number("hidden_dropout", 0.1)),
+      attention_dropout(config.number("attention_dropout", 0.1)),
+      activation_dropout(config.number("activation_dropout", 0.1)),
+      projection_dropout(config.number("feat_proj_dropout", 0.0)),
+      layer_drop(config.number("layerdrop", 0.1)),
+      spec_augment(config.boolean("apply_spec_augment", true)),
+      time_masking(span_masking(config, "time", 0.05, 2)),
+      feature_masking(span_masking(config, "feature", 0.0, 0)) {
+  TORCH_CHECK(heads > 0 && dim > 0 && dim % heads == 0, "hidden_size ", dim,
+              " is not divisible by num_attention_heads ", heads);
+  TORCH_CHECK(position_groups > 0 && dim % position_groups == 0, "hidden_size ", dim,
+              " is not divisible by num_conv_pos_embedding_groups ", position_groups);
+  TORCH_CHECK(position_kernel > 0, "num_conv_pos_embeddings must be positive, got ", position_kernel);
+  TORCH_CHECK(!conv_dim.empty() && conv_dim.size() == conv_kernel.size() && conv_dim.size() == conv_stride.size(),
+              "conv_dim, conv_kernel and conv_stride must have one value for each convolution, but have ",
+              conv_dim.size(), ", ", conv_kernel.size(), " and ", conv_stride.size());
+  for (const auto* list : {&conv_dim, &conv_kernel, &conv_stride}) {
+    for (const int64_t value : *list) {
+      TORCH_CHECK(value > 0, "conv_dim, conv_kernel and conv_stride must be positive, got ", value);
+    }
+  }
+  const std::string norm = config.text("feat_extract_norm", "group");
+  TORCH_CHECK(norm == "group" || norm == "layer", "feat_extract_norm must be 'group' or 'layer', not '", norm, "'");
+  for (const auto* masking : {&time_masking, &feature_masking}) {
+    TORCH_CHECK(masking->length > 0, "mask_time_length and mask_feature_length must be positive, got ",
+                masking->length);
+  }
+  TORCH_CHECK(!config.boolean("add_adapter", false) && !config.has("adapter_attn_dim"),
+              "add_adapter and adapter_attn_dim ask for adapter layers, which this network does not have");
+}
+
+int64_t SpeechConfig::frames(int64_t samples) const {
+  for (size_t i = 0; i < conv_kernel.size(); ++i) {
+    if (samples < conv_kernel[i]) return 0;
+    samples = (samples - conv_kernel[i]) / conv_stride[i] + 1;
+  }
+  return samples;
+}
+
+int64_t SpeechConfig::receptive_field() const {
+  int64_t samples = 1;
+  for (size_t i = conv_kernel.size(); i-- > 0;) samples = (samples - 1) * conv_stride[i] + conv_kernel[i];
+  return samples;
+}
+
+namespace {
+
+class SpeechConvLayer : public Module {
+ public:
+  SpeechConvLayer(const ModuleOptions& options, const SpeechConfig& c, size_t i)
+      : Module("SpeechConvLayer", options),
+        conv(*child<Conv1d>("conv", nn::Conv1dShape{i == 0 ? 1 : c.conv_dim[i - 1], c.conv_dim[i], c.conv_kernel[i],
+                                                    c.conv_stride[i], c.conv_bias})),
+        channel_norm(c.group_norm && i == 0 ? child<GroupNorm>("layer_norm", c.conv_dim[i], c.conv_dim[i]) : nullptr),
+        frame_norm(c.group_norm ? nullptr : child<LayerNorm>("layer_norm", c.conv_dim[i], 1e-5)),
+        activation(nn::activation(c.conv_activation)) {}
+
+  Tensor forward(const Tensor& x) const {  // [batch, channels, time]
+    if (channel_norm != nullptr) return activation(nn::conv_channel_norm(x.squeeze(1), conv, *channel_norm));
+    if (frame_norm == nullptr) return activation(conv.forward(x));
+    return activation(frame_norm->forward(conv.forward(x).transpose(1, 2).contiguous())).transpose(1, 2);
+  }
+  c10::ScalarType dtype() const { return conv.weight.scalar_type(); }
+
+ private:
+  Conv1d& conv;
+  // Over the whole time axis, padding too: with it a clip's features depend on how far it was padded.
+  const GroupNorm* channel_norm;
+  const LayerNorm* frame_norm;
+  const nn::Activation activation;
+};
+
+}  // namespace
+
+class SpeechFeatureExtractor : public Module {
+ public:
+  SpeechFeatureExtractor(const ModuleOptions& options, const SpeechConfig& c)
+      : Module("SpeechFeatureExtractor", options), layers(*child<ModuleList<SpeechConvLayer>>("conv_layers")) {
+    for (size_t i = 0; i < c.conv_dim.size(); ++i) layers.add(c, i);
+  }
+
+  Tensor forward(const Tensor& values) const {  // [batch, samples]
+    Tensor x = values.to(layers[0].dtype()).unsqueeze(1);
+    for (const SpeechConvLayer* layer : layers) x = layer->forward(x);
+    return x.transpose(1, 2);  // [batch, frames, channels]
+  }
+
+ private:
+  ModuleList<SpeechConvLayer>& layers;
+};
+
+class SpeechFeatureProjection : public Module {
+ public:
+  SpeechFeatureProjection(const ModuleOptions& options, const SpeechConfig& c)
+      : Module("SpeechFeatureProjection", options),
+        norm(*child<LayerNorm>("layer_norm", c.conv_dim.back(), c.eps)),
+        projection(*child<Linear>("projection", c.conv_dim.back(), c.dim, init_of(c), init_of(c))),
+        dropout(c.projection_dropout) {}
+
+  Tensor normalise(const Tensor& features) const { return norm.forward(features.contiguous()); }
+  Tensor project(const Tensor& normalised) const {  // [batch, frames, dim]
+    return nn::drop(projection.forward(normalised), dropout, training());
+  }
+
+ private:
+  static Init init_of(const SpeechConfig& c) {
+    return init::uniform(std::sqrt(1.0 / static_cast<double>(c.conv_dim.back())));
+  }
+
+  LayerNorm& norm;
+  Linear& projection;
+  const double dropout;
+};
+
+namespace {
+
+class SpeechPositions : public Module {
+ public:
+  SpeechPositions(const ModuleOptions& options, const SpeechConfig& c)
+      : Module("SpeechPositions", options),
+        conv(*child<nn::NormedConv1d>("conv", c.dim, c.position_kernel, c.position_groups)),
+        activation(nn::activation(c.conv_activation)) {}
+
+  Tensor forward(const Tensor& x) const { return activation(conv.forward(x.transpose(1, 2))).transpose(1, 2); }
+
+ private:
+  nn::NormedConv1d& conv;
+  const nn::Activation activation;
+};
+
+class SpeechFeedForward : public Module {
+ public:
+  SpeechFeedForward(const ModuleOptions& options, const SpeechConfig& c)
+      : Module("SpeechFeedForward", options),
+        up(*child<Linear>("intermediate_dense", c.dim, c.intermediate, true, c.std)),
+        down(*child<Linear>("output_dense", c.intermediate, c.dim, true, c.std)),
+        activation(nn::activation(c.activation)),
+        activation_dropout(c.activation_dropout),
+        dropout(c.dropout) {}
+
+  Tensor forward(const Tensor& x) const {
+    const Tensor hidden = nn::drop(activation(up.forward(x)), activation_dropout, training());
+    return nn::drop(down.forward(hidden), dropout, training());
+  }
+
+ private:
+  Linear &up, &down;
+  const nn::Activation activation;
+  const double activation_dropout, dropout;
+};
+
+class SpeechLayer : public Module {
+ public:
+  SpeechLayer(const ModuleOptions& options, const SpeechConfig& c, const MakeAttention& make, int64_t i)
+      : Module("SpeechLayer", options),
+        attention(*adopt("attention", make(options, c, i))),
+        norm(*child<LayerNorm>("layer_norm", c.dim, c.eps)),
+        feed_forward(*child<SpeechFeedForward>("feed_forward", c)),
+        final_norm(*child<LayerNorm>("final_layer_norm", c.dim, c.eps)),
+        norm_first(c.norm_first),
+        dropout(c.dropout) {}
+
+  nn::Attended forward(const Tensor& x, const Tensor& mask, const Tensor& relative, bool with_weights) const {
+    nn::Attended result = attention.forward(norm_first ? norm.forward(x) : x, mask, relative, with_weights);
+    const Tensor attended = x + nn::drop(result.output, dropout, training());
+    if (norm_first) {
+      result.output = attended + feed_forward.forward(final_norm.forward(attended));
+    } else {
+      const Tensor normed = norm.forward(attended);
+      result.output = final_norm.forward(normed + feed_forward.forward(normed));
+    }
+    return result;
+  }
+
+  SpeechAttention& attention;
+
+ private:
+  LayerNorm& norm;
+  SpeechFeedForward& feed_forward;
+  LayerNorm& final_norm;
+  const bool norm_first;
+  const double dropout;
+};
+
+}  // namespace
+
+class SpeechTransformer : public Module {
+ public:
+  SpeechTransformer(const ModuleOptions& options, const SpeechConfig& c, const MakeAttention& attention)
+      : Module("SpeechTransformer", options),
+        positions(*child<SpeechPositions>("pos_conv_embed", c)),
+        norm(*child<LayerNorm>("layer_norm", c.dim, c.eps)),
+        layers(*child<ModuleList<SpeechLayer>>("layers")),
+        norm_first(c.norm_first),
+        dropout(c.dropout),
+        layer_drop(c.layer_drop) {
+    for (int64_t i = 0; i < c.layers; ++i) layers.add(c, attention, i);
+  }
+
+  // x [batch, frames, dim], mask bool [batch, frames] or undefined.
+  SpeechOutput forward(Tensor x, const Tensor& mask, bool hidden_states, bool attentions) const {
+    if (mask.defined()) x = x.masked_fill(mask.logical_not().unsqueeze(-1), 0);
+    x = x + positions.forward(x);
+    if (!norm_first) x = norm.forward(x);
+    x = nn::drop(x, dropout, training());
+    const Tensor relative = layers.size() > 0 ? layers[0].attention.relative_bias(x.size(1)) : Tensor();
+
+    SpeechOutput result;
+    for (size_t i = 0; i < layers.size(); ++i) {
+      if (hidden_states) result.hidden_states.push_back(x);
+      // The layer that the others have their bias from is never skipped.
+      if (is_skipped(i > 0 || !relative.defined())) continue;
+      nn::Attended attended = layers[i].forward(x, mask, relative, attentions);
+      x = std::move(attended.output);
+      if (attentions) result.attentions.push_back(std::move(attended.weights));
+    }
+    if (hidden_states) result.hidden_states.push_back(x);
+    result.last_hidden_state = norm_first ? norm.forward(x) : x;
+    return result;
+  }
+
+ private:
+  bool is_skipped(bool possible) const {
+    return training() && layer_drop > 0 && possible && at::rand({1}).item<double>() < layer_drop;
+  }
+
+  SpeechPositions& positions;
+  LayerNorm& norm;
+  ModuleList<SpeechLayer>& layers;
+  const bool norm_first;
+  const double dropout, layer_drop;
+};
+
+SpeechEncoder::SpeechEncoder(std::string kind, const ModuleOptions& options, const SpeechConfig& c,
+                             const MakeAttention& attention)
+    : Module(std::move(kind), options),
+      config(c),
+      masked_spec_embed(c.time_masking.probability > 0 || c.feature_masking.probability > 0
+                            ? parameter("masked_spec_embed", {c.dim},
+                                        [](const Tensor& tensor) { tensor.uniform_(0, 1); })
+                            : Tensor()),
+      feature_extractor(*child<SpeechFeatureExtractor>("feature_extractor", c)),
+      feature_projection(*child<SpeechFeatureProjection>("feature_projection", c)),
+      encoder(*child<SpeechTransformer>("encoder", c, attention)) {}
+
+namespace {
+
+// Frames of each row, [batch]. A row too short for a frame counts as one frame, so that its attention has a key.
+Tensor frame_lengths(const Tensor& mask, const SpeechConfig& config) {
+  Tensor lengths = mask.to(at::kLong).sum(-1);
+  for (size_t i = 0; i < config.conv_kernel.size(); ++i) {
+    lengths = (lengths - config.conv_kernel[i]).floor_divide(config.conv_stride[i]) + 1;
+  }
+  return lengths.clamp_min(1);
+}
+
+}  // namespace
+
+SpeechOutput SpeechEncoder::forward(const SpeechInputs& inputs, bool hidden_states, bool attentions) const {
+  check(inputs);
+  const Tensor features = feature_projection.normalise(feature_extractor.forward(inputs.values));
+  Tensor lengths, mask;
+  if (inputs.mask.defined()) {
+    lengths = frame_lengths(inputs.mask, config);
+    mask = at::arange(features.size(1), lengths.options()).unsqueeze(0) < lengths.unsqueeze(1);  // [batch, frames]
+  }
+  const Tensor x = augment(feature_projection.project(features), inputs.time_mask, lengths);
+  SpeechOutput result = encoder.forward(x, mask, hidden_states, attentions);
+  result.extract_features = features;
+  return result;
+}
+
+void SpeechEncoder::check(const SpeechInputs& inputs) const {
+  const Tensor& values = inputs.values;
+  TORCH_CHECK(values.dim() == 2 && values.size(0) > 0, "input_values must be [batch, samples], got ", values.sizes());
+  TORCH_CHECK(values.is_floating_point(), "input_values must have a floating-point dtype, got ", values.scalar_type());
+  TORCH_CHECK(config.frames(values.size(1)) > 0, "input_values has a length of ", values.size(1),
+              " samples, but the convolutions need at least ", config.receptive_field(), "; pad it with zeros");
+  TORCH_CHECK(!inputs.mask.defined() || inputs.mask.sizes().equals(values.sizes()), "attention_mask must have the shape ",
+              values.sizes(), " of input_values, got ", inputs.mask.sizes());
+  if (!inputs.time_mask.defined()) return;
+  TORCH_CHECK(config.spec_augment && masked_spec_embed.defined(),
+              "mask_time_indices needs a network whose configuration has apply_spec_augment and a mask_time_prob "
+              "above 0");
+  const int64_t frames = config.frames(values.size(1));
+  TORCH_CHECK(inputs.time_mask.dim() == 2 && inputs.time_mask.size(0) == values.size(0) &&
+                  inputs.time_mask.size(1) == frames,
+              "mask_time_indices must have the shape [", values.size(0), ", ", frames, "] of the frames, got ",
+              inputs.time_mask.sizes());
+}
+
+Tensor SpeechEncoder::augment(const Tensor& input, const Tensor& given, const Tensor& lengths) const {
+  if (!config.spec_augment) return input;
+  Tensor x = input;
+  Tensor in_time = given.defined() ? given.to(at::kBool) : given;
+  if (!in_time.defined() && training() && config.time_masking.probability > 0) {
+    in_time = nn::draw_spans(x.size(0), x.size(1), config.time_masking, lengths).to(x.device());
+  }
+  if (in_time.defined()) x = at::where(in_time.unsqueeze(-1), masked_spec_embed.to(x.scalar_type()), x);
+  if (training() && config.feature_masking.probability > 0) {
+    const Tensor of_features = nn::draw_spans(x.size(0), x.size(2), config.feature_masking, {});
+    x = x.masked_fill(of_features.to(x.device()).unsqueeze(1), 0);
+  }
+  return x;
+}
+
+SpeechResult speech_forward(const SpeechEncoder& model, const Tensor& values, const std::optional<Tensor>& mask,
+                            const std::optional<Tensor>& time_mask, bool hidden_states, bool attentions) {
+  SpeechOutput result = model.forward({values, mask.value_or(Tensor()), time_mask.value_or(Tensor())}, hidden_states,
+                                      attentions);
+  return {result.last_hidden_state, result.extract_features, std::move(result.hidden_states),
+          std::move(result.attentions)};
+}
+
+}  // namespace voxtorch::models

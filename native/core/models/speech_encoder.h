@@ -1,0 +1,87 @@
+// What wav2vec 2.0 and its descendants share: waveform -> convolutions -> projection -> transformer, with the names of
+// transformers' models. They differ in how their layers attend.
+#pragma once
+
+#include <functional>
+
+#include "core/module.h"
+#include "core/nn/functions.h"
+#include "core/nn/spec_augment.h"
+
+namespace voxtorch::models {
+
+struct SpeechConfig {
+  explicit SpeechConfig(const Config& config);
+
+  int64_t dim, layers, heads, intermediate;
+  std::vector<int64_t> conv_dim, conv_kernel, conv_stride;
+  bool conv_bias;
+  bool group_norm;  // after the first convolution only; else a layer norm after each
+  int64_t position_kernel, position_groups;
+  bool norm_first;  // "stable" layer norm
+  double eps, std;
+  std::string activation, conv_activation;
+  double dropout, attention_dropout, activation_dropout, projection_dropout, layer_drop;
+  bool spec_augment;
+  nn::SpanMasking time_masking, feature_masking;
+
+  // Frames that the convolutions make of so many samples; 0 where there are too few.
+  int64_t frames(int64_t samples) const;
+  // The fewest samples that make a frame.
+  int64_t receptive_field() const;
+};
+
+// The attention of one layer.
+class SpeechAttention : public Module {
+ public:
+  using Module::Module;
+  // A bias for pairs of positions that the first layer makes for all, [heads, 2 * time - 1]; undefined: none.
+  virtual at::Tensor relative_bias(int64_t time) const { return {}; }
+  // x [batch, time, dim], mask bool [batch, time] or undefined; the output is [batch, time, dim].
+  virtual nn::Attended forward(const at::Tensor& x, const at::Tensor& mask, const at::Tensor& relative,
+                               bool with_weights) const = 0;
+};
+using MakeAttention = std::function<c10::intrusive_ptr<SpeechAttention>(const ModuleOptions&, const SpeechConfig&,
+                                                                        int64_t layer)>;
+
+struct SpeechInputs {
+  at::Tensor values;     // [batch, samples]
+  at::Tensor mask;       // [batch, samples], 1 for real samples; may be undefined
+  at::Tensor time_mask;  // [batch, frames], true where SpecAugment masks; undefined: drawn while training
+};
+
+struct SpeechOutput {
+  at::Tensor last_hidden_state;           // [batch, frames, dim]
+  at::Tensor extract_features;            // [batch, frames, conv_dim.back()]: the convolutions' output, normalised
+  std::vector<at::Tensor> hidden_states;  // the first layer's input and each layer's output, where asked for
+  std::vector<at::Tensor> attentions;     // [batch, heads, frames, frames] per layer, where asked for
+};
+
+class SpeechFeatureExtractor;
+class SpeechFeatureProjection;
+class SpeechTransformer;
+
+class SpeechEncoder : public Module {
+ public:
+  SpeechEncoder(std::string kind, const ModuleOptions& options, const SpeechConfig& config,
+                const MakeAttention& attention);
+  SpeechOutput forward(const SpeechInputs& inputs, bool hidden_states = false, bool attentions = false) const;
+
+  const SpeechConfig config;
+  const at::Tensor masked_spec_embed;  // [dim]; undefined where the configuration masks nothing
+  SpeechFeatureExtractor& feature_extractor;
+  SpeechFeatureProjection& feature_projection;
+  SpeechTransformer& encoder;
+
+ private:
+  void check(const SpeechInputs& inputs) const;
+  at::Tensor augment(const at::Tensor& x, const at::Tensor& given, const at::Tensor& lengths) const;
+};
+
+// What an operator of such a network returns.
+using SpeechResult = std::tuple<at::Tensor, at::Tensor, std::vector<at::Tensor>, std::vector<at::Tensor>>;
+SpeechResult speech_forward(const SpeechEncoder& model, const at::Tensor& values,
+                            const std::optional<at::Tensor>& mask, const std::optional<at::Tensor>& time_mask,
+                            bool hidden_states, bool attentions);
+
+}  // namespace voxtorch::models

@@ -1,0 +1,71 @@
+#include "core/nn/conv.h"
+
+#include <ATen/ops/_weight_norm.h>
+#include <ATen/ops/cat.h>
+#include <ATen/ops/conv1d.h>
+#include <ATen/ops/linalg_vector_norm.h>
+#include <ATen/ops/matmul.h>
+#include <ATen/ops/ones.h>
+#include <ATen/ops/rsqrt.h>
+
+#include <cmath>
+
+namespace voxtorch::nn {
+
+Conv1d::Conv1d(const ModuleOptions& options, const Conv1dShape& shape)
+    : Module("Conv1d", options),
+      weight(parameter("weight", {shape.out, shape.in, shape.kernel}, init::kaiming_normal())),
+      bias(shape.bias
+               ? parameter("bias", {shape.out}, init::uniform(std::sqrt(1.0 / static_cast<double>(shape.in * shape.kernel))))
+               : at::Tensor()),
+      stride(shape.stride) {}
+
+at::Tensor Conv1d::forward(const at::Tensor& input) const {
+  return at::conv1d(input, weight, bias.defined() ? std::optional<at::Tensor>(bias) : std::nullopt, stride);
+}
+
+at::Tensor conv_channel_norm(const at::Tensor& signal, const Conv1d& conv, const GroupNorm& norm) {
+  const int64_t kernel = conv.weight.size(2);
+  const at::Tensor windows = signal.unfold(1, kernel, conv.stride).transpose(1, 2);  // [batch, kernel, time]
+
+  const at::Tensor exact = windows.to(at::kDouble);
+  const at::Tensor mean = exact.mean(2, true);  // [batch, kernel, 1]
+  const at::Tensor centred = exact - mean;
+  const at::Tensor covariance = at::matmul(centred, centred.transpose(1, 2)) / exact.size(2);
+
+  const at::Tensor taps = conv.weight.flatten(1).to(at::kDouble);  // [channels, kernel]
+  const at::Tensor variance = (at::matmul(taps, covariance) * taps).sum(-1).clamp_min(0);       // [batch, channels]
+  const at::Tensor scale = norm.weight * at::rsqrt(variance + norm.eps);                        // [batch, channels]
+  at::Tensor average = at::matmul(taps, mean).squeeze(-1);                                      // [batch, channels]
+  at::Tensor shift = norm.bias - average * scale;
+  // A bias of the convolution drops out of the norm; it stays in the graph, with a gradient of 0.
+  if (conv.bias.defined()) shift = shift + (conv.bias - conv.bias) * scale;
+
+  const at::Tensor filters = at::cat({taps * scale.unsqueeze(-1), shift.unsqueeze(-1)}, -1);  // [.., .., kernel + 1]
+  const at::Tensor ones = at::ones({windows.size(0), 1, windows.size(2)}, windows.options());
+  return at::matmul(filters.to(signal.scalar_type()), at::cat({windows, ones}, 1));
+}
+
+namespace {
+// Along the taps, which are the last dimension.
+constexpr int64_t kTaps = 2;
+at::Tensor norm_of_taps(const at::Tensor& direction) { return at::linalg_vector_norm(direction, 2, {0, 1}, true); }
+}  // namespace
+
+NormedConv1d::NormedConv1d(const ModuleOptions& options, int64_t dim, int64_t kernel, int64_t groups)
+    : Module("NormedConv1d", options),
+      bias(parameter("bias", {dim}, init::zeros())),
+      direction(parameter("parametrizations.weight.original1", {dim, dim / groups, kernel},
+                          init::normal(2 * std::sqrt(1.0 / static_cast<double>(kernel * dim))))),
+      gain(parameter("parametrizations.weight.original0", {1, 1, kernel},
+                     [this](const at::Tensor& tensor) { tensor.copy_(norm_of_taps(direction)); })),
+      kernel(kernel),
+      groups(groups) {}
+
+at::Tensor NormedConv1d::forward(const at::Tensor& input) const {
+  const at::Tensor weight = at::_weight_norm(direction, gain, kTaps);
+  const at::Tensor output = at::conv1d(input, weight, bias, 1, kernel / 2, 1, groups);
+  return output.narrow(2, 0, input.size(2));  // an even kernel gives one step more
+}
+
+}  // namespace voxtorch::nn

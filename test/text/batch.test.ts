@@ -1,0 +1,99 @@
+import { describe, expect, test } from 'vitest'
+import { type BatchOptions, ConfigError, memoryStats, scope } from '../../lib/index.js'
+import { fromSpec, json } from './helpers.js'
+
+const columns = ['inputIds', 'attentionMask', 'tokenTypeIds', 'specialTokensMask', 'wordIds', 'offsets'] as const
+type Columns = Record<(typeof columns)[number], unknown>
+interface Case extends Columns {
+  tokenizer: string
+  pad: string
+  options: Record<string, string | number | boolean>
+  error?: string
+}
+const { texts, pairs, cases } = json<{ texts: string[]; pairs: string[]; cases: Case[] }>('batches')
+const specs = json<{ cases: { name: string; spec: unknown }[] }>('tokenizers').cases
+const specOf = (name: string): unknown => specs.find((one) => one.name === name)!.spec
+
+const camel = (text: string): string => text.replace(/_(\w)/g, (_, letter: string) => letter.toUpperCase())
+
+function optionsOf(python: Case['options']): BatchOptions {
+  const options = Object.entries(python).map(([name, value]) =>
+    name === 'pairs' ? ['textPairs', pairs] : [camel(name), typeof value === 'string' ? camel(value) : value],
+  )
+  return Object.fromEntries(options) as BatchOptions
+}
+
+test.each(cases.map((one) => [one.tokenizer, JSON.stringify(one.options), one] as const))(
+  '%s %s as transformers',
+  async (name, _options, wanted) => {
+    const tokenizer = await fromSpec(specOf(name))
+    tokenizer.padToken = wanted.pad
+    const encode = () => tokenizer.encodeBatch(texts, optionsOf(wanted.options))
+    if (wanted.error !== undefined) expect(encode).toThrow(ConfigError)
+    else for (const column of columns) expect(encode()[column], column).toEqual(wanted[column])
+  },
+)
+
+describe('tensors', () => {
+  test('are int64 of [batch, length], and nothing else is left', async () => {
+    const tokenizer = await fromSpec(specOf('bert'))
+    const arrays = tokenizer.encodeBatch(texts, { padding: true })
+    const before = memoryStats().liveTensors
+    scope(() => {
+      const batch = tokenizer.encodeBatch(texts, { padding: true, returnTensors: true })
+      expect(memoryStats().liveTensors - before).toBe(4)
+      expect(batch.inputIds.dtype).toBe('int64')
+      expect(batch.inputIds.shape).toEqual([texts.length, arrays.inputIds[0]!.length])
+      expect((batch.inputIds.toArray() as bigint[][]).map((row) => row.map(Number))).toEqual(arrays.inputIds)
+      expect((batch.attentionMask.toArray() as bigint[][]).map((row) => row.map(Number))).toEqual(arrays.attentionMask)
+      expect(batch.wordIds).toEqual(arrays.wordIds)
+    })
+    expect(memoryStats().liveTensors).toBe(before)
+  })
+
+  test('an empty batch has no rows', async () => {
+    const tokenizer = await fromSpec(specOf('bert'))
+    expect(tokenizer.encodeBatch([]).inputIds).toEqual([])
+    scope(() => expect(tokenizer.encodeBatch([], { returnTensors: true }).inputIds.shape).toEqual([0, 0]))
+  })
+
+  test('unequal lengths say what to do, and leave no tensor', async () => {
+    const tokenizer = await fromSpec(specOf('bert'))
+    const before = memoryStats().liveTensors
+    expect(() => tokenizer.encodeBatch(texts, { returnTensors: true })).toThrow(/use padding/)
+    expect(memoryStats().liveTensors).toBe(before)
+  })
+})
+
+describe('wrong arguments', () => {
+  test.each<[string, (tokenizer: Awaited<ReturnType<typeof fromSpec>>) => unknown, RegExp]>([
+    ['text', (t) => t.encode(7 as never), /text must be a string or a pair of strings, not 7/],
+    ['texts', (t) => t.encodeBatch('abc' as never), /texts must be an array/],
+    ['textPairs', (t) => t.encodeBatch(['a'], { textPairs: [] }), /textPairs must be an array of 1/],
+    ['padding', (t) => t.encodeBatch(['a'], { padding: 'always' as never }), /padding must be/],
+    ['paddingSide', (t) => t.encodeBatch(['a'], { padding: true, paddingSide: 'up' as never }), /paddingSide must be/],
+    ['no length', (t) => t.encodeBatch(['a'], { padding: 'maxLength' }), /needs a maxLength/],
+    ['truncation', (t) => t.encode('a', { truncation: 'yes' as never }), /truncation must be/],
+    ['no limit', (t) => t.encode('a', { truncation: true }), /truncation needs a maxLength/],
+    ['too small', (t) => t.encode('a', { truncation: true, maxLength: 1 }), /no room for the 2 special tokens/],
+    ['maxLength', (t) => t.encode('a', { truncation: true, maxLength: -1 }), /maxLength must be a whole number/],
+    ['ids', (t) => t.decode([1, -1]), /ids must be whole numbers of at least 0, not -1/],
+    ['ids text', (t) => t.decode('12' as never), /ids must be a list/],
+    ['stream', (t) => t.decodeStream().push(1.5), /id must be a whole number/],
+    ['tokens', (t) => t.addTokens('abc' as never), /tokens must be a list/],
+    ['token', (t) => t.addTokens([{ content: 'a', lstrip: 1 as never }]), /lstrip must be true or false/],
+    ['padToken', (t) => (t.padToken = 'no such'), /not in the vocabulary/],
+    ['messages', (t) => t.applyChatTemplate('hi' as never), /messages must be an array/],
+  ])('%s', async (_name, call, message) => {
+    const tokenizer = await fromSpec(specOf('bert'))
+    expect(() => call(tokenizer)).toThrow(ConfigError)
+    expect(() => call(tokenizer)).toThrow(message)
+  })
+
+  test('padding without a pad token says which property to set', async () => {
+    const tokenizer = await fromSpec(specOf('llama always'))
+    expect(() => tokenizer.encodeBatch(['a'], { padding: true })).toThrow(/set tokenizer.padToken/)
+    tokenizer.padToken = '</s>'
+    expect(tokenizer.encodeBatch(['a', 'a b c d'], { padding: true }).attentionMask[0]!.at(-1)).toBe(0)
+  })
+})

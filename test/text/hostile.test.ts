@@ -1,0 +1,140 @@
+import { mkdirSync, truncateSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { describe, expect, test } from 'vitest'
+import { ConfigError, DataError, Tokenizer } from '../../lib/index.js'
+import { directory, folder, fromSpec } from './helpers.js'
+
+const bpe = { type: 'BPE', vocab: { a: 0, b: 1, ab: 2, ' ': 3 }, merges: ['a b'] }
+const words = { type: 'WordLevel', vocab: { a: 0 }, unk_token: 'a' }
+
+/** The error of loading, which has to come soon and cost little. */
+async function refusal(content: string | Buffer | object): Promise<Error> {
+  const path = join(directory('hostile', { 'tokenizer.json': content }), 'tokenizer.json')
+  const before = process.memoryUsage().rss
+  const start = performance.now()
+  const error = await Tokenizer.fromFile(path).then(
+    () => expect.unreachable('it was read'),
+    (thrown: Error) => thrown,
+  )
+  expect(performance.now() - start).toBeLessThan(1000)
+  expect(process.memoryUsage().rss - before).toBeLessThan(200e6)
+  expect(error).toBeInstanceOf(DataError)
+  expect(error).toMatchObject({ file: path })
+  return error
+}
+
+describe('a tokenizer.json that is refused', () => {
+  test.each<[string, () => string | Buffer | object, RegExp]>([
+    ['empty', () => '', /is not JSON/],
+    ['not JSON', () => '{"model": ', /is not JSON/],
+    ['not UTF-8', () => Buffer.from([0x7b, 0x22, 0xff, 0x22, 0x7d]), /not UTF-8/],
+    ['a list', () => '[]', /must be an object/],
+    ['no model', () => ({}), /model must be an object/],
+    ['a depth bomb', () => '['.repeat(10_000_000), /nests deeper than 100 levels at byte 100/],
+    ['a depth bomb of objects', () => '{"a":'.repeat(5_000_000), /nests deeper/],
+    ['too many values', () => `[${'0,'.repeat(10_000_000)}0]`, /more than 6000000 values/],
+    ['an unknown model', () => ({ model: { type: 'GPT' } }), /model has the unknown type "GPT"/],
+    ['an unknown normaliser', () => ({ model: words, normalizer: { type: 'Shout' } }), /normalizer has the unknown/],
+    ['a vocabulary of texts', () => ({ model: { ...bpe, vocab: { a: 'x' } } }), /model.vocab."a" must be an id/],
+    ['an id below 0', () => ({ model: { ...bpe, vocab: { a: -1 } } }), /must be an id, not -1/],
+    ['an id of 2^60', () => ({ model: { ...bpe, vocab: { a: 2 ** 60 } } }), /must be an id/],
+    ['a merge of strangers', () => ({ model: { ...bpe, merges: ['x y'] } }), /of which the vocabulary lacks/],
+    ['a merge into nothing', () => ({ model: { ...bpe, merges: ['b a'] } }), /of which the vocabulary lacks/],
+    ['a merge of three', () => ({ model: { ...bpe, merges: ['a b c'] } }), /merges\[0\] must be two texts/],
+    ['a merge that is a number', () => ({ model: { ...bpe, merges: [7] } }), /merges\[0\] must be two texts, not 7/],
+    ['dropout', () => ({ model: { ...bpe, dropout: 0.1 } }), /tokens would be random/],
+    ['an unknown token that is none', () => ({ model: { ...bpe, unk_token: 'u' } }), /lacks its unk_token/],
+    ['scores that are texts', () => ({ model: { type: 'Unigram', vocab: [['a', 'b']] } }), /a text and a score/],
+    ['unk_id outside', () => ({ model: { type: 'Unigram', vocab: [['a', 0]], unk_id: 9 } }), /unk_id 9 and 1 entries/],
+    [
+      'an endless added token',
+      () => ({ model: words, added_tokens: [{ id: 1, content: 'x'.repeat(5000) }] }),
+      /not "5000 characters"/,
+    ],
+    ['an empty added token', () => ({ model: words, added_tokens: [{ id: 1, content: '' }] }), /not "0 characters"/],
+    [
+      'a pattern that is none',
+      () => ({ model: words, pre_tokenizer: { type: 'Split', pattern: { Regex: '(' }, behavior: 'Isolated' } }),
+      /which has no JavaScript form/,
+    ],
+    [
+      'a pattern of a megabyte',
+      () => ({
+        model: words,
+        pre_tokenizer: { type: 'Split', pattern: { Regex: 'a'.repeat(1e6) }, behavior: 'Removed' },
+      }),
+      /more than 10000/,
+    ],
+    [
+      'a charsmap that lies',
+      () => ({
+        model: words,
+        normalizer: { type: 'Precompiled', precompiled_charsmap: Buffer.alloc(16, 0x7c).toString('base64') },
+      }),
+      /precompiled_charsmap claims a trie/,
+    ],
+  ])('%s', async (_name, content, message) => {
+    expect((await refusal(content())).message).toMatch(message)
+  })
+
+  test('a file of a terabyte is not read', async () => {
+    const path = join(folder, 'sparse.json')
+    writeFileSync(path, '')
+    truncateSync(path, 2 ** 40)
+    await expect(Tokenizer.fromFile(path)).rejects.toThrow(/has 1099511627776 bytes/)
+  })
+
+  test('what is no file, or no tokenizer', async () => {
+    mkdirSync(join(folder, 'd.json'), { recursive: true })
+    await expect(Tokenizer.fromFile(join(folder, 'd.json'))).rejects.toThrow(DataError)
+    await expect(Tokenizer.fromFile(join(folder, 'none.json'))).rejects.toThrow(DataError)
+    await expect(Tokenizer.fromFile(join(folder, 'x.exe'))).rejects.toThrow(ConfigError)
+    await expect(Tokenizer.fromPretrained(folder)).rejects.toThrow(/holds no tokenizer/)
+    await expect(Tokenizer.fromPretrained(7 as never)).rejects.toThrow(ConfigError)
+  })
+})
+
+describe('a tokenizer.json that is read', () => {
+  test('has entries called __proto__', async () => {
+    const spec = '{"model":{"type":"WordLevel","vocab":{"__proto__":0,"constructor":1},"unk_token":"__proto__"}}'
+    const tokenizer = await fromSpec(spec)
+    expect(tokenizer.encode('constructor').inputIds).toEqual([1])
+    expect(tokenizer.encode('__proto__').inputIds).toEqual([0])
+    expect(tokenizer.vocabSize).toBe(2)
+    expect(({} as Record<string, unknown>).a).toBeUndefined()
+  })
+
+  test('a pattern that backtracks without end is ended, and the process goes on', async () => {
+    const pattern = { Regex: '(a+)+b|(a|aa)+$' }
+    const tokenizer = await fromSpec({ model: bpe, pre_tokenizer: { type: 'Split', pattern, behavior: 'Isolated' } })
+    expect(tokenizer.encode('aaab').inputIds).toEqual([0, 0, 2])
+    const start = performance.now()
+    expect(() => tokenizer.encode(`${'a'.repeat(60)}c`)).toThrow(DataError)
+    expect(performance.now() - start).toBeLessThan(2000)
+    expect(tokenizer.encode('ab').inputIds).toEqual([2])
+  })
+
+  test('merges that feed each other end', async () => {
+    const vocab = { a: 0, aa: 1, aaa: 2, aaaa: 3 }
+    const merges = ['a a', 'aa a', 'a aa', 'aa aa', 'aaa a', 'a aaa']
+    const tokenizer = await fromSpec({ model: { type: 'BPE', vocab, merges } })
+    expect(tokenizer.encode('a'.repeat(9)).inputIds).toEqual([3, 1, 2])
+  })
+
+  test('a million characters without a break take n log n', async () => {
+    const tokenizer = await fromSpec({ model: bpe })
+    const start = performance.now()
+    expect(tokenizer.encode('ab'.repeat(500_000)).inputIds.length).toBe(500_000)
+    expect(performance.now() - start).toBeLessThan(5000)
+  })
+
+  test('words of equal content merge alike, long or short', async () => {
+    // Few symbols are merged by looking through all, many with a heap.
+    const vocab = { a: 0, b: 1, ab: 2, ba: 3, aba: 4, abab: 5 }
+    const merges = ['b a', 'a b', 'a ba', 'ab ab']
+    const tokenizer = await fromSpec({ model: { type: 'BPE', vocab, merges } })
+    const short = tokenizer.encode('abba'.repeat(12)).inputIds
+    const long = tokenizer.encode('abba'.repeat(13)).inputIds
+    expect(long.slice(0, short.length - 4)).toEqual(short.slice(0, -4))
+  })
+})

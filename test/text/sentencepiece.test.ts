@@ -1,0 +1,109 @@
+import { describe, expect, test } from 'vitest'
+import { ConfigError, DataError, Tokenizer } from '../../lib/index.js'
+import { directory, fromModel, json, unpacked } from './helpers.js'
+
+interface Case {
+  ids: number[][]
+  decoded: string[]
+  cuts: number[][]
+  decodedCuts: string[]
+  'legacy true'?: number[][]
+  'legacy false'?: number[][]
+}
+const { lines, special, models } = json<{ lines: string[]; special: string[]; models: Record<string, Case> }>(
+  'sentencepiece',
+)
+
+describe.each(Object.entries(models))('the model %s, as sentencepiece has it', (name, wanted) => {
+  test('encodes', async () => {
+    const tokenizer = await fromModel(name)
+    for (const [i, line] of lines.entries()) {
+      expect(tokenizer.encode(line).inputIds, JSON.stringify(line)).toEqual(wanted.ids[i])
+    }
+  })
+
+  test('decodes', async () => {
+    const tokenizer = await fromModel(name)
+    for (const [i, ids] of wanted.ids.entries()) expect(tokenizer.decode(ids)).toBe(wanted.decoded[i])
+    for (const [i, ids] of wanted.cuts.entries()) expect(tokenizer.decode(ids)).toBe(wanted.decodedCuts[i])
+  })
+})
+
+describe('a directory with a tokenizer.model', () => {
+  const files = (config: Record<string, unknown>) => ({
+    'tokenizer.model': unpacked('bpe-bytes.model'),
+    'tokenizer_config.json': { bos_token: '<s>', eos_token: '</s>', unk_token: '<unk>', ...config },
+  })
+
+  test.each([true, false])('legacy: %s cuts special tokens out as LlamaTokenizer did', async (legacy) => {
+    const path = directory(`legacy-${legacy}`, files({ tokenizer_class: 'LlamaTokenizer', legacy }))
+    const tokenizer = await Tokenizer.fromPretrained(path)
+    const wanted = models['bpe-bytes']![`legacy ${legacy}`]!
+    for (const [i, text] of special.entries()) {
+      expect(tokenizer.encode(text, { addSpecialTokens: false }).inputIds, JSON.stringify(text)).toEqual(wanted[i])
+    }
+  })
+
+  test('adds what its class adds, unless the configuration says otherwise', async () => {
+    const ids = async (config: Record<string, unknown>) => {
+      const tokenizer = await Tokenizer.fromPretrained(directory('flags', files(config)))
+      const { inputIds } = tokenizer.encode('the')
+      return [inputIds[0] === tokenizer.bosTokenId, inputIds.at(-1) === tokenizer.eosTokenId]
+    }
+    expect(await ids({ tokenizer_class: 'LlamaTokenizer' })).toEqual([true, false])
+    expect(await ids({ tokenizer_class: 'T5Tokenizer' })).toEqual([false, true])
+    expect(await ids({ tokenizer_class: 'LlamaTokenizer', add_bos_token: false, add_eos_token: true })).toEqual([
+      false,
+      true,
+    ])
+    await expect(ids({ tokenizer_class: 'XLMRobertaTokenizer' })).rejects.toThrow(ConfigError)
+  })
+
+  test('offsets and words follow the text through the normaliser', async () => {
+    const tokenizer = await fromModel('unigram-nfkc')
+    const text = '  ｔｈｅ  ﬁ of'
+    const { offsets, wordIds, inputIds } = tokenizer.encode(text)
+    expect(tokenizer.decode(inputIds)).toBe('the fi of')
+    expect(offsets[0]![0]).toBe(2)
+    expect(offsets.at(-1)![1]).toBe(text.length)
+    expect(Math.max(...wordIds.map((word) => word ?? 0))).toBe(2)
+    const fi = wordIds.indexOf(1)
+    expect(text.slice(offsets[fi]![0], offsets[fi]![1]).trim()).toMatch(/^ﬁ?$/)
+  })
+})
+
+describe('a file that is not sound', () => {
+  const sound = unpacked('unigram-nfkc.model')
+  const open = (bytes: Uint8Array) =>
+    Tokenizer.fromFile(`${directory('broken', { 'x.model': Buffer.from(bytes) })}/x.model`)
+  const piece = (text: string, type = 1): number[] => {
+    const name = [...Buffer.from(text)]
+    return [10, name.length + 4, 10, name.length, ...name, 24, type]
+  }
+
+  test.each<[string, Uint8Array, RegExp]>([
+    ['cut off', sound.subarray(0, 3000), /claims \d+ bytes where \d+ are left at byte \d+/],
+    ['empty', Buffer.alloc(0), /no piece is the unknown one/],
+    ['another format', Buffer.from('{"a": 1}'), /not a sound SentencePiece model/],
+    ['a length of 2^63', Buffer.from([10, 255, 255, 255, 255, 255, 255, 255, 255, 127]), /claims/],
+    ['a number without end', Buffer.alloc(40, 0x80), /more than ten bytes/],
+    ['two unknown pieces', Buffer.from([...piece('a', 2), ...piece('b', 2)]), /both the unknown one/],
+    ['a piece twice', Buffer.from([...piece('a', 2), ...piece('b'), ...piece('b')]), /there twice/],
+    ['an empty piece', Buffer.from([...piece('a', 2), ...piece('')]), /piece 1 is empty/],
+    ['a type that is none', Buffer.from([...piece('a', 2), ...piece('b', 9)]), /type 9/],
+    ['byte fallback without bytes', Buffer.from([...piece('a', 2), 18, 3, 0x98, 2, 1]), /0 of 256/],
+    ['text that is not UTF-8', Buffer.from([10, 4, 10, 2, 0xc3, 0x28]), /not UTF-8/],
+    ['a score that is no number', Buffer.from([10, 5, 21, 0, 0, 0xc0, 0x7f]), /score is not a number/],
+    ['a trie that is not there', Buffer.from([...piece('a', 2), 26, 10, 18, 8, 255, 255, 0, 0, 0, 0, 0, 0]), /trie/],
+  ])('%s', async (_name, bytes, message) => {
+    const error = await open(bytes).catch((thrown: unknown) => thrown)
+    expect(error).toBeInstanceOf(DataError)
+    expect((error as DataError).message).toMatch(message)
+    expect(error).toMatchObject({ file: expect.stringMatching(/x\.model$/) })
+  })
+
+  test('unused pieces of a byte-pair model are refused, not guessed', async () => {
+    const model = Buffer.from([...piece('a', 2), ...piece('b', 5), 18, 2, 24, 2])
+    await expect(open(model)).rejects.toThrow(/unused pieces are not supported/)
+  })
+})
