@@ -68,10 +68,7 @@ export class NativeModule extends Module {
     return this
   }
 
-  override dispose(): void {
-    super.dispose()
-    for (const module of this.modules()) {
-      if (module instanceof NativeModule) native.release(handleOf(module.#handle))
-    }
+  protected override freeNative(): void {
+    native.release(handleOf(this.#handle))
   }
 }

@@ -23,6 +23,7 @@ export {
   type RMSNormOptions,
 } from './normalization.js'
 export { type FactoryOptions, Parameter, type ParameterOptions } from './parameter.js'
+export { loadPretrained, savePretrained } from './pretrained.js'
 export { GRU, type GRUResult, LSTM, type LSTMResult, type RecurrentOptions, type SequenceOptions } from './rnn.js'
 export {
   type Activation,

@@ -272,7 +272,11 @@ export class Module {
   /** Frees all parameters and buffers, the children's too. */
   dispose(): void {
     for (const [, tensor] of [...this.namedParameters(), ...this.namedBuffers()]) tensor.dispose()
+    for (const module of this.modules()) module.freeNative()
   }
+
+  /** Frees what this module alone holds beside its tensors. */
+  protected freeNative(): void {}
 
   [Symbol.dispose](): void {
     this.dispose()

@@ -39,6 +39,7 @@ export function renderChat(messages: readonly ChatMessage[], options: ChatOption
       `${where}: addGenerationPrompt opens an answer, continueFinalMessage goes on with one; use either`,
     )
   }
+  if (continueFinalMessage && !messages.at(-1)?.content) throw nothingToContinue()
   const special = Object.entries(config.special).map(([name, token]) => [`${name}_token`, token])
   const text = renderTemplate(templateOf(options, config), {
     ...Object.fromEntries(special),
@@ -66,9 +67,12 @@ function openEnd(text: string, last: ChatMessage | undefined): string {
   const content = typeof last?.content === 'string' ? last.content.trim() : ''
   const at = content === '' ? -1 : text.lastIndexOf(content)
   if (at === -1) {
-    throw new ConfigError('continueFinalMessage: the last message has no text, or the template changes it', {
-      argument: 'continueFinalMessage',
-    })
+    throw nothingToContinue()
   }
   return text.slice(0, at + content.length)
 }
+
+const nothingToContinue = (): ConfigError =>
+  new ConfigError('continueFinalMessage: the last message has no text, or the template changes it', {
+    argument: 'continueFinalMessage',
+  })

@@ -1,5 +1,5 @@
-import { mkdirSync } from 'node:fs'
-import { join } from 'node:path'
+import { existsSync, mkdirSync } from 'node:fs'
+import { dirname, join } from 'node:path'
 import { DataError } from '../native/errors.js'
 import type { AddedTokens } from './added-tokens.js'
 import { specialNames, type TokenizerConfig } from './config.js'
@@ -91,10 +91,14 @@ function writeConfig(directory: string, addedTokens: AddedTokens, config: Tokeni
   writeWhole(join(directory, 'special_tokens_map.json'), `${JSON.stringify(special, null, 2)}\n`)
 }
 
+/** Makes a directory and those above it. Node's own recursion never ends where the system refuses, as in /proc. */
 export function makeDirectory(path: string): void {
   try {
-    mkdirSync(path, { recursive: true })
+    if (existsSync(path)) return
+    if (!existsSync(dirname(path))) makeDirectory(dirname(path))
+    mkdirSync(path)
   } catch (cause) {
+    if (cause instanceof DataError) throw cause
     throw new DataError(`${path} cannot be made: ${(cause as Error).message}`, { file: path, cause })
   }
 }

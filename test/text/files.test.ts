@@ -44,7 +44,7 @@ function oldFiles({ spec: name, extra, config }: Pick<Case, 'spec' | 'extra' | '
 
 describe.each(cases.map((one) => [JSON.stringify(one.config), one] as const))('%s as transformers', (_name, one) => {
   test('reads its vocabulary files', async () => {
-    const tokenizer = await Tokenizer.fromPretrained(directory('old', oldFiles(one)))
+    const tokenizer = await Tokenizer.fromPretrained(directory(`old-${cases.indexOf(one)}`, oldFiles(one)))
     for (const [i, line] of lines.entries()) {
       const encoding = tokenizer.encode(line)
       expect(encoding.inputIds, JSON.stringify(line)).toEqual(one.ids[i])
