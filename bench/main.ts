@@ -9,6 +9,7 @@ const questions: Record<string, { asks: string; load: () => Promise<{ run: (opti
   {
     ops: { asks: 'What does one operator, and one small training step, cost?', load: () => import('./ops.js') },
     audio: { asks: 'What do resampling and spectral features cost?', load: () => import('./audio.js') },
+    text: { asks: 'How fast is text cut into tokens?', load: () => import('./text.js') },
     load: { asks: 'How long until the first tensor of a fresh process?', load: () => import('./load.js') },
     loop: { asks: 'Does the event loop keep turning during a 3-second queued job?', load: () => import('./loop.js') },
     files: { asks: 'How long does it take to read files?', load: () => import('./files.js') },

@@ -39,7 +39,7 @@ export function renderChat(messages: readonly ChatMessage[], options: ChatOption
       `${where}: addGenerationPrompt opens an answer, continueFinalMessage goes on with one; use either`,
     )
   }
-  if (continueFinalMessage && !messages.at(-1)?.content) throw nothingToContinue()
+  const open = continueFinalMessage ? openText(messages.at(-1)) : ''
   const special = Object.entries(config.special).map(([name, token]) => [`${name}_token`, token])
   const text = renderTemplate(templateOf(options, config), {
     ...Object.fromEntries(special),
@@ -49,7 +49,7 @@ export function renderChat(messages: readonly ChatMessage[], options: ChatOption
     documents: options.documents ?? null,
     add_generation_prompt: addGenerationPrompt,
   })
-  return continueFinalMessage ? openEnd(text, messages.at(-1)) : text
+  return continueFinalMessage ? upTo(text, open) : text
 }
 
 function templateOf({ chatTemplate, tools }: ChatOptions, { chatTemplates }: TokenizerConfig): string {
@@ -62,17 +62,18 @@ function templateOf({ chatTemplate, tools }: ChatOptions, { chatTemplates }: Tok
   )
 }
 
-/** Cuts off what the template writes after the last message. */
-function openEnd(text: string, last: ChatMessage | undefined): string {
-  const content = typeof last?.content === 'string' ? last.content.trim() : ''
-  const at = content === '' ? -1 : text.lastIndexOf(content)
-  if (at === -1) {
-    throw nothingToContinue()
-  }
-  return text.slice(0, at + content.length)
-}
-
-const nothingToContinue = (): ConfigError =>
-  new ConfigError('continueFinalMessage: the last message has no text, or the template changes it', {
+function openText(last: ChatMessage | undefined): string {
+  if (typeof last?.content === 'string' && last.content.trim() !== '') return last.content.trim()
+  throw new ConfigError('continueFinalMessage: the last message has no text to go on with', {
     argument: 'continueFinalMessage',
   })
+}
+
+/** Cuts off what the template writes after the last message. */
+function upTo(text: string, last: string): string {
+  const at = text.lastIndexOf(last)
+  if (at !== -1) return text.slice(0, at + last.length)
+  throw new ConfigError('continueFinalMessage: the template changes the text of the last message', {
+    argument: 'continueFinalMessage',
+  })
+}

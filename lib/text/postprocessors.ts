@@ -145,8 +145,11 @@ function readTrim(fields: Fields, lookup: TokenLookup): Pick<PostProcessor, 'tri
       for (let i = 0; i < inputIds.length; i++) {
         const [start, end] = [starts[i]!, ends[i]!]
         let [before, after] = lookup.isAdded(inputIds[i]!) ? spacesIn(text.slice(start, end)) : spacesOf(inputIds[i]!)
-        // One space at the start is the one that encoding put there.
-        if (before === 1 && addPrefixSpace && (i === 0 || start === 0)) before = 0
+        // One space at the start is the one that encoding put there. Alone it stands for nothing.
+        if (before === 1 && addPrefixSpace && (i === 0 || start === 0)) {
+          before = 0
+          if (after === 1) after = end - start
+        }
         starts[i] = Math.min(start + before, end)
         if (end >= after) ends[i] = Math.max(end - after, starts[i]!)
       }

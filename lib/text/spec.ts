@@ -16,8 +16,9 @@ import type { TokenizerParts } from './tokenizer.js'
 /**
  * Builds a tokenizer from the contents of a tokenizer.json.
  *
- * The package `@huggingface/tokenizers` keeps no offsets, ignores `single_word` and is slower than Python's; so all but
- * its translation of regular expressions is done here.
+ * `@huggingface/tokenizers` 0.2.0 gives the right ids for the published files that the tests read, but no offsets and no
+ * word ids, does not know `single_word`, and takes two and a half times as long as Python's for RoBERTa. So its
+ * translation of regular expressions is used (see patterns.ts), and the rest is done here.
  */
 export function fromSpec(spec: unknown, file: string, given: TokenizerConfig = emptyConfig()): TokenizerParts {
   const fields = Fields.of(spec, '', file)

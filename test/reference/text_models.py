@@ -11,6 +11,7 @@ import io
 import json
 import tempfile
 import unicodedata
+from functools import cache
 from pathlib import Path
 
 import sentencepiece
@@ -158,22 +159,33 @@ def clip():
     return tokenizer
 
 
-def gpt2(prefix_space, trim):
+@cache
+def byte_level():
     tokenizer, trainer = bpe(alphabet=pre_tokenizers.ByteLevel.alphabet())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    return trained(tokenizer, trainer).to_str()
+
+
+@cache
+def metaspace():
+    tokenizer, trainer = bpe(unk='<unk>', fuse_unk=True, byte_fallback=True)
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(split=True)
+    trainer.special_tokens = ['<unk>', '<s>', '</s>'] + [f'<0x{b:02X}>' for b in range(256)]
+    trainer.vocab_size = 440
+    return trained(tokenizer, trainer).to_str()
+
+
+def gpt2(prefix_space, trim):
+    tokenizer = Tokenizer.from_str(byte_level())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=prefix_space)
     tokenizer.decoder = decoders.ByteLevel()
     tokenizer.post_processor = processors.ByteLevel(trim_offsets=trim, add_prefix_space=prefix_space)
-    trained(tokenizer, trainer)
     tokenizer.add_tokens([AddedToken('the of', single_word=True), AddedToken('<left>', lstrip=True), AddedToken('<right>', rstrip=True, special=True), AddedToken('NORM', normalized=True), 'ing'])
     return tokenizer
 
 
 def llama(scheme):
-    tokenizer, trainer = bpe(unk='<unk>', fuse_unk=True, byte_fallback=True)
-    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme=scheme, split=True)
-    trainer.special_tokens = ['<unk>', '<s>', '</s>'] + [f'<0x{b:02X}>' for b in range(256)]
-    trainer.vocab_size = 440
-    trained(tokenizer, trainer)
+    tokenizer = Tokenizer.from_str(metaspace())
     tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme=scheme, split=False)
     tokenizer.decoder = decoders.Sequence([decoders.Replace('\u2581', ' '), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(' ', 1, 0)])
     return tokenizer
@@ -266,20 +278,21 @@ def tokenizer_cases():
     cases = []
     for name, make in TOKENIZERS.items():
         # The trainers break ties as they like, so a stored tokenizer is not trained again.
-        tokenizer = Tokenizer.from_str(json.dumps(specs[name])) if name in specs else make()
-        texts = SAMPLE[::3] + ADDED
+        spec = specs[name] if name in specs else json.loads(make().to_str())
+        tokenizer = Tokenizer.from_str(json.dumps(spec))
+        texts = SAMPLE[::4] + ADDED
         encodings = [tokenizer.encode(text) for text in texts]
         cases.append(
             {
                 'name': name,
-                'spec': json.loads(tokenizer.to_str()),
+                'spec': spec,
                 'ids': [e.ids for e in encodings],
                 'sums': [checksum(text, e) for text, e in zip(texts, encodings)],
                 'decoded': [decoded(name, tokenizer.decode(e.ids, skip_special_tokens=i % 2 == 0)) for i, e in enumerate(encodings)],
                 'pair': pair_case(tokenizer),
             }
         )
-    return gzip.compress(json.dumps({'lines': SAMPLE[::3] + ADDED, 'pair': PAIR, 'cases': cases}).encode(), 9, mtime=0)
+    return gzip.compress(json.dumps({'lines': SAMPLE[::4] + ADDED, 'pair': PAIR, 'cases': cases}).encode(), 9, mtime=0)
 
 
 ADDED = ['x <left> y', '  <left><left> ', 'a<right>  b', 'the of', 'xthe of', 'the ofx', 'the of the of', 'NORM norm', '<right> <left>', 'éthe of', 'the of\u0301', 'inging', '<left>']

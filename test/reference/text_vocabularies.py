@@ -8,6 +8,7 @@ import json
 import tempfile
 from pathlib import Path
 
+from tokenizers import AddedToken
 from transformers import BertTokenizer, CLIPTokenizer, GPT2Tokenizer, Qwen2Tokenizer, RobertaTokenizer
 
 from text_common import FIXTURES, checksum, main
@@ -23,7 +24,7 @@ CASES = [
     (BertTokenizer, 'bert', [], {}),
     (BertTokenizer, 'bert', [], {'do_lower_case': False}),
 ]
-LINES = SAMPLE[::3] + ['a <mask> b', '<s>x</s>', '<|im_start|>user', '[MASK] the']
+LINES = SAMPLE[::4] + ['a <mask> b', '<s>x</s>', '<|im_start|>user', '[MASK] the']
 
 
 def files(name, extra, config):
@@ -46,7 +47,9 @@ def vocabularies():
         with tempfile.TemporaryDirectory() as directory:
             for file, content in files(name, extra, config).items():
                 (Path(directory) / file).write_text(content, encoding='utf-8')
-            tokenizer = cls.from_pretrained(directory)
+            # transformers 5 has dropped what versions 2 to 4, and the published tokenizer.json, say of RoBERTa's mask.
+            mask = {'mask_token': AddedToken('<mask>', lstrip=True)} if cls is RobertaTokenizer else {}
+            tokenizer = cls.from_pretrained(directory, **mask)
         encodings = [tokenizer.backend_tokenizer.encode(line) for line in LINES]
         cases.append(
             {

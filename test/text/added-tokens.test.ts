@@ -77,7 +77,7 @@ describe('10,000 added tokens', () => {
   test('names like __proto__ are names', async () => {
     const tokenizer = await Tokenizer.fromFile(published.qwen2)
     const names = ['__proto__', 'constructor', 'toString', 'hasOwnProperty']
-    for (const name of names) expect(tokenizer.tokenToId(name) === undefined || name !== '__proto__').toBe(true)
+    expect(tokenizer.tokenToId('__proto__')).toBeUndefined()
     tokenizer.addTokens(names)
     const { inputIds } = tokenizer.encode('__proto__')
     expect(inputIds).toEqual([tokenizer.tokenToId('__proto__')])

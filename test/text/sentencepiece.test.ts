@@ -102,6 +102,25 @@ describe('a file that is not sound', () => {
     expect(error).toMatchObject({ file: expect.stringMatching(/x\.model$/) })
   })
 
+  test('more pieces than any model has are refused before memory is taken for them', async () => {
+    const many = [Buffer.from(piece('<unk>', 2))]
+    for (let i = 0; i < 2 ** 20; i++) many.push(Buffer.from(piece(i.toString(36))))
+    await expect(open(Buffer.concat(many))).rejects.toThrow(/more than 1048576 pieces at byte \d{7}/)
+  })
+
+  test('one endless piece does not cost its square', async () => {
+    const length = 1 << 20
+    const sizes = (value: number): number[] => [(value & 0x7f) | 0x80, ((value >> 7) & 0x7f) | 0x80, value >> 14]
+    const endless = Buffer.concat([
+      Buffer.from([...piece('<unk>', 2), 10, ...sizes(length + 4), 10, ...sizes(length)]),
+      Buffer.alloc(length, 'ab'),
+      Buffer.from([18, 2, 24, 2]),
+    ])
+    const start = performance.now()
+    await expect(open(endless)).rejects.toThrow(/too long for byte-pair encoding/)
+    expect(performance.now() - start).toBeLessThan(1000)
+  })
+
   test('unused pieces of a byte-pair model are refused, not guessed', async () => {
     const model = Buffer.from([...piece('a', 2), ...piece('b', 5), 18, 2, 24, 2])
     await expect(open(model)).rejects.toThrow(/unused pieces are not supported/)

@@ -34,12 +34,10 @@ export class SentencePieceBpe {
       })
     }
     const pieces = [...proto.pieces.entries()].filter(([id]) => merges(proto, id))
-    let cuts = 0
-    for (const [, piece] of pieces) {
-      cuts += piece.length ** 2
-      for (const character of piece) this.#number(character)
+    if (pieces.reduce((cuts, [, piece]) => cuts + piece.length ** 2, 0) > MAX_CUTS) {
+      throw new DataError(`${file} has pieces too long for byte-pair encoding`, { file })
     }
-    if (cuts > MAX_CUTS) throw new DataError(`${file} has pieces too long for byte-pair encoding`, { file })
+    for (const [, piece] of pieces) for (const character of piece) this.#number(character)
 
     const rules = new PairMap(proto.pieces.length * 2)
     const results: number[] = []

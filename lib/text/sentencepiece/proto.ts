@@ -59,7 +59,7 @@ export function readProto(bytes: Uint8Array, file: string): SentencePieceProto {
   const message = new Message(bytes, fail)
   while (message.next()) {
     if (message.field === 1) {
-      if (model.pieces.length === MAX_PIECES) fail(`has more than ${MAX_PIECES} pieces`, 0)
+      if (model.pieces.length === MAX_PIECES) fail(`has more than ${MAX_PIECES} pieces`, message.at)
       readPiece(message.message(), model.pieces, scores, types)
     } else if (message.field === 2) readTrainer(message.message(), model)
     else if (message.field === 3) readNormalizer(message.message(), model.normalizer)

@@ -17,6 +17,11 @@ export class Message {
     this.#at = start
   }
 
+  /** Where reading has come to. */
+  get at(): number {
+    return this.#at
+  }
+
   /** Moves to the next field; false at the end. Its value must be read, or skipped, before the next call. */
   next(): boolean {
     if (this.#at >= this.end) return false
