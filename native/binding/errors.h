@@ -1,4 +1,5 @@
-// How native failures travel: caught here, classified, and turned into one of the error classes of lib/native/errors.ts.
+// How native failures travel: caught here, classified, and turned into one of the error classes of
+// lib/native/errors.ts.
 #pragma once
 
 #include <cstdint>

@@ -1,5 +1,5 @@
-// A network's configuration: the JSON object of a published config.json, read by key. A key with the wrong type of value,
-// or a needed one that is missing, throws a sentence that names it.
+// A network's configuration: the JSON object of a published config.json, read by key. A key with the wrong type of
+// value, or a needed one that is missing, throws a sentence that names it.
 #pragma once
 
 #include <cstdint>

@@ -35,7 +35,8 @@ void Module::initialize_below(const std::string& path, const std::vector<std::st
     if (!init || tensor.is_meta()) return;
     if (names == nullptr || std::find(names->begin(), names->end(), path + name) != names->end()) init(tensor);
   };
-  for (size_t i = 0; i < parameters_.size(); ++i) fill(parameters_[i].first, parameters_[i].second, parameter_inits_[i]);
+  for (size_t i = 0; i < parameters_.size(); ++i)
+    fill(parameters_[i].first, parameters_[i].second, parameter_inits_[i]);
   for (size_t i = 0; i < buffers_.size(); ++i) fill(buffers_[i].first, buffers_[i].second.tensor, buffer_inits_[i]);
   for (const auto& [name, child] : children_) child->initialize_below(path + name + ".", names);
 }
@@ -153,11 +154,13 @@ TORCH_LIBRARY_FRAGMENT(voxtorch, m) {
   m.def("module_parameters(__torch__.torch.classes.voxtorch.Module self) -> (str[] names, Tensor[] tensors)",
         parameters);
   m.def(
-      "module_buffers(__torch__.torch.classes.voxtorch.Module self) -> (str[] names, Tensor[] tensors, bool[] persistent)",
+      "module_buffers(__torch__.torch.classes.voxtorch.Module self) -> (str[] names, Tensor[] tensors, bool[] "
+      "persistent)",
       buffers);
   m.def("module_children(__torch__.torch.classes.voxtorch.Module self) -> str[]", children);
-  m.def("module_child(__torch__.torch.classes.voxtorch.Module self, str name) -> __torch__.torch.classes.voxtorch.Module",
-        child);
+  m.def(
+      "module_child(__torch__.torch.classes.voxtorch.Module self, str name) -> __torch__.torch.classes.voxtorch.Module",
+      child);
   m.def("module_train(__torch__.torch.classes.voxtorch.Module self, bool mode=True) -> ()",
         [](const ModulePtr& self, bool mode) { self->train(mode); });
   m.def("module_training(__torch__.torch.classes.voxtorch.Module self) -> bool",

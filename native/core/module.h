@@ -1,5 +1,5 @@
-// The module tree of native networks, over at:: functions. Every parameter is made with an explicit device and dtype, so
-// a network can be built on meta or straight in bfloat16. A class names its parts in its constructor, with the names
+// The module tree of native networks, over at:: functions. Every parameter is made with an explicit device and dtype,
+// so a network can be built on meta or straight in bfloat16. A class names its parts in its constructor, with the names
 // that the published checkpoint has:
 //
 //   FeedForward::FeedForward(const ModuleOptions& options, int64_t dim, int64_t hidden)

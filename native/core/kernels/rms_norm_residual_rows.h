@@ -1,4 +1,5 @@
-// The float32 and bfloat16 rows of rms_norm_residual; the including file also defines VOXTORCH_ROWS (the table to fill).
+// The float32 and bfloat16 rows of rms_norm_residual; the including file also defines VOXTORCH_ROWS (the table to
+// fill).
 #include "core/kernels/rms_norm_residual_args.h"
 #include "core/kernels/row_blocks.h"
 

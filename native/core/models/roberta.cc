@@ -224,8 +224,8 @@ RobertaOutput Roberta::forward(const RobertaInputs& inputs, bool hidden_states, 
   }
   const Tensor& given = inputs.ids.defined() ? inputs.ids : inputs.embeddings;
   const auto check = [&](const Tensor& tensor, const char* name) {
-    TORCH_CHECK(!tensor.defined() || tensor.sizes().equals(given.sizes().slice(0, 2)), name, " must be [", given.size(0),
-                ", ", given.size(1), "] like the tokens, got ", tensor.sizes());
+    TORCH_CHECK(!tensor.defined() || tensor.sizes().equals(given.sizes().slice(0, 2)), name, " must be [",
+                given.size(0), ", ", given.size(1), "] like the tokens, got ", tensor.sizes());
   };
   check(inputs.mask, "attention_mask");
   check(inputs.types, "token_type_ids");
@@ -294,7 +294,8 @@ std::tuple<Tensor, Tensor, Tensors, Tensors> forward(const ModulePtr& self, cons
                                                      bool hidden_states, bool attentions) {
   RobertaOutput result = network<Roberta>(self, "roberta_forward")
                              .forward(inputs_of(ids, mask, types, positions, embeddings), hidden_states, attentions);
-  return {result.last_hidden_state, result.pooler_output, std::move(result.hidden_states), std::move(result.attentions)};
+  return {result.last_hidden_state, result.pooler_output, std::move(result.hidden_states),
+          std::move(result.attentions)};
 }
 
 std::tuple<Tensor, Tensors, Tensors> masked_lm_forward(const ModulePtr& self, const OptionalTensor& ids,

@@ -26,10 +26,10 @@ struct RobertaInputs {
 };
 
 struct RobertaOutput {
-  at::Tensor last_hidden_state;             // [batch, time, dim]
-  at::Tensor pooler_output;                 // [batch, dim], undefined without a pooler
-  std::vector<at::Tensor> hidden_states;    // embeddings and each layer's output, where asked for
-  std::vector<at::Tensor> attentions;       // [batch, heads, time, time] per layer, where asked for
+  at::Tensor last_hidden_state;           // [batch, time, dim]
+  at::Tensor pooler_output;               // [batch, dim], undefined without a pooler
+  std::vector<at::Tensor> hidden_states;  // embeddings and each layer's output, where asked for
+  std::vector<at::Tensor> attentions;     // [batch, heads, time, time] per layer, where asked for
 };
 
 class RobertaEmbeddings;

@@ -281,10 +281,10 @@ SpeechEncoder::SpeechEncoder(std::string kind, const ModuleOptions& options, con
                              const MakeAttention& attention)
     : Module(std::move(kind), options),
       config(c),
-      masked_spec_embed(c.time_masking.probability > 0 || c.feature_masking.probability > 0
-                            ? parameter("masked_spec_embed", {c.dim},
-                                        [](const Tensor& tensor) { tensor.uniform_(0, 1); })
-                            : Tensor()),
+      masked_spec_embed(
+          c.time_masking.probability > 0 || c.feature_masking.probability > 0
+              ? parameter("masked_spec_embed", {c.dim}, [](const Tensor& tensor) { tensor.uniform_(0, 1); })
+              : Tensor()),
       feature_extractor(*child<SpeechFeatureExtractor>("feature_extractor", c)),
       feature_projection(*child<SpeechFeatureProjection>("feature_projection", c)),
       encoder(*child<SpeechTransformer>("encoder", c, attention)) {}
@@ -322,17 +322,17 @@ void SpeechEncoder::check(const SpeechInputs& inputs) const {
   TORCH_CHECK(values.is_floating_point(), "input_values must have a floating-point dtype, got ", values.scalar_type());
   TORCH_CHECK(config.frames(values.size(1)) > 0, "input_values has a length of ", values.size(1),
               " samples, but the convolutions need at least ", config.receptive_field(), "; pad it with zeros");
-  TORCH_CHECK(!inputs.mask.defined() || inputs.mask.sizes().equals(values.sizes()), "attention_mask must have the shape ",
-              values.sizes(), " of input_values, got ", inputs.mask.sizes());
+  TORCH_CHECK(!inputs.mask.defined() || inputs.mask.sizes().equals(values.sizes()),
+              "attention_mask must have the shape ", values.sizes(), " of input_values, got ", inputs.mask.sizes());
   if (!inputs.time_mask.defined()) return;
   TORCH_CHECK(config.spec_augment && masked_spec_embed.defined(),
               "mask_time_indices needs a network whose configuration has apply_spec_augment and a mask_time_prob "
               "above 0");
   const int64_t frames = config.frames(values.size(1));
-  TORCH_CHECK(inputs.time_mask.dim() == 2 && inputs.time_mask.size(0) == values.size(0) &&
-                  inputs.time_mask.size(1) == frames,
-              "mask_time_indices must have the shape [", values.size(0), ", ", frames, "] of the frames, got ",
-              inputs.time_mask.sizes());
+  TORCH_CHECK(
+      inputs.time_mask.dim() == 2 && inputs.time_mask.size(0) == values.size(0) && inputs.time_mask.size(1) == frames,
+      "mask_time_indices must have the shape [", values.size(0), ", ", frames, "] of the frames, got ",
+      inputs.time_mask.sizes());
 }
 
 Tensor SpeechEncoder::augment(const Tensor& input, const Tensor& given, const Tensor& lengths) const {
@@ -352,8 +352,8 @@ Tensor SpeechEncoder::augment(const Tensor& input, const Tensor& given, const Te
 
 SpeechResult speech_forward(const SpeechEncoder& model, const Tensor& values, const std::optional<Tensor>& mask,
                             const std::optional<Tensor>& time_mask, bool hidden_states, bool attentions) {
-  SpeechOutput result = model.forward({values, mask.value_or(Tensor()), time_mask.value_or(Tensor())}, hidden_states,
-                                      attentions);
+  SpeechOutput result =
+      model.forward({values, mask.value_or(Tensor()), time_mask.value_or(Tensor())}, hidden_states, attentions);
   return {result.last_hidden_state, result.extract_features, std::move(result.hidden_states),
           std::move(result.attentions)};
 }

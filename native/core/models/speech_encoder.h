@@ -41,8 +41,8 @@ class SpeechAttention : public Module {
   virtual nn::Attended forward(const at::Tensor& x, const at::Tensor& mask, const at::Tensor& relative,
                                bool with_weights) const = 0;
 };
-using MakeAttention = std::function<c10::intrusive_ptr<SpeechAttention>(const ModuleOptions&, const SpeechConfig&,
-                                                                        int64_t layer)>;
+using MakeAttention =
+    std::function<c10::intrusive_ptr<SpeechAttention>(const ModuleOptions&, const SpeechConfig&, int64_t layer)>;
 
 struct SpeechInputs {
   at::Tensor values;     // [batch, samples]
@@ -80,8 +80,7 @@ class SpeechEncoder : public Module {
 
 // What an operator of such a network returns.
 using SpeechResult = std::tuple<at::Tensor, at::Tensor, std::vector<at::Tensor>, std::vector<at::Tensor>>;
-SpeechResult speech_forward(const SpeechEncoder& model, const at::Tensor& values,
-                            const std::optional<at::Tensor>& mask, const std::optional<at::Tensor>& time_mask,
-                            bool hidden_states, bool attentions);
+SpeechResult speech_forward(const SpeechEncoder& model, const at::Tensor& values, const std::optional<at::Tensor>& mask,
+                            const std::optional<at::Tensor>& time_mask, bool hidden_states, bool attentions);
 
 }  // namespace voxtorch::models

@@ -49,7 +49,8 @@ namespace {
 
 SpeechResult forward(const c10::intrusive_ptr<Module>& self, const Tensor& values, const std::optional<Tensor>& mask,
                      const std::optional<Tensor>& time_mask, bool hidden_states, bool attentions) {
-  return speech_forward(network<Wav2Vec2>(self, "wav2vec2_forward"), values, mask, time_mask, hidden_states, attentions);
+  return speech_forward(network<Wav2Vec2>(self, "wav2vec2_forward"), values, mask, time_mask, hidden_states,
+                        attentions);
 }
 
 const RegisteredModule registered("wav2vec2", make_module<Wav2Vec2>);
@@ -58,7 +59,8 @@ const RegisteredModule registered("wav2vec2", make_module<Wav2Vec2>);
 
 TORCH_LIBRARY_FRAGMENT(voxtorch, m) {
   m.def(
-      "wav2vec2_forward(__torch__.torch.classes.voxtorch.Module self, Tensor input_values, Tensor? attention_mask=None, "
+      "wav2vec2_forward(__torch__.torch.classes.voxtorch.Module self, Tensor input_values, Tensor? "
+      "attention_mask=None, "
       "*, Tensor? mask_time_indices=None, bool output_hidden_states=False, bool output_attentions=False) -> (Tensor "
       "last_hidden_state, Tensor extract_features, Tensor[] hidden_states, Tensor[] attentions)",
       forward);

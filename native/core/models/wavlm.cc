@@ -113,7 +113,8 @@ const RegisteredModule registered("wavlm", make_module<WavLM>);
 
 TORCH_LIBRARY_FRAGMENT(voxtorch, m) {
   m.def(
-      "wavlm_forward(__torch__.torch.classes.voxtorch.Module self, Tensor input_values, Tensor? attention_mask=None, *, "
+      "wavlm_forward(__torch__.torch.classes.voxtorch.Module self, Tensor input_values, Tensor? attention_mask=None, "
+      "*, "
       "Tensor? mask_time_indices=None, bool output_hidden_states=False, bool output_attentions=False) -> (Tensor "
       "last_hidden_state, Tensor extract_features, Tensor[] hidden_states, Tensor[] attentions)",
       forward);

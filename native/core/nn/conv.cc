@@ -15,9 +15,9 @@ namespace voxtorch::nn {
 Conv1d::Conv1d(const ModuleOptions& options, const Conv1dShape& shape)
     : Module("Conv1d", options),
       weight(parameter("weight", {shape.out, shape.in, shape.kernel}, init::kaiming_normal())),
-      bias(shape.bias
-               ? parameter("bias", {shape.out}, init::uniform(std::sqrt(1.0 / static_cast<double>(shape.in * shape.kernel))))
-               : at::Tensor()),
+      bias(shape.bias ? parameter("bias", {shape.out},
+                                  init::uniform(std::sqrt(1.0 / static_cast<double>(shape.in * shape.kernel))))
+                      : at::Tensor()),
       stride(shape.stride) {}
 
 at::Tensor Conv1d::forward(const at::Tensor& input) const {
@@ -33,10 +33,10 @@ at::Tensor conv_channel_norm(const at::Tensor& signal, const Conv1d& conv, const
   const at::Tensor centred = exact - mean;
   const at::Tensor covariance = at::matmul(centred, centred.transpose(1, 2)) / exact.size(2);
 
-  const at::Tensor taps = conv.weight.flatten(1).to(at::kDouble);  // [channels, kernel]
-  const at::Tensor variance = (at::matmul(taps, covariance) * taps).sum(-1).clamp_min(0);       // [batch, channels]
-  const at::Tensor scale = norm.weight * at::rsqrt(variance + norm.eps);                        // [batch, channels]
-  at::Tensor average = at::matmul(taps, mean).squeeze(-1);                                      // [batch, channels]
+  const at::Tensor taps = conv.weight.flatten(1).to(at::kDouble);                          // [channels, kernel]
+  const at::Tensor variance = (at::matmul(taps, covariance) * taps).sum(-1).clamp_min(0);  // [batch, channels]
+  const at::Tensor scale = norm.weight * at::rsqrt(variance + norm.eps);                   // [batch, channels]
+  at::Tensor average = at::matmul(taps, mean).squeeze(-1);                                 // [batch, channels]
   at::Tensor shift = norm.bias - average * scale;
   // A bias of the convolution drops out of the norm; it stays in the graph, with a gradient of 0.
   if (conv.bias.defined()) shift = shift + (conv.bias - conv.bias) * scale;

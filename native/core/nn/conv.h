@@ -21,15 +21,15 @@ class Conv1d : public Module {
   const int64_t stride;
 };
 
-// norm(conv(input)) of a signal [batch, samples], where the norm has a group for each channel, in one pass over the output
-// [batch, channels, time]. Mean and variance of each channel follow from those of the windows that the kernel sees, so the
-// norm becomes part of the kernel. The result in itself is as exact as that of the two steps.
+// norm(conv(input)) of a signal [batch, samples], where the norm has a group for each channel, in one pass over the
+// output [batch, channels, time]. Mean and variance of each channel follow from those of the windows that the kernel
+// sees, so the norm becomes part of the kernel. The result in itself is as exact as that of the two steps.
 at::Tensor conv_channel_norm(const at::Tensor& signal, const Conv1d& conv, const GroupNorm& norm);
 
 // A grouped convolution over time, as wide as the input, whose weight is normalised (Salimans and Kingma 2016,
 // https://arxiv.org/abs/1602.07868) for each tap by itself: weight[:, :, k] = gain[k] * direction[:, :, k] /
-// |direction[:, :, k]|. Speech encoders take positions from it. The names are those that torch.nn.utils.parametrizations
-// gives.
+// |direction[:, :, k]|. Speech encoders take positions from it. The names are those that
+// torch.nn.utils.parametrizations gives.
 class NormedConv1d : public Module {
  public:
   NormedConv1d(const ModuleOptions& options, int64_t dim, int64_t kernel, int64_t groups);

@@ -1,11 +1,13 @@
 #include "core/nn/functions.h"
 
 #include <ATen/TensorOperators.h>
+#include <ATen/core/dispatch/Dispatcher.h>
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/dropout.h>
 #include <ATen/ops/gelu.h>
 #include <ATen/ops/matmul.h>
 #include <ATen/ops/mish.h>
+#include <ATen/ops/randint.h>
 #include <ATen/ops/relu.h>
 #include <ATen/ops/scaled_dot_product_attention.h>
 #include <ATen/ops/sigmoid.h>
@@ -76,8 +78,27 @@ Attended attend(const at::Tensor& query, const at::Tensor& key, const at::Tensor
   return {at::matmul(drop(weights, probability, probability > 0), value), weights};
 }
 
+namespace {
+// From the default generator, so that manualSeed fixes what a kernel with a generator of its own drops.
+int64_t draw_seed() {
+  return at::randint(std::numeric_limits<int64_t>::max(), {1}, at::TensorOptions().dtype(at::kLong)).item<int64_t>();
+}
+}  // namespace
+
 Attended gated_attend(const at::Tensor& query, const at::Tensor& key, const at::Tensor& value, const at::Tensor& gate,
                       const at::Tensor& relative, const at::Tensor& key_mask, double probability, bool with_weights) {
+  if (!with_weights) {
+    const std::optional<at::Tensor> mask =
+        key_mask.defined() ? std::optional<at::Tensor>(key_mask.to(at::kBool)) : std::nullopt;
+    static const auto op = c10::Dispatcher::singleton()
+                               .findSchemaOrThrow("voxtorch::gated_position_attention", "")
+                               .typed<at::Tensor(const at::Tensor&, const at::Tensor&, const at::Tensor&,
+                                                 const at::Tensor&, const at::Tensor&, const std::optional<at::Tensor>&,
+                                                 double, int64_t, std::optional<double>)>();
+    return {
+        op.call(query, key, value, gate, relative, mask, probability, probability > 0 ? draw_seed() : 0, std::nullopt),
+        at::Tensor()};
+  }
   const int64_t time = query.size(2);
   // Row r of the windows has the biases of query time - 1 - r.
   const at::Tensor table = relative.unfold(1, time, 1).flip(1);  // [heads, queries, keys]

@@ -14,8 +14,8 @@ class Activation {
   Activation(Function function, InPlace in_place = nullptr) : function_(function), in_place_(in_place) {}
 
   at::Tensor operator()(const at::Tensor& input) const { return function_(input); }
-  // A temporary's memory becomes the result's where no gradient will ask for it: fresh pages of the system cost more than
-  // the computation does.
+  // A temporary's memory becomes the result's where no gradient will ask for it: fresh pages of the system cost more
+  // than the computation does.
   at::Tensor operator()(at::Tensor&& input) const;
 
  private:
@@ -41,9 +41,10 @@ struct Attended {
 Attended attend(const at::Tensor& query, const at::Tensor& key, const at::Tensor& value, const at::Tensor& mask,
                 double dropout, bool with_weights);
 
-// The same with a bias of relative positions that each query scales for itself, as WavLM has it: to the score of query i
-// and key j comes gate[b, h, i] * relative[h, j - i + time - 1]. Queries, keys and values [batch, heads, time, dim]; gate
-// [batch, heads, time]; relative [heads, 2 * time - 1]; key_mask bool [batch, time] (true: attend), undefined: none.
+// The same with a bias of relative positions that each query scales for itself, as WavLM has it: to the score of query
+// i and key j comes gate[b, h, i] * relative[h, j - i + time - 1]. Queries, keys and values [batch, heads, time, dim];
+// gate [batch, heads, time]; relative [heads, 2 * time - 1]; key_mask bool [batch, time] (true: attend), undefined:
+// none.
 Attended gated_attend(const at::Tensor& query, const at::Tensor& key, const at::Tensor& value, const at::Tensor& gate,
                       const at::Tensor& relative, const at::Tensor& key_mask, double dropout, bool with_weights);
 

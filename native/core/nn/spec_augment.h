@@ -11,9 +11,10 @@ struct SpanMasking {
   int64_t min_spans = 0;   // in each row
 };
 
-// Draws a bool mask [rows, size] on the CPU from the default generator, as wav2vec 2.0's authors draw theirs: spans begin at
-// different places but may overlap, and one draw for the whole batch decides how a fraction of a span is rounded. Spans
-// stay within the first lengths[row] positions ([rows], undefined: all); where a row is shorter than a span, none is made.
+// Draws a bool mask [rows, size] on the CPU from the default generator, as wav2vec 2.0's authors draw theirs: spans
+// begin at different places but may overlap, and one draw for the whole batch decides how a fraction of a span is
+// rounded. Spans stay within the first lengths[row] positions ([rows], undefined: all); where a row is shorter than a
+// span, none is made.
 at::Tensor draw_spans(int64_t rows, int64_t size, const SpanMasking& masking, const at::Tensor& lengths);
 
 }  // namespace voxtorch::nn
