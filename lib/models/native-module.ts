@@ -1,5 +1,6 @@
 import { type ModuleHandle, native, op } from '../native/call.js'
 import { currentContext } from '../native/context.js'
+import { ConfigError, IndexError, OperatorError, ShapeError } from '../native/errors.js'
 import { handleOf } from '../native/handle.js'
 import { Module } from '../nn/module.js'
 import { adopt, type FactoryOptions } from '../nn/parameter.js'
@@ -25,7 +26,13 @@ export function makeNative(
   options: FactoryOptions & { initialize?: boolean } = {},
 ): ModuleHandle {
   const { device = currentContext().deviceName ?? 'cpu', dtype = 'float32', initialize = true } = options
-  return make(kind, JSON.stringify(toSnake(config)), { device, dtype, initialize }) as ModuleHandle
+  try {
+    return make(kind, JSON.stringify(toSnake(config)), { device, dtype, initialize }) as ModuleHandle
+  } catch (error) {
+    // What the sentence speaks of is a key of the configuration, whatever its words sound like.
+    if (!(error instanceof ShapeError || error instanceof OperatorError || error instanceof IndexError)) throw error
+    throw new ConfigError(error.message.replace(/^module: /, `${kind}: `), { network: kind, cause: error })
+  }
 }
 
 /**

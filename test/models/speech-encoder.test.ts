@@ -21,6 +21,7 @@ import {
   type Tensor,
   Wav2Vec2,
   WavLM,
+  type WavLMConfig,
   zeros,
 } from '../../lib/index.js'
 import { fairseqConfig, fairseqName } from '../../lib/models/fairseq.js'
@@ -322,16 +323,28 @@ describe('sizes', () => {
     expect(() => seven.featureLengths([-1])).toThrow(ConfigError)
   })
 
-  it('refuses what is no configuration', () => {
+  it.each<[WavLMConfig, RegExp]>([
+    [{ convStride: [5] }, /conv_stride/],
+    [{ convStride: [5, 0, 2] }, /positive/],
+    [{ convDim: [] }, /conv_dim/],
+    [{ featExtractNorm: 'batch' as 'group' }, /feat_extract_norm/],
+    [{ numBuckets: 2 }, /num_buckets/],
+    [{ numAttentionHeads: 5 }, /num_attention_heads/],
+    [{ numHiddenLayers: -1 }, /num_hidden_layers/],
+    [{ maskTimeLength: 0 }, /mask_time_length/],
+    [{ layerdrop: 1.5 }, /layerdrop/],
+    [{ hiddenAct: 'maxout' }, /maxout/],
+    [{ addAdapter: true }, /add_adapter/],
+    [{ hiddenSize: 'wide' as unknown as number }, /hidden_size/],
+  ])('refuses %o', (config, message) => {
+    const make = () => WavLM.fromConfig({ ...tiny, ...config })
+    expect(make).toThrow(ConfigError)
+    expect(make).toThrow(message)
+  })
+
+  it('refuses a size that is not published', () => {
     expect(() => WavLM.fromConfig('huge')).toThrow(ConfigError)
-    expect(() => WavLM.fromConfig({ ...tiny, convStride: [5] })).toThrow(/conv_stride/)
-    expect(() => WavLM.fromConfig({ ...tiny, convStride: [5, 0, 2] })).toThrow(/positive/)
-    expect(() => WavLM.fromConfig({ ...tiny, featExtractNorm: 'batch' as 'group' })).toThrow(/feat_extract_norm/)
-    expect(() => WavLM.fromConfig({ ...tiny, numBuckets: 2 })).toThrow(/num_buckets/)
-    expect(() => WavLM.fromConfig({ ...tiny, numAttentionHeads: 5 })).toThrow(/num_attention_heads/)
-    expect(() => WavLM.fromConfig({ ...tiny, maskTimeLength: 0 })).toThrow(/mask_time_length/)
-    expect(() => WavLM.fromConfig({ ...tiny, hiddenAct: 'maxout' })).toThrow(/maxout/)
-    expect(() => Wav2Vec2.fromConfig({ ...tiny, addAdapter: true })).toThrow(/add_adapter/)
+    expect(() => WavLM.fromConfig('base', { dtype: 'int64' })).toThrow(/floating point/)
   })
 })
 

@@ -20,8 +20,14 @@ using nn::Linear;
 
 namespace {
 
-nn::SpanMasking span_masking(const Config& config, const std::string& axis, double probability, int64_t min_spans) {
-  return {config.number("mask_" + axis + "_prob", probability), config.integer("mask_" + axis + "_length", 10),
+double probability(const Config& config, const std::string& key, double fallback) {
+  const double value = config.number(key, fallback);
+  TORCH_CHECK(value >= 0 && value <= 1, key, " must be a probability from 0 to 1, got ", value);
+  return value;
+}
+
+nn::SpanMasking span_masking(const Config& config, const std::string& axis, double share, int64_t min_spans) {
+  return {probability(config, "mask_" + axis + "_prob", share), config.integer("mask_" + axis + "_length", 10),
           config.integer("mask_" + axis + "_min_masks", min_spans)};
 }
 
@@ -44,11 +50,11 @@ SpeechConfig::SpeechConfig(const Config& config)
       std(config.number("initializer_range", 0.02)),
       activation(config.text("hidden_act", "gelu")),
       conv_activation(config.text("feat_extract_activation", "gelu")),
-      dropout(config.number("hidden_dropout", 0.1)),
-      attention_dropout(config.number("attention_dropout", 0.1)),
-      activation_dropout(config.number("activation_dropout", 0.1)),
-      projection_dropout(config.number("feat_proj_dropout", 0.0)),
-      layer_drop(config.number("layerdrop", 0.1)),
+      dropout(probability(config, "hidden_dropout", 0.1)),
+      attention_dropout(probability(config, "attention_dropout", 0.1)),
+      activation_dropout(probability(config, "activation_dropout", 0.1)),
+      projection_dropout(probability(config, "feat_proj_dropout", 0.0)),
+      layer_drop(probability(config, "layerdrop", 0.1)),
       spec_augment(config.boolean("apply_spec_augment", true)),
       time_masking(span_masking(config, "time", 0.05, 2)),
       feature_masking(span_masking(config, "feature", 0.0, 0)) {
@@ -56,6 +62,8 @@ SpeechConfig::SpeechConfig(const Config& config)
               " is not divisible by num_attention_heads ", heads);
   TORCH_CHECK(position_groups > 0 && dim % position_groups == 0, "hidden_size ", dim,
               " is not divisible by num_conv_pos_embedding_groups ", position_groups);
+  TORCH_CHECK(layers >= 0 && intermediate > 0, "num_hidden_layers must not be negative and intermediate_size must be ",
+              "positive, got ", layers, " and ", intermediate);
   TORCH_CHECK(position_kernel > 0, "num_conv_pos_embeddings must be positive, got ", position_kernel);
   TORCH_CHECK(!conv_dim.empty() && conv_dim.size() == conv_kernel.size() && conv_dim.size() == conv_stride.size(),
               "conv_dim, conv_kernel and conv_stride must have one value for each convolution, but have ",
