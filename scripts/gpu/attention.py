@@ -14,7 +14,7 @@ TOLERANCE = {
     torch.float16: (2e-3, 6e-3),
 }
 # Batch, heads, time, dim: less and more than a tile of 64 or 32, whole tiles, dims of either kernel.
-SHAPES = [(2, 2, 2, 8), (2, 2, 17, 8), (1, 2, 64, 64), (3, 1, 65, 64), (1, 2, 33, 80), (1, 1, 96, 128), (2, 3, 249, 64)]
+SHAPES = [(2, 2, 7, 8), (2, 2, 17, 8), (1, 2, 64, 64), (3, 1, 65, 64), (1, 2, 33, 80), (1, 1, 96, 128), (2, 3, 249, 64)]
 SMALL = [(1, 2, 70, 64), (2, 1, 40, 80)]
 
 
