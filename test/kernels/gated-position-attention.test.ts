@@ -176,6 +176,23 @@ describe('gradients', () => {
     }))
 })
 
+test('scores hundreds apart, as after long training, lose nothing', () =>
+  scope(async () => {
+    const [query, ...rest] = drawn(1, 2, 40, 8, 'float32')
+    const steep = query.detach().mul(60)
+    steep.requiresGrad = true
+    const inputs = [steep, ...rest]
+    const exact = inputs.map((input) => input.detach().double())
+    for (const leaf of exact) leaf.requiresGrad = true
+    const [output, expected] = [attention(inputs), composed(exact)]
+    expectClose(output.double(), expected, 2e-5)
+    const gradients = await autograd.grad([output.pow(2).sum()], inputs)
+    const wanted = await autograd.grad([expected.pow(2).sum()], exact)
+    gradients.forEach((gradient, i) => {
+      expectClose(gradient!.double(), wanted[i]!, 2e-4, NAMES[i])
+    })
+  }))
+
 describe('dropout', () => {
   const [batch, heads, time] = [2, 3, 200]
   // With scores of zero and the identity for values, the output is the dropped probabilities themselves.

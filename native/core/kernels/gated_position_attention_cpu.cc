@@ -74,6 +74,7 @@ void backward_plain(const AttentionBlock<double>& args, double* scores, double* 
     double* grad = grads + r * args.stride;
     const int64_t shift = args.time - 1 - (args.row + r);
     const double* relative = args.relative + shift;
+    double weight = 0;
     double products = 0;
     for (int64_t j = 0; j < args.stride; ++j) {
       probabilities[j] = args.attend[j] ? std::exp(row[j] + args.gate[r] * relative[j] - logsumexp[r]) : 0;
@@ -84,11 +85,13 @@ void backward_plain(const AttentionBlock<double>& args, double* scores, double* 
         row[j] *= factor;
         grad[j] *= factor;
       }
+      weight += probabilities[j];
       products += probabilities[j] * grad[j];
     }
+    const double mean = weight == 0 ? 0 : products / weight;
     grad_gate[r] = 0;
     for (int64_t j = 0; j < args.stride; ++j) {
-      grad[j] = probabilities[j] * (grad[j] - products);
+      grad[j] = probabilities[j] * (grad[j] - mean);
       grad_gate[r] += grad[j] * relative[j];
       grad_relative[shift + j] += grad[j] * args.gate[r];
     }
@@ -115,10 +118,10 @@ AttentionBackwardRows<Acc> backward_rows() {
 
 int64_t padded(int64_t columns) { return (columns + kColumns - 1) / kColumns * kColumns; }
 
-// In the dtype that computes, and so that BLAS can read its rows.
+// So that BLAS can read its rows; half precision is copied anyway when it is converted.
 Tensor readable(const Tensor& tensor, at::ScalarType type) {
-  const Tensor converted = tensor.to(type);
-  return converted.stride(3) == 1 && converted.stride(2) >= converted.size(3) ? converted : converted.contiguous();
+  const bool has_rows = tensor.stride(3) == 1 && tensor.stride(2) >= tensor.size(3);
+  return has_rows || tensor.scalar_type() != type ? tensor : tensor.contiguous();
 }
 
 // Rows of one head of [batch, heads, time, dim] as a matrix.
@@ -128,10 +131,16 @@ Tensor matrix(const Tensor& tensor, int64_t batch, int64_t head, int64_t row, in
       tensor.storage_offset() + batch * tensor.stride(0) + head * tensor.stride(1) + row * tensor.stride(2));
 }
 
-// Tensor operators in a thread of parallel_for: it knows nothing of the caller's dispatch state.
-struct InThread {
-  const at::AutoDispatchBelowADInplaceOrView below_autograd;
-};
+// run(begin, end) over the tasks. Two at least: with one, parallel_for would stay outside of a parallel region, where
+// BLAS takes threads of its own, and BLAS does not promise the same bits for any number of them.
+template <typename Run>
+void each_task(int64_t tasks, Run run) {
+  at::parallel_for(0, std::max<int64_t>(tasks, 2), 1, [&](int64_t begin, int64_t end) {
+    // The caller's dispatch state does not reach this thread.
+    const at::AutoDispatchBelowADInplaceOrView below_autograd;
+    if (begin < tasks) run(begin, std::min(end, tasks));
+  });
+}
 
 // What both directions read: the inputs made readable, the mask, and how the work is cut.
 template <typename Acc>
@@ -180,6 +189,11 @@ struct Work {
             dropout};
   }
 
+  // Rows of one head of the query, the key, ... in the dtype that computes.
+  Tensor rows_of(const Tensor& tensor, int64_t b, int64_t h, int64_t row, int64_t rows) const {
+    return matrix(tensor, b, h, row, rows).to(type);
+  }
+
   Tensor scratch(int64_t rows, int64_t columns) const {
     return at::empty({rows, columns}, at::TensorOptions().dtype(type));
   }
@@ -198,17 +212,21 @@ template <typename Acc>
 void forward(const GatedAttention& call, const Tensor& output, const Tensor& logsumexp) {
   const Work<Acc> work(call);
   const bool converts = output.scalar_type() != work.type;
-  const auto rows_of = forward_rows<Acc>();
+  const auto softmax = forward_rows<Acc>();
   Acc* levels = logsumexp.mutable_data_ptr<Acc>();
-  at::parallel_for(0, work.batch * work.heads * work.blocks, 1, [&](int64_t begin, int64_t end) {
-    const InThread guard;
+  each_task(work.batch * work.heads * work.blocks, [&](int64_t begin, int64_t end) {
     const Tensor space = work.scratch(work.block_rows, padded(work.time));
     const Tensor result = converts ? work.scratch(work.block_rows, work.dim) : Tensor();
+    Tensor keys, values;  // of the head whose blocks these are
     for (int64_t task = begin; task < end; ++task) {
       const int64_t b = task / work.blocks / work.heads;
       const int64_t h = task / work.blocks % work.heads;
       const int64_t row = task % work.blocks * work.block_rows;
       const int64_t rows = std::min(work.block_rows, work.time - row);
+      if (task == begin || row == 0) {
+        keys = work.rows_of(work.key, b, h, 0, work.keys[b]);
+        values = work.rows_of(work.value, b, h, 0, work.keys[b]);
+      }
       const AttentionBlock<Acc> block = work.block(b, h, row, rows);
       Acc* level = levels + (b * work.heads + h) * work.time + row;
       Tensor out = matrix(output, b, h, row, rows);
@@ -218,10 +236,8 @@ void forward(const GatedAttention& call, const Tensor& output, const Tensor& log
         continue;
       }
       Tensor scores = space.as_strided({rows, work.keys[b]}, {block.stride, 1});
-      at::addmm_out(scores, scores, matrix(work.query, b, h, row, rows), matrix(work.key, b, h, 0, work.keys[b]).t(), 0,
-                    work.scale);
-      rows_of(block, scores.mutable_data_ptr<Acc>(), level);
-      const Tensor values = matrix(work.value, b, h, 0, work.keys[b]);
+      at::addmm_out(scores, scores, work.rows_of(work.query, b, h, row, rows), keys.t(), 0, work.scale);
+      softmax(block, scores.mutable_data_ptr<Acc>(), level);
       if (converts) {
         Tensor product = result.narrow(0, 0, rows);
         at::mm_out(product, scores, values);
@@ -239,7 +255,7 @@ AttentionGradients backward(const GatedAttention& call, const Tensor& grad_outpu
   const Work<Acc> work(call);
   const Tensor grads = readable(grad_output, work.type);
   const bool converts = call.query.scalar_type() != work.type;
-  const auto rows_of = backward_rows<Acc>();
+  const auto differentiate = backward_rows<Acc>();
   const int64_t heads = work.batch * work.heads;
   const Tensor grad_query = at::empty_like(call.query);
   const Tensor grad_key = at::empty_like(call.key);
@@ -250,15 +266,12 @@ AttentionGradients backward(const GatedAttention& call, const Tensor& grad_outpu
   Acc* to_relative = grad_relative.mutable_data_ptr<Acc>();
   const Acc* levels = logsumexp.const_data_ptr<Acc>();
 
-  // Two tasks at least: with one, parallel_for would stay outside of a parallel region, where BLAS takes threads of its
-  // own and may round differently.
-  at::parallel_for(0, std::max<int64_t>(heads, 2), 1, [&](int64_t begin, int64_t end) {
-    const InThread guard;
+  each_task(heads, [&](int64_t begin, int64_t end) {
     const Tensor score_space = work.scratch(work.block_rows, padded(work.time));
     const Tensor grad_space = work.scratch(work.block_rows, padded(work.time));
     const Tensor spare = work.scratch(1, padded(work.time));
     const Tensor sums = converts ? work.scratch(3 * work.time, work.dim) : Tensor();
-    for (int64_t head = begin; head < std::min(end, heads); ++head) {
+    for (int64_t head = begin; head < end; ++head) {
       const int64_t b = head / work.heads;
       const int64_t h = head % work.heads;
       const int64_t keys = work.keys[b];
@@ -275,22 +288,22 @@ AttentionGradients backward(const GatedAttention& call, const Tensor& grad_outpu
       if (keys < work.time) {
         for (int i = 1; i < 3; ++i) into[i].narrow(0, keys, work.time - keys).zero_();
       }
-      const Tensor k = matrix(work.key, b, h, 0, keys);
-      const Tensor v = matrix(work.value, b, h, 0, keys);
+      const Tensor k = work.rows_of(work.key, b, h, 0, keys);
+      const Tensor v = work.rows_of(work.value, b, h, 0, keys);
       Tensor key_sum = into[1].narrow(0, 0, keys);
       Tensor value_sum = into[2].narrow(0, 0, keys);
       for (int64_t row = 0; row < work.time; row += work.block_rows) {
         const int64_t rows = std::min(work.block_rows, work.time - row);
         const AttentionBlock<Acc> block = work.block(b, h, row, rows);
-        const Tensor q = matrix(work.query, b, h, row, rows);
-        const Tensor grad = matrix(grads, b, h, row, rows);
+        const Tensor q = work.rows_of(work.query, b, h, row, rows);
+        const Tensor grad = work.rows_of(grads, b, h, row, rows);
         Tensor scores = score_space.as_strided({rows, keys}, {block.stride, 1});
         Tensor grad_scores = grad_space.as_strided({rows, keys}, {block.stride, 1});
         at::addmm_out(scores, scores, q, k.t(), 0, work.scale);
         at::mm_out(grad_scores, grad, v.t());
-        rows_of(block, scores.mutable_data_ptr<Acc>(), grad_scores.mutable_data_ptr<Acc>(),
-                levels + head * work.time + row, to_gate + head * work.time + row,
-                to_relative + head * work.relative.size(1), spare.mutable_data_ptr<Acc>());
+        differentiate(block, scores.mutable_data_ptr<Acc>(), grad_scores.mutable_data_ptr<Acc>(),
+                      levels + head * work.time + row, to_gate + head * work.time + row,
+                      to_relative + head * work.relative.size(1), spare.mutable_data_ptr<Acc>());
         const int beta = row == 0 ? 0 : 1;
         Tensor query_rows = into[0].narrow(0, row, rows);
         at::addmm_out(query_rows, query_rows, grad_scores, k, 0, work.scale);

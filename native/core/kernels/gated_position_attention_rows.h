@@ -163,6 +163,7 @@ void backward_rows(const AttentionBlock<float>& args, float* scores, float* grad
       return select(attend, exp_of(load_block(row + at) + load_block(relative + at) * gate - level), 0);
     };
 
+    Block total = {};
     Block products = {};
     const float* probabilities = row;
     if (args.dropout.threshold == 0) {
@@ -172,6 +173,7 @@ void backward_rows(const AttentionBlock<float>& args, float* scores, float* grad
         const Block g = select(attend, load_block(grad + at), 0);
         store_block(row + at, p);
         store_block(grad + at, g);
+        total = total + p;
         products = products + p * g;
       }
     } else {
@@ -185,11 +187,15 @@ void backward_rows(const AttentionBlock<float>& args, float* scores, float* grad
             store_block(spare + at, p);
             store_block(row + at, select(kept, p * scale, 0));
             store_block(grad + at, g);
+            total = total + p;
             products = products + p * g;
           });
     }
 
-    const Block mean = all(sum(products));
+    // logsumexp is rounded, so all probabilities of a row are off by one factor. Without it here, the gradient is off
+    // by no more than that factor.
+    const float weight = sum(total);
+    const Block mean = all(weight == 0 ? 0.0f : sum(products) / weight);
     Block to_gate = {};
     for (int64_t at = 0; at < args.stride; at += kBlock) {
       const Block g = load_block(probabilities + at) * (load_block(grad + at) - mean);
