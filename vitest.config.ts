@@ -3,10 +3,10 @@ import { fileURLToPath } from 'node:url'
 import { defineConfig, type Plugin } from 'vitest/config'
 
 const lib = fileURLToPath(new URL('./lib/', import.meta.url))
-const dist = fileURLToPath(new URL('./dist/', import.meta.url))
+const dist = fileURLToPath(new URL('./dist/modules/', import.meta.url))
 
-// Tests run what users get: whatever they import of lib/, or as 'voxtorch', is the compiled file in dist/, loaded by Node
-// itself. So there is one copy of every module, and worker threads find their files.
+// Whatever tests import of lib/, or as 'voxtorch', is the compiled module in dist/modules/, loaded by Node itself: one copy
+// of each. What users get is those modules bundled; processes and threads that tests start run the bundle.
 const compiled: Plugin = {
   name: 'voxtorch-compiled',
   enforce: 'pre',

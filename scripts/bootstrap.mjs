@@ -5,6 +5,7 @@ import { createHash } from 'node:crypto'
 import { existsSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath, pathToFileURL } from 'node:url'
+import { bundle } from './bundle.mjs'
 
 const root = fileURLToPath(new URL('..', import.meta.url))
 
@@ -18,7 +19,7 @@ export async function bootstrap() {
   const started = performance.now()
   needNode()
   installPackages()
-  compileTypeScript()
+  await compileTypeScript()
   // From here on the compiled package helps itself: the same code serves `npx voxtorch install`.
   const { install } = await import(pathToFileURL(join(root, 'dist/cli/install.js')).href)
   await install({ build: true, report: say })
@@ -65,13 +66,13 @@ export function packagesStale(directory = root) {
 }
 
 /**
- * Compiles lib/ to dist/ when it has changed. `check: false` skips the type check, for a quick turn between tests.
+ * Compiles lib/ to dist/modules/ and bundles those to dist/ when lib/ has changed. `check: false` skips the type check, for a quick turn between tests.
  * @param {{ check?: boolean }} [options]
  */
-export function compileTypeScript({ check = true } = {}) {
+export async function compileTypeScript({ check = true } = {}) {
   const started = performance.now()
   const stamp = join(root, 'dist/.stamp')
-  const sources = hashTree(['lib', 'package.json', 'tsconfig.json', 'tsconfig.build.json'])
+  const sources = hashTree(['lib', 'package.json', 'tsconfig.json', 'tsconfig.build.json', 'scripts/bundle.mjs'])
   const have = existsSync(stamp) ? readFileSync(stamp, 'utf8') : ''
   if (have === `${sources} checked` || (!check && have === `${sources} unchecked`)) return
   rmSync(stamp, { force: true })
@@ -80,16 +81,18 @@ export function compileTypeScript({ check = true } = {}) {
   const values = [tsc, '-p', 'tsconfig.build.json', ...(check ? [] : ['--noCheck'])]
   const { status } = spawnSync(process.execPath, values, { cwd: root, stdio: 'inherit' })
   if (status !== 0 && check) throw new SetupError('lib/ does not compile; tsc says why above.')
-  if (status !== 0) return say('lib/ has syntax errors; what could be compiled is in dist/')
+  if (status !== 0) return say('lib/ has syntax errors; what could be compiled is in dist/modules/')
+  await bundle()
   writeFileSync(stamp, `${sources} ${check ? 'checked' : 'unchecked'}`)
   say(`TypeScript compiled${check ? '' : ' without type check'} (${seconds(started)} s)`)
 }
 
-/** Removes from dist/ what no source makes any more. */
+/** Removes what no source makes any more. */
 function removeOrphans() {
-  for (const path of files(join(root, 'dist'))) {
-    const source = path.slice(join(root, 'dist').length).replace(/(\.d\.ts|\.js|\.js\.map)$/, '')
-    if (source === path.slice(join(root, 'dist').length)) continue
+  const dist = join(root, 'dist/')
+  for (const path of files(dist)) {
+    const source = path.slice(dist.length).replace(/^modules\//, '').replace(/(\.d\.ts|\.js|\.js\.map)$/, '')
+    if (path.endsWith(source)) continue
     if (!['.ts', '.js'].some((end) => existsSync(join(root, 'lib', `${source}${end}`)))) rmSync(path)
   }
 }

@@ -6,7 +6,7 @@ import { compileTypeScript } from './bootstrap.mjs'
 
 const root = fileURLToPath(new URL('..', import.meta.url))
 
-compileTypeScript()
+await compileTypeScript()
 chmodSync(join(root, 'dist/cli/main.js'), 0o755)
 
 // `npx voxtorch install` builds without development dependencies.

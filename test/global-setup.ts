@@ -1,6 +1,6 @@
 import { compileTypeScript } from '../scripts/bootstrap.mjs'
 
 /** `npx vitest` after an edit of lib/: compile it, and leave the type check to `npm test` and the editor. */
-export function setup() {
-  compileTypeScript({ check: false })
+export async function setup() {
+  await compileTypeScript({ check: false })
 }

@@ -1,5 +1,7 @@
+import { join } from 'node:path'
 import { Worker } from 'node:worker_threads'
 import type { ByteSource } from '../data/byte-source.js'
+import { packageDirectory } from '../native/load.js'
 import type { AudioFormat } from './formats.js'
 
 /** Decoded samples, one array for each channel, all equally long. */
@@ -75,7 +77,7 @@ export async function* decodeCompressed(
 }
 
 function startWorker(): Worker {
-  const worker = new Worker(new URL('./decoder-worker.js', import.meta.url), { execArgv: [] })
+  const worker = new Worker(join(packageDirectory, 'dist/audio/decoder-worker.js'), { execArgv: [] })
   const forget = () => {
     const place = idle.indexOf(worker)
     if (place >= 0) idle.splice(place, 1)

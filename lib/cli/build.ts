@@ -12,8 +12,10 @@ import {
 } from 'node:fs'
 import { availableParallelism, totalmem } from 'node:os'
 import { join } from 'node:path'
+import { pathToFileURL } from 'node:url'
 import { LibtorchError } from '../native/errors.js'
 import { type Environment, type Libtorch, lastLine } from '../native/libtorch.js'
+import { packageDirectory } from '../native/load.js'
 import { pathWithCMake, which } from './provision.js'
 
 export interface BuildOptions {
@@ -152,7 +154,7 @@ function readIfThere(path: string): string | null {
 
 /** Loads libtorch and the addon in another process, so that a crash there is an answer here: null, or why not. */
 export function loadInChild(environment: Environment = process.env): string | null {
-  const load = new URL('../native/load.js', import.meta.url).href
+  const load = pathToFileURL(join(packageDirectory, 'dist/native/load.js')).href
   const script = `import('${load}').then((m) => m.loadNative()).catch((e) => { console.error(e.message); process.exitCode = 1 })`
   const { status, signal, stderr } = spawnSync(process.execPath, ['-e', script], {
     encoding: 'utf8',

@@ -1,5 +1,7 @@
+import { join } from 'node:path'
 import { Worker } from 'node:worker_threads'
 import { DataError } from '../native/errors.js'
+import { packageDirectory } from '../native/load.js'
 import type { Dataset } from './dataset.js'
 import { asDataset, openDataset, type ReadFailure, readSamples } from './source.js'
 
@@ -126,7 +128,7 @@ class Lane {
   constructor(url: URL, data: unknown) {
     this.#url = url
     try {
-      this.#worker = new Worker(new URL('./worker.js', import.meta.url), {
+      this.#worker = new Worker(join(packageDirectory, 'dist/data/worker.js'), {
         workerData: { href: url.href, data },
         // Workers inherit the process's options, and this one of them stops every worker that is a file.
         execArgv: process.execArgv.some((argument) => argument.startsWith('--input-type')) ? [] : undefined,

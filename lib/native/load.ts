@@ -27,7 +27,12 @@ export interface NativeInfo {
   loaded: boolean
 }
 
-export const packageDirectory = fileURLToPath(new URL('../../', import.meta.url))
+/** This package, wherever in its dist/ the compiled file is that holds this code. */
+export const packageDirectory = ((): string => {
+  let directory = dirname(fileURLToPath(import.meta.url))
+  while (!existsSync(join(directory, 'package.json'))) directory = dirname(directory)
+  return directory
+})()
 export const packageVersion = (): string =>
   JSON.parse(readFileSync(join(packageDirectory, 'package.json'), 'utf8')).version
 

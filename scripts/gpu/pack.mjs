@@ -21,7 +21,7 @@ writeFileSync(join(out, '.gitignore'), '*\n')
 
 for (const name of ['package.json', 'CMakeLists.txt', 'cmake', 'native', 'scripts/gpu-check.sh', 'scripts/gpu'])
   copy(name)
-copy('dist', (path) => !/\.(map|d\.ts|tsbuildinfo)$/.test(path))
+copy('dist', (path) => !/(\/dist\/modules|\.(map|d\.ts|tsbuildinfo))$/.test(path))
 copy('node_modules/node-api-headers/include', undefined, 'native/node-api')
 for (const path of run('npm', 'ls', '--omit=dev', '--all', '--parseable', '--silent').split('\n').slice(1)) {
   copy(relative(root, path))

@@ -10,24 +10,18 @@ void VOXTORCH_ROWS(const LayerNormForward& args, int64_t begin, int64_t end) {
   for (int64_t row = begin; row < end; ++row) {
     const float* input = args.input + row * dim;
     float* output = args.output + row * dim;
-    Block total = {};
-    each_block(
-        dim, [&](int64_t at, int64_t count)
-                 __attribute__((always_inline)) { total = total + load(input + at, count); });
-    const float mean = sum(total) * share;
+    const float mean = sum_of(
+        dim, [&](int64_t at, int64_t count) __attribute__((always_inline)) { return load(input + at, count); }) * share;
 
     // Around the mean and not E[x²] - E[x]², which loses everything when the mean is large.
     Block means;
     VOXTORCH_EACH_PART means.part[k] = Floats{} + mean;
-    Block squares = {};
-    int64_t at = 0;
-    for (; at + kBlock <= dim; at += kBlock) {
-      const Block d = load_block(input + at) - means;
-      squares = squares + d * d;
-    }
-    float rest = 0;
-    for (; at < dim; ++at) rest += (input[at] - mean) * (input[at] - mean);
-    const float rstd = 1.0f / __builtin_sqrtf((sum(squares) + rest) * share + static_cast<float>(args.eps));
+    const float squares = sum_of(
+        dim, [&](int64_t at, int64_t count) __attribute__((always_inline)) {
+          const Block d = load(input + at, count, means) - means;
+          return d * d;
+        });
+    const float rstd = 1.0f / __builtin_sqrtf(squares * share + static_cast<float>(args.eps));
 
     if (args.mean != nullptr) {
       args.mean[row] = mean;

@@ -86,11 +86,12 @@ VOXTORCH_INLINE void store_block(BFloat16* to, const Block& block) {
   }
 }
 
-// `count` is kBlock but for the last block of a row; missing lanes are zero.
+// `count` is kBlock but for the last block of a row; missing lanes are those of `missing`.
 template <typename T>
-VOXTORCH_INLINE Block load(const T* from, int64_t count) {
+VOXTORCH_INLINE Block load(const T* from, int64_t count, const Block& missing = {}) {
   if (count == kBlock) return load_block(from);
-  T lanes[kBlock] = {};
+  T lanes[kBlock];
+  store_block(lanes, missing);
   std::memcpy(lanes, from, count * sizeof(T));
   return load_block(lanes);
 }
@@ -107,6 +108,21 @@ VOXTORCH_INLINE void each_block(int64_t dim, Body body) {
   int64_t at = 0;
   for (; at + kBlock <= dim; at += kBlock) body(at, kBlock);
   if (at < dim) body(at, dim - at);
+}
+
+// The sum of `block(at, count)` over a row, in four chains: one would wait for each addition before the next.
+template <typename BlockAt>
+VOXTORCH_INLINE float sum_of(int64_t dim, BlockAt block) {
+  Block a = {}, b = {}, c = {}, d = {};
+  int64_t at = 0;
+  for (; at + 4 * kBlock <= dim; at += 4 * kBlock) {
+    a = a + block(at, kBlock);
+    b = b + block(at + kBlock, kBlock);
+    c = c + block(at + 2 * kBlock, kBlock);
+    d = d + block(at + 3 * kBlock, kBlock);
+  }
+  for (; at < dim; at += kBlock) a = a + block(at, dim - at < kBlock ? dim - at : kBlock);
+  return sum((a + b) + (c + d));
 }
 
 }  // namespace
