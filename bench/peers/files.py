@@ -1,6 +1,7 @@
 """The same files read by the libraries that Python uses for them, each called as its documentation says."""
 
 import os
+import pickle
 
 import torch
 from safetensors.torch import load_file
@@ -23,12 +24,18 @@ def repeated(job):
     return run
 
 
+def load_pickle(name):
+    with open(file(name), "rb") as stream:
+        return pickle.load(stream)
+
+
 serve(
     timed_blocks(
         {
             "safetensorsCopy": repeated(lambda: load_file(file("model.safetensors"), backend="pread")),
             "safetensorsMap": repeated(lambda: load_file(file("model.safetensors"))),
             "safetensorsDefault": repeated(lambda: load_file(file("model.safetensors"))),
+            "pickle": repeated(lambda: load_pickle("mosi.pkl")),
             "gemm": repeated(lambda: wide @ tall),
             "gemv": repeated(lambda: matrix @ vector),
         }

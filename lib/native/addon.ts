@@ -60,7 +60,8 @@ export interface NativeAddon {
   makeGenerator(): void
   generatorSeed(): void
   generatorState(): void
-  memory(): { liveTensors: number; liveBytes: number; liveScopes: number; queuedJobs: number }
+  memory(): { liveTensors: number; liveBytes: number; cachedBytes: number; liveScopes: number; queuedJobs: number }
+  emptyCache(): void
   startProfile(): void
   stopProfile(): { name: string; calls: number; totalMicroseconds: number; selfMicroseconds: number }[]
 }

@@ -7,6 +7,8 @@ export interface MemoryStats {
   liveTensors: number
   /** CPU bytes that this thread's calls made and that are still held from JavaScript, each storage once. */
   liveBytes: number
+  /** CPU bytes that no tensor uses and that the process keeps for the next ones, of all threads. */
+  cachedBytes: number
   /** Scopes that have not ended. */
   liveScopes: number
   /** Jobs on the executor, of all threads. */
@@ -16,6 +18,14 @@ export interface MemoryStats {
 /** What this thread holds in native memory: counts that tests can assert. */
 export function memoryStats(): MemoryStats {
   return native.memory()
+}
+
+/**
+ * Gives the memory of freed tensors back to the system, of the CPU and of CUDA devices. By itself the CPU's goes back when
+ * nothing has used it for ten seconds; the environment variable `VOXTORCH_NO_CPU_CACHE=1` turns its cache off.
+ */
+export function emptyCache(): void {
+  callNative(native.emptyCache, () => {}, false)
 }
 
 /** Threads that queued jobs use inside an operator. Default: one per core. Operators called directly use one. */

@@ -1,8 +1,10 @@
 // The addon: one Environment per JavaScript thread that loads it. lib/native/addon.ts types what is exported here.
 #include "binding/environment.h"
+#include "core/cpu_memory.h"
 
 NAPI_MODULE_INIT() {
   using namespace voxtorch;
+  memory::use_cpu_cache();
   new Environment(env);  // owned by the environment's instance data
   export_calls(env, exports);
   export_tensors(env, exports);

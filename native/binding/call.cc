@@ -1,6 +1,5 @@
 // Calling an operator: find the overload whose schema takes the arguments, convert them, call boxed, write the results.
 #include <ATen/Context.h>
-#include <ATen/DeviceAccelerator.h>
 #include <ATen/core/dispatch/Dispatcher.h>
 
 #include <algorithm>
@@ -621,7 +620,7 @@ napi_value retry(napi_env env, napi_callback_info info) {
   }
   std::shared_ptr<QueuedJob> job = std::move(found->second);
   self.finished.erase(found);
-  if (at::hasCUDA()) at::accelerator::emptyCache();
+  release_caches();
   self.resubmit(std::move(job));
   return number(env, 1);
 }

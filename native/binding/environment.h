@@ -207,6 +207,9 @@ void export_tensors(napi_env env, napi_value exports);
 void export_autograd(napi_env env, napi_value exports);
 void export_runtime(napi_env env, napi_value exports);
 
+// Gives cached memory back, of the CPU and of every CUDA device.
+void release_caches();
+
 void export_function(napi_env env, napi_value exports, const char* name, napi_callback callback);
 
 }  // namespace voxtorch

@@ -1,6 +1,7 @@
 // The machine and the process: threads, devices, random numbers, memory, profiling, versions.
 #include <ATen/CPUGeneratorImpl.h>
 #include <ATen/Context.h>
+#include <ATen/DeviceAccelerator.h>
 #include <ATen/Version.h>
 #include <ATen/core/dispatch/Dispatcher.h>
 #include <ATen/detail/CUDAHooksInterface.h>
@@ -12,6 +13,7 @@
 #include <map>
 
 #include "binding/environment.h"
+#include "core/cpu_memory.h"
 
 namespace voxtorch {
 namespace {
@@ -168,15 +170,21 @@ napi_value generator_state(napi_env env, napi_callback_info) {
   return nullptr;
 }
 
-napi_value memory(napi_env env, napi_callback_info) {
+napi_value memory_stats(napi_env env, napi_callback_info) {
   Environment& self = *Environment::of(env);
   napi_value result;
   napi_create_object(env, &result);
   napi_set_named_property(env, result, "liveTensors", number(env, self.slab.live()));
   napi_set_named_property(env, result, "liveBytes", number(env, double(self.slab.external_bytes())));
+  napi_set_named_property(env, result, "cachedBytes", number(env, double(memory::cached_cpu_bytes())));
   napi_set_named_property(env, result, "liveScopes", number(env, self.slab.live_scopes()));
   napi_set_named_property(env, result, "queuedJobs", number(env, double(Executor::instance().queued())));
   return result;
+}
+
+napi_value empty_cache(napi_env env, napi_callback_info) {
+  Environment::of(env)->guarded("emptyCache", [] { release_caches(); });
+  return nullptr;
 }
 
 // Time per operator, over all threads, while profiling is on.
@@ -260,6 +268,11 @@ napi_value stop_profile(napi_env env, napi_callback_info) {
 
 }  // namespace
 
+void release_caches() {
+  memory::release_cpu_cache();
+  if (at::hasCUDA()) at::accelerator::emptyCache();
+}
+
 void export_runtime(napi_env env, napi_value exports) {
   export_function(env, exports, "versions", versions);
   export_function(env, exports, "hasCuda", has_cuda);
@@ -271,7 +284,8 @@ void export_runtime(napi_env env, napi_value exports) {
   export_function(env, exports, "makeGenerator", make_generator);
   export_function(env, exports, "generatorSeed", generator_seed);
   export_function(env, exports, "generatorState", generator_state);
-  export_function(env, exports, "memory", memory);
+  export_function(env, exports, "memory", memory_stats);
+  export_function(env, exports, "emptyCache", empty_cache);
   export_function(env, exports, "startProfile", start_profile);
   export_function(env, exports, "stopProfile", stop_profile);
 }

@@ -2,7 +2,18 @@
 //   node scenarios.mjs <name>
 // Workers run the same file. A scenario that ends well prints 'ok' and nothing else, and exits with code 0.
 import { isMainThread, parentPort, Worker, workerData } from 'node:worker_threads'
-import { AutogradFunction, autograd, eye, memoryStats, ones, ops, scope, Tensor, zeros } from '../../dist/index.js'
+import {
+  AutogradFunction,
+  autograd,
+  emptyCache,
+  eye,
+  memoryStats,
+  ones,
+  ops,
+  scope,
+  Tensor,
+  zeros,
+} from '../../dist/index.js'
 
 const check = (condition, what) => {
   if (!condition) throw new Error(`not so: ${what}`)
@@ -220,6 +231,7 @@ const scenarios = {
     worker.postMessage('go')
     await worker.terminate()
     await exit
+    emptyCache()
     check(process.memoryUsage().rss - before < 150 * 2 ** 20, 'memory was given back')
     ok()
   },

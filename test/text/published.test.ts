@@ -1,11 +1,11 @@
 import { describe, expect, test } from 'vitest'
 import { Tokenizer } from '../../lib/index.js'
-import { checksum, expectedRows, isHere, json, published } from './helpers.js'
+import { checksum, expectedRows, isHere, json, llamaModel, published } from './helpers.js'
 
 const lines = json<string[]>('lines')
 
 describe('1,000 lines as the reference libraries encode them', () => {
-  for (const name of ['llama', 'qwen2', 'roberta', 'clip'] as const) {
+  for (const name of ['mistral-json', 'qwen2', 'roberta', 'clip'] as const) {
     test.skipIf(!isHere(name))(`${name}: ids, offsets and word ids of tokenizers`, async () => {
       const tokenizer = await Tokenizer.fromFile(published[name])
       const rows = expectedRows(name)
@@ -17,6 +17,17 @@ describe('1,000 lines as the reference libraries encode them', () => {
       }
     })
   }
+
+  test('llama: ids of sentencepiece, and the text again', async () => {
+    const tokenizer = await llamaModel()
+    expect(tokenizer.encode('Hello world!').inputIds).toEqual([15043, 3186, 29991])
+    const rows = expectedRows('llama')
+    expect(rows.length).toBe(1000)
+    for (const [i, { ids }] of rows.entries()) {
+      expect(tokenizer.encode(lines[i]!).inputIds, JSON.stringify(lines[i])).toEqual(ids)
+      expect(tokenizer.decode(ids)).toBe(lines[i]!.replaceAll('\u2581', ' '))
+    }
+  })
 
   test.skipIf(!isHere('mistral'))('mistral v0.1: ids and text of sentencepiece', async () => {
     const tokenizer = await Tokenizer.fromFile(published.mistral)
@@ -39,13 +50,13 @@ describe('1,000 lines as the reference libraries encode them', () => {
 })
 
 describe('text again', () => {
-  test.each(['qwen2', 'llama'] as const)('%s gives every line back', async (name) => {
+  test.each(['qwen2', 'mistral-json'] as const)('%s gives every line back', async (name) => {
     const tokenizer = await Tokenizer.fromFile(published[name])
     for (const line of lines) {
       const { inputIds } = tokenizer.encode(line, { addSpecialTokens: false })
-      // LLaMA writes a space and its mark the same way, and puts a space in front of text after a special token.
+      // Mistral writes a space and its mark the same way, and puts a space in front of text after a special token.
       const wanted = name === 'qwen2' ? line.normalize('NFC') : line.replaceAll('\u2581', ' ')
-      if (name === 'llama' && /<s>|<\/s>|<unk>/.test(line)) continue
+      if (name === 'mistral-json' && /<s>|<\/s>|<unk>/.test(line)) continue
       expect(tokenizer.decode(inputIds)).toBe(wanted)
     }
   })

@@ -8,7 +8,7 @@ const named = (name: string) => fromSpec(specs.find((one) => one.name === name)!
 
 const sources: [string, () => Promise<Tokenizer>][] = [
   ['qwen2', () => Tokenizer.fromFile(published.qwen2)],
-  ['llama', () => Tokenizer.fromFile(published.llama)],
+  ['mistral', () => Tokenizer.fromFile(published['mistral-json'])],
   ['bpe with bytes', () => fromModel('bpe-bytes')],
   ['unigram', () => named('unigram precompiled')],
   ['bert', () => named('bert')],
@@ -29,7 +29,7 @@ describe.each(sources)('decodeStream of %s', (_name, load) => {
 
 describe('decodeStream', () => {
   test('holds the bytes of a character back until it is whole', async () => {
-    const tokenizer = await Tokenizer.fromFile(published.llama)
+    const tokenizer = await Tokenizer.fromFile(published['mistral-json'])
     const ids = ['<0xF0>', '<0x9F>', '<0xA6>', '<0x84>', '▁a'].map((token) => tokenizer.tokenToId(token)!)
     const stream = tokenizer.decodeStream()
     expect(ids.map((id) => stream.push(id))).toEqual(['', '', '', '🦄', ' a'])
@@ -37,7 +37,7 @@ describe('decodeStream', () => {
   })
 
   test('gives bytes that never become a character as U+FFFD, at the latest at the end', async () => {
-    const tokenizer = await Tokenizer.fromFile(published.llama)
+    const tokenizer = await Tokenizer.fromFile(published['mistral-json'])
     const stream = tokenizer.decodeStream()
     expect(stream.push(tokenizer.tokenToId('<0xF0>')!)).toBe('')
     expect(stream.end()).toBe('\ufffd')

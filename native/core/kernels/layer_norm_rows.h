@@ -10,8 +10,10 @@ void VOXTORCH_ROWS(const LayerNormForward& args, int64_t begin, int64_t end) {
   for (int64_t row = begin; row < end; ++row) {
     const float* input = args.input + row * dim;
     float* output = args.output + row * dim;
-    const float mean = sum_of(
-        dim, [&](int64_t at, int64_t count) __attribute__((always_inline)) { return load(input + at, count); }) * share;
+    const float mean =
+        sum_of(
+            dim, [&](int64_t at, int64_t count) __attribute__((always_inline)) { return load(input + at, count); }) *
+        share;
 
     // Around the mean and not E[x²] - E[x]², which loses everything when the mean is large.
     Block means;
