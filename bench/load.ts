@@ -1,4 +1,8 @@
 import { spawnSync } from 'node:child_process'
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { WavLM } from 'voxtorch'
 import { measureRates } from './duel.js'
 import type { Options } from './main.js'
 import { BenchError, findPython, peersFolder, root } from './peer.js'
@@ -18,39 +22,70 @@ function lifetime(command: string, args: string[]): number {
   return milliseconds
 }
 
-export async function run({ rounds = 15 }: Options): Promise<Report> {
+/** WavLM of base size, 378 MB. */
+async function writeNetwork(folder: string): Promise<void> {
+  const network = new WavLM({})
+  await network.save(folder)
+  network.dispose()
+}
+
+export async function run({ rounds = 15, only = '' }: Options): Promise<Report> {
+  const folder = mkdtempSync(join(tmpdir(), 'voxtorch-bench-'))
+  try {
+    await writeNetwork(folder)
+    return await measure(folder, rounds, only)
+  } finally {
+    rmSync(folder, { recursive: true, force: true })
+  }
+}
+
+async function measure(folder: string, rounds: number, only: string): Promise<Report> {
   const { rates, versions } = await measureRates()
   const python = findPython()
-  // The bare interpreters stand beside them: what remains after subtracting them is the library's own.
-  const starts = {
-    voxtorch: [process.execPath, [`${peersFolder}load.mjs`]],
-    torch: [python, ['-c', 'import torch; torch.tensor([1])']],
-    node: [process.execPath, ['--input-type=module', '-e', '0']],
-    python: [python, ['-c', '0']],
-  } as const
-  const times = { voxtorch: [] as number[], torch: [] as number[], node: [] as number[], python: [] as number[] }
-  for (let round = -1; round < rounds; round++) {
-    for (const side of ['voxtorch', 'torch', 'node', 'python'] as const) {
-      const [command, args] = starts[side]
-      const milliseconds = lifetime(command, [...args])
-      if (round >= 0) times[side].push(milliseconds) // round -1 fills the page cache
-    }
-  }
-  const row = (label: string, ours: number[], theirs: number[], target?: number): Row => {
-    const ratios = compare(ours, theirs)
-    return {
-      label,
-      unit: 'ms',
-      voxtorch: summarise(ours),
-      torch: summarise(theirs),
-      ...ratios,
-      target,
-      met: target === undefined ? undefined : ratios.ratio <= target,
-    }
-  }
-  const rows = [
-    row('import and first tensor, start to exit', times.voxtorch, times.torch, 0.25),
-    row('bare node / bare python', times.node, times.python),
+  const node = (script: string, ...values: string[]) => [process.execPath, `${peersFolder}${script}`, ...values]
+  const imported = 'from transformers import WavLMConfig, WavLMModel; WavLMModel'
+  const cases: { label: string; target?: number; voxtorch: string[]; torch: string[] }[] = [
+    {
+      label: 'import and first tensor, start to exit',
+      target: 0.25,
+      voxtorch: node('load.mjs'),
+      torch: [python, '-c', 'import torch; torch.tensor([1])'],
+    },
+    {
+      label: 'import and WavLM-base fromPretrained, start to exit',
+      target: 0.2,
+      voxtorch: node('load-network.mjs', folder),
+      torch: [python, '-c', `${imported}.from_pretrained(${JSON.stringify(folder)})`],
+    },
+    {
+      label: 'import and WavLM-base from a configuration, start to exit',
+      target: 0.25,
+      voxtorch: node('load-network.mjs'),
+      torch: [python, '-c', `${imported}(WavLMConfig())`],
+    },
+    // What remains after subtracting the bare interpreters is the library's own.
+    {
+      label: 'bare node / bare python',
+      voxtorch: [process.execPath, '--input-type=module', '-e', '0'],
+      torch: [python, '-c', '0'],
+    },
   ]
+  const chosen = cases.filter(({ label }) => label.includes(only))
+  const times = chosen.map(() => ({ voxtorch: [] as number[], torch: [] as number[] }))
+  for (let round = -1; round < rounds; round++) {
+    for (const [i, one] of chosen.entries()) {
+      for (const side of ['voxtorch', 'torch'] as const) {
+        const [command, ...values] = one[side]
+        const milliseconds = lifetime(command, values)
+        if (round >= 0) times[i][side].push(milliseconds) // round -1 fills the page cache
+      }
+    }
+  }
+  const rows: Row[] = chosen.map(({ label, target }, i) => {
+    const ratios = compare(times[i].voxtorch, times[i].torch)
+    const [voxtorch, torch] = [summarise(times[i].voxtorch), summarise(times[i].torch)]
+    const met = target === undefined ? undefined : ratios.ratio <= target
+    return { label, unit: 'ms', voxtorch, torch, ...ratios, target, met }
+  })
   return { question: 'load', rounds, rows, rates, versions }
 }

@@ -10,7 +10,11 @@ const questions: Record<string, { asks: string; load: () => Promise<{ run: (opti
     ops: { asks: 'What does one operator, and one small training step, cost?', load: () => import('./ops.js') },
     audio: { asks: 'What do resampling and spectral features cost?', load: () => import('./audio.js') },
     text: { asks: 'How fast is text cut into tokens?', load: () => import('./text.js') },
-    load: { asks: 'How long until the first tensor of a fresh process?', load: () => import('./load.js') },
+    encoders: { asks: 'How fast are the networks of speech and text?', load: () => import('./encoders.js') },
+    load: {
+      asks: 'How long until a fresh process has its first tensor, or its network?',
+      load: () => import('./load.js'),
+    },
     loop: { asks: 'Does the event loop keep turning during a 3-second queued job?', load: () => import('./loop.js') },
     files: { asks: 'How long does it take to read files?', load: () => import('./files.js') },
     memory: { asks: 'Does memory stay constant through 10,000 training steps?', load: () => import('./memory.js') },
@@ -19,7 +23,7 @@ const questions: Record<string, { asks: string; load: () => Promise<{ run: (opti
 const usage = `npm run bench -- <question> [--rounds n] [--milliseconds n per block] [--only part-of-a-case] [--check]
 
 ${Object.entries(questions)
-  .map(([name, { asks }]) => `  ${name.padEnd(8)}${asks}`)
+  .map(([name, { asks }]) => `  ${name.padEnd(10)}${asks}`)
   .join('\n')}
 
 --check ends with code 1 when a target is missed. Results are appended to bench/results/<question>.csv.

@@ -1,0 +1,48 @@
+import { noGrad, ops, Roberta, randint, randn, scope, WavLM } from 'voxtorch'
+import { serve, timedBlocks } from './serve.mjs'
+
+const ids = randint(5, 50265, [8, 128])
+const wave = randn([1, 160_000])
+const wide = randn([1024, 1024])
+const tall = randn([1024, 1024])
+const matrix = randn([4096, 4096])
+const vector = randn([4096])
+
+const config = { vocabSize: 50265, maxPositionEmbeddings: 514, typeVocabSize: 1, layerNormEps: 1e-5 }
+const networks = {
+  roberta: [new Roberta(config), { inputIds: ids }],
+  wavlm: [new WavLM({}), { inputValues: wave }],
+  robertaHalf: [new Roberta(config, { dtype: 'bfloat16' }), { inputIds: ids }],
+  wavlmHalf: [new WavLM({}, { dtype: 'bfloat16' }), { inputValues: wave.to('bfloat16') }],
+}
+for (const [network] of Object.values(networks)) network.eval()
+
+const forward = (name) => async (n) => {
+  const [network, inputs] = networks[name]
+  for (let i = 0; i < n; i++) await noGrad(() => scope(async () => void (await network.forward(inputs))))
+}
+
+// Dropout is off: what is compared is the arithmetic.
+const step = (name) => async (n) => {
+  const [network, inputs] = networks[name]
+  for (let i = 0; i < n; i++) {
+    await scope(async () => {
+      await (await network.forward(inputs)).lastHiddenState.sum().backward()
+    })
+    network.zeroGrad()
+  }
+}
+
+const repeated = (job) => async (n) => {
+  for (let i = 0; i < n; i++) (await job()).dispose()
+}
+
+await serve(
+  timedBlocks({
+    ...Object.fromEntries(Object.keys(networks).map((name) => [name, forward(name)])),
+    robertaStep: step('roberta'),
+    wavlmStep: step('wavlm'),
+    gemm: repeated(() => ops.async.matmul(wide, tall)),
+    gemv: repeated(() => ops.async.matmul(matrix, vector)),
+  }),
+)
