@@ -307,12 +307,32 @@ export const randLike = (like: Tensor, options: TensorOptions = {}): Tensor => m
 export const randnLike = (like: Tensor, options: TensorOptions = {}): Tensor => make.randnLike(like, options)
 
 const catOp = op('aten::cat')
+const uniqueOp = op('aten::_unique2')
+const uniqueDimOp = op('aten::unique_dim')
 const stackOp = op('aten::stack')
 
 /** Joins tensors along an existing dimension. */
 export const cat = (tensors: readonly Tensor[], dim = 0): Tensor => catOp(tensors, dim) as Tensor
 /** Joins tensors along a new dimension. */
 export const stack = (tensors: readonly Tensor[], dim = 0): Tensor => stackOp(tensors, dim) as Tensor
+
+export interface UniqueOptions {
+  /** Ascending values. Default true; CUDA sorts always. */
+  sorted?: boolean
+  /** Also where in the values each element is. Default false: empty. */
+  returnInverse?: boolean
+  /** Also how often each value comes. Default false: empty. */
+  returnCounts?: boolean
+  /** Compare slices along this dimension. Default: elements. */
+  dim?: number | null
+}
+
+/** The distinct elements (or slices) of a tensor, as `torch.unique`: `[values, inverse, counts]`, the latter two int64. */
+export function unique(input: Tensor, options: UniqueOptions = {}): [Tensor, Tensor, Tensor] {
+  const { sorted = true, returnInverse = false, returnCounts = false, dim = null } = optionsOf(options)
+  if (dim !== null) return uniqueDimOp(input, dim, sorted, returnInverse, returnCounts) as [Tensor, Tensor, Tensor]
+  return uniqueOp(input, sorted, returnInverse, returnCounts) as [Tensor, Tensor, Tensor]
+}
 
 /** A number that stays a floating point one where JavaScript cannot tell: `x.mul(double(2))` promotes an int64 `x`. */
 export function double(value: number): number {

@@ -5,12 +5,15 @@ import {
   DeviceError,
   type DType,
   DTypeError,
+  IndexError,
   memoryStats,
   ones,
   type Scalar,
   scope,
+  type Tensor,
   type TensorData,
   tensor,
+  unique,
   zeros,
 } from '../../lib/index.js'
 
@@ -374,4 +377,32 @@ test('an error of creation leaves nothing', () => {
   expect(() => zeros([2], { dtype: 'int64', requiresGrad: true })).toThrow(/floating point/)
   expect(() => tensor([2], { dtype: 'int64', requiresGrad: true })).toThrow(/floating point/)
   expect(memoryStats().liveTensors).toBe(before)
+})
+
+test('unique: values, where each element is among them, and how often each comes', () => {
+  const lists = (results: Tensor[]) => results.map((result) => result.toArray())
+  const x = tensor([
+    [3, 1],
+    [2, 3],
+    [3, 1],
+  ])
+  expect(lists(unique(x, { returnInverse: true, returnCounts: true }))).toEqual([
+    [1, 2, 3],
+    [
+      [2, 0],
+      [1, 2],
+      [2, 0],
+    ],
+    [2, 1, 3],
+  ])
+  expect(lists(unique(x, { dim: 0, returnInverse: true, returnCounts: true }))).toEqual([
+    [
+      [2, 3],
+      [3, 1],
+    ],
+    [1, 0, 1],
+    [1, 2],
+  ])
+  expect(unique(x).map((result) => result.numel())).toEqual([3, 0, 0])
+  expect(() => unique(x, { dim: 2 })).toThrow(IndexError)
 })
