@@ -5,12 +5,13 @@
 
 namespace voxtorch::kernels {
 
-// input and output [rows, dim], contiguous; weight and bias [dim] or null; mean and rstd [rows] or null.
+// input and output [rows, dim], contiguous; weight and bias [dim] or null, all of one type; mean and rstd [rows] or null.
 struct LayerNormForward {
-  const float* input;
-  const float* weight;
-  const float* bias;
-  float* output;
+  const void* input;
+  const void* weight;
+  const void* bias;
+  void* output;
+  bool is_bfloat16;  // else float32
   float* mean;
   float* rstd;
   int64_t dim;

@@ -86,12 +86,11 @@ VOXTORCH_INLINE void store_block(BFloat16* to, const Block& block) {
   }
 }
 
-// `count` is kBlock but for the last block of a row; missing lanes are those of `missing`.
+// `count` is kBlock but for the last block of a row; missing lanes are zero.
 template <typename T>
-VOXTORCH_INLINE Block load(const T* from, int64_t count, const Block& missing = {}) {
+VOXTORCH_INLINE Block load(const T* from, int64_t count) {
   if (count == kBlock) return load_block(from);
-  T lanes[kBlock];
-  store_block(lanes, missing);
+  T lanes[kBlock] = {};
   std::memcpy(lanes, from, count * sizeof(T));
   return load_block(lanes);
 }
@@ -108,6 +107,13 @@ VOXTORCH_INLINE void each_block(int64_t dim, Body body) {
   int64_t at = 0;
   for (; at + kBlock <= dim; at += kBlock) body(at, kBlock);
   if (at < dim) body(at, dim - at);
+}
+
+VOXTORCH_INLINE Block first(const Block& block, int64_t count) {
+  if (count == kBlock) return block;
+  float lanes[kBlock] = {};
+  std::memcpy(lanes, &block, count * sizeof(float));
+  return load_block(lanes);
 }
 
 // The sum of `block(at, count)` over a row, in four chains: one would wait for each addition before the next.

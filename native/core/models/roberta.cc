@@ -1,8 +1,6 @@
 #include "core/models/roberta.h"
 
 #include <ATen/ops/arange.h>
-#include <ATen/ops/gelu.h>
-#include <ATen/ops/linear.h>
 #include <ATen/ops/tanh.h>
 #include <ATen/ops/zeros.h>
 #include <torch/library.h>
@@ -107,6 +105,7 @@ class RobertaSublayerOutput : public Module {
         dropout(c.dropout) {}
 
   Tensor forward(const Tensor& x, const Tensor& residual) const {
+    if (!training() || dropout == 0) return norm.forward(dense.forward_add(x, residual));
     return norm.forward(nn::drop(dense.forward(x), dropout, training()) + residual);
   }
 
@@ -141,7 +140,7 @@ class RobertaIntermediate : public Module {
         dense(*child<Linear>("dense", c.dim, c.intermediate, true, c.std)),
         activation(nn::activation(c.activation)) {}
 
-  Tensor forward(const Tensor& x) const { return activation(dense.forward(x)); }
+  Tensor forward(const Tensor& x) const { return dense.forward(x, activation); }
 
  private:
   Linear& dense;
@@ -247,11 +246,12 @@ class RobertaLMHead : public Module {
 
   // The decoder's weight is that of the word embeddings.
   Tensor forward(const Tensor& x, const Tensor& words) const {
-    return at::linear(norm.forward(at::gelu(dense.forward(x))), words, bias);  // [batch, time, vocabulary]
+    return kernels::linear(norm.forward(dense.forward(x, gelu)), words, bias);  // [batch, time, vocabulary]
   }
 
  private:
   const Tensor bias;
+  const nn::Activation gelu = nn::activation("gelu");
   Linear& dense;
   LayerNorm& norm;
 };

@@ -192,9 +192,10 @@ class SpeechFeedForward : public Module {
         activation_dropout(c.activation_dropout),
         dropout(c.dropout) {}
 
-  Tensor forward(const Tensor& x) const {
-    const Tensor hidden = nn::drop(activation(up.forward(x)), activation_dropout, training());
-    return nn::drop(down.forward(hidden), dropout, training());
+  Tensor forward(const Tensor& x, const Tensor& residual) const {
+    const Tensor hidden = nn::drop(up.forward(x, activation), activation_dropout, training());
+    if (!training() || dropout == 0) return down.forward_add(hidden, residual);
+    return residual + nn::drop(down.forward(hidden), dropout, training());
   }
 
  private:
@@ -218,10 +219,10 @@ class SpeechLayer : public Module {
     nn::Attended result = attention.forward(norm_first ? norm.forward(x) : x, mask, relative, with_weights);
     const Tensor attended = x + nn::drop(result.output, dropout, training());
     if (norm_first) {
-      result.output = attended + feed_forward.forward(final_norm.forward(attended));
+      result.output = feed_forward.forward(final_norm.forward(attended), attended);
     } else {
       const Tensor normed = norm.forward(attended);
-      result.output = final_norm.forward(normed + feed_forward.forward(normed));
+      result.output = final_norm.forward(feed_forward.forward(normed, normed));
     }
     return result;
   }

@@ -32,9 +32,10 @@ at::Tensor Activation::operator()(at::Tensor&& input) const {
 
 Activation activation(const std::string& name) {
   static const Activation gelu([](const at::Tensor& x) { return at::gelu(x); },
-                               [](at::Tensor& x) -> at::Tensor& { return at::gelu_(x); });
+                               [](at::Tensor& x) -> at::Tensor& { return at::gelu_(x); }, {"gelu", "none"});
   static const Activation gelu_tanh([](const at::Tensor& x) { return at::gelu(x, "tanh"); },
-                                    [](at::Tensor& x) -> at::Tensor& { return at::gelu_(x, "tanh"); });
+                                    [](at::Tensor& x) -> at::Tensor& { return at::gelu_(x, "tanh"); },
+                                    {"gelu", "tanh"});
   static const Activation silu(at::silu, at::silu_);
   static const std::map<std::string, Activation> known = {
       {"gelu", gelu},

@@ -5,22 +5,28 @@
 
 #include <string>
 
+#include "core/kernels/linear.h"
+
 namespace voxtorch::nn {
 
 class Activation {
  public:
   using Function = at::Tensor (*)(const at::Tensor&);
   using InPlace = at::Tensor& (*)(at::Tensor&);
-  Activation(Function function, InPlace in_place = nullptr) : function_(function), in_place_(in_place) {}
+  Activation(Function function, InPlace in_place = nullptr, kernels::FusedActivation fused = {})
+      : function_(function), in_place_(in_place), fused_(fused) {}
 
   at::Tensor operator()(const at::Tensor& input) const { return function_(input); }
   // A temporary's memory becomes the result's where no gradient will ask for it: fresh pages of the system cost more
   // than the computation does.
   at::Tensor operator()(at::Tensor&& input) const;
+  // How a matrix product applies it to its result; null where it cannot.
+  kernels::FusedActivation fused() const { return fused_; }
 
  private:
   Function function_;
   InPlace in_place_;
+  kernels::FusedActivation fused_;
 };
 // By the name in a published configuration ("gelu", "gelu_new", "relu", "silu", "quick_gelu", ...); throws for others.
 Activation activation(const std::string& name);

@@ -1,6 +1,6 @@
 #include "core/nn/linear.h"
 
-#include <ATen/ops/linear.h>
+#include "core/kernels/linear.h"
 
 namespace voxtorch::nn {
 
@@ -14,8 +14,24 @@ Linear::Linear(const ModuleOptions& options, int64_t in, int64_t out, Init weigh
       weight(parameter("weight", {out, in}, std::move(weight))),
       bias(parameter("bias", {out}, std::move(bias))) {}
 
-at::Tensor Linear::forward(const at::Tensor& input) const {
-  return at::linear(input, weight, bias.defined() ? std::optional<at::Tensor>(bias) : std::nullopt);
+namespace {
+
+std::optional<at::Tensor> optional(const at::Tensor& tensor) {
+  return tensor.defined() ? std::optional<at::Tensor>(tensor) : std::nullopt;
+}
+
+}  // namespace
+
+at::Tensor Linear::forward(const at::Tensor& input) const { return kernels::linear(input, weight, optional(bias)); }
+
+at::Tensor Linear::forward(const at::Tensor& input, const Activation& activation) const {
+  at::Tensor fused = kernels::fused_linear(input, weight, optional(bias), activation.fused());
+  return fused.defined() ? fused : activation(forward(input));
+}
+
+at::Tensor Linear::forward_add(const at::Tensor& input, const at::Tensor& residual) const {
+  at::Tensor fused = kernels::fused_linear_add(input, weight, optional(bias), residual);
+  return fused.defined() ? fused : forward(input) + residual;
 }
 
 }  // namespace voxtorch::nn

@@ -1,6 +1,7 @@
 #pragma once
 
 #include "core/module.h"
+#include "core/nn/functions.h"
 
 namespace voxtorch::nn {
 
@@ -10,6 +11,8 @@ class Linear : public Module {
   Linear(const ModuleOptions& options, int64_t in, int64_t out, bool bias = true, double std = 0.02);
   Linear(const ModuleOptions& options, int64_t in, int64_t out, Init weight, Init bias);
   at::Tensor forward(const at::Tensor& input) const;  // [..., in] -> [..., out]
+  at::Tensor forward(const at::Tensor& input, const Activation& activation) const;
+  at::Tensor forward_add(const at::Tensor& input, const at::Tensor& residual) const;  // + residual [..., out]
 
   const at::Tensor weight;
   const at::Tensor bias;  // undefined without

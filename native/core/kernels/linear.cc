@@ -1,0 +1,142 @@
+#include "core/kernels/linear.h"
+
+#include <ATen/Context.h>
+#include <ATen/TensorSubclassLikeUtils.h>
+#include <ATen/autocast_mode.h>
+#include <ATen/core/LegacyTypeDispatch.h>
+#include <ATen/core/dispatch/Dispatcher.h>
+#include <ATen/core/grad_mode.h>
+#include <ATen/ops/linear.h>
+#include <torch/csrc/autograd/custom_function.h>
+#include <torch/library.h>
+
+namespace voxtorch::kernels {
+namespace {
+
+using at::Tensor;
+using torch::autograd::AutogradContext;
+using torch::autograd::variable_list;
+using OptionalTensor = std::optional<Tensor>;
+
+// Multiplications below which finding oneDNN's kernel costs more than it saves.
+constexpr int64_t kSmall = 1 << 20;
+
+// Operators that libtorch registers for its own compiler; absent in a build without oneDNN.
+struct Pointwise {
+  std::optional<c10::OperatorHandle> unary, add;
+  static const Pointwise& instance() {
+    static const Pointwise found = [] {
+      auto& dispatcher = c10::Dispatcher::singleton();
+      return Pointwise{dispatcher.findSchema({"mkldnn::_linear_pointwise", ""}),
+                       dispatcher.findSchema({"mkldnn::_linear_pointwise", "binary"})};
+    }();
+    return found;
+  }
+};
+
+bool is_plain(const Tensor& tensor, c10::ScalarType dtype) {
+  return tensor.is_cpu() && tensor.layout() == at::kStrided && tensor.scalar_type() == dtype && !tensor.is_neg() &&
+         !tensor.is_conj() && !at::isTensorSubclassLike(tensor) && !tensor._fw_grad(0).defined();
+}
+
+// Whatever is wrong with the arguments is left for ATen to say.
+bool is_ours(const Tensor& input, const Tensor& weight, const OptionalTensor& bias) {
+  const c10::ScalarType dtype = input.scalar_type();
+  if (dtype != at::kFloat && dtype != at::kBFloat16) return false;
+  if (!is_plain(input, dtype) || !is_plain(weight, dtype) || !input.is_contiguous() || !weight.is_contiguous())
+    return false;
+  if (weight.dim() != 2 || input.dim() < 2 || input.size(-1) != weight.size(1)) return false;
+  if (bias.has_value() && bias->defined() &&
+      (!is_plain(*bias, dtype) || bias->dim() != 1 || bias->size(0) != weight.size(0)))
+    return false;
+  if (input.numel() * weight.size(0) < kSmall) return false;
+  if (at::autocast::is_autocast_enabled(at::kCPU)) return false;
+  return at::globalContext().userEnabledMkldnn() && Pointwise::instance().unary.has_value();
+}
+
+bool needs_gradient(std::initializer_list<const Tensor*> tensors) {
+  if (!at::GradMode::is_enabled()) return false;
+  for (const Tensor* tensor : tensors) {
+    if (tensor->defined() && tensor->requires_grad()) return true;
+  }
+  return false;
+}
+
+Tensor defined_or_empty(const OptionalTensor& tensor) { return tensor.value_or(Tensor()); }
+
+// Below autograd only.
+Tensor product(const Tensor& input, const Tensor& weight, const OptionalTensor& bias,
+               FusedActivation activation = {"none", ""}) {
+  torch::jit::Stack stack{input,
+                          weight,
+                          bias,
+                          c10::IValue(std::string(activation.attribute)),
+                          c10::IValue(c10::impl::GenericList(c10::OptionalType::create(c10::NumberType::get()))),
+                          c10::IValue(std::string(activation.algorithm))};
+  Pointwise::instance().unary->callBoxed(stack);
+  return std::move(stack.front()).toTensor();
+}
+
+struct Linear : torch::autograd::Function<Linear> {
+  static Tensor forward(AutogradContext* ctx, const Tensor& input, const Tensor& weight, const OptionalTensor& bias) {
+    const at::AutoDispatchBelowADInplaceOrView below_autograd;
+    ctx->save_for_backward({weight.requires_grad() ? input : Tensor(), input.requires_grad() ? weight : Tensor()});
+    ctx->saved_data["bias"] = bias.has_value() && bias->defined() && bias->requires_grad();
+    return product(input, weight, bias);
+  }
+
+  static variable_list backward(AutogradContext* ctx, const variable_list& grads) {
+    const variable_list saved = ctx->get_saved_variables();
+    const Tensor &input = saved[0], &weight = saved[1];
+    const Tensor grad = grads[0].contiguous();
+    const Tensor rows = grad.flatten(0, -2);
+    Tensor grad_input, grad_weight, grad_bias;
+    if (weight.defined()) grad_input = input_gradient(grad, weight);
+    if (input.defined()) grad_weight = rows.t().mm(input.flatten(0, -2));
+    if (ctx->saved_data["bias"].toBool()) grad_bias = rows.sum(0);
+    return {grad_input, grad_weight, grad_bias};
+  }
+
+  static Tensor input_gradient(const Tensor& grad, const Tensor& weight) {
+    // A gradient of this gradient goes through ATen.
+    if (needs_gradient({&grad, &weight}) || grad.scalar_type() != at::kFloat) return grad.matmul(weight);
+    const at::AutoDispatchBelowADInplaceOrView below_autograd;
+    return product(grad, weight.t(), {});
+  }
+};
+
+}  // namespace
+
+Tensor linear(const Tensor& input, const Tensor& weight, const OptionalTensor& bias) {
+  if (!is_ours(input, weight, bias)) return at::linear(input, weight, bias);
+  const Tensor offset = defined_or_empty(bias);
+  if (needs_gradient({&input, &weight, &offset})) return Linear::apply(input, weight, bias);
+  const at::AutoDispatchBelowADInplaceOrView below_autograd;
+  return product(input, weight, bias);
+}
+
+Tensor fused_linear(const Tensor& input, const Tensor& weight, const OptionalTensor& bias, FusedActivation activation) {
+  const Tensor offset = defined_or_empty(bias);
+  if (activation.attribute == nullptr || needs_gradient({&input, &weight, &offset}) || !is_ours(input, weight, bias))
+    return {};
+  const at::AutoDispatchBelowADInplaceOrView below_autograd;
+  return product(input, weight, bias, activation);
+}
+
+Tensor fused_linear_add(const Tensor& input, const Tensor& weight, const OptionalTensor& bias, const Tensor& residual) {
+  const Tensor offset = defined_or_empty(bias);
+  if (needs_gradient({&input, &weight, &offset, &residual}) || !is_ours(input, weight, bias)) return {};
+  if (!is_plain(residual, input.scalar_type()) || !residual.is_contiguous() || residual.dim() != input.dim() ||
+      residual.size(-1) != weight.size(0) ||
+      !residual.sizes().slice(0, residual.dim() - 1).equals(input.sizes().slice(0, input.dim() - 1)) ||
+      !Pointwise::instance().add.has_value())
+    return {};
+  const at::AutoDispatchBelowADInplaceOrView below_autograd;
+  torch::jit::Stack stack{input, residual, weight, bias, c10::IValue(std::string("add"))};
+  Pointwise::instance().add->callBoxed(stack);
+  return std::move(stack.front()).toTensor();
+}
+
+TORCH_LIBRARY_FRAGMENT(voxtorch, m) { m.def("linear(Tensor input, Tensor weight, Tensor? bias=None) -> Tensor", linear); }
+
+}  // namespace voxtorch::kernels
