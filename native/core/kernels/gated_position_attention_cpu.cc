@@ -1,7 +1,8 @@
 // gated_position_attention on the CPU: blocks of whole rows of one head. BLAS makes the products, one thread a block,
 // and the rows in between (softmax, bias, dropout and their gradients) are vector code for float32 in the widest build
 // the processor has (ATEN_CPU_CAPABILITY narrows it, as it does ATen's) and plain loops for float64. Half precision is
-// computed in float32.
+// computed in float32; of bfloat16 without a gradient to come the products are bfloat16, which the backward, that makes
+// the scores again, could not follow.
 #include <ATen/Parallel.h>
 #include <ATen/Version.h>
 #include <ATen/core/LegacyTypeDispatch.h>
@@ -208,15 +209,30 @@ struct Work {
   int64_t block_rows, blocks;
 };
 
+bool needs_gradient(const GatedAttention& call) {
+  for (const Tensor* tensor : {&call.query, &call.key, &call.value, &call.gate, &call.relative}) {
+    if (tensor->requires_grad()) return true;
+  }
+  return false;
+}
+
 template <typename Acc>
 void forward(const GatedAttention& call, const Tensor& output, const Tensor& logsumexp) {
-  const Work<Acc> work(call);
+  Work<Acc> work(call);
+  const bool halves = output.scalar_type() == at::kBFloat16 && !needs_gradient(call);
+  if (halves) {
+    work.query = work.query.mul(work.scale).contiguous();
+    work.key = work.key.contiguous();
+    work.value = work.value.contiguous();
+  }
   const bool converts = output.scalar_type() != work.type;
   const auto softmax = forward_rows<Acc>();
   Acc* levels = logsumexp.mutable_data_ptr<Acc>();
   each_task(work.batch * work.heads * work.blocks, [&](int64_t begin, int64_t end) {
     const Tensor space = work.scratch(work.block_rows, padded(work.time));
     const Tensor result = converts ? work.scratch(work.block_rows, work.dim) : Tensor();
+    const Tensor half_space =
+        halves ? at::empty({work.block_rows, padded(work.time)}, output.options()) : Tensor();  // scores, then weights
     Tensor keys, values;  // of the head whose blocks these are
     for (int64_t task = begin; task < end; ++task) {
       const int64_t b = task / work.blocks / work.heads;
@@ -224,8 +240,8 @@ void forward(const GatedAttention& call, const Tensor& output, const Tensor& log
       const int64_t row = task % work.blocks * work.block_rows;
       const int64_t rows = std::min(work.block_rows, work.time - row);
       if (task == begin || row == 0) {
-        keys = work.rows_of(work.key, b, h, 0, work.keys[b]);
-        values = work.rows_of(work.value, b, h, 0, work.keys[b]);
+        keys = halves ? matrix(work.key, b, h, 0, work.keys[b]) : work.rows_of(work.key, b, h, 0, work.keys[b]);
+        values = halves ? matrix(work.value, b, h, 0, work.keys[b]) : work.rows_of(work.value, b, h, 0, work.keys[b]);
       }
       const AttentionBlock<Acc> block = work.block(b, h, row, rows);
       Acc* level = levels + (b * work.heads + h) * work.time + row;
@@ -236,6 +252,15 @@ void forward(const GatedAttention& call, const Tensor& output, const Tensor& log
         continue;
       }
       Tensor scores = space.as_strided({rows, work.keys[b]}, {block.stride, 1});
+      if (halves) {
+        Tensor half = half_space.as_strided({rows, work.keys[b]}, {work.keys[b], 1});
+        at::mm_out(half, matrix(work.query, b, h, row, rows), keys.t());
+        scores.copy_(half);
+        softmax(block, scores.mutable_data_ptr<Acc>(), level);
+        half.copy_(scores);
+        at::mm_out(out, half, values);
+        continue;
+      }
       at::addmm_out(scores, scores, work.rows_of(work.query, b, h, row, rows), keys.t(), 0, work.scale);
       softmax(block, scores.mutable_data_ptr<Acc>(), level);
       if (converts) {
