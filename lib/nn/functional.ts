@@ -48,10 +48,12 @@ export function dropout(input: Tensor, p = 0.5, options: { training?: boolean } 
 
 // ---- linear, convolution, embedding
 
+const fastLinear = op('voxtorch::linear')
+
 /** input [..., in] times weight [out, in] transposed, plus bias [out]. */
 export function linear(input: Tensor, weight: Tensor, bias: Tensor | null = null): Tensor {
   try {
-    return ops.linear(input, weight, bias)
+    return fastLinear(input, weight, bias) as Tensor
   } catch (error) {
     throw explain(error, () => [
       notFloating('linear', input),

@@ -4,7 +4,7 @@ import { arange, autograd, functional, manualSeed, noGrad, ops, randn, type Tens
 /** max|a − b| / max|b| */
 const difference = (a: Tensor, b: Tensor) => (a.sub(b).abs().max().item() as number) / (b.abs().max().item() as number)
 
-describe('layerNorm, float32 on the CPU', () => {
+describe('layerNorm on the CPU', () => {
   const shapes: [size: number[], normalized: number[]][] = [
     [
       [3, 5, 7],
@@ -37,6 +37,17 @@ describe('layerNorm, float32 on the CPU', () => {
   it('takes neither weight nor bias', () => {
     const input = arange(24, { dtype: 'float32' }).reshape([4, 6])
     expect(difference(functional.layerNorm(input, [6]), ops.layerNorm(input, [6]))).toBeLessThan(1e-6)
+  })
+
+  it.each([16, 33, 768])('equals the rounded float32 result in bfloat16, %i wide', (width) => {
+    manualSeed(6)
+    const input = randn([9, width]).mul(3).add(5).to('bfloat16')
+    const [weight, bias] = [randn([width]).to('bfloat16'), randn([width]).to('bfloat16')]
+    const exact = ops.layerNorm(input.float(), [width], weight.float(), bias.float())
+    expect(difference(functional.layerNorm(input, [width], { weight, bias }).float(), exact)).toBeLessThan(2 ** -8)
+    expect(
+      difference(functional.layerNorm(input, [width]).float(), ops.layerNorm(input.float(), [width])),
+    ).toBeLessThan(2 ** -8)
   })
 
   it('keeps its digits far from zero', () => {

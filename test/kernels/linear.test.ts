@@ -1,0 +1,95 @@
+import { describe, expect, it } from 'vitest'
+import {
+  autocast,
+  autograd,
+  functional,
+  manualSeed,
+  noGrad,
+  ops,
+  Roberta,
+  randint,
+  randn,
+  type Tensor,
+} from '../../lib/index.js'
+
+/** max|a − b| / max|b| */
+const difference = (a: Tensor, b: Tensor) => (a.sub(b).abs().max().item() as number) / (b.abs().max().item() as number)
+
+// Large enough for oneDNN's kernel, and not.
+const sizes: [batch: number[], from: number, to: number][] = [
+  [[2, 70], 96, 128],
+  [[200], 100, 77],
+  [[3], 5, 4],
+]
+
+describe('linear on the CPU', () => {
+  it.each(sizes)('equals ATen in float32, gradients too: %j, %j to %j', async (batch, from, to) => {
+    manualSeed(1)
+    const input = randn([...batch, from]).requiresGrad_()
+    const weight = randn([to, from]).requiresGrad_()
+    const bias = randn([to]).requiresGrad_()
+    const cotangent = randn([...batch, to])
+    for (const inputs of [[input, weight, bias], [input, weight], [weight], [bias]]) {
+      const offset = inputs.includes(bias) ? bias : null
+      const ours = functional.linear(input, weight, offset)
+      const theirs = ops.linear(input, weight, offset)
+      expect(difference(ours, theirs)).toBeLessThan(2e-6)
+      const [a, b] = await Promise.all(
+        [ours, theirs].map((y) => autograd.grad(y, inputs, { gradOutputs: [cotangent] })),
+      )
+      inputs.forEach((_, i) => {
+        expect(difference(a?.[i] as Tensor, b?.[i] as Tensor)).toBeLessThan(2e-6)
+      })
+      expect(noGrad(() => functional.linear(input, weight, offset)).equal(ours)).toBe(true)
+    }
+  })
+
+  it('equals the rounded float32 product in bfloat16', () => {
+    manualSeed(2)
+    const [input, weight, bias] = [randn([2, 70, 96]), randn([128, 96]), randn([128])].map((x) => x.to('bfloat16'))
+    const ours = functional.linear(input!, weight!, bias!).float()
+    const exact = ops.linear(input!.float(), weight!.float(), bias!.float())
+    expect(difference(ours, exact)).toBeLessThan(2 ** -8)
+    expect(difference(ours, ops.linear(input!, weight!, bias!).float())).toBeLessThan(2 ** -7)
+  })
+
+  it('can be differentiated twice', async () => {
+    manualSeed(3)
+    const input = randn([2, 70, 96]).requiresGrad_()
+    const weight = randn([128, 96]).requiresGrad_()
+    const second = async (y: Tensor) => {
+      const [first] = await autograd.grad(y.pow(3).sum(), [input], { createGraph: true })
+      return (await autograd.grad((first as Tensor).pow(2).sum(), [input, weight])) as Tensor[]
+    }
+    const [ours, theirs] = [
+      await second(functional.linear(input, weight)),
+      await second(ops.linear(input, weight, null)),
+    ]
+    ours.forEach((one, i) => {
+      expect(difference(one, theirs[i] as Tensor)).toBeLessThan(1e-5)
+    })
+  })
+
+  it('follows autocast, and leaves what it does not know to ATen', () => {
+    const [input, weight] = [randn([2, 70, 96]), randn([128, 96])]
+    expect(autocast({ device: 'cpu', dtype: 'bfloat16' }, () => functional.linear(input, weight)).dtype).toBe(
+      'bfloat16',
+    )
+    const strided = randn([96, 140]).t()
+    expect(difference(functional.linear(strided, weight), ops.linear(strided, weight, null))).toBeLessThan(2e-6)
+    expect(functional.linear(input.double(), weight.double()).dtype).toBe('float64')
+    expect(functional.linear(input.slice(0, 0, 0), weight).shape).toEqual([0, 70, 128])
+  })
+})
+
+describe('what a network fuses into its products where no gradient is needed', () => {
+  it.each(['gelu', 'gelu_new', 'relu'])('activation %s and residual: as with a graph', async (hiddenAct) => {
+    manualSeed(4)
+    const config = { vocabSize: 50, hiddenSize: 64, numHiddenLayers: 2, numAttentionHeads: 4, intermediateSize: 256 }
+    const network = new Roberta({ ...config, hiddenAct }).eval()
+    const inputs = { inputIds: randint(5, 50, [4, 64]) }
+    const recorded = await network.forward(inputs)
+    const fused = await noGrad(() => network.forward(inputs))
+    expect(difference(fused.lastHiddenState, recorded.lastHiddenState)).toBeLessThan(1e-5)
+  })
+})
