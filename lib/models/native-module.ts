@@ -15,9 +15,14 @@ const childOf = op('voxtorch::module_child')
 const train = op('voxtorch::module_train')
 const isTraining = op('voxtorch::module_training')
 const initialize = op('voxtorch::module_initialize')
+const kindOf = op('voxtorch::module_kind')
 
-/** The native object behind a module, for the operators that take it. */
+/** The native object behind a module, for the operator that is called with it next. */
 export let nativeOf: (module: NativeModule) => ModuleHandle
+/** The class of the native object: 'Linear', 'WavLM'. */
+export let nativeKind: (module: NativeModule) => string
+/** What to do before the network's next operator is called, where its adapters may be others than at the last. */
+export let beforeCalls: (module: NativeModule, prepare: (handle: ModuleHandle) => void) => void
 
 /** Builds a native network from the JSON of its configuration. */
 export function makeNative(
@@ -41,6 +46,7 @@ export function makeNative(
  */
 export class NativeModule extends Module {
   readonly #handle: ModuleHandle
+  #prepare: ((handle: ModuleHandle) => void) | undefined
 
   constructor(handle: ModuleHandle) {
     super()
@@ -66,7 +72,14 @@ export class NativeModule extends Module {
   }
 
   static {
-    nativeOf = (module) => module.#handle
+    nativeOf = (module) => {
+      module.#prepare?.(module.#handle)
+      return module.#handle
+    }
+    nativeKind = (module) => kindOf(module.#handle) as string
+    beforeCalls = (module, prepare) => {
+      module.#prepare = prepare
+    }
   }
 
   /** Fills the parameters and buffers with these names with fresh initial values, from the default generator. */

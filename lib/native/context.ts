@@ -20,6 +20,8 @@ export interface Context {
   /** The default device as the native device word; 0 is none. */
   readonly device: number
   readonly deviceName: string | null
+  /** Which adapters of a PeftModel are active here, where that is not what the model itself says. */
+  readonly adapters?: ReadonlyMap<object, readonly string[]>
 }
 
 export const GRAD = 1

@@ -4,7 +4,7 @@ import { scope, type Tensor } from '../tensor/index.js'
 import { requireSizes } from './check.js'
 import { type ConvOptions, conv1d, conv2d, type PaddingMode, pad } from './functional.js'
 import { calculateFans, kaimingUniform_, uniform_ } from './init.js'
-import { Module } from './module.js'
+import { adaptersOf, Module } from './module.js'
 import { type FactoryOptions, type Parameter, parameter } from './parameter.js'
 
 export interface ConvLayerOptions extends FactoryOptions, Omit<ConvOptions, 'bias'> {
@@ -108,7 +108,7 @@ export class Conv1d extends Convolution {
 
   /** [batch, in, length] (or [in, length]) → [batch, out, length'] */
   override forward(input: Tensor): Tensor {
-    return this.convolve(conv1d, input)
+    return adaptersOf(this)?.forward(input) ?? this.convolve(conv1d, input)
   }
 }
 

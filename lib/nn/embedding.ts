@@ -4,7 +4,7 @@ import { noGrad, scope, type Tensor } from '../tensor/index.js'
 import { requireSizes } from './check.js'
 import { embedding } from './functional.js'
 import { normal_ } from './init.js'
-import { Module } from './module.js'
+import { adaptersOf, Module } from './module.js'
 import { type FactoryOptions, type Parameter, parameter } from './parameter.js'
 
 export interface EmbeddingOptions extends FactoryOptions {
@@ -43,6 +43,6 @@ export class Embedding extends Module {
 
   /** Integer indices [...] → [..., embeddingDim] */
   override forward(indices: Tensor): Tensor {
-    return embedding(indices, this.weight, this)
+    return adaptersOf(this)?.forward(indices) ?? embedding(indices, this.weight, this)
   }
 }

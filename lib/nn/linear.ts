@@ -3,7 +3,7 @@ import { ops, type Tensor } from '../tensor/index.js'
 import { requireSizes } from './check.js'
 import { linear } from './functional.js'
 import { kaimingUniform_, uniform_ } from './init.js'
-import { Module } from './module.js'
+import { adaptersOf, Module } from './module.js'
 import { type FactoryOptions, type Parameter, parameter } from './parameter.js'
 
 export interface LinearOptions extends FactoryOptions {
@@ -37,7 +37,7 @@ export class Linear extends Module {
 
   /** [..., in] → [..., out] */
   override forward(input: Tensor): Tensor {
-    return linear(input, this.weight, this.bias)
+    return adaptersOf(this)?.forward(input) ?? linear(input, this.weight, this.bias)
   }
 }
 

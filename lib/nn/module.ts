@@ -10,6 +10,16 @@ import { matcher, sameShape, summaryTable } from './text.js'
 /** Sees each call of `forward`; what it returns, if not undefined, replaces the output. */
 export type ForwardHook<M extends Module = Module> = (module: M, args: unknown[], output: unknown) => unknown
 
+/** What lib/peft hangs on a layer: parameters that train with it but stay out of its state dictionary. */
+export interface LayerAdapters {
+  namedParameters(): [string, Parameter][]
+  /** The layer's output; undefined when no adapter is active. */
+  forward(input: Tensor): Tensor | undefined
+}
+
+export let adaptersOf: (layer: Module) => LayerAdapters | undefined
+export let setAdapters: (layer: Module, adapters: LayerAdapters | undefined) => void
+
 export interface LoadResult {
   /** Names that the module has and the dictionary lacks. */
   missing: string[]
@@ -45,6 +55,14 @@ export class Module {
   training = true
   #buffers: Map<string, { persistent: boolean }> | undefined
   #hooks: ForwardHooks | undefined
+  #adapters: LayerAdapters | undefined
+
+  static {
+    adaptersOf = (layer) => layer.#adapters
+    setAdapters = (layer, adapters) => {
+      layer.#adapters = adapters
+    }
+  }
 
   /** The computation; subclasses define it with their own arguments and result. */
   forward(..._args: never[]): unknown {
@@ -78,7 +96,8 @@ export class Module {
 
   /** As `parameters()`, with names; a tied one has the name that comes first. */
   namedParameters(): [string, Parameter][] {
-    return once(this.#walkModules().flatMap(([path, module]) => join(path, module.#ownParameters())))
+    const own = (module: Module) => [...module.#ownParameters(), ...(module.#adapters?.namedParameters() ?? [])]
+    return once(this.#walkModules().flatMap(([path, module]) => join(path, own(module))))
   }
 
   /** All buffers with names, persistent or not, each once. */

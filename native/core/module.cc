@@ -8,6 +8,8 @@
 #include <cmath>
 #include <map>
 
+#include "core/nn/adapter.h"
+
 namespace voxtorch {
 
 void Module::train(bool mode) {
@@ -18,6 +20,10 @@ void Module::train(bool mode) {
 std::vector<at::Tensor> Module::all_parameters() const {
   std::vector<at::Tensor> all;
   for (const auto& [name, tensor] : parameters_) all.push_back(tensor);
+  if (const nn::AdapterSlot* slot = const_cast<Module*>(this)->adapters()) {
+    const auto adapters = slot->tensors();
+    all.insert(all.end(), adapters.begin(), adapters.end());
+  }
   for (const auto& [name, child] : children_) {
     const auto below = child->all_parameters();
     all.insert(all.end(), below.begin(), below.end());

@@ -23,6 +23,10 @@
 
 namespace voxtorch {
 
+namespace nn {
+class AdapterSlot;
+}
+
 // Fills a fresh tensor with its initial values.
 using Init = std::function<void(const at::Tensor&)>;
 
@@ -52,7 +56,9 @@ class Module : public torch::CustomClassHolder {
   // Everything below too.
   void train(bool mode);
   bool training() const { return training_.load(std::memory_order_relaxed); }
-  // Parameters of this module and all below it; what a forward pass reads.
+  // Where a layer takes adapters; null for all that cannot.
+  virtual nn::AdapterSlot* adapters() { return nullptr; }
+  // Parameters of this module and all below it, adapters too; what a forward pass reads.
   std::vector<at::Tensor> all_parameters() const;
   // Fills the parameters and buffers with initial values from the default generator, in the order of their definition;
   // only those named, where names are given.

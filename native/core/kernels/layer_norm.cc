@@ -1,7 +1,7 @@
 // Layer normalisation (Ba, Kiros and Hinton 2016, https://arxiv.org/abs/1607.06450) as ATen's layer_norm, with a
-// float32 forward on the CPU that takes about half the time of ATen's on one thread, and a bfloat16 one where no gradient
-// is needed. All else is ATen's: other dtypes and devices, and the backward, to which this forward hands the mean and the
-// reciprocal deviation of each row.
+// float32 forward on the CPU that takes about half the time of ATen's on one thread, and a bfloat16 one where no
+// gradient is needed. All else is ATen's: other dtypes and devices, and the backward, to which this forward hands the
+// mean and the reciprocal deviation of each row.
 #include "core/kernels/layer_norm.h"
 
 #include <ATen/Parallel.h>
@@ -59,7 +59,8 @@ bool is_ours(const Tensor& input, at::IntArrayRef shape, const OptionalTensor& w
     return false;
   if (!input.sizes().slice(input.dim() - shape.size()).equals(shape)) return false;
   for (const OptionalTensor* tensor : {&weight, &bias}) {
-    if (tensor->has_value() && (*tensor)->defined() && (!is_plain(**tensor, dtype) || !(*tensor)->sizes().equals(shape)))
+    if (tensor->has_value() && (*tensor)->defined() &&
+        (!is_plain(**tensor, dtype) || !(*tensor)->sizes().equals(shape)))
       return false;
   }
   return true;

@@ -5,7 +5,8 @@
 
 namespace voxtorch::kernels {
 
-// input and output [rows, dim], contiguous; weight and bias [dim] or null, all of one type; mean and rstd [rows] or null.
+// input and output [rows, dim], contiguous; weight and bias [dim] or null, all of one type; mean and rstd [rows] or
+// null.
 struct LayerNormForward {
   const void* input;
   const void* weight;

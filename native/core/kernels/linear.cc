@@ -43,9 +43,9 @@ bool is_plain(const Tensor& tensor, c10::ScalarType dtype) {
 bool is_ours(const Tensor& input, const Tensor& weight, const OptionalTensor& bias) {
   const c10::ScalarType dtype = input.scalar_type();
   if (dtype != at::kFloat && dtype != at::kBFloat16) return false;
-  if (!is_plain(input, dtype) || !is_plain(weight, dtype) || !input.is_contiguous() || !weight.is_contiguous())
-    return false;
+  if (!is_plain(input, dtype) || !is_plain(weight, dtype) || !input.is_contiguous()) return false;
   if (weight.dim() != 2 || input.dim() < 2 || input.size(-1) != weight.size(1)) return false;
+  if (!weight.is_contiguous() && !weight.t().is_contiguous()) return false;
   if (bias.has_value() && bias->defined() &&
       (!is_plain(*bias, dtype) || bias->dim() != 1 || bias->size(0) != weight.size(0)))
     return false;
@@ -91,17 +91,10 @@ struct Linear : torch::autograd::Function<Linear> {
     const Tensor grad = grads[0].contiguous();
     const Tensor rows = grad.flatten(0, -2);
     Tensor grad_input, grad_weight, grad_bias;
-    if (weight.defined()) grad_input = input_gradient(grad, weight);
+    if (weight.defined()) grad_input = linear_input_gradient(grad, weight);
     if (input.defined()) grad_weight = rows.t().mm(input.flatten(0, -2));
     if (ctx->saved_data["bias"].toBool()) grad_bias = rows.sum(0);
     return {grad_input, grad_weight, grad_bias};
-  }
-
-  static Tensor input_gradient(const Tensor& grad, const Tensor& weight) {
-    // A gradient of this gradient goes through ATen.
-    if (needs_gradient({&grad, &weight}) || grad.scalar_type() != at::kFloat) return grad.matmul(weight);
-    const at::AutoDispatchBelowADInplaceOrView below_autograd;
-    return product(grad, weight.t(), {});
   }
 };
 
@@ -113,6 +106,15 @@ Tensor linear(const Tensor& input, const Tensor& weight, const OptionalTensor& b
   if (needs_gradient({&input, &weight, &offset})) return Linear::apply(input, weight, bias);
   const at::AutoDispatchBelowADInplaceOrView below_autograd;
   return product(input, weight, bias);
+}
+
+Tensor linear_input_gradient(const Tensor& grad, const Tensor& weight) {
+  // A gradient of this gradient goes through ATen.
+  if (grad.scalar_type() != at::kFloat || needs_gradient({&grad, &weight}) || !is_ours(grad, weight.t(), {})) {
+    return grad.matmul(weight);
+  }
+  const at::AutoDispatchBelowADInplaceOrView below_autograd;
+  return product(grad, weight.t(), {});
 }
 
 Tensor fused_linear(const Tensor& input, const Tensor& weight, const OptionalTensor& bias, FusedActivation activation) {
@@ -137,6 +139,8 @@ Tensor fused_linear_add(const Tensor& input, const Tensor& weight, const Optiona
   return std::move(stack.front()).toTensor();
 }
 
-TORCH_LIBRARY_FRAGMENT(voxtorch, m) { m.def("linear(Tensor input, Tensor weight, Tensor? bias=None) -> Tensor", linear); }
+TORCH_LIBRARY_FRAGMENT(voxtorch, m) {
+  m.def("linear(Tensor input, Tensor weight, Tensor? bias=None) -> Tensor", linear);
+}
 
 }  // namespace voxtorch::kernels

@@ -68,12 +68,17 @@ class WavLMAttention : public SpeechAttention {
  private:
   // How much of the bias each query takes, from the head's part of the layer's input.
   Tensor gate(const Tensor& x) const {
-    // Each gate is the sum of kGateWidth projections, which is the projection with the sum of their weights.
-    const Tensor weight = gates.weight.unflatten(0, {2, kGateWidth}).sum(1);
-    const Tensor bias = gates.bias.unflatten(0, {2, kGateWidth}).sum(1);
-    const Tensor both = at::sigmoid(at::linear(x.unflatten(-1, {heads, -1}), weight, bias));  // [batch, time, heads, 2]
+    const Tensor both = at::sigmoid(sum_of_gates(x.unflatten(-1, {heads, -1})));  // [batch, time, heads, 2]
     const Tensor update = both.select(-1, 0), reset = both.select(-1, 1);
     return (update * (reset * gate_scale.flatten() - 1) + 2).transpose(1, 2);  // [batch, heads, time]
+  }
+
+  // Each gate is the sum of kGateWidth projections, which is the projection with the sum of their weights.
+  Tensor sum_of_gates(const Tensor& x) const {
+    if (gates.adapted()) return gates.forward(x).unflatten(-1, {2, kGateWidth}).sum(-1);
+    const Tensor weight = gates.weight.unflatten(0, {2, kGateWidth}).sum(1);
+    const Tensor bias = gates.bias.unflatten(0, {2, kGateWidth}).sum(1);
+    return at::linear(x, weight, bias);
   }
 
   static constexpr int64_t kGateWidth = 4;

@@ -21,10 +21,16 @@ Conv1d::Conv1d(const ModuleOptions& options, const Conv1dShape& shape)
       stride(shape.stride) {}
 
 at::Tensor Conv1d::forward(const at::Tensor& input) const {
-  return at::conv1d(input, weight, bias.defined() ? std::optional<at::Tensor>(bias) : std::nullopt, stride);
+  const auto shift = bias.defined() ? std::optional<at::Tensor>(bias) : std::nullopt;
+  if (const auto adapters = slot_.active()) {
+    return adapted_conv1d(input, weight, shift, {stride}, *adapters, training());
+  }
+  return at::conv1d(input, weight, shift, stride);
 }
 
 at::Tensor conv_channel_norm(const at::Tensor& signal, const Conv1d& conv, const GroupNorm& norm) {
+  // An adapter is beside the kernel, not in it.
+  if (conv.adapted()) return norm.forward(conv.forward(signal.unsqueeze(1)));
   const int64_t kernel = conv.weight.size(2);
   const at::Tensor windows = signal.unfold(1, kernel, conv.stride).transpose(1, 2);  // [batch, kernel, time]
 

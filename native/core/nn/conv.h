@@ -1,6 +1,7 @@
 #pragma once
 
 #include "core/module.h"
+#include "core/nn/adapter.h"
 #include "core/nn/norm.h"
 
 namespace voxtorch::nn {
@@ -15,10 +16,15 @@ class Conv1d : public Module {
  public:
   Conv1d(const ModuleOptions& options, const Conv1dShape& shape);
   at::Tensor forward(const at::Tensor& input) const;  // [batch, in, time] -> [batch, out, time']
+  AdapterSlot* adapters() override { return &slot_; }
+  bool adapted() const { return slot_.active() != nullptr; }
 
   const at::Tensor weight;
   const at::Tensor bias;  // undefined without
   const int64_t stride;
+
+ private:
+  AdapterSlot slot_;
 };
 
 // norm(conv(input)) of a signal [batch, samples], where the norm has a group for each channel, in one pass over the

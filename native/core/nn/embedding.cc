@@ -13,6 +13,9 @@ Embedding::Embedding(const ModuleOptions& options, int64_t count, int64_t dim, i
                        })),
       padding(padding) {}
 
-at::Tensor Embedding::forward(const at::Tensor& ids) const { return at::embedding(weight, ids, padding); }
+at::Tensor Embedding::forward(const at::Tensor& ids) const {
+  if (const auto adapters = slot_.active()) return adapted_embedding(weight, ids, padding, *adapters);
+  return at::embedding(weight, ids, padding);
+}
 
 }  // namespace voxtorch::nn

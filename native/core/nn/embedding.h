@@ -1,6 +1,7 @@
 #pragma once
 
 #include "core/module.h"
+#include "core/nn/adapter.h"
 
 namespace voxtorch::nn {
 
@@ -10,8 +11,13 @@ class Embedding : public Module {
   Embedding(const ModuleOptions& options, int64_t count, int64_t dim, int64_t padding = -1, double std = 0.02);
   at::Tensor forward(const at::Tensor& ids) const;  // [...] -> [..., dim]
 
+  AdapterSlot* adapters() override { return &slot_; }
+
   const at::Tensor weight;
   const int64_t padding;
+
+ private:
+  AdapterSlot slot_;
 };
 
 }  // namespace voxtorch::nn

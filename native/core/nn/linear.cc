@@ -22,15 +22,21 @@ std::optional<at::Tensor> optional(const at::Tensor& tensor) {
 
 }  // namespace
 
-at::Tensor Linear::forward(const at::Tensor& input) const { return kernels::linear(input, weight, optional(bias)); }
+at::Tensor Linear::forward(const at::Tensor& input) const {
+  if (const auto adapters = slot_.active()) {
+    return adapted_linear(input, weight, optional(bias), *adapters, training());
+  }
+  return kernels::linear(input, weight, optional(bias));
+}
 
 at::Tensor Linear::forward(const at::Tensor& input, const Activation& activation) const {
-  at::Tensor fused = kernels::fused_linear(input, weight, optional(bias), activation.fused());
+  at::Tensor fused =
+      adapted() ? at::Tensor() : kernels::fused_linear(input, weight, optional(bias), activation.fused());
   return fused.defined() ? fused : activation(forward(input));
 }
 
 at::Tensor Linear::forward_add(const at::Tensor& input, const at::Tensor& residual) const {
-  at::Tensor fused = kernels::fused_linear_add(input, weight, optional(bias), residual);
+  at::Tensor fused = adapted() ? at::Tensor() : kernels::fused_linear_add(input, weight, optional(bias), residual);
   return fused.defined() ? fused : forward(input) + residual;
 }
 

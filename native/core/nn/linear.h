@@ -1,6 +1,7 @@
 #pragma once
 
 #include "core/module.h"
+#include "core/nn/adapter.h"
 #include "core/nn/functions.h"
 
 namespace voxtorch::nn {
@@ -14,8 +15,14 @@ class Linear : public Module {
   at::Tensor forward(const at::Tensor& input, const Activation& activation) const;
   at::Tensor forward_add(const at::Tensor& input, const at::Tensor& residual) const;  // + residual [..., out]
 
+  AdapterSlot* adapters() override { return &slot_; }
+  bool adapted() const { return slot_.active() != nullptr; }
+
   const at::Tensor weight;
   const at::Tensor bias;  // undefined without
+
+ private:
+  AdapterSlot slot_;
 };
 
 }  // namespace voxtorch::nn

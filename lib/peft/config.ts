@@ -1,0 +1,175 @@
+import { misuse, requireNumber, requireObject, requireOneOf, requireWhole } from '../data/check.js'
+import { CheckpointError, ConfigError } from '../native/errors.js'
+
+/**
+ * A low-rank adapter (LoRA, Hu et al. 2021, https://arxiv.org/abs/2106.09685): which layers get one, and what it is. The
+ * names and defaults are those of Python's peft.
+ */
+export interface LoraConfig {
+  /** Rank of the adapter [8]. */
+  r?: number
+  /** The adapter's output is scaled by `loraAlpha / r` [8]. */
+  loraAlpha?: number
+  /** Dropout of the adapter's input [0]. An embedding's adapter has none. */
+  loraDropout?: number
+  /**
+   * Which layers: a list of names, each the full path or its end (`'query'`), a regular expression (as a string, in the
+   * syntax that JavaScript and Python share) that matches the whole path, or `'all-linear'`.
+   */
+  targetModules: string[] | string
+  /** Layers that get none although `targetModules` names them. */
+  excludeModules?: string[] | string | null
+  /** Which biases of the network train too ['none']. With others than 'none' a network has one adapter only. */
+  bias?: 'none' | 'all' | 'lora_only'
+  /** Scale by `loraAlpha / √r` (rsLoRA, https://arxiv.org/abs/2312.03732) [false]. */
+  useRslora?: boolean
+  /** Train the magnitude of the weight apart from its direction (DoRA, https://arxiv.org/abs/2402.09353) [false]. */
+  useDora?: boolean
+  /** Modules, by the end of their path, that train as a whole and are saved with the adapter. */
+  modulesToSave?: string[] | null
+  /** true: A uniform as a linear layer's weight, B zeros; 'gaussian': A normal with deviation 1/r; false: both random [true]. */
+  initLoraWeights?: boolean | 'gaussian'
+  /** Only layers with these numbers, where `targetModules` is a list of ends of paths. */
+  layersToTransform?: number | number[] | null
+  /** The name before the layer's number in a path; by default the first number counts. */
+  layersPattern?: string | string[] | null
+  /** Ranks of single layers, by the end of their path or a regular expression. */
+  rankPattern?: Record<string, number>
+  /** `loraAlpha` of single layers, as `rankPattern`. */
+  alphaPattern?: Record<string, number>
+  /** Made for use, not for training [false]. */
+  inferenceMode?: boolean
+  taskType?: string | null
+  baseModelNameOrPath?: string | null
+  revision?: string | null
+}
+
+export type ResolvedLoraConfig = Required<LoraConfig>
+
+const defaults: Omit<ResolvedLoraConfig, 'targetModules'> = {
+  r: 8,
+  loraAlpha: 8,
+  loraDropout: 0,
+  excludeModules: null,
+  bias: 'none',
+  useRslora: false,
+  useDora: false,
+  modulesToSave: null,
+  initLoraWeights: true,
+  layersToTransform: null,
+  layersPattern: null,
+  rankPattern: {},
+  alphaPattern: {},
+  inferenceMode: false,
+  taskType: null,
+  baseModelNameOrPath: null,
+  revision: null,
+}
+
+const keys = ['targetModules', ...Object.keys(defaults)]
+
+/** The configuration with its defaults. @throws ConfigError for an unknown key or a value that makes no adapter */
+export function resolveConfig(given: LoraConfig): ResolvedLoraConfig {
+  const where = 'LoraConfig'
+  requireObject(where, 'the configuration', given)
+  for (const key of Object.keys(given)) {
+    if (!keys.includes(key)) throw new ConfigError(`${where} has no '${key}'; did you mean '${nearest(key)}'?`, { key })
+  }
+  const set = Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined))
+  const config = { ...defaults, ...set } as ResolvedLoraConfig
+  requireWhole(where, 'r', config.r, 1)
+  requireNumber(where, 'loraAlpha', config.loraAlpha)
+  requireNumber(where, 'loraDropout', config.loraDropout, { least: 0, below: 1 })
+  requireOneOf(where, 'bias', config.bias, ['none', 'all', 'lora_only'])
+  for (const key of ['useRslora', 'useDora', 'inferenceMode'] as const) {
+    if (typeof config[key] !== 'boolean') throw misuse(where, key, 'true or false', config[key])
+  }
+  if (typeof config.initLoraWeights !== 'boolean' && config.initLoraWeights !== 'gaussian') {
+    throw misuse(where, 'initLoraWeights', "true, false or 'gaussian'", config.initLoraWeights)
+  }
+  requireNames(where, 'targetModules', config.targetModules, false)
+  requireNames(where, 'excludeModules', config.excludeModules, true)
+  requireNames(where, 'layersPattern', config.layersPattern, true)
+  if (config.modulesToSave !== null && !isNames(config.modulesToSave)) {
+    throw misuse(where, 'modulesToSave', 'a list of names', config.modulesToSave)
+  }
+  for (const layer of [config.layersToTransform ?? []].flat()) requireWhole(where, 'layersToTransform', layer)
+  for (const key of ['rankPattern', 'alphaPattern'] as const) {
+    requireObject(where, key, config[key])
+    for (const [name, value] of Object.entries(config[key])) {
+      if (key === 'rankPattern') requireWhole(where, `rankPattern of '${name}'`, value, 1)
+      else requireNumber(where, `alphaPattern of '${name}'`, value)
+    }
+  }
+  return config
+}
+
+const isNames = (value: unknown): boolean => Array.isArray(value) && value.every((name) => typeof name === 'string')
+
+function requireNames(where: string, key: string, value: unknown, optional: boolean): void {
+  if (typeof value === 'string' || isNames(value) || (optional && value === null)) return
+  throw misuse(where, key, 'a list of names or a regular expression as a string', value)
+}
+
+/** The known key that takes the fewest changed letters. */
+function nearest(key: string): string {
+  const distance = (a: string, b: string): number => {
+    let row = Array.from({ length: b.length + 1 }, (_, i) => i)
+    for (let i = 1; i <= a.length; i++) {
+      const next = [i]
+      for (let j = 1; j <= b.length; j++) {
+        next[j] = Math.min(row[j]! + 1, next[j - 1]! + 1, row[j - 1]! + (a[i - 1] === b[j - 1] ? 0 : 1))
+      }
+      row = next
+    }
+    return row[b.length]!
+  }
+  const plain = (text: string) => text.toLowerCase().replaceAll('_', '')
+  return [...keys].sort((a, b) => distance(plain(key), plain(a)) - distance(plain(key), plain(b)))[0]!
+}
+
+const snake = (key: string): string => key.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`)
+
+/** What adapter_config.json holds, for peft to read. */
+export function toFile(config: ResolvedLoraConfig): Record<string, unknown> {
+  const own = Object.fromEntries(Object.entries(config).map(([key, value]) => [snake(key), value]))
+  return { peft_type: 'LORA', auto_mapping: null, fan_in_fan_out: false, ...own, inference_mode: true }
+}
+
+// Keys of peft that do not change what a LoRA adapter computes once its weights are there.
+const ignored = new Set([
+  'peft_type',
+  'peft_version',
+  'auto_mapping',
+  'megatron_config',
+  'megatron_core',
+  'loftq_config',
+])
+const alsoIgnored = new Set(['qalora_group_size', 'runtime_config', 'ensure_weight_tying'])
+
+/** Reads the object of an adapter_config.json. @throws CheckpointError naming file and key, for what voxtorch lacks */
+export function fromFile(object: unknown, file: string): ResolvedLoraConfig {
+  const fail = (what: string, fields: object = {}) => new CheckpointError(`${file}: ${what}`, { file, ...fields })
+  if (typeof object !== 'object' || object === null || Array.isArray(object)) throw fail('it is not an object')
+  const given = object as Record<string, unknown>
+  if (given.peft_type !== 'LORA') {
+    throw fail(`peft_type is ${JSON.stringify(given.peft_type)}; only 'LORA' adapters can be loaded`)
+  }
+  const known = new Map(keys.map((key) => [snake(key), key]))
+  const config: Record<string, unknown> = {}
+  for (const [key, value] of Object.entries(given)) {
+    const name = known.get(key)
+    if (name !== undefined) config[name] = value
+    else if (!ignored.has(key) && !alsoIgnored.has(key) && !isNothing(value)) {
+      throw fail(`'${key}' is ${JSON.stringify(value)}, which voxtorch does not have`, { key })
+    }
+  }
+  try {
+    return resolveConfig(config as unknown as LoraConfig)
+  } catch (cause) {
+    throw fail((cause as Error).message, { cause })
+  }
+}
+
+const isNothing = (value: unknown): boolean =>
+  value === null || value === false || (typeof value === 'object' && Object.keys(value).length === 0)

@@ -1,0 +1,198 @@
+import { NativeModule, nativeOf } from '../models/native-module.js'
+import { op } from '../native/call.js'
+import { ConfigError } from '../native/errors.js'
+import { Conv1d } from '../nn/conv.js'
+import { Embedding } from '../nn/embedding.js'
+import { kaimingUniform_, normal_, zeros_ } from '../nn/init.js'
+import type { LayerAdapters, Module } from '../nn/module.js'
+import { Parameter } from '../nn/parameter.js'
+import { type DType, empty, noGrad, ops, scope, type Tensor } from '../tensor/index.js'
+import type { ResolvedLoraConfig } from './config.js'
+import { type LayerKind, patternValue, type Target } from './targets.js'
+
+const adaptedLinear = op('voxtorch::adapted_linear')
+const adaptedConv1d = op('voxtorch::adapted_conv1d')
+const adaptedEmbedding = op('voxtorch::adapted_embedding')
+const attach = op('voxtorch::module_attach_adapter')
+
+/** The adapter of one layer. Shapes by kind of layer: */
+export interface Lora {
+  /** linear [r, in], conv1d [r, in, kernel], embedding [r, count] */
+  A: Parameter
+  /** linear [out, r], conv1d [out, r, 1], embedding [dim, r] */
+  B: Parameter
+  /** DoRA's: linear [out], conv1d [1, out, 1], embedding [dim] */
+  magnitude: Parameter | null
+  scaling: number
+  dropout: number
+}
+
+/** A layer with its adapters by name. A layer written in TypeScript computes through it, a native one through its slot. */
+export class LoraLayer implements LayerAdapters {
+  readonly path: string
+  readonly module: Module
+  readonly kind: LayerKind
+  readonly adapters = new Map<string, Lora>()
+  /** The names that are active where the call is made. */
+  readonly #active: () => readonly string[]
+
+  constructor(target: Target, active: () => readonly string[]) {
+    this.path = target.path
+    this.module = target.module
+    this.kind = target.kind
+    this.#active = active
+    requireSimple(target)
+  }
+
+  get weight(): Parameter {
+    return Reflect.get(this.module, 'weight') as Parameter
+  }
+
+  get bias(): Parameter | null {
+    return (Reflect.get(this.module, 'bias') as Parameter | null | undefined) ?? null
+  }
+
+  /** Makes an adapter. Without `initialise` its values are whatever memory held: for weights that are about to be loaded. */
+  add(name: string, config: ResolvedLoraConfig, nativeName: string, initialise: boolean): void {
+    const { kind, weight, path } = this
+    const r = patternValue(config.rankPattern, path, config.r)
+    const alpha = patternValue(config.alphaPattern, path, config.loraAlpha)
+    const [rows, columns, ...kernel] = weight.shape as [number, number, ...number[]]
+    const shapes =
+      kind === 'embedding'
+        ? [
+            [r, rows],
+            [columns, r],
+          ]
+        : [
+            [r, columns, ...kernel],
+            [rows, r, ...kernel.map(() => 1)],
+          ]
+    const make = (shape: number[]) =>
+      scope(() => new Parameter(empty(shape, { dtype: trained(weight.dtype), device: weight.device })))
+    const lora: Lora = {
+      A: make(shapes[0]!),
+      B: make(shapes[1]!),
+      magnitude: null,
+      scaling: config.useRslora ? alpha / Math.sqrt(r) : alpha / r,
+      dropout: config.loraDropout,
+    }
+    if (initialise) initialiseLora(lora, kind, r, config.initLoraWeights)
+    if (config.useDora) lora.magnitude = scope(() => new Parameter(this.#norm(lora)))
+    this.adapters.set(name, lora)
+    if (!(this.module instanceof NativeModule)) return
+    attach(nativeOf(this.module), nativeName, lora.A, lora.B, lora.magnitude, lora.scaling, lora.dropout)
+  }
+
+  /** Of every adapter, as peft names them. */
+  namedParameters(): [string, Parameter][] {
+    return [...this.adapters.keys()].flatMap((name) => this.parametersOf(name, (part, end) => `${part}.${name}${end}`))
+  }
+
+  /** Of one adapter, under the names that `title` makes of a part and what peft puts after the adapter's name. */
+  parametersOf(name: string, title: (part: string, end: string) => string): [string, Parameter][] {
+    const lora = this.adapters.get(name)
+    if (!lora) return []
+    const [prefix, end] = this.kind === 'embedding' ? ['lora_embedding_', ''] : ['lora_', '.weight']
+    const named: [string, Parameter][] = [
+      [title(`${prefix}A`, end), lora.A],
+      [title(`${prefix}B`, end), lora.B],
+    ]
+    if (lora.magnitude) named.push([title('lora_magnitude_vector', '.weight'), lora.magnitude])
+    return named
+  }
+
+  /** The output of a layer that is written in TypeScript. */
+  forward(input: Tensor): Tensor | undefined {
+    const active = this.#active().flatMap((name) => this.adapters.get(name) ?? [])
+    const first = active[0]
+    if (first === undefined || this.module instanceof NativeModule) return undefined
+    const A = active.map((lora) => lora.A)
+    const B = active.map((lora) => lora.B)
+    const scaling = active.map((lora) => lora.scaling)
+    const { weight, bias, module } = this
+    const { magnitude, dropout } = first
+    if (module instanceof Embedding) {
+      return adaptedEmbedding(weight, input, A, B, scaling, { paddingIdx: module.paddingIdx ?? -1, magnitude })
+    }
+    const options = { magnitude, dropout, training: module.training }
+    if (module instanceof Conv1d) {
+      const [stride, dilation] = [module.stride[0], module.dilation[0]]
+      return adaptedConv1d(input, weight, bias, A, B, scaling, {
+        stride,
+        padding: padding(module),
+        dilation,
+        ...options,
+      })
+    }
+    return adaptedLinear(input, weight, bias, A, B, scaling, options)
+  }
+
+  /** The weight with adapters in it, a fresh tensor in the weight's dtype. */
+  merged(names: readonly string[]): Tensor {
+    return scope(() =>
+      noGrad(() => {
+        let weight: Tensor = this.weight
+        for (const name of names) {
+          const lora = this.adapters.get(name)
+          if (!lora) continue
+          weight = weight.add(this.#delta(lora))
+          if (!lora.magnitude) continue
+          const ratio = lora.magnitude.div(this.#norm(lora)).flatten()
+          weight = weight.mul(
+            this.kind === 'embedding' ? ratio : ratio.reshape([-1, ...weight.shape.slice(1).map(() => 1)]),
+          )
+        }
+        return weight === this.weight ? weight.clone() : weight.to({ dtype: this.weight.dtype })
+      }),
+    )
+  }
+
+  /** scaling · B A in the shape of the weight. */
+  #delta({ A, B, scaling }: Lora): Tensor {
+    const product = ops.mm(B.flatten(1), A.flatten(1)).mul(scaling)
+    return this.kind === 'embedding' ? product.t() : product.reshape(this.weight.shape)
+  }
+
+  /** The norm of each output's weights with the adapter in, in the shape of DoRA's magnitude. */
+  #norm(lora: Lora): Tensor {
+    const { kind, weight } = this
+    return scope(() =>
+      noGrad(() => {
+        const sum = weight.add(this.#delta(lora))
+        const norm = ops.linalgVectorNorm(kind === 'embedding' ? sum.t() : sum.flatten(1), 2, [1])
+        return (kind === 'conv1d' ? norm.reshape([1, -1, 1]) : norm).to({ dtype: trained(weight.dtype) })
+      }),
+    )
+  }
+}
+
+/** Adapters of a network in half precision train in float32, as peft's do. */
+const trained = (dtype: DType): DType => (dtype === 'bfloat16' || dtype === 'float16' ? 'float32' : dtype)
+
+function initialiseLora({ A, B }: Lora, kind: LayerKind, r: number, how: ResolvedLoraConfig['initLoraWeights']): void {
+  if (kind === 'embedding') {
+    if (how === false) normal_(A)
+    else zeros_(A)
+    normal_(B)
+    return
+  }
+  if (how === 'gaussian') normal_(A, 0, 1 / r)
+  else kaimingUniform_(A, { a: Math.sqrt(5) })
+  if (how === false) kaimingUniform_(B, { a: Math.sqrt(5) })
+  else zeros_(B)
+}
+
+function requireSimple({ module, path }: Target): void {
+  if (!(module instanceof Conv1d)) return
+  const fail = (what: string) => new ConfigError(`'${path}' cannot have an adapter: ${what}; take it out`, { path })
+  if (module.groups !== 1) throw fail(`it has ${module.groups} groups`)
+  if (module.paddingMode !== 'zeros') throw fail(`its paddingMode is '${module.paddingMode}'`)
+  if (!Number.isInteger(padding(module))) throw fail("padding 'same' is uneven with its kernel")
+}
+
+/** Zeros on each side. */
+function padding({ padding, kernelSize, dilation }: Conv1d): number {
+  if (padding === 'valid') return 0
+  return padding === 'same' ? ((kernelSize[0]! - 1) * dilation[0]!) / 2 : padding[0]!
+}

@@ -1,0 +1,406 @@
+import { join } from 'node:path'
+import { misuse, requireFunction, requireObject, requireString } from '../data/check.js'
+import { optionsOf } from '../native/arguments.js'
+import { currentContext, withContext } from '../native/context.js'
+import { ConfigError } from '../native/errors.js'
+import { adaptersOf, Module, setAdapters } from '../nn/module.js'
+import type { Parameter } from '../nn/parameter.js'
+import type { Tensor } from '../tensor/index.js'
+import { type LoraConfig, type ResolvedLoraConfig, resolveConfig } from './config.js'
+import { fill, readAdapter, writeAdapter } from './files.js'
+import { LoraLayer } from './layer.js'
+import { MergedWeights } from './merge.js'
+import { NativeNetworks, nativeName } from './native.js'
+import { SavedModule } from './saved-modules.js'
+import { findModulesToSave, findTargets } from './targets.js'
+
+export interface AdapterOptions {
+  /** ['default'] */
+  adapterName?: string
+}
+
+export interface LoadAdapterOptions extends AdapterOptions {
+  /** Whether the adapter is to be trained further [false]. */
+  isTrainable?: boolean
+}
+
+interface Adapter {
+  config: ResolvedLoraConfig
+  nativeName: string
+}
+
+/**
+ * Puts a low-rank adapter into the layers of a network that `config` names, and freezes everything else. The network
+ * stays the same object with the same state dictionary; the adapter's parameters are among its `parameters()`, so an
+ * optimiser made now trains them.
+ *
+ * ```ts
+ * const peft = getPeftModel(model, { r: 16, loraAlpha: 32, targetModules: ['query', 'value'] })
+ * const optimizer = new AdamW(model.parameters().filter((parameter) => parameter.requiresGrad), { lr: 1e-4 })
+ * await peft.savePretrained('adapter')
+ * ```
+ *
+ * Works on Linear, Conv1d and Embedding, in native networks and in those written in TypeScript. In a network in half
+ * precision the adapter is float32; a linear layer computes it in the layer's dtype.
+ * @throws ConfigError for a configuration that fits no layer, and for a network that has adapters already
+ */
+export function getPeftModel<M extends Module>(
+  model: M,
+  config: LoraConfig,
+  options: AdapterOptions = {},
+): PeftModel<M> {
+  const peft = new PeftModel(model)
+  peft.addAdapter(optionsOf(options).adapterName ?? 'default', config)
+  return peft
+}
+
+/** The adapters of a network: made by {@link getPeftModel}, {@link PeftModel.fromPretrained}. */
+export class PeftModel<M extends Module = Module> {
+  readonly model: M
+  readonly #adapters = new Map<string, Adapter>()
+  readonly #layers = new Map<Module, LoraLayer>()
+  readonly #saved = new Map<Module, SavedModule>()
+  readonly #networks: NativeNetworks
+  readonly #merged = new MergedWeights()
+  #active: readonly string[] = []
+
+  /** Use {@link getPeftModel}. */
+  constructor(model: M) {
+    if (!(model instanceof Module)) throw misuse('getPeftModel', 'the model', 'a Module', model)
+    if (model.modules().some((module) => adaptersOf(module) !== undefined)) {
+      throw new ConfigError('the network has adapters already; add another with addAdapter() of its PeftModel', {})
+    }
+    this.model = model
+    this.#networks = new NativeNetworks(model, () =>
+      this.#activeNow().flatMap((name) => this.#adapters.get(name)?.nativeName ?? []),
+    )
+  }
+
+  /** A network with an adapter that `savePretrained`, or Python's peft, wrote. @throws CheckpointError */
+  static async fromPretrained<M extends Module>(
+    model: M,
+    directory: string,
+    options: LoadAdapterOptions = {},
+  ): Promise<PeftModel<M>> {
+    const peft = new PeftModel(model)
+    await peft.loadAdapter(directory, options)
+    return peft
+  }
+
+  /** The names of the adapters that are active, in the order in which they were given. */
+  get activeAdapters(): readonly string[] {
+    return this.#active
+  }
+
+  /** The configurations by adapter name, with defaults filled in. */
+  get peftConfig(): Record<string, Required<LoraConfig>> {
+    return Object.fromEntries([...this.#adapters].map(([name, { config }]) => [name, { ...config }]))
+  }
+
+  /** Runs the network. */
+  forward(...args: Parameters<M['forward']>): ReturnType<M['forward']> {
+    return this.model.forward(...(args as never[])) as ReturnType<M['forward']>
+  }
+
+  /** Another adapter. The first becomes active; later ones wait for `setAdapter`. */
+  addAdapter(adapterName: string, config: LoraConfig): void {
+    this.#add(adapterName, resolveConfig(config), true)
+  }
+
+  /**
+   * Makes one adapter active, or several, whose outputs add up; the others no longer train. Calls of native networks that
+   * were made before see what was active then.
+   * @throws BusyError while a queued call still uses adapters that train, or `modulesToSave`; await it first
+   */
+  setAdapter(adapterName: string | readonly string[]): void {
+    this.#activate(this.#known('setAdapter', adapterName))
+  }
+
+  /**
+   * Calls `fn` with other adapters than the active ones; several such calls may run at the same time. `fn` may be async.
+   * Only `modulesToSave` of the adapters are everybody's while `fn` runs.
+   */
+  withAdapter<T>(adapterName: string | readonly string[], fn: () => T): T {
+    requireFunction('withAdapter', 'fn', fn)
+    const names = this.#known('withAdapter', adapterName)
+    this.#requireUnmerged('withAdapter')
+    const adapters = new Map([...(currentContext().adapters ?? []), [this as object, names]])
+    const run = () => withContext({ adapters }, fn)
+    if (this.#saved.size === 0) return run()
+    const before = this.#activeNow()
+    this.#placeSaved(names)
+    return finally_(run, () => this.#placeSaved(before))
+  }
+
+  /** Calls `fn` with the network as it was without adapters. */
+  disableAdapter<T>(fn: () => T): T {
+    return this.withAdapter([], fn)
+  }
+
+  /** Removes an adapter and frees it. Where it was the only active one, the first of the others becomes active. */
+  deleteAdapter(adapterName: string): void {
+    this.#known('deleteAdapter', adapterName)
+    this.#requireUnmerged('deleteAdapter')
+    const rest = this.#active.filter((name) => name !== adapterName)
+    const next = [...this.#adapters.keys()].find((name) => name !== adapterName)
+    this.#activate(rest.length > 0 || this.#active.length === 0 ? rest : next === undefined ? [] : [next])
+    this.#forget(adapterName)
+  }
+
+  /**
+   * Adds the active adapters, or those named, to the weights themselves: the network then computes the same without
+   * extra work. The original weights are kept for `unmergeAdapter`.
+   * @throws BusyError while a queued call still reads the weights; await it first
+   */
+  mergeAdapter(adapterName: string | readonly string[] = this.#active): void {
+    const names = this.#known('mergeAdapter', adapterName)
+    this.#requireUnmerged('mergeAdapter')
+    this.#requireCompatible(names)
+    this.#merged.merge([...this.#layers.values()], names)
+  }
+
+  /** Puts the original weights back, bit for bit. */
+  unmergeAdapter(): void {
+    this.#merged.restore()
+  }
+
+  /** Adds the active adapters to the weights for good and removes all adapters. Gives back the network. */
+  mergeAndUnload(): M {
+    if (!this.#merged.any) this.mergeAdapter()
+    this.#merged.forget()
+    for (const saved of this.#saved.values()) saved.settle()
+    return this.#unload()
+  }
+
+  /** Removes all adapters. Gives back the network as it was, still frozen. */
+  unload(): M {
+    this.#merged.restore()
+    this.#placeSaved([])
+    return this.#unload()
+  }
+
+  /**
+   * Writes `adapter_config.json` and `adapter_model.safetensors`, which Python's peft reads. As there, the adapter
+   * 'default' goes into the directory itself and others into a directory of their name below it.
+   */
+  async savePretrained(directory: string, options: { selectedAdapters?: readonly string[] } = {}): Promise<void> {
+    requireString('savePretrained', 'directory', directory)
+    const { selectedAdapters = [...this.#adapters.keys()] } = optionsOf(options)
+    for (const name of this.#known('savePretrained', selectedAdapters)) {
+      const { config } = this.#adapters.get(name) as Adapter
+      const exact = typeof config.targetModules === 'string' && config.targetModules.toLowerCase() === 'all-linear'
+      const targetModules = exact ? this.#layersOf(name).map(({ path }) => path) : config.targetModules
+      const folder = name === 'default' ? directory : join(directory, name)
+      await writeAdapter(folder, { ...config, targetModules }, this.#entries(name))
+    }
+  }
+
+  /**
+   * Reads an adapter that `savePretrained`, or Python's peft, wrote. The first becomes active.
+   * @throws CheckpointError with `missing`, `unexpected` and `mismatched` names where it is not one of this network
+   */
+  async loadAdapter(directory: string, options: LoadAdapterOptions = {}): Promise<void> {
+    requireString('loadAdapter', 'directory', directory)
+    requireObject('loadAdapter', 'options', options)
+    const { adapterName = 'default', isTrainable = false } = options
+    this.#requireNew(adapterName)
+    const file = await readAdapter(directory)
+    try {
+      this.#add(adapterName, { ...file.config, inferenceMode: !isTrainable }, false)
+      try {
+        fill(this.#entries(adapterName), file)
+      } catch (error) {
+        this.deleteAdapter(adapterName)
+        throw error
+      }
+    } finally {
+      for (const tensor of Object.values(file.tensors)) tensor.dispose()
+    }
+  }
+
+  /** How many numbers train, and how many there are. */
+  getNbTrainableParameters(): { trainable: number; total: number } {
+    const count = (parameters: Parameter[]) => parameters.reduce((sum, parameter) => sum + parameter.numel(), 0)
+    const all = this.model.parameters()
+    return { trainable: count(all.filter((parameter) => parameter.requiresGrad)), total: count(all) }
+  }
+
+  // ---- one adapter
+
+  #add(name: string, config: ResolvedLoraConfig, initialise: boolean): void {
+    this.#requireNew(name)
+    this.#requireUnmerged('addAdapter')
+    const others = [...this.#adapters.values()].map((adapter) => adapter.config)
+    if (others.length > 0 && [config, ...others].some(({ bias }) => bias !== 'none')) {
+      throw new ConfigError("biases that train belong to one adapter; set bias: 'none' to have several", { name })
+    }
+    const targets = findTargets(this.model, config)
+    const whole = findModulesToSave(this.model, config)
+    const layers = targets.map((target) => {
+      return this.#layers.get(target.module) ?? new LoraLayer(target, () => this.#activeNow())
+    })
+    const adapter = { config, nativeName: nativeName(name) }
+    if (this.#adapters.size === 0) for (const parameter of this.model.parameters()) parameter.requiresGrad = false
+    this.#adapters.set(name, adapter)
+    for (const layer of layers) {
+      layer.add(name, config, adapter.nativeName, initialise)
+      this.#layers.set(layer.module, layer)
+      setAdapters(layer.module, layer)
+    }
+    for (const [path, module] of whole) {
+      const saved = this.#saved.get(module) ?? new SavedModule(path, module)
+      saved.add(name)
+      this.#saved.set(module, saved)
+    }
+    this.#activate(this.#active.length === 0 ? [name] : this.#active)
+  }
+
+  #forget(name: string): void {
+    this.#networks.remove((this.#adapters.get(name) as Adapter).nativeName)
+    this.#adapters.delete(name)
+    for (const [module, layer] of this.#layers) {
+      for (const [, parameter] of layer.parametersOf(name, (part) => part)) parameter.dispose()
+      layer.adapters.delete(name)
+      if (layer.adapters.size > 0) continue
+      setAdapters(module, undefined)
+      this.#layers.delete(module)
+    }
+    for (const saved of this.#saved.values()) saved.remove(name)
+  }
+
+  /** What a file holds of an adapter, as peft names it. */
+  #entries(name: string): Record<string, Tensor> {
+    const { config } = this.#adapters.get(name) as Adapter
+    const entries: [string, Tensor][] = []
+    const put = (path: string, key: string, tensor: Tensor) =>
+      entries.push([`base_model.model.${path === '' ? '' : `${path}.`}${key}`, tensor])
+    for (const layer of this.#layersOf(name)) {
+      const title = (part: string, end: string) => (part === 'lora_magnitude_vector' ? part : `${part}${end}`)
+      for (const [key, parameter] of layer.parametersOf(name, title)) put(layer.path, key, parameter)
+    }
+    for (const [path, bias] of this.#biases(config)) {
+      const adapted = this.#layersOf(name).some((layer) => layer.bias === bias)
+      put(path, adapted ? 'base_layer.bias' : 'bias', bias)
+    }
+    for (const saved of this.#saved.values()) {
+      for (const [key, value] of Object.entries(saved.valuesOf(name))) put(saved.path, key, value)
+    }
+    return Object.fromEntries(entries)
+  }
+
+  #layersOf(name: string): LoraLayer[] {
+    return [...this.#layers.values()].filter((layer) => layer.adapters.has(name))
+  }
+
+  /** The biases that a configuration trains, by the path of their module. */
+  #biases({ bias }: ResolvedLoraConfig): [string, Parameter][] {
+    if (bias === 'lora_only') {
+      return [...this.#layers.values()].flatMap(({ path, bias }) => (bias ? [[path, bias] as [string, Parameter]] : []))
+    }
+    if (bias === 'none') return []
+    return this.model
+      .namedParameters()
+      .filter(([name]) => name === 'bias' || name.endsWith('.bias'))
+      .map(([name, parameter]) => [name.replace(/\.?bias$/, ''), parameter])
+  }
+
+  // ---- which are active
+
+  #activeNow(): readonly string[] {
+    return this.#merged.any ? [] : (currentContext().adapters?.get(this) ?? this.#active)
+  }
+
+  #activate(names: readonly string[]): void {
+    this.#requireUnmerged('setAdapter')
+    this.#requireCompatible(names)
+    // What a queued call still uses refuses to change, and then nothing has changed.
+    for (const [parameter, train] of this.#training(names)) {
+      if (parameter.requiresGrad !== train) parameter.requiresGrad = train
+    }
+    this.#placeSaved(names)
+    this.#active = names
+  }
+
+  /** Which parameters train while these adapters are active. */
+  #training(names: readonly string[]): Map<Parameter, boolean> {
+    const trained = (name: string) => names.includes(name) && !this.#adapters.get(name)?.config.inferenceMode
+    const result = new Map<Parameter, boolean>()
+    for (const [name, { config }] of this.#adapters) {
+      for (const layer of this.#layersOf(name)) {
+        for (const [, parameter] of layer.parametersOf(name, (part) => part)) result.set(parameter, trained(name))
+      }
+      for (const [, bias] of this.#biases(config)) result.set(bias, trained(name))
+    }
+    for (const saved of this.#saved.values()) {
+      const train = names.some((name) => saved.has(name) && trained(name))
+      for (const parameter of saved.module.parameters()) result.set(parameter, train)
+    }
+    return result
+  }
+
+  #placeSaved(names: readonly string[]): void {
+    for (const saved of this.#saved.values()) saved.activate(names.find((name) => saved.has(name)) ?? null)
+  }
+
+  #unload(): M {
+    this.#networks.release()
+    this.#active = []
+    for (const name of [...this.#adapters.keys()]) this.#forget(name)
+    this.#saved.clear()
+    return this.model
+  }
+
+  // ---- checks
+
+  #known(where: string, names: string | readonly string[]): readonly string[] {
+    const list = typeof names === 'string' ? [names] : names
+    if (!Array.isArray(list)) throw misuse(where, 'adapterName', 'a name or a list of names', names)
+    for (const name of list) {
+      if (this.#adapters.has(name)) continue
+      const all = [...this.#adapters.keys()].join(', ') || 'none'
+      throw new ConfigError(`${where}: there is no adapter '${String(name)}'; there are ${all}`, { adapterName: name })
+    }
+    return [...new Set(list)]
+  }
+
+  #requireNew(name: string): void {
+    requireString('addAdapter', 'adapterName', name)
+    if (name === '' || name.includes('.') || name.includes('/')) {
+      throw new ConfigError(`an adapter's name must not be empty or contain a dot or slash: '${name}'`, { name })
+    }
+    if (this.#adapters.has(name)) throw new ConfigError(`there is an adapter '${name}' already`, { adapterName: name })
+  }
+
+  #requireUnmerged(where: string): void {
+    if (this.#merged.any) throw new ConfigError(`${where}: adapters are merged into the weights; unmerge them first`)
+  }
+
+  /** Several adapters of one layer are computed as one. */
+  #requireCompatible(names: readonly string[]): void {
+    for (const layer of this.#layers.values()) {
+      const present = names.flatMap((name) => layer.adapters.get(name) ?? [])
+      if (present.length < 2) continue
+      if (present.some(({ magnitude }) => magnitude !== null)) {
+        throw new ConfigError(`an adapter with DoRA cannot be active together with another ('${layer.path}')`, {})
+      }
+      if (present.some(({ dropout }) => dropout !== present[0]?.dropout)) {
+        throw new ConfigError(`adapters with different loraDropout cannot be active together ('${layer.path}')`, {})
+      }
+    }
+  }
+}
+
+function finally_<T>(run: () => T, after: () => void): T {
+  let result: T
+  try {
+    result = run()
+  } catch (error) {
+    after()
+    throw error
+  }
+  if (!(result instanceof Promise)) {
+    after()
+    return result
+  }
+  return result.finally(after) as T
+}

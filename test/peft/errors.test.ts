@@ -1,0 +1,182 @@
+import { mkdtempSync, rmSync } from 'node:fs'
+import { cp, readFile, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterAll, describe, expect, it } from 'vitest'
+import {
+  CheckpointError,
+  ConfigError,
+  Conv1d,
+  getPeftModel,
+  Linear,
+  type LoraConfig,
+  loadSafetensors,
+  Module,
+  PeftModel,
+  type Roberta,
+  saveSafetensors,
+  zeros,
+} from '../../lib/index.js'
+import { fixturePath } from '../helpers.js'
+import { network } from './networks.js'
+
+function refuses(call: () => unknown, message: RegExp): void {
+  expect(call).toThrow(message)
+  expect(call).toThrow(ConfigError)
+}
+
+const small = (config: object) => () => getPeftModel(network('small'), config as LoraConfig)
+const targetModules = ['hidden']
+
+describe('a configuration', () => {
+  it.each([
+    [{ targetModules, lora_alpha: 2 }, /'lora_alpha'; did you mean 'loraAlpha'/],
+    [{ targetModule: ['x'] }, /did you mean 'targetModules'/],
+    [{}, /targetModules must be/],
+    [{ targetModules: ['nothing'] }, /matches no layer of Small; it has embed, conv, hidden, head/],
+    [{ targetModules: '(' }, /is no regular expression/],
+    [{ targetModules, r: 0 }, /r must be a whole number of at least 1, not 0/],
+    [{ targetModules, r: 2.5 }, /r must be/],
+    [{ targetModules, loraAlpha: '8' }, /loraAlpha must be a number/],
+    [{ targetModules, loraDropout: 1 }, /loraDropout must be a number/],
+    [{ targetModules, bias: 'some' }, /bias must be 'none', 'all', 'lora_only'/],
+    [{ targetModules, initLoraWeights: 'pissa' }, /initLoraWeights must be/],
+    [{ targetModules, rankPattern: { hidden: 0 } }, /rankPattern of 'hidden'/],
+    [{ targetModules, modulesToSave: ['tail'] }, /modulesToSave names 'tail'/],
+    [{ targetModules, useDora: 1 }, /useDora must be true or false/],
+    [{ targetModules, layersToTransform: [0.5] }, /layersToTransform must be/],
+    [null, /must be an object/],
+  ])('%j', (config, message) => refuses(small(config as object), message))
+
+  it('leaves the network alone when it is refused', () => {
+    const model = network('small')
+    refuses(() => getPeftModel(model, { targetModules: ['nothing'] }), /matches no layer/)
+    expect(model.parameters().every((parameter) => parameter.requiresGrad)).toBe(true)
+    getPeftModel(model, { targetModules })
+  })
+
+  it('names a module that cannot have an adapter', () => {
+    class Deep extends Module {
+      inner = network('small')
+      grouped = new Conv1d(4, 4, 3, { groups: 2 })
+      circular = new Conv1d(4, 4, 3, { padding: 1, paddingMode: 'circular' })
+      uneven = new Conv1d(4, 4, 2, { padding: 'same' })
+    }
+    refuses(() => getPeftModel(new Deep(), { targetModules: ['inner'] }), /'inner', a Small; adapters are for Linear/)
+    refuses(() => getPeftModel(new Deep(), { targetModules: ['grouped'] }), /'grouped' .* it has 2 groups/)
+    refuses(() => getPeftModel(new Deep(), { targetModules: ['circular'] }), /paddingMode is 'circular'/)
+    refuses(() => getPeftModel(new Deep(), { targetModules: ['uneven'] }), /'same' is uneven/)
+  })
+})
+
+describe('adapters', () => {
+  it('belong to a whole network, and one PeftModel', () => {
+    const model = network('roberta') as Roberta
+    refuses(() => getPeftModel(model.get('encoder'), { targetModules: ['query'] }), /part of a native network/)
+    getPeftModel(model, { targetModules: ['query'] })
+    refuses(() => getPeftModel(model, { targetModules: ['value'] }), /has adapters already/)
+    refuses(() => getPeftModel({} as Module, { targetModules }), /must be a Module/)
+  })
+
+  it('have names that are there, once', () => {
+    const peft = getPeftModel(network('small'), { targetModules })
+    refuses(() => peft.setAdapter('other'), /no adapter 'other'; there are default/)
+    refuses(() => peft.addAdapter('default', { targetModules }), /an adapter 'default' already/)
+    refuses(() => peft.addAdapter('a.b', { targetModules }), /must not be empty or contain a dot/)
+    refuses(() => peft.deleteAdapter('other'), /no adapter/)
+    refuses(() => peft.setAdapter(7 as unknown as string), /a name or a list of names/)
+    refuses(() => getPeftModel(network('small'), { targetModules }, null as never), /options must be an object/)
+    refuses(() => peft.withAdapter('default', 3 as never), /must be a function/)
+  })
+
+  it('are not changed while they are merged', () => {
+    const peft = getPeftModel(network('small'), { targetModules })
+    peft.mergeAdapter()
+    for (const call of [
+      () => peft.setAdapter('default'),
+      () => peft.addAdapter('b', { targetModules }),
+      () => peft.deleteAdapter('default'),
+      () => peft.mergeAdapter(),
+      () => peft.disableAdapter(() => 1),
+    ]) {
+      refuses(call, /unmerge them first/)
+    }
+    peft.unmergeAdapter()
+    peft.setAdapter('default')
+  })
+
+  it('of other kinds are not added up', () => {
+    const peft = getPeftModel(network('small'), { targetModules })
+    peft.addAdapter('dora', { targetModules, useDora: true })
+    peft.addAdapter('dropped', { targetModules, loraDropout: 0.1 })
+    peft.addAdapter('elsewhere', { targetModules: ['head'], useDora: true })
+    refuses(() => peft.setAdapter(['default', 'dora']), /DoRA cannot be active together/)
+    refuses(() => peft.setAdapter(['default', 'dropped']), /different loraDropout/)
+    peft.setAdapter(['default', 'elsewhere'])
+    refuses(() => peft.addAdapter('biased', { targetModules, bias: 'all' }), /belong to one adapter/)
+  })
+})
+
+describe('a directory', () => {
+  const directory = mkdtempSync(join(tmpdir(), 'voxtorch-peft-errors-'))
+  afterAll(() => rmSync(directory, { recursive: true }))
+  let count = 0
+
+  /** A copy of an adapter that peft wrote, changed. */
+  async function changed(config: object, weights: (tensors: Record<string, unknown>) => void = () => {}) {
+    const copy = join(directory, `${++count}`)
+    await cp(fixturePath('peft/plain'), copy, { recursive: true })
+    const file = join(copy, 'adapter_config.json')
+    await writeFile(file, JSON.stringify({ ...JSON.parse(await readFile(file, 'utf8')), ...config }))
+    const { tensors } = await loadSafetensors(join(copy, 'adapter_model.safetensors'))
+    weights(tensors)
+    await saveSafetensors(join(copy, 'adapter_model.safetensors'), tensors)
+    return copy
+  }
+
+  async function refuses(folder: string, message: RegExp): Promise<void> {
+    const model = network('small')
+    const peft = getPeftModel(model, { targetModules })
+    const names = model.namedParameters().map(([name]) => name)
+    const loading = peft.loadAdapter(folder, { adapterName: 'b' })
+    await expect(loading).rejects.toThrow(message)
+    await expect(loading).rejects.toThrow(CheckpointError)
+    expect(model.namedParameters().map(([name]) => name)).toEqual(names)
+    expect(Object.keys(peft.peftConfig)).toEqual(['default'])
+  }
+
+  it('must be there and be an adapter of this network', async () => {
+    await refuses(join(directory, 'nothing'), /adapter_config\.json cannot be read/)
+    await refuses(await changed({ peft_type: 'IA3' }), /peft_type is "IA3"; only 'LORA'/)
+    await refuses(await changed({ use_qalora: true }), /'use_qalora' is true, which voxtorch does not have/)
+    await refuses(await changed({ r: -1 }), /adapter_config\.json: LoraConfig: r must be/)
+    await refuses(await changed({ init_lora_weights: 'pissa' }), /initLoraWeights/)
+    const first = 'base_model.model.hidden.lora_A.weight'
+    await refuses(
+      await changed({}, (tensors) => void delete tensors[first]),
+      /adapter_model\.safetensors is not an adapter of this network; missing: base_model\.model\.hidden\.lora_A/,
+    )
+    await refuses(await changed({}, (tensors) => void (tensors.more = zeros([1]))), /unexpected: more/)
+    await refuses(
+      await changed({}, (tensors) => void (tensors[first] = zeros([4, 9]))),
+      /mis-shaped: base_model\.model\.hidden\.lora_A\.weight \[4,9\] for \[4,10\]/,
+    )
+    await refuses(await changed({ r: 3 }), /mis-shaped/)
+    const loaded = await PeftModel.fromPretrained(network('small'), await changed({}))
+    expect(loaded.activeAdapters).toEqual(['default'])
+  })
+
+  it('of another network says which layers it wants', async () => {
+    const wrong = await PeftModel.fromPretrained(network('small'), fixturePath('peft/roberta')).catch((error) => error)
+    expect(wrong).toBeInstanceOf(ConfigError)
+    expect(wrong.message).toMatch(/matches no layer of Small/)
+  })
+})
+
+it('a layer alone can be adapted too', async () => {
+  const directory = mkdtempSync(join(tmpdir(), 'voxtorch-peft-layer-'))
+  const peft = getPeftModel(new Linear(3, 2), { targetModules: 'all-linear', r: 1 })
+  await peft.savePretrained(directory)
+  await PeftModel.fromPretrained(new Linear(3, 2), directory)
+  rmSync(directory, { recursive: true })
+})
