@@ -1,11 +1,15 @@
 import { setImmediate as macrotask } from 'node:timers/promises'
 import { ConfigError } from '../native/errors.js'
-import { scope, Tensor } from '../tensor/index.js'
+import { scope, type Tensor } from '../tensor/index.js'
 import { keepForever } from '../tensor/scope.js'
-import { requireFunction, requireObject, requireWhole } from './check.js'
-import type { Dataset } from './dataset.js'
+import { misuse, requireFunction, requireObject, requireOneOf, requireWhole } from './check.js'
+import type { AnyDataset } from './dataset.js'
+import { type DataLoaderState, orderOf, refuseOtherOrder } from './loader-state.js'
+import { pinned, tensorsIn, warnWithoutCuda } from './pin.js'
 import { checkPlan, countBatches, type PlanOptions, planBatches } from './plan.js'
-import { LocalSource, type Source, WorkerPool } from './pool.js'
+import { LocalSource, type Source, Unread, WorkerPool } from './pool.js'
+import { Random } from './random.js'
+import { shuffled, streamSamples } from './stream-batches.js'
 
 export interface DataLoaderOptions<T, B> extends PlanOptions {
   /** Makes a batch of samples, with tensors in it; see `padCollate`. Default: the array of samples as it is. */
@@ -20,6 +24,18 @@ export interface DataLoaderOptions<T, B> extends PlanOptions {
   freeBatches?: boolean
   /** Keep workers alive from one epoch to the next, until `close()`. Default false: they end with the loop. */
   persistentWorkers?: boolean
+  /**
+   * What happens when a sample cannot be read: 'stop' (default) throws, 'skip' leaves it out of its batch and counts it in
+   * `badRecords`; a batch of which nothing is left is not given.
+   */
+  onBadRecord?: 'stop' | 'skip'
+  /** Shuffles a stream approximately: each sample waits among this many others. Default 0: the stream's order. */
+  shuffleBuffer?: number
+  /**
+   * Copies the tensors that `collate` made into page-locked memory, from which copies to a GPU need not wait. Where there
+   * is no CUDA device this only warns, as in PyTorch.
+   */
+  pinMemory?: boolean
 }
 
 /**
@@ -30,7 +46,7 @@ export interface DataLoaderOptions<T, B> extends PlanOptions {
  * for await (const { inputIds, attentionMask } of loader) { … }
  * ```
  *
- * The dataset is an array, a `Dataset`, or the URL of a module that exports one (see `DatasetModule`), which worker
+ * The dataset is an array, a `Dataset`, a stream (`IterableDataset`, or anything with an asynchronous iterator), or the URL of a module that exports one (see `DatasetModule`), which worker
  * threads load: `new DataLoader(new URL('./dataset.js', import.meta.url), { workers: 2 })`. Typed arrays in a sample
  * come back from a worker as views on shared memory; other values by structured clone; class instances cannot.
  *
@@ -41,19 +57,33 @@ export interface DataLoaderOptions<T, B> extends PlanOptions {
  * - **Leaving the loop**, by break, return or error, ends the workers. The loop gives up a macrotask before each batch,
  *   so that timers, input and garbage collection get their turn.
  *
+ * - **Going on where another loader stopped**: `state()` inside the loop, `loadState()` on a loader with the same options.
+ *   The first loop then gives exactly the batches that were not given yet. Samples before them are not read again, but of a
+ *   stream they are read and dropped.
+ *
  * Errors: `DataError` with `index` and `cause` when a sample cannot be read; `ConfigError` on bad options.
  */
 export class DataLoader<T, B = T[]> implements AsyncIterable<B> {
-  readonly #dataset: Dataset<T> | readonly T[] | URL
+  readonly #dataset: AnyDataset<T> | URL
   readonly #options: DataLoaderOptions<T, B>
   #epoch = 0
-  #length: number | undefined
+  /** Batches of the next loop that were given before. */
+  #skip = 0
+  /** The last loop, until it is through: what is to be gone on with. */
+  #running: { epoch: number; position: number; badBefore: number; sampler: unknown } | undefined
+  #badRecords = 0
+  /** undefined: not known yet; null: a stream. */
+  #length: number | null | undefined
   #idle: Source | undefined
 
-  constructor(dataset: Dataset<T> | readonly T[] | URL, options: DataLoaderOptions<T, B> = {}) {
+  constructor(dataset: AnyDataset<T> | URL, options: DataLoaderOptions<T, B> = {}) {
     requireObject('DataLoader', 'options', options)
     checkPlan(options)
-    const { workers = 0, prefetch = 0, collate } = options
+    const { workers = 0, prefetch = 0, collate, onBadRecord = 'stop', shuffleBuffer = 0, pinMemory = false } = options
+    requireOneOf('DataLoader', 'onBadRecord', onBadRecord, ['stop', 'skip'])
+    requireWhole('DataLoader', 'shuffleBuffer', shuffleBuffer)
+    if (typeof pinMemory !== 'boolean') throw misuse('DataLoader', 'pinMemory', 'a boolean', pinMemory)
+    if (pinMemory) warnWithoutCuda()
     requireWhole('DataLoader', 'workers', workers)
     requireWhole('DataLoader', 'prefetch', prefetch)
     if (collate !== undefined) requireFunction('DataLoader', 'collate', collate)
@@ -65,7 +95,7 @@ export class DataLoader<T, B = T[]> implements AsyncIterable<B> {
     }
     this.#dataset = dataset
     this.#options = options
-    if (!(dataset instanceof URL)) this.#length = new LocalSource(dataset).length
+    if (!(dataset instanceof URL)) this.#setLength(new LocalSource(dataset).length)
   }
 
   /** The epoch that the next loop runs: 0 at first. */
@@ -76,12 +106,54 @@ export class DataLoader<T, B = T[]> implements AsyncIterable<B> {
   setEpoch(epoch: number): void {
     requireWhole('DataLoader', 'epoch', epoch)
     this.#epoch = epoch
+    this.#skip = 0
+    this.#running = undefined
+  }
+
+  /** Samples left out so far, with `onBadRecord: 'skip'` or by a stream that passes over them itself. */
+  get badRecords(): number {
+    return this.#badRecords
+  }
+
+  /**
+   * Where the loader is, as plain data. Inside a loop the batch that was given last counts as done; after a loop that was
+   * left early, what it did not give is still to come; after a whole one the next epoch.
+   */
+  state(): DataLoaderState {
+    const order = orderOf(this.#options, this.#length)
+    const { epoch, position, badBefore, sampler } = this.#running ?? {
+      epoch: this.#epoch,
+      position: this.#skip,
+      badBefore: this.#badRecords,
+      sampler: this.#sampler()?.state?.(),
+    }
+    // A stream's bad records are met again when it is gone through again.
+    const badRecords = this.#length === null ? badBefore : this.#badRecords
+    return { epoch, position, badRecords, order, ...(sampler !== undefined && { sampler: structuredClone(sampler) }) }
+  }
+
+  /**
+   * The next loop goes on from there; those after it are the epochs that follow.
+   * @throws ConfigError when it is no state, or one of a loader with another order: another seed, batch size, …
+   */
+  loadState(state: DataLoaderState): void {
+    requireObject('DataLoader.loadState', 'state', state)
+    requireWhole('DataLoader.loadState', 'state.epoch', state.epoch)
+    requireWhole('DataLoader.loadState', 'state.position', state.position)
+    requireWhole('DataLoader.loadState', 'state.badRecords', state.badRecords)
+    refuseOtherOrder(state.order, orderOf(this.#options, this.#length))
+    if (state.sampler !== undefined) this.#sampler()?.loadState?.(structuredClone(state.sampler) as never)
+    this.#epoch = state.epoch
+    this.#skip = state.position
+    this.#badRecords = state.badRecords
+    this.#running = undefined
   }
 
   /** Batches in an epoch. For a dataset given as a URL it is known after `ready()`, for a sampler function never. */
   get length(): number {
-    const count = this.#length === undefined ? undefined : countBatches(this.#length, this.#options)
+    const count = typeof this.#length === 'number' ? countBatches(this.#length, this.#options) : undefined
     if (count === undefined) {
+      if (this.#length === null) throw new ConfigError('The length of a DataLoader over a stream is unknown', {})
       throw new ConfigError(
         this.#length === undefined
           ? 'The length of a DataLoader over a module is unknown until it is loaded: await loader.ready() first'
@@ -99,38 +171,107 @@ export class DataLoader<T, B = T[]> implements AsyncIterable<B> {
   }
 
   async *[Symbol.asyncIterator](): AsyncGenerator<B, void, undefined> {
-    const { collate, workers = 0, prefetch = workers ? 2 : 0, freeBatches = true, persistentWorkers } = this.#options
-    const epoch = this.#epoch++
+    const { collate, workers = 0, prefetch = workers ? 2 : 0, freeBatches = true, pinMemory = false } = this.#options
+    const running = {
+      epoch: this.#epoch++,
+      position: this.#skip,
+      badBefore: this.#badRecords,
+      sampler: this.#sampler()?.state?.(),
+    }
+    this.#skip = 0
+    this.#running = running
     const source = await this.#open()
     const owned: Tensor[] = []
     let complete = false
     try {
-      const plan = planBatches(source.length, this.#options, epoch)
-      const ahead = Math.max(1, prefetch * Math.max(1, workers))
-      let requested = 0
-      const request = () => {
-        const next = plan.next()
-        if (!next.done) source.request(requested++, next.value, epoch)
-        return !next.done
-      }
-      for (let i = 0; i < ahead && request(); i++);
-      for (let batch = 0; batch < requested; batch++) {
-        const samples = (await source.take(batch)) as T[]
-        if (prefetch > 0) request()
+      const ahead = prefetch * Math.max(1, workers)
+      const batches =
+        source.length === null
+          ? this.#streamed(source, running, ahead)
+          : this.#planned(source, source.length, running, ahead)
+      for await (const { samples, position } of batches) {
         await macrotask()
-        const result = collate ? await scope(() => collate(samples)) : (samples as B)
-        if (collate && freeBatches) owned.push(...made(result, samples))
+        const made = collate && (await scope(() => this.#make(collate, samples, pinMemory)))
+        if (made && freeBatches) owned.push(...made.tensors)
         for (const tensor of owned) keepForever(tensor)
-        yield result
+        running.position = position
+        yield made ? made.batch : (samples as B)
         free(owned)
-        if (prefetch === 0) request()
       }
       complete = true
+      if (this.#running === running) this.#running = undefined
     } finally {
       free(owned)
-      if (complete && persistentWorkers && !this.#idle) this.#idle = source
+      if (complete && this.#options.persistentWorkers && !this.#idle) this.#idle = source
       else await source.close()
     }
+  }
+
+  /** A batch, and the tensors in it that the samples did not hold already. */
+  async #make(collate: NonNullable<DataLoaderOptions<T, B>['collate']>, samples: T[], pin: boolean) {
+    const batch = pin ? pinned(await collate(samples)) : await collate(samples)
+    const tensors = tensorsIn(batch)
+    for (const tensor of tensorsIn(samples)) tensors.delete(tensor)
+    return { batch, tensors }
+  }
+
+  /** The samples of one batch after the other, read by index, and how many batches the epoch has then had. */
+  async *#planned(source: Source, length: number, running: { epoch: number; position: number }, ahead: number) {
+    const { epoch } = running
+    let { position } = running
+    const plan = planBatches(length, this.#options, epoch)
+    for (let i = 0; i < position && !plan.next().done; i++);
+    let requested = 0
+    const request = () => {
+      const next = plan.next()
+      if (!next.done) source.request(requested++, next.value, epoch)
+      return !next.done
+    }
+    for (let i = 0; i < Math.max(1, ahead) && request(); i++);
+    for (let batch = 0; batch < requested; batch++) {
+      const { samples } = await source.take(batch)
+      if (ahead > 0) request()
+      const good = samples.filter((sample) => this.#readable(sample))
+      position++
+      if (good.length > 0) yield { samples: good as T[], position }
+      if (ahead === 0) request()
+    }
+  }
+
+  /** The same of a stream. */
+  async *#streamed(source: Source, running: { epoch: number; position: number }, ahead: number) {
+    const { batchSize = 1, dropLast = false, seed = 0, shuffleBuffer = 0 } = this.#options
+    const { epoch } = running
+    const read = streamSamples(source, epoch, batchSize, ahead)
+    const samples =
+      shuffleBuffer > 0 ? shuffled(this.#good(read), shuffleBuffer, new Random(seed, epoch)) : this.#good(read)
+    let { position } = running
+    let drop = position
+    let batch: T[] = []
+    for await (const sample of samples) {
+      batch.push(sample as T)
+      if (batch.length < batchSize) continue
+      const full = batch
+      batch = []
+      if (drop-- > 0) continue
+      position++
+      yield { samples: full, position }
+    }
+    if (batch.length === 0 || dropLast || drop > 0) return
+    yield { samples: batch, position: position + 1 }
+  }
+
+  async *#good(samples: AsyncIterable<unknown>) {
+    for await (const sample of samples) if (this.#readable(sample)) yield sample
+  }
+
+  /** Whether something is a sample; one that could not be read is counted or thrown. */
+  #readable(sample: unknown): boolean {
+    if (!(sample instanceof Unread)) return true
+    // A stream cannot go on after an error of its own.
+    if (!sample.passed && (this.#length === null || this.#options.onBadRecord !== 'skip')) throw sample.error
+    this.#badRecords++
+    return false
   }
 
   /** Ends workers that are waiting for a loop: those of `persistentWorkers`, or of a `ready()` that none followed. */
@@ -150,26 +291,35 @@ export class DataLoader<T, B = T[]> implements AsyncIterable<B> {
     const source = await (workers
       ? WorkerPool.open(dataset, workers, workerData)
       : LocalSource.open(dataset, workerData))
-    this.#length = source.length
+    try {
+      this.#setLength(source.length)
+    } catch (error) {
+      await source.close()
+      throw error
+    }
     return source
   }
-}
 
-/** The tensors that collate made: those in the batch that the samples did not hold already. */
-function made(batch: unknown, samples: unknown[]): Set<Tensor> {
-  const tensors = tensorsIn(batch)
-  for (const tensor of tensorsIn(samples)) tensors.delete(tensor)
-  return tensors
-}
+  #setLength(length: number | null): void {
+    const { shuffleBuffer, shuffle, sampler, batchSampler, lengthBuckets } = this.#options
+    if (length !== null && shuffleBuffer) {
+      throw new ConfigError('shuffleBuffer of a DataLoader is for streams; this dataset has a length: use shuffle', {})
+    }
+    const orders = { shuffle, sampler, batchSampler, lengthBuckets }
+    const order = length === null && Object.entries(orders).find(([, value]) => value)
+    if (order) {
+      throw new ConfigError(
+        `A DataLoader over a stream cannot have ${order[0]}, as it reads what comes; shuffleBuffer mixes it`,
+        { argument: order[0] },
+      )
+    }
+    this.#length = length
+  }
 
-/** The tensors in arrays, maps and an object's own fields. */
-function tensorsIn(value: unknown, found = new Set<Tensor>()): Set<Tensor> {
-  if (value instanceof Tensor) return found.add(value)
-  if (typeof value !== 'object' || value === null || ArrayBuffer.isView(value)) return found
-  if (Array.isArray(value) && typeof value[0] === 'number') return found
-  const items = Array.isArray(value) ? value : value instanceof Map ? value.values() : Object.values(value)
-  for (const item of items) tensorsIn(item, found)
-  return found
+  #sampler(): { state?(): unknown; loadState?(state: never): void } | undefined {
+    const { sampler, batchSampler } = this.#options
+    return batchSampler ?? (sampler as { state?(): unknown } | undefined)
+  }
 }
 
 function free(tensors: Tensor[]): void {

@@ -2,8 +2,26 @@ import { ConfigError, DataError } from '../native/errors.js'
 import { listOf, misuse, requireFunction, requireObject, requireWhole, shown } from './check.js'
 import { Random } from './random.js'
 
-/** Indices in the order in which to read them, or a function that gives those of one epoch. */
-export type Sampler = Iterable<number> | ((epoch: number) => Iterable<number>)
+/** An order that depends on the epoch. */
+export interface EpochSampler {
+  /** How many indices an epoch has, if that is known. */
+  readonly length?: number
+  indices(epoch: number): Iterable<number>
+  /** What a sampler has to remember beside the epoch, as plain data; asked for before `indices`. */
+  state?(): unknown
+  loadState?(state: never): void
+}
+
+/** Indices in the order in which to read them, a function that gives those of one epoch, or an object that does. */
+export type Sampler = Iterable<number> | ((epoch: number) => Iterable<number>) | EpochSampler
+
+/** The batches of an epoch, as lists of indices. */
+export interface EpochBatchSampler {
+  readonly length?: number
+  batches(epoch: number): Iterable<readonly number[]>
+  state?(): unknown
+  loadState?(state: never): void
+}
 
 /** Puts samples of like length into one batch, so that little is spent on padding. */
 export interface LengthBuckets {
@@ -25,14 +43,22 @@ export interface PlanOptions {
   lengthBuckets?: LengthBuckets
   /** The order to read in, instead of `shuffle`; indices may repeat or be left out. */
   sampler?: Sampler
+  /** Whole batches, in place of `batchSize`, `shuffle`, `sampler`, `dropLast` and `lengthBuckets`. */
+  batchSampler?: EpochBatchSampler
 }
 
 export function checkPlan(options: PlanOptions): void {
-  const { batchSize = 1, seed = 0, lengthBuckets, sampler, shuffle } = options
+  const { batchSize = 1, seed = 0, lengthBuckets, sampler, shuffle, batchSampler } = options
   requireWhole(WHERE, 'batchSize', batchSize, 1)
   requireWhole(WHERE, 'seed', seed)
-  if (sampler !== undefined && typeof (sampler as Iterable<number> | null)?.[Symbol.iterator] !== 'function') {
-    requireFunction(WHERE, 'sampler', sampler)
+  if (sampler !== undefined) requireSampler(WHERE, sampler)
+  if (batchSampler !== undefined) {
+    requireObject(WHERE, 'batchSampler', batchSampler)
+    requireFunction(WHERE, 'batchSampler.batches', batchSampler.batches)
+    const other = (['batchSize', 'shuffle', 'sampler', 'dropLast', 'lengthBuckets'] as const).find(
+      (key) => options[key],
+    )
+    if (other) throw new ConfigError(`DataLoader takes a batchSampler or ${other}, not both`, { argument: other })
   }
   if (sampler && shuffle) {
     throw new ConfigError('DataLoader takes a sampler or shuffle, not both: shuffle inside the sampler', {})
@@ -51,9 +77,13 @@ export function checkPlan(options: PlanOptions): void {
 
 const WHERE = 'DataLoader'
 
+const isIterable = (value: unknown): value is Iterable<number> =>
+  typeof (value as Iterable<number> | null | undefined)?.[Symbol.iterator] === 'function'
+
 /** How many batches an epoch has, or undefined when only running the sampler tells. */
 export function countBatches(length: number, options: PlanOptions): number | undefined {
-  const { batchSize = 1, dropLast = false, sampler } = options
+  const { batchSize = 1, dropLast = false, sampler, batchSampler } = options
+  if (batchSampler) return typeof batchSampler.length === 'number' ? batchSampler.length : undefined
   const known = sampler as { length?: unknown; size?: unknown } | undefined
   const samples = !known ? length : typeof known === 'function' ? undefined : (known.length ?? known.size)
   if (typeof samples !== 'number') return undefined
@@ -62,7 +92,13 @@ export function countBatches(length: number, options: PlanOptions): number | und
 
 /** The batches of one epoch as lists of indices: a function of (length, options, epoch) and nothing else. */
 export function* planBatches(length: number, options: PlanOptions, epoch: number): Generator<number[]> {
-  const { batchSize = 1, dropLast = false, shuffle = false, seed = 0, lengthBuckets, sampler } = options
+  const { batchSize = 1, dropLast = false, shuffle = false, seed = 0, lengthBuckets, sampler, batchSampler } = options
+  if (batchSampler) {
+    for (const batch of batchSampler.batches(epoch)) {
+      yield checked(listOf(WHERE, "the batchSampler's batch", batch, 'indices'), length)
+    }
+    return
+  }
   const random = new Random(seed, epoch)
   let order = sampler ? sampled(sampler, length, epoch) : Uint32Array.from({ length }, (_, i) => i)
   if (shuffle) random.shuffle(order)
@@ -75,8 +111,21 @@ export function* planBatches(length: number, options: PlanOptions, epoch: number
 }
 
 function sampled(sampler: Sampler, length: number, epoch: number): Uint32Array {
-  const given = typeof sampler === 'function' ? sampler(epoch) : sampler
-  const indices = listOf(WHERE, "the sampler's result", given, 'indices')
+  return Uint32Array.from(checked(indicesOf(WHERE, sampler, epoch), length))
+}
+
+export function requireSampler(where: string, sampler: Sampler): void {
+  const known = isIterable(sampler) || typeof (sampler as EpochSampler | null)?.indices === 'function'
+  if (typeof sampler === 'string' || !known) requireFunction(where, 'sampler', sampler)
+}
+
+/** What a sampler gives for an epoch. */
+export function indicesOf(where: string, sampler: Sampler, epoch: number): number[] {
+  const given = typeof sampler === 'function' ? sampler(epoch) : isIterable(sampler) ? sampler : sampler.indices(epoch)
+  return listOf(where, "the sampler's result", given, 'indices')
+}
+
+function checked(indices: number[], length: number): number[] {
   for (const index of indices) {
     if (!Number.isInteger(index) || index < 0 || index >= length) {
       throw new DataError(`The sampler gave index ${shown(index)} for a dataset of ${length} samples`, {
@@ -85,7 +134,7 @@ function sampled(sampler: Sampler, length: number, epoch: number): Uint32Array {
       })
     }
   }
-  return Uint32Array.from(indices)
+  return indices
 }
 
 function bucketed(order: Uint32Array, { lengthOf, bucketSize }: LengthBuckets, batchSize: number): Uint32Array {

@@ -2,26 +2,48 @@ import { join } from 'node:path'
 import { Worker } from 'node:worker_threads'
 import { DataError } from '../native/errors.js'
 import { packageDirectory } from '../native/load.js'
-import type { Dataset } from './dataset.js'
-import { asDataset, openDataset, type ReadFailure, readSamples } from './source.js'
+import { asDataset, isBadRecord, openDataset, Reader, ReadFailure } from './source.js'
 
-/** Where a loader's samples come from: `request` starts to read a batch, `take` waits for it. */
+/** What stands in the place of a sample that could not be read. */
+export class Unread {
+  constructor(
+    readonly error: DataError,
+    /** The stream passed over it by itself. */
+    readonly passed: boolean,
+  ) {}
+}
+
+export interface Taken {
+  /** Samples, and `Unread` in the place of those that could not be read. */
+  samples: unknown[]
+  /** The stream has no more for this lane. */
+  done: boolean
+}
+
+/**
+ * Where a loader's samples come from: `request` starts to read a batch, given by its indices or, of a stream, by the number
+ * of samples; `take` waits for it. Batch n is always lane n % lanes'.
+ */
 export interface Source {
-  readonly length: number
-  request(batch: number, indices: number[], epoch: number): void
-  take(batch: number): Promise<unknown[]>
+  /** null for a stream */
+  readonly length: number | null
+  readonly lanes: number
+  request(batch: number, wanted: number[] | number, epoch: number): void
+  take(batch: number): Promise<Taken>
   close(): Promise<void>
 }
 
 /** Reads on the calling thread. */
 export class LocalSource implements Source {
-  readonly #dataset: Dataset<unknown>
+  readonly lanes = 1
+  readonly #reader: Reader
   readonly #where: string
-  readonly #batches = new Map<number, Promise<unknown[]>>()
+  readonly #batches = new Map<number, Promise<Taken>>()
+  #last: Promise<unknown> = Promise.resolve()
 
   constructor(dataset: unknown, where = 'the dataset') {
     try {
-      this.#dataset = asDataset(dataset, where)
+      this.#reader = new Reader(asDataset(dataset, where), 0, 1)
     } catch (error) {
       throw new DataError((error as Error).message, { cause: error })
     }
@@ -36,22 +58,23 @@ export class LocalSource implements Source {
     }
   }
 
-  get length(): number {
-    return this.#dataset.length
+  get length(): number | null {
+    return this.#reader.length
   }
 
-  request(batch: number, indices: number[], epoch: number): void {
-    const reading = readSamples(this.#dataset, indices, epoch)
-    reading.catch(() => {})
-    this.#batches.set(batch, reading)
+  request(batch: number, wanted: number[] | number, epoch: number): void {
+    // A stream is read by one at a time.
+    const read = () => this.#reader.read(wanted, epoch, batch === 0)
+    const reading = typeof wanted === 'number' ? this.#last.then(read) : read()
+    this.#last = reading
+    const taken = reading.then(({ samples, done }) => ({ samples: samples.map((sample) => this.#named(sample)), done }))
+    taken.catch(() => {})
+    this.#batches.set(batch, taken)
   }
 
-  async take(batch: number): Promise<unknown[]> {
+  async take(batch: number): Promise<Taken> {
     try {
-      return await (this.#batches.get(batch) as Promise<unknown[]>)
-    } catch (failure) {
-      const { index, error } = failure as ReadFailure
-      throw unread(this.#where, index, error)
+      return await (this.#batches.get(batch) as Promise<Taken>)
     } finally {
       this.#batches.delete(batch)
     }
@@ -59,24 +82,38 @@ export class LocalSource implements Source {
 
   async close(): Promise<void> {
     this.#batches.clear()
+    if (this.length !== null) return
+    // A stream that is being read is left when that is done. Its own errors while it is left are nobody's.
+    await this.#last.catch(() => {})
+    await this.#reader.close().catch(() => {})
+  }
+
+  #named(sample: unknown): unknown {
+    if (sample instanceof ReadFailure) return new Unread(unread(this.#where, sample.index, sample.error), false)
+    if (isBadRecord(sample)) return new Unread(unread(this.#where, -1, sample.error), true)
+    return sample
   }
 }
 
 /** Reads in worker threads: batch n is always worker n % count's, so what arrives does not depend on timing. */
 export class WorkerPool implements Source {
   readonly #lanes: Lane[]
-  readonly length: number
+  readonly length: number | null
 
-  private constructor(lanes: Lane[], length: number) {
+  private constructor(lanes: Lane[], length: number | null) {
     this.#lanes = lanes
     this.length = length
   }
 
+  get lanes(): number {
+    return this.#lanes.length
+  }
+
   static async open(url: URL, count: number, workerData: unknown): Promise<WorkerPool> {
-    const lanes = Array.from({ length: count }, () => new Lane(url, workerData))
+    const lanes = Array.from({ length: count }, (_, shard) => new Lane(url, workerData, shard, count))
     try {
       const lengths = await Promise.all(lanes.map((lane) => lane.ready()))
-      const length = lengths[0] as number
+      const length = lengths[0] as number | null
       if (lengths.some((other) => other !== length)) {
         throw new DataError(`Workers disagree on the length of ${url.href}: ${lengths.join(', ')} samples`, {
           lengths,
@@ -89,11 +126,11 @@ export class WorkerPool implements Source {
     }
   }
 
-  request(batch: number, indices: number[], epoch: number): void {
-    this.#lane(batch).request(batch, indices, epoch)
+  request(batch: number, wanted: number[] | number, epoch: number): void {
+    this.#lane(batch).request(batch, wanted, epoch)
   }
 
-  take(batch: number): Promise<unknown[]> {
+  take(batch: number): Promise<Taken> {
     return this.#lane(batch).take(batch)
   }
 
@@ -106,12 +143,22 @@ export class WorkerPool implements Source {
   }
 }
 
+interface Described {
+  name: string
+  message: string
+  stack?: string
+  file?: string
+  line?: number
+}
+
 interface Reply {
-  length?: number
+  length?: number | null
   batch?: number
   samples?: unknown[]
+  failures?: { place: number; index: number; error: Described }[]
+  done?: boolean
   index?: number
-  error?: { name: string; message: string; stack?: string }
+  error?: Described
 }
 
 /** The length of the dataset is waited for under this key, batches under their numbers. */
@@ -125,11 +172,11 @@ class Lane {
   #failure: DataError | undefined
   #opened = false
 
-  constructor(url: URL, data: unknown) {
+  constructor(url: URL, data: unknown, shard: number, shards: number) {
     this.#url = url
     try {
       this.#worker = new Worker(join(packageDirectory, 'dist/data/worker.js'), {
-        workerData: { href: url.href, data },
+        workerData: { href: url.href, data, shard, shards },
         // Workers inherit the process's options, and this one of them stops every worker that is a file.
         execArgv: process.execArgv.some((argument) => argument.startsWith('--input-type')) ? [] : undefined,
         name: 'voxtorch DataLoader',
@@ -145,17 +192,17 @@ class Lane {
     this.#expect(READY)
   }
 
-  async ready(): Promise<number> {
-    return (await this.#wait(READY)) as number
+  async ready(): Promise<number | null> {
+    return (await this.#wait(READY)) as number | null
   }
 
-  request(batch: number, indices: number[], epoch: number): void {
+  request(batch: number, wanted: number[] | number, epoch: number): void {
     this.#expect(batch)
-    if (!this.#failure) this.#worker.postMessage({ batch, indices, epoch })
+    if (!this.#failure) this.#worker.postMessage({ batch, wanted, epoch })
   }
 
-  async take(batch: number): Promise<unknown[]> {
-    return (await this.#wait(batch)) as unknown[]
+  async take(batch: number): Promise<Taken> {
+    return (await this.#wait(batch)) as Taken
   }
 
   async end(): Promise<void> {
@@ -180,11 +227,16 @@ class Lane {
     }
   }
 
-  #receive({ length, batch, samples, index, error }: Reply): void {
+  #receive({ length, batch, samples = [], failures = [], done, index, error }: Reply): void {
     if (length !== undefined) this.#opened = true
     const waiting = this.#waiting.get(batch ?? READY)
+    for (const failure of failures) {
+      const { href } = this.#url
+      const cause = revived(failure.error)
+      samples[failure.place] = new Unread(unread(href, failure.index, cause), failure.index < 0)
+    }
     if (error) waiting?.reject(unread(this.#url.href, index as number, revived(error)))
-    else waiting?.resolve(length ?? samples)
+    else waiting?.resolve(length === undefined ? { samples, done } : length)
   }
 
   #fail(error: DataError): void {
@@ -209,12 +261,17 @@ function died(url: URL, cause: unknown): DataError {
   })
 }
 
+/** `index` is negative for a record that a stream passed over. */
 function unread(where: string, index: number, cause: unknown): DataError {
-  return new DataError(`Sample ${index} of ${where} could not be read: ${messageOf(cause)}`, { index, cause })
+  const { file, line } = (cause instanceof Error ? cause : {}) as { file?: unknown; line?: unknown }
+  const place = { ...(file !== undefined && { file }), ...(line !== undefined && { line }) }
+  const what = index < 0 ? 'A record' : `Sample ${index}`
+  const fields = { ...(index >= 0 && { index }), ...place, cause }
+  return new DataError(`${what} of ${where} could not be read: ${messageOf(cause)}`, fields)
 }
 
-function revived({ name, message, stack }: { name: string; message: string; stack?: string }): Error {
-  const error = new Error(message)
+function revived({ name, message, stack, ...place }: Described): Error {
+  const error = Object.assign(new Error(message), place)
   error.name = name
   if (stack) error.stack = stack
   return error

@@ -3,6 +3,7 @@
 // build, whatever compiles the rest on the fly in the main thread.
 
 /** @typedef {import('./dataset.js').Dataset<unknown>} Dataset */
+/** @typedef {import('./dataset.js').IterableDataset<unknown>} IterableDataset */
 
 /** Why a sample could not be read, and which. */
 export class ReadFailure {
@@ -17,18 +18,51 @@ export class ReadFailure {
 }
 
 /**
+ * What a stream gives in place of a record that it passes over: a loader counts it. Only for readers that take it, see
+ * `StreamContext`.
+ */
+export class BadRecord {
+  /** @param {Error} error */
+  constructor(error) {
+    /** @readonly */
+    this.error = error
+    /** @readonly */
+    this[BAD] = true
+  }
+}
+
+// A worker has this file and, bundled in the package that its dataset imports, a copy of it: two classes, one symbol.
+const BAD = Symbol.for('voxtorch.BadRecord')
+
+/**
+ * @param {unknown} value
+ * @returns {value is BadRecord}
+ */
+export const isBadRecord = (value) =>
+  typeof value === 'object' && value !== null && /** @type {Record<symbol, unknown>} */ (value)[BAD] === true
+
+/**
  * @param {unknown} value a dataset, or an array of samples
  * @param {string} where for the error
- * @returns {Dataset}
+ * @returns {Dataset | IterableDataset}
  */
 export function asDataset(value, where) {
   if (Array.isArray(value)) return { length: value.length, get: (index) => value[index] }
+  if (typeof (/** @type {Partial<IterableDataset> | null | undefined} */ (value)?.iterate) === 'function') {
+    return /** @type {IterableDataset} */ (value)
+  }
   const dataset = /** @type {Partial<Dataset> | null | undefined} */ (value)
   const length = dataset?.length
-  if (typeof dataset?.get !== 'function' || !Number.isSafeInteger(length) || Number(length) < 0) {
-    throw new TypeError(`${where} is no dataset: expected an array, or an object with length and get(index).`)
+  if (typeof dataset?.get === 'function' && Number.isSafeInteger(length) && Number(length) >= 0) {
+    return /** @type {Dataset} */ (dataset)
   }
-  return /** @type {Dataset} */ (dataset)
+  const stream = /** @type {Partial<AsyncIterable<unknown>> | null | undefined} */ (value)
+  if (typeof stream?.[Symbol.asyncIterator] === 'function') {
+    return { iterate: () => /** @type {AsyncIterable<unknown>} */ (stream) }
+  }
+  throw new TypeError(
+    `${where} is no dataset: expected an array, an object with length and get(index), or one with iterate() for a stream.`,
+  )
 }
 
 /**
@@ -44,23 +78,105 @@ export async function openDataset(href, workerData) {
 }
 
 /**
- * Reads one batch. All asynchronous reads of a batch are under way together; of several failures the first by place is
- * reported, so that the error does not depend on timing.
- * @param {Dataset} dataset
- * @param {number[]} indices
- * @param {number} epoch
- * @returns {Promise<unknown[]>}
+ * What was read: samples, failures in their places, and of a stream whether it has ended.
+ * @typedef {{ samples: (unknown | ReadFailure)[], done: boolean }} Reading
  */
-export async function readSamples(dataset, indices, epoch) {
-  const samples = await Promise.all(
-    indices.map(async (index) => {
-      try {
-        return await dataset.get(index, epoch)
-      } catch (error) {
-        return new ReadFailure(index, error)
+
+/** Reads a dataset of either kind for one shard of a loader. */
+export class Reader {
+  /** @type {AsyncIterator<unknown> | Iterator<unknown> | undefined} */
+  #iterator
+  #count = 0
+
+  /**
+   * @param {Dataset | IterableDataset} dataset
+   * @param {number} shard
+   * @param {number} shards
+   */
+  constructor(dataset, shard, shards) {
+    this.dataset = dataset
+    this.shard = shard
+    this.shards = shards
+  }
+
+  /** The number of samples; null for a stream. */
+  get length() {
+    return 'iterate' in this.dataset ? null : this.dataset.length
+  }
+
+  /**
+   * Reads one batch, or the next `wanted` samples of a stream. All asynchronous reads of a batch are under way together.
+   * @param {number[] | number} wanted
+   * @param {number} epoch
+   * @param {boolean} begin whether a stream begins anew
+   * @returns {Promise<Reading>}
+   */
+  async read(wanted, epoch, begin) {
+    if (typeof wanted === 'number') return this.#next(wanted, epoch, begin)
+    const dataset = /** @type {Dataset} */ (this.dataset)
+    const samples = await Promise.all(
+      wanted.map(async (index) => {
+        try {
+          return await dataset.get(index, epoch)
+        } catch (error) {
+          return new ReadFailure(index, error)
+        }
+      }),
+    )
+    return { samples, done: false }
+  }
+
+  /**
+   * @param {number} wanted
+   * @param {number} epoch
+   * @param {boolean} begin
+   * @returns {Promise<Reading>}
+   */
+  async #next(wanted, epoch, begin) {
+    /** @type {unknown[]} */
+    const samples = []
+    try {
+      if (begin) await this.#begin(epoch)
+      while (samples.length < wanted) {
+        const step = await this.#iterator?.next()
+        if (!step || step.done) {
+          this.#iterator = undefined
+          return { samples, done: true }
+        }
+        const number = this.#count++
+        const dataset = /** @type {IterableDataset} */ (this.dataset)
+        if (dataset.sharded || number % this.shards === this.shard) samples.push(step.value)
       }
-    }),
-  )
-  for (const sample of samples) if (sample instanceof ReadFailure) throw sample
-  return samples
+    } catch (error) {
+      this.#iterator = undefined
+      const { sharded } = /** @type {IterableDataset} */ (this.dataset)
+      samples.push(new ReadFailure(sharded ? this.#count * this.shards + this.shard : this.#count, error))
+      return { samples, done: true }
+    }
+    return { samples, done: false }
+  }
+
+  /** @param {number} epoch */
+  async #begin(epoch) {
+    await this.close()
+    this.#count = 0
+    const { shard, shards } = this
+    const stream = /** @type {IterableDataset} */ (this.dataset).iterate({
+      epoch,
+      shard,
+      shards,
+      takesBadRecords: true,
+    })
+    const either = /** @type {Partial<AsyncIterable<unknown> & Iterable<unknown>> | null} */ (stream)
+    const begin = either?.[Symbol.asyncIterator] ?? either?.[Symbol.iterator]
+    if (typeof begin !== 'function') throw new TypeError('iterate() of the dataset gave nothing that can be iterated')
+    this.#iterator = /** @type {() => AsyncIterator<unknown>} */ (begin).call(stream)
+  }
+
+  /** Leaves a stream that has not ended, so that it frees what it holds. */
+  async close() {
+    const iterator = this.#iterator
+    this.#iterator = undefined
+    await iterator?.return?.()
+  }
 }

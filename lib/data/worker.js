@@ -1,42 +1,53 @@
 // @ts-check
 import { parentPort, workerData } from 'node:worker_threads'
-import { openDataset, ReadFailure, readSamples } from './source.js'
+import { isBadRecord, openDataset, Reader, ReadFailure } from './source.js'
 
-// The entry of a DataLoader's worker thread. In: { batch, indices, epoch }. Out: { length } once, then for each batch
-// { batch, samples } or { batch, index, error }. Typed arrays in samples are moved into one SharedArrayBuffer for each
-// batch; the views on it arrive on the main thread with their bytes shared, not copied.
+// The entry of a DataLoader's worker thread. In: { batch, wanted, epoch }. Out: { length } once (null for a stream), then
+// for each batch { batch, samples, failures, done } or { batch, index, error }. Typed arrays in samples are moved into
+// one SharedArrayBuffer for each batch; the views on it arrive on the main thread with their bytes shared, not copied.
 
 const port = /** @type {import('node:worker_threads').MessagePort} */ (parentPort)
 const dataset = await openDataset(workerData.href, workerData.data)
+const reader = new Reader(dataset, workerData.shard, workerData.shards)
 // One batch at a time: a worker that reads ahead of its turn delays the batch that is waited for.
 let turn = Promise.resolve()
-port.on('message', ({ batch, indices, epoch }) => {
-  turn = turn.then(() => answer(batch, indices, epoch))
+port.on('message', ({ batch, wanted, epoch }) => {
+  turn = turn.then(() => answer(batch, wanted, epoch))
 })
-port.postMessage({ length: dataset.length })
+port.postMessage({ length: reader.length })
 
 /**
  * @param {number} batch
- * @param {number[]} indices
+ * @param {number[] | number} wanted
  * @param {number} epoch
  */
-async function answer(batch, indices, epoch) {
+async function answer(batch, wanted, epoch) {
+  const indices = Array.isArray(wanted) ? wanted : []
   try {
-    const samples = await readSamples(dataset, indices, epoch)
-    port.postMessage({ batch, samples: share(samples, indices) })
+    const { samples, done } = await reader.read(wanted, epoch, batch < workerData.shards)
+    // An error's own fields and prototype do not pass between threads; it travels beside the samples.
+    const failures = samples.flatMap((sample, place) => {
+      if (!(sample instanceof ReadFailure || isBadRecord(sample))) return []
+      const index = sample instanceof ReadFailure ? sample.index : -1
+      samples[place] = null
+      return [{ place, index, error: describe(sample.error) }]
+    })
+    port.postMessage({ batch, samples: share(samples, indices), failures, done })
   } catch (failure) {
-    const { index, error } = failure instanceof ReadFailure ? failure : new ReadFailure(indices[0], failure)
+    const { index, error } = failure instanceof ReadFailure ? failure : new ReadFailure(indices[0] ?? 0, failure)
     port.postMessage({ batch, index, error: describe(error) })
   }
 }
 
 /**
- * An error's own fields and prototype do not pass between threads; name, message and stack do.
+ * What of an error passes between threads: name, message, stack, and where in which file.
  * @param {unknown} error
  */
 function describe(error) {
-  if (!(error instanceof Error)) return { name: 'Error', message: String(error), stack: undefined }
-  return { name: error.name, message: error.message, stack: error.stack }
+  if (!(error instanceof Error)) return { name: 'Error', message: String(error) }
+  const { file, line } = /** @type {{ file?: unknown, line?: unknown }} */ (/** @type {unknown} */ (error))
+  const place = { ...(typeof file === 'string' && { file }), ...(typeof line === 'number' && { line }) }
+  return { name: error.name, message: error.message, stack: error.stack, ...place }
 }
 
 /**
@@ -54,7 +65,7 @@ function share(samples, indices) {
       try {
         return rebuilt(sample, visit, '')
       } catch (error) {
-        throw new ReadFailure(/** @type {number} */ (indices[i]), error)
+        throw new ReadFailure(/** @type {number} */ (indices[i] ?? i), error)
       }
     })
   each(measure)

@@ -1,21 +1,6 @@
 export { Adam, type AdamOptions, AdamW } from './adam.js'
 export { type ClipOptions, clipGradNorm, clipGradValue } from './clip.js'
-export {
-  type Average,
-  accuracy,
-  type ConfusionMatrix,
-  confusionMatrix,
-  f1Score,
-  type Label,
-  type Labels,
-  precision,
-  precisionRecallF1,
-  recall,
-  type Score,
-  type ScoreOptions,
-  type Scores,
-  unweightedAverageRecall,
-} from './metrics.js'
+export * from './metrics/index.js'
 export { type GroupOptions, Optimizer, type OptimizerState, type ParamGroup, type ParamsOrGroups } from './optimizer.js'
 export { ProgressBar, type ProgressBarOptions, type ProgressFields, type ProgressStream } from './progress.js'
 export {

@@ -115,6 +115,73 @@ const CALLS: Record<string, () => unknown> = {
     const sample = () => or({ x: or([1, or(2)]) })
     return vt.padCollate(or({ x: options(field) }))(or([sample(), sample()]))
   },
+  streams() {
+    const dataset = { iterate: pick([() => [1, 2, 3], () => odd(), odd()]), sharded: or(false) }
+    const plan = { batchSize: 2, shuffleBuffer: 2, onBadRecord: 'skip', pinMemory: false }
+    const loader = new vt.DataLoader<Any, Any>(dataset, options(plan))
+    loader.loadState(pick([loader.state(), options({ ...loader.state() }) as Any]))
+    return consume(loader)
+  },
+  samplers() {
+    const lengths = or([1, or(2), 3])
+    const shuffled = { shuffle: true, seed: 1 }
+    const sampler = pick([
+      () => new vt.RandomSampler(or(5), options({ replacement: true, numSamples: 3, seed: 1 })),
+      () => new vt.WeightedRandomSampler(or([1, or(2)]), or(2), options({ replacement: true, seed: 1 })),
+      () => new vt.TokenBatchSampler(options({ lengths, maxTokens: 6, maxSamples: 2, ...shuffled }) as Any),
+      () => new vt.PackedBatchSampler(options({ lengths, maxLength: 6, ...shuffled }) as Any),
+      () => new vt.BatchSampler(or([1]), { batchSize: or(2) }),
+      () => vt.packBins(lengths, or(6)) as Any,
+    ])()
+    for (const _ of sampler.indices?.(0) ?? sampler.batches?.(0) ?? []);
+  },
+  async datasets() {
+    const both = new vt.ConcatDataset([or([1, 2]), [3]])
+    const mapped = vt.mapDataset(new vt.Subset(both, or([0, or(1)])), or(String))
+    vt.randomSplit(or(mapped), or([1, or(1)]), { seed: or(1) })
+    const stoppingStrategy = 'allExhausted'
+    const mixed = new vt.MixtureDataset(
+      or([or({ dataset: or([1]), weight: or(2) }), { dataset: both }]),
+      options({ seed: 1, stoppingStrategy }),
+    )
+    await mixed.get(or(0))
+  },
+  packSequences() {
+    const pack = vt.packSequences(or(['x']), options({ causalLabels: ['x'], positionOffset: 1, maxLength: 9 }))
+    const batch = pack(or([or({ x: or([1, or(2)]) })])) as Any
+    vt.blockDiagonalMask(or(batch.sequenceIds), { causal: or(true) })
+  },
+  valueMetrics() {
+    const [a, b] = [or([1, or(2)]), or([1, 2])]
+    pick([
+      () => vt.meanAbsoluteError(a, b),
+      () => vt.pearson(a, b),
+      () => vt.spearman(a, b),
+      () => vt.cohenKappa(a, b, options({ weights: 'linear' })),
+      () => vt.rocAuc(a, b),
+      () => vt.rocAucMultiClass(or([0, or(1)]), or([b, [1, 2]]), options({ multiClass: 'ovo', average: 'weighted' })),
+    ])()
+  },
+  textMetrics() {
+    const bleu = { tokenize: 'intl', lowercase: true, smoothMethod: 'floor', smoothValue: 0.5, maxNgramOrder: 2 }
+    const [a, b] = [or(['a b', or('c')]), or([or(['a']), 'b'])]
+    pick([
+      () => vt.wordErrors(a, or(['a', 'b'])),
+      () => vt.cer(or('abc'), or('abd')),
+      () => vt.corpusBleu(a, b, options(bleu)),
+      () => vt.sentenceBleu(or('a'), or('b'), options(bleu)),
+      () => vt.corpusChrf(a, b, options({ charOrder: 2, wordOrder: 1, beta: 1 })),
+      () => vt.rouge(a, b),
+      () => vt.perplexity(or(1), or(2)),
+    ])()
+  },
+  Metric() {
+    const metric = new vt.ClassificationMetric(options({ average: 'micro', labels: [1, 2], zeroDivision: 0 }) as Any)
+    metric.update(or([1, 2]), or([1, or(2)]))
+    metric.merge(or(options({ ...metric.state() })))
+    metric.loadState({ metric: 'classification', statistics: or({ cells: or([or([1, 2, or(3)])]) }) })
+    metric.compute()
+  },
   Random() {
     const numbers = new vt.Random(or(1), or(2))
     numbers.below(or(9))

@@ -1,12 +1,5 @@
-import { isArrayLike, misuse, requireObject, requireOneOf, shown } from '../data/check.js'
-import { DataError, ShapeError } from '../native/errors.js'
-import { Tensor } from '../tensor/index.js'
-
-/** A class: numbers sort by value, strings by code unit; true and false count as 1 and 0. */
-export type Label = number | string
-
-/** One label for each sample: an array, a typed array, or a tensor of shape [samples]. */
-export type Labels = ArrayLike<Label | boolean | bigint> | Tensor
+import { misuse, requireObject, requireOneOf } from '../../data/check.js'
+import { type Cell, cellsOf, classes, type Label, type Labels } from './labels.js'
 
 /** How classes are put together: over all samples, as a plain mean, weighted by how often each is true, or not at all. */
 export type Average = 'micro' | 'macro' | 'weighted' | 'none'
@@ -34,8 +27,13 @@ export interface Scores<A extends Average> {
 
 /** The share of samples whose prediction is right: scikit-learn's `accuracy_score`. */
 export function accuracy(targets: Labels, predictions: Labels): number {
-  const { truth, guess } = pair(targets, predictions)
-  return truth.reduce<number>((right, label, i) => right + Number(label === guess[i]), 0) / truth.length
+  return accuracyOf(cellsOf(targets, predictions))
+}
+
+/** @internal */
+export function accuracyOf(cells: readonly Cell[]): number {
+  const right = cells.reduce((sum, { truth, guess, count }) => sum + (truth === guess ? count : 0), 0)
+  return right / cells.reduce((sum, { count }) => sum + count, 0)
 }
 
 /**
@@ -50,21 +48,31 @@ export function precisionRecallF1<A extends Average = 'macro'>(
   predictions: Labels,
   options: ScoreOptions<A> = {},
 ): Scores<A> {
+  checkScoreOptions(options)
+  return scoresOf(cellsOf(targets, predictions), options)
+}
+
+/** @internal */
+export function checkScoreOptions(options: ScoreOptions): void {
   requireObject('A metric', 'options', options)
   const { average = 'macro', zeroDivision = 0 } = options
   requireOneOf('A metric', 'average', average, ['micro', 'macro', 'weighted', 'none'])
   if (typeof zeroDivision !== 'number') throw misuse('A metric', 'zeroDivision', 'a number', zeroDivision)
-  const { truth, guess } = pair(targets, predictions)
-  const labels = classes(truth, guess, options.labels)
+}
+
+/** @internal */
+export function scoresOf<A extends Average>(cells: readonly Cell[], options: ScoreOptions<A>): Scores<A> {
+  const { average = 'macro', zeroDivision = 0 } = options
+  const labels = classes(cells, options.labels)
   const index = new Map(labels.map((label, i) => [label, i]))
   const counts = labels.map(() => ({ right: 0, true: 0, predicted: 0 }))
-  truth.forEach((label, i) => {
-    const actual = counts[index.get(label) ?? -1]
-    const predicted = counts[index.get(guess[i] as Label) ?? -1]
-    if (actual) actual.true++
-    if (predicted) predicted.predicted++
-    if (actual && actual === predicted) actual.right++
-  })
+  for (const { truth, guess, count } of cells) {
+    const actual = counts[index.get(truth) ?? -1]
+    const predicted = counts[index.get(guess) ?? -1]
+    if (actual) actual.true += count
+    if (predicted) predicted.predicted += count
+    if (actual && actual === predicted) actual.right += count
+  }
   const support = counts.map((count) => count.true)
   const total = (key: 'right' | 'true' | 'predicted') => counts.reduce((sum, count) => sum + count[key], 0)
   const rows =
@@ -131,15 +139,23 @@ export function confusionMatrix(
   requireObject('A metric', 'options', options)
   const { normalize = 'none' } = options
   requireOneOf('A metric', 'normalize', normalize, ['true', 'pred', 'all', 'none'])
-  const { truth, guess } = pair(targets, predictions)
-  const labels = classes(truth, guess, options.labels)
+  return confusionOf(cellsOf(targets, predictions), options.labels, normalize)
+}
+
+/** @internal */
+export function confusionOf(
+  cells: readonly Cell[],
+  given: readonly Label[] | undefined,
+  normalize: 'true' | 'pred' | 'all' | 'none',
+): ConfusionMatrix {
+  const labels = classes(cells, given)
   const index = new Map(labels.map((label, i) => [label, i]))
   const matrix = labels.map(() => labels.map(() => 0))
-  truth.forEach((label, i) => {
-    const row = matrix[index.get(label) ?? -1]
-    const column = index.get(guess[i] as Label)
-    if (row && column !== undefined) row[column] = (row[column] as number) + 1
-  })
+  for (const { truth, guess, count } of cells) {
+    const row = matrix[index.get(truth) ?? -1]
+    const column = index.get(guess)
+    if (row && column !== undefined) row[column] = (row[column] as number) + count
+  }
   const sum = (values: number[]) => values.reduce((total, value) => total + value, 0)
   const columns = labels.map((_, j) => sum(matrix.map((row) => row[j] as number)))
   const divisor = {
@@ -149,61 +165,6 @@ export function confusionMatrix(
     none: () => 1,
   }[normalize]
   return { labels, matrix: matrix.map((row) => row.map((value, j) => (value === 0 ? 0 : value / divisor(row, j)))) }
-}
-
-function pair(targets: Labels, predictions: Labels): { truth: Label[]; guess: Label[] } {
-  const truth = labelsOf(targets, 'targets')
-  const guess = labelsOf(predictions, 'predictions')
-  if (truth.length !== guess.length) {
-    throw new DataError(`A metric was given ${truth.length} targets and ${guess.length} predictions`, {
-      targets: truth.length,
-      predictions: guess.length,
-    })
-  }
-  if (truth.length === 0) throw new DataError('A metric was given no samples')
-  if (typeof truth[0] !== typeof guess[0]) {
-    throw new DataError(`A metric was given ${typeof truth[0]}s as targets and ${typeof guess[0]}s as predictions`)
-  }
-  return { truth, guess }
-}
-
-function labelsOf(values: Labels, role: string): Label[] {
-  if (values instanceof Tensor && values.ndim !== 1) {
-    throw new ShapeError(
-      `A metric was given ${role} of shape [${values.shape}], expected [samples]: take the argmax of logits first`,
-      { shape: values.shape },
-    )
-  }
-  const raw: unknown = values instanceof Tensor ? values.toArray() : values
-  if (!isArrayLike(raw)) {
-    throw new DataError(`A metric was given ${shown(raw)} as ${role}, expected a list of labels`, { role })
-  }
-  const list = Array.from(raw)
-  return list.map((value, i) => {
-    const label = typeof value === 'string' ? value : labelNumber(value)
-    if (Number.isNaN(label) || typeof label !== (typeof list[0] === 'string' ? 'string' : 'number')) {
-      throw new DataError(`${role}[${i}] of a metric is ${shown(value)}, expected a label like the others`, {
-        role,
-        index: i,
-      })
-    }
-    return label
-  })
-}
-
-function labelNumber(value: unknown): number {
-  return typeof value === 'number' || typeof value === 'boolean' || typeof value === 'bigint'
-    ? Number(value)
-    : Number.NaN
-}
-
-function classes(truth: Label[], guess: Label[], given: readonly Label[] | undefined): Label[] {
-  if (!given) return [...new Set([...truth, ...guess])].sort((a, b) => (a < b ? -1 : 1))
-  const whole = Array.isArray(given) && given.every((label) => ['number', 'string'].includes(typeof label))
-  if (!whole || given.length === 0 || new Set(given).size !== given.length) {
-    throw new DataError('A metric needs its labels to be at least one, each given once')
-  }
-  return [...given]
 }
 
 /** NaN values do not count; with all weights 0 the plain mean, as scikit-learn has it. */

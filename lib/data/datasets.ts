@@ -1,0 +1,286 @@
+import { ConfigError, DataError } from '../native/errors.js'
+import {
+  isArrayLike,
+  misuse,
+  requireFunction,
+  requireNumber,
+  requireObject,
+  requireOneOf,
+  requireWhole,
+  shown,
+} from './check.js'
+import type { Dataset, IterableDataset, StreamContext } from './dataset.js'
+import { Random } from './random.js'
+import { asDataset } from './source.js'
+
+/** Samples by index: a dataset or an array. */
+export type Samples<T> = Dataset<T> | readonly T[]
+
+function samplesOf<T>(where: string, argument: string, value: Samples<T>): Dataset<T> {
+  let dataset: unknown
+  try {
+    dataset = asDataset(value, argument)
+  } catch {}
+  if (!dataset || !('get' in (dataset as Dataset<T>))) {
+    throw misuse(where, argument, 'an array, or an object with length and get(index)', value)
+  }
+  return dataset as Dataset<T>
+}
+
+function requireIndex(where: string, index: number, length: number): void {
+  if (Number.isInteger(index) && index >= 0 && index < length) return
+  throw new DataError(`${where} has ${length} samples, and none has the index ${shown(index)}`, { index, length })
+}
+
+/** Datasets one after the other. */
+export class ConcatDataset<T> implements Dataset<T> {
+  readonly length: number
+  readonly #parts: { dataset: Dataset<T>; start: number }[]
+
+  constructor(datasets: readonly Samples<T>[]) {
+    if (!Array.isArray(datasets)) throw misuse('ConcatDataset', 'datasets', 'an array of datasets', datasets)
+    let start = 0
+    this.#parts = datasets.map((given, i) => {
+      const dataset = samplesOf<T>('ConcatDataset', `datasets[${i}]`, given)
+      const part = { dataset, start }
+      start += dataset.length
+      return part
+    })
+    this.length = start
+  }
+
+  get(index: number, epoch = 0): T | Promise<T> {
+    requireIndex('The ConcatDataset', index, this.length)
+    const { dataset, start } = this.#parts.find((part) => index < part.start + part.dataset.length)!
+    return dataset.get(index - start, epoch)
+  }
+}
+
+/** The samples of a dataset that `indices` name, in that order. */
+export class Subset<T> implements Dataset<T> {
+  readonly #dataset: Dataset<T>
+  readonly indices: Uint32Array
+
+  constructor(dataset: Samples<T>, indices: ArrayLike<number>) {
+    this.#dataset = samplesOf<T>('Subset', 'dataset', dataset)
+    if (!isArrayLike(indices)) throw misuse('Subset', 'indices', 'a list of indices', indices)
+    const list = Array.from(indices)
+    for (const index of list) requireIndex("Subset's dataset", index, this.#dataset.length)
+    this.indices = Uint32Array.from(list)
+  }
+
+  get length(): number {
+    return this.indices.length
+  }
+
+  get(index: number, epoch = 0): T | Promise<T> {
+    requireIndex('The Subset', index, this.length)
+    return this.#dataset.get(this.indices[index] as number, epoch)
+  }
+}
+
+/**
+ * Parts of a dataset at random, without a sample in two.
+ *
+ * @param sizes how many samples each part has, which add up to all; or shares that add up to 1, rounded down, what is left
+ * going one each to the first parts
+ */
+export function randomSplit<T>(
+  dataset: Samples<T>,
+  sizes: readonly number[],
+  { seed = 0 }: { seed?: number } = {},
+): Subset<T>[] {
+  const samples = samplesOf<T>('randomSplit', 'dataset', dataset)
+  if (!Array.isArray(sizes) || sizes.length === 0) throw misuse('randomSplit', 'sizes', 'an array of sizes', sizes)
+  requireWhole('randomSplit', 'seed', seed)
+  for (const [i, size] of sizes.entries()) requireNumber('randomSplit', `sizes[${i}]`, size, { least: 0 })
+  const counts = countsOf(sizes, samples.length)
+  const order = new Random(seed).shuffle(Uint32Array.from({ length: samples.length }, (_, i) => i))
+  let start = 0
+  return counts.map((count) => {
+    start += count
+    return new Subset<T>(samples, order.subarray(start - count, start))
+  })
+}
+
+function countsOf(sizes: readonly number[], length: number): number[] {
+  const sum = sizes.reduce((total, size) => total + size, 0)
+  if (sum === length && sizes.every(Number.isInteger)) return [...sizes]
+  if (Math.abs(sum - 1) > 1e-9 || sizes.some((size) => size > 1)) {
+    throw new ConfigError(`randomSplit: the sizes add up to ${sum}, expected the ${length} samples, or 1 for shares`, {
+      sum,
+      length,
+    })
+  }
+  // 0.7 × 10 is a rounding error below 7 in some forms.
+  const counts = sizes.map((share) => Math.floor(share * length + 1e-9))
+  let rest = length - counts.reduce((total, count) => total + count, 0)
+  for (let i = 0; rest > 0; i = (i + 1) % counts.length, rest--) counts[i]!++
+  return counts
+}
+
+/** A dataset whose samples are `fn` of another's, made when they are asked for. `fn` may be asynchronous. */
+export function mapDataset<T, U>(
+  dataset: Samples<T>,
+  fn: (sample: T, index: number, epoch: number) => U | Promise<U>,
+): Dataset<U> {
+  const samples = samplesOf<T>('mapDataset', 'dataset', dataset)
+  requireFunction('mapDataset', 'fn', fn)
+  return {
+    get length() {
+      return samples.length
+    },
+    get: async (index, epoch = 0) => fn(await samples.get(index, epoch), index, epoch),
+  }
+}
+
+export interface MixtureOptions {
+  /** Default 0. */
+  seed?: number
+  /**
+   * 'firstExhausted' (default) ends with the last sample of the dataset that is through first. 'allExhausted' begins a
+   * dataset anew when it is through, until each was through once. As in `interleave_datasets` of Hugging Face's datasets.
+   */
+  stoppingStrategy?: 'firstExhausted' | 'allExhausted'
+}
+
+export interface MixturePart<D> {
+  dataset: D
+  /** How often it is drawn, in proportion to the others. Default 1. */
+  weight?: number
+}
+
+/** Draws which part comes next, and knows when to stop. */
+class Draw {
+  readonly #sums: number[]
+  readonly #random: Random
+  readonly #through: boolean[]
+  readonly #all: boolean
+
+  constructor(weights: number[], { seed = 0, stoppingStrategy }: MixtureOptions, epoch = 0) {
+    let sum = 0
+    this.#sums = weights.map((weight) => (sum += weight))
+    this.#random = new Random(seed, epoch)
+    this.#through = weights.map(() => false)
+    this.#all = stoppingStrategy === 'allExhausted'
+  }
+
+  next(): number {
+    const value = this.#random.float() * (this.#sums.at(-1) as number)
+    return this.#sums.findIndex((sum) => sum > value)
+  }
+
+  /** Notes that a part has given its last sample; tells whether the mixture ends. */
+  exhausted(part: number): boolean {
+    this.#through[part] = true
+    return !this.#all || this.#through.every(Boolean)
+  }
+}
+
+function weightsOf(where: string, parts: readonly MixturePart<unknown>[], options: MixtureOptions): number[] {
+  if (!Array.isArray(parts) || parts.length === 0) {
+    throw misuse(where, 'parts', 'an array of { dataset, weight }', parts)
+  }
+  requireObject(where, 'options', options)
+  requireWhole(where, 'seed', options.seed ?? 0)
+  const { stoppingStrategy = 'firstExhausted' } = options
+  requireOneOf(where, 'stoppingStrategy', stoppingStrategy, ['firstExhausted', 'allExhausted'])
+  return parts.map((part, i) => {
+    requireObject(where, `parts[${i}]`, part)
+    const weight = (part as MixturePart<unknown>).weight ?? 1
+    requireNumber(where, `parts[${i}].weight`, weight, { least: Number.MIN_VALUE, below: Number.POSITIVE_INFINITY })
+    return weight
+  })
+}
+
+/** Samples of several datasets in random turns by weight. The order is fixed by the seed; a loader may shuffle it. */
+export class MixtureDataset<T> implements Dataset<T> {
+  readonly length: number
+  readonly #datasets: Dataset<T>[]
+  readonly #parts: Uint32Array
+  readonly #indices: Uint32Array
+
+  constructor(parts: readonly MixturePart<Samples<T>>[], options: MixtureOptions = {}) {
+    const where = 'MixtureDataset'
+    const weights = weightsOf(where, parts, options)
+    this.#datasets = parts.map(({ dataset }, i) => {
+      const samples = samplesOf<T>(where, `parts[${i}].dataset`, dataset)
+      if (samples.length > 0) return samples
+      throw new ConfigError(`${where}: parts[${i}].dataset is empty: leave it out`, { argument: `parts[${i}]` })
+    })
+    const draw = new Draw(weights, options)
+    const order: number[] = []
+    const indices: number[] = []
+    const next = weights.map(() => 0)
+    for (;;) {
+      const part = draw.next()
+      order.push(part)
+      indices.push(next[part]!++)
+      if (next[part] !== this.#datasets[part]?.length) continue
+      if (draw.exhausted(part)) break
+      next[part] = 0
+    }
+    this.length = order.length
+    this.#parts = Uint32Array.from(order)
+    this.#indices = Uint32Array.from(indices)
+  }
+
+  /** Which of the parts the sample at `index` is from. */
+  partOf(index: number): number {
+    requireIndex('The MixtureDataset', index, this.length)
+    return this.#parts[index] as number
+  }
+
+  get(index: number, epoch = 0): T | Promise<T> {
+    const part = this.partOf(index)
+    return (this.#datasets[part] as Dataset<T>).get(this.#indices[index] as number, epoch)
+  }
+}
+
+/**
+ * The same of streams: in random turns by weight, another order each epoch. A stream is through when it is asked for a
+ * sample and has none; with 'allExhausted' it begins anew then, and it must not be empty.
+ */
+export function mixtureStream<T>(
+  parts: readonly MixturePart<IterableDataset<T>>[],
+  options: MixtureOptions = {},
+): IterableDataset<T> {
+  const weights = weightsOf('mixtureStream', parts, options)
+  parts.forEach(({ dataset }, i) => {
+    requireObject('mixtureStream', `parts[${i}].dataset`, dataset)
+    requireFunction('mixtureStream', `parts[${i}].dataset.iterate`, dataset.iterate)
+  })
+  return { iterate: (context) => mixed(parts, weights, options, context) }
+}
+
+async function* mixed<T>(
+  parts: readonly MixturePart<IterableDataset<T>>[],
+  weights: number[],
+  options: MixtureOptions,
+  context: StreamContext,
+): AsyncGenerator<T, void, void> {
+  // The mixture is drawn over whole streams; the loader takes each worker's share of the result.
+  const whole = { ...context, shard: 0, shards: 1 }
+  const draw = new Draw(weights, options, context.epoch)
+  const begin = (part: number) => iterated((parts[part] as MixturePart<IterableDataset<T>>).dataset.iterate(whole))
+  const open = parts.map((_, part) => begin(part))
+  try {
+    for (;;) {
+      const part = draw.next()
+      let step = await open[part]!.next()
+      if (step.done) {
+        if (draw.exhausted(part)) return
+        open[part] = begin(part)
+        step = await open[part].next()
+        if (step.done) throw new DataError(`parts[${part}] of a mixture of streams is empty: leave it out`, { part })
+      }
+      yield step.value
+    }
+  } finally {
+    for (const iterator of open) await iterator.return()
+  }
+}
+
+async function* iterated<T>(stream: AsyncIterable<T> | Iterable<T>): AsyncGenerator<T, void, void> {
+  yield* stream
+}

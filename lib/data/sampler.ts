@@ -1,0 +1,269 @@
+import { ConfigError } from '../native/errors.js'
+import { isArrayLike, misuse, requireObject, requireWhole } from './check.js'
+import { type EpochBatchSampler, type EpochSampler, indicesOf, requireSampler, type Sampler } from './plan.js'
+import { Random } from './random.js'
+
+/** A number of samples, or something that has it. */
+export type Sized = number | { readonly length: number }
+
+function sizeOf(where: string, sized: Sized): number {
+  const length = typeof sized === 'number' ? sized : (sized as { length?: number } | null | undefined)?.length
+  requireWhole(where, 'the number of samples', length)
+  return length as number
+}
+
+/** 0, 1, 2, … */
+export class SequentialSampler implements EpochSampler {
+  readonly length: number
+
+  constructor(dataset: Sized) {
+    this.length = sizeOf('SequentialSampler', dataset)
+  }
+
+  *indices(): Generator<number> {
+    for (let i = 0; i < this.length; i++) yield i
+  }
+}
+
+export interface RandomSamplerOptions {
+  /** Draws each index anew, so that some come twice. Default false: a new order each epoch. */
+  replacement?: boolean
+  /** Indices in an epoch. Default: as many as there are samples; without replacement the orders follow each other. */
+  numSamples?: number
+  /** Default 0. */
+  seed?: number
+}
+
+/** Random indices, the same for the same seed and epoch. */
+export class RandomSampler implements EpochSampler {
+  readonly length: number
+  readonly #size: number
+  readonly #replacement: boolean
+  readonly #seed: number
+
+  constructor(dataset: Sized, options: RandomSamplerOptions = {}) {
+    requireObject('RandomSampler', 'options', options)
+    this.#size = sizeOf('RandomSampler', dataset)
+    const { replacement = false, numSamples = this.#size, seed = 0 } = options
+    if (typeof replacement !== 'boolean') throw misuse('RandomSampler', 'replacement', 'a boolean', replacement)
+    requireWhole('RandomSampler', 'numSamples', numSamples)
+    requireWhole('RandomSampler', 'seed', seed)
+    if (this.#size === 0 && numSamples > 0) {
+      throw misuse('RandomSampler', 'numSamples', '0 where there are no samples', numSamples)
+    }
+    this.length = numSamples
+    this.#replacement = replacement
+    this.#seed = seed
+  }
+
+  *indices(epoch: number): Generator<number> {
+    const random = new Random(this.#seed, epoch)
+    if (this.#replacement) {
+      for (let i = 0; i < this.length; i++) yield random.below(this.#size)
+      return
+    }
+    for (let given = 0; given < this.length; given += this.#size) {
+      const order = random.shuffle(Uint32Array.from({ length: this.#size }, (_, i) => i))
+      yield* order.subarray(0, this.length - given)
+    }
+  }
+}
+
+export interface WeightedRandomSamplerOptions {
+  /** Draws each index anew. Default true; without it no index comes twice. */
+  replacement?: boolean
+  /** Default 0. */
+  seed?: number
+}
+
+/**
+ * Indices with probabilities in proportion to `weights`: rare classes come as often as frequent ones with weights
+ * 1 / (samples of the class). Without replacement each draw is in proportion to the weights that are left (Efraimidis
+ * and Spirakis 2006), and an index of weight 0 never comes.
+ */
+export class WeightedRandomSampler implements EpochSampler {
+  readonly length: number
+  readonly #weights: Float64Array
+  readonly #replacement: boolean
+  readonly #seed: number
+
+  constructor(weights: ArrayLike<number>, numSamples: number, options: WeightedRandomSamplerOptions = {}) {
+    const where = 'WeightedRandomSampler'
+    requireObject(where, 'options', options)
+    const { replacement = true, seed = 0 } = options
+    if (!isArrayLike(weights)) throw misuse(where, 'weights', 'a list of numbers', weights)
+    requireWhole(where, 'numSamples', numSamples)
+    requireWhole(where, 'seed', seed)
+    if (typeof replacement !== 'boolean') throw misuse(where, 'replacement', 'a boolean', replacement)
+    const list = Array.from(weights as ArrayLike<unknown>)
+    const bad = list.findIndex((weight) => typeof weight !== 'number' || !(weight >= 0) || weight === Infinity)
+    if (bad >= 0) throw misuse(where, `weights[${bad}]`, 'a finite number of at least 0', list[bad])
+    this.#weights = Float64Array.from(list as number[])
+    const possible = this.#weights.reduce((count, weight) => count + Number(weight > 0), 0)
+    const sum = this.#weights.reduce((total, weight) => total + weight, 0)
+    if (numSamples > 0 && (possible === 0 || sum === Number.POSITIVE_INFINITY)) {
+      throw new ConfigError(`${where}: the sum of the weights is ${sum}, expected a finite number above 0`, { sum })
+    }
+    if (!replacement && numSamples > possible) {
+      throw misuse(where, 'numSamples', `at most the ${possible} weights above 0, without replacement`, numSamples)
+    }
+    this.length = numSamples
+    this.#replacement = replacement
+    this.#seed = seed
+  }
+
+  *indices(epoch: number): Generator<number> {
+    const random = new Random(this.#seed, epoch)
+    const weights = this.#weights
+    if (!this.#replacement) {
+      // Each index waits for an exponentially distributed time with its weight as the rate; the first ones are taken.
+      const times = weights.map((weight) => (weight > 0 ? -Math.log(1 - fine(random)) / weight : Infinity))
+      const order = Uint32Array.from(weights, (_, i) => i).sort((a, b) => (times[a]! < times[b]! ? -1 : 1))
+      yield* order.subarray(0, this.length)
+      return
+    }
+    const sums = new Float64Array(weights.length)
+    let sum = 0
+    let last = 0
+    weights.forEach((weight, i) => {
+      sum += weight
+      sums[i] = sum
+      if (weight > 0) last = i
+    })
+    for (let i = 0; i < this.length; i++) yield Math.min(firstAbove(sums, fine(random) * sum), last)
+  }
+}
+
+/** Uniform in [0, 1), 53 bits fine. */
+const fine = (random: Random): number => ((random.uint32() >>> 5) * 2 ** 26 + (random.uint32() >>> 6)) / 2 ** 53
+
+/** The first place whose value is above `value`, in an array that never falls. */
+function firstAbove(values: Float64Array, value: number): number {
+  let low = 0
+  let high = values.length
+  while (low < high) {
+    const middle = (low + high) >>> 1
+    if (values[middle]! > value) high = middle
+    else low = middle + 1
+  }
+  return low
+}
+
+/** Batches of `batchSize` of what a sampler gives: for a loader's `batchSampler`, or as a part of one. */
+export class BatchSampler implements EpochBatchSampler {
+  readonly #sampler: Sampler
+  readonly #batchSize: number
+  readonly #dropLast: boolean
+
+  constructor(sampler: Sampler, { batchSize, dropLast = false }: { batchSize: number; dropLast?: boolean }) {
+    requireWhole('BatchSampler', 'batchSize', batchSize, 1)
+    requireSampler('BatchSampler', sampler)
+    if (typeof dropLast !== 'boolean') throw misuse('BatchSampler', 'dropLast', 'a boolean', dropLast)
+    this.#sampler = sampler
+    this.#batchSize = batchSize
+    this.#dropLast = dropLast
+  }
+
+  get length(): number | undefined {
+    if (typeof this.#sampler === 'function') return undefined
+    const { length } = this.#sampler as { length?: unknown }
+    if (typeof length !== 'number') return undefined
+    return this.#dropLast ? Math.floor(length / this.#batchSize) : Math.ceil(length / this.#batchSize)
+  }
+
+  *batches(epoch: number): Generator<number[]> {
+    let batch: number[] = []
+    for (const index of indicesOf('BatchSampler', this.#sampler, epoch)) {
+      batch.push(index)
+      if (batch.length < this.#batchSize) continue
+      yield batch
+      batch = []
+    }
+    if (batch.length > 0 && !this.#dropLast) yield batch
+  }
+}
+
+export interface TokenBatchOptions {
+  /** The length of every sample, in tokens or frames. */
+  lengths: ArrayLike<number>
+  /** A batch's longest sample times its number of samples, which is what padding makes of it, is at most this. */
+  maxTokens: number
+  /** Most samples in a batch. Default: any number. */
+  maxSamples?: number
+  /** New ties and a new order of the batches each epoch. Default false: from the shortest to the longest. */
+  shuffle?: boolean
+  /** Default 0. */
+  seed?: number
+}
+
+/**
+ * Batches of samples of like length, as many as fit into `maxTokens` with their padding. The number of batches is the
+ * same each epoch.
+ * @throws ConfigError when a sample alone is longer than `maxTokens`
+ */
+export class TokenBatchSampler implements EpochBatchSampler {
+  readonly #lengths: readonly number[]
+  readonly #options: Required<Omit<TokenBatchOptions, 'lengths'>>
+
+  constructor(options: TokenBatchOptions) {
+    const where = 'TokenBatchSampler'
+    requireObject(where, 'options', options)
+    const { lengths, maxTokens, maxSamples = Number.MAX_SAFE_INTEGER, shuffle = false, seed = 0 } = options
+    requireWhole(where, 'maxTokens', maxTokens, 1)
+    requireWhole(where, 'maxSamples', maxSamples, 1)
+    requireWhole(where, 'seed', seed)
+    if (typeof shuffle !== 'boolean') throw misuse(where, 'shuffle', 'a boolean', shuffle)
+    this.#lengths = checkedLengths(where, lengths, maxTokens, 'maxTokens')
+    this.#options = { maxTokens, maxSamples, shuffle, seed }
+  }
+
+  get length(): number {
+    return this.#cuts(this.#order(0)).length
+  }
+
+  *batches(epoch: number): Generator<number[]> {
+    const order = this.#order(epoch)
+    const cuts = this.#cuts(order)
+    const places = Uint32Array.from(cuts, (_, i) => i)
+    if (this.#options.shuffle) new Random(this.#options.seed, epoch).shuffle(places)
+    for (const place of places) yield [...order.subarray(place === 0 ? 0 : cuts[place - 1], cuts[place])]
+  }
+
+  /** From the shortest to the longest; samples of one length in a random order if asked for. */
+  #order(epoch: number): Uint32Array {
+    const order = Uint32Array.from(this.#lengths, (_, i) => i)
+    if (this.#options.shuffle) new Random(this.#options.seed, epoch).shuffle(order)
+    return order.sort((a, b) => this.#lengths[a]! - this.#lengths[b]!)
+  }
+
+  /** Where batches end. */
+  #cuts(order: Uint32Array): number[] {
+    const { maxTokens, maxSamples } = this.#options
+    const cuts: number[] = []
+    let start = 0
+    order.forEach((index, i) => {
+      const count = i - start + 1
+      if (count === 1 || (count <= maxSamples && this.#lengths[index]! * count <= maxTokens)) return
+      cuts.push(i)
+      start = i
+    })
+    if (order.length > 0) cuts.push(order.length)
+    return cuts
+  }
+}
+
+/** Whole numbers of at least 1 and at most `most`. */
+export function checkedLengths(where: string, lengths: ArrayLike<number>, most: number, name: string): number[] {
+  if (!isArrayLike(lengths)) throw misuse(where, 'lengths', 'a list of numbers', lengths)
+  const list = Array.from(lengths as ArrayLike<unknown>)
+  const bad = list.findIndex((length) => !Number.isSafeInteger(length) || (length as number) < 0)
+  if (bad >= 0) throw misuse(where, `lengths[${bad}]`, 'a whole number of at least 0', list[bad])
+  const long = (list as number[]).findIndex((length) => length > most)
+  if (long >= 0) {
+    throw new ConfigError(
+      `${where}: sample ${long} has length ${list[long]}, more than ${name} ${most}: leave it out or cut it`,
+      { index: long, length: list[long] },
+    )
+  }
+  return list as number[]
+}

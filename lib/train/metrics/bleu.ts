@@ -1,0 +1,244 @@
+import { misuse, requireNumber, requireObject, requireOneOf, requireWhole } from '../../data/check.js'
+import { DataError } from '../../native/errors.js'
+import { addCounts, Metric, referencesOf, requireSameCount, textsOf } from './metric.js'
+import { splitWords, stripEnd } from './text.js'
+
+export interface BleuOptions {
+  /** How texts are cut into words: WMT's mteval-v13a, its international form, code points, or at white space. Default '13a'. */
+  tokenize?: '13a' | 'intl' | 'char' | 'none'
+  lowercase?: boolean
+  /**
+   * What stands in for a precision of 0 (Chen and Cherry 2014): half, quarter, … of a match ('exp', the default),
+   * `smoothValue` matches ('floor'), `smoothValue` added to all counts above 1-grams ('add-k'), or 0 ('none').
+   */
+  smoothMethod?: 'exp' | 'floor' | 'add-k' | 'none'
+  /** Default 0.1 for 'floor' and 1 for 'add-k'. */
+  smoothValue?: number
+  /** Longest n-grams that count. Default 4. */
+  maxNgramOrder?: number
+  /** Leaves out orders for which the texts are too short. Default false; `sentenceBleu` has true. */
+  effectiveOrder?: boolean
+}
+
+export interface Bleu {
+  /** 0 … 100 */
+  score: number
+  /** For each order, in percent. */
+  precisions: number[]
+  brevityPenalty: number
+  hypothesisLength: number
+  referenceLength: number
+  /** For each order the n-grams that are in a reference, and all. */
+  counts: number[]
+  totals: number[]
+  /**
+   * The settings as sacrebleu 2.6.0 writes them, without its version: references for a sample, case, effective order,
+   * tokenizer, smoothing. `nrefs:1|case:mixed|eff:no|tok:13a|smooth:exp`. Quote it beside the score.
+   */
+  signature: string
+}
+
+interface BleuStatistics {
+  samples: number
+  hypothesisLength: number
+  referenceLength: number
+  counts: number[]
+  totals: number[]
+  /** Samples by their number of references, as a sum of 1 / n and of n, from which one and the same n is told. */
+  references: number
+  inverseReferences: number
+}
+
+type References = readonly (string | readonly string[])[]
+
+/**
+ * BLEU of a corpus (Papineni et al. 2002, https://aclanthology.org/P02-1040), equal to sacrebleu's `corpus_bleu`.
+ *
+ * @param references for each hypothesis one text or several (sacrebleu's function takes them the other way round, one
+ * list for each set of references)
+ * @throws DataError when there is no hypothesis, or not one set of references for each
+ */
+export function corpusBleu(hypotheses: readonly string[], references: References, options: BleuOptions = {}): Bleu {
+  const settings = settingsOf('corpusBleu', options)
+  return scoreOf(measure('corpusBleu', hypotheses, references, settings), settings)
+}
+
+/** BLEU of one sentence, equal to sacrebleu's `sentence_bleu`: `effectiveOrder` is true unless it is set. */
+export function sentenceBleu(
+  hypothesis: string,
+  references: string | readonly string[],
+  options: BleuOptions = {},
+): Bleu {
+  const settings = { ...settingsOf('sentenceBleu', options), effectiveOrder: options.effectiveOrder ?? true }
+  return scoreOf(measure('sentenceBleu', [hypothesis], [references], settings), settings)
+}
+
+/** `corpusBleu` batch by batch. */
+export class BleuScore extends Metric<readonly string[], References, BleuStatistics, Bleu> {
+  constructor(options: BleuOptions = {}) {
+    const settings = settingsOf('BleuScore', options)
+    super({
+      name: `bleu ${signature('any', settings)} order:${settings.maxNgramOrder}`,
+      empty: () => noMatches(settings.maxNgramOrder),
+      measure: (hypotheses, references) => measure('BleuScore', hypotheses, references, settings),
+      merge: addCounts,
+      compute: (statistics) => scoreOf(statistics, settings),
+    })
+  }
+}
+
+type Settings = Required<BleuOptions>
+
+function settingsOf(where: string, options: BleuOptions): Settings {
+  requireObject(where, 'options', options)
+  const { tokenize = '13a', smoothMethod = 'exp', maxNgramOrder = 4 } = options
+  const { smoothValue = smoothMethod === 'floor' ? 0.1 : 1, lowercase = false, effectiveOrder = false } = options
+  requireOneOf(where, 'tokenize', tokenize, Object.keys(TOKENIZERS))
+  requireOneOf(where, 'smoothMethod', smoothMethod, ['exp', 'floor', 'add-k', 'none'])
+  requireNumber(where, 'smoothValue', smoothValue, { least: 0 })
+  requireWhole(where, 'maxNgramOrder', maxNgramOrder, 1)
+  if (maxNgramOrder > 100) throw misuse(where, 'maxNgramOrder', 'at most 100', maxNgramOrder)
+  for (const [key, value] of Object.entries({ lowercase, effectiveOrder })) {
+    if (typeof value !== 'boolean') throw misuse(where, key, 'a boolean', value)
+  }
+  return { tokenize, smoothMethod, smoothValue, maxNgramOrder, lowercase, effectiveOrder }
+}
+
+const noMatches = (orders: number): BleuStatistics => ({
+  samples: 0,
+  hypothesisLength: 0,
+  referenceLength: 0,
+  counts: Array<number>(orders).fill(0),
+  totals: Array<number>(orders).fill(0),
+  references: 0,
+  inverseReferences: 0,
+})
+
+function measure(
+  where: string,
+  hypotheses: readonly string[],
+  references: References,
+  { tokenize, lowercase, maxNgramOrder }: Settings,
+): BleuStatistics {
+  const guess = textsOf(where, 'hypotheses', hypotheses)
+  const truth = referencesOf(where, references)
+  requireSameCount(where, guess.length, truth.length)
+  const wordsOf = (text: string) => splitWords(TOKENIZERS[tokenize](stripEnd(lowercase ? text.toLowerCase() : text)))
+  const sum = noMatches(maxNgramOrder)
+  guess.forEach((text, i) => {
+    const words = wordsOf(text)
+    const others = (truth[i] as string[]).map(wordsOf)
+    sum.samples++
+    sum.references += others.length
+    sum.inverseReferences += 1 / others.length
+    sum.hypothesisLength += words.length
+    sum.referenceLength += closest(
+      words.length,
+      others.map((other) => other.length),
+    )
+    for (let n = 1; n <= maxNgramOrder; n++) {
+      const most = new Map<string, number>()
+      for (const other of others) {
+        for (const [ngram, count] of ngrams(other, n)) most.set(ngram, Math.max(count, most.get(ngram) ?? 0))
+      }
+      for (const [ngram, count] of ngrams(words, n)) {
+        sum.totals[n - 1]! += count
+        sum.counts[n - 1]! += Math.min(count, most.get(ngram) ?? 0)
+      }
+    }
+  })
+  return sum
+}
+
+/** How often each run of n words occurs. Words hold no space, so one between them keeps runs apart. */
+export function ngrams(words: readonly string[], n: number): Map<string, number> {
+  const counts = new Map<string, number>()
+  for (let i = 0; i + n <= words.length; i++) {
+    const ngram = words.slice(i, i + n).join(' ')
+    counts.set(ngram, (counts.get(ngram) ?? 0) + 1)
+  }
+  return counts
+}
+
+/** The length nearest to that of the hypothesis, the shorter of two. */
+function closest(length: number, lengths: number[]): number {
+  return lengths.reduce((best, other) => {
+    const gain = Math.abs(best - length) - Math.abs(other - length)
+    return gain > 0 || (gain === 0 && other < best) ? other : best
+  })
+}
+
+function scoreOf(statistics: BleuStatistics, settings: Settings): Bleu {
+  const { samples, hypothesisLength, referenceLength } = statistics
+  const { smoothMethod, smoothValue, maxNgramOrder, effectiveOrder } = settings
+  if (samples === 0) throw new DataError('BLEU was asked for before there was a sample')
+  const counts = [...statistics.counts]
+  const totals = [...statistics.totals]
+  const precisions = counts.map(() => 0)
+  let brevityPenalty = 1
+  if (hypothesisLength < referenceLength) {
+    brevityPenalty = hypothesisLength === 0 ? 0 : Math.exp(1 - referenceLength / hypothesisLength)
+  }
+  const perSample = statistics.references / samples
+  const same = Math.abs(perSample * statistics.inverseReferences - samples) < 1e-6 * samples
+  const facts = {
+    brevityPenalty,
+    hypothesisLength,
+    referenceLength,
+    signature: signature(same ? String(Math.round(perSample)) : 'var', settings),
+  }
+  if (!counts.some((count) => count > 0)) return { score: 0, precisions, ...facts, counts, totals }
+  let order = maxNgramOrder
+  let halving = 1
+  for (let n = 0; n < maxNgramOrder; n++) {
+    if (smoothMethod === 'add-k' && n > 0) {
+      counts[n]! += smoothValue
+      totals[n]! += smoothValue
+    }
+    const total = totals[n] as number
+    if (total === 0) break
+    if (effectiveOrder) order = n + 1
+    if (counts[n] !== 0) precisions[n] = (100 * (counts[n] as number)) / total
+    else if (smoothMethod === 'exp') precisions[n] = 100 / ((halving *= 2) * total)
+    else if (smoothMethod === 'floor') precisions[n] = (100 * smoothValue) / total
+  }
+  // The logarithm of 0 is a number here, so that an order without a match gives 0 and not NaN.
+  const logs = precisions.slice(0, order).map((value) => (value === 0 ? -9999999999 : Math.log(value)))
+  const score = brevityPenalty * Math.exp(logs.reduce((sum, value) => sum + value, 0) / order)
+  return { score, precisions, ...facts, counts, totals }
+}
+
+function signature(references: string, { lowercase, effectiveOrder, tokenize, smoothMethod, smoothValue }: Settings) {
+  const valued = smoothMethod === 'floor' || smoothMethod === 'add-k'
+  return [
+    `nrefs:${references}`,
+    `case:${lowercase ? 'lc' : 'mixed'}`,
+    `eff:${effectiveOrder ? 'yes' : 'no'}`,
+    `tok:${tokenize}`,
+    `smooth:${smoothMethod}${valued ? `[${smoothValue.toFixed(2)}]` : ''}`,
+  ].join('|')
+}
+
+const TOKENIZERS = {
+  // The rules of WMT's mteval-v13a.pl: ASCII punctuation stands alone, points and commas unless digits surround them.
+  '13a': (text: string): string => {
+    const joined = text.replaceAll('<skipped>', '').replaceAll('-\n', '').replaceAll('\n', ' ')
+    const plain = joined
+      .replaceAll('&quot;', '"')
+      .replaceAll('&amp;', '&')
+      .replaceAll('&lt;', '<')
+      .replaceAll('&gt;', '>')
+    return ` ${plain} `
+      .replace(/[{-~[-` -&(-+:-@/]/gu, ' $& ')
+      .replace(/([^0-9])([.,])/gu, '$1 $2 ')
+      .replace(/([.,])([^0-9])/gu, ' $1 $2')
+      .replace(/([0-9])(-)/gu, '$1 $2 ')
+  },
+  intl: (text: string): string =>
+    text
+      .replace(/(\P{N})(\p{P})/gu, '$1 $2 ')
+      .replace(/(\p{P})(\P{N})/gu, ' $1 $2')
+      .replace(/\p{S}/gu, ' $& '),
+  char: (text: string): string => [...text].join(' '),
+  none: (text: string): string => text,
+}

@@ -1,0 +1,147 @@
+import { misuse, requireNumber, requireObject, requireWhole } from '../../data/check.js'
+import { DataError } from '../../native/errors.js'
+import { ngrams } from './bleu.js'
+import { addCounts, Metric, referencesOf, requireSameCount, textsOf } from './metric.js'
+import { splitWords } from './text.js'
+
+export interface ChrfOptions {
+  /** Longest character n-grams. Default 6. */
+  charOrder?: number
+  /** Longest word n-grams: 0 for chrF (default), 2 for chrF++. */
+  wordOrder?: number
+  /** How many times more recall weighs than precision. Default 2. */
+  beta?: number
+  lowercase?: boolean
+  /** Whether white space is part of character n-grams. Default false. */
+  whitespace?: boolean
+}
+
+interface ChrfStatistics {
+  samples: number
+  /** For each order: n-grams of hypotheses, of references, and in both. */
+  hypothesis: number[]
+  reference: number[]
+  matched: number[]
+}
+
+type References = readonly (string | readonly string[])[]
+
+/**
+ * chrF and chrF++ of a corpus (Popović 2015, https://aclanthology.org/W15-3049), 0 … 100, equal to sacrebleu's
+ * `corpus_chrf`. Of several references each hypothesis is compared with the one that gives it the best score.
+ *
+ * @throws DataError when there is no hypothesis, or not one set of references for each
+ */
+export function corpusChrf(hypotheses: readonly string[], references: References, options: ChrfOptions = {}): number {
+  const settings = settingsOf('corpusChrf', options)
+  return scoreOf(measure('corpusChrf', hypotheses, references, settings), settings)
+}
+
+/** `corpusChrf` batch by batch. */
+export class ChrfScore extends Metric<readonly string[], References, ChrfStatistics, number> {
+  constructor(options: ChrfOptions = {}) {
+    const settings = settingsOf('ChrfScore', options)
+    super({
+      name: `chrf ${JSON.stringify(settings)}`,
+      empty: () => noMatches(settings),
+      measure: (hypotheses, references) => measure('ChrfScore', hypotheses, references, settings),
+      merge: addCounts,
+      compute: (statistics) => scoreOf(statistics, settings),
+    })
+  }
+}
+
+type Settings = Required<ChrfOptions>
+
+function settingsOf(where: string, options: ChrfOptions): Settings {
+  requireObject(where, 'options', options)
+  const { charOrder = 6, wordOrder = 0, beta = 2, lowercase = false, whitespace = false } = options
+  requireWhole(where, 'charOrder', charOrder, 1)
+  requireWhole(where, 'wordOrder', wordOrder)
+  if (charOrder > 100) throw misuse(where, 'charOrder', 'at most 100', charOrder)
+  if (wordOrder > 100) throw misuse(where, 'wordOrder', 'at most 100', wordOrder)
+  requireNumber(where, 'beta', beta, { least: 0 })
+  for (const [key, value] of Object.entries({ lowercase, whitespace })) {
+    if (typeof value !== 'boolean') throw misuse(where, key, 'a boolean', value)
+  }
+  return { charOrder, wordOrder, beta, lowercase, whitespace }
+}
+
+const noMatches = ({ charOrder, wordOrder }: Settings): ChrfStatistics => {
+  const zeros = () => Array<number>(charOrder + wordOrder).fill(0)
+  return { samples: 0, hypothesis: zeros(), reference: zeros(), matched: zeros() }
+}
+
+function measure(where: string, hypotheses: readonly string[], references: References, settings: Settings) {
+  const guess = textsOf(where, 'hypotheses', hypotheses)
+  const truth = referencesOf(where, references)
+  requireSameCount(where, guess.length, truth.length)
+  const sum = noMatches(settings)
+  guess.forEach((text, i) => {
+    const mine = allNgrams(text, settings)
+    let best: ChrfStatistics | undefined
+    let bestScore = -1
+    for (const reference of truth[i] as string[]) {
+      const found = compared(mine, allNgrams(reference, settings), settings)
+      const score = scoreOf(found, settings)
+      if (score > bestScore) [best, bestScore] = [found, score]
+    }
+    addCounts(sum, best as ChrfStatistics)
+  })
+  return sum
+}
+
+function compared(mine: Map<string, number>[], theirs: Map<string, number>[], settings: Settings): ChrfStatistics {
+  const result = { ...noMatches(settings), samples: 1 }
+  mine.forEach((counts, order) => {
+    const others = theirs[order] as Map<string, number>
+    for (const count of others.values()) result.reference[order]! += count
+    for (const [ngram, count] of counts) {
+      // An order that the reference is too short for does not count against the hypothesis.
+      if (others.size > 0) result.hypothesis[order]! += count
+      result.matched[order]! += Math.min(count, others.get(ngram) ?? 0)
+    }
+  })
+  return result
+}
+
+/** Characters from 1 to `charOrder`, then words from 1 to `wordOrder`. */
+function allNgrams(text: string, { charOrder, wordOrder, lowercase, whitespace }: Settings): Map<string, number>[] {
+  const line = lowercase ? text.toLowerCase() : text
+  const characters = [...(whitespace ? line : splitWords(line).join(''))]
+  const words = wordOrder > 0 ? splitWords(line).flatMap(withoutPunctuation) : []
+  return [
+    ...Array.from({ length: charOrder }, (_, i) => ngrams(characters, i + 1)),
+    ...Array.from({ length: wordOrder }, (_, i) => ngrams(words, i + 1)),
+  ]
+}
+
+const PUNCTUATION = /[!-/:-@[-`{-~]/u
+
+/** A word and the punctuation mark at its end, else at its beginning. */
+function withoutPunctuation(word: string): string[] {
+  const characters = [...word]
+  if (characters.length === 1) return [word]
+  if (PUNCTUATION.test(characters.at(-1) as string))
+    return [characters.slice(0, -1).join(''), characters.at(-1) as string]
+  if (PUNCTUATION.test(characters[0] as string)) return [characters[0] as string, characters.slice(1).join('')]
+  return [word]
+}
+
+function scoreOf({ samples, hypothesis, reference, matched }: ChrfStatistics, { beta }: Settings): number {
+  if (samples === 0) throw new DataError('chrF was asked for before there was a sample')
+  let precision = 0
+  let recall = 0
+  let orders = 0
+  matched.forEach((match, i) => {
+    const [mine, theirs] = [hypothesis[i] as number, reference[i] as number]
+    if (mine === 0 || theirs === 0) return
+    precision += match / mine
+    recall += match / theirs
+    orders++
+  })
+  if (precision + recall === 0) return 0
+  const factor = beta ** 2
+  const [p, r] = [precision / orders, recall / orders]
+  return (100 * (1 + factor) * p * r) / (factor * p + r)
+}

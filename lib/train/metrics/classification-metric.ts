@@ -1,0 +1,76 @@
+import { DataError } from '../../native/errors.js'
+import { kappaOf, matthewsOf } from './agreement.js'
+import {
+  accuracyOf,
+  type ConfusionMatrix,
+  checkScoreOptions,
+  confusionOf,
+  type ScoreOptions,
+  type Scores,
+  scoresOf,
+} from './classification.js'
+import { type Cell, cellsOf, type Label, type Labels } from './labels.js'
+import { Metric } from './metric.js'
+
+/** What there is to say of predicted classes, each as the function of that name gives it. */
+export interface Classification extends Scores<'macro' | 'micro' | 'weighted'> {
+  accuracy: number
+  /** Unweighted average recall. */
+  uar: number
+  cohenKappa: number
+  matthewsCorrcoef: number
+  confusion: ConfusionMatrix
+}
+
+interface ClassificationStatistics {
+  /** [truth, prediction, count] */
+  cells: [Label, Label, number][]
+}
+
+/**
+ * `accuracy`, `precisionRecallF1` and the rest batch by batch: `update(predictions, targets)` with classes, not logits.
+ * Memory holds the confusion matrix.
+ */
+export class ClassificationMetric extends Metric<Labels, Labels, ClassificationStatistics, Classification> {
+  constructor(options: ScoreOptions<'macro' | 'micro' | 'weighted'> = {}) {
+    checkScoreOptions(options as ScoreOptions)
+    super({
+      name: 'classification',
+      empty: () => ({ cells: [] }),
+      measure: (predictions, targets) => ({
+        cells: cellsOf(targets, predictions).map(({ truth, guess, count }) => [truth, guess, count]),
+      }),
+      merge,
+      compute: ({ cells: rows }) => {
+        if (rows.length === 0) throw new DataError('A metric was asked for before there was a sample')
+        const cells = rows.map(([truth, guess, count]): Cell => ({ truth, guess, count }))
+        return {
+          accuracy: accuracyOf(cells),
+          uar: scoresOf(cells, { average: 'macro', zeroDivision: Number.NaN }).recall,
+          ...scoresOf(cells, options),
+          cohenKappa: kappaOf(cells, 'none'),
+          matthewsCorrcoef: matthewsOf(cells),
+          confusion: confusionOf(cells, options.labels, 'none'),
+        }
+      },
+    })
+  }
+}
+
+function merge(into: ClassificationStatistics, from: ClassificationStatistics): void {
+  // JSON keeps 1 and '1' apart, and so does this key.
+  const key = (truth: Label, guess: Label) => JSON.stringify([truth, guess])
+  const places = new Map(into.cells.map((cell) => [key(cell[0], cell[1]), cell]))
+  const kind = typeof (into.cells[0] ?? from.cells[0])?.[0]
+  for (const cell of from.cells) {
+    if (!Array.isArray(cell)) throw new DataError('A cell is no list')
+    const [truth, guess, count] = cell
+    if ((kind !== 'number' && kind !== 'string') || typeof truth !== kind || typeof guess !== kind) {
+      throw new DataError('A metric was given numbers and texts as labels, or what is neither')
+    }
+    if (!Number.isSafeInteger(count) || count < 1) throw new DataError('A count is no whole number of at least 1')
+    const place = places.get(key(truth, guess))
+    if (place) place[2] += count
+    else into.cells.push([truth, guess, count])
+  }
+}

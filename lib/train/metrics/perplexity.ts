@@ -1,0 +1,42 @@
+import { misuse } from '../../data/check.js'
+import { addCounts, Metric } from './metric.js'
+
+interface Likelihood {
+  negativeLogLikelihood: number
+  tokens: number
+}
+
+/**
+ * exp(negative log-likelihood / tokens): the perplexity of a language model on a text.
+ *
+ * @param negativeLogLikelihood in nats, summed over the tokens (a mean loss times its tokens)
+ * @param tokens how many were predicted: those whose label is not -100
+ * @returns NaN without tokens
+ */
+export function perplexity(negativeLogLikelihood: number, tokens: number): number {
+  return value(likelihood('perplexity', negativeLogLikelihood, tokens))
+}
+
+/** `perplexity` batch by batch: `update(summed negative log-likelihood, tokens)`. */
+export class Perplexity extends Metric<number, number, Likelihood, number> {
+  constructor() {
+    super({
+      name: 'perplexity',
+      empty: () => ({ negativeLogLikelihood: 0, tokens: 0 }),
+      measure: (sum, tokens) => likelihood('Perplexity', sum, tokens),
+      merge: addCounts,
+      compute: value,
+    })
+  }
+}
+
+function likelihood(where: string, negativeLogLikelihood: number, tokens: number): Likelihood {
+  // NaN and infinity are what a model that has diverged gives; they are passed on.
+  if (typeof negativeLogLikelihood !== 'number') {
+    throw misuse(where, 'negativeLogLikelihood', 'a number', negativeLogLikelihood)
+  }
+  if (!Number.isSafeInteger(tokens) || tokens < 0) throw misuse(where, 'tokens', 'a count', tokens)
+  return { negativeLogLikelihood, tokens }
+}
+
+const value = ({ negativeLogLikelihood, tokens }: Likelihood): number => Math.exp(negativeLogLikelihood / tokens)
