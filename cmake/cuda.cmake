@@ -41,6 +41,9 @@ target_compile_options(voxtorch_cuda_kernels PRIVATE -Xcompiler=-Wall)
 if(VOXTORCH_CUDA)
   target_sources(voxtorch_core PRIVATE ${cuda_launchers} $<TARGET_OBJECTS:voxtorch_cuda_kernels>)
   target_include_directories(voxtorch_core SYSTEM PRIVATE ${CMAKE_CUDA_TOOLKIT_INCLUDE_DIRECTORIES})
+  # NCCL's header, and those of the libraries that ATen's name, lie beside a libtorch that pip installed.
+  set_source_files_properties(${CMAKE_SOURCE_DIR}/native/core/distributed/nccl_cuda.cc PROPERTIES INCLUDE_DIRECTORIES
+    "${VOXTORCH_LIBTORCH}/../nvidia/nccl/include;${VOXTORCH_LIBTORCH}/../nvidia/cu13/include")
   # Nothing else in core refers to them by name, so without --no-as-needed the linker would drop them, and their operators with them.
   target_link_libraries(voxtorch_core PRIVATE -Wl,--no-as-needed
     ${VOXTORCH_LIBTORCH}/lib/libtorch_cuda.so ${VOXTORCH_LIBTORCH}/lib/libc10_cuda.so)

@@ -1,6 +1,7 @@
 /// <reference lib="esnext.disposable" preserve="true" />
 export * from './audio/index.js'
 export * from './data/index.js'
+export * from './distributed/index.js'
 export * from './hub/index.js'
 export * from './models/index.js'
 export * from './native/errors.js'

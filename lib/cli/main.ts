@@ -1,16 +1,21 @@
 #!/usr/bin/env node
 import { parseArgs } from 'node:util'
-import { LibtorchError } from '../native/errors.js'
+import { DataError, LibtorchError } from '../native/errors.js'
 import { SUPPORTED } from '../native/libtorch.js'
 import { packageVersion } from '../native/load.js'
 import { doctor } from './doctor.js'
 import { install } from './install.js'
+import { launch } from './launch.js'
+import { listRuns } from './runs.js'
 
 const HELP = `voxtorch ${packageVersion()}: speech and text models on libtorch ${SUPPORTED.minor}
 
   voxtorch install [--build] [--cuda]   find or fetch libtorch, and build the native addon where no prebuilt one fits
                                         (--build: build it in any case; --cuda: with the CUDA kernels)
   voxtorch doctor                       what was found, where and why; ends with code 1 if voxtorch cannot run
+  voxtorch launch --nproc N script.js [arguments]
+                                        run a script in N processes that train together (initProcessGroup)
+  voxtorch runs [DIR]                   the trainings in a folder, what they reached and in what they differ
   voxtorch help, --help                 this text
   voxtorch --version
 
@@ -23,6 +28,8 @@ Variables
   CXX, CMAKE_BUILD_PARALLEL_LEVEL   the C++ compiler, and how many run at once`
 
 async function main(): Promise<number> {
+  // What stands behind the script's name is the script's.
+  if (process.argv[2] === 'launch') return await launch(process.argv.slice(3))
   const { positionals, values } = parseArgs({
     allowPositionals: true,
     options: {
@@ -37,7 +44,7 @@ async function main(): Promise<number> {
     return 0
   }
   const [command = 'help', ...more] = values.help ? ['help'] : positionals
-  if (more.length > 0) throw new TypeError(`Unexpected argument "${more[0]}".`)
+  if (more.length > (command === 'runs' ? 1 : 0)) throw new TypeError(`Unexpected argument "${more.at(-1)}".`)
   switch (command) {
     case 'install':
       await install({
@@ -51,6 +58,9 @@ async function main(): Promise<number> {
       console.log(lines.join('\n'))
       return healthy ? 0 : 1
     }
+    case 'runs':
+      console.log(listRuns(more[0] ?? '.').join('\n'))
+      return 0
     case 'help':
       console.log(HELP)
       return 0
@@ -65,7 +75,7 @@ main().then(
     process.exitCode = code
   },
   (error) => {
-    const expected = error instanceof LibtorchError || error instanceof TypeError
+    const expected = error instanceof LibtorchError || error instanceof DataError || error instanceof TypeError
     console.error(expected ? `voxtorch: ${error.message}` : error)
     if (error instanceof TypeError) console.error('`voxtorch help` lists the commands.')
     process.exitCode = 1

@@ -103,10 +103,12 @@ export class DataLoader<T, B = T[]> implements AsyncIterable<B> {
     return this.#epoch
   }
 
-  setEpoch(epoch: number): void {
+  /** Sets the epoch of the next loop, and the batch at which it begins: those before it are not read. */
+  setEpoch(epoch: number, firstBatch = 0): void {
     requireWhole('DataLoader', 'epoch', epoch)
+    requireWhole('DataLoader', 'firstBatch', firstBatch)
     this.#epoch = epoch
-    this.#skip = 0
+    this.#skip = firstBatch
     this.#running = undefined
   }
 

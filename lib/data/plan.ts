@@ -12,8 +12,14 @@ export interface EpochSampler {
   loadState?(state: never): void
 }
 
-/** Indices in the order in which to read them, a function that gives those of one epoch, or an object that does. */
-export type Sampler = Iterable<number> | ((epoch: number) => Iterable<number>) | EpochSampler
+/**
+ * Indices in the order in which to read them, a function that gives those of one epoch, or an object that does. An
+ * iterable with `setEpoch`, as PyTorch's samplers have it, is told the epoch first.
+ */
+export type Sampler =
+  | (Iterable<number> & { setEpoch?(epoch: number): void })
+  | ((epoch: number) => Iterable<number>)
+  | EpochSampler
 
 /** The batches of an epoch, as lists of indices. */
 export interface EpochBatchSampler {
@@ -121,6 +127,7 @@ export function requireSampler(where: string, sampler: Sampler): void {
 
 /** What a sampler gives for an epoch. */
 export function indicesOf(where: string, sampler: Sampler, epoch: number): number[] {
+  if (typeof sampler !== 'function' && 'setEpoch' in sampler) sampler.setEpoch?.(epoch)
   const given = typeof sampler === 'function' ? sampler(epoch) : isIterable(sampler) ? sampler : sampler.indices(epoch)
   return listOf(where, "the sampler's result", given, 'indices')
 }

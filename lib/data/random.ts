@@ -24,6 +24,19 @@ export class Random {
     if (this.#state.every((word) => word === 0)) this.#state[0] = 1
   }
 
+  /** Where the sequence stands, four words fit for JSON; `setState` goes on from there. */
+  getState(): number[] {
+    return [...this.#state]
+  }
+
+  /** @throws ConfigError for what `getState` did not return */
+  setState(state: readonly number[]): this {
+    const good = Array.isArray(state) && state.length === 4 && state.every((word) => word === word >>> 0)
+    if (!good || state.every((word) => word === 0)) throw misuse('Random', 'state', 'what getState() returned', state)
+    this.#state.set(state)
+    return this
+  }
+
   /** 32 random bits as a whole number, 0 … 2^32 - 1. */
   uint32(): number {
     const s = this.#state as Uint32Array & [number, number, number, number]

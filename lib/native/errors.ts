@@ -143,6 +143,13 @@ export class HubError extends VoxtorchError {
   }
 }
 
+/** Processes that cannot train together: one is gone or late, they cannot meet, or they call different things. */
+export class DistributedError extends VoxtorchError {
+  constructor(message: string, fields: Record<string, unknown> = {}) {
+    super(message, fields, 'ERR_DISTRIBUTED')
+  }
+}
+
 /** libtorch or the addon cannot be found, or do not fit each other. */
 export class LibtorchError extends VoxtorchError {
   constructor(message: string, fields: Record<string, unknown> = {}) {
@@ -162,6 +169,7 @@ const byKind: Record<number, ErrorClass> = {
   9: ConfigError,
   11: CancelledError,
   12: DataError,
+  13: DistributedError,
 }
 
 // The first that matches counts: sentences about a tensor's size often name its dtype too.
@@ -207,7 +215,10 @@ export function nativeError(failure: { kind: number; message: string; op: string
   let Class = byKind[failure.kind]
   if (/^Could not run .* backend/.test(failure.message)) Class = DeviceError
   if (Class === undefined) Class = bySentence.find(([pattern]) => pattern.test(message))?.[1] ?? OperatorError
-  // What is wrong with a file begins with its name.
-  const text = name === '' || failure.kind === 12 || message.startsWith(name) ? message : `${name}: ${message}`
+  // What is wrong with a file begins with its name, and with a process group with the public function's.
+  const text =
+    name === '' || failure.kind === 12 || failure.kind === 13 || message.startsWith(name)
+      ? message
+      : `${name}: ${message}`
   return new Class(text, name === '' ? {} : { op: name })
 }

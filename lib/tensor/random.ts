@@ -1,6 +1,6 @@
 import { optionsOf, shown } from '../native/arguments.js'
-import { callNative, native, put, putAll } from '../native/call.js'
-import { ConfigError } from '../native/errors.js'
+import { callNative, native, noCudaReason, put, putAll } from '../native/call.js'
+import { ConfigError, DeviceError } from '../native/errors.js'
 import { Handle, handleOf, isHandle } from '../native/handle.js'
 import type { Device } from './dtype.js'
 import type { Tensor } from './tensor.js'
@@ -11,14 +11,17 @@ export function manualSeed(seed: number | bigint): void {
   callNative(native.manualSeed, () => put(seed), false)
 }
 
-/** The state of the default CPU generator, a uint8 tensor; `setRngState` restores it. */
-export function getRngState(): Tensor {
-  return callNative(native.generatorState, () => putAll(null, null), true) as Tensor
+/** The state of a device's default generator, a uint8 tensor on the CPU; `setRngState` restores it. */
+export function getRngState(device: Device = 'cpu'): Tensor {
+  checkDevice(device)
+  return callNative(native.generatorState, () => putAll(device === 'cpu' ? null : device, null), true) as Tensor
 }
 
-export function setRngState(state: Tensor): void {
+/** The reverse of `getRngState`. */
+export function setRngState(state: Tensor, device: Device = 'cpu'): void {
   checkState(state)
-  callNative(native.generatorState, () => putAll(null, state), false)
+  checkDevice(device)
+  callNative(native.generatorState, () => putAll(device === 'cpu' ? null : device, state), false)
 }
 
 /** A source of random numbers of its own, for functions that take `{ generator }`. */
@@ -67,6 +70,15 @@ export class Generator extends Handle {
 function checkState(state: unknown): void {
   if (typeof state === 'object' && state !== null && isHandle(state)) return
   throw new ConfigError(`the state of a generator is a uint8 tensor, not ${shown(state)}`)
+}
+
+function checkDevice(device: unknown): void {
+  if (typeof device === 'string' && /^(cpu|cuda(:\d+)?)$/.test(device)) {
+    const reason = device === 'cpu' ? null : noCudaReason()
+    if (reason !== null) throw new DeviceError(reason)
+    return
+  }
+  throw new ConfigError(`a default generator belongs to 'cpu' or 'cuda:<index>', not to ${shown(device)}`)
 }
 
 function checkSeed(seed: unknown): void {

@@ -22,3 +22,4 @@ export {
 } from './schedules.js'
 export { SGD, type SGDOptions } from './sgd.js'
 export { SummaryWriter } from './tensorboard.js'
+export * from './trainer/index.js'

@@ -7,6 +7,12 @@
 #include "core/io/file.h"
 
 namespace voxtorch {
+namespace {
+
+// gloo's exceptions have a class that its wheel does not show; their sentences begin with gloo's source file.
+bool is_gloo(const std::string& message) { return message.find("gloo/") != std::string::npos; }
+
+}  // namespace
 
 ErrorInfo current_error() {
   ErrorInfo info;
@@ -28,6 +34,8 @@ ErrorInfo current_error() {
     info = {ErrorKind::kNotImplemented, error.what_without_backtrace(), "", 0};
   } catch (const c10::LinAlgError& error) {
     info = {ErrorKind::kLinearAlgebra, error.what_without_backtrace(), "", 0};
+  } catch (const c10::DistError& error) {
+    info = {ErrorKind::kDistributed, error.what_without_backtrace(), "", 0};
   } catch (const c10::Error& error) {
     info.message = error.what_without_backtrace();
     if (info.message.find("can't allocate memory") != std::string::npos) info.kind = ErrorKind::kOutOfMemory;
@@ -37,6 +45,7 @@ ErrorInfo current_error() {
     info = {ErrorKind::kOutOfMemory, "the process could not allocate memory", "", 0};
   } catch (const std::exception& error) {
     info.message = error.what();
+    if (is_gloo(info.message)) info.kind = ErrorKind::kDistributed;
   } catch (...) {
     info.message = "unknown native exception";
   }

@@ -23,6 +23,7 @@ enum class ErrorKind : int {
   kJavaScript = 10,
   kCancelled = 11,
   kFile = 12,
+  kDistributed = 13,
 };
 
 struct ErrorInfo {

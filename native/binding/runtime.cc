@@ -151,13 +151,21 @@ napi_value generator_seed(napi_env env, napi_callback_info) {
   return nullptr;
 }
 
-// generatorState with cells: generator (or null for the default one), state or null. Writes the state.
+// The default generator of the device that a cell names, of the CPU where it is null.
+at::Generator default_generator(const Reader& cell) {
+  if (cell.tag() == Tag::kNull) return at::globalContext().defaultGenerator(at::kCPU);
+  const auto device = device_of(cell.text());
+  if (!device) throw BindingError(ErrorKind::kArguments, "unknown device");
+  TORCH_CHECK(device->is_cpu() || (device->is_cuda() && at::hasCUDA()), "the loaded libtorch has no CUDA");
+  return at::globalContext().defaultGenerator(*device);
+}
+
+// generatorState with cells: generator (or the device of a default one, or null), state or null. Writes the state.
 napi_value generator_state(napi_env env, napi_callback_info) {
   Environment& self = *Environment::of(env);
   self.guarded("Generator", [&] {
     Reader cells = self.arguments();
-    at::Generator generator =
-        cells.tag() == Tag::kNull ? at::globalContext().defaultGenerator(at::kCPU) : generator_of(self, cells);
+    at::Generator generator = cells.tag() == Tag::kObject ? generator_of(self, cells) : default_generator(cells);
     cells.skip();
     std::lock_guard<std::mutex> lock(generator.mutex());
     if (cells.tag() != Tag::kNull) {

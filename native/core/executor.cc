@@ -3,12 +3,15 @@
 #include <ATen/Parallel.h>
 
 #include <chrono>
+#include <cstdlib>
 
 namespace voxtorch {
 namespace {
 
 // A training step queues its next job some microseconds after the last one ended; waking a sleeping thread costs more.
 constexpr auto kSpin = std::chrono::microseconds(50);
+// How long a process that exits waits for a job that may wait for another process.
+constexpr auto kPatience = std::chrono::seconds(1);
 
 inline void pause_briefly() {
 #if defined(__x86_64__)
@@ -67,6 +70,12 @@ void Executor::loop() {
   }
 }
 
+template <typename Done>
+void Executor::wait_until(std::unique_lock<std::mutex>& lock, Done done) {
+  if (leaving_with_ < 0) return idle_.wait(lock, done);
+  if (!idle_.wait_for(lock, kPatience, done)) std::_Exit(leaving_with_);
+}
+
 void Executor::cancel(const void* owner) {
   std::deque<std::shared_ptr<Job>> dropped;
   {
@@ -75,14 +84,14 @@ void Executor::cancel(const void* owner) {
     for (auto& job : queue_) (job->owner == owner ? dropped : kept).push_back(std::move(job));
     queue_ = std::move(kept);
     waiting_.store(static_cast<int>(queue_.size()), std::memory_order_release);
-    idle_.wait(lock, [&] { return running_owner_ != owner; });
+    wait_until(lock, [&] { return running_owner_ != owner; });
   }
 }
 
 void Executor::stop() {
   std::unique_lock<std::mutex> lock(mutex_);
   stopped_ = true;
-  idle_.wait(lock, [&] { return running_owner_ == nullptr; });
+  wait_until(lock, [&] { return running_owner_ == nullptr; });
 }
 
 void Executor::set_num_threads(int threads) {

@@ -31,6 +31,9 @@ class Executor {
   void cancel(const void* owner);
   // Waits for the running job and takes no more: called once, before the process's static data dies.
   void stop();
+  // From here on the process is exiting with this code: cancel() and stop() end it after a second when a job does not
+  // end, as one that waits for another process may not.
+  void leave(int code) { leaving_with_ = code; }
 
   void set_num_threads(int threads);
   int num_threads() const { return threads_.load(); }
@@ -39,6 +42,8 @@ class Executor {
  private:
   Executor();
   void loop();
+  template <typename Done>
+  void wait_until(std::unique_lock<std::mutex>& lock, Done done);
 
   std::mutex mutex_;
   std::condition_variable wake_;
@@ -50,6 +55,7 @@ class Executor {
   std::atomic<int> threads_{0};
   std::atomic<bool> threads_changed_{true};
   bool started_ = false;
+  std::atomic<int> leaving_with_{-1};
 };
 
 // Gives the calling thread one intra-op thread without changing what other threads use.

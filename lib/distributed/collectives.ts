@@ -1,0 +1,107 @@
+import { listOf, misuse, requireObject, requireOneOf } from '../data/check.js'
+import { opAsync } from '../native/call.js'
+import { ConfigError, DistributedError } from '../native/errors.js'
+import { scope, Tensor, tensor } from '../tensor/index.js'
+import { groupId, isInitialized, requireRank, worldSize } from './process-group.js'
+
+/** How values of several ranks become one; 'mean' is for floating-point tensors. */
+export type ReduceOp = 'sum' | 'mean' | 'product' | 'min' | 'max'
+
+const OPS = ['sum', 'mean', 'product', 'min', 'max'] as const
+
+const reduce = opAsync('voxtorch::distributed_all_reduce_')
+const send = opAsync('voxtorch::distributed_broadcast_')
+const gather = opAsync('voxtorch::distributed_all_gather')
+const wait = opAsync('voxtorch::distributed_barrier')
+
+/**
+ * Replaces each tensor, in place, by the sum (or mean, ...) over all ranks. Every rank calls it with tensors of the same
+ * shapes and dtypes, as every collective here: one that calls something else makes all throw.
+ * @throws DistributedError where a rank is gone, late (`timeout` of `initProcessGroup`) or called something else
+ */
+export async function allReduce(tensors: Tensor | Iterable<Tensor>, options: { op?: ReduceOp } = {}): Promise<void> {
+  requireObject('allReduce', 'its options', options)
+  const { op = 'sum' } = options
+  requireOneOf('allReduce', 'op', op, OPS)
+  await reduce(groupId('allReduce'), tensorsOf('allReduce', tensors), op)
+}
+
+/** Replaces each tensor, in place, by that of the rank `source`, of whatever dtype. Default source: 0. */
+export async function broadcast(tensors: Tensor | Iterable<Tensor>, source = 0): Promise<void> {
+  requireRank('broadcast', 'source', source)
+  await send(groupId('broadcast'), tensorsOf('broadcast', tensors), source)
+}
+
+/** The tensors of all ranks, in their order; they have one shape and dtype. */
+export async function allGather(value: Tensor): Promise<Tensor[]> {
+  if (!(value instanceof Tensor)) throw misuse('allGather', 'its argument', 'a Tensor', value)
+  return (await gather(groupId('allGather'), value)) as Tensor[]
+}
+
+/** Resolves when every rank has called it. */
+export async function barrier(): Promise<void> {
+  await wait(groupId('barrier'))
+}
+
+/** The values of all ranks, in their order: anything that JSON can hold. They may differ in size. */
+export async function allGatherObject<T>(value: T): Promise<T[]> {
+  groupId('allGatherObject')
+  const text = JSON.stringify(value)
+  if (text === undefined) throw misuse('allGatherObject', 'its argument', 'a value that JSON can hold', value)
+  const bytes = new TextEncoder().encode(text)
+  return await scope(async () => {
+    const lengths = (await allGather(tensor([bytes.length], { dtype: 'int64' }))).map((length) => Number(length.item()))
+    const padded = new Uint8Array(Math.max(...lengths))
+    padded.set(bytes)
+    const all = await allGather(tensor(padded, { dtype: 'uint8' }))
+    const texts = await Promise.all(all.map((one) => one.data()))
+    return texts.map(
+      (data, i) => JSON.parse(new TextDecoder().decode((data as Uint8Array).subarray(0, lengths[i]))) as T,
+    )
+  })
+}
+
+/**
+ * The mean of each number over all ranks, the same on every rank to the last bit. `weight` is how much this rank's
+ * numbers count, such as its number of samples or target tokens; the default is one per rank. Without a process group it
+ * returns what it was given.
+ * @throws DistributedError where the ranks give other names or no weight at all
+ */
+export async function reduceMetrics<K extends string>(
+  metrics: Record<K, number>,
+  options: { weight?: number } = {},
+): Promise<Record<K, number>> {
+  requireObject('reduceMetrics', 'metrics', metrics)
+  requireObject('reduceMetrics', 'its options', options)
+  const { weight = 1 } = options
+  if (!(weight >= 0 && weight < Number.POSITIVE_INFINITY)) {
+    throw misuse('reduceMetrics', 'weight', 'a number of at least 0', weight)
+  }
+  if (!isInitialized() && worldSize() === 1) return { ...metrics }
+  const names = Object.keys(metrics).sort() as K[]
+  // JSON has no NaN and no infinity.
+  const mine = { weight, values: names.map((name) => [name, String(metrics[name])] as const) }
+  const ranks = await allGatherObject(mine)
+  const other = ranks.findIndex(({ values }) => values.map(([name]) => name).join() !== names.join())
+  if (other >= 0) {
+    throw new DistributedError(
+      `reduceMetrics: this rank has the metrics ${names.join(', ')}, rank ${other} has ` +
+        `${ranks[other]?.values.map(([name]) => name).join(', ')}: give the same names on every rank`,
+      { rank: other },
+    )
+  }
+  const total = ranks.reduce((sum, { weight }) => sum + weight, 0)
+  if (total === 0) throw new DistributedError('reduceMetrics: the weights of all ranks are 0', {})
+  const mean = (i: number) =>
+    // A rank without samples may well have NaN.
+    ranks.reduce((sum, { weight, values }) => (weight === 0 ? sum : sum + weight * Number(values[i]?.[1])), 0) / total
+  return Object.fromEntries(names.map((name, i) => [name, mean(i)])) as Record<K, number>
+}
+
+function tensorsOf(where: string, tensors: Tensor | Iterable<Tensor>): Tensor[] {
+  if (tensors instanceof Tensor) return [tensors]
+  const list = listOf<Tensor>(where, 'tensors', tensors, 'tensors')
+  for (const item of list) if (!(item instanceof Tensor)) throw misuse(where, 'a tensor', 'a Tensor', item)
+  if (list.length === 0) throw new ConfigError(`${where} was given no tensors`, {})
+  return list
+}

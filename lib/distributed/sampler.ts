@@ -1,0 +1,63 @@
+import { requireNumber, requireObject, requireOneOf, requireWhole } from '../data/check.js'
+import { Random } from '../data/random.js'
+import { ConfigError } from '../native/errors.js'
+import { rank as ownRank, worldSize as ownWorld } from './process-group.js'
+
+export interface DistributedSamplerOptions {
+  /** A new order each epoch, the same on all ranks. Default true. */
+  shuffle?: boolean
+  /** Fixes the order of every epoch; equal on all ranks. Default 0. */
+  seed?: number
+  /** Leave out the last samples, so that every rank has as many; else the first ones come again. Default false. */
+  dropLast?: boolean
+  /** Whose part. Default: this process's rank. */
+  rank?: number
+  /** Among how many. Default: the number of processes. */
+  worldSize?: number
+}
+
+const KEYS = ['shuffle', 'seed', 'dropLast', 'rank', 'worldSize'] as const
+
+/**
+ * This rank's part of a dataset: every `worldSize`-th index of the epoch's order, divided as PyTorch's
+ * `DistributedSampler` does (equally many for all, padded from the front or cut). The order within an epoch is our own
+ * generator's. A DataLoader sets the epoch itself; in a loop of your own call `setEpoch`.
+ */
+export class DistributedSampler implements Iterable<number> {
+  /** How many indices an epoch has for this rank. */
+  readonly length: number
+  readonly #size: number
+  readonly #options: Required<DistributedSamplerOptions>
+  #epoch = 0
+
+  /** @param size how many samples the dataset has */
+  constructor(size: number, options: DistributedSamplerOptions = {}) {
+    requireWhole(WHERE, 'size', size)
+    requireNumber(WHERE, 'size', size, { below: 2 ** 32 })
+    requireObject(WHERE, 'its options', options)
+    for (const key of Object.keys(options)) requireOneOf(WHERE, 'an option', key, KEYS)
+    const { shuffle = true, seed = 0, dropLast = false, rank = ownRank(), worldSize = ownWorld() } = options
+    requireWhole(WHERE, 'seed', seed)
+    requireWhole(WHERE, 'worldSize', worldSize, 1)
+    requireWhole(WHERE, 'rank', rank)
+    if (rank >= worldSize) throw new ConfigError(`${WHERE}: there is no rank ${rank} among ${worldSize} processes`, {})
+    this.#size = size
+    this.#options = { shuffle, seed, dropLast, rank, worldSize }
+    this.length = dropLast ? Math.floor(size / worldSize) : Math.ceil(size / worldSize)
+  }
+
+  setEpoch(epoch: number): void {
+    requireWhole(`${WHERE}.setEpoch`, 'epoch', epoch)
+    this.#epoch = epoch
+  }
+
+  *[Symbol.iterator](): Generator<number> {
+    const { shuffle, seed, rank, worldSize } = this.#options
+    const order = Uint32Array.from({ length: this.#size }, (_, i) => i)
+    if (shuffle) new Random(seed, this.#epoch).shuffle(order)
+    // Past the end it begins again, as often as it takes.
+    for (let i = 0; i < this.length; i++) yield order[(rank + i * worldSize) % this.#size] as number
+  }
+}
+
+const WHERE = 'DistributedSampler'

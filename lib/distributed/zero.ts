@@ -1,0 +1,183 @@
+import { listOf, requireFunction } from '../data/check.js'
+import { ConfigError } from '../native/errors.js'
+import { type Device, type DType, empty, noGrad, scope, type Tensor } from '../tensor/index.js'
+import { keepForever } from '../tensor/scope.js'
+import type { GroupOptions, Optimizer, OptimizerState, ParamGroup } from '../train/optimizer.js'
+import { allGatherObject, broadcast } from './collectives.js'
+import { groupId, rank, requireRank, worldSize } from './process-group.js'
+
+/** Parameters, or groups of them with options of their own, as an optimiser takes them. */
+type Params<O extends GroupOptions> = Iterable<Tensor> | Iterable<{ params: Iterable<Tensor> } & Partial<O>>
+
+/**
+ * Any optimiser with its state divided over the ranks (ZeRO stage 1, Rajbhandari et al. 2020,
+ * https://arxiv.org/abs/1910.02054; PyTorch's `ZeroRedundancyOptimizer`): each rank keeps state for its share of the
+ * parameters, updates those, and sends them to the others. The weights are those of the optimiser alone, bit for bit.
+ *
+ * ```ts
+ * const optimizer = new ZeroRedundancyOptimizer(model.parameters(), (params) => new AdamW(params, { lr: 1e-4 }))
+ * ```
+ *
+ * Gradients have to be equal on all ranks, as DistributedDataParallel makes them.
+ */
+export class ZeroRedundancyOptimizer<O extends GroupOptions = GroupOptions> {
+  /** On all parameters, for their groups and checks; it never steps, so it has no state. */
+  readonly #whole: Optimizer<O>
+  readonly #own: Optimizer<O>
+  /** Which rank updates each parameter, in the order of the groups. */
+  readonly #owners: number[]
+
+  /** @param make makes the optimiser, for all parameters and for this rank's share */
+  constructor(params: Params<O>, make: (params: Params<O>) => Optimizer<O>) {
+    groupId(WHERE)
+    requireFunction(WHERE, 'make', make)
+    this.#whole = make(listOf<Tensor>(WHERE, 'params', params as Iterable<Tensor>, 'parameters or groups'))
+    this.#owners = shares(this.#params().map((param) => param.shape.reduce((product, size) => product * size, 1)))
+    let index = 0
+    const mine = this.#whole.groups.map((group) => ({
+      ...group,
+      params: group.params.filter(() => this.#owners[index++] === rank()),
+    }))
+    this.#own = make(mine as Iterable<{ params: Iterable<Tensor> } & Partial<O>>)
+  }
+
+  /** All groups, with all parameters. Set options at any time, as a schedule does: the next step uses them. */
+  get groups(): ParamGroup<O>[] {
+    return this.#whole.groups
+  }
+
+  /** Which rank keeps the state of each parameter, in the order of the groups. */
+  get owners(): readonly number[] {
+    return this.#owners
+  }
+
+  /** Updates this rank's share and gets the others'. All ranks call it. */
+  async step(): Promise<void> {
+    this.#passOptions()
+    await this.#own.step()
+    const params = this.#params()
+    for (let owner = 0; owner < worldSize(); owner++) {
+      const theirs = params.filter((_, i) => this.#owners[i] === owner)
+      if (theirs.length > 0) await noGrad(() => broadcast(theirs, owner))
+    }
+  }
+
+  /** Sets every gradient to null. */
+  zeroGrad(): void {
+    this.#whole.zeroGrad()
+  }
+
+  /**
+   * The state of all ranks as one dictionary, that of the optimiser alone: it loads into either, on any number of ranks.
+   * All ranks call it. The tensors are copies that no scope owns; dispose them when they are saved.
+   * @param options.to the only rank that needs it; others get null. Default: all get it
+   */
+  async consolidateStateDict(options: { to: number }): Promise<OptimizerState | null>
+  async consolidateStateDict(options?: { to?: undefined }): Promise<OptimizerState>
+  async consolidateStateDict(options: { to?: number | undefined } = {}): Promise<OptimizerState | null> {
+    const { to } = options
+    if (to !== undefined) requireRank(`${WHERE}.consolidateStateDict`, 'to', to)
+    const wanted = to === undefined || to === rank()
+    this.#passOptions()
+    const own = this.#ownState()
+    const params = this.#params()
+    const described = await allGatherObject(
+      Object.entries(own).map(([number, state]) => [number, describe(state)] as const),
+    )
+    const state: OptimizerState['state'] = {}
+    for (const [owner, entries] of described.entries()) {
+      for (const [number, kinds] of entries) {
+        const tensors = await scope(async () => {
+          const held = own[number] ?? {}
+          const copies = kinds.map(([key, shape, dtype, onCpu]) => {
+            const source = held[key]
+            // Each rank has a GPU of its own.
+            const device: Device = onCpu ? 'cpu' : (params[Number(number)] as Tensor).device
+            return noGrad(() => (source ? source.clone() : empty(shape, { dtype, device })))
+          })
+          await broadcast(copies, owner)
+          if (wanted) for (const copy of copies) keepForever(copy)
+          return wanted ? copies : []
+        })
+        if (wanted) state[number] = Object.fromEntries(kinds.map(([key], i) => [key, tensors[i] as Tensor]))
+      }
+    }
+    return wanted ? { ...this.#whole.stateDict(), state: inOrder(state) } : null
+  }
+
+  /** Takes this rank's share of a whole state, from `consolidateStateDict` or the optimiser alone. */
+  loadStateDict(dict: OptimizerState): void {
+    // Checks the groups and takes their options; the state is for the shares.
+    this.#whole.loadStateDict({ ...dict, state: {} })
+    const numbers = this.#ownNumbers()
+    const state = Object.fromEntries(
+      numbers.flatMap((number, i) => {
+        const one = dict.state[number]
+        return one ? [[String(i), one] as const] : []
+      }),
+    )
+    const { param_groups } = this.#own.stateDict()
+    this.#own.loadStateDict({
+      state,
+      param_groups: param_groups.map(({ params }, g) => ({ ...dict.param_groups[g], params })),
+    })
+  }
+
+  /** Frees this rank's state tensors; the next step starts afresh. */
+  dispose(): void {
+    this.#own.dispose()
+  }
+
+  [Symbol.dispose](): void {
+    this.dispose()
+  }
+
+  #params(): Tensor[] {
+    return this.#whole.groups.flatMap(({ params }) => params)
+  }
+
+  /** The numbers, among all parameters, of this rank's. */
+  #ownNumbers(): number[] {
+    return this.#owners.flatMap((owner, number) => (owner === rank() ? [number] : []))
+  }
+
+  #ownState(): OptimizerState['state'] {
+    const numbers = this.#ownNumbers()
+    const { state } = this.#own.stateDict()
+    return Object.fromEntries(Object.entries(state).map(([i, one]) => [numbers[Number(i)] as number, one]))
+  }
+
+  #passOptions(): void {
+    if (this.#whole.groups.length !== this.#own.groups.length || this.#params().length !== this.#owners.length) {
+      throw new ConfigError(`${WHERE}: groups cannot change after construction; make a new one`, {})
+    }
+    this.#whole.groups.forEach((group, g) => {
+      const { params: _, ...options } = group
+      Object.assign(this.#own.groups[g] as object, options)
+    })
+  }
+}
+
+const WHERE = 'ZeroRedundancyOptimizer'
+
+/** The largest first, each to the rank with the least so far: the same answer on every rank. */
+function shares(sizes: number[]): number[] {
+  const loads: number[] = new Array(worldSize()).fill(0)
+  const owners: number[] = new Array(sizes.length).fill(0)
+  const order = sizes.map((_, i) => i).sort((a, b) => (sizes[b] as number) - (sizes[a] as number))
+  for (const i of order) {
+    const owner = loads.indexOf(Math.min(...loads))
+    owners[i] = owner
+    loads[owner] = (loads[owner] as number) + (sizes[i] as number)
+  }
+  return owners
+}
+
+type Kind = [key: string, shape: number[], dtype: DType, onCpu: boolean]
+
+function describe(state: Record<string, Tensor>): Kind[] {
+  return Object.entries(state).map(([key, value]) => [key, value.shape, value.dtype, value.device === 'cpu'])
+}
+
+const inOrder = (state: OptimizerState['state']): OptimizerState['state'] =>
+  Object.fromEntries(Object.entries(state).sort(([a], [b]) => Number(a) - Number(b)))

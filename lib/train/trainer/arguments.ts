@@ -1,0 +1,112 @@
+/** When something is done: never, each so many steps, at the end of each epoch. */
+export type IntervalStrategy = 'no' | 'steps' | 'epoch'
+
+/** The schedules that `lrSchedulerType` names: transformers' names. */
+export type SchedulerName = 'linear' | 'cosine' | 'constant' | 'constant_with_warmup'
+
+/**
+ * How a `Trainer` trains. Names and defaults are those of transformers' `TrainingArguments`, in camelCase; where a default
+ * is another one, its line says so. Steps are optimiser steps. Where `0 < steps < 1`, it is a share of the whole training.
+ */
+export interface TrainingArguments {
+  /** The folder of checkpoints, logs and the report; made if need be. */
+  outputDir: string
+  /** What the run is called in logs and reports. Default: the last part of `outputDir`. */
+  runName?: string
+
+  /** Samples in a batch of training. Default 8. */
+  perDeviceTrainBatchSize?: number
+  /** Samples in a batch of evaluation. Default 8. */
+  perDeviceEvalBatchSize?: number
+  /** Batches whose gradients make one optimiser step. Default 1. */
+  gradientAccumulationSteps?: number
+  /** Passes over the data; 2.5 ends in the middle of the third. Default 3. */
+  numTrainEpochs?: number
+  /** Optimiser steps in all, whatever `numTrainEpochs` says. Default -1: not used. */
+  maxSteps?: number
+
+  /** The highest rate of the AdamW that the Trainer makes. Default 5e-5. */
+  learningRate?: number
+  /** Decoupled decay of all weights but biases and those of norms. Default 0. */
+  weightDecay?: number
+  adamBeta1?: number
+  adamBeta2?: number
+  adamEpsilon?: number
+  /** Gradients are clipped to this norm; 0 leaves them as they are. Default 1. */
+  maxGradNorm?: number
+  /** Default 'linear': down to 0 at the last step. */
+  lrSchedulerType?: SchedulerName
+  /** Share of all steps over which the rate climbs. Default 0. */
+  warmupRatio?: number
+  /** Steps over which the rate climbs; counts before `warmupRatio`. Default 0. */
+  warmupSteps?: number
+
+  /** Default 'steps'. */
+  loggingStrategy?: IntervalStrategy
+  /** Default 500. */
+  loggingSteps?: number
+  /** Logs the first step too. Default false. */
+  loggingFirstStep?: boolean
+  /** Default 'no'. */
+  evalStrategy?: IntervalStrategy
+  /** The same as `evalStrategy`. */
+  evaluationStrategy?: IntervalStrategy
+  /** Default: `loggingSteps`. */
+  evalSteps?: number
+  /** Default 'steps'; 'best' saves after each evaluation that is better than all before. The last step is saved unless 'no'. */
+  saveStrategy?: IntervalStrategy | 'best'
+  /** Default 500. */
+  saveSteps?: number
+  /** Checkpoints that stay: the newest, and the best beside them. Default: all. */
+  saveTotalLimit?: number | null
+
+  /** Puts the best checkpoint's weights back when training ends. Evaluates and saves at the same steps. Default false. */
+  loadBestModelAtEnd?: boolean
+  /** A metric of evaluation, with or without the `eval` in front. Default 'loss' where one is needed. */
+  metricForBestModel?: string | null
+  /** Default: true, unless the metric's name ends in `loss`. */
+  greaterIsBetter?: boolean | null
+  /** Stops after so many evaluations in a row that were not better. Default: never. */
+  earlyStoppingPatience?: number | null
+  /** By how much an evaluation has to be better. Default 0. */
+  earlyStoppingThreshold?: number
+
+  /** Runs the model under autocast to bfloat16. Default false. */
+  bf16?: boolean
+  /** Runs the model under autocast to float16; needs a `scaler`. Default false. */
+  fp16?: boolean
+  /** Calls the model's `gradientCheckpointingEnable()`. Default false. */
+  gradientCheckpointing?: boolean
+  /** Share of each target that the default loss spreads over all classes. Default 0. */
+  labelSmoothingFactor?: number
+
+  /** Seeds all default generators when training begins; null leaves them as they are. Default 42. */
+  seed?: number | null
+  /** The order of the data. Default: `seed`. */
+  dataSeed?: number | null
+  /** Default true, unlike transformers': goes on from the last whole checkpoint, if there is one. Or a checkpoint's folder. */
+  resumeFromCheckpoint?: boolean | string
+
+  /** Files beside the checkpoints. Default all, unlike transformers': `metrics.jsonl`, TensorBoard events, `report.html`. */
+  reportTo?: readonly ReportTarget[] | 'all' | 'none'
+  /** A progress bar on the standard error. Default: where that is a terminal. */
+  progress?: boolean
+  /** The reverse of `progress`. */
+  disableTqdm?: boolean
+
+  /** Threads that read samples; needs a dataset given as a URL. Default 0. */
+  dataloaderNumWorkers?: number
+  /** Batches that each worker reads ahead. Default 2. */
+  dataloaderPrefetchFactor?: number
+  /** Leaves out a last batch of training that is not full. Default false. */
+  dataloaderDropLast?: boolean
+  /** Puts samples of like length into one batch: see the Trainer's `lengthOf`. Default false. */
+  groupByLength?: boolean
+}
+
+export type ReportTarget = 'jsonl' | 'tensorboard' | 'html'
+
+/** All arguments, with defaults filled in and both spellings of one thing made one. */
+export type ResolvedArguments = Required<Omit<TrainingArguments, 'evaluationStrategy' | 'disableTqdm' | 'reportTo'>> & {
+  reportTo: readonly ReportTarget[]
+}

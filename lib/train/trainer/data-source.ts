@@ -1,0 +1,92 @@
+import { misuse } from '../../data/check.js'
+import type { Dataset } from '../../data/dataset.js'
+import { DataLoader, type DataLoaderOptions } from '../../data/loader.js'
+import { ConfigError } from '../../native/errors.js'
+import type { ResolvedArguments } from './arguments.js'
+
+/**
+ * Batches in an order of the caller's own: a `DataLoader`, or anything like one. `setEpoch` says which epoch the next loop
+ * runs, and the batch at which it begins: the same epoch must give the same batches.
+ */
+export interface BatchSource<B> extends AsyncIterable<B> {
+  /** Batches in an epoch; absent, or throwing ConfigError, where only running tells. */
+  readonly length?: number
+  setEpoch(epoch: number, firstBatch?: number): void
+}
+
+/** Samples, which the Trainer puts into batches by its arguments, or batches. */
+export type TrainerData<T, B> = readonly T[] | Dataset<T> | URL | BatchSource<B>
+
+/** A sample's length in any unit. Default: that of its `inputIds`. */
+export type LengthOf<T> = (sample: T) => number
+
+export interface OpenedData<B> {
+  source: BatchSource<B>
+  /** Undefined where only running tells. */
+  length: number | undefined
+  close(): Promise<void>
+}
+
+/** Batches of training data. They belong to the scope in which each is asked for. */
+export function openTraining<T, B>(
+  data: TrainerData<T, B>,
+  args: ResolvedArguments,
+  collate: DataLoaderOptions<T, B>['collate'],
+  lengthOf: LengthOf<T> | undefined,
+): Promise<OpenedData<B>> {
+  return open(data, {
+    batchSize: args.perDeviceTrainBatchSize,
+    shuffle: true,
+    seed: args.dataSeed ?? 0,
+    dropLast: args.dataloaderDropLast,
+    freeBatches: false,
+    ...(args.groupByLength && { lengthBuckets: { lengthOf: lengths(data, lengthOf) } }),
+    ...workers(args, collate),
+  })
+}
+
+/** Batches of evaluation data, in its order. */
+export function openEvaluation<T, B>(
+  data: TrainerData<T, B>,
+  args: ResolvedArguments,
+  collate: DataLoaderOptions<T, B>['collate'],
+): Promise<OpenedData<B>> {
+  return open(data, { batchSize: args.perDeviceEvalBatchSize, ...workers(args, collate) })
+}
+
+function workers<T, B>(args: ResolvedArguments, collate: DataLoaderOptions<T, B>['collate']): DataLoaderOptions<T, B> {
+  const { dataloaderNumWorkers: count, dataloaderPrefetchFactor: prefetch } = args
+  return { ...(collate && { collate }), ...(count > 0 && { workers: count, prefetch, persistentWorkers: true }) }
+}
+
+async function open<T, B>(data: TrainerData<T, B>, options: DataLoaderOptions<T, B>): Promise<OpenedData<B>> {
+  if (isSource<B>(data)) return { source: data, length: lengthIfKnown(data), close: async () => {} }
+  const loader = new DataLoader<T, B>(data, data instanceof URL ? options : { ...options, workers: 0 })
+  await loader.ready()
+  return { source: loader, length: lengthIfKnown(loader), close: () => loader.close() }
+}
+
+const isSource = <B>(data: unknown): data is BatchSource<B> =>
+  typeof (data as BatchSource<B> | null)?.setEpoch === 'function' && Symbol.asyncIterator in (data as object)
+
+function lengthIfKnown(source: BatchSource<unknown>): number | undefined {
+  try {
+    return source.length
+  } catch (error) {
+    if (error instanceof ConfigError) return undefined
+    throw error
+  }
+}
+
+function lengths<T, B>(data: TrainerData<T, B>, lengthOf: LengthOf<T> = lengthOfIds): (index: number) => number {
+  if (Array.isArray(data)) return (index) => lengthOf(data[index] as T)
+  throw misuse('Trainer', 'trainDataset', 'an array, or a DataLoader with lengthBuckets, for groupByLength', data)
+}
+
+function lengthOfIds(sample: unknown): number {
+  const ids = (sample as { inputIds?: ArrayLike<number> } | null)?.inputIds
+  if (typeof ids?.length === 'number') return ids.length
+  throw new ConfigError('groupByLength needs samples with inputIds, or lengthOf, which gives the length of a sample', {
+    argument: 'lengthOf',
+  })
+}

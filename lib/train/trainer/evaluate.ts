@@ -1,0 +1,111 @@
+import { setImmediate as macrotask } from 'node:timers/promises'
+import { ConfigError } from '../../native/errors.js'
+import type { Module } from '../../nn/index.js'
+import { cat, keep, noGrad, ops, scope, Tensor } from '../../tensor/index.js'
+import { type LossOutput, labelsOf, onDevice } from './loss.js'
+
+/** What `computeMetrics` is given: all of the data, in its order, on the CPU. */
+export interface EvalPrediction {
+  /** The model's `logits`, or what `preprocessLogits` made of them: [samples, ...]. */
+  predictions: Tensor
+  /** The batches' `labels`, [samples, ...]; null where they have none. */
+  labels: Tensor | null
+}
+
+/** What a model gives for a batch without labels. */
+export interface UnlabelledOutput {
+  loss: null
+  logits?: Tensor
+}
+
+export interface EvalOptions<M extends Module, B> {
+  model: M
+  batches: AsyncIterable<B>
+  device: string
+  /** Runs the model and gives its loss, or null where the data has no labels. */
+  forward: (batch: B) => Promise<LossOutput | UnlabelledOutput>
+  countItems: (batch: B) => number
+  countRows: (batch: B) => number
+  preprocessLogits?: ((logits: Tensor, labels: Tensor | null) => Tensor) | undefined
+  /** Whether predictions are wanted. */
+  collect: boolean
+}
+
+export interface Evaluated {
+  /** The mean over all items, null without labels. */
+  loss: number | null
+  samples: number
+  /** Belong to the caller's scope. */
+  predictions: Tensor | null
+  labels: Tensor | null
+}
+
+/** Runs a model over data, without gradients and in evaluation mode; the mode is put back afterwards. */
+export async function runEvaluation<M extends Module, B>(options: EvalOptions<M, B>): Promise<Evaluated> {
+  const { model, batches, device, collect } = options
+  const modes = model.modules().map((module) => [module, module.training] as const)
+  model.eval()
+  try {
+    return await scope(() =>
+      noGrad(async () => {
+        const predictions: Tensor[] = []
+        const labels: Tensor[] = []
+        let [lossSum, items, samples] = [0, 0, 0]
+        for await (const given of batches) {
+          await macrotask()
+          await scope(async () => {
+            const count = options.countItems(given)
+            samples += options.countRows(given)
+            const batch = onDevice(given, device)
+            const output = await options.forward(batch)
+            if (output.loss) {
+              lossSum += Number(output.loss.item()) * count
+              items += count
+            }
+            if (!collect) return
+            const own = labelsOf(batch) ?? null
+            const logits = logitsOf(output, options.preprocessLogits, own)
+            predictions.push(keep(logits.to({ device: 'cpu', copy: true })))
+            if (own) labels.push(keep(own.to({ device: 'cpu', copy: true })))
+          })
+        }
+        return {
+          loss: items > 0 ? lossSum / items : null,
+          samples,
+          predictions: predictions.length > 0 ? joined(predictions) : null,
+          labels: labels.length > 0 ? joined(labels) : null,
+        }
+      }),
+    )
+  } finally {
+    for (const [module, training] of modes) module.training = training
+  }
+}
+
+function logitsOf(
+  output: { logits?: Tensor },
+  preprocess: ((logits: Tensor, labels: Tensor | null) => Tensor) | undefined,
+  labels: Tensor | null,
+): Tensor {
+  const { logits } = output
+  if (!(logits instanceof Tensor)) {
+    throw new ConfigError('Predictions need logits: return { loss, logits } from computeLoss, or from the model', {
+      argument: 'computeMetrics',
+    })
+  }
+  return preprocess ? preprocess(logits.detach(), labels) : logits.detach()
+}
+
+/** All batches as one, those of shorter rows filled with -100 as transformers does. */
+function joined(parts: Tensor[]): Tensor {
+  if ((parts[0] as Tensor).ndim < 2) return cat(parts, 0)
+  const longest = Math.max(...parts.map((part) => part.size(1)))
+  const filled = parts.map((part) => {
+    const missing = longest - part.size(1)
+    if (missing === 0) return part
+    // Pairs of sizes, from the last dimension: [samples, length, ...] grows at the end of its second.
+    const sizes = [...Array.from({ length: 2 * (part.ndim - 2) }, () => 0), 0, missing]
+    return ops.constantPadNd(part, sizes, -100)
+  })
+  return cat(filled, 0)
+}

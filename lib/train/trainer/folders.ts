@@ -1,0 +1,86 @@
+import { existsSync } from 'node:fs'
+import { mkdir, mkdtemp, open, readdir, rename, rm } from 'node:fs/promises'
+import { basename, dirname, join } from 'node:path'
+import { CheckpointError, VoxtorchError } from '../../native/errors.js'
+
+// A checkpoint's folder stands under its name only while it is whole: it is filled and emptied under another name.
+
+const TEMPORARY = '.voxtorch-checkpoint-'
+const CHECKPOINT = /^checkpoint-(\d+)$/
+
+/**
+ * Makes a folder that appears whole or not at all: `fill` writes its files under another name, all is synced, then it is
+ * renamed. One that stands at `path` already is replaced.
+ */
+export async function writeFolder(path: string, fill: (folder: string) => Promise<void>): Promise<void> {
+  const parent = dirname(path)
+  await guarded(path, async () => {
+    await mkdir(parent, { recursive: true })
+    const temporary = await newTemporary(parent)
+    try {
+      await fill(temporary)
+      for (const name of await readdir(temporary)) await sync(join(temporary, name))
+      await sync(temporary)
+      if (existsSync(path)) await removeFolder(path)
+      await rename(temporary, path)
+      await sync(parent)
+    } catch (error) {
+      await rm(temporary, { recursive: true, force: true })
+      throw error
+    }
+  })
+}
+
+/** Removes a folder so that a process killed half way leaves none of it under its name. */
+export async function removeFolder(path: string): Promise<void> {
+  await guarded(path, async () => {
+    const temporary = await newTemporary(dirname(path))
+    const gone = join(temporary, basename(path))
+    await rename(path, gone)
+    await rm(temporary, { recursive: true, force: true })
+  })
+}
+
+/** Removes what a killed process left half written or half removed. */
+export async function removeLeftovers(parent: string): Promise<void> {
+  if (!existsSync(parent)) return
+  await guarded(parent, async () => {
+    for (const name of await readdir(parent)) {
+      if (name.startsWith(TEMPORARY)) await rm(join(parent, name), { recursive: true, force: true })
+    }
+  })
+}
+
+/** The whole checkpoints below a folder, oldest first. */
+export async function listCheckpoints(parent: string): Promise<{ path: string; name: string; step: number }[]> {
+  if (!existsSync(parent)) return []
+  const names = await guarded(parent, () => readdir(parent))
+  return names
+    .flatMap((name) => {
+      const step = CHECKPOINT.exec(name)?.[1]
+      return step === undefined ? [] : [{ path: join(parent, name), name, step: Number(step) }]
+    })
+    .sort((a, b) => a.step - b.step)
+}
+
+export const checkpointName = (step: number): string => `checkpoint-${step}`
+
+const newTemporary = (parent: string): Promise<string> => mkdtemp(join(parent, TEMPORARY))
+
+async function sync(path: string): Promise<void> {
+  const file = await open(path, 'r')
+  try {
+    await file.sync()
+  } finally {
+    await file.close()
+  }
+}
+
+async function guarded<T>(path: string, work: () => Promise<T>): Promise<T> {
+  try {
+    return await work()
+  } catch (cause) {
+    if (cause instanceof VoxtorchError) throw cause
+    throw new CheckpointError(`${path}: ${(cause as Error).message}`, { file: path, cause })
+  }
+}

@@ -1,0 +1,122 @@
+import { appendFileSync, existsSync, readFileSync } from 'node:fs'
+import { hostname } from 'node:os'
+import { join } from 'node:path'
+import { requireObject } from '../../data/check.js'
+import { DataError } from '../../native/errors.js'
+import { SummaryWriter } from '../tensorboard.js'
+import type { ResolvedArguments } from './arguments.js'
+import { METRICS_FILE, metricsLine, type RunFile, type Speed, writeRun, writeWhole } from './run-files.js'
+import type { LogEntry, TrainerState } from './state.js'
+
+export interface LoggedRun {
+  args: Readonly<ResolvedArguments>
+  state: Readonly<TrainerState>
+}
+
+/** Something that shows or keeps what a training logs. Each function is awaited, and may be left out. */
+export interface Logger {
+  /** Training begins, or goes on: then `state.logHistory` has what was logged before. */
+  begin?(run: LoggedRun): void | Promise<void>
+  /** An optimiser step is done. */
+  step?(run: LoggedRun): void | Promise<void>
+  log?(entry: LogEntry, speed: Speed | undefined): void | Promise<void>
+  /** Training has ended, by an error too. */
+  end?(run: LoggedRun, outcome: Outcome): void | Promise<void>
+}
+
+/** How a training ended: `interrupted` by a signal or an error, `stopped` before its last step by a callback or for want of progress. */
+export type Outcome = 'finished' | 'stopped' | 'interrupted'
+
+/** One JSON object for each log entry, in `metrics.jsonl`, and what the run is in `run.json`. No line is there twice after a resume. */
+export class JsonlLogger implements Logger {
+  #path = ''
+  #run: RunFile | undefined
+
+  begin({ args, state }: LoggedRun): void {
+    const { outputDir, runName: name } = args
+    const started = new Date().toISOString()
+    const { maxSteps } = state
+    const [host, pid] = [hostname(), process.pid]
+    this.#run = { name, status: 'running', started, host, pid, maxSteps, arguments: { ...args } }
+    writeRun(outputDir, this.#run)
+    this.#path = join(args.outputDir, METRICS_FILE)
+    const known = state.logHistory.length
+    const old = existsSync(this.#path) ? readFileSync(this.#path, 'utf8').split('\n') : []
+    // What was logged after the checkpoint is trained, and logged, once more.
+    const lines =
+      old.length > known
+        ? old.slice(0, known).map((line) => `${line}\n`)
+        : state.logHistory.map((entry) => metricsLine(entry))
+    writeWhole(this.#path, lines.join(''))
+  }
+
+  log(entry: LogEntry, speed: Speed | undefined): void {
+    try {
+      appendFileSync(this.#path, metricsLine(entry, speed))
+    } catch (cause) {
+      throw new DataError(`${this.#path} cannot be written: ${(cause as Error).message}`, { file: this.#path, cause })
+    }
+  }
+
+  end({ args }: LoggedRun, outcome: Outcome): void {
+    if (this.#run) writeRun(args.outputDir, { ...this.#run, status: outcome })
+  }
+}
+
+/** Scalars for TensorBoard, below `train/` and `eval/`, in the folder `events`. */
+export class TensorBoardLogger implements Logger {
+  #writer: SummaryWriter | undefined
+
+  begin({ args, state }: LoggedRun): void {
+    this.#writer = new SummaryWriter(join(args.outputDir, 'events'))
+    if (state.globalStep === 0) this.#writer.addText('arguments', asMarkdown(args), 0)
+  }
+
+  log(entry: LogEntry, speed: Speed | undefined): void {
+    const { step, ...values } = entry
+    for (const [name, value] of Object.entries(values)) this.#writer?.addScalar(groupedName(name), value, step)
+    if (!speed) return
+    this.#writer?.addScalar('speed/samplesPerSecond', speed.samplesPerSecond, step)
+    this.#writer?.addScalar('speed/tokensPerSecond', speed.tokensPerSecond, step)
+  }
+
+  end(): void {
+    this.#writer?.flush()
+    this.#writer?.close()
+    this.#writer = undefined
+  }
+}
+
+/** What `wandb.init()` of the package `@wandb/sdk` gives, as far as it is used. */
+export interface WandbRun {
+  log(values: Record<string, number>): unknown
+  finish?(): unknown
+}
+
+/** Logs to Weights & Biases, through a run that the caller has opened. The run stays the caller's: it is not finished here. */
+export class WandbLogger implements Logger {
+  readonly #run: WandbRun
+
+  constructor(run: WandbRun) {
+    requireObject('WandbLogger', 'run', run)
+    this.#run = run
+  }
+
+  async log(entry: LogEntry, speed: Speed | undefined): Promise<void> {
+    const { step, ...values } = entry
+    const named = Object.entries(values).map(([name, value]) => [groupedName(name), value])
+    const fast = Object.entries(speed ?? {}).map(([name, value]) => [`speed/${name}`, value])
+    await this.#run.log({ ...Object.fromEntries([...named, ...fast]), 'train/globalStep': step })
+  }
+}
+
+/** `evalLoss` as `eval/loss`, `loss` as `train/loss`. */
+export const groupedName = (name: string): string =>
+  /^eval[A-Z]/.test(name) ? `eval/${name.charAt(4).toLowerCase()}${name.slice(5)}` : `train/${name}`
+
+const asMarkdown = (args: Readonly<ResolvedArguments>): string =>
+  [
+    '| argument | value |',
+    '| --- | --- |',
+    ...Object.entries(args).map(([name, value]) => `| ${name} | ${JSON.stringify(value)} |`),
+  ].join('\n')

@@ -1,0 +1,252 @@
+import { setImmediate as macrotask } from 'node:timers/promises'
+import { ConfigError, DataError } from '../../native/errors.js'
+import { scope, type Tensor, zeros } from '../../tensor/index.js'
+import { keepForever } from '../../tensor/scope.js'
+import { clipGradNorm } from '../clip.js'
+import { newControl, type TrainerCallback, type TrainerEvents } from './callbacks.js'
+import { type Run, saveCheckpoint } from './checkpoint.js'
+import type { BatchSource } from './data-source.js'
+import { afterEpoch, afterStep, judge } from './flow.js'
+import type { Logger } from './logger.js'
+import { countTokens, type LossOutput, lossOf, onDevice } from './loss.js'
+import type { Speed } from './run-files.js'
+import type { LogEntry } from './state.js'
+
+export interface LoopParts<B> {
+  run: Run
+  source: BatchSource<B>
+  device: string
+  /** Runs the model on a batch, under autocast where asked for. */
+  forward: (batch: B) => Promise<Tensor | LossOutput>
+  countItems: (batch: B) => number
+  countRows: (batch: B) => number
+  evaluate: () => Promise<Record<string, number>>
+  callbacks: readonly TrainerCallback[]
+  loggers: readonly Logger[]
+  /** The signal that asks the process to end, once there is one. */
+  interrupted: () => unknown
+}
+
+/** Epochs of optimiser steps, from where the run's state stands to its end, a stop or an interruption. */
+export class TrainingLoop<B> {
+  readonly control = newControl()
+  readonly #parts: LoopParts<B>
+  /** The sum of losses since the last log, on the device: reading it each step would wait for the device. */
+  readonly #lossSum: Tensor
+  readonly #secondsBefore: number
+  readonly #start = performance.now()
+  #since = { time: performance.now(), samples: 0, tokens: 0 }
+
+  constructor(parts: LoopParts<B>) {
+    const { state } = parts.run
+    this.#parts = parts
+    this.#lossSum = keepForever(zeros([], { dtype: 'float64', device: parts.device as 'cpu' }))
+    this.#lossSum.fill_(state.lossSum)
+    this.#secondsBefore = state.seconds
+    this.#since = { ...this.#since, samples: state.samplesSeen, tokens: state.tokensSeen }
+  }
+
+  async run(): Promise<void> {
+    const { run, source, interrupted } = this.#parts
+    const { state, args } = run
+    try {
+      await this.fire('onTrainBegin')
+      while (state.globalStep < state.maxSteps && !this.control.shouldStop) {
+        source.setEpoch(state.epochIndex, state.batchInEpoch)
+        if (state.batchInEpoch === 0) await this.fire('onEpochBegin')
+        const complete = await this.#epoch()
+        if (interrupted()) return
+        if (state.batchInEpoch === 0) {
+          throw new DataError('The training data has no batches', { epoch: state.epochIndex })
+        }
+        this.control.shouldEpochStop = false
+        if (complete) {
+          state.epochIndex++
+          state.batchInEpoch = 0
+        }
+        afterEpoch(args, this.control)
+        await this.fire('onEpochEnd')
+        await this.#act()
+        if (interrupted()) return
+      }
+      await this.fire('onTrainEnd')
+    } finally {
+      this.#lossSum.dispose()
+    }
+  }
+
+  /** Sum of the losses of all steps. */
+  readLoss(): number {
+    return this.#parts.run.state.lossBefore + this.#parts.run.state.lossSum
+  }
+
+  /** @returns whether all batches of the epoch are done */
+  async #epoch(): Promise<boolean> {
+    const { source, run, interrupted } = this.#parts
+    const { args, state } = run
+    const batches = source[Symbol.asyncIterator]()
+    try {
+      for (;;) {
+        const stepped = await scope(async () => {
+          const window = await take(batches, args.gradientAccumulationSteps)
+          if (window.length === 0) return false
+          await this.#step(window)
+          state.batchInEpoch += window.length
+          return true
+        })
+        if (!stepped) return true
+        state.globalStep++
+        state.epoch = state.epochIndex + (state.batchesPerEpoch ? state.batchInEpoch / state.batchesPerEpoch : 0)
+        afterStep(args, state, this.control)
+        await this.fire('onStepEnd')
+        for (const logger of this.#parts.loggers) await logger.step?.(run)
+        if (interrupted()) this.control.shouldSave = true
+        await this.#act()
+        await macrotask()
+        if (interrupted() || this.control.shouldStop || this.control.shouldEpochStop) return this.#atEnd()
+      }
+    } finally {
+      await batches.return?.()
+    }
+  }
+
+  #atEnd(): boolean {
+    const { state } = this.#parts.run
+    return this.control.shouldEpochStop || state.batchInEpoch === state.batchesPerEpoch
+  }
+
+  /** Gradients of a window of batches, each loss weighted by its share of the window's items, and one optimiser step. */
+  async #step(window: B[]): Promise<void> {
+    const { run, device, forward, countItems, countRows } = this.#parts
+    const { args, state, optimizer, scheduler, scaler } = run
+    await this.fire('onStepBegin')
+    const counts = window.map(countItems)
+    const items = counts.reduce((sum, count) => sum + count, 0)
+    for (const [i, given] of window.entries()) {
+      const count = counts[i] as number
+      state.samplesSeen += countRows(given)
+      state.tokensSeen += countTokens(given)
+      // A mean over no items is not a number.
+      if (count === 0) continue
+      await scope(async () => {
+        const { loss } = lossOf(await forward(onDevice(given, device)), true)
+        const part = count === items ? loss : loss.mul(count / items)
+        await (scaler ? scaler.scale(part) : part).backward()
+        this.#lossSum.add_(part.detach().reshape([]))
+      })
+    }
+    if (scaler) await scaler.unscale(optimizer as never)
+    await this.fire('onPreOptimizerStep')
+    const params = optimizer.groups.flatMap((group) => group.params)
+    state.gradNorm = args.maxGradNorm > 0 ? await clipGradNorm(params, args.maxGradNorm) : null
+    state.learningRate = optimizer.groups[0]?.lr ?? 0
+    let stepped = true
+    if (scaler) {
+      stepped = (await scaler.step(optimizer as never)) !== false
+      scaler.update()
+    } else await optimizer.step()
+    await this.fire('onOptimizerStep')
+    if (stepped) scheduler.step()
+    optimizer.zeroGrad()
+    state.lossSteps++
+  }
+
+  /** Meets the wishes of strategies and callbacks. */
+  async #act(): Promise<void> {
+    const { run, evaluate } = this.#parts
+    const { control } = this
+    const { args, state } = run
+    if (control.shouldLog) {
+      control.shouldLog = false
+      await this.#logTraining()
+    }
+    if (control.shouldEvaluate) {
+      control.shouldEvaluate = false
+      const metrics = await evaluate()
+      await this.#log(metrics, undefined)
+      judge(args, state, control, metrics)
+      await this.fire('onEvaluate', { metrics })
+      // Time spent on evaluation is none of training's.
+      this.#since.time = performance.now()
+    }
+    if (control.shouldSave) {
+      control.shouldSave = false
+      state.stopped = control.shouldStop && state.globalStep < state.maxSteps
+      await this.save()
+    }
+  }
+
+  async save(): Promise<void> {
+    const { run } = this.#parts
+    this.settle()
+    const checkpoint = await saveCheckpoint(run)
+    await this.fire('onSave', { checkpoint })
+  }
+
+  /** Brings into the state what is kept elsewhere between logs. */
+  settle(): void {
+    const { state } = this.#parts.run
+    state.lossSum = Number(this.#lossSum.item())
+    state.seconds = this.#secondsBefore + (performance.now() - this.#start) / 1000
+  }
+
+  async #logTraining(): Promise<void> {
+    const { state } = this.#parts.run
+    if (state.lossSteps === 0) return
+    this.settle()
+    const loss = state.lossSum / state.lossSteps
+    const { gradNorm, learningRate } = state
+    state.lossBefore += state.lossSum
+    state.lossSum = 0
+    state.lossSteps = 0
+    this.#lossSum.fill_(0)
+    await this.#log({ loss, ...(gradNorm !== null && { gradNorm }), learningRate }, this.#speed())
+  }
+
+  async #log(values: Record<string, number>, speed: Speed | undefined): Promise<void> {
+    const { run, loggers } = this.#parts
+    const { state } = run
+    const entry: LogEntry = { step: state.globalStep, epoch: state.epoch, ...values }
+    state.logHistory.push(entry)
+    for (const logger of loggers) await logger.log?.(entry, speed)
+    await this.fire('onLog', { logs: entry })
+  }
+
+  #speed(): Speed {
+    const { state } = this.#parts.run
+    const { time, samples, tokens } = this.#since
+    const now = performance.now()
+    const seconds = Math.max(1e-9, (now - time) / 1000)
+    this.#since = { time: now, samples: state.samplesSeen, tokens: state.tokensSeen }
+    return {
+      seconds: state.seconds,
+      samplesPerSecond: (state.samplesSeen - samples) / seconds,
+      tokensPerSecond: (state.tokensSeen - tokens) / seconds,
+      residentBytes: process.memoryUsage.rss(),
+    }
+  }
+
+  async fire<E extends keyof TrainerEvents>(
+    event: E,
+    ...extra: object extends TrainerEvents[E] ? [] : [TrainerEvents[E]]
+  ): Promise<void> {
+    const { run, callbacks } = this.#parts
+    const { args, state, model, optimizer } = run
+    for (const callback of callbacks) {
+      const handler = callback[event] as ((event: object) => void | Promise<void>) | undefined
+      if (handler) await handler.call(callback, { args, state, control: this.control, model, optimizer, ...extra[0] })
+    }
+  }
+}
+
+/** Up to `count` batches. */
+async function take<B>(batches: AsyncIterator<B>, count: number): Promise<B[]> {
+  const taken: B[] = []
+  while (taken.length < count) {
+    const next = await batches.next()
+    if (next.done) break
+    if (next.value === undefined) throw new ConfigError('collate returned nothing for a batch', { argument: 'collate' })
+    taken.push(next.value)
+  }
+  return taken
+}

@@ -1,0 +1,108 @@
+import { ConfigError } from '../../native/errors.js'
+import { functional, type Module } from '../../nn/index.js'
+import { noGrad, scope, Tensor } from '../../tensor/index.js'
+
+/** A loss, the mean over the items of its batch, with what else the model gave. */
+export interface LossOutput {
+  loss: Tensor
+  /** What `computeMetrics` and `predict` see. */
+  logits?: Tensor
+  [name: string]: unknown
+}
+
+/** The loss of one batch: the mean over its items (see `countItems`). May be asynchronous. */
+export type ComputeLoss<M extends Module, B> = (
+  model: M,
+  batch: B,
+) => Tensor | LossOutput | Promise<Tensor | LossOutput>
+
+const IGNORED = -100
+
+/** Calls `model.forward(batch)` and takes the `loss` of its result; with label smoothing, that of its `logits`. */
+export function defaultLoss<M extends Module, B>(labelSmoothing: number): ComputeLoss<M, B> {
+  return async (model, batch) => {
+    const forward = model.forward as unknown as (batch: B) => unknown
+    const output = (await forward.call(model, batch)) as LossOutput | null
+    const name = model.constructor.name
+    if (labelSmoothing > 0) {
+      const labels = labelsOf(batch)
+      if (!(output?.logits instanceof Tensor) || !labels) {
+        throw new ConfigError(
+          `labelSmoothingFactor needs logits from ${name}.forward() and labels in the batch; smooth in computeLoss instead`,
+          { argument: 'labelSmoothingFactor' },
+        )
+      }
+      const { logits } = output
+      const loss = functional.crossEntropy(logits.reshape([-1, logits.size(-1)]), labels.reshape([-1]), {
+        labelSmoothing,
+      })
+      return { ...output, logits, loss }
+    }
+    if (output?.loss instanceof Tensor) return output
+    throw new ConfigError(`${name}.forward() gave no loss for this batch: give the Trainer a computeLoss`, {
+      argument: 'computeLoss',
+    })
+  }
+}
+
+/** @throws ConfigError when it is not one number that can be differentiated */
+export function lossOf(result: Tensor | LossOutput, training: boolean): LossOutput {
+  const output = result instanceof Tensor ? { loss: result } : result
+  const loss: unknown = output?.loss
+  if (!(loss instanceof Tensor) || loss.numel() !== 1 || loss.ndim > 1) {
+    const found = loss instanceof Tensor ? `a tensor of shape [${loss.shape}]` : `${loss}`
+    throw new ConfigError(`computeLoss must return the batch's loss, a tensor of one number, not ${found}`, {
+      argument: 'computeLoss',
+    })
+  }
+  if (training && !loss.requiresGrad) {
+    throw new ConfigError('The loss does not depend on any parameter that is trained: is the whole model frozen?', {
+      argument: 'computeLoss',
+    })
+  }
+  return output
+}
+
+/** Targets that count: the labels that are not -100 if labels are whole numbers, else the rows of the batch. */
+export function countItems(batch: unknown): number {
+  const labels = labelsOf(batch)
+  if (!labels || !/^u?int/.test(labels.dtype)) return countRows(batch)
+  return Number(noGrad(() => scope(() => labels.ne(IGNORED).sum().item())))
+}
+
+/** Rows of the first tensor, or samples of a list. */
+export function countRows(batch: unknown): number {
+  const rows = Array.isArray(batch) ? batch.length : firstTensor(batch)?.shape[0]
+  if (rows !== undefined) return rows
+  throw new ConfigError('The Trainer finds no tensor in a batch, so it cannot count its rows: give it countItems', {
+    argument: 'countItems',
+  })
+}
+
+/** Tokens that are not padding, or what the first tensor has of places; rows where there is only one place. */
+export function countTokens(batch: unknown): number {
+  const mask = fieldOf(batch, 'attentionMask')
+  if (mask?.device === 'cpu') return Number(noGrad(() => scope(() => mask.sum().item())))
+  const tokens = fieldOf(batch, 'inputIds') ?? firstTensor(batch)
+  return tokens ? tokens.shape.slice(0, 2).reduce((product, size) => product * size, 1) : 0
+}
+
+export const labelsOf = (batch: unknown): Tensor | undefined => fieldOf(batch, 'labels') ?? fieldOf(batch, 'label')
+
+function fieldOf(batch: unknown, name: string): Tensor | undefined {
+  const value = (batch as Record<string, unknown> | null | undefined)?.[name]
+  return value instanceof Tensor ? value : undefined
+}
+
+const firstTensor = (batch: unknown): Tensor | undefined =>
+  batch instanceof Tensor
+    ? batch
+    : Object.values(batch ?? {}).find((value): value is Tensor => value instanceof Tensor && value.ndim > 0)
+
+/** The batch with its tensors on a device, in arrays and plain objects. */
+export function onDevice<T>(value: T, device: string): T {
+  if (value instanceof Tensor) return (value.device === device ? value : value.to({ device: device as 'cpu' })) as T
+  if (Array.isArray(value)) return value.map((item) => onDevice(item, device)) as T
+  if (typeof value !== 'object' || value === null || Object.getPrototypeOf(value) !== Object.prototype) return value
+  return Object.fromEntries(Object.entries(value).map(([key, item]) => [key, onDevice(item, device)])) as T
+}

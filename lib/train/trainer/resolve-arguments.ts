@@ -1,0 +1,208 @@
+import { basename, resolve } from 'node:path'
+import { misuse, requireNumber, requireObject, requireOneOf, requireString, requireWhole } from '../../data/check.js'
+import { readConfig } from '../../data/config.js'
+import { ConfigError } from '../../native/errors.js'
+import type { ReportTarget, ResolvedArguments, TrainingArguments } from './arguments.js'
+import { nearest } from './nearest.js'
+import { SCHEDULES } from './optimizing.js'
+
+const WHERE = 'TrainingArguments'
+const REPORTS: readonly ReportTarget[] = ['jsonl', 'tensorboard', 'html']
+const INTERVALS = ['no', 'steps', 'epoch']
+
+type Check = (name: string, value: unknown) => void
+const whole =
+  (least = 0): Check =>
+  (name, value) =>
+    requireWhole(WHERE, name, value, least)
+const number =
+  (least?: number, below?: number): Check =>
+  (name, value) => {
+    requireNumber(WHERE, name, value, { ...(least !== undefined && { least }), ...(below !== undefined && { below }) })
+    if (value === Number.POSITIVE_INFINITY) throw misuse(WHERE, name, 'a finite number', value)
+  }
+const text: Check = (name, value) => requireString(WHERE, name, value)
+const word =
+  (...words: string[]): Check =>
+  (name, value) =>
+    requireOneOf(WHERE, name, value, words)
+const boolean: Check = (name, value) => {
+  if (typeof value !== 'boolean') throw misuse(WHERE, name, 'a boolean', value)
+}
+const orNull =
+  (check: Check): Check =>
+  (name, value) => {
+    if (value !== null) check(name, value)
+  }
+/** Whole steps, or a share of all. */
+const steps: Check = (name, value) => {
+  if (!(typeof value === 'number' && value > 0 && (value < 1 || Number.isSafeInteger(value)))) {
+    throw misuse(WHERE, name, 'a whole number of at least 1, or a share below 1', value)
+  }
+}
+
+/** What each argument may be, and what it is when nothing is said. A function sees the arguments above it. */
+const OPTIONS: {
+  [K in keyof ResolvedArguments]: [check: Check, value: unknown | ((args: ResolvedArguments) => unknown)]
+} = {
+  outputDir: [text, undefined],
+  runName: [text, (args: ResolvedArguments) => basename(resolve(args.outputDir))],
+  perDeviceTrainBatchSize: [whole(1), 8],
+  perDeviceEvalBatchSize: [whole(1), 8],
+  gradientAccumulationSteps: [whole(1), 1],
+  numTrainEpochs: [number(0), 3],
+  maxSteps: [whole(-1), -1],
+  learningRate: [number(0), 5e-5],
+  weightDecay: [number(0), 0],
+  adamBeta1: [number(0, 1), 0.9],
+  adamBeta2: [number(0, 1), 0.999],
+  adamEpsilon: [number(0), 1e-8],
+  maxGradNorm: [number(0), 1],
+  lrSchedulerType: [word(...Object.keys(SCHEDULES)), 'linear'],
+  warmupRatio: [number(0, 1), 0],
+  warmupSteps: [whole(), 0],
+  loggingStrategy: [word(...INTERVALS), 'steps'],
+  loggingSteps: [steps, 500],
+  loggingFirstStep: [boolean, false],
+  evalStrategy: [word(...INTERVALS), 'no'],
+  evalSteps: [steps, (args: ResolvedArguments) => args.loggingSteps],
+  saveStrategy: [word(...INTERVALS, 'best'), 'steps'],
+  saveSteps: [steps, 500],
+  saveTotalLimit: [orNull(whole(1)), null],
+  loadBestModelAtEnd: [boolean, false],
+  earlyStoppingPatience: [orNull(whole(1)), null],
+  earlyStoppingThreshold: [number(0), 0],
+  metricForBestModel: [orNull(text), (args: ResolvedArguments) => (needsMetric(args) ? 'loss' : null)],
+  greaterIsBetter: [
+    orNull(boolean),
+    (args: ResolvedArguments) => (args.metricForBestModel ? !/loss$/i.test(args.metricForBestModel) : null),
+  ],
+  bf16: [boolean, false],
+  fp16: [boolean, false],
+  gradientCheckpointing: [boolean, false],
+  labelSmoothingFactor: [number(0, 1), 0],
+  seed: [orNull(whole()), 42],
+  dataSeed: [orNull(whole()), (args: ResolvedArguments) => args.seed],
+  resumeFromCheckpoint: [
+    (name, value) => {
+      if (typeof value !== 'boolean' && typeof value !== 'string') {
+        throw misuse(WHERE, name, 'a boolean or the folder of a checkpoint', value)
+      }
+    },
+    true,
+  ],
+  reportTo: [
+    (name, value) => {
+      if (value === 'all' || value === 'none') return
+      if (!Array.isArray(value)) throw misuse(WHERE, name, "'all', 'none' or a list of them", value)
+      for (const target of value) requireOneOf(WHERE, name, target, REPORTS)
+    },
+    'all',
+  ],
+  progress: [boolean, () => process.stderr.isTTY === true],
+  dataloaderNumWorkers: [whole(), 0],
+  dataloaderPrefetchFactor: [whole(1), 2],
+  dataloaderDropLast: [boolean, false],
+  groupByLength: [boolean, false],
+}
+
+const needsMetric = ({ loadBestModelAtEnd, earlyStoppingPatience, saveStrategy }: ResolvedArguments) =>
+  loadBestModelAtEnd || earlyStoppingPatience !== null || saveStrategy === 'best'
+
+/**
+ * Checks arguments and fills in what was left out; `undefined` is left out.
+ * @throws ConfigError naming the argument, and for an unknown one the nearest that there is
+ */
+export function resolveArguments(given: TrainingArguments): ResolvedArguments {
+  requireObject(WHERE, 'the arguments', given)
+  const known = [...Object.keys(OPTIONS), 'evaluationStrategy', 'disableTqdm']
+  for (const key of Object.keys(given)) {
+    if (known.includes(key)) continue
+    const near = nearest(key, known)
+    throw new ConfigError(`${WHERE} has no ${key}${near ? `; did you mean ${near}?` : ''}`, { argument: key, near })
+  }
+  if (given.outputDir === undefined) throw misuse(WHERE, 'outputDir', 'the folder to write to', undefined)
+  const values = unified(given)
+  const result = {} as Record<string, unknown>
+  for (const [name, [check, standard]] of Object.entries(OPTIONS)) {
+    // Null asks for the usual choice, as it does in transformers.
+    const value =
+      values[name] === null && /^(metricForBestModel|greaterIsBetter)$/.test(name) ? undefined : values[name]
+    if (value !== undefined) check(name, value)
+    result[name] = value === undefined ? (typeof standard === 'function' ? standard(result) : standard) : value
+  }
+  if (result.reportTo === 'all') result.reportTo = REPORTS
+  if (result.reportTo === 'none') result.reportTo = []
+  const args = result as unknown as ResolvedArguments
+  checkTogether(args)
+  return args
+}
+
+/** One name for each thing. */
+function unified(given: TrainingArguments): Record<string, unknown> {
+  const { evaluationStrategy, disableTqdm, ...values } = { ...given } as Record<string, unknown>
+  const both = (one: string, other: string) =>
+    new ConfigError(`${WHERE}: ${one} and ${other} mean the same thing, give one`, { argument: one })
+  if (evaluationStrategy !== undefined) {
+    if (values.evalStrategy !== undefined) throw both('evaluationStrategy', 'evalStrategy')
+    values.evalStrategy = evaluationStrategy
+  }
+  if (disableTqdm !== undefined) {
+    if (values.progress !== undefined) throw both('disableTqdm', 'progress')
+    boolean('disableTqdm', disableTqdm)
+    values.progress = !disableTqdm
+  }
+  return values
+}
+
+function checkTogether(args: ResolvedArguments): void {
+  const refuse = (message: string) => new ConfigError(`${WHERE}: ${message}`, {})
+  if (args.maxSteps === 0) throw misuse(WHERE, 'maxSteps', 'positive, or -1 for none', 0)
+  if (args.maxSteps < 0 && args.numTrainEpochs === 0) throw misuse(WHERE, 'numTrainEpochs', 'positive', 0)
+  if (args.bf16 && args.fp16) throw refuse('bf16 and fp16 exclude each other')
+  const wants = args.loadBestModelAtEnd
+    ? 'loadBestModelAtEnd'
+    : args.earlyStoppingPatience !== null
+      ? 'earlyStoppingPatience'
+      : args.saveStrategy === 'best'
+        ? "saveStrategy 'best'"
+        : undefined
+  if (wants && args.evalStrategy === 'no') throw refuse(`${wants} needs an evalStrategy`)
+  if (!args.loadBestModelAtEnd || args.saveStrategy === 'best') return
+  if (args.saveStrategy !== args.evalStrategy) {
+    throw refuse(
+      `loadBestModelAtEnd needs one strategy for evaluation and saving, not evalStrategy '${args.evalStrategy}' and ` +
+        `saveStrategy '${args.saveStrategy}'`,
+    )
+  }
+  const { evalSteps, saveSteps } = args
+  // Shares are compared as written: what they come to depends on the data.
+  const fits = saveSteps < 1 || evalSteps < 1 ? saveSteps === evalSteps : saveSteps % evalSteps === 0
+  if (args.evalStrategy === 'steps' && !fits) {
+    throw refuse(`loadBestModelAtEnd needs saveSteps to be a multiple of evalSteps, not ${saveSteps} of ${evalSteps}`)
+  }
+}
+
+/**
+ * Reads arguments from a YAML or JSON file. Their names may be written as transformers does (`per_device_eval_batch_size`).
+ * @throws ConfigError as the Trainer does, naming the file; DataError when it cannot be read
+ */
+export async function loadTrainingArguments(file: string): Promise<TrainingArguments> {
+  const read = await readConfig(file)
+  if (typeof read !== 'object' || read === null || Array.isArray(read)) {
+    throw new ConfigError(`${file} holds no training arguments: it is not a mapping of names to values`, { file })
+  }
+  const args: Record<string, unknown> = {}
+  for (const [key, value] of Object.entries(read)) {
+    const name = key.replace(/_([a-z0-9])/g, (_, letter: string) => letter.toUpperCase())
+    if (Object.hasOwn(args, name)) throw new ConfigError(`${file}: ${name} stands twice`, { file, argument: name })
+    args[name] = value
+  }
+  try {
+    resolveArguments(args as unknown as TrainingArguments)
+  } catch (error) {
+    if (!(error instanceof ConfigError)) throw error
+    throw new ConfigError(`${file}: ${error.message}`, { ...error, file, cause: error })
+  }
+  return args as unknown as TrainingArguments
+}

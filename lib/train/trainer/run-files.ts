@@ -1,0 +1,134 @@
+import {
+  closeSync,
+  existsSync,
+  fsyncSync,
+  mkdirSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  writeSync,
+} from 'node:fs'
+import { hostname } from 'node:os'
+import { join } from 'node:path'
+import { DataError } from '../../native/errors.js'
+import type { LogEntry } from './state.js'
+
+// A run's folder as `voxtorch runs` and the report read it. Needs Node alone: no addon, no libtorch.
+
+export const RUN_FILE = 'run.json'
+export const METRICS_FILE = 'metrics.jsonl'
+export const REPORT_FILE = 'report.html'
+
+/** How fast a run was since the log before. */
+export interface Speed {
+  /** Seconds of training so far. */
+  seconds: number
+  samplesPerSecond: number
+  tokensPerSecond: number
+  /** Memory of the process, bytes. */
+  residentBytes: number
+}
+
+/** A line of `metrics.jsonl`. What is not finite is null there. */
+export interface MetricsLine extends Record<string, unknown> {
+  step: number
+  epoch: number
+  speed?: Speed
+}
+
+/** `run.json`. */
+export interface RunFile {
+  name: string
+  status: 'running' | 'finished' | 'stopped' | 'interrupted'
+  /** ISO 8601. */
+  started: string
+  host: string
+  pid: number
+  maxSteps: number
+  arguments: Record<string, unknown>
+}
+
+/** Writes a small file that appears whole or not at all. */
+export function writeWhole(path: string, text: string): void {
+  const temporary = `${path}.${process.pid}.tmp`
+  try {
+    const file = openSync(temporary, 'w')
+    try {
+      writeSync(file, text)
+      fsyncSync(file)
+    } finally {
+      closeSync(file)
+    }
+    renameSync(temporary, path)
+  } catch (cause) {
+    throw new DataError(`${path} cannot be written: ${(cause as Error).message}`, { file: path, cause })
+  }
+}
+
+export function writeRun(folder: string, run: RunFile): void {
+  mkdirSync(folder, { recursive: true })
+  writeWhole(join(folder, RUN_FILE), `${JSON.stringify(run, null, 2)}\n`)
+}
+
+/** @throws DataError naming the file, when it is no run's */
+export function readRun(folder: string): RunFile {
+  const file = join(folder, RUN_FILE)
+  try {
+    const run = JSON.parse(readFileSync(file, 'utf8')) as RunFile
+    if (typeof run?.name === 'string' && typeof run.arguments === 'object' && run.arguments) return run
+    throw new Error('it has no name or no arguments')
+  } catch (cause) {
+    throw new DataError(`${file} cannot be read as a run: ${(cause as Error).message}`, { file, cause })
+  }
+}
+
+/** The lines of a metrics file; a last one that a killed process cut short is left out. */
+export function readMetrics(folder: string): MetricsLine[] {
+  const file = join(folder, METRICS_FILE)
+  if (!existsSync(file)) return []
+  const lines = readFileSync(file, 'utf8').split('\n')
+  lines.pop()
+  return lines.map((line, i) => {
+    try {
+      const value = JSON.parse(line) as MetricsLine
+      if (typeof value?.step === 'number' && typeof value.epoch === 'number') return value
+      throw new Error('it has no step or no epoch')
+    } catch (cause) {
+      throw new DataError(`${file} line ${i + 1}: ${(cause as Error).message}`, { file, line: i + 1, cause })
+    }
+  })
+}
+
+/** The run folders at and below a folder, by name; three levels deep, and none inside another. */
+export function findRuns(root: string, levels = 3): string[] {
+  if (existsSync(join(root, RUN_FILE))) return [root]
+  if (levels === 0) return []
+  let entries: import('node:fs').Dirent[]
+  try {
+    entries = readdirSync(root, { withFileTypes: true })
+  } catch {
+    return []
+  }
+  return entries
+    .filter((entry) => entry.isDirectory() && !entry.name.startsWith('.') && entry.name !== 'node_modules')
+    .map((entry) => entry.name)
+    .sort()
+    .flatMap((name) => findRuns(join(root, name), levels - 1))
+}
+
+/** `running` only where its process is: on this machine, and alive. */
+export function statusOf(run: RunFile): RunFile['status'] {
+  if (run.status !== 'running' || run.host !== hostname()) return run.status
+  try {
+    process.kill(run.pid, 0)
+    return 'running'
+  } catch (error) {
+    // Another user's process is alive too.
+    return (error as NodeJS.ErrnoException).code === 'EPERM' ? 'running' : 'interrupted'
+  }
+}
+
+/** A log entry as a line of the metrics file. */
+export const metricsLine = (entry: LogEntry, speed?: Speed): string =>
+  `${JSON.stringify({ ...entry, ...(speed && { speed }) })}\n`

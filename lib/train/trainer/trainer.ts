@@ -1,0 +1,346 @@
+import { misuse, requireFunction, requireObject } from '../../data/check.js'
+import type { DataLoaderOptions } from '../../data/loader.js'
+import { CancelledError, ConfigError } from '../../native/errors.js'
+import { Module } from '../../nn/index.js'
+import { savePretrained } from '../../nn/pretrained.js'
+import { autocast, manualSeed, scope, Tensor } from '../../tensor/index.js'
+import type { ResolvedArguments, TrainingArguments } from './arguments.js'
+import { checkCallback, type TrainerCallback } from './callbacks.js'
+import { findCheckpoint, loadCheckpoint, loadWeights, type Run, type Stateful } from './checkpoint.js'
+import { type LengthOf, type OpenedData, openEvaluation, openTraining, type TrainerData } from './data-source.js'
+import { type EvalPrediction, type Evaluated, runEvaluation, type UnlabelledOutput } from './evaluate.js'
+import { evalName } from './flow.js'
+import { removeLeftovers } from './folders.js'
+import { JsonlLogger, type Logger, type Outcome, TensorBoardLogger } from './logger.js'
+import { TrainingLoop } from './loop.js'
+import { type ComputeLoss, countItems, countRows, defaultLoss, type LossOutput, labelsOf, lossOf } from './loss.js'
+import { makeOptimizer, makeScheduler, type TrainerOptimizers } from './optimizing.js'
+import { ProgressLogger } from './progress-logger.js'
+import { HtmlReportLogger } from './report.js'
+import { resolveArguments } from './resolve-arguments.js'
+import type { SeededGenerators } from './rng.js'
+import { passOn, Signals } from './signals.js'
+import { newState, type TrainerState, totalSteps } from './state.js'
+
+export interface TrainerOptions<M extends Module, T, B> {
+  /** Any module, written in TypeScript or native. It is trained where it is: move it to a device first. */
+  model: M
+  args: TrainingArguments
+  /** Samples (an array, a `Dataset`, or the URL of a module, see `DataLoader`), or batches: a `DataLoader` of your own,
+   * with `freeBatches: false` where several batches make a step. */
+  trainDataset?: TrainerData<T, B>
+  evalDataset?: TrainerData<T, B>
+  /** Makes a batch of samples. Default: the batch is the array of samples. */
+  collate?: DataLoaderOptions<T, B>['collate']
+  /** Default: the `loss` of `model.forward(batch)`. */
+  computeLoss?: ComputeLoss<M, B>
+  /**
+   * How many targets a batch has: a step's loss is the mean over the targets of all its batches. Default: the labels that
+   * are not -100 where `batch.labels` are whole numbers, else the batch's rows.
+   */
+  countItems?: (batch: B) => number
+  /** Metrics by name, from predictions on all of the evaluation data. Logged with `eval` in front. */
+  computeMetrics?: (prediction: EvalPrediction) => Record<string, number> | Promise<Record<string, number>>
+  /** Makes logits smaller before they are gathered, `argmax` for instance. */
+  preprocessLogits?: (logits: Tensor, labels: Tensor | null) => Tensor
+  optimizers?: TrainerOptimizers
+  callbacks?: readonly TrainerCallback[]
+  /** Beside those of `reportTo` and `progress`. */
+  loggers?: readonly Logger[]
+  /** For `groupByLength`. */
+  lengthOf?: LengthOf<T>
+  /** Generators of your own that training draws from: checkpoints hold where they stand. */
+  generators?: SeededGenerators
+  /** Anything else that checkpoints shall hold, by name. */
+  extraState?: Readonly<Record<string, Stateful>>
+}
+
+export interface TrainOutput {
+  globalStep: number
+  /** The mean of all steps' losses. */
+  trainingLoss: number
+  state: TrainerState
+}
+
+export interface PredictionOutput {
+  predictions: Tensor
+  labels: Tensor | null
+  metrics: Record<string, number>
+}
+
+/**
+ * Trains a model: optimiser, schedule, accumulation, clipping, mixed precision, evaluation, checkpoints, resume and logs, as
+ * its arguments say.
+ *
+ * ```ts
+ * const trainer = new Trainer({
+ *   model, trainDataset, evalDataset, collate,
+ *   args: { outputDir: 'run', learningRate: 2e-5, numTrainEpochs: 3, bf16: true, evalStrategy: 'epoch' },
+ * })
+ * await trainer.train()
+ * ```
+ *
+ * **Killed and started again** with the same command, at any moment, a training goes on from its last whole checkpoint and
+ * ends, on the CPU, with the same weights and logged losses, bit for bit. SIGINT and SIGTERM save a checkpoint first.
+ *
+ * **Memory**: each step runs in a scope, and gives up a macrotask. `dispose()` frees the optimiser's state.
+ */
+export class Trainer<M extends Module, T = unknown, B = T[]> {
+  readonly args: Readonly<ResolvedArguments>
+  readonly model: M
+  /** Where training stands; callbacks and loggers see the same object. */
+  state: TrainerState = newState()
+  readonly #options: TrainerOptions<M, T, B>
+  readonly #computeLoss: ComputeLoss<M, B>
+  #run: Run | undefined
+  #training = false
+
+  constructor(options: TrainerOptions<M, T, B>) {
+    requireObject('Trainer', 'options', options)
+    if (!(options.model instanceof Module)) throw misuse('Trainer', 'model', 'a Module', options.model)
+    this.#options = options
+    this.model = options.model
+    this.args = resolveArguments(options.args)
+    check(options, this.args)
+    this.#computeLoss = options.computeLoss ?? defaultLoss(this.args.labelSmoothingFactor)
+  }
+
+  /**
+   * Trains from the last checkpoint, or from the beginning, to the end.
+   * @throws CheckpointError when a checkpoint does not fit; CancelledError after a signal that does not end the process
+   */
+  async train(): Promise<TrainOutput> {
+    const { args, model } = this
+    const { trainDataset, collate, lengthOf } = this.#options
+    if (!trainDataset) throw misuse('Trainer', 'trainDataset', 'what to train on', trainDataset)
+    if (this.#training) throw new ConfigError('This Trainer is training already', {})
+    this.#training = true
+    const signals = new Signals()
+    const loggers = this.#loggers()
+    let data: OpenedData<B> | undefined
+    let outcome: Outcome = 'interrupted'
+    try {
+      data = await openTraining(trainDataset, args, collate, lengthOf)
+      const run = await this.#prepare(data.length)
+      const { state } = run
+      try {
+        for (const logger of loggers) await logger.begin?.(run)
+        model.train()
+        const loop = this.#loop(run, data, loggers, signals)
+        await loop.run()
+        if (!signals.received) {
+          await this.#finish(run)
+          outcome = state.globalStep < state.maxSteps ? 'stopped' : 'finished'
+        }
+      } finally {
+        for (const logger of loggers) await logger.end?.(run, outcome)
+      }
+      if (signals.received) {
+        signals.close()
+        await passOn(signals.received)
+        throw new CancelledError(
+          `Training was ended by ${signals.received} at step ${state.globalStep}, and can go on from there`,
+          {
+            signal: signals.received,
+          },
+        )
+      }
+      return {
+        globalStep: state.globalStep,
+        trainingLoss: (state.lossBefore + state.lossSum) / state.globalStep,
+        state,
+      }
+    } finally {
+      this.#training = false
+      signals.close()
+      await data?.close()
+    }
+  }
+
+  /** The metrics of evaluation: `evalLoss`, and what `computeMetrics` gives with `eval` in front. */
+  async evaluate(dataset = this.#options.evalDataset): Promise<Record<string, number>> {
+    return scope(async () => {
+      const collect = this.#options.computeMetrics !== undefined
+      return this.#metrics(await this.#evaluated(dataset, 'evalDataset', collect))
+    })
+  }
+
+  /** Predictions for data that may have no labels, as tensors of the caller's scope on the CPU. */
+  async predict(dataset: TrainerData<T, B>): Promise<PredictionOutput> {
+    return scope(async () => {
+      const evaluated = await this.#evaluated(dataset, 'dataset', true)
+      const { predictions, labels } = evaluated
+      if (!predictions) throw misuse('Trainer.predict', 'dataset', 'at least one batch', dataset)
+      const metrics = labels || evaluated.loss !== null ? await this.#metrics(evaluated) : {}
+      return { predictions, labels, metrics }
+    })
+  }
+
+  /** Writes the model as its own `save` does, else as `savePretrained` does. Default: into `outputDir`. */
+  async saveModel(directory: string = this.args.outputDir): Promise<void> {
+    const model = this.model as Module & { save?: unknown; config?: unknown }
+    if (typeof model.save === 'function')
+      return (model.save as (directory: string) => Promise<void>).call(model, directory)
+    const { config } = model
+    await savePretrained(directory, model, typeof config === 'object' && config !== null ? config : {})
+  }
+
+  /** Frees the state of an optimiser that the Trainer made. The model stays. */
+  dispose(): void {
+    if (!this.#options.optimizers?.optimizer) this.#run?.optimizer.dispose()
+    this.#run = undefined
+  }
+
+  [Symbol.dispose](): void {
+    this.dispose()
+  }
+
+  /** Seeds, makes optimiser and schedule, and goes to the last checkpoint. */
+  async #prepare(batchesPerEpoch: number | undefined): Promise<Run> {
+    const { args, model } = this
+    const { optimizers = {}, generators = {}, extraState: extra = {} } = this.#options
+    if (batchesPerEpoch === undefined && args.maxSteps < 0) {
+      throw new ConfigError('Only running tells how long the training data is: give maxSteps', { argument: 'maxSteps' })
+    }
+    if (args.seed !== null) manualSeed(args.seed)
+    this.dispose()
+    const state = newState()
+    this.state = state
+    state.batchesPerEpoch = batchesPerEpoch ?? null
+    state.maxSteps = totalSteps(args, batchesPerEpoch ?? 0)
+    const optimizer = optimizers.optimizer ?? makeOptimizer(model, args)
+    const scheduler = optimizers.scheduler ?? makeScheduler(optimizer, args, state.maxSteps)
+    const run: Run = { args, state, model, optimizer, scheduler, scaler: optimizers.scaler, generators, extra }
+    this.#run = run
+    await removeLeftovers(args.outputDir)
+    const checkpoint = await findCheckpoint(args)
+    if (checkpoint) await loadCheckpoint(checkpoint, run)
+    return run
+  }
+
+  #loop(run: Run, data: OpenedData<B>, loggers: readonly Logger[], signals: Signals): TrainingLoop<B> {
+    const { callbacks = [] } = this.#options
+    const loop = new TrainingLoop<B>({
+      run,
+      source: data.source,
+      device: this.#device(),
+      forward: (batch) => this.#forward(batch),
+      countItems: this.#options.countItems ?? countItems,
+      countRows,
+      evaluate: () => this.evaluate(),
+      callbacks,
+      loggers,
+      interrupted: () => signals.received,
+    })
+    const { state, args } = run
+    // A run that has stopped for want of progress goes on only where it is given more patience.
+    const patient = args.earlyStoppingPatience !== null && state.evaluationsSinceBest < args.earlyStoppingPatience
+    loop.control.shouldStop = state.stopped && !patient
+    return loop
+  }
+
+  async #finish({ args, state, model }: Run): Promise<void> {
+    if (args.loadBestModelAtEnd && state.bestCheckpoint)
+      await loadWeights(`${args.outputDir}/${state.bestCheckpoint}`, model)
+  }
+
+  async #forward(batch: B): Promise<Tensor | LossOutput> {
+    const { bf16, fp16 } = this.args
+    if (!bf16 && !fp16) return this.#computeLoss(this.model, batch)
+    const device = this.#device() === 'cpu' ? 'cpu' : 'cuda'
+    const dtype = bf16 ? 'bfloat16' : 'float16'
+    return autocast({ device, dtype }, async () => this.#computeLoss(this.model, batch))
+  }
+
+  async #evaluated(dataset: TrainerData<T, B> | undefined, name: string, collect: boolean): Promise<Evaluated> {
+    const { collate, preprocessLogits, countItems: count = countItems } = this.#options
+    if (!dataset) throw misuse('Trainer', name, 'what to evaluate on', dataset)
+    const data = await openEvaluation(dataset, this.args, collate)
+    try {
+      data.source.setEpoch(0)
+      return await runEvaluation<M, B>({
+        model: this.model,
+        batches: data.source,
+        device: this.#device(),
+        forward: (batch) => this.#evaluationForward(batch),
+        countItems: count,
+        countRows,
+        preprocessLogits,
+        collect,
+      })
+    } finally {
+      await data.close()
+    }
+  }
+
+  /** Data to predict on may have no labels, and then has no loss. */
+  async #evaluationForward(batch: B): Promise<LossOutput | UnlabelledOutput> {
+    if (this.#options.computeLoss || labelsOf(batch)) return lossOf(await this.#forward(batch), false)
+    const forward = this.model.forward as unknown as (batch: B) => unknown
+    const output = (await forward.call(this.model, batch)) as { logits?: Tensor; loss?: Tensor } | Tensor
+    if (output instanceof Tensor) return { logits: output, loss: null }
+    return { ...output, loss: output.loss ?? null } as LossOutput
+  }
+
+  async #metrics({ loss, predictions, labels }: Evaluated): Promise<Record<string, number>> {
+    const metrics: Record<string, number> = loss === null ? {} : { evalLoss: loss }
+    const { computeMetrics } = this.#options
+    if (!computeMetrics || !predictions) return metrics
+    for (const [name, value] of Object.entries(await computeMetrics({ predictions, labels }))) {
+      if (typeof value !== 'number') throw misuse('Trainer', `computeMetrics' ${name}`, 'a number', value)
+      metrics[evalName(name)] = value
+    }
+    return metrics
+  }
+
+  #device(): string {
+    return this.model.parameters()[0]?.device ?? 'cpu'
+  }
+
+  #loggers(): Logger[] {
+    const { reportTo, progress } = this.args
+    return [
+      ...(progress ? [new ProgressLogger()] : []),
+      ...(reportTo.includes('jsonl') ? [new JsonlLogger()] : []),
+      ...(reportTo.includes('tensorboard') ? [new TensorBoardLogger()] : []),
+      ...(this.#options.loggers ?? []),
+      ...(reportTo.includes('html') ? [new HtmlReportLogger()] : []),
+    ]
+  }
+}
+
+function check<M extends Module, T, B>(options: TrainerOptions<M, T, B>, args: ResolvedArguments): void {
+  const { model, optimizers, callbacks = [], loggers = [], computeLoss, evalDataset } = options
+  for (const name of [
+    'collate',
+    'computeLoss',
+    'computeMetrics',
+    'preprocessLogits',
+    'countItems',
+    'lengthOf',
+  ] as const) {
+    if (options[name] !== undefined) requireFunction('Trainer', name, options[name])
+  }
+  for (const name of ['optimizers', 'generators', 'extraState'] as const) {
+    if (options[name] !== undefined) requireObject('Trainer', name, options[name])
+  }
+  if (!Array.isArray(callbacks)) throw misuse('Trainer', 'callbacks', 'an array', callbacks)
+  if (!Array.isArray(loggers)) throw misuse('Trainer', 'loggers', 'an array', loggers)
+  for (const callback of callbacks) checkCallback(callback)
+  for (const logger of loggers) requireObject('Trainer', 'a logger', logger)
+  const refuse = (argument: string, message: string) => new ConfigError(`Trainer: ${message}`, { argument })
+  if (args.evalStrategy !== 'no' && !evalDataset) throw refuse('evalDataset', 'evalStrategy needs an evalDataset')
+  if (args.fp16 && !optimizers?.scaler) throw refuse('fp16', 'fp16 needs optimizers.scaler, or its gradients vanish')
+  if (args.labelSmoothingFactor > 0 && computeLoss) {
+    throw refuse('labelSmoothingFactor', 'labelSmoothingFactor changes the default loss only: smooth in computeLoss')
+  }
+  if (optimizers?.scheduler && !optimizers.optimizer) {
+    throw refuse('optimizers', 'a scheduler belongs to an optimiser: give both')
+  }
+  if (!args.gradientCheckpointing) return
+  const enable = (model as { gradientCheckpointingEnable?: unknown }).gradientCheckpointingEnable
+  if (typeof enable !== 'function') {
+    throw refuse('gradientCheckpointing', `${model.constructor.name} has no gradientCheckpointingEnable()`)
+  }
+  enable.call(model)
+}

@@ -1,0 +1,182 @@
+import { mkdirSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { describe, expect, it } from 'vitest'
+import * as vt from '../../../lib/index.js'
+import { collate, newModel, newTrainer, temporary, trainSamples } from './small.js'
+
+const folder = temporary()
+const args = (more: object) => newTrainer({ outputDir: folder('a/b'), ...more } as vt.TrainingArguments).args
+const refused = (more: object) => {
+  try {
+    args(more)
+  } catch (error) {
+    expect(error).toBeInstanceOf(vt.ConfigError)
+    return (error as Error).message
+  }
+  throw new Error('nothing was thrown')
+}
+
+describe('TrainingArguments', () => {
+  it('have the defaults of transformers', () => {
+    const { model, trainDataset } = { model: newModel(), trainDataset: trainSamples }
+    const trainer = new vt.Trainer({ model, trainDataset, collate, args: { outputDir: folder('a/b') } })
+    expect(trainer.args).toMatchObject({
+      runName: 'b',
+      perDeviceTrainBatchSize: 8,
+      gradientAccumulationSteps: 1,
+      numTrainEpochs: 3,
+      maxSteps: -1,
+      learningRate: 5e-5,
+      weightDecay: 0,
+      adamBeta1: 0.9,
+      adamBeta2: 0.999,
+      adamEpsilon: 1e-8,
+      maxGradNorm: 1,
+      lrSchedulerType: 'linear',
+      warmupSteps: 0,
+      loggingStrategy: 'steps',
+      loggingSteps: 500,
+      evalStrategy: 'no',
+      evalSteps: 500,
+      saveStrategy: 'steps',
+      saveSteps: 500,
+      saveTotalLimit: null,
+      metricForBestModel: null,
+      greaterIsBetter: null,
+      seed: 42,
+      dataSeed: 42,
+      progress: false,
+      reportTo: ['jsonl', 'tensorboard', 'html'],
+    })
+  })
+
+  it('name the nearest for one that is unknown', () => {
+    expect(refused({ learning_rate: 1 })).toBe('TrainingArguments has no learning_rate; did you mean learningRate?')
+    expect(refused({ perDeviceTrainBatchsize: 1 })).toMatch(/did you mean perDeviceTrainBatchSize\?/)
+    expect(refused({ evalStrategie: 'no' })).toMatch(/did you mean evalStrategy\?/)
+    expect(refused({ quux: 1 })).toBe('TrainingArguments has no quux')
+  })
+
+  it('take one of two spellings', () => {
+    expect(args({ evaluationStrategy: 'epoch' }).evalStrategy).toBe('epoch')
+    expect(args({ progress: undefined, disableTqdm: false }).progress).toBe(true)
+    expect(refused({ evaluationStrategy: 'no', evalStrategy: 'no' })).toMatch(/mean the same thing, give one/)
+    expect(refused({ disableTqdm: true, progress: true })).toMatch(/mean the same thing, give one/)
+    expect(args({ dataSeed: 7 }).dataSeed).toBe(7)
+    expect(args({ seed: null }).seed).toBe(null)
+    expect(args({ reportTo: 'none' }).reportTo).toEqual([])
+  })
+
+  it('choose the metric and its direction', () => {
+    const best = { evalStrategy: 'epoch', saveStrategy: 'epoch', loadBestModelAtEnd: true }
+    expect(args(best)).toMatchObject({ metricForBestModel: 'loss', greaterIsBetter: false })
+    expect(args({ ...best, metricForBestModel: null })).toMatchObject({ metricForBestModel: 'loss' })
+    expect(args({ ...best, metricForBestModel: 'accuracy' }).greaterIsBetter).toBe(true)
+    expect(args({ ...best, metricForBestModel: 'wer', greaterIsBetter: false }).greaterIsBetter).toBe(false)
+  })
+
+  it.each([
+    [{ outputDir: undefined }, /outputDir must be the folder/],
+    [{ perDeviceTrainBatchSize: 0 }, /perDeviceTrainBatchSize must be a whole number of at least 1, not 0/],
+    [{ learningRate: Number.NaN }, /learningRate must be a number of at least 0/],
+    [{ learningRate: '2e-5' }, /learningRate must be a number of at least 0, not/],
+    [{ adamBeta1: 1 }, /adamBeta1 must be a number of at least 0 and below 1/],
+    [{ numTrainEpochs: 0 }, /numTrainEpochs must be positive/],
+    [{ numTrainEpochs: Number.POSITIVE_INFINITY }, /numTrainEpochs must be a finite number/],
+    [{ maxSteps: 0 }, /maxSteps must be positive, or -1 for none/],
+    [{ loggingSteps: 1.5 }, /loggingSteps must be a whole number of at least 1, or a share below 1/],
+    [{ lrSchedulerType: 'cosin' }, /lrSchedulerType must be 'linear', 'cosine'/],
+    [{ saveStrategy: 'never' }, /saveStrategy must be 'no', 'steps', 'epoch', 'best'/],
+    [{ saveTotalLimit: 0 }, /saveTotalLimit must be a whole number of at least 1/],
+    [{ reportTo: ['wandb'] }, /reportTo must be 'jsonl', 'tensorboard', 'html'/],
+    [{ bf16: true, fp16: true }, /bf16 and fp16 exclude each other/],
+    [{ earlyStoppingPatience: 2 }, /earlyStoppingPatience needs an evalStrategy/],
+    [{ loadBestModelAtEnd: true }, /loadBestModelAtEnd needs an evalStrategy/],
+    [{ loadBestModelAtEnd: true, evalStrategy: 'epoch' }, /needs one strategy for evaluation and saving/],
+    [
+      { loadBestModelAtEnd: true, evalStrategy: 'steps', evalSteps: 3, saveSteps: 5 },
+      /saveSteps to be a multiple of evalSteps, not 5 of 3/,
+    ],
+    [{ fp16: true }, /fp16 needs optimizers.scaler/],
+    [{ gradientCheckpointing: true }, /Classifier has no gradientCheckpointingEnable\(\)/],
+    [{ resumeFromCheckpoint: 1 }, /resumeFromCheckpoint must be a boolean or the folder of a checkpoint/],
+  ])('refuse %j', (more, message) => {
+    expect(refused(more)).toMatch(message)
+  })
+})
+
+describe('loadTrainingArguments', () => {
+  const file = (name: string, text: string) => {
+    mkdirSync(folder('files'), { recursive: true })
+    writeFileSync(join(folder('files'), name), text)
+    return join(folder('files'), name)
+  }
+
+  it('reads YAML and JSON, in either spelling', async () => {
+    const yaml = file(
+      'a.yaml',
+      'output_dir: out\nlearning_rate: 2e-5\nadam_beta1: 0.8\nbf16: true\nsaveTotalLimit: ~\n',
+    )
+    const expected = { outputDir: 'out', learningRate: 2e-5, adamBeta1: 0.8, bf16: true, saveTotalLimit: null }
+    expect(await vt.loadTrainingArguments(yaml)).toEqual(expected)
+    const json = file('a.json', JSON.stringify(expected))
+    expect(await vt.loadTrainingArguments(json)).toEqual(expected)
+    expect(newTrainer(await vt.loadTrainingArguments(json)).args).toMatchObject(expected)
+  })
+
+  it('says which file and which key is wrong', async () => {
+    const unknown = file('b.yaml', 'outputDir: out\nlearning_rat: 1\n')
+    await expect(vt.loadTrainingArguments(unknown)).rejects.toThrow(
+      `${unknown}: TrainingArguments has no learningRat; did you mean learningRate?`,
+    )
+    const twice = file('c.yaml', 'outputDir: out\noutput_dir: out\n')
+    await expect(vt.loadTrainingArguments(twice)).rejects.toThrow(`${twice}: outputDir stands twice`)
+    await expect(vt.loadTrainingArguments(file('d.json', '[1]'))).rejects.toThrow(vt.ConfigError)
+    await expect(vt.loadTrainingArguments(folder('none.json'))).rejects.toThrow(vt.DataError)
+    await expect(vt.loadTrainingArguments(3 as never)).rejects.toThrow(vt.ConfigError)
+  })
+})
+
+describe('Trainer', () => {
+  const output = { outputDir: folder('misuse') }
+  it.each([
+    [{ model: {} }, /model must be a Module/],
+    [{ computeLoss: 3 }, /computeLoss must be a function/],
+    [{ callbacks: [{ onStepend: () => 1 }] }, /no event onStepend; did you mean onStepEnd/],
+    [{ callbacks: [{ onStepEnd: 1 }] }, /onStepEnd must be a function/],
+    [{ callbacks: {} }, /callbacks must be an array/],
+    [{ loggers: 1 }, /loggers must be an array/],
+    [{ optimizers: { scheduler: {} } }, /a scheduler belongs to an optimiser/],
+  ])('refuses %j', (options, message) => {
+    expect(() => newTrainer(output, options as never)).toThrow(message)
+  })
+
+  it('needs data to evaluate on, and to train on', async () => {
+    expect(() => newTrainer({ ...output, evalStrategy: 'epoch' }, { evalDataset: undefined as never })).toThrow(
+      /evalStrategy needs an evalDataset/,
+    )
+    const none = newTrainer(output, { trainDataset: undefined as never, evalDataset: undefined as never })
+    await expect(none.train()).rejects.toThrow(/trainDataset must be what to train on/)
+    await expect(none.evaluate()).rejects.toThrow(/evalDataset must be what to evaluate on/)
+    await expect(newTrainer(output, { trainDataset: [] }).train()).rejects.toThrow(vt.DataError)
+    const labels = newTrainer(
+      { ...output, labelSmoothingFactor: 0.1 },
+      { collate: vt.padCollate({ x: { dtype: 'float32' } }) as never },
+    )
+    await expect(labels.train()).rejects.toThrow(/labelSmoothingFactor needs logits .* and labels in the batch/)
+  })
+
+  it('says what is wrong with a loss', async () => {
+    const loss = (computeLoss: unknown) => newTrainer(output, { computeLoss: computeLoss as never }).train()
+    await expect(loss(() => 3)).rejects.toThrow(/computeLoss must return the batch's loss/)
+    await expect(loss(() => vt.zeros([2]))).rejects.toThrow(/not a tensor of shape \[2\]/)
+    await expect(loss(() => vt.zeros([]))).rejects.toThrow(/does not depend on any parameter that is trained/)
+    await expect(newTrainer(output, { model: new vt.Linear(6, 2) as never }).train()).rejects.toThrow(vt.VoxtorchError)
+    const before = vt.memoryStats().liveTensors
+    const trainer = newTrainer(output, { computeLoss: () => vt.zeros([2]) })
+    await expect(trainer.train()).rejects.toThrow(vt.ConfigError)
+    trainer.dispose()
+    trainer.model.dispose()
+    expect(vt.memoryStats().liveTensors).toBe(before)
+  })
+})

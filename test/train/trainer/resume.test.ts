@@ -1,0 +1,193 @@
+import { cpSync, mkdirSync, readdirSync, readFileSync, truncateSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest'
+import * as vt from '../../../lib/index.js'
+import { collate, newModel, newTrainer, type Options, temporary, trainSamples, weights } from './small.js'
+
+const folder = temporary()
+const first = folder('first')
+const args = { outputDir: first, saveSteps: 3, loggingSteps: 2, reportTo: ['jsonl'] } as const
+/** Something random that belongs to the run. */
+const noisy = (): Partial<Options> & { generators: { noise: vt.Random; native: vt.Generator } } => {
+  const generators = { noise: new vt.Random(4), native: new vt.Generator({ seed: 5 }) }
+  return {
+    generators,
+    collate(samples) {
+      const { x, labels } = collate(samples)
+      const noise = vt.randn(x.shape, { generator: generators.native })
+      return { x: x.add(noise, { alpha: 0.01 * generators.noise.float() }), labels }
+    },
+  }
+}
+async function train(outputDir: string, more: Partial<vt.TrainingArguments> = {}, options: Partial<Options> = noisy()) {
+  const trainer = newTrainer({ ...args, outputDir, ...more }, options)
+  await trainer.train()
+  trainer.dispose()
+  return trainer
+}
+/** A copy of the first run as it stood after a step. */
+function until(step: number, name: string): string {
+  const path = folder(name)
+  cpSync(first, path, { recursive: true, filter: (file) => Number(/checkpoint-(\d+)/.exec(file)?.[1] ?? 0) <= step })
+  return path
+}
+
+const warnings: string[] = []
+const listen = (warning: Error) => void warnings.push(warning.message)
+beforeEach(() => {
+  warnings.length = 0
+  process.on('warning', listen)
+})
+afterEach(() => void process.off('warning', listen))
+const warned = () => new Promise((resolve) => setImmediate(resolve)).then(() => warnings)
+
+let whole: Awaited<ReturnType<typeof train>>
+beforeAll(async () => {
+  whole = await train(first)
+})
+
+describe('resume', () => {
+  it.each([3, 6, 8])('from step %d ends with the same weights and log', async (step) => {
+    const path = until(step, `from${step}`)
+    // What was in memory before must not matter.
+    vt.randn([5]).dispose()
+    const trainer = await train(path, {}, { ...noisy(), model: newModel(0.1) })
+    expect(weights(trainer.model)).toEqual(weights(whole.model))
+    expect(trainer.state.logHistory).toEqual(whole.state.logHistory)
+    const lines = (path: string) =>
+      readFileSync(join(path, 'metrics.jsonl'), 'utf8')
+        .split('\n')
+        .map((line) => line.split(',"speed"')[0])
+    expect(lines(path)).toEqual(lines(first))
+    expect(await warned()).toEqual([])
+  })
+
+  it('begins afresh where there is no checkpoint, and drops what was logged', async () => {
+    const trainer = await train(until(0, 'none'))
+    expect(weights(trainer.model)).toEqual(weights(whole.model))
+    expect(
+      readFileSync(join(folder('none'), 'metrics.jsonl'), 'utf8')
+        .trimEnd()
+        .split('\n').length,
+    ).toBe(4)
+  })
+
+  it('takes a checkpoint that is named, and goes further than before', async () => {
+    const elsewhere = await train(folder('elsewhere'), { resumeFromCheckpoint: join(first, 'checkpoint-6') })
+    expect(weights(elsewhere.model)).toEqual(weights(whole.model))
+    const longer = await train(until(8, 'longer'), { numTrainEpochs: 3, lrSchedulerType: 'constant' })
+    expect(longer.state.globalStep).toBe(12)
+    expect((await warned()).join()).toMatch(
+      /written with other arguments: numTrainEpochs \(2, now 3\), lrSchedulerType/,
+    )
+  })
+
+  it('removes what a killed process left', async () => {
+    const path = until(6, 'leftover')
+    mkdirSync(join(path, '.voxtorch-checkpoint-abc123'))
+    writeFileSync(join(path, '.voxtorch-checkpoint-abc123/model.safetensors'), 'half')
+    await train(path)
+    expect(readdirSync(path).filter((name) => name.startsWith('.'))).toEqual([])
+  })
+
+  it('warns of other data and of another number of threads', async () => {
+    await train(until(3, 'data'), {}, { ...noisy(), trainDataset: trainSamples.slice(0, 24) })
+    expect((await warned()).join()).toMatch(/4 batches in an epoch, there are 3 now/)
+    warnings.length = 0
+    const threads = vt.getNumThreads()
+    vt.setNumThreads(threads + 1)
+    await train(until(3, 'threads'))
+    vt.setNumThreads(threads)
+    expect((await warned()).join()).toMatch(/so sums may be rounded otherwise: call setNumThreads/)
+  })
+
+  it('refuses what does not fit, and says which file', async () => {
+    const refused = async (path: string, error: RegExp, more = {}, options?: Partial<Options>) => {
+      const failed = train(path, more, options)
+      await expect(failed).rejects.toThrow(vt.CheckpointError)
+      await expect(failed).rejects.toThrow(error)
+    }
+    await refused(until(3, 'false'), /has checkpoints of another training/, { resumeFromCheckpoint: false })
+    await refused(first, /nowhere is not the folder of a checkpoint/, { resumeFromCheckpoint: 'nowhere' })
+    const cut = until(3, 'cut')
+    truncateSync(join(cut, 'checkpoint-3/model.safetensors'), 300)
+    await refused(cut, /checkpoint-3\/model\.safetensors/)
+    const other = until(3, 'other')
+    await refused(
+      other,
+      /checkpoint-3\/model\.safetensors: .*hidden\.weight/,
+      {},
+      { model: new vt.Linear(6, 2) as never },
+    )
+    await refused(
+      other,
+      /lacks the state of average/,
+      {},
+      {
+        ...noisy(),
+        extraState: { average: { stateDict: () => ({}), loadStateDict: () => {} } },
+      },
+    )
+    await refused(other, /lacks the state of the generator third/, {}, { generators: { third: new vt.Random(1) } })
+    writeFileSync(join(other, 'checkpoint-3/trainer_state.json'), '{"globalStep": "3"}')
+    await refused(other, /trainer_state\.json: globalStep is "3"/)
+    const training = until(3, 'version')
+    const file = join(training, 'checkpoint-3/training.json')
+    writeFileSync(file, readFileSync(file, 'utf8').replace('"version": 1', '"version": 2'))
+    await refused(training, /has format 2, this voxtorch reads 1/)
+  })
+})
+
+describe('what a resume is made of', () => {
+  it('a DataLoader begins at any batch, without reading those before', async () => {
+    const read: number[] = []
+    const dataset = { length: 20, get: (index: number) => read.push(index) && index }
+    const loader = new vt.DataLoader(dataset, { batchSize: 3, shuffle: true, seed: 1 })
+    const epoch = async () => {
+      const batches: number[][] = []
+      for await (const batch of loader) batches.push(batch)
+      return batches
+    }
+    await epoch()
+    const second = await epoch()
+    read.length = 0
+    loader.setEpoch(1, 5)
+    expect(await epoch()).toEqual(second.slice(5))
+    expect(read).toEqual(second.slice(5).flat())
+    expect((await epoch()).length).toBe(7)
+    loader.setEpoch(1, 7)
+    expect(await epoch()).toEqual([])
+    loader.setEpoch(1, 70)
+    expect(await epoch()).toEqual([])
+    expect(() => loader.setEpoch(1, -1)).toThrow(vt.ConfigError)
+  })
+
+  it('Random goes on from its state', () => {
+    const random = new vt.Random(3)
+    random.uint32()
+    const state = JSON.parse(JSON.stringify(random.getState()))
+    const next = [random.uint32(), random.uint32()]
+    const other = new vt.Random(8).setState(state)
+    expect([other.uint32(), other.uint32()]).toEqual(next)
+    for (const bad of [[], [1, 2, 3], [0, 0, 0, 0], [1, 2, 3, -4], [1, 2, 3, 2 ** 32], [1, 2, 3, 0.5], 'abcd', null]) {
+      expect(() => random.setState(bad as number[])).toThrow(vt.ConfigError)
+    }
+  })
+
+  it('default generators are reached by device', () => {
+    const state = vt.getRngState('cpu')
+    const a = vt.randn([3]).toArray()
+    vt.setRngState(state, 'cpu')
+    expect(vt.randn([3]).toArray()).toEqual(a)
+    for (const device of ['gpu', 'meta', 'cpu:0', 3, null] as never[]) {
+      expect(() => vt.getRngState(device)).toThrow(vt.ConfigError)
+      expect(() => vt.setRngState(state, device)).toThrow(vt.ConfigError)
+    }
+    if (vt.cuda.isAvailable()) {
+      const state = vt.getRngState('cuda:0')
+      const b = vt.randn([3], { device: 'cuda' }).toArray()
+      vt.setRngState(state, 'cuda:0')
+      expect(vt.randn([3], { device: 'cuda' }).toArray()).toEqual(b)
+    } else expect(() => vt.getRngState('cuda:0')).toThrow(vt.DeviceError)
+  })
+})
