@@ -17,6 +17,10 @@ const questions: Record<string, { asks: string; load: () => Promise<{ run: (opti
     },
     loop: { asks: 'Does the event loop keep turning during a 3-second queued job?', load: () => import('./loop.js') },
     files: { asks: 'How long does it take to read files?', load: () => import('./files.js') },
+    loss: {
+      asks: "What do loss and gradients of a language model's head take, in time and memory?",
+      load: () => import('./loss.js'),
+    },
     memory: { asks: 'Does memory stay constant through 10,000 training steps?', load: () => import('./memory.js') },
   }
 

@@ -14,6 +14,7 @@ const childrenOf = op('voxtorch::module_children')
 const childOf = op('voxtorch::module_child')
 const train = op('voxtorch::module_train')
 const isTraining = op('voxtorch::module_training')
+const setCheckpointing = op('voxtorch::module_gradient_checkpointing')
 const initialize = op('voxtorch::module_initialize')
 const kindOf = op('voxtorch::module_kind')
 
@@ -85,6 +86,23 @@ export class NativeModule extends Module {
   /** Fills the parameters and buffers with these names with fresh initial values, from the default generator. */
   initialize(names: string[]): this {
     initialize(this.#handle, names)
+    return this
+  }
+
+  /**
+   * With true, each layer of the network's transformer keeps only its inputs for backward and runs once more then, with
+   * the same random numbers: the same gradients, in much less memory and a third more time. Like transformers'
+   * `gradient_checkpointing_enable`.
+   *
+   * @throws ConfigError where the network, or this part of it, has no such layers
+   */
+  gradientCheckpointing(enabled: boolean): this {
+    if (typeof enabled !== 'boolean') {
+      throw new ConfigError(`gradientCheckpointing: enabled must be true or false, not ${String(enabled)}`, { enabled })
+    }
+    if (setCheckpointing(this.#handle, enabled) === 0) {
+      throw new ConfigError(`gradientCheckpointing: ${this.constructor.name} has no stack of transformer layers`, {})
+    }
     return this
   }
 

@@ -46,6 +46,7 @@ export interface NativeAddon {
   registerHook(): void
   removeHook(): void
   applyFunction(): void
+  graphLeaves(): void
   setAnomaly(): void
   clearAutocast(): void
 

@@ -1,4 +1,5 @@
 import { optionsOf, shown } from '../native/arguments.js'
+import { op, opAsync } from '../native/call.js'
 import { ConfigError, DTypeError } from '../native/errors.js'
 import { ops, scope, type Tensor } from '../tensor/index.js'
 import { badIndices, explain, isFloating, notFloating, otherSize, requireSameShape, requireTensors } from './check.js'
@@ -39,6 +40,65 @@ export function crossEntropy(logits: Tensor, target: Tensor, options: CrossEntro
   } catch (error) {
     throw explainClasses('crossEntropy', error, logits, target, ignoreIndex)
   }
+}
+
+export interface LinearCrossEntropyOptions extends LossOptions {
+  /** [classes] */
+  bias?: Tensor | null
+  /** Labels with this number count nothing, and no logits are computed for them. Default: -100. */
+  ignoreIndex?: number
+  /** Share of the target that is spread over all classes, in [0, 1]. Default: 0. */
+  labelSmoothing?: number
+  /** Factor of log(Σ exp(logits))², which keeps logits small (https://arxiv.org/abs/2204.02311). Default: 0. */
+  zLoss?: number
+  /** Tokens whose logits exist at a time. Default: by the number of classes, for some 32 MiB on the CPU, 128 on CUDA. */
+  chunkSize?: number
+}
+
+const fusedLinear = op('voxtorch::linear_cross_entropy')
+const fusedLinearQueued = opAsync('voxtorch::linear_cross_entropy')
+
+/**
+ * `crossEntropy(linear(hidden, weight, bias), labels)` a block of tokens at a time: the logits [tokens, classes] never
+ * exist as a whole. Loss and gradients are exact. Reduced losses compute the gradients with the loss, so backward only
+ * scales them; there is no second derivative.
+ *
+ * @param hidden [..., dim], float32, float64, bfloat16 or float16
+ * @param weight [classes, dim], of the same dtype; products are in it, or in autocast's, and all else in float32
+ * @param labels class numbers, int64 [...]
+ * @returns the loss, float32 for half types; with reduction 'none' of the labels' shape, 0 where ignored
+ * @throws ShapeError, DTypeError on arguments that do not fit, IndexError on a label outside the classes
+ */
+export function linearCrossEntropy(
+  hidden: Tensor,
+  weight: Tensor,
+  labels: Tensor,
+  options: LinearCrossEntropyOptions = {},
+): Tensor {
+  return fusedLinear(...linearArguments(hidden, weight, labels, options))
+}
+
+/** {@link linearCrossEntropy} on the executor: it may take seconds, and the event loop keeps turning. */
+export function linearCrossEntropyAsync(
+  hidden: Tensor,
+  weight: Tensor,
+  labels: Tensor,
+  options: LinearCrossEntropyOptions = {},
+): Promise<Tensor> {
+  return fusedLinearQueued(...linearArguments(hidden, weight, labels, options))
+}
+
+function linearArguments(hidden: Tensor, weight: Tensor, labels: Tensor, options: LinearCrossEntropyOptions) {
+  const { bias = null, ignoreIndex = -100, labelSmoothing = 0, zLoss = 0, chunkSize = 0, ...rest } = optionsOf(options)
+  const { reduction = 'mean' } = rest
+  code(reduction)
+  requireTensors('linearCrossEntropy', hidden, weight, labels)
+  if (!Number.isSafeInteger(chunkSize) || chunkSize < 0) {
+    throw new ConfigError(`linearCrossEntropy: chunkSize must be a number of tokens, not ${shown(chunkSize)}`, {
+      chunkSize,
+    })
+  }
+  return [hidden, weight, bias, labels, ignoreIndex, labelSmoothing, zLoss, reduction, chunkSize]
 }
 
 /**

@@ -10,6 +10,7 @@ export {
   type FunctionResult,
   type GradOptions,
 } from './autograd.js'
+export { checkpoint } from './checkpoint.js'
 export * from './create.js'
 export type { Device, DType, TypedArray } from './dtype.js'
 export { type GradcheckOptions, gradcheck } from './gradcheck.js'

@@ -48,6 +48,11 @@ export abstract class Optimizer<O extends GroupOptions = GroupOptions> {
     for (const group of (grouped ? list : [{ params: list }]) as Group[]) this.addGroup(group)
   }
 
+  /** What a group has that names nothing else. */
+  get defaults(): Readonly<O> {
+    return this.#defaults
+  }
+
   /** Adds a group, as when layers are unfrozen during training. */
   addGroup(added: { params: Iterable<Tensor> } & Partial<O>): void {
     requireObject(this.constructor.name, 'a group', added)

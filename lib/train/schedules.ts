@@ -59,6 +59,8 @@ function checked<O extends object>(where: string, options: O, counts: readonly (
 /** What a schedule needs of an optimiser. */
 export interface Scheduled {
   groups: { lr: number; initialLr?: number }[]
+  /** What groups have that name nothing else. */
+  defaults?: { readonly lr: number }
 }
 
 /** PyTorch's `LambdaLR.state_dict()`. */

@@ -3,9 +3,11 @@
 #include <torch/csrc/autograd/custom_function.h>
 #include <torch/csrc/autograd/functions/accumulate_grad.h>
 
+#include <algorithm>
 #include <unordered_set>
 
 #include "binding/environment.h"
+#include "core/nn/checkpoint.h"
 
 namespace voxtorch {
 namespace {
@@ -37,7 +39,7 @@ struct Graph {
   std::vector<at::Tensor> leaves;  // whose gradient a backward pass will write
   size_t nodes = 0;
   int64_t elements = 0;     // of all gradients on the way
-  bool only_native = true;  // on the CPU, without JavaScript in it
+  bool only_native = true;  // on the CPU, without JavaScript or a checkpoint in it
 };
 
 bool calls_javascript(torch::autograd::Node& node);
@@ -45,7 +47,7 @@ bool calls_javascript(torch::autograd::Node& node);
 void measure(torch::autograd::Node& node, Graph& graph) {
   ++graph.nodes;
   if (!node.pre_hooks().empty() || !node.post_hooks().empty() || !node.tensor_pre_hooks().empty() ||
-      calls_javascript(node)) {
+      calls_javascript(node) || nn::is_checkpoint(node)) {
     graph.only_native = false;
   }
   for (uint32_t i = 0; i < node.num_inputs(); ++i) {
@@ -292,6 +294,10 @@ struct JavaScriptFunction : torch::autograd::Function<JavaScriptFunction> {
     auto results = owner->channel->invoke(owner->callback, kBackward,
                                           {c10::IValue(gradients), c10::IValue(ctx->get_saved_variables())});
     variable_list answer(2);  // the environment and the callback have no gradient
+    // A checkpoint gives, instead of gradients, its outputs computed again and the leaves to differentiate them for.
+    if (results.size() == 2) {
+      results = {nn::second_gradients(results[0].toTensorVector(), results[1].toTensorVector(), gradients)};
+    }
     const variable_list given =
         results.empty() || !results[0].isTensorList() ? variable_list() : results[0].toTensorVector();
     TORCH_CHECK(given.size() == inputs,
@@ -329,6 +335,23 @@ napi_value apply_function(napi_env env, napi_callback_info) {
   return nullptr;
 }
 
+// graphLeaves with cells: tensors, tensors to leave out. Writes the leaves that the first are computed from.
+napi_value graph_leaves(napi_env env, napi_callback_info) {
+  Environment& self = *Environment::of(env);
+  self.guarded("checkpoint", [&] {
+    Reader cells = self.arguments();
+    const uint32_t scope = self.scope();
+    variable_list leaves = look_through(read_tensors(next(cells), self.slab)).leaves;
+    const variable_list without = read_tensors(next(cells), self.slab);
+    const auto is_left_out = [&](const at::Tensor& leaf) {
+      return std::any_of(without.begin(), without.end(), [&](const at::Tensor& one) { return one.is_same(leaf); });
+    };
+    leaves.erase(std::remove_if(leaves.begin(), leaves.end(), is_left_out), leaves.end());
+    self.write_result(c10::IValue(std::move(leaves)), scope);
+  });
+  return nullptr;
+}
+
 // clearAutocast(): forgets the casted weights, which may change before the next region.
 napi_value clear_autocast(napi_env, napi_callback_info) {
   clear_autocast_cache();
@@ -356,6 +379,7 @@ void export_autograd(napi_env env, napi_value exports) {
   export_function(env, exports, "registerHook", register_hook);
   export_function(env, exports, "removeHook", remove_hook);
   export_function(env, exports, "applyFunction", apply_function);
+  export_function(env, exports, "graphLeaves", graph_leaves);
   export_function(env, exports, "setAnomaly", set_anomaly);
   export_function(env, exports, "clearAutocast", clear_autocast);
 }

@@ -36,6 +36,36 @@ VARIANTS = [
     ('sgd_maximize', 'SGD', dict(lr=0.01, momentum=0.8, maximize=True, weight_decay=0.1)),
     ('sgd_groups', 'SGD', dict(lr=0.01, momentum=0.9)),
 ]
+VARIANTS += [
+    ('adagrad', 'Adagrad', {}),
+    ('adagrad_decay', 'Adagrad', dict(lr=0.1, lr_decay=0.05, weight_decay=0.1, initial_accumulator_value=0.2)),
+    ('adagrad_maximize', 'Adagrad', dict(lr=0.05, maximize=True, eps=1e-6)),
+    ('lion', 'Lion', {}),
+    ('lion_options', 'Lion', dict(lr=0.01, betas=(0.8, 0.95), weight_decay=0.1)),
+    ('lion_maximize', 'Lion', dict(lr=0.01, maximize=True)),
+    ('lion_groups', 'Lion', dict(lr=0.01)),
+]
+
+
+class Lion(torch.optim.Optimizer):
+    """Algorithm 2 of https://arxiv.org/abs/2302.06675, line for line."""
+
+    def __init__(self, params, lr=1e-4, betas=(0.9, 0.99), weight_decay=0, maximize=False, foreach=None):
+        super().__init__(params, dict(lr=lr, betas=betas, weight_decay=weight_decay, maximize=maximize, foreach=foreach))
+
+    @torch.no_grad()
+    def step(self):
+        for group in self.param_groups:
+            beta1, beta2 = group['betas']
+            for p in group['params']:
+                if p.grad is None:
+                    continue
+                g = -p.grad if group['maximize'] else p.grad
+                state = self.state[p]
+                m = state.setdefault('exp_avg', torch.zeros_like(p))
+                c = beta1 * m + (1 - beta1) * g
+                p.copy_(p * (1 - group['lr'] * group['weight_decay']) - group['lr'] * torch.sign(c))
+                m.copy_(beta2 * m + (1 - beta2) * g)
 
 
 def given(name, shape):
@@ -44,7 +74,7 @@ def given(name, shape):
 
 def group_options(name):
     """Options of the second group, which has the bias and the scalar."""
-    return {'adamw_groups': dict(lr=0.1, weight_decay=0.0), 'sgd_groups': dict(momentum=0.0)}.get(name)
+    return {'adamw_groups': dict(lr=0.1, weight_decay=0.0), 'sgd_groups': dict(momentum=0.0), 'lion_groups': dict(weight_decay=0.3)}.get(name)
 
 
 def optimizers():
@@ -61,7 +91,7 @@ def optimizers():
             apart = [params['bias'], params['scalar']]
             groups = [{'params': [p for p in groups if all(p is not q for q in apart)]}, {'params': apart, **second}]
         # The plain implementation, not the fused kernels that voxtorch calls.
-        optimizer = getattr(torch.optim, kind)(groups, foreach=False, **options)
+        optimizer = (Lion if kind == 'Lion' else getattr(torch.optim, kind))(groups, foreach=False, **options)
         schedule = None
         if name.endswith('schedule'):
             schedule = optimization.get_linear_schedule_with_warmup(optimizer, 10, STEPS)
@@ -78,6 +108,48 @@ def optimizers():
         state = {f'{i}.{key}': value for i, own in saved['state'].items() for key, value in own.items() if value is not None}
         description = {'name': name, 'kind': kind, 'options': options, 'dtype': str(dtype)[6:]}
         fixture.case(description | {'second': second, 'groups': saved['param_groups']}, out=out, state=state)
+    return fixture
+
+
+def scaler():
+    """torch.amp.GradScaler over 120 steps, of which some have an infinite or NaN gradient; and the average of the weights."""
+    fixture = Fixture()
+    shapes = {'weight': (3, 2), 'bias': (4,)}
+    initial = {key: given(f'scaler param {key}', shape) for key, shape in shapes.items()}
+    gradients = {key: given(f'scaler grad {key}', (120, *shape)) for key, shape in shapes.items()}
+    fixture.case({'name': 'given'}, param=initial, **{'in': gradients})
+    bad = {3: float('inf'), 4: float('nan'), 31: float('-inf'), 80: float('inf')}
+    for name, options, unscale in [
+        ('default', {}, False),
+        ('fast', dict(init_scale=1000.0, growth_interval=7), False),
+        ('clipped', dict(init_scale=2.0**10, growth_factor=3.0, backoff_factor=0.3, growth_interval=5), True),
+    ]:
+        params = {key: torch.nn.Parameter(value.clone()) for key, value in initial.items()}
+        optimizer = torch.optim.SGD(params.values(), lr=0.05, momentum=0.9, foreach=False)
+        average = torch.optim.swa_utils.AveragedModel(
+            torch.nn.ParameterList(params.values()), multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.95)
+        )
+        scaler = torch.amp.GradScaler('cpu', **options)
+        scales, out = [], {}
+        for step in range(120):
+            loss = sum((p * gradients[key][step]).sum() for key, p in params.items())
+            scaler.scale(loss).backward()
+            if step in bad:
+                params['bias'].grad[1] = bad[step]
+            if unscale:
+                scaler.unscale_(optimizer)
+                torch.nn.utils.clip_grad_norm_(params.values(), 1.0)
+            scaler.step(optimizer)
+            scaler.update()
+            optimizer.zero_grad()
+            average.update_parameters(torch.nn.ParameterList(params.values()))
+            scales.append(scaler.get_scale())
+            if step in (0, 4, 59, 119):
+                out |= {f'{key}.{step}': p.detach().clone() for key, p in params.items()}
+                out |= {f'{key}.{step}.average': p.detach().clone() for key, p in zip(params, average.parameters())}
+        out['scale'] = torch.tensor(scales, dtype=torch.float64)
+        state = {key: value for key, value in scaler.state_dict().items()}
+        fixture.case({'name': name, 'options': options, 'unscale': unscale, 'state': state, 'bad': list(bad)}, out=out)
     return fixture
 
 
@@ -136,6 +208,52 @@ def schedules():
         state = {key: value for key, value in schedule.state_dict().items() if key in ('last_epoch', '_step_count')}
         fixture.case(
             {'name': name, 'function': function, 'options': options, 'state': state},
+            out={'lr': torch.tensor(rates, dtype=torch.float64)},
+        )
+    return fixture
+
+
+# transformers.get_scheduler's names; options of the schedule itself apart.
+SCHEDULERS = [
+    ('restarts', 'cosine_with_restarts', dict(warmup=50, steps=900), dict(num_cycles=3)),
+    ('polynomial', 'polynomial', dict(warmup=100, steps=800), {}),
+    ('polynomial_square', 'polynomial', dict(warmup=0, steps=1000), dict(lr_end=1e-3, power=2.0)),
+    ('inverse_sqrt', 'inverse_sqrt', dict(warmup=70), {}),
+    ('inverse_sqrt_timescale', 'inverse_sqrt', dict(warmup=0), dict(timescale=400)),
+    ('min_lr', 'cosine_with_min_lr', dict(warmup=90, steps=950), dict(min_lr=0.02)),
+    ('warmup_min_lr', 'cosine_warmup_with_min_lr', dict(warmup=90, steps=950), dict(min_lr_rate=0.1)),
+    ('stable', 'warmup_stable_decay', dict(warmup=100, steps=900), dict(num_decay_steps=300)),
+    (
+        'stable_ramps',
+        'warmup_stable_decay',
+        dict(warmup=100),
+        dict(num_stable_steps=500, num_decay_steps=300, warmup_type='1-sqrt', decay_type='linear', min_lr_ratio=0.1),
+    ),
+    (
+        'stable_sqrt',
+        'warmup_stable_decay',
+        dict(warmup=100, steps=950),
+        dict(num_decay_steps=300, warmup_type='cosine', decay_type='1-sqrt'),
+    ),
+]
+
+
+def scheduler():
+    fixture = Fixture()
+    for name, kind, steps, options in SCHEDULERS:
+        params = [torch.nn.Parameter(torch.zeros(1)) for _ in range(2)]
+        optimizer = torch.optim.SGD([{'params': [params[0]]}, {'params': [params[1]], 'lr': 3e-3}], lr=0.1)
+        schedule = optimization.get_scheduler(
+            kind, optimizer, steps['warmup'], steps.get('steps'), scheduler_specific_kwargs=options
+        )
+        rates, second = [], []
+        for _ in range(1000):
+            rates.append(optimizer.param_groups[0]['lr'])
+            second.append(optimizer.param_groups[1]['lr'])
+            optimizer.step()
+            schedule.step()
+        fixture.case(
+            {'name': name, 'kind': kind, 'steps': steps, 'options': options, 'second': second[::97]},
             out={'lr': torch.tensor(rates, dtype=torch.float64)},
         )
     return fixture
@@ -208,6 +326,8 @@ if __name__ == '__main__':
     main({
         'train/optimizers': optimizers,
         'train/clip': clip,
+        'train/scaler': scaler,
         'train/schedules': schedules,
+        'train/scheduler': scheduler,
         'train/metrics': metric_cases,
     })

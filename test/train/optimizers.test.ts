@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest'
 import {
+  Adagrad,
   Adam,
   AdamW,
   CheckpointError,
@@ -8,6 +9,7 @@ import {
   clipGradValue,
   GradientError,
   getLinearScheduleWithWarmup,
+  Lion,
   memoryStats,
   type Optimizer,
   ones,
@@ -24,14 +26,14 @@ import { expectClose, fixture, tensorsOf } from '../helpers.js'
 type Options = Record<string, unknown>
 interface OptimizerCase {
   name: string
-  kind: 'AdamW' | 'Adam' | 'SGD'
+  kind: keyof typeof KINDS
   options: Options
   second: Options | null
   groups: Options[]
   dtype: 'float32' | 'float64'
 }
 
-const KINDS = { AdamW, Adam, SGD }
+const KINDS = { AdamW, Adam, SGD, Adagrad, Lion }
 const camel = (options: Options) =>
   Object.fromEntries(
     Object.entries(options).map(([key, v]) => [key.replace(/_(.)/g, (_, c: string) => c.toUpperCase()), v]),
@@ -103,6 +105,8 @@ describe('optimiser', () => {
   it.each([
     ['AdamW', (p: Tensor[]) => new AdamW(p, { amsgrad: true, lr: 0.01 })],
     ['SGD', (p: Tensor[]) => new SGD(p, { momentum: 0.9, lr: 0.01 })],
+    ['Lion', (p: Tensor[]) => new Lion(p, { lr: 0.01, weightDecay: 0.1 })],
+    ['Adagrad', (p: Tensor[]) => new Adagrad(p, { lr: 0.1, lrDecay: 0.1 })],
   ] as const)('%s goes on bit for bit from a saved state', async (_, optimizerOf) => {
     const [whole, first] = [make(), make()]
     const a = optimizerOf(whole) as Optimizer

@@ -7,7 +7,13 @@ import {
   getConstantScheduleWithWarmup,
   getCosineScheduleWithWarmup,
   getLinearScheduleWithWarmup,
+  getScheduler,
   LRScheduler,
+  linearScheduleWithWarmup,
+  perEpoch,
+  type SchedulerType,
+  SGD,
+  zeros,
 } from '../../lib/index.js'
 import { fixture, relativeError, tensorsOf } from '../helpers.js'
 
@@ -44,6 +50,84 @@ describe('schedules against transformers', async () => {
     const expected = tensorsOf(file, name, 'out').lr?.toArray() as number[][]
     expect(relativeError(rates.flat(), expected.flat())).toBeLessThan(1e-12)
     expect(schedule.stateDict()).toMatchObject({ ...one.state, base_lrs: [0.1, 3e-3], _last_lr: schedule.lastLr })
+  })
+})
+
+interface SchedulerCase {
+  name: string
+  kind: SchedulerType
+  steps: { warmup: number; steps?: number }
+  options: Record<string, number | string>
+  /** Every 97th rate of the second group. */
+  second: number[]
+}
+
+describe('getScheduler against transformers.get_scheduler', async () => {
+  const file = await fixture<SchedulerCase>('train/scheduler')
+
+  it.each(file.cases.map((one) => [one.name, one] as const))('%s', (name, one) => {
+    const bound = { ...optimizer(), defaults: { lr: 0.1 } }
+    const options = Object.fromEntries(Object.entries(one.options).map(([key, value]) => [camel(key), value]))
+    const schedule = getScheduler(one.kind, bound, {
+      numWarmupSteps: one.steps.warmup,
+      numTrainingSteps: one.steps.steps,
+      schedulerSpecificOptions: options,
+    })
+    const rates: number[][] = []
+    for (let step = 0; step < 1000; step++) {
+      rates.push(bound.groups.map((group) => group.lr))
+      schedule.step()
+    }
+    const expected = tensorsOf(file, name, 'out').lr?.toArray() as number[]
+    const of = (group: number) => rates.map((rate) => rate[group] as number)
+    expect(relativeError(of(0), expected)).toBeLessThan(1e-12)
+    expect(
+      relativeError(
+        of(1).filter((_, i) => i % 97 === 0),
+        one.second,
+      ),
+    ).toBeLessThan(1e-12)
+  })
+
+  it('takes the rate that the optimiser was made with', () => {
+    using sgd = new SGD([{ params: [zeros([1])], lr: 0.5 }, { params: [zeros([1])] }], { lr: 0.1 })
+    const schedule = getScheduler('polynomial', sgd, {
+      numWarmupSteps: 0,
+      numTrainingSteps: 10,
+      schedulerSpecificOptions: { lrEnd: 0.05 },
+    })
+    for (let step = 0; step < 20; step++) schedule.step()
+    expect(sgd.groups.map((group) => group.lr)).toEqual([0.25, 0.05])
+  })
+
+  it('goes by epochs where asked to', () => {
+    const [a, b] = [optimizer(), optimizer()]
+    const byEpoch = getScheduler('linear', a, { numWarmupSteps: 2, numTrainingSteps: 5, stepsPerEpoch: 7 })
+    const whole = getScheduler('linear', b, { numWarmupSteps: 2, numTrainingSteps: 5 })
+    for (let step = 0; step < 35; step++) {
+      expect(byEpoch.lastLr).toEqual(whole.lastLr)
+      byEpoch.step()
+      if (step % 7 === 6) whole.step()
+    }
+    expect(byEpoch.lastLr).toEqual([0, 0])
+    expect(() => perEpoch(linearScheduleWithWarmup({ numWarmupSteps: 1, numTrainingSteps: 2 }), 0)).toThrow(ConfigError)
+  })
+
+  it('refuses what it does not know', () => {
+    const all = { numWarmupSteps: 1, numTrainingSteps: 9 }
+    const get = getScheduler as (...args: unknown[]) => unknown
+    expect(() => get('cosin', optimizer(), all)).toThrow(/'cosine'/)
+    expect(() => get('linear', optimizer(), { numWarmupSteps: 1 })).toThrow(/numTrainingSteps/)
+    expect(() => get('cosine', optimizer(), { ...all, schedulerSpecificOptions: { power: 2 } })).toThrow(
+      /no option 'power'/,
+    )
+    expect(() => get('cosine_with_min_lr', optimizer(), all)).toThrow(/minLr and minLrRate/)
+    expect(() => get('warmup_stable_decay', optimizer(), all)).toThrow(/numDecaySteps/)
+    expect(() => get('polynomial', optimizer(), { ...all, schedulerSpecificOptions: { lrEnd: 1 } })).toThrow(/lrEnd/)
+    expect(() => get('polynomial', optimizer(), { numWarmupSteps: 9, numTrainingSteps: 9 })).toThrow(ConfigError)
+    expect(() => get('linear', {}, all)).toThrow(ConfigError)
+    expect(() => get('polynomial', {}, all)).toThrow(ConfigError)
+    expect(() => get('linear', optimizer(), null)).toThrow(ConfigError)
   })
 })
 

@@ -1,4 +1,5 @@
 #include "core/models/roberta.h"
+#include "core/nn/checkpoint.h"
 
 #include <ATen/ops/arange.h>
 #include <ATen/ops/tanh.h>
@@ -169,7 +170,7 @@ class RobertaLayer : public Module {
 
 }  // namespace
 
-class RobertaEncoder : public Module {
+class RobertaEncoder : public Module, public nn::Checkpointing {
  public:
   RobertaEncoder(const ModuleOptions& options, const RobertaConfig& c)
       : Module("RobertaEncoder", options), layers(*child<ModuleList<RobertaLayer>>("layer")) {
@@ -178,9 +179,10 @@ class RobertaEncoder : public Module {
 
   RobertaOutput forward(Tensor x, const Tensor& mask, bool hidden_states, bool attentions) const {
     RobertaOutput result;
-    for (const RobertaLayer* layer : layers) {
+    for (RobertaLayer* layer : layers) {
       if (hidden_states) result.hidden_states.push_back(x);
-      nn::Attended attended = layer->forward(x, mask, attentions);
+      nn::Attended attended =
+          nn::should_checkpoint(*this) ? again_later(*layer, x, mask, attentions) : layer->forward(x, mask, attentions);
       x = std::move(attended.output);
       if (attentions) result.attentions.push_back(std::move(attended.weights));
     }
@@ -190,6 +192,16 @@ class RobertaEncoder : public Module {
   }
 
  private:
+  static nn::Attended again_later(RobertaLayer& layer, const Tensor& x, const Tensor& mask, bool attentions) {
+    std::vector<Tensor> outputs =
+        nn::checkpoint(layer, {x, mask}, [&layer, attentions](const std::vector<Tensor>& in) -> std::vector<Tensor> {
+          nn::Attended attended = layer.forward(in[0], in[1], attentions);
+          if (!attentions) return {attended.output};
+          return {attended.output, attended.weights};
+        });
+    return {outputs[0], attentions ? outputs[1] : Tensor()};
+  }
+
   ModuleList<RobertaLayer>& layers;
 };
 

@@ -6,6 +6,7 @@
 
 #include <cmath>
 
+#include "core/nn/checkpoint.h"
 #include "core/nn/conv.h"
 #include "core/nn/linear.h"
 #include "core/nn/norm.h"
@@ -239,7 +240,7 @@ class SpeechLayer : public Module {
 
 }  // namespace
 
-class SpeechTransformer : public Module {
+class SpeechTransformer : public Module, public nn::Checkpointing {
  public:
   SpeechTransformer(const ModuleOptions& options, const SpeechConfig& c, const MakeAttention& attention)
       : Module("SpeechTransformer", options),
@@ -265,7 +266,8 @@ class SpeechTransformer : public Module {
       if (hidden_states) result.hidden_states.push_back(x);
       // The layer that the others have their bias from is never skipped.
       if (is_skipped(i > 0 || !relative.defined())) continue;
-      nn::Attended attended = layers[i].forward(x, mask, relative, attentions);
+      nn::Attended attended = nn::should_checkpoint(*this) ? again_later(layers[i], x, mask, relative, attentions)
+                                                           : layers[i].forward(x, mask, relative, attentions);
       x = std::move(attended.output);
       if (attentions) result.attentions.push_back(std::move(attended.weights));
     }
@@ -275,6 +277,17 @@ class SpeechTransformer : public Module {
   }
 
  private:
+  static nn::Attended again_later(SpeechLayer& layer, const Tensor& x, const Tensor& mask, const Tensor& relative,
+                                  bool attentions) {
+    std::vector<Tensor> outputs = nn::checkpoint(
+        layer, {x, mask, relative}, [&layer, attentions](const std::vector<Tensor>& in) -> std::vector<Tensor> {
+          nn::Attended attended = layer.forward(in[0], in[1], in[2], attentions);
+          if (!attentions) return {attended.output};
+          return {attended.output, attended.weights};
+        });
+    return {outputs[0], attentions ? outputs[1] : Tensor()};
+  }
+
   bool is_skipped(bool possible) const {
     return training() && layer_drop > 0 && possible && at::rand({1}).item<double>() < layer_drop;
   }

@@ -1,0 +1,91 @@
+import { requireFunction } from '../native/arguments.js'
+import { callNative, native, op, putAll, registerCallback } from '../native/call.js'
+import { currentContext, GRAD, runInContext } from '../native/context.js'
+import { ConfigError } from '../native/errors.js'
+import { enableGrad, isGradEnabled, scope } from './scope.js'
+import { inCallback, synchronous, Tensor } from './tensor.js'
+
+const randomStates = op('voxtorch::random_states') as () => Tensor[]
+const leafOf = op('voxtorch::detached_leaf') as (input: Tensor, requiresGrad: boolean) => Tensor
+const setRandomStates = op('voxtorch::set_random_states') as (states: Tensor[]) => void
+
+/** One tensor or several. */
+type Outputs = Tensor | readonly Tensor[]
+
+/**
+ * `fn(...inputs)` that keeps no activations: backward runs `fn` once more, with the same random numbers, so that dropout
+ * is the same, and the same autocast. Results are the same bits, and so are gradients, but where an input has other uses too: its
+ * gradient is then summed in another order. Memory falls to that of the inputs and
+ * outputs, for one more forward pass (Chen et al. 2016, https://arxiv.org/abs/1604.06174).
+ *
+ * ```ts
+ * const hidden = checkpoint((x: Tensor) => layer.forward(x), input)
+ * ```
+ *
+ * Tensors that `fn` uses without being given them must be leaves, as parameters are. It must be synchronous, do the same
+ * each time and return new tensors, all of which may be differentiated once.
+ *
+ * @throws ConfigError where `fn` returns something else than tensors, or a promise
+ */
+export function checkpoint<A extends unknown[], R extends Outputs>(fn: (...inputs: A) => R, ...inputs: A): R {
+  requireFunction(fn)
+  if (!isGradEnabled()) return fn(...inputs)
+  const { flags } = currentContext()
+  const places: number[] = []
+  inputs.forEach((input, place) => {
+    if (input instanceof Tensor) places.push(place)
+  })
+  const tensors = places.map((place) => inputs[place] as Tensor)
+  const needs = tensors.map((input) => input.requiresGrad)
+  const constants = inputs.map((input) => (input instanceof Tensor ? null : input))
+  const run = (given: readonly Tensor[]): { outputs: R; list: readonly Tensor[]; cut: Tensor[] } => {
+    const cut = given.map((input, i) => leafOf(input, needs[i] as boolean))
+    const args = [...constants]
+    for (const [i, place] of places.entries()) args[place] = cut[i]
+    const outputs = synchronous(
+      enableGrad(() => fn(...(args as A))),
+      'checkpoint',
+    )
+    const list: readonly Tensor[] = outputs instanceof Tensor ? [outputs] : outputs
+    if (!Array.isArray(list) || !list.every((output) => output instanceof Tensor)) {
+      throw new ConfigError('checkpoint: the function must return a Tensor or an array of Tensors')
+    }
+    return { outputs, list, cut }
+  }
+
+  return scope(() => {
+    const random = randomStates()
+    const first = run(tensors)
+    // The first run's graph is only there to find the parameters in it.
+    const captured = leavesOf(first.list, first.cut)
+    const outputs = first.list.map((output) => output.detach())
+    const count = tensors.length
+    const kept = [...tensors, ...captured, ...random]
+    const id = registerCallback(
+      inCallback(([, saved], kind) => {
+        if (kind === 0) return [outputs.splice(0), kept.splice(0), [], [], false]
+        const all = saved as Tensor[]
+        const parameters = all.slice(count, count + captured.length)
+        const now = randomStates()
+        setRandomStates(all.slice(count + captured.length))
+        try {
+          const again = runInContext({ ...currentContext(), flags: flags | GRAD }, () => run(all.slice(0, count)))
+          const wanted = [...again.cut.filter((_, i) => needs[i]), ...parameters]
+          return [again.list, wanted]
+        } finally {
+          setRandomStates(now)
+          // Casted weights would be found by what runs after the next step.
+          native.clearAutocast()
+        }
+      }),
+    )
+    const differentiable = [...tensors.filter((_, i) => needs[i]), ...captured]
+    const results = callNative(native.applyFunction, () => putAll(id, differentiable), true) as Tensor[]
+    return (first.outputs instanceof Tensor ? results[0] : results) as R
+  })
+}
+
+/** The leaves that tensors are computed from and that need a gradient, without those given. */
+function leavesOf(outputs: readonly Tensor[], without: readonly Tensor[]): Tensor[] {
+  return callNative(native.graphLeaves, () => putAll(outputs, without), true) as Tensor[]
+}

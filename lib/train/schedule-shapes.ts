@@ -1,0 +1,175 @@
+import { misuse, requireNumber, requireObject, requireOneOf } from '../data/check.js'
+import { ConfigError } from '../native/errors.js'
+import type { CosineOptions, DecayOptions, Schedule, WarmupOptions } from './schedules.js'
+
+export interface RestartOptions extends DecayOptions {
+  /** How often the cosine falls from 1 to 0. Default 1. */
+  numCycles?: number
+}
+
+export interface PolynomialOptions extends DecayOptions {
+  /** The optimiser's learning rate, of which the schedule is a factor. */
+  lrInit: number
+  /** The learning rate after the last step, below `lrInit`. Default 1e-7. */
+  lrEnd?: number
+  /** Default 1: a straight line. */
+  power?: number
+}
+
+export interface InverseSqrtOptions extends WarmupOptions {
+  /** Steps after which an unshifted curve is at 1. Default: `numWarmupSteps`, or 10,000 where that is 0. */
+  timescale?: number
+}
+
+export interface MinimumOptions extends CosineOptions {
+  /** The lowest factor. */
+  minLrRate: number
+}
+
+export interface WarmupMinimumOptions extends MinimumOptions {
+  /** The factor of the first step. Default: 1 / `numWarmupSteps`. */
+  warmupLrRate?: number
+}
+
+/** The way from one level to another. */
+export type Ramp = 'linear' | 'cosine' | '1-sqrt'
+
+export interface StableOptions extends WarmupOptions {
+  /** Steps of the decay at the end. */
+  numDecaySteps: number
+  /** Steps at the full rate; or give `numTrainingSteps`. */
+  numStableSteps?: number
+  numTrainingSteps?: number
+  /** Default 'linear'. */
+  warmupType?: Ramp
+  /** Default 'cosine'. */
+  decayType?: Ramp
+  /** The factor at both ends. Default 0. */
+  minLrRatio?: number
+  /** Waves of a cosine decay. Default 0.5. */
+  numCycles?: number
+}
+
+const RAMPS: readonly Ramp[] = ['linear', 'cosine', '1-sqrt']
+
+/** Up from 0, then down to 0 along a cosine, several times: warm restarts (https://arxiv.org/abs/1608.03983). */
+export function cosineWithHardRestartsScheduleWithWarmup(options: RestartOptions): Schedule {
+  const where = 'cosineWithHardRestartsScheduleWithWarmup'
+  const { numWarmupSteps, numTrainingSteps, numCycles = 1 } = counted(where, options, 'numTrainingSteps')
+  requireNumber(where, 'numCycles', numCycles, { least: 0 })
+  return (step) => {
+    if (step < numWarmupSteps) return climb(step, numWarmupSteps)
+    const progress = (step - numWarmupSteps) / Math.max(1, numTrainingSteps - numWarmupSteps)
+    return progress >= 1 ? 0 : Math.max(0, 0.5 * (1 + Math.cos(Math.PI * ((numCycles * progress) % 1))))
+  }
+}
+
+/** Up from 0, then down to `lrEnd` as a power of the share of steps that are left. */
+export function polynomialDecayScheduleWithWarmup(options: PolynomialOptions): Schedule {
+  const where = 'polynomialDecayScheduleWithWarmup'
+  const { numWarmupSteps, numTrainingSteps, lrInit, ...rest } = counted(where, options, 'numTrainingSteps')
+  const { lrEnd = 1e-7, power = 1 } = rest
+  requireNumber(where, 'lrInit', lrInit, { least: 0 })
+  requireNumber(where, 'lrEnd', lrEnd, { least: 0, below: lrInit })
+  requireNumber(where, 'power', power, { least: 0 })
+  if (numTrainingSteps <= numWarmupSteps) {
+    throw new ConfigError(
+      `${where}: numTrainingSteps ${numTrainingSteps} must be above numWarmupSteps ${numWarmupSteps}`,
+      { option: 'numTrainingSteps' },
+    )
+  }
+  return (step) => {
+    if (step < numWarmupSteps) return climb(step, numWarmupSteps)
+    if (step > numTrainingSteps) return lrEnd / lrInit
+    const left = 1 - (step - numWarmupSteps) / (numTrainingSteps - numWarmupSteps)
+    return ((lrInit - lrEnd) * left ** power + lrEnd) / lrInit
+  }
+}
+
+/** Up from 0, then as 1 / √step (https://arxiv.org/abs/1706.03762, section 5.3). */
+export function inverseSqrtSchedule(options: InverseSqrtOptions): Schedule {
+  const { numWarmupSteps, timescale = options.numWarmupSteps || 10_000 } = counted('inverseSqrtSchedule', options)
+  requireNumber('inverseSqrtSchedule', 'timescale', timescale, { least: 1 })
+  return (step) =>
+    step < numWarmupSteps ? climb(step, numWarmupSteps) : 1 / Math.sqrt((step + timescale - numWarmupSteps) / timescale)
+}
+
+/** Up from 0, then down to `minLrRate` along a cosine. */
+export function cosineWithMinLrScheduleWithWarmup(options: MinimumOptions): Schedule {
+  const where = 'cosineWithMinLrScheduleWithWarmup'
+  const { numWarmupSteps, numTrainingSteps, numCycles = 0.5, minLrRate } = counted(where, options, 'numTrainingSteps')
+  requireNumber(where, 'numCycles', numCycles)
+  requireNumber(where, 'minLrRate', minLrRate)
+  return (step) => {
+    if (step < numWarmupSteps) return climb(step, numWarmupSteps)
+    const progress = (step - numWarmupSteps) / Math.max(1, numTrainingSteps - numWarmupSteps)
+    return Math.max(0, wave(progress, numCycles) * (1 - minLrRate) + minLrRate)
+  }
+}
+
+/** As {@link cosineWithMinLrScheduleWithWarmup}, but the first step's factor is `warmupLrRate` and not 0. */
+export function cosineWarmupWithMinLrSchedule(options: WarmupMinimumOptions): Schedule {
+  const where = 'cosineWarmupWithMinLrSchedule'
+  const { numWarmupSteps, numTrainingSteps, numCycles = 0.5, ...rest } = counted(where, options, 'numTrainingSteps')
+  const { minLrRate, warmupLrRate } = rest
+  requireNumber(where, 'numCycles', numCycles)
+  requireNumber(where, 'minLrRate', minLrRate)
+  if (warmupLrRate !== undefined) requireNumber(where, 'warmupLrRate', warmupLrRate)
+  return (step) => {
+    if (step < numWarmupSteps) {
+      if (warmupLrRate === undefined) return (step + 1) / Math.max(1, numWarmupSteps)
+      return warmupLrRate + ((1 - warmupLrRate) * step) / Math.max(1, numWarmupSteps - 1)
+    }
+    const progress = (step - numWarmupSteps + 1) / Math.max(1, numTrainingSteps - numWarmupSteps)
+    return Math.max(0, wave(progress, numCycles) * (1 - minLrRate) + minLrRate)
+  }
+}
+
+/** Up to 1, a long time there, then down: warm-up, stable, decay (https://arxiv.org/abs/2404.06395). */
+export function warmupStableDecaySchedule(options: StableOptions): Schedule {
+  const where = 'warmupStableDecaySchedule'
+  const { numWarmupSteps, numDecaySteps, ...rest } = counted(where, options, 'numDecaySteps')
+  const { warmupType = 'linear', decayType = 'cosine', minLrRatio = 0, numCycles = 0.5, numTrainingSteps } = rest
+  requireOneOf(where, 'warmupType', warmupType, RAMPS)
+  requireOneOf(where, 'decayType', decayType, RAMPS)
+  requireNumber(where, 'minLrRatio', minLrRatio)
+  requireNumber(where, 'numCycles', numCycles)
+  if (rest.numStableSteps === undefined && numTrainingSteps === undefined) {
+    throw misuse(where, 'numStableSteps or numTrainingSteps', 'a number of at least 0', undefined)
+  }
+  const numStableSteps = rest.numStableSteps ?? (numTrainingSteps as number) - numWarmupSteps - numDecaySteps
+  if (rest.numStableSteps !== undefined) requireNumber(where, 'numStableSteps', numStableSteps, { least: 0 })
+  else requireNumber(where, 'numTrainingSteps', numTrainingSteps, { least: 0 })
+  const raised = (factor: number) => Math.max(0, factor * (1 - minLrRatio) + minLrRatio)
+  return (step) => {
+    if (step < numWarmupSteps) {
+      const progress = climb(step, numWarmupSteps)
+      if (warmupType === 'linear') return raised(progress)
+      return raised(warmupType === 'cosine' ? 0.5 * (1 - Math.cos(Math.PI * progress)) : 1 - Math.sqrt(1 - progress))
+    }
+    if (step < numWarmupSteps + numStableSteps) return 1
+    if (step >= numWarmupSteps + numStableSteps + numDecaySteps) return minLrRatio
+    const progress = (step - numWarmupSteps - numStableSteps) / Math.max(1, numDecaySteps)
+    if (decayType === 'linear') return raised(1 - progress)
+    return raised(decayType === 'cosine' ? wave(progress, numCycles) : 1 - Math.sqrt(progress))
+  }
+}
+
+/** A schedule whose steps are epochs, for `step()` after every iteration: constant within an epoch. */
+export function perEpoch(schedule: Schedule, stepsPerEpoch: number): Schedule {
+  if (typeof schedule !== 'function') throw misuse('perEpoch', 'schedule', 'a function', schedule)
+  requireNumber('perEpoch', 'stepsPerEpoch', stepsPerEpoch, { least: 1 })
+  return (step) => schedule(Math.floor(step / stepsPerEpoch))
+}
+
+const climb = (step: number, numWarmupSteps: number) => step / Math.max(1, numWarmupSteps)
+
+const wave = (progress: number, numCycles: number) => 0.5 * (1 + Math.cos(Math.PI * numCycles * 2 * progress))
+
+function counted<O extends WarmupOptions>(where: string, options: O, ...counts: (keyof O & string)[]): O {
+  requireObject(where, 'options', options)
+  for (const count of ['numWarmupSteps', ...counts] as (keyof O & string)[]) {
+    requireNumber(where, count, options[count], { least: 0 })
+  }
+  return options
+}

@@ -1,0 +1,149 @@
+import { listOf, misuse, requireNumber, requireObject, requireOneOf } from '../data/check.js'
+import { ConfigError } from '../native/errors.js'
+import {
+  cosineWarmupWithMinLrSchedule,
+  cosineWithHardRestartsScheduleWithWarmup,
+  cosineWithMinLrScheduleWithWarmup,
+  inverseSqrtSchedule,
+  perEpoch,
+  polynomialDecayScheduleWithWarmup,
+  type Ramp,
+  warmupStableDecaySchedule,
+} from './schedule-shapes.js'
+import {
+  constantSchedule,
+  constantScheduleWithWarmup,
+  cosineScheduleWithWarmup,
+  LRScheduler,
+  linearScheduleWithWarmup,
+  type Schedule,
+  type Scheduled,
+} from './schedules.js'
+
+/** transformers' names of schedules (`SchedulerType`). */
+export const SCHEDULER_TYPES = [
+  'linear',
+  'cosine',
+  'cosine_with_restarts',
+  'polynomial',
+  'constant',
+  'constant_with_warmup',
+  'inverse_sqrt',
+  'cosine_with_min_lr',
+  'cosine_warmup_with_min_lr',
+  'warmup_stable_decay',
+] as const
+export type SchedulerType = (typeof SCHEDULER_TYPES)[number]
+
+export interface SchedulerOptions {
+  /** Steps of warm-up; every schedule but 'constant' needs it. */
+  numWarmupSteps?: number
+  /** Steps of the whole training; needed by what decays to its end. */
+  numTrainingSteps?: number
+  /** Where given, the two counts above and those below are epochs of so many steps, and the rate changes once in each. */
+  stepsPerEpoch?: number
+  /** What the named schedule takes beside these: transformers' `lr_scheduler_kwargs`. */
+  schedulerSpecificOptions?: SchedulerSpecificOptions
+}
+
+export interface SchedulerSpecificOptions {
+  /** Cosines and 'warmup_stable_decay'. */
+  numCycles?: number
+  /** 'polynomial'. */
+  lrEnd?: number
+  power?: number
+  /** 'inverse_sqrt'. */
+  timescale?: number
+  /** 'cosine_with_min_lr' and 'cosine_warmup_with_min_lr': one of the two. */
+  minLr?: number
+  minLrRate?: number
+  warmupLrRate?: number
+  /** 'warmup_stable_decay'. */
+  numDecaySteps?: number
+  numStableSteps?: number
+  warmupType?: Ramp
+  decayType?: Ramp
+  minLrRatio?: number
+}
+
+const SPECIFIC: Record<SchedulerType, readonly (keyof SchedulerSpecificOptions)[]> = {
+  linear: [],
+  cosine: ['numCycles'],
+  cosine_with_restarts: ['numCycles'],
+  polynomial: ['lrEnd', 'power'],
+  constant: [],
+  constant_with_warmup: [],
+  inverse_sqrt: ['timescale'],
+  cosine_with_min_lr: ['numCycles', 'minLr', 'minLrRate'],
+  cosine_warmup_with_min_lr: ['numCycles', 'minLr', 'minLrRate', 'warmupLrRate'],
+  warmup_stable_decay: ['numDecaySteps', 'numStableSteps', 'warmupType', 'decayType', 'minLrRatio', 'numCycles'],
+}
+
+/**
+ * A schedule by its name, bound to an optimiser: `transformers.get_scheduler`. Call `step()` on it after each
+ * `optimizer.step()`; with `stepsPerEpoch` too.
+ *
+ * @throws ConfigError on an unknown name or option, or where an option is missing
+ */
+export function getScheduler(name: SchedulerType, optimizer: Scheduled, options: SchedulerOptions = {}): LRScheduler {
+  requireOneOf('getScheduler', 'name', name, SCHEDULER_TYPES)
+  requireObject('getScheduler', 'options', options)
+  const { stepsPerEpoch } = options
+  const schedule = scheduleOf(name, optimizer, options)
+  return new LRScheduler(optimizer, stepsPerEpoch === undefined ? schedule : perEpoch(schedule, stepsPerEpoch))
+}
+
+function scheduleOf(name: SchedulerType, optimizer: Scheduled, options: SchedulerOptions): Schedule {
+  const specific = options.schedulerSpecificOptions ?? {}
+  requireObject('getScheduler', 'schedulerSpecificOptions', specific)
+  for (const key of Object.keys(specific)) {
+    if (SPECIFIC[name].includes(key as keyof SchedulerSpecificOptions)) continue
+    const known = SPECIFIC[name].join(', ') || 'none'
+    throw new ConfigError(`getScheduler: the schedule '${name}' has no option '${key}'; its options are: ${known}`, {
+      option: key,
+    })
+  }
+  const steps = {
+    numWarmupSteps: options.numWarmupSteps as number,
+    numTrainingSteps: options.numTrainingSteps as number,
+  }
+  switch (name) {
+    case 'constant':
+      return constantSchedule
+    case 'constant_with_warmup':
+      return constantScheduleWithWarmup(steps)
+    case 'linear':
+      return linearScheduleWithWarmup(steps)
+    case 'cosine':
+      return cosineScheduleWithWarmup({ ...steps, ...specific })
+    case 'cosine_with_restarts':
+      return cosineWithHardRestartsScheduleWithWarmup({ ...steps, ...specific })
+    case 'polynomial':
+      return polynomialDecayScheduleWithWarmup({ ...steps, ...specific, lrInit: defaultLr(optimizer) })
+    case 'inverse_sqrt':
+      return inverseSqrtSchedule({ ...steps, ...specific })
+    case 'cosine_with_min_lr':
+      return cosineWithMinLrScheduleWithWarmup({ ...steps, ...specific, minLrRate: lowest(specific, optimizer) })
+    case 'cosine_warmup_with_min_lr':
+      return cosineWarmupWithMinLrSchedule({ ...steps, ...specific, minLrRate: lowest(specific, optimizer) })
+    case 'warmup_stable_decay':
+      return warmupStableDecaySchedule({ ...steps, ...specific, numDecaySteps: specific.numDecaySteps as number })
+  }
+}
+
+/** Absolute rates are shares of the rate that the optimiser was made with, whatever its groups have. */
+function defaultLr(optimizer: Scheduled): number {
+  const groups = listOf('getScheduler', "the optimiser's groups", optimizer?.groups ?? [], 'groups')
+  const lr = optimizer.defaults?.lr ?? groups[0]?.initialLr ?? groups[0]?.lr
+  requireNumber('getScheduler', "the optimiser's lr", lr)
+  return lr as number
+}
+
+function lowest({ minLr, minLrRate }: SchedulerSpecificOptions, optimizer: Scheduled): number {
+  if ((minLr === undefined) === (minLrRate === undefined)) {
+    throw misuse('getScheduler', 'one of minLr and minLrRate', 'set, and the other not', { minLr, minLrRate })
+  }
+  if (minLrRate !== undefined) return minLrRate
+  requireNumber('getScheduler', 'minLr', minLr)
+  return (minLr as number) / defaultLr(optimizer)
+}
