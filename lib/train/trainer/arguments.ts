@@ -1,8 +1,7 @@
+import type { SchedulerSpecificOptions, SchedulerType } from '../scheduler.js'
+
 /** When something is done: never, each so many steps, at the end of each epoch. */
 export type IntervalStrategy = 'no' | 'steps' | 'epoch'
-
-/** The schedules that `lrSchedulerType` names: transformers' names. */
-export type SchedulerName = 'linear' | 'cosine' | 'constant' | 'constant_with_warmup'
 
 /**
  * How a `Trainer` trains. Names and defaults are those of transformers' `TrainingArguments`, in camelCase; where a default
@@ -35,7 +34,9 @@ export interface TrainingArguments {
   /** Gradients are clipped to this norm; 0 leaves them as they are. Default 1. */
   maxGradNorm?: number
   /** Default 'linear': down to 0 at the last step. */
-  lrSchedulerType?: SchedulerName
+  lrSchedulerType?: SchedulerType
+  /** What the named schedule takes beside steps, such as `{ numCycles: 2 }`. */
+  lrSchedulerKwargs?: SchedulerSpecificOptions
   /** Share of all steps over which the rate climbs. Default 0. */
   warmupRatio?: number
   /** Steps over which the rate climbs; counts before `warmupRatio`. Default 0. */
@@ -73,9 +74,9 @@ export interface TrainingArguments {
 
   /** Runs the model under autocast to bfloat16. Default false. */
   bf16?: boolean
-  /** Runs the model under autocast to float16; needs a `scaler`. Default false. */
+  /** Runs the model under autocast to float16, with a gradient scaler. Default false. */
   fp16?: boolean
-  /** Calls the model's `gradientCheckpointingEnable()`. Default false. */
+  /** Layers forget what is between them and compute it again in backward: less memory, more time. Default false. */
   gradientCheckpointing?: boolean
   /** Share of each target that the default loss spreads over all classes. Default 0. */
   labelSmoothingFactor?: number

@@ -2,7 +2,6 @@ export type {
   IntervalStrategy,
   ReportTarget,
   ResolvedArguments,
-  SchedulerName,
   TrainingArguments,
 } from './arguments.js'
 export type { CallbackContext, TrainerCallback, TrainerControl, TrainerEvents } from './callbacks.js'

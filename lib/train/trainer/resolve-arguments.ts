@@ -2,9 +2,9 @@ import { basename, resolve } from 'node:path'
 import { misuse, requireNumber, requireObject, requireOneOf, requireString, requireWhole } from '../../data/check.js'
 import { readConfig } from '../../data/config.js'
 import { ConfigError } from '../../native/errors.js'
+import { SCHEDULER_TYPES } from '../scheduler.js'
 import type { ReportTarget, ResolvedArguments, TrainingArguments } from './arguments.js'
 import { nearest } from './nearest.js'
-import { SCHEDULES } from './optimizing.js'
 
 const WHERE = 'TrainingArguments'
 const REPORTS: readonly ReportTarget[] = ['jsonl', 'tensorboard', 'html']
@@ -58,7 +58,8 @@ const OPTIONS: {
   adamBeta2: [number(0, 1), 0.999],
   adamEpsilon: [number(0), 1e-8],
   maxGradNorm: [number(0), 1],
-  lrSchedulerType: [word(...Object.keys(SCHEDULES)), 'linear'],
+  lrSchedulerType: [word(...SCHEDULER_TYPES), 'linear'],
+  lrSchedulerKwargs: [(name, value) => requireObject(WHERE, name, value), {}],
   warmupRatio: [number(0, 1), 0],
   warmupSteps: [whole(), 0],
   loggingStrategy: [word(...INTERVALS), 'steps'],

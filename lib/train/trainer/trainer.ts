@@ -1,9 +1,11 @@
 import { misuse, requireFunction, requireObject } from '../../data/check.js'
 import type { DataLoaderOptions } from '../../data/loader.js'
+import { NativeModule } from '../../models/native-module.js'
 import { CancelledError, ConfigError } from '../../native/errors.js'
 import { Module } from '../../nn/index.js'
 import { savePretrained } from '../../nn/pretrained.js'
 import { autocast, manualSeed, scope, Tensor } from '../../tensor/index.js'
+import { GradScaler } from '../grad-scaler.js'
 import type { ResolvedArguments, TrainingArguments } from './arguments.js'
 import { checkCallback, type TrainerCallback } from './callbacks.js'
 import { findCheckpoint, loadCheckpoint, loadWeights, type Run, type Stateful } from './checkpoint.js'
@@ -210,7 +212,8 @@ export class Trainer<M extends Module, T = unknown, B = T[]> {
     state.maxSteps = totalSteps(args, batchesPerEpoch ?? 0)
     const optimizer = optimizers.optimizer ?? makeOptimizer(model, args)
     const scheduler = optimizers.scheduler ?? makeScheduler(optimizer, args, state.maxSteps)
-    const run: Run = { args, state, model, optimizer, scheduler, scaler: optimizers.scaler, generators, extra }
+    const scaler = optimizers.scaler ?? (args.fp16 ? new GradScaler() : undefined)
+    const run: Run = { args, state, model, optimizer, scheduler, scaler, generators, extra }
     this.#run = run
     await removeLeftovers(args.outputDir)
     const checkpoint = await findCheckpoint(args)
@@ -330,17 +333,34 @@ function check<M extends Module, T, B>(options: TrainerOptions<M, T, B>, args: R
   for (const logger of loggers) requireObject('Trainer', 'a logger', logger)
   const refuse = (argument: string, message: string) => new ConfigError(`Trainer: ${message}`, { argument })
   if (args.evalStrategy !== 'no' && !evalDataset) throw refuse('evalDataset', 'evalStrategy needs an evalDataset')
-  if (args.fp16 && !optimizers?.scaler) throw refuse('fp16', 'fp16 needs optimizers.scaler, or its gradients vanish')
   if (args.labelSmoothingFactor > 0 && computeLoss) {
     throw refuse('labelSmoothingFactor', 'labelSmoothingFactor changes the default loss only: smooth in computeLoss')
   }
   if (optimizers?.scheduler && !optimizers.optimizer) {
     throw refuse('optimizers', 'a scheduler belongs to an optimiser: give both')
   }
-  if (!args.gradientCheckpointing) return
-  const enable = (model as { gradientCheckpointingEnable?: unknown }).gradientCheckpointingEnable
-  if (typeof enable !== 'function') {
-    throw refuse('gradientCheckpointing', `${model.constructor.name} has no gradientCheckpointingEnable()`)
+  if (args.gradientCheckpointing && !enableCheckpointing(model)) {
+    const message = `${model.constructor.name} has no native network with layers, and no gradientCheckpointingEnable()`
+    throw refuse('gradientCheckpointing', message)
   }
-  enable.call(model)
+}
+
+/** Switches every stack of layers in a model; a model that knows how does it itself. */
+function enableCheckpointing(model: Module): boolean {
+  const own = (model as { gradientCheckpointingEnable?: unknown }).gradientCheckpointingEnable
+  if (typeof own === 'function') {
+    own.call(model)
+    return true
+  }
+  let found = false
+  for (const [, module] of model.namedModules()) {
+    if (!(module instanceof NativeModule)) continue
+    try {
+      module.gradientCheckpointing(true)
+      found = true
+    } catch (error) {
+      if (!(error instanceof ConfigError)) throw error // this part has no layers, another may
+    }
+  }
+  return found
 }

@@ -264,6 +264,41 @@ describe('precision and loss', () => {
     expect(saved.scaler).toEqual({ calls: 16 })
   })
 
+  it('makes a scaler of its own for fp16, and keeps its state', async () => {
+    const outputDir = folder('fp16-own')
+    const { state } = await train({ outputDir, fp16: true, maxSteps: 4, saveStrategy: 'steps' })
+    const losses = column(state.logHistory, 'loss').filter((loss) => loss !== undefined) as number[]
+    expect(losses.every(Number.isFinite)).toBe(true)
+    const saved = JSON.parse(readFileSync(join(outputDir, 'checkpoint-4/training.json'), 'utf8'))
+    expect(saved.scaler).toMatchObject({ growth_interval: 2000, scale: expect.any(Number) })
+  })
+
+  it('takes every schedule of getScheduler, with its options', async () => {
+    const { state } = await train({
+      lrSchedulerType: 'cosine_with_min_lr',
+      lrSchedulerKwargs: { minLrRate: 0.5 },
+      maxSteps: 4,
+    })
+    const rates = column(state.logHistory, 'learningRate') as number[]
+    expect(rates.at(-1)).toBeGreaterThanOrEqual(0.5 * rates[0]!)
+    await expect(train({ lrSchedulerKwargs: { minLrRate: 0.5 }, maxSteps: 1 })).rejects.toThrow(
+      /'linear' has no option 'minLrRate'/,
+    )
+  })
+
+  it('turns gradient checkpointing on in native networks, wherever they are in a model', () => {
+    class Wrapped extends vt.Module {
+      encoder = new vt.Roberta({
+        vocabSize: 20,
+        hiddenSize: 8,
+        numHiddenLayers: 1,
+        numAttentionHeads: 2,
+        intermediateSize: 8,
+      })
+    }
+    newTrainer({ outputDir: folder('native'), gradientCheckpointing: true }, { model: new Wrapped() as never })
+  })
+
   it('turns gradient checkpointing on', () => {
     const model = newModel() as Classifier & { gradientCheckpointingEnable?: () => void }
     let on = 0
