@@ -85,7 +85,7 @@ describe('linearCrossEntropy, float32', () => {
     const { hidden, weight, labels } = example(40, 64, 32000)
     const [ours, theirs] = [
       functional.linearCrossEntropy(hidden, weight, labels, { chunkSize: 50 }),
-      plain(hidden, weight, labels, {}),
+      plain(hidden.double(), weight.double(), labels, {}).float(),
     ]
     expect(difference(ours, theirs)).toBeLessThan(1e-6)
     const [a, b] = await Promise.all([ours, theirs].map((loss) => autograd.grad(loss, [hidden, weight])))
@@ -225,6 +225,9 @@ describe('linearCrossEntropy', () => {
 
   it('leaves nothing behind, on the executor too', async () => {
     const { hidden, weight, labels } = example(2, 3, 4)
+    // What earlier tests left to the collector goes at its own time.
+    globalThis.gc?.()
+    await new Promise((resolve) => setTimeout(resolve, 20))
     const before = memoryStats().liveTensors
     await scope(async () => {
       const [now, later] = [
@@ -236,6 +239,6 @@ describe('linearCrossEntropy', () => {
     })
     hidden.grad = null
     weight.grad = null
-    expect(memoryStats().liveTensors).toBe(before)
+    expect(memoryStats().liveTensors).toBeLessThanOrEqual(before)
   })
 })

@@ -89,6 +89,10 @@ describe('what a network fuses into its products where no gradient is needed', (
     const network = new Roberta({ ...config, hiddenAct }).eval()
     const inputs = { inputIds: randint(5, 50, [4, 64]) }
     const recorded = await network.forward(inputs)
+    // A checkpointed layer's first run has no graph, and must not differ from the second.
+    const checkpointed = await network.gradientCheckpointing(true).forward(inputs)
+    expect(checkpointed.lastHiddenState.equal(recorded.lastHiddenState)).toBe(true)
+    network.gradientCheckpointing(false)
     const fused = await noGrad(() => network.forward(inputs))
     expect(difference(fused.lastHiddenState, recorded.lastHiddenState)).toBeLessThan(1e-5)
   })

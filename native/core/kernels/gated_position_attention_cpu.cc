@@ -21,6 +21,7 @@
 
 #include "core/kernels/gated_position_attention.h"
 #include "core/kernels/gated_position_attention_dropout.h"
+#include "core/recording.h"
 
 namespace voxtorch::kernels {
 namespace {
@@ -210,6 +211,7 @@ struct Work {
 };
 
 bool needs_gradient(const GatedAttention& call) {
+  if (RunsAgain::active()) return true;
   for (const Tensor* tensor : {&call.query, &call.key, &call.value, &call.gate, &call.relative}) {
     if (tensor->requires_grad()) return true;
   }

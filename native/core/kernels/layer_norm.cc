@@ -19,6 +19,7 @@
 #include <algorithm>
 
 #include "core/kernels/layer_norm_args.h"
+#include "core/recording.h"
 
 namespace voxtorch::kernels {
 namespace {
@@ -54,7 +55,7 @@ bool is_plain(const Tensor& tensor, c10::ScalarType dtype) {
 // Whether the fast forward may run; whatever is wrong with the arguments is left for ATen to say.
 bool is_ours(const Tensor& input, at::IntArrayRef shape, const OptionalTensor& weight, const OptionalTensor& bias) {
   const c10::ScalarType dtype = input.scalar_type();
-  if (dtype != at::kFloat && dtype != at::kBFloat16) return false;
+  if (dtype != at::kFloat && (dtype != at::kBFloat16 || RunsAgain::active())) return false;
   if (!is_plain(input, dtype) || input.numel() == 0 || shape.empty() || shape.size() > static_cast<size_t>(input.dim()))
     return false;
   if (!input.sizes().slice(input.dim() - shape.size()).equals(shape)) return false;

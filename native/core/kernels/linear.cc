@@ -10,6 +10,8 @@
 #include <torch/csrc/autograd/custom_function.h>
 #include <torch/library.h>
 
+#include "core/recording.h"
+
 namespace voxtorch::kernels {
 namespace {
 
@@ -119,7 +121,8 @@ Tensor linear_input_gradient(const Tensor& grad, const Tensor& weight) {
 
 Tensor fused_linear(const Tensor& input, const Tensor& weight, const OptionalTensor& bias, FusedActivation activation) {
   const Tensor offset = defined_or_empty(bias);
-  if (activation.attribute == nullptr || needs_gradient({&input, &weight, &offset}) || !is_ours(input, weight, bias))
+  if (activation.attribute == nullptr || RunsAgain::active() || needs_gradient({&input, &weight, &offset}) ||
+      !is_ours(input, weight, bias))
     return {};
   const at::AutoDispatchBelowADInplaceOrView below_autograd;
   return product(input, weight, bias, activation);
@@ -127,7 +130,8 @@ Tensor fused_linear(const Tensor& input, const Tensor& weight, const OptionalTen
 
 Tensor fused_linear_add(const Tensor& input, const Tensor& weight, const OptionalTensor& bias, const Tensor& residual) {
   const Tensor offset = defined_or_empty(bias);
-  if (needs_gradient({&input, &weight, &offset, &residual}) || !is_ours(input, weight, bias)) return {};
+  if (RunsAgain::active() || needs_gradient({&input, &weight, &offset, &residual}) || !is_ours(input, weight, bias))
+    return {};
   if (!is_plain(residual, input.scalar_type()) || !residual.is_contiguous() || residual.dim() != input.dim() ||
       residual.size(-1) != weight.size(0) ||
       !residual.sizes().slice(0, residual.dim() - 1).equals(input.sizes().slice(0, input.dim() - 1)) ||

@@ -4,12 +4,14 @@
 #include <ATen/ops/rand.h>
 #include <ATen/ops/where.h>
 
+#include <algorithm>
 #include <cmath>
 
 #include "core/nn/checkpoint.h"
 #include "core/nn/conv.h"
 #include "core/nn/linear.h"
 #include "core/nn/norm.h"
+#include "core/recording.h"
 
 namespace voxtorch::models {
 
@@ -115,6 +117,14 @@ class SpeechConvLayer : public Module {
     if (frame_norm == nullptr) return activation(conv.forward(x));
     return activation(frame_norm->forward(conv.forward(x).transpose(1, 2).contiguous())).transpose(1, 2);
   }
+  // The same with time first, [batch, time, channels]; the first layer takes [batch, 1, samples].
+  Tensor forward_frames(const Tensor& x) const {
+    if (channel_norm != nullptr) return activation(nn::conv_channel_norm(x.squeeze(1), conv, *channel_norm, true));
+    const Tensor frames = conv.weight.size(1) == 1 ? x.transpose(1, 2) : x;
+    if (frame_norm == nullptr) return conv.forward_frames(frames, &activation);
+    return activation(frame_norm->forward(conv.forward_frames(frames, nullptr).contiguous()));
+  }
+  bool adapted() const { return conv.adapted(); }
   c10::ScalarType dtype() const { return conv.weight.scalar_type(); }
 
  private:
@@ -136,11 +146,16 @@ class SpeechFeatureExtractor : public Module {
 
   Tensor forward(const Tensor& values) const {  // [batch, samples]
     Tensor x = values.to(layers[0].dtype()).unsqueeze(1);
-    for (const SpeechConvLayer* layer : layers) x = layer->forward(x);
-    return x.transpose(1, 2);  // [batch, frames, channels]
+    const bool frames_first = values.is_cpu() && is_inference() && !adapted();
+    for (const SpeechConvLayer* layer : layers) x = frames_first ? layer->forward_frames(x) : layer->forward(x);
+    return frames_first ? x : x.transpose(1, 2);  // [batch, frames, channels]
   }
 
  private:
+  bool adapted() const {
+    return std::any_of(layers.begin(), layers.end(), [](const SpeechConvLayer* layer) { return layer->adapted(); });
+  }
+
   ModuleList<SpeechConvLayer>& layers;
 };
 

@@ -13,6 +13,8 @@
 #include <memory>
 #include <mutex>
 
+#include "core/recording.h"
+
 namespace voxtorch::nn {
 namespace {
 
@@ -116,6 +118,7 @@ struct Checkpointed : torch::autograd::Function<Checkpointed> {
     ctx->saved_data["layer"] = c10::IValue::make_capsule(layer);
     ctx->set_materialize_grads(false);
     const AutocastGuard autocast(layer->autocast.without_cache());
+    const RunsAgain runs_again;
     return layer->run(with_undefined(tensors.vec(), layer->given));
   }
 

@@ -3,6 +3,7 @@
 #include <ATen/ops/_weight_norm.h>
 #include <ATen/ops/cat.h>
 #include <ATen/ops/conv1d.h>
+#include <ATen/ops/conv2d.h>
 #include <ATen/ops/linalg_vector_norm.h>
 #include <ATen/ops/matmul.h>
 #include <ATen/ops/ones.h>
@@ -28,7 +29,27 @@ at::Tensor Conv1d::forward(const at::Tensor& input) const {
   return at::conv1d(input, weight, shift, stride);
 }
 
-at::Tensor conv_channel_norm(const at::Tensor& signal, const Conv1d& conv, const GroupNorm& norm) {
+at::Tensor Conv1d::forward_frames(const at::Tensor& frames, const Activation* activation) const {
+  constexpr int64_t kMaxWindows = int64_t{1} << 26;  // elements: half a minute of speech in its largest layer
+  const auto shift = bias.defined() ? std::optional<at::Tensor>(bias) : std::nullopt;
+  const int64_t batch = frames.size(0), time = frames.size(1), in = frames.size(2), kernel = weight.size(2);
+  const int64_t steps = (time - kernel) / stride + 1;
+  if (frames.scalar_type() == at::kFloat && batch * steps * kernel * in <= kMaxWindows) {
+    const at::Tensor windows =
+        frames.contiguous().as_strided({batch, steps, kernel * in}, {time * in, stride * in, 1}).contiguous();
+    const at::Tensor filters = weight.permute({0, 2, 1}).reshape({weight.size(0), kernel * in});
+    if (activation == nullptr) return kernels::linear(windows, filters, shift);
+    const at::Tensor fused = kernels::fused_linear(windows, filters, shift, activation->fused());
+    return fused.defined() ? fused : (*activation)(kernels::linear(windows, filters, shift));
+  }
+  // As an image of one line, whose channels are the last in memory.
+  at::Tensor output = at::conv2d(frames.transpose(1, 2).unsqueeze(2),
+                                 weight.unsqueeze(2).contiguous(at::MemoryFormat::ChannelsLast), shift, {1, stride});
+  output = output.squeeze(2).transpose(1, 2);
+  return activation == nullptr ? output : (*activation)(std::move(output));
+}
+
+at::Tensor conv_channel_norm(const at::Tensor& signal, const Conv1d& conv, const GroupNorm& norm, bool frames) {
   // An adapter is beside the kernel, not in it.
   if (conv.adapted()) return norm.forward(conv.forward(signal.unsqueeze(1)));
   const int64_t kernel = conv.weight.size(2);
@@ -49,7 +70,8 @@ at::Tensor conv_channel_norm(const at::Tensor& signal, const Conv1d& conv, const
 
   const at::Tensor filters = at::cat({taps * scale.unsqueeze(-1), shift.unsqueeze(-1)}, -1);  // [.., .., kernel + 1]
   const at::Tensor ones = at::ones({windows.size(0), 1, windows.size(2)}, windows.options());
-  return at::matmul(filters.to(signal.scalar_type()), at::cat({windows, ones}, 1));
+  const at::Tensor seen = at::cat({windows, ones}, 1), taken = filters.to(signal.scalar_type());
+  return frames ? at::matmul(seen.transpose(1, 2), taken.transpose(-1, -2)) : at::matmul(taken, seen);
 }
 
 namespace {
