@@ -16,6 +16,8 @@ const networks = {
   wavlmHalf: [new WavLM({}, { dtype: 'bfloat16' }), { inputValues: wave.to('bfloat16') }],
 }
 for (const [network] of Object.values(networks)) network.eval()
+// What only infers is frozen.
+for (const name of ['robertaHalf', 'wavlmHalf']) networks[name][0].freeze()
 
 const forward = (name) => async (n) => {
   const [network, inputs] = networks[name]

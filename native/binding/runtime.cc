@@ -14,6 +14,7 @@
 
 #include "binding/environment.h"
 #include "core/cpu_memory.h"
+#include "core/kernels/packed_weights.h"
 
 namespace voxtorch {
 namespace {
@@ -277,6 +278,7 @@ napi_value stop_profile(napi_env env, napi_callback_info) {
 }  // namespace
 
 void release_caches() {
+  kernels::release_packed_weights();
   memory::release_cpu_cache();
   if (at::hasCUDA()) at::accelerator::emptyCache();
 }

@@ -2,6 +2,7 @@ import { describe, expect, it } from 'vitest'
 import {
   autocast,
   autograd,
+  emptyCache,
   functional,
   manualSeed,
   noGrad,
@@ -95,5 +96,38 @@ describe('what a network fuses into its products where no gradient is needed', (
     network.gradientCheckpointing(false)
     const fused = await noGrad(() => network.forward(inputs))
     expect(difference(fused.lastHiddenState, recorded.lastHiddenState)).toBeLessThan(1e-5)
+  })
+
+  it('keeps frozen weights packed, and packs them again when they change', async () => {
+    manualSeed(5)
+    const network = new Roberta({
+      vocabSize: 50,
+      hiddenSize: 64,
+      numHiddenLayers: 1,
+      numAttentionHeads: 4,
+      intermediateSize: 256,
+    }).eval()
+    const inputs = { inputIds: randint(5, 50, [4, 64]) }
+    const run = async () => (await noGrad(() => network.forward(inputs))).lastHiddenState
+    const plain = await run()
+    network.freeze()
+    // Seen, packed, used.
+    for (let use = 0; use < 4; use += 1) expect(difference(await run(), plain)).toBeLessThan(1e-5)
+    const weights = [...network.namedParameters()].filter(
+      ([name]) => name.startsWith('encoder') && name.endsWith('dense.weight'),
+    )
+    for (const [, weight] of weights) weight.mul_(1.5)
+    const changed = await run()
+    expect(difference(changed, plain)).toBeGreaterThan(1e-2)
+    emptyCache()
+    for (let use = 0; use < 3; use += 1) expect(difference(await run(), changed)).toBeLessThan(1e-5)
+    network.to({ dtype: 'bfloat16' })
+    for (let use = 0; use < 3; use += 1) expect(difference((await run()).float(), changed)).toBeLessThan(0.1)
+    // Trained again, the products are those of the weights as they are.
+    network.to({ dtype: 'float32' })
+    network.unfreeze()
+    const loss = (await network.forward(inputs)).lastHiddenState.pow(3).sum()
+    await loss.backward()
+    for (const [, weight] of weights) expect(weight.grad?.isfinite().all().item()).toBe(true)
   })
 })

@@ -10,6 +10,7 @@
 #include <torch/csrc/autograd/custom_function.h>
 #include <torch/library.h>
 
+#include "core/kernels/packed_weights.h"
 #include "core/recording.h"
 
 namespace voxtorch::kernels {
@@ -41,11 +42,18 @@ bool is_plain(const Tensor& tensor, c10::ScalarType dtype) {
          !tensor.is_conj() && !at::isTensorSubclassLike(tensor) && !tensor._fw_grad(0).defined();
 }
 
+// As packed_weight gives it.
+bool is_packed(const Tensor& weight, c10::ScalarType dtype) {
+  return weight.layout() == at::kMkldnn && weight.scalar_type() == dtype;
+}
+
 // Whatever is wrong with the arguments is left for ATen to say.
 bool is_ours(const Tensor& input, const Tensor& weight, const OptionalTensor& bias) {
   const c10::ScalarType dtype = input.scalar_type();
   if (dtype != at::kFloat && dtype != at::kBFloat16) return false;
-  if (!is_plain(input, dtype) || !is_plain(weight, dtype) || !input.is_contiguous()) return false;
+  if (!is_plain(input, dtype) || !input.is_contiguous()) return false;
+  if (is_packed(weight, dtype)) return true;
+  if (!is_plain(weight, dtype)) return false;
   if (weight.dim() != 2 || input.dim() < 2 || input.size(-1) != weight.size(1)) return false;
   if (!weight.is_contiguous() && !weight.t().is_contiguous()) return false;
   if (bias.has_value() && bias->defined() &&
@@ -108,6 +116,12 @@ Tensor linear(const Tensor& input, const Tensor& weight, const OptionalTensor& b
   if (needs_gradient({&input, &weight, &offset})) return Linear::apply(input, weight, bias);
   const at::AutoDispatchBelowADInplaceOrView below_autograd;
   return product(input, weight, bias);
+}
+
+Tensor for_products(const Tensor& weight, const Tensor& input, const OptionalTensor& bias) {
+  if (weight.requires_grad() || !is_inference() || !is_ours(input, weight, bias)) return weight;
+  const Tensor packed = packed_weight(weight, input.numel() / input.size(-1));
+  return packed.defined() ? packed : weight;
 }
 
 Tensor linear_input_gradient(const Tensor& grad, const Tensor& weight) {

@@ -17,6 +17,9 @@ struct FusedActivation {
 // input [..., in], weight [out, in], bias [out] -> [..., out]. Everything that oneDNN does not do here is ATen's.
 at::Tensor linear(const at::Tensor& input, const at::Tensor& weight, const std::optional<at::Tensor>& bias);
 
+// What these take in place of a frozen weight, or the weight itself.
+at::Tensor for_products(const at::Tensor& weight, const at::Tensor& input, const std::optional<at::Tensor>& bias);
+
 // The gradient of its input, [..., in], of that of its result, [..., out].
 at::Tensor linear_input_gradient(const at::Tensor& grad, const at::Tensor& weight);
 

@@ -26,17 +26,20 @@ at::Tensor Linear::forward(const at::Tensor& input) const {
   if (const auto adapters = slot_.active()) {
     return adapted_linear(input, weight, optional(bias), *adapters, training());
   }
-  return kernels::linear(input, weight, optional(bias));
+  return kernels::linear(input, kernels::for_products(weight, input, optional(bias)), optional(bias));
 }
 
 at::Tensor Linear::forward(const at::Tensor& input, const Activation& activation) const {
-  at::Tensor fused =
-      adapted() ? at::Tensor() : kernels::fused_linear(input, weight, optional(bias), activation.fused());
+  if (adapted()) return activation(forward(input));
+  const at::Tensor ready = kernels::for_products(weight, input, optional(bias));
+  const at::Tensor fused = kernels::fused_linear(input, ready, optional(bias), activation.fused());
   return fused.defined() ? fused : activation(forward(input));
 }
 
 at::Tensor Linear::forward_add(const at::Tensor& input, const at::Tensor& residual) const {
-  at::Tensor fused = adapted() ? at::Tensor() : kernels::fused_linear_add(input, weight, optional(bias), residual);
+  if (adapted()) return forward(input) + residual;
+  const at::Tensor ready = kernels::for_products(weight, input, optional(bias));
+  const at::Tensor fused = kernels::fused_linear_add(input, ready, optional(bias), residual);
   return fused.defined() ? fused : forward(input) + residual;
 }
 
