@@ -1,4 +1,7 @@
 export type { NetworkConfig } from './config.js'
+export type { DecoderLMConfig, RopeParameters } from './decoder-config.js'
+export { DecoderLM, type DecoderLMInputs, type DecoderLMOutput } from './decoder-lm.js'
+export { KvCache } from './kv-cache.js'
 export { NativeModule } from './native-module.js'
 export type { LoadNetworkOptions } from './pretrained.js'
 export {

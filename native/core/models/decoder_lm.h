@@ -1,0 +1,56 @@
+// The decoder language model of the LLaMA family (Touvron et al. 2023, https://arxiv.org/abs/2302.13971): LLaMA 1 to 3
+// and Vicuna, Mistral (https://arxiv.org/abs/2310.06825) and Qwen2 (https://arxiv.org/abs/2407.10671), with the names
+// of transformers' LlamaForCausalLM, MistralForCausalLM and Qwen2ForCausalLM.
+#pragma once
+
+#include "core/nn/embedding.h"
+#include "core/nn/functions.h"
+#include "core/nn/kv_cache.h"
+#include "core/nn/linear.h"
+#include "core/nn/rotary.h"
+
+namespace voxtorch::models {
+
+struct DecoderLMConfig {
+  explicit DecoderLMConfig(const Config& config);
+  std::string type;  // llama, mistral, qwen2
+  int64_t vocabulary, dim, layers, heads, kv_heads, head_dim, intermediate, positions, padding;
+  int64_t window, first_window_layer;  // 0: no sliding window
+  double eps, std, attention_dropout;
+  std::string activation;
+  bool qkv_bias, output_bias, mlp_bias, tied;
+  Config rope;
+};
+
+struct DecoderLMInputs {
+  at::Tensor ids;         // [batch, time]
+  at::Tensor mask;        // [batch, past + time], 1 for real tokens; may be undefined
+  at::Tensor positions;   // [batch or 1, time]; undefined: counted over the real tokens
+  at::Tensor embeddings;  // [batch, time, dim], in place of ids
+  nn::KvCache* cache = nullptr;
+};
+
+struct DecoderOutput {
+  at::Tensor last_hidden_state;           // [batch, time, dim], after the last norm
+  std::vector<at::Tensor> hidden_states;  // embeddings, each layer's output, the last one after the norm
+  std::vector<at::Tensor> attentions;     // [batch, heads, time, past + time] per layer
+};
+
+class DecoderModel;
+
+class DecoderLM : public Module {
+ public:
+  DecoderLM(const ModuleOptions& options, const Config& config);
+
+  DecoderOutput forward(const DecoderLMInputs& inputs, bool hidden_states = false, bool attentions = false) const;
+  at::Tensor embed(const at::Tensor& ids) const;      // [...] -> [..., dim]
+  at::Tensor logits(const at::Tensor& hidden) const;  // [..., dim] -> [..., vocabulary]
+  // Mean cross-entropy of each token given those before it, where labels [batch, time] are not -100.
+  at::Tensor loss(const at::Tensor& hidden, const at::Tensor& labels) const;
+
+  const DecoderLMConfig config;
+  DecoderModel& model;
+  nn::Linear* const lm_head;  // null where it is tied to the embeddings
+};
+
+}  // namespace voxtorch::models

@@ -1,0 +1,106 @@
+#include "core/nn/kv_cache.h"
+
+#include <ATen/core/grad_mode.h>
+#include <ATen/ops/empty.h>
+#include <c10/core/InferenceMode.h>
+#include <torch/library.h>
+
+#include <algorithm>
+
+namespace voxtorch::nn {
+
+using at::Tensor;
+
+namespace {
+
+// Its tensors outlive the mode that a pass runs in.
+struct Unrecorded {
+  const c10::InferenceMode normal{false};
+  const at::NoGradGuard no_grad;
+};
+
+constexpr const char* kForeign = "the cache holds another network's tokens, or those of another dtype or device";
+constexpr int64_t kFirstCapacity = 64;
+
+// `old`, with its first `length` tokens, in memory for `capacity`; like `sample` where there is none yet.
+Tensor enlarged(const Tensor& old, const Tensor& sample, int64_t length, int64_t capacity) {
+  Tensor grown = at::empty({sample.size(0), sample.size(1), capacity, sample.size(3)}, sample.options());
+  if (length > 0) grown.narrow(2, 0, length).copy_(old.narrow(2, 0, length));
+  return grown;
+}
+
+}  // namespace
+
+KvCache::KvCache(const ModuleOptions& options, const Config&) : Module("KvCache", options) {}
+
+int64_t KvCache::batch() const { return layers_.empty() || length() == 0 ? 0 : layers_.front().keys.size(0); }
+
+void KvCache::check(int64_t batch, int64_t layers) const {
+  if (length() == 0) return;
+  TORCH_CHECK(static_cast<int64_t>(layers_.size()) == layers, kForeign);
+  TORCH_CHECK(this->batch() == batch, "the cache has ", this->batch(), " rows, but the input has ", batch);
+}
+
+std::pair<Tensor, Tensor> KvCache::append(size_t layer, const Tensor& keys, const Tensor& values) {
+  const Unrecorded unrecorded;
+  const int64_t past = length(), total = past + keys.size(2);
+  if (past == 0 && layer == 0) layers_.clear();
+  if (layers_.size() <= layer) layers_.resize(layer + 1);
+  Layer& mine = layers_[layer];
+  if (past > 0) {
+    const auto fits = [&](int64_t dim) { return mine.keys.size(dim) == keys.size(dim); };
+    TORCH_CHECK(mine.keys.defined() && fits(0) && fits(1) && fits(3) && mine.keys.dtype() == keys.dtype() &&
+                    mine.keys.device() == keys.device(),
+                kForeign);
+  }
+  const int64_t capacity = mine.keys.defined() ? mine.keys.size(2) : 0;
+  if (capacity < total) {
+    const int64_t wanted = std::max({total, kFirstCapacity, capacity * 3 / 2});
+    mine.keys = enlarged(mine.keys, keys, past, wanted);
+    mine.values = enlarged(mine.values, values, past, wanted);
+  }
+  mine.keys.narrow(2, past, keys.size(2)).copy_(keys);
+  mine.values.narrow(2, past, keys.size(2)).copy_(values);
+  return {mine.keys.narrow(2, 0, total), mine.values.narrow(2, 0, total)};
+}
+
+void KvCache::crop(int64_t length) {
+  TORCH_CHECK(length >= 0 && length <= this->length(), "length must be from 0 to ", this->length(),
+              ", the tokens in the cache, got ", length);
+  length_.store(length, std::memory_order_relaxed);
+  if (length == 0) layers_.clear();
+}
+
+void KvCache::reorder(const Tensor& rows) {
+  TORCH_CHECK(rows.dim() == 1 && rows.size(0) > 0 && rows.scalar_type() == at::kLong,
+              "rows must be int64 [batch], at least one, got ", rows.scalar_type(), " ", rows.sizes());
+  if (length() == 0) return;
+  TORCH_CHECK(rows.min().item<int64_t>() >= 0 && rows.max().item<int64_t>() < batch(), "rows must be from 0 to ",
+              batch() - 1, ", those of the cache");
+  const Unrecorded unrecorded;
+  std::vector<Layer> chosen;
+  for (const Layer& layer : layers_) {
+    const Tensor places = rows.to(layer.keys.device());
+    chosen.push_back({layer.keys.index_select(0, places), layer.values.index_select(0, places)});
+  }
+  layers_ = std::move(chosen);
+}
+
+namespace {
+
+using ModulePtr = c10::intrusive_ptr<Module>;
+
+const RegisteredModule registered("kv_cache", make_module<KvCache>);
+
+}  // namespace
+
+TORCH_LIBRARY_FRAGMENT(voxtorch, m) {
+  m.def("kv_cache_length(__torch__.torch.classes.voxtorch.Module self) -> int",
+        [](const ModulePtr& self) { return network<KvCache>(self, "kv_cache_length").length(); });
+  m.def("kv_cache_crop(__torch__.torch.classes.voxtorch.Module self, int length) -> ()",
+        [](const ModulePtr& self, int64_t length) { network<KvCache>(self, "kv_cache_crop").crop(length); });
+  m.def("kv_cache_reorder(__torch__.torch.classes.voxtorch.Module self, Tensor rows) -> ()",
+        [](const ModulePtr& self, const Tensor& rows) { network<KvCache>(self, "kv_cache_reorder").reorder(rows); });
+}
+
+}  // namespace voxtorch::nn

@@ -1,0 +1,44 @@
+// The keys and values of a decoder's past tokens, so that each token is computed once. Memory for more tokens than
+// there are is taken ahead, so that a step copies its own only.
+//
+// A forward pass writes behind the past and calls advance() when it is whole: a pass that throws leaves the cache as it
+// was. No gradient goes through it.
+#pragma once
+
+#include <atomic>
+#include <utility>
+#include <vector>
+
+#include "core/module.h"
+
+namespace voxtorch::nn {
+
+class KvCache : public Module {
+ public:
+  KvCache(const ModuleOptions& options, const Config& config);
+
+  int64_t length() const { return length_.load(std::memory_order_relaxed); }  // tokens
+  int64_t batch() const;                                                      // 0 while empty
+
+  // Throws where a network of so many layers cannot go on with a batch of so many rows.
+  void check(int64_t batch, int64_t layers) const;
+
+  // Keys and values [batch, heads, time, dim] of new tokens of a layer -> those of all, [batch, heads, length() + time,
+  // dim], which are views.
+  std::pair<at::Tensor, at::Tensor> append(size_t layer, const at::Tensor& keys, const at::Tensor& values);
+  void advance(int64_t time) { length_.fetch_add(time, std::memory_order_relaxed); }
+
+  // Forgets what comes after the first `length` tokens.
+  void crop(int64_t length);
+  // Row i becomes what row rows[i] was; there may be more or fewer rows than before.
+  void reorder(const at::Tensor& rows);
+
+ private:
+  struct Layer {
+    at::Tensor keys, values;  // [batch, heads, capacity, dim]
+  };
+  std::vector<Layer> layers_;
+  std::atomic<int64_t> length_{0};
+};
+
+}  // namespace voxtorch::nn

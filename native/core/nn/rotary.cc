@@ -1,0 +1,121 @@
+#include "core/nn/rotary.h"
+
+#include <ATen/TensorOperators.h>
+#include <ATen/ops/arange.h>
+#include <ATen/ops/cat.h>
+#include <ATen/ops/pow.h>
+#include <ATen/ops/reciprocal.h>
+#include <ATen/ops/where.h>
+
+#include <algorithm>
+#include <cmath>
+
+namespace voxtorch::nn {
+
+using at::Tensor;
+
+namespace {
+
+constexpr double kPi = 3.14159265358979323846;
+
+double needed(const Config& scaling, const char* key, const std::string& type) {
+  TORCH_CHECK(scaling.has(key), "the configuration's RoPE scaling of type '", type, "' has no ", key);
+  return scaling.number(key, 0);
+}
+
+Config scaling_of(const Config& config) {
+  return config.object(config.has("rope_parameters") ? "rope_parameters" : "rope_scaling");
+}
+
+}  // namespace
+
+Tensor Rotation::apply(const Tensor& x) const {
+  const int64_t half = x.size(-1) / 2;
+  const Tensor first = x.narrow(-1, 0, half), second = x.narrow(-1, half, half);
+  return at::cat({first * cos - second * sin, second * cos + first * sin}, -1);
+}
+
+Rotary::Rotary(const Config& config, int64_t dim, int64_t max_positions) : dim(dim), max_positions(max_positions) {
+  TORCH_CHECK(dim > 0 && dim % 2 == 0, "the dimension of a head must be even for RoPE, got ", dim);
+  const Config scaling = scaling_of(config);
+  theta = scaling.number("rope_theta", config.number("rope_theta", 10000));
+  TORCH_CHECK(theta > 0, "rope_theta must be above 0, got ", theta);
+  TORCH_CHECK(scaling.number("partial_rotary_factor", config.number("partial_rotary_factor", 1)) == 1,
+              "partial_rotary_factor must be 1: the decoders of this family rotate whole heads");
+  const std::string type = scaling.text("rope_type", scaling.text("type", "default"));
+  if (type == "default") {
+    inverse = frequencies(theta);
+    return;
+  }
+  const bool known = type == "linear" || type == "dynamic" || type == "llama3" || type == "yarn";
+  TORCH_CHECK(known, "the configuration names an unknown RoPE scaling '", type,
+              "'; known are default, linear, dynamic, llama3, yarn");
+  factor = needed(scaling, "factor", type);
+  TORCH_CHECK(factor > 0, "the factor of the RoPE scaling must be above 0, got ", factor);
+  grows = type == "dynamic";
+  TORCH_CHECK(!grows || dim > 2, "RoPE scaling of type 'dynamic' needs heads of more than 2 dimensions");
+  if (type == "llama3") {
+    inverse = llama3(scaling);
+  } else if (type == "yarn") {
+    inverse = yarn(scaling);
+  } else {
+    inverse = type == "linear" ? frequencies(theta) / factor : frequencies(theta);
+  }
+}
+
+Rotation Rotary::at(const Tensor& positions, at::ScalarType dtype) const {
+  const Tensor inverse = (grows ? dynamic(positions) : this->inverse).to(positions.device());
+  const Tensor angles = (positions.to(at::kFloat).unsqueeze(-1) * inverse).unsqueeze(1);  // [batch, 1, time, dim / 2]
+  return {(angles.cos() * attention_scaling).to(dtype), (angles.sin() * attention_scaling).to(dtype)};
+}
+
+Tensor Rotary::frequencies(double base) const {
+  return at::reciprocal(at::pow(base, at::arange(0, dim, 2, at::TensorOptions().dtype(at::kFloat)) / dim));
+}
+
+// NTK-aware scaling that begins where the text is longer than those of pre-training.
+Tensor Rotary::dynamic(const Tensor& positions) const {
+  if (positions.is_meta() || positions.numel() == 0) return inverse;
+  const double longest = static_cast<double>(positions.max().item<int64_t>() + 1);
+  const double original = static_cast<double>(max_positions), d = static_cast<double>(dim);
+  if (longest <= original) return inverse;
+  return frequencies(theta * std::pow(factor * longest / original - (factor - 1), d / (d - 2)));
+}
+
+// Llama 3.1 (https://arxiv.org/abs/2407.21783): long wavelengths are stretched by the factor, short ones stay.
+Tensor Rotary::llama3(const Config& scaling) const {
+  const double low = needed(scaling, "low_freq_factor", "llama3"), high = needed(scaling, "high_freq_factor", "llama3");
+  TORCH_CHECK(low > 0 && high > low, "RoPE scaling of type 'llama3' needs 0 < low_freq_factor < high_freq_factor");
+  const double original = scaling.number("original_max_position_embeddings", static_cast<double>(max_positions));
+  const Tensor plain = frequencies(theta);
+  const Tensor wavelength = 2 * kPi / plain;
+  const Tensor stretched = plain / factor;
+  const Tensor smooth = (original / wavelength - low) / (high - low);
+  const Tensor between = (1 - smooth) * stretched + smooth * plain;
+  return at::where(wavelength > original / low, stretched, at::where(wavelength < original / high, plain, between));
+}
+
+// YaRN (Peng et al. 2023, https://arxiv.org/abs/2309.00071).
+Tensor Rotary::yarn(const Config& scaling) {
+  const auto scale = [&](double weight) { return factor <= 1 ? 1 : 0.1 * weight * std::log(factor) + 1; };
+  const double mscale = scaling.number("mscale", 0), all_dim = scaling.number("mscale_all_dim", 0);
+  attention_scaling = mscale != 0 && all_dim != 0 ? scale(mscale) / scale(all_dim) : scale(1);
+  attention_scaling = scaling.number("attention_factor", attention_scaling);
+  const double original = scaling.number("original_max_position_embeddings", static_cast<double>(max_positions));
+  const auto dimension_of = [&](double rotations) {
+    return static_cast<double>(dim) * std::log(original / (rotations * 2 * kPi)) / (2 * std::log(theta));
+  };
+  double low = dimension_of(scaling.number("beta_fast", 32)), high = dimension_of(scaling.number("beta_slow", 1));
+  if (scaling.boolean("truncate", true)) {
+    low = std::floor(low);
+    high = std::ceil(high);
+  }
+  low = std::max(low, 0.0);
+  high = std::min(high, static_cast<double>(dim - 1));
+  if (low == high) high += 0.001;
+  const Tensor ramp = ((at::arange(dim / 2, at::TensorOptions().dtype(at::kFloat)) - low) / (high - low)).clamp(0, 1);
+  const Tensor plain = frequencies(theta);
+  return plain / factor * ramp + plain * (1 - ramp);
+}
+
+}  // namespace voxtorch::nn

@@ -1,0 +1,325 @@
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterAll, describe, expect, it } from 'vitest'
+import {
+  CheckpointError,
+  ConfigError,
+  DecoderLM,
+  type DecoderLMConfig,
+  type DecoderLMInputs,
+  getPeftModel,
+  KvCache,
+  type LoraConfig,
+  loadSafetensors,
+  manualSeed,
+  memoryStats,
+  noGrad,
+  ops,
+  randint,
+  saveSafetensorsSharded,
+  scope,
+  type Tensor,
+  tensor,
+} from '../../lib/index.js'
+import { expectClose, fixture, fixturePath, tensorsOf } from '../helpers.js'
+import { atReal, file, get, open } from './decoder.js'
+import { camelKeys, expectGradients } from './networks.js'
+
+const KEY = 'model.layers.0.self_attn.k_proj.weight'
+const keyProjection = (model: DecoderLM): Tensor => get(model.namedParameters().find(([name]) => name === KEY))[1]
+
+describe('against transformers', () => {
+  it.each(file.cases)('$name', async ({ name }) => {
+    const { model, real, inputs, expected } = open(name)
+    inputs.inputsEmbeds?.requiresGrad_()
+    const plain = await model.forward({ ...inputs, logitsToKeep: 0 })
+    const cotangent = get(tensorsOf(file, name, 'cotangent').logits)
+    const logits = get(plain.logits)
+    expectClose(atReal(logits, real, 1), get(expected.logits), 1e-5, 'logits')
+    expectClose(get(plain.loss), get(expected.loss), 1e-5, 'loss')
+    await get(plain.loss).add(logits.mul(cotangent).sum()).backward()
+    if (expected['hidden.0']) expectGradients(model, file, name)
+    else expectClose(get(keyProjection(model).grad), get(tensorsOf(file, name, 'grad')[KEY]), 1e-5, KEY)
+    if (inputs.inputsEmbeds) {
+      expectClose(get(inputs.inputsEmbeds.grad), get(expected['inputs_embeds.grad']), 1e-5, 'gradient of inputs_embeds')
+    }
+
+    const full = await model.forward({ ...inputs, logitsToKeep: 0, outputHiddenStates: true, outputAttentions: true })
+    expectClose(atReal(get(full.logits), real, 1), get(expected.logits), 1e-5, 'logits with attentions')
+    expect([full.hiddenStates.length, full.attentions.length]).toEqual([3, 2])
+    expect([plain.hiddenStates.length, plain.attentions.length]).toEqual([0, 0])
+    if (!expected['hidden.0']) return
+    full.hiddenStates.forEach((hidden, i) => {
+      expectClose(atReal(hidden, real, 1), get(expected[`hidden.${i}`]), 1e-5, `hidden state ${i}`)
+    })
+    full.attentions.forEach((attention, i) => {
+      expectClose(atReal(attention, real, 2), get(expected[`attention.${i}`]), 1e-5, `attention ${i}`)
+    })
+  })
+
+  it.each(['llama', 'llama-gqa', 'qwen2-tied'])('%s: gradients with checkpointing', async (name) => {
+    const { model, inputs } = open(name)
+    model.gradientCheckpointing(true)
+    const { loss, logits } = await model.forward({ ...inputs, logitsToKeep: 0 })
+    await get(loss)
+      .add(
+        get(logits)
+          .mul(get(tensorsOf(file, name, 'cotangent').logits))
+          .sum(),
+      )
+      .backward()
+    expectGradients(model, file, name)
+  })
+})
+
+describe('arguments', () => {
+  it('computes the logits that are asked for', async () => {
+    const { model, inputs } = open('llama')
+    const inputIds = get(inputs.inputIds)
+    const all = get((await model.forward({ inputIds })).logits)
+    const last = get((await model.forward({ inputIds, logitsToKeep: 3 })).logits)
+    expectClose(last, all.narrow(1, 5, 3), 1e-6)
+    const { logits, loss } = await model.forward({ ...inputs })
+    expect(logits).toBeNull()
+    expect(loss?.shape).toEqual([])
+  })
+
+  it('takes positions, and embeddings in place of ids', async () => {
+    const { model, inputs } = open('llama3')
+    const inputIds = get(inputs.inputIds)
+    const { logits } = await model.forward({ inputIds })
+    const positionIds = tensor([[0, 1, 2, 3, 4, 5, 6, 7]])
+    expect(get((await model.forward({ inputIds, positionIds })).logits).equal(get(logits))).toBe(true)
+    const other = get((await model.forward({ inputIds, positionIds: positionIds.mul(3) })).logits)
+    expect(other.sub(get(logits)).abs().max().item()).toBeGreaterThan(0.01)
+    const inputsEmbeds = model.embed(inputIds)
+    expect(get((await model.forward({ inputsEmbeds })).logits).equal(get(logits))).toBe(true)
+  })
+
+  it('does not answer otherwise for a padded text, on either side, with attentions too', async () => {
+    for (const name of ['llama', 'mistral', 'qwen2-window']) {
+      const { model, inputs } = open(name)
+      const text = get(inputs.inputIds).narrow(0, 0, 1)
+      const alone = get((await model.forward({ inputIds: text })).logits)
+      const pad = tensor([[9, 9, 9]])
+      for (const [parts, mask, start] of [
+        [[pad, text], [...Array(3).fill(0), ...Array(8).fill(1)], 3],
+        [[text, pad], [...Array(8).fill(1), ...Array(3).fill(0)], 0],
+      ] as const) {
+        for (const outputAttentions of [false, true]) {
+          const inputIds = ops.cat([...parts] as Tensor[], 1)
+          const attentionMask = tensor([mask as number[]])
+          const { logits } = await model.forward({ inputIds, attentionMask, outputAttentions })
+          expectClose(get(logits).narrow(1, start, 8), alone, 1e-5, name)
+          expect(get(logits).isfinite().all().item()).toBe(true)
+        }
+      }
+    }
+  })
+
+  it('refuses what does not fit with the name of the argument', async () => {
+    const { model } = open('llama')
+    const inputIds = tensor([[3, 4]])
+    const refused = (inputs: DecoderLMInputs, message: RegExp) => expect(model.forward(inputs)).rejects.toThrow(message)
+    await refused({}, /input_ids or inputs_embeds/)
+    await refused({ inputIds: tensor([3, 4]) }, /\[batch, time\]/)
+    await refused({ inputIds, attentionMask: tensor([[1]]) }, /attention_mask must be \[1, 2\]/)
+    await refused({ inputIds, positionIds: tensor([[1]]) }, /position_ids/)
+    await refused({ inputIds, labels: tensor([[1]]) }, /labels/)
+    await refused({ inputIds, logitsToKeep: -1 }, /logits_to_keep/)
+    await refused({ inputIds: randint(0, 3, [1, 0]) }, /at least one token/)
+    await refused({ inputIds: tensor([[1000]]) }, /range|index/)
+    using cache = new KvCache()
+    await refused({ inputIds, cache, labels: inputIds }, /labels or a cache/)
+    expect(() => model.forward({ inputIds, cache: model as never })).toThrow(/KvCache/)
+  })
+
+  it('refuses configurations that contradict themselves', () => {
+    const tiny: DecoderLMConfig = {
+      vocabSize: 9,
+      hiddenSize: 8,
+      numHiddenLayers: 1,
+      numAttentionHeads: 2,
+      intermediateSize: 8,
+    }
+    const refused = (config: object, message: RegExp) => {
+      expect(() => new DecoderLM({ ...tiny, ...config })).toThrow(ConfigError)
+      expect(() => new DecoderLM({ ...tiny, ...config })).toThrow(message)
+    }
+    refused({ modelType: 'gpt2' }, /'gpt2'; it has llama, mistral, qwen2/)
+    refused({ numKeyValueHeads: 3 }, /num_key_value_heads 3/)
+    refused({ numAttentionHeads: 3 }, /num_attention_heads 3/)
+    refused({ headDim: 3 }, /even/)
+    refused({ hiddenAct: 'what' }, /'what'/)
+    refused({ padTokenId: 9 }, /pad_token_id/)
+    refused({ ropeParameters: { ropeType: 'longrope' } }, /longrope/)
+    refused({ ropeScaling: { type: 'linear' } }, /factor/)
+    refused({ ropeScaling: { ropeType: 'llama3', factor: 2 } }, /low_freq_factor/)
+    refused({ modelType: 'qwen2', layerTypes: ['sliding_attention'] }, /layer 0/)
+    expect(() => DecoderLM.fromConfig('llama-1b')).toThrow(ConfigError)
+  })
+})
+
+describe('files', () => {
+  const directory = mkdtempSync(join(tmpdir(), 'voxtorch-decoder-'))
+  afterAll(() => rmSync(directory, { recursive: true }))
+
+  it.each([
+    ['llama-sharded', 'llama'],
+    ['mistral-bin', 'mistral'],
+    ['qwen2-safetensors', 'qwen2'],
+  ])('reads %s as transformers wrote it, and what it saves', async (folder, modelType) => {
+    const answers = await fixture('models/decoder-lm-pretrained')
+    const inputIds = get(tensorsOf(answers, folder, 'in').input_ids)
+    const expected = get(tensorsOf(answers, folder, 'out').logits)
+    const model = await DecoderLM.fromPretrained(fixturePath(`models/${folder}`))
+    expect(model.config.modelType).toBe(modelType)
+    expect(model.training).toBe(false)
+    expectClose(get((await model.forward({ inputIds })).logits), expected)
+    const to = join(directory, folder)
+    await model.save(to)
+    const again = await DecoderLM.fromPretrained(to, { mmap: true })
+    expect(again.config).toMatchObject(model.config)
+    expectClose(get((await again.forward({ inputIds })).logits), expected)
+  })
+
+  it('reads a trunk without prefix and a tied head that is there twice, and lists what is missing', async () => {
+    const tied = open('qwen2-tied').model
+    await tied.save(join(directory, 'tied'))
+    const { tensors } = await loadSafetensors(join(directory, 'tied/model.safetensors'))
+    const state: Record<string, Tensor> = { 'lm_head.weight': get(tensors['model.embed_tokens.weight']).clone() }
+    for (const [name, value] of Object.entries(tensors)) state[name.replace(/^model\./, '')] = value
+    await saveSafetensorsSharded(join(directory, 'tied'), state, { maxShardBytes: 1000 })
+    const inputIds = tensor([[1, 2, 3]])
+    const [a, b] = [tied, await DecoderLM.fromPretrained(join(directory, 'tied'))]
+    expect(get((await a.forward({ inputIds })).logits).equal(get((await b.forward({ inputIds })).logits))).toBe(true)
+
+    await open('llama').model.save(join(directory, 'headless'))
+    const { tensors: all } = await loadSafetensors(join(directory, 'headless/model.safetensors'))
+    const { 'lm_head.weight': _, ...rest } = all
+    await saveSafetensorsSharded(join(directory, 'headless'), rest)
+    const load = DecoderLM.fromPretrained(join(directory, 'headless'))
+    await expect(load).rejects.toThrow(CheckpointError)
+    await expect(load).rejects.toMatchObject({ missing: ['lm_head.weight'] })
+  })
+})
+
+describe('LoRA', () => {
+  it('has the loss and gradients of PEFT, and the same logits merged or cached', async () => {
+    const reference = await fixture<{ config: Record<string, unknown> }>('models/decoder-lm-lora')
+    const { model } = open('llama-gqa')
+    const peft = getPeftModel(model, camelKeys(get(reference.cases[0]).config) as unknown as LoraConfig)
+    const given = tensorsOf(reference, 'lora', 'param')
+    const trained = new Map(model.namedParameters().filter(([, { requiresGrad }]) => requiresGrad))
+    expect([...trained.keys()].sort()).toEqual(Object.keys(given).sort())
+    noGrad(() => trained.forEach((parameter, name) => void parameter.copy_(get(given[name]))))
+    const inputIds = get(tensorsOf(reference, 'lora', 'in').input_ids)
+    const { logits, loss } = tensorsOf(reference, 'lora', 'out')
+
+    for (const checkpointing of [false, true]) {
+      model.gradientCheckpointing(checkpointing)
+      const output = await model.forward({ inputIds, labels: inputIds, logitsToKeep: 0 })
+      expectClose(get(output.loss), get(loss))
+      expectClose(get(output.logits), get(logits))
+      await get(output.loss).backward()
+      for (const [name, gradient] of Object.entries(tensorsOf(reference, 'lora', 'grad'))) {
+        const parameter = get(trained.get(name))
+        expectClose(get(parameter.grad), gradient, 1e-5, name)
+        parameter.grad = null
+      }
+      expect(model.parameters().filter(({ grad }) => grad !== null)).toEqual([])
+    }
+
+    using cache = new KvCache()
+    await model.forward({ inputIds: inputIds.narrow(1, 0, 7), cache })
+    const step = await model.forward({ inputIds: inputIds.narrow(1, 7, 1), cache })
+    expectClose(get(step.logits), get(logits).narrow(1, 7, 1))
+    peft.mergeAdapter()
+    expectClose(get((await model.forward({ inputIds })).logits), get(logits), 1e-5, 'merged')
+  })
+
+  it('takes an adapter of the head, whose loss goes through its logits', async () => {
+    const { model, inputs } = open('llama')
+    getPeftModel(model, { r: 2, targetModules: ['lm_head'] })
+    noGrad(() => {
+      for (const [name, parameter] of model.namedParameters()) if (name.includes('lora_B')) parameter.normal_(0, 0.5)
+    })
+    const { logits, loss } = await model.forward({ ...inputs, logitsToKeep: 0 })
+    const shifted = get(logits).narrow(1, 0, 7).flatten(0, 1)
+    const labels = get(inputs.labels).narrow(1, 1, 7).flatten()
+    expectClose(get(loss), ops.crossEntropyLoss(shifted, labels), 1e-6)
+    const plain = await open('llama').model.forward(inputs)
+    expect(Math.abs((get(loss).item() as number) - (get(plain.loss).item() as number))).toBeGreaterThan(1e-3)
+  })
+})
+
+describe('the module', () => {
+  it.each([
+    ['vicuna-13b-v1.1', 13_015_864_320],
+    ['llama2-7b', 6_738_415_616],
+    ['llama3-8b', 8_030_261_248],
+    ['mistral-7b-v0.1', 7_241_732_096],
+    ['qwen2-7b', 7_615_616_512],
+  ])('%s has %d parameters, and none allocated on meta', (name, expected) => {
+    const model = DecoderLM.fromConfig(name, { device: 'meta' })
+    const count = model.parameters().reduce((sum, { shape }) => sum + shape.reduce((a, b) => a * b, 1), 0)
+    expect(count).toBe(expected)
+  })
+
+  it('computes in bfloat16 and float64, with a cache too', async () => {
+    const { model, inputs, expected } = open('llama-gqa')
+    const { attentionMask, inputIds } = inputs
+    const logits = get(expected.logits)
+    const real = get(attentionMask).to('float32')
+    model.to({ dtype: 'float64' })
+    expectClose(atReal(get((await model.forward({ inputIds, attentionMask })).logits).float(), real, 1), logits, 1e-6)
+    model.to({ dtype: 'bfloat16' })
+    const low = get((await model.forward({ inputIds, attentionMask })).logits)
+    expect(low.dtype).toBe('bfloat16')
+    expectClose(atReal(low.float(), real, 1), logits, 0.05)
+    using cache = new KvCache()
+    await model.forward({
+      inputIds: get(inputIds).narrow(1, 0, 7),
+      attentionMask: get(attentionMask).narrow(1, 0, 7),
+      cache,
+    })
+    const last = get((await model.forward({ inputIds: get(inputIds).narrow(1, 7, 1), attentionMask, cache })).logits)
+    expectClose(last.narrow(0, 0, 1).float(), logits.narrow(0, 0, 1).narrow(1, 7, 1), 0.05)
+  })
+
+  it('starts from the seed', () => {
+    const make = () => {
+      manualSeed(7)
+      return DecoderLM.fromConfig({
+        vocabSize: 9,
+        hiddenSize: 8,
+        numHiddenLayers: 1,
+        numAttentionHeads: 2,
+        intermediateSize: 8,
+      })
+    }
+    const [a, b] = [make().stateDict(), make().stateDict()]
+    expect(Object.keys(a)[0]).toBe('model.embed_tokens.weight')
+    for (const [name, value] of Object.entries(a)) expect(value.equal(get(b[name])), name).toBe(true)
+  })
+
+  it('leaves nothing behind', async () => {
+    const before = memoryStats().liveTensors
+    const model = new DecoderLM({
+      vocabSize: 9,
+      hiddenSize: 8,
+      numHiddenLayers: 1,
+      numAttentionHeads: 2,
+      intermediateSize: 8,
+    })
+    await scope(async () => {
+      using cache = new KvCache()
+      await model.forward({ inputIds: tensor([[3, 4]]), outputAttentions: true, cache })
+      model.embed(tensor([1]))
+    })
+    model.dispose()
+    expect(memoryStats().liveTensors).toBe(before)
+    await expect(async () => model.forward({ inputIds: tensor([[3]]) })).rejects.toThrow(/disposed/)
+  })
+})

@@ -1,0 +1,225 @@
+"""Tiny decoders of the LLaMA family with random weights, computed by transformers: test/fixtures/models/decoder-lm.safetensors,
+and directories as save_pretrained writes them.
+
+In float64, stored as float32, though transformers takes norms, angles and softmax through float32. With padding on the
+left in float32: float64's smallest number, which transformers masks with, is -inf to its softmax.
+"""
+
+import torch
+from peft import LoraConfig, get_peft_model
+from transformers import (
+    LlamaConfig,
+    LlamaForCausalLM,
+    MistralConfig,
+    MistralForCausalLM,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+)
+
+from common import FIXTURES, Fixture, main, randint, randn
+
+CLASSES = {
+    'llama': (LlamaConfig, LlamaForCausalLM),
+    'mistral': (MistralConfig, MistralForCausalLM),
+    'qwen2': (Qwen2Config, Qwen2ForCausalLM),
+}
+SIZE = dict(
+    vocab_size=23,
+    hidden_size=8,
+    intermediate_size=12,
+    num_hidden_layers=2,
+    num_attention_heads=4,
+    head_dim=4,
+    max_position_embeddings=64,
+    rms_norm_eps=1e-5,
+)
+GQA = dict(num_key_value_heads=2)
+LLAMA3 = dict(
+    rope_type='llama3',
+    rope_theta=10.0,  # so that the four frequencies of a head reach all three kinds of wavelength
+    factor=4.0,
+    low_freq_factor=1.0,
+    high_freq_factor=4.0,
+    original_max_position_embeddings=32,
+)
+YARN = dict(rope_type='yarn', rope_theta=100.0, factor=4.0, original_max_position_embeddings=16)
+WINDOW = dict(sliding_window=4)
+
+CASES = [
+    dict(name='llama', type='llama'),
+    dict(name='llama-left', type='llama', pads='left', embeds=True),
+    dict(name='llama-biases', type='llama', attention_bias=True, mlp_bias=True, head_dim=6, pad_token_id=0, **GQA),
+    dict(name='llama-gqa', type='llama', pads='right', hidden_act='gelu', **GQA),
+    dict(name='llama3', type='llama', brief=True, head_dim=8, rope_parameters=LLAMA3, **GQA),
+    dict(name='linear', type='llama', brief=True, rope_parameters=dict(rope_type='linear', rope_theta=50.0, factor=2.0)),
+    dict(name='dynamic', type='llama', brief=True, rope_parameters=dict(rope_type='dynamic', rope_theta=50.0, factor=2.0), max_position_embeddings=6),
+    dict(name='yarn', type='llama', brief=True, head_dim=8, rope_parameters=YARN, **GQA),
+    dict(name='mistral', type='mistral', **WINDOW, **GQA),
+    dict(name='mistral-left', type='mistral', pads='left', **WINDOW, **GQA),
+    dict(name='mistral-full', type='mistral', sliding_window=None, num_key_value_heads=1),
+    dict(name='qwen2', type='qwen2', num_key_value_heads=2, pads='right'),
+    dict(name='qwen2-tied', type='qwen2', num_key_value_heads=4, tie_word_embeddings=True),
+    dict(name='qwen2-window', type='qwen2', use_sliding_window=True, max_window_layers=1, pads='left', **WINDOW, **GQA),
+]
+BATCH, TIME = 3, 8
+LENGTHS = [8, 6, 3]
+
+
+def fill(model, name):
+    """Named random weights: biases and norms too, so that each of them counts."""
+    with torch.no_grad():
+        for key, parameter in model.named_parameters():
+            parameter.copy_(randn(f'{name}/{key}', *parameter.shape, scale=0.3))
+            if 'norm' in key:
+                parameter.add_(1)
+
+
+def build(name, type, **options):
+    config_class, model_class = CLASSES[type]
+    config = config_class(**{**SIZE, **options})
+    config._attn_implementation = 'eager'
+    model = model_class(config).eval()
+    fill(model, name)
+    return model.double()
+
+
+def masked(pads):
+    if pads is None:
+        return None
+    mask = torch.zeros(BATCH, TIME, dtype=torch.long)
+    for row, length in enumerate(LENGTHS):
+        mask[row, slice(-length, None) if pads == 'left' else slice(length)] = 1
+    return mask
+
+
+def one(fixture, name, type, pads=None, embeds=False, brief=False, **options):
+    model = build(name, type, **options)
+    exact_type = torch.float32 if pads == 'left' else torch.float64
+    model.to(exact_type)
+    mask = masked(pads)
+    ids = randint(f'{name}/ids', 1, SIZE['vocab_size'], BATCH, TIME)
+    labels = ids.clone()
+    labels[:, :2] = -100
+    given = {'input_ids': ids}
+    if mask is not None:
+        given['attention_mask'] = mask
+        labels[mask == 0] = -100
+        labels[:, 1:][mask[:, :-1] == 0] = -100  # what follows padding would be told from it
+    if embeds:
+        given = {**given, 'inputs_embeds': randn(f'{name}/embeds', BATCH, TIME, SIZE['hidden_size'])}
+        del given['input_ids']
+    given['labels'] = labels
+    exact = {key: value.to(exact_type) if value.is_floating_point() else value for key, value in given.items()}
+    if embeds:
+        exact['inputs_embeds'].requires_grad_()
+    if mask is not None:
+        exact['position_ids'] = (mask.cumsum(1) - 1).clamp(min=0)
+    outputs = model(**exact, output_hidden_states=True, output_attentions=True)
+    real = torch.ones(BATCH, TIME) if mask is None else mask.float()
+    cotangent = randn(f'{name}/cotangent', *outputs.logits.shape) * real[..., None] * 0.02
+    (outputs.loss + (outputs.logits * cotangent).sum()).backward()
+    parameters = dict(model.named_parameters())
+    out = {'logits': outputs.logits, 'loss': outputs.loss}
+    if not brief:
+        out |= {f'hidden.{i}': hidden for i, hidden in enumerate(outputs.hidden_states)}
+        out |= {f'attention.{i}': attention for i, attention in enumerate(outputs.attentions)}
+    # What stands at padding means nothing.
+    keep = real.bool()
+    for key, value in out.items():
+        if key.startswith('attention'):
+            out[key] = torch.where(keep[:, None, :, None], value, 0)
+        elif key != 'loss':
+            out[key] = torch.where(keep[..., None], value, 0)
+    grad = {key: value.grad for key, value in parameters.items() if value.grad is not None}
+    if brief:  # the scaled angles take no part in the gradient's form
+        grad = {key: value for key, value in grad.items() if 'layers.0.self_attn.k_proj' in key}
+    if embeds:
+        out['inputs_embeds.grad'] = exact['inputs_embeds'].grad
+    given['real'] = real
+    assert all(value.isfinite().all() for value in [*out.values(), *grad.values()]), name
+    fixture.case(
+        dict(name=name, config={'model_type': type, **SIZE, **options}),
+        **{'in': given},
+        cotangent={'logits': cotangent},
+        param={key: value.float() for key, value in parameters.items()},
+        out={key: value.float() for key, value in out.items()},
+        grad={key: value.float() for key, value in grad.items()},
+    )
+
+
+def decoder_lm():
+    fixture = Fixture()
+    for case in CASES:
+        one(fixture, **case)
+    return fixture
+
+
+def pretrained():
+    """Directories: one file, shards of safetensors, shards of .bin; the fixture holds what the networks answer."""
+    fixture = Fixture()
+    small = dict(vocab_size=20, num_attention_heads=2)
+    llama3 = {**LLAMA3, 'rope_theta': 50.0}
+    for name, type, options in [
+        ('llama-sharded', 'llama', dict(rope_parameters=llama3)),
+        ('mistral-bin', 'mistral', dict(num_key_value_heads=1, **WINDOW)),
+        ('qwen2-safetensors', 'qwen2', dict(num_key_value_heads=1, tie_word_embeddings=True)),
+    ]:
+        model = build(name, type, **{**small, **options}).float()
+        folder = FIXTURES / f'models/{name}'
+        if name == 'mistral-bin':
+            bin_shards(model, folder)
+        else:
+            model.save_pretrained(folder, max_shard_size='2KB' if 'sharded' in name else '5GB')
+        ids = randint(f'{name}/ids', 1, 20, 2, 7)
+        with torch.no_grad():
+            logits = model.double()(input_ids=ids).logits
+        fixture.case(dict(name=name, type=type), **{'in': {'input_ids': ids}}, out={'logits': logits.float()})
+    return fixture
+
+
+def lora():
+    """PEFT's adapter as SALMONN trains it, on the network of the case `llama-gqa`."""
+    fixture = Fixture()
+    options = next(case for case in CASES if case['name'] == 'llama-gqa')
+    options = {key: value for key, value in options.items() if key not in ('name', 'type', 'pads')}
+    config = dict(r=8, lora_alpha=32, lora_dropout=0.0, target_modules=['q_proj', 'v_proj'])
+    model = get_peft_model(build('llama-gqa', 'llama', **options), LoraConfig(**config, task_type='CAUSAL_LM'))
+    parameters = {name.removeprefix('base_model.model.'): p for name, p in model.named_parameters() if p.requires_grad}
+    with torch.no_grad():
+        for key, parameter in parameters.items():
+            parameter.copy_(randn(f'lora/{key}', *parameter.shape, scale=0.2))
+    model.double()
+    ids = randint('lora/ids', 1, SIZE['vocab_size'], BATCH, TIME)
+    outputs = model(input_ids=ids, labels=ids)
+    outputs.loss.backward()
+    fixture.case(
+        dict(name='lora', config=config),
+        **{'in': {'input_ids': ids}},
+        param={key: value.float() for key, value in parameters.items()},
+        out={'logits': outputs.logits.float(), 'loss': outputs.loss.float()},
+        grad={key: value.grad.float() for key, value in parameters.items()},
+    )
+    return fixture
+
+
+def bin_shards(model, folder):
+    """As transformers before version 5 wrote them, with the buffers that LLaMA 1's shards have."""
+    import json
+
+    folder.mkdir(parents=True, exist_ok=True)
+    model.config.save_pretrained(folder)
+    state = dict(model.state_dict())
+    state['model.layers.0.self_attn.rotary_emb.inv_freq'] = torch.ones(2)
+    names = sorted(state)
+    half = len(names) // 2
+    weight_map = {}
+    for i, part in enumerate([names[:half], names[half:]], 1):
+        file = f'pytorch_model-0000{i}-of-00002.bin'
+        torch.save({name: state[name] for name in part}, folder / file)
+        weight_map |= {name: file for name in part}
+    index = {'metadata': {'total_size': sum(v.nbytes for v in state.values())}, 'weight_map': weight_map}
+    (folder / 'pytorch_model.bin.index.json').write_text(json.dumps(index, indent=2) + '\n')
+
+
+if __name__ == '__main__':
+    main({'models/decoder-lm': decoder_lm, 'models/decoder-lm-pretrained': pretrained, 'models/decoder-lm-lora': lora})
