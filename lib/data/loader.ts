@@ -6,7 +6,7 @@ import { misuse, requireFunction, requireObject, requireOneOf, requireWhole } fr
 import type { AnyDataset } from './dataset.js'
 import { type DataLoaderState, orderOf, refuseOtherOrder } from './loader-state.js'
 import { pinned, tensorsIn, warnWithoutCuda } from './pin.js'
-import { checkPlan, countBatches, type PlanOptions, planBatches } from './plan.js'
+import { checkPlan, countBatches, type PlanOptions, planBatches, shareOf } from './plan.js'
 import { LocalSource, type Source, Unread, WorkerPool } from './pool.js'
 import { Random } from './random.js'
 import { shuffled, streamSamples } from './stream-batches.js'
@@ -103,6 +103,12 @@ export class DataLoader<T, B = T[]> implements AsyncIterable<B> {
     return this.#epoch
   }
 
+  /** Whether several processes may share the data: the options have a `shard`, or an order of the caller's own. */
+  get sharded(): boolean {
+    const { shard, sampler, batchSampler } = this.#options
+    return Boolean(shard || sampler || batchSampler)
+  }
+
   /** Sets the epoch of the next loop, and the batch at which it begins: those before it are not read. */
   setEpoch(epoch: number, firstBatch = 0): void {
     requireWhole('DataLoader', 'epoch', epoch)
@@ -193,7 +199,7 @@ export class DataLoader<T, B = T[]> implements AsyncIterable<B> {
           : this.#planned(source, source.length, running, ahead)
       for await (const { samples, position } of batches) {
         await macrotask()
-        const made = collate && (await scope(() => this.#make(collate, samples, pinMemory)))
+        const made = collate && samples.length > 0 && (await scope(() => this.#make(collate, samples, pinMemory)))
         if (made && freeBatches) owned.push(...made.tensors)
         for (const tensor of owned) keepForever(tensor)
         running.position = position
@@ -235,7 +241,7 @@ export class DataLoader<T, B = T[]> implements AsyncIterable<B> {
       if (ahead > 0) request()
       const good = samples.filter((sample) => this.#readable(sample))
       position++
-      if (good.length > 0) yield { samples: good as T[], position }
+      if (good.length > 0 || this.#options.shard) yield { samples: good as T[], position }
       if (ahead === 0) request()
     }
   }
@@ -244,6 +250,7 @@ export class DataLoader<T, B = T[]> implements AsyncIterable<B> {
   async *#streamed(source: Source, running: { epoch: number; position: number }, ahead: number) {
     const { batchSize = 1, dropLast = false, seed = 0, shuffleBuffer = 0 } = this.#options
     const { epoch } = running
+    const shared = (whole: T[], position: number) => ({ samples: shareOf(whole, this.#options.shard), position })
     const read = streamSamples(source, epoch, batchSize, ahead)
     const samples =
       shuffleBuffer > 0 ? shuffled(this.#good(read), shuffleBuffer, new Random(seed, epoch)) : this.#good(read)
@@ -257,10 +264,10 @@ export class DataLoader<T, B = T[]> implements AsyncIterable<B> {
       batch = []
       if (drop-- > 0) continue
       position++
-      yield { samples: full, position }
+      yield shared(full, position)
     }
     if (batch.length === 0 || dropLast || drop > 0) return
-    yield { samples: batch, position: position + 1 }
+    yield shared(batch, position + 1)
   }
 
   async *#good(samples: AsyncIterable<unknown>) {

@@ -51,6 +51,19 @@ export interface PlanOptions {
   sampler?: Sampler
   /** Whole batches, in place of `batchSize`, `shuffle`, `sampler`, `dropLast` and `lengthBuckets`. */
   batchSampler?: EpochBatchSampler
+  /** Give only one rank's share of each batch. Default: all of it. */
+  shard?: Shard
+}
+
+/**
+ * One of several processes that divide each batch between them: sample `rank`, `rank + worldSize`, … of it. The batches
+ * themselves, which `batchSize` counts, are those of one process, so nothing is given twice and nothing is left out.
+ * Where a batch has fewer samples than there are ranks, some are given an empty array in its place, whatever `collate`
+ * makes of others: so all ranks have equally many batches.
+ */
+export interface Shard {
+  rank: number
+  worldSize: number
 }
 
 export function checkPlan(options: PlanOptions): void {
@@ -66,6 +79,7 @@ export function checkPlan(options: PlanOptions): void {
     )
     if (other) throw new ConfigError(`DataLoader takes a batchSampler or ${other}, not both`, { argument: other })
   }
+  if (options.shard !== undefined) checkShard(options.shard, batchSampler ? undefined : batchSize)
   if (sampler && shuffle) {
     throw new ConfigError('DataLoader takes a sampler or shuffle, not both: shuffle inside the sampler', {})
   }
@@ -80,6 +94,26 @@ export function checkPlan(options: PlanOptions): void {
     throw misuse(WHERE, 'lengthBuckets.bucketSize', `a multiple of batchSize ${batchSize}`, bucketSize)
   }
 }
+
+function checkShard(shard: Shard, batchSize: number | undefined): void {
+  requireObject(WHERE, 'shard', shard)
+  const { rank, worldSize } = shard
+  requireWhole(WHERE, 'shard.worldSize', worldSize, 1)
+  requireWhole(WHERE, 'shard.rank', rank)
+  if (rank >= worldSize) throw misuse(WHERE, 'shard.rank', `below its worldSize ${worldSize}`, rank)
+  if (batchSize !== undefined && batchSize % worldSize !== 0) {
+    throw misuse(
+      WHERE,
+      'batchSize',
+      `a multiple of shard.worldSize ${worldSize}: it counts all ranks' samples`,
+      batchSize,
+    )
+  }
+}
+
+/** What a shard has of a batch. */
+export const shareOf = <T>(batch: T[], { rank, worldSize }: Shard = { rank: 0, worldSize: 1 }): T[] =>
+  worldSize === 1 ? batch : batch.filter((_, i) => i % worldSize === rank)
 
 const WHERE = 'DataLoader'
 
@@ -98,6 +132,10 @@ export function countBatches(length: number, options: PlanOptions): number | und
 
 /** The batches of one epoch as lists of indices: a function of (length, options, epoch) and nothing else. */
 export function* planBatches(length: number, options: PlanOptions, epoch: number): Generator<number[]> {
+  for (const batch of wholeBatches(length, options, epoch)) yield shareOf(batch, options.shard)
+}
+
+function* wholeBatches(length: number, options: PlanOptions, epoch: number): Generator<number[]> {
   const { batchSize = 1, dropLast = false, shuffle = false, seed = 0, lengthBuckets, sampler, batchSampler } = options
   if (batchSampler) {
     for (const batch of batchSampler.batches(epoch)) {

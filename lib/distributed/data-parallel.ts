@@ -121,9 +121,15 @@ export class DistributedDataParallel<M extends Module = Module> extends Module {
     return result
   }
 
-  protected override freeNative(): void {
+  /** Lets go of the model, which stays, and of what sends its gradients. A later forward pass begins anew. */
+  release(): void {
     forgotten.unregister(this)
     if (this.#reducer) release(this.#reducer)
+    this.#reducer = undefined
+  }
+
+  protected override freeNative(): void {
+    this.release()
   }
 
   // Not in the constructor: until this job is done, nobody could look at the parameters.

@@ -46,6 +46,11 @@ export class ZeroRedundancyOptimizer<O extends GroupOptions = GroupOptions> {
     return this.#whole.groups
   }
 
+  /** What a group has that names nothing else. */
+  get defaults(): Readonly<O> {
+    return this.#whole.defaults
+  }
+
   /** Which rank keeps the state of each parameter, in the order of the groups. */
   get owners(): readonly number[] {
     return this.#owners

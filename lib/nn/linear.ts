@@ -5,6 +5,7 @@ import { linear } from './functional.js'
 import { kaimingUniform_, uniform_ } from './init.js'
 import { adaptersOf, Module } from './module.js'
 import { type FactoryOptions, type Parameter, parameter } from './parameter.js'
+import { quantizationOf, quantizedLinear } from './quantized-weight.js'
 
 export interface LinearOptions extends FactoryOptions {
   /** Default: true. */
@@ -37,7 +38,10 @@ export class Linear extends Module {
 
   /** [..., in] → [..., out] */
   override forward(input: Tensor): Tensor {
-    return adaptersOf(this)?.forward(input) ?? linear(input, this.weight, this.bias)
+    const adapted = adaptersOf(this)?.forward(input)
+    if (adapted) return adapted
+    const packed = quantizationOf(this)
+    return packed ? quantizedLinear(input, packed, this.bias) : linear(input, this.weight, this.bias)
   }
 }
 

@@ -17,6 +17,10 @@ export interface LayerAdapters {
   forward(input: Tensor): Tensor | undefined
 }
 
+/** Buffers whose dtype is their meaning, such as the scales of packed weights: `to({ dtype })` leaves it. */
+const fixed = new WeakSet<Tensor>()
+export const keepDType = (buffer: Tensor): void => void fixed.add(buffer)
+
 export let adaptersOf: (layer: Module) => LayerAdapters | undefined
 export let setAdapters: (layer: Module, adapters: LayerAdapters | undefined) => void
 
@@ -223,7 +227,7 @@ export class Module {
       })
     }
     const move = (tensor: Tensor) => {
-      const type = dtype && isFloating(tensor.dtype) ? dtype : tensor.dtype
+      const type = dtype && isFloating(tensor.dtype) && !fixed.has(tensor) ? dtype : tensor.dtype
       tensor.setData(tensor.detach().to({ device: device ?? tensor.device, dtype: type }))
     }
     scope(() =>

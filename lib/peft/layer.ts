@@ -6,11 +6,14 @@ import { Embedding } from '../nn/embedding.js'
 import { kaimingUniform_, normal_, zeros_ } from '../nn/init.js'
 import type { LayerAdapters, Module } from '../nn/module.js'
 import { Parameter } from '../nn/parameter.js'
+import { type QuantizedWeight, quantizationOf } from '../nn/quantized-weight.js'
 import { type DType, empty, noGrad, ops, scope, type Tensor } from '../tensor/index.js'
 import type { ResolvedLoraConfig } from './config.js'
+import { valuesOf } from './quantize.js'
 import { type LayerKind, patternValue, type Target } from './targets.js'
 
 const adaptedLinear = op('voxtorch::adapted_linear')
+const adaptedQuantized = op('voxtorch::adapted_quantized_linear')
 const adaptedConv1d = op('voxtorch::adapted_conv1d')
 const adaptedEmbedding = op('voxtorch::adapted_embedding')
 const attach = op('voxtorch::module_attach_adapter')
@@ -48,6 +51,11 @@ export class LoraLayer implements LayerAdapters {
     return Reflect.get(this.module, 'weight') as Parameter
   }
 
+  /** Where the weight is packed. */
+  get quantized(): QuantizedWeight | undefined {
+    return quantizationOf(this.module)
+  }
+
   get bias(): Parameter | null {
     return (Reflect.get(this.module, 'bias') as Parameter | null | undefined) ?? null
   }
@@ -55,9 +63,10 @@ export class LoraLayer implements LayerAdapters {
   /** Makes an adapter. Without `initialise` its values are whatever memory held: for weights that are about to be loaded. */
   add(name: string, config: ResolvedLoraConfig, nativeName: string, initialise: boolean): void {
     const { kind, weight, path } = this
+    const { shape, dtype } = this.quantized ?? weight
     const r = patternValue(config.rankPattern, path, config.r)
     const alpha = patternValue(config.alphaPattern, path, config.loraAlpha)
-    const [rows, columns, ...kernel] = weight.shape as [number, number, ...number[]]
+    const [rows, columns, ...kernel] = shape as [number, number, ...number[]]
     const shapes =
       kind === 'embedding'
         ? [
@@ -69,7 +78,7 @@ export class LoraLayer implements LayerAdapters {
             [rows, r, ...kernel.map(() => 1)],
           ]
     const make = (shape: number[]) =>
-      scope(() => new Parameter(empty(shape, { dtype: trained(weight.dtype), device: weight.device })))
+      scope(() => new Parameter(empty(shape, { dtype: trained(dtype), device: weight.device })))
     const lora: Lora = {
       A: make(shapes[0]!),
       B: make(shapes[1]!),
@@ -125,41 +134,52 @@ export class LoraLayer implements LayerAdapters {
         ...options,
       })
     }
-    return adaptedLinear(input, weight, bias, A, B, scaling, options)
+    const { quantized } = this
+    if (!quantized) return adaptedLinear(input, weight, bias, A, B, scaling, options)
+    const { codes, absmax, shape, scheme, blockSize } = quantized
+    return adaptedQuantized(input, codes, absmax, shape, bias, A, B, scaling, { scheme, blockSize, ...options })
   }
 
   /** The weight with adapters in it, a fresh tensor in the weight's dtype. */
   merged(names: readonly string[]): Tensor {
     return scope(() =>
       noGrad(() => {
-        let weight: Tensor = this.weight
+        const base = this.#values()
+        let weight = base
         for (const name of names) {
           const lora = this.adapters.get(name)
           if (!lora) continue
-          weight = weight.add(this.#delta(lora))
+          weight = weight.add(this.#delta(lora, base.shape))
           if (!lora.magnitude) continue
           const ratio = lora.magnitude.div(this.#norm(lora)).flatten()
           weight = weight.mul(
             this.kind === 'embedding' ? ratio : ratio.reshape([-1, ...weight.shape.slice(1).map(() => 1)]),
           )
         }
-        return weight === this.weight ? weight.clone() : weight.to({ dtype: this.weight.dtype })
+        return weight === this.weight ? weight.clone() : weight.to({ dtype: base.dtype })
       }),
     )
   }
 
+  /** The weight as numbers: a fresh tensor where it is packed. */
+  #values(): Tensor {
+    const { quantized } = this
+    return quantized ? valuesOf(quantized, quantized.dtype) : this.weight
+  }
+
   /** scaling · B A in the shape of the weight. */
-  #delta({ A, B, scaling }: Lora): Tensor {
+  #delta({ A, B, scaling }: Lora, shape: number[]): Tensor {
     const product = ops.mm(B.flatten(1), A.flatten(1)).mul(scaling)
-    return this.kind === 'embedding' ? product.t() : product.reshape(this.weight.shape)
+    return this.kind === 'embedding' ? product.t() : product.reshape(shape)
   }
 
   /** The norm of each output's weights with the adapter in, in the shape of DoRA's magnitude. */
   #norm(lora: Lora): Tensor {
-    const { kind, weight } = this
+    const { kind } = this
     return scope(() =>
       noGrad(() => {
-        const sum = weight.add(this.#delta(lora))
+        const weight = this.#values()
+        const sum = weight.add(this.#delta(lora, weight.shape))
         const norm = ops.linalgVectorNorm(kind === 'embedding' ? sum.t() : sum.flatten(1), 2, [1])
         return (kind === 'conv1d' ? norm.reshape([1, -1, 1]) : norm).to({ dtype: trained(weight.dtype) })
       }),

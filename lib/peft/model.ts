@@ -11,6 +11,7 @@ import { fill, readAdapter, writeAdapter } from './files.js'
 import { LoraLayer } from './layer.js'
 import { MergedWeights } from './merge.js'
 import { NativeNetworks, nativeName } from './native.js'
+import { dequantizeLayer } from './quantize.js'
 import { SavedModule } from './saved-modules.js'
 import { findModulesToSave, findTargets } from './targets.js'
 
@@ -22,6 +23,11 @@ export interface AdapterOptions {
 export interface LoadAdapterOptions extends AdapterOptions {
   /** Whether the adapter is to be trained further [false]. */
   isTrainable?: boolean
+}
+
+export interface MergeOptions {
+  /** Makes weights that are packed numbers again, for good [false]. */
+  dequantize?: boolean
 }
 
 interface Adapter {
@@ -54,6 +60,11 @@ export function getPeftModel<M extends Module>(
   return peft
 }
 
+const owners = new WeakMap<Module, PeftModel>()
+
+/** The adapters of a network that has any. */
+export const peftModelOf = (model: Module): PeftModel | undefined => owners.get(model)
+
 /** The adapters of a network: made by {@link getPeftModel}, {@link PeftModel.fromPretrained}. */
 export class PeftModel<M extends Module = Module> {
   readonly model: M
@@ -71,6 +82,7 @@ export class PeftModel<M extends Module = Module> {
       throw new ConfigError('the network has adapters already; add another with addAdapter() of its PeftModel', {})
     }
     this.model = model
+    owners.set(model, this as unknown as PeftModel)
     this.#networks = new NativeNetworks(model, () =>
       this.#activeNow().flatMap((name) => this.#adapters.get(name)?.nativeName ?? []),
     )
@@ -150,13 +162,31 @@ export class PeftModel<M extends Module = Module> {
   /**
    * Adds the active adapters, or those named, to the weights themselves: the network then computes the same without
    * extra work. The original weights are kept for `unmergeAdapter`.
+   *
+   * A packed weight (see `quantize`) cannot take an adapter in: with `dequantize` such a layer's weight becomes numbers
+   * again, for good, and `unmergeAdapter` gives back those that the codes stood for.
+   * @throws ConfigError where a layer is packed and `dequantize` is not true
    * @throws BusyError while a queued call still reads the weights; await it first
    */
-  mergeAdapter(adapterName: string | readonly string[] = this.#active): void {
+  mergeAdapter(adapterName: string | readonly string[] = this.#active, options: MergeOptions = {}): void {
     const names = this.#known('mergeAdapter', adapterName)
     this.#requireUnmerged('mergeAdapter')
     this.#requireCompatible(names)
-    this.#merged.merge([...this.#layers.values()], names)
+    const layers = [...this.#layers.values()]
+    const packed = layers.filter((layer) => layer.quantized && names.some((name) => layer.adapters.has(name)))
+    if (packed.length > 0) {
+      requireObject('mergeAdapter', 'options', options)
+      if (options.dequantize !== true) {
+        const { path, quantized } = packed[0] as LoraLayer
+        throw new ConfigError(
+          `mergeAdapter: the weight of '${path}' is packed as ${quantized?.scheme}, which cannot hold the sum; pass ` +
+            '{ dequantize: true } to make it numbers again',
+          { path },
+        )
+      }
+      for (const { module } of packed) dequantizeLayer(module)
+    }
+    this.#merged.merge(layers, names)
   }
 
   /** Puts the original weights back, bit for bit. */
@@ -165,8 +195,8 @@ export class PeftModel<M extends Module = Module> {
   }
 
   /** Adds the active adapters to the weights for good and removes all adapters. Gives back the network. */
-  mergeAndUnload(): M {
-    if (!this.#merged.any) this.mergeAdapter()
+  mergeAndUnload(options: MergeOptions = {}): M {
+    if (!this.#merged.any) this.mergeAdapter(this.#active, options)
     this.#merged.forget()
     for (const saved of this.#saved.values()) saved.settle()
     return this.#unload()
@@ -216,6 +246,27 @@ export class PeftModel<M extends Module = Module> {
     } finally {
       for (const tensor of Object.values(file.tensors)) tensor.dispose()
     }
+  }
+
+  /**
+   * Puts the values that `savePretrained` wrote back into all adapters that are there, as a training does that goes on.
+   * @throws CheckpointError as `loadAdapter` does
+   */
+  async restore(directory: string): Promise<void> {
+    requireString('restore', 'directory', directory)
+    for (const name of this.#adapters.keys()) {
+      const file = await readAdapter(name === 'default' ? directory : join(directory, name))
+      try {
+        fill(this.#entries(name), file)
+      } finally {
+        for (const tensor of Object.values(file.tensors)) tensor.dispose()
+      }
+    }
+  }
+
+  /** What `savePretrained` writes of all adapters. */
+  adapterTensors(): Tensor[] {
+    return [...this.#adapters.keys()].flatMap((name) => Object.values(this.#entries(name)))
   }
 
   /** How many numbers train, and how many there are. */
@@ -347,6 +398,7 @@ export class PeftModel<M extends Module = Module> {
     this.#active = []
     for (const name of [...this.#adapters.keys()]) this.#forget(name)
     this.#saved.clear()
+    owners.delete(this.model)
     return this.model
   }
 

@@ -53,7 +53,7 @@ export class Adagrad extends Optimizer<AdagradOptions> {
   override addGroup(added: { params: Iterable<Tensor> } & Partial<AdagradOptions>): void {
     super.addGroup(added)
     const group = this.groups.at(-1) as ParamGroup<AdagradOptions>
-    for (const param of group.params) this.accumulatorOf(group, param)
+    for (const param of group.params) this.accumulatorOf(group, this.steppedOn(group, param))
   }
 
   private accumulatorOf(group: ParamGroup<AdagradOptions>, param: Tensor) {
@@ -70,7 +70,7 @@ export class Adagrad extends Optimizer<AdagradOptions> {
     const steps = states.map(({ step }) => step as Tensor)
     const sums = states.map(({ sum }) => sum as Tensor)
     const changed = maximize || weightDecay !== 0 || lrDecay !== 0
-    const grads = pairs.map(({ grad }) => (changed ? grad.clone() : grad))
+    const grads = pairs.map(({ grad, owned }) => (changed && !owned ? grad.clone() : grad))
     const deviations = sums.map((sum) => sum.emptyLike())
     const shares = lrDecay === 0 ? [] : steps.map((step) => step.emptyLike())
     const jobs = [add(steps, 1)]

@@ -1,5 +1,6 @@
 export { Adagrad, type AdagradOptions } from './adagrad.js'
 export { Adam, type AdamOptions, AdamW } from './adam.js'
+export { AdamW8bit, type AdamW8bitOptions } from './adamw-8bit.js'
 export { type ClipOptions, clipGradNorm, clipGradValue } from './clip.js'
 export { type EmaOptions, type EmaState, ExponentialMovingAverage } from './ema.js'
 export { GradScaler, type GradScalerOptions, type GradScalerState, type ScaledOptimizer } from './grad-scaler.js'

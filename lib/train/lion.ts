@@ -41,12 +41,11 @@ export class Lion extends Optimizer<LionOptions> {
   protected override queueUpdate(group: ParamGroup<LionOptions>, pairs: Gradient[]): Promise<unknown>[] {
     const { lr, betas, weightDecay, maximize } = group
     const params = pairs.map(({ param }) => param)
-    const given = pairs.map(({ grad }) => grad)
     const momenta = pairs.map(
       ({ param }) => this.stateOf(param, () => ({ exp_avg: param.zerosLike() })).exp_avg as Tensor,
     )
     const jobs: Promise<unknown>[] = []
-    const grads = maximize ? given.map((grad) => grad.clone()) : given
+    const grads = pairs.map(({ grad, owned }) => (maximize && !owned ? grad.clone() : grad))
     if (maximize) jobs.push(neg(grads))
     if (weightDecay !== 0) jobs.push(mul(params, 1 - lr * weightDecay))
     const steps = momenta.map((momentum) => momentum.emptyLike())

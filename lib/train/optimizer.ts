@@ -1,7 +1,13 @@
-import { listOf, misuse, requireNumber, requireObject, shown } from '../data/check.js'
+import { listOf, misuse, requireNumber, requireObject } from '../data/check.js'
+import { opAsync } from '../native/call.js'
 import { CheckpointError, ConfigError } from '../native/errors.js'
-import { noGrad, scope, Tensor, tensor } from '../tensor/index.js'
+import { type DType, noGrad, scope, Tensor } from '../tensor/index.js'
 import { keepForever } from '../tensor/scope.js'
+import { checkState, copyState, noMaster, type OptimizerState, type ParamState, snake } from './optimizer-state.js'
+
+export type { OptimizerState, ParamState } from './optimizer-state.js'
+
+const copyAll = opAsync('aten::_foreach_copy_')
 
 /** What every optimiser's groups have. Set `lr` at any time: the next step uses it. */
 export interface GroupOptions {
@@ -9,6 +15,14 @@ export interface GroupOptions {
   lr: number
   /** Maximise instead of minimise. */
   maximize: boolean
+  /**
+   * For parameters in bfloat16 or float16: the optimiser keeps a float32 copy of each, its master, and steps on that;
+   * the parameter is the master, rounded. Gradients are read in the parameters' dtype, the other state is float32. Costs
+   * 4 bytes a parameter, as many again during a step, and has no effect on parameters of other dtypes. Masters begin as
+   * the parameters are at the first step: after loading other weights into the parameters call `dispose()`, or load a
+   * state too. Default: false.
+   */
+  masterWeights?: boolean
 }
 
 /** Parameters that share options; `initialLr` is there once a schedule is bound to the optimiser. */
@@ -19,20 +33,13 @@ export type ParamsOrGroups<O extends GroupOptions> =
   | Iterable<Tensor>
   | Iterable<{ params: Iterable<Tensor> } & Partial<O>>
 
-/** PyTorch's `torch.optim.Optimizer.state_dict()`, key for key: parameters are numbered through all groups. */
-export interface OptimizerState {
-  state: Record<string, Record<string, Tensor>>
-  param_groups: (Record<string, unknown> & { params: number[] })[]
-}
-
-/** One parameter's state: names and meaning are PyTorch's. */
-export type ParamState = Record<string, Tensor>
-
 /** What the optimisers have in common. The optimiser owns its state tensors; `dispose()` or `using` frees them. */
 export abstract class Optimizer<O extends GroupOptions = GroupOptions> {
   readonly groups: ParamGroup<O>[] = []
   readonly #defaults: O
+  /** By the tensor that steps are taken on: the parameter's master, or the parameter. */
   readonly #states = new Map<Tensor, ParamState>()
+  readonly #masters = new Map<Tensor, Tensor>()
   /** Device and dtype of parameters, asked once: asking takes a noticeable part of a small model's step. */
   readonly #kinds = new Map<Tensor, string>()
 
@@ -60,7 +67,7 @@ export abstract class Optimizer<O extends GroupOptions = GroupOptions> {
     const given = Object.entries(options).filter(([, value]) => value !== undefined)
     const list = listOf(this.constructor.name, 'params', params, 'parameters')
     const group = { ...this.#defaults, ...Object.fromEntries(given), params: list } as ParamGroup<O>
-    this.checkOptions(group)
+    this.#check(group)
     const known = new Set(this.groups.flatMap((other) => other.params))
     for (const param of group.params) {
       if (!(param instanceof Tensor)) throw misuse(this.constructor.name, 'a parameter', 'a Tensor', param)
@@ -86,8 +93,14 @@ export abstract class Optimizer<O extends GroupOptions = GroupOptions> {
       noGrad(() =>
         scope(() => {
           for (const group of this.groups) {
-            this.checkOptions(group)
-            for (const pairs of this.#byKind(withGradients(group.params))) jobs.push(...this.queueUpdate(group, pairs))
+            this.#check(group)
+            const given = withGradients(group.params)
+            const stepped = group.masterWeights ? this.#onMasters(group, given, jobs) : given
+            for (const pairs of this.#byKind(stepped)) jobs.push(...this.queueUpdate(group, pairs))
+            const rounded = stepped.flatMap(({ param }, i) => (param === given[i]?.param ? [] : [i]))
+            if (rounded.length === 0) continue
+            const column = (pairs: Gradient[]) => rounded.map((i) => (pairs[i] as Gradient).param)
+            jobs.push(copyAll(column(given), column(stepped)))
           }
         }),
       )
@@ -116,15 +129,20 @@ export abstract class Optimizer<O extends GroupOptions = GroupOptions> {
       ...Object.fromEntries(Object.entries(options).map(([key, value]) => [snake(key), value])),
       ...this.fixedOptions(),
       params: params.map((param) => {
-        const own = this.#states.get(param)
-        if (own) state[index] = { ...own }
+        const master = this.#masters.get(param)
+        const own = this.#states.get(master ?? param)
+        if (own || master) state[index] = { ...own, ...(master && { master_param: master }) }
         return index++
       }),
     }))
     return { state, param_groups: groups }
   }
 
-  /** Takes copies of the tensors, on each parameter's device and in its dtype. Throws `CheckpointError` if it is not for these groups. */
+  /**
+   * Takes copies of the tensors, on each parameter's device and in its dtype, or its master's. Whether there are masters
+   * stays as it is: a state without them begins new ones at the next step. Throws `CheckpointError` if the state is not
+   * for these groups, or has masters that a group is not to keep.
+   */
   loadStateDict(dict: OptimizerState): void {
     const { state, param_groups: saved } = checkState(dict)
     const sizes = (groups: { params: unknown[] }[]) => groups.map(({ params }) => params.length).join(', ')
@@ -140,16 +158,22 @@ export abstract class Optimizer<O extends GroupOptions = GroupOptions> {
         group.params.flatMap((number, i) => {
           const param = this.groups[g]?.params[i] as Tensor
           const own = state[number]
-          return own ? [[param, copyState(own, param, number)] as const] : []
+          if (!own) return []
+          const wide = this.#keepsMaster(this.groups[g] as ParamGroup<O>, param)
+          if (!wide && 'master_param' in own) throw noMaster(number, this.constructor.name)
+          return [[param, this.copyState(own, param, number, wide ? 'float32' : param.dtype)] as const]
         }),
       ),
     )
     this.dispose()
-    for (const [param, own] of loaded) this.#states.set(param, own)
+    for (const [param, { master_param: master, ...own }] of loaded) {
+      if (master) this.#masters.set(param, master)
+      if (Object.keys(own).length > 0) this.#states.set(master ?? param, own)
+    }
     saved.forEach((options, g) => {
       const group = this.groups[g] as unknown as Record<string, unknown>
       for (const key of [...Object.keys(this.#defaults), 'initialLr']) {
-        if (snake(key) in options) group[key] = options[snake(key)]
+        if (key !== 'masterWeights' && snake(key) in options) group[key] = options[snake(key)]
       }
     })
   }
@@ -157,7 +181,10 @@ export abstract class Optimizer<O extends GroupOptions = GroupOptions> {
   /** Frees the state tensors; the next step starts afresh. */
   dispose(): void {
     for (const state of this.#states.values()) for (const value of Object.values(state)) value.dispose()
+    for (const master of this.#masters.values()) master.dispose()
     this.#states.clear()
+    this.#masters.clear()
+    this.#kinds.clear()
   }
 
   [Symbol.dispose](): void {
@@ -172,6 +199,22 @@ export abstract class Optimizer<O extends GroupOptions = GroupOptions> {
 
   /** What PyTorch's state has in each group beside our options. */
   protected abstract fixedOptions(): Record<string, unknown>
+
+  /** One parameter's saved state as this optimiser keeps it: `dtype` is that of the tensor that steps are taken on. */
+  protected copyState(saved: ParamState, param: Tensor, number: number, dtype: DType): ParamState {
+    return copyState(saved, param, number, dtype)
+  }
+
+  /** What steps are taken on, and state belongs to: the parameter's master where it has one, made on first use. */
+  protected steppedOn(group: ParamGroup<O>, param: Tensor): Tensor {
+    if (!group.masterWeights || !this.#keepsMaster(group, param)) return param
+    let master = this.#masters.get(param)
+    if (!master) {
+      master = keepForever(noGrad(() => param.detach().to({ dtype: 'float32' })))
+      this.#masters.set(param, master)
+    }
+    return master
+  }
 
   /** The state of a parameter, made on first use from what `make` returns. */
   protected stateOf(param: Tensor, make: () => ParamState): ParamState {
@@ -192,6 +235,33 @@ export abstract class Optimizer<O extends GroupOptions = GroupOptions> {
   protected range(group: ParamGroup<O>, option: string, value: number, least = 0, below?: number): void {
     const index = this.groups.indexOf(group)
     requireNumber(this.constructor.name, index < 0 ? option : `${option} of group ${index}`, value, { least, below })
+  }
+
+  /** The pairs to step on; the gradients' float32 copies are filled on the executor, by a job that is added to `jobs`. */
+  #onMasters(group: ParamGroup<O>, given: Gradient[], jobs: Promise<unknown>[]): Gradient[] {
+    const [wide, narrow]: [Tensor[], Tensor[]] = [[], []]
+    const stepped = given.map((pair) => {
+      const master = this.steppedOn(group, pair.param)
+      if (master === pair.param) return pair
+      const grad = master.emptyLike()
+      wide.push(grad)
+      narrow.push(pair.grad)
+      return { param: master, grad, owned: true }
+    })
+    if (wide.length > 0) jobs.push(copyAll(wide, narrow))
+    return stepped
+  }
+
+  #keepsMaster(group: ParamGroup<O>, param: Tensor): boolean {
+    return Boolean(group.masterWeights) && (param.dtype === 'bfloat16' || param.dtype === 'float16')
+  }
+
+  #check(group: ParamGroup<O>): void {
+    const { masterWeights = false } = group
+    if (typeof masterWeights !== 'boolean') {
+      throw misuse(this.constructor.name, 'masterWeights', 'true or false', masterWeights)
+    }
+    this.checkOptions(group)
   }
 
   /** The fused kernels take parameters of one device and dtype at a time. */
@@ -216,18 +286,12 @@ export abstract class Optimizer<O extends GroupOptions = GroupOptions> {
   }
 }
 
-function checkState(dict: OptimizerState): OptimizerState {
-  const isObject = (value: unknown) => typeof value === 'object' && value !== null
-  const groups = dict?.param_groups
-  const good = isObject(dict?.state) && Object.values(dict.state).every(isObject) && Array.isArray(groups)
-  if (good && groups.every((group) => isObject(group) && Array.isArray(group.params))) return dict
-  throw new CheckpointError('An optimiser state needs state and param_groups, as stateDict() returns them', {})
-}
-
 /** A parameter and its gradient, laid out alike in memory. */
 export interface Gradient {
   param: Tensor
   grad: Tensor
+  /** The gradient is a copy for this step alone, still to be filled by a queued job: only queued jobs may read or change it. */
+  owned?: boolean
 }
 
 function withGradients(params: Tensor[]): Gradient[] {
@@ -250,26 +314,3 @@ function sameLayout(grad: Tensor, param: Tensor): Tensor {
     { shape: param.shape },
   )
 }
-
-function copyState(saved: ParamState, param: Tensor, number: number): ParamState {
-  const copies = Object.entries(saved).map(([key, value]) => {
-    // Step counts are float32 scalars whatever the parameter is; older files have plain numbers.
-    const step = key === 'step'
-    const source = value instanceof Tensor ? value : step && typeof value === 'number' ? value : undefined
-    const expected = step ? [] : param.shape
-    if (source === undefined || (source instanceof Tensor && source.shape.join() !== expected.join())) {
-      const found = source instanceof Tensor ? `shape [${source.shape}]` : shown(value)
-      throw new CheckpointError(`State ${key} of parameter ${number} has ${found}, expected shape [${expected}]`, {
-        tensor: `state.${number}.${key}`,
-      })
-    }
-    const target = step ? tensor(0, { dtype: 'float32', device: param.device }) : param.emptyLike()
-    keepForever(target)
-    if (source instanceof Tensor) target.copy_(source)
-    else target.fill_(source)
-    return [key, target] as const
-  })
-  return Object.fromEntries(copies)
-}
-
-const snake = (key: string): string => key.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`)

@@ -187,6 +187,21 @@ const CALLS: Record<string, () => unknown> = {
     numbers.below(or(9))
     numbers.shuffle(or([1, 2]))
   },
+  async AdamW8bit() {
+    const rule = { lr: 0.1, betas: [0.9, 0.99], eps: 1e-6, weightDecay: 0.1, min8bitSize: 2, masterWeights: true }
+    using optimizer = new vt.AdamW8bit(or([or(parameter())]), options(rule))
+    await optimizer.step()
+    Object.assign(optimizer.groups[0] as object, options(rule))
+    await optimizer.step()
+    optimizer.loadStateDict(or(optimizer.stateDict()))
+  },
+  quantize() {
+    const layer = new vt.Linear(4, 3)
+    vt.quantize(or(layer), options({ scheme: pick(['nf4', 'int8']), modules: or(['']), blockSize: 64 }))
+    layer.forward(or(vt.ones([2, 4])))
+    vt.dequantizeLayer(or(layer))
+    layer.forward(or(vt.ones([2, 4])))
+  },
 }
 
 describe('wrong arguments give typed errors', () => {

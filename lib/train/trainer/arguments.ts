@@ -13,9 +13,9 @@ export interface TrainingArguments {
   /** What the run is called in logs and reports. Default: the last part of `outputDir`. */
   runName?: string
 
-  /** Samples in a batch of training. Default 8. */
+  /** Samples in a batch of training, in each process. Default 8. */
   perDeviceTrainBatchSize?: number
-  /** Samples in a batch of evaluation. Default 8. */
+  /** Samples in a batch of evaluation, in each process. Default 8. */
   perDeviceEvalBatchSize?: number
   /** Batches whose gradients make one optimiser step. Default 1. */
   gradientAccumulationSteps?: number
@@ -103,6 +103,13 @@ export interface TrainingArguments {
   dataloaderDropLast?: boolean
   /** Puts samples of like length into one batch: see the Trainer's `lengthOf`. Default false. */
   groupByLength?: boolean
+
+  /** In several processes, 1 divides the optimiser's state over them (ZeRO stage 1). Default 0. Not in transformers. */
+  zero?: 0 | 1
+  /** Seconds that a process waits for the others, where the Trainer opens the process group. Default 1800. */
+  ddpTimeout?: number
+  /** In several processes, whether parameters may take no part in a loss. Default true, always; false is a little faster. */
+  ddpFindUnusedParameters?: boolean
 }
 
 export type ReportTarget = 'jsonl' | 'tensorboard' | 'html'

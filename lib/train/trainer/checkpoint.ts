@@ -1,16 +1,17 @@
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import { readJson } from '../../data/json.js'
-import { loadSafetensors, saveSafetensors } from '../../data/safetensors.js'
 import { CheckpointError } from '../../native/errors.js'
 import type { Module } from '../../nn/index.js'
-import { scope } from '../../tensor/index.js'
+import { scope, type Tensor } from '../../tensor/index.js'
 import type { ResolvedArguments } from './arguments.js'
+import type { Ranks } from './distributed.js'
 import { checkpointName, listCheckpoints, removeFolder, writeFolder } from './folders.js'
 import type { TrainerOptimizer, TrainerScaler, TrainerScheduler } from './optimizing.js'
-import { restoreRng, rngState, type SeededGenerators, warn } from './rng.js'
+import { decodeRng, encodeRng, restoreRng, rngState, type SeededGenerators, warn } from './rng.js'
 import { newState, type TrainerState } from './state.js'
 import { loadTree, saveTree } from './state-tree.js'
+import { loadWeights, saveWeights } from './weights.js'
 
 /** Something else of a run that is saved and restored with it, such as an average of the weights. */
 export interface Stateful {
@@ -23,6 +24,7 @@ export interface Stateful {
 export interface Run {
   args: ResolvedArguments
   state: TrainerState
+  ranks: Ranks
   model: Module
   optimizer: TrainerOptimizer
   scheduler: TrainerScheduler
@@ -31,29 +33,40 @@ export interface Run {
   extra: Readonly<Record<string, Stateful>>
 }
 
-const WEIGHTS = 'model.safetensors'
 const VERSION = 1
 
 /**
- * Writes `checkpoint-<step>`: `model.safetensors`, `optimizer.*`, `training.*` (schedule, scaler, random numbers, the
- * rest), `trainer_state.json` and `training_args.json`. The folder appears whole or not at all; then older ones go that
- * `saveTotalLimit` does not allow.
+ * Writes `checkpoint-<step>`: the weights (see `saveWeights`), `optimizer.*`, `training.*` (schedule, scaler, random
+ * numbers of each rank, the rest), `trainer_state.json` and `training_args.json`. The folder appears whole or not at all;
+ * then older ones go that `saveTotalLimit` does not allow. All ranks call it; rank 0 writes, the others wait.
  * @returns its path
  */
 export async function saveCheckpoint(run: Run): Promise<string> {
-  const { args, state, model, optimizer, scheduler, scaler, generators, extra } = run
+  const { state, ranks, optimizer, generators } = run
   const name = checkpointName(state.globalStep)
-  const path = join(args.outputDir, name)
   if (state.bestStep === state.globalStep) state.bestCheckpoint = name
+  const [, ...others] = await scope(() => ranks.all(ranks.isMain ? null : encodeRng(rngState(generators))))
+  const whole = await optimizer.consolidateStateDict?.({ to: 0 })
+  try {
+    return await ranks.fromMain(() => write(run, name, whole ?? optimizer.stateDict?.(), others))
+  } finally {
+    free(whole)
+  }
+}
+
+async function write(run: Run, name: string, optimizerState: unknown, otherRngs: unknown[]): Promise<string> {
+  const { args, state, model, scheduler, scaler, generators, extra } = run
+  const path = join(args.outputDir, name)
   await writeFolder(path, (folder) =>
     scope(async () => {
-      await saveSafetensors(join(folder, WEIGHTS), model.stateDict(), { format: 'pt' })
-      await saveTree(folder, 'optimizer', optimizer.stateDict())
+      await saveWeights(folder, model)
+      await saveTree(folder, 'optimizer', optimizerState)
       await saveTree(folder, 'training', {
         version: VERSION,
         scheduler: scheduler.stateDict(),
         scaler: scaler?.stateDict() ?? null,
         rng: rngState(generators),
+        ...(otherRngs.length > 0 && { otherRngs }),
         extra: Object.fromEntries(Object.entries(extra).map(([key, value]) => [key, value.stateDict()])),
       })
       await saveTree(folder, 'trainer_state', state)
@@ -62,6 +75,12 @@ export async function saveCheckpoint(run: Run): Promise<string> {
   )
   await rotate(args, state)
   return path
+}
+
+/** A consolidated state belongs to nobody. */
+function free(state: unknown): void {
+  const { state: tensors = {} } = (state ?? {}) as { state?: Record<string, Record<string, Tensor>> }
+  for (const one of Object.values(tensors)) for (const tensor of Object.values(one)) tensor.dispose()
 }
 
 /** Removes the oldest checkpoints over the limit, but neither the newest nor the best. */
@@ -94,7 +113,7 @@ export async function findCheckpoint(args: ResolvedArguments): Promise<string | 
 export async function loadCheckpoint(path: string, run: Run): Promise<void> {
   await scope(async () => {
     const state = await readState(path)
-    await compareArguments(path, run.args)
+    if (run.ranks.isMain) await compareArguments(path, run.args)
     await loadWeights(path, run.model)
     const training = (await loadTree(path, 'training')) as Record<string, unknown>
     if (training?.version !== VERSION) {
@@ -113,7 +132,7 @@ export async function loadCheckpoint(path: string, run: Run): Promise<void> {
       stateful.loadStateDict(extra[name] as never)
     }
     const { maxSteps, batchesPerEpoch } = run.state
-    if (state.batchesPerEpoch !== batchesPerEpoch) {
+    if (run.ranks.isMain && state.batchesPerEpoch !== batchesPerEpoch) {
       warn(
         `${path} was written with ${state.batchesPerEpoch} batches in an epoch, there are ${batchesPerEpoch} now: ` +
           'training goes on at the same batch of other data',
@@ -121,20 +140,22 @@ export async function loadCheckpoint(path: string, run: Run): Promise<void> {
     }
     Object.assign(run.state, state, { maxSteps, batchesPerEpoch })
     // Last: what came before may have drawn random numbers.
-    restoreRng(training.rng, run.generators, path)
+    restoreRanks(training, run, path)
   })
 }
 
-export async function loadWeights(path: string, model: Module): Promise<void> {
-  const file = join(path, WEIGHTS)
-  await scope(async () => {
-    try {
-      model.loadStateDict((await loadSafetensors(file)).tensors)
-    } catch (error) {
-      if (!(error instanceof CheckpointError) || error.message.includes(file)) throw error
-      throw new CheckpointError(`${file}: ${error.message}`, { ...error, file, cause: error })
-    }
-  })
+/** Each rank goes on with random numbers of its own. */
+function restoreRanks(
+  { rng, otherRngs = [] }: Record<string, unknown>,
+  { ranks, generators }: Run,
+  path: string,
+): void {
+  const all = [rng, ...(otherRngs as unknown[])]
+  if (all.length !== ranks.size && ranks.isMain) {
+    warn(`${path} was written by ${all.length} processes, there are ${ranks.size} now: random numbers will differ`)
+  }
+  // A rank that is new keeps its seed.
+  if (ranks.rank < all.length) restoreRng(decodeRng(all[ranks.rank]), generators, path)
 }
 
 async function readState(path: string): Promise<TrainerState> {
@@ -152,7 +173,7 @@ async function readState(path: string): Promise<TrainerState> {
 
 /** What may differ without changing any number of the run. */
 const HARMLESS = new Set(
-  'outputDir runName resumeFromCheckpoint reportTo progress saveStrategy saveSteps saveTotalLimit dataloaderNumWorkers dataloaderPrefetchFactor loadBestModelAtEnd'.split(
+  'outputDir runName resumeFromCheckpoint reportTo progress saveStrategy saveSteps saveTotalLimit dataloaderNumWorkers dataloaderPrefetchFactor loadBestModelAtEnd zero ddpTimeout ddpFindUnusedParameters'.split(
     ' ',
   ),
 )

@@ -3,6 +3,7 @@ import type { Dataset } from '../../data/dataset.js'
 import { DataLoader, type DataLoaderOptions } from '../../data/loader.js'
 import { ConfigError } from '../../native/errors.js'
 import type { ResolvedArguments } from './arguments.js'
+import { type Ranks, requireSharded } from './distributed.js'
 
 /**
  * Batches in an order of the caller's own: a `DataLoader`, or anything like one. `setEpoch` says which epoch the next loop
@@ -27,15 +28,17 @@ export interface OpenedData<B> {
   close(): Promise<void>
 }
 
-/** Batches of training data. They belong to the scope in which each is asked for. */
+/** Batches of training data, or this rank's share of each. They belong to the scope in which each is asked for. */
 export function openTraining<T, B>(
   data: TrainerData<T, B>,
   args: ResolvedArguments,
   collate: DataLoaderOptions<T, B>['collate'],
   lengthOf: LengthOf<T> | undefined,
+  ranks: Ranks,
 ): Promise<OpenedData<B>> {
+  if (ranks.size > 1) requireSharded('trainDataset', data)
   return open(data, {
-    batchSize: args.perDeviceTrainBatchSize,
+    ...shared(ranks, args.perDeviceTrainBatchSize),
     shuffle: true,
     seed: args.dataSeed ?? 0,
     dropLast: args.dataloaderDropLast,
@@ -45,14 +48,20 @@ export function openTraining<T, B>(
   })
 }
 
-/** Batches of evaluation data, in its order. */
+/** Batches of evaluation data, in its order, or this rank's share of each. */
 export function openEvaluation<T, B>(
   data: TrainerData<T, B>,
   args: ResolvedArguments,
   collate: DataLoaderOptions<T, B>['collate'],
+  ranks: Ranks,
 ): Promise<OpenedData<B>> {
-  return open(data, { batchSize: args.perDeviceEvalBatchSize, ...workers(args, collate) })
+  if (ranks.size > 1) requireSharded('evalDataset', data)
+  return open(data, { ...shared(ranks, args.perDeviceEvalBatchSize), ...workers(args, collate) })
 }
+
+/** Batches are those of one process with as many samples; each rank reads its share. */
+const shared = ({ rank, size }: Ranks, batchSize: number) =>
+  size === 1 ? { batchSize } : { batchSize: batchSize * size, shard: { rank, worldSize: size } }
 
 function workers<T, B>(args: ResolvedArguments, collate: DataLoaderOptions<T, B>['collate']): DataLoaderOptions<T, B> {
   const { dataloaderNumWorkers: count, dataloaderPrefetchFactor: prefetch } = args

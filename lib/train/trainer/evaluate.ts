@@ -2,7 +2,8 @@ import { setImmediate as macrotask } from 'node:timers/promises'
 import { ConfigError } from '../../native/errors.js'
 import type { Module } from '../../nn/index.js'
 import { cat, keep, noGrad, ops, scope, Tensor } from '../../tensor/index.js'
-import { type LossOutput, labelsOf, onDevice } from './loss.js'
+import type { Ranks } from './distributed.js'
+import { isEmpty, type LossOutput, labelsOf, onDevice } from './loss.js'
 
 /** What `computeMetrics` is given: all of the data, in its order, on the CPU. */
 export interface EvalPrediction {
@@ -29,6 +30,8 @@ export interface EvalOptions<M extends Module, B> {
   preprocessLogits?: ((logits: Tensor, labels: Tensor | null) => Tensor) | undefined
   /** Whether predictions are wanted. */
   collect: boolean
+  /** Each evaluates batches of its own; the result is that of all. */
+  ranks: Ranks
 }
 
 export interface Evaluated {
@@ -42,7 +45,7 @@ export interface Evaluated {
 
 /** Runs a model over data, without gradients and in evaluation mode; the mode is put back afterwards. */
 export async function runEvaluation<M extends Module, B>(options: EvalOptions<M, B>): Promise<Evaluated> {
-  const { model, batches, device, collect } = options
+  const { model, batches, device, collect, ranks } = options
   const modes = model.modules().map((module) => [module, module.training] as const)
   model.eval()
   try {
@@ -53,6 +56,7 @@ export async function runEvaluation<M extends Module, B>(options: EvalOptions<M,
         let [lossSum, items, samples] = [0, 0, 0]
         for await (const given of batches) {
           await macrotask()
+          if (isEmpty(given)) continue
           await scope(async () => {
             const count = options.countItems(given)
             samples += options.countRows(given)
@@ -69,11 +73,12 @@ export async function runEvaluation<M extends Module, B>(options: EvalOptions<M,
             if (own) labels.push(keep(own.to({ device: 'cpu', copy: true })))
           })
         }
+        const [losses, weights, rows] = (await ranks.sum([lossSum, items, samples])) as [number, number, number]
         return {
-          loss: items > 0 ? lossSum / items : null,
-          samples,
-          predictions: predictions.length > 0 ? joined(predictions) : null,
-          labels: labels.length > 0 ? joined(labels) : null,
+          loss: weights > 0 ? losses / weights : null,
+          samples: rows,
+          predictions: collect ? await ranks.rows(predictions.length > 0 ? joined(predictions) : null) : null,
+          labels: collect ? await ranks.rows(labels.length > 0 ? joined(labels) : null) : null,
         }
       }),
     )

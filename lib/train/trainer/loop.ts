@@ -6,25 +6,36 @@ import { clipGradNorm } from '../clip.js'
 import { newControl, type TrainerCallback, type TrainerEvents } from './callbacks.js'
 import { type Run, saveCheckpoint } from './checkpoint.js'
 import type { BatchSource } from './data-source.js'
+import type { Gradients } from './distributed.js'
 import { afterEpoch, afterStep, judge } from './flow.js'
 import type { Logger } from './logger.js'
-import { countTokens, type LossOutput, lossOf, onDevice } from './loss.js'
+import { countTokens, isEmpty, onDevice } from './loss.js'
 import type { Speed } from './run-files.js'
+import { SIGNALS, type Signals } from './signals.js'
 import type { LogEntry } from './state.js'
 
 export interface LoopParts<B> {
   run: Run
   source: BatchSource<B>
   device: string
-  /** Runs the model on a batch, under autocast where asked for. */
-  forward: (batch: B) => Promise<Tensor | LossOutput>
+  gradients: Gradients<B>
   countItems: (batch: B) => number
   countRows: (batch: B) => number
   evaluate: () => Promise<Record<string, number>>
   callbacks: readonly TrainerCallback[]
   loggers: readonly Logger[]
-  /** The signal that asks the process to end, once there is one. */
-  interrupted: () => unknown
+  /** Asks all ranks to end once one of them has received one. */
+  signals: Signals
+}
+
+/** What a step trains on, over all ranks. */
+interface Window<B> {
+  /** This rank's batches, and the targets of each. */
+  own: B[]
+  counts: number[]
+  /** The batches of the rank that has most. */
+  batches: number
+  items: number
 }
 
 /** Epochs of optimiser steps, from where the run's state stands to its end, a stop or an interruption. */
@@ -36,26 +47,29 @@ export class TrainingLoop<B> {
   readonly #secondsBefore: number
   readonly #start = performance.now()
   #since = { time: performance.now(), samples: 0, tokens: 0 }
+  #interrupted = false
 
   constructor(parts: LoopParts<B>) {
-    const { state } = parts.run
+    const { state, ranks } = parts.run
     this.#parts = parts
     this.#lossSum = keepForever(zeros([], { dtype: 'float64', device: parts.device as 'cpu' }))
-    this.#lossSum.fill_(state.lossSum)
+    // The sum so far is that of all ranks.
+    if (ranks.isMain) this.#lossSum.fill_(state.lossSum)
     this.#secondsBefore = state.seconds
     this.#since = { ...this.#since, samples: state.samplesSeen, tokens: state.tokensSeen }
   }
 
   async run(): Promise<void> {
-    const { run, source, interrupted } = this.#parts
+    const { run, source } = this.#parts
     const { state, args } = run
     try {
       await this.fire('onTrainBegin')
+      await this.#agree()
       while (state.globalStep < state.maxSteps && !this.control.shouldStop) {
         source.setEpoch(state.epochIndex, state.batchInEpoch)
         if (state.batchInEpoch === 0) await this.fire('onEpochBegin')
         const complete = await this.#epoch()
-        if (interrupted()) return
+        if (this.#interrupted) return
         if (state.batchInEpoch === 0) {
           throw new DataError('The training data has no batches', { epoch: state.epochIndex })
         }
@@ -67,7 +81,7 @@ export class TrainingLoop<B> {
         afterEpoch(args, this.control)
         await this.fire('onEpochEnd')
         await this.#act()
-        if (interrupted()) return
+        if (this.#interrupted) return
       }
       await this.fire('onTrainEnd')
     } finally {
@@ -82,16 +96,16 @@ export class TrainingLoop<B> {
 
   /** @returns whether all batches of the epoch are done */
   async #epoch(): Promise<boolean> {
-    const { source, run, interrupted } = this.#parts
+    const { source, run } = this.#parts
     const { args, state } = run
     const batches = source[Symbol.asyncIterator]()
     try {
       for (;;) {
         const stepped = await scope(async () => {
-          const window = await take(batches, args.gradientAccumulationSteps)
-          if (window.length === 0) return false
+          const window = await this.#window(await take(batches, args.gradientAccumulationSteps))
+          if (window.batches === 0) return false
           await this.#step(window)
-          state.batchInEpoch += window.length
+          state.batchInEpoch += window.batches
           return true
         })
         if (!stepped) return true
@@ -100,10 +114,9 @@ export class TrainingLoop<B> {
         afterStep(args, state, this.control)
         await this.fire('onStepEnd')
         for (const logger of this.#parts.loggers) await logger.step?.(run)
-        if (interrupted()) this.control.shouldSave = true
         await this.#act()
         await macrotask()
-        if (interrupted() || this.control.shouldStop || this.control.shouldEpochStop) return this.#atEnd()
+        if (this.#interrupted || this.control.shouldStop || this.control.shouldEpochStop) return this.#atEnd()
       }
     } finally {
       await batches.return?.()
@@ -115,26 +128,42 @@ export class TrainingLoop<B> {
     return this.control.shouldEpochStop || state.batchInEpoch === state.batchesPerEpoch
   }
 
-  /** Gradients of a window of batches, each loss weighted by its share of the window's items, and one optimiser step. */
-  async #step(window: B[]): Promise<void> {
-    const { run, device, forward, countItems, countRows } = this.#parts
-    const { args, state, optimizer, scheduler, scaler } = run
-    await this.fire('onStepBegin')
-    const counts = window.map(countItems)
+  /** Counts what the ranks have taken for a step. */
+  async #window(own: B[]): Promise<Window<B>> {
+    const { run, countItems, countRows } = this.#parts
+    const { state, ranks } = run
+    const total = (count: (batch: B) => number) =>
+      own.reduce((sum, batch) => sum + (isEmpty(batch) ? 0 : count(batch)), 0)
+    const counts = own.map((batch) => (isEmpty(batch) ? 0 : countItems(batch)))
     const items = counts.reduce((sum, count) => sum + count, 0)
-    for (const [i, given] of window.entries()) {
+    const all = await ranks.gather([items, total(countRows), total(countTokens), own.length])
+    const sum = (column: number) => all.reduce((sum, row) => sum + (row[column] as number), 0)
+    state.samplesSeen += sum(1)
+    state.tokensSeen += sum(2)
+    return { own, counts, items: sum(0), batches: Math.max(...all.map((row) => row[3] as number)) }
+  }
+
+  /** Gradients of a window of batches, each loss weighted by its share of all ranks' items, and one optimiser step. */
+  async #step({ own, counts, items }: Window<B>): Promise<void> {
+    const { run, device, gradients } = this.#parts
+    const { args, state, optimizer, scheduler, scaler, ranks } = run
+    await this.fire('onStepBegin')
+    const last = counts.map((count) => count > 0).lastIndexOf(true)
+    for (const [i, given] of own.entries()) {
       const count = counts[i] as number
-      state.samplesSeen += countRows(given)
-      state.tokensSeen += countTokens(given)
       // A mean over no items is not a number.
       if (count === 0) continue
-      await scope(async () => {
-        const { loss } = lossOf(await forward(onDevice(given, device)), true)
-        const part = count === items ? loss : loss.mul(count / items)
-        await (scaler ? scaler.scale(part) : part).backward()
-        this.#lossSum.add_(part.detach().reshape([]))
-      })
+      await scope(() =>
+        gradients.of(onDevice(given, device), i === last, async (loss) => {
+          const part = count === items ? loss : loss.mul(count / items)
+          // What the ranks send is averaged, and is to be added up.
+          const sent = ranks.size === 1 ? part : part.mul(ranks.size)
+          await (scaler ? scaler.scale(sent) : sent).backward()
+          this.#lossSum.add_(part.detach().reshape([]))
+        }),
+      )
     }
+    if (last < 0 && items > 0) await scope(() => gradients.of(null, true, (loss) => loss.backward()))
     if (scaler) await scaler.unscale(optimizer as never)
     await this.fire('onPreOptimizerStep')
     const params = optimizer.groups.flatMap((group) => group.params)
@@ -151,14 +180,31 @@ export class TrainingLoop<B> {
     state.lossSteps++
   }
 
+  /** Makes the wishes of one rank, and a signal that one has received, those of all: only together can they act. */
+  async #agree(): Promise<void> {
+    const { run, signals } = this.#parts
+    const { control } = this
+    const names = Object.keys(control) as (keyof typeof control)[]
+    const heard = signals.received ? SIGNALS.indexOf(signals.received as (typeof SIGNALS)[number]) : -1
+    const [signal, ...wishes] = await run.ranks.max([heard, ...names.map((name) => Number(control[name]))])
+    for (const [i, name] of names.entries()) control[name] = wishes[i] === 1
+    const received = SIGNALS[signal as number]
+    if (this.#interrupted || !received) return
+    signals.tell(received)
+    this.#interrupted = true
+    control.shouldSave = true
+  }
+
   /** Meets the wishes of strategies and callbacks. */
   async #act(): Promise<void> {
     const { run, evaluate } = this.#parts
     const { control } = this
     const { args, state } = run
+    await this.#agree()
     if (control.shouldLog) {
       control.shouldLog = false
       await this.#logTraining()
+      await this.#agree()
     }
     if (control.shouldEvaluate) {
       control.shouldEvaluate = false
@@ -168,32 +214,35 @@ export class TrainingLoop<B> {
       await this.fire('onEvaluate', { metrics })
       // Time spent on evaluation is none of training's.
       this.#since.time = performance.now()
+      await this.#agree()
     }
     if (control.shouldSave) {
       control.shouldSave = false
       state.stopped = control.shouldStop && state.globalStep < state.maxSteps
       await this.save()
+      await this.#agree()
     }
   }
 
   async save(): Promise<void> {
     const { run } = this.#parts
-    this.settle()
+    await this.settle()
     const checkpoint = await saveCheckpoint(run)
     await this.fire('onSave', { checkpoint })
   }
 
   /** Brings into the state what is kept elsewhere between logs. */
-  settle(): void {
-    const { state } = this.#parts.run
-    state.lossSum = Number(this.#lossSum.item())
+  async settle(): Promise<void> {
+    const { state, ranks } = this.#parts.run
+    const [lossSum] = await ranks.sum([Number(this.#lossSum.item())])
+    state.lossSum = lossSum as number
     state.seconds = this.#secondsBefore + (performance.now() - this.#start) / 1000
   }
 
   async #logTraining(): Promise<void> {
     const { state } = this.#parts.run
     if (state.lossSteps === 0) return
-    this.settle()
+    await this.settle()
     const loss = state.lossSum / state.lossSteps
     const { gradNorm, learningRate } = state
     state.lossBefore += state.lossSum

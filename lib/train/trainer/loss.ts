@@ -63,6 +63,9 @@ export function lossOf(result: Tensor | LossOutput, training: boolean): LossOutp
   return output
 }
 
+/** What a DataLoader gives a rank that has no sample of a batch. */
+export const isEmpty = (batch: unknown): boolean => Array.isArray(batch) && batch.length === 0
+
 /** Targets that count: the labels that are not -100 if labels are whole numbers, else the rows of the batch. */
 export function countItems(batch: unknown): number {
   const labels = labelsOf(batch)

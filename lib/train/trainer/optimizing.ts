@@ -1,3 +1,4 @@
+import { ZeroRedundancyOptimizer } from '../../distributed/index.js'
 import type { Module } from '../../nn/index.js'
 import type { Tensor } from '../../tensor/index.js'
 import { AdamW } from '../adam.js'
@@ -5,13 +6,16 @@ import { parameterGroups } from '../parameter-groups.js'
 import { getScheduler } from '../scheduler.js'
 import type { LRScheduler } from '../schedules.js'
 import type { ResolvedArguments } from './arguments.js'
+import type { Ranks } from './distributed.js'
 
 /** What the Trainer needs of an optimiser: those of this library have it. */
 export interface TrainerOptimizer {
   readonly groups: { params: Tensor[]; lr: number; initialLr?: number }[]
   step(): Promise<void>
   zeroGrad(): void
-  stateDict(): object
+  stateDict?(): object
+  /** In place of `stateDict` where each rank has a part of the state: all ranks call it, one gets the whole. */
+  consolidateStateDict?(options: { to: number }): Promise<object | null>
   loadStateDict(state: never): void
   dispose(): void
 }
@@ -46,10 +50,13 @@ export interface TrainerOptimizers {
   scaler?: TrainerScaler
 }
 
-/** AdamW over what is trained; biases and weights of norms do not decay. */
-export function makeOptimizer(model: Module, args: ResolvedArguments): AdamW {
+/** AdamW over what is trained, divided over the ranks with `zero`; biases and weights of norms do not decay. */
+export function makeOptimizer(model: Module, args: ResolvedArguments, ranks: Ranks): TrainerOptimizer {
   const { learningRate: lr, adamBeta1, adamBeta2, adamEpsilon: eps, weightDecay } = args
-  return new AdamW(parameterGroups(model, { weightDecay }), { lr, betas: [adamBeta1, adamBeta2], eps, weightDecay })
+  const groups = parameterGroups(model, { weightDecay })
+  const options = { lr, betas: [adamBeta1, adamBeta2] as [number, number], eps, weightDecay }
+  if (args.zero === 0 || ranks.size === 1) return new AdamW(groups, options)
+  return new ZeroRedundancyOptimizer(groups, (params) => new AdamW(params, options))
 }
 
 export function makeScheduler(

@@ -105,6 +105,14 @@ const OPTIONS: {
   dataloaderPrefetchFactor: [whole(1), 2],
   dataloaderDropLast: [boolean, false],
   groupByLength: [boolean, false],
+  zero: [
+    (name, value) => {
+      if (value !== 0 && value !== 1) throw misuse(WHERE, name, '0 or 1', value)
+    },
+    0,
+  ],
+  ddpTimeout: [whole(1), 1800],
+  ddpFindUnusedParameters: [boolean, true],
 }
 
 const needsMetric = ({ loadBestModelAtEnd, earlyStoppingPatience, saveStrategy }: ResolvedArguments) =>

@@ -1,6 +1,6 @@
 import { Random } from '../../data/random.js'
 import { CheckpointError } from '../../native/errors.js'
-import { cuda, Generator, getNumThreads, getRngState, setRngState, Tensor } from '../../tensor/index.js'
+import { cuda, Generator, getNumThreads, getRngState, setRngState, Tensor, tensor } from '../../tensor/index.js'
 
 /** Generators of the user's own that a run draws from, by a name of choice. */
 export type SeededGenerators = Readonly<Record<string, Random | Generator>>
@@ -45,6 +45,23 @@ export function restoreRng(saved: unknown, own: SeededGenerators, file: string):
         `call setNumThreads(${threads}) for the same numbers`,
     )
   }
+}
+
+/** States of generators as plain values, to be sent to another process: tensors of bytes become text. */
+export function encodeRng(state: unknown): unknown {
+  if (state instanceof Tensor) return { $bytes: Buffer.from(state.dataSync() as Uint8Array).toString('base64') }
+  if (Array.isArray(state)) return state.map(encodeRng)
+  if (typeof state !== 'object' || state === null) return state
+  return Object.fromEntries(Object.entries(state).map(([key, value]) => [key, encodeRng(value)]))
+}
+
+/** What `encodeRng` was given. */
+export function decodeRng(value: unknown): unknown {
+  if (Array.isArray(value)) return value.map(decodeRng)
+  if (typeof value !== 'object' || value === null || value instanceof Tensor) return value
+  const { $bytes } = value as Record<string, unknown>
+  if (typeof $bytes === 'string') return tensor(new Uint8Array(Buffer.from($bytes, 'base64')), { dtype: 'uint8' })
+  return Object.fromEntries(Object.entries(value).map(([key, item]) => [key, decodeRng(item)]))
 }
 
 export const warn = (message: string): void => process.emitWarning(message, 'TrainerWarning')

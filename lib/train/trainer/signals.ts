@@ -1,4 +1,4 @@
-const SIGNALS = ['SIGINT', 'SIGTERM'] as const
+export const SIGNALS = ['SIGINT', 'SIGTERM'] as const
 
 /**
  * Hears SIGINT and SIGTERM while a training runs: the first is remembered, so that a checkpoint can be written; a second one
@@ -17,6 +17,11 @@ export class Signals {
 
   get received(): NodeJS.Signals | undefined {
     return this.#received
+  }
+
+  /** Remembers a signal that another process has received. */
+  tell(signal: NodeJS.Signals): void {
+    this.#received ??= signal
   }
 
   close(): void {

@@ -1,15 +1,18 @@
 import { misuse, requireFunction, requireObject } from '../../data/check.js'
 import type { DataLoaderOptions } from '../../data/loader.js'
+import { isMainProcess, worldSize } from '../../distributed/index.js'
 import { NativeModule } from '../../models/native-module.js'
 import { CancelledError, ConfigError } from '../../native/errors.js'
 import { Module } from '../../nn/index.js'
 import { savePretrained } from '../../nn/pretrained.js'
+import { PeftModel, peftModelOf } from '../../peft/model.js'
 import { autocast, manualSeed, scope, Tensor } from '../../tensor/index.js'
 import { GradScaler } from '../grad-scaler.js'
 import type { ResolvedArguments, TrainingArguments } from './arguments.js'
 import { checkCallback, type TrainerCallback } from './callbacks.js'
-import { findCheckpoint, loadCheckpoint, loadWeights, type Run, type Stateful } from './checkpoint.js'
+import { findCheckpoint, loadCheckpoint, type Run, type Stateful } from './checkpoint.js'
 import { type LengthOf, type OpenedData, openEvaluation, openTraining, type TrainerData } from './data-source.js'
+import { type Gradients, joinRanks, makeGradients, type Ranks } from './distributed.js'
 import { type EvalPrediction, type Evaluated, runEvaluation, type UnlabelledOutput } from './evaluate.js'
 import { evalName } from './flow.js'
 import { removeLeftovers } from './folders.js'
@@ -23,10 +26,14 @@ import { resolveArguments } from './resolve-arguments.js'
 import type { SeededGenerators } from './rng.js'
 import { passOn, Signals } from './signals.js'
 import { newState, type TrainerState, totalSteps } from './state.js'
+import { loadWeights } from './weights.js'
 
 export interface TrainerOptions<M extends Module, T, B> {
-  /** Any module, written in TypeScript or native. It is trained where it is: move it to a device first. */
-  model: M
+  /**
+   * Any module, written in TypeScript or native, or what `getPeftModel` made of it. It is trained where it is: move it to a
+   * device first.
+   */
+  model: M | PeftModel<M>
   args: TrainingArguments
   /** Samples (an array, a `Dataset`, or the URL of a module, see `DataLoader`), or batches: a `DataLoader` of your own,
    * with `freeBatches: false` where several batches make a step. */
@@ -85,6 +92,15 @@ export interface PredictionOutput {
  * **Killed and started again** with the same command, at any moment, a training goes on from its last whole checkpoint and
  * ends, on the CPU, with the same weights and logged losses, bit for bit. SIGINT and SIGTERM save a checkpoint first.
  *
+ * **In several processes**, started by `npx voxtorch launch` or another launcher, the same script trains on all of them:
+ * each takes its share of every batch, and the weights come out as those of one process with batches `worldSize` times as
+ * large. Rank 0 logs and writes; callbacks run everywhere. All ranks call `train`, `evaluate` and `predict`, and
+ * `outputDir` is a folder that all of them see. The Trainer opens the process group unless `initProcessGroup` was called,
+ * and leaves it open. Where a rank dies, the others throw DistributedError, and the same command goes on from the last
+ * checkpoint. A `DataLoader` of your own needs its own `shard`.
+ *
+ * **Adapters**: checkpoints of a model with adapters (see `getPeftModel`) hold those alone, in PEFT's layout.
+ *
  * **Memory**: each step runs in a scope, and gives up a macrotask. `dispose()` frees the optimiser's state.
  */
 export class Trainer<M extends Module, T = unknown, B = T[]> {
@@ -99,11 +115,12 @@ export class Trainer<M extends Module, T = unknown, B = T[]> {
 
   constructor(options: TrainerOptions<M, T, B>) {
     requireObject('Trainer', 'options', options)
-    if (!(options.model instanceof Module)) throw misuse('Trainer', 'model', 'a Module', options.model)
+    const model = options.model instanceof PeftModel ? options.model.model : options.model
+    if (!(model instanceof Module)) throw misuse('Trainer', 'model', 'a Module', model)
     this.#options = options
-    this.model = options.model
+    this.model = model
     this.args = resolveArguments(options.args)
-    check(options, this.args)
+    check(options, model, this.args)
     this.#computeLoss = options.computeLoss ?? defaultLoss(this.args.labelSmoothingFactor)
   }
 
@@ -118,17 +135,26 @@ export class Trainer<M extends Module, T = unknown, B = T[]> {
     if (this.#training) throw new ConfigError('This Trainer is training already', {})
     this.#training = true
     const signals = new Signals()
-    const loggers = this.#loggers()
     let data: OpenedData<B> | undefined
+    let gradients: Gradients<B> | undefined
     let outcome: Outcome = 'interrupted'
     try {
-      data = await openTraining(trainDataset, args, collate, lengthOf)
-      const run = await this.#prepare(data.length)
+      const ranks = await joinRanks(this.#device(), args)
+      const loggers = ranks.isMain ? this.#loggers() : []
+      data = await openTraining(trainDataset, args, collate, lengthOf, ranks)
+      const [length] = await ranks.max([data.length ?? -1])
+      const run = await this.#prepare(length === -1 ? undefined : length, ranks)
+      gradients = await makeGradients(
+        ranks,
+        model,
+        async (batch) => lossOf(await this.#forward(batch), true).loss,
+        args,
+      )
       const { state } = run
       try {
         for (const logger of loggers) await logger.begin?.(run)
         model.train()
-        const loop = this.#loop(run, data, loggers, signals)
+        const loop = this.#loop(run, data, gradients, loggers, signals)
         await loop.run()
         if (!signals.received) {
           await this.#finish(run)
@@ -155,6 +181,7 @@ export class Trainer<M extends Module, T = unknown, B = T[]> {
     } finally {
       this.#training = false
       signals.close()
+      gradients?.release()
       await data?.close()
     }
   }
@@ -178,8 +205,14 @@ export class Trainer<M extends Module, T = unknown, B = T[]> {
     })
   }
 
-  /** Writes the model as its own `save` does, else as `savePretrained` does. Default: into `outputDir`. */
+  /**
+   * Writes the model as its own `save` does, else as `savePretrained` does; of a model with adapters, those alone in PEFT's
+   * layout. Default: into `outputDir`. In several processes rank 0 writes, and the others do not wait for it.
+   */
   async saveModel(directory: string = this.args.outputDir): Promise<void> {
+    if (worldSize() > 1 && !isMainProcess()) return
+    const peft = peftModelOf(this.model)
+    if (peft) return peft.savePretrained(directory)
     const model = this.model as Module & { save?: unknown; config?: unknown }
     if (typeof model.save === 'function')
       return (model.save as (directory: string) => Promise<void>).call(model, directory)
@@ -198,42 +231,51 @@ export class Trainer<M extends Module, T = unknown, B = T[]> {
   }
 
   /** Seeds, makes optimiser and schedule, and goes to the last checkpoint. */
-  async #prepare(batchesPerEpoch: number | undefined): Promise<Run> {
+  async #prepare(batchesPerEpoch: number | undefined, ranks: Ranks): Promise<Run> {
     const { args, model } = this
     const { optimizers = {}, generators = {}, extraState: extra = {} } = this.#options
     if (batchesPerEpoch === undefined && args.maxSteps < 0) {
       throw new ConfigError('Only running tells how long the training data is: give maxSteps', { argument: 'maxSteps' })
     }
-    if (args.seed !== null) manualSeed(args.seed)
+    // Ranks that drop out the same places of their batches would learn less.
+    if (args.seed !== null) manualSeed(args.seed + ranks.rank)
     this.dispose()
     const state = newState()
     this.state = state
     state.batchesPerEpoch = batchesPerEpoch ?? null
     state.maxSteps = totalSteps(args, batchesPerEpoch ?? 0)
-    const optimizer = optimizers.optimizer ?? makeOptimizer(model, args)
+    const optimizer = optimizers.optimizer ?? makeOptimizer(model, args, ranks)
     const scheduler = optimizers.scheduler ?? makeScheduler(optimizer, args, state.maxSteps)
     const scaler = optimizers.scaler ?? (args.fp16 ? new GradScaler() : undefined)
-    const run: Run = { args, state, model, optimizer, scheduler, scaler, generators, extra }
+    const run: Run = { args, state, ranks, model, optimizer, scheduler, scaler, generators, extra }
     this.#run = run
-    await removeLeftovers(args.outputDir)
-    const checkpoint = await findCheckpoint(args)
+    const checkpoint = await ranks.fromMain(async () => {
+      await removeLeftovers(args.outputDir)
+      return (await findCheckpoint(args)) ?? null
+    })
     if (checkpoint) await loadCheckpoint(checkpoint, run)
     return run
   }
 
-  #loop(run: Run, data: OpenedData<B>, loggers: readonly Logger[], signals: Signals): TrainingLoop<B> {
+  #loop(
+    run: Run,
+    data: OpenedData<B>,
+    gradients: Gradients<B>,
+    loggers: readonly Logger[],
+    signals: Signals,
+  ): TrainingLoop<B> {
     const { callbacks = [] } = this.#options
     const loop = new TrainingLoop<B>({
       run,
       source: data.source,
       device: this.#device(),
-      forward: (batch) => this.#forward(batch),
+      gradients,
       countItems: this.#options.countItems ?? countItems,
       countRows,
       evaluate: () => this.evaluate(),
       callbacks,
       loggers,
-      interrupted: () => signals.received,
+      signals,
     })
     const { state, args } = run
     // A run that has stopped for want of progress goes on only where it is given more patience.
@@ -258,7 +300,8 @@ export class Trainer<M extends Module, T = unknown, B = T[]> {
   async #evaluated(dataset: TrainerData<T, B> | undefined, name: string, collect: boolean): Promise<Evaluated> {
     const { collate, preprocessLogits, countItems: count = countItems } = this.#options
     if (!dataset) throw misuse('Trainer', name, 'what to evaluate on', dataset)
-    const data = await openEvaluation(dataset, this.args, collate)
+    const ranks = await joinRanks(this.#device(), this.args)
+    const data = await openEvaluation(dataset, this.args, collate, ranks)
     try {
       data.source.setEpoch(0)
       return await runEvaluation<M, B>({
@@ -270,6 +313,7 @@ export class Trainer<M extends Module, T = unknown, B = T[]> {
         countRows,
         preprocessLogits,
         collect,
+        ranks,
       })
     } finally {
       await data.close()
@@ -289,10 +333,14 @@ export class Trainer<M extends Module, T = unknown, B = T[]> {
     const metrics: Record<string, number> = loss === null ? {} : { evalLoss: loss }
     const { computeMetrics } = this.#options
     if (!computeMetrics || !predictions) return metrics
-    for (const [name, value] of Object.entries(await computeMetrics({ predictions, labels }))) {
+    const own = Object.entries(await computeMetrics({ predictions, labels }))
+    for (const [name, value] of own) {
       if (typeof value !== 'number') throw misuse('Trainer', `computeMetrics' ${name}`, 'a number', value)
-      metrics[evalName(name)] = value
     }
+    // What hangs on metrics has to be decided alike. JSON has no NaN.
+    const ranks = await joinRanks(this.#device(), this.args)
+    const [first] = await ranks.all(own.map(([name, value]) => [name, String(value)] as const))
+    for (const [name, value] of first ?? []) metrics[evalName(name)] = Number(value)
     return metrics
   }
 
@@ -312,8 +360,8 @@ export class Trainer<M extends Module, T = unknown, B = T[]> {
   }
 }
 
-function check<M extends Module, T, B>(options: TrainerOptions<M, T, B>, args: ResolvedArguments): void {
-  const { model, optimizers, callbacks = [], loggers = [], computeLoss, evalDataset } = options
+function check<M extends Module, T, B>(options: TrainerOptions<M, T, B>, model: M, args: ResolvedArguments): void {
+  const { optimizers, callbacks = [], loggers = [], computeLoss, evalDataset } = options
   for (const name of [
     'collate',
     'computeLoss',
@@ -338,6 +386,9 @@ function check<M extends Module, T, B>(options: TrainerOptions<M, T, B>, args: R
   }
   if (optimizers?.scheduler && !optimizers.optimizer) {
     throw refuse('optimizers', 'a scheduler belongs to an optimiser: give both')
+  }
+  if (args.zero > 0 && optimizers?.optimizer) {
+    throw refuse('zero', 'zero divides the optimiser that the Trainer makes: give a ZeroRedundancyOptimizer yourself')
   }
   if (args.gradientCheckpointing && !enableCheckpointing(model)) {
     const message = `${model.constructor.name} has no native network with layers, and no gradientCheckpointingEnable()`

@@ -4,6 +4,7 @@
 #include <torch/csrc/distributed/c10d/reducer.hpp>
 
 #include <ATen/core/grad_mode.h>
+#include <c10/util/Exception.h>
 #include <torch/library.h>
 
 #include <algorithm>
@@ -144,6 +145,18 @@ struct Sink : torch::autograd::Function<Sink> {
   static List backward(torch::autograd::AutogradContext*, const List& gradients) { return gradients; }
 };
 
+// c10d advises to switch the search for unused parameters off where it finds none. It was asked for.
+class WithoutAdvice : public c10::WarningHandler {
+ public:
+  explicit WithoutAdvice(c10::WarningHandler* next) : next(next) {}
+  void process(const c10::Warning& warning) override {
+    if (warning.msg().rfind("find_unused_parameters=True", 0) != 0) next->process(warning);
+  }
+
+ private:
+  c10::WarningHandler* next;
+};
+
 void after_forward(int64_t id, at::TensorList outputs) {
   const auto replica = replica_of(id);
   std::vector<at::Tensor> computed;
@@ -156,6 +169,8 @@ void after_forward(int64_t id, at::TensorList outputs) {
       torch::autograd::impl::set_gradient_edge(computed[i], torch::autograd::impl::gradient_edge(behind[i]));
     }
   }
+  WithoutAdvice handler(c10::WarningUtils::get_warning_handler());
+  const c10::WarningUtils::WarningHandlerGuard guard(&handler);
   replica->reducer->prepare_for_backward(computed);
 }
 

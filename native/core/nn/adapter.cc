@@ -71,15 +71,7 @@ void AdapterSlot::choose() {
   active_ = active->a.empty() ? nullptr : std::move(active);
 }
 
-namespace {
-
-struct Joined {
-  Tensor a, b;
-  double scaling;
-};
-
-// Several adapters are one whose rank is the sum of theirs: A along its rows, scaled B along its columns.
-Joined join(const ActiveAdapters& adapters) {
+JoinedAdapters join(const ActiveAdapters& adapters) {
   const size_t count = adapters.a.size();
   TORCH_CHECK(count > 0 && adapters.b.size() == count && adapters.scaling.size() == count,
               "an adapter needs as many lora_A and lora_B as scalings, got ", count, ", ", adapters.b.size(), " and ",
@@ -91,9 +83,7 @@ Joined join(const ActiveAdapters& adapters) {
   return {at::cat(adapters.a, 0), at::cat(scaled, 1), 1};
 }
 
-// The magnitude over the norm of weight + scaling * B A, by row of the flattened weight. As the paper proposes, the
-// norm is a constant to the gradient.
-Tensor dora_ratio(const Tensor& weight, const Joined& adapter, const Tensor& magnitude) {
+Tensor dora_ratio(const Tensor& weight, const JoinedAdapters& adapter, const Tensor& magnitude) {
   const Tensor norm = [&] {
     const at::NoGradGuard no_grad;
     const at::ScalarType type = weight.scalar_type();
@@ -103,6 +93,8 @@ Tensor dora_ratio(const Tensor& weight, const Joined& adapter, const Tensor& mag
   return (magnitude.flatten() / norm).to(weight.scalar_type());
 }
 
+namespace {
+
 Tensor drop(const Tensor& input, const ActiveAdapters& adapters, bool training) {
   return training && adapters.dropout > 0 ? at::dropout(input, adapters.dropout, true) : input;
 }
@@ -111,7 +103,7 @@ Tensor drop(const Tensor& input, const ActiveAdapters& adapters, bool training) 
 
 Tensor adapted_linear(const Tensor& input, const Tensor& weight, const OptionalTensor& bias,
                       const ActiveAdapters& adapters, bool training) {
-  const Joined adapter = join(adapters);
+  const JoinedAdapters adapter = join(adapters);
   if (!adapters.magnitude) {
     return kernels::lora_linear(input, weight, bias, adapter.a, adapter.b, adapter.scaling, adapters.dropout, training);
   }
@@ -130,7 +122,7 @@ Tensor adapted_linear(const Tensor& input, const Tensor& weight, const OptionalT
 
 Tensor adapted_conv1d(const Tensor& input, const Tensor& weight, const OptionalTensor& bias,
                       const ConvGeometry& geometry, const ActiveAdapters& adapters, bool training) {
-  const Joined adapter = join(adapters);
+  const JoinedAdapters adapter = join(adapters);
   const at::ScalarType type = weight.scalar_type();
   const auto convolve = [&](const Tensor& signal, const Tensor& kernel, const OptionalTensor& shift) {
     return at::conv1d(signal, kernel, shift, geometry.stride, geometry.padding, geometry.dilation);
@@ -146,7 +138,7 @@ Tensor adapted_conv1d(const Tensor& input, const Tensor& weight, const OptionalT
 }
 
 Tensor adapted_embedding(const Tensor& weight, const Tensor& ids, int64_t padding, const ActiveAdapters& adapters) {
-  const Joined adapter = join(adapters);
+  const JoinedAdapters adapter = join(adapters);
   const at::ScalarType type = weight.scalar_type();
   const Tensor plain = at::embedding(weight, ids, padding);
   const Tensor low = at::matmul(at::embedding(adapter.a.t(), ids, padding).to(type), adapter.b.t().to(type));

@@ -51,6 +51,16 @@ class AdapterSlot {
 at::Tensor adapted_linear(const at::Tensor& input, const at::Tensor& weight, const std::optional<at::Tensor>& bias,
                           const ActiveAdapters& adapters, bool training);
 
+// Several adapters are one whose rank is the sum of theirs: A along its rows, scaled B along its columns.
+struct JoinedAdapters {
+  at::Tensor a, b;
+  double scaling;
+};
+JoinedAdapters join(const ActiveAdapters& adapters);
+// The magnitude over the norm of weight + scaling * B A, by row of the flattened weight. As the paper proposes, the
+// norm is a constant to the gradient.
+at::Tensor dora_ratio(const at::Tensor& weight, const JoinedAdapters& adapter, const at::Tensor& magnitude);
+
 struct ConvGeometry {
   int64_t stride = 1, dilation = 1;
   int64_t padding = 0;  // zeros on each side

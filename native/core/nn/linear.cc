@@ -23,6 +23,11 @@ std::optional<at::Tensor> optional(const at::Tensor& tensor) {
 }  // namespace
 
 at::Tensor Linear::forward(const at::Tensor& input) const {
+  if (quantized_) {
+    const auto adapters = slot_.active();
+    return adapters ? adapted_quantized_linear(input, *quantized_, optional(bias), *adapters, training())
+                    : quantized_linear(input, *quantized_, optional(bias));
+  }
   if (const auto adapters = slot_.active()) {
     return adapted_linear(input, weight, optional(bias), *adapters, training());
   }

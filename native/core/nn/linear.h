@@ -3,6 +3,7 @@
 #include "core/module.h"
 #include "core/nn/adapter.h"
 #include "core/nn/functions.h"
+#include "core/nn/quantized_linear.h"
 
 namespace voxtorch::nn {
 
@@ -16,13 +17,18 @@ class Linear : public Module {
   at::Tensor forward_add(const at::Tensor& input, const at::Tensor& residual) const;  // + residual [..., out]
 
   AdapterSlot* adapters() override { return &slot_; }
-  bool adapted() const { return slot_.active() != nullptr; }
+  // A layer that is adapted, or whose weight is in 4 or 8 bits, has no fused form.
+  bool adapted() const { return quantized_.has_value() || slot_.active() != nullptr; }
+  // The weight becomes the codes, and computes with them; null: it has become values again. Not while a pass runs:
+  // the caller has changed the weight just before, which a queued pass would have refused.
+  void quantize(std::optional<QuantizedWeight> weight) { quantized_ = std::move(weight); }
 
   const at::Tensor weight;
   const at::Tensor bias;  // undefined without
 
  private:
   AdapterSlot slot_;
+  std::optional<QuantizedWeight> quantized_;
 };
 
 }  // namespace voxtorch::nn

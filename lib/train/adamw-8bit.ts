@@ -1,0 +1,150 @@
+import { misuse } from '../data/check.js'
+import { op, opAsync } from '../native/call.js'
+import { CheckpointError, ConfigError } from '../native/errors.js'
+import { type DType, noGrad, scope, Tensor, tensor, zeros } from '../tensor/index.js'
+import { keepForever } from '../tensor/scope.js'
+import { type Gradient, type GroupOptions, Optimizer, type ParamGroup, type ParamsOrGroups } from './optimizer.js'
+import type { ParamState } from './optimizer-state.js'
+
+export interface AdamW8bitOptions extends GroupOptions {
+  /** Decay of the running averages of the gradient and of its square. Default [0.9, 0.999]. */
+  betas: [number, number]
+  /** Added to the denominator. Default 1e-8. */
+  eps: number
+  /** Taken off the weights by itself. Default 0.01. */
+  weightDecay: number
+  /** Parameters with fewer elements keep their state in float32. Default 4096. */
+  min8bitSize: number
+}
+
+const BLOCK = 256
+const step = opAsync('voxtorch::adamw_8bit_step_')
+const addTo = opAsync('aten::_foreach_add_')
+const codeBook = op('voxtorch::dynamic_code_book')
+
+const DEFAULTS: AdamW8bitOptions = {
+  lr: 1e-3,
+  betas: [0.9, 0.999],
+  eps: 1e-8,
+  weightDecay: 0.01,
+  min8bitSize: 4096,
+  maximize: false,
+}
+
+/**
+ * AdamW whose state takes 2 bytes a parameter instead of 8 (Dettmers et al. 2022, https://arxiv.org/abs/2110.02861): both
+ * moments in the dynamic 8-bit type, signed and unsigned, in blocks of 256 elements with one float32 scale each. Code
+ * books, names of the state and defaults are those of bitsandbytes' `AdamW8bit`, whose saved state loads; a number goes to
+ * the nearest code, as on bitsandbytes' GPUs (its CPU library takes one close by). There is no AMSGrad.
+ *
+ * Parameters are float32, bfloat16 or float16; with `masterWeights` the latter two step in float32.
+ */
+export class AdamW8bit extends Optimizer<AdamW8bitOptions> {
+  constructor(params: ParamsOrGroups<AdamW8bitOptions>, options: Partial<AdamW8bitOptions> = {}) {
+    super(params, { ...DEFAULTS, ...options })
+  }
+
+  override addGroup(added: { params: Iterable<Tensor> } & Partial<AdamW8bitOptions>): void {
+    super.addGroup(added)
+    const wide = this.groups.at(-1)?.params.find(({ dtype }) => dtype === 'float64')
+    if (!wide) return
+    this.groups.pop()
+    throw new ConfigError(
+      `AdamW8bit was given a float64 parameter of shape [${wide.shape}], expected float32, bfloat16 or float16`,
+      {},
+    )
+  }
+
+  protected override checkOptions(group: ParamGroup<AdamW8bitOptions>): void {
+    for (const option of ['lr', 'eps', 'weightDecay', 'min8bitSize'] as const) {
+      this.range(group, option, group[option])
+    }
+    if ('amsgrad' in group && group.amsgrad) throw new ConfigError('AdamW8bit has no amsgrad; AdamW has', {})
+    if (!Array.isArray(group.betas) || group.betas.length !== 2) {
+      throw misuse('AdamW8bit', 'betas', 'two numbers', group.betas)
+    }
+    for (const beta of group.betas) this.range(group, 'betas', beta, 0, 1)
+  }
+
+  protected override queueUpdate(group: ParamGroup<AdamW8bitOptions>, pairs: Gradient[]): Promise<unknown>[] {
+    const { lr, betas, weightDecay, eps, maximize, min8bitSize } = group
+    const states = pairs.map(({ param }) => this.stateOf(param, () => makeState(param, min8bitSize)))
+    const column = (key: string, otherwise = key) => states.map((state) => state[key] ?? state[otherwise])
+    const steps = column('step')
+    return [
+      addTo(steps, 1),
+      step(
+        pairs.map(({ param }) => param),
+        pairs.map(({ grad }) => grad),
+        column('state1'),
+        column('state2'),
+        // Not looked at where the moments are float32, which have none.
+        column('absmax1', 'step'),
+        column('absmax2', 'step'),
+        steps,
+        { lr, beta1: betas[0], beta2: betas[1], eps, weightDecay, maximize },
+      ),
+    ]
+  }
+
+  protected override fixedOptions(): Record<string, unknown> {
+    return { optim_bits: 8 }
+  }
+
+  protected override copyState(saved: ParamState, param: Tensor, number: number, dtype: DType): ParamState {
+    const { state1, state2, absmax1, absmax2, qmap1, qmap2, ...rest } = saved
+    // step and the master
+    const common = super.copyState(rest, param, number, dtype)
+    if (state1 === undefined && state2 === undefined) return common
+    const packed = state1 instanceof Tensor && state1.dtype === 'uint8'
+    const blocks = [Math.ceil(param.numel() / BLOCK)]
+    const take = (key: string, value: unknown, shape: readonly number[], type: DType) => {
+      if (value instanceof Tensor && value.dtype === type && value.shape.join() === shape.join()) {
+        const { device } = param
+        return [key, keepForever(zeros([...shape], { dtype: type, device }).copy_(value))] as const
+      }
+      const found = value instanceof Tensor ? `${value.dtype} [${value.shape}]` : 'nothing'
+      throw new CheckpointError(`State ${key} of parameter ${number} has ${found}, expected ${type} [${shape}]`, {
+        tensor: `state.${number}.${key}`,
+      })
+    }
+    for (const [key, map] of Object.entries({ qmap1, qmap2 })) requireCodeBook(key, map, number)
+    const type = packed ? 'uint8' : 'float32'
+    return {
+      ...common,
+      ...Object.fromEntries([
+        take('state1', state1, param.shape, type),
+        take('state2', state2, param.shape, type),
+        ...(packed ? [take('absmax1', absmax1, blocks, 'float32'), take('absmax2', absmax2, blocks, 'float32')] : []),
+      ]),
+    }
+  }
+}
+
+function makeState(param: Tensor, min8bitSize: number): ParamState {
+  const { device, shape } = param
+  const numel = param.numel()
+  const packed = numel >= min8bitSize
+  const moment = () => zeros(shape, { dtype: packed ? 'uint8' : 'float32', device })
+  const scales = () => zeros([Math.ceil(numel / BLOCK)], { dtype: 'float32', device })
+  return {
+    step: tensor(0, { dtype: 'float32', device }),
+    state1: moment(),
+    state2: moment(),
+    ...(packed && { absmax1: scales(), absmax2: scales() }),
+  }
+}
+
+/** bitsandbytes saves the code books with each parameter. */
+function requireCodeBook(key: string, map: unknown, number: number): void {
+  if (map === undefined) return
+  const same = scope(() => {
+    const own = codeBook({ signed: key === 'qmap1' }) as Tensor
+    if (!(map instanceof Tensor) || map.shape.join() !== own.shape.join()) return false
+    return noGrad(() => map.to({ device: 'cpu', dtype: 'float32' }).equal(own))
+  })
+  if (same) return
+  throw new CheckpointError(`State ${key} of parameter ${number} is not the code book of the dynamic 8-bit type`, {
+    tensor: `state.${number}.${key}`,
+  })
+}

@@ -1,0 +1,167 @@
+#include "core/nn/quantized_linear.h"
+
+#include <ATen/TensorOperators.h>
+#include <ATen/autocast_mode.h>
+#include <ATen/core/LegacyTypeDispatch.h>
+#include <ATen/core/grad_mode.h>
+#include <ATen/ops/dropout.h>
+#include <ATen/ops/linear.h>
+#include <c10/core/ScalarType.h>
+#include <torch/csrc/autograd/custom_function.h>
+#include <torch/library.h>
+
+#include "core/kernels/block_quantization.h"
+#include "core/kernels/linear.h"
+#include "core/nn/linear.h"
+
+namespace voxtorch::nn {
+namespace {
+
+using at::Tensor;
+using torch::autograd::AutogradContext;
+using torch::autograd::variable_list;
+using OptionalTensor = std::optional<Tensor>;
+
+struct QuantizedLinear : torch::autograd::Function<QuantizedLinear> {
+  static Tensor forward(AutogradContext* ctx, const Tensor& input, const Tensor& codes, const Tensor& absmax,
+                        const OptionalTensor& bias, int64_t out, int64_t in, int64_t block) {
+    const at::AutoDispatchBelowADInplaceOrView below_autograd;
+    ctx->save_for_backward({codes, absmax});
+    ctx->saved_data["out"] = out;
+    ctx->saved_data["in"] = in;
+    ctx->saved_data["block"] = block;
+    ctx->saved_data["has_bias"] = bias.has_value();
+    const QuantizedWeight weight{codes, absmax, out, in, block};
+    return kernels::linear(input, weight.values(input.scalar_type()), bias);
+  }
+
+  static variable_list backward(AutogradContext* ctx, const variable_list& grads) {
+    const variable_list saved = ctx->get_saved_variables();
+    const auto number = [&](const char* name) { return ctx->saved_data[name].toInt(); };
+    const QuantizedWeight weight{saved[0], saved[1], number("out"), number("in"), number("block")};
+    const Tensor grad = grads[0].contiguous();
+    Tensor grad_input, grad_bias;
+    if (ctx->needs_input_grad(0)) {
+      grad_input = kernels::linear_input_gradient(grad, weight.values(grad.scalar_type()));
+    }
+    // Edges are counted over the tensors that forward was given, so the bias, which may lack, comes last.
+    if (ctx->saved_data["has_bias"].toBool() && ctx->needs_input_grad(3)) {
+      grad_bias = grad.reshape({-1, grad.size(-1)}).sum(0);
+    }
+    return {grad_input, Tensor(), Tensor(), grad_bias, Tensor(), Tensor(), Tensor()};
+  }
+};
+
+void check(const Tensor& input, const QuantizedWeight& weight, const OptionalTensor& bias) {
+  const auto name = [](const Tensor& tensor) { return c10::getDtypeNames(tensor.scalar_type()).first; };
+  TORCH_CHECK(input.dim() > 0 && input.size(-1) == weight.in, "quantized_linear: input must have shape [..., ",
+              weight.in, "], as wide as the weight, got ", input.sizes());
+  TORCH_CHECK(at::isFloatingType(input.scalar_type()), "quantized_linear: input must be floating point, got ",
+              name(input));
+  TORCH_CHECK(input.device() == weight.codes.device(), "quantized_linear: the input is on ", input.device(),
+              " and the layer on ", weight.codes.device(), "; both must be on the same device");
+  TORCH_CHECK(!bias || (bias->dim() == 1 && bias->size(0) == weight.out), "quantized_linear: bias must have shape [",
+              weight.out, "]");
+  TORCH_CHECK(!bias || bias->scalar_type() == input.scalar_type(), "quantized_linear: the input is ", name(input),
+              " and the bias ", name(*bias), "; they must have the same dtype");
+}
+
+// Under autocast the products are computed in its dtype, as linear's are.
+Tensor lowered(const Tensor& tensor, c10::DeviceType device) {
+  if (!at::autocast::is_autocast_enabled(device) || !at::isFloatingType(tensor.scalar_type())) return tensor;
+  return tensor.to(at::autocast::get_autocast_dtype(device));
+}
+
+}  // namespace
+
+Tensor QuantizedWeight::values(at::ScalarType type) const {
+  return block > 0 ? kernels::dequantize_nf4(codes, absmax, {out, in}, block, type)
+                   : kernels::dequantize_int8(codes, absmax, type);
+}
+
+QuantizedWeight quantized_weight(const Tensor& codes, const Tensor& absmax, at::IntArrayRef shape,
+                                 const std::string& scheme, int64_t block) {
+  TORCH_CHECK(scheme == "nf4" || scheme == "int8", "there is no scheme '", scheme, "' of weights; nf4 and int8 are");
+  TORCH_CHECK(shape.size() == 2 && shape[0] > 0 && shape[1] > 0, "a quantised weight has shape [out, in], not ", shape);
+  const bool is_nf4 = scheme == "nf4";
+  TORCH_CHECK(!is_nf4 || (block > 0 && block % 2 == 0), "the block size must be a positive even number, got ", block);
+  TORCH_CHECK(is_nf4 || codes.sizes() == shape, "int8 codes must have the weight's shape ", shape, ", got ",
+              codes.sizes());
+  return {codes, absmax, shape[0], shape[1], is_nf4 ? block : 0};
+}
+
+Tensor quantized_linear(const Tensor& given, const QuantizedWeight& weight, const OptionalTensor& given_bias) {
+  const c10::DeviceType device = given.device().type();
+  const Tensor input = lowered(given, device);
+  const OptionalTensor bias =
+      given_bias && given_bias->defined() ? OptionalTensor(lowered(*given_bias, device)) : std::nullopt;
+  check(input, weight, bias);
+  return QuantizedLinear::apply(input, weight.codes, weight.absmax, bias, weight.out, weight.in, weight.block);
+}
+
+Tensor adapted_quantized_linear(const Tensor& given, const QuantizedWeight& weight, const OptionalTensor& given_bias,
+                                const ActiveAdapters& adapters, bool training) {
+  const JoinedAdapters adapter = join(adapters);
+  const c10::DeviceType device = given.device().type();
+  const Tensor input = lowered(given, device);
+  const OptionalTensor bias =
+      given_bias && given_bias->defined() ? OptionalTensor(lowered(*given_bias, device)) : std::nullopt;
+  check(input, weight, bias);
+  TORCH_CHECK(adapter.a.dim() == 2 && adapter.a.size(1) == weight.in && adapter.b.dim() == 2 &&
+                  adapter.b.size(0) == weight.out && adapter.b.size(1) == adapter.a.size(0),
+              "adapted_quantized_linear: a layer of ", weight.in, " inputs and ", weight.out,
+              " outputs needs lora_A [rank, in] and lora_B [out, rank], got ", adapter.a.sizes(), " and ",
+              adapter.b.sizes());
+  const at::ScalarType type = input.scalar_type();
+  const bool drops = training && adapters.dropout > 0;
+  const Tensor dropped = drops ? at::dropout(input, adapters.dropout, true) : input;
+  const Tensor low = at::linear(at::linear(dropped, adapter.a.to(type)), adapter.b.to(type));
+  if (!adapters.magnitude) return quantized_linear(input, weight, bias).add(low, adapter.scaling);
+  const Tensor ratio = dora_ratio(weight.values(type), adapter, *adapters.magnitude);  // [out]
+  const Tensor plain = quantized_linear(dropped, weight, std::nullopt);
+  const Tensor scaled = plain.add(low, adapter.scaling) * ratio;
+  if (!drops) return bias ? scaled + *bias : scaled;
+  return quantized_linear(input, weight, bias) + (scaled - plain);
+}
+
+namespace {
+
+Linear& linear_of(const c10::intrusive_ptr<Module>& module) {
+  auto* linear = dynamic_cast<Linear*>(module.get());
+  TORCH_CHECK(linear != nullptr, module->kind, " cannot be quantised; Linear can");
+  return *linear;
+}
+
+}  // namespace
+
+TORCH_LIBRARY_FRAGMENT(voxtorch, m) {
+  m.def(
+      "quantized_linear(Tensor input, Tensor codes, Tensor absmax, int[] shape, Tensor? bias=None, *, str scheme, "
+      "int block_size=64) -> Tensor",
+      [](const Tensor& input, const Tensor& codes, const Tensor& absmax, at::IntArrayRef shape,
+         const OptionalTensor& bias, const std::string& scheme, int64_t block) {
+        return quantized_linear(input, quantized_weight(codes, absmax, shape, scheme, block), bias);
+      });
+  m.def(
+      "adapted_quantized_linear(Tensor input, Tensor codes, Tensor absmax, int[] shape, Tensor? bias, Tensor[] lora_A, "
+      "Tensor[] lora_B, float[] scaling, *, str scheme, int block_size=64, Tensor? magnitude=None, float dropout=0., "
+      "bool training=False) -> Tensor",
+      [](const Tensor& input, const Tensor& codes, const Tensor& absmax, at::IntArrayRef shape,
+         const OptionalTensor& bias, const std::vector<Tensor>& a, const std::vector<Tensor>& b,
+         const std::vector<double>& scaling, const std::string& scheme, int64_t block, const OptionalTensor& magnitude,
+         double dropout, bool training) {
+        return adapted_quantized_linear(input, quantized_weight(codes, absmax, shape, scheme, block), bias,
+                                        {a, b, scaling, magnitude, dropout}, training);
+      });
+  // The layer's weight is set to the codes by the caller; this tells the layer what they mean.
+  m.def(
+      "module_quantize_linear(__torch__.torch.classes.voxtorch.Module self, Tensor codes, Tensor absmax, int[] shape, "
+      "*, str scheme, int block_size=64) -> ()",
+      [](const c10::intrusive_ptr<Module>& self, const Tensor& codes, const Tensor& absmax, at::IntArrayRef shape,
+         const std::string& scheme,
+         int64_t block) { linear_of(self).quantize(quantized_weight(codes, absmax, shape, scheme, block)); });
+  m.def("module_dequantize_linear(__torch__.torch.classes.voxtorch.Module self) -> ()",
+        [](const c10::intrusive_ptr<Module>& self) { linear_of(self).quantize(std::nullopt); });
+}
+
+}  // namespace voxtorch::nn

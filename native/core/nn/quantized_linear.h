@@ -1,0 +1,37 @@
+// A linear layer whose frozen weight is kept in 4 or 8 bits (QLoRA, https://arxiv.org/abs/2305.14314): each pass makes
+// the values anew, in the input's dtype, and lets them go.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace voxtorch::nn {
+
+struct ActiveAdapters;
+
+struct QuantizedWeight {
+  at::Tensor codes;   // nf4: uint8 [ceil(out * in / 2), 1]; int8: int8 [out, in]
+  at::Tensor absmax;  // nf4: float32 [ceil(out * in / block)]; int8: float32 [out]
+  int64_t out, in;
+  int64_t block;  // of nf4; 0: int8
+
+  at::Tensor values(at::ScalarType type) const;  // [out, in]
+};
+
+// Throws where codes and scales do not make such a weight.
+QuantizedWeight quantized_weight(const at::Tensor& codes, const at::Tensor& absmax, at::IntArrayRef shape,
+                                 const std::string& scheme, int64_t block);
+
+// [..., in] -> [..., out]; gradients for the input and the bias. What is kept for backward is the codes.
+at::Tensor quantized_linear(const at::Tensor& input, const QuantizedWeight& weight,
+                            const std::optional<at::Tensor>& bias);
+
+// As adapted_linear.
+at::Tensor adapted_quantized_linear(const at::Tensor& input, const QuantizedWeight& weight,
+                                    const std::optional<at::Tensor>& bias, const ActiveAdapters& adapters,
+                                    bool training);
+
+}  // namespace voxtorch::nn

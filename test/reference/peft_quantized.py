@@ -1,0 +1,49 @@
+"""Fixture for packed weights: NF4 of bitsandbytes, int8 by rows, and a linear layer with LoRA on the values.
+
+    python test/reference/peft_quantized.py [--check]
+"""
+
+import torch
+from bitsandbytes import functional
+from common import Fixture, main, randn
+
+
+PORTABLE = torch._C.DispatchKeySet(torch._C.DispatchKey.CompositeExplicitAutograd)
+
+
+def dequantize(codes, absmax, shape, dtype):
+    """bitsandbytes' portable implementation: its CPU library takes other blocks' scales where a row is narrower than 64."""
+    return torch.ops.bitsandbytes.dequantize_4bit.default.redispatch(PORTABLE, codes, absmax, 64, 'nf4', shape, dtype)
+
+
+def quantized():
+    fixture = Fixture()
+    code = functional.get_4bit_type('nf4', device='cpu')
+    fixture.case({'name': 'book'}, out={'code': code})
+    # 64 divides neither 23 * 37 nor a row of it; the count is odd. One block is zero.
+    for name, shape in [('odd', (23, 37)), ('even', (6, 128)), ('narrow', (12, 32))]:
+        weight = randn(f'nf4 {name}', *shape, scale=0.05)
+        weight.view(-1)[64:128] = 0
+        codes, state = functional.quantize_4bit(weight, blocksize=64, quant_type='nf4', compress_statistics=False)
+        values, half = (dequantize(codes, state.absmax, shape, dtype) for dtype in (torch.float32, torch.bfloat16))
+        if shape[1] % 64 == 0:
+            assert torch.equal(values, functional.dequantize_4bit(codes, state))
+        x, cotangent = randn(f'nf4 x {name}', 2, 3, shape[1]), randn(f'nf4 cotangent {name}', 2, 3, shape[0])
+        a, b = randn(f'nf4 a {name}', 4, shape[1], scale=0.3), randn(f'nf4 b {name}', shape[0], 4, scale=0.3)
+        bias = randn(f'nf4 bias {name}', shape[0])
+        out = {'codes': codes, 'absmax': state.absmax, 'values': values, 'bfloat16': half.float()}
+        row_codes, row_scale, _ = functional.int8_vectorwise_quant(weight)
+        rows = row_codes.float() * (row_scale / 127)[:, None]
+        out |= {'int8.codes': row_codes, 'int8.absmax': row_scale, 'int8.values': rows}
+        for scheme, base in [('nf4', values), ('int8', rows)]:
+            leaves = [t.clone().requires_grad_() for t in (x, a, b)]
+            y = torch.nn.functional.linear(leaves[0], base, bias) + 2.0 * (leaves[0] @ leaves[1].T @ leaves[2].T)
+            y.backward(cotangent)
+            out |= {f'{scheme}.y': y} | {f'{scheme}.grad_{k}': t.grad for k, t in zip(('x', 'a', 'b'), leaves)}
+        given = {'weight': weight, 'x': x, 'a': a, 'b': b, 'bias': bias}
+        fixture.case({'name': name}, **{'in': given}, cotangent={'y': cotangent}, out=out)
+    return fixture
+
+
+if __name__ == '__main__':
+    main({'peft/quantized': quantized})
