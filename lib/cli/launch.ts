@@ -11,6 +11,8 @@ import { pathToFileURL } from 'node:url'
 
 /** How long processes may take to end after a signal, for instance to save. */
 const GRACE = 10_000
+/** How long the others of a failed rank have to end by themselves, in milliseconds. */
+const OWN_END = 2_000
 
 export interface LaunchOptions {
   processes: number
@@ -68,6 +70,7 @@ export async function launch(values: string[]): Promise<number> {
 async function supervise(children: ChildProcess[]): Promise<number> {
   let result = 0
   let timer: NodeJS.Timeout | undefined
+  let ownEnd: NodeJS.Timeout | undefined
   const end = (signal: NodeJS.Signals) => {
     for (const child of children) child.kill(signal)
     timer ??= setTimeout(() => {
@@ -89,7 +92,8 @@ async function supervise(children: ChildProcess[]): Promise<number> {
           if (result === 0) {
             result = code
             console.error(`voxtorch launch: rank ${rank} (process ${child.pid ?? '?'}) ${how}; ending the other ranks`)
-            end('SIGTERM')
+            // Most hear of it by themselves, and say more than a signal would let them.
+            ownEnd = setTimeout(end, OWN_END, 'SIGTERM')
           }
           finished()
         }
@@ -103,6 +107,7 @@ async function supervise(children: ChildProcess[]): Promise<number> {
   )
   await Promise.all(ends)
   clearTimeout(timer)
+  clearTimeout(ownEnd)
   for (const signal of signals) process.off(signal, told)
   return result
 }
