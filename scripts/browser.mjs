@@ -1,8 +1,58 @@
 // Headless Chromium over its debugging pipe, for the checks of reports. Its path in CHROMIUM, or on the PATH.
+import assert from 'node:assert/strict'
 import { execFileSync, spawn } from 'node:child_process'
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join, resolve } from 'node:path'
+import { pathToFileURL } from 'node:url'
+
+/**
+ * Opens a page, gives what `look` returns there to `compare`, and fails where the page reports errors or loads anything
+ * that is not its own.
+ * @template T
+ * @param {string} file
+ * @param {() => unknown} look runs in the page
+ * @param {(seen: any) => T} compare
+ * @param {string} [screenshot] where to put a picture of the page
+ * @returns {Promise<T>}
+ */
+export async function checkPage(file, look, compare, screenshot) {
+  const profile = mkdtempSync(join(tmpdir(), 'voxtorch-chromium-'))
+  const browser = openBrowser(profile)
+  try {
+    const { targetId } = await browser.send('Target.createTarget', { url: 'about:blank' })
+    const { sessionId } = await browser.send('Target.attachToTarget', { targetId, flatten: true })
+    const page = (/** @type {string} */ method, params = {}) => browser.send(method, params, sessionId)
+    await page('Network.enable')
+    await page('Runtime.enable')
+    await page('Page.enable')
+    await page('Emulation.setDeviceMetricsOverride', { width: 1000, height: 900, deviceScaleFactor: 1, mobile: false })
+    const loaded = browser.event('Page.loadEventFired')
+    await page('Page.navigate', { url: pathToFileURL(resolve(file)).href })
+    await loaded
+    const { result, exceptionDetails } = await page('Runtime.evaluate', {
+      expression: `(${look})()`,
+      awaitPromise: true,
+      returnByValue: true,
+    })
+    assert.equal(exceptionDetails, undefined, JSON.stringify(exceptionDetails))
+    const checked = compare(result.value)
+    const foreign = browser.requests.filter((url) => !/^(file|data|about):/.test(url))
+    assert.deepEqual(foreign, [], 'the report loads things from elsewhere')
+    assert.deepEqual(browser.problems, [], 'the page reports errors')
+    if (screenshot) {
+      const { data } = await page('Page.captureScreenshot', { captureBeyondViewport: true })
+      writeFileSync(screenshot, Buffer.from(data, 'base64'))
+    }
+    return checked
+  } finally {
+    await browser.close()
+    rmSync(profile, { recursive: true, force: true, maxRetries: 5 })
+  }
+}
 
 /** @param {string} profile a folder for the browser's own files */
-export function openBrowser(profile) {
+function openBrowser(profile) {
   const names = ['chromium', 'chromium-browser', 'google-chrome', 'google-chrome-stable']
   const found = process.env.CHROMIUM ?? names.find((name) => works(name))
   if (!found) throw new Error('there is no Chromium: install it, or give its path in CHROMIUM')

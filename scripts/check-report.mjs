@@ -2,48 +2,15 @@
 // curves read back through the axes, sentences, classes and sounds. `node scripts/check-report.mjs [DIR] [SCREENSHOT.png]`.
 // Needs Chromium (its path in CHROMIUM, or on the PATH) and nothing else: it is driven over its debugging pipe.
 import assert from 'node:assert/strict'
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
-import { join, resolve } from 'node:path'
-import { pathToFileURL } from 'node:url'
-import { openBrowser } from './browser.mjs'
+import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { checkPage } from './browser.mjs'
 
 const [directory = 'demo-output', screenshot] = process.argv.slice(2)
 const outcome = JSON.parse(readFileSync(join(directory, 'demo.json'), 'utf8'))
 
-const profile = mkdtempSync(join(tmpdir(), 'voxtorch-chromium-'))
-const browser = openBrowser(profile)
-try {
-  const { targetId } = await browser.send('Target.createTarget', { url: 'about:blank' })
-  const { sessionId } = await browser.send('Target.attachToTarget', { targetId, flatten: true })
-  const page = (/** @type {string} */ method, params = {}) => browser.send(method, params, sessionId)
-  await page('Network.enable')
-  await page('Runtime.enable')
-  await page('Page.enable')
-  await page('Emulation.setDeviceMetricsOverride', { width: 1000, height: 900, deviceScaleFactor: 1, mobile: false })
-  const loaded = browser.event('Page.loadEventFired')
-  await page('Page.navigate', { url: pathToFileURL(resolve(directory, 'report.html')).href })
-  await loaded
-  const expression = `(${look})()`
-  const { result, exceptionDetails } = await page('Runtime.evaluate', {
-    expression,
-    awaitPromise: true,
-    returnByValue: true,
-  })
-  assert.equal(exceptionDetails, undefined, JSON.stringify(exceptionDetails))
-  const checked = compare(result.value)
-  const foreign = browser.requests.filter((url) => !/^(file|data|about):/.test(url))
-  assert.deepEqual(foreign, [], 'the report loads things from elsewhere')
-  assert.deepEqual(browser.problems, [], 'the page reports errors')
-  if (screenshot) {
-    const { data } = await page('Page.captureScreenshot', { captureBeyondViewport: true })
-    writeFileSync(screenshot, Buffer.from(data, 'base64'))
-  }
-  console.log(`${join(directory, 'report.html')}: ${checked}, all as in demo.json`)
-} finally {
-  await browser.close()
-  rmSync(profile, { recursive: true, force: true, maxRetries: 5 })
-}
+const report = join(directory, 'report.html')
+console.log(`${report}: ${await checkPage(report, look, compare, screenshot)}, all as in demo.json`)
 
 /** Runs in the page. */
 async function look() {

@@ -1,4 +1,5 @@
 import { misuse, requireNumber, requireObject, requireOneOf, requireWhole } from '../data/check.js'
+import { nearest } from '../data/nearest.js'
 import { CheckpointError, ConfigError } from '../native/errors.js'
 
 /**
@@ -73,7 +74,9 @@ export function resolveConfig(given: LoraConfig): ResolvedLoraConfig {
   const where = 'LoraConfig'
   requireObject(where, 'the configuration', given)
   for (const key of Object.keys(given)) {
-    if (!keys.includes(key)) throw new ConfigError(`${where} has no '${key}'; did you mean '${nearest(key)}'?`, { key })
+    if (keys.includes(key)) continue
+    const near = nearest(key, keys)
+    throw new ConfigError(`${where} has no '${key}'${near ? `; did you mean '${near}'?` : ''}`, { key })
   }
   const set = Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined))
   const config = { ...defaults, ...set } as ResolvedLoraConfig
@@ -109,23 +112,6 @@ const isNames = (value: unknown): boolean => Array.isArray(value) && value.every
 function requireNames(where: string, key: string, value: unknown, optional: boolean): void {
   if (typeof value === 'string' || isNames(value) || (optional && value === null)) return
   throw misuse(where, key, 'a list of names or a regular expression as a string', value)
-}
-
-/** The known key that takes the fewest changed letters. */
-function nearest(key: string): string {
-  const distance = (a: string, b: string): number => {
-    let row = Array.from({ length: b.length + 1 }, (_, i) => i)
-    for (let i = 1; i <= a.length; i++) {
-      const next = [i]
-      for (let j = 1; j <= b.length; j++) {
-        next[j] = Math.min(row[j]! + 1, next[j - 1]! + 1, row[j - 1]! + (a[i - 1] === b[j - 1] ? 0 : 1))
-      }
-      row = next
-    }
-    return row[b.length]!
-  }
-  const plain = (text: string) => text.toLowerCase().replaceAll('_', '')
-  return [...keys].sort((a, b) => distance(plain(key), plain(a)) - distance(plain(key), plain(b)))[0]!
 }
 
 const snake = (key: string): string => key.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`)

@@ -1,8 +1,8 @@
 import { misuse, requireObject } from '../../data/check.js'
+import { nearest } from '../../data/nearest.js'
 import { ConfigError } from '../../native/errors.js'
 import type { Module } from '../../nn/index.js'
 import type { ResolvedArguments } from './arguments.js'
-import { nearest } from './nearest.js'
 import type { TrainerOptimizer } from './optimizing.js'
 import type { LogEntry, TrainerState } from './state.js'
 

@@ -1,10 +1,10 @@
 import { basename, resolve } from 'node:path'
 import { misuse, requireNumber, requireObject, requireOneOf, requireString, requireWhole } from '../../data/check.js'
 import { readConfig } from '../../data/config.js'
+import { nearest } from '../../data/nearest.js'
 import { ConfigError } from '../../native/errors.js'
 import { SCHEDULER_TYPES } from '../scheduler.js'
 import type { ReportTarget, ResolvedArguments, TrainingArguments } from './arguments.js'
-import { nearest } from './nearest.js'
 
 const WHERE = 'TrainingArguments'
 const REPORTS: readonly ReportTarget[] = ['jsonl', 'tensorboard', 'html']

@@ -10,6 +10,7 @@
 #include <cuda_fp16.h>
 #include <cuda_runtime.h>
 
+#include "core/kernels/accumulate.cuh"
 #include "core/kernels/gated_position_attention_args.h"
 #include "core/kernels/gated_position_attention_dropout.h"
 
@@ -18,28 +19,6 @@ namespace {
 
 constexpr int kSide = 16;
 constexpr int kThreads = kSide * kSide;
-
-template <typename T>
-struct Accumulator {
-  using type = float;
-};
-template <>
-struct Accumulator<double> {
-  using type = double;
-};
-
-template <typename T, typename Acc>
-__device__ T narrow(Acc value) {
-  return static_cast<T>(value);
-}
-template <>
-__device__ __nv_bfloat16 narrow<__nv_bfloat16, float>(float value) {
-  return __float2bfloat16_rn(value);
-}
-template <>
-__device__ __half narrow<__half, float>(float value) {
-  return __float2half_rn(value);
-}
 
 __device__ float exponential(float value) { return expf(value); }
 __device__ double exponential(double value) { return exp(value); }

@@ -5,7 +5,6 @@
 #include "core/kernels/layer_norm.h"
 
 #include <ATen/Parallel.h>
-#include <ATen/TensorSubclassLikeUtils.h>
 #include <ATen/Version.h>
 #include <ATen/core/LegacyTypeDispatch.h>
 #include <ATen/core/grad_mode.h>
@@ -19,6 +18,7 @@
 #include <algorithm>
 
 #include "core/kernels/layer_norm_args.h"
+#include "core/kernels/plain.h"
 #include "core/recording.h"
 
 namespace voxtorch::kernels {
@@ -46,22 +46,17 @@ Rows chosen_rows() {
 #endif
 }
 
-bool is_plain(const Tensor& tensor, c10::ScalarType dtype) {
-  return tensor.is_cpu() && tensor.layout() == at::kStrided && tensor.scalar_type() == dtype &&
-         tensor.is_contiguous() && !tensor.is_neg() && !tensor._fw_grad(0).defined() &&
-         !at::isTensorSubclassLike(tensor);
-}
-
 // Whether the fast forward may run; whatever is wrong with the arguments is left for ATen to say.
 bool is_ours(const Tensor& input, at::IntArrayRef shape, const OptionalTensor& weight, const OptionalTensor& bias) {
   const c10::ScalarType dtype = input.scalar_type();
   if (dtype != at::kFloat && (dtype != at::kBFloat16 || RunsAgain::active())) return false;
-  if (!is_plain(input, dtype) || input.numel() == 0 || shape.empty() || shape.size() > static_cast<size_t>(input.dim()))
+  if (!is_plain(input, dtype) || !input.is_contiguous() || input.numel() == 0 || shape.empty() ||
+      shape.size() > static_cast<size_t>(input.dim()))
     return false;
   if (!input.sizes().slice(input.dim() - shape.size()).equals(shape)) return false;
   for (const OptionalTensor* tensor : {&weight, &bias}) {
     if (tensor->has_value() && (*tensor)->defined() &&
-        (!is_plain(**tensor, dtype) || !(*tensor)->sizes().equals(shape)))
+        (!is_plain(**tensor, dtype) || !(*tensor)->is_contiguous() || !(*tensor)->sizes().equals(shape)))
       return false;
   }
   return true;

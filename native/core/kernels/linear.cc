@@ -1,7 +1,6 @@
 #include "core/kernels/linear.h"
 
 #include <ATen/Context.h>
-#include <ATen/TensorSubclassLikeUtils.h>
 #include <ATen/autocast_mode.h>
 #include <ATen/core/LegacyTypeDispatch.h>
 #include <ATen/core/dispatch/Dispatcher.h>
@@ -11,6 +10,7 @@
 #include <torch/library.h>
 
 #include "core/kernels/packed_weights.h"
+#include "core/kernels/plain.h"
 #include "core/recording.h"
 
 namespace voxtorch::kernels {
@@ -36,11 +36,6 @@ struct Pointwise {
     return found;
   }
 };
-
-bool is_plain(const Tensor& tensor, c10::ScalarType dtype) {
-  return tensor.is_cpu() && tensor.layout() == at::kStrided && tensor.scalar_type() == dtype && !tensor.is_neg() &&
-         !tensor.is_conj() && !at::isTensorSubclassLike(tensor) && !tensor._fw_grad(0).defined();
-}
 
 // As packed_weight gives it.
 bool is_packed(const Tensor& weight, c10::ScalarType dtype) {

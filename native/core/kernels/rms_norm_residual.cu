@@ -5,6 +5,7 @@
 #include <cuda_fp16.h>
 #include <cuda_runtime.h>
 
+#include "core/kernels/accumulate.cuh"
 #include "core/kernels/rms_norm_residual_args.h"
 
 namespace voxtorch::kernels {
@@ -14,28 +15,6 @@ constexpr int kWarp = 32;
 constexpr int kMaxThreads = 512;
 constexpr int kHeld =
     4;  // vectors of a row that a thread holds in registers; a longer row goes through memory for the rest
-
-template <typename T>
-struct Accumulator {
-  using type = float;
-};
-template <>
-struct Accumulator<double> {
-  using type = double;
-};
-
-template <typename T, typename Acc>
-__device__ T narrow(Acc value) {
-  return static_cast<T>(value);
-}
-template <>
-__device__ __nv_bfloat16 narrow<__nv_bfloat16, float>(float value) {
-  return __float2bfloat16_rn(value);
-}
-template <>
-__device__ __half narrow<__half, float>(float value) {
-  return __float2half_rn(value);
-}
 
 // `Width` elements read or written at once.
 template <typename T, int Width>

@@ -1,4 +1,4 @@
-/** The word of a list that takes the fewest changed letters to reach, or undefined where none is near. */
+/** The word of a list that takes the fewest changed letters to reach, or undefined where none is near; case is no change. */
 export function nearest(word: string, words: Iterable<string>): string | undefined {
   let best: string | undefined
   let least = Math.max(2, Math.ceil(word.length / 2)) + 1
