@@ -21,6 +21,10 @@ const questions: Record<string, { asks: string; load: () => Promise<{ run: (opti
       asks: "What do loss and gradients of a language model's head take, in time and memory?",
       load: () => import('./loss.js'),
     },
+    train: {
+      asks: 'What does a training step take, in time and memory: full, and with LoRA?',
+      load: () => import('./train.js'),
+    },
     memory: { asks: 'Does memory stay constant through 10,000 training steps?', load: () => import('./memory.js') },
   }
 

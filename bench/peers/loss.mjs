@@ -1,5 +1,5 @@
 import { readFileSync, writeFileSync } from 'node:fs'
-import { arange, functional } from 'voxtorch'
+import { arange, emptyCache, functional } from 'voxtorch'
 import { serve } from './serve.mjs'
 
 const kibibytes = (field) =>
@@ -19,6 +19,7 @@ await serve(async ({ tokens, classes, dim }) => {
   const hidden = values(tokens, dim, 7919).requiresGrad_()
   const weight = values(classes, dim, 104729).requiresGrad_()
   const labels = arange(tokens, { dtype: 'int64' }).mul(31).remainder(classes)
+  emptyCache()
   writeFileSync('/proc/self/clear_refs', '5')
   const before = kibibytes('VmRSS')
   const start = performance.now()

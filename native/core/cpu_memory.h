@@ -6,12 +6,12 @@
 
 namespace voxtorch::memory {
 
-// From here on CPU tensors of this process come from a cache of blocks. Blocks that nothing has used for ten seconds go
-// back to the system, and cached and used blocks together stay within a quarter above the recent peak of the used ones.
+// From here on CPU tensors of this process come from heaps of our own. Memory that nothing has used for ten seconds
+// goes back to the system, and cached and used memory together stay within a quarter above the recent peak of the used.
 // Does nothing a second time, or where VOXTORCH_NO_CPU_CACHE is set (for tools that watch each allocation).
 void use_cpu_cache();
 
-// Gives every cached block of 1 KiB and more back to the system.
+// Gives what is cached, but for blocks below 1 KiB, back to the system.
 void release_cpu_cache();
 
 size_t cached_cpu_bytes();

@@ -106,11 +106,11 @@ class SpeechConvLayer : public Module {
  public:
   SpeechConvLayer(const ModuleOptions& options, const SpeechConfig& c, size_t i)
       : Module("SpeechConvLayer", options),
+        activation(nn::activation(c.conv_activation)),
         conv(*child<Conv1d>("conv", nn::Conv1dShape{i == 0 ? 1 : c.conv_dim[i - 1], c.conv_dim[i], c.conv_kernel[i],
                                                     c.conv_stride[i], c.conv_bias})),
         channel_norm(c.group_norm && i == 0 ? child<GroupNorm>("layer_norm", c.conv_dim[i], c.conv_dim[i]) : nullptr),
-        frame_norm(c.group_norm ? nullptr : child<LayerNorm>("layer_norm", c.conv_dim[i], 1e-5)),
-        activation(nn::activation(c.conv_activation)) {}
+        frame_norm(c.group_norm ? nullptr : child<LayerNorm>("layer_norm", c.conv_dim[i], 1e-5)) {}
 
   Tensor forward(const Tensor& x) const {  // [batch, channels, time]
     if (channel_norm != nullptr) return activation(nn::conv_channel_norm(x.squeeze(1), conv, *channel_norm));
@@ -124,15 +124,24 @@ class SpeechConvLayer : public Module {
     if (frame_norm == nullptr) return conv.forward_frames(frames, &activation);
     return activation(frame_norm->forward(conv.forward_frames(frames, nullptr).contiguous()));
   }
+  // The two halves of a chain whose activations are computed twice rather than kept: this layer without its activation,
+  // of what the layer before gave without its own.
+  Tensor first_without_activation(const Tensor& signal) const {  // [batch, samples] -> [batch, time, channels]
+    return nn::conv_channel_norm(signal, conv, *channel_norm, true);
+  }
+  Tensor of_gelu(const Tensor& frames) const { return conv.forward_of_gelu(frames); }
+  bool is_plain() const { return channel_norm == nullptr && frame_norm == nullptr; }
+  bool has_channel_norm() const { return channel_norm != nullptr; }
+
   bool adapted() const { return conv.adapted(); }
   c10::ScalarType dtype() const { return conv.weight.scalar_type(); }
+  const nn::Activation activation;
 
  private:
   Conv1d& conv;
   // Over the whole time axis, padding too: with it a clip's features depend on how far it was padded.
   const GroupNorm* channel_norm;
   const LayerNorm* frame_norm;
-  const nn::Activation activation;
 };
 
 }  // namespace
@@ -146,6 +155,11 @@ class SpeechFeatureExtractor : public Module {
 
   Tensor forward(const Tensor& values) const {  // [batch, samples]
     Tensor x = values.to(layers[0].dtype()).unsqueeze(1);
+    if (forgets_activations(x)) {
+      x = layers[0].first_without_activation(x.squeeze(1));
+      for (size_t i = 1; i < layers.size(); ++i) x = layers[i].of_gelu(x);
+      return layers[0].activation(std::move(x));
+    }
     const bool frames_first = values.is_cpu() && is_inference() && !adapted();
     for (const SpeechConvLayer* layer : layers) x = frames_first ? layer->forward_frames(x) : layer->forward(x);
     return frames_first ? x : x.transpose(1, 2);  // [batch, frames, channels]
@@ -154,6 +168,14 @@ class SpeechFeatureExtractor : public Module {
  private:
   bool adapted() const {
     return std::any_of(layers.begin(), layers.end(), [](const SpeechConvLayer* layer) { return layer->adapted(); });
+  }
+
+  // Training on the CPU: the activations of the first layers would take more memory than all else.
+  bool forgets_activations(const Tensor& values) const {
+    return values.is_cpu() && values.scalar_type() == at::kFloat && !is_inference() && !adapted() &&
+           layers[0].has_channel_norm() && layers[0].activation.is_exact_gelu() &&
+           std::all_of(layers.begin() + 1, layers.end(),
+                       [](const SpeechConvLayer* layer) { return layer->is_plain(); });
   }
 
   ModuleList<SpeechConvLayer>& layers;

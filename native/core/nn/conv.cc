@@ -11,6 +11,8 @@
 
 #include <cmath>
 
+#include "core/kernels/gelu_conv1d.h"
+
 namespace voxtorch::nn {
 
 Conv1d::Conv1d(const ModuleOptions& options, const Conv1dShape& shape)
@@ -47,6 +49,10 @@ at::Tensor Conv1d::forward_frames(const at::Tensor& frames, const Activation* ac
                                  weight.unsqueeze(2).contiguous(at::MemoryFormat::ChannelsLast), shift, {1, stride});
   output = output.squeeze(2).transpose(1, 2);
   return activation == nullptr ? output : (*activation)(std::move(output));
+}
+
+at::Tensor Conv1d::forward_of_gelu(const at::Tensor& frames) const {
+  return kernels::gelu_conv1d(frames, weight, bias.defined() ? std::optional<at::Tensor>(bias) : std::nullopt, stride);
 }
 
 at::Tensor conv_channel_norm(const at::Tensor& signal, const Conv1d& conv, const GroupNorm& norm, bool frames) {

@@ -20,6 +20,8 @@ class Conv1d : public Module {
   // The same with time first, [batch, time, in] -> [batch, time', out], and an activation where one is given: the
   // quicker way on the CPU. Without gradients and adapters.
   at::Tensor forward_frames(const at::Tensor& frames, const Activation* activation) const;
+  // Of the gelu of its input, with time first too; only the input itself is kept for backward. Without adapters.
+  at::Tensor forward_of_gelu(const at::Tensor& frames) const;
   AdapterSlot* adapters() override { return &slot_; }
   bool adapted() const { return slot_.active() != nullptr; }
 

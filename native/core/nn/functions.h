@@ -4,6 +4,7 @@
 #include <ATen/core/Tensor.h>
 
 #include <string>
+#include <string_view>
 
 #include "core/kernels/linear.h"
 
@@ -22,6 +23,7 @@ class Activation {
   at::Tensor operator()(at::Tensor&& input) const;
   // How a matrix product applies it to its result; null where it cannot.
   kernels::FusedActivation fused() const { return fused_; }
+  bool is_exact_gelu() const { return fused_.algorithm == std::string_view("none"); }
 
  private:
   Function function_;
