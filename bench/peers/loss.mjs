@@ -1,5 +1,5 @@
 import { readFileSync, writeFileSync } from 'node:fs'
-import { arange, emptyCache, functional } from 'voxtorch'
+import { arange, emptyCache, functional, scope } from 'voxtorch'
 import { serve } from './serve.mjs'
 
 const kibibytes = (field) =>
@@ -7,13 +7,15 @@ const kibibytes = (field) =>
 
 /** Numbers that both sides make alike, between -0.5 and 0.5. */
 const values = (rows, columns, step) =>
-  arange(rows * columns, { dtype: 'int64' })
-    .mul(step)
-    .remainder(1009)
-    .float()
-    .div(1009)
-    .sub(0.5)
-    .view([rows, columns])
+  scope(() =>
+    arange(rows * columns, { dtype: 'int64' })
+      .mul(step)
+      .remainder(1009)
+      .float()
+      .div(1009)
+      .sub(0.5)
+      .view([rows, columns]),
+  )
 
 await serve(async ({ tokens, classes, dim }) => {
   const hidden = values(tokens, dim, 7919).requiresGrad_()
