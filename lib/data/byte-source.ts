@@ -133,6 +133,12 @@ class Slice extends ByteSource {
   }
 }
 
+/** Memory whose pages can be given back before it is collected. */
+interface ResizableBuffer {
+  readonly resizable?: boolean
+  resize?(length: number): void
+}
+
 /** Bytes that are in memory already. */
 export class MemorySource extends ByteSource {
   readonly disk = undefined
@@ -144,7 +150,27 @@ export class MemorySource extends ByteSource {
     super(place, memory.length)
   }
 
+  /** The parts one after the other, in memory that `release` can give back. */
+  static joined(parts: readonly Uint8Array[], length: number, place: Place): MemorySource {
+    const Resizable = ArrayBuffer as unknown as new (length: number, options: object) => ArrayBuffer
+    const memory = new Uint8Array(new Resizable(length, { maxByteLength: length }))
+    let done = 0
+    for (const part of parts) {
+      const used = part.subarray(0, length - done)
+      memory.set(used, done)
+      done += used.length
+    }
+    return new MemorySource(memory, place)
+  }
+
+  /** Gives the memory back at once where it came from `joined`; nobody may read it any more. */
+  release(): void {
+    const buffer = this.memory.buffer as ResizableBuffer
+    if (buffer.resizable === true) buffer.resize?.(0)
+  }
+
   protected async fill(into: Uint8Array, offset: number): Promise<void> {
+    if (this.memory.length < this.size) throw this.error('it is read again after its bytes were given back')
     into.set(this.memory.subarray(offset, offset + into.length))
   }
 }

@@ -1,3 +1,13 @@
+import type { GenerationConfig } from '../generation/config.js'
+import { readGenerationConfig, writeGenerationConfig } from '../generation/files.js'
+import {
+  type GenerateInputs,
+  type GenerateOptions,
+  type GenerateOutput,
+  type GenerateStep,
+  generate,
+  stream,
+} from '../generation/generate.js'
 import { op, opAsync } from '../native/call.js'
 import type { FactoryOptions } from '../nn/parameter.js'
 import type { Tensor } from '../tensor/index.js'
@@ -68,6 +78,8 @@ const layout: NetworkKind = {
  */
 export class DecoderLM extends NativeModule {
   readonly config: DecoderLMConfig
+  /** What `generate` and `stream` take for what their own configuration leaves out. */
+  generationConfig: GenerationConfig = {}
 
   /** @throws ConfigError where the configuration contradicts itself */
   constructor(config: DecoderLMConfig, options: FactoryOptions & { initialize?: boolean } = {}) {
@@ -88,14 +100,18 @@ export class DecoderLM extends NativeModule {
    * The weights of a directory or hub repository in transformers' layout: safetensors or `.bin`, in one file or shards.
    * @throws ConfigError where config.json is of another family
    */
-  static fromPretrained(from: string, options: LoadNetworkOptions = {}): Promise<DecoderLM> {
+  static async fromPretrained(from: string, options: LoadNetworkOptions = {}): Promise<DecoderLM> {
     // Some files hold the tied head a second time, which only their configuration tells.
     const optional: RegExp[] = []
-    return loadNetwork({ ...layout, optional }, from, options, (config, factory) => {
+    let folder = ''
+    const model = await loadNetwork({ ...layout, optional }, from, options, (config, factory, _, directory) => {
+      folder = directory
       const model = new DecoderLM(config, factory)
       if (model.config.tieWordEmbeddings === true) optional.push(/^lm_head\.weight$/)
       return model
     })
+    model.generationConfig = await readGenerationConfig(folder, model.config)
+    return model
   }
 
   /**
@@ -113,10 +129,38 @@ export class DecoderLM extends NativeModule {
     return embed(nativeOf(this), inputIds) as Tensor
   }
 
-  /** Writes config.json and model.safetensors, which transformers reads. */
-  save(directory: string): Promise<void> {
+  /**
+   * Goes on from a text, or from embeddings, until every row has ended: greedily, by sampling or by beam search.
+   *
+   * ```ts
+   * const { tokens } = await model.generate({ inputIds, attentionMask }, { maxNewTokens: 64, doSample: true, topP: 0.9 })
+   * ```
+   * @throws ConfigError for a configuration that is wrong or contradicts itself
+   */
+  generate(inputs: GenerateInputs, config?: GenerationConfig, options?: GenerateOptions): Promise<GenerateOutput> {
+    return generate(this, inputs, config, options)
+  }
+
+  /**
+   * The same token by token; leaving the loop, or the signal in `options`, gives it up and frees its memory.
+   *
+   * ```ts
+   * for await (const text of streamText(tokenizer, model.stream({ inputIds }))) process.stdout.write(text)
+   * ```
+   */
+  stream(
+    inputs: GenerateInputs,
+    config?: GenerationConfig,
+    options?: GenerateOptions,
+  ): AsyncGenerator<GenerateStep, void, void> {
+    return stream(this, inputs, config, options)
+  }
+
+  /** Writes config.json, generation_config.json and model.safetensors, which transformers reads. */
+  async save(directory: string): Promise<void> {
     const modelType = this.config.modelType as string
     const kind = { ...layout, modelType, architecture: architectureOf(this.config) }
-    return saveNetwork(kind, directory, this, published(this.config))
+    await saveNetwork(kind, directory, this, published(this.config))
+    await writeGenerationConfig(directory, this.generationConfig)
   }
 }

@@ -12,6 +12,20 @@ export {
   type RobertaMaskedLMOutput,
   type RobertaOutput,
 } from './roberta.js'
+export {
+  Spectra,
+  type SpectraClassificationInputs,
+  type SpectraClassificationOutput,
+  SpectraForPreTraining,
+  SpectraForSequenceClassification,
+  type SpectraInputs,
+  type SpectraOutput,
+  type SpectraPrediction,
+  type SpectraPretrainingInputs,
+  type SpectraPretrainingOutput,
+} from './spectra.js'
+export type { SpectraConfig, SpectraOptions } from './spectra-config.js'
+export type { LoadSpectraOptions, SpectraEncoders, SpectraLoadReport } from './spectra-files.js'
 export type { SpeechEncoderConfig, SpeechEncoderInputs, SpeechEncoderOutput } from './speech-encoder.js'
 export { Wav2Vec2, type Wav2Vec2Config } from './wav2vec2.js'
 export { WavLM, type WavLMConfig } from './wavlm.js'

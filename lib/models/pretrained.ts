@@ -25,6 +25,8 @@ export interface NetworkKind {
   ignored: RegExp[]
   /** The network's names that a file may lack (they get fresh values), or have though the network has no use for them. */
   optional?: RegExp[]
+  /** The network's names that a file may lack: they get fresh values. */
+  fresh?: RegExp[]
   /** The network's name for a name in a file, where they differ. */
   rename?: (name: string) => string
 }
@@ -44,7 +46,7 @@ export async function loadNetwork<M extends NativeModule>(
   kind: NetworkKind,
   from: string,
   options: LoadNetworkOptions,
-  build: (config: NetworkConfig, factory: Factory, present: (name: string) => boolean) => M,
+  build: (config: NetworkConfig, factory: Factory, present: (name: string) => boolean, directory: string) => M,
 ): Promise<M> {
   const { allowMissing = false, mmap = false, device, dtype, ...hub } = options
   const directory = await resolveModel(from, hub)
@@ -55,7 +57,7 @@ export async function loadNetwork<M extends NativeModule>(
     const state = renamed(kind, tensors)
     let module: M | undefined
     try {
-      module = build(config, { device, dtype, initialize: false }, (name) => state.has(name))
+      module = build(config, { device, dtype, initialize: false }, (name) => state.has(name), directory)
       fill(module, state, file, kind, allowMissing)
       return module.eval()
     } catch (error) {
@@ -65,8 +67,8 @@ export async function loadNetwork<M extends NativeModule>(
   })
 }
 
-async function readConfig(directory: string): Promise<NetworkConfig> {
-  const file = join(directory, 'config.json')
+export async function readConfig(directory: string, name = 'config.json'): Promise<NetworkConfig> {
+  const file = join(directory, name)
   const config = await readJson(file)
   if (typeof config === 'object' && config !== null && !Array.isArray(config)) return toCamel(config)
   throw new CheckpointError(`${file} holds no configuration: it is not an object`, { file })
@@ -75,7 +77,7 @@ async function readConfig(directory: string): Promise<NetworkConfig> {
 const SINGLE = ['model.safetensors', 'pytorch_model.bin']
 const SHARDED = ['model.safetensors.index.json', 'pytorch_model.bin.index.json']
 
-async function readWeights(
+export async function readWeights(
   directory: string,
   mmap: boolean,
 ): Promise<{ tensors: Record<string, Tensor>; file: string }> {
@@ -118,7 +120,7 @@ function tensorsOf(loaded: unknown): Record<string, Tensor> {
 }
 
 /** The file's tensors under the network's names; without the prefix where the network hangs inside a larger one. */
-function renamed(kind: NetworkKind, tensors: Record<string, Tensor>): Map<string, Tensor> {
+export function renamed(kind: NetworkKind, tensors: Record<string, Tensor>): Map<string, Tensor> {
   const names = Object.keys(tensors)
   const inside = kind.prefix !== '' && names.some((name) => name.startsWith(kind.prefix))
   const state = new Map<string, Tensor>()
@@ -131,17 +133,19 @@ function renamed(kind: NetworkKind, tensors: Record<string, Tensor>): Map<string
   return state
 }
 
-function fill(
+/** Puts a file's tensors into a network. Returns the names that it lacks, which have fresh values. */
+export function fill(
   module: NativeModule,
   state: Map<string, Tensor>,
   file: string,
   kind: NetworkKind,
   allowMissing: boolean,
-): void {
+): string[] {
   const own = module.stateDict()
   const isOptional = (name: string) => kind.optional?.some((pattern) => pattern.test(name)) ?? false
   const absent = Object.keys(own).filter((name) => !state.has(name))
-  const missing = absent.filter((name) => !isOptional(name))
+  const mayLack = (name: string) => isOptional(name) || (kind.fresh?.some((pattern) => pattern.test(name)) ?? false)
+  const missing = absent.filter((name) => !mayLack(name))
   const unexpected = [...state.keys()].filter((name) => !Object.hasOwn(own, name) && !isOptional(name))
   const mismatched: { name: string; expected: number[]; actual: number[] }[] = []
   for (const [name, target] of Object.entries(own)) {
@@ -168,6 +172,7 @@ function fill(
     }),
   )
   if (absent.length > 0) module.initialize(absent)
+  return absent
 }
 
 function describe(
@@ -185,7 +190,7 @@ function describe(
     mismatched.length > 0 &&
       `mis-shaped: ${list(mismatched.map(({ name, expected, actual }) => `${name} is [${actual}], expected [${expected}]`))}`,
   ].filter(Boolean)
-  return `${file} does not hold a ${kind.architecture} of its config.json; ${parts.join('; ')}`
+  return `${file} does not hold a ${kind.architecture} of its configuration; ${parts.join('; ')}`
 }
 
 /** Writes config.json and model.safetensors, which transformers reads. */

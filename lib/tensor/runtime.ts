@@ -1,6 +1,8 @@
 import { requireFunction, shown } from '../native/arguments.js'
-import { callNative, native, noCudaReason } from '../native/call.js'
+import { callNative, native, noCudaReason, op } from '../native/call.js'
 import { ConfigError, DeviceError } from '../native/errors.js'
+
+const kvCacheBytes = op('voxtorch::kv_cache_bytes')
 
 export interface MemoryStats {
   /** Tensors (and generators) that this thread's JavaScript holds. */
@@ -9,6 +11,8 @@ export interface MemoryStats {
   liveBytes: number
   /** CPU bytes that no tensor uses and that the process keeps for the next ones, of all threads. */
   cachedBytes: number
+  /** Bytes of all key-value caches of decoders, of all threads. */
+  kvCacheBytes: number
   /** Scopes that have not ended. */
   liveScopes: number
   /** Jobs on the executor, of all threads. */
@@ -17,7 +21,7 @@ export interface MemoryStats {
 
 /** What this thread holds in native memory: counts that tests can assert. */
 export function memoryStats(): MemoryStats {
-  return native.memory()
+  return { ...native.memory(), kvCacheBytes: kvCacheBytes() as number }
 }
 
 /**

@@ -5,6 +5,7 @@ import { isMainThread, parentPort, Worker, workerData } from 'node:worker_thread
 import {
   AutogradFunction,
   autograd,
+  DecoderLM,
   emptyCache,
   eye,
   memoryStats,
@@ -12,6 +13,7 @@ import {
   ops,
   scope,
   Tensor,
+  tensor,
   zeros,
 } from '../../dist/index.js'
 
@@ -29,6 +31,17 @@ const leaf = () => ones([2], { requiresGrad: true })
 
 /** A job of a second or more. */
 const long = () => ops.async.linalgMatrixPower(eye(900), 400)
+
+/** More tokens than anyone waits for. */
+const generates = () =>
+  DecoderLM.fromConfig({
+    vocabSize: 500,
+    hiddenSize: 64,
+    numHiddenLayers: 4,
+    numAttentionHeads: 4,
+    intermediateSize: 128,
+    maxPositionEmbeddings: 1e6,
+  }).stream({ inputIds: tensor([[1, 2, 3]]) }, { maxNewTokens: 1e5 })
 
 function start(name) {
   const worker = new Worker(new URL(import.meta.url), { workerData: name })
@@ -135,6 +148,16 @@ const inWorker = {
     parentPort.postMessage('holding')
     await said(parentPort)
   },
+  async generates() {
+    for await (const { step } of generates()) if (step === 20) parentPort.postMessage('under way')
+  },
+  async 'waits between tokens'() {
+    for await (const { step } of generates()) {
+      if (step < 20) continue
+      parentPort.postMessage('under way')
+      spin()
+    }
+  },
   async 'exits in backward'() {
     await withBackward(() => process.exit(0))
       .apply(leaf())
@@ -190,6 +213,21 @@ const scenarios = {
   'terminated in a hook': () => terminated('waits in a hook'),
   'terminated in a nested backward': () => terminated('waits in a nested backward'),
   'terminated with tensors and functions alive': () => terminated('has many tensors and functions'),
+  async 'terminated while it generates'() {
+    await terminated('generates')
+    check(memoryStats().kvCacheBytes === 0, 'its cache is freed')
+  },
+  async 'terminated between two tokens'() {
+    await terminated('waits between tokens')
+    check(memoryStats().kvCacheBytes === 0, 'its cache is freed')
+  },
+  async 'the process exits while it generates'() {
+    for await (const { step } of generates()) {
+      if (step < 20) continue
+      ok()
+      process.exit(0)
+    }
+  },
   async 'terminated while it starts'() {
     for (let i = 0; i < 12; i += 1) {
       const worker = start('computes')

@@ -13,6 +13,7 @@ import {
   manualSeed,
   memoryStats,
   noGrad,
+  ops,
   PeftModel,
   type Roberta,
   randint,
@@ -124,13 +125,16 @@ describe.each(['small', 'roberta'] as const)('in %s', (name) => {
           .flatMap(([key, { requiresGrad }]) => (requiresGrad ? [/_[AB]\.(.)/.exec(key)?.[1]] : [])),
       )
     expect([...adapterOf()]).toEqual(['a'])
+    // The call waits behind a long one, so that it is not over yet.
+    const large = randn([1500, 1500])
+    const before = ops.async.matmul(large, large)
     const waiting = run(model, ids)
     if (name === 'roberta') {
       expect(() => peft.setAdapter('b')).toThrow(BusyError)
       expect(peft.activeAdapters).toEqual(['a'])
       expect([...adapterOf()]).toEqual(['a'])
     }
-    await waiting
+    await Promise.all([before, waiting])
     peft.setAdapter('b')
     expect([...adapterOf()]).toEqual(['b'])
   })

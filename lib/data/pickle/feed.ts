@@ -109,11 +109,26 @@ export class StreamFeed extends Feed {
 
   async payload(length: number): Promise<Payload> {
     const start = this.position
+    const parts = [this.buffer.subarray(this.at, this.end)]
+    let width = this.end - this.at
     // Memory is taken as bytes arrive, not as they are promised.
-    await this.fill(length)
-    if (this.end < length) throw truncated(this.place, start, length, this.end)
-    this.at = length
-    return new Payload(new MemorySource(this.buffer.subarray(0, length), this.place), 0, length)
+    while (width < length && !this.finished) {
+      const { value, done } = await this.chunks.next()
+      if (done === true) this.finished = true
+      else {
+        parts.push(value)
+        width += value.length
+      }
+    }
+    if (width < length) throw truncated(this.place, start, length, width)
+    const last = parts[parts.length - 1]!
+    // A copy of its own size: a part of the window would keep the whole window.
+    const source = MemorySource.joined(parts, length, this.place)
+    this.base = start + length
+    this.buffer = last.subarray(last.length - (width - length))
+    this.at = 0
+    this.end = width - length
+    return new Payload(source, 0, length)
   }
 }
 

@@ -259,7 +259,7 @@ class Result {
       else if (item.descr!.kind === 'number') arrays.push(item)
       else settle(item, await this.loadTexts(item))
     }
-    for (const [i, made] of (await loadNumpy(arrays, this.place)).entries()) {
+    for (const [i, made] of (await loadNumpy(arrays, this.place, { release: true })).entries()) {
       this.tensors.push(made)
       settle(arrays[i]!, made)
     }

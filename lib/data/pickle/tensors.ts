@@ -1,6 +1,6 @@
 import { type DType, dtypeFacts } from '../../tensor/dtype.js'
 import { type Device, empty, noGrad, scope, type Tensor, tensor } from '../../tensor/index.js'
-import type { ByteSource, Place } from '../byte-source.js'
+import { type ByteSource, MemorySource, type Place } from '../byte-source.js'
 import { readPlaces } from '../file-tensors.js'
 import { Payload } from './feed.js'
 import { contiguous, type NumpyArray } from './numpy.js'
@@ -33,8 +33,15 @@ export class LazyTensor {
   }
 }
 
-/** The tensors of numpy arrays of numbers, with numpy's strides. Those in one file are read in one job. */
-export async function loadNumpy(arrays: readonly NumpyArray[], place: Place): Promise<Tensor[]> {
+/**
+ * The tensors of numpy arrays of numbers, with numpy's strides. Those in one file are read in one job. `release` gives
+ * the bytes of an array that are in memory back once its tensor is made, so that not all are there twice.
+ */
+export async function loadNumpy(
+  arrays: readonly NumpyArray[],
+  place: Place,
+  { release = false }: { release?: boolean } = {},
+): Promise<Tensor[]> {
   return scope(async () => {
     const tensors: Tensor[] = new Array(arrays.length)
     const inFile = new Map<ByteSource, number[]>()
@@ -45,12 +52,26 @@ export async function loadNumpy(arrays: readonly NumpyArray[], place: Place): Pr
       if (group === undefined) inFile.set(source, [i])
       else group.push(i)
     }
+    const lastUse = new Map<ByteSource, number>()
+    for (const [i, { data }] of arrays.entries()) if (data instanceof Payload) lastUse.set(data.source, i)
+    const used = (i: number): void => {
+      const { data } = arrays[i]!
+      const source = release && data instanceof Payload ? data.source : undefined
+      if (source instanceof MemorySource && lastUse.get(source) === i) source.release()
+    }
     for (const [source, group] of inFile) {
       const places = group.map((i) => filePlace(arrays[i]!))
       const flats = await readPlaces(source, places, { device: 'cpu' })
-      for (const [k, i] of group.entries()) tensors[i] = arranged(flats[k]!, arrays[i]!)
+      for (const [k, i] of group.entries()) {
+        tensors[i] = arranged(flats[k]!, arrays[i]!)
+        used(i)
+      }
     }
-    for (const [i, array] of arrays.entries()) tensors[i] ??= await loadFromMemory(array, place)
+    for (const [i, array] of arrays.entries()) {
+      if (tensors[i] !== undefined) continue
+      tensors[i] = await loadFromMemory(array, place)
+      used(i)
+    }
     return tensors
   })
 }

@@ -187,7 +187,7 @@ export class Trainer<M extends Module, T = unknown, B = T[]> {
   }
 
   /** The metrics of evaluation: `evalLoss`, and what `computeMetrics` gives with `eval` in front. */
-  async evaluate(dataset = this.#options.evalDataset): Promise<Record<string, number>> {
+  async evaluate(dataset: TrainerData<T, B> | undefined = this.#options.evalDataset): Promise<Record<string, number>> {
     return scope(async () => {
       const collect = this.#options.computeMetrics !== undefined
       return this.#metrics(await this.#evaluated(dataset, 'evalDataset', collect))

@@ -3,6 +3,7 @@
 // of transformers' LlamaForCausalLM, MistralForCausalLM and Qwen2ForCausalLM.
 #pragma once
 
+#include "core/generation/stepper.h"
 #include "core/nn/embedding.h"
 #include "core/nn/functions.h"
 #include "core/nn/kv_cache.h"
@@ -38,9 +39,12 @@ struct DecoderOutput {
 
 class DecoderModel;
 
-class DecoderLM : public Module {
+class DecoderLM : public Module, public generation::Generative {
  public:
   DecoderLM(const ModuleOptions& options, const Config& config);
+
+  int64_t vocabulary_size() const override { return config.vocabulary; }
+  std::unique_ptr<generation::CausalStepper> stepper(c10::intrusive_ptr<nn::KvCache> cache) const override;
 
   DecoderOutput forward(const DecoderLMInputs& inputs, bool hidden_states = false, bool attentions = false) const;
   at::Tensor embed(const at::Tensor& ids) const;      // [...] -> [..., dim]

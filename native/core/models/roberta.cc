@@ -1,10 +1,11 @@
 #include "core/models/roberta.h"
-#include "core/nn/checkpoint.h"
 
 #include <ATen/ops/arange.h>
 #include <ATen/ops/tanh.h>
 #include <ATen/ops/zeros.h>
 #include <torch/library.h>
+
+#include <cmath>
 
 namespace voxtorch::models {
 
@@ -52,6 +53,7 @@ class RobertaEmbeddings : public Module {
   }
 
   const Tensor& word_weight() const { return words.weight; }
+  Tensor embed_types(const Tensor& ids) const { return types.forward(ids); }
 
  private:
   // Real tokens count from padding + 1; padding stays at `padding`.
@@ -72,13 +74,17 @@ class RobertaEmbeddings : public Module {
 
 namespace {
 
+Init of_linear(int64_t in) { return init::uniform(1 / std::sqrt(static_cast<double>(in))); }
+Init weight_init(const RobertaConfig& c, int64_t in) { return c.as_torch ? of_linear(in) : init::normal(c.std); }
+Init bias_init(const RobertaConfig& c, int64_t in) { return c.as_torch ? of_linear(in) : init::zeros(); }
+
 class RobertaSelfAttention : public Module {
  public:
   RobertaSelfAttention(const ModuleOptions& options, const RobertaConfig& c)
       : Module("RobertaSelfAttention", options),
-        query(*child<Linear>("query", c.dim, c.dim, true, c.std)),
-        key(*child<Linear>("key", c.dim, c.dim, true, c.std)),
-        value(*child<Linear>("value", c.dim, c.dim, true, c.std)),
+        query(*child<Linear>("query", c.dim, c.dim, weight_init(c, c.dim), bias_init(c, c.dim))),
+        key(*child<Linear>("key", c.dim, c.dim, weight_init(c, c.dim), bias_init(c, c.dim))),
+        value(*child<Linear>("value", c.dim, c.dim, weight_init(c, c.dim), bias_init(c, c.dim))),
         heads(c.heads),
         dropout(c.attention_dropout) {}
 
@@ -101,7 +107,7 @@ class RobertaSublayerOutput : public Module {
  public:
   RobertaSublayerOutput(const ModuleOptions& options, const RobertaConfig& c, int64_t in)
       : Module("RobertaOutput", options),
-        dense(*child<Linear>("dense", in, c.dim, true, c.std)),
+        dense(*child<Linear>("dense", in, c.dim, weight_init(c, in), bias_init(c, in))),
         norm(*child<LayerNorm>("LayerNorm", c.dim, c.eps)),
         dropout(c.dropout) {}
 
@@ -138,7 +144,7 @@ class RobertaIntermediate : public Module {
  public:
   RobertaIntermediate(const ModuleOptions& options, const RobertaConfig& c)
       : Module("RobertaIntermediate", options),
-        dense(*child<Linear>("dense", c.dim, c.intermediate, true, c.std)),
+        dense(*child<Linear>("dense", c.dim, c.intermediate, weight_init(c, c.dim), bias_init(c, c.dim))),
         activation(nn::activation(c.activation)) {}
 
   Tensor forward(const Tensor& x) const { return dense.forward(x, activation); }
@@ -147,6 +153,8 @@ class RobertaIntermediate : public Module {
   Linear& dense;
   const nn::Activation activation;
 };
+
+}  // namespace
 
 class RobertaLayer : public Module {
  public:
@@ -168,41 +176,44 @@ class RobertaLayer : public Module {
   RobertaSublayerOutput& output;
 };
 
+namespace {
+
+nn::Attended again_later(RobertaLayer& layer, const Tensor& x, const Tensor& mask, bool attentions) {
+  std::vector<Tensor> outputs =
+      nn::checkpoint(layer, {x, mask}, [&layer, attentions](const std::vector<Tensor>& in) -> std::vector<Tensor> {
+        nn::Attended attended = layer.forward(in[0], in[1], attentions);
+        if (!attentions) return {attended.output};
+        return {attended.output, attended.weights};
+      });
+  return {outputs[0], attentions ? outputs[1] : Tensor()};
+}
+
 }  // namespace
 
-class RobertaEncoder : public Module, public nn::Checkpointing {
+RobertaLayers::RobertaLayers(const ModuleOptions& options, const RobertaConfig& c) : Module("ModuleList", options) {
+  for (int64_t i = 0; i < c.layers; ++i) layers.push_back(child<RobertaLayer>(std::to_string(i), c));
+}
+
+RobertaOutput RobertaLayers::forward(Tensor x, const Tensor& mask, bool hidden_states, bool attentions) const {
+  RobertaOutput result;
+  for (RobertaLayer* layer : layers) {
+    if (hidden_states) result.hidden_states.push_back(x);
+    nn::Attended attended =
+        nn::should_checkpoint(*this) ? again_later(*layer, x, mask, attentions) : layer->forward(x, mask, attentions);
+    x = std::move(attended.output);
+    if (attentions) result.attentions.push_back(std::move(attended.weights));
+  }
+  if (hidden_states) result.hidden_states.push_back(x);
+  result.last_hidden_state = std::move(x);
+  return result;
+}
+
+class RobertaEncoder : public Module {
  public:
   RobertaEncoder(const ModuleOptions& options, const RobertaConfig& c)
-      : Module("RobertaEncoder", options), layers(*child<ModuleList<RobertaLayer>>("layer")) {
-    for (int64_t i = 0; i < c.layers; ++i) layers.add(c);
-  }
+      : Module("RobertaEncoder", options), layers(*child<RobertaLayers>("layer", c)) {}
 
-  RobertaOutput forward(Tensor x, const Tensor& mask, bool hidden_states, bool attentions) const {
-    RobertaOutput result;
-    for (RobertaLayer* layer : layers) {
-      if (hidden_states) result.hidden_states.push_back(x);
-      nn::Attended attended =
-          nn::should_checkpoint(*this) ? again_later(*layer, x, mask, attentions) : layer->forward(x, mask, attentions);
-      x = std::move(attended.output);
-      if (attentions) result.attentions.push_back(std::move(attended.weights));
-    }
-    if (hidden_states) result.hidden_states.push_back(x);
-    result.last_hidden_state = std::move(x);
-    return result;
-  }
-
- private:
-  static nn::Attended again_later(RobertaLayer& layer, const Tensor& x, const Tensor& mask, bool attentions) {
-    std::vector<Tensor> outputs =
-        nn::checkpoint(layer, {x, mask}, [&layer, attentions](const std::vector<Tensor>& in) -> std::vector<Tensor> {
-          nn::Attended attended = layer.forward(in[0], in[1], attentions);
-          if (!attentions) return {attended.output};
-          return {attended.output, attended.weights};
-        });
-    return {outputs[0], attentions ? outputs[1] : Tensor()};
-  }
-
-  ModuleList<RobertaLayer>& layers;
+  RobertaLayers& layers;
 };
 
 class RobertaPooler : public Module {
@@ -225,7 +236,15 @@ Roberta::Roberta(const ModuleOptions& options, const RobertaConfig& c)
       encoder(*child<RobertaEncoder>("encoder", c)),
       pooler(c.pooler ? child<RobertaPooler>("pooler", c) : nullptr) {}
 
+Tensor Roberta::embed_types(const Tensor& ids) const { return embeddings.embed_types(ids); }
+
 RobertaOutput Roberta::forward(const RobertaInputs& inputs, bool hidden_states, bool attentions) const {
+  RobertaOutput result = encode(inputs, hidden_states, attentions);
+  if (pooler != nullptr) result.pooler_output = pooler->forward(result.last_hidden_state);
+  return result;
+}
+
+RobertaOutput Roberta::encode(const RobertaInputs& inputs, bool hidden_states, bool attentions) const {
   TORCH_CHECK(inputs.ids.defined() != inputs.embeddings.defined(), "give either input_ids or inputs_embeds");
   if (inputs.ids.defined()) {
     TORCH_CHECK(inputs.ids.dim() == 2, "input_ids must be [batch, time], got ", inputs.ids.sizes());
@@ -240,10 +259,7 @@ RobertaOutput Roberta::forward(const RobertaInputs& inputs, bool hidden_states, 
   };
   check(inputs.mask, "attention_mask");
   check(inputs.types, "token_type_ids");
-  RobertaOutput result =
-      encoder.forward(embeddings.forward(inputs), nn::attention_mask(inputs.mask), hidden_states, attentions);
-  if (pooler != nullptr) result.pooler_output = pooler->forward(result.last_hidden_state);
-  return result;
+  return encoder.layers.forward(embeddings.forward(inputs), nn::attention_mask(inputs.mask), hidden_states, attentions);
 }
 
 namespace {

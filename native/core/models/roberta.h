@@ -2,6 +2,7 @@
 // RobertaForMaskedLM.
 #pragma once
 
+#include "core/nn/checkpoint.h"
 #include "core/nn/embedding.h"
 #include "core/nn/functions.h"
 #include "core/nn/linear.h"
@@ -15,6 +16,7 @@ struct RobertaConfig {
   double eps, std, dropout, attention_dropout;
   std::string activation;
   bool pooler;
+  bool as_torch = false;  // first values of the layers as torch.nn.Linear has them, in place of std
 };
 
 struct RobertaInputs {
@@ -32,6 +34,19 @@ struct RobertaOutput {
   std::vector<at::Tensor> attentions;     // [batch, heads, time, time] per layer, where asked for
 };
 
+class RobertaLayer;
+
+// As many layers as the configuration says, under the names 0, 1, 2, ...
+class RobertaLayers : public Module, public nn::Checkpointing {
+ public:
+  RobertaLayers(const ModuleOptions& options, const RobertaConfig& config);
+  // x [batch, time, dim]; mask as nn::attend takes it.
+  RobertaOutput forward(at::Tensor x, const at::Tensor& mask, bool hidden_states, bool attentions) const;
+
+ private:
+  std::vector<RobertaLayer*> layers;
+};
+
 class RobertaEmbeddings;
 class RobertaEncoder;
 class RobertaPooler;
@@ -41,6 +56,9 @@ class Roberta : public Module {
   Roberta(const ModuleOptions& options, const Config& config);
   Roberta(const ModuleOptions& options, const RobertaConfig& config);
   RobertaOutput forward(const RobertaInputs& inputs, bool hidden_states = false, bool attentions = false) const;
+  // The same without the pooler.
+  RobertaOutput encode(const RobertaInputs& inputs, bool hidden_states, bool attentions) const;
+  at::Tensor embed_types(const at::Tensor& ids) const;  // [...] -> [..., dim]
 
   const RobertaConfig config;
   RobertaEmbeddings& embeddings;

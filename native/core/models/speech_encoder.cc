@@ -112,23 +112,22 @@ class SpeechConvLayer : public Module {
         channel_norm(c.group_norm && i == 0 ? child<GroupNorm>("layer_norm", c.conv_dim[i], c.conv_dim[i]) : nullptr),
         frame_norm(c.group_norm ? nullptr : child<LayerNorm>("layer_norm", c.conv_dim[i], 1e-5)) {}
 
-  Tensor forward(const Tensor& x) const {  // [batch, channels, time]
-    if (channel_norm != nullptr) return activation(nn::conv_channel_norm(x.squeeze(1), conv, *channel_norm));
+  // [batch, channels, time]; `samples` as SpeechEncoder::extract has it, for the first layer.
+  Tensor forward(const Tensor& x, const Tensor& samples) const {
+    if (channel_norm != nullptr) return activation(normalised(x, samples, false));
     if (frame_norm == nullptr) return activation(conv.forward(x));
     return activation(frame_norm->forward(conv.forward(x).transpose(1, 2).contiguous())).transpose(1, 2);
   }
   // The same with time first, [batch, time, channels]; the first layer takes [batch, 1, samples].
-  Tensor forward_frames(const Tensor& x) const {
-    if (channel_norm != nullptr) return activation(nn::conv_channel_norm(x.squeeze(1), conv, *channel_norm, true));
+  Tensor forward_frames(const Tensor& x, const Tensor& samples) const {
+    if (channel_norm != nullptr) return activation(normalised(x, samples, true));
     const Tensor frames = conv.weight.size(1) == 1 ? x.transpose(1, 2) : x;
     if (frame_norm == nullptr) return conv.forward_frames(frames, &activation);
     return activation(frame_norm->forward(conv.forward_frames(frames, nullptr).contiguous()));
   }
   // The two halves of a chain whose activations are computed twice rather than kept: this layer without its activation,
   // of what the layer before gave without its own.
-  Tensor first_without_activation(const Tensor& signal) const {  // [batch, samples] -> [batch, time, channels]
-    return nn::conv_channel_norm(signal, conv, *channel_norm, true);
-  }
+  Tensor first_without_activation(const Tensor& x, const Tensor& samples) const { return normalised(x, samples, true); }
   Tensor of_gelu(const Tensor& frames) const { return conv.forward_of_gelu(frames); }
   bool is_plain() const { return channel_norm == nullptr && frame_norm == nullptr; }
   bool has_channel_norm() const { return channel_norm != nullptr; }
@@ -138,8 +137,15 @@ class SpeechConvLayer : public Module {
   const nn::Activation activation;
 
  private:
+  Tensor normalised(const Tensor& x, const Tensor& samples, bool frames) const {
+    Tensor windows;
+    if (samples.defined()) windows = ((samples - conv.weight.size(2)).floor_divide(conv.stride) + 1).clamp_min(0);
+    return nn::conv_channel_norm(x.squeeze(1), conv, *channel_norm, frames, windows);
+  }
+
   Conv1d& conv;
-  // Over the whole time axis, padding too: with it a clip's features depend on how far it was padded.
+  // Over the whole time axis: unless the number of samples is given, padding counts too, and with it a clip's features
+  // depend on how far it was padded.
   const GroupNorm* channel_norm;
   const LayerNorm* frame_norm;
 };
@@ -153,15 +159,17 @@ class SpeechFeatureExtractor : public Module {
     for (size_t i = 0; i < c.conv_dim.size(); ++i) layers.add(c, i);
   }
 
-  Tensor forward(const Tensor& values) const {  // [batch, samples]
+  Tensor forward(const Tensor& values, const Tensor& samples = {}) const {  // [batch, samples]
     Tensor x = values.to(layers[0].dtype()).unsqueeze(1);
     if (forgets_activations(x)) {
-      x = layers[0].first_without_activation(x.squeeze(1));
+      x = layers[0].first_without_activation(x, samples);
       for (size_t i = 1; i < layers.size(); ++i) x = layers[i].of_gelu(x);
       return layers[0].activation(std::move(x));
     }
     const bool frames_first = values.is_cpu() && is_inference() && !adapted();
-    for (const SpeechConvLayer* layer : layers) x = frames_first ? layer->forward_frames(x) : layer->forward(x);
+    for (const SpeechConvLayer* layer : layers) {
+      x = frames_first ? layer->forward_frames(x, samples) : layer->forward(x, samples);
+    }
     return frames_first ? x : x.transpose(1, 2);  // [batch, frames, channels]
   }
 
@@ -373,6 +381,18 @@ SpeechOutput SpeechEncoder::forward(const SpeechInputs& inputs, bool hidden_stat
   SpeechOutput result = encoder.forward(x, mask, hidden_states, attentions);
   result.extract_features = features;
   return result;
+}
+
+Tensor SpeechEncoder::extract(const Tensor& values, const Tensor& samples) const {
+  return feature_extractor.forward(values, samples);
+}
+
+Tensor SpeechEncoder::project(const Tensor& features) const {
+  return feature_projection.project(feature_projection.normalise(features));
+}
+
+SpeechOutput SpeechEncoder::transform(const Tensor& x, const Tensor& mask, bool hidden_states, bool attentions) const {
+  return encoder.forward(x, mask, hidden_states, attentions);
 }
 
 void SpeechEncoder::check(const SpeechInputs& inputs) const {

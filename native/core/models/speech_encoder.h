@@ -67,6 +67,14 @@ class SpeechEncoder : public Module {
                 const MakeAttention& attention);
   SpeechOutput forward(const SpeechInputs& inputs, bool hidden_states = false, bool attentions = false) const;
 
+  // The steps of forward, for networks that do something of their own between them.
+  // values [batch, samples] -> [batch, frames, conv_dim.back()], not normalised. With `samples`, the valid ones of each
+  // row in an int64 [batch], a norm over time takes its statistics from windows of those alone.
+  at::Tensor extract(const at::Tensor& values, const at::Tensor& samples = {}) const;
+  at::Tensor project(const at::Tensor& features) const;  // [batch, frames, conv_dim.back()] -> [batch, frames, dim]
+  // x [batch, time, dim], mask bool [batch, time] or undefined.
+  SpeechOutput transform(const at::Tensor& x, const at::Tensor& mask, bool hidden_states, bool attentions) const;
+
   const SpeechConfig config;
   const at::Tensor masked_spec_embed;  // [dim]; undefined where the configuration masks nothing
   SpeechFeatureExtractor& feature_extractor;

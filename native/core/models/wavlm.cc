@@ -102,8 +102,10 @@ MakeAttention attention_maker(const Config& config) {
 
 }  // namespace
 
-WavLM::WavLM(const ModuleOptions& options, const Config& config)
-    : SpeechEncoder("WavLM", options, SpeechConfig(config), attention_maker(config)) {}
+WavLM::WavLM(const ModuleOptions& options, const Config& config) : WavLM(options, config, SpeechConfig(config)) {}
+
+WavLM::WavLM(const ModuleOptions& options, const Config& config, const SpeechConfig& speech)
+    : SpeechEncoder("WavLM", options, speech, attention_maker(config)) {}
 
 namespace {
 

@@ -9,6 +9,10 @@ namespace voxtorch::models {
 class WavLM : public SpeechEncoder {
  public:
   WavLM(const ModuleOptions& options, const Config& config);
+
+ protected:
+  // The buckets of its attention are those of `config`; all else is from `speech`.
+  WavLM(const ModuleOptions& options, const Config& config, const SpeechConfig& speech);
 };
 
 }  // namespace voxtorch::models

@@ -1,6 +1,7 @@
 #include "core/nn/conv.h"
 
 #include <ATen/ops/_weight_norm.h>
+#include <ATen/ops/arange.h>
 #include <ATen/ops/cat.h>
 #include <ATen/ops/conv1d.h>
 #include <ATen/ops/conv2d.h>
@@ -55,16 +56,47 @@ at::Tensor Conv1d::forward_of_gelu(const at::Tensor& frames) const {
   return kernels::gelu_conv1d(frames, weight, bias.defined() ? std::optional<at::Tensor>(bias) : std::nullopt, stride);
 }
 
-at::Tensor conv_channel_norm(const at::Tensor& signal, const Conv1d& conv, const GroupNorm& norm, bool frames) {
+namespace {
+
+// 1 for each row's first `counts` steps, [batch, 1, time].
+at::Tensor first_steps(const at::Tensor& counts, int64_t time, at::ScalarType dtype) {
+  return (at::arange(time, counts.options()) < counts.unsqueeze(1)).unsqueeze(1).to(dtype);
+}
+
+// A group norm with a group for each channel of [batch, channels, time], whose statistics are of the first steps only.
+at::Tensor norm_of_first(const at::Tensor& input, const GroupNorm& norm, const at::Tensor& counts) {
+  const at::Tensor kept = first_steps(counts, input.size(2), input.scalar_type());
+  const at::Tensor count = counts.clamp_min(1).to(input.scalar_type()).view({-1, 1, 1});
+  const at::Tensor centred = input - (input * kept).sum(2, true) / count;
+  const at::Tensor variance = (centred * kept).square().sum(2, true) / count;
+  return centred * at::rsqrt(variance + norm.eps) * norm.weight.unsqueeze(1) + norm.bias.unsqueeze(1);
+}
+
+}  // namespace
+
+at::Tensor conv_channel_norm(const at::Tensor& signal, const Conv1d& conv, const GroupNorm& norm, bool frames,
+                             const at::Tensor& counts) {
   // An adapter is beside the kernel, not in it.
-  if (conv.adapted()) return norm.forward(conv.forward(signal.unsqueeze(1)));
+  if (conv.adapted()) {
+    const at::Tensor output = conv.forward(signal.unsqueeze(1));
+    return counts.defined() ? norm_of_first(output, norm, counts) : norm.forward(output);
+  }
   const int64_t kernel = conv.weight.size(2);
   const at::Tensor windows = signal.unfold(1, kernel, conv.stride).transpose(1, 2);  // [batch, kernel, time]
 
   const at::Tensor exact = windows.to(at::kDouble);
-  const at::Tensor mean = exact.mean(2, true);  // [batch, kernel, 1]
-  const at::Tensor centred = exact - mean;
-  const at::Tensor covariance = at::matmul(centred, centred.transpose(1, 2)) / exact.size(2);
+  at::Tensor mean, centred, covariance;  // mean [batch, kernel, 1]
+  if (counts.defined()) {
+    const at::Tensor kept = first_steps(counts, exact.size(2), at::kDouble);
+    const at::Tensor count = counts.clamp_min(1).to(at::kDouble).view({-1, 1, 1});
+    mean = (exact * kept).sum(2, true) / count;
+    centred = (exact - mean) * kept;
+    covariance = at::matmul(centred, centred.transpose(1, 2)) / count;
+  } else {
+    mean = exact.mean(2, true);
+    centred = exact - mean;
+    covariance = at::matmul(centred, centred.transpose(1, 2)) / exact.size(2);
+  }
 
   const at::Tensor taps = conv.weight.flatten(1).to(at::kDouble);                          // [channels, kernel]
   const at::Tensor variance = (at::matmul(taps, covariance) * taps).sum(-1).clamp_min(0);  // [batch, channels]

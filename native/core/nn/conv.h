@@ -36,8 +36,10 @@ class Conv1d : public Module {
 // norm(conv(input)) of a signal [batch, samples], where the norm has a group for each channel, in one pass over the
 // output [batch, channels, time]. Mean and variance of each channel follow from those of the windows that the kernel
 // sees, so the norm becomes part of the kernel. The result in itself is as exact as that of the two steps. With
-// `frames` it is [batch, time, channels].
-at::Tensor conv_channel_norm(const at::Tensor& signal, const Conv1d& conv, const GroupNorm& norm, bool frames = false);
+// `frames` it is [batch, time, channels]. With `windows`, int64 [batch], the statistics are those of each row's first
+// so many windows; the others are normalised by them too.
+at::Tensor conv_channel_norm(const at::Tensor& signal, const Conv1d& conv, const GroupNorm& norm, bool frames = false,
+                             const at::Tensor& windows = {});
 
 // A grouped convolution over time, as wide as the input, whose weight is normalised (Salimans and Kingma 2016,
 // https://arxiv.org/abs/1602.07868) for each tap by itself: weight[:, :, k] = gain[k] * direction[:, :, k] /

@@ -1,6 +1,8 @@
 #include "core/nn/kv_cache.h"
 
+#include <ATen/TensorOperators.h>
 #include <ATen/core/grad_mode.h>
+#include <ATen/ops/arange.h>
 #include <ATen/ops/empty.h>
 #include <c10/core/InferenceMode.h>
 #include <torch/library.h>
@@ -21,6 +23,10 @@ struct Unrecorded {
 
 constexpr const char* kForeign = "the cache holds another network's tokens, or those of another dtype or device";
 constexpr int64_t kFirstCapacity = 64;
+// Beyond the tokens that there are: a text may end long before its limit.
+constexpr int64_t kMostAhead = 1024;
+
+std::atomic<int64_t> all_bytes{0};
 
 // `old`, with its first `length` tokens, in memory for `capacity`; like `sample` where there is none yet.
 Tensor enlarged(const Tensor& old, const Tensor& sample, int64_t length, int64_t capacity) {
@@ -33,6 +39,37 @@ Tensor enlarged(const Tensor& old, const Tensor& sample, int64_t length, int64_t
 
 KvCache::KvCache(const ModuleOptions& options, const Config&) : Module("KvCache", options) {}
 
+KvCache::~KvCache() { all_bytes -= counted_; }
+
+int64_t KvCache::live_bytes() { return all_bytes; }
+
+void KvCache::count() {
+  int64_t bytes = 0;
+  for (const Layer& layer : layers_) {
+    if (layer.keys.defined()) bytes += static_cast<int64_t>(layer.keys.nbytes() + layer.values.nbytes());
+  }
+  all_bytes += bytes - counted_;
+  counted_ = bytes;
+}
+
+void KvCache::set_layers(std::vector<Layer> layers) {
+  layers_ = std::move(layers);
+  count();
+}
+
+c10::intrusive_ptr<KvCache> KvCache::copy() const {
+  const Unrecorded unrecorded;
+  auto made = c10::make_intrusive<KvCache>(options, Config());
+  std::vector<Layer> layers;
+  for (const Layer& layer : layers_) {
+    layers.push_back({layer.keys.narrow(2, 0, length()).clone(at::MemoryFormat::Contiguous),
+                      layer.values.narrow(2, 0, length()).clone(at::MemoryFormat::Contiguous)});
+  }
+  made->set_layers(std::move(layers));
+  made->length_.store(length(), std::memory_order_relaxed);
+  return made;
+}
+
 int64_t KvCache::batch() const { return layers_.empty() || length() == 0 ? 0 : layers_.front().keys.size(0); }
 
 void KvCache::check(int64_t batch, int64_t layers) const {
@@ -44,7 +81,7 @@ void KvCache::check(int64_t batch, int64_t layers) const {
 std::pair<Tensor, Tensor> KvCache::append(size_t layer, const Tensor& keys, const Tensor& values) {
   const Unrecorded unrecorded;
   const int64_t past = length(), total = past + keys.size(2);
-  if (past == 0 && layer == 0) layers_.clear();
+  if (past == 0 && layer == 0) set_layers({});
   if (layers_.size() <= layer) layers_.resize(layer + 1);
   Layer& mine = layers_[layer];
   if (past > 0) {
@@ -55,9 +92,11 @@ std::pair<Tensor, Tensor> KvCache::append(size_t layer, const Tensor& keys, cons
   }
   const int64_t capacity = mine.keys.defined() ? mine.keys.size(2) : 0;
   if (capacity < total) {
-    const int64_t wanted = std::max({total, kFirstCapacity, capacity * 3 / 2});
+    const int64_t ahead = std::min(reserved_, total + kMostAhead);
+    const int64_t wanted = std::max({total, ahead, kFirstCapacity, capacity * 3 / 2});
     mine.keys = enlarged(mine.keys, keys, past, wanted);
     mine.values = enlarged(mine.values, values, past, wanted);
+    count();
   }
   mine.keys.narrow(2, past, keys.size(2)).copy_(keys);
   mine.values.narrow(2, past, keys.size(2)).copy_(values);
@@ -68,7 +107,7 @@ void KvCache::crop(int64_t length) {
   TORCH_CHECK(length >= 0 && length <= this->length(), "length must be from 0 to ", this->length(),
               ", the tokens in the cache, got ", length);
   length_.store(length, std::memory_order_relaxed);
-  if (length == 0) layers_.clear();
+  if (length == 0) set_layers({});
 }
 
 void KvCache::reorder(const Tensor& rows) {
@@ -78,12 +117,31 @@ void KvCache::reorder(const Tensor& rows) {
   TORCH_CHECK(rows.min().item<int64_t>() >= 0 && rows.max().item<int64_t>() < batch(), "rows must be from 0 to ",
               batch() - 1, ", those of the cache");
   const Unrecorded unrecorded;
+  const Tensor now = at::arange(batch(), at::TensorOptions().dtype(at::kLong));
+  const Tensor wanted = rows.to(at::kCPU);
+  if (wanted.size(0) == batch()) return move_rows(wanted, (wanted != now).nonzero().squeeze(1));
   std::vector<Layer> chosen;
   for (const Layer& layer : layers_) {
     const Tensor places = rows.to(layer.keys.device());
-    chosen.push_back({layer.keys.index_select(0, places), layer.values.index_select(0, places)});
+    const auto taken = [&](const Tensor& old) {
+      const Tensor used = old.narrow(2, 0, length()).index_select(0, places);
+      return enlarged(used, used, length(), old.size(2));
+    };
+    chosen.push_back({taken(layer.keys), taken(layer.values)});
   }
-  layers_ = std::move(chosen);
+  set_layers(std::move(chosen));
+}
+
+// The same memory: only rows that change are copied.
+void KvCache::move_rows(const Tensor& rows, const Tensor& changed) {
+  if (changed.numel() == 0) return;
+  for (const Layer& layer : layers_) {
+    const Tensor to = changed.to(layer.keys.device()), from = rows.index_select(0, changed).to(layer.keys.device());
+    for (const Tensor& all : {layer.keys, layer.values}) {
+      Tensor used = all.narrow(2, 0, length());
+      used.index_copy_(0, to, used.index_select(0, from));
+    }
+  }
 }
 
 namespace {
@@ -97,6 +155,7 @@ const RegisteredModule registered("kv_cache", make_module<KvCache>);
 TORCH_LIBRARY_FRAGMENT(voxtorch, m) {
   m.def("kv_cache_length(__torch__.torch.classes.voxtorch.Module self) -> int",
         [](const ModulePtr& self) { return network<KvCache>(self, "kv_cache_length").length(); });
+  m.def("kv_cache_bytes() -> int", KvCache::live_bytes);
   m.def("kv_cache_crop(__torch__.torch.classes.voxtorch.Module self, int length) -> ()",
         [](const ModulePtr& self, int64_t length) { network<KvCache>(self, "kv_cache_crop").crop(length); });
   m.def("kv_cache_reorder(__torch__.torch.classes.voxtorch.Module self, Tensor rows) -> ()",

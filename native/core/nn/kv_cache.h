@@ -16,6 +16,7 @@ namespace voxtorch::nn {
 class KvCache : public Module {
  public:
   KvCache(const ModuleOptions& options, const Config& config);
+  ~KvCache() override;
 
   int64_t length() const { return length_.load(std::memory_order_relaxed); }  // tokens
   int64_t batch() const;                                                      // 0 while empty
@@ -28,6 +29,13 @@ class KvCache : public Module {
   std::pair<at::Tensor, at::Tensor> append(size_t layer, const at::Tensor& keys, const at::Tensor& values);
   void advance(int64_t time) { length_.fetch_add(time, std::memory_order_relaxed); }
 
+  // Takes memory for so many tokens at the next append, as far as it is reasonable to take it ahead.
+  void reserve(int64_t tokens) { reserved_ = tokens; }
+  // Another with the same tokens.
+  c10::intrusive_ptr<KvCache> copy() const;
+  // Of all caches in the process.
+  static int64_t live_bytes();
+
   // Forgets what comes after the first `length` tokens.
   void crop(int64_t length);
   // Row i becomes what row rows[i] was; there may be more or fewer rows than before.
@@ -37,7 +45,13 @@ class KvCache : public Module {
   struct Layer {
     at::Tensor keys, values;  // [batch, heads, capacity, dim]
   };
+  void move_rows(const at::Tensor& rows, const at::Tensor& changed);
+  void set_layers(std::vector<Layer> layers);
+  void count();  // after memory was taken or given back
+
   std::vector<Layer> layers_;
+  int64_t reserved_ = 0;
+  int64_t counted_ = 0;  // bytes
   std::atomic<int64_t> length_{0};
 };
 

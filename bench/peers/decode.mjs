@@ -1,0 +1,48 @@
+import { DecoderLM, noGrad, ones, ops, quantize, randint, randn, scope, zeros } from 'voxtorch'
+import { serve, timedBlocks } from './serve.mjs'
+
+const wide = randn([1024, 1024])
+const tall = randn([1024, 1024])
+const matrix = randn([4096, 4096])
+const vector = randn([4096])
+
+const config = {
+  vocabSize: 32000,
+  hiddenSize: 768,
+  intermediateSize: 2048,
+  numHiddenLayers: 12,
+  numAttentionHeads: 12,
+  maxPositionEmbeddings: 1024,
+  tieWordEmbeddings: true,
+}
+const made = (options) => DecoderLM.fromConfig(config, options).eval().freeze()
+const networks = { plain: made({}), half: made({ dtype: 'bfloat16' }), int8: made({}) }
+await quantize(networks.int8, { scheme: 'int8' })
+
+const inputIds = randint(0, 32000, [1, 32])
+const rows = randint(0, 32000, [8, 32])
+const mask = ops.cat([zeros([8, 8]), ones([8, 24])], 1).to('int64')
+const greedy = { maxNewTokens: 32, eosTokenId: null }
+
+const generate = (network, inputs, more) => async (n) => {
+  for (let i = 0; i < n; i++) {
+    await noGrad(() => scope(async () => void (await networks[network].generate(inputs, { ...greedy, ...more }))))
+  }
+}
+
+const repeated = (job) => async (n) => {
+  for (let i = 0; i < n; i++) (await job()).dispose()
+}
+
+await serve(
+  timedBlocks({
+    single: generate('plain', { inputIds }),
+    half: generate('half', { inputIds }),
+    int8: generate('int8', { inputIds }),
+    batch: generate('plain', { inputIds: rows, attentionMask: mask }),
+    beams: generate('plain', { inputIds }, { numBeams: 4 }),
+    sampled: generate('plain', { inputIds }, { doSample: true, topK: 50, topP: 0.9, repetitionPenalty: 1.1 }),
+    gemm: repeated(() => ops.async.matmul(wide, tall)),
+    gemv: repeated(() => ops.async.matmul(matrix, vector)),
+  }),
+)

@@ -1,0 +1,249 @@
+import { misuse } from '../data/check.js'
+import { nearest } from '../data/nearest.js'
+import { type KvCache, nativeCacheOf } from '../models/kv-cache.js'
+import { type NativeModule, nativeOf } from '../models/native-module.js'
+import { optionsOf } from '../native/arguments.js'
+import { ConfigError } from '../native/errors.js'
+import { type Generator, noGrad, scope, type Tensor } from '../tensor/index.js'
+import { type GenerationConfig, generationConfig } from './config.js'
+import { type Added, allowedBy, FINISH_REASONS, type FinishReason, GenerationSession } from './session.js'
+
+/** What a network goes on from. */
+export interface GenerateInputs {
+  /** Token ids [batch, time], int64. Shorter rows are padded on the left. */
+  inputIds?: Tensor | null
+  /** [batch, time], with a cache [batch, cache.length + time]: 1 for real tokens and 0 for padding. */
+  attentionMask?: Tensor | null
+  /** [batch, time, hiddenSize], read in place of `inputIds`; those, if given too, are what penalties look at. */
+  inputsEmbeds?: Tensor | null
+  /**
+   * What was read before, such as a long prompt or an audio clip: the inputs are what comes behind it. All that is read and
+   * written but the last token is added to it, so the next turn begins with that token. With several answers for a prompt
+   * it stays as it is.
+   */
+  cache?: KvCache | null
+  /** int64 [batch, any]: ids that penalties take for the beginning of the text, such as those behind the cache. */
+  contextIds?: Tensor | null
+  /** [batch, frames, dim], for networks with cross-attention. */
+  encoderHiddenStates?: Tensor | null
+  /** [batch, frames] */
+  encoderAttentionMask?: Tensor | null
+}
+
+export interface GenerateOptions {
+  /** Gives the generation up within one token; what was awaited throws the signal's reason. */
+  signal?: AbortSignal
+  /** Where draws come from, on the CPU; default the CPU's default generator, which `manualSeed` seeds. */
+  generator?: Generator
+  /**
+   * The draws themselves, from 0 to below 1: [steps, rows], with beams [steps, prompts, (1 + ends, at least 2) * numBeams].
+   * Each picks the first token, in the order of ids, up to which the probabilities add up to more.
+   */
+  uniforms?: Tensor
+  /** Most new tokens of each prompt, in addition to the limits of the configuration; not with beams. */
+  maxNewTokensPerRow?: number[]
+}
+
+/** One token of each row. */
+export interface GenerateStep {
+  /** From 0. */
+  step: number
+  /** The new token of each row; null for rows that have ended. */
+  tokens: (number | null)[]
+  /** Why each row has ended, with this token or before. */
+  finishReasons: FinishReason[]
+  /** With `outputLogprobs`: the log probability of each token. */
+  logprobs?: number[]
+}
+
+export interface GenerateOutput {
+  /** int64 [answers, prompt + longest answer]; without `inputIds` only the answers. Padding behind the shorter ones. */
+  sequences: Tensor
+  /** The answers alone, without padding; prompt by prompt, the best first. */
+  tokens: number[][]
+  finishReasons: FinishReason[]
+  /** With beams: the score of each answer, [answers]. */
+  sequencesScores: Tensor | null
+  /** With `outputLogprobs`: [answers, longest answer], 0 behind the end. */
+  logprobs: Tensor | null
+  /** With `outputScores`: [steps, rows, vocabSize], a row for each prompt, answer or beam. */
+  scores: Tensor | null
+  /** With `outputLogits`: the same before processing. */
+  logits: Tensor | null
+  /** With a cache: [batch, cache.length], what in it is real, for the next turn's `attentionMask`. */
+  attentionMask: Tensor | null
+}
+
+/** A network that generates; `generationConfig` is what it was published with. */
+export type GenerativeModule = NativeModule & { generationConfig: GenerationConfig }
+
+/**
+ * Goes on from the inputs until every row has ended. Other work on the executor comes in between its tokens. Dropout is
+ * active in a network that is in training mode, as in transformers.
+ * @throws ConfigError for a configuration that is wrong or contradicts itself
+ */
+export async function generate(
+  model: GenerativeModule,
+  inputs: GenerateInputs,
+  config: GenerationConfig = {},
+  options: GenerateOptions = {},
+): Promise<GenerateOutput> {
+  const run = new Run(model, inputs, config, options)
+  try {
+    while (!(await run.next()).done);
+    return await run.output()
+  } finally {
+    run.dispose()
+  }
+}
+
+/**
+ * The same token by token. Leaving the loop gives the generation up and frees its memory.
+ * @throws ConfigError with beams, whose texts are not known before the end
+ */
+export async function* stream(
+  model: GenerativeModule,
+  inputs: GenerateInputs,
+  config: GenerationConfig = {},
+  options: GenerateOptions = {},
+): AsyncGenerator<GenerateStep, void, void> {
+  const run = new Run(model, inputs, config, options)
+  try {
+    if ((run.config.numBeams ?? 1) > 1) {
+      throw new ConfigError('stream: with beams no token is certain before the end; use generate', { ...run.config })
+    }
+    let before: number[] = []
+    for (let step = 0; ; step++) {
+      const { tokens, ends, logprobs, done } = await run.next()
+      yield {
+        step,
+        tokens: tokens.map((token, row) => ((before[row] ?? 0) === 0 ? token : null)),
+        finishReasons: ends.map((end) => FINISH_REASONS[end] as FinishReason),
+        ...(run.config.outputLogprobs ? { logprobs } : {}),
+      }
+      if (done) return
+      before = ends
+    }
+  } finally {
+    run.dispose()
+  }
+}
+
+/** One generation, from its arguments to its end. */
+class Run {
+  readonly config: GenerationConfig
+  readonly #model: GenerativeModule
+  readonly #inputs: GenerateInputs
+  readonly #options: GenerateOptions
+  readonly #session: GenerationSession
+  #begun = false
+
+  constructor(model: GenerativeModule, inputs: GenerateInputs, config: GenerationConfig, options: GenerateOptions) {
+    checkKeys('inputs', optionsOf(inputs), INPUTS)
+    checkKeys('options', optionsOf(options), OPTIONS)
+    this.config = generationConfig(config, model.generationConfig)
+    this.#model = model
+    this.#inputs = inputs
+    this.#options = options
+    options.signal?.throwIfAborted()
+    this.#session = new GenerationSession(this.config)
+  }
+
+  async next(): Promise<Added> {
+    const { signal } = this.#options
+    signal?.throwIfAborted()
+    return abortable(
+      signal,
+      noGrad(() => (this.#begun ? this.#session.step(nativeOf(this.#model), this.#allowed()) : this.#begin())),
+    )
+  }
+
+  #begin(): Promise<Added> {
+    this.#begun = true
+    const { cache, ...inputs } = present(this.#inputs)
+    const { generator, uniforms, maxNewTokensPerRow: limits } = this.#options
+    const rest = present({ generator, uniforms, limits, cache: cache && nativeCacheOf(cache as KvCache) })
+    const { prefixAllowedTokensFn: fn } = this.config
+    const allowed = fn ? allowedBy(fn, this.#prompts(), this.#rowsPerPrompt) : undefined
+    return this.#session.begin(nativeOf(this.#model), { ...inputs, ...rest }, allowed)
+  }
+
+  #allowed(): number[][] | undefined {
+    const { prefixAllowedTokensFn: fn } = this.config
+    return fn ? allowedBy(fn, this.#session.written(), this.#rowsPerPrompt) : undefined
+  }
+
+  get #rowsPerPrompt(): number {
+    return (this.config.numBeams ?? 1) > 1 ? (this.config.numBeams as number) : (this.config.numReturnSequences ?? 1)
+  }
+
+  /** The text of each row before the first step. */
+  #prompts(): number[][] {
+    const { inputIds, inputsEmbeds, contextIds, attentionMask } = this.#inputs
+    const batch = (inputIds ?? inputsEmbeds)?.shape[0] ?? 0
+    const ids = listsOf(inputIds)
+    const context = listsOf(contextIds)
+    const mask = listsOf(attentionMask)
+    return Array.from({ length: batch * this.#rowsPerPrompt }, (_, i) => {
+      const row = Math.floor(i / this.#rowsPerPrompt)
+      const text = ids?.[row] ?? []
+      const real = mask?.[row]?.slice(-text.length || mask[row]?.length) ?? []
+      const start = real.findIndex((one) => one !== 0)
+      return [...(context?.[row] ?? []), ...text.slice(Math.max(0, start))]
+    })
+  }
+
+  async output(): Promise<GenerateOutput> {
+    const { lengths, ends, ...tensors } = await this.#session.result()
+    const width = this.#inputs.inputIds?.shape[1] ?? 0
+    const rows = listsOf(tensors.sequences) as number[][]
+    return {
+      ...tensors,
+      tokens: rows.map((row, i) => row.slice(width, width + (lengths[i] as number))),
+      finishReasons: ends.map((end) => FINISH_REASONS[end] as FinishReason),
+    }
+  }
+
+  dispose(): void {
+    this.#session.dispose()
+  }
+}
+
+const INPUTS = [
+  'inputIds',
+  'attentionMask',
+  'inputsEmbeds',
+  'cache',
+  'contextIds',
+  'encoderHiddenStates',
+  'encoderAttentionMask',
+]
+const OPTIONS = ['signal', 'generator', 'uniforms', 'maxNewTokensPerRow']
+
+function checkKeys(what: string, given: object, known: string[]): void {
+  for (const key of Object.keys(given)) {
+    if (known.includes(key)) continue
+    const near = nearest(key, known)
+    const hint = near === undefined ? '' : `; did you mean '${near}'?`
+    throw new ConfigError(`generate: the ${what} have no '${key}'${hint}`, { key })
+  }
+}
+
+const present = (given: object): Record<string, unknown> =>
+  Object.fromEntries(Object.entries(given).filter(([, value]) => value !== null && value !== undefined))
+
+function listsOf(tensor: Tensor | null | undefined): number[][] | undefined {
+  if (!tensor) return undefined
+  if (tensor.shape.length !== 2) throw misuse('generate', 'inputs', 'matrices [batch, time]', tensor)
+  return scope(() => (tensor.to('int64').toArray() as unknown[][]).map((row) => row.map(Number)))
+}
+
+/** Rejects as soon as the signal says so; what runs meanwhile is nobody's business any more. */
+function abortable<T>(signal: AbortSignal | undefined, job: Promise<T>): Promise<T> {
+  if (!signal) return job
+  return new Promise((resolve, reject) => {
+    const stop = () => reject(signal.reason)
+    signal.addEventListener('abort', stop, { once: true })
+    job.then(resolve, reject).finally(() => signal.removeEventListener('abort', stop))
+  })
+}

@@ -1,0 +1,128 @@
+import { type ModuleHandle, native, op, opAsync } from '../native/call.js'
+import { ConfigError } from '../native/errors.js'
+import { handleOf } from '../native/handle.js'
+import type { Tensor } from '../tensor/index.js'
+import type { GenerationConfig } from './config.js'
+
+const make = op('voxtorch::generation_session')
+const begin = opAsync('voxtorch::generation_begin')
+const next = opAsync('voxtorch::generation_step')
+const cancel = op('voxtorch::generation_cancel')
+const writtenOf = op('voxtorch::generation_written')
+const resultOf = opAsync('voxtorch::generation_result')
+
+/** What a step has added to each row. */
+export interface Added {
+  tokens: number[]
+  /** Why each row has ended: a place in {@link FINISH_REASONS}. */
+  ends: number[]
+  logprobs: number[]
+  done: boolean
+}
+
+export const FINISH_REASONS = [null, 'eos', 'stop', 'length'] as const
+/** Why an answer ended: a token of `eosTokenId`, one of `stopSequences`, the limit; null while it goes on. */
+export type FinishReason = (typeof FINISH_REASONS)[number]
+
+export interface Result {
+  sequences: Tensor
+  lengths: number[]
+  ends: number[]
+  sequencesScores: Tensor | null
+  logprobs: Tensor | null
+  scores: Tensor | null
+  logits: Tensor | null
+  attentionMask: Tensor | null
+}
+
+/** The tokens that may follow, for each row. */
+export type Allowed = number[][]
+
+/** The native object that generates; one call is one job on the executor. Its memory lives until `dispose`. */
+export class GenerationSession {
+  readonly #handle: ModuleHandle
+
+  constructor(config: GenerationConfig) {
+    const { prefixAllowedTokensFn: _, sequenceBias, ...rest } = config
+    this.#handle = make(
+      JSON.stringify(flat({ ...rest, sequenceBias: sequenceBias?.map(([ids]) => ids) })),
+      (sequenceBias ?? []).map(([, bias]) => bias),
+    ) as ModuleHandle
+  }
+
+  begin(network: ModuleHandle, inputs: Record<string, unknown>, allowed?: Allowed): Promise<Added> {
+    return begin(this.#handle, network, { ...inputs, ...inOneList(allowed) })
+  }
+
+  step(network: ModuleHandle, allowed?: Allowed): Promise<Added> {
+    return allowed ? next(this.#handle, network, inOneList(allowed)) : next(this.#handle, network)
+  }
+
+  /** The text of each row so far, prompt and answer; with beams of each beam. */
+  written(): number[][] {
+    const { tokens, counts } = writtenOf(this.#handle) as { tokens: number[]; counts: number[] }
+    let at = 0
+    return counts.map((count) => {
+      at += count
+      return tokens.slice(at - count, at)
+    })
+  }
+
+  result(): Promise<Result> {
+    return resultOf(this.#handle)
+  }
+
+  /** What is queued gives up; what runs ends within a token. */
+  dispose(): void {
+    if (native.isLive(handleOf(this.#handle)) === 0) return
+    cancel(this.#handle)
+    native.release(handleOf(this.#handle))
+  }
+}
+
+function inOneList(allowed: Allowed | undefined): { allowedTokens?: number[]; allowedCounts?: number[] } {
+  if (!allowed) return {}
+  return { allowedTokens: allowed.flat(), allowedCounts: allowed.map((ids) => ids.length) }
+}
+
+/** As native code reads it: names with underscores, lists of lists as one list and its lengths. */
+function flat(config: Record<string, unknown>): Record<string, unknown> {
+  const result: Record<string, unknown> = {}
+  for (const [key, value] of Object.entries(config)) {
+    const name = key.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`)
+    if (value === null || value === undefined) continue
+    if (LISTS.has(key)) {
+      result[name] = (value as number[][]).flat()
+      result[`${name}_lengths`] = (value as number[][]).map((ids) => ids.length)
+    } else if (key === 'exponentialDecayLengthPenalty') {
+      const [start, factor] = value as [number, number]
+      Object.assign(result, { decay_start: start, decay_factor: factor })
+    } else if (key === 'eosTokenId' || key === 'forcedEosTokenId') {
+      result[name] = [value].flat()
+    } else {
+      result[name] = key === 'earlyStopping' ? String(value) : value
+    }
+  }
+  if (config.doSample === true && config.topK === undefined) result.top_k = 50
+  const ends = (result.eos_token_id ?? []) as number[]
+  result.pad_token_id ??= ends[0] ?? 0
+  if (result.max_length === undefined) result.max_new_tokens ??= 20
+  return result
+}
+
+const LISTS = new Set(['stopSequences', 'badWordsIds', 'allowedSequences', 'sequenceBias'])
+
+/** Runs the user's function for each row; what it gives must be there now. */
+export function allowedBy(
+  fn: NonNullable<GenerationConfig['prefixAllowedTokensFn']>,
+  rows: number[][],
+  rowsPerPrompt: number,
+): Allowed {
+  return rows.map((ids, row) => {
+    const allowed = fn(Math.floor(row / rowsPerPrompt), ids) as Iterable<number> | null | undefined
+    if (typeof allowed !== 'object' || allowed === null || typeof allowed[Symbol.iterator] !== 'function') {
+      throw new ConfigError('prefixAllowedTokensFn must return a list of token ids, and not a promise of one', {})
+    }
+    return [...allowed]
+  })
+}

@@ -1,0 +1,141 @@
+import { misuse, requireWhole } from '../../../data/check.js'
+import { ConfigError } from '../../../native/errors.js'
+import type { Tokenizer } from '../../../text/index.js'
+import { checkDstConfig, type DstConfig } from './config.js'
+import type { DstAudio, SlotValues } from './dialog.js'
+import type { DstExample } from './labels.js'
+
+/** What is needed of a tokenizer; a `Tokenizer` has it. */
+export type DstTokenizer = Pick<
+  Tokenizer,
+  'encode' | 'decode' | 'bosTokenId' | 'eosTokenId' | 'padTokenId' | 'clsTokenId' | 'sepTokenId'
+>
+
+/** One turn as numbers: stage 2 of the published preparation. Arrays have one number for each slot. */
+export interface DstFeatures {
+  dialog: string
+  turn: number
+  /** `<s>` user `</s></s>` system `</s></s>`, without padding. */
+  inputIds: number[]
+  /** How many of them are the user's segment, separators included. */
+  userLength: number
+  userAudio: DstAudio | null
+  systemAudio: DstAudio | null
+  classIds: number[]
+  /** First and last token of the value in `inputIds`; 0 where the user does not say it. */
+  startPositions: number[]
+  endPositions: number[]
+  /** 0, or the number of the slot whose value is taken, from 1. */
+  referIds: number[]
+  /** Class number of each slot's last change before this turn. */
+  stateIds: number[]
+  /** 1 where the system told the slot's value and it changed. */
+  informed: number[]
+  informs: SlotValues
+  values: SlotValues
+}
+
+export interface DstFeatureOptions {
+  config: DstConfig
+  tokenizer: DstTokenizer
+  /** Tokens of a turn; the longer of the two segments loses its last ones. Default 512. */
+  maxLength?: number
+}
+
+/** Makes features of examples; each word is encoded with a blank before it, as the published ones. */
+export class DstFeaturizer {
+  /** Turns that were longer than `maxLength`. */
+  truncated = 0
+  /** Labels whose span was cut away with the end of the user's words: their class became 'none'. */
+  lostSpans = 0
+  readonly #options: Required<DstFeatureOptions>
+  readonly #special: { bos: number; eos: number }
+  readonly #words = new Map<string, readonly number[]>()
+
+  constructor(options: DstFeatureOptions) {
+    checkDstConfig(options.config)
+    const { maxLength = 512, tokenizer } = options
+    requireWhole('DstFeaturizer', 'maxLength', maxLength, SPECIALS + 2)
+    if (typeof tokenizer?.encode !== 'function') throw misuse('DstFeaturizer', 'tokenizer', 'a Tokenizer', tokenizer)
+    this.#options = { ...options, maxLength }
+    this.#special = dstSpecialIds(tokenizer)
+  }
+
+  features(example: DstExample): DstFeatures {
+    const { config, maxLength } = this.#options
+    const { bos, eos } = this.#special
+    const user = example.userWords.map((word) => this.#ids(word))
+    const system = example.systemWords.flatMap((word) => this.#ids(word))
+    const lengths = { user: sum(user.map((ids) => ids.length)), system: system.length }
+    if (lengths.user + lengths.system > maxLength - SPECIALS) this.truncated += 1
+    while (lengths.user + lengths.system > maxLength - SPECIALS)
+      lengths[lengths.user > lengths.system ? 'user' : 'system'] -= 1
+
+    const first = [1]
+    for (const ids of user) first.push(first.at(-1)! + ids.length)
+    const span = (slot: string): [number, number] => {
+      const words = example.spans[slot]
+      if (words === undefined) return [0, 0]
+      const [start, end] = [first[words[0]]!, first[words[1]]! - 1]
+      return end <= lengths.user && end >= start ? [start, end] : [0, 0]
+    }
+    const spans = config.slots.map(span)
+    const classIds = config.slots.map((slot, i) => {
+      const kind = example.classes[slot] ?? 'none'
+      const lost = kind === 'copy_value' && spans[i]![0] === 0
+      if (lost) this.lostSpans += 1
+      return lost ? 0 : classId(config, kind)
+    })
+    return {
+      dialog: example.dialog,
+      turn: example.turn,
+      inputIds: [bos, ...user.flat().slice(0, lengths.user), eos, eos, ...system.slice(0, lengths.system), eos, eos],
+      userLength: lengths.user + 3,
+      userAudio: example.userAudio,
+      systemAudio: example.systemAudio,
+      classIds,
+      startPositions: spans.map(([start]) => start),
+      endPositions: spans.map(([, end]) => end),
+      referIds: config.slots.map((slot) => config.slots.indexOf(example.refers[slot] ?? '') + 1),
+      stateIds: config.slots.map((slot) => classId(config, example.stateBefore[slot] ?? 'none')),
+      informed: config.slots.map((slot) => (example.informed.includes(slot) ? 1 : 0)),
+      informs: example.informs,
+      values: example.values,
+    }
+  }
+
+  #ids(word: string): readonly number[] {
+    const known = this.#words.get(word)
+    if (known !== undefined) return known
+    const ids = this.#options.tokenizer.encode(` ${word}`, { addSpecialTokens: false }).inputIds
+    this.#words.set(word, ids)
+    return ids
+  }
+}
+
+/** `<s>`, and two `</s>` after each segment. */
+const SPECIALS = 5
+
+function classId({ classTypes }: DstConfig, kind: (typeof classTypes)[number]): number {
+  const id = classTypes.indexOf(kind)
+  if (id < 0) throw new ConfigError(`DstConfig: a turn's label is '${kind}', which class_types do not have`, { kind })
+  return id
+}
+
+/** @throws ConfigError for a tokenizer without these tokens */
+export function dstSpecialIds(tokenizer: DstTokenizer): { bos: number; eos: number; pad: number } {
+  const bos = tokenizer.bosTokenId ?? tokenizer.clsTokenId
+  const eos = tokenizer.eosTokenId ?? tokenizer.sepTokenId
+  const pad = tokenizer.padTokenId
+  if (bos === null || eos === null || pad === null) {
+    throw new ConfigError(
+      'state tracking needs a tokenizer with tokens for beginning, end and padding, as RoBERTa has',
+      {
+        ...{ bos, eos, pad },
+      },
+    )
+  }
+  return { bos, eos, pad }
+}
+
+const sum = (values: readonly number[]): number => values.reduce((total, value) => total + value, 0)

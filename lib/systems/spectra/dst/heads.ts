@@ -1,0 +1,177 @@
+import { misuse, requireNumber } from '../../../data/check.js'
+import { ConfigError, ShapeError } from '../../../native/errors.js'
+import { type FactoryOptions, functional, Linear } from '../../../nn/index.js'
+import { adaptersOf, Module } from '../../../nn/module.js'
+import { quantizationOf } from '../../../nn/quantized-weight.js'
+import { cat, scope, stack, type Tensor } from '../../../tensor/index.js'
+import { checkDstConfig, type DstConfig } from './config.js'
+
+/** What each slot does in each turn, int64 [batch, slots]; see {@link DstFeatures}. */
+export interface DstLabels {
+  classIds: Tensor
+  startPositions: Tensor
+  endPositions: Tensor
+  referIds: Tensor
+}
+
+export interface DstLogits {
+  /** [batch, slots, classes] */
+  classLogits: Tensor
+  /** [batch, slots, positions]: where the value begins; -∞ at padding. */
+  startLogits: Tensor
+  /** [batch, slots, positions] */
+  endLogits: Tensor
+  /** [batch, slots, slots + 1]: the slot whose value is taken, from 1; 0 for none. */
+  referLogits: Tensor
+}
+
+export interface DstHeadsOutput extends DstLogits {
+  /** Given labels: the sum over turns and slots. */
+  loss?: Tensor
+  /** Given labels: [batch, slots]. */
+  slotLosses?: Tensor
+}
+
+export interface DstHeadsOptions extends FactoryOptions {
+  config: DstConfig
+  /** Features of the states that the heads read. Default 768. */
+  hiddenSize?: number
+  /** Dropout of the states. Default 0.1. */
+  dropout?: number
+  /** Dropout of the logits. Default 0. */
+  headsDropout?: number
+  /** The class's share of a slot's loss; the rest is the span's and the reference's, half each. Default 0.8. */
+  classLossRatio?: number
+  /**
+   * `'published'` lets padded positions take part in the softmax over positions, so that logits and loss depend on how
+   * far a batch is padded, as they do in the original.
+   */
+  compat?: 'published' | undefined
+}
+
+/**
+ * TripPy's heads (https://arxiv.org/abs/2005.02877) on SPECTRA's fused states: for each slot a class and a reference, both
+ * from the first position, and where the value begins and ends. Parameters are called `class_<slot>`, `token_<slot>` and
+ * `refer_<slot>`, as published. All slots' heads of one kind are one matrix product.
+ */
+export class DstHeads extends Module {
+  readonly hiddenSize: number
+  readonly #config: DstConfig
+  readonly #options: { dropout: number; headsDropout: number; classLossRatio: number; masked: boolean }
+
+  constructor(options: DstHeadsOptions) {
+    super()
+    const { config, hiddenSize = 768, dropout = 0.1, headsDropout = 0, classLossRatio = 0.8, compat } = options
+    this.#config = checkDstConfig(config)
+    for (const [name, value] of Object.entries({ dropout, headsDropout, classLossRatio }))
+      requireNumber('DstHeads', name, value, { least: 0, below: 1 + Number.EPSILON })
+    if (compat !== undefined && compat !== 'published') throw misuse('DstHeads', 'compat', "'published'", compat)
+    this.#options = { dropout, headsDropout, classLossRatio, masked: compat === undefined }
+    this.hiddenSize = hiddenSize
+    const { device, dtype } = options
+    for (const slot of config.slots) {
+      for (const [kind, size] of Object.entries(this.#sizes()))
+        Reflect.set(this, `${kind}_${slot}`, new Linear(hiddenSize, size, { device, dtype }))
+    }
+  }
+
+  /**
+   * @param states fused states [batch, positions, hidden], of text and speech
+   * @param mask bool [batch, positions]: false at padding
+   * @throws ShapeError where these, or the labels, do not fit
+   */
+  override forward(states: Tensor, mask: Tensor, labels?: DstLabels): DstHeadsOutput {
+    this.#check(states, mask, labels)
+    return scope(() => {
+      const { dropout, headsDropout, masked } = this.#options
+      const pooled = functional.dropout(states.select(1, 0), dropout, this) // [batch, hidden]
+      const all = functional.dropout(states, dropout, this) // [batch, positions, hidden]
+      const logits = (kind: HeadKind, input: Tensor) => functional.dropout(this.#apply(kind, input), headsDropout, this)
+      const tokens = logits('token', all).permute([0, 2, 3, 1]) // [batch, slots, 2, positions]
+      const shown = (part: number) => {
+        const positions = tokens.select(2, part)
+        return masked ? positions.maskedFill(mask.unsqueeze(1).logicalNot(), Number.NEGATIVE_INFINITY) : positions
+      }
+      const output: DstLogits = {
+        classLogits: logits('class', pooled),
+        startLogits: shown(0),
+        endLogits: shown(1),
+        referLogits: logits('refer', pooled),
+      }
+      if (labels === undefined) return output
+      const slotLosses = this.#losses(output, labels)
+      return { loss: slotLosses.sum(), slotLosses, ...output }
+    })
+  }
+
+  #sizes(): Record<HeadKind, number> {
+    const { classTypes, slots } = this.#config
+    return { class: classTypes.length, token: 2, refer: slots.length + 1 }
+  }
+
+  /** [..., hidden] to [..., slots, size], by all slots' heads of a kind. */
+  #apply(kind: HeadKind, input: Tensor): Tensor {
+    const heads = this.#config.slots.map((slot) => Reflect.get(this, `${kind}_${slot}`) as Linear)
+    // A head with an adapter, a packed weight or a hook has to be called itself.
+    const own = heads.some((head) => adaptersOf(head) || quantizationOf(head) || Object.hasOwn(head, 'forward'))
+    if (own)
+      return stack(
+        heads.map((head) => head.forward(input)),
+        -2,
+      )
+    const weight = cat(heads.map((head) => head.weight))
+    const bias = cat(heads.map((head) => head.bias as Tensor))
+    return functional.linear(input, weight, bias).unflatten(-1, [heads.length, this.#sizes()[kind]])
+  }
+
+  /** [batch, slots] */
+  #losses({ classLogits, startLogits, endLogits, referLogits }: DstLogits, labels: DstLabels): Tensor {
+    const { classLossRatio: ratio } = this.#options
+    const { classTypes } = this.#config
+    const positions = startLogits.size(-1)
+    const losses = (logits: Tensor, targets: Tensor, ignoreIndex = -100) =>
+      functional
+        .crossEntropy(logits.reshape([-1, logits.size(-1)]), targets.reshape([-1]), { ignoreIndex, reduction: 'none' })
+        .reshape(targets.shape)
+    const place = (logits: Tensor, targets: Tensor) => losses(logits, targets.clamp(0, positions), positions)
+
+    const classes = losses(classLogits, labels.classIds)
+    const spans = place(startLogits, labels.startPositions)
+      .add(place(endLogits, labels.endPositions))
+      .div(2)
+      .mul(labels.startPositions.gt(0))
+    const refers = classTypes.indexOf('refer')
+    if (refers < 0) return classes.mul(ratio).add(spans.mul(1 - ratio))
+    const references = losses(referLogits, labels.referIds).mul(labels.classIds.eq(refers))
+    return classes.mul(ratio).add(spans.add(references).mul((1 - ratio) / 2))
+  }
+
+  #check(states: Tensor, mask: Tensor, labels: DstLabels | undefined): void {
+    const { slots } = this.#config
+    const [batch, positions, hidden] = states.shape
+    if (states.ndim !== 3 || hidden !== this.hiddenSize || positions === 0) {
+      throw new ShapeError(
+        `DstHeads: the states must be [batch, positions, ${this.hiddenSize}], not [${states.shape}]`,
+        {
+          shape: states.shape,
+        },
+      )
+    }
+    if (mask.shape.join() !== [batch, positions].join() || mask.dtype !== 'bool') {
+      throw new ShapeError(
+        `DstHeads: the mask must be bool [${batch}, ${positions}], not ${mask.dtype} [${mask.shape}]`,
+        {
+          shape: mask.shape,
+        },
+      )
+    }
+    for (const name of ['classIds', 'startPositions', 'endPositions', 'referIds'] as const) {
+      const shape = labels?.[name]?.shape
+      if (labels === undefined || shape?.join() === [batch, slots.length].join()) continue
+      if (shape === undefined) throw new ConfigError(`DstHeads: the labels lack ${name}`, { name })
+      throw new ShapeError(`DstHeads: ${name} must be [${batch}, ${slots.length}], not [${shape}]`, { name, shape })
+    }
+  }
+}
+
+type HeadKind = 'class' | 'token' | 'refer'

@@ -1,0 +1,101 @@
+import { setImmediate as macrotask } from 'node:timers/promises'
+import { requireWhole } from '../../../data/check.js'
+import { noGrad, scope, stack, type Tensor } from '../../../tensor/index.js'
+import { type DstBatch, type DstCollateOptions, type DstDataset, dstCollate } from './batch.js'
+import { type SlotValues, slotValues } from './dialog.js'
+import type { DstFeatures } from './features.js'
+import type { DstLogits } from './heads.js'
+import type { SpectraForDst } from './model.js'
+import { type DstDecodeOptions, type DstPrediction, nextDstState } from './track.js'
+
+/** A turn, what the heads said of it, and the state after it. */
+export interface DstResult {
+  features: DstFeatures
+  prediction: DstPrediction
+  state: SlotValues
+}
+
+/** The highest-scored number of each slot, int64 [batch, slots, 4]: class, start, end, reference. */
+export const dstChoices = ({ classLogits, startLogits, endLogits, referLogits }: DstLogits): Tensor =>
+  scope(() =>
+    stack(
+      [classLogits, startLogits, endLogits, referLogits].map((logits) => logits.argmax(-1)),
+      -1,
+    ),
+  )
+
+/** The rows of {@link dstChoices}. */
+export const dstPredictions = (choices: Tensor): DstPrediction[] =>
+  (choices.toArray() as number[][][]).map((slots) => ({
+    classIds: slots.map((slot) => slot[0]!),
+    startPositions: slots.map((slot) => slot[1]!),
+    endPositions: slots.map((slot) => slot[2]!),
+    referIds: slots.map((slot) => slot[3]!),
+  }))
+
+/**
+ * Carries the state through the turns of dialogs, which stand one after the other or mixed, each dialog's in order. The
+ * state is empty at turn 0.
+ */
+export function decodeDst(
+  features: readonly DstFeatures[],
+  predictions: readonly DstPrediction[],
+  options: DstDecodeOptions,
+): DstResult[] {
+  const states = new Map<string, SlotValues>()
+  return features.map((turn, i) => {
+    const before = (turn.turn > 0 && states.get(turn.dialog)) || slotValues()
+    const prediction = predictions[i]!
+    const state = nextDstState(before, prediction, turn, options)
+    states.set(turn.dialog, state)
+    return { features: turn, prediction, state }
+  })
+}
+
+export interface TrackDstOptions extends DstDecodeOptions, DstCollateOptions {
+  /** Turns that the network sees at once, of any dialogs. Default 24. */
+  batchSize?: number
+  onBatch?: (turnsDone: number) => void
+}
+
+/** Tracks whole dialogs. Turns do not depend on each other in the network, so those of many dialogs go through it together. */
+export async function trackDst(
+  model: SpectraForDst,
+  dataset: DstDataset,
+  options: TrackDstOptions,
+): Promise<DstResult[]> {
+  const { batchSize = 24, onBatch } = options
+  requireWhole('trackDst', 'batchSize', batchSize, 1)
+  const collate = dstCollate(options)
+  const modes = model.modules().map((module) => [module, module.training] as const)
+  model.eval()
+  const features: DstFeatures[] = []
+  const predictions: DstPrediction[] = []
+  try {
+    for (let first = 0; first < dataset.length; first += batchSize) {
+      await macrotask()
+      const count = Math.min(batchSize, dataset.length - first)
+      const samples = await Promise.all(Array.from({ length: count }, (_, i) => dataset.get(first + i)))
+      features.push(...samples.map((sample) => sample.features))
+      predictions.push(...(await predictDst(model, () => collate(samples))))
+      onBatch?.(features.length)
+    }
+  } finally {
+    for (const [module, mode] of modes) module.training = mode
+  }
+  return decodeDst(features, predictions, options)
+}
+
+/** What a network says of one batch; it should be in evaluation mode. */
+export const predictDst = (model: SpectraForDst, makeBatch: () => DstBatch): Promise<DstPrediction[]> =>
+  noGrad(() =>
+    scope(async () => {
+      const device = model.parameters()[0]?.device ?? 'cpu'
+      const { classIds: _c, startPositions: _s, endPositions: _e, referIds: _r, ...inputs } = makeBatch()
+      const { audiosPerText, ...tensors } = inputs
+      const moved = Object.fromEntries(
+        Object.entries(tensors).map(([name, value]) => [name, value.device === device ? value : value.to({ device })]),
+      ) as typeof tensors
+      return dstPredictions(dstChoices(await model.forward({ ...moved, audiosPerText })))
+    }),
+  )

@@ -1,0 +1,94 @@
+/** TripPy's normalisation of utterances and of labels, as SpokenWOZ's labels are made with it. */
+
+type Rule = readonly [pattern: RegExp, to: (...groups: string[]) => string]
+
+const apply = (text: string, rules: readonly Rule[]): string =>
+  rules.reduce((now, [pattern, to]) => now.replace(pattern, (_match, ...groups) => to(...groups)), text)
+
+const timeRules: readonly Rule[] = [
+  // '5pm' -> '5 pm' -> '5:00 pm'
+  [/(\d)(a\.?m\.?|p\.?m\.?)/g, (hour, half) => `${hour} ${half}`],
+  [/(^| )(\d{1,2}) (a\.?m\.?|p\.?m\.?)/g, (before, hour, half) => `${before}${hour}:00 ${half}`],
+  // 'at 1130' -> 'at 11:30'
+  [
+    /(^| )(at|from|by|until|after) ?(\d{1,2}) ?(\d{2})([^0-9]|$)/g,
+    (before, word, hour, minute, after) => `${before}${word} ${hour}:${minute}${after}`,
+  ],
+  // '11.30' -> '11:30'
+  [/(^| )(\d{2})[;.,](\d{2})/g, (before, hour, minute) => `${before}${hour}:${minute}`],
+  // 'at 5' -> 'at 5:00'
+  [
+    /(^| )(at|from|by|until|after) ?(\d{1,2})([;., ]|$)/g,
+    (before, word, hour, after) => `${before}${word} ${hour}:00${after}`,
+  ],
+  [/(^| )(\d:\d{2})/g, (before, time) => `${before}0${time}`],
+  [/(\d{2})(:\d{2}) ?p\.?m\.?/g, (hour, minute) => `${Number(hour) < 12 ? Number(hour) + 12 : Number(hour)}${minute}`],
+  [/(^| )24:(\d{2})/g, (before, minute) => `${before}00:${minute}`],
+]
+
+/** Times of day in lower-case text as 24-hour HH:MM: 'at 5pm' -> 'at 17:00', 'by 1130' -> 'by 11:30'. */
+export const normalizeDstTime = (text: string): string => apply(text, timeRules)
+
+const textRules: readonly Rule[] = [
+  [/n't/g, () => ' not'],
+  ...['zero', 'one', 'two', 'three', 'four', 'five'].map(
+    (word, digit): Rule => [
+      new RegExp(`(^| )${word}[- ]star([s.,? ]|$)`, 'g'),
+      (before, after) => `${before}${digit} star${after}`,
+    ],
+  ),
+  [/archaelogy/g, () => 'archaeology'],
+  [/guesthouse/g, () => 'guest house'],
+  [/(^| )b ?& ?b([.,? ]|$)/g, (before, after) => `${before}bed and breakfast${after}`],
+  [/bed & breakfast/g, () => 'bed and breakfast'],
+  [/[\t\n]/g, () => ' '],
+]
+
+/** An utterance in lower case, with one form for times, stars of hotels and a few words. */
+export const normalizeDstText = (text: string): string => apply(normalizeDstTime(text.toLowerCase()), textRules)
+
+// Python's \W: what is no letter, number or underscore of any script.
+const boundaries = /([^\p{L}\p{N}_]+)/u
+
+/** The words of an utterance as TripPy cuts it: runs of word characters, and what stands between them without blanks. */
+export const dstWords = (text: string): string[] =>
+  normalizeDstText(text)
+    .split(boundaries)
+    .map((piece) => piece.replace(/\s/g, ''))
+    .filter((piece) => piece !== '')
+
+/** The words of a value, which is normalised already. */
+export const valueWords = (value: string): string[] =>
+  value
+    .split(boundaries)
+    .map((piece) => piece.trim())
+    .filter((piece) => piece !== '')
+
+export interface DstLabelOptions {
+  /**
+   * `'published'` leaves the times of `arriveby` and `leaveat` slots as they are: the original looks for `arriveBy` and
+   * `leaveAt`, which SpokenWOZ's names are not.
+   */
+  compat?: 'published' | undefined
+}
+
+/** A label in its one spelling: 'not mentioned' -> 'none', parking 'yes' -> 'true'; of several values the first. */
+export function normalizeDstLabel(slot: string, label: unknown, options: DstLabelOptions = {}): string {
+  const first = Array.isArray(label) ? (label[0] ?? '') : label
+  // The original does not look at the case of what stands in a list.
+  const value = Array.isArray(label) && options.compat ? String(first) : String(first).toLowerCase().trim()
+  if (value === '' || value === 'not mentioned') return 'none'
+  if (value === 'dont care' || (!options.compat && value === "don't care")) return 'dontcare'
+  if (isTimeSlot(slot, options)) return normalizeDstTime(value)
+  if (slot === 'hotel-parking' || slot === 'hotel-internet')
+    return value === 'yes' ? 'true' : value === 'no' ? 'false' : value
+  const named = /type|name|destination|departure/.test(slot)
+    ? value.replace(/ ?'s/g, 's').replace(/guesthouse/g, 'guest house')
+    : value
+  if (slot === 'hotel-type' && named === 'hotel') return 'true'
+  if (slot === 'hotel-type' && named === 'guest house') return 'false'
+  return named
+}
+
+const isTimeSlot = (slot: string, { compat }: DstLabelOptions): boolean =>
+  slot === 'restaurant-book time' || (compat ? /leaveAt|arriveBy/ : /leaveat|arriveby/i).test(slot)

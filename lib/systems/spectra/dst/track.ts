@@ -1,0 +1,74 @@
+import { ConfigError } from '../../../native/errors.js'
+import type { DstConfig } from './config.js'
+import { type SlotValues, slotValues } from './dialog.js'
+import { type DstFeatures, type DstTokenizer, dstSpecialIds } from './features.js'
+
+/** What the heads say of one turn: the highest-scored number of each slot. */
+export interface DstPrediction {
+  classIds: readonly number[]
+  startPositions: readonly number[]
+  endPositions: readonly number[]
+  referIds: readonly number[]
+}
+
+export interface DstDecodeOptions {
+  config: DstConfig
+  tokenizer: DstTokenizer
+  /**
+   * `'published'` decodes as the original: a reference to no slot takes the last slot's value, an impossible span gives an
+   * empty value, a told value that is not there gives 'none'. Default: none of them changes the state.
+   */
+  compat?: 'published' | undefined
+}
+
+/** The state after a turn, from the state before it and what the heads say. Slots without a value are left out. */
+export function nextDstState(
+  state: SlotValues,
+  prediction: DstPrediction,
+  turn: Pick<DstFeatures, 'inputIds' | 'userLength' | 'informs'>,
+  options: DstDecodeOptions,
+): SlotValues {
+  const { config, compat } = options
+  const published = compat === 'published'
+  const next = slotValues(Object.entries(state))
+  const kinds = prediction.classIds.map((id) => config.classTypes[id])
+  if (kinds.length !== config.slots.length || kinds.some((kind) => kind === undefined))
+    throw new ConfigError('a prediction has a class of class_types for each slot', { classIds: prediction.classIds })
+
+  config.slots.forEach((slot, i) => {
+    const kind = kinds[i]
+    if (kind === 'dontcare' || kind === 'true' || kind === 'false') next[slot] = kind
+    else if (kind === 'copy_value') {
+      const value = spanText(turn, prediction.startPositions[i]!, prediction.endPositions[i]!, options)
+      if (value !== '' || published) next[slot] = value
+    } else if (kind === 'inform') {
+      const value = turn.informs[slot] ?? (published ? 'none' : undefined)
+      if (value !== undefined) next[slot] = value
+    }
+  })
+  // References last: they take the values that this turn brought.
+  config.slots.forEach((slot, i) => {
+    if (kinds[i] !== 'refer') return
+    const index = prediction.referIds[i]! - 1
+    const other = index >= 0 || published ? config.slots.at(index) : undefined
+    const value = other === undefined ? undefined : next[other]
+    if (value !== undefined) next[slot] = value
+    else if (published) delete next[slot]
+  })
+  for (const slot of config.slots) if (next[slot] === 'none') delete next[slot]
+  return next
+}
+
+/** The words from one token to another, with one blank between them; '' where that is no piece of the turn's text. */
+function spanText(
+  { inputIds }: Pick<DstFeatures, 'inputIds'>,
+  start: number,
+  end: number,
+  { tokenizer, compat }: DstDecodeOptions,
+): string {
+  const ids = inputIds.slice(start, end + 1)
+  const special = dstSpecialIds(tokenizer)
+  const isSpecial = (id: number) => id === special.bos || id === special.eos || id === special.pad
+  if (!compat && (end >= inputIds.length || ids.some(isSpecial))) return ''
+  return tokenizer.decode(ids, { cleanUpSpaces: false }).trim().replace(/\s+/g, ' ')
+}

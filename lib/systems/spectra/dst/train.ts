@@ -1,0 +1,76 @@
+import { scope } from '../../../tensor/index.js'
+import { Trainer, type TrainerOptions, type TrainingArguments } from '../../../train/index.js'
+import { type DstBatch, type DstDataset, type DstSample, dstCollate } from './batch.js'
+import type { DstFeatures } from './features.js'
+import { dstSpecialIds } from './features.js'
+import { dstScores } from './metrics.js'
+import type { SpectraForDst } from './model.js'
+import { decodeDst, dstChoices, dstPredictions } from './predict.js'
+import type { DstDecodeOptions } from './track.js'
+
+/** The published training: 8 turns in a step, 12 passes, rate 2e-5 after a tenth of warm-up. */
+export const DST_TRAINING = {
+  perDeviceTrainBatchSize: 2,
+  perDeviceEvalBatchSize: 24,
+  gradientAccumulationSteps: 4,
+  numTrainEpochs: 12,
+  learningRate: 2e-5,
+  adamEpsilon: 1e-8,
+  weightDecay: 0,
+  warmupRatio: 0.1,
+  lrSchedulerType: 'linear',
+  maxGradNorm: 1,
+  saveSteps: 200,
+  loggingSteps: 10,
+  seed: 3407,
+} as const satisfies Partial<TrainingArguments>
+
+export interface DstTrainerOptions
+  extends DstDecodeOptions,
+    Pick<TrainerOptions<SpectraForDst, DstSample, DstBatch>, 'callbacks' | 'loggers' | 'optimizers'> {
+  model: SpectraForDst
+  trainDataset?: DstDataset
+  /** Whole dialogs with their turns in order; their features. */
+  evalDataset?: { dataset: DstDataset; features: readonly DstFeatures[] }
+  /** Over {@link DST_TRAINING}. */
+  args: TrainingArguments
+  /** Pads texts to this length, as the original does to 512. */
+  textLength?: number
+}
+
+/**
+ * A Trainer of state tracking with the published settings. A step's loss is the mean over its batches of the sum over
+ * turns and slots. Evaluation tracks the dialogs and gives `evalJointGoalAccuracy`,
+ * `evalJointGoalAccuracyWithoutProfile` and `evalSlotAccuracy`.
+ */
+export function dstTrainer(options: DstTrainerOptions): Trainer<SpectraForDst, DstSample, DstBatch> {
+  const { model, config, tokenizer, compat, trainDataset, evalDataset, args, textLength } = options
+  const padId = dstSpecialIds(tokenizer).pad
+  const { callbacks, loggers, optimizers } = options
+  return new Trainer<SpectraForDst, DstSample, DstBatch>({
+    model,
+    ...(trainDataset && { trainDataset }),
+    ...(evalDataset && { evalDataset: evalDataset.dataset }),
+    collate: dstCollate({ padId, ...(textLength !== undefined && { textLength }) }),
+    // Every batch counts the same, for its loss is a sum.
+    countItems: () => 1,
+    async computeLoss(network, batch) {
+      const output = await network.forward(batch)
+      return { loss: output.loss!, ...(!network.training && { logits: dstChoices(output) }) }
+    },
+    computeMetrics({ predictions }) {
+      const turns = evalDataset?.features ?? []
+      const results = decodeDst(
+        turns,
+        scope(() => dstPredictions(predictions)),
+        { config, tokenizer, compat },
+      )
+      const { jointGoalAccuracy, jointGoalAccuracyWithoutProfile, slotAccuracy } = dstScores(results, config)
+      return { jointGoalAccuracy, jointGoalAccuracyWithoutProfile, slotAccuracy }
+    },
+    ...(callbacks && { callbacks }),
+    ...(loggers && { loggers }),
+    ...(optimizers && { optimizers }),
+    args: { ...DST_TRAINING, ...args },
+  })
+}

@@ -1,0 +1,174 @@
+import { existsSync, statSync } from 'node:fs'
+import { join } from 'node:path'
+import { misuse, requireNumber, requireObject, requireString } from '../../../data/check.js'
+import { Random } from '../../../data/random.js'
+import { ConfigError, DataError } from '../../../native/errors.js'
+import { Tokenizer } from '../../../text/tokenizer.js'
+import type { DialogTextOptions } from './dialog-text.js'
+import { type OwnData, type OwnSample, readSpectraJsonl } from './own-data.js'
+import { checkHeldOut, type HeldOutSpeakers } from './own-records.js'
+import type { SpectraLayout } from './published-layouts.js'
+import { isPublishedData, readSpectraPickles, SPECTRA_SPLITS, type SpectraSplit } from './published-pickles.js'
+import type { SpectraSample } from './sample.js'
+import { isPublishedTask, publishedTask, type SpectraTask } from './tasks.js'
+
+export interface OpenSpectraDataOptions extends DialogTextOptions {
+  task: SpectraTask | string
+  /** For one's own data: a tokenizer, or the folder of one. */
+  tokenizer?: Tokenizer | string
+  /** For the published data. */
+  layout?: SpectraLayout | 'auto'
+  arrays?: 'tensor' | 'lazy'
+  /** For one's own data. */
+  onBadRecord?: 'stop' | 'skip'
+  maxAudioLength?: number
+  /** For records without a `split`: whose turns are held out. */
+  speakers?: HeldOutSpeakers
+  /** Where there is no data for validation: the share of the training data that is drawn for it. Default 0.1. */
+  validShare?: number
+  /** For that draw. Default 42. */
+  seed?: number
+}
+
+export interface SpectraData {
+  task: SpectraTask
+  train: SpectraSample[]
+  valid: SpectraSample[]
+  /** Empty where there is none. */
+  test: SpectraSample[]
+  /** What was found and done, line by line, for a report. */
+  notes: string[]
+}
+
+/**
+ * Opens data for fine-tuning, whatever its form:
+ *
+ * - the published pickles: a folder or archive as `readSpectraPickles` takes it;
+ * - a folder with `train.jsonl`, and perhaps `valid.jsonl` and `test.jsonl`, as `readSpectraJsonl` reads them;
+ * - one JSONL file, whose records say their `split`, or are held out by `speakers`.
+ *
+ * @throws DataError as the readers do; ConfigError where the task is unknown or a tokenizer is missing
+ */
+export async function openSpectraData(path: string, options: OpenSpectraDataOptions): Promise<SpectraData> {
+  const where = 'openSpectraData'
+  requireString(where, 'path', path)
+  requireObject(where, 'options', options)
+  const { validShare = 0.1, seed = 42, speakers = {} } = options
+  requireNumber(where, 'validShare', validShare, { least: 0, below: 1 })
+  checkHeldOut(where, speakers)
+  const task = typeof options.task === 'string' ? publishedTask(options.task) : options.task
+  if (!existsSync(path)) throw new DataError(`${path}: there is no such file or folder`, { file: path })
+  const data = isPublishedData(path, task.name)
+    ? await published(path, task, options)
+    : await own(path, task, options, speakers)
+  if (data.train.length === 0) throw new DataError(`${path} has no training data`, { file: path })
+  if (data.valid.length > 0) return data
+  return withValidation(data, validShare, seed)
+}
+
+async function published(path: string, task: SpectraTask, options: OpenSpectraDataOptions): Promise<SpectraData> {
+  const { layout, arrays } = options
+  const { splits, files } = await readSpectraPickles(path, {
+    task,
+    ...(layout !== undefined && { layout }),
+    ...(arrays !== undefined && { arrays }),
+  })
+  const notes = files.map(({ split, file, layout }) => `${file}: layout ${layout}, ${splits[split]!.length} samples`)
+  return { task, train: splits.train!, valid: splits.valid!, test: splits.test!, notes }
+}
+
+async function own(
+  path: string,
+  task: SpectraTask,
+  options: OpenSpectraDataOptions,
+  speakers: HeldOutSpeakers,
+): Promise<SpectraData> {
+  const tokenizer = await tokenizerOf(options.tokenizer)
+  const read = (file: string, task: SpectraTask, history?: boolean): Promise<OwnData> => {
+    const { onBadRecord, maxAudioLength, lowercase, maxContext } = options
+    return readSpectraJsonl(file, {
+      task,
+      tokenizer,
+      ...(history !== undefined && { history }),
+      ...(onBadRecord !== undefined && { onBadRecord }),
+      ...(maxAudioLength !== undefined && { maxAudioLength }),
+      ...(lowercase !== undefined && { lowercase }),
+      ...(maxContext !== undefined && { maxContext }),
+    })
+  }
+  if (!statSync(path).isDirectory()) return oneFile(path, await read(path, task), speakers)
+  const fileOf = (split: SpectraSplit) => join(path, `${split}.jsonl`)
+  if (!existsSync(fileOf('train'))) {
+    const pickled = isPublishedTask(task.name) ? `, ${task.name}/train.pkl or ${task.name}.tgz` : ''
+    throw new DataError(`${path} has neither train.jsonl${pickled}`, { file: path })
+  }
+  const first = await read(fileOf('train'), task)
+  const splits: Record<SpectraSplit, SpectraSample[]> = { train: first.samples, valid: [], test: [] }
+  const notes = noted(fileOf('train'), first)
+  for (const split of SPECTRA_SPLITS.slice(1)) {
+    if (!existsSync(fileOf(split))) continue
+    const more = await read(fileOf(split), first.task, first.history)
+    splits[split] = more.samples
+    notes.push(...noted(fileOf(split), more))
+  }
+  return { task: first.task, ...splits, notes }
+}
+
+async function tokenizerOf(tokenizer: Tokenizer | string | undefined): Promise<Tokenizer> {
+  if (tokenizer instanceof Tokenizer) return tokenizer
+  if (typeof tokenizer === 'string') return Tokenizer.fromPretrained(tokenizer)
+  if (tokenizer !== undefined) throw misuse('openSpectraData', 'tokenizer', 'a Tokenizer or a folder', tokenizer)
+  throw new ConfigError('Texts of your own need a tokenizer: give the folder of RoBERTa’s, or of the model', {
+    argument: 'tokenizer',
+  })
+}
+
+function oneFile(file: string, data: OwnData, speakers: HeldOutSpeakers): SpectraData {
+  const { samples, task } = data
+  const known = new Set(samples.map(({ speaker }) => speaker))
+  for (const name of [...(speakers.test ?? []), ...(speakers.valid ?? [])]) {
+    if (!known.has(name))
+      throw new DataError(`${file} has no turn of the speaker ${JSON.stringify(name)}`, { speaker: name })
+  }
+  const splitOf = ({ split, speaker }: OwnSample): SpectraSplit => {
+    if (split !== undefined) return split
+    if (speaker !== undefined && speakers.test?.includes(speaker)) return 'test'
+    return speaker !== undefined && speakers.valid?.includes(speaker) ? 'valid' : 'train'
+  }
+  const of = (split: SpectraSplit) => samples.filter((sample) => splitOf(sample) === split)
+  return { task, train: of('train'), valid: of('valid'), test: of('test'), notes: noted(file, data) }
+}
+
+function noted(file: string, { samples, badRecords, badRecordErrors, history, task }: OwnData): string[] {
+  const notes = [`${file}: ${samples.length} records${history ? ', with history' : ''}`]
+  if (task.labels) notes.push(`${file}: classes ${task.labels.join(', ')}`)
+  if (badRecords > 0)
+    notes.push(`${file}: ${badRecords} bad records left out, the first: ${badRecordErrors[0]?.message}`)
+  return notes
+}
+
+function withValidation(data: SpectraData, share: number, seed: number): SpectraData {
+  const { train, notes } = data
+  const count = Math.max(1, Math.round(share * train.length))
+  if (share === 0 || count >= train.length) {
+    throw new DataError('There is no data for validation, and too little to draw it from the training data', {})
+  }
+  const random = new Random(seed)
+  const order = train.map((_, i) => i)
+  for (let i = order.length - 1; i > 0; i -= 1) {
+    const j = random.below(i + 1)
+    const held = order[i]!
+    order[i] = order[j]!
+    order[j] = held
+  }
+  const drawn = new Set(order.slice(0, count))
+  return {
+    ...data,
+    train: train.filter((_, i) => !drawn.has(i)),
+    valid: train.filter((_, i) => drawn.has(i)),
+    notes: [
+      ...notes,
+      `no data for validation: ${count} of ${train.length} training samples were drawn for it (seed ${seed})`,
+    ],
+  }
+}

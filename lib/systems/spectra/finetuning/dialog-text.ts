@@ -1,0 +1,114 @@
+import { misuse, requireObject, requireWhole } from '../../../data/check.js'
+import { ConfigError } from '../../../native/errors.js'
+import type { Tokenizer } from '../../../text/tokenizer.js'
+
+export interface DialogTextOptions {
+  /** Writes text in lower case first, as that of pre-training is. Default true. */
+  lowercase?: boolean
+  /** How many turns before the current one are kept. Default 10. */
+  maxContext?: number
+}
+
+/** A turn as a text, whose words stand between blanks, or as its words. */
+export type TurnText = string | readonly string[]
+
+export interface EncodedWords {
+  inputIds: number[]
+  /** For each word its tokens, [start, end) in `inputIds`. A word of which nothing is left has none: start is end. */
+  spans: [number, number][]
+}
+
+export interface EncodedDialog {
+  inputIds: number[]
+  /** 0 for earlier turns, 1 for the current one. */
+  turnIds: number[]
+}
+
+/**
+ * Texts as SPECTRA reads them: each word is encoded alone by RoBERTa's byte-level BPE, without the blank before it, so that
+ * "it's" is 405 18 wherever it stands; `<s>` stands in front of all, `</s>` behind each turn.
+ */
+export class DialogText {
+  readonly #tokenizer: Tokenizer
+  readonly #lowercase: boolean
+  readonly #maxContext: number
+  readonly #bos: number
+  readonly #eos: number
+  readonly #known = new Map<string, readonly number[]>()
+
+  /** @throws ConfigError when the tokenizer has no `<s>` and `</s>`, or puts a blank before a text by itself */
+  constructor(tokenizer: Tokenizer, options: DialogTextOptions = {}) {
+    requireObject('DialogText', 'options', options)
+    const { lowercase = true, maxContext = 10 } = options
+    if (typeof lowercase !== 'boolean') throw misuse('DialogText', 'lowercase', 'a boolean', lowercase)
+    requireWhole('DialogText', 'maxContext', maxContext)
+    this.#tokenizer = tokenizer
+    this.#lowercase = lowercase
+    this.#maxContext = maxContext
+    const [bos, eos] = [tokenizer.tokenToId('<s>'), tokenizer.tokenToId('</s>')]
+    if (bos === undefined || eos === undefined) {
+      throw new ConfigError('SPECTRA needs a tokenizer of RoBERTa: this one has no tokens <s> and </s>', {
+        argument: 'tokenizer',
+      })
+    }
+    this.#bos = bos
+    this.#eos = eos
+    const [first] = tokenizer.encode('a', { addSpecialTokens: false }).inputIds
+    if (first !== undefined && first === tokenizer.tokenToId('Ġa')) {
+      throw new ConfigError(
+        'SPECTRA encodes words without a blank before them, and this tokenizer adds one: load it with add_prefix_space false',
+        { argument: 'tokenizer' },
+      )
+    }
+  }
+
+  /** Words without special tokens. */
+  words(text: TurnText): EncodedWords {
+    const inputIds: number[] = []
+    const spans = wordsOf(text).map((word): [number, number] => {
+      const start = inputIds.length
+      for (const id of this.#word(word)) inputIds.push(id)
+      return [start, inputIds.length]
+    })
+    return { inputIds, spans }
+  }
+
+  /** One turn alone: `<s>`, its words, `</s>`. Spans count `<s>`. */
+  utterance(text: TurnText): EncodedWords {
+    const { inputIds, spans } = this.words(text)
+    return {
+      inputIds: [this.#bos, ...inputIds, this.#eos],
+      spans: spans.map(([start, end]) => [start + 1, end + 1]),
+    }
+  }
+
+  /** A turn after others, oldest first, as IEMOCAP's are written: `<s>`, then each turn's words and `</s>`. */
+  dialog(context: readonly TurnText[], current: TurnText): EncodedDialog {
+    const kept = this.#maxContext === 0 ? [] : context.slice(-this.#maxContext)
+    const inputIds = [this.#bos]
+    const turnIds = [kept.length > 0 ? 0 : 1]
+    for (const [i, turn] of [...kept, current].entries()) {
+      for (const id of [...this.words(turn).inputIds, this.#eos]) {
+        inputIds.push(id)
+        turnIds.push(i < kept.length ? 0 : 1)
+      }
+    }
+    return { inputIds, turnIds }
+  }
+
+  #word(word: string): readonly number[] {
+    const text = this.#lowercase ? word.toLowerCase() : word
+    let ids = this.#known.get(text)
+    if (ids === undefined) {
+      ids = this.#tokenizer.encode(text, { addSpecialTokens: false }).inputIds
+      this.#known.set(text, ids)
+    }
+    return ids
+  }
+}
+
+function wordsOf(text: TurnText): readonly string[] {
+  if (typeof text === 'string') return text.split(/\s+/).filter((word) => word !== '')
+  if (Array.isArray(text) && text.every((word) => typeof word === 'string')) return text
+  throw misuse('DialogText', 'a turn', 'a text or a list of words', text)
+}

@@ -1,0 +1,244 @@
+import { dirname, resolve } from 'node:path'
+import { readAudio } from '../../../audio/read.js'
+import { misuse, requireObject, requireOneOf, requireString, requireWhole } from '../../../data/check.js'
+import { type JsonlDataset, jsonlDataset } from '../../../data/jsonl-dataset.js'
+import { ConfigError, DataError, VoxtorchError } from '../../../native/errors.js'
+import { scope, type Tensor } from '../../../tensor/index.js'
+import type { Tokenizer } from '../../../text/tokenizer.js'
+import { SPECTRA_AUDIO_LENGTH } from './collate.js'
+import { DialogText, type DialogTextOptions } from './dialog-text.js'
+import { type CheckedRecord, type Clip, checkRecord } from './own-records.js'
+import { checkLabel } from './published-samples.js'
+import type { SpectraAudio, SpectraSample } from './sample.js'
+import type { SpectraTask } from './tasks.js'
+
+const RATE = 16_000
+// More than is heard, so that cutting shows, and so that the resampler's edge lies behind it.
+const MARGIN_SECONDS = 0.1
+
+export interface ReadSpectraJsonlOptions extends DialogTextOptions {
+  task: SpectraTask
+  tokenizer: Tokenizer
+  /** What a bad record does: 'stop' (default) throws; 'skip' leaves it out and counts it. */
+  onBadRecord?: 'stop' | 'skip'
+  /** 'memory' (default) holds all clips; 'file' reads each when a batch needs it, and finds only then that one is broken. */
+  audio?: 'memory' | 'file'
+  /** Longest clip in samples. Default 160000. */
+  maxAudioLength?: number
+  /** What another sampling rate or several channels do: they are converted (default), or make a bad record. */
+  otherAudio?: 'convert' | 'refuse'
+  /**
+   * Whether turns before the current one are read, their text and the clip of the last. Default: if any record has them;
+   * records without then have none.
+   */
+  history?: boolean
+}
+
+/** A sample with what its record says of it. */
+export interface OwnSample extends SpectraSample {
+  readonly speaker: string | undefined
+  readonly split: 'train' | 'valid' | 'test' | undefined
+}
+
+export interface OwnData {
+  samples: OwnSample[]
+  /** The task, with its classes: those given, or those that occur, sorted. */
+  task: SpectraTask
+  /** Whether samples have turn ids and history audio. */
+  history: boolean
+  /** Records left out by `onBadRecord: 'skip'`, and the errors of the first hundred. */
+  badRecords: number
+  badRecordErrors: DataError[]
+}
+
+/**
+ * Reads data of one's own: a file of one JSON record per line (see {@link OwnRecord}) with sound files in any format that
+ * `readAudio` knows, for one of the four tasks or a task of one's own. All records are checked at once.
+ *
+ * Waveforms are tensors of the current scope, float32 [samples] of 16 kHz.
+ *
+ * @throws DataError with `file` and `line` for a bad record: no JSON, an unknown or missing field, a label that is none of
+ * the task's, a sound file that is missing, broken, empty or holds NaN
+ */
+export async function readSpectraJsonl(file: string, options: ReadSpectraJsonlOptions): Promise<OwnData> {
+  const where = 'readSpectraJsonl'
+  requireString(where, 'file', file)
+  requireObject(where, 'options', options)
+  const { task, tokenizer, onBadRecord = 'stop', audio = 'memory', otherAudio = 'convert' } = options
+  const { maxAudioLength = SPECTRA_AUDIO_LENGTH, history, lowercase, maxContext } = options
+  requireObject(where, 'task', task)
+  requireObject(where, 'tokenizer', tokenizer)
+  requireOneOf(where, 'onBadRecord', onBadRecord, ['stop', 'skip'])
+  requireOneOf(where, 'audio', audio, ['memory', 'file'])
+  requireOneOf(where, 'otherAudio', otherAudio, ['convert', 'refuse'])
+  requireWhole(where, 'maxAudioLength', maxAudioLength, 1)
+  if (history !== undefined && typeof history !== 'boolean') throw misuse(where, 'history', 'a boolean', history)
+  const text = new DialogText(tokenizer, {
+    ...(lowercase !== undefined && { lowercase }),
+    ...(maxContext !== undefined && { maxContext }),
+  })
+  const lines = await jsonlDataset(file, { onBadRecord })
+  const bad = new BadRecords(file, onBadRecord, lines)
+  const records = await recordsOf(lines, bad)
+  const complete = withClasses(task, records, bad)
+  const context = history ?? records.some(({ record }) => record.history !== undefined || Boolean(record.historyAudio))
+  const reader = new ClipReader(dirname(file), { audio, otherAudio, maxAudioLength })
+  const samples: OwnSample[] = []
+  await scope(async () => {
+    // Several at once: readAudio waits for the disk and, for compressed files, for its threads.
+    for (let i = 0; i < records.length; i += 16) {
+      const some = records.slice(i, i + 16)
+      const results = await Promise.allSettled(
+        some.map((one) => sampleOf(one, { file, text, reader, context, task: complete })),
+      )
+      for (const [k, result] of results.entries()) {
+        if (result.status === 'fulfilled') samples.push(result.value)
+        else bad.add(result.reason, some[k]!.line)
+      }
+    }
+    return samples.flatMap(({ audio, historyAudio }) => [audio, historyAudio])
+  })
+  if (samples.length === 0) throw new DataError(`${file} holds no usable record`, { file, badRecords: bad.count })
+  return { samples, task: complete, history: context, badRecords: bad.count, badRecordErrors: bad.errors }
+}
+
+interface Line {
+  record: CheckedRecord
+  line: number
+}
+
+class BadRecords {
+  count: number
+  readonly errors: DataError[]
+
+  constructor(
+    readonly file: string,
+    readonly policy: 'stop' | 'skip',
+    lines: JsonlDataset<unknown>,
+  ) {
+    this.count = lines.badRecords
+    this.errors = [...lines.badRecordErrors]
+  }
+
+  /** Counts what is wrong with a line, or throws it with the line's number. Other errors than those of data are thrown. */
+  add(cause: unknown, line: number): void {
+    if (!(cause instanceof DataError)) throw cause
+    const { file } = this
+    const own = (cause as { line?: unknown }).line === line && (cause as { file?: unknown }).file === file
+    const error = own ? cause : new DataError(`${file}, line ${line}: ${cause.message}`, { file, line, cause })
+    if (this.policy === 'stop') throw error
+    this.count += 1
+    if (this.errors.length < 100) this.errors.push(error)
+  }
+}
+
+async function recordsOf(lines: JsonlDataset<unknown>, bad: BadRecords): Promise<Line[]> {
+  const records: Line[] = []
+  for (let i = 0; i < lines.length; i += 1) {
+    const line = lines.index.lines[i]!
+    const value = await lines.get(i)
+    try {
+      records.push({ record: checkRecord(value), line })
+    } catch (error) {
+      bad.add(error, line)
+    }
+  }
+  return records
+}
+
+/** The task with names or the number of its classes, where it had neither. */
+function withClasses(task: SpectraTask, lines: readonly Line[], bad: BadRecords): SpectraTask {
+  if (task.kind === 'regression' || task.numLabels > 0) return task
+  const given = lines.filter(({ record }) => record.split === undefined || record.split === 'train')
+  const labels = new Set((given.length > 0 ? given : lines).map(({ record }) => record.label))
+  const names = [...labels].filter((label): label is string => typeof label === 'string')
+  if (names.length > 0 && names.length < labels.size) {
+    throw new DataError(`${bad.file}: some labels are names and some are numbers`, { file: bad.file })
+  }
+  if (labels.size < 2) {
+    throw new DataError(`${bad.file}: its training records have ${labels.size} different labels, two are needed`, {
+      file: bad.file,
+    })
+  }
+  if (names.length > 0) return { ...task, numLabels: names.length, labels: names.sort() }
+  return { ...task, numLabels: Math.max(...([...labels] as number[])) + 1 }
+}
+
+interface Making {
+  file: string
+  text: DialogText
+  reader: ClipReader
+  context: boolean
+  task: SpectraTask
+}
+
+async function sampleOf({ record, line }: Line, { file, text, reader, context, task }: Making): Promise<OwnSample> {
+  const source = `${file}, line ${line}`
+  const label = labelOf(record.label, task)
+  const audio = record.audio === null ? null : await reader.clip(record.audio, 'audio', source)
+  const { speaker, split } = record
+  if (!context) return { audio, inputIds: text.utterance(record.text).inputIds, label, source, speaker, split }
+  const historyAudio = record.historyAudio ? await reader.clip(record.historyAudio, 'historyAudio', source) : null
+  return { audio, ...text.dialog(record.history ?? [], record.text), historyAudio, label, source, speaker, split }
+}
+
+function labelOf(label: number | string, task: SpectraTask): number {
+  if (typeof label === 'number') {
+    try {
+      checkLabel(label, task, 'the record')
+    } catch (error) {
+      throw new DataError((error as Error).message.replace('the record: ', ''), { label, cause: error })
+    }
+    return label
+  }
+  if (task.kind === 'regression')
+    throw new DataError(`its label is ${JSON.stringify(label)}, where ${task.name} needs a number`)
+  const index = task.labels?.indexOf(label) ?? -1
+  if (index >= 0) return index
+  const known = task.labels ? `are ${task.labels.join(', ')}` : `of ${task.name} are numbers: give the task labels`
+  throw new DataError(`its label is ${JSON.stringify(label)}, and the classes ${known}`, { label })
+}
+
+/** Reads clips at 16 kHz, one channel, and checks them. */
+class ClipReader {
+  constructor(
+    readonly folder: string,
+    readonly settings: { audio: 'memory' | 'file'; otherAudio: 'convert' | 'refuse'; maxAudioLength: number },
+  ) {}
+
+  async clip(clip: Clip, field: string, source: string): Promise<SpectraAudio> {
+    if (this.settings.audio === 'memory') return this.#read(clip, field)
+    return {
+      read: async () => {
+        try {
+          return await this.#read(clip, field)
+        } catch (cause) {
+          if (!(cause instanceof VoxtorchError)) throw cause
+          throw new DataError(`${source}: ${cause.message}`, { source, cause })
+        }
+      },
+    }
+  }
+
+  #read({ path, start, end }: Clip, field: string): Promise<Tensor> {
+    return scope(async () => {
+      const { otherAudio, maxAudioLength } = this.settings
+      const file = resolve(this.folder, path)
+      const most = maxAudioLength / RATE + MARGIN_SECONDS
+      const duration = end === undefined ? most : Math.min(most, end - start)
+      const { samples, source } = await readAudio(file, { sampleRate: RATE, start, duration }).catch((cause) => {
+        if (cause instanceof ConfigError) throw new DataError(cause.message, { cause })
+        throw cause
+      })
+      if (otherAudio === 'refuse' && (source.sampleRate !== RATE || source.channels !== 1)) {
+        const found = `${source.channels} channels of ${source.sampleRate} Hz`
+        throw new DataError(
+          `its ${field} ${path} has ${found}, expected 1 of ${RATE}; otherAudio: 'convert' converts it`,
+        )
+      }
+      if (samples.size(0) === 0) throw new DataError(`its ${field} ${path} holds no sound where it should`)
+      if (!samples.isfinite().all().item()) throw new DataError(`its ${field} ${path} holds NaN or infinities`)
+      return samples
+    })
+  }
+}

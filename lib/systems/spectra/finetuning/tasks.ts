@@ -1,0 +1,152 @@
+import { misuse, requireObject, requireOneOf, requireString, requireWhole } from '../../../data/check.js'
+import { nearest } from '../../../data/nearest.js'
+import { ConfigError } from '../../../native/errors.js'
+
+/** The four tasks on which SPECTRA was fine-tuned and for which its authors publish data. */
+export type SpectraTaskName = 'mosi' | 'mosei' | 'iemocap' | 'mintrec'
+
+/** What a fine-tuned SPECTRA says about a turn: one number, or one of several classes. */
+export interface SpectraTask {
+  readonly name: string
+  readonly kind: 'regression' | 'classification'
+  /** Outputs of the head: 1 for a regression. */
+  readonly numLabels: number
+  /** Names of the classes by their number, where they have names. */
+  readonly labels?: readonly string[]
+  /** The metric of `spectraMetrics` by which the best epoch is chosen. */
+  readonly keyMetric: string
+  /** The accuracy that the published early stopping watches. */
+  readonly accuracyMetric?: string
+}
+
+/** How a task is trained unless its user says otherwise. */
+export interface SpectraPreset {
+  readonly epochs: number
+  readonly batchSize: number
+  /** Batches whose gradients make one step. */
+  readonly accumulation: number
+  readonly learningRate: number
+  /** Share of all steps over which the rate climbs. */
+  readonly warmup: number
+  readonly weightDecay: number
+  readonly maxGradNorm: number
+  /** Epochs without progress after which training stops. */
+  readonly patience: number
+  readonly seed: number
+  /** Whether the clip of the turn before is heard too. */
+  readonly historyAudio: boolean
+  /** Whether the text tells earlier turns (type 0) from the current one (type 1). */
+  readonly turnIds: boolean
+}
+
+const SHARED: SpectraPreset = {
+  epochs: 5,
+  batchSize: 24,
+  accumulation: 1,
+  learningRate: 2e-5,
+  warmup: 0.01,
+  weightDecay: 0.01,
+  maxGradNorm: 1,
+  patience: 5,
+  seed: 42,
+  historyAudio: false,
+  turnIds: false,
+}
+
+/** MOSI and MOSEI: sentiment in [-3, 3]. IEMOCAP: six emotions in dialogs. MIntRec: twenty intents, 0 to 10 of them emotions. */
+export const SPECTRA_TASKS: Readonly<Record<SpectraTaskName, SpectraTask & { readonly preset: SpectraPreset }>> = {
+  mosi: {
+    name: 'mosi',
+    kind: 'regression',
+    numLabels: 1,
+    keyMetric: 'accA2Non0',
+    accuracyMetric: 'accA7',
+    preset: SHARED,
+  },
+  mosei: {
+    name: 'mosei',
+    kind: 'regression',
+    numLabels: 1,
+    keyMetric: 'accA2Non0',
+    accuracyMetric: 'accA7',
+    preset: SHARED,
+  },
+  iemocap: {
+    name: 'iemocap',
+    kind: 'classification',
+    numLabels: 6,
+    keyMetric: 'accuracy',
+    accuracyMetric: 'accuracy',
+    preset: { ...SHARED, historyAudio: true, turnIds: true },
+  },
+  mintrec: {
+    name: 'mintrec',
+    kind: 'classification',
+    numLabels: 20,
+    keyMetric: 'acc20',
+    accuracyMetric: 'acc20',
+    preset: SHARED,
+  },
+}
+
+/** A task of one's own. */
+export interface OwnTaskOptions {
+  name: string
+  kind: 'regression' | 'classification'
+  /** The classes, in the order of their numbers. Default: those that occur in the training data, sorted. */
+  labels?: readonly string[]
+  /** Classes that are only numbers: how many there are. */
+  numLabels?: number
+  /** Default: 'mae' for a regression, 'accuracy' for classes. */
+  keyMetric?: string
+}
+
+/** A task of the four by its name. @throws ConfigError naming the nearest */
+export function publishedTask(name: string): (typeof SPECTRA_TASKS)[SpectraTaskName] {
+  if (isPublishedTask(name)) return SPECTRA_TASKS[name]
+  const near = nearest(name, Object.keys(SPECTRA_TASKS))
+  throw new ConfigError(
+    `SPECTRA has no published task ${JSON.stringify(name)}${near ? `; did you mean ${near}?` : ''} The four are ` +
+      `${Object.keys(SPECTRA_TASKS).join(', ')}; a task of your own says whether it is a regression or a classification`,
+    { argument: 'task', near },
+  )
+}
+
+export const isPublishedTask = (name: unknown): name is SpectraTaskName =>
+  typeof name === 'string' && Object.hasOwn(SPECTRA_TASKS, name)
+
+/** Checks a task of one's own; classes may still be unknown (`numLabels` 0) until the data is read. */
+export function ownTask(options: OwnTaskOptions): SpectraTask {
+  const where = 'A task of SPECTRA'
+  requireObject(where, 'options', options)
+  const { name, kind, labels, numLabels, keyMetric } = options
+  requireString(where, 'name', name)
+  requireOneOf(where, 'kind', kind, ['regression', 'classification'])
+  if (keyMetric !== undefined) requireString(where, 'keyMetric', keyMetric)
+  if (kind === 'regression') {
+    if (labels !== undefined) throw misuse(where, 'labels', 'left out for a regression', labels)
+    return { name, kind, numLabels: 1, keyMetric: keyMetric ?? 'mae' }
+  }
+  if (labels !== undefined) {
+    const whole = Array.isArray(labels) && labels.every((label) => typeof label === 'string')
+    if (!whole || labels.length < 2 || new Set(labels).size !== labels.length) {
+      throw misuse(where, 'labels', 'at least two different names', labels)
+    }
+  }
+  if (numLabels !== undefined) requireWhole(where, 'numLabels', numLabels, 2)
+  if (labels !== undefined && numLabels !== undefined && labels.length !== numLabels) {
+    throw misuse(where, 'numLabels', `${labels.length}, as there are so many labels`, numLabels)
+  }
+  return {
+    name,
+    kind,
+    numLabels: labels?.length ?? numLabels ?? 0,
+    ...(labels && { labels: [...labels] }),
+    keyMetric: keyMetric ?? 'accuracy',
+    accuracyMetric: 'accuracy',
+  }
+}
+
+/** The hyper-parameters of a task; those of the four tasks serve one's own too. */
+export const presetOf = (task: Pick<SpectraTask, 'name'>): SpectraPreset =>
+  isPublishedTask(task.name) ? SPECTRA_TASKS[task.name].preset : SHARED

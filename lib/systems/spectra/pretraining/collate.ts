@@ -1,0 +1,154 @@
+import { requireFunction, requireObject, requireWhole, shown } from '../../../data/check.js'
+import { ConfigError, DataError } from '../../../native/errors.js'
+import { type Tensor, tensor } from '../../../tensor/index.js'
+import type { FramesOf, MaskedText, SpectraPretrainingSample } from './dataset.js'
+import { type SpectraWord, timeLabel } from './entry.js'
+
+/** A batch of B examples with texts of L tokens, clips of S samples and F frames; the input of `SpectraForPreTraining`. */
+export interface SpectraPretrainingBatch {
+  /** int64 [2B, L]: history, previous and current turn; history, previous turn and false answer. Padded with 0. */
+  inputIds: Tensor
+  /** bool [2B, L] */
+  attentionMask: Tensor
+  /** int64 [2B, L]: 0 for history and previous turn, 1 for what comes after. */
+  tokenTypeIds: Tensor
+  /** int64 [B, L]: of the true texts, -100 where nothing is predicted. */
+  mlmLabels: Tensor
+  /** float32 [3B, S]: previous, current and false clip. */
+  inputValues: Tensor
+  /** int64 [3B] */
+  audioLengths: Tensor
+  /** int8 [3B, F]: 0 untouched, 1 zeroed, 2 replaced, 3 kept but predicted. */
+  mamMask: Tensor
+  /** int64 [3B, F]: the frame that stands in for one that is replaced. */
+  mamSource: Tensor
+  /** bool [B, L]: the first sub-word of each word of the previous and the current turn, and the last. */
+  startMask: Tensor
+  endMask: Tensor
+  /** float32 [n]: when the words start and end, in units of ten seconds, in the order of the masks. */
+  starts: Tensor
+  ends: Tensor
+}
+
+export interface SpectraPretrainingCollateOptions {
+  frames: FramesOf
+  /** The most tokens; the oldest history goes first, with the words in it and their labels. Default 512. */
+  maxLength?: number
+  /** Pads all audio to this length, as the original does (160000). Default: the longest clip of the batch. */
+  padToSamples?: number
+}
+
+/** Makes batches of `SpectraPretrainingDataset`'s samples. */
+export function spectraPretrainingCollate(
+  options: SpectraPretrainingCollateOptions,
+): (samples: readonly SpectraPretrainingSample[]) => SpectraPretrainingBatch {
+  const where = 'spectraPretrainingCollate'
+  requireObject(where, 'options', options)
+  const { frames, maxLength = 512, padToSamples } = options
+  requireFunction(where, 'frames', frames)
+  requireWhole(where, 'maxLength', maxLength, 2)
+  if (padToSamples !== undefined) requireWhole(where, 'padToSamples', padToSamples, 1)
+  return (samples) => {
+    if (!Array.isArray(samples) || samples.length === 0) {
+      throw new DataError(`${where} was given ${shown(samples)} as a batch, expected an array of samples`)
+    }
+    return { ...textsOf(samples, maxLength), ...clipsOf(samples, frames, padToSamples) }
+  }
+}
+
+function textsOf(samples: readonly SpectraPretrainingSample[], maxLength: number) {
+  const texts = samples.map((sample) => [joined(sample, sample.current), joined(sample, sample.negative)] as const)
+  const longest = Math.max(...texts.flat().map(({ inputIds }) => inputIds.length))
+  const length = Math.min(maxLength, longest)
+  const [count, cells] = [samples.length, samples.length * length]
+  const inputIds = new BigInt64Array(2 * cells)
+  const attentionMask = new Uint8Array(2 * cells)
+  const tokenTypeIds = new BigInt64Array(2 * cells)
+  const mlmLabels = new BigInt64Array(cells).fill(-100n)
+  const [startMask, endMask] = [new Uint8Array(cells), new Uint8Array(cells)]
+  const [starts, ends]: [number[], number[]] = [[], []]
+  texts.forEach((pair, b) => {
+    pair.forEach((text, which) => {
+      const row = (2 * b + which) * length
+      const place = placesOf(text.inputIds.length, length)
+      text.inputIds.forEach((id, i) => {
+        const at = place(i)
+        if (at === undefined) return
+        inputIds[row + at] = BigInt(id)
+        attentionMask[row + at] = 1
+        if (which === 0) mlmLabels[b * length + at] = BigInt(text.labels[i] as number)
+      })
+      // Where the answer alone fills the row, only <s> is left of the context.
+      tokenTypeIds.fill(1n, row + (place(text.currentOffset) ?? 0) + 1, row + length)
+    })
+    const [text] = pair
+    const { previousWords, currentWords } = samples[b] as SpectraPretrainingSample
+    const place = placesOf(text.inputIds.length, length)
+    const label = (words: readonly SpectraWord[], offset: number) => {
+      for (const [, first, end, start, stop] of words) {
+        const [from, to] = [place(offset + first), place(offset + end - 1)]
+        if (from === undefined || to === undefined) continue
+        startMask[b * length + from] = 1
+        endMask[b * length + to] = 1
+        starts.push(timeLabel(start))
+        ends.push(timeLabel(stop))
+      }
+    }
+    label(previousWords, text.previousOffset)
+    label(currentWords, text.currentOffset)
+  })
+  const [pairs, rows] = [
+    [2 * count, length],
+    [count, length],
+  ]
+  return {
+    inputIds: tensor(inputIds, { shape: pairs }),
+    attentionMask: tensor(attentionMask, { shape: pairs, dtype: 'bool' }),
+    tokenTypeIds: tensor(tokenTypeIds, { shape: pairs }),
+    mlmLabels: tensor(mlmLabels, { shape: rows }),
+    startMask: tensor(startMask, { shape: rows, dtype: 'bool' }),
+    endMask: tensor(endMask, { shape: rows, dtype: 'bool' }),
+    starts: tensor(Float32Array.from(starts)),
+    ends: tensor(Float32Array.from(ends)),
+  }
+}
+
+/** History, previous turn and answer, each after the first without its `<s>`; token k of a turn stands at its offset + k. */
+function joined({ history, previous }: SpectraPretrainingSample, answer: MaskedText) {
+  const join = (key: keyof MaskedText) => [...history[key], ...previous[key].slice(1), ...answer[key].slice(1)]
+  const previousOffset = history.inputIds.length - 1
+  const currentOffset = previousOffset + previous.inputIds.length - 1
+  return { inputIds: join('inputIds'), labels: join('labels'), previousOffset, currentOffset }
+}
+
+/** Where a token stands after cutting to the first and the last ones; undefined where it was cut away. */
+function placesOf(tokens: number, length: number): (token: number) => number | undefined {
+  const cut = Math.max(0, tokens - length)
+  return (token) => (token === 0 ? 0 : token - cut >= 1 ? token - cut : undefined)
+}
+
+function clipsOf(samples: readonly SpectraPretrainingSample[], frames: FramesOf, padToSamples: number | undefined) {
+  const clips = samples.flatMap((sample) => sample.clips)
+  const longest = Math.max(1, ...clips.map((clip) => clip.samples.length))
+  if (padToSamples !== undefined && longest > padToSamples) {
+    throw new ConfigError(`padToSamples is ${padToSamples}, and a clip has ${longest} samples: raise it`, { longest })
+  }
+  const size = padToSamples ?? longest
+  const count = frames(size)
+  const inputValues = new Float32Array(clips.length * size)
+  const mamMask = new Int8Array(clips.length * count)
+  const mamSource = new BigInt64Array(clips.length * count)
+  clips.forEach((clip, i) => {
+    inputValues.set(clip.samples, i * size)
+    for (let f = 0; f < count; f++) {
+      mamMask[i * count + f] = clip.mask[f] ?? 0
+      mamSource[i * count + f] = BigInt(clip.source[f] ?? f)
+    }
+  })
+  return {
+    inputValues: tensor(inputValues, { shape: [clips.length, size] }),
+    audioLengths: tensor(BigInt64Array.from(clips, (clip) => BigInt(clip.samples.length))),
+    mamMask: tensor(mamMask, { shape: [clips.length, count] }),
+    mamSource: tensor(mamSource, { shape: [clips.length, count] }),
+  }
+}

@@ -1,0 +1,158 @@
+import { requireFunction, requireObject, requireWhole } from '../../../data/check.js'
+import type { Dataset } from '../../../data/dataset.js'
+import { Random } from '../../../data/random.js'
+import { ConfigError, DataError } from '../../../native/errors.js'
+import { Problems, SPECTRA_SAMPLES, type SpectraEntry, type SpectraWord, withSoundWords } from './entry.js'
+import { type MaskFramesOptions, type MaskTokensOptions, maskFrames, maskTokens } from './masking.js'
+import { examplesOf, type SpectraPretrainingSource } from './source.js'
+
+/** Convolution frames of a clip of so many samples: `spectra.frameCounts` for one clip. */
+export type FramesOf = (samples: number) => number
+
+export interface SpectraPretrainingOptions {
+  frames: FramesOf
+  /** Default 0. */
+  seed?: number
+  /** Turns of the text at most, previous and current among them. Default 8. */
+  numTurns?: number
+  /** Longer audio is cut at its end. Default 160000, ten seconds. */
+  maxSamples?: number
+  mlm?: MaskTokensOptions
+  mam?: MaskFramesOptions
+}
+
+/** Ids after masking, and what they were where they are predicted, else -100. */
+export interface MaskedText {
+  inputIds: number[]
+  labels: number[]
+}
+
+/** A clip, and what becomes of each of its frames: see `maskFrames`. */
+export interface MaskedClip {
+  samples: Float32Array
+  mask: Int8Array
+  source: Int32Array
+}
+
+/** What one training example is made of. Each text begins with `<s>`; the history has nothing else where there is none. */
+export interface SpectraPretrainingSample {
+  history: MaskedText
+  previous: MaskedText
+  current: MaskedText
+  negative: MaskedText
+  previousWords: readonly SpectraWord[]
+  currentWords: readonly SpectraWord[]
+  /** Of the previous turn, the current one, and a third one. */
+  clips: readonly [previous: MaskedClip, current: MaskedClip, negative: MaskedClip]
+}
+
+/**
+ * Pre-training examples: each turn with one before it, the turns before that as far as links and `numTurns` go, and two
+ * turns of anywhere as the false answers, one for the text and one for the audio. Everything random depends on seed, epoch
+ * and index alone, so training goes on where it was left, and is the same with any number of workers.
+ *
+ * Words that start after the audio's end lose their labels, and count in `skippedWords`.
+ *
+ * `get` throws DataError when the current turn or the false answer has no audio.
+ */
+export class SpectraPretrainingDataset implements Dataset<SpectraPretrainingSample> {
+  /** Words whose audio turned out to be too short for them, of all samples given so far. */
+  get skippedWords(): number {
+    return Object.values(this.#problems.counts).reduce((sum, count) => sum + count, 0)
+  }
+  readonly #source: SpectraPretrainingSource
+  readonly #options: Required<SpectraPretrainingOptions>
+  readonly #examples: Uint32Array
+  readonly #problems = new Problems('skip')
+
+  /** @throws ConfigError when no entry has a turn before it, or there are fewer than three entries */
+  constructor(source: SpectraPretrainingSource, options: SpectraPretrainingOptions) {
+    const where = 'SpectraPretrainingDataset'
+    requireObject(where, 'source', source)
+    requireObject(where, 'options', options)
+    const { frames, seed = 0, numTurns = 8, maxSamples = SPECTRA_SAMPLES, mlm = {}, mam = {} } = options
+    requireFunction(where, 'frames', frames)
+    requireWhole(where, 'seed', seed)
+    requireWhole(where, 'numTurns', numTurns, 2)
+    requireWhole(where, 'maxSamples', maxSamples, 1)
+    if (!(source.previous instanceof Int32Array) || source.previous.length !== source.length) {
+      throw new ConfigError(`${where}: source must be what openSpectraPretraining() gives`, { argument: 'source' })
+    }
+    this.#source = source
+    this.#options = { frames, seed, numTurns, maxSamples, mlm, mam }
+    this.#examples = examplesOf(source)
+  }
+
+  get length(): number {
+    return this.#examples.length
+  }
+
+  async get(index: number, epoch = 0): Promise<SpectraPretrainingSample> {
+    const at = this.#examples[index]
+    if (at === undefined) {
+      throw new DataError(`there are ${this.length} examples, and none has the index ${index}`, { index })
+    }
+    const { seed, mlm } = this.#options
+    const random = new Random(seed, epoch * this.length + index)
+    const before = this.#source.previous[at] as number
+    const [falseText, falseAudio] = [this.#other(at, before, random), this.#other(at, before, random)]
+    const numbers = [before, at, falseText, falseAudio]
+    const [previous, current, text, audio] = (await Promise.all(numbers.map((i) => this.#source.get(i)))) as [
+      SpectraEntry,
+      SpectraEntry,
+      SpectraEntry,
+      SpectraEntry,
+    ]
+    const history = await this.#history(before)
+    const [first, second, third] = (await Promise.all(
+      [previous, current, audio].map((entry) => this.#samples(entry)),
+    )) as [Float32Array, Float32Array, Float32Array]
+    for (const [samples, i] of [
+      [second, at],
+      [third, falseAudio],
+    ] as const) {
+      if (samples.length > 0) continue
+      throw new DataError(`entry ${i} has no audio: leave it out of the data`, { entry: i })
+    }
+    const masked = (ids: readonly number[]) => maskTokens(ids, random, mlm)
+    return {
+      history: masked(history),
+      previous: masked(previous.inputIds),
+      current: masked(current.inputIds),
+      negative: masked(text.inputIds),
+      previousWords: withSoundWords(previous, first.length, `entry ${before}`, this.#problems).words,
+      currentWords: withSoundWords(current, second.length, `entry ${at}`, this.#problems).words,
+      clips: [this.#masked(first, random), this.#masked(second, random), this.#masked(third, random)],
+    }
+  }
+
+  /** Any entry but the two turns. */
+  #other(current: number, previous: number, random: Random): number {
+    const drawn = random.below(this.#source.length - 2)
+    const [low, high] = current < previous ? [current, previous] : [previous, current]
+    const past = drawn >= low ? drawn + 1 : drawn
+    return past >= high ? past + 1 : past
+  }
+
+  /** `<s>` and the turns before the previous one, the oldest first, each with its `</s>`. */
+  async #history(previous: number): Promise<number[]> {
+    const turns: number[] = []
+    let at = this.#source.previous[previous] as number
+    while (at >= 0 && turns.length < this.#options.numTurns - 2) {
+      turns.unshift(at)
+      at = this.#source.previous[at] as number
+    }
+    const entries = await Promise.all(turns.map((i) => this.#source.get(i)))
+    return [0, ...entries.flatMap((entry) => entry.inputIds.slice(1))]
+  }
+
+  async #samples(entry: SpectraEntry): Promise<Float32Array> {
+    const samples = await this.#source.audio(entry)
+    return samples.length > this.#options.maxSamples ? samples.slice(0, this.#options.maxSamples) : samples
+  }
+
+  #masked(samples: Float32Array, random: Random): MaskedClip {
+    const { frames, mam } = this.#options
+    return { samples, ...maskFrames(frames(samples.length), random, mam) }
+  }
+}

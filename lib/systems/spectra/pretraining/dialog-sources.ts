@@ -1,0 +1,166 @@
+import { existsSync } from 'node:fs'
+import { readdir, readFile } from 'node:fs/promises'
+import { basename, dirname, join, relative } from 'node:path'
+import { energyVad, readAudio } from '../../../audio/index.js'
+import { requireObject, requireString } from '../../../data/check.js'
+import { readCsv } from '../../../data/csv.js'
+import { readJson } from '../../../data/json.js'
+import { DataError } from '../../../native/errors.js'
+import { scope } from '../../../tensor/index.js'
+import type { SpectraDialogTurn } from './prepare.js'
+import type { SpokenWord } from './slices.js'
+
+/**
+ * The transcripts of the Spotify podcast corpus as dialogs, one for each episode: the words of the last result's first
+ * alternative. `wav` is the transcript's own path, relative to `transcripts`, with the audio's extension.
+ * @param transcripts a folder of .json files, at any depth
+ * @throws DataError naming the file when it is no transcript
+ */
+export async function* spotifyTurns(
+  transcripts: string,
+  options: { audioExtension?: string } = {},
+): AsyncGenerator<SpectraDialogTurn, void, void> {
+  requireString('spotifyTurns', 'transcripts', transcripts)
+  requireObject('spotifyTurns', 'options', options)
+  const { audioExtension = '.ogg' } = options
+  requireString('spotifyTurns', 'audioExtension', audioExtension)
+  for (const path of await filesBelow(transcripts, '.json')) {
+    const episode = relative(transcripts, path).slice(0, -'.json'.length)
+    yield { dialog: episode, turn: 0, wav: episode + audioExtension, words: spokenWords(await readJson(path), path) }
+  }
+}
+
+interface SpotifyTranscript {
+  results?: { alternatives?: { words?: { word?: unknown; startTime?: unknown; endTime?: unknown }[] }[] }[]
+}
+
+function spokenWords(value: unknown, file: string): SpokenWord[] {
+  const words = (value as SpotifyTranscript | null)?.results?.at?.(-1)?.alternatives?.[0]?.words ?? []
+  if (!Array.isArray((value as SpotifyTranscript | null)?.results) || !Array.isArray(words)) {
+    throw new DataError(`${file} is no transcript: results[].alternatives[].words is missing`, { file })
+  }
+  return words.map(({ word, startTime, endTime }, i) => {
+    const [start, end] = [seconds(startTime), seconds(endTime)]
+    if (typeof word !== 'string' || word === '' || start === undefined || end === undefined) {
+      throw new DataError(`${file}: word ${i} must have word, and startTime and endTime such as "1.300s"`, {
+        file,
+        word: i,
+      })
+    }
+    return { word, start, end }
+  })
+}
+
+function seconds(time: unknown): number | undefined {
+  const digits = typeof time === 'string' ? /^(\d+(?:\.\d+)?)s$/.exec(time)?.[1] : undefined
+  return digits === undefined ? undefined : Number(digits)
+}
+
+export interface ClipTurnsOptions {
+  /** Lines of `clip-name the words of the clip`. Default: all `*.trans.txt` of the folder, else its `labels.csv`. */
+  transcripts?: string
+  /** Clips of one dialog, in order. Default: those of a speaker (`speaker` or `actor` of labels.csv), or of a folder. */
+  dialogOf?: (clip: { file: string; speaker: string | undefined }) => string
+}
+
+/**
+ * Makes dialogs of loose clips whose words are known but not when they are spoken, as in LibriSpeech (`ID.flac` and
+ * `*.trans.txt`) or with a `labels.csv` (columns `file`, `text`, and `speaker` or `actor`). The clips of a speaker follow
+ * each other as turns. **The word times are uniform**: the words share the sounding part of the clip equally. That is an
+ * estimate, good enough to see that training works and not to measure alignment by; say so where you report
+ * ({@link UNIFORM_WORD_TIMES} is the sentence for `prepareSpectraPretraining`'s `wordTimes`).
+ * @throws DataError when there is no transcript
+ */
+export async function* clipTurns(
+  directory: string,
+  options: ClipTurnsOptions = {},
+): AsyncGenerator<SpectraDialogTurn, void, void> {
+  requireString('clipTurns', 'directory', directory)
+  requireObject('clipTurns', 'options', options)
+  const clips = await transcribed(directory, options.transcripts)
+  const { dialogOf = ({ file, speaker }) => speaker ?? dirname(file) } = options
+  const byDialog = new Map<string, Clip[]>()
+  for (const clip of clips) {
+    const dialog = dialogOf(clip)
+    byDialog.set(dialog, [...(byDialog.get(dialog) ?? []), clip])
+  }
+  for (const [dialog, own] of byDialog) {
+    for (const [turn, { file, text, speaker }] of own.entries()) {
+      const words = await uniformTimes(join(directory, file), text.split(/\s+/).filter(Boolean))
+      yield { dialog, turn, wav: file, words, ...(speaker !== undefined && { speaker }) }
+    }
+  }
+}
+
+export const UNIFORM_WORD_TIMES = 'uniform: the words of a clip share its sounding part equally, none was measured'
+
+interface Clip {
+  /** Relative to the folder. */
+  file: string
+  text: string
+  speaker: string | undefined
+}
+
+async function transcribed(directory: string, transcripts: string | undefined): Promise<Clip[]> {
+  const lists = transcripts === undefined ? await filesBelow(directory, '.trans.txt') : [transcripts]
+  if (lists.length > 0) {
+    const clips = await fromLists(directory, lists)
+    if (clips.length > 0) return clips
+    throw new DataError(`${directory} has none of the clips that ${lists[0]} names`, { file: lists[0] })
+  }
+  const table = join(directory, 'labels.csv')
+  if (!existsSync(table)) {
+    throw new DataError(
+      `${directory} has neither *.trans.txt nor labels.csv, so its words are unknown: give transcripts, lines of "clip words"`,
+      { directory },
+    )
+  }
+  return (await readCsv(table)).map((row, i) => {
+    if (!row.file || !row.text) {
+      throw new DataError(`${table}: row ${i + 1} needs the columns file and text`, { file: table, row: i + 1 })
+    }
+    return { file: row.file, text: row.text, speaker: row.speaker ?? row.actor }
+  })
+}
+
+/** The clips that the lists name, in their order. */
+async function fromLists(directory: string, lists: string[]): Promise<Clip[]> {
+  const files = new Map<string, string>()
+  for (const path of await filesBelow(directory)) {
+    if (/\.(flac|wav|mp3|ogg|opus|m4a)$/i.test(path)) files.set(basename(path).replace(/\.\w+$/, ''), path)
+  }
+  const clips: Clip[] = []
+  for (const list of lists) {
+    for (const line of (await readFile(list, 'utf8')).split('\n')) {
+      const [, name = '', text = ''] = /^\s*(\S+)\s+(.*?)\s*$/.exec(line) ?? []
+      const path = files.get(name)
+      // LibriSpeech shouts; capitals mean something to the cutting of long words.
+      const said = text === text.toUpperCase() ? text.toLowerCase() : text
+      if (path !== undefined && said !== '')
+        clips.push({ file: relative(directory, path), text: said, speaker: undefined })
+    }
+  }
+  return clips
+}
+
+/** Equal shares of what lies between the first and the last sound. */
+async function uniformTimes(file: string, words: readonly string[]): Promise<SpokenWord[]> {
+  return scope(async () => {
+    const { samples, sampleRate } = await readAudio(file)
+    const sounding = await energyVad(samples, sampleRate)
+    const [from, to] = [sounding[0]?.[0] ?? 0, sounding.at(-1)?.[1] ?? samples.numel() / sampleRate]
+    const share = (to - from) / words.length
+    return words.map((word, i) => ({ word, start: from + i * share, end: from + (i + 1) * share }))
+  })
+}
+
+/** In the order of their names. */
+async function filesBelow(directory: string, ending = ''): Promise<string[]> {
+  const entries = await readdir(directory, { recursive: true, withFileTypes: true }).catch((cause: Error) => {
+    throw new DataError(`${directory} cannot be read: ${cause.message}`, { directory, cause })
+  })
+  return entries
+    .filter((entry) => entry.isFile() && entry.name.endsWith(ending))
+    .map((entry) => join(entry.parentPath, entry.name))
+    .sort()
+}

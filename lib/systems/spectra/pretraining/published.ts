@@ -1,0 +1,112 @@
+import { mkdir, readdir, stat } from 'node:fs/promises'
+import { join } from 'node:path'
+import { requireObject, requireOneOf, requireString } from '../../../data/check.js'
+import { writeJson } from '../../../data/json.js'
+import { writeJsonl } from '../../../data/jsonl.js'
+import { readPickle } from '../../../data/pickle/read-pickle.js'
+import { DataError } from '../../../native/errors.js'
+import { type OnProblem, Problems, type SpectraEntry, type SpectraWord, withSoundWords } from './entry.js'
+
+export interface PublishedSpectraOptions {
+  /** What to do with words and entries that cannot be used. Default 'skip'. */
+  onProblem?: OnProblem
+}
+
+export interface PublishedSpectra {
+  entries: SpectraEntry[]
+  /** What was left out, by reason. Entries stay where they are, as links are by number; without words they are no examples. */
+  skipped: Record<string, number>
+}
+
+/**
+ * Reads the original's pre-training pickles (`transForV4.pkl`): a list of
+ * `[npy_path, token_ids, word_0, …, word_n-1, prev_index]`, each word `[text, first_token, end_token, start_sample,
+ * end_sample]`. A folder stands for all of its files, in the order of their names; links count within a file.
+ *
+ * Words without a token or with times that are none are left out (`wordTokens`, `wordTimes`), and entries without a word or
+ * with a link to nowhere lose their link (`noWords`, `badLink`); or each is a DataError, with `onProblem: 'error'`.
+ * @throws DataError naming file and entry for anything of another form
+ */
+export async function readPublishedSpectraPretraining(
+  path: string,
+  options: PublishedSpectraOptions = {},
+): Promise<PublishedSpectra> {
+  const where = 'readPublishedSpectraPretraining'
+  requireString(where, 'path', path)
+  requireObject(where, 'options', options)
+  const { onProblem = 'skip' } = options
+  requireOneOf(where, 'onProblem', onProblem, ['skip', 'error'])
+  const problems = new Problems(onProblem)
+  const entries: SpectraEntry[] = []
+  for (const file of await leaves(path)) {
+    const rows = await readPickle<unknown>(file)
+    if (!Array.isArray(rows)) throw new DataError(`${file} holds no list of entries`, { file })
+    const offset = entries.length
+    for (const [i, row] of rows.entries()) entries.push(entryOf(row, i, rows.length, offset, file, problems))
+  }
+  return { entries, skipped: problems.counts }
+}
+
+/**
+ * Reads the original's pickles once, and writes them as a folder for `openSpectraPretraining`, which need not hold them.
+ * @param audioRoot what the paths of the .npy files are relative to
+ */
+export async function importPublishedSpectraPretraining(
+  path: string,
+  output: string,
+  audioRoot: string,
+  options: PublishedSpectraOptions = {},
+): Promise<Omit<PublishedSpectra, 'entries'> & { entries: number }> {
+  requireString('importPublishedSpectraPretraining', 'output', output)
+  requireString('importPublishedSpectraPretraining', 'audioRoot', audioRoot)
+  const { entries, skipped } = await readPublishedSpectraPretraining(path, options)
+  await mkdir(output, { recursive: true })
+  await writeJsonl(join(output, 'entries.jsonl'), entries)
+  await writeJson(join(output, 'info.json'), { form: 'spectra-pretraining-1', audioRoot, skipped })
+  return { entries: entries.length, skipped }
+}
+
+async function leaves(path: string): Promise<string[]> {
+  const facts = await stat(path).catch((cause: Error) => {
+    throw new DataError(`${path} cannot be opened: ${cause.message}`, { file: path, cause })
+  })
+  if (!facts.isDirectory()) return [path]
+  const found = await readdir(path, { recursive: true, withFileTypes: true })
+  return found
+    .filter((entry) => entry.isFile())
+    .map((entry) => join(entry.parentPath, entry.name))
+    .sort()
+}
+
+function entryOf(
+  row: unknown,
+  index: number,
+  count: number,
+  offset: number,
+  file: string,
+  problems: Problems,
+): SpectraEntry {
+  const place = `${file}, entry ${index}`
+  const fields = { file, entry: index }
+  const [audio, ids, ...rest] = Array.isArray(row) ? row : []
+  const link: unknown = rest.pop()
+  const isWhole = (value: unknown): value is number => Number.isSafeInteger(value)
+  if (typeof audio !== 'string' || !Array.isArray(ids) || ids.length < 2 || !ids.every(isWhole) || !isWhole(link)) {
+    throw new DataError(`${place} is not [npy_path, token_ids, words..., prev_index]`, fields)
+  }
+  const words = rest.map((word: unknown, i) => {
+    const good = Array.isArray(word) && word.length === 5 && typeof word[0] === 'string' && word.slice(1).every(isWhole)
+    if (!good) throw new DataError(`${place}: word ${i} is not [text, first, end, start, end]`, { ...fields, word: i })
+    return word as unknown as SpectraWord
+  })
+  const whole = { audio, inputIds: ids, words, previous: link < 0 ? -1 : link + offset }
+  // The audio's length shows only when it is read.
+  const entry = withSoundWords(whole, Number.POSITIVE_INFINITY, place, problems)
+  if (link >= count || link === index) {
+    problems.note('badLink', `${place}: its previous turn is ${link} of ${count}: correct the link`, fields)
+    return { ...entry, previous: -1 }
+  }
+  if (entry.words.length > 0) return entry
+  problems.note('noWords', `${place} has no words: leave it out`, fields)
+  return { ...entry, previous: -1 }
+}

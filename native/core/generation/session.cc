@@ -1,0 +1,490 @@
+#include "core/generation/session.h"
+
+#include <ATen/CPUGeneratorImpl.h>
+#include <ATen/Context.h>
+#include <ATen/TensorOperators.h>
+#include <ATen/core/DistributionsHelper.h>
+#include <ATen/core/grad_mode.h>
+#include <ATen/ops/arange.h>
+#include <ATen/ops/argmax.h>
+#include <ATen/ops/cat.h>
+#include <ATen/ops/full.h>
+#include <ATen/ops/log_softmax.h>
+#include <ATen/ops/ones.h>
+#include <ATen/ops/stack.h>
+#include <ATen/ops/tensor.h>
+#include <ATen/ops/zeros.h>
+#include <torch/library.h>
+
+#include <algorithm>
+
+#include "core/generation/sampling.h"
+
+namespace voxtorch::generation {
+
+using at::Tensor;
+
+namespace {
+
+bool ends_with(const Ids& ids, int64_t generated, const Ids& tail) {
+  return static_cast<int64_t>(tail.size()) <= generated &&
+         std::equal(tail.begin(), tail.end(), ids.end() - static_cast<int64_t>(tail.size()));
+}
+
+Ids values_of(const Tensor& ids) {
+  const Tensor flat = ids.to(at::kCPU).contiguous();
+  const int64_t* data = flat.const_data_ptr<int64_t>();
+  return {data, data + flat.numel()};
+}
+
+void check_matrix(const Tensor& tensor, int64_t batch, const char* name) {
+  if (!tensor.defined()) return;
+  TORCH_CHECK(tensor.dim() == 2 && tensor.size(0) == batch, name, " must be [", batch, ", time], got ", tensor.sizes());
+}
+
+void check_ids(const Tensor& ids, const char* name) {
+  TORCH_CHECK(!ids.defined() || ids.scalar_type() == at::kLong, name, " must be int64, got ", ids.scalar_type());
+}
+
+}  // namespace
+
+Session::Session(const Config& config, const std::vector<double>& biases)
+    : Module("Generation", {}), options_(config, biases) {}
+
+Session::~Session() = default;
+
+void Session::check_usable() const {
+  TORCH_CHECK(!cancelled_, "the generation was given up");
+  TORCH_CHECK(!done_, "the generation is over");
+}
+
+Added Session::begin(const c10::intrusive_ptr<Module>& network, const Start& start, const Allowed* allowed) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  check_usable();
+  if (!begun_) {
+    const auto* generative = dynamic_cast<const Generative*>(network.get());
+    TORCH_CHECK(generative != nullptr, "a network of kind ", network->kind, " does not generate");
+    network_ = network;
+    vocabulary_ = generative->vocabulary_size();
+    processors_ = std::make_unique<LogitsProcessors>(options_, vocabulary_);
+    generator_ = start.generator;
+    uniforms_ = start.uniforms.defined() ? start.uniforms.to(at::kCPU, at::kDouble).contiguous() : Tensor();
+    const bool own_rows = options_.beams == 1 && options_.returned == 1;
+    auto cache = start.cache;
+    if (cache && !own_rows) cache = cache->copy();
+    keeps_rows_ = options_.keep_scores || options_.keep_logits || cache;
+    stepper_ = generative->stepper(std::move(cache));
+    read(start);
+    begun_ = true;
+  }
+  return choose(allowed);
+}
+
+Added Session::step(const Allowed* allowed) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  check_usable();
+  TORCH_CHECK(begun_, "the generation has not begun");
+  if (!logits_.defined()) {
+    if (reordered_.defined()) stepper_->reorder(reordered_);
+    reordered_ = Tensor();
+    logits_ = stepper_->step(next_);
+  }
+  return choose(allowed);
+}
+
+void Session::read(const Start& start) {
+  const Prompt& prompt = start.prompt;
+  rows_.clear();
+  active_.clear();
+  past_ = start.cache ? start.cache->length() : 0;
+  TORCH_CHECK(prompt.ids.defined() || prompt.embeddings.defined(), "give input_ids or inputs_embeds");
+  check_ids(prompt.ids, "input_ids");
+  check_ids(start.context, "context_ids");
+  const Tensor& read = prompt.embeddings.defined() ? prompt.embeddings : prompt.ids;
+  TORCH_CHECK(read.dim() == (prompt.embeddings.defined() ? 3 : 2) && read.size(0) > 0 && read.size(1) > 0,
+              "there must be at least one token, in ids [batch, time] or embeddings [batch, time, dim], got ",
+              read.sizes());
+  const int64_t batch = read.size(0);
+  prompt_columns_ = read.size(1);
+  check_matrix(prompt.ids, batch, "input_ids");
+  check_matrix(prompt.mask, batch, "attention_mask");
+  check_matrix(start.context, batch, "context_ids");
+  TORCH_CHECK(!prompt.mask.defined() || prompt.mask.size(1) >= prompt_columns_, "attention_mask must be [", batch,
+              ", the tokens of the cache and of the input], got ", prompt.mask.sizes());
+  TORCH_CHECK(start.limits.empty() || static_cast<int64_t>(start.limits.size()) == batch,
+              "there must be a limit of new tokens for each of ", batch, " rows, got ", start.limits.size());
+  TORCH_CHECK(start.limits.empty() || options_.beams == 1, "with beams all rows have the same limit of new tokens");
+  const int64_t longest =
+      options_.max_new_tokens >= 0 ? options_.max_new_tokens : options_.max_length - prompt_columns_;
+  TORCH_CHECK_VALUE(longest > 0, "max_length is ", options_.max_length, ", but the prompt has ", prompt_columns_,
+                    " tokens already");
+  prompt_ids_ = prompt.ids.defined() ? prompt.ids.to(at::kCPU).contiguous() : Tensor();
+  prompt_mask_ = prompt.mask.defined() ? prompt.mask.to(at::kCPU, at::kLong).contiguous() : Tensor();
+
+  std::vector<Ids> texts;
+  for (int64_t row = 0; row < batch; ++row) {
+    Ids text = start.context.defined() ? values_of(start.context.select(0, row)) : Ids();
+    if (prompt_ids_.defined()) {
+      Ids ids = values_of(prompt_ids_.select(0, row));
+      int64_t padding = 0;
+      if (prompt_mask_.defined()) {
+        const int64_t past = prompt_mask_.size(1) - prompt_columns_, width = prompt_ids_.size(1);
+        const int64_t* real = prompt_mask_.const_data_ptr<int64_t>() + row * prompt_mask_.size(1) + past;
+        while (padding < std::min(width, prompt_columns_) && real[padding] == 0) ++padding;
+      }
+      text.insert(text.end(), ids.begin() + padding, ids.end());
+    }
+    texts.push_back(std::move(text));
+  }
+  const int64_t copies = options_.beams > 1 ? options_.beams : options_.returned;
+  for (int64_t row = 0; row < batch; ++row) {
+    const auto at = static_cast<size_t>(row);
+    const int64_t limit = start.limits.empty() ? longest : std::min(longest, start.limits[at]);
+    TORCH_CHECK_VALUE(limit > 0, "each row must be allowed one new token at least, got ", limit);
+    for (int64_t copy = 0; copy < copies; ++copy) {
+      active_.push_back(rows_.size());
+      rows_.push_back({texts[at], 0, limit, {}, End::kNone});
+    }
+  }
+  if (options_.beams > 1) beams_ = std::make_unique<BeamSearch>(options_, texts, longest);
+
+  Prompt whole = prompt;
+  whole.more = longest;
+  logits_ = stepper_->prefill(whole);
+  if (copies > 1) {
+    const Tensor each = at::arange(batch, at::TensorOptions().dtype(at::kLong)).repeat_interleave(copies);
+    stepper_->reorder(each);
+    logits_ = logits_.repeat_interleave(copies, 0);
+  }
+}
+
+Added Session::choose(const Allowed* allowed) {
+  TORCH_CHECK(allowed == nullptr || allowed->size() == rows_.size(),
+              "there must be a set of allowed tokens for each of ", rows_.size(), " rows");
+  if (options_.keep_logits) kept_logits_.push_back(logits_.to(at::kCPU, at::kFloat, false, true));
+  Added added = beams_ ? choose_beams(allowed) : choose_tokens(allowed);
+  logits_ = Tensor();
+  ++steps_;
+  added.done = done_;
+  if (done_) {
+    stepper_.reset();
+    network_.reset();
+  }
+  return added;
+}
+
+Written Session::written_of(size_t row) const {
+  if (beams_) {
+    const Beam& beam = beams_->running(static_cast<int64_t>(row));
+    return {beam.ids, beam.generated, prompt_columns_};
+  }
+  return {rows_[row].ids, rows_[row].generated, prompt_columns_};
+}
+
+void Session::process(const Tensor& scores, const std::vector<size_t>& row_of, const Allowed* allowed) {
+  const int64_t count = scores.size(0);
+  const auto row = [&](int64_t i) { return scores.mutable_data_ptr<float>() + i * vocabulary_; };
+  const auto set_of = [&](int64_t i) {
+    return allowed == nullptr ? nullptr : &(*allowed)[row_of[static_cast<size_t>(i)]];
+  };
+  const auto text_of = [&](int64_t i) { return written_of(row_of[static_cast<size_t>(i)]); };
+  for (int64_t i = 0; i < count; ++i) processors_->before(text_of(i), row(i));
+  if (processors_->constrains(allowed == nullptr ? nullptr : &allowed->front())) {
+    for (int64_t first = 0; first < count; first += options_.beams) {
+      bool any = false;
+      for (int64_t i = first; i < first + options_.beams; ++i) {
+        processors_->constrain(text_of(i), set_of(i), row(i));
+        any = any || *std::max_element(row(i), row(i) + vocabulary_) > kForbidden;
+      }
+      for (int64_t i = first; !any && i < first + options_.beams; ++i) {
+        processors_->release(text_of(i), set_of(i), row(i));
+      }
+    }
+  }
+  for (int64_t i = 0; i < count; ++i) {
+    processors_->after(text_of(i), row(i));
+    if (options_.sample) narrow_choice(options_, row(i), vocabulary_);
+    if (options_.renormalize) normalize(row(i), vocabulary_);
+  }
+}
+
+Added Session::choose_tokens(const Allowed* allowed) {
+  Added added;
+  const bool plain = processors_->empty() && allowed == nullptr && !options_.sample && !options_.renormalize &&
+                     !options_.keep_scores && !options_.keep_logprobs;
+  Ids chosen(rows_.size(), options_.pad);
+  std::vector<float> logprobs(rows_.size(), 0);
+  if (plain) {
+    const Ids best = values_of(at::argmax(logits_, -1));
+    for (size_t i = 0; i < active_.size(); ++i) chosen[active_[i]] = best[i];
+  } else {
+    const Tensor scores = logits_.to(at::kCPU, at::kFloat).contiguous();
+    process(scores, active_, allowed);
+    if (options_.keep_scores) kept_scores_.push_back(scores);
+    for (size_t i = 0; i < active_.size(); ++i) {
+      const size_t row = active_[i];
+      const float* mine = scores.const_data_ptr<float>() + static_cast<int64_t>(i) * vocabulary_;
+      if (rows_[row].end != End::kNone) continue;
+      if (options_.sample) {
+        const Choice choice = choice_of(mine, vocabulary_);
+        chosen[row] = choice.ids[draw(choice, uniform(static_cast<int64_t>(row), 0))];
+      } else {
+        chosen[row] = std::max_element(mine, mine + vocabulary_) - mine;
+      }
+      if (options_.keep_logprobs) logprobs[row] = log_probability(mine, vocabulary_, chosen[row]);
+    }
+  }
+  for (size_t i = 0; i < rows_.size(); ++i) {
+    Row& row = rows_[i];
+    if (row.end == End::kNone) {
+      row.ids.push_back(chosen[i]);
+      ++row.generated;
+      if (options_.keep_logprobs) row.logprobs.push_back(logprobs[i]);
+      row.end = end_of(row.ids, row.generated, row.limit);
+    } else {
+      chosen[i] = options_.pad;
+    }
+    added.ends.push_back(static_cast<int64_t>(row.end));
+    if (options_.keep_logprobs) added.logprobs.push_back(logprobs[i]);
+  }
+  added.ids = std::move(chosen);
+  drop_ended();
+  return added;
+}
+
+// Nothing more is computed for rows that have ended.
+void Session::drop_ended() {
+  std::vector<size_t> going;
+  Ids places, next;
+  for (size_t i = 0; i < active_.size(); ++i) {
+    const Row& row = rows_[active_[i]];
+    const bool ended = row.end != End::kNone;
+    if (ended && !keeps_rows_) continue;
+    going.push_back(active_[i]);
+    places.push_back(static_cast<int64_t>(i));
+    next.push_back(ended && row.generated <= steps_ ? options_.pad : row.ids.back());
+  }
+  done_ = std::all_of(rows_.begin(), rows_.end(), [](const Row& row) { return row.end != End::kNone; });
+  if (done_) return;
+  reordered_ = going.size() < active_.size() ? at::tensor(places, at::kLong) : Tensor();
+  active_ = std::move(going);
+  next_ = at::tensor(next, at::kLong);
+}
+
+Added Session::choose_beams(const Allowed* allowed) {
+  const Tensor scores = at::log_softmax(logits_.to(at::kCPU, at::kFloat), -1).contiguous();
+  process(scores, active_, allowed);
+  if (options_.keep_scores) kept_scores_.push_back(scores);
+  const int64_t limit = rows_.front().limit;
+  const Ids sources = beams_->advance(
+      scores, [&](const Beam& beam) { return end_of(beam.ids, beam.generated, limit); },
+      [&](int64_t prompt, int64_t count) {
+        std::vector<double> result;
+        for (int64_t i = 0; i < count; ++i) result.push_back(uniform(prompt, i));
+        return result;
+      });
+  done_ = beams_->done();
+  Ids next;
+  for (int64_t row = 0; row < beams_->rows(); ++row) next.push_back(beams_->running(row).ids.back());
+  next_ = at::tensor(next, at::kLong);
+  reordered_ = at::tensor(sources, at::kLong);
+  return {};
+}
+
+double Session::uniform(int64_t row, int64_t place) {
+  if (uniforms_.defined()) {
+    const bool matrix = uniforms_.dim() == 2;
+    const auto inside = [&](int64_t dim, int64_t index) { return index < uniforms_.size(dim); };
+    TORCH_CHECK_VALUE(
+        uniforms_.dim() == (beams_ ? 3 : 2) && inside(0, steps_) && inside(1, row) && (matrix || inside(2, place)),
+        "uniforms ", uniforms_.sizes(), " has no number for step ", steps_, ", row ", row);
+    const int64_t at = (steps_ * uniforms_.size(1) + row) * (matrix ? 1 : uniforms_.size(2)) + place;
+    return uniforms_.const_data_ptr<double>()[at];
+  }
+  auto* generator =
+      at::get_generator_or_default<at::CPUGeneratorImpl>(generator_, at::detail::getDefaultCPUGenerator());
+  const std::lock_guard<std::mutex> lock(generator->mutex_);
+  at::uniform_real_distribution<double> uniform(0, 1);
+  return uniform(generator);
+}
+
+End Session::end_of(const Ids& ids, int64_t generated, int64_t limit) const {
+  if (std::find(options_.eos.begin(), options_.eos.end(), ids.back()) != options_.eos.end()) return End::kToken;
+  for (const Ids& sequence : options_.stop_sequences) {
+    if (ends_with(ids, generated, sequence)) return End::kStopSequence;
+  }
+  return generated >= limit ? End::kLength : End::kNone;
+}
+
+std::vector<Ids> Session::written() const {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  std::vector<Ids> result;
+  for (size_t row = 0; row < rows_.size(); ++row) result.push_back(written_of(row).ids);
+  return result;
+}
+
+Session::Result Session::result() const {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  TORCH_CHECK(begun_, "the generation has not begun");
+  struct Answer {
+    Ids ids;
+    std::vector<float> logprobs;
+    End end;
+    float score;
+    int64_t prompt;
+  };
+  const int64_t copies = beams_ ? options_.beams : options_.returned;
+  const int64_t prompts = static_cast<int64_t>(rows_.size()) / copies;
+  std::vector<Answer> answers;
+  for (int64_t prompt = 0; prompt < prompts; ++prompt) {
+    const std::vector<Beam> beams = beams_ ? beams_->results(prompt) : std::vector<Beam>();
+    for (int64_t i = 0; i < options_.returned; ++i) {
+      const auto take = [&](const Ids& ids, int64_t generated, const std::vector<float>& logprobs, End end,
+                            float score) {
+        answers.push_back({Ids(ids.end() - generated, ids.end()), logprobs, end, score, prompt});
+      };
+      if (beams_) {
+        const Beam& beam = beams[static_cast<size_t>(i)];
+        take(beam.ids, beam.generated, beam.logprobs, beam.end, beam.score);
+      } else {
+        const Row& row = rows_[static_cast<size_t>(prompt * copies + i)];
+        take(row.ids, row.generated, row.logprobs, row.end, 0);
+      }
+    }
+  }
+  const auto count = static_cast<int64_t>(answers.size());
+  int64_t longest = 0;
+  for (const Answer& answer : answers) longest = std::max(longest, static_cast<int64_t>(answer.ids.size()));
+  Result result;
+  const int64_t width = prompt_ids_.defined() ? prompt_ids_.size(1) : 0;
+  result.sequences = at::full({count, width + longest}, options_.pad, at::kLong);
+  if (options_.keep_logprobs) result.logprobs = at::zeros({count, longest}, at::kFloat);
+  std::vector<float> scores;
+  for (int64_t i = 0; i < count; ++i) {
+    const Answer& answer = answers[static_cast<size_t>(i)];
+    int64_t* row = result.sequences.mutable_data_ptr<int64_t>() + i * (width + longest);
+    if (width > 0) std::copy_n(prompt_ids_.const_data_ptr<int64_t>() + answer.prompt * width, width, row);
+    std::copy(answer.ids.begin(), answer.ids.end(), row + width);
+    if (options_.keep_logprobs) {
+      std::copy(answer.logprobs.begin(), answer.logprobs.end(),
+                result.logprobs.mutable_data_ptr<float>() + i * longest);
+    }
+    result.lengths.push_back(static_cast<int64_t>(answer.ids.size()));
+    result.ends.push_back(static_cast<int64_t>(answer.end));
+    scores.push_back(answer.score);
+  }
+  if (beams_) result.sequences_scores = at::tensor(scores);
+  if (options_.keep_scores && !kept_scores_.empty()) result.scores = at::stack(kept_scores_);
+  if (options_.keep_logits && !kept_logits_.empty()) result.logits = at::stack(kept_logits_);
+  if (!beams_ && options_.returned == 1 && keeps_rows_) {
+    // The token that was chosen last has not been read.
+    Tensor mask = prompt_mask_.defined() ? prompt_mask_ : at::ones({count, past_ + prompt_columns_}, at::kLong);
+    Tensor more = at::zeros({count, std::max<int64_t>(0, steps_ - 1)}, at::kLong);
+    for (int64_t i = 0; i < count; ++i) {
+      const int64_t real = std::min<int64_t>(result.lengths[static_cast<size_t>(i)], more.size(1));
+      more.select(0, i).narrow(0, 0, real).fill_(1);
+    }
+    result.attention_mask = at::cat({mask, more}, 1);
+  }
+  return result;
+}
+
+namespace {
+
+using ModulePtr = c10::intrusive_ptr<Module>;
+using OptionalTensor = std::optional<Tensor>;
+using OptionalIds = std::optional<Ids>;
+using StepResult = std::tuple<Ids, Ids, std::vector<double>, bool>;
+
+// One list for all rows, and how many of each.
+std::optional<Allowed> allowed_of(const OptionalIds& tokens, const OptionalIds& counts) {
+  if (!tokens || !counts) return std::nullopt;
+  Allowed result;
+  size_t at = 0;
+  for (const int64_t count : *counts) {
+    TORCH_CHECK_VALUE(count >= 0 && static_cast<size_t>(count) <= tokens->size() - at, "allowed_counts does not fit");
+    const auto first = tokens->begin() + static_cast<int64_t>(at);
+    result.emplace_back(first, first + count);
+    at += static_cast<size_t>(count);
+  }
+  return result;
+}
+
+StepResult told(Added added) {
+  return {std::move(added.ids), std::move(added.ends), std::move(added.logprobs), added.done};
+}
+
+StepResult begin(const ModulePtr& self, const ModulePtr& network, const OptionalTensor& ids, const OptionalTensor& mask,
+                 const OptionalTensor& embeddings, const std::optional<ModulePtr>& cache, const OptionalTensor& context,
+                 const OptionalTensor& encoder_states, const OptionalTensor& encoder_mask,
+                 std::optional<at::Generator> generator, const OptionalTensor& uniforms, const OptionalIds& limits,
+                 const OptionalIds& allowed_tokens, const OptionalIds& allowed_counts) {
+  const at::AutoGradMode unrecorded(false);
+  const auto given = [](const OptionalTensor& tensor) { return tensor.value_or(Tensor()); };
+  Start start;
+  start.prompt = {given(ids), given(embeddings), given(mask), given(encoder_states), given(encoder_mask)};
+  start.context = given(context);
+  if (cache) {
+    voxtorch::network<nn::KvCache>(*cache, "generation_begin");
+    start.cache = c10::static_intrusive_pointer_cast<nn::KvCache>(*cache);
+  }
+  start.generator = std::move(generator);
+  start.uniforms = given(uniforms);
+  start.limits = limits.value_or(Ids());
+  const auto allowed = allowed_of(allowed_tokens, allowed_counts);
+  return told(
+      voxtorch::network<Session>(self, "generation_begin").begin(network, start, allowed ? &*allowed : nullptr));
+}
+
+StepResult step(const ModulePtr& self, const ModulePtr&, const OptionalIds& allowed_tokens,
+                const OptionalIds& allowed_counts) {
+  const at::AutoGradMode unrecorded(false);
+  const auto allowed = allowed_of(allowed_tokens, allowed_counts);
+  return told(voxtorch::network<Session>(self, "generation_step").step(allowed ? &*allowed : nullptr));
+}
+
+}  // namespace
+
+TORCH_LIBRARY_FRAGMENT(voxtorch, m) {
+  m.def("generation_session(str config, float[] biases) -> __torch__.torch.classes.voxtorch.Module",
+        [](const std::string& config, const std::vector<double>& biases) -> ModulePtr {
+          return c10::make_intrusive<Session>(Config::parse(config), biases);
+        });
+  // A step takes the network as well, so that nobody changes its weights meanwhile.
+  m.def(
+      "generation_begin(__torch__.torch.classes.voxtorch.Module self, __torch__.torch.classes.voxtorch.Module network, "
+      "Tensor? input_ids=None, Tensor? attention_mask=None, *, Tensor? inputs_embeds=None, "
+      "__torch__.torch.classes.voxtorch.Module? cache=None, Tensor? context_ids=None, Tensor? "
+      "encoder_hidden_states=None, Tensor? encoder_attention_mask=None, Generator? generator=None, Tensor? "
+      "uniforms=None, int[]? limits=None, int[]? allowed_tokens=None, int[]? allowed_counts=None) -> (int[] tokens, "
+      "int[] ends, float[] logprobs, bool done)",
+      begin);
+  m.def(
+      "generation_step(__torch__.torch.classes.voxtorch.Module self, __torch__.torch.classes.voxtorch.Module network, "
+      "*, int[]? allowed_tokens=None, int[]? allowed_counts=None) -> (int[] tokens, int[] ends, float[] logprobs, bool "
+      "done)",
+      step);
+  m.def("generation_cancel(__torch__.torch.classes.voxtorch.Module self) -> ()",
+        [](const ModulePtr& self) { network<Session>(self, "generation_cancel").cancel(); });
+  // What each row has written, one after the other, and how many tokens that is.
+  m.def("generation_written(__torch__.torch.classes.voxtorch.Module self) -> (int[] tokens, int[] counts)",
+        [](const ModulePtr& self) -> std::tuple<Ids, Ids> {
+          Ids tokens, counts;
+          for (const Ids& ids : network<Session>(self, "generation_written").written()) {
+            tokens.insert(tokens.end(), ids.begin(), ids.end());
+            counts.push_back(static_cast<int64_t>(ids.size()));
+          }
+          return {std::move(tokens), std::move(counts)};
+        });
+  m.def(
+      "generation_result(__torch__.torch.classes.voxtorch.Module self) -> (Tensor sequences, int[] lengths, int[] "
+      "ends, "
+      "Tensor sequences_scores, Tensor logprobs, Tensor scores, Tensor logits, Tensor attention_mask)",
+      [](const ModulePtr& self) -> std::tuple<Tensor, Ids, Ids, Tensor, Tensor, Tensor, Tensor, Tensor> {
+        Session::Result r = network<Session>(self, "generation_result").result();
+        return {r.sequences, std::move(r.lengths), std::move(r.ends), r.sequences_scores, r.logprobs, r.scores,
+                r.logits,    r.attention_mask};
+      });
+}
+
+}  // namespace voxtorch::generation

@@ -1,0 +1,105 @@
+// A generation under way. Each job on the executor is one token of all rows that are still being written, so that two
+// sessions take turns, and whoever gives up waits for one token at most.
+#pragma once
+
+#include <ATen/core/Generator.h>
+
+#include <atomic>
+#include <mutex>
+
+#include "core/generation/beams.h"
+#include "core/generation/processors.h"
+#include "core/generation/stepper.h"
+
+namespace voxtorch::generation {
+
+struct Start {
+  Prompt prompt;
+  at::Tensor context;  // int64 [batch, any]: what the processors take for the beginning of the text; may be undefined
+  c10::intrusive_ptr<nn::KvCache> cache;
+  std::optional<at::Generator> generator;
+  at::Tensor uniforms;  // the draws, in place of a generator's: [steps, rows], with beams [steps, prompts, candidates]
+  Ids limits;           // most new tokens of each prompt; empty: those of the options
+};
+
+// What a step has added.
+struct Added {
+  Ids ids;   // of each row; padding for those that had ended
+  Ids ends;  // End of each row
+  std::vector<double> logprobs;
+  bool done = false;
+};
+
+// For each row the tokens that may follow; null: all.
+using Allowed = std::vector<Ids>;
+
+class Session : public Module {
+ public:
+  Session(const Config& config, const std::vector<double>& biases);
+  ~Session() override;
+
+  // Reads the prompt and chooses the first token.
+  Added begin(const c10::intrusive_ptr<Module>& network, const Start& start, const Allowed* allowed);
+  Added step(const Allowed* allowed);
+  // Whatever is queued after this is refused. From any thread.
+  void cancel() { cancelled_ = true; }
+  // What each row has written: the running beams' texts too.
+  std::vector<Ids> written() const;
+
+  struct Result {
+    at::Tensor sequences;         // int64 [results, prompt + longest answer]
+    Ids lengths, ends;            // of each answer
+    at::Tensor sequences_scores;  // [results], with beams
+    at::Tensor logprobs;          // [results, longest answer], 0 behind the end
+    at::Tensor scores, logits;    // [steps, rows, vocabulary]
+    at::Tensor attention_mask;    // [rows, cache length]: what of the cache is real
+  };
+  Result result() const;
+
+ private:
+  struct Row {
+    Ids ids;  // context, prompt without padding, and what was generated
+    int64_t generated = 0;
+    int64_t limit = 0;
+    std::vector<float> logprobs;
+    End end = End::kNone;
+  };
+
+  void check_usable() const;
+  void read(const Start& start);
+  Added choose(const Allowed* allowed);
+  Added choose_tokens(const Allowed* allowed);
+  Added choose_beams(const Allowed* allowed);
+  // Scores of the rows of logits_, float32 on the CPU; each belongs to the row that row_of tells.
+  void process(const at::Tensor& scores, const std::vector<size_t>& row_of, const Allowed* allowed);
+  Written written_of(size_t row) const;
+  double uniform(int64_t row, int64_t place);
+  End end_of(const Ids& ids, int64_t generated, int64_t limit) const;
+  void drop_ended();
+
+  const Options options_;
+  mutable std::mutex mutex_;
+  std::atomic<bool> cancelled_{false};
+  c10::intrusive_ptr<Module> network_;
+  std::unique_ptr<CausalStepper> stepper_;
+  std::unique_ptr<LogitsProcessors> processors_;
+  int64_t vocabulary_ = 0;
+  at::Tensor prompt_ids_;  // int64 [prompts, time] on the CPU
+  at::Tensor prompt_mask_;
+  int64_t prompt_columns_ = 0;
+  int64_t past_ = 0;         // tokens in the cache that was given
+  bool keeps_rows_ = false;  // ended rows go on, because someone looks at the cache or the scores
+  std::vector<Row> rows_;
+  std::vector<size_t> active_;  // the rows that the stepper has
+  std::unique_ptr<BeamSearch> beams_;
+  at::Tensor logits_;     // of the coming choice; defined while one is due
+  at::Tensor next_;       // ids that the stepper reads next
+  at::Tensor reordered_;  // rows that it takes first, with beams
+  int64_t steps_ = 0;
+  std::optional<at::Generator> generator_;
+  at::Tensor uniforms_;
+  std::vector<at::Tensor> kept_scores_, kept_logits_;
+  bool begun_ = false, done_ = false;
+};
+
+}  // namespace voxtorch::generation

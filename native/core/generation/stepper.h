@@ -1,0 +1,44 @@
+// What a network offers so that a generation session can drive it: it reads a prompt, then one token of each row at a
+// time. A stepper owns the memory of its past (key-value cache, cross-attention keys) and frees it when it dies.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <memory>
+
+#include "core/nn/kv_cache.h"
+
+namespace voxtorch::generation {
+
+struct Prompt {
+  at::Tensor ids;             // int64 [batch, time]; may be undefined where there are
+  at::Tensor embeddings;      // [batch, time, dim], which are read instead
+  at::Tensor mask;            // [batch, past + time], 1 for real tokens; undefined: all are
+  at::Tensor encoder_states;  // [batch, frames, dim], for networks with cross-attention
+  at::Tensor encoder_mask;    // [batch, frames]
+  int64_t more = 0;           // tokens that will follow at most: what to take memory for
+};
+
+class CausalStepper {
+ public:
+  virtual ~CausalStepper() = default;
+  // -> logits [batch, vocabulary] of what follows the last token of each row.
+  virtual at::Tensor prefill(const Prompt& prompt) = 0;
+  // ids int64 [batch] on the CPU, one for each row -> logits [batch, vocabulary]. One that throws leaves the past as it
+  // was.
+  virtual at::Tensor step(const at::Tensor& ids) = 0;
+  // Row i becomes what row rows[i] was, int64 on the CPU; there may be more or fewer rows than before.
+  virtual void reorder(const at::Tensor& rows) = 0;
+};
+
+// A Module that can generate is this as well.
+class Generative {
+ public:
+  virtual ~Generative() = default;
+  virtual int64_t vocabulary_size() const = 0;
+  // `cache`: what was read before, which the stepper adds to; null: it begins with nothing and owns its memory. The
+  // network outlives the stepper.
+  virtual std::unique_ptr<CausalStepper> stepper(c10::intrusive_ptr<nn::KvCache> cache) const = 0;
+};
+
+}  // namespace voxtorch::generation

@@ -1,0 +1,85 @@
+// SPECTRA with a head for classes, or for a quantity.
+#include <ATen/ops/cross_entropy_loss.h>
+#include <ATen/ops/l1_loss.h>
+#include <torch/library.h>
+
+#include "core/models/spectra.h"
+
+namespace voxtorch::models {
+
+using at::Tensor;
+
+namespace {
+
+// Linear, gelu, linear on the first fused state; the names are those of a torch.nn.Sequential.
+class SpectraClassificationHead : public Module {
+ public:
+  SpectraClassificationHead(const ModuleOptions& options, int64_t dim, int64_t labels)
+      : Module("Sequential", options),
+        dense(*child<SpectraDense>("0", dim, dim)),
+        out(*child<SpectraDense>("2", dim, labels)) {}
+  Tensor forward(const Tensor& x) const { return out.forward(dense.forward(x, gelu)); }
+
+ private:
+  const nn::Activation gelu = nn::activation("gelu");
+  nn::Linear &dense, &out;
+};
+
+class SpectraForSequenceClassification : public Spectra {
+ public:
+  SpectraForSequenceClassification(const ModuleOptions& options, const Config& given)
+      : Spectra("SpectraForSequenceClassification", options, given),
+        labels(given.integer("num_labels", 2)),
+        head(*child<SpectraClassificationHead>("head", text_config.dim, labels)) {
+    TORCH_CHECK(labels > 0, "num_labels must be positive, got ", labels);
+  }
+
+  // One label: a quantity, whose loss is L1. More: classes, whose loss is cross-entropy.
+  Tensor loss(const Tensor& logits, const Tensor& given) const {
+    TORCH_CHECK(given.dim() == 1 && given.size(0) == logits.size(0), "labels must have the shape [", logits.size(0),
+                "] of the texts, got ", given.sizes());
+    const Tensor predicted = exact(logits);
+    if (labels == 1) return at::l1_loss(predicted.squeeze(1), given.to(predicted.device(), predicted.scalar_type()));
+    TORCH_CHECK(c10::isIntegralType(given.scalar_type(), false), "labels of classes must have an integer dtype, got ",
+                given.scalar_type());
+    for (const int64_t label : on_host(given)) {
+      TORCH_CHECK(label >= 0 && label < labels, "labels has the index ", label, ", but there are ", labels, " classes");
+    }
+    return at::cross_entropy_loss(predicted, given.to(predicted.device(), at::kLong));
+  }
+
+  const int64_t labels;
+  SpectraClassificationHead& head;
+};
+
+using OptionalTensor = std::optional<Tensor>;
+using Tensors = std::vector<Tensor>;
+using ModulePtr = c10::intrusive_ptr<Module>;
+
+std::tuple<Tensor, Tensor, Tensor, Tensor, Tensors> classify(const ModulePtr& self, const Tensor& ids,
+                                                             const Tensor& mask, const OptionalTensor& types,
+                                                             const Tensor& values, const Tensor& lengths,
+                                                             int64_t audios_per_text, const OptionalTensor& labels,
+                                                             bool attentions) {
+  const auto& model = network<SpectraForSequenceClassification>(self, "spectra_classification_forward");
+  SpectraOutput output =
+      model.forward({ids, mask, types.value_or(Tensor()), values, lengths}, audios_per_text, std::nullopt, attentions);
+  const Tensor logits = model.head.forward(output.fused.states.select(1, 0));
+  return {logits, labels ? model.loss(logits, *labels) : Tensor(), output.fused.states, output.fused.mask,
+          std::move(output.fused.attentions)};
+}
+
+const RegisteredModule registered("spectra_classification", make_module<SpectraForSequenceClassification>);
+
+}  // namespace
+
+TORCH_LIBRARY_FRAGMENT(voxtorch, m) {
+  m.def(
+      "spectra_classification_forward(__torch__.torch.classes.voxtorch.Module self, *, Tensor input_ids, Tensor "
+      "attention_mask, Tensor? token_type_ids=None, Tensor input_values, Tensor audio_lengths, int "
+      "audios_per_text=1, Tensor? labels=None, bool output_attentions=False) -> (Tensor logits, Tensor loss, Tensor "
+      "last_hidden_state, Tensor attention_mask, Tensor[] attentions)",
+      classify);
+}
+
+}  // namespace voxtorch::models
