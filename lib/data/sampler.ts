@@ -34,6 +34,9 @@ export interface RandomSamplerOptions {
   seed?: number
 }
 
+/** An order is held as a whole, in 32 bits each. */
+const MAX_SHUFFLED = 2 ** 32 - 1
+
 /** Random indices, the same for the same seed and epoch. */
 export class RandomSampler implements EpochSampler {
   readonly length: number
@@ -50,6 +53,9 @@ export class RandomSampler implements EpochSampler {
     requireWhole('RandomSampler', 'seed', seed)
     if (this.#size === 0 && numSamples > 0) {
       throw misuse('RandomSampler', 'numSamples', '0 where there are no samples', numSamples)
+    }
+    if (!replacement && this.#size > MAX_SHUFFLED) {
+      throw misuse('RandomSampler', 'the number of samples', `at most ${MAX_SHUFFLED} without replacement`, this.#size)
     }
     this.length = numSamples
     this.#replacement = replacement

@@ -24,8 +24,15 @@ export interface TrainingArguments {
   /** Optimiser steps in all, whatever `numTrainEpochs` says. Default -1: not used. */
   maxSteps?: number
 
-  /** The highest rate of the AdamW that the Trainer makes. Default 5e-5. */
+  /**
+   * The optimiser that the Trainer makes, by transformers' name: `'adamw_8bit'` keeps its state in 2 bytes a parameter,
+   * `'lion_32bit'` takes `adamBeta1` and `adamBeta2` too, `'sgd'` has no momentum. Default 'adamw_torch'.
+   */
+  optim?: OptimizerName
+  /** Its highest rate. Default 5e-5. */
   learningRate?: number
+  /** Weights that are bfloat16 or float16 themselves step in float32 copies. Default true. Not in transformers. */
+  masterWeights?: boolean
   /** Decoupled decay of all weights but biases and those of norms. Default 0. */
   weightDecay?: number
   adamBeta1?: number
@@ -111,6 +118,15 @@ export interface TrainingArguments {
   /** In several processes, whether parameters may take no part in a loss. Default true, always; false is a little faster. */
   ddpFindUnusedParameters?: boolean
 }
+
+export type OptimizerName =
+  | 'adamw_torch'
+  | 'adamw_torch_fused'
+  | 'adamw_8bit'
+  | 'adamw_bnb_8bit'
+  | 'lion_32bit'
+  | 'sgd'
+  | 'adagrad'
 
 export type ReportTarget = 'jsonl' | 'tensorboard' | 'html'
 

@@ -1,11 +1,16 @@
 import { ZeroRedundancyOptimizer } from '../../distributed/index.js'
 import type { Module } from '../../nn/index.js'
 import type { Tensor } from '../../tensor/index.js'
+import { Adagrad } from '../adagrad.js'
 import { AdamW } from '../adam.js'
+import { AdamW8bit } from '../adamw-8bit.js'
+import { Lion } from '../lion.js'
+import type { GroupOptions, Optimizer } from '../optimizer.js'
 import { parameterGroups } from '../parameter-groups.js'
 import { getScheduler } from '../scheduler.js'
 import type { LRScheduler } from '../schedules.js'
-import type { ResolvedArguments } from './arguments.js'
+import { SGD } from '../sgd.js'
+import type { OptimizerName, ResolvedArguments } from './arguments.js'
 import type { Ranks } from './distributed.js'
 
 /** What the Trainer needs of an optimiser: those of this library have it. */
@@ -50,13 +55,40 @@ export interface TrainerOptimizers {
   scaler?: TrainerScaler
 }
 
-/** AdamW over what is trained, divided over the ranks with `zero`; biases and weights of norms do not decay. */
+type Groups = ReturnType<typeof parameterGroups>
+
+const adamw = (groups: Groups, args: ResolvedArguments) => new AdamW(groups, adamOptions(args))
+const adamw8bit = (groups: Groups, args: ResolvedArguments) => new AdamW8bit(groups, adamOptions(args))
+
+/** The optimisers that arguments can name. */
+export const OPTIMIZERS = {
+  adamw_torch: adamw,
+  adamw_torch_fused: adamw,
+  adamw_8bit: adamw8bit,
+  adamw_bnb_8bit: adamw8bit,
+  lion_32bit: (groups: Groups, args: ResolvedArguments) => {
+    const { eps: _, ...options } = adamOptions(args)
+    return new Lion(groups, options)
+  },
+  sgd: (groups: Groups, args: ResolvedArguments) => new SGD(groups, plainOptions(args)),
+  adagrad: (groups: Groups, args: ResolvedArguments) => new Adagrad(groups, plainOptions(args)),
+} satisfies Record<OptimizerName, (groups: Groups, args: ResolvedArguments) => TrainerOptimizer>
+
+function plainOptions({ learningRate: lr, weightDecay, masterWeights }: ResolvedArguments) {
+  return { lr, weightDecay, masterWeights }
+}
+
+function adamOptions(args: ResolvedArguments) {
+  const betas: [number, number] = [args.adamBeta1, args.adamBeta2]
+  return { ...plainOptions(args), betas, eps: args.adamEpsilon }
+}
+
+/** The optimiser of what is trained, divided over the ranks with `zero`; biases and weights of norms do not decay. */
 export function makeOptimizer(model: Module, args: ResolvedArguments, ranks: Ranks): TrainerOptimizer {
-  const { learningRate: lr, adamBeta1, adamBeta2, adamEpsilon: eps, weightDecay } = args
-  const groups = parameterGroups(model, { weightDecay })
-  const options = { lr, betas: [adamBeta1, adamBeta2] as [number, number], eps, weightDecay }
-  if (args.zero === 0 || ranks.size === 1) return new AdamW(groups, options)
-  return new ZeroRedundancyOptimizer(groups, (params) => new AdamW(params, options))
+  const groups = parameterGroups(model, { weightDecay: args.weightDecay })
+  const make = OPTIMIZERS[args.optim] as (groups: Groups, args: ResolvedArguments) => Optimizer<GroupOptions>
+  if (args.zero === 0 || ranks.size === 1) return make(groups, args)
+  return new ZeroRedundancyOptimizer<GroupOptions>(groups, (params) => make(params as Groups, args))
 }
 
 export function makeScheduler(

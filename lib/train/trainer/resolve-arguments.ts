@@ -5,6 +5,7 @@ import { nearest } from '../../data/nearest.js'
 import { ConfigError } from '../../native/errors.js'
 import { SCHEDULER_TYPES } from '../scheduler.js'
 import type { ReportTarget, ResolvedArguments, TrainingArguments } from './arguments.js'
+import { OPTIMIZERS } from './optimizing.js'
 
 const WHERE = 'TrainingArguments'
 const REPORTS: readonly ReportTarget[] = ['jsonl', 'tensorboard', 'html']
@@ -52,7 +53,9 @@ const OPTIONS: {
   gradientAccumulationSteps: [whole(1), 1],
   numTrainEpochs: [number(0), 3],
   maxSteps: [whole(-1), -1],
+  optim: [word(...Object.keys(OPTIMIZERS)), 'adamw_torch'],
   learningRate: [number(0), 5e-5],
+  masterWeights: [boolean, true],
   weightDecay: [number(0), 0],
   adamBeta1: [number(0, 1), 0.9],
   adamBeta2: [number(0, 1), 0.999],

@@ -34,6 +34,48 @@ const checkpoints = (path: string) =>
     .map((name) => Number(name.slice(11)))
     .sort((a, b) => a - b)
 
+describe('optim', () => {
+  const args = { learningRate: 0.01, weightDecay: 0.1, adamBeta1: 0.8, adamBeta2: 0.95, adamEpsilon: 1e-6 }
+  const adam = { betas: [0.8, 0.95] as [number, number], eps: 1e-6 }
+  const byHand: Record<
+    NonNullable<vt.TrainingArguments['optim']>,
+    (groups: ReturnType<typeof vt.parameterGroups>) => object
+  > = {
+    adamw_torch: (groups) => new vt.AdamW(groups, { lr: 0.01, ...adam }),
+    adamw_torch_fused: (groups) => new vt.AdamW(groups, { lr: 0.01, ...adam }),
+    adamw_8bit: (groups) => new vt.AdamW8bit(groups, { lr: 0.01, ...adam }),
+    adamw_bnb_8bit: (groups) => new vt.AdamW8bit(groups, { lr: 0.01, ...adam }),
+    lion_32bit: (groups) => new vt.Lion(groups, { lr: 0.01, betas: adam.betas }),
+    sgd: (groups) => new vt.SGD(groups, { lr: 0.01 }),
+    adagrad: (groups) => new vt.Adagrad(groups, { lr: 0.01 }),
+  }
+  it.each(Object.keys(byHand) as (keyof typeof byHand)[])('%s is the optimiser of that name', async (optim) => {
+    const named = await train({ ...args, optim, maxSteps: 6 }, { model: newModel() })
+    const model = newModel()
+    const optimizer = byHand[optim](vt.parameterGroups(model, { weightDecay: 0.1 })) as vt.AdamW
+    const own = await train({ ...args, maxSteps: 6 }, { model, optimizers: { optimizer } })
+    expect(weights(named.model)).toEqual(weights(own.model))
+    optimizer.dispose()
+  })
+
+  it('steps bfloat16 weights in float32 copies, unless told otherwise', async () => {
+    const small = { learningRate: 1e-5, lrSchedulerType: 'constant' as const, maxSteps: 8 }
+    const half = () => newModel(0).to({ dtype: 'bfloat16' })
+    const halfCollate = (samples: Parameters<typeof collate>[0]) => {
+      const batch = collate(samples)
+      return { ...batch, x: batch.x.to('bfloat16') }
+    }
+    const start = weights(half())
+    const without = await train({ ...small, masterWeights: false }, { model: half(), collate: halfCollate })
+    const kept = await train(small, { model: half(), collate: halfCollate })
+    const moved = (trainer: typeof kept) =>
+      Object.entries(weights(trainer.model)).filter(
+        ([name, value]) => JSON.stringify(value) !== JSON.stringify(start[name]),
+      ).length
+    expect(moved(kept)).toBeGreaterThan(moved(without))
+  })
+})
+
 describe('accumulation', () => {
   // A third of the labels do not count, so batches of one window differ in what they weigh.
   const some = trainSamples.map((sample, i) => (i % 3 === 0 ? { ...sample, labels: -100 } : sample))
