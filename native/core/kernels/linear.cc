@@ -9,6 +9,7 @@
 #include <torch/csrc/autograd/custom_function.h>
 #include <torch/library.h>
 
+#include "core/kernels/few_rows.h"
 #include "core/kernels/packed_weights.h"
 #include "core/kernels/plain.h"
 #include "core/recording.h"
@@ -67,6 +68,12 @@ bool needs_gradient(std::initializer_list<const Tensor*> tensors) {
   return false;
 }
 
+bool takes_few_rows(const Tensor& input, const Tensor& weight, const OptionalTensor& bias) {
+  return input.scalar_type() == weight.scalar_type() && are_few_rows(input, weight) &&
+         (!bias.has_value() || !bias->defined() ||
+          (is_plain(*bias, input.scalar_type()) && bias->dim() == 1 && bias->size(0) == weight.size(0)));
+}
+
 Tensor defined_or_empty(const OptionalTensor& tensor) { return tensor.value_or(Tensor()); }
 
 // Below autograd only.
@@ -106,6 +113,7 @@ struct Linear : torch::autograd::Function<Linear> {
 }  // namespace
 
 Tensor linear(const Tensor& input, const Tensor& weight, const OptionalTensor& bias) {
+  if (takes_few_rows(input, weight, bias)) return few_rows_linear(input, weight, bias);
   if (!is_ours(input, weight, bias)) return at::linear(input, weight, bias);
   const Tensor offset = defined_or_empty(bias);
   if (needs_gradient({&input, &weight, &offset})) return Linear::apply(input, weight, bias);
@@ -114,6 +122,7 @@ Tensor linear(const Tensor& input, const Tensor& weight, const OptionalTensor& b
 }
 
 Tensor for_products(const Tensor& weight, const Tensor& input, const OptionalTensor& bias) {
+  if (takes_few_rows(input, weight, bias)) return weight;
   if (weight.requires_grad() || !is_inference() || !is_ours(input, weight, bias)) return weight;
   const Tensor packed = packed_weight(weight, input.numel() / input.size(-1));
   return packed.defined() ? packed : weight;
@@ -130,8 +139,8 @@ Tensor linear_input_gradient(const Tensor& grad, const Tensor& weight) {
 
 Tensor fused_linear(const Tensor& input, const Tensor& weight, const OptionalTensor& bias, FusedActivation activation) {
   const Tensor offset = defined_or_empty(bias);
-  if (activation.attribute == nullptr || RunsAgain::active() || needs_gradient({&input, &weight, &offset}) ||
-      !is_ours(input, weight, bias))
+  if (activation.attribute == nullptr || RunsAgain::active() || takes_few_rows(input, weight, bias) ||
+      needs_gradient({&input, &weight, &offset}) || !is_ours(input, weight, bias))
     return {};
   const at::AutoDispatchBelowADInplaceOrView below_autograd;
   return product(input, weight, bias, activation);
@@ -139,7 +148,8 @@ Tensor fused_linear(const Tensor& input, const Tensor& weight, const OptionalTen
 
 Tensor fused_linear_add(const Tensor& input, const Tensor& weight, const OptionalTensor& bias, const Tensor& residual) {
   const Tensor offset = defined_or_empty(bias);
-  if (RunsAgain::active() || needs_gradient({&input, &weight, &offset, &residual}) || !is_ours(input, weight, bias))
+  if (RunsAgain::active() || takes_few_rows(input, weight, bias) ||
+      needs_gradient({&input, &weight, &offset, &residual}) || !is_ours(input, weight, bias))
     return {};
   if (!is_plain(residual, input.scalar_type()) || !residual.is_contiguous() || residual.dim() != input.dim() ||
       residual.size(-1) != weight.size(0) ||

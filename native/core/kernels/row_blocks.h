@@ -1,9 +1,13 @@
-// Rows of float32 and bfloat16 in GCC/Clang vector extensions, written once and compiled once per instruction set: the
-// including file defines VOXTORCH_LANES (floats in a register). Everything is internal to that file. Sums run over 16
-// lanes whatever the register holds, so that every build gives the same bits.
+// Rows of float32, bfloat16 and int8 in GCC/Clang vector extensions, written once and compiled once per instruction
+// set: the including file defines VOXTORCH_LANES (floats in a register). Everything is internal to that file. Sums run
+// over 16 lanes whatever the register holds, so that every build gives the same bits.
 
 #include <cstdint>
 #include <cstring>
+
+#if defined(__AVX2__)
+#include <immintrin.h>
+#endif
 
 namespace voxtorch::kernels {
 namespace {
@@ -14,7 +18,9 @@ constexpr int kParts = kBlock / kLanes;
 
 typedef float Floats __attribute__((vector_size(kLanes * 4)));
 typedef uint32_t Words __attribute__((vector_size(kLanes * 4)));
+typedef int32_t Ints __attribute__((vector_size(kLanes * 4)));
 typedef uint16_t Halves __attribute__((vector_size(kLanes * 2)));
+typedef int8_t Bytes __attribute__((vector_size(kLanes)));
 
 struct BFloat16 {
   uint16_t bits;
@@ -67,6 +73,25 @@ VOXTORCH_INLINE Block load_block(const BFloat16* from) {
     std::memcpy(&halves, from + k * kLanes, sizeof(halves));
     const Words words = __builtin_convertvector(halves, Words) << 16;
     std::memcpy(&block.part[k], &words, sizeof(words));
+  }
+  return block;
+}
+
+VOXTORCH_INLINE Block load_block(const int8_t* from) {
+  Block block;
+  VOXTORCH_EACH_PART {
+    Bytes bytes;
+    std::memcpy(&bytes, from + k * kLanes, sizeof(bytes));
+    // GCC takes the bytes apart one by one for a conversion between vectors.
+#if defined(__AVX512F__)
+    const auto ints = reinterpret_cast<Ints>(_mm512_cvtepi8_epi32(reinterpret_cast<__m128i>(bytes)));
+#elif defined(__AVX2__)
+    const auto ints =
+        reinterpret_cast<Ints>(_mm256_cvtepi8_epi32(_mm_set_epi64x(0, reinterpret_cast<long long>(bytes))));
+#else
+    const Ints ints = __builtin_convertvector(bytes, Ints);
+#endif
+    block.part[k] = __builtin_convertvector(ints, Floats);
   }
   return block;
 }

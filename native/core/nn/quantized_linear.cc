@@ -11,6 +11,7 @@
 #include <torch/library.h>
 
 #include "core/kernels/block_quantization.h"
+#include "core/kernels/few_rows.h"
 #include "core/kernels/linear.h"
 #include "core/nn/linear.h"
 
@@ -96,6 +97,9 @@ Tensor quantized_linear(const Tensor& given, const QuantizedWeight& weight, cons
   const OptionalTensor bias =
       given_bias && given_bias->defined() ? OptionalTensor(lowered(*given_bias, device)) : std::nullopt;
   check(input, weight, bias);
+  if (weight.block == 0 && kernels::are_few_rows(input, weight.codes)) {
+    return kernels::few_rows_linear(input, weight.codes, bias, weight.absmax);
+  }
   return QuantizedLinear::apply(input, weight.codes, weight.absmax, bias, weight.out, weight.in, weight.block);
 }
 

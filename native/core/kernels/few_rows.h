@@ -1,0 +1,18 @@
+// x Wᵀ + b for the few rows of a decoding step on the CPU. There the weights are read once for hardly any arithmetic,
+// so the time is that of reading them: bfloat16 takes half of float32's, int8 a quarter.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <optional>
+
+namespace voxtorch::kernels {
+
+// Whether few_rows_linear is the way for these, without gradients: input [..., in] of float32 or bfloat16.
+bool are_few_rows(const at::Tensor& input, const at::Tensor& weight);
+
+// weight [out, in] of the input's dtype, or int8 with `absmax` [out] (value = code * absmax / 127); bias [out].
+at::Tensor few_rows_linear(const at::Tensor& input, const at::Tensor& weight, const std::optional<at::Tensor>& bias,
+                           const std::optional<at::Tensor>& absmax = std::nullopt);
+
+}  // namespace voxtorch::kernels
