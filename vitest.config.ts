@@ -30,6 +30,8 @@ export default defineConfig({
     pool: 'forks',
     execArgv: ['--expose-gc'],
     maxWorkers: 2,
+    // Where others use the cores too, threads that wait by turning in a loop take them from those they wait for.
+    env: { OMP_WAIT_POLICY: 'passive' },
     testTimeout: 30_000,
     hookTimeout: 60_000,
   },

@@ -4,6 +4,8 @@
 
 #include <ATen/core/grad_mode.h>
 
+#include <optional>
+
 namespace voxtorch {
 
 class RunsAgain {
@@ -18,6 +20,17 @@ class RunsAgain {
  private:
   static inline thread_local bool active_ = false;
   const bool before_;
+};
+
+// Around Function::apply: libtorch turns gradients off in an autograd function's forward, which makes it no inference.
+class RecordsForward {
+ public:
+  RecordsForward() {
+    if (at::GradMode::is_enabled()) again_.emplace();
+  }
+
+ private:
+  std::optional<RunsAgain> again_;
 };
 
 // Whether what is computed now can have no gradient, whatever its inputs.

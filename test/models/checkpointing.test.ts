@@ -5,6 +5,7 @@ import {
   ConfigError,
   DecoderLM,
   emptyCache,
+  getPeftModel,
   Linear,
   manualSeed,
   NativeModule,
@@ -142,6 +143,22 @@ describe('gradientCheckpointing', () => {
     expect(() => (part as NativeModule).gradientCheckpointing(true)).toThrow(ConfigError)
     expect(() => model.gradientCheckpointing('yes' as never)).toThrow(ConfigError)
     expect('gradientCheckpointing' in new Linear(1, 1)).toBe(false)
+  })
+
+  it('takes no shortcut of inference in either run: a few rows through adapters', async () => {
+    manualSeed(2)
+    const config = { vocabSize: 50, hiddenSize: 256, intermediateSize: 512, numHiddenLayers: 2, numAttentionHeads: 4 }
+    const model = DecoderLM.fromConfig({ ...config, modelType: 'llama' })
+    getPeftModel(model, { r: 4, targetModules: 'all-linear', initLoraWeights: false })
+    const adapters = model.parameters().filter((parameter) => parameter.requiresGrad)
+    const inputIds = randint(3, 50, [1, 5])
+    const grads = []
+    for (const enabled of [false, true]) {
+      model.gradientCheckpointing(enabled)
+      const { lastHiddenState } = await model.forward({ inputIds })
+      grads.push(bits(await autograd.grad(lastHiddenState.pow(2).sum(), adapters, { allowUnused: true })))
+    }
+    expect(grads[1]).toEqual(grads[0])
   })
 
   it('says so when train() or eval() comes in between', async () => {

@@ -21,7 +21,7 @@ using Outputs = void (*)(const FewRows&, int64_t, int64_t);
 
 // More rows are oneDNN's.
 constexpr int64_t kMostRows = 8;
-constexpr int64_t kGrain = 1 << 16;  // weights below which a second thread costs more than it saves
+constexpr int64_t kGrain = 1 << 16;      // weights below which a second thread costs more than it saves
 constexpr int64_t kFewWeights = kGrain;  // these are in a cache, and quick anyway
 
 Outputs chosen_outputs() {

@@ -16,6 +16,7 @@
 #include <array>
 
 #include "core/kernels/linear.h"
+#include "core/recording.h"
 
 namespace voxtorch::kernels {
 namespace {
@@ -138,6 +139,7 @@ Tensor gelu_conv1d(const Tensor& input, const Tensor& weight, const OptionalTens
               "gelu_conv1d's bias must have the size of the output, ", weight.size(0));
   if (input.is_cpu() && weight.is_cpu() && input.layout() == at::kStrided &&
       input.scalar_type() == weight.scalar_type()) {
+    const RecordsForward recorded;
     return GeluConv1d::apply(input, weight, bias, stride);
   }
   return at::conv1d(at::gelu(input).transpose(1, 2), weight, bias, stride).transpose(1, 2);

@@ -29,6 +29,7 @@
 #include <vector>
 
 #include "core/kernels/linear.h"
+#include "core/recording.h"
 
 namespace voxtorch::kernels {
 namespace {
@@ -279,6 +280,7 @@ Tensor lora_linear(const Tensor& input, const Tensor& weight, const OptionalTens
   Tensor output;
   if (recorded) {
     const OptionalTensor given = shift.defined() ? OptionalTensor(shift) : std::nullopt;
+    const RecordsForward no_shortcuts;
     output = LoraLinear::apply(rows, weight, a, b, given, scaling, dropout);
   } else {
     const at::AutoDispatchBelowADInplaceOrView below_autograd;

@@ -14,6 +14,7 @@
 #include "core/kernels/few_rows.h"
 #include "core/kernels/linear.h"
 #include "core/nn/linear.h"
+#include "core/recording.h"
 
 namespace voxtorch::nn {
 namespace {
@@ -100,6 +101,7 @@ Tensor quantized_linear(const Tensor& given, const QuantizedWeight& weight, cons
   if (weight.block == 0 && kernels::are_few_rows(input, weight.codes)) {
     return kernels::few_rows_linear(input, weight.codes, bias, weight.absmax);
   }
+  const RecordsForward recorded;
   return QuantizedLinear::apply(input, weight.codes, weight.absmax, bias, weight.out, weight.in, weight.block);
 }
 

@@ -85,7 +85,7 @@ describe('alignWords', () => {
     const oracle = new Oracle(three)
     const before = vt.memoryStats().liveTensors
     const { words, duration, windows } = await ask(oracle)
-    expect(vt.memoryStats().liveTensors).toBe(before)
+    expect(vt.memoryStats().liveTensors).toBeLessThanOrEqual(before)
     expect(duration).toBe(3)
     expect(oracle.calls).toEqual([{ shape: [2, 15], seconds: [0, 3, 0, 3.5] }])
     expect(windows).toEqual([{ start: 0, end: 3, firstWord: 0, endWord: 3 }])

@@ -196,6 +196,6 @@ it('tracking leaves no tensors', async () => {
     await trackDst(model, dataset, { config, tokenizer })
     const before = memoryStats().liveTensors
     await trackDst(model, dataset, { config, tokenizer, batchSize: 5 })
-    expect(memoryStats().liveTensors).toBe(before)
+    expect(memoryStats().liveTensors).toBeLessThanOrEqual(before)
   })
 })

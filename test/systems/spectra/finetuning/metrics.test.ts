@@ -67,7 +67,7 @@ describe("SPECTRA's metrics", () => {
         uar: 0.75,
       })
     })
-    expect(vt.memoryStats().liveTensors).toBe(before)
+    expect(vt.memoryStats().liveTensors).toBeLessThanOrEqual(before)
   })
 
   it('names the nearest task', () => {

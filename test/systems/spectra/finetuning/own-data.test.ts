@@ -164,7 +164,7 @@ describe('JSONL and WAV', () => {
       expect([samples.length, badRecords]).toEqual([2, 1])
       expect(badRecordErrors[0]!.message).toMatch(message)
     })
-    expect(vt.memoryStats().liveTensors).toBe(before)
+    expect(vt.memoryStats().liveTensors).toBeLessThanOrEqual(before)
   })
 
   it('refuses other audio where it is told to, and reads late where it is told to', () =>

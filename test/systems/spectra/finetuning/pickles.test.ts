@@ -227,7 +227,7 @@ describe('doubtful files', () => {
         [[], [0, 2], 1],
       ]),
     ).rejects.toThrow(vt.DataError)
-    expect(vt.memoryStats().liveTensors).toBe(before)
+    expect(vt.memoryStats().liveTensors).toBeLessThanOrEqual(before)
   })
 })
 

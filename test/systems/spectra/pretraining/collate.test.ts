@@ -170,7 +170,7 @@ describe('spectraPretrainingCollate', () => {
       near(batch.ends, [0.188, 0.002])
       expect(() => collate([])).toThrow(vt.DataError)
     })
-    expect(vt.memoryStats().liveTensors).toBe(before)
+    expect(vt.memoryStats().liveTensors).toBeLessThanOrEqual(before)
   })
 
   it('shares the corruption of history and previous turn between both texts', async () => {

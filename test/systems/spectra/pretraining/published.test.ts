@@ -55,7 +55,7 @@ describe('readPublishedSpectraPretraining', () => {
       ["it's", 1, 3, 0, 8000],
       ['the', 3, 4, 6400, 8000],
     ])
-    expect(vt.memoryStats().liveTensors).toBe(before)
+    expect(vt.memoryStats().liveTensors).toBeLessThanOrEqual(before)
   })
 
   it('refuses other pickles and audio', async () => {
