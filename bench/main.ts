@@ -26,6 +26,10 @@ const questions: Record<string, { asks: string; load: () => Promise<{ run: (opti
       asks: 'What does a training step take, in time and memory: full, and with LoRA?',
       load: () => import('./train.js'),
     },
+    spectra: {
+      asks: 'What do fine-tuning and inference of SPECTRA take, and what does computing no padding save?',
+      load: () => import('./spectra.js'),
+    },
     memory: { asks: 'Does memory stay constant through 10,000 training steps?', load: () => import('./memory.js') },
   }
 

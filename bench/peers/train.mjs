@@ -1,43 +1,11 @@
 import { readFileSync, writeFileSync } from 'node:fs'
 import * as vt from 'voxtorch'
 import { serve } from './serve.mjs'
+import { fill, ids, pattern } from './weights.mjs'
 
 const kibibytes = (field) =>
   Number(new RegExp(`^${field}:\\s+(\\d+)`, 'm').exec(readFileSync('/proc/self/status', 'utf8'))[1])
 
-/** Numbers that both sides make alike, between -0.5 and 0.5. */
-const pattern = vt
-  .arange(1009 * 1000, { dtype: 'int64' })
-  .mul(7919)
-  .remainder(1009)
-  .float()
-  .div(1009)
-  .sub(0.5)
-
-function fill(model) {
-  vt.noGrad(() =>
-    vt.scope(() => {
-      for (const [name, parameter] of model.namedParameters()) {
-        if (parameter.dim() < 2) {
-          if (name.endsWith('bias')) parameter.zero_()
-          continue
-        }
-        const flat = parameter.view([-1])
-        for (let i = 0; i < flat.numel(); i += pattern.numel()) {
-          const n = Math.min(pattern.numel(), flat.numel() - i)
-          flat.narrow(0, i, n).copy_(pattern.narrow(0, 0, n).mul(0.1))
-        }
-      }
-    }),
-  )
-}
-
-const ids = (rows, columns, words) =>
-  vt
-    .arange(rows * columns, { dtype: 'int64' })
-    .mul(31)
-    .remainder(words)
-    .view([rows, columns])
 const none = { hiddenDropout: 0, attentionDropout: 0, activationDropout: 0, featProjDropout: 0, layerdrop: 0 }
 
 /** Words and a sound to one layer over both, and a classifier on the first position. */

@@ -41,7 +41,10 @@ const names: Record<string, RobertaConfig> = {
 export interface RobertaInputs {
   /** Token ids [batch, time], int64; real tokens are told from padding by `padTokenId`. */
   inputIds?: Tensor
-  /** [batch, time], 1 for real tokens and 0 for padding. */
+  /**
+   * [batch, time], 1 for real tokens and 0 for padding; or bool [batch, 1 or heads, time, time], true where a query may
+   * look at a key, as `blockDiagonalMask` makes it for packed rows.
+   */
   attentionMask?: Tensor | null
   /** [batch, time], int64; default 0. */
   tokenTypeIds?: Tensor | null

@@ -24,6 +24,12 @@ export interface SpectraOptions {
    */
   compat?: 'published'
   /**
+   * Computes nothing for padding on the CPU: each clip and text has its own length, whose results are the same, and states
+   * of padding are 0. Where attention maps are asked for, layers compute padding all the same [true, but with `compat` or
+   * `legacyFusionMask`, which read padding].
+   */
+  paddingFree?: boolean
+  /**
    * Pre-training with the masks of other rows, as the authors' code has it: it repeats the masks where it expands the
    * states [false].
    */
@@ -68,6 +74,7 @@ const optionKeys = [
   'hasAudioCls',
   'multiTurn',
   'compat',
+  'paddingFree',
   'legacyFusionMask',
   'legacyAudioClsRows',
   'mamTargetGradients',

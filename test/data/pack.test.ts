@@ -1,7 +1,9 @@
 import { describe, expect, it } from 'vitest'
 import {
+  autograd,
   blockDiagonalMask,
   ConfigError,
+  cat,
   DataError,
   DataLoader,
   Embedding,
@@ -101,6 +103,49 @@ describe('packSequences', () => {
       const given = await network.forward({ inputIds, positionIds })
       const counted = await network.forward({ inputIds })
       expectClose(given.lastHiddenState, counted.lastHiddenState, 1e-7)
+    })
+  })
+
+  it.each([
+    ['sequence by sequence', 1],
+    ['with the whole mask', 2],
+  ])('gives RoBERTa what one row for each sequence gives, %s', async (_, maskHeads) => {
+    const sizes = { vocabSize: 20, hiddenSize: 8, numHiddenLayers: 2, numAttentionHeads: 2, intermediateSize: 16 }
+    await scope(async () => {
+      // Positions for one sequence, not for all of them in one row.
+      const network = Roberta.fromConfig({ ...sizes, maxPositionEmbeddings: 8, padTokenId: 1, addPoolingLayer: false })
+      network.eval()
+      const collate = packSequences(['inputIds'], { positionOffset: 2 })
+      const forward = async (batch: ReturnType<typeof collate>) => {
+        const mask = blockDiagonalMask(batch.sequenceIds)
+        const { shape } = mask
+        const attentionMask = mask.expand([1, maskHeads, shape[2] as number, shape[3] as number])
+        return network.forward({ ...pickInputs(batch), attentionMask, outputHiddenStates: true })
+      }
+      const pickInputs = ({ inputIds, positionIds }: ReturnType<typeof collate>) => ({ inputIds, positionIds })
+      // A sum of all states would be the same for any: the last norm sees to that.
+      const loss = (states: Tensor) => states.pow(3).sum()
+      const rows: Tensor[] = []
+      let total: Tensor | undefined
+      for (const sample of samples) {
+        const { lastHiddenState } = await network.forward({ inputIds: tensor([sample.inputIds]) })
+        rows.push(lastHiddenState)
+        total = total ? total.add(loss(lastHiddenState)) : loss(lastHiddenState)
+      }
+      const alone = await autograd.grad(total as Tensor, network.parameters(), { allowUnused: true })
+      const packed = await forward(collate(samples))
+      expectClose(packed.lastHiddenState, cat(rows, 1), 1e-5)
+      expect(packed.hiddenStates.map(({ shape }) => shape)).toEqual(Array(3).fill([1, 9, 8]))
+      const together = await autograd.grad(loss(packed.lastHiddenState), network.parameters(), { allowUnused: true })
+      const names = [...network.namedParameters()].map(([name]) => name)
+      for (const [i, gradient] of together.entries()) {
+        // A bias of the keys has no effect, and its gradient would be rounding errors.
+        if (names[i]?.endsWith('key.bias')) continue
+        expectClose(gradient as Tensor, alone[i] as Tensor, 1e-5, names[i])
+      }
+      // Without the mask sequences see each other.
+      const mixed = await network.forward(pickInputs(collate(samples)))
+      expect(mixed.lastHiddenState.sub(packed.lastHiddenState).abs().max().item()).toBeGreaterThan(1e-3)
     })
   })
 

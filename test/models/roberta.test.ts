@@ -7,6 +7,7 @@ import {
   ConfigError,
   manualSeed,
   memoryStats,
+  ones,
   Roberta,
   type RobertaConfig,
   RobertaForMaskedLM,
@@ -164,6 +165,14 @@ describe('the module', () => {
     await expect(model.forward({ inputIds: randint(3, 9, [1, 40]) })).rejects.toThrow(/40 tokens/)
     const wrong = { inputIds: tensor([[3, 4]]), attentionMask: tensor([[1]]) }
     await expect(model.forward(wrong)).rejects.toThrow(/attention_mask/)
+    const two = tensor([[3, 4]])
+    const pairs = (attentionMask: Tensor) => model.forward({ inputIds: two, attentionMask })
+    await expect(pairs(ones([1, 1, 2, 2]))).rejects.toThrow(/dtype bool/)
+    await expect(pairs(ones([1, 1, 1, 2]).bool())).rejects.toThrow(
+      /attention_mask for pairs of tokens must be \[1, 1 or/,
+    )
+    await expect(pairs(ones([1, 5, 2, 2]).bool())).rejects.toThrow(/attention_mask for pairs/)
+    await expect(model.forward({ inputIds: two, positionIds: tensor([[2]]) })).rejects.toThrow(/position_ids must be/)
     await expect(model.forward({ inputIds: tensor([[1000]]) })).rejects.toThrow()
   })
 })

@@ -13,6 +13,7 @@ using at::Tensor;
 using nn::Embedding;
 using nn::LayerNorm;
 using nn::Linear;
+using Segments = std::optional<nn::Segments>;
 
 RobertaConfig::RobertaConfig(const Config& config)
     : vocabulary(config.integer("vocab_size", 50265)),
@@ -42,14 +43,17 @@ class RobertaEmbeddings : public Module {
         norm(*child<LayerNorm>("LayerNorm", c.dim, c.eps)),
         dropout(c.dropout) {}
 
-  Tensor forward(const RobertaInputs& inputs) const {
-    const Tensor embedded = inputs.embeddings.defined() ? inputs.embeddings : words.forward(inputs.ids);
-    const int64_t batch = embedded.size(0), time = embedded.size(1);
-    const auto integers = at::TensorOptions().dtype(at::kLong).device(embedded.device());
-    const Tensor type_ids = inputs.types.defined() ? inputs.types : at::zeros({batch, time}, integers);
+  Tensor forward(const RobertaInputs& inputs, const Segments& segments) const {
+    const Tensor& given = inputs.ids.defined() ? inputs.ids : inputs.embeddings;
+    const int64_t batch = given.size(0), time = given.size(1);
+    const auto integers = at::TensorOptions().dtype(at::kLong).device(given.device());
+    const Tensor type_ids = inputs.types.defined() ? inputs.types : at::zeros({1, 1}, integers);
     const Tensor position_ids = inputs.positions.defined() ? inputs.positions : count_positions(inputs, time, integers);
-    Tensor x = embedded + types.forward(type_ids) + positions.forward(position_ids);  // [batch, time, dim]
-    return nn::drop(norm.forward(x), dropout, training());
+    const auto real = [&](const Tensor& tensor) { return segments ? segments->pack(tensor) : tensor; };
+    const auto real_ids = [&](const Tensor& ids) { return segments ? real(ids.expand({batch, time})) : ids; };
+    const Tensor embedded = inputs.ids.defined() ? words.forward(real(given)) : real(given);
+    Tensor x = embedded + types.forward(real_ids(type_ids)) + positions.forward(real_ids(position_ids));
+    return nn::drop(norm.forward(x), dropout, training());  // [batch, time, dim]
   }
 
   const Tensor& word_weight() const { return words.weight; }
@@ -88,10 +92,11 @@ class RobertaSelfAttention : public Module {
         heads(c.heads),
         dropout(c.attention_dropout) {}
 
-  nn::Attended forward(const Tensor& x, const Tensor& mask, bool with_weights) const {
+  nn::Attended forward(const Tensor& x, const Tensor& mask, const Segments& segments, bool with_weights) const {
     const auto project = [&](const Linear& layer) { return nn::split_heads(layer.forward(x), heads); };
-    nn::Attended result =
-        nn::attend(project(query), project(key), project(value), mask, training() ? dropout : 0, with_weights);
+    const double dropped = training() ? dropout : 0;
+    if (segments) return {nn::attend_each(*segments, project(query), project(key), project(value), dropped), Tensor()};
+    nn::Attended result = nn::attend(project(query), project(key), project(value), mask, dropped, with_weights);
     result.output = nn::join_heads(result.output);  // [batch, time, dim]
     return result;
   }
@@ -129,8 +134,8 @@ class RobertaAttention : public Module {
         self(*child<RobertaSelfAttention>("self", c)),
         output(*child<RobertaSublayerOutput>("output", c, c.dim)) {}
 
-  nn::Attended forward(const Tensor& x, const Tensor& mask, bool with_weights) const {
-    nn::Attended result = self.forward(x, mask, with_weights);
+  nn::Attended forward(const Tensor& x, const Tensor& mask, const Segments& segments, bool with_weights) const {
+    nn::Attended result = self.forward(x, mask, segments, with_weights);
     result.output = output.forward(result.output, x);
     return result;
   }
@@ -164,8 +169,8 @@ class RobertaLayer : public Module {
         intermediate(*child<RobertaIntermediate>("intermediate", c)),
         output(*child<RobertaSublayerOutput>("output", c, c.intermediate)) {}
 
-  nn::Attended forward(const Tensor& x, const Tensor& mask, bool with_weights) const {
-    nn::Attended result = attention.forward(x, mask, with_weights);
+  nn::Attended forward(const Tensor& x, const Tensor& mask, const Segments& segments, bool with_weights) const {
+    nn::Attended result = attention.forward(x, mask, segments, with_weights);
     result.output = output.forward(intermediate.forward(result.output), result.output);
     return result;
   }
@@ -178,10 +183,11 @@ class RobertaLayer : public Module {
 
 namespace {
 
-nn::Attended again_later(RobertaLayer& layer, const Tensor& x, const Tensor& mask, bool attentions) {
-  std::vector<Tensor> outputs =
-      nn::checkpoint(layer, {x, mask}, [&layer, attentions](const std::vector<Tensor>& in) -> std::vector<Tensor> {
-        nn::Attended attended = layer.forward(in[0], in[1], attentions);
+nn::Attended again_later(RobertaLayer& layer, const Tensor& x, const Tensor& mask, const Segments& segments,
+                         bool attentions) {
+  std::vector<Tensor> outputs = nn::checkpoint(
+      layer, {x, mask}, [&layer, segments, attentions](const std::vector<Tensor>& in) -> std::vector<Tensor> {
+        nn::Attended attended = layer.forward(in[0], in[1], segments, attentions);
         if (!attentions) return {attended.output};
         return {attended.output, attended.weights};
       });
@@ -194,12 +200,13 @@ RobertaLayers::RobertaLayers(const ModuleOptions& options, const RobertaConfig& 
   for (int64_t i = 0; i < c.layers; ++i) layers.push_back(child<RobertaLayer>(std::to_string(i), c));
 }
 
-RobertaOutput RobertaLayers::forward(Tensor x, const Tensor& mask, bool hidden_states, bool attentions) const {
+RobertaOutput RobertaLayers::forward(Tensor x, const Tensor& mask, bool hidden_states, bool attentions,
+                                     const Segments& segments) const {
   RobertaOutput result;
   for (RobertaLayer* layer : layers) {
     if (hidden_states) result.hidden_states.push_back(x);
-    nn::Attended attended =
-        nn::should_checkpoint(*this) ? again_later(*layer, x, mask, attentions) : layer->forward(x, mask, attentions);
+    nn::Attended attended = nn::should_checkpoint(*this) ? again_later(*layer, x, mask, segments, attentions)
+                                                         : layer->forward(x, mask, segments, attentions);
     x = std::move(attended.output);
     if (attentions) result.attentions.push_back(std::move(attended.weights));
   }
@@ -257,9 +264,36 @@ RobertaOutput Roberta::encode(const RobertaInputs& inputs, bool hidden_states, b
     TORCH_CHECK(!tensor.defined() || tensor.sizes().equals(given.sizes().slice(0, 2)), name, " must be [",
                 given.size(0), ", ", given.size(1), "] like the tokens, got ", tensor.sizes());
   };
-  check(inputs.mask, "attention_mask");
+  const bool of_pairs = inputs.mask.defined() && inputs.mask.dim() == 4;
+  if (of_pairs) {
+    check_pairs(inputs.mask, given.size(0), given.size(1));
+  } else {
+    check(inputs.mask, "attention_mask");
+  }
   check(inputs.types, "token_type_ids");
-  return encoder.layers.forward(embeddings.forward(inputs), nn::attention_mask(inputs.mask), hidden_states, attentions);
+  TORCH_CHECK(
+      !inputs.positions.defined() || (inputs.positions.dim() == 2 && inputs.positions.size(1) == given.size(1) &&
+                                      (inputs.positions.size(0) == given.size(0) || inputs.positions.size(0) == 1)),
+      "position_ids must be [", given.size(0), " or 1, ", given.size(1), "] like the tokens, got ",
+      inputs.positions.defined() ? inputs.positions.sizes() : at::IntArrayRef());
+  Segments segments;
+  if (of_pairs && !attentions) segments = nn::Segments::of_blocks(inputs.mask);
+  if (inputs.skips_padding && !of_pairs && !attentions) segments = nn::Segments::of(inputs.mask);
+  const Tensor x = embeddings.forward(inputs, segments);
+  if (!segments) return encoder.layers.forward(x, nn::attention_mask(inputs.mask), hidden_states, attentions);
+  RobertaOutput output = encoder.layers.forward(x, {}, hidden_states, false, segments);
+  output.last_hidden_state = segments->pad(output.last_hidden_state);
+  for (Tensor& states : output.hidden_states) states = segments->pad(states);
+  return output;
+}
+
+void Roberta::check_pairs(const Tensor& mask, int64_t batch, int64_t time) const {
+  TORCH_CHECK(mask.scalar_type() == at::kBool, "an attention_mask for pairs of tokens must have the dtype bool, got ",
+              mask.scalar_type());
+  TORCH_CHECK(mask.size(0) == batch && (mask.size(1) == 1 || mask.size(1) == config.heads) && mask.size(2) == time &&
+                  mask.size(3) == time,
+              "an attention_mask for pairs of tokens must be [", batch, ", 1 or ", config.heads, ", ", time, ", ", time,
+              "], got ", mask.sizes());
 }
 
 namespace {

@@ -7,6 +7,7 @@
 #include "core/nn/functions.h"
 #include "core/nn/linear.h"
 #include "core/nn/norm.h"
+#include "core/nn/segments.h"
 
 namespace voxtorch::models {
 
@@ -21,10 +22,12 @@ struct RobertaConfig {
 
 struct RobertaInputs {
   at::Tensor ids;         // [batch, time]
-  at::Tensor mask;        // [batch, time], 1 for real tokens; may be undefined
+  at::Tensor mask;        // [batch, time], 1 for real tokens, or bool [batch, 1 or heads, time, time]; may be undefined
   at::Tensor types;       // [batch, time]; undefined: all 0
   at::Tensor positions;   // [batch, time]; undefined: counted from the ids
   at::Tensor embeddings;  // [batch, time, dim], in place of ids
+  // Computes nothing for padding where that saves work, and its states are then 0.
+  bool skips_padding = false;
 };
 
 struct RobertaOutput {
@@ -40,8 +43,10 @@ class RobertaLayer;
 class RobertaLayers : public Module, public nn::Checkpointing {
  public:
   RobertaLayers(const ModuleOptions& options, const RobertaConfig& config);
-  // x [batch, time, dim]; mask as nn::attend takes it.
-  RobertaOutput forward(at::Tensor x, const at::Tensor& mask, bool hidden_states, bool attentions) const;
+  // x [batch, time, dim]; mask as nn::attend takes it. With segments x is [1, total, dim], and neither a mask nor
+  // attentions are possible.
+  RobertaOutput forward(at::Tensor x, const at::Tensor& mask, bool hidden_states, bool attentions,
+                        const std::optional<nn::Segments>& segments = std::nullopt) const;
 
  private:
   std::vector<RobertaLayer*> layers;
@@ -64,6 +69,9 @@ class Roberta : public Module {
   RobertaEmbeddings& embeddings;
   RobertaEncoder& encoder;
   RobertaPooler* const pooler;
+
+ private:
+  void check_pairs(const at::Tensor& mask, int64_t batch, int64_t time) const;
 };
 
 }  // namespace voxtorch::models

@@ -11,6 +11,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
 
 namespace voxtorch::models {
 
@@ -21,12 +22,15 @@ SpectraConfig::SpectraConfig(const Config& config)
       max_samples(config.integer("max_audio_length", 160000)),
       published(config.text("compat", "") == "published"),
       legacy_fusion_mask(config.boolean("legacy_fusion_mask", false)),
+      padding_free(config.boolean("padding_free", !published && !legacy_fusion_mask)),
       legacy_cls_rows(config.boolean("legacy_audio_cls_rows", false)),
       mam_target_gradients(config.boolean("mam_target_gradients", published)),
       audio_cls(config.boolean("has_audio_cls", false)),
       multi_turn(config.has("multi_turn") ? std::optional<bool>(config.boolean("multi_turn", false)) : std::nullopt) {
   const std::string compat = config.text("compat", "");
   TORCH_CHECK(compat.empty() || published, "compat must be 'published' or absent, not '", compat, "'");
+  TORCH_CHECK(!padding_free || (!published && !legacy_fusion_mask),
+              "padding_free computes nothing for padding, which compat and legacy_fusion_mask read; leave it out");
   TORCH_CHECK(fused_layers > 0, "num_fused_layers must be positive, got ", fused_layers);
   TORCH_CHECK(max_samples > 0, "max_audio_length must be positive, got ", max_samples);
 }
@@ -96,6 +100,7 @@ SpectraStates Spectra::read(const SpectraInputs& inputs, bool attentions) const 
   given.ids = inputs.ids;
   given.mask = inputs.mask.to(at::kBool);
   given.types = inputs.types;
+  given.skips_padding = config.padding_free;
   RobertaOutput output = text_encoder.encode(given, false, attentions);
   return {output.last_hidden_state, given.mask, std::move(output.attentions)};
 }
@@ -124,6 +129,11 @@ SpectraClips Spectra::extract(const Tensor& given, const Tensor& given_lengths) 
     if (config.published) lengths[row] = std::min(lengths[row], config.max_samples);
     longest = std::max(longest, lengths[row]);
   }
+  const auto makes_frames = [&](int64_t length) { return c.frames(length) > 0; };
+  if (config.padding_free && given.is_cpu() && std::any_of(lengths.begin(), lengths.end(), makes_frames) &&
+      std::adjacent_find(lengths.begin(), lengths.end(), std::not_equal_to<>()) != lengths.end()) {
+    return extract_each(given, lengths);
+  }
   // What no row needs is not computed, and a row without speech still has a frame, which then counts as none.
   const int64_t width = config.published ? config.max_samples : std::max(longest, c.receptive_field());
   Tensor values = given.narrow(1, 0, std::min(width, given.size(1)));
@@ -131,28 +141,51 @@ SpectraClips Spectra::extract(const Tensor& given, const Tensor& given_lengths) 
   const Tensor samples = on_device(lengths, {given.size(0)}, given.device());
   values = values.masked_fill(at::arange(width, samples.options()) >= samples.unsqueeze(1), 0);
 
-  SpectraClips clips{audio_encoder.extract(values, config.published ? Tensor() : samples), {}};
-  const int64_t all = clips.features.size(1);
-  for (const int64_t length : lengths) clips.frames.push_back(counted_frames(length, all));
+  const Tensor features = audio_encoder.extract(values, config.published ? Tensor() : samples);
+  const int64_t all = features.size(1);
+  SpectraClips clips{features.flatten(0, 1), {}, {}};
+  for (size_t row = 0; row < lengths.size(); ++row) {
+    clips.begins.push_back(static_cast<int64_t>(row) * all);
+    clips.frames.push_back(counted_frames(lengths[row], all));
+  }
+  return clips;
+}
+
+// Each clip at its own length. At least one must have a frame.
+SpectraClips Spectra::extract_each(const Tensor& values, const std::vector<int64_t>& lengths) const {
+  SpectraClips clips;
+  std::vector<Tensor> features;
+  int64_t begin = 0;
+  for (size_t row = 0; row < lengths.size(); ++row) {
+    const int64_t frames = audio_encoder.config.frames(lengths[row]);
+    clips.begins.push_back(begin);
+    clips.frames.push_back(frames);
+    begin += frames;
+    if (frames == 0) continue;
+    const Tensor clip = values.narrow(0, static_cast<int64_t>(row), 1).narrow(1, 0, lengths[row]);
+    features.push_back(audio_encoder.extract(clip.contiguous()).squeeze(0));
+  }
+  clips.features = at::cat(features);
   return clips;
 }
 
 SpectraStates Spectra::listen(const SpectraClips& clips, const std::vector<SpectraTurns>& rows, bool with_types,
                               bool attentions) const {
-  const Tensor frames = audio_encoder.project(clips.features);  // [clips, all, dim]
-  const int64_t count = frames.size(0), all = frames.size(1), dim = frames.size(2);
+  const Tensor frames = audio_encoder.project(clips.features);  // [steps, dim]
+  const int64_t count = frames.size(0), dim = frames.size(1);
   const int64_t outputs = static_cast<int64_t>(rows.size());
   const bool pairs = rows[0].previous >= 0;
   const bool cls = pairs || config.audio_cls;
 
   // Where each step of the sequence comes from: a frame, `cls` or `sep` behind all frames, or -1 for padding.
-  const int64_t at_cls = count * all, at_sep = at_cls + 1;
+  const int64_t at_cls = count, at_sep = at_cls + 1;
   std::vector<std::vector<int64_t>> steps(rows.size());
   std::vector<int64_t> before;  // steps that belong to the previous turn
   size_t longest = 1;
   for (size_t i = 0; i < rows.size(); ++i) {
     const auto add = [&](int64_t clip) {
-      for (int64_t f = 0; f < clips.frames[static_cast<size_t>(clip)]; ++f) steps[i].push_back(clip * all + f);
+      const size_t c = static_cast<size_t>(clip);
+      for (int64_t f = 0; f < clips.frames[c]; ++f) steps[i].push_back(clips.begins[c] + f);
     };
     if (cls) steps[i].push_back(at_cls);
     if (pairs) add(rows[i].previous);
@@ -161,6 +194,7 @@ SpectraStates Spectra::listen(const SpectraClips& clips, const std::vector<Spect
     add(rows[i].current);
     longest = std::max(longest, steps[i].size());
   }
+  const int64_t all = audio_encoder.config.frames(config.max_samples);
   const int64_t width = config.published ? (pairs ? 2 * all + 2 : all + (cls ? 1 : 0)) : static_cast<int64_t>(longest);
 
   std::vector<int64_t> index(static_cast<size_t>(outputs * width), 0);
@@ -181,20 +215,18 @@ SpectraStates Spectra::listen(const SpectraClips& clips, const std::vector<Spect
   const auto mask_of = [&](const std::vector<int64_t>& values) {
     return on_device(values, {outputs, width}, device).to(at::kBool);
   };
-  Tensor x;
+  Tensor table = frames;
   if (cls) {
     const Tensor learned = pairs ? at::stack({audio_encoder.cls, audio_encoder.sep}) : audio_encoder.cls.unsqueeze(0);
-    const Tensor table = at::cat({frames.flatten(0, 1), learned.to(frames.scalar_type())});
-    x = table.index_select(0, on_device(index, {outputs * width}, device)).view({outputs, width, dim});
-  } else {
-    x = frames.narrow(1, 0, width);
+    table = at::cat({frames, learned.to(frames.scalar_type())});
   }
+  Tensor x = table.index_select(0, on_device(index, {outputs * width}, device)).view({outputs, width, dim});
   if (with_types) x = x + text_encoder.embed_types(on_device(types, {outputs, width}, device));
   if (config.published && config.legacy_cls_rows && cls && !pairs) {
     TORCH_CHECK(outputs >= 2, "legacy_audio_cls_rows zeroes the last two rows of a batch, but it has a size of 1");
     x = at::cat({x.narrow(0, 0, outputs - 2), at::zeros_like(x.narrow(0, outputs - 2, 2))});
   }
-  SpeechOutput output = audio_encoder.transform(x, mask_of(keys), false, attentions);
+  SpeechOutput output = audio_encoder.transform(x, mask_of(keys), false, attentions, config.padding_free);
   return {output.last_hidden_state, mask_of(valid), std::move(output.attentions)};
 }
 
@@ -205,6 +237,11 @@ SpectraStates Spectra::fuse(const SpectraStates& text, const SpectraStates& audi
   };
   const Tensor x = at::cat({add_modality(text.states, 0), add_modality(audio.states, 1)}, 1);
   const Tensor mask = at::cat({text.mask, audio.mask}, 1);
+  const auto segments = config.padding_free && !attentions ? nn::Segments::of(mask) : std::nullopt;
+  if (segments) {
+    const RobertaOutput output = fused_encoder.forward(segments->pack(x), {}, false, false, segments);
+    return {segments->pad(output.last_hidden_state), mask, {}};
+  }
   RobertaOutput output = fused_encoder.forward(x, nn::attention_mask(mask), false, attentions);
   return {output.last_hidden_state, mask, std::move(output.attentions)};
 }

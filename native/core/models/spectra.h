@@ -15,6 +15,7 @@ struct SpectraConfig {
   // is.
   bool published;
   bool legacy_fusion_mask;    // masks of other rows, as the authors' pre-training has them
+  bool padding_free;          // computes nothing for padding on the CPU
   bool legacy_cls_rows;       // the last two rows zeroed, as the authors' fine-tuning has it
   bool mam_target_gradients;  // gradients through the frames that masked acoustic modelling shall predict
   bool audio_cls;
@@ -34,10 +35,10 @@ class SpectraAudioEncoder : public WavLM {
   const at::Tensor cls, sep;  // [dim]
 };
 
-// The convolutions' frames of some clips, and how many of each count.
+// The convolutions' frames of some clips, one clip's after the other's: where each begins, and how many of it count.
 struct SpectraClips {
-  at::Tensor features;  // [clips, frames, channels]
-  std::vector<int64_t> frames;
+  at::Tensor features;  // [steps, channels]
+  std::vector<int64_t> begins, frames;
 };
 
 // The clips that one row of audio consists of.
@@ -82,6 +83,7 @@ class Spectra : public Module {
 
  private:
   int64_t counted_frames(int64_t samples, int64_t all) const;
+  SpectraClips extract_each(const at::Tensor& values, const std::vector<int64_t>& lengths) const;
 };
 
 // With the first values that torch.nn.Linear has.

@@ -2,12 +2,12 @@
 #include <ATen/core/dispatch/Dispatcher.h>
 #include <ATen/ops/cat.h>
 #include <ATen/ops/cross_entropy_loss.h>
-#include <ATen/ops/gather.h>
 #include <ATen/ops/l1_loss.h>
 #include <ATen/ops/mse_loss.h>
 #include <torch/library.h>
 
 #include <algorithm>
+#include <numeric>
 
 #include "core/models/spectra.h"
 
@@ -130,13 +130,13 @@ int64_t SpectraForPreTraining::examples_of(const SpectraInputs& inputs, const Pr
 std::vector<SpectraForPreTraining::Frame> SpectraForPreTraining::corrupt(SpectraClips& clips,
                                                                          const PretrainingTargets& targets) const {
   enum : int64_t { kUntouched, kZeroed, kReplaced, kKept };
-  const int64_t rows = clips.features.size(0), all = clips.features.size(1), width = targets.mam_mask.size(1);
+  const int64_t rows = size_of(clips.frames), steps = clips.features.size(0), width = targets.mam_mask.size(1);
   const Indices mask = on_host(targets.mam_mask), source = on_host(targets.mam_source);
-  Indices taken(static_cast<size_t>(rows * all)), zeroed(taken.size(), 0);
+  Indices taken(static_cast<size_t>(steps)), zeroed(taken.size(), 0);
+  std::iota(taken.begin(), taken.end(), 0);
   std::vector<Frame> masked;
   for (int64_t row = 0; row < rows; ++row) {
-    const int64_t count = clips.frames[static_cast<size_t>(row)];
-    for (int64_t f = 0; f < all; ++f) taken[static_cast<size_t>(row * all + f)] = f;
+    const int64_t count = clips.frames[static_cast<size_t>(row)], begin = clips.begins[static_cast<size_t>(row)];
     for (int64_t f = 0; f < width; ++f) {
       const int64_t action = mask[static_cast<size_t>(row * width + f)];
       if (action == kUntouched) continue;
@@ -144,20 +144,19 @@ std::vector<SpectraForPreTraining::Frame> SpectraForPreTraining::corrupt(Spectra
                   " frames");
       TORCH_CHECK(action > kUntouched && action <= kKept, "mam_mask is 0 to 3, but has ", action, " at index ", f,
                   " of row ", row);
-      if (action == kZeroed) zeroed[static_cast<size_t>(row * all + f)] = 1;
+      if (action == kZeroed) zeroed[static_cast<size_t>(begin + f)] = 1;
       if (action == kReplaced) {
         const int64_t from = source[static_cast<size_t>(row * width + f)];
         TORCH_CHECK(from >= 0 && from < count, "mam_source names the frame ", from, " for index ", f, " of row ", row,
                     ", which is not among its ", count, " frames");
-        taken[static_cast<size_t>(row * all + f)] = from;
+        taken[static_cast<size_t>(begin + f)] = begin + from;
       }
       if (row % kClips < 2) masked.push_back({row, f});
     }
   }
   const c10::Device device = clips.features.device();
-  const Tensor index = on_device(taken, {rows, all, 1}, device).expand_as(clips.features);
-  const Tensor zeros = on_device(zeroed, {rows, all, 1}, device).to(at::kBool);
-  clips.features = at::gather(clips.features, 1, index).masked_fill(zeros, 0);
+  const Tensor zeros = on_device(zeroed, {steps, 1}, device).to(at::kBool);
+  clips.features = rows_of(clips.features, taken).masked_fill(zeros, 0);
   return masked;
 }
 
@@ -192,7 +191,7 @@ Tensor SpectraForPreTraining::frame_loss(const Tensor& fused, int64_t time, cons
     // Behind the text: a vector, the previous clip, a vector, the current clip.
     const int64_t begin = is_previous ? 1 : clips.frames[static_cast<size_t>(example * kClips)] + 2;
     predicted.push_back(example * fused.size(1) + time + begin + m.frame);
-    wanted.push_back(m.clip * clean.size(1) + m.frame);
+    wanted.push_back(clips.begins[static_cast<size_t>(m.clip)] + m.frame);
   }
   const Tensor target = rows_of(config.mam_target_gradients ? clean : clean.detach(), wanted);
   const Tensor sum = at::l1_loss(exact(frames.forward(rows_of(fused, predicted))), exact(target), at::Reduction::Sum);

@@ -1,6 +1,7 @@
 #include "core/models/speech_encoder.h"
 
 #include <ATen/ops/arange.h>
+#include <ATen/ops/cat.h>
 #include <ATen/ops/rand.h>
 #include <ATen/ops/where.h>
 
@@ -20,6 +21,7 @@ using nn::Conv1d;
 using nn::GroupNorm;
 using nn::LayerNorm;
 using nn::Linear;
+using Segments = std::optional<nn::Segments>;
 
 namespace {
 
@@ -221,7 +223,13 @@ class SpeechPositions : public Module {
         conv(*child<nn::NormedConv1d>("conv", c.dim, c.position_kernel, c.position_groups)),
         activation(nn::activation(c.conv_activation)) {}
 
-  Tensor forward(const Tensor& x) const { return activation(conv.forward(x.transpose(1, 2))).transpose(1, 2); }
+  Tensor forward(const Tensor& x, const Segments& segments) const {
+    const Tensor steps = x.transpose(1, 2), weight = conv.weight();
+    if (!segments) return activation(conv.forward(steps, weight)).transpose(1, 2);
+    std::vector<Tensor> each = segments->split(steps, 2);
+    for (Tensor& sequence : each) sequence = conv.forward(sequence, weight);
+    return activation(at::cat(each, 2)).transpose(1, 2);
+  }
 
  private:
   nn::NormedConv1d& conv;
@@ -261,8 +269,11 @@ class SpeechLayer : public Module {
         norm_first(c.norm_first),
         dropout(c.dropout) {}
 
-  nn::Attended forward(const Tensor& x, const Tensor& mask, const Tensor& relative, bool with_weights) const {
-    nn::Attended result = attention.forward(norm_first ? norm.forward(x) : x, mask, relative, with_weights);
+  nn::Attended forward(const Tensor& x, const Tensor& mask, const Segments& segments, const Tensor& relative,
+                       bool with_weights) const {
+    const Tensor seen = norm_first ? norm.forward(x) : x;
+    nn::Attended result = segments ? nn::Attended{attention.forward_each(seen, *segments, relative), Tensor()}
+                                   : attention.forward(seen, mask, relative, with_weights);
     const Tensor attended = x + nn::drop(result.output, dropout, training());
     if (norm_first) {
       result.output = feed_forward.forward(final_norm.forward(attended), attended);
@@ -298,21 +309,25 @@ class SpeechTransformer : public Module, public nn::Checkpointing {
     for (int64_t i = 0; i < c.layers; ++i) layers.add(c, attention, i);
   }
 
-  // x [batch, frames, dim], mask bool [batch, frames] or undefined.
-  SpeechOutput forward(Tensor x, const Tensor& mask, bool hidden_states, bool attentions) const {
+  // x [batch, frames, dim], mask bool [batch, frames] or undefined. With segments x is [1, total, dim], and neither a
+  // mask nor attentions are possible.
+  SpeechOutput forward(Tensor x, const Tensor& mask, bool hidden_states, bool attentions,
+                       const Segments& segments = std::nullopt) const {
     if (mask.defined()) x = x.masked_fill(mask.logical_not().unsqueeze(-1), 0);
-    x = x + positions.forward(x);
+    x = x + positions.forward(x, segments);
     if (!norm_first) x = norm.forward(x);
     x = nn::drop(x, dropout, training());
-    const Tensor relative = layers.size() > 0 ? layers[0].attention.relative_bias(x.size(1)) : Tensor();
+    const int64_t longest = segments ? segments->longest() : x.size(1);
+    const Tensor relative = layers.size() > 0 ? layers[0].attention.relative_bias(longest) : Tensor();
 
     SpeechOutput result;
     for (size_t i = 0; i < layers.size(); ++i) {
       if (hidden_states) result.hidden_states.push_back(x);
       // The layer that the others have their bias from is never skipped.
       if (is_skipped(i > 0 || !relative.defined())) continue;
-      nn::Attended attended = nn::should_checkpoint(*this) ? again_later(layers[i], x, mask, relative, attentions)
-                                                           : layers[i].forward(x, mask, relative, attentions);
+      nn::Attended attended = nn::should_checkpoint(*this)
+                                  ? again_later(layers[i], x, mask, segments, relative, attentions)
+                                  : layers[i].forward(x, mask, segments, relative, attentions);
       x = std::move(attended.output);
       if (attentions) result.attentions.push_back(std::move(attended.weights));
     }
@@ -322,14 +337,15 @@ class SpeechTransformer : public Module, public nn::Checkpointing {
   }
 
  private:
-  static nn::Attended again_later(SpeechLayer& layer, const Tensor& x, const Tensor& mask, const Tensor& relative,
-                                  bool attentions) {
-    std::vector<Tensor> outputs = nn::checkpoint(
-        layer, {x, mask, relative}, [&layer, attentions](const std::vector<Tensor>& in) -> std::vector<Tensor> {
-          nn::Attended attended = layer.forward(in[0], in[1], in[2], attentions);
-          if (!attentions) return {attended.output};
-          return {attended.output, attended.weights};
-        });
+  static nn::Attended again_later(SpeechLayer& layer, const Tensor& x, const Tensor& mask, const Segments& segments,
+                                  const Tensor& relative, bool attentions) {
+    std::vector<Tensor> outputs =
+        nn::checkpoint(layer, {x, mask, relative},
+                       [&layer, segments, attentions](const std::vector<Tensor>& in) -> std::vector<Tensor> {
+                         nn::Attended attended = layer.forward(in[0], in[1], segments, in[2], attentions);
+                         if (!attentions) return {attended.output};
+                         return {attended.output, attended.weights};
+                       });
     return {outputs[0], attentions ? outputs[1] : Tensor()};
   }
 
@@ -391,8 +407,14 @@ Tensor SpeechEncoder::project(const Tensor& features) const {
   return feature_projection.project(feature_projection.normalise(features));
 }
 
-SpeechOutput SpeechEncoder::transform(const Tensor& x, const Tensor& mask, bool hidden_states, bool attentions) const {
-  return encoder.forward(x, mask, hidden_states, attentions);
+SpeechOutput SpeechEncoder::transform(const Tensor& x, const Tensor& mask, bool hidden_states, bool attentions,
+                                      bool skips_padding) const {
+  const Segments segments = skips_padding && !attentions ? nn::Segments::of(mask) : std::nullopt;
+  if (!segments) return encoder.forward(x, mask, hidden_states, attentions);
+  SpeechOutput output = encoder.forward(segments->pack(x), {}, hidden_states, false, segments);
+  output.last_hidden_state = segments->pad(output.last_hidden_state);
+  for (Tensor& states : output.hidden_states) states = segments->pad(states);
+  return output;
 }
 
 void SpeechEncoder::check(const SpeechInputs& inputs) const {

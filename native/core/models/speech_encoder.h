@@ -6,6 +6,7 @@
 
 #include "core/module.h"
 #include "core/nn/functions.h"
+#include "core/nn/segments.h"
 #include "core/nn/spec_augment.h"
 
 namespace voxtorch::models {
@@ -40,6 +41,9 @@ class SpeechAttention : public Module {
   // x [batch, time, dim], mask bool [batch, time] or undefined; the output is [batch, time, dim].
   virtual nn::Attended forward(const at::Tensor& x, const at::Tensor& mask, const at::Tensor& relative,
                                bool with_weights) const = 0;
+  // The same of sequences in one row, x [1, total, dim].
+  virtual at::Tensor forward_each(const at::Tensor& x, const nn::Segments& segments,
+                                  const at::Tensor& relative) const = 0;
 };
 using MakeAttention =
     std::function<c10::intrusive_ptr<SpeechAttention>(const ModuleOptions&, const SpeechConfig&, int64_t layer)>;
@@ -72,8 +76,10 @@ class SpeechEncoder : public Module {
   // row in an int64 [batch], a norm over time takes its statistics from windows of those alone.
   at::Tensor extract(const at::Tensor& values, const at::Tensor& samples = {}) const;
   at::Tensor project(const at::Tensor& features) const;  // [batch, frames, conv_dim.back()] -> [batch, frames, dim]
-  // x [batch, time, dim], mask bool [batch, time] or undefined.
-  SpeechOutput transform(const at::Tensor& x, const at::Tensor& mask, bool hidden_states, bool attentions) const;
+  // x [batch, time, dim], mask bool [batch, time] or undefined. `skips_padding` computes nothing for padding where that
+  // saves work, and its states are then 0.
+  SpeechOutput transform(const at::Tensor& x, const at::Tensor& mask, bool hidden_states, bool attentions,
+                         bool skips_padding = false) const;
 
   const SpeechConfig config;
   const at::Tensor masked_spec_embed;  // [dim]; undefined where the configuration masks nothing

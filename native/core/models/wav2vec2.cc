@@ -30,6 +30,12 @@ class Wav2Vec2Attention : public SpeechAttention {
     return result;
   }
 
+  Tensor forward_each(const Tensor& x, const nn::Segments& segments, const Tensor&) const override {
+    const auto project = [&](const Linear& layer) { return nn::split_heads(layer.forward(x), heads); };
+    return output.forward(
+        nn::attend_each(segments, project(query), project(key), project(value), training() ? dropout : 0));
+  }
+
  private:
   Linear &key, &value, &query, &output;
   const int64_t heads;

@@ -65,6 +65,12 @@ class WavLMAttention : public SpeechAttention {
     return result;
   }
 
+  Tensor forward_each(const Tensor& x, const nn::Segments& segments, const Tensor& relative) const override {
+    const auto project = [&](const Linear& layer) { return nn::split_heads(layer.forward(x), heads); };
+    return output.forward(nn::gated_attend_each(segments, project(query), project(key), project(value), gate(x),
+                                                relative, training() ? dropout : 0));
+  }
+
  private:
   // How much of the bias each query takes, from the head's part of the layer's input.
   Tensor gate(const Tensor& x) const {

@@ -128,8 +128,9 @@ NormedConv1d::NormedConv1d(const ModuleOptions& options, int64_t dim, int64_t ke
       kernel(kernel),
       groups(groups) {}
 
-at::Tensor NormedConv1d::forward(const at::Tensor& input) const {
-  const at::Tensor weight = at::_weight_norm(direction, gain, kTaps);
+at::Tensor NormedConv1d::weight() const { return at::_weight_norm(direction, gain, kTaps); }
+
+at::Tensor NormedConv1d::forward(const at::Tensor& input, const at::Tensor& weight) const {
   const at::Tensor output = at::conv1d(input, weight, bias, 1, kernel / 2, 1, groups);
   return output.narrow(2, 0, input.size(2));  // an even kernel gives one step more
 }

@@ -48,7 +48,9 @@ at::Tensor conv_channel_norm(const at::Tensor& signal, const Conv1d& conv, const
 class NormedConv1d : public Module {
  public:
   NormedConv1d(const ModuleOptions& options, int64_t dim, int64_t kernel, int64_t groups);
-  at::Tensor forward(const at::Tensor& input) const;  // [batch, dim, time] -> the same
+  at::Tensor weight() const;
+  // [batch, dim, time] -> the same; with what weight() gave, which several inputs share.
+  at::Tensor forward(const at::Tensor& input, const at::Tensor& weight) const;
 
  private:
   const at::Tensor bias;       // [dim]

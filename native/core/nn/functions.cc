@@ -63,7 +63,7 @@ at::Tensor drop(const at::Tensor& input, double probability, bool training) {
 
 at::Tensor attention_mask(const at::Tensor& mask) {
   if (!mask.defined()) return mask;
-  return mask.to(at::kBool).unsqueeze(1).unsqueeze(1);
+  return mask.dim() == 4 ? mask.to(at::kBool) : mask.to(at::kBool).unsqueeze(1).unsqueeze(1);
 }
 
 namespace {

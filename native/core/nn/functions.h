@@ -37,7 +37,7 @@ Activation activation(const std::string& name);
 at::Tensor drop(const at::Tensor& input, double probability, bool training);
 
 // A mask of 1 for real and 0 for padding, [batch, time] of any dtype, as a bool mask [batch, 1, 1, time] for attention.
-// Undefined in, undefined out.
+// One for pairs of steps, [batch, 1 or heads, queries, keys], keeps its shape. Undefined in, undefined out.
 at::Tensor attention_mask(const at::Tensor& mask);
 
 struct Attended {

@@ -1,0 +1,36 @@
+// Weights and inputs that both sides make alike.
+import * as vt from 'voxtorch'
+
+/** Numbers between -0.5 and 0.5. */
+export const pattern = vt
+  .arange(1009 * 1000, { dtype: 'int64' })
+  .mul(7919)
+  .remainder(1009)
+  .float()
+  .div(1009)
+  .sub(0.5)
+
+export function fill(model) {
+  vt.noGrad(() =>
+    vt.scope(() => {
+      for (const [name, parameter] of model.namedParameters()) {
+        if (parameter.dim() < 2) {
+          if (name.endsWith('bias')) parameter.zero_()
+          continue
+        }
+        const flat = parameter.view([-1])
+        for (let i = 0; i < flat.numel(); i += pattern.numel()) {
+          const n = Math.min(pattern.numel(), flat.numel() - i)
+          flat.narrow(0, i, n).copy_(pattern.narrow(0, 0, n).mul(0.1))
+        }
+      }
+    }),
+  )
+}
+
+export const ids = (rows, columns, words) =>
+  vt
+    .arange(rows * columns, { dtype: 'int64' })
+    .mul(31)
+    .remainder(words)
+    .view([rows, columns])
