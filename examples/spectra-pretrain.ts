@@ -1,7 +1,7 @@
 /**
  * Pre-trains SPECTRA (https://arxiv.org/abs/2305.11579) on dialogs whose words have times.
  *
- * `npx tsx examples/spectra-pretrain.ts --data DATA --tokenizer DIR [--out DIR] [--config tiny|base] …`
+ * `npx tsx examples/spectra-pretrain.ts --data DATA --tokenizer DIR [--out DIR] [--config tiny|base|FILE.json] …`
  *
  * DATA is one of: a JSONL file, one turn a line: {"dialog","turn","speaker","wav","words":[{"word","start","end"}]}; a folder
  * of clips with transcripts but no word times (LibriSpeech's *.trans.txt, or a labels.csv with file, text, speaker), whose
@@ -37,7 +37,6 @@ const { values: options } = parseArgs({
 const { data, tokenizer: vocabulary, config: size } = options
 if (data === undefined || vocabulary === undefined)
   throw new Error('say where dialogs and tokenizer are: --data DATA --tokenizer DIR')
-if (size !== 'tiny' && size !== 'base') throw new Error(`--config is tiny or base, not ${size}`)
 const tokenizer = await vt.Tokenizer.fromPretrained(vocabulary)
 
 /** The folder of the training form, prepared when it is not there yet. */
@@ -65,33 +64,11 @@ async function prepared(given: string): Promise<string> {
   return output
 }
 
-/** As deep and wide as it must be to see it learn; the convolutions are WavLM's in width 32. */
-const TINY: vt.SpectraConfig = {
-  textConfig: {
-    vocabSize: tokenizer.vocabSize,
-    hiddenSize: 48,
-    numHiddenLayers: 2,
-    numAttentionHeads: 2,
-    intermediateSize: 96,
-    maxPositionEmbeddings: 514,
-    typeVocabSize: 2,
-  },
-  audioConfig: {
-    hiddenSize: 48,
-    numHiddenLayers: 2,
-    numAttentionHeads: 2,
-    intermediateSize: 96,
-    convDim: [32, 32, 32, 32, 32, 32, 32],
-    numConvPosEmbeddings: 16,
-    numConvPosEmbeddingGroups: 2,
-  },
-}
-
 vt.manualSeed(Number(options.seed))
 const folder = await prepared(data)
 const model = options.model
   ? await vt.SpectraForPreTraining.fromPretrained(options.model)
-  : vt.SpectraForPreTraining.fromConfig(size === 'tiny' ? TINY : 'base')
+  : vt.SpectraForPreTraining.fromConfig(await vt.readSpectraConfig(size, tokenizer))
 if (options.device !== 'cpu') model.to({ device: options.device as 'cuda' })
 const parameters = model.parameters().reduce((sum, parameter) => sum + parameter.numel(), 0)
 console.log(`${size}: ${parameters.toLocaleString('en')} parameters`)

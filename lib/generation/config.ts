@@ -63,6 +63,14 @@ export interface GenerationConfig {
   suppressTokens?: number[] | null
   /** Tokens that do not come first. */
   beginSuppressTokens?: number[] | null
+  /**
+   * Whisper's rules of timestamps, which are the tokens above `noTimestampsTokenId`: the first token is one, then they come
+   * in pairs, never go back, and one comes where all of them together are likelier than any other token.
+   */
+  returnTimestamps?: boolean
+  noTimestampsTokenId?: number | null
+  /** How far above the first timestamp the first token may be, such as 50 for one second. */
+  maxInitialTimestampIndex?: number | null
   /** The second token of a text, where the prompt is one token. */
   forcedBosTokenId?: number | null
   /** The last token where the limit is reached. */
@@ -135,6 +143,9 @@ function checkTogether(config: GenerationConfig): void {
   }
   const ends = config.eosTokenId ?? []
   const none = Array.isArray(ends) && ends.length === 0
+  if (config.returnTimestamps && (none || config.noTimestampsTokenId == null)) {
+    bad('returnTimestamps needs a noTimestampsTokenId and an eosTokenId')
+  }
   if (config.allowedSequences && none) bad('allowedSequences needs an eosTokenId, which ends the answer')
   if (config.exponentialDecayLengthPenalty && none) bad('exponentialDecayLengthPenalty needs an eosTokenId')
   for (const key of ['badWordsIds', 'stopSequences', 'allowedSequences'] as const) {

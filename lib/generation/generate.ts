@@ -28,6 +28,11 @@ export interface GenerateInputs {
   encoderHiddenStates?: Tensor | null
   /** [batch, frames] */
   encoderAttentionMask?: Tensor | null
+  /**
+   * Keys and values of the encoder's states, in place of those states, or an empty cache that is filled with them: for
+   * several texts about the same audio. It is left as it is.
+   */
+  encoderCache?: KvCache | null
 }
 
 export interface GenerateOptions {
@@ -160,9 +165,13 @@ class Run {
 
   #begin(): Promise<Added> {
     this.#begun = true
-    const { cache, ...inputs } = present(this.#inputs)
+    const { cache, encoderCache, ...inputs } = present(this.#inputs)
     const { generator, uniforms, maxNewTokensPerRow: limits } = this.#options
-    const rest = present({ generator, uniforms, limits, cache: cache && nativeCacheOf(cache as KvCache) })
+    const caches = {
+      cache: cache && nativeCacheOf(cache as KvCache),
+      encoderCache: encoderCache && nativeCacheOf(encoderCache as KvCache),
+    }
+    const rest = present({ generator, uniforms, limits, ...caches })
     const { prefixAllowedTokensFn: fn } = this.config
     const allowed = fn ? allowedBy(fn, this.#prompts(), this.#rowsPerPrompt) : undefined
     return this.#session.begin(nativeOf(this.#model), { ...inputs, ...rest }, allowed)
@@ -217,6 +226,7 @@ const INPUTS = [
   'contextIds',
   'encoderHiddenStates',
   'encoderAttentionMask',
+  'encoderCache',
 ]
 const OPTIONS = ['signal', 'generator', 'uniforms', 'maxNewTokensPerRow']
 

@@ -1,9 +1,20 @@
+export { Beats, type BeatsInputs, type BeatsOutput } from './beats.js'
+export type { AudioClip, LongAudio } from './beats-audio.js'
+export type { BeatsConfig } from './beats-config.js'
+export type { SoundTag, TagOptions } from './beats-tags.js'
 export type { NetworkConfig } from './config.js'
 export type { DecoderLMConfig, RopeParameters } from './decoder-config.js'
 export { DecoderLM, type DecoderLMInputs, type DecoderLMOutput } from './decoder-lm.js'
 export { KvCache } from './kv-cache.js'
 export { NativeModule } from './native-module.js'
 export type { LoadNetworkOptions } from './pretrained.js'
+export {
+  type LoadQFormerOptions,
+  QFormer,
+  type QFormerConfig,
+  type QFormerInputs,
+  type QFormerOutput,
+} from './q-former.js'
 export {
   Roberta,
   type RobertaConfig,
@@ -29,3 +40,14 @@ export type { LoadSpectraOptions, SpectraEncoders, SpectraLoadReport } from './s
 export type { SpeechEncoderConfig, SpeechEncoderInputs, SpeechEncoderOutput } from './speech-encoder.js'
 export { Wav2Vec2, type Wav2Vec2Config } from './wav2vec2.js'
 export { WavLM, type WavLMConfig } from './wavlm.js'
+export { Whisper, WhisperEncoder } from './whisper.js'
+export type { WhisperConfig } from './whisper-config.js'
+export type {
+  WhisperEncoderInputs,
+  WhisperEncoderOutput,
+  WhisperGenerateInputs,
+  WhisperInputs,
+  WhisperOutput,
+} from './whisper-inputs.js'
+export type { TranscribeOptions, WhisperAudio, WhisperSegment, WhisperTranscription } from './whisper-options.js'
+export { WHISPER_LANGUAGES, type WhisperTokens } from './whisper-tokens.js'

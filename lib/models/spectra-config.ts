@@ -60,10 +60,23 @@ const AUDIO = 160_000
 /** transformers writes this `max_length` for models that have none. */
 const NO_LENGTH = 20
 
+const SMALL = { hiddenSize: 64, numHiddenLayers: 2, numAttentionHeads: 4, intermediateSize: 128 }
+const ROBERTA = { vocabSize: 50265, maxPositionEmbeddings: 514, typeVocabSize: 2, layerNormEps: 1e-5, padTokenId: 1 }
+
+/** The published size, and one that a laptop trains: WavLM's convolutions in width 32, two layers of width 64. */
 const names: Record<string, SpectraConfig> = {
   base: {
-    textConfig: { vocabSize: 50265, maxPositionEmbeddings: 514, typeVocabSize: 2, layerNormEps: 1e-5, padTokenId: 1 },
+    textConfig: ROBERTA,
     audioConfig: { activationDropout: 0, featProjDropout: 0.1, layerdrop: 0.05 },
+  },
+  tiny: {
+    textConfig: { ...ROBERTA, ...SMALL },
+    audioConfig: {
+      ...SMALL,
+      convDim: Array<number>(7).fill(32),
+      numConvPosEmbeddings: 16,
+      numConvPosEmbeddingGroups: 2,
+    },
   },
 }
 
@@ -80,6 +93,9 @@ const optionKeys = [
   'mamTargetGradients',
   'numLabels',
 ]
+
+/** The configuration of a size by its name. @throws ConfigError for a size that there is not */
+export const namedSpectraConfig = (name: string): SpectraConfig => configOf('Spectra', name, names)
 
 /** A checked configuration. Choices that the encoders' published files hold are taken from there where none is made. */
 export function spectraConfig(given: SpectraConfig | string): CompleteSpectraConfig {

@@ -20,20 +20,20 @@ export {
   spectraCollate,
 } from './finetuning/collate.js'
 export {
-  dataOfArguments,
-  finetuneOfArguments,
-  SPECTRA_SIZES,
+  spectraDataOfArguments,
+  spectraFinetuningOfArguments,
+  spectraOfArguments,
   spectraReport,
-  spectraSize,
-  taskOfArguments,
+  spectraTaskOfArguments,
+  unusedSpectraArguments,
 } from './finetuning/command.js'
 export { type OpenSpectraDataOptions, openSpectraData, type SpectraData } from './finetuning/data.js'
 export {
-  DialogText,
-  type DialogTextOptions,
-  type EncodedDialog,
-  type EncodedWords,
-  type TurnText,
+  SpectraDialogText,
+  type SpectraDialogTextOptions,
+  type SpectraEncodedDialog,
+  type SpectraEncodedWords,
+  type SpectraTurnText,
 } from './finetuning/dialog-text.js'
 export { SpectraEarlyStopping } from './finetuning/early-stopping.js'
 export {
@@ -44,15 +44,20 @@ export {
   spectraTrainer,
 } from './finetuning/finetune.js'
 export {
-  AdamWWithoutCorrection,
+  SpectraAdamW,
   type SpectraOptimizerMode,
   spectraOptimizer,
   spectraParameterGroups,
   spectraSchedule,
   spectraSteps,
 } from './finetuning/optimizer.js'
-export { type OwnData, type OwnSample, type ReadSpectraJsonlOptions, readSpectraJsonl } from './finetuning/own-data.js'
-export type { HeldOutSpeakers, OwnRecord } from './finetuning/own-records.js'
+export {
+  type ReadSpectraJsonlOptions,
+  readSpectraJsonl,
+  type SpectraJsonlData,
+  type SpectraJsonlSample,
+} from './finetuning/own-data.js'
+export type { SpectraHeldOutSpeakers, SpectraJsonlRecord } from './finetuning/own-records.js'
 export { SPECTRA_LAYOUTS, type SpectraLayout } from './finetuning/published-layouts.js'
 export {
   type ReadSpectraPicklesOptions,
@@ -63,43 +68,66 @@ export {
 } from './finetuning/published-pickles.js'
 export type { SpectraAudio, SpectraSample } from './finetuning/sample.js'
 export {
-  type EmotionMetrics,
-  emotionMetrics,
-  type IntentMetrics,
-  intentMetrics,
-  type SentimentMetrics,
-  sentimentMetrics,
+  type SpectraEmotionMetrics,
+  type SpectraIntentMetrics,
+  type SpectraSentimentMetrics,
+  spectraEmotionMetrics,
+  spectraIntentMetrics,
   spectraMetrics,
   spectraMetricsOf,
+  spectraSentimentMetrics,
 } from './finetuning/task-metrics.js'
 export {
-  type OwnTaskOptions,
-  ownTask,
-  presetOf,
-  publishedTask,
+  publishedSpectraTask,
   SPECTRA_TASKS,
   type SpectraPreset,
   type SpectraTask,
   type SpectraTaskName,
+  type SpectraTaskOptions,
+  spectraPreset,
+  spectraTask,
 } from './finetuning/tasks.js'
+export {
+  type SpectraAnswer,
+  type SpectraAttention,
+  type SpectraClassAnswer,
+  SpectraClassifier,
+  type SpectraClassifierOptions,
+  type SpectraClassifyOptions,
+  type SpectraValueAnswer,
+} from './inference/classifier.js'
+export { type EmbedTurnsOptions, embedTurns } from './inference/embed.js'
+export {
+  type RankedResponse,
+  type RankResponsesInput,
+  type RankResponsesOptions,
+  rankResponses,
+} from './inference/rank.js'
+export type { SpectraTurnAudio } from './inference/turn-audio.js'
+export type { SpectraTurn, SpectraTurnOptions, SpectraWindow } from './inference/turns.js'
+export { readSpectraConfig } from './network-config.js'
 export {
   type SpectraPretrainingBatch,
   type SpectraPretrainingCollateOptions,
   spectraPretrainingCollate,
 } from './pretraining/collate.js'
 export {
-  type FramesOf,
-  type MaskedClip,
-  type MaskedText,
+  type SpectraMaskedClip,
+  type SpectraMaskedText,
   SpectraPretrainingDataset,
   type SpectraPretrainingOptions,
   type SpectraPretrainingSample,
 } from './pretraining/dataset.js'
 export { type ClipTurnsOptions, clipTurns, spotifyTurns, UNIFORM_WORD_TIMES } from './pretraining/dialog-sources.js'
-export type { OnProblem, SpectraEntry, SpectraWord } from './pretraining/entry.js'
-export { MAM, type MaskFramesOptions, type MaskTokensOptions, maskFrames, maskTokens } from './pretraining/masking.js'
+export type { SpectraEntry, SpectraWord } from './pretraining/entry.js'
 export {
-  type EncodeWord,
+  type MaskFramesOptions,
+  type MaskTokensOptions,
+  maskFrames,
+  maskTokens,
+  SPECTRA_FRAME_FATES,
+} from './pretraining/masking.js'
+export {
   type PrepareSpectraOptions,
   prepareSpectraPretraining,
   type SpectraDialogTurn,
@@ -118,7 +146,7 @@ export {
   type PublishedSpectraOptions,
   readPublishedSpectraPretraining,
 } from './pretraining/published.js'
-export type { SpokenWord } from './pretraining/slices.js'
+export type { SpectraSpokenWord } from './pretraining/slices.js'
 export {
   openSpectraPretraining,
   type SpectraPretrainingSource,

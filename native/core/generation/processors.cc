@@ -35,6 +35,10 @@ LogitsProcessors::LogitsProcessors(const Options& o, int64_t vocabulary)
   if (o.forced_bos >= 0) check_ids({o.forced_bos}, vocabulary, "forced_bos_token_id");
   check_ids(o.suppressed, vocabulary, "suppress_tokens");
   check_ids(o.begin_suppressed, vocabulary, "begin_suppress_tokens");
+  if (o.no_timestamps >= 0) {
+    check_ids({o.no_timestamps}, vocabulary, "no_timestamps_token_id");
+    TORCH_CHECK_VALUE(!o.eos.empty(), "return_timestamps needs an eos_token_id, below which text is");
+  }
   if (o.allowed) check_ids(*o.allowed, vocabulary, "allowed_tokens");
   for (const Ids& word : o.bad_words) check_ids(word, vocabulary, "bad_words_ids");
   for (const Ids& sequence : o.allowed_sequences) check_ids(sequence, vocabulary, "allowed_sequences");
@@ -43,7 +47,7 @@ LogitsProcessors::LogitsProcessors(const Options& o, int64_t vocabulary)
             ((o.min_length > 0 || o.min_new_tokens > 0) && !o.eos.empty());
   constrained_ = o.allowed.has_value() || !tree_.empty();
   after_ = o.forced_bos >= 0 || !o.forced_eos.empty() || o.remove_invalid || o.decay_start >= 0 ||
-           !o.suppressed.empty() || !o.begin_suppressed.empty();
+           !o.suppressed.empty() || !o.begin_suppressed.empty() || o.no_timestamps >= 0;
 }
 
 void LogitsProcessors::before(const Written& written, float* scores) {
@@ -150,6 +154,42 @@ void LogitsProcessors::after(const Written& written, float* scores) const {
   forbid(o.suppressed, scores);
   const int64_t begin = written.prompt_columns > 1 || o.forced_bos < 0 ? 0 : 1;
   if (written.generated == begin) forbid(o.begin_suppressed, scores);
+  if (o.no_timestamps >= 0) keep_timestamp_rules(written, scores);
+}
+
+// Whisper's (Radford et al. 2022, https://arxiv.org/abs/2212.04356): timestamps come in pairs but for the first and the
+// one before the end, never go back, and one comes where all of them together are likelier than any other token.
+void LogitsProcessors::keep_timestamp_rules(const Written& written, float* scores) const {
+  const Options& o = options_;
+  const int64_t first = o.no_timestamps + 1;
+  const auto forbid_range = [&](int64_t from, int64_t to) {
+    if (from < to) std::fill(scores + from, scores + to, kForbidden);
+  };
+  scores[o.no_timestamps] = kForbidden;
+  const auto answer = written.ids.end() - written.generated;
+  const auto is_timestamp = [&](int64_t back) { return *(written.ids.end() - back) >= first; };
+  const bool last = written.generated >= 1 && is_timestamp(1);
+  const bool before = written.generated < 2 || is_timestamp(2);
+  if (last && before) forbid_range(first, vocabulary_);
+  if (last && !before) forbid_range(0, o.eos.front());
+  const auto none = std::make_reverse_iterator(answer);
+  const auto latest = std::find_if(written.ids.rbegin(), none, [&](int64_t id) { return id >= first; });
+  // A pair may be at one moment, but not two.
+  if (latest != none) forbid_range(first, std::min(vocabulary_, *latest + (last && !before ? 0 : 1)));
+  if (written.generated == 0) {
+    forbid_range(0, first);
+    if (o.max_initial_timestamp >= 0) forbid_range(first + o.max_initial_timestamp + 1, vocabulary_);
+  }
+  const auto sum_of = [&](int64_t from, int64_t to, float most) {
+    double sum = 0;
+    for (int64_t i = from; i < to; ++i) sum += std::exp(static_cast<double>(scores[i] - most));
+    return sum;
+  };
+  if (first == vocabulary_) return;
+  const float best_time = *std::max_element(scores + first, scores + vocabulary_);
+  const float best_text = *std::max_element(scores, scores + first);
+  if (best_time == kForbidden) return;
+  if (best_time + std::log(sum_of(first, vocabulary_, best_time)) > best_text) forbid_range(0, first);
 }
 
 }  // namespace voxtorch::generation

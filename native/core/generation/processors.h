@@ -27,12 +27,13 @@ class LogitsProcessors {
   void constrain(const Written& written, const Ids* given, float* scores);
   // Where nothing that is allowed had a score: all of it is as likely.
   void release(const Written& written, const Ids* given, float* scores);
-  // What comes behind it: forced and suppressed tokens, the decaying length penalty.
+  // What comes behind it: forced and suppressed tokens, the decaying length penalty, Whisper's timestamps.
   void after(const Written& written, float* scores) const;
 
  private:
   Ids allowed_next(const Written& written, const Ids* given) const;
   void penalise_repetition(const Written& written, float* scores);
+  void keep_timestamp_rules(const Written& written, float* scores) const;
   void forbid_repeated_ngrams(const Written& written, float* scores) const;
 
   const Options& options_;

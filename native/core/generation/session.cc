@@ -417,8 +417,9 @@ StepResult told(Added added) {
 StepResult begin(const ModulePtr& self, const ModulePtr& network, const OptionalTensor& ids, const OptionalTensor& mask,
                  const OptionalTensor& embeddings, const std::optional<ModulePtr>& cache, const OptionalTensor& context,
                  const OptionalTensor& encoder_states, const OptionalTensor& encoder_mask,
-                 std::optional<at::Generator> generator, const OptionalTensor& uniforms, const OptionalIds& limits,
-                 const OptionalIds& allowed_tokens, const OptionalIds& allowed_counts) {
+                 const std::optional<ModulePtr>& encoder_cache, std::optional<at::Generator> generator,
+                 const OptionalTensor& uniforms, const OptionalIds& limits, const OptionalIds& allowed_tokens,
+                 const OptionalIds& allowed_counts) {
   const at::AutoGradMode unrecorded(false);
   const auto given = [](const OptionalTensor& tensor) { return tensor.value_or(Tensor()); };
   Start start;
@@ -427,6 +428,10 @@ StepResult begin(const ModulePtr& self, const ModulePtr& network, const Optional
   if (cache) {
     voxtorch::network<nn::KvCache>(*cache, "generation_begin");
     start.cache = c10::static_intrusive_pointer_cast<nn::KvCache>(*cache);
+  }
+  if (encoder_cache) {
+    voxtorch::network<nn::KvCache>(*encoder_cache, "generation_begin");
+    start.prompt.encoder_cache = c10::static_intrusive_pointer_cast<nn::KvCache>(*encoder_cache);
   }
   start.generator = std::move(generator);
   start.uniforms = given(uniforms);
@@ -455,8 +460,9 @@ TORCH_LIBRARY_FRAGMENT(voxtorch, m) {
       "generation_begin(__torch__.torch.classes.voxtorch.Module self, __torch__.torch.classes.voxtorch.Module network, "
       "Tensor? input_ids=None, Tensor? attention_mask=None, *, Tensor? inputs_embeds=None, "
       "__torch__.torch.classes.voxtorch.Module? cache=None, Tensor? context_ids=None, Tensor? "
-      "encoder_hidden_states=None, Tensor? encoder_attention_mask=None, Generator? generator=None, Tensor? "
-      "uniforms=None, int[]? limits=None, int[]? allowed_tokens=None, int[]? allowed_counts=None) -> (int[] tokens, "
+      "encoder_hidden_states=None, Tensor? encoder_attention_mask=None, __torch__.torch.classes.voxtorch.Module? "
+      "encoder_cache=None, Generator? generator=None, Tensor? uniforms=None, int[]? limits=None, int[]? "
+      "allowed_tokens=None, int[]? allowed_counts=None) -> (int[] tokens, "
       "int[] ends, float[] logprobs, bool done)",
       begin);
   m.def(

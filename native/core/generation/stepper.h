@@ -17,6 +17,8 @@ struct Prompt {
   at::Tensor encoder_states;  // [batch, frames, dim], for networks with cross-attention
   at::Tensor encoder_mask;    // [batch, frames]
   int64_t more = 0;           // tokens that will follow at most: what to take memory for
+  // Keys and values of the encoder's states, to be left as they are; an empty one is filled. Null: the stepper's own.
+  c10::intrusive_ptr<nn::KvCache> encoder_cache = {};
 };
 
 class CausalStepper {

@@ -19,7 +19,8 @@ class DecoderStepper : public generation::CausalStepper {
         cache_(cache ? std::move(cache) : c10::make_intrusive<nn::KvCache>(ModuleOptions(), Config())) {}
 
   Tensor prefill(const generation::Prompt& prompt) override {
-    TORCH_CHECK(!prompt.encoder_states.defined(), "a decoder language model has no cross-attention");
+    TORCH_CHECK(!prompt.encoder_states.defined() && !prompt.encoder_cache,
+                "a decoder language model has no cross-attention");
     DecoderLMInputs inputs;
     if (prompt.embeddings.defined())
       inputs.embeddings = prompt.embeddings;

@@ -118,12 +118,13 @@ constexpr int64_t kTaps = 2;
 at::Tensor norm_of_taps(const at::Tensor& direction) { return at::linalg_vector_norm(direction, 2, {0, 1}, true); }
 }  // namespace
 
-NormedConv1d::NormedConv1d(const ModuleOptions& options, int64_t dim, int64_t kernel, int64_t groups)
+NormedConv1d::NormedConv1d(const ModuleOptions& options, int64_t dim, int64_t kernel, int64_t groups,
+                           const NormedConvNames& names)
     : Module("NormedConv1d", options),
       bias(parameter("bias", {dim}, init::zeros())),
-      direction(parameter("parametrizations.weight.original1", {dim, dim / groups, kernel},
+      direction(parameter(names.direction, {dim, dim / groups, kernel},
                           init::normal(2 * std::sqrt(1.0 / static_cast<double>(kernel * dim))))),
-      gain(parameter("parametrizations.weight.original0", {1, 1, kernel},
+      gain(parameter(names.gain, {1, 1, kernel},
                      [this](const at::Tensor& tensor) { tensor.copy_(norm_of_taps(direction)); })),
       kernel(kernel),
       groups(groups) {}

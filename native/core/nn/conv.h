@@ -41,13 +41,20 @@ class Conv1d : public Module {
 at::Tensor conv_channel_norm(const at::Tensor& signal, const Conv1d& conv, const GroupNorm& norm, bool frames = false,
                              const at::Tensor& windows = {});
 
+// What NormedConv1d's parameters are called: as torch.nn.utils.parametrizations does, or the older weight_norm.
+struct NormedConvNames {
+  const char* direction = "parametrizations.weight.original1";
+  const char* gain = "parametrizations.weight.original0";
+};
+constexpr NormedConvNames kWeightNormNames{"weight_v", "weight_g"};
+
 // A grouped convolution over time, as wide as the input, whose weight is normalised (Salimans and Kingma 2016,
 // https://arxiv.org/abs/1602.07868) for each tap by itself: weight[:, :, k] = gain[k] * direction[:, :, k] /
-// |direction[:, :, k]|. Speech encoders take positions from it. The names are those that
-// torch.nn.utils.parametrizations gives.
+// |direction[:, :, k]|. Speech encoders take positions from it.
 class NormedConv1d : public Module {
  public:
-  NormedConv1d(const ModuleOptions& options, int64_t dim, int64_t kernel, int64_t groups);
+  NormedConv1d(const ModuleOptions& options, int64_t dim, int64_t kernel, int64_t groups,
+               const NormedConvNames& names = {});
   at::Tensor weight() const;
   // [batch, dim, time] -> the same; with what weight() gave, which several inputs share.
   at::Tensor forward(const at::Tensor& input, const at::Tensor& weight) const;

@@ -103,6 +103,12 @@ std::pair<Tensor, Tensor> KvCache::append(size_t layer, const Tensor& keys, cons
   return {mine.keys.narrow(2, 0, total), mine.values.narrow(2, 0, total)};
 }
 
+std::pair<Tensor, Tensor> KvCache::get(size_t layer) const {
+  TORCH_CHECK(length() > 0 && layer < layers_.size(), kForeign);
+  const Layer& mine = layers_[layer];
+  return {mine.keys.narrow(2, 0, length()), mine.values.narrow(2, 0, length())};
+}
+
 void KvCache::crop(int64_t length) {
   TORCH_CHECK(length >= 0 && length <= this->length(), "length must be from 0 to ", this->length(),
               ", the tokens in the cache, got ", length);

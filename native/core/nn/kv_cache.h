@@ -27,6 +27,8 @@ class KvCache : public Module {
   // Keys and values [batch, heads, time, dim] of new tokens of a layer -> those of all, [batch, heads, length() + time,
   // dim], which are views.
   std::pair<at::Tensor, at::Tensor> append(size_t layer, const at::Tensor& keys, const at::Tensor& values);
+  // Those of all tokens so far.
+  std::pair<at::Tensor, at::Tensor> get(size_t layer) const;
   void advance(int64_t time) { length_.fetch_add(time, std::memory_order_relaxed); }
 
   // Takes memory for so many tokens at the next append, as far as it is reasonable to take it ahead.

@@ -10,6 +10,8 @@ import {
 import { ConfigError, DataError } from '../../../native/errors.js'
 import { noGrad, scope, Tensor, tensor } from '../../../tensor/index.js'
 import type { Tokenizer } from '../../../text/index.js'
+import { type SpectraTurnAudio, samplesOfTurn } from '../inference/turn-audio.js'
+import { evaluating } from '../inference/turns.js'
 import { SPECTRA_RATE, SPECTRA_SAMPLES } from '../pretraining/entry.js'
 import { type EncodeWord, encoderOf } from '../pretraining/prepare.js'
 import { type AlignedWord, repaired, type TimedSpan } from './repair.js'
@@ -38,8 +40,8 @@ export interface WordTimesModel {
 }
 
 export interface AlignWordsInput {
-  /** [samples] at 16 kHz, of any length. */
-  audio: Float32Array | Tensor
+  /** Of any length. */
+  audio: NonNullable<SpectraTurnAudio>
   /** What is said, words between blanks. */
   text: string
   /** Default: the model's. */
@@ -99,27 +101,11 @@ export async function alignWords(
   const tokenizer = input.tokenizer ?? model.tokenizer
   if (tokenizer === undefined) throw misuse(where, 'tokenizer', 'a Tokenizer, as the model has none', tokenizer)
   const encode = encoderOf(where, tokenizer)
-  const audio = await samplesOf(where, input.audio)
+  const audio = await samplesOfTurn(where, input.audio)
+  if (audio === null) throw misuse(where, 'audio', 'a path or samples', input.audio)
   const words = input.text.split(/\s+/).filter(Boolean)
   const spoken = words.map((word) => ({ word, ids: encode(word.toLowerCase()) }))
-  return new Aligner(model, audio, spoken, delay, maxLength).run()
-}
-
-async function samplesOf(where: string, audio: Float32Array | Tensor): Promise<Float32Array> {
-  if (!(audio instanceof Tensor) && !(audio instanceof Float32Array)) {
-    throw misuse(where, 'audio', 'a Float32Array or a tensor of [samples]', audio)
-  }
-  if (audio instanceof Tensor && (audio.ndim !== 1 || audio.dtype.startsWith('complex'))) {
-    throw new ConfigError(`${where}: audio must be [samples], one clip, not ${audio.dtype} [${audio.shape}]`)
-  }
-  const samples =
-    audio instanceof Tensor
-      ? await scope(async () => (await audio.detach().to({ dtype: 'float32', device: 'cpu' }).data()) as Float32Array)
-      : audio
-  if (samples.length === 0) throw new DataError(`${where}: the audio is empty, so no word is spoken in it`)
-  const bad = samples.findIndex((value) => !Number.isFinite(value))
-  if (bad >= 0) throw new DataError(`${where}: sample ${bad} of the audio is ${samples[bad]}`, { sample: bad })
-  return samples
+  return evaluating(model, () => new Aligner(model, audio, spoken, delay, maxLength).run())
 }
 
 interface EncodedWord {

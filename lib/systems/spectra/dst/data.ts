@@ -6,7 +6,7 @@ import { type DstDialog, exists, readDstDialogs } from './dialog.js'
 import { type DstFeatures, DstFeaturizer, type DstTokenizer } from './features.js'
 import { type DstExample, dstExamples } from './labels.js'
 import { readDstExamples, readDstFeatures } from './pickles.js'
-import { readDialogList, readSpokenWoz, type SpokenWozReport } from './spokenwoz.js'
+import { readSpokenWoz, readSpokenWozList, type SpokenWozReport } from './spokenwoz.js'
 
 export interface LoadDstSplitOptions {
   config: DstConfig
@@ -58,7 +58,7 @@ export async function loadDstSplit(folder: string, split: string, options: LoadD
     const { dialogs, report } = await readSpokenWoz(whole, {
       ...{ config, compat },
       ...((await exists(recordings)) && { audio: recordings }),
-      ...((await exists(list)) && { dialogs: await readDialogList(list) }),
+      ...((await exists(list)) && { dialogs: await readSpokenWozList(list) }),
     })
     return { ...fromDialogs(whole, dialogs, options), report }
   }

@@ -30,13 +30,13 @@ export { type DstFeatureOptions, type DstFeatures, DstFeaturizer, type DstTokeni
 export { DstHeads, type DstHeadsOptions, type DstHeadsOutput, type DstLabels, type DstLogits } from './heads.js'
 export { type DstExample, type DstExampleOptions, dstExamples } from './labels.js'
 export { type DstJudged, type DstScores, dstPredictionRecords, dstScores, dstValueMatches } from './metrics.js'
-export { type DstEncoder, type DstEncoderInputs, type DstInputs, type FusedStates, SpectraForDst } from './model.js'
+export { type DstEncoder, type DstEncoderInputs, type DstFusedStates, type DstInputs, SpectraForDst } from './model.js'
 export { type ReadDstPickleOptions, readDstExamples, readDstFeatures } from './pickles.js'
 export { type DstResult, decodeDst, type TrackDstOptions, trackDst } from './predict.js'
 export {
   type ReadSpokenWozOptions,
-  readDialogList,
   readSpokenWoz,
+  readSpokenWozList,
   SPOKENWOZ_MISLABELLED,
   type SpokenWozReport,
 } from './spokenwoz.js'

@@ -24,10 +24,10 @@ export interface DstEncoderInputs {
 /** A network that fuses text and speech, such as `Spectra`. */
 export type DstEncoder = Module & {
   /** States [batch, tokens + frames, hidden] and their mask, bool [batch, tokens + frames]; text stands first. */
-  forward(inputs: DstEncoderInputs): FusedStates | Promise<FusedStates>
+  forward(inputs: DstEncoderInputs): DstFusedStates | Promise<DstFusedStates>
 }
 
-export interface FusedStates {
+export interface DstFusedStates {
   lastHiddenState: Tensor
   attentionMask: Tensor
 }

@@ -16,7 +16,7 @@ export interface ReadSpokenWozOptions extends DstLabelOptions {
   config: DstConfig
   /** The folder of recordings, `<dialog>/speech.wav` or `<dialog>.wav`. Without it there is no speech. */
   audio?: string
-  /** The dialogs to read, in this order, such as {@link readDialogList} gives. Default: all of the file. */
+  /** The dialogs to read, in this order, such as {@link readSpokenWozList} gives. Default: all of the file. */
   dialogs?: readonly string[]
 }
 
@@ -34,8 +34,8 @@ export interface SpokenWozReport {
 }
 
 /** Names of the dialogs of a split: `trainListFile.json` is a JSON array, the other lists have one name a line. */
-export async function readDialogList(path: string): Promise<string[]> {
-  requireString('readDialogList', 'path', path)
+export async function readSpokenWozList(path: string): Promise<string[]> {
+  requireString('readSpokenWozList', 'path', path)
   let text: string
   try {
     text = await readFile(path, 'utf8')

@@ -10,13 +10,17 @@ export interface SpectraArguments {
   kind?: 'regression' | 'classification'
   /** Class names in their order, for a task of one's own. */
   labels?: string[]
+  /** The metric by which the best epoch of a task of one's own is chosen. */
+  keyMetric?: string
   /** A folder or archive of the published data, a folder with {train,valid,test}.jsonl, or one JSONL file. */
   data?: string
   /** A folder with a pre-trained or fine-tuned model; */
   model?: string
-  /** or the size of one made from scratch. */
+  /** or of one made from scratch the size, `tiny` or `base`, or a JSON file with its configuration. */
   config?: string
   tokenizer?: string
+  /** A JSONL file of turns to classify with the fine-tuned `model`, instead of training. */
+  predict?: string
   output?: string
   datasetConfig?: string
   device?: string
@@ -61,10 +65,12 @@ const OPTIONS: Record<Name, Kind | readonly string[]> = {
   task: 'text',
   kind: ['regression', 'classification'],
   labels: 'list',
+  keyMetric: 'text',
   data: 'path',
   model: 'path',
   config: 'text',
   tokenizer: 'path',
+  predict: 'path',
   output: 'path',
   datasetConfig: 'path',
   device: 'text',
@@ -204,7 +210,8 @@ export function parseSpectraArguments(argv: readonly string[]): ParsedSpectraArg
   return { options: options as SpectraArguments, ignored }
 }
 
-const kebab = (name: string): string => `--${name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`
+/** `--max-steps` of `maxSteps`. */
+export const kebab = (name: string): string => `--${name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`
 const snake = (name: string): string => name.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`)
 
 const OWN = new Map(Object.keys(OPTIONS).map((name) => [snake(name), name as Name]))

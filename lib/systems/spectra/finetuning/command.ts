@@ -1,27 +1,33 @@
-import type { RobertaConfig } from '../../../models/roberta.js'
-import type { WavLMConfig } from '../../../models/wavlm.js'
+import { SpectraForSequenceClassification } from '../../../models/spectra.js'
 import { ConfigError } from '../../../native/errors.js'
-import type { SpectraArguments } from './arguments.js'
-import type { OpenSpectraDataOptions } from './data.js'
+import type { Device } from '../../../tensor/index.js'
+import { readSpectraConfig } from '../network-config.js'
+import { kebab, type SpectraArguments } from './arguments.js'
+import type { OpenSpectraDataOptions, SpectraData } from './data.js'
 import type { FinetuneSpectraOptions, SpectraResults } from './finetune.js'
 import type { SpectraLayout } from './published-layouts.js'
-import { isPublishedTask, ownTask, publishedTask, type SpectraTask } from './tasks.js'
+import { isPublishedTask, publishedSpectraTask, type SpectraTask, spectraTask } from './tasks.js'
 
 /** The task that a command line names. @throws ConfigError where it is none of the four and its kind is not said */
-export function taskOfArguments({ task, kind, labels }: SpectraArguments): SpectraTask {
+export function spectraTaskOfArguments({ task, kind, labels, keyMetric }: SpectraArguments): SpectraTask {
   if (task === undefined)
     throw new ConfigError('Say what to learn: --task mosi, mosei, iemocap, mintrec or a name', { argument: 'task' })
-  if (isPublishedTask(task)) return publishedTask(task)
+  if (isPublishedTask(task)) return publishedSpectraTask(task)
   const known = kind ?? (labels === undefined ? undefined : 'classification')
-  if (known === undefined) return publishedTask(task) // which names the nearest
-  return ownTask({ name: task, kind: known, ...(labels && { labels }) })
+  if (known === undefined) return publishedSpectraTask(task) // which names the nearest
+  return spectraTask({
+    name: task,
+    kind: known,
+    ...(labels && { labels }),
+    ...(keyMetric !== undefined && { keyMetric }),
+  })
 }
 
 /** What `openSpectraData` is given by a command line: its path and its options. */
-export function dataOfArguments(options: SpectraArguments): [path: string, options: OpenSpectraDataOptions] {
+export function spectraDataOfArguments(options: SpectraArguments): [path: string, options: OpenSpectraDataOptions] {
   const {
     data,
-    tokenizer = options.model,
+    tokenizer = options.model ?? options.textModel,
     layout,
     onBadRecord,
     testSpeakers,
@@ -33,7 +39,7 @@ export function dataOfArguments(options: SpectraArguments): [path: string, optio
   return [
     data,
     {
-      task: taskOfArguments(options),
+      task: spectraTaskOfArguments(options),
       ...(tokenizer !== undefined && { tokenizer }),
       ...(layout !== undefined && { layout: layout as SpectraLayout }),
       ...(onBadRecord !== undefined && { onBadRecord }),
@@ -45,7 +51,7 @@ export function dataOfArguments(options: SpectraArguments): [path: string, optio
 }
 
 /** What `finetuneSpectra` is given by a command line, beside model and data. */
-export function finetuneOfArguments(
+export function spectraFinetuningOfArguments(
   options: SpectraArguments,
 ): Pick<
   FinetuneSpectraOptions<never>,
@@ -71,6 +77,58 @@ export function finetuneOfArguments(
   }
 }
 
+/** Options of the other commands, and of the original, that fine-tuning has no use for. */
+const NOT_HERE: Partial<Record<keyof SpectraArguments, string>> = {
+  datasetConfig: 'slots are for examples/spectra-dst.ts',
+  transcripts: 'transcripts are for examples/spectra-pretrain.ts',
+  numTurns: 'a turn is read after as many as its data gives it, at most ten',
+  saveEpochs: 'each epoch is saved, and the best one kept',
+  lossScale: 'the scale is found while training',
+}
+
+/**
+ * What a command line says that has no effect on fine-tuning, with the reason: tell the user.
+ * @throws ConfigError where it asks for something else than fine-tuning
+ */
+export function unusedSpectraArguments(options: SpectraArguments): { flag: string; reason: string }[] {
+  const { mode = 'finetune', fp16, device } = options
+  if (mode !== 'finetune') {
+    const example = { pretrain: 'spectra-pretrain', dst: 'spectra-dst' }[mode]
+    throw new ConfigError(`--mode ${mode} is what examples/${example}.ts does`, { argument: 'mode' })
+  }
+  const found = Object.entries(NOT_HERE).filter(([name]) => Object.hasOwn(options, name))
+  const unused = found.map(([name, reason]) => ({ flag: kebab(name), reason }))
+  return fp16 && !device?.startsWith('cuda')
+    ? [...unused, { flag: '--fp16', reason: 'it is for CUDA: say --device cuda' }]
+    : unused
+}
+
+/**
+ * The network that a command line names, with as many outputs as the task has: a pre-trained or fine-tuned one
+ * (`--model DIR`), one that begins with a RoBERTa and a WavLM (`--text-model DIR --audio-model DIR`), or a new one
+ * (`--config`).
+ * @throws CheckpointError, ConfigError as `SpectraForSequenceClassification`
+ */
+export async function spectraOfArguments(
+  options: SpectraArguments,
+  data: Pick<SpectraData, 'task' | 'tokenizer'>,
+): Promise<SpectraForSequenceClassification> {
+  const { model, textModel, audioModel, compat, numFusedLayers, device } = options
+  const factory = device === undefined ? {} : { device: device as Device }
+  const config = {
+    numLabels: data.task.numLabels,
+    ...(compat && { compat }),
+    ...(numFusedLayers !== undefined && { numFusedLayers }),
+  }
+  if ((textModel === undefined) !== (audioModel === undefined) || (model !== undefined && textModel !== undefined)) {
+    throw new ConfigError('Give --model, or --text-model together with --audio-model', { argument: 'model' })
+  }
+  const from = model ?? (textModel !== undefined && { text: textModel, audio: audioModel as string })
+  if (from) return SpectraForSequenceClassification.fromPretrained(from, { config, ...factory })
+  const size = await readSpectraConfig(options.config ?? 'base', data.tokenizer)
+  return SpectraForSequenceClassification.fromConfig({ ...size, ...config }, factory)
+}
+
 /** Results as text. */
 export function spectraReport({ task, keyMetric, bestStep, valid, test, samples, cut, notes }: SpectraResults): string {
   const names = Object.keys(valid)
@@ -92,29 +150,3 @@ export function spectraReport({ task, keyMetric, bestStep, valid, test, samples,
 
 const defined = <T extends object>(values: T): { [K in keyof T]?: Exclude<T[K], undefined> } =>
   Object.fromEntries(Object.entries(values).filter(([, value]) => value !== undefined)) as never
-
-const TINY = { hiddenSize: 64, numHiddenLayers: 2, numAttentionHeads: 4, intermediateSize: 128 }
-const ROBERTA = { vocabSize: 50265, maxPositionEmbeddings: 514, typeVocabSize: 2, layerNormEps: 1e-5, padTokenId: 1 }
-
-/** Configurations of networks that are made from scratch: the published size, and one that a laptop trains. */
-export const SPECTRA_SIZES: Readonly<Record<string, { textConfig: RobertaConfig; audioConfig: WavLMConfig }>> = {
-  base: { textConfig: ROBERTA, audioConfig: { activationDropout: 0, featProjDropout: 0.1, layerdrop: 0.05 } },
-  tiny: {
-    textConfig: { ...ROBERTA, ...TINY },
-    audioConfig: {
-      ...TINY,
-      convDim: Array<number>(7).fill(32),
-      numConvPosEmbeddings: 16,
-      numConvPosEmbeddingGroups: 2,
-    },
-  },
-}
-
-/** @throws ConfigError for a size that there is not */
-export function spectraSize(name = 'base'): { textConfig: RobertaConfig; audioConfig: WavLMConfig } {
-  const found = Object.hasOwn(SPECTRA_SIZES, name) ? SPECTRA_SIZES[name] : undefined
-  if (found !== undefined) return found
-  throw new ConfigError(`There is no SPECTRA of the size ${JSON.stringify(name)}: say tiny or base`, {
-    argument: 'config',
-  })
-}

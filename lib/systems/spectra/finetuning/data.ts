@@ -4,17 +4,17 @@ import { misuse, requireNumber, requireObject, requireString } from '../../../da
 import { Random } from '../../../data/random.js'
 import { ConfigError, DataError } from '../../../native/errors.js'
 import { Tokenizer } from '../../../text/tokenizer.js'
-import type { DialogTextOptions } from './dialog-text.js'
-import { type OwnData, type OwnSample, readSpectraJsonl } from './own-data.js'
-import { checkHeldOut, type HeldOutSpeakers } from './own-records.js'
+import type { SpectraDialogTextOptions } from './dialog-text.js'
+import { readSpectraJsonl, type SpectraJsonlData, type SpectraJsonlSample } from './own-data.js'
+import { checkHeldOut, type SpectraHeldOutSpeakers } from './own-records.js'
 import type { SpectraLayout } from './published-layouts.js'
 import { isPublishedData, readSpectraPickles, SPECTRA_SPLITS, type SpectraSplit } from './published-pickles.js'
 import type { SpectraSample } from './sample.js'
-import { isPublishedTask, publishedTask, type SpectraTask } from './tasks.js'
+import { isPublishedTask, publishedSpectraTask, type SpectraTask } from './tasks.js'
 
-export interface OpenSpectraDataOptions extends DialogTextOptions {
+export interface OpenSpectraDataOptions extends SpectraDialogTextOptions {
   task: SpectraTask | string
-  /** For one's own data: a tokenizer, or the folder of one. */
+  /** A tokenizer, or the folder of one. Your own data needs it; published data keeps it for those who ask the model later. */
   tokenizer?: Tokenizer | string
   /** For the published data. */
   layout?: SpectraLayout | 'auto'
@@ -23,7 +23,7 @@ export interface OpenSpectraDataOptions extends DialogTextOptions {
   onBadRecord?: 'stop' | 'skip'
   maxAudioLength?: number
   /** For records without a `split`: whose turns are held out. */
-  speakers?: HeldOutSpeakers
+  speakers?: SpectraHeldOutSpeakers
   /** Where there is no data for validation: the share of the training data that is drawn for it. Default 0.1. */
   validShare?: number
   /** For that draw. Default 42. */
@@ -38,6 +38,10 @@ export interface SpectraData {
   test: SpectraSample[]
   /** What was found and done, line by line, for a report. */
   notes: string[]
+  /** What made tokens of the texts; left out for published data, which has tokens, unless one was given. */
+  tokenizer?: Tokenizer
+  /** How it did. */
+  text?: SpectraDialogTextOptions
 }
 
 /**
@@ -56,7 +60,7 @@ export async function openSpectraData(path: string, options: OpenSpectraDataOpti
   const { validShare = 0.1, seed = 42, speakers = {} } = options
   requireNumber(where, 'validShare', validShare, { least: 0, below: 1 })
   checkHeldOut(where, speakers)
-  const task = typeof options.task === 'string' ? publishedTask(options.task) : options.task
+  const task = typeof options.task === 'string' ? publishedSpectraTask(options.task) : options.task
   if (!existsSync(path)) throw new DataError(`${path}: there is no such file or folder`, { file: path })
   const data = isPublishedData(path, task.name)
     ? await published(path, task, options)
@@ -74,17 +78,23 @@ async function published(path: string, task: SpectraTask, options: OpenSpectraDa
     ...(arrays !== undefined && { arrays }),
   })
   const notes = files.map(({ split, file, layout }) => `${file}: layout ${layout}, ${splits[split]!.length} samples`)
-  return { task, train: splits.train!, valid: splits.valid!, test: splits.test!, notes }
+  // A model's folder need not hold one, and the data has tokens.
+  const tokenizer = await tokenizerOf(options.tokenizer).catch((error) => {
+    if (error instanceof ConfigError) return undefined
+    throw error
+  })
+  const data: SpectraData = { task, train: splits.train!, valid: splits.valid!, test: splits.test!, notes }
+  return tokenizer ? { ...data, tokenizer, text: textOptions(options) } : data
 }
 
 async function own(
   path: string,
   task: SpectraTask,
   options: OpenSpectraDataOptions,
-  speakers: HeldOutSpeakers,
+  speakers: SpectraHeldOutSpeakers,
 ): Promise<SpectraData> {
   const tokenizer = await tokenizerOf(options.tokenizer)
-  const read = (file: string, task: SpectraTask, history?: boolean): Promise<OwnData> => {
+  const read = (file: string, task: SpectraTask, history?: boolean): Promise<SpectraJsonlData> => {
     const { onBadRecord, maxAudioLength, lowercase, maxContext } = options
     return readSpectraJsonl(file, {
       task,
@@ -96,7 +106,8 @@ async function own(
       ...(maxContext !== undefined && { maxContext }),
     })
   }
-  if (!statSync(path).isDirectory()) return oneFile(path, await read(path, task), speakers)
+  const made = { tokenizer, text: textOptions(options) }
+  if (!statSync(path).isDirectory()) return { ...oneFile(path, await read(path, task), speakers), ...made }
   const fileOf = (split: SpectraSplit) => join(path, `${split}.jsonl`)
   if (!existsSync(fileOf('train'))) {
     const pickled = isPublishedTask(task.name) ? `, ${task.name}/train.pkl or ${task.name}.tgz` : ''
@@ -111,8 +122,13 @@ async function own(
     splits[split] = more.samples
     notes.push(...noted(fileOf(split), more))
   }
-  return { task: first.task, ...splits, notes }
+  return { task: first.task, ...splits, notes, ...made }
 }
+
+const textOptions = ({ lowercase, maxContext }: SpectraDialogTextOptions): SpectraDialogTextOptions => ({
+  ...(lowercase !== undefined && { lowercase }),
+  ...(maxContext !== undefined && { maxContext }),
+})
 
 async function tokenizerOf(tokenizer: Tokenizer | string | undefined): Promise<Tokenizer> {
   if (tokenizer instanceof Tokenizer) return tokenizer
@@ -123,14 +139,14 @@ async function tokenizerOf(tokenizer: Tokenizer | string | undefined): Promise<T
   })
 }
 
-function oneFile(file: string, data: OwnData, speakers: HeldOutSpeakers): SpectraData {
+function oneFile(file: string, data: SpectraJsonlData, speakers: SpectraHeldOutSpeakers): SpectraData {
   const { samples, task } = data
   const known = new Set(samples.map(({ speaker }) => speaker))
   for (const name of [...(speakers.test ?? []), ...(speakers.valid ?? [])]) {
     if (!known.has(name))
       throw new DataError(`${file} has no turn of the speaker ${JSON.stringify(name)}`, { speaker: name })
   }
-  const splitOf = ({ split, speaker }: OwnSample): SpectraSplit => {
+  const splitOf = ({ split, speaker }: SpectraJsonlSample): SpectraSplit => {
     if (split !== undefined) return split
     if (speaker !== undefined && speakers.test?.includes(speaker)) return 'test'
     return speaker !== undefined && speakers.valid?.includes(speaker) ? 'valid' : 'train'
@@ -139,7 +155,7 @@ function oneFile(file: string, data: OwnData, speakers: HeldOutSpeakers): Spectr
   return { task, train: of('train'), valid: of('valid'), test: of('test'), notes: noted(file, data) }
 }
 
-function noted(file: string, { samples, badRecords, badRecordErrors, history, task }: OwnData): string[] {
+function noted(file: string, { samples, badRecords, badRecordErrors, history, task }: SpectraJsonlData): string[] {
   const notes = [`${file}: ${samples.length} records${history ? ', with history' : ''}`]
   if (task.labels) notes.push(`${file}: classes ${task.labels.join(', ')}`)
   if (badRecords > 0)

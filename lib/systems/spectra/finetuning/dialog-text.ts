@@ -2,7 +2,7 @@ import { misuse, requireObject, requireWhole } from '../../../data/check.js'
 import { ConfigError } from '../../../native/errors.js'
 import type { Tokenizer } from '../../../text/tokenizer.js'
 
-export interface DialogTextOptions {
+export interface SpectraDialogTextOptions {
   /** Writes text in lower case first, as that of pre-training is. Default true. */
   lowercase?: boolean
   /** How many turns before the current one are kept. Default 10. */
@@ -10,15 +10,15 @@ export interface DialogTextOptions {
 }
 
 /** A turn as a text, whose words stand between blanks, or as its words. */
-export type TurnText = string | readonly string[]
+export type SpectraTurnText = string | readonly string[]
 
-export interface EncodedWords {
+export interface SpectraEncodedWords {
   inputIds: number[]
   /** For each word its tokens, [start, end) in `inputIds`. A word of which nothing is left has none: start is end. */
   spans: [number, number][]
 }
 
-export interface EncodedDialog {
+export interface SpectraEncodedDialog {
   inputIds: number[]
   /** 0 for earlier turns, 1 for the current one. */
   turnIds: number[]
@@ -28,7 +28,7 @@ export interface EncodedDialog {
  * Texts as SPECTRA reads them: each word is encoded alone by RoBERTa's byte-level BPE, without the blank before it, so that
  * "it's" is 405 18 wherever it stands; `<s>` stands in front of all, `</s>` behind each turn.
  */
-export class DialogText {
+export class SpectraDialogText {
   readonly #tokenizer: Tokenizer
   readonly #lowercase: boolean
   readonly #maxContext: number
@@ -37,11 +37,11 @@ export class DialogText {
   readonly #known = new Map<string, readonly number[]>()
 
   /** @throws ConfigError when the tokenizer has no `<s>` and `</s>`, or puts a blank before a text by itself */
-  constructor(tokenizer: Tokenizer, options: DialogTextOptions = {}) {
-    requireObject('DialogText', 'options', options)
+  constructor(tokenizer: Tokenizer, options: SpectraDialogTextOptions = {}) {
+    requireObject('SpectraDialogText', 'options', options)
     const { lowercase = true, maxContext = 10 } = options
-    if (typeof lowercase !== 'boolean') throw misuse('DialogText', 'lowercase', 'a boolean', lowercase)
-    requireWhole('DialogText', 'maxContext', maxContext)
+    if (typeof lowercase !== 'boolean') throw misuse('SpectraDialogText', 'lowercase', 'a boolean', lowercase)
+    requireWhole('SpectraDialogText', 'maxContext', maxContext)
     this.#tokenizer = tokenizer
     this.#lowercase = lowercase
     this.#maxContext = maxContext
@@ -63,7 +63,7 @@ export class DialogText {
   }
 
   /** Words without special tokens. */
-  words(text: TurnText): EncodedWords {
+  words(text: SpectraTurnText): SpectraEncodedWords {
     const inputIds: number[] = []
     const spans = wordsOf(text).map((word): [number, number] => {
       const start = inputIds.length
@@ -74,7 +74,7 @@ export class DialogText {
   }
 
   /** One turn alone: `<s>`, its words, `</s>`. Spans count `<s>`. */
-  utterance(text: TurnText): EncodedWords {
+  utterance(text: SpectraTurnText): SpectraEncodedWords {
     const { inputIds, spans } = this.words(text)
     return {
       inputIds: [this.#bos, ...inputIds, this.#eos],
@@ -83,7 +83,7 @@ export class DialogText {
   }
 
   /** A turn after others, oldest first, as IEMOCAP's are written: `<s>`, then each turn's words and `</s>`. */
-  dialog(context: readonly TurnText[], current: TurnText): EncodedDialog {
+  dialog(context: readonly SpectraTurnText[], current: SpectraTurnText): SpectraEncodedDialog {
     const kept = this.#maxContext === 0 ? [] : context.slice(-this.#maxContext)
     const inputIds = [this.#bos]
     const turnIds = [kept.length > 0 ? 0 : 1]
@@ -107,8 +107,8 @@ export class DialogText {
   }
 }
 
-function wordsOf(text: TurnText): readonly string[] {
+function wordsOf(text: SpectraTurnText): readonly string[] {
   if (typeof text === 'string') return text.split(/\s+/).filter((word) => word !== '')
   if (Array.isArray(text) && text.every((word) => typeof word === 'string')) return text
-  throw misuse('DialogText', 'a turn', 'a text or a list of words', text)
+  throw misuse('SpectraDialogText', 'a turn', 'a text or a list of words', text)
 }

@@ -3,14 +3,17 @@ import { join } from 'node:path'
 import { misuse, requireObject, requireOneOf, requireString } from '../../../data/check.js'
 import { readJson, writeJson } from '../../../data/json.js'
 import { isMainProcess, worldSize } from '../../../distributed/index.js'
+import { SpectraForSequenceClassification } from '../../../models/spectra.js'
 import { ConfigError } from '../../../native/errors.js'
 import { functional, Module } from '../../../nn/index.js'
+import { peftModelOf } from '../../../peft/model.js'
 import { scope, Tensor } from '../../../tensor/index.js'
 import type { TrainingArguments } from '../../../train/trainer/arguments.js'
 import type { TrainerCallback } from '../../../train/trainer/callbacks.js'
 import type { Logger } from '../../../train/trainer/logger.js'
 import type { LossOutput } from '../../../train/trainer/loss.js'
 import { Trainer } from '../../../train/trainer/trainer.js'
+import { SpectraClassifier } from '../inference/classifier.js'
 import {
   type SpectraBatch,
   type SpectraCollateOptions,
@@ -23,7 +26,7 @@ import { SpectraEarlyStopping } from './early-stopping.js'
 import { type SpectraOptimizerMode, spectraOptimizer, spectraSchedule, spectraSteps } from './optimizer.js'
 import type { SpectraSample } from './sample.js'
 import { spectraMetricsOf } from './task-metrics.js'
-import { presetOf, type SpectraPreset, type SpectraTask } from './tasks.js'
+import { type SpectraPreset, type SpectraTask, spectraPreset } from './tasks.js'
 
 export interface FinetuneSpectraOptions<M extends Module> {
   /**
@@ -45,6 +48,7 @@ export interface FinetuneSpectraOptions<M extends Module> {
    * ('published'), or not at all.
    */
   earlyStopping?: 'metric' | 'published' | 'none'
+  /** In samples and tokens. Default: the network's, else 160000 and 512. */
   maxAudioLength?: number
   maxTextLength?: number
   /** For the Trainer, over what is said above. */
@@ -89,6 +93,7 @@ export async function finetuneSpectra<M extends Module>(options: FinetuneSpectra
     const before = existsSync(file) ? ((await readJson(file)) as SpectraResults) : undefined
     if (before?.globalStep === state.globalStep && existsSync(join(outputDir, BEST))) return withNumbers(before)
     await trainer.saveModel(join(outputDir, BEST))
+    if (isMainProcess()) await classifierOf(options)?.saveCard(join(outputDir, BEST))
     const results: SpectraResults = {
       task: data.task.name,
       keyMetric: data.task.keyMetric,
@@ -107,6 +112,27 @@ export async function finetuneSpectra<M extends Module>(options: FinetuneSpectra
   }
 }
 
+/** What answers with the trained network; undefined where it is no SPECTRA, or the data came without a tokenizer. */
+function classifierOf<M extends Module>(options: FinetuneSpectraOptions<M>): SpectraClassifier | undefined {
+  const { model, data } = options
+  if (!(model instanceof SpectraForSequenceClassification) || peftModelOf(model) || !data.tokenizer) return undefined
+  const { historyAudio, turnIds, maxAudioLength, maxTextLength } = collateOptions(options, presetFor(options))
+  const sample = data.train[0] as SpectraSample
+  return new SpectraClassifier(model, {
+    ...{ tokenizer: data.tokenizer, task: data.task, ...data.text },
+    history: sample.turnIds !== undefined,
+    historyAudio: historyAudio === true && sample.historyAudio !== undefined,
+    turnIds: turnIds === true && sample.turnIds !== undefined,
+    ...(maxAudioLength !== undefined && { maxAudioLength }),
+    ...(maxTextLength !== undefined && { maxTextLength }),
+  })
+}
+
+const presetFor = <M extends Module>({ data, preset }: FinetuneSpectraOptions<M>): SpectraPreset => ({
+  ...spectraPreset(data.task),
+  ...given(preset ?? {}),
+})
+
 /** The Trainer of `finetuneSpectra`, for those who want to do more with it; `dispose` frees its optimiser's state. */
 export function spectraTrainer<M extends Module>(
   options: FinetuneSpectraOptions<M>,
@@ -119,7 +145,7 @@ export function spectraTrainer<M extends Module>(
   requireString(where, 'outputDir', outputDir)
   if (compat !== undefined) requireOneOf(where, 'compat', compat, ['published'])
   const { task } = data
-  const preset = { ...presetOf(task), ...given(options.preset ?? {}) }
+  const preset = presetFor(options)
   const mode = options.optimizer ?? (compat === 'published' ? 'published' : 'sane')
   const stopping = options.earlyStopping ?? (compat === 'published' ? 'published' : 'metric')
   requireOneOf(where, 'optimizer', mode, ['sane', 'published'])
@@ -167,9 +193,11 @@ function optimizerOf(
 }
 
 function collateOptions<M extends Module>(
-  { compat, maxAudioLength, maxTextLength, data }: FinetuneSpectraOptions<M>,
+  { compat, data, model, ...options }: FinetuneSpectraOptions<M>,
   { historyAudio, turnIds }: SpectraPreset,
 ): SpectraCollateOptions {
+  const { maxAudioLength, maxTextLength } =
+    model instanceof SpectraForSequenceClassification ? { ...model.config, ...given(options) } : options
   const ownHistory = data.task.name !== 'iemocap'
   return {
     // Where the task's preset has no history and the data has, the data decides.

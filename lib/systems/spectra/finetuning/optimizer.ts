@@ -53,11 +53,11 @@ const LONG_AGO = 1e6
  * AdamW without the correction of its first steps, as apex's FusedAdam with `bias_correction=False`, with which the
  * original trains in mixed precision. Each parameter's count of steps, which serves the correction alone, begins at 10^6.
  */
-export class AdamWWithoutCorrection extends AdamW {
+export class SpectraAdamW extends AdamW {
   constructor(params: ParamsOrGroups<AdamOptions>, options: Partial<AdamOptions> = {}) {
     super(params, options)
     for (const beta of this.defaults.betas) {
-      if (beta ** LONG_AGO > 1e-12) throw misuse('AdamWWithoutCorrection', 'betas', 'below 0.99997', beta)
+      if (beta ** LONG_AGO > 1e-12) throw misuse('SpectraAdamW', 'betas', 'below 0.99997', beta)
     }
   }
 
@@ -78,7 +78,7 @@ export function spectraOptimizer(
   const { learningRate: lr, weightDecay, mode = 'sane', correction = true } = options
   const groups = spectraParameterGroups(model, { weightDecay, mode })
   const settings = { lr, betas: [0.9, 0.999] as [number, number], eps: 1e-8, weightDecay }
-  return correction ? new AdamW(groups, settings) : new AdamWWithoutCorrection(groups, settings)
+  return correction ? new AdamW(groups, settings) : new SpectraAdamW(groups, settings)
 }
 
 /** Optimiser steps of a training: an epoch's last step may have fewer batches. */

@@ -6,7 +6,7 @@ import { ConfigError, DataError, VoxtorchError } from '../../../native/errors.js
 import { scope, type Tensor } from '../../../tensor/index.js'
 import type { Tokenizer } from '../../../text/tokenizer.js'
 import { SPECTRA_AUDIO_LENGTH } from './collate.js'
-import { DialogText, type DialogTextOptions } from './dialog-text.js'
+import { SpectraDialogText, type SpectraDialogTextOptions } from './dialog-text.js'
 import { type CheckedRecord, type Clip, checkRecord } from './own-records.js'
 import { checkLabel } from './published-samples.js'
 import type { SpectraAudio, SpectraSample } from './sample.js'
@@ -16,7 +16,7 @@ const RATE = 16_000
 // More than is heard, so that cutting shows, and so that the resampler's edge lies behind it.
 const MARGIN_SECONDS = 0.1
 
-export interface ReadSpectraJsonlOptions extends DialogTextOptions {
+export interface ReadSpectraJsonlOptions extends SpectraDialogTextOptions {
   task: SpectraTask
   tokenizer: Tokenizer
   /** What a bad record does: 'stop' (default) throws; 'skip' leaves it out and counts it. */
@@ -35,13 +35,13 @@ export interface ReadSpectraJsonlOptions extends DialogTextOptions {
 }
 
 /** A sample with what its record says of it. */
-export interface OwnSample extends SpectraSample {
+export interface SpectraJsonlSample extends SpectraSample {
   readonly speaker: string | undefined
   readonly split: 'train' | 'valid' | 'test' | undefined
 }
 
-export interface OwnData {
-  samples: OwnSample[]
+export interface SpectraJsonlData {
+  samples: SpectraJsonlSample[]
   /** The task, with its classes: those given, or those that occur, sorted. */
   task: SpectraTask
   /** Whether samples have turn ids and history audio. */
@@ -52,7 +52,7 @@ export interface OwnData {
 }
 
 /**
- * Reads data of one's own: a file of one JSON record per line (see {@link OwnRecord}) with sound files in any format that
+ * Reads data of one's own: a file of one JSON record per line (see {@link SpectraJsonlRecord}) with sound files in any format that
  * `readAudio` knows, for one of the four tasks or a task of one's own. All records are checked at once.
  *
  * Waveforms are tensors of the current scope, float32 [samples] of 16 kHz.
@@ -60,7 +60,7 @@ export interface OwnData {
  * @throws DataError with `file` and `line` for a bad record: no JSON, an unknown or missing field, a label that is none of
  * the task's, a sound file that is missing, broken, empty or holds NaN
  */
-export async function readSpectraJsonl(file: string, options: ReadSpectraJsonlOptions): Promise<OwnData> {
+export async function readSpectraJsonl(file: string, options: ReadSpectraJsonlOptions): Promise<SpectraJsonlData> {
   const where = 'readSpectraJsonl'
   requireString(where, 'file', file)
   requireObject(where, 'options', options)
@@ -73,7 +73,7 @@ export async function readSpectraJsonl(file: string, options: ReadSpectraJsonlOp
   requireOneOf(where, 'otherAudio', otherAudio, ['convert', 'refuse'])
   requireWhole(where, 'maxAudioLength', maxAudioLength, 1)
   if (history !== undefined && typeof history !== 'boolean') throw misuse(where, 'history', 'a boolean', history)
-  const text = new DialogText(tokenizer, {
+  const text = new SpectraDialogText(tokenizer, {
     ...(lowercase !== undefined && { lowercase }),
     ...(maxContext !== undefined && { maxContext }),
   })
@@ -83,7 +83,7 @@ export async function readSpectraJsonl(file: string, options: ReadSpectraJsonlOp
   const complete = withClasses(task, records, bad)
   const context = history ?? records.some(({ record }) => record.history !== undefined || Boolean(record.historyAudio))
   const reader = new ClipReader(dirname(file), { audio, otherAudio, maxAudioLength })
-  const samples: OwnSample[] = []
+  const samples: SpectraJsonlSample[] = []
   await scope(async () => {
     // Several at once: readAudio waits for the disk and, for compressed files, for its threads.
     for (let i = 0; i < records.length; i += 16) {
@@ -166,13 +166,16 @@ function withClasses(task: SpectraTask, lines: readonly Line[], bad: BadRecords)
 
 interface Making {
   file: string
-  text: DialogText
+  text: SpectraDialogText
   reader: ClipReader
   context: boolean
   task: SpectraTask
 }
 
-async function sampleOf({ record, line }: Line, { file, text, reader, context, task }: Making): Promise<OwnSample> {
+async function sampleOf(
+  { record, line }: Line,
+  { file, text, reader, context, task }: Making,
+): Promise<SpectraJsonlSample> {
   const source = `${file}, line ${line}`
   const label = labelOf(record.label, task)
   const audio = record.audio === null ? null : await reader.clip(record.audio, 'audio', source)

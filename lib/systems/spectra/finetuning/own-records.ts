@@ -1,7 +1,7 @@
 import { requireObject, requireOneOf } from '../../../data/check.js'
 import { nearest } from '../../../data/nearest.js'
 import { DataError } from '../../../native/errors.js'
-import type { TurnText } from './dialog-text.js'
+import type { SpectraTurnText } from './dialog-text.js'
 
 /**
  * One line of a JSONL file of one's own data: a turn of speech with its text.
@@ -11,7 +11,7 @@ import type { TurnText } from './dialog-text.js'
  * {"audio": "clips/9.wav", "text": "no", "label": "anger", "history": ["are you", "sure"], "historyAudio": "clips/8.wav"}
  * ```
  */
-export interface OwnRecord {
+export interface SpectraJsonlRecord {
   /** A sound file, relative to the folder of the JSONL file; null or left out where nobody speaks. */
   audio?: string | null
   /** Seconds of the sound file at which the turn begins and ends. Default: the whole file. */
@@ -24,7 +24,7 @@ export interface OwnRecord {
   /** A number for a regression; the name or the number of a class. */
   label: number | string
   /** Turns before this one, oldest first, each as a text or as its words. */
-  history?: readonly TurnText[]
+  history?: readonly SpectraTurnText[]
   /** The sound file of the turn before; null where there is none. */
   historyAudio?: string | null
   historyStart?: number
@@ -41,9 +41,9 @@ export interface OwnRecord {
 /** A record whose fields are what they should be. */
 export interface CheckedRecord {
   audio: Clip | null
-  text: TurnText
+  text: SpectraTurnText
   label: number | string
-  history: readonly TurnText[] | undefined
+  history: readonly SpectraTurnText[] | undefined
   historyAudio: Clip | null | undefined
   speaker: string | undefined
   split: 'train' | 'valid' | 'test' | undefined
@@ -55,7 +55,7 @@ export interface Clip {
   end: number | undefined
 }
 
-const FIELDS: readonly (keyof OwnRecord)[] = [
+const FIELDS: readonly (keyof SpectraJsonlRecord)[] = [
   'audio',
   'start',
   'end',
@@ -84,7 +84,7 @@ export function checkRecord(value: unknown): CheckedRecord {
       `it has the unknown field ${JSON.stringify(unknown)}${near ? `; did you mean ${near}?` : ''} Put notes into meta`,
     )
   }
-  const record = value as OwnRecord
+  const record = value as SpectraJsonlRecord
   const { audio, text, words, label, history, historyAudio, speaker, split } = record
   if ((text === undefined) === (words === undefined)) throw bad('it needs either text or words')
   if (text !== undefined && typeof text !== 'string') throw bad('its text is no text')
@@ -134,13 +134,13 @@ const isWords = (value: unknown): value is readonly string[] =>
 const bad = (what: string): DataError => new DataError(what, {})
 
 /** Which records are for testing and validation where they do not say it themselves: those of some speakers. */
-export interface HeldOutSpeakers {
+export interface SpectraHeldOutSpeakers {
   test?: readonly string[]
   valid?: readonly string[]
 }
 
 /** @throws ConfigError unless both are lists of names */
-export function checkHeldOut(where: string, heldOut: HeldOutSpeakers): void {
+export function checkHeldOut(where: string, heldOut: SpectraHeldOutSpeakers): void {
   requireObject(where, 'speakers', heldOut)
   for (const [split, names] of Object.entries(heldOut)) {
     requireOneOf(where, 'a split of speakers', split, ['test', 'valid'])

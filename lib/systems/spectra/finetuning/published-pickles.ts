@@ -10,7 +10,7 @@ import { scope } from '../../../tensor/index.js'
 import { fault, SPECTRA_LAYOUTS, type SpectraLayout } from './published-layouts.js'
 import { publishedSamples } from './published-samples.js'
 import type { SpectraSample } from './sample.js'
-import { isPublishedTask, publishedTask, type SpectraTask, type SpectraTaskName } from './tasks.js'
+import { isPublishedTask, publishedSpectraTask, type SpectraTask, type SpectraTaskName } from './tasks.js'
 
 export const SPECTRA_SPLITS = ['train', 'valid', 'test'] as const
 export type SpectraSplit = (typeof SPECTRA_SPLITS)[number]
@@ -50,7 +50,7 @@ export async function readSpectraPickles(path: string, options: ReadSpectraPickl
   requireString(where, 'path', path)
   requireObject(where, 'options', options)
   const { splits = SPECTRA_SPLITS, layout = 'auto', arrays = 'tensor' } = options
-  const task = typeof options.task === 'string' ? publishedTask(options.task) : options.task
+  const task = typeof options.task === 'string' ? publishedSpectraTask(options.task) : options.task
   requireObject(where, 'task', task)
   requireOneOf(where, 'layout', layout, [...SPECTRA_LAYOUTS, 'auto'])
   requireOneOf(where, 'arrays', arrays, ['tensor', 'lazy'])

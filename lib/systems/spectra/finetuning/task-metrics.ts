@@ -8,7 +8,7 @@ import type { EvalPrediction } from '../../../train/trainer/evaluate.js'
 import type { SpectraTask } from './tasks.js'
 
 /** MOSI and MOSEI; published as mae, corr, acc_a7, acc_a2, acc_a2_non0, f1, f1_non0. */
-export interface SentimentMetrics {
+export interface SpectraSentimentMetrics {
   /** Mean absolute error, of what was predicted, unclipped. */
   mae: number
   /** Pearson's correlation; NaN where truth or prediction is constant. */
@@ -26,7 +26,7 @@ export interface SentimentMetrics {
 }
 
 /** IEMOCAP. */
-export interface EmotionMetrics {
+export interface SpectraEmotionMetrics {
   /** The key metric. */
   accuracy: number
   /** Weighted by how often each class is true. */
@@ -34,7 +34,7 @@ export interface EmotionMetrics {
 }
 
 /** MIntRec; published as acc_20, f1_20, acc_2, f1_2. */
-export interface IntentMetrics {
+export interface SpectraIntentMetrics {
   /** The key metric. */
   acc20: number
   /** Mean over the classes that occur in truth or prediction, which may be fewer than twenty. */
@@ -48,7 +48,7 @@ export interface IntentMetrics {
  * The metrics of MOSI and MOSEI.
  * @throws DataError on lists that are empty, of different lengths, or hold anything but finite numbers
  */
-export function sentimentMetrics(targets: Values, predictions: Values): SentimentMetrics {
+export function spectraSentimentMetrics(targets: Values, predictions: Values): SpectraSentimentMetrics {
   const { truth, guess } = valuePairs(targets, predictions)
   const known = truth.flatMap((value, i) => (value === 0 ? [] : [i]))
   const has0 = [truth.map((value) => Number(value >= 0)), guess.map((value) => Number(value >= 0))] as const
@@ -78,14 +78,14 @@ function seventh(value: number): number {
 }
 
 /** The metrics of IEMOCAP. @throws DataError on lists that are empty or of different lengths */
-export function emotionMetrics(targets: Labels, predictions: Labels): EmotionMetrics {
+export function spectraEmotionMetrics(targets: Labels, predictions: Labels): SpectraEmotionMetrics {
   return { accuracy: accuracy(targets, predictions), f1: f1Score(targets, predictions, { average: 'weighted' }) }
 }
 
 const LAST_EMOTION = 10
 
 /** The metrics of MIntRec, of class numbers. @throws DataError on lists that are empty or of different lengths */
-export function intentMetrics(targets: Values, predictions: Values): IntentMetrics {
+export function spectraIntentMetrics(targets: Values, predictions: Values): SpectraIntentMetrics {
   const { truth, guess } = valuePairs(targets, predictions)
   const halves = [truth, guess].map((ids) => ids.map((id) => Number(id > LAST_EMOTION))) as [number[], number[]]
   return {
@@ -108,13 +108,13 @@ export function spectraMetrics(
   predictions: Values,
 ): Record<string, number> {
   const { name, kind } = task
-  if (name === 'mosi' || name === 'mosei') return { ...sentimentMetrics(targets, predictions) }
-  if (name === 'mintrec') return { ...intentMetrics(targets, predictions) }
-  if (name === 'iemocap') return { ...emotionMetrics(targets, predictions) }
+  if (name === 'mosi' || name === 'mosei') return { ...spectraSentimentMetrics(targets, predictions) }
+  if (name === 'mintrec') return { ...spectraIntentMetrics(targets, predictions) }
+  if (name === 'iemocap') return { ...spectraEmotionMetrics(targets, predictions) }
   if (kind === 'regression')
     return { mae: meanAbsoluteError(targets, predictions), corr: pearson(targets, predictions) }
   return {
-    ...emotionMetrics(targets, predictions),
+    ...spectraEmotionMetrics(targets, predictions),
     macroF1: f1Score(targets, predictions),
     uar: unweightedAverageRecall(targets, predictions),
   }

@@ -90,7 +90,7 @@ export const SPECTRA_TASKS: Readonly<Record<SpectraTaskName, SpectraTask & { rea
 }
 
 /** A task of one's own. */
-export interface OwnTaskOptions {
+export interface SpectraTaskOptions {
   name: string
   kind: 'regression' | 'classification'
   /** The classes, in the order of their numbers. Default: those that occur in the training data, sorted. */
@@ -102,7 +102,7 @@ export interface OwnTaskOptions {
 }
 
 /** A task of the four by its name. @throws ConfigError naming the nearest */
-export function publishedTask(name: string): (typeof SPECTRA_TASKS)[SpectraTaskName] {
+export function publishedSpectraTask(name: string): (typeof SPECTRA_TASKS)[SpectraTaskName] {
   if (isPublishedTask(name)) return SPECTRA_TASKS[name]
   const near = nearest(name, Object.keys(SPECTRA_TASKS))
   throw new ConfigError(
@@ -116,7 +116,7 @@ export const isPublishedTask = (name: unknown): name is SpectraTaskName =>
   typeof name === 'string' && Object.hasOwn(SPECTRA_TASKS, name)
 
 /** Checks a task of one's own; classes may still be unknown (`numLabels` 0) until the data is read. */
-export function ownTask(options: OwnTaskOptions): SpectraTask {
+export function spectraTask(options: SpectraTaskOptions): SpectraTask {
   const where = 'A task of SPECTRA'
   requireObject(where, 'options', options)
   const { name, kind, labels, numLabels, keyMetric } = options
@@ -148,5 +148,5 @@ export function ownTask(options: OwnTaskOptions): SpectraTask {
 }
 
 /** The hyper-parameters of a task; those of the four tasks serve one's own too. */
-export const presetOf = (task: Pick<SpectraTask, 'name'>): SpectraPreset =>
+export const spectraPreset = (task: Pick<SpectraTask, 'name'>): SpectraPreset =>
   isPublishedTask(task.name) ? SPECTRA_TASKS[task.name].preset : SHARED

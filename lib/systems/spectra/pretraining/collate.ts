@@ -1,7 +1,7 @@
 import { requireFunction, requireObject, requireWhole, shown } from '../../../data/check.js'
 import { ConfigError, DataError } from '../../../native/errors.js'
 import { type Tensor, tensor } from '../../../tensor/index.js'
-import type { FramesOf, MaskedText, SpectraPretrainingSample } from './dataset.js'
+import type { FramesOf, SpectraMaskedText, SpectraPretrainingSample } from './dataset.js'
 import { type SpectraWord, timeLabel } from './entry.js'
 
 /** A batch of B examples with texts of L tokens, clips of S samples and F frames; the input of `SpectraForPreTraining`. */
@@ -114,8 +114,8 @@ function textsOf(samples: readonly SpectraPretrainingSample[], maxLength: number
 }
 
 /** History, previous turn and answer, each after the first without its `<s>`; token k of a turn stands at its offset + k. */
-function joined({ history, previous }: SpectraPretrainingSample, answer: MaskedText) {
-  const join = (key: keyof MaskedText) => [...history[key], ...previous[key].slice(1), ...answer[key].slice(1)]
+function joined({ history, previous }: SpectraPretrainingSample, answer: SpectraMaskedText) {
+  const join = (key: keyof SpectraMaskedText) => [...history[key], ...previous[key].slice(1), ...answer[key].slice(1)]
   const previousOffset = history.inputIds.length - 1
   const currentOffset = previousOffset + previous.inputIds.length - 1
   return { inputIds: join('inputIds'), labels: join('labels'), previousOffset, currentOffset }

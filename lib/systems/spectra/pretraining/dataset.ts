@@ -22,13 +22,13 @@ export interface SpectraPretrainingOptions {
 }
 
 /** Ids after masking, and what they were where they are predicted, else -100. */
-export interface MaskedText {
+export interface SpectraMaskedText {
   inputIds: number[]
   labels: number[]
 }
 
 /** A clip, and what becomes of each of its frames: see `maskFrames`. */
-export interface MaskedClip {
+export interface SpectraMaskedClip {
   samples: Float32Array
   mask: Int8Array
   source: Int32Array
@@ -36,14 +36,14 @@ export interface MaskedClip {
 
 /** What one training example is made of. Each text begins with `<s>`; the history has nothing else where there is none. */
 export interface SpectraPretrainingSample {
-  history: MaskedText
-  previous: MaskedText
-  current: MaskedText
-  negative: MaskedText
+  history: SpectraMaskedText
+  previous: SpectraMaskedText
+  current: SpectraMaskedText
+  negative: SpectraMaskedText
   previousWords: readonly SpectraWord[]
   currentWords: readonly SpectraWord[]
   /** Of the previous turn, the current one, and a third one. */
-  clips: readonly [previous: MaskedClip, current: MaskedClip, negative: MaskedClip]
+  clips: readonly [previous: SpectraMaskedClip, current: SpectraMaskedClip, negative: SpectraMaskedClip]
 }
 
 /**
@@ -151,7 +151,7 @@ export class SpectraPretrainingDataset implements Dataset<SpectraPretrainingSamp
     return samples.length > this.#options.maxSamples ? samples.slice(0, this.#options.maxSamples) : samples
   }
 
-  #masked(samples: Float32Array, random: Random): MaskedClip {
+  #masked(samples: Float32Array, random: Random): SpectraMaskedClip {
     const { frames, mam } = this.#options
     return { samples, ...maskFrames(frames(samples.length), random, mam) }
   }

@@ -8,7 +8,7 @@ import { readJson } from '../../../data/json.js'
 import { DataError } from '../../../native/errors.js'
 import { scope } from '../../../tensor/index.js'
 import type { SpectraDialogTurn } from './prepare.js'
-import type { SpokenWord } from './slices.js'
+import type { SpectraSpokenWord } from './slices.js'
 
 /**
  * The transcripts of the Spotify podcast corpus as dialogs, one for each episode: the words of the last result's first
@@ -34,7 +34,7 @@ interface SpotifyTranscript {
   results?: { alternatives?: { words?: { word?: unknown; startTime?: unknown; endTime?: unknown }[] }[] }[]
 }
 
-function spokenWords(value: unknown, file: string): SpokenWord[] {
+function spokenWords(value: unknown, file: string): SpectraSpokenWord[] {
   const words = (value as SpotifyTranscript | null)?.results?.at?.(-1)?.alternatives?.[0]?.words ?? []
   if (!Array.isArray((value as SpotifyTranscript | null)?.results) || !Array.isArray(words)) {
     throw new DataError(`${file} is no transcript: results[].alternatives[].words is missing`, { file })
@@ -144,7 +144,7 @@ async function fromLists(directory: string, lists: string[]): Promise<Clip[]> {
 }
 
 /** Equal shares of what lies between the first and the last sound. */
-async function uniformTimes(file: string, words: readonly string[]): Promise<SpokenWord[]> {
+async function uniformTimes(file: string, words: readonly string[]): Promise<SpectraSpokenWord[]> {
   return scope(async () => {
     const { samples, sampleRate } = await readAudio(file)
     const sounding = await energyVad(samples, sampleRate)

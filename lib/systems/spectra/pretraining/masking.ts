@@ -57,13 +57,13 @@ export interface MaskFramesOptions {
 }
 
 /** What becomes of a frame. */
-export const MAM = { UNTOUCHED: 0, ZEROED: 1, REPLACED: 2, KEPT: 3 } as const
+export const SPECTRA_FRAME_FATES = { UNTOUCHED: 0, ZEROED: 1, REPLACED: 2, KEPT: 3 } as const
 
 /**
  * SPECTRA's masking of the frames of one clip, for masked acoustic modelling: spans of one length, drawn for the clip;
  * of the frames in them 80 % become zero, 10 % another frame of the clip, and 10 % stay. A clip that is not longer than the
  * span gets none.
- * @returns `mask`, one of {@link MAM} for each frame, and `source`, the frame that replaces it (itself elsewhere)
+ * @returns `mask`, one of {@link SPECTRA_FRAME_FATES} for each frame, and `source`, the frame that replaces it (itself elsewhere)
  */
 export function maskFrames(
   frames: number,
@@ -93,8 +93,9 @@ export function maskFrames(
   for (let i = 0; i < frames; i++) {
     if (!inSpan[i]) continue
     const fate = random.float()
-    mask[i] = fate < 0.8 ? MAM.ZEROED : fate < 0.9 ? MAM.REPLACED : MAM.KEPT
-    if (mask[i] === MAM.REPLACED) replaced.push(i)
+    mask[i] =
+      fate < 0.8 ? SPECTRA_FRAME_FATES.ZEROED : fate < 0.9 ? SPECTRA_FRAME_FATES.REPLACED : SPECTRA_FRAME_FATES.KEPT
+    if (mask[i] === SPECTRA_FRAME_FATES.REPLACED) replaced.push(i)
   }
   // The first of a random order of all frames: no frame stands in for two.
   const order = replaced.length > 0 ? random.shuffle(Uint32Array.from(source)) : undefined

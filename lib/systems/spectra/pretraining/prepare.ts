@@ -7,8 +7,9 @@ import { readJsonl, writeJsonl } from '../../../data/jsonl.js'
 import { DataError } from '../../../native/errors.js'
 import { scope, tensor } from '../../../tensor/index.js'
 import { Tokenizer } from '../../../text/index.js'
+import { SpectraDialogText } from '../finetuning/dialog-text.js'
 import { type OnProblem, Problems, SPECTRA_RATE, type SpectraEntry, withSoundWords } from './entry.js'
-import { type SpokenWord, sliceWords, type UnitWord } from './slices.js'
+import { type SpectraSpokenWord, sliceWords, type UnitWord } from './slices.js'
 import { SourceAudio } from './source-audio.js'
 
 /**
@@ -27,7 +28,7 @@ export interface SpectraDialogTurn {
   wav: string
   /** Where second 0 of `wav` lies in the dialog. Without it, turns with files of their own follow without a pause. */
   offset?: number
-  words: readonly SpokenWord[]
+  words: readonly SpectraSpokenWord[]
 }
 
 /** The ids of one word alone, without a space before it and without special tokens. */
@@ -100,7 +101,10 @@ export async function prepareSpectraPretraining(
 
 /** The function that encodes a word alone. */
 export function encoderOf(where: string, tokenizer: Tokenizer | EncodeWord): EncodeWord {
-  if (tokenizer instanceof Tokenizer) return (word) => tokenizer.encode(word, { addSpecialTokens: false }).inputIds
+  if (tokenizer instanceof Tokenizer) {
+    const text = new SpectraDialogText(tokenizer, { lowercase: false })
+    return (word) => text.words([word]).inputIds
+  }
   requireFunction(where, 'tokenizer', tokenizer)
   return tokenizer
 }
@@ -247,7 +251,7 @@ function checkedTurn(row: unknown, place: string): SpectraDialogTurn {
 
 function wrongWord(words: readonly unknown[]): string | undefined {
   const at = words.findIndex((value) => {
-    const { word, start, end } = (value ?? {}) as Partial<SpokenWord>
+    const { word, start, end } = (value ?? {}) as Partial<SpectraSpokenWord>
     return typeof word !== 'string' || word === '' || !Number.isFinite(start) || !Number.isFinite(end)
   })
   return at < 0 ? undefined : `word ${at} must be { word, start, end } with seconds`

@@ -12,6 +12,7 @@ import { openSpectraPretraining, type SpectraPretrainingSource } from './source.
 export interface SpectraPretrainingModel extends Module {
   /** Convolution frames of clips of so many samples. */
   frameCounts(samples: readonly number[]): number[]
+  readonly config?: { readonly maxTextLength?: number }
 }
 
 /** The four losses, whose sum is trained. */
@@ -33,7 +34,7 @@ export interface PretrainSpectraOptions {
   args: Partial<TrainingArguments> & { outputDir: string }
   /** Turns of the text at most. Default 8. */
   numTurns?: number
-  /** Tokens at most. Default 512. */
+  /** Tokens at most. Default: the network's `maxTextLength`, else 512. */
   maxLength?: number
   /** Audio is padded to this length; see `spectraPretrainingCollate`. */
   padToSamples?: number
@@ -65,8 +66,9 @@ export const SPECTRA_PRETRAINING_ARGUMENTS = {
 export async function pretrainSpectra(options: PretrainSpectraOptions): Promise<TrainOutput> {
   const where = 'pretrainSpectra'
   requireObject(where, 'options', options)
-  const { model, args, numTurns, mlm, mam, maxLength, padToSamples, onLosses } = options
+  const { model, args, numTurns, mlm, mam, padToSamples, onLosses } = options
   if (!(model instanceof Module)) throw misuse(where, 'model', 'a SpectraForPreTraining', model)
+  const maxLength = options.maxLength ?? model.config?.maxTextLength
   requireFunction(where, 'model.frameCounts', model.frameCounts)
   requireObject(where, 'args', args)
   requireString(where, 'args.outputDir', args.outputDir)

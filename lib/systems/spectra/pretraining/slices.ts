@@ -1,7 +1,7 @@
 import type { Problems } from './entry.js'
 
 /** A word and when it is spoken, in seconds of its audio file. */
-export interface SpokenWord {
+export interface SpectraSpokenWord {
   word: string
   start: number
   end: number
@@ -31,7 +31,7 @@ function units(seconds: number): number {
  * greedily as many words in a slice as end within 9.9 s of its start. A word that ends before it starts, or starts before
  * the word before it, is noted and left out.
  */
-export function sliceWords(words: readonly SpokenWord[], place: string, problems: Problems): UnitWord[][] {
+export function sliceWords(words: readonly SpectraSpokenWord[], place: string, problems: Problems): UnitWord[][] {
   const slices: UnitWord[][] = []
   let begin = 0
   let latest = Number.NEGATIVE_INFINITY
@@ -57,7 +57,7 @@ export function sliceWords(words: readonly SpokenWord[], place: string, problems
   return slices
 }
 
-function clamped({ word, start, end }: SpokenWord): UnitWord {
+function clamped({ word, start, end }: SpectraSpokenWord): UnitWord {
   let [from, to] = [units(start), units(end)]
   if (to - from > LONGEST_WORD) {
     const first = word[0] as string

@@ -14,10 +14,10 @@ import {
   normalizeDstLabel,
   normalizeDstText,
   normalizeDstTime,
-  readDialogList,
   readDstConfig,
   readDstDialogs,
   readSpokenWoz,
+  readSpokenWozList,
   spokenWozConfig,
 } from '../../../../lib/index.js'
 import { config, makeTokenizer } from './maker.js'
@@ -230,8 +230,8 @@ describe("SpokenWOZ's own form", () => {
   })
 
   it('reads lists of both kinds, and names what is missing', async () => {
-    expect(await readDialogList(written('SNG1\nSNG2\n\n'))).toEqual(['SNG1', 'SNG2'])
-    expect(await readDialogList(written(['A', 'B']))).toEqual(['A', 'B'])
+    expect(await readSpokenWozList(written('SNG1\nSNG2\n\n'))).toEqual(['SNG1', 'SNG2'])
+    expect(await readSpokenWozList(written(['A', 'B']))).toEqual(['A', 'B'])
     const path = written(spokenFile)
     await expect(readSpokenWoz(path, { config: spoken, dialogs: ['C'] })).rejects.toThrow(/no dialog 'C'/)
     const broken = written({ A: { log: [{ text: 'x', words: [{ BeginTime: 'y' }] }] } })

@@ -5,8 +5,8 @@ import {
   cat,
   type DstConfig,
   type DstEncoderInputs,
+  type DstFusedStates,
   Embedding,
-  type FusedStates,
   Linear,
   Module,
   scope,
@@ -132,7 +132,7 @@ export class SmallEncoder extends Module {
     this.second = layer()
   }
 
-  override forward(inputs: DstEncoderInputs): FusedStates {
+  override forward(inputs: DstEncoderInputs): DstFusedStates {
     return scope(() => {
       const { inputIds, attentionMask, tokenTypeIds, inputValues, audioLengths } = inputs
       const [batch, length] = inputIds.shape as [number, number]

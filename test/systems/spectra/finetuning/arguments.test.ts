@@ -98,17 +98,48 @@ describe("SPECTRA's command line", () => {
     const { options } = parse(
       '--task mosi --data d --model m --lr 1e-5 --apex_level 1 --compat published --test-speakers a',
     )
-    const [path, data] = vt.dataOfArguments(options)
+    const [path, data] = vt.spectraDataOfArguments(options)
     expect(path).toBe('d')
     expect(data).toMatchObject({ tokenizer: 'm', speakers: { test: ['a'] }, task: { name: 'mosi' } })
-    expect(vt.finetuneOfArguments(options)).toEqual({
+    expect(vt.spectraFinetuningOfArguments(options)).toEqual({
       outputDir: 'spectra-mosi',
       preset: { learningRate: 1e-5 },
       compat: 'published',
       args: {},
     })
-    expect(vt.finetuneOfArguments({ ...options, device: 'cuda:0' }).args).toEqual({ fp16: true })
-    expect(() => vt.taskOfArguments({ task: 'mossi' })).toThrow(/did you mean mosi/)
-    expect(() => vt.dataOfArguments({ task: 'mosi' })).toThrow(/--data/)
+    expect(vt.spectraFinetuningOfArguments({ ...options, device: 'cuda:0' }).args).toEqual({ fp16: true })
+    expect(() => vt.spectraTaskOfArguments({ task: 'mossi' })).toThrow(/did you mean mosi/)
+    expect(() => vt.spectraDataOfArguments({ task: 'mosi' })).toThrow(/--data/)
+  })
+
+  it('names what has no effect on fine-tuning, and refuses other modes', () => {
+    const unused = (line: string) => vt.unusedSpectraArguments(parse(line).options).map(({ flag }) => flag)
+    expect(unused('--mode finetune --task mosi --lr 1')).toEqual([])
+    expect(unused('--num_turns 4 --save_interval 5 --loss_scale 8 --transcripts p --apex_level 1')).toEqual([
+      '--transcripts',
+      '--num-turns',
+      '--save-epochs',
+      '--loss-scale',
+      '--fp16',
+    ])
+    expect(unused('--fp16 --device cuda:0')).toEqual([])
+    expect(() => unused('--mode pretrain')).toThrow(/spectra-pretrain/)
+    expect(() => unused('--mode dst')).toThrow(/spectra-dst/)
+  })
+
+  it('makes the network that they name', async () => {
+    const task = vt.spectraTask({ name: 'mood', kind: 'classification', labels: ['a', 'b', 'c'] })
+    const tokenizer = { vocabSize: 77 } as vt.Tokenizer
+    using made = await vt.spectraOfArguments(parse('--config tiny --num-fused-layers 2').options, { task, tokenizer })
+    expect(made.config).toMatchObject({
+      numLabels: 3,
+      numFusedLayers: 2,
+      textConfig: { vocabSize: 77, hiddenSize: 64 },
+    })
+    expect((await vt.readSpectraConfig('tiny')).textConfig.vocabSize).toBe(50265)
+    await expect(vt.readSpectraConfig('tiney')).rejects.toThrow(/no size 'tiney'; it has base, tiny/)
+    const both = parse('--model m --text-model t --audio-model a').options
+    await expect(vt.spectraOfArguments(both, { task })).rejects.toThrow(/--model, or --text-model/)
+    await expect(vt.spectraOfArguments(parse('--text-model t').options, { task })).rejects.toThrow(vt.ConfigError)
   })
 })

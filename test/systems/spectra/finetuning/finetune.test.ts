@@ -23,7 +23,7 @@ function heard(task: vt.SpectraTask, count: number, more: Partial<vt.SpectraSamp
     }
   })
 }
-const two = vt.ownTask({ name: 'loud', kind: 'classification', labels: ['soft', 'loud'] })
+const two = vt.spectraTask({ name: 'loud', kind: 'classification', labels: ['soft', 'loud'] })
 function dataOf(task: vt.SpectraTask, samples: vt.SpectraSample[]): vt.SpectraData {
   const cut = (from: number, to: number) =>
     samples.slice(Math.round(from * samples.length), Math.round(to * samples.length))
@@ -55,7 +55,7 @@ describe('finetuneSpectra', () => {
   it.each(['mosi', 'mosei', 'iemocap', 'mintrec'] as const)(
     "reaches the maximum of %s's metric on few samples",
     async (name) => {
-      const task = vt.publishedTask(name)
+      const task = vt.publishedSpectraTask(name)
       const history = name === 'iemocap' ? { historyAudio: null, turnIds: [1, 1, 1] } : {}
       // The class stands in the text too, so that this small network can tell twenty of them.
       const few = heard(task, 2 * Math.max(8, task.numLabels), history).map((sample, i) => {
@@ -196,7 +196,7 @@ describe('hyper-parameters', () => {
     const start = [0.5, -2, 3]
     const param = new vt.Parameter(vt.tensor(start, { dtype: 'float32' }))
     const [lr, weightDecay] = [0.01, 0.1]
-    const optimizer = new vt.AdamWWithoutCorrection([param], { lr, weightDecay })
+    const optimizer = new vt.SpectraAdamW([param], { lr, weightDecay })
     const w = [...start]
     const [m, v] = [[0, 0, 0], [0, 0, 0]] // biome-ignore format: two rows
     for (let step = 0; step < 5; step += 1) {
@@ -212,7 +212,7 @@ describe('hyper-parameters', () => {
     const found = param.toArray() as number[]
     for (const [i, value] of w.entries()) expect(Math.abs(found[i]! - value) / 3).toBeLessThan(1e-6)
     // The first step is sqrt(0.001) / 0.1 times as long as AdamW's: the two are told apart.
-    expect(() => new vt.AdamWWithoutCorrection([param], { betas: [0.9, 0.99999] })).toThrow(vt.ConfigError)
+    expect(() => new vt.SpectraAdamW([param], { betas: [0.9, 0.99999] })).toThrow(vt.ConfigError)
   })
 })
 

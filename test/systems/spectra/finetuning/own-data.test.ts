@@ -29,13 +29,13 @@ function lines(...records: (object | string)[]): string {
   )
   return path
 }
-const mine = vt.ownTask({ name: 'mine', kind: 'classification' })
+const mine = vt.spectraTask({ name: 'mine', kind: 'classification' })
 const read = (file: string, more: Partial<vt.ReadSpectraJsonlOptions> = {}) =>
   vt.readSpectraJsonl(file, { task: mine, tokenizer, ...more })
 
 describe('isolated words', () => {
   it('encodes each word without its blank', () => {
-    const text = new vt.DialogText(tokenizer)
+    const text = new vt.SpectraDialogText(tokenizer)
     // ids: a=4, b=5, c=6, ab=7, Ġa=9
     expect(text.words('ab  A abc')).toEqual({ inputIds: [7, 4, 7, 6], spans: [[0, 1], [1, 2], [2, 4]] }) // biome-ignore format: pairs
     expect(text.utterance(['c', '', 'ab'])).toEqual({ inputIds: [0, 6, 7, 2], spans: [[1, 2], [2, 2], [2, 3]] }) // biome-ignore format: pairs
@@ -44,8 +44,10 @@ describe('isolated words', () => {
       inputIds: [0, 4, 2, 5, 6, 2, 7, 2],
       turnIds: [0, 0, 0, 0, 0, 0, 1, 1],
     })
-    expect(new vt.DialogText(tokenizer, { maxContext: 1 }).dialog(['a', 'b'], 'c').inputIds).toEqual([0, 5, 2, 6, 2])
-    expect(new vt.DialogText(tokenizer, { maxContext: 0 }).dialog(['a'], 'c')).toEqual({
+    expect(new vt.SpectraDialogText(tokenizer, { maxContext: 1 }).dialog(['a', 'b'], 'c').inputIds).toEqual([
+      0, 5, 2, 6, 2,
+    ])
+    expect(new vt.SpectraDialogText(tokenizer, { maxContext: 0 }).dialog(['a'], 'c')).toEqual({
       inputIds: [0, 6, 2],
       turnIds: [1, 1, 1],
     })
@@ -54,7 +56,7 @@ describe('isolated words', () => {
 
   it('refuses a tokenizer that adds a blank', async () => {
     const other = await tinyTokenizer(join(folder, 'prefixing'), true)
-    expect(() => new vt.DialogText(other)).toThrow(/adds one/)
+    expect(() => new vt.SpectraDialogText(other)).toThrow(/adds one/)
   })
 
   const roberta = join(
@@ -62,7 +64,7 @@ describe('isolated words', () => {
     'tokenizers/roberta-base',
   )
   it.skipIf(!existsSync(roberta))("gives RoBERTa's published ids", async () => {
-    const text = new vt.DialogText(await vt.Tokenizer.fromPretrained(roberta))
+    const text = new vt.SpectraDialogText(await vt.Tokenizer.fromPretrained(roberta))
     expect(text.words("it's the")).toEqual({ inputIds: [405, 18, 627], spans: [[0, 2], [2, 3]] }) // biome-ignore format: pairs
     expect(text.utterance("IT'S the").inputIds).toEqual([0, 405, 18, 627, 2])
   })
@@ -121,13 +123,15 @@ describe('JSONL and WAV', () => {
         ['iemocap', 5],
         ['mintrec', 19],
       ] as const) {
-        const { samples } = await read(lines({ audio: 'a.wav', text: 'a', label }), { task: vt.publishedTask(name) })
+        const { samples } = await read(lines({ audio: 'a.wav', text: 'a', label }), {
+          task: vt.publishedSpectraTask(name),
+        })
         expect(samples[0]!.label).toBe(label)
       }
-      await expect(read(lines({ text: 'a', label: 6 }), { task: vt.publishedTask('iemocap') })).rejects.toThrow(
+      await expect(read(lines({ text: 'a', label: 6 }), { task: vt.publishedSpectraTask('iemocap') })).rejects.toThrow(
         /line 1: its label is 6, and iemocap has class numbers from 0 to 5/,
       )
-      const wait = vt.ownTask({ name: 'wait', kind: 'regression' })
+      const wait = vt.spectraTask({ name: 'wait', kind: 'regression' })
       await expect(read(lines({ text: 'a', label: 'long' }), { task: wait })).rejects.toThrow(
         /line 1: its label is "long", where wait needs a number/,
       )

@@ -2,8 +2,8 @@ import { describe, expect, it } from 'vitest'
 import * as vt from '../../../../lib/index.js'
 import { chains, frames7 } from './helpers.js'
 
-const text = (ids: number[]): vt.MaskedText => ({ inputIds: ids, labels: ids.map((id) => (id > 2 ? id : -100)) })
-const clip = (samples: number, code = 0): vt.MaskedClip => ({
+const text = (ids: number[]): vt.SpectraMaskedText => ({ inputIds: ids, labels: ids.map((id) => (id > 2 ? id : -100)) })
+const clip = (samples: number, code = 0): vt.SpectraMaskedClip => ({
   samples: new Float32Array(samples).fill(0.5),
   mask: new Int8Array(frames7(samples)).fill(code),
   source: Int32Array.from({ length: frames7(samples) }, (_, i) => i),

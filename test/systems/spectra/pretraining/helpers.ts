@@ -29,7 +29,7 @@ export async function writeClip(path: string, samples: Float32Array, sampleRate 
 }
 
 /** One token for each letter, 10 for "a". */
-export const letters: vt.EncodeWord = (word) =>
+export const letters: (word: string) => readonly number[] = (word) =>
   [...word].filter((c) => c >= 'a' && c <= 'z').map((c) => c.charCodeAt(0) - 87)
 
 /** WavLM's seven convolutions. */

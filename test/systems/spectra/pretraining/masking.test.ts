@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest'
-import { ConfigError, MAM, maskFrames, maskTokens, Random } from '../../../../lib/index.js'
+import { ConfigError, maskFrames, maskTokens, Random, SPECTRA_FRAME_FATES } from '../../../../lib/index.js'
 
 describe('maskTokens', () => {
   it('predicts 15 %, of which 80 % are <mask>, 10 % anything and 10 % stay; special tokens never', () => {
@@ -66,7 +66,7 @@ function runs(mask: Int8Array): [number, number][] {
 describe('maskFrames', () => {
   it('masks spans of one length of 20 to 50 frames, 1.2 lengths apart, each length as often', () => {
     const random = new Random(5)
-    const { REPLACED } = MAM
+    const { REPLACED } = SPECTRA_FRAME_FATES
     const [n, rounds] = [499, 10_000]
     const lengths = new Map<number, number>()
     const [fates, firsts] = [[0, 0, 0, 0], [] as number[]]

@@ -13,9 +13,9 @@ const entriesOf = (directory: string) =>
     .split('\n')
     .filter(Boolean)
     .map((line) => JSON.parse(line) as vt.SpectraEntry)
-const said = (...words: [string, number, number][]): vt.SpokenWord[] =>
+const said = (...words: [string, number, number][]): vt.SpectraSpokenWord[] =>
   words.map(([word, start, end]) => ({ word, start, end }))
-const turn = (number: number, words: vt.SpokenWord[], more: Partial<vt.SpectraDialogTurn> = {}) => ({
+const turn = (number: number, words: vt.SpectraSpokenWord[], more: Partial<vt.SpectraDialogTurn> = {}) => ({
   dialog: 'd',
   turn: number,
   wav: 'long.wav',

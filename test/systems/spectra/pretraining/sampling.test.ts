@@ -3,7 +3,7 @@ import * as vt from '../../../../lib/index.js'
 import { chains, entry, frames7 } from './helpers.js'
 
 const unmasked = { frames: frames7, mlm: { probability: 0 } }
-const clipNumber = (clip: vt.MaskedClip) => Math.round((clip.samples[0] as number) * 1000)
+const clipNumber = (clip: vt.SpectraMaskedClip) => Math.round((clip.samples[0] as number) * 1000)
 
 describe('SpectraPretrainingDataset', () => {
   it('walks six turns further back, the oldest first, without their <s>', async () => {

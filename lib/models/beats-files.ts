@@ -1,0 +1,120 @@
+/**
+ * Files of BEATs: the published `.pt` (`cfg`, `model` and, of a fine-tuned network, `label_dict`;
+ * {@link https://github.com/microsoft/unilm/tree/master/beats}), and directories that `save` wrote.
+ */
+import { statSync } from 'node:fs'
+import { loadTorch } from '../data/torch-file.js'
+import { resolveModel } from '../hub/index.js'
+import { CheckpointError } from '../native/errors.js'
+import type { FactoryOptions } from '../nn/parameter.js'
+import { scope, Tensor } from '../tensor/index.js'
+import type { BeatsConfig } from './beats-config.js'
+import { toCamel } from './config.js'
+import type { NativeModule } from './native-module.js'
+import { fill, type LoadNetworkOptions, type NetworkKind, readConfig, readWeights, renamed } from './pretrained.js'
+
+export const beatsKind: NetworkKind = {
+  kind: 'beats',
+  modelType: 'beats',
+  architecture: 'Beats',
+  prefix: 'beats.',
+  ignored: [],
+}
+
+type Build<M> = (config: BeatsConfig, factory: FactoryOptions & { initialize: boolean }) => M
+
+/** Builds a network from such a file or directory, or from a repository of the hub that holds one. */
+export async function loadBeats<M extends NativeModule>(
+  from: string,
+  options: LoadNetworkOptions,
+  build: Build<M>,
+): Promise<M> {
+  const { allowMissing = false, mmap = false, device, dtype, ...hub } = options
+  return scope(async () => {
+    const { config, tensors, file } = isTorchFile(from)
+      ? await readPublished(from, mmap)
+      : await readDirectory(await resolveModel(from, hub), mmap)
+    const state = renamed(beatsKind, tensors)
+    let model: M | undefined
+    try {
+      model = build(config, { device, dtype, initialize: false })
+      tieBiases(state, Object.keys(model.stateDict()), file)
+      fill(model, state, file, beatsKind, allowMissing)
+      return model.eval()
+    } catch (error) {
+      model?.dispose()
+      throw error
+    }
+  })
+}
+
+function isTorchFile(from: string): boolean {
+  const found = typeof from === 'string' ? statSync(from, { throwIfNoEntry: false }) : undefined
+  if (found) return found.isFile()
+  if (/\.(pt|pth|bin)$/.test(from)) {
+    throw new CheckpointError(
+      `there is no file ${from}; BEATs' checkpoints are linked from its page in microsoft/unilm`,
+      {
+        file: from,
+      },
+    )
+  }
+  return false
+}
+
+async function readDirectory(directory: string, mmap: boolean) {
+  return { config: (await readConfig(directory)) as BeatsConfig, ...(await readWeights(directory, mmap)) }
+}
+
+async function readPublished(file: string, mmap: boolean) {
+  const root: unknown = await loadTorch(file, { mmap })
+  const cfg = entry(root, 'cfg')
+  const model = entry(root, 'model')
+  if (!isRecord(cfg) || !isRecord(model)) {
+    const lacking = isRecord(cfg) ? 'model' : 'cfg'
+    throw new CheckpointError(`${file} is no BEATs checkpoint: it has no dictionary '${lacking}'`, { file })
+  }
+  const config: BeatsConfig = toCamel(cfg)
+  const labels = labelsOf(entry(root, 'label_dict'), file)
+  if (labels) config.id2label = labels
+  const tensors = Object.fromEntries(
+    Object.entries(model).filter((pair): pair is [string, Tensor] => pair[1] instanceof Tensor),
+  )
+  return { config, tensors, file }
+}
+
+const isRecord = (value: unknown): value is Record<string, unknown> =>
+  typeof value === 'object' && value !== null && Object.getPrototypeOf(value) === null
+
+const entry = (root: unknown, key: string): unknown =>
+  root instanceof Map ? root.get(key) : isRecord(root) ? root[key] : undefined
+
+function labelsOf(found: unknown, file: string): Record<string, string> | undefined {
+  if (found === undefined || found === null) return undefined
+  const pairs = found instanceof Map ? [...found] : isRecord(found) ? Object.entries(found) : undefined
+  const bad = pairs?.find(([key, label]) => !/^\d+$/.test(String(key)) || typeof label !== 'string')
+  if (!pairs || bad) {
+    const where = bad ? `entry ${JSON.stringify(String(bad[0]))}` : 'it'
+    throw new CheckpointError(`${file}: label_dict must hold a name for each number of a class; ${where} is not that`, {
+      file,
+    })
+  }
+  return Object.fromEntries(pairs.map(([key, label]) => [String(key), label as string]))
+}
+
+const SHARED = /^encoder\.layers\.\d+\.self_attn\.relative_attention_bias\.weight$/
+
+/** Files hold the shared bias under the name of each layer, or of the first alone. */
+function tieBiases(state: Map<string, Tensor>, own: string[], file: string): void {
+  const [first, ...others] = [...state].filter(([name]) => SHARED.test(name))
+  if (!first) return
+  const [name, bias] = first
+  for (const [other, tensor] of others) {
+    if (tensor.shape.join() === bias.shape.join() && tensor.equal(bias)) continue
+    throw new CheckpointError(`${file}: ${other} differs from ${name}, but BEATs' layers share it`, {
+      file,
+      tensor: other,
+    })
+  }
+  for (const other of own) if (SHARED.test(other)) state.set(other, bias)
+}

@@ -1,0 +1,41 @@
+/** A part of a window's tokens, with its times in steps of 20 ms from the window's beginning. */
+export interface TimedTokens {
+  start: number
+  end: number
+  tokens: number[]
+}
+
+/**
+ * Cuts what was written about a window into segments at each pair of timestamps, and says how many steps of the spectrogram
+ * (10 ms) are done: up to the last pair, because what comes behind it was cut off; or the whole window, where the text ends
+ * with one timestamp or has no pair.
+ *
+ * @param tokens without the end of the text
+ * @param first the id of the timestamp 0.00
+ * @param steps of the spectrogram in this window that are audio
+ */
+export function segmentsOf(tokens: number[], first: number, steps: number): { parts: TimedTokens[]; done: number } {
+  const isTime = (at: number): boolean => at >= 0 && (tokens[at] as number) >= first
+  const timeAt = (at: number): number => (tokens[at] as number) - first
+  const last = tokens.length - 1
+  const endsWithOne = last >= 1 && isTime(last) && !isTime(last - 1)
+  const ends = tokens.flatMap((_, i) => (i < last && isTime(i) && isTime(i + 1) ? [i + 1] : []))
+
+  if (ends.length === 0) {
+    const times = tokens.flatMap((_, i) => (isTime(i) ? [i] : []))
+    const latest = times.at(-1)
+    const end = latest !== undefined && timeAt(latest) > 0 ? timeAt(latest) : Math.floor(steps / 2)
+    return { parts: [{ start: 0, end, tokens }], done: steps }
+  }
+  if (endsWithOne) ends.push(tokens.length)
+  // The second of the last pair stays with the last segment: it says that the pair was whole.
+  else ends[ends.length - 1] = (ends.at(-1) as number) + 1
+  let from = 0
+  const parts = ends.map((to, i) => {
+    const closing = i === ends.length - 1 && !endsWithOne ? to - 2 : to - 1
+    const part = { start: timeAt(from), end: timeAt(closing), tokens: tokens.slice(from, to) }
+    from = to
+    return part
+  })
+  return { parts, done: endsWithOne ? steps : 2 * timeAt(from - 2) }
+}

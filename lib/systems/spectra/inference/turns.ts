@@ -1,0 +1,181 @@
+import { misuse, requireObject, requireOneOf, requireWhole } from '../../../data/check.js'
+import { Module } from '../../../nn/module.js'
+import { noGrad, scope, type Tensor, tensor } from '../../../tensor/index.js'
+import { type SpectraBatch, spectraCollate } from '../finetuning/collate.js'
+import type { SpectraDialogText, SpectraTurnText } from '../finetuning/dialog-text.js'
+import type { SpectraSample } from '../finetuning/sample.js'
+import { SPECTRA_RATE } from '../pretraining/entry.js'
+import {
+  LONG_AUDIO,
+  type LongAudio,
+  refuseLong,
+  type SpectraTurnAudio,
+  samplesOfTurn,
+  windowsOf,
+} from './turn-audio.js'
+
+/** A turn of a dialog: what was said, how it sounds, and what was said before. */
+export interface SpectraTurn {
+  /** A text, whose words stand between blanks, or its words. */
+  text: SpectraTurnText
+  /** Left out or null where nobody is heard. */
+  audio?: SpectraTurnAudio
+  /** The texts of the turns before, oldest first. */
+  history?: readonly SpectraTurnText[]
+  /** The speech of the turn before. */
+  historyAudio?: SpectraTurnAudio
+}
+
+export interface SpectraTurnOptions {
+  /** Turns, or windows of long ones, that the network reads at once; they are batched by their length. Default 8. */
+  batchSize?: number
+  /**
+   * Audio that is longer than the network hears at once (10 s): `'windows'` (default) reads windows, which overlap by half
+   * or more, each with the whole text, and averages what is said of them; `'cut'` hears the beginning, as training does;
+   * `'error'` refuses it. Of the turn before only the beginning is ever heard.
+   */
+  longAudio?: LongAudio
+}
+
+/** How a network was taught to read turns. */
+export interface TurnReading {
+  text: SpectraDialogText
+  /** Whether texts are written as dialogs with turns before; undefined: as each turn has them. */
+  history: boolean | undefined
+  historyAudio: boolean | undefined
+  turnIds: boolean
+  maxAudioLength: number
+  maxTextLength: number
+  compat: 'published' | undefined
+}
+
+/** What was heard at once, in seconds of the clip. */
+export interface SpectraWindow {
+  start: number
+  end: number
+}
+
+/** One row of a batch. */
+export interface TurnRow {
+  turn: number
+  window: SpectraWindow
+  /** Of the whole clip. */
+  seconds: number
+  inputIds: readonly number[]
+  turnIds: readonly number[] | undefined
+  clip: Float32Array | null
+  historyClip: Float32Array | null | undefined
+}
+
+/** Reads turns and runs a network on them, in batches of like length. What it says of each row, turn by turn. */
+export async function readTurns<T>(
+  where: string,
+  model: Module,
+  turns: readonly SpectraTurn[],
+  reading: TurnReading,
+  options: SpectraTurnOptions,
+  run: (batch: Omit<SpectraBatch, 'labels'>, rows: readonly TurnRow[]) => Promise<T[]>,
+): Promise<{ row: TurnRow; said: T }[][]> {
+  if (!Array.isArray(turns)) throw misuse(where, 'turns', 'a list of turns', turns)
+  requireObject(where, 'options', options)
+  const { batchSize = 8, longAudio = 'windows' } = options
+  requireWhole(where, 'batchSize', batchSize, 1)
+  requireOneOf(where, 'longAudio', longAudio, LONG_AUDIO)
+  const rows = (await Promise.all(turns.map((turn, i) => rowsOf(where, turn, i, reading, longAudio)))).flat()
+  const results: { row: TurnRow; said: T }[][] = turns.map(() => [])
+  const said = new Map<TurnRow, T>()
+  await evaluating(model, async () => {
+    for (const batch of batchesOf(rows, batchSize)) {
+      const values = await noGrad(() => scope(async () => run(await collated(model, batch, reading), batch)))
+      for (const [i, row] of batch.entries()) said.set(row, values[i] as T)
+    }
+  })
+  for (const row of rows) results[row.turn]!.push({ row, said: said.get(row) as T })
+  return results
+}
+
+async function rowsOf(
+  where: string,
+  turn: SpectraTurn,
+  index: number,
+  reading: TurnReading,
+  longAudio: LongAudio,
+): Promise<TurnRow[]> {
+  const place = `${where}: turn ${index}`
+  requireObject(where, `turns[${index}]`, turn)
+  const { text, audio, history, historyAudio } = turn
+  if (history !== undefined && !Array.isArray(history))
+    throw misuse(where, `turns[${index}].history`, 'a list', history)
+  if (reading.history === false && history !== undefined && history.length > 0) {
+    throw misuse(where, `turns[${index}].history`, 'left out: the network was trained without turns before', history)
+  }
+  if (reading.historyAudio === false && historyAudio) {
+    throw misuse(where, `turns[${index}].historyAudio`, 'left out: the network was trained without it', '…')
+  }
+  const dialog = reading.history ?? (history !== undefined || historyAudio !== undefined)
+  const hears = reading.historyAudio ?? dialog
+  const encoded = dialog ? reading.text.dialog(history ?? [], text) : reading.text.utterance(text)
+  const longest = reading.maxAudioLength
+  const [clip, before] = await Promise.all([samplesOfTurn(place, audio), samplesOfTurn(place, historyAudio)])
+  if (longAudio === 'error') {
+    refuseLong(place, clip, longest, 'its audio')
+    refuseLong(place, before, longest, 'its history audio')
+  }
+  const windows = windowsOf(clip?.length ?? 0, longest).slice(0, longAudio === 'windows' ? undefined : 1)
+  return windows.map(([start, end]) => ({
+    turn: index,
+    seconds: (clip?.length ?? 0) / SPECTRA_RATE,
+    window: { start: start / SPECTRA_RATE, end: end / SPECTRA_RATE },
+    inputIds: encoded.inputIds,
+    turnIds: 'turnIds' in encoded ? encoded.turnIds : undefined,
+    clip: clip === null ? null : clip.subarray(start, end),
+    historyClip: hears ? before : undefined,
+  }))
+}
+
+/** Rows with as many clips together, those of like length next to each other. */
+function* batchesOf(rows: readonly TurnRow[], size: number): Generator<TurnRow[]> {
+  const kind = (row: TurnRow) => Number(row.historyClip !== undefined) + 2 * Number(row.turnIds !== undefined)
+  const length = (row: TurnRow) => Math.max(row.clip?.length ?? 0, row.historyClip?.length ?? 0)
+  const sorted = [...rows].sort(
+    (a, b) => kind(a) - kind(b) || length(a) - length(b) || a.inputIds.length - b.inputIds.length,
+  )
+  for (let i = 0; i < sorted.length; ) {
+    const like = sorted.slice(i, i + size).filter((row) => kind(row) === kind(sorted[i]!))
+    yield like
+    i += like.length
+  }
+}
+
+async function collated(
+  model: Module,
+  rows: readonly TurnRow[],
+  { turnIds, maxAudioLength, maxTextLength, compat }: TurnReading,
+): Promise<Omit<SpectraBatch, 'labels'>> {
+  const samples = rows.map((row): SpectraSample => {
+    return {
+      audio: row.clip && tensor(row.clip),
+      inputIds: row.inputIds,
+      ...(row.turnIds && { turnIds: row.turnIds }),
+      ...(row.historyClip !== undefined && { historyAudio: row.historyClip && tensor(row.historyClip) }),
+      label: 0,
+      source: `turn ${row.turn}`,
+    }
+  })
+  const limits = { maxAudioLength, maxTextLength, turnIds, emptyAudio: 'allow', ...(compat && { compat }) } as const
+  const { labels: _, audiosPerText, ...tensors } = await spectraCollate({ kind: 'classification' }, limits)(samples)
+  const device = model.parameters()[0]?.device ?? 'cpu'
+  const moved = Object.entries(tensors).map(([name, value]: [string, Tensor]) => [name, value.to({ device })])
+  return { ...(Object.fromEntries(moved) as typeof tensors), audiosPerText }
+}
+
+/** Runs something with a network in evaluation mode, and puts back what mode each of its parts had. */
+export async function evaluating<T>(model: unknown, work: () => Promise<T>): Promise<T> {
+  const modes = model instanceof Module ? model.modules().map((part) => [part, part.training] as const) : []
+  if (model instanceof Module) model.eval()
+  try {
+    return await work()
+  } finally {
+    for (const [part, training] of modes) part.training = training
+  }
+}

@@ -1,0 +1,199 @@
+#include <ATen/TensorOperators.h>
+#include <ATen/core/grad_mode.h>
+#include <ATen/ops/arange.h>
+
+#include "core/models/whisper.h"
+
+namespace voxtorch::models {
+
+using at::Tensor;
+using nn::Embedding;
+using nn::KvCache;
+using nn::LayerNorm;
+using nn::Linear;
+
+namespace {
+
+// What all layers of a pass have in common, but for the tensors that a gradient may go to.
+struct Pass {
+  Tensor mask;          // bool [batch or 1, 1, time, past + time]; undefined: see `causal`
+  bool causal = false;  // without a mask: each query sees the keys up to its own; else all
+  Tensor encoder_mask;  // bool [batch, 1, 1, frames]
+  KvCache *cache = nullptr, *encoder_cache = nullptr;
+  bool with_weights = false;
+};
+
+struct Layered {
+  Tensor output, weights, cross_weights;
+};
+
+// The queries are the last `time` of all tokens. `real`: bool [batch, total], undefined where all are. Every query sees
+// itself, padding too: nothing reads what it answers, but it stays finite.
+void look(Pass& pass, int64_t past, int64_t time, const Tensor& real, const at::TensorOptions& on) {
+  if (!real.defined() && !pass.with_weights) {
+    pass.causal = past == 0 && time > 1;
+    if (pass.causal || time == 1) return;
+  }
+  const auto integers = on.dtype(at::kLong);
+  const Tensor queries = at::arange(past, past + time, integers).unsqueeze(1);
+  const Tensor keys = at::arange(past + time, integers).unsqueeze(0);
+  pass.mask = (keys <= queries).unsqueeze(0).unsqueeze(0);
+  if (real.defined()) pass.mask = (pass.mask & real.unsqueeze(1).unsqueeze(1)) | (keys == queries);
+}
+
+}  // namespace
+
+class WhisperDecoderLayer : public Module {
+ public:
+  WhisperDecoderLayer(const ModuleOptions& options, const WhisperConfig& c, int64_t index)
+      : Module("WhisperDecoderLayer", options),
+        attention(*child<WhisperAttention>("self_attn", c.dim, c.decoder_heads, c.attention_dropout, c.std)),
+        cross(*child<WhisperAttention>("encoder_attn", c.dim, c.decoder_heads, c.attention_dropout, c.std)),
+        attention_norm(*child<LayerNorm>("self_attn_layer_norm", c.dim, 1e-5)),
+        cross_norm(*child<LayerNorm>("encoder_attn_layer_norm", c.dim, 1e-5)),
+        feed_forward(c, *child<Linear>("fc1", c.dim, c.decoder_intermediate, true, c.std),
+                     *child<Linear>("fc2", c.decoder_intermediate, c.dim, true, c.std)),
+        norm(*child<LayerNorm>("final_layer_norm", c.dim, 1e-5)),
+        index(static_cast<size_t>(index)),
+        dropout(c.dropout) {}
+
+  Layered forward(const Tensor& x, const Tensor& encoder_states, const Pass& pass) const {
+    Tensor normed = attention_norm.forward(x);
+    KeysValues keys = attention.keys_values(normed);
+    if (pass.cache != nullptr) keys = pass.cache->append(index, keys.first, keys.second);
+    const nn::Attended own = attention.attend(normed, keys, pass.mask, pass.causal, pass.with_weights);
+    Tensor stream = add_output(attention.output, own.output, x, dropout, training());
+
+    normed = cross_norm.forward(stream);
+    keys = pass.encoder_cache != nullptr ? pass.encoder_cache->get(index) : cross.keys_values(encoder_states);
+    const nn::Attended heard = cross.attend(normed, keys, pass.encoder_mask, false, pass.with_weights);
+    stream = add_output(cross.output, heard.output, stream, dropout, training());
+    return {feed_forward.forward(norm.forward(stream), stream, training()), own.weights, heard.weights};
+  }
+
+  WhisperAttention &attention, &cross;
+
+ private:
+  LayerNorm& attention_norm;
+  LayerNorm& cross_norm;
+  const WhisperFeedForward feed_forward;
+  LayerNorm& norm;
+  const size_t index;
+  const double dropout;
+};
+
+WhisperDecoder::WhisperDecoder(const ModuleOptions& options, const WhisperConfig& c)
+    : Module("WhisperDecoder", options),
+      config(c),
+      words(*child<Embedding>("embed_tokens", c.vocabulary, c.dim, c.padding, c.std)),
+      positions(*child<Embedding>("embed_positions", c.target_positions, c.dim, -1, c.std)),
+      layers(*child<ModuleList<WhisperDecoderLayer>>("layers")),
+      norm(*child<LayerNorm>("layer_norm", c.dim, 1e-5)) {
+  for (int64_t i = 0; i < c.decoder_layers; ++i) layers.add(c, i);
+}
+
+void WhisperDecoder::read_encoder(const Tensor& encoder_states, KvCache& cache) const {
+  const at::NoGradGuard unrecorded;
+  for (size_t i = 0; i < layers.size(); ++i) {
+    const KeysValues keys = layers[i].cross.keys_values(encoder_states);
+    cache.append(i, keys.first, keys.second);
+  }
+  cache.advance(encoder_states.size(1));
+}
+
+void WhisperDecoder::check(const WhisperDecoderInputs& inputs) const {
+  const Tensor& ids = inputs.ids;
+  TORCH_CHECK(ids.defined() && ids.dim() == 2 && ids.size(0) > 0 && ids.size(1) > 0,
+              "decoder_input_ids must be [batch, time], at least one token, got ",
+              ids.defined() ? ids.sizes() : at::IntArrayRef{});
+  const int64_t batch = ids.size(0), time = ids.size(1);
+  const int64_t past = inputs.cache != nullptr ? inputs.cache->length() : 0;
+  if (inputs.cache != nullptr) inputs.cache->check(batch, config.decoder_layers);
+  const bool known = inputs.encoder_cache != nullptr && inputs.encoder_cache->length() > 0;
+  TORCH_CHECK(known || inputs.encoder_states.defined(),
+              "there is nothing to hear: give input_features, "
+              "encoder_hidden_states or an encoder_cache that was filled");
+  int64_t rows = 0, frames = 0;
+  if (known) {
+    rows = inputs.encoder_cache->batch();
+    frames = inputs.encoder_cache->length();
+    inputs.encoder_cache->check(rows, config.decoder_layers);
+  } else {
+    const at::IntArrayRef shape = inputs.encoder_states.sizes();
+    TORCH_CHECK(shape.size() == 3 && shape[2] == config.dim && shape[1] > 0, "encoder_hidden_states must be [batch, ",
+                "frames, ", config.dim, "], got ", shape);
+    rows = shape[0];
+    frames = shape[1];
+  }
+  TORCH_CHECK(rows > 0 && batch % rows == 0, "decoder_input_ids has ", batch, " rows, but there are ", rows,
+              " rows of audio");
+  TORCH_CHECK(!inputs.encoder_mask.defined() || inputs.encoder_mask.sizes().equals({rows, frames}),
+              "encoder_attention_mask must be [", rows, ", ", frames, "] like the frames, got ",
+              inputs.encoder_mask.sizes());
+  if (inputs.mask.defined()) {
+    TORCH_CHECK(inputs.mask.sizes().equals({batch, past + time}), "decoder_attention_mask must be [", batch, ", ",
+                past + time, "], a column for each token", past > 0 ? " in the cache and in the input" : "", ", got ",
+                inputs.mask.sizes());
+  }
+  if (inputs.positions.defined()) {
+    const at::IntArrayRef shape = inputs.positions.sizes();
+    TORCH_CHECK(shape.equals({batch, time}) || shape.equals({1, time}), "decoder_position_ids must be [", batch, ", ",
+                time, "] like the tokens, got ", shape);
+  } else if (!inputs.mask.defined()) {
+    TORCH_CHECK(past + time <= config.target_positions, "the text has ", past + time,
+                " tokens, but max_target_positions is ", config.target_positions);
+  }
+}
+
+WhisperDecoded WhisperDecoder::forward(const WhisperDecoderInputs& inputs, bool hidden_states, bool attentions) const {
+  check(inputs);
+  const Tensor& ids = inputs.ids;
+  const at::TensorOptions on = at::TensorOptions().device(ids.device());
+  const int64_t past = inputs.cache != nullptr ? inputs.cache->length() : 0, time = ids.size(1);
+  Tensor real = inputs.mask.defined() ? inputs.mask.to(on.dtype(at::kBool)) : Tensor();
+  Tensor places = inputs.positions;
+  if (!places.defined() && real.defined()) {
+    places = (real.to(at::kLong).cumsum(1) - 1).clamp_min(0).narrow(1, past, time);
+  } else if (!places.defined()) {
+    places = at::arange(past, past + time, on.dtype(at::kLong)).unsqueeze(0);
+  }
+  if (real.defined() && real.is_cpu() && real.all().item<bool>()) real = Tensor();
+  Pass pass;
+  pass.with_weights = attentions;
+  pass.cache = inputs.cache;
+  pass.encoder_cache = inputs.encoder_cache;
+  pass.encoder_mask = nn::attention_mask(inputs.encoder_mask);
+  look(pass, past, time, real, on);
+  Tensor heard = inputs.encoder_states.defined() ? inputs.encoder_states.to(words.weight.scalar_type()) : Tensor();
+  if (pass.encoder_cache != nullptr && pass.encoder_cache->length() == 0) read_encoder(heard, *pass.encoder_cache);
+
+  WhisperDecoded result;
+  Tensor x = nn::drop(words.forward(ids) + positions.forward(places), config.dropout, training());
+  for (WhisperDecoderLayer* layer : layers) {
+    if (hidden_states) result.hidden_states.push_back(x);
+    if (pass.cache == nullptr && is_dropped(config.decoder_layer_drop, training())) continue;
+    Layered one;
+    if (pass.cache == nullptr && pass.encoder_cache == nullptr && nn::should_checkpoint(*this)) {
+      nn::Tensors outputs = nn::checkpoint(*layer, {x, heard}, [layer, pass](const nn::Tensors& in) -> nn::Tensors {
+        const Layered again = layer->forward(in[0], in[1], pass);
+        if (!pass.with_weights) return {again.output};
+        return {again.output, again.weights, again.cross_weights};
+      });
+      one.output = outputs[0];
+      if (attentions) one = {outputs[0], outputs[1], outputs[2]};
+    } else {
+      one = layer->forward(x, heard, pass);
+    }
+    x = std::move(one.output);
+    if (attentions) {
+      result.attentions.push_back(std::move(one.weights));
+      result.cross_attentions.push_back(std::move(one.cross_weights));
+    }
+  }
+  result.last_hidden_state = norm.forward(x);
+  if (hidden_states) result.hidden_states.push_back(result.last_hidden_state);
+  if (pass.cache != nullptr) pass.cache->advance(time);
+  return result;
+}
+
+}  // namespace voxtorch::models

@@ -1,0 +1,218 @@
+#include "core/nn/q_former.h"
+
+#include <ATen/core/dispatch/Dispatcher.h>
+#include <ATen/ops/randint.h>
+
+#include <limits>
+
+#include "core/nn/functions.h"
+#include "core/nn/linear.h"
+#include "core/nn/norm.h"
+
+namespace voxtorch::nn {
+
+using at::Tensor;
+
+namespace {
+
+double probability(const Config& config, const std::string& key) {
+  const double value = config.number(key, 0.1);
+  TORCH_CHECK(value >= 0 && value <= 1, key, " must be a probability from 0 to 1, got ", value);
+  return value;
+}
+
+}  // namespace
+
+QFormerConfig::QFormerConfig(const Config& config)
+    : dim(config.integer("hidden_size", 768)),
+      layers(config.integer("num_hidden_layers", 2)),
+      heads(config.integer("num_attention_heads", 12)),
+      intermediate(config.integer("intermediate_size", 3072)),
+      activation(config.text("hidden_act", "gelu")),
+      dropout(probability(config, "hidden_dropout_prob")),
+      attention_dropout(probability(config, "attention_probs_dropout_prob")),
+      eps(config.number("layer_norm_eps", 1e-12)),
+      std(config.number("initializer_range", 0.02)),
+      encoder_dim(config.integer("encoder_width", 2048)),
+      cross_frequency(config.integer("cross_attention_freq", 1)),
+      queries(config.integer("query_length", 1)),
+      window(config.integer("window", 0)),
+      stride(config.integer("stride", window)) {
+  TORCH_CHECK(heads > 0 && dim > 0 && dim % heads == 0, "hidden_size ", dim,
+              " is not divisible by num_attention_heads ", heads);
+  TORCH_CHECK(layers >= 0 && intermediate > 0 && encoder_dim > 0 && cross_frequency > 0 && queries > 0,
+              "num_hidden_layers must not be negative, and intermediate_size, encoder_width, cross_attention_freq and "
+              "query_length must be positive, got ",
+              layers, ", ", intermediate, ", ", encoder_dim, ", ", cross_frequency, " and ", queries);
+  TORCH_CHECK(window >= 0 && (window == 0 || stride > 0),
+              "window must not be negative and stride must be positive, got ", window, " and ", stride);
+}
+
+namespace {
+
+// From the default generator, so that manualSeed fixes what the kernel drops.
+int64_t draw_seed() {
+  return at::randint(std::numeric_limits<int64_t>::max(), {1}, at::TensorOptions().dtype(at::kLong)).item<int64_t>();
+}
+
+class QFormerProjections : public Module {
+ public:
+  QFormerProjections(const ModuleOptions& options, const QFormerConfig& c, int64_t read)
+      : Module("QFormerSelfAttention", options),
+        query(*child<Linear>("query", c.dim, c.dim, true, c.std)),
+        key(*child<Linear>("key", read, c.dim, true, c.std)),
+        value(*child<Linear>("value", read, c.dim, true, c.std)),
+        heads(c.heads),
+        dropout(c.attention_dropout) {}
+
+  // Among the queries of a window: x [windows of all, queries, dim].
+  Tensor among(const Tensor& x) const {
+    const auto project = [&](const Linear& layer) { return split_heads(layer.forward(x), heads); };
+    const double p = training() ? dropout : 0;
+    return join_heads(attend(project(query), project(key), project(value), {}, p, false).output);
+  }
+
+  // Of the queries to the frames of their window: each frame is projected once, however many windows it is in.
+  Tensor across(const Tensor& x, const Tensor& frames, const QFormerWindows& windows) const {
+    static const auto op = c10::Dispatcher::singleton()
+                               .findSchemaOrThrow("voxtorch::window_cross_attention", "")
+                               .typed<Tensor(const Tensor&, const Tensor&, const Tensor&, int64_t, int64_t,
+                                             const std::optional<Tensor>&, double, int64_t)>();
+    const Tensor q = query.forward(x).unflatten(-1, {heads, -1}).unflatten(0, {frames.size(0), windows.count});
+    const Tensor k = key.forward(frames).unflatten(-1, {heads, -1});  // [batch, time, heads, dim]
+    const Tensor v = value.forward(frames).unflatten(-1, {heads, -1});
+    const double p = training() ? dropout : 0;
+    const std::optional<Tensor> lengths =
+        windows.lengths.defined() ? std::optional<Tensor>(windows.lengths) : std::nullopt;
+    const Tensor mixed = op.call(q, k, v, windows.window, windows.stride, lengths, p, p > 0 ? draw_seed() : 0);
+    return mixed.flatten(3, 4).flatten(0, 1);
+  }
+
+ private:
+  Linear &query, &key, &value;
+  const int64_t heads;
+  const double dropout;
+};
+
+// dense, dropout, residual, norm: what follows each attention and the feed-forward.
+class QFormerOutput : public Module {
+ public:
+  QFormerOutput(const ModuleOptions& options, const QFormerConfig& c, int64_t in)
+      : Module("QFormerOutput", options),
+        dense(*child<Linear>("dense", in, c.dim, true, c.std)),
+        norm(*child<LayerNorm>("LayerNorm", c.dim, c.eps)),
+        dropout(c.dropout) {}
+
+  Tensor forward(const Tensor& x, const Tensor& residual) const {
+    if (!training() || dropout == 0) return norm.forward(dense.forward_add(x, residual));
+    return norm.forward(drop(dense.forward(x), dropout, true) + residual);
+  }
+
+ private:
+  Linear& dense;
+  LayerNorm& norm;
+  const double dropout;
+};
+
+class QFormerAttention : public Module {
+ public:
+  QFormerAttention(const ModuleOptions& options, const QFormerConfig& c, int64_t read)
+      : Module("QFormerAttention", options),
+        self(*child<QFormerProjections>("self", c, read)),
+        output(*child<QFormerOutput>("output", c, c.dim)) {}
+
+  QFormerProjections& self;
+  QFormerOutput& output;
+};
+
+class QFormerIntermediate : public Module {
+ public:
+  QFormerIntermediate(const ModuleOptions& options, const QFormerConfig& c)
+      : Module("QFormerIntermediate", options),
+        dense(*child<Linear>("dense", c.dim, c.intermediate, true, c.std)),
+        activation(nn::activation(c.activation)) {}
+
+  Tensor forward(const Tensor& x) const { return dense.forward(x, activation); }
+
+ private:
+  Linear& dense;
+  const Activation activation;
+};
+
+class QFormerLayer : public Module {
+ public:
+  QFormerLayer(const ModuleOptions& options, const QFormerConfig& c, int64_t i)
+      : Module("QFormerLayer", options),
+        attention(*child<QFormerAttention>("attention", c, c.dim)),
+        cross_attention(i % c.cross_frequency == 0 ? child<QFormerAttention>("crossattention", c, c.encoder_dim)
+                                                   : nullptr),
+        intermediate(*child<QFormerIntermediate>("intermediate_query", c)),
+        output(*child<QFormerOutput>("output_query", c, c.intermediate)) {}
+
+  Tensor forward(Tensor x, const Tensor& frames, const QFormerWindows& windows) const {
+    x = attention.output.forward(attention.self.among(x), x);
+    if (cross_attention != nullptr) {
+      x = cross_attention->output.forward(cross_attention->self.across(x, frames, windows), x);
+    }
+    return output.forward(intermediate.forward(x), x);
+  }
+
+ private:
+  QFormerAttention& attention;
+  QFormerAttention* const cross_attention;
+  QFormerIntermediate& intermediate;
+  QFormerOutput& output;
+};
+
+// Nothing but the norm: queries have no words and no positions.
+class QFormerEmbeddings : public Module {
+ public:
+  QFormerEmbeddings(const ModuleOptions& options, const QFormerConfig& c)
+      : Module("QFormerEmbeddings", options), norm(*child<LayerNorm>("LayerNorm", c.dim, c.eps)) {}
+
+  LayerNorm& norm;
+};
+
+class QFormerEncoder : public Module {
+ public:
+  QFormerEncoder(const ModuleOptions& options, const QFormerConfig& c)
+      : Module("QFormerEncoder", options), layers(*child<ModuleList<QFormerLayer>>("layer")) {
+    for (int64_t i = 0; i < c.layers; ++i) layers.add(c, i);
+  }
+
+  ModuleList<QFormerLayer>& layers;
+};
+
+}  // namespace
+
+class QFormerBert : public Module {
+ public:
+  QFormerBert(const ModuleOptions& options, const QFormerConfig& c)
+      : Module("QFormerBert", options),
+        embeddings(*child<QFormerEmbeddings>("embeddings", c)),
+        encoder(*child<QFormerEncoder>("encoder", c)),
+        dropout(c.dropout) {}
+
+  Tensor forward(const Tensor& queries, const Tensor& frames, const QFormerWindows& windows) const {
+    const int64_t batch = frames.size(0);
+    Tensor x = embeddings.norm.forward(queries).unsqueeze(1);
+    x = x.expand({batch, windows.count, x.size(2), x.size(3)}).reshape({-1, x.size(2), x.size(3)});
+    x = drop(x, dropout, training());
+    for (const QFormerLayer* layer : encoder.layers) x = layer->forward(x, frames, windows);
+    return x.unflatten(0, {batch, windows.count});
+  }
+
+ private:
+  QFormerEmbeddings& embeddings;
+  QFormerEncoder& encoder;
+  const double dropout;
+};
+
+QFormer::QFormer(const ModuleOptions& options, const QFormerConfig& config)
+    : Module("QFormer", options), bert(*child<QFormerBert>("bert", config)) {}
+
+Tensor QFormer::forward(const Tensor& queries, const Tensor& frames, const QFormerWindows& windows) const {
+  return bert.forward(queries, frames, windows);
+}
+
+}  // namespace voxtorch::nn

@@ -1,0 +1,276 @@
+import { describe, expect, it } from 'vitest'
+import {
+  ConfigError,
+  type GenerationConfig,
+  Generator,
+  KvCache,
+  memoryStats,
+  randn,
+  scope,
+  setNumThreads,
+  type Tensor,
+  tensor,
+  WHISPER_LANGUAGES,
+  Whisper,
+} from '../../lib/index.js'
+import { fixture, fixturePath, tensorsOf } from '../helpers.js'
+import { get } from './decoder.js'
+
+interface Generated {
+  name: string
+  beams: number
+  prompt: number[]
+  rows: number[][]
+}
+interface Segment {
+  start: number
+  end: number
+  tokens: number[]
+  sure: number
+}
+interface Transcribed {
+  name: string
+  condition: boolean
+  beams: number
+  language: string | null
+  task: 'transcribe' | 'translate'
+  detected: string
+  no_speech: number
+  segments: Segment[]
+}
+
+setNumThreads(1)
+
+const file = await fixture<Generated & Transcribed>('models/whisper-generation')
+const model = await Whisper.fromPretrained(fixturePath('models/whisper-tiny'))
+const row = (ids: number[]) => tensor([ids.map(BigInt)])
+const waveOf = (name: string) =>
+  get(tensorsOf(file, `${name.slice(0, 6)}-1-None-False`, 'in').wave)
+    .to('float32')
+    .div(32768)
+const spoken = file.cases.filter(({ segments }) => segments)
+const once = { temperature: 0, logprobThreshold: null, noSpeechThreshold: null, compressionRatioThreshold: null }
+
+describe('generate against transformers', () => {
+  it.each(file.cases.filter(({ rows }) => rows))(
+    '$name: one by one, and as a batch',
+    async ({ beams, prompt, rows }) => {
+      const features = get(tensorsOf(file, 'start-1', 'in').features)
+      const config: GenerationConfig = { numBeams: beams, returnTimestamps: true }
+      for (const [i, expected] of rows.entries()) {
+        const { tokens } = await model.generate(
+          { inputFeatures: features.narrow(0, i, 1), inputIds: row(prompt) },
+          config,
+        )
+        expect(tokens[0]).toEqual(expected.slice(0, tokens[0]?.length))
+        expect(new Set(expected.slice(tokens[0]?.length))).toEqual(new Set())
+      }
+      const inputIds = tensor(rows.map(() => prompt.map(BigInt)))
+      const { tokens } = await model.generate({ inputFeatures: features, inputIds }, config)
+      expect(tokens).toEqual(rows)
+    },
+  )
+
+  it('pads prompts on the left', async () => {
+    const features = get(tensorsOf(file, 'start-1', 'in').features).narrow(0, 0, 2)
+    const [short, long] = ['start-1', 'longer-1'].map((name) => get(file.cases.find((one) => one.name === name)))
+    const pad = long!.prompt.length - short!.prompt.length
+    const inputIds = tensor([[...Array(pad).fill(24), ...short!.prompt].map(BigInt), long!.prompt.map(BigInt)])
+    const attentionMask = tensor([[...Array(pad).fill(0), ...short!.prompt.map(() => 1)], long!.prompt.map(() => 1)])
+    const inputs = { inputFeatures: features, inputIds, attentionMask }
+    const { tokens } = await model.generate(inputs, { returnTimestamps: true, maxNewTokens: 20 })
+    expect(tokens).toEqual([short!.rows[0]!.slice(0, 20), long!.rows[1]!.slice(0, 20)])
+  })
+
+  it('answers of one prompt share its audio, also when some have ended', async () => {
+    const inputFeatures = get(tensorsOf(file, 'start-1', 'in').features)
+    const inputIds = tensor(Array.from({ length: 6 }, () => [25n, 26n, 30n]))
+    const config: GenerationConfig = {
+      doSample: true,
+      topK: 0,
+      numReturnSequences: 3,
+      maxNewTokens: 12,
+      eosTokenId: [24, 15, 21],
+    }
+    const draw = (inputFeatures: Tensor, inputIds: Tensor, config: GenerationConfig, uniforms: Tensor) =>
+      model.generate({ inputFeatures, inputIds }, config, { uniforms })
+    const uniforms = randn([12, 18]).sigmoid()
+    const together = await draw(inputFeatures, inputIds, config, uniforms)
+    for (let i = 0; i < 18; i++) {
+      const clip = Math.floor(i / 3)
+      const alone = await draw(
+        inputFeatures.narrow(0, clip, 1),
+        inputIds.narrow(0, 0, 1),
+        { ...config, numReturnSequences: 1 },
+        uniforms.narrow(1, i, 1),
+      )
+      expect(together.tokens[i]).toEqual(alone.tokens[0])
+    }
+    expect(new Set(together.tokens.map((one) => one.length)).size).toBeGreaterThan(2)
+  })
+
+  it('streams what it generates, and refuses more tokens than there are positions', async () => {
+    const { prompt, rows } = get(file.cases.find(({ name }) => name === 'start-1'))
+    const inputFeatures = get(tensorsOf(file, 'start-1', 'in').features).narrow(0, 0, 1)
+    const inputs = { inputFeatures, inputIds: row(prompt) }
+    const streamed: (number | null)[] = []
+    for await (const { tokens } of model.stream(inputs, { returnTimestamps: true })) streamed.push(tokens[0] ?? null)
+    expect(streamed).toEqual(rows[0])
+    await expect(model.generate(inputs, { maxNewTokens: 47 })).rejects.toThrow(/max_target_positions 48/)
+    await expect(model.generate({}, {})).rejects.toThrow(/nothing to hear/)
+  })
+
+  it('leaves a cache of the audio as it is', async () => {
+    const { prompt, rows } = get(file.cases.find(({ name }) => name === 'start-4'))
+    const inputFeatures = get(tensorsOf(file, 'start-1', 'in').features).narrow(0, 1, 1)
+    const { lastHiddenState: encoderHiddenStates } = await model.encode({ inputFeatures })
+    using encoderCache = new KvCache()
+    const config = { numBeams: 4, returnTimestamps: true }
+    for (const inputs of [{ encoderHiddenStates, encoderCache }, { encoderCache }, { encoderCache }]) {
+      const { tokens } = await model.generate({ ...inputs, inputIds: row(prompt) }, config)
+      expect(tokens[0]).toEqual(rows[1])
+      expect(encoderCache.length).toBe(20)
+    }
+  })
+})
+
+describe('transcribe against transformers', () => {
+  it.each(spoken)('$name', async ({ name, condition, beams, language, task, segments, detected, no_speech }) => {
+    const result = await model.transcribe(waveOf(name), {
+      ...once,
+      beams,
+      language,
+      task,
+      conditionOnPrevious: condition,
+    })
+    const tokenizer = get(model.tokenizer)
+    const textOf = (tokens: number[]) => tokenizer.decode(tokens.filter((id) => id < 24))
+    const expected = segments.filter(({ tokens }) => textOf(tokens).trim() !== '')
+    expect(expected.length).toBeGreaterThan(2)
+    expect(result.segments.map(({ tokens }) => tokens)).toEqual(expected.map(({ tokens }) => tokens))
+    expect(result.language).toBe(language === null ? detected : language.slice(0, 2))
+    result.segments.forEach((segment, i) => {
+      const { start, end, sure } = expected[i] as Segment
+      expect(segment.start).toBeCloseTo(start, 6)
+      expect(segment.end).toBeCloseTo(end, 6)
+      expect(Math.abs(segment.avgLogprob - sure)).toBeLessThan(1e-4)
+    })
+    if (!condition) expect(result.segments[0]?.noSpeechProb).toBeCloseTo(no_speech, 6)
+    expect(result.text).toBe(
+      result.segments
+        .map(({ text }) => text)
+        .join('')
+        .trim(),
+    )
+  })
+})
+
+describe('transcribe', () => {
+  const wave = () => waveOf('wave-0')
+
+  it('streams the same segments; leaving the loop or the signal gives up', async () => {
+    const whole = await model.transcribe(wave(), once)
+    const streamed = []
+    const stream = model.transcribeStream(wave(), once)
+    let step = await stream.next()
+    for (; !step.done; step = await stream.next()) streamed.push(step.value)
+    expect(streamed).toEqual(whole.segments)
+    expect(step.value).toEqual(whole)
+    const before = memoryStats().liveTensors
+    for await (const segment of model.transcribeStream(wave().clone(), once)) {
+      expect(segment).toEqual(whole.segments[0])
+      break
+    }
+    expect(memoryStats().liveTensors - before).toBeLessThanOrEqual(4) // those of the test itself
+    const controller = new AbortController()
+    await expect(async () => {
+      for await (const _ of model.transcribeStream(wave(), { ...once, signal: controller.signal })) controller.abort()
+    }).rejects.toThrow(/abort/i)
+  })
+
+  it('leaves no tensors behind', async () => {
+    const samples = wave()
+    const run = () => scope(() => model.transcribe(samples, { language: 'en', beams: 2 }))
+    await run()
+    const before = memoryStats().liveTensors
+    await run()
+    await model.transcribe(samples, { language: 'en' })
+    expect(memoryStats().liveTensors).toBe(before)
+  })
+
+  it('tries higher temperatures where the text is unlikely or repeats itself, as a seed decides', async () => {
+    const drawn = (seed: number) =>
+      model.transcribe(wave(), {
+        logprobThreshold: 0,
+        noSpeechThreshold: null,
+        generator: new Generator({ seed }),
+      })
+    const first = await drawn(1)
+    expect(new Set(first.segments.map(({ temperature }) => temperature))).toEqual(new Set([1]))
+    expect(first).toEqual(await drawn(1))
+    expect(first).not.toEqual(await drawn(2))
+    const repeats = await model.transcribe(wave(), { ...once, temperature: [0, 0.7], compressionRatioThreshold: 0 })
+    expect(repeats.segments.every(({ temperature }) => temperature === 0.7)).toBe(true)
+    const cold = await model.transcribe(wave(), { ...once, temperature: [1e-4] })
+    const greedy = await model.transcribe(wave(), { ...once, conditionOnPrevious: false })
+    expect(cold.segments.length).toBeGreaterThan(0)
+    // Nearly without chance it is what is likeliest, and as likely as that.
+    const colder = await model.transcribe(wave(), { ...once, temperature: [1e-4], conditionOnPrevious: false })
+    expect(colder.segments.map(({ tokens }) => tokens)).toEqual(greedy.segments.map(({ tokens }) => tokens))
+    colder.segments.forEach(({ avgLogprob }, i) => {
+      expect(Math.abs(avgLogprob - (greedy.segments[i]?.avgLogprob as number))).toBeLessThan(2e-2)
+    })
+  })
+
+  it('leaves silence out', async () => {
+    const { text, segments } = await model.transcribe(wave(), {
+      logprobThreshold: 0,
+      noSpeechThreshold: 0,
+      temperature: 0,
+    })
+    expect([text, segments]).toEqual(['', []])
+    expect((await model.transcribe(new Float32Array(0), once)).segments).toEqual([])
+  })
+
+  it('a short clip, without timestamps, with a prompt, at another rate', async () => {
+    const clip = wave().narrow(0, 0, 4000)
+    const short = await model.transcribe(clip, { ...once, timestamps: false, language: 'fr' })
+    expect(short.segments.map(({ start, end }) => [start, end])).toEqual([[0, 0.24]])
+    const prompted = await model.transcribe(wave(), { ...once, initialPrompt: 'the bad cat' })
+    expect(prompted.segments).not.toEqual((await model.transcribe(wave(), once)).segments)
+    const fast = await model.transcribe({ samples: wave(), sampleRate: 32000 }, once)
+    expect(fast.segments.at(-1)?.end).toBeLessThan(0.8)
+    const few = await model.transcribe(wave(), { ...once, maxNewTokens: 5 })
+    expect(Math.max(...few.segments.map(({ tokens }) => tokens.length))).toBeLessThanOrEqual(5)
+  })
+
+  it('refuses wrong options in one sentence', async () => {
+    const refused = async (options: object, message: RegExp) => {
+      await expect(model.transcribe(wave(), options)).rejects.toThrow(message)
+      await expect(model.transcribe(wave(), options)).rejects.toThrow(ConfigError)
+    }
+    await refused({ lanugage: 'en' }, /no option 'lanugage'; did you mean 'language'/)
+    await refused({ language: 'frensh' }, /no language 'frensh'; did you mean 'french'/)
+    await refused({ task: 'sing' }, /task/)
+    await refused({ temperature: -1 }, /temperature/)
+    await refused({ timestamps: 1 }, /timestamps/)
+    await expect(model.transcribe(randn([2, 100]))).rejects.toThrow(/samples \[n\]/)
+    await expect(Whisper.fromConfig({ ...model.config }).transcribe(wave())).rejects.toThrow(/tokenizer/)
+    await expect(model.generate({}, { returnTimestamps: true, eosTokenId: [] })).rejects.toThrow(
+      /returnTimestamps needs/,
+    )
+  })
+
+  it('knows the published tokens', () => {
+    expect(Object.keys(WHISPER_LANGUAGES)).toHaveLength(100)
+    const { tokens } = Whisper.fromConfig('tiny', { device: 'meta' })
+    expect(tokens).toMatchObject({ endOfText: 50257, startOfTranscript: 50258, translate: 50358, transcribe: 50359 })
+    expect(tokens).toMatchObject({ startOfPrevious: 50361, noSpeech: 50362, noTimestamps: 50363 })
+    expect([Object.keys(tokens.languages).length, tokens.languages.en, tokens.languages.su]).toEqual([99, 50259, 50357])
+    const third = Whisper.fromConfig('large-v3', { device: 'meta' }).tokens
+    expect([third.languages.yue, third.transcribe, third.noTimestamps]).toEqual([50358, 50360, 50364])
+    const english = Whisper.fromConfig('tiny.en', { device: 'meta' }).tokens
+    expect([english.noTimestamps, english.startOfTranscript, english.languages]).toEqual([50362, 50257, {}])
+    expect(model.tokens.languages).toEqual({ en: 26, de: 27, fr: 28 })
+  })
+})
