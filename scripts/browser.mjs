@@ -1,4 +1,4 @@
-// Headless Chromium over its debugging pipe, for the checks of reports. Its path in CHROMIUM, or on the PATH.
+// Headless Chromium over its debugging pipe, for the checks of reports and pages. Its path in CHROMIUM, or on the PATH.
 import assert from 'node:assert/strict'
 import { execFileSync, spawn } from 'node:child_process'
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
@@ -17,39 +17,120 @@ import { pathToFileURL } from 'node:url'
  * @returns {Promise<T>}
  */
 export async function checkPage(file, look, compare, screenshot) {
+  return withPage(pathToFileURL(resolve(file)).href, async (page) => {
+    const checked = compare(await page.evaluate(look))
+    const foreign = page.requests.filter((url) => !/^(file|data|about):/.test(url))
+    assert.deepEqual(foreign, [], 'the report loads things from elsewhere')
+    assert.deepEqual(page.problems, [], 'the page reports errors')
+    if (screenshot) await page.screenshot(screenshot)
+    return checked
+  })
+}
+
+/** @typedef {Awaited<ReturnType<typeof pageOf>>} Page */
+
+/**
+ * Opens a page and gives it to `use`, with a person's hands: mouse, keyboard and files from the disk.
+ * @template T
+ * @param {string} url
+ * @param {(page: Page) => Promise<T>} use
+ * @returns {Promise<T>}
+ */
+export async function withPage(url, use) {
   const profile = mkdtempSync(join(tmpdir(), 'voxtorch-chromium-'))
   const browser = openBrowser(profile)
   try {
-    const { targetId } = await browser.send('Target.createTarget', { url: 'about:blank' })
-    const { sessionId } = await browser.send('Target.attachToTarget', { targetId, flatten: true })
-    const page = (/** @type {string} */ method, params = {}) => browser.send(method, params, sessionId)
-    await page('Network.enable')
-    await page('Runtime.enable')
-    await page('Page.enable')
-    await page('Emulation.setDeviceMetricsOverride', { width: 1000, height: 900, deviceScaleFactor: 1, mobile: false })
-    const loaded = browser.event('Page.loadEventFired')
-    await page('Page.navigate', { url: pathToFileURL(resolve(file)).href })
-    await loaded
-    const { result, exceptionDetails } = await page('Runtime.evaluate', {
-      expression: `(${look})()`,
-      awaitPromise: true,
-      returnByValue: true,
-    })
-    assert.equal(exceptionDetails, undefined, JSON.stringify(exceptionDetails))
-    const checked = compare(result.value)
-    const foreign = browser.requests.filter((url) => !/^(file|data|about):/.test(url))
-    assert.deepEqual(foreign, [], 'the report loads things from elsewhere')
-    assert.deepEqual(browser.problems, [], 'the page reports errors')
-    if (screenshot) {
-      const { data } = await page('Page.captureScreenshot', { captureBeyondViewport: true })
-      writeFileSync(screenshot, Buffer.from(data, 'base64'))
-    }
-    return checked
+    return await use(await pageOf(browser, url))
   } finally {
     await browser.close()
     rmSync(profile, { recursive: true, force: true, maxRetries: 5 })
   }
 }
+
+/** @param {ReturnType<typeof openBrowser>} browser @param {string} url */
+async function pageOf(browser, url) {
+  const { targetId } = await browser.send('Target.createTarget', { url: 'about:blank' })
+  const { sessionId } = await browser.send('Target.attachToTarget', { targetId, flatten: true })
+  const send = (/** @type {string} */ method, params = {}) => browser.send(method, params, sessionId)
+  for (const domain of ['Network', 'Runtime', 'Page', 'Log']) await send(`${domain}.enable`)
+  const size = (width = 1000, height = 900, mobile = false) =>
+    send('Emulation.setDeviceMetricsOverride', { width, height, deviceScaleFactor: 1, mobile })
+  await size()
+  const loaded = browser.event('Page.loadEventFired')
+  await send('Page.navigate', { url })
+  await loaded
+
+  /**
+   * Calls a function in the page, which knows nothing of what is outside of it.
+   * @template {any[]} A
+   * @template R
+   * @param {(...values: A) => R} fn
+   * @param {A} values
+   * @returns {Promise<Awaited<R>>}
+   */
+  const evaluate = async (fn, ...values) => {
+    const expression = `(${fn})(...${JSON.stringify(values)})`
+    const evaluated = await send('Runtime.evaluate', { expression, awaitPromise: true, returnByValue: true })
+    assert.equal(evaluated.exceptionDetails, undefined, JSON.stringify(evaluated.exceptionDetails))
+    return evaluated.result.value
+  }
+  /** The middle of an element, which must be seen. */
+  const middle = async (/** @type {string} */ selector) => {
+    const place = await evaluate((query) => {
+      const box = globalThis.document.querySelector(query)?.getBoundingClientRect()
+      return box && box.width > 0 ? { x: box.x + box.width / 2, y: box.y + box.height / 2 } : null
+    }, selector)
+    assert.ok(place, `${selector} is not to be seen`)
+    return place
+  }
+  return {
+    send,
+    size,
+    evaluate,
+    requests: browser.requests,
+    problems: browser.problems,
+    /** @param {string} selector */
+    async click(selector) {
+      const place = { ...(await middle(selector)), button: 'left', clickCount: 1 }
+      await send('Input.dispatchMouseEvent', { type: 'mousePressed', ...place })
+      await send('Input.dispatchMouseEvent', { type: 'mouseReleased', ...place })
+    },
+    /** Into whatever has the focus. @param {string} text */
+    type: (text) => send('Input.insertText', { text }),
+    /** @param {'Enter' | 'Tab' | 'Escape' | 'ArrowRight'} key @param {{ shift?: boolean }} [how] */
+    async press(key, { shift = false } = {}) {
+      const windowsVirtualKeyCode = { Enter: 13, Tab: 9, Escape: 27, ArrowRight: 39 }[key]
+      const text = key === 'Enter' ? { text: '\r' } : {}
+      const event = { key, code: key, windowsVirtualKeyCode, modifiers: shift ? 8 : 0 }
+      await send('Input.dispatchKeyEvent', { type: 'keyDown', ...event, ...text })
+      await send('Input.dispatchKeyEvent', { type: 'keyUp', ...event })
+    },
+    /** Drags files over an element and drops them there. @param {string} selector @param {string[]} files */
+    async drop(selector, files) {
+      const place = await middle(selector)
+      const data = { items: [], files, dragOperationsMask: 1 }
+      for (const type of ['dragEnter', 'dragOver', 'drop']) {
+        await send('Input.dispatchDragEvent', { type, ...place, data })
+      }
+    },
+    /** Waits until a function of the page gives something true. @param {() => unknown} what */
+    async until(what, seconds = 10) {
+      const end = performance.now() + seconds * 1000
+      while (!(await evaluate(what))) {
+        assert.ok(performance.now() < end, `not within ${seconds} s: ${what}`)
+        await new Promise((next) => setTimeout(next, 30))
+      }
+    },
+    /** @param {string} path */
+    async screenshot(path, whole = true) {
+      const { data } = await send('Page.captureScreenshot', { captureBeyondViewport: whole })
+      writeFileSync(path, Buffer.from(data, 'base64'))
+    },
+  }
+}
+
+/** For an answer of the browser, in milliseconds. */
+const PATIENCE = 20_000
 
 /** @param {string} profile a folder for the browser's own files */
 function openBrowser(profile) {
@@ -63,8 +144,10 @@ function openBrowser(profile) {
     '--remote-debugging-pipe',
     `--user-data-dir=${profile}`,
   ]
-  // No name resolves, so what the report would load from a network shows as an error.
-  const child = spawn(found, [...flags, '--host-resolver-rules=MAP * ~NOTFOUND', '--no-first-run', '--mute-audio'], {
+  // Names do not resolve, so what a page would load from a network shows as an error. The microphone is a beeping one.
+  const isolation = ['--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1', '--no-first-run', '--mute-audio']
+  const microphone = ['--use-fake-device-for-media-stream', '--use-fake-ui-for-media-stream']
+  const child = spawn(found, [...flags, ...isolation, ...microphone], {
     stdio: ['ignore', 'ignore', 'ignore', 'pipe', 'pipe'],
   })
   const [to, from] = [/** @type {any} */ (child.stdio[3]), /** @type {any} */ (child.stdio[4])]
@@ -83,6 +166,9 @@ function openBrowser(profile) {
       waiting.get(message.id ?? message.method)?.(message)
       if (message.method === 'Network.requestWillBeSent') requests.push(message.params.request.url.slice(0, 200))
       if (message.method === 'Runtime.exceptionThrown') problems.push(message.params.exceptionDetails.text)
+      if (message.method === 'Log.entryAdded' && message.params.entry.level === 'error') {
+        problems.push(message.params.entry.text)
+      }
     }
   })
   return {
@@ -93,9 +179,12 @@ function openBrowser(profile) {
       const id = ++last
       to.write(`${JSON.stringify({ id, method, params, sessionId })}\0`)
       return new Promise((done, fail) => {
-        waiting.set(id, (message) =>
-          message.error ? fail(new Error(`${method}: ${message.error.message}`)) : done(message.result),
-        )
+        const late = setTimeout(() => fail(new Error(`${method}: no answer within ${PATIENCE / 1000} s`)), PATIENCE)
+        waiting.set(id, (message) => {
+          clearTimeout(late)
+          if (message.error) fail(new Error(`${method}: ${message.error.message}`))
+          else done(message.result)
+        })
       })
     },
     /** @param {string} method */

@@ -12,6 +12,8 @@ const ENTRIES = [
   'cli/install',
   'data/worker',
   'audio/decoder-worker',
+  'serve/page/app',
+  'serve/page/recorder-worklet',
   'native/load',
   'native/call',
 ]

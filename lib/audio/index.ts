@@ -13,6 +13,7 @@ export {
   type WindowName,
 } from './features.js'
 export type { AudioFormat, AudioInput } from './formats.js'
+export type { LongAudio } from './long.js'
 export { type NormalizeOptions, normalizeWav2Vec2, type PadAudioOptions, padAudio } from './normalize.js'
 export type { WavSampleFormat } from './pcm.js'
 export { type Audio, type ReadAudioOptions, readAudio } from './read.js'

@@ -1,12 +1,13 @@
 #!/usr/bin/env node
 import { parseArgs } from 'node:util'
-import { DataError, LibtorchError } from '../native/errors.js'
+import { VoxtorchError } from '../native/errors.js'
 import { SUPPORTED } from '../native/libtorch.js'
 import { packageVersion } from '../native/load.js'
 import { doctor } from './doctor.js'
 import { install } from './install.js'
 import { launch } from './launch.js'
 import { listRuns } from './runs.js'
+import { serveCommand } from './serve.js'
 
 const HELP = `voxtorch ${packageVersion()}: speech and text models on libtorch ${SUPPORTED.minor}
 
@@ -15,11 +16,13 @@ const HELP = `voxtorch ${packageVersion()}: speech and text models on libtorch $
   voxtorch doctor                       what was found, where and why; ends with code 1 if voxtorch cannot run
   voxtorch launch --nproc N script.js [arguments]
                                         run a script in N processes that train together (initProcessGroup)
+  voxtorch serve MODEL --model DIR      a page and an HTTP API to ask a model about audio; serve --help says more
   voxtorch runs [DIR]                   the trainings in a folder, what they reached and in what they differ
   voxtorch help, --help                 this text
   voxtorch --version
 
 Variables
+  VOXTORCH_API_KEY         serve: what clients must send
   LIBTORCH                 the libtorch, or torch package, to use
   VOXTORCH_ANY_LIBTORCH    1: install builds for the one that LIBTORCH names, whatever its version
   VOXTORCH_ADDON           the folder of a build of the addon
@@ -30,6 +33,7 @@ Variables
 async function main(): Promise<number> {
   // What stands behind the script's name is the script's.
   if (process.argv[2] === 'launch') return await launch(process.argv.slice(3))
+  if (process.argv[2] === 'serve') return await serveCommand(process.argv.slice(3))
   const { positionals, values } = parseArgs({
     allowPositionals: true,
     options: {
@@ -75,7 +79,7 @@ main().then(
     process.exitCode = code
   },
   (error) => {
-    const expected = error instanceof LibtorchError || error instanceof DataError || error instanceof TypeError
+    const expected = error instanceof VoxtorchError || error instanceof TypeError
     console.error(expected ? `voxtorch: ${error.message}` : error)
     if (error instanceof TypeError) console.error('`voxtorch help` lists the commands.')
     process.exitCode = 1

@@ -1,4 +1,5 @@
 import { type Audio, type AudioInput, kaldiFbank, readAudio, resample } from '../audio/index.js'
+import type { LongAudio } from '../audio/long.js'
 import { misuse } from '../data/check.js'
 import { DataError } from '../native/errors.js'
 import { scope, Tensor, zeros } from '../tensor/index.js'
@@ -53,9 +54,6 @@ function oneChannel(where: string, samples: Tensor): Tensor {
   return samples.float()
 }
 
-/** What to do with a clip that is longer than the network shall hear at once. */
-export type LongAudio = 'chunk' | 'truncate' | 'error'
-
 /** A part of a clip, [from, to) in samples. */
 export interface Stretch {
   clip: number
@@ -70,7 +68,7 @@ export function stretchesOf(clip: number, samples: number, most: number, long: L
   const found = `clip ${clip} has ${seconds(samples)} of audio, more than ${seconds(most)}`
   if (long === 'error')
     throw new DataError(`${found}; raise maxSeconds, or choose another way for long audio`, { clip })
-  if (long === 'truncate') {
+  if (long === 'cut') {
     process.emitWarning(`${found}; the rest is left out`, 'AudioWarning')
     return [{ clip, from: 0, to: most }]
   }

@@ -1,16 +1,9 @@
+import { LONG_AUDIO, type LongAudio } from '../audio/long.js'
 import { requireNumber, requireObject, requireOneOf, requireWhole } from '../data/check.js'
 import { DataError } from '../native/errors.js'
 import { noGrad, scope, type Tensor } from '../tensor/index.js'
 import type { Beats } from './beats.js'
-import {
-  type AudioClip,
-  type LongAudio,
-  padded,
-  SAMPLE_RATE,
-  type Stretch,
-  samplesOf,
-  stretchesOf,
-} from './beats-audio.js'
+import { type AudioClip, padded, SAMPLE_RATE, type Stretch, samplesOf, stretchesOf } from './beats-audio.js'
 
 export interface TagOptions {
   /** How many classes, the most probable first. Default 5. */
@@ -18,10 +11,10 @@ export interface TagOptions {
   /** The most audio that the network hears at once, in seconds. Default 30. */
   maxSeconds?: number
   /**
-   * What becomes of a longer clip. `'chunk'` (default): equal parts, whose probabilities are averaged by their length;
-   * `'truncate'`: its beginning, with a warning; `'error'`: DataError.
+   * What becomes of a longer clip. `'windows'` (default): equal parts, whose probabilities are averaged by their length;
+   * `'cut'`: its beginning, with a warning; `'error'`: DataError.
    */
-  long?: LongAudio
+  longAudio?: LongAudio
   /** Clips, or parts of clips, that run together. Default 8; what comes out does not depend on it. */
   batchSize?: number
 }
@@ -43,10 +36,10 @@ export function tagClips(
 ): Promise<SoundTag[][]> {
   const where = 'Beats.tag'
   requireObject(where, 'options', options)
-  const { topK = 5, maxSeconds = 30, long = 'chunk', batchSize = 8 } = options
+  const { topK = 5, maxSeconds = 30, longAudio = 'windows', batchSize = 8 } = options
   requireWhole(where, 'topK', topK, 1)
   requireNumber(where, 'maxSeconds', maxSeconds, { least: 0.5, below: 3600 })
-  requireOneOf(where, 'long', long, ['chunk', 'truncate', 'error'])
+  requireOneOf(where, 'longAudio', longAudio, LONG_AUDIO)
   requireWhole(where, 'batchSize', batchSize, 1)
   return scope(() =>
     noGrad(async () => {
@@ -54,7 +47,7 @@ export function tagClips(
       for (const clip of audio) clips.push(await samplesOf(where, clip))
       checkSizes(where, clips, least)
       const most = Math.max(2 * least, Math.round(maxSeconds * SAMPLE_RATE))
-      const stretches = clips.flatMap((clip, i) => stretchesOf(i, clip.size(0), most, long))
+      const stretches = clips.flatMap((clip, i) => stretchesOf(i, clip.size(0), most, longAudio))
       const probabilities = await probabilitiesOf(model, clips, stretches, batchSize)
       return probabilities.map((values) => best(values, model.labels, topK))
     }),

@@ -1,5 +1,5 @@
 export { Beats, type BeatsInputs, type BeatsOutput } from './beats.js'
-export type { AudioClip, LongAudio } from './beats-audio.js'
+export type { AudioClip } from './beats-audio.js'
 export type { BeatsConfig } from './beats-config.js'
 export type { SoundTag, TagOptions } from './beats-tags.js'
 export type { NetworkConfig } from './config.js'

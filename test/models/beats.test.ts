@@ -331,13 +331,13 @@ describe('tags', () => {
     const warned: string[] = []
     const listen = (warning: Error) => warned.push(warning.message)
     process.on('warning', listen)
-    expect(await beats.tag(clip, { maxSeconds: 1, long: 'truncate' })).toEqual(
+    expect(await beats.tag(clip, { maxSeconds: 1, longAudio: 'cut' })).toEqual(
       await beats.tag(clip.narrow(0, 0, 16000)),
     )
     await new Promise((resolve) => setImmediate(resolve))
     process.off('warning', listen)
     expect(warned.join()).toMatch(/2.5 s of audio, more than 1 s/)
-    await expect(beats.tag(clip, { maxSeconds: 1, long: 'error' })).rejects.toThrow(DataError)
+    await expect(beats.tag(clip, { maxSeconds: 1, longAudio: 'error' })).rejects.toThrow(DataError)
   })
 
   it('refuse what they cannot hear', async () => {
@@ -346,7 +346,7 @@ describe('tags', () => {
     expect((await beats.tag(zeros([2800]))).length).toBe(4)
     await expect(beats.tag(zeros([2, 16000]))).rejects.toThrow(ConfigError)
     await expect(beats.tag(zeros([16000]), { topK: 0 })).rejects.toThrow(ConfigError)
-    await expect(beats.tag(zeros([16000]), { long: 'skip' as 'error' })).rejects.toThrow(ConfigError)
+    await expect(beats.tag(zeros([16000]), { longAudio: 'skip' as 'error' })).rejects.toThrow(ConfigError)
     const plain = new Beats(configOf('padded'))
     await expect(plain.tag(zeros([16000]))).rejects.toThrow(/no predictor/)
   })

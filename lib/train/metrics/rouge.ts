@@ -77,15 +77,16 @@ function overlap(words: string[], others: string[], n: number): RougeScore {
   return score(common, Math.max(words.length - n + 1, 0), Math.max(others.length - n + 1, 0))
 }
 
-function score(common: number, inPrediction: number, inReference: number): RougeScore {
+/** @internal */
+export function score(common: number, inPrediction: number, inReference: number): RougeScore {
   const precision = common / Math.max(inPrediction, 1)
   const recall = common / Math.max(inReference, 1)
   const f1 = precision + recall > 0 ? (2 * precision * recall) / (precision + recall) : 0
   return { precision, recall, f1 }
 }
 
-/** Length of the longest common subsequence. */
-function commonSubsequence(a: string[], b: string[]): number {
+/** Length of the longest common subsequence. @internal */
+export function commonSubsequence(a: string[], b: string[]): number {
   let above = new Uint32Array(b.length + 1)
   for (const word of a) {
     const row = new Uint32Array(b.length + 1)

@@ -68,6 +68,12 @@ export interface TrainingArguments {
   /** Checkpoints that stay: the newest, and the best beside them. Default: all. */
   saveTotalLimit?: number | null
 
+  /**
+   * Checkpoints hold only parameters that train, and running means: for a small part of a large frozen network, which whoever
+   * goes on makes again. Default false. Not in transformers.
+   */
+  saveOnlyTrained?: boolean
+
   /** Puts the best checkpoint's weights back when training ends. Evaluates and saves at the same steps. Default false. */
   loadBestModelAtEnd?: boolean
   /** A metric of evaluation, with or without the `eval` in front. Default 'loss' where one is needed. */

@@ -59,7 +59,7 @@ async function write(run: Run, name: string, optimizerState: unknown, otherRngs:
   const path = join(args.outputDir, name)
   await writeFolder(path, (folder) =>
     scope(async () => {
-      await saveWeights(folder, model)
+      await saveWeights(folder, model, args.saveOnlyTrained)
       await saveTree(folder, 'optimizer', optimizerState)
       await saveTree(folder, 'training', {
         version: VERSION,
@@ -114,7 +114,7 @@ export async function loadCheckpoint(path: string, run: Run): Promise<void> {
   await scope(async () => {
     const state = await readState(path)
     if (run.ranks.isMain) await compareArguments(path, run.args)
-    await loadWeights(path, run.model)
+    await loadWeights(path, run.model, run.args.saveOnlyTrained)
     const training = (await loadTree(path, 'training')) as Record<string, unknown>
     if (training?.version !== VERSION) {
       throw new CheckpointError(`${path} has format ${training?.version}, this voxtorch reads ${VERSION}`, {

@@ -89,7 +89,14 @@ function lengthIfKnown(source: BatchSource<unknown>): number | undefined {
 
 function lengths<T, B>(data: TrainerData<T, B>, lengthOf: LengthOf<T> = lengthOfIds): (index: number) => number {
   if (Array.isArray(data)) return (index) => lengthOf(data[index] as T)
-  throw misuse('Trainer', 'trainDataset', 'an array, or a DataLoader with lengthBuckets, for groupByLength', data)
+  const own = data as { lengthOf?: (index: number) => number }
+  if (typeof own?.lengthOf === 'function') return (index) => own.lengthOf?.(index) as number
+  throw misuse(
+    'Trainer',
+    'trainDataset',
+    'an array, a dataset with lengthOf(index), or a DataLoader with lengthBuckets, for groupByLength',
+    data,
+  )
 }
 
 function lengthOfIds(sample: unknown): number {

@@ -73,13 +73,16 @@ export function countItems(batch: unknown): number {
   return Number(noGrad(() => scope(() => labels.ne(IGNORED).sum().item())))
 }
 
-/** Rows of the first tensor, or samples of a list. */
+/** Samples of a list, rows of the first tensor, or items of the first list where there is no tensor. */
 export function countRows(batch: unknown): number {
-  const rows = Array.isArray(batch) ? batch.length : firstTensor(batch)?.shape[0]
+  const rows = Array.isArray(batch) ? batch.length : (firstTensor(batch)?.shape[0] ?? firstList(batch)?.length)
   if (rows !== undefined) return rows
-  throw new ConfigError('The Trainer finds no tensor in a batch, so it cannot count its rows: give it countItems', {
-    argument: 'countItems',
-  })
+  throw new ConfigError(
+    'The Trainer finds no tensor and no list in a batch, so it cannot count its rows: give it countItems',
+    {
+      argument: 'countItems',
+    },
+  )
 }
 
 /** Tokens that are not padding, or what the first tensor has of places; rows where there is only one place. */
@@ -101,6 +104,8 @@ const firstTensor = (batch: unknown): Tensor | undefined =>
   batch instanceof Tensor
     ? batch
     : Object.values(batch ?? {}).find((value): value is Tensor => value instanceof Tensor && value.ndim > 0)
+
+const firstList = (batch: unknown): unknown[] | undefined => Object.values(batch ?? {}).find(Array.isArray)
 
 /** The batch with its tensors on a device, in arrays and plain objects. */
 export function onDevice<T>(value: T, device: string): T {

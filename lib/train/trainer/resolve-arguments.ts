@@ -73,6 +73,7 @@ const OPTIONS: {
   saveStrategy: [word(...INTERVALS, 'best'), 'steps'],
   saveSteps: [steps, 500],
   saveTotalLimit: [orNull(whole(1)), null],
+  saveOnlyTrained: [boolean, false],
   loadBestModelAtEnd: [boolean, false],
   earlyStoppingPatience: [orNull(whole(1)), null],
   earlyStoppingThreshold: [number(0), 0],

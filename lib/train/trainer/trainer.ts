@@ -286,7 +286,7 @@ export class Trainer<M extends Module, T = unknown, B = T[]> {
 
   async #finish({ args, state, model }: Run): Promise<void> {
     if (args.loadBestModelAtEnd && state.bestCheckpoint)
-      await loadWeights(`${args.outputDir}/${state.bestCheckpoint}`, model)
+      await loadWeights(`${args.outputDir}/${state.bestCheckpoint}`, model, args.saveOnlyTrained)
   }
 
   async #forward(batch: B): Promise<Tensor | LossOutput> {

@@ -72,10 +72,6 @@ function named(audio: SpectraTurnAudio): string {
   return 'the audio'
 }
 
-/** What to do with a clip that is longer than the network hears at once. */
-export const LONG_AUDIO = ['windows', 'cut', 'error'] as const
-export type LongAudio = (typeof LONG_AUDIO)[number]
-
 /**
  * The parts of a clip that are heard at once, in samples [start, end): the whole; or windows of full length of which each
  * has at least half in common with the next, the first at the begin and the last at the end.

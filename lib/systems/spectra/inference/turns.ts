@@ -1,3 +1,4 @@
+import { LONG_AUDIO, type LongAudio } from '../../../audio/long.js'
 import { misuse, requireObject, requireOneOf, requireWhole } from '../../../data/check.js'
 import { Module } from '../../../nn/module.js'
 import { noGrad, scope, type Tensor, tensor } from '../../../tensor/index.js'
@@ -5,14 +6,7 @@ import { type SpectraBatch, spectraCollate } from '../finetuning/collate.js'
 import type { SpectraDialogText, SpectraTurnText } from '../finetuning/dialog-text.js'
 import type { SpectraSample } from '../finetuning/sample.js'
 import { SPECTRA_RATE } from '../pretraining/entry.js'
-import {
-  LONG_AUDIO,
-  type LongAudio,
-  refuseLong,
-  type SpectraTurnAudio,
-  samplesOfTurn,
-  windowsOf,
-} from './turn-audio.js'
+import { refuseLong, type SpectraTurnAudio, samplesOfTurn, windowsOf } from './turn-audio.js'
 
 /** A turn of a dialog: what was said, how it sounds, and what was said before. */
 export interface SpectraTurn {

@@ -1,0 +1,77 @@
+import { type AudioFormat, readAudio } from '../audio/index.js'
+import { OutOfMemoryError, VoxtorchError } from '../native/errors.js'
+import { scope } from '../tensor/index.js'
+import { badRequest } from './api-error.js'
+import type { ChatPart } from './chat-model.js'
+
+/** Of what a model hears, in Hz. */
+const SAMPLE_RATE = 16_000
+
+/** What a request may call each format. */
+const formats: Record<string, AudioFormat[]> = {
+  wav: ['wav'],
+  flac: ['flac'],
+  mp3: ['mp3'],
+  ogg: ['vorbis', 'opus', 'flac'],
+  vorbis: ['vorbis'],
+  opus: ['opus'],
+  m4a: ['m4a'],
+  mp4: ['m4a'],
+  aac: ['aac', 'm4a'],
+}
+
+/** A clip of a request whose fields have been checked, not its content. */
+export interface EncodedAudio {
+  type: 'encoded'
+  data: string
+  format: string
+  /** Its place in the request, for errors. */
+  param: string
+}
+
+/** Checks an `input_audio` part's fields. */
+export function encodedAudio(value: unknown, param: string): EncodedAudio {
+  const { data, format } = (typeof value === 'object' && value !== null ? value : {}) as Record<string, unknown>
+  if (typeof data !== 'string' || data === '') throw badRequest('Audio data must be a base64 string.', `${param}.data`)
+  if (typeof format !== 'string' || !Object.hasOwn(formats, format)) {
+    const known = Object.keys(formats).join(', ')
+    throw badRequest(`The audio format must be one of ${known}.`, `${param}.format`, 'unsupported_format')
+  }
+  return { type: 'encoded', data, format, param }
+}
+
+/**
+ * Decodes a clip to what models hear.
+ * @param most seconds that are left for it
+ */
+export async function decodeAudio({ data, format, param }: EncodedAudio, most: number): Promise<ChatPart> {
+  const bytes = fromBase64(data, `${param}.data`)
+  try {
+    return await scope(async () => {
+      // A little more than allowed tells that there is more.
+      const audio = await readAudio(bytes, { sampleRate: SAMPLE_RATE, duration: most + 0.1 })
+      if (!formats[format]?.includes(audio.source.format)) {
+        throw badRequest(`The audio is ${audio.source.format}, not ${format}.`, `${param}.format`, 'unsupported_format')
+      }
+      const samples = (await audio.samples.data()) as Float32Array
+      const seconds = samples.length / SAMPLE_RATE
+      if (samples.length === 0) throw badRequest('The audio is empty.', `${param}.data`, 'invalid_audio')
+      if (seconds > most + 0.05) {
+        throw badRequest(`The clips are longer than the server allows.`, `${param}.data`, 'audio_too_long')
+      }
+      return { type: 'audio', samples, seconds }
+    })
+  } catch (error) {
+    if (!(error instanceof VoxtorchError) || error instanceof OutOfMemoryError) throw error
+    const what = error.message.replace(/^the audio in memory: /, '')
+    throw badRequest(`The audio cannot be read: ${what}.`, `${param}.data`, 'invalid_audio')
+  }
+}
+
+function fromBase64(data: string, param: string): Buffer {
+  const bytes = Buffer.from(data, 'base64')
+  // Node passes over what is not base64, and then there is less than its length promises.
+  const letters = data.length - (data.endsWith('==') ? 2 : data.endsWith('=') ? 1 : 0)
+  if (bytes.length > 0 && bytes.length === Math.floor((letters * 3) / 4) && letters % 4 !== 1) return bytes
+  throw badRequest('The audio data is not valid base64.', param, 'invalid_base64')
+}

@@ -1,0 +1,50 @@
+/** A piece of a message. */
+export type ChatPart =
+  | { type: 'text'; text: string }
+  /** `samples`: 16 kHz, mono, full scale is 1. */
+  | { type: 'audio'; samples: Float32Array; seconds: number }
+
+/** What one side said in one turn. */
+export interface ChatTurn {
+  role: 'system' | 'user' | 'assistant'
+  content: ChatPart[]
+}
+
+/** How an answer is made. What is left out is the model's own default. */
+export interface ChatAnswerOptions {
+  /** Most tokens of the answer. */
+  maxNewTokens: number
+  /** 0 takes the likeliest token each time. */
+  temperature?: number
+  topP?: number
+  topK?: number
+  numBeams?: number
+  seed?: number
+  /** Texts that end the answer. The server cuts the answer there in any case; a model may stop sooner for it. */
+  stop?: string[]
+  /** Aborted when nobody waits for the answer any more: the model stops within a token. */
+  signal: AbortSignal
+}
+
+/** The next piece of an answer. */
+export interface ChatDelta {
+  text: string
+  /** How many tokens this piece took, those without text of their own (the end of the answer) included. */
+  tokens: number
+  /** How many tokens the model read, where it tells. */
+  promptTokens?: number
+}
+
+/**
+ * What `serve` serves: a model that continues a conversation of texts and sounds. One that throws ConfigError, DataError or
+ * ShapeError for what it was asked lets the client know the sentence; other errors stay in the server's log.
+ */
+export interface ChatModel {
+  /** As in `/v1/models` and a request's `model`. */
+  readonly name: string
+  /** Answers the last message. Leaving the loop, or `options.signal`, ends the generation. */
+  stream(messages: ChatTurn[], options: ChatAnswerOptions): AsyncIterable<ChatDelta>
+}
+
+/** Loads what `voxtorch serve NAME --model DIRECTORY` serves. */
+export type ChatModelLoader = (directory: string, options: { device?: string; dtype?: string }) => Promise<ChatModel>

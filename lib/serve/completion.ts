@@ -1,0 +1,169 @@
+import { randomUUID } from 'node:crypto'
+import type { IncomingMessage, ServerResponse } from 'node:http'
+import type { Admission } from './admission.js'
+import { ApiError, apiErrorOf } from './api-error.js'
+import { checkBodyHeaders, readJson } from './body.js'
+import type { ChatDelta, ChatModel } from './chat-model.js'
+import { decodeMessages, parseChatRequest } from './chat-request.js'
+import type { Settings } from './options.js'
+import { sendJson } from './response.js'
+import { untilStop } from './stop.js'
+
+/**
+ * `POST /v1/chat/completions`. The body is read only once there is a place for the request, so that those who wait take no
+ * memory.
+ */
+export async function complete(
+  request: IncomingMessage,
+  response: ServerResponse,
+  model: ChatModel,
+  settings: Settings,
+  admission: Admission,
+  signal: AbortSignal,
+): Promise<void> {
+  checkBodyHeaders(request, settings.maxBodyBytes)
+  const leave = await admission.enter(signal)
+  const late = new AbortController()
+  const timer = setTimeout(() => late.abort(timedOut(settings.answerTimeout)), settings.answerTimeout * 1000)
+  try {
+    const until = AbortSignal.any([signal, late.signal])
+    const asked = await understand(await readJson(request, response, settings), model.name, settings, until)
+    const options = { ...asked.options, signal: until }
+    const answer = untilAborted(untilStop(model.stream(asked.messages, options), options.stop ?? []), until)
+    const reply = new Reply(model.name, asked)
+    if (asked.stream) await sendEvents(response, answer, reply, settings.writeTimeout)
+    else sendJson(response, 200, await reply.whole(answer))
+  } finally {
+    clearTimeout(timer)
+    leave()
+  }
+}
+
+/** In a function of its own: nothing of the encoded clips is held while the answer is made. */
+async function understand(body: unknown, model: string, settings: Settings, signal: AbortSignal) {
+  const parsed = parseChatRequest(body, model, settings)
+  return { ...parsed, messages: await decodeMessages(parsed.messages, settings, signal) }
+}
+
+type Asked = Awaited<ReturnType<typeof understand>>
+
+const timedOut = (seconds: number) =>
+  new ApiError(504, `The answer was not finished within ${seconds} s.`, { code: 'answer_timeout' })
+
+/** Ends a generation whose model goes on though it was told to stop. */
+async function* untilAborted(answer: AsyncIterable<ChatDelta>, signal: AbortSignal): AsyncGenerator<ChatDelta> {
+  try {
+    for await (const delta of answer) {
+      signal.throwIfAborted()
+      yield delta
+    }
+  } catch (error) {
+    throw signal.aborted ? signal.reason : error
+  }
+  // A model may also end quietly when it is told to.
+  signal.throwIfAborted()
+}
+
+/** The objects of OpenAI's API for one answer. */
+class Reply {
+  readonly #id = `chatcmpl-${randomUUID()}`
+  readonly #created = Math.floor(Date.now() / 1000)
+  readonly #asked: Asked
+  readonly #model: string
+  #tokens = 0
+  #promptTokens: number | undefined
+
+  constructor(model: string, asked: Asked) {
+    this.#model = model
+    this.#asked = asked
+  }
+
+  count({ tokens, promptTokens }: ChatDelta): void {
+    this.#tokens += tokens
+    this.#promptTokens = promptTokens ?? this.#promptTokens
+  }
+
+  async whole(answer: AsyncIterable<ChatDelta>): Promise<object> {
+    let content = ''
+    for await (const delta of answer) {
+      this.count(delta)
+      content += delta.text
+    }
+    const message = { role: 'assistant', content, refusal: null }
+    const choices = [{ index: 0, message, logprobs: null, finish_reason: this.#finishReason }]
+    return { ...this.#head('chat.completion'), choices, usage: this.#usage }
+  }
+
+  chunk(delta: object, finished = false): object {
+    const choices = [{ index: 0, delta, logprobs: null, finish_reason: finished ? this.#finishReason : null }]
+    return { ...this.#head('chat.completion.chunk'), choices }
+  }
+
+  /** The last event, for those who asked for it. */
+  usageChunk(): object | undefined {
+    if (!this.#asked.includeUsage) return undefined
+    return { ...this.#head('chat.completion.chunk'), choices: [], usage: this.#usage }
+  }
+
+  #head(object: string) {
+    return { id: this.#id, object, created: this.#created, model: this.#model }
+  }
+
+  get #finishReason(): 'length' | 'stop' {
+    return this.#tokens >= this.#asked.options.maxNewTokens ? 'length' : 'stop'
+  }
+
+  get #usage() {
+    const completion = { completion_tokens: this.#tokens }
+    if (this.#promptTokens === undefined) return completion
+    return { prompt_tokens: this.#promptTokens, ...completion, total_tokens: this.#promptTokens + this.#tokens }
+  }
+}
+
+/** Server-sent events. Until there is a first piece, a failure still has a status of its own. */
+async function sendEvents(
+  response: ServerResponse,
+  answer: AsyncIterable<ChatDelta>,
+  reply: Reply,
+  writeTimeout: number,
+): Promise<void> {
+  const send = (event: object | string) =>
+    written(response, `data: ${typeof event === 'string' ? event : JSON.stringify(event)}\n\n`, writeTimeout)
+  const open = async () => {
+    if (response.headersSent) return
+    response.writeHead(200, { 'Content-Type': 'text/event-stream; charset=utf-8', 'X-Accel-Buffering': 'no' })
+    await send(reply.chunk({ role: 'assistant', content: '' }))
+  }
+  try {
+    for await (const delta of answer) {
+      await open()
+      reply.count(delta)
+      if (delta.text !== '') await send(reply.chunk({ content: delta.text }))
+    }
+    await open()
+    await send(reply.chunk({}, true))
+    const usage = reply.usageChunk()
+    if (usage !== undefined) await send(usage)
+    await send('[DONE]')
+    response.end()
+  } catch (error) {
+    if (!response.headersSent || response.destroyed) throw error
+    await send(apiErrorOf(error).body)
+    response.end()
+    throw error
+  }
+}
+
+/** Waits for a slow reader, for a while. */
+function written(response: ServerResponse, text: string, seconds: number): Promise<void> {
+  if (response.destroyed || response.write(text)) return Promise.resolve()
+  return new Promise((resolve) => {
+    const done = () => {
+      clearTimeout(timer)
+      response.off('drain', done).off('close', done)
+      resolve()
+    }
+    const timer = setTimeout(() => response.destroy(), seconds * 1000)
+    response.on('drain', done).on('close', done)
+  })
+}

@@ -1,0 +1,3 @@
+export type { ChatAnswerOptions, ChatDelta, ChatModel, ChatModelLoader, ChatPart, ChatTurn } from './chat-model.js'
+export type { ServeLimits, ServeOptions } from './options.js'
+export { type Served, serve } from './server.js'

@@ -1,0 +1,75 @@
+// The server, as the page uses it.
+
+const KEY = 'voxtorch-api-key'
+
+export const apiKey = {
+  get: () => sessionStorage.getItem(KEY) ?? '',
+  set: (key) => sessionStorage.setItem(KEY, key),
+}
+
+/** An answer that was refused; 401 wants a key. */
+export class Refused extends Error {
+  constructor(status, message) {
+    super(message)
+    this.status = status
+  }
+}
+
+async function ask(path, options = {}) {
+  const key = apiKey.get()
+  const headers = { ...options.headers, ...(key && { Authorization: `Bearer ${key}` }) }
+  let response
+  try {
+    response = await fetch(path, { ...options, headers })
+  } catch (error) {
+    if (error.name === 'AbortError') throw error
+    throw new Error('The server does not answer. Is it still running?')
+  }
+  if (response.ok) return response
+  const body = await response.json().catch(() => undefined)
+  throw new Refused(response.status, body?.error?.message ?? `The server answers with status ${response.status}.`)
+}
+
+/** The model that is served, with its limits. */
+export async function readModel() {
+  const { data } = await (await ask('/v1/models')).json()
+  return data[0]
+}
+
+/** The answer piece by piece, then `{ finish }`. */
+export async function* streamAnswer(body, signal) {
+  const response = await ask('/v1/chat/completions', {
+    method: 'POST',
+    headers: { 'Content-Type': 'application/json' },
+    body: JSON.stringify({ ...body, stream: true, stream_options: { include_usage: true } }),
+    signal,
+  })
+  let finish
+  let tokens
+  for await (const data of events(response.body)) {
+    if (data === '[DONE]') {
+      yield { finish, tokens }
+      return
+    }
+    const { error, choices, usage } = JSON.parse(data)
+    if (error) throw new Error(error.message)
+    tokens = usage?.completion_tokens ?? tokens
+    const [choice] = choices
+    if (choice?.delta.content) yield { text: choice.delta.content }
+    finish = choice?.finish_reason ?? finish
+  }
+  throw new Error('The connection was lost before the answer ended.')
+}
+
+/** The data of server-sent events. */
+async function* events(stream) {
+  const reader = stream.pipeThrough(new TextDecoderStream()).getReader()
+  let rest = ''
+  for (;;) {
+    const { value, done } = await reader.read()
+    if (done) return
+    const lines = (rest + value).split('\n\n')
+    rest = lines.pop()
+    for (const line of lines) if (line.startsWith('data: ')) yield line.slice(6)
+  }
+}

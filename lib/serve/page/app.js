@@ -1,0 +1,330 @@
+// The page: clips and a question go to the server with all earlier turns, and the answer is shown as it comes.
+
+import { apiKey, readModel, streamAnswer } from './api.js'
+import { clipItem, clock, element, makeClip } from './clip.js'
+import { startRecording } from './recorder.js'
+import { decodeFile, toBase64, toRate } from './sound.js'
+import { drawWave } from './wave.js'
+
+const find = (id) => document.getElementById(id)
+const prompt = find('prompt')
+const IDEAS = ['What is said?', 'How does the speaker feel?', 'Describe what you hear.']
+
+/** What is sent each time: turns that were answered. */
+let history = []
+/** What is about to be sent. */
+let clips = []
+let model
+let answering
+let recording
+
+// Asking
+
+async function send() {
+  const text = prompt.value.trim()
+  if (answering || recording || (text === '' && clips.length === 0)) return
+  if (!model && !(await connect())) return
+  showError()
+  const turn = { role: 'user', clips, text }
+  const shown = [showUser(turn), showAnswer()]
+  const answer = { role: 'assistant', text: '' }
+  const conversation = history
+  clear()
+  answering = new AbortController()
+  update()
+  say('Listening…')
+  try {
+    const messages = await Promise.all([...history, turn].map(message))
+    for await (const piece of streamAnswer({ model: model.id, messages, ...settings() }, answering.signal)) {
+      if (piece.text) shown[1].add((answer.text += piece.text) && piece.text)
+      else shown[1].end(piece.finish === 'length' ? 'The answer reached its longest length.' : '')
+    }
+    history.push(turn, answer)
+    say(`Answer: ${answer.text}`)
+  } catch (error) {
+    if (conversation !== history) say('New conversation')
+    else if (error.name === 'AbortError') {
+      shown[1].end('Stopped.')
+      say('Stopped.')
+      if (answer.text) history.push(turn, answer)
+      else giveBack(turn, shown)
+    } else {
+      say('')
+      giveBack(turn, shown)
+      refused(error)
+    }
+  }
+  answering = undefined
+  update()
+  prompt.focus()
+}
+
+/** A turn that was not answered goes back to where it was written. */
+function giveBack(turn, shown) {
+  for (const { node } of shown) discard(node)
+  clips = []
+  for (const clip of turn.clips) addClip(clip)
+  prompt.value = turn.text
+  find('log').hidden = history.length === 0
+  find('welcome').hidden = history.length > 0
+}
+
+async function message({ role, clips = [], text }) {
+  if (clips.length === 0) return { role, content: text }
+  const sounds = clips.map(async (clip) => {
+    clip.base64 ??= await toBase64(clip.blob)
+    return { type: 'input_audio', input_audio: { data: clip.base64, format: 'wav' } }
+  })
+  const parts = await Promise.all(sounds)
+  return { role, content: text ? [...parts, { type: 'text', text }] : parts }
+}
+
+function settings() {
+  const [max_tokens, temperature, seed] = ['tokens', 'temperature', 'seed'].map((id) => find(id).valueAsNumber)
+  const given = Object.entries({ max_tokens, temperature, seed }).filter(([, value]) => !Number.isNaN(value))
+  return Object.fromEntries(given)
+}
+
+// The conversation
+
+function showUser({ clips: sent, text }) {
+  const list = element('ul', { className: 'clips', ariaLabel: 'Clips' }, ...sent.map((clip) => clipItem(clip)))
+  const node = element('article', { className: 'turn user', ariaLabel: 'You' }, element('h3', { textContent: 'You' }))
+  if (sent.length > 0) node.append(list)
+  if (text) node.append(element('p', { textContent: text }))
+  show(node)
+  return { node }
+}
+
+function showAnswer() {
+  const text = element('p')
+  const node = element('article', { className: 'turn assistant', ariaLabel: 'Answer', ariaBusy: 'true' })
+  node.append(element('h3', { textContent: model.id }), text)
+  show(node)
+  return {
+    node,
+    add(piece) {
+      const near = atEnd()
+      text.append(piece)
+      if (near) scrollToEnd()
+    },
+    end(note) {
+      node.ariaBusy = 'false'
+      if (note) node.append(element('p', { className: 'note', textContent: note }))
+    },
+  }
+}
+
+function show(node) {
+  find('welcome').hidden = true
+  find('log').hidden = false
+  find('log').append(node)
+  scrollToEnd()
+}
+
+const atEnd = () => innerHeight + scrollY >= document.documentElement.scrollHeight - 80
+const scrollToEnd = () => scrollTo(0, document.documentElement.scrollHeight)
+
+/** Removes a node with what its clips hold. */
+function discard(node) {
+  for (const item of node.querySelectorAll('.clip')) item.discard()
+  node.remove()
+}
+
+function startAnew() {
+  answering?.abort()
+  history = []
+  for (const node of [...find('log').children]) discard(node)
+  find('log').hidden = true
+  find('welcome').hidden = false
+  clear()
+  showError()
+  update()
+  prompt.focus()
+}
+
+// Clips
+
+function addClip(clip) {
+  clips.push(clip)
+  const remove = () => {
+    clips = clips.filter((other) => other !== clip)
+    update()
+    say(`${clip.name} removed`)
+    prompt.focus()
+  }
+  find('clips').append(clipItem(clip, remove))
+  update()
+}
+
+async function addFiles(files) {
+  showError()
+  for (const file of files) {
+    try {
+      const samples = await decodeFile(file)
+      if (samples.length === 0) throw new Error(`${file.name} is empty.`)
+      addClip(makeClip(file.name, samples))
+      say(`${file.name} added`)
+    } catch (error) {
+      showError(error.message)
+    }
+  }
+  prompt.focus()
+}
+
+let recorded = 0
+
+async function toggleRecording() {
+  showError()
+  if (recording) {
+    const { stop } = recording
+    recording = undefined
+    update()
+    const { samples, sampleRate } = await stop()
+    const clip = await toRate(samples, sampleRate)
+    if (clip.length > 0) addClip(makeClip(`Recording ${++recorded}`, clip))
+    say('Recording added')
+    return prompt.focus()
+  }
+  find('record').disabled = true
+  try {
+    const most = model?.limits.maxAudioSeconds ?? 600
+    const heard = []
+    recording = await startRecording((part, seconds) => {
+      heard.push(part.reduce((most, value) => Math.max(most, Math.abs(value)), 0))
+      find('time').textContent = clock(seconds)
+      drawWave(
+        find('level'),
+        Float32Array.from({ length: 120 }, (_, i) => heard[heard.length - 120 + i] ?? 0),
+        0,
+        1,
+      )
+      if (seconds >= most && recording) toggleRecording()
+    })
+    say('Recording')
+  } catch (error) {
+    const refused = error.name === 'NotAllowedError'
+    showError(refused ? 'The browser does not allow this page to use the microphone.' : error.message)
+  }
+  find('record').disabled = false
+  update()
+}
+
+// The rest of the page
+
+async function connect() {
+  try {
+    model = await readModel()
+    find('model').textContent = model.id
+    find('tokens').max = model.limits.maxNewTokens
+    find('tokens').placeholder = model.limits.defaultNewTokens
+    document.title = `${model.id} · voxtorch`
+    find('key-row').hidden = true
+    showError()
+  } catch (error) {
+    find('model').textContent = 'not connected'
+    refused(error)
+  }
+  update()
+  return model !== undefined
+}
+
+function refused(error) {
+  if (error.status === 401) {
+    find('key-row').hidden = false
+    find('key').focus()
+  }
+  showError(error.message)
+}
+
+function showError(text = '') {
+  find('error').textContent = text
+  find('error').hidden = text === ''
+}
+
+/** For those who cannot see it. */
+function say(text) {
+  find('status').textContent = text
+}
+
+function clear() {
+  for (const item of [...find('clips').children]) item.discard()
+  clips = []
+  prompt.value = ''
+}
+
+function update() {
+  find('clips').hidden = clips.length === 0
+  find('recording').hidden = !recording
+  find('record').ariaPressed = String(Boolean(recording))
+  find('record-text').textContent = recording ? 'Finish' : 'Record'
+  find('record').disabled = Boolean(answering)
+  find('choose').disabled = Boolean(answering)
+  find('stop').hidden = !answering
+  find('ask').hidden = Boolean(answering)
+  find('ask').disabled = Boolean(recording) || (prompt.value.trim() === '' && clips.length === 0)
+  find('fresh').disabled = history.length === 0 && !answering
+}
+
+find('composer').onsubmit = (event) => {
+  event.preventDefault()
+  const key = find('key').value.trim()
+  if (find('key-row').hidden || key === '') return send()
+  apiKey.set(key)
+  find('key').value = ''
+  connect()
+}
+prompt.onkeydown = (event) => {
+  if (event.key !== 'Enter' || event.shiftKey || event.isComposing) return
+  event.preventDefault()
+  send()
+}
+prompt.oninput = update
+find('stop').onclick = () => answering?.abort()
+find('fresh').onclick = startAnew
+find('record').onclick = toggleRecording
+find('choose').onclick = () => find('files').click()
+find('files').onchange = async () => {
+  const files = [...find('files').files]
+  find('files').value = ''
+  await addFiles(files)
+}
+const panel = document.querySelector('.settings')
+document.onclick = ({ target }) => {
+  if (!panel.contains(target)) panel.open = false
+}
+document.onkeydown = (event) => {
+  if (event.key !== 'Escape') return
+  if (panel.open) {
+    panel.open = false
+    panel.firstElementChild.focus()
+  } else answering?.abort()
+}
+
+let inside = 0
+const showDrop = (change) => {
+  inside = Math.max(0, inside + change)
+  find('drop').hidden = inside === 0
+}
+const hasFiles = (event) => event.dataTransfer?.types.includes('Files')
+document.ondragenter = (event) => hasFiles(event) && showDrop(1)
+document.ondragleave = (event) => hasFiles(event) && showDrop(-1)
+document.ondragover = (event) => event.preventDefault()
+document.ondrop = (event) => {
+  event.preventDefault()
+  inside = 0
+  showDrop(0)
+  if (!answering) addFiles([...(event.dataTransfer?.files ?? [])])
+}
+
+for (const idea of IDEAS) {
+  const button = element('button', { type: 'button', textContent: idea })
+  button.onclick = () => {
+    prompt.value = idea
+    update()
+    prompt.focus()
+  }
+  document.querySelector('.ideas').append(button)
+}
+update()
+connect()

@@ -1,0 +1,47 @@
+/** The page as it comes; lib/serve/page/app.js fills it. */
+export const HTML: string = `<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark"><title>voxtorch</title>
+<link rel="icon" href="/icon.svg"><link rel="stylesheet" href="/style.css"><script type="module" src="/app.js"></script></head>
+<body>
+<header><div class="bar"><h1>voxtorch</h1><span id="model" class="model">connecting…</span>
+<button type="button" id="fresh" class="quiet" disabled>New conversation</button></div></header>
+<main>
+<section id="welcome" class="welcome" aria-labelledby="welcome-title">
+<h2 id="welcome-title">Ask about what you hear</h2>
+<p>Record a voice or drop audio files below, then ask. You can go on asking, and add more clips on the way.</p>
+<div class="ideas" role="group" aria-label="Questions to begin with"></div>
+</section>
+<div id="log" class="log" role="log" aria-label="Conversation" tabindex="0" hidden></div>
+</main>
+<form id="composer" class="composer" aria-label="Your message" autocomplete="off" novalidate>
+<div class="inner">
+<p id="error" class="error" role="alert" hidden></p>
+<div id="key-row" class="key" hidden><label for="key">API key</label><input id="key" type="password" spellcheck="false">
+<button type="submit" class="quiet">Use it</button></div>
+<ul id="clips" class="clips" aria-label="Clips to send" hidden></ul>
+<div id="recording" class="recording" hidden><span class="dot" aria-hidden="true"></span>
+<canvas id="level" aria-hidden="true"></canvas><output id="time" aria-label="Recorded time">0:00.0</output></div>
+<label for="prompt" class="unseen">Your question</label>
+<textarea id="prompt" rows="2" placeholder="Ask about the audio…" aria-describedby="hint"></textarea>
+<div class="tools">
+<button type="button" id="record" class="tool" aria-pressed="false"><span class="mic" aria-hidden="true"></span><span id="record-text">Record</span></button>
+<button type="button" id="choose" class="tool">Add audio</button>
+<input id="files" type="file" accept="audio/*,.wav,.flac,.mp3,.ogg,.opus,.m4a,.aac" multiple hidden>
+<details class="settings"><summary class="tool">Settings</summary><div class="panel">
+<label>Longest answer, in tokens<input id="tokens" type="number" min="1" step="1"></label>
+<label>Temperature<input id="temperature" type="number" min="0" max="2" step="0.1" placeholder="the model's own"></label>
+<label>Seed<input id="seed" type="number" min="0" step="1" placeholder="any"></label></div></details>
+<span class="gap"></span>
+<button type="button" id="stop" class="stop" hidden>Stop</button>
+<button type="submit" id="ask" class="ask">Ask</button></div>
+<p id="hint" class="hint">Enter asks, Shift and Enter begin a new line. Audio goes to this server only.</p>
+<p id="status" class="unseen" role="status"></p></div>
+</form>
+<div id="drop" class="drop" aria-hidden="true" hidden><p>Drop audio here</p></div>
+<noscript>This page needs JavaScript.</noscript>
+</body></html>
+`
+
+export const ICON: string = `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 32 32"><rect width="32" height="32" rx="7" fill="#0f6b66"/>
+<path d="M7 14v4M12 10v12M17 6v20M22 11v10M26 14v4" stroke="#fff" stroke-width="2.6" stroke-linecap="round"/></svg>`

@@ -1,0 +1,130 @@
+import type { LongAudio } from '../../../audio/long.js'
+import { readAudio } from '../../../audio/read.js'
+import { AudioSource } from '../../../audio/source.js'
+import { requireNumber, requireObject, requireOneOf } from '../../../data/check.js'
+import { DataError, VoxtorchError } from '../../../native/errors.js'
+import { scope } from '../../../tensor/index.js'
+import { SALMONN_RATE, type SalmonnClip } from '../batch.js'
+import { fitClip, joinClips, SALMONN_LEAST_SAMPLES } from './clips.js'
+import type { SalmonnEntry } from './entry.js'
+
+export interface SalmonnAudioOptions {
+  /** Several clips of an entry: 'joined' (default) to one, or 'separate', each with a speech block of its own. */
+  clips?: 'joined' | 'separate'
+  /** Silence between joined clips. Default 0.1. */
+  gapSeconds?: number
+  /** Of files with several: their mean (default), or one by its number. */
+  channels?: 'mean' | number
+  /** Default 'windows', in compat 'published' 'cut'. */
+  longAudio?: LongAudio
+  /** 'published': channel 0, clips of at least 1 s, and what lies beyond 30 s is cut off. */
+  compat?: 'published'
+  /** Hears of each entry that loses sound. Default: one warning of the process for the first. */
+  onCut?: (message: string) => void
+}
+
+/** Entries that lost sound by `longAudio: 'cut'`. */
+export interface SalmonnCuts {
+  count: number
+  seconds: number
+  /** The first hundred. */
+  ids: string[]
+}
+
+/** Reads the clips of entries: any format, any rate, as 16 kHz mono. */
+export class SalmonnAudioReader {
+  readonly cuts: SalmonnCuts = { count: 0, seconds: 0, ids: [] }
+  readonly #options: Required<Omit<SalmonnAudioOptions, 'compat' | 'onCut'>> & { leastSamples: number }
+  readonly #onCut: (message: string) => void
+  readonly #counted = new Set<string>()
+
+  constructor(options: SalmonnAudioOptions = {}) {
+    const where = 'SalmonnAudioReader'
+    requireObject(where, 'options', options)
+    const { compat, clips = 'joined', gapSeconds = 0.1, onCut } = options
+    const published = compat === 'published'
+    const { channels = published ? 0 : 'mean', longAudio = published ? 'cut' : 'windows' } = options
+    if (compat !== undefined) requireOneOf(where, 'compat', compat, ['published'])
+    requireOneOf(where, 'clips', clips, ['joined', 'separate'])
+    requireNumber(where, 'gapSeconds', gapSeconds, { least: 0, below: 3600 })
+    requireOneOf(where, 'longAudio', longAudio, ['error', 'cut', 'windows'])
+    const leastSamples = published ? SALMONN_RATE : SALMONN_LEAST_SAMPLES
+    this.#options = { clips, gapSeconds, channels, longAudio, leastSamples }
+    this.#onCut = onCut ?? ((message) => this.cuts.count === 1 && process.emitWarning(message))
+  }
+
+  get separate(): boolean {
+    return this.#options.clips === 'separate'
+  }
+
+  /**
+   * The windows of each speech block of an entry.
+   * @throws DataError naming entry and file
+   */
+  async read(entry: SalmonnEntry): Promise<SalmonnClip[][]> {
+    const clips: SalmonnClip[] = []
+    for (const path of entry.audio) clips.push(await this.#clip(path, entry))
+    return this.fit(clips, entry)
+  }
+
+  /** The same for clips that are there already. */
+  fit(clips: readonly SalmonnClip[], entry: Pick<SalmonnEntry, 'id' | 'source' | 'trailingGap'>): SalmonnClip[][] {
+    const { gapSeconds, longAudio, leastSamples } = this.#options
+    const several = clips.length > 1 || entry.trailingGap
+    const blocks =
+      this.separate || !several ? clips : [joinClips(clips, { gapSeconds, trailingGap: entry.trailingGap })]
+    let lost = 0
+    const windows = blocks.map((clip) => {
+      try {
+        const fitted = fitClip(clip, { leastSamples, longAudio })
+        lost += fitted.lost
+        return fitted.windows
+      } catch (cause) {
+        if (!(cause instanceof DataError)) throw cause
+        throw new DataError(`${entry.source} (${entry.id}): ${cause.message}`, { item: entry.source, cause })
+      }
+    })
+    if (lost > 0) this.#count(entry, lost / SALMONN_RATE)
+    return windows
+  }
+
+  #count({ id, source }: Pick<SalmonnEntry, 'id' | 'source'>, seconds: number): void {
+    if (this.#counted.has(source)) return
+    this.#counted.add(source)
+    this.cuts.count += 1
+    this.cuts.seconds += seconds
+    if (this.cuts.ids.length < 100) this.cuts.ids.push(id)
+    this.#onCut(
+      `${source} (${id}): the last ${seconds.toFixed(1)} s of its audio are not heard; longAudio: 'windows' hears all, clips: 'separate' hears 30 s of each turn`,
+    )
+  }
+
+  #clip(path: string, { source, id }: SalmonnEntry): Promise<SalmonnClip> {
+    const wrong = (what: string, cause?: unknown) =>
+      new DataError(`${source} (${id}): ${what}`, { item: source, file: path, ...(cause !== undefined && { cause }) })
+    return scope(async () => {
+      const { channels } = this.#options
+      const { samples } = await readAudio(path, { sampleRate: SALMONN_RATE, channels }).catch((cause) => {
+        if (cause instanceof VoxtorchError) throw wrong(cause.message, cause)
+        throw cause
+      })
+      const clip = Float32Array.from((await samples.data()) as Float32Array)
+      if (clip.length === 0) throw wrong(`${path} holds no sound`)
+      if (!clip.every(Number.isFinite)) throw wrong(`${path} holds NaN or infinities`)
+      return clip
+    })
+  }
+}
+
+/**
+ * How long a sound file is, in seconds, by its header alone; undefined where that does not tell.
+ * @throws DataError where there is no such file or it is no sound
+ */
+export async function clipSeconds(path: string): Promise<number | undefined> {
+  const source = await AudioSource.open('SALMONN', path)
+  try {
+    return source.frames === undefined ? undefined : source.frames / source.sampleRate
+  } finally {
+    await source.close()
+  }
+}

@@ -1,0 +1,177 @@
+import { misuse, requireObject, requireWhole } from '../../../data/check.js'
+import type { Dataset } from '../../../data/dataset.js'
+import { Random } from '../../../data/random.js'
+import { ConfigError, DataError, VoxtorchError } from '../../../native/errors.js'
+import type { SalmonnBatch, SalmonnPrompt } from '../batch.js'
+import { buildSalmonnPrompt, checkTemplate, SALMONN_TEMPLATE } from '../prompts/build.js'
+import { SALMONN_TRAIN_PROMPTS } from '../prompts/defaults.js'
+import { SalmonnPrompts } from '../prompts/prompts.js'
+import { clipSeconds, type SalmonnAudioOptions, SalmonnAudioReader, type SalmonnCuts } from './audio.js'
+import { BadItems } from './bad-items.js'
+import { type EmotionLanguage, writeEmotionSuffix } from './emotion-suffix.js'
+import type { OnBadItem, SalmonnEntry } from './entry.js'
+
+export interface SalmonnDatasetOptions extends SalmonnAudioOptions {
+  /** Default: our own, {@link SALMONN_TRAIN_PROMPTS}. */
+  prompts?: SalmonnPrompts
+  /** Whether each sample draws one of its task's prompts anew in each epoch (default), or takes the first. */
+  drawPrompts?: boolean
+  /** Default {@link SALMONN_TEMPLATE}. */
+  template?: string
+  /**
+   * Whether answers of tasks that begin with `task1` end with the line of emotions, where these are known: in Chinese as
+   * published (default), in English, or not.
+   */
+  emotionSuffix?: EmotionLanguage | false
+  /** Of what is drawn. Default 42. */
+  seed?: number
+}
+
+/** An entry as the model gets it. */
+export interface SalmonnSample {
+  prompt: SalmonnPrompt
+  target: string
+  entry: SalmonnEntry
+}
+
+/**
+ * Entries as samples: audio is read when a batch needs it. Whatever is drawn depends on seed, epoch and index alone, so a
+ * training that goes on sees what it would have seen.
+ */
+export class SalmonnDataset implements Dataset<SalmonnSample> {
+  readonly entries: readonly SalmonnEntry[]
+  readonly #audio: SalmonnAudioReader
+  readonly #options: Required<
+    Pick<SalmonnDatasetOptions, 'prompts' | 'drawPrompts' | 'template' | 'emotionSuffix' | 'seed'>
+  >
+  readonly #given: SalmonnDatasetOptions
+  #seconds: readonly (number | undefined)[] = []
+
+  /** @throws ConfigError naming an entry whose task has no prompt */
+  constructor(entries: readonly SalmonnEntry[], options: SalmonnDatasetOptions = {}) {
+    const where = 'SalmonnDataset'
+    requireObject(where, 'options', options)
+    if (!Array.isArray(entries)) throw misuse(where, 'entries', 'a list of entries', entries)
+    const { prompts = SALMONN_TRAIN_PROMPTS, drawPrompts = true, template = SALMONN_TEMPLATE } = options
+    const { emotionSuffix = 'zh', seed = 42, ...audio } = options
+    if (!(prompts instanceof SalmonnPrompts)) throw misuse(where, 'prompts', 'SalmonnPrompts', prompts)
+    requireWhole(where, 'seed', seed)
+    this.entries = entries
+    this.#given = options
+    this.#options = { prompts, drawPrompts, template: checkTemplate(template), emotionSuffix, seed }
+    this.#audio = new SalmonnAudioReader(audio)
+    const tasks = new Set<string>()
+    for (const { task, source } of entries as readonly SalmonnEntry[]) {
+      if (tasks.has(task)) continue
+      tasks.add(task)
+      named(source, () => prompts.of(task))
+    }
+  }
+
+  get length(): number {
+    return this.entries.length
+  }
+
+  /** What was cut so far. */
+  get cuts(): Readonly<SalmonnCuts> {
+    return this.#audio.cuts
+  }
+
+  async get(index: number, epoch = 0): Promise<SalmonnSample> {
+    const entry = this.entries[index]
+    if (!entry) throw misuse('SalmonnDataset.get', 'index', `below ${this.length}`, index)
+    const blocks = await this.#audio.read(entry)
+    const { prompts, drawPrompts, template, seed } = this.#options
+    const random = drawPrompts ? new Random(seed, epoch * 2 ** 32 + index) : undefined
+    const text = named(entry.source, () =>
+      buildSalmonnPrompt({
+        prompt: prompts.pick(entry.task, random),
+        question: entry.question,
+        blocks: blocks.map(({ length }) => length),
+        template,
+      }),
+    )
+    return { prompt: { text, clips: blocks.flat() }, target: this.targetOf(entry), entry }
+  }
+
+  /** The answer as it is learnt, perhaps with its line of emotions. */
+  targetOf({ target, task, emotions = [] }: SalmonnEntry): string {
+    const { emotionSuffix } = this.#options
+    if (emotionSuffix === false || !task.startsWith('task1')) return target
+    return writeEmotionSuffix(target, emotions, emotionSuffix)
+  }
+
+  /**
+   * About how many tokens an entry takes: a 0.34 s window is one, a Latin word a little more than one, a Chinese character
+   * two. Files whose header does not tell their length count as 10 s.
+   */
+  lengthOf(index: number): number {
+    const { question, target, audio } = this.entries[index] as SalmonnEntry
+    const seconds = this.#seconds[index] ?? 10 * audio.length
+    const text = question + target
+    const wide = text.match(/[\u2e80-\u9fff\uac00-\ud7af]/g)?.length ?? 0
+    return Math.ceil(seconds / 0.34 + 2 * wide + (text.length - wide) / 4)
+  }
+
+  /**
+   * Opens every sound file once: a missing or foreign one is found before training begins, and lengths become known.
+   * @returns the entries whose files can be opened; with 'stop' (default) all of them, or the error
+   * @throws DataError naming item and file
+   */
+  async check(
+    onBadItem: OnBadItem = 'stop',
+  ): Promise<{ dataset: SalmonnDataset; badItems: number; badItemErrors: DataError[] }> {
+    const bad = new BadItems(onBadItem)
+    const [good, seconds]: [SalmonnEntry[], (number | undefined)[]] = [[], []]
+    for (let from = 0; from < this.length; from += 16) {
+      const some = this.entries.slice(from, from + 16)
+      const results = await Promise.allSettled(some.map(secondsOf))
+      for (const [i, result] of results.entries()) {
+        if (result.status === 'rejected') bad.add(result.reason)
+        else {
+          good.push(some[i] as SalmonnEntry)
+          seconds.push(result.value)
+        }
+      }
+    }
+    this.#seconds = bad.count === 0 ? seconds : []
+    return {
+      dataset: bad.count === 0 ? this : this.#with(good, seconds),
+      badItems: bad.count,
+      badItemErrors: bad.errors,
+    }
+  }
+
+  #with(entries: readonly SalmonnEntry[], seconds: readonly (number | undefined)[]): SalmonnDataset {
+    const copy = new SalmonnDataset(entries, this.#given)
+    copy.#seconds = seconds
+    return copy
+  }
+}
+
+async function secondsOf({ audio, source, id }: SalmonnEntry): Promise<number | undefined> {
+  let sum: number | undefined = 0
+  for (const path of audio) {
+    const seconds = await clipSeconds(path).catch((cause) => {
+      if (!(cause instanceof VoxtorchError)) throw cause
+      throw new DataError(`${source} (${id}): ${cause.message}`, { item: source, file: path, cause })
+    })
+    sum = sum === undefined || seconds === undefined ? undefined : sum + seconds
+  }
+  return sum
+}
+
+function named<T>(source: string, work: () => T): T {
+  try {
+    return work()
+  } catch (cause) {
+    if (!(cause instanceof ConfigError)) throw cause
+    throw new ConfigError(`${source}: ${cause.message}`, { item: source, cause })
+  }
+}
+
+/** Samples of a dataset as the model takes them. */
+export const salmonnCollate = (samples: readonly SalmonnSample[]): SalmonnBatch => ({
+  prompts: samples.map(({ prompt }) => prompt),
+  targets: samples.map(({ target }) => target),
+})

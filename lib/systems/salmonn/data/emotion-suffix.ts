@@ -1,0 +1,37 @@
+/** What the line of emotions begins with. */
+export const EMOTION_LABELS = { zh: '情绪序列', en: 'Emotion sequence' } as const
+export type EmotionLanguage = keyof typeof EMOTION_LABELS
+
+const LINE = /^[ \t]*(?:情绪序列|情感序列|emotion[ _]sequence)[ \t]*[:：][ \t]*(.*?)[ \t]*$/gimu
+const ARROW = /->|→|⇒|=>|＞/u
+
+/** A text with one more line that tells the user's emotion in each turn, in lower case: the published suffix. */
+export function writeEmotionSuffix(
+  text: string,
+  emotions: readonly string[],
+  language: EmotionLanguage = 'zh',
+): string {
+  if (emotions.length === 0) return text
+  return `${text}\n${EMOTION_LABELS[language]}: ${emotions.map(plainLabel).join(' -> ')}`
+}
+
+/**
+ * Splits such a text again; of several lines the last counts. `emotions` is null where there is none, and a line with
+ * nothing behind its colon gives none.
+ */
+export function parseEmotionSuffix(text: string): { text: string; emotions: string[] | null } {
+  const last = [...text.matchAll(LINE)].at(-1)
+  if (!last) return { text, emotions: null }
+  const rest = text.slice(0, last.index).replace(/\r?\n$/, '') + text.slice(last.index + last[0].length)
+  const emotions = splitEmotions(last[1] as string)
+  return { text: rest, emotions: emotions.length > 0 ? emotions : null }
+}
+
+/** `Neutral -> happy` as its labels. */
+export const splitEmotions = (line: string): string[] =>
+  line
+    .split(ARROW)
+    .map((label) => plainLabel(label.replace(/<\/?s>/g, '').replace(/[.。;；]+\s*$/u, '')))
+    .filter((label) => label !== '')
+
+const plainLabel = (label: string): string => label.trim().toLowerCase()

@@ -1,0 +1,54 @@
+import type { HumDialDialog } from './humdial.js'
+
+export type SalmonnLanguage = 'zh' | 'en'
+
+export interface DialogTextOptions {
+  /** Default: Chinese where the dialog's text is. */
+  language?: SalmonnLanguage
+  /** 'labelled' (default) says whose words each line holds; 'plain' has the bare lines, as the published data file. */
+  style?: 'labelled' | 'plain'
+}
+
+/**
+ * The words of a dialog up to its last question, and the request to describe how the user's emotion went: the `input_text`
+ * of a converted dialog. The request names the number of turns that there are.
+ */
+export function trajectoryRequest(dialog: Pick<HumDialDialog, 'turns'>, options: DialogTextOptions = {}): string {
+  const { turns } = dialog
+  const { language = languageOf(turns.map(({ text }) => text).join(' ')), style = 'labelled' } = options
+  const words = WORDS[language]
+  const labelled = style === 'labelled'
+  const lines = turns.flatMap(({ text, reply }, i) => [
+    labelled ? words.user(i + 1, text) : text,
+    ...(i < turns.length - 1 ? [labelled ? words.model(i + 1, reply) : reply] : []),
+  ])
+  return [...(labelled ? [words.header] : []), ...lines, words.request(turns.length)].join('\n')
+}
+
+const ZH_NUMBERS = ['零', '一', '两', '三', '四', '五', '六', '七', '八', '九', '十']
+const EN_NUMBERS = ['no', 'one', 'two', 'three', 'four', 'five', 'six', 'seven', 'eight', 'nine', 'ten']
+
+const WORDS = {
+  zh: {
+    header: '以下是到目前为止的对话：',
+    user: (turn: number, text: string) => `第${turn}轮，用户说：${text}`,
+    model: (turn: number, text: string) => `第${turn}轮，模型答：${text}`,
+    request: (count: number) =>
+      `请结合各段录音中的笑声、叹气和语气，概括用户在这${ZH_NUMBERS[count] ?? count}轮对话中的情绪变化过程。`,
+  },
+  en: {
+    header: 'The conversation so far:',
+    user: (turn: number, text: string) => `Turn ${turn}, the user says: ${text}`,
+    model: (turn: number, text: string) => `Turn ${turn}, the model answers: ${text}`,
+    request: (count: number) =>
+      `Listen to laughter, sighs and tone in the recordings, and describe how the user's emotion changes over ${count === 1 ? 'this one turn' : `these ${EN_NUMBERS[count] ?? count} turns`}.`,
+  },
+}
+
+/** Chinese where there are more Chinese characters than Latin words. */
+export function languageOf(text: string): SalmonnLanguage {
+  const characters = text.match(/\p{Script=Han}/gu)?.length ?? 0
+  // Tags such as [laughter] are English in both.
+  const words = text.replace(/\[[^\]]*\]|<[^>]*>/g, ' ').match(/[A-Za-z]+/g)?.length ?? 0
+  return characters > words ? 'zh' : 'en'
+}

@@ -1,0 +1,100 @@
+export { SALMONN_RATE, type SalmonnBatch, type SalmonnClip, type SalmonnPrompt } from './batch.js'
+export { configurationOfArguments, parseSalmonnArguments, type SalmonnArguments } from './configuration/arguments.js'
+export type {
+  SalmonnConfiguration,
+  SalmonnDataSettings,
+  SalmonnModelSettings,
+} from './configuration/configuration.js'
+export { readSalmonnConfiguration, salmonnConfiguration } from './configuration/read.js'
+export {
+  type ReadSalmonnAnnotationsOptions,
+  readSalmonnAnnotations,
+  type SalmonnAnnotations,
+} from './data/annotation.js'
+export { type SalmonnAudioOptions, SalmonnAudioReader, type SalmonnCuts } from './data/audio.js'
+export { parseAudioInput } from './data/audio-input.js'
+export {
+  type FitClipOptions,
+  fitClip,
+  type JoinClipsOptions,
+  joinClips,
+  SALMONN_LEAST_SAMPLES,
+  SALMONN_WINDOW,
+} from './data/clips.js'
+export {
+  type Conversion,
+  type ConvertedDialog,
+  type ConvertHumDialOptions,
+  convertHumDial,
+  convertHumDialFile,
+} from './data/convert.js'
+export { SalmonnDataset, type SalmonnDatasetOptions, type SalmonnSample, salmonnCollate } from './data/dataset.js'
+export { type EmotionLanguage, parseEmotionSuffix, splitEmotions, writeEmotionSuffix } from './data/emotion-suffix.js'
+export type { OnBadItem, SalmonnEntry } from './data/entry.js'
+export {
+  type DialogTextOptions as SalmonnDialogTextOptions,
+  type SalmonnLanguage,
+  trajectoryRequest,
+} from './data/history.js'
+export { type HumDialData, type HumDialDialog, type HumDialTurn, readHumDial } from './data/humdial.js'
+export { openSalmonnData, type SalmonnData } from './data/open.js'
+export { type SalmonnSplit, type SplitSalmonnOptions, sharedDialogs, splitSalmonn } from './data/split.js'
+export {
+  type BuildSalmonnPromptOptions,
+  buildSalmonnPrompt,
+  SALMONN_TEMPLATE,
+  SPEECH_BLOCK,
+  SPEECH_MARKER,
+  salmonnQuestion,
+} from './prompts/build.js'
+export {
+  type SalmonnChatMessage,
+  type SalmonnChatOptions,
+  type SalmonnChatPart,
+  salmonnChatPrompt,
+} from './prompts/chat.js'
+export { SALMONN_TEST_PROMPTS, SALMONN_TRAIN_PROMPTS } from './prompts/defaults.js'
+export { SalmonnPrompts, type SalmonnPromptTable } from './prompts/prompts.js'
+export { SALMONN_GENERATION, type ScoredSalmonn, type ScoreSalmonnOptions, scoreSalmonn } from './scoring/evaluate.js'
+export {
+  JUDGE_CRITERIA,
+  type JudgeInput,
+  type JudgeScore,
+  type JudgeSummary,
+  type JudgeTask,
+  judgeInput,
+  judgePrompt,
+  judgeScore,
+  judgeSummary,
+  parseJudgeReply,
+} from './scoring/judge.js'
+export { rougeL } from './scoring/rouge-l.js'
+export { type TrajectoryPair, type TrajectoryScores, trajectoryScores } from './scoring/trajectory.js'
+export { trajectoryPage, trajectorySvg } from './scoring/trajectory-picture.js'
+export { type EmotionalTrajectory, type TrajectoryTurn, trajectoryText } from './scoring/trajectory-report.js'
+export {
+  checkSalmonnAdapter,
+  publishedCheckpointNames,
+  type SalmonnAdapterSizes,
+  salmonnAdapterTensors,
+  trainedNames,
+} from './training/adapter-file.js'
+export { type SalmonnForward, type SalmonnLossOptions, salmonnLoss } from './training/loss.js'
+export { FiniteAdamW, salmonnOptimizer, salmonnParameterGroups } from './training/optimizer.js'
+export {
+  keepFrozenInEval,
+  SALMONN_STAGES,
+  type SalmonnPart,
+  type SalmonnStage,
+  salmonnPart,
+  trainSalmonnParts,
+} from './training/parts.js'
+export { SALMONN_RECIPE, type SalmonnRecipe, salmonnRecipe } from './training/recipe.js'
+export { type SalmonnScheduleOptions, salmonnLearningRate, salmonnScheduler } from './training/schedule.js'
+export {
+  type SalmonnMeasured,
+  type SalmonnResults,
+  salmonnTrainer,
+  type TrainSalmonnOptions,
+  trainSalmonn,
+} from './training/train.js'

@@ -1,0 +1,86 @@
+import { misuse, requireOneOf, requireString } from '../../../data/check.js'
+import { ConfigError } from '../../../native/errors.js'
+import type { SalmonnPrompt } from '../batch.js'
+import { inTemplate, refuseMarker, SALMONN_TEMPLATE, SPEECH_BLOCK } from './build.js'
+
+export type SalmonnChatPart = { type: 'text'; text: string } | { type: 'audio'; samples: Float32Array }
+
+export interface SalmonnChatMessage {
+  role: 'system' | 'user' | 'assistant'
+  content: readonly SalmonnChatPart[]
+}
+
+export interface SalmonnChatOptions {
+  /** Default {@link SALMONN_TEMPLATE}. */
+  template?: string
+  /** What stands behind each earlier reply: the end symbol that answers are trained with. Default '</s>'. */
+  endOfTurn?: string
+}
+
+/**
+ * A conversation as one prompt: earlier turns with their clips and replies as Vicuna has them, then the last turn of the
+ * user, open for the answer. A system message stands before the first turn. A clip gets its block where it stands among a
+ * message's parts; what is not beside a line break is separated by a blank.
+ *
+ * A conversation of one turn is the same text as {@link buildSalmonnPrompt} makes of a clip and a question.
+ *
+ * @throws ConfigError where turns do not alternate or the last is not the user's, and for text that holds a marker
+ */
+export function salmonnChatPrompt(
+  messages: readonly SalmonnChatMessage[],
+  options: SalmonnChatOptions = {},
+): SalmonnPrompt {
+  const where = 'salmonnChatPrompt'
+  if (!Array.isArray(messages) || messages.length === 0) throw misuse(where, 'messages', 'a list of messages', messages)
+  const { template = SALMONN_TEMPLATE, endOfTurn = '</s>' } = options
+  const clips: Float32Array[] = []
+  let text = ''
+  let expected: 'user' | 'assistant' = 'user'
+  for (const [i, message] of (messages as readonly SalmonnChatMessage[]).entries()) {
+    requireOneOf(where, `messages[${i}].role`, message?.role, ['system', 'user', 'assistant'])
+    const content = contentOf(message, `messages[${i}]`)
+    if (message.role === 'system') {
+      if (i > 0 || content.clips.length > 0) throw wrong(i, 'a system message comes first and is text')
+      if (content.text !== '') text = `${content.text}\n`
+      continue
+    }
+    if (message.role !== expected) throw wrong(i, `the ${expected} has the word, not the ${message.role}`)
+    if (message.role === 'assistant') {
+      if (content.clips.length > 0) throw wrong(i, 'a reply is text')
+      text += ` ${content.text}${endOfTurn}`
+    } else {
+      if (content.text === '') throw wrong(i, 'it is empty')
+      text += inTemplate(content.text, template)
+      clips.push(...content.clips)
+    }
+    expected = expected === 'user' ? 'assistant' : 'user'
+  }
+  if (expected === 'user') throw wrong(messages.length - 1, 'the last message must be one of the user')
+  return { text, clips }
+}
+
+function contentOf({ content }: SalmonnChatMessage, name: string): { text: string; clips: Float32Array[] } {
+  if (!Array.isArray(content)) throw misuse('salmonnChatPrompt', `${name}.content`, 'a list of parts', content)
+  const clips: Float32Array[] = []
+  const text = (content as readonly SalmonnChatPart[]).reduce((before, part) => {
+    if (part?.type === 'audio') {
+      if (!(part.samples instanceof Float32Array)) {
+        throw misuse('salmonnChatPrompt', `${name}'s audio`, 'a Float32Array', part.samples)
+      }
+      clips.push(part.samples)
+      return joined(before, SPEECH_BLOCK)
+    }
+    requireString('salmonnChatPrompt', `the text of ${name}`, (part as { text?: unknown } | null)?.text)
+    return joined(before, refuseMarker(part.text.trim(), `The text of ${name}`))
+  }, '')
+  return { text, clips }
+}
+
+/** Blocks of speech stand side by side. */
+const joined = (before: string, next: string): string =>
+  before === '' || next === '' || (before.endsWith(SPEECH_BLOCK) && next === SPEECH_BLOCK)
+    ? before + next
+    : `${before} ${next}`
+
+const wrong = (index: number, what: string): ConfigError =>
+  new ConfigError(`messages[${index}] cannot be asked: ${what}`, { argument: 'messages', index })

@@ -1,0 +1,17 @@
+import { commonSubsequence, type RougeScore, score } from '../../../train/metrics/rouge.js'
+
+/**
+ * ROUGE-L of one answer, for any script: words are runs of letters and digits in lower case, and each Chinese or Japanese
+ * character is a word. For English it is what `rouge` gives.
+ */
+export function rougeL(prediction: string, reference: string): RougeScore {
+  const [guess, truth] = [words(prediction), words(reference)]
+  return score(commonSubsequence(guess, truth), guess.length, truth.length)
+}
+
+const words = (text: string): string[] =>
+  text
+    .toLowerCase()
+    .match(
+      /[\p{Script=Han}\p{Script=Hiragana}\p{Script=Katakana}]|[\p{L}\p{M}\p{N}]+?(?=[\p{Script=Han}\p{Script=Hiragana}\p{Script=Katakana}]|[^\p{L}\p{M}\p{N}]|$)/gu,
+    ) ?? []

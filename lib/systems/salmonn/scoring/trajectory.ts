@@ -1,0 +1,82 @@
+import { listOf, misuse } from '../../../data/check.js'
+import { DataError } from '../../../native/errors.js'
+import { parseEmotionSuffix } from '../data/emotion-suffix.js'
+import { rougeL } from './rouge-l.js'
+
+/** An answer, and what would have been right. */
+export interface TrajectoryPair {
+  id: string
+  /** The answer with its line of emotions; */
+  prediction: string
+  /** and the right one. Its line counts where `emotions` is not given. */
+  reference: string
+  emotions?: readonly string[]
+}
+
+/** Means over the pairs, 0 … 1. What needs emotions is null where no reference has any. */
+export interface TrajectoryScores {
+  pairs: number
+  /** Pairs whose reference tells emotions. */
+  withEmotions: number
+  /** Of these: whether the answer has a line of emotions; */
+  parsed: number | null
+  /** whether it is right as a whole; */
+  exactSequence: number | null
+  /** the share of all turns whose emotion is right at its place; */
+  positionAccuracy: number | null
+  /** the same for the first turn, the second, …; */
+  accuracyAt: number[]
+  /** F1 of the emotions that occur, whatever their order and number, as the mean over pairs. */
+  labelSetF1: number | null
+  /** Of the texts without their line. */
+  rougeL: number
+}
+
+/**
+ * Scores answers about emotional trajectories by what can be measured without a judge. An answer without a line of emotions
+ * has every turn wrong; emotions beyond the last turn make the sequence wrong and weigh in the label set.
+ *
+ * @throws DataError for no pairs
+ */
+export function trajectoryScores(pairs: Iterable<TrajectoryPair>): TrajectoryScores {
+  const list = listOf('trajectoryScores', 'pairs', pairs, 'pairs').map(compared)
+  if (list.length === 0) throw new DataError('trajectoryScores was given no answers')
+  const told = list.filter(({ truth }) => truth.length > 0)
+  const mean = (values: number[]): number | null =>
+    values.length === 0 ? null : values.reduce((sum, value) => sum + value, 0) / values.length
+  const longest = Math.max(0, ...told.map(({ truth }) => truth.length))
+  const at = (i: number) =>
+    told.filter(({ truth }) => truth.length > i).map(({ truth, guess }) => Number(guess[i] === truth[i]))
+  const places = Array.from({ length: longest }, (_, i) => at(i))
+  return {
+    pairs: list.length,
+    withEmotions: told.length,
+    parsed: mean(told.map(({ parsed }) => Number(parsed))),
+    exactSequence: mean(told.map(({ truth, guess }) => Number(truth.join('\n') === guess.join('\n')))),
+    positionAccuracy: mean(places.flat()),
+    accuracyAt: places.map((place) => mean(place) as number),
+    labelSetF1: mean(told.map(({ truth, guess }) => setF1(guess, truth))),
+    rougeL: mean(list.map(({ rouge }) => rouge)) as number,
+  }
+}
+
+function compared({ id, prediction, reference, emotions }: TrajectoryPair) {
+  for (const [name, value] of Object.entries({ prediction, reference })) {
+    if (typeof value !== 'string') throw misuse('trajectoryScores', `the ${name} of ${id}`, 'a text', value)
+  }
+  const [said, right] = [parseEmotionSuffix(prediction), parseEmotionSuffix(reference)]
+  return {
+    truth: (emotions ?? right.emotions ?? []).map((label) => label.trim().toLowerCase()),
+    guess: said.emotions ?? [],
+    parsed: said.emotions !== null,
+    rouge: rougeL(said.text, right.text).f1,
+  }
+}
+
+/** F1 of two sets; 1 where both are empty. */
+function setF1(guess: readonly string[], truth: readonly string[]): number {
+  const [a, b] = [new Set(guess), new Set(truth)]
+  if (a.size + b.size === 0) return 1
+  const common = [...a].filter((label) => b.has(label)).length
+  return (2 * common) / (a.size + b.size)
+}

@@ -1,0 +1,113 @@
+import { requireWhole } from '../../../data/check.js'
+import { CheckpointError } from '../../../native/errors.js'
+
+type Shape = readonly number[]
+
+export interface SalmonnAdapterSizes {
+  /** Hidden size and layers of the language model: 5120 and 40, or 4096 and 32. */
+  hiddenSize: number
+  layers: number
+  /** Default 8. */
+  loraRank?: number
+  qformer?: { hiddenSize?: number; intermediateSize?: number; layers?: number; queries?: number }
+  /** Default 1280 and 768. */
+  whisperSize?: number
+  beatsSize?: number
+}
+
+/** Names and shapes of all that trains, as `salmonn_v1.pth` has them. */
+export function salmonnAdapterTensors(sizes: SalmonnAdapterSizes): Map<string, Shape> {
+  const { hiddenSize: wide, layers, loraRank: rank = 8, whisperSize = 1280, beatsSize = 768 } = sizes
+  const { hiddenSize: q = 768, intermediateSize: ffn = 3072, layers: blocks = 2, queries = 1 } = sizes.qformer ?? {}
+  for (const [name, value] of Object.entries({ wide, layers, rank, whisperSize, beatsSize, q, ffn, blocks, queries })) {
+    requireWhole('salmonnAdapterTensors', name, value, 1)
+  }
+  const tensors = new Map<string, Shape>()
+  const linear = (name: string, out: number, input: number) => {
+    tensors.set(`${name}.weight`, [out, input])
+    tensors.set(`${name}.bias`, [out])
+  }
+  const norm = (name: string, size: number) => {
+    tensors.set(`${name}.weight`, [size])
+    tensors.set(`${name}.bias`, [size])
+  }
+  tensors.set('speech_query_tokens', [1, queries, q])
+  norm('ln_speech', whisperSize)
+  norm('ln_audio', beatsSize)
+  norm('speech_Qformer.bert.embeddings.LayerNorm', q)
+  for (let i = 0; i < blocks; i += 1) {
+    const layer = `speech_Qformer.bert.encoder.layer.${i}`
+    for (const kind of ['attention', 'crossattention']) {
+      const heard = kind === 'attention' ? q : whisperSize + beatsSize
+      linear(`${layer}.${kind}.self.query`, q, q)
+      linear(`${layer}.${kind}.self.key`, q, heard)
+      linear(`${layer}.${kind}.self.value`, q, heard)
+      linear(`${layer}.${kind}.output.dense`, q, q)
+      norm(`${layer}.${kind}.output.LayerNorm`, q)
+    }
+    linear(`${layer}.intermediate_query.dense`, ffn, q)
+    linear(`${layer}.output_query.dense`, q, ffn)
+    norm(`${layer}.output_query.LayerNorm`, q)
+  }
+  linear('speech_llama_proj', wide, q)
+  for (let i = 0; i < layers; i += 1) {
+    for (const name of ['q_proj', 'v_proj']) {
+      const base = `llama_model.base_model.model.model.layers.${i}.self_attn.${name}`
+      tensors.set(`${base}.lora_A.default.weight`, [rank, wide])
+      tensors.set(`${base}.lora_B.default.weight`, [wide, rank])
+    }
+  }
+  return tensors
+}
+
+/**
+ * The names that the original writes: of all of a state dictionary those that are no frozen parameter. So buffers stay, and
+ * so do the further names of a frozen tensor that has several, because only its first is known as a parameter.
+ *
+ * @param parameters whether each parameter trains, under its first name
+ */
+export const publishedCheckpointNames = (
+  stateDict: Iterable<string>,
+  parameters: ReadonlyMap<string, boolean>,
+): string[] => [...stateDict].filter((name) => parameters.get(name) !== false)
+
+/** What we write: what trains, and nothing else. */
+export const trainedNames = (parameters: ReadonlyMap<string, boolean>): string[] =>
+  [...parameters].flatMap(([name, trains]) => (trains ? [name] : []))
+
+/** Buffers, further names of BEATs' one table of positions, and what the first code wrote of a whole BERT. */
+const IGNORED: readonly RegExp[] = [
+  /^speech_Qformer\.bert\.embeddings\.(position_ids|word_embeddings\.|position_embeddings\.)/,
+  /^speech_Qformer\.bert\.encoder\.layer\.\d+\.(intermediate|output)\./,
+  /^speech_Qformer\.cls\./,
+  /rotary_emb\.inv_freq$/,
+  /^beats\.encoder\.layers\.\d+\.self_attn\.relative_attention_bias\.weight$/,
+]
+
+/**
+ * Compares a file's tensors with those that are needed.
+ * @returns the names that are not needed: `ignored`, which are known to occur, and `unexpected`
+ * @throws CheckpointError naming tensors that are missing or have another shape
+ */
+export function checkSalmonnAdapter(
+  found: ReadonlyMap<string, Shape>,
+  needed: ReadonlyMap<string, Shape>,
+  file = 'the adapter file',
+): { ignored: string[]; unexpected: string[] } {
+  const missing = [...needed.keys()].filter((name) => !found.has(name))
+  if (missing.length > 0) {
+    const some = missing.slice(0, 5).join(', ')
+    throw new CheckpointError(
+      `${file} lacks ${missing.length} of ${needed.size} tensors: ${some}${missing.length > 5 ? ', …' : ''}`,
+      { file, missing },
+    )
+  }
+  for (const [name, shape] of needed) {
+    const other = found.get(name) as Shape
+    if (String(other) === String(shape)) continue
+    throw new CheckpointError(`${file}: ${name} has shape [${other}], the model's [${shape}]`, { file, tensor: name })
+  }
+  const others = [...found.keys()].filter((name) => !needed.has(name))
+  const known = (name: string) => IGNORED.some((pattern) => pattern.test(name))
+  return { ignored: others.filter(known), unexpected: others.filter((name) => !known(name)) }
+}

@@ -1,0 +1,73 @@
+import { ConfigError } from '../../../native/errors.js'
+import type { Module } from '../../../nn/index.js'
+import { noGrad, scope, Tensor, tensor } from '../../../tensor/index.js'
+import type { EvalPrediction } from '../../../train/trainer/evaluate.js'
+import type { LossOutput } from '../../../train/trainer/loss.js'
+import type { SalmonnBatch } from '../batch.js'
+
+/** What a model says of a batch with targets: the mean loss over their tokens, and how many of these it would have said. */
+export interface SalmonnForward {
+  loss: Tensor | null
+  correct?: number
+  total?: number
+}
+
+export interface SalmonnLossOptions {
+  /** Factor on the gradients, but not on the loss. Default 1. */
+  gradientFactor?: number
+  /** Hears of a loss that is NaN or infinite. */
+  onNonFinite?: (loss: number) => void
+}
+
+/**
+ * The loss of `model.forward(batch)` for the Trainer. While it trains, a loss that is not finite counts as 0 and makes the
+ * gradients infinite: an optimiser or gradient scaler that leaves out such steps does so, in all processes alike, and the
+ * logged mean stays a number. While it evaluates, `logits` is [1, 2]: right tokens, and all.
+ */
+export async function salmonnLoss<M extends Module>(
+  model: M,
+  batch: SalmonnBatch,
+  options: SalmonnLossOptions = {},
+): Promise<LossOutput> {
+  const { gradientFactor = 1, onNonFinite } = options
+  const forward = model.forward as unknown as (batch: SalmonnBatch) => unknown
+  const output = (await forward.call(model, batch)) as SalmonnForward | null
+  const loss = output?.loss
+  if (!(loss instanceof Tensor)) {
+    throw new ConfigError(`${model.constructor.name}.forward() gave no loss for a batch with targets`, {
+      argument: 'model',
+    })
+  }
+  if (!model.training) {
+    const counts = [[output?.correct ?? 0, output?.total ?? 0]]
+    return { loss, logits: noGrad(() => tensor(counts, { dtype: 'float64' })) }
+  }
+  const value = Number(noGrad(() => loss.item()))
+  if (!Number.isFinite(value)) {
+    onNonFinite?.(value)
+    return { loss: steepZero(model) }
+  }
+  return { loss: gradientFactor === 1 ? loss : scope(() => scaledGradient(loss, gradientFactor)) }
+}
+
+/** Token accuracy under teacher forcing, over all of the data. */
+export function salmonnTokenAccuracy({ predictions }: EvalPrediction): Record<string, number> {
+  const [correct, total] = scope(() => Array.from(predictions.sum([0]).dataSync() as Float64Array)) as [number, number]
+  return total > 0 ? { accuracy: correct / total } : {}
+}
+
+/** 0, with an infinite gradient: the root of x - x at 0. */
+function steepZero(model: Module): Tensor {
+  const parameter = model.parameters().find(({ requiresGrad }) => requiresGrad)
+  if (!parameter) throw new ConfigError(`Nothing of ${model.constructor.name} trains`, { argument: 'model' })
+  return scope(() => {
+    const one = parameter.flatten().select(0, 0)
+    return one.sub(one.detach()).to({ dtype: 'float32' }).sqrt()
+  })
+}
+
+/** The same value with another gradient. */
+const scaledGradient = (loss: Tensor, factor: number): Tensor => {
+  const scaled = loss.mul(factor)
+  return scaled.add(loss.detach().sub(scaled.detach()))
+}

@@ -1,0 +1,48 @@
+import { misuse, requireNumber, requireObject } from '../../../data/check.js'
+import { Module } from '../../../nn/index.js'
+import { type AdamOptions, AdamW } from '../../../train/adam.js'
+import { clipGradNorm } from '../../../train/clip.js'
+import type { DecayGroup } from '../../../train/parameter-groups.js'
+
+/**
+ * What trains, with weight decay and without: without are parameters of fewer than two dimensions and those with `bias`,
+ * `ln` or `bn` in their name, as published. The query tokens and LoRA's matrices decay.
+ */
+export function salmonnParameterGroups(model: Module, weightDecay = 0.05): DecayGroup[] {
+  if (!(model instanceof Module)) throw misuse('salmonnParameterGroups', 'model', 'a Module', model)
+  requireNumber('salmonnParameterGroups', 'weightDecay', weightDecay, { least: 0 })
+  const groups: [DecayGroup, DecayGroup] = [
+    { params: [], weightDecay },
+    { params: [], weightDecay: 0 },
+  ]
+  for (const [name, parameter] of model.namedParameters()) {
+    if (parameter.requiresGrad) groups[decays(name, parameter.ndim) ? 0 : 1].params.push(parameter)
+  }
+  return groups.filter(({ params }) => params.length > 0)
+}
+
+/** Whether a parameter decays, by its name and number of dimensions. */
+export const decays = (name: string, ndim: number): boolean => ndim >= 2 && !/bias|ln|bn/.test(name)
+
+/** AdamW that leaves out a step whose gradients are not finite: weights and state stay as they are. */
+export class FiniteAdamW extends AdamW {
+  /** Steps left out. */
+  skipped = 0
+
+  override async step(): Promise<void> {
+    const params = this.groups.flatMap((group) => group.params)
+    const norm = await clipGradNorm(params, Number.POSITIVE_INFINITY)
+    if (Number.isFinite(norm)) return super.step()
+    this.skipped += 1
+  }
+}
+
+export function salmonnOptimizer(
+  model: Module,
+  options: { learningRate?: number; weightDecay?: number; betas?: [number, number]; eps?: number } = {},
+): FiniteAdamW {
+  requireObject('salmonnOptimizer', 'options', options)
+  const { learningRate: lr = 3e-5, weightDecay = 0.05, betas = [0.9, 0.999], eps = 1e-8 } = options
+  const settings: Partial<AdamOptions> = { lr, weightDecay, betas, eps, masterWeights: true }
+  return new FiniteAdamW(salmonnParameterGroups(model, weightDecay), settings)
+}

@@ -1,0 +1,84 @@
+import { requireNumber, requireObject, requireWhole } from '../../../data/check.js'
+import { nearest } from '../../../data/nearest.js'
+import { ConfigError } from '../../../native/errors.js'
+
+/** How SALMONN is trained; the defaults are those of the published configuration, but for `maxGradNorm`, which the fine-tune added. */
+export interface SalmonnRecipe {
+  /** Default 3e-5. */
+  learningRate: number
+  /** Default 1e-6. */
+  warmupStartLearningRate: number
+  /** Default 1e-5. */
+  minLearningRate: number
+  /** In batches. Default 3000. */
+  warmupSteps: number
+  /** Default 30. */
+  epochs: number
+  /** Batches that are called an epoch, whatever the size of the data; null for as many as the data has. Default 3000. */
+  iterationsPerEpoch: number | null
+  /** Default 0.05. */
+  weightDecay: number
+  /** Default [0.9, 0.999]. */
+  betas: [number, number]
+  /** Default 1e-8. */
+  eps: number
+  /** Default 8 and 8. */
+  batchSize: number
+  evalBatchSize: number
+  /** Batches whose gradients make one step, as their mean; as their sum in compat 'published'. Default 1. */
+  accumulation: number
+  /** Default 1. */
+  maxGradNorm: number
+  /** Mixed precision in float16, on CUDA. Default true. */
+  amp: boolean
+  /** Default 42. */
+  seed: number
+  /** Steps between logs. Default 5. */
+  logSteps: number
+}
+
+export const SALMONN_RECIPE: Readonly<SalmonnRecipe> = {
+  learningRate: 3e-5,
+  warmupStartLearningRate: 1e-6,
+  minLearningRate: 1e-5,
+  warmupSteps: 3000,
+  epochs: 30,
+  iterationsPerEpoch: 3000,
+  weightDecay: 0.05,
+  betas: [0.9, 0.999],
+  eps: 1e-8,
+  batchSize: 8,
+  evalBatchSize: 8,
+  accumulation: 1,
+  maxGradNorm: 1,
+  amp: true,
+  seed: 42,
+  logSteps: 5,
+}
+
+/** The published recipe with changes. @throws ConfigError for an unknown name or a value that cannot be */
+export function salmonnRecipe(changes: Partial<SalmonnRecipe> = {}): SalmonnRecipe {
+  const where = 'salmonnRecipe'
+  requireObject(where, 'changes', changes)
+  const names = Object.keys(SALMONN_RECIPE)
+  const given = Object.entries(changes).filter(([, value]) => value !== undefined)
+  for (const [name] of given) {
+    if (names.includes(name)) continue
+    const near = nearest(name, names)
+    throw new ConfigError(`SALMONN's recipe has no '${name}'${near ? `; did you mean '${near}'?` : ''}`, {
+      argument: name,
+    })
+  }
+  const recipe: SalmonnRecipe = { ...SALMONN_RECIPE, ...Object.fromEntries(given) }
+  for (const name of ['learningRate', 'warmupStartLearningRate', 'minLearningRate', 'epochs'] as const) {
+    requireNumber(where, name, recipe[name], { least: 0 })
+  }
+  for (const name of ['weightDecay', 'eps', 'maxGradNorm'] as const)
+    requireNumber(where, name, recipe[name], { least: 0 })
+  for (const name of ['batchSize', 'evalBatchSize', 'accumulation', 'logSteps'] as const) {
+    requireWhole(where, name, recipe[name], 1)
+  }
+  for (const name of ['warmupSteps', 'seed'] as const) requireWhole(where, name, recipe[name])
+  if (recipe.iterationsPerEpoch !== null) requireWhole(where, 'iterationsPerEpoch', recipe.iterationsPerEpoch, 1)
+  return recipe
+}

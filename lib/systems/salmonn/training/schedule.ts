@@ -1,0 +1,69 @@
+import { requireNumber, requireObject, requireOneOf, requireWhole } from '../../../data/check.js'
+import { LRScheduler, type Schedule, type Scheduled } from '../../../train/schedules.js'
+
+export interface SalmonnScheduleOptions {
+  /** The highest rate. Default 3e-5. */
+  learningRate?: number
+  /** The first rate. Default 1e-6. */
+  warmupStartLearningRate?: number
+  /** The last rate. Default 1e-5. */
+  minLearningRate?: number
+  /** Iterations over which the rate climbs. Default 3000. */
+  warmupSteps?: number
+  /** Default 30. */
+  epochs?: number
+  /** Default 3000. */
+  iterationsPerEpoch?: number
+  /** Default: warm-up happens once. 'published': it counts within the epoch, so one longer than an epoch begins anew in each. */
+  compat?: 'published'
+}
+
+/**
+ * The learning rate at an iteration of an epoch, both from 0: up in a straight line during warm-up, then down a cosine that
+ * began at the first iteration, so that there is a small step where the two meet.
+ */
+export function salmonnLearningRate(
+  options: SalmonnScheduleOptions = {},
+): (epoch: number, iteration: number) => number {
+  const where = 'salmonnLearningRate'
+  requireObject(where, 'options', options)
+  const { learningRate = 3e-5, warmupStartLearningRate = 1e-6, minLearningRate = 1e-5 } = options
+  const { warmupSteps = 3000, epochs = 30, iterationsPerEpoch = 3000, compat } = options
+  requireNumber(where, 'learningRate', learningRate, { least: 0 })
+  requireNumber(where, 'warmupStartLearningRate', warmupStartLearningRate, { least: 0 })
+  requireNumber(where, 'minLearningRate', minLearningRate, { least: 0 })
+  requireWhole(where, 'warmupSteps', warmupSteps)
+  requireNumber(where, 'epochs', epochs, { least: 0 })
+  requireWhole(where, 'iterationsPerEpoch', iterationsPerEpoch, 1)
+  if (compat !== undefined) requireOneOf(where, 'compat', compat, ['published'])
+  return (epoch, iteration) => {
+    const total = epoch * iterationsPerEpoch + iteration
+    if (total < warmupSteps) {
+      const climbed = compat === 'published' ? iteration : total
+      const rate = warmupStartLearningRate + ((learningRate - warmupStartLearningRate) * climbed) / warmupSteps
+      return Math.min(learningRate, rate)
+    }
+    const done = Math.min(1, total / (epochs * iterationsPerEpoch))
+    return minLearningRate + 0.5 * (learningRate - minLearningRate) * (1 + Math.cos(Math.PI * done))
+  }
+}
+
+/**
+ * The same as a schedule for the Trainer, whose steps are the optimiser's: each takes the rate of the last of its
+ * `accumulation` iterations. Give the optimiser the highest rate.
+ */
+export function salmonnScheduler(
+  optimizer: Scheduled,
+  options: SalmonnScheduleOptions & { accumulation?: number } = {},
+): LRScheduler {
+  const { accumulation = 1, ...rest } = options
+  requireWhole('salmonnScheduler', 'accumulation', accumulation, 1)
+  const { learningRate = 3e-5, iterationsPerEpoch = 3000 } = rest
+  const rate = salmonnLearningRate(rest)
+  const schedule: Schedule = (step) => {
+    const iteration = step * accumulation + accumulation - 1
+    const at = rate(Math.floor(iteration / iterationsPerEpoch), iteration % iterationsPerEpoch)
+    return learningRate === 0 ? 0 : at / learningRate
+  }
+  return new LRScheduler(optimizer, schedule)
+}

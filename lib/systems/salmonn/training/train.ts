@@ -1,0 +1,249 @@
+import { existsSync } from 'node:fs'
+import { join } from 'node:path'
+import { misuse, requireObject, requireOneOf, requireString } from '../../../data/check.js'
+import { readJson, writeJson } from '../../../data/json.js'
+import { saveSafetensors } from '../../../data/safetensors.js'
+import { isMainProcess, worldSize } from '../../../distributed/index.js'
+import { ConfigError } from '../../../native/errors.js'
+import { Module } from '../../../nn/index.js'
+import type { TrainingArguments } from '../../../train/trainer/arguments.js'
+import type { TrainerCallback } from '../../../train/trainer/callbacks.js'
+import { writeFolder } from '../../../train/trainer/folders.js'
+import type { Logger } from '../../../train/trainer/logger.js'
+import { Trainer } from '../../../train/trainer/trainer.js'
+import type { SalmonnBatch } from '../batch.js'
+import { SalmonnDataset, type SalmonnSample, salmonnCollate } from '../data/dataset.js'
+import { sharedDialogs } from '../data/split.js'
+import { type ScoreSalmonnOptions, scoreSalmonn } from '../scoring/evaluate.js'
+import type { TrajectoryScores } from '../scoring/trajectory.js'
+import { trainedNames } from './adapter-file.js'
+import { salmonnLoss, salmonnTokenAccuracy } from './loss.js'
+import { type FiniteAdamW, salmonnOptimizer } from './optimizer.js'
+import { keepFrozenInEval, SALMONN_STAGES, type SalmonnPart, type SalmonnStage, trainSalmonnParts } from './parts.js'
+import { type SalmonnRecipe, salmonnRecipe } from './recipe.js'
+import { salmonnScheduler } from './schedule.js'
+
+export interface TrainSalmonnOptions {
+  train: SalmonnDataset
+  /** Chooses the best step. It must share no dialog with `train`. */
+  valid: SalmonnDataset
+  /** Measured once, with the best weights. */
+  test?: SalmonnDataset
+  /** Where checkpoints, logs, the best weights (`best/`) and `results.json` go. */
+  outputDir: string
+  /** Changes to the published recipe. */
+  recipe?: Partial<SalmonnRecipe>
+  /** What trains: a stage, or parts by name. Default: what the model lets train. */
+  stage?: SalmonnStage | readonly SalmonnPart[]
+  /**
+   * 'published': warm-up begins anew in each epoch, gradients of accumulated batches are added up, a batch that is not full
+   * is left out, and validation may share dialogs with training, as the published configuration has it.
+   */
+  compat?: 'published'
+  /** Has the model answer validation and test data at the end, and scores that. Default: not. */
+  score?: ScoreSalmonnOptions
+  /** For the Trainer, over what is said above. */
+  args?: Partial<TrainingArguments>
+  callbacks?: readonly TrainerCallback[]
+  loggers?: readonly Logger[]
+}
+
+/** What a training came to; `results.json` holds the same. */
+export interface SalmonnResults {
+  globalStep: number
+  /** The step whose weights are in `best/`. */
+  bestStep: number | null
+  /** Steps left out because loss or gradients were not finite. */
+  skippedSteps: number
+  /** Of the best weights: `loss` and token `accuracy`, and what their answers score. */
+  valid: SalmonnMeasured
+  test: SalmonnMeasured | null
+  samples: { train: number; valid: number; test: number }
+  /** Entries that lost sound, and how much. */
+  cut: { count: number; seconds: number }
+}
+
+export interface SalmonnMeasured {
+  loss: number | null
+  accuracy: number | null
+  answers?: TrajectoryScores
+}
+
+const [BEST, RESULTS, WEIGHTS] = ['best', 'results.json', 'adapter.safetensors']
+
+/**
+ * Trains SALMONN, or any module whose `forward` takes a {@link SalmonnBatch} and gives its loss: evaluates after each
+ * epoch, puts back the best weights by token accuracy, saves what trains in `best/adapter.safetensors`, and measures. The
+ * same call on the same folder goes on where a killed run was. Checkpoints hold what trains and nothing else.
+ *
+ * @throws as the Trainer; ConfigError where validation and training share dialogs
+ */
+export async function trainSalmonn<M extends Module>(model: M, options: TrainSalmonnOptions): Promise<SalmonnResults> {
+  const { trainer, optimizer, dispose } = salmonnTrainer(model, options)
+  const { outputDir, train, valid, test, score } = options
+  try {
+    const { state } = await trainer.train()
+    const file = join(outputDir, RESULTS)
+    const before = existsSync(file) ? ((await readJson(file)) as SalmonnResults) : undefined
+    if (before?.globalStep === state.globalStep && existsSync(join(outputDir, BEST))) return before
+    if (isMainProcess()) await saveTrained(join(outputDir, BEST), model)
+    const measured = async (data: SalmonnDataset): Promise<SalmonnMeasured> => {
+      const { evalLoss, evalAccuracy } = await trainer.evaluate(data)
+      const answers = score ? (await scoreSalmonn(model, data, score)).scores : undefined
+      return { loss: finite(evalLoss), accuracy: finite(evalAccuracy), ...(answers && { answers }) }
+    }
+    const results: SalmonnResults = {
+      globalStep: state.globalStep,
+      bestStep: state.bestStep,
+      skippedSteps: optimizer.skipped,
+      valid: await measured(valid),
+      test: test && test.length > 0 ? await measured(test) : null,
+      samples: { train: train.length, valid: valid.length, test: test?.length ?? 0 },
+      cut: total([train, valid, ...(test ? [test] : [])]),
+    }
+    if (isMainProcess()) await writeJson(file, results)
+    return results
+  } finally {
+    dispose()
+  }
+}
+
+/** The Trainer of `trainSalmonn`; `dispose` frees its optimiser's state. */
+export function salmonnTrainer<M extends Module>(
+  model: M,
+  options: TrainSalmonnOptions,
+): { trainer: Trainer<M, SalmonnSample, SalmonnBatch>; optimizer: FiniteAdamW; dispose(): void } {
+  const where = 'trainSalmonn'
+  if (!(model instanceof Module)) throw misuse(where, 'model', 'a Module', model)
+  requireObject(where, 'options', options)
+  const { train, valid, test, outputDir, stage, compat, args = {}, callbacks = [], loggers = [] } = options
+  for (const [name, data] of Object.entries({ train, valid, ...(test && { test }) })) {
+    if (!(data instanceof SalmonnDataset)) throw misuse(where, name, 'a SalmonnDataset', data)
+  }
+  requireString(where, 'outputDir', outputDir)
+  if (compat !== undefined) requireOneOf(where, 'compat', compat, ['published'])
+  if (compat === undefined) refuseShared(train, valid, 'validation')
+  if (test) refuseShared(train, test, 'test')
+  const recipe = salmonnRecipe(options.recipe)
+  if (typeof stage === 'number') requireOneOf(where, 'stage', String(stage), Object.keys(SALMONN_STAGES))
+  if (stage !== undefined) trainSalmonnParts(model, typeof stage === 'number' ? SALMONN_STAGES[stage] : stage)
+  const optimizer = salmonnOptimizer(model, recipe)
+  const plan = trainingPlan(options, recipe)
+  const scheduler = salmonnScheduler(optimizer, plan.schedule)
+  const trainer = new Trainer<M, SalmonnSample, SalmonnBatch>({
+    model,
+    trainDataset: train,
+    evalDataset: valid,
+    collate: salmonnCollate,
+    computeLoss: (network, batch) =>
+      salmonnLoss(network, batch, { gradientFactor: compat === 'published' ? plan.accumulation : 1 }),
+    countItems: ({ prompts }) => prompts.length,
+    computeMetrics: salmonnTokenAccuracy,
+    optimizers: { optimizer, scheduler },
+    extraState: { salmonn: skippedState(optimizer) },
+    callbacks: [
+      { onEpochBegin: ({ model }) => keepFrozenInEval(model), onStepBegin: ({ model }) => keepFrozenInEval(model) },
+      ...callbacks,
+    ],
+    loggers,
+    args: { ...trainingArguments(model, options, recipe), ...plan.args, ...args },
+  })
+  const dispose = () => {
+    trainer.dispose()
+    optimizer.dispose()
+  }
+  return { trainer, optimizer, dispose }
+}
+
+/** How long the training is, and when it evaluates. */
+function trainingPlan({ train, compat, args = {} }: TrainSalmonnOptions, recipe: SalmonnRecipe) {
+  const { epochs, iterationsPerEpoch } = recipe
+  const accumulation = args.gradientAccumulationSteps ?? recipe.accumulation
+  const batch = (args.perDeviceTrainBatchSize ?? recipe.batchSize) * worldSize()
+  const batches = train.length / batch
+  const own = Math.max(1, compat === 'published' ? Math.floor(batches) : Math.ceil(batches))
+  const inEpoch = iterationsPerEpoch ?? own
+  const interval = Math.max(1, Math.round(inEpoch / accumulation))
+  const { learningRate, warmupStartLearningRate, minLearningRate, warmupSteps } = recipe
+  return {
+    accumulation,
+    args: (iterationsPerEpoch === null
+      ? { numTrainEpochs: epochs, evalStrategy: 'epoch', saveStrategy: 'epoch' }
+      : {
+          maxSteps: Math.max(1, Math.ceil((epochs * inEpoch) / accumulation)),
+          evalStrategy: 'steps',
+          evalSteps: interval,
+          saveStrategy: 'steps',
+          saveSteps: interval,
+        }) satisfies Partial<TrainingArguments>,
+    schedule: {
+      learningRate: args.learningRate ?? learningRate,
+      warmupStartLearningRate,
+      minLearningRate,
+      warmupSteps,
+      epochs,
+      iterationsPerEpoch: inEpoch,
+      accumulation,
+      ...(compat && { compat }),
+    },
+  }
+}
+
+function trainingArguments(
+  model: Module,
+  { outputDir, compat }: TrainSalmonnOptions,
+  recipe: SalmonnRecipe,
+): TrainingArguments {
+  const { learningRate, weightDecay, batchSize, evalBatchSize, accumulation, maxGradNorm, amp, seed, logSteps } = recipe
+  return {
+    outputDir,
+    perDeviceTrainBatchSize: batchSize,
+    perDeviceEvalBatchSize: evalBatchSize,
+    gradientAccumulationSteps: accumulation,
+    learningRate,
+    weightDecay,
+    maxGradNorm,
+    seed,
+    fp16: amp && model.parameters()[0]?.device.startsWith('cuda') === true,
+    loggingSteps: logSteps,
+    saveTotalLimit: 1,
+    saveOnlyTrained: true,
+    loadBestModelAtEnd: true,
+    metricForBestModel: 'accuracy',
+    greaterIsBetter: true,
+    dataloaderDropLast: compat === 'published',
+  }
+}
+
+function refuseShared(train: SalmonnDataset, other: SalmonnDataset, what: string): void {
+  const shared = sharedDialogs(train.entries, other.entries)
+  if (shared.length === 0) return
+  throw new ConfigError(
+    `${shared.length} dialogs of the ${what} data are in the training data too (${shared.slice(0, 3).join(', ')}): divide them with splitSalmonn`,
+    { dialogs: shared },
+  )
+}
+
+/** Writes what trains of a model, under its names. */
+async function saveTrained(folder: string, model: Module): Promise<void> {
+  const parameters = model.namedParameters()
+  const names = new Set(trainedNames(new Map(parameters.map(([name, { requiresGrad }]) => [name, requiresGrad]))))
+  const tensors = Object.fromEntries(parameters.filter(([name]) => names.has(name)))
+  await writeFolder(folder, (temporary) => saveSafetensors(join(temporary, WEIGHTS), tensors, { format: 'pt' }))
+}
+
+const skippedState = (optimizer: FiniteAdamW) => ({
+  stateDict: () => ({ skipped: optimizer.skipped }),
+  loadStateDict: ({ skipped }: { skipped: number }) => {
+    optimizer.skipped = skipped
+  },
+})
+
+function total(datasets: readonly SalmonnDataset[]): { count: number; seconds: number } {
+  const sum = (pick: (data: SalmonnDataset) => number) => datasets.reduce((all, data) => all + pick(data), 0)
+  return { count: sum(({ cuts }) => cuts.count), seconds: sum(({ cuts }) => cuts.seconds) }
+}
+
+/** JSON has no NaN. */
+const finite = (value: number | undefined): number | null =>
+  value !== undefined && Number.isFinite(value) ? value : null

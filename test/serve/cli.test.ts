@@ -1,0 +1,112 @@
+import { spawn, spawnSync } from 'node:child_process'
+import { once } from 'node:events'
+import { createInterface } from 'node:readline'
+import { fileURLToPath } from 'node:url'
+import { describe, expect, it } from 'vitest'
+import { parseServe } from '../../lib/cli/serve.js'
+import { ask, begin, call, text, user } from './client.js'
+import { Parrot } from './models.mjs'
+
+const models = { parrot: async () => new Parrot() }
+const parsed = (line: string, env = {}) => parseServe(line.split(' '), models, env)
+
+describe('voxtorch serve', () => {
+  it('reads its command line', () => {
+    expect(parsed('parrot --help')).toBeNull()
+    expect(parsed('parrot --model dir')).toEqual({
+      load: models.parrot,
+      directory: 'dir',
+      loading: {},
+      options: { port: 8080 },
+      quiet: false,
+    })
+    const all =
+      'parrot --model dir --device cuda --dtype bfloat16 --host 0.0.0.0 --port 0 --api-key some-long-key --max-body 1.5 ' +
+      '--max-audio 90.5 --max-tokens 64 --concurrent 3 --queue 0 --answer-timeout 7 --allow-host a.example --quiet'
+    expect(parsed(all)).toMatchObject({
+      loading: { device: 'cuda', dtype: 'bfloat16' },
+      options: {
+        host: '0.0.0.0',
+        port: 0,
+        apiKey: 'some-long-key',
+        maxBodyBytes: 1_500_000,
+        maxAudioSeconds: 90.5,
+        maxNewTokens: 64,
+        maxConcurrent: 3,
+        maxQueued: 0,
+        answerTimeout: 7,
+        allowedHosts: ['a.example', 'localhost', '127.0.0.1', '[::1]'],
+      },
+      quiet: true,
+    })
+    expect(parsed('parrot --model dir', { VOXTORCH_API_KEY: 'from-variable' })?.options.apiKey).toBe('from-variable')
+  })
+
+  it.each([
+    ['--model dir', /which model/],
+    ['parot --model dir', /no model "parot"; did you mean "parrot"/],
+    ['constructor --model dir', /no model "constructor"/],
+    ['parrot', /--model DIR is missing/],
+    ['parrot more --model dir', /unexpected argument "more"/],
+    ['parrot --model dir --port x', /--port must be a whole number/],
+    ['parrot --model dir --concurrent 1.5', /--concurrent must be a whole number/],
+    ['parrot --model dir --max-body -1', /ambiguous|must be a number/],
+    ['parrot --model dir --colour', /Unknown option/],
+  ])('refuses %s', (line, message) => {
+    expect(() => parsed(line)).toThrow(TypeError)
+    expect(() => parsed(line)).toThrow(message)
+  })
+
+  it('says how it is used, and fails with a sentence', () => {
+    const main = fileURLToPath(new URL('../../dist/cli/main.js', import.meta.url))
+    const run = (...values: string[]) => spawnSync(process.execPath, [main, ...values], { encoding: 'utf8' })
+    const help = run('serve', '--help')
+    expect([help.status, help.stderr]).toEqual([0, ''])
+    for (const option of ['--model DIR', '--host', '--port', '--api-key', '--max-body', '--concurrent', '--queue']) {
+      expect(help.stdout).toContain(option)
+    }
+    expect(run('--help').stdout).toContain('voxtorch serve MODEL --model DIR')
+    const unknown = run('serve', 'nothing-known', '--model', 'x')
+    expect(unknown.status).toBe(1)
+    expect(unknown.stderr).toMatch(/^voxtorch: serve: there is no model "nothing-known"/)
+  })
+
+  const script = fileURLToPath(new URL('process.mjs', import.meta.url))
+  const start = async (...values: string[]) => {
+    const child = spawn(process.execPath, [script, 'cli', ...values], { stdio: ['ignore', 'pipe', 'pipe'] })
+    const exit = once(child, 'exit')
+    let log = ''
+    child.stderr.on('data', (part) => {
+      log += part
+    })
+    const lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]()
+    const { value } = await lines.next()
+    return { child, exit, url: /http\S+(?=;)/.exec(String(value))?.[0] ?? '', log: () => log }
+  }
+
+  it.each(['SIGINT', 'SIGTERM'] as const)('serves, and on %s finishes what runs and ends well', async (signal) => {
+    const { child, exit, url, log } = await start('parrot', '--model', 'some/dir', '--port', '0', '--dtype', 'bfloat16')
+    expect(url).toMatch(/^http:\/\/127\.0\.0\.1:\d+$/)
+    expect((await call(url, '/')).text).toContain('<title>voxtorch</title>')
+    const answer = ask(url, { messages: [user(text('count 20'))] })
+    await expect.poll(async () => (await call(url, '/health')).json.running, { interval: 10 }).toBe(1)
+    child.kill(signal)
+    expect((await answer).json.choices[0].message.content).toMatch(/ 20 $/)
+    expect(await exit).toEqual([0, null])
+    expect(log()).toContain('loaded some/dir {"dtype":"bfloat16"}')
+    expect(log()).toContain('POST /v1/chat/completions 200')
+  })
+
+  it('aborts what runs on a second signal', async () => {
+    const { child, exit, url, log } = await start('parrot', '--model', 'x', '--port', '0', '--quiet')
+    const { first } = begin(url, { messages: [user(text('count 500'))], stream: true, max_tokens: 500 })
+    await first
+    const started = performance.now()
+    child.kill('SIGINT')
+    await expect.poll(log, { interval: 10 }).toContain('once more aborts it')
+    child.kill('SIGINT')
+    expect(await exit).toEqual([0, null])
+    expect(performance.now() - started).toBeLessThan(3000)
+    expect(log()).not.toContain('POST')
+  })
+})

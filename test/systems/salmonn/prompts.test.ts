@@ -1,0 +1,115 @@
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterAll, describe, expect, it } from 'vitest'
+import * as vt from '../../../lib/index.js'
+
+const folder = mkdtempSync(join(tmpdir(), 'voxtorch-prompts-'))
+afterAll(() => rmSync(folder, { recursive: true, force: true }))
+const block = '<Speech><SpeechHere></Speech>'
+
+describe('buildSalmonnPrompt', () => {
+  it('puts prompt and question into the published template', () => {
+    expect(vt.buildSalmonnPrompt({ prompt: `${block} What do you hear?` })).toBe(
+      `USER: ${block} What do you hear?\nASSISTANT:`,
+    )
+    expect(vt.buildSalmonnPrompt({ prompt: `${block} {}`, question: 'Who, and what {} $& $1?' })).toBe(
+      `USER: ${block} Who, and what {} $& $1?\nASSISTANT:`,
+    )
+    expect(vt.buildSalmonnPrompt({ prompt: '<SpeechHere>', template: '[{}]' })).toBe('[<SpeechHere>]')
+  })
+
+  it('is the same text for a question of the page, a turn of a chat and the data', () => {
+    const asked = vt.buildSalmonnPrompt({ prompt: vt.salmonnQuestion('Who speaks?') })
+    const samples = new Float32Array(10)
+    const content = [{ type: 'audio', samples } as const, { type: 'text', text: 'Who speaks?' } as const]
+    expect(vt.salmonnChatPrompt([{ role: 'user', content }])).toEqual({ text: asked, clips: [samples] })
+    const qa = vt.SALMONN_TRAIN_PROMPTS.pick('QA')
+    expect(vt.buildSalmonnPrompt({ prompt: qa, question: 'Who speaks?' })).toBe(asked)
+  })
+
+  it('takes several clips: a block for each, or windows side by side', () => {
+    const ask = (prompt: string, blocks: number[]) => vt.buildSalmonnPrompt({ prompt, blocks, template: '{}' })
+    expect(ask(`${block} x`, [1, 1, 1])).toBe(`${block}${block}${block} x`)
+    expect(ask(`${block} x`, [2])).toBe('<Speech><SpeechHere><SpeechHere></Speech> x')
+    expect(ask('a <SpeechHere> b <SpeechHere> c', [1, 2])).toBe('a <SpeechHere> b <SpeechHere><SpeechHere> c')
+    expect(() => ask('a <SpeechHere> b <SpeechHere> c', [1, 1, 1])).toThrow(/2 times <SpeechHere>, and there are 3/)
+  })
+
+  it('refuses what cannot be asked', () => {
+    const ask = (options: vt.BuildSalmonnPromptOptions) => () => vt.buildSalmonnPrompt(options)
+    expect(ask({ prompt: 'no place' })).toThrow(vt.ConfigError)
+    expect(ask({ prompt: 'no place' })).toThrow(/has no <SpeechHere>/)
+    expect(ask({ prompt: `${block} {}` })).toThrow(/none was given/)
+    expect(ask({ prompt: `${block} {}`, question: 'x <SpeechHere>' })).toThrow(/take it out/)
+    expect(ask({ prompt: block, template: 'USER' })).toThrow(/needs \{\} once/)
+    expect(ask({ prompt: block, blocks: [0] })).toThrow(vt.ConfigError)
+  })
+})
+
+describe('SalmonnPrompts', () => {
+  it('reads lists and single prompts, UTF-8', async () => {
+    const file = join(folder, 'prompts.json')
+    writeFileSync(file, JSON.stringify({ asr: [`${block} a`, `${block} b`, `${block} 写`], QA: `${block} {}` }))
+    const prompts = await vt.SalmonnPrompts.load(file)
+    expect(prompts.tasks).toEqual(['asr', 'QA'])
+    expect(prompts.pick('asr')).toBe(`${block} a`)
+    const drawn = new Set(Array.from({ length: 40 }, (_, i) => prompts.pick('asr', new vt.Random(1, i))))
+    expect([...drawn].sort()).toEqual([`${block} a`, `${block} b`, `${block} 写`])
+    expect(() => prompts.of('ars')).toThrow(/no task 'ars'; did you mean 'asr'/)
+    expect(() => prompts.of('ars')).toThrow(vt.ConfigError)
+  })
+
+  it.each([
+    [{ asr: [] }, /'asr' has no prompt/],
+    [{ asr: ['x'] }, /prompt 1 of the task 'asr' has no <SpeechHere>/],
+    [{ asr: [3] }, /is no text/],
+    [[], /must be an object/],
+    [{}, /no task/],
+  ])('refuses %j', (table, message) => {
+    const make = () => new vt.SalmonnPrompts(table as never)
+    expect(make).toThrow(vt.DataError)
+    expect(make).toThrow(message)
+  })
+
+  it('ships prompts for the published families', () => {
+    for (const task of ['asr', 'translation_ec', 'audiocaption', 'QA', 'task1_emotional_trajectory', 'slot_filling']) {
+      expect(vt.SALMONN_TEST_PROMPTS.pick(task)).toContain('<SpeechHere>')
+    }
+    expect(vt.SALMONN_TRAIN_PROMPTS.of('asr').length).toBeGreaterThan(1)
+  })
+})
+
+describe('salmonnChatPrompt', () => {
+  const clip = (value: number) => ({ type: 'audio', samples: Float32Array.of(value) }) as const
+  const text = (words: string) => ({ type: 'text', text: words }) as const
+
+  it('writes the turns before as Vicuna has them', () => {
+    const found = vt.salmonnChatPrompt([
+      { role: 'system', content: [text('Be brief.')] },
+      { role: 'user', content: [clip(1), clip(2), text('What is it?')] },
+      { role: 'assistant', content: [text('A dog.')] },
+      { role: 'user', content: [text('And here'), clip(3), text('now?')] },
+    ])
+    expect(found.text).toBe(
+      `Be brief.\nUSER: ${block}${block} What is it?\nASSISTANT: A dog.</s>USER: And here ${block} now?\nASSISTANT:`,
+    )
+    expect(found.clips.map(([value]) => value)).toEqual([1, 2, 3])
+  })
+
+  it('refuses turns out of order and markers in words', () => {
+    const chat =
+      (...messages: vt.SalmonnChatMessage[]) =>
+      () =>
+        vt.salmonnChatPrompt(messages)
+    const user = { role: 'user', content: [text('x')] } as const
+    const reply = { role: 'assistant', content: [text('y')] } as const
+    expect(chat(reply)).toThrow(/the user has the word/)
+    expect(chat(user, user)).toThrow(/the assistant has the word/)
+    expect(chat(user, reply)).toThrow(/last message must be one of the user/)
+    expect(chat({ role: 'user', content: [text('<SpeechHere>')] })).toThrow(/take it out/)
+    expect(chat({ role: 'user', content: [] })).toThrow(/empty/)
+    expect(chat({ role: 'assistant', content: [clip(1)] })).toThrow(vt.ConfigError)
+    expect(chat()).toThrow(vt.ConfigError)
+  })
+})
