@@ -24,6 +24,18 @@ export {
   type RobertaOutput,
 } from './roberta.js'
 export {
+  Salmonn,
+  type SalmonnInputs,
+  type SalmonnOptions,
+  type SalmonnOutput,
+  type SalmonnParts,
+  type SalmonnQuestion,
+} from './salmonn.js'
+export { SalmonnCache } from './salmonn-cache.js'
+export { type SalmonnConfig, type SalmonnLoraConfig, salmonnWindowFrames } from './salmonn-config.js'
+export type { LoadSalmonnOptions, SalmonnPartsFrom } from './salmonn-files.js'
+export type { SalmonnAnswers, SalmonnGenerateOptions, SalmonnStep } from './salmonn-generate.js'
+export {
   Spectra,
   type SpectraClassificationInputs,
   type SpectraClassificationOutput,

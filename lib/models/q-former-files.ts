@@ -43,13 +43,13 @@ export function loadSalmonnQFormer<M extends NativeModule>(
   })
 }
 
-function tensorsOf(root: unknown): Record<string, Tensor> {
+export function tensorsOf(root: unknown): Record<string, Tensor> {
   const all = (root ?? {}) as Record<string, unknown>
   const model = (all.model ?? all) as Record<string, unknown>
   return Object.fromEntries(Object.entries(model).filter((pair): pair is [string, Tensor] => pair[1] instanceof Tensor))
 }
 
-function sizesOf(state: Map<string, Tensor>, file: string): QFormerConfig {
+export function sizesOf(state: Map<string, Tensor>, file: string): QFormerConfig {
   const shape = (name: string, dims: number): number[] => {
     const found = state.get(name)?.shape
     if (found?.length === dims) return found

@@ -74,6 +74,11 @@ export class WhisperEncoder extends NativeModule {
   override forward(inputs: WhisperEncoderInputs): Promise<WhisperEncoderOutput> {
     return encoderForward(nativeOf(this), inputs) as Promise<WhisperEncoderOutput>
   }
+
+  /** Writes config.json and model.safetensors, which {@link WhisperEncoder.fromPretrained} reads. */
+  save(directory: string): Promise<void> {
+    return saveNetwork(encoderLayout, directory, this, this.config)
+  }
 }
 
 /** Older files hold the tied head a second time, and some were saved without `model.`. */

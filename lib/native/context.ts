@@ -22,6 +22,8 @@ export interface Context {
   readonly deviceName: string | null
   /** Which adapters of a PeftModel are active here, where that is not what the model itself says. */
   readonly adapters?: ReadonlyMap<object, readonly string[]>
+  /** What the outputs of a PeftModel's adapters are multiplied by here, where that is not 1. */
+  readonly adapterScales?: ReadonlyMap<object, number>
 }
 
 export const GRAD = 1

@@ -38,12 +38,15 @@ export class LoraLayer implements LayerAdapters {
   readonly adapters = new Map<string, Lora>()
   /** The names that are active where the call is made. */
   readonly #active: () => readonly string[]
+  readonly #scale: () => number
 
-  constructor(target: Target, active: () => readonly string[]) {
+  /** @param scale what the adapters' outputs are multiplied by where the call is made */
+  constructor(target: Target, active: () => readonly string[], scale: () => number) {
     this.path = target.path
     this.module = target.module
     this.kind = target.kind
     this.#active = active
+    this.#scale = scale
     requireSimple(target)
   }
 
@@ -93,6 +96,13 @@ export class LoraLayer implements LayerAdapters {
     attach(nativeOf(this.module), nativeName, lora.A, lora.B, lora.magnitude, lora.scaling, lora.dropout)
   }
 
+  /** The same adapter under another native name, with its output multiplied: for calls of a native layer. */
+  attachScaled(name: string, nativeName: string, factor: number): void {
+    const lora = this.adapters.get(name)
+    if (!lora || !(this.module instanceof NativeModule)) return
+    attach(nativeOf(this.module), nativeName, lora.A, lora.B, lora.magnitude, lora.scaling * factor, lora.dropout)
+  }
+
   /** Of every adapter, as peft names them. */
   namedParameters(): [string, Parameter][] {
     return [...this.adapters.keys()].flatMap((name) => this.parametersOf(name, (part, end) => `${part}.${name}${end}`))
@@ -118,7 +128,8 @@ export class LoraLayer implements LayerAdapters {
     if (first === undefined || this.module instanceof NativeModule) return undefined
     const A = active.map((lora) => lora.A)
     const B = active.map((lora) => lora.B)
-    const scaling = active.map((lora) => lora.scaling)
+    const scale = this.#scale()
+    const scaling = active.map((lora) => lora.scaling * scale)
     const { weight, bias, module } = this
     const { magnitude, dropout } = first
     if (module instanceof Embedding) {

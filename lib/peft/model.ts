@@ -1,5 +1,5 @@
 import { join } from 'node:path'
-import { misuse, requireFunction, requireObject, requireString } from '../data/check.js'
+import { misuse, requireFunction, requireNumber, requireObject, requireString } from '../data/check.js'
 import { optionsOf } from '../native/arguments.js'
 import { currentContext, withContext } from '../native/context.js'
 import { ConfigError } from '../native/errors.js'
@@ -13,7 +13,7 @@ import { MergedWeights } from './merge.js'
 import { NativeNetworks, nativeName } from './native.js'
 import { dequantizeLayer } from './quantize.js'
 import { SavedModule } from './saved-modules.js'
-import { findModulesToSave, findTargets } from './targets.js'
+import { findModulesToSave, findTargets, type Target } from './targets.js'
 
 export interface AdapterOptions {
   /** ['default'] */
@@ -33,6 +33,8 @@ export interface MergeOptions {
 interface Adapter {
   config: ResolvedLoraConfig
   nativeName: string
+  /** Under what other native names it is, by what its output is multiplied with. */
+  scaled: Map<number, string>
 }
 
 /**
@@ -84,7 +86,10 @@ export class PeftModel<M extends Module = Module> {
     this.model = model
     owners.set(model, this as unknown as PeftModel)
     this.#networks = new NativeNetworks(model, () =>
-      this.#activeNow().flatMap((name) => this.#adapters.get(name)?.nativeName ?? []),
+      this.#activeNow().flatMap((name) => {
+        const adapter = this.#adapters.get(name)
+        return adapter?.scaled.get(this.#scaleNow()) ?? adapter?.nativeName ?? []
+      }),
     )
   }
 
@@ -147,6 +152,24 @@ export class PeftModel<M extends Module = Module> {
   /** Calls `fn` with the network as it was without adapters. */
   disableAdapter<T>(fn: () => T): T {
     return this.withAdapter([], fn)
+  }
+
+  /**
+   * Calls `fn` with what the active adapters add multiplied by `factor`: 0.5 for half of it, as SALMONN's authors do to get
+   * back what fine-tuning has covered. Several such calls may run at the same time. `fn` may be async.
+   */
+  scaleAdapter<T>(factor: number, fn: () => T): T {
+    requireNumber('scaleAdapter', 'factor', factor)
+    requireFunction('scaleAdapter', 'fn', fn)
+    this.#requireUnmerged('scaleAdapter')
+    for (const [name, adapter] of this.#adapters) {
+      if (factor === 1 || adapter.scaled.has(factor)) continue
+      const other = nativeName(name)
+      for (const layer of this.#layersOf(name)) layer.attachScaled(name, other, factor)
+      adapter.scaled.set(factor, other)
+    }
+    const adapterScales = new Map([...(currentContext().adapterScales ?? []), [this as object, factor]])
+    return withContext({ adapterScales }, fn)
   }
 
   /** Removes an adapter and frees it. Where it was the only active one, the first of the others becomes active. */
@@ -288,9 +311,9 @@ export class PeftModel<M extends Module = Module> {
     const targets = findTargets(this.model, config)
     const whole = findModulesToSave(this.model, config)
     const layers = targets.map((target) => {
-      return this.#layers.get(target.module) ?? new LoraLayer(target, () => this.#activeNow())
+      return this.#layers.get(target.module) ?? this.#newLayer(target)
     })
-    const adapter = { config, nativeName: nativeName(name) }
+    const adapter: Adapter = { config, nativeName: nativeName(name), scaled: new Map() }
     if (this.#adapters.size === 0) for (const parameter of this.model.parameters()) parameter.requiresGrad = false
     this.#adapters.set(name, adapter)
     for (const layer of layers) {
@@ -306,8 +329,17 @@ export class PeftModel<M extends Module = Module> {
     this.#activate(this.#active.length === 0 ? [name] : this.#active)
   }
 
+  #newLayer(target: Target): LoraLayer {
+    return new LoraLayer(
+      target,
+      () => this.#activeNow(),
+      () => this.#scaleNow(),
+    )
+  }
+
   #forget(name: string): void {
-    this.#networks.remove((this.#adapters.get(name) as Adapter).nativeName)
+    const { nativeName, scaled } = this.#adapters.get(name) as Adapter
+    for (const each of [nativeName, ...scaled.values()]) this.#networks.remove(each)
     this.#adapters.delete(name)
     for (const [module, layer] of this.#layers) {
       for (const [, parameter] of layer.parametersOf(name, (part) => part)) parameter.dispose()
@@ -359,6 +391,10 @@ export class PeftModel<M extends Module = Module> {
 
   #activeNow(): readonly string[] {
     return this.#merged.any ? [] : (currentContext().adapters?.get(this) ?? this.#active)
+  }
+
+  #scaleNow(): number {
+    return currentContext().adapterScales?.get(this) ?? 1
   }
 
   #activate(names: readonly string[]): void {

@@ -1,4 +1,5 @@
 export { SALMONN_RATE, type SalmonnBatch, type SalmonnClip, type SalmonnPrompt } from './batch.js'
+export { type SalmonnAnswerOptions, SalmonnChat, type SalmonnChatSettings } from './chat-model.js'
 export { configurationOfArguments, parseSalmonnArguments, type SalmonnArguments } from './configuration/arguments.js'
 export type {
   SalmonnConfiguration,
@@ -39,6 +40,7 @@ export {
 export { type HumDialData, type HumDialDialog, type HumDialTurn, readHumDial } from './data/humdial.js'
 export { openSalmonnData, type SalmonnData } from './data/open.js'
 export { type SalmonnSplit, type SplitSalmonnOptions, sharedDialogs, splitSalmonn } from './data/split.js'
+export { salmonnOfConfiguration } from './load.js'
 export {
   type BuildSalmonnPromptOptions,
   buildSalmonnPrompt,

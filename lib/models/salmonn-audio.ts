@@ -1,0 +1,168 @@
+import { logMelSpectrogram } from '../audio/features.js'
+import type { Linear } from '../nn/linear.js'
+import type { Module } from '../nn/module.js'
+import type { LayerNorm } from '../nn/normalization.js'
+import { fitClip, SALMONN_LEAST_SAMPLES } from '../systems/salmonn/data/clips.js'
+import { arange, cat, noGrad, scope, type Tensor, tensor, zeros } from '../tensor/index.js'
+import type { Beats } from './beats.js'
+import type { QFormer } from './q-former.js'
+import type { WhisperEncoder } from './whisper.js'
+import { melBinsOf, windowOf } from './whisper-config.js'
+
+const HOP = 160
+const FFT = 400
+/** Published: a clip has at least a second. */
+const PUBLISHED_LEAST = 16_000
+/** Windows that frozen encoders hear at once: enough for their kernels, little memory. */
+const GROUP = 8
+
+/** The part of SALMONN that hears. */
+export interface SalmonnEars {
+  whisper: WhisperEncoder
+  beats: Beats
+  lnSpeech: LayerNorm
+  lnAudio: LayerNorm
+  qformer: QFormer
+  projection: Linear
+}
+
+/**
+ * Clips at 16 kHz as embeddings of the language model, [tokens, hiddenSize] for each. Clips longer than the encoder's
+ * window (30 s) are heard in windows of the same length, whose tokens follow each other.
+ *
+ * By default a clip costs tokens for its own length, and nothing else in the batch changes them. `'published'` pads
+ * every window to 30 s, so each has 88 tokens, and treats the batch's padding in BEATs as the published code does.
+ */
+export function encodeClips(
+  ears: SalmonnEars,
+  clips: readonly Float32Array[],
+  compat: 'published' | undefined,
+): Promise<Tensor[]> {
+  return scope(async () => {
+    const mostSamples = HOP * windowOf(ears.whisper.config)
+    const least = compat ? PUBLISHED_LEAST : SALMONN_LEAST_SAMPLES
+    const leastSamples = Math.min(least, mostSamples)
+    const parts = clips.map((clip) => fitClip(clip, { leastSamples, mostSamples, longAudio: 'windows' }).windows)
+    const windows = parts.flat()
+    // The published padding depends on the whole batch.
+    const size = compat ? windows.length : GROUP
+    const heard: Tensor[] = []
+    for (let from = 0; from < windows.length; from += size) {
+      heard.push(...(await encodeWindows(ears, windows.slice(from, from + size), compat)))
+    }
+    let at = 0
+    return parts.map(({ length }) => {
+      const own = heard.slice(at, at + length)
+      at += length
+      return own.length === 1 ? (own[0] as Tensor) : cat(own, 0)
+    })
+  })
+}
+
+function encodeWindows(ears: SalmonnEars, windows: Float32Array[], compat: 'published' | undefined): Promise<Tensor[]> {
+  return scope(async () => {
+    const { lnSpeech, lnAudio, qformer, projection } = ears
+    const speech = await hearing(ears.whisper, () => whisperStates(ears.whisper, windows, compat))
+    const audio = await hearing(ears.beats, () => beatsStates(ears.beats, windows, compat))
+    const dtype = projection.weight.dtype
+    const both = [
+      normalised(lnSpeech, speech.states.to({ dtype }), compat ? null : speech.lengths),
+      normalised(lnAudio, audio.states.to({ dtype }), compat ? null : audio.lengths),
+    ]
+    const time = Math.max(...both.map((states) => states.size(1)))
+    const frames = cat(
+      both.map((states) => filled(states, time)),
+      2,
+    )
+    const lengths = speech.lengths.map((length, row) => Math.max(length, audio.lengths[row] as number))
+    const read = await qformer.forward({
+      encoderHiddenStates: frames,
+      ...(compat ? { compat } : { lengths }),
+    })
+    const embeddings = projection.forward(read.lastHiddenState)
+    return read.lengths.map((length, row) => embeddings.select(0, row).narrow(0, 0, length))
+  })
+}
+
+interface Heard {
+  /** [windows, frames, size] */
+  states: Tensor
+  /** Frames of each. */
+  lengths: number[]
+}
+
+/** A frozen encoder computes as in evaluation, and without a graph. */
+function hearing(encoder: Module, listen: () => Promise<Heard>): Promise<Heard> {
+  if (encoder.parameters().some(({ requiresGrad }) => requiresGrad)) return listen()
+  if (encoder.training) encoder.eval()
+  return noGrad(listen)
+}
+
+async function whisperStates(
+  whisper: WhisperEncoder,
+  windows: Float32Array[],
+  compat: 'published' | undefined,
+): Promise<Heard> {
+  const { device, dtype } = whisper.parameters()[0] as Tensor
+  const most = HOP * windowOf(whisper.config)
+  const steps = windows.map(({ length }) => (compat ? most / HOP : Math.ceil(length / HOP)))
+  const longest = Math.max(...steps)
+  const spectra: Tensor[] = []
+  for (const [row, window] of windows.entries()) {
+    // The last steps look into the silence behind the clip, as they do in a clip that is padded to 30 s.
+    const length = compat ? most : Math.min(most, HOP * Math.ceil((window.length + FFT) / HOP))
+    const options = { nMels: melBinsOf(whisper.config), length }
+    const spectrum = await logMelSpectrogram(tensor(window, { device }), options)
+    const own = spectrum.narrow(1, 0, steps[row] as number)
+    spectra.push(filled(own.t().unsqueeze(0), longest))
+  }
+  const inputFeatures = cat(spectra, 0).transpose(1, 2).contiguous().to({ dtype })
+  const isRagged = steps.some((count) => count < longest)
+  const attentionMask = isRagged ? before(steps, longest, device) : null
+  const { lastHiddenState } = await whisper.forward({ inputFeatures, attentionMask })
+  return { states: lastHiddenState, lengths: steps.map((count) => Math.ceil(count / 2)) }
+}
+
+async function beatsStates(beats: Beats, windows: Float32Array[], compat: 'published' | undefined): Promise<Heard> {
+  const { device, dtype } = beats.parameters()[0] as Tensor
+  const lengths = windows.map(({ length }) => length)
+  const longest = Math.max(...lengths)
+  const samples = new Float32Array(windows.length * longest)
+  for (const [row, window] of windows.entries()) samples.set(window, row * longest)
+  const inputValues = tensor(samples, { device }).reshape([windows.length, longest])
+  const isRagged = lengths.some((length) => length < longest)
+  // The published mask counts samples; its patches are those of the whole batch.
+  if (compat) {
+    const { lastHiddenState } = await beats.forward({ inputValues, ...(isRagged && { lengths, compat }) })
+    return { states: lastHiddenState, lengths: lengths.map(() => lastHiddenState.size(1)) }
+  }
+  const fbank = await beats.fbank(inputValues)
+  const patch = beats.config.inputPatchSize ?? 16
+  const bands = Math.floor(fbank.size(2) / patch)
+  const frames = lengths.map((length) => 1 + Math.floor((length - FFT) / HOP))
+  const rows = fbank.to({ dtype })
+  const { lastHiddenState } = await beats.forward({ fbank: rows, ...(isRagged && { lengths: frames }) })
+  return { states: lastHiddenState, lengths: frames.map((count) => bands * Math.floor(count / patch)) }
+}
+
+/** Zeros where a row has ended: the norm's bias is not heard there. */
+function normalised(norm: LayerNorm, states: Tensor, lengths: number[] | null): Tensor {
+  return scope(() => {
+    const time = states.size(1)
+    if (!lengths || lengths.every((length) => length >= time)) return norm.forward(states)
+    const padding = before(lengths, time, states.device).logicalNot().unsqueeze(2)
+    return norm.forward(states.maskedFill(padding, 0)).maskedFill(padding, 0)
+  })
+}
+
+/** bool [rows, time]: what is in front of each row's end. */
+const before = (lengths: number[], time: number, device: Tensor['device']): Tensor =>
+  scope(() => arange(time, { device }).lt(tensor(lengths, { dtype: 'int64', device }).unsqueeze(1)))
+
+/** [rows, time, size] with zeros behind. */
+function filled(states: Tensor, time: number): Tensor {
+  const [rows, own, size] = states.shape as [number, number, number]
+  if (own === time) return states
+  const { device, dtype } = states
+  return scope(() => cat([states, zeros([rows, time - own, size], { device, dtype })], 1))
+}
