@@ -17,6 +17,7 @@ const questions: Record<string, { asks: string; load: () => Promise<{ run: (opti
       asks: 'How long until a fresh process has its first tensor, or its network?',
       load: () => import('./load.js'),
     },
+    footprint: { asks: 'What memory does loading a 7B language model take?', load: () => import('./footprint.js') },
     loop: { asks: 'Does the event loop keep turning during a 3-second queued job?', load: () => import('./loop.js') },
     files: { asks: 'How long does it take to read files?', load: () => import('./files.js') },
     loss: {
@@ -37,7 +38,7 @@ const questions: Record<string, { asks: string; load: () => Promise<{ run: (opti
 const usage = `npm run bench -- <question> [--rounds n] [--milliseconds n per block] [--only part-of-a-case] [--check]
 
 ${Object.entries(questions)
-  .map(([name, { asks }]) => `  ${name.padEnd(10)}${asks}`)
+  .map(([name, { asks }]) => `  ${name.padEnd(11)}${asks}`)
   .join('\n')}
 
 --check ends with code 1 when a target is missed. Results are appended to bench/results/<question>.csv.

@@ -11,7 +11,8 @@ import { scope, Tensor } from '../tensor/index.js'
 import type { BeatsConfig } from './beats-config.js'
 import { toCamel } from './config.js'
 import type { NativeModule } from './native-module.js'
-import { fill, type LoadNetworkOptions, type NetworkKind, readConfig, readWeights, renamed } from './pretrained.js'
+import { type LoadNetworkOptions, type NetworkKind, parted, readConfig } from './pretrained.js'
+import { type FillOptions, filled, readWeights, renamed } from './weights.js'
 
 export const beatsKind: NetworkKind = {
   kind: 'beats',
@@ -29,22 +30,18 @@ export async function loadBeats<M extends NativeModule>(
   options: LoadNetworkOptions,
   build: Build<M>,
 ): Promise<M> {
-  const { allowMissing = false, mmap = false, device, dtype, ...hub } = options
+  const { hub, ...fill } = parted(options)
   return scope(async () => {
-    const { config, tensors, file } = isTorchFile(from)
-      ? await readPublished(from, mmap)
-      : await readDirectory(await resolveModel(from, hub), mmap)
+    const { config, tensors, ...source } = isTorchFile(from)
+      ? await readPublished(from)
+      : await readDirectory(await resolveModel(from, hub), fill)
     const state = renamed(beatsKind, tensors)
-    let model: M | undefined
-    try {
-      model = build(config, { device, dtype, initialize: false })
-      tieBiases(state, Object.keys(model.stateDict()), file)
-      fill(model, state, file, beatsKind, allowMissing)
-      return model.eval()
-    } catch (error) {
-      model?.dispose()
-      throw error
-    }
+    const { network } = await filled(beatsKind, { ...source, state }, fill, (factory) => {
+      const model = build(config, factory)
+      tieBiases(state, Object.keys(model.stateDict()), source.file)
+      return model
+    })
+    return network
   })
 }
 
@@ -62,12 +59,12 @@ function isTorchFile(from: string): boolean {
   return false
 }
 
-async function readDirectory(directory: string, mmap: boolean) {
-  return { config: (await readConfig(directory)) as BeatsConfig, ...(await readWeights(directory, mmap)) }
+async function readDirectory(directory: string, options: FillOptions) {
+  return { config: (await readConfig(directory)) as BeatsConfig, ...(await readWeights(directory, options)) }
 }
 
-async function readPublished(file: string, mmap: boolean) {
-  const root: unknown = await loadTorch(file, { mmap })
+async function readPublished(file: string) {
+  const root: unknown = await loadTorch(file, { mmap: true })
   const cfg = entry(root, 'cfg')
   const model = entry(root, 'model')
   if (!isRecord(cfg) || !isRecord(model)) {
@@ -80,7 +77,7 @@ async function readPublished(file: string, mmap: boolean) {
   const tensors = Object.fromEntries(
     Object.entries(model).filter((pair): pair is [string, Tensor] => pair[1] instanceof Tensor),
   )
-  return { config, tensors, file }
+  return { config, tensors, file, mapped: true }
 }
 
 const isRecord = (value: unknown): value is Record<string, unknown> =>

@@ -62,6 +62,7 @@ const layout: NetworkKind = {
   architecture: 'decoder',
   prefix: '',
   ignored: [/\.rotary_emb\.inv_freq$/],
+  packed: 'model.layers',
   rename: (name) => (/^(embed_tokens|layers|norm)\./.test(name) ? `model.${name}` : name),
 }
 

@@ -3,8 +3,9 @@ import { CheckpointError } from '../native/errors.js'
 import type { FactoryOptions } from '../nn/parameter.js'
 import { scope, Tensor } from '../tensor/index.js'
 import type { NativeModule } from './native-module.js'
-import { fill, type LoadNetworkOptions, type NetworkKind, renamed } from './pretrained.js'
+import type { LoadNetworkOptions, NetworkKind } from './pretrained.js'
 import type { QFormerConfig } from './q-former.js'
+import { filled, renamed } from './weights.js'
 
 export const qFormerKind: NetworkKind = {
   kind: 'q_former',
@@ -27,19 +28,14 @@ export function loadSalmonnQFormer<M extends NativeModule>(
   options: LoadNetworkOptions,
   build: (config: QFormerConfig, factory: FactoryOptions & { initialize: boolean }) => M,
 ): Promise<M> {
-  const { allowMissing = false, mmap = false, device, dtype } = options
   return scope(async () => {
-    const root: unknown = await loadTorch(file, { mmap, names: (name) => name.includes('speech_') })
+    const root: unknown = await loadTorch(file, { mmap: true, names: (name) => name.includes('speech_') })
     const state = renamed(qFormerKind, tensorsOf(root))
-    let model: M | undefined
-    try {
-      model = build({ ...sizesOf(state, file), ...config }, { device, dtype, initialize: false })
-      fill(model, state, file, qFormerKind, allowMissing)
-      return model.eval()
-    } catch (error) {
-      model?.dispose()
-      throw error
-    }
+    const sizes = { ...sizesOf(state, file), ...config }
+    const { network } = await filled(qFormerKind, { state, file, mapped: true }, options, (factory) =>
+      build(sizes, factory),
+    )
+    return network
   })
 }
 

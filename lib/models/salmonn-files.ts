@@ -2,14 +2,13 @@ import { existsSync, statSync } from 'node:fs'
 import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { misuse, requireObject, requireOneOf, requireString } from '../data/check.js'
-import { readJson, writeJson } from '../data/json.js'
+import { writeJson } from '../data/json.js'
 import { loadSafetensors, saveSafetensors } from '../data/safetensors.js'
 import { loadTorch } from '../data/torch-file.js'
 import { resolveModel } from '../hub/index.js'
 import { CheckpointError, ConfigError } from '../native/errors.js'
 import type { FactoryOptions } from '../nn/parameter.js'
 import { quantizationOf } from '../nn/quantized-weight.js'
-import { quantize } from '../peft/quantize.js'
 import { checkSalmonnAdapter } from '../systems/salmonn/training/adapter-file.js'
 import { salmonnPart } from '../systems/salmonn/training/parts.js'
 import { type Device, type DType, noGrad, scope, type Tensor } from '../tensor/index.js'
@@ -151,19 +150,8 @@ async function ownPlan(directory: string, options: LoadSalmonnOptions): Promise<
 }
 
 /** In the file's own dtype nothing is copied; packing takes layer by layer from there. */
-async function loadLlm(from: string, dtype: DType, options: LoadSalmonnOptions): Promise<DecoderLM> {
-  const place = options.device === undefined ? {} : { device: options.device }
-  if (!options.quantize) return DecoderLM.fromPretrained(from, { ...place, dtype, mmap: true })
-  const file = (await readJson(join(await resolveModel(from, {}), CONFIG))) as Record<string, unknown>
-  const own = [file.dtype, file.torch_dtype].find((name) => /^(float16|bfloat16|float32)$/.test(String(name)))
-  const llm = await DecoderLM.fromPretrained(from, { ...place, dtype: (own as DType | undefined) ?? dtype, mmap: true })
-  try {
-    quantize(llm, { scheme: options.quantize, modules: 'model.layers' })
-    return llm.to({ dtype })
-  } catch (error) {
-    llm.dispose()
-    throw error
-  }
+function loadLlm(from: string, dtype: DType, { device, quantize }: LoadSalmonnOptions): Promise<DecoderLM> {
+  return DecoderLM.fromPretrained(from, { ...(device && { device }), ...(quantize && { quantize }), dtype, mmap: true })
 }
 
 async function readAdapter(from: string): Promise<Adapter> {

@@ -9,7 +9,7 @@ import type { FactoryOptions } from '../nn/parameter.js'
 import { scope, type Tensor } from '../tensor/index.js'
 import { type NetworkConfig, toSnake } from './config.js'
 import type { NativeModule } from './native-module.js'
-import { fill, type LoadNetworkOptions, type NetworkKind, readConfig, readWeights, renamed } from './pretrained.js'
+import { type LoadNetworkOptions, type NetworkKind, parted, readConfig } from './pretrained.js'
 import {
   type CompleteSpectraConfig,
   optionsIn,
@@ -18,6 +18,7 @@ import {
   spectraConfig,
 } from './spectra-config.js'
 import { speechEncoderHeads, speechEncoderName } from './speech-encoder.js'
+import { type FillOptions, filled, readWeights, renamed } from './weights.js'
 
 /** Two encoders to begin from: folders or hub repositories of a RoBERTa and a WavLM in transformers' layout. */
 export interface SpectraEncoders {
@@ -64,6 +65,7 @@ interface Source {
   /** Under the network's names, but for heads of other networks. */
   state: Map<string, Tensor>
   file: string
+  mapped: boolean
   report: SpectraLoadReport
   /** Names that it may lack. */
   fresh: RegExp[]
@@ -81,13 +83,14 @@ export async function loadSpectra<M extends NativeModule>(
   options: LoadSpectraOptions,
   build: Build<M>,
 ): Promise<{ network: M; report: SpectraLoadReport }> {
-  const { allowMissing = false, mmap = false, device, dtype, config: choices = {}, ...hub } = options
+  const { config: choices = {}, ...load } = options
+  const { hub, ...fill } = parted(load)
   const pair = encodersOf(from)
   const folders = pair
     ? { text: await resolveModel(pair.text, hub), audio: await resolveModel(pair.audio, hub) }
     : await resolveModel(from as string, hub)
   return scope(async () => {
-    const source = typeof folders === 'string' ? await published(folders, mmap) : await encoders(folders, mmap)
+    const source = typeof folders === 'string' ? await published(folders, fill) : await encoders(folders, fill)
     const { state, report } = source
     const heads = kind.heads.map((head) => `${head}.`)
     for (const name of [...state.keys()]) {
@@ -99,23 +102,17 @@ export async function loadSpectra<M extends NativeModule>(
     const config = spectraConfig({ ...source.config, ...labelsIn(kind, state), ...choices })
     growTypes(state, config)
     for (const head of ['mlm_head', 'mam_head']) tieBias(state, head, source.file)
-    let network: M | undefined
-    try {
-      network = build(config, { device, dtype, initialize: false })
-      const layout: NetworkKind = {
-        kind: kind.kind,
-        modelType: 'spectra',
-        architecture: kind.architecture,
-        prefix: '',
-        ignored: [],
-        fresh: [...source.fresh, ...kind.heads.map((head) => new RegExp(`^${head}\\.`))],
-      }
-      report.fresh = fill(network, state, source.file, layout, allowMissing)
-      return { network: network.eval(), report }
-    } catch (error) {
-      network?.dispose()
-      throw error
+    const layout: NetworkKind = {
+      kind: kind.kind,
+      modelType: 'spectra',
+      architecture: kind.architecture,
+      prefix: '',
+      ignored: [],
+      fresh: [...source.fresh, ...kind.heads.map((head) => new RegExp(`^${head}\\.`))],
     }
+    const { network, fresh } = await filled(layout, source, fill, (factory) => build(config, factory))
+    report.fresh = fresh
+    return { network, report }
   })
 }
 
@@ -126,13 +123,13 @@ function encodersOf(from: string | SpectraEncoders): SpectraEncoders | undefined
 }
 
 /** text_config.json, audio_config.json and weights; config.json holds the choices of a network saved here. */
-async function published(folder: string, mmap: boolean): Promise<Source> {
+async function published(folder: string, options: FillOptions): Promise<Source> {
   const [textConfig, audioConfig] = [
     await readConfig(folder, 'text_config.json'),
     await readConfig(folder, 'audio_config.json'),
   ]
   const own = existsSync(join(folder, 'config.json')) ? await readConfig(folder) : {}
-  const { tensors, file } = await readWeights(folder, mmap)
+  const { tensors, file, mapped } = await readWeights(folder, options)
   const report = emptyReport(Object.keys(tensors).length)
   const state = new Map<string, Tensor>()
   const prefixes = new Set<string>()
@@ -153,7 +150,7 @@ async function published(folder: string, mmap: boolean): Promise<Source> {
   describe(report, state)
   const config: SpectraConfig = { textConfig, audioConfig, ...optionsIn(own as SpectraConfig) }
   if (!('numFusedLayers' in textConfig || 'numFusionLayers' in textConfig)) config.numFusedLayers ??= report.fusedLayers
-  return { config, state, file, report, fresh: [/\.conv_layers\.7\./, /^audio_encoder\.audio_(cls|sep)$/] }
+  return { config, state, file, mapped, report, fresh: [/\.conv_layers\.7\./, /^audio_encoder\.audio_(cls|sep)$/] }
 }
 
 /** The network's name for a published one: fusion layers are numbered, weight normalisation has today's names. */
@@ -162,10 +159,10 @@ function networkName(name: string): string {
   return name.replace(/^fused_encoder\.(?!\d)/, 'fused_encoder.0.')
 }
 
-async function encoders(from: SpectraEncoders, mmap: boolean): Promise<Source> {
+async function encoders(from: SpectraEncoders, options: FillOptions): Promise<Source> {
   const [textConfig, audioConfig] = [await readConfig(from.text), await readConfig(from.audio)]
-  const text = await readWeights(from.text, mmap)
-  const audio = await readWeights(from.audio, mmap)
+  const text = await readWeights(from.text, options)
+  const audio = await readWeights(from.audio, options)
   const report = emptyReport(Object.keys(text.tensors).length + Object.keys(audio.tensors).length)
   const state = new Map<string, Tensor>()
   const part = { kind: 'spectra', modelType: '', architecture: '' }
@@ -188,6 +185,7 @@ async function encoders(from: SpectraEncoders, mmap: boolean): Promise<Source> {
     config: { textConfig, audioConfig },
     state,
     file: `${text.file} with ${audio.file}`,
+    mapped: text.mapped || audio.mapped,
     report,
     fresh: ownParts,
   }

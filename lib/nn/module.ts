@@ -226,12 +226,14 @@ export class Module {
         dtype,
       })
     }
-    const move = (tensor: Tensor) => {
-      const type = dtype && isFloating(tensor.dtype) && !fixed.has(tensor) ? dtype : tensor.dtype
-      tensor.setData(tensor.detach().to({ device: device ?? tensor.device, dtype: type }))
-    }
-    scope(() =>
-      noGrad(() => {
+    // One after the other, so that the network is never there twice.
+    const move = (tensor: Tensor) =>
+      scope(() => {
+        const type = dtype && isFloating(tensor.dtype) && !fixed.has(tensor) ? dtype : tensor.dtype
+        tensor.setData(tensor.detach().to({ device: device ?? tensor.device, dtype: type }))
+      })
+    noGrad(() =>
+      scope(() => {
         for (const parameter of this.parameters()) {
           move(parameter)
           if (parameter.grad) move(parameter.grad)

@@ -1,7 +1,7 @@
 import { misuse, requireObject, requireWhole } from '../data/check.js'
 import { NativeModule, nativeKind, nativeOf } from '../models/native-module.js'
 import { optionsOf } from '../native/arguments.js'
-import { op } from '../native/call.js'
+import { op, opAsync } from '../native/call.js'
 import { ConfigError } from '../native/errors.js'
 import { Linear } from '../nn/linear.js'
 import { keepDType, Module } from '../nn/module.js'
@@ -28,8 +28,10 @@ export interface QuantizeOptions {
   blockSize?: number
 }
 
-const quantizeNf4 = op('voxtorch::quantize_nf4')
-const quantizeInt8 = op('voxtorch::quantize_int8')
+const operators = {
+  now: { nf4: op('voxtorch::quantize_nf4'), int8: op('voxtorch::quantize_int8') },
+  queued: { nf4: opAsync('voxtorch::quantize_nf4'), int8: opAsync('voxtorch::quantize_int8') },
+}
 const tell = op('voxtorch::module_quantize_linear')
 const untell = op('voxtorch::module_dequantize_linear')
 const dequantizeNf4 = op('voxtorch::dequantize_nf4')
@@ -54,6 +56,25 @@ const dequantizeInt8 = op('voxtorch::dequantize_int8')
  * @throws BusyError while a queued call still reads the weights; await it first
  */
 export function quantize(model: Module, options: QuantizeOptions): string[] {
+  const { layers, scheme, blockSize } = checked(model, options)
+  for (const [, layer] of layers) {
+    noGrad(() => scope(() => install(layer, scheme, blockSize, codesOf('now', layer, scheme, blockSize) as Codes)))
+  }
+  return layers.map(([path]) => path)
+}
+
+/** The same with the work on the executor, one layer after the other. */
+export async function packLayers(model: Module, options: QuantizeOptions): Promise<string[]> {
+  const { layers, scheme, blockSize } = checked(model, options)
+  for (const [, layer] of layers) {
+    await noGrad(() =>
+      scope(async () => install(layer, scheme, blockSize, await codesOf('queued', layer, scheme, blockSize))),
+    )
+  }
+  return layers.map(([path]) => path)
+}
+
+function checked(model: Module, options: QuantizeOptions) {
   if (!(model instanceof Module)) throw misuse('quantize', 'the model', 'a Module', model)
   requireObject('quantize', 'options', options)
   const { scheme, modules, blockSize = 64, ...unknown } = optionsOf(options)
@@ -68,8 +89,7 @@ export function quantize(model: Module, options: QuantizeOptions): string[] {
   }
   const layers = linears(model, modules)
   for (const [path, layer] of layers) requireFresh(path, layer, model)
-  for (const [, layer] of layers) pack(layer, scheme, blockSize)
-  return layers.map(([path]) => path)
+  return { layers, scheme, blockSize }
 }
 
 /** The reverse of `quantize` for one layer: its weight is the values that the codes stand for, in the dtype it had. */
@@ -131,28 +151,33 @@ function requireFresh(path: string, layer: Module, model: Module): void {
   if (owners.length > 1) throw fail('shares its weight with another layer; leave it out with `modules`')
 }
 
-function pack(layer: Module, scheme: QuantizationScheme, blockSize: number): void {
+interface Codes {
+  codes: Tensor
+  absmax: Tensor
+}
+
+function codesOf(when: keyof typeof operators, layer: Module, scheme: QuantizationScheme, blockSize: number) {
   const weight = weightOf(layer)
-  const { dtype } = weight
+  const make = operators[when][scheme]
+  return (scheme === 'nf4' ? make(weight, { blockSize }) : make(weight)) as Codes | Promise<Codes>
+}
+
+/** Puts codes in the place of a layer's weight. */
+function install(layer: Module, scheme: QuantizationScheme, blockSize: number, { codes, absmax }: Codes): void {
+  const weight = weightOf(layer)
+  const { dtype, requiresGrad } = weight
   const shape = weight.shape as [number, number]
-  scope(() =>
-    noGrad(() => {
-      const packed = scheme === 'nf4' ? quantizeNf4(weight, { blockSize }) : quantizeInt8(weight)
-      const { codes, absmax } = packed as { codes: Tensor; absmax: Tensor }
-      const { requiresGrad } = weight
-      try {
-        weight.requiresGrad = false
-        weight.setData(codes)
-      } catch (error) {
-        // A queued call still reads it.
-        weight.requiresGrad = requiresGrad
-        throw error
-      }
-      weight.grad = null
-      keepDType(absmax)
-      layer.registerBuffer('weight_absmax', absmax)
-      setQuantization(layer, { scheme, codes: weight, absmax, shape, dtype, blockSize })
-      if (layer instanceof NativeModule) tell(nativeOf(layer), weight, absmax, shape, { scheme, blockSize })
-    }),
-  )
+  try {
+    weight.requiresGrad = false
+    weight.setData(codes)
+  } catch (error) {
+    // A queued call still reads it.
+    weight.requiresGrad = requiresGrad
+    throw error
+  }
+  weight.grad = null
+  keepDType(absmax)
+  layer.registerBuffer('weight_absmax', absmax)
+  setQuantization(layer, { scheme, codes: weight, absmax, shape, dtype, blockSize })
+  if (layer instanceof NativeModule) tell(nativeOf(layer), weight, absmax, shape, { scheme, blockSize })
 }

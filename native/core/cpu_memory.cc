@@ -3,6 +3,7 @@
 #include <c10/core/Allocator.h>
 #include <c10/core/CPUAllocator.h>
 #include <c10/util/Exception.h>
+#include <sys/mman.h>
 
 #include <array>
 #include <cstdint>
@@ -215,5 +216,25 @@ void release_cpu_cache() {
 }
 
 size_t cached_cpu_bytes() { return heap(kMedium).cached() + heap(kLarge).cached(); }
+
+void* take_mapping(size_t bytes) {
+  constexpr size_t kHugePage = size_t{2} << 20;
+  // From a huge page's edge on; what is over on both sides goes back.
+  const size_t whole = bytes + kHugePage;
+  void* const data = mmap(nullptr, whole, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (data == MAP_FAILED) return nullptr;
+  constexpr size_t kPage = 4096;
+  const auto from = reinterpret_cast<uintptr_t>(data);
+  const uintptr_t begin = (from + kHugePage - 1) / kHugePage * kHugePage;
+  const uintptr_t end = (begin + bytes + kPage - 1) / kPage * kPage;
+  if (begin > from) munmap(data, begin - from);
+  if (from + whole > end) munmap(reinterpret_cast<void*>(end), from + whole - end);
+#ifdef MADV_HUGEPAGE
+  madvise(reinterpret_cast<void*>(begin), end - begin, MADV_HUGEPAGE);
+#endif
+  return reinterpret_cast<void*>(begin);
+}
+
+void give_mapping_back(void* data, size_t bytes) { munmap(data, bytes); }
 
 }  // namespace voxtorch::memory

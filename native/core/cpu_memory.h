@@ -16,4 +16,9 @@ void release_cpu_cache();
 
 size_t cached_cpu_bytes();
 
+// Memory in a mapping of its own, which is only address space until it is written to: for weights, of which a file may
+// take the place. `give_mapping_back` takes the same number of bytes. Null where there is no room.
+void* take_mapping(size_t bytes);
+void give_mapping_back(void* data, size_t bytes);
+
 }  // namespace voxtorch::memory

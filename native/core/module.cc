@@ -2,15 +2,23 @@
 
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/empty.h>
+#include <ATen/ops/from_blob.h>
+#include <c10/util/accumulate.h>
 #include <torch/library.h>
 
 #include <algorithm>
 #include <cmath>
 #include <map>
 
+#include "core/cpu_memory.h"
 #include "core/nn/adapter.h"
 
 namespace voxtorch {
+namespace {
+
+constexpr size_t kOwnMapping = size_t{1} << 20;
+
+}  // namespace
 
 void Module::train(bool mode) {
   training_.store(mode, std::memory_order_relaxed);
@@ -47,8 +55,23 @@ void Module::initialize_below(const std::string& path, const std::vector<std::st
   for (const auto& [name, child] : children_) child->initialize_below(path + name + ".", names);
 }
 
+namespace {
+
+// A large weight is no more than address space until it has values: those of a file may take its place.
+at::Tensor empty_weight(at::IntArrayRef shape, const ModuleOptions& options) {
+  const auto kind = at::TensorOptions().device(options.device).dtype(options.dtype);
+  const size_t bytes = static_cast<size_t>(c10::multiply_integers(shape)) * c10::elementSize(options.dtype);
+  if (!options.device.is_cpu() || bytes < kOwnMapping) return at::empty(shape, kind);
+  void* const data = memory::take_mapping(bytes);
+  if (data == nullptr) return at::empty(shape, kind);
+  return at::from_blob(
+      data, shape, [bytes](void* data) { memory::give_mapping_back(data, bytes); }, kind);
+}
+
+}  // namespace
+
 at::Tensor Module::parameter(std::string name, at::IntArrayRef shape, Init init) {
-  at::Tensor tensor = at::empty(shape, at::TensorOptions().device(options.device).dtype(options.dtype));
+  at::Tensor tensor = empty_weight(shape, options);
   tensor.set_requires_grad(true);
   parameters_.emplace_back(std::move(name), tensor);
   parameter_inits_.push_back(std::move(init));

@@ -173,7 +173,8 @@ describe.each(['small', 'roberta'] as const)('in %s', (name) => {
     await scope(async () => expect((await run(model, ids)).equal(plain)).toBe(false))
     expect(peft.unload()).toBe(model)
     await scope(async () => expectClose(await run(model, ids), plain, 1e-6))
-    expect(live()).toBe(before)
+    // What earlier tests left may be collected meanwhile.
+    expect(live()).toBeLessThanOrEqual(before)
     const again = getPeftModel(model, config, { adapterName: 'a' })
     randomise(model)
     const merged = await scope(async () => {

@@ -86,6 +86,13 @@ Mapping::~Mapping() {
   if (data_ != nullptr) ::munmap(data_, bytes_);
 }
 
+void Mapping::drop(int64_t offset, int64_t bytes) const {
+  const auto page = static_cast<uintptr_t>(::sysconf(_SC_PAGESIZE));
+  const uintptr_t from = (reinterpret_cast<uintptr_t>(data_) + static_cast<uintptr_t>(offset) + page - 1) & ~(page - 1);
+  const uintptr_t to = (reinterpret_cast<uintptr_t>(data_) + static_cast<uintptr_t>(offset + bytes)) & ~(page - 1);
+  if (from < to) ::madvise(reinterpret_cast<void*>(from), to - from, MADV_DONTNEED);
+}
+
 NewFile::NewFile(const std::string& path) : path_(path), folder_(folder_of(path)) {
   // Short, whatever the path: names end at 255 bytes.
   temporary_ = folder_ + "/" + temporary_name();

@@ -46,6 +46,8 @@ class Mapping {
   Mapping& operator=(const Mapping&) = delete;
 
   char* data() const { return data_; }
+  // Gives back the memory of the pages that lie wholly in this range, and what was written there with it.
+  void drop(int64_t offset, int64_t bytes) const;
 
  private:
   char* data_ = nullptr;

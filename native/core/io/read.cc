@@ -150,7 +150,8 @@ std::vector<Tensor> read_places(const File& file, const std::vector<Place>& plac
   return tensors;
 }
 
-// Each tensor has a storage of its own on its part of the one mapping, which the last of them unmaps.
+// Each tensor has a storage of its own on its part of the one mapping, which the last of them unmaps. Until then each
+// gives back its own pages: a model that is converted from its file would else stand in memory twice.
 std::vector<Tensor> map_places(const File& file, const std::vector<Place>& places) {
   const c10::InferenceMode no_inference(false);
   for (const Place& place : places) file.check_range(place.offset, place.bytes);
@@ -162,8 +163,9 @@ std::vector<Tensor> map_places(const File& file, const std::vector<Place>& place
       tensors.push_back(copy_to_cpu(file, {place})[0]);
       continue;
     }
-    Tensor tensor = at::from_blob(
-        mapping->data() + place.offset, place.size, [mapping](void*) {}, at::TensorOptions().dtype(place.dtype));
+    const auto drop = [mapping, offset = place.offset, bytes = place.bytes](void*) { mapping->drop(offset, bytes); };
+    Tensor tensor =
+        at::from_blob(mapping->data() + place.offset, place.size, drop, at::TensorOptions().dtype(place.dtype));
     normalise_bools(tensor);
     tensors.push_back(std::move(tensor));
   }

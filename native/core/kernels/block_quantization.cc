@@ -79,11 +79,16 @@ std::array<float, N> middles_of(const std::array<float, N>& values) {
   return middles;
 }
 
-uint8_t nearest_nf4(float number) {
+constexpr int64_t kAtOnce = 64;
+
+// Codes of up to kAtOnce numbers. All of them meet one middle after the other, which compilers make vector code of.
+void nearest_nf4(const float* numbers, int64_t count, int32_t* codes) {
   static const std::array<float, 16> middles = middles_of(kNf4);
-  unsigned code = 0;
-  for (size_t i = 0; i < 15; ++i) code += middles[i] < number;
-  return static_cast<uint8_t>(code);
+  std::fill(codes, codes + count, 0);
+  for (size_t m = 0; m < 15; ++m) {
+    const float middle = middles[m];
+    for (int64_t i = 0; i < count; ++i) codes[i] += middle < numbers[i];
+  }
 }
 
 void check_input(const char* op, const Tensor& input, int64_t block) {
@@ -146,6 +151,26 @@ std::tuple<Tensor, Tensor> scaled_blocks(const Tensor& input, int64_t block) {
 
 int64_t blocks_of(int64_t count, int64_t block) { return (count + block - 1) / block; }
 
+// Calls `work(b, first, values, count)` for each block of a CPU tensor on several threads. A weight of another dtype is
+// never there as a whole in float32.
+template <typename Work>
+void for_blocks(const Tensor& input, int64_t block, const Work& work) {
+  const Tensor given = input.contiguous();
+  const int64_t count = given.numel();
+  AT_DISPATCH_FLOATING_TYPES_AND2(at::kBFloat16, at::kHalf, given.scalar_type(), "quantize", [&] {
+    const auto* from = given.const_data_ptr<scalar_t>();
+    const int64_t grain = std::max<int64_t>(1, kGrain / block);
+    at::parallel_for(0, blocks_of(count, block), grain, [&](int64_t begin, int64_t end) {
+      std::vector<float> values(static_cast<size_t>(std::min(block, count)));
+      for (int64_t b = begin; b < end; ++b) {
+        const int64_t first = b * block, size = std::min(block, count - first);
+        for (int64_t i = 0; i < size; ++i) values[static_cast<size_t>(i)] = static_cast<float>(from[first + i]);
+        work(b, first, values.data(), size);
+      }
+    });
+  });
+}
+
 }  // namespace
 
 DynamicCodes::DynamicCodes(bool is_signed) {
@@ -178,19 +203,14 @@ std::tuple<Tensor, Tensor> quantize_blockwise(const Tensor& input, bool is_signe
     const auto [units, absmax] = scaled_blocks(input, block);
     return {nearest_of(units, table(book.values(), input.device())).narrow(0, 0, count).view(input.sizes()), absmax};
   }
-  const Tensor values = input.to(at::kFloat).contiguous();
-  const Tensor codes = at::empty(input.sizes(), values.options().dtype(at::kByte));
-  const Tensor absmax = at::empty({blocks_of(count, block)}, values.options());
-  const float* from = values.const_data_ptr<float>();
+  const Tensor codes = at::empty(input.sizes(), input.options().dtype(at::kByte));
+  const Tensor absmax = at::empty({blocks_of(count, block)}, input.options().dtype(at::kFloat));
   auto* to = codes.mutable_data_ptr<uint8_t>();
   auto* scales = absmax.mutable_data_ptr<float>();
-  at::parallel_for(0, absmax.numel(), std::max<int64_t>(1, kGrain / block), [&](int64_t begin, int64_t end) {
-    for (int64_t b = begin; b < end; ++b) {
-      const int64_t first = b * block, last = std::min(count, first + block);
-      scales[b] = block_scale(from + first, last - first);
-      const float factor = reciprocal(scales[b]);
-      for (int64_t i = first; i < last; ++i) to[i] = book.nearest(unit(from[i] * factor));
-    }
+  for_blocks(input, block, [&](int64_t b, int64_t first, const float* values, int64_t size) {
+    scales[b] = block_scale(values, size);
+    const float factor = reciprocal(scales[b]);
+    for (int64_t i = 0; i < size; ++i) to[first + i] = book.nearest(unit(values[i] * factor));
   });
   return {codes, absmax};
 }
@@ -227,19 +247,25 @@ std::tuple<Tensor, Tensor> quantize_nf4(const Tensor& input, int64_t block) {
     const Tensor pairs = nearest_of(units, table(kNf4, input.device())).view({-1, 2}).narrow(0, 0, bytes);
     return {(pairs.select(1, 0) * 16 + pairs.select(1, 1)).view({-1, 1}), absmax};
   }
-  const Tensor values = input.to(at::kFloat).contiguous();
-  const Tensor codes = at::empty({bytes, 1}, values.options().dtype(at::kByte));
-  const Tensor absmax = at::empty({blocks_of(count, block)}, values.options());
-  const float* from = values.const_data_ptr<float>();
+  const Tensor codes = at::empty({bytes, 1}, input.options().dtype(at::kByte));
+  const Tensor absmax = at::empty({blocks_of(count, block)}, input.options().dtype(at::kFloat));
   auto* to = codes.mutable_data_ptr<uint8_t>();
   auto* scales = absmax.mutable_data_ptr<float>();
-  at::parallel_for(0, absmax.numel(), std::max<int64_t>(1, kGrain / block), [&](int64_t begin, int64_t end) {
-    for (int64_t b = begin; b < end; ++b) {
-      const int64_t first = b * block, last = std::min(count, first + block);
-      scales[b] = block_scale(from + first, last - first);
-      const float factor = reciprocal(scales[b]);
-      const auto code = [&](int64_t i) { return nearest_nf4(i < last ? unit(from[i] * factor) : 0); };
-      for (int64_t i = first; i < last; i += 2) to[i / 2] = static_cast<uint8_t>(code(i) << 4 | code(i + 1));
+  for_blocks(input, block, [&](int64_t b, int64_t first, const float* values, int64_t size) {
+    scales[b] = block_scale(values, size);
+    const float factor = reciprocal(scales[b]);
+    std::array<float, kAtOnce> units;
+    std::array<int32_t, kAtOnce> found;
+    for (int64_t begin = 0; begin < size; begin += kAtOnce) {
+      const int64_t count = std::min(kAtOnce, size - begin), even = count + count % 2;
+      units[static_cast<size_t>(even - 1)] = 0;
+      for (int64_t i = 0; i < count; ++i) units[static_cast<size_t>(i)] = unit(values[begin + i] * factor);
+      nearest_nf4(units.data(), even, found.data());
+      uint8_t* pairs = to + (first + begin) / 2;
+      for (int64_t i = 0; i < even; i += 2) {
+        const auto at = static_cast<size_t>(i);
+        pairs[i / 2] = static_cast<uint8_t>(found[at] << 4 | found[at + 1]);
+      }
     }
   });
   return {codes, absmax};
@@ -290,9 +316,24 @@ std::tuple<Tensor, Tensor> quantize_int8(const Tensor& weight) {
   check_input("quantize_int8", weight, 2);
   TORCH_CHECK(weight.dim() == 2 && weight.numel() > 0, "quantize_int8: expected shape [out, in], got ", weight.sizes());
   const at::NoGradGuard no_grad;
-  const Tensor values = weight.to(at::kFloat);
-  const Tensor absmax = values.abs().amax({1});
-  const Tensor codes = (values * (127 / absmax.clamp_min(1e-36)).unsqueeze(1)).round_().clamp_(-127, 127).to(at::kChar);
+  if (!weight.is_cpu()) {
+    const Tensor values = weight.to(at::kFloat);
+    const Tensor absmax = values.abs().amax({1});
+    const Tensor steps = (values * (127 / absmax.clamp_min(1e-36)).unsqueeze(1)).round_();
+    return {steps.clamp_(-127, 127).to(at::kChar), absmax};
+  }
+  const Tensor codes = at::empty(weight.sizes(), weight.options().dtype(at::kChar));
+  const Tensor absmax = at::empty({weight.size(0)}, weight.options().dtype(at::kFloat));
+  auto* to = codes.mutable_data_ptr<int8_t>();
+  auto* scales = absmax.mutable_data_ptr<float>();
+  for_blocks(weight, weight.size(1), [&](int64_t row, int64_t first, const float* values, int64_t size) {
+    scales[row] = block_scale(values, size);
+    const float factor = 127 / std::max(scales[row], 1e-36f);
+    for (int64_t i = 0; i < size; ++i) {
+      const float step = std::nearbyint(values[i] * factor);
+      to[first + i] = static_cast<int8_t>(step < -127 ? -127 : step > 127 ? 127 : step == step ? step : 0);
+    }
+  });
   return {codes, absmax};
 }
 
