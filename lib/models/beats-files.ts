@@ -2,10 +2,12 @@
  * Files of BEATs: the published `.pt` (`cfg`, `model` and, of a fine-tuned network, `label_dict`;
  * {@link https://github.com/microsoft/unilm/tree/master/beats}), and directories that `save` wrote.
  */
-import { statSync } from 'node:fs'
+import { createHash } from 'node:crypto'
+import { createReadStream, statSync } from 'node:fs'
+import { requireString } from '../data/check.js'
 import { loadTorch } from '../data/torch-file.js'
 import { resolveModel } from '../hub/index.js'
-import { CheckpointError } from '../native/errors.js'
+import { CheckpointError, VoxtorchError } from '../native/errors.js'
 import type { FactoryOptions } from '../nn/parameter.js'
 import { scope, Tensor } from '../tensor/index.js'
 import type { BeatsConfig } from './beats-config.js'
@@ -22,15 +24,25 @@ export const beatsKind: NetworkKind = {
   ignored: [],
 }
 
+export interface LoadBeatsOptions extends LoadNetworkOptions {
+  /** What the published file must hash to, in hexadecimal: its links have died more than once, and copies go around. */
+  sha256?: string
+}
+
+/** The file that SALMONN is published with. */
+const CPT2 = 'BEATs_iter3_plus_AS2M_finetuned_on_AS2M_cpt2.pt, of 363,145,291 bytes'
+
 type Build<M> = (config: BeatsConfig, factory: FactoryOptions & { initialize: boolean }) => M
 
 /** Builds a network from such a file or directory, or from a repository of the hub that holds one. */
 export async function loadBeats<M extends NativeModule>(
   from: string,
-  options: LoadNetworkOptions,
+  options: LoadBeatsOptions,
   build: Build<M>,
 ): Promise<M> {
-  const { hub, ...fill } = parted(options)
+  const { sha256, ...load } = options
+  const { hub, ...fill } = parted(load)
+  if (sha256 !== undefined) await requireHash(from, sha256)
   return scope(async () => {
     const { config, tensors, ...source } = isTorchFile(from)
       ? await readPublished(from)
@@ -50,10 +62,8 @@ function isTorchFile(from: string): boolean {
   if (found) return found.isFile()
   if (/\.(pt|pth|bin)$/.test(from)) {
     throw new CheckpointError(
-      `there is no file ${from}; BEATs' checkpoints are linked from its page in microsoft/unilm`,
-      {
-        file: from,
-      },
+      `there is no file ${from}; BEATs' checkpoints are linked from its page in microsoft/unilm, and any copy of them will do (SALMONN's is ${CPT2})`,
+      { file: from },
     )
   }
   return false
@@ -63,8 +73,27 @@ async function readDirectory(directory: string, options: FillOptions) {
   return { config: (await readConfig(directory)) as BeatsConfig, ...(await readWeights(directory, options)) }
 }
 
+async function requireHash(file: string, sha256: string): Promise<void> {
+  requireString('Beats.fromPretrained', 'sha256', sha256)
+  if (!isTorchFile(file)) throw new CheckpointError(`${file} is a directory, and sha256 is that of a file`, { file })
+  const hash = createHash('sha256')
+  for await (const part of createReadStream(file)) hash.update(part as Buffer)
+  const found = hash.digest('hex')
+  if (found === sha256.toLowerCase()) return
+  throw new CheckpointError(`${file} is not the file that was asked for: its SHA-256 is ${found}, not ${sha256}`, {
+    file,
+  })
+}
+
 async function readPublished(file: string) {
-  const root: unknown = await loadTorch(file, { mmap: true })
+  const root: unknown = await loadTorch(file, { mmap: true }).catch((cause) => {
+    if (!(cause instanceof VoxtorchError)) throw cause
+    const bytes = statSync(file).size.toLocaleString('en')
+    throw new CheckpointError(
+      `${cause.message}; with ${bytes} bytes it may be a web page or half a download (SALMONN's is ${CPT2})`,
+      { file, cause },
+    )
+  })
   const cfg = entry(root, 'cfg')
   const model = entry(root, 'model')
   if (!isRecord(cfg) || !isRecord(model)) {

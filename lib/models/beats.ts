@@ -5,11 +5,11 @@ import type { FactoryOptions } from '../nn/parameter.js'
 import { arange, scope, Tensor, tensor } from '../tensor/index.js'
 import { type AudioClip, beatsFbank, framesOf, samplesFor } from './beats-audio.js'
 import { type BeatsConfig, beatsSizes } from './beats-config.js'
-import { beatsKind, loadBeats } from './beats-files.js'
+import { beatsKind, type LoadBeatsOptions, loadBeats } from './beats-files.js'
 import { type SoundTag, type TagOptions, tagClips } from './beats-tags.js'
 import { configOf } from './config.js'
 import { makeNative, NativeModule, nativeOf } from './native-module.js'
-import { type LoadNetworkOptions, saveNetwork } from './pretrained.js'
+import { saveNetwork } from './pretrained.js'
 
 export interface BeatsInputs {
   /** Waveforms [batch, samples], floating point, 16 kHz, full scale 1. Either these or `fbank`. */
@@ -66,9 +66,9 @@ export class Beats extends NativeModule {
 
   /**
    * A published `.pt` file, whose configuration and labels are in it, or a directory that {@link Beats.save} wrote.
-   * @throws CheckpointError for a file that is not one, and with missing, unexpected and mis-shaped names
+   * @throws CheckpointError for a file that is not one or has another hash, and with missing, unexpected and mis-shaped names
    */
-  static fromPretrained(from: string, options: LoadNetworkOptions = {}): Promise<Beats> {
+  static fromPretrained(from: string, options: LoadBeatsOptions = {}): Promise<Beats> {
     return loadBeats(from, options, (config, factory) => new Beats(config, factory))
   }
 

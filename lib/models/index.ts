@@ -1,6 +1,7 @@
 export { Beats, type BeatsInputs, type BeatsOutput } from './beats.js'
 export type { AudioClip } from './beats-audio.js'
 export type { BeatsConfig } from './beats-config.js'
+export type { LoadBeatsOptions } from './beats-files.js'
 export type { SoundTag, TagOptions } from './beats-tags.js'
 export type { NetworkConfig } from './config.js'
 export type { DecoderLMConfig, RopeParameters } from './decoder-config.js'
@@ -31,10 +32,14 @@ export {
   type SalmonnParts,
   type SalmonnQuestion,
 } from './salmonn.js'
+export { checkSalmonnAdapter, type SalmonnPart, salmonnPart } from './salmonn-adapter.js'
 export { SalmonnCache } from './salmonn-cache.js'
+export { SALMONN_LEAST_SAMPLES, SALMONN_RATE, type SalmonnSound } from './salmonn-clips.js'
 export { type SalmonnConfig, type SalmonnLoraConfig, salmonnWindowFrames } from './salmonn-config.js'
 export type { LoadSalmonnOptions, SalmonnPartsFrom } from './salmonn-files.js'
 export type { SalmonnAnswers, SalmonnGenerateOptions, SalmonnStep } from './salmonn-generate.js'
+export { type SalmonnMemory, type SalmonnMemoryOptions, salmonnMemory } from './salmonn-memory.js'
+export { SPEECH_MARKER } from './salmonn-prompt.js'
 export {
   Spectra,
   type SpectraClassificationInputs,

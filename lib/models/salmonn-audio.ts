@@ -1,20 +1,31 @@
 import { logMelSpectrogram } from '../audio/features.js'
+import { requireNumber, requireOneOf } from '../data/check.js'
+import { ConfigError } from '../native/errors.js'
 import type { Linear } from '../nn/linear.js'
 import type { Module } from '../nn/module.js'
 import type { LayerNorm } from '../nn/normalization.js'
-import { fitClip, SALMONN_LEAST_SAMPLES } from '../systems/salmonn/data/clips.js'
 import { arange, cat, noGrad, scope, type Tensor, tensor, zeros } from '../tensor/index.js'
 import type { Beats } from './beats.js'
 import type { QFormer } from './q-former.js'
+import { atLeast, SALMONN_LEAST_SAMPLES, SALMONN_RATE } from './salmonn-clips.js'
+import { equalWindows, type HeardWindow, overlappingWindows } from './salmonn-windows.js'
 import type { WhisperEncoder } from './whisper.js'
-import { melBinsOf, windowOf } from './whisper-config.js'
+import { melBinsOf, type WhisperConfig, windowOf } from './whisper-config.js'
 
 const HOP = 160
 const FFT = 400
+/** Samples of one of Whisper's frames. */
+const FRAME = 2 * HOP
+const BANDS = 128
 /** Published: a clip has at least a second. */
 const PUBLISHED_LEAST = 16_000
 /** Windows that frozen encoders hear at once: enough for their kernels, little memory. */
 const GROUP = 8
+/**
+ * Seconds: BEATs' positional convolution reaches 1.28 s to either side (64 of its tokens, 8 of which are a patch of 160 ms),
+ * so at the middle of such an overlap nothing of it is missing.
+ */
+const OVERLAP = 2.56
 
 /** The part of SALMONN that hears. */
 export interface SalmonnEars {
@@ -26,37 +37,87 @@ export interface SalmonnEars {
   projection: Linear
 }
 
+/** How clips are heard. */
+export interface SalmonnHearing {
+  compat: 'published' | undefined
+  /** Seconds. */
+  overlap: number
+}
+
 /**
- * Clips at 16 kHz as embeddings of the language model, [tokens, hiddenSize] for each. Clips longer than the encoder's
- * window (30 s) are heard in windows of the same length, whose tokens follow each other.
+ * Completes and checks what a call says of hearing.
+ * @throws ConfigError for an overlap of more than half of what the encoder hears at once
+ */
+export function salmonnHearing(
+  where: string,
+  whisper: WhisperConfig,
+  { compat, overlap }: { compat?: 'published' | undefined; overlap?: number | undefined },
+): SalmonnHearing {
+  const most = (HOP * windowOf(whisper)) / SALMONN_RATE
+  if (compat !== undefined) requireOneOf(where, 'compat', compat, ['published'])
+  if (overlap !== undefined) requireNumber(where, 'overlap', overlap, { least: 0 })
+  if (overlap !== undefined && overlap > most / 2) {
+    throw new ConfigError(
+      `${where}: overlap must be at most ${most / 2} s, half of what the encoder hears at once, not ${overlap}`,
+      { overlap },
+    )
+  }
+  return { compat, overlap: overlap ?? Math.min(OVERLAP, most / 4) }
+}
+
+/**
+ * Samples of 16 kHz as embeddings of the language model, [tokens, hiddenSize] for each clip. Clips longer than the encoder's
+ * window (30 s) are heard in windows that overlap, and of a stretch that two windows share each token is taken once.
  *
- * By default a clip costs tokens for its own length, and nothing else in the batch changes them. `'published'` pads
- * every window to 30 s, so each has 88 tokens, and treats the batch's padding in BEATs as the published code does.
+ * By default a clip costs tokens for its own length, and nothing else in the batch changes them. `'published'` divides
+ * without overlap and pads every window to 30 s, so each has 88 tokens, and treats the batch's padding in BEATs as the
+ * published code does.
  */
 export function encodeClips(
   ears: SalmonnEars,
   clips: readonly Float32Array[],
-  compat: 'published' | undefined,
+  hearing: SalmonnHearing,
 ): Promise<Tensor[]> {
+  const { compat } = hearing
   return scope(async () => {
-    const mostSamples = HOP * windowOf(ears.whisper.config)
-    const least = compat ? PUBLISHED_LEAST : SALMONN_LEAST_SAMPLES
-    const leastSamples = Math.min(least, mostSamples)
-    const parts = clips.map((clip) => fitClip(clip, { leastSamples, mostSamples, longAudio: 'windows' }).windows)
+    const most = HOP * windowOf(ears.whisper.config)
+    const least = Math.min(most, compat ? PUBLISHED_LEAST : SALMONN_LEAST_SAMPLES)
+    const parts = clips.map((clip) => windowsOf(ears, clip.length, hearing).map((part) => ({ clip, ...part })))
     const windows = parts.flat()
     // The published padding depends on the whole batch.
     const size = compat ? windows.length : GROUP
     const heard: Tensor[] = []
-    for (let from = 0; from < windows.length; from += size) {
-      heard.push(...(await encodeWindows(ears, windows.slice(from, from + size), compat)))
+    for (let at = 0; at < windows.length; at += size) {
+      const group = windows.slice(at, at + size)
+      const sounds = group.map(({ clip, from, to }) => atLeast(clip.subarray(from, to), least))
+      const tokens = await encodeWindows(ears, sounds, compat)
+      heard.push(...tokens.map((own, i) => taken(own, group[i] as HeardWindow, ears.qformer)))
     }
-    let at = 0
     return parts.map(({ length }) => {
-      const own = heard.slice(at, at + length)
-      at += length
+      const own = heard.splice(0, length)
       return own.length === 1 ? (own[0] as Tensor) : cat(own, 0)
     })
   })
+}
+
+function windowsOf({ whisper, beats, qformer }: SalmonnEars, samples: number, hearing: SalmonnHearing): HeardWindow[] {
+  const most = HOP * windowOf(whisper.config)
+  const { window = 0, stride = window } = qformer.config
+  const { inputPatchSize: patch = 16 } = beats.config
+  // Where frames of the two do not last equally long, or the Q-Former reads all frames at once, tokens have no places.
+  const isOnGrid = window > 0 && patch * HOP === FRAME * Math.floor(BANDS / patch)
+  if (hearing.compat || !isOnGrid) return equalWindows(samples, most)
+  const overlap = Math.round(hearing.overlap * SALMONN_RATE)
+  return overlappingWindows(samples, {
+    ...{ most, overlap, window: FRAME * window, stride: FRAME * stride, patch: HOP * patch },
+  })
+}
+
+/** Of a window's tokens [tokens, size] those that are the clip's. */
+function taken(tokens: Tensor, { first, end }: HeardWindow, { config }: QFormer): Tensor {
+  const { queryLength = 1 } = config
+  const last = end === null ? tokens.size(0) : end * queryLength
+  return tokens.narrow(0, first * queryLength, last - first * queryLength)
 }
 
 function encodeWindows(ears: SalmonnEars, windows: Float32Array[], compat: 'published' | undefined): Promise<Tensor[]> {

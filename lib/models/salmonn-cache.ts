@@ -1,4 +1,3 @@
-import { createHash } from 'node:crypto'
 import { ConfigError } from '../native/errors.js'
 import type { Tensor } from '../tensor/index.js'
 import { keepForever } from '../tensor/scope.js'
@@ -100,9 +99,3 @@ export class SalmonnCache {
     this.dispose()
   }
 }
-
-/** Names a clip by its samples. */
-export const clipKey = (clip: Float32Array): string =>
-  createHash('sha256')
-    .update(new Uint8Array(clip.buffer, clip.byteOffset, clip.byteLength))
-    .digest('base64')

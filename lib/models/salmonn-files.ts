@@ -9,8 +9,6 @@ import { resolveModel } from '../hub/index.js'
 import { CheckpointError, ConfigError } from '../native/errors.js'
 import type { FactoryOptions } from '../nn/parameter.js'
 import { quantizationOf } from '../nn/quantized-weight.js'
-import { checkSalmonnAdapter } from '../systems/salmonn/training/adapter-file.js'
-import { salmonnPart } from '../systems/salmonn/training/parts.js'
 import { type Device, type DType, noGrad, scope, type Tensor } from '../tensor/index.js'
 import { Tokenizer } from '../text/index.js'
 import { Beats } from './beats.js'
@@ -18,6 +16,7 @@ import { DecoderLM } from './decoder-lm.js'
 import { readConfig } from './pretrained.js'
 import { sizesOf, tensorsOf } from './q-former-files.js'
 import type { Salmonn, SalmonnParts } from './salmonn.js'
+import { checkSalmonnAdapter, salmonnPart } from './salmonn-adapter.js'
 import { checkBase, checkVicuna, fingerprint, type SalmonnBase } from './salmonn-base.js'
 import { type SalmonnConfig, salmonnConfig } from './salmonn-config.js'
 import { WhisperEncoder } from './whisper.js'
@@ -46,6 +45,8 @@ export interface LoadSalmonnOptions extends Partial<Omit<SalmonnPartsFrom, 'adap
   quantize?: 'int8' | 'nf4'
   /** What the files do not say: heads and windows of the Q-Former, the scale of LoRA. */
   config?: Partial<SalmonnConfig>
+  /** What the published file of BEATs must hash to; see `Beats.fromPretrained`. */
+  beatsSha256?: string
   /** Loads an adapter though the language model is not the one that it was trained with. Default false. */
   allowOtherBase?: boolean
 }
@@ -86,7 +87,10 @@ export async function loadSalmonn(
       const encoders = { ...(device && { device }), dtype: encoderDtype }
       const whisper = await WhisperEncoder.fromPretrained(plan.parts.whisper, encoders)
       made.push(whisper)
-      const beats = await Beats.fromPretrained(plan.parts.beats, encoders)
+      const beats = await Beats.fromPretrained(plan.parts.beats, {
+        ...encoders,
+        ...(options.beatsSha256 !== undefined && { sha256: options.beatsSha256 }),
+      })
       made.push(beats)
       const llm = await loadLlm(plan.parts.llm, dtype, options)
       made.push(llm)

@@ -1,10 +1,12 @@
-import { misuse, requireObject, requireOneOf } from '../data/check.js'
+import { misuse, requireObject } from '../data/check.js'
 import type { GenerationConfig } from '../generation/config.js'
 import { type GenerateOptions, generate, stream } from '../generation/generate.js'
 import { cat, noGrad, ones, scope, Tensor } from '../tensor/index.js'
 import type { Salmonn, SalmonnOptions, SalmonnQuestion } from './salmonn.js'
-import { clipKey, type Read, SalmonnCache } from './salmonn-cache.js'
-import { audioPlace, embedRows, type Place, type SalmonnRows } from './salmonn-prompt.js'
+import type { SalmonnHearing } from './salmonn-audio.js'
+import { type Read, SalmonnCache } from './salmonn-cache.js'
+import { clipKey } from './salmonn-clips.js'
+import { audioPlace, embedRows, type Place, requireRoom, type SalmonnRows } from './salmonn-prompt.js'
 
 /** How an answer is written: the configuration of generation, and what is SALMONN's. */
 export interface SalmonnGenerateOptions extends GenerationConfig, SalmonnOptions, GenerateOptions {
@@ -30,9 +32,9 @@ export interface SalmonnStep {
 /** What {@link SalmonnGenerateOptions} says to whom. */
 function divided(model: Salmonn, options: SalmonnGenerateOptions) {
   requireObject('Salmonn.generate', 'options', options)
-  const { compat = model.compat, loraScale, skipSpecialTokens = true, cache, ...rest } = options
+  const { compat, overlap, loraScale, skipSpecialTokens = true, cache, ...rest } = options
   const { signal, generator, uniforms, maxNewTokensPerRow, ...given } = rest
-  if (compat !== undefined) requireOneOf('Salmonn.generate', 'compat', compat, ['published'])
+  const hearing = model.hearing('Salmonn.generate', { compat, overlap })
   if (cache !== undefined && !(cache instanceof SalmonnCache)) {
     throw misuse('Salmonn.generate', 'cache', 'a SalmonnCache', cache)
   }
@@ -45,7 +47,7 @@ function divided(model: Salmonn, options: SalmonnGenerateOptions) {
   if (config.maxLength != null && set.maxNewTokens == null) delete config.maxNewTokens
   config.suppressTokens = [...new Set([...(config.suppressTokens ?? []), ...neverWritten(model)])]
   if (config.suppressTokens.length === 0) delete config.suppressTokens
-  return { compat, loraScale, skipSpecialTokens, cache, control, config }
+  return { hearing, loraScale, skipSpecialTokens, cache, control, config }
 }
 
 /** The end of an answer is the tokenizer's: old configurations of Vicuna name other ids. */
@@ -74,14 +76,14 @@ export async function generateSalmonn(
   if (!Array.isArray(prompts) || prompts.length === 0) {
     throw misuse('Salmonn.generate', 'prompts', 'a list of prompts', prompts)
   }
-  const { compat, loraScale, skipSpecialTokens, cache, control, config } = divided(model, options)
+  const { hearing, loraScale, skipSpecialTokens, cache, control, config } = divided(model, options)
   if (cache && prompts.length > 1)
     throw misuse('Salmonn.generate', 'cache', 'given with a single prompt', prompts.length)
   control.signal?.throwIfAborted()
   const tokens = await scope(() =>
     noGrad(async () => {
-      if (cache) return withCache(model, prompts[0] as SalmonnQuestion, cache, { compat, loraScale, control, config })
-      const { rows, audio } = await model.read(prompts, { compat })
+      if (cache) return withCache(model, prompts[0] as SalmonnQuestion, cache, { hearing, loraScale, control, config })
+      const { rows, audio } = await model.read(prompts, hearing)
       const inputs = embedRows(model.llm, rows, audio, 'left')
       return (await model.scaled(loraScale, () => generate(model.llm, { ...inputs }, config, control))).tokens
     }),
@@ -94,7 +96,7 @@ export async function* streamSalmonn(
   prompt: SalmonnQuestion,
   options: SalmonnGenerateOptions,
 ): AsyncGenerator<SalmonnStep, void, void> {
-  const { compat, loraScale, skipSpecialTokens, cache, control, config } = divided(model, options)
+  const { hearing, loraScale, skipSpecialTokens, cache, control, config } = divided(model, options)
   if ((config.numBeams ?? 1) > 1) {
     const { texts, tokens } = await generateSalmonn(model, [prompt], options)
     yield { text: texts[0] as string, tokens: tokens[0] as number[] }
@@ -102,7 +104,7 @@ export async function* streamSalmonn(
   }
   control.signal?.throwIfAborted()
   const decoder = model.tokenizer.decodeStream({ skipSpecialTokens })
-  const prepared = await prepare(model, prompt, cache, { compat, loraScale })
+  const prepared = await prepare(model, prompt, cache, { hearing, loraScale })
   const written: number[] = []
   try {
     const inputs = { ...prepared.inputs, ...(cache && { cache: cache.kv }) }
@@ -131,7 +133,7 @@ export async function* streamSalmonn(
 }
 
 interface Settings {
-  compat: 'published' | undefined
+  hearing: SalmonnHearing
   loraScale: number | undefined
 }
 
@@ -142,31 +144,33 @@ async function prepare(
   cache: SalmonnCache | undefined,
   settings: Settings,
 ): Promise<{ inputs: SalmonnRows; done: (written: number[]) => Promise<void> }> {
-  const { compat, loraScale } = settings
+  const { hearing, loraScale } = settings
   if (!cache) {
     const inputs = await scope(() =>
       noGrad(async () => {
-        const { rows, audio } = await model.read([prompt], { compat })
+        const { rows, audio } = await model.read([prompt], hearing)
         return embedRows(model.llm, rows, audio, 'left')
       }),
     )
     return { inputs, done: async () => {} }
   }
   const segments = model.segments(prompt)
-  const keys = prompt.clips.map((clip) => `${compat ?? ''}:${clip instanceof Tensor ? tensorKey(clip) : clipKey(clip)}`)
+  const clips = await model.sounds(prompt)
+  const manner = hearing.compat ?? hearing.overlap
+  const keys = clips.map((clip) => (clip instanceof Tensor ? tensorKey(clip) : `${manner}:${clipKey(clip)}`))
   cache.begin(`${loraScale ?? ''}`, keys)
   const read: Read[] = [...model.begin()]
   try {
     const { inputs, past } = await scope(() =>
       noGrad(async () => {
         const fresh = new Map<string, Float32Array>()
-        for (const [i, clip] of prompt.clips.entries()) {
+        for (const [i, clip] of clips.entries()) {
           const key = keys[i] as string
           if (clip instanceof Float32Array && !cache.clip(key)) fresh.set(key, clip)
         }
-        const made = await model.heard([...fresh.values()], compat)
+        const made = await model.heard([...fresh.values()], hearing)
         for (const [i, key] of [...fresh.keys()].entries()) cache.keepClip(key, (made[i] as Tensor).clone())
-        const heard = prompt.clips.map((clip, i) =>
+        const heard = clips.map((clip, i) =>
           clip instanceof Tensor ? clip : (cache.clip(keys[i] as string) as Tensor),
         )
         const places: Place[] = [...read] as number[]
@@ -180,6 +184,7 @@ async function prepare(
             places.push(audioPlace(at++))
           }
         }
+        requireRoom(model.llm, places, 'the prompt')
         const past = await cache.matching(read)
         const rest = places.slice(past)
         const used = rest.filter((place) => place < 0).length

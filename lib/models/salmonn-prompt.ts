@@ -1,8 +1,10 @@
 import { ConfigError } from '../native/errors.js'
-import { SPEECH_MARKER } from '../systems/salmonn/prompts/build.js'
 import { cat, scope, type Tensor, tensor, zeros } from '../tensor/index.js'
 import type { Tokenizer } from '../text/index.js'
 import type { DecoderLM } from './decoder-lm.js'
+
+/** Where a clip's embeddings go in a text. */
+export const SPEECH_MARKER = '<SpeechHere>'
 
 /** One place of a row: a token's id, or -1 - i for the i-th of the batch's audio embeddings. */
 export type Place = number
@@ -25,6 +27,17 @@ export function promptSegments(tokenizer: Tokenizer, text: string, clips: number
 
 export const idsOf = (tokenizer: Tokenizer, text: string): number[] =>
   text === '' ? [] : [...tokenizer.encode(text, { addSpecialTokens: false }).inputIds]
+
+/** @throws ConfigError for a row beyond the positions that the language model knows: its answer would be noise */
+export function requireRoom(llm: DecoderLM, row: readonly Place[], name: string): void {
+  const { maxPositionEmbeddings: most = 2048 } = llm.config
+  if (row.length <= most) return
+  const audio = row.filter((place) => place < 0).length
+  throw new ConfigError(
+    `Salmonn: ${name} has ${row.length} tokens, of them ${audio} of audio, and the language model knows ${most} positions: shorten its clips or its text`,
+    { argument: name, tokens: row.length, positions: most },
+  )
+}
 
 /** What the language model reads. */
 export interface SalmonnRows {

@@ -1,4 +1,4 @@
-import { misuse, requireObject, requireOneOf, requireString } from '../data/check.js'
+import { misuse, requireObject, requireString } from '../data/check.js'
 import type { GenerationConfig } from '../generation/config.js'
 import { ConfigError } from '../native/errors.js'
 import { Linear } from '../nn/linear.js'
@@ -11,7 +11,8 @@ import type { Tokenizer } from '../text/index.js'
 import { Beats } from './beats.js'
 import { DecoderLM } from './decoder-lm.js'
 import { QFormer } from './q-former.js'
-import { encodeClips, type SalmonnEars } from './salmonn-audio.js'
+import { encodeClips, type SalmonnEars, type SalmonnHearing, salmonnHearing } from './salmonn-audio.js'
+import { isEncoded, type SalmonnSound, salmonnSamples, wrongTensor } from './salmonn-clips.js'
 import { type CompleteSalmonnConfig, type SalmonnConfig, salmonnConfig } from './salmonn-config.js'
 import { type LoadSalmonnOptions, loadSalmonn, type SalmonnPartsFrom, saveSalmonn } from './salmonn-files.js'
 import {
@@ -21,14 +22,14 @@ import {
   type SalmonnStep,
   streamSalmonn,
 } from './salmonn-generate.js'
-import { audioPlace, embedRows, idsOf, type Place, promptSegments } from './salmonn-prompt.js'
+import { audioPlace, embedRows, idsOf, type Place, promptSegments, requireRoom } from './salmonn-prompt.js'
 import { WhisperEncoder } from './whisper.js'
 
 /** A text with `<SpeechHere>` once for each clip, in order. */
 export interface SalmonnQuestion {
   text: string
-  /** Samples of 16 kHz mono from -1 to 1; or what `encodeAudio` made of a clip. */
-  clips: readonly (Float32Array | Tensor)[]
+  /** Sounds; or what `encodeAudio` made of one, a tensor [tokens, hiddenSize]. */
+  clips: readonly SalmonnSound[]
 }
 
 export interface SalmonnInputs {
@@ -40,6 +41,11 @@ export interface SalmonnInputs {
 export interface SalmonnOptions {
   /** Audio as the published code hears it: each window of 30 s costs 88 tokens. Default: the model's `compat`. */
   compat?: 'published' | undefined
+  /**
+   * Seconds of sound that the windows share in which a clip beyond the encoder's 30 s is heard, at most half of them. Default:
+   * the model's `overlap`, and without one 2.56: BEATs' convolution of positions reaches 1.28 s to both sides.
+   */
+  overlap?: number | undefined
   /** What LoRA's product is multiplied by, 4 as published; about 2 brings back what it has covered. */
   loraScale?: number | undefined
 }
@@ -86,6 +92,7 @@ export class Salmonn extends Module {
   readonly llama_model: Module
   /** How audio is heard where a call does not say; see {@link SalmonnOptions}. */
   compat: 'published' | undefined
+  overlap: number | undefined
   /** Where its parts were loaded from; what `save` writes down for the next time. */
   origin: Pick<SalmonnPartsFrom, 'whisper' | 'beats' | 'llm'> | null = null
   /** What `generate` and `stream` take for what they are not told. */
@@ -180,25 +187,21 @@ export class Salmonn extends Module {
   }
 
   /**
-   * Clips as embeddings of the language model, [tokens, hiddenSize] each; see {@link SalmonnQuestion}.
-   * @throws ConfigError where the encoders were freed
+   * Clips as embeddings of the language model, [tokens, hiddenSize] each, of the projection's dtype. A token stands for the
+   * Q-Former's window, a third of a second. They may be given to any prompt in place of the sounds.
+   * @throws ConfigError where the encoders were freed, and for a clip that is no sound, by its number
    */
-  async encodeAudio(clips: readonly Float32Array[], options: Pick<SalmonnOptions, 'compat'> = {}): Promise<Tensor[]> {
+  async encodeAudio(
+    clips: readonly SalmonnSound[],
+    options: Pick<SalmonnOptions, 'compat' | 'overlap'> = {},
+  ): Promise<Tensor[]> {
     const where = 'Salmonn.encodeAudio'
-    if (!Array.isArray(clips)) throw misuse(where, 'clips', 'a list of Float32Arrays', clips)
+    if (!Array.isArray(clips)) throw misuse(where, 'clips', 'a list of sounds', clips)
     requireObject(where, 'options', options)
-    const { compat = this.compat } = options
-    if (compat !== undefined) requireOneOf(where, 'compat', compat, ['published'])
-    for (const clip of clips) {
-      if (!(clip instanceof Float32Array)) throw misuse(where, 'a clip', 'a Float32Array', clip)
-      if (clip.length === 0 || !clip.every(Number.isFinite)) {
-        throw new ConfigError(
-          `${where}: a clip ${clip.length === 0 ? 'is empty' : 'has samples that are no numbers'}`,
-          {},
-        )
-      }
-    }
-    return clips.length === 0 ? [] : encodeClips(this.#ears(), clips, compat)
+    const hearing = this.hearing(where, options)
+    const sounds: Float32Array[] = []
+    for (const [i, clip] of clips.entries()) sounds.push(await salmonnSamples(clip, `clips[${i}]`))
+    return sounds.length === 0 ? [] : encodeClips(this.#ears(), sounds, hearing)
   }
 
   /**
@@ -217,7 +220,7 @@ export class Salmonn extends Module {
     }
     if (!targets) return { loss: null }
     return scope(async () => {
-      const { rows, audio } = await this.read(prompts, options)
+      const { rows, audio } = await this.read(prompts, this.hearing('Salmonn.forward', options))
       const answers = targets.map((target) => this.#answer(target))
       const whole = rows.map((row, i) => [...row, ...(answers[i] as number[])])
       const embedded = embedRows(this.#llm, whole, audio, 'right')
@@ -255,13 +258,14 @@ export class Salmonn extends Module {
   /** The rows of a batch of prompts, and the audio embeddings that their places speak of. @internal */
   async read(
     prompts: readonly SalmonnQuestion[],
-    { compat }: Pick<SalmonnOptions, 'compat'> = {},
+    hearing: SalmonnHearing,
   ): Promise<{ rows: Place[][]; audio: Tensor | null }> {
     const segments = prompts.map((prompt) => this.segments(prompt))
-    const clips = prompts.flatMap((prompt) => [...prompt.clips])
-    const heard = await this.heard(clips, compat)
+    const clips: (Float32Array | Tensor)[] = []
+    for (const [i, prompt] of prompts.entries()) clips.push(...(await this.sounds(prompt, `prompts[${i}].`)))
+    const heard = await this.heard(clips, hearing)
     let [next, at] = [0, 0]
-    const rows = segments.map((parts) => {
+    const rows = segments.map((parts, index) => {
       const row: Place[] = this.begin()
       for (const [i, ids] of parts.entries()) {
         row.push(...ids)
@@ -269,6 +273,7 @@ export class Salmonn extends Module {
         const tokens = (heard[next++] as Tensor).size(0)
         for (let token = 0; token < tokens; token += 1) row.push(audioPlace(at++))
       }
+      requireRoom(this.#llm, row, `prompts[${index}]`)
       return row
     })
     return { rows, audio: heard.length === 0 ? null : cat(heard, 0) }
@@ -288,16 +293,29 @@ export class Salmonn extends Module {
     return bosTokenId === null ? [] : [bosTokenId]
   }
 
-  /** Clips of which some may be encoded already. @internal */
-  async heard(clips: readonly (Float32Array | Tensor)[], compat?: 'published'): Promise<Tensor[]> {
-    const fresh = clips.filter((clip): clip is Float32Array => !(clip instanceof Tensor))
-    const made = await this.encodeAudio(fresh, { compat })
+  /** What a call and the model say of hearing. @internal */
+  hearing(where: string, { compat = this.compat, overlap = this.overlap }: SalmonnOptions): SalmonnHearing {
+    return salmonnHearing(where, this.config.whisper, { compat, overlap })
+  }
+
+  /** A prompt's clips: samples, or embeddings. @internal */
+  async sounds({ clips }: SalmonnQuestion, of = ''): Promise<(Float32Array | Tensor)[]> {
     const width = this.speech_llama_proj.outFeatures
-    return clips.map((clip) => {
-      if (!(clip instanceof Tensor)) return made.shift() as Tensor
-      if (clip.ndim === 2 && clip.size(1) === width) return clip
-      throw misuse('Salmonn', 'a clip that is a tensor', `[tokens, ${width}] of encodeAudio`, clip)
-    })
+    const sounds: (Float32Array | Tensor)[] = []
+    for (const [i, clip] of clips.entries()) {
+      const name = `${of}clips[${i}]`
+      if (!isEncoded(clip)) sounds.push(await salmonnSamples(clip, name))
+      else if (clip.size(0) > 0 && clip.size(1) === width) sounds.push(clip)
+      else throw wrongTensor(name, `float32 [samples], or [tokens, ${width}] of encodeAudio`, clip)
+    }
+    return sounds
+  }
+
+  /** The embeddings of clips of which some may be encoded already. @internal */
+  async heard(clips: readonly (Float32Array | Tensor)[], hearing: SalmonnHearing): Promise<Tensor[]> {
+    const fresh = clips.filter((clip): clip is Float32Array => !(clip instanceof Tensor))
+    const made = fresh.length === 0 ? [] : await encodeClips(this.#ears(), fresh, hearing)
+    return clips.map((clip) => (clip instanceof Tensor ? clip : (made.shift() as Tensor)))
   }
 
   /** Calls `fn` with another scale of LoRA. @internal */

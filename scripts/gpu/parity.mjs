@@ -125,6 +125,35 @@ async function train(where) {
   return losses
 }
 
+const SALMONN = {
+  whisper: {
+    ...{ dModel: 32, encoderLayers: 2, encoderAttentionHeads: 2, encoderFfnDim: 48, maxSourcePositions: 200 },
+    decoderAttentionHeads: 2,
+  },
+  beats: {
+    ...{ embedDim: 16, encoderEmbedDim: 32, encoderFfnEmbedDim: 48, encoderAttentionHeads: 2, encoderLayers: 2 },
+    ...{ convPosGroups: 4, relativePositionEmbedding: true, gruRelPos: true, deepNorm: true },
+  },
+  llm: { vocabSize: 101, hiddenSize: 32, intermediateSize: 48, numHiddenLayers: 2, numAttentionHeads: 4 },
+  qformer: { hiddenSize: 24, numAttentionHeads: 3, intermediateSize: 32 },
+}
+
+/** Embeddings of two clips, one beyond the encoder's window; a loss and gradients; the ids of an answer. */
+async function salmonn(where, state) {
+  const model = vt.Salmonn.fromConfig(SALMONN, { device: where }).eval()
+  model.loadStateDict(state)
+  const clips = [0.7, 5.3].map((seconds) =>
+    Float32Array.from({ length: 16000 * seconds }, (_, i) => 0.2 * Math.sin(i / 9) * Math.sin(i / 2000)),
+  )
+  const heard = await model.encodeAudio(clips)
+  const inputsEmbeds = vt.cat(heard, 0).unsqueeze(0)
+  const { logits } = await model.llm.forward({ inputsEmbeds })
+  await logits.square().mean().backward()
+  const { tokens } = await vt.noGrad(() => model.llm.generate({ inputsEmbeds }, { minNewTokens: 12, maxNewTokens: 12 }))
+  const gradients = [model.speech_query_tokens.grad, model.speech_llama_proj.weight.grad]
+  return { values: [...heard, logits, ...gradients], tokens: `${tokens}` }
+}
+
 async function parity() {
   for (const [name, entry] of Object.entries(operators)) {
     await check(name, () =>
@@ -149,6 +178,20 @@ async function parity() {
     expect(worst < 1e-3, `losses differ by ${worst}: ${actual} against ${expected}`)
     return `loss ${actual[0].toFixed(3)} to ${actual.at(-1).toFixed(3)}, apart by ${worst.toExponential(1)}`
   })
+  await check('SALMONN: what is heard, gradients and an answer', () =>
+    scope(async () => {
+      const state = vt.Salmonn.fromConfig(SALMONN).stateDict()
+      const [actual, expected] = [await salmonn(device, state), await salmonn('cpu', state)]
+      let worst = 0
+      for (const [i, value] of expected.values.entries()) {
+        expect(actual.values[i].device.startsWith(device), `result ${i} is on ${actual.values[i].device}`)
+        worst = Math.max(worst, await relativeError(actual.values[i], value))
+      }
+      expect(worst <= 1e-3, `${device} and cpu differ by ${worst.toExponential(1)}`)
+      expect(actual.tokens === expected.tokens, `answers are ${actual.tokens} and ${expected.tokens}`)
+      return worst.toExponential(1)
+    }),
+  )
   await check('autocast', () =>
     scope(() =>
       vt.autocast({ device: device.split(':')[0], dtype: 'bfloat16' }, () => {

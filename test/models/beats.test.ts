@@ -1,4 +1,5 @@
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { createHash } from 'node:crypto'
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { readFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -262,6 +263,15 @@ describe('files', () => {
     await expect(load(fixturePath('models/roberta-bin/pytorch_model.bin'))).rejects.toThrow(/no dictionary 'cfg'/)
     writeFileSync(join(directory, 'broken.pt'), 'not a checkpoint')
     await expect(load(join(directory, 'broken.pt'))).rejects.toThrow(CheckpointError)
+    await expect(load(join(directory, 'broken.pt'))).rejects.toThrow(/with 16 bytes it may be a web page.*363,145,291/)
+    const whole = readFileSync(fixturePath('models/beats-zip.pt'))
+    writeFileSync(join(directory, 'half.pt'), whole.subarray(0, whole.length / 2))
+    await expect(load(join(directory, 'half.pt'))).rejects.toThrow(/half\.pt: .*half a download.*363,145,291 bytes/)
+    const sha256 = createHash('sha256').update(whole).digest('hex')
+    const of = (from: string) => Beats.fromPretrained(from, { sha256 })
+    ;(await of(fixturePath('models/beats-zip.pt'))).dispose()
+    await expect(of(fixturePath('models/beats-legacy.pt'))).rejects.toThrow(/its SHA-256 is [0-9a-f]{64}, not /)
+    await expect(of(directory)).rejects.toThrow(/is a directory/)
 
     await (await load(fixturePath('models/beats-zip.pt'))).save(join(directory, 'untied'))
     const weights = join(directory, 'untied/model.safetensors')

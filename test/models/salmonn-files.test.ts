@@ -8,6 +8,7 @@ import {
   loadSafetensors,
   loadTorch,
   memoryStats,
+  noGrad,
   Salmonn,
   saveSafetensors,
   setNumThreads,
@@ -155,6 +156,29 @@ describe('directories of our own', () => {
       allowOtherBase: true,
     })
     forced.dispose()
+  })
+
+  it("LoRA goes out to Python's peft and comes back from there", async () => {
+    const model = await tinySalmonn()
+    const wanted = await lossOf(model)
+    const own = join(directory, 'peft')
+    await model.peft?.savePretrained(own)
+    model.dispose()
+    const { tensors } = await loadSafetensors(join(own, 'adapter_model.safetensors'))
+    const layer = (i: number, name: string, factor: 'A' | 'B') =>
+      `base_model.model.model.layers.${i}.self_attn.${name}.lora_${factor}.weight`
+    const names = [0, 1].flatMap((i) =>
+      ['q_proj', 'v_proj'].flatMap((name) => [layer(i, name, 'A'), layer(i, name, 'B')]),
+    )
+    expect(Object.keys(tensors).sort()).toEqual(names.sort())
+    const again = await Salmonn.fromPretrained(parts(), options)
+    noGrad(() => {
+      for (const [name, parameter] of again.namedParameters()) if (name.includes('lora_')) parameter.zero_()
+    })
+    expect(numbers(await lossOf(again))).not.toEqual(numbers(wanted))
+    await again.peft?.restore(own)
+    expect(numbers(await lossOf(again))).toEqual(numbers(wanted))
+    again.dispose()
   })
 
   it('a file of ours without LoRA, as the first stage writes it, leaves LoRA fresh', async () => {

@@ -6,6 +6,7 @@ import {
   noGrad,
   Salmonn,
   SalmonnCache,
+  type SalmonnGenerateOptions,
   scope,
   setNumThreads,
   type Tensor,
@@ -14,6 +15,7 @@ import { expectClose, numbers, relativeError, tensorsOf } from '../helpers.js'
 import { clip, promptsOf, type SalmonnCase, salmonnFile, tinySalmonn } from './salmonn.js'
 
 const cases = salmonnFile.cases.slice(1) as unknown as SalmonnCase[]
+const ended = (ids: number[]) => (ids.includes(2) ? ids.slice(0, ids.indexOf(2) + 1) : ids)
 let model: Salmonn
 beforeAll(async () => {
   setNumThreads(1)
@@ -51,8 +53,14 @@ describe('against PyTorch, transformers and PEFT', () => {
   it.each(cases)('$name: greedy ids', async (one) => {
     const options = { compat: 'published', maxNewTokens: 12 } as const
     const { tokens } = await model.generate(promptsOf(one), options)
-    const ended = (ids: number[]) => (ids.includes(2) ? ids.slice(0, ids.indexOf(2) + 1) : ids)
     expect(tokens).toEqual(one.greedy.map(ended))
+  })
+
+  it.each(cases)('$name: ids of four beams', async (one) => {
+    const options = { compat: 'published', maxNewTokens: 12, numBeams: 4 } as const
+    const { tokens } = await model.generate(promptsOf(one), options)
+    expect(tokens).toEqual(one.beams.map(ended))
+    expect(one.beams).not.toEqual(one.greedy)
   })
 })
 
@@ -87,16 +95,6 @@ describe('audio', () => {
     }
   })
 
-  it('longer than a window is heard in windows of the same length', async () => {
-    const long = clip(4, 5)
-    const [whole] = await model.encodeAudio([long])
-    const cuts = [0, 26667, 53333, 80000]
-    const parts = await model.encodeAudio([0, 1, 2].map((i) => long.subarray(cuts[i], cuts[i + 1])))
-    expect((whole as Tensor).size(0)).toBe(parts.reduce((sum, part) => sum + part.size(0), 0))
-    const [published] = await model.encodeAudio([clip(1, 0.4)], { compat: 'published' })
-    expect((published as Tensor).shape).toEqual([5, 16])
-  })
-
   it('encoders stay in evaluation mode while the model trains, and dropout of the Q-Former does not', async () => {
     model.train()
     expect([model.speech_encoder?.training, model.beats?.training, model.speech_Qformer.training]).toEqual([
@@ -119,12 +117,6 @@ describe('audio', () => {
     expect(without.map(([name]) => name)).toEqual([])
     other.dispose()
   })
-
-  it('refuses what is no clip', async () => {
-    await expect(model.encodeAudio([new Float32Array(0)])).rejects.toThrow(/empty/)
-    await expect(model.encodeAudio([Float32Array.of(Number.NaN)])).rejects.toThrow(/no numbers/)
-    await expect(model.encodeAudio(['a.wav' as never])).rejects.toThrow(ConfigError)
-  })
 })
 
 describe('generation', () => {
@@ -145,6 +137,56 @@ describe('generation', () => {
         expect(alone.texts[0]).toBe(texts[i])
       }
     }
+  })
+
+  it('a row that ends early leaves the others alone, and no token comes after its end', async () => {
+    const free = await model.generate(prompts, { maxNewTokens: 16 })
+    const endings = prompts.map((_, row) => free.tokens[row]?.[1] as number)
+    for (const eosTokenId of new Set(endings)) {
+      const { tokens } = await model.generate(prompts, { maxNewTokens: 16, eosTokenId })
+      const wanted = free.tokens.map((ids) => {
+        const end = ids.indexOf(eosTokenId)
+        return end < 0 ? ids : ids.slice(0, end + 1)
+      })
+      expect(tokens).toEqual(wanted)
+    }
+    // At least one of them ends one row at its second token and lets another go on.
+    const lengths = (eosTokenId: number) => free.tokens.map((ids) => ids.indexOf(eosTokenId))
+    expect(endings.some((id) => lengths(id).includes(1) && lengths(id).some((at) => at !== 1))).toBe(true)
+  })
+
+  it('options of a call are forgotten with it', async () => {
+    const usual = await model.generate(prompts, { maxNewTokens: 8 })
+    const others = [
+      { compat: 'published' },
+      { overlap: 0 },
+      { loraScale: 0 },
+      { doSample: true, temperature: 3, topK: 0, seed: 1 },
+      { numBeams: 2 },
+      { skipSpecialTokens: false, eosTokenId: 5 },
+    ] as const
+    for (const { seed, ...other } of others as readonly (SalmonnGenerateOptions & { seed?: number })[]) {
+      if (seed !== undefined) manualSeed(seed)
+      await model.generate(prompts, { maxNewTokens: 8, ...other })
+      expect(await model.generate(prompts, { maxNewTokens: 8 })).toEqual(usual)
+    }
+    const early = model.generationConfig
+    await model.generate(prompts, { maxNewTokens: 2, noRepeatNgramSize: 2 })
+    expect(model.generationConfig).toBe(early)
+  })
+
+  it('repeats nothing where it must not', async () => {
+    const bigrams = (ids: number[]) => ids.slice(1).map((id, i) => `${ids[i]} ${id}`)
+    const repeated = (ids: number[]) => bigrams(ids).length - new Set(bigrams(ids)).size
+    const loose = await model.generate(prompts, { maxNewTokens: 60 })
+    expect(Math.max(...loose.tokens.map(repeated))).toBeGreaterThan(0)
+    for (const numBeams of [1, 3]) {
+      const strict = await model.generate(prompts, { maxNewTokens: 60, noRepeatNgramSize: 2, numBeams })
+      expect(strict.tokens.map(repeated)).toEqual(prompts.map(() => 0))
+    }
+    const punished = await model.generate(prompts, { maxNewTokens: 60, repetitionPenalty: 1.8 })
+    const sum = (tokens: number[][]) => tokens.reduce((total, ids) => total + repeated(ids), 0)
+    expect(sum(punished.tokens)).toBeLessThan(sum(loose.tokens))
   })
 
   it('training: the loss of a batch is that of its rows', async () => {

@@ -274,13 +274,13 @@ class Salmonn(torch.nn.Module):
         hits = ((logits.argmax(-1) == shifted) & (shifted != -100)).sum().item()
         return loss, hits, (shifted != -100).sum().item()
 
-    def greedy(self, texts, clips, count):
+    def answers(self, texts, clips, count, beams):
         """Each prompt by itself, without padding."""
         answers = []
         for row in self.rows(texts, clips):
             ids = self.llm.generate(
                 inputs_embeds=row[None], attention_mask=torch.ones(1, row.shape[0], dtype=torch.long),
-                max_new_tokens=count, do_sample=False, pad_token_id=0,
+                max_new_tokens=count, num_beams=beams, do_sample=False, pad_token_id=0,
             )
             answers.append(ids[0].tolist())
         return answers
@@ -344,10 +344,10 @@ def salmonn():
         loss.backward()
         grads = {key: value.grad.float() for key, value in model.trained.items()} if name in ('one', 'ragged') else {}
         with torch.no_grad():
-            greedy = model.greedy(batch['texts'], clips, 12)
+            greedy, beams = [model.answers(batch['texts'], clips, 12, count) for count in (1, 4)]
         fixture.case(
             dict(name=name, texts=batch['texts'], targets=batch['targets'], clips=batch['clips'],
-                 correct=correct, total=total, greedy=greedy),
+                 correct=correct, total=total, greedy=greedy, beams=beams),
             out={'loss': loss.float()},
             grad=grads,
         )

@@ -12,6 +12,3 @@ export interface SalmonnBatch {
   prompts: SalmonnPrompt[]
   targets?: string[]
 }
-
-/** Clips are 16 kHz. */
-export const SALMONN_RATE = 16_000

@@ -1,4 +1,4 @@
-export { SALMONN_RATE, type SalmonnBatch, type SalmonnClip, type SalmonnPrompt } from './batch.js'
+export type { SalmonnBatch, SalmonnClip, SalmonnPrompt } from './batch.js'
 export { type SalmonnAnswerOptions, SalmonnChat, type SalmonnChatSettings } from './chat-model.js'
 export { configurationOfArguments, parseSalmonnArguments, type SalmonnArguments } from './configuration/arguments.js'
 export type {
@@ -19,7 +19,6 @@ export {
   fitClip,
   type JoinClipsOptions,
   joinClips,
-  SALMONN_LEAST_SAMPLES,
   SALMONN_WINDOW,
 } from './data/clips.js'
 export {
@@ -46,7 +45,6 @@ export {
   buildSalmonnPrompt,
   SALMONN_TEMPLATE,
   SPEECH_BLOCK,
-  SPEECH_MARKER,
   salmonnQuestion,
 } from './prompts/build.js'
 export {
@@ -75,7 +73,6 @@ export { type TrajectoryPair, type TrajectoryScores, trajectoryScores } from './
 export { trajectoryPage, trajectorySvg } from './scoring/trajectory-picture.js'
 export { type EmotionalTrajectory, type TrajectoryTurn, trajectoryText } from './scoring/trajectory-report.js'
 export {
-  checkSalmonnAdapter,
   publishedCheckpointNames,
   type SalmonnAdapterSizes,
   salmonnAdapterTensors,
@@ -86,9 +83,7 @@ export { FiniteAdamW, salmonnOptimizer, salmonnParameterGroups } from './trainin
 export {
   keepFrozenInEval,
   SALMONN_STAGES,
-  type SalmonnPart,
   type SalmonnStage,
-  salmonnPart,
   trainSalmonnParts,
 } from './training/parts.js'
 export { SALMONN_RECIPE, type SalmonnRecipe, salmonnRecipe } from './training/recipe.js'

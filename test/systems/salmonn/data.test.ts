@@ -107,16 +107,15 @@ describe('joinClips and fitClip', () => {
     expect(vt.joinClips([ones(9, 1), ones(9, 1), ones(9, 1)], { gapSeconds: 0 })).toEqual(ones(27, 1))
   })
 
-  it('fills up, cuts, divides or refuses', () => {
+  it('fills up, cuts, leaves whole or refuses', () => {
     const long = Float32Array.from({ length: 480_001 }, (_, i) => i / 480_001)
-    const { windows, lost } = vt.fitClip(long)
-    expect(windows.map(({ length }) => length)).toEqual([240_001, 240_000])
-    expect([lost, windows[1]?.[0]]).toEqual([0, long[240_001]])
-    expect(vt.fitClip(long, { longAudio: 'cut' })).toMatchObject({ lost: 1, windows: [{ length: 480_000 }] })
+    const { clip: whole, lost } = vt.fitClip(long)
+    expect([whole === long, lost]).toEqual([true, 0])
+    expect(vt.fitClip(long, { longAudio: 'cut' })).toMatchObject({ lost: 1, clip: { length: 480_000 } })
     expect(() => vt.fitClip(long, { longAudio: 'error' })).toThrow(/30\.0 s, more than 30\.0/)
-    const short = vt.fitClip(ones(10, 1)).windows[0]
-    expect([short?.length, short?.[9], short?.[10]]).toEqual([2800, 1, 0])
-    expect(vt.fitClip(ones(480_000, 1)).windows.length).toBe(1)
+    const { clip: short } = vt.fitClip(ones(10, 1))
+    expect([short.length, short[9], short[10]]).toEqual([2800, 1, 0])
+    expect(vt.fitClip(ones(480_000, 1), { longAudio: 'error' }).clip.length).toBe(480_000)
   })
 })
 
@@ -164,8 +163,8 @@ describe('SalmonnDataset', () => {
     expect(heard.length).toBe(1)
     expect(heard[0]).toMatch(/item 1 \(d1\): the last 1\.0 s of its audio are not heard/)
     const whole = await make([entry(long)], { drawPrompts: false }).get(0)
-    expect(whole.prompt.clips.map(({ length }) => length)).toEqual([248_000, 248_000])
-    expect(whole.prompt.text).toContain('<Speech><SpeechHere><SpeechHere></Speech>')
+    expect(whole.prompt.clips.map(({ length }) => length)).toEqual([496_000])
+    expect(whole.prompt.text).toContain('<Speech><SpeechHere></Speech>')
     await expect(make([entry(long)], { longAudio: 'error' }).get(0)).rejects.toThrow(
       /item 1 \(d1\): the audio has 31\.0 s/,
     )
@@ -199,6 +198,21 @@ describe('SalmonnDataset', () => {
     await expect(make([entry({ task: 'QA', audio: [wav('a.wav')] })]).get(0)).rejects.toThrow(
       /item 1: .*none was given/,
     )
+  })
+
+  it('mixes tasks in a batch without a trace in the next', async () => {
+    const audio = [wav('a.wav')]
+    const asr = Array.from({ length: 3 }, (_, i) => entry({ audio, id: `${i}` }))
+    const qa = entry({ audio, task: 'QA', question: 'Who?' })
+    const batch = async (dataset: vt.SalmonnDataset, ...indices: number[]) =>
+      vt.salmonnCollate(await Promise.all(indices.map((i) => dataset.get(i, 1)))).prompts.map(({ text }) => text)
+    const alone = await batch(make([...asr, qa]), 0, 1, 2)
+    const mixed = make([...asr, qa])
+    expect((await batch(mixed, 0, 3))[1]).toContain('Who?')
+    expect(await batch(mixed, 0, 1, 2)).toEqual(alone)
+    // Each sample has a prompt of its own.
+    const many = make(Array.from({ length: 20 }, (_, i) => entry({ audio, id: `${i}` })))
+    expect(new Set(await batch(many, ...many.entries.keys())).size).toBeGreaterThan(1)
   })
 
   it('ends answers of task 1 with their emotions', () => {

@@ -7,9 +7,11 @@ import {
   AdamW,
   manualSeed,
   openSalmonnData,
+  SALMONN_STAGES,
   Salmonn,
   salmonnConfiguration,
   salmonnOfConfiguration,
+  salmonnParameterGroups,
   scope,
   setNumThreads,
   type Tensor,
@@ -63,6 +65,48 @@ describe('the network learns', () => {
     const { texts } = await model.generate(prompts, { maxNewTokens: 20 })
     expect(texts).toEqual(targets)
   })
+})
+
+it('the optimiser decays matrices and queries of the network, and neither biases nor norms', async () => {
+  const model = await tinySalmonn()
+  trainSalmonnParts(model, SALMONN_STAGES[2])
+  const names = new Map(model.namedParameters().map(([name, parameter]) => [parameter as Tensor, name]))
+  const groups = salmonnParameterGroups(model).map(({ params }) => params.map((param) => names.get(param) as string))
+  const qformer = (layer: number): [string[], string[]] => {
+    const at = `speech_Qformer.bert.encoder.layer.${layer}`
+    const linear = [
+      ...['attention', 'crossattention'].flatMap((kind) => [
+        ...['query', 'key', 'value'].map((name) => `${at}.${kind}.self.${name}`),
+        `${at}.${kind}.output.dense`,
+      ]),
+      `${at}.intermediate_query.dense`,
+      `${at}.output_query.dense`,
+    ]
+    const norms = ['attention.output', 'crossattention.output', 'output_query'].map((name) => `${at}.${name}.LayerNorm`)
+    return [
+      linear.map((name) => `${name}.weight`),
+      [...linear.map((name) => `${name}.bias`), ...norms.flatMap((name) => [`${name}.weight`, `${name}.bias`])],
+    ]
+  }
+  const lora = [0, 1].flatMap((layer) =>
+    ['q_proj', 'v_proj'].flatMap((name) =>
+      ['A', 'B'].map(
+        (factor) =>
+          `llama_model.base_model.model.model.layers.${layer}.self_attn.${name}.lora_${factor}.default.weight`,
+      ),
+    ),
+  )
+  const norms = ['ln_speech', 'ln_audio', 'speech_Qformer.bert.embeddings.LayerNorm']
+  expect(groups.map((group) => [...group].sort())).toEqual([
+    ['speech_query_tokens', 'speech_llama_proj.weight', ...qformer(0)[0], ...qformer(1)[0], ...lora].sort(),
+    [
+      ...norms.flatMap((name) => [`${name}.weight`, `${name}.bias`]),
+      'speech_llama_proj.bias',
+      ...qformer(0)[1],
+      ...qformer(1)[1],
+    ].sort(),
+  ])
+  model.dispose()
 })
 
 describe('from a configuration to a trained model', () => {

@@ -94,7 +94,7 @@ describe('salmonnChatPrompt', () => {
     expect(found.text).toBe(
       `Be brief.\nUSER: ${block}${block} What is it?\nASSISTANT: A dog.</s>USER: And here ${block} now?\nASSISTANT:`,
     )
-    expect(found.clips.map(([value]) => value)).toEqual([1, 2, 3])
+    expect(found.clips).toEqual([1, 2, 3].map((value) => Float32Array.of(value)))
   })
 
   it('refuses turns out of order and markers in words', () => {
@@ -110,6 +110,8 @@ describe('salmonnChatPrompt', () => {
     expect(chat({ role: 'user', content: [text('<SpeechHere>')] })).toThrow(/take it out/)
     expect(chat({ role: 'user', content: [] })).toThrow(/empty/)
     expect(chat({ role: 'assistant', content: [clip(1)] })).toThrow(vt.ConfigError)
+    const path = { type: 'audio', samples: 'a.wav' } as never
+    expect(chat({ role: 'user', content: [path] })).toThrow(/messages\[0\]'s audio must be samples, or what readAudio/)
     expect(chat()).toThrow(vt.ConfigError)
   })
 })

@@ -1,24 +1,47 @@
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
-import { join } from 'node:path'
-import { afterAll, expect, it } from 'vitest'
+import { delimiter, join } from 'node:path'
+import { createInterface } from 'node:readline'
+import { fileURLToPath } from 'node:url'
+import { afterAll, beforeAll, expect, it } from 'vitest'
 import { chatModels } from '../../../lib/cli/chat-models.js'
-import { serve, setNumThreads, tensor, writeWav } from '../../../lib/index.js'
+import {
+  readAudio,
+  type Salmonn,
+  SalmonnChat,
+  type SalmonnChatMessage,
+  type SalmonnChatPart,
+  serve,
+  setNumThreads,
+  tensor,
+  writeWav,
+} from '../../../lib/index.js'
+import { withPage } from '../../../scripts/browser.mjs'
 import { clip, tinySalmonn } from '../../models/salmonn.js'
 
 const directory = mkdtempSync(join(tmpdir(), 'voxtorch-serve-salmonn-'))
-afterAll(() => rmSync(directory, { recursive: true, force: true }))
+const wav = join(directory, 'clip.wav')
+const other = join(directory, 'slow.wav')
+let model: Salmonn
+beforeAll(async () => {
+  setNumThreads(1)
+  model = await tinySalmonn()
+  await model.save(directory, { whole: true })
+  await writeWav(wav, tensor(clip(3, 0.9)), { sampleRate: 16000 })
+  await writeWav(other, tensor(clip(5, 0.7)), { sampleRate: 8000 })
+})
+afterAll(() => {
+  model.dispose()
+  rmSync(directory, { recursive: true, force: true })
+})
 
 it('`voxtorch serve salmonn` answers a question about a clip, streamed as whole', async () => {
-  setNumThreads(1)
-  const model = await tinySalmonn()
-  await model.save(directory, { whole: true })
   const load = chatModels.salmonn
   const chat = await load!(directory, { dtype: 'float32' })
   const server = await serve(chat, { port: 0 })
   try {
-    const wav = join(directory, 'clip.wav')
-    await writeWav(wav, tensor(clip(3, 0.9)), { sampleRate: 16000 })
     const content = [
       { type: 'input_audio', input_audio: { format: 'wav', data: readFileSync(wav).toString('base64') } },
       { type: 'text', text: 'what is it?' },
@@ -40,3 +63,82 @@ it('`voxtorch serve salmonn` answers a question about a clip, streamed as whole'
     await server.close()
   }
 })
+
+const names = ['chromium', 'chromium-browser', 'google-chrome', 'google-chrome-stable']
+const chromium =
+  process.env.CHROMIUM !== undefined ||
+  (process.env.PATH ?? '').split(delimiter).some((path) => names.some((name) => existsSync(join(path, name))))
+
+// biome-ignore lint/suspicious/noExplicitAny: the page's own world has no types here
+declare const document: any, MutationObserver: any, window: any
+
+it.skipIf(!chromium)(
+  'the page asks a real model: a dropped file, the answer as it is written, a second turn',
+  async () => {
+    const main = fileURLToPath(new URL('../../../dist/cli/main.js', import.meta.url))
+    const line = ['serve', 'salmonn', '--model', directory, '--dtype', 'float32', '--port', '0', '--quiet']
+    const server = spawn(process.execPath, [main, ...line], { stdio: ['ignore', 'pipe', 'inherit'] })
+    try {
+      const [said] = (await once(createInterface({ input: server.stdout }), 'line')) as [string]
+      const url = /http:\/\/\S+(?=;)/.exec(said)?.[0] as string
+      const messages: SalmonnChatMessage[] = []
+      using chat = new SalmonnChat(model)
+      /** What the model says to the same, in this process. */
+      const wanted = async (text: string, file: string) => {
+        const content: SalmonnChatPart[] = [
+          { type: 'audio', samples: await readAudio(file) },
+          { type: 'text', text },
+        ]
+        messages.push({ role: 'user', content })
+        let answer = ''
+        for await (const step of chat.stream(messages, { maxNewTokens: 12 })) answer += step.text
+        messages.push({ role: 'assistant', content: [{ type: 'text', text: answer }] })
+        return answer
+      }
+      await withPage(url, async (page) => {
+        await page.until(() => document.getElementById('model').textContent === 'salmonn')
+        await page.evaluate(() => {
+          document.getElementById('tokens').value = '12'
+          window.seen = []
+          new MutationObserver(() => {
+            const text = [...document.querySelectorAll('.assistant p:not(.note)')].at(-1)?.textContent ?? ''
+            if (text !== window.seen.at(-1)) window.seen.push(text)
+          }).observe(document.getElementById('log'), { childList: true, characterData: true, subtree: true })
+        })
+        const ask = async (file: string, question: string) => {
+          await page.drop('main', [file])
+          await page.until(() => document.querySelectorAll('#clips .clip').length === 1)
+          await page.click('#prompt')
+          await page.type(question)
+          await page.evaluate(() => {
+            window.seen = []
+          })
+          await page.press('Enter')
+          await page.until(() => document.querySelector('.assistant') && document.getElementById('stop').hidden)
+          return page.evaluate(() => ({
+            seen: window.seen,
+            error: document.getElementById('error').hidden ? null : document.getElementById('error').textContent,
+            turns: [...document.querySelectorAll('.turn')].map(
+              (turn) => turn.querySelector('p:not(.note)')?.textContent,
+            ),
+            clips: document.querySelectorAll('.turn .clip').length,
+          }))
+        }
+        const first = await ask(wav, 'What is it?')
+        const answer = await wanted('What is it?', wav)
+        expect(answer.length).toBeGreaterThan(3)
+        expect(first).toMatchObject({ error: null, turns: ['What is it?', answer], clips: 1 })
+        // It grew: not all of it came at once.
+        expect(first.seen.length).toBeGreaterThan(2)
+        for (const text of first.seen) expect(answer.startsWith(text)).toBe(true)
+        const second = await ask(other, 'And this?')
+        const next = await wanted('And this?', other)
+        expect(second).toMatchObject({ error: null, turns: ['What is it?', answer, 'And this?', next], clips: 2 })
+        expect(page.problems).toEqual([])
+      })
+    } finally {
+      server.kill()
+      await once(server, 'exit')
+    }
+  },
+)

@@ -1,4 +1,5 @@
-import { SALMONN_STAGES, type SalmonnPart } from '../training/parts.js'
+import type { SalmonnPart } from '../../../models/salmonn-adapter.js'
+import { SALMONN_STAGES } from '../training/parts.js'
 import type { SalmonnConfiguration } from './configuration.js'
 import { generationKeys } from './generation-keys.js'
 import { into, type Rule, type Sections } from './sections.js'

@@ -2,10 +2,11 @@ import type { LongAudio } from '../../../audio/long.js'
 import { readAudio } from '../../../audio/read.js'
 import { AudioSource } from '../../../audio/source.js'
 import { requireNumber, requireObject, requireOneOf } from '../../../data/check.js'
+import { SALMONN_LEAST_SAMPLES, SALMONN_RATE } from '../../../models/salmonn-clips.js'
 import { DataError, VoxtorchError } from '../../../native/errors.js'
 import { scope } from '../../../tensor/index.js'
-import { SALMONN_RATE, type SalmonnClip } from '../batch.js'
-import { fitClip, joinClips, SALMONN_LEAST_SAMPLES } from './clips.js'
+import type { SalmonnClip } from '../batch.js'
+import { fitClip, joinClips } from './clips.js'
 import type { SalmonnEntry } from './entry.js'
 
 export interface SalmonnAudioOptions {
@@ -15,7 +16,7 @@ export interface SalmonnAudioOptions {
   gapSeconds?: number
   /** Of files with several: their mean (default), or one by its number. */
   channels?: 'mean' | number
-  /** Default 'windows', in compat 'published' 'cut'. */
+  /** Of more than 30 s. 'windows' hears all of it (default), 'cut' the beginning (default of compat 'published'). */
   longAudio?: LongAudio
   /** 'published': channel 0, clips of at least 1 s, and what lies beyond 30 s is cut off. */
   compat?: 'published'
@@ -58,34 +59,34 @@ export class SalmonnAudioReader {
   }
 
   /**
-   * The windows of each speech block of an entry.
+   * The clip of each speech block of an entry.
    * @throws DataError naming entry and file
    */
-  async read(entry: SalmonnEntry): Promise<SalmonnClip[][]> {
+  async read(entry: SalmonnEntry): Promise<SalmonnClip[]> {
     const clips: SalmonnClip[] = []
     for (const path of entry.audio) clips.push(await this.#clip(path, entry))
     return this.fit(clips, entry)
   }
 
   /** The same for clips that are there already. */
-  fit(clips: readonly SalmonnClip[], entry: Pick<SalmonnEntry, 'id' | 'source' | 'trailingGap'>): SalmonnClip[][] {
+  fit(clips: readonly SalmonnClip[], entry: Pick<SalmonnEntry, 'id' | 'source' | 'trailingGap'>): SalmonnClip[] {
     const { gapSeconds, longAudio, leastSamples } = this.#options
     const several = clips.length > 1 || entry.trailingGap
     const blocks =
       this.separate || !several ? clips : [joinClips(clips, { gapSeconds, trailingGap: entry.trailingGap })]
     let lost = 0
-    const windows = blocks.map((clip) => {
+    const fitting = blocks.map((clip) => {
       try {
         const fitted = fitClip(clip, { leastSamples, longAudio })
         lost += fitted.lost
-        return fitted.windows
+        return fitted.clip
       } catch (cause) {
         if (!(cause instanceof DataError)) throw cause
         throw new DataError(`${entry.source} (${entry.id}): ${cause.message}`, { item: entry.source, cause })
       }
     })
     if (lost > 0) this.#count(entry, lost / SALMONN_RATE)
-    return windows
+    return fitting
   }
 
   #count({ id, source }: Pick<SalmonnEntry, 'id' | 'source'>, seconds: number): void {

@@ -1,7 +1,8 @@
 import type { LongAudio } from '../../../audio/long.js'
 import { misuse, requireNumber } from '../../../data/check.js'
+import { atLeast, SALMONN_LEAST_SAMPLES, SALMONN_RATE } from '../../../models/salmonn-clips.js'
 import { DataError } from '../../../native/errors.js'
-import { SALMONN_RATE, type SalmonnClip } from '../batch.js'
+import type { SalmonnClip } from '../batch.js'
 
 export interface JoinClipsOptions {
   /** Silence between clips. Default 0.1; the recipe that the published README praises has 0.5. */
@@ -28,41 +29,29 @@ export function joinClips(clips: readonly SalmonnClip[], options: JoinClipsOptio
 
 /** 30 s: what the encoders hear at once. */
 export const SALMONN_WINDOW = 30 * SALMONN_RATE
-/** The fewest samples of which BEATs makes a patch. */
-export const SALMONN_LEAST_SAMPLES = 2800
 
 export interface FitClipOptions {
   /** A shorter clip is filled up with silence. Default 2800; 16000 as published. */
   leastSamples?: number
   /** Default 480000. */
   mostSamples?: number
-  /** Of more than `mostSamples`; windows stand side by side in the prompt. Default 'windows'. */
+  /** Of more than `mostSamples`. 'windows' (default) leaves it whole: the model hears it in windows that overlap. */
   longAudio?: LongAudio
 }
 
 /**
- * A clip as the encoders take it: one window, or several of the same length (but for a sample) that hold all of it.
+ * A clip as the model takes it.
  * @returns `lost`, the samples that were cut off
  * @throws DataError for one that is too long, with `longAudio: 'error'`
  */
-export function fitClip(clip: SalmonnClip, options: FitClipOptions = {}): { windows: SalmonnClip[]; lost: number } {
+export function fitClip(clip: SalmonnClip, options: FitClipOptions = {}): { clip: SalmonnClip; lost: number } {
   const { leastSamples = SALMONN_LEAST_SAMPLES, mostSamples = SALMONN_WINDOW, longAudio: policy = 'windows' } = options
   const { length } = clip
-  if (length <= mostSamples) {
-    if (length >= leastSamples) return { windows: [clip], lost: 0 }
-    const filled = new Float32Array(leastSamples)
-    filled.set(clip)
-    return { windows: [filled], lost: 0 }
-  }
-  if (policy === 'cut') return { windows: [clip.subarray(0, mostSamples)], lost: length - mostSamples }
-  if (policy === 'error') {
-    const seconds = (samples: number) => (samples / SALMONN_RATE).toFixed(1)
-    throw new DataError(
-      `the audio has ${seconds(length)} s, more than ${seconds(mostSamples)}: longAudio 'windows' hears all of it, 'cut' the beginning`,
-      { seconds: length / SALMONN_RATE },
-    )
-  }
-  const count = Math.ceil(length / mostSamples)
-  const edge = (i: number) => Math.round((i * length) / count)
-  return { windows: Array.from({ length: count }, (_, i) => clip.subarray(edge(i), edge(i + 1))), lost: 0 }
+  if (length <= mostSamples || policy === 'windows') return { clip: atLeast(clip, leastSamples), lost: 0 }
+  if (policy === 'cut') return { clip: clip.subarray(0, mostSamples), lost: length - mostSamples }
+  const seconds = (samples: number) => (samples / SALMONN_RATE).toFixed(1)
+  throw new DataError(
+    `the audio has ${seconds(length)} s, more than ${seconds(mostSamples)}: longAudio 'windows' hears all of it, 'cut' the beginning`,
+    { seconds: length / SALMONN_RATE },
+  )
 }

@@ -80,18 +80,18 @@ export class SalmonnDataset implements Dataset<SalmonnSample> {
   async get(index: number, epoch = 0): Promise<SalmonnSample> {
     const entry = this.entries[index]
     if (!entry) throw misuse('SalmonnDataset.get', 'index', `below ${this.length}`, index)
-    const blocks = await this.#audio.read(entry)
+    const clips = await this.#audio.read(entry)
     const { prompts, drawPrompts, template, seed } = this.#options
     const random = drawPrompts ? new Random(seed, epoch * 2 ** 32 + index) : undefined
     const text = named(entry.source, () =>
       buildSalmonnPrompt({
         prompt: prompts.pick(entry.task, random),
         question: entry.question,
-        blocks: blocks.map(({ length }) => length),
+        blocks: clips.map(() => 1),
         template,
       }),
     )
-    return { prompt: { text, clips: blocks.flat() }, target: this.targetOf(entry), entry }
+    return { prompt: { text, clips }, target: this.targetOf(entry), entry }
   }
 
   /** The answer as it is learnt, perhaps with its line of emotions. */

@@ -1,8 +1,7 @@
 import { misuse, requireObject, requireString } from '../../../data/check.js'
+import { SPEECH_MARKER } from '../../../models/salmonn-prompt.js'
 import { ConfigError } from '../../../native/errors.js'
 
-/** Where the clip's embeddings go. */
-export const SPEECH_MARKER = '<SpeechHere>'
 /** How the published prompts hold it: the tags around it are plain text. */
 export const SPEECH_BLOCK = `<Speech>${SPEECH_MARKER}</Speech>`
 /** The published template, that of Vicuna. */

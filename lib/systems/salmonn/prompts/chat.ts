@@ -1,9 +1,13 @@
 import { misuse, requireOneOf, requireString } from '../../../data/check.js'
+import type { SalmonnQuestion } from '../../../models/salmonn.js'
+import type { SalmonnSound } from '../../../models/salmonn-clips.js'
 import { ConfigError } from '../../../native/errors.js'
-import type { SalmonnPrompt } from '../batch.js'
 import { inTemplate, refuseMarker, SALMONN_TEMPLATE, SPEECH_BLOCK } from './build.js'
 
-export type SalmonnChatPart = { type: 'text'; text: string } | { type: 'audio'; samples: Float32Array }
+export type SalmonnChatPart =
+  | { type: 'text'; text: string }
+  /** A sound, or what `encodeAudio` made of one. */
+  | { type: 'audio'; samples: SalmonnSound }
 
 export interface SalmonnChatMessage {
   role: 'system' | 'user' | 'assistant'
@@ -29,11 +33,11 @@ export interface SalmonnChatOptions {
 export function salmonnChatPrompt(
   messages: readonly SalmonnChatMessage[],
   options: SalmonnChatOptions = {},
-): SalmonnPrompt {
+): SalmonnQuestion {
   const where = 'salmonnChatPrompt'
   if (!Array.isArray(messages) || messages.length === 0) throw misuse(where, 'messages', 'a list of messages', messages)
   const { template = SALMONN_TEMPLATE, endOfTurn = '</s>' } = options
-  const clips: Float32Array[] = []
+  const clips: SalmonnSound[] = []
   let text = ''
   let expected: 'user' | 'assistant' = 'user'
   for (const [i, message] of (messages as readonly SalmonnChatMessage[]).entries()) {
@@ -59,13 +63,13 @@ export function salmonnChatPrompt(
   return { text, clips }
 }
 
-function contentOf({ content }: SalmonnChatMessage, name: string): { text: string; clips: Float32Array[] } {
+function contentOf({ content }: SalmonnChatMessage, name: string): { text: string; clips: SalmonnSound[] } {
   if (!Array.isArray(content)) throw misuse('salmonnChatPrompt', `${name}.content`, 'a list of parts', content)
-  const clips: Float32Array[] = []
+  const clips: SalmonnSound[] = []
   const text = (content as readonly SalmonnChatPart[]).reduce((before, part) => {
     if (part?.type === 'audio') {
-      if (!(part.samples instanceof Float32Array)) {
-        throw misuse('salmonnChatPrompt', `${name}'s audio`, 'a Float32Array', part.samples)
+      if (typeof part.samples !== 'object' || part.samples === null) {
+        throw misuse('salmonnChatPrompt', `${name}'s audio`, 'samples, or what readAudio gives', part.samples)
       }
       clips.push(part.samples)
       return joined(before, SPEECH_BLOCK)

@@ -1,8 +1,9 @@
 import { readJson } from '../../../data/json.js'
 import { nearest } from '../../../data/nearest.js'
 import type { Random } from '../../../data/random.js'
+import { SPEECH_MARKER } from '../../../models/salmonn-prompt.js'
 import { ConfigError, DataError } from '../../../native/errors.js'
-import { countMarkers, SPEECH_BLOCK, SPEECH_MARKER } from './build.js'
+import { countMarkers, SPEECH_BLOCK } from './build.js'
 
 /** Tasks with their prompts: a list to draw from (train_prompt.json), or one (test_prompt.json). */
 export type SalmonnPromptTable = Readonly<Record<string, string | readonly string[]>>

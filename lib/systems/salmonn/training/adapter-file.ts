@@ -1,5 +1,4 @@
 import { requireWhole } from '../../../data/check.js'
-import { CheckpointError } from '../../../native/errors.js'
 
 type Shape = readonly number[]
 
@@ -74,40 +73,3 @@ export const publishedCheckpointNames = (
 /** What we write: what trains, and nothing else. */
 export const trainedNames = (parameters: ReadonlyMap<string, boolean>): string[] =>
   [...parameters].flatMap(([name, trains]) => (trains ? [name] : []))
-
-/** Buffers, further names of BEATs' one table of positions, and what the first code wrote of a whole BERT. */
-const IGNORED: readonly RegExp[] = [
-  /^speech_Qformer\.bert\.embeddings\.(position_ids|word_embeddings\.|position_embeddings\.)/,
-  /^speech_Qformer\.bert\.encoder\.layer\.\d+\.(intermediate|output)\./,
-  /^speech_Qformer\.cls\./,
-  /rotary_emb\.inv_freq$/,
-  /^beats\.encoder\.layers\.\d+\.self_attn\.relative_attention_bias\.weight$/,
-]
-
-/**
- * Compares a file's tensors with those that are needed.
- * @returns the names that are not needed: `ignored`, which are known to occur, and `unexpected`
- * @throws CheckpointError naming tensors that are missing or have another shape
- */
-export function checkSalmonnAdapter(
-  found: ReadonlyMap<string, Shape>,
-  needed: ReadonlyMap<string, Shape>,
-  file = 'the adapter file',
-): { ignored: string[]; unexpected: string[] } {
-  const missing = [...needed.keys()].filter((name) => !found.has(name))
-  if (missing.length > 0) {
-    const some = missing.slice(0, 5).join(', ')
-    throw new CheckpointError(
-      `${file} lacks ${missing.length} of ${needed.size} tensors: ${some}${missing.length > 5 ? ', …' : ''}`,
-      { file, missing },
-    )
-  }
-  for (const [name, shape] of needed) {
-    const other = found.get(name) as Shape
-    if (String(other) === String(shape)) continue
-    throw new CheckpointError(`${file}: ${name} has shape [${other}], the model's [${shape}]`, { file, tensor: name })
-  }
-  const others = [...found.keys()].filter((name) => !needed.has(name))
-  const known = (name: string) => IGNORED.some((pattern) => pattern.test(name))
-  return { ignored: others.filter(known), unexpected: others.filter((name) => !known(name)) }
-}

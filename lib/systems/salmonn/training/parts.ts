@@ -1,21 +1,7 @@
 import { misuse, requireOneOf } from '../../../data/check.js'
+import { SALMONN_PARTS, type SalmonnPart, salmonnPart } from '../../../models/salmonn-adapter.js'
 import { ConfigError } from '../../../native/errors.js'
 import { Module } from '../../../nn/index.js'
-
-/** What SALMONN is made of, as far as training is concerned. */
-export type SalmonnPart = 'whisper' | 'beats' | 'qformer' | 'projection' | 'lora' | 'llm'
-
-const PARTS: readonly [RegExp, SalmonnPart][] = [
-  [/(^|\.)lora_/, 'lora'],
-  [/^(speech_encoder|whisper)\./, 'whisper'],
-  [/^beats\./, 'beats'],
-  [/^(ln_speech|ln_audio|speech_Qformer)\.|^speech_query_tokens$/, 'qformer'],
-  [/^speech_llama_proj\./, 'projection'],
-  [/^(llama_model|llm)\./, 'llm'],
-]
-
-/** The part that a parameter belongs to, by its published name; undefined for a name of no part. */
-export const salmonnPart = (name: string): SalmonnPart | undefined => PARTS.find(([pattern]) => pattern.test(name))?.[1]
 
 /** 1: Q-Former with its norms and queries, and the projection. 2: LoRA with them. */
 export type SalmonnStage = 1 | 2
@@ -31,13 +17,7 @@ export const SALMONN_STAGES: Readonly<Record<SalmonnStage, readonly SalmonnPart[
  */
 export function trainSalmonnParts(model: Module, parts: readonly SalmonnPart[]): void {
   if (!(model instanceof Module)) throw misuse('trainSalmonnParts', 'model', 'a Module', model)
-  for (const part of parts)
-    requireOneOf(
-      'trainSalmonnParts',
-      'a part',
-      part,
-      PARTS.map(([, name]) => name),
-    )
+  for (const part of parts) requireOneOf('trainSalmonnParts', 'a part', part, SALMONN_PARTS)
   const missing = new Set(parts)
   for (const [name, parameter] of model.namedParameters()) {
     const part = salmonnPart(name)
