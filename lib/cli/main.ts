@@ -7,6 +7,7 @@ import { doctor } from './doctor.js'
 import { install } from './install.js'
 import { launch } from './launch.js'
 import { listRuns } from './runs.js'
+import { convertCommand } from './salmonn-convert.js'
 import { serveCommand } from './serve.js'
 
 const HELP = `voxtorch ${packageVersion()}: speech and text models on libtorch ${SUPPORTED.minor}
@@ -17,6 +18,8 @@ const HELP = `voxtorch ${packageVersion()}: speech and text models on libtorch $
   voxtorch launch --nproc N script.js [arguments]
                                         run a script in N processes that train together (initProcessGroup)
   voxtorch serve MODEL --model DIR      a page and an HTTP API to ask a model about audio; serve --help says more
+  voxtorch salmonn-convert IN.jsonl OUT.json
+                                        the dialogs of the HumDial challenge as training data; --help says more
   voxtorch runs [DIR]                   the trainings in a folder, what they reached and in what they differ
   voxtorch help, --help                 this text
   voxtorch --version
@@ -33,6 +36,7 @@ Variables
 async function main(): Promise<number> {
   // What stands behind the script's name is the script's.
   if (process.argv[2] === 'launch') return await launch(process.argv.slice(3))
+  if (process.argv[2] === 'salmonn-convert') return await convertCommand(process.argv.slice(3))
   if (process.argv[2] === 'serve') return await serveCommand(process.argv.slice(3))
   const { positionals, values } = parseArgs({
     allowPositionals: true,

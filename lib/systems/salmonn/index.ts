@@ -14,6 +14,7 @@ export {
 } from './data/annotation.js'
 export { type SalmonnAudioOptions, SalmonnAudioReader, type SalmonnCuts } from './data/audio.js'
 export { parseAudioInput } from './data/audio-input.js'
+export { type ChatLine, parseChatLine } from './data/chat-line.js'
 export {
   type FitClipOptions,
   fitClip,
@@ -24,6 +25,7 @@ export {
 export {
   type Conversion,
   type ConvertedDialog,
+  type ConvertHumDialFileOptions,
   type ConvertHumDialOptions,
   convertHumDial,
   convertHumDialFile,
@@ -37,7 +39,7 @@ export {
   trajectoryRequest,
 } from './data/history.js'
 export { type HumDialData, type HumDialDialog, type HumDialTurn, readHumDial } from './data/humdial.js'
-export { openSalmonnData, type SalmonnData } from './data/open.js'
+export { type OpenSalmonnDataOptions, openSalmonnData, type SalmonnData, salmonnDatasetOptions } from './data/open.js'
 export { type SalmonnSplit, type SplitSalmonnOptions, sharedDialogs, splitSalmonn } from './data/split.js'
 export { salmonnOfConfiguration } from './load.js'
 export {
@@ -55,7 +57,14 @@ export {
 } from './prompts/chat.js'
 export { SALMONN_TEST_PROMPTS, SALMONN_TRAIN_PROMPTS } from './prompts/defaults.js'
 export { SalmonnPrompts, type SalmonnPromptTable } from './prompts/prompts.js'
-export { SALMONN_GENERATION, type ScoredSalmonn, type ScoreSalmonnOptions, scoreSalmonn } from './scoring/evaluate.js'
+export {
+  type MeasuredSalmonn,
+  measureSalmonn,
+  SALMONN_GENERATION,
+  type ScoredSalmonn,
+  type ScoreSalmonnOptions,
+  scoreSalmonn,
+} from './scoring/evaluate.js'
 export {
   JUDGE_CRITERIA,
   type JudgeInput,
@@ -68,9 +77,30 @@ export {
   judgeSummary,
   parseJudgeReply,
 } from './scoring/judge.js'
+export { JUDGE_GENERATION, judgePrompts, readJudgeReplies } from './scoring/judge-files.js'
 export { rougeL } from './scoring/rouge-l.js'
-export { type TrajectoryPair, type TrajectoryScores, trajectoryScores } from './scoring/trajectory.js'
-export { trajectoryPage, trajectorySvg } from './scoring/trajectory-picture.js'
+export { type TellTrajectoryOptions, tellTrajectory } from './scoring/tell-trajectory.js'
+export {
+  type EmotionScore,
+  type TrajectoryPair,
+  type TrajectoryScores,
+  trajectoryScores,
+} from './scoring/trajectory.js'
+export {
+  dialogOfClips,
+  type ReadTrajectoryDialogsOptions,
+  readTrajectoryDialogs,
+  type TrajectoryDialog,
+  type TrajectoryDialogs,
+} from './scoring/trajectory-dialogs.js'
+export {
+  pairTrajectories,
+  readTrajectoryPredictions,
+  type TrajectoryPrediction,
+  type TrajectoryPredictions,
+} from './scoring/trajectory-files.js'
+export { trajectoryPage } from './scoring/trajectory-page.js'
+export { trajectorySvg } from './scoring/trajectory-picture.js'
 export { type EmotionalTrajectory, type TrajectoryTurn, trajectoryText } from './scoring/trajectory-report.js'
 export {
   publishedCheckpointNames,

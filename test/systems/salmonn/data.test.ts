@@ -276,14 +276,94 @@ describe('splitSalmonn', () => {
   })
 })
 
-describe('openSalmonnData', () => {
-  it('keeps validation apart from training, and reads files once', async () => {
-    const items = Array.from({ length: 10 }, (_, i) => ({
-      dialogue_id: `d${i}`,
-      audio_files: ['wav/a.wav'],
-      input_text: 'q',
-      target_text: `t${i}`,
+describe('dialogs that share sound files', () => {
+  const many = (count: number, more: (i: number) => Partial<vt.SalmonnEntry>) =>
+    Array.from({ length: count }, (_, i) => entry({ id: `${i}`, dialog: `d${i}`, audio: [`${i}.wav`], ...more(i) }))
+
+  it('stay together, however long the chain between them', () => {
+    // Each of five chains: 0-1-2-3, 4-5-6-7, …
+    const chained = many(20, (i) => ({ audio: [`${i}.wav`, ...(i % 4 < 3 ? [`${i + 1}.wav`] : [])] }))
+    for (let seed = 0; seed < 20; seed += 1) {
+      const { train, valid, test } = vt.splitSalmonn(chained, { valid: 0.2, test: 0.2, seed })
+      expect([train.length, valid.length, test.length]).toEqual([12, 4, 4])
+      expect([...vt.sharedDialogs(train, valid), ...vt.sharedDialogs(train, test), ...vt.sharedDialogs(valid, test)]).toEqual([]) // biome-ignore format: one line
+      const turned = vt.splitSalmonn([...chained].reverse(), { valid: 0.2, test: 0.2, seed })
+      expect(new Set(turned.valid.map(({ id }) => id))).toEqual(new Set(valid.map(({ id }) => id)))
+    }
+    // A chain of four is more than a tenth of twenty; it is the least that there is.
+    expect(vt.splitSalmonn(chained).valid.length).toBe(4)
+    // A single one fits where the chains do not.
+    const mixed = [...chained, entry({ dialog: 'single', audio: ['single.wav'] })]
+    for (let seed = 0; seed < 5; seed += 1) expect(vt.splitSalmonn(mixed, { seed }).valid.length).toBe(1)
+  })
+
+  it('are held out together', () => {
+    const voices = many(6, (i) => ({ audio: [`${i}.wav`, `${i >> 1}-both.wav`], speaker: i === 0 ? 'ann' : 'bob' }))
+    const { train, valid } = vt.splitSalmonn(voices, { validSpeakers: ['ann'] })
+    expect([train.map(({ id }) => id), valid.map(({ id }) => id)]).toEqual([
+      ['2', '3', '4', '5'],
+      ['0', '1'],
+    ])
+  })
+
+  it('cannot be divided where all share one, which is named', () => {
+    const noisy = many(7, (i) => ({
+      audio: [`${i}.wav`, ...(i < 6 ? ['noise.wav'] : []), ...(i > 4 ? ['door.wav'] : [])],
     }))
+    expect(() => vt.splitSalmonn(noisy)).toThrow(
+      'Of 7 dialogs none is left to train on. Dialogs that share a sound file stay together, and noise.wav stands in 6: give validation data of its own',
+    )
+  })
+})
+
+describe('openSalmonnData', () => {
+  const dialogs = (from: number, to: number, clip = (i: number) => `wav/${i % 2 === 0 ? 'a' : 'b'}.wav`) =>
+    Array.from({ length: to - from }, (_, i) => ({ dialogue_id: `d${from + i}`, audio_files: [clip(from + i)], input_text: 'q', target_text: 't' })) // biome-ignore format: one line
+  const sizes = ({ train, valid, test }: vt.SalmonnData) => [train.length, valid.length, test.length]
+
+  it('takes test data out of training too, where it is the same file, as in the published configuration', async () => {
+    const items = Array.from({ length: 20 }, (_, i) => ({ path: `wav/${i}.wav`, text: 't', expand_wav: [`wav/${i >> 1}x.wav`] })) // biome-ignore format: one line
+    await vt.scope(async () => {
+      for (const { path, expand_wav } of items)
+        for (const name of [path, ...expand_wav]) await writeClip(join(folder, name), 100)
+    })
+    const file = write('three.json', { annotation: items })
+    const data = await vt.openSalmonnData({ train: [file], valid: [file], test: [file] })
+    expect(sizes(data)).toEqual([16, 2, 2])
+    expect(data.notes).toEqual([
+      'The validation file is the training file: 2 items are taken from training for it, whole dialogs each',
+      'The test file is the training file: 2 items are taken from training for it, whole dialogs each',
+    ])
+    for (const other of [data.valid, data.test]) {
+      expect(vt.sharedDialogs(data.train.entries, other.entries)).toEqual([])
+    }
+    const published = { train: [file], valid: [file], test: [file] }
+    expect(sizes(await vt.openSalmonnData(published, { compat: 'published' }))).toEqual([20, 20, 20])
+  })
+
+  it('keeps a test share where validation has a file of its own, and says what has no effect', async () => {
+    const [train, valid] = [write('own-train.json', dialogs(0, 10, (i) => `wav/${i}.wav`)), write('own-valid.json', dialogs(20, 22))] // biome-ignore format: one line
+    const data = await vt.openSalmonnData({ train: [train], valid: [valid], testShare: 0.2, validShare: 0.5 })
+    expect(sizes(data)).toEqual([8, 2, 2])
+    expect(data.notes[0]).toBe('data.validShare has no effect: that data has a file of its own')
+  })
+
+  it('needs no training data to measure with', async () => {
+    const [train, test] = [write('measure-train.json', dialogs(0, 10, (i) => `wav/${i}.wav`)), write('measure-test.json', dialogs(20, 23))] // biome-ignore format: one line
+    const only = { evaluateOnly: true }
+    expect(sizes(await vt.openSalmonnData({ test: [test] }, only))).toEqual([0, 0, 3])
+    expect(sizes(await vt.openSalmonnData({ valid: [test] }, only))).toEqual([0, 3, 0])
+    expect(sizes(await vt.openSalmonnData({ train: ['gone.json'], valid: ['gone.json'], test: [test] }, only))).toEqual([0, 0, 3]) // biome-ignore format: one line
+    // What a training with the same seed keeps for it.
+    const split = await vt.openSalmonnData({ train: [train], validShare: 0.3 }, only)
+    expect(sizes(split)).toEqual([0, 3, 0])
+    const trained = await vt.openSalmonnData({ train: [train], validShare: 0.3 })
+    expect(split.valid.entries).toEqual(trained.valid.entries)
+    await expect(vt.openSalmonnData({}, only)).rejects.toThrow(/no data to measure with/)
+  })
+
+  it('keeps validation apart from training, and reads files once', async () => {
+    const items = dialogs(0, 10, (i) => `wav/${i}.wav`)
     const file = write('all.json', items)
     const data = await vt.openSalmonnData({ train: [file], valid: [file], validShare: 0.3 })
     expect([data.train.length, data.valid.length, data.test.length]).toEqual([7, 3, 0])
@@ -319,6 +399,24 @@ describe('parseAudioInput', () => {
   })
 })
 
+describe('parseChatLine', () => {
+  it('tells sound files from words', async () => {
+    const [a, b, blank] = [wav('a.wav'), wav('b.wav'), join(folder, 'wav/c d.wav')]
+    writeFileSync(blank, 'x')
+    const list = write('said.txt', `${a}\n${b}\n`)
+    const said = (line: string) => vt.parseChatLine(line)
+    expect(await said(`${a} What is it?`)).toEqual({ audio: [a], text: 'What is it?' })
+    expect(await said(`Is ${a}, or ${b}?`)).toEqual({ audio: [a, b], text: 'Is or' })
+    expect(await said(`${a},${b} "${blank}" Say "hello" @ann`)).toEqual({ audio: [a, b, blank], text: 'Say "hello" @ann' }) // biome-ignore format: one line
+    expect(await said(`@${list} Both`)).toEqual({ audio: [a, b], text: 'Both' })
+    expect(await said(`${JSON.stringify([a, b])} Both`)).toEqual({ audio: [a, b], text: 'Both' })
+    expect(await said('[laughter] e.g. 3.5 wav?')).toEqual({ audio: [], text: '[laughter] e.g. 3.5 wav?' })
+    await expect(said('gone.wav What?')).rejects.toThrow('There is no sound file gone.wav')
+    await expect(said(`${a},gone.MP3`)).rejects.toThrow('There is no sound file gone.MP3')
+    await expect(said('@gone.txt')).rejects.toThrow(vt.DataError)
+  })
+})
+
 describe('the challenge', () => {
   const turn = (id: number, text: string, emotion: string, more: object = {}) => ({
     turn_id: id,
@@ -349,7 +447,7 @@ describe('the challenge', () => {
     )
     const output = join(folder, 'converted.json')
     const conversion = await vt.convertHumDialFile(input, output)
-    expect(conversion).toEqual({ dialogs: 3, withoutTarget: 1, withoutEmotions: 1, badItems: 0, badItemErrors: [] })
+    expect(conversion).toEqual({ dialogs: 3, files: [{ file: output, dialogs: 3 }], withoutTarget: 1, withoutEmotions: 1, badItems: 0, badItemErrors: [], missingAudio: { count: 5, first: join(folder, 'task1_3/d_1.wav') } }) // biome-ignore format: one line
     const [first, second, third] = JSON.parse(readFileSync(output, 'utf8'))
     expect(first).toEqual({
       dialogue_id: 'zh_1',

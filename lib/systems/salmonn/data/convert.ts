@@ -1,8 +1,14 @@
+import { existsSync } from 'node:fs'
+import { dirname } from 'node:path'
+import { listOf, requireObject, requireString } from '../../../data/check.js'
 import { writeJson } from '../../../data/json.js'
 import type { DataError } from '../../../native/errors.js'
-import type { OnBadItem } from './entry.js'
+import { salmonnEntry } from './annotation.js'
+import { BadItems } from './bad-items.js'
+import type { OnBadItem, SalmonnEntry } from './entry.js'
 import { type DialogTextOptions, trajectoryRequest } from './history.js'
 import { type HumDialDialog, readHumDial } from './humdial.js'
+import { type SplitSalmonnOptions, splitSalmonn } from './split.js'
 
 /** An item of the fine-tuning data, under the published names. */
 export interface ConvertedDialog {
@@ -21,13 +27,24 @@ export interface ConvertHumDialOptions extends DialogTextOptions {
   task?: string
 }
 
+export interface ConvertHumDialFileOptions extends ConvertHumDialOptions, SplitSalmonnOptions {
+  /** Default 'stop'. */
+  onBadItem?: OnBadItem
+  /** Default 0, as `test`: nothing is divided. */
+  valid?: number
+}
+
 export interface Conversion {
   dialogs: number
+  /** What was written, training first. */
+  files: { file: string; dialogs: number }[]
   /** Dialogs whose last turn has no reply, so that they can be asked but not learnt from. */
   withoutTarget: number
   withoutEmotions: number
   badItems: number
   badItemErrors: DataError[]
+  /** Sound files that are not where their paths say, seen from the new file. */
+  missingAudio: { count: number; first: string | null }
 }
 
 /** A dialog of the challenge as an item to fine-tune with: its words, its clips in order, the last reply as the answer. */
@@ -47,25 +64,56 @@ export function convertHumDial(dialog: HumDialDialog, options: ConvertHumDialOpt
 }
 
 /**
- * The `convert` step: the challenge's JSON Lines into a JSON list that `readSalmonnAnnotations` reads. The file appears whole
- * or not at all. Audio paths stay as they are: write the result beside the input, or give the reader an `audioRoot`.
+ * The `convert` step: the challenge's JSON Lines, one file or several, into a JSON list that `readSalmonnAnnotations` reads.
+ * With a share or speakers to hold out, whole dialogs go into `OUT.valid.json` and `OUT.test.json` beside it, as
+ * {@link splitSalmonn} divides them. Each file appears whole or not at all. Audio paths stay as they are: write the result
+ * beside the input, or give the reader an `audioRoot`.
  *
  * @throws DataError naming the line, unless `onBadItem` is 'skip'
  */
 export async function convertHumDialFile(
-  input: string,
+  input: string | readonly string[],
   output: string,
-  options: ConvertHumDialOptions & { onBadItem?: OnBadItem } = {},
+  options: ConvertHumDialFileOptions = {},
 ): Promise<Conversion> {
-  const { onBadItem = 'stop', ...rest } = options
-  const { dialogs, badItems, badItemErrors } = await readHumDial(input, { onBadItem })
-  const items = dialogs.map((dialog) => convertHumDial(dialog, rest))
-  await writeJson(output, items)
+  const where = 'convertHumDialFile'
+  requireString(where, 'output', output)
+  requireObject(where, 'options', options)
+  const { onBadItem = 'stop', valid = 0, test = 0, validSpeakers, testSpeakers, seed, ...rest } = options
+  const bad = new BadItems(onBadItem)
+  const entries: (SalmonnEntry & { item: ConvertedDialog })[] = []
+  for (const file of typeof input === 'string' ? [input] : listOf(where, 'input', input, 'paths')) {
+    const { dialogs, badItems, badItemErrors } = await readHumDial(file, { onBadItem })
+    bad.count += badItems
+    bad.errors.push(...badItemErrors.slice(0, Math.max(0, 100 - bad.errors.length)))
+    for (const dialog of dialogs) {
+      const item = convertHumDial(dialog, rest)
+      entries.push({ ...salmonnEntry(item, dialog.source, dirname(output)), item })
+    }
+  }
+  const divides = valid > 0 || test > 0 || validSpeakers !== undefined || testSpeakers !== undefined
+  const held = {
+    ...{ valid, test, ...(seed !== undefined && { seed }) },
+    ...{ ...(validSpeakers && { validSpeakers }), ...(testSpeakers && { testSpeakers }) },
+  }
+  const parts = divides ? splitSalmonn(entries, held) : { train: entries, valid: [], test: [] }
+  const files: Conversion['files'] = []
+  for (const part of ['train', 'valid', 'test'] as const) {
+    if (part !== 'train' && parts[part].length === 0) continue
+    const file = part === 'train' ? output : output.replace(/(\.json)?$/i, `.${part}.json`)
+    const items = (parts[part] as typeof entries).map(({ item }) => item)
+    await writeJson(file, items)
+    files.push({ file, dialogs: items.length })
+  }
+  const items = entries.map(({ item }) => item)
+  const missing = [...new Set(entries.flatMap(({ audio }) => audio))].filter((path) => !existsSync(path))
   return {
     dialogs: items.length,
+    files,
     withoutTarget: items.filter((item) => item.target_text === '').length,
     withoutEmotions: items.filter((item) => item.emotion_sequence === undefined).length,
-    badItems,
-    badItemErrors,
+    badItems: bad.count,
+    badItemErrors: bad.errors,
+    missingAudio: { count: missing.length, first: missing[0] ?? null },
   }
 }

@@ -11,18 +11,19 @@ export interface DialogTextOptions {
 
 /**
  * The words of a dialog up to its last question, and the request to describe how the user's emotion went: the `input_text`
- * of a converted dialog. The request names the number of turns that there are.
+ * of a converted dialog. The request names the number of turns that there are. Of a turn without words it has the speaker.
  */
 export function trajectoryRequest(dialog: Pick<HumDialDialog, 'turns'>, options: DialogTextOptions = {}): string {
   const { turns } = dialog
   const { language = languageOf(turns.map(({ text }) => text).join(' ')), style = 'labelled' } = options
   const words = WORDS[language]
   const labelled = style === 'labelled'
-  const lines = turns.flatMap(({ text, reply }, i) => [
-    labelled ? words.user(i + 1, text) : text,
-    ...(i < turns.length - 1 ? [labelled ? words.model(i + 1, reply) : reply] : []),
+  const people = turns.some(({ speaker }) => speaker !== undefined)
+  const lines = turns.flatMap(({ text, reply, speaker }, i) => [
+    labelled ? words.said(i + 1, text, speaker) : text,
+    ...(i < turns.length - 1 && reply !== '' ? [labelled ? words.replied(i + 1, reply) : reply] : []),
   ])
-  return [...(labelled ? [words.header] : []), ...lines, words.request(turns.length)].join('\n')
+  return [...(labelled ? [words.header] : []), ...lines, words.request(turns.length, people)].join('\n')
 }
 
 const ZH_NUMBERS = ['零', '一', '两', '三', '四', '五', '六', '七', '八', '九', '十']
@@ -31,17 +32,19 @@ const EN_NUMBERS = ['no', 'one', 'two', 'three', 'four', 'five', 'six', 'seven',
 const WORDS = {
   zh: {
     header: '以下是到目前为止的对话：',
-    user: (turn: number, text: string) => `第${turn}轮，用户说：${text}`,
-    model: (turn: number, text: string) => `第${turn}轮，模型答：${text}`,
-    request: (count: number) =>
-      `请结合各段录音中的笑声、叹气和语气，概括用户在这${ZH_NUMBERS[count] ?? count}轮对话中的情绪变化过程。`,
+    said: (turn: number, text: string, speaker = '用户') =>
+      `第${turn}轮${text === '' ? `：${speaker}` : `，${speaker}说：${text}`}`,
+    replied: (turn: number, text: string) => `第${turn}轮，模型答：${text}`,
+    request: (count: number, people: boolean) =>
+      `请结合各段录音中的笑声、叹气和语气，概括${people ? '每位说话人' : '用户'}在这${ZH_NUMBERS[count] ?? count}轮对话中的情绪变化过程。`,
   },
   en: {
     header: 'The conversation so far:',
-    user: (turn: number, text: string) => `Turn ${turn}, the user says: ${text}`,
-    model: (turn: number, text: string) => `Turn ${turn}, the model answers: ${text}`,
-    request: (count: number) =>
-      `Listen to laughter, sighs and tone in the recordings, and describe how the user's emotion changes over ${count === 1 ? 'this one turn' : `these ${EN_NUMBERS[count] ?? count} turns`}.`,
+    said: (turn: number, text: string, speaker = 'the user') =>
+      `Turn ${turn}${text === '' ? `: ${speaker}` : `, ${speaker} says: ${text}`}`,
+    replied: (turn: number, text: string) => `Turn ${turn}, the model answers: ${text}`,
+    request: (count: number, people: boolean) =>
+      `Listen to laughter, sighs and tone in the recordings, and describe how ${people ? "each speaker's" : "the user's"} emotion changes over ${count === 1 ? 'this one turn' : `these ${EN_NUMBERS[count] ?? count} turns`}.`,
   },
 }
 

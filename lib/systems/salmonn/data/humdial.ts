@@ -15,6 +15,8 @@ export interface HumDialTurn {
   audio: string
   /** '' where there is none. */
   reply: string
+  /** Where each turn has a speaker of its own. */
+  speaker?: string
 }
 
 export interface HumDialDialog {
@@ -35,7 +37,8 @@ export interface HumDialData {
 /**
  * Reads the challenge's JSON Lines: `{ dialogue_id, turns: [{ turn_id, text, emotion, split_audio_file, response_txt }] }`,
  * three to five turns or any other number. The reply is `response_txt`, as in the training files, or `response_text`, as in
- * the scoring scripts. Turns come in the order of `turn_id`. Blank lines do not count.
+ * the scoring scripts. Turns come in the order of `turn_id`. Blank lines do not count. In a dialog between people each turn
+ * has a `speaker`, and needs neither words nor a reply.
  *
  * @throws DataError with file and line for a dialog that cannot be used, unless `onBadItem` is 'skip'
  */
@@ -51,7 +54,7 @@ export async function readHumDial(file: string, options: { onBadItem?: OnBadItem
   for (let i = 0; i < lines.length; i += 1) {
     const line = lines.index.lines[i] as number
     try {
-      dialogs.push(dialogOf(await lines.get(i), `${file}, line ${line}`, `idx_${line}`))
+      dialogs.push(humDialDialog(await lines.get(i), `${file}, line ${line}`, `idx_${line}`))
     } catch (error) {
       bad.add(error)
     }
@@ -59,7 +62,11 @@ export async function readHumDial(file: string, options: { onBadItem?: OnBadItem
   return { dialogs, badItems: bad.count, badItemErrors: bad.errors, folder: dirname(file) }
 }
 
-function dialogOf(value: unknown, source: string, number: string): HumDialDialog {
+/**
+ * A dialog of the challenge. @param number what it is called where it has no id
+ * @throws DataError naming `source`, and the turn that cannot be used
+ */
+export function humDialDialog(value: unknown, source: string, number: string): HumDialDialog {
   const record = (value ?? {}) as Record<string, unknown>
   const { dialogue_id: id = number, turns, speaker } = record
   if (typeof value !== 'object' || Array.isArray(value)) throw fault(source, 'it is no object')
@@ -90,11 +97,14 @@ function turnOf(value: unknown, source: string, index: number, count: number): {
     throw fault(source, `it has no ${field}`)
   }
   const reply = text('response_txt') ?? text('response_text')
-  if (!reply && index < count - 1) throw fault(source, 'it has neither response_txt nor response_text')
+  const speaker = text('speaker')
+  if (!reply && !speaker && index < count - 1) throw fault(source, 'it has neither response_txt nor response_text')
   const number = record.turn_id ?? index + 1
   if (typeof number !== 'number') throw fault(source, 'its turn_id is no number')
   const emotion = (text('emotion') ?? '').trim().toLowerCase()
-  return { turn: { text: needed('text'), emotion, audio: needed('split_audio_file'), reply: reply ?? '' }, number }
+  const words = speaker ? (text('text') ?? '') : needed('text')
+  const turn = { text: words, emotion, audio: needed('split_audio_file'), reply: reply ?? '' }
+  return { turn: { ...turn, ...(speaker && { speaker }) }, number }
 }
 
 const fault = (source: string, what: string): DataError => new DataError(`${source}: ${what}`, { item: source })

@@ -7,7 +7,7 @@ import { SalmonnPrompts } from '../prompts/prompts.js'
 import { readSalmonnAnnotations } from './annotation.js'
 import { SalmonnDataset, type SalmonnDatasetOptions } from './dataset.js'
 import type { SalmonnEntry } from './entry.js'
-import { splitSalmonn } from './split.js'
+import { type SalmonnSplit, splitSalmonn } from './split.js'
 
 export interface SalmonnData {
   train: SalmonnDataset
@@ -19,20 +19,29 @@ export interface SalmonnData {
   badItemErrors: DataError[]
 }
 
+export interface OpenSalmonnDataOptions {
+  compat?: 'published'
+  /** Of what is drawn. Default 42. */
+  seed?: number
+  /** Whether nothing is trained: then `train` is empty, and only what is measured has to be there. Default false. */
+  evaluateOnly?: boolean
+}
+
 /**
- * Reads all data of a configuration and opens every sound file once. Validation data that is the training data is not: then,
- * and where none is given, dialogs are taken from training. With compat 'published' the same file may stand for both.
+ * Reads all data of a configuration and opens every sound file once. Validation or test data that is the training data is
+ * not: then, and where there is no validation data, dialogs are taken from training, so that no two parts share a dialog or
+ * a sound file. With compat 'published' the same file may stand for all.
  *
  * @throws DataError naming file and item for what cannot be used, unless `onBadItem` is 'skip'
  */
 export async function openSalmonnData(
   settings: SalmonnDataSettings,
-  options: { compat?: 'published'; seed?: number } = {},
+  options: OpenSalmonnDataOptions = {},
 ): Promise<SalmonnData> {
   requireObject('openSalmonnData', 'settings', settings)
-  const { compat, seed = 42 } = options
-  const { train: files = [], test: testFiles = [], onBadItem = 'stop', audioRoot } = settings
-  if (files.length === 0) throw new ConfigError('There is no data to train on: say data.train', { argument: 'train' })
+  requireObject('openSalmonnData', 'options', options)
+  const { compat, seed = 42, evaluateOnly = false } = options
+  const { onBadItem = 'stop', audioRoot } = settings
   const notes: string[] = []
   const bad = { count: 0, errors: [] as DataError[] }
   const read = async (from: readonly string[], targets: 'required' | 'optional') => {
@@ -45,11 +54,10 @@ export async function openSalmonnData(
     if (found.ignoredFields.length > 0) notes.push(`${from.join(', ')}: ${found.ignoredFields.join(', ')} are not read`)
     return found.entries
   }
-  const parts = await partsOf(settings, files, read, { compat, seed, notes })
-  if (testFiles.length > 0) parts.test = await read(testFiles, 'optional')
+  const parts = await partsOf(settings, read, { compat, seed, evaluateOnly, notes })
   const make = async (entries: readonly SalmonnEntry[], more: SalmonnDatasetOptions) => {
     const dataset = new SalmonnDataset(entries, {
-      ...datasetOptions(settings),
+      ...salmonnDatasetOptions(settings),
       seed,
       ...(compat && { compat }),
       ...more,
@@ -70,33 +78,67 @@ export async function openSalmonnData(
   return { ...data, notes, badItems: bad.count, badItemErrors: bad.errors }
 }
 
-async function partsOf(
-  settings: SalmonnDataSettings,
-  files: readonly string[],
-  read: (files: readonly string[], targets: 'required' | 'optional') => Promise<SalmonnEntry[]>,
-  { compat, seed, notes }: { compat: 'published' | undefined; seed: number; notes: string[] },
-): Promise<{ train: SalmonnEntry[]; valid: SalmonnEntry[]; test: SalmonnEntry[] }> {
-  const { valid: validFiles = [], validShare, testShare, validSpeakers, testSpeakers } = settings
-  const train = await read(files, 'required')
-  const known = new Set(files.map((file) => resolve(file)))
-  const same = validFiles.some((file) => known.has(resolve(file)))
-  if (validFiles.length > 0 && (!same || compat === 'published')) {
-    if (same) notes.push('Validation is on training data, as published: its figures say nothing about new dialogs')
-    return { train, valid: await read(validFiles, 'required'), test: [] }
-  }
-  const split = splitSalmonn(train, {
-    seed,
-    ...(validShare !== undefined && { valid: validShare }),
-    ...(testShare !== undefined && { test: testShare }),
-    ...(validSpeakers && { validSpeakers }),
-    ...(testSpeakers && { testSpeakers }),
-  })
-  const why = same ? 'The validation file is the training file' : 'There is no validation file'
-  notes.push(`${why}: ${split.valid.length} items are taken from training for it, whole dialogs each`)
-  return split
+type Read = (files: readonly string[], targets: 'required' | 'optional') => Promise<SalmonnEntry[]>
+type PartsOptions = Omit<Required<OpenSalmonnDataOptions>, 'compat'> & {
+  compat: 'published' | undefined
+  notes: string[]
 }
 
-function datasetOptions(settings: SalmonnDataSettings): SalmonnDatasetOptions {
+async function partsOf(
+  settings: SalmonnDataSettings,
+  read: Read,
+  { compat, seed, evaluateOnly, notes }: PartsOptions,
+): Promise<SalmonnSplit> {
+  const { train: files = [], valid: validFiles = [], test: testFiles = [] } = settings
+  const { validShare, testShare, validSpeakers, testSpeakers } = settings
+  const known = new Set(files.map((file) => resolve(file)))
+  const same = (list: readonly string[]) => list.some((file) => known.has(resolve(file)))
+  // A part of its own, or one that comes out of training.
+  const own = (list: readonly string[]) => list.length > 0 && (compat === 'published' || !same(list))
+  const [ownValid, ownTest] = [own(validFiles), own(testFiles)]
+  if (compat === 'published' && (same(validFiles) || same(testFiles))) {
+    notes.push('Validation or test is on training data, as published: the figures say nothing about new dialogs')
+  }
+  const valid = ownValid && !(evaluateOnly && ownTest) ? await read(validFiles, 'required') : []
+  const test = ownTest ? await read(testFiles, 'optional') : []
+  const wantsTest = !ownTest && (testFiles.length > 0 || testShare !== undefined || testSpeakers !== undefined)
+  if (evaluateOnly && (ownTest || (ownValid && !wantsTest))) return { train: [], valid, test }
+  if (files.length === 0) {
+    throw new ConfigError(`There is no data to ${evaluateOnly ? 'measure with' : 'train on'}: say data.train`, {
+      argument: 'train',
+    })
+  }
+  for (const [name, value, has] of [
+    ['validShare', validShare, ownValid],
+    ['validSpeakers', validSpeakers, ownValid],
+    ['testShare', testShare, ownTest],
+    ['testSpeakers', testSpeakers, ownTest],
+  ] as const) {
+    if (has && value !== undefined) notes.push(`data.${name} has no effect: that data has a file of its own`)
+  }
+  const share = testShare ?? (testFiles.length > 0 && !testSpeakers ? 0.1 : 0)
+  const split = splitSalmonn(await read(files, 'required'), {
+    seed,
+    ...(ownValid ? { valid: 0 } : validShare !== undefined && { valid: validShare }),
+    ...(!ownValid && validSpeakers && { validSpeakers }),
+    ...(!ownTest && { test: share, ...(testSpeakers && { testSpeakers }) }),
+  })
+  const told = (list: readonly string[], name: string, count: number) => {
+    const why = list.length > 0 ? `The ${name} file is the training file` : `There is no ${name} file`
+    notes.push(`${why}: ${count} items are taken from training for it, whole dialogs each`)
+  }
+  if (!ownValid) told(validFiles, 'validation', split.valid.length)
+  if (wantsTest) told(testFiles, 'test', split.test.length)
+  return {
+    train: evaluateOnly ? [] : split.train,
+    valid: ownValid ? valid : split.valid,
+    test: ownTest ? test : split.test,
+  }
+}
+
+/** How a configuration wants samples made: the same for training and for whoever asks what was trained. */
+export function salmonnDatasetOptions(settings: SalmonnDataSettings): SalmonnDatasetOptions {
+  requireObject('salmonnDatasetOptions', 'settings', settings)
   const { template, clips, gapSeconds, channels, longAudio, emotionSuffix } = settings
   const given = Object.entries({ template, clips, gapSeconds, channels, longAudio, emotionSuffix })
   return Object.fromEntries(given.filter(([, value]) => value !== undefined))

@@ -22,8 +22,9 @@ export interface SalmonnSplit {
 }
 
 /**
- * Divides entries so that all of one dialog are in one part, the same for the same seed whatever the order of the entries.
- * Each share that is not 0 gets a dialog at least.
+ * Divides entries so that all of one dialog are in one part, and all that share a sound file too, the same for the same seed
+ * whatever the order of the entries. Each share that is not 0 gets a dialog at least; where many share sound files, a part may
+ * be smaller than its share. Whoever is held out, all dialogs that share sound with theirs are too.
  *
  * @throws DataError where nothing is left to train on, or nobody of a name speaks
  */
@@ -36,35 +37,104 @@ export function splitSalmonn(entries: readonly SalmonnEntry[], options: SplitSal
   requireNumber(where, 'valid', valid, { least: 0, below: 1 })
   requireNumber(where, 'test', test, { least: 0, below: 1 })
   requireWhole(where, 'seed', seed)
-  const part = new Map<string, keyof SalmonnSplit>()
+  const groups = groupsOf(entries)
+  const part = new Map<Group, keyof SalmonnSplit>()
   for (const [name, speakers] of [
     ['valid', validSpeakers],
     ['test', testSpeakers],
   ] as const) {
     for (const speaker of speakers) {
-      const own = (entries as readonly SalmonnEntry[]).filter((entry) => entry.speaker === speaker)
+      const own = groups.filter((group) => group.entries.some((entry) => entry.speaker === speaker))
       if (own.length === 0) throw new DataError(`Nobody called '${speaker}' speaks in the data`, { speaker })
-      for (const { dialog } of own) part.set(dialog, name)
+      for (const group of own) part.set(group, name)
     }
   }
-  const free = [...new Set((entries as readonly SalmonnEntry[]).map(({ dialog }) => dialog))]
-    .filter((dialog) => !part.has(dialog))
-    .sort()
-  const order = new Random(seed).shuffle([...free])
-  const count = (share: number) => (share === 0 ? 0 : Math.max(1, Math.round(share * free.length)))
-  for (const dialog of order.splice(0, count(valid))) part.set(dialog, 'valid')
-  for (const dialog of order.splice(0, count(test))) part.set(dialog, 'test')
-  const split: SalmonnSplit = { train: [], valid: [], test: [] }
-  for (const entry of entries as readonly SalmonnEntry[]) split[part.get(entry.dialog) ?? 'train'].push(entry)
-  if (split.train.length === 0) {
-    throw new DataError(`Of ${free.length} dialogs none is left to train on: give more, or lower the shares`, {})
+  const free = new Random(seed).shuffle(groups.filter((group) => !part.has(group)))
+  const dialogs = free.reduce((sum, group) => sum + group.dialogs.length, 0)
+  for (const [name, share] of [
+    ['valid', valid],
+    ['test', test],
+  ] as const) {
+    const rest = free.filter((group) => !part.has(group))
+    for (const group of share === 0 ? [] : taken(rest, Math.max(1, Math.round(share * dialogs)))) part.set(group, name)
   }
+  const named = new Map(groups.flatMap((group) => group.dialogs.map((dialog) => [dialog, part.get(group) ?? 'train'])))
+  const split: SalmonnSplit = { train: [], valid: [], test: [] }
+  for (const entry of entries as readonly SalmonnEntry[]) split[named.get(entry.dialog) ?? 'train'].push(entry)
+  if (split.train.length === 0) throw nothingLeft(groups)
   return split
+}
+
+/** Dialogs that must stay together, since they share sound files. */
+interface Group {
+  /** In order of their names. */
+  dialogs: string[]
+  entries: SalmonnEntry[]
+}
+
+/** In the order of their first dialogs' names. */
+function groupsOf(entries: readonly SalmonnEntry[]): Group[] {
+  const roots = new Map<string, string>()
+  const rootOf = (name: string): string => {
+    let root = name
+    for (let next = roots.get(root); next !== undefined && next !== root; next = roots.get(root)) root = next
+    for (let at = name; at !== root; ) {
+      const next = roots.get(at) ?? root
+      roots.set(at, root)
+      at = next
+    }
+    return root
+  }
+  for (const entry of entries) for (const key of keysOf(entry)) roots.set(rootOf(key), rootOf(entry.dialog))
+  const groups = new Map<string, Group>()
+  for (const entry of entries) {
+    const root = rootOf(entry.dialog)
+    const group = groups.get(root) ?? { dialogs: [], entries: [] }
+    group.entries.push(entry)
+    groups.set(root, group)
+  }
+  for (const group of groups.values()) group.dialogs = [...new Set(group.entries.map(({ dialog }) => dialog))].sort()
+  return [...groups.values()].sort((a, b) => ((a.dialogs[0] as string) < (b.dialogs[0] as string) ? -1 : 1))
+}
+
+/** The first groups that have no more dialogs than wanted, or the smallest where none is so small. */
+function taken(groups: readonly Group[], wanted: number): Group[] {
+  const found: Group[] = []
+  let room = wanted
+  for (const group of groups) {
+    if (group.dialogs.length > room) continue
+    found.push(group)
+    room -= group.dialogs.length
+  }
+  if (found.length > 0) return found
+  return [...groups].sort((a, b) => a.dialogs.length - b.dialogs.length).slice(0, 1)
+}
+
+function nothingLeft(groups: readonly Group[]): DataError {
+  const entries = groups.flatMap((group) => group.entries)
+  const dialogs = new Set(entries.map(({ dialog }) => dialog)).size
+  const most = mostShared(entries)
+  const shared =
+    most && groups.length < dialogs
+      ? `. Dialogs that share a sound file stay together, and ${most.path} stands in ${most.count}: give validation data of its own`
+      : ': give more, or lower the shares'
+  return new DataError(`Of ${dialogs} dialogs none is left to train on${shared}`, { dialogs })
+}
+
+/** The sound file that stands in most dialogs. */
+function mostShared(entries: readonly SalmonnEntry[]): { path: string; count: number } | undefined {
+  const dialogs = new Map<string, Set<string>>()
+  for (const { audio, dialog } of entries) {
+    for (const path of audio) dialogs.set(path, (dialogs.get(path) ?? new Set()).add(dialog))
+  }
+  return [...dialogs].map(([path, { size: count }]) => ({ path, count })).sort((a, b) => b.count - a.count)[0]
 }
 
 /** Dialogs and sound files that two parts share; validation must have none of training's. */
 export function sharedDialogs(a: readonly SalmonnEntry[], b: readonly SalmonnEntry[]): string[] {
-  const keys = ({ dialog, audio }: SalmonnEntry) => [dialog, ...audio.map((path) => `\0${path}`)]
-  const known = new Set(a.flatMap(keys))
-  return [...new Set(b.filter((entry) => keys(entry).some((key) => known.has(key))).map(({ dialog }) => dialog))]
+  const known = new Set(a.flatMap(keysOf))
+  return [...new Set(b.filter((entry) => keysOf(entry).some((key) => known.has(key))).map(({ dialog }) => dialog))]
 }
+
+/** A dialog's name and its files; no name is like a file's. */
+const keysOf = ({ dialog, audio }: SalmonnEntry): string[] => [dialog, ...audio.map((path) => `\0${path}`)]

@@ -2,9 +2,10 @@ import { misuse, requireObject, requireWhole } from '../../../data/check.js'
 import type { GenerationConfig } from '../../../generation/config.js'
 import { ConfigError } from '../../../native/errors.js'
 import { Module } from '../../../nn/index.js'
-import { noGrad, scope } from '../../../tensor/index.js'
+import { noGrad, scope, type Tensor } from '../../../tensor/index.js'
 import type { SalmonnPrompt } from '../batch.js'
-import type { SalmonnDataset } from '../data/dataset.js'
+import { type SalmonnDataset, salmonnCollate } from '../data/dataset.js'
+import { salmonnLoss } from '../training/loss.js'
 import { type TrajectoryPair, type TrajectoryScores, trajectoryScores } from './trajectory.js'
 
 /** How the published decode configuration generates. */
@@ -30,6 +31,14 @@ export interface ScoredSalmonn {
   scores: TrajectoryScores
   /** What was asked and answered, in the order of the data. */
   answers: (TrajectoryPair & { task: string; prompt: string })[]
+}
+
+/** The same, and how well the model would have said the right answers word by word. */
+export interface MeasuredSalmonn extends ScoredSalmonn {
+  /** The mean over entries that have an answer; null where none has. */
+  loss: number | null
+  /** Of the tokens of these answers, each after the right ones before it; null where none has. */
+  accuracy: number | null
 }
 
 interface Generating {
@@ -89,4 +98,42 @@ export async function scoreSalmonn(
     for (const [module, training] of modes) module.training = training
   }
   return { scores: trajectoryScores(answers), answers }
+}
+
+/**
+ * What a training measures, for a model that is there: loss and token accuracy under teacher forcing, and scored answers.
+ * @throws as {@link scoreSalmonn}
+ */
+export async function measureSalmonn(
+  model: Module,
+  dataset: SalmonnDataset,
+  options: ScoreSalmonnOptions = {},
+): Promise<MeasuredSalmonn> {
+  const scored = await scoreSalmonn(model, dataset, options)
+  const { batchSize = 8 } = options
+  const indices = dataset.entries.flatMap(({ target }, index) => (target === '' ? [] : [index]))
+  const modes = model.modules().map((module) => [module, module.training] as const)
+  model.eval()
+  let [loss, correct, total] = [0, 0, 0]
+  try {
+    for (let from = 0; from < indices.length; from += batchSize) {
+      const samples = await Promise.all(indices.slice(from, from + batchSize).map((index) => dataset.get(index)))
+      await scope(() =>
+        noGrad(async () => {
+          const output = await salmonnLoss(model, salmonnCollate(samples))
+          const [right = 0, all = 0] = Array.from((output.logits as Tensor).flatten().dataSync() as Float64Array)
+          loss += Number(output.loss.item()) * samples.length
+          correct += right
+          total += all
+        }),
+      )
+    }
+  } finally {
+    for (const [module, training] of modes) module.training = training
+  }
+  return {
+    ...scored,
+    loss: indices.length === 0 ? null : loss / indices.length,
+    accuracy: total === 0 ? null : correct / total,
+  }
 }

@@ -1,79 +1,83 @@
 import { requireString } from '../../../data/check.js'
-import { checkTrajectory, type EmotionalTrajectory, speakersOf, type TrajectoryTurn } from './trajectory-report.js'
+import {
+  checkTrajectory,
+  type EmotionalTrajectory,
+  speakersOf,
+  type TrajectoryTurn,
+  trajectoryText,
+} from './trajectory-report.js'
 
-const [LEFT, TOP, ROW, STEP, RIGHT, AXIS, LEGEND] = [116, 16, 40, 96, 40, 44, 30]
+const [LEFT, TOP, ROW, RIGHT, AXIS, LEGEND] = [100, 34, 36, 16, 52, 28]
+/** How wide a picture wants to be, and the least and most for a turn. */
+const [WIDTH, LEAST_STEP, MOST_STEP] = [400, 52, 110]
 /** The emotions of the challenge, pleasant ones above; others follow in the order in which they occur. */
 const ORDER = ['surprise', 'happy', 'neutral', 'sad', 'fear', 'disgust', 'anger']
 const COLOURS = ['#0f6b66', '#b3541e', '#5b4b9a', '#8a6d00', '#a02c5a', '#3567a8']
 const DARK = ['#4fc0b7', '#f0975f', '#a99bf0', '#d9b93f', '#ef83ab', '#86b4f2']
+const DASHES = ['', '8 4', '2 4', '10 4 2 4', '14 3', '5 2']
 
 /**
- * Each speaker's emotion over the turns, as one SVG that stands alone. A ring marks what would have been right where the
- * model was wrong. Colours follow the reader's light or dark setting.
+ * Each speaker's emotion over the turns, as one SVG that stands alone. Speakers differ by colour, by the form of their marks
+ * and by their lines. A ring marks what would have been right where the model was wrong. Colours follow the reader's light
+ * or dark setting.
  */
 export function trajectorySvg(trajectory: EmotionalTrajectory, title = 'Emotional trajectory'): string {
-  const { turns } = checkTrajectory('trajectorySvg', trajectory)
+  checkTrajectory('trajectorySvg', trajectory)
   requireString('trajectorySvg', 'title', title)
+  return drawTrajectory(trajectory, title).svg
+}
+
+/** @internal */
+export function drawTrajectory(trajectory: EmotionalTrajectory, title: string): { svg: string; width: number } {
+  const { turns } = trajectory
   const emotions = emotionsOf(turns)
   const speakers = speakersOf(turns)
-  const width = Math.max(520, LEFT + STEP * turns.length + RIGHT)
-  const rows = legendRows(speakers, width)
-  const height = TOP + ROW * emotions.length + AXIS + LEGEND * rows.length
-  const x = (turn: number) => LEFT + STEP * (turn + 0.5)
+  const step = Math.min(MOST_STEP, Math.max(LEAST_STEP, (WIDTH - LEFT - RIGHT) / turns.length))
+  const width = Math.max(WIDTH, Math.round(LEFT + step * turns.length + RIGHT))
+  const hasMisses = turns.some(isWrong)
+  const rows = legendRows([...speakers, ...(hasMisses ? [null] : [])], width)
+  const bottom = TOP + ROW * emotions.length
+  const height = bottom + AXIS + LEGEND * rows.length
+  const x = (turn: number) => round(LEFT + step * (turn + 0.5))
   const y = (emotion: string) => TOP + ROW * (emotions.indexOf(emotion) + 0.5)
   const grid = emotions.map(
     (emotion) =>
-      `<line class="grid" x1="${LEFT}" x2="${width - RIGHT}" y1="${y(emotion)}" y2="${y(emotion)}"/><text class="emotion" x="${LEFT - 14}" y="${y(emotion) + 5}" text-anchor="end">${escaped(shortened(emotion, 12))}</text>`,
+      `<line class="grid" x1="${LEFT}" x2="${width - RIGHT}" y1="${y(emotion)}" y2="${y(emotion)}"/><text class="emotion" x="${LEFT - 10}" y="${y(emotion) + 5}" text-anchor="end">${escaped(shortened(emotion, 11))}</text>`,
   )
-  const bottom = TOP + ROW * emotions.length
+  const timed = turns.every(({ start }) => start !== undefined)
   const axis = turns.map(
-    (turn, i) =>
-      `<text class="axis" x="${x(i)}" y="${bottom + 20}" text-anchor="middle">${turn.start === undefined ? `turn ${i + 1}` : `${turn.start.toFixed(1)} s`}</text>`,
+    ({ start }, i) =>
+      `<text class="axis" x="${x(i)}" y="${bottom + 18}" text-anchor="middle">${timed ? `${start?.toFixed(1)} s` : i + 1}</text>`,
   )
+  const names = [
+    `<text class="axis label" x="${LEFT - 10}" y="18" text-anchor="end">Emotion</text>`,
+    `<text class="axis label" x="${(LEFT + width - RIGHT) / 2}" y="${bottom + 38}" text-anchor="middle">${timed ? 'Turn begins at' : 'Turn'}</text>`,
+  ]
+  // Else lines of speakers who feel the same would hide each other.
+  const apart = Math.min(6, (0.5 * ROW) / speakers.length)
   const paths = speakers.map((speaker, s) => {
     const own = turns.flatMap((turn, i) => (turn.speaker === speaker ? [{ ...turn, at: x(i) }] : []))
-    const line = own.map(({ at, emotion }) => `${at} ${y(emotion)}`).join('L')
-    const points = own.map(({ at, ...turn }) => point(turn, at, y)).join('')
-    return `<g class="speaker s${s % COLOURS.length}"><path d="M${line}"/>${points}</g>`
+    const level = (emotion: string) => round(y(emotion) + apart * (s - (speakers.length - 1) / 2))
+    const line = own.map(({ at, emotion }) => `${at} ${level(emotion)}`).join('L')
+    const points = own.map(({ at, ...turn }) => point(turn, at, level, s)).join('')
+    return `<g class="${classOf(s)}"><path class="line" d="M${line}"${dash(s)}/>${points}</g>`
   })
   const legend = rows.flatMap((row, r) =>
-    row.map(({ speaker, index, left }) => {
-      const top = bottom + AXIS + LEGEND * r + 6
-      return `<g class="speaker s${index % COLOURS.length}"><circle cx="${left}" cy="${top}" r="6"/><text class="name" x="${left + 14}" y="${top + 5}">${escaped(speaker)}</text></g>`
+    row.map(({ speaker, name, index, left }) => {
+      const top = bottom + AXIS + LEGEND * r + 10
+      const words = `<text class="name" x="${left + 42}" y="${top + 5}">${escaped(name)}</text>`
+      if (speaker === null) return `<g><circle class="truth" cx="${left + 16}" cy="${top}" r="8"/>${words}</g>`
+      return `<g class="${classOf(index)}"><path class="line" d="M${left} ${top}h32"${dash(index)}/>${mark(index, left + 16, top)}${words}</g>`
     }),
   )
-  return `<svg xmlns="http://www.w3.org/2000/svg" class="trajectory" viewBox="0 0 ${width} ${height}" role="img" aria-label="${escaped(title)}">
-<title>${escaped(title)}</title><style>${SVG_STYLE}</style>
-${[...grid, ...axis, ...paths, ...legend].join('\n')}
+  const described = trajectoryText({ turns }).replaceAll('\n', '. ')
+  const svg = `<svg xmlns="http://www.w3.org/2000/svg" class="trajectory" viewBox="0 0 ${width} ${height}" width="${round(1.5 * width)}" height="${round(1.5 * height)}" role="img" aria-label="${escaped(title)}">
+<title>${escaped(title)}</title><desc>${escaped(described)}</desc><style>${SVG_STYLE}</style>
+<rect class="sheet" width="${width}" height="${height}"/>
+${[...grid, ...names, ...axis, ...paths, ...legend].join('\n')}
 </svg>
 `
-}
-
-/** The same as a page that needs no network, with the summary and a table of the turns. */
-export function trajectoryPage(trajectory: EmotionalTrajectory, title = 'Emotional trajectory'): string {
-  const { turns, summary } = checkTrajectory('trajectoryPage', trajectory)
-  requireString('trajectoryPage', 'title', title)
-  const judged = turns.filter(({ reference }) => reference !== undefined)
-  const right = judged.filter(({ reference, emotion }) => reference === emotion).length
-  const speakers = speakersOf(turns).length
-  const lead = `${turns.length} turn${turns.length === 1 ? '' : 's'}, ${speakers} speaker${speakers === 1 ? '' : 's'}.${judged.length > 0 ? ` ${right} of ${judged.length} emotions are right; a ring marks what would have been.` : ''}`
-  const head = ['Turn', 'Speaker', 'Emotion', ...(judged.length > 0 ? ['In truth'] : []), 'Words']
-  const rows = turns.map(({ speaker, emotion, reference, text = '' }, i) => {
-    const cells = [speaker, emotion, ...(judged.length > 0 ? [reference ?? ''] : []), text]
-    const wrong = reference !== undefined && reference !== emotion
-    return `<tr${wrong ? ' class="wrong"' : ''}><th scope="row">${i + 1}</th>${cells.map((cell) => `<td>${escaped(cell)}</td>`).join('')}</tr>`
-  })
-  return `<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
-<title>${escaped(title)}</title><style>${PAGE_STYLE}</style></head><body><main>
-<h1>${escaped(title)}</h1>
-<p class="lead">${lead}</p>
-<figure>${trajectorySvg(trajectory, title)}</figure>
-${summary ? `<p class="summary">${escaped(summary).replaceAll('\n', '<br>')}</p>` : ''}
-<div class="wide"><table><thead><tr>${head.map((name) => `<th scope="col">${name}</th>`).join('')}</tr></thead>
-<tbody>${rows.join('')}</tbody></table></div>
-</main></body></html>
-`
+  return { svg, width }
 }
 
 function emotionsOf(turns: readonly TrajectoryTurn[]): string[] {
@@ -81,57 +85,78 @@ function emotionsOf(turns: readonly TrajectoryTurn[]): string[] {
   return [...ORDER.filter((emotion) => seen.has(emotion)), ...[...seen].filter((emotion) => !ORDER.includes(emotion))]
 }
 
-function point(
-  { speaker, emotion, reference, text }: TrajectoryTurn,
-  at: number,
-  y: (emotion: string) => number,
-): string {
-  const wrong = reference !== undefined && reference !== emotion
-  const tip = `${speaker}: ${emotion}${wrong ? `, in truth ${reference}` : ''}${text ? `. ${text}` : ''}`
-  const ring = wrong ? `<circle class="truth" cx="${at}" cy="${y(reference)}" r="8"/>` : ''
-  return `<g class="turn"><title>${escaped(tip)}</title>${ring}<circle class="point" data-emotion="${escaped(emotion)}" cx="${at}" cy="${y(emotion)}" r="6"/></g>`
+/** @internal */
+export const isWrong = ({ reference, emotion }: TrajectoryTurn): boolean =>
+  reference !== undefined && reference !== '' && reference !== emotion
+
+function point(turn: TrajectoryTurn, at: number, y: (emotion: string) => number, speaker: number): string {
+  const { emotion, reference = '', text } = turn
+  const wrong = isWrong(turn)
+  const tip = `${turn.speaker}: ${emotion}${wrong ? `, in truth ${reference}` : ''}${text ? `. ${text}` : ''}`
+  const ring = wrong
+    ? `<path class="miss" d="M${at} ${y(emotion)}V${y(reference)}"/><circle class="truth" cx="${at}" cy="${y(reference)}" r="8"/>`
+    : ''
+  return `<g class="turn" data-emotion="${escaped(emotion)}"><title>${escaped(tip)}</title>${ring}${mark(speaker, at, y(emotion))}</g>`
 }
 
-/** Names side by side as far as there is room. */
-function legendRows(speakers: readonly string[], width: number) {
-  const rows: { speaker: string; index: number; left: number }[][] = [[]]
-  let left = LEFT
-  for (const [index, name] of speakers.entries()) {
-    const speaker = shortened(name, 24)
-    const room = 40 + 9 * speaker.length
-    if (left + room > width && left > LEFT) {
+/** A form for each speaker, of about the same area. */
+function mark(speaker: number, x: number, y: number): string {
+  const forms = [
+    `<circle class="point" cx="${x}" cy="${y}" r="6.5"/>`,
+    `<path class="point" d="M${x - 6} ${y - 6}h12v12h-12z"/>`,
+    `<path class="point" d="M${x} ${y - 8.5}l8.5 8.5l-8.5 8.5l-8.5 -8.5z"/>`,
+    `<path class="point" d="M${x} ${y - 8}l8 14h-16z"/>`,
+    `<path class="point" d="M${x} ${y + 8}l8 -14h-16z"/>`,
+    `<path class="point" d="M${x - 3} ${y - 8}h6v5h5v6h-5v5h-6v-5h-5v-6h5z"/>`,
+  ]
+  return forms[speaker % forms.length] as string
+}
+
+/** Where forms begin anew, colours and lines come with other ones. */
+const shifted = (speaker: number) => (speaker + Math.floor(speaker / COLOURS.length)) % COLOURS.length
+
+const classOf = (speaker: number) => `speaker s${shifted(speaker)}`
+
+function dash(speaker: number): string {
+  const pattern = DASHES[shifted(speaker)]
+  return pattern ? ` stroke-dasharray="${pattern}"` : ''
+}
+
+/** Names side by side as far as there is room; null stands for what the ring means. */
+function legendRows(speakers: readonly (string | null)[], width: number) {
+  const rows: { speaker: string | null; name: string; index: number; left: number }[][] = [[]]
+  let left = 16
+  for (const [index, speaker] of speakers.entries()) {
+    const name = speaker === null ? 'what it is in truth' : shortened(speaker, 24)
+    const room = 62 + [...name].reduce((sum, character) => sum + (character > '\u2e7f' ? 15 : 8.5), 0)
+    if (left + room > width && left > 16) {
       rows.push([])
-      left = LEFT
+      left = 16
     }
-    rows.at(-1)?.push({ speaker, index, left })
+    rows.at(-1)?.push({ speaker, name, index, left: round(left) })
     left += room
   }
   return rows
 }
 
-const shortened = (text: string, most: number) => (text.length > most ? `${text.slice(0, most - 1)}…` : text)
+const shortened = (text: string, most: number) => {
+  const characters = [...text]
+  return characters.length > most ? `${characters.slice(0, most - 1).join('')}…` : text
+}
 
-const escaped = (text: string) =>
+/** @internal */
+export const escaped = (text: string) =>
   text.replace(/[&<>"]/g, (c) => ({ '&': '&amp;', '<': '&lt;', '>': '&gt;', '"': '&quot;' })[c] as string)
+
+const round = (value: number) => Math.round(value * 10) / 10
 
 const colours = (list: readonly string[]) => list.map((colour, i) => `--s${i}:${colour}`).join(';')
 
 const SVG_STYLE = `
-.trajectory{color-scheme:light dark;--ink:#1d2733;--soft:#5a6472;--line:#dad7cf;--sheet:#fff;${colours(COLOURS)}}
+.trajectory{color-scheme:light dark;max-width:100%;height:auto;--ink:#1d2733;--soft:#5a6472;--line:#dad7cf;--sheet:#fff;${colours(COLOURS)}}
 @media (prefers-color-scheme:dark){.trajectory{--ink:#e8e6e1;--soft:#9fa8b4;--line:#39424d;--sheet:#1c2229;${colours(DARK)}}}
-.trajectory text{font:14px system-ui,-apple-system,"Segoe UI","DejaVu Sans",sans-serif;fill:var(--ink)}
-.trajectory .axis{font-size:12px;fill:var(--soft)}.trajectory .grid{stroke:var(--line)}
-.trajectory path{fill:none;stroke-width:2.5;stroke-linejoin:round}.trajectory .point{stroke:var(--sheet);stroke-width:2}
-.trajectory .truth{fill:none;stroke-width:2;stroke-dasharray:3 3}
-${COLOURS.map((_, i) => `.trajectory .s${i} path,.trajectory .s${i} .truth{stroke:var(--s${i})}.trajectory .s${i} circle:not(.truth){fill:var(--s${i})}`).join('\n')}`
-
-const PAGE_STYLE = `
-:root{color-scheme:light dark;--paper:#f6f5f2;--sheet:#fff;--ink:#1d2733;--soft:#5a6472;--rule:#e5e3dd;--warn:#a33a1f}
-@media (prefers-color-scheme:dark){:root{--paper:#14181d;--sheet:#1c2229;--ink:#e8e6e1;--soft:#9fa8b4;--rule:#2f3842;--warn:#f0975f}}
-*{box-sizing:border-box}body{margin:0;background:var(--paper);color:var(--ink);font:16px/1.6 system-ui,-apple-system,"Segoe UI","DejaVu Sans",sans-serif}
-main{max-width:1008px;margin:0 auto;padding:48px 24px 72px}h1{font-size:32px;line-height:1.2;margin:0 0 12px;overflow-wrap:anywhere}
-.lead{font-size:18px;color:var(--soft);margin:0 0 16px}figure{margin:0 0 24px;background:var(--sheet);padding:16px}
-svg{width:100%;height:auto;display:block}.summary{background:var(--sheet);padding:16px;margin:0 0 24px;overflow-wrap:anywhere}
-table{border-collapse:collapse;width:100%;background:var(--sheet);font-size:14px}
-th,td{padding:6px 12px;text-align:left;border-bottom:1px solid var(--rule);vertical-align:top}th{font-weight:500;color:var(--soft)}
-td:last-child{overflow-wrap:anywhere}.wrong td:nth-child(3){color:var(--warn)}.wide{overflow:auto}`
+.trajectory .sheet{fill:var(--sheet)}.trajectory text{font:14px system-ui,-apple-system,"Segoe UI","DejaVu Sans",sans-serif;fill:var(--ink)}
+.trajectory .axis{font-size:13px;fill:var(--soft)}.trajectory .label{font-weight:600}.trajectory .grid{stroke:var(--line)}
+.trajectory .line{fill:none;stroke-width:2.5;stroke-linejoin:round}.trajectory .point{stroke:var(--sheet);stroke-width:1.5}
+.trajectory .truth{fill:none;stroke:var(--soft);stroke-width:2}.trajectory .miss{fill:none;stroke-width:1.5;stroke-dasharray:1 4;stroke-linecap:round}
+${COLOURS.map((_, i) => `.trajectory .s${i} .line,.trajectory .s${i} .miss,.trajectory .s${i} .truth{stroke:var(--s${i})}.trajectory .s${i} .point{fill:var(--s${i})}`).join('\n')}`

@@ -18,6 +18,8 @@ export interface EmotionalTrajectory {
   turns: TrajectoryTurn[]
   /** The model's answer in words. */
   summary?: string
+  /** Whether the emotions are those of one answer about the whole dialog, or of a question about each turn. */
+  emotionsFrom?: 'dialog' | 'turns'
 }
 
 /** A trajectory whose fields are what they should be. @throws ConfigError for anything else */

@@ -1,5 +1,6 @@
 import { listOf, misuse } from '../../../data/check.js'
 import { DataError } from '../../../native/errors.js'
+import { f1Score, precisionRecallF1, recall } from '../../../train/metrics/classification.js'
 import { parseEmotionSuffix } from '../data/emotion-suffix.js'
 import { rougeL } from './rouge-l.js'
 
@@ -11,6 +12,16 @@ export interface TrajectoryPair {
   /** and the right one. Its line counts where `emotions` is not given. */
   reference: string
   emotions?: readonly string[]
+}
+
+/** How well one emotion is told, turn by turn. */
+export interface EmotionScore {
+  emotion: string
+  precision: number
+  recall: number
+  f1: number
+  /** Turns that have it. */
+  support: number
 }
 
 /** Means over the pairs, 0 … 1. What needs emotions is null where no reference has any. */
@@ -26,10 +37,17 @@ export interface TrajectoryScores {
   positionAccuracy: number | null
   /** the same for the first turn, the second, …; */
   accuracyAt: number[]
+  /** the mean recall of the emotions that occur in references (unweighted average recall), over all turns; */
+  uar: number | null
+  /** the mean of their F1, plain and weighted by how often each occurs; */
+  macroF1: number | null
+  weightedF1: number | null
+  /** and each of them. */
+  emotions: EmotionScore[]
   /** F1 of the emotions that occur, whatever their order and number, as the mean over pairs. */
   labelSetF1: number | null
-  /** Of the texts without their line. */
-  rougeL: number
+  /** Of the texts without their line; null where no reference has words. */
+  rougeL: number | null
 }
 
 /**
@@ -55,8 +73,9 @@ export function trajectoryScores(pairs: Iterable<TrajectoryPair>): TrajectorySco
     exactSequence: mean(told.map(({ truth, guess }) => Number(truth.join('\n') === guess.join('\n')))),
     positionAccuracy: mean(places.flat()),
     accuracyAt: places.map((place) => mean(place) as number),
+    ...turnScores(told),
     labelSetF1: mean(told.map(({ truth, guess }) => setF1(guess, truth))),
-    rougeL: mean(list.map(({ rouge }) => rouge)) as number,
+    rougeL: mean(list.flatMap(({ rouge }) => (rouge === null ? [] : [rouge]))),
   }
 }
 
@@ -69,7 +88,29 @@ function compared({ id, prediction, reference, emotions }: TrajectoryPair) {
     truth: (emotions ?? right.emotions ?? []).map((label) => label.trim().toLowerCase()),
     guess: said.emotions ?? [],
     parsed: said.emotions !== null,
-    rouge: rougeL(said.text, right.text).f1,
+    rouge: right.text.trim() === '' ? null : rougeL(said.text, right.text).f1,
+  }
+}
+
+/** What is told beyond the last turn belongs to none, and an emotion that never occurs makes no class of its own. */
+function turnScores(told: readonly { truth: readonly string[]; guess: readonly string[] }[]) {
+  const truth = told.flatMap((pair) => pair.truth)
+  if (truth.length === 0) return { uar: null, macroF1: null, weightedF1: null, emotions: [] }
+  const guess = told.flatMap((pair) => pair.truth.map((_, i) => pair.guess[i] ?? ''))
+  const labels = [...new Set(truth)].sort()
+  const each = precisionRecallF1(truth, guess, { average: 'none', labels })
+  const at = (values: readonly number[], i: number) => values[i] as number
+  return {
+    uar: recall(truth, guess, { labels }),
+    macroF1: f1Score(truth, guess, { labels }),
+    weightedF1: f1Score(truth, guess, { labels, average: 'weighted' }),
+    emotions: labels.map((emotion, i) => ({
+      emotion,
+      precision: at(each.precision, i),
+      recall: at(each.recall, i),
+      f1: at(each.f1, i),
+      support: at(each.support, i),
+    })),
   }
 }
 

@@ -38,7 +38,7 @@ export interface TrainSalmonnOptions {
   stage?: SalmonnStage | readonly SalmonnPart[]
   /**
    * 'published': warm-up begins anew in each epoch, gradients of accumulated batches are added up, a batch that is not full
-   * is left out, and validation may share dialogs with training, as the published configuration has it.
+   * is left out, and validation and test may share dialogs with training, as the published configuration has it.
    */
   compat?: 'published'
   /** Has the model answer validation and test data at the end, and scores that. Default: not. */
@@ -124,7 +124,7 @@ export function salmonnTrainer<M extends Module>(
   requireString(where, 'outputDir', outputDir)
   if (compat !== undefined) requireOneOf(where, 'compat', compat, ['published'])
   if (compat === undefined) refuseShared(train, valid, 'validation')
-  if (test) refuseShared(train, test, 'test')
+  if (compat === undefined && test) refuseShared(train, test, 'test')
   const recipe = salmonnRecipe(options.recipe)
   if (typeof stage === 'number') requireOneOf(where, 'stage', String(stage), Object.keys(SALMONN_STAGES))
   if (stage !== undefined) trainSalmonnParts(model, typeof stage === 'number' ? SALMONN_STAGES[stage] : stage)
