@@ -1,10 +1,15 @@
-import { type Case, closePair, duel, rateCases, ratesOf, startPair } from './duel.js'
+import { existsSync, mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { type Case, closePair, duel, type Pair, rateCases, ratesOf, startPair } from './duel.js'
 import type { Options } from './main.js'
-import type { Report } from './report.js'
+import { BenchError, Peer, peersFolder } from './peer.js'
+import type { Report, Row } from './report.js'
 
 /**
- * Whisper-base with random weights, on 30 seconds; Python's with eager attention. Both write as many tokens, so a whole
- * transcription is the spectrogram, the encoder, the prompt and 64 greedy tokens.
+ * Whisper-base with random weights, the same on all sides, on 30 seconds; Python's with the attention that transformers
+ * chooses itself. Both write as many tokens. A whole transcription is the spectrogram, the encoder, the prompt and 64 greedy
+ * tokens. Nothing is timed before all sides gave the same encoder states and tokens.
  */
 const cases: Case[] = [
   { name: 'encoder', label: 'Whisper-base encoder, 30 s, float32', target: 1 },
@@ -14,19 +19,80 @@ const cases: Case[] = [
   { name: 'transcription', label: 'Whisper-base, 30 s of audio to 64 tokens, float32' },
 ]
 
+const MOST_DIFFERENCE = 1e-3
+
 export async function run({ rounds = 5, milliseconds = 1, only = '' }: Options): Promise<Report> {
   const chosen = cases.filter(({ name, label }) => `${name} ${label}`.includes(only))
+  const folder = mkdtempSync(join(tmpdir(), 'voxtorch-bench-whisper-'))
   const pair = await startPair('whisper')
   try {
-    const rows = await duel(pair, [...chosen, ...rateCases], rounds, milliseconds)
-    for (const { label, voxtorch, torch } of rows) {
-      if (!label.includes('of audio') || !voxtorch || !torch) continue
-      const factor = (microseconds: number) => (microseconds / 30e6).toFixed(4)
-      console.log(`real-time factor: ${factor(voxtorch.median)}, transformers ${factor(torch.median)}`)
+    const modules = onnxruntimeFolder()
+    const { tokens } = await pair.voxtorch.ask({ make: folder })
+    const { tokens: theirs, difference } = await pair.torch.ask({ load: folder, onnx: modules !== null })
+    agree('transformers', Number(difference))
+    if (JSON.stringify(tokens) !== JSON.stringify(theirs)) {
+      throw new BenchError(`The tokens of both sides differ: ${tokens} here, ${theirs} in transformers.`)
     }
-    const versions = { ...pair.voxtorch.versions, ...pair.torch.versions }
+    const rows = await duel(pair, [...chosen, ...rateCases], rounds, milliseconds)
+    printRealTimeFactor(rows)
+    const versions: Record<string, string> = { ...pair.voxtorch.versions, ...pair.torch.versions }
+    if (modules !== null && chosen.some(({ name }) => name === 'encoder')) {
+      const { row, version } = await againstOnnxruntime(pair, folder, modules, rounds, milliseconds)
+      rows.splice(1, 0, row)
+      versions.onnxruntime = version
+    }
     return { question: 'whisper', rounds, rows, rates: ratesOf(rows), versions }
   } finally {
     closePair(pair)
+    rmSync(folder, { recursive: true, force: true })
+  }
+}
+
+function agree(side: string, difference: number) {
+  console.log(`encoder states differ from those of ${side} by ${difference.toExponential(1)}`)
+  if (difference <= MOST_DIFFERENCE) return
+  throw new BenchError(`The encoder states differ from those of ${side} by more than ${MOST_DIFFERENCE}.`)
+}
+
+function printRealTimeFactor(rows: Row[]) {
+  for (const { label, voxtorch, torch } of rows) {
+    if (!label.includes('of audio') || !voxtorch || !torch) continue
+    const factor = (microseconds: number) => (microseconds / 30e6).toFixed(4)
+    console.log(`real-time factor: ${factor(voxtorch.median)}, transformers ${factor(torch.median)}`)
+  }
+}
+
+/** The node_modules that hold onnxruntime-node: VOXTORCH_BENCH_ONNXRUNTIME; null where it is not set. */
+function onnxruntimeFolder(): string | null {
+  const folder = process.env.VOXTORCH_BENCH_ONNXRUNTIME
+  if (!folder) {
+    console.log(
+      'not compared with onnxruntime: npm install --prefix DIR --ignore-scripts onnxruntime-node, ' +
+        'and set VOXTORCH_BENCH_ONNXRUNTIME=DIR/node_modules',
+    )
+    return null
+  }
+  if (existsSync(join(folder, 'onnxruntime-node'))) return folder
+  throw new BenchError(`VOXTORCH_BENCH_ONNXRUNTIME: there is no onnxruntime-node in ${folder}.`)
+}
+
+/** The same encoder, written by torch.onnx, in a process of its own. */
+async function againstOnnxruntime(
+  { voxtorch }: Pair,
+  folder: string,
+  modules: string,
+  rounds: number,
+  milliseconds: number,
+): Promise<{ row: Row; version: string }> {
+  const threads = voxtorch.versions.voxtorch_threads as string
+  const script = `${peersFolder}whisper-onnxruntime.mjs`
+  const onnx = await Peer.start('onnxruntime', process.execPath, [script, modules, folder, threads])
+  try {
+    agree('onnxruntime', Number(onnx.versions.difference))
+    const one = { name: 'encoder', label: 'Whisper-base encoder, 30 s, float32, against onnxruntime-node', target: 1 }
+    const [row] = await duel({ voxtorch, torch: onnx }, [one], rounds, milliseconds)
+    return { row, version: onnx.versions.onnxruntime as string }
+  } finally {
+    onnx.close()
   }
 }

@@ -1,49 +1,21 @@
-"""The same in transformers, with eager attention."""
+"""The same in transformers, with its own choice of attention."""
 
+from pathlib import Path
+
+import numpy as np
 import torch
 from serve import serve, timed_blocks
-from transformers import WhisperConfig, WhisperFeatureExtractor, WhisperForConditionalGeneration
+import transformers
+from transformers import PreTrainedTokenizerFast, WhisperFeatureExtractor, WhisperForConditionalGeneration
 from transformers.generation import GenerationMixin
 from transformers.modeling_outputs import BaseModelOutput
 
-wave = torch.randn(480_000).numpy()
-features = torch.randn(1, 80, 3000)
-wide, tall = torch.randn(1024, 1024), torch.randn(1024, 1024)
-matrix, vector = torch.randn(4096, 4096), torch.randn(4096)
-
-config = WhisperConfig(
-    d_model=512,
-    encoder_layers=6,
-    encoder_attention_heads=8,
-    encoder_ffn_dim=2048,
-    decoder_layers=6,
-    decoder_attention_heads=8,
-    decoder_ffn_dim=2048,
-    pad_token_id=50257,
-    bos_token_id=50257,
-    eos_token_id=50257,
-    decoder_start_token_id=50258,
-    begin_suppress_tokens=None,
-)
-made = WhisperForConditionalGeneration._from_config
-model = made(config, attn_implementation="eager").eval()
-half = made(config, attn_implementation="eager").eval().bfloat16()
-extractor = WhisperFeatureExtractor()
-prompt = torch.tensor([[50258, 50259, 50359, 50363]])
-with torch.no_grad():
-    heard = model.model.encoder(features).last_hidden_state
+transformers.logging.set_verbosity_error()
+PROMPT = torch.tensor([[50258, 50259, 50359, 50363]])
 
 
-def write(beams=1, **inputs):
-    # Whisper's own generate takes the same way, behind checks of its files.
-    GenerationMixin.generate(
-        model, decoder_input_ids=prompt, max_new_tokens=64, min_new_tokens=64, num_beams=beams, do_sample=False, **inputs
-    )
-
-
-def transcribe():
-    mel = extractor(wave, sampling_rate=16000, return_tensors="pt").input_features
-    write(inputs=mel)
+def read(folder, name):
+    return torch.from_numpy(np.fromfile(folder / f"{name}.f32", dtype=np.float32))
 
 
 def repeatedly(job):
@@ -55,20 +27,88 @@ def repeatedly(job):
     return run
 
 
-def known(beams):
-    return lambda: write(beams, encoder_outputs=BaseModelOutput(last_hidden_state=heard))
+class Whisper:
+    def __init__(self, folder):
+        make = WhisperForConditionalGeneration.from_pretrained
+        self.model, self.half = make(folder).eval(), make(folder, dtype=torch.bfloat16).eval()
+        self.extractor = WhisperFeatureExtractor.from_pretrained(folder)
+        self.tokenizer = PreTrainedTokenizerFast(tokenizer_file=str(folder / "tokenizer.json"))
+        self.sound = read(folder, "sound").numpy()
+        self.features = read(folder, "features").view(1, 80, 3000)
+        self.half_features = self.features.bfloat16()
+        with torch.no_grad():
+            self.heard = self.encode()
+        expected = read(folder, "encoder").view_as(self.heard)
+        self.difference = ((self.heard - expected).abs().max() / expected.abs().max()).item()
 
+    def encode(self):
+        return self.model.model.encoder(self.features).last_hidden_state
 
-serve(
-    timed_blocks(
-        {
-            "encoder": repeatedly(lambda: model.model.encoder(features)),
-            "encoderHalf": repeatedly(lambda: half.model.encoder(features.bfloat16())),
-            "decode": repeatedly(known(1)),
-            "beams": repeatedly(known(5)),
-            "transcription": repeatedly(transcribe),
+    def write(self, beams=1):
+        """Whisper's own generate takes the same way, behind checks of its files."""
+        written = GenerationMixin.generate(
+            self.model,
+            encoder_outputs=BaseModelOutput(last_hidden_state=self.heard),
+            decoder_input_ids=PROMPT,
+            max_new_tokens=64,
+            min_new_tokens=64,
+            num_beams=beams,
+            do_sample=False,
+        )
+        return written[0, PROMPT.shape[1] :].tolist()
+
+    def transcribe(self):
+        mel = self.extractor(self.sound, sampling_rate=16000, return_tensors="pt").input_features
+        written = self.model.generate(
+            mel, language="en", task="transcribe", max_new_tokens=64, min_new_tokens=64, num_beams=1, do_sample=False
+        )
+        self.tokenizer.batch_decode(written, skip_special_tokens=True)
+        return written[0].tolist()
+
+    def cases(self):
+        wide, tall = torch.randn(1024, 1024), torch.randn(1024, 1024)
+        matrix, vector = torch.randn(4096, 4096), torch.randn(4096)
+        return {
+            "encoder": repeatedly(self.encode),
+            "encoderHalf": repeatedly(lambda: self.half.model.encoder(self.half_features)),
+            "decode": repeatedly(self.write),
+            "beams": repeatedly(lambda: self.write(5)),
+            "transcription": repeatedly(self.transcribe),
             "gemm": repeatedly(lambda: wide @ tall),
             "gemv": repeatedly(lambda: matrix @ vector),
         }
-    )
-)
+
+    def export(self, path):
+        """The encoder alone, for onnxruntime."""
+
+        class Encoder(torch.nn.Module):
+            def __init__(self, encoder):
+                super().__init__()
+                self.encoder = encoder
+
+            def forward(self, features):
+                return self.encoder(features).last_hidden_state
+
+        encoder = Encoder(self.model.model.encoder)
+        encoder.eval()
+        names = dict(input_names=["features"], output_names=["states"])
+        torch.onnx.export(encoder, (self.features,), str(path), dynamo=True, verbose=False, **names)
+
+
+blocks = None
+
+
+def answer(request):
+    global blocks
+    if "load" not in request:
+        return blocks(request)
+    folder = Path(request["load"])
+    whisper = Whisper(folder)
+    blocks = timed_blocks(whisper.cases())
+    if request["onnx"]:
+        whisper.export(folder / "encoder.onnx")
+    tokens = {"decode": whisper.write(), "transcription": whisper.transcribe()}
+    return {"tokens": tokens, "difference": whisper.difference}
+
+
+serve(answer)

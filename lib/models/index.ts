@@ -58,6 +58,7 @@ export type { SpeechEncoderConfig, SpeechEncoderInputs, SpeechEncoderOutput } fr
 export { Wav2Vec2, type Wav2Vec2Config } from './wav2vec2.js'
 export { WavLM, type WavLMConfig } from './wavlm.js'
 export { Whisper, WhisperEncoder } from './whisper.js'
+export type { TokenTimestamp, WhisperAlignmentInputs, WhisperHead } from './whisper-alignment.js'
 export type { WhisperConfig } from './whisper-config.js'
 export type {
   WhisperEncoderInputs,
@@ -68,3 +69,4 @@ export type {
 } from './whisper-inputs.js'
 export type { TranscribeOptions, WhisperAudio, WhisperSegment, WhisperTranscription } from './whisper-options.js'
 export { WHISPER_LANGUAGES, type WhisperTokens } from './whisper-tokens.js'
+export type { WhisperWord } from './whisper-words.js'

@@ -29,6 +29,8 @@ export interface WhisperConfig extends NetworkConfig {
   eosTokenId?: number | null
   decoderStartTokenId?: number
   tieWordEmbeddings?: boolean
+  /** Frames over which `tokenTimestamps` smooths; odd. Default 7. */
+  medianFilterWidth?: number
   /** SpecAugment on the spectrogram, while training. */
   applySpecAugment?: boolean
   maskTimeProb?: number

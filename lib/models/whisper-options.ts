@@ -7,6 +7,7 @@ import { type Generator, noGrad, scope, Tensor, tensor } from '../tensor/index.j
 import type { Whisper } from './whisper.js'
 import { melBinsOf, windowOf } from './whisper-config.js'
 import { languageCode } from './whisper-tokens.js'
+import type { WhisperWord } from './whisper-words.js'
 
 /** A path, the bytes of a file, what `readAudio` gave, or samples [n] at 16 kHz. */
 export type WhisperAudio =
@@ -22,8 +23,8 @@ export interface TranscribeOptions {
   language?: string | null
   /** `'translate'` writes English. Default `'transcribe'`. */
   task?: 'transcribe' | 'translate'
-  /** Without them each window is one segment. Default true. */
-  timestamps?: boolean
+  /** Without them each window is one segment; with `'word'` segments have words with their times too. Default true. */
+  timestamps?: boolean | 'word'
   /** At temperature 0. Default 1. */
   beams?: number
   /** With beams. Default 1. */
@@ -57,6 +58,8 @@ export interface WhisperSegment {
   text: string
   /** With their timestamps. */
   tokens: number[]
+  /** With `timestamps: 'word'`. */
+  words?: WhisperWord[]
   /** These four are of the window that the segment is from. */
   avgLogprob: number
   compressionRatio: number
@@ -124,8 +127,9 @@ export function settingsOf(model: Whisper, options: TranscribeOptions): Settings
   if (temperatures.length === 0 || !temperatures.every((one) => typeof one === 'number' && one >= 0)) {
     bad(`temperature must be a number from 0 or a list of them, not ${shown(temperature)}`)
   }
-  if (typeof settings.timestamps !== 'boolean')
-    bad(`timestamps must be true or false, not ${shown(settings.timestamps)}`)
+  if (typeof settings.timestamps !== 'boolean' && settings.timestamps !== 'word') {
+    bad(`timestamps must be true, false or 'word', not ${shown(settings.timestamps)}`)
+  }
   if (model.tokenizer === null) {
     bad('there is no tokenizer; set model.tokenizer = await Tokenizer.fromPretrained(directory)')
   }

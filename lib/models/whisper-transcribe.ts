@@ -3,6 +3,7 @@ import type { GenerationConfig } from '../generation/config.js'
 import { noGrad, ops, scope, type Tensor, tensor } from '../tensor/index.js'
 import { KvCache } from './kv-cache.js'
 import type { Whisper } from './whisper.js'
+import type { TokenTimestamp } from './whisper-alignment.js'
 import { positionsOf, windowOf } from './whisper-config.js'
 import {
   SECONDS_PER_STEP,
@@ -16,16 +17,22 @@ import {
 } from './whisper-options.js'
 import { segmentsOf } from './whisper-segments.js'
 import { languageCode } from './whisper-tokens.js'
+import { type WhisperWord, wordsOf } from './whisper-words.js'
 
 /** What a window's text is, and how sure it is. */
 interface Window {
   /** Without the end of the text. */
   tokens: number[]
+  /** Of each token, where words are asked for. */
+  times: TokenTimestamp[]
   avgLogprob: number
   compressionRatio: number
   noSpeechProb: number
   temperature: number
 }
+
+/** A window's text before anything else is known about it; `written` ends with the end of the text, where it came. */
+type Written = Omit<Window, 'noSpeechProb' | 'times'> & { written: number[] }
 
 /** See `Whisper.transcribe`. Method: Radford et al. 2022, https://arxiv.org/abs/2212.04356, section 4.5. */
 export async function* transcribeSegments(
@@ -81,8 +88,8 @@ class Run {
   /** The segments that begin at a step of the spectrogram, and how many steps are done with them. */
   async window(mel: Tensor, seek: number, steps: number): Promise<{ made: WhisperSegment[]; done: number }> {
     const { timestamps, conditionOnPrevious, logprobThreshold, noSpeechThreshold } = this.#settings
-    const heard = await noGrad(() => scope(() => this.#hear(mel, seek)))
-    const { tokens, ...sure } = heard
+    const heard = await noGrad(() => scope(() => this.#hear(mel, seek, steps)))
+    const { tokens, times, ...sure } = heard
     const { avgLogprob, noSpeechProb, temperature } = sure
     const unlikely = logprobThreshold !== null && avgLogprob < logprobThreshold
     if (noSpeechThreshold !== null && noSpeechProb > noSpeechThreshold && (unlikely || logprobThreshold === null)) {
@@ -100,22 +107,41 @@ class Run {
         this.#history.push(...(closed ? part.tokens.slice(0, -1) : part.tokens))
       }
     }
-    const made = parts.map((part) => ({
-      start: seek * SECONDS_PER_STEP + part.start * 2 * SECONDS_PER_STEP,
-      end: seek * SECONDS_PER_STEP + part.end * 2 * SECONDS_PER_STEP,
-      text: this.#textOf(part.tokens),
-      tokens: part.tokens,
-      ...sure,
-    }))
+    let place = 0
+    const made = parts.map((part) => {
+      const from = place
+      place += part.tokens.length
+      return {
+        start: seek * SECONDS_PER_STEP + part.start * 2 * SECONDS_PER_STEP,
+        end: seek * SECONDS_PER_STEP + part.end * 2 * SECONDS_PER_STEP,
+        text: this.#textOf(part.tokens),
+        tokens: part.tokens,
+        ...(timestamps === 'word' && { words: this.#words(part.tokens, from, times, seek * SECONDS_PER_STEP) }),
+        ...sure,
+      }
+    })
     // A pair of timestamps at the window's very beginning would be read again for ever.
     return { made: made.filter(({ text }) => text.trim() !== ''), done: done > 0 ? done : steps }
+  }
+
+  /** Of tokens that stand at `from` among those of the window, which begins at `offset` seconds. */
+  #words(tokens: number[], from: number, times: TokenTimestamp[], offset: number): WhisperWord[] {
+    const texts = tokens.flatMap((id, i) => (id < this.#model.tokens.endOfText ? [from + i] : []))
+    const ids = texts.map((place) => tokens[place - from] as number)
+    const endOf = (place: number): number => times[place]?.time ?? 0
+    return wordsOf(this.#tokenizer, ids, this.language).map(({ text, places }) => {
+      const at = places.map((place) => texts[place] as number)
+      const sum = at.reduce((sum, place) => sum + (times[place]?.probability ?? 0), 0)
+      const [start, end] = [endOf((at[0] as number) - 1), endOf(at.at(-1) as number)]
+      return { text, start: offset + start, end: offset + end, probability: sum / at.length }
+    })
   }
 
   #textOf(tokens: number[]): string {
     return this.#tokenizer.decode(tokens.filter((id) => id < this.#model.tokens.endOfText))
   }
 
-  async #hear(mel: Tensor, seek: number): Promise<Window> {
+  async #hear(mel: Tensor, seek: number, steps: number): Promise<Window> {
     const model = this.#model
     const size = windowOf(model.config)
     const there = Math.min(size, (mel.shape[1] as number) - seek)
@@ -131,7 +157,11 @@ class Run {
       }
       const beginning = this.#beginning()
       const noSpeechProb = await this.#noSpeech(beginning, encoderHiddenStates, encoderCache)
-      return { ...(await this.#write(beginning, encoderHiddenStates, encoderCache, noSpeechProb)), noSpeechProb }
+      const { written, ...text } = await this.#write(beginning, encoderHiddenStates, encoderCache, noSpeechProb)
+      const words = this.#settings.timestamps === 'word' && text.tokens.length > 0
+      const aligned = { encoderCache, prompt: beginning, tokens: [written], frames: [Math.floor(steps / 2)] }
+      const times = words ? ((await model.tokenTimestamps(aligned))[0] as TokenTimestamp[]) : []
+      return { ...text, times, noSpeechProb }
     } finally {
       encoderCache.dispose()
     }
@@ -180,11 +210,11 @@ class Run {
     encoderHiddenStates: Tensor,
     encoderCache: KvCache,
     noSpeechProb: number,
-  ): Promise<Omit<Window, 'noSpeechProb'>> {
+  ): Promise<Written> {
     const { compressionRatioThreshold, logprobThreshold, noSpeechThreshold } = this.#settings
     const temperatures = [this.#settings.temperature].flat()
     const inputIds = this.#row(beginning)
-    let last: Omit<Window, 'noSpeechProb'> | undefined
+    let last: Written | undefined
     for (const temperature of temperatures) {
       last = await scope(() => this.#try(temperature, { inputIds, encoderHiddenStates, encoderCache }))
       const unlikely = logprobThreshold !== null && last.avgLogprob < logprobThreshold
@@ -192,13 +222,13 @@ class Run {
       const silent = noSpeechThreshold !== null && noSpeechProb > noSpeechThreshold
       if (!(unlikely || repeats) || (silent && unlikely)) break
     }
-    return last as Omit<Window, 'noSpeechProb'>
+    return last as Written
   }
 
   async #try(
     temperature: number,
     inputs: { inputIds: Tensor; encoderHiddenStates: Tensor; encoderCache: KvCache },
-  ): Promise<Omit<Window, 'noSpeechProb'>> {
+  ): Promise<Written> {
     const { beams, lengthPenalty, timestamps, generation, generator, signal, maxNewTokens } = this.#settings
     const { tokens: special, config } = this.#model
     const room = positionsOf(config) - (inputs.inputIds.shape[1] as number)
@@ -214,7 +244,7 @@ class Run {
         ...choice,
         numBeams,
         maxNewTokens: Math.min(room, maxNewTokens ?? room),
-        returnTimestamps: timestamps,
+        returnTimestamps: timestamps !== false,
         noTimestampsTokenId: special.noTimestamps,
         eosTokenId: special.endOfText,
       },
@@ -223,6 +253,7 @@ class Run {
     const written = output.tokens[0] as number[]
     const tokens = written.at(-1) === special.endOfText ? written.slice(0, -1) : written
     return {
+      written,
       tokens,
       temperature,
       avgLogprob: meanLogprob(output, temperature),

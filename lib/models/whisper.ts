@@ -21,6 +21,14 @@ import { configOf, toSnake } from './config.js'
 import { nativeCacheOf } from './kv-cache.js'
 import { makeNative, NativeModule, nativeOf } from './native-module.js'
 import { type LoadNetworkOptions, loadNetwork, type NetworkKind, saveNetwork } from './pretrained.js'
+import {
+  alignTokens,
+  readHeads,
+  type TokenTimestamp,
+  usualHeads,
+  type WhisperAlignmentInputs,
+  type WhisperHead,
+} from './whisper-alignment.js'
 import { melBinsOf, sizes, type WhisperConfig, windowOf } from './whisper-config.js'
 import type {
   WhisperEncoderInputs,
@@ -107,6 +115,8 @@ export class Whisper extends NativeModule {
   tokens: WhisperTokens
   /** Turns tokens into text for `transcribe`; null where the directory had none. */
   tokenizer: Tokenizer | null = null
+  /** The heads of the cross-attention that follow the speech. Default: all in the upper half of the layers. */
+  alignmentHeads: WhisperHead[]
 
   /** @throws ConfigError where the configuration contradicts itself */
   constructor(
@@ -116,6 +126,7 @@ export class Whisper extends NativeModule {
     super(makeNative('whisper', config, options))
     freezePositions((this as unknown as { model: { encoder: NativeModule } }).model.encoder)
     this.tokens = tokensOf(config)
+    this.alignmentHeads = usualHeads(config)
     this.generationConfig = { eosTokenId: this.tokens.endOfText, padTokenId: config.padTokenId ?? 50256 }
   }
 
@@ -140,6 +151,7 @@ export class Whisper extends NativeModule {
     const files = ['tokenizer.json', 'vocab.json']
     if (files.some((name) => existsSync(join(folder, name)))) model.tokenizer = await Tokenizer.fromPretrained(folder)
     model.tokens = await readTokens(folder, model.config, model.tokenizer)
+    model.alignmentHeads = await readHeads(folder, model.config)
     model.generationConfig = { ...model.generationConfig, ...(await readGenerationConfig(folder, model.config)) }
     return model
   }
@@ -229,6 +241,16 @@ export class Whisper extends NativeModule {
   }
 
   /**
+   * When each token is said, by dynamic time warping through the attention of `alignmentHeads`, and how sure the network
+   * is of it. Works for any text, written by this network or not. As transformers' `return_token_timestamps`.
+   * @returns for each row and token
+   * @throws ConfigError for tokens that are no lists of ids
+   */
+  tokenTimestamps(inputs: WhisperAlignmentInputs): Promise<TokenTimestamp[][]> {
+    return alignTokens(this, inputs)
+  }
+
+  /**
    * What is said in a recording of any length, with the times of its segments, by the authors' method: windows of 30
    * seconds, each beginning where the last whole segment ended; a window whose text repeats itself or is unlikely is tried
    * again by sampling at rising temperatures.
@@ -270,6 +292,7 @@ export class Whisper extends NativeModule {
       // A vocabulary without timestamps has no such tokens.
       ...(startOfPrevious > 0 && { prev_sot_token_id: startOfPrevious, no_timestamps_token_id: noTimestamps }),
       is_multilingual: multilingual,
+      alignment_heads: this.alignmentHeads,
       ...(multilingual &&
         transcribe > 0 && {
           lang_to_id: Object.fromEntries(Object.entries(languages).map(([code, id]) => [`<|${code}|>`, id])),

@@ -47,6 +47,7 @@ WhisperConfig::WhisperConfig(const Config& config)
       decoder_heads(config.integer("decoder_attention_heads", 6)),
       decoder_intermediate(config.integer("decoder_ffn_dim", 1536)),
       target_positions(config.integer("max_target_positions", 448)),
+      median_filter_width(config.integer("median_filter_width", 7)),
       padding(std::max<int64_t>(config.integer("pad_token_id", 50256), -1)),
       start(config.integer("decoder_start_token_id", 50257)),
       std(config.number("init_std", 0.02)),
@@ -69,6 +70,8 @@ WhisperConfig::WhisperConfig(const Config& config)
               "num_mel_bins, max_source_positions and max_target_positions must be positive, got ", mels, ", ",
               source_positions, " and ", target_positions);
   TORCH_CHECK(encoder_layers >= 0 && decoder_layers >= 0, "encoder_layers and decoder_layers must not be negative");
+  TORCH_CHECK(median_filter_width > 0 && median_filter_width % 2 == 1, "median_filter_width must be odd, got ",
+              median_filter_width);
   TORCH_CHECK(padding < vocabulary, "pad_token_id ", padding, " is not below vocab_size ", vocabulary);
   TORCH_CHECK(start >= 0 && start < vocabulary, "decoder_start_token_id ", start, " is not below vocab_size ",
               vocabulary);

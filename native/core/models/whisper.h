@@ -2,6 +2,8 @@
 // that writes what was said, with the names of transformers' WhisperForConditionalGeneration.
 #pragma once
 
+#include <functional>
+
 #include "core/generation/stepper.h"
 #include "core/nn/checkpoint.h"
 #include "core/nn/conv.h"
@@ -19,6 +21,7 @@ struct WhisperConfig {
   int64_t vocabulary, mels, dim;
   int64_t encoder_layers, encoder_heads, encoder_intermediate, source_positions;
   int64_t decoder_layers, decoder_heads, decoder_intermediate, target_positions;
+  int64_t median_filter_width;
   int64_t padding, start;  // pad_token_id (-1: none), decoder_start_token_id
   double std, dropout, attention_dropout, activation_dropout, encoder_layer_drop, decoder_layer_drop;
   std::string activation;
@@ -38,6 +41,8 @@ class WhisperAttention : public Module {
   // own.
   nn::Attended attend(const at::Tensor& x, const KeysValues& keys, const at::Tensor& mask, bool causal,
                       bool with_weights) const;
+  // How some heads divide their attention, float32 [batch, chosen, time, keys].
+  at::Tensor weights(const at::Tensor& x, const at::Tensor& keys, const std::vector<int64_t>& chosen) const;
 
  private:
   nn::Linear &key, &value, &query;
@@ -96,6 +101,13 @@ class WhisperEncoder : public Module, public nn::Checkpointing {
   nn::LayerNorm& norm;
 };
 
+// Somebody who watches where in the audio some heads of the cross-attention look. With a row of ids for each row of
+// audio.
+struct WhisperWatcher {
+  std::vector<std::vector<int64_t>> heads;          // of each layer
+  std::function<void(const at::Tensor&)> on_layer;  // gets a layer's weights, [batch, chosen, time, frames]
+};
+
 struct WhisperDecoderInputs {
   at::Tensor ids;             // [batch, time]
   at::Tensor mask;            // [batch, past + time], 1 for real tokens; may be undefined
@@ -104,6 +116,7 @@ struct WhisperDecoderInputs {
   at::Tensor encoder_mask;    // bool [batch, frames]; undefined: all are real
   nn::KvCache* cache = nullptr;
   nn::KvCache* encoder_cache = nullptr;  // an empty one is filled; its rows may have several rows of ids each
+  const WhisperWatcher* watcher = nullptr;
 };
 
 struct WhisperDecoded {

@@ -21,6 +21,7 @@ struct Pass {
   Tensor encoder_mask;  // bool [batch, 1, 1, frames]
   KvCache *cache = nullptr, *encoder_cache = nullptr;
   bool with_weights = false;
+  const WhisperWatcher* watcher = nullptr;
 };
 
 struct Layered {
@@ -67,6 +68,9 @@ class WhisperDecoderLayer : public Module {
     normed = cross_norm.forward(stream);
     keys = pass.encoder_cache != nullptr ? pass.encoder_cache->get(index) : cross.keys_values(encoder_states);
     const nn::Attended heard = cross.attend(normed, keys, pass.encoder_mask, false, pass.with_weights);
+    if (pass.watcher != nullptr && !pass.watcher->heads[index].empty()) {
+      pass.watcher->on_layer(cross.weights(normed, keys.first, pass.watcher->heads[index]));
+    }
     stream = add_output(cross.output, heard.output, stream, dropout, training());
     return {feed_forward.forward(norm.forward(stream), stream, training()), own.weights, heard.weights};
   }
@@ -162,6 +166,7 @@ WhisperDecoded WhisperDecoder::forward(const WhisperDecoderInputs& inputs, bool 
   pass.with_weights = attentions;
   pass.cache = inputs.cache;
   pass.encoder_cache = inputs.encoder_cache;
+  pass.watcher = inputs.watcher;
   pass.encoder_mask = nn::attention_mask(inputs.encoder_mask);
   look(pass, past, time, real, on);
   Tensor heard = inputs.encoder_states.defined() ? inputs.encoder_states.to(words.weight.scalar_type()) : Tensor();

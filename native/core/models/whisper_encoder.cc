@@ -5,8 +5,11 @@
 #include <ATen/ops/constant_pad_nd.h>
 #include <ATen/ops/exp.h>
 #include <ATen/ops/gelu.h>
+#include <ATen/ops/matmul.h>
 #include <ATen/ops/rand.h>
 #include <ATen/ops/scaled_dot_product_attention.h>
+#include <ATen/ops/softmax.h>
+#include <ATen/ops/tensor.h>
 
 #include <cmath>
 #include <limits>
@@ -56,6 +59,16 @@ nn::Attended WhisperAttention::attend(const Tensor& x, const KeysValues& keys, c
   }
   result.output = nn::join_heads(result.output);
   return result;
+}
+
+Tensor WhisperAttention::weights(const Tensor& x, const Tensor& keys, const std::vector<int64_t>& chosen) const {
+  TORCH_CHECK(x.size(0) == keys.size(0), "there must be a row of audio for each row of tokens, got ", keys.size(0),
+              " and ", x.size(0));
+  const Tensor places = at::tensor(chosen, at::TensorOptions(at::kLong).device(x.device()));
+  const Tensor q = nn::split_heads(query.forward(x), heads).index_select(1, places).to(at::kFloat);
+  const Tensor k = keys.index_select(1, places).to(at::kFloat);
+  const double scale = 1 / std::sqrt(static_cast<double>(q.size(3)));
+  return at::softmax(at::matmul(q * scale, k.transpose(2, 3)), -1);
 }
 
 WhisperFeedForward::WhisperFeedForward(const WhisperConfig& c, Linear& up, Linear& down)
