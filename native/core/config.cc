@@ -177,6 +177,12 @@ double Config::number(const std::string& key, double fallback) const {
   return value == nullptr ? fallback : value->number;
 }
 
+double Config::probability(const std::string& key, double fallback) const {
+  const double value = number(key, fallback);
+  TORCH_CHECK(value >= 0 && value <= 1, key, " must be a probability from 0 to 1, got ", value);
+  return value;
+}
+
 bool Config::boolean(const std::string& key, bool fallback) const {
   const Value* value = find(key, Value::Type::kBoolean, "true or false");
   return value == nullptr ? fallback : value->number != 0;

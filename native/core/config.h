@@ -18,6 +18,7 @@ class Config {
   int64_t integer(const std::string& key) const;
   int64_t integer(const std::string& key, int64_t fallback) const;
   double number(const std::string& key, double fallback) const;
+  double probability(const std::string& key, double fallback) const;  // throws where it is not from 0 to 1
   bool boolean(const std::string& key, bool fallback) const;
   std::string text(const std::string& key, const std::string& fallback) const;
   std::vector<int64_t> integers(const std::string& key, const std::vector<int64_t>& fallback) const;

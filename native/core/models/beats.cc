@@ -33,12 +33,6 @@ namespace {
 constexpr double kEps = 1e-5;
 constexpr double kStd = 0.02;
 
-double probability(const Config& config, const std::string& key, double fallback) {
-  const double value = config.number(key, fallback);
-  TORCH_CHECK(value >= 0 && value <= 1, key, " must be a probability from 0 to 1, got ", value);
-  return value;
-}
-
 }  // namespace
 
 BeatsConfig::BeatsConfig(const Config& config)
@@ -52,11 +46,11 @@ BeatsConfig::BeatsConfig(const Config& config)
       activation(config.text("activation_fn", "gelu")),
       norm_first(config.boolean("layer_norm_first", false)),
       deep_norm(config.boolean("deep_norm", false)),
-      dropout(probability(config, "dropout", 0.1)),
-      attention_dropout(probability(config, "attention_dropout", 0.1)),
-      activation_dropout(probability(config, "activation_dropout", 0)),
-      layer_drop(probability(config, "encoder_layerdrop", 0)),
-      input_dropout(probability(config, "dropout_input", 0)),
+      dropout(config.probability("dropout", 0.1)),
+      attention_dropout(config.probability("attention_dropout", 0.1)),
+      activation_dropout(config.probability("activation_dropout", 0)),
+      layer_drop(config.probability("encoder_layerdrop", 0)),
+      input_dropout(config.probability("dropout_input", 0)),
       position_kernel(config.integer("conv_pos", 128)),
       position_groups(config.integer("conv_pos_groups", 16)),
       relative_positions(config.boolean("relative_position_embedding", false)),
@@ -65,7 +59,7 @@ BeatsConfig::BeatsConfig(const Config& config)
       farthest(config.integer("max_distance", 1280)),
       gradient_decay(config.number("layer_wise_gradient_decay_ratio", 1)),
       has_predictor(config.boolean("finetuned_model", false)),
-      predictor_dropout(probability(config, "predictor_dropout", 0.1)),
+      predictor_dropout(config.probability("predictor_dropout", 0.1)),
       classes(config.integer("predictor_class", 527)) {
   TORCH_CHECK(patch > 0, "input_patch_size must be positive, got ", patch);
   TORCH_CHECK(heads > 0 && dim > 0 && dim % heads == 0, "encoder_embed_dim ", dim,

@@ -25,14 +25,8 @@ using Segments = std::optional<nn::Segments>;
 
 namespace {
 
-double probability(const Config& config, const std::string& key, double fallback) {
-  const double value = config.number(key, fallback);
-  TORCH_CHECK(value >= 0 && value <= 1, key, " must be a probability from 0 to 1, got ", value);
-  return value;
-}
-
 nn::SpanMasking span_masking(const Config& config, const std::string& axis, double share, int64_t min_spans) {
-  return {probability(config, "mask_" + axis + "_prob", share), config.integer("mask_" + axis + "_length", 10),
+  return {config.probability("mask_" + axis + "_prob", share), config.integer("mask_" + axis + "_length", 10),
           config.integer("mask_" + axis + "_min_masks", min_spans)};
 }
 
@@ -55,11 +49,11 @@ SpeechConfig::SpeechConfig(const Config& config)
       std(config.number("initializer_range", 0.02)),
       activation(config.text("hidden_act", "gelu")),
       conv_activation(config.text("feat_extract_activation", "gelu")),
-      dropout(probability(config, "hidden_dropout", 0.1)),
-      attention_dropout(probability(config, "attention_dropout", 0.1)),
-      activation_dropout(probability(config, "activation_dropout", 0.1)),
-      projection_dropout(probability(config, "feat_proj_dropout", 0.0)),
-      layer_drop(probability(config, "layerdrop", 0.1)),
+      dropout(config.probability("hidden_dropout", 0.1)),
+      attention_dropout(config.probability("attention_dropout", 0.1)),
+      activation_dropout(config.probability("activation_dropout", 0.1)),
+      projection_dropout(config.probability("feat_proj_dropout", 0.0)),
+      layer_drop(config.probability("layerdrop", 0.1)),
       spec_augment(config.boolean("apply_spec_augment", true)),
       time_masking(span_masking(config, "time", 0.05, 2)),
       feature_masking(span_masking(config, "feature", 0.0, 0)) {

@@ -19,14 +19,8 @@ using OptionalTensor = std::optional<Tensor>;
 
 namespace {
 
-double probability(const Config& config, const std::string& key, double fallback) {
-  const double value = config.number(key, fallback);
-  TORCH_CHECK(value >= 0 && value <= 1, key, " must be a probability from 0 to 1, got ", value);
-  return value;
-}
-
 nn::SpanMasking span_masking(const Config& config, const std::string& axis, double share, int64_t min_spans) {
-  const nn::SpanMasking masking{probability(config, "mask_" + axis + "_prob", share),
+  const nn::SpanMasking masking{config.probability("mask_" + axis + "_prob", share),
                                 config.integer("mask_" + axis + "_length", 10),
                                 config.integer("mask_" + axis + "_min_masks", min_spans)};
   TORCH_CHECK(masking.length > 0, "mask_", axis, "_length must be positive, got ", masking.length);
@@ -51,11 +45,11 @@ WhisperConfig::WhisperConfig(const Config& config)
       padding(std::max<int64_t>(config.integer("pad_token_id", 50256), -1)),
       start(config.integer("decoder_start_token_id", 50257)),
       std(config.number("init_std", 0.02)),
-      dropout(probability(config, "dropout", 0)),
-      attention_dropout(probability(config, "attention_dropout", 0)),
-      activation_dropout(probability(config, "activation_dropout", 0)),
-      encoder_layer_drop(probability(config, "encoder_layerdrop", 0)),
-      decoder_layer_drop(probability(config, "decoder_layerdrop", 0)),
+      dropout(config.probability("dropout", 0)),
+      attention_dropout(config.probability("attention_dropout", 0)),
+      activation_dropout(config.probability("activation_dropout", 0)),
+      encoder_layer_drop(config.probability("encoder_layerdrop", 0)),
+      decoder_layer_drop(config.probability("decoder_layerdrop", 0)),
       activation(config.text("activation_function", "gelu")),
       tied(config.boolean("tie_word_embeddings", true)),
       spec_augment(config.boolean("apply_spec_augment", false)),

@@ -103,12 +103,9 @@ Attended attend(const at::Tensor& query, const at::Tensor& key, const at::Tensor
   return {at::matmul(drop(weights, probability, probability > 0), value), weights};
 }
 
-namespace {
-// From the default generator, so that manualSeed fixes what a kernel with a generator of its own drops.
 int64_t draw_seed() {
   return at::randint(std::numeric_limits<int64_t>::max(), {1}, at::TensorOptions().dtype(at::kLong)).item<int64_t>();
 }
-}  // namespace
 
 Attended gated_attend(const at::Tensor& query, const at::Tensor& key, const at::Tensor& value, const at::Tensor& gate,
                       const at::Tensor& relative, const at::Tensor& key_mask, double probability, bool with_weights) {

@@ -56,6 +56,9 @@ Attended attend(const at::Tensor& query, const at::Tensor& key, const at::Tensor
 Attended gated_attend(const at::Tensor& query, const at::Tensor& key, const at::Tensor& value, const at::Tensor& gate,
                       const at::Tensor& relative, const at::Tensor& key_mask, double dropout, bool with_weights);
 
+// From the default generator, so that manualSeed fixes what a kernel with a generator of its own drops.
+int64_t draw_seed();
+
 // [batch, time, heads * dim] -> [batch, heads, time, dim] and back.
 at::Tensor split_heads(const at::Tensor& input, int64_t heads);
 at::Tensor join_heads(const at::Tensor& input);

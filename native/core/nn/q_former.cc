@@ -1,9 +1,6 @@
 #include "core/nn/q_former.h"
 
 #include <ATen/core/dispatch/Dispatcher.h>
-#include <ATen/ops/randint.h>
-
-#include <limits>
 
 #include "core/nn/functions.h"
 #include "core/nn/linear.h"
@@ -13,24 +10,14 @@ namespace voxtorch::nn {
 
 using at::Tensor;
 
-namespace {
-
-double probability(const Config& config, const std::string& key) {
-  const double value = config.number(key, 0.1);
-  TORCH_CHECK(value >= 0 && value <= 1, key, " must be a probability from 0 to 1, got ", value);
-  return value;
-}
-
-}  // namespace
-
 QFormerConfig::QFormerConfig(const Config& config)
     : dim(config.integer("hidden_size", 768)),
       layers(config.integer("num_hidden_layers", 2)),
       heads(config.integer("num_attention_heads", 12)),
       intermediate(config.integer("intermediate_size", 3072)),
       activation(config.text("hidden_act", "gelu")),
-      dropout(probability(config, "hidden_dropout_prob")),
-      attention_dropout(probability(config, "attention_probs_dropout_prob")),
+      dropout(config.probability("hidden_dropout_prob", 0.1)),
+      attention_dropout(config.probability("attention_probs_dropout_prob", 0.1)),
       eps(config.number("layer_norm_eps", 1e-12)),
       std(config.number("initializer_range", 0.02)),
       encoder_dim(config.integer("encoder_width", 2048)),
@@ -49,11 +36,6 @@ QFormerConfig::QFormerConfig(const Config& config)
 }
 
 namespace {
-
-// From the default generator, so that manualSeed fixes what the kernel drops.
-int64_t draw_seed() {
-  return at::randint(std::numeric_limits<int64_t>::max(), {1}, at::TensorOptions().dtype(at::kLong)).item<int64_t>();
-}
 
 class QFormerProjections : public Module {
  public:
