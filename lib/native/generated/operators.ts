@@ -44,7 +44,12 @@ export interface Operators<Q extends 'now' | 'queued'> {
   /** `aten::add.Tensor(Tensor self, Tensor other, *, Scalar alpha=1) -> Tensor` */
   add(self: Tensor, other: Tensor, options?: { alpha?: Scalar }): Result<Q, Tensor>
   /** `aten::add_.Scalar(Tensor(a!) self, Scalar other, Scalar alpha=1) -> Tensor(a!)` */
-  add_(self: Tensor, other: Scalar, alpha?: Scalar | { alpha?: Scalar }, options?: { alpha?: Scalar }): Result<Q, Tensor>
+  add_(
+    self: Tensor,
+    other: Scalar,
+    alpha?: Scalar | { alpha?: Scalar },
+    options?: { alpha?: Scalar },
+  ): Result<Q, Tensor>
   /** `aten::add_.Tensor(Tensor(a!) self, Tensor other, *, Scalar alpha=1) -> Tensor(a!)` */
   add_(self: Tensor, other: Tensor, options?: { alpha?: Scalar }): Result<Q, Tensor>
   /** `aten::addbmm(Tensor self, Tensor batch1, Tensor batch2, *, Scalar beta=1, Scalar alpha=1) -> Tensor` */
@@ -62,7 +67,13 @@ export interface Operators<Q extends 'now' | 'queued'> {
   /** `aten::addmm(Tensor self, Tensor mat1, Tensor mat2, *, Scalar beta=1, Scalar alpha=1) -> Tensor` */
   addmm(self: Tensor, mat1: Tensor, mat2: Tensor, options?: { beta?: Scalar; alpha?: Scalar }): Result<Q, Tensor>
   /** `aten::addmm.dtype(Tensor self, Tensor mat1, Tensor mat2, ScalarType out_dtype, *, Scalar beta=1, Scalar alpha=1) -> Tensor` */
-  addmm(self: Tensor, mat1: Tensor, mat2: Tensor, outDtype: DType, options?: { beta?: Scalar; alpha?: Scalar }): Result<Q, Tensor>
+  addmm(
+    self: Tensor,
+    mat1: Tensor,
+    mat2: Tensor,
+    outDtype: DType,
+    options?: { beta?: Scalar; alpha?: Scalar },
+  ): Result<Q, Tensor>
   /** `aten::addmm_(Tensor(a!) self, Tensor mat1, Tensor mat2, *, Scalar beta=1, Scalar alpha=1) -> Tensor(a!)` */
   addmm_(self: Tensor, mat1: Tensor, mat2: Tensor, options?: { beta?: Scalar; alpha?: Scalar }): Result<Q, Tensor>
   /** `aten::addmv(Tensor self, Tensor mat, Tensor vec, *, Scalar beta=1, Scalar alpha=1) -> Tensor` */
@@ -82,35 +93,101 @@ export interface Operators<Q extends 'now' | 'queued'> {
   /** `aten::all(Tensor self) -> Tensor` */
   all(self: Tensor): Result<Q, Tensor>
   /** `aten::all.dim(Tensor self, int dim, bool keepdim=False) -> Tensor` */
-  all(self: Tensor, dim: number | bigint, keepdim?: boolean | { keepdim?: boolean }, options?: { keepdim?: boolean }): Result<Q, Tensor>
+  all(
+    self: Tensor,
+    dim: number | bigint,
+    keepdim?: boolean | { keepdim?: boolean },
+    options?: { keepdim?: boolean },
+  ): Result<Q, Tensor>
   /** `aten::all.dims(Tensor self, int[]? dim=None, bool keepdim=False) -> Tensor` */
-  all(self: Tensor, dim?: readonly number[] | null | { dim?: readonly number[] | null; keepdim?: boolean }, keepdim?: boolean | { dim?: readonly number[] | null; keepdim?: boolean }, options?: { dim?: readonly number[] | null; keepdim?: boolean }): Result<Q, Tensor>
+  all(
+    self: Tensor,
+    dim?: readonly number[] | null | { dim?: readonly number[] | null; keepdim?: boolean },
+    keepdim?: boolean | { dim?: readonly number[] | null; keepdim?: boolean },
+    options?: { dim?: readonly number[] | null; keepdim?: boolean },
+  ): Result<Q, Tensor>
   /** `aten::allclose(Tensor self, Tensor other, float rtol=1.0000000000000001e-05, float atol=1e-08, bool equal_nan=False) -> bool` */
-  allclose(self: Tensor, other: Tensor, rtol?: number | { rtol?: number; atol?: number; equalNan?: boolean }, atol?: number | { rtol?: number; atol?: number; equalNan?: boolean }, equalNan?: boolean | { rtol?: number; atol?: number; equalNan?: boolean }, options?: { rtol?: number; atol?: number; equalNan?: boolean }): Result<Q, boolean>
+  allclose(
+    self: Tensor,
+    other: Tensor,
+    rtol?: number | { rtol?: number; atol?: number; equalNan?: boolean },
+    atol?: number | { rtol?: number; atol?: number; equalNan?: boolean },
+    equalNan?: boolean | { rtol?: number; atol?: number; equalNan?: boolean },
+    options?: { rtol?: number; atol?: number; equalNan?: boolean },
+  ): Result<Q, boolean>
   /** `aten::alpha_dropout(Tensor input, float p, bool train) -> Tensor` */
   alphaDropout(input: Tensor, p: number, train: boolean): Result<Q, Tensor>
   /** `aten::alpha_dropout_(Tensor(a!) self, float p, bool train) -> Tensor(a!)` */
   alphaDropout_(self: Tensor, p: number, train: boolean): Result<Q, Tensor>
   /** `aten::amax(Tensor self, int[1] dim=[], bool keepdim=False) -> Tensor` */
-  amax(self: Tensor, dim?: number | readonly number[] | { dim?: number | readonly number[]; keepdim?: boolean }, keepdim?: boolean | { dim?: number | readonly number[]; keepdim?: boolean }, options?: { dim?: number | readonly number[]; keepdim?: boolean }): Result<Q, Tensor>
+  amax(
+    self: Tensor,
+    dim?: number | readonly number[] | { dim?: number | readonly number[]; keepdim?: boolean },
+    keepdim?: boolean | { dim?: number | readonly number[]; keepdim?: boolean },
+    options?: { dim?: number | readonly number[]; keepdim?: boolean },
+  ): Result<Q, Tensor>
   /** `aten::amin(Tensor self, int[1] dim=[], bool keepdim=False) -> Tensor` */
-  amin(self: Tensor, dim?: number | readonly number[] | { dim?: number | readonly number[]; keepdim?: boolean }, keepdim?: boolean | { dim?: number | readonly number[]; keepdim?: boolean }, options?: { dim?: number | readonly number[]; keepdim?: boolean }): Result<Q, Tensor>
+  amin(
+    self: Tensor,
+    dim?: number | readonly number[] | { dim?: number | readonly number[]; keepdim?: boolean },
+    keepdim?: boolean | { dim?: number | readonly number[]; keepdim?: boolean },
+    options?: { dim?: number | readonly number[]; keepdim?: boolean },
+  ): Result<Q, Tensor>
   /** `aten::aminmax(Tensor self, *, int? dim=None, bool keepdim=False) -> (Tensor min, Tensor max)` */
-  aminmax(self: Tensor, options?: { dim?: number | bigint | null; keepdim?: boolean }): Result<Q, { min: Tensor; max: Tensor }>
+  aminmax(
+    self: Tensor,
+    options?: { dim?: number | bigint | null; keepdim?: boolean },
+  ): Result<Q, { min: Tensor; max: Tensor }>
   /** `aten::angle(Tensor self) -> Tensor` */
   angle(self: Tensor): Result<Q, Tensor>
   /** `aten::any(Tensor self) -> Tensor` */
   any(self: Tensor): Result<Q, Tensor>
   /** `aten::any.dim(Tensor self, int dim, bool keepdim=False) -> Tensor` */
-  any(self: Tensor, dim: number | bigint, keepdim?: boolean | { keepdim?: boolean }, options?: { keepdim?: boolean }): Result<Q, Tensor>
+  any(
+    self: Tensor,
+    dim: number | bigint,
+    keepdim?: boolean | { keepdim?: boolean },
+    options?: { keepdim?: boolean },
+  ): Result<Q, Tensor>
   /** `aten::any.dims(Tensor self, int[]? dim=None, bool keepdim=False) -> Tensor` */
-  any(self: Tensor, dim?: readonly number[] | null | { dim?: readonly number[] | null; keepdim?: boolean }, keepdim?: boolean | { dim?: readonly number[] | null; keepdim?: boolean }, options?: { dim?: readonly number[] | null; keepdim?: boolean }): Result<Q, Tensor>
+  any(
+    self: Tensor,
+    dim?: readonly number[] | null | { dim?: readonly number[] | null; keepdim?: boolean },
+    keepdim?: boolean | { dim?: readonly number[] | null; keepdim?: boolean },
+    options?: { dim?: readonly number[] | null; keepdim?: boolean },
+  ): Result<Q, Tensor>
   /** `aten::arange(Scalar end, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor` */
-  arange(end: Scalar, options?: { dtype?: DType | null; layout?: Layout | null; device?: Device | null; pinMemory?: boolean | null }): Result<Q, Tensor>
+  arange(
+    end: Scalar,
+    options?: { dtype?: DType | null; layout?: Layout | null; device?: Device | null; pinMemory?: boolean | null },
+  ): Result<Q, Tensor>
   /** `aten::arange.start(Scalar start, Scalar end, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor` */
-  arange(start: Scalar, end: Scalar, options?: { dtype?: DType | null; layout?: Layout | null; device?: Device | null; pinMemory?: boolean | null }): Result<Q, Tensor>
+  arange(
+    start: Scalar,
+    end: Scalar,
+    options?: { dtype?: DType | null; layout?: Layout | null; device?: Device | null; pinMemory?: boolean | null },
+  ): Result<Q, Tensor>
   /** `aten::arange.start_step(Scalar start, Scalar end, Scalar step=1, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor` */
-  arange(start: Scalar, end: Scalar, step?: Scalar | { step?: Scalar; dtype?: DType | null; layout?: Layout | null; device?: Device | null; pinMemory?: boolean | null }, options?: { step?: Scalar; dtype?: DType | null; layout?: Layout | null; device?: Device | null; pinMemory?: boolean | null }): Result<Q, Tensor>
+  arange(
+    start: Scalar,
+    end: Scalar,
+    step?:
+      | Scalar
+      | {
+          step?: Scalar
+          dtype?: DType | null
+          layout?: Layout | null
+          device?: Device | null
+          pinMemory?: boolean | null
+        },
+    options?: {
+      step?: Scalar
+      dtype?: DType | null
+      layout?: Layout | null
+      device?: Device | null
+      pinMemory?: boolean | null
+    },
+  ): Result<Q, Tensor>
   /** `aten::arccos(Tensor self) -> Tensor` */
   arccos(self: Tensor): Result<Q, Tensor>
   /** `aten::arccos_(Tensor(a!) self) -> Tensor(a!)` */
@@ -140,21 +217,55 @@ export interface Operators<Q extends 'now' | 'queued'> {
   /** `aten::arctanh_(Tensor(a!) self) -> Tensor(a!)` */
   arctanh_(self: Tensor): Result<Q, Tensor>
   /** `aten::argmax(Tensor self, int? dim=None, bool keepdim=False) -> Tensor` */
-  argmax(self: Tensor, dim?: number | bigint | null | { dim?: number | bigint | null; keepdim?: boolean }, keepdim?: boolean | { dim?: number | bigint | null; keepdim?: boolean }, options?: { dim?: number | bigint | null; keepdim?: boolean }): Result<Q, Tensor>
+  argmax(
+    self: Tensor,
+    dim?: number | bigint | null | { dim?: number | bigint | null; keepdim?: boolean },
+    keepdim?: boolean | { dim?: number | bigint | null; keepdim?: boolean },
+    options?: { dim?: number | bigint | null; keepdim?: boolean },
+  ): Result<Q, Tensor>
   /** `aten::argmin(Tensor self, int? dim=None, bool keepdim=False) -> Tensor` */
-  argmin(self: Tensor, dim?: number | bigint | null | { dim?: number | bigint | null; keepdim?: boolean }, keepdim?: boolean | { dim?: number | bigint | null; keepdim?: boolean }, options?: { dim?: number | bigint | null; keepdim?: boolean }): Result<Q, Tensor>
+  argmin(
+    self: Tensor,
+    dim?: number | bigint | null | { dim?: number | bigint | null; keepdim?: boolean },
+    keepdim?: boolean | { dim?: number | bigint | null; keepdim?: boolean },
+    options?: { dim?: number | bigint | null; keepdim?: boolean },
+  ): Result<Q, Tensor>
   /** `aten::argsort(Tensor self, int dim=-1, bool descending=False) -> Tensor` */
-  argsort(self: Tensor, dim?: number | bigint | { dim?: number | bigint; descending?: boolean }, descending?: boolean | { dim?: number | bigint; descending?: boolean }, options?: { dim?: number | bigint; descending?: boolean }): Result<Q, Tensor>
+  argsort(
+    self: Tensor,
+    dim?: number | bigint | { dim?: number | bigint; descending?: boolean },
+    descending?: boolean | { dim?: number | bigint; descending?: boolean },
+    options?: { dim?: number | bigint; descending?: boolean },
+  ): Result<Q, Tensor>
   /** `aten::argsort.stable(Tensor self, *, bool stable, int dim=-1, bool descending=False) -> Tensor` */
   argsort(self: Tensor, options?: { stable?: boolean; dim?: number | bigint; descending?: boolean }): Result<Q, Tensor>
   /** `aten::argwhere(Tensor self) -> Tensor` */
   argwhere(self: Tensor): Result<Q, Tensor>
   /** `aten::as_strided(Tensor(a) self, SymInt[] size, SymInt[] stride, SymInt? storage_offset=None) -> Tensor(a)` */
-  asStrided(self: Tensor, size: readonly number[], stride: readonly number[], storageOffset?: number | bigint | null | { storageOffset?: number | bigint | null }, options?: { storageOffset?: number | bigint | null }): Result<Q, Tensor>
+  asStrided(
+    self: Tensor,
+    size: readonly number[],
+    stride: readonly number[],
+    storageOffset?: number | bigint | null | { storageOffset?: number | bigint | null },
+    options?: { storageOffset?: number | bigint | null },
+  ): Result<Q, Tensor>
   /** `aten::as_strided_(Tensor(a!) self, SymInt[] size, SymInt[] stride, SymInt? storage_offset=None) -> Tensor(a!)` */
-  asStrided_(self: Tensor, size: readonly number[], stride: readonly number[], storageOffset?: number | bigint | null | { storageOffset?: number | bigint | null }, options?: { storageOffset?: number | bigint | null }): Result<Q, Tensor>
+  asStrided_(
+    self: Tensor,
+    size: readonly number[],
+    stride: readonly number[],
+    storageOffset?: number | bigint | null | { storageOffset?: number | bigint | null },
+    options?: { storageOffset?: number | bigint | null },
+  ): Result<Q, Tensor>
   /** `aten::as_strided_scatter(Tensor self, Tensor src, SymInt[] size, SymInt[] stride, SymInt? storage_offset=None) -> Tensor` */
-  asStridedScatter(self: Tensor, src: Tensor, size: readonly number[], stride: readonly number[], storageOffset?: number | bigint | null | { storageOffset?: number | bigint | null }, options?: { storageOffset?: number | bigint | null }): Result<Q, Tensor>
+  asStridedScatter(
+    self: Tensor,
+    src: Tensor,
+    size: readonly number[],
+    stride: readonly number[],
+    storageOffset?: number | bigint | null | { storageOffset?: number | bigint | null },
+    options?: { storageOffset?: number | bigint | null },
+  ): Result<Q, Tensor>
   /** `aten::asin(Tensor self) -> Tensor` */
   asin(self: Tensor): Result<Q, Tensor>
   /** `aten::asin_(Tensor(a!) self) -> Tensor(a!)` */
@@ -188,23 +299,207 @@ export interface Operators<Q extends 'now' | 'queued'> {
   /** `aten::atleast_3d.Sequence(Tensor[] tensors) -> Tensor[]` */
   atleast3d(tensors: readonly Tensor[]): Result<Q, Tensor[]>
   /** `aten::avg_pool1d(Tensor self, int[1] kernel_size, int[1] stride=[], int[1] padding=[0], bool ceil_mode=False, bool count_include_pad=True) -> Tensor` */
-  avgPool1d(self: Tensor, kernelSize: number | readonly number[], stride?: number | readonly number[] | { stride?: number | readonly number[]; padding?: number | readonly number[]; ceilMode?: boolean; countIncludePad?: boolean }, padding?: number | readonly number[] | { stride?: number | readonly number[]; padding?: number | readonly number[]; ceilMode?: boolean; countIncludePad?: boolean }, ceilMode?: boolean | { stride?: number | readonly number[]; padding?: number | readonly number[]; ceilMode?: boolean; countIncludePad?: boolean }, countIncludePad?: boolean | { stride?: number | readonly number[]; padding?: number | readonly number[]; ceilMode?: boolean; countIncludePad?: boolean }, options?: { stride?: number | readonly number[]; padding?: number | readonly number[]; ceilMode?: boolean; countIncludePad?: boolean }): Result<Q, Tensor>
+  avgPool1d(
+    self: Tensor,
+    kernelSize: number | readonly number[],
+    stride?:
+      | number
+      | readonly number[]
+      | {
+          stride?: number | readonly number[]
+          padding?: number | readonly number[]
+          ceilMode?: boolean
+          countIncludePad?: boolean
+        },
+    padding?:
+      | number
+      | readonly number[]
+      | {
+          stride?: number | readonly number[]
+          padding?: number | readonly number[]
+          ceilMode?: boolean
+          countIncludePad?: boolean
+        },
+    ceilMode?:
+      | boolean
+      | {
+          stride?: number | readonly number[]
+          padding?: number | readonly number[]
+          ceilMode?: boolean
+          countIncludePad?: boolean
+        },
+    countIncludePad?:
+      | boolean
+      | {
+          stride?: number | readonly number[]
+          padding?: number | readonly number[]
+          ceilMode?: boolean
+          countIncludePad?: boolean
+        },
+    options?: {
+      stride?: number | readonly number[]
+      padding?: number | readonly number[]
+      ceilMode?: boolean
+      countIncludePad?: boolean
+    },
+  ): Result<Q, Tensor>
   /** `aten::avg_pool2d(Tensor self, int[2] kernel_size, int[2] stride=[], int[2] padding=0, bool ceil_mode=False, bool count_include_pad=True, int? divisor_override=None) -> Tensor` */
-  avgPool2d(self: Tensor, kernelSize: number | readonly number[], stride?: number | readonly number[] | { stride?: number | readonly number[]; padding?: number | readonly number[]; ceilMode?: boolean; countIncludePad?: boolean; divisorOverride?: number | bigint | null }, padding?: number | readonly number[] | { stride?: number | readonly number[]; padding?: number | readonly number[]; ceilMode?: boolean; countIncludePad?: boolean; divisorOverride?: number | bigint | null }, ceilMode?: boolean | { stride?: number | readonly number[]; padding?: number | readonly number[]; ceilMode?: boolean; countIncludePad?: boolean; divisorOverride?: number | bigint | null }, countIncludePad?: boolean | { stride?: number | readonly number[]; padding?: number | readonly number[]; ceilMode?: boolean; countIncludePad?: boolean; divisorOverride?: number | bigint | null }, divisorOverride?: number | bigint | null | { stride?: number | readonly number[]; padding?: number | readonly number[]; ceilMode?: boolean; countIncludePad?: boolean; divisorOverride?: number | bigint | null }, options?: { stride?: number | readonly number[]; padding?: number | readonly number[]; ceilMode?: boolean; countIncludePad?: boolean; divisorOverride?: number | bigint | null }): Result<Q, Tensor>
+  avgPool2d(
+    self: Tensor,
+    kernelSize: number | readonly number[],
+    stride?:
+      | number
+      | readonly number[]
+      | {
+          stride?: number | readonly number[]
+          padding?: number | readonly number[]
+          ceilMode?: boolean
+          countIncludePad?: boolean
+          divisorOverride?: number | bigint | null
+        },
+    padding?:
+      | number
+      | readonly number[]
+      | {
+          stride?: number | readonly number[]
+          padding?: number | readonly number[]
+          ceilMode?: boolean
+          countIncludePad?: boolean
+          divisorOverride?: number | bigint | null
+        },
+    ceilMode?:
+      | boolean
+      | {
+          stride?: number | readonly number[]
+          padding?: number | readonly number[]
+          ceilMode?: boolean
+          countIncludePad?: boolean
+          divisorOverride?: number | bigint | null
+        },
+    countIncludePad?:
+      | boolean
+      | {
+          stride?: number | readonly number[]
+          padding?: number | readonly number[]
+          ceilMode?: boolean
+          countIncludePad?: boolean
+          divisorOverride?: number | bigint | null
+        },
+    divisorOverride?:
+      | number
+      | bigint
+      | null
+      | {
+          stride?: number | readonly number[]
+          padding?: number | readonly number[]
+          ceilMode?: boolean
+          countIncludePad?: boolean
+          divisorOverride?: number | bigint | null
+        },
+    options?: {
+      stride?: number | readonly number[]
+      padding?: number | readonly number[]
+      ceilMode?: boolean
+      countIncludePad?: boolean
+      divisorOverride?: number | bigint | null
+    },
+  ): Result<Q, Tensor>
   /** `aten::avg_pool3d(Tensor self, int[3] kernel_size, int[3] stride=[], int[3] padding=0, bool ceil_mode=False, bool count_include_pad=True, int? divisor_override=None) -> Tensor` */
-  avgPool3d(self: Tensor, kernelSize: number | readonly number[], stride?: number | readonly number[] | { stride?: number | readonly number[]; padding?: number | readonly number[]; ceilMode?: boolean; countIncludePad?: boolean; divisorOverride?: number | bigint | null }, padding?: number | readonly number[] | { stride?: number | readonly number[]; padding?: number | readonly number[]; ceilMode?: boolean; countIncludePad?: boolean; divisorOverride?: number | bigint | null }, ceilMode?: boolean | { stride?: number | readonly number[]; padding?: number | readonly number[]; ceilMode?: boolean; countIncludePad?: boolean; divisorOverride?: number | bigint | null }, countIncludePad?: boolean | { stride?: number | readonly number[]; padding?: number | readonly number[]; ceilMode?: boolean; countIncludePad?: boolean; divisorOverride?: number | bigint | null }, divisorOverride?: number | bigint | null | { stride?: number | readonly number[]; padding?: number | readonly number[]; ceilMode?: boolean; countIncludePad?: boolean; divisorOverride?: number | bigint | null }, options?: { stride?: number | readonly number[]; padding?: number | readonly number[]; ceilMode?: boolean; countIncludePad?: boolean; divisorOverride?: number | bigint | null }): Result<Q, Tensor>
+  avgPool3d(
+    self: Tensor,
+    kernelSize: number | readonly number[],
+    stride?:
+      | number
+      | readonly number[]
+      | {
+          stride?: number | readonly number[]
+          padding?: number | readonly number[]
+          ceilMode?: boolean
+          countIncludePad?: boolean
+          divisorOverride?: number | bigint | null
+        },
+    padding?:
+      | number
+      | readonly number[]
+      | {
+          stride?: number | readonly number[]
+          padding?: number | readonly number[]
+          ceilMode?: boolean
+          countIncludePad?: boolean
+          divisorOverride?: number | bigint | null
+        },
+    ceilMode?:
+      | boolean
+      | {
+          stride?: number | readonly number[]
+          padding?: number | readonly number[]
+          ceilMode?: boolean
+          countIncludePad?: boolean
+          divisorOverride?: number | bigint | null
+        },
+    countIncludePad?:
+      | boolean
+      | {
+          stride?: number | readonly number[]
+          padding?: number | readonly number[]
+          ceilMode?: boolean
+          countIncludePad?: boolean
+          divisorOverride?: number | bigint | null
+        },
+    divisorOverride?:
+      | number
+      | bigint
+      | null
+      | {
+          stride?: number | readonly number[]
+          padding?: number | readonly number[]
+          ceilMode?: boolean
+          countIncludePad?: boolean
+          divisorOverride?: number | bigint | null
+        },
+    options?: {
+      stride?: number | readonly number[]
+      padding?: number | readonly number[]
+      ceilMode?: boolean
+      countIncludePad?: boolean
+      divisorOverride?: number | bigint | null
+    },
+  ): Result<Q, Tensor>
   /** `aten::baddbmm(Tensor self, Tensor batch1, Tensor batch2, *, Scalar beta=1, Scalar alpha=1) -> Tensor` */
   baddbmm(self: Tensor, batch1: Tensor, batch2: Tensor, options?: { beta?: Scalar; alpha?: Scalar }): Result<Q, Tensor>
   /** `aten::baddbmm.dtype(Tensor self, Tensor batch1, Tensor batch2, ScalarType out_dtype, *, Scalar beta=1, Scalar alpha=1) -> Tensor` */
-  baddbmm(self: Tensor, batch1: Tensor, batch2: Tensor, outDtype: DType, options?: { beta?: Scalar; alpha?: Scalar }): Result<Q, Tensor>
+  baddbmm(
+    self: Tensor,
+    batch1: Tensor,
+    batch2: Tensor,
+    outDtype: DType,
+    options?: { beta?: Scalar; alpha?: Scalar },
+  ): Result<Q, Tensor>
   /** `aten::baddbmm_(Tensor(a!) self, Tensor batch1, Tensor batch2, *, Scalar beta=1, Scalar alpha=1) -> Tensor(a!)` */
   baddbmm_(self: Tensor, batch1: Tensor, batch2: Tensor, options?: { beta?: Scalar; alpha?: Scalar }): Result<Q, Tensor>
   /** `aten::bartlett_window(int window_length, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor` */
-  bartlettWindow(windowLength: number | bigint, options?: { dtype?: DType | null; layout?: Layout | null; device?: Device | null; pinMemory?: boolean | null }): Result<Q, Tensor>
+  bartlettWindow(
+    windowLength: number | bigint,
+    options?: { dtype?: DType | null; layout?: Layout | null; device?: Device | null; pinMemory?: boolean | null },
+  ): Result<Q, Tensor>
   /** `aten::bartlett_window.periodic(int window_length, bool periodic, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor` */
-  bartlettWindow(windowLength: number | bigint, periodic: boolean, options?: { dtype?: DType | null; layout?: Layout | null; device?: Device | null; pinMemory?: boolean | null }): Result<Q, Tensor>
+  bartlettWindow(
+    windowLength: number | bigint,
+    periodic: boolean,
+    options?: { dtype?: DType | null; layout?: Layout | null; device?: Device | null; pinMemory?: boolean | null },
+  ): Result<Q, Tensor>
   /** `aten::batch_norm(Tensor input, Tensor? weight, Tensor? bias, Tensor? running_mean, Tensor? running_var, bool training, float momentum, float eps, bool cudnn_enabled) -> Tensor` */
-  batchNorm(input: Tensor, weight: Tensor | null, bias: Tensor | null, runningMean: Tensor | null, runningVar: Tensor | null, training: boolean, momentum: number, eps: number, cudnnEnabled: boolean): Result<Q, Tensor>
+  batchNorm(
+    input: Tensor,
+    weight: Tensor | null,
+    bias: Tensor | null,
+    runningMean: Tensor | null,
+    runningVar: Tensor | null,
+    training: boolean,
+    momentum: number,
+    eps: number,
+    cudnnEnabled: boolean,
+  ): Result<Q, Tensor>
   /** `aten::bernoulli(Tensor self, *, Generator? generator=None) -> Tensor` */
   bernoulli(self: Tensor, options?: { generator?: Generator | null }): Result<Q, Tensor>
   /** `aten::bernoulli.Tensor(Tensor self, Tensor p, *, Generator? generator=None) -> Tensor` */
@@ -214,17 +509,50 @@ export interface Operators<Q extends 'now' | 'queued'> {
   /** `aten::bernoulli_.Tensor(Tensor(a!) self, Tensor p, *, Generator? generator=None) -> Tensor(a!)` */
   bernoulli_(self: Tensor, p: Tensor, options?: { generator?: Generator | null }): Result<Q, Tensor>
   /** `aten::bernoulli_.float(Tensor(a!) self, float p=0.5, *, Generator? generator=None) -> Tensor(a!)` */
-  bernoulli_(self: Tensor, p?: number | { p?: number; generator?: Generator | null }, options?: { p?: number; generator?: Generator | null }): Result<Q, Tensor>
+  bernoulli_(
+    self: Tensor,
+    p?: number | { p?: number; generator?: Generator | null },
+    options?: { p?: number; generator?: Generator | null },
+  ): Result<Q, Tensor>
   /** `aten::bilinear(Tensor input1, Tensor input2, Tensor weight, Tensor? bias=None) -> Tensor` */
-  bilinear(input1: Tensor, input2: Tensor, weight: Tensor, bias?: Tensor | null | { bias?: Tensor | null }, options?: { bias?: Tensor | null }): Result<Q, Tensor>
+  bilinear(
+    input1: Tensor,
+    input2: Tensor,
+    weight: Tensor,
+    bias?: Tensor | null | { bias?: Tensor | null },
+    options?: { bias?: Tensor | null },
+  ): Result<Q, Tensor>
   /** `aten::binary_cross_entropy(Tensor self, Tensor target, Tensor? weight=None, int reduction=1) -> Tensor` */
-  binaryCrossEntropy(self: Tensor, target: Tensor, weight?: Tensor | null | { weight?: Tensor | null; reduction?: number | bigint }, reduction?: number | bigint | { weight?: Tensor | null; reduction?: number | bigint }, options?: { weight?: Tensor | null; reduction?: number | bigint }): Result<Q, Tensor>
+  binaryCrossEntropy(
+    self: Tensor,
+    target: Tensor,
+    weight?: Tensor | null | { weight?: Tensor | null; reduction?: number | bigint },
+    reduction?: number | bigint | { weight?: Tensor | null; reduction?: number | bigint },
+    options?: { weight?: Tensor | null; reduction?: number | bigint },
+  ): Result<Q, Tensor>
   /** `aten::binary_cross_entropy_with_logits(Tensor self, Tensor target, Tensor? weight=None, Tensor? pos_weight=None, int reduction=1) -> Tensor` */
-  binaryCrossEntropyWithLogits(self: Tensor, target: Tensor, weight?: Tensor | null | { weight?: Tensor | null; posWeight?: Tensor | null; reduction?: number | bigint }, posWeight?: Tensor | null | { weight?: Tensor | null; posWeight?: Tensor | null; reduction?: number | bigint }, reduction?: number | bigint | { weight?: Tensor | null; posWeight?: Tensor | null; reduction?: number | bigint }, options?: { weight?: Tensor | null; posWeight?: Tensor | null; reduction?: number | bigint }): Result<Q, Tensor>
+  binaryCrossEntropyWithLogits(
+    self: Tensor,
+    target: Tensor,
+    weight?: Tensor | null | { weight?: Tensor | null; posWeight?: Tensor | null; reduction?: number | bigint },
+    posWeight?: Tensor | null | { weight?: Tensor | null; posWeight?: Tensor | null; reduction?: number | bigint },
+    reduction?: number | bigint | { weight?: Tensor | null; posWeight?: Tensor | null; reduction?: number | bigint },
+    options?: { weight?: Tensor | null; posWeight?: Tensor | null; reduction?: number | bigint },
+  ): Result<Q, Tensor>
   /** `aten::bincount(Tensor self, Tensor? weights=None, SymInt minlength=0) -> Tensor` */
-  bincount(self: Tensor, weights?: Tensor | null | { weights?: Tensor | null; minlength?: number | bigint }, minlength?: number | bigint | { weights?: Tensor | null; minlength?: number | bigint }, options?: { weights?: Tensor | null; minlength?: number | bigint }): Result<Q, Tensor>
+  bincount(
+    self: Tensor,
+    weights?: Tensor | null | { weights?: Tensor | null; minlength?: number | bigint },
+    minlength?: number | bigint | { weights?: Tensor | null; minlength?: number | bigint },
+    options?: { weights?: Tensor | null; minlength?: number | bigint },
+  ): Result<Q, Tensor>
   /** `aten::binomial(Tensor count, Tensor prob, Generator? generator=None) -> Tensor` */
-  binomial(count: Tensor, prob: Tensor, generator?: Generator | null | { generator?: Generator | null }, options?: { generator?: Generator | null }): Result<Q, Tensor>
+  binomial(
+    count: Tensor,
+    prob: Tensor,
+    generator?: Generator | null | { generator?: Generator | null },
+    options?: { generator?: Generator | null },
+  ): Result<Q, Tensor>
   /** `aten::bitwise_and.Scalar(Tensor self, Scalar other) -> Tensor` */
   bitwiseAnd(self: Tensor, other: Scalar): Result<Q, Tensor>
   /** `aten::bitwise_and.Scalar_Tensor(Scalar self, Tensor other) -> Tensor` */
@@ -280,9 +608,16 @@ export interface Operators<Q extends 'now' | 'queued'> {
   /** `aten::bitwise_xor_.Tensor(Tensor(a!) self, Tensor other) -> Tensor(a!)` */
   bitwiseXor_(self: Tensor, other: Tensor): Result<Q, Tensor>
   /** `aten::blackman_window(int window_length, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor` */
-  blackmanWindow(windowLength: number | bigint, options?: { dtype?: DType | null; layout?: Layout | null; device?: Device | null; pinMemory?: boolean | null }): Result<Q, Tensor>
+  blackmanWindow(
+    windowLength: number | bigint,
+    options?: { dtype?: DType | null; layout?: Layout | null; device?: Device | null; pinMemory?: boolean | null },
+  ): Result<Q, Tensor>
   /** `aten::blackman_window.periodic(int window_length, bool periodic, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor` */
-  blackmanWindow(windowLength: number | bigint, periodic: boolean, options?: { dtype?: DType | null; layout?: Layout | null; device?: Device | null; pinMemory?: boolean | null }): Result<Q, Tensor>
+  blackmanWindow(
+    windowLength: number | bigint,
+    periodic: boolean,
+    options?: { dtype?: DType | null; layout?: Layout | null; device?: Device | null; pinMemory?: boolean | null },
+  ): Result<Q, Tensor>
   /** `aten::block_diag(Tensor[] tensors) -> Tensor` */
   blockDiag(tensors: readonly Tensor[]): Result<Q, Tensor>
   /** `aten::bmm(Tensor self, Tensor mat2) -> Tensor` */
@@ -303,15 +638,35 @@ export interface Operators<Q extends 'now' | 'queued'> {
   /** `aten::cartesian_prod(Tensor[] tensors) -> Tensor` */
   cartesianProd(tensors: readonly Tensor[]): Result<Q, Tensor>
   /** `aten::cat(Tensor[] tensors, int dim=0) -> Tensor` */
-  cat(tensors: readonly Tensor[], dim?: number | bigint | { dim?: number | bigint }, options?: { dim?: number | bigint }): Result<Q, Tensor>
+  cat(
+    tensors: readonly Tensor[],
+    dim?: number | bigint | { dim?: number | bigint },
+    options?: { dim?: number | bigint },
+  ): Result<Q, Tensor>
   /** `aten::cauchy(Tensor self, float median=0., float sigma=1., *, Generator? generator=None) -> Tensor` */
-  cauchy(self: Tensor, median?: number | { median?: number; sigma?: number; generator?: Generator | null }, sigma?: number | { median?: number; sigma?: number; generator?: Generator | null }, options?: { median?: number; sigma?: number; generator?: Generator | null }): Result<Q, Tensor>
+  cauchy(
+    self: Tensor,
+    median?: number | { median?: number; sigma?: number; generator?: Generator | null },
+    sigma?: number | { median?: number; sigma?: number; generator?: Generator | null },
+    options?: { median?: number; sigma?: number; generator?: Generator | null },
+  ): Result<Q, Tensor>
   /** `aten::cauchy_(Tensor(a!) self, float median=0., float sigma=1., *, Generator? generator=None) -> Tensor(a!)` */
-  cauchy_(self: Tensor, median?: number | { median?: number; sigma?: number; generator?: Generator | null }, sigma?: number | { median?: number; sigma?: number; generator?: Generator | null }, options?: { median?: number; sigma?: number; generator?: Generator | null }): Result<Q, Tensor>
+  cauchy_(
+    self: Tensor,
+    median?: number | { median?: number; sigma?: number; generator?: Generator | null },
+    sigma?: number | { median?: number; sigma?: number; generator?: Generator | null },
+    options?: { median?: number; sigma?: number; generator?: Generator | null },
+  ): Result<Q, Tensor>
   /** `aten::ccol_indices(Tensor(a) self) -> Tensor(a)` */
   ccolIndices(self: Tensor): Result<Q, Tensor>
   /** `aten::cdist(Tensor x1, Tensor x2, float p=2., int? compute_mode=None) -> Tensor` */
-  cdist(x1: Tensor, x2: Tensor, p?: number | { p?: number; computeMode?: number | bigint | null }, computeMode?: number | bigint | null | { p?: number; computeMode?: number | bigint | null }, options?: { p?: number; computeMode?: number | bigint | null }): Result<Q, Tensor>
+  cdist(
+    x1: Tensor,
+    x2: Tensor,
+    p?: number | { p?: number; computeMode?: number | bigint | null },
+    computeMode?: number | bigint | null | { p?: number; computeMode?: number | bigint | null },
+    options?: { p?: number; computeMode?: number | bigint | null },
+  ): Result<Q, Tensor>
   /** `aten::ceil(Tensor self) -> Tensor` */
   ceil(self: Tensor): Result<Q, Tensor>
   /** `aten::ceil_(Tensor(a!) self) -> Tensor(a!)` */
@@ -331,17 +686,47 @@ export interface Operators<Q extends 'now' | 'queued'> {
   /** `aten::cholesky_inverse(Tensor self, bool upper=False) -> Tensor` */
   choleskyInverse(self: Tensor, upper?: boolean | { upper?: boolean }, options?: { upper?: boolean }): Result<Q, Tensor>
   /** `aten::cholesky_solve(Tensor self, Tensor input2, bool upper=False) -> Tensor` */
-  choleskySolve(self: Tensor, input2: Tensor, upper?: boolean | { upper?: boolean }, options?: { upper?: boolean }): Result<Q, Tensor>
+  choleskySolve(
+    self: Tensor,
+    input2: Tensor,
+    upper?: boolean | { upper?: boolean },
+    options?: { upper?: boolean },
+  ): Result<Q, Tensor>
   /** `aten::chunk(Tensor(a -> *) self, int chunks, int dim=0) -> Tensor(a)[]` */
-  chunk(self: Tensor, chunks: number | bigint, dim?: number | bigint | { dim?: number | bigint }, options?: { dim?: number | bigint }): Result<Q, Tensor[]>
+  chunk(
+    self: Tensor,
+    chunks: number | bigint,
+    dim?: number | bigint | { dim?: number | bigint },
+    options?: { dim?: number | bigint },
+  ): Result<Q, Tensor[]>
   /** `aten::clamp(Tensor self, Scalar? min=None, Scalar? max=None) -> Tensor` */
-  clamp(self: Tensor, min?: Scalar | null | { min?: Scalar | null; max?: Scalar | null }, max?: Scalar | null | { min?: Scalar | null; max?: Scalar | null }, options?: { min?: Scalar | null; max?: Scalar | null }): Result<Q, Tensor>
+  clamp(
+    self: Tensor,
+    min?: Scalar | null | { min?: Scalar | null; max?: Scalar | null },
+    max?: Scalar | null | { min?: Scalar | null; max?: Scalar | null },
+    options?: { min?: Scalar | null; max?: Scalar | null },
+  ): Result<Q, Tensor>
   /** `aten::clamp.Tensor(Tensor self, Tensor? min=None, Tensor? max=None) -> Tensor` */
-  clamp(self: Tensor, min?: Tensor | null | { min?: Tensor | null; max?: Tensor | null }, max?: Tensor | null | { min?: Tensor | null; max?: Tensor | null }, options?: { min?: Tensor | null; max?: Tensor | null }): Result<Q, Tensor>
+  clamp(
+    self: Tensor,
+    min?: Tensor | null | { min?: Tensor | null; max?: Tensor | null },
+    max?: Tensor | null | { min?: Tensor | null; max?: Tensor | null },
+    options?: { min?: Tensor | null; max?: Tensor | null },
+  ): Result<Q, Tensor>
   /** `aten::clamp_(Tensor(a!) self, Scalar? min=None, Scalar? max=None) -> Tensor(a!)` */
-  clamp_(self: Tensor, min?: Scalar | null | { min?: Scalar | null; max?: Scalar | null }, max?: Scalar | null | { min?: Scalar | null; max?: Scalar | null }, options?: { min?: Scalar | null; max?: Scalar | null }): Result<Q, Tensor>
+  clamp_(
+    self: Tensor,
+    min?: Scalar | null | { min?: Scalar | null; max?: Scalar | null },
+    max?: Scalar | null | { min?: Scalar | null; max?: Scalar | null },
+    options?: { min?: Scalar | null; max?: Scalar | null },
+  ): Result<Q, Tensor>
   /** `aten::clamp_.Tensor(Tensor(a!) self, Tensor? min=None, Tensor? max=None) -> Tensor(a!)` */
-  clamp_(self: Tensor, min?: Tensor | null | { min?: Tensor | null; max?: Tensor | null }, max?: Tensor | null | { min?: Tensor | null; max?: Tensor | null }, options?: { min?: Tensor | null; max?: Tensor | null }): Result<Q, Tensor>
+  clamp_(
+    self: Tensor,
+    min?: Tensor | null | { min?: Tensor | null; max?: Tensor | null },
+    max?: Tensor | null | { min?: Tensor | null; max?: Tensor | null },
+    options?: { min?: Tensor | null; max?: Tensor | null },
+  ): Result<Q, Tensor>
   /** `aten::clamp_max(Tensor self, Scalar max) -> Tensor` */
   clampMax(self: Tensor, max: Scalar): Result<Q, Tensor>
   /** `aten::clamp_max.Tensor(Tensor self, Tensor max) -> Tensor` */
@@ -359,31 +744,71 @@ export interface Operators<Q extends 'now' | 'queued'> {
   /** `aten::clamp_min_.Tensor(Tensor(a!) self, Tensor min) -> Tensor(a!)` */
   clampMin_(self: Tensor, min: Tensor): Result<Q, Tensor>
   /** `aten::clip(Tensor self, Scalar? min=None, Scalar? max=None) -> Tensor` */
-  clip(self: Tensor, min?: Scalar | null | { min?: Scalar | null; max?: Scalar | null }, max?: Scalar | null | { min?: Scalar | null; max?: Scalar | null }, options?: { min?: Scalar | null; max?: Scalar | null }): Result<Q, Tensor>
+  clip(
+    self: Tensor,
+    min?: Scalar | null | { min?: Scalar | null; max?: Scalar | null },
+    max?: Scalar | null | { min?: Scalar | null; max?: Scalar | null },
+    options?: { min?: Scalar | null; max?: Scalar | null },
+  ): Result<Q, Tensor>
   /** `aten::clip.Tensor(Tensor self, Tensor? min=None, Tensor? max=None) -> Tensor` */
-  clip(self: Tensor, min?: Tensor | null | { min?: Tensor | null; max?: Tensor | null }, max?: Tensor | null | { min?: Tensor | null; max?: Tensor | null }, options?: { min?: Tensor | null; max?: Tensor | null }): Result<Q, Tensor>
+  clip(
+    self: Tensor,
+    min?: Tensor | null | { min?: Tensor | null; max?: Tensor | null },
+    max?: Tensor | null | { min?: Tensor | null; max?: Tensor | null },
+    options?: { min?: Tensor | null; max?: Tensor | null },
+  ): Result<Q, Tensor>
   /** `aten::clip_(Tensor(a!) self, Scalar? min=None, Scalar? max=None) -> Tensor(a!)` */
-  clip_(self: Tensor, min?: Scalar | null | { min?: Scalar | null; max?: Scalar | null }, max?: Scalar | null | { min?: Scalar | null; max?: Scalar | null }, options?: { min?: Scalar | null; max?: Scalar | null }): Result<Q, Tensor>
+  clip_(
+    self: Tensor,
+    min?: Scalar | null | { min?: Scalar | null; max?: Scalar | null },
+    max?: Scalar | null | { min?: Scalar | null; max?: Scalar | null },
+    options?: { min?: Scalar | null; max?: Scalar | null },
+  ): Result<Q, Tensor>
   /** `aten::clip_.Tensor(Tensor(a!) self, Tensor? min=None, Tensor? max=None) -> Tensor(a!)` */
-  clip_(self: Tensor, min?: Tensor | null | { min?: Tensor | null; max?: Tensor | null }, max?: Tensor | null | { min?: Tensor | null; max?: Tensor | null }, options?: { min?: Tensor | null; max?: Tensor | null }): Result<Q, Tensor>
+  clip_(
+    self: Tensor,
+    min?: Tensor | null | { min?: Tensor | null; max?: Tensor | null },
+    max?: Tensor | null | { min?: Tensor | null; max?: Tensor | null },
+    options?: { min?: Tensor | null; max?: Tensor | null },
+  ): Result<Q, Tensor>
   /** `aten::clone(Tensor self, *, MemoryFormat? memory_format=None) -> Tensor` */
   clone(self: Tensor, options?: { memoryFormat?: MemoryFormat | null }): Result<Q, Tensor>
   /** `aten::coalesce(Tensor(a) self) -> Tensor(a)` */
   coalesce(self: Tensor): Result<Q, Tensor>
   /** `aten::col2im(Tensor self, SymInt[2] output_size, int[2] kernel_size, int[2] dilation, int[2] padding, int[2] stride) -> Tensor` */
-  col2im(self: Tensor, outputSize: number | readonly number[], kernelSize: number | readonly number[], dilation: number | readonly number[], padding: number | readonly number[], stride: number | readonly number[]): Result<Q, Tensor>
+  col2im(
+    self: Tensor,
+    outputSize: number | readonly number[],
+    kernelSize: number | readonly number[],
+    dilation: number | readonly number[],
+    padding: number | readonly number[],
+    stride: number | readonly number[],
+  ): Result<Q, Tensor>
   /** `aten::col_indices(Tensor(a) self) -> Tensor(a)` */
   colIndices(self: Tensor): Result<Q, Tensor>
   /** `aten::column_stack(Tensor[] tensors) -> Tensor` */
   columnStack(tensors: readonly Tensor[]): Result<Q, Tensor>
   /** `aten::combinations(Tensor self, int r=2, bool with_replacement=False) -> Tensor` */
-  combinations(self: Tensor, r?: number | bigint | { r?: number | bigint; withReplacement?: boolean }, withReplacement?: boolean | { r?: number | bigint; withReplacement?: boolean }, options?: { r?: number | bigint; withReplacement?: boolean }): Result<Q, Tensor>
+  combinations(
+    self: Tensor,
+    r?: number | bigint | { r?: number | bigint; withReplacement?: boolean },
+    withReplacement?: boolean | { r?: number | bigint; withReplacement?: boolean },
+    options?: { r?: number | bigint; withReplacement?: boolean },
+  ): Result<Q, Tensor>
   /** `aten::complex(Tensor real, Tensor imag) -> Tensor` */
   complex(real: Tensor, imag: Tensor): Result<Q, Tensor>
   /** `aten::concat(Tensor[] tensors, int dim=0) -> Tensor` */
-  concat(tensors: readonly Tensor[], dim?: number | bigint | { dim?: number | bigint }, options?: { dim?: number | bigint }): Result<Q, Tensor>
+  concat(
+    tensors: readonly Tensor[],
+    dim?: number | bigint | { dim?: number | bigint },
+    options?: { dim?: number | bigint },
+  ): Result<Q, Tensor>
   /** `aten::concatenate(Tensor[] tensors, int dim=0) -> Tensor` */
-  concatenate(tensors: readonly Tensor[], dim?: number | bigint | { dim?: number | bigint }, options?: { dim?: number | bigint }): Result<Q, Tensor>
+  concatenate(
+    tensors: readonly Tensor[],
+    dim?: number | bigint | { dim?: number | bigint },
+    options?: { dim?: number | bigint },
+  ): Result<Q, Tensor>
   /** `aten::conj(Tensor(a) self) -> Tensor(a)` */
   conj(self: Tensor): Result<Q, Tensor>
   /** `aten::conj_physical(Tensor self) -> Tensor` */
@@ -391,33 +816,647 @@ export interface Operators<Q extends 'now' | 'queued'> {
   /** `aten::conj_physical_(Tensor(a!) self) -> Tensor(a!)` */
   conjPhysical_(self: Tensor): Result<Q, Tensor>
   /** `aten::constant_pad_nd(Tensor self, SymInt[] pad, Scalar value=0) -> Tensor` */
-  constantPadNd(self: Tensor, pad: readonly number[], value?: Scalar | { value?: Scalar }, options?: { value?: Scalar }): Result<Q, Tensor>
+  constantPadNd(
+    self: Tensor,
+    pad: readonly number[],
+    value?: Scalar | { value?: Scalar },
+    options?: { value?: Scalar },
+  ): Result<Q, Tensor>
   /** `aten::contiguous(Tensor(a) self, *, MemoryFormat memory_format=0) -> Tensor(a)` */
   contiguous(self: Tensor, options?: { memoryFormat?: MemoryFormat }): Result<Q, Tensor>
   /** `aten::conv1d(Tensor input, Tensor weight, Tensor? bias=None, SymInt[1] stride=[1], SymInt[1] padding=[0], SymInt[1] dilation=[1], SymInt groups=1) -> Tensor` */
-  conv1d(input: Tensor, weight: Tensor, bias?: Tensor | null | { bias?: Tensor | null; stride?: number | readonly number[]; padding?: number | readonly number[]; dilation?: number | readonly number[]; groups?: number | bigint }, stride?: number | readonly number[] | { bias?: Tensor | null; stride?: number | readonly number[]; padding?: number | readonly number[]; dilation?: number | readonly number[]; groups?: number | bigint }, padding?: number | readonly number[] | { bias?: Tensor | null; stride?: number | readonly number[]; padding?: number | readonly number[]; dilation?: number | readonly number[]; groups?: number | bigint }, dilation?: number | readonly number[] | { bias?: Tensor | null; stride?: number | readonly number[]; padding?: number | readonly number[]; dilation?: number | readonly number[]; groups?: number | bigint }, groups?: number | bigint | { bias?: Tensor | null; stride?: number | readonly number[]; padding?: number | readonly number[]; dilation?: number | readonly number[]; groups?: number | bigint }, options?: { bias?: Tensor | null; stride?: number | readonly number[]; padding?: number | readonly number[]; dilation?: number | readonly number[]; groups?: number | bigint }): Result<Q, Tensor>
+  conv1d(
+    input: Tensor,
+    weight: Tensor,
+    bias?:
+      | Tensor
+      | null
+      | {
+          bias?: Tensor | null
+          stride?: number | readonly number[]
+          padding?: number | readonly number[]
+          dilation?: number | readonly number[]
+          groups?: number | bigint
+        },
+    stride?:
+      | number
+      | readonly number[]
+      | {
+          bias?: Tensor | null
+          stride?: number | readonly number[]
+          padding?: number | readonly number[]
+          dilation?: number | readonly number[]
+          groups?: number | bigint
+        },
+    padding?:
+      | number
+      | readonly number[]
+      | {
+          bias?: Tensor | null
+          stride?: number | readonly number[]
+          padding?: number | readonly number[]
+          dilation?: number | readonly number[]
+          groups?: number | bigint
+        },
+    dilation?:
+      | number
+      | readonly number[]
+      | {
+          bias?: Tensor | null
+          stride?: number | readonly number[]
+          padding?: number | readonly number[]
+          dilation?: number | readonly number[]
+          groups?: number | bigint
+        },
+    groups?:
+      | number
+      | bigint
+      | {
+          bias?: Tensor | null
+          stride?: number | readonly number[]
+          padding?: number | readonly number[]
+          dilation?: number | readonly number[]
+          groups?: number | bigint
+        },
+    options?: {
+      bias?: Tensor | null
+      stride?: number | readonly number[]
+      padding?: number | readonly number[]
+      dilation?: number | readonly number[]
+      groups?: number | bigint
+    },
+  ): Result<Q, Tensor>
   /** `aten::conv1d.padding(Tensor input, Tensor weight, Tensor? bias=None, SymInt[1] stride=[1], str padding="valid", SymInt[1] dilation=[1], SymInt groups=1) -> Tensor` */
-  conv1d(input: Tensor, weight: Tensor, bias?: Tensor | null | { bias?: Tensor | null; stride?: number | readonly number[]; padding?: string; dilation?: number | readonly number[]; groups?: number | bigint }, stride?: number | readonly number[] | { bias?: Tensor | null; stride?: number | readonly number[]; padding?: string; dilation?: number | readonly number[]; groups?: number | bigint }, padding?: string | { bias?: Tensor | null; stride?: number | readonly number[]; padding?: string; dilation?: number | readonly number[]; groups?: number | bigint }, dilation?: number | readonly number[] | { bias?: Tensor | null; stride?: number | readonly number[]; padding?: string; dilation?: number | readonly number[]; groups?: number | bigint }, groups?: number | bigint | { bias?: Tensor | null; stride?: number | readonly number[]; padding?: string; dilation?: number | readonly number[]; groups?: number | bigint }, options?: { bias?: Tensor | null; stride?: number | readonly number[]; padding?: string; dilation?: number | readonly number[]; groups?: number | bigint }): Result<Q, Tensor>
+  conv1d(
+    input: Tensor,
+    weight: Tensor,
+    bias?:
+      | Tensor
+      | null
+      | {
+          bias?: Tensor | null
+          stride?: number | readonly number[]
+          padding?: string
+          dilation?: number | readonly number[]
+          groups?: number | bigint
+        },
+    stride?:
+      | number
+      | readonly number[]
+      | {
+          bias?: Tensor | null
+          stride?: number | readonly number[]
+          padding?: string
+          dilation?: number | readonly number[]
+          groups?: number | bigint
+        },
+    padding?:
+      | string
+      | {
+          bias?: Tensor | null
+          stride?: number | readonly number[]
+          padding?: string
+          dilation?: number | readonly number[]
+          groups?: number | bigint
+        },
+    dilation?:
+      | number
+      | readonly number[]
+      | {
+          bias?: Tensor | null
+          stride?: number | readonly number[]
+          padding?: string
+          dilation?: number | readonly number[]
+          groups?: number | bigint
+        },
+    groups?:
+      | number
+      | bigint
+      | {
+          bias?: Tensor | null
+          stride?: number | readonly number[]
+          padding?: string
+          dilation?: number | readonly number[]
+          groups?: number | bigint
+        },
+    options?: {
+      bias?: Tensor | null
+      stride?: number | readonly number[]
+      padding?: string
+      dilation?: number | readonly number[]
+      groups?: number | bigint
+    },
+  ): Result<Q, Tensor>
   /** `aten::conv2d(Tensor input, Tensor weight, Tensor? bias=None, SymInt[2] stride=[1, 1], SymInt[2] padding=[0, 0], SymInt[2] dilation=[1, 1], SymInt groups=1) -> Tensor` */
-  conv2d(input: Tensor, weight: Tensor, bias?: Tensor | null | { bias?: Tensor | null; stride?: number | readonly number[]; padding?: number | readonly number[]; dilation?: number | readonly number[]; groups?: number | bigint }, stride?: number | readonly number[] | { bias?: Tensor | null; stride?: number | readonly number[]; padding?: number | readonly number[]; dilation?: number | readonly number[]; groups?: number | bigint }, padding?: number | readonly number[] | { bias?: Tensor | null; stride?: number | readonly number[]; padding?: number | readonly number[]; dilation?: number | readonly number[]; groups?: number | bigint }, dilation?: number | readonly number[] | { bias?: Tensor | null; stride?: number | readonly number[]; padding?: number | readonly number[]; dilation?: number | readonly number[]; groups?: number | bigint }, groups?: number | bigint | { bias?: Tensor | null; stride?: number | readonly number[]; padding?: number | readonly number[]; dilation?: number | readonly number[]; groups?: number | bigint }, options?: { bias?: Tensor | null; stride?: number | readonly number[]; padding?: number | readonly number[]; dilation?: number | readonly number[]; groups?: number | bigint }): Result<Q, Tensor>
+  conv2d(
+    input: Tensor,
+    weight: Tensor,
+    bias?:
+      | Tensor
+      | null
+      | {
+          bias?: Tensor | null
+          stride?: number | readonly number[]
+          padding?: number | readonly number[]
+          dilation?: number | readonly number[]
+          groups?: number | bigint
+        },
+    stride?:
+      | number
+      | readonly number[]
+      | {
+          bias?: Tensor | null
+          stride?: number | readonly number[]
+          padding?: number | readonly number[]
+          dilation?: number | readonly number[]
+          groups?: number | bigint
+        },
+    padding?:
+      | number
+      | readonly number[]
+      | {
+          bias?: Tensor | null
+          stride?: number | readonly number[]
+          padding?: number | readonly number[]
+          dilation?: number | readonly number[]
+          groups?: number | bigint
+        },
+    dilation?:
+      | number
+      | readonly number[]
+      | {
+          bias?: Tensor | null
+          stride?: number | readonly number[]
+          padding?: number | readonly number[]
+          dilation?: number | readonly number[]
+          groups?: number | bigint
+        },
+    groups?:
+      | number
+      | bigint
+      | {
+          bias?: Tensor | null
+          stride?: number | readonly number[]
+          padding?: number | readonly number[]
+          dilation?: number | readonly number[]
+          groups?: number | bigint
+        },
+    options?: {
+      bias?: Tensor | null
+      stride?: number | readonly number[]
+      padding?: number | readonly number[]
+      dilation?: number | readonly number[]
+      groups?: number | bigint
+    },
+  ): Result<Q, Tensor>
   /** `aten::conv2d.padding(Tensor input, Tensor weight, Tensor? bias=None, SymInt[2] stride=[1, 1], str padding="valid", SymInt[2] dilation=[1, 1], SymInt groups=1) -> Tensor` */
-  conv2d(input: Tensor, weight: Tensor, bias?: Tensor | null | { bias?: Tensor | null; stride?: number | readonly number[]; padding?: string; dilation?: number | readonly number[]; groups?: number | bigint }, stride?: number | readonly number[] | { bias?: Tensor | null; stride?: number | readonly number[]; padding?: string; dilation?: number | readonly number[]; groups?: number | bigint }, padding?: string | { bias?: Tensor | null; stride?: number | readonly number[]; padding?: string; dilation?: number | readonly number[]; groups?: number | bigint }, dilation?: number | readonly number[] | { bias?: Tensor | null; stride?: number | readonly number[]; padding?: string; dilation?: number | readonly number[]; groups?: number | bigint }, groups?: number | bigint | { bias?: Tensor | null; stride?: number | readonly number[]; padding?: string; dilation?: number | readonly number[]; groups?: number | bigint }, options?: { bias?: Tensor | null; stride?: number | readonly number[]; padding?: string; dilation?: number | readonly number[]; groups?: number | bigint }): Result<Q, Tensor>
+  conv2d(
+    input: Tensor,
+    weight: Tensor,
+    bias?:
+      | Tensor
+      | null
+      | {
+          bias?: Tensor | null
+          stride?: number | readonly number[]
+          padding?: string
+          dilation?: number | readonly number[]
+          groups?: number | bigint
+        },
+    stride?:
+      | number
+      | readonly number[]
+      | {
+          bias?: Tensor | null
+          stride?: number | readonly number[]
+          padding?: string
+          dilation?: number | readonly number[]
+          groups?: number | bigint
+        },
+    padding?:
+      | string
+      | {
+          bias?: Tensor | null
+          stride?: number | readonly number[]
+          padding?: string
+          dilation?: number | readonly number[]
+          groups?: number | bigint
+        },
+    dilation?:
+      | number
+      | readonly number[]
+      | {
+          bias?: Tensor | null
+          stride?: number | readonly number[]
+          padding?: string
+          dilation?: number | readonly number[]
+          groups?: number | bigint
+        },
+    groups?:
+      | number
+      | bigint
+      | {
+          bias?: Tensor | null
+          stride?: number | readonly number[]
+          padding?: string
+          dilation?: number | readonly number[]
+          groups?: number | bigint
+        },
+    options?: {
+      bias?: Tensor | null
+      stride?: number | readonly number[]
+      padding?: string
+      dilation?: number | readonly number[]
+      groups?: number | bigint
+    },
+  ): Result<Q, Tensor>
   /** `aten::conv3d(Tensor input, Tensor weight, Tensor? bias=None, SymInt[3] stride=[1, 1, 1], SymInt[3] padding=[0, 0, 0], SymInt[3] dilation=[1, 1, 1], SymInt groups=1) -> Tensor` */
-  conv3d(input: Tensor, weight: Tensor, bias?: Tensor | null | { bias?: Tensor | null; stride?: number | readonly number[]; padding?: number | readonly number[]; dilation?: number | readonly number[]; groups?: number | bigint }, stride?: number | readonly number[] | { bias?: Tensor | null; stride?: number | readonly number[]; padding?: number | readonly number[]; dilation?: number | readonly number[]; groups?: number | bigint }, padding?: number | readonly number[] | { bias?: Tensor | null; stride?: number | readonly number[]; padding?: number | readonly number[]; dilation?: number | readonly number[]; groups?: number | bigint }, dilation?: number | readonly number[] | { bias?: Tensor | null; stride?: number | readonly number[]; padding?: number | readonly number[]; dilation?: number | readonly number[]; groups?: number | bigint }, groups?: number | bigint | { bias?: Tensor | null; stride?: number | readonly number[]; padding?: number | readonly number[]; dilation?: number | readonly number[]; groups?: number | bigint }, options?: { bias?: Tensor | null; stride?: number | readonly number[]; padding?: number | readonly number[]; dilation?: number | readonly number[]; groups?: number | bigint }): Result<Q, Tensor>
+  conv3d(
+    input: Tensor,
+    weight: Tensor,
+    bias?:
+      | Tensor
+      | null
+      | {
+          bias?: Tensor | null
+          stride?: number | readonly number[]
+          padding?: number | readonly number[]
+          dilation?: number | readonly number[]
+          groups?: number | bigint
+        },
+    stride?:
+      | number
+      | readonly number[]
+      | {
+          bias?: Tensor | null
+          stride?: number | readonly number[]
+          padding?: number | readonly number[]
+          dilation?: number | readonly number[]
+          groups?: number | bigint
+        },
+    padding?:
+      | number
+      | readonly number[]
+      | {
+          bias?: Tensor | null
+          stride?: number | readonly number[]
+          padding?: number | readonly number[]
+          dilation?: number | readonly number[]
+          groups?: number | bigint
+        },
+    dilation?:
+      | number
+      | readonly number[]
+      | {
+          bias?: Tensor | null
+          stride?: number | readonly number[]
+          padding?: number | readonly number[]
+          dilation?: number | readonly number[]
+          groups?: number | bigint
+        },
+    groups?:
+      | number
+      | bigint
+      | {
+          bias?: Tensor | null
+          stride?: number | readonly number[]
+          padding?: number | readonly number[]
+          dilation?: number | readonly number[]
+          groups?: number | bigint
+        },
+    options?: {
+      bias?: Tensor | null
+      stride?: number | readonly number[]
+      padding?: number | readonly number[]
+      dilation?: number | readonly number[]
+      groups?: number | bigint
+    },
+  ): Result<Q, Tensor>
   /** `aten::conv3d.padding(Tensor input, Tensor weight, Tensor? bias=None, SymInt[3] stride=[1, 1, 1], str padding="valid", SymInt[3] dilation=[1, 1, 1], SymInt groups=1) -> Tensor` */
-  conv3d(input: Tensor, weight: Tensor, bias?: Tensor | null | { bias?: Tensor | null; stride?: number | readonly number[]; padding?: string; dilation?: number | readonly number[]; groups?: number | bigint }, stride?: number | readonly number[] | { bias?: Tensor | null; stride?: number | readonly number[]; padding?: string; dilation?: number | readonly number[]; groups?: number | bigint }, padding?: string | { bias?: Tensor | null; stride?: number | readonly number[]; padding?: string; dilation?: number | readonly number[]; groups?: number | bigint }, dilation?: number | readonly number[] | { bias?: Tensor | null; stride?: number | readonly number[]; padding?: string; dilation?: number | readonly number[]; groups?: number | bigint }, groups?: number | bigint | { bias?: Tensor | null; stride?: number | readonly number[]; padding?: string; dilation?: number | readonly number[]; groups?: number | bigint }, options?: { bias?: Tensor | null; stride?: number | readonly number[]; padding?: string; dilation?: number | readonly number[]; groups?: number | bigint }): Result<Q, Tensor>
+  conv3d(
+    input: Tensor,
+    weight: Tensor,
+    bias?:
+      | Tensor
+      | null
+      | {
+          bias?: Tensor | null
+          stride?: number | readonly number[]
+          padding?: string
+          dilation?: number | readonly number[]
+          groups?: number | bigint
+        },
+    stride?:
+      | number
+      | readonly number[]
+      | {
+          bias?: Tensor | null
+          stride?: number | readonly number[]
+          padding?: string
+          dilation?: number | readonly number[]
+          groups?: number | bigint
+        },
+    padding?:
+      | string
+      | {
+          bias?: Tensor | null
+          stride?: number | readonly number[]
+          padding?: string
+          dilation?: number | readonly number[]
+          groups?: number | bigint
+        },
+    dilation?:
+      | number
+      | readonly number[]
+      | {
+          bias?: Tensor | null
+          stride?: number | readonly number[]
+          padding?: string
+          dilation?: number | readonly number[]
+          groups?: number | bigint
+        },
+    groups?:
+      | number
+      | bigint
+      | {
+          bias?: Tensor | null
+          stride?: number | readonly number[]
+          padding?: string
+          dilation?: number | readonly number[]
+          groups?: number | bigint
+        },
+    options?: {
+      bias?: Tensor | null
+      stride?: number | readonly number[]
+      padding?: string
+      dilation?: number | readonly number[]
+      groups?: number | bigint
+    },
+  ): Result<Q, Tensor>
   /** `aten::conv_tbc(Tensor self, Tensor weight, Tensor bias, int pad=0) -> Tensor` */
-  convTbc(self: Tensor, weight: Tensor, bias: Tensor, pad?: number | bigint | { pad?: number | bigint }, options?: { pad?: number | bigint }): Result<Q, Tensor>
+  convTbc(
+    self: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    pad?: number | bigint | { pad?: number | bigint },
+    options?: { pad?: number | bigint },
+  ): Result<Q, Tensor>
   /** `aten::conv_transpose1d(Tensor input, Tensor weight, Tensor? bias=None, SymInt[1] stride=[1], SymInt[1] padding=[0], SymInt[1] output_padding=[0], SymInt groups=1, SymInt[1] dilation=[1]) -> Tensor` */
-  convTranspose1d(input: Tensor, weight: Tensor, bias?: Tensor | null | { bias?: Tensor | null; stride?: number | readonly number[]; padding?: number | readonly number[]; outputPadding?: number | readonly number[]; groups?: number | bigint; dilation?: number | readonly number[] }, stride?: number | readonly number[] | { bias?: Tensor | null; stride?: number | readonly number[]; padding?: number | readonly number[]; outputPadding?: number | readonly number[]; groups?: number | bigint; dilation?: number | readonly number[] }, padding?: number | readonly number[] | { bias?: Tensor | null; stride?: number | readonly number[]; padding?: number | readonly number[]; outputPadding?: number | readonly number[]; groups?: number | bigint; dilation?: number | readonly number[] }, outputPadding?: number | readonly number[] | { bias?: Tensor | null; stride?: number | readonly number[]; padding?: number | readonly number[]; outputPadding?: number | readonly number[]; groups?: number | bigint; dilation?: number | readonly number[] }, groups?: number | bigint | { bias?: Tensor | null; stride?: number | readonly number[]; padding?: number | readonly number[]; outputPadding?: number | readonly number[]; groups?: number | bigint; dilation?: number | readonly number[] }, dilation?: number | readonly number[] | { bias?: Tensor | null; stride?: number | readonly number[]; padding?: number | readonly number[]; outputPadding?: number | readonly number[]; groups?: number | bigint; dilation?: number | readonly number[] }, options?: { bias?: Tensor | null; stride?: number | readonly number[]; padding?: number | readonly number[]; outputPadding?: number | readonly number[]; groups?: number | bigint; dilation?: number | readonly number[] }): Result<Q, Tensor>
+  convTranspose1d(
+    input: Tensor,
+    weight: Tensor,
+    bias?:
+      | Tensor
+      | null
+      | {
+          bias?: Tensor | null
+          stride?: number | readonly number[]
+          padding?: number | readonly number[]
+          outputPadding?: number | readonly number[]
+          groups?: number | bigint
+          dilation?: number | readonly number[]
+        },
+    stride?:
+      | number
+      | readonly number[]
+      | {
+          bias?: Tensor | null
+          stride?: number | readonly number[]
+          padding?: number | readonly number[]
+          outputPadding?: number | readonly number[]
+          groups?: number | bigint
+          dilation?: number | readonly number[]
+        },
+    padding?:
+      | number
+      | readonly number[]
+      | {
+          bias?: Tensor | null
+          stride?: number | readonly number[]
+          padding?: number | readonly number[]
+          outputPadding?: number | readonly number[]
+          groups?: number | bigint
+          dilation?: number | readonly number[]
+        },
+    outputPadding?:
+      | number
+      | readonly number[]
+      | {
+          bias?: Tensor | null
+          stride?: number | readonly number[]
+          padding?: number | readonly number[]
+          outputPadding?: number | readonly number[]
+          groups?: number | bigint
+          dilation?: number | readonly number[]
+        },
+    groups?:
+      | number
+      | bigint
+      | {
+          bias?: Tensor | null
+          stride?: number | readonly number[]
+          padding?: number | readonly number[]
+          outputPadding?: number | readonly number[]
+          groups?: number | bigint
+          dilation?: number | readonly number[]
+        },
+    dilation?:
+      | number
+      | readonly number[]
+      | {
+          bias?: Tensor | null
+          stride?: number | readonly number[]
+          padding?: number | readonly number[]
+          outputPadding?: number | readonly number[]
+          groups?: number | bigint
+          dilation?: number | readonly number[]
+        },
+    options?: {
+      bias?: Tensor | null
+      stride?: number | readonly number[]
+      padding?: number | readonly number[]
+      outputPadding?: number | readonly number[]
+      groups?: number | bigint
+      dilation?: number | readonly number[]
+    },
+  ): Result<Q, Tensor>
   /** `aten::conv_transpose2d.input(Tensor input, Tensor weight, Tensor? bias=None, SymInt[2] stride=[1, 1], SymInt[2] padding=[0, 0], SymInt[2] output_padding=[0, 0], SymInt groups=1, SymInt[2] dilation=[1, 1]) -> Tensor` */
-  convTranspose2d(input: Tensor, weight: Tensor, bias?: Tensor | null | { bias?: Tensor | null; stride?: number | readonly number[]; padding?: number | readonly number[]; outputPadding?: number | readonly number[]; groups?: number | bigint; dilation?: number | readonly number[] }, stride?: number | readonly number[] | { bias?: Tensor | null; stride?: number | readonly number[]; padding?: number | readonly number[]; outputPadding?: number | readonly number[]; groups?: number | bigint; dilation?: number | readonly number[] }, padding?: number | readonly number[] | { bias?: Tensor | null; stride?: number | readonly number[]; padding?: number | readonly number[]; outputPadding?: number | readonly number[]; groups?: number | bigint; dilation?: number | readonly number[] }, outputPadding?: number | readonly number[] | { bias?: Tensor | null; stride?: number | readonly number[]; padding?: number | readonly number[]; outputPadding?: number | readonly number[]; groups?: number | bigint; dilation?: number | readonly number[] }, groups?: number | bigint | { bias?: Tensor | null; stride?: number | readonly number[]; padding?: number | readonly number[]; outputPadding?: number | readonly number[]; groups?: number | bigint; dilation?: number | readonly number[] }, dilation?: number | readonly number[] | { bias?: Tensor | null; stride?: number | readonly number[]; padding?: number | readonly number[]; outputPadding?: number | readonly number[]; groups?: number | bigint; dilation?: number | readonly number[] }, options?: { bias?: Tensor | null; stride?: number | readonly number[]; padding?: number | readonly number[]; outputPadding?: number | readonly number[]; groups?: number | bigint; dilation?: number | readonly number[] }): Result<Q, Tensor>
+  convTranspose2d(
+    input: Tensor,
+    weight: Tensor,
+    bias?:
+      | Tensor
+      | null
+      | {
+          bias?: Tensor | null
+          stride?: number | readonly number[]
+          padding?: number | readonly number[]
+          outputPadding?: number | readonly number[]
+          groups?: number | bigint
+          dilation?: number | readonly number[]
+        },
+    stride?:
+      | number
+      | readonly number[]
+      | {
+          bias?: Tensor | null
+          stride?: number | readonly number[]
+          padding?: number | readonly number[]
+          outputPadding?: number | readonly number[]
+          groups?: number | bigint
+          dilation?: number | readonly number[]
+        },
+    padding?:
+      | number
+      | readonly number[]
+      | {
+          bias?: Tensor | null
+          stride?: number | readonly number[]
+          padding?: number | readonly number[]
+          outputPadding?: number | readonly number[]
+          groups?: number | bigint
+          dilation?: number | readonly number[]
+        },
+    outputPadding?:
+      | number
+      | readonly number[]
+      | {
+          bias?: Tensor | null
+          stride?: number | readonly number[]
+          padding?: number | readonly number[]
+          outputPadding?: number | readonly number[]
+          groups?: number | bigint
+          dilation?: number | readonly number[]
+        },
+    groups?:
+      | number
+      | bigint
+      | {
+          bias?: Tensor | null
+          stride?: number | readonly number[]
+          padding?: number | readonly number[]
+          outputPadding?: number | readonly number[]
+          groups?: number | bigint
+          dilation?: number | readonly number[]
+        },
+    dilation?:
+      | number
+      | readonly number[]
+      | {
+          bias?: Tensor | null
+          stride?: number | readonly number[]
+          padding?: number | readonly number[]
+          outputPadding?: number | readonly number[]
+          groups?: number | bigint
+          dilation?: number | readonly number[]
+        },
+    options?: {
+      bias?: Tensor | null
+      stride?: number | readonly number[]
+      padding?: number | readonly number[]
+      outputPadding?: number | readonly number[]
+      groups?: number | bigint
+      dilation?: number | readonly number[]
+    },
+  ): Result<Q, Tensor>
   /** `aten::conv_transpose3d.input(Tensor input, Tensor weight, Tensor? bias=None, SymInt[3] stride=[1, 1, 1], SymInt[3] padding=[0, 0, 0], SymInt[3] output_padding=[0, 0, 0], SymInt groups=1, SymInt[3] dilation=[1, 1, 1]) -> Tensor` */
-  convTranspose3d(input: Tensor, weight: Tensor, bias?: Tensor | null | { bias?: Tensor | null; stride?: number | readonly number[]; padding?: number | readonly number[]; outputPadding?: number | readonly number[]; groups?: number | bigint; dilation?: number | readonly number[] }, stride?: number | readonly number[] | { bias?: Tensor | null; stride?: number | readonly number[]; padding?: number | readonly number[]; outputPadding?: number | readonly number[]; groups?: number | bigint; dilation?: number | readonly number[] }, padding?: number | readonly number[] | { bias?: Tensor | null; stride?: number | readonly number[]; padding?: number | readonly number[]; outputPadding?: number | readonly number[]; groups?: number | bigint; dilation?: number | readonly number[] }, outputPadding?: number | readonly number[] | { bias?: Tensor | null; stride?: number | readonly number[]; padding?: number | readonly number[]; outputPadding?: number | readonly number[]; groups?: number | bigint; dilation?: number | readonly number[] }, groups?: number | bigint | { bias?: Tensor | null; stride?: number | readonly number[]; padding?: number | readonly number[]; outputPadding?: number | readonly number[]; groups?: number | bigint; dilation?: number | readonly number[] }, dilation?: number | readonly number[] | { bias?: Tensor | null; stride?: number | readonly number[]; padding?: number | readonly number[]; outputPadding?: number | readonly number[]; groups?: number | bigint; dilation?: number | readonly number[] }, options?: { bias?: Tensor | null; stride?: number | readonly number[]; padding?: number | readonly number[]; outputPadding?: number | readonly number[]; groups?: number | bigint; dilation?: number | readonly number[] }): Result<Q, Tensor>
+  convTranspose3d(
+    input: Tensor,
+    weight: Tensor,
+    bias?:
+      | Tensor
+      | null
+      | {
+          bias?: Tensor | null
+          stride?: number | readonly number[]
+          padding?: number | readonly number[]
+          outputPadding?: number | readonly number[]
+          groups?: number | bigint
+          dilation?: number | readonly number[]
+        },
+    stride?:
+      | number
+      | readonly number[]
+      | {
+          bias?: Tensor | null
+          stride?: number | readonly number[]
+          padding?: number | readonly number[]
+          outputPadding?: number | readonly number[]
+          groups?: number | bigint
+          dilation?: number | readonly number[]
+        },
+    padding?:
+      | number
+      | readonly number[]
+      | {
+          bias?: Tensor | null
+          stride?: number | readonly number[]
+          padding?: number | readonly number[]
+          outputPadding?: number | readonly number[]
+          groups?: number | bigint
+          dilation?: number | readonly number[]
+        },
+    outputPadding?:
+      | number
+      | readonly number[]
+      | {
+          bias?: Tensor | null
+          stride?: number | readonly number[]
+          padding?: number | readonly number[]
+          outputPadding?: number | readonly number[]
+          groups?: number | bigint
+          dilation?: number | readonly number[]
+        },
+    groups?:
+      | number
+      | bigint
+      | {
+          bias?: Tensor | null
+          stride?: number | readonly number[]
+          padding?: number | readonly number[]
+          outputPadding?: number | readonly number[]
+          groups?: number | bigint
+          dilation?: number | readonly number[]
+        },
+    dilation?:
+      | number
+      | readonly number[]
+      | {
+          bias?: Tensor | null
+          stride?: number | readonly number[]
+          padding?: number | readonly number[]
+          outputPadding?: number | readonly number[]
+          groups?: number | bigint
+          dilation?: number | readonly number[]
+        },
+    options?: {
+      bias?: Tensor | null
+      stride?: number | readonly number[]
+      padding?: number | readonly number[]
+      outputPadding?: number | readonly number[]
+      groups?: number | bigint
+      dilation?: number | readonly number[]
+    },
+  ): Result<Q, Tensor>
   /** `aten::convolution(Tensor input, Tensor weight, Tensor? bias, SymInt[] stride, SymInt[] padding, SymInt[] dilation, bool transposed, SymInt[] output_padding, SymInt groups) -> Tensor` */
-  convolution(input: Tensor, weight: Tensor, bias: Tensor | null, stride: readonly number[], padding: readonly number[], dilation: readonly number[], transposed: boolean, outputPadding: readonly number[], groups: number | bigint): Result<Q, Tensor>
+  convolution(
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | null,
+    stride: readonly number[],
+    padding: readonly number[],
+    dilation: readonly number[],
+    transposed: boolean,
+    outputPadding: readonly number[],
+    groups: number | bigint,
+  ): Result<Q, Tensor>
   /** `aten::copy_(Tensor(a!) self, Tensor src, bool non_blocking=False) -> Tensor(a!)` */
-  copy_(self: Tensor, src: Tensor, nonBlocking?: boolean | { nonBlocking?: boolean }, options?: { nonBlocking?: boolean }): Result<Q, Tensor>
+  copy_(
+    self: Tensor,
+    src: Tensor,
+    nonBlocking?: boolean | { nonBlocking?: boolean },
+    options?: { nonBlocking?: boolean },
+  ): Result<Q, Tensor>
   /** `aten::copysign.Scalar(Tensor self, Scalar other) -> Tensor` */
   copysign(self: Tensor, other: Scalar): Result<Q, Tensor>
   /** `aten::copysign.Tensor(Tensor self, Tensor other) -> Tensor` */
@@ -437,26 +1476,93 @@ export interface Operators<Q extends 'now' | 'queued'> {
   /** `aten::cosh_(Tensor(a!) self) -> Tensor(a!)` */
   cosh_(self: Tensor): Result<Q, Tensor>
   /** `aten::cosine_embedding_loss(Tensor input1, Tensor input2, Tensor target, float margin=0., int reduction=1) -> Tensor` */
-  cosineEmbeddingLoss(input1: Tensor, input2: Tensor, target: Tensor, margin?: number | { margin?: number; reduction?: number | bigint }, reduction?: number | bigint | { margin?: number; reduction?: number | bigint }, options?: { margin?: number; reduction?: number | bigint }): Result<Q, Tensor>
+  cosineEmbeddingLoss(
+    input1: Tensor,
+    input2: Tensor,
+    target: Tensor,
+    margin?: number | { margin?: number; reduction?: number | bigint },
+    reduction?: number | bigint | { margin?: number; reduction?: number | bigint },
+    options?: { margin?: number; reduction?: number | bigint },
+  ): Result<Q, Tensor>
   /** `aten::cosine_similarity(Tensor x1, Tensor x2, int dim=1, float eps=1e-08) -> Tensor` */
-  cosineSimilarity(x1: Tensor, x2: Tensor, dim?: number | bigint | { dim?: number | bigint; eps?: number }, eps?: number | { dim?: number | bigint; eps?: number }, options?: { dim?: number | bigint; eps?: number }): Result<Q, Tensor>
+  cosineSimilarity(
+    x1: Tensor,
+    x2: Tensor,
+    dim?: number | bigint | { dim?: number | bigint; eps?: number },
+    eps?: number | { dim?: number | bigint; eps?: number },
+    options?: { dim?: number | bigint; eps?: number },
+  ): Result<Q, Tensor>
   /** `aten::count_nonzero(Tensor self, int? dim=None) -> Tensor` */
-  countNonzero(self: Tensor, dim?: number | bigint | null | { dim?: number | bigint | null }, options?: { dim?: number | bigint | null }): Result<Q, Tensor>
+  countNonzero(
+    self: Tensor,
+    dim?: number | bigint | null | { dim?: number | bigint | null },
+    options?: { dim?: number | bigint | null },
+  ): Result<Q, Tensor>
   /** `aten::count_nonzero.dim_IntList(Tensor self, int[] dim) -> Tensor` */
   countNonzero(self: Tensor, dim: readonly number[]): Result<Q, Tensor>
   countNonzero(self: Tensor, ...dim: number[]): Result<Q, Tensor>
   /** `aten::cov(Tensor self, *, int correction=1, Tensor? fweights=None, Tensor? aweights=None) -> Tensor` */
-  cov(self: Tensor, options?: { correction?: number | bigint; fweights?: Tensor | null; aweights?: Tensor | null }): Result<Q, Tensor>
+  cov(
+    self: Tensor,
+    options?: { correction?: number | bigint; fweights?: Tensor | null; aweights?: Tensor | null },
+  ): Result<Q, Tensor>
   /** `aten::cross(Tensor self, Tensor other, int? dim=None) -> Tensor` */
-  cross(self: Tensor, other: Tensor, dim?: number | bigint | null | { dim?: number | bigint | null }, options?: { dim?: number | bigint | null }): Result<Q, Tensor>
+  cross(
+    self: Tensor,
+    other: Tensor,
+    dim?: number | bigint | null | { dim?: number | bigint | null },
+    options?: { dim?: number | bigint | null },
+  ): Result<Q, Tensor>
   /** `aten::cross_entropy_loss(Tensor self, Tensor target, Tensor? weight=None, int reduction=1, SymInt ignore_index=-100, float label_smoothing=0.) -> Tensor` */
-  crossEntropyLoss(self: Tensor, target: Tensor, weight?: Tensor | null | { weight?: Tensor | null; reduction?: number | bigint; ignoreIndex?: number | bigint; labelSmoothing?: number }, reduction?: number | bigint | { weight?: Tensor | null; reduction?: number | bigint; ignoreIndex?: number | bigint; labelSmoothing?: number }, ignoreIndex?: number | bigint | { weight?: Tensor | null; reduction?: number | bigint; ignoreIndex?: number | bigint; labelSmoothing?: number }, labelSmoothing?: number | { weight?: Tensor | null; reduction?: number | bigint; ignoreIndex?: number | bigint; labelSmoothing?: number }, options?: { weight?: Tensor | null; reduction?: number | bigint; ignoreIndex?: number | bigint; labelSmoothing?: number }): Result<Q, Tensor>
+  crossEntropyLoss(
+    self: Tensor,
+    target: Tensor,
+    weight?:
+      | Tensor
+      | null
+      | { weight?: Tensor | null; reduction?: number | bigint; ignoreIndex?: number | bigint; labelSmoothing?: number },
+    reduction?:
+      | number
+      | bigint
+      | { weight?: Tensor | null; reduction?: number | bigint; ignoreIndex?: number | bigint; labelSmoothing?: number },
+    ignoreIndex?:
+      | number
+      | bigint
+      | { weight?: Tensor | null; reduction?: number | bigint; ignoreIndex?: number | bigint; labelSmoothing?: number },
+    labelSmoothing?:
+      | number
+      | { weight?: Tensor | null; reduction?: number | bigint; ignoreIndex?: number | bigint; labelSmoothing?: number },
+    options?: {
+      weight?: Tensor | null
+      reduction?: number | bigint
+      ignoreIndex?: number | bigint
+      labelSmoothing?: number
+    },
+  ): Result<Q, Tensor>
   /** `aten::crow_indices(Tensor(a) self) -> Tensor(a)` */
   crowIndices(self: Tensor): Result<Q, Tensor>
   /** `aten::ctc_loss.IntList(Tensor log_probs, Tensor targets, int[] input_lengths, int[] target_lengths, int blank=0, int reduction=1, bool zero_infinity=False) -> Tensor` */
-  ctcLoss(logProbs: Tensor, targets: Tensor, inputLengths: readonly number[], targetLengths: readonly number[], blank?: number | bigint | { blank?: number | bigint; reduction?: number | bigint; zeroInfinity?: boolean }, reduction?: number | bigint | { blank?: number | bigint; reduction?: number | bigint; zeroInfinity?: boolean }, zeroInfinity?: boolean | { blank?: number | bigint; reduction?: number | bigint; zeroInfinity?: boolean }, options?: { blank?: number | bigint; reduction?: number | bigint; zeroInfinity?: boolean }): Result<Q, Tensor>
+  ctcLoss(
+    logProbs: Tensor,
+    targets: Tensor,
+    inputLengths: readonly number[],
+    targetLengths: readonly number[],
+    blank?: number | bigint | { blank?: number | bigint; reduction?: number | bigint; zeroInfinity?: boolean },
+    reduction?: number | bigint | { blank?: number | bigint; reduction?: number | bigint; zeroInfinity?: boolean },
+    zeroInfinity?: boolean | { blank?: number | bigint; reduction?: number | bigint; zeroInfinity?: boolean },
+    options?: { blank?: number | bigint; reduction?: number | bigint; zeroInfinity?: boolean },
+  ): Result<Q, Tensor>
   /** `aten::ctc_loss.Tensor(Tensor log_probs, Tensor targets, Tensor input_lengths, Tensor target_lengths, int blank=0, int reduction=1, bool zero_infinity=False) -> Tensor` */
-  ctcLoss(logProbs: Tensor, targets: Tensor, inputLengths: Tensor, targetLengths: Tensor, blank?: number | bigint | { blank?: number | bigint; reduction?: number | bigint; zeroInfinity?: boolean }, reduction?: number | bigint | { blank?: number | bigint; reduction?: number | bigint; zeroInfinity?: boolean }, zeroInfinity?: boolean | { blank?: number | bigint; reduction?: number | bigint; zeroInfinity?: boolean }, options?: { blank?: number | bigint; reduction?: number | bigint; zeroInfinity?: boolean }): Result<Q, Tensor>
+  ctcLoss(
+    logProbs: Tensor,
+    targets: Tensor,
+    inputLengths: Tensor,
+    targetLengths: Tensor,
+    blank?: number | bigint | { blank?: number | bigint; reduction?: number | bigint; zeroInfinity?: boolean },
+    reduction?: number | bigint | { blank?: number | bigint; reduction?: number | bigint; zeroInfinity?: boolean },
+    zeroInfinity?: boolean | { blank?: number | bigint; reduction?: number | bigint; zeroInfinity?: boolean },
+    options?: { blank?: number | bigint; reduction?: number | bigint; zeroInfinity?: boolean },
+  ): Result<Q, Tensor>
   /** `aten::cummax(Tensor self, int dim) -> (Tensor values, Tensor indices)` */
   cummax(self: Tensor, dim: number | bigint): Result<Q, { values: Tensor; indices: Tensor }>
   /** `aten::cummin(Tensor self, int dim) -> (Tensor values, Tensor indices)` */
@@ -492,17 +1598,63 @@ export interface Operators<Q extends 'now' | 'queued'> {
   /** `aten::detach_(Tensor(a!) self) -> Tensor(a!)` */
   detach_(self: Tensor): Result<Q, Tensor>
   /** `aten::diag(Tensor self, int diagonal=0) -> Tensor` */
-  diag(self: Tensor, diagonal?: number | bigint | { diagonal?: number | bigint }, options?: { diagonal?: number | bigint }): Result<Q, Tensor>
+  diag(
+    self: Tensor,
+    diagonal?: number | bigint | { diagonal?: number | bigint },
+    options?: { diagonal?: number | bigint },
+  ): Result<Q, Tensor>
   /** `aten::diag_embed(Tensor self, int offset=0, int dim1=-2, int dim2=-1) -> Tensor` */
-  diagEmbed(self: Tensor, offset?: number | bigint | { offset?: number | bigint; dim1?: number | bigint; dim2?: number | bigint }, dim1?: number | bigint | { offset?: number | bigint; dim1?: number | bigint; dim2?: number | bigint }, dim2?: number | bigint | { offset?: number | bigint; dim1?: number | bigint; dim2?: number | bigint }, options?: { offset?: number | bigint; dim1?: number | bigint; dim2?: number | bigint }): Result<Q, Tensor>
+  diagEmbed(
+    self: Tensor,
+    offset?: number | bigint | { offset?: number | bigint; dim1?: number | bigint; dim2?: number | bigint },
+    dim1?: number | bigint | { offset?: number | bigint; dim1?: number | bigint; dim2?: number | bigint },
+    dim2?: number | bigint | { offset?: number | bigint; dim1?: number | bigint; dim2?: number | bigint },
+    options?: { offset?: number | bigint; dim1?: number | bigint; dim2?: number | bigint },
+  ): Result<Q, Tensor>
   /** `aten::diagflat(Tensor self, int offset=0) -> Tensor` */
-  diagflat(self: Tensor, offset?: number | bigint | { offset?: number | bigint }, options?: { offset?: number | bigint }): Result<Q, Tensor>
+  diagflat(
+    self: Tensor,
+    offset?: number | bigint | { offset?: number | bigint },
+    options?: { offset?: number | bigint },
+  ): Result<Q, Tensor>
   /** `aten::diagonal(Tensor(a) self, int offset=0, int dim1=0, int dim2=1) -> Tensor(a)` */
-  diagonal(self: Tensor, offset?: number | bigint | { offset?: number | bigint; dim1?: number | bigint; dim2?: number | bigint }, dim1?: number | bigint | { offset?: number | bigint; dim1?: number | bigint; dim2?: number | bigint }, dim2?: number | bigint | { offset?: number | bigint; dim1?: number | bigint; dim2?: number | bigint }, options?: { offset?: number | bigint; dim1?: number | bigint; dim2?: number | bigint }): Result<Q, Tensor>
+  diagonal(
+    self: Tensor,
+    offset?: number | bigint | { offset?: number | bigint; dim1?: number | bigint; dim2?: number | bigint },
+    dim1?: number | bigint | { offset?: number | bigint; dim1?: number | bigint; dim2?: number | bigint },
+    dim2?: number | bigint | { offset?: number | bigint; dim1?: number | bigint; dim2?: number | bigint },
+    options?: { offset?: number | bigint; dim1?: number | bigint; dim2?: number | bigint },
+  ): Result<Q, Tensor>
   /** `aten::diagonal_scatter(Tensor self, Tensor src, int offset=0, int dim1=0, int dim2=1) -> Tensor` */
-  diagonalScatter(self: Tensor, src: Tensor, offset?: number | bigint | { offset?: number | bigint; dim1?: number | bigint; dim2?: number | bigint }, dim1?: number | bigint | { offset?: number | bigint; dim1?: number | bigint; dim2?: number | bigint }, dim2?: number | bigint | { offset?: number | bigint; dim1?: number | bigint; dim2?: number | bigint }, options?: { offset?: number | bigint; dim1?: number | bigint; dim2?: number | bigint }): Result<Q, Tensor>
+  diagonalScatter(
+    self: Tensor,
+    src: Tensor,
+    offset?: number | bigint | { offset?: number | bigint; dim1?: number | bigint; dim2?: number | bigint },
+    dim1?: number | bigint | { offset?: number | bigint; dim1?: number | bigint; dim2?: number | bigint },
+    dim2?: number | bigint | { offset?: number | bigint; dim1?: number | bigint; dim2?: number | bigint },
+    options?: { offset?: number | bigint; dim1?: number | bigint; dim2?: number | bigint },
+  ): Result<Q, Tensor>
   /** `aten::diff(Tensor self, int n=1, int dim=-1, Tensor? prepend=None, Tensor? append=None) -> Tensor` */
-  diff(self: Tensor, n?: number | bigint | { n?: number | bigint; dim?: number | bigint; prepend?: Tensor | null; append?: Tensor | null }, dim?: number | bigint | { n?: number | bigint; dim?: number | bigint; prepend?: Tensor | null; append?: Tensor | null }, prepend?: Tensor | null | { n?: number | bigint; dim?: number | bigint; prepend?: Tensor | null; append?: Tensor | null }, append?: Tensor | null | { n?: number | bigint; dim?: number | bigint; prepend?: Tensor | null; append?: Tensor | null }, options?: { n?: number | bigint; dim?: number | bigint; prepend?: Tensor | null; append?: Tensor | null }): Result<Q, Tensor>
+  diff(
+    self: Tensor,
+    n?:
+      | number
+      | bigint
+      | { n?: number | bigint; dim?: number | bigint; prepend?: Tensor | null; append?: Tensor | null },
+    dim?:
+      | number
+      | bigint
+      | { n?: number | bigint; dim?: number | bigint; prepend?: Tensor | null; append?: Tensor | null },
+    prepend?:
+      | Tensor
+      | null
+      | { n?: number | bigint; dim?: number | bigint; prepend?: Tensor | null; append?: Tensor | null },
+    append?:
+      | Tensor
+      | null
+      | { n?: number | bigint; dim?: number | bigint; prepend?: Tensor | null; append?: Tensor | null },
+    options?: { n?: number | bigint; dim?: number | bigint; prepend?: Tensor | null; append?: Tensor | null },
+  ): Result<Q, Tensor>
   /** `aten::digamma(Tensor self) -> Tensor` */
   digamma(self: Tensor): Result<Q, Tensor>
   /** `aten::digamma_(Tensor(a!) self) -> Tensor(a!)` */
@@ -559,28 +1711,141 @@ export interface Operators<Q extends 'now' | 'queued'> {
   /** `aten::einsum(str equation, Tensor[] tensors, *, int[]? path=None) -> Tensor` */
   einsum(equation: string, tensors: readonly Tensor[], options?: { path?: readonly number[] | null }): Result<Q, Tensor>
   /** `aten::elu(Tensor self, Scalar alpha=1, Scalar scale=1, Scalar input_scale=1) -> Tensor` */
-  elu(self: Tensor, alpha?: Scalar | { alpha?: Scalar; scale?: Scalar; inputScale?: Scalar }, scale?: Scalar | { alpha?: Scalar; scale?: Scalar; inputScale?: Scalar }, inputScale?: Scalar | { alpha?: Scalar; scale?: Scalar; inputScale?: Scalar }, options?: { alpha?: Scalar; scale?: Scalar; inputScale?: Scalar }): Result<Q, Tensor>
+  elu(
+    self: Tensor,
+    alpha?: Scalar | { alpha?: Scalar; scale?: Scalar; inputScale?: Scalar },
+    scale?: Scalar | { alpha?: Scalar; scale?: Scalar; inputScale?: Scalar },
+    inputScale?: Scalar | { alpha?: Scalar; scale?: Scalar; inputScale?: Scalar },
+    options?: { alpha?: Scalar; scale?: Scalar; inputScale?: Scalar },
+  ): Result<Q, Tensor>
   /** `aten::elu_(Tensor(a!) self, Scalar alpha=1, Scalar scale=1, Scalar input_scale=1) -> Tensor(a!)` */
-  elu_(self: Tensor, alpha?: Scalar | { alpha?: Scalar; scale?: Scalar; inputScale?: Scalar }, scale?: Scalar | { alpha?: Scalar; scale?: Scalar; inputScale?: Scalar }, inputScale?: Scalar | { alpha?: Scalar; scale?: Scalar; inputScale?: Scalar }, options?: { alpha?: Scalar; scale?: Scalar; inputScale?: Scalar }): Result<Q, Tensor>
+  elu_(
+    self: Tensor,
+    alpha?: Scalar | { alpha?: Scalar; scale?: Scalar; inputScale?: Scalar },
+    scale?: Scalar | { alpha?: Scalar; scale?: Scalar; inputScale?: Scalar },
+    inputScale?: Scalar | { alpha?: Scalar; scale?: Scalar; inputScale?: Scalar },
+    options?: { alpha?: Scalar; scale?: Scalar; inputScale?: Scalar },
+  ): Result<Q, Tensor>
   /** `aten::embedding(Tensor weight, Tensor indices, SymInt padding_idx=-1, bool scale_grad_by_freq=False, bool sparse=False) -> Tensor` */
-  embedding(weight: Tensor, indices: Tensor, paddingIdx?: number | bigint | { paddingIdx?: number | bigint; scaleGradByFreq?: boolean; sparse?: boolean }, scaleGradByFreq?: boolean | { paddingIdx?: number | bigint; scaleGradByFreq?: boolean; sparse?: boolean }, sparse?: boolean | { paddingIdx?: number | bigint; scaleGradByFreq?: boolean; sparse?: boolean }, options?: { paddingIdx?: number | bigint; scaleGradByFreq?: boolean; sparse?: boolean }): Result<Q, Tensor>
+  embedding(
+    weight: Tensor,
+    indices: Tensor,
+    paddingIdx?: number | bigint | { paddingIdx?: number | bigint; scaleGradByFreq?: boolean; sparse?: boolean },
+    scaleGradByFreq?: boolean | { paddingIdx?: number | bigint; scaleGradByFreq?: boolean; sparse?: boolean },
+    sparse?: boolean | { paddingIdx?: number | bigint; scaleGradByFreq?: boolean; sparse?: boolean },
+    options?: { paddingIdx?: number | bigint; scaleGradByFreq?: boolean; sparse?: boolean },
+  ): Result<Q, Tensor>
   /** `aten::embedding_bag(Tensor weight, Tensor indices, Tensor offsets, bool scale_grad_by_freq=False, int mode=0, bool sparse=False, Tensor? per_sample_weights=None, bool include_last_offset=False) -> (Tensor, Tensor, Tensor, Tensor)` */
-  embeddingBag(weight: Tensor, indices: Tensor, offsets: Tensor, scaleGradByFreq?: boolean | { scaleGradByFreq?: boolean; mode?: number | bigint; sparse?: boolean; perSampleWeights?: Tensor | null; includeLastOffset?: boolean }, mode?: number | bigint | { scaleGradByFreq?: boolean; mode?: number | bigint; sparse?: boolean; perSampleWeights?: Tensor | null; includeLastOffset?: boolean }, sparse?: boolean | { scaleGradByFreq?: boolean; mode?: number | bigint; sparse?: boolean; perSampleWeights?: Tensor | null; includeLastOffset?: boolean }, perSampleWeights?: Tensor | null | { scaleGradByFreq?: boolean; mode?: number | bigint; sparse?: boolean; perSampleWeights?: Tensor | null; includeLastOffset?: boolean }, includeLastOffset?: boolean | { scaleGradByFreq?: boolean; mode?: number | bigint; sparse?: boolean; perSampleWeights?: Tensor | null; includeLastOffset?: boolean }, options?: { scaleGradByFreq?: boolean; mode?: number | bigint; sparse?: boolean; perSampleWeights?: Tensor | null; includeLastOffset?: boolean }): Result<Q, [Tensor, Tensor, Tensor, Tensor]>
+  embeddingBag(
+    weight: Tensor,
+    indices: Tensor,
+    offsets: Tensor,
+    scaleGradByFreq?:
+      | boolean
+      | {
+          scaleGradByFreq?: boolean
+          mode?: number | bigint
+          sparse?: boolean
+          perSampleWeights?: Tensor | null
+          includeLastOffset?: boolean
+        },
+    mode?:
+      | number
+      | bigint
+      | {
+          scaleGradByFreq?: boolean
+          mode?: number | bigint
+          sparse?: boolean
+          perSampleWeights?: Tensor | null
+          includeLastOffset?: boolean
+        },
+    sparse?:
+      | boolean
+      | {
+          scaleGradByFreq?: boolean
+          mode?: number | bigint
+          sparse?: boolean
+          perSampleWeights?: Tensor | null
+          includeLastOffset?: boolean
+        },
+    perSampleWeights?:
+      | Tensor
+      | null
+      | {
+          scaleGradByFreq?: boolean
+          mode?: number | bigint
+          sparse?: boolean
+          perSampleWeights?: Tensor | null
+          includeLastOffset?: boolean
+        },
+    includeLastOffset?:
+      | boolean
+      | {
+          scaleGradByFreq?: boolean
+          mode?: number | bigint
+          sparse?: boolean
+          perSampleWeights?: Tensor | null
+          includeLastOffset?: boolean
+        },
+    options?: {
+      scaleGradByFreq?: boolean
+      mode?: number | bigint
+      sparse?: boolean
+      perSampleWeights?: Tensor | null
+      includeLastOffset?: boolean
+    },
+  ): Result<Q, [Tensor, Tensor, Tensor, Tensor]>
   /** `aten::embedding_bag.padding_idx(Tensor weight, Tensor indices, Tensor offsets, bool scale_grad_by_freq, int mode, bool sparse, Tensor? per_sample_weights, bool include_last_offset, int? padding_idx) -> (Tensor, Tensor, Tensor, Tensor)` */
-  embeddingBag(weight: Tensor, indices: Tensor, offsets: Tensor, scaleGradByFreq: boolean, mode: number | bigint, sparse: boolean, perSampleWeights: Tensor | null, includeLastOffset: boolean, paddingIdx: number | bigint | null): Result<Q, [Tensor, Tensor, Tensor, Tensor]>
+  embeddingBag(
+    weight: Tensor,
+    indices: Tensor,
+    offsets: Tensor,
+    scaleGradByFreq: boolean,
+    mode: number | bigint,
+    sparse: boolean,
+    perSampleWeights: Tensor | null,
+    includeLastOffset: boolean,
+    paddingIdx: number | bigint | null,
+  ): Result<Q, [Tensor, Tensor, Tensor, Tensor]>
   /** `aten::embedding_renorm(Tensor self, Tensor indices, float max_norm, float norm_type) -> Tensor` */
   embeddingRenorm(self: Tensor, indices: Tensor, maxNorm: number, normType: number): Result<Q, Tensor>
   /** `aten::embedding_renorm_(Tensor(a!) self, Tensor indices, float max_norm, float norm_type) -> Tensor(a!)` */
   embeddingRenorm_(self: Tensor, indices: Tensor, maxNorm: number, normType: number): Result<Q, Tensor>
   /** `aten::empty.memory_format(SymInt[] size, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None, MemoryFormat? memory_format=None) -> Tensor` */
-  empty(size: readonly number[], options?: { dtype?: DType | null; layout?: Layout | null; device?: Device | null; pinMemory?: boolean | null; memoryFormat?: MemoryFormat | null }): Result<Q, Tensor>
+  empty(
+    size: readonly number[],
+    options?: {
+      dtype?: DType | null
+      layout?: Layout | null
+      device?: Device | null
+      pinMemory?: boolean | null
+      memoryFormat?: MemoryFormat | null
+    },
+  ): Result<Q, Tensor>
   empty(...size: number[]): Result<Q, Tensor>
   /** `aten::empty_like(Tensor self, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None, MemoryFormat? memory_format=None) -> Tensor` */
-  emptyLike(self: Tensor, options?: { dtype?: DType | null; layout?: Layout | null; device?: Device | null; pinMemory?: boolean | null; memoryFormat?: MemoryFormat | null }): Result<Q, Tensor>
+  emptyLike(
+    self: Tensor,
+    options?: {
+      dtype?: DType | null
+      layout?: Layout | null
+      device?: Device | null
+      pinMemory?: boolean | null
+      memoryFormat?: MemoryFormat | null
+    },
+  ): Result<Q, Tensor>
   /** `aten::empty_permuted(SymInt[] size, int[] physical_layout, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor` */
-  emptyPermuted(size: readonly number[], physicalLayout: readonly number[], options?: { dtype?: DType | null; layout?: Layout | null; device?: Device | null; pinMemory?: boolean | null }): Result<Q, Tensor>
+  emptyPermuted(
+    size: readonly number[],
+    physicalLayout: readonly number[],
+    options?: { dtype?: DType | null; layout?: Layout | null; device?: Device | null; pinMemory?: boolean | null },
+  ): Result<Q, Tensor>
   /** `aten::empty_strided(SymInt[] size, SymInt[] stride, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor` */
-  emptyStrided(size: readonly number[], stride: readonly number[], options?: { dtype?: DType | null; layout?: Layout | null; device?: Device | null; pinMemory?: boolean | null }): Result<Q, Tensor>
+  emptyStrided(
+    size: readonly number[],
+    stride: readonly number[],
+    options?: { dtype?: DType | null; layout?: Layout | null; device?: Device | null; pinMemory?: boolean | null },
+  ): Result<Q, Tensor>
   /** `aten::eq.Scalar(Tensor self, Scalar other) -> Tensor` */
   eq(self: Tensor, other: Scalar): Result<Q, Tensor>
   /** `aten::eq.Tensor(Tensor self, Tensor other) -> Tensor` */
@@ -621,23 +1886,70 @@ export interface Operators<Q extends 'now' | 'queued'> {
   /** `aten::expm1_(Tensor(a!) self) -> Tensor(a!)` */
   expm1_(self: Tensor): Result<Q, Tensor>
   /** `aten::exponential(Tensor self, float lambd=1., *, Generator? generator=None) -> Tensor` */
-  exponential(self: Tensor, lambd?: number | { lambd?: number; generator?: Generator | null }, options?: { lambd?: number; generator?: Generator | null }): Result<Q, Tensor>
+  exponential(
+    self: Tensor,
+    lambd?: number | { lambd?: number; generator?: Generator | null },
+    options?: { lambd?: number; generator?: Generator | null },
+  ): Result<Q, Tensor>
   /** `aten::exponential_(Tensor(a!) self, float lambd=1., *, Generator? generator=None) -> Tensor(a!)` */
-  exponential_(self: Tensor, lambd?: number | { lambd?: number; generator?: Generator | null }, options?: { lambd?: number; generator?: Generator | null }): Result<Q, Tensor>
+  exponential_(
+    self: Tensor,
+    lambd?: number | { lambd?: number; generator?: Generator | null },
+    options?: { lambd?: number; generator?: Generator | null },
+  ): Result<Q, Tensor>
   /** `aten::eye(SymInt n, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor` */
-  eye(n: number | bigint, options?: { dtype?: DType | null; layout?: Layout | null; device?: Device | null; pinMemory?: boolean | null }): Result<Q, Tensor>
+  eye(
+    n: number | bigint,
+    options?: { dtype?: DType | null; layout?: Layout | null; device?: Device | null; pinMemory?: boolean | null },
+  ): Result<Q, Tensor>
   /** `aten::eye.m(SymInt n, SymInt m, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor` */
-  eye(n: number | bigint, m: number | bigint, options?: { dtype?: DType | null; layout?: Layout | null; device?: Device | null; pinMemory?: boolean | null }): Result<Q, Tensor>
+  eye(
+    n: number | bigint,
+    m: number | bigint,
+    options?: { dtype?: DType | null; layout?: Layout | null; device?: Device | null; pinMemory?: boolean | null },
+  ): Result<Q, Tensor>
   /** `aten::fake_quantize_per_channel_affine(Tensor self, Tensor scale, Tensor zero_point, int axis, int quant_min, int quant_max) -> Tensor` */
-  fakeQuantizePerChannelAffine(self: Tensor, scale: Tensor, zeroPoint: Tensor, axis: number | bigint, quantMin: number | bigint, quantMax: number | bigint): Result<Q, Tensor>
+  fakeQuantizePerChannelAffine(
+    self: Tensor,
+    scale: Tensor,
+    zeroPoint: Tensor,
+    axis: number | bigint,
+    quantMin: number | bigint,
+    quantMax: number | bigint,
+  ): Result<Q, Tensor>
   /** `aten::fake_quantize_per_channel_affine_cachemask(Tensor self, Tensor scale, Tensor zero_point, int axis, int quant_min, int quant_max) -> (Tensor output, Tensor mask)` */
-  fakeQuantizePerChannelAffineCachemask(self: Tensor, scale: Tensor, zeroPoint: Tensor, axis: number | bigint, quantMin: number | bigint, quantMax: number | bigint): Result<Q, { output: Tensor; mask: Tensor }>
+  fakeQuantizePerChannelAffineCachemask(
+    self: Tensor,
+    scale: Tensor,
+    zeroPoint: Tensor,
+    axis: number | bigint,
+    quantMin: number | bigint,
+    quantMax: number | bigint,
+  ): Result<Q, { output: Tensor; mask: Tensor }>
   /** `aten::fake_quantize_per_tensor_affine(Tensor self, float scale, int zero_point, int quant_min, int quant_max) -> Tensor` */
-  fakeQuantizePerTensorAffine(self: Tensor, scale: number, zeroPoint: number | bigint, quantMin: number | bigint, quantMax: number | bigint): Result<Q, Tensor>
+  fakeQuantizePerTensorAffine(
+    self: Tensor,
+    scale: number,
+    zeroPoint: number | bigint,
+    quantMin: number | bigint,
+    quantMax: number | bigint,
+  ): Result<Q, Tensor>
   /** `aten::fake_quantize_per_tensor_affine.tensor_qparams(Tensor self, Tensor scale, Tensor zero_point, int quant_min, int quant_max) -> Tensor` */
-  fakeQuantizePerTensorAffine(self: Tensor, scale: Tensor, zeroPoint: Tensor, quantMin: number | bigint, quantMax: number | bigint): Result<Q, Tensor>
+  fakeQuantizePerTensorAffine(
+    self: Tensor,
+    scale: Tensor,
+    zeroPoint: Tensor,
+    quantMin: number | bigint,
+    quantMax: number | bigint,
+  ): Result<Q, Tensor>
   /** `aten::fake_quantize_per_tensor_affine_cachemask(Tensor self, float scale, int zero_point, int quant_min, int quant_max) -> (Tensor output, Tensor mask)` */
-  fakeQuantizePerTensorAffineCachemask(self: Tensor, scale: number, zeroPoint: number | bigint, quantMin: number | bigint, quantMax: number | bigint): Result<Q, { output: Tensor; mask: Tensor }>
+  fakeQuantizePerTensorAffineCachemask(
+    self: Tensor,
+    scale: number,
+    zeroPoint: number | bigint,
+    quantMin: number | bigint,
+    quantMax: number | bigint,
+  ): Result<Q, { output: Tensor; mask: Tensor }>
   /** `aten::feature_alpha_dropout(Tensor input, float p, bool train) -> Tensor` */
   featureAlphaDropout(input: Tensor, p: number, train: boolean): Result<Q, Tensor>
   /** `aten::feature_alpha_dropout_(Tensor(a!) self, float p, bool train) -> Tensor(a!)` */
@@ -647,49 +1959,327 @@ export interface Operators<Q extends 'now' | 'queued'> {
   /** `aten::feature_dropout_(Tensor(a!) self, float p, bool train) -> Tensor(a!)` */
   featureDropout_(self: Tensor, p: number, train: boolean): Result<Q, Tensor>
   /** `aten::fft_fft(Tensor self, SymInt? n=None, int dim=-1, str? norm=None) -> Tensor` */
-  fftFft(self: Tensor, n?: number | bigint | null | { n?: number | bigint | null; dim?: number | bigint; norm?: string | null }, dim?: number | bigint | { n?: number | bigint | null; dim?: number | bigint; norm?: string | null }, norm?: string | null | { n?: number | bigint | null; dim?: number | bigint; norm?: string | null }, options?: { n?: number | bigint | null; dim?: number | bigint; norm?: string | null }): Result<Q, Tensor>
+  fftFft(
+    self: Tensor,
+    n?: number | bigint | null | { n?: number | bigint | null; dim?: number | bigint; norm?: string | null },
+    dim?: number | bigint | { n?: number | bigint | null; dim?: number | bigint; norm?: string | null },
+    norm?: string | null | { n?: number | bigint | null; dim?: number | bigint; norm?: string | null },
+    options?: { n?: number | bigint | null; dim?: number | bigint; norm?: string | null },
+  ): Result<Q, Tensor>
   /** `aten::fft_fft2(Tensor self, SymInt[1]? s=None, int[1] dim=[-2, -1], str? norm=None) -> Tensor` */
-  fftFft2(self: Tensor, s?: number | readonly number[] | null | { s?: number | readonly number[] | null; dim?: number | readonly number[]; norm?: string | null }, dim?: number | readonly number[] | { s?: number | readonly number[] | null; dim?: number | readonly number[]; norm?: string | null }, norm?: string | null | { s?: number | readonly number[] | null; dim?: number | readonly number[]; norm?: string | null }, options?: { s?: number | readonly number[] | null; dim?: number | readonly number[]; norm?: string | null }): Result<Q, Tensor>
+  fftFft2(
+    self: Tensor,
+    s?:
+      | number
+      | readonly number[]
+      | null
+      | { s?: number | readonly number[] | null; dim?: number | readonly number[]; norm?: string | null },
+    dim?:
+      | number
+      | readonly number[]
+      | { s?: number | readonly number[] | null; dim?: number | readonly number[]; norm?: string | null },
+    norm?:
+      | string
+      | null
+      | { s?: number | readonly number[] | null; dim?: number | readonly number[]; norm?: string | null },
+    options?: { s?: number | readonly number[] | null; dim?: number | readonly number[]; norm?: string | null },
+  ): Result<Q, Tensor>
   /** `aten::fft_fftfreq(int n, float d=1., *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor` */
-  fftFftfreq(n: number | bigint, d?: number | { d?: number; dtype?: DType | null; layout?: Layout | null; device?: Device | null; pinMemory?: boolean | null }, options?: { d?: number; dtype?: DType | null; layout?: Layout | null; device?: Device | null; pinMemory?: boolean | null }): Result<Q, Tensor>
+  fftFftfreq(
+    n: number | bigint,
+    d?:
+      | number
+      | {
+          d?: number
+          dtype?: DType | null
+          layout?: Layout | null
+          device?: Device | null
+          pinMemory?: boolean | null
+        },
+    options?: {
+      d?: number
+      dtype?: DType | null
+      layout?: Layout | null
+      device?: Device | null
+      pinMemory?: boolean | null
+    },
+  ): Result<Q, Tensor>
   /** `aten::fft_fftn(Tensor self, SymInt[1]? s=None, int[1]? dim=None, str? norm=None) -> Tensor` */
-  fftFftn(self: Tensor, s?: number | readonly number[] | null | { s?: number | readonly number[] | null; dim?: number | readonly number[] | null; norm?: string | null }, dim?: number | readonly number[] | null | { s?: number | readonly number[] | null; dim?: number | readonly number[] | null; norm?: string | null }, norm?: string | null | { s?: number | readonly number[] | null; dim?: number | readonly number[] | null; norm?: string | null }, options?: { s?: number | readonly number[] | null; dim?: number | readonly number[] | null; norm?: string | null }): Result<Q, Tensor>
+  fftFftn(
+    self: Tensor,
+    s?:
+      | number
+      | readonly number[]
+      | null
+      | { s?: number | readonly number[] | null; dim?: number | readonly number[] | null; norm?: string | null },
+    dim?:
+      | number
+      | readonly number[]
+      | null
+      | { s?: number | readonly number[] | null; dim?: number | readonly number[] | null; norm?: string | null },
+    norm?:
+      | string
+      | null
+      | { s?: number | readonly number[] | null; dim?: number | readonly number[] | null; norm?: string | null },
+    options?: { s?: number | readonly number[] | null; dim?: number | readonly number[] | null; norm?: string | null },
+  ): Result<Q, Tensor>
   /** `aten::fft_fftshift(Tensor self, int[1]? dim=None) -> Tensor` */
-  fftFftshift(self: Tensor, dim?: number | readonly number[] | null | { dim?: number | readonly number[] | null }, options?: { dim?: number | readonly number[] | null }): Result<Q, Tensor>
+  fftFftshift(
+    self: Tensor,
+    dim?: number | readonly number[] | null | { dim?: number | readonly number[] | null },
+    options?: { dim?: number | readonly number[] | null },
+  ): Result<Q, Tensor>
   /** `aten::fft_hfft(Tensor self, SymInt? n=None, int dim=-1, str? norm=None) -> Tensor` */
-  fftHfft(self: Tensor, n?: number | bigint | null | { n?: number | bigint | null; dim?: number | bigint; norm?: string | null }, dim?: number | bigint | { n?: number | bigint | null; dim?: number | bigint; norm?: string | null }, norm?: string | null | { n?: number | bigint | null; dim?: number | bigint; norm?: string | null }, options?: { n?: number | bigint | null; dim?: number | bigint; norm?: string | null }): Result<Q, Tensor>
+  fftHfft(
+    self: Tensor,
+    n?: number | bigint | null | { n?: number | bigint | null; dim?: number | bigint; norm?: string | null },
+    dim?: number | bigint | { n?: number | bigint | null; dim?: number | bigint; norm?: string | null },
+    norm?: string | null | { n?: number | bigint | null; dim?: number | bigint; norm?: string | null },
+    options?: { n?: number | bigint | null; dim?: number | bigint; norm?: string | null },
+  ): Result<Q, Tensor>
   /** `aten::fft_hfft2(Tensor self, SymInt[1]? s=None, int[1] dim=[-2, -1], str? norm=None) -> Tensor` */
-  fftHfft2(self: Tensor, s?: number | readonly number[] | null | { s?: number | readonly number[] | null; dim?: number | readonly number[]; norm?: string | null }, dim?: number | readonly number[] | { s?: number | readonly number[] | null; dim?: number | readonly number[]; norm?: string | null }, norm?: string | null | { s?: number | readonly number[] | null; dim?: number | readonly number[]; norm?: string | null }, options?: { s?: number | readonly number[] | null; dim?: number | readonly number[]; norm?: string | null }): Result<Q, Tensor>
+  fftHfft2(
+    self: Tensor,
+    s?:
+      | number
+      | readonly number[]
+      | null
+      | { s?: number | readonly number[] | null; dim?: number | readonly number[]; norm?: string | null },
+    dim?:
+      | number
+      | readonly number[]
+      | { s?: number | readonly number[] | null; dim?: number | readonly number[]; norm?: string | null },
+    norm?:
+      | string
+      | null
+      | { s?: number | readonly number[] | null; dim?: number | readonly number[]; norm?: string | null },
+    options?: { s?: number | readonly number[] | null; dim?: number | readonly number[]; norm?: string | null },
+  ): Result<Q, Tensor>
   /** `aten::fft_hfftn(Tensor self, SymInt[1]? s=None, int[1]? dim=None, str? norm=None) -> Tensor` */
-  fftHfftn(self: Tensor, s?: number | readonly number[] | null | { s?: number | readonly number[] | null; dim?: number | readonly number[] | null; norm?: string | null }, dim?: number | readonly number[] | null | { s?: number | readonly number[] | null; dim?: number | readonly number[] | null; norm?: string | null }, norm?: string | null | { s?: number | readonly number[] | null; dim?: number | readonly number[] | null; norm?: string | null }, options?: { s?: number | readonly number[] | null; dim?: number | readonly number[] | null; norm?: string | null }): Result<Q, Tensor>
+  fftHfftn(
+    self: Tensor,
+    s?:
+      | number
+      | readonly number[]
+      | null
+      | { s?: number | readonly number[] | null; dim?: number | readonly number[] | null; norm?: string | null },
+    dim?:
+      | number
+      | readonly number[]
+      | null
+      | { s?: number | readonly number[] | null; dim?: number | readonly number[] | null; norm?: string | null },
+    norm?:
+      | string
+      | null
+      | { s?: number | readonly number[] | null; dim?: number | readonly number[] | null; norm?: string | null },
+    options?: { s?: number | readonly number[] | null; dim?: number | readonly number[] | null; norm?: string | null },
+  ): Result<Q, Tensor>
   /** `aten::fft_ifft(Tensor self, SymInt? n=None, int dim=-1, str? norm=None) -> Tensor` */
-  fftIfft(self: Tensor, n?: number | bigint | null | { n?: number | bigint | null; dim?: number | bigint; norm?: string | null }, dim?: number | bigint | { n?: number | bigint | null; dim?: number | bigint; norm?: string | null }, norm?: string | null | { n?: number | bigint | null; dim?: number | bigint; norm?: string | null }, options?: { n?: number | bigint | null; dim?: number | bigint; norm?: string | null }): Result<Q, Tensor>
+  fftIfft(
+    self: Tensor,
+    n?: number | bigint | null | { n?: number | bigint | null; dim?: number | bigint; norm?: string | null },
+    dim?: number | bigint | { n?: number | bigint | null; dim?: number | bigint; norm?: string | null },
+    norm?: string | null | { n?: number | bigint | null; dim?: number | bigint; norm?: string | null },
+    options?: { n?: number | bigint | null; dim?: number | bigint; norm?: string | null },
+  ): Result<Q, Tensor>
   /** `aten::fft_ifft2(Tensor self, SymInt[1]? s=None, int[1] dim=[-2, -1], str? norm=None) -> Tensor` */
-  fftIfft2(self: Tensor, s?: number | readonly number[] | null | { s?: number | readonly number[] | null; dim?: number | readonly number[]; norm?: string | null }, dim?: number | readonly number[] | { s?: number | readonly number[] | null; dim?: number | readonly number[]; norm?: string | null }, norm?: string | null | { s?: number | readonly number[] | null; dim?: number | readonly number[]; norm?: string | null }, options?: { s?: number | readonly number[] | null; dim?: number | readonly number[]; norm?: string | null }): Result<Q, Tensor>
+  fftIfft2(
+    self: Tensor,
+    s?:
+      | number
+      | readonly number[]
+      | null
+      | { s?: number | readonly number[] | null; dim?: number | readonly number[]; norm?: string | null },
+    dim?:
+      | number
+      | readonly number[]
+      | { s?: number | readonly number[] | null; dim?: number | readonly number[]; norm?: string | null },
+    norm?:
+      | string
+      | null
+      | { s?: number | readonly number[] | null; dim?: number | readonly number[]; norm?: string | null },
+    options?: { s?: number | readonly number[] | null; dim?: number | readonly number[]; norm?: string | null },
+  ): Result<Q, Tensor>
   /** `aten::fft_ifftn(Tensor self, SymInt[1]? s=None, int[1]? dim=None, str? norm=None) -> Tensor` */
-  fftIfftn(self: Tensor, s?: number | readonly number[] | null | { s?: number | readonly number[] | null; dim?: number | readonly number[] | null; norm?: string | null }, dim?: number | readonly number[] | null | { s?: number | readonly number[] | null; dim?: number | readonly number[] | null; norm?: string | null }, norm?: string | null | { s?: number | readonly number[] | null; dim?: number | readonly number[] | null; norm?: string | null }, options?: { s?: number | readonly number[] | null; dim?: number | readonly number[] | null; norm?: string | null }): Result<Q, Tensor>
+  fftIfftn(
+    self: Tensor,
+    s?:
+      | number
+      | readonly number[]
+      | null
+      | { s?: number | readonly number[] | null; dim?: number | readonly number[] | null; norm?: string | null },
+    dim?:
+      | number
+      | readonly number[]
+      | null
+      | { s?: number | readonly number[] | null; dim?: number | readonly number[] | null; norm?: string | null },
+    norm?:
+      | string
+      | null
+      | { s?: number | readonly number[] | null; dim?: number | readonly number[] | null; norm?: string | null },
+    options?: { s?: number | readonly number[] | null; dim?: number | readonly number[] | null; norm?: string | null },
+  ): Result<Q, Tensor>
   /** `aten::fft_ifftshift(Tensor self, int[1]? dim=None) -> Tensor` */
-  fftIfftshift(self: Tensor, dim?: number | readonly number[] | null | { dim?: number | readonly number[] | null }, options?: { dim?: number | readonly number[] | null }): Result<Q, Tensor>
+  fftIfftshift(
+    self: Tensor,
+    dim?: number | readonly number[] | null | { dim?: number | readonly number[] | null },
+    options?: { dim?: number | readonly number[] | null },
+  ): Result<Q, Tensor>
   /** `aten::fft_ihfft(Tensor self, SymInt? n=None, int dim=-1, str? norm=None) -> Tensor` */
-  fftIhfft(self: Tensor, n?: number | bigint | null | { n?: number | bigint | null; dim?: number | bigint; norm?: string | null }, dim?: number | bigint | { n?: number | bigint | null; dim?: number | bigint; norm?: string | null }, norm?: string | null | { n?: number | bigint | null; dim?: number | bigint; norm?: string | null }, options?: { n?: number | bigint | null; dim?: number | bigint; norm?: string | null }): Result<Q, Tensor>
+  fftIhfft(
+    self: Tensor,
+    n?: number | bigint | null | { n?: number | bigint | null; dim?: number | bigint; norm?: string | null },
+    dim?: number | bigint | { n?: number | bigint | null; dim?: number | bigint; norm?: string | null },
+    norm?: string | null | { n?: number | bigint | null; dim?: number | bigint; norm?: string | null },
+    options?: { n?: number | bigint | null; dim?: number | bigint; norm?: string | null },
+  ): Result<Q, Tensor>
   /** `aten::fft_ihfft2(Tensor self, SymInt[1]? s=None, int[1] dim=[-2, -1], str? norm=None) -> Tensor` */
-  fftIhfft2(self: Tensor, s?: number | readonly number[] | null | { s?: number | readonly number[] | null; dim?: number | readonly number[]; norm?: string | null }, dim?: number | readonly number[] | { s?: number | readonly number[] | null; dim?: number | readonly number[]; norm?: string | null }, norm?: string | null | { s?: number | readonly number[] | null; dim?: number | readonly number[]; norm?: string | null }, options?: { s?: number | readonly number[] | null; dim?: number | readonly number[]; norm?: string | null }): Result<Q, Tensor>
+  fftIhfft2(
+    self: Tensor,
+    s?:
+      | number
+      | readonly number[]
+      | null
+      | { s?: number | readonly number[] | null; dim?: number | readonly number[]; norm?: string | null },
+    dim?:
+      | number
+      | readonly number[]
+      | { s?: number | readonly number[] | null; dim?: number | readonly number[]; norm?: string | null },
+    norm?:
+      | string
+      | null
+      | { s?: number | readonly number[] | null; dim?: number | readonly number[]; norm?: string | null },
+    options?: { s?: number | readonly number[] | null; dim?: number | readonly number[]; norm?: string | null },
+  ): Result<Q, Tensor>
   /** `aten::fft_ihfftn(Tensor self, SymInt[1]? s=None, int[1]? dim=None, str? norm=None) -> Tensor` */
-  fftIhfftn(self: Tensor, s?: number | readonly number[] | null | { s?: number | readonly number[] | null; dim?: number | readonly number[] | null; norm?: string | null }, dim?: number | readonly number[] | null | { s?: number | readonly number[] | null; dim?: number | readonly number[] | null; norm?: string | null }, norm?: string | null | { s?: number | readonly number[] | null; dim?: number | readonly number[] | null; norm?: string | null }, options?: { s?: number | readonly number[] | null; dim?: number | readonly number[] | null; norm?: string | null }): Result<Q, Tensor>
+  fftIhfftn(
+    self: Tensor,
+    s?:
+      | number
+      | readonly number[]
+      | null
+      | { s?: number | readonly number[] | null; dim?: number | readonly number[] | null; norm?: string | null },
+    dim?:
+      | number
+      | readonly number[]
+      | null
+      | { s?: number | readonly number[] | null; dim?: number | readonly number[] | null; norm?: string | null },
+    norm?:
+      | string
+      | null
+      | { s?: number | readonly number[] | null; dim?: number | readonly number[] | null; norm?: string | null },
+    options?: { s?: number | readonly number[] | null; dim?: number | readonly number[] | null; norm?: string | null },
+  ): Result<Q, Tensor>
   /** `aten::fft_irfft(Tensor self, SymInt? n=None, int dim=-1, str? norm=None) -> Tensor` */
-  fftIrfft(self: Tensor, n?: number | bigint | null | { n?: number | bigint | null; dim?: number | bigint; norm?: string | null }, dim?: number | bigint | { n?: number | bigint | null; dim?: number | bigint; norm?: string | null }, norm?: string | null | { n?: number | bigint | null; dim?: number | bigint; norm?: string | null }, options?: { n?: number | bigint | null; dim?: number | bigint; norm?: string | null }): Result<Q, Tensor>
+  fftIrfft(
+    self: Tensor,
+    n?: number | bigint | null | { n?: number | bigint | null; dim?: number | bigint; norm?: string | null },
+    dim?: number | bigint | { n?: number | bigint | null; dim?: number | bigint; norm?: string | null },
+    norm?: string | null | { n?: number | bigint | null; dim?: number | bigint; norm?: string | null },
+    options?: { n?: number | bigint | null; dim?: number | bigint; norm?: string | null },
+  ): Result<Q, Tensor>
   /** `aten::fft_irfft2(Tensor self, SymInt[1]? s=None, int[1] dim=[-2, -1], str? norm=None) -> Tensor` */
-  fftIrfft2(self: Tensor, s?: number | readonly number[] | null | { s?: number | readonly number[] | null; dim?: number | readonly number[]; norm?: string | null }, dim?: number | readonly number[] | { s?: number | readonly number[] | null; dim?: number | readonly number[]; norm?: string | null }, norm?: string | null | { s?: number | readonly number[] | null; dim?: number | readonly number[]; norm?: string | null }, options?: { s?: number | readonly number[] | null; dim?: number | readonly number[]; norm?: string | null }): Result<Q, Tensor>
+  fftIrfft2(
+    self: Tensor,
+    s?:
+      | number
+      | readonly number[]
+      | null
+      | { s?: number | readonly number[] | null; dim?: number | readonly number[]; norm?: string | null },
+    dim?:
+      | number
+      | readonly number[]
+      | { s?: number | readonly number[] | null; dim?: number | readonly number[]; norm?: string | null },
+    norm?:
+      | string
+      | null
+      | { s?: number | readonly number[] | null; dim?: number | readonly number[]; norm?: string | null },
+    options?: { s?: number | readonly number[] | null; dim?: number | readonly number[]; norm?: string | null },
+  ): Result<Q, Tensor>
   /** `aten::fft_irfftn(Tensor self, SymInt[1]? s=None, int[1]? dim=None, str? norm=None) -> Tensor` */
-  fftIrfftn(self: Tensor, s?: number | readonly number[] | null | { s?: number | readonly number[] | null; dim?: number | readonly number[] | null; norm?: string | null }, dim?: number | readonly number[] | null | { s?: number | readonly number[] | null; dim?: number | readonly number[] | null; norm?: string | null }, norm?: string | null | { s?: number | readonly number[] | null; dim?: number | readonly number[] | null; norm?: string | null }, options?: { s?: number | readonly number[] | null; dim?: number | readonly number[] | null; norm?: string | null }): Result<Q, Tensor>
+  fftIrfftn(
+    self: Tensor,
+    s?:
+      | number
+      | readonly number[]
+      | null
+      | { s?: number | readonly number[] | null; dim?: number | readonly number[] | null; norm?: string | null },
+    dim?:
+      | number
+      | readonly number[]
+      | null
+      | { s?: number | readonly number[] | null; dim?: number | readonly number[] | null; norm?: string | null },
+    norm?:
+      | string
+      | null
+      | { s?: number | readonly number[] | null; dim?: number | readonly number[] | null; norm?: string | null },
+    options?: { s?: number | readonly number[] | null; dim?: number | readonly number[] | null; norm?: string | null },
+  ): Result<Q, Tensor>
   /** `aten::fft_rfft(Tensor self, SymInt? n=None, int dim=-1, str? norm=None) -> Tensor` */
-  fftRfft(self: Tensor, n?: number | bigint | null | { n?: number | bigint | null; dim?: number | bigint; norm?: string | null }, dim?: number | bigint | { n?: number | bigint | null; dim?: number | bigint; norm?: string | null }, norm?: string | null | { n?: number | bigint | null; dim?: number | bigint; norm?: string | null }, options?: { n?: number | bigint | null; dim?: number | bigint; norm?: string | null }): Result<Q, Tensor>
+  fftRfft(
+    self: Tensor,
+    n?: number | bigint | null | { n?: number | bigint | null; dim?: number | bigint; norm?: string | null },
+    dim?: number | bigint | { n?: number | bigint | null; dim?: number | bigint; norm?: string | null },
+    norm?: string | null | { n?: number | bigint | null; dim?: number | bigint; norm?: string | null },
+    options?: { n?: number | bigint | null; dim?: number | bigint; norm?: string | null },
+  ): Result<Q, Tensor>
   /** `aten::fft_rfft2(Tensor self, SymInt[1]? s=None, int[1] dim=[-2, -1], str? norm=None) -> Tensor` */
-  fftRfft2(self: Tensor, s?: number | readonly number[] | null | { s?: number | readonly number[] | null; dim?: number | readonly number[]; norm?: string | null }, dim?: number | readonly number[] | { s?: number | readonly number[] | null; dim?: number | readonly number[]; norm?: string | null }, norm?: string | null | { s?: number | readonly number[] | null; dim?: number | readonly number[]; norm?: string | null }, options?: { s?: number | readonly number[] | null; dim?: number | readonly number[]; norm?: string | null }): Result<Q, Tensor>
+  fftRfft2(
+    self: Tensor,
+    s?:
+      | number
+      | readonly number[]
+      | null
+      | { s?: number | readonly number[] | null; dim?: number | readonly number[]; norm?: string | null },
+    dim?:
+      | number
+      | readonly number[]
+      | { s?: number | readonly number[] | null; dim?: number | readonly number[]; norm?: string | null },
+    norm?:
+      | string
+      | null
+      | { s?: number | readonly number[] | null; dim?: number | readonly number[]; norm?: string | null },
+    options?: { s?: number | readonly number[] | null; dim?: number | readonly number[]; norm?: string | null },
+  ): Result<Q, Tensor>
   /** `aten::fft_rfftfreq(int n, float d=1., *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor` */
-  fftRfftfreq(n: number | bigint, d?: number | { d?: number; dtype?: DType | null; layout?: Layout | null; device?: Device | null; pinMemory?: boolean | null }, options?: { d?: number; dtype?: DType | null; layout?: Layout | null; device?: Device | null; pinMemory?: boolean | null }): Result<Q, Tensor>
+  fftRfftfreq(
+    n: number | bigint,
+    d?:
+      | number
+      | {
+          d?: number
+          dtype?: DType | null
+          layout?: Layout | null
+          device?: Device | null
+          pinMemory?: boolean | null
+        },
+    options?: {
+      d?: number
+      dtype?: DType | null
+      layout?: Layout | null
+      device?: Device | null
+      pinMemory?: boolean | null
+    },
+  ): Result<Q, Tensor>
   /** `aten::fft_rfftn(Tensor self, SymInt[1]? s=None, int[1]? dim=None, str? norm=None) -> Tensor` */
-  fftRfftn(self: Tensor, s?: number | readonly number[] | null | { s?: number | readonly number[] | null; dim?: number | readonly number[] | null; norm?: string | null }, dim?: number | readonly number[] | null | { s?: number | readonly number[] | null; dim?: number | readonly number[] | null; norm?: string | null }, norm?: string | null | { s?: number | readonly number[] | null; dim?: number | readonly number[] | null; norm?: string | null }, options?: { s?: number | readonly number[] | null; dim?: number | readonly number[] | null; norm?: string | null }): Result<Q, Tensor>
+  fftRfftn(
+    self: Tensor,
+    s?:
+      | number
+      | readonly number[]
+      | null
+      | { s?: number | readonly number[] | null; dim?: number | readonly number[] | null; norm?: string | null },
+    dim?:
+      | number
+      | readonly number[]
+      | null
+      | { s?: number | readonly number[] | null; dim?: number | readonly number[] | null; norm?: string | null },
+    norm?:
+      | string
+      | null
+      | { s?: number | readonly number[] | null; dim?: number | readonly number[] | null; norm?: string | null },
+    options?: { s?: number | readonly number[] | null; dim?: number | readonly number[] | null; norm?: string | null },
+  ): Result<Q, Tensor>
   /** `aten::fill.Scalar(Tensor self, Scalar value) -> Tensor` */
   fill(self: Tensor, value: Scalar): Result<Q, Tensor>
   /** `aten::fill.Tensor(Tensor self, Tensor value) -> Tensor` */
@@ -699,13 +2289,23 @@ export interface Operators<Q extends 'now' | 'queued'> {
   /** `aten::fill_.Tensor(Tensor(a!) self, Tensor value) -> Tensor(a!)` */
   fill_(self: Tensor, value: Tensor): Result<Q, Tensor>
   /** `aten::fill_diagonal_(Tensor(a!) self, Scalar fill_value, bool wrap=False) -> Tensor(a!)` */
-  fillDiagonal_(self: Tensor, fillValue: Scalar, wrap?: boolean | { wrap?: boolean }, options?: { wrap?: boolean }): Result<Q, Tensor>
+  fillDiagonal_(
+    self: Tensor,
+    fillValue: Scalar,
+    wrap?: boolean | { wrap?: boolean },
+    options?: { wrap?: boolean },
+  ): Result<Q, Tensor>
   /** `aten::fix(Tensor self) -> Tensor` */
   fix(self: Tensor): Result<Q, Tensor>
   /** `aten::fix_(Tensor(a!) self) -> Tensor(a!)` */
   fix_(self: Tensor): Result<Q, Tensor>
   /** `aten::flatten.using_ints(Tensor(a) self, int start_dim=0, int end_dim=-1) -> Tensor(a)` */
-  flatten(self: Tensor, startDim?: number | bigint | { startDim?: number | bigint; endDim?: number | bigint }, endDim?: number | bigint | { startDim?: number | bigint; endDim?: number | bigint }, options?: { startDim?: number | bigint; endDim?: number | bigint }): Result<Q, Tensor>
+  flatten(
+    self: Tensor,
+    startDim?: number | bigint | { startDim?: number | bigint; endDim?: number | bigint },
+    endDim?: number | bigint | { startDim?: number | bigint; endDim?: number | bigint },
+    options?: { startDim?: number | bigint; endDim?: number | bigint },
+  ): Result<Q, Tensor>
   /** `aten::flatten_dense_tensors(Tensor[] tensors) -> Tensor` */
   flattenDenseTensors(tensors: readonly Tensor[]): Result<Q, Tensor>
   /** `aten::flip(Tensor self, int[] dims) -> Tensor` */
@@ -754,17 +2354,46 @@ export interface Operators<Q extends 'now' | 'queued'> {
   /** `aten::frac_(Tensor(a!) self) -> Tensor(a!)` */
   frac_(self: Tensor): Result<Q, Tensor>
   /** `aten::fractional_max_pool2d(Tensor self, int[2] kernel_size, int[2] output_size, Tensor random_samples) -> (Tensor, Tensor)` */
-  fractionalMaxPool2d(self: Tensor, kernelSize: number | readonly number[], outputSize: number | readonly number[], randomSamples: Tensor): Result<Q, [Tensor, Tensor]>
+  fractionalMaxPool2d(
+    self: Tensor,
+    kernelSize: number | readonly number[],
+    outputSize: number | readonly number[],
+    randomSamples: Tensor,
+  ): Result<Q, [Tensor, Tensor]>
   /** `aten::fractional_max_pool3d(Tensor self, int[3] kernel_size, int[3] output_size, Tensor random_samples) -> (Tensor, Tensor)` */
-  fractionalMaxPool3d(self: Tensor, kernelSize: number | readonly number[], outputSize: number | readonly number[], randomSamples: Tensor): Result<Q, [Tensor, Tensor]>
+  fractionalMaxPool3d(
+    self: Tensor,
+    kernelSize: number | readonly number[],
+    outputSize: number | readonly number[],
+    randomSamples: Tensor,
+  ): Result<Q, [Tensor, Tensor]>
   /** `aten::frexp.Tensor(Tensor self) -> (Tensor mantissa, Tensor exponent)` */
   frexp(self: Tensor): Result<Q, { mantissa: Tensor; exponent: Tensor }>
   /** `aten::frobenius_norm.dim(Tensor self, int[1] dim, bool keepdim=False) -> Tensor` */
-  frobeniusNorm(self: Tensor, dim: number | readonly number[], keepdim?: boolean | { keepdim?: boolean }, options?: { keepdim?: boolean }): Result<Q, Tensor>
+  frobeniusNorm(
+    self: Tensor,
+    dim: number | readonly number[],
+    keepdim?: boolean | { keepdim?: boolean },
+    options?: { keepdim?: boolean },
+  ): Result<Q, Tensor>
   /** `aten::full(SymInt[] size, Scalar fill_value, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor` */
-  full(size: readonly number[], fillValue: Scalar, options?: { dtype?: DType | null; layout?: Layout | null; device?: Device | null; pinMemory?: boolean | null }): Result<Q, Tensor>
+  full(
+    size: readonly number[],
+    fillValue: Scalar,
+    options?: { dtype?: DType | null; layout?: Layout | null; device?: Device | null; pinMemory?: boolean | null },
+  ): Result<Q, Tensor>
   /** `aten::full_like(Tensor self, Scalar fill_value, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None, MemoryFormat? memory_format=None) -> Tensor` */
-  fullLike(self: Tensor, fillValue: Scalar, options?: { dtype?: DType | null; layout?: Layout | null; device?: Device | null; pinMemory?: boolean | null; memoryFormat?: MemoryFormat | null }): Result<Q, Tensor>
+  fullLike(
+    self: Tensor,
+    fillValue: Scalar,
+    options?: {
+      dtype?: DType | null
+      layout?: Layout | null
+      device?: Device | null
+      pinMemory?: boolean | null
+      memoryFormat?: MemoryFormat | null
+    },
+  ): Result<Q, Tensor>
   /** `aten::gather(Tensor self, int dim, Tensor index, *, bool sparse_grad=False) -> Tensor` */
   gather(self: Tensor, dim: number | bigint, index: Tensor, options?: { sparseGrad?: boolean }): Result<Q, Tensor>
   /** `aten::gcd(Tensor self, Tensor other) -> Tensor` */
@@ -794,21 +2423,43 @@ export interface Operators<Q extends 'now' | 'queued'> {
   /** `aten::get_device(Tensor self) -> int` */
   getDevice(self: Tensor): Result<Q, number>
   /** `aten::glu(Tensor self, int dim=-1) -> Tensor` */
-  glu(self: Tensor, dim?: number | bigint | { dim?: number | bigint }, options?: { dim?: number | bigint }): Result<Q, Tensor>
+  glu(
+    self: Tensor,
+    dim?: number | bigint | { dim?: number | bigint },
+    options?: { dim?: number | bigint },
+  ): Result<Q, Tensor>
   /** `aten::gradient.array(Tensor self, *, int[] dim, int edge_order=1) -> Tensor[]` */
   gradient(self: Tensor, options?: { dim?: readonly number[]; edgeOrder?: number | bigint }): Result<Q, Tensor[]>
   /** `aten::gradient.scalararray(Tensor self, *, Scalar spacing, int[] dim, int edge_order=1) -> Tensor[]` */
-  gradient(self: Tensor, options?: { spacing?: Scalar; dim?: readonly number[]; edgeOrder?: number | bigint }): Result<Q, Tensor[]>
+  gradient(
+    self: Tensor,
+    options?: { spacing?: Scalar; dim?: readonly number[]; edgeOrder?: number | bigint },
+  ): Result<Q, Tensor[]>
   /** `aten::gradient.scalarint(Tensor self, *, Scalar? spacing=None, int? dim=None, int edge_order=1) -> Tensor[]` */
-  gradient(self: Tensor, options?: { spacing?: Scalar | null; dim?: number | bigint | null; edgeOrder?: number | bigint }): Result<Q, Tensor[]>
+  gradient(
+    self: Tensor,
+    options?: { spacing?: Scalar | null; dim?: number | bigint | null; edgeOrder?: number | bigint },
+  ): Result<Q, Tensor[]>
   /** `aten::gradient.scalarrayarray(Tensor self, *, Scalar[] spacing, int[] dim, int edge_order=1) -> Tensor[]` */
-  gradient(self: Tensor, options?: { spacing?: readonly Scalar[]; dim?: readonly number[]; edgeOrder?: number | bigint }): Result<Q, Tensor[]>
+  gradient(
+    self: Tensor,
+    options?: { spacing?: readonly Scalar[]; dim?: readonly number[]; edgeOrder?: number | bigint },
+  ): Result<Q, Tensor[]>
   /** `aten::gradient.scalarrayint(Tensor self, *, Scalar[] spacing, int? dim=None, int edge_order=1) -> Tensor[]` */
-  gradient(self: Tensor, options?: { spacing?: readonly Scalar[]; dim?: number | bigint | null; edgeOrder?: number | bigint }): Result<Q, Tensor[]>
+  gradient(
+    self: Tensor,
+    options?: { spacing?: readonly Scalar[]; dim?: number | bigint | null; edgeOrder?: number | bigint },
+  ): Result<Q, Tensor[]>
   /** `aten::gradient.tensorarray(Tensor self, *, Tensor[] spacing, int[] dim, int edge_order=1) -> Tensor[]` */
-  gradient(self: Tensor, options?: { spacing?: readonly Tensor[]; dim?: readonly number[]; edgeOrder?: number | bigint }): Result<Q, Tensor[]>
+  gradient(
+    self: Tensor,
+    options?: { spacing?: readonly Tensor[]; dim?: readonly number[]; edgeOrder?: number | bigint },
+  ): Result<Q, Tensor[]>
   /** `aten::gradient.tensorarrayint(Tensor self, *, Tensor[] spacing, int? dim=None, int edge_order=1) -> Tensor[]` */
-  gradient(self: Tensor, options?: { spacing?: readonly Tensor[]; dim?: number | bigint | null; edgeOrder?: number | bigint }): Result<Q, Tensor[]>
+  gradient(
+    self: Tensor,
+    options?: { spacing?: readonly Tensor[]; dim?: number | bigint | null; edgeOrder?: number | bigint },
+  ): Result<Q, Tensor[]>
   /** `aten::greater.Scalar(Tensor self, Scalar other) -> Tensor` */
   greater(self: Tensor, other: Scalar): Result<Q, Tensor>
   /** `aten::greater.Tensor(Tensor self, Tensor other) -> Tensor` */
@@ -826,19 +2477,73 @@ export interface Operators<Q extends 'now' | 'queued'> {
   /** `aten::greater_equal_.Tensor(Tensor(a!) self, Tensor other) -> Tensor(a!)` */
   greaterEqual_(self: Tensor, other: Tensor): Result<Q, Tensor>
   /** `aten::grid_sampler(Tensor input, Tensor grid, int interpolation_mode, int padding_mode, bool align_corners) -> Tensor` */
-  gridSampler(input: Tensor, grid: Tensor, interpolationMode: number | bigint, paddingMode: number | bigint, alignCorners: boolean): Result<Q, Tensor>
+  gridSampler(
+    input: Tensor,
+    grid: Tensor,
+    interpolationMode: number | bigint,
+    paddingMode: number | bigint,
+    alignCorners: boolean,
+  ): Result<Q, Tensor>
   /** `aten::grid_sampler_2d(Tensor input, Tensor grid, int interpolation_mode, int padding_mode, bool align_corners) -> Tensor` */
-  gridSampler2d(input: Tensor, grid: Tensor, interpolationMode: number | bigint, paddingMode: number | bigint, alignCorners: boolean): Result<Q, Tensor>
+  gridSampler2d(
+    input: Tensor,
+    grid: Tensor,
+    interpolationMode: number | bigint,
+    paddingMode: number | bigint,
+    alignCorners: boolean,
+  ): Result<Q, Tensor>
   /** `aten::grid_sampler_3d(Tensor input, Tensor grid, int interpolation_mode, int padding_mode, bool align_corners) -> Tensor` */
-  gridSampler3d(input: Tensor, grid: Tensor, interpolationMode: number | bigint, paddingMode: number | bigint, alignCorners: boolean): Result<Q, Tensor>
+  gridSampler3d(
+    input: Tensor,
+    grid: Tensor,
+    interpolationMode: number | bigint,
+    paddingMode: number | bigint,
+    alignCorners: boolean,
+  ): Result<Q, Tensor>
   /** `aten::group_norm(Tensor input, int num_groups, Tensor? weight=None, Tensor? bias=None, float eps=1.0000000000000001e-05, bool cudnn_enabled=True) -> Tensor` */
-  groupNorm(input: Tensor, numGroups: number | bigint, weight?: Tensor | null | { weight?: Tensor | null; bias?: Tensor | null; eps?: number; cudnnEnabled?: boolean }, bias?: Tensor | null | { weight?: Tensor | null; bias?: Tensor | null; eps?: number; cudnnEnabled?: boolean }, eps?: number | { weight?: Tensor | null; bias?: Tensor | null; eps?: number; cudnnEnabled?: boolean }, cudnnEnabled?: boolean | { weight?: Tensor | null; bias?: Tensor | null; eps?: number; cudnnEnabled?: boolean }, options?: { weight?: Tensor | null; bias?: Tensor | null; eps?: number; cudnnEnabled?: boolean }): Result<Q, Tensor>
+  groupNorm(
+    input: Tensor,
+    numGroups: number | bigint,
+    weight?: Tensor | null | { weight?: Tensor | null; bias?: Tensor | null; eps?: number; cudnnEnabled?: boolean },
+    bias?: Tensor | null | { weight?: Tensor | null; bias?: Tensor | null; eps?: number; cudnnEnabled?: boolean },
+    eps?: number | { weight?: Tensor | null; bias?: Tensor | null; eps?: number; cudnnEnabled?: boolean },
+    cudnnEnabled?: boolean | { weight?: Tensor | null; bias?: Tensor | null; eps?: number; cudnnEnabled?: boolean },
+    options?: { weight?: Tensor | null; bias?: Tensor | null; eps?: number; cudnnEnabled?: boolean },
+  ): Result<Q, Tensor>
   /** `aten::gru.data(Tensor data, Tensor batch_sizes, Tensor hx, Tensor[] params, bool has_biases, int num_layers, float dropout, bool train, bool bidirectional) -> (Tensor, Tensor)` */
-  gru(data: Tensor, batchSizes: Tensor, hx: Tensor, params: readonly Tensor[], hasBiases: boolean, numLayers: number | bigint, dropout: number, train: boolean, bidirectional: boolean): Result<Q, [Tensor, Tensor]>
+  gru(
+    data: Tensor,
+    batchSizes: Tensor,
+    hx: Tensor,
+    params: readonly Tensor[],
+    hasBiases: boolean,
+    numLayers: number | bigint,
+    dropout: number,
+    train: boolean,
+    bidirectional: boolean,
+  ): Result<Q, [Tensor, Tensor]>
   /** `aten::gru.input(Tensor input, Tensor hx, Tensor[] params, bool has_biases, int num_layers, float dropout, bool train, bool bidirectional, bool batch_first) -> (Tensor, Tensor)` */
-  gru(input: Tensor, hx: Tensor, params: readonly Tensor[], hasBiases: boolean, numLayers: number | bigint, dropout: number, train: boolean, bidirectional: boolean, batchFirst: boolean): Result<Q, [Tensor, Tensor]>
+  gru(
+    input: Tensor,
+    hx: Tensor,
+    params: readonly Tensor[],
+    hasBiases: boolean,
+    numLayers: number | bigint,
+    dropout: number,
+    train: boolean,
+    bidirectional: boolean,
+    batchFirst: boolean,
+  ): Result<Q, [Tensor, Tensor]>
   /** `aten::gru_cell(Tensor input, Tensor hx, Tensor w_ih, Tensor w_hh, Tensor? b_ih=None, Tensor? b_hh=None) -> Tensor` */
-  gruCell(input: Tensor, hx: Tensor, wIh: Tensor, wHh: Tensor, bIh?: Tensor | null | { bIh?: Tensor | null; bHh?: Tensor | null }, bHh?: Tensor | null | { bIh?: Tensor | null; bHh?: Tensor | null }, options?: { bIh?: Tensor | null; bHh?: Tensor | null }): Result<Q, Tensor>
+  gruCell(
+    input: Tensor,
+    hx: Tensor,
+    wIh: Tensor,
+    wHh: Tensor,
+    bIh?: Tensor | null | { bIh?: Tensor | null; bHh?: Tensor | null },
+    bHh?: Tensor | null | { bIh?: Tensor | null; bHh?: Tensor | null },
+    options?: { bIh?: Tensor | null; bHh?: Tensor | null },
+  ): Result<Q, Tensor>
   /** `aten::gt.Scalar(Tensor self, Scalar other) -> Tensor` */
   gt(self: Tensor, other: Scalar): Result<Q, Tensor>
   /** `aten::gt.Tensor(Tensor self, Tensor other) -> Tensor` */
@@ -848,17 +2553,42 @@ export interface Operators<Q extends 'now' | 'queued'> {
   /** `aten::gt_.Tensor(Tensor(a!) self, Tensor other) -> Tensor(a!)` */
   gt_(self: Tensor, other: Tensor): Result<Q, Tensor>
   /** `aten::hamming_window(int window_length, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor` */
-  hammingWindow(windowLength: number | bigint, options?: { dtype?: DType | null; layout?: Layout | null; device?: Device | null; pinMemory?: boolean | null }): Result<Q, Tensor>
+  hammingWindow(
+    windowLength: number | bigint,
+    options?: { dtype?: DType | null; layout?: Layout | null; device?: Device | null; pinMemory?: boolean | null },
+  ): Result<Q, Tensor>
   /** `aten::hamming_window.periodic(int window_length, bool periodic, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor` */
-  hammingWindow(windowLength: number | bigint, periodic: boolean, options?: { dtype?: DType | null; layout?: Layout | null; device?: Device | null; pinMemory?: boolean | null }): Result<Q, Tensor>
+  hammingWindow(
+    windowLength: number | bigint,
+    periodic: boolean,
+    options?: { dtype?: DType | null; layout?: Layout | null; device?: Device | null; pinMemory?: boolean | null },
+  ): Result<Q, Tensor>
   /** `aten::hamming_window.periodic_alpha(int window_length, bool periodic, float alpha, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor` */
-  hammingWindow(windowLength: number | bigint, periodic: boolean, alpha: number, options?: { dtype?: DType | null; layout?: Layout | null; device?: Device | null; pinMemory?: boolean | null }): Result<Q, Tensor>
+  hammingWindow(
+    windowLength: number | bigint,
+    periodic: boolean,
+    alpha: number,
+    options?: { dtype?: DType | null; layout?: Layout | null; device?: Device | null; pinMemory?: boolean | null },
+  ): Result<Q, Tensor>
   /** `aten::hamming_window.periodic_alpha_beta(int window_length, bool periodic, float alpha, float beta, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor` */
-  hammingWindow(windowLength: number | bigint, periodic: boolean, alpha: number, beta: number, options?: { dtype?: DType | null; layout?: Layout | null; device?: Device | null; pinMemory?: boolean | null }): Result<Q, Tensor>
+  hammingWindow(
+    windowLength: number | bigint,
+    periodic: boolean,
+    alpha: number,
+    beta: number,
+    options?: { dtype?: DType | null; layout?: Layout | null; device?: Device | null; pinMemory?: boolean | null },
+  ): Result<Q, Tensor>
   /** `aten::hann_window(int window_length, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor` */
-  hannWindow(windowLength: number | bigint, options?: { dtype?: DType | null; layout?: Layout | null; device?: Device | null; pinMemory?: boolean | null }): Result<Q, Tensor>
+  hannWindow(
+    windowLength: number | bigint,
+    options?: { dtype?: DType | null; layout?: Layout | null; device?: Device | null; pinMemory?: boolean | null },
+  ): Result<Q, Tensor>
   /** `aten::hann_window.periodic(int window_length, bool periodic, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor` */
-  hannWindow(windowLength: number | bigint, periodic: boolean, options?: { dtype?: DType | null; layout?: Layout | null; device?: Device | null; pinMemory?: boolean | null }): Result<Q, Tensor>
+  hannWindow(
+    windowLength: number | bigint,
+    periodic: boolean,
+    options?: { dtype?: DType | null; layout?: Layout | null; device?: Device | null; pinMemory?: boolean | null },
+  ): Result<Q, Tensor>
   /** `aten::hardshrink(Tensor self, Scalar lambd=0.5) -> Tensor` */
   hardshrink(self: Tensor, lambd?: Scalar | { lambd?: Scalar }, options?: { lambd?: Scalar }): Result<Q, Tensor>
   /** `aten::hardsigmoid(Tensor self) -> Tensor` */
@@ -870,29 +2600,87 @@ export interface Operators<Q extends 'now' | 'queued'> {
   /** `aten::hardswish_(Tensor(a!) self) -> Tensor(a!)` */
   hardswish_(self: Tensor): Result<Q, Tensor>
   /** `aten::hardtanh(Tensor self, Scalar min_val=-1, Scalar max_val=1) -> Tensor` */
-  hardtanh(self: Tensor, minVal?: Scalar | { minVal?: Scalar; maxVal?: Scalar }, maxVal?: Scalar | { minVal?: Scalar; maxVal?: Scalar }, options?: { minVal?: Scalar; maxVal?: Scalar }): Result<Q, Tensor>
+  hardtanh(
+    self: Tensor,
+    minVal?: Scalar | { minVal?: Scalar; maxVal?: Scalar },
+    maxVal?: Scalar | { minVal?: Scalar; maxVal?: Scalar },
+    options?: { minVal?: Scalar; maxVal?: Scalar },
+  ): Result<Q, Tensor>
   /** `aten::hardtanh_(Tensor(a!) self, Scalar min_val=-1, Scalar max_val=1) -> Tensor(a!)` */
-  hardtanh_(self: Tensor, minVal?: Scalar | { minVal?: Scalar; maxVal?: Scalar }, maxVal?: Scalar | { minVal?: Scalar; maxVal?: Scalar }, options?: { minVal?: Scalar; maxVal?: Scalar }): Result<Q, Tensor>
+  hardtanh_(
+    self: Tensor,
+    minVal?: Scalar | { minVal?: Scalar; maxVal?: Scalar },
+    maxVal?: Scalar | { minVal?: Scalar; maxVal?: Scalar },
+    options?: { minVal?: Scalar; maxVal?: Scalar },
+  ): Result<Q, Tensor>
   /** `aten::hash_tensor(Tensor self, int[1] dim=[], *, bool keepdim=False, int mode=0) -> Tensor` */
-  hashTensor(self: Tensor, dim?: number | readonly number[] | { dim?: number | readonly number[]; keepdim?: boolean; mode?: number | bigint }, options?: { dim?: number | readonly number[]; keepdim?: boolean; mode?: number | bigint }): Result<Q, Tensor>
+  hashTensor(
+    self: Tensor,
+    dim?: number | readonly number[] | { dim?: number | readonly number[]; keepdim?: boolean; mode?: number | bigint },
+    options?: { dim?: number | readonly number[]; keepdim?: boolean; mode?: number | bigint },
+  ): Result<Q, Tensor>
   /** `aten::heaviside(Tensor self, Tensor values) -> Tensor` */
   heaviside(self: Tensor, values: Tensor): Result<Q, Tensor>
   /** `aten::heaviside_(Tensor(a!) self, Tensor values) -> Tensor(a!)` */
   heaviside_(self: Tensor, values: Tensor): Result<Q, Tensor>
   /** `aten::hinge_embedding_loss(Tensor self, Tensor target, float margin=1., int reduction=1) -> Tensor` */
-  hingeEmbeddingLoss(self: Tensor, target: Tensor, margin?: number | { margin?: number; reduction?: number | bigint }, reduction?: number | bigint | { margin?: number; reduction?: number | bigint }, options?: { margin?: number; reduction?: number | bigint }): Result<Q, Tensor>
+  hingeEmbeddingLoss(
+    self: Tensor,
+    target: Tensor,
+    margin?: number | { margin?: number; reduction?: number | bigint },
+    reduction?: number | bigint | { margin?: number; reduction?: number | bigint },
+    options?: { margin?: number; reduction?: number | bigint },
+  ): Result<Q, Tensor>
   /** `aten::histc(Tensor self, int bins=100, Scalar min=0, Scalar max=0) -> Tensor` */
-  histc(self: Tensor, bins?: number | bigint | { bins?: number | bigint; min?: Scalar; max?: Scalar }, min?: Scalar | { bins?: number | bigint; min?: Scalar; max?: Scalar }, max?: Scalar | { bins?: number | bigint; min?: Scalar; max?: Scalar }, options?: { bins?: number | bigint; min?: Scalar; max?: Scalar }): Result<Q, Tensor>
+  histc(
+    self: Tensor,
+    bins?: number | bigint | { bins?: number | bigint; min?: Scalar; max?: Scalar },
+    min?: Scalar | { bins?: number | bigint; min?: Scalar; max?: Scalar },
+    max?: Scalar | { bins?: number | bigint; min?: Scalar; max?: Scalar },
+    options?: { bins?: number | bigint; min?: Scalar; max?: Scalar },
+  ): Result<Q, Tensor>
   /** `aten::histogram.bin_ct(Tensor self, int bins=100, *, float[]? range=None, Tensor? weight=None, bool density=False) -> (Tensor hist, Tensor bin_edges)` */
-  histogram(self: Tensor, bins?: number | bigint | { bins?: number | bigint; range?: readonly number[] | null; weight?: Tensor | null; density?: boolean }, options?: { bins?: number | bigint; range?: readonly number[] | null; weight?: Tensor | null; density?: boolean }): Result<Q, { hist: Tensor; binEdges: Tensor }>
+  histogram(
+    self: Tensor,
+    bins?:
+      | number
+      | bigint
+      | { bins?: number | bigint; range?: readonly number[] | null; weight?: Tensor | null; density?: boolean },
+    options?: { bins?: number | bigint; range?: readonly number[] | null; weight?: Tensor | null; density?: boolean },
+  ): Result<Q, { hist: Tensor; binEdges: Tensor }>
   /** `aten::histogram.bins_tensor(Tensor self, Tensor bins, *, Tensor? weight=None, bool density=False) -> (Tensor hist, Tensor bin_edges)` */
-  histogram(self: Tensor, bins: Tensor, options?: { weight?: Tensor | null; density?: boolean }): Result<Q, { hist: Tensor; binEdges: Tensor }>
+  histogram(
+    self: Tensor,
+    bins: Tensor,
+    options?: { weight?: Tensor | null; density?: boolean },
+  ): Result<Q, { hist: Tensor; binEdges: Tensor }>
   /** `aten::histogramdd(Tensor self, int[] bins, float[]? range=None, Tensor? weight=None, bool density=False) -> (Tensor hist, Tensor[] bin_edges)` */
-  histogramdd(self: Tensor, bins: readonly number[], range?: readonly number[] | null | { range?: readonly number[] | null; weight?: Tensor | null; density?: boolean }, weight?: Tensor | null | { range?: readonly number[] | null; weight?: Tensor | null; density?: boolean }, density?: boolean | { range?: readonly number[] | null; weight?: Tensor | null; density?: boolean }, options?: { range?: readonly number[] | null; weight?: Tensor | null; density?: boolean }): Result<Q, { hist: Tensor; binEdges: Tensor[] }>
+  histogramdd(
+    self: Tensor,
+    bins: readonly number[],
+    range?: readonly number[] | null | { range?: readonly number[] | null; weight?: Tensor | null; density?: boolean },
+    weight?: Tensor | null | { range?: readonly number[] | null; weight?: Tensor | null; density?: boolean },
+    density?: boolean | { range?: readonly number[] | null; weight?: Tensor | null; density?: boolean },
+    options?: { range?: readonly number[] | null; weight?: Tensor | null; density?: boolean },
+  ): Result<Q, { hist: Tensor; binEdges: Tensor[] }>
   /** `aten::histogramdd.TensorList_bins(Tensor self, Tensor[] bins, float[]? range=None, Tensor? weight=None, bool density=False) -> (Tensor hist, Tensor[] bin_edges)` */
-  histogramdd(self: Tensor, bins: readonly Tensor[], range?: readonly number[] | null | { range?: readonly number[] | null; weight?: Tensor | null; density?: boolean }, weight?: Tensor | null | { range?: readonly number[] | null; weight?: Tensor | null; density?: boolean }, density?: boolean | { range?: readonly number[] | null; weight?: Tensor | null; density?: boolean }, options?: { range?: readonly number[] | null; weight?: Tensor | null; density?: boolean }): Result<Q, { hist: Tensor; binEdges: Tensor[] }>
+  histogramdd(
+    self: Tensor,
+    bins: readonly Tensor[],
+    range?: readonly number[] | null | { range?: readonly number[] | null; weight?: Tensor | null; density?: boolean },
+    weight?: Tensor | null | { range?: readonly number[] | null; weight?: Tensor | null; density?: boolean },
+    density?: boolean | { range?: readonly number[] | null; weight?: Tensor | null; density?: boolean },
+    options?: { range?: readonly number[] | null; weight?: Tensor | null; density?: boolean },
+  ): Result<Q, { hist: Tensor; binEdges: Tensor[] }>
   /** `aten::histogramdd.int_bins(Tensor self, int bins, float[]? range=None, Tensor? weight=None, bool density=False) -> (Tensor hist, Tensor[] bin_edges)` */
-  histogramdd(self: Tensor, bins: number | bigint, range?: readonly number[] | null | { range?: readonly number[] | null; weight?: Tensor | null; density?: boolean }, weight?: Tensor | null | { range?: readonly number[] | null; weight?: Tensor | null; density?: boolean }, density?: boolean | { range?: readonly number[] | null; weight?: Tensor | null; density?: boolean }, options?: { range?: readonly number[] | null; weight?: Tensor | null; density?: boolean }): Result<Q, { hist: Tensor; binEdges: Tensor[] }>
+  histogramdd(
+    self: Tensor,
+    bins: number | bigint,
+    range?: readonly number[] | null | { range?: readonly number[] | null; weight?: Tensor | null; density?: boolean },
+    weight?: Tensor | null | { range?: readonly number[] | null; weight?: Tensor | null; density?: boolean },
+    density?: boolean | { range?: readonly number[] | null; weight?: Tensor | null; density?: boolean },
+    options?: { range?: readonly number[] | null; weight?: Tensor | null; density?: boolean },
+  ): Result<Q, { hist: Tensor; binEdges: Tensor[] }>
   /** `aten::hsplit.array(Tensor(a -> *) self, int[] indices) -> Tensor(a)[]` */
   hsplit(self: Tensor, indices: readonly number[]): Result<Q, Tensor[]>
   hsplit(self: Tensor, ...indices: number[]): Result<Q, Tensor[]>
@@ -903,7 +2691,13 @@ export interface Operators<Q extends 'now' | 'queued'> {
   /** `aten::hstack(Tensor[] tensors) -> Tensor` */
   hstack(tensors: readonly Tensor[]): Result<Q, Tensor>
   /** `aten::huber_loss(Tensor self, Tensor target, int reduction=1, float delta=1.) -> Tensor` */
-  huberLoss(self: Tensor, target: Tensor, reduction?: number | bigint | { reduction?: number | bigint; delta?: number }, delta?: number | { reduction?: number | bigint; delta?: number }, options?: { reduction?: number | bigint; delta?: number }): Result<Q, Tensor>
+  huberLoss(
+    self: Tensor,
+    target: Tensor,
+    reduction?: number | bigint | { reduction?: number | bigint; delta?: number },
+    delta?: number | { reduction?: number | bigint; delta?: number },
+    options?: { reduction?: number | bigint; delta?: number },
+  ): Result<Q, Tensor>
   /** `aten::hypot(Tensor self, Tensor other) -> Tensor` */
   hypot(self: Tensor, other: Tensor): Result<Q, Tensor>
   /** `aten::hypot_(Tensor(a!) self, Tensor other) -> Tensor(a!)` */
@@ -921,15 +2715,33 @@ export interface Operators<Q extends 'now' | 'queued'> {
   /** `aten::igammac_(Tensor(a!) self, Tensor other) -> Tensor(a!)` */
   igammac_(self: Tensor, other: Tensor): Result<Q, Tensor>
   /** `aten::im2col(Tensor self, int[2] kernel_size, int[2] dilation, int[2] padding, int[2] stride) -> Tensor` */
-  im2col(self: Tensor, kernelSize: number | readonly number[], dilation: number | readonly number[], padding: number | readonly number[], stride: number | readonly number[]): Result<Q, Tensor>
+  im2col(
+    self: Tensor,
+    kernelSize: number | readonly number[],
+    dilation: number | readonly number[],
+    padding: number | readonly number[],
+    stride: number | readonly number[],
+  ): Result<Q, Tensor>
   /** `aten::imag(Tensor(a) self) -> Tensor(a)` */
   imag(self: Tensor): Result<Q, Tensor>
   /** `aten::index.Tensor(Tensor self, Tensor?[] indices) -> Tensor` */
   index(self: Tensor, indices: readonly (Tensor | null)[]): Result<Q, Tensor>
   /** `aten::index_add(Tensor self, int dim, Tensor index, Tensor source, *, Scalar alpha=1) -> Tensor` */
-  indexAdd(self: Tensor, dim: number | bigint, index: Tensor, source: Tensor, options?: { alpha?: Scalar }): Result<Q, Tensor>
+  indexAdd(
+    self: Tensor,
+    dim: number | bigint,
+    index: Tensor,
+    source: Tensor,
+    options?: { alpha?: Scalar },
+  ): Result<Q, Tensor>
   /** `aten::index_add_(Tensor(a!) self, int dim, Tensor index, Tensor source, *, Scalar alpha=1) -> Tensor(a!)` */
-  indexAdd_(self: Tensor, dim: number | bigint, index: Tensor, source: Tensor, options?: { alpha?: Scalar }): Result<Q, Tensor>
+  indexAdd_(
+    self: Tensor,
+    dim: number | bigint,
+    index: Tensor,
+    source: Tensor,
+    options?: { alpha?: Scalar },
+  ): Result<Q, Tensor>
   /** `aten::index_copy(Tensor self, int dim, Tensor index, Tensor source) -> Tensor` */
   indexCopy(self: Tensor, dim: number | bigint, index: Tensor, source: Tensor): Result<Q, Tensor>
   /** `aten::index_copy_(Tensor(a!) self, int dim, Tensor index, Tensor source) -> Tensor(a!)` */
@@ -943,13 +2755,39 @@ export interface Operators<Q extends 'now' | 'queued'> {
   /** `aten::index_fill_.int_Tensor(Tensor(a!) self, int dim, Tensor index, Tensor value) -> Tensor(a!)` */
   indexFill_(self: Tensor, dim: number | bigint, index: Tensor, value: Tensor): Result<Q, Tensor>
   /** `aten::index_put(Tensor self, Tensor?[] indices, Tensor values, bool accumulate=False) -> Tensor` */
-  indexPut(self: Tensor, indices: readonly (Tensor | null)[], values: Tensor, accumulate?: boolean | { accumulate?: boolean }, options?: { accumulate?: boolean }): Result<Q, Tensor>
+  indexPut(
+    self: Tensor,
+    indices: readonly (Tensor | null)[],
+    values: Tensor,
+    accumulate?: boolean | { accumulate?: boolean },
+    options?: { accumulate?: boolean },
+  ): Result<Q, Tensor>
   /** `aten::index_put_(Tensor(a!) self, Tensor?[] indices, Tensor values, bool accumulate=False) -> Tensor(a!)` */
-  indexPut_(self: Tensor, indices: readonly (Tensor | null)[], values: Tensor, accumulate?: boolean | { accumulate?: boolean }, options?: { accumulate?: boolean }): Result<Q, Tensor>
+  indexPut_(
+    self: Tensor,
+    indices: readonly (Tensor | null)[],
+    values: Tensor,
+    accumulate?: boolean | { accumulate?: boolean },
+    options?: { accumulate?: boolean },
+  ): Result<Q, Tensor>
   /** `aten::index_reduce(Tensor self, int dim, Tensor index, Tensor source, str reduce, *, bool include_self=True) -> Tensor` */
-  indexReduce(self: Tensor, dim: number | bigint, index: Tensor, source: Tensor, reduce: string, options?: { includeSelf?: boolean }): Result<Q, Tensor>
+  indexReduce(
+    self: Tensor,
+    dim: number | bigint,
+    index: Tensor,
+    source: Tensor,
+    reduce: string,
+    options?: { includeSelf?: boolean },
+  ): Result<Q, Tensor>
   /** `aten::index_reduce_(Tensor(a!) self, int dim, Tensor index, Tensor source, str reduce, *, bool include_self=True) -> Tensor(a!)` */
-  indexReduce_(self: Tensor, dim: number | bigint, index: Tensor, source: Tensor, reduce: string, options?: { includeSelf?: boolean }): Result<Q, Tensor>
+  indexReduce_(
+    self: Tensor,
+    dim: number | bigint,
+    index: Tensor,
+    source: Tensor,
+    reduce: string,
+    options?: { includeSelf?: boolean },
+  ): Result<Q, Tensor>
   /** `aten::index_select(Tensor self, int dim, Tensor index) -> Tensor` */
   indexSelect(self: Tensor, dim: number | bigint, index: Tensor): Result<Q, Tensor>
   /** `aten::indices(Tensor(a) self) -> Tensor(a)` */
@@ -957,7 +2795,17 @@ export interface Operators<Q extends 'now' | 'queued'> {
   /** `aten::inner(Tensor self, Tensor other) -> Tensor` */
   inner(self: Tensor, other: Tensor): Result<Q, Tensor>
   /** `aten::instance_norm(Tensor input, Tensor? weight, Tensor? bias, Tensor? running_mean, Tensor? running_var, bool use_input_stats, float momentum, float eps, bool cudnn_enabled) -> Tensor` */
-  instanceNorm(input: Tensor, weight: Tensor | null, bias: Tensor | null, runningMean: Tensor | null, runningVar: Tensor | null, useInputStats: boolean, momentum: number, eps: number, cudnnEnabled: boolean): Result<Q, Tensor>
+  instanceNorm(
+    input: Tensor,
+    weight: Tensor | null,
+    bias: Tensor | null,
+    runningMean: Tensor | null,
+    runningVar: Tensor | null,
+    useInputStats: boolean,
+    momentum: number,
+    eps: number,
+    cudnnEnabled: boolean,
+  ): Result<Q, Tensor>
   /** `aten::inverse(Tensor self) -> Tensor` */
   inverse(self: Tensor): Result<Q, Tensor>
   /** `aten::is_coalesced(Tensor self) -> bool` */
@@ -983,7 +2831,11 @@ export interface Operators<Q extends 'now' | 'queued'> {
   /** `aten::is_nonzero(Tensor self) -> bool` */
   isNonzero(self: Tensor): Result<Q, boolean>
   /** `aten::is_pinned(Tensor self, Device? device=None) -> bool` */
-  isPinned(self: Tensor, device?: Device | null | { device?: Device | null }, options?: { device?: Device | null }): Result<Q, boolean>
+  isPinned(
+    self: Tensor,
+    device?: Device | null | { device?: Device | null },
+    options?: { device?: Device | null },
+  ): Result<Q, boolean>
   /** `aten::is_same_size(Tensor self, Tensor other) -> bool` */
   isSameSize(self: Tensor, other: Tensor): Result<Q, boolean>
   /** `aten::is_set_to(Tensor self, Tensor tensor) -> bool` */
@@ -991,7 +2843,14 @@ export interface Operators<Q extends 'now' | 'queued'> {
   /** `aten::is_signed(Tensor self) -> bool` */
   isSigned(self: Tensor): Result<Q, boolean>
   /** `aten::isclose(Tensor self, Tensor other, float rtol=1.0000000000000001e-05, float atol=1e-08, bool equal_nan=False) -> Tensor` */
-  isclose(self: Tensor, other: Tensor, rtol?: number | { rtol?: number; atol?: number; equalNan?: boolean }, atol?: number | { rtol?: number; atol?: number; equalNan?: boolean }, equalNan?: boolean | { rtol?: number; atol?: number; equalNan?: boolean }, options?: { rtol?: number; atol?: number; equalNan?: boolean }): Result<Q, Tensor>
+  isclose(
+    self: Tensor,
+    other: Tensor,
+    rtol?: number | { rtol?: number; atol?: number; equalNan?: boolean },
+    atol?: number | { rtol?: number; atol?: number; equalNan?: boolean },
+    equalNan?: boolean | { rtol?: number; atol?: number; equalNan?: boolean },
+    options?: { rtol?: number; atol?: number; equalNan?: boolean },
+  ): Result<Q, Tensor>
   /** `aten::isfinite(Tensor self) -> Tensor` */
   isfinite(self: Tensor): Result<Q, Tensor>
   /** `aten::isin.Scalar_Tensor(Scalar element, Tensor test_elements, *, bool assume_unique=False, bool invert=False) -> Tensor` */
@@ -999,7 +2858,11 @@ export interface Operators<Q extends 'now' | 'queued'> {
   /** `aten::isin.Tensor_Scalar(Tensor elements, Scalar test_element, *, bool assume_unique=False, bool invert=False) -> Tensor` */
   isin(elements: Tensor, testElement: Scalar, options?: { assumeUnique?: boolean; invert?: boolean }): Result<Q, Tensor>
   /** `aten::isin.Tensor_Tensor(Tensor elements, Tensor test_elements, *, bool assume_unique=False, bool invert=False) -> Tensor` */
-  isin(elements: Tensor, testElements: Tensor, options?: { assumeUnique?: boolean; invert?: boolean }): Result<Q, Tensor>
+  isin(
+    elements: Tensor,
+    testElements: Tensor,
+    options?: { assumeUnique?: boolean; invert?: boolean },
+  ): Result<Q, Tensor>
   /** `aten::isinf(Tensor self) -> Tensor` */
   isinf(self: Tensor): Result<Q, Tensor>
   /** `aten::isnan(Tensor self) -> Tensor` */
@@ -1011,25 +2874,178 @@ export interface Operators<Q extends 'now' | 'queued'> {
   /** `aten::isreal(Tensor self) -> Tensor` */
   isreal(self: Tensor): Result<Q, Tensor>
   /** `aten::istft(Tensor self, int n_fft, int? hop_length=None, int? win_length=None, Tensor? window=None, bool center=True, bool normalized=False, bool? onesided=None, int? length=None, bool return_complex=False) -> Tensor` */
-  istft(self: Tensor, nFft: number | bigint, hopLength?: number | bigint | null | { hopLength?: number | bigint | null; winLength?: number | bigint | null; window?: Tensor | null; center?: boolean; normalized?: boolean; onesided?: boolean | null; length?: number | bigint | null; returnComplex?: boolean }, winLength?: number | bigint | null | { hopLength?: number | bigint | null; winLength?: number | bigint | null; window?: Tensor | null; center?: boolean; normalized?: boolean; onesided?: boolean | null; length?: number | bigint | null; returnComplex?: boolean }, window?: Tensor | null | { hopLength?: number | bigint | null; winLength?: number | bigint | null; window?: Tensor | null; center?: boolean; normalized?: boolean; onesided?: boolean | null; length?: number | bigint | null; returnComplex?: boolean }, center?: boolean | { hopLength?: number | bigint | null; winLength?: number | bigint | null; window?: Tensor | null; center?: boolean; normalized?: boolean; onesided?: boolean | null; length?: number | bigint | null; returnComplex?: boolean }, normalized?: boolean | { hopLength?: number | bigint | null; winLength?: number | bigint | null; window?: Tensor | null; center?: boolean; normalized?: boolean; onesided?: boolean | null; length?: number | bigint | null; returnComplex?: boolean }, onesided?: boolean | null | { hopLength?: number | bigint | null; winLength?: number | bigint | null; window?: Tensor | null; center?: boolean; normalized?: boolean; onesided?: boolean | null; length?: number | bigint | null; returnComplex?: boolean }, length?: number | bigint | null | { hopLength?: number | bigint | null; winLength?: number | bigint | null; window?: Tensor | null; center?: boolean; normalized?: boolean; onesided?: boolean | null; length?: number | bigint | null; returnComplex?: boolean }, returnComplex?: boolean | { hopLength?: number | bigint | null; winLength?: number | bigint | null; window?: Tensor | null; center?: boolean; normalized?: boolean; onesided?: boolean | null; length?: number | bigint | null; returnComplex?: boolean }, options?: { hopLength?: number | bigint | null; winLength?: number | bigint | null; window?: Tensor | null; center?: boolean; normalized?: boolean; onesided?: boolean | null; length?: number | bigint | null; returnComplex?: boolean }): Result<Q, Tensor>
+  istft(
+    self: Tensor,
+    nFft: number | bigint,
+    hopLength?:
+      | number
+      | bigint
+      | null
+      | {
+          hopLength?: number | bigint | null
+          winLength?: number | bigint | null
+          window?: Tensor | null
+          center?: boolean
+          normalized?: boolean
+          onesided?: boolean | null
+          length?: number | bigint | null
+          returnComplex?: boolean
+        },
+    winLength?:
+      | number
+      | bigint
+      | null
+      | {
+          hopLength?: number | bigint | null
+          winLength?: number | bigint | null
+          window?: Tensor | null
+          center?: boolean
+          normalized?: boolean
+          onesided?: boolean | null
+          length?: number | bigint | null
+          returnComplex?: boolean
+        },
+    window?:
+      | Tensor
+      | null
+      | {
+          hopLength?: number | bigint | null
+          winLength?: number | bigint | null
+          window?: Tensor | null
+          center?: boolean
+          normalized?: boolean
+          onesided?: boolean | null
+          length?: number | bigint | null
+          returnComplex?: boolean
+        },
+    center?:
+      | boolean
+      | {
+          hopLength?: number | bigint | null
+          winLength?: number | bigint | null
+          window?: Tensor | null
+          center?: boolean
+          normalized?: boolean
+          onesided?: boolean | null
+          length?: number | bigint | null
+          returnComplex?: boolean
+        },
+    normalized?:
+      | boolean
+      | {
+          hopLength?: number | bigint | null
+          winLength?: number | bigint | null
+          window?: Tensor | null
+          center?: boolean
+          normalized?: boolean
+          onesided?: boolean | null
+          length?: number | bigint | null
+          returnComplex?: boolean
+        },
+    onesided?:
+      | boolean
+      | null
+      | {
+          hopLength?: number | bigint | null
+          winLength?: number | bigint | null
+          window?: Tensor | null
+          center?: boolean
+          normalized?: boolean
+          onesided?: boolean | null
+          length?: number | bigint | null
+          returnComplex?: boolean
+        },
+    length?:
+      | number
+      | bigint
+      | null
+      | {
+          hopLength?: number | bigint | null
+          winLength?: number | bigint | null
+          window?: Tensor | null
+          center?: boolean
+          normalized?: boolean
+          onesided?: boolean | null
+          length?: number | bigint | null
+          returnComplex?: boolean
+        },
+    returnComplex?:
+      | boolean
+      | {
+          hopLength?: number | bigint | null
+          winLength?: number | bigint | null
+          window?: Tensor | null
+          center?: boolean
+          normalized?: boolean
+          onesided?: boolean | null
+          length?: number | bigint | null
+          returnComplex?: boolean
+        },
+    options?: {
+      hopLength?: number | bigint | null
+      winLength?: number | bigint | null
+      window?: Tensor | null
+      center?: boolean
+      normalized?: boolean
+      onesided?: boolean | null
+      length?: number | bigint | null
+      returnComplex?: boolean
+    },
+  ): Result<Q, Tensor>
   /** `aten::item(Tensor self) -> Scalar` */
   item(self: Tensor): Result<Q, Scalar>
   /** `aten::kaiser_window(int window_length, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor` */
-  kaiserWindow(windowLength: number | bigint, options?: { dtype?: DType | null; layout?: Layout | null; device?: Device | null; pinMemory?: boolean | null }): Result<Q, Tensor>
+  kaiserWindow(
+    windowLength: number | bigint,
+    options?: { dtype?: DType | null; layout?: Layout | null; device?: Device | null; pinMemory?: boolean | null },
+  ): Result<Q, Tensor>
   /** `aten::kaiser_window.beta(int window_length, bool periodic, float beta, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor` */
-  kaiserWindow(windowLength: number | bigint, periodic: boolean, beta: number, options?: { dtype?: DType | null; layout?: Layout | null; device?: Device | null; pinMemory?: boolean | null }): Result<Q, Tensor>
+  kaiserWindow(
+    windowLength: number | bigint,
+    periodic: boolean,
+    beta: number,
+    options?: { dtype?: DType | null; layout?: Layout | null; device?: Device | null; pinMemory?: boolean | null },
+  ): Result<Q, Tensor>
   /** `aten::kaiser_window.periodic(int window_length, bool periodic, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor` */
-  kaiserWindow(windowLength: number | bigint, periodic: boolean, options?: { dtype?: DType | null; layout?: Layout | null; device?: Device | null; pinMemory?: boolean | null }): Result<Q, Tensor>
+  kaiserWindow(
+    windowLength: number | bigint,
+    periodic: boolean,
+    options?: { dtype?: DType | null; layout?: Layout | null; device?: Device | null; pinMemory?: boolean | null },
+  ): Result<Q, Tensor>
   /** `aten::kl_div(Tensor self, Tensor target, int reduction=1, *, bool log_target=False) -> Tensor` */
-  klDiv(self: Tensor, target: Tensor, reduction?: number | bigint | { reduction?: number | bigint; logTarget?: boolean }, options?: { reduction?: number | bigint; logTarget?: boolean }): Result<Q, Tensor>
+  klDiv(
+    self: Tensor,
+    target: Tensor,
+    reduction?: number | bigint | { reduction?: number | bigint; logTarget?: boolean },
+    options?: { reduction?: number | bigint; logTarget?: boolean },
+  ): Result<Q, Tensor>
   /** `aten::kron(Tensor self, Tensor other) -> Tensor` */
   kron(self: Tensor, other: Tensor): Result<Q, Tensor>
   /** `aten::kthvalue(Tensor self, SymInt k, int dim=-1, bool keepdim=False) -> (Tensor values, Tensor indices)` */
-  kthvalue(self: Tensor, k: number | bigint, dim?: number | bigint | { dim?: number | bigint; keepdim?: boolean }, keepdim?: boolean | { dim?: number | bigint; keepdim?: boolean }, options?: { dim?: number | bigint; keepdim?: boolean }): Result<Q, { values: Tensor; indices: Tensor }>
+  kthvalue(
+    self: Tensor,
+    k: number | bigint,
+    dim?: number | bigint | { dim?: number | bigint; keepdim?: boolean },
+    keepdim?: boolean | { dim?: number | bigint; keepdim?: boolean },
+    options?: { dim?: number | bigint; keepdim?: boolean },
+  ): Result<Q, { values: Tensor; indices: Tensor }>
   /** `aten::l1_loss(Tensor self, Tensor target, int reduction=1) -> Tensor` */
-  l1Loss(self: Tensor, target: Tensor, reduction?: number | bigint | { reduction?: number | bigint }, options?: { reduction?: number | bigint }): Result<Q, Tensor>
+  l1Loss(
+    self: Tensor,
+    target: Tensor,
+    reduction?: number | bigint | { reduction?: number | bigint },
+    options?: { reduction?: number | bigint },
+  ): Result<Q, Tensor>
   /** `aten::layer_norm(Tensor input, SymInt[] normalized_shape, Tensor? weight=None, Tensor? bias=None, float eps=1.0000000000000001e-05, bool cudnn_enable=True) -> Tensor` */
-  layerNorm(input: Tensor, normalizedShape: readonly number[], weight?: Tensor | null | { weight?: Tensor | null; bias?: Tensor | null; eps?: number; cudnnEnable?: boolean }, bias?: Tensor | null | { weight?: Tensor | null; bias?: Tensor | null; eps?: number; cudnnEnable?: boolean }, eps?: number | { weight?: Tensor | null; bias?: Tensor | null; eps?: number; cudnnEnable?: boolean }, cudnnEnable?: boolean | { weight?: Tensor | null; bias?: Tensor | null; eps?: number; cudnnEnable?: boolean }, options?: { weight?: Tensor | null; bias?: Tensor | null; eps?: number; cudnnEnable?: boolean }): Result<Q, Tensor>
+  layerNorm(
+    input: Tensor,
+    normalizedShape: readonly number[],
+    weight?: Tensor | null | { weight?: Tensor | null; bias?: Tensor | null; eps?: number; cudnnEnable?: boolean },
+    bias?: Tensor | null | { weight?: Tensor | null; bias?: Tensor | null; eps?: number; cudnnEnable?: boolean },
+    eps?: number | { weight?: Tensor | null; bias?: Tensor | null; eps?: number; cudnnEnable?: boolean },
+    cudnnEnable?: boolean | { weight?: Tensor | null; bias?: Tensor | null; eps?: number; cudnnEnable?: boolean },
+    options?: { weight?: Tensor | null; bias?: Tensor | null; eps?: number; cudnnEnable?: boolean },
+  ): Result<Q, Tensor>
   /** `aten::lcm(Tensor self, Tensor other) -> Tensor` */
   lcm(self: Tensor, other: Tensor): Result<Q, Tensor>
   /** `aten::lcm_(Tensor(a!) self, Tensor other) -> Tensor(a!)` */
@@ -1047,9 +3063,17 @@ export interface Operators<Q extends 'now' | 'queued'> {
   /** `aten::le_.Tensor(Tensor(a!) self, Tensor other) -> Tensor(a!)` */
   le_(self: Tensor, other: Tensor): Result<Q, Tensor>
   /** `aten::leaky_relu(Tensor self, Scalar negative_slope=0.01) -> Tensor` */
-  leakyRelu(self: Tensor, negativeSlope?: Scalar | { negativeSlope?: Scalar }, options?: { negativeSlope?: Scalar }): Result<Q, Tensor>
+  leakyRelu(
+    self: Tensor,
+    negativeSlope?: Scalar | { negativeSlope?: Scalar },
+    options?: { negativeSlope?: Scalar },
+  ): Result<Q, Tensor>
   /** `aten::leaky_relu_(Tensor(a!) self, Scalar negative_slope=0.01) -> Tensor(a!)` */
-  leakyRelu_(self: Tensor, negativeSlope?: Scalar | { negativeSlope?: Scalar }, options?: { negativeSlope?: Scalar }): Result<Q, Tensor>
+  leakyRelu_(
+    self: Tensor,
+    negativeSlope?: Scalar | { negativeSlope?: Scalar },
+    options?: { negativeSlope?: Scalar },
+  ): Result<Q, Tensor>
   /** `aten::lerp.Scalar(Tensor self, Tensor end, Scalar weight) -> Tensor` */
   lerp(self: Tensor, end: Tensor, weight: Scalar): Result<Q, Tensor>
   /** `aten::lerp.Tensor(Tensor self, Tensor end, Tensor weight) -> Tensor` */
@@ -1083,13 +3107,32 @@ export interface Operators<Q extends 'now' | 'queued'> {
   /** `aten::lift_fresh(Tensor(a) self) -> Tensor(a)` */
   liftFresh(self: Tensor): Result<Q, Tensor>
   /** `aten::linalg__powsum(Tensor self, Scalar ord=2, int[1]? dim=None, bool keepdim=False, *, ScalarType? dtype=None) -> Tensor` */
-  linalg__powsum(self: Tensor, ord?: Scalar | { ord?: Scalar; dim?: number | readonly number[] | null; keepdim?: boolean; dtype?: DType | null }, dim?: number | readonly number[] | null | { ord?: Scalar; dim?: number | readonly number[] | null; keepdim?: boolean; dtype?: DType | null }, keepdim?: boolean | { ord?: Scalar; dim?: number | readonly number[] | null; keepdim?: boolean; dtype?: DType | null }, options?: { ord?: Scalar; dim?: number | readonly number[] | null; keepdim?: boolean; dtype?: DType | null }): Result<Q, Tensor>
+  linalg__powsum(
+    self: Tensor,
+    ord?: Scalar | { ord?: Scalar; dim?: number | readonly number[] | null; keepdim?: boolean; dtype?: DType | null },
+    dim?:
+      | number
+      | readonly number[]
+      | null
+      | { ord?: Scalar; dim?: number | readonly number[] | null; keepdim?: boolean; dtype?: DType | null },
+    keepdim?:
+      | boolean
+      | { ord?: Scalar; dim?: number | readonly number[] | null; keepdim?: boolean; dtype?: DType | null },
+    options?: { ord?: Scalar; dim?: number | readonly number[] | null; keepdim?: boolean; dtype?: DType | null },
+  ): Result<Q, Tensor>
   /** `aten::linalg_cholesky(Tensor self, *, bool upper=False) -> Tensor` */
   linalgCholesky(self: Tensor, options?: { upper?: boolean }): Result<Q, Tensor>
   /** `aten::linalg_cholesky_ex(Tensor self, *, bool upper=False, bool check_errors=False) -> (Tensor L, Tensor info)` */
-  linalgCholeskyEx(self: Tensor, options?: { upper?: boolean; checkErrors?: boolean }): Result<Q, { L: Tensor; info: Tensor }>
+  linalgCholeskyEx(
+    self: Tensor,
+    options?: { upper?: boolean; checkErrors?: boolean },
+  ): Result<Q, { L: Tensor; info: Tensor }>
   /** `aten::linalg_cond(Tensor self, Scalar? p=None) -> Tensor` */
-  linalgCond(self: Tensor, p?: Scalar | null | { p?: Scalar | null }, options?: { p?: Scalar | null }): Result<Q, Tensor>
+  linalgCond(
+    self: Tensor,
+    p?: Scalar | null | { p?: Scalar | null },
+    options?: { p?: Scalar | null },
+  ): Result<Q, Tensor>
   /** `aten::linalg_cond.p_str(Tensor self, str p) -> Tensor` */
   linalgCond(self: Tensor, p: string): Result<Q, Tensor>
   /** `aten::linalg_cross(Tensor self, Tensor other, *, int dim=-1) -> Tensor` */
@@ -1097,11 +3140,18 @@ export interface Operators<Q extends 'now' | 'queued'> {
   /** `aten::linalg_det(Tensor A) -> Tensor` */
   linalgDet(A: Tensor): Result<Q, Tensor>
   /** `aten::linalg_diagonal(Tensor(a) A, *, int offset=0, int dim1=-2, int dim2=-1) -> Tensor(a)` */
-  linalgDiagonal(A: Tensor, options?: { offset?: number | bigint; dim1?: number | bigint; dim2?: number | bigint }): Result<Q, Tensor>
+  linalgDiagonal(
+    A: Tensor,
+    options?: { offset?: number | bigint; dim1?: number | bigint; dim2?: number | bigint },
+  ): Result<Q, Tensor>
   /** `aten::linalg_eig(Tensor self) -> (Tensor eigenvalues, Tensor eigenvectors)` */
   linalgEig(self: Tensor): Result<Q, { eigenvalues: Tensor; eigenvectors: Tensor }>
   /** `aten::linalg_eigh(Tensor self, str UPLO="L") -> (Tensor eigenvalues, Tensor eigenvectors)` */
-  linalgEigh(self: Tensor, UPLO?: string | { UPLO?: string }, options?: { UPLO?: string }): Result<Q, { eigenvalues: Tensor; eigenvectors: Tensor }>
+  linalgEigh(
+    self: Tensor,
+    UPLO?: string | { UPLO?: string },
+    options?: { UPLO?: string },
+  ): Result<Q, { eigenvalues: Tensor; eigenvectors: Tensor }>
   /** `aten::linalg_eigvals(Tensor self) -> Tensor` */
   linalgEigvals(self: Tensor): Result<Q, Tensor>
   /** `aten::linalg_eigvalsh(Tensor self, str UPLO="L") -> Tensor` */
@@ -1115,83 +3165,230 @@ export interface Operators<Q extends 'now' | 'queued'> {
   /** `aten::linalg_ldl_factor(Tensor self, *, bool hermitian=False) -> (Tensor LD, Tensor pivots)` */
   linalgLdlFactor(self: Tensor, options?: { hermitian?: boolean }): Result<Q, { LD: Tensor; pivots: Tensor }>
   /** `aten::linalg_ldl_factor_ex(Tensor self, *, bool hermitian=False, bool check_errors=False) -> (Tensor LD, Tensor pivots, Tensor info)` */
-  linalgLdlFactorEx(self: Tensor, options?: { hermitian?: boolean; checkErrors?: boolean }): Result<Q, { LD: Tensor; pivots: Tensor; info: Tensor }>
+  linalgLdlFactorEx(
+    self: Tensor,
+    options?: { hermitian?: boolean; checkErrors?: boolean },
+  ): Result<Q, { LD: Tensor; pivots: Tensor; info: Tensor }>
   /** `aten::linalg_lstsq(Tensor self, Tensor b, float? rcond=None, *, str? driver=None) -> (Tensor solution, Tensor residuals, Tensor rank, Tensor singular_values)` */
-  linalgLstsq(self: Tensor, b: Tensor, rcond?: number | null | { rcond?: number | null; driver?: string | null }, options?: { rcond?: number | null; driver?: string | null }): Result<Q, { solution: Tensor; residuals: Tensor; rank: Tensor; singularValues: Tensor }>
+  linalgLstsq(
+    self: Tensor,
+    b: Tensor,
+    rcond?: number | null | { rcond?: number | null; driver?: string | null },
+    options?: { rcond?: number | null; driver?: string | null },
+  ): Result<Q, { solution: Tensor; residuals: Tensor; rank: Tensor; singularValues: Tensor }>
   /** `aten::linalg_lu(Tensor A, *, bool pivot=True) -> (Tensor P, Tensor L, Tensor U)` */
   linalgLu(A: Tensor, options?: { pivot?: boolean }): Result<Q, { P: Tensor; L: Tensor; U: Tensor }>
   /** `aten::linalg_lu_factor(Tensor A, *, bool pivot=True) -> (Tensor LU, Tensor pivots)` */
   linalgLuFactor(A: Tensor, options?: { pivot?: boolean }): Result<Q, { LU: Tensor; pivots: Tensor }>
   /** `aten::linalg_lu_factor_ex(Tensor A, *, bool pivot=True, bool check_errors=False) -> (Tensor LU, Tensor pivots, Tensor info)` */
-  linalgLuFactorEx(A: Tensor, options?: { pivot?: boolean; checkErrors?: boolean }): Result<Q, { LU: Tensor; pivots: Tensor; info: Tensor }>
+  linalgLuFactorEx(
+    A: Tensor,
+    options?: { pivot?: boolean; checkErrors?: boolean },
+  ): Result<Q, { LU: Tensor; pivots: Tensor; info: Tensor }>
   /** `aten::linalg_lu_solve(Tensor LU, Tensor pivots, Tensor B, *, bool left=True, bool adjoint=False) -> Tensor` */
-  linalgLuSolve(LU: Tensor, pivots: Tensor, B: Tensor, options?: { left?: boolean; adjoint?: boolean }): Result<Q, Tensor>
+  linalgLuSolve(
+    LU: Tensor,
+    pivots: Tensor,
+    B: Tensor,
+    options?: { left?: boolean; adjoint?: boolean },
+  ): Result<Q, Tensor>
   /** `aten::linalg_matmul(Tensor self, Tensor other) -> Tensor` */
   linalgMatmul(self: Tensor, other: Tensor): Result<Q, Tensor>
   /** `aten::linalg_matrix_exp(Tensor self) -> Tensor` */
   linalgMatrixExp(self: Tensor): Result<Q, Tensor>
   /** `aten::linalg_matrix_norm(Tensor self, Scalar ord, int[] dim=[-2, -1], bool keepdim=False, *, ScalarType? dtype=None) -> Tensor` */
-  linalgMatrixNorm(self: Tensor, ord: Scalar, dim?: readonly number[] | { dim?: readonly number[]; keepdim?: boolean; dtype?: DType | null }, keepdim?: boolean | { dim?: readonly number[]; keepdim?: boolean; dtype?: DType | null }, options?: { dim?: readonly number[]; keepdim?: boolean; dtype?: DType | null }): Result<Q, Tensor>
+  linalgMatrixNorm(
+    self: Tensor,
+    ord: Scalar,
+    dim?: readonly number[] | { dim?: readonly number[]; keepdim?: boolean; dtype?: DType | null },
+    keepdim?: boolean | { dim?: readonly number[]; keepdim?: boolean; dtype?: DType | null },
+    options?: { dim?: readonly number[]; keepdim?: boolean; dtype?: DType | null },
+  ): Result<Q, Tensor>
   /** `aten::linalg_matrix_norm.str_ord(Tensor self, str ord="fro", int[] dim=[-2, -1], bool keepdim=False, *, ScalarType? dtype=None) -> Tensor` */
-  linalgMatrixNorm(self: Tensor, ord?: string | { ord?: string; dim?: readonly number[]; keepdim?: boolean; dtype?: DType | null }, dim?: readonly number[] | { ord?: string; dim?: readonly number[]; keepdim?: boolean; dtype?: DType | null }, keepdim?: boolean | { ord?: string; dim?: readonly number[]; keepdim?: boolean; dtype?: DType | null }, options?: { ord?: string; dim?: readonly number[]; keepdim?: boolean; dtype?: DType | null }): Result<Q, Tensor>
+  linalgMatrixNorm(
+    self: Tensor,
+    ord?: string | { ord?: string; dim?: readonly number[]; keepdim?: boolean; dtype?: DType | null },
+    dim?: readonly number[] | { ord?: string; dim?: readonly number[]; keepdim?: boolean; dtype?: DType | null },
+    keepdim?: boolean | { ord?: string; dim?: readonly number[]; keepdim?: boolean; dtype?: DType | null },
+    options?: { ord?: string; dim?: readonly number[]; keepdim?: boolean; dtype?: DType | null },
+  ): Result<Q, Tensor>
   /** `aten::linalg_matrix_power(Tensor self, int n) -> Tensor` */
   linalgMatrixPower(self: Tensor, n: number | bigint): Result<Q, Tensor>
   /** `aten::linalg_matrix_rank(Tensor self, float tol, bool hermitian=False) -> Tensor` */
-  linalgMatrixRank(self: Tensor, tol: number, hermitian?: boolean | { hermitian?: boolean }, options?: { hermitian?: boolean }): Result<Q, Tensor>
+  linalgMatrixRank(
+    self: Tensor,
+    tol: number,
+    hermitian?: boolean | { hermitian?: boolean },
+    options?: { hermitian?: boolean },
+  ): Result<Q, Tensor>
   /** `aten::linalg_matrix_rank.atol_rtol_float(Tensor self, *, float? atol=None, float? rtol=None, bool hermitian=False) -> Tensor` */
-  linalgMatrixRank(self: Tensor, options?: { atol?: number | null; rtol?: number | null; hermitian?: boolean }): Result<Q, Tensor>
+  linalgMatrixRank(
+    self: Tensor,
+    options?: { atol?: number | null; rtol?: number | null; hermitian?: boolean },
+  ): Result<Q, Tensor>
   /** `aten::linalg_matrix_rank.atol_rtol_tensor(Tensor input, *, Tensor? atol=None, Tensor? rtol=None, bool hermitian=False) -> Tensor` */
-  linalgMatrixRank(input: Tensor, options?: { atol?: Tensor | null; rtol?: Tensor | null; hermitian?: boolean }): Result<Q, Tensor>
+  linalgMatrixRank(
+    input: Tensor,
+    options?: { atol?: Tensor | null; rtol?: Tensor | null; hermitian?: boolean },
+  ): Result<Q, Tensor>
   /** `aten::linalg_matrix_rank.tol_tensor(Tensor input, Tensor tol, bool hermitian=False) -> Tensor` */
-  linalgMatrixRank(input: Tensor, tol: Tensor, hermitian?: boolean | { hermitian?: boolean }, options?: { hermitian?: boolean }): Result<Q, Tensor>
+  linalgMatrixRank(
+    input: Tensor,
+    tol: Tensor,
+    hermitian?: boolean | { hermitian?: boolean },
+    options?: { hermitian?: boolean },
+  ): Result<Q, Tensor>
   /** `aten::linalg_multi_dot(Tensor[] tensors) -> Tensor` */
   linalgMultiDot(tensors: readonly Tensor[]): Result<Q, Tensor>
   /** `aten::linalg_norm(Tensor self, Scalar? ord=None, int[1]? dim=None, bool keepdim=False, *, ScalarType? dtype=None) -> Tensor` */
-  linalgNorm(self: Tensor, ord?: Scalar | null | { ord?: Scalar | null; dim?: number | readonly number[] | null; keepdim?: boolean; dtype?: DType | null }, dim?: number | readonly number[] | null | { ord?: Scalar | null; dim?: number | readonly number[] | null; keepdim?: boolean; dtype?: DType | null }, keepdim?: boolean | { ord?: Scalar | null; dim?: number | readonly number[] | null; keepdim?: boolean; dtype?: DType | null }, options?: { ord?: Scalar | null; dim?: number | readonly number[] | null; keepdim?: boolean; dtype?: DType | null }): Result<Q, Tensor>
+  linalgNorm(
+    self: Tensor,
+    ord?:
+      | Scalar
+      | null
+      | { ord?: Scalar | null; dim?: number | readonly number[] | null; keepdim?: boolean; dtype?: DType | null },
+    dim?:
+      | number
+      | readonly number[]
+      | null
+      | { ord?: Scalar | null; dim?: number | readonly number[] | null; keepdim?: boolean; dtype?: DType | null },
+    keepdim?:
+      | boolean
+      | { ord?: Scalar | null; dim?: number | readonly number[] | null; keepdim?: boolean; dtype?: DType | null },
+    options?: { ord?: Scalar | null; dim?: number | readonly number[] | null; keepdim?: boolean; dtype?: DType | null },
+  ): Result<Q, Tensor>
   /** `aten::linalg_norm.ord_str(Tensor self, str ord, int[1]? dim=None, bool keepdim=False, *, ScalarType? dtype=None) -> Tensor` */
-  linalgNorm(self: Tensor, ord: string, dim?: number | readonly number[] | null | { dim?: number | readonly number[] | null; keepdim?: boolean; dtype?: DType | null }, keepdim?: boolean | { dim?: number | readonly number[] | null; keepdim?: boolean; dtype?: DType | null }, options?: { dim?: number | readonly number[] | null; keepdim?: boolean; dtype?: DType | null }): Result<Q, Tensor>
+  linalgNorm(
+    self: Tensor,
+    ord: string,
+    dim?:
+      | number
+      | readonly number[]
+      | null
+      | { dim?: number | readonly number[] | null; keepdim?: boolean; dtype?: DType | null },
+    keepdim?: boolean | { dim?: number | readonly number[] | null; keepdim?: boolean; dtype?: DType | null },
+    options?: { dim?: number | readonly number[] | null; keepdim?: boolean; dtype?: DType | null },
+  ): Result<Q, Tensor>
   /** `aten::linalg_pinv(Tensor self, float rcond, bool hermitian=False) -> Tensor` */
-  linalgPinv(self: Tensor, rcond: number, hermitian?: boolean | { hermitian?: boolean }, options?: { hermitian?: boolean }): Result<Q, Tensor>
+  linalgPinv(
+    self: Tensor,
+    rcond: number,
+    hermitian?: boolean | { hermitian?: boolean },
+    options?: { hermitian?: boolean },
+  ): Result<Q, Tensor>
   /** `aten::linalg_pinv.atol_rtol_float(Tensor self, *, float? atol=None, float? rtol=None, bool hermitian=False) -> Tensor` */
-  linalgPinv(self: Tensor, options?: { atol?: number | null; rtol?: number | null; hermitian?: boolean }): Result<Q, Tensor>
+  linalgPinv(
+    self: Tensor,
+    options?: { atol?: number | null; rtol?: number | null; hermitian?: boolean },
+  ): Result<Q, Tensor>
   /** `aten::linalg_pinv.atol_rtol_tensor(Tensor self, *, Tensor? atol=None, Tensor? rtol=None, bool hermitian=False) -> Tensor` */
-  linalgPinv(self: Tensor, options?: { atol?: Tensor | null; rtol?: Tensor | null; hermitian?: boolean }): Result<Q, Tensor>
+  linalgPinv(
+    self: Tensor,
+    options?: { atol?: Tensor | null; rtol?: Tensor | null; hermitian?: boolean },
+  ): Result<Q, Tensor>
   /** `aten::linalg_pinv.rcond_tensor(Tensor self, Tensor rcond, bool hermitian=False) -> Tensor` */
-  linalgPinv(self: Tensor, rcond: Tensor, hermitian?: boolean | { hermitian?: boolean }, options?: { hermitian?: boolean }): Result<Q, Tensor>
+  linalgPinv(
+    self: Tensor,
+    rcond: Tensor,
+    hermitian?: boolean | { hermitian?: boolean },
+    options?: { hermitian?: boolean },
+  ): Result<Q, Tensor>
   /** `aten::linalg_qr(Tensor A, str mode="reduced") -> (Tensor Q, Tensor R)` */
-  linalgQr(A: Tensor, mode?: string | { mode?: string }, options?: { mode?: string }): Result<Q, { Q: Tensor; R: Tensor }>
+  linalgQr(
+    A: Tensor,
+    mode?: string | { mode?: string },
+    options?: { mode?: string },
+  ): Result<Q, { Q: Tensor; R: Tensor }>
   /** `aten::linalg_slogdet(Tensor A) -> (Tensor sign, Tensor logabsdet)` */
   linalgSlogdet(A: Tensor): Result<Q, { sign: Tensor; logabsdet: Tensor }>
   /** `aten::linalg_solve(Tensor A, Tensor B, *, bool left=True) -> Tensor` */
   linalgSolve(A: Tensor, B: Tensor, options?: { left?: boolean }): Result<Q, Tensor>
   /** `aten::linalg_solve_ex(Tensor A, Tensor B, *, bool left=True, bool check_errors=False) -> (Tensor result, Tensor info)` */
-  linalgSolveEx(A: Tensor, B: Tensor, options?: { left?: boolean; checkErrors?: boolean }): Result<Q, { result: Tensor; info: Tensor }>
+  linalgSolveEx(
+    A: Tensor,
+    B: Tensor,
+    options?: { left?: boolean; checkErrors?: boolean },
+  ): Result<Q, { result: Tensor; info: Tensor }>
   /** `aten::linalg_solve_triangular(Tensor self, Tensor B, *, bool upper, bool left=True, bool unitriangular=False) -> Tensor` */
-  linalgSolveTriangular(self: Tensor, B: Tensor, options?: { upper?: boolean; left?: boolean; unitriangular?: boolean }): Result<Q, Tensor>
+  linalgSolveTriangular(
+    self: Tensor,
+    B: Tensor,
+    options?: { upper?: boolean; left?: boolean; unitriangular?: boolean },
+  ): Result<Q, Tensor>
   /** `aten::linalg_svd(Tensor A, bool full_matrices=True, *, str? driver=None) -> (Tensor U, Tensor S, Tensor Vh)` */
-  linalgSvd(A: Tensor, fullMatrices?: boolean | { fullMatrices?: boolean; driver?: string | null }, options?: { fullMatrices?: boolean; driver?: string | null }): Result<Q, { U: Tensor; S: Tensor; Vh: Tensor }>
+  linalgSvd(
+    A: Tensor,
+    fullMatrices?: boolean | { fullMatrices?: boolean; driver?: string | null },
+    options?: { fullMatrices?: boolean; driver?: string | null },
+  ): Result<Q, { U: Tensor; S: Tensor; Vh: Tensor }>
   /** `aten::linalg_svdvals(Tensor A, *, str? driver=None) -> Tensor` */
   linalgSvdvals(A: Tensor, options?: { driver?: string | null }): Result<Q, Tensor>
   /** `aten::linalg_tensorinv(Tensor self, int ind=2) -> Tensor` */
-  linalgTensorinv(self: Tensor, ind?: number | bigint | { ind?: number | bigint }, options?: { ind?: number | bigint }): Result<Q, Tensor>
+  linalgTensorinv(
+    self: Tensor,
+    ind?: number | bigint | { ind?: number | bigint },
+    options?: { ind?: number | bigint },
+  ): Result<Q, Tensor>
   /** `aten::linalg_tensorsolve(Tensor self, Tensor other, int[]? dims=None) -> Tensor` */
-  linalgTensorsolve(self: Tensor, other: Tensor, dims?: readonly number[] | null | { dims?: readonly number[] | null }, options?: { dims?: readonly number[] | null }): Result<Q, Tensor>
+  linalgTensorsolve(
+    self: Tensor,
+    other: Tensor,
+    dims?: readonly number[] | null | { dims?: readonly number[] | null },
+    options?: { dims?: readonly number[] | null },
+  ): Result<Q, Tensor>
   /** `aten::linalg_vander(Tensor x, *, SymInt? N=None) -> Tensor` */
   linalgVander(x: Tensor, options?: { N?: number | bigint | null }): Result<Q, Tensor>
   /** `aten::linalg_vecdot(Tensor x, Tensor y, *, int dim=-1) -> Tensor` */
   linalgVecdot(x: Tensor, y: Tensor, options?: { dim?: number | bigint }): Result<Q, Tensor>
   /** `aten::linalg_vector_norm(Tensor self, Scalar ord=2, int[1]? dim=None, bool keepdim=False, *, ScalarType? dtype=None) -> Tensor` */
-  linalgVectorNorm(self: Tensor, ord?: Scalar | { ord?: Scalar; dim?: number | readonly number[] | null; keepdim?: boolean; dtype?: DType | null }, dim?: number | readonly number[] | null | { ord?: Scalar; dim?: number | readonly number[] | null; keepdim?: boolean; dtype?: DType | null }, keepdim?: boolean | { ord?: Scalar; dim?: number | readonly number[] | null; keepdim?: boolean; dtype?: DType | null }, options?: { ord?: Scalar; dim?: number | readonly number[] | null; keepdim?: boolean; dtype?: DType | null }): Result<Q, Tensor>
+  linalgVectorNorm(
+    self: Tensor,
+    ord?: Scalar | { ord?: Scalar; dim?: number | readonly number[] | null; keepdim?: boolean; dtype?: DType | null },
+    dim?:
+      | number
+      | readonly number[]
+      | null
+      | { ord?: Scalar; dim?: number | readonly number[] | null; keepdim?: boolean; dtype?: DType | null },
+    keepdim?:
+      | boolean
+      | { ord?: Scalar; dim?: number | readonly number[] | null; keepdim?: boolean; dtype?: DType | null },
+    options?: { ord?: Scalar; dim?: number | readonly number[] | null; keepdim?: boolean; dtype?: DType | null },
+  ): Result<Q, Tensor>
   /** `aten::linear(Tensor input, Tensor weight, Tensor? bias=None) -> Tensor` */
-  linear(input: Tensor, weight: Tensor, bias?: Tensor | null | { bias?: Tensor | null }, options?: { bias?: Tensor | null }): Result<Q, Tensor>
+  linear(
+    input: Tensor,
+    weight: Tensor,
+    bias?: Tensor | null | { bias?: Tensor | null },
+    options?: { bias?: Tensor | null },
+  ): Result<Q, Tensor>
   /** `aten::linspace(Scalar start, Scalar end, int steps, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor` */
-  linspace(start: Scalar, end: Scalar, steps: number | bigint, options?: { dtype?: DType | null; layout?: Layout | null; device?: Device | null; pinMemory?: boolean | null }): Result<Q, Tensor>
+  linspace(
+    start: Scalar,
+    end: Scalar,
+    steps: number | bigint,
+    options?: { dtype?: DType | null; layout?: Layout | null; device?: Device | null; pinMemory?: boolean | null },
+  ): Result<Q, Tensor>
   /** `aten::linspace.Scalar_Tensor(Scalar start, Tensor end, int steps, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor` */
-  linspace(start: Scalar, end: Tensor, steps: number | bigint, options?: { dtype?: DType | null; layout?: Layout | null; device?: Device | null; pinMemory?: boolean | null }): Result<Q, Tensor>
+  linspace(
+    start: Scalar,
+    end: Tensor,
+    steps: number | bigint,
+    options?: { dtype?: DType | null; layout?: Layout | null; device?: Device | null; pinMemory?: boolean | null },
+  ): Result<Q, Tensor>
   /** `aten::linspace.Tensor_Scalar(Tensor start, Scalar end, int steps, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor` */
-  linspace(start: Tensor, end: Scalar, steps: number | bigint, options?: { dtype?: DType | null; layout?: Layout | null; device?: Device | null; pinMemory?: boolean | null }): Result<Q, Tensor>
+  linspace(
+    start: Tensor,
+    end: Scalar,
+    steps: number | bigint,
+    options?: { dtype?: DType | null; layout?: Layout | null; device?: Device | null; pinMemory?: boolean | null },
+  ): Result<Q, Tensor>
   /** `aten::linspace.Tensor_Tensor(Tensor start, Tensor end, int steps, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor` */
-  linspace(start: Tensor, end: Tensor, steps: number | bigint, options?: { dtype?: DType | null; layout?: Layout | null; device?: Device | null; pinMemory?: boolean | null }): Result<Q, Tensor>
+  linspace(
+    start: Tensor,
+    end: Tensor,
+    steps: number | bigint,
+    options?: { dtype?: DType | null; layout?: Layout | null; device?: Device | null; pinMemory?: boolean | null },
+  ): Result<Q, Tensor>
   /** `aten::log(Tensor self) -> Tensor` */
   log(self: Tensor): Result<Q, Tensor>
   /** `aten::log10(Tensor self) -> Tensor` */
@@ -1209,13 +3406,28 @@ export interface Operators<Q extends 'now' | 'queued'> {
   /** `aten::log_(Tensor(a!) self) -> Tensor(a!)` */
   log_(self: Tensor): Result<Q, Tensor>
   /** `aten::log_normal(Tensor self, float mean=1., float std=2., *, Generator? generator=None) -> Tensor` */
-  logNormal(self: Tensor, mean?: number | { mean?: number; std?: number; generator?: Generator | null }, std?: number | { mean?: number; std?: number; generator?: Generator | null }, options?: { mean?: number; std?: number; generator?: Generator | null }): Result<Q, Tensor>
+  logNormal(
+    self: Tensor,
+    mean?: number | { mean?: number; std?: number; generator?: Generator | null },
+    std?: number | { mean?: number; std?: number; generator?: Generator | null },
+    options?: { mean?: number; std?: number; generator?: Generator | null },
+  ): Result<Q, Tensor>
   /** `aten::log_normal_(Tensor(a!) self, float mean=1., float std=2., *, Generator? generator=None) -> Tensor(a!)` */
-  logNormal_(self: Tensor, mean?: number | { mean?: number; std?: number; generator?: Generator | null }, std?: number | { mean?: number; std?: number; generator?: Generator | null }, options?: { mean?: number; std?: number; generator?: Generator | null }): Result<Q, Tensor>
+  logNormal_(
+    self: Tensor,
+    mean?: number | { mean?: number; std?: number; generator?: Generator | null },
+    std?: number | { mean?: number; std?: number; generator?: Generator | null },
+    options?: { mean?: number; std?: number; generator?: Generator | null },
+  ): Result<Q, Tensor>
   /** `aten::log_sigmoid(Tensor self) -> Tensor` */
   logSigmoid(self: Tensor): Result<Q, Tensor>
   /** `aten::log_softmax.int(Tensor self, int dim, ScalarType? dtype=None) -> Tensor` */
-  logSoftmax(self: Tensor, dim: number | bigint, dtype?: DType | null | { dtype?: DType | null }, options?: { dtype?: DType | null }): Result<Q, Tensor>
+  logSoftmax(
+    self: Tensor,
+    dim: number | bigint,
+    dtype?: DType | null | { dtype?: DType | null },
+    options?: { dtype?: DType | null },
+  ): Result<Q, Tensor>
   /** `aten::logaddexp(Tensor self, Tensor other) -> Tensor` */
   logaddexp(self: Tensor, other: Tensor): Result<Q, Tensor>
   /** `aten::logaddexp2(Tensor self, Tensor other) -> Tensor` */
@@ -1241,25 +3453,146 @@ export interface Operators<Q extends 'now' | 'queued'> {
   /** `aten::logical_xor_(Tensor(a!) self, Tensor other) -> Tensor(a!)` */
   logicalXor_(self: Tensor, other: Tensor): Result<Q, Tensor>
   /** `aten::logit(Tensor self, float? eps=None) -> Tensor` */
-  logit(self: Tensor, eps?: number | null | { eps?: number | null }, options?: { eps?: number | null }): Result<Q, Tensor>
+  logit(
+    self: Tensor,
+    eps?: number | null | { eps?: number | null },
+    options?: { eps?: number | null },
+  ): Result<Q, Tensor>
   /** `aten::logit_(Tensor(a!) self, float? eps=None) -> Tensor(a!)` */
-  logit_(self: Tensor, eps?: number | null | { eps?: number | null }, options?: { eps?: number | null }): Result<Q, Tensor>
+  logit_(
+    self: Tensor,
+    eps?: number | null | { eps?: number | null },
+    options?: { eps?: number | null },
+  ): Result<Q, Tensor>
   /** `aten::logspace(Scalar start, Scalar end, int steps, float base=10., *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor` */
-  logspace(start: Scalar, end: Scalar, steps: number | bigint, base?: number | { base?: number; dtype?: DType | null; layout?: Layout | null; device?: Device | null; pinMemory?: boolean | null }, options?: { base?: number; dtype?: DType | null; layout?: Layout | null; device?: Device | null; pinMemory?: boolean | null }): Result<Q, Tensor>
+  logspace(
+    start: Scalar,
+    end: Scalar,
+    steps: number | bigint,
+    base?:
+      | number
+      | {
+          base?: number
+          dtype?: DType | null
+          layout?: Layout | null
+          device?: Device | null
+          pinMemory?: boolean | null
+        },
+    options?: {
+      base?: number
+      dtype?: DType | null
+      layout?: Layout | null
+      device?: Device | null
+      pinMemory?: boolean | null
+    },
+  ): Result<Q, Tensor>
   /** `aten::logspace.Scalar_Tensor(Scalar start, Tensor end, int steps, float base=10., *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor` */
-  logspace(start: Scalar, end: Tensor, steps: number | bigint, base?: number | { base?: number; dtype?: DType | null; layout?: Layout | null; device?: Device | null; pinMemory?: boolean | null }, options?: { base?: number; dtype?: DType | null; layout?: Layout | null; device?: Device | null; pinMemory?: boolean | null }): Result<Q, Tensor>
+  logspace(
+    start: Scalar,
+    end: Tensor,
+    steps: number | bigint,
+    base?:
+      | number
+      | {
+          base?: number
+          dtype?: DType | null
+          layout?: Layout | null
+          device?: Device | null
+          pinMemory?: boolean | null
+        },
+    options?: {
+      base?: number
+      dtype?: DType | null
+      layout?: Layout | null
+      device?: Device | null
+      pinMemory?: boolean | null
+    },
+  ): Result<Q, Tensor>
   /** `aten::logspace.Tensor_Scalar(Tensor start, Scalar end, int steps, float base=10., *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor` */
-  logspace(start: Tensor, end: Scalar, steps: number | bigint, base?: number | { base?: number; dtype?: DType | null; layout?: Layout | null; device?: Device | null; pinMemory?: boolean | null }, options?: { base?: number; dtype?: DType | null; layout?: Layout | null; device?: Device | null; pinMemory?: boolean | null }): Result<Q, Tensor>
+  logspace(
+    start: Tensor,
+    end: Scalar,
+    steps: number | bigint,
+    base?:
+      | number
+      | {
+          base?: number
+          dtype?: DType | null
+          layout?: Layout | null
+          device?: Device | null
+          pinMemory?: boolean | null
+        },
+    options?: {
+      base?: number
+      dtype?: DType | null
+      layout?: Layout | null
+      device?: Device | null
+      pinMemory?: boolean | null
+    },
+  ): Result<Q, Tensor>
   /** `aten::logspace.Tensor_Tensor(Tensor start, Tensor end, int steps, float base=10., *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor` */
-  logspace(start: Tensor, end: Tensor, steps: number | bigint, base?: number | { base?: number; dtype?: DType | null; layout?: Layout | null; device?: Device | null; pinMemory?: boolean | null }, options?: { base?: number; dtype?: DType | null; layout?: Layout | null; device?: Device | null; pinMemory?: boolean | null }): Result<Q, Tensor>
+  logspace(
+    start: Tensor,
+    end: Tensor,
+    steps: number | bigint,
+    base?:
+      | number
+      | {
+          base?: number
+          dtype?: DType | null
+          layout?: Layout | null
+          device?: Device | null
+          pinMemory?: boolean | null
+        },
+    options?: {
+      base?: number
+      dtype?: DType | null
+      layout?: Layout | null
+      device?: Device | null
+      pinMemory?: boolean | null
+    },
+  ): Result<Q, Tensor>
   /** `aten::logsumexp(Tensor self, int[1] dim, bool keepdim=False) -> Tensor` */
-  logsumexp(self: Tensor, dim: number | readonly number[], keepdim?: boolean | { keepdim?: boolean }, options?: { keepdim?: boolean }): Result<Q, Tensor>
+  logsumexp(
+    self: Tensor,
+    dim: number | readonly number[],
+    keepdim?: boolean | { keepdim?: boolean },
+    options?: { keepdim?: boolean },
+  ): Result<Q, Tensor>
   /** `aten::lstm.data(Tensor data, Tensor batch_sizes, Tensor[] hx, Tensor[] params, bool has_biases, int num_layers, float dropout, bool train, bool bidirectional) -> (Tensor, Tensor, Tensor)` */
-  lstm(data: Tensor, batchSizes: Tensor, hx: readonly Tensor[], params: readonly Tensor[], hasBiases: boolean, numLayers: number | bigint, dropout: number, train: boolean, bidirectional: boolean): Result<Q, [Tensor, Tensor, Tensor]>
+  lstm(
+    data: Tensor,
+    batchSizes: Tensor,
+    hx: readonly Tensor[],
+    params: readonly Tensor[],
+    hasBiases: boolean,
+    numLayers: number | bigint,
+    dropout: number,
+    train: boolean,
+    bidirectional: boolean,
+  ): Result<Q, [Tensor, Tensor, Tensor]>
   /** `aten::lstm.input(Tensor input, Tensor[] hx, Tensor[] params, bool has_biases, int num_layers, float dropout, bool train, bool bidirectional, bool batch_first) -> (Tensor, Tensor, Tensor)` */
-  lstm(input: Tensor, hx: readonly Tensor[], params: readonly Tensor[], hasBiases: boolean, numLayers: number | bigint, dropout: number, train: boolean, bidirectional: boolean, batchFirst: boolean): Result<Q, [Tensor, Tensor, Tensor]>
+  lstm(
+    input: Tensor,
+    hx: readonly Tensor[],
+    params: readonly Tensor[],
+    hasBiases: boolean,
+    numLayers: number | bigint,
+    dropout: number,
+    train: boolean,
+    bidirectional: boolean,
+    batchFirst: boolean,
+  ): Result<Q, [Tensor, Tensor, Tensor]>
   /** `aten::lstm_cell(Tensor input, Tensor[] hx, Tensor w_ih, Tensor w_hh, Tensor? b_ih=None, Tensor? b_hh=None) -> (Tensor, Tensor)` */
-  lstmCell(input: Tensor, hx: readonly Tensor[], wIh: Tensor, wHh: Tensor, bIh?: Tensor | null | { bIh?: Tensor | null; bHh?: Tensor | null }, bHh?: Tensor | null | { bIh?: Tensor | null; bHh?: Tensor | null }, options?: { bIh?: Tensor | null; bHh?: Tensor | null }): Result<Q, [Tensor, Tensor]>
+  lstmCell(
+    input: Tensor,
+    hx: readonly Tensor[],
+    wIh: Tensor,
+    wHh: Tensor,
+    bIh?: Tensor | null | { bIh?: Tensor | null; bHh?: Tensor | null },
+    bHh?: Tensor | null | { bIh?: Tensor | null; bHh?: Tensor | null },
+    options?: { bIh?: Tensor | null; bHh?: Tensor | null },
+  ): Result<Q, [Tensor, Tensor]>
   /** `aten::lt.Scalar(Tensor self, Scalar other) -> Tensor` */
   lt(self: Tensor, other: Scalar): Result<Q, Tensor>
   /** `aten::lt.Tensor(Tensor self, Tensor other) -> Tensor` */
@@ -1271,13 +3604,26 @@ export interface Operators<Q extends 'now' | 'queued'> {
   /** `aten::lu_solve(Tensor self, Tensor LU_data, Tensor LU_pivots) -> Tensor` */
   luSolve(self: Tensor, LUData: Tensor, LUPivots: Tensor): Result<Q, Tensor>
   /** `aten::lu_unpack(Tensor LU_data, Tensor LU_pivots, bool unpack_data=True, bool unpack_pivots=True) -> (Tensor P, Tensor L, Tensor U)` */
-  luUnpack(LUData: Tensor, LUPivots: Tensor, unpackData?: boolean | { unpackData?: boolean; unpackPivots?: boolean }, unpackPivots?: boolean | { unpackData?: boolean; unpackPivots?: boolean }, options?: { unpackData?: boolean; unpackPivots?: boolean }): Result<Q, { P: Tensor; L: Tensor; U: Tensor }>
+  luUnpack(
+    LUData: Tensor,
+    LUPivots: Tensor,
+    unpackData?: boolean | { unpackData?: boolean; unpackPivots?: boolean },
+    unpackPivots?: boolean | { unpackData?: boolean; unpackPivots?: boolean },
+    options?: { unpackData?: boolean; unpackPivots?: boolean },
+  ): Result<Q, { P: Tensor; L: Tensor; U: Tensor }>
   /** `aten::mH(Tensor(a) self) -> Tensor(a)` */
   mH(self: Tensor): Result<Q, Tensor>
   /** `aten::mT(Tensor(a) self) -> Tensor(a)` */
   mT(self: Tensor): Result<Q, Tensor>
   /** `aten::margin_ranking_loss(Tensor input1, Tensor input2, Tensor target, float margin=0., int reduction=1) -> Tensor` */
-  marginRankingLoss(input1: Tensor, input2: Tensor, target: Tensor, margin?: number | { margin?: number; reduction?: number | bigint }, reduction?: number | bigint | { margin?: number; reduction?: number | bigint }, options?: { margin?: number; reduction?: number | bigint }): Result<Q, Tensor>
+  marginRankingLoss(
+    input1: Tensor,
+    input2: Tensor,
+    target: Tensor,
+    margin?: number | { margin?: number; reduction?: number | bigint },
+    reduction?: number | bigint | { margin?: number; reduction?: number | bigint },
+    options?: { margin?: number; reduction?: number | bigint },
+  ): Result<Q, Tensor>
   /** `aten::masked_fill.Scalar(Tensor self, Tensor mask, Scalar value) -> Tensor` */
   maskedFill(self: Tensor, mask: Tensor, value: Scalar): Result<Q, Tensor>
   /** `aten::masked_fill.Tensor(Tensor self, Tensor mask, Tensor value) -> Tensor` */
@@ -1303,35 +3649,320 @@ export interface Operators<Q extends 'now' | 'queued'> {
   /** `aten::max(Tensor self) -> Tensor` */
   max(self: Tensor): Result<Q, Tensor>
   /** `aten::max.dim(Tensor self, int dim, bool keepdim=False) -> (Tensor values, Tensor indices)` */
-  max(self: Tensor, dim: number | bigint, keepdim?: boolean | { keepdim?: boolean }, options?: { keepdim?: boolean }): Result<Q, { values: Tensor; indices: Tensor }>
+  max(
+    self: Tensor,
+    dim: number | bigint,
+    keepdim?: boolean | { keepdim?: boolean },
+    options?: { keepdim?: boolean },
+  ): Result<Q, { values: Tensor; indices: Tensor }>
   /** `aten::max.other(Tensor self, Tensor other) -> Tensor` */
   max(self: Tensor, other: Tensor): Result<Q, Tensor>
   /** `aten::max_pool1d(Tensor self, int[1] kernel_size, int[1] stride=[], int[1] padding=[0], int[1] dilation=[1], bool ceil_mode=False) -> Tensor` */
-  maxPool1d(self: Tensor, kernelSize: number | readonly number[], stride?: number | readonly number[] | { stride?: number | readonly number[]; padding?: number | readonly number[]; dilation?: number | readonly number[]; ceilMode?: boolean }, padding?: number | readonly number[] | { stride?: number | readonly number[]; padding?: number | readonly number[]; dilation?: number | readonly number[]; ceilMode?: boolean }, dilation?: number | readonly number[] | { stride?: number | readonly number[]; padding?: number | readonly number[]; dilation?: number | readonly number[]; ceilMode?: boolean }, ceilMode?: boolean | { stride?: number | readonly number[]; padding?: number | readonly number[]; dilation?: number | readonly number[]; ceilMode?: boolean }, options?: { stride?: number | readonly number[]; padding?: number | readonly number[]; dilation?: number | readonly number[]; ceilMode?: boolean }): Result<Q, Tensor>
+  maxPool1d(
+    self: Tensor,
+    kernelSize: number | readonly number[],
+    stride?:
+      | number
+      | readonly number[]
+      | {
+          stride?: number | readonly number[]
+          padding?: number | readonly number[]
+          dilation?: number | readonly number[]
+          ceilMode?: boolean
+        },
+    padding?:
+      | number
+      | readonly number[]
+      | {
+          stride?: number | readonly number[]
+          padding?: number | readonly number[]
+          dilation?: number | readonly number[]
+          ceilMode?: boolean
+        },
+    dilation?:
+      | number
+      | readonly number[]
+      | {
+          stride?: number | readonly number[]
+          padding?: number | readonly number[]
+          dilation?: number | readonly number[]
+          ceilMode?: boolean
+        },
+    ceilMode?:
+      | boolean
+      | {
+          stride?: number | readonly number[]
+          padding?: number | readonly number[]
+          dilation?: number | readonly number[]
+          ceilMode?: boolean
+        },
+    options?: {
+      stride?: number | readonly number[]
+      padding?: number | readonly number[]
+      dilation?: number | readonly number[]
+      ceilMode?: boolean
+    },
+  ): Result<Q, Tensor>
   /** `aten::max_pool1d_with_indices(Tensor self, int[1] kernel_size, int[1] stride=[], int[1] padding=[0], int[1] dilation=[1], bool ceil_mode=False) -> (Tensor, Tensor)` */
-  maxPool1dWithIndices(self: Tensor, kernelSize: number | readonly number[], stride?: number | readonly number[] | { stride?: number | readonly number[]; padding?: number | readonly number[]; dilation?: number | readonly number[]; ceilMode?: boolean }, padding?: number | readonly number[] | { stride?: number | readonly number[]; padding?: number | readonly number[]; dilation?: number | readonly number[]; ceilMode?: boolean }, dilation?: number | readonly number[] | { stride?: number | readonly number[]; padding?: number | readonly number[]; dilation?: number | readonly number[]; ceilMode?: boolean }, ceilMode?: boolean | { stride?: number | readonly number[]; padding?: number | readonly number[]; dilation?: number | readonly number[]; ceilMode?: boolean }, options?: { stride?: number | readonly number[]; padding?: number | readonly number[]; dilation?: number | readonly number[]; ceilMode?: boolean }): Result<Q, [Tensor, Tensor]>
+  maxPool1dWithIndices(
+    self: Tensor,
+    kernelSize: number | readonly number[],
+    stride?:
+      | number
+      | readonly number[]
+      | {
+          stride?: number | readonly number[]
+          padding?: number | readonly number[]
+          dilation?: number | readonly number[]
+          ceilMode?: boolean
+        },
+    padding?:
+      | number
+      | readonly number[]
+      | {
+          stride?: number | readonly number[]
+          padding?: number | readonly number[]
+          dilation?: number | readonly number[]
+          ceilMode?: boolean
+        },
+    dilation?:
+      | number
+      | readonly number[]
+      | {
+          stride?: number | readonly number[]
+          padding?: number | readonly number[]
+          dilation?: number | readonly number[]
+          ceilMode?: boolean
+        },
+    ceilMode?:
+      | boolean
+      | {
+          stride?: number | readonly number[]
+          padding?: number | readonly number[]
+          dilation?: number | readonly number[]
+          ceilMode?: boolean
+        },
+    options?: {
+      stride?: number | readonly number[]
+      padding?: number | readonly number[]
+      dilation?: number | readonly number[]
+      ceilMode?: boolean
+    },
+  ): Result<Q, [Tensor, Tensor]>
   /** `aten::max_pool2d(Tensor self, int[2] kernel_size, int[2] stride=[], int[2] padding=0, int[2] dilation=1, bool ceil_mode=False) -> Tensor` */
-  maxPool2d(self: Tensor, kernelSize: number | readonly number[], stride?: number | readonly number[] | { stride?: number | readonly number[]; padding?: number | readonly number[]; dilation?: number | readonly number[]; ceilMode?: boolean }, padding?: number | readonly number[] | { stride?: number | readonly number[]; padding?: number | readonly number[]; dilation?: number | readonly number[]; ceilMode?: boolean }, dilation?: number | readonly number[] | { stride?: number | readonly number[]; padding?: number | readonly number[]; dilation?: number | readonly number[]; ceilMode?: boolean }, ceilMode?: boolean | { stride?: number | readonly number[]; padding?: number | readonly number[]; dilation?: number | readonly number[]; ceilMode?: boolean }, options?: { stride?: number | readonly number[]; padding?: number | readonly number[]; dilation?: number | readonly number[]; ceilMode?: boolean }): Result<Q, Tensor>
+  maxPool2d(
+    self: Tensor,
+    kernelSize: number | readonly number[],
+    stride?:
+      | number
+      | readonly number[]
+      | {
+          stride?: number | readonly number[]
+          padding?: number | readonly number[]
+          dilation?: number | readonly number[]
+          ceilMode?: boolean
+        },
+    padding?:
+      | number
+      | readonly number[]
+      | {
+          stride?: number | readonly number[]
+          padding?: number | readonly number[]
+          dilation?: number | readonly number[]
+          ceilMode?: boolean
+        },
+    dilation?:
+      | number
+      | readonly number[]
+      | {
+          stride?: number | readonly number[]
+          padding?: number | readonly number[]
+          dilation?: number | readonly number[]
+          ceilMode?: boolean
+        },
+    ceilMode?:
+      | boolean
+      | {
+          stride?: number | readonly number[]
+          padding?: number | readonly number[]
+          dilation?: number | readonly number[]
+          ceilMode?: boolean
+        },
+    options?: {
+      stride?: number | readonly number[]
+      padding?: number | readonly number[]
+      dilation?: number | readonly number[]
+      ceilMode?: boolean
+    },
+  ): Result<Q, Tensor>
   /** `aten::max_pool2d_with_indices(Tensor self, int[2] kernel_size, int[2] stride=[], int[2] padding=0, int[2] dilation=1, bool ceil_mode=False) -> (Tensor, Tensor)` */
-  maxPool2dWithIndices(self: Tensor, kernelSize: number | readonly number[], stride?: number | readonly number[] | { stride?: number | readonly number[]; padding?: number | readonly number[]; dilation?: number | readonly number[]; ceilMode?: boolean }, padding?: number | readonly number[] | { stride?: number | readonly number[]; padding?: number | readonly number[]; dilation?: number | readonly number[]; ceilMode?: boolean }, dilation?: number | readonly number[] | { stride?: number | readonly number[]; padding?: number | readonly number[]; dilation?: number | readonly number[]; ceilMode?: boolean }, ceilMode?: boolean | { stride?: number | readonly number[]; padding?: number | readonly number[]; dilation?: number | readonly number[]; ceilMode?: boolean }, options?: { stride?: number | readonly number[]; padding?: number | readonly number[]; dilation?: number | readonly number[]; ceilMode?: boolean }): Result<Q, [Tensor, Tensor]>
+  maxPool2dWithIndices(
+    self: Tensor,
+    kernelSize: number | readonly number[],
+    stride?:
+      | number
+      | readonly number[]
+      | {
+          stride?: number | readonly number[]
+          padding?: number | readonly number[]
+          dilation?: number | readonly number[]
+          ceilMode?: boolean
+        },
+    padding?:
+      | number
+      | readonly number[]
+      | {
+          stride?: number | readonly number[]
+          padding?: number | readonly number[]
+          dilation?: number | readonly number[]
+          ceilMode?: boolean
+        },
+    dilation?:
+      | number
+      | readonly number[]
+      | {
+          stride?: number | readonly number[]
+          padding?: number | readonly number[]
+          dilation?: number | readonly number[]
+          ceilMode?: boolean
+        },
+    ceilMode?:
+      | boolean
+      | {
+          stride?: number | readonly number[]
+          padding?: number | readonly number[]
+          dilation?: number | readonly number[]
+          ceilMode?: boolean
+        },
+    options?: {
+      stride?: number | readonly number[]
+      padding?: number | readonly number[]
+      dilation?: number | readonly number[]
+      ceilMode?: boolean
+    },
+  ): Result<Q, [Tensor, Tensor]>
   /** `aten::max_pool3d(Tensor self, int[3] kernel_size, int[3] stride=[], int[3] padding=0, int[3] dilation=1, bool ceil_mode=False) -> Tensor` */
-  maxPool3d(self: Tensor, kernelSize: number | readonly number[], stride?: number | readonly number[] | { stride?: number | readonly number[]; padding?: number | readonly number[]; dilation?: number | readonly number[]; ceilMode?: boolean }, padding?: number | readonly number[] | { stride?: number | readonly number[]; padding?: number | readonly number[]; dilation?: number | readonly number[]; ceilMode?: boolean }, dilation?: number | readonly number[] | { stride?: number | readonly number[]; padding?: number | readonly number[]; dilation?: number | readonly number[]; ceilMode?: boolean }, ceilMode?: boolean | { stride?: number | readonly number[]; padding?: number | readonly number[]; dilation?: number | readonly number[]; ceilMode?: boolean }, options?: { stride?: number | readonly number[]; padding?: number | readonly number[]; dilation?: number | readonly number[]; ceilMode?: boolean }): Result<Q, Tensor>
+  maxPool3d(
+    self: Tensor,
+    kernelSize: number | readonly number[],
+    stride?:
+      | number
+      | readonly number[]
+      | {
+          stride?: number | readonly number[]
+          padding?: number | readonly number[]
+          dilation?: number | readonly number[]
+          ceilMode?: boolean
+        },
+    padding?:
+      | number
+      | readonly number[]
+      | {
+          stride?: number | readonly number[]
+          padding?: number | readonly number[]
+          dilation?: number | readonly number[]
+          ceilMode?: boolean
+        },
+    dilation?:
+      | number
+      | readonly number[]
+      | {
+          stride?: number | readonly number[]
+          padding?: number | readonly number[]
+          dilation?: number | readonly number[]
+          ceilMode?: boolean
+        },
+    ceilMode?:
+      | boolean
+      | {
+          stride?: number | readonly number[]
+          padding?: number | readonly number[]
+          dilation?: number | readonly number[]
+          ceilMode?: boolean
+        },
+    options?: {
+      stride?: number | readonly number[]
+      padding?: number | readonly number[]
+      dilation?: number | readonly number[]
+      ceilMode?: boolean
+    },
+  ): Result<Q, Tensor>
   /** `aten::max_pool3d_with_indices(Tensor self, int[3] kernel_size, int[3] stride=[], int[3] padding=0, int[3] dilation=1, bool ceil_mode=False) -> (Tensor, Tensor)` */
-  maxPool3dWithIndices(self: Tensor, kernelSize: number | readonly number[], stride?: number | readonly number[] | { stride?: number | readonly number[]; padding?: number | readonly number[]; dilation?: number | readonly number[]; ceilMode?: boolean }, padding?: number | readonly number[] | { stride?: number | readonly number[]; padding?: number | readonly number[]; dilation?: number | readonly number[]; ceilMode?: boolean }, dilation?: number | readonly number[] | { stride?: number | readonly number[]; padding?: number | readonly number[]; dilation?: number | readonly number[]; ceilMode?: boolean }, ceilMode?: boolean | { stride?: number | readonly number[]; padding?: number | readonly number[]; dilation?: number | readonly number[]; ceilMode?: boolean }, options?: { stride?: number | readonly number[]; padding?: number | readonly number[]; dilation?: number | readonly number[]; ceilMode?: boolean }): Result<Q, [Tensor, Tensor]>
+  maxPool3dWithIndices(
+    self: Tensor,
+    kernelSize: number | readonly number[],
+    stride?:
+      | number
+      | readonly number[]
+      | {
+          stride?: number | readonly number[]
+          padding?: number | readonly number[]
+          dilation?: number | readonly number[]
+          ceilMode?: boolean
+        },
+    padding?:
+      | number
+      | readonly number[]
+      | {
+          stride?: number | readonly number[]
+          padding?: number | readonly number[]
+          dilation?: number | readonly number[]
+          ceilMode?: boolean
+        },
+    dilation?:
+      | number
+      | readonly number[]
+      | {
+          stride?: number | readonly number[]
+          padding?: number | readonly number[]
+          dilation?: number | readonly number[]
+          ceilMode?: boolean
+        },
+    ceilMode?:
+      | boolean
+      | {
+          stride?: number | readonly number[]
+          padding?: number | readonly number[]
+          dilation?: number | readonly number[]
+          ceilMode?: boolean
+        },
+    options?: {
+      stride?: number | readonly number[]
+      padding?: number | readonly number[]
+      dilation?: number | readonly number[]
+      ceilMode?: boolean
+    },
+  ): Result<Q, [Tensor, Tensor]>
   /** `aten::max_unpool2d(Tensor self, Tensor indices, SymInt[2] output_size) -> Tensor` */
   maxUnpool2d(self: Tensor, indices: Tensor, outputSize: number | readonly number[]): Result<Q, Tensor>
   /** `aten::max_unpool3d(Tensor self, Tensor indices, SymInt[3] output_size, int[3] stride, int[3] padding) -> Tensor` */
-  maxUnpool3d(self: Tensor, indices: Tensor, outputSize: number | readonly number[], stride: number | readonly number[], padding: number | readonly number[]): Result<Q, Tensor>
+  maxUnpool3d(
+    self: Tensor,
+    indices: Tensor,
+    outputSize: number | readonly number[],
+    stride: number | readonly number[],
+    padding: number | readonly number[],
+  ): Result<Q, Tensor>
   /** `aten::maximum(Tensor self, Tensor other) -> Tensor` */
   maximum(self: Tensor, other: Tensor): Result<Q, Tensor>
   /** `aten::mean(Tensor self, *, ScalarType? dtype=None) -> Tensor` */
   mean(self: Tensor, options?: { dtype?: DType | null }): Result<Q, Tensor>
   /** `aten::mean.dim(Tensor self, int[1]? dim, bool keepdim=False, *, ScalarType? dtype=None) -> Tensor` */
-  mean(self: Tensor, dim: number | readonly number[] | null, keepdim?: boolean | { keepdim?: boolean; dtype?: DType | null }, options?: { keepdim?: boolean; dtype?: DType | null }): Result<Q, Tensor>
+  mean(
+    self: Tensor,
+    dim: number | readonly number[] | null,
+    keepdim?: boolean | { keepdim?: boolean; dtype?: DType | null },
+    options?: { keepdim?: boolean; dtype?: DType | null },
+  ): Result<Q, Tensor>
   /** `aten::median(Tensor self) -> Tensor` */
   median(self: Tensor): Result<Q, Tensor>
   /** `aten::median.dim(Tensor self, int dim, bool keepdim=False) -> (Tensor values, Tensor indices)` */
-  median(self: Tensor, dim: number | bigint, keepdim?: boolean | { keepdim?: boolean }, options?: { keepdim?: boolean }): Result<Q, { values: Tensor; indices: Tensor }>
+  median(
+    self: Tensor,
+    dim: number | bigint,
+    keepdim?: boolean | { keepdim?: boolean },
+    options?: { keepdim?: boolean },
+  ): Result<Q, { values: Tensor; indices: Tensor }>
   /** `aten::meshgrid(Tensor[] tensors) -> Tensor[]` */
   meshgrid(tensors: readonly Tensor[]): Result<Q, Tensor[]>
   /** `aten::meshgrid.indexing(Tensor[] tensors, *, str indexing) -> Tensor[]` */
@@ -1339,7 +3970,12 @@ export interface Operators<Q extends 'now' | 'queued'> {
   /** `aten::min(Tensor self) -> Tensor` */
   min(self: Tensor): Result<Q, Tensor>
   /** `aten::min.dim(Tensor self, int dim, bool keepdim=False) -> (Tensor values, Tensor indices)` */
-  min(self: Tensor, dim: number | bigint, keepdim?: boolean | { keepdim?: boolean }, options?: { keepdim?: boolean }): Result<Q, { values: Tensor; indices: Tensor }>
+  min(
+    self: Tensor,
+    dim: number | bigint,
+    keepdim?: boolean | { keepdim?: boolean },
+    options?: { keepdim?: boolean },
+  ): Result<Q, { values: Tensor; indices: Tensor }>
   /** `aten::min.other(Tensor self, Tensor other) -> Tensor` */
   min(self: Tensor, other: Tensor): Result<Q, Tensor>
   /** `aten::minimum(Tensor self, Tensor other) -> Tensor` */
@@ -1353,7 +3989,12 @@ export interface Operators<Q extends 'now' | 'queued'> {
   /** `aten::mm.dtype(Tensor self, Tensor mat2, ScalarType out_dtype) -> Tensor` */
   mm(self: Tensor, mat2: Tensor, outDtype: DType): Result<Q, Tensor>
   /** `aten::mode(Tensor self, int dim=-1, bool keepdim=False) -> (Tensor values, Tensor indices)` */
-  mode(self: Tensor, dim?: number | bigint | { dim?: number | bigint; keepdim?: boolean }, keepdim?: boolean | { dim?: number | bigint; keepdim?: boolean }, options?: { dim?: number | bigint; keepdim?: boolean }): Result<Q, { values: Tensor; indices: Tensor }>
+  mode(
+    self: Tensor,
+    dim?: number | bigint | { dim?: number | bigint; keepdim?: boolean },
+    keepdim?: boolean | { dim?: number | bigint; keepdim?: boolean },
+    options?: { dim?: number | bigint; keepdim?: boolean },
+  ): Result<Q, { values: Tensor; indices: Tensor }>
   /** `aten::moveaxis.int(Tensor(a) self, int source, int destination) -> Tensor(a)` */
   moveaxis(self: Tensor, source: number | bigint, destination: number | bigint): Result<Q, Tensor>
   /** `aten::moveaxis.intlist(Tensor(a) self, int[] source, int[] destination) -> Tensor(a)` */
@@ -1363,7 +4004,12 @@ export interface Operators<Q extends 'now' | 'queued'> {
   /** `aten::movedim.intlist(Tensor(a) self, int[] source, int[] destination) -> Tensor(a)` */
   movedim(self: Tensor, source: readonly number[], destination: readonly number[]): Result<Q, Tensor>
   /** `aten::mse_loss(Tensor self, Tensor target, int reduction=1) -> Tensor` */
-  mseLoss(self: Tensor, target: Tensor, reduction?: number | bigint | { reduction?: number | bigint }, options?: { reduction?: number | bigint }): Result<Q, Tensor>
+  mseLoss(
+    self: Tensor,
+    target: Tensor,
+    reduction?: number | bigint | { reduction?: number | bigint },
+    options?: { reduction?: number | bigint },
+  ): Result<Q, Tensor>
   /** `aten::msort(Tensor self) -> Tensor` */
   msort(self: Tensor): Result<Q, Tensor>
   /** `aten::mul.Scalar(Tensor self, Scalar other) -> Tensor` */
@@ -1375,11 +4021,29 @@ export interface Operators<Q extends 'now' | 'queued'> {
   /** `aten::mul_.Tensor(Tensor(a!) self, Tensor other) -> Tensor(a!)` */
   mul_(self: Tensor, other: Tensor): Result<Q, Tensor>
   /** `aten::multi_margin_loss(Tensor self, Tensor target, Scalar p=1, Scalar margin=1, Tensor? weight=None, int reduction=1) -> Tensor` */
-  multiMarginLoss(self: Tensor, target: Tensor, p?: Scalar | { p?: Scalar; margin?: Scalar; weight?: Tensor | null; reduction?: number | bigint }, margin?: Scalar | { p?: Scalar; margin?: Scalar; weight?: Tensor | null; reduction?: number | bigint }, weight?: Tensor | null | { p?: Scalar; margin?: Scalar; weight?: Tensor | null; reduction?: number | bigint }, reduction?: number | bigint | { p?: Scalar; margin?: Scalar; weight?: Tensor | null; reduction?: number | bigint }, options?: { p?: Scalar; margin?: Scalar; weight?: Tensor | null; reduction?: number | bigint }): Result<Q, Tensor>
+  multiMarginLoss(
+    self: Tensor,
+    target: Tensor,
+    p?: Scalar | { p?: Scalar; margin?: Scalar; weight?: Tensor | null; reduction?: number | bigint },
+    margin?: Scalar | { p?: Scalar; margin?: Scalar; weight?: Tensor | null; reduction?: number | bigint },
+    weight?: Tensor | null | { p?: Scalar; margin?: Scalar; weight?: Tensor | null; reduction?: number | bigint },
+    reduction?: number | bigint | { p?: Scalar; margin?: Scalar; weight?: Tensor | null; reduction?: number | bigint },
+    options?: { p?: Scalar; margin?: Scalar; weight?: Tensor | null; reduction?: number | bigint },
+  ): Result<Q, Tensor>
   /** `aten::multilabel_margin_loss(Tensor self, Tensor target, int reduction=1) -> Tensor` */
-  multilabelMarginLoss(self: Tensor, target: Tensor, reduction?: number | bigint | { reduction?: number | bigint }, options?: { reduction?: number | bigint }): Result<Q, Tensor>
+  multilabelMarginLoss(
+    self: Tensor,
+    target: Tensor,
+    reduction?: number | bigint | { reduction?: number | bigint },
+    options?: { reduction?: number | bigint },
+  ): Result<Q, Tensor>
   /** `aten::multinomial(Tensor self, SymInt num_samples, bool replacement=False, *, Generator? generator=None) -> Tensor` */
-  multinomial(self: Tensor, numSamples: number | bigint, replacement?: boolean | { replacement?: boolean; generator?: Generator | null }, options?: { replacement?: boolean; generator?: Generator | null }): Result<Q, Tensor>
+  multinomial(
+    self: Tensor,
+    numSamples: number | bigint,
+    replacement?: boolean | { replacement?: boolean; generator?: Generator | null },
+    options?: { replacement?: boolean; generator?: Generator | null },
+  ): Result<Q, Tensor>
   /** `aten::multiply.Scalar(Tensor self, Scalar other) -> Tensor` */
   multiply(self: Tensor, other: Scalar): Result<Q, Tensor>
   /** `aten::multiply.Tensor(Tensor self, Tensor other) -> Tensor` */
@@ -1395,21 +4059,68 @@ export interface Operators<Q extends 'now' | 'queued'> {
   /** `aten::mvlgamma_(Tensor(a!) self, int p) -> Tensor(a!)` */
   mvlgamma_(self: Tensor, p: number | bigint): Result<Q, Tensor>
   /** `aten::nan_to_num(Tensor self, float? nan=None, float? posinf=None, float? neginf=None) -> Tensor` */
-  nanToNum(self: Tensor, nan?: number | null | { nan?: number | null; posinf?: number | null; neginf?: number | null }, posinf?: number | null | { nan?: number | null; posinf?: number | null; neginf?: number | null }, neginf?: number | null | { nan?: number | null; posinf?: number | null; neginf?: number | null }, options?: { nan?: number | null; posinf?: number | null; neginf?: number | null }): Result<Q, Tensor>
+  nanToNum(
+    self: Tensor,
+    nan?: number | null | { nan?: number | null; posinf?: number | null; neginf?: number | null },
+    posinf?: number | null | { nan?: number | null; posinf?: number | null; neginf?: number | null },
+    neginf?: number | null | { nan?: number | null; posinf?: number | null; neginf?: number | null },
+    options?: { nan?: number | null; posinf?: number | null; neginf?: number | null },
+  ): Result<Q, Tensor>
   /** `aten::nan_to_num_(Tensor(a!) self, float? nan=None, float? posinf=None, float? neginf=None) -> Tensor(a!)` */
-  nanToNum_(self: Tensor, nan?: number | null | { nan?: number | null; posinf?: number | null; neginf?: number | null }, posinf?: number | null | { nan?: number | null; posinf?: number | null; neginf?: number | null }, neginf?: number | null | { nan?: number | null; posinf?: number | null; neginf?: number | null }, options?: { nan?: number | null; posinf?: number | null; neginf?: number | null }): Result<Q, Tensor>
+  nanToNum_(
+    self: Tensor,
+    nan?: number | null | { nan?: number | null; posinf?: number | null; neginf?: number | null },
+    posinf?: number | null | { nan?: number | null; posinf?: number | null; neginf?: number | null },
+    neginf?: number | null | { nan?: number | null; posinf?: number | null; neginf?: number | null },
+    options?: { nan?: number | null; posinf?: number | null; neginf?: number | null },
+  ): Result<Q, Tensor>
   /** `aten::nanmean(Tensor self, int[1]? dim=None, bool keepdim=False, *, ScalarType? dtype=None) -> Tensor` */
-  nanmean(self: Tensor, dim?: number | readonly number[] | null | { dim?: number | readonly number[] | null; keepdim?: boolean; dtype?: DType | null }, keepdim?: boolean | { dim?: number | readonly number[] | null; keepdim?: boolean; dtype?: DType | null }, options?: { dim?: number | readonly number[] | null; keepdim?: boolean; dtype?: DType | null }): Result<Q, Tensor>
+  nanmean(
+    self: Tensor,
+    dim?:
+      | number
+      | readonly number[]
+      | null
+      | { dim?: number | readonly number[] | null; keepdim?: boolean; dtype?: DType | null },
+    keepdim?: boolean | { dim?: number | readonly number[] | null; keepdim?: boolean; dtype?: DType | null },
+    options?: { dim?: number | readonly number[] | null; keepdim?: boolean; dtype?: DType | null },
+  ): Result<Q, Tensor>
   /** `aten::nanmedian(Tensor self) -> Tensor` */
   nanmedian(self: Tensor): Result<Q, Tensor>
   /** `aten::nanmedian.dim(Tensor self, int dim, bool keepdim=False) -> (Tensor values, Tensor indices)` */
-  nanmedian(self: Tensor, dim: number | bigint, keepdim?: boolean | { keepdim?: boolean }, options?: { keepdim?: boolean }): Result<Q, { values: Tensor; indices: Tensor }>
+  nanmedian(
+    self: Tensor,
+    dim: number | bigint,
+    keepdim?: boolean | { keepdim?: boolean },
+    options?: { keepdim?: boolean },
+  ): Result<Q, { values: Tensor; indices: Tensor }>
   /** `aten::nanquantile(Tensor self, Tensor q, int? dim=None, bool keepdim=False, *, str interpolation="linear") -> Tensor` */
-  nanquantile(self: Tensor, q: Tensor, dim?: number | bigint | null | { dim?: number | bigint | null; keepdim?: boolean; interpolation?: string }, keepdim?: boolean | { dim?: number | bigint | null; keepdim?: boolean; interpolation?: string }, options?: { dim?: number | bigint | null; keepdim?: boolean; interpolation?: string }): Result<Q, Tensor>
+  nanquantile(
+    self: Tensor,
+    q: Tensor,
+    dim?: number | bigint | null | { dim?: number | bigint | null; keepdim?: boolean; interpolation?: string },
+    keepdim?: boolean | { dim?: number | bigint | null; keepdim?: boolean; interpolation?: string },
+    options?: { dim?: number | bigint | null; keepdim?: boolean; interpolation?: string },
+  ): Result<Q, Tensor>
   /** `aten::nanquantile.scalar(Tensor self, float q, int? dim=None, bool keepdim=False, *, str interpolation="linear") -> Tensor` */
-  nanquantile(self: Tensor, q: number, dim?: number | bigint | null | { dim?: number | bigint | null; keepdim?: boolean; interpolation?: string }, keepdim?: boolean | { dim?: number | bigint | null; keepdim?: boolean; interpolation?: string }, options?: { dim?: number | bigint | null; keepdim?: boolean; interpolation?: string }): Result<Q, Tensor>
+  nanquantile(
+    self: Tensor,
+    q: number,
+    dim?: number | bigint | null | { dim?: number | bigint | null; keepdim?: boolean; interpolation?: string },
+    keepdim?: boolean | { dim?: number | bigint | null; keepdim?: boolean; interpolation?: string },
+    options?: { dim?: number | bigint | null; keepdim?: boolean; interpolation?: string },
+  ): Result<Q, Tensor>
   /** `aten::nansum(Tensor self, int[1]? dim=None, bool keepdim=False, *, ScalarType? dtype=None) -> Tensor` */
-  nansum(self: Tensor, dim?: number | readonly number[] | null | { dim?: number | readonly number[] | null; keepdim?: boolean; dtype?: DType | null }, keepdim?: boolean | { dim?: number | readonly number[] | null; keepdim?: boolean; dtype?: DType | null }, options?: { dim?: number | readonly number[] | null; keepdim?: boolean; dtype?: DType | null }): Result<Q, Tensor>
+  nansum(
+    self: Tensor,
+    dim?:
+      | number
+      | readonly number[]
+      | null
+      | { dim?: number | readonly number[] | null; keepdim?: boolean; dtype?: DType | null },
+    keepdim?: boolean | { dim?: number | readonly number[] | null; keepdim?: boolean; dtype?: DType | null },
+    options?: { dim?: number | readonly number[] | null; keepdim?: boolean; dtype?: DType | null },
+  ): Result<Q, Tensor>
   /** `aten::narrow(Tensor(a) self, int dim, SymInt start, SymInt length) -> Tensor(a)` */
   narrow(self: Tensor, dim: number | bigint, start: number | bigint, length: number | bigint): Result<Q, Tensor>
   /** `aten::narrow.Tensor(Tensor(a) self, int dim, Tensor start, SymInt length) -> Tensor(a)` */
@@ -1431,28 +4142,89 @@ export interface Operators<Q extends 'now' | 'queued'> {
   /** `aten::negative_(Tensor(a!) self) -> Tensor(a!)` */
   negative_(self: Tensor): Result<Q, Tensor>
   /** `aten::new_empty(Tensor self, SymInt[] size, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor` */
-  newEmpty(self: Tensor, size: readonly number[], options?: { dtype?: DType | null; layout?: Layout | null; device?: Device | null; pinMemory?: boolean | null }): Result<Q, Tensor>
+  newEmpty(
+    self: Tensor,
+    size: readonly number[],
+    options?: { dtype?: DType | null; layout?: Layout | null; device?: Device | null; pinMemory?: boolean | null },
+  ): Result<Q, Tensor>
   newEmpty(self: Tensor, ...size: number[]): Result<Q, Tensor>
   /** `aten::new_empty_strided(Tensor self, SymInt[] size, SymInt[] stride, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor` */
-  newEmptyStrided(self: Tensor, size: readonly number[], stride: readonly number[], options?: { dtype?: DType | null; layout?: Layout | null; device?: Device | null; pinMemory?: boolean | null }): Result<Q, Tensor>
+  newEmptyStrided(
+    self: Tensor,
+    size: readonly number[],
+    stride: readonly number[],
+    options?: { dtype?: DType | null; layout?: Layout | null; device?: Device | null; pinMemory?: boolean | null },
+  ): Result<Q, Tensor>
   /** `aten::new_full(Tensor self, SymInt[] size, Scalar fill_value, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor` */
-  newFull(self: Tensor, size: readonly number[], fillValue: Scalar, options?: { dtype?: DType | null; layout?: Layout | null; device?: Device | null; pinMemory?: boolean | null }): Result<Q, Tensor>
+  newFull(
+    self: Tensor,
+    size: readonly number[],
+    fillValue: Scalar,
+    options?: { dtype?: DType | null; layout?: Layout | null; device?: Device | null; pinMemory?: boolean | null },
+  ): Result<Q, Tensor>
   /** `aten::new_ones(Tensor self, SymInt[] size, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor` */
-  newOnes(self: Tensor, size: readonly number[], options?: { dtype?: DType | null; layout?: Layout | null; device?: Device | null; pinMemory?: boolean | null }): Result<Q, Tensor>
+  newOnes(
+    self: Tensor,
+    size: readonly number[],
+    options?: { dtype?: DType | null; layout?: Layout | null; device?: Device | null; pinMemory?: boolean | null },
+  ): Result<Q, Tensor>
   newOnes(self: Tensor, ...size: number[]): Result<Q, Tensor>
   /** `aten::new_zeros(Tensor self, SymInt[] size, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor` */
-  newZeros(self: Tensor, size: readonly number[], options?: { dtype?: DType | null; layout?: Layout | null; device?: Device | null; pinMemory?: boolean | null }): Result<Q, Tensor>
+  newZeros(
+    self: Tensor,
+    size: readonly number[],
+    options?: { dtype?: DType | null; layout?: Layout | null; device?: Device | null; pinMemory?: boolean | null },
+  ): Result<Q, Tensor>
   newZeros(self: Tensor, ...size: number[]): Result<Q, Tensor>
   /** `aten::nextafter(Tensor self, Tensor other) -> Tensor` */
   nextafter(self: Tensor, other: Tensor): Result<Q, Tensor>
   /** `aten::nextafter_(Tensor(a!) self, Tensor other) -> Tensor(a!)` */
   nextafter_(self: Tensor, other: Tensor): Result<Q, Tensor>
   /** `aten::nll_loss(Tensor self, Tensor target, Tensor? weight=None, int reduction=1, SymInt ignore_index=-100) -> Tensor` */
-  nllLoss(self: Tensor, target: Tensor, weight?: Tensor | null | { weight?: Tensor | null; reduction?: number | bigint; ignoreIndex?: number | bigint }, reduction?: number | bigint | { weight?: Tensor | null; reduction?: number | bigint; ignoreIndex?: number | bigint }, ignoreIndex?: number | bigint | { weight?: Tensor | null; reduction?: number | bigint; ignoreIndex?: number | bigint }, options?: { weight?: Tensor | null; reduction?: number | bigint; ignoreIndex?: number | bigint }): Result<Q, Tensor>
+  nllLoss(
+    self: Tensor,
+    target: Tensor,
+    weight?: Tensor | null | { weight?: Tensor | null; reduction?: number | bigint; ignoreIndex?: number | bigint },
+    reduction?:
+      | number
+      | bigint
+      | { weight?: Tensor | null; reduction?: number | bigint; ignoreIndex?: number | bigint },
+    ignoreIndex?:
+      | number
+      | bigint
+      | { weight?: Tensor | null; reduction?: number | bigint; ignoreIndex?: number | bigint },
+    options?: { weight?: Tensor | null; reduction?: number | bigint; ignoreIndex?: number | bigint },
+  ): Result<Q, Tensor>
   /** `aten::nll_loss2d(Tensor self, Tensor target, Tensor? weight=None, int reduction=1, SymInt ignore_index=-100) -> Tensor` */
-  nllLoss2d(self: Tensor, target: Tensor, weight?: Tensor | null | { weight?: Tensor | null; reduction?: number | bigint; ignoreIndex?: number | bigint }, reduction?: number | bigint | { weight?: Tensor | null; reduction?: number | bigint; ignoreIndex?: number | bigint }, ignoreIndex?: number | bigint | { weight?: Tensor | null; reduction?: number | bigint; ignoreIndex?: number | bigint }, options?: { weight?: Tensor | null; reduction?: number | bigint; ignoreIndex?: number | bigint }): Result<Q, Tensor>
+  nllLoss2d(
+    self: Tensor,
+    target: Tensor,
+    weight?: Tensor | null | { weight?: Tensor | null; reduction?: number | bigint; ignoreIndex?: number | bigint },
+    reduction?:
+      | number
+      | bigint
+      | { weight?: Tensor | null; reduction?: number | bigint; ignoreIndex?: number | bigint },
+    ignoreIndex?:
+      | number
+      | bigint
+      | { weight?: Tensor | null; reduction?: number | bigint; ignoreIndex?: number | bigint },
+    options?: { weight?: Tensor | null; reduction?: number | bigint; ignoreIndex?: number | bigint },
+  ): Result<Q, Tensor>
   /** `aten::nll_loss_nd(Tensor self, Tensor target, Tensor? weight=None, int reduction=1, SymInt ignore_index=-100) -> Tensor` */
-  nllLossNd(self: Tensor, target: Tensor, weight?: Tensor | null | { weight?: Tensor | null; reduction?: number | bigint; ignoreIndex?: number | bigint }, reduction?: number | bigint | { weight?: Tensor | null; reduction?: number | bigint; ignoreIndex?: number | bigint }, ignoreIndex?: number | bigint | { weight?: Tensor | null; reduction?: number | bigint; ignoreIndex?: number | bigint }, options?: { weight?: Tensor | null; reduction?: number | bigint; ignoreIndex?: number | bigint }): Result<Q, Tensor>
+  nllLossNd(
+    self: Tensor,
+    target: Tensor,
+    weight?: Tensor | null | { weight?: Tensor | null; reduction?: number | bigint; ignoreIndex?: number | bigint },
+    reduction?:
+      | number
+      | bigint
+      | { weight?: Tensor | null; reduction?: number | bigint; ignoreIndex?: number | bigint },
+    ignoreIndex?:
+      | number
+      | bigint
+      | { weight?: Tensor | null; reduction?: number | bigint; ignoreIndex?: number | bigint },
+    options?: { weight?: Tensor | null; reduction?: number | bigint; ignoreIndex?: number | bigint },
+  ): Result<Q, Tensor>
   /** `aten::nonzero(Tensor self) -> Tensor` */
   nonzero(self: Tensor): Result<Q, Tensor>
   /** `aten::nonzero_numpy(Tensor self) -> Tensor[]` */
@@ -1462,23 +4234,60 @@ export interface Operators<Q extends 'now' | 'queued'> {
   /** `aten::norm.Scalar(Tensor self, Scalar p=2) -> Tensor` */
   norm(self: Tensor, p?: Scalar | { p?: Scalar }, options?: { p?: Scalar }): Result<Q, Tensor>
   /** `aten::norm.ScalarOpt_dim(Tensor self, Scalar? p, int[1] dim, bool keepdim=False) -> Tensor` */
-  norm(self: Tensor, p: Scalar | null, dim: number | readonly number[], keepdim?: boolean | { keepdim?: boolean }, options?: { keepdim?: boolean }): Result<Q, Tensor>
+  norm(
+    self: Tensor,
+    p: Scalar | null,
+    dim: number | readonly number[],
+    keepdim?: boolean | { keepdim?: boolean },
+    options?: { keepdim?: boolean },
+  ): Result<Q, Tensor>
   /** `aten::norm.ScalarOpt_dim_dtype(Tensor self, Scalar? p, int[1] dim, bool keepdim, *, ScalarType dtype) -> Tensor` */
-  norm(self: Tensor, p: Scalar | null, dim: number | readonly number[], keepdim: boolean, options?: { dtype?: DType }): Result<Q, Tensor>
+  norm(
+    self: Tensor,
+    p: Scalar | null,
+    dim: number | readonly number[],
+    keepdim: boolean,
+    options?: { dtype?: DType },
+  ): Result<Q, Tensor>
   /** `aten::norm.ScalarOpt_dtype(Tensor self, Scalar? p, *, ScalarType dtype) -> Tensor` */
   norm(self: Tensor, p: Scalar | null, options?: { dtype?: DType }): Result<Q, Tensor>
   /** `aten::norm_except_dim(Tensor v, int pow=2, int dim=0) -> Tensor` */
-  normExceptDim(v: Tensor, pow?: number | bigint | { pow?: number | bigint; dim?: number | bigint }, dim?: number | bigint | { pow?: number | bigint; dim?: number | bigint }, options?: { pow?: number | bigint; dim?: number | bigint }): Result<Q, Tensor>
+  normExceptDim(
+    v: Tensor,
+    pow?: number | bigint | { pow?: number | bigint; dim?: number | bigint },
+    dim?: number | bigint | { pow?: number | bigint; dim?: number | bigint },
+    options?: { pow?: number | bigint; dim?: number | bigint },
+  ): Result<Q, Tensor>
   /** `aten::normal.Tensor_Tensor(Tensor mean, Tensor std, *, Generator? generator=None) -> Tensor` */
   normal(mean: Tensor, std: Tensor, options?: { generator?: Generator | null }): Result<Q, Tensor>
   /** `aten::normal.Tensor_float(Tensor mean, float std=1., *, Generator? generator=None) -> Tensor` */
-  normal(mean: Tensor, std?: number | { std?: number; generator?: Generator | null }, options?: { std?: number; generator?: Generator | null }): Result<Q, Tensor>
+  normal(
+    mean: Tensor,
+    std?: number | { std?: number; generator?: Generator | null },
+    options?: { std?: number; generator?: Generator | null },
+  ): Result<Q, Tensor>
   /** `aten::normal.float_Tensor(float mean, Tensor std, *, Generator? generator=None) -> Tensor` */
   normal(mean: number, std: Tensor, options?: { generator?: Generator | null }): Result<Q, Tensor>
   /** `aten::normal.float_float(float mean, float std, SymInt[] size, *, Generator? generator=None, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor` */
-  normal(mean: number, std: number, size: readonly number[], options?: { generator?: Generator | null; dtype?: DType | null; layout?: Layout | null; device?: Device | null; pinMemory?: boolean | null }): Result<Q, Tensor>
+  normal(
+    mean: number,
+    std: number,
+    size: readonly number[],
+    options?: {
+      generator?: Generator | null
+      dtype?: DType | null
+      layout?: Layout | null
+      device?: Device | null
+      pinMemory?: boolean | null
+    },
+  ): Result<Q, Tensor>
   /** `aten::normal_(Tensor(a!) self, float mean=0., float std=1., *, Generator? generator=None) -> Tensor(a!)` */
-  normal_(self: Tensor, mean?: number | { mean?: number; std?: number; generator?: Generator | null }, std?: number | { mean?: number; std?: number; generator?: Generator | null }, options?: { mean?: number; std?: number; generator?: Generator | null }): Result<Q, Tensor>
+  normal_(
+    self: Tensor,
+    mean?: number | { mean?: number; std?: number; generator?: Generator | null },
+    std?: number | { mean?: number; std?: number; generator?: Generator | null },
+    options?: { mean?: number; std?: number; generator?: Generator | null },
+  ): Result<Q, Tensor>
   /** `aten::not_equal.Scalar(Tensor self, Scalar other) -> Tensor` */
   notEqual(self: Tensor, other: Scalar): Result<Q, Tensor>
   /** `aten::not_equal.Tensor(Tensor self, Tensor other) -> Tensor` */
@@ -1488,41 +4297,96 @@ export interface Operators<Q extends 'now' | 'queued'> {
   /** `aten::not_equal_.Tensor(Tensor(a!) self, Tensor other) -> Tensor(a!)` */
   notEqual_(self: Tensor, other: Tensor): Result<Q, Tensor>
   /** `aten::nuclear_norm(Tensor self, bool keepdim=False) -> Tensor` */
-  nuclearNorm(self: Tensor, keepdim?: boolean | { keepdim?: boolean }, options?: { keepdim?: boolean }): Result<Q, Tensor>
+  nuclearNorm(
+    self: Tensor,
+    keepdim?: boolean | { keepdim?: boolean },
+    options?: { keepdim?: boolean },
+  ): Result<Q, Tensor>
   /** `aten::nuclear_norm.dim(Tensor self, int[2] dim, bool keepdim=False) -> Tensor` */
-  nuclearNorm(self: Tensor, dim: number | readonly number[], keepdim?: boolean | { keepdim?: boolean }, options?: { keepdim?: boolean }): Result<Q, Tensor>
+  nuclearNorm(
+    self: Tensor,
+    dim: number | readonly number[],
+    keepdim?: boolean | { keepdim?: boolean },
+    options?: { keepdim?: boolean },
+  ): Result<Q, Tensor>
   /** `aten::numel(Tensor self) -> int` */
   numel(self: Tensor): Result<Q, number>
   /** `aten::numpy_T(Tensor(a) self) -> Tensor(a)` */
   numpyT(self: Tensor): Result<Q, Tensor>
   /** `aten::one_hot(Tensor self, int num_classes=-1) -> Tensor` */
-  oneHot(self: Tensor, numClasses?: number | bigint | { numClasses?: number | bigint }, options?: { numClasses?: number | bigint }): Result<Q, Tensor>
+  oneHot(
+    self: Tensor,
+    numClasses?: number | bigint | { numClasses?: number | bigint },
+    options?: { numClasses?: number | bigint },
+  ): Result<Q, Tensor>
   /** `aten::ones(SymInt[] size, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor` */
-  ones(size: readonly number[], options?: { dtype?: DType | null; layout?: Layout | null; device?: Device | null; pinMemory?: boolean | null }): Result<Q, Tensor>
+  ones(
+    size: readonly number[],
+    options?: { dtype?: DType | null; layout?: Layout | null; device?: Device | null; pinMemory?: boolean | null },
+  ): Result<Q, Tensor>
   ones(...size: number[]): Result<Q, Tensor>
   /** `aten::ones_like(Tensor self, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None, MemoryFormat? memory_format=None) -> Tensor` */
-  onesLike(self: Tensor, options?: { dtype?: DType | null; layout?: Layout | null; device?: Device | null; pinMemory?: boolean | null; memoryFormat?: MemoryFormat | null }): Result<Q, Tensor>
+  onesLike(
+    self: Tensor,
+    options?: {
+      dtype?: DType | null
+      layout?: Layout | null
+      device?: Device | null
+      pinMemory?: boolean | null
+      memoryFormat?: MemoryFormat | null
+    },
+  ): Result<Q, Tensor>
   /** `aten::orgqr(Tensor self, Tensor input2) -> Tensor` */
   orgqr(self: Tensor, input2: Tensor): Result<Q, Tensor>
   /** `aten::ormqr(Tensor self, Tensor input2, Tensor input3, bool left=True, bool transpose=False) -> Tensor` */
-  ormqr(self: Tensor, input2: Tensor, input3: Tensor, left?: boolean | { left?: boolean; transpose?: boolean }, transpose?: boolean | { left?: boolean; transpose?: boolean }, options?: { left?: boolean; transpose?: boolean }): Result<Q, Tensor>
+  ormqr(
+    self: Tensor,
+    input2: Tensor,
+    input3: Tensor,
+    left?: boolean | { left?: boolean; transpose?: boolean },
+    transpose?: boolean | { left?: boolean; transpose?: boolean },
+    options?: { left?: boolean; transpose?: boolean },
+  ): Result<Q, Tensor>
   /** `aten::outer(Tensor self, Tensor vec2) -> Tensor` */
   outer(self: Tensor, vec2: Tensor): Result<Q, Tensor>
   /** `aten::output_nr(Tensor self) -> int` */
   outputNr(self: Tensor): Result<Q, number>
   /** `aten::pad(Tensor self, SymInt[] pad, str mode="constant", float? value=None) -> Tensor` */
-  pad(self: Tensor, pad: readonly number[], mode?: string | { mode?: string; value?: number | null }, value?: number | null | { mode?: string; value?: number | null }, options?: { mode?: string; value?: number | null }): Result<Q, Tensor>
+  pad(
+    self: Tensor,
+    pad: readonly number[],
+    mode?: string | { mode?: string; value?: number | null },
+    value?: number | null | { mode?: string; value?: number | null },
+    options?: { mode?: string; value?: number | null },
+  ): Result<Q, Tensor>
   /** `aten::pad_sequence(Tensor[] sequences, bool batch_first=False, float padding_value=0., str padding_side="right") -> Tensor` */
-  padSequence(sequences: readonly Tensor[], batchFirst?: boolean | { batchFirst?: boolean; paddingValue?: number; paddingSide?: string }, paddingValue?: number | { batchFirst?: boolean; paddingValue?: number; paddingSide?: string }, paddingSide?: string | { batchFirst?: boolean; paddingValue?: number; paddingSide?: string }, options?: { batchFirst?: boolean; paddingValue?: number; paddingSide?: string }): Result<Q, Tensor>
+  padSequence(
+    sequences: readonly Tensor[],
+    batchFirst?: boolean | { batchFirst?: boolean; paddingValue?: number; paddingSide?: string },
+    paddingValue?: number | { batchFirst?: boolean; paddingValue?: number; paddingSide?: string },
+    paddingSide?: string | { batchFirst?: boolean; paddingValue?: number; paddingSide?: string },
+    options?: { batchFirst?: boolean; paddingValue?: number; paddingSide?: string },
+  ): Result<Q, Tensor>
   /** `aten::pairwise_distance(Tensor x1, Tensor x2, float p=2., float eps=9.9999999999999995e-07, bool keepdim=False) -> Tensor` */
-  pairwiseDistance(x1: Tensor, x2: Tensor, p?: number | { p?: number; eps?: number; keepdim?: boolean }, eps?: number | { p?: number; eps?: number; keepdim?: boolean }, keepdim?: boolean | { p?: number; eps?: number; keepdim?: boolean }, options?: { p?: number; eps?: number; keepdim?: boolean }): Result<Q, Tensor>
+  pairwiseDistance(
+    x1: Tensor,
+    x2: Tensor,
+    p?: number | { p?: number; eps?: number; keepdim?: boolean },
+    eps?: number | { p?: number; eps?: number; keepdim?: boolean },
+    keepdim?: boolean | { p?: number; eps?: number; keepdim?: boolean },
+    options?: { p?: number; eps?: number; keepdim?: boolean },
+  ): Result<Q, Tensor>
   /** `aten::pdist(Tensor self, float p=2.) -> Tensor` */
   pdist(self: Tensor, p?: number | { p?: number }, options?: { p?: number }): Result<Q, Tensor>
   /** `aten::permute(Tensor(a) self, int[] dims) -> Tensor(a)` */
   permute(self: Tensor, dims: readonly number[]): Result<Q, Tensor>
   permute(self: Tensor, ...dims: number[]): Result<Q, Tensor>
   /** `aten::pin_memory(Tensor(a) self, Device? device=None) -> Tensor(a)` */
-  pinMemory(self: Tensor, device?: Device | null | { device?: Device | null }, options?: { device?: Device | null }): Result<Q, Tensor>
+  pinMemory(
+    self: Tensor,
+    device?: Device | null | { device?: Device | null },
+    options?: { device?: Device | null },
+  ): Result<Q, Tensor>
   /** `aten::pinverse(Tensor self, float rcond=1.0000000000000001e-15) -> Tensor` */
   pinverse(self: Tensor, rcond?: number | { rcond?: number }, options?: { rcond?: number }): Result<Q, Tensor>
   /** `aten::pixel_shuffle(Tensor self, int upscale_factor) -> Tensor` */
@@ -1530,9 +4394,20 @@ export interface Operators<Q extends 'now' | 'queued'> {
   /** `aten::pixel_unshuffle(Tensor self, int downscale_factor) -> Tensor` */
   pixelUnshuffle(self: Tensor, downscaleFactor: number | bigint): Result<Q, Tensor>
   /** `aten::poisson(Tensor self, Generator? generator=None) -> Tensor` */
-  poisson(self: Tensor, generator?: Generator | null | { generator?: Generator | null }, options?: { generator?: Generator | null }): Result<Q, Tensor>
+  poisson(
+    self: Tensor,
+    generator?: Generator | null | { generator?: Generator | null },
+    options?: { generator?: Generator | null },
+  ): Result<Q, Tensor>
   /** `aten::poisson_nll_loss(Tensor input, Tensor target, bool log_input, bool full, float eps, int reduction) -> Tensor` */
-  poissonNllLoss(input: Tensor, target: Tensor, logInput: boolean, full: boolean, eps: number, reduction: number | bigint): Result<Q, Tensor>
+  poissonNllLoss(
+    input: Tensor,
+    target: Tensor,
+    logInput: boolean,
+    full: boolean,
+    eps: number,
+    reduction: number | bigint,
+  ): Result<Q, Tensor>
   /** `aten::polar(Tensor abs, Tensor angle) -> Tensor` */
   polar(abs: Tensor, angle: Tensor): Result<Q, Tensor>
   /** `aten::polygamma(int n, Tensor self) -> Tensor` */
@@ -1556,79 +4431,291 @@ export interface Operators<Q extends 'now' | 'queued'> {
   /** `aten::prod(Tensor self, *, ScalarType? dtype=None) -> Tensor` */
   prod(self: Tensor, options?: { dtype?: DType | null }): Result<Q, Tensor>
   /** `aten::prod.dim_int(Tensor self, int dim, bool keepdim=False, *, ScalarType? dtype=None) -> Tensor` */
-  prod(self: Tensor, dim: number | bigint, keepdim?: boolean | { keepdim?: boolean; dtype?: DType | null }, options?: { keepdim?: boolean; dtype?: DType | null }): Result<Q, Tensor>
+  prod(
+    self: Tensor,
+    dim: number | bigint,
+    keepdim?: boolean | { keepdim?: boolean; dtype?: DType | null },
+    options?: { keepdim?: boolean; dtype?: DType | null },
+  ): Result<Q, Tensor>
   /** `aten::promote_types(ScalarType type1, ScalarType type2) -> ScalarType` */
   promoteTypes(type1: DType, type2: DType): Result<Q, DType>
   /** `aten::put(Tensor self, Tensor index, Tensor source, bool accumulate=False) -> Tensor` */
-  put(self: Tensor, index: Tensor, source: Tensor, accumulate?: boolean | { accumulate?: boolean }, options?: { accumulate?: boolean }): Result<Q, Tensor>
+  put(
+    self: Tensor,
+    index: Tensor,
+    source: Tensor,
+    accumulate?: boolean | { accumulate?: boolean },
+    options?: { accumulate?: boolean },
+  ): Result<Q, Tensor>
   /** `aten::put_(Tensor(a!) self, Tensor index, Tensor source, bool accumulate=False) -> Tensor(a!)` */
-  put_(self: Tensor, index: Tensor, source: Tensor, accumulate?: boolean | { accumulate?: boolean }, options?: { accumulate?: boolean }): Result<Q, Tensor>
+  put_(
+    self: Tensor,
+    index: Tensor,
+    source: Tensor,
+    accumulate?: boolean | { accumulate?: boolean },
+    options?: { accumulate?: boolean },
+  ): Result<Q, Tensor>
   /** `aten::qr(Tensor self, bool some=True) -> (Tensor Q, Tensor R)` */
-  qr(self: Tensor, some?: boolean | { some?: boolean }, options?: { some?: boolean }): Result<Q, { Q: Tensor; R: Tensor }>
+  qr(
+    self: Tensor,
+    some?: boolean | { some?: boolean },
+    options?: { some?: boolean },
+  ): Result<Q, { Q: Tensor; R: Tensor }>
   /** `aten::quantile(Tensor self, Tensor q, int? dim=None, bool keepdim=False, *, str interpolation="linear") -> Tensor` */
-  quantile(self: Tensor, q: Tensor, dim?: number | bigint | null | { dim?: number | bigint | null; keepdim?: boolean; interpolation?: string }, keepdim?: boolean | { dim?: number | bigint | null; keepdim?: boolean; interpolation?: string }, options?: { dim?: number | bigint | null; keepdim?: boolean; interpolation?: string }): Result<Q, Tensor>
+  quantile(
+    self: Tensor,
+    q: Tensor,
+    dim?: number | bigint | null | { dim?: number | bigint | null; keepdim?: boolean; interpolation?: string },
+    keepdim?: boolean | { dim?: number | bigint | null; keepdim?: boolean; interpolation?: string },
+    options?: { dim?: number | bigint | null; keepdim?: boolean; interpolation?: string },
+  ): Result<Q, Tensor>
   /** `aten::quantile.scalar(Tensor self, float q, int? dim=None, bool keepdim=False, *, str interpolation="linear") -> Tensor` */
-  quantile(self: Tensor, q: number, dim?: number | bigint | null | { dim?: number | bigint | null; keepdim?: boolean; interpolation?: string }, keepdim?: boolean | { dim?: number | bigint | null; keepdim?: boolean; interpolation?: string }, options?: { dim?: number | bigint | null; keepdim?: boolean; interpolation?: string }): Result<Q, Tensor>
+  quantile(
+    self: Tensor,
+    q: number,
+    dim?: number | bigint | null | { dim?: number | bigint | null; keepdim?: boolean; interpolation?: string },
+    keepdim?: boolean | { dim?: number | bigint | null; keepdim?: boolean; interpolation?: string },
+    options?: { dim?: number | bigint | null; keepdim?: boolean; interpolation?: string },
+  ): Result<Q, Tensor>
   /** `aten::rad2deg(Tensor self) -> Tensor` */
   rad2deg(self: Tensor): Result<Q, Tensor>
   /** `aten::rad2deg_(Tensor(a!) self) -> Tensor(a!)` */
   rad2deg_(self: Tensor): Result<Q, Tensor>
   /** `aten::rand(SymInt[] size, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor` */
-  rand(size: readonly number[], options?: { dtype?: DType | null; layout?: Layout | null; device?: Device | null; pinMemory?: boolean | null }): Result<Q, Tensor>
+  rand(
+    size: readonly number[],
+    options?: { dtype?: DType | null; layout?: Layout | null; device?: Device | null; pinMemory?: boolean | null },
+  ): Result<Q, Tensor>
   rand(...size: number[]): Result<Q, Tensor>
   /** `aten::rand.generator(SymInt[] size, *, Generator? generator, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor` */
-  rand(size: readonly number[], options?: { generator?: Generator | null; dtype?: DType | null; layout?: Layout | null; device?: Device | null; pinMemory?: boolean | null }): Result<Q, Tensor>
+  rand(
+    size: readonly number[],
+    options?: {
+      generator?: Generator | null
+      dtype?: DType | null
+      layout?: Layout | null
+      device?: Device | null
+      pinMemory?: boolean | null
+    },
+  ): Result<Q, Tensor>
   rand(...size: number[]): Result<Q, Tensor>
   /** `aten::rand_like(Tensor self, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None, MemoryFormat? memory_format=None) -> Tensor` */
-  randLike(self: Tensor, options?: { dtype?: DType | null; layout?: Layout | null; device?: Device | null; pinMemory?: boolean | null; memoryFormat?: MemoryFormat | null }): Result<Q, Tensor>
+  randLike(
+    self: Tensor,
+    options?: {
+      dtype?: DType | null
+      layout?: Layout | null
+      device?: Device | null
+      pinMemory?: boolean | null
+      memoryFormat?: MemoryFormat | null
+    },
+  ): Result<Q, Tensor>
   /** `aten::rand_like.generator(Tensor self, *, Generator? generator, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None, MemoryFormat? memory_format=None) -> Tensor` */
-  randLike(self: Tensor, options?: { generator?: Generator | null; dtype?: DType | null; layout?: Layout | null; device?: Device | null; pinMemory?: boolean | null; memoryFormat?: MemoryFormat | null }): Result<Q, Tensor>
+  randLike(
+    self: Tensor,
+    options?: {
+      generator?: Generator | null
+      dtype?: DType | null
+      layout?: Layout | null
+      device?: Device | null
+      pinMemory?: boolean | null
+      memoryFormat?: MemoryFormat | null
+    },
+  ): Result<Q, Tensor>
   /** `aten::randint(SymInt high, SymInt[] size, *, ScalarType? dtype=4, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor` */
-  randint(high: number | bigint, size: readonly number[], options?: { dtype?: DType | null; layout?: Layout | null; device?: Device | null; pinMemory?: boolean | null }): Result<Q, Tensor>
+  randint(
+    high: number | bigint,
+    size: readonly number[],
+    options?: { dtype?: DType | null; layout?: Layout | null; device?: Device | null; pinMemory?: boolean | null },
+  ): Result<Q, Tensor>
   /** `aten::randint.generator(SymInt high, SymInt[] size, *, Generator? generator, ScalarType? dtype=4, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor` */
-  randint(high: number | bigint, size: readonly number[], options?: { generator?: Generator | null; dtype?: DType | null; layout?: Layout | null; device?: Device | null; pinMemory?: boolean | null }): Result<Q, Tensor>
+  randint(
+    high: number | bigint,
+    size: readonly number[],
+    options?: {
+      generator?: Generator | null
+      dtype?: DType | null
+      layout?: Layout | null
+      device?: Device | null
+      pinMemory?: boolean | null
+    },
+  ): Result<Q, Tensor>
   /** `aten::randint.low(SymInt low, SymInt high, SymInt[] size, *, ScalarType? dtype=4, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor` */
-  randint(low: number | bigint, high: number | bigint, size: readonly number[], options?: { dtype?: DType | null; layout?: Layout | null; device?: Device | null; pinMemory?: boolean | null }): Result<Q, Tensor>
+  randint(
+    low: number | bigint,
+    high: number | bigint,
+    size: readonly number[],
+    options?: { dtype?: DType | null; layout?: Layout | null; device?: Device | null; pinMemory?: boolean | null },
+  ): Result<Q, Tensor>
   /** `aten::randint.low_generator(SymInt low, SymInt high, SymInt[] size, *, Generator? generator, ScalarType? dtype=4, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor` */
-  randint(low: number | bigint, high: number | bigint, size: readonly number[], options?: { generator?: Generator | null; dtype?: DType | null; layout?: Layout | null; device?: Device | null; pinMemory?: boolean | null }): Result<Q, Tensor>
+  randint(
+    low: number | bigint,
+    high: number | bigint,
+    size: readonly number[],
+    options?: {
+      generator?: Generator | null
+      dtype?: DType | null
+      layout?: Layout | null
+      device?: Device | null
+      pinMemory?: boolean | null
+    },
+  ): Result<Q, Tensor>
   /** `aten::randint_like(Tensor self, SymInt high, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None, MemoryFormat? memory_format=None) -> Tensor` */
-  randintLike(self: Tensor, high: number | bigint, options?: { dtype?: DType | null; layout?: Layout | null; device?: Device | null; pinMemory?: boolean | null; memoryFormat?: MemoryFormat | null }): Result<Q, Tensor>
+  randintLike(
+    self: Tensor,
+    high: number | bigint,
+    options?: {
+      dtype?: DType | null
+      layout?: Layout | null
+      device?: Device | null
+      pinMemory?: boolean | null
+      memoryFormat?: MemoryFormat | null
+    },
+  ): Result<Q, Tensor>
   /** `aten::randint_like.Tensor(Tensor self, Tensor high, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None, MemoryFormat? memory_format=None) -> Tensor` */
-  randintLike(self: Tensor, high: Tensor, options?: { dtype?: DType | null; layout?: Layout | null; device?: Device | null; pinMemory?: boolean | null; memoryFormat?: MemoryFormat | null }): Result<Q, Tensor>
+  randintLike(
+    self: Tensor,
+    high: Tensor,
+    options?: {
+      dtype?: DType | null
+      layout?: Layout | null
+      device?: Device | null
+      pinMemory?: boolean | null
+      memoryFormat?: MemoryFormat | null
+    },
+  ): Result<Q, Tensor>
   /** `aten::randint_like.Tensor_generator(Tensor self, Tensor high, *, Generator? generator, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None, MemoryFormat? memory_format=None) -> Tensor` */
-  randintLike(self: Tensor, high: Tensor, options?: { generator?: Generator | null; dtype?: DType | null; layout?: Layout | null; device?: Device | null; pinMemory?: boolean | null; memoryFormat?: MemoryFormat | null }): Result<Q, Tensor>
+  randintLike(
+    self: Tensor,
+    high: Tensor,
+    options?: {
+      generator?: Generator | null
+      dtype?: DType | null
+      layout?: Layout | null
+      device?: Device | null
+      pinMemory?: boolean | null
+      memoryFormat?: MemoryFormat | null
+    },
+  ): Result<Q, Tensor>
   /** `aten::randint_like.generator(Tensor self, SymInt high, *, Generator? generator, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None, MemoryFormat? memory_format=None) -> Tensor` */
-  randintLike(self: Tensor, high: number | bigint, options?: { generator?: Generator | null; dtype?: DType | null; layout?: Layout | null; device?: Device | null; pinMemory?: boolean | null; memoryFormat?: MemoryFormat | null }): Result<Q, Tensor>
+  randintLike(
+    self: Tensor,
+    high: number | bigint,
+    options?: {
+      generator?: Generator | null
+      dtype?: DType | null
+      layout?: Layout | null
+      device?: Device | null
+      pinMemory?: boolean | null
+      memoryFormat?: MemoryFormat | null
+    },
+  ): Result<Q, Tensor>
   /** `aten::randint_like.low_dtype(Tensor self, SymInt low, SymInt high, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None, MemoryFormat? memory_format=None) -> Tensor` */
-  randintLike(self: Tensor, low: number | bigint, high: number | bigint, options?: { dtype?: DType | null; layout?: Layout | null; device?: Device | null; pinMemory?: boolean | null; memoryFormat?: MemoryFormat | null }): Result<Q, Tensor>
+  randintLike(
+    self: Tensor,
+    low: number | bigint,
+    high: number | bigint,
+    options?: {
+      dtype?: DType | null
+      layout?: Layout | null
+      device?: Device | null
+      pinMemory?: boolean | null
+      memoryFormat?: MemoryFormat | null
+    },
+  ): Result<Q, Tensor>
   /** `aten::randint_like.low_generator_dtype(Tensor self, SymInt low, SymInt high, *, Generator? generator, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None, MemoryFormat? memory_format=None) -> Tensor` */
-  randintLike(self: Tensor, low: number | bigint, high: number | bigint, options?: { generator?: Generator | null; dtype?: DType | null; layout?: Layout | null; device?: Device | null; pinMemory?: boolean | null; memoryFormat?: MemoryFormat | null }): Result<Q, Tensor>
+  randintLike(
+    self: Tensor,
+    low: number | bigint,
+    high: number | bigint,
+    options?: {
+      generator?: Generator | null
+      dtype?: DType | null
+      layout?: Layout | null
+      device?: Device | null
+      pinMemory?: boolean | null
+      memoryFormat?: MemoryFormat | null
+    },
+  ): Result<Q, Tensor>
   /** `aten::randn(SymInt[] size, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor` */
-  randn(size: readonly number[], options?: { dtype?: DType | null; layout?: Layout | null; device?: Device | null; pinMemory?: boolean | null }): Result<Q, Tensor>
+  randn(
+    size: readonly number[],
+    options?: { dtype?: DType | null; layout?: Layout | null; device?: Device | null; pinMemory?: boolean | null },
+  ): Result<Q, Tensor>
   randn(...size: number[]): Result<Q, Tensor>
   /** `aten::randn.generator(SymInt[] size, *, Generator? generator, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor` */
-  randn(size: readonly number[], options?: { generator?: Generator | null; dtype?: DType | null; layout?: Layout | null; device?: Device | null; pinMemory?: boolean | null }): Result<Q, Tensor>
+  randn(
+    size: readonly number[],
+    options?: {
+      generator?: Generator | null
+      dtype?: DType | null
+      layout?: Layout | null
+      device?: Device | null
+      pinMemory?: boolean | null
+    },
+  ): Result<Q, Tensor>
   randn(...size: number[]): Result<Q, Tensor>
   /** `aten::randn_like(Tensor self, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None, MemoryFormat? memory_format=None) -> Tensor` */
-  randnLike(self: Tensor, options?: { dtype?: DType | null; layout?: Layout | null; device?: Device | null; pinMemory?: boolean | null; memoryFormat?: MemoryFormat | null }): Result<Q, Tensor>
+  randnLike(
+    self: Tensor,
+    options?: {
+      dtype?: DType | null
+      layout?: Layout | null
+      device?: Device | null
+      pinMemory?: boolean | null
+      memoryFormat?: MemoryFormat | null
+    },
+  ): Result<Q, Tensor>
   /** `aten::randn_like.generator(Tensor self, *, Generator? generator, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None, MemoryFormat? memory_format=None) -> Tensor` */
-  randnLike(self: Tensor, options?: { generator?: Generator | null; dtype?: DType | null; layout?: Layout | null; device?: Device | null; pinMemory?: boolean | null; memoryFormat?: MemoryFormat | null }): Result<Q, Tensor>
+  randnLike(
+    self: Tensor,
+    options?: {
+      generator?: Generator | null
+      dtype?: DType | null
+      layout?: Layout | null
+      device?: Device | null
+      pinMemory?: boolean | null
+      memoryFormat?: MemoryFormat | null
+    },
+  ): Result<Q, Tensor>
   /** `aten::random(Tensor self, *, Generator? generator=None) -> Tensor` */
   random(self: Tensor, options?: { generator?: Generator | null }): Result<Q, Tensor>
   /** `aten::random.from(Tensor self, int from, int? to, *, Generator? generator=None) -> Tensor` */
-  random(self: Tensor, from: number | bigint, to: number | bigint | null, options?: { generator?: Generator | null }): Result<Q, Tensor>
+  random(
+    self: Tensor,
+    from: number | bigint,
+    to: number | bigint | null,
+    options?: { generator?: Generator | null },
+  ): Result<Q, Tensor>
   /** `aten::random.to(Tensor self, int to, *, Generator? generator=None) -> Tensor` */
   random(self: Tensor, to: number | bigint, options?: { generator?: Generator | null }): Result<Q, Tensor>
   /** `aten::random_(Tensor(a!) self, *, Generator? generator=None) -> Tensor(a!)` */
   random_(self: Tensor, options?: { generator?: Generator | null }): Result<Q, Tensor>
   /** `aten::random_.from(Tensor(a!) self, int from, int? to, *, Generator? generator=None) -> Tensor(a!)` */
-  random_(self: Tensor, from: number | bigint, to: number | bigint | null, options?: { generator?: Generator | null }): Result<Q, Tensor>
+  random_(
+    self: Tensor,
+    from: number | bigint,
+    to: number | bigint | null,
+    options?: { generator?: Generator | null },
+  ): Result<Q, Tensor>
   /** `aten::random_.to(Tensor(a!) self, int to, *, Generator? generator=None) -> Tensor(a!)` */
   random_(self: Tensor, to: number | bigint, options?: { generator?: Generator | null }): Result<Q, Tensor>
   /** `aten::randperm(SymInt n, *, ScalarType? dtype=4, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor` */
-  randperm(n: number | bigint, options?: { dtype?: DType | null; layout?: Layout | null; device?: Device | null; pinMemory?: boolean | null }): Result<Q, Tensor>
+  randperm(
+    n: number | bigint,
+    options?: { dtype?: DType | null; layout?: Layout | null; device?: Device | null; pinMemory?: boolean | null },
+  ): Result<Q, Tensor>
   /** `aten::randperm.generator(SymInt n, *, Generator? generator, ScalarType? dtype=4, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor` */
-  randperm(n: number | bigint, options?: { generator?: Generator | null; dtype?: DType | null; layout?: Layout | null; device?: Device | null; pinMemory?: boolean | null }): Result<Q, Tensor>
+  randperm(
+    n: number | bigint,
+    options?: {
+      generator?: Generator | null
+      dtype?: DType | null
+      layout?: Layout | null
+      device?: Device | null
+      pinMemory?: boolean | null
+    },
+  ): Result<Q, Tensor>
   /** `aten::ravel(Tensor(a) self) -> Tensor(a)` */
   ravel(self: Tensor): Result<Q, Tensor>
   /** `aten::real(Tensor(a) self) -> Tensor(a)` */
@@ -1671,9 +4758,19 @@ export interface Operators<Q extends 'now' | 'queued'> {
   /** `aten::repeat_interleave.Tensor(Tensor repeats, *, SymInt? output_size=None) -> Tensor` */
   repeatInterleave(repeats: Tensor, options?: { outputSize?: number | bigint | null }): Result<Q, Tensor>
   /** `aten::repeat_interleave.self_Tensor(Tensor self, Tensor repeats, int? dim=None, *, SymInt? output_size=None) -> Tensor` */
-  repeatInterleave(self: Tensor, repeats: Tensor, dim?: number | bigint | null | { dim?: number | bigint | null; outputSize?: number | bigint | null }, options?: { dim?: number | bigint | null; outputSize?: number | bigint | null }): Result<Q, Tensor>
+  repeatInterleave(
+    self: Tensor,
+    repeats: Tensor,
+    dim?: number | bigint | null | { dim?: number | bigint | null; outputSize?: number | bigint | null },
+    options?: { dim?: number | bigint | null; outputSize?: number | bigint | null },
+  ): Result<Q, Tensor>
   /** `aten::repeat_interleave.self_int(Tensor self, SymInt repeats, int? dim=None, *, SymInt? output_size=None) -> Tensor` */
-  repeatInterleave(self: Tensor, repeats: number | bigint, dim?: number | bigint | null | { dim?: number | bigint | null; outputSize?: number | bigint | null }, options?: { dim?: number | bigint | null; outputSize?: number | bigint | null }): Result<Q, Tensor>
+  repeatInterleave(
+    self: Tensor,
+    repeats: number | bigint,
+    dim?: number | bigint | null | { dim?: number | bigint | null; outputSize?: number | bigint | null },
+    options?: { dim?: number | bigint | null; outputSize?: number | bigint | null },
+  ): Result<Q, Tensor>
   /** `aten::replication_pad1d(Tensor self, SymInt[2] padding) -> Tensor` */
   replicationPad1d(self: Tensor, padding: number | readonly number[]): Result<Q, Tensor>
   /** `aten::replication_pad2d(Tensor self, SymInt[4] padding) -> Tensor` */
@@ -1681,7 +4778,11 @@ export interface Operators<Q extends 'now' | 'queued'> {
   /** `aten::replication_pad3d(Tensor self, SymInt[6] padding) -> Tensor` */
   replicationPad3d(self: Tensor, padding: number | readonly number[]): Result<Q, Tensor>
   /** `aten::requires_grad_(Tensor(a!) self, bool requires_grad=True) -> Tensor(a!)` */
-  requiresGrad_(self: Tensor, requiresGrad?: boolean | { requiresGrad?: boolean }, options?: { requiresGrad?: boolean }): Result<Q, Tensor>
+  requiresGrad_(
+    self: Tensor,
+    requiresGrad?: boolean | { requiresGrad?: boolean },
+    options?: { requiresGrad?: boolean },
+  ): Result<Q, Tensor>
   /** `aten::reshape(Tensor(a) self, SymInt[] shape) -> Tensor(a)` */
   reshape(self: Tensor, shape: readonly number[]): Result<Q, Tensor>
   reshape(self: Tensor, ...shape: number[]): Result<Q, Tensor>
@@ -1714,23 +4815,95 @@ export interface Operators<Q extends 'now' | 'queued'> {
   /** `aten::retains_grad(Tensor self) -> bool` */
   retainsGrad(self: Tensor): Result<Q, boolean>
   /** `aten::rms_norm(Tensor input, SymInt[] normalized_shape, Tensor? weight=None, float? eps=None) -> Tensor` */
-  rmsNorm(input: Tensor, normalizedShape: readonly number[], weight?: Tensor | null | { weight?: Tensor | null; eps?: number | null }, eps?: number | null | { weight?: Tensor | null; eps?: number | null }, options?: { weight?: Tensor | null; eps?: number | null }): Result<Q, Tensor>
+  rmsNorm(
+    input: Tensor,
+    normalizedShape: readonly number[],
+    weight?: Tensor | null | { weight?: Tensor | null; eps?: number | null },
+    eps?: number | null | { weight?: Tensor | null; eps?: number | null },
+    options?: { weight?: Tensor | null; eps?: number | null },
+  ): Result<Q, Tensor>
   /** `aten::rnn_relu.data(Tensor data, Tensor batch_sizes, Tensor hx, Tensor[] params, bool has_biases, int num_layers, float dropout, bool train, bool bidirectional) -> (Tensor, Tensor)` */
-  rnnRelu(data: Tensor, batchSizes: Tensor, hx: Tensor, params: readonly Tensor[], hasBiases: boolean, numLayers: number | bigint, dropout: number, train: boolean, bidirectional: boolean): Result<Q, [Tensor, Tensor]>
+  rnnRelu(
+    data: Tensor,
+    batchSizes: Tensor,
+    hx: Tensor,
+    params: readonly Tensor[],
+    hasBiases: boolean,
+    numLayers: number | bigint,
+    dropout: number,
+    train: boolean,
+    bidirectional: boolean,
+  ): Result<Q, [Tensor, Tensor]>
   /** `aten::rnn_relu.input(Tensor input, Tensor hx, Tensor[] params, bool has_biases, int num_layers, float dropout, bool train, bool bidirectional, bool batch_first) -> (Tensor, Tensor)` */
-  rnnRelu(input: Tensor, hx: Tensor, params: readonly Tensor[], hasBiases: boolean, numLayers: number | bigint, dropout: number, train: boolean, bidirectional: boolean, batchFirst: boolean): Result<Q, [Tensor, Tensor]>
+  rnnRelu(
+    input: Tensor,
+    hx: Tensor,
+    params: readonly Tensor[],
+    hasBiases: boolean,
+    numLayers: number | bigint,
+    dropout: number,
+    train: boolean,
+    bidirectional: boolean,
+    batchFirst: boolean,
+  ): Result<Q, [Tensor, Tensor]>
   /** `aten::rnn_relu_cell(Tensor input, Tensor hx, Tensor w_ih, Tensor w_hh, Tensor? b_ih=None, Tensor? b_hh=None) -> Tensor` */
-  rnnReluCell(input: Tensor, hx: Tensor, wIh: Tensor, wHh: Tensor, bIh?: Tensor | null | { bIh?: Tensor | null; bHh?: Tensor | null }, bHh?: Tensor | null | { bIh?: Tensor | null; bHh?: Tensor | null }, options?: { bIh?: Tensor | null; bHh?: Tensor | null }): Result<Q, Tensor>
+  rnnReluCell(
+    input: Tensor,
+    hx: Tensor,
+    wIh: Tensor,
+    wHh: Tensor,
+    bIh?: Tensor | null | { bIh?: Tensor | null; bHh?: Tensor | null },
+    bHh?: Tensor | null | { bIh?: Tensor | null; bHh?: Tensor | null },
+    options?: { bIh?: Tensor | null; bHh?: Tensor | null },
+  ): Result<Q, Tensor>
   /** `aten::rnn_tanh.data(Tensor data, Tensor batch_sizes, Tensor hx, Tensor[] params, bool has_biases, int num_layers, float dropout, bool train, bool bidirectional) -> (Tensor, Tensor)` */
-  rnnTanh(data: Tensor, batchSizes: Tensor, hx: Tensor, params: readonly Tensor[], hasBiases: boolean, numLayers: number | bigint, dropout: number, train: boolean, bidirectional: boolean): Result<Q, [Tensor, Tensor]>
+  rnnTanh(
+    data: Tensor,
+    batchSizes: Tensor,
+    hx: Tensor,
+    params: readonly Tensor[],
+    hasBiases: boolean,
+    numLayers: number | bigint,
+    dropout: number,
+    train: boolean,
+    bidirectional: boolean,
+  ): Result<Q, [Tensor, Tensor]>
   /** `aten::rnn_tanh.input(Tensor input, Tensor hx, Tensor[] params, bool has_biases, int num_layers, float dropout, bool train, bool bidirectional, bool batch_first) -> (Tensor, Tensor)` */
-  rnnTanh(input: Tensor, hx: Tensor, params: readonly Tensor[], hasBiases: boolean, numLayers: number | bigint, dropout: number, train: boolean, bidirectional: boolean, batchFirst: boolean): Result<Q, [Tensor, Tensor]>
+  rnnTanh(
+    input: Tensor,
+    hx: Tensor,
+    params: readonly Tensor[],
+    hasBiases: boolean,
+    numLayers: number | bigint,
+    dropout: number,
+    train: boolean,
+    bidirectional: boolean,
+    batchFirst: boolean,
+  ): Result<Q, [Tensor, Tensor]>
   /** `aten::rnn_tanh_cell(Tensor input, Tensor hx, Tensor w_ih, Tensor w_hh, Tensor? b_ih=None, Tensor? b_hh=None) -> Tensor` */
-  rnnTanhCell(input: Tensor, hx: Tensor, wIh: Tensor, wHh: Tensor, bIh?: Tensor | null | { bIh?: Tensor | null; bHh?: Tensor | null }, bHh?: Tensor | null | { bIh?: Tensor | null; bHh?: Tensor | null }, options?: { bIh?: Tensor | null; bHh?: Tensor | null }): Result<Q, Tensor>
+  rnnTanhCell(
+    input: Tensor,
+    hx: Tensor,
+    wIh: Tensor,
+    wHh: Tensor,
+    bIh?: Tensor | null | { bIh?: Tensor | null; bHh?: Tensor | null },
+    bHh?: Tensor | null | { bIh?: Tensor | null; bHh?: Tensor | null },
+    options?: { bIh?: Tensor | null; bHh?: Tensor | null },
+  ): Result<Q, Tensor>
   /** `aten::roll(Tensor self, SymInt[1] shifts, int[1] dims=[]) -> Tensor` */
-  roll(self: Tensor, shifts: number | readonly number[], dims?: number | readonly number[] | { dims?: number | readonly number[] }, options?: { dims?: number | readonly number[] }): Result<Q, Tensor>
+  roll(
+    self: Tensor,
+    shifts: number | readonly number[],
+    dims?: number | readonly number[] | { dims?: number | readonly number[] },
+    options?: { dims?: number | readonly number[] },
+  ): Result<Q, Tensor>
   /** `aten::rot90(Tensor self, int k=1, int[] dims=[0, 1]) -> Tensor` */
-  rot90(self: Tensor, k?: number | bigint | { k?: number | bigint; dims?: readonly number[] }, dims?: readonly number[] | { k?: number | bigint; dims?: readonly number[] }, options?: { k?: number | bigint; dims?: readonly number[] }): Result<Q, Tensor>
+  rot90(
+    self: Tensor,
+    k?: number | bigint | { k?: number | bigint; dims?: readonly number[] },
+    dims?: readonly number[] | { k?: number | bigint; dims?: readonly number[] },
+    options?: { k?: number | bigint; dims?: readonly number[] },
+  ): Result<Q, Tensor>
   /** `aten::round(Tensor self) -> Tensor` */
   round(self: Tensor): Result<Q, Tensor>
   /** `aten::round.decimals(Tensor self, *, int decimals) -> Tensor` */
@@ -1744,55 +4917,171 @@ export interface Operators<Q extends 'now' | 'queued'> {
   /** `aten::row_stack(Tensor[] tensors) -> Tensor` */
   rowStack(tensors: readonly Tensor[]): Result<Q, Tensor>
   /** `aten::rrelu(Tensor self, Scalar lower=0.125, Scalar upper=0.33333333333333331, bool training=False, Generator? generator=None) -> Tensor` */
-  rrelu(self: Tensor, lower?: Scalar | { lower?: Scalar; upper?: Scalar; training?: boolean; generator?: Generator | null }, upper?: Scalar | { lower?: Scalar; upper?: Scalar; training?: boolean; generator?: Generator | null }, training?: boolean | { lower?: Scalar; upper?: Scalar; training?: boolean; generator?: Generator | null }, generator?: Generator | null | { lower?: Scalar; upper?: Scalar; training?: boolean; generator?: Generator | null }, options?: { lower?: Scalar; upper?: Scalar; training?: boolean; generator?: Generator | null }): Result<Q, Tensor>
+  rrelu(
+    self: Tensor,
+    lower?: Scalar | { lower?: Scalar; upper?: Scalar; training?: boolean; generator?: Generator | null },
+    upper?: Scalar | { lower?: Scalar; upper?: Scalar; training?: boolean; generator?: Generator | null },
+    training?: boolean | { lower?: Scalar; upper?: Scalar; training?: boolean; generator?: Generator | null },
+    generator?: Generator | null | { lower?: Scalar; upper?: Scalar; training?: boolean; generator?: Generator | null },
+    options?: { lower?: Scalar; upper?: Scalar; training?: boolean; generator?: Generator | null },
+  ): Result<Q, Tensor>
   /** `aten::rrelu_(Tensor(a!) self, Scalar lower=0.125, Scalar upper=0.33333333333333331, bool training=False, Generator? generator=None) -> Tensor(a!)` */
-  rrelu_(self: Tensor, lower?: Scalar | { lower?: Scalar; upper?: Scalar; training?: boolean; generator?: Generator | null }, upper?: Scalar | { lower?: Scalar; upper?: Scalar; training?: boolean; generator?: Generator | null }, training?: boolean | { lower?: Scalar; upper?: Scalar; training?: boolean; generator?: Generator | null }, generator?: Generator | null | { lower?: Scalar; upper?: Scalar; training?: boolean; generator?: Generator | null }, options?: { lower?: Scalar; upper?: Scalar; training?: boolean; generator?: Generator | null }): Result<Q, Tensor>
+  rrelu_(
+    self: Tensor,
+    lower?: Scalar | { lower?: Scalar; upper?: Scalar; training?: boolean; generator?: Generator | null },
+    upper?: Scalar | { lower?: Scalar; upper?: Scalar; training?: boolean; generator?: Generator | null },
+    training?: boolean | { lower?: Scalar; upper?: Scalar; training?: boolean; generator?: Generator | null },
+    generator?: Generator | null | { lower?: Scalar; upper?: Scalar; training?: boolean; generator?: Generator | null },
+    options?: { lower?: Scalar; upper?: Scalar; training?: boolean; generator?: Generator | null },
+  ): Result<Q, Tensor>
   /** `aten::rrelu_with_noise(Tensor self, Tensor(b!) noise, Scalar lower=0.125, Scalar upper=0.33333333333333331, bool training=False, Generator? generator=None) -> Tensor` */
-  rreluWithNoise(self: Tensor, noise: Tensor, lower?: Scalar | { lower?: Scalar; upper?: Scalar; training?: boolean; generator?: Generator | null }, upper?: Scalar | { lower?: Scalar; upper?: Scalar; training?: boolean; generator?: Generator | null }, training?: boolean | { lower?: Scalar; upper?: Scalar; training?: boolean; generator?: Generator | null }, generator?: Generator | null | { lower?: Scalar; upper?: Scalar; training?: boolean; generator?: Generator | null }, options?: { lower?: Scalar; upper?: Scalar; training?: boolean; generator?: Generator | null }): Result<Q, Tensor>
+  rreluWithNoise(
+    self: Tensor,
+    noise: Tensor,
+    lower?: Scalar | { lower?: Scalar; upper?: Scalar; training?: boolean; generator?: Generator | null },
+    upper?: Scalar | { lower?: Scalar; upper?: Scalar; training?: boolean; generator?: Generator | null },
+    training?: boolean | { lower?: Scalar; upper?: Scalar; training?: boolean; generator?: Generator | null },
+    generator?: Generator | null | { lower?: Scalar; upper?: Scalar; training?: boolean; generator?: Generator | null },
+    options?: { lower?: Scalar; upper?: Scalar; training?: boolean; generator?: Generator | null },
+  ): Result<Q, Tensor>
   /** `aten::rrelu_with_noise_(Tensor(a!) self, Tensor(b!) noise, Scalar lower=0.125, Scalar upper=0.33333333333333331, bool training=False, Generator? generator=None) -> Tensor(a!)` */
-  rreluWithNoise_(self: Tensor, noise: Tensor, lower?: Scalar | { lower?: Scalar; upper?: Scalar; training?: boolean; generator?: Generator | null }, upper?: Scalar | { lower?: Scalar; upper?: Scalar; training?: boolean; generator?: Generator | null }, training?: boolean | { lower?: Scalar; upper?: Scalar; training?: boolean; generator?: Generator | null }, generator?: Generator | null | { lower?: Scalar; upper?: Scalar; training?: boolean; generator?: Generator | null }, options?: { lower?: Scalar; upper?: Scalar; training?: boolean; generator?: Generator | null }): Result<Q, Tensor>
+  rreluWithNoise_(
+    self: Tensor,
+    noise: Tensor,
+    lower?: Scalar | { lower?: Scalar; upper?: Scalar; training?: boolean; generator?: Generator | null },
+    upper?: Scalar | { lower?: Scalar; upper?: Scalar; training?: boolean; generator?: Generator | null },
+    training?: boolean | { lower?: Scalar; upper?: Scalar; training?: boolean; generator?: Generator | null },
+    generator?: Generator | null | { lower?: Scalar; upper?: Scalar; training?: boolean; generator?: Generator | null },
+    options?: { lower?: Scalar; upper?: Scalar; training?: boolean; generator?: Generator | null },
+  ): Result<Q, Tensor>
   /** `aten::rsqrt(Tensor self) -> Tensor` */
   rsqrt(self: Tensor): Result<Q, Tensor>
   /** `aten::rsqrt_(Tensor(a!) self) -> Tensor(a!)` */
   rsqrt_(self: Tensor): Result<Q, Tensor>
   /** `aten::rsub.Scalar(Tensor self, Scalar other, Scalar alpha=1) -> Tensor` */
-  rsub(self: Tensor, other: Scalar, alpha?: Scalar | { alpha?: Scalar }, options?: { alpha?: Scalar }): Result<Q, Tensor>
+  rsub(
+    self: Tensor,
+    other: Scalar,
+    alpha?: Scalar | { alpha?: Scalar },
+    options?: { alpha?: Scalar },
+  ): Result<Q, Tensor>
   /** `aten::rsub.Tensor(Tensor self, Tensor other, *, Scalar alpha=1) -> Tensor` */
   rsub(self: Tensor, other: Tensor, options?: { alpha?: Scalar }): Result<Q, Tensor>
   /** `aten::scalar_tensor(Scalar s, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor` */
-  scalarTensor(s: Scalar, options?: { dtype?: DType | null; layout?: Layout | null; device?: Device | null; pinMemory?: boolean | null }): Result<Q, Tensor>
+  scalarTensor(
+    s: Scalar,
+    options?: { dtype?: DType | null; layout?: Layout | null; device?: Device | null; pinMemory?: boolean | null },
+  ): Result<Q, Tensor>
   /** `aten::scaled_dot_product_attention(Tensor query, Tensor key, Tensor value, Tensor? attn_mask=None, float dropout_p=0., bool is_causal=False, *, float? scale=None, bool enable_gqa=False) -> Tensor` */
-  scaledDotProductAttention(query: Tensor, key: Tensor, value: Tensor, attnMask?: Tensor | null | { attnMask?: Tensor | null; dropoutP?: number; isCausal?: boolean; scale?: number | null; enableGqa?: boolean }, dropoutP?: number | { attnMask?: Tensor | null; dropoutP?: number; isCausal?: boolean; scale?: number | null; enableGqa?: boolean }, isCausal?: boolean | { attnMask?: Tensor | null; dropoutP?: number; isCausal?: boolean; scale?: number | null; enableGqa?: boolean }, options?: { attnMask?: Tensor | null; dropoutP?: number; isCausal?: boolean; scale?: number | null; enableGqa?: boolean }): Result<Q, Tensor>
+  scaledDotProductAttention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attnMask?:
+      | Tensor
+      | null
+      | { attnMask?: Tensor | null; dropoutP?: number; isCausal?: boolean; scale?: number | null; enableGqa?: boolean },
+    dropoutP?:
+      | number
+      | { attnMask?: Tensor | null; dropoutP?: number; isCausal?: boolean; scale?: number | null; enableGqa?: boolean },
+    isCausal?:
+      | boolean
+      | { attnMask?: Tensor | null; dropoutP?: number; isCausal?: boolean; scale?: number | null; enableGqa?: boolean },
+    options?: {
+      attnMask?: Tensor | null
+      dropoutP?: number
+      isCausal?: boolean
+      scale?: number | null
+      enableGqa?: boolean
+    },
+  ): Result<Q, Tensor>
   /** `aten::scatter.reduce(Tensor self, int dim, Tensor index, Tensor src, *, str reduce) -> Tensor` */
-  scatter(self: Tensor, dim: number | bigint, index: Tensor, src: Tensor, options?: { reduce?: string }): Result<Q, Tensor>
+  scatter(
+    self: Tensor,
+    dim: number | bigint,
+    index: Tensor,
+    src: Tensor,
+    options?: { reduce?: string },
+  ): Result<Q, Tensor>
   /** `aten::scatter.src(Tensor self, int dim, Tensor index, Tensor src) -> Tensor` */
   scatter(self: Tensor, dim: number | bigint, index: Tensor, src: Tensor): Result<Q, Tensor>
   /** `aten::scatter.value(Tensor self, int dim, Tensor index, Scalar value) -> Tensor` */
   scatter(self: Tensor, dim: number | bigint, index: Tensor, value: Scalar): Result<Q, Tensor>
   /** `aten::scatter.value_reduce(Tensor self, int dim, Tensor index, Scalar value, *, str reduce) -> Tensor` */
-  scatter(self: Tensor, dim: number | bigint, index: Tensor, value: Scalar, options?: { reduce?: string }): Result<Q, Tensor>
+  scatter(
+    self: Tensor,
+    dim: number | bigint,
+    index: Tensor,
+    value: Scalar,
+    options?: { reduce?: string },
+  ): Result<Q, Tensor>
   /** `aten::scatter_.reduce(Tensor(a!) self, int dim, Tensor index, Tensor src, *, str reduce) -> Tensor(a!)` */
-  scatter_(self: Tensor, dim: number | bigint, index: Tensor, src: Tensor, options?: { reduce?: string }): Result<Q, Tensor>
+  scatter_(
+    self: Tensor,
+    dim: number | bigint,
+    index: Tensor,
+    src: Tensor,
+    options?: { reduce?: string },
+  ): Result<Q, Tensor>
   /** `aten::scatter_.src(Tensor(a!) self, int dim, Tensor index, Tensor src) -> Tensor(a!)` */
   scatter_(self: Tensor, dim: number | bigint, index: Tensor, src: Tensor): Result<Q, Tensor>
   /** `aten::scatter_.value(Tensor(a!) self, int dim, Tensor index, Scalar value) -> Tensor(a!)` */
   scatter_(self: Tensor, dim: number | bigint, index: Tensor, value: Scalar): Result<Q, Tensor>
   /** `aten::scatter_.value_reduce(Tensor(a!) self, int dim, Tensor index, Scalar value, *, str reduce) -> Tensor(a!)` */
-  scatter_(self: Tensor, dim: number | bigint, index: Tensor, value: Scalar, options?: { reduce?: string }): Result<Q, Tensor>
+  scatter_(
+    self: Tensor,
+    dim: number | bigint,
+    index: Tensor,
+    value: Scalar,
+    options?: { reduce?: string },
+  ): Result<Q, Tensor>
   /** `aten::scatter_add(Tensor self, int dim, Tensor index, Tensor src) -> Tensor` */
   scatterAdd(self: Tensor, dim: number | bigint, index: Tensor, src: Tensor): Result<Q, Tensor>
   /** `aten::scatter_add_(Tensor(a!) self, int dim, Tensor index, Tensor src) -> Tensor(a!)` */
   scatterAdd_(self: Tensor, dim: number | bigint, index: Tensor, src: Tensor): Result<Q, Tensor>
   /** `aten::scatter_reduce.two(Tensor self, int dim, Tensor index, Tensor src, str reduce, *, bool include_self=True) -> Tensor` */
-  scatterReduce(self: Tensor, dim: number | bigint, index: Tensor, src: Tensor, reduce: string, options?: { includeSelf?: boolean }): Result<Q, Tensor>
+  scatterReduce(
+    self: Tensor,
+    dim: number | bigint,
+    index: Tensor,
+    src: Tensor,
+    reduce: string,
+    options?: { includeSelf?: boolean },
+  ): Result<Q, Tensor>
   /** `aten::scatter_reduce_.two(Tensor(a!) self, int dim, Tensor index, Tensor src, str reduce, *, bool include_self=True) -> Tensor(a!)` */
-  scatterReduce_(self: Tensor, dim: number | bigint, index: Tensor, src: Tensor, reduce: string, options?: { includeSelf?: boolean }): Result<Q, Tensor>
+  scatterReduce_(
+    self: Tensor,
+    dim: number | bigint,
+    index: Tensor,
+    src: Tensor,
+    reduce: string,
+    options?: { includeSelf?: boolean },
+  ): Result<Q, Tensor>
   /** `aten::searchsorted.Scalar(Tensor sorted_sequence, Scalar self, *, bool out_int32=False, bool right=False, str? side=None, Tensor? sorter=None) -> Tensor` */
-  searchsorted(sortedSequence: Tensor, self: Scalar, options?: { outInt32?: boolean; right?: boolean; side?: string | null; sorter?: Tensor | null }): Result<Q, Tensor>
+  searchsorted(
+    sortedSequence: Tensor,
+    self: Scalar,
+    options?: { outInt32?: boolean; right?: boolean; side?: string | null; sorter?: Tensor | null },
+  ): Result<Q, Tensor>
   /** `aten::searchsorted.Tensor(Tensor sorted_sequence, Tensor self, *, bool out_int32=False, bool right=False, str? side=None, Tensor? sorter=None) -> Tensor` */
-  searchsorted(sortedSequence: Tensor, self: Tensor, options?: { outInt32?: boolean; right?: boolean; side?: string | null; sorter?: Tensor | null }): Result<Q, Tensor>
+  searchsorted(
+    sortedSequence: Tensor,
+    self: Tensor,
+    options?: { outInt32?: boolean; right?: boolean; side?: string | null; sorter?: Tensor | null },
+  ): Result<Q, Tensor>
   /** `aten::segment_reduce(Tensor data, str reduce, *, Tensor? lengths=None, Tensor? indices=None, Tensor? offsets=None, int axis=0, bool unsafe=False, Scalar? initial=None) -> Tensor` */
-  segmentReduce(data: Tensor, reduce: string, options?: { lengths?: Tensor | null; indices?: Tensor | null; offsets?: Tensor | null; axis?: number | bigint; unsafe?: boolean; initial?: Scalar | null }): Result<Q, Tensor>
+  segmentReduce(
+    data: Tensor,
+    reduce: string,
+    options?: {
+      lengths?: Tensor | null
+      indices?: Tensor | null
+      offsets?: Tensor | null
+      axis?: number | bigint
+      unsafe?: boolean
+      initial?: Scalar | null
+    },
+  ): Result<Q, Tensor>
   /** `aten::select.int(Tensor(a) self, int dim, SymInt index) -> Tensor(a)` */
   select(self: Tensor, dim: number | bigint, index: number | bigint): Result<Q, Tensor>
   /** `aten::select_scatter(Tensor self, Tensor src, int dim, SymInt index) -> Tensor` */
@@ -1810,7 +5099,14 @@ export interface Operators<Q extends 'now' | 'queued'> {
   /** `aten::set_.source_Tensor(Tensor(a!) self, Tensor source) -> Tensor(a!)` */
   set_(self: Tensor, source: Tensor): Result<Q, Tensor>
   /** `aten::set_.source_Tensor_storage_offset(Tensor(a!) self, Tensor source, SymInt storage_offset, SymInt[] size, SymInt[] stride=[]) -> Tensor(a!)` */
-  set_(self: Tensor, source: Tensor, storageOffset: number | bigint, size: readonly number[], stride?: readonly number[] | { stride?: readonly number[] }, options?: { stride?: readonly number[] }): Result<Q, Tensor>
+  set_(
+    self: Tensor,
+    source: Tensor,
+    storageOffset: number | bigint,
+    size: readonly number[],
+    stride?: readonly number[] | { stride?: readonly number[] },
+    options?: { stride?: readonly number[] },
+  ): Result<Q, Tensor>
   /** `aten::set_data(Tensor(a!) self, Tensor new_data) -> ()` */
   setData(self: Tensor, newData: Tensor): Result<Q, void>
   /** `aten::sgn(Tensor self) -> Tensor` */
@@ -1846,58 +5142,240 @@ export interface Operators<Q extends 'now' | 'queued'> {
   /** `aten::size.int(Tensor self, int dim) -> int` */
   size(self: Tensor, dim: number | bigint): Result<Q, number>
   /** `aten::slice.Tensor(Tensor(a) self, int dim=0, SymInt? start=None, SymInt? end=None, SymInt step=1) -> Tensor(a)` */
-  slice(self: Tensor, dim?: number | bigint | { dim?: number | bigint; start?: number | bigint | null; end?: number | bigint | null; step?: number | bigint }, start?: number | bigint | null | { dim?: number | bigint; start?: number | bigint | null; end?: number | bigint | null; step?: number | bigint }, end?: number | bigint | null | { dim?: number | bigint; start?: number | bigint | null; end?: number | bigint | null; step?: number | bigint }, step?: number | bigint | { dim?: number | bigint; start?: number | bigint | null; end?: number | bigint | null; step?: number | bigint }, options?: { dim?: number | bigint; start?: number | bigint | null; end?: number | bigint | null; step?: number | bigint }): Result<Q, Tensor>
+  slice(
+    self: Tensor,
+    dim?:
+      | number
+      | bigint
+      | { dim?: number | bigint; start?: number | bigint | null; end?: number | bigint | null; step?: number | bigint },
+    start?:
+      | number
+      | bigint
+      | null
+      | { dim?: number | bigint; start?: number | bigint | null; end?: number | bigint | null; step?: number | bigint },
+    end?:
+      | number
+      | bigint
+      | null
+      | { dim?: number | bigint; start?: number | bigint | null; end?: number | bigint | null; step?: number | bigint },
+    step?:
+      | number
+      | bigint
+      | { dim?: number | bigint; start?: number | bigint | null; end?: number | bigint | null; step?: number | bigint },
+    options?: {
+      dim?: number | bigint
+      start?: number | bigint | null
+      end?: number | bigint | null
+      step?: number | bigint
+    },
+  ): Result<Q, Tensor>
   /** `aten::slice_inverse(Tensor(a) self, Tensor src, int dim=0, SymInt? start=None, SymInt? end=None, SymInt step=1) -> Tensor(a)` */
-  sliceInverse(self: Tensor, src: Tensor, dim?: number | bigint | { dim?: number | bigint; start?: number | bigint | null; end?: number | bigint | null; step?: number | bigint }, start?: number | bigint | null | { dim?: number | bigint; start?: number | bigint | null; end?: number | bigint | null; step?: number | bigint }, end?: number | bigint | null | { dim?: number | bigint; start?: number | bigint | null; end?: number | bigint | null; step?: number | bigint }, step?: number | bigint | { dim?: number | bigint; start?: number | bigint | null; end?: number | bigint | null; step?: number | bigint }, options?: { dim?: number | bigint; start?: number | bigint | null; end?: number | bigint | null; step?: number | bigint }): Result<Q, Tensor>
+  sliceInverse(
+    self: Tensor,
+    src: Tensor,
+    dim?:
+      | number
+      | bigint
+      | { dim?: number | bigint; start?: number | bigint | null; end?: number | bigint | null; step?: number | bigint },
+    start?:
+      | number
+      | bigint
+      | null
+      | { dim?: number | bigint; start?: number | bigint | null; end?: number | bigint | null; step?: number | bigint },
+    end?:
+      | number
+      | bigint
+      | null
+      | { dim?: number | bigint; start?: number | bigint | null; end?: number | bigint | null; step?: number | bigint },
+    step?:
+      | number
+      | bigint
+      | { dim?: number | bigint; start?: number | bigint | null; end?: number | bigint | null; step?: number | bigint },
+    options?: {
+      dim?: number | bigint
+      start?: number | bigint | null
+      end?: number | bigint | null
+      step?: number | bigint
+    },
+  ): Result<Q, Tensor>
   /** `aten::slice_scatter(Tensor self, Tensor src, int dim=0, SymInt? start=None, SymInt? end=None, SymInt step=1) -> Tensor` */
-  sliceScatter(self: Tensor, src: Tensor, dim?: number | bigint | { dim?: number | bigint; start?: number | bigint | null; end?: number | bigint | null; step?: number | bigint }, start?: number | bigint | null | { dim?: number | bigint; start?: number | bigint | null; end?: number | bigint | null; step?: number | bigint }, end?: number | bigint | null | { dim?: number | bigint; start?: number | bigint | null; end?: number | bigint | null; step?: number | bigint }, step?: number | bigint | { dim?: number | bigint; start?: number | bigint | null; end?: number | bigint | null; step?: number | bigint }, options?: { dim?: number | bigint; start?: number | bigint | null; end?: number | bigint | null; step?: number | bigint }): Result<Q, Tensor>
+  sliceScatter(
+    self: Tensor,
+    src: Tensor,
+    dim?:
+      | number
+      | bigint
+      | { dim?: number | bigint; start?: number | bigint | null; end?: number | bigint | null; step?: number | bigint },
+    start?:
+      | number
+      | bigint
+      | null
+      | { dim?: number | bigint; start?: number | bigint | null; end?: number | bigint | null; step?: number | bigint },
+    end?:
+      | number
+      | bigint
+      | null
+      | { dim?: number | bigint; start?: number | bigint | null; end?: number | bigint | null; step?: number | bigint },
+    step?:
+      | number
+      | bigint
+      | { dim?: number | bigint; start?: number | bigint | null; end?: number | bigint | null; step?: number | bigint },
+    options?: {
+      dim?: number | bigint
+      start?: number | bigint | null
+      end?: number | bigint | null
+      step?: number | bigint
+    },
+  ): Result<Q, Tensor>
   /** `aten::slogdet(Tensor self) -> (Tensor sign, Tensor logabsdet)` */
   slogdet(self: Tensor): Result<Q, { sign: Tensor; logabsdet: Tensor }>
   /** `aten::smm(Tensor self, Tensor mat2) -> Tensor` */
   smm(self: Tensor, mat2: Tensor): Result<Q, Tensor>
   /** `aten::smooth_l1_loss(Tensor self, Tensor target, int reduction=1, float beta=1.) -> Tensor` */
-  smoothL1Loss(self: Tensor, target: Tensor, reduction?: number | bigint | { reduction?: number | bigint; beta?: number }, beta?: number | { reduction?: number | bigint; beta?: number }, options?: { reduction?: number | bigint; beta?: number }): Result<Q, Tensor>
+  smoothL1Loss(
+    self: Tensor,
+    target: Tensor,
+    reduction?: number | bigint | { reduction?: number | bigint; beta?: number },
+    beta?: number | { reduction?: number | bigint; beta?: number },
+    options?: { reduction?: number | bigint; beta?: number },
+  ): Result<Q, Tensor>
   /** `aten::soft_margin_loss(Tensor self, Tensor target, int reduction=1) -> Tensor` */
-  softMarginLoss(self: Tensor, target: Tensor, reduction?: number | bigint | { reduction?: number | bigint }, options?: { reduction?: number | bigint }): Result<Q, Tensor>
+  softMarginLoss(
+    self: Tensor,
+    target: Tensor,
+    reduction?: number | bigint | { reduction?: number | bigint },
+    options?: { reduction?: number | bigint },
+  ): Result<Q, Tensor>
   /** `aten::softmax.int(Tensor self, int dim, ScalarType? dtype=None) -> Tensor` */
-  softmax(self: Tensor, dim: number | bigint, dtype?: DType | null | { dtype?: DType | null }, options?: { dtype?: DType | null }): Result<Q, Tensor>
+  softmax(
+    self: Tensor,
+    dim: number | bigint,
+    dtype?: DType | null | { dtype?: DType | null },
+    options?: { dtype?: DType | null },
+  ): Result<Q, Tensor>
   /** `aten::softplus(Tensor self, Scalar beta=1, Scalar threshold=20) -> Tensor` */
-  softplus(self: Tensor, beta?: Scalar | { beta?: Scalar; threshold?: Scalar }, threshold?: Scalar | { beta?: Scalar; threshold?: Scalar }, options?: { beta?: Scalar; threshold?: Scalar }): Result<Q, Tensor>
+  softplus(
+    self: Tensor,
+    beta?: Scalar | { beta?: Scalar; threshold?: Scalar },
+    threshold?: Scalar | { beta?: Scalar; threshold?: Scalar },
+    options?: { beta?: Scalar; threshold?: Scalar },
+  ): Result<Q, Tensor>
   /** `aten::softshrink(Tensor self, Scalar lambd=0.5) -> Tensor` */
   softshrink(self: Tensor, lambd?: Scalar | { lambd?: Scalar }, options?: { lambd?: Scalar }): Result<Q, Tensor>
   /** `aten::sort(Tensor self, int dim=-1, bool descending=False) -> (Tensor values, Tensor indices)` */
-  sort(self: Tensor, dim?: number | bigint | { dim?: number | bigint; descending?: boolean }, descending?: boolean | { dim?: number | bigint; descending?: boolean }, options?: { dim?: number | bigint; descending?: boolean }): Result<Q, { values: Tensor; indices: Tensor }>
+  sort(
+    self: Tensor,
+    dim?: number | bigint | { dim?: number | bigint; descending?: boolean },
+    descending?: boolean | { dim?: number | bigint; descending?: boolean },
+    options?: { dim?: number | bigint; descending?: boolean },
+  ): Result<Q, { values: Tensor; indices: Tensor }>
   /** `aten::sort.stable(Tensor self, *, bool? stable, int dim=-1, bool descending=False) -> (Tensor values, Tensor indices)` */
-  sort(self: Tensor, options?: { stable?: boolean | null; dim?: number | bigint; descending?: boolean }): Result<Q, { values: Tensor; indices: Tensor }>
+  sort(
+    self: Tensor,
+    options?: { stable?: boolean | null; dim?: number | bigint; descending?: boolean },
+  ): Result<Q, { values: Tensor; indices: Tensor }>
   /** `aten::sparse_bsc_tensor.ccol_row_value(Tensor ccol_indices, Tensor row_indices, Tensor values, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=False) -> Tensor` */
-  sparseBscTensor(ccolIndices: Tensor, rowIndices: Tensor, values: Tensor, options?: { dtype?: DType | null; layout?: Layout | null; device?: Device | null; pinMemory?: boolean | null }): Result<Q, Tensor>
+  sparseBscTensor(
+    ccolIndices: Tensor,
+    rowIndices: Tensor,
+    values: Tensor,
+    options?: { dtype?: DType | null; layout?: Layout | null; device?: Device | null; pinMemory?: boolean | null },
+  ): Result<Q, Tensor>
   /** `aten::sparse_bsc_tensor.ccol_row_value_size(Tensor ccol_indices, Tensor row_indices, Tensor values, int[] size, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=False) -> Tensor` */
-  sparseBscTensor(ccolIndices: Tensor, rowIndices: Tensor, values: Tensor, size: readonly number[], options?: { dtype?: DType | null; layout?: Layout | null; device?: Device | null; pinMemory?: boolean | null }): Result<Q, Tensor>
+  sparseBscTensor(
+    ccolIndices: Tensor,
+    rowIndices: Tensor,
+    values: Tensor,
+    size: readonly number[],
+    options?: { dtype?: DType | null; layout?: Layout | null; device?: Device | null; pinMemory?: boolean | null },
+  ): Result<Q, Tensor>
   /** `aten::sparse_bsr_tensor.crow_col_value(Tensor crow_indices, Tensor col_indices, Tensor values, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=False) -> Tensor` */
-  sparseBsrTensor(crowIndices: Tensor, colIndices: Tensor, values: Tensor, options?: { dtype?: DType | null; layout?: Layout | null; device?: Device | null; pinMemory?: boolean | null }): Result<Q, Tensor>
+  sparseBsrTensor(
+    crowIndices: Tensor,
+    colIndices: Tensor,
+    values: Tensor,
+    options?: { dtype?: DType | null; layout?: Layout | null; device?: Device | null; pinMemory?: boolean | null },
+  ): Result<Q, Tensor>
   /** `aten::sparse_bsr_tensor.crow_col_value_size(Tensor crow_indices, Tensor col_indices, Tensor values, int[] size, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=False) -> Tensor` */
-  sparseBsrTensor(crowIndices: Tensor, colIndices: Tensor, values: Tensor, size: readonly number[], options?: { dtype?: DType | null; layout?: Layout | null; device?: Device | null; pinMemory?: boolean | null }): Result<Q, Tensor>
+  sparseBsrTensor(
+    crowIndices: Tensor,
+    colIndices: Tensor,
+    values: Tensor,
+    size: readonly number[],
+    options?: { dtype?: DType | null; layout?: Layout | null; device?: Device | null; pinMemory?: boolean | null },
+  ): Result<Q, Tensor>
   /** `aten::sparse_coo_tensor.indices(Tensor indices, Tensor values, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None, bool? is_coalesced=None) -> Tensor` */
-  sparseCooTensor(indices: Tensor, values: Tensor, options?: { dtype?: DType | null; layout?: Layout | null; device?: Device | null; pinMemory?: boolean | null; isCoalesced?: boolean | null }): Result<Q, Tensor>
+  sparseCooTensor(
+    indices: Tensor,
+    values: Tensor,
+    options?: {
+      dtype?: DType | null
+      layout?: Layout | null
+      device?: Device | null
+      pinMemory?: boolean | null
+      isCoalesced?: boolean | null
+    },
+  ): Result<Q, Tensor>
   /** `aten::sparse_coo_tensor.indices_size(Tensor indices, Tensor values, int[] size, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None, bool? is_coalesced=None) -> Tensor` */
-  sparseCooTensor(indices: Tensor, values: Tensor, size: readonly number[], options?: { dtype?: DType | null; layout?: Layout | null; device?: Device | null; pinMemory?: boolean | null; isCoalesced?: boolean | null }): Result<Q, Tensor>
+  sparseCooTensor(
+    indices: Tensor,
+    values: Tensor,
+    size: readonly number[],
+    options?: {
+      dtype?: DType | null
+      layout?: Layout | null
+      device?: Device | null
+      pinMemory?: boolean | null
+      isCoalesced?: boolean | null
+    },
+  ): Result<Q, Tensor>
   /** `aten::sparse_coo_tensor.size(int[] size, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=False) -> Tensor` */
-  sparseCooTensor(size: readonly number[], options?: { dtype?: DType | null; layout?: Layout | null; device?: Device | null; pinMemory?: boolean | null }): Result<Q, Tensor>
+  sparseCooTensor(
+    size: readonly number[],
+    options?: { dtype?: DType | null; layout?: Layout | null; device?: Device | null; pinMemory?: boolean | null },
+  ): Result<Q, Tensor>
   sparseCooTensor(...size: number[]): Result<Q, Tensor>
   /** `aten::sparse_csc_tensor.ccol_row_value(Tensor ccol_indices, Tensor row_indices, Tensor values, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=False) -> Tensor` */
-  sparseCscTensor(ccolIndices: Tensor, rowIndices: Tensor, values: Tensor, options?: { dtype?: DType | null; layout?: Layout | null; device?: Device | null; pinMemory?: boolean | null }): Result<Q, Tensor>
+  sparseCscTensor(
+    ccolIndices: Tensor,
+    rowIndices: Tensor,
+    values: Tensor,
+    options?: { dtype?: DType | null; layout?: Layout | null; device?: Device | null; pinMemory?: boolean | null },
+  ): Result<Q, Tensor>
   /** `aten::sparse_csc_tensor.ccol_row_value_size(Tensor ccol_indices, Tensor row_indices, Tensor values, int[] size, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=False) -> Tensor` */
-  sparseCscTensor(ccolIndices: Tensor, rowIndices: Tensor, values: Tensor, size: readonly number[], options?: { dtype?: DType | null; layout?: Layout | null; device?: Device | null; pinMemory?: boolean | null }): Result<Q, Tensor>
+  sparseCscTensor(
+    ccolIndices: Tensor,
+    rowIndices: Tensor,
+    values: Tensor,
+    size: readonly number[],
+    options?: { dtype?: DType | null; layout?: Layout | null; device?: Device | null; pinMemory?: boolean | null },
+  ): Result<Q, Tensor>
   /** `aten::sparse_csr_tensor.crow_col_value(Tensor crow_indices, Tensor col_indices, Tensor values, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=False) -> Tensor` */
-  sparseCsrTensor(crowIndices: Tensor, colIndices: Tensor, values: Tensor, options?: { dtype?: DType | null; layout?: Layout | null; device?: Device | null; pinMemory?: boolean | null }): Result<Q, Tensor>
+  sparseCsrTensor(
+    crowIndices: Tensor,
+    colIndices: Tensor,
+    values: Tensor,
+    options?: { dtype?: DType | null; layout?: Layout | null; device?: Device | null; pinMemory?: boolean | null },
+  ): Result<Q, Tensor>
   /** `aten::sparse_csr_tensor.crow_col_value_size(Tensor crow_indices, Tensor col_indices, Tensor values, int[] size, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=False) -> Tensor` */
-  sparseCsrTensor(crowIndices: Tensor, colIndices: Tensor, values: Tensor, size: readonly number[], options?: { dtype?: DType | null; layout?: Layout | null; device?: Device | null; pinMemory?: boolean | null }): Result<Q, Tensor>
+  sparseCsrTensor(
+    crowIndices: Tensor,
+    colIndices: Tensor,
+    values: Tensor,
+    size: readonly number[],
+    options?: { dtype?: DType | null; layout?: Layout | null; device?: Device | null; pinMemory?: boolean | null },
+  ): Result<Q, Tensor>
   /** `aten::sparse_dim(Tensor self) -> int` */
   sparseDim(self: Tensor): Result<Q, number>
   /** `aten::sparse_mask(Tensor self, Tensor mask) -> Tensor` */
   sparseMask(self: Tensor, mask: Tensor): Result<Q, Tensor>
   /** `aten::sparse_sampled_addmm(Tensor self, Tensor mat1, Tensor mat2, *, Scalar beta=1, Scalar alpha=1) -> Tensor` */
-  sparseSampledAddmm(self: Tensor, mat1: Tensor, mat2: Tensor, options?: { beta?: Scalar; alpha?: Scalar }): Result<Q, Tensor>
+  sparseSampledAddmm(
+    self: Tensor,
+    mat1: Tensor,
+    mat2: Tensor,
+    options?: { beta?: Scalar; alpha?: Scalar },
+  ): Result<Q, Tensor>
   /** `aten::special_airy_ai(Tensor x) -> Tensor` */
   specialAiryAi(x: Tensor): Result<Q, Tensor>
   /** `aten::special_bessel_j0(Tensor self) -> Tensor` */
@@ -1947,9 +5425,18 @@ export interface Operators<Q extends 'now' | 'queued'> {
   /** `aten::special_log_softmax(Tensor self, int dim, *, ScalarType? dtype=None) -> Tensor` */
   specialLogSoftmax(self: Tensor, dim: number | bigint, options?: { dtype?: DType | null }): Result<Q, Tensor>
   /** `aten::special_logit(Tensor self, float? eps=None) -> Tensor` */
-  specialLogit(self: Tensor, eps?: number | null | { eps?: number | null }, options?: { eps?: number | null }): Result<Q, Tensor>
+  specialLogit(
+    self: Tensor,
+    eps?: number | null | { eps?: number | null },
+    options?: { eps?: number | null },
+  ): Result<Q, Tensor>
   /** `aten::special_logsumexp(Tensor self, int[1] dim, bool keepdim=False) -> Tensor` */
-  specialLogsumexp(self: Tensor, dim: number | readonly number[], keepdim?: boolean | { keepdim?: boolean }, options?: { keepdim?: boolean }): Result<Q, Tensor>
+  specialLogsumexp(
+    self: Tensor,
+    dim: number | readonly number[],
+    keepdim?: boolean | { keepdim?: boolean },
+    options?: { keepdim?: boolean },
+  ): Result<Q, Tensor>
   /** `aten::special_modified_bessel_i0(Tensor self) -> Tensor` */
   specialModifiedBesselI0(self: Tensor): Result<Q, Tensor>
   /** `aten::special_modified_bessel_i1(Tensor self) -> Tensor` */
@@ -1977,7 +5464,12 @@ export interface Operators<Q extends 'now' | 'queued'> {
   /** `aten::special_sinc(Tensor self) -> Tensor` */
   specialSinc(self: Tensor): Result<Q, Tensor>
   /** `aten::special_softmax(Tensor self, int dim, ScalarType? dtype=None) -> Tensor` */
-  specialSoftmax(self: Tensor, dim: number | bigint, dtype?: DType | null | { dtype?: DType | null }, options?: { dtype?: DType | null }): Result<Q, Tensor>
+  specialSoftmax(
+    self: Tensor,
+    dim: number | bigint,
+    dtype?: DType | null | { dtype?: DType | null },
+    options?: { dtype?: DType | null },
+  ): Result<Q, Tensor>
   /** `aten::special_spherical_bessel_j0(Tensor x) -> Tensor` */
   specialSphericalBesselJ0(x: Tensor): Result<Q, Tensor>
   /** `aten::special_xlog1py(Tensor self, Tensor other) -> Tensor` */
@@ -1999,11 +5491,26 @@ export interface Operators<Q extends 'now' | 'queued'> {
   /** `aten::special_zeta.self_scalar(Scalar self, Tensor other) -> Tensor` */
   specialZeta(self: Scalar, other: Tensor): Result<Q, Tensor>
   /** `aten::split.Tensor(Tensor(a -> *) self, SymInt split_size, int dim=0) -> Tensor(a)[]` */
-  split(self: Tensor, splitSize: number | bigint, dim?: number | bigint | { dim?: number | bigint }, options?: { dim?: number | bigint }): Result<Q, Tensor[]>
+  split(
+    self: Tensor,
+    splitSize: number | bigint,
+    dim?: number | bigint | { dim?: number | bigint },
+    options?: { dim?: number | bigint },
+  ): Result<Q, Tensor[]>
   /** `aten::split.sizes(Tensor(a -> *) self, SymInt[] split_size, int dim=0) -> Tensor(a)[]` */
-  split(self: Tensor, splitSize: readonly number[], dim?: number | bigint | { dim?: number | bigint }, options?: { dim?: number | bigint }): Result<Q, Tensor[]>
+  split(
+    self: Tensor,
+    splitSize: readonly number[],
+    dim?: number | bigint | { dim?: number | bigint },
+    options?: { dim?: number | bigint },
+  ): Result<Q, Tensor[]>
   /** `aten::split_with_sizes(Tensor(a -> *) self, SymInt[] split_sizes, int dim=0) -> Tensor(a)[]` */
-  splitWithSizes(self: Tensor, splitSizes: readonly number[], dim?: number | bigint | { dim?: number | bigint }, options?: { dim?: number | bigint }): Result<Q, Tensor[]>
+  splitWithSizes(
+    self: Tensor,
+    splitSizes: readonly number[],
+    dim?: number | bigint | { dim?: number | bigint },
+    options?: { dim?: number | bigint },
+  ): Result<Q, Tensor[]>
   /** `aten::sqrt(Tensor self) -> Tensor` */
   sqrt(self: Tensor): Result<Q, Tensor>
   /** `aten::sqrt_(Tensor(a!) self) -> Tensor(a!)` */
@@ -2029,23 +5536,295 @@ export interface Operators<Q extends 'now' | 'queued'> {
   /** `aten::sspaddmm(Tensor self, Tensor mat1, Tensor mat2, *, Scalar beta=1, Scalar alpha=1) -> Tensor` */
   sspaddmm(self: Tensor, mat1: Tensor, mat2: Tensor, options?: { beta?: Scalar; alpha?: Scalar }): Result<Q, Tensor>
   /** `aten::stack(Tensor[] tensors, int dim=0) -> Tensor` */
-  stack(tensors: readonly Tensor[], dim?: number | bigint | { dim?: number | bigint }, options?: { dim?: number | bigint }): Result<Q, Tensor>
+  stack(
+    tensors: readonly Tensor[],
+    dim?: number | bigint | { dim?: number | bigint },
+    options?: { dim?: number | bigint },
+  ): Result<Q, Tensor>
   /** `aten::std(Tensor self, bool unbiased=True) -> Tensor` */
   std(self: Tensor, unbiased?: boolean | { unbiased?: boolean }, options?: { unbiased?: boolean }): Result<Q, Tensor>
   /** `aten::std.correction(Tensor self, int[1]? dim=None, *, Scalar? correction=None, bool keepdim=False) -> Tensor` */
-  std(self: Tensor, dim?: number | readonly number[] | null | { dim?: number | readonly number[] | null; correction?: Scalar | null; keepdim?: boolean }, options?: { dim?: number | readonly number[] | null; correction?: Scalar | null; keepdim?: boolean }): Result<Q, Tensor>
+  std(
+    self: Tensor,
+    dim?:
+      | number
+      | readonly number[]
+      | null
+      | { dim?: number | readonly number[] | null; correction?: Scalar | null; keepdim?: boolean },
+    options?: { dim?: number | readonly number[] | null; correction?: Scalar | null; keepdim?: boolean },
+  ): Result<Q, Tensor>
   /** `aten::std.dim(Tensor self, int[1]? dim, bool unbiased=True, bool keepdim=False) -> Tensor` */
-  std(self: Tensor, dim: number | readonly number[] | null, unbiased?: boolean | { unbiased?: boolean; keepdim?: boolean }, keepdim?: boolean | { unbiased?: boolean; keepdim?: boolean }, options?: { unbiased?: boolean; keepdim?: boolean }): Result<Q, Tensor>
+  std(
+    self: Tensor,
+    dim: number | readonly number[] | null,
+    unbiased?: boolean | { unbiased?: boolean; keepdim?: boolean },
+    keepdim?: boolean | { unbiased?: boolean; keepdim?: boolean },
+    options?: { unbiased?: boolean; keepdim?: boolean },
+  ): Result<Q, Tensor>
   /** `aten::std_mean(Tensor self, bool unbiased=True) -> (Tensor, Tensor)` */
-  stdMean(self: Tensor, unbiased?: boolean | { unbiased?: boolean }, options?: { unbiased?: boolean }): Result<Q, [Tensor, Tensor]>
+  stdMean(
+    self: Tensor,
+    unbiased?: boolean | { unbiased?: boolean },
+    options?: { unbiased?: boolean },
+  ): Result<Q, [Tensor, Tensor]>
   /** `aten::std_mean.correction(Tensor self, int[1]? dim=None, *, Scalar? correction=None, bool keepdim=False) -> (Tensor, Tensor)` */
-  stdMean(self: Tensor, dim?: number | readonly number[] | null | { dim?: number | readonly number[] | null; correction?: Scalar | null; keepdim?: boolean }, options?: { dim?: number | readonly number[] | null; correction?: Scalar | null; keepdim?: boolean }): Result<Q, [Tensor, Tensor]>
+  stdMean(
+    self: Tensor,
+    dim?:
+      | number
+      | readonly number[]
+      | null
+      | { dim?: number | readonly number[] | null; correction?: Scalar | null; keepdim?: boolean },
+    options?: { dim?: number | readonly number[] | null; correction?: Scalar | null; keepdim?: boolean },
+  ): Result<Q, [Tensor, Tensor]>
   /** `aten::std_mean.dim(Tensor self, int[1]? dim, bool unbiased=True, bool keepdim=False) -> (Tensor, Tensor)` */
-  stdMean(self: Tensor, dim: number | readonly number[] | null, unbiased?: boolean | { unbiased?: boolean; keepdim?: boolean }, keepdim?: boolean | { unbiased?: boolean; keepdim?: boolean }, options?: { unbiased?: boolean; keepdim?: boolean }): Result<Q, [Tensor, Tensor]>
+  stdMean(
+    self: Tensor,
+    dim: number | readonly number[] | null,
+    unbiased?: boolean | { unbiased?: boolean; keepdim?: boolean },
+    keepdim?: boolean | { unbiased?: boolean; keepdim?: boolean },
+    options?: { unbiased?: boolean; keepdim?: boolean },
+  ): Result<Q, [Tensor, Tensor]>
   /** `aten::stft(Tensor self, int n_fft, int? hop_length=None, int? win_length=None, Tensor? window=None, bool normalized=False, bool? onesided=None, bool? return_complex=None, bool? align_to_window=None) -> Tensor` */
-  stft(self: Tensor, nFft: number | bigint, hopLength?: number | bigint | null | { hopLength?: number | bigint | null; winLength?: number | bigint | null; window?: Tensor | null; normalized?: boolean; onesided?: boolean | null; returnComplex?: boolean | null; alignToWindow?: boolean | null }, winLength?: number | bigint | null | { hopLength?: number | bigint | null; winLength?: number | bigint | null; window?: Tensor | null; normalized?: boolean; onesided?: boolean | null; returnComplex?: boolean | null; alignToWindow?: boolean | null }, window?: Tensor | null | { hopLength?: number | bigint | null; winLength?: number | bigint | null; window?: Tensor | null; normalized?: boolean; onesided?: boolean | null; returnComplex?: boolean | null; alignToWindow?: boolean | null }, normalized?: boolean | { hopLength?: number | bigint | null; winLength?: number | bigint | null; window?: Tensor | null; normalized?: boolean; onesided?: boolean | null; returnComplex?: boolean | null; alignToWindow?: boolean | null }, onesided?: boolean | null | { hopLength?: number | bigint | null; winLength?: number | bigint | null; window?: Tensor | null; normalized?: boolean; onesided?: boolean | null; returnComplex?: boolean | null; alignToWindow?: boolean | null }, returnComplex?: boolean | null | { hopLength?: number | bigint | null; winLength?: number | bigint | null; window?: Tensor | null; normalized?: boolean; onesided?: boolean | null; returnComplex?: boolean | null; alignToWindow?: boolean | null }, alignToWindow?: boolean | null | { hopLength?: number | bigint | null; winLength?: number | bigint | null; window?: Tensor | null; normalized?: boolean; onesided?: boolean | null; returnComplex?: boolean | null; alignToWindow?: boolean | null }, options?: { hopLength?: number | bigint | null; winLength?: number | bigint | null; window?: Tensor | null; normalized?: boolean; onesided?: boolean | null; returnComplex?: boolean | null; alignToWindow?: boolean | null }): Result<Q, Tensor>
+  stft(
+    self: Tensor,
+    nFft: number | bigint,
+    hopLength?:
+      | number
+      | bigint
+      | null
+      | {
+          hopLength?: number | bigint | null
+          winLength?: number | bigint | null
+          window?: Tensor | null
+          normalized?: boolean
+          onesided?: boolean | null
+          returnComplex?: boolean | null
+          alignToWindow?: boolean | null
+        },
+    winLength?:
+      | number
+      | bigint
+      | null
+      | {
+          hopLength?: number | bigint | null
+          winLength?: number | bigint | null
+          window?: Tensor | null
+          normalized?: boolean
+          onesided?: boolean | null
+          returnComplex?: boolean | null
+          alignToWindow?: boolean | null
+        },
+    window?:
+      | Tensor
+      | null
+      | {
+          hopLength?: number | bigint | null
+          winLength?: number | bigint | null
+          window?: Tensor | null
+          normalized?: boolean
+          onesided?: boolean | null
+          returnComplex?: boolean | null
+          alignToWindow?: boolean | null
+        },
+    normalized?:
+      | boolean
+      | {
+          hopLength?: number | bigint | null
+          winLength?: number | bigint | null
+          window?: Tensor | null
+          normalized?: boolean
+          onesided?: boolean | null
+          returnComplex?: boolean | null
+          alignToWindow?: boolean | null
+        },
+    onesided?:
+      | boolean
+      | null
+      | {
+          hopLength?: number | bigint | null
+          winLength?: number | bigint | null
+          window?: Tensor | null
+          normalized?: boolean
+          onesided?: boolean | null
+          returnComplex?: boolean | null
+          alignToWindow?: boolean | null
+        },
+    returnComplex?:
+      | boolean
+      | null
+      | {
+          hopLength?: number | bigint | null
+          winLength?: number | bigint | null
+          window?: Tensor | null
+          normalized?: boolean
+          onesided?: boolean | null
+          returnComplex?: boolean | null
+          alignToWindow?: boolean | null
+        },
+    alignToWindow?:
+      | boolean
+      | null
+      | {
+          hopLength?: number | bigint | null
+          winLength?: number | bigint | null
+          window?: Tensor | null
+          normalized?: boolean
+          onesided?: boolean | null
+          returnComplex?: boolean | null
+          alignToWindow?: boolean | null
+        },
+    options?: {
+      hopLength?: number | bigint | null
+      winLength?: number | bigint | null
+      window?: Tensor | null
+      normalized?: boolean
+      onesided?: boolean | null
+      returnComplex?: boolean | null
+      alignToWindow?: boolean | null
+    },
+  ): Result<Q, Tensor>
   /** `aten::stft.center(Tensor self, int n_fft, int? hop_length=None, int? win_length=None, Tensor? window=None, bool center=True, str pad_mode="reflect", bool normalized=False, bool? onesided=None, bool? return_complex=None, bool? align_to_window=None) -> Tensor` */
-  stft(self: Tensor, nFft: number | bigint, hopLength?: number | bigint | null | { hopLength?: number | bigint | null; winLength?: number | bigint | null; window?: Tensor | null; center?: boolean; padMode?: string; normalized?: boolean; onesided?: boolean | null; returnComplex?: boolean | null; alignToWindow?: boolean | null }, winLength?: number | bigint | null | { hopLength?: number | bigint | null; winLength?: number | bigint | null; window?: Tensor | null; center?: boolean; padMode?: string; normalized?: boolean; onesided?: boolean | null; returnComplex?: boolean | null; alignToWindow?: boolean | null }, window?: Tensor | null | { hopLength?: number | bigint | null; winLength?: number | bigint | null; window?: Tensor | null; center?: boolean; padMode?: string; normalized?: boolean; onesided?: boolean | null; returnComplex?: boolean | null; alignToWindow?: boolean | null }, center?: boolean | { hopLength?: number | bigint | null; winLength?: number | bigint | null; window?: Tensor | null; center?: boolean; padMode?: string; normalized?: boolean; onesided?: boolean | null; returnComplex?: boolean | null; alignToWindow?: boolean | null }, padMode?: string | { hopLength?: number | bigint | null; winLength?: number | bigint | null; window?: Tensor | null; center?: boolean; padMode?: string; normalized?: boolean; onesided?: boolean | null; returnComplex?: boolean | null; alignToWindow?: boolean | null }, normalized?: boolean | { hopLength?: number | bigint | null; winLength?: number | bigint | null; window?: Tensor | null; center?: boolean; padMode?: string; normalized?: boolean; onesided?: boolean | null; returnComplex?: boolean | null; alignToWindow?: boolean | null }, onesided?: boolean | null | { hopLength?: number | bigint | null; winLength?: number | bigint | null; window?: Tensor | null; center?: boolean; padMode?: string; normalized?: boolean; onesided?: boolean | null; returnComplex?: boolean | null; alignToWindow?: boolean | null }, returnComplex?: boolean | null | { hopLength?: number | bigint | null; winLength?: number | bigint | null; window?: Tensor | null; center?: boolean; padMode?: string; normalized?: boolean; onesided?: boolean | null; returnComplex?: boolean | null; alignToWindow?: boolean | null }, alignToWindow?: boolean | null | { hopLength?: number | bigint | null; winLength?: number | bigint | null; window?: Tensor | null; center?: boolean; padMode?: string; normalized?: boolean; onesided?: boolean | null; returnComplex?: boolean | null; alignToWindow?: boolean | null }, options?: { hopLength?: number | bigint | null; winLength?: number | bigint | null; window?: Tensor | null; center?: boolean; padMode?: string; normalized?: boolean; onesided?: boolean | null; returnComplex?: boolean | null; alignToWindow?: boolean | null }): Result<Q, Tensor>
+  stft(
+    self: Tensor,
+    nFft: number | bigint,
+    hopLength?:
+      | number
+      | bigint
+      | null
+      | {
+          hopLength?: number | bigint | null
+          winLength?: number | bigint | null
+          window?: Tensor | null
+          center?: boolean
+          padMode?: string
+          normalized?: boolean
+          onesided?: boolean | null
+          returnComplex?: boolean | null
+          alignToWindow?: boolean | null
+        },
+    winLength?:
+      | number
+      | bigint
+      | null
+      | {
+          hopLength?: number | bigint | null
+          winLength?: number | bigint | null
+          window?: Tensor | null
+          center?: boolean
+          padMode?: string
+          normalized?: boolean
+          onesided?: boolean | null
+          returnComplex?: boolean | null
+          alignToWindow?: boolean | null
+        },
+    window?:
+      | Tensor
+      | null
+      | {
+          hopLength?: number | bigint | null
+          winLength?: number | bigint | null
+          window?: Tensor | null
+          center?: boolean
+          padMode?: string
+          normalized?: boolean
+          onesided?: boolean | null
+          returnComplex?: boolean | null
+          alignToWindow?: boolean | null
+        },
+    center?:
+      | boolean
+      | {
+          hopLength?: number | bigint | null
+          winLength?: number | bigint | null
+          window?: Tensor | null
+          center?: boolean
+          padMode?: string
+          normalized?: boolean
+          onesided?: boolean | null
+          returnComplex?: boolean | null
+          alignToWindow?: boolean | null
+        },
+    padMode?:
+      | string
+      | {
+          hopLength?: number | bigint | null
+          winLength?: number | bigint | null
+          window?: Tensor | null
+          center?: boolean
+          padMode?: string
+          normalized?: boolean
+          onesided?: boolean | null
+          returnComplex?: boolean | null
+          alignToWindow?: boolean | null
+        },
+    normalized?:
+      | boolean
+      | {
+          hopLength?: number | bigint | null
+          winLength?: number | bigint | null
+          window?: Tensor | null
+          center?: boolean
+          padMode?: string
+          normalized?: boolean
+          onesided?: boolean | null
+          returnComplex?: boolean | null
+          alignToWindow?: boolean | null
+        },
+    onesided?:
+      | boolean
+      | null
+      | {
+          hopLength?: number | bigint | null
+          winLength?: number | bigint | null
+          window?: Tensor | null
+          center?: boolean
+          padMode?: string
+          normalized?: boolean
+          onesided?: boolean | null
+          returnComplex?: boolean | null
+          alignToWindow?: boolean | null
+        },
+    returnComplex?:
+      | boolean
+      | null
+      | {
+          hopLength?: number | bigint | null
+          winLength?: number | bigint | null
+          window?: Tensor | null
+          center?: boolean
+          padMode?: string
+          normalized?: boolean
+          onesided?: boolean | null
+          returnComplex?: boolean | null
+          alignToWindow?: boolean | null
+        },
+    alignToWindow?:
+      | boolean
+      | null
+      | {
+          hopLength?: number | bigint | null
+          winLength?: number | bigint | null
+          window?: Tensor | null
+          center?: boolean
+          padMode?: string
+          normalized?: boolean
+          onesided?: boolean | null
+          returnComplex?: boolean | null
+          alignToWindow?: boolean | null
+        },
+    options?: {
+      hopLength?: number | bigint | null
+      winLength?: number | bigint | null
+      window?: Tensor | null
+      center?: boolean
+      padMode?: string
+      normalized?: boolean
+      onesided?: boolean | null
+      returnComplex?: boolean | null
+      alignToWindow?: boolean | null
+    },
+  ): Result<Q, Tensor>
   /** `aten::storage_offset(Tensor self) -> int` */
   storageOffset(self: Tensor): Result<Q, number>
   /** `aten::stride.int(Tensor self, int dim) -> int` */
@@ -2055,26 +5834,51 @@ export interface Operators<Q extends 'now' | 'queued'> {
   /** `aten::sub.Tensor(Tensor self, Tensor other, *, Scalar alpha=1) -> Tensor` */
   sub(self: Tensor, other: Tensor, options?: { alpha?: Scalar }): Result<Q, Tensor>
   /** `aten::sub_.Scalar(Tensor(a!) self, Scalar other, Scalar alpha=1) -> Tensor(a!)` */
-  sub_(self: Tensor, other: Scalar, alpha?: Scalar | { alpha?: Scalar }, options?: { alpha?: Scalar }): Result<Q, Tensor>
+  sub_(
+    self: Tensor,
+    other: Scalar,
+    alpha?: Scalar | { alpha?: Scalar },
+    options?: { alpha?: Scalar },
+  ): Result<Q, Tensor>
   /** `aten::sub_.Tensor(Tensor(a!) self, Tensor other, *, Scalar alpha=1) -> Tensor(a!)` */
   sub_(self: Tensor, other: Tensor, options?: { alpha?: Scalar }): Result<Q, Tensor>
   /** `aten::subtract.Scalar(Tensor self, Scalar other, Scalar alpha=1) -> Tensor` */
-  subtract(self: Tensor, other: Scalar, alpha?: Scalar | { alpha?: Scalar }, options?: { alpha?: Scalar }): Result<Q, Tensor>
+  subtract(
+    self: Tensor,
+    other: Scalar,
+    alpha?: Scalar | { alpha?: Scalar },
+    options?: { alpha?: Scalar },
+  ): Result<Q, Tensor>
   /** `aten::subtract.Tensor(Tensor self, Tensor other, *, Scalar alpha=1) -> Tensor` */
   subtract(self: Tensor, other: Tensor, options?: { alpha?: Scalar }): Result<Q, Tensor>
   /** `aten::subtract_.Scalar(Tensor(a!) self, Scalar other, Scalar alpha=1) -> Tensor(a!)` */
-  subtract_(self: Tensor, other: Scalar, alpha?: Scalar | { alpha?: Scalar }, options?: { alpha?: Scalar }): Result<Q, Tensor>
+  subtract_(
+    self: Tensor,
+    other: Scalar,
+    alpha?: Scalar | { alpha?: Scalar },
+    options?: { alpha?: Scalar },
+  ): Result<Q, Tensor>
   /** `aten::subtract_.Tensor(Tensor(a!) self, Tensor other, *, Scalar alpha=1) -> Tensor(a!)` */
   subtract_(self: Tensor, other: Tensor, options?: { alpha?: Scalar }): Result<Q, Tensor>
   /** `aten::sum(Tensor self, *, ScalarType? dtype=None) -> Tensor` */
   sum(self: Tensor, options?: { dtype?: DType | null }): Result<Q, Tensor>
   /** `aten::sum.dim_IntList(Tensor self, int[1]? dim, bool keepdim=False, *, ScalarType? dtype=None) -> Tensor` */
-  sum(self: Tensor, dim: number | readonly number[] | null, keepdim?: boolean | { keepdim?: boolean; dtype?: DType | null }, options?: { keepdim?: boolean; dtype?: DType | null }): Result<Q, Tensor>
+  sum(
+    self: Tensor,
+    dim: number | readonly number[] | null,
+    keepdim?: boolean | { keepdim?: boolean; dtype?: DType | null },
+    options?: { keepdim?: boolean; dtype?: DType | null },
+  ): Result<Q, Tensor>
   /** `aten::sum_to_size(Tensor self, SymInt[] size) -> Tensor` */
   sumToSize(self: Tensor, size: readonly number[]): Result<Q, Tensor>
   sumToSize(self: Tensor, ...size: number[]): Result<Q, Tensor>
   /** `aten::svd(Tensor self, bool some=True, bool compute_uv=True) -> (Tensor U, Tensor S, Tensor V)` */
-  svd(self: Tensor, some?: boolean | { some?: boolean; computeUv?: boolean }, computeUv?: boolean | { some?: boolean; computeUv?: boolean }, options?: { some?: boolean; computeUv?: boolean }): Result<Q, { U: Tensor; S: Tensor; V: Tensor }>
+  svd(
+    self: Tensor,
+    some?: boolean | { some?: boolean; computeUv?: boolean },
+    computeUv?: boolean | { some?: boolean; computeUv?: boolean },
+    options?: { some?: boolean; computeUv?: boolean },
+  ): Result<Q, { U: Tensor; S: Tensor; V: Tensor }>
   /** `aten::swapaxes(Tensor(a) self, int axis0, int axis1) -> Tensor(a)` */
   swapaxes(self: Tensor, axis0: number | bigint, axis1: number | bigint): Result<Q, Tensor>
   /** `aten::swapaxes_(Tensor(a!) self, int axis0, int axis1) -> Tensor(a!)` */
@@ -2090,7 +5894,12 @@ export interface Operators<Q extends 'now' | 'queued'> {
   /** `aten::take(Tensor self, Tensor index) -> Tensor` */
   take(self: Tensor, index: Tensor): Result<Q, Tensor>
   /** `aten::take_along_dim(Tensor self, Tensor indices, int? dim=None) -> Tensor` */
-  takeAlongDim(self: Tensor, indices: Tensor, dim?: number | bigint | null | { dim?: number | bigint | null }, options?: { dim?: number | bigint | null }): Result<Q, Tensor>
+  takeAlongDim(
+    self: Tensor,
+    indices: Tensor,
+    dim?: number | bigint | null | { dim?: number | bigint | null },
+    options?: { dim?: number | bigint | null },
+  ): Result<Q, Tensor>
   /** `aten::tan(Tensor self) -> Tensor` */
   tan(self: Tensor): Result<Q, Tensor>
   /** `aten::tan_(Tensor(a!) self) -> Tensor(a!)` */
@@ -2100,11 +5909,26 @@ export interface Operators<Q extends 'now' | 'queued'> {
   /** `aten::tanh_(Tensor(a!) self) -> Tensor(a!)` */
   tanh_(self: Tensor): Result<Q, Tensor>
   /** `aten::tensor_split.indices(Tensor(a -> *) self, SymInt[] indices, int dim=0) -> Tensor(a)[]` */
-  tensorSplit(self: Tensor, indices: readonly number[], dim?: number | bigint | { dim?: number | bigint }, options?: { dim?: number | bigint }): Result<Q, Tensor[]>
+  tensorSplit(
+    self: Tensor,
+    indices: readonly number[],
+    dim?: number | bigint | { dim?: number | bigint },
+    options?: { dim?: number | bigint },
+  ): Result<Q, Tensor[]>
   /** `aten::tensor_split.sections(Tensor(a -> *) self, SymInt sections, int dim=0) -> Tensor(a)[]` */
-  tensorSplit(self: Tensor, sections: number | bigint, dim?: number | bigint | { dim?: number | bigint }, options?: { dim?: number | bigint }): Result<Q, Tensor[]>
+  tensorSplit(
+    self: Tensor,
+    sections: number | bigint,
+    dim?: number | bigint | { dim?: number | bigint },
+    options?: { dim?: number | bigint },
+  ): Result<Q, Tensor[]>
   /** `aten::tensor_split.tensor_indices_or_sections(Tensor(a -> *) self, Tensor tensor_indices_or_sections, int dim=0) -> Tensor(a)[]` */
-  tensorSplit(self: Tensor, tensorIndicesOrSections: Tensor, dim?: number | bigint | { dim?: number | bigint }, options?: { dim?: number | bigint }): Result<Q, Tensor[]>
+  tensorSplit(
+    self: Tensor,
+    tensorIndicesOrSections: Tensor,
+    dim?: number | bigint | { dim?: number | bigint },
+    options?: { dim?: number | bigint },
+  ): Result<Q, Tensor[]>
   /** `aten::tensordot(Tensor self, Tensor other, int[] dims_self, int[] dims_other) -> Tensor` */
   tensordot(self: Tensor, other: Tensor, dimsSelf: readonly number[], dimsOther: readonly number[]): Result<Q, Tensor>
   /** `aten::threshold(Tensor self, Scalar threshold, Scalar value) -> Tensor` */
@@ -2115,29 +5939,98 @@ export interface Operators<Q extends 'now' | 'queued'> {
   tile(self: Tensor, dims: readonly number[]): Result<Q, Tensor>
   tile(self: Tensor, ...dims: number[]): Result<Q, Tensor>
   /** `aten::to.device(Tensor(a) self, Device device, ScalarType dtype, bool non_blocking=False, bool copy=False, MemoryFormat? memory_format=None) -> Tensor(a)` */
-  to(self: Tensor, device: Device, dtype: DType, nonBlocking?: boolean | { nonBlocking?: boolean; copy?: boolean; memoryFormat?: MemoryFormat | null }, copy?: boolean | { nonBlocking?: boolean; copy?: boolean; memoryFormat?: MemoryFormat | null }, memoryFormat?: MemoryFormat | null | { nonBlocking?: boolean; copy?: boolean; memoryFormat?: MemoryFormat | null }, options?: { nonBlocking?: boolean; copy?: boolean; memoryFormat?: MemoryFormat | null }): Result<Q, Tensor>
+  to(
+    self: Tensor,
+    device: Device,
+    dtype: DType,
+    nonBlocking?: boolean | { nonBlocking?: boolean; copy?: boolean; memoryFormat?: MemoryFormat | null },
+    copy?: boolean | { nonBlocking?: boolean; copy?: boolean; memoryFormat?: MemoryFormat | null },
+    memoryFormat?: MemoryFormat | null | { nonBlocking?: boolean; copy?: boolean; memoryFormat?: MemoryFormat | null },
+    options?: { nonBlocking?: boolean; copy?: boolean; memoryFormat?: MemoryFormat | null },
+  ): Result<Q, Tensor>
   /** `aten::to.dtype(Tensor(a) self, ScalarType dtype, bool non_blocking=False, bool copy=False, MemoryFormat? memory_format=None) -> Tensor(a)` */
-  to(self: Tensor, dtype: DType, nonBlocking?: boolean | { nonBlocking?: boolean; copy?: boolean; memoryFormat?: MemoryFormat | null }, copy?: boolean | { nonBlocking?: boolean; copy?: boolean; memoryFormat?: MemoryFormat | null }, memoryFormat?: MemoryFormat | null | { nonBlocking?: boolean; copy?: boolean; memoryFormat?: MemoryFormat | null }, options?: { nonBlocking?: boolean; copy?: boolean; memoryFormat?: MemoryFormat | null }): Result<Q, Tensor>
+  to(
+    self: Tensor,
+    dtype: DType,
+    nonBlocking?: boolean | { nonBlocking?: boolean; copy?: boolean; memoryFormat?: MemoryFormat | null },
+    copy?: boolean | { nonBlocking?: boolean; copy?: boolean; memoryFormat?: MemoryFormat | null },
+    memoryFormat?: MemoryFormat | null | { nonBlocking?: boolean; copy?: boolean; memoryFormat?: MemoryFormat | null },
+    options?: { nonBlocking?: boolean; copy?: boolean; memoryFormat?: MemoryFormat | null },
+  ): Result<Q, Tensor>
   /** `aten::to.dtype_layout(Tensor(a) self, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None, bool non_blocking=False, bool copy=False, MemoryFormat? memory_format=None) -> Tensor(a)` */
-  to(self: Tensor, options?: { dtype?: DType | null; layout?: Layout | null; device?: Device | null; pinMemory?: boolean | null; nonBlocking?: boolean; copy?: boolean; memoryFormat?: MemoryFormat | null }): Result<Q, Tensor>
+  to(
+    self: Tensor,
+    options?: {
+      dtype?: DType | null
+      layout?: Layout | null
+      device?: Device | null
+      pinMemory?: boolean | null
+      nonBlocking?: boolean
+      copy?: boolean
+      memoryFormat?: MemoryFormat | null
+    },
+  ): Result<Q, Tensor>
   /** `aten::to.other(Tensor(a) self, Tensor other, bool non_blocking=False, bool copy=False, MemoryFormat? memory_format=None) -> Tensor(a)` */
-  to(self: Tensor, other: Tensor, nonBlocking?: boolean | { nonBlocking?: boolean; copy?: boolean; memoryFormat?: MemoryFormat | null }, copy?: boolean | { nonBlocking?: boolean; copy?: boolean; memoryFormat?: MemoryFormat | null }, memoryFormat?: MemoryFormat | null | { nonBlocking?: boolean; copy?: boolean; memoryFormat?: MemoryFormat | null }, options?: { nonBlocking?: boolean; copy?: boolean; memoryFormat?: MemoryFormat | null }): Result<Q, Tensor>
+  to(
+    self: Tensor,
+    other: Tensor,
+    nonBlocking?: boolean | { nonBlocking?: boolean; copy?: boolean; memoryFormat?: MemoryFormat | null },
+    copy?: boolean | { nonBlocking?: boolean; copy?: boolean; memoryFormat?: MemoryFormat | null },
+    memoryFormat?: MemoryFormat | null | { nonBlocking?: boolean; copy?: boolean; memoryFormat?: MemoryFormat | null },
+    options?: { nonBlocking?: boolean; copy?: boolean; memoryFormat?: MemoryFormat | null },
+  ): Result<Q, Tensor>
   /** `aten::to_dense(Tensor self, ScalarType? dtype=None, *, bool? masked_grad=None) -> Tensor` */
-  toDense(self: Tensor, dtype?: DType | null | { dtype?: DType | null; maskedGrad?: boolean | null }, options?: { dtype?: DType | null; maskedGrad?: boolean | null }): Result<Q, Tensor>
+  toDense(
+    self: Tensor,
+    dtype?: DType | null | { dtype?: DType | null; maskedGrad?: boolean | null },
+    options?: { dtype?: DType | null; maskedGrad?: boolean | null },
+  ): Result<Q, Tensor>
   /** `aten::to_sparse(Tensor self, *, Layout? layout=None, int[2]? blocksize=None, int? dense_dim=None) -> Tensor` */
-  toSparse(self: Tensor, options?: { layout?: Layout | null; blocksize?: number | readonly number[] | null; denseDim?: number | bigint | null }): Result<Q, Tensor>
+  toSparse(
+    self: Tensor,
+    options?: {
+      layout?: Layout | null
+      blocksize?: number | readonly number[] | null
+      denseDim?: number | bigint | null
+    },
+  ): Result<Q, Tensor>
   /** `aten::to_sparse.sparse_dim(Tensor self, int sparse_dim) -> Tensor` */
   toSparse(self: Tensor, sparseDim: number | bigint): Result<Q, Tensor>
   /** `aten::to_sparse_bsc(Tensor self, int[2] blocksize, int? dense_dim=None) -> Tensor` */
-  toSparseBsc(self: Tensor, blocksize: number | readonly number[], denseDim?: number | bigint | null | { denseDim?: number | bigint | null }, options?: { denseDim?: number | bigint | null }): Result<Q, Tensor>
+  toSparseBsc(
+    self: Tensor,
+    blocksize: number | readonly number[],
+    denseDim?: number | bigint | null | { denseDim?: number | bigint | null },
+    options?: { denseDim?: number | bigint | null },
+  ): Result<Q, Tensor>
   /** `aten::to_sparse_bsr(Tensor self, int[2] blocksize, int? dense_dim=None) -> Tensor` */
-  toSparseBsr(self: Tensor, blocksize: number | readonly number[], denseDim?: number | bigint | null | { denseDim?: number | bigint | null }, options?: { denseDim?: number | bigint | null }): Result<Q, Tensor>
+  toSparseBsr(
+    self: Tensor,
+    blocksize: number | readonly number[],
+    denseDim?: number | bigint | null | { denseDim?: number | bigint | null },
+    options?: { denseDim?: number | bigint | null },
+  ): Result<Q, Tensor>
   /** `aten::to_sparse_csc(Tensor self, int? dense_dim=None) -> Tensor` */
-  toSparseCsc(self: Tensor, denseDim?: number | bigint | null | { denseDim?: number | bigint | null }, options?: { denseDim?: number | bigint | null }): Result<Q, Tensor>
+  toSparseCsc(
+    self: Tensor,
+    denseDim?: number | bigint | null | { denseDim?: number | bigint | null },
+    options?: { denseDim?: number | bigint | null },
+  ): Result<Q, Tensor>
   /** `aten::to_sparse_csr(Tensor self, int? dense_dim=None) -> Tensor` */
-  toSparseCsr(self: Tensor, denseDim?: number | bigint | null | { denseDim?: number | bigint | null }, options?: { denseDim?: number | bigint | null }): Result<Q, Tensor>
+  toSparseCsr(
+    self: Tensor,
+    denseDim?: number | bigint | null | { denseDim?: number | bigint | null },
+    options?: { denseDim?: number | bigint | null },
+  ): Result<Q, Tensor>
   /** `aten::topk(Tensor self, SymInt k, int dim=-1, bool largest=True, bool sorted=True) -> (Tensor values, Tensor indices)` */
-  topk(self: Tensor, k: number | bigint, dim?: number | bigint | { dim?: number | bigint; largest?: boolean; sorted?: boolean }, largest?: boolean | { dim?: number | bigint; largest?: boolean; sorted?: boolean }, sorted?: boolean | { dim?: number | bigint; largest?: boolean; sorted?: boolean }, options?: { dim?: number | bigint; largest?: boolean; sorted?: boolean }): Result<Q, { values: Tensor; indices: Tensor }>
+  topk(
+    self: Tensor,
+    k: number | bigint,
+    dim?: number | bigint | { dim?: number | bigint; largest?: boolean; sorted?: boolean },
+    largest?: boolean | { dim?: number | bigint; largest?: boolean; sorted?: boolean },
+    sorted?: boolean | { dim?: number | bigint; largest?: boolean; sorted?: boolean },
+    options?: { dim?: number | bigint; largest?: boolean; sorted?: boolean },
+  ): Result<Q, { values: Tensor; indices: Tensor }>
   /** `aten::trace(Tensor self) -> Tensor` */
   trace(self: Tensor): Result<Q, Tensor>
   /** `aten::transpose.int(Tensor(a) self, int dim0, int dim1) -> Tensor(a)` */
@@ -2153,21 +6046,97 @@ export interface Operators<Q extends 'now' | 'queued'> {
   /** `aten::trapz.x(Tensor y, Tensor x, *, int dim=-1) -> Tensor` */
   trapz(y: Tensor, x: Tensor, options?: { dim?: number | bigint }): Result<Q, Tensor>
   /** `aten::triangular_solve(Tensor self, Tensor A, bool upper=True, bool transpose=False, bool unitriangular=False) -> (Tensor solution, Tensor cloned_coefficient)` */
-  triangularSolve(self: Tensor, A: Tensor, upper?: boolean | { upper?: boolean; transpose?: boolean; unitriangular?: boolean }, transpose?: boolean | { upper?: boolean; transpose?: boolean; unitriangular?: boolean }, unitriangular?: boolean | { upper?: boolean; transpose?: boolean; unitriangular?: boolean }, options?: { upper?: boolean; transpose?: boolean; unitriangular?: boolean }): Result<Q, { solution: Tensor; clonedCoefficient: Tensor }>
+  triangularSolve(
+    self: Tensor,
+    A: Tensor,
+    upper?: boolean | { upper?: boolean; transpose?: boolean; unitriangular?: boolean },
+    transpose?: boolean | { upper?: boolean; transpose?: boolean; unitriangular?: boolean },
+    unitriangular?: boolean | { upper?: boolean; transpose?: boolean; unitriangular?: boolean },
+    options?: { upper?: boolean; transpose?: boolean; unitriangular?: boolean },
+  ): Result<Q, { solution: Tensor; clonedCoefficient: Tensor }>
   /** `aten::tril(Tensor self, SymInt diagonal=0) -> Tensor` */
-  tril(self: Tensor, diagonal?: number | bigint | { diagonal?: number | bigint }, options?: { diagonal?: number | bigint }): Result<Q, Tensor>
+  tril(
+    self: Tensor,
+    diagonal?: number | bigint | { diagonal?: number | bigint },
+    options?: { diagonal?: number | bigint },
+  ): Result<Q, Tensor>
   /** `aten::tril_(Tensor(a!) self, SymInt diagonal=0) -> Tensor(a!)` */
-  tril_(self: Tensor, diagonal?: number | bigint | { diagonal?: number | bigint }, options?: { diagonal?: number | bigint }): Result<Q, Tensor>
+  tril_(
+    self: Tensor,
+    diagonal?: number | bigint | { diagonal?: number | bigint },
+    options?: { diagonal?: number | bigint },
+  ): Result<Q, Tensor>
   /** `aten::tril_indices(int row, int col, int offset=0, *, ScalarType? dtype=4, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor` */
-  trilIndices(row: number | bigint, col: number | bigint, offset?: number | bigint | { offset?: number | bigint; dtype?: DType | null; layout?: Layout | null; device?: Device | null; pinMemory?: boolean | null }, options?: { offset?: number | bigint; dtype?: DType | null; layout?: Layout | null; device?: Device | null; pinMemory?: boolean | null }): Result<Q, Tensor>
+  trilIndices(
+    row: number | bigint,
+    col: number | bigint,
+    offset?:
+      | number
+      | bigint
+      | {
+          offset?: number | bigint
+          dtype?: DType | null
+          layout?: Layout | null
+          device?: Device | null
+          pinMemory?: boolean | null
+        },
+    options?: {
+      offset?: number | bigint
+      dtype?: DType | null
+      layout?: Layout | null
+      device?: Device | null
+      pinMemory?: boolean | null
+    },
+  ): Result<Q, Tensor>
   /** `aten::triplet_margin_loss(Tensor anchor, Tensor positive, Tensor negative, float margin=1., float p=2., float eps=9.9999999999999995e-07, bool swap=False, int reduction=1) -> Tensor` */
-  tripletMarginLoss(anchor: Tensor, positive: Tensor, negative: Tensor, margin?: number | { margin?: number; p?: number; eps?: number; swap?: boolean; reduction?: number | bigint }, p?: number | { margin?: number; p?: number; eps?: number; swap?: boolean; reduction?: number | bigint }, eps?: number | { margin?: number; p?: number; eps?: number; swap?: boolean; reduction?: number | bigint }, swap?: boolean | { margin?: number; p?: number; eps?: number; swap?: boolean; reduction?: number | bigint }, reduction?: number | bigint | { margin?: number; p?: number; eps?: number; swap?: boolean; reduction?: number | bigint }, options?: { margin?: number; p?: number; eps?: number; swap?: boolean; reduction?: number | bigint }): Result<Q, Tensor>
+  tripletMarginLoss(
+    anchor: Tensor,
+    positive: Tensor,
+    negative: Tensor,
+    margin?: number | { margin?: number; p?: number; eps?: number; swap?: boolean; reduction?: number | bigint },
+    p?: number | { margin?: number; p?: number; eps?: number; swap?: boolean; reduction?: number | bigint },
+    eps?: number | { margin?: number; p?: number; eps?: number; swap?: boolean; reduction?: number | bigint },
+    swap?: boolean | { margin?: number; p?: number; eps?: number; swap?: boolean; reduction?: number | bigint },
+    reduction?:
+      | number
+      | bigint
+      | { margin?: number; p?: number; eps?: number; swap?: boolean; reduction?: number | bigint },
+    options?: { margin?: number; p?: number; eps?: number; swap?: boolean; reduction?: number | bigint },
+  ): Result<Q, Tensor>
   /** `aten::triu(Tensor self, SymInt diagonal=0) -> Tensor` */
-  triu(self: Tensor, diagonal?: number | bigint | { diagonal?: number | bigint }, options?: { diagonal?: number | bigint }): Result<Q, Tensor>
+  triu(
+    self: Tensor,
+    diagonal?: number | bigint | { diagonal?: number | bigint },
+    options?: { diagonal?: number | bigint },
+  ): Result<Q, Tensor>
   /** `aten::triu_(Tensor(a!) self, SymInt diagonal=0) -> Tensor(a!)` */
-  triu_(self: Tensor, diagonal?: number | bigint | { diagonal?: number | bigint }, options?: { diagonal?: number | bigint }): Result<Q, Tensor>
+  triu_(
+    self: Tensor,
+    diagonal?: number | bigint | { diagonal?: number | bigint },
+    options?: { diagonal?: number | bigint },
+  ): Result<Q, Tensor>
   /** `aten::triu_indices(int row, int col, int offset=0, *, ScalarType? dtype=4, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor` */
-  triuIndices(row: number | bigint, col: number | bigint, offset?: number | bigint | { offset?: number | bigint; dtype?: DType | null; layout?: Layout | null; device?: Device | null; pinMemory?: boolean | null }, options?: { offset?: number | bigint; dtype?: DType | null; layout?: Layout | null; device?: Device | null; pinMemory?: boolean | null }): Result<Q, Tensor>
+  triuIndices(
+    row: number | bigint,
+    col: number | bigint,
+    offset?:
+      | number
+      | bigint
+      | {
+          offset?: number | bigint
+          dtype?: DType | null
+          layout?: Layout | null
+          device?: Device | null
+          pinMemory?: boolean | null
+        },
+    options?: {
+      offset?: number | bigint
+      dtype?: DType | null
+      layout?: Layout | null
+      device?: Device | null
+      pinMemory?: boolean | null
+    },
+  ): Result<Q, Tensor>
   /** `aten::true_divide.Scalar(Tensor self, Scalar other) -> Tensor` */
   trueDivide(self: Tensor, other: Scalar): Result<Q, Tensor>
   /** `aten::true_divide.Tensor(Tensor self, Tensor other) -> Tensor` */
@@ -2183,7 +6152,11 @@ export interface Operators<Q extends 'now' | 'queued'> {
   /** `aten::type_as(Tensor self, Tensor other) -> Tensor` */
   typeAs(self: Tensor, other: Tensor): Result<Q, Tensor>
   /** `aten::unbind.int(Tensor(a -> *) self, int dim=0) -> Tensor(a)[]` */
-  unbind(self: Tensor, dim?: number | bigint | { dim?: number | bigint }, options?: { dim?: number | bigint }): Result<Q, Tensor[]>
+  unbind(
+    self: Tensor,
+    dim?: number | bigint | { dim?: number | bigint },
+    options?: { dim?: number | bigint },
+  ): Result<Q, Tensor[]>
   /** `aten::unflatten.int(Tensor(a) self, int dim, SymInt[] sizes) -> Tensor(a)` */
   unflatten(self: Tensor, dim: number | bigint, sizes: readonly number[]): Result<Q, Tensor>
   /** `aten::unflatten_dense_tensors(Tensor flat, Tensor[] tensors) -> Tensor[]` */
@@ -2191,69 +6164,228 @@ export interface Operators<Q extends 'now' | 'queued'> {
   /** `aten::unfold(Tensor(a) self, int dimension, int size, int step) -> Tensor(a)` */
   unfold(self: Tensor, dimension: number | bigint, size: number | bigint, step: number | bigint): Result<Q, Tensor>
   /** `aten::uniform(Tensor self, float from=0., float to=1., *, Generator? generator=None) -> Tensor` */
-  uniform(self: Tensor, from?: number | { from?: number; to?: number; generator?: Generator | null }, to?: number | { from?: number; to?: number; generator?: Generator | null }, options?: { from?: number; to?: number; generator?: Generator | null }): Result<Q, Tensor>
+  uniform(
+    self: Tensor,
+    from?: number | { from?: number; to?: number; generator?: Generator | null },
+    to?: number | { from?: number; to?: number; generator?: Generator | null },
+    options?: { from?: number; to?: number; generator?: Generator | null },
+  ): Result<Q, Tensor>
   /** `aten::uniform_(Tensor(a!) self, float from=0., float to=1., *, Generator? generator=None) -> Tensor(a!)` */
-  uniform_(self: Tensor, from?: number | { from?: number; to?: number; generator?: Generator | null }, to?: number | { from?: number; to?: number; generator?: Generator | null }, options?: { from?: number; to?: number; generator?: Generator | null }): Result<Q, Tensor>
+  uniform_(
+    self: Tensor,
+    from?: number | { from?: number; to?: number; generator?: Generator | null },
+    to?: number | { from?: number; to?: number; generator?: Generator | null },
+    options?: { from?: number; to?: number; generator?: Generator | null },
+  ): Result<Q, Tensor>
   /** `aten::unique_consecutive(Tensor self, bool return_inverse=False, bool return_counts=False, int? dim=None) -> (Tensor, Tensor, Tensor)` */
-  uniqueConsecutive(self: Tensor, returnInverse?: boolean | { returnInverse?: boolean; returnCounts?: boolean; dim?: number | bigint | null }, returnCounts?: boolean | { returnInverse?: boolean; returnCounts?: boolean; dim?: number | bigint | null }, dim?: number | bigint | null | { returnInverse?: boolean; returnCounts?: boolean; dim?: number | bigint | null }, options?: { returnInverse?: boolean; returnCounts?: boolean; dim?: number | bigint | null }): Result<Q, [Tensor, Tensor, Tensor]>
+  uniqueConsecutive(
+    self: Tensor,
+    returnInverse?: boolean | { returnInverse?: boolean; returnCounts?: boolean; dim?: number | bigint | null },
+    returnCounts?: boolean | { returnInverse?: boolean; returnCounts?: boolean; dim?: number | bigint | null },
+    dim?: number | bigint | null | { returnInverse?: boolean; returnCounts?: boolean; dim?: number | bigint | null },
+    options?: { returnInverse?: boolean; returnCounts?: boolean; dim?: number | bigint | null },
+  ): Result<Q, [Tensor, Tensor, Tensor]>
   /** `aten::unique_dim(Tensor self, int dim, bool sorted=True, bool return_inverse=False, bool return_counts=False) -> (Tensor, Tensor, Tensor)` */
-  uniqueDim(self: Tensor, dim: number | bigint, sorted?: boolean | { sorted?: boolean; returnInverse?: boolean; returnCounts?: boolean }, returnInverse?: boolean | { sorted?: boolean; returnInverse?: boolean; returnCounts?: boolean }, returnCounts?: boolean | { sorted?: boolean; returnInverse?: boolean; returnCounts?: boolean }, options?: { sorted?: boolean; returnInverse?: boolean; returnCounts?: boolean }): Result<Q, [Tensor, Tensor, Tensor]>
+  uniqueDim(
+    self: Tensor,
+    dim: number | bigint,
+    sorted?: boolean | { sorted?: boolean; returnInverse?: boolean; returnCounts?: boolean },
+    returnInverse?: boolean | { sorted?: boolean; returnInverse?: boolean; returnCounts?: boolean },
+    returnCounts?: boolean | { sorted?: boolean; returnInverse?: boolean; returnCounts?: boolean },
+    options?: { sorted?: boolean; returnInverse?: boolean; returnCounts?: boolean },
+  ): Result<Q, [Tensor, Tensor, Tensor]>
   /** `aten::unique_dim_consecutive(Tensor self, int dim, bool return_inverse=False, bool return_counts=False) -> (Tensor, Tensor, Tensor)` */
-  uniqueDimConsecutive(self: Tensor, dim: number | bigint, returnInverse?: boolean | { returnInverse?: boolean; returnCounts?: boolean }, returnCounts?: boolean | { returnInverse?: boolean; returnCounts?: boolean }, options?: { returnInverse?: boolean; returnCounts?: boolean }): Result<Q, [Tensor, Tensor, Tensor]>
+  uniqueDimConsecutive(
+    self: Tensor,
+    dim: number | bigint,
+    returnInverse?: boolean | { returnInverse?: boolean; returnCounts?: boolean },
+    returnCounts?: boolean | { returnInverse?: boolean; returnCounts?: boolean },
+    options?: { returnInverse?: boolean; returnCounts?: boolean },
+  ): Result<Q, [Tensor, Tensor, Tensor]>
   /** `aten::unsafe_chunk(Tensor self, int chunks, int dim=0) -> Tensor[]` */
-  unsafeChunk(self: Tensor, chunks: number | bigint, dim?: number | bigint | { dim?: number | bigint }, options?: { dim?: number | bigint }): Result<Q, Tensor[]>
+  unsafeChunk(
+    self: Tensor,
+    chunks: number | bigint,
+    dim?: number | bigint | { dim?: number | bigint },
+    options?: { dim?: number | bigint },
+  ): Result<Q, Tensor[]>
   /** `aten::unsafe_split.Tensor(Tensor self, SymInt split_size, int dim=0) -> Tensor[]` */
-  unsafeSplit(self: Tensor, splitSize: number | bigint, dim?: number | bigint | { dim?: number | bigint }, options?: { dim?: number | bigint }): Result<Q, Tensor[]>
+  unsafeSplit(
+    self: Tensor,
+    splitSize: number | bigint,
+    dim?: number | bigint | { dim?: number | bigint },
+    options?: { dim?: number | bigint },
+  ): Result<Q, Tensor[]>
   /** `aten::unsafe_split_with_sizes(Tensor self, SymInt[] split_sizes, int dim=0) -> Tensor[]` */
-  unsafeSplitWithSizes(self: Tensor, splitSizes: readonly number[], dim?: number | bigint | { dim?: number | bigint }, options?: { dim?: number | bigint }): Result<Q, Tensor[]>
+  unsafeSplitWithSizes(
+    self: Tensor,
+    splitSizes: readonly number[],
+    dim?: number | bigint | { dim?: number | bigint },
+    options?: { dim?: number | bigint },
+  ): Result<Q, Tensor[]>
   /** `aten::unsqueeze(Tensor(a) self, int dim) -> Tensor(a)` */
   unsqueeze(self: Tensor, dim: number | bigint): Result<Q, Tensor>
   /** `aten::unsqueeze_(Tensor(a!) self, int dim) -> Tensor(a!)` */
   unsqueeze_(self: Tensor, dim: number | bigint): Result<Q, Tensor>
   /** `aten::upsample_bicubic2d(Tensor self, SymInt[2] output_size, bool align_corners, float? scales_h=None, float? scales_w=None) -> Tensor` */
-  upsampleBicubic2d(self: Tensor, outputSize: number | readonly number[], alignCorners: boolean, scalesH?: number | null | { scalesH?: number | null; scalesW?: number | null }, scalesW?: number | null | { scalesH?: number | null; scalesW?: number | null }, options?: { scalesH?: number | null; scalesW?: number | null }): Result<Q, Tensor>
+  upsampleBicubic2d(
+    self: Tensor,
+    outputSize: number | readonly number[],
+    alignCorners: boolean,
+    scalesH?: number | null | { scalesH?: number | null; scalesW?: number | null },
+    scalesW?: number | null | { scalesH?: number | null; scalesW?: number | null },
+    options?: { scalesH?: number | null; scalesW?: number | null },
+  ): Result<Q, Tensor>
   /** `aten::upsample_bicubic2d.vec(Tensor input, SymInt[]? output_size, bool align_corners, float[]? scale_factors) -> Tensor` */
-  upsampleBicubic2d(input: Tensor, outputSize: readonly number[] | null, alignCorners: boolean, scaleFactors: readonly number[] | null): Result<Q, Tensor>
+  upsampleBicubic2d(
+    input: Tensor,
+    outputSize: readonly number[] | null,
+    alignCorners: boolean,
+    scaleFactors: readonly number[] | null,
+  ): Result<Q, Tensor>
   /** `aten::upsample_bilinear2d(Tensor self, SymInt[2] output_size, bool align_corners, float? scales_h=None, float? scales_w=None) -> Tensor` */
-  upsampleBilinear2d(self: Tensor, outputSize: number | readonly number[], alignCorners: boolean, scalesH?: number | null | { scalesH?: number | null; scalesW?: number | null }, scalesW?: number | null | { scalesH?: number | null; scalesW?: number | null }, options?: { scalesH?: number | null; scalesW?: number | null }): Result<Q, Tensor>
+  upsampleBilinear2d(
+    self: Tensor,
+    outputSize: number | readonly number[],
+    alignCorners: boolean,
+    scalesH?: number | null | { scalesH?: number | null; scalesW?: number | null },
+    scalesW?: number | null | { scalesH?: number | null; scalesW?: number | null },
+    options?: { scalesH?: number | null; scalesW?: number | null },
+  ): Result<Q, Tensor>
   /** `aten::upsample_bilinear2d.vec(Tensor input, SymInt[]? output_size, bool align_corners, float[]? scale_factors) -> Tensor` */
-  upsampleBilinear2d(input: Tensor, outputSize: readonly number[] | null, alignCorners: boolean, scaleFactors: readonly number[] | null): Result<Q, Tensor>
+  upsampleBilinear2d(
+    input: Tensor,
+    outputSize: readonly number[] | null,
+    alignCorners: boolean,
+    scaleFactors: readonly number[] | null,
+  ): Result<Q, Tensor>
   /** `aten::upsample_linear1d(Tensor self, SymInt[1] output_size, bool align_corners, float? scales=None) -> Tensor` */
-  upsampleLinear1d(self: Tensor, outputSize: number | readonly number[], alignCorners: boolean, scales?: number | null | { scales?: number | null }, options?: { scales?: number | null }): Result<Q, Tensor>
+  upsampleLinear1d(
+    self: Tensor,
+    outputSize: number | readonly number[],
+    alignCorners: boolean,
+    scales?: number | null | { scales?: number | null },
+    options?: { scales?: number | null },
+  ): Result<Q, Tensor>
   /** `aten::upsample_linear1d.vec(Tensor input, SymInt[]? output_size, bool align_corners, float[]? scale_factors) -> Tensor` */
-  upsampleLinear1d(input: Tensor, outputSize: readonly number[] | null, alignCorners: boolean, scaleFactors: readonly number[] | null): Result<Q, Tensor>
+  upsampleLinear1d(
+    input: Tensor,
+    outputSize: readonly number[] | null,
+    alignCorners: boolean,
+    scaleFactors: readonly number[] | null,
+  ): Result<Q, Tensor>
   /** `aten::upsample_nearest1d(Tensor self, SymInt[1] output_size, float? scales=None) -> Tensor` */
-  upsampleNearest1d(self: Tensor, outputSize: number | readonly number[], scales?: number | null | { scales?: number | null }, options?: { scales?: number | null }): Result<Q, Tensor>
+  upsampleNearest1d(
+    self: Tensor,
+    outputSize: number | readonly number[],
+    scales?: number | null | { scales?: number | null },
+    options?: { scales?: number | null },
+  ): Result<Q, Tensor>
   /** `aten::upsample_nearest1d.vec(Tensor input, SymInt[]? output_size, float[]? scale_factors) -> Tensor` */
-  upsampleNearest1d(input: Tensor, outputSize: readonly number[] | null, scaleFactors: readonly number[] | null): Result<Q, Tensor>
+  upsampleNearest1d(
+    input: Tensor,
+    outputSize: readonly number[] | null,
+    scaleFactors: readonly number[] | null,
+  ): Result<Q, Tensor>
   /** `aten::upsample_nearest2d(Tensor self, SymInt[2] output_size, float? scales_h=None, float? scales_w=None) -> Tensor` */
-  upsampleNearest2d(self: Tensor, outputSize: number | readonly number[], scalesH?: number | null | { scalesH?: number | null; scalesW?: number | null }, scalesW?: number | null | { scalesH?: number | null; scalesW?: number | null }, options?: { scalesH?: number | null; scalesW?: number | null }): Result<Q, Tensor>
+  upsampleNearest2d(
+    self: Tensor,
+    outputSize: number | readonly number[],
+    scalesH?: number | null | { scalesH?: number | null; scalesW?: number | null },
+    scalesW?: number | null | { scalesH?: number | null; scalesW?: number | null },
+    options?: { scalesH?: number | null; scalesW?: number | null },
+  ): Result<Q, Tensor>
   /** `aten::upsample_nearest2d.vec(Tensor input, SymInt[]? output_size, float[]? scale_factors) -> Tensor` */
-  upsampleNearest2d(input: Tensor, outputSize: readonly number[] | null, scaleFactors: readonly number[] | null): Result<Q, Tensor>
+  upsampleNearest2d(
+    input: Tensor,
+    outputSize: readonly number[] | null,
+    scaleFactors: readonly number[] | null,
+  ): Result<Q, Tensor>
   /** `aten::upsample_nearest3d(Tensor self, SymInt[3] output_size, float? scales_d=None, float? scales_h=None, float? scales_w=None) -> Tensor` */
-  upsampleNearest3d(self: Tensor, outputSize: number | readonly number[], scalesD?: number | null | { scalesD?: number | null; scalesH?: number | null; scalesW?: number | null }, scalesH?: number | null | { scalesD?: number | null; scalesH?: number | null; scalesW?: number | null }, scalesW?: number | null | { scalesD?: number | null; scalesH?: number | null; scalesW?: number | null }, options?: { scalesD?: number | null; scalesH?: number | null; scalesW?: number | null }): Result<Q, Tensor>
+  upsampleNearest3d(
+    self: Tensor,
+    outputSize: number | readonly number[],
+    scalesD?: number | null | { scalesD?: number | null; scalesH?: number | null; scalesW?: number | null },
+    scalesH?: number | null | { scalesD?: number | null; scalesH?: number | null; scalesW?: number | null },
+    scalesW?: number | null | { scalesD?: number | null; scalesH?: number | null; scalesW?: number | null },
+    options?: { scalesD?: number | null; scalesH?: number | null; scalesW?: number | null },
+  ): Result<Q, Tensor>
   /** `aten::upsample_nearest3d.vec(Tensor input, SymInt[]? output_size, float[]? scale_factors) -> Tensor` */
-  upsampleNearest3d(input: Tensor, outputSize: readonly number[] | null, scaleFactors: readonly number[] | null): Result<Q, Tensor>
+  upsampleNearest3d(
+    input: Tensor,
+    outputSize: readonly number[] | null,
+    scaleFactors: readonly number[] | null,
+  ): Result<Q, Tensor>
   /** `aten::upsample_trilinear3d(Tensor self, SymInt[3] output_size, bool align_corners, float? scales_d=None, float? scales_h=None, float? scales_w=None) -> Tensor` */
-  upsampleTrilinear3d(self: Tensor, outputSize: number | readonly number[], alignCorners: boolean, scalesD?: number | null | { scalesD?: number | null; scalesH?: number | null; scalesW?: number | null }, scalesH?: number | null | { scalesD?: number | null; scalesH?: number | null; scalesW?: number | null }, scalesW?: number | null | { scalesD?: number | null; scalesH?: number | null; scalesW?: number | null }, options?: { scalesD?: number | null; scalesH?: number | null; scalesW?: number | null }): Result<Q, Tensor>
+  upsampleTrilinear3d(
+    self: Tensor,
+    outputSize: number | readonly number[],
+    alignCorners: boolean,
+    scalesD?: number | null | { scalesD?: number | null; scalesH?: number | null; scalesW?: number | null },
+    scalesH?: number | null | { scalesD?: number | null; scalesH?: number | null; scalesW?: number | null },
+    scalesW?: number | null | { scalesD?: number | null; scalesH?: number | null; scalesW?: number | null },
+    options?: { scalesD?: number | null; scalesH?: number | null; scalesW?: number | null },
+  ): Result<Q, Tensor>
   /** `aten::upsample_trilinear3d.vec(Tensor input, SymInt[]? output_size, bool align_corners, float[]? scale_factors) -> Tensor` */
-  upsampleTrilinear3d(input: Tensor, outputSize: readonly number[] | null, alignCorners: boolean, scaleFactors: readonly number[] | null): Result<Q, Tensor>
+  upsampleTrilinear3d(
+    input: Tensor,
+    outputSize: readonly number[] | null,
+    alignCorners: boolean,
+    scaleFactors: readonly number[] | null,
+  ): Result<Q, Tensor>
   /** `aten::values(Tensor(a) self) -> Tensor(a)` */
   values(self: Tensor): Result<Q, Tensor>
   /** `aten::vander(Tensor x, int? N=None, bool increasing=False) -> Tensor` */
-  vander(x: Tensor, N?: number | bigint | null | { N?: number | bigint | null; increasing?: boolean }, increasing?: boolean | { N?: number | bigint | null; increasing?: boolean }, options?: { N?: number | bigint | null; increasing?: boolean }): Result<Q, Tensor>
+  vander(
+    x: Tensor,
+    N?: number | bigint | null | { N?: number | bigint | null; increasing?: boolean },
+    increasing?: boolean | { N?: number | bigint | null; increasing?: boolean },
+    options?: { N?: number | bigint | null; increasing?: boolean },
+  ): Result<Q, Tensor>
   /** `aten::var(Tensor self, bool unbiased=True) -> Tensor` */
   var(self: Tensor, unbiased?: boolean | { unbiased?: boolean }, options?: { unbiased?: boolean }): Result<Q, Tensor>
   /** `aten::var.correction(Tensor self, int[1]? dim=None, *, Scalar? correction=None, bool keepdim=False) -> Tensor` */
-  var(self: Tensor, dim?: number | readonly number[] | null | { dim?: number | readonly number[] | null; correction?: Scalar | null; keepdim?: boolean }, options?: { dim?: number | readonly number[] | null; correction?: Scalar | null; keepdim?: boolean }): Result<Q, Tensor>
+  var(
+    self: Tensor,
+    dim?:
+      | number
+      | readonly number[]
+      | null
+      | { dim?: number | readonly number[] | null; correction?: Scalar | null; keepdim?: boolean },
+    options?: { dim?: number | readonly number[] | null; correction?: Scalar | null; keepdim?: boolean },
+  ): Result<Q, Tensor>
   /** `aten::var.dim(Tensor self, int[1]? dim, bool unbiased=True, bool keepdim=False) -> Tensor` */
-  var(self: Tensor, dim: number | readonly number[] | null, unbiased?: boolean | { unbiased?: boolean; keepdim?: boolean }, keepdim?: boolean | { unbiased?: boolean; keepdim?: boolean }, options?: { unbiased?: boolean; keepdim?: boolean }): Result<Q, Tensor>
+  var(
+    self: Tensor,
+    dim: number | readonly number[] | null,
+    unbiased?: boolean | { unbiased?: boolean; keepdim?: boolean },
+    keepdim?: boolean | { unbiased?: boolean; keepdim?: boolean },
+    options?: { unbiased?: boolean; keepdim?: boolean },
+  ): Result<Q, Tensor>
   /** `aten::var_mean(Tensor self, bool unbiased=True) -> (Tensor, Tensor)` */
-  varMean(self: Tensor, unbiased?: boolean | { unbiased?: boolean }, options?: { unbiased?: boolean }): Result<Q, [Tensor, Tensor]>
+  varMean(
+    self: Tensor,
+    unbiased?: boolean | { unbiased?: boolean },
+    options?: { unbiased?: boolean },
+  ): Result<Q, [Tensor, Tensor]>
   /** `aten::var_mean.correction(Tensor self, int[1]? dim=None, *, Scalar? correction=None, bool keepdim=False) -> (Tensor, Tensor)` */
-  varMean(self: Tensor, dim?: number | readonly number[] | null | { dim?: number | readonly number[] | null; correction?: Scalar | null; keepdim?: boolean }, options?: { dim?: number | readonly number[] | null; correction?: Scalar | null; keepdim?: boolean }): Result<Q, [Tensor, Tensor]>
+  varMean(
+    self: Tensor,
+    dim?:
+      | number
+      | readonly number[]
+      | null
+      | { dim?: number | readonly number[] | null; correction?: Scalar | null; keepdim?: boolean },
+    options?: { dim?: number | readonly number[] | null; correction?: Scalar | null; keepdim?: boolean },
+  ): Result<Q, [Tensor, Tensor]>
   /** `aten::var_mean.dim(Tensor self, int[1]? dim, bool unbiased=True, bool keepdim=False) -> (Tensor, Tensor)` */
-  varMean(self: Tensor, dim: number | readonly number[] | null, unbiased?: boolean | { unbiased?: boolean; keepdim?: boolean }, keepdim?: boolean | { unbiased?: boolean; keepdim?: boolean }, options?: { unbiased?: boolean; keepdim?: boolean }): Result<Q, [Tensor, Tensor]>
+  varMean(
+    self: Tensor,
+    dim: number | readonly number[] | null,
+    unbiased?: boolean | { unbiased?: boolean; keepdim?: boolean },
+    keepdim?: boolean | { unbiased?: boolean; keepdim?: boolean },
+    options?: { unbiased?: boolean; keepdim?: boolean },
+  ): Result<Q, [Tensor, Tensor]>
   /** `aten::vdot(Tensor self, Tensor other) -> Tensor` */
   vdot(self: Tensor, other: Tensor): Result<Q, Tensor>
   /** `aten::view(Tensor(a) self, SymInt[] size) -> Tensor(a)` */
@@ -2299,10 +6431,22 @@ export interface Operators<Q extends 'now' | 'queued'> {
   /** `aten::zero_(Tensor(a!) self) -> Tensor(a!)` */
   zero_(self: Tensor): Result<Q, Tensor>
   /** `aten::zeros(SymInt[] size, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor` */
-  zeros(size: readonly number[], options?: { dtype?: DType | null; layout?: Layout | null; device?: Device | null; pinMemory?: boolean | null }): Result<Q, Tensor>
+  zeros(
+    size: readonly number[],
+    options?: { dtype?: DType | null; layout?: Layout | null; device?: Device | null; pinMemory?: boolean | null },
+  ): Result<Q, Tensor>
   zeros(...size: number[]): Result<Q, Tensor>
   /** `aten::zeros_like(Tensor self, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None, MemoryFormat? memory_format=None) -> Tensor` */
-  zerosLike(self: Tensor, options?: { dtype?: DType | null; layout?: Layout | null; device?: Device | null; pinMemory?: boolean | null; memoryFormat?: MemoryFormat | null }): Result<Q, Tensor>
+  zerosLike(
+    self: Tensor,
+    options?: {
+      dtype?: DType | null
+      layout?: Layout | null
+      device?: Device | null
+      pinMemory?: boolean | null
+      memoryFormat?: MemoryFormat | null
+    },
+  ): Result<Q, Tensor>
 }
 
 export type TensorFunctions = Operators<'now'>
@@ -2378,17 +6522,39 @@ interface Methods<Q extends 'now' | 'queued'> {
   /** `aten::all(Tensor self) -> Tensor` */
   all(): Result<Q, Tensor>
   /** `aten::all.dim(Tensor self, int dim, bool keepdim=False) -> Tensor` */
-  all(dim: number | bigint, keepdim?: boolean | { keepdim?: boolean }, options?: { keepdim?: boolean }): Result<Q, Tensor>
+  all(
+    dim: number | bigint,
+    keepdim?: boolean | { keepdim?: boolean },
+    options?: { keepdim?: boolean },
+  ): Result<Q, Tensor>
   /** `aten::all.dims(Tensor self, int[]? dim=None, bool keepdim=False) -> Tensor` */
-  all(dim?: readonly number[] | null | { dim?: readonly number[] | null; keepdim?: boolean }, keepdim?: boolean | { dim?: readonly number[] | null; keepdim?: boolean }, options?: { dim?: readonly number[] | null; keepdim?: boolean }): Result<Q, Tensor>
+  all(
+    dim?: readonly number[] | null | { dim?: readonly number[] | null; keepdim?: boolean },
+    keepdim?: boolean | { dim?: readonly number[] | null; keepdim?: boolean },
+    options?: { dim?: readonly number[] | null; keepdim?: boolean },
+  ): Result<Q, Tensor>
   /** `aten::allclose(Tensor self, Tensor other, float rtol=1.0000000000000001e-05, float atol=1e-08, bool equal_nan=False) -> bool` */
-  allclose(other: Tensor, rtol?: number | { rtol?: number; atol?: number; equalNan?: boolean }, atol?: number | { rtol?: number; atol?: number; equalNan?: boolean }, equalNan?: boolean | { rtol?: number; atol?: number; equalNan?: boolean }, options?: { rtol?: number; atol?: number; equalNan?: boolean }): Result<Q, boolean>
+  allclose(
+    other: Tensor,
+    rtol?: number | { rtol?: number; atol?: number; equalNan?: boolean },
+    atol?: number | { rtol?: number; atol?: number; equalNan?: boolean },
+    equalNan?: boolean | { rtol?: number; atol?: number; equalNan?: boolean },
+    options?: { rtol?: number; atol?: number; equalNan?: boolean },
+  ): Result<Q, boolean>
   /** `aten::alpha_dropout_(Tensor(a!) self, float p, bool train) -> Tensor(a!)` */
   alphaDropout_(p: number, train: boolean): Result<Q, Tensor>
   /** `aten::amax(Tensor self, int[1] dim=[], bool keepdim=False) -> Tensor` */
-  amax(dim?: number | readonly number[] | { dim?: number | readonly number[]; keepdim?: boolean }, keepdim?: boolean | { dim?: number | readonly number[]; keepdim?: boolean }, options?: { dim?: number | readonly number[]; keepdim?: boolean }): Result<Q, Tensor>
+  amax(
+    dim?: number | readonly number[] | { dim?: number | readonly number[]; keepdim?: boolean },
+    keepdim?: boolean | { dim?: number | readonly number[]; keepdim?: boolean },
+    options?: { dim?: number | readonly number[]; keepdim?: boolean },
+  ): Result<Q, Tensor>
   /** `aten::amin(Tensor self, int[1] dim=[], bool keepdim=False) -> Tensor` */
-  amin(dim?: number | readonly number[] | { dim?: number | readonly number[]; keepdim?: boolean }, keepdim?: boolean | { dim?: number | readonly number[]; keepdim?: boolean }, options?: { dim?: number | readonly number[]; keepdim?: boolean }): Result<Q, Tensor>
+  amin(
+    dim?: number | readonly number[] | { dim?: number | readonly number[]; keepdim?: boolean },
+    keepdim?: boolean | { dim?: number | readonly number[]; keepdim?: boolean },
+    options?: { dim?: number | readonly number[]; keepdim?: boolean },
+  ): Result<Q, Tensor>
   /** `aten::aminmax(Tensor self, *, int? dim=None, bool keepdim=False) -> (Tensor min, Tensor max)` */
   aminmax(options?: { dim?: number | bigint | null; keepdim?: boolean }): Result<Q, { min: Tensor; max: Tensor }>
   /** `aten::angle(Tensor self) -> Tensor` */
@@ -2396,9 +6562,17 @@ interface Methods<Q extends 'now' | 'queued'> {
   /** `aten::any(Tensor self) -> Tensor` */
   any(): Result<Q, Tensor>
   /** `aten::any.dim(Tensor self, int dim, bool keepdim=False) -> Tensor` */
-  any(dim: number | bigint, keepdim?: boolean | { keepdim?: boolean }, options?: { keepdim?: boolean }): Result<Q, Tensor>
+  any(
+    dim: number | bigint,
+    keepdim?: boolean | { keepdim?: boolean },
+    options?: { keepdim?: boolean },
+  ): Result<Q, Tensor>
   /** `aten::any.dims(Tensor self, int[]? dim=None, bool keepdim=False) -> Tensor` */
-  any(dim?: readonly number[] | null | { dim?: readonly number[] | null; keepdim?: boolean }, keepdim?: boolean | { dim?: readonly number[] | null; keepdim?: boolean }, options?: { dim?: readonly number[] | null; keepdim?: boolean }): Result<Q, Tensor>
+  any(
+    dim?: readonly number[] | null | { dim?: readonly number[] | null; keepdim?: boolean },
+    keepdim?: boolean | { dim?: readonly number[] | null; keepdim?: boolean },
+    options?: { dim?: readonly number[] | null; keepdim?: boolean },
+  ): Result<Q, Tensor>
   /** `aten::arccos(Tensor self) -> Tensor` */
   arccos(): Result<Q, Tensor>
   /** `aten::arccos_(Tensor(a!) self) -> Tensor(a!)` */
@@ -2428,21 +6602,49 @@ interface Methods<Q extends 'now' | 'queued'> {
   /** `aten::arctanh_(Tensor(a!) self) -> Tensor(a!)` */
   arctanh_(): Result<Q, Tensor>
   /** `aten::argmax(Tensor self, int? dim=None, bool keepdim=False) -> Tensor` */
-  argmax(dim?: number | bigint | null | { dim?: number | bigint | null; keepdim?: boolean }, keepdim?: boolean | { dim?: number | bigint | null; keepdim?: boolean }, options?: { dim?: number | bigint | null; keepdim?: boolean }): Result<Q, Tensor>
+  argmax(
+    dim?: number | bigint | null | { dim?: number | bigint | null; keepdim?: boolean },
+    keepdim?: boolean | { dim?: number | bigint | null; keepdim?: boolean },
+    options?: { dim?: number | bigint | null; keepdim?: boolean },
+  ): Result<Q, Tensor>
   /** `aten::argmin(Tensor self, int? dim=None, bool keepdim=False) -> Tensor` */
-  argmin(dim?: number | bigint | null | { dim?: number | bigint | null; keepdim?: boolean }, keepdim?: boolean | { dim?: number | bigint | null; keepdim?: boolean }, options?: { dim?: number | bigint | null; keepdim?: boolean }): Result<Q, Tensor>
+  argmin(
+    dim?: number | bigint | null | { dim?: number | bigint | null; keepdim?: boolean },
+    keepdim?: boolean | { dim?: number | bigint | null; keepdim?: boolean },
+    options?: { dim?: number | bigint | null; keepdim?: boolean },
+  ): Result<Q, Tensor>
   /** `aten::argsort(Tensor self, int dim=-1, bool descending=False) -> Tensor` */
-  argsort(dim?: number | bigint | { dim?: number | bigint; descending?: boolean }, descending?: boolean | { dim?: number | bigint; descending?: boolean }, options?: { dim?: number | bigint; descending?: boolean }): Result<Q, Tensor>
+  argsort(
+    dim?: number | bigint | { dim?: number | bigint; descending?: boolean },
+    descending?: boolean | { dim?: number | bigint; descending?: boolean },
+    options?: { dim?: number | bigint; descending?: boolean },
+  ): Result<Q, Tensor>
   /** `aten::argsort.stable(Tensor self, *, bool stable, int dim=-1, bool descending=False) -> Tensor` */
   argsort(options?: { stable?: boolean; dim?: number | bigint; descending?: boolean }): Result<Q, Tensor>
   /** `aten::argwhere(Tensor self) -> Tensor` */
   argwhere(): Result<Q, Tensor>
   /** `aten::as_strided(Tensor(a) self, SymInt[] size, SymInt[] stride, SymInt? storage_offset=None) -> Tensor(a)` */
-  asStrided(size: readonly number[], stride: readonly number[], storageOffset?: number | bigint | null | { storageOffset?: number | bigint | null }, options?: { storageOffset?: number | bigint | null }): Result<Q, Tensor>
+  asStrided(
+    size: readonly number[],
+    stride: readonly number[],
+    storageOffset?: number | bigint | null | { storageOffset?: number | bigint | null },
+    options?: { storageOffset?: number | bigint | null },
+  ): Result<Q, Tensor>
   /** `aten::as_strided_(Tensor(a!) self, SymInt[] size, SymInt[] stride, SymInt? storage_offset=None) -> Tensor(a!)` */
-  asStrided_(size: readonly number[], stride: readonly number[], storageOffset?: number | bigint | null | { storageOffset?: number | bigint | null }, options?: { storageOffset?: number | bigint | null }): Result<Q, Tensor>
+  asStrided_(
+    size: readonly number[],
+    stride: readonly number[],
+    storageOffset?: number | bigint | null | { storageOffset?: number | bigint | null },
+    options?: { storageOffset?: number | bigint | null },
+  ): Result<Q, Tensor>
   /** `aten::as_strided_scatter(Tensor self, Tensor src, SymInt[] size, SymInt[] stride, SymInt? storage_offset=None) -> Tensor` */
-  asStridedScatter(src: Tensor, size: readonly number[], stride: readonly number[], storageOffset?: number | bigint | null | { storageOffset?: number | bigint | null }, options?: { storageOffset?: number | bigint | null }): Result<Q, Tensor>
+  asStridedScatter(
+    src: Tensor,
+    size: readonly number[],
+    stride: readonly number[],
+    storageOffset?: number | bigint | null | { storageOffset?: number | bigint | null },
+    options?: { storageOffset?: number | bigint | null },
+  ): Result<Q, Tensor>
   /** `aten::asin(Tensor self) -> Tensor` */
   asin(): Result<Q, Tensor>
   /** `aten::asin_(Tensor(a!) self) -> Tensor(a!)` */
@@ -2470,15 +6672,178 @@ interface Methods<Q extends 'now' | 'queued'> {
   /** `aten::atleast_3d(Tensor self) -> Tensor` */
   atleast3d(): Result<Q, Tensor>
   /** `aten::avg_pool1d(Tensor self, int[1] kernel_size, int[1] stride=[], int[1] padding=[0], bool ceil_mode=False, bool count_include_pad=True) -> Tensor` */
-  avgPool1d(kernelSize: number | readonly number[], stride?: number | readonly number[] | { stride?: number | readonly number[]; padding?: number | readonly number[]; ceilMode?: boolean; countIncludePad?: boolean }, padding?: number | readonly number[] | { stride?: number | readonly number[]; padding?: number | readonly number[]; ceilMode?: boolean; countIncludePad?: boolean }, ceilMode?: boolean | { stride?: number | readonly number[]; padding?: number | readonly number[]; ceilMode?: boolean; countIncludePad?: boolean }, countIncludePad?: boolean | { stride?: number | readonly number[]; padding?: number | readonly number[]; ceilMode?: boolean; countIncludePad?: boolean }, options?: { stride?: number | readonly number[]; padding?: number | readonly number[]; ceilMode?: boolean; countIncludePad?: boolean }): Result<Q, Tensor>
+  avgPool1d(
+    kernelSize: number | readonly number[],
+    stride?:
+      | number
+      | readonly number[]
+      | {
+          stride?: number | readonly number[]
+          padding?: number | readonly number[]
+          ceilMode?: boolean
+          countIncludePad?: boolean
+        },
+    padding?:
+      | number
+      | readonly number[]
+      | {
+          stride?: number | readonly number[]
+          padding?: number | readonly number[]
+          ceilMode?: boolean
+          countIncludePad?: boolean
+        },
+    ceilMode?:
+      | boolean
+      | {
+          stride?: number | readonly number[]
+          padding?: number | readonly number[]
+          ceilMode?: boolean
+          countIncludePad?: boolean
+        },
+    countIncludePad?:
+      | boolean
+      | {
+          stride?: number | readonly number[]
+          padding?: number | readonly number[]
+          ceilMode?: boolean
+          countIncludePad?: boolean
+        },
+    options?: {
+      stride?: number | readonly number[]
+      padding?: number | readonly number[]
+      ceilMode?: boolean
+      countIncludePad?: boolean
+    },
+  ): Result<Q, Tensor>
   /** `aten::avg_pool2d(Tensor self, int[2] kernel_size, int[2] stride=[], int[2] padding=0, bool ceil_mode=False, bool count_include_pad=True, int? divisor_override=None) -> Tensor` */
-  avgPool2d(kernelSize: number | readonly number[], stride?: number | readonly number[] | { stride?: number | readonly number[]; padding?: number | readonly number[]; ceilMode?: boolean; countIncludePad?: boolean; divisorOverride?: number | bigint | null }, padding?: number | readonly number[] | { stride?: number | readonly number[]; padding?: number | readonly number[]; ceilMode?: boolean; countIncludePad?: boolean; divisorOverride?: number | bigint | null }, ceilMode?: boolean | { stride?: number | readonly number[]; padding?: number | readonly number[]; ceilMode?: boolean; countIncludePad?: boolean; divisorOverride?: number | bigint | null }, countIncludePad?: boolean | { stride?: number | readonly number[]; padding?: number | readonly number[]; ceilMode?: boolean; countIncludePad?: boolean; divisorOverride?: number | bigint | null }, divisorOverride?: number | bigint | null | { stride?: number | readonly number[]; padding?: number | readonly number[]; ceilMode?: boolean; countIncludePad?: boolean; divisorOverride?: number | bigint | null }, options?: { stride?: number | readonly number[]; padding?: number | readonly number[]; ceilMode?: boolean; countIncludePad?: boolean; divisorOverride?: number | bigint | null }): Result<Q, Tensor>
+  avgPool2d(
+    kernelSize: number | readonly number[],
+    stride?:
+      | number
+      | readonly number[]
+      | {
+          stride?: number | readonly number[]
+          padding?: number | readonly number[]
+          ceilMode?: boolean
+          countIncludePad?: boolean
+          divisorOverride?: number | bigint | null
+        },
+    padding?:
+      | number
+      | readonly number[]
+      | {
+          stride?: number | readonly number[]
+          padding?: number | readonly number[]
+          ceilMode?: boolean
+          countIncludePad?: boolean
+          divisorOverride?: number | bigint | null
+        },
+    ceilMode?:
+      | boolean
+      | {
+          stride?: number | readonly number[]
+          padding?: number | readonly number[]
+          ceilMode?: boolean
+          countIncludePad?: boolean
+          divisorOverride?: number | bigint | null
+        },
+    countIncludePad?:
+      | boolean
+      | {
+          stride?: number | readonly number[]
+          padding?: number | readonly number[]
+          ceilMode?: boolean
+          countIncludePad?: boolean
+          divisorOverride?: number | bigint | null
+        },
+    divisorOverride?:
+      | number
+      | bigint
+      | null
+      | {
+          stride?: number | readonly number[]
+          padding?: number | readonly number[]
+          ceilMode?: boolean
+          countIncludePad?: boolean
+          divisorOverride?: number | bigint | null
+        },
+    options?: {
+      stride?: number | readonly number[]
+      padding?: number | readonly number[]
+      ceilMode?: boolean
+      countIncludePad?: boolean
+      divisorOverride?: number | bigint | null
+    },
+  ): Result<Q, Tensor>
   /** `aten::avg_pool3d(Tensor self, int[3] kernel_size, int[3] stride=[], int[3] padding=0, bool ceil_mode=False, bool count_include_pad=True, int? divisor_override=None) -> Tensor` */
-  avgPool3d(kernelSize: number | readonly number[], stride?: number | readonly number[] | { stride?: number | readonly number[]; padding?: number | readonly number[]; ceilMode?: boolean; countIncludePad?: boolean; divisorOverride?: number | bigint | null }, padding?: number | readonly number[] | { stride?: number | readonly number[]; padding?: number | readonly number[]; ceilMode?: boolean; countIncludePad?: boolean; divisorOverride?: number | bigint | null }, ceilMode?: boolean | { stride?: number | readonly number[]; padding?: number | readonly number[]; ceilMode?: boolean; countIncludePad?: boolean; divisorOverride?: number | bigint | null }, countIncludePad?: boolean | { stride?: number | readonly number[]; padding?: number | readonly number[]; ceilMode?: boolean; countIncludePad?: boolean; divisorOverride?: number | bigint | null }, divisorOverride?: number | bigint | null | { stride?: number | readonly number[]; padding?: number | readonly number[]; ceilMode?: boolean; countIncludePad?: boolean; divisorOverride?: number | bigint | null }, options?: { stride?: number | readonly number[]; padding?: number | readonly number[]; ceilMode?: boolean; countIncludePad?: boolean; divisorOverride?: number | bigint | null }): Result<Q, Tensor>
+  avgPool3d(
+    kernelSize: number | readonly number[],
+    stride?:
+      | number
+      | readonly number[]
+      | {
+          stride?: number | readonly number[]
+          padding?: number | readonly number[]
+          ceilMode?: boolean
+          countIncludePad?: boolean
+          divisorOverride?: number | bigint | null
+        },
+    padding?:
+      | number
+      | readonly number[]
+      | {
+          stride?: number | readonly number[]
+          padding?: number | readonly number[]
+          ceilMode?: boolean
+          countIncludePad?: boolean
+          divisorOverride?: number | bigint | null
+        },
+    ceilMode?:
+      | boolean
+      | {
+          stride?: number | readonly number[]
+          padding?: number | readonly number[]
+          ceilMode?: boolean
+          countIncludePad?: boolean
+          divisorOverride?: number | bigint | null
+        },
+    countIncludePad?:
+      | boolean
+      | {
+          stride?: number | readonly number[]
+          padding?: number | readonly number[]
+          ceilMode?: boolean
+          countIncludePad?: boolean
+          divisorOverride?: number | bigint | null
+        },
+    divisorOverride?:
+      | number
+      | bigint
+      | null
+      | {
+          stride?: number | readonly number[]
+          padding?: number | readonly number[]
+          ceilMode?: boolean
+          countIncludePad?: boolean
+          divisorOverride?: number | bigint | null
+        },
+    options?: {
+      stride?: number | readonly number[]
+      padding?: number | readonly number[]
+      ceilMode?: boolean
+      countIncludePad?: boolean
+      divisorOverride?: number | bigint | null
+    },
+  ): Result<Q, Tensor>
   /** `aten::baddbmm(Tensor self, Tensor batch1, Tensor batch2, *, Scalar beta=1, Scalar alpha=1) -> Tensor` */
   baddbmm(batch1: Tensor, batch2: Tensor, options?: { beta?: Scalar; alpha?: Scalar }): Result<Q, Tensor>
   /** `aten::baddbmm.dtype(Tensor self, Tensor batch1, Tensor batch2, ScalarType out_dtype, *, Scalar beta=1, Scalar alpha=1) -> Tensor` */
-  baddbmm(batch1: Tensor, batch2: Tensor, outDtype: DType, options?: { beta?: Scalar; alpha?: Scalar }): Result<Q, Tensor>
+  baddbmm(
+    batch1: Tensor,
+    batch2: Tensor,
+    outDtype: DType,
+    options?: { beta?: Scalar; alpha?: Scalar },
+  ): Result<Q, Tensor>
   /** `aten::baddbmm_(Tensor(a!) self, Tensor batch1, Tensor batch2, *, Scalar beta=1, Scalar alpha=1) -> Tensor(a!)` */
   baddbmm_(batch1: Tensor, batch2: Tensor, options?: { beta?: Scalar; alpha?: Scalar }): Result<Q, Tensor>
   /** `aten::bernoulli(Tensor self, *, Generator? generator=None) -> Tensor` */
@@ -2490,13 +6855,31 @@ interface Methods<Q extends 'now' | 'queued'> {
   /** `aten::bernoulli_.Tensor(Tensor(a!) self, Tensor p, *, Generator? generator=None) -> Tensor(a!)` */
   bernoulli_(p: Tensor, options?: { generator?: Generator | null }): Result<Q, Tensor>
   /** `aten::bernoulli_.float(Tensor(a!) self, float p=0.5, *, Generator? generator=None) -> Tensor(a!)` */
-  bernoulli_(p?: number | { p?: number; generator?: Generator | null }, options?: { p?: number; generator?: Generator | null }): Result<Q, Tensor>
+  bernoulli_(
+    p?: number | { p?: number; generator?: Generator | null },
+    options?: { p?: number; generator?: Generator | null },
+  ): Result<Q, Tensor>
   /** `aten::binary_cross_entropy(Tensor self, Tensor target, Tensor? weight=None, int reduction=1) -> Tensor` */
-  binaryCrossEntropy(target: Tensor, weight?: Tensor | null | { weight?: Tensor | null; reduction?: number | bigint }, reduction?: number | bigint | { weight?: Tensor | null; reduction?: number | bigint }, options?: { weight?: Tensor | null; reduction?: number | bigint }): Result<Q, Tensor>
+  binaryCrossEntropy(
+    target: Tensor,
+    weight?: Tensor | null | { weight?: Tensor | null; reduction?: number | bigint },
+    reduction?: number | bigint | { weight?: Tensor | null; reduction?: number | bigint },
+    options?: { weight?: Tensor | null; reduction?: number | bigint },
+  ): Result<Q, Tensor>
   /** `aten::binary_cross_entropy_with_logits(Tensor self, Tensor target, Tensor? weight=None, Tensor? pos_weight=None, int reduction=1) -> Tensor` */
-  binaryCrossEntropyWithLogits(target: Tensor, weight?: Tensor | null | { weight?: Tensor | null; posWeight?: Tensor | null; reduction?: number | bigint }, posWeight?: Tensor | null | { weight?: Tensor | null; posWeight?: Tensor | null; reduction?: number | bigint }, reduction?: number | bigint | { weight?: Tensor | null; posWeight?: Tensor | null; reduction?: number | bigint }, options?: { weight?: Tensor | null; posWeight?: Tensor | null; reduction?: number | bigint }): Result<Q, Tensor>
+  binaryCrossEntropyWithLogits(
+    target: Tensor,
+    weight?: Tensor | null | { weight?: Tensor | null; posWeight?: Tensor | null; reduction?: number | bigint },
+    posWeight?: Tensor | null | { weight?: Tensor | null; posWeight?: Tensor | null; reduction?: number | bigint },
+    reduction?: number | bigint | { weight?: Tensor | null; posWeight?: Tensor | null; reduction?: number | bigint },
+    options?: { weight?: Tensor | null; posWeight?: Tensor | null; reduction?: number | bigint },
+  ): Result<Q, Tensor>
   /** `aten::bincount(Tensor self, Tensor? weights=None, SymInt minlength=0) -> Tensor` */
-  bincount(weights?: Tensor | null | { weights?: Tensor | null; minlength?: number | bigint }, minlength?: number | bigint | { weights?: Tensor | null; minlength?: number | bigint }, options?: { weights?: Tensor | null; minlength?: number | bigint }): Result<Q, Tensor>
+  bincount(
+    weights?: Tensor | null | { weights?: Tensor | null; minlength?: number | bigint },
+    minlength?: number | bigint | { weights?: Tensor | null; minlength?: number | bigint },
+    options?: { weights?: Tensor | null; minlength?: number | bigint },
+  ): Result<Q, Tensor>
   /** `aten::bitwise_and.Scalar(Tensor self, Scalar other) -> Tensor` */
   bitwiseAnd(other: Scalar): Result<Q, Tensor>
   /** `aten::bitwise_and.Tensor(Tensor self, Tensor other) -> Tensor` */
@@ -2551,9 +6934,17 @@ interface Methods<Q extends 'now' | 'queued'> {
   /** `aten::bucketize.Tensor(Tensor self, Tensor boundaries, *, bool out_int32=False, bool right=False) -> Tensor` */
   bucketize(boundaries: Tensor, options?: { outInt32?: boolean; right?: boolean }): Result<Q, Tensor>
   /** `aten::cauchy(Tensor self, float median=0., float sigma=1., *, Generator? generator=None) -> Tensor` */
-  cauchy(median?: number | { median?: number; sigma?: number; generator?: Generator | null }, sigma?: number | { median?: number; sigma?: number; generator?: Generator | null }, options?: { median?: number; sigma?: number; generator?: Generator | null }): Result<Q, Tensor>
+  cauchy(
+    median?: number | { median?: number; sigma?: number; generator?: Generator | null },
+    sigma?: number | { median?: number; sigma?: number; generator?: Generator | null },
+    options?: { median?: number; sigma?: number; generator?: Generator | null },
+  ): Result<Q, Tensor>
   /** `aten::cauchy_(Tensor(a!) self, float median=0., float sigma=1., *, Generator? generator=None) -> Tensor(a!)` */
-  cauchy_(median?: number | { median?: number; sigma?: number; generator?: Generator | null }, sigma?: number | { median?: number; sigma?: number; generator?: Generator | null }, options?: { median?: number; sigma?: number; generator?: Generator | null }): Result<Q, Tensor>
+  cauchy_(
+    median?: number | { median?: number; sigma?: number; generator?: Generator | null },
+    sigma?: number | { median?: number; sigma?: number; generator?: Generator | null },
+    options?: { median?: number; sigma?: number; generator?: Generator | null },
+  ): Result<Q, Tensor>
   /** `aten::ccol_indices(Tensor(a) self) -> Tensor(a)` */
   ccolIndices(): Result<Q, Tensor>
   /** `aten::ceil(Tensor self) -> Tensor` */
@@ -2575,15 +6966,35 @@ interface Methods<Q extends 'now' | 'queued'> {
   /** `aten::cholesky_solve(Tensor self, Tensor input2, bool upper=False) -> Tensor` */
   choleskySolve(input2: Tensor, upper?: boolean | { upper?: boolean }, options?: { upper?: boolean }): Result<Q, Tensor>
   /** `aten::chunk(Tensor(a -> *) self, int chunks, int dim=0) -> Tensor(a)[]` */
-  chunk(chunks: number | bigint, dim?: number | bigint | { dim?: number | bigint }, options?: { dim?: number | bigint }): Result<Q, Tensor[]>
+  chunk(
+    chunks: number | bigint,
+    dim?: number | bigint | { dim?: number | bigint },
+    options?: { dim?: number | bigint },
+  ): Result<Q, Tensor[]>
   /** `aten::clamp(Tensor self, Scalar? min=None, Scalar? max=None) -> Tensor` */
-  clamp(min?: Scalar | null | { min?: Scalar | null; max?: Scalar | null }, max?: Scalar | null | { min?: Scalar | null; max?: Scalar | null }, options?: { min?: Scalar | null; max?: Scalar | null }): Result<Q, Tensor>
+  clamp(
+    min?: Scalar | null | { min?: Scalar | null; max?: Scalar | null },
+    max?: Scalar | null | { min?: Scalar | null; max?: Scalar | null },
+    options?: { min?: Scalar | null; max?: Scalar | null },
+  ): Result<Q, Tensor>
   /** `aten::clamp.Tensor(Tensor self, Tensor? min=None, Tensor? max=None) -> Tensor` */
-  clamp(min?: Tensor | null | { min?: Tensor | null; max?: Tensor | null }, max?: Tensor | null | { min?: Tensor | null; max?: Tensor | null }, options?: { min?: Tensor | null; max?: Tensor | null }): Result<Q, Tensor>
+  clamp(
+    min?: Tensor | null | { min?: Tensor | null; max?: Tensor | null },
+    max?: Tensor | null | { min?: Tensor | null; max?: Tensor | null },
+    options?: { min?: Tensor | null; max?: Tensor | null },
+  ): Result<Q, Tensor>
   /** `aten::clamp_(Tensor(a!) self, Scalar? min=None, Scalar? max=None) -> Tensor(a!)` */
-  clamp_(min?: Scalar | null | { min?: Scalar | null; max?: Scalar | null }, max?: Scalar | null | { min?: Scalar | null; max?: Scalar | null }, options?: { min?: Scalar | null; max?: Scalar | null }): Result<Q, Tensor>
+  clamp_(
+    min?: Scalar | null | { min?: Scalar | null; max?: Scalar | null },
+    max?: Scalar | null | { min?: Scalar | null; max?: Scalar | null },
+    options?: { min?: Scalar | null; max?: Scalar | null },
+  ): Result<Q, Tensor>
   /** `aten::clamp_.Tensor(Tensor(a!) self, Tensor? min=None, Tensor? max=None) -> Tensor(a!)` */
-  clamp_(min?: Tensor | null | { min?: Tensor | null; max?: Tensor | null }, max?: Tensor | null | { min?: Tensor | null; max?: Tensor | null }, options?: { min?: Tensor | null; max?: Tensor | null }): Result<Q, Tensor>
+  clamp_(
+    min?: Tensor | null | { min?: Tensor | null; max?: Tensor | null },
+    max?: Tensor | null | { min?: Tensor | null; max?: Tensor | null },
+    options?: { min?: Tensor | null; max?: Tensor | null },
+  ): Result<Q, Tensor>
   /** `aten::clamp_max(Tensor self, Scalar max) -> Tensor` */
   clampMax(max: Scalar): Result<Q, Tensor>
   /** `aten::clamp_max.Tensor(Tensor self, Tensor max) -> Tensor` */
@@ -2601,23 +7012,49 @@ interface Methods<Q extends 'now' | 'queued'> {
   /** `aten::clamp_min_.Tensor(Tensor(a!) self, Tensor min) -> Tensor(a!)` */
   clampMin_(min: Tensor): Result<Q, Tensor>
   /** `aten::clip(Tensor self, Scalar? min=None, Scalar? max=None) -> Tensor` */
-  clip(min?: Scalar | null | { min?: Scalar | null; max?: Scalar | null }, max?: Scalar | null | { min?: Scalar | null; max?: Scalar | null }, options?: { min?: Scalar | null; max?: Scalar | null }): Result<Q, Tensor>
+  clip(
+    min?: Scalar | null | { min?: Scalar | null; max?: Scalar | null },
+    max?: Scalar | null | { min?: Scalar | null; max?: Scalar | null },
+    options?: { min?: Scalar | null; max?: Scalar | null },
+  ): Result<Q, Tensor>
   /** `aten::clip.Tensor(Tensor self, Tensor? min=None, Tensor? max=None) -> Tensor` */
-  clip(min?: Tensor | null | { min?: Tensor | null; max?: Tensor | null }, max?: Tensor | null | { min?: Tensor | null; max?: Tensor | null }, options?: { min?: Tensor | null; max?: Tensor | null }): Result<Q, Tensor>
+  clip(
+    min?: Tensor | null | { min?: Tensor | null; max?: Tensor | null },
+    max?: Tensor | null | { min?: Tensor | null; max?: Tensor | null },
+    options?: { min?: Tensor | null; max?: Tensor | null },
+  ): Result<Q, Tensor>
   /** `aten::clip_(Tensor(a!) self, Scalar? min=None, Scalar? max=None) -> Tensor(a!)` */
-  clip_(min?: Scalar | null | { min?: Scalar | null; max?: Scalar | null }, max?: Scalar | null | { min?: Scalar | null; max?: Scalar | null }, options?: { min?: Scalar | null; max?: Scalar | null }): Result<Q, Tensor>
+  clip_(
+    min?: Scalar | null | { min?: Scalar | null; max?: Scalar | null },
+    max?: Scalar | null | { min?: Scalar | null; max?: Scalar | null },
+    options?: { min?: Scalar | null; max?: Scalar | null },
+  ): Result<Q, Tensor>
   /** `aten::clip_.Tensor(Tensor(a!) self, Tensor? min=None, Tensor? max=None) -> Tensor(a!)` */
-  clip_(min?: Tensor | null | { min?: Tensor | null; max?: Tensor | null }, max?: Tensor | null | { min?: Tensor | null; max?: Tensor | null }, options?: { min?: Tensor | null; max?: Tensor | null }): Result<Q, Tensor>
+  clip_(
+    min?: Tensor | null | { min?: Tensor | null; max?: Tensor | null },
+    max?: Tensor | null | { min?: Tensor | null; max?: Tensor | null },
+    options?: { min?: Tensor | null; max?: Tensor | null },
+  ): Result<Q, Tensor>
   /** `aten::clone(Tensor self, *, MemoryFormat? memory_format=None) -> Tensor` */
   clone(options?: { memoryFormat?: MemoryFormat | null }): Result<Q, Tensor>
   /** `aten::coalesce(Tensor(a) self) -> Tensor(a)` */
   coalesce(): Result<Q, Tensor>
   /** `aten::col2im(Tensor self, SymInt[2] output_size, int[2] kernel_size, int[2] dilation, int[2] padding, int[2] stride) -> Tensor` */
-  col2im(outputSize: number | readonly number[], kernelSize: number | readonly number[], dilation: number | readonly number[], padding: number | readonly number[], stride: number | readonly number[]): Result<Q, Tensor>
+  col2im(
+    outputSize: number | readonly number[],
+    kernelSize: number | readonly number[],
+    dilation: number | readonly number[],
+    padding: number | readonly number[],
+    stride: number | readonly number[],
+  ): Result<Q, Tensor>
   /** `aten::col_indices(Tensor(a) self) -> Tensor(a)` */
   colIndices(): Result<Q, Tensor>
   /** `aten::combinations(Tensor self, int r=2, bool with_replacement=False) -> Tensor` */
-  combinations(r?: number | bigint | { r?: number | bigint; withReplacement?: boolean }, withReplacement?: boolean | { r?: number | bigint; withReplacement?: boolean }, options?: { r?: number | bigint; withReplacement?: boolean }): Result<Q, Tensor>
+  combinations(
+    r?: number | bigint | { r?: number | bigint; withReplacement?: boolean },
+    withReplacement?: boolean | { r?: number | bigint; withReplacement?: boolean },
+    options?: { r?: number | bigint; withReplacement?: boolean },
+  ): Result<Q, Tensor>
   /** `aten::conj(Tensor(a) self) -> Tensor(a)` */
   conj(): Result<Q, Tensor>
   /** `aten::conj_physical(Tensor self) -> Tensor` */
@@ -2625,13 +7062,26 @@ interface Methods<Q extends 'now' | 'queued'> {
   /** `aten::conj_physical_(Tensor(a!) self) -> Tensor(a!)` */
   conjPhysical_(): Result<Q, Tensor>
   /** `aten::constant_pad_nd(Tensor self, SymInt[] pad, Scalar value=0) -> Tensor` */
-  constantPadNd(pad: readonly number[], value?: Scalar | { value?: Scalar }, options?: { value?: Scalar }): Result<Q, Tensor>
+  constantPadNd(
+    pad: readonly number[],
+    value?: Scalar | { value?: Scalar },
+    options?: { value?: Scalar },
+  ): Result<Q, Tensor>
   /** `aten::contiguous(Tensor(a) self, *, MemoryFormat memory_format=0) -> Tensor(a)` */
   contiguous(options?: { memoryFormat?: MemoryFormat }): Result<Q, Tensor>
   /** `aten::conv_tbc(Tensor self, Tensor weight, Tensor bias, int pad=0) -> Tensor` */
-  convTbc(weight: Tensor, bias: Tensor, pad?: number | bigint | { pad?: number | bigint }, options?: { pad?: number | bigint }): Result<Q, Tensor>
+  convTbc(
+    weight: Tensor,
+    bias: Tensor,
+    pad?: number | bigint | { pad?: number | bigint },
+    options?: { pad?: number | bigint },
+  ): Result<Q, Tensor>
   /** `aten::copy_(Tensor(a!) self, Tensor src, bool non_blocking=False) -> Tensor(a!)` */
-  copy_(src: Tensor, nonBlocking?: boolean | { nonBlocking?: boolean }, options?: { nonBlocking?: boolean }): Result<Q, Tensor>
+  copy_(
+    src: Tensor,
+    nonBlocking?: boolean | { nonBlocking?: boolean },
+    options?: { nonBlocking?: boolean },
+  ): Result<Q, Tensor>
   /** `aten::copysign.Scalar(Tensor self, Scalar other) -> Tensor` */
   copysign(other: Scalar): Result<Q, Tensor>
   /** `aten::copysign.Tensor(Tensor self, Tensor other) -> Tensor` */
@@ -2651,16 +7101,46 @@ interface Methods<Q extends 'now' | 'queued'> {
   /** `aten::cosh_(Tensor(a!) self) -> Tensor(a!)` */
   cosh_(): Result<Q, Tensor>
   /** `aten::count_nonzero(Tensor self, int? dim=None) -> Tensor` */
-  countNonzero(dim?: number | bigint | null | { dim?: number | bigint | null }, options?: { dim?: number | bigint | null }): Result<Q, Tensor>
+  countNonzero(
+    dim?: number | bigint | null | { dim?: number | bigint | null },
+    options?: { dim?: number | bigint | null },
+  ): Result<Q, Tensor>
   /** `aten::count_nonzero.dim_IntList(Tensor self, int[] dim) -> Tensor` */
   countNonzero(dim: readonly number[]): Result<Q, Tensor>
   countNonzero(...dim: number[]): Result<Q, Tensor>
   /** `aten::cov(Tensor self, *, int correction=1, Tensor? fweights=None, Tensor? aweights=None) -> Tensor` */
   cov(options?: { correction?: number | bigint; fweights?: Tensor | null; aweights?: Tensor | null }): Result<Q, Tensor>
   /** `aten::cross(Tensor self, Tensor other, int? dim=None) -> Tensor` */
-  cross(other: Tensor, dim?: number | bigint | null | { dim?: number | bigint | null }, options?: { dim?: number | bigint | null }): Result<Q, Tensor>
+  cross(
+    other: Tensor,
+    dim?: number | bigint | null | { dim?: number | bigint | null },
+    options?: { dim?: number | bigint | null },
+  ): Result<Q, Tensor>
   /** `aten::cross_entropy_loss(Tensor self, Tensor target, Tensor? weight=None, int reduction=1, SymInt ignore_index=-100, float label_smoothing=0.) -> Tensor` */
-  crossEntropyLoss(target: Tensor, weight?: Tensor | null | { weight?: Tensor | null; reduction?: number | bigint; ignoreIndex?: number | bigint; labelSmoothing?: number }, reduction?: number | bigint | { weight?: Tensor | null; reduction?: number | bigint; ignoreIndex?: number | bigint; labelSmoothing?: number }, ignoreIndex?: number | bigint | { weight?: Tensor | null; reduction?: number | bigint; ignoreIndex?: number | bigint; labelSmoothing?: number }, labelSmoothing?: number | { weight?: Tensor | null; reduction?: number | bigint; ignoreIndex?: number | bigint; labelSmoothing?: number }, options?: { weight?: Tensor | null; reduction?: number | bigint; ignoreIndex?: number | bigint; labelSmoothing?: number }): Result<Q, Tensor>
+  crossEntropyLoss(
+    target: Tensor,
+    weight?:
+      | Tensor
+      | null
+      | { weight?: Tensor | null; reduction?: number | bigint; ignoreIndex?: number | bigint; labelSmoothing?: number },
+    reduction?:
+      | number
+      | bigint
+      | { weight?: Tensor | null; reduction?: number | bigint; ignoreIndex?: number | bigint; labelSmoothing?: number },
+    ignoreIndex?:
+      | number
+      | bigint
+      | { weight?: Tensor | null; reduction?: number | bigint; ignoreIndex?: number | bigint; labelSmoothing?: number },
+    labelSmoothing?:
+      | number
+      | { weight?: Tensor | null; reduction?: number | bigint; ignoreIndex?: number | bigint; labelSmoothing?: number },
+    options?: {
+      weight?: Tensor | null
+      reduction?: number | bigint
+      ignoreIndex?: number | bigint
+      labelSmoothing?: number
+    },
+  ): Result<Q, Tensor>
   /** `aten::crow_indices(Tensor(a) self) -> Tensor(a)` */
   crowIndices(): Result<Q, Tensor>
   /** `aten::cummax(Tensor self, int dim) -> (Tensor values, Tensor indices)` */
@@ -2690,17 +7170,57 @@ interface Methods<Q extends 'now' | 'queued'> {
   /** `aten::detach_(Tensor(a!) self) -> Tensor(a!)` */
   detach_(): Result<Q, Tensor>
   /** `aten::diag(Tensor self, int diagonal=0) -> Tensor` */
-  diag(diagonal?: number | bigint | { diagonal?: number | bigint }, options?: { diagonal?: number | bigint }): Result<Q, Tensor>
+  diag(
+    diagonal?: number | bigint | { diagonal?: number | bigint },
+    options?: { diagonal?: number | bigint },
+  ): Result<Q, Tensor>
   /** `aten::diag_embed(Tensor self, int offset=0, int dim1=-2, int dim2=-1) -> Tensor` */
-  diagEmbed(offset?: number | bigint | { offset?: number | bigint; dim1?: number | bigint; dim2?: number | bigint }, dim1?: number | bigint | { offset?: number | bigint; dim1?: number | bigint; dim2?: number | bigint }, dim2?: number | bigint | { offset?: number | bigint; dim1?: number | bigint; dim2?: number | bigint }, options?: { offset?: number | bigint; dim1?: number | bigint; dim2?: number | bigint }): Result<Q, Tensor>
+  diagEmbed(
+    offset?: number | bigint | { offset?: number | bigint; dim1?: number | bigint; dim2?: number | bigint },
+    dim1?: number | bigint | { offset?: number | bigint; dim1?: number | bigint; dim2?: number | bigint },
+    dim2?: number | bigint | { offset?: number | bigint; dim1?: number | bigint; dim2?: number | bigint },
+    options?: { offset?: number | bigint; dim1?: number | bigint; dim2?: number | bigint },
+  ): Result<Q, Tensor>
   /** `aten::diagflat(Tensor self, int offset=0) -> Tensor` */
-  diagflat(offset?: number | bigint | { offset?: number | bigint }, options?: { offset?: number | bigint }): Result<Q, Tensor>
+  diagflat(
+    offset?: number | bigint | { offset?: number | bigint },
+    options?: { offset?: number | bigint },
+  ): Result<Q, Tensor>
   /** `aten::diagonal(Tensor(a) self, int offset=0, int dim1=0, int dim2=1) -> Tensor(a)` */
-  diagonal(offset?: number | bigint | { offset?: number | bigint; dim1?: number | bigint; dim2?: number | bigint }, dim1?: number | bigint | { offset?: number | bigint; dim1?: number | bigint; dim2?: number | bigint }, dim2?: number | bigint | { offset?: number | bigint; dim1?: number | bigint; dim2?: number | bigint }, options?: { offset?: number | bigint; dim1?: number | bigint; dim2?: number | bigint }): Result<Q, Tensor>
+  diagonal(
+    offset?: number | bigint | { offset?: number | bigint; dim1?: number | bigint; dim2?: number | bigint },
+    dim1?: number | bigint | { offset?: number | bigint; dim1?: number | bigint; dim2?: number | bigint },
+    dim2?: number | bigint | { offset?: number | bigint; dim1?: number | bigint; dim2?: number | bigint },
+    options?: { offset?: number | bigint; dim1?: number | bigint; dim2?: number | bigint },
+  ): Result<Q, Tensor>
   /** `aten::diagonal_scatter(Tensor self, Tensor src, int offset=0, int dim1=0, int dim2=1) -> Tensor` */
-  diagonalScatter(src: Tensor, offset?: number | bigint | { offset?: number | bigint; dim1?: number | bigint; dim2?: number | bigint }, dim1?: number | bigint | { offset?: number | bigint; dim1?: number | bigint; dim2?: number | bigint }, dim2?: number | bigint | { offset?: number | bigint; dim1?: number | bigint; dim2?: number | bigint }, options?: { offset?: number | bigint; dim1?: number | bigint; dim2?: number | bigint }): Result<Q, Tensor>
+  diagonalScatter(
+    src: Tensor,
+    offset?: number | bigint | { offset?: number | bigint; dim1?: number | bigint; dim2?: number | bigint },
+    dim1?: number | bigint | { offset?: number | bigint; dim1?: number | bigint; dim2?: number | bigint },
+    dim2?: number | bigint | { offset?: number | bigint; dim1?: number | bigint; dim2?: number | bigint },
+    options?: { offset?: number | bigint; dim1?: number | bigint; dim2?: number | bigint },
+  ): Result<Q, Tensor>
   /** `aten::diff(Tensor self, int n=1, int dim=-1, Tensor? prepend=None, Tensor? append=None) -> Tensor` */
-  diff(n?: number | bigint | { n?: number | bigint; dim?: number | bigint; prepend?: Tensor | null; append?: Tensor | null }, dim?: number | bigint | { n?: number | bigint; dim?: number | bigint; prepend?: Tensor | null; append?: Tensor | null }, prepend?: Tensor | null | { n?: number | bigint; dim?: number | bigint; prepend?: Tensor | null; append?: Tensor | null }, append?: Tensor | null | { n?: number | bigint; dim?: number | bigint; prepend?: Tensor | null; append?: Tensor | null }, options?: { n?: number | bigint; dim?: number | bigint; prepend?: Tensor | null; append?: Tensor | null }): Result<Q, Tensor>
+  diff(
+    n?:
+      | number
+      | bigint
+      | { n?: number | bigint; dim?: number | bigint; prepend?: Tensor | null; append?: Tensor | null },
+    dim?:
+      | number
+      | bigint
+      | { n?: number | bigint; dim?: number | bigint; prepend?: Tensor | null; append?: Tensor | null },
+    prepend?:
+      | Tensor
+      | null
+      | { n?: number | bigint; dim?: number | bigint; prepend?: Tensor | null; append?: Tensor | null },
+    append?:
+      | Tensor
+      | null
+      | { n?: number | bigint; dim?: number | bigint; prepend?: Tensor | null; append?: Tensor | null },
+    options?: { n?: number | bigint; dim?: number | bigint; prepend?: Tensor | null; append?: Tensor | null },
+  ): Result<Q, Tensor>
   /** `aten::digamma(Tensor self) -> Tensor` */
   digamma(): Result<Q, Tensor>
   /** `aten::digamma_(Tensor(a!) self) -> Tensor(a!)` */
@@ -2749,15 +7269,31 @@ interface Methods<Q extends 'now' | 'queued'> {
   /** `aten::dsplit.int(Tensor(a -> *) self, int sections) -> Tensor(a)[]` */
   dsplit(sections: number | bigint): Result<Q, Tensor[]>
   /** `aten::elu(Tensor self, Scalar alpha=1, Scalar scale=1, Scalar input_scale=1) -> Tensor` */
-  elu(alpha?: Scalar | { alpha?: Scalar; scale?: Scalar; inputScale?: Scalar }, scale?: Scalar | { alpha?: Scalar; scale?: Scalar; inputScale?: Scalar }, inputScale?: Scalar | { alpha?: Scalar; scale?: Scalar; inputScale?: Scalar }, options?: { alpha?: Scalar; scale?: Scalar; inputScale?: Scalar }): Result<Q, Tensor>
+  elu(
+    alpha?: Scalar | { alpha?: Scalar; scale?: Scalar; inputScale?: Scalar },
+    scale?: Scalar | { alpha?: Scalar; scale?: Scalar; inputScale?: Scalar },
+    inputScale?: Scalar | { alpha?: Scalar; scale?: Scalar; inputScale?: Scalar },
+    options?: { alpha?: Scalar; scale?: Scalar; inputScale?: Scalar },
+  ): Result<Q, Tensor>
   /** `aten::elu_(Tensor(a!) self, Scalar alpha=1, Scalar scale=1, Scalar input_scale=1) -> Tensor(a!)` */
-  elu_(alpha?: Scalar | { alpha?: Scalar; scale?: Scalar; inputScale?: Scalar }, scale?: Scalar | { alpha?: Scalar; scale?: Scalar; inputScale?: Scalar }, inputScale?: Scalar | { alpha?: Scalar; scale?: Scalar; inputScale?: Scalar }, options?: { alpha?: Scalar; scale?: Scalar; inputScale?: Scalar }): Result<Q, Tensor>
+  elu_(
+    alpha?: Scalar | { alpha?: Scalar; scale?: Scalar; inputScale?: Scalar },
+    scale?: Scalar | { alpha?: Scalar; scale?: Scalar; inputScale?: Scalar },
+    inputScale?: Scalar | { alpha?: Scalar; scale?: Scalar; inputScale?: Scalar },
+    options?: { alpha?: Scalar; scale?: Scalar; inputScale?: Scalar },
+  ): Result<Q, Tensor>
   /** `aten::embedding_renorm(Tensor self, Tensor indices, float max_norm, float norm_type) -> Tensor` */
   embeddingRenorm(indices: Tensor, maxNorm: number, normType: number): Result<Q, Tensor>
   /** `aten::embedding_renorm_(Tensor(a!) self, Tensor indices, float max_norm, float norm_type) -> Tensor(a!)` */
   embeddingRenorm_(indices: Tensor, maxNorm: number, normType: number): Result<Q, Tensor>
   /** `aten::empty_like(Tensor self, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None, MemoryFormat? memory_format=None) -> Tensor` */
-  emptyLike(options?: { dtype?: DType | null; layout?: Layout | null; device?: Device | null; pinMemory?: boolean | null; memoryFormat?: MemoryFormat | null }): Result<Q, Tensor>
+  emptyLike(options?: {
+    dtype?: DType | null
+    layout?: Layout | null
+    device?: Device | null
+    pinMemory?: boolean | null
+    memoryFormat?: MemoryFormat | null
+  }): Result<Q, Tensor>
   /** `aten::eq.Scalar(Tensor self, Scalar other) -> Tensor` */
   eq(other: Scalar): Result<Q, Tensor>
   /** `aten::eq.Tensor(Tensor self, Tensor other) -> Tensor` */
@@ -2798,63 +7334,318 @@ interface Methods<Q extends 'now' | 'queued'> {
   /** `aten::expm1_(Tensor(a!) self) -> Tensor(a!)` */
   expm1_(): Result<Q, Tensor>
   /** `aten::exponential(Tensor self, float lambd=1., *, Generator? generator=None) -> Tensor` */
-  exponential(lambd?: number | { lambd?: number; generator?: Generator | null }, options?: { lambd?: number; generator?: Generator | null }): Result<Q, Tensor>
+  exponential(
+    lambd?: number | { lambd?: number; generator?: Generator | null },
+    options?: { lambd?: number; generator?: Generator | null },
+  ): Result<Q, Tensor>
   /** `aten::exponential_(Tensor(a!) self, float lambd=1., *, Generator? generator=None) -> Tensor(a!)` */
-  exponential_(lambd?: number | { lambd?: number; generator?: Generator | null }, options?: { lambd?: number; generator?: Generator | null }): Result<Q, Tensor>
+  exponential_(
+    lambd?: number | { lambd?: number; generator?: Generator | null },
+    options?: { lambd?: number; generator?: Generator | null },
+  ): Result<Q, Tensor>
   /** `aten::fake_quantize_per_channel_affine(Tensor self, Tensor scale, Tensor zero_point, int axis, int quant_min, int quant_max) -> Tensor` */
-  fakeQuantizePerChannelAffine(scale: Tensor, zeroPoint: Tensor, axis: number | bigint, quantMin: number | bigint, quantMax: number | bigint): Result<Q, Tensor>
+  fakeQuantizePerChannelAffine(
+    scale: Tensor,
+    zeroPoint: Tensor,
+    axis: number | bigint,
+    quantMin: number | bigint,
+    quantMax: number | bigint,
+  ): Result<Q, Tensor>
   /** `aten::fake_quantize_per_channel_affine_cachemask(Tensor self, Tensor scale, Tensor zero_point, int axis, int quant_min, int quant_max) -> (Tensor output, Tensor mask)` */
-  fakeQuantizePerChannelAffineCachemask(scale: Tensor, zeroPoint: Tensor, axis: number | bigint, quantMin: number | bigint, quantMax: number | bigint): Result<Q, { output: Tensor; mask: Tensor }>
+  fakeQuantizePerChannelAffineCachemask(
+    scale: Tensor,
+    zeroPoint: Tensor,
+    axis: number | bigint,
+    quantMin: number | bigint,
+    quantMax: number | bigint,
+  ): Result<Q, { output: Tensor; mask: Tensor }>
   /** `aten::fake_quantize_per_tensor_affine(Tensor self, float scale, int zero_point, int quant_min, int quant_max) -> Tensor` */
-  fakeQuantizePerTensorAffine(scale: number, zeroPoint: number | bigint, quantMin: number | bigint, quantMax: number | bigint): Result<Q, Tensor>
+  fakeQuantizePerTensorAffine(
+    scale: number,
+    zeroPoint: number | bigint,
+    quantMin: number | bigint,
+    quantMax: number | bigint,
+  ): Result<Q, Tensor>
   /** `aten::fake_quantize_per_tensor_affine.tensor_qparams(Tensor self, Tensor scale, Tensor zero_point, int quant_min, int quant_max) -> Tensor` */
-  fakeQuantizePerTensorAffine(scale: Tensor, zeroPoint: Tensor, quantMin: number | bigint, quantMax: number | bigint): Result<Q, Tensor>
+  fakeQuantizePerTensorAffine(
+    scale: Tensor,
+    zeroPoint: Tensor,
+    quantMin: number | bigint,
+    quantMax: number | bigint,
+  ): Result<Q, Tensor>
   /** `aten::fake_quantize_per_tensor_affine_cachemask(Tensor self, float scale, int zero_point, int quant_min, int quant_max) -> (Tensor output, Tensor mask)` */
-  fakeQuantizePerTensorAffineCachemask(scale: number, zeroPoint: number | bigint, quantMin: number | bigint, quantMax: number | bigint): Result<Q, { output: Tensor; mask: Tensor }>
+  fakeQuantizePerTensorAffineCachemask(
+    scale: number,
+    zeroPoint: number | bigint,
+    quantMin: number | bigint,
+    quantMax: number | bigint,
+  ): Result<Q, { output: Tensor; mask: Tensor }>
   /** `aten::feature_alpha_dropout_(Tensor(a!) self, float p, bool train) -> Tensor(a!)` */
   featureAlphaDropout_(p: number, train: boolean): Result<Q, Tensor>
   /** `aten::feature_dropout_(Tensor(a!) self, float p, bool train) -> Tensor(a!)` */
   featureDropout_(p: number, train: boolean): Result<Q, Tensor>
   /** `aten::fft_fft(Tensor self, SymInt? n=None, int dim=-1, str? norm=None) -> Tensor` */
-  fftFft(n?: number | bigint | null | { n?: number | bigint | null; dim?: number | bigint; norm?: string | null }, dim?: number | bigint | { n?: number | bigint | null; dim?: number | bigint; norm?: string | null }, norm?: string | null | { n?: number | bigint | null; dim?: number | bigint; norm?: string | null }, options?: { n?: number | bigint | null; dim?: number | bigint; norm?: string | null }): Result<Q, Tensor>
+  fftFft(
+    n?: number | bigint | null | { n?: number | bigint | null; dim?: number | bigint; norm?: string | null },
+    dim?: number | bigint | { n?: number | bigint | null; dim?: number | bigint; norm?: string | null },
+    norm?: string | null | { n?: number | bigint | null; dim?: number | bigint; norm?: string | null },
+    options?: { n?: number | bigint | null; dim?: number | bigint; norm?: string | null },
+  ): Result<Q, Tensor>
   /** `aten::fft_fft2(Tensor self, SymInt[1]? s=None, int[1] dim=[-2, -1], str? norm=None) -> Tensor` */
-  fftFft2(s?: number | readonly number[] | null | { s?: number | readonly number[] | null; dim?: number | readonly number[]; norm?: string | null }, dim?: number | readonly number[] | { s?: number | readonly number[] | null; dim?: number | readonly number[]; norm?: string | null }, norm?: string | null | { s?: number | readonly number[] | null; dim?: number | readonly number[]; norm?: string | null }, options?: { s?: number | readonly number[] | null; dim?: number | readonly number[]; norm?: string | null }): Result<Q, Tensor>
+  fftFft2(
+    s?:
+      | number
+      | readonly number[]
+      | null
+      | { s?: number | readonly number[] | null; dim?: number | readonly number[]; norm?: string | null },
+    dim?:
+      | number
+      | readonly number[]
+      | { s?: number | readonly number[] | null; dim?: number | readonly number[]; norm?: string | null },
+    norm?:
+      | string
+      | null
+      | { s?: number | readonly number[] | null; dim?: number | readonly number[]; norm?: string | null },
+    options?: { s?: number | readonly number[] | null; dim?: number | readonly number[]; norm?: string | null },
+  ): Result<Q, Tensor>
   /** `aten::fft_fftn(Tensor self, SymInt[1]? s=None, int[1]? dim=None, str? norm=None) -> Tensor` */
-  fftFftn(s?: number | readonly number[] | null | { s?: number | readonly number[] | null; dim?: number | readonly number[] | null; norm?: string | null }, dim?: number | readonly number[] | null | { s?: number | readonly number[] | null; dim?: number | readonly number[] | null; norm?: string | null }, norm?: string | null | { s?: number | readonly number[] | null; dim?: number | readonly number[] | null; norm?: string | null }, options?: { s?: number | readonly number[] | null; dim?: number | readonly number[] | null; norm?: string | null }): Result<Q, Tensor>
+  fftFftn(
+    s?:
+      | number
+      | readonly number[]
+      | null
+      | { s?: number | readonly number[] | null; dim?: number | readonly number[] | null; norm?: string | null },
+    dim?:
+      | number
+      | readonly number[]
+      | null
+      | { s?: number | readonly number[] | null; dim?: number | readonly number[] | null; norm?: string | null },
+    norm?:
+      | string
+      | null
+      | { s?: number | readonly number[] | null; dim?: number | readonly number[] | null; norm?: string | null },
+    options?: { s?: number | readonly number[] | null; dim?: number | readonly number[] | null; norm?: string | null },
+  ): Result<Q, Tensor>
   /** `aten::fft_fftshift(Tensor self, int[1]? dim=None) -> Tensor` */
-  fftFftshift(dim?: number | readonly number[] | null | { dim?: number | readonly number[] | null }, options?: { dim?: number | readonly number[] | null }): Result<Q, Tensor>
+  fftFftshift(
+    dim?: number | readonly number[] | null | { dim?: number | readonly number[] | null },
+    options?: { dim?: number | readonly number[] | null },
+  ): Result<Q, Tensor>
   /** `aten::fft_hfft(Tensor self, SymInt? n=None, int dim=-1, str? norm=None) -> Tensor` */
-  fftHfft(n?: number | bigint | null | { n?: number | bigint | null; dim?: number | bigint; norm?: string | null }, dim?: number | bigint | { n?: number | bigint | null; dim?: number | bigint; norm?: string | null }, norm?: string | null | { n?: number | bigint | null; dim?: number | bigint; norm?: string | null }, options?: { n?: number | bigint | null; dim?: number | bigint; norm?: string | null }): Result<Q, Tensor>
+  fftHfft(
+    n?: number | bigint | null | { n?: number | bigint | null; dim?: number | bigint; norm?: string | null },
+    dim?: number | bigint | { n?: number | bigint | null; dim?: number | bigint; norm?: string | null },
+    norm?: string | null | { n?: number | bigint | null; dim?: number | bigint; norm?: string | null },
+    options?: { n?: number | bigint | null; dim?: number | bigint; norm?: string | null },
+  ): Result<Q, Tensor>
   /** `aten::fft_hfft2(Tensor self, SymInt[1]? s=None, int[1] dim=[-2, -1], str? norm=None) -> Tensor` */
-  fftHfft2(s?: number | readonly number[] | null | { s?: number | readonly number[] | null; dim?: number | readonly number[]; norm?: string | null }, dim?: number | readonly number[] | { s?: number | readonly number[] | null; dim?: number | readonly number[]; norm?: string | null }, norm?: string | null | { s?: number | readonly number[] | null; dim?: number | readonly number[]; norm?: string | null }, options?: { s?: number | readonly number[] | null; dim?: number | readonly number[]; norm?: string | null }): Result<Q, Tensor>
+  fftHfft2(
+    s?:
+      | number
+      | readonly number[]
+      | null
+      | { s?: number | readonly number[] | null; dim?: number | readonly number[]; norm?: string | null },
+    dim?:
+      | number
+      | readonly number[]
+      | { s?: number | readonly number[] | null; dim?: number | readonly number[]; norm?: string | null },
+    norm?:
+      | string
+      | null
+      | { s?: number | readonly number[] | null; dim?: number | readonly number[]; norm?: string | null },
+    options?: { s?: number | readonly number[] | null; dim?: number | readonly number[]; norm?: string | null },
+  ): Result<Q, Tensor>
   /** `aten::fft_hfftn(Tensor self, SymInt[1]? s=None, int[1]? dim=None, str? norm=None) -> Tensor` */
-  fftHfftn(s?: number | readonly number[] | null | { s?: number | readonly number[] | null; dim?: number | readonly number[] | null; norm?: string | null }, dim?: number | readonly number[] | null | { s?: number | readonly number[] | null; dim?: number | readonly number[] | null; norm?: string | null }, norm?: string | null | { s?: number | readonly number[] | null; dim?: number | readonly number[] | null; norm?: string | null }, options?: { s?: number | readonly number[] | null; dim?: number | readonly number[] | null; norm?: string | null }): Result<Q, Tensor>
+  fftHfftn(
+    s?:
+      | number
+      | readonly number[]
+      | null
+      | { s?: number | readonly number[] | null; dim?: number | readonly number[] | null; norm?: string | null },
+    dim?:
+      | number
+      | readonly number[]
+      | null
+      | { s?: number | readonly number[] | null; dim?: number | readonly number[] | null; norm?: string | null },
+    norm?:
+      | string
+      | null
+      | { s?: number | readonly number[] | null; dim?: number | readonly number[] | null; norm?: string | null },
+    options?: { s?: number | readonly number[] | null; dim?: number | readonly number[] | null; norm?: string | null },
+  ): Result<Q, Tensor>
   /** `aten::fft_ifft(Tensor self, SymInt? n=None, int dim=-1, str? norm=None) -> Tensor` */
-  fftIfft(n?: number | bigint | null | { n?: number | bigint | null; dim?: number | bigint; norm?: string | null }, dim?: number | bigint | { n?: number | bigint | null; dim?: number | bigint; norm?: string | null }, norm?: string | null | { n?: number | bigint | null; dim?: number | bigint; norm?: string | null }, options?: { n?: number | bigint | null; dim?: number | bigint; norm?: string | null }): Result<Q, Tensor>
+  fftIfft(
+    n?: number | bigint | null | { n?: number | bigint | null; dim?: number | bigint; norm?: string | null },
+    dim?: number | bigint | { n?: number | bigint | null; dim?: number | bigint; norm?: string | null },
+    norm?: string | null | { n?: number | bigint | null; dim?: number | bigint; norm?: string | null },
+    options?: { n?: number | bigint | null; dim?: number | bigint; norm?: string | null },
+  ): Result<Q, Tensor>
   /** `aten::fft_ifft2(Tensor self, SymInt[1]? s=None, int[1] dim=[-2, -1], str? norm=None) -> Tensor` */
-  fftIfft2(s?: number | readonly number[] | null | { s?: number | readonly number[] | null; dim?: number | readonly number[]; norm?: string | null }, dim?: number | readonly number[] | { s?: number | readonly number[] | null; dim?: number | readonly number[]; norm?: string | null }, norm?: string | null | { s?: number | readonly number[] | null; dim?: number | readonly number[]; norm?: string | null }, options?: { s?: number | readonly number[] | null; dim?: number | readonly number[]; norm?: string | null }): Result<Q, Tensor>
+  fftIfft2(
+    s?:
+      | number
+      | readonly number[]
+      | null
+      | { s?: number | readonly number[] | null; dim?: number | readonly number[]; norm?: string | null },
+    dim?:
+      | number
+      | readonly number[]
+      | { s?: number | readonly number[] | null; dim?: number | readonly number[]; norm?: string | null },
+    norm?:
+      | string
+      | null
+      | { s?: number | readonly number[] | null; dim?: number | readonly number[]; norm?: string | null },
+    options?: { s?: number | readonly number[] | null; dim?: number | readonly number[]; norm?: string | null },
+  ): Result<Q, Tensor>
   /** `aten::fft_ifftn(Tensor self, SymInt[1]? s=None, int[1]? dim=None, str? norm=None) -> Tensor` */
-  fftIfftn(s?: number | readonly number[] | null | { s?: number | readonly number[] | null; dim?: number | readonly number[] | null; norm?: string | null }, dim?: number | readonly number[] | null | { s?: number | readonly number[] | null; dim?: number | readonly number[] | null; norm?: string | null }, norm?: string | null | { s?: number | readonly number[] | null; dim?: number | readonly number[] | null; norm?: string | null }, options?: { s?: number | readonly number[] | null; dim?: number | readonly number[] | null; norm?: string | null }): Result<Q, Tensor>
+  fftIfftn(
+    s?:
+      | number
+      | readonly number[]
+      | null
+      | { s?: number | readonly number[] | null; dim?: number | readonly number[] | null; norm?: string | null },
+    dim?:
+      | number
+      | readonly number[]
+      | null
+      | { s?: number | readonly number[] | null; dim?: number | readonly number[] | null; norm?: string | null },
+    norm?:
+      | string
+      | null
+      | { s?: number | readonly number[] | null; dim?: number | readonly number[] | null; norm?: string | null },
+    options?: { s?: number | readonly number[] | null; dim?: number | readonly number[] | null; norm?: string | null },
+  ): Result<Q, Tensor>
   /** `aten::fft_ifftshift(Tensor self, int[1]? dim=None) -> Tensor` */
-  fftIfftshift(dim?: number | readonly number[] | null | { dim?: number | readonly number[] | null }, options?: { dim?: number | readonly number[] | null }): Result<Q, Tensor>
+  fftIfftshift(
+    dim?: number | readonly number[] | null | { dim?: number | readonly number[] | null },
+    options?: { dim?: number | readonly number[] | null },
+  ): Result<Q, Tensor>
   /** `aten::fft_ihfft(Tensor self, SymInt? n=None, int dim=-1, str? norm=None) -> Tensor` */
-  fftIhfft(n?: number | bigint | null | { n?: number | bigint | null; dim?: number | bigint; norm?: string | null }, dim?: number | bigint | { n?: number | bigint | null; dim?: number | bigint; norm?: string | null }, norm?: string | null | { n?: number | bigint | null; dim?: number | bigint; norm?: string | null }, options?: { n?: number | bigint | null; dim?: number | bigint; norm?: string | null }): Result<Q, Tensor>
+  fftIhfft(
+    n?: number | bigint | null | { n?: number | bigint | null; dim?: number | bigint; norm?: string | null },
+    dim?: number | bigint | { n?: number | bigint | null; dim?: number | bigint; norm?: string | null },
+    norm?: string | null | { n?: number | bigint | null; dim?: number | bigint; norm?: string | null },
+    options?: { n?: number | bigint | null; dim?: number | bigint; norm?: string | null },
+  ): Result<Q, Tensor>
   /** `aten::fft_ihfft2(Tensor self, SymInt[1]? s=None, int[1] dim=[-2, -1], str? norm=None) -> Tensor` */
-  fftIhfft2(s?: number | readonly number[] | null | { s?: number | readonly number[] | null; dim?: number | readonly number[]; norm?: string | null }, dim?: number | readonly number[] | { s?: number | readonly number[] | null; dim?: number | readonly number[]; norm?: string | null }, norm?: string | null | { s?: number | readonly number[] | null; dim?: number | readonly number[]; norm?: string | null }, options?: { s?: number | readonly number[] | null; dim?: number | readonly number[]; norm?: string | null }): Result<Q, Tensor>
+  fftIhfft2(
+    s?:
+      | number
+      | readonly number[]
+      | null
+      | { s?: number | readonly number[] | null; dim?: number | readonly number[]; norm?: string | null },
+    dim?:
+      | number
+      | readonly number[]
+      | { s?: number | readonly number[] | null; dim?: number | readonly number[]; norm?: string | null },
+    norm?:
+      | string
+      | null
+      | { s?: number | readonly number[] | null; dim?: number | readonly number[]; norm?: string | null },
+    options?: { s?: number | readonly number[] | null; dim?: number | readonly number[]; norm?: string | null },
+  ): Result<Q, Tensor>
   /** `aten::fft_ihfftn(Tensor self, SymInt[1]? s=None, int[1]? dim=None, str? norm=None) -> Tensor` */
-  fftIhfftn(s?: number | readonly number[] | null | { s?: number | readonly number[] | null; dim?: number | readonly number[] | null; norm?: string | null }, dim?: number | readonly number[] | null | { s?: number | readonly number[] | null; dim?: number | readonly number[] | null; norm?: string | null }, norm?: string | null | { s?: number | readonly number[] | null; dim?: number | readonly number[] | null; norm?: string | null }, options?: { s?: number | readonly number[] | null; dim?: number | readonly number[] | null; norm?: string | null }): Result<Q, Tensor>
+  fftIhfftn(
+    s?:
+      | number
+      | readonly number[]
+      | null
+      | { s?: number | readonly number[] | null; dim?: number | readonly number[] | null; norm?: string | null },
+    dim?:
+      | number
+      | readonly number[]
+      | null
+      | { s?: number | readonly number[] | null; dim?: number | readonly number[] | null; norm?: string | null },
+    norm?:
+      | string
+      | null
+      | { s?: number | readonly number[] | null; dim?: number | readonly number[] | null; norm?: string | null },
+    options?: { s?: number | readonly number[] | null; dim?: number | readonly number[] | null; norm?: string | null },
+  ): Result<Q, Tensor>
   /** `aten::fft_irfft(Tensor self, SymInt? n=None, int dim=-1, str? norm=None) -> Tensor` */
-  fftIrfft(n?: number | bigint | null | { n?: number | bigint | null; dim?: number | bigint; norm?: string | null }, dim?: number | bigint | { n?: number | bigint | null; dim?: number | bigint; norm?: string | null }, norm?: string | null | { n?: number | bigint | null; dim?: number | bigint; norm?: string | null }, options?: { n?: number | bigint | null; dim?: number | bigint; norm?: string | null }): Result<Q, Tensor>
+  fftIrfft(
+    n?: number | bigint | null | { n?: number | bigint | null; dim?: number | bigint; norm?: string | null },
+    dim?: number | bigint | { n?: number | bigint | null; dim?: number | bigint; norm?: string | null },
+    norm?: string | null | { n?: number | bigint | null; dim?: number | bigint; norm?: string | null },
+    options?: { n?: number | bigint | null; dim?: number | bigint; norm?: string | null },
+  ): Result<Q, Tensor>
   /** `aten::fft_irfft2(Tensor self, SymInt[1]? s=None, int[1] dim=[-2, -1], str? norm=None) -> Tensor` */
-  fftIrfft2(s?: number | readonly number[] | null | { s?: number | readonly number[] | null; dim?: number | readonly number[]; norm?: string | null }, dim?: number | readonly number[] | { s?: number | readonly number[] | null; dim?: number | readonly number[]; norm?: string | null }, norm?: string | null | { s?: number | readonly number[] | null; dim?: number | readonly number[]; norm?: string | null }, options?: { s?: number | readonly number[] | null; dim?: number | readonly number[]; norm?: string | null }): Result<Q, Tensor>
+  fftIrfft2(
+    s?:
+      | number
+      | readonly number[]
+      | null
+      | { s?: number | readonly number[] | null; dim?: number | readonly number[]; norm?: string | null },
+    dim?:
+      | number
+      | readonly number[]
+      | { s?: number | readonly number[] | null; dim?: number | readonly number[]; norm?: string | null },
+    norm?:
+      | string
+      | null
+      | { s?: number | readonly number[] | null; dim?: number | readonly number[]; norm?: string | null },
+    options?: { s?: number | readonly number[] | null; dim?: number | readonly number[]; norm?: string | null },
+  ): Result<Q, Tensor>
   /** `aten::fft_irfftn(Tensor self, SymInt[1]? s=None, int[1]? dim=None, str? norm=None) -> Tensor` */
-  fftIrfftn(s?: number | readonly number[] | null | { s?: number | readonly number[] | null; dim?: number | readonly number[] | null; norm?: string | null }, dim?: number | readonly number[] | null | { s?: number | readonly number[] | null; dim?: number | readonly number[] | null; norm?: string | null }, norm?: string | null | { s?: number | readonly number[] | null; dim?: number | readonly number[] | null; norm?: string | null }, options?: { s?: number | readonly number[] | null; dim?: number | readonly number[] | null; norm?: string | null }): Result<Q, Tensor>
+  fftIrfftn(
+    s?:
+      | number
+      | readonly number[]
+      | null
+      | { s?: number | readonly number[] | null; dim?: number | readonly number[] | null; norm?: string | null },
+    dim?:
+      | number
+      | readonly number[]
+      | null
+      | { s?: number | readonly number[] | null; dim?: number | readonly number[] | null; norm?: string | null },
+    norm?:
+      | string
+      | null
+      | { s?: number | readonly number[] | null; dim?: number | readonly number[] | null; norm?: string | null },
+    options?: { s?: number | readonly number[] | null; dim?: number | readonly number[] | null; norm?: string | null },
+  ): Result<Q, Tensor>
   /** `aten::fft_rfft(Tensor self, SymInt? n=None, int dim=-1, str? norm=None) -> Tensor` */
-  fftRfft(n?: number | bigint | null | { n?: number | bigint | null; dim?: number | bigint; norm?: string | null }, dim?: number | bigint | { n?: number | bigint | null; dim?: number | bigint; norm?: string | null }, norm?: string | null | { n?: number | bigint | null; dim?: number | bigint; norm?: string | null }, options?: { n?: number | bigint | null; dim?: number | bigint; norm?: string | null }): Result<Q, Tensor>
+  fftRfft(
+    n?: number | bigint | null | { n?: number | bigint | null; dim?: number | bigint; norm?: string | null },
+    dim?: number | bigint | { n?: number | bigint | null; dim?: number | bigint; norm?: string | null },
+    norm?: string | null | { n?: number | bigint | null; dim?: number | bigint; norm?: string | null },
+    options?: { n?: number | bigint | null; dim?: number | bigint; norm?: string | null },
+  ): Result<Q, Tensor>
   /** `aten::fft_rfft2(Tensor self, SymInt[1]? s=None, int[1] dim=[-2, -1], str? norm=None) -> Tensor` */
-  fftRfft2(s?: number | readonly number[] | null | { s?: number | readonly number[] | null; dim?: number | readonly number[]; norm?: string | null }, dim?: number | readonly number[] | { s?: number | readonly number[] | null; dim?: number | readonly number[]; norm?: string | null }, norm?: string | null | { s?: number | readonly number[] | null; dim?: number | readonly number[]; norm?: string | null }, options?: { s?: number | readonly number[] | null; dim?: number | readonly number[]; norm?: string | null }): Result<Q, Tensor>
+  fftRfft2(
+    s?:
+      | number
+      | readonly number[]
+      | null
+      | { s?: number | readonly number[] | null; dim?: number | readonly number[]; norm?: string | null },
+    dim?:
+      | number
+      | readonly number[]
+      | { s?: number | readonly number[] | null; dim?: number | readonly number[]; norm?: string | null },
+    norm?:
+      | string
+      | null
+      | { s?: number | readonly number[] | null; dim?: number | readonly number[]; norm?: string | null },
+    options?: { s?: number | readonly number[] | null; dim?: number | readonly number[]; norm?: string | null },
+  ): Result<Q, Tensor>
   /** `aten::fft_rfftn(Tensor self, SymInt[1]? s=None, int[1]? dim=None, str? norm=None) -> Tensor` */
-  fftRfftn(s?: number | readonly number[] | null | { s?: number | readonly number[] | null; dim?: number | readonly number[] | null; norm?: string | null }, dim?: number | readonly number[] | null | { s?: number | readonly number[] | null; dim?: number | readonly number[] | null; norm?: string | null }, norm?: string | null | { s?: number | readonly number[] | null; dim?: number | readonly number[] | null; norm?: string | null }, options?: { s?: number | readonly number[] | null; dim?: number | readonly number[] | null; norm?: string | null }): Result<Q, Tensor>
+  fftRfftn(
+    s?:
+      | number
+      | readonly number[]
+      | null
+      | { s?: number | readonly number[] | null; dim?: number | readonly number[] | null; norm?: string | null },
+    dim?:
+      | number
+      | readonly number[]
+      | null
+      | { s?: number | readonly number[] | null; dim?: number | readonly number[] | null; norm?: string | null },
+    norm?:
+      | string
+      | null
+      | { s?: number | readonly number[] | null; dim?: number | readonly number[] | null; norm?: string | null },
+    options?: { s?: number | readonly number[] | null; dim?: number | readonly number[] | null; norm?: string | null },
+  ): Result<Q, Tensor>
   /** `aten::fill.Scalar(Tensor self, Scalar value) -> Tensor` */
   fill(value: Scalar): Result<Q, Tensor>
   /** `aten::fill.Tensor(Tensor self, Tensor value) -> Tensor` */
@@ -2870,7 +7661,11 @@ interface Methods<Q extends 'now' | 'queued'> {
   /** `aten::fix_(Tensor(a!) self) -> Tensor(a!)` */
   fix_(): Result<Q, Tensor>
   /** `aten::flatten.using_ints(Tensor(a) self, int start_dim=0, int end_dim=-1) -> Tensor(a)` */
-  flatten(startDim?: number | bigint | { startDim?: number | bigint; endDim?: number | bigint }, endDim?: number | bigint | { startDim?: number | bigint; endDim?: number | bigint }, options?: { startDim?: number | bigint; endDim?: number | bigint }): Result<Q, Tensor>
+  flatten(
+    startDim?: number | bigint | { startDim?: number | bigint; endDim?: number | bigint },
+    endDim?: number | bigint | { startDim?: number | bigint; endDim?: number | bigint },
+    options?: { startDim?: number | bigint; endDim?: number | bigint },
+  ): Result<Q, Tensor>
   /** `aten::flip(Tensor self, int[] dims) -> Tensor` */
   flip(dims: readonly number[]): Result<Q, Tensor>
   flip(...dims: number[]): Result<Q, Tensor>
@@ -2915,15 +7710,36 @@ interface Methods<Q extends 'now' | 'queued'> {
   /** `aten::frac_(Tensor(a!) self) -> Tensor(a!)` */
   frac_(): Result<Q, Tensor>
   /** `aten::fractional_max_pool2d(Tensor self, int[2] kernel_size, int[2] output_size, Tensor random_samples) -> (Tensor, Tensor)` */
-  fractionalMaxPool2d(kernelSize: number | readonly number[], outputSize: number | readonly number[], randomSamples: Tensor): Result<Q, [Tensor, Tensor]>
+  fractionalMaxPool2d(
+    kernelSize: number | readonly number[],
+    outputSize: number | readonly number[],
+    randomSamples: Tensor,
+  ): Result<Q, [Tensor, Tensor]>
   /** `aten::fractional_max_pool3d(Tensor self, int[3] kernel_size, int[3] output_size, Tensor random_samples) -> (Tensor, Tensor)` */
-  fractionalMaxPool3d(kernelSize: number | readonly number[], outputSize: number | readonly number[], randomSamples: Tensor): Result<Q, [Tensor, Tensor]>
+  fractionalMaxPool3d(
+    kernelSize: number | readonly number[],
+    outputSize: number | readonly number[],
+    randomSamples: Tensor,
+  ): Result<Q, [Tensor, Tensor]>
   /** `aten::frexp.Tensor(Tensor self) -> (Tensor mantissa, Tensor exponent)` */
   frexp(): Result<Q, { mantissa: Tensor; exponent: Tensor }>
   /** `aten::frobenius_norm.dim(Tensor self, int[1] dim, bool keepdim=False) -> Tensor` */
-  frobeniusNorm(dim: number | readonly number[], keepdim?: boolean | { keepdim?: boolean }, options?: { keepdim?: boolean }): Result<Q, Tensor>
+  frobeniusNorm(
+    dim: number | readonly number[],
+    keepdim?: boolean | { keepdim?: boolean },
+    options?: { keepdim?: boolean },
+  ): Result<Q, Tensor>
   /** `aten::full_like(Tensor self, Scalar fill_value, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None, MemoryFormat? memory_format=None) -> Tensor` */
-  fullLike(fillValue: Scalar, options?: { dtype?: DType | null; layout?: Layout | null; device?: Device | null; pinMemory?: boolean | null; memoryFormat?: MemoryFormat | null }): Result<Q, Tensor>
+  fullLike(
+    fillValue: Scalar,
+    options?: {
+      dtype?: DType | null
+      layout?: Layout | null
+      device?: Device | null
+      pinMemory?: boolean | null
+      memoryFormat?: MemoryFormat | null
+    },
+  ): Result<Q, Tensor>
   /** `aten::gather(Tensor self, int dim, Tensor index, *, bool sparse_grad=False) -> Tensor` */
   gather(dim: number | bigint, index: Tensor, options?: { sparseGrad?: boolean }): Result<Q, Tensor>
   /** `aten::gcd(Tensor self, Tensor other) -> Tensor` */
@@ -2959,15 +7775,35 @@ interface Methods<Q extends 'now' | 'queued'> {
   /** `aten::gradient.scalararray(Tensor self, *, Scalar spacing, int[] dim, int edge_order=1) -> Tensor[]` */
   gradient(options?: { spacing?: Scalar; dim?: readonly number[]; edgeOrder?: number | bigint }): Result<Q, Tensor[]>
   /** `aten::gradient.scalarint(Tensor self, *, Scalar? spacing=None, int? dim=None, int edge_order=1) -> Tensor[]` */
-  gradient(options?: { spacing?: Scalar | null; dim?: number | bigint | null; edgeOrder?: number | bigint }): Result<Q, Tensor[]>
+  gradient(options?: {
+    spacing?: Scalar | null
+    dim?: number | bigint | null
+    edgeOrder?: number | bigint
+  }): Result<Q, Tensor[]>
   /** `aten::gradient.scalarrayarray(Tensor self, *, Scalar[] spacing, int[] dim, int edge_order=1) -> Tensor[]` */
-  gradient(options?: { spacing?: readonly Scalar[]; dim?: readonly number[]; edgeOrder?: number | bigint }): Result<Q, Tensor[]>
+  gradient(options?: {
+    spacing?: readonly Scalar[]
+    dim?: readonly number[]
+    edgeOrder?: number | bigint
+  }): Result<Q, Tensor[]>
   /** `aten::gradient.scalarrayint(Tensor self, *, Scalar[] spacing, int? dim=None, int edge_order=1) -> Tensor[]` */
-  gradient(options?: { spacing?: readonly Scalar[]; dim?: number | bigint | null; edgeOrder?: number | bigint }): Result<Q, Tensor[]>
+  gradient(options?: {
+    spacing?: readonly Scalar[]
+    dim?: number | bigint | null
+    edgeOrder?: number | bigint
+  }): Result<Q, Tensor[]>
   /** `aten::gradient.tensorarray(Tensor self, *, Tensor[] spacing, int[] dim, int edge_order=1) -> Tensor[]` */
-  gradient(options?: { spacing?: readonly Tensor[]; dim?: readonly number[]; edgeOrder?: number | bigint }): Result<Q, Tensor[]>
+  gradient(options?: {
+    spacing?: readonly Tensor[]
+    dim?: readonly number[]
+    edgeOrder?: number | bigint
+  }): Result<Q, Tensor[]>
   /** `aten::gradient.tensorarrayint(Tensor self, *, Tensor[] spacing, int? dim=None, int edge_order=1) -> Tensor[]` */
-  gradient(options?: { spacing?: readonly Tensor[]; dim?: number | bigint | null; edgeOrder?: number | bigint }): Result<Q, Tensor[]>
+  gradient(options?: {
+    spacing?: readonly Tensor[]
+    dim?: number | bigint | null
+    edgeOrder?: number | bigint
+  }): Result<Q, Tensor[]>
   /** `aten::greater.Scalar(Tensor self, Scalar other) -> Tensor` */
   greater(other: Scalar): Result<Q, Tensor>
   /** `aten::greater.Tensor(Tensor self, Tensor other) -> Tensor` */
@@ -3003,36 +7839,89 @@ interface Methods<Q extends 'now' | 'queued'> {
   /** `aten::hardswish_(Tensor(a!) self) -> Tensor(a!)` */
   hardswish_(): Result<Q, Tensor>
   /** `aten::hardtanh(Tensor self, Scalar min_val=-1, Scalar max_val=1) -> Tensor` */
-  hardtanh(minVal?: Scalar | { minVal?: Scalar; maxVal?: Scalar }, maxVal?: Scalar | { minVal?: Scalar; maxVal?: Scalar }, options?: { minVal?: Scalar; maxVal?: Scalar }): Result<Q, Tensor>
+  hardtanh(
+    minVal?: Scalar | { minVal?: Scalar; maxVal?: Scalar },
+    maxVal?: Scalar | { minVal?: Scalar; maxVal?: Scalar },
+    options?: { minVal?: Scalar; maxVal?: Scalar },
+  ): Result<Q, Tensor>
   /** `aten::hardtanh_(Tensor(a!) self, Scalar min_val=-1, Scalar max_val=1) -> Tensor(a!)` */
-  hardtanh_(minVal?: Scalar | { minVal?: Scalar; maxVal?: Scalar }, maxVal?: Scalar | { minVal?: Scalar; maxVal?: Scalar }, options?: { minVal?: Scalar; maxVal?: Scalar }): Result<Q, Tensor>
+  hardtanh_(
+    minVal?: Scalar | { minVal?: Scalar; maxVal?: Scalar },
+    maxVal?: Scalar | { minVal?: Scalar; maxVal?: Scalar },
+    options?: { minVal?: Scalar; maxVal?: Scalar },
+  ): Result<Q, Tensor>
   /** `aten::hash_tensor(Tensor self, int[1] dim=[], *, bool keepdim=False, int mode=0) -> Tensor` */
-  hashTensor(dim?: number | readonly number[] | { dim?: number | readonly number[]; keepdim?: boolean; mode?: number | bigint }, options?: { dim?: number | readonly number[]; keepdim?: boolean; mode?: number | bigint }): Result<Q, Tensor>
+  hashTensor(
+    dim?: number | readonly number[] | { dim?: number | readonly number[]; keepdim?: boolean; mode?: number | bigint },
+    options?: { dim?: number | readonly number[]; keepdim?: boolean; mode?: number | bigint },
+  ): Result<Q, Tensor>
   /** `aten::heaviside(Tensor self, Tensor values) -> Tensor` */
   heaviside(values: Tensor): Result<Q, Tensor>
   /** `aten::heaviside_(Tensor(a!) self, Tensor values) -> Tensor(a!)` */
   heaviside_(values: Tensor): Result<Q, Tensor>
   /** `aten::hinge_embedding_loss(Tensor self, Tensor target, float margin=1., int reduction=1) -> Tensor` */
-  hingeEmbeddingLoss(target: Tensor, margin?: number | { margin?: number; reduction?: number | bigint }, reduction?: number | bigint | { margin?: number; reduction?: number | bigint }, options?: { margin?: number; reduction?: number | bigint }): Result<Q, Tensor>
+  hingeEmbeddingLoss(
+    target: Tensor,
+    margin?: number | { margin?: number; reduction?: number | bigint },
+    reduction?: number | bigint | { margin?: number; reduction?: number | bigint },
+    options?: { margin?: number; reduction?: number | bigint },
+  ): Result<Q, Tensor>
   /** `aten::histc(Tensor self, int bins=100, Scalar min=0, Scalar max=0) -> Tensor` */
-  histc(bins?: number | bigint | { bins?: number | bigint; min?: Scalar; max?: Scalar }, min?: Scalar | { bins?: number | bigint; min?: Scalar; max?: Scalar }, max?: Scalar | { bins?: number | bigint; min?: Scalar; max?: Scalar }, options?: { bins?: number | bigint; min?: Scalar; max?: Scalar }): Result<Q, Tensor>
+  histc(
+    bins?: number | bigint | { bins?: number | bigint; min?: Scalar; max?: Scalar },
+    min?: Scalar | { bins?: number | bigint; min?: Scalar; max?: Scalar },
+    max?: Scalar | { bins?: number | bigint; min?: Scalar; max?: Scalar },
+    options?: { bins?: number | bigint; min?: Scalar; max?: Scalar },
+  ): Result<Q, Tensor>
   /** `aten::histogram.bin_ct(Tensor self, int bins=100, *, float[]? range=None, Tensor? weight=None, bool density=False) -> (Tensor hist, Tensor bin_edges)` */
-  histogram(bins?: number | bigint | { bins?: number | bigint; range?: readonly number[] | null; weight?: Tensor | null; density?: boolean }, options?: { bins?: number | bigint; range?: readonly number[] | null; weight?: Tensor | null; density?: boolean }): Result<Q, { hist: Tensor; binEdges: Tensor }>
+  histogram(
+    bins?:
+      | number
+      | bigint
+      | { bins?: number | bigint; range?: readonly number[] | null; weight?: Tensor | null; density?: boolean },
+    options?: { bins?: number | bigint; range?: readonly number[] | null; weight?: Tensor | null; density?: boolean },
+  ): Result<Q, { hist: Tensor; binEdges: Tensor }>
   /** `aten::histogram.bins_tensor(Tensor self, Tensor bins, *, Tensor? weight=None, bool density=False) -> (Tensor hist, Tensor bin_edges)` */
-  histogram(bins: Tensor, options?: { weight?: Tensor | null; density?: boolean }): Result<Q, { hist: Tensor; binEdges: Tensor }>
+  histogram(
+    bins: Tensor,
+    options?: { weight?: Tensor | null; density?: boolean },
+  ): Result<Q, { hist: Tensor; binEdges: Tensor }>
   /** `aten::histogramdd(Tensor self, int[] bins, float[]? range=None, Tensor? weight=None, bool density=False) -> (Tensor hist, Tensor[] bin_edges)` */
-  histogramdd(bins: readonly number[], range?: readonly number[] | null | { range?: readonly number[] | null; weight?: Tensor | null; density?: boolean }, weight?: Tensor | null | { range?: readonly number[] | null; weight?: Tensor | null; density?: boolean }, density?: boolean | { range?: readonly number[] | null; weight?: Tensor | null; density?: boolean }, options?: { range?: readonly number[] | null; weight?: Tensor | null; density?: boolean }): Result<Q, { hist: Tensor; binEdges: Tensor[] }>
+  histogramdd(
+    bins: readonly number[],
+    range?: readonly number[] | null | { range?: readonly number[] | null; weight?: Tensor | null; density?: boolean },
+    weight?: Tensor | null | { range?: readonly number[] | null; weight?: Tensor | null; density?: boolean },
+    density?: boolean | { range?: readonly number[] | null; weight?: Tensor | null; density?: boolean },
+    options?: { range?: readonly number[] | null; weight?: Tensor | null; density?: boolean },
+  ): Result<Q, { hist: Tensor; binEdges: Tensor[] }>
   /** `aten::histogramdd.TensorList_bins(Tensor self, Tensor[] bins, float[]? range=None, Tensor? weight=None, bool density=False) -> (Tensor hist, Tensor[] bin_edges)` */
-  histogramdd(bins: readonly Tensor[], range?: readonly number[] | null | { range?: readonly number[] | null; weight?: Tensor | null; density?: boolean }, weight?: Tensor | null | { range?: readonly number[] | null; weight?: Tensor | null; density?: boolean }, density?: boolean | { range?: readonly number[] | null; weight?: Tensor | null; density?: boolean }, options?: { range?: readonly number[] | null; weight?: Tensor | null; density?: boolean }): Result<Q, { hist: Tensor; binEdges: Tensor[] }>
+  histogramdd(
+    bins: readonly Tensor[],
+    range?: readonly number[] | null | { range?: readonly number[] | null; weight?: Tensor | null; density?: boolean },
+    weight?: Tensor | null | { range?: readonly number[] | null; weight?: Tensor | null; density?: boolean },
+    density?: boolean | { range?: readonly number[] | null; weight?: Tensor | null; density?: boolean },
+    options?: { range?: readonly number[] | null; weight?: Tensor | null; density?: boolean },
+  ): Result<Q, { hist: Tensor; binEdges: Tensor[] }>
   /** `aten::histogramdd.int_bins(Tensor self, int bins, float[]? range=None, Tensor? weight=None, bool density=False) -> (Tensor hist, Tensor[] bin_edges)` */
-  histogramdd(bins: number | bigint, range?: readonly number[] | null | { range?: readonly number[] | null; weight?: Tensor | null; density?: boolean }, weight?: Tensor | null | { range?: readonly number[] | null; weight?: Tensor | null; density?: boolean }, density?: boolean | { range?: readonly number[] | null; weight?: Tensor | null; density?: boolean }, options?: { range?: readonly number[] | null; weight?: Tensor | null; density?: boolean }): Result<Q, { hist: Tensor; binEdges: Tensor[] }>
+  histogramdd(
+    bins: number | bigint,
+    range?: readonly number[] | null | { range?: readonly number[] | null; weight?: Tensor | null; density?: boolean },
+    weight?: Tensor | null | { range?: readonly number[] | null; weight?: Tensor | null; density?: boolean },
+    density?: boolean | { range?: readonly number[] | null; weight?: Tensor | null; density?: boolean },
+    options?: { range?: readonly number[] | null; weight?: Tensor | null; density?: boolean },
+  ): Result<Q, { hist: Tensor; binEdges: Tensor[] }>
   /** `aten::hsplit.array(Tensor(a -> *) self, int[] indices) -> Tensor(a)[]` */
   hsplit(indices: readonly number[]): Result<Q, Tensor[]>
   hsplit(...indices: number[]): Result<Q, Tensor[]>
   /** `aten::hsplit.int(Tensor(a -> *) self, int sections) -> Tensor(a)[]` */
   hsplit(sections: number | bigint): Result<Q, Tensor[]>
   /** `aten::huber_loss(Tensor self, Tensor target, int reduction=1, float delta=1.) -> Tensor` */
-  huberLoss(target: Tensor, reduction?: number | bigint | { reduction?: number | bigint; delta?: number }, delta?: number | { reduction?: number | bigint; delta?: number }, options?: { reduction?: number | bigint; delta?: number }): Result<Q, Tensor>
+  huberLoss(
+    target: Tensor,
+    reduction?: number | bigint | { reduction?: number | bigint; delta?: number },
+    delta?: number | { reduction?: number | bigint; delta?: number },
+    options?: { reduction?: number | bigint; delta?: number },
+  ): Result<Q, Tensor>
   /** `aten::hypot(Tensor self, Tensor other) -> Tensor` */
   hypot(other: Tensor): Result<Q, Tensor>
   /** `aten::hypot_(Tensor(a!) self, Tensor other) -> Tensor(a!)` */
@@ -3050,7 +7939,12 @@ interface Methods<Q extends 'now' | 'queued'> {
   /** `aten::igammac_(Tensor(a!) self, Tensor other) -> Tensor(a!)` */
   igammac_(other: Tensor): Result<Q, Tensor>
   /** `aten::im2col(Tensor self, int[2] kernel_size, int[2] dilation, int[2] padding, int[2] stride) -> Tensor` */
-  im2col(kernelSize: number | readonly number[], dilation: number | readonly number[], padding: number | readonly number[], stride: number | readonly number[]): Result<Q, Tensor>
+  im2col(
+    kernelSize: number | readonly number[],
+    dilation: number | readonly number[],
+    padding: number | readonly number[],
+    stride: number | readonly number[],
+  ): Result<Q, Tensor>
   /** `aten::imag(Tensor(a) self) -> Tensor(a)` */
   imag(): Result<Q, Tensor>
   /** `aten::index.Tensor(Tensor self, Tensor?[] indices) -> Tensor` */
@@ -3072,13 +7966,35 @@ interface Methods<Q extends 'now' | 'queued'> {
   /** `aten::index_fill_.int_Tensor(Tensor(a!) self, int dim, Tensor index, Tensor value) -> Tensor(a!)` */
   indexFill_(dim: number | bigint, index: Tensor, value: Tensor): Result<Q, Tensor>
   /** `aten::index_put(Tensor self, Tensor?[] indices, Tensor values, bool accumulate=False) -> Tensor` */
-  indexPut(indices: readonly (Tensor | null)[], values: Tensor, accumulate?: boolean | { accumulate?: boolean }, options?: { accumulate?: boolean }): Result<Q, Tensor>
+  indexPut(
+    indices: readonly (Tensor | null)[],
+    values: Tensor,
+    accumulate?: boolean | { accumulate?: boolean },
+    options?: { accumulate?: boolean },
+  ): Result<Q, Tensor>
   /** `aten::index_put_(Tensor(a!) self, Tensor?[] indices, Tensor values, bool accumulate=False) -> Tensor(a!)` */
-  indexPut_(indices: readonly (Tensor | null)[], values: Tensor, accumulate?: boolean | { accumulate?: boolean }, options?: { accumulate?: boolean }): Result<Q, Tensor>
+  indexPut_(
+    indices: readonly (Tensor | null)[],
+    values: Tensor,
+    accumulate?: boolean | { accumulate?: boolean },
+    options?: { accumulate?: boolean },
+  ): Result<Q, Tensor>
   /** `aten::index_reduce(Tensor self, int dim, Tensor index, Tensor source, str reduce, *, bool include_self=True) -> Tensor` */
-  indexReduce(dim: number | bigint, index: Tensor, source: Tensor, reduce: string, options?: { includeSelf?: boolean }): Result<Q, Tensor>
+  indexReduce(
+    dim: number | bigint,
+    index: Tensor,
+    source: Tensor,
+    reduce: string,
+    options?: { includeSelf?: boolean },
+  ): Result<Q, Tensor>
   /** `aten::index_reduce_(Tensor(a!) self, int dim, Tensor index, Tensor source, str reduce, *, bool include_self=True) -> Tensor(a!)` */
-  indexReduce_(dim: number | bigint, index: Tensor, source: Tensor, reduce: string, options?: { includeSelf?: boolean }): Result<Q, Tensor>
+  indexReduce_(
+    dim: number | bigint,
+    index: Tensor,
+    source: Tensor,
+    reduce: string,
+    options?: { includeSelf?: boolean },
+  ): Result<Q, Tensor>
   /** `aten::index_select(Tensor self, int dim, Tensor index) -> Tensor` */
   indexSelect(dim: number | bigint, index: Tensor): Result<Q, Tensor>
   /** `aten::indices(Tensor(a) self) -> Tensor(a)` */
@@ -3104,7 +8020,10 @@ interface Methods<Q extends 'now' | 'queued'> {
   /** `aten::is_nonzero(Tensor self) -> bool` */
   isNonzero(): Result<Q, boolean>
   /** `aten::is_pinned(Tensor self, Device? device=None) -> bool` */
-  isPinned(device?: Device | null | { device?: Device | null }, options?: { device?: Device | null }): Result<Q, boolean>
+  isPinned(
+    device?: Device | null | { device?: Device | null },
+    options?: { device?: Device | null },
+  ): Result<Q, boolean>
   /** `aten::is_same_size(Tensor self, Tensor other) -> bool` */
   isSameSize(other: Tensor): Result<Q, boolean>
   /** `aten::is_set_to(Tensor self, Tensor tensor) -> bool` */
@@ -3112,7 +8031,13 @@ interface Methods<Q extends 'now' | 'queued'> {
   /** `aten::is_signed(Tensor self) -> bool` */
   isSigned(): Result<Q, boolean>
   /** `aten::isclose(Tensor self, Tensor other, float rtol=1.0000000000000001e-05, float atol=1e-08, bool equal_nan=False) -> Tensor` */
-  isclose(other: Tensor, rtol?: number | { rtol?: number; atol?: number; equalNan?: boolean }, atol?: number | { rtol?: number; atol?: number; equalNan?: boolean }, equalNan?: boolean | { rtol?: number; atol?: number; equalNan?: boolean }, options?: { rtol?: number; atol?: number; equalNan?: boolean }): Result<Q, Tensor>
+  isclose(
+    other: Tensor,
+    rtol?: number | { rtol?: number; atol?: number; equalNan?: boolean },
+    atol?: number | { rtol?: number; atol?: number; equalNan?: boolean },
+    equalNan?: boolean | { rtol?: number; atol?: number; equalNan?: boolean },
+    options?: { rtol?: number; atol?: number; equalNan?: boolean },
+  ): Result<Q, Tensor>
   /** `aten::isfinite(Tensor self) -> Tensor` */
   isfinite(): Result<Q, Tensor>
   /** `aten::isinf(Tensor self) -> Tensor` */
@@ -3126,15 +8051,144 @@ interface Methods<Q extends 'now' | 'queued'> {
   /** `aten::isreal(Tensor self) -> Tensor` */
   isreal(): Result<Q, Tensor>
   /** `aten::istft(Tensor self, int n_fft, int? hop_length=None, int? win_length=None, Tensor? window=None, bool center=True, bool normalized=False, bool? onesided=None, int? length=None, bool return_complex=False) -> Tensor` */
-  istft(nFft: number | bigint, hopLength?: number | bigint | null | { hopLength?: number | bigint | null; winLength?: number | bigint | null; window?: Tensor | null; center?: boolean; normalized?: boolean; onesided?: boolean | null; length?: number | bigint | null; returnComplex?: boolean }, winLength?: number | bigint | null | { hopLength?: number | bigint | null; winLength?: number | bigint | null; window?: Tensor | null; center?: boolean; normalized?: boolean; onesided?: boolean | null; length?: number | bigint | null; returnComplex?: boolean }, window?: Tensor | null | { hopLength?: number | bigint | null; winLength?: number | bigint | null; window?: Tensor | null; center?: boolean; normalized?: boolean; onesided?: boolean | null; length?: number | bigint | null; returnComplex?: boolean }, center?: boolean | { hopLength?: number | bigint | null; winLength?: number | bigint | null; window?: Tensor | null; center?: boolean; normalized?: boolean; onesided?: boolean | null; length?: number | bigint | null; returnComplex?: boolean }, normalized?: boolean | { hopLength?: number | bigint | null; winLength?: number | bigint | null; window?: Tensor | null; center?: boolean; normalized?: boolean; onesided?: boolean | null; length?: number | bigint | null; returnComplex?: boolean }, onesided?: boolean | null | { hopLength?: number | bigint | null; winLength?: number | bigint | null; window?: Tensor | null; center?: boolean; normalized?: boolean; onesided?: boolean | null; length?: number | bigint | null; returnComplex?: boolean }, length?: number | bigint | null | { hopLength?: number | bigint | null; winLength?: number | bigint | null; window?: Tensor | null; center?: boolean; normalized?: boolean; onesided?: boolean | null; length?: number | bigint | null; returnComplex?: boolean }, returnComplex?: boolean | { hopLength?: number | bigint | null; winLength?: number | bigint | null; window?: Tensor | null; center?: boolean; normalized?: boolean; onesided?: boolean | null; length?: number | bigint | null; returnComplex?: boolean }, options?: { hopLength?: number | bigint | null; winLength?: number | bigint | null; window?: Tensor | null; center?: boolean; normalized?: boolean; onesided?: boolean | null; length?: number | bigint | null; returnComplex?: boolean }): Result<Q, Tensor>
+  istft(
+    nFft: number | bigint,
+    hopLength?:
+      | number
+      | bigint
+      | null
+      | {
+          hopLength?: number | bigint | null
+          winLength?: number | bigint | null
+          window?: Tensor | null
+          center?: boolean
+          normalized?: boolean
+          onesided?: boolean | null
+          length?: number | bigint | null
+          returnComplex?: boolean
+        },
+    winLength?:
+      | number
+      | bigint
+      | null
+      | {
+          hopLength?: number | bigint | null
+          winLength?: number | bigint | null
+          window?: Tensor | null
+          center?: boolean
+          normalized?: boolean
+          onesided?: boolean | null
+          length?: number | bigint | null
+          returnComplex?: boolean
+        },
+    window?:
+      | Tensor
+      | null
+      | {
+          hopLength?: number | bigint | null
+          winLength?: number | bigint | null
+          window?: Tensor | null
+          center?: boolean
+          normalized?: boolean
+          onesided?: boolean | null
+          length?: number | bigint | null
+          returnComplex?: boolean
+        },
+    center?:
+      | boolean
+      | {
+          hopLength?: number | bigint | null
+          winLength?: number | bigint | null
+          window?: Tensor | null
+          center?: boolean
+          normalized?: boolean
+          onesided?: boolean | null
+          length?: number | bigint | null
+          returnComplex?: boolean
+        },
+    normalized?:
+      | boolean
+      | {
+          hopLength?: number | bigint | null
+          winLength?: number | bigint | null
+          window?: Tensor | null
+          center?: boolean
+          normalized?: boolean
+          onesided?: boolean | null
+          length?: number | bigint | null
+          returnComplex?: boolean
+        },
+    onesided?:
+      | boolean
+      | null
+      | {
+          hopLength?: number | bigint | null
+          winLength?: number | bigint | null
+          window?: Tensor | null
+          center?: boolean
+          normalized?: boolean
+          onesided?: boolean | null
+          length?: number | bigint | null
+          returnComplex?: boolean
+        },
+    length?:
+      | number
+      | bigint
+      | null
+      | {
+          hopLength?: number | bigint | null
+          winLength?: number | bigint | null
+          window?: Tensor | null
+          center?: boolean
+          normalized?: boolean
+          onesided?: boolean | null
+          length?: number | bigint | null
+          returnComplex?: boolean
+        },
+    returnComplex?:
+      | boolean
+      | {
+          hopLength?: number | bigint | null
+          winLength?: number | bigint | null
+          window?: Tensor | null
+          center?: boolean
+          normalized?: boolean
+          onesided?: boolean | null
+          length?: number | bigint | null
+          returnComplex?: boolean
+        },
+    options?: {
+      hopLength?: number | bigint | null
+      winLength?: number | bigint | null
+      window?: Tensor | null
+      center?: boolean
+      normalized?: boolean
+      onesided?: boolean | null
+      length?: number | bigint | null
+      returnComplex?: boolean
+    },
+  ): Result<Q, Tensor>
   /** `aten::kl_div(Tensor self, Tensor target, int reduction=1, *, bool log_target=False) -> Tensor` */
-  klDiv(target: Tensor, reduction?: number | bigint | { reduction?: number | bigint; logTarget?: boolean }, options?: { reduction?: number | bigint; logTarget?: boolean }): Result<Q, Tensor>
+  klDiv(
+    target: Tensor,
+    reduction?: number | bigint | { reduction?: number | bigint; logTarget?: boolean },
+    options?: { reduction?: number | bigint; logTarget?: boolean },
+  ): Result<Q, Tensor>
   /** `aten::kron(Tensor self, Tensor other) -> Tensor` */
   kron(other: Tensor): Result<Q, Tensor>
   /** `aten::kthvalue(Tensor self, SymInt k, int dim=-1, bool keepdim=False) -> (Tensor values, Tensor indices)` */
-  kthvalue(k: number | bigint, dim?: number | bigint | { dim?: number | bigint; keepdim?: boolean }, keepdim?: boolean | { dim?: number | bigint; keepdim?: boolean }, options?: { dim?: number | bigint; keepdim?: boolean }): Result<Q, { values: Tensor; indices: Tensor }>
+  kthvalue(
+    k: number | bigint,
+    dim?: number | bigint | { dim?: number | bigint; keepdim?: boolean },
+    keepdim?: boolean | { dim?: number | bigint; keepdim?: boolean },
+    options?: { dim?: number | bigint; keepdim?: boolean },
+  ): Result<Q, { values: Tensor; indices: Tensor }>
   /** `aten::l1_loss(Tensor self, Tensor target, int reduction=1) -> Tensor` */
-  l1Loss(target: Tensor, reduction?: number | bigint | { reduction?: number | bigint }, options?: { reduction?: number | bigint }): Result<Q, Tensor>
+  l1Loss(
+    target: Tensor,
+    reduction?: number | bigint | { reduction?: number | bigint },
+    options?: { reduction?: number | bigint },
+  ): Result<Q, Tensor>
   /** `aten::lcm(Tensor self, Tensor other) -> Tensor` */
   lcm(other: Tensor): Result<Q, Tensor>
   /** `aten::lcm_(Tensor(a!) self, Tensor other) -> Tensor(a!)` */
@@ -3152,9 +8206,15 @@ interface Methods<Q extends 'now' | 'queued'> {
   /** `aten::le_.Tensor(Tensor(a!) self, Tensor other) -> Tensor(a!)` */
   le_(other: Tensor): Result<Q, Tensor>
   /** `aten::leaky_relu(Tensor self, Scalar negative_slope=0.01) -> Tensor` */
-  leakyRelu(negativeSlope?: Scalar | { negativeSlope?: Scalar }, options?: { negativeSlope?: Scalar }): Result<Q, Tensor>
+  leakyRelu(
+    negativeSlope?: Scalar | { negativeSlope?: Scalar },
+    options?: { negativeSlope?: Scalar },
+  ): Result<Q, Tensor>
   /** `aten::leaky_relu_(Tensor(a!) self, Scalar negative_slope=0.01) -> Tensor(a!)` */
-  leakyRelu_(negativeSlope?: Scalar | { negativeSlope?: Scalar }, options?: { negativeSlope?: Scalar }): Result<Q, Tensor>
+  leakyRelu_(
+    negativeSlope?: Scalar | { negativeSlope?: Scalar },
+    options?: { negativeSlope?: Scalar },
+  ): Result<Q, Tensor>
   /** `aten::lerp.Scalar(Tensor self, Tensor end, Scalar weight) -> Tensor` */
   lerp(end: Tensor, weight: Scalar): Result<Q, Tensor>
   /** `aten::lerp.Tensor(Tensor self, Tensor end, Tensor weight) -> Tensor` */
@@ -3188,7 +8248,18 @@ interface Methods<Q extends 'now' | 'queued'> {
   /** `aten::lift_fresh(Tensor(a) self) -> Tensor(a)` */
   liftFresh(): Result<Q, Tensor>
   /** `aten::linalg__powsum(Tensor self, Scalar ord=2, int[1]? dim=None, bool keepdim=False, *, ScalarType? dtype=None) -> Tensor` */
-  linalg__powsum(ord?: Scalar | { ord?: Scalar; dim?: number | readonly number[] | null; keepdim?: boolean; dtype?: DType | null }, dim?: number | readonly number[] | null | { ord?: Scalar; dim?: number | readonly number[] | null; keepdim?: boolean; dtype?: DType | null }, keepdim?: boolean | { ord?: Scalar; dim?: number | readonly number[] | null; keepdim?: boolean; dtype?: DType | null }, options?: { ord?: Scalar; dim?: number | readonly number[] | null; keepdim?: boolean; dtype?: DType | null }): Result<Q, Tensor>
+  linalg__powsum(
+    ord?: Scalar | { ord?: Scalar; dim?: number | readonly number[] | null; keepdim?: boolean; dtype?: DType | null },
+    dim?:
+      | number
+      | readonly number[]
+      | null
+      | { ord?: Scalar; dim?: number | readonly number[] | null; keepdim?: boolean; dtype?: DType | null },
+    keepdim?:
+      | boolean
+      | { ord?: Scalar; dim?: number | readonly number[] | null; keepdim?: boolean; dtype?: DType | null },
+    options?: { ord?: Scalar; dim?: number | readonly number[] | null; keepdim?: boolean; dtype?: DType | null },
+  ): Result<Q, Tensor>
   /** `aten::linalg_cholesky(Tensor self, *, bool upper=False) -> Tensor` */
   linalgCholesky(options?: { upper?: boolean }): Result<Q, Tensor>
   /** `aten::linalg_cholesky_ex(Tensor self, *, bool upper=False, bool check_errors=False) -> (Tensor L, Tensor info)` */
@@ -3202,7 +8273,10 @@ interface Methods<Q extends 'now' | 'queued'> {
   /** `aten::linalg_eig(Tensor self) -> (Tensor eigenvalues, Tensor eigenvectors)` */
   linalgEig(): Result<Q, { eigenvalues: Tensor; eigenvectors: Tensor }>
   /** `aten::linalg_eigh(Tensor self, str UPLO="L") -> (Tensor eigenvalues, Tensor eigenvectors)` */
-  linalgEigh(UPLO?: string | { UPLO?: string }, options?: { UPLO?: string }): Result<Q, { eigenvalues: Tensor; eigenvectors: Tensor }>
+  linalgEigh(
+    UPLO?: string | { UPLO?: string },
+    options?: { UPLO?: string },
+  ): Result<Q, { eigenvalues: Tensor; eigenvectors: Tensor }>
   /** `aten::linalg_eigvals(Tensor self) -> Tensor` */
   linalgEigvals(): Result<Q, Tensor>
   /** `aten::linalg_eigvalsh(Tensor self, str UPLO="L") -> Tensor` */
@@ -3210,43 +8284,116 @@ interface Methods<Q extends 'now' | 'queued'> {
   /** `aten::linalg_ldl_factor(Tensor self, *, bool hermitian=False) -> (Tensor LD, Tensor pivots)` */
   linalgLdlFactor(options?: { hermitian?: boolean }): Result<Q, { LD: Tensor; pivots: Tensor }>
   /** `aten::linalg_ldl_factor_ex(Tensor self, *, bool hermitian=False, bool check_errors=False) -> (Tensor LD, Tensor pivots, Tensor info)` */
-  linalgLdlFactorEx(options?: { hermitian?: boolean; checkErrors?: boolean }): Result<Q, { LD: Tensor; pivots: Tensor; info: Tensor }>
+  linalgLdlFactorEx(options?: {
+    hermitian?: boolean
+    checkErrors?: boolean
+  }): Result<Q, { LD: Tensor; pivots: Tensor; info: Tensor }>
   /** `aten::linalg_lstsq(Tensor self, Tensor b, float? rcond=None, *, str? driver=None) -> (Tensor solution, Tensor residuals, Tensor rank, Tensor singular_values)` */
-  linalgLstsq(b: Tensor, rcond?: number | null | { rcond?: number | null; driver?: string | null }, options?: { rcond?: number | null; driver?: string | null }): Result<Q, { solution: Tensor; residuals: Tensor; rank: Tensor; singularValues: Tensor }>
+  linalgLstsq(
+    b: Tensor,
+    rcond?: number | null | { rcond?: number | null; driver?: string | null },
+    options?: { rcond?: number | null; driver?: string | null },
+  ): Result<Q, { solution: Tensor; residuals: Tensor; rank: Tensor; singularValues: Tensor }>
   /** `aten::linalg_matmul(Tensor self, Tensor other) -> Tensor` */
   linalgMatmul(other: Tensor): Result<Q, Tensor>
   /** `aten::linalg_matrix_exp(Tensor self) -> Tensor` */
   linalgMatrixExp(): Result<Q, Tensor>
   /** `aten::linalg_matrix_norm(Tensor self, Scalar ord, int[] dim=[-2, -1], bool keepdim=False, *, ScalarType? dtype=None) -> Tensor` */
-  linalgMatrixNorm(ord: Scalar, dim?: readonly number[] | { dim?: readonly number[]; keepdim?: boolean; dtype?: DType | null }, keepdim?: boolean | { dim?: readonly number[]; keepdim?: boolean; dtype?: DType | null }, options?: { dim?: readonly number[]; keepdim?: boolean; dtype?: DType | null }): Result<Q, Tensor>
+  linalgMatrixNorm(
+    ord: Scalar,
+    dim?: readonly number[] | { dim?: readonly number[]; keepdim?: boolean; dtype?: DType | null },
+    keepdim?: boolean | { dim?: readonly number[]; keepdim?: boolean; dtype?: DType | null },
+    options?: { dim?: readonly number[]; keepdim?: boolean; dtype?: DType | null },
+  ): Result<Q, Tensor>
   /** `aten::linalg_matrix_norm.str_ord(Tensor self, str ord="fro", int[] dim=[-2, -1], bool keepdim=False, *, ScalarType? dtype=None) -> Tensor` */
-  linalgMatrixNorm(ord?: string | { ord?: string; dim?: readonly number[]; keepdim?: boolean; dtype?: DType | null }, dim?: readonly number[] | { ord?: string; dim?: readonly number[]; keepdim?: boolean; dtype?: DType | null }, keepdim?: boolean | { ord?: string; dim?: readonly number[]; keepdim?: boolean; dtype?: DType | null }, options?: { ord?: string; dim?: readonly number[]; keepdim?: boolean; dtype?: DType | null }): Result<Q, Tensor>
+  linalgMatrixNorm(
+    ord?: string | { ord?: string; dim?: readonly number[]; keepdim?: boolean; dtype?: DType | null },
+    dim?: readonly number[] | { ord?: string; dim?: readonly number[]; keepdim?: boolean; dtype?: DType | null },
+    keepdim?: boolean | { ord?: string; dim?: readonly number[]; keepdim?: boolean; dtype?: DType | null },
+    options?: { ord?: string; dim?: readonly number[]; keepdim?: boolean; dtype?: DType | null },
+  ): Result<Q, Tensor>
   /** `aten::linalg_matrix_power(Tensor self, int n) -> Tensor` */
   linalgMatrixPower(n: number | bigint): Result<Q, Tensor>
   /** `aten::linalg_matrix_rank(Tensor self, float tol, bool hermitian=False) -> Tensor` */
-  linalgMatrixRank(tol: number, hermitian?: boolean | { hermitian?: boolean }, options?: { hermitian?: boolean }): Result<Q, Tensor>
+  linalgMatrixRank(
+    tol: number,
+    hermitian?: boolean | { hermitian?: boolean },
+    options?: { hermitian?: boolean },
+  ): Result<Q, Tensor>
   /** `aten::linalg_matrix_rank.atol_rtol_float(Tensor self, *, float? atol=None, float? rtol=None, bool hermitian=False) -> Tensor` */
   linalgMatrixRank(options?: { atol?: number | null; rtol?: number | null; hermitian?: boolean }): Result<Q, Tensor>
   /** `aten::linalg_norm(Tensor self, Scalar? ord=None, int[1]? dim=None, bool keepdim=False, *, ScalarType? dtype=None) -> Tensor` */
-  linalgNorm(ord?: Scalar | null | { ord?: Scalar | null; dim?: number | readonly number[] | null; keepdim?: boolean; dtype?: DType | null }, dim?: number | readonly number[] | null | { ord?: Scalar | null; dim?: number | readonly number[] | null; keepdim?: boolean; dtype?: DType | null }, keepdim?: boolean | { ord?: Scalar | null; dim?: number | readonly number[] | null; keepdim?: boolean; dtype?: DType | null }, options?: { ord?: Scalar | null; dim?: number | readonly number[] | null; keepdim?: boolean; dtype?: DType | null }): Result<Q, Tensor>
+  linalgNorm(
+    ord?:
+      | Scalar
+      | null
+      | { ord?: Scalar | null; dim?: number | readonly number[] | null; keepdim?: boolean; dtype?: DType | null },
+    dim?:
+      | number
+      | readonly number[]
+      | null
+      | { ord?: Scalar | null; dim?: number | readonly number[] | null; keepdim?: boolean; dtype?: DType | null },
+    keepdim?:
+      | boolean
+      | { ord?: Scalar | null; dim?: number | readonly number[] | null; keepdim?: boolean; dtype?: DType | null },
+    options?: { ord?: Scalar | null; dim?: number | readonly number[] | null; keepdim?: boolean; dtype?: DType | null },
+  ): Result<Q, Tensor>
   /** `aten::linalg_norm.ord_str(Tensor self, str ord, int[1]? dim=None, bool keepdim=False, *, ScalarType? dtype=None) -> Tensor` */
-  linalgNorm(ord: string, dim?: number | readonly number[] | null | { dim?: number | readonly number[] | null; keepdim?: boolean; dtype?: DType | null }, keepdim?: boolean | { dim?: number | readonly number[] | null; keepdim?: boolean; dtype?: DType | null }, options?: { dim?: number | readonly number[] | null; keepdim?: boolean; dtype?: DType | null }): Result<Q, Tensor>
+  linalgNorm(
+    ord: string,
+    dim?:
+      | number
+      | readonly number[]
+      | null
+      | { dim?: number | readonly number[] | null; keepdim?: boolean; dtype?: DType | null },
+    keepdim?: boolean | { dim?: number | readonly number[] | null; keepdim?: boolean; dtype?: DType | null },
+    options?: { dim?: number | readonly number[] | null; keepdim?: boolean; dtype?: DType | null },
+  ): Result<Q, Tensor>
   /** `aten::linalg_pinv(Tensor self, float rcond, bool hermitian=False) -> Tensor` */
-  linalgPinv(rcond: number, hermitian?: boolean | { hermitian?: boolean }, options?: { hermitian?: boolean }): Result<Q, Tensor>
+  linalgPinv(
+    rcond: number,
+    hermitian?: boolean | { hermitian?: boolean },
+    options?: { hermitian?: boolean },
+  ): Result<Q, Tensor>
   /** `aten::linalg_pinv.atol_rtol_float(Tensor self, *, float? atol=None, float? rtol=None, bool hermitian=False) -> Tensor` */
   linalgPinv(options?: { atol?: number | null; rtol?: number | null; hermitian?: boolean }): Result<Q, Tensor>
   /** `aten::linalg_pinv.atol_rtol_tensor(Tensor self, *, Tensor? atol=None, Tensor? rtol=None, bool hermitian=False) -> Tensor` */
   linalgPinv(options?: { atol?: Tensor | null; rtol?: Tensor | null; hermitian?: boolean }): Result<Q, Tensor>
   /** `aten::linalg_pinv.rcond_tensor(Tensor self, Tensor rcond, bool hermitian=False) -> Tensor` */
-  linalgPinv(rcond: Tensor, hermitian?: boolean | { hermitian?: boolean }, options?: { hermitian?: boolean }): Result<Q, Tensor>
+  linalgPinv(
+    rcond: Tensor,
+    hermitian?: boolean | { hermitian?: boolean },
+    options?: { hermitian?: boolean },
+  ): Result<Q, Tensor>
   /** `aten::linalg_solve_triangular(Tensor self, Tensor B, *, bool upper, bool left=True, bool unitriangular=False) -> Tensor` */
-  linalgSolveTriangular(B: Tensor, options?: { upper?: boolean; left?: boolean; unitriangular?: boolean }): Result<Q, Tensor>
+  linalgSolveTriangular(
+    B: Tensor,
+    options?: { upper?: boolean; left?: boolean; unitriangular?: boolean },
+  ): Result<Q, Tensor>
   /** `aten::linalg_tensorinv(Tensor self, int ind=2) -> Tensor` */
-  linalgTensorinv(ind?: number | bigint | { ind?: number | bigint }, options?: { ind?: number | bigint }): Result<Q, Tensor>
+  linalgTensorinv(
+    ind?: number | bigint | { ind?: number | bigint },
+    options?: { ind?: number | bigint },
+  ): Result<Q, Tensor>
   /** `aten::linalg_tensorsolve(Tensor self, Tensor other, int[]? dims=None) -> Tensor` */
-  linalgTensorsolve(other: Tensor, dims?: readonly number[] | null | { dims?: readonly number[] | null }, options?: { dims?: readonly number[] | null }): Result<Q, Tensor>
+  linalgTensorsolve(
+    other: Tensor,
+    dims?: readonly number[] | null | { dims?: readonly number[] | null },
+    options?: { dims?: readonly number[] | null },
+  ): Result<Q, Tensor>
   /** `aten::linalg_vector_norm(Tensor self, Scalar ord=2, int[1]? dim=None, bool keepdim=False, *, ScalarType? dtype=None) -> Tensor` */
-  linalgVectorNorm(ord?: Scalar | { ord?: Scalar; dim?: number | readonly number[] | null; keepdim?: boolean; dtype?: DType | null }, dim?: number | readonly number[] | null | { ord?: Scalar; dim?: number | readonly number[] | null; keepdim?: boolean; dtype?: DType | null }, keepdim?: boolean | { ord?: Scalar; dim?: number | readonly number[] | null; keepdim?: boolean; dtype?: DType | null }, options?: { ord?: Scalar; dim?: number | readonly number[] | null; keepdim?: boolean; dtype?: DType | null }): Result<Q, Tensor>
+  linalgVectorNorm(
+    ord?: Scalar | { ord?: Scalar; dim?: number | readonly number[] | null; keepdim?: boolean; dtype?: DType | null },
+    dim?:
+      | number
+      | readonly number[]
+      | null
+      | { ord?: Scalar; dim?: number | readonly number[] | null; keepdim?: boolean; dtype?: DType | null },
+    keepdim?:
+      | boolean
+      | { ord?: Scalar; dim?: number | readonly number[] | null; keepdim?: boolean; dtype?: DType | null },
+    options?: { ord?: Scalar; dim?: number | readonly number[] | null; keepdim?: boolean; dtype?: DType | null },
+  ): Result<Q, Tensor>
   /** `aten::log(Tensor self) -> Tensor` */
   log(): Result<Q, Tensor>
   /** `aten::log10(Tensor self) -> Tensor` */
@@ -3264,13 +8411,25 @@ interface Methods<Q extends 'now' | 'queued'> {
   /** `aten::log_(Tensor(a!) self) -> Tensor(a!)` */
   log_(): Result<Q, Tensor>
   /** `aten::log_normal(Tensor self, float mean=1., float std=2., *, Generator? generator=None) -> Tensor` */
-  logNormal(mean?: number | { mean?: number; std?: number; generator?: Generator | null }, std?: number | { mean?: number; std?: number; generator?: Generator | null }, options?: { mean?: number; std?: number; generator?: Generator | null }): Result<Q, Tensor>
+  logNormal(
+    mean?: number | { mean?: number; std?: number; generator?: Generator | null },
+    std?: number | { mean?: number; std?: number; generator?: Generator | null },
+    options?: { mean?: number; std?: number; generator?: Generator | null },
+  ): Result<Q, Tensor>
   /** `aten::log_normal_(Tensor(a!) self, float mean=1., float std=2., *, Generator? generator=None) -> Tensor(a!)` */
-  logNormal_(mean?: number | { mean?: number; std?: number; generator?: Generator | null }, std?: number | { mean?: number; std?: number; generator?: Generator | null }, options?: { mean?: number; std?: number; generator?: Generator | null }): Result<Q, Tensor>
+  logNormal_(
+    mean?: number | { mean?: number; std?: number; generator?: Generator | null },
+    std?: number | { mean?: number; std?: number; generator?: Generator | null },
+    options?: { mean?: number; std?: number; generator?: Generator | null },
+  ): Result<Q, Tensor>
   /** `aten::log_sigmoid(Tensor self) -> Tensor` */
   logSigmoid(): Result<Q, Tensor>
   /** `aten::log_softmax.int(Tensor self, int dim, ScalarType? dtype=None) -> Tensor` */
-  logSoftmax(dim: number | bigint, dtype?: DType | null | { dtype?: DType | null }, options?: { dtype?: DType | null }): Result<Q, Tensor>
+  logSoftmax(
+    dim: number | bigint,
+    dtype?: DType | null | { dtype?: DType | null },
+    options?: { dtype?: DType | null },
+  ): Result<Q, Tensor>
   /** `aten::logaddexp(Tensor self, Tensor other) -> Tensor` */
   logaddexp(other: Tensor): Result<Q, Tensor>
   /** `aten::logaddexp2(Tensor self, Tensor other) -> Tensor` */
@@ -3300,7 +8459,11 @@ interface Methods<Q extends 'now' | 'queued'> {
   /** `aten::logit_(Tensor(a!) self, float? eps=None) -> Tensor(a!)` */
   logit_(eps?: number | null | { eps?: number | null }, options?: { eps?: number | null }): Result<Q, Tensor>
   /** `aten::logsumexp(Tensor self, int[1] dim, bool keepdim=False) -> Tensor` */
-  logsumexp(dim: number | readonly number[], keepdim?: boolean | { keepdim?: boolean }, options?: { keepdim?: boolean }): Result<Q, Tensor>
+  logsumexp(
+    dim: number | readonly number[],
+    keepdim?: boolean | { keepdim?: boolean },
+    options?: { keepdim?: boolean },
+  ): Result<Q, Tensor>
   /** `aten::lt.Scalar(Tensor self, Scalar other) -> Tensor` */
   lt(other: Scalar): Result<Q, Tensor>
   /** `aten::lt.Tensor(Tensor self, Tensor other) -> Tensor` */
@@ -3338,39 +8501,318 @@ interface Methods<Q extends 'now' | 'queued'> {
   /** `aten::max(Tensor self) -> Tensor` */
   max(): Result<Q, Tensor>
   /** `aten::max.dim(Tensor self, int dim, bool keepdim=False) -> (Tensor values, Tensor indices)` */
-  max(dim: number | bigint, keepdim?: boolean | { keepdim?: boolean }, options?: { keepdim?: boolean }): Result<Q, { values: Tensor; indices: Tensor }>
+  max(
+    dim: number | bigint,
+    keepdim?: boolean | { keepdim?: boolean },
+    options?: { keepdim?: boolean },
+  ): Result<Q, { values: Tensor; indices: Tensor }>
   /** `aten::max.other(Tensor self, Tensor other) -> Tensor` */
   max(other: Tensor): Result<Q, Tensor>
   /** `aten::max_pool1d(Tensor self, int[1] kernel_size, int[1] stride=[], int[1] padding=[0], int[1] dilation=[1], bool ceil_mode=False) -> Tensor` */
-  maxPool1d(kernelSize: number | readonly number[], stride?: number | readonly number[] | { stride?: number | readonly number[]; padding?: number | readonly number[]; dilation?: number | readonly number[]; ceilMode?: boolean }, padding?: number | readonly number[] | { stride?: number | readonly number[]; padding?: number | readonly number[]; dilation?: number | readonly number[]; ceilMode?: boolean }, dilation?: number | readonly number[] | { stride?: number | readonly number[]; padding?: number | readonly number[]; dilation?: number | readonly number[]; ceilMode?: boolean }, ceilMode?: boolean | { stride?: number | readonly number[]; padding?: number | readonly number[]; dilation?: number | readonly number[]; ceilMode?: boolean }, options?: { stride?: number | readonly number[]; padding?: number | readonly number[]; dilation?: number | readonly number[]; ceilMode?: boolean }): Result<Q, Tensor>
+  maxPool1d(
+    kernelSize: number | readonly number[],
+    stride?:
+      | number
+      | readonly number[]
+      | {
+          stride?: number | readonly number[]
+          padding?: number | readonly number[]
+          dilation?: number | readonly number[]
+          ceilMode?: boolean
+        },
+    padding?:
+      | number
+      | readonly number[]
+      | {
+          stride?: number | readonly number[]
+          padding?: number | readonly number[]
+          dilation?: number | readonly number[]
+          ceilMode?: boolean
+        },
+    dilation?:
+      | number
+      | readonly number[]
+      | {
+          stride?: number | readonly number[]
+          padding?: number | readonly number[]
+          dilation?: number | readonly number[]
+          ceilMode?: boolean
+        },
+    ceilMode?:
+      | boolean
+      | {
+          stride?: number | readonly number[]
+          padding?: number | readonly number[]
+          dilation?: number | readonly number[]
+          ceilMode?: boolean
+        },
+    options?: {
+      stride?: number | readonly number[]
+      padding?: number | readonly number[]
+      dilation?: number | readonly number[]
+      ceilMode?: boolean
+    },
+  ): Result<Q, Tensor>
   /** `aten::max_pool1d_with_indices(Tensor self, int[1] kernel_size, int[1] stride=[], int[1] padding=[0], int[1] dilation=[1], bool ceil_mode=False) -> (Tensor, Tensor)` */
-  maxPool1dWithIndices(kernelSize: number | readonly number[], stride?: number | readonly number[] | { stride?: number | readonly number[]; padding?: number | readonly number[]; dilation?: number | readonly number[]; ceilMode?: boolean }, padding?: number | readonly number[] | { stride?: number | readonly number[]; padding?: number | readonly number[]; dilation?: number | readonly number[]; ceilMode?: boolean }, dilation?: number | readonly number[] | { stride?: number | readonly number[]; padding?: number | readonly number[]; dilation?: number | readonly number[]; ceilMode?: boolean }, ceilMode?: boolean | { stride?: number | readonly number[]; padding?: number | readonly number[]; dilation?: number | readonly number[]; ceilMode?: boolean }, options?: { stride?: number | readonly number[]; padding?: number | readonly number[]; dilation?: number | readonly number[]; ceilMode?: boolean }): Result<Q, [Tensor, Tensor]>
+  maxPool1dWithIndices(
+    kernelSize: number | readonly number[],
+    stride?:
+      | number
+      | readonly number[]
+      | {
+          stride?: number | readonly number[]
+          padding?: number | readonly number[]
+          dilation?: number | readonly number[]
+          ceilMode?: boolean
+        },
+    padding?:
+      | number
+      | readonly number[]
+      | {
+          stride?: number | readonly number[]
+          padding?: number | readonly number[]
+          dilation?: number | readonly number[]
+          ceilMode?: boolean
+        },
+    dilation?:
+      | number
+      | readonly number[]
+      | {
+          stride?: number | readonly number[]
+          padding?: number | readonly number[]
+          dilation?: number | readonly number[]
+          ceilMode?: boolean
+        },
+    ceilMode?:
+      | boolean
+      | {
+          stride?: number | readonly number[]
+          padding?: number | readonly number[]
+          dilation?: number | readonly number[]
+          ceilMode?: boolean
+        },
+    options?: {
+      stride?: number | readonly number[]
+      padding?: number | readonly number[]
+      dilation?: number | readonly number[]
+      ceilMode?: boolean
+    },
+  ): Result<Q, [Tensor, Tensor]>
   /** `aten::max_pool2d(Tensor self, int[2] kernel_size, int[2] stride=[], int[2] padding=0, int[2] dilation=1, bool ceil_mode=False) -> Tensor` */
-  maxPool2d(kernelSize: number | readonly number[], stride?: number | readonly number[] | { stride?: number | readonly number[]; padding?: number | readonly number[]; dilation?: number | readonly number[]; ceilMode?: boolean }, padding?: number | readonly number[] | { stride?: number | readonly number[]; padding?: number | readonly number[]; dilation?: number | readonly number[]; ceilMode?: boolean }, dilation?: number | readonly number[] | { stride?: number | readonly number[]; padding?: number | readonly number[]; dilation?: number | readonly number[]; ceilMode?: boolean }, ceilMode?: boolean | { stride?: number | readonly number[]; padding?: number | readonly number[]; dilation?: number | readonly number[]; ceilMode?: boolean }, options?: { stride?: number | readonly number[]; padding?: number | readonly number[]; dilation?: number | readonly number[]; ceilMode?: boolean }): Result<Q, Tensor>
+  maxPool2d(
+    kernelSize: number | readonly number[],
+    stride?:
+      | number
+      | readonly number[]
+      | {
+          stride?: number | readonly number[]
+          padding?: number | readonly number[]
+          dilation?: number | readonly number[]
+          ceilMode?: boolean
+        },
+    padding?:
+      | number
+      | readonly number[]
+      | {
+          stride?: number | readonly number[]
+          padding?: number | readonly number[]
+          dilation?: number | readonly number[]
+          ceilMode?: boolean
+        },
+    dilation?:
+      | number
+      | readonly number[]
+      | {
+          stride?: number | readonly number[]
+          padding?: number | readonly number[]
+          dilation?: number | readonly number[]
+          ceilMode?: boolean
+        },
+    ceilMode?:
+      | boolean
+      | {
+          stride?: number | readonly number[]
+          padding?: number | readonly number[]
+          dilation?: number | readonly number[]
+          ceilMode?: boolean
+        },
+    options?: {
+      stride?: number | readonly number[]
+      padding?: number | readonly number[]
+      dilation?: number | readonly number[]
+      ceilMode?: boolean
+    },
+  ): Result<Q, Tensor>
   /** `aten::max_pool2d_with_indices(Tensor self, int[2] kernel_size, int[2] stride=[], int[2] padding=0, int[2] dilation=1, bool ceil_mode=False) -> (Tensor, Tensor)` */
-  maxPool2dWithIndices(kernelSize: number | readonly number[], stride?: number | readonly number[] | { stride?: number | readonly number[]; padding?: number | readonly number[]; dilation?: number | readonly number[]; ceilMode?: boolean }, padding?: number | readonly number[] | { stride?: number | readonly number[]; padding?: number | readonly number[]; dilation?: number | readonly number[]; ceilMode?: boolean }, dilation?: number | readonly number[] | { stride?: number | readonly number[]; padding?: number | readonly number[]; dilation?: number | readonly number[]; ceilMode?: boolean }, ceilMode?: boolean | { stride?: number | readonly number[]; padding?: number | readonly number[]; dilation?: number | readonly number[]; ceilMode?: boolean }, options?: { stride?: number | readonly number[]; padding?: number | readonly number[]; dilation?: number | readonly number[]; ceilMode?: boolean }): Result<Q, [Tensor, Tensor]>
+  maxPool2dWithIndices(
+    kernelSize: number | readonly number[],
+    stride?:
+      | number
+      | readonly number[]
+      | {
+          stride?: number | readonly number[]
+          padding?: number | readonly number[]
+          dilation?: number | readonly number[]
+          ceilMode?: boolean
+        },
+    padding?:
+      | number
+      | readonly number[]
+      | {
+          stride?: number | readonly number[]
+          padding?: number | readonly number[]
+          dilation?: number | readonly number[]
+          ceilMode?: boolean
+        },
+    dilation?:
+      | number
+      | readonly number[]
+      | {
+          stride?: number | readonly number[]
+          padding?: number | readonly number[]
+          dilation?: number | readonly number[]
+          ceilMode?: boolean
+        },
+    ceilMode?:
+      | boolean
+      | {
+          stride?: number | readonly number[]
+          padding?: number | readonly number[]
+          dilation?: number | readonly number[]
+          ceilMode?: boolean
+        },
+    options?: {
+      stride?: number | readonly number[]
+      padding?: number | readonly number[]
+      dilation?: number | readonly number[]
+      ceilMode?: boolean
+    },
+  ): Result<Q, [Tensor, Tensor]>
   /** `aten::max_pool3d(Tensor self, int[3] kernel_size, int[3] stride=[], int[3] padding=0, int[3] dilation=1, bool ceil_mode=False) -> Tensor` */
-  maxPool3d(kernelSize: number | readonly number[], stride?: number | readonly number[] | { stride?: number | readonly number[]; padding?: number | readonly number[]; dilation?: number | readonly number[]; ceilMode?: boolean }, padding?: number | readonly number[] | { stride?: number | readonly number[]; padding?: number | readonly number[]; dilation?: number | readonly number[]; ceilMode?: boolean }, dilation?: number | readonly number[] | { stride?: number | readonly number[]; padding?: number | readonly number[]; dilation?: number | readonly number[]; ceilMode?: boolean }, ceilMode?: boolean | { stride?: number | readonly number[]; padding?: number | readonly number[]; dilation?: number | readonly number[]; ceilMode?: boolean }, options?: { stride?: number | readonly number[]; padding?: number | readonly number[]; dilation?: number | readonly number[]; ceilMode?: boolean }): Result<Q, Tensor>
+  maxPool3d(
+    kernelSize: number | readonly number[],
+    stride?:
+      | number
+      | readonly number[]
+      | {
+          stride?: number | readonly number[]
+          padding?: number | readonly number[]
+          dilation?: number | readonly number[]
+          ceilMode?: boolean
+        },
+    padding?:
+      | number
+      | readonly number[]
+      | {
+          stride?: number | readonly number[]
+          padding?: number | readonly number[]
+          dilation?: number | readonly number[]
+          ceilMode?: boolean
+        },
+    dilation?:
+      | number
+      | readonly number[]
+      | {
+          stride?: number | readonly number[]
+          padding?: number | readonly number[]
+          dilation?: number | readonly number[]
+          ceilMode?: boolean
+        },
+    ceilMode?:
+      | boolean
+      | {
+          stride?: number | readonly number[]
+          padding?: number | readonly number[]
+          dilation?: number | readonly number[]
+          ceilMode?: boolean
+        },
+    options?: {
+      stride?: number | readonly number[]
+      padding?: number | readonly number[]
+      dilation?: number | readonly number[]
+      ceilMode?: boolean
+    },
+  ): Result<Q, Tensor>
   /** `aten::max_pool3d_with_indices(Tensor self, int[3] kernel_size, int[3] stride=[], int[3] padding=0, int[3] dilation=1, bool ceil_mode=False) -> (Tensor, Tensor)` */
-  maxPool3dWithIndices(kernelSize: number | readonly number[], stride?: number | readonly number[] | { stride?: number | readonly number[]; padding?: number | readonly number[]; dilation?: number | readonly number[]; ceilMode?: boolean }, padding?: number | readonly number[] | { stride?: number | readonly number[]; padding?: number | readonly number[]; dilation?: number | readonly number[]; ceilMode?: boolean }, dilation?: number | readonly number[] | { stride?: number | readonly number[]; padding?: number | readonly number[]; dilation?: number | readonly number[]; ceilMode?: boolean }, ceilMode?: boolean | { stride?: number | readonly number[]; padding?: number | readonly number[]; dilation?: number | readonly number[]; ceilMode?: boolean }, options?: { stride?: number | readonly number[]; padding?: number | readonly number[]; dilation?: number | readonly number[]; ceilMode?: boolean }): Result<Q, [Tensor, Tensor]>
+  maxPool3dWithIndices(
+    kernelSize: number | readonly number[],
+    stride?:
+      | number
+      | readonly number[]
+      | {
+          stride?: number | readonly number[]
+          padding?: number | readonly number[]
+          dilation?: number | readonly number[]
+          ceilMode?: boolean
+        },
+    padding?:
+      | number
+      | readonly number[]
+      | {
+          stride?: number | readonly number[]
+          padding?: number | readonly number[]
+          dilation?: number | readonly number[]
+          ceilMode?: boolean
+        },
+    dilation?:
+      | number
+      | readonly number[]
+      | {
+          stride?: number | readonly number[]
+          padding?: number | readonly number[]
+          dilation?: number | readonly number[]
+          ceilMode?: boolean
+        },
+    ceilMode?:
+      | boolean
+      | {
+          stride?: number | readonly number[]
+          padding?: number | readonly number[]
+          dilation?: number | readonly number[]
+          ceilMode?: boolean
+        },
+    options?: {
+      stride?: number | readonly number[]
+      padding?: number | readonly number[]
+      dilation?: number | readonly number[]
+      ceilMode?: boolean
+    },
+  ): Result<Q, [Tensor, Tensor]>
   /** `aten::max_unpool2d(Tensor self, Tensor indices, SymInt[2] output_size) -> Tensor` */
   maxUnpool2d(indices: Tensor, outputSize: number | readonly number[]): Result<Q, Tensor>
   /** `aten::max_unpool3d(Tensor self, Tensor indices, SymInt[3] output_size, int[3] stride, int[3] padding) -> Tensor` */
-  maxUnpool3d(indices: Tensor, outputSize: number | readonly number[], stride: number | readonly number[], padding: number | readonly number[]): Result<Q, Tensor>
+  maxUnpool3d(
+    indices: Tensor,
+    outputSize: number | readonly number[],
+    stride: number | readonly number[],
+    padding: number | readonly number[],
+  ): Result<Q, Tensor>
   /** `aten::maximum(Tensor self, Tensor other) -> Tensor` */
   maximum(other: Tensor): Result<Q, Tensor>
   /** `aten::mean(Tensor self, *, ScalarType? dtype=None) -> Tensor` */
   mean(options?: { dtype?: DType | null }): Result<Q, Tensor>
   /** `aten::mean.dim(Tensor self, int[1]? dim, bool keepdim=False, *, ScalarType? dtype=None) -> Tensor` */
-  mean(dim: number | readonly number[] | null, keepdim?: boolean | { keepdim?: boolean; dtype?: DType | null }, options?: { keepdim?: boolean; dtype?: DType | null }): Result<Q, Tensor>
+  mean(
+    dim: number | readonly number[] | null,
+    keepdim?: boolean | { keepdim?: boolean; dtype?: DType | null },
+    options?: { keepdim?: boolean; dtype?: DType | null },
+  ): Result<Q, Tensor>
   /** `aten::median(Tensor self) -> Tensor` */
   median(): Result<Q, Tensor>
   /** `aten::median.dim(Tensor self, int dim, bool keepdim=False) -> (Tensor values, Tensor indices)` */
-  median(dim: number | bigint, keepdim?: boolean | { keepdim?: boolean }, options?: { keepdim?: boolean }): Result<Q, { values: Tensor; indices: Tensor }>
+  median(
+    dim: number | bigint,
+    keepdim?: boolean | { keepdim?: boolean },
+    options?: { keepdim?: boolean },
+  ): Result<Q, { values: Tensor; indices: Tensor }>
   /** `aten::min(Tensor self) -> Tensor` */
   min(): Result<Q, Tensor>
   /** `aten::min.dim(Tensor self, int dim, bool keepdim=False) -> (Tensor values, Tensor indices)` */
-  min(dim: number | bigint, keepdim?: boolean | { keepdim?: boolean }, options?: { keepdim?: boolean }): Result<Q, { values: Tensor; indices: Tensor }>
+  min(
+    dim: number | bigint,
+    keepdim?: boolean | { keepdim?: boolean },
+    options?: { keepdim?: boolean },
+  ): Result<Q, { values: Tensor; indices: Tensor }>
   /** `aten::min.other(Tensor self, Tensor other) -> Tensor` */
   min(other: Tensor): Result<Q, Tensor>
   /** `aten::minimum(Tensor self, Tensor other) -> Tensor` */
@@ -3384,7 +8826,11 @@ interface Methods<Q extends 'now' | 'queued'> {
   /** `aten::mm.dtype(Tensor self, Tensor mat2, ScalarType out_dtype) -> Tensor` */
   mm(mat2: Tensor, outDtype: DType): Result<Q, Tensor>
   /** `aten::mode(Tensor self, int dim=-1, bool keepdim=False) -> (Tensor values, Tensor indices)` */
-  mode(dim?: number | bigint | { dim?: number | bigint; keepdim?: boolean }, keepdim?: boolean | { dim?: number | bigint; keepdim?: boolean }, options?: { dim?: number | bigint; keepdim?: boolean }): Result<Q, { values: Tensor; indices: Tensor }>
+  mode(
+    dim?: number | bigint | { dim?: number | bigint; keepdim?: boolean },
+    keepdim?: boolean | { dim?: number | bigint; keepdim?: boolean },
+    options?: { dim?: number | bigint; keepdim?: boolean },
+  ): Result<Q, { values: Tensor; indices: Tensor }>
   /** `aten::moveaxis.int(Tensor(a) self, int source, int destination) -> Tensor(a)` */
   moveaxis(source: number | bigint, destination: number | bigint): Result<Q, Tensor>
   /** `aten::moveaxis.intlist(Tensor(a) self, int[] source, int[] destination) -> Tensor(a)` */
@@ -3394,7 +8840,11 @@ interface Methods<Q extends 'now' | 'queued'> {
   /** `aten::movedim.intlist(Tensor(a) self, int[] source, int[] destination) -> Tensor(a)` */
   movedim(source: readonly number[], destination: readonly number[]): Result<Q, Tensor>
   /** `aten::mse_loss(Tensor self, Tensor target, int reduction=1) -> Tensor` */
-  mseLoss(target: Tensor, reduction?: number | bigint | { reduction?: number | bigint }, options?: { reduction?: number | bigint }): Result<Q, Tensor>
+  mseLoss(
+    target: Tensor,
+    reduction?: number | bigint | { reduction?: number | bigint },
+    options?: { reduction?: number | bigint },
+  ): Result<Q, Tensor>
   /** `aten::msort(Tensor self) -> Tensor` */
   msort(): Result<Q, Tensor>
   /** `aten::mul.Scalar(Tensor self, Scalar other) -> Tensor` */
@@ -3406,11 +8856,26 @@ interface Methods<Q extends 'now' | 'queued'> {
   /** `aten::mul_.Tensor(Tensor(a!) self, Tensor other) -> Tensor(a!)` */
   mul_(other: Tensor): Result<Q, Tensor>
   /** `aten::multi_margin_loss(Tensor self, Tensor target, Scalar p=1, Scalar margin=1, Tensor? weight=None, int reduction=1) -> Tensor` */
-  multiMarginLoss(target: Tensor, p?: Scalar | { p?: Scalar; margin?: Scalar; weight?: Tensor | null; reduction?: number | bigint }, margin?: Scalar | { p?: Scalar; margin?: Scalar; weight?: Tensor | null; reduction?: number | bigint }, weight?: Tensor | null | { p?: Scalar; margin?: Scalar; weight?: Tensor | null; reduction?: number | bigint }, reduction?: number | bigint | { p?: Scalar; margin?: Scalar; weight?: Tensor | null; reduction?: number | bigint }, options?: { p?: Scalar; margin?: Scalar; weight?: Tensor | null; reduction?: number | bigint }): Result<Q, Tensor>
+  multiMarginLoss(
+    target: Tensor,
+    p?: Scalar | { p?: Scalar; margin?: Scalar; weight?: Tensor | null; reduction?: number | bigint },
+    margin?: Scalar | { p?: Scalar; margin?: Scalar; weight?: Tensor | null; reduction?: number | bigint },
+    weight?: Tensor | null | { p?: Scalar; margin?: Scalar; weight?: Tensor | null; reduction?: number | bigint },
+    reduction?: number | bigint | { p?: Scalar; margin?: Scalar; weight?: Tensor | null; reduction?: number | bigint },
+    options?: { p?: Scalar; margin?: Scalar; weight?: Tensor | null; reduction?: number | bigint },
+  ): Result<Q, Tensor>
   /** `aten::multilabel_margin_loss(Tensor self, Tensor target, int reduction=1) -> Tensor` */
-  multilabelMarginLoss(target: Tensor, reduction?: number | bigint | { reduction?: number | bigint }, options?: { reduction?: number | bigint }): Result<Q, Tensor>
+  multilabelMarginLoss(
+    target: Tensor,
+    reduction?: number | bigint | { reduction?: number | bigint },
+    options?: { reduction?: number | bigint },
+  ): Result<Q, Tensor>
   /** `aten::multinomial(Tensor self, SymInt num_samples, bool replacement=False, *, Generator? generator=None) -> Tensor` */
-  multinomial(numSamples: number | bigint, replacement?: boolean | { replacement?: boolean; generator?: Generator | null }, options?: { replacement?: boolean; generator?: Generator | null }): Result<Q, Tensor>
+  multinomial(
+    numSamples: number | bigint,
+    replacement?: boolean | { replacement?: boolean; generator?: Generator | null },
+    options?: { replacement?: boolean; generator?: Generator | null },
+  ): Result<Q, Tensor>
   /** `aten::multiply.Scalar(Tensor self, Scalar other) -> Tensor` */
   multiply(other: Scalar): Result<Q, Tensor>
   /** `aten::multiply.Tensor(Tensor self, Tensor other) -> Tensor` */
@@ -3426,21 +8891,61 @@ interface Methods<Q extends 'now' | 'queued'> {
   /** `aten::mvlgamma_(Tensor(a!) self, int p) -> Tensor(a!)` */
   mvlgamma_(p: number | bigint): Result<Q, Tensor>
   /** `aten::nan_to_num(Tensor self, float? nan=None, float? posinf=None, float? neginf=None) -> Tensor` */
-  nanToNum(nan?: number | null | { nan?: number | null; posinf?: number | null; neginf?: number | null }, posinf?: number | null | { nan?: number | null; posinf?: number | null; neginf?: number | null }, neginf?: number | null | { nan?: number | null; posinf?: number | null; neginf?: number | null }, options?: { nan?: number | null; posinf?: number | null; neginf?: number | null }): Result<Q, Tensor>
+  nanToNum(
+    nan?: number | null | { nan?: number | null; posinf?: number | null; neginf?: number | null },
+    posinf?: number | null | { nan?: number | null; posinf?: number | null; neginf?: number | null },
+    neginf?: number | null | { nan?: number | null; posinf?: number | null; neginf?: number | null },
+    options?: { nan?: number | null; posinf?: number | null; neginf?: number | null },
+  ): Result<Q, Tensor>
   /** `aten::nan_to_num_(Tensor(a!) self, float? nan=None, float? posinf=None, float? neginf=None) -> Tensor(a!)` */
-  nanToNum_(nan?: number | null | { nan?: number | null; posinf?: number | null; neginf?: number | null }, posinf?: number | null | { nan?: number | null; posinf?: number | null; neginf?: number | null }, neginf?: number | null | { nan?: number | null; posinf?: number | null; neginf?: number | null }, options?: { nan?: number | null; posinf?: number | null; neginf?: number | null }): Result<Q, Tensor>
+  nanToNum_(
+    nan?: number | null | { nan?: number | null; posinf?: number | null; neginf?: number | null },
+    posinf?: number | null | { nan?: number | null; posinf?: number | null; neginf?: number | null },
+    neginf?: number | null | { nan?: number | null; posinf?: number | null; neginf?: number | null },
+    options?: { nan?: number | null; posinf?: number | null; neginf?: number | null },
+  ): Result<Q, Tensor>
   /** `aten::nanmean(Tensor self, int[1]? dim=None, bool keepdim=False, *, ScalarType? dtype=None) -> Tensor` */
-  nanmean(dim?: number | readonly number[] | null | { dim?: number | readonly number[] | null; keepdim?: boolean; dtype?: DType | null }, keepdim?: boolean | { dim?: number | readonly number[] | null; keepdim?: boolean; dtype?: DType | null }, options?: { dim?: number | readonly number[] | null; keepdim?: boolean; dtype?: DType | null }): Result<Q, Tensor>
+  nanmean(
+    dim?:
+      | number
+      | readonly number[]
+      | null
+      | { dim?: number | readonly number[] | null; keepdim?: boolean; dtype?: DType | null },
+    keepdim?: boolean | { dim?: number | readonly number[] | null; keepdim?: boolean; dtype?: DType | null },
+    options?: { dim?: number | readonly number[] | null; keepdim?: boolean; dtype?: DType | null },
+  ): Result<Q, Tensor>
   /** `aten::nanmedian(Tensor self) -> Tensor` */
   nanmedian(): Result<Q, Tensor>
   /** `aten::nanmedian.dim(Tensor self, int dim, bool keepdim=False) -> (Tensor values, Tensor indices)` */
-  nanmedian(dim: number | bigint, keepdim?: boolean | { keepdim?: boolean }, options?: { keepdim?: boolean }): Result<Q, { values: Tensor; indices: Tensor }>
+  nanmedian(
+    dim: number | bigint,
+    keepdim?: boolean | { keepdim?: boolean },
+    options?: { keepdim?: boolean },
+  ): Result<Q, { values: Tensor; indices: Tensor }>
   /** `aten::nanquantile(Tensor self, Tensor q, int? dim=None, bool keepdim=False, *, str interpolation="linear") -> Tensor` */
-  nanquantile(q: Tensor, dim?: number | bigint | null | { dim?: number | bigint | null; keepdim?: boolean; interpolation?: string }, keepdim?: boolean | { dim?: number | bigint | null; keepdim?: boolean; interpolation?: string }, options?: { dim?: number | bigint | null; keepdim?: boolean; interpolation?: string }): Result<Q, Tensor>
+  nanquantile(
+    q: Tensor,
+    dim?: number | bigint | null | { dim?: number | bigint | null; keepdim?: boolean; interpolation?: string },
+    keepdim?: boolean | { dim?: number | bigint | null; keepdim?: boolean; interpolation?: string },
+    options?: { dim?: number | bigint | null; keepdim?: boolean; interpolation?: string },
+  ): Result<Q, Tensor>
   /** `aten::nanquantile.scalar(Tensor self, float q, int? dim=None, bool keepdim=False, *, str interpolation="linear") -> Tensor` */
-  nanquantile(q: number, dim?: number | bigint | null | { dim?: number | bigint | null; keepdim?: boolean; interpolation?: string }, keepdim?: boolean | { dim?: number | bigint | null; keepdim?: boolean; interpolation?: string }, options?: { dim?: number | bigint | null; keepdim?: boolean; interpolation?: string }): Result<Q, Tensor>
+  nanquantile(
+    q: number,
+    dim?: number | bigint | null | { dim?: number | bigint | null; keepdim?: boolean; interpolation?: string },
+    keepdim?: boolean | { dim?: number | bigint | null; keepdim?: boolean; interpolation?: string },
+    options?: { dim?: number | bigint | null; keepdim?: boolean; interpolation?: string },
+  ): Result<Q, Tensor>
   /** `aten::nansum(Tensor self, int[1]? dim=None, bool keepdim=False, *, ScalarType? dtype=None) -> Tensor` */
-  nansum(dim?: number | readonly number[] | null | { dim?: number | readonly number[] | null; keepdim?: boolean; dtype?: DType | null }, keepdim?: boolean | { dim?: number | readonly number[] | null; keepdim?: boolean; dtype?: DType | null }, options?: { dim?: number | readonly number[] | null; keepdim?: boolean; dtype?: DType | null }): Result<Q, Tensor>
+  nansum(
+    dim?:
+      | number
+      | readonly number[]
+      | null
+      | { dim?: number | readonly number[] | null; keepdim?: boolean; dtype?: DType | null },
+    keepdim?: boolean | { dim?: number | readonly number[] | null; keepdim?: boolean; dtype?: DType | null },
+    options?: { dim?: number | readonly number[] | null; keepdim?: boolean; dtype?: DType | null },
+  ): Result<Q, Tensor>
   /** `aten::narrow(Tensor(a) self, int dim, SymInt start, SymInt length) -> Tensor(a)` */
   narrow(dim: number | bigint, start: number | bigint, length: number | bigint): Result<Q, Tensor>
   /** `aten::narrow.Tensor(Tensor(a) self, int dim, Tensor start, SymInt length) -> Tensor(a)` */
@@ -3462,28 +8967,81 @@ interface Methods<Q extends 'now' | 'queued'> {
   /** `aten::negative_(Tensor(a!) self) -> Tensor(a!)` */
   negative_(): Result<Q, Tensor>
   /** `aten::new_empty(Tensor self, SymInt[] size, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor` */
-  newEmpty(size: readonly number[], options?: { dtype?: DType | null; layout?: Layout | null; device?: Device | null; pinMemory?: boolean | null }): Result<Q, Tensor>
+  newEmpty(
+    size: readonly number[],
+    options?: { dtype?: DType | null; layout?: Layout | null; device?: Device | null; pinMemory?: boolean | null },
+  ): Result<Q, Tensor>
   newEmpty(...size: number[]): Result<Q, Tensor>
   /** `aten::new_empty_strided(Tensor self, SymInt[] size, SymInt[] stride, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor` */
-  newEmptyStrided(size: readonly number[], stride: readonly number[], options?: { dtype?: DType | null; layout?: Layout | null; device?: Device | null; pinMemory?: boolean | null }): Result<Q, Tensor>
+  newEmptyStrided(
+    size: readonly number[],
+    stride: readonly number[],
+    options?: { dtype?: DType | null; layout?: Layout | null; device?: Device | null; pinMemory?: boolean | null },
+  ): Result<Q, Tensor>
   /** `aten::new_full(Tensor self, SymInt[] size, Scalar fill_value, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor` */
-  newFull(size: readonly number[], fillValue: Scalar, options?: { dtype?: DType | null; layout?: Layout | null; device?: Device | null; pinMemory?: boolean | null }): Result<Q, Tensor>
+  newFull(
+    size: readonly number[],
+    fillValue: Scalar,
+    options?: { dtype?: DType | null; layout?: Layout | null; device?: Device | null; pinMemory?: boolean | null },
+  ): Result<Q, Tensor>
   /** `aten::new_ones(Tensor self, SymInt[] size, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor` */
-  newOnes(size: readonly number[], options?: { dtype?: DType | null; layout?: Layout | null; device?: Device | null; pinMemory?: boolean | null }): Result<Q, Tensor>
+  newOnes(
+    size: readonly number[],
+    options?: { dtype?: DType | null; layout?: Layout | null; device?: Device | null; pinMemory?: boolean | null },
+  ): Result<Q, Tensor>
   newOnes(...size: number[]): Result<Q, Tensor>
   /** `aten::new_zeros(Tensor self, SymInt[] size, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor` */
-  newZeros(size: readonly number[], options?: { dtype?: DType | null; layout?: Layout | null; device?: Device | null; pinMemory?: boolean | null }): Result<Q, Tensor>
+  newZeros(
+    size: readonly number[],
+    options?: { dtype?: DType | null; layout?: Layout | null; device?: Device | null; pinMemory?: boolean | null },
+  ): Result<Q, Tensor>
   newZeros(...size: number[]): Result<Q, Tensor>
   /** `aten::nextafter(Tensor self, Tensor other) -> Tensor` */
   nextafter(other: Tensor): Result<Q, Tensor>
   /** `aten::nextafter_(Tensor(a!) self, Tensor other) -> Tensor(a!)` */
   nextafter_(other: Tensor): Result<Q, Tensor>
   /** `aten::nll_loss(Tensor self, Tensor target, Tensor? weight=None, int reduction=1, SymInt ignore_index=-100) -> Tensor` */
-  nllLoss(target: Tensor, weight?: Tensor | null | { weight?: Tensor | null; reduction?: number | bigint; ignoreIndex?: number | bigint }, reduction?: number | bigint | { weight?: Tensor | null; reduction?: number | bigint; ignoreIndex?: number | bigint }, ignoreIndex?: number | bigint | { weight?: Tensor | null; reduction?: number | bigint; ignoreIndex?: number | bigint }, options?: { weight?: Tensor | null; reduction?: number | bigint; ignoreIndex?: number | bigint }): Result<Q, Tensor>
+  nllLoss(
+    target: Tensor,
+    weight?: Tensor | null | { weight?: Tensor | null; reduction?: number | bigint; ignoreIndex?: number | bigint },
+    reduction?:
+      | number
+      | bigint
+      | { weight?: Tensor | null; reduction?: number | bigint; ignoreIndex?: number | bigint },
+    ignoreIndex?:
+      | number
+      | bigint
+      | { weight?: Tensor | null; reduction?: number | bigint; ignoreIndex?: number | bigint },
+    options?: { weight?: Tensor | null; reduction?: number | bigint; ignoreIndex?: number | bigint },
+  ): Result<Q, Tensor>
   /** `aten::nll_loss2d(Tensor self, Tensor target, Tensor? weight=None, int reduction=1, SymInt ignore_index=-100) -> Tensor` */
-  nllLoss2d(target: Tensor, weight?: Tensor | null | { weight?: Tensor | null; reduction?: number | bigint; ignoreIndex?: number | bigint }, reduction?: number | bigint | { weight?: Tensor | null; reduction?: number | bigint; ignoreIndex?: number | bigint }, ignoreIndex?: number | bigint | { weight?: Tensor | null; reduction?: number | bigint; ignoreIndex?: number | bigint }, options?: { weight?: Tensor | null; reduction?: number | bigint; ignoreIndex?: number | bigint }): Result<Q, Tensor>
+  nllLoss2d(
+    target: Tensor,
+    weight?: Tensor | null | { weight?: Tensor | null; reduction?: number | bigint; ignoreIndex?: number | bigint },
+    reduction?:
+      | number
+      | bigint
+      | { weight?: Tensor | null; reduction?: number | bigint; ignoreIndex?: number | bigint },
+    ignoreIndex?:
+      | number
+      | bigint
+      | { weight?: Tensor | null; reduction?: number | bigint; ignoreIndex?: number | bigint },
+    options?: { weight?: Tensor | null; reduction?: number | bigint; ignoreIndex?: number | bigint },
+  ): Result<Q, Tensor>
   /** `aten::nll_loss_nd(Tensor self, Tensor target, Tensor? weight=None, int reduction=1, SymInt ignore_index=-100) -> Tensor` */
-  nllLossNd(target: Tensor, weight?: Tensor | null | { weight?: Tensor | null; reduction?: number | bigint; ignoreIndex?: number | bigint }, reduction?: number | bigint | { weight?: Tensor | null; reduction?: number | bigint; ignoreIndex?: number | bigint }, ignoreIndex?: number | bigint | { weight?: Tensor | null; reduction?: number | bigint; ignoreIndex?: number | bigint }, options?: { weight?: Tensor | null; reduction?: number | bigint; ignoreIndex?: number | bigint }): Result<Q, Tensor>
+  nllLossNd(
+    target: Tensor,
+    weight?: Tensor | null | { weight?: Tensor | null; reduction?: number | bigint; ignoreIndex?: number | bigint },
+    reduction?:
+      | number
+      | bigint
+      | { weight?: Tensor | null; reduction?: number | bigint; ignoreIndex?: number | bigint },
+    ignoreIndex?:
+      | number
+      | bigint
+      | { weight?: Tensor | null; reduction?: number | bigint; ignoreIndex?: number | bigint },
+    options?: { weight?: Tensor | null; reduction?: number | bigint; ignoreIndex?: number | bigint },
+  ): Result<Q, Tensor>
   /** `aten::nonzero(Tensor self) -> Tensor` */
   nonzero(): Result<Q, Tensor>
   /** `aten::nonzero_numpy(Tensor self) -> Tensor[]` */
@@ -3493,13 +9051,27 @@ interface Methods<Q extends 'now' | 'queued'> {
   /** `aten::norm.Scalar(Tensor self, Scalar p=2) -> Tensor` */
   norm(p?: Scalar | { p?: Scalar }, options?: { p?: Scalar }): Result<Q, Tensor>
   /** `aten::norm.ScalarOpt_dim(Tensor self, Scalar? p, int[1] dim, bool keepdim=False) -> Tensor` */
-  norm(p: Scalar | null, dim: number | readonly number[], keepdim?: boolean | { keepdim?: boolean }, options?: { keepdim?: boolean }): Result<Q, Tensor>
+  norm(
+    p: Scalar | null,
+    dim: number | readonly number[],
+    keepdim?: boolean | { keepdim?: boolean },
+    options?: { keepdim?: boolean },
+  ): Result<Q, Tensor>
   /** `aten::norm.ScalarOpt_dim_dtype(Tensor self, Scalar? p, int[1] dim, bool keepdim, *, ScalarType dtype) -> Tensor` */
-  norm(p: Scalar | null, dim: number | readonly number[], keepdim: boolean, options?: { dtype?: DType }): Result<Q, Tensor>
+  norm(
+    p: Scalar | null,
+    dim: number | readonly number[],
+    keepdim: boolean,
+    options?: { dtype?: DType },
+  ): Result<Q, Tensor>
   /** `aten::norm.ScalarOpt_dtype(Tensor self, Scalar? p, *, ScalarType dtype) -> Tensor` */
   norm(p: Scalar | null, options?: { dtype?: DType }): Result<Q, Tensor>
   /** `aten::normal_(Tensor(a!) self, float mean=0., float std=1., *, Generator? generator=None) -> Tensor(a!)` */
-  normal_(mean?: number | { mean?: number; std?: number; generator?: Generator | null }, std?: number | { mean?: number; std?: number; generator?: Generator | null }, options?: { mean?: number; std?: number; generator?: Generator | null }): Result<Q, Tensor>
+  normal_(
+    mean?: number | { mean?: number; std?: number; generator?: Generator | null },
+    std?: number | { mean?: number; std?: number; generator?: Generator | null },
+    options?: { mean?: number; std?: number; generator?: Generator | null },
+  ): Result<Q, Tensor>
   /** `aten::not_equal.Scalar(Tensor self, Scalar other) -> Tensor` */
   notEqual(other: Scalar): Result<Q, Tensor>
   /** `aten::not_equal.Tensor(Tensor self, Tensor other) -> Tensor` */
@@ -3511,30 +9083,57 @@ interface Methods<Q extends 'now' | 'queued'> {
   /** `aten::nuclear_norm(Tensor self, bool keepdim=False) -> Tensor` */
   nuclearNorm(keepdim?: boolean | { keepdim?: boolean }, options?: { keepdim?: boolean }): Result<Q, Tensor>
   /** `aten::nuclear_norm.dim(Tensor self, int[2] dim, bool keepdim=False) -> Tensor` */
-  nuclearNorm(dim: number | readonly number[], keepdim?: boolean | { keepdim?: boolean }, options?: { keepdim?: boolean }): Result<Q, Tensor>
+  nuclearNorm(
+    dim: number | readonly number[],
+    keepdim?: boolean | { keepdim?: boolean },
+    options?: { keepdim?: boolean },
+  ): Result<Q, Tensor>
   /** `aten::numpy_T(Tensor(a) self) -> Tensor(a)` */
   numpyT(): Result<Q, Tensor>
   /** `aten::one_hot(Tensor self, int num_classes=-1) -> Tensor` */
-  oneHot(numClasses?: number | bigint | { numClasses?: number | bigint }, options?: { numClasses?: number | bigint }): Result<Q, Tensor>
+  oneHot(
+    numClasses?: number | bigint | { numClasses?: number | bigint },
+    options?: { numClasses?: number | bigint },
+  ): Result<Q, Tensor>
   /** `aten::ones_like(Tensor self, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None, MemoryFormat? memory_format=None) -> Tensor` */
-  onesLike(options?: { dtype?: DType | null; layout?: Layout | null; device?: Device | null; pinMemory?: boolean | null; memoryFormat?: MemoryFormat | null }): Result<Q, Tensor>
+  onesLike(options?: {
+    dtype?: DType | null
+    layout?: Layout | null
+    device?: Device | null
+    pinMemory?: boolean | null
+    memoryFormat?: MemoryFormat | null
+  }): Result<Q, Tensor>
   /** `aten::orgqr(Tensor self, Tensor input2) -> Tensor` */
   orgqr(input2: Tensor): Result<Q, Tensor>
   /** `aten::ormqr(Tensor self, Tensor input2, Tensor input3, bool left=True, bool transpose=False) -> Tensor` */
-  ormqr(input2: Tensor, input3: Tensor, left?: boolean | { left?: boolean; transpose?: boolean }, transpose?: boolean | { left?: boolean; transpose?: boolean }, options?: { left?: boolean; transpose?: boolean }): Result<Q, Tensor>
+  ormqr(
+    input2: Tensor,
+    input3: Tensor,
+    left?: boolean | { left?: boolean; transpose?: boolean },
+    transpose?: boolean | { left?: boolean; transpose?: boolean },
+    options?: { left?: boolean; transpose?: boolean },
+  ): Result<Q, Tensor>
   /** `aten::outer(Tensor self, Tensor vec2) -> Tensor` */
   outer(vec2: Tensor): Result<Q, Tensor>
   /** `aten::output_nr(Tensor self) -> int` */
   outputNr(): Result<Q, number>
   /** `aten::pad(Tensor self, SymInt[] pad, str mode="constant", float? value=None) -> Tensor` */
-  pad(pad: readonly number[], mode?: string | { mode?: string; value?: number | null }, value?: number | null | { mode?: string; value?: number | null }, options?: { mode?: string; value?: number | null }): Result<Q, Tensor>
+  pad(
+    pad: readonly number[],
+    mode?: string | { mode?: string; value?: number | null },
+    value?: number | null | { mode?: string; value?: number | null },
+    options?: { mode?: string; value?: number | null },
+  ): Result<Q, Tensor>
   /** `aten::pdist(Tensor self, float p=2.) -> Tensor` */
   pdist(p?: number | { p?: number }, options?: { p?: number }): Result<Q, Tensor>
   /** `aten::permute(Tensor(a) self, int[] dims) -> Tensor(a)` */
   permute(dims: readonly number[]): Result<Q, Tensor>
   permute(...dims: number[]): Result<Q, Tensor>
   /** `aten::pin_memory(Tensor(a) self, Device? device=None) -> Tensor(a)` */
-  pinMemory(device?: Device | null | { device?: Device | null }, options?: { device?: Device | null }): Result<Q, Tensor>
+  pinMemory(
+    device?: Device | null | { device?: Device | null },
+    options?: { device?: Device | null },
+  ): Result<Q, Tensor>
   /** `aten::pinverse(Tensor self, float rcond=1.0000000000000001e-15) -> Tensor` */
   pinverse(rcond?: number | { rcond?: number }, options?: { rcond?: number }): Result<Q, Tensor>
   /** `aten::pixel_shuffle(Tensor self, int upscale_factor) -> Tensor` */
@@ -3542,7 +9141,10 @@ interface Methods<Q extends 'now' | 'queued'> {
   /** `aten::pixel_unshuffle(Tensor self, int downscale_factor) -> Tensor` */
   pixelUnshuffle(downscaleFactor: number | bigint): Result<Q, Tensor>
   /** `aten::poisson(Tensor self, Generator? generator=None) -> Tensor` */
-  poisson(generator?: Generator | null | { generator?: Generator | null }, options?: { generator?: Generator | null }): Result<Q, Tensor>
+  poisson(
+    generator?: Generator | null | { generator?: Generator | null },
+    options?: { generator?: Generator | null },
+  ): Result<Q, Tensor>
   /** `aten::polygamma_(Tensor(a!) self, int n) -> Tensor(a!)` */
   polygamma_(n: number | bigint): Result<Q, Tensor>
   /** `aten::positive(Tensor(a) self) -> Tensor(a)` */
@@ -3560,51 +9162,168 @@ interface Methods<Q extends 'now' | 'queued'> {
   /** `aten::prod(Tensor self, *, ScalarType? dtype=None) -> Tensor` */
   prod(options?: { dtype?: DType | null }): Result<Q, Tensor>
   /** `aten::prod.dim_int(Tensor self, int dim, bool keepdim=False, *, ScalarType? dtype=None) -> Tensor` */
-  prod(dim: number | bigint, keepdim?: boolean | { keepdim?: boolean; dtype?: DType | null }, options?: { keepdim?: boolean; dtype?: DType | null }): Result<Q, Tensor>
+  prod(
+    dim: number | bigint,
+    keepdim?: boolean | { keepdim?: boolean; dtype?: DType | null },
+    options?: { keepdim?: boolean; dtype?: DType | null },
+  ): Result<Q, Tensor>
   /** `aten::put(Tensor self, Tensor index, Tensor source, bool accumulate=False) -> Tensor` */
-  put(index: Tensor, source: Tensor, accumulate?: boolean | { accumulate?: boolean }, options?: { accumulate?: boolean }): Result<Q, Tensor>
+  put(
+    index: Tensor,
+    source: Tensor,
+    accumulate?: boolean | { accumulate?: boolean },
+    options?: { accumulate?: boolean },
+  ): Result<Q, Tensor>
   /** `aten::put_(Tensor(a!) self, Tensor index, Tensor source, bool accumulate=False) -> Tensor(a!)` */
-  put_(index: Tensor, source: Tensor, accumulate?: boolean | { accumulate?: boolean }, options?: { accumulate?: boolean }): Result<Q, Tensor>
+  put_(
+    index: Tensor,
+    source: Tensor,
+    accumulate?: boolean | { accumulate?: boolean },
+    options?: { accumulate?: boolean },
+  ): Result<Q, Tensor>
   /** `aten::qr(Tensor self, bool some=True) -> (Tensor Q, Tensor R)` */
   qr(some?: boolean | { some?: boolean }, options?: { some?: boolean }): Result<Q, { Q: Tensor; R: Tensor }>
   /** `aten::quantile(Tensor self, Tensor q, int? dim=None, bool keepdim=False, *, str interpolation="linear") -> Tensor` */
-  quantile(q: Tensor, dim?: number | bigint | null | { dim?: number | bigint | null; keepdim?: boolean; interpolation?: string }, keepdim?: boolean | { dim?: number | bigint | null; keepdim?: boolean; interpolation?: string }, options?: { dim?: number | bigint | null; keepdim?: boolean; interpolation?: string }): Result<Q, Tensor>
+  quantile(
+    q: Tensor,
+    dim?: number | bigint | null | { dim?: number | bigint | null; keepdim?: boolean; interpolation?: string },
+    keepdim?: boolean | { dim?: number | bigint | null; keepdim?: boolean; interpolation?: string },
+    options?: { dim?: number | bigint | null; keepdim?: boolean; interpolation?: string },
+  ): Result<Q, Tensor>
   /** `aten::quantile.scalar(Tensor self, float q, int? dim=None, bool keepdim=False, *, str interpolation="linear") -> Tensor` */
-  quantile(q: number, dim?: number | bigint | null | { dim?: number | bigint | null; keepdim?: boolean; interpolation?: string }, keepdim?: boolean | { dim?: number | bigint | null; keepdim?: boolean; interpolation?: string }, options?: { dim?: number | bigint | null; keepdim?: boolean; interpolation?: string }): Result<Q, Tensor>
+  quantile(
+    q: number,
+    dim?: number | bigint | null | { dim?: number | bigint | null; keepdim?: boolean; interpolation?: string },
+    keepdim?: boolean | { dim?: number | bigint | null; keepdim?: boolean; interpolation?: string },
+    options?: { dim?: number | bigint | null; keepdim?: boolean; interpolation?: string },
+  ): Result<Q, Tensor>
   /** `aten::rad2deg(Tensor self) -> Tensor` */
   rad2deg(): Result<Q, Tensor>
   /** `aten::rad2deg_(Tensor(a!) self) -> Tensor(a!)` */
   rad2deg_(): Result<Q, Tensor>
   /** `aten::rand_like(Tensor self, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None, MemoryFormat? memory_format=None) -> Tensor` */
-  randLike(options?: { dtype?: DType | null; layout?: Layout | null; device?: Device | null; pinMemory?: boolean | null; memoryFormat?: MemoryFormat | null }): Result<Q, Tensor>
+  randLike(options?: {
+    dtype?: DType | null
+    layout?: Layout | null
+    device?: Device | null
+    pinMemory?: boolean | null
+    memoryFormat?: MemoryFormat | null
+  }): Result<Q, Tensor>
   /** `aten::rand_like.generator(Tensor self, *, Generator? generator, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None, MemoryFormat? memory_format=None) -> Tensor` */
-  randLike(options?: { generator?: Generator | null; dtype?: DType | null; layout?: Layout | null; device?: Device | null; pinMemory?: boolean | null; memoryFormat?: MemoryFormat | null }): Result<Q, Tensor>
+  randLike(options?: {
+    generator?: Generator | null
+    dtype?: DType | null
+    layout?: Layout | null
+    device?: Device | null
+    pinMemory?: boolean | null
+    memoryFormat?: MemoryFormat | null
+  }): Result<Q, Tensor>
   /** `aten::randint_like(Tensor self, SymInt high, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None, MemoryFormat? memory_format=None) -> Tensor` */
-  randintLike(high: number | bigint, options?: { dtype?: DType | null; layout?: Layout | null; device?: Device | null; pinMemory?: boolean | null; memoryFormat?: MemoryFormat | null }): Result<Q, Tensor>
+  randintLike(
+    high: number | bigint,
+    options?: {
+      dtype?: DType | null
+      layout?: Layout | null
+      device?: Device | null
+      pinMemory?: boolean | null
+      memoryFormat?: MemoryFormat | null
+    },
+  ): Result<Q, Tensor>
   /** `aten::randint_like.Tensor(Tensor self, Tensor high, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None, MemoryFormat? memory_format=None) -> Tensor` */
-  randintLike(high: Tensor, options?: { dtype?: DType | null; layout?: Layout | null; device?: Device | null; pinMemory?: boolean | null; memoryFormat?: MemoryFormat | null }): Result<Q, Tensor>
+  randintLike(
+    high: Tensor,
+    options?: {
+      dtype?: DType | null
+      layout?: Layout | null
+      device?: Device | null
+      pinMemory?: boolean | null
+      memoryFormat?: MemoryFormat | null
+    },
+  ): Result<Q, Tensor>
   /** `aten::randint_like.Tensor_generator(Tensor self, Tensor high, *, Generator? generator, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None, MemoryFormat? memory_format=None) -> Tensor` */
-  randintLike(high: Tensor, options?: { generator?: Generator | null; dtype?: DType | null; layout?: Layout | null; device?: Device | null; pinMemory?: boolean | null; memoryFormat?: MemoryFormat | null }): Result<Q, Tensor>
+  randintLike(
+    high: Tensor,
+    options?: {
+      generator?: Generator | null
+      dtype?: DType | null
+      layout?: Layout | null
+      device?: Device | null
+      pinMemory?: boolean | null
+      memoryFormat?: MemoryFormat | null
+    },
+  ): Result<Q, Tensor>
   /** `aten::randint_like.generator(Tensor self, SymInt high, *, Generator? generator, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None, MemoryFormat? memory_format=None) -> Tensor` */
-  randintLike(high: number | bigint, options?: { generator?: Generator | null; dtype?: DType | null; layout?: Layout | null; device?: Device | null; pinMemory?: boolean | null; memoryFormat?: MemoryFormat | null }): Result<Q, Tensor>
+  randintLike(
+    high: number | bigint,
+    options?: {
+      generator?: Generator | null
+      dtype?: DType | null
+      layout?: Layout | null
+      device?: Device | null
+      pinMemory?: boolean | null
+      memoryFormat?: MemoryFormat | null
+    },
+  ): Result<Q, Tensor>
   /** `aten::randint_like.low_dtype(Tensor self, SymInt low, SymInt high, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None, MemoryFormat? memory_format=None) -> Tensor` */
-  randintLike(low: number | bigint, high: number | bigint, options?: { dtype?: DType | null; layout?: Layout | null; device?: Device | null; pinMemory?: boolean | null; memoryFormat?: MemoryFormat | null }): Result<Q, Tensor>
+  randintLike(
+    low: number | bigint,
+    high: number | bigint,
+    options?: {
+      dtype?: DType | null
+      layout?: Layout | null
+      device?: Device | null
+      pinMemory?: boolean | null
+      memoryFormat?: MemoryFormat | null
+    },
+  ): Result<Q, Tensor>
   /** `aten::randint_like.low_generator_dtype(Tensor self, SymInt low, SymInt high, *, Generator? generator, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None, MemoryFormat? memory_format=None) -> Tensor` */
-  randintLike(low: number | bigint, high: number | bigint, options?: { generator?: Generator | null; dtype?: DType | null; layout?: Layout | null; device?: Device | null; pinMemory?: boolean | null; memoryFormat?: MemoryFormat | null }): Result<Q, Tensor>
+  randintLike(
+    low: number | bigint,
+    high: number | bigint,
+    options?: {
+      generator?: Generator | null
+      dtype?: DType | null
+      layout?: Layout | null
+      device?: Device | null
+      pinMemory?: boolean | null
+      memoryFormat?: MemoryFormat | null
+    },
+  ): Result<Q, Tensor>
   /** `aten::randn_like(Tensor self, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None, MemoryFormat? memory_format=None) -> Tensor` */
-  randnLike(options?: { dtype?: DType | null; layout?: Layout | null; device?: Device | null; pinMemory?: boolean | null; memoryFormat?: MemoryFormat | null }): Result<Q, Tensor>
+  randnLike(options?: {
+    dtype?: DType | null
+    layout?: Layout | null
+    device?: Device | null
+    pinMemory?: boolean | null
+    memoryFormat?: MemoryFormat | null
+  }): Result<Q, Tensor>
   /** `aten::randn_like.generator(Tensor self, *, Generator? generator, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None, MemoryFormat? memory_format=None) -> Tensor` */
-  randnLike(options?: { generator?: Generator | null; dtype?: DType | null; layout?: Layout | null; device?: Device | null; pinMemory?: boolean | null; memoryFormat?: MemoryFormat | null }): Result<Q, Tensor>
+  randnLike(options?: {
+    generator?: Generator | null
+    dtype?: DType | null
+    layout?: Layout | null
+    device?: Device | null
+    pinMemory?: boolean | null
+    memoryFormat?: MemoryFormat | null
+  }): Result<Q, Tensor>
   /** `aten::random(Tensor self, *, Generator? generator=None) -> Tensor` */
   random(options?: { generator?: Generator | null }): Result<Q, Tensor>
   /** `aten::random.from(Tensor self, int from, int? to, *, Generator? generator=None) -> Tensor` */
-  random(from: number | bigint, to: number | bigint | null, options?: { generator?: Generator | null }): Result<Q, Tensor>
+  random(
+    from: number | bigint,
+    to: number | bigint | null,
+    options?: { generator?: Generator | null },
+  ): Result<Q, Tensor>
   /** `aten::random.to(Tensor self, int to, *, Generator? generator=None) -> Tensor` */
   random(to: number | bigint, options?: { generator?: Generator | null }): Result<Q, Tensor>
   /** `aten::random_(Tensor(a!) self, *, Generator? generator=None) -> Tensor(a!)` */
   random_(options?: { generator?: Generator | null }): Result<Q, Tensor>
   /** `aten::random_.from(Tensor(a!) self, int from, int? to, *, Generator? generator=None) -> Tensor(a!)` */
-  random_(from: number | bigint, to: number | bigint | null, options?: { generator?: Generator | null }): Result<Q, Tensor>
+  random_(
+    from: number | bigint,
+    to: number | bigint | null,
+    options?: { generator?: Generator | null },
+  ): Result<Q, Tensor>
   /** `aten::random_.to(Tensor(a!) self, int to, *, Generator? generator=None) -> Tensor(a!)` */
   random_(to: number | bigint, options?: { generator?: Generator | null }): Result<Q, Tensor>
   /** `aten::ravel(Tensor(a) self) -> Tensor(a)` */
@@ -3645,9 +9364,17 @@ interface Methods<Q extends 'now' | 'queued'> {
   repeat(repeats: readonly number[]): Result<Q, Tensor>
   repeat(...repeats: number[]): Result<Q, Tensor>
   /** `aten::repeat_interleave.self_Tensor(Tensor self, Tensor repeats, int? dim=None, *, SymInt? output_size=None) -> Tensor` */
-  repeatInterleave(repeats: Tensor, dim?: number | bigint | null | { dim?: number | bigint | null; outputSize?: number | bigint | null }, options?: { dim?: number | bigint | null; outputSize?: number | bigint | null }): Result<Q, Tensor>
+  repeatInterleave(
+    repeats: Tensor,
+    dim?: number | bigint | null | { dim?: number | bigint | null; outputSize?: number | bigint | null },
+    options?: { dim?: number | bigint | null; outputSize?: number | bigint | null },
+  ): Result<Q, Tensor>
   /** `aten::repeat_interleave.self_int(Tensor self, SymInt repeats, int? dim=None, *, SymInt? output_size=None) -> Tensor` */
-  repeatInterleave(repeats: number | bigint, dim?: number | bigint | null | { dim?: number | bigint | null; outputSize?: number | bigint | null }, options?: { dim?: number | bigint | null; outputSize?: number | bigint | null }): Result<Q, Tensor>
+  repeatInterleave(
+    repeats: number | bigint,
+    dim?: number | bigint | null | { dim?: number | bigint | null; outputSize?: number | bigint | null },
+    options?: { dim?: number | bigint | null; outputSize?: number | bigint | null },
+  ): Result<Q, Tensor>
   /** `aten::replication_pad1d(Tensor self, SymInt[2] padding) -> Tensor` */
   replicationPad1d(padding: number | readonly number[]): Result<Q, Tensor>
   /** `aten::replication_pad2d(Tensor self, SymInt[4] padding) -> Tensor` */
@@ -3655,7 +9382,10 @@ interface Methods<Q extends 'now' | 'queued'> {
   /** `aten::replication_pad3d(Tensor self, SymInt[6] padding) -> Tensor` */
   replicationPad3d(padding: number | readonly number[]): Result<Q, Tensor>
   /** `aten::requires_grad_(Tensor(a!) self, bool requires_grad=True) -> Tensor(a!)` */
-  requiresGrad_(requiresGrad?: boolean | { requiresGrad?: boolean }, options?: { requiresGrad?: boolean }): Result<Q, Tensor>
+  requiresGrad_(
+    requiresGrad?: boolean | { requiresGrad?: boolean },
+    options?: { requiresGrad?: boolean },
+  ): Result<Q, Tensor>
   /** `aten::reshape(Tensor(a) self, SymInt[] shape) -> Tensor(a)` */
   reshape(shape: readonly number[]): Result<Q, Tensor>
   reshape(...shape: number[]): Result<Q, Tensor>
@@ -3678,9 +9408,17 @@ interface Methods<Q extends 'now' | 'queued'> {
   /** `aten::retains_grad(Tensor self) -> bool` */
   retainsGrad(): Result<Q, boolean>
   /** `aten::roll(Tensor self, SymInt[1] shifts, int[1] dims=[]) -> Tensor` */
-  roll(shifts: number | readonly number[], dims?: number | readonly number[] | { dims?: number | readonly number[] }, options?: { dims?: number | readonly number[] }): Result<Q, Tensor>
+  roll(
+    shifts: number | readonly number[],
+    dims?: number | readonly number[] | { dims?: number | readonly number[] },
+    options?: { dims?: number | readonly number[] },
+  ): Result<Q, Tensor>
   /** `aten::rot90(Tensor self, int k=1, int[] dims=[0, 1]) -> Tensor` */
-  rot90(k?: number | bigint | { k?: number | bigint; dims?: readonly number[] }, dims?: readonly number[] | { k?: number | bigint; dims?: readonly number[] }, options?: { k?: number | bigint; dims?: readonly number[] }): Result<Q, Tensor>
+  rot90(
+    k?: number | bigint | { k?: number | bigint; dims?: readonly number[] },
+    dims?: readonly number[] | { k?: number | bigint; dims?: readonly number[] },
+    options?: { k?: number | bigint; dims?: readonly number[] },
+  ): Result<Q, Tensor>
   /** `aten::round(Tensor self) -> Tensor` */
   round(): Result<Q, Tensor>
   /** `aten::round.decimals(Tensor self, *, int decimals) -> Tensor` */
@@ -3692,13 +9430,39 @@ interface Methods<Q extends 'now' | 'queued'> {
   /** `aten::row_indices(Tensor(a) self) -> Tensor(a)` */
   rowIndices(): Result<Q, Tensor>
   /** `aten::rrelu(Tensor self, Scalar lower=0.125, Scalar upper=0.33333333333333331, bool training=False, Generator? generator=None) -> Tensor` */
-  rrelu(lower?: Scalar | { lower?: Scalar; upper?: Scalar; training?: boolean; generator?: Generator | null }, upper?: Scalar | { lower?: Scalar; upper?: Scalar; training?: boolean; generator?: Generator | null }, training?: boolean | { lower?: Scalar; upper?: Scalar; training?: boolean; generator?: Generator | null }, generator?: Generator | null | { lower?: Scalar; upper?: Scalar; training?: boolean; generator?: Generator | null }, options?: { lower?: Scalar; upper?: Scalar; training?: boolean; generator?: Generator | null }): Result<Q, Tensor>
+  rrelu(
+    lower?: Scalar | { lower?: Scalar; upper?: Scalar; training?: boolean; generator?: Generator | null },
+    upper?: Scalar | { lower?: Scalar; upper?: Scalar; training?: boolean; generator?: Generator | null },
+    training?: boolean | { lower?: Scalar; upper?: Scalar; training?: boolean; generator?: Generator | null },
+    generator?: Generator | null | { lower?: Scalar; upper?: Scalar; training?: boolean; generator?: Generator | null },
+    options?: { lower?: Scalar; upper?: Scalar; training?: boolean; generator?: Generator | null },
+  ): Result<Q, Tensor>
   /** `aten::rrelu_(Tensor(a!) self, Scalar lower=0.125, Scalar upper=0.33333333333333331, bool training=False, Generator? generator=None) -> Tensor(a!)` */
-  rrelu_(lower?: Scalar | { lower?: Scalar; upper?: Scalar; training?: boolean; generator?: Generator | null }, upper?: Scalar | { lower?: Scalar; upper?: Scalar; training?: boolean; generator?: Generator | null }, training?: boolean | { lower?: Scalar; upper?: Scalar; training?: boolean; generator?: Generator | null }, generator?: Generator | null | { lower?: Scalar; upper?: Scalar; training?: boolean; generator?: Generator | null }, options?: { lower?: Scalar; upper?: Scalar; training?: boolean; generator?: Generator | null }): Result<Q, Tensor>
+  rrelu_(
+    lower?: Scalar | { lower?: Scalar; upper?: Scalar; training?: boolean; generator?: Generator | null },
+    upper?: Scalar | { lower?: Scalar; upper?: Scalar; training?: boolean; generator?: Generator | null },
+    training?: boolean | { lower?: Scalar; upper?: Scalar; training?: boolean; generator?: Generator | null },
+    generator?: Generator | null | { lower?: Scalar; upper?: Scalar; training?: boolean; generator?: Generator | null },
+    options?: { lower?: Scalar; upper?: Scalar; training?: boolean; generator?: Generator | null },
+  ): Result<Q, Tensor>
   /** `aten::rrelu_with_noise(Tensor self, Tensor(b!) noise, Scalar lower=0.125, Scalar upper=0.33333333333333331, bool training=False, Generator? generator=None) -> Tensor` */
-  rreluWithNoise(noise: Tensor, lower?: Scalar | { lower?: Scalar; upper?: Scalar; training?: boolean; generator?: Generator | null }, upper?: Scalar | { lower?: Scalar; upper?: Scalar; training?: boolean; generator?: Generator | null }, training?: boolean | { lower?: Scalar; upper?: Scalar; training?: boolean; generator?: Generator | null }, generator?: Generator | null | { lower?: Scalar; upper?: Scalar; training?: boolean; generator?: Generator | null }, options?: { lower?: Scalar; upper?: Scalar; training?: boolean; generator?: Generator | null }): Result<Q, Tensor>
+  rreluWithNoise(
+    noise: Tensor,
+    lower?: Scalar | { lower?: Scalar; upper?: Scalar; training?: boolean; generator?: Generator | null },
+    upper?: Scalar | { lower?: Scalar; upper?: Scalar; training?: boolean; generator?: Generator | null },
+    training?: boolean | { lower?: Scalar; upper?: Scalar; training?: boolean; generator?: Generator | null },
+    generator?: Generator | null | { lower?: Scalar; upper?: Scalar; training?: boolean; generator?: Generator | null },
+    options?: { lower?: Scalar; upper?: Scalar; training?: boolean; generator?: Generator | null },
+  ): Result<Q, Tensor>
   /** `aten::rrelu_with_noise_(Tensor(a!) self, Tensor(b!) noise, Scalar lower=0.125, Scalar upper=0.33333333333333331, bool training=False, Generator? generator=None) -> Tensor(a!)` */
-  rreluWithNoise_(noise: Tensor, lower?: Scalar | { lower?: Scalar; upper?: Scalar; training?: boolean; generator?: Generator | null }, upper?: Scalar | { lower?: Scalar; upper?: Scalar; training?: boolean; generator?: Generator | null }, training?: boolean | { lower?: Scalar; upper?: Scalar; training?: boolean; generator?: Generator | null }, generator?: Generator | null | { lower?: Scalar; upper?: Scalar; training?: boolean; generator?: Generator | null }, options?: { lower?: Scalar; upper?: Scalar; training?: boolean; generator?: Generator | null }): Result<Q, Tensor>
+  rreluWithNoise_(
+    noise: Tensor,
+    lower?: Scalar | { lower?: Scalar; upper?: Scalar; training?: boolean; generator?: Generator | null },
+    upper?: Scalar | { lower?: Scalar; upper?: Scalar; training?: boolean; generator?: Generator | null },
+    training?: boolean | { lower?: Scalar; upper?: Scalar; training?: boolean; generator?: Generator | null },
+    generator?: Generator | null | { lower?: Scalar; upper?: Scalar; training?: boolean; generator?: Generator | null },
+    options?: { lower?: Scalar; upper?: Scalar; training?: boolean; generator?: Generator | null },
+  ): Result<Q, Tensor>
   /** `aten::rsqrt(Tensor self) -> Tensor` */
   rsqrt(): Result<Q, Tensor>
   /** `aten::rsqrt_(Tensor(a!) self) -> Tensor(a!)` */
@@ -3728,9 +9492,21 @@ interface Methods<Q extends 'now' | 'queued'> {
   /** `aten::scatter_add_(Tensor(a!) self, int dim, Tensor index, Tensor src) -> Tensor(a!)` */
   scatterAdd_(dim: number | bigint, index: Tensor, src: Tensor): Result<Q, Tensor>
   /** `aten::scatter_reduce.two(Tensor self, int dim, Tensor index, Tensor src, str reduce, *, bool include_self=True) -> Tensor` */
-  scatterReduce(dim: number | bigint, index: Tensor, src: Tensor, reduce: string, options?: { includeSelf?: boolean }): Result<Q, Tensor>
+  scatterReduce(
+    dim: number | bigint,
+    index: Tensor,
+    src: Tensor,
+    reduce: string,
+    options?: { includeSelf?: boolean },
+  ): Result<Q, Tensor>
   /** `aten::scatter_reduce_.two(Tensor(a!) self, int dim, Tensor index, Tensor src, str reduce, *, bool include_self=True) -> Tensor(a!)` */
-  scatterReduce_(dim: number | bigint, index: Tensor, src: Tensor, reduce: string, options?: { includeSelf?: boolean }): Result<Q, Tensor>
+  scatterReduce_(
+    dim: number | bigint,
+    index: Tensor,
+    src: Tensor,
+    reduce: string,
+    options?: { includeSelf?: boolean },
+  ): Result<Q, Tensor>
   /** `aten::select.int(Tensor(a) self, int dim, SymInt index) -> Tensor(a)` */
   select(dim: number | bigint, index: number | bigint): Result<Q, Tensor>
   /** `aten::select_scatter(Tensor self, Tensor src, int dim, SymInt index) -> Tensor` */
@@ -3748,7 +9524,13 @@ interface Methods<Q extends 'now' | 'queued'> {
   /** `aten::set_.source_Tensor(Tensor(a!) self, Tensor source) -> Tensor(a!)` */
   set_(source: Tensor): Result<Q, Tensor>
   /** `aten::set_.source_Tensor_storage_offset(Tensor(a!) self, Tensor source, SymInt storage_offset, SymInt[] size, SymInt[] stride=[]) -> Tensor(a!)` */
-  set_(source: Tensor, storageOffset: number | bigint, size: readonly number[], stride?: readonly number[] | { stride?: readonly number[] }, options?: { stride?: readonly number[] }): Result<Q, Tensor>
+  set_(
+    source: Tensor,
+    storageOffset: number | bigint,
+    size: readonly number[],
+    stride?: readonly number[] | { stride?: readonly number[] },
+    options?: { stride?: readonly number[] },
+  ): Result<Q, Tensor>
   /** `aten::sgn(Tensor self) -> Tensor` */
   sgn(): Result<Q, Tensor>
   /** `aten::sgn_(Tensor(a!) self) -> Tensor(a!)` */
@@ -3780,29 +9562,131 @@ interface Methods<Q extends 'now' | 'queued'> {
   /** `aten::sinh_(Tensor(a!) self) -> Tensor(a!)` */
   sinh_(): Result<Q, Tensor>
   /** `aten::slice.Tensor(Tensor(a) self, int dim=0, SymInt? start=None, SymInt? end=None, SymInt step=1) -> Tensor(a)` */
-  slice(dim?: number | bigint | { dim?: number | bigint; start?: number | bigint | null; end?: number | bigint | null; step?: number | bigint }, start?: number | bigint | null | { dim?: number | bigint; start?: number | bigint | null; end?: number | bigint | null; step?: number | bigint }, end?: number | bigint | null | { dim?: number | bigint; start?: number | bigint | null; end?: number | bigint | null; step?: number | bigint }, step?: number | bigint | { dim?: number | bigint; start?: number | bigint | null; end?: number | bigint | null; step?: number | bigint }, options?: { dim?: number | bigint; start?: number | bigint | null; end?: number | bigint | null; step?: number | bigint }): Result<Q, Tensor>
+  slice(
+    dim?:
+      | number
+      | bigint
+      | { dim?: number | bigint; start?: number | bigint | null; end?: number | bigint | null; step?: number | bigint },
+    start?:
+      | number
+      | bigint
+      | null
+      | { dim?: number | bigint; start?: number | bigint | null; end?: number | bigint | null; step?: number | bigint },
+    end?:
+      | number
+      | bigint
+      | null
+      | { dim?: number | bigint; start?: number | bigint | null; end?: number | bigint | null; step?: number | bigint },
+    step?:
+      | number
+      | bigint
+      | { dim?: number | bigint; start?: number | bigint | null; end?: number | bigint | null; step?: number | bigint },
+    options?: {
+      dim?: number | bigint
+      start?: number | bigint | null
+      end?: number | bigint | null
+      step?: number | bigint
+    },
+  ): Result<Q, Tensor>
   /** `aten::slice_inverse(Tensor(a) self, Tensor src, int dim=0, SymInt? start=None, SymInt? end=None, SymInt step=1) -> Tensor(a)` */
-  sliceInverse(src: Tensor, dim?: number | bigint | { dim?: number | bigint; start?: number | bigint | null; end?: number | bigint | null; step?: number | bigint }, start?: number | bigint | null | { dim?: number | bigint; start?: number | bigint | null; end?: number | bigint | null; step?: number | bigint }, end?: number | bigint | null | { dim?: number | bigint; start?: number | bigint | null; end?: number | bigint | null; step?: number | bigint }, step?: number | bigint | { dim?: number | bigint; start?: number | bigint | null; end?: number | bigint | null; step?: number | bigint }, options?: { dim?: number | bigint; start?: number | bigint | null; end?: number | bigint | null; step?: number | bigint }): Result<Q, Tensor>
+  sliceInverse(
+    src: Tensor,
+    dim?:
+      | number
+      | bigint
+      | { dim?: number | bigint; start?: number | bigint | null; end?: number | bigint | null; step?: number | bigint },
+    start?:
+      | number
+      | bigint
+      | null
+      | { dim?: number | bigint; start?: number | bigint | null; end?: number | bigint | null; step?: number | bigint },
+    end?:
+      | number
+      | bigint
+      | null
+      | { dim?: number | bigint; start?: number | bigint | null; end?: number | bigint | null; step?: number | bigint },
+    step?:
+      | number
+      | bigint
+      | { dim?: number | bigint; start?: number | bigint | null; end?: number | bigint | null; step?: number | bigint },
+    options?: {
+      dim?: number | bigint
+      start?: number | bigint | null
+      end?: number | bigint | null
+      step?: number | bigint
+    },
+  ): Result<Q, Tensor>
   /** `aten::slice_scatter(Tensor self, Tensor src, int dim=0, SymInt? start=None, SymInt? end=None, SymInt step=1) -> Tensor` */
-  sliceScatter(src: Tensor, dim?: number | bigint | { dim?: number | bigint; start?: number | bigint | null; end?: number | bigint | null; step?: number | bigint }, start?: number | bigint | null | { dim?: number | bigint; start?: number | bigint | null; end?: number | bigint | null; step?: number | bigint }, end?: number | bigint | null | { dim?: number | bigint; start?: number | bigint | null; end?: number | bigint | null; step?: number | bigint }, step?: number | bigint | { dim?: number | bigint; start?: number | bigint | null; end?: number | bigint | null; step?: number | bigint }, options?: { dim?: number | bigint; start?: number | bigint | null; end?: number | bigint | null; step?: number | bigint }): Result<Q, Tensor>
+  sliceScatter(
+    src: Tensor,
+    dim?:
+      | number
+      | bigint
+      | { dim?: number | bigint; start?: number | bigint | null; end?: number | bigint | null; step?: number | bigint },
+    start?:
+      | number
+      | bigint
+      | null
+      | { dim?: number | bigint; start?: number | bigint | null; end?: number | bigint | null; step?: number | bigint },
+    end?:
+      | number
+      | bigint
+      | null
+      | { dim?: number | bigint; start?: number | bigint | null; end?: number | bigint | null; step?: number | bigint },
+    step?:
+      | number
+      | bigint
+      | { dim?: number | bigint; start?: number | bigint | null; end?: number | bigint | null; step?: number | bigint },
+    options?: {
+      dim?: number | bigint
+      start?: number | bigint | null
+      end?: number | bigint | null
+      step?: number | bigint
+    },
+  ): Result<Q, Tensor>
   /** `aten::slogdet(Tensor self) -> (Tensor sign, Tensor logabsdet)` */
   slogdet(): Result<Q, { sign: Tensor; logabsdet: Tensor }>
   /** `aten::smm(Tensor self, Tensor mat2) -> Tensor` */
   smm(mat2: Tensor): Result<Q, Tensor>
   /** `aten::smooth_l1_loss(Tensor self, Tensor target, int reduction=1, float beta=1.) -> Tensor` */
-  smoothL1Loss(target: Tensor, reduction?: number | bigint | { reduction?: number | bigint; beta?: number }, beta?: number | { reduction?: number | bigint; beta?: number }, options?: { reduction?: number | bigint; beta?: number }): Result<Q, Tensor>
+  smoothL1Loss(
+    target: Tensor,
+    reduction?: number | bigint | { reduction?: number | bigint; beta?: number },
+    beta?: number | { reduction?: number | bigint; beta?: number },
+    options?: { reduction?: number | bigint; beta?: number },
+  ): Result<Q, Tensor>
   /** `aten::soft_margin_loss(Tensor self, Tensor target, int reduction=1) -> Tensor` */
-  softMarginLoss(target: Tensor, reduction?: number | bigint | { reduction?: number | bigint }, options?: { reduction?: number | bigint }): Result<Q, Tensor>
+  softMarginLoss(
+    target: Tensor,
+    reduction?: number | bigint | { reduction?: number | bigint },
+    options?: { reduction?: number | bigint },
+  ): Result<Q, Tensor>
   /** `aten::softmax.int(Tensor self, int dim, ScalarType? dtype=None) -> Tensor` */
-  softmax(dim: number | bigint, dtype?: DType | null | { dtype?: DType | null }, options?: { dtype?: DType | null }): Result<Q, Tensor>
+  softmax(
+    dim: number | bigint,
+    dtype?: DType | null | { dtype?: DType | null },
+    options?: { dtype?: DType | null },
+  ): Result<Q, Tensor>
   /** `aten::softplus(Tensor self, Scalar beta=1, Scalar threshold=20) -> Tensor` */
-  softplus(beta?: Scalar | { beta?: Scalar; threshold?: Scalar }, threshold?: Scalar | { beta?: Scalar; threshold?: Scalar }, options?: { beta?: Scalar; threshold?: Scalar }): Result<Q, Tensor>
+  softplus(
+    beta?: Scalar | { beta?: Scalar; threshold?: Scalar },
+    threshold?: Scalar | { beta?: Scalar; threshold?: Scalar },
+    options?: { beta?: Scalar; threshold?: Scalar },
+  ): Result<Q, Tensor>
   /** `aten::softshrink(Tensor self, Scalar lambd=0.5) -> Tensor` */
   softshrink(lambd?: Scalar | { lambd?: Scalar }, options?: { lambd?: Scalar }): Result<Q, Tensor>
   /** `aten::sort(Tensor self, int dim=-1, bool descending=False) -> (Tensor values, Tensor indices)` */
-  sort(dim?: number | bigint | { dim?: number | bigint; descending?: boolean }, descending?: boolean | { dim?: number | bigint; descending?: boolean }, options?: { dim?: number | bigint; descending?: boolean }): Result<Q, { values: Tensor; indices: Tensor }>
+  sort(
+    dim?: number | bigint | { dim?: number | bigint; descending?: boolean },
+    descending?: boolean | { dim?: number | bigint; descending?: boolean },
+    options?: { dim?: number | bigint; descending?: boolean },
+  ): Result<Q, { values: Tensor; indices: Tensor }>
   /** `aten::sort.stable(Tensor self, *, bool? stable, int dim=-1, bool descending=False) -> (Tensor values, Tensor indices)` */
-  sort(options?: { stable?: boolean | null; dim?: number | bigint; descending?: boolean }): Result<Q, { values: Tensor; indices: Tensor }>
+  sort(options?: {
+    stable?: boolean | null
+    dim?: number | bigint
+    descending?: boolean
+  }): Result<Q, { values: Tensor; indices: Tensor }>
   /** `aten::sparse_dim(Tensor self) -> int` */
   sparseDim(): Result<Q, number>
   /** `aten::sparse_mask(Tensor self, Tensor mask) -> Tensor` */
@@ -3858,7 +9742,11 @@ interface Methods<Q extends 'now' | 'queued'> {
   /** `aten::special_logit(Tensor self, float? eps=None) -> Tensor` */
   specialLogit(eps?: number | null | { eps?: number | null }, options?: { eps?: number | null }): Result<Q, Tensor>
   /** `aten::special_logsumexp(Tensor self, int[1] dim, bool keepdim=False) -> Tensor` */
-  specialLogsumexp(dim: number | readonly number[], keepdim?: boolean | { keepdim?: boolean }, options?: { keepdim?: boolean }): Result<Q, Tensor>
+  specialLogsumexp(
+    dim: number | readonly number[],
+    keepdim?: boolean | { keepdim?: boolean },
+    options?: { keepdim?: boolean },
+  ): Result<Q, Tensor>
   /** `aten::special_modified_bessel_i0(Tensor self) -> Tensor` */
   specialModifiedBesselI0(): Result<Q, Tensor>
   /** `aten::special_modified_bessel_i1(Tensor self) -> Tensor` */
@@ -3880,7 +9768,11 @@ interface Methods<Q extends 'now' | 'queued'> {
   /** `aten::special_sinc(Tensor self) -> Tensor` */
   specialSinc(): Result<Q, Tensor>
   /** `aten::special_softmax(Tensor self, int dim, ScalarType? dtype=None) -> Tensor` */
-  specialSoftmax(dim: number | bigint, dtype?: DType | null | { dtype?: DType | null }, options?: { dtype?: DType | null }): Result<Q, Tensor>
+  specialSoftmax(
+    dim: number | bigint,
+    dtype?: DType | null | { dtype?: DType | null },
+    options?: { dtype?: DType | null },
+  ): Result<Q, Tensor>
   /** `aten::special_xlog1py(Tensor self, Tensor other) -> Tensor` */
   specialXlog1py(other: Tensor): Result<Q, Tensor>
   /** `aten::special_xlog1py.other_scalar(Tensor self, Scalar other) -> Tensor` */
@@ -3894,11 +9786,23 @@ interface Methods<Q extends 'now' | 'queued'> {
   /** `aten::special_zeta.other_scalar(Tensor self, Scalar other) -> Tensor` */
   specialZeta(other: Scalar): Result<Q, Tensor>
   /** `aten::split.Tensor(Tensor(a -> *) self, SymInt split_size, int dim=0) -> Tensor(a)[]` */
-  split(splitSize: number | bigint, dim?: number | bigint | { dim?: number | bigint }, options?: { dim?: number | bigint }): Result<Q, Tensor[]>
+  split(
+    splitSize: number | bigint,
+    dim?: number | bigint | { dim?: number | bigint },
+    options?: { dim?: number | bigint },
+  ): Result<Q, Tensor[]>
   /** `aten::split.sizes(Tensor(a -> *) self, SymInt[] split_size, int dim=0) -> Tensor(a)[]` */
-  split(splitSize: readonly number[], dim?: number | bigint | { dim?: number | bigint }, options?: { dim?: number | bigint }): Result<Q, Tensor[]>
+  split(
+    splitSize: readonly number[],
+    dim?: number | bigint | { dim?: number | bigint },
+    options?: { dim?: number | bigint },
+  ): Result<Q, Tensor[]>
   /** `aten::split_with_sizes(Tensor(a -> *) self, SymInt[] split_sizes, int dim=0) -> Tensor(a)[]` */
-  splitWithSizes(splitSizes: readonly number[], dim?: number | bigint | { dim?: number | bigint }, options?: { dim?: number | bigint }): Result<Q, Tensor[]>
+  splitWithSizes(
+    splitSizes: readonly number[],
+    dim?: number | bigint | { dim?: number | bigint },
+    options?: { dim?: number | bigint },
+  ): Result<Q, Tensor[]>
   /** `aten::sqrt(Tensor self) -> Tensor` */
   sqrt(): Result<Q, Tensor>
   /** `aten::sqrt_(Tensor(a!) self) -> Tensor(a!)` */
@@ -3926,19 +9830,277 @@ interface Methods<Q extends 'now' | 'queued'> {
   /** `aten::std(Tensor self, bool unbiased=True) -> Tensor` */
   std(unbiased?: boolean | { unbiased?: boolean }, options?: { unbiased?: boolean }): Result<Q, Tensor>
   /** `aten::std.correction(Tensor self, int[1]? dim=None, *, Scalar? correction=None, bool keepdim=False) -> Tensor` */
-  std(dim?: number | readonly number[] | null | { dim?: number | readonly number[] | null; correction?: Scalar | null; keepdim?: boolean }, options?: { dim?: number | readonly number[] | null; correction?: Scalar | null; keepdim?: boolean }): Result<Q, Tensor>
+  std(
+    dim?:
+      | number
+      | readonly number[]
+      | null
+      | { dim?: number | readonly number[] | null; correction?: Scalar | null; keepdim?: boolean },
+    options?: { dim?: number | readonly number[] | null; correction?: Scalar | null; keepdim?: boolean },
+  ): Result<Q, Tensor>
   /** `aten::std.dim(Tensor self, int[1]? dim, bool unbiased=True, bool keepdim=False) -> Tensor` */
-  std(dim: number | readonly number[] | null, unbiased?: boolean | { unbiased?: boolean; keepdim?: boolean }, keepdim?: boolean | { unbiased?: boolean; keepdim?: boolean }, options?: { unbiased?: boolean; keepdim?: boolean }): Result<Q, Tensor>
+  std(
+    dim: number | readonly number[] | null,
+    unbiased?: boolean | { unbiased?: boolean; keepdim?: boolean },
+    keepdim?: boolean | { unbiased?: boolean; keepdim?: boolean },
+    options?: { unbiased?: boolean; keepdim?: boolean },
+  ): Result<Q, Tensor>
   /** `aten::std_mean(Tensor self, bool unbiased=True) -> (Tensor, Tensor)` */
   stdMean(unbiased?: boolean | { unbiased?: boolean }, options?: { unbiased?: boolean }): Result<Q, [Tensor, Tensor]>
   /** `aten::std_mean.correction(Tensor self, int[1]? dim=None, *, Scalar? correction=None, bool keepdim=False) -> (Tensor, Tensor)` */
-  stdMean(dim?: number | readonly number[] | null | { dim?: number | readonly number[] | null; correction?: Scalar | null; keepdim?: boolean }, options?: { dim?: number | readonly number[] | null; correction?: Scalar | null; keepdim?: boolean }): Result<Q, [Tensor, Tensor]>
+  stdMean(
+    dim?:
+      | number
+      | readonly number[]
+      | null
+      | { dim?: number | readonly number[] | null; correction?: Scalar | null; keepdim?: boolean },
+    options?: { dim?: number | readonly number[] | null; correction?: Scalar | null; keepdim?: boolean },
+  ): Result<Q, [Tensor, Tensor]>
   /** `aten::std_mean.dim(Tensor self, int[1]? dim, bool unbiased=True, bool keepdim=False) -> (Tensor, Tensor)` */
-  stdMean(dim: number | readonly number[] | null, unbiased?: boolean | { unbiased?: boolean; keepdim?: boolean }, keepdim?: boolean | { unbiased?: boolean; keepdim?: boolean }, options?: { unbiased?: boolean; keepdim?: boolean }): Result<Q, [Tensor, Tensor]>
+  stdMean(
+    dim: number | readonly number[] | null,
+    unbiased?: boolean | { unbiased?: boolean; keepdim?: boolean },
+    keepdim?: boolean | { unbiased?: boolean; keepdim?: boolean },
+    options?: { unbiased?: boolean; keepdim?: boolean },
+  ): Result<Q, [Tensor, Tensor]>
   /** `aten::stft(Tensor self, int n_fft, int? hop_length=None, int? win_length=None, Tensor? window=None, bool normalized=False, bool? onesided=None, bool? return_complex=None, bool? align_to_window=None) -> Tensor` */
-  stft(nFft: number | bigint, hopLength?: number | bigint | null | { hopLength?: number | bigint | null; winLength?: number | bigint | null; window?: Tensor | null; normalized?: boolean; onesided?: boolean | null; returnComplex?: boolean | null; alignToWindow?: boolean | null }, winLength?: number | bigint | null | { hopLength?: number | bigint | null; winLength?: number | bigint | null; window?: Tensor | null; normalized?: boolean; onesided?: boolean | null; returnComplex?: boolean | null; alignToWindow?: boolean | null }, window?: Tensor | null | { hopLength?: number | bigint | null; winLength?: number | bigint | null; window?: Tensor | null; normalized?: boolean; onesided?: boolean | null; returnComplex?: boolean | null; alignToWindow?: boolean | null }, normalized?: boolean | { hopLength?: number | bigint | null; winLength?: number | bigint | null; window?: Tensor | null; normalized?: boolean; onesided?: boolean | null; returnComplex?: boolean | null; alignToWindow?: boolean | null }, onesided?: boolean | null | { hopLength?: number | bigint | null; winLength?: number | bigint | null; window?: Tensor | null; normalized?: boolean; onesided?: boolean | null; returnComplex?: boolean | null; alignToWindow?: boolean | null }, returnComplex?: boolean | null | { hopLength?: number | bigint | null; winLength?: number | bigint | null; window?: Tensor | null; normalized?: boolean; onesided?: boolean | null; returnComplex?: boolean | null; alignToWindow?: boolean | null }, alignToWindow?: boolean | null | { hopLength?: number | bigint | null; winLength?: number | bigint | null; window?: Tensor | null; normalized?: boolean; onesided?: boolean | null; returnComplex?: boolean | null; alignToWindow?: boolean | null }, options?: { hopLength?: number | bigint | null; winLength?: number | bigint | null; window?: Tensor | null; normalized?: boolean; onesided?: boolean | null; returnComplex?: boolean | null; alignToWindow?: boolean | null }): Result<Q, Tensor>
+  stft(
+    nFft: number | bigint,
+    hopLength?:
+      | number
+      | bigint
+      | null
+      | {
+          hopLength?: number | bigint | null
+          winLength?: number | bigint | null
+          window?: Tensor | null
+          normalized?: boolean
+          onesided?: boolean | null
+          returnComplex?: boolean | null
+          alignToWindow?: boolean | null
+        },
+    winLength?:
+      | number
+      | bigint
+      | null
+      | {
+          hopLength?: number | bigint | null
+          winLength?: number | bigint | null
+          window?: Tensor | null
+          normalized?: boolean
+          onesided?: boolean | null
+          returnComplex?: boolean | null
+          alignToWindow?: boolean | null
+        },
+    window?:
+      | Tensor
+      | null
+      | {
+          hopLength?: number | bigint | null
+          winLength?: number | bigint | null
+          window?: Tensor | null
+          normalized?: boolean
+          onesided?: boolean | null
+          returnComplex?: boolean | null
+          alignToWindow?: boolean | null
+        },
+    normalized?:
+      | boolean
+      | {
+          hopLength?: number | bigint | null
+          winLength?: number | bigint | null
+          window?: Tensor | null
+          normalized?: boolean
+          onesided?: boolean | null
+          returnComplex?: boolean | null
+          alignToWindow?: boolean | null
+        },
+    onesided?:
+      | boolean
+      | null
+      | {
+          hopLength?: number | bigint | null
+          winLength?: number | bigint | null
+          window?: Tensor | null
+          normalized?: boolean
+          onesided?: boolean | null
+          returnComplex?: boolean | null
+          alignToWindow?: boolean | null
+        },
+    returnComplex?:
+      | boolean
+      | null
+      | {
+          hopLength?: number | bigint | null
+          winLength?: number | bigint | null
+          window?: Tensor | null
+          normalized?: boolean
+          onesided?: boolean | null
+          returnComplex?: boolean | null
+          alignToWindow?: boolean | null
+        },
+    alignToWindow?:
+      | boolean
+      | null
+      | {
+          hopLength?: number | bigint | null
+          winLength?: number | bigint | null
+          window?: Tensor | null
+          normalized?: boolean
+          onesided?: boolean | null
+          returnComplex?: boolean | null
+          alignToWindow?: boolean | null
+        },
+    options?: {
+      hopLength?: number | bigint | null
+      winLength?: number | bigint | null
+      window?: Tensor | null
+      normalized?: boolean
+      onesided?: boolean | null
+      returnComplex?: boolean | null
+      alignToWindow?: boolean | null
+    },
+  ): Result<Q, Tensor>
   /** `aten::stft.center(Tensor self, int n_fft, int? hop_length=None, int? win_length=None, Tensor? window=None, bool center=True, str pad_mode="reflect", bool normalized=False, bool? onesided=None, bool? return_complex=None, bool? align_to_window=None) -> Tensor` */
-  stft(nFft: number | bigint, hopLength?: number | bigint | null | { hopLength?: number | bigint | null; winLength?: number | bigint | null; window?: Tensor | null; center?: boolean; padMode?: string; normalized?: boolean; onesided?: boolean | null; returnComplex?: boolean | null; alignToWindow?: boolean | null }, winLength?: number | bigint | null | { hopLength?: number | bigint | null; winLength?: number | bigint | null; window?: Tensor | null; center?: boolean; padMode?: string; normalized?: boolean; onesided?: boolean | null; returnComplex?: boolean | null; alignToWindow?: boolean | null }, window?: Tensor | null | { hopLength?: number | bigint | null; winLength?: number | bigint | null; window?: Tensor | null; center?: boolean; padMode?: string; normalized?: boolean; onesided?: boolean | null; returnComplex?: boolean | null; alignToWindow?: boolean | null }, center?: boolean | { hopLength?: number | bigint | null; winLength?: number | bigint | null; window?: Tensor | null; center?: boolean; padMode?: string; normalized?: boolean; onesided?: boolean | null; returnComplex?: boolean | null; alignToWindow?: boolean | null }, padMode?: string | { hopLength?: number | bigint | null; winLength?: number | bigint | null; window?: Tensor | null; center?: boolean; padMode?: string; normalized?: boolean; onesided?: boolean | null; returnComplex?: boolean | null; alignToWindow?: boolean | null }, normalized?: boolean | { hopLength?: number | bigint | null; winLength?: number | bigint | null; window?: Tensor | null; center?: boolean; padMode?: string; normalized?: boolean; onesided?: boolean | null; returnComplex?: boolean | null; alignToWindow?: boolean | null }, onesided?: boolean | null | { hopLength?: number | bigint | null; winLength?: number | bigint | null; window?: Tensor | null; center?: boolean; padMode?: string; normalized?: boolean; onesided?: boolean | null; returnComplex?: boolean | null; alignToWindow?: boolean | null }, returnComplex?: boolean | null | { hopLength?: number | bigint | null; winLength?: number | bigint | null; window?: Tensor | null; center?: boolean; padMode?: string; normalized?: boolean; onesided?: boolean | null; returnComplex?: boolean | null; alignToWindow?: boolean | null }, alignToWindow?: boolean | null | { hopLength?: number | bigint | null; winLength?: number | bigint | null; window?: Tensor | null; center?: boolean; padMode?: string; normalized?: boolean; onesided?: boolean | null; returnComplex?: boolean | null; alignToWindow?: boolean | null }, options?: { hopLength?: number | bigint | null; winLength?: number | bigint | null; window?: Tensor | null; center?: boolean; padMode?: string; normalized?: boolean; onesided?: boolean | null; returnComplex?: boolean | null; alignToWindow?: boolean | null }): Result<Q, Tensor>
+  stft(
+    nFft: number | bigint,
+    hopLength?:
+      | number
+      | bigint
+      | null
+      | {
+          hopLength?: number | bigint | null
+          winLength?: number | bigint | null
+          window?: Tensor | null
+          center?: boolean
+          padMode?: string
+          normalized?: boolean
+          onesided?: boolean | null
+          returnComplex?: boolean | null
+          alignToWindow?: boolean | null
+        },
+    winLength?:
+      | number
+      | bigint
+      | null
+      | {
+          hopLength?: number | bigint | null
+          winLength?: number | bigint | null
+          window?: Tensor | null
+          center?: boolean
+          padMode?: string
+          normalized?: boolean
+          onesided?: boolean | null
+          returnComplex?: boolean | null
+          alignToWindow?: boolean | null
+        },
+    window?:
+      | Tensor
+      | null
+      | {
+          hopLength?: number | bigint | null
+          winLength?: number | bigint | null
+          window?: Tensor | null
+          center?: boolean
+          padMode?: string
+          normalized?: boolean
+          onesided?: boolean | null
+          returnComplex?: boolean | null
+          alignToWindow?: boolean | null
+        },
+    center?:
+      | boolean
+      | {
+          hopLength?: number | bigint | null
+          winLength?: number | bigint | null
+          window?: Tensor | null
+          center?: boolean
+          padMode?: string
+          normalized?: boolean
+          onesided?: boolean | null
+          returnComplex?: boolean | null
+          alignToWindow?: boolean | null
+        },
+    padMode?:
+      | string
+      | {
+          hopLength?: number | bigint | null
+          winLength?: number | bigint | null
+          window?: Tensor | null
+          center?: boolean
+          padMode?: string
+          normalized?: boolean
+          onesided?: boolean | null
+          returnComplex?: boolean | null
+          alignToWindow?: boolean | null
+        },
+    normalized?:
+      | boolean
+      | {
+          hopLength?: number | bigint | null
+          winLength?: number | bigint | null
+          window?: Tensor | null
+          center?: boolean
+          padMode?: string
+          normalized?: boolean
+          onesided?: boolean | null
+          returnComplex?: boolean | null
+          alignToWindow?: boolean | null
+        },
+    onesided?:
+      | boolean
+      | null
+      | {
+          hopLength?: number | bigint | null
+          winLength?: number | bigint | null
+          window?: Tensor | null
+          center?: boolean
+          padMode?: string
+          normalized?: boolean
+          onesided?: boolean | null
+          returnComplex?: boolean | null
+          alignToWindow?: boolean | null
+        },
+    returnComplex?:
+      | boolean
+      | null
+      | {
+          hopLength?: number | bigint | null
+          winLength?: number | bigint | null
+          window?: Tensor | null
+          center?: boolean
+          padMode?: string
+          normalized?: boolean
+          onesided?: boolean | null
+          returnComplex?: boolean | null
+          alignToWindow?: boolean | null
+        },
+    alignToWindow?:
+      | boolean
+      | null
+      | {
+          hopLength?: number | bigint | null
+          winLength?: number | bigint | null
+          window?: Tensor | null
+          center?: boolean
+          padMode?: string
+          normalized?: boolean
+          onesided?: boolean | null
+          returnComplex?: boolean | null
+          alignToWindow?: boolean | null
+        },
+    options?: {
+      hopLength?: number | bigint | null
+      winLength?: number | bigint | null
+      window?: Tensor | null
+      center?: boolean
+      padMode?: string
+      normalized?: boolean
+      onesided?: boolean | null
+      returnComplex?: boolean | null
+      alignToWindow?: boolean | null
+    },
+  ): Result<Q, Tensor>
   /** `aten::storage_offset(Tensor self) -> int` */
   storageOffset(): Result<Q, number>
   /** `aten::stride.int(Tensor self, int dim) -> int` */
@@ -3962,12 +10124,20 @@ interface Methods<Q extends 'now' | 'queued'> {
   /** `aten::sum(Tensor self, *, ScalarType? dtype=None) -> Tensor` */
   sum(options?: { dtype?: DType | null }): Result<Q, Tensor>
   /** `aten::sum.dim_IntList(Tensor self, int[1]? dim, bool keepdim=False, *, ScalarType? dtype=None) -> Tensor` */
-  sum(dim: number | readonly number[] | null, keepdim?: boolean | { keepdim?: boolean; dtype?: DType | null }, options?: { keepdim?: boolean; dtype?: DType | null }): Result<Q, Tensor>
+  sum(
+    dim: number | readonly number[] | null,
+    keepdim?: boolean | { keepdim?: boolean; dtype?: DType | null },
+    options?: { keepdim?: boolean; dtype?: DType | null },
+  ): Result<Q, Tensor>
   /** `aten::sum_to_size(Tensor self, SymInt[] size) -> Tensor` */
   sumToSize(size: readonly number[]): Result<Q, Tensor>
   sumToSize(...size: number[]): Result<Q, Tensor>
   /** `aten::svd(Tensor self, bool some=True, bool compute_uv=True) -> (Tensor U, Tensor S, Tensor V)` */
-  svd(some?: boolean | { some?: boolean; computeUv?: boolean }, computeUv?: boolean | { some?: boolean; computeUv?: boolean }, options?: { some?: boolean; computeUv?: boolean }): Result<Q, { U: Tensor; S: Tensor; V: Tensor }>
+  svd(
+    some?: boolean | { some?: boolean; computeUv?: boolean },
+    computeUv?: boolean | { some?: boolean; computeUv?: boolean },
+    options?: { some?: boolean; computeUv?: boolean },
+  ): Result<Q, { U: Tensor; S: Tensor; V: Tensor }>
   /** `aten::swapaxes(Tensor(a) self, int axis0, int axis1) -> Tensor(a)` */
   swapaxes(axis0: number | bigint, axis1: number | bigint): Result<Q, Tensor>
   /** `aten::swapaxes_(Tensor(a!) self, int axis0, int axis1) -> Tensor(a!)` */
@@ -3983,7 +10153,11 @@ interface Methods<Q extends 'now' | 'queued'> {
   /** `aten::take(Tensor self, Tensor index) -> Tensor` */
   take(index: Tensor): Result<Q, Tensor>
   /** `aten::take_along_dim(Tensor self, Tensor indices, int? dim=None) -> Tensor` */
-  takeAlongDim(indices: Tensor, dim?: number | bigint | null | { dim?: number | bigint | null }, options?: { dim?: number | bigint | null }): Result<Q, Tensor>
+  takeAlongDim(
+    indices: Tensor,
+    dim?: number | bigint | null | { dim?: number | bigint | null },
+    options?: { dim?: number | bigint | null },
+  ): Result<Q, Tensor>
   /** `aten::tan(Tensor self) -> Tensor` */
   tan(): Result<Q, Tensor>
   /** `aten::tan_(Tensor(a!) self) -> Tensor(a!)` */
@@ -3993,11 +10167,23 @@ interface Methods<Q extends 'now' | 'queued'> {
   /** `aten::tanh_(Tensor(a!) self) -> Tensor(a!)` */
   tanh_(): Result<Q, Tensor>
   /** `aten::tensor_split.indices(Tensor(a -> *) self, SymInt[] indices, int dim=0) -> Tensor(a)[]` */
-  tensorSplit(indices: readonly number[], dim?: number | bigint | { dim?: number | bigint }, options?: { dim?: number | bigint }): Result<Q, Tensor[]>
+  tensorSplit(
+    indices: readonly number[],
+    dim?: number | bigint | { dim?: number | bigint },
+    options?: { dim?: number | bigint },
+  ): Result<Q, Tensor[]>
   /** `aten::tensor_split.sections(Tensor(a -> *) self, SymInt sections, int dim=0) -> Tensor(a)[]` */
-  tensorSplit(sections: number | bigint, dim?: number | bigint | { dim?: number | bigint }, options?: { dim?: number | bigint }): Result<Q, Tensor[]>
+  tensorSplit(
+    sections: number | bigint,
+    dim?: number | bigint | { dim?: number | bigint },
+    options?: { dim?: number | bigint },
+  ): Result<Q, Tensor[]>
   /** `aten::tensor_split.tensor_indices_or_sections(Tensor(a -> *) self, Tensor tensor_indices_or_sections, int dim=0) -> Tensor(a)[]` */
-  tensorSplit(tensorIndicesOrSections: Tensor, dim?: number | bigint | { dim?: number | bigint }, options?: { dim?: number | bigint }): Result<Q, Tensor[]>
+  tensorSplit(
+    tensorIndicesOrSections: Tensor,
+    dim?: number | bigint | { dim?: number | bigint },
+    options?: { dim?: number | bigint },
+  ): Result<Q, Tensor[]>
   /** `aten::tensordot(Tensor self, Tensor other, int[] dims_self, int[] dims_other) -> Tensor` */
   tensordot(other: Tensor, dimsSelf: readonly number[], dimsOther: readonly number[]): Result<Q, Tensor>
   /** `aten::threshold(Tensor self, Scalar threshold, Scalar value) -> Tensor` */
@@ -4008,21 +10194,48 @@ interface Methods<Q extends 'now' | 'queued'> {
   tile(dims: readonly number[]): Result<Q, Tensor>
   tile(...dims: number[]): Result<Q, Tensor>
   /** `aten::to_dense(Tensor self, ScalarType? dtype=None, *, bool? masked_grad=None) -> Tensor` */
-  toDense(dtype?: DType | null | { dtype?: DType | null; maskedGrad?: boolean | null }, options?: { dtype?: DType | null; maskedGrad?: boolean | null }): Result<Q, Tensor>
+  toDense(
+    dtype?: DType | null | { dtype?: DType | null; maskedGrad?: boolean | null },
+    options?: { dtype?: DType | null; maskedGrad?: boolean | null },
+  ): Result<Q, Tensor>
   /** `aten::to_sparse(Tensor self, *, Layout? layout=None, int[2]? blocksize=None, int? dense_dim=None) -> Tensor` */
-  toSparse(options?: { layout?: Layout | null; blocksize?: number | readonly number[] | null; denseDim?: number | bigint | null }): Result<Q, Tensor>
+  toSparse(options?: {
+    layout?: Layout | null
+    blocksize?: number | readonly number[] | null
+    denseDim?: number | bigint | null
+  }): Result<Q, Tensor>
   /** `aten::to_sparse.sparse_dim(Tensor self, int sparse_dim) -> Tensor` */
   toSparse(sparseDim: number | bigint): Result<Q, Tensor>
   /** `aten::to_sparse_bsc(Tensor self, int[2] blocksize, int? dense_dim=None) -> Tensor` */
-  toSparseBsc(blocksize: number | readonly number[], denseDim?: number | bigint | null | { denseDim?: number | bigint | null }, options?: { denseDim?: number | bigint | null }): Result<Q, Tensor>
+  toSparseBsc(
+    blocksize: number | readonly number[],
+    denseDim?: number | bigint | null | { denseDim?: number | bigint | null },
+    options?: { denseDim?: number | bigint | null },
+  ): Result<Q, Tensor>
   /** `aten::to_sparse_bsr(Tensor self, int[2] blocksize, int? dense_dim=None) -> Tensor` */
-  toSparseBsr(blocksize: number | readonly number[], denseDim?: number | bigint | null | { denseDim?: number | bigint | null }, options?: { denseDim?: number | bigint | null }): Result<Q, Tensor>
+  toSparseBsr(
+    blocksize: number | readonly number[],
+    denseDim?: number | bigint | null | { denseDim?: number | bigint | null },
+    options?: { denseDim?: number | bigint | null },
+  ): Result<Q, Tensor>
   /** `aten::to_sparse_csc(Tensor self, int? dense_dim=None) -> Tensor` */
-  toSparseCsc(denseDim?: number | bigint | null | { denseDim?: number | bigint | null }, options?: { denseDim?: number | bigint | null }): Result<Q, Tensor>
+  toSparseCsc(
+    denseDim?: number | bigint | null | { denseDim?: number | bigint | null },
+    options?: { denseDim?: number | bigint | null },
+  ): Result<Q, Tensor>
   /** `aten::to_sparse_csr(Tensor self, int? dense_dim=None) -> Tensor` */
-  toSparseCsr(denseDim?: number | bigint | null | { denseDim?: number | bigint | null }, options?: { denseDim?: number | bigint | null }): Result<Q, Tensor>
+  toSparseCsr(
+    denseDim?: number | bigint | null | { denseDim?: number | bigint | null },
+    options?: { denseDim?: number | bigint | null },
+  ): Result<Q, Tensor>
   /** `aten::topk(Tensor self, SymInt k, int dim=-1, bool largest=True, bool sorted=True) -> (Tensor values, Tensor indices)` */
-  topk(k: number | bigint, dim?: number | bigint | { dim?: number | bigint; largest?: boolean; sorted?: boolean }, largest?: boolean | { dim?: number | bigint; largest?: boolean; sorted?: boolean }, sorted?: boolean | { dim?: number | bigint; largest?: boolean; sorted?: boolean }, options?: { dim?: number | bigint; largest?: boolean; sorted?: boolean }): Result<Q, { values: Tensor; indices: Tensor }>
+  topk(
+    k: number | bigint,
+    dim?: number | bigint | { dim?: number | bigint; largest?: boolean; sorted?: boolean },
+    largest?: boolean | { dim?: number | bigint; largest?: boolean; sorted?: boolean },
+    sorted?: boolean | { dim?: number | bigint; largest?: boolean; sorted?: boolean },
+    options?: { dim?: number | bigint; largest?: boolean; sorted?: boolean },
+  ): Result<Q, { values: Tensor; indices: Tensor }>
   /** `aten::trace(Tensor self) -> Tensor` */
   trace(): Result<Q, Tensor>
   /** `aten::transpose.int(Tensor(a) self, int dim0, int dim1) -> Tensor(a)` */
@@ -4030,15 +10243,33 @@ interface Methods<Q extends 'now' | 'queued'> {
   /** `aten::transpose_(Tensor(a!) self, int dim0, int dim1) -> Tensor(a!)` */
   transpose_(dim0: number | bigint, dim1: number | bigint): Result<Q, Tensor>
   /** `aten::triangular_solve(Tensor self, Tensor A, bool upper=True, bool transpose=False, bool unitriangular=False) -> (Tensor solution, Tensor cloned_coefficient)` */
-  triangularSolve(A: Tensor, upper?: boolean | { upper?: boolean; transpose?: boolean; unitriangular?: boolean }, transpose?: boolean | { upper?: boolean; transpose?: boolean; unitriangular?: boolean }, unitriangular?: boolean | { upper?: boolean; transpose?: boolean; unitriangular?: boolean }, options?: { upper?: boolean; transpose?: boolean; unitriangular?: boolean }): Result<Q, { solution: Tensor; clonedCoefficient: Tensor }>
+  triangularSolve(
+    A: Tensor,
+    upper?: boolean | { upper?: boolean; transpose?: boolean; unitriangular?: boolean },
+    transpose?: boolean | { upper?: boolean; transpose?: boolean; unitriangular?: boolean },
+    unitriangular?: boolean | { upper?: boolean; transpose?: boolean; unitriangular?: boolean },
+    options?: { upper?: boolean; transpose?: boolean; unitriangular?: boolean },
+  ): Result<Q, { solution: Tensor; clonedCoefficient: Tensor }>
   /** `aten::tril(Tensor self, SymInt diagonal=0) -> Tensor` */
-  tril(diagonal?: number | bigint | { diagonal?: number | bigint }, options?: { diagonal?: number | bigint }): Result<Q, Tensor>
+  tril(
+    diagonal?: number | bigint | { diagonal?: number | bigint },
+    options?: { diagonal?: number | bigint },
+  ): Result<Q, Tensor>
   /** `aten::tril_(Tensor(a!) self, SymInt diagonal=0) -> Tensor(a!)` */
-  tril_(diagonal?: number | bigint | { diagonal?: number | bigint }, options?: { diagonal?: number | bigint }): Result<Q, Tensor>
+  tril_(
+    diagonal?: number | bigint | { diagonal?: number | bigint },
+    options?: { diagonal?: number | bigint },
+  ): Result<Q, Tensor>
   /** `aten::triu(Tensor self, SymInt diagonal=0) -> Tensor` */
-  triu(diagonal?: number | bigint | { diagonal?: number | bigint }, options?: { diagonal?: number | bigint }): Result<Q, Tensor>
+  triu(
+    diagonal?: number | bigint | { diagonal?: number | bigint },
+    options?: { diagonal?: number | bigint },
+  ): Result<Q, Tensor>
   /** `aten::triu_(Tensor(a!) self, SymInt diagonal=0) -> Tensor(a!)` */
-  triu_(diagonal?: number | bigint | { diagonal?: number | bigint }, options?: { diagonal?: number | bigint }): Result<Q, Tensor>
+  triu_(
+    diagonal?: number | bigint | { diagonal?: number | bigint },
+    options?: { diagonal?: number | bigint },
+  ): Result<Q, Tensor>
   /** `aten::true_divide.Scalar(Tensor self, Scalar other) -> Tensor` */
   trueDivide(other: Scalar): Result<Q, Tensor>
   /** `aten::true_divide.Tensor(Tensor self, Tensor other) -> Tensor` */
@@ -4060,53 +10291,152 @@ interface Methods<Q extends 'now' | 'queued'> {
   /** `aten::unfold(Tensor(a) self, int dimension, int size, int step) -> Tensor(a)` */
   unfold(dimension: number | bigint, size: number | bigint, step: number | bigint): Result<Q, Tensor>
   /** `aten::uniform(Tensor self, float from=0., float to=1., *, Generator? generator=None) -> Tensor` */
-  uniform(from?: number | { from?: number; to?: number; generator?: Generator | null }, to?: number | { from?: number; to?: number; generator?: Generator | null }, options?: { from?: number; to?: number; generator?: Generator | null }): Result<Q, Tensor>
+  uniform(
+    from?: number | { from?: number; to?: number; generator?: Generator | null },
+    to?: number | { from?: number; to?: number; generator?: Generator | null },
+    options?: { from?: number; to?: number; generator?: Generator | null },
+  ): Result<Q, Tensor>
   /** `aten::uniform_(Tensor(a!) self, float from=0., float to=1., *, Generator? generator=None) -> Tensor(a!)` */
-  uniform_(from?: number | { from?: number; to?: number; generator?: Generator | null }, to?: number | { from?: number; to?: number; generator?: Generator | null }, options?: { from?: number; to?: number; generator?: Generator | null }): Result<Q, Tensor>
+  uniform_(
+    from?: number | { from?: number; to?: number; generator?: Generator | null },
+    to?: number | { from?: number; to?: number; generator?: Generator | null },
+    options?: { from?: number; to?: number; generator?: Generator | null },
+  ): Result<Q, Tensor>
   /** `aten::unique_consecutive(Tensor self, bool return_inverse=False, bool return_counts=False, int? dim=None) -> (Tensor, Tensor, Tensor)` */
-  uniqueConsecutive(returnInverse?: boolean | { returnInverse?: boolean; returnCounts?: boolean; dim?: number | bigint | null }, returnCounts?: boolean | { returnInverse?: boolean; returnCounts?: boolean; dim?: number | bigint | null }, dim?: number | bigint | null | { returnInverse?: boolean; returnCounts?: boolean; dim?: number | bigint | null }, options?: { returnInverse?: boolean; returnCounts?: boolean; dim?: number | bigint | null }): Result<Q, [Tensor, Tensor, Tensor]>
+  uniqueConsecutive(
+    returnInverse?: boolean | { returnInverse?: boolean; returnCounts?: boolean; dim?: number | bigint | null },
+    returnCounts?: boolean | { returnInverse?: boolean; returnCounts?: boolean; dim?: number | bigint | null },
+    dim?: number | bigint | null | { returnInverse?: boolean; returnCounts?: boolean; dim?: number | bigint | null },
+    options?: { returnInverse?: boolean; returnCounts?: boolean; dim?: number | bigint | null },
+  ): Result<Q, [Tensor, Tensor, Tensor]>
   /** `aten::unique_dim(Tensor self, int dim, bool sorted=True, bool return_inverse=False, bool return_counts=False) -> (Tensor, Tensor, Tensor)` */
-  uniqueDim(dim: number | bigint, sorted?: boolean | { sorted?: boolean; returnInverse?: boolean; returnCounts?: boolean }, returnInverse?: boolean | { sorted?: boolean; returnInverse?: boolean; returnCounts?: boolean }, returnCounts?: boolean | { sorted?: boolean; returnInverse?: boolean; returnCounts?: boolean }, options?: { sorted?: boolean; returnInverse?: boolean; returnCounts?: boolean }): Result<Q, [Tensor, Tensor, Tensor]>
+  uniqueDim(
+    dim: number | bigint,
+    sorted?: boolean | { sorted?: boolean; returnInverse?: boolean; returnCounts?: boolean },
+    returnInverse?: boolean | { sorted?: boolean; returnInverse?: boolean; returnCounts?: boolean },
+    returnCounts?: boolean | { sorted?: boolean; returnInverse?: boolean; returnCounts?: boolean },
+    options?: { sorted?: boolean; returnInverse?: boolean; returnCounts?: boolean },
+  ): Result<Q, [Tensor, Tensor, Tensor]>
   /** `aten::unique_dim_consecutive(Tensor self, int dim, bool return_inverse=False, bool return_counts=False) -> (Tensor, Tensor, Tensor)` */
-  uniqueDimConsecutive(dim: number | bigint, returnInverse?: boolean | { returnInverse?: boolean; returnCounts?: boolean }, returnCounts?: boolean | { returnInverse?: boolean; returnCounts?: boolean }, options?: { returnInverse?: boolean; returnCounts?: boolean }): Result<Q, [Tensor, Tensor, Tensor]>
+  uniqueDimConsecutive(
+    dim: number | bigint,
+    returnInverse?: boolean | { returnInverse?: boolean; returnCounts?: boolean },
+    returnCounts?: boolean | { returnInverse?: boolean; returnCounts?: boolean },
+    options?: { returnInverse?: boolean; returnCounts?: boolean },
+  ): Result<Q, [Tensor, Tensor, Tensor]>
   /** `aten::unsafe_chunk(Tensor self, int chunks, int dim=0) -> Tensor[]` */
-  unsafeChunk(chunks: number | bigint, dim?: number | bigint | { dim?: number | bigint }, options?: { dim?: number | bigint }): Result<Q, Tensor[]>
+  unsafeChunk(
+    chunks: number | bigint,
+    dim?: number | bigint | { dim?: number | bigint },
+    options?: { dim?: number | bigint },
+  ): Result<Q, Tensor[]>
   /** `aten::unsafe_split.Tensor(Tensor self, SymInt split_size, int dim=0) -> Tensor[]` */
-  unsafeSplit(splitSize: number | bigint, dim?: number | bigint | { dim?: number | bigint }, options?: { dim?: number | bigint }): Result<Q, Tensor[]>
+  unsafeSplit(
+    splitSize: number | bigint,
+    dim?: number | bigint | { dim?: number | bigint },
+    options?: { dim?: number | bigint },
+  ): Result<Q, Tensor[]>
   /** `aten::unsafe_split_with_sizes(Tensor self, SymInt[] split_sizes, int dim=0) -> Tensor[]` */
-  unsafeSplitWithSizes(splitSizes: readonly number[], dim?: number | bigint | { dim?: number | bigint }, options?: { dim?: number | bigint }): Result<Q, Tensor[]>
+  unsafeSplitWithSizes(
+    splitSizes: readonly number[],
+    dim?: number | bigint | { dim?: number | bigint },
+    options?: { dim?: number | bigint },
+  ): Result<Q, Tensor[]>
   /** `aten::unsqueeze(Tensor(a) self, int dim) -> Tensor(a)` */
   unsqueeze(dim: number | bigint): Result<Q, Tensor>
   /** `aten::unsqueeze_(Tensor(a!) self, int dim) -> Tensor(a!)` */
   unsqueeze_(dim: number | bigint): Result<Q, Tensor>
   /** `aten::upsample_bicubic2d(Tensor self, SymInt[2] output_size, bool align_corners, float? scales_h=None, float? scales_w=None) -> Tensor` */
-  upsampleBicubic2d(outputSize: number | readonly number[], alignCorners: boolean, scalesH?: number | null | { scalesH?: number | null; scalesW?: number | null }, scalesW?: number | null | { scalesH?: number | null; scalesW?: number | null }, options?: { scalesH?: number | null; scalesW?: number | null }): Result<Q, Tensor>
+  upsampleBicubic2d(
+    outputSize: number | readonly number[],
+    alignCorners: boolean,
+    scalesH?: number | null | { scalesH?: number | null; scalesW?: number | null },
+    scalesW?: number | null | { scalesH?: number | null; scalesW?: number | null },
+    options?: { scalesH?: number | null; scalesW?: number | null },
+  ): Result<Q, Tensor>
   /** `aten::upsample_bilinear2d(Tensor self, SymInt[2] output_size, bool align_corners, float? scales_h=None, float? scales_w=None) -> Tensor` */
-  upsampleBilinear2d(outputSize: number | readonly number[], alignCorners: boolean, scalesH?: number | null | { scalesH?: number | null; scalesW?: number | null }, scalesW?: number | null | { scalesH?: number | null; scalesW?: number | null }, options?: { scalesH?: number | null; scalesW?: number | null }): Result<Q, Tensor>
+  upsampleBilinear2d(
+    outputSize: number | readonly number[],
+    alignCorners: boolean,
+    scalesH?: number | null | { scalesH?: number | null; scalesW?: number | null },
+    scalesW?: number | null | { scalesH?: number | null; scalesW?: number | null },
+    options?: { scalesH?: number | null; scalesW?: number | null },
+  ): Result<Q, Tensor>
   /** `aten::upsample_linear1d(Tensor self, SymInt[1] output_size, bool align_corners, float? scales=None) -> Tensor` */
-  upsampleLinear1d(outputSize: number | readonly number[], alignCorners: boolean, scales?: number | null | { scales?: number | null }, options?: { scales?: number | null }): Result<Q, Tensor>
+  upsampleLinear1d(
+    outputSize: number | readonly number[],
+    alignCorners: boolean,
+    scales?: number | null | { scales?: number | null },
+    options?: { scales?: number | null },
+  ): Result<Q, Tensor>
   /** `aten::upsample_nearest1d(Tensor self, SymInt[1] output_size, float? scales=None) -> Tensor` */
-  upsampleNearest1d(outputSize: number | readonly number[], scales?: number | null | { scales?: number | null }, options?: { scales?: number | null }): Result<Q, Tensor>
+  upsampleNearest1d(
+    outputSize: number | readonly number[],
+    scales?: number | null | { scales?: number | null },
+    options?: { scales?: number | null },
+  ): Result<Q, Tensor>
   /** `aten::upsample_nearest2d(Tensor self, SymInt[2] output_size, float? scales_h=None, float? scales_w=None) -> Tensor` */
-  upsampleNearest2d(outputSize: number | readonly number[], scalesH?: number | null | { scalesH?: number | null; scalesW?: number | null }, scalesW?: number | null | { scalesH?: number | null; scalesW?: number | null }, options?: { scalesH?: number | null; scalesW?: number | null }): Result<Q, Tensor>
+  upsampleNearest2d(
+    outputSize: number | readonly number[],
+    scalesH?: number | null | { scalesH?: number | null; scalesW?: number | null },
+    scalesW?: number | null | { scalesH?: number | null; scalesW?: number | null },
+    options?: { scalesH?: number | null; scalesW?: number | null },
+  ): Result<Q, Tensor>
   /** `aten::upsample_nearest3d(Tensor self, SymInt[3] output_size, float? scales_d=None, float? scales_h=None, float? scales_w=None) -> Tensor` */
-  upsampleNearest3d(outputSize: number | readonly number[], scalesD?: number | null | { scalesD?: number | null; scalesH?: number | null; scalesW?: number | null }, scalesH?: number | null | { scalesD?: number | null; scalesH?: number | null; scalesW?: number | null }, scalesW?: number | null | { scalesD?: number | null; scalesH?: number | null; scalesW?: number | null }, options?: { scalesD?: number | null; scalesH?: number | null; scalesW?: number | null }): Result<Q, Tensor>
+  upsampleNearest3d(
+    outputSize: number | readonly number[],
+    scalesD?: number | null | { scalesD?: number | null; scalesH?: number | null; scalesW?: number | null },
+    scalesH?: number | null | { scalesD?: number | null; scalesH?: number | null; scalesW?: number | null },
+    scalesW?: number | null | { scalesD?: number | null; scalesH?: number | null; scalesW?: number | null },
+    options?: { scalesD?: number | null; scalesH?: number | null; scalesW?: number | null },
+  ): Result<Q, Tensor>
   /** `aten::upsample_trilinear3d(Tensor self, SymInt[3] output_size, bool align_corners, float? scales_d=None, float? scales_h=None, float? scales_w=None) -> Tensor` */
-  upsampleTrilinear3d(outputSize: number | readonly number[], alignCorners: boolean, scalesD?: number | null | { scalesD?: number | null; scalesH?: number | null; scalesW?: number | null }, scalesH?: number | null | { scalesD?: number | null; scalesH?: number | null; scalesW?: number | null }, scalesW?: number | null | { scalesD?: number | null; scalesH?: number | null; scalesW?: number | null }, options?: { scalesD?: number | null; scalesH?: number | null; scalesW?: number | null }): Result<Q, Tensor>
+  upsampleTrilinear3d(
+    outputSize: number | readonly number[],
+    alignCorners: boolean,
+    scalesD?: number | null | { scalesD?: number | null; scalesH?: number | null; scalesW?: number | null },
+    scalesH?: number | null | { scalesD?: number | null; scalesH?: number | null; scalesW?: number | null },
+    scalesW?: number | null | { scalesD?: number | null; scalesH?: number | null; scalesW?: number | null },
+    options?: { scalesD?: number | null; scalesH?: number | null; scalesW?: number | null },
+  ): Result<Q, Tensor>
   /** `aten::values(Tensor(a) self) -> Tensor(a)` */
   values(): Result<Q, Tensor>
   /** `aten::var(Tensor self, bool unbiased=True) -> Tensor` */
   var(unbiased?: boolean | { unbiased?: boolean }, options?: { unbiased?: boolean }): Result<Q, Tensor>
   /** `aten::var.correction(Tensor self, int[1]? dim=None, *, Scalar? correction=None, bool keepdim=False) -> Tensor` */
-  var(dim?: number | readonly number[] | null | { dim?: number | readonly number[] | null; correction?: Scalar | null; keepdim?: boolean }, options?: { dim?: number | readonly number[] | null; correction?: Scalar | null; keepdim?: boolean }): Result<Q, Tensor>
+  var(
+    dim?:
+      | number
+      | readonly number[]
+      | null
+      | { dim?: number | readonly number[] | null; correction?: Scalar | null; keepdim?: boolean },
+    options?: { dim?: number | readonly number[] | null; correction?: Scalar | null; keepdim?: boolean },
+  ): Result<Q, Tensor>
   /** `aten::var.dim(Tensor self, int[1]? dim, bool unbiased=True, bool keepdim=False) -> Tensor` */
-  var(dim: number | readonly number[] | null, unbiased?: boolean | { unbiased?: boolean; keepdim?: boolean }, keepdim?: boolean | { unbiased?: boolean; keepdim?: boolean }, options?: { unbiased?: boolean; keepdim?: boolean }): Result<Q, Tensor>
+  var(
+    dim: number | readonly number[] | null,
+    unbiased?: boolean | { unbiased?: boolean; keepdim?: boolean },
+    keepdim?: boolean | { unbiased?: boolean; keepdim?: boolean },
+    options?: { unbiased?: boolean; keepdim?: boolean },
+  ): Result<Q, Tensor>
   /** `aten::var_mean(Tensor self, bool unbiased=True) -> (Tensor, Tensor)` */
   varMean(unbiased?: boolean | { unbiased?: boolean }, options?: { unbiased?: boolean }): Result<Q, [Tensor, Tensor]>
   /** `aten::var_mean.correction(Tensor self, int[1]? dim=None, *, Scalar? correction=None, bool keepdim=False) -> (Tensor, Tensor)` */
-  varMean(dim?: number | readonly number[] | null | { dim?: number | readonly number[] | null; correction?: Scalar | null; keepdim?: boolean }, options?: { dim?: number | readonly number[] | null; correction?: Scalar | null; keepdim?: boolean }): Result<Q, [Tensor, Tensor]>
+  varMean(
+    dim?:
+      | number
+      | readonly number[]
+      | null
+      | { dim?: number | readonly number[] | null; correction?: Scalar | null; keepdim?: boolean },
+    options?: { dim?: number | readonly number[] | null; correction?: Scalar | null; keepdim?: boolean },
+  ): Result<Q, [Tensor, Tensor]>
   /** `aten::var_mean.dim(Tensor self, int[1]? dim, bool unbiased=True, bool keepdim=False) -> (Tensor, Tensor)` */
-  varMean(dim: number | readonly number[] | null, unbiased?: boolean | { unbiased?: boolean; keepdim?: boolean }, keepdim?: boolean | { unbiased?: boolean; keepdim?: boolean }, options?: { unbiased?: boolean; keepdim?: boolean }): Result<Q, [Tensor, Tensor]>
+  varMean(
+    dim: number | readonly number[] | null,
+    unbiased?: boolean | { unbiased?: boolean; keepdim?: boolean },
+    keepdim?: boolean | { unbiased?: boolean; keepdim?: boolean },
+    options?: { unbiased?: boolean; keepdim?: boolean },
+  ): Result<Q, [Tensor, Tensor]>
   /** `aten::vdot(Tensor self, Tensor other) -> Tensor` */
   vdot(other: Tensor): Result<Q, Tensor>
   /** `aten::view(Tensor(a) self, SymInt[] size) -> Tensor(a)` */
@@ -4138,7 +10468,13 @@ interface Methods<Q extends 'now' | 'queued'> {
   /** `aten::zero_(Tensor(a!) self) -> Tensor(a!)` */
   zero_(): Result<Q, Tensor>
   /** `aten::zeros_like(Tensor self, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None, MemoryFormat? memory_format=None) -> Tensor` */
-  zerosLike(options?: { dtype?: DType | null; layout?: Layout | null; device?: Device | null; pinMemory?: boolean | null; memoryFormat?: MemoryFormat | null }): Result<Q, Tensor>
+  zerosLike(options?: {
+    dtype?: DType | null
+    layout?: Layout | null
+    device?: Device | null
+    pinMemory?: boolean | null
+    memoryFormat?: MemoryFormat | null
+  }): Result<Q, Tensor>
 }
 
 /** ATen's operators as methods of a tensor. */

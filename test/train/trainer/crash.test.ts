@@ -1,55 +1,17 @@
-import { type ChildProcess, spawn } from 'node:child_process'
-import { once } from 'node:events'
 import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { createInterface } from 'node:readline'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import { beforeAll, describe, expect, it } from 'vitest'
 import { Random } from '../../../lib/index.js'
+import { start as startChild } from './child.js'
 import { temporary } from './small.js'
 
 const folder = temporary()
 const script = fileURLToPath(new URL('./crash-run.mjs', import.meta.url))
 const [whole, killed, ended] = [folder('whole'), folder('killed'), folder('ended')]
 
-interface Child {
-  process: ChildProcess
-  /** Lines so far, as "step 3", and the errors' text. */
-  lines: string[]
-  errors: () => string
-  exit: Promise<{ code: number | null; signal: string | null }>
-  /** The next line that matches, or undefined when the process has ended. */
-  line(pattern: RegExp): Promise<string | undefined>
-}
-
-function start(outputDir: string, ...more: string[]): Child {
-  const child = spawn(process.execPath, [script, outputDir, ...more], { stdio: ['ignore', 'pipe', 'pipe'] })
-  const lines: string[] = []
-  let errors = ''
-  let seen = 0
-  child.stderr.setEncoding('utf8').on('data', (text) => {
-    errors += text
-  })
-  createInterface({ input: child.stdout }).on('line', (line) => lines.push(line))
-  const exit = once(child, 'close').then(([code, signal]) => ({ code, signal }))
-  return {
-    process: child,
-    lines,
-    errors: () => errors,
-    exit,
-    async line(pattern) {
-      for (;;) {
-        while (seen < lines.length) {
-          const line = lines[seen++] as string
-          if (pattern.test(line)) return line
-        }
-        if (child.exitCode !== null || child.signalCode !== null) return undefined
-        await sleep(1)
-      }
-    },
-  }
-}
+const start = (outputDir: string, ...more: string[]) => startChild([script, outputDir, ...more])
 
 const metrics = (outputDir: string) =>
   readFileSync(join(outputDir, 'metrics.jsonl'), 'utf8')

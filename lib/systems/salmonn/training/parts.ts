@@ -11,8 +11,12 @@ export const SALMONN_STAGES: Readonly<Record<SalmonnStage, readonly SalmonnPart[
   2: ['qformer', 'projection', 'lora'],
 }
 
+/** Whisper's sines and cosines, which never train. */
+const FIXED = /^speech_encoder\.embed_positions\./
+
 /**
- * Lets the named parts train and freezes all else.
+ * Lets the named parts train and freezes all else. As published, encoders and language model are frozen; to train those too
+ * is for networks that begin with random weights.
  * @throws ConfigError where nothing is left to train, or a part is not there
  */
 export function trainSalmonnParts(model: Module, parts: readonly SalmonnPart[]): void {
@@ -21,7 +25,7 @@ export function trainSalmonnParts(model: Module, parts: readonly SalmonnPart[]):
   const missing = new Set(parts)
   for (const [name, parameter] of model.namedParameters()) {
     const part = salmonnPart(name)
-    const trains = part !== undefined && parts.includes(part)
+    const trains = part !== undefined && parts.includes(part) && !FIXED.test(name)
     if (trains) missing.delete(part)
     parameter.requiresGrad_(trains)
   }
