@@ -1,6 +1,6 @@
 import { misuse } from '../data/check.js'
 import { nearest } from '../data/nearest.js'
-import { type KvCache, nativeCacheOf } from '../models/kv-cache.js'
+import { type KvCache, nativeCacheOf } from '../models/decoder/kv-cache.js'
 import { type NativeModule, nativeOf } from '../models/native-module.js'
 import { optionsOf } from '../native/arguments.js'
 import { ConfigError } from '../native/errors.js'

@@ -1,12 +1,23 @@
-export { Beats, type BeatsInputs, type BeatsOutput } from './beats.js'
-export type { AudioClip } from './beats-audio.js'
-export type { BeatsConfig } from './beats-config.js'
-export type { LoadBeatsOptions } from './beats-files.js'
-export type { SoundTag, TagOptions } from './beats-tags.js'
+export type { AudioClip } from './beats/audio.js'
+export { Beats, type BeatsInputs, type BeatsOutput } from './beats/beats.js'
+export type { BeatsConfig } from './beats/config.js'
+export type { LoadBeatsOptions } from './beats/files.js'
+export type { SoundTag, TagOptions } from './beats/tags.js'
 export type { NetworkConfig } from './config.js'
-export type { DecoderLMConfig, RopeParameters } from './decoder-config.js'
-export { DecoderLM, type DecoderLMInputs, type DecoderLMOutput } from './decoder-lm.js'
-export { KvCache } from './kv-cache.js'
+export type { DecoderLMConfig, RopeParameters } from './decoder/config.js'
+export { DecoderLM, type DecoderLMInputs, type DecoderLMOutput } from './decoder/decoder-lm.js'
+export { KvCache } from './decoder/kv-cache.js'
+export {
+  Roberta,
+  type RobertaConfig,
+  RobertaForMaskedLM,
+  type RobertaInputs,
+  type RobertaMaskedLMOutput,
+  type RobertaOutput,
+} from './encoders/roberta.js'
+export type { SpeechEncoderConfig, SpeechEncoderInputs, SpeechEncoderOutput } from './encoders/speech-encoder.js'
+export { Wav2Vec2, type Wav2Vec2Config } from './encoders/wav2vec2.js'
+export { WavLM, type WavLMConfig } from './encoders/wavlm.js'
 export { NativeModule } from './native-module.js'
 export type { LoadNetworkOptions } from './pretrained.js'
 export {
@@ -15,15 +26,15 @@ export {
   type QFormerConfig,
   type QFormerInputs,
   type QFormerOutput,
-} from './q-former.js'
-export {
-  Roberta,
-  type RobertaConfig,
-  RobertaForMaskedLM,
-  type RobertaInputs,
-  type RobertaMaskedLMOutput,
-  type RobertaOutput,
-} from './roberta.js'
+} from './q-former/q-former.js'
+export { checkSalmonnAdapter, type SalmonnPart, salmonnPart } from './salmonn/adapter.js'
+export { SalmonnCache } from './salmonn/cache.js'
+export { SALMONN_LEAST_SAMPLES, SALMONN_RATE, type SalmonnSound } from './salmonn/clips.js'
+export { type SalmonnConfig, type SalmonnLoraConfig, salmonnWindowFrames } from './salmonn/config.js'
+export type { LoadSalmonnOptions, SalmonnPartsFrom } from './salmonn/files.js'
+export type { SalmonnAnswers, SalmonnGenerateOptions, SalmonnStep } from './salmonn/generate.js'
+export { type SalmonnMemory, type SalmonnMemoryOptions, salmonnMemory } from './salmonn/memory.js'
+export { SPEECH_MARKER } from './salmonn/prompt.js'
 export {
   Salmonn,
   type SalmonnInputs,
@@ -31,15 +42,9 @@ export {
   type SalmonnOutput,
   type SalmonnParts,
   type SalmonnQuestion,
-} from './salmonn.js'
-export { checkSalmonnAdapter, type SalmonnPart, salmonnPart } from './salmonn-adapter.js'
-export { SalmonnCache } from './salmonn-cache.js'
-export { SALMONN_LEAST_SAMPLES, SALMONN_RATE, type SalmonnSound } from './salmonn-clips.js'
-export { type SalmonnConfig, type SalmonnLoraConfig, salmonnWindowFrames } from './salmonn-config.js'
-export type { LoadSalmonnOptions, SalmonnPartsFrom } from './salmonn-files.js'
-export type { SalmonnAnswers, SalmonnGenerateOptions, SalmonnStep } from './salmonn-generate.js'
-export { type SalmonnMemory, type SalmonnMemoryOptions, salmonnMemory } from './salmonn-memory.js'
-export { SPEECH_MARKER } from './salmonn-prompt.js'
+} from './salmonn/salmonn.js'
+export type { SpectraConfig, SpectraOptions } from './spectra/config.js'
+export type { LoadSpectraOptions, SpectraEncoders, SpectraLoadReport } from './spectra/files.js'
 export {
   Spectra,
   type SpectraClassificationInputs,
@@ -51,22 +56,17 @@ export {
   type SpectraPrediction,
   type SpectraPretrainingInputs,
   type SpectraPretrainingOutput,
-} from './spectra.js'
-export type { SpectraConfig, SpectraOptions } from './spectra-config.js'
-export type { LoadSpectraOptions, SpectraEncoders, SpectraLoadReport } from './spectra-files.js'
-export type { SpeechEncoderConfig, SpeechEncoderInputs, SpeechEncoderOutput } from './speech-encoder.js'
-export { Wav2Vec2, type Wav2Vec2Config } from './wav2vec2.js'
-export { WavLM, type WavLMConfig } from './wavlm.js'
-export { Whisper, WhisperEncoder } from './whisper.js'
-export type { TokenTimestamp, WhisperAlignmentInputs, WhisperHead } from './whisper-alignment.js'
-export type { WhisperConfig } from './whisper-config.js'
+} from './spectra/spectra.js'
+export type { TokenTimestamp, WhisperAlignmentInputs, WhisperHead } from './whisper/alignment.js'
+export type { WhisperConfig } from './whisper/config.js'
 export type {
   WhisperEncoderInputs,
   WhisperEncoderOutput,
   WhisperGenerateInputs,
   WhisperInputs,
   WhisperOutput,
-} from './whisper-inputs.js'
-export type { TranscribeOptions, WhisperAudio, WhisperSegment, WhisperTranscription } from './whisper-options.js'
-export { WHISPER_LANGUAGES, type WhisperTokens } from './whisper-tokens.js'
-export type { WhisperWord } from './whisper-words.js'
+} from './whisper/inputs.js'
+export type { TranscribeOptions, WhisperAudio, WhisperSegment, WhisperTranscription } from './whisper/options.js'
+export { WHISPER_LANGUAGES, type WhisperTokens } from './whisper/tokens.js'
+export { Whisper, WhisperEncoder } from './whisper/whisper.js'
+export type { WhisperWord } from './whisper/words.js'

@@ -12,7 +12,7 @@ import {
   type Tensor,
   tensor,
 } from '../../lib/index.js'
-import { overlappingWindows } from '../../lib/models/salmonn-windows.js'
+import { overlappingWindows } from '../../lib/models/salmonn/windows.js'
 import { numbers, relativeError } from '../helpers.js'
 import { clip, tinySalmonn } from './salmonn.js'
 

@@ -14,7 +14,7 @@ import {
   setNumThreads,
   type Tensor,
 } from '../../lib/index.js'
-import { checkVicuna } from '../../lib/models/salmonn-base.js'
+import { checkVicuna } from '../../lib/models/salmonn/base.js'
 import { expectClose, fixturePath, numbers, tensorsOf } from '../helpers.js'
 import { promptsOf, type SalmonnCase, salmonnFile, tinySalmonn } from './salmonn.js'
 

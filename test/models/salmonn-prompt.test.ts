@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest'
 import { type Salmonn, setNumThreads, type Tensor, Tokenizer } from '../../lib/index.js'
-import { promptSegments } from '../../lib/models/salmonn-prompt.js'
+import { promptSegments } from '../../lib/models/salmonn/prompt.js'
 import { directory, llamaModel } from '../text/helpers.js'
 import { clip, tinySalmonn } from './salmonn.js'
 

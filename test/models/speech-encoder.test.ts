@@ -24,7 +24,7 @@ import {
   type WavLMConfig,
   zeros,
 } from '../../lib/index.js'
-import { fairseqConfig, fairseqName } from '../../lib/models/fairseq.js'
+import { fairseqConfig, fairseqName } from '../../lib/models/encoders/fairseq.js'
 import { expectClose, fixture, tensorsOf } from '../helpers.js'
 import { camelKeys, expectGradients, loadParameters } from './networks.js'
 

@@ -14,7 +14,7 @@ import {
   type WhisperAlignmentInputs,
   type WhisperHead,
 } from '../../lib/index.js'
-import { wordsOf } from '../../lib/models/whisper-words.js'
+import { wordsOf } from '../../lib/models/whisper/words.js'
 import { fixture, fixturePath, tensorsOf } from '../helpers.js'
 import { get } from './decoder.js'
 

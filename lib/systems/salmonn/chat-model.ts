@@ -1,6 +1,6 @@
 import { requireObject, requireWhole } from '../../data/check.js'
-import type { Salmonn, SalmonnGenerateOptions } from '../../models/salmonn.js'
-import { SalmonnCache } from '../../models/salmonn-cache.js'
+import { SalmonnCache } from '../../models/salmonn/cache.js'
+import type { Salmonn, SalmonnGenerateOptions } from '../../models/salmonn/salmonn.js'
 import { Generator } from '../../tensor/index.js'
 import { type SalmonnChatMessage, type SalmonnChatOptions, salmonnChatPrompt } from './prompts/chat.js'
 

@@ -1,7 +1,7 @@
 import { requireString } from '../../data/check.js'
 import { readJson } from '../../data/json.js'
-import type { SpectraConfig } from '../../models/spectra-config.js'
-import { namedSpectraConfig } from '../../models/spectra-config.js'
+import type { SpectraConfig } from '../../models/spectra/config.js'
+import { namedSpectraConfig } from '../../models/spectra/config.js'
 import { ConfigError } from '../../native/errors.js'
 
 /**

@@ -1,6 +1,6 @@
 import type { LongAudio } from '../../../audio/long.js'
 import { misuse, requireNumber } from '../../../data/check.js'
-import { atLeast, SALMONN_LEAST_SAMPLES, SALMONN_RATE } from '../../../models/salmonn-clips.js'
+import { atLeast, SALMONN_LEAST_SAMPLES, SALMONN_RATE } from '../../../models/salmonn/clips.js'
 import { DataError } from '../../../native/errors.js'
 import type { SalmonnClip } from '../batch.js'
 

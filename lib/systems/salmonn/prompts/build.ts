@@ -1,5 +1,5 @@
 import { misuse, requireObject, requireString } from '../../../data/check.js'
-import { SPEECH_MARKER } from '../../../models/salmonn-prompt.js'
+import { SPEECH_MARKER } from '../../../models/salmonn/prompt.js'
 import { ConfigError } from '../../../native/errors.js'
 
 /** How the published prompts hold it: the tags around it are plain text. */

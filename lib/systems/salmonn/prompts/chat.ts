@@ -1,6 +1,6 @@
 import { misuse, requireOneOf, requireString } from '../../../data/check.js'
-import type { SalmonnQuestion } from '../../../models/salmonn.js'
-import type { SalmonnSound } from '../../../models/salmonn-clips.js'
+import type { SalmonnSound } from '../../../models/salmonn/clips.js'
+import type { SalmonnQuestion } from '../../../models/salmonn/salmonn.js'
 import { ConfigError } from '../../../native/errors.js'
 import { inTemplate, refuseMarker, SALMONN_TEMPLATE, SPEECH_BLOCK } from './build.js'
 

@@ -1,7 +1,7 @@
 import { readJson } from '../../../data/json.js'
 import { nearest } from '../../../data/nearest.js'
 import type { Random } from '../../../data/random.js'
-import { SPEECH_MARKER } from '../../../models/salmonn-prompt.js'
+import { SPEECH_MARKER } from '../../../models/salmonn/prompt.js'
 import { ConfigError, DataError } from '../../../native/errors.js'
 import { countMarkers, SPEECH_BLOCK } from './build.js'
 

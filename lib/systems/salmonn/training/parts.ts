@@ -1,5 +1,5 @@
 import { misuse, requireOneOf } from '../../../data/check.js'
-import { SALMONN_PARTS, type SalmonnPart, salmonnPart } from '../../../models/salmonn-adapter.js'
+import { SALMONN_PARTS, type SalmonnPart, salmonnPart } from '../../../models/salmonn/adapter.js'
 import { ConfigError } from '../../../native/errors.js'
 import { Module } from '../../../nn/index.js'
 

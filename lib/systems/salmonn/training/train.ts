@@ -4,7 +4,7 @@ import { misuse, requireObject, requireOneOf, requireString } from '../../../dat
 import { readJson, writeJson } from '../../../data/json.js'
 import { saveSafetensors } from '../../../data/safetensors.js'
 import { isMainProcess, worldSize } from '../../../distributed/index.js'
-import type { SalmonnPart } from '../../../models/salmonn-adapter.js'
+import type { SalmonnPart } from '../../../models/salmonn/adapter.js'
 import { ConfigError } from '../../../native/errors.js'
 import { Module } from '../../../nn/index.js'
 import type { TrainingArguments } from '../../../train/trainer/arguments.js'

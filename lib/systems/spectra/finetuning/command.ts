@@ -1,4 +1,4 @@
-import { SpectraForSequenceClassification } from '../../../models/spectra.js'
+import { SpectraForSequenceClassification } from '../../../models/spectra/spectra.js'
 import { ConfigError } from '../../../native/errors.js'
 import type { Device } from '../../../tensor/index.js'
 import { readSpectraConfig } from '../network-config.js'

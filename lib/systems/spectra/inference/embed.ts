@@ -7,7 +7,7 @@ import {
   type SpectraInputs,
   type SpectraOutput,
   type SpectraPrediction,
-} from '../../../models/spectra.js'
+} from '../../../models/spectra/spectra.js'
 import type { Tensor } from '../../../tensor/index.js'
 import type { Tokenizer } from '../../../text/tokenizer.js'
 import { SpectraDialogText, type SpectraDialogTextOptions } from '../finetuning/dialog-text.js'

@@ -1,5 +1,5 @@
 import { misuse, requireObject, requireOneOf } from '../../../data/check.js'
-import { SpectraForPreTraining } from '../../../models/spectra.js'
+import { SpectraForPreTraining } from '../../../models/spectra/spectra.js'
 import type { Tokenizer } from '../../../text/tokenizer.js'
 import type { SpectraDialogTextOptions, SpectraTurnText } from '../finetuning/dialog-text.js'
 import { readingOf, rowsOf } from './embed.js'

@@ -1,0 +1,103 @@
+import { LONG_AUDIO, type LongAudio } from '../../audio/long.js'
+import { requireNumber, requireObject, requireOneOf, requireWhole } from '../../data/check.js'
+import { DataError } from '../../native/errors.js'
+import { noGrad, scope, type Tensor } from '../../tensor/index.js'
+import { type AudioClip, padded, SAMPLE_RATE, type Stretch, samplesOf, stretchesOf } from './audio.js'
+import type { Beats } from './beats.js'
+
+export interface TagOptions {
+  /** How many classes, the most probable first. Default 5. */
+  topK?: number
+  /** The most audio that the network hears at once, in seconds. Default 30. */
+  maxSeconds?: number
+  /**
+   * What becomes of a longer clip. `'windows'` (default): equal parts, whose probabilities are averaged by their length;
+   * `'cut'`: its beginning, with a warning; `'error'`: DataError.
+   */
+  longAudio?: LongAudio
+  /** Clips, or parts of clips, that run together. Default 8; what comes out does not depend on it. */
+  batchSize?: number
+}
+
+export interface SoundTag {
+  /** The class's name in the checkpoint, for AudioSet an id such as '/m/09x0r'; 'class 7' where it has none. */
+  label: string
+  index: number
+  /** From 0 to 1; classes do not exclude each other. */
+  probability: number
+}
+
+/** The most probable classes of each clip. */
+export function tagClips(
+  model: Beats,
+  least: number,
+  audio: readonly AudioClip[],
+  options: TagOptions,
+): Promise<SoundTag[][]> {
+  const where = 'Beats.tag'
+  requireObject(where, 'options', options)
+  const { topK = 5, maxSeconds = 30, longAudio = 'windows', batchSize = 8 } = options
+  requireWhole(where, 'topK', topK, 1)
+  requireNumber(where, 'maxSeconds', maxSeconds, { least: 0.5, below: 3600 })
+  requireOneOf(where, 'longAudio', longAudio, LONG_AUDIO)
+  requireWhole(where, 'batchSize', batchSize, 1)
+  return scope(() =>
+    noGrad(async () => {
+      const clips: Tensor[] = []
+      for (const clip of audio) clips.push(await samplesOf(where, clip))
+      checkSizes(where, clips, least)
+      const most = Math.max(2 * least, Math.round(maxSeconds * SAMPLE_RATE))
+      const stretches = clips.flatMap((clip, i) => stretchesOf(i, clip.size(0), most, longAudio))
+      const probabilities = await probabilitiesOf(model, clips, stretches, batchSize)
+      return probabilities.map((values) => best(values, model.labels, topK))
+    }),
+  )
+}
+
+function checkSizes(where: string, clips: Tensor[], least: number): void {
+  for (const [clip, tensor] of clips.entries()) {
+    const samples = tensor.size(0)
+    if (samples >= least) continue
+    const found = `${where}: clip ${clip} has ${samples} samples at 16 kHz, but needs ${least}`
+    throw new DataError(`${found}; pad it with zeros`, { clip, samples })
+  }
+}
+
+const lengthOf = ({ from, to }: Stretch): number => to - from
+
+/** Of each clip: the mean over its stretches, by their length. Stretches of like length run together. */
+async function probabilitiesOf(
+  model: Beats,
+  clips: Tensor[],
+  stretches: Stretch[],
+  batchSize: number,
+): Promise<Float64Array[]> {
+  const device = model.parameters()[0]?.device ?? 'cpu'
+  const heard = clips.map(() => 0)
+  for (const stretch of stretches) heard[stretch.clip] = (heard[stretch.clip] as number) + lengthOf(stretch)
+  const sums = clips.map(() => new Float64Array(model.config.predictorClass ?? 527))
+  const sorted = [...stretches].sort((a, b) => lengthOf(b) - lengthOf(a))
+  for (let begin = 0; begin < sorted.length; begin += batchSize) {
+    const part = sorted.slice(begin, begin + batchSize)
+    const values = await scope(async () => {
+      const inputValues = padded(clips, part).to({ device })
+      const { probabilities } = await model.classify({ inputValues, lengths: part.map(lengthOf) })
+      return (await probabilities.float().data()) as Float32Array
+    })
+    for (const [row, stretch] of part.entries()) {
+      const sum = sums[stretch.clip] as Float64Array
+      const weight = lengthOf(stretch) / (heard[stretch.clip] as number)
+      for (let i = 0; i < sum.length; i += 1) {
+        sum[i] = (sum[i] as number) + weight * (values[row * sum.length + i] as number)
+      }
+    }
+  }
+  return sums
+}
+
+function best(probabilities: Float64Array, labels: string[] | null, topK: number): SoundTag[] {
+  return [...probabilities]
+    .map((probability, index) => ({ label: labels?.[index] ?? `class ${index}`, index, probability }))
+    .sort((a, b) => b.probability - a.probability || a.index - b.index)
+    .slice(0, topK)
+}

@@ -1,0 +1,172 @@
+import { ConfigError } from '../../native/errors.js'
+import { type NetworkConfig, toCamel, toSnake } from '../config.js'
+
+/** What rotary positions are scaled with; `ropeType` decides which of the others are read. */
+export interface RopeParameters {
+  ropeType?: 'default' | 'linear' | 'dynamic' | 'llama3' | 'yarn'
+  ropeTheta?: number
+  factor?: number
+  originalMaxPositionEmbeddings?: number
+  /** llama3 */
+  lowFreqFactor?: number
+  highFreqFactor?: number
+  /** yarn */
+  betaFast?: number
+  betaSlow?: number
+  attentionFactor?: number
+  mscale?: number
+  mscaleAllDim?: number
+  truncate?: boolean
+}
+
+type ModelType = 'llama' | 'mistral' | 'qwen2'
+
+/** The keys of a published config.json in camelCase; what is left out has the value of transformers' configuration class. */
+export interface DecoderLMConfig extends NetworkConfig {
+  /** Default `'llama'`. */
+  modelType?: ModelType
+  vocabSize?: number
+  hiddenSize?: number
+  intermediateSize?: number
+  numHiddenLayers?: number
+  numAttentionHeads?: number
+  /** Groups of heads that share keys and values; default as many as heads (8 for Mistral). */
+  numKeyValueHeads?: number
+  headDim?: number
+  maxPositionEmbeddings?: number
+  rmsNormEps?: number
+  initializerRange?: number
+  hiddenAct?: string
+  attentionDropout?: number
+  /** Biases of all four projections of the attention; LLaMA only. Qwen2 has those of q, k and v always. */
+  attentionBias?: boolean
+  /** LLaMA only. */
+  mlpBias?: boolean
+  tieWordEmbeddings?: boolean
+  /** The row of the embeddings that gets no gradient; none by default. */
+  padTokenId?: number | null
+  /** How many tokens a token sees, itself included; null: all before it. Mistral, and Qwen2 with `useSlidingWindow`. */
+  slidingWindow?: number | null
+  useSlidingWindow?: boolean
+  /** Qwen2: the first layer that has the window. */
+  maxWindowLayers?: number
+  ropeTheta?: number
+  /** What older files have beside `ropeTheta`. */
+  ropeScaling?: (RopeParameters & { type?: string }) | null
+  ropeParameters?: RopeParameters | null
+}
+
+/** What differs from LLaMA's defaults, which native code has. */
+const defaults: Record<ModelType, DecoderLMConfig> = {
+  llama: {},
+  mistral: { intermediateSize: 14336, numKeyValueHeads: 8, maxPositionEmbeddings: 131072, slidingWindow: 4096 },
+  qwen2: { vocabSize: 151936, intermediateSize: 22016, maxPositionEmbeddings: 32768, maxWindowLayers: 28 },
+}
+
+const architectures: Record<ModelType, string> = {
+  llama: 'LlamaForCausalLM',
+  mistral: 'MistralForCausalLM',
+  qwen2: 'Qwen2ForCausalLM',
+}
+
+/** transformers' class for a model type. */
+export const architectureOf = (config: DecoderLMConfig): string => architectures[typeOf(config)]
+
+/** The configuration with the defaults of its model type, and the keys of its RoPE scaling in camelCase. */
+export function completed(config: DecoderLMConfig): DecoderLMConfig {
+  const modelType = typeOf(config)
+  const whole: DecoderLMConfig = { ...defaults[modelType], ...config, modelType }
+  for (const key of ROPE) {
+    const value = whole[key]
+    if (typeof value === 'object' && value !== null) whole[key] = toCamel(value)
+  }
+  checkLayerTypes(whole)
+  return whole
+}
+
+/** The same with the RoPE scaling's keys as files have them. */
+export function published(config: DecoderLMConfig): NetworkConfig {
+  const result: NetworkConfig = { ...config }
+  for (const key of ROPE) {
+    const value = config[key]
+    if (typeof value === 'object' && value !== null) result[key] = toSnake(value)
+  }
+  return result
+}
+
+const ROPE = ['ropeParameters', 'ropeScaling'] as const
+
+function typeOf({ modelType = 'llama' }: DecoderLMConfig): ModelType {
+  if (typeof modelType === 'string' && Object.hasOwn(architectures, modelType)) return modelType
+  throw new ConfigError(
+    `DecoderLM has no networks of model type '${String(modelType)}'; it has ${Object.keys(architectures).join(', ')}`,
+    { modelType },
+  )
+}
+
+/** Newer files list each layer's kind of attention. It follows from the other keys, or the file is not one of these. */
+function checkLayerTypes(config: DecoderLMConfig): void {
+  const { modelType, layerTypes, slidingWindow, useSlidingWindow, maxWindowLayers = 28 } = config
+  if (!Array.isArray(layerTypes)) return
+  const first = modelType === 'mistral' ? 0 : useSlidingWindow ? maxWindowLayers : Number.POSITIVE_INFINITY
+  const has = modelType !== 'llama' && typeof slidingWindow === 'number'
+  layerTypes.forEach((type, layer) => {
+    const expected = has && layer >= first ? 'sliding_attention' : 'full_attention'
+    if (type === expected) return
+    throw new ConfigError(
+      `layerTypes says that layer ${layer} has '${String(type)}', but slidingWindow, useSlidingWindow and maxWindowLayers say '${expected}'`,
+      { layerTypes },
+    )
+  })
+}
+
+const llama13b: DecoderLMConfig = {
+  hiddenSize: 5120,
+  intermediateSize: 13824,
+  numHiddenLayers: 40,
+  numAttentionHeads: 40,
+}
+const llama2: DecoderLMConfig = { maxPositionEmbeddings: 4096, rmsNormEps: 1e-5 }
+const llama3: DecoderLMConfig = {
+  vocabSize: 128256,
+  intermediateSize: 14336,
+  numKeyValueHeads: 8,
+  maxPositionEmbeddings: 8192,
+  rmsNormEps: 1e-5,
+  ropeTheta: 500000,
+}
+
+/** Published sizes by name. */
+export const sizes: Record<string, DecoderLMConfig> = {
+  'llama-7b': {},
+  'llama-13b': llama13b,
+  'llama2-7b': llama2,
+  'llama2-13b': { ...llama13b, ...llama2 },
+  'llama3-8b': llama3,
+  'llama3.1-8b': {
+    ...llama3,
+    maxPositionEmbeddings: 131072,
+    ropeScaling: {
+      ropeType: 'llama3',
+      factor: 8,
+      lowFreqFactor: 1,
+      highFreqFactor: 4,
+      originalMaxPositionEmbeddings: 8192,
+    },
+  },
+  'vicuna-7b-v1.1': {},
+  'vicuna-13b-v1.1': llama13b,
+  'vicuna-7b-v1.5': llama2,
+  'vicuna-13b-v1.5': { ...llama13b, ...llama2 },
+  'mistral-7b-v0.1': { modelType: 'mistral', maxPositionEmbeddings: 32768, rmsNormEps: 1e-5 },
+  'qwen2-7b': {
+    modelType: 'qwen2',
+    vocabSize: 152064,
+    hiddenSize: 3584,
+    intermediateSize: 18944,
+    numHiddenLayers: 28,
+    numAttentionHeads: 28,
+    numKeyValueHeads: 4,
+    ropeTheta: 1e6,
+  },
+}

@@ -1,0 +1,167 @@
+import type { GenerationConfig } from '../../generation/config.js'
+import { readGenerationConfig, writeGenerationConfig } from '../../generation/files.js'
+import {
+  type GenerateInputs,
+  type GenerateOptions,
+  type GenerateOutput,
+  type GenerateStep,
+  generate,
+  stream,
+} from '../../generation/generate.js'
+import { op, opAsync } from '../../native/call.js'
+import type { FactoryOptions } from '../../nn/parameter.js'
+import type { Tensor } from '../../tensor/index.js'
+import { configOf } from '../config.js'
+import { makeNative, NativeModule, nativeOf } from '../native-module.js'
+import { type LoadNetworkOptions, loadNetwork, type NetworkKind, saveNetwork } from '../pretrained.js'
+import { architectureOf, completed, type DecoderLMConfig, published, sizes } from './config.js'
+import { type KvCache, nativeCacheOf } from './kv-cache.js'
+
+export interface DecoderLMInputs {
+  /** Token ids [batch, time], int64. */
+  inputIds?: Tensor
+  /** [batch, time], with a cache [batch, cache.length + time]: 1 for real tokens and 0 for padding, on either side. */
+  attentionMask?: Tensor | null
+  /** [batch, time] or [1, time], int64; counted over the real tokens by default, those in the cache included. */
+  positionIds?: Tensor | null
+  /** [batch, time, hiddenSize], in place of `inputIds`. */
+  inputsEmbeds?: Tensor | null
+  /**
+   * int64 [batch, time]; -100 for what is not to be learned. Each is predicted from the tokens before it; as in transformers
+   * that may be padding, so with padding on the left the first real token of a row wants -100.
+   */
+  labels?: Tensor | null
+  /** What was read before; this pass adds its tokens to it. Nothing is recorded for backward then. */
+  cache?: KvCache | null
+  /** Logits of how many tokens, from the last; 0 for all. Default all without labels, and none with labels. */
+  logitsToKeep?: number | null
+  outputHiddenStates?: boolean
+  outputAttentions?: boolean
+}
+
+export interface DecoderLMOutput {
+  /** Mean cross-entropy over the labels, float32 (float64 for float64); null without labels. */
+  loss: Tensor | null
+  /** [batch, kept, vocabSize]; null where none were asked for. */
+  logits: Tensor | null
+  /** [batch, time, hiddenSize], after the last norm. */
+  lastHiddenState: Tensor
+  /** The embeddings and the output of each layer, the last one after the norm; empty unless asked for. */
+  hiddenStates: Tensor[]
+  /** Per layer [batch, heads, time, cache.length + time]; empty unless asked for. */
+  attentions: Tensor[]
+}
+
+const forward = opAsync('voxtorch::decoder_lm_forward')
+const embed = op('voxtorch::decoder_lm_embed')
+
+/** A trunk that was saved without its head has no `model.` before its names. */
+const layout: NetworkKind = {
+  kind: 'decoder_lm',
+  modelType: 'llama',
+  architecture: 'decoder',
+  prefix: '',
+  ignored: [/\.rotary_emb\.inv_freq$/],
+  packed: 'model.layers',
+  rename: (name) => (/^(embed_tokens|layers|norm)\./.test(name) ? `model.${name}` : name),
+}
+
+/**
+ * The decoder language model of the LLaMA family, by configuration: LLaMA 1 (Touvron et al. 2023,
+ * https://arxiv.org/abs/2302.13971), 2 (https://arxiv.org/abs/2307.09288), 3 (https://arxiv.org/abs/2407.21783) and
+ * Vicuna; Mistral (Jiang et al. 2023, https://arxiv.org/abs/2310.06825), with its sliding window; Qwen2 (Yang et al. 2024,
+ * https://arxiv.org/abs/2407.10671). As transformers' LlamaForCausalLM, MistralForCausalLM and Qwen2ForCausalLM; runs in
+ * native code.
+ *
+ * The answer for a real token does not depend on the padding, whichever side it is on. What stands at padding means
+ * nothing. With RoPE scaling 'dynamic' it does depend on the longest row of the batch, and a cached decode that grows beyond
+ * `maxPositionEmbeddings` differs from one pass, because its keys were turned before.
+ */
+export class DecoderLM extends NativeModule {
+  readonly config: DecoderLMConfig
+  /** What `generate` and `stream` take for what their own configuration leaves out. */
+  generationConfig: GenerationConfig = {}
+
+  /** @throws ConfigError where the configuration contradicts itself */
+  constructor(config: DecoderLMConfig, options: FactoryOptions & { initialize?: boolean } = {}) {
+    const whole = completed(config)
+    super(makeNative('decoder_lm', published(whole), options))
+    this.config = whole
+  }
+
+  /**
+   * Random weights. `config` is a configuration or the name of a published size: `'llama-7b'`, `'llama2-13b'`,
+   * `'llama3.1-8b'`, `'vicuna-13b-v1.1'`, `'mistral-7b-v0.1'`, `'qwen2-7b'` and so on.
+   */
+  static fromConfig(config: DecoderLMConfig | string, options: FactoryOptions = {}): DecoderLM {
+    return new DecoderLM(configOf('DecoderLM', config, sizes), options)
+  }
+
+  /**
+   * The weights of a directory or hub repository in transformers' layout: safetensors or `.bin`, in one file or shards.
+   * @throws ConfigError where config.json is of another family
+   */
+  static async fromPretrained(from: string, options: LoadNetworkOptions = {}): Promise<DecoderLM> {
+    // Some files hold the tied head a second time, which only their configuration tells.
+    const optional: RegExp[] = []
+    let folder = ''
+    const model = await loadNetwork({ ...layout, optional }, from, options, (config, factory, _, directory) => {
+      folder = directory
+      const model = new DecoderLM(config, factory)
+      if (model.config.tieWordEmbeddings === true) optional.push(/^lm_head\.weight$/)
+      return model
+    })
+    model.generationConfig = await readGenerationConfig(folder, model.config)
+    return model
+  }
+
+  /**
+   * Runs on the executor.
+   * @throws ShapeError where the arguments' shapes do not fit each other or the cache
+   */
+  override forward(inputs: DecoderLMInputs): Promise<DecoderLMOutput> {
+    const { cache, ...rest } = inputs
+    const arguments_ = cache ? { ...rest, cache: nativeCacheOf(cache) } : rest
+    return forward(nativeOf(this), arguments_) as Promise<DecoderLMOutput>
+  }
+
+  /** The embeddings of token ids [...] as [..., hiddenSize], to stand in `inputsEmbeds` beside those of another network. */
+  embed(inputIds: Tensor): Tensor {
+    return embed(nativeOf(this), inputIds) as Tensor
+  }
+
+  /**
+   * Goes on from a text, or from embeddings, until every row has ended: greedily, by sampling or by beam search.
+   *
+   * ```ts
+   * const { tokens } = await model.generate({ inputIds, attentionMask }, { maxNewTokens: 64, doSample: true, topP: 0.9 })
+   * ```
+   * @throws ConfigError for a configuration that is wrong or contradicts itself
+   */
+  generate(inputs: GenerateInputs, config?: GenerationConfig, options?: GenerateOptions): Promise<GenerateOutput> {
+    return generate(this, inputs, config, options)
+  }
+
+  /**
+   * The same token by token; leaving the loop, or the signal in `options`, gives it up and frees its memory.
+   *
+   * ```ts
+   * for await (const text of streamText(tokenizer, model.stream({ inputIds }))) process.stdout.write(text)
+   * ```
+   */
+  stream(
+    inputs: GenerateInputs,
+    config?: GenerationConfig,
+    options?: GenerateOptions,
+  ): AsyncGenerator<GenerateStep, void, void> {
+    return stream(this, inputs, config, options)
+  }
+
+  /** Writes config.json, generation_config.json and model.safetensors, which transformers reads. */
+  async save(directory: string): Promise<void> {
+    const modelType = this.config.modelType as string
+    const kind = { ...layout, modelType, architecture: architectureOf(this.config) }
+    await saveNetwork(kind, directory, this, published(this.config))
+    await writeGenerationConfig(directory, this.generationConfig)
+  }
+}

@@ -1,0 +1,101 @@
+/**
+ * The layout of fairseq's wav2vec 2.0 checkpoints and of the original WavLM files: a torch file with `model` (the
+ * weights) and `cfg` (the configuration; {@link https://github.com/microsoft/unilm/tree/master/wavlm}).
+ */
+import { shown } from '../../native/arguments.js'
+import { CheckpointError } from '../../native/errors.js'
+import type { NetworkConfig } from '../config.js'
+
+// What the layers' parts are called there and here.
+const layerParts: Record<string, string> = {
+  'self_attn.relative_attention_bias': 'attention.rel_attn_embed',
+  'self_attn.grep_linear': 'attention.gru_rel_pos_linear',
+  'self_attn.grep_a': 'attention.gru_rel_pos_const',
+  self_attn_layer_norm: 'layer_norm',
+  self_attn: 'attention',
+  fc1: 'feed_forward.intermediate_dense',
+  fc2: 'feed_forward.output_dense',
+}
+
+const renamings: [RegExp, string | ((...match: string[]) => string)][] = [
+  // Fine-tuned models hang the network inside another.
+  [/^w2v_encoder\.w2v_model\./, ''],
+  [/^mask_emb$/, 'masked_spec_embed'],
+  [/^post_extract_proj\./, 'feature_projection.projection.'],
+  [/^layer_norm\./, 'feature_projection.layer_norm.'],
+  [/^encoder\.pos_conv\.0\./, 'encoder.pos_conv_embed.conv.'],
+  // A convolution is the first module of its block; its norm the third, where a layer norm stands between two transposes.
+  [/^(feature_extractor\.conv_layers\.\d+)\.0\./, '$1.conv.'],
+  [/^(feature_extractor\.conv_layers\.\d+)\.2\.(1\.)?/, '$1.layer_norm.'],
+  [
+    new RegExp(`^(encoder\\.layers\\.\\d+)\\.(${Object.keys(layerParts).join('|').replaceAll('.', '\\.')})(?=\\.|$)`),
+    (_, layer, part) => `${layer}.${layerParts[part as string]}`,
+  ],
+]
+
+/** transformers' name for fairseq's name of a weight; a name that is transformers' already stays as it is. */
+export function fairseqName(name: string): string {
+  return renamings.reduce((result, [pattern, to]) => result.replace(pattern, to as string), name)
+}
+
+/** How a key of `cfg` is called in a config.json. */
+const configKeys: Record<string, string> = {
+  encoder_layers: 'numHiddenLayers',
+  encoder_embed_dim: 'hiddenSize',
+  encoder_ffn_embed_dim: 'intermediateSize',
+  encoder_attention_heads: 'numAttentionHeads',
+  activation_fn: 'hiddenAct',
+  layer_norm_first: 'doStableLayerNorm',
+  conv_bias: 'convBias',
+  conv_pos: 'numConvPosEmbeddings',
+  conv_pos_groups: 'numConvPosEmbeddingGroups',
+  num_buckets: 'numBuckets',
+  max_distance: 'maxBucketDistance',
+  dropout: 'hiddenDropout',
+  attention_dropout: 'attentionDropout',
+  activation_dropout: 'activationDropout',
+  dropout_input: 'featProjDropout',
+  encoder_layerdrop: 'layerdrop',
+}
+
+/**
+ * A configuration from the `cfg` of such a file. SpecAugment keeps its defaults: `mask_prob` there is that of
+ * pre-training, which masks half of the audio.
+ * @param cfg the file's `cfg`; where it has a `model` inside, that
+ * @throws CheckpointError for a convolution stack that cannot be read
+ */
+export function fairseqConfig(cfg: Record<string, unknown>): NetworkConfig {
+  const inner = cfg.model
+  if (typeof inner === 'object' && inner !== null) return fairseqConfig(inner as Record<string, unknown>)
+  const config: NetworkConfig = { activationDropout: 0, layerdrop: 0 } // fairseq's own defaults
+  for (const [key, name] of Object.entries(configKeys)) {
+    if (cfg[key] !== undefined && cfg[key] !== null) config[name] = cfg[key]
+  }
+  const layers = convolutions(cfg.conv_feature_layers ?? '[(512,10,5)] + [(512,3,2)] * 4 + [(512,2,2)] * 2')
+  config.convDim = layers.map(([dim]) => dim)
+  config.convKernel = layers.map(([, kernel]) => kernel)
+  config.convStride = layers.map(([, , stride]) => stride)
+  config.featExtractNorm = cfg.extractor_mode === 'layer_norm' ? 'layer' : 'group'
+  return config
+}
+
+const MOST_CONVOLUTIONS = 64
+
+/** `[(512,10,5)] + [(512,3,2)] * 4`: (channels, kernel, stride) lists, repeated and joined. */
+function convolutions(text: unknown): [number, number, number][] {
+  const refuse = (why: string) =>
+    new CheckpointError(`conv_feature_layers ${why}, in ${shown(text).slice(0, 200)}`, { tensor: null })
+  if (typeof text !== 'string' || text.length > 4096) throw refuse('must be a list of (channels, kernel, stride)')
+  const layers: [number, number, number][] = []
+  for (const term of text.replaceAll(/\s/g, '').split('+')) {
+    const found = /^\[((?:\(\d+,\d+,\d+\),?)+)\](?:\*(\d+))?$/.exec(term)
+    if (!found) throw refuse(`has ${shown(term)}, which is no list of (channels, kernel, stride)`)
+    const triples = [...(found[1] as string).matchAll(/(\d+),(\d+),(\d+)/g)].map(
+      ([, dim, kernel, stride]): [number, number, number] => [Number(dim), Number(kernel), Number(stride)],
+    )
+    const times = Number(found[2] ?? 1)
+    if (layers.length + triples.length * times > MOST_CONVOLUTIONS) throw refuse('has too many convolutions')
+    for (let i = 0; i < times; i += 1) layers.push(...triples)
+  }
+  return layers
+}

@@ -1,0 +1,118 @@
+import { shown } from '../../native/arguments.js'
+import { ConfigError } from '../../native/errors.js'
+import type { Tensor } from '../../tensor/index.js'
+import type { NetworkConfig } from '../config.js'
+import { fairseqName } from './fairseq.js'
+
+/**
+ * What {@link Wav2Vec2} and {@link WavLM} are configured by: the keys of a published config.json in camelCase. What is
+ * left out has the value of transformers' configuration classes, given in brackets.
+ */
+export interface SpeechEncoderConfig extends NetworkConfig {
+  /** [768] */
+  hiddenSize?: number
+  /** [12] */
+  numHiddenLayers?: number
+  /** [12] */
+  numAttentionHeads?: number
+  /** [3072] */
+  intermediateSize?: number
+  /** ['gelu'] */
+  hiddenAct?: string
+  /** Channels of each convolution, as many as there are convolutions [512, seven times]. */
+  convDim?: number[]
+  /** [10, 3, 3, 3, 3, 2, 2] */
+  convKernel?: number[]
+  /** [5, 2, 2, 2, 2, 2, 2]: a frame every 320 samples */
+  convStride?: number[]
+  /** [false] */
+  convBias?: boolean
+  /** 'group' normalises after the first convolution, over time; 'layer' after each, over channels ['group']. */
+  featExtractNorm?: 'group' | 'layer'
+  /** ['gelu'] */
+  featExtractActivation?: string
+  /** Kernel of the convolution that positions come from [128]. */
+  numConvPosEmbeddings?: number
+  /** [16] */
+  numConvPosEmbeddingGroups?: number
+  /** Whether a layer normalises its input instead of its output [false]. */
+  doStableLayerNorm?: boolean
+  /** [1e-5] */
+  layerNormEps?: number
+  /** Standard deviation of the linear layers' first weights [0.02]. */
+  initializerRange?: number
+  /** [0.1] */
+  hiddenDropout?: number
+  /** [0.1] */
+  attentionDropout?: number
+  /** [0.1] */
+  activationDropout?: number
+  /** [0] */
+  featProjDropout?: number
+  /** Probability that training skips a layer [0.1]. */
+  layerdrop?: number
+  /** Whether training masks spans of frames and features [true]. */
+  applySpecAugment?: boolean
+  /** Share of the frames that are masked, before spans overlap [0.05]. */
+  maskTimeProb?: number
+  /** [10] */
+  maskTimeLength?: number
+  /** [2] */
+  maskTimeMinMasks?: number
+  /** [0] */
+  maskFeatureProb?: number
+  /** [10] */
+  maskFeatureLength?: number
+  /** [0] */
+  maskFeatureMinMasks?: number
+}
+
+export interface SpeechEncoderInputs {
+  /** Waveforms [batch, samples], floating point, 16 kHz; converted to the network's dtype. */
+  inputValues: Tensor
+  /** [batch, samples], 1 for real samples and 0 for padding, which comes after them. */
+  attentionMask?: Tensor | null
+  /** [batch, frames], true for the frames that SpecAugment masks; drawn by the network while training by default. */
+  maskTimeIndices?: Tensor | null
+  outputHiddenStates?: boolean
+  outputAttentions?: boolean
+}
+
+export interface SpeechEncoderOutput {
+  /** [batch, frames, hiddenSize] */
+  lastHiddenState: Tensor
+  /** What the convolutions made, normalised but not yet projected: [batch, frames, last of convDim]. */
+  extractFeatures: Tensor
+  /** The first layer's input and the output of each layer, each [batch, frames, hiddenSize]; empty unless asked for. */
+  hiddenStates: Tensor[]
+  /** Per layer [batch, heads, frames, frames]; empty unless asked for. A layer that training skipped has none. */
+  attentions: Tensor[]
+}
+
+/** Frames that the convolutions make of so many samples; 0 where there are too few for one. */
+export function framesOf(config: SpeechEncoderConfig, samples: number): number {
+  if (!Number.isInteger(samples) || samples < 0) {
+    throw new ConfigError(`a length is a number of samples, not ${shown(samples)}`, { length: samples })
+  }
+  const { convKernel = [10, 3, 3, 3, 3, 2, 2], convStride = [5, 2, 2, 2, 2, 2, 2] } = config
+  return convKernel.reduce(
+    (length, kernel, i) => (length < kernel ? 0 : Math.floor((length - kernel) / (convStride[i] as number)) + 1),
+    samples,
+  )
+}
+
+/** The network's name for a name in a published file, of transformers (new or old weight normalisation) or fairseq. */
+export function speechEncoderName(name: string): string {
+  return fairseqName(name)
+    .replace(/\.weight_g$/, '.parametrizations.weight.original0')
+    .replace(/\.weight_v$/, '.parametrizations.weight.original1')
+}
+
+/** What fine-tuned and pre-training checkpoints have on top of the network, in transformers and fairseq. */
+export const speechEncoderHeads = [
+  /^(w2v_encoder\.(w2v_model\.)?)?(quantizer|project_q|project_hid|final_proj|proj|label_embs_concat)\b/,
+  /^(lm_head|projector|classifier|layer_weights)\b/,
+]
+
+/** Only SpecAugment reads it, so a file may lack it, or have it for a configuration that masks nothing. */
+export const speechEncoderOptional = [/^masked_spec_embed$/]

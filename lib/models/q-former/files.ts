@@ -1,0 +1,79 @@
+import { loadTorch } from '../../data/torch-file.js'
+import { CheckpointError } from '../../native/errors.js'
+import type { FactoryOptions } from '../../nn/parameter.js'
+import { scope, Tensor } from '../../tensor/index.js'
+import type { NativeModule } from '../native-module.js'
+import type { LoadNetworkOptions, NetworkKind } from '../pretrained.js'
+import { filled, renamed } from '../weights.js'
+import type { QFormerConfig } from './q-former.js'
+
+export const qFormerKind: NetworkKind = {
+  kind: 'q_former',
+  modelType: 'q_former',
+  architecture: 'QFormer',
+  prefix: 'speech_',
+  // A buffer of whole numbers, the projection behind the Q-Former, and the parts for text that older files still hold.
+  ignored: [
+    /(^|\.)position_ids$/,
+    /^speech_llama_proj\./,
+    /Qformer\.(cls\.|bert\.embeddings\.(word|position)_embeddings\.)/,
+    /Qformer\.bert\.encoder\.layer\.\d+\.(intermediate|output)\./,
+  ],
+}
+
+/** The Q-Former of a SALMONN checkpoint. Sizes are those of its tensors; `config` says the rest. */
+export function loadSalmonnQFormer<M extends NativeModule>(
+  file: string,
+  config: QFormerConfig,
+  options: LoadNetworkOptions,
+  build: (config: QFormerConfig, factory: FactoryOptions & { initialize: boolean }) => M,
+): Promise<M> {
+  return scope(async () => {
+    const root: unknown = await loadTorch(file, { mmap: true, names: (name) => name.includes('speech_') })
+    const state = renamed(qFormerKind, tensorsOf(root))
+    const sizes = { ...sizesOf(state, file), ...config }
+    const { network } = await filled(qFormerKind, { state, file, mapped: true }, options, (factory) =>
+      build(sizes, factory),
+    )
+    return network
+  })
+}
+
+export function tensorsOf(root: unknown): Record<string, Tensor> {
+  const all = (root ?? {}) as Record<string, unknown>
+  const model = (all.model ?? all) as Record<string, unknown>
+  return Object.fromEntries(Object.entries(model).filter((pair): pair is [string, Tensor] => pair[1] instanceof Tensor))
+}
+
+export function sizesOf(state: Map<string, Tensor>, file: string): QFormerConfig {
+  const shape = (name: string, dims: number): number[] => {
+    const found = state.get(name)?.shape
+    if (found?.length === dims) return found
+    const what = found ? `${name} is [${found}]` : `it has no speech_${name}`
+    throw new CheckpointError(`${file} holds no Q-Former: ${what}`, { file, tensor: name })
+  }
+  const layer = (i: number) => `Qformer.bert.encoder.layer.${i}.`
+  const [, queryLength, hiddenSize] = shape('query_tokens', 3) as [number, number, number]
+  const [intermediateSize] = shape(`${layer(0)}intermediate_query.dense.weight`, 2) as [number]
+  const [, encoderWidth] = shape(`${layer(0)}crossattention.self.key.weight`, 2) as [number, number]
+  let numHiddenLayers = 1
+  while (state.has(`${layer(numHiddenLayers)}attention.self.query.weight`)) numHiddenLayers += 1
+  let crossAttentionFreq = 1
+  while (
+    crossAttentionFreq < numHiddenLayers &&
+    !state.has(`${layer(crossAttentionFreq)}crossattention.self.key.weight`)
+  ) {
+    crossAttentionFreq += 1
+  }
+  // As in every BERT, a head has 64 dimensions.
+  const numAttentionHeads = Math.max(1, Math.floor(hiddenSize / 64))
+  return {
+    hiddenSize,
+    queryLength,
+    intermediateSize,
+    encoderWidth,
+    numHiddenLayers,
+    crossAttentionFreq,
+    numAttentionHeads,
+  }
+}

@@ -1,0 +1,229 @@
+import { logMelSpectrogram } from '../../audio/features.js'
+import { requireNumber, requireOneOf } from '../../data/check.js'
+import { ConfigError } from '../../native/errors.js'
+import type { Linear } from '../../nn/linear.js'
+import type { Module } from '../../nn/module.js'
+import type { LayerNorm } from '../../nn/normalization.js'
+import { arange, cat, noGrad, scope, type Tensor, tensor, zeros } from '../../tensor/index.js'
+import type { Beats } from '../beats/beats.js'
+import type { QFormer } from '../q-former/q-former.js'
+import { melBinsOf, type WhisperConfig, windowOf } from '../whisper/config.js'
+import type { WhisperEncoder } from '../whisper/whisper.js'
+import { atLeast, SALMONN_LEAST_SAMPLES, SALMONN_RATE } from './clips.js'
+import { equalWindows, type HeardWindow, overlappingWindows } from './windows.js'
+
+const HOP = 160
+const FFT = 400
+/** Samples of one of Whisper's frames. */
+const FRAME = 2 * HOP
+const BANDS = 128
+/** Published: a clip has at least a second. */
+const PUBLISHED_LEAST = 16_000
+/** Windows that frozen encoders hear at once: enough for their kernels, little memory. */
+const GROUP = 8
+/**
+ * Seconds: BEATs' positional convolution reaches 1.28 s to either side (64 of its tokens, 8 of which are a patch of 160 ms),
+ * so at the middle of such an overlap nothing of it is missing.
+ */
+const OVERLAP = 2.56
+
+/** The part of SALMONN that hears. */
+export interface SalmonnEars {
+  whisper: WhisperEncoder
+  beats: Beats
+  lnSpeech: LayerNorm
+  lnAudio: LayerNorm
+  qformer: QFormer
+  projection: Linear
+}
+
+/** How clips are heard. */
+export interface SalmonnHearing {
+  compat: 'published' | undefined
+  /** Seconds. */
+  overlap: number
+}
+
+/**
+ * Completes and checks what a call says of hearing.
+ * @throws ConfigError for an overlap of more than half of what the encoder hears at once
+ */
+export function salmonnHearing(
+  where: string,
+  whisper: WhisperConfig,
+  { compat, overlap }: { compat?: 'published' | undefined; overlap?: number | undefined },
+): SalmonnHearing {
+  const most = (HOP * windowOf(whisper)) / SALMONN_RATE
+  if (compat !== undefined) requireOneOf(where, 'compat', compat, ['published'])
+  if (overlap !== undefined) requireNumber(where, 'overlap', overlap, { least: 0 })
+  if (overlap !== undefined && overlap > most / 2) {
+    throw new ConfigError(
+      `${where}: overlap must be at most ${most / 2} s, half of what the encoder hears at once, not ${overlap}`,
+      { overlap },
+    )
+  }
+  return { compat, overlap: overlap ?? Math.min(OVERLAP, most / 4) }
+}
+
+/**
+ * Samples of 16 kHz as embeddings of the language model, [tokens, hiddenSize] for each clip. Clips longer than the encoder's
+ * window (30 s) are heard in windows that overlap, and of a stretch that two windows share each token is taken once.
+ *
+ * By default a clip costs tokens for its own length, and nothing else in the batch changes them. `'published'` divides
+ * without overlap and pads every window to 30 s, so each has 88 tokens, and treats the batch's padding in BEATs as the
+ * published code does.
+ */
+export function encodeClips(
+  ears: SalmonnEars,
+  clips: readonly Float32Array[],
+  hearing: SalmonnHearing,
+): Promise<Tensor[]> {
+  const { compat } = hearing
+  return scope(async () => {
+    const most = HOP * windowOf(ears.whisper.config)
+    const least = Math.min(most, compat ? PUBLISHED_LEAST : SALMONN_LEAST_SAMPLES)
+    const parts = clips.map((clip) => windowsOf(ears, clip.length, hearing).map((part) => ({ clip, ...part })))
+    const windows = parts.flat()
+    // The published padding depends on the whole batch.
+    const size = compat ? windows.length : GROUP
+    const heard: Tensor[] = []
+    for (let at = 0; at < windows.length; at += size) {
+      const group = windows.slice(at, at + size)
+      const sounds = group.map(({ clip, from, to }) => atLeast(clip.subarray(from, to), least))
+      const tokens = await encodeWindows(ears, sounds, compat)
+      heard.push(...tokens.map((own, i) => taken(own, group[i] as HeardWindow, ears.qformer)))
+    }
+    return parts.map(({ length }) => {
+      const own = heard.splice(0, length)
+      return own.length === 1 ? (own[0] as Tensor) : cat(own, 0)
+    })
+  })
+}
+
+function windowsOf({ whisper, beats, qformer }: SalmonnEars, samples: number, hearing: SalmonnHearing): HeardWindow[] {
+  const most = HOP * windowOf(whisper.config)
+  const { window = 0, stride = window } = qformer.config
+  const { inputPatchSize: patch = 16 } = beats.config
+  // Where frames of the two do not last equally long, or the Q-Former reads all frames at once, tokens have no places.
+  const isOnGrid = window > 0 && patch * HOP === FRAME * Math.floor(BANDS / patch)
+  if (hearing.compat || !isOnGrid) return equalWindows(samples, most)
+  const overlap = Math.round(hearing.overlap * SALMONN_RATE)
+  return overlappingWindows(samples, {
+    ...{ most, overlap, window: FRAME * window, stride: FRAME * stride, patch: HOP * patch },
+  })
+}
+
+/** Of a window's tokens [tokens, size] those that are the clip's. */
+function taken(tokens: Tensor, { first, end }: HeardWindow, { config }: QFormer): Tensor {
+  const { queryLength = 1 } = config
+  const last = end === null ? tokens.size(0) : end * queryLength
+  return tokens.narrow(0, first * queryLength, last - first * queryLength)
+}
+
+function encodeWindows(ears: SalmonnEars, windows: Float32Array[], compat: 'published' | undefined): Promise<Tensor[]> {
+  return scope(async () => {
+    const { lnSpeech, lnAudio, qformer, projection } = ears
+    const speech = await hearing(ears.whisper, () => whisperStates(ears.whisper, windows, compat))
+    const audio = await hearing(ears.beats, () => beatsStates(ears.beats, windows, compat))
+    const dtype = projection.weight.dtype
+    const both = [
+      normalised(lnSpeech, speech.states.to({ dtype }), compat ? null : speech.lengths),
+      normalised(lnAudio, audio.states.to({ dtype }), compat ? null : audio.lengths),
+    ]
+    const time = Math.max(...both.map((states) => states.size(1)))
+    const frames = cat(
+      both.map((states) => filled(states, time)),
+      2,
+    )
+    const lengths = speech.lengths.map((length, row) => Math.max(length, audio.lengths[row] as number))
+    const read = await qformer.forward({
+      encoderHiddenStates: frames,
+      ...(compat ? { compat } : { lengths }),
+    })
+    const embeddings = projection.forward(read.lastHiddenState)
+    return read.lengths.map((length, row) => embeddings.select(0, row).narrow(0, 0, length))
+  })
+}
+
+interface Heard {
+  /** [windows, frames, size] */
+  states: Tensor
+  /** Frames of each. */
+  lengths: number[]
+}
+
+/** A frozen encoder computes as in evaluation, and without a graph. */
+function hearing(encoder: Module, listen: () => Promise<Heard>): Promise<Heard> {
+  if (encoder.parameters().some(({ requiresGrad }) => requiresGrad)) return listen()
+  if (encoder.training) encoder.eval()
+  return noGrad(listen)
+}
+
+async function whisperStates(
+  whisper: WhisperEncoder,
+  windows: Float32Array[],
+  compat: 'published' | undefined,
+): Promise<Heard> {
+  const { device, dtype } = whisper.parameters()[0] as Tensor
+  const most = HOP * windowOf(whisper.config)
+  const steps = windows.map(({ length }) => (compat ? most / HOP : Math.ceil(length / HOP)))
+  const longest = Math.max(...steps)
+  const spectra: Tensor[] = []
+  for (const [row, window] of windows.entries()) {
+    // The last steps look into the silence behind the clip, as they do in a clip that is padded to 30 s.
+    const length = compat ? most : Math.min(most, HOP * Math.ceil((window.length + FFT) / HOP))
+    const options = { nMels: melBinsOf(whisper.config), length }
+    const spectrum = await logMelSpectrogram(tensor(window, { device }), options)
+    const own = spectrum.narrow(1, 0, steps[row] as number)
+    spectra.push(filled(own.t().unsqueeze(0), longest))
+  }
+  const inputFeatures = cat(spectra, 0).transpose(1, 2).contiguous().to({ dtype })
+  const isRagged = steps.some((count) => count < longest)
+  const attentionMask = isRagged ? before(steps, longest, device) : null
+  const { lastHiddenState } = await whisper.forward({ inputFeatures, attentionMask })
+  return { states: lastHiddenState, lengths: steps.map((count) => Math.ceil(count / 2)) }
+}
+
+async function beatsStates(beats: Beats, windows: Float32Array[], compat: 'published' | undefined): Promise<Heard> {
+  const { device, dtype } = beats.parameters()[0] as Tensor
+  const lengths = windows.map(({ length }) => length)
+  const longest = Math.max(...lengths)
+  const samples = new Float32Array(windows.length * longest)
+  for (const [row, window] of windows.entries()) samples.set(window, row * longest)
+  const inputValues = tensor(samples, { device }).reshape([windows.length, longest])
+  const isRagged = lengths.some((length) => length < longest)
+  // The published mask counts samples; its patches are those of the whole batch.
+  if (compat) {
+    const { lastHiddenState } = await beats.forward({ inputValues, ...(isRagged && { lengths, compat }) })
+    return { states: lastHiddenState, lengths: lengths.map(() => lastHiddenState.size(1)) }
+  }
+  const fbank = await beats.fbank(inputValues)
+  const patch = beats.config.inputPatchSize ?? 16
+  const bands = Math.floor(fbank.size(2) / patch)
+  const frames = lengths.map((length) => 1 + Math.floor((length - FFT) / HOP))
+  const rows = fbank.to({ dtype })
+  const { lastHiddenState } = await beats.forward({ fbank: rows, ...(isRagged && { lengths: frames }) })
+  return { states: lastHiddenState, lengths: frames.map((count) => bands * Math.floor(count / patch)) }
+}
+
+/** Zeros where a row has ended: the norm's bias is not heard there. */
+function normalised(norm: LayerNorm, states: Tensor, lengths: number[] | null): Tensor {
+  return scope(() => {
+    const time = states.size(1)
+    if (!lengths || lengths.every((length) => length >= time)) return norm.forward(states)
+    const padding = before(lengths, time, states.device).logicalNot().unsqueeze(2)
+    return norm.forward(states.maskedFill(padding, 0)).maskedFill(padding, 0)
+  })
+}
+
+/** bool [rows, time]: what is in front of each row's end. */
+const before = (lengths: number[], time: number, device: Tensor['device']): Tensor =>
+  scope(() => arange(time, { device }).lt(tensor(lengths, { dtype: 'int64', device }).unsqueeze(1)))
+
+/** [rows, time, size] with zeros behind. */
+function filled(states: Tensor, time: number): Tensor {
+  const [rows, own, size] = states.shape as [number, number, number]
+  if (own === time) return states
+  const { device, dtype } = states
+  return scope(() => cat([states, zeros([rows, time - own, size], { device, dtype })], 1))
+}

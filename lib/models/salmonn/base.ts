@@ -1,0 +1,81 @@
+import { CheckpointError } from '../../native/errors.js'
+import { noGrad, scope, type Tensor } from '../../tensor/index.js'
+import type { DecoderLM } from '../decoder/decoder-lm.js'
+
+/** What a language model can be recognised by: its size, two settings, and sums of weights that are never packed. */
+export interface SalmonnBase {
+  hiddenSize: number
+  numHiddenLayers: number
+  rmsNormEps: number
+  maxPositionEmbeddings: number
+  sums: Record<string, number>
+}
+
+/** bfloat16 and float16 round alike weights to sums that are nearer than this; other training does not. */
+const NEAR = 2e-3
+const ROWS = 16
+
+export function fingerprint(llm: DecoderLM): SalmonnBase {
+  const { hiddenSize = 4096, numHiddenLayers = 32, rmsNormEps = 1e-6, maxPositionEmbeddings = 2048 } = llm.config
+  const state = llm.stateDict()
+  const sums: Record<string, number> = {}
+  for (const name of ['model.embed_tokens', 'model.layers.0.input_layernorm', 'model.norm']) {
+    const weight = state[`${name}.weight`]
+    if (weight) sums[name] = sumOf(weight)
+  }
+  return { hiddenSize, numHiddenLayers, rmsNormEps, maxPositionEmbeddings, sums }
+}
+
+const sumOf = (weight: Tensor): number =>
+  noGrad(() =>
+    scope(() => {
+      const rows = weight.ndim === 2 ? weight.narrow(0, 0, Math.min(ROWS, weight.size(0))) : weight
+      return Number(rows.to({ dtype: 'float64' }).abs().sum().item())
+    }),
+  )
+
+/**
+ * Compares the language model with the one that an adapter was trained with.
+ * @throws CheckpointError where it is another one
+ */
+export function checkBase(found: SalmonnBase, wanted: SalmonnBase, file: string): void {
+  for (const key of ['hiddenSize', 'numHiddenLayers'] as const) {
+    if (found[key] !== wanted[key]) throw other(file, `${key} is ${found[key]}, it was trained with ${wanted[key]}`)
+  }
+  for (const [name, sum] of Object.entries(wanted.sums)) {
+    const own = found.sums[name]
+    if (own === undefined || Math.abs(own - sum) <= NEAR * Math.abs(sum)) continue
+    throw other(
+      file,
+      `the weights of ${name} are others (their sizes add up to ${own.toFixed(3)}, not ${sum.toFixed(3)})`,
+    )
+  }
+}
+
+/** By the size of the language model: what the authors trained with, and what has the same shapes. */
+const published: Record<string, { needs: string; settings: [number, number]; other: string }> = {
+  '4096x32': { needs: 'lmsys/vicuna-7b-v1.5', settings: [1e-5, 4096], other: 'v1.1 or LLaMA 1' },
+  '5120x40': { needs: 'lmsys/vicuna-13b-v1.1', settings: [1e-6, 2048], other: 'v1.5 or LLaMA 2' },
+}
+
+/**
+ * The same for a published adapter, which says nothing of its language model: the two versions of Vicuna differ in
+ * `rms_norm_eps` and `max_position_embeddings`. Where both say otherwise, it is the wrong one; the answers would be empty.
+ * @throws CheckpointError naming the version that the adapter needs
+ */
+export function checkVicuna(found: SalmonnBase, file: string): void {
+  const rule = published[`${found.hiddenSize}x${found.numHiddenLayers}`]
+  if (!rule) return
+  const { rmsNormEps, maxPositionEmbeddings } = found
+  const [eps, positions] = rule.settings
+  if (rmsNormEps === eps || maxPositionEmbeddings === positions) return
+  throw other(
+    file,
+    `it needs ${rule.needs}, and rms_norm_eps ${rmsNormEps} with ${maxPositionEmbeddings} positions is ${rule.other}`,
+  )
+}
+
+const other = (file: string, what: string): CheckpointError =>
+  new CheckpointError(`${file} belongs to another language model: ${what}; allowOtherBase loads it all the same`, {
+    file,
+  })

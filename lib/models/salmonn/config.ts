@@ -1,0 +1,92 @@
+import { requireWhole } from '../../data/check.js'
+import { nearest } from '../../data/nearest.js'
+import { ConfigError } from '../../native/errors.js'
+import { type BeatsConfig, beatsSizes } from '../beats/config.js'
+import { configOf, type NetworkConfig } from '../config.js'
+import { completed, type DecoderLMConfig, sizes as llmSizes } from '../decoder/config.js'
+import type { QFormerConfig } from '../q-former/q-former.js'
+import { type WhisperConfig, sizes as whisperSizes } from '../whisper/config.js'
+
+/** The adapter of the language model; what is left out has the published value, in brackets. */
+export interface SalmonnLoraConfig {
+  /** [8] */
+  r?: number
+  /** [32] */
+  loraAlpha?: number
+  /** [0.1] */
+  loraDropout?: number
+  /** [q_proj and v_proj] */
+  targetModules?: string[]
+}
+
+/** The parts of a SALMONN; what is left out has the published value, in brackets. */
+export interface SalmonnConfig extends NetworkConfig {
+  /** A configuration, or a name that `Whisper.fromConfig` knows ['large-v2']. */
+  whisper?: WhisperConfig | string
+  /** ['as2m'] */
+  beats?: BeatsConfig | string
+  /** ['vicuna-13b-v1.1'] */
+  llm?: DecoderLMConfig | string
+  /** Its `encoderWidth` follows from the encoders. [windows of 17 frames, 2 layers, 1 query] */
+  qformer?: QFormerConfig
+  /** null: the language model has none. */
+  lora?: SalmonnLoraConfig | null
+  /** Longest answer to learn from, in tokens, its end included [300]. */
+  maxTextLength?: number
+  /** What stands behind an answer to learn from ['</s>']. */
+  endSymbol?: string
+}
+
+/** The same with every part's own configuration. */
+export interface CompleteSalmonnConfig extends SalmonnConfig {
+  whisper: WhisperConfig
+  beats: BeatsConfig
+  llm: DecoderLMConfig
+  qformer: QFormerConfig
+  lora: Required<SalmonnLoraConfig> | null
+  maxTextLength: number
+  endSymbol: string
+}
+
+/** The two published models. */
+export const salmonnSizes: Record<string, SalmonnConfig> = {
+  '7b': { llm: 'vicuna-7b-v1.5' },
+  '13b': { llm: 'vicuna-13b-v1.1' },
+}
+
+const KEYS = ['whisper', 'beats', 'llm', 'qformer', 'lora', 'maxTextLength', 'endSymbol']
+const LORA: Required<SalmonnLoraConfig> = { r: 8, loraAlpha: 32, loraDropout: 0.1, targetModules: ['q_proj', 'v_proj'] }
+
+/** @throws ConfigError for an unknown key, naming the nearest, and for a part that does not fit */
+export function salmonnConfig(given: SalmonnConfig | string): CompleteSalmonnConfig {
+  const config = configOf('Salmonn', given, salmonnSizes)
+  for (const key of Object.keys(config)) {
+    if (KEYS.includes(key)) continue
+    const near = nearest(key, KEYS)
+    throw new ConfigError(`Salmonn's configuration has no '${key}'${near ? `; did you mean '${near}'?` : ''}`, { key })
+  }
+  const { lora = {}, maxTextLength = 300, endSymbol = '</s>' } = config
+  requireWhole('Salmonn', 'maxTextLength', maxTextLength, 1)
+  const whisper = configOf('WhisperEncoder', config.whisper ?? 'large-v2', whisperSizes)
+  const beats = configOf('Beats', config.beats ?? 'as2m', beatsSizes)
+  const encoderWidth = (whisper.dModel ?? 384) + (beats.encoderEmbedDim ?? 768)
+  const qformer: QFormerConfig = { window: 17, stride: 17, ...config.qformer, encoderWidth }
+  if (config.qformer?.encoderWidth !== undefined && config.qformer.encoderWidth !== encoderWidth) {
+    throw new ConfigError(
+      `Salmonn: qformer.encoderWidth is ${config.qformer.encoderWidth}, but the encoders give ${encoderWidth}`,
+      { qformer: config.qformer },
+    )
+  }
+  return {
+    whisper,
+    beats,
+    llm: completed(configOf('DecoderLM', config.llm ?? 'vicuna-13b-v1.1', llmSizes)),
+    qformer,
+    lora: lora === null ? null : { ...LORA, ...lora },
+    maxTextLength,
+    endSymbol,
+  }
+}
+
+/** Frames of a window of so many seconds, as the published configuration gives them: 0.333333 is 17. */
+export const salmonnWindowFrames = (seconds: number): number => Math.max(1, Math.round((1500 * seconds) / 30))

@@ -1,0 +1,284 @@
+import { existsSync, statSync } from 'node:fs'
+import { mkdir } from 'node:fs/promises'
+import { join } from 'node:path'
+import { misuse, requireObject, requireOneOf, requireString } from '../../data/check.js'
+import { writeJson } from '../../data/json.js'
+import { loadSafetensors, saveSafetensors } from '../../data/safetensors.js'
+import { loadTorch } from '../../data/torch-file.js'
+import { resolveModel } from '../../hub/index.js'
+import { CheckpointError, ConfigError } from '../../native/errors.js'
+import type { FactoryOptions } from '../../nn/parameter.js'
+import { quantizationOf } from '../../nn/quantized-weight.js'
+import { type Device, type DType, noGrad, scope, type Tensor } from '../../tensor/index.js'
+import { Tokenizer } from '../../text/index.js'
+import { Beats } from '../beats/beats.js'
+import { DecoderLM } from '../decoder/decoder-lm.js'
+import { readConfig } from '../pretrained.js'
+import { sizesOf, tensorsOf } from '../q-former/files.js'
+import { WhisperEncoder } from '../whisper/whisper.js'
+import { checkSalmonnAdapter, salmonnPart } from './adapter.js'
+import { checkBase, checkVicuna, fingerprint, type SalmonnBase } from './base.js'
+import { type SalmonnConfig, salmonnConfig } from './config.js'
+import type { Salmonn, SalmonnParts } from './salmonn.js'
+
+/** Where the parts are: directories, files, or repositories of the hub. */
+export interface SalmonnPartsFrom {
+  /** A whole Whisper or its encoder. */
+  whisper: string
+  /** The published `.pt`, or a directory that `Beats.save` wrote. */
+  beats: string
+  /** Safetensors or `.bin`, in one file or in shards. */
+  llm: string
+  /** `salmonn_v1.pth`, or an `adapter.safetensors`, or the folder that has one. Without it the rest begins anew. */
+  adapter?: string
+  /** Default: that of `llm`. */
+  tokenizer?: string
+}
+
+export interface LoadSalmonnOptions extends Partial<Omit<SalmonnPartsFrom, 'adapter'>> {
+  device?: Device
+  /** Of the language model. Default 'bfloat16', half of what float32 needs. */
+  dtype?: DType
+  /** Of encoders, Q-Former and projection. Default 'float32'. */
+  encoderDtype?: DType
+  /** Packs the language model's layers as they come from the mapped file. */
+  quantize?: 'int8' | 'nf4'
+  /** What the files do not say: heads and windows of the Q-Former, the scale of LoRA. */
+  config?: Partial<SalmonnConfig>
+  /** What the published file of BEATs must hash to; see `Beats.fromPretrained`. */
+  beatsSha256?: string
+  /** Loads an adapter though the language model is not the one that it was trained with. Default false. */
+  allowOtherBase?: boolean
+}
+
+type Build = (config: SalmonnConfig, options: FactoryOptions & { parts: SalmonnParts; initialize: boolean }) => Salmonn
+
+const [ADAPTER, CONFIG, TOKENIZER] = ['adapter.safetensors', 'config.json', 'tokenizer']
+const FOLDERS = { whisper: 'speech_encoder', beats: 'beats', llm: 'llm' } as const
+
+interface Adapter {
+  tensors: Map<string, Tensor>
+  file: string
+  /** Whether it is of `torch.save`, as the authors' files are. */
+  isPublished: boolean
+}
+
+interface Plan {
+  parts: SalmonnPartsFrom
+  config: Partial<SalmonnConfig>
+  base?: SalmonnBase
+}
+
+export async function loadSalmonn(
+  from: SalmonnPartsFrom | string,
+  options: LoadSalmonnOptions,
+  build: Build,
+): Promise<Salmonn> {
+  const where = 'Salmonn.fromPretrained'
+  requireObject(where, 'options', options)
+  const { device, dtype = 'bfloat16', encoderDtype = 'float32', allowOtherBase = false } = options
+  if (options.quantize !== undefined) requireOneOf(where, 'quantize', options.quantize, ['int8', 'nf4'])
+  const plan = typeof from === 'string' ? await ownPlan(from, options) : publishedPlan(from, options)
+  return scope(async () => {
+    const made: { dispose(): void }[] = []
+    try {
+      const adapter = plan.parts.adapter === undefined ? null : await readAdapter(plan.parts.adapter)
+      const config = { ...sizesIn(adapter, plan.config) }
+      const encoders = { ...(device && { device }), dtype: encoderDtype }
+      const whisper = await WhisperEncoder.fromPretrained(plan.parts.whisper, encoders)
+      made.push(whisper)
+      const beats = await Beats.fromPretrained(plan.parts.beats, {
+        ...encoders,
+        ...(options.beatsSha256 !== undefined && { sha256: options.beatsSha256 }),
+      })
+      made.push(beats)
+      const llm = await loadLlm(plan.parts.llm, dtype, options)
+      made.push(llm)
+      const found = fingerprint(llm)
+      if (!allowOtherBase && adapter) {
+        if (plan.base) checkBase(found, plan.base, adapter.file)
+        else if (adapter.isPublished) checkVicuna(found, adapter.file)
+      }
+      const model = build(config, { ...encoders, parts: { whisper, beats, llm }, initialize: adapter === null })
+      // It frees its parts.
+      made.splice(0, made.length, model)
+      const { whisper: ears, beats: sounds, llm: words } = plan.parts
+      model.origin = { whisper: ears, beats: sounds, llm: words }
+      if (adapter) fill(model, adapter)
+      model.tokenizer = await Tokenizer.fromPretrained(plan.parts.tokenizer ?? (await resolveModel(plan.parts.llm, {})))
+      return model.eval() as Salmonn
+    } catch (error) {
+      for (const one of made.reverse()) one.dispose()
+      throw error
+    }
+  })
+}
+
+function publishedPlan(from: SalmonnPartsFrom, options: LoadSalmonnOptions): Plan {
+  const where = 'Salmonn.fromPretrained'
+  requireObject(where, 'the parts', from)
+  for (const part of ['whisper', 'beats', 'llm'] as const) requireString(where, part, from[part])
+  for (const part of ['adapter', 'tokenizer'] as const) {
+    if (from[part] !== undefined) requireString(where, part, from[part])
+  }
+  return { parts: { ...from }, config: { ...options.config } }
+}
+
+async function ownPlan(directory: string, options: LoadSalmonnOptions): Promise<Plan> {
+  const { modelType, base, parts, architectures: _, ...config } = await readConfig(directory)
+  if (modelType !== 'salmonn') {
+    throw new CheckpointError(`${join(directory, CONFIG)} is of model type '${String(modelType)}', not 'salmonn'`, {
+      file: join(directory, CONFIG),
+    })
+  }
+  const recorded = (parts ?? {}) as Partial<Record<keyof typeof FOLDERS, string>>
+  const place = (part: keyof typeof FOLDERS): string => {
+    const own = join(directory, FOLDERS[part])
+    const found = options[part] ?? (existsSync(own) ? own : recorded[part])
+    if (found !== undefined) return found
+    throw new ConfigError(`${directory} holds no ${part}; say in the options where it is: { ${part}: … }`, { part })
+  }
+  const tokenizer = options.tokenizer ?? join(directory, TOKENIZER)
+  const { whisper: _w, beats: _b, llm: _l, ...rest } = config as SalmonnConfig
+  return {
+    parts: {
+      whisper: place('whisper'),
+      beats: place('beats'),
+      llm: place('llm'),
+      adapter: join(directory, ADAPTER),
+      ...(existsSync(tokenizer) && { tokenizer }),
+    },
+    config: { ...rest, ...options.config },
+    ...(base !== undefined && { base: base as SalmonnBase }),
+  }
+}
+
+/** In the file's own dtype nothing is copied; packing takes layer by layer from there. */
+function loadLlm(from: string, dtype: DType, { device, quantize }: LoadSalmonnOptions): Promise<DecoderLM> {
+  return DecoderLM.fromPretrained(from, { ...(device && { device }), ...(quantize && { quantize }), dtype, mmap: true })
+}
+
+async function readAdapter(from: string): Promise<Adapter> {
+  const file = statSync(from, { throwIfNoEntry: false })?.isDirectory() ? join(from, ADAPTER) : from
+  if (!existsSync(file)) throw new CheckpointError(`there is no adapter file ${file}`, { file })
+  if (file.endsWith('.safetensors')) {
+    const { tensors } = await loadSafetensors(file)
+    return { tensors: new Map(Object.entries(tensors)), file, isPublished: false }
+  }
+  const tensors = new Map(Object.entries(tensorsOf(await loadTorch(file, {}))))
+  if (tensors.size > 0) return { tensors, file, isPublished: true }
+  throw new CheckpointError(`${file} is no adapter of SALMONN: it holds no tensors under 'model'`, { file })
+}
+
+/** Sizes that the file's tensors tell; what the caller or our own configuration says goes before them. */
+function sizesIn(adapter: Adapter | null, given: Partial<SalmonnConfig>): SalmonnConfig {
+  if (!adapter) return given
+  const { tensors, file } = adapter
+  const speech = [...tensors].filter(([name]) => name.startsWith('speech_'))
+  const { encoderWidth: _, ...qformer } = sizesOf(new Map(speech.map(([name, value]) => [name.slice(7), value])), file)
+  const rank = [...tensors].find(([name]) => name.includes('.lora_A.'))?.[1].size(0)
+  const lora = given.lora === null ? null : { ...(rank !== undefined && { r: rank }), ...given.lora }
+  return { ...given, qformer: { ...qformer, ...given.qformer }, lora }
+}
+
+function fill(model: Salmonn, { tensors, file, isPublished }: Adapter): void {
+  const own = new Map<string, Tensor>(model.namedParameters())
+  const hasLora = [...tensors.keys()].some((name) => name.includes('.lora_'))
+  const isNeeded = (name: string): boolean => {
+    const part = salmonnPart(name)
+    // The first stage of training writes none.
+    return part === 'qformer' || part === 'projection' || (part === 'lora' && (hasLora || isPublished))
+  }
+  const shapes = (some: Iterable<[string, Tensor]>) => new Map([...some].map(([name, { shape }]) => [name, shape]))
+  const needed = shapes([...own].filter(([name]) => isNeeded(name)))
+  const { unexpected, ignored } = checkSalmonnAdapter(shapes(tensors), needed, file)
+  checkTables(model, tensors, ignored, file)
+  // Encoders that were trained too stand in a file of ours.
+  const others = isPublished ? [] : unexpected.filter((name) => own.has(name))
+  const strange = unexpected.filter((name) => !others.includes(name))
+  const mismatched = others.filter((name) => tensors.get(name)?.shape.join() !== own.get(name)?.shape.join())
+  if (strange.length > 0 || mismatched.length > 0) {
+    const list = (names: string[]) => `${names.slice(0, 10).join(', ')}${names.length > 10 ? ', …' : ''}`
+    const what = [
+      strange.length > 0 && `it holds what this SALMONN has not: ${list(strange)}`,
+      mismatched.length > 0 && `shapes differ: ${list(mismatched)}`,
+    ].filter(Boolean)
+    throw new CheckpointError(`${file}: ${what.join('; ')}`, { file, unexpected: strange, mismatched })
+  }
+  noGrad(() => {
+    for (const name of [...needed.keys(), ...others]) (own.get(name) as Tensor).copy_(tensors.get(name) as Tensor)
+  })
+}
+
+const TABLE = /^beats\.encoder\.layers\.\d+\.self_attn\.relative_attention_bias\.weight$/
+
+/** The file holds BEATs' table of positions under further names: it must be that of the BEATs given. */
+function checkTables(model: Salmonn, tensors: Map<string, Tensor>, ignored: string[], file: string): void {
+  const own = model.beats?.stateDict()['encoder.layers.0.self_attn.relative_attention_bias.weight']
+  if (!own) return
+  for (const name of ignored.filter((name) => TABLE.test(name))) {
+    const table = tensors.get(name) as Tensor
+    const isSame = noGrad(() =>
+      scope(() => {
+        if (table.shape.join() !== own.shape.join()) return false
+        const [a, b] = [table, own].map((each) => each.detach().to({ dtype: 'float32', device: 'cpu' })) as [
+          Tensor,
+          Tensor,
+        ]
+        return Number(a.sub(b).abs().max().item()) <= 1e-2 * Number(b.abs().max().item())
+      }),
+    )
+    if (isSame) continue
+    throw new CheckpointError(
+      `${file} belongs to another BEATs: its ${name} differs; SALMONN needs BEATs_iter3+ (AS2M), fine-tuned, cpt2`,
+      { file, tensor: name },
+    )
+  }
+}
+
+export async function saveSalmonn(model: Salmonn, directory: string, options: { whole?: boolean }): Promise<void> {
+  const where = 'Salmonn.save'
+  requireString(where, 'directory', directory)
+  requireObject(where, 'options', options)
+  const { whole = false } = options
+  const { speech_encoder, beats, llm } = model
+  if (whole) {
+    if (typeof whole !== 'boolean') throw misuse(where, 'whole', 'true or false', whole)
+    if (!speech_encoder || !beats)
+      throw new ConfigError(`${where}: the encoders were freed, so not all can be saved`, {})
+    if (llm.modules().some((module) => quantizationOf(module))) {
+      throw new ConfigError(
+        `${where}: the language model is packed; save what trains alone, without { whole: true }`,
+        {},
+      )
+    }
+    await speech_encoder.save(join(directory, FOLDERS.whisper))
+    await beats.save(join(directory, FOLDERS.beats))
+    await llm.save(join(directory, FOLDERS.llm))
+  }
+  const parameters = model.namedParameters().filter(([name, { requiresGrad }]) => {
+    const part = salmonnPart(name)
+    return part === 'qformer' || part === 'projection' || part === 'lora' || (requiresGrad && !whole)
+  })
+  await mkdir(directory, { recursive: true })
+  const parts = whole || !model.origin ? {} : { parts: model.origin }
+  await writeJson(join(directory, CONFIG), { ...fileConfig(model), ...parts }, { indent: 2 })
+  await saveSafetensors(join(directory, ADAPTER), Object.fromEntries(parameters), { format: 'pt' })
+  if (model.hasTokenizer) model.tokenizer.saveTo(join(directory, TOKENIZER))
+}
+
+function fileConfig(model: Salmonn): object {
+  const { whisper, beats, llm, qformer, lora, maxTextLength, endSymbol } = salmonnConfig(model.config)
+  return {
+    architectures: ['Salmonn'],
+    model_type: 'salmonn',
+    whisper,
+    beats,
+    llm,
+    qformer,
+    lora,
+    maxTextLength,
+    endSymbol,
+    base: fingerprint(model.llm),
+  }
+}

@@ -1,0 +1,259 @@
+import { misuse, requireObject } from '../../data/check.js'
+import type { GenerationConfig } from '../../generation/config.js'
+import { type GenerateOptions, generate, stream } from '../../generation/generate.js'
+import { cat, noGrad, ones, scope, Tensor } from '../../tensor/index.js'
+import type { SalmonnHearing } from './audio.js'
+import { type Read, SalmonnCache } from './cache.js'
+import { clipKey } from './clips.js'
+import { audioPlace, embedRows, type Place, requireRoom, type SalmonnRows } from './prompt.js'
+import type { Salmonn, SalmonnOptions, SalmonnQuestion } from './salmonn.js'
+
+/** How an answer is written: the configuration of generation, and what is SALMONN's. */
+export interface SalmonnGenerateOptions extends GenerationConfig, SalmonnOptions, GenerateOptions {
+  /** Leaves `</s>` and the like out of the text. Default true. */
+  skipSpecialTokens?: boolean
+  /** What was read in earlier turns, for a single prompt; this answer adds to it. */
+  cache?: SalmonnCache
+}
+
+export interface SalmonnAnswers {
+  /** Prompt by prompt; with `numReturnSequences` several for each. */
+  texts: string[]
+  /** Their tokens, ends included. */
+  tokens: number[][]
+}
+
+/** What became certain at a step: the text may be empty while a character is not whole. */
+export interface SalmonnStep {
+  text: string
+  tokens: number[]
+}
+
+/** What {@link SalmonnGenerateOptions} says to whom. */
+function divided(model: Salmonn, options: SalmonnGenerateOptions) {
+  requireObject('Salmonn.generate', 'options', options)
+  const { compat, overlap, loraScale, skipSpecialTokens = true, cache, ...rest } = options
+  const { signal, generator, uniforms, maxNewTokensPerRow, ...given } = rest
+  const hearing = model.hearing('Salmonn.generate', { compat, overlap })
+  if (cache !== undefined && !(cache instanceof SalmonnCache)) {
+    throw misuse('Salmonn.generate', 'cache', 'a SalmonnCache', cache)
+  }
+  const control = Object.fromEntries(
+    Object.entries({ signal, generator, uniforms, maxNewTokensPerRow }).filter(([, value]) => value !== undefined),
+  ) as GenerateOptions
+  const set = Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined))
+  const base = { ...ends(model), ...model.generationConfig }
+  const config: GenerationConfig = { ...base, ...set }
+  if (config.maxLength != null && set.maxNewTokens == null) delete config.maxNewTokens
+  config.suppressTokens = [...new Set([...(config.suppressTokens ?? []), ...neverWritten(model)])]
+  if (config.suppressTokens.length === 0) delete config.suppressTokens
+  return { hearing, loraScale, skipSpecialTokens, cache, control, config }
+}
+
+/** The end of an answer is the tokenizer's: old configurations of Vicuna name other ids. */
+function ends(model: Salmonn): GenerationConfig {
+  const { eosTokenId } = model.tokenizer
+  return eosTokenId === null ? {} : { eosTokenId }
+}
+
+/** Rows of the head that stand for no text: a padding token that was added, and what the vocabulary was rounded up with. */
+function neverWritten(model: Salmonn): number[] {
+  const { tokenizer, llm } = model
+  const { vocabSize = 32000 } = llm.config
+  const { padTokenId, eosTokenId, unkTokenId, bosTokenId } = tokenizer
+  const highest = 1 + Math.max(-1, ...tokenizer.vocabulary().values())
+  const rows = Array.from({ length: Math.max(0, vocabSize - highest) }, (_, i) => highest + i)
+  const isOther = padTokenId !== null && ![eosTokenId, unkTokenId, bosTokenId].includes(padTokenId)
+  if (isOther && padTokenId < vocabSize) rows.push(padTokenId)
+  return rows
+}
+
+export async function generateSalmonn(
+  model: Salmonn,
+  prompts: readonly SalmonnQuestion[],
+  options: SalmonnGenerateOptions,
+): Promise<SalmonnAnswers> {
+  if (!Array.isArray(prompts) || prompts.length === 0) {
+    throw misuse('Salmonn.generate', 'prompts', 'a list of prompts', prompts)
+  }
+  const { hearing, loraScale, skipSpecialTokens, cache, control, config } = divided(model, options)
+  if (cache && prompts.length > 1)
+    throw misuse('Salmonn.generate', 'cache', 'given with a single prompt', prompts.length)
+  control.signal?.throwIfAborted()
+  const tokens = await scope(() =>
+    noGrad(async () => {
+      if (cache) return withCache(model, prompts[0] as SalmonnQuestion, cache, { hearing, loraScale, control, config })
+      const { rows, audio } = await model.read(prompts, hearing)
+      const inputs = embedRows(model.llm, rows, audio, 'left')
+      return (await model.scaled(loraScale, () => generate(model.llm, { ...inputs }, config, control))).tokens
+    }),
+  )
+  return { texts: tokens.map((ids) => model.tokenizer.decode(ids, { skipSpecialTokens })), tokens }
+}
+
+export async function* streamSalmonn(
+  model: Salmonn,
+  prompt: SalmonnQuestion,
+  options: SalmonnGenerateOptions,
+): AsyncGenerator<SalmonnStep, void, void> {
+  const { hearing, loraScale, skipSpecialTokens, cache, control, config } = divided(model, options)
+  if ((config.numBeams ?? 1) > 1) {
+    const { texts, tokens } = await generateSalmonn(model, [prompt], options)
+    yield { text: texts[0] as string, tokens: tokens[0] as number[] }
+    return
+  }
+  control.signal?.throwIfAborted()
+  const decoder = model.tokenizer.decodeStream({ skipSpecialTokens })
+  const prepared = await prepare(model, prompt, cache, { hearing, loraScale })
+  const written: number[] = []
+  try {
+    const inputs = { ...prepared.inputs, ...(cache && { cache: cache.kv }) }
+    const steps = stream(model.llm, inputs, config, control)
+    try {
+      for (;;) {
+        // Which adapters are active is asked at each step, in the context of whoever takes it.
+        const step = await model.scaled(loraScale, () => steps.next())
+        if (step.done) break
+        const token = step.value.tokens[0]
+        if (token === undefined || token === null) continue
+        const text = decoder.push(token)
+        written.push(token)
+        yield { text, tokens: [token] }
+      }
+    } finally {
+      await steps.return()
+    }
+    const rest = decoder.end()
+    if (rest !== '') yield { text: rest, tokens: [] }
+  } finally {
+    prepared.inputs.inputsEmbeds.dispose()
+    prepared.inputs.attentionMask.dispose()
+    await prepared.done(written)
+  }
+}
+
+interface Settings {
+  hearing: SalmonnHearing
+  loraScale: number | undefined
+}
+
+/** What is read for one prompt beside what the cache has, and what to do when its answer is written. */
+async function prepare(
+  model: Salmonn,
+  prompt: SalmonnQuestion,
+  cache: SalmonnCache | undefined,
+  settings: Settings,
+): Promise<{ inputs: SalmonnRows; done: (written: number[]) => Promise<void> }> {
+  const { hearing, loraScale } = settings
+  if (!cache) {
+    const inputs = await scope(() =>
+      noGrad(async () => {
+        const { rows, audio } = await model.read([prompt], hearing)
+        return embedRows(model.llm, rows, audio, 'left')
+      }),
+    )
+    return { inputs, done: async () => {} }
+  }
+  const segments = model.segments(prompt)
+  const clips = await model.sounds(prompt)
+  const manner = hearing.compat ?? hearing.overlap
+  const keys = clips.map((clip) => (clip instanceof Tensor ? tensorKey(clip) : `${manner}:${clipKey(clip)}`))
+  cache.begin(`${loraScale ?? ''}`, keys)
+  const read: Read[] = [...model.begin()]
+  try {
+    const { inputs, past } = await scope(() =>
+      noGrad(async () => {
+        const fresh = new Map<string, Float32Array>()
+        for (const [i, clip] of clips.entries()) {
+          const key = keys[i] as string
+          if (clip instanceof Float32Array && !cache.clip(key)) fresh.set(key, clip)
+        }
+        const made = await model.heard([...fresh.values()], hearing)
+        for (const [i, key] of [...fresh.keys()].entries()) cache.keepClip(key, (made[i] as Tensor).clone())
+        const heard = clips.map((clip, i) =>
+          clip instanceof Tensor ? clip : (cache.clip(keys[i] as string) as Tensor),
+        )
+        const places: Place[] = [...read] as number[]
+        let at = 0
+        for (const [i, ids] of segments.entries()) {
+          read.push(...ids)
+          places.push(...ids)
+          const count = i < heard.length ? (heard[i] as Tensor).size(0) : 0
+          for (let token = 0; token < count; token += 1) {
+            read.push(`${keys[i]}/${token}`)
+            places.push(audioPlace(at++))
+          }
+        }
+        requireRoom(model.llm, places, 'the prompt')
+        const past = await cache.matching(read)
+        const rest = places.slice(past)
+        const used = rest.filter((place) => place < 0).length
+        // Audio places count from the first that is read now.
+        const before = at - used
+        const shifted = rest.map((place) => (place < 0 ? place + before : place))
+        const audio =
+          used === 0 ? null : heard.length === 1 && before === 0 ? (heard[0] as Tensor) : joined(heard, before)
+        return { inputs: embedRows(model.llm, [shifted], audio, 'left'), past }
+      }),
+    )
+    const attentionMask = scope(() => {
+      const { device } = inputs.inputsEmbeds
+      return ones([1, past + inputs.inputsEmbeds.size(1)], { dtype: 'int64', device })
+    })
+    inputs.attentionMask.dispose()
+    // The last token was written and not read.
+    return {
+      inputs: { inputsEmbeds: inputs.inputsEmbeds, attentionMask },
+      done: (written) => cache.end([...read, ...written.slice(0, -1)]),
+    }
+  } catch (error) {
+    await cache.end([])
+    throw error
+  }
+}
+
+/** With beams the cache stays as it was behind the prompt, of which the last token is left for them. */
+async function withCache(
+  model: Salmonn,
+  prompt: SalmonnQuestion,
+  cache: SalmonnCache,
+  { control, config, ...settings }: Settings & { control: GenerateOptions; config: GenerationConfig },
+): Promise<number[][]> {
+  const prepared = await prepare(model, prompt, cache, settings)
+  let written: number[] = []
+  try {
+    const { inputsEmbeds, attentionMask } = prepared.inputs
+    const several = (config.numBeams ?? 1) > 1 || (config.numReturnSequences ?? 1) > 1
+    const time = inputsEmbeds.size(1)
+    const result = await model.scaled(settings.loraScale, async () => {
+      let rest = inputsEmbeds
+      if (several && time > 1) {
+        const most = attentionMask.narrow(1, 0, attentionMask.size(1) - 1)
+        const first = { inputsEmbeds: inputsEmbeds.narrow(1, 0, time - 1), attentionMask: most, logitsToKeep: 1 }
+        await model.llm.forward({ ...first, cache: cache.kv })
+        rest = inputsEmbeds.narrow(1, time - 1, 1)
+      }
+      return generate(model.llm, { inputsEmbeds: rest, attentionMask, cache: cache.kv }, config, control)
+    })
+    if (!several) written = result.tokens[0] as number[]
+    return result.tokens
+  } finally {
+    await prepared.done(written)
+  }
+}
+
+const joined = (heard: Tensor[], from: number): Tensor =>
+  scope(() => {
+    const all = cat(heard, 0)
+    return all.narrow(0, from, all.size(0) - from)
+  })
+
+const names = new WeakMap<Tensor, string>()
+let named = 0
+
+/** A tensor is the same clip as long as it is the same object. */
+function tensorKey(clip: Tensor): string {
+  const name = names.get(clip) ?? `tensor ${++named}`
+  names.set(clip, name)
+  return name
+}

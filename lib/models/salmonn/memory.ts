@@ -1,0 +1,96 @@
+import { requireObject, requireOneOf, requireWhole } from '../../data/check.js'
+import { salmonnPart } from './adapter.js'
+import type { SalmonnConfig } from './config.js'
+import { Salmonn } from './salmonn.js'
+
+export interface SalmonnMemoryOptions {
+  /** Of the language model. Default 'bfloat16'. */
+  dtype?: keyof typeof BYTES
+  /** Of encoders, Q-Former and projection. Default 'float32'. */
+  encoderDtype?: keyof typeof BYTES
+  /** How the language model's layers are packed. Default: not. */
+  quantize?: 'int8' | 'nf4'
+  /** Rows that are answered at once, a beam being one. Default 1. */
+  batch?: number
+  /** Tokens of a row, those of audio and of the answer included. Default 0. */
+  length?: number
+  /** Whether the Q-Former, the projection and LoRA train, with AdamW. Default false. */
+  training?: boolean
+}
+
+/** Bytes. */
+export interface SalmonnMemory {
+  /** Whisper's encoder; its decoder is not loaded. */
+  whisper: number
+  beats: number
+  /** With its queries and both norms. */
+  qformer: number
+  projection: number
+  lora: number
+  llm: number
+  /** Keys and values of `batch` rows of `length` tokens. */
+  kvCache: number
+  /** Of what trains. */
+  gradients: number
+  /** AdamW's two moments, float32. */
+  optimizer: number
+  /** All of it. Intermediate values come on top: little for an answer, most of all in training. */
+  total: number
+}
+
+const BYTES = { float32: 4, bfloat16: 2, float16: 2 } as const
+const TRAINED = ['qformer', 'projection', 'lora'] as const
+/** As `quantize` packs: a float32 scale for each row, or for each 64 weights. */
+const packed = {
+  int8: (rows: number, columns: number) => rows * columns + 4 * rows,
+  nf4: (rows: number, columns: number) => Math.ceil((rows * columns) / 2) + 4 * Math.ceil((rows * columns) / 64),
+}
+
+/**
+ * The memory that a SALMONN of this configuration takes, counted from its shapes: no weights are needed. `'13b'` in bfloat16
+ * has 26 GB of language model, so a GPU of 24 GB needs `quantize`; `releaseEncoders()` frees what `whisper` and `beats` say.
+ *
+ * @throws ConfigError for options that do not exist or make no sense
+ */
+export function salmonnMemory(config: SalmonnConfig | string, options: SalmonnMemoryOptions = {}): SalmonnMemory {
+  const where = 'salmonnMemory'
+  requireObject(where, 'options', options)
+  const { dtype = 'bfloat16', encoderDtype = 'float32', quantize, batch = 1, length = 0, training = false } = options
+  for (const [name, value] of Object.entries({ dtype, encoderDtype })) {
+    requireOneOf(where, name, value, Object.keys(BYTES))
+  }
+  if (quantize !== undefined) requireOneOf(where, 'quantize', quantize, Object.keys(packed))
+  requireWhole(where, 'batch', batch)
+  requireWhole(where, 'length', length)
+  const bytes = { whisper: 0, beats: 0, qformer: 0, projection: 0, lora: 0, llm: 0 }
+  const counts = { ...bytes }
+  const model = new Salmonn(config, { device: 'meta' })
+  try {
+    for (const [name, parameter] of model.namedParameters()) {
+      const part = salmonnPart(name)
+      if (!part) continue
+      const [rows = 1, columns] = parameter.shape
+      const isLayer = /\.model\.layers\./.test(name) && columns !== undefined
+      counts[part] += parameter.numel()
+      if (part === 'llm' && quantize && isLayer) bytes.llm += packed[quantize](rows, columns)
+      // LoRA's two factors are float32 whatever they are put on.
+      else bytes[part] += parameter.numel() * (part === 'lora' ? 4 : BYTES[part === 'llm' ? dtype : encoderDtype])
+    }
+    const { llm } = model.config
+    const { hiddenSize = 4096, numHiddenLayers = 32, numAttentionHeads = 32 } = llm
+    const { numKeyValueHeads = numAttentionHeads, headDim = hiddenSize / numAttentionHeads } = llm
+    const kvCache = 2 * batch * length * numHiddenLayers * numKeyValueHeads * headDim * BYTES[dtype]
+    const sum = (values: number[]) => values.reduce((a, b) => a + b, 0)
+    const gradients = training ? sum(TRAINED.map((part) => bytes[part])) : 0
+    const optimizer = training ? 2 * 4 * sum(TRAINED.map((part) => counts[part])) : 0
+    return {
+      ...bytes,
+      kvCache,
+      gradients,
+      optimizer,
+      total: sum(Object.values(bytes)) + kvCache + gradients + optimizer,
+    }
+  } finally {
+    model.dispose()
+  }
+}

@@ -1,0 +1,392 @@
+import { misuse, requireObject, requireString } from '../../data/check.js'
+import type { GenerationConfig } from '../../generation/config.js'
+import { ConfigError } from '../../native/errors.js'
+import { Linear } from '../../nn/linear.js'
+import { Module } from '../../nn/module.js'
+import { LayerNorm } from '../../nn/normalization.js'
+import type { FactoryOptions, Parameter } from '../../nn/parameter.js'
+import { getPeftModel, type PeftModel } from '../../peft/model.js'
+import { cat, noGrad, scope, Tensor, tensor } from '../../tensor/index.js'
+import type { Tokenizer } from '../../text/index.js'
+import { Beats } from '../beats/beats.js'
+import { DecoderLM } from '../decoder/decoder-lm.js'
+import { QFormer } from '../q-former/q-former.js'
+import { WhisperEncoder } from '../whisper/whisper.js'
+import { encodeClips, type SalmonnEars, type SalmonnHearing, salmonnHearing } from './audio.js'
+import { isEncoded, type SalmonnSound, salmonnSamples, wrongTensor } from './clips.js'
+import { type CompleteSalmonnConfig, type SalmonnConfig, salmonnConfig } from './config.js'
+import { type LoadSalmonnOptions, loadSalmonn, type SalmonnPartsFrom, saveSalmonn } from './files.js'
+import {
+  generateSalmonn,
+  type SalmonnAnswers,
+  type SalmonnGenerateOptions,
+  type SalmonnStep,
+  streamSalmonn,
+} from './generate.js'
+import { audioPlace, embedRows, idsOf, type Place, promptSegments, requireRoom } from './prompt.js'
+
+/** A text with `<SpeechHere>` once for each clip, in order. */
+export interface SalmonnQuestion {
+  text: string
+  /** Sounds; or what `encodeAudio` made of one, a tensor [tokens, hiddenSize]. */
+  clips: readonly SalmonnSound[]
+}
+
+export interface SalmonnInputs {
+  prompts: readonly SalmonnQuestion[]
+  /** The answers to learn. */
+  targets?: readonly string[]
+}
+
+export interface SalmonnOptions {
+  /** Audio as the published code hears it: each window of 30 s costs 88 tokens. Default: the model's `compat`. */
+  compat?: 'published' | undefined
+  /**
+   * Seconds of sound that the windows share in which a clip beyond the encoder's 30 s is heard, at most half of them. Default:
+   * the model's `overlap`, and without one 2.56: BEATs' convolution of positions reaches 1.28 s to both sides.
+   */
+  overlap?: number | undefined
+  /** What LoRA's product is multiplied by, 4 as published; about 2 brings back what it has covered. */
+  loraScale?: number | undefined
+}
+
+export interface SalmonnOutput {
+  /** Mean cross-entropy over the tokens of all targets; null without targets. */
+  loss: Tensor | null
+  /** In evaluation mode with targets: how many of their tokens would have been chosen, and how many there are. */
+  correct?: number
+  total?: number
+}
+
+/** What the constructor is given: networks that exist, of `config`. */
+export interface SalmonnParts {
+  whisper: WhisperEncoder
+  beats: Beats
+  llm: DecoderLM
+}
+
+/** The language model under the names that its adapter gives it. */
+class Wrapped extends Module {}
+
+/**
+ * SALMONN (Tang et al. 2024, https://arxiv.org/abs/2310.13289): a language model that hears. Whisper's encoder and BEATs
+ * listen, a Q-Former reads windows of both, a projection makes tokens of that, and the language model, with LoRA, answers.
+ *
+ * ```ts
+ * const model = await Salmonn.fromPretrained({ whisper, beats, llm, adapter: 'salmonn_v1.pth' })
+ * for await (const { text } of model.stream({ text: salmonnQuestion('What do you hear?'), clips: [samples] })) show(text)
+ * ```
+ *
+ * Names in the state dictionary are those of the published code. Encoders and language model are frozen; what trains is
+ * what the published adapter file holds. The networks given belong to it and are freed with it.
+ */
+export class Salmonn extends Module {
+  readonly config: CompleteSalmonnConfig
+  speech_encoder: WhisperEncoder | null
+  beats: Beats | null
+  readonly ln_speech: LayerNorm
+  readonly ln_audio: LayerNorm
+  readonly speech_Qformer: Module
+  readonly speech_query_tokens: Parameter
+  readonly speech_llama_proj: Linear
+  readonly llama_model: Module
+  /** How audio is heard where a call does not say; see {@link SalmonnOptions}. */
+  compat: 'published' | undefined
+  overlap: number | undefined
+  /** Where its parts were loaded from; what `save` writes down for the next time. */
+  origin: Pick<SalmonnPartsFrom, 'whisper' | 'beats' | 'llm'> | null = null
+  /** What `generate` and `stream` take for what they are not told. */
+  generationConfig: GenerationConfig = { maxNewTokens: 200 }
+  readonly #qformer: QFormer
+  readonly #llm: DecoderLM
+  readonly #peft: PeftModel<DecoderLM> | null
+  #tokenizer: Tokenizer | null = null
+
+  /** @throws ConfigError where the parts do not fit each other */
+  constructor(
+    given: SalmonnConfig | string,
+    options: FactoryOptions & { parts?: SalmonnParts; initialize?: boolean } = {},
+  ) {
+    super()
+    const { parts, initialize = true, ...factory } = options
+    this.config = salmonnConfig(parts ? { ...configObject(given), ...configsOf(parts) } : given)
+    const { whisper, beats, llm, qformer, lora } = this.config
+    this.speech_encoder = parts?.whisper ?? new WhisperEncoder(whisper, factory)
+    this.beats = parts?.beats ?? new Beats(beats, factory)
+    // Its field names are those of the published file, so the object itself stays out of sight.
+    this.#qformer = new QFormer(qformer, { ...factory, initialize })
+    const fields = this.#qformer as unknown as { Qformer: Module; query_tokens: Parameter }
+    const { device = fields.query_tokens.device, dtype } = factory
+    this.ln_speech = new LayerNorm(sizeOf(whisper.dModel, 384), { device, dtype })
+    this.ln_audio = new LayerNorm(sizeOf(beats.encoderEmbedDim, 768), { device, dtype })
+    this.speech_Qformer = fields.Qformer
+    this.speech_query_tokens = fields.query_tokens
+    this.#llm = parts?.llm ?? new DecoderLM(llm, factory)
+    // What it was published with is for chatting without ears.
+    this.#llm.generationConfig = {}
+    const hidden = sizeOf(this.#llm.config.hiddenSize, 4096)
+    this.speech_llama_proj = new Linear(sizeOf(qformer.hiddenSize, 768), hidden, { device, dtype })
+    for (const frozen of [this.speech_encoder, this.beats, this.#llm]) frozen.freeze()
+    this.#peft = lora ? getPeftModel(this.#llm, lora) : null
+    this.llama_model = lora ? adapterNames(this.#llm) : this.#llm
+    this.train()
+  }
+
+  /** Random weights; `config` is a configuration, `'7b'` or `'13b'`. With device `'meta'` it is shapes only. */
+  static fromConfig(config: SalmonnConfig | string, options: FactoryOptions = {}): Salmonn {
+    return new Salmonn(config, options)
+  }
+
+  /**
+   * The four published parts, or one directory that `save` wrote.
+   * @throws CheckpointError that lists missing, unexpected and mis-shaped tensors, or names the language model that the
+   * adapter was trained with where the one given can be told to be another
+   */
+  static fromPretrained(from: SalmonnPartsFrom | string, options: LoadSalmonnOptions = {}): Promise<Salmonn> {
+    return loadSalmonn(from, options, (config, build) => new Salmonn(config, build))
+  }
+
+  /** The language model. */
+  get llm(): DecoderLM {
+    return this.#llm
+  }
+
+  /** Its LoRA; null without. */
+  get peft(): PeftModel<DecoderLM> | null {
+    return this.#peft
+  }
+
+  get tokenizer(): Tokenizer {
+    if (this.#tokenizer) return this.#tokenizer
+    throw new ConfigError('Salmonn has no tokenizer; set `tokenizer` to that of its language model', {})
+  }
+  set tokenizer(tokenizer: Tokenizer) {
+    this.#tokenizer = tokenizer
+  }
+
+  /** Whether there is a tokenizer. */
+  get hasTokenizer(): boolean {
+    return this.#tokenizer !== null
+  }
+
+  /** What is frozen stays in evaluation mode: no layer of an encoder is skipped. */
+  override train(mode = true): this {
+    super.train(mode)
+    for (const part of [this.speech_encoder, this.beats]) {
+      if (part?.parameters().every(({ requiresGrad }) => !requiresGrad)) part.eval()
+    }
+    return this
+  }
+
+  /** Frees both encoders, when all audio is encoded: `encodeAudio` then fails, and prompts hold what it gave before. */
+  releaseEncoders(): void {
+    this.speech_encoder?.dispose()
+    this.beats?.dispose()
+    this.speech_encoder = null
+    this.beats = null
+  }
+
+  /**
+   * Clips as embeddings of the language model, [tokens, hiddenSize] each, of the projection's dtype. A token stands for the
+   * Q-Former's window, a third of a second. They may be given to any prompt in place of the sounds.
+   * @throws ConfigError where the encoders were freed, and for a clip that is no sound, by its number
+   */
+  async encodeAudio(
+    clips: readonly SalmonnSound[],
+    options: Pick<SalmonnOptions, 'compat' | 'overlap'> = {},
+  ): Promise<Tensor[]> {
+    const where = 'Salmonn.encodeAudio'
+    if (!Array.isArray(clips)) throw misuse(where, 'clips', 'a list of sounds', clips)
+    requireObject(where, 'options', options)
+    const hearing = this.hearing(where, options)
+    const sounds: Float32Array[] = []
+    for (const [i, clip] of clips.entries()) sounds.push(await salmonnSamples(clip, `clips[${i}]`))
+    return sounds.length === 0 ? [] : encodeClips(this.#ears(), sounds, hearing)
+  }
+
+  /**
+   * The loss of the targets behind their prompts, as published: nothing but an answer and its end is learnt. Rows are padded
+   * on the right, and positions count what is real.
+   * @throws ConfigError for prompts whose markers and clips do not match
+   */
+  override async forward(batch: SalmonnInputs, options: SalmonnOptions = {}): Promise<SalmonnOutput> {
+    requireObject('Salmonn.forward', 'the batch', batch)
+    const { prompts, targets } = batch
+    if (!Array.isArray(prompts) || prompts.length === 0) {
+      throw misuse('Salmonn.forward', 'prompts', 'a list of prompts', prompts)
+    }
+    if (targets !== undefined && targets.length !== prompts.length) {
+      throw new ConfigError(`Salmonn.forward: there are ${prompts.length} prompts and ${targets.length} targets`, {})
+    }
+    if (!targets) return { loss: null }
+    return scope(async () => {
+      const { rows, audio } = await this.read(prompts, this.hearing('Salmonn.forward', options))
+      const answers = targets.map((target) => this.#answer(target))
+      const whole = rows.map((row, i) => [...row, ...(answers[i] as number[])])
+      const embedded = embedRows(this.#llm, whole, audio, 'right')
+      const longest = embedded.inputsEmbeds.size(1)
+      const wanted = rows.map((row, i) => labelsOf(row.length, answers[i] as number[], longest))
+      const labels = tensor(wanted, { dtype: 'int64', device: embedded.inputsEmbeds.device })
+      const first = Math.min(...rows.map(({ length }) => length))
+      const kept = this.training ? null : longest - first + 1
+      const { loss, logits } = await this.scaled(options.loraScale, () =>
+        this.#llm.forward({ ...embedded, labels, logitsToKeep: kept }),
+      )
+      if (kept === null || !logits) return { loss }
+      return { loss, ...counts(logits, labels.narrow(1, first, longest - first)) }
+    })
+  }
+
+  /** Answers to a batch of prompts: greedily, by sampling or by beam search. Each row ends by itself. */
+  generate(prompts: readonly SalmonnQuestion[], options: SalmonnGenerateOptions = {}): Promise<SalmonnAnswers> {
+    return generateSalmonn(this, prompts, options)
+  }
+
+  /** One answer as it is written; leaving the loop, or the signal, gives it up. With beams it comes as a whole. */
+  stream(prompt: SalmonnQuestion, options: SalmonnGenerateOptions = {}): AsyncGenerator<SalmonnStep, void, void> {
+    return streamSalmonn(this, prompt, options)
+  }
+
+  /**
+   * Writes a directory that `fromPretrained` reads: the configuration, what trains, the tokenizer and how the language
+   * model can be recognised; with `whole` encoders and language model too.
+   */
+  save(directory: string, options: { whole?: boolean } = {}): Promise<void> {
+    return saveSalmonn(this, directory, options)
+  }
+
+  /** The rows of a batch of prompts, and the audio embeddings that their places speak of. @internal */
+  async read(
+    prompts: readonly SalmonnQuestion[],
+    hearing: SalmonnHearing,
+  ): Promise<{ rows: Place[][]; audio: Tensor | null }> {
+    const segments = prompts.map((prompt) => this.segments(prompt))
+    const clips: (Float32Array | Tensor)[] = []
+    for (const [i, prompt] of prompts.entries()) clips.push(...(await this.sounds(prompt, `prompts[${i}].`)))
+    const heard = await this.heard(clips, hearing)
+    let [next, at] = [0, 0]
+    const rows = segments.map((parts, index) => {
+      const row: Place[] = this.begin()
+      for (const [i, ids] of parts.entries()) {
+        row.push(...ids)
+        if (i === parts.length - 1) continue
+        const tokens = (heard[next++] as Tensor).size(0)
+        for (let token = 0; token < tokens; token += 1) row.push(audioPlace(at++))
+      }
+      requireRoom(this.#llm, row, `prompts[${index}]`)
+      return row
+    })
+    return { rows, audio: heard.length === 0 ? null : cat(heard, 0) }
+  }
+
+  /** The text of a prompt between its clips. @internal */
+  segments(prompt: SalmonnQuestion): number[][] {
+    requireObject('Salmonn', 'a prompt', prompt)
+    requireString('Salmonn', "a prompt's text", prompt.text)
+    if (!Array.isArray(prompt.clips)) throw misuse('Salmonn', "a prompt's clips", 'a list of clips', prompt.clips)
+    return promptSegments(this.tokenizer, prompt.text, prompt.clips.length)
+  }
+
+  /** What every row begins with. @internal */
+  begin(): number[] {
+    const { bosTokenId } = this.tokenizer
+    return bosTokenId === null ? [] : [bosTokenId]
+  }
+
+  /** What a call and the model say of hearing. @internal */
+  hearing(where: string, { compat = this.compat, overlap = this.overlap }: SalmonnOptions): SalmonnHearing {
+    return salmonnHearing(where, this.config.whisper, { compat, overlap })
+  }
+
+  /** A prompt's clips: samples, or embeddings. @internal */
+  async sounds({ clips }: SalmonnQuestion, of = ''): Promise<(Float32Array | Tensor)[]> {
+    const width = this.speech_llama_proj.outFeatures
+    const sounds: (Float32Array | Tensor)[] = []
+    for (const [i, clip] of clips.entries()) {
+      const name = `${of}clips[${i}]`
+      if (!isEncoded(clip)) sounds.push(await salmonnSamples(clip, name))
+      else if (clip.size(0) > 0 && clip.size(1) === width) sounds.push(clip)
+      else throw wrongTensor(name, `float32 [samples], or [tokens, ${width}] of encodeAudio`, clip)
+    }
+    return sounds
+  }
+
+  /** The embeddings of clips of which some may be encoded already. @internal */
+  async heard(clips: readonly (Float32Array | Tensor)[], hearing: SalmonnHearing): Promise<Tensor[]> {
+    const fresh = clips.filter((clip): clip is Float32Array => !(clip instanceof Tensor))
+    const made = fresh.length === 0 ? [] : await encodeClips(this.#ears(), fresh, hearing)
+    return clips.map((clip) => (clip instanceof Tensor ? clip : (made.shift() as Tensor)))
+  }
+
+  /** Calls `fn` with another scale of LoRA. @internal */
+  scaled<T>(loraScale: number | undefined, fn: () => T): T {
+    if (loraScale === undefined) return fn()
+    const { lora } = this.config
+    if (!this.#peft || !lora) throw new ConfigError('Salmonn: loraScale is for a model with LoRA', { loraScale })
+    return this.#peft.scaleAdapter((loraScale * lora.r) / lora.loraAlpha, fn)
+  }
+
+  protected override freeNative(): void {
+    this.#qformer.dispose()
+  }
+
+  #answer(target: string): number[] {
+    requireString('Salmonn.forward', 'a target', target)
+    const { maxTextLength, endSymbol } = this.config
+    const ids = idsOf(this.tokenizer, target + endSymbol).slice(0, maxTextLength)
+    if (ids.length > 0) return ids
+    throw new ConfigError('Salmonn.forward: a target without any token cannot be learnt', { target })
+  }
+
+  #ears(): SalmonnEars {
+    if (!this.speech_encoder || !this.beats) {
+      throw new ConfigError('Salmonn: the encoders were freed; give what encodeAudio() made of the clips before', {})
+    }
+    this.#qformer.training = this.speech_Qformer.training
+    return {
+      whisper: this.speech_encoder,
+      beats: this.beats,
+      lnSpeech: this.ln_speech,
+      lnAudio: this.ln_audio,
+      qformer: this.#qformer,
+      projection: this.speech_llama_proj,
+    }
+  }
+}
+
+const sizeOf = (value: number | undefined, otherwise: number): number => value ?? otherwise
+
+const configObject = (given: SalmonnConfig | string): SalmonnConfig =>
+  typeof given === 'string' ? salmonnConfig(given) : given
+
+const configsOf = ({ whisper, beats, llm }: SalmonnParts): SalmonnConfig => ({
+  whisper: whisper.config,
+  beats: beats.config,
+  llm: llm.config,
+})
+
+/** As PEFT wraps a network: `base_model.model` stands before its names. */
+function adapterNames(llm: DecoderLM): Module {
+  const outer = new Wrapped() as Wrapped & { base_model: Module }
+  const inner = new Wrapped() as Wrapped & { model: Module }
+  inner.model = llm
+  outer.base_model = inner
+  return outer
+}
+
+const labelsOf = (before: number, answer: number[], longest: number): number[] =>
+  Array.from({ length: longest }, (_, i) => answer[i - before] ?? -100)
+
+/** Of logits [rows, n + 1, vocabulary] that come before labels [rows, n]. */
+function counts(logits: Tensor, labels: Tensor): { correct: number; total: number } {
+  return noGrad(() =>
+    scope(() => {
+      const chosen = logits.narrow(1, 0, labels.size(1)).argmax(-1)
+      const wanted = labels.ne(-100)
+      const sum = (mask: Tensor) => Number(mask.sum().item())
+      return { correct: sum(chosen.eq(labels).logicalAnd(wanted)), total: sum(wanted) }
+    }),
+  )
+}
+
+export type { SalmonnAnswers, SalmonnGenerateOptions, SalmonnStep }

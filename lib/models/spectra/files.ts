@@ -1,0 +1,275 @@
+import { existsSync } from 'node:fs'
+import { mkdir } from 'node:fs/promises'
+import { join } from 'node:path'
+import { writeJson } from '../../data/json.js'
+import { saveSafetensors } from '../../data/safetensors.js'
+import { resolveModel } from '../../hub/index.js'
+import { CheckpointError, ConfigError } from '../../native/errors.js'
+import type { FactoryOptions } from '../../nn/parameter.js'
+import { scope, type Tensor } from '../../tensor/index.js'
+import { type NetworkConfig, toSnake } from '../config.js'
+import { speechEncoderHeads, speechEncoderName } from '../encoders/speech-encoder.js'
+import type { NativeModule } from '../native-module.js'
+import { type LoadNetworkOptions, type NetworkKind, parted, readConfig } from '../pretrained.js'
+import { type FillOptions, filled, readWeights, renamed } from '../weights.js'
+import {
+  type CompleteSpectraConfig,
+  optionsIn,
+  type SpectraConfig,
+  type SpectraOptions,
+  spectraConfig,
+} from './config.js'
+
+/** Two encoders to begin from: folders or hub repositories of a RoBERTa and a WavLM in transformers' layout. */
+export interface SpectraEncoders {
+  text: string
+  audio: string
+}
+
+export interface LoadSpectraOptions extends LoadNetworkOptions {
+  /** Choices in place of those in the files. */
+  config?: SpectraOptions
+}
+
+/** What a loaded checkpoint was found to be. */
+export interface SpectraLoadReport {
+  /** What stood before the names: `''`, `'model.'`, `'module.'` or `'module.model.'`. */
+  prefix: string
+  /** Convolutions of the audio encoder in the file. */
+  convLayers: number
+  /** Rows of the token type table in the file; of one row two are made. */
+  typeRows: number
+  fusedLayers: number
+  /** Whether fusion layers were numbered in the file. */
+  fusedIndexed: boolean
+  /** Heads in the file, whether or not this network has them. */
+  heads: string[]
+  /** Tensors in the file. */
+  tensors: number
+  /** Names that the file lacks, which have fresh values. */
+  fresh: string[]
+  /** Names in the file that this network has no use for. */
+  ignored: string[]
+}
+
+/** A class of networks: what its heads are called. */
+export interface SpectraKind {
+  kind: string
+  architecture: string
+  heads: string[]
+}
+
+type Build<M> = (config: CompleteSpectraConfig, factory: FactoryOptions & { initialize: boolean }) => M
+interface Source {
+  config: SpectraConfig
+  /** Under the network's names, but for heads of other networks. */
+  state: Map<string, Tensor>
+  file: string
+  mapped: boolean
+  report: SpectraLoadReport
+  /** Names that it may lack. */
+  fresh: RegExp[]
+}
+
+const TYPES = 'text_encoder.embeddings.token_type_embeddings.weight'
+const HEAD = /^(mlm_head|mam_head|selection_head|start_prediction_head|end_prediction_head|head)\./
+const TRACKING = /^(class|token|refer)_[a-z]+-/ // class_hotel-area.weight
+const UNUSED = /(^|\.)(position_ids|token_type_ids|masked_spec_embed)$/
+const CONVOLUTION = /^audio_encoder\.feature_extractor\.conv_layers\.(\d+)\.conv\.weight$/
+
+export async function loadSpectra<M extends NativeModule>(
+  kind: SpectraKind,
+  from: string | SpectraEncoders,
+  options: LoadSpectraOptions,
+  build: Build<M>,
+): Promise<{ network: M; report: SpectraLoadReport }> {
+  const { config: choices = {}, ...load } = options
+  const { hub, ...fill } = parted(load)
+  const pair = encodersOf(from)
+  const folders = pair
+    ? { text: await resolveModel(pair.text, hub), audio: await resolveModel(pair.audio, hub) }
+    : await resolveModel(from as string, hub)
+  return scope(async () => {
+    const source = typeof folders === 'string' ? await published(folders, fill) : await encoders(folders, fill)
+    const { state, report } = source
+    const heads = kind.heads.map((head) => `${head}.`)
+    for (const name of [...state.keys()]) {
+      const isForeign = TRACKING.test(name) || (HEAD.test(name) && !heads.some((head) => name.startsWith(head)))
+      if (!isForeign) continue
+      state.delete(name)
+      report.ignored.push(name)
+    }
+    const config = spectraConfig({ ...source.config, ...labelsIn(kind, state), ...choices })
+    growTypes(state, config)
+    for (const head of ['mlm_head', 'mam_head']) tieBias(state, head, source.file)
+    const layout: NetworkKind = {
+      kind: kind.kind,
+      modelType: 'spectra',
+      architecture: kind.architecture,
+      prefix: '',
+      ignored: [],
+      fresh: [...source.fresh, ...kind.heads.map((head) => new RegExp(`^${head}\\.`))],
+    }
+    const { network, fresh } = await filled(layout, source, fill, (factory) => build(config, factory))
+    report.fresh = fresh
+    return { network, report }
+  })
+}
+
+function encodersOf(from: string | SpectraEncoders): SpectraEncoders | undefined {
+  if (typeof from === 'string') return undefined
+  if (typeof from?.text === 'string' && typeof from.audio === 'string') return from
+  throw new ConfigError('Spectra is loaded from a folder, a repository, or { text, audio } of two encoders', {})
+}
+
+/** text_config.json, audio_config.json and weights; config.json holds the choices of a network saved here. */
+async function published(folder: string, options: FillOptions): Promise<Source> {
+  const [textConfig, audioConfig] = [
+    await readConfig(folder, 'text_config.json'),
+    await readConfig(folder, 'audio_config.json'),
+  ]
+  const own = existsSync(join(folder, 'config.json')) ? await readConfig(folder) : {}
+  const { tensors, file, mapped } = await readWeights(folder, options)
+  const report = emptyReport(Object.keys(tensors).length)
+  const state = new Map<string, Tensor>()
+  const prefixes = new Set<string>()
+  for (const [full, tensor] of Object.entries(tensors)) {
+    const prefix = /^(module\.)?(model\.)?/.exec(full)?.[0] ?? ''
+    const name = networkName(full.slice(prefix.length))
+    if (!HEAD.test(name) && !TRACKING.test(name)) prefixes.add(prefix)
+    if (UNUSED.test(name)) report.ignored.push(full)
+    else if (state.has(name)) throw new CheckpointError(`${file} has ${name} twice, once as ${full}`, { file, name })
+    else state.set(name, tensor)
+    report.fusedIndexed ||= /^(module\.)?(model\.)?fused_encoder\.\d+\./.test(full)
+  }
+  if (prefixes.size > 1) {
+    const list = [...prefixes].map((prefix) => `'${prefix}'`).join(' and ')
+    throw new CheckpointError(`${file} has parts of the network both under ${list}; it needs one prefix`, { file })
+  }
+  report.prefix = [...prefixes][0] ?? ''
+  describe(report, state)
+  const config: SpectraConfig = { textConfig, audioConfig, ...optionsIn(own as SpectraConfig) }
+  if (!('numFusedLayers' in textConfig || 'numFusionLayers' in textConfig)) config.numFusedLayers ??= report.fusedLayers
+  return { config, state, file, mapped, report, fresh: [/\.conv_layers\.7\./, /^audio_encoder\.audio_(cls|sep)$/] }
+}
+
+/** The network's name for a published one: fusion layers are numbered, weight normalisation has today's names. */
+function networkName(name: string): string {
+  if (name.startsWith('audio_encoder.')) return `audio_encoder.${speechEncoderName(name.slice(14))}`
+  return name.replace(/^fused_encoder\.(?!\d)/, 'fused_encoder.0.')
+}
+
+async function encoders(from: SpectraEncoders, options: FillOptions): Promise<Source> {
+  const [textConfig, audioConfig] = [await readConfig(from.text), await readConfig(from.audio)]
+  const text = await readWeights(from.text, options)
+  const audio = await readWeights(from.audio, options)
+  const report = emptyReport(Object.keys(text.tensors).length + Object.keys(audio.tensors).length)
+  const state = new Map<string, Tensor>()
+  const part = { kind: 'spectra', modelType: '', architecture: '' }
+  const ofText: NetworkKind = { ...part, prefix: 'roberta.', ignored: [/^(lm_head|classifier)\./, UNUSED] }
+  const ofAudio: NetworkKind = {
+    ...part,
+    prefix: 'wavlm.',
+    ignored: [...speechEncoderHeads, UNUSED],
+    rename: speechEncoderName,
+  }
+  for (const [name, tensor] of renamed(ofText, text.tensors)) state.set(`text_encoder.${name}`, tensor)
+  for (const [name, tensor] of renamed(ofAudio, audio.tensors)) state.set(`audio_encoder.${name}`, tensor)
+  describe(report, state)
+  const ownParts = [
+    /^text_encoder\.pooler\./,
+    /^audio_encoder\.audio_(cls|sep)$/,
+    /^(token_type_embeddings|fused_encoder)\./,
+  ]
+  return {
+    config: { textConfig, audioConfig },
+    state,
+    file: `${text.file} with ${audio.file}`,
+    mapped: text.mapped || audio.mapped,
+    report,
+    fresh: ownParts,
+  }
+}
+
+const emptyReport = (tensors: number): SpectraLoadReport => ({
+  prefix: '',
+  convLayers: 0,
+  typeRows: 0,
+  fusedLayers: 0,
+  fusedIndexed: false,
+  heads: [],
+  tensors,
+  fresh: [],
+  ignored: [],
+})
+
+function describe(report: SpectraLoadReport, state: Map<string, Tensor>): void {
+  const names = [...state.keys()]
+  report.convLayers = names.filter((name) => CONVOLUTION.test(name)).length
+  report.typeRows = state.get(TYPES)?.shape[0] ?? 0
+  report.fusedLayers = new Set(names.map((name) => /^fused_encoder\.(\d+)\./.exec(name)?.[1]).filter(Boolean)).size
+  const heads = names.map((name) => HEAD.exec(name)?.[1] ?? (TRACKING.test(name) ? 'tracking' : undefined))
+  report.heads = [...new Set(heads.filter((head) => head !== undefined))]
+}
+
+function labelsIn(kind: SpectraKind, state: Map<string, Tensor>): SpectraOptions {
+  const rows = kind.heads.includes('head') ? state.get('head.2.weight')?.shape[0] : undefined
+  return rows === undefined ? {} : { numLabels: rows }
+}
+
+/** SPECTRA needs two types: of a single row both are made, and a table of more rows counts whatever the file says. */
+function growTypes(state: Map<string, Tensor>, config: SpectraConfig): void {
+  const table = state.get(TYPES)
+  const rows = table?.shape[0] ?? 2
+  config.textConfig = { ...config.textConfig, typeVocabSize: Math.max(2, rows, config.textConfig.typeVocabSize ?? 2) }
+  if (table && rows === 1) state.set(TYPES, table.expand([config.textConfig.typeVocabSize as number, -1]).contiguous())
+}
+
+/** A head's bias and that of its decoder are one tensor, which files have under one name or both. */
+function tieBias(state: Map<string, Tensor>, head: string, file: string): void {
+  const [own, inner] = [`${head}.bias`, `${head}.decoder.bias`]
+  const [a, b] = [state.get(own), state.get(inner)]
+  if (a && b && !a.equal(b)) {
+    throw new CheckpointError(`${file} has two values for one tensor: ${own} and ${inner} differ`, {
+      file,
+      tensor: own,
+    })
+  }
+  const either = a ?? b
+  if (!either) return
+  state.set(own, either)
+  state.set(inner, either)
+}
+
+/** Writes the published layout: text_config.json, audio_config.json, model.safetensors; and config.json with the choices. */
+export async function saveSpectra(
+  kind: SpectraKind,
+  directory: string,
+  module: NativeModule,
+  config: CompleteSpectraConfig,
+): Promise<void> {
+  await mkdir(directory, { recursive: true })
+  const text: NetworkConfig = {
+    ...config.textConfig,
+    maxLength: config.maxTextLength,
+    numFusedLayers: config.numFusedLayers,
+  }
+  const audio: NetworkConfig = {
+    ...config.audioConfig,
+    maxLength: config.maxAudioLength,
+    hasAudioCls: config.hasAudioCls,
+  }
+  if (config.multiTurn !== undefined) audio.multiTurn = config.multiTurn
+  await scope(async () => {
+    // A file of safetensors holds no tensor under two names.
+    const state = Object.entries(module.stateDict()).map(([name, tensor]): [string, Tensor] => [
+      name,
+      /^(mlm|mam)_head\.bias$/.test(name) ? tensor.detach().clone() : tensor,
+    ])
+    await saveSafetensors(join(directory, 'model.safetensors'), Object.fromEntries(state), { format: 'pt' })
+  })
+  await writeJson(join(directory, 'text_config.json'), toSnake({ ...text, modelType: 'roberta' }), { indent: 2 })
+  await writeJson(join(directory, 'audio_config.json'), toSnake({ ...audio, modelType: 'wavlm' }), { indent: 2 })
+  const own = { architectures: [kind.architecture], modelType: 'spectra', ...optionsIn(config) }
+  await writeJson(join(directory, 'config.json'), toSnake(own), { indent: 2 })
+}

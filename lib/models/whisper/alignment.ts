@@ -1,0 +1,129 @@
+import { existsSync } from 'node:fs'
+import { join } from 'node:path'
+import { optionsOf } from '../../native/arguments.js'
+import { opAsync } from '../../native/call.js'
+import { CheckpointError, ConfigError } from '../../native/errors.js'
+import { noGrad, scope, type Tensor, tensor } from '../../tensor/index.js'
+import { type KvCache, nativeCacheOf } from '../decoder/kv-cache.js'
+import { nativeOf } from '../native-module.js'
+import { readConfig } from '../pretrained.js'
+import type { WhisperConfig } from './config.js'
+import { SECONDS_PER_STEP } from './options.js'
+import type { Whisper } from './whisper.js'
+
+const align = opAsync('voxtorch::whisper_align')
+
+/** A layer of the decoder and a head of its cross-attention. */
+export type WhisperHead = [layer: number, head: number]
+
+export interface WhisperAlignmentInputs {
+  /** The log-mel spectrogram [batch, numMelBins, steps], or in its place what `encode` gave. */
+  inputFeatures?: Tensor | null
+  /** [batch, frames, dModel]. */
+  encoderHiddenStates?: Tensor | null
+  /** The keys and values of the audio: an empty one is filled, a filled one stands in place of the audio. */
+  encoderCache?: KvCache | null
+  /** What the decoder read before it wrote the tokens, the same in every row; by default the start of a transcript. */
+  prompt?: number[]
+  /** What it wrote about each clip, with timestamps and the end of the text where they are. */
+  tokens: number[][]
+  /** Frames of 20 ms that are audio, of each clip; what comes behind is not looked at. Default: all. */
+  frames?: number[]
+}
+
+export interface TokenTimestamp {
+  /** In seconds from the beginning of the clip: about when the token ends. The last token has that of the one before it. */
+  time: number
+  /** As the network sees it among all text tokens; 0 for timestamps and other special tokens. */
+  probability: number
+}
+
+/** OpenAI's choice where a file names no heads: all of the upper half of the layers. */
+export function usualHeads(config: WhisperConfig): WhisperHead[] {
+  const { decoderLayers = 4, decoderAttentionHeads = 6 } = config
+  const heads: WhisperHead[] = []
+  for (let layer = Math.floor(decoderLayers / 2); layer < decoderLayers; layer++) {
+    for (let head = 0; head < decoderAttentionHeads; head++) heads.push([layer, head])
+  }
+  return heads
+}
+
+/** The alignment_heads of a folder's generation_config.json, or the usual ones. */
+export async function readHeads(directory: string, config: WhisperConfig): Promise<WhisperHead[]> {
+  const name = 'generation_config.json'
+  if (!existsSync(join(directory, name))) return usualHeads(config)
+  const heads: unknown = (await readConfig(directory, name)).alignmentHeads
+  if (heads === undefined || heads === null) return usualHeads(config)
+  if (areHeads(heads, config)) return heads
+  const file = join(directory, name)
+  throw new CheckpointError(`${file}: alignment_heads must be ${expected(config)}`, { file })
+}
+
+function areHeads(
+  heads: unknown,
+  { decoderLayers = 4, decoderAttentionHeads = 6 }: WhisperConfig,
+): heads is WhisperHead[] {
+  const isHead = (one: unknown) =>
+    Array.isArray(one) && one.length === 2 && isBelow(one[0], decoderLayers) && isBelow(one[1], decoderAttentionHeads)
+  return Array.isArray(heads) && heads.length > 0 && heads.every(isHead)
+}
+
+const isBelow = (value: unknown, limit: number): boolean =>
+  Number.isInteger(value) && Number(value) >= 0 && Number(value) < limit
+
+const expected = ({ decoderLayers = 4, decoderAttentionHeads = 6 }: WhisperConfig): string =>
+  `pairs [layer, head] of the decoder's ${decoderLayers} layers of ${decoderAttentionHeads} heads`
+
+/** See `Whisper.tokenTimestamps`. */
+export async function alignTokens(model: Whisper, inputs: WhisperAlignmentInputs): Promise<TokenTimestamp[][]> {
+  const { tokens, prompt, frames, inputFeatures, encoderCache } = checked(model, inputs)
+  return noGrad(() =>
+    scope(async () => {
+      const longest = Math.max(...tokens.map((row) => row.length))
+      const padding = (row: number[]) => Array<number>(longest - row.length).fill(model.tokens.endOfText)
+      const ids = tokens.map((row) => [...prompt, ...row, ...padding(row)].map(BigInt))
+      const heard = inputFeatures ? (await model.encode({ inputFeatures })).lastHiddenState : inputs.encoderHiddenStates
+      const { device } = model.parameters()[0] as Tensor
+      const { frame, probability } = (await align(nativeOf(model), {
+        decoderInputIds: tensor(ids).to(device),
+        prompt: prompt.length,
+        lengths: tokens.map((row) => row.length),
+        frames,
+        alignmentHeads: model.alignmentHeads.flat(),
+        textTokens: model.tokens.endOfText,
+        ...(heard && { encoderHiddenStates: heard }),
+        ...(encoderCache && { encoderCache: nativeCacheOf(encoderCache) }),
+      })) as { frame: Tensor; probability: Tensor }
+      const [places, sure] = [frame.toArray() as bigint[][], probability.toArray() as number[][]]
+      return tokens.map((row, i) =>
+        row.map((_, j) => ({
+          time: Number(places[i]?.[j]) * 2 * SECONDS_PER_STEP,
+          probability: sure[i]?.[j] as number,
+        })),
+      )
+    }),
+  )
+}
+
+function checked(
+  model: Whisper,
+  inputs: WhisperAlignmentInputs,
+): WhisperAlignmentInputs & { prompt: number[]; frames: number[] } {
+  const bad = (problem: string): never => {
+    throw new ConfigError(`Whisper.tokenTimestamps: ${problem}`, {})
+  }
+  const { config } = model
+  const { tokens, prompt = [model.tokens.startOfTranscript], frames } = optionsOf(inputs)
+  const areIds = (ids: unknown) =>
+    Array.isArray(ids) && ids.length > 0 && ids.every((id) => isBelow(id, config.vocabSize ?? 51865))
+  if (!areIds(prompt)) bad('prompt must be a list of ids, not empty')
+  if (!Array.isArray(tokens) || tokens.length === 0 || !tokens.every(areIds)) {
+    bad('tokens must be lists of ids, one for each clip, none of them empty')
+  }
+  const limit = config.maxSourcePositions ?? 1500
+  const areFrames =
+    Array.isArray(frames) && frames.length === tokens.length && frames.every((one) => isBelow(one, limit + 1))
+  if (frames !== undefined && !areFrames) bad(`frames must be a number from 0 to ${limit} for each row of tokens`)
+  if (!areHeads(model.alignmentHeads, config)) bad(`model.alignmentHeads must be ${expected(config)}`)
+  return { ...inputs, prompt, frames: frames ?? tokens.map(() => limit) }
+}

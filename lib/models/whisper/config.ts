@@ -1,0 +1,95 @@
+import type { NetworkConfig } from '../config.js'
+
+/** The keys of a published config.json in camelCase; what is left out has the value of transformers' WhisperConfig. */
+export interface WhisperConfig extends NetworkConfig {
+  vocabSize?: number
+  /** 80, or 128 for large-v3 and what was made of it. */
+  numMelBins?: number
+  dModel?: number
+  encoderLayers?: number
+  encoderAttentionHeads?: number
+  encoderFfnDim?: number
+  decoderLayers?: number
+  decoderAttentionHeads?: number
+  decoderFfnDim?: number
+  /** Frames of the encoder, each of 20 ms: 1500 for 30 seconds. */
+  maxSourcePositions?: number
+  /** Tokens of the decoder, prompt included. */
+  maxTargetPositions?: number
+  activationFunction?: string
+  dropout?: number
+  attentionDropout?: number
+  activationDropout?: number
+  encoderLayerdrop?: number
+  decoderLayerdrop?: number
+  initStd?: number
+  /** The row of the token embeddings that gets no gradient through them. */
+  padTokenId?: number | null
+  bosTokenId?: number | null
+  eosTokenId?: number | null
+  decoderStartTokenId?: number
+  tieWordEmbeddings?: boolean
+  /** Frames over which `tokenTimestamps` smooths; odd. Default 7. */
+  medianFilterWidth?: number
+  /** SpecAugment on the spectrogram, while training. */
+  applySpecAugment?: boolean
+  maskTimeProb?: number
+  maskTimeLength?: number
+  maskTimeMinMasks?: number
+  maskFeatureProb?: number
+  maskFeatureLength?: number
+  maskFeatureMinMasks?: number
+}
+
+const ofSize = (dModel: number, layers: number, heads: number): WhisperConfig => ({
+  vocabSize: 51865,
+  dModel,
+  encoderLayers: layers,
+  encoderAttentionHeads: heads,
+  encoderFfnDim: 4 * dModel,
+  decoderLayers: layers,
+  decoderAttentionHeads: heads,
+  decoderFfnDim: 4 * dModel,
+  padTokenId: 50257,
+  bosTokenId: 50257,
+  eosTokenId: 50257,
+  decoderStartTokenId: 50258,
+})
+
+const english: WhisperConfig = {
+  vocabSize: 51864,
+  padTokenId: 50256,
+  bosTokenId: 50256,
+  eosTokenId: 50256,
+  decoderStartTokenId: 50257,
+}
+/** One language more, Cantonese, and finer spectrograms. */
+const third: WhisperConfig = { vocabSize: 51866, numMelBins: 128, padTokenId: 50256 }
+
+const tiny = ofSize(384, 4, 6)
+const base = ofSize(512, 6, 8)
+const small = ofSize(768, 12, 12)
+const medium = ofSize(1024, 24, 16)
+const large = ofSize(1280, 32, 20)
+
+/** Published sizes by name. */
+export const sizes: Record<string, WhisperConfig> = {
+  tiny,
+  'tiny.en': { ...tiny, ...english },
+  base,
+  'base.en': { ...base, ...english },
+  small,
+  'small.en': { ...small, ...english },
+  medium,
+  'medium.en': { ...medium, ...english },
+  large,
+  'large-v2': large,
+  'large-v3': { ...large, ...third },
+  'large-v3-turbo': { ...large, ...third, decoderLayers: 4 },
+  'distil-large-v3': { ...large, ...third, decoderLayers: 2 },
+}
+
+export const melBinsOf = (config: WhisperConfig): number => config.numMelBins ?? 80
+/** Steps of the spectrogram in one window. */
+export const windowOf = (config: WhisperConfig): number => 2 * (config.maxSourcePositions ?? 1500)
+export const positionsOf = (config: WhisperConfig): number => config.maxTargetPositions ?? 448

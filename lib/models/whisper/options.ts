@@ -1,0 +1,177 @@
+import { type Audio, logMelSpectrogram, readAudio, resample } from '../../audio/index.js'
+import { nearest } from '../../data/nearest.js'
+import type { GenerationConfig } from '../../generation/config.js'
+import { optionsOf, shown } from '../../native/arguments.js'
+import { ConfigError } from '../../native/errors.js'
+import { type Generator, noGrad, scope, Tensor, tensor } from '../../tensor/index.js'
+import { melBinsOf, windowOf } from './config.js'
+import { languageCode } from './tokens.js'
+import type { Whisper } from './whisper.js'
+import type { WhisperWord } from './words.js'
+
+/** A path, the bytes of a file, what `readAudio` gave, or samples [n] at 16 kHz. */
+export type WhisperAudio =
+  | string
+  | Uint8Array
+  | ArrayBuffer
+  | Tensor
+  | Float32Array
+  | Pick<Audio, 'samples' | 'sampleRate'>
+
+export interface TranscribeOptions {
+  /** A code or an English name; by default it is heard from the first window. */
+  language?: string | null
+  /** `'translate'` writes English. Default `'transcribe'`. */
+  task?: 'transcribe' | 'translate'
+  /** Without them each window is one segment; with `'word'` segments have words with their times too. Default true. */
+  timestamps?: boolean | 'word'
+  /** At temperature 0. Default 1. */
+  beams?: number
+  /** With beams. Default 1. */
+  lengthPenalty?: number
+  /** What is tried one after the other: 0 takes the likeliest, above 0 draws. Default 0, 0.2, 0.4, 0.6, 0.8, 1. */
+  temperature?: number | number[]
+  /** The next temperature is tried where the text's bytes over its compressed bytes are above. Default 2.4; null: never. */
+  compressionRatioThreshold?: number | null
+  /** The next temperature is tried where the tokens' mean log probability is below. Default -1; null: never. */
+  logprobThreshold?: number | null
+  /** A window is silence where this is exceeded and `logprobThreshold` is not reached. Default 0.6; null: never. */
+  noSpeechThreshold?: number | null
+  /** The text so far is the beginning of what each window goes on from. Default true. */
+  conditionOnPrevious?: boolean
+  /** A text that stands before the first: names and words to expect, or a style. */
+  initialPrompt?: string
+  /** Most tokens of a window. Default: as there is room for. */
+  maxNewTokens?: number
+  /** Anything else that `generate` knows, such as `suppressTokens`. */
+  generation?: GenerationConfig
+  /** Draws of temperatures above 0. */
+  generator?: Generator
+  /** Gives up within one token. */
+  signal?: AbortSignal
+}
+
+export interface WhisperSegment {
+  /** In seconds from the beginning of the recording. */
+  start: number
+  end: number
+  text: string
+  /** With their timestamps. */
+  tokens: number[]
+  /** With `timestamps: 'word'`. */
+  words?: WhisperWord[]
+  /** These four are of the window that the segment is from. */
+  avgLogprob: number
+  compressionRatio: number
+  noSpeechProb: number
+  temperature: number
+}
+
+export interface WhisperTranscription {
+  text: string
+  /** A code; null where the network knows English only. */
+  language: string | null
+  segments: WhisperSegment[]
+}
+
+const RATE = 16000
+const HOP = 160
+export const SECONDS_PER_STEP = HOP / RATE
+
+type Defaulted = Pick<
+  TranscribeOptions,
+  | 'task'
+  | 'timestamps'
+  | 'beams'
+  | 'lengthPenalty'
+  | 'temperature'
+  | 'compressionRatioThreshold'
+  | 'logprobThreshold'
+  | 'noSpeechThreshold'
+  | 'conditionOnPrevious'
+>
+export type Settings = TranscribeOptions & Required<Defaulted>
+
+const defaults: Required<Defaulted> = {
+  task: 'transcribe',
+  timestamps: true,
+  beams: 1,
+  lengthPenalty: 1,
+  temperature: [0, 0.2, 0.4, 0.6, 0.8, 1],
+  compressionRatioThreshold: 2.4,
+  logprobThreshold: -1,
+  noSpeechThreshold: 0.6,
+  conditionOnPrevious: true,
+}
+
+const KEYS = [
+  ...Object.keys(defaults),
+  ...['language', 'initialPrompt', 'maxNewTokens', 'generation', 'generator', 'signal'],
+]
+
+/** Checked, and with what was left out. */
+export function settingsOf(model: Whisper, options: TranscribeOptions): Settings {
+  const bad = (problem: string): never => {
+    throw new ConfigError(`Whisper.transcribe: ${problem}`, { ...options })
+  }
+  for (const key of Object.keys(optionsOf(options))) {
+    if (KEYS.includes(key)) continue
+    const near = nearest(key, KEYS)
+    bad(`there is no option '${key}'${near === undefined ? '' : `; did you mean '${near}'?`}`)
+  }
+  const given = Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined))
+  const settings = { ...defaults, ...given } as Settings
+  const { task, temperature } = settings
+  if (task !== 'transcribe' && task !== 'translate') bad(`task must be 'transcribe' or 'translate', not ${shown(task)}`)
+  const temperatures = [temperature].flat()
+  if (temperatures.length === 0 || !temperatures.every((one) => typeof one === 'number' && one >= 0)) {
+    bad(`temperature must be a number from 0 or a list of them, not ${shown(temperature)}`)
+  }
+  if (typeof settings.timestamps !== 'boolean' && settings.timestamps !== 'word') {
+    bad(`timestamps must be true, false or 'word', not ${shown(settings.timestamps)}`)
+  }
+  if (model.tokenizer === null) {
+    bad('there is no tokenizer; set model.tokenizer = await Tokenizer.fromPretrained(directory)')
+  }
+  if (settings.language != null) languageCode(model.tokens, settings.language)
+  if (task === 'translate' && Object.keys(model.tokens.languages).length === 0) {
+    bad('this Whisper knows English only and does not translate')
+  }
+  return settings
+}
+
+/** [numMelBins, steps of at least a window] and how many steps are audio. What is short is followed by silence. */
+export async function spectrogramOf(model: Whisper, audio: WhisperAudio): Promise<{ mel: Tensor; steps: number }> {
+  const length = windowOf(model.config) * HOP
+  let steps = 0
+  const mel = await noGrad(() =>
+    scope(async () => {
+      const samples = await samplesOf(audio)
+      const count = samples.shape[0] as number
+      steps = Math.floor(count / HOP)
+      const nMels = melBinsOf(model.config)
+      return logMelSpectrogram(samples, { nMels, length: count <= length ? length : null })
+    }),
+  )
+  return { mel, steps }
+}
+
+async function samplesOf(audio: WhisperAudio): Promise<Tensor> {
+  if (typeof audio === 'string' || audio instanceof Uint8Array || audio instanceof ArrayBuffer) {
+    return (await readAudio(audio, { sampleRate: RATE })).samples
+  }
+  let samples: unknown = audio instanceof Float32Array ? tensor(audio) : audio
+  let rate = RATE
+  if (!(samples instanceof Tensor)) {
+    const read = (samples ?? {}) as Partial<Audio>
+    samples = read.samples
+    rate = read.sampleRate ?? Number.NaN
+  }
+  if (!(samples instanceof Tensor) || samples.shape.length !== 1 || Number.isNaN(rate)) {
+    throw new ConfigError(
+      `Whisper.transcribe: audio must be a path, bytes, what readAudio gave, or samples [n], not ${shown(audio)}`,
+      {},
+    )
+  }
+  return rate === RATE ? samples : resample(samples, rate, RATE)
+}

@@ -1,0 +1,119 @@
+import { existsSync } from 'node:fs'
+import { join } from 'node:path'
+import { nearest } from '../../data/nearest.js'
+import { ConfigError } from '../../native/errors.js'
+import type { Tokenizer } from '../../text/index.js'
+import { readConfig } from '../pretrained.js'
+import type { WhisperConfig } from './config.js'
+
+/** The codes of Whisper's languages with their English names, in the order of their tokens; the last came with large-v3. */
+export const WHISPER_LANGUAGES: Readonly<Record<string, string>> = Object.fromEntries(
+  `en:english zh:chinese de:german es:spanish ru:russian ko:korean fr:french ja:japanese pt:portuguese tr:turkish pl:polish
+  ca:catalan nl:dutch ar:arabic sv:swedish it:italian id:indonesian hi:hindi fi:finnish vi:vietnamese he:hebrew
+  uk:ukrainian el:greek ms:malay cs:czech ro:romanian da:danish hu:hungarian ta:tamil no:norwegian th:thai ur:urdu
+  hr:croatian bg:bulgarian lt:lithuanian la:latin mi:maori ml:malayalam cy:welsh sk:slovak te:telugu fa:persian lv:latvian
+  bn:bengali sr:serbian az:azerbaijani sl:slovenian kn:kannada et:estonian mk:macedonian br:breton eu:basque is:icelandic
+  hy:armenian ne:nepali mn:mongolian bs:bosnian kk:kazakh sq:albanian sw:swahili gl:galician mr:marathi pa:punjabi
+  si:sinhala km:khmer sn:shona yo:yoruba so:somali af:afrikaans oc:occitan ka:georgian be:belarusian tg:tajik sd:sindhi
+  gu:gujarati am:amharic yi:yiddish lo:lao uz:uzbek fo:faroese ht:haitian_creole ps:pashto tk:turkmen nn:nynorsk
+  mt:maltese sa:sanskrit lb:luxembourgish my:myanmar bo:tibetan tl:tagalog mg:malagasy as:assamese tt:tatar haw:hawaiian
+  ln:lingala ha:hausa ba:bashkir jw:javanese su:sundanese yue:cantonese`
+    .split(/\s+/)
+    .map((entry) => entry.replace('_', ' ').split(':') as [string, string]),
+)
+
+const OTHER_NAMES: Record<string, string> = {
+  burmese: 'my',
+  valencian: 'ca',
+  flemish: 'nl',
+  haitian: 'ht',
+  letzeburgesch: 'lb',
+  pushto: 'ps',
+  panjabi: 'pa',
+  moldavian: 'ro',
+  moldovan: 'ro',
+  sinhalese: 'si',
+  castilian: 'es',
+  mandarin: 'zh',
+}
+
+/** The ids of Whisper's special tokens. Text is below `endOfText`; timestamps are above `noTimestamps`, 20 ms apart. */
+export interface WhisperTokens {
+  endOfText: number
+  startOfTranscript: number
+  translate: number
+  transcribe: number
+  startOfPrevious: number
+  noSpeech: number
+  noTimestamps: number
+  /** By code; empty in a network that knows English only. */
+  languages: Record<string, number>
+}
+
+const TIMESTAMPS = 1501
+
+/** As all published vocabularies are laid out: text, end, start, languages, six more, timestamps. */
+export function tokensOf(config: WhisperConfig): WhisperTokens {
+  const { vocabSize = 51865, eosTokenId, decoderStartTokenId = 50257 } = config
+  const endOfText = eosTokenId ?? 50256
+  const noTimestamps = vocabSize - TIMESTAMPS - 1
+  const count = noTimestamps - 6 - decoderStartTokenId
+  const codes = Object.keys(WHISPER_LANGUAGES).slice(0, Math.max(0, count))
+  const isMultilingual = endOfText !== 50256
+  return {
+    endOfText,
+    startOfTranscript: decoderStartTokenId,
+    translate: noTimestamps - 5,
+    transcribe: noTimestamps - 4,
+    startOfPrevious: noTimestamps - 2,
+    noSpeech: noTimestamps - 1,
+    noTimestamps,
+    languages: isMultilingual ? Object.fromEntries(codes.map((code, i) => [code, decoderStartTokenId + 1 + i])) : {},
+  }
+}
+
+/** The same where a folder's generation_config.json or tokenizer says it otherwise. */
+export async function readTokens(
+  directory: string,
+  config: WhisperConfig,
+  tokenizer: Tokenizer | null,
+): Promise<WhisperTokens> {
+  const usual = tokensOf(config)
+  const has = existsSync(join(directory, 'generation_config.json'))
+  const said = has ? await readConfig(directory, 'generation_config.json') : {}
+  const id = (key: string, ...names: string[]): number | undefined => {
+    if (typeof said[key] === 'number') return said[key]
+    return names.map((name) => tokenizer?.tokenToId(name)).find((found) => found !== undefined)
+  }
+  const tasks = (said.taskToId ?? {}) as Record<string, number>
+  const given = said.langToId as Record<string, number> | undefined
+  const noTimestamps = id('noTimestampsTokenId', '<|notimestamps|>') ?? usual.noTimestamps
+  const languages = given
+    ? Object.fromEntries(Object.entries(given).map(([name, value]) => [name.replace(/^<\||\|>$/g, ''), value]))
+    : usual.languages
+  return {
+    endOfText: usual.endOfText,
+    startOfTranscript: id('decoderStartTokenId') ?? usual.startOfTranscript,
+    translate: tasks.translate ?? id('', '<|translate|>') ?? noTimestamps - 5,
+    transcribe: tasks.transcribe ?? id('', '<|transcribe|>') ?? noTimestamps - 4,
+    startOfPrevious: id('prevSotTokenId', '<|startofprev|>') ?? noTimestamps - 2,
+    noSpeech: id('', '<|nospeech|>', '<|nocaptions|>') ?? noTimestamps - 1,
+    noTimestamps,
+    languages: said.isMultilingual === false ? {} : languages,
+  }
+}
+
+/** The code of a language that was given by code or English name. */
+export function languageCode(tokens: WhisperTokens, language: string): string {
+  const wanted = language.toLowerCase()
+  const named = Object.entries(WHISPER_LANGUAGES).find(([, name]) => name === wanted)?.[0]
+  const code = Object.hasOwn(tokens.languages, wanted) ? wanted : (named ?? OTHER_NAMES[wanted])
+  if (code !== undefined && Object.hasOwn(tokens.languages, code)) return code
+  const codes = Object.keys(tokens.languages)
+  if (codes.length === 0) {
+    throw new ConfigError(`this Whisper knows English only: leave out language '${language}'`, { language })
+  }
+  const near = nearest(wanted, [...codes.map((one) => WHISPER_LANGUAGES[one] ?? one), ...codes])
+  const hint = near === undefined ? '' : `; did you mean '${near}'?`
+  throw new ConfigError(`this Whisper has no language '${language}'${hint}`, { language })
+}

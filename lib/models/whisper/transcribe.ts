@@ -1,0 +1,281 @@
+import { deflateSync } from 'node:zlib'
+import type { GenerationConfig } from '../../generation/config.js'
+import { noGrad, ops, scope, type Tensor, tensor } from '../../tensor/index.js'
+import { KvCache } from '../decoder/kv-cache.js'
+import type { TokenTimestamp } from './alignment.js'
+import { positionsOf, windowOf } from './config.js'
+import {
+  SECONDS_PER_STEP,
+  type Settings,
+  settingsOf,
+  spectrogramOf,
+  type TranscribeOptions,
+  type WhisperAudio,
+  type WhisperSegment,
+  type WhisperTranscription,
+} from './options.js'
+import { segmentsOf } from './segments.js'
+import { languageCode } from './tokens.js'
+import type { Whisper } from './whisper.js'
+import { type WhisperWord, wordsOf } from './words.js'
+
+/** What a window's text is, and how sure it is. */
+interface Window {
+  /** Without the end of the text. */
+  tokens: number[]
+  /** Of each token, where words are asked for. */
+  times: TokenTimestamp[]
+  avgLogprob: number
+  compressionRatio: number
+  noSpeechProb: number
+  temperature: number
+}
+
+/** A window's text before anything else is known about it; `written` ends with the end of the text, where it came. */
+type Written = Omit<Window, 'noSpeechProb' | 'times'> & { written: number[] }
+
+/** See `Whisper.transcribe`. Method: Radford et al. 2022, https://arxiv.org/abs/2212.04356, section 4.5. */
+export async function* transcribeSegments(
+  model: Whisper,
+  audio: WhisperAudio,
+  options: TranscribeOptions,
+): AsyncGenerator<WhisperSegment, WhisperTranscription, void> {
+  const settings = settingsOf(model, options)
+  const { signal } = settings
+  signal?.throwIfAborted()
+  const { mel, steps } = await spectrogramOf(model, audio)
+  try {
+    const run = new Run(model, settings)
+    const segments: WhisperSegment[] = []
+    for (let seek = 0; seek < steps; ) {
+      signal?.throwIfAborted()
+      const { made, done } = await run.window(mel, seek, Math.min(windowOf(model.config), steps - seek))
+      seek += done
+      for (const segment of made) {
+        segments.push(segment)
+        yield segment
+      }
+    }
+    const text = segments.map((segment) => segment.text).join('')
+    return { text: text.trim(), language: run.language, segments }
+  } finally {
+    mel.dispose()
+  }
+}
+
+/** One transcription under way. */
+class Run {
+  language: string | null = null
+  readonly #model: Whisper
+  readonly #settings: Settings
+  /** The tokens that the next window goes on from. */
+  #history: number[] = []
+
+  constructor(model: Whisper, settings: Settings) {
+    this.#model = model
+    this.#settings = settings
+    const { language, initialPrompt } = settings
+    if (language != null) this.language = languageCode(model.tokens, language)
+    if (initialPrompt !== undefined && initialPrompt.trim() !== '') {
+      this.#history = this.#tokenizer.encode(` ${initialPrompt.trim()}`, { addSpecialTokens: false }).inputIds
+    }
+  }
+
+  get #tokenizer() {
+    return this.#model.tokenizer as NonNullable<Whisper['tokenizer']>
+  }
+
+  /** The segments that begin at a step of the spectrogram, and how many steps are done with them. */
+  async window(mel: Tensor, seek: number, steps: number): Promise<{ made: WhisperSegment[]; done: number }> {
+    const { timestamps, conditionOnPrevious, logprobThreshold, noSpeechThreshold } = this.#settings
+    const heard = await noGrad(() => scope(() => this.#hear(mel, seek, steps)))
+    const { tokens, times, ...sure } = heard
+    const { avgLogprob, noSpeechProb, temperature } = sure
+    const unlikely = logprobThreshold !== null && avgLogprob < logprobThreshold
+    if (noSpeechThreshold !== null && noSpeechProb > noSpeechThreshold && (unlikely || logprobThreshold === null)) {
+      return { made: [], done: steps }
+    }
+    const first = this.#model.tokens.noTimestamps + 1
+    const { parts, done } = timestamps
+      ? segmentsOf(tokens, first, steps)
+      : { parts: [{ start: 0, end: Math.floor(steps / 2), tokens }], done: steps }
+    // What was drawn may be nonsense, which the next window had better not go on from.
+    if (!conditionOnPrevious || temperature >= 0.5) this.#history = []
+    else {
+      for (const part of parts) {
+        const closed = part.tokens.length > 2 && (part.tokens.at(-2) as number) >= first
+        this.#history.push(...(closed ? part.tokens.slice(0, -1) : part.tokens))
+      }
+    }
+    let place = 0
+    const made = parts.map((part) => {
+      const from = place
+      place += part.tokens.length
+      return {
+        start: seek * SECONDS_PER_STEP + part.start * 2 * SECONDS_PER_STEP,
+        end: seek * SECONDS_PER_STEP + part.end * 2 * SECONDS_PER_STEP,
+        text: this.#textOf(part.tokens),
+        tokens: part.tokens,
+        ...(timestamps === 'word' && { words: this.#words(part.tokens, from, times, seek * SECONDS_PER_STEP) }),
+        ...sure,
+      }
+    })
+    // A pair of timestamps at the window's very beginning would be read again for ever.
+    return { made: made.filter(({ text }) => text.trim() !== ''), done: done > 0 ? done : steps }
+  }
+
+  /** Of tokens that stand at `from` among those of the window, which begins at `offset` seconds. */
+  #words(tokens: number[], from: number, times: TokenTimestamp[], offset: number): WhisperWord[] {
+    const texts = tokens.flatMap((id, i) => (id < this.#model.tokens.endOfText ? [from + i] : []))
+    const ids = texts.map((place) => tokens[place - from] as number)
+    const endOf = (place: number): number => times[place]?.time ?? 0
+    return wordsOf(this.#tokenizer, ids, this.language).map(({ text, places }) => {
+      const at = places.map((place) => texts[place] as number)
+      const sum = at.reduce((sum, place) => sum + (times[place]?.probability ?? 0), 0)
+      const [start, end] = [endOf((at[0] as number) - 1), endOf(at.at(-1) as number)]
+      return { text, start: offset + start, end: offset + end, probability: sum / at.length }
+    })
+  }
+
+  #textOf(tokens: number[]): string {
+    return this.#tokenizer.decode(tokens.filter((id) => id < this.#model.tokens.endOfText))
+  }
+
+  async #hear(mel: Tensor, seek: number, steps: number): Promise<Window> {
+    const model = this.#model
+    const size = windowOf(model.config)
+    const there = Math.min(size, (mel.shape[1] as number) - seek)
+    let window = mel.narrow(1, seek, there)
+    if (there < size) window = ops.constantPadNd(window, [0, size - there])
+    const like = model.parameters()[0] as Tensor
+    const inputFeatures = window.unsqueeze(0).to(like.device)
+    const { lastHiddenState: encoderHiddenStates } = await model.encode({ inputFeatures })
+    const encoderCache = new KvCache()
+    try {
+      if (this.language === null && Object.keys(model.tokens.languages).length > 0) {
+        this.language = await this.#languageOf(encoderHiddenStates, encoderCache)
+      }
+      const beginning = this.#beginning()
+      const noSpeechProb = await this.#noSpeech(beginning, encoderHiddenStates, encoderCache)
+      const { written, ...text } = await this.#write(beginning, encoderHiddenStates, encoderCache, noSpeechProb)
+      const words = this.#settings.timestamps === 'word' && text.tokens.length > 0
+      const aligned = { encoderCache, prompt: beginning, tokens: [written], frames: [Math.floor(steps / 2)] }
+      const times = words ? ((await model.tokenTimestamps(aligned))[0] as TokenTimestamp[]) : []
+      return { ...text, times, noSpeechProb }
+    } finally {
+      encoderCache.dispose()
+    }
+  }
+
+  /** What came before, then what kind of text is to come. */
+  #beginning(): number[] {
+    const { tokens, config } = this.#model
+    const { task, timestamps } = this.#settings
+    const start = [tokens.startOfTranscript]
+    if (this.language !== null) start.push(tokens.languages[this.language] as number, tokens[task as 'transcribe'])
+    if (!timestamps) start.push(tokens.noTimestamps)
+    if (this.#history.length === 0) return start
+    const kept = this.#history.slice(-(Math.floor(positionsOf(config) / 2) - 1))
+    return [tokens.startOfPrevious, ...kept, ...start]
+  }
+
+  async #languageOf(encoderHiddenStates: Tensor, encoderCache: KvCache): Promise<string> {
+    const { languages, startOfTranscript } = this.#model.tokens
+    const scores = await this.#scoresBehind([startOfTranscript], encoderHiddenStates, encoderCache)
+    const score = (code: string): number => scores[languages[code] as number] as number
+    return Object.keys(languages).reduce((best, code) => (score(code) > score(best) ? code : best))
+  }
+
+  async #noSpeech(beginning: number[], encoderHiddenStates: Tensor, encoderCache: KvCache): Promise<number> {
+    const { startOfTranscript, noSpeech } = this.#model.tokens
+    const upTo = beginning.slice(0, beginning.lastIndexOf(startOfTranscript) + 1)
+    return Math.exp((await this.#scoresBehind(upTo, encoderHiddenStates, encoderCache))[noSpeech] as number)
+  }
+
+  /** Log probabilities of what follows these tokens. */
+  async #scoresBehind(ids: number[], encoderHiddenStates: Tensor, encoderCache: KvCache): Promise<number[]> {
+    const decoderInputIds = this.#row(ids)
+    const inputs = { decoderInputIds, encoderHiddenStates, encoderCache, logitsToKeep: 1 }
+    const { logits } = await this.#model.forward(inputs)
+    return (logits as Tensor).to('float32').flatten().logSoftmax(0).toArray() as number[]
+  }
+
+  #row(ids: number[]): Tensor {
+    const { device } = this.#model.parameters()[0] as Tensor
+    return tensor([ids.map(BigInt)]).to(device)
+  }
+
+  async #write(
+    beginning: number[],
+    encoderHiddenStates: Tensor,
+    encoderCache: KvCache,
+    noSpeechProb: number,
+  ): Promise<Written> {
+    const { compressionRatioThreshold, logprobThreshold, noSpeechThreshold } = this.#settings
+    const temperatures = [this.#settings.temperature].flat()
+    const inputIds = this.#row(beginning)
+    let last: Written | undefined
+    for (const temperature of temperatures) {
+      last = await scope(() => this.#try(temperature, { inputIds, encoderHiddenStates, encoderCache }))
+      const unlikely = logprobThreshold !== null && last.avgLogprob < logprobThreshold
+      const repeats = compressionRatioThreshold !== null && last.compressionRatio > compressionRatioThreshold
+      const silent = noSpeechThreshold !== null && noSpeechProb > noSpeechThreshold
+      if (!(unlikely || repeats) || (silent && unlikely)) break
+    }
+    return last as Written
+  }
+
+  async #try(
+    temperature: number,
+    inputs: { inputIds: Tensor; encoderHiddenStates: Tensor; encoderCache: KvCache },
+  ): Promise<Written> {
+    const { beams, lengthPenalty, timestamps, generation, generator, signal, maxNewTokens } = this.#settings
+    const { tokens: special, config } = this.#model
+    const room = positionsOf(config) - (inputs.inputIds.shape[1] as number)
+    const draws = temperature > 0
+    const numBeams = draws ? 1 : beams
+    const choice: GenerationConfig = draws
+      ? { doSample: true, temperature, topK: 0, outputScores: true }
+      : { doSample: false, outputLogprobs: true, lengthPenalty }
+    const output = await this.#model.generate(
+      inputs,
+      {
+        ...generation,
+        ...choice,
+        numBeams,
+        maxNewTokens: Math.min(room, maxNewTokens ?? room),
+        returnTimestamps: timestamps !== false,
+        noTimestampsTokenId: special.noTimestamps,
+        eosTokenId: special.endOfText,
+      },
+      { generator, signal },
+    )
+    const written = output.tokens[0] as number[]
+    const tokens = written.at(-1) === special.endOfText ? written.slice(0, -1) : written
+    return {
+      written,
+      tokens,
+      temperature,
+      avgLogprob: meanLogprob(output, temperature),
+      compressionRatio: ratioOf(this.#textOf(tokens)),
+    }
+  }
+}
+
+/** Of all tokens, the end of the text too, as they are at temperature 1; with beams it is their score. */
+function meanLogprob(output: Awaited<ReturnType<Whisper['generate']>>, temperature: number): number {
+  const { sequencesScores, logprobs, scores } = output
+  const written = output.tokens[0] as number[]
+  if (sequencesScores) return sequencesScores.select(0, 0).item() as number
+  if (logprobs) return (logprobs.sum().item() as number) / written.length
+  const each = (scores as Tensor).select(1, 0).mul(temperature).logSoftmax(-1)
+  return each
+    .gather(1, tensor(written.map((id) => [BigInt(id)])))
+    .mean()
+    .item() as number
+}
+
+function ratioOf(text: string): number {
+  const bytes = Buffer.from(text)
+  return bytes.length / deflateSync(bytes).length
+}

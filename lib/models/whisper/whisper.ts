@@ -1,0 +1,326 @@
+import { existsSync } from 'node:fs'
+import { mkdir } from 'node:fs/promises'
+import { join } from 'node:path'
+import { writeJson } from '../../data/json.js'
+import { type GenerationConfig, generationConfig } from '../../generation/config.js'
+import { readGenerationConfig } from '../../generation/files.js'
+import {
+  type GenerateInputs,
+  type GenerateOptions,
+  type GenerateOutput,
+  type GenerateStep,
+  generate,
+  stream,
+} from '../../generation/generate.js'
+import { opAsync } from '../../native/call.js'
+import { ConfigError } from '../../native/errors.js'
+import type { FactoryOptions } from '../../nn/parameter.js'
+import { noGrad, scope, type Tensor, tensor } from '../../tensor/index.js'
+import { Tokenizer } from '../../text/index.js'
+import { configOf, toSnake } from '../config.js'
+import { nativeCacheOf } from '../decoder/kv-cache.js'
+import { makeNative, NativeModule, nativeOf } from '../native-module.js'
+import { type LoadNetworkOptions, loadNetwork, type NetworkKind, saveNetwork } from '../pretrained.js'
+import {
+  alignTokens,
+  readHeads,
+  type TokenTimestamp,
+  usualHeads,
+  type WhisperAlignmentInputs,
+  type WhisperHead,
+} from './alignment.js'
+import { melBinsOf, sizes, type WhisperConfig, windowOf } from './config.js'
+import type {
+  WhisperEncoderInputs,
+  WhisperEncoderOutput,
+  WhisperGenerateInputs,
+  WhisperInputs,
+  WhisperOutput,
+} from './inputs.js'
+import type { TranscribeOptions, WhisperAudio, WhisperSegment, WhisperTranscription } from './options.js'
+import { readTokens, tokensOf, type WhisperTokens } from './tokens.js'
+import { transcribeSegments } from './transcribe.js'
+
+const encoderForward = opAsync('voxtorch::whisper_encoder_forward')
+const forward = opAsync('voxtorch::whisper_forward')
+
+const encoderLayout: NetworkKind = {
+  kind: 'whisper_encoder',
+  modelType: 'whisper',
+  architecture: 'WhisperModel',
+  prefix: 'model.encoder.',
+  ignored: [],
+  // As transformers' WhisperModel saves it.
+  rename: (name) => name.replace(/^encoder\./, ''),
+  optional: [/^decoder\./],
+}
+
+/** Whisper's encoder alone, for those who want features of speech. */
+export class WhisperEncoder extends NativeModule {
+  constructor(
+    readonly config: WhisperConfig,
+    options: FactoryOptions & { initialize?: boolean } = {},
+  ) {
+    super(makeNative('whisper_encoder', config, options))
+    freezePositions(this)
+  }
+
+  /** Random weights. `config` is a configuration or the name of a published size: `'tiny.en'` to `'large-v3'`. */
+  static fromConfig(config: WhisperConfig | string, options: FactoryOptions = {}): WhisperEncoder {
+    return new WhisperEncoder(configOf('WhisperEncoder', config, sizes), options)
+  }
+
+  /**
+   * The encoder of a whole Whisper's directory or hub repository, without the decoder's memory.
+   * @throws CheckpointError that lists missing, unexpected and mis-shaped names
+   */
+  static fromPretrained(from: string, options: LoadNetworkOptions = {}): Promise<WhisperEncoder> {
+    return loadNetwork(encoderLayout, from, options, (config, factory) => new WhisperEncoder(config, factory))
+  }
+
+  /** Runs on the executor. */
+  override forward(inputs: WhisperEncoderInputs): Promise<WhisperEncoderOutput> {
+    return encoderForward(nativeOf(this), inputs) as Promise<WhisperEncoderOutput>
+  }
+
+  /** Writes config.json and model.safetensors, which {@link WhisperEncoder.fromPretrained} reads. */
+  save(directory: string): Promise<void> {
+    return saveNetwork(encoderLayout, directory, this, this.config)
+  }
+}
+
+/** Older files hold the tied head a second time, and some were saved without `model.`. */
+const layout: NetworkKind = {
+  kind: 'whisper',
+  modelType: 'whisper',
+  architecture: 'WhisperForConditionalGeneration',
+  prefix: '',
+  ignored: [],
+  rename: (name) => (/^(encoder|decoder)\./.test(name) ? `model.${name}` : name),
+}
+
+/**
+ * Whisper (Radford et al. 2022, https://arxiv.org/abs/2212.04356), as transformers' WhisperForConditionalGeneration: all
+ * published sizes and those made of them. Runs in native code.
+ *
+ * ```ts
+ * const whisper = await Whisper.fromPretrained('openai/whisper-small')
+ * const { text, language, segments } = await whisper.transcribe('talk.mp3')
+ * ```
+ */
+export class Whisper extends NativeModule {
+  /** What `generate` and `transcribe` take for what they are not told. */
+  generationConfig: GenerationConfig
+  /** The ids of special tokens. */
+  tokens: WhisperTokens
+  /** Turns tokens into text for `transcribe`; null where the directory had none. */
+  tokenizer: Tokenizer | null = null
+  /** The heads of the cross-attention that follow the speech. Default: all in the upper half of the layers. */
+  alignmentHeads: WhisperHead[]
+
+  /** @throws ConfigError where the configuration contradicts itself */
+  constructor(
+    readonly config: WhisperConfig,
+    options: FactoryOptions & { initialize?: boolean } = {},
+  ) {
+    super(makeNative('whisper', config, options))
+    freezePositions((this as unknown as { model: { encoder: NativeModule } }).model.encoder)
+    this.tokens = tokensOf(config)
+    this.alignmentHeads = usualHeads(config)
+    this.generationConfig = { eosTokenId: this.tokens.endOfText, padTokenId: config.padTokenId ?? 50256 }
+  }
+
+  /** Random weights. `config` is a configuration or the name of a published size: `'tiny.en'` to `'large-v3'`. */
+  static fromConfig(config: WhisperConfig | string, options: FactoryOptions = {}): Whisper {
+    return new Whisper(configOf('Whisper', config, sizes), options)
+  }
+
+  /**
+   * A directory or hub repository in transformers' layout: weights, configuration, and, where they are there, how it
+   * generates and its tokenizer.
+   * @throws CheckpointError that lists missing, unexpected and mis-shaped names
+   */
+  static async fromPretrained(from: string, options: LoadNetworkOptions = {}): Promise<Whisper> {
+    const optional: RegExp[] = []
+    let folder = ''
+    const model = await loadNetwork({ ...layout, optional }, from, options, (config, factory, _, directory) => {
+      folder = directory
+      if (config.tieWordEmbeddings !== false) optional.push(/^proj_out\.weight$/)
+      return new Whisper(config, factory)
+    })
+    const files = ['tokenizer.json', 'vocab.json']
+    if (files.some((name) => existsSync(join(folder, name)))) model.tokenizer = await Tokenizer.fromPretrained(folder)
+    model.tokens = await readTokens(folder, model.config, model.tokenizer)
+    model.alignmentHeads = await readHeads(folder, model.config)
+    model.generationConfig = { ...model.generationConfig, ...(await readGenerationConfig(folder, model.config)) }
+    return model
+  }
+
+  /** The encoder alone, once for all that is asked about the same audio. Runs on the executor. */
+  encode(inputs: WhisperEncoderInputs): Promise<WhisperEncoderOutput> {
+    return encoderForward(nativeOf(this), inputs) as Promise<WhisperEncoderOutput>
+  }
+
+  /**
+   * Runs on the executor.
+   * @throws ShapeError where the arguments' shapes do not fit each other or the caches
+   */
+  override forward(inputs: WhisperInputs): Promise<WhisperOutput> {
+    const { cache, encoderCache, ...rest } = inputs
+    const arguments_: Record<string, unknown> = { ...rest }
+    if (cache) arguments_.cache = nativeCacheOf(cache)
+    if (encoderCache) arguments_.encoderCache = nativeCacheOf(encoderCache)
+    return forward(nativeOf(this), arguments_) as Promise<WhisperOutput>
+  }
+
+  /**
+   * What the decoder writes behind `inputIds` (default: the start of a transcript) about the audio: greedily, by sampling
+   * or by beam search. This is one window without the rules of `transcribe`; `returnTimestamps` brings those of timestamps.
+   * @throws ConfigError for a configuration that is wrong or contradicts itself
+   */
+  async generate(
+    inputs: WhisperGenerateInputs,
+    config: GenerationConfig = {},
+    options?: GenerateOptions,
+  ): Promise<GenerateOutput> {
+    return scope(async () => generate(this, await this.#heard(inputs), this.#whole(inputs, config), options))
+  }
+
+  /** The same token by token; leaving the loop, or the signal in `options`, gives it up and frees its memory. */
+  async *stream(
+    inputs: WhisperGenerateInputs,
+    config: GenerationConfig = {},
+    options?: GenerateOptions,
+  ): AsyncGenerator<GenerateStep, void, void> {
+    const { inputFeatures, featuresMask } = inputs
+    const made = await this.#heard(inputs)
+    try {
+      yield* stream(this, made, this.#whole(inputs, config), options)
+    } finally {
+      if (inputFeatures || featuresMask) {
+        made.encoderHiddenStates?.dispose()
+        if (featuresMask) made.encoderAttentionMask?.dispose()
+      }
+      if (!inputs.inputIds) made.inputIds?.dispose()
+    }
+  }
+
+  async #heard(inputs: WhisperGenerateInputs): Promise<GenerateInputs> {
+    const { inputFeatures, featuresMask, ...rest } = inputs
+    const made: GenerateInputs = { ...rest }
+    if (inputFeatures) {
+      if (rest.encoderHiddenStates) {
+        throw new ConfigError('Whisper.generate: give either inputFeatures or encoderHiddenStates', {})
+      }
+      const { lastHiddenState, attentionMask } = await noGrad(() =>
+        this.encode({ inputFeatures, attentionMask: featuresMask }),
+      )
+      made.encoderHiddenStates = lastHiddenState
+      made.encoderAttentionMask = attentionMask
+    } else if (featuresMask) {
+      throw new ConfigError('Whisper.generate: featuresMask comes with inputFeatures', {})
+    }
+    if (!rest.inputIds && !rest.inputsEmbeds) {
+      const rows = made.encoderHiddenStates?.shape[0] ?? 1
+      made.inputIds = tensor(Array.from({ length: rows }, () => [BigInt(this.tokens.startOfTranscript)]))
+    }
+    return made
+  }
+
+  /** Without any limit the text may be as long as there are positions. */
+  #whole(inputs: WhisperGenerateInputs, config: GenerationConfig): GenerationConfig {
+    const { noTimestamps } = this.tokens
+    const whole = { ...config }
+    if (config.returnTimestamps) whole.noTimestampsTokenId ??= noTimestamps
+    const { maxNewTokens, maxLength } = { ...this.generationConfig, ...config }
+    if (maxNewTokens == null && maxLength == null) {
+      const past = (inputs.cache?.length ?? 0) + (inputs.inputIds?.shape[1] ?? 1)
+      whole.maxNewTokens = Math.max(1, (this.config.maxTargetPositions ?? 448) - past)
+    }
+    return whole
+  }
+
+  /**
+   * When each token is said, by dynamic time warping through the attention of `alignmentHeads`, and how sure the network
+   * is of it. Works for any text, written by this network or not. As transformers' `return_token_timestamps`.
+   * @returns for each row and token
+   * @throws ConfigError for tokens that are no lists of ids
+   */
+  tokenTimestamps(inputs: WhisperAlignmentInputs): Promise<TokenTimestamp[][]> {
+    return alignTokens(this, inputs)
+  }
+
+  /**
+   * What is said in a recording of any length, with the times of its segments, by the authors' method: windows of 30
+   * seconds, each beginning where the last whole segment ended; a window whose text repeats itself or is unlikely is tried
+   * again by sampling at rising temperatures.
+   *
+   * @param audio a file, its bytes, what `readAudio` gave, or samples [n] at 16 kHz
+   * @throws ConfigError for wrong options, an unknown language, or a network without a tokenizer
+   */
+  async transcribe(audio: WhisperAudio, options: TranscribeOptions = {}): Promise<WhisperTranscription> {
+    const segments = transcribeSegments(this, audio, options)
+    let step = await segments.next()
+    while (!step.done) step = await segments.next()
+    return step.value
+  }
+
+  /**
+   * The same segment by segment, as each window is done; what it returns at its end is the whole.
+   *
+   * ```ts
+   * for await (const { start, end, text } of whisper.transcribeStream('talk.mp3')) console.log(start, end, text)
+   * ```
+   */
+  transcribeStream(
+    audio: WhisperAudio,
+    options: TranscribeOptions = {},
+  ): AsyncGenerator<WhisperSegment, WhisperTranscription, void> {
+    return transcribeSegments(this, audio, options)
+  }
+
+  /** Writes config.json, generation_config.json, preprocessor_config.json, model.safetensors and the tokenizer. */
+  async save(directory: string): Promise<void> {
+    await mkdir(directory, { recursive: true })
+    await saveNetwork(layout, directory, this, this.config)
+    const { prefixAllowedTokensFn: _, ...plain } = generationConfig(this.generationConfig)
+    const { languages, transcribe, translate, startOfTranscript, startOfPrevious, noTimestamps } = this.tokens
+    const multilingual = Object.keys(languages).length > 0
+    const settings = {
+      ...toSnake(plain),
+      decoder_start_token_id: startOfTranscript,
+      // A vocabulary without timestamps has no such tokens.
+      ...(startOfPrevious > 0 && { prev_sot_token_id: startOfPrevious, no_timestamps_token_id: noTimestamps }),
+      is_multilingual: multilingual,
+      alignment_heads: this.alignmentHeads,
+      ...(multilingual &&
+        transcribe > 0 && {
+          lang_to_id: Object.fromEntries(Object.entries(languages).map(([code, id]) => [`<|${code}|>`, id])),
+          task_to_id: { transcribe, translate },
+        }),
+    }
+    await writeJson(join(directory, 'generation_config.json'), settings, { indent: 2 })
+    const steps = windowOf(this.config)
+    const preprocessor = {
+      feature_extractor_type: 'WhisperFeatureExtractor',
+      feature_size: melBinsOf(this.config),
+      sampling_rate: 16000,
+      n_fft: 400,
+      hop_length: 160,
+      chunk_length: steps / 100,
+      n_samples: steps * 160,
+      nb_max_frames: steps,
+      padding_side: 'right',
+      padding_value: 0,
+      return_attention_mask: false,
+    }
+    await writeJson(join(directory, 'preprocessor_config.json'), preprocessor, { indent: 2 })
+    this.tokenizer?.saveTo(directory)
+  }
+}
+
+/** The encoder's sinusoids are no weights to learn. */
+function freezePositions(encoder: NativeModule): void {
+  const { embed_positions } = encoder as unknown as { embed_positions: { weight: Tensor } }
+  embed_positions.weight.requiresGrad = false
+}
