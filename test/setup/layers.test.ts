@@ -14,7 +14,7 @@ const inside = (path: string, folder: string) => path.startsWith(`${folder}/`)
 
 describe('who imports whom', () => {
   it('is read from the sources', () => {
-    expect(imports).toContainEqual(['models/salmonn.ts', 'models/salmonn-clips.js'])
+    expect(imports).toContainEqual(['models/salmonn/salmonn.ts', 'models/salmonn/clips.js'])
     expect(imports.length).toBeGreaterThan(1000)
   })
 
