@@ -1,5 +1,5 @@
 import { type Case, closePair, duel, rateCases, ratesOf, startPair } from './duel.js'
-import type { Options } from './main.js'
+import type { Options } from './options.js'
 import type { Report } from './report.js'
 
 const cases: Case[] = [

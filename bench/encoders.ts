@@ -1,5 +1,5 @@
 import { type Case, closePair, duel, rateCases, ratesOf, startPair } from './duel.js'
-import type { Options } from './main.js'
+import type { Options } from './options.js'
 import type { Report } from './report.js'
 
 /** Base-sized networks with random weights; both sides two threads, Python's as transformers has them (eager attention). */

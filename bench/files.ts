@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { randn, saveSafetensors, scope, type Tensor } from 'voxtorch'
 import { type Case, closePair, duel, rateCases, ratesOf, startPair } from './duel.js'
-import type { Options } from './main.js'
+import type { Options } from './options.js'
 import { findPython, peersFolder } from './peer.js'
 import type { Report } from './report.js'
 

@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { writeEmptyDecoder } from '../test/models/empty-decoder.js'
 import { closePair, measureRates, startPair } from './duel.js'
-import type { Options } from './main.js'
+import type { Options } from './options.js'
 import type { Report, Row } from './report.js'
 import { summarise } from './statistics.js'
 

@@ -1,5 +1,5 @@
 import { measureRates } from './duel.js'
-import type { Options } from './main.js'
+import type { Options } from './options.js'
 import { startVoxtorch } from './peer.js'
 import type { Report, Row } from './report.js'
 import { summarise } from './statistics.js'

@@ -1,9 +1,8 @@
 // npm run bench -- <question> [--rounds n] [--milliseconds n] [--only text] [--check]
 import { parseArgs } from 'node:util'
+import type { Options } from './options.js'
 import { BenchError } from './peer.js'
 import { type Report, table, writeCsv } from './report.js'
-
-export type Options = { rounds?: number; milliseconds?: number; only?: string }
 
 const questions: Record<string, { asks: string; load: () => Promise<{ run: (options: Options) => Promise<Report> }> }> =
   {

@@ -1,5 +1,5 @@
 import { measureRates } from './duel.js'
-import type { Options } from './main.js'
+import type { Options } from './options.js'
 import { BenchError, findPython, type Peer, startTorch, startVoxtorch } from './peer.js'
 import type { Report, Row } from './report.js'
 import { compare, summarise } from './statistics.js'

@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { type Case, closePair, duel, rateCases, ratesOf, startPair } from './duel.js'
-import type { Options } from './main.js'
+import type { Options } from './options.js'
 import type { Report } from './report.js'
 
 const modules = new URL('../node_modules/', import.meta.url)

@@ -1,5 +1,5 @@
 import { closePair, measureRates, type Pair, startPair } from './duel.js'
-import type { Options } from './main.js'
+import type { Options } from './options.js'
 import { BenchError } from './peer.js'
 import type { Report, Row } from './report.js'
 import { compare, summarise } from './statistics.js'

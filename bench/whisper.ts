@@ -2,7 +2,7 @@ import { existsSync, mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { type Case, closePair, duel, type Pair, rateCases, ratesOf, startPair } from './duel.js'
-import type { Options } from './main.js'
+import type { Options } from './options.js'
 import { BenchError, Peer, peersFolder } from './peer.js'
 import type { Report, Row } from './report.js'
 
