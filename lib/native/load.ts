@@ -49,7 +49,7 @@ function load(): NativeAddon {
   const { addon, search } = choose()
   const { libtorch } = search
   if (!addon || !libtorch) throw new Error('choose() returns both or throws')
-  openLibtorch(addon, libtorch)
+  waitingBriefly(() => openLibtorch(addon, libtorch))
   try {
     return require(join(addon.directory, 'voxtorch.node'))
   } catch (cause) {
@@ -59,6 +59,22 @@ function load(): NativeAddon {
         'Run `npx voxtorch install` to build it again, or `npx voxtorch doctor` to see what was found.',
       { addon: addon.directory, libtorch: libtorch.home, cause },
     )
+  }
+}
+
+/**
+ * libgomp reads how long its idle threads turn in a loop when it is mapped. Its own 300,000 rounds take the cores from those
+ * that the threads wait for, wherever others use the machine: there a token takes six times as long. Elsewhere a tenth of
+ * them is as fast. What the environment says holds, and child processes see nothing of this.
+ */
+function waitingBriefly(open: () => void): void {
+  const { env } = process
+  if (env.GOMP_SPINCOUNT !== undefined || env.OMP_WAIT_POLICY !== undefined) return open()
+  env.GOMP_SPINCOUNT = '30000'
+  try {
+    open()
+  } finally {
+    delete env.GOMP_SPINCOUNT
   }
 }
 
