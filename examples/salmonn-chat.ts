@@ -30,7 +30,7 @@ async function message({ audio, text }: vt.ChatLine): Promise<vt.SalmonnChatMess
   const content: vt.SalmonnChatPart[] = []
   for (const path of audio) {
     const { samples } = await vt.readAudio(path, { sampleRate: vt.SALMONN_RATE })
-    content.push({ type: 'audio', samples: Float32Array.from(samples.toArray() as number[]) })
+    content.push({ type: 'audio', samples: (await samples.data()) as Float32Array })
     samples.dispose()
   }
   if (text !== '') content.push({ type: 'text', text })

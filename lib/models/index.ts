@@ -19,7 +19,7 @@ export type { SpeechEncoderConfig, SpeechEncoderInputs, SpeechEncoderOutput } fr
 export { Wav2Vec2, type Wav2Vec2Config } from './encoders/wav2vec2.js'
 export { WavLM, type WavLMConfig } from './encoders/wavlm.js'
 export { NativeModule } from './native-module.js'
-export type { LoadNetworkOptions } from './pretrained.js'
+export type { LoadNetworkOptions, SaveNetworkOptions } from './pretrained.js'
 export {
   type LoadQFormerOptions,
   QFormer,

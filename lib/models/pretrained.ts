@@ -1,7 +1,8 @@
 import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
+import { requireObject } from '../data/check.js'
 import { readJson, writeJson } from '../data/json.js'
-import { saveSafetensors } from '../data/safetensors.js'
+import { saveSafetensorsSharded } from '../data/safetensors-sharded.js'
 import { type ResolveModelOptions, resolveModel } from '../hub/index.js'
 import { CheckpointError } from '../native/errors.js'
 import type { FactoryOptions } from '../nn/parameter.js'
@@ -81,15 +82,23 @@ export async function readConfig(directory: string, name = 'config.json'): Promi
   throw new CheckpointError(`${file} holds no configuration: it is not an object`, { file })
 }
 
-/** Writes config.json and model.safetensors, which transformers reads. */
+export interface SaveNetworkOptions {
+  /** The most bytes of weights in one file; more go into shards with an index. Default 5e9. */
+  maxShardBytes?: number
+}
+
+/** Writes config.json and model.safetensors, or its shards, which transformers reads. */
 export async function saveNetwork(
   kind: NetworkKind,
   directory: string,
   module: NativeModule,
   config: NetworkConfig,
+  options: SaveNetworkOptions = {},
 ): Promise<void> {
+  requireObject('save', 'options', options)
+  const { maxShardBytes } = options
   await mkdir(directory, { recursive: true })
   const saved = { ...toSnake(config), architectures: [kind.architecture], model_type: kind.modelType }
-  await saveSafetensors(join(directory, 'model.safetensors'), module.stateDict(), { format: 'pt' })
+  await saveSafetensorsSharded(directory, module.stateDict(), maxShardBytes === undefined ? {} : { maxShardBytes })
   await writeJson(join(directory, 'config.json'), saved, { indent: 2 })
 }

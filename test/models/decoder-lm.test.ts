@@ -1,4 +1,4 @@
-import { mkdtempSync, rmSync } from 'node:fs'
+import { mkdtempSync, readdirSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, describe, expect, it } from 'vitest'
@@ -182,6 +182,26 @@ describe('files', () => {
     const again = await DecoderLM.fromPretrained(to, { mmap: true })
     expect(again.config).toMatchObject(model.config)
     expectClose(get((await again.forward({ inputIds })).logits), expected)
+  })
+
+  it('saves in shards where weights are many, and in one file again where they are not', async () => {
+    const { model } = open('llama')
+    const to = join(directory, 'shards')
+    const inputIds = tensor([[1, 2, 3]])
+    const expected = get((await model.forward({ inputIds })).logits)
+    const files = () => readdirSync(to).filter((name) => name.includes('safetensors'))
+    for (const [maxShardBytes, count] of [
+      [2000, 2],
+      [1e9, 1],
+    ] as const) {
+      await model.save(to, { maxShardBytes })
+      if (count === 1) expect(files()).toEqual(['model.safetensors'])
+      else expect(files().length).toBeGreaterThan(count)
+      const again = await DecoderLM.fromPretrained(to)
+      expect(get((await again.forward({ inputIds })).logits).equal(expected)).toBe(true)
+    }
+    await expect(model.save(to, null as never)).rejects.toThrow(/options/)
+    await expect(model.save(to, { maxShardBytes: 0 })).rejects.toThrow(/maxShardBytes/)
   })
 
   it('reads a trunk without prefix and a tied head that is there twice, and lists what is missing', async () => {

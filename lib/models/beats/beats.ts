@@ -5,7 +5,7 @@ import type { FactoryOptions } from '../../nn/parameter.js'
 import { arange, scope, Tensor, tensor } from '../../tensor/index.js'
 import { configOf } from '../config.js'
 import { makeNative, NativeModule, nativeOf } from '../native-module.js'
-import { saveNetwork } from '../pretrained.js'
+import { type SaveNetworkOptions, saveNetwork } from '../pretrained.js'
 import { type AudioClip, beatsFbank, framesOf, samplesFor } from './audio.js'
 import { type BeatsConfig, beatsSizes } from './config.js'
 import { beatsKind, type LoadBeatsOptions, loadBeats } from './files.js'
@@ -139,8 +139,8 @@ export class Beats extends NativeModule {
   }
 
   /** Writes config.json and model.safetensors, which {@link Beats.fromPretrained} reads. */
-  save(directory: string): Promise<void> {
-    return saveNetwork(beatsKind, directory, this, this.config)
+  save(directory: string, options: SaveNetworkOptions = {}): Promise<void> {
+    return saveNetwork(beatsKind, directory, this, this.config, options)
   }
 
   get #leastSamples(): number {

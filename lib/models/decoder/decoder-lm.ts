@@ -13,7 +13,13 @@ import type { FactoryOptions } from '../../nn/parameter.js'
 import type { Tensor } from '../../tensor/index.js'
 import { configOf } from '../config.js'
 import { makeNative, NativeModule, nativeOf } from '../native-module.js'
-import { type LoadNetworkOptions, loadNetwork, type NetworkKind, saveNetwork } from '../pretrained.js'
+import {
+  type LoadNetworkOptions,
+  loadNetwork,
+  type NetworkKind,
+  type SaveNetworkOptions,
+  saveNetwork,
+} from '../pretrained.js'
 import { architectureOf, completed, type DecoderLMConfig, published, sizes } from './config.js'
 import { type KvCache, nativeCacheOf } from './kv-cache.js'
 
@@ -158,10 +164,10 @@ export class DecoderLM extends NativeModule {
   }
 
   /** Writes config.json, generation_config.json and model.safetensors, which transformers reads. */
-  async save(directory: string): Promise<void> {
+  async save(directory: string, options: SaveNetworkOptions = {}): Promise<void> {
     const modelType = this.config.modelType as string
     const kind = { ...layout, modelType, architecture: architectureOf(this.config) }
-    await saveNetwork(kind, directory, this, published(this.config))
+    await saveNetwork(kind, directory, this, published(this.config), options)
     await writeGenerationConfig(directory, this.generationConfig)
   }
 }

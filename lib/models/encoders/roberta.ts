@@ -3,7 +3,13 @@ import type { FactoryOptions } from '../../nn/parameter.js'
 import type { Tensor } from '../../tensor/index.js'
 import { configOf, type NetworkConfig } from '../config.js'
 import { makeNative, NativeModule, nativeOf } from '../native-module.js'
-import { type LoadNetworkOptions, loadNetwork, type NetworkKind, saveNetwork } from '../pretrained.js'
+import {
+  type LoadNetworkOptions,
+  loadNetwork,
+  type NetworkKind,
+  type SaveNetworkOptions,
+  saveNetwork,
+} from '../pretrained.js'
 
 /** The keys of a published config.json in camelCase; what is left out has the value of roberta-base. */
 export interface RobertaConfig extends NetworkConfig {
@@ -109,8 +115,8 @@ export class Roberta extends NativeModule {
   }
 
   /** Writes config.json and model.safetensors, which transformers' RobertaModel reads. */
-  save(directory: string): Promise<void> {
-    return saveNetwork(kind, directory, this, this.config)
+  save(directory: string, options: SaveNetworkOptions = {}): Promise<void> {
+    return saveNetwork(kind, directory, this, this.config, options)
   }
 }
 
@@ -153,7 +159,7 @@ export class RobertaForMaskedLM extends NativeModule {
     return forwardMaskedLM(nativeOf(this), inputs) as Promise<RobertaMaskedLMOutput>
   }
 
-  save(directory: string): Promise<void> {
-    return saveNetwork(maskedLMKind, directory, this, this.config)
+  save(directory: string, options: SaveNetworkOptions = {}): Promise<void> {
+    return saveNetwork(maskedLMKind, directory, this, this.config, options)
   }
 }

@@ -2,7 +2,13 @@ import { opAsync } from '../../native/call.js'
 import type { FactoryOptions } from '../../nn/parameter.js'
 import { configOf } from '../config.js'
 import { makeNative, NativeModule, nativeOf } from '../native-module.js'
-import { type LoadNetworkOptions, loadNetwork, type NetworkKind, saveNetwork } from '../pretrained.js'
+import {
+  type LoadNetworkOptions,
+  loadNetwork,
+  type NetworkKind,
+  type SaveNetworkOptions,
+  saveNetwork,
+} from '../pretrained.js'
 import {
   framesOf,
   type SpeechEncoderConfig,
@@ -98,7 +104,7 @@ export class Wav2Vec2 extends NativeModule {
   }
 
   /** Writes config.json and model.safetensors, which transformers' Wav2Vec2Model reads. */
-  save(directory: string): Promise<void> {
-    return saveNetwork(kind, directory, this, this.config)
+  save(directory: string, options: SaveNetworkOptions = {}): Promise<void> {
+    return saveNetwork(kind, directory, this, this.config, options)
   }
 }

@@ -6,7 +6,7 @@ import type { FactoryOptions } from '../../nn/parameter.js'
 import { Tensor } from '../../tensor/index.js'
 import { configOf, type NetworkConfig } from '../config.js'
 import { makeNative, NativeModule, nativeOf } from '../native-module.js'
-import { type LoadNetworkOptions, loadNetwork, saveNetwork } from '../pretrained.js'
+import { type LoadNetworkOptions, loadNetwork, type SaveNetworkOptions, saveNetwork } from '../pretrained.js'
 import { loadSalmonnQFormer, qFormerKind } from './files.js'
 
 /** BERT's keys in camelCase and what a Q-Former adds; what is left out has the value in brackets, SALMONN's. */
@@ -144,7 +144,7 @@ export class QFormer extends NativeModule {
   }
 
   /** Writes config.json and model.safetensors, which {@link QFormer.fromPretrained} reads. */
-  save(directory: string): Promise<void> {
-    return saveNetwork(qFormerKind, directory, this, this.config)
+  save(directory: string, options: SaveNetworkOptions = {}): Promise<void> {
+    return saveNetwork(qFormerKind, directory, this, this.config, options)
   }
 }

@@ -20,7 +20,13 @@ import { Tokenizer } from '../../text/index.js'
 import { configOf, toSnake } from '../config.js'
 import { nativeCacheOf } from '../decoder/kv-cache.js'
 import { makeNative, NativeModule, nativeOf } from '../native-module.js'
-import { type LoadNetworkOptions, loadNetwork, type NetworkKind, saveNetwork } from '../pretrained.js'
+import {
+  type LoadNetworkOptions,
+  loadNetwork,
+  type NetworkKind,
+  type SaveNetworkOptions,
+  saveNetwork,
+} from '../pretrained.js'
 import {
   alignTokens,
   readHeads,
@@ -84,8 +90,8 @@ export class WhisperEncoder extends NativeModule {
   }
 
   /** Writes config.json and model.safetensors, which {@link WhisperEncoder.fromPretrained} reads. */
-  save(directory: string): Promise<void> {
-    return saveNetwork(encoderLayout, directory, this, this.config)
+  save(directory: string, options: SaveNetworkOptions = {}): Promise<void> {
+    return saveNetwork(encoderLayout, directory, this, this.config, options)
   }
 }
 
@@ -280,9 +286,9 @@ export class Whisper extends NativeModule {
   }
 
   /** Writes config.json, generation_config.json, preprocessor_config.json, model.safetensors and the tokenizer. */
-  async save(directory: string): Promise<void> {
+  async save(directory: string, options: SaveNetworkOptions = {}): Promise<void> {
     await mkdir(directory, { recursive: true })
-    await saveNetwork(layout, directory, this, this.config)
+    await saveNetwork(layout, directory, this, this.config, options)
     const { prefixAllowedTokensFn: _, ...plain } = generationConfig(this.generationConfig)
     const { languages, transcribe, translate, startOfTranscript, startOfPrevious, noTimestamps } = this.tokens
     const multilingual = Object.keys(languages).length > 0
