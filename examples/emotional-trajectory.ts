@@ -8,8 +8,8 @@
  * A dialog is a file of the challenge (JSON Lines), what the convert step made of it (JSON), or clips, each with its speaker
  * before it. Of a file with several dialogs all are told, or the one that `--dialog` names; `--json` then has a line for each,
  * which emotional-trajectory-score.ts scores. Dialogs are heard as salmonn-train.ts wrote down beside the model; `--config FILE`,
- * and `--options key=value` as often as needed, say otherwise, such as `data.gapSeconds=0.5`. A model that was not trained to write a line of emotions is asked about each turn;
- * `--per-turn always` or `never` decides that.
+ * and `--options key=value` as often as needed, say otherwise, such as `data.gapSeconds=0.5`. A model that was not trained to
+ * write a line of emotions is asked about each turn; `--per-turn always` or `never` decides that.
  */
 import { existsSync } from 'node:fs'
 import { writeFile } from 'node:fs/promises'
