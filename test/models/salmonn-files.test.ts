@@ -9,10 +9,12 @@ import {
   loadTorch,
   memoryStats,
   noGrad,
+  readJson,
   Salmonn,
   saveSafetensors,
   setNumThreads,
   type Tensor,
+  writeJson,
 } from '../../lib/index.js'
 import { checkVicuna } from '../../lib/models/salmonn/base.js'
 import { expectClose, fixturePath, numbers, tensorsOf } from '../helpers.js'
@@ -132,6 +134,7 @@ describe('directories of our own', () => {
     const model = await tinySalmonn()
     const wanted = await lossOf(model)
     const own = join(directory, 'trained')
+    model.overlap = 0.5
     await model.save(own)
     model.dispose()
     const { tensors } = await loadSafetensors(join(own, 'adapter.safetensors'))
@@ -139,8 +142,19 @@ describe('directories of our own', () => {
     const { adapter: _, ...places } = parts()
     const again = await Salmonn.fromPretrained(own, { ...places, dtype: 'float32' })
     expect(numbers(await lossOf(again))).toEqual(numbers(wanted))
+    // It hears as it heard.
+    expect([again.compat, again.overlap]).toEqual([undefined, 0.5])
     again.dispose()
     await expect(Salmonn.fromPretrained(own, { dtype: 'float32' })).rejects.toThrow(/holds no whisper/)
+    const config = join(own, 'config.json')
+    const written = (await readJson(config)) as Record<string, unknown>
+    await writeJson(config, { ...written, compat: 'publsihed' })
+    await expect(Salmonn.fromPretrained(own, { ...places, dtype: 'float32' })).rejects.toThrow(/config\.json.*compat/)
+    await writeJson(config, { ...written, compat: 'published' })
+    const published = await Salmonn.fromPretrained(own, { ...places, dtype: 'float32' })
+    expect(published.compat).toBe('published')
+    published.dispose()
+    await writeJson(config, written)
 
     const other = await Salmonn.fromPretrained(parts(), options)
     const norm = other.llm.get('model.norm') as unknown as { weight: Tensor }

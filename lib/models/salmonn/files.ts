@@ -19,7 +19,7 @@ import { WhisperEncoder } from '../whisper/whisper.js'
 import { checkSalmonnAdapter, salmonnPart } from './adapter.js'
 import { checkBase, checkVicuna, fingerprint, type SalmonnBase } from './base.js'
 import { type SalmonnConfig, salmonnConfig } from './config.js'
-import type { Salmonn, SalmonnParts } from './salmonn.js'
+import type { Salmonn, SalmonnOptions, SalmonnParts } from './salmonn.js'
 
 /** Where the parts are: directories, files, or repositories of the hub. */
 export interface SalmonnPartsFrom {
@@ -67,6 +67,8 @@ interface Plan {
   parts: SalmonnPartsFrom
   config: Partial<SalmonnConfig>
   base?: SalmonnBase
+  /** How it heard when it was saved. */
+  hearing?: SalmonnOptions
 }
 
 export async function loadSalmonn(
@@ -105,6 +107,12 @@ export async function loadSalmonn(
       const { whisper: ears, beats: sounds, llm: words } = plan.parts
       model.origin = { whisper: ears, beats: sounds, llm: words }
       if (adapter) fill(model, adapter)
+      if (plan.hearing) {
+        // What a file says is checked as what a call says is.
+        model.hearing(join(from as string, CONFIG), plan.hearing)
+        model.compat = plan.hearing.compat
+        model.overlap = plan.hearing.overlap
+      }
       model.tokenizer = await Tokenizer.fromPretrained(plan.parts.tokenizer ?? (await resolveModel(plan.parts.llm, {})))
       return model.eval() as Salmonn
     } catch (error) {
@@ -125,7 +133,7 @@ function publishedPlan(from: SalmonnPartsFrom, options: LoadSalmonnOptions): Pla
 }
 
 async function ownPlan(directory: string, options: LoadSalmonnOptions): Promise<Plan> {
-  const { modelType, base, parts, architectures: _, ...config } = await readConfig(directory)
+  const { modelType, base, parts, compat, overlap, architectures: _, ...config } = await readConfig(directory)
   if (modelType !== 'salmonn') {
     throw new CheckpointError(`${join(directory, CONFIG)} is of model type '${String(modelType)}', not 'salmonn'`, {
       file: join(directory, CONFIG),
@@ -150,6 +158,7 @@ async function ownPlan(directory: string, options: LoadSalmonnOptions): Promise<
     },
     config: { ...rest, ...options.config },
     ...(base !== undefined && { base: base as SalmonnBase }),
+    hearing: { compat, overlap } as SalmonnOptions,
   }
 }
 
@@ -279,6 +288,8 @@ function fileConfig(model: Salmonn): object {
     lora,
     maxTextLength,
     endSymbol,
+    ...(model.compat && { compat: model.compat }),
+    ...(model.overlap !== undefined && { overlap: model.overlap }),
     base: fingerprint(model.llm),
   }
 }

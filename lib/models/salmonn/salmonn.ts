@@ -248,8 +248,8 @@ export class Salmonn extends Module {
   }
 
   /**
-   * Writes a directory that `fromPretrained` reads: the configuration, what trains, the tokenizer and how the language
-   * model can be recognised; with `whole` encoders and language model too.
+   * Writes a directory that `fromPretrained` reads: the configuration, how it hears, what trains, the tokenizer and how
+   * the language model can be recognised; with `whole` encoders and language model too.
    */
   save(directory: string, options: { whole?: boolean } = {}): Promise<void> {
     return saveSalmonn(this, directory, options)

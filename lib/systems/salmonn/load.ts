@@ -28,7 +28,7 @@ export async function salmonnOfConfiguration(
     ? Salmonn.fromPretrained({ ...required({ whisper, beats, llm }), ...(adapter !== undefined && { adapter }) }, all)
     : Salmonn.fromPretrained(directory, all))
   try {
-    model.compat = compat
+    model.compat = compat ?? model.compat
     if (given.projection !== undefined) await loadProjection(model, given.projection)
     return model
   } catch (error) {
