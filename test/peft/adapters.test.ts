@@ -195,7 +195,8 @@ describe.each(['small', 'roberta'] as const)('in %s', (name) => {
     await once()
     const before = live()
     await once()
-    expect(live()).toBe(before)
+    // What earlier tests left may be collected meanwhile.
+    expect(live()).toBeLessThanOrEqual(before)
   })
 
   it('drops out while training only', async () => {
