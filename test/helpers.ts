@@ -55,6 +55,10 @@ export function expectClose(actual: Tensor, expected: Tensor, tolerance = 1e-5, 
   expect(error, `${label} max|a-b| / max|b|`).toBeLessThanOrEqual(tolerance)
 }
 
+/** max|a − b| / max|b|, computed without leaving the tensors. */
+export const difference = (a: Tensor, b: Tensor): number =>
+  (a.sub(b).abs().max().item() as number) / (b.abs().max().item() as number)
+
 /** The elements in row-major order, whatever the strides. */
 export function numbers(tensor: Tensor): (number | bigint)[] {
   return ([tensor.toArray()] as unknown[]).flat(Number.POSITIVE_INFINITY) as (number | bigint)[]

@@ -11,9 +11,8 @@ import {
   randn,
   type Tensor,
 } from '../../lib/index.js'
+import { difference } from '../helpers.js'
 
-/** max|a − b| / max|b| */
-const difference = (a: Tensor, b: Tensor) => (a.sub(b).abs().max().item() as number) / (b.abs().max().item() as number)
 const exact = (x: Tensor, weight: Tensor, bias: Tensor | null) =>
   ops.linear(x.double(), weight.double(), bias?.double() ?? null)
 

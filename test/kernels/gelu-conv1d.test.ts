@@ -1,11 +1,9 @@
 import { describe, expect, it } from 'vitest'
 import { autograd, functional, gradcheck, manualSeed, ops, randn, type Tensor } from '../../lib/index.js'
 import { op } from '../../lib/native/call.js'
+import { difference } from '../helpers.js'
 
 const geluConv1d = op('voxtorch::gelu_conv1d') as (...args: unknown[]) => Tensor
-
-/** max|a − b| / max|b| */
-const difference = (a: Tensor, b: Tensor) => (a.sub(b).abs().max().item() as number) / (b.abs().max().item() as number)
 
 describe('gelu_conv1d', () => {
   // The first two are longer than a piece, the last is one step.

@@ -1,8 +1,6 @@
 import { describe, expect, it } from 'vitest'
 import { arange, autograd, functional, manualSeed, noGrad, ops, randn, type Tensor } from '../../lib/index.js'
-
-/** max|a − b| / max|b| */
-const difference = (a: Tensor, b: Tensor) => (a.sub(b).abs().max().item() as number) / (b.abs().max().item() as number)
+import { difference } from '../helpers.js'
 
 describe('layerNorm on the CPU', () => {
   const shapes: [size: number[], normalized: number[]][] = [

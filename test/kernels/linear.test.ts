@@ -12,9 +12,7 @@ import {
   randn,
   type Tensor,
 } from '../../lib/index.js'
-
-/** max|a − b| / max|b| */
-const difference = (a: Tensor, b: Tensor) => (a.sub(b).abs().max().item() as number) / (b.abs().max().item() as number)
+import { difference } from '../helpers.js'
 
 // Large enough for oneDNN's kernel, and not.
 const sizes: [batch: number[], from: number, to: number][] = [
