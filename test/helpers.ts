@@ -1,6 +1,6 @@
 import { fileURLToPath } from 'node:url'
 import { expect } from 'vitest'
-import { loadSafetensors, type Tensor } from '../lib/index.js'
+import { loadSafetensors, memoryStats, type Tensor } from '../lib/index.js'
 
 export interface Fixture<Case> {
   cases: Case[]
@@ -62,4 +62,19 @@ export const difference = (a: Tensor, b: Tensor): number =>
 /** The elements in row-major order, whatever the strides. */
 export function numbers(tensor: Tensor): (number | bigint)[] {
   return ([tensor.toArray()] as unknown[]).flat(Number.POSITIVE_INFINITY) as (number | bigint)[]
+}
+
+/**
+ * How many tensors live once everything that earlier code let go of is collected. A test that counts tensors across an
+ * `await` begins with this, since a collection in between would lower its count.
+ */
+export async function settledTensors(): Promise<number> {
+  for (let last = Number.NaN; ; ) {
+    ;(globalThis.gc as () => void)()
+    // Finalizers run in a later turn of the loop.
+    await new Promise((resolve) => setImmediate(resolve))
+    const live = memoryStats().liveTensors
+    if (live === last) return live
+    last = live
+  }
 }

@@ -15,7 +15,7 @@ import {
   tensor,
   zeros,
 } from '../../lib/index.js'
-import { expectClose, fixture, relativeError } from '../helpers.js'
+import { expectClose, fixture, relativeError, settledTensors } from '../helpers.js'
 
 const numbersOf = (values: Tensor) => values.dataSync() as Float32Array
 const mean = (values: Float32Array) => values.reduce((sum, value) => sum + value, 0) / values.length
@@ -209,7 +209,7 @@ test('wrong arguments are typed errors', async () => {
 
 test('no tensor is left behind', async () => {
   const samples = zeros([2, 1600])
-  const before = memoryStats().liveTensors
+  const before = await settledTensors()
   await scope(async () => {
     await kaldiFbank(samples, { useEnergy: true })
     await logMelSpectrogram(samples)

@@ -72,7 +72,7 @@ describe('WAV files that lie', () => {
         () => undefined,
         (thrown) => thrown,
       )
-      expect(performance.now() - begin).toBeLessThan(1000)
+      expect(performance.now() - begin).toBeLessThan(10_000)
       expect(process.memoryUsage().rss - rss).toBeLessThan(200e6)
       expect(error).toMatchObject({ name: 'DataError', code: 'ERR_DATA', file: 'the audio in memory' })
       expect(error.message).toMatch(message)
@@ -155,7 +155,7 @@ test('a FLAC bomb is stopped at the bound', async () => {
   const rss = process.memoryUsage().rss
   const begin = performance.now()
   await expect(readAudio(bomb, { channels: 'all' })).rejects.toThrow(/unfolds to more than 67108864 bytes/)
-  expect(performance.now() - begin).toBeLessThan(5000)
+  expect(performance.now() - begin).toBeLessThan(10_000)
   // It would unfold to 5 GB; what the decoder in its thread takes varies.
   expect(process.memoryUsage().rss - rss).toBeLessThan(400e6)
 })

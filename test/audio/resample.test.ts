@@ -10,7 +10,7 @@ import {
   tensor,
   zeros,
 } from '../../lib/index.js'
-import { expectClose, fixture, relativeError } from '../helpers.js'
+import { expectClose, fixture, relativeError, settledTensors } from '../helpers.js'
 import { tone } from './helpers.js'
 
 const numbersOf = (values: Tensor) => values.dataSync() as Float32Array
@@ -181,7 +181,7 @@ test('wrong arguments are typed errors', async () => {
 
 test('no tensor is left behind', async () => {
   const samples = zeros([2, 5000])
-  const before = memoryStats().liveTensors
+  const before = await settledTensors()
   await scope(async () => {
     await resample(samples, 3, 2)
     const resampler = new Resampler(3, 2)

@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, expect, test } from 'vitest'
 import { memoryStats, ops, readAudio, tensor, type WavSampleFormat, writeWav, zeros } from '../../lib/index.js'
-import { fixture } from '../helpers.js'
+import { fixture, settledTensors } from '../helpers.js'
 
 const folder = mkdtempSync(join(tmpdir(), 'voxtorch-wav-'))
 const path = join(folder, 'x.wav')
@@ -96,7 +96,7 @@ test('wrong arguments are typed errors', async () => {
 
 test('no tensor is left behind', async () => {
   const samples = noise(1000)
-  const before = memoryStats().liveTensors
+  const before = await settledTensors()
   await writeWav(path, samples, { sampleRate: 8000 })
   await writeWav(path, zeros([3]), { sampleRate: 8000 })
   expect(memoryStats().liveTensors).toBeLessThanOrEqual(before + 1)

@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, describe, expect, it } from 'vitest'
 import { CheckpointError, DataError, loadTorch, memoryStats, readArchive, readPickle } from '../../lib/index.js'
+import { settledTensors } from '../helpers.js'
 import { hostilePickles, hostileTars, hostileTorch, hostileZips } from './hostile.js'
 
 const folder = mkdtempSync(join(tmpdir(), 'voxtorch-hostile-'))
@@ -18,9 +19,7 @@ async function refused(
   says: RegExp,
 ): Promise<void> {
   writeFileSync(path, file)
-  await new Promise((resolve) => setImmediate(resolve))
-  global.gc!()
-  const tensors = memoryStats().liveTensors
+  const tensors = await settledTensors()
   const memory = process.memoryUsage().rss
   let most = memory
   const watch = setInterval(() => (most = Math.max(most, process.memoryUsage().rss)), 5)
@@ -36,7 +35,7 @@ async function refused(
   expect(error.message).toMatch(says)
   expect(error.message.length).toBeLessThan(1000)
   expect(error.file).toBe(path)
-  expect(time).toBeLessThan(1000)
+  expect(time).toBeLessThan(10_000)
   expect((most - memory) / 2 ** 20, 'MiB').toBeLessThan(200)
   expect(memoryStats().liveTensors).toBe(tensors)
   expect(readdirSync(folder)).toEqual(['inside'])

@@ -16,6 +16,7 @@ import {
   type Tensor,
   TokenBatchSampler,
 } from '../../lib/index.js'
+import { settledTensors } from '../helpers.js'
 
 const numbersTo = (n: number) => Array.from({ length: n }, (_, i) => i)
 const url = (name: string) => new URL(`./modules/${name}.mjs`, import.meta.url)
@@ -178,7 +179,7 @@ describe('DataLoader over a stream', () => {
     const iterate = async function* () {
       for (const i of numbersTo(5)) yield { ids: numbersTo(i + 1) }
     }
-    const before = memoryStats().liveTensors
+    const before = await settledTensors()
     const shapes: number[][] = []
     for await (const { ids } of new DataLoader({ iterate }, { batchSize: 2, collate }))
       shapes.push((ids as Tensor).shape)

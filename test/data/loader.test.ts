@@ -13,6 +13,7 @@ import {
   type Tensor,
   tensor,
 } from '../../lib/index.js'
+import { settledTensors } from '../helpers.js'
 
 const numbersTo = (n: number) => Array.from({ length: n }, (_, i) => i)
 
@@ -99,7 +100,7 @@ describe('DataLoader', () => {
   it('frees each batch when the next is asked for, and the last', async () => {
     const samples = numbersTo(10).map((i) => ({ ids: [i, i + 1], label: i }))
     const collate = padCollate({ ids: { pad: 0 }, label: {} })
-    const before = memoryStats().liveTensors
+    const before = await settledTensors()
     let previous: Tensor | undefined
     for await (const batch of new DataLoader(samples, { batchSize: 2, collate })) {
       expect(memoryStats().liveTensors).toBe(before + 3)
@@ -202,7 +203,7 @@ describe('DataLoader with workers', () => {
     const buffers = new Set(batch.flatMap(({ values, bytes, big }) => [values.buffer, bytes.buffer, big.buffer]))
     expect(buffers.size).toBe(1)
     expect([...buffers][0]).toBeInstanceOf(SharedArrayBuffer)
-    const before = memoryStats().liveTensors
+    const before = await settledTensors()
     const collate = padCollate({ values: { pad: -1 }, index: {} })
     const shapes: number[][] = []
     for await (const { values, index } of squares({ collate, shuffle: true })) {

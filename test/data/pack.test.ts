@@ -18,7 +18,7 @@ import {
   type Tensor,
   tensor,
 } from '../../lib/index.js'
-import { expectClose } from '../helpers.js'
+import { expectClose, settledTensors } from '../helpers.js'
 
 const sequences = [
   [5, 6, 7],
@@ -150,7 +150,7 @@ describe('packSequences', () => {
   })
 
   it('works in a loader', async () => {
-    const before = memoryStats().liveTensors
+    const before = await settledTensors()
     const many = Array.from({ length: 40 }, (_, i) => ({ inputIds: Array.from({ length: 1 + (i % 9) }, () => i) }))
     const batchSampler = new PackedBatchSampler({
       lengths: many.map((s) => s.inputIds.length),

@@ -13,6 +13,7 @@ import {
   scope,
   type Tensor,
 } from '../../lib/index.js'
+import { settledTensors } from '../helpers.js'
 import { difference, pythonCases } from './python-values.js'
 
 const folder = mkdtempSync(join(tmpdir(), 'voxtorch-pickle-'))
@@ -33,7 +34,7 @@ describe('equal to CPython', () => {
     it(`reads ${name} value by value`, async () => {
       const wrong: string[] = []
       const cases = pythonCases(name)
-      const before = memoryStats().liveTensors
+      const before = await settledTensors()
       for (const { name: label, file, value, encoding, records } of cases) {
         await scope(async () => {
           const options = { ...(encoding !== undefined && { encoding }), ...(records !== undefined && { records }) }
@@ -95,7 +96,7 @@ describe('lazy arrays', () => {
   const { file, value } = caseNamed('array long, protocol 5')
 
   it('leaves numbers in the file until they are read', async () => {
-    const before = memoryStats().liveTensors
+    const before = await settledTensors()
     const lazy = await readPickle<LazyTensor>(fileOf(file), { arrays: 'lazy' })
     expect(lazy).toBeInstanceOf(LazyTensor)
     expect([lazy.dtype, lazy.shape]).toEqual(['uint8', [300, 300]])

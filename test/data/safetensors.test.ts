@@ -30,7 +30,7 @@ import {
   withDevice,
   zeros,
 } from '../../lib/index.js'
-import { fixturePath } from '../helpers.js'
+import { fixturePath, settledTensors } from '../helpers.js'
 
 const entryPoint = new URL('../../dist/index.js', import.meta.url).href
 
@@ -75,7 +75,7 @@ describe('what Python wrote, bit for bit', () => {
   )
 
   test('the head alone, and nothing is loaded', async () => {
-    const before = memoryStats().liveTensors
+    const before = await settledTensors()
     const { tensors, metadata } = await readSafetensorsHeader(python)
     expect(metadata).toEqual({ größe: '"\n😀' })
     const bytes = readFileSync(python)
@@ -183,6 +183,7 @@ describe('copies and mappings', () => {
   test('mapped memory is not counted as memory that JavaScript holds', async () => {
     const path = file('counted.safetensors')
     await scope(() => saveSafetensors(path, { a: ones([1 << 20]) }))
+    await settledTensors()
     const before = memoryStats()
     const copied = await loadSafetensors(path)
     expect(memoryStats().liveBytes - before.liveBytes).toBe(1 << 22)
@@ -273,7 +274,7 @@ describe('copies and mappings', () => {
   test('other work goes on while a file is read, and a scope frees what it read', async () => {
     const path = file('scope.safetensors')
     await scope(() => saveSafetensors(path, { a: ones([1 << 22]) }))
-    const before = memoryStats().liveTensors
+    const before = await settledTensors()
     await scope(async () => {
       let ticks = 0
       const timer = setInterval(() => {
@@ -429,7 +430,7 @@ describe('shards', () => {
     const path = join(folder, 'x.safetensors.index.json')
     writeFileSync(path, text)
     writeFileSync(join(folder, '1.safetensors'), forge({ a: entry }, 1))
-    const before = memoryStats().liveTensors
+    const before = await settledTensors()
     await expect(loadSafetensors(path)).rejects.toBeInstanceOf(CheckpointError)
     expect(memoryStats().liveTensors).toBe(before)
   })

@@ -12,6 +12,7 @@ import {
   scope,
   type Tensor,
 } from '../../lib/index.js'
+import { settledTensors } from '../helpers.js'
 import { difference, pythonCases } from './python-values.js'
 
 const folder = mkdtempSync(join(tmpdir(), 'voxtorch-torch-'))
@@ -27,7 +28,7 @@ const pathOf = (name: string): string => {
 describe('equal to torch.load', () => {
   for (const { name, value } of cases) {
     it(name, async () => {
-      const before = memoryStats().liveTensors
+      const before = await settledTensors()
       for (const mmap of [false, true]) {
         await scope(async () => expect(difference(await loadTorch(pathOf(name), { mmap }), value)).toBeUndefined())
       }
@@ -122,7 +123,7 @@ describe('files that are no data', () => {
   for (const { name } of pythonCases('torch-refused')) {
     it(name, async () => {
       const path = pathOf(name)
-      const before = memoryStats().liveTensors
+      const before = await settledTensors()
       const error = await loadTorch(path).catch((cause) => cause)
       expect(error).toBeInstanceOf(CheckpointError)
       expect(error.message).toMatch(reasons[name]!)

@@ -31,7 +31,7 @@ describe('when a rank is gone', () => {
     expect(values[0].name).toBe('DistributedError')
     expect(values[0].message).toMatch(/allReduce on rank 0 of 2 failed: .*The timeout is 1500 ms/s)
     expect(values[0].ms).toBeGreaterThan(1000)
-    expect(values[0].ms).toBeLessThan(8000)
+    expect(values[0].ms).toBeLessThan(15_000)
   })
 
   it('a rank never comes: initProcessGroup gives up after the timeout', async () => {

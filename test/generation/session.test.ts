@@ -13,6 +13,7 @@ import {
   setNumThreads,
   tensor,
 } from '../../lib/index.js'
+import { settledTensors } from '../helpers.js'
 import { get } from '../models/decoder.js'
 import { ENDS, inputsOf, network, PAD } from './networks.js'
 
@@ -80,6 +81,7 @@ describe('a stream', () => {
 
   it('frees its memory when the loop is left', async () => {
     await idle()
+    await settledTensors()
     const before = memoryStats()
     for await (const { step } of model.stream({ inputIds }, endless)) {
       expect(memoryStats().kvCacheBytes).toBeGreaterThan(0)
@@ -312,7 +314,7 @@ describe('generate', () => {
 
   it('leaves no tensors but its results', async () => {
     for (const config of [{}, { doSample: true }, { numBeams: 3 }]) {
-      const before = memoryStats().liveTensors
+      const before = await settledTensors()
       const result = await model.generate({ inputIds }, { ...config, outputScores: true, outputLogprobs: true })
       const tensors = Object.values(result).filter((value) => value !== null && 'dtype' in value)
       expect(memoryStats().liveTensors - before).toBe(tensors.length)

@@ -15,6 +15,7 @@ import {
   tensor,
   zeros,
 } from '../../lib/index.js'
+import { settledTensors } from '../helpers.js'
 
 /** max|a − b| / max|b| */
 const difference = (a: Tensor, b: Tensor) =>
@@ -228,7 +229,7 @@ describe('linearCrossEntropy', () => {
     // What earlier tests left to the collector goes at its own time.
     globalThis.gc?.()
     await new Promise((resolve) => setTimeout(resolve, 20))
-    const before = memoryStats().liveTensors
+    const before = await settledTensors()
     await scope(async () => {
       const [now, later] = [
         functional.linearCrossEntropy(hidden, weight, labels),

@@ -18,7 +18,7 @@ import {
   VoxtorchError,
 } from '../../lib/index.js'
 import { op, opAsync } from '../../lib/native/call.js'
-import { expectClose, numbers } from '../helpers.js'
+import { expectClose, numbers, settledTensors } from '../helpers.js'
 
 const direct = op('voxtorch::window_cross_attention')
 const queued = opAsync('voxtorch::window_cross_attention')
@@ -246,7 +246,7 @@ describe('the operator', () => {
 
   test('leaves nothing behind', async () => {
     const size = SIZES.lengths as Size
-    const before = memoryStats().liveTensors
+    const before = await settledTensors()
     await scope(async () => {
       const inputs = drawn(size)
       await attend(size, inputs).sum().backward()

@@ -27,7 +27,7 @@ import {
 } from '../../lib/index.js'
 import { nativeOf } from '../../lib/models/native-module.js'
 import { op, opAsync } from '../../lib/native/call.js'
-import { expectClose, fixture, fixturePath, numbers, tensorsOf } from '../helpers.js'
+import { expectClose, fixture, fixturePath, numbers, settledTensors, tensorsOf } from '../helpers.js'
 import { camelKeys, expectGradients } from './networks.js'
 
 interface Case {
@@ -383,7 +383,7 @@ describe('the module', () => {
   })
 
   it('leaves nothing behind', async () => {
-    const before = memoryStats().liveTensors
+    const before = await settledTensors()
     const model = await Beats.fromPretrained(fixturePath('models/beats-wave.pt'))
     await scope(async () => {
       await noGrad(() => model.forward({ inputValues: zeros([2, 8000]), lengths: [8000, 4000] }))

@@ -22,7 +22,7 @@ import {
   type Tensor,
   tensor,
 } from '../../lib/index.js'
-import { expectClose, fixture, fixturePath, tensorsOf } from '../helpers.js'
+import { expectClose, fixture, fixturePath, settledTensors, tensorsOf } from '../helpers.js'
 import { atReal, file, get, open } from './decoder.js'
 import { camelKeys, expectGradients } from './networks.js'
 
@@ -325,7 +325,7 @@ describe('the module', () => {
   })
 
   it('leaves nothing behind', async () => {
-    const before = memoryStats().liveTensors
+    const before = await settledTensors()
     const model = new DecoderLM({
       vocabSize: 9,
       hiddenSize: 8,

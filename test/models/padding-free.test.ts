@@ -19,7 +19,7 @@ import {
   tensor,
   zeros,
 } from '../../lib/index.js'
-import { expectClose } from '../helpers.js'
+import { expectClose, settledTensors } from '../helpers.js'
 
 const sizes = { hiddenSize: 16, numHiddenLayers: 2, numAttentionHeads: 2, intermediateSize: 24 }
 const tiny = (options: Partial<SpectraConfig> = {}, audio: object = {}): SpectraConfig => ({
@@ -215,7 +215,7 @@ describe('SPECTRA without padding', () => {
 
   it('leaves nothing behind', async () => {
     const network = both(Spectra)[0]
-    const before = memoryStats().liveTensors
+    const before = await settledTensors()
     await scope(async () => {
       await real(await network.forward(inputs))
         .sum()

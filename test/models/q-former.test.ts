@@ -15,7 +15,7 @@ import {
   scope,
   type Tensor,
 } from '../../lib/index.js'
-import { expectClose, fixture, fixturePath, tensorsOf } from '../helpers.js'
+import { expectClose, fixture, fixturePath, settledTensors, tensorsOf } from '../helpers.js'
 import { camelKeys, expectGradients, loadParameters } from './networks.js'
 
 interface Case {
@@ -164,7 +164,7 @@ describe('the module', () => {
   })
 
   it('leaves nothing behind', async () => {
-    const before = memoryStats().liveTensors
+    const before = await settledTensors()
     const model = await QFormer.fromPretrained(fixturePath('models/salmonn-tiny.pth'), {
       config: { numAttentionHeads: 3, window: 5, stride: 5 },
     })

@@ -17,7 +17,7 @@ import {
   type Tensor,
   tensor,
 } from '../../lib/index.js'
-import { expectClose, fixture, fixturePath, tensorsOf } from '../helpers.js'
+import { expectClose, fixture, fixturePath, settledTensors, tensorsOf } from '../helpers.js'
 import { camelKeys, expectGradients, loadParameters } from './networks.js'
 
 const file = await fixture<{ name: string; masked_lm: boolean; config: Record<string, unknown> }>('models/roberta')
@@ -148,7 +148,7 @@ describe('the module', () => {
   })
 
   it('leaves nothing behind', async () => {
-    const before = memoryStats().liveTensors
+    const before = await settledTensors()
     const model = new Roberta(tiny)
     await scope(async () => {
       await model.forward({ inputIds: tensor([[3, 4]]), outputAttentions: true })

@@ -13,7 +13,7 @@ import {
   tensor,
 } from '../../lib/index.js'
 import { overlappingWindows } from '../../lib/models/salmonn/windows.js'
-import { numbers, relativeError } from '../helpers.js'
+import { numbers, relativeError, settledTensors } from '../helpers.js'
 import { clip, tinySalmonn } from './salmonn.js'
 
 let model: Salmonn
@@ -279,7 +279,7 @@ describe('a clip', () => {
       await model.encodeAudio([sound, tensor(new Float32Array(0))]).catch(() => {})
     }
     await scope(work)
-    const before = memoryStats().liveTensors
+    const before = await settledTensors()
     await scope(work)
     expect(memoryStats().liveTensors).toBe(before)
   })

@@ -17,7 +17,7 @@ import {
   writeJson,
 } from '../../lib/index.js'
 import { checkVicuna } from '../../lib/models/salmonn/base.js'
-import { expectClose, fixturePath, numbers, tensorsOf } from '../helpers.js'
+import { expectClose, fixturePath, numbers, settledTensors, tensorsOf } from '../helpers.js'
 import { promptsOf, type SalmonnCase, salmonnFile, tinySalmonn } from './salmonn.js'
 
 const folder = fixturePath('models/salmonn-published')
@@ -86,7 +86,7 @@ describe('the four published files', () => {
     await expect(failing((state) => delete state[lora])).rejects.toThrow(
       /lacks 1 of \d+ tensors.*layers.1.*v_proj.lora_B/,
     )
-    const before = memoryStats().liveTensors
+    const before = await settledTensors()
     await expect(failing((state) => delete state['speech_llama_proj.bias'])).rejects.toThrow(/speech_llama_proj.bias/)
     expect(memoryStats().liveTensors).toBe(before)
     await expect(

@@ -11,7 +11,7 @@ import {
   setNumThreads,
   type Tensor,
 } from '../../lib/index.js'
-import { expectClose, numbers, relativeError, tensorsOf } from '../helpers.js'
+import { expectClose, numbers, relativeError, settledTensors, tensorsOf } from '../helpers.js'
 import { clip, promptsOf, type SalmonnCase, salmonnFile, tinySalmonn } from './salmonn.js'
 
 const cases = salmonnFile.cases.slice(1) as unknown as SalmonnCase[]
@@ -316,7 +316,7 @@ it('leaves no tensors', async () => {
       cache.dispose()
     })
   await work()
-  const before = memoryStats().liveTensors
+  const before = await settledTensors()
   for (let i = 0; i < 3; i += 1) await work()
   expect(memoryStats().liveTensors).toBe(before)
 })

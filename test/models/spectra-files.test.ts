@@ -23,7 +23,7 @@ import {
   WavLM,
   zeros,
 } from '../../lib/index.js'
-import { expectClose, fixture, fixturePath, tensorsOf } from '../helpers.js'
+import { expectClose, fixture, fixturePath, settledTensors, tensorsOf } from '../helpers.js'
 import { camelKeys } from './networks.js'
 
 const answers = await fixture<{ name: string }>('spectra/pretrained')
@@ -195,7 +195,7 @@ describe('files of the published layout', () => {
 
 describe('files that do not fit', () => {
   const refused = async (folder: Promise<string>) => {
-    const before = memoryStats().liveTensors
+    const before = await settledTensors()
     const load = SpectraForPreTraining.fromPretrained(await folder)
     const error = await load.then(
       () => undefined,

@@ -26,7 +26,7 @@ import {
   VoxtorchError,
   zeros,
 } from '../../lib/index.js'
-import { expectClose } from '../helpers.js'
+import { expectClose, settledTensors } from '../helpers.js'
 
 const SEVEN = { convKernel: [10, 3, 3, 3, 3, 2, 2], convStride: [5, 2, 2, 2, 2, 2, 2] }
 const EIGHT = { convKernel: [...SEVEN.convKernel, 5], convStride: [...SEVEN.convStride, 5] }
@@ -452,7 +452,7 @@ describe('training', () => {
 
   it('leaves nothing behind', async () => {
     const network = make(SpectraForPreTraining)
-    const before = memoryStats().liveTensors
+    const before = await settledTensors()
     await scope(async () => {
       await (await network.forward(pretrainingInputs(1))).crsLogits.sum().item()
       await network.predict(inputs())

@@ -25,7 +25,7 @@ import {
   zeros,
 } from '../../lib/index.js'
 import { fairseqConfig, fairseqName } from '../../lib/models/encoders/fairseq.js'
-import { expectClose, fixture, tensorsOf } from '../helpers.js'
+import { expectClose, fixture, settledTensors, tensorsOf } from '../helpers.js'
 import { camelKeys, expectGradients, loadParameters } from './networks.js'
 
 interface Case {
@@ -507,7 +507,7 @@ describe('files', () => {
 
 describe.each(kinds)('%s as a module', (kind) => {
   it('leaves nothing behind', async () => {
-    const before = memoryStats().liveTensors
+    const before = await settledTensors()
     const model = new networks[kind](tiny)
     await scope(async () => {
       const inputValues = randn([2, 320])

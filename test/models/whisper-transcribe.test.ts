@@ -13,7 +13,7 @@ import {
   WHISPER_LANGUAGES,
   Whisper,
 } from '../../lib/index.js'
-import { fixture, fixturePath, tensorsOf } from '../helpers.js'
+import { fixture, fixturePath, settledTensors, tensorsOf } from '../helpers.js'
 import { get } from './decoder.js'
 
 interface Generated {
@@ -176,7 +176,7 @@ describe('transcribe', () => {
     for (; !step.done; step = await stream.next()) streamed.push(step.value)
     expect(streamed).toEqual(whole.segments)
     expect(step.value).toEqual(whole)
-    const before = memoryStats().liveTensors
+    const before = await settledTensors()
     for await (const segment of model.transcribeStream(wave().clone(), once)) {
       expect(segment).toEqual(whole.segments[0])
       break
@@ -192,7 +192,7 @@ describe('transcribe', () => {
     const samples = wave()
     const run = () => scope(() => model.transcribe(samples, { language: 'en', beams: 2 }))
     await run()
-    const before = memoryStats().liveTensors
+    const before = await settledTensors()
     await run()
     await model.transcribe(samples, { language: 'en' })
     expect(memoryStats().liveTensors).toBe(before)

@@ -15,7 +15,7 @@ import {
   type WhisperHead,
 } from '../../lib/index.js'
 import { wordsOf } from '../../lib/models/whisper/words.js'
-import { fixture, fixturePath, tensorsOf } from '../helpers.js'
+import { fixture, fixturePath, settledTensors, tensorsOf } from '../helpers.js'
 import { get } from './decoder.js'
 
 interface Aligned {
@@ -121,7 +121,7 @@ describe('tokenTimestamps against transformers', () => {
 
   it('refuses what cannot be aligned, and leaves no tensors', async () => {
     const inputFeatures = features.narrow(0, 0, 1)
-    const before = memoryStats().liveTensors
+    const before = await settledTensors()
     const refused = async (inputs: object | null, message: RegExp) => {
       await expect(model.tokenTimestamps(inputs as WhisperAlignmentInputs)).rejects.toThrow(message)
     }
@@ -191,7 +191,7 @@ describe('words against transformers', () => {
     const wave = waveOf(0)
     const run = () => scope(() => model.transcribe(wave, { ...once, timestamps: 'word' }))
     await run()
-    const before = memoryStats().liveTensors
+    const before = await settledTensors()
     await run()
     expect(memoryStats().liveTensors).toBe(before)
   })

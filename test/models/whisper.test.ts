@@ -20,7 +20,7 @@ import {
   WhisperEncoder,
   type WhisperInputs,
 } from '../../lib/index.js'
-import { expectClose, tensorsOf } from '../helpers.js'
+import { expectClose, settledTensors, tensorsOf } from '../helpers.js'
 import { atReal, get } from './decoder.js'
 import { expectGradients } from './networks.js'
 import { file, open } from './whisper.js'
@@ -277,7 +277,7 @@ describe('with others', () => {
     const { model, inputs } = open('plain')
     const run = () => scope(async () => void (await noGrad(() => model.forward(inputs))))
     await run()
-    const before = memoryStats().liveTensors
+    const before = await settledTensors()
     for (let i = 0; i < 5; i++) await run()
     expect(memoryStats().liveTensors).toBe(before)
   })

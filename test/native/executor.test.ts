@@ -13,6 +13,7 @@ import {
   zeros,
 } from '../../lib/index.js'
 import { opAsync } from '../../lib/native/call.js'
+import { settledTensors } from '../helpers.js'
 
 const busy = expect.objectContaining({ name: 'BusyError', code: 'ERR_BUSY' })
 
@@ -128,7 +129,7 @@ describe('ops.async', () => {
   })
 
   test('a result that is awaited late or never is freed by its scope', async () => {
-    const before = memoryStats().liveTensors
+    const before = await settledTensors()
     await scope(async () => {
       void ops.async.add(ones([1]), 1)
       await ops.async.zeros([1])

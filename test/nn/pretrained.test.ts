@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, expect, it } from 'vitest'
 import * as vt from '../../lib/index.js'
-import { numbers } from '../helpers.js'
+import { numbers, settledTensors } from '../helpers.js'
 
 interface Config {
   width: number
@@ -51,7 +51,7 @@ it('reads back what was saved, buffers and native parts too, in evaluation mode'
   await vt.savePretrained(join(directory, 'a/b'), model, model.config)
   expect(readFileSync(join(directory, 'a/b/config.json'), 'utf8')).toBe('{\n  "width": 6\n}\n')
 
-  const before = vt.memoryStats().liveTensors
+  const before = await settledTensors()
   const again = await load(join(directory, 'a/b'))
   expect(again.training).toBe(false)
   expect(again.config).toEqual({ width: 6 })
@@ -73,7 +73,7 @@ it('says what is wrong with the weights, and frees what it made', async () => {
   using model = new Tagger({ width: 6 })
   await vt.savePretrained(directory, model, { width: 7 })
   const file = join(directory, 'model.safetensors')
-  const before = vt.memoryStats().liveTensors
+  const before = await settledTensors()
   const shapes = await failure(load(directory))
   expect(shapes).toBeInstanceOf(vt.CheckpointError)
   expect(shapes.message).toContain(file)

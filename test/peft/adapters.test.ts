@@ -24,7 +24,7 @@ import {
   Wav2Vec2,
   WavLM,
 } from '../../lib/index.js'
-import { expectClose, fixture } from '../helpers.js'
+import { expectClose, fixture, settledTensors } from '../helpers.js'
 import { camelKeys } from '../models/networks.js'
 import { network, run, Small } from './networks.js'
 
@@ -161,7 +161,7 @@ describe.each(['small', 'roberta'] as const)('in %s', (name) => {
     manualSeed(3)
     const model = network(name).eval()
     const plain = await run(model, ids)
-    const before = live()
+    const before = await settledTensors()
     const peft = getPeftModel(model, { ...config, useDora: true }, { adapterName: 'a' })
     randomise(model)
     peft.addAdapter('b', config)
@@ -193,7 +193,7 @@ describe.each(['small', 'roberta'] as const)('in %s', (name) => {
     getPeftModel(model, { ...config, loraDropout: name === 'small' ? 0.1 : 0 })
     const once = () => scope(async () => void (await run(model, ids)))
     await once()
-    const before = live()
+    const before = await settledTensors()
     await once()
     // What earlier tests left may be collected meanwhile.
     expect(live()).toBeLessThanOrEqual(before)
@@ -395,7 +395,7 @@ describe('files', () => {
     }
     await peft.savePretrained(directory)
     const again = network('roberta')
-    const before = live()
+    const before = await settledTensors()
     const loaded = await PeftModel.fromPretrained(again, directory)
     await loaded.loadAdapter(join(directory, 'other'), { adapterName: 'other', isTrainable: true })
     expect(live() - before).toBe(again.parameters().length - network('roberta').parameters().length)

@@ -1,7 +1,7 @@
 import { connect } from 'node:net'
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest'
 import { memoryStats, type Served, type ServeOptions, ShapeError, serve, tensor } from '../../lib/index.js'
-import { fixture } from '../helpers.js'
+import { fixture, settledTensors } from '../helpers.js'
 import { ask, begin, call, events, raw, sound, text, until, user } from './client.js'
 import { Parrot, sineWav } from './models.mjs'
 
@@ -186,7 +186,7 @@ describe('POST /v1/chat/completions', () => {
   })
 
   it('refuses audio that is none, of another format, too long or too much, and leaves no tensors', async () => {
-    const before = memoryStats().liveTensors
+    const before = await settledTensors()
     const place = 'messages[0].content[0].input_audio'
     const encoded = (data: unknown, format: unknown = 'wav') => ({
       messages: [user({ type: 'input_audio', input_audio: { data, format } })],

@@ -106,7 +106,7 @@ describe('voxtorch serve', () => {
     await expect.poll(log, { interval: 10 }).toContain('once more aborts it')
     child.kill('SIGINT')
     expect(await exit).toEqual([0, null])
-    expect(performance.now() - started).toBeLessThan(3000)
+    expect(performance.now() - started).toBeLessThan(10_000)
     expect(log()).not.toContain('POST')
   })
 })

@@ -16,7 +16,7 @@ import {
   tensor,
   zeros,
 } from '../../lib/index.js'
-import { expectClose, fixture } from '../helpers.js'
+import { expectClose, fixture, settledTensors } from '../helpers.js'
 import { counts } from './counts.js'
 import type { OperatorInputs } from './operator-table.js'
 
@@ -362,7 +362,7 @@ describe('gradcheck', () => {
 
 test('passes leave nothing', async () => {
   const x = leaf(1, 2)
-  const before = memoryStats().liveTensors
+  const before = await settledTensors()
   await scope(async () => {
     await x.mul(2).sum().backward()
     await autograd.grad(x.mul(2).sum(), x)

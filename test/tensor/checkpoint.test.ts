@@ -16,6 +16,7 @@ import {
   scope,
   type Tensor,
 } from '../../lib/index.js'
+import { settledTensors } from '../helpers.js'
 
 function example() {
   manualSeed(3)
@@ -126,7 +127,7 @@ describe('checkpoint', () => {
     const { layer, scale } = example()
     const x = randn([4, 6]).requiresGrad_()
     const y = scope(() => checkpoint(layer, x.mul(2), scale.mul(1).detach()))
-    const before = memoryStats().liveTensors
+    const before = await settledTensors()
     await scope(() => y.sum().backward())
     x.grad = null
     expect(memoryStats().liveTensors).toBe(before)

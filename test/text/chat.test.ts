@@ -139,7 +139,7 @@ describe('a hostile template is ended', () => {
     const start = performance.now()
     const call = () => mistral.applyChatTemplate([{ role: 'user', content: 'x' }], { chatTemplate })
     expect(call).toThrow(message)
-    expect(performance.now() - start).toBeLessThan(3000)
+    expect(performance.now() - start).toBeLessThan(10_000)
     expect(call).toThrow(DataError)
   })
 })

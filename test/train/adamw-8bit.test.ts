@@ -13,7 +13,7 @@ import {
   zeros,
 } from '../../lib/index.js'
 import { op } from '../../lib/native/call.js'
-import { expectClose, fixture, tensorsOf } from '../helpers.js'
+import { expectClose, fixture, settledTensors, tensorsOf } from '../helpers.js'
 
 const codeBook = op('voxtorch::dynamic_code_book') as (options: object) => Tensor
 const quantize = op('voxtorch::quantize_blockwise') as (x: Tensor, options: object) => { codes: Tensor; absmax: Tensor }
@@ -200,7 +200,7 @@ describe('AdamW8bit', () => {
 
   it('leaves no tensors behind and frees its state', async () => {
     const params = make()
-    const before = memoryStats().liveTensors
+    const before = await settledTensors()
     const optimizer = new AdamW8bit(params) as Optimizer
     const step = async () => {
       await trained(optimizer, params, 0, 1)

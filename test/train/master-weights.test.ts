@@ -17,7 +17,7 @@ import {
   type Tensor,
   tensor,
 } from '../../lib/index.js'
-import { expectClose, fixture, tensorsOf } from '../helpers.js'
+import { expectClose, fixture, settledTensors, tensorsOf } from '../helpers.js'
 
 type Options = Record<string, unknown>
 const KINDS = { AdamW, Adam, SGD, Adagrad, Lion }
@@ -147,7 +147,7 @@ describe('masterWeights', () => {
       await trained(optimizer, params, 0, 1)
       optimizer.zeroGrad()
     }
-    const before = memoryStats().liveTensors
+    const before = await settledTensors()
     const optimizer = new AdamW(params, { masterWeights: true }) as Optimizer
     await step(optimizer)
     expect(memoryStats().liveTensors).toBe(before + 3 * 3 + 2)

@@ -21,7 +21,7 @@ import {
   tensor,
   zeros,
 } from '../../lib/index.js'
-import { expectClose, fixture, tensorsOf } from '../helpers.js'
+import { expectClose, fixture, settledTensors, tensorsOf } from '../helpers.js'
 
 type Options = Record<string, unknown>
 interface OptimizerCase {
@@ -154,7 +154,7 @@ describe('optimiser', () => {
       await clipGradValue(params, 1)
       optimizer.zeroGrad()
     }
-    const before = memoryStats().liveTensors
+    const before = await settledTensors()
     const optimizer = new AdamW(params) as Optimizer
     await step(optimizer)
     expect(memoryStats().liveTensors).toBe(before + 6)

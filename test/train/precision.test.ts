@@ -24,7 +24,7 @@ import {
   type Tensor,
   tensor,
 } from '../../lib/index.js'
-import { expectClose, fixture, tensorsOf } from '../helpers.js'
+import { expectClose, fixture, settledTensors, tensorsOf } from '../helpers.js'
 
 interface ScalerCase {
   name: string
@@ -148,7 +148,7 @@ describe('GradScaler', () => {
     const weight = new Parameter(ones([2]))
     using optimizer = new SGD([weight], { lr: 1 })
     weight.grad = ones([2])
-    const before = memoryStats().liveTensors
+    const before = await settledTensors()
     const scaler = new GradScaler()
     await scaler.step(optimizer)
     scaler.update()
@@ -187,7 +187,7 @@ describe('ExponentialMovingAverage', () => {
 
   it('frees what it owns', async () => {
     const weight = new Parameter(ones([2]))
-    const before = memoryStats().liveTensors
+    const before = await settledTensors()
     const average = new ExponentialMovingAverage([weight])
     for (let i = 0; i < 3; i++) await average.update()
     await average.with(() => {})

@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import * as vt from '../../../lib/index.js'
+import { settledTensors } from '../../helpers.js'
 import { entry, writeClip } from './waves.js'
 
 const folder = mkdtempSync(join(tmpdir(), 'voxtorch-salmonn-'))
@@ -227,7 +228,7 @@ describe('SalmonnDataset', () => {
   it('leaves no tensors', async () => {
     const dataset = make([entry({ audio: [wav('a.wav'), wav('stereo.wav')] })])
     await dataset.get(0)
-    const before = vt.memoryStats().liveTensors
+    const before = await settledTensors()
     await dataset.get(0)
     expect(vt.memoryStats().liveTensors).toBe(before)
   })

@@ -7,6 +7,7 @@ import { afterAll, describe, expect, it } from 'vitest'
 import * as vt from '../../../lib/index.js'
 import { emotionIn } from '../../../lib/systems/salmonn/scoring/emotion-words.js'
 import { checkPage, withPage } from '../../../scripts/browser.mjs'
+import { settledTensors } from '../../helpers.js'
 import { StandIn } from './stand-in.js'
 import { entry, writeClip } from './waves.js'
 
@@ -80,7 +81,7 @@ describe('measureSalmonn', () => {
     ) // biome-ignore format: entries
     const dataset = new vt.SalmonnDataset(entries, { drawPrompts: false })
     const model = new StandIn()
-    const before = vt.memoryStats().liveTensors
+    const before = await settledTensors()
     const { loss, accuracy, scores, answers } = await vt.measureSalmonn(model, dataset, { batchSize: 2 })
     expect(vt.memoryStats().liveTensors).toBe(before)
     expect(answers.length).toBe(6)

@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import * as vt from '../../../lib/index.js'
+import { settledTensors } from '../../helpers.js'
 import { StandIn } from './stand-in.js'
 import { entry, writeClip } from './waves.js'
 
@@ -144,7 +145,7 @@ describe('trainSalmonn', () => {
 
   it('leaves no tensors', async () => {
     const network = model()
-    const before = vt.memoryStats().liveTensors
+    const before = await settledTensors()
     await vt.scope(() => run('tensors', { recipe: { ...recipe, epochs: 1 }, score: {} }, network))
     expect(vt.memoryStats().liveTensors).toBeLessThanOrEqual(before + network.parameters().length)
   })

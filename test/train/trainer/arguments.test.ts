@@ -2,6 +2,7 @@ import { mkdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
 import * as vt from '../../../lib/index.js'
+import { settledTensors } from '../../helpers.js'
 import { collate, newModel, newTrainer, temporary, trainSamples } from './small.js'
 
 const folder = temporary()
@@ -171,7 +172,7 @@ describe('Trainer', () => {
     await expect(loss(() => vt.zeros([2]))).rejects.toThrow(/not a tensor of shape \[2\]/)
     await expect(loss(() => vt.zeros([]))).rejects.toThrow(/does not depend on any parameter that is trained/)
     await expect(newTrainer(output, { model: new vt.Linear(6, 2) as never }).train()).rejects.toThrow(vt.VoxtorchError)
-    const before = vt.memoryStats().liveTensors
+    const before = await settledTensors()
     const trainer = newTrainer(output, { computeLoss: () => vt.zeros([2]) })
     await expect(trainer.train()).rejects.toThrow(vt.ConfigError)
     trainer.dispose()

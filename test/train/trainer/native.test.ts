@@ -1,6 +1,7 @@
 import { writeFileSync } from 'node:fs'
 import { describe, expect, it } from 'vitest'
 import * as vt from '../../../lib/index.js'
+import { settledTensors } from '../../helpers.js'
 import { temporary } from './small.js'
 
 // The Trainer's options with a native network.
@@ -41,7 +42,7 @@ class Tagger extends vt.Module {
 async function train(args: Partial<vt.TrainingArguments>, trainDataset: typeof samples | URL = samples) {
   vt.manualSeed(6)
   const model = new Tagger()
-  const before = vt.memoryStats().liveTensors
+  const before = await settledTensors()
   const trainer = new vt.Trainer({
     model,
     trainDataset: trainDataset as typeof samples,

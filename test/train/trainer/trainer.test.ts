@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest'
 import * as vt from '../../../lib/index.js'
+import { settledTensors } from '../../helpers.js'
 import { accuracy, collate, newModel, newTrainer, temporary, trainSamples, weights } from './small.js'
 
 const folder = temporary()
@@ -54,6 +55,7 @@ describe('train', () => {
   })
 
   it('leaves nothing behind, and lets other work in between', async () => {
+    await settledTensors()
     const before = vt.memoryStats()
     let turns = 0
     const timer = setInterval(() => turns++, 0)

@@ -4,6 +4,7 @@ import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
 import * as vt from '../../../../lib/index.js'
 import { checkPage } from '../../../../scripts/browser.mjs'
+import { settledTensors } from '../../../helpers.js'
 import { letters, temporary } from '../pretraining/helpers.js'
 
 interface Spoken {
@@ -83,7 +84,7 @@ const ask = (model: vt.WordTimesModel, words = three, seconds = 3, options = {})
 describe('alignWords', () => {
   it('gives each word its time, from two views that are half a second apart', async () => {
     const oracle = new Oracle(three)
-    const before = vt.memoryStats().liveTensors
+    const before = await settledTensors()
     const { words, duration, windows } = await ask(oracle)
     expect(vt.memoryStats().liveTensors).toBeLessThanOrEqual(before)
     expect(duration).toBe(3)

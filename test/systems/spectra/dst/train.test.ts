@@ -20,6 +20,7 @@ import {
   type TrainingArguments,
   trackDst,
 } from '../../../../lib/index.js'
+import { settledTensors } from '../../../helpers.js'
 import { config, makeDialogs, makeTokenizer, SmallEncoder } from './maker.js'
 
 const folder = mkdtempSync(join(tmpdir(), 'voxtorch-dst-train-'))
@@ -194,7 +195,7 @@ it('tracking leaves no tensors', async () => {
   const model = network()
   await scope(async () => {
     await trackDst(model, dataset, { config, tokenizer })
-    const before = memoryStats().liveTensors
+    const before = await settledTensors()
     await trackDst(model, dataset, { config, tokenizer, batchSize: 5 })
     expect(memoryStats().liveTensors).toBeLessThanOrEqual(before)
   })

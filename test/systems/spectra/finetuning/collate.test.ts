@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest'
 import * as vt from '../../../../lib/index.js'
 import { cutText } from '../../../../lib/systems/spectra/finetuning/collate.js'
+import { settledTensors } from '../../../helpers.js'
 
 const wave = (length: number, value = 0.5) => vt.full([length], value, { dtype: 'float32' })
 const sample = (more: Partial<vt.SpectraSample> = {}): vt.SpectraSample => ({
@@ -108,7 +109,7 @@ describe('collator', () => {
     ['no history audio', { historyAudio: undefined }, /bad lacks historyAudio/],
   ])('refuses %s', async (_, more, message) => {
     const whole = { historyAudio: null, turnIds: [1, 1, 1, 1, 1] }
-    const before = vt.memoryStats().liveTensors
+    const before = await settledTensors()
     const good = sample(whole)
     const bad = { ...good, source: 'bad', ...more } as vt.SpectraSample
     await expect(vt.spectraCollate(iemocap)([good, bad])).rejects.toThrow(message)

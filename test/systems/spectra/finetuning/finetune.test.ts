@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, describe, expect, it } from 'vitest'
 import * as vt from '../../../../lib/index.js'
+import { settledTensors } from '../../../helpers.js'
 import { StandIn } from './tiny.js'
 
 const folder = mkdtempSync(join(tmpdir(), 'voxtorch-finetune-'))
@@ -116,7 +117,7 @@ describe('finetuneSpectra', () => {
   it('leaves no tensors, and says what a network lacks', async () => {
     const data = dataOf(two, heard(two, 20))
     const network = model(two)
-    const before = vt.memoryStats().liveTensors
+    const before = await settledTensors()
     await vt.scope(() => run('tensors', data, { model: network, preset: { ...quick, epochs: 1 } }))
     // Gradients stay until the next zeroGrad; the optimiser that the caller does not see is freed.
     expect(vt.memoryStats().liveTensors).toBeLessThanOrEqual(before + network.parameters().length)

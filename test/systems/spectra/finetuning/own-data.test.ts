@@ -4,6 +4,7 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import * as vt from '../../../../lib/index.js'
+import { settledTensors } from '../../../helpers.js'
 import { tinyTokenizer } from './tiny.js'
 
 const folder = mkdtempSync(join(tmpdir(), 'voxtorch-own-'))
@@ -157,7 +158,7 @@ describe('JSONL and WAV', () => {
     ['history that is no list', { ...good, history: 'a' }, /line 2: its history is no list/],
     ['another split', { ...good, split: 'dev' }, /line 2: its split/],
   ])('reports %s with file and line, or skips and counts it', async (_, record, message) => {
-    const before = vt.memoryStats().liveTensors
+    const before = await settledTensors()
     const file = lines(good, record, { ...good, label: 'y' })
     const failure = await vt.scope(() => read(file)).catch((error) => error)
     expect(failure).toBeInstanceOf(vt.DataError)

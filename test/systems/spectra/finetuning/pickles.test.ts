@@ -7,7 +7,7 @@ import { fileURLToPath } from 'node:url'
 import { afterAll, beforeEach, describe, expect, it } from 'vitest'
 import * as vt from '../../../../lib/index.js'
 import { type PythonCase, pythonCases } from '../../../data/python-values.js'
-import { numbers } from '../../../helpers.js'
+import { numbers, settledTensors } from '../../../helpers.js'
 
 const folder = mkdtempSync(join(tmpdir(), 'voxtorch-spectra-'))
 afterAll(() => rmSync(folder, { recursive: true, force: true }))
@@ -98,7 +98,7 @@ describe('published pickles', () => {
 
   it('shares the clips of layout B, and makes no copy of arrays', () =>
     vt.scope(async () => {
-      const before = vt.memoryStats().liveTensors
+      const before = await settledTensors()
       const { samples } = await read(named('B, protocol 5'))
       expect(samples[1]!.historyAudio).toBe(samples[0]!.audio)
       expect(vt.memoryStats().liveTensors - before).toBe(4)
@@ -220,7 +220,7 @@ describe('doubtful files', () => {
   })
 
   it('leaves nothing behind when it fails', async () => {
-    const before = vt.memoryStats().liveTensors
+    const before = await settledTensors()
     await expect(
       readValue([
         [clip, [0, 2], 1],

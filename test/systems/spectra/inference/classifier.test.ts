@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import * as vt from '../../../../lib/index.js'
+import { settledTensors } from '../../../helpers.js'
 import { tinyTokenizer } from '../finetuning/tiny.js'
 import { smallSpectra } from '../network.js'
 
@@ -184,7 +185,7 @@ describe('SpectraClassifier.classify', () => {
     using classifier = classifierOf({}, {})
     classifier.model.train()
     await classifier.classify(turns())
-    const before = vt.memoryStats().liveTensors
+    const before = await settledTensors()
     await vt.scope(() => classifier.classify(turns(), { attentions: true }).then(() => undefined))
     await classifier.classify(turns())
     expect(vt.memoryStats().liveTensors).toBe(before)

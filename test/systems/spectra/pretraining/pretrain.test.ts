@@ -2,6 +2,7 @@ import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
 import * as vt from '../../../../lib/index.js'
+import { settledTensors } from '../../../helpers.js'
 import { letters, sine, temporary, writeClip } from './helpers.js'
 
 const folder = temporary()
@@ -141,7 +142,7 @@ describe('pretrainSpectra', () => {
 
   it('makes the loss fall, and leaves no tensor but the parameters', async () => {
     const model = newModel()
-    const before = vt.memoryStats().liveTensors
+    const before = await settledTensors()
     const losses: vt.SpectraLosses[] = []
     await vt.pretrainSpectra({
       ...options(model, join(folder, 'falls'), { numTrainEpochs: 16, saveStrategy: 'no', learningRate: 2e-2 }),

@@ -2,7 +2,7 @@ import { cpSync, mkdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
 import * as vt from '../../../../lib/index.js'
-import { fixturePath } from '../../../helpers.js'
+import { fixturePath, settledTensors } from '../../../helpers.js'
 import { frames7, sine, temporary } from './helpers.js'
 
 const folder = temporary()
@@ -44,7 +44,7 @@ describe('readPublishedSpectraPretraining', () => {
     expect(await vt.importPublishedSpectraPretraining(root, output, audio)).toMatchObject({ entries: 8 })
     const source = await vt.openSpectraPretraining(output)
     expect([...source.previous]).toEqual([-1, 0, -1, -1, -1, 4, -1, -1])
-    const before = vt.memoryStats().liveTensors
+    const before = await settledTensors()
     const dataset = new vt.SpectraPretrainingDataset(source, { frames: frames7, mlm: { probability: 0 } })
     expect(dataset.length).toBe(2)
     const { current, clips, previousWords } = await dataset.get(1)
