@@ -190,5 +190,5 @@ test('no tensor is left behind', async () => {
     await resampler.flush()
     resampler.dispose()
   })
-  expect(memoryStats().liveTensors).toBe(before)
+  expect(memoryStats().liveTensors).toBeLessThanOrEqual(before)
 })

@@ -167,7 +167,7 @@ describe('packSequences', () => {
     }
     expect(rows).toBe(loader.length)
     expect(seen.size).toBe(40)
-    expect(memoryStats().liveTensors).toBe(before)
+    expect(memoryStats().liveTensors).toBeLessThanOrEqual(before)
   })
 
   it('refuses bad input', () => {

@@ -44,7 +44,7 @@ describe('equal to CPython', () => {
       }
       expect(wrong).toEqual([])
       expect(cases.length).toBeGreaterThan(9)
-      expect(memoryStats().liveTensors).toBe(before)
+      expect(memoryStats().liveTensors).toBeLessThanOrEqual(before)
     })
   }
 
@@ -100,9 +100,9 @@ describe('lazy arrays', () => {
     const lazy = await readPickle<LazyTensor>(fileOf(file), { arrays: 'lazy' })
     expect(lazy).toBeInstanceOf(LazyTensor)
     expect([lazy.dtype, lazy.shape]).toEqual(['uint8', [300, 300]])
-    expect(memoryStats().liveTensors).toBe(before)
+    expect(memoryStats().liveTensors).toBeLessThanOrEqual(before)
     await scope(async () => expect(difference(await lazy.read(), value)).toBeUndefined())
-    expect(memoryStats().liveTensors).toBe(before)
+    expect(memoryStats().liveTensors).toBeLessThanOrEqual(before)
   })
 
   it('notices that the file has changed', async () => {

@@ -84,7 +84,7 @@ describe('what Python wrote, bit for bit', () => {
       expect({ dtype, shape, hex: bytes.toString('hex', offset, offset + count) }, name).toEqual(expected[name])
     }
     expect(tensors.float8_e4m3fn!.format).toBe('F8_E4M3')
-    expect(memoryStats().liveTensors).toBe(before)
+    expect(memoryStats().liveTensors).toBeLessThanOrEqual(before)
   })
 
   test('some names only', () =>
@@ -284,7 +284,7 @@ describe('copies and mappings', () => {
       clearInterval(timer)
       expect(ticks).toBeGreaterThan(3)
     })
-    expect(memoryStats().liveTensors).toBe(before)
+    expect(memoryStats().liveTensors).toBeLessThanOrEqual(before)
   })
 })
 
@@ -432,7 +432,7 @@ describe('shards', () => {
     writeFileSync(join(folder, '1.safetensors'), forge({ a: entry }, 1))
     const before = await settledTensors()
     await expect(loadSafetensors(path)).rejects.toBeInstanceOf(CheckpointError)
-    expect(memoryStats().liveTensors).toBe(before)
+    expect(memoryStats().liveTensors).toBeLessThanOrEqual(before)
   })
 
   test('an index lists what is read', () =>

@@ -32,7 +32,7 @@ describe('equal to torch.load', () => {
       for (const mmap of [false, true]) {
         await scope(async () => expect(difference(await loadTorch(pathOf(name), { mmap }), value)).toBeUndefined())
       }
-      expect(memoryStats().liveTensors).toBe(before)
+      expect(memoryStats().liveTensors).toBeLessThanOrEqual(before)
     })
   }
 })
@@ -128,7 +128,7 @@ describe('files that are no data', () => {
       expect(error).toBeInstanceOf(CheckpointError)
       expect(error.message).toMatch(reasons[name]!)
       expect(error.file).toBe(path)
-      expect(memoryStats().liveTensors).toBe(before)
+      expect(memoryStats().liveTensors).toBeLessThanOrEqual(before)
     })
   }
 })

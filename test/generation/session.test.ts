@@ -319,7 +319,7 @@ describe('generate', () => {
       const tensors = Object.values(result).filter((value) => value !== null && 'dtype' in value)
       expect(memoryStats().liveTensors - before).toBe(tensors.length)
       for (const one of tensors) (one as typeof inputIds).dispose()
-      expect(memoryStats().liveTensors).toBe(before)
+      expect(memoryStats().liveTensors).toBeLessThanOrEqual(before)
     }
   })
 

@@ -393,9 +393,9 @@ describe('the module', () => {
     await model.tag([clip, clip])
     clip.dispose()
     model.dispose()
-    expect(memoryStats().liveTensors).toBe(before)
+    expect(memoryStats().liveTensors).toBeLessThanOrEqual(before)
     await expect(Beats.fromPretrained(fixturePath('models/roberta-bin/pytorch_model.bin'))).rejects.toThrow()
-    expect(memoryStats().liveTensors).toBe(before)
+    expect(memoryStats().liveTensors).toBeLessThanOrEqual(before)
   })
 
   it('refuses what does not fit with a typed error', async () => {

@@ -339,7 +339,7 @@ describe('the module', () => {
       model.embed(tensor([1]))
     })
     model.dispose()
-    expect(memoryStats().liveTensors).toBe(before)
+    expect(memoryStats().liveTensors).toBeLessThanOrEqual(before)
     await expect(async () => model.forward({ inputIds: tensor([[3]]) })).rejects.toThrow(/disposed/)
   })
 })

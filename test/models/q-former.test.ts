@@ -172,7 +172,7 @@ describe('the module', () => {
       await model.forward({ encoderHiddenStates: randn([2, 15, 10]), lengths: [15, 3] })
     })
     model.dispose()
-    expect(memoryStats().liveTensors).toBe(before)
+    expect(memoryStats().liveTensors).toBeLessThanOrEqual(before)
   })
 
   it('refuses what does not fit', async () => {

@@ -318,5 +318,5 @@ it('leaves no tensors', async () => {
   await work()
   const before = await settledTensors()
   for (let i = 0; i < 3; i += 1) await work()
-  expect(memoryStats().liveTensors).toBe(before)
+  expect(memoryStats().liveTensors).toBeLessThanOrEqual(before)
 })

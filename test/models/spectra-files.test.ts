@@ -202,7 +202,7 @@ describe('files that do not fit', () => {
       (thrown: unknown) => thrown,
     )
     expect(error).toBeInstanceOf(CheckpointError)
-    expect(memoryStats().liveTensors).toBe(before)
+    expect(memoryStats().liveTensors).toBeLessThanOrEqual(before)
     return error as CheckpointError & { missing?: string[]; unexpected?: string[]; mismatched?: { name: string }[] }
   }
 

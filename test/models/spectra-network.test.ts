@@ -457,7 +457,7 @@ describe('training', () => {
       await (await network.forward(pretrainingInputs(1))).crsLogits.sum().item()
       await network.predict(inputs())
     })
-    expect(memoryStats().liveTensors).toBe(before)
+    expect(memoryStats().liveTensors).toBeLessThanOrEqual(before)
     network.dispose()
   })
 })

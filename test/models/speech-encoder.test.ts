@@ -519,7 +519,7 @@ describe.each(kinds)('%s as a module', (kind) => {
       })
     })
     model.dispose()
-    expect(memoryStats().liveTensors).toBe(before)
+    expect(memoryStats().liveTensors).toBeLessThanOrEqual(before)
   })
 
   it('leaves its inputs as they are', async () => {

@@ -195,7 +195,7 @@ describe('transcribe', () => {
     const before = await settledTensors()
     await run()
     await model.transcribe(samples, { language: 'en' })
-    expect(memoryStats().liveTensors).toBe(before)
+    expect(memoryStats().liveTensors).toBeLessThanOrEqual(before)
   })
 
   it('tries higher temperatures where the text is unlikely or repeats itself, as a seed decides', async () => {

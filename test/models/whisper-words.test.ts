@@ -142,7 +142,7 @@ describe('tokenTimestamps against transformers', () => {
     }
     model.alignmentHeads = heads
     await model.tokenTimestamps({ inputFeatures, tokens: [[1, 2, 3]] })
-    expect(memoryStats().liveTensors).toBe(before)
+    expect(memoryStats().liveTensors).toBeLessThanOrEqual(before)
   })
 })
 
@@ -193,7 +193,7 @@ describe('words against transformers', () => {
     await run()
     const before = await settledTensors()
     await run()
-    expect(memoryStats().liveTensors).toBe(before)
+    expect(memoryStats().liveTensors).toBeLessThanOrEqual(before)
   })
 
   it('the heads are those of the file, saved again', async () => {

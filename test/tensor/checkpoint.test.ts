@@ -130,7 +130,7 @@ describe('checkpoint', () => {
     const before = await settledTensors()
     await scope(() => y.sum().backward())
     x.grad = null
-    expect(memoryStats().liveTensors).toBe(before)
+    expect(memoryStats().liveTensors).toBeLessThanOrEqual(before)
   })
 
   it('only calls the function where nothing is recorded', () => {

@@ -49,7 +49,7 @@ describe('tensors', () => {
       expect((batch.attentionMask.toArray() as bigint[][]).map((row) => row.map(Number))).toEqual(arrays.attentionMask)
       expect(batch.wordIds).toEqual(arrays.wordIds)
     })
-    expect(memoryStats().liveTensors).toBe(before)
+    expect(memoryStats().liveTensors).toBeLessThanOrEqual(before)
   })
 
   test('an empty batch has no rows', async () => {
@@ -62,7 +62,7 @@ describe('tensors', () => {
     const tokenizer = await fromSpec(specOf('bert'))
     const before = await settledTensors()
     expect(() => tokenizer.encodeBatch(texts, { returnTensors: true })).toThrow(/use padding/)
-    expect(memoryStats().liveTensors).toBe(before)
+    expect(memoryStats().liveTensors).toBeLessThanOrEqual(before)
   })
 })
 

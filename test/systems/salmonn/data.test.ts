@@ -230,7 +230,7 @@ describe('SalmonnDataset', () => {
     await dataset.get(0)
     const before = await settledTensors()
     await dataset.get(0)
-    expect(vt.memoryStats().liveTensors).toBe(before)
+    expect(vt.memoryStats().liveTensors).toBeLessThanOrEqual(before)
   })
 })
 

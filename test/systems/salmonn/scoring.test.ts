@@ -83,7 +83,7 @@ describe('measureSalmonn', () => {
     const model = new StandIn()
     const before = await settledTensors()
     const { loss, accuracy, scores, answers } = await vt.measureSalmonn(model, dataset, { batchSize: 2 })
-    expect(vt.memoryStats().liveTensors).toBe(before)
+    expect(vt.memoryStats().liveTensors).toBeLessThanOrEqual(before)
     expect(answers.length).toBe(6)
     expect(scores).toMatchObject({ pairs: 6, withEmotions: 6, parsed: 1 })
     const batch = vt.salmonnCollate(await Promise.all([0, 1, 2, 3, 4].map((i) => dataset.get(i))))

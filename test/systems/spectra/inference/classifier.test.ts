@@ -188,7 +188,7 @@ describe('SpectraClassifier.classify', () => {
     const before = await settledTensors()
     await vt.scope(() => classifier.classify(turns(), { attentions: true }).then(() => undefined))
     await classifier.classify(turns())
-    expect(vt.memoryStats().liveTensors).toBe(before)
+    expect(vt.memoryStats().liveTensors).toBeLessThanOrEqual(before)
     expect(classifier.model.training).toBe(true)
   })
 
