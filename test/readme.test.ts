@@ -27,7 +27,7 @@ const dataset = [1, 2, 3, 4], loader = new DataLoader(dataset, { batchSize: 2 })
 
 /** The code of each table line's right column. One cell may hold several pieces. */
 const rows = readme
-  .slice(readme.indexOf('## PyTorch to voxtorch'), readme.indexOf('## Errors'))
+  .slice(readme.indexOf('## PyTorch to voxtorch'), readme.indexOf('## How fast is it?'))
   .split('\n')
   .filter((line) => line.startsWith('| `') || line.startsWith('| ('))
   .flatMap((line) => [...line.split(' | ')[1].matchAll(/`([^`]+)`/g)].map((match) => match[1]))
