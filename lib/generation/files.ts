@@ -1,7 +1,7 @@
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import { readJson, writeJson } from '../data/json.js'
-import { toCamel, toSnake } from '../models/config.js'
+import { toCamel, toSnake } from '../data/key-case.js'
 import { CheckpointError, ConfigError } from '../native/errors.js'
 import { type GenerationConfig, generationConfig } from './config.js'
 import { kinds } from './keys.js'

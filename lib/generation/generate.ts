@@ -1,11 +1,11 @@
 import { misuse } from '../data/check.js'
 import { nearest } from '../data/nearest.js'
-import { type KvCache, nativeCacheOf } from '../models/decoder/kv-cache.js'
-import { type NativeModule, nativeOf } from '../models/native-module.js'
 import { optionsOf } from '../native/arguments.js'
 import { ConfigError } from '../native/errors.js'
+import { type NativeModule, nativeOf } from '../nn/native-module.js'
 import { type Generator, noGrad, scope, type Tensor } from '../tensor/index.js'
 import { type GenerationConfig, generationConfig } from './config.js'
+import { type KvCache, nativeCacheOf } from './kv-cache.js'
 import { type Added, allowedBy, FINISH_REASONS, type FinishReason, GenerationSession } from './session.js'
 
 /** What a network goes on from. */

@@ -1,5 +1,6 @@
 export { type GenerationConfig, generationConfig } from './config.js'
 export { readGenerationConfig } from './files.js'
 export type { GenerateInputs, GenerateOptions, GenerateOutput, GenerateStep } from './generate.js'
+export { KvCache } from './kv-cache.js'
 export type { FinishReason } from './session.js'
 export { type StreamTextOptions, streamText } from './text.js'

@@ -6,7 +6,6 @@ export type { SoundTag, TagOptions } from './beats/tags.js'
 export type { NetworkConfig } from './config.js'
 export type { DecoderLMConfig, RopeParameters } from './decoder/config.js'
 export { DecoderLM, type DecoderLMInputs, type DecoderLMOutput } from './decoder/decoder-lm.js'
-export { KvCache } from './decoder/kv-cache.js'
 export {
   Roberta,
   type RobertaConfig,
@@ -18,7 +17,6 @@ export {
 export type { SpeechEncoderConfig, SpeechEncoderInputs, SpeechEncoderOutput } from './encoders/speech-encoder.js'
 export { Wav2Vec2, type Wav2Vec2Config } from './encoders/wav2vec2.js'
 export { WavLM, type WavLMConfig } from './encoders/wavlm.js'
-export { NativeModule } from './native-module.js'
 export type { LoadNetworkOptions, SaveNetworkOptions } from './pretrained.js'
 export {
   type LoadQFormerOptions,

@@ -7,11 +7,11 @@ import { loadTorch } from '../data/torch-file.js'
 import { opAsync } from '../native/call.js'
 import { currentContext } from '../native/context.js'
 import { CheckpointError } from '../native/errors.js'
+import type { NativeModule } from '../nn/native-module.js'
 import type { FactoryOptions } from '../nn/parameter.js'
 import { quantizationOf } from '../nn/quantized-weight.js'
 import { packLayers, type QuantizeOptions } from '../peft/quantize.js'
 import { type Device, type DType, noGrad, scope, Tensor } from '../tensor/index.js'
-import type { NativeModule } from './native-module.js'
 import type { LoadNetworkOptions, NetworkKind } from './pretrained.js'
 
 /** How the values of files come into a network that was built without any. */

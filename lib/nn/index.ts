@@ -12,6 +12,7 @@ export * as functional from './functional.js'
 export * as init from './init.js'
 export { Flatten, Identity, Linear, type LinearOptions } from './linear.js'
 export { type ForwardHook, type LoadResult, Module } from './module.js'
+export { NativeModule } from './native-module.js'
 export {
   BatchNorm1d,
   type BatchNormOptions,

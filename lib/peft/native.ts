@@ -1,7 +1,7 @@
-import { beforeCalls, NativeModule } from '../models/native-module.js'
 import { opAsync } from '../native/call.js'
 import { ConfigError } from '../native/errors.js'
 import type { Module } from '../nn/module.js'
+import { beforeCalls, NativeModule } from '../nn/native-module.js'
 
 const activate = opAsync('voxtorch::module_activate_adapters')
 const remove = opAsync('voxtorch::module_remove_adapter')

@@ -1,10 +1,10 @@
 import { misuse, requireObject, requireWhole } from '../data/check.js'
-import { NativeModule, nativeKind, nativeOf } from '../models/native-module.js'
 import { optionsOf } from '../native/arguments.js'
 import { op, opAsync } from '../native/call.js'
 import { ConfigError } from '../native/errors.js'
 import { Linear } from '../nn/linear.js'
 import { keepDType, Module } from '../nn/module.js'
+import { NativeModule, nativeKind, nativeOf } from '../nn/native-module.js'
 import type { Parameter } from '../nn/parameter.js'
 import {
   type QuantizationScheme,

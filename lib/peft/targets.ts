@@ -1,9 +1,9 @@
-import { NativeModule, nativeKind } from '../models/native-module.js'
 import { ConfigError } from '../native/errors.js'
 import { Conv1d } from '../nn/conv.js'
 import { Embedding } from '../nn/embedding.js'
 import { Linear } from '../nn/linear.js'
 import type { Module } from '../nn/module.js'
+import { NativeModule, nativeKind } from '../nn/native-module.js'
 import type { ResolvedLoraConfig } from './config.js'
 
 export type LayerKind = 'linear' | 'conv1d' | 'embedding'

@@ -8,7 +8,6 @@ export { Lion, type LionOptions } from './lion.js'
 export * from './metrics/index.js'
 export { type GroupOptions, Optimizer, type OptimizerState, type ParamGroup, type ParamsOrGroups } from './optimizer.js'
 export { type DecayGroup, NO_DECAY, type ParameterGroupOptions, parameterGroups } from './parameter-groups.js'
-export { ProgressBar, type ProgressBarOptions, type ProgressFields, type ProgressStream } from './progress.js'
 export {
   cosineWarmupWithMinLrSchedule,
   cosineWithHardRestartsScheduleWithWarmup,

@@ -25,8 +25,8 @@ import {
   writeWav,
   zeros,
 } from '../../lib/index.js'
-import { nativeOf } from '../../lib/models/native-module.js'
 import { op, opAsync } from '../../lib/native/call.js'
+import { nativeOf } from '../../lib/nn/native-module.js'
 import { expectClose, fixture, fixturePath, numbers, settledTensors, tensorsOf } from '../helpers.js'
 import { camelKeys, expectGradients } from './networks.js'
 

@@ -1,5 +1,6 @@
+import { toCamel, toSnake } from '../../data/key-case.js'
 import { ConfigError } from '../../native/errors.js'
-import { type NetworkConfig, toCamel, toSnake } from '../config.js'
+import type { NetworkConfig } from '../config.js'
 
 /** What rotary positions are scaled with; `ropeType` decides which of the others are read. */
 export interface RopeParameters {

@@ -8,11 +8,12 @@ import {
   generate,
   stream,
 } from '../../generation/generate.js'
+import { type KvCache, nativeCacheOf } from '../../generation/kv-cache.js'
 import { op, opAsync } from '../../native/call.js'
+import { makeNative, NativeModule, nativeOf } from '../../nn/native-module.js'
 import type { FactoryOptions } from '../../nn/parameter.js'
 import type { Tensor } from '../../tensor/index.js'
 import { configOf } from '../config.js'
-import { makeNative, NativeModule, nativeOf } from '../native-module.js'
 import {
   type LoadNetworkOptions,
   loadNetwork,
@@ -21,7 +22,6 @@ import {
   saveNetwork,
 } from '../pretrained.js'
 import { architectureOf, completed, type DecoderLMConfig, published, sizes } from './config.js'
-import { type KvCache, nativeCacheOf } from './kv-cache.js'
 
 export interface DecoderLMInputs {
   /** Token ids [batch, time], int64. */

@@ -1,8 +1,8 @@
 import { opAsync } from '../../native/call.js'
+import { makeNative, NativeModule, nativeOf } from '../../nn/native-module.js'
 import type { FactoryOptions } from '../../nn/parameter.js'
 import type { Tensor } from '../../tensor/index.js'
 import { configOf, type NetworkConfig } from '../config.js'
-import { makeNative, NativeModule, nativeOf } from '../native-module.js'
 import {
   type LoadNetworkOptions,
   loadNetwork,

@@ -1,7 +1,7 @@
 import { opAsync } from '../../native/call.js'
+import { makeNative, NativeModule, nativeOf } from '../../nn/native-module.js'
 import type { FactoryOptions } from '../../nn/parameter.js'
 import { configOf } from '../config.js'
-import { makeNative, NativeModule, nativeOf } from '../native-module.js'
 import {
   type LoadNetworkOptions,
   loadNetwork,

@@ -1,7 +1,7 @@
+import { KvCache } from '../../generation/kv-cache.js'
 import { ConfigError } from '../../native/errors.js'
 import type { Tensor } from '../../tensor/index.js'
 import { keepForever } from '../../tensor/scope.js'
-import { KvCache } from '../decoder/kv-cache.js'
 
 /** One place in what was read: a token's id, or an audio token by its clip. */
 export type Read = number | string

@@ -1,6 +1,6 @@
 import type { GenerateInputs } from '../../generation/generate.js'
+import type { KvCache } from '../../generation/kv-cache.js'
 import type { Tensor } from '../../tensor/index.js'
-import type { KvCache } from '../decoder/kv-cache.js'
 
 export interface WhisperEncoderInputs {
   /** The log-mel spectrogram [batch, numMelBins, steps] of `logMelSpectrogram`, at most 2 · maxSourcePositions steps. */

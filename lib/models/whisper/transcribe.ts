@@ -1,7 +1,7 @@
 import { deflateSync } from 'node:zlib'
 import type { GenerationConfig } from '../../generation/config.js'
+import { KvCache } from '../../generation/kv-cache.js'
 import { noGrad, ops, scope, type Tensor, tensor } from '../../tensor/index.js'
-import { KvCache } from '../decoder/kv-cache.js'
 import type { TokenTimestamp } from './alignment.js'
 import { positionsOf, windowOf } from './config.js'
 import {

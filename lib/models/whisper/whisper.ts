@@ -2,6 +2,7 @@ import { existsSync } from 'node:fs'
 import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { writeJson } from '../../data/json.js'
+import { toSnake } from '../../data/key-case.js'
 import { type GenerationConfig, generationConfig } from '../../generation/config.js'
 import { readGenerationConfig } from '../../generation/files.js'
 import {
@@ -12,14 +13,14 @@ import {
   generate,
   stream,
 } from '../../generation/generate.js'
+import { nativeCacheOf } from '../../generation/kv-cache.js'
 import { opAsync } from '../../native/call.js'
 import { ConfigError } from '../../native/errors.js'
+import { makeNative, NativeModule, nativeOf } from '../../nn/native-module.js'
 import type { FactoryOptions } from '../../nn/parameter.js'
 import { noGrad, scope, type Tensor, tensor } from '../../tensor/index.js'
 import { Tokenizer } from '../../text/index.js'
-import { configOf, toSnake } from '../config.js'
-import { nativeCacheOf } from '../decoder/kv-cache.js'
-import { makeNative, NativeModule, nativeOf } from '../native-module.js'
+import { configOf } from '../config.js'
 import {
   type LoadNetworkOptions,
   loadNetwork,

@@ -1,4 +1,4 @@
-import { ProgressBar, type ProgressStream } from '../progress.js'
+import { ProgressBar, type ProgressStream } from '../../data/progress.js'
 import type { LoggedRun, Logger } from './logger.js'
 import type { Speed } from './run-files.js'
 import type { LogEntry } from './state.js'

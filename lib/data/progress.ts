@@ -1,4 +1,4 @@
-import { misuse, requireNumber, requireObject, requireString } from '../data/check.js'
+import { misuse, requireNumber, requireObject, requireString } from './check.js'
 
 /** What a bar writes to: `process.stderr`, or anything like it. */
 export interface ProgressStream {

@@ -1,11 +1,11 @@
+import { toSnake } from '../data/key-case.js'
 import { type ModuleHandle, native, op } from '../native/call.js'
 import { currentContext } from '../native/context.js'
 import { ConfigError, IndexError, OperatorError, ShapeError } from '../native/errors.js'
 import { handleOf } from '../native/handle.js'
-import { Module } from '../nn/module.js'
-import { adopt, type FactoryOptions } from '../nn/parameter.js'
 import { scope, type Tensor } from '../tensor/index.js'
-import { toSnake } from './config.js'
+import { Module } from './module.js'
+import { adopt, type FactoryOptions } from './parameter.js'
 
 const make = op('voxtorch::module')
 const parametersOf = op('voxtorch::module_parameters')

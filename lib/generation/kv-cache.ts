@@ -1,8 +1,8 @@
-import { type ModuleHandle, native, op, opAsync } from '../../native/call.js'
-import { ConfigError } from '../../native/errors.js'
-import { handleOf } from '../../native/handle.js'
-import type { Tensor } from '../../tensor/index.js'
-import { makeNative } from '../native-module.js'
+import { type ModuleHandle, native, op, opAsync } from '../native/call.js'
+import { ConfigError } from '../native/errors.js'
+import { handleOf } from '../native/handle.js'
+import { makeNative } from '../nn/native-module.js'
+import type { Tensor } from '../tensor/index.js'
 
 const lengthOf = op('voxtorch::kv_cache_length')
 const crop = opAsync('voxtorch::kv_cache_crop')
