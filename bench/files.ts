@@ -1,12 +1,11 @@
 import { execFileSync } from 'node:child_process'
-import { mkdtempSync, rmSync } from 'node:fs'
-import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { randn, saveSafetensors, scope, type Tensor } from 'voxtorch'
 import { type Case, closePair, duel, rateCases, ratesOf, startPair } from './duel.js'
 import type { Options } from './options.js'
 import { findPython, peersFolder } from './peer.js'
 import type { Report } from './report.js'
+import { removeScratch, scratchFolder } from './scratch.js'
 
 /**
  * A case has a line here and a function of its name in peers/files.mjs and peers/files.py. Files that it reads are written
@@ -50,7 +49,7 @@ const cases: FileCase[] = [
 
 export async function run({ rounds = 15, milliseconds = 100, only = '' }: Options): Promise<Report> {
   const chosen = cases.filter(({ name, label }) => `${name} ${label}`.includes(only))
-  const folder = mkdtempSync(join(tmpdir(), 'voxtorch-bench-'))
+  const folder = scratchFolder()
   try {
     for (const prepare of new Set(chosen.map((one) => one.prepare))) await prepare?.(folder)
     process.env.VOXTORCH_BENCH_FILES = folder
@@ -63,6 +62,6 @@ export async function run({ rounds = 15, milliseconds = 100, only = '' }: Option
       closePair(pair)
     }
   } finally {
-    rmSync(folder, { recursive: true, force: true })
+    removeScratch(folder)
   }
 }

@@ -1,10 +1,8 @@
-import { mkdtempSync, rmSync } from 'node:fs'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
 import { writeEmptyDecoder } from '../test/models/empty-decoder.js'
 import { closePair, measureRates, startPair } from './duel.js'
 import type { Options } from './options.js'
 import type { Report, Row } from './report.js'
+import { removeScratch, scratchFolder } from './scratch.js'
 import { summarise } from './statistics.js'
 
 /** LLaMA's 7B (https://arxiv.org/abs/2302.13971): 13.5 GB in two bytes a weight, here a file of zeros. */
@@ -34,7 +32,7 @@ const sides = ['voxtorch', 'torch'] as const
 /** Fresh processes load a 7B language model; their peaks are above what they held after import, the ratio to the weights. */
 export async function run({ rounds = 1, only = '' }: Options): Promise<Report> {
   const { rates, versions } = await measureRates()
-  const folder = mkdtempSync(join(tmpdir(), 'voxtorch-7b-'))
+  const folder = scratchFolder()
   const rows: Row[] = []
   try {
     writeEmptyDecoder(folder, llama7b, { dtype: 'BF16', shards: 3 })
@@ -75,7 +73,7 @@ export async function run({ rounds = 1, only = '' }: Options): Promise<Report> {
       )
     }
   } finally {
-    rmSync(folder, { recursive: true, force: true })
+    removeScratch(folder)
   }
   return { question: 'footprint', rounds, rows, rates, versions }
 }

@@ -1,12 +1,10 @@
 import { spawnSync } from 'node:child_process'
-import { mkdtempSync, rmSync } from 'node:fs'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
 import { WavLM } from 'voxtorch'
 import { measureRates } from './duel.js'
 import type { Options } from './options.js'
 import { BenchError, findPython, peersFolder, root } from './peer.js'
 import type { Report, Row } from './report.js'
+import { removeScratch, scratchFolder } from './scratch.js'
 import { compare, summarise } from './statistics.js'
 
 /** Wall time of a process from start to finish, in milliseconds. */
@@ -30,12 +28,12 @@ async function writeNetwork(folder: string): Promise<void> {
 }
 
 export async function run({ rounds = 15, only = '' }: Options): Promise<Report> {
-  const folder = mkdtempSync(join(tmpdir(), 'voxtorch-bench-'))
+  const folder = scratchFolder()
   try {
     await writeNetwork(folder)
     return await measure(folder, rounds, only)
   } finally {
-    rmSync(folder, { recursive: true, force: true })
+    removeScratch(folder)
   }
 }
 

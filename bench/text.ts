@@ -1,10 +1,10 @@
-import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { existsSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { type Case, closePair, duel, rateCases, ratesOf, startPair } from './duel.js'
 import type { Options } from './options.js'
 import type { Report } from './report.js'
+import { removeScratch, scratchFolder } from './scratch.js'
 
 const modules = new URL('../node_modules/', import.meta.url)
 const data = process.env.VOXTORCH_DATA ?? fileURLToPath(new URL('../../shared/data', import.meta.url))
@@ -46,7 +46,7 @@ function sentences(): string[] {
 export async function run({ rounds = 11, milliseconds = 600, only = '' }: Options): Promise<Report> {
   const here = (Object.keys(tokenizers) as Name[]).filter((name) => existsSync(tokenizers[name]))
   const chosen = here.flatMap(casesOf).filter(({ name, label }) => `${name} ${label}`.includes(only))
-  const folder = mkdtempSync(join(tmpdir(), 'voxtorch-bench-'))
+  const folder = scratchFolder()
   try {
     const request = join(folder, 'request.json')
     writeFileSync(
@@ -63,6 +63,6 @@ export async function run({ rounds = 11, milliseconds = 600, only = '' }: Option
       closePair(pair)
     }
   } finally {
-    rmSync(folder, { recursive: true, force: true })
+    removeScratch(folder)
   }
 }

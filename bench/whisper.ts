@@ -1,10 +1,10 @@
-import { existsSync, mkdtempSync, rmSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import { type Case, closePair, duel, type Pair, rateCases, ratesOf, startPair } from './duel.js'
 import type { Options } from './options.js'
 import { BenchError, Peer, peersFolder } from './peer.js'
 import type { Report, Row } from './report.js'
+import { removeScratch, scratchFolder } from './scratch.js'
 
 /**
  * Whisper-base with random weights, the same on all sides, on 30 seconds; Python's with the attention that transformers
@@ -23,7 +23,7 @@ const MOST_DIFFERENCE = 1e-3
 
 export async function run({ rounds = 5, milliseconds = 1, only = '' }: Options): Promise<Report> {
   const chosen = cases.filter(({ name, label }) => `${name} ${label}`.includes(only))
-  const folder = mkdtempSync(join(tmpdir(), 'voxtorch-bench-whisper-'))
+  const folder = scratchFolder()
   const pair = await startPair('whisper')
   try {
     const modules = onnxruntimeFolder()
@@ -44,7 +44,7 @@ export async function run({ rounds = 5, milliseconds = 1, only = '' }: Options):
     return { question: 'whisper', rounds, rows, rates: ratesOf(rows), versions }
   } finally {
     closePair(pair)
-    rmSync(folder, { recursive: true, force: true })
+    removeScratch(folder)
   }
 }
 

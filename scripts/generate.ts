@@ -1,12 +1,21 @@
 /**
  * Writes lib/native/generated from the operator schemas of the loaded libtorch: names that become methods and functions,
- * and their types. `npm run generate`; `--check` fails when the files are stale instead of writing them.
+ * and their types. `npm run generate`; `--check` fails when the files are stale instead of writing them,
+ * `--into` takes another folder.
  */
+import { execFileSync } from 'node:child_process'
 import { readFileSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { parseArgs } from 'node:util'
 import { loadNative } from '../lib/native/load.js'
 import { type Argument, camel, publicSchemas, type Schema } from './schemas.js'
 
-const target = new URL('../lib/native/generated/', import.meta.url)
+const generated = 'lib/native/generated'
+const root = fileURLToPath(new URL('..', import.meta.url))
+const { values } = parseArgs({
+  options: { check: { type: 'boolean', default: false }, into: { type: 'string', default: join(root, generated) } },
+})
 const reserved = new Set([
   'in',
   'default',
@@ -200,22 +209,34 @@ ${methodNames.join('\n')}
 ]
 `
 
+const biome = fileURLToPath(import.meta.resolve('@biomejs/biome/bin/biome'))
+
+/** As `npm run format` leaves it. */
+const formatted = (path: string, text: string): string =>
+  execFileSync(process.execPath, [biome, 'format', `--stdin-file-path=${path}`], {
+    cwd: root,
+    input: text,
+    encoding: 'utf8',
+    maxBuffer: 2 ** 26,
+  })
+
 let stale = false
-for (const [file, text] of [
+for (const [file, unformatted] of [
   ['operators.ts', types],
   ['names.ts', names],
 ] as const) {
-  const url = new URL(file, target)
+  const path = join(values.into, file)
+  const text = formatted(`${generated}/${file}`, unformatted)
   let before = ''
   try {
-    before = readFileSync(url, 'utf8')
+    before = readFileSync(path, 'utf8')
   } catch {}
   if (before === text) continue
   stale = true
-  if (!process.argv.includes('--check')) writeFileSync(url, text)
+  if (!values.check) writeFileSync(path, text)
 }
 console.log(`${functionNames.length} functions, ${methodNames.length} methods, ${count} schemas`)
-if (stale && process.argv.includes('--check')) {
+if (stale && values.check) {
   console.error('lib/native/generated is stale: run `npm run generate`')
   process.exitCode = 1
 }

@@ -1,7 +1,6 @@
 import { misuse, requireNumber, requireObject, requireOneOf, requireString, requireWhole } from '../data/check.js'
 import { op, opAsync } from '../native/call.js'
 import { ConfigError } from '../native/errors.js'
-import { setNumThreads } from '../tensor/index.js'
 import { type Launch, launchedAs, readLaunch } from './environment.js'
 
 export interface ProcessGroupOptions {
@@ -36,9 +35,6 @@ let opening = false
  * Joins the processes that train together, over libtorch's own c10d. Every process calls it once, with the environment
  * that `npx voxtorch launch`, torchrun or a cluster gives it; it resolves when all are there.
  *
- * **Threads**: where `OMP_NUM_THREADS` is set, as launchers do so that processes do not fight for cores, this is
- * `setNumThreads` with it.
- *
  * **Waiting**: collectives are jobs of the one executor. The event loop stays free, but jobs queued behind a collective
  * wait until the other processes have answered, at most `timeout`. One group per process; workers share it with the
  * main thread's executor, and only one thread may use it.
@@ -59,8 +55,6 @@ export async function initProcessGroup(options: ProcessGroupOptions = {}): Promi
   }
   const launch = readLaunch(given)
   const { masterAddr, masterPort, rank, worldSize, listenFd } = launch
-  const threads = process.env.OMP_NUM_THREADS
-  if (threads && /^[1-9]\d{0,2}$/.test(threads)) setNumThreads(Number(threads))
   opening = true
   try {
     // The socket can be used once.

@@ -1,4 +1,4 @@
-import { misuse } from '../data/check.js'
+import { misuse, requireWhole } from '../data/check.js'
 import { nearest } from '../data/nearest.js'
 import { optionsOf } from '../native/arguments.js'
 import { ConfigError } from '../native/errors.js'
@@ -47,6 +47,8 @@ export interface GenerateOptions {
   uniforms?: Tensor
   /** Most new tokens of each prompt, in addition to the limits of the configuration; not with beams. */
   maxNewTokensPerRow?: number[]
+  /** A token of the inputs, from 0: the logits behind it come as `promptLogits`. */
+  promptLogitsAt?: number
 }
 
 /** One token of each row. */
@@ -77,6 +79,8 @@ export interface GenerateOutput {
   logits: Tensor | null
   /** With a cache: [batch, cache.length], what in it is real, for the next turn's `attentionMask`. */
   attentionMask: Tensor | null
+  /** With `promptLogitsAt`: float32 [batch, vocabSize], before processing. */
+  promptLogits: Tensor | null
 }
 
 /** A network that generates; `generationConfig` is what it was published with. */
@@ -150,6 +154,8 @@ class Run {
     this.#model = model
     this.#inputs = inputs
     this.#options = options
+    const { promptLogitsAt } = options
+    if (promptLogitsAt !== undefined) requireWhole('generate', 'promptLogitsAt', promptLogitsAt)
     options.signal?.throwIfAborted()
     this.#session = new GenerationSession(this.config)
   }
@@ -166,12 +172,12 @@ class Run {
   #begin(): Promise<Added> {
     this.#begun = true
     const { cache, encoderCache, ...inputs } = present(this.#inputs)
-    const { generator, uniforms, maxNewTokensPerRow: limits } = this.#options
+    const { generator, uniforms, maxNewTokensPerRow: limits, promptLogitsAt: promptPlace } = this.#options
     const caches = {
       cache: cache && nativeCacheOf(cache as KvCache),
       encoderCache: encoderCache && nativeCacheOf(encoderCache as KvCache),
     }
-    const rest = present({ generator, uniforms, limits, ...caches })
+    const rest = present({ generator, uniforms, limits, promptPlace, ...caches })
     const { prefixAllowedTokensFn: fn } = this.config
     const allowed = fn ? allowedBy(fn, this.#prompts(), this.#rowsPerPrompt) : undefined
     return this.#session.begin(nativeOf(this.#model), { ...inputs, ...rest }, allowed)
@@ -228,7 +234,7 @@ const INPUTS = [
   'encoderAttentionMask',
   'encoderCache',
 ]
-const OPTIONS = ['signal', 'generator', 'uniforms', 'maxNewTokensPerRow']
+const OPTIONS = ['signal', 'generator', 'uniforms', 'maxNewTokensPerRow', 'promptLogitsAt']
 
 function checkKeys(what: string, given: object, known: string[]): void {
   for (const key of Object.keys(given)) {

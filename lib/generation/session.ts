@@ -1,6 +1,8 @@
-import { type ModuleHandle, native, op, opAsync } from '../native/call.js'
+import { native } from '../native/addon.js'
+import { op, opAsync } from '../native/call.js'
 import { ConfigError } from '../native/errors.js'
 import { handleOf } from '../native/handle.js'
+import type { ModuleHandle } from '../native/objects.js'
 import type { Tensor } from '../tensor/index.js'
 import type { GenerationConfig } from './config.js'
 
@@ -33,6 +35,7 @@ export interface Result {
   scores: Tensor | null
   logits: Tensor | null
   attentionMask: Tensor | null
+  promptLogits: Tensor | null
 }
 
 /** The tokens that may follow, for each row. */

@@ -32,7 +32,7 @@ export interface NetworkKind {
   fresh?: RegExp[]
   /** The network's name for a name in a file, where they differ. */
   rename?: (name: string) => string
-  /** Which layers a scheme alone packs; all by default. */
+  /** Which layers are packed where `quantize` does not say; all by default. */
   packed?: string
 }
 
@@ -44,7 +44,7 @@ export interface LoadNetworkOptions extends FactoryOptions, Omit<ResolveModelOpt
   mmap?: boolean
   /**
    * Packs Linear layers as they come from the file, so that their weights never stand in memory as a whole; see
-   * {@link quantize}. A scheme alone packs what is usual: all of them, and of a language model those of its layers.
+   * {@link quantize}. Without `modules` it packs what is usual: all of them, and of a language model those of its layers.
    */
   quantize?: QuantizationScheme | QuantizeOptions
 }

@@ -10,6 +10,7 @@ import { CheckpointError } from '../native/errors.js'
 import type { NativeModule } from '../nn/native-module.js'
 import type { FactoryOptions } from '../nn/parameter.js'
 import { quantizationOf } from '../nn/quantized-weight.js'
+import { buffersOf } from '../peft/packed-layer.js'
 import { packLayers, type QuantizeOptions } from '../peft/quantize.js'
 import { type Device, type DType, noGrad, scope, Tensor } from '../tensor/index.js'
 import type { LoadNetworkOptions, NetworkKind } from './pretrained.js'
@@ -138,12 +139,13 @@ export async function filled<M extends NativeModule>(
 
 function packingOf(kind: NetworkKind, given: LoadNetworkOptions['quantize']): QuantizeOptions | undefined {
   if (given === undefined) return undefined
+  const usual = kind.packed !== undefined && { modules: kind.packed }
   if (typeof given === 'string') {
     requireOneOf('fromPretrained', 'quantize', given, ['nf4', 'int8'])
-    return { scheme: given, ...(kind.packed !== undefined && { modules: kind.packed }) }
+    return { scheme: given, ...usual }
   }
   requireObject('fromPretrained', 'quantize', given)
-  return given
+  return given.modules === undefined ? { ...given, ...usual } : given
 }
 
 /** Of most of the values. */
@@ -209,7 +211,7 @@ async function pack(network: NativeModule, packing: QuantizeOptions, options: Fi
     const found = quantizationOf(layer)
     if (!found) continue
     found.dtype = dtype
-    packed.add(found.codes).add(found.absmax)
+    for (const own of [found.codes, ...Object.values(buffersOf(found))]) packed.add(own)
   }
   const borrowed = Object.values(network.stateDict()).filter(
     (own) => !packed.has(own) && own.dtype === dtype && device === 'cpu',

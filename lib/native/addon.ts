@@ -1,15 +1,11 @@
+import { loadNative } from './load.js'
+
 /** The native module, function by function. Only lib/native and lib/tensor call it. */
 export interface NativeAddon {
   // binding/call.cc
   call(): void
-  callQueued(): void
-  resolve(name: string): number
   intern(text: string): number
-  returnNames(operator: number, overload: number): string[]
-  settle(job: number): void
   writeStashed(): void
-  retry(job: number): number
-  ranOutOfMemory(job: number): number
   takeError(): { kind: number; message: string; op: string; jsError: number }
   takeWarnings(): string[]
   callBuffer(): ArrayBuffer
@@ -19,7 +15,17 @@ export interface NativeAddon {
     onCallback: (callback: number, kind: number, at: number, flags: number) => number,
     onReleased: (callback: number) => void,
   ): void
+
+  // binding/operators.cc
+  resolve(name: string): number
+  returnNames(operator: number, overload: number): string[]
   schemas(): string[]
+
+  // binding/jobs.cc
+  callQueued(): void
+  settle(job: number): void
+  retry(job: number): number
+  ranOutOfMemory(job: number): number
 
   // binding/tensors.cc
   fromBytes(view: ArrayBufferView): void
@@ -43,12 +49,15 @@ export interface NativeAddon {
   setGradient(): void
   clearGradients(): void
   gradFnName(): void
-  registerHook(): void
-  removeHook(): void
   applyFunction(): void
   graphLeaves(): void
   setAnomaly(): void
   clearAutocast(): void
+
+  // binding/hooks.cc
+  registerHook(): void
+  removeHook(): void
+  setForwardHook(): void
 
   // binding/runtime.cc
   versions(): { built: string; cpu: string; config: string; variant: 'cpu' | 'cuda' }
@@ -66,3 +75,5 @@ export interface NativeAddon {
   startProfile(): void
   stopProfile(): { name: string; calls: number; totalMicroseconds: number; selfMicroseconds: number }[]
 }
+
+export const native: NativeAddon = loadNative()

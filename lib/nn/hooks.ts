@@ -3,43 +3,32 @@ import type { ForwardHook, Module } from './module.js'
 
 type Forward = (...args: unknown[]) => unknown
 
-/** The forward hooks of one module, which wrap its `forward` only while there are any. */
+/** The forward hooks of one module. Its forward is watched only while there are any. */
 export class ForwardHooks {
-  #module: Module
-  #hooks = new Set<{ hook: ForwardHook }>()
+  readonly #module: Module
+  readonly #watch: (hooks: ForwardHooks) => () => void
+  readonly #hooks = new Set<{ hook: ForwardHook }>()
+  #stop: (() => void) | undefined
 
-  constructor(module: Module) {
+  /** @param watch has each forward pass go through `run` or `runAsync`, and returns what ends that */
+  constructor(module: Module, watch: (hooks: ForwardHooks) => () => void) {
     this.#module = module
+    this.#watch = watch
   }
 
   add(hook: ForwardHook): () => void {
+    this.#stop ??= this.#watch(this)
     const entry = { hook }
-    if (this.#hooks.size === 0) this.#wrap()
     this.#hooks.add(entry)
     return () => {
-      if (this.#hooks.delete(entry) && this.#hooks.size === 0) this.#unwrap()
+      if (!this.#hooks.delete(entry) || this.#hooks.size > 0) return
+      this.#stop?.()
+      this.#stop = undefined
     }
   }
 
-  #own: PropertyDescriptor | undefined
-
-  #wrap(): void {
-    const module = this.#module
-    const forward = module.forward as Forward
-    this.#own = Object.getOwnPropertyDescriptor(module, 'forward')
-    const value = (...args: unknown[]): unknown => {
-      const output = Reflect.apply(forward, module, args)
-      return output instanceof Promise ? output.then((result) => this.#runAsync(args, result)) : this.#run(args, output)
-    }
-    Object.defineProperty(module, 'forward', { value, configurable: true, writable: true, enumerable: false })
-  }
-
-  #unwrap(): void {
-    if (this.#own) Object.defineProperty(this.#module, 'forward', this.#own)
-    else Reflect.deleteProperty(this.#module, 'forward')
-  }
-
-  #run(args: unknown[], output: unknown): unknown {
+  /** The output after all hooks. */
+  run(args: unknown[], output: unknown): unknown {
     let current = output
     for (const { hook } of [...this.#hooks]) {
       const result = hook(this.#module, args, current)
@@ -54,12 +43,27 @@ export class ForwardHooks {
     return current
   }
 
-  async #runAsync(args: unknown[], output: unknown): Promise<unknown> {
+  async runAsync(args: unknown[], output: unknown): Promise<unknown> {
     let current = output
     for (const { hook } of [...this.#hooks]) {
       const result = await hook(this.#module, args, current)
       if (result !== undefined) current = result
     }
     return current
+  }
+}
+
+/** Puts an own `forward` before that of the module's class, which runs the hooks; returns what takes it away. */
+export function wrapForward(module: Module, hooks: ForwardHooks): () => void {
+  const forward = module.forward as Forward
+  const own = Object.getOwnPropertyDescriptor(module, 'forward')
+  const value = (...args: unknown[]): unknown => {
+    const output = Reflect.apply(forward, module, args)
+    return output instanceof Promise ? output.then((result) => hooks.runAsync(args, result)) : hooks.run(args, output)
+  }
+  Object.defineProperty(module, 'forward', { value, configurable: true, writable: true, enumerable: false })
+  return () => {
+    if (own) Object.defineProperty(module, 'forward', own)
+    else Reflect.deleteProperty(module, 'forward')
   }
 }

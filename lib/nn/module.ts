@@ -3,7 +3,7 @@ import { CheckpointError, ConfigError, DeviceError, DTypeError } from '../native
 import { type Device, type DType, noGrad, scope, Tensor } from '../tensor/index.js'
 import { keepForever } from '../tensor/scope.js'
 import { isFloating, requireTensors } from './check.js'
-import { ForwardHooks } from './hooks.js'
+import { ForwardHooks, wrapForward } from './hooks.js'
 import { Parameter } from './parameter.js'
 import { matcher, sameShape, summaryTable } from './text.js'
 
@@ -17,9 +17,24 @@ export interface LayerAdapters {
   forward(input: Tensor): Tensor | undefined
 }
 
-/** Buffers whose dtype is their meaning, such as the scales of packed weights: `to({ dtype })` leaves it. */
+/** Tensors whose dtype is their meaning, as of packed weights: `to({ dtype })` leaves it, and no other is loaded. */
 const fixed = new WeakSet<Tensor>()
-export const keepDType = (buffer: Tensor): void => void fixed.add(buffer)
+export const keepDType = (tensor: Tensor, keep = true): void => void (keep ? fixed.add(tensor) : fixed.delete(tensor))
+
+/** What a layer has in place of its own buffers once a state dictionary is loaded; null: none. */
+export interface StateForm {
+  buffers: Record<string, Tensor | null>
+  /** Called when they hold the values. */
+  take(): void
+}
+
+/** Asks a layer which form a dictionary has, whose entry for one of the layer's names `entry` gives. */
+export type ChooseForm = (entry: (name: string) => unknown) => StateForm | undefined
+
+/** Layers that can hold their state in more than one form. */
+const forms = new WeakMap<Module, ChooseForm>()
+export const setStateForms = (layer: Module, choose: ChooseForm | undefined): void =>
+  void (choose ? forms.set(layer, choose) : forms.delete(layer))
 
 export let adaptersOf: (layer: Module) => LayerAdapters | undefined
 export let setAdapters: (layer: Module, adapters: LayerAdapters | undefined) => void
@@ -160,7 +175,8 @@ export class Module {
 
   /**
    * Copies the values in, converting dtype and device; tensors keep their identity, so an optimiser made before still
-   * works. All names and shapes are checked before the first copy.
+   * works. All names and shapes are checked before the first copy. Packed weights (see `quantize`) are not converted: a
+   * layer in NF4 takes on the form of the scales that the dictionary has, and any other dtype counts as a wrong shape.
    *
    * @throws CheckpointError with `missing`, `unexpected` and `mismatched` ({ name, expected, actual } shapes). With
    * `strict: false` missing and unexpected names are returned instead; a wrong shape always throws.
@@ -170,7 +186,11 @@ export class Module {
     if (typeof state !== 'object' || state === null) {
       throw new ConfigError(`a state dictionary is an object of tensors, not ${state === null ? 'null' : typeof state}`)
     }
-    const own = this.stateDict()
+    return scope(() => noGrad(() => this.#load(state, strict)))
+  }
+
+  #load(state: Record<string, Tensor>, strict: boolean): LoadResult {
+    const { own, chosen } = this.#stateLike(state)
     const missing = Object.keys(own).filter((name) => !Object.hasOwn(state, name))
     const unexpected = Object.keys(state).filter((name) => !Object.hasOwn(own, name))
     const pairs: [Tensor, Tensor][] = []
@@ -179,7 +199,10 @@ export class Module {
       if (!Object.hasOwn(state, name)) continue
       const source: unknown = state[name]
       if (!(source instanceof Tensor)) mismatched.push({ name, expected: target.shape, actual: typeof source })
-      else if (sameShape(target.shape, source.shape)) pairs.push([target, source])
+      else if (fixed.has(target) && source.dtype !== target.dtype) {
+        const actual = `tensor of ${source.dtype}, not ${target.dtype},`
+        mismatched.push({ name, expected: target.shape, actual })
+      } else if (sameShape(target.shape, source.shape)) pairs.push([target, source])
       else mismatched.push({ name, expected: target.shape, actual: source.shape })
     }
     if (mismatched.length > 0 || (strict && missing.length + unexpected.length > 0)) {
@@ -196,12 +219,26 @@ export class Module {
         { device: 'meta' },
       )
     }
-    scope(() =>
-      noGrad(() => {
-        for (const [target, source] of pairs) target.copy_(source)
-      }),
-    )
+    for (const [target, source] of pairs) target.copy_(source)
+    for (const form of chosen.values()) form.take()
     return { missing, unexpected }
+  }
+
+  /** The state dictionary that this module would have in the form of another one. */
+  #stateLike(state: Record<string, Tensor>) {
+    const chosen = new Map<Module, StateForm>()
+    const named = this.#walkModules().flatMap(([path, module]) => {
+      const entry = (name: string) => {
+        const full = path === '' ? name : `${path}.${name}`
+        return Object.hasOwn(state, full) ? state[full] : undefined
+      }
+      const form = chosen.get(module) ?? forms.get(module)?.(entry)
+      if (form) chosen.set(module, form)
+      const buffers = { ...Object.fromEntries(module.#ownBuffers(true)), ...form?.buffers }
+      const kept = Object.entries(buffers).filter((each): each is [string, Tensor] => each[1] !== null)
+      return join<Tensor>(path, [...module.#ownParameters(), ...kept])
+    })
+    return { own: Object.fromEntries(named), chosen }
   }
 
   /** Training mode on or off, for everything below too. */
@@ -279,14 +316,24 @@ export class Module {
   /**
    * Calls `hook(module, args, output)` after each `forward`; what it returns, if not undefined, is the new output.
    * While a module has hooks, its `forward` is an own property that wraps the class's; without hooks nothing is in
-   * the way. When `forward` returns a promise, hooks run on its result and may be async. A tensor that the hook wants
+   * the way. When `forward` returns a promise, hooks run on its result and may be async.
+   *
+   * A part of a native network (`model.get('encoder.layers.3')`) is called by native code, which waits for the hook: it
+   * must be synchronous. It gets the block's input, `args[0]`, and its output, both tensors, as PyTorch's hooks do; where
+   * a network computes nothing for padding, they have no padding either. A layer with a hook is not fused with others.
+   * With gradient checkpointing it runs again in backward. A tensor that the hook wants
    * to hold on to needs `keepForever`, for the layer's scope ends.
    * @returns removes the hook
    */
   registerForwardHook(hook: ForwardHook<this>): () => void {
     if (typeof hook !== 'function') throw new ConfigError(`a forward hook is a function, not ${typeof hook}`)
-    this.#hooks ??= new ForwardHooks(this)
+    this.#hooks ??= new ForwardHooks(this, (hooks) => this.watchForward(hooks))
     return this.#hooks.add(hook as ForwardHook)
+  }
+
+  /** Has each forward pass run the hooks; returns what ends that. */
+  protected watchForward(hooks: ForwardHooks): () => void {
+    return wrapForward(this, hooks)
   }
 
   /** A table of parameter names, shapes, types and counts, with totals. Nothing is printed. */
@@ -294,7 +341,7 @@ export class Module {
     return summaryTable(this.constructor.name, this.namedParameters(), this.namedBuffers())
   }
 
-  /** Frees all parameters and buffers, the children's too. */
+  /** Frees all parameters and buffers, the children's too. Harmless when repeated; any other use of them throws DisposedError. */
   dispose(): void {
     for (const [, tensor] of [...this.namedParameters(), ...this.namedBuffers()]) tensor.dispose()
     for (const module of this.modules()) module.freeNative()

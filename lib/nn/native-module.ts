@@ -1,9 +1,16 @@
 import { toSnake } from '../data/key-case.js'
-import { type ModuleHandle, native, op } from '../native/call.js'
+import { native } from '../native/addon.js'
+import { shown } from '../native/arguments.js'
+import { callNative, op } from '../native/call.js'
+import { registerCallback } from '../native/callbacks.js'
 import { currentContext } from '../native/context.js'
+import { put } from '../native/encode.js'
 import { ConfigError, IndexError, OperatorError, ShapeError } from '../native/errors.js'
 import { handleOf } from '../native/handle.js'
-import { scope, type Tensor } from '../tensor/index.js'
+import type { ModuleHandle } from '../native/objects.js'
+import { scope } from '../tensor/index.js'
+import { inCallback, Tensor } from '../tensor/tensor.js'
+import type { ForwardHooks } from './hooks.js'
 import { Module } from './module.js'
 import { adopt, type FactoryOptions } from './parameter.js'
 
@@ -17,6 +24,7 @@ const isTraining = op('voxtorch::module_training')
 const setCheckpointing = op('voxtorch::module_gradient_checkpointing')
 const initialize = op('voxtorch::module_initialize')
 const kindOf = op('voxtorch::module_kind')
+const isBlock = op('voxtorch::module_is_block')
 
 /** The native object behind a module, for the operator that is called with it next. */
 export let nativeOf: (module: NativeModule) => ModuleHandle
@@ -52,10 +60,11 @@ export class NativeModule extends Module {
   constructor(handle: ModuleHandle) {
     super()
     this.#handle = handle
+    // Not among the fields that are looked through for parameters: reading it needs the network, which may be disposed.
     Object.defineProperty(this, 'training', {
       get: () => isTraining(handle),
       set: (mode: boolean) => train(handle, mode),
-      enumerable: true,
+      enumerable: false,
     })
     const fields = this as unknown as Record<string, unknown>
     scope(() => {
@@ -106,7 +115,49 @@ export class NativeModule extends Module {
     return this
   }
 
+  protected override watchForward(hooks: ForwardHooks): () => void {
+    // A network's class has a forward to wrap; its parts are called by native code.
+    if (this.forward !== Module.prototype.forward) return super.watchForward(hooks)
+    const handle = this.#handle
+    if (!isBlock(handle)) {
+      const parts = this.namedChildren().map(([name]) => name)
+      throw new ConfigError(
+        `a ${kindOf(handle)} has no output of its own to hook; hook its parts: ${parts.join(', ')}`,
+        {},
+      )
+    }
+    // Native code holds the callback as long as the block lives: with the hooks in it, neither would ever be collected.
+    const known = new WeakRef(hooks)
+    const id = registerCallback(
+      inCallback(([input, output]) => [checked(known.deref()?.run([input], output) ?? output)]),
+    )
+    callNative(
+      native.setForwardHook,
+      () => {
+        put(handle)
+        put(id)
+      },
+      false,
+    )
+    return () => {
+      if (native.isLive(handleOf(handle)) === 0) return
+      callNative(
+        native.setForwardHook,
+        () => {
+          put(handle)
+          put(null)
+        },
+        false,
+      )
+    }
+  }
+
   protected override freeNative(): void {
     native.release(handleOf(this.#handle))
   }
+}
+
+function checked(output: unknown): Tensor {
+  if (output instanceof Tensor) return output
+  throw new ConfigError(`a forward hook of a native block must return a Tensor or nothing, not ${shown(output)}`, {})
 }

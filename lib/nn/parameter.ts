@@ -1,7 +1,8 @@
+import { native } from '../native/addon.js'
 import { optionsOf } from '../native/arguments.js'
-import { freeWhenForgotten, native } from '../native/call.js'
 import { DTypeError } from '../native/errors.js'
 import { handleOf } from '../native/handle.js'
+import { freeWhenForgotten } from '../native/objects.js'
 import { type Device, type DType, empty, scope, Tensor } from '../tensor/index.js'
 import { isFloating, requireTensors } from './check.js'
 

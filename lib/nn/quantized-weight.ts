@@ -9,13 +9,24 @@ export interface QuantizedWeight {
   scheme: QuantizationScheme
   /** The layer's own weight. */
   codes: Tensor
+  /** float32; uint8 where `nested` says what its codes stand for. */
   absmax: Tensor
+  /** Of 'nf4' with double quantisation. */
+  nested?: NestedScales | undefined
   /** [out, in] */
   shape: [number, number]
   /** Of the weight before. */
   dtype: DType
   /** Of 'nf4'. */
   blockSize: number
+}
+
+/** The scales of scales: code · absmax of its block of 256 + offset. */
+export interface NestedScales {
+  /** float32 [⌈blocks / 256⌉] */
+  absmax: Tensor
+  /** float32 [1] */
+  offset: Tensor
 }
 
 const packed = new WeakMap<Module, QuantizedWeight>()
@@ -28,10 +39,17 @@ export function setQuantization(layer: Module, weight: QuantizedWeight | undefin
   else packed.delete(layer)
 }
 
+/** What the operators that take a packed weight want as options. */
+export const packingArguments = ({ scheme, blockSize, nested }: QuantizedWeight) => ({
+  scheme,
+  blockSize,
+  ...(nested && { nestedAbsmax: nested.absmax, nestedOffset: nested.offset }),
+})
+
 const linear = op('voxtorch::quantized_linear')
 
 /** [..., in] → [..., out] */
 export function quantizedLinear(input: Tensor, weight: QuantizedWeight, bias: Tensor | null): Tensor {
-  const { codes, absmax, shape, scheme, blockSize } = weight
-  return linear(input, codes, absmax, shape, bias, { scheme, blockSize }) as Tensor
+  const { codes, absmax, shape } = weight
+  return linear(input, codes, absmax, shape, bias, packingArguments(weight)) as Tensor
 }

@@ -6,10 +6,10 @@ import { kaimingUniform_, normal_, zeros_ } from '../nn/init.js'
 import type { LayerAdapters, Module } from '../nn/module.js'
 import { NativeModule, nativeOf } from '../nn/native-module.js'
 import { Parameter } from '../nn/parameter.js'
-import { type QuantizedWeight, quantizationOf } from '../nn/quantized-weight.js'
+import { packingArguments, type QuantizedWeight, quantizationOf } from '../nn/quantized-weight.js'
 import { type DType, empty, noGrad, ops, scope, type Tensor } from '../tensor/index.js'
 import type { ResolvedLoraConfig } from './config.js'
-import { valuesOf } from './quantize.js'
+import { valuesOf } from './packed-layer.js'
 import { type LayerKind, patternValue, type Target } from './targets.js'
 
 const adaptedLinear = op('voxtorch::adapted_linear')
@@ -147,8 +147,9 @@ export class LoraLayer implements LayerAdapters {
     }
     const { quantized } = this
     if (!quantized) return adaptedLinear(input, weight, bias, A, B, scaling, options)
-    const { codes, absmax, shape, scheme, blockSize } = quantized
-    return adaptedQuantized(input, codes, absmax, shape, bias, A, B, scaling, { scheme, blockSize, ...options })
+    const { codes, absmax, shape } = quantized
+    const how = { ...packingArguments(quantized), ...options }
+    return adaptedQuantized(input, codes, absmax, shape, bias, A, B, scaling, how)
   }
 
   /** The weight with adapters in it, a fresh tensor in the weight's dtype. */

@@ -11,7 +11,7 @@ import { fill, readAdapter, writeAdapter } from './files.js'
 import { LoraLayer } from './layer.js'
 import { MergedWeights } from './merge.js'
 import { NativeNetworks, nativeName } from './native.js'
-import { dequantizeLayer } from './quantize.js'
+import { dequantizeLayer } from './packed-layer.js'
 import { SavedModule } from './saved-modules.js'
 import { findModulesToSave, findTargets, type Target } from './targets.js'
 

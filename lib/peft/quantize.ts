@@ -1,41 +1,48 @@
 import { misuse, requireObject, requireWhole } from '../data/check.js'
-import { optionsOf } from '../native/arguments.js'
 import { op, opAsync } from '../native/call.js'
 import { ConfigError } from '../native/errors.js'
 import { Linear } from '../nn/linear.js'
-import { keepDType, Module } from '../nn/module.js'
-import { NativeModule, nativeKind, nativeOf } from '../nn/native-module.js'
-import type { Parameter } from '../nn/parameter.js'
-import {
-  type QuantizationScheme,
-  type QuantizedWeight,
-  quantizationOf,
-  setQuantization,
-} from '../nn/quantized-weight.js'
+import { Module } from '../nn/module.js'
+import { NativeModule, nativeKind } from '../nn/native-module.js'
+import { type QuantizationScheme, quantizationOf } from '../nn/quantized-weight.js'
 import { matcher } from '../nn/text.js'
-import { type DType, noGrad, scope, type Tensor } from '../tensor/index.js'
+import { noGrad, scope, type Tensor } from '../tensor/index.js'
+import { pack, weightOf } from './packed-layer.js'
 
-export interface QuantizeOptions {
+/** How a weight is packed. */
+export interface PackingOptions {
   /**
-   * - 'nf4': 4 bits, blocks of 64 in row-major order with one float32 scale each. 4.5 bits a weight.
+   * - 'nf4': 4 bits, blocks of 64 in row-major order with one scale each. 4.13 bits a weight.
    * - 'int8': 8 bits, one float32 scale for each row: value = code · absmax / 127. Rows are not searched for outliers, so
    *   this is LLM.int8's storage, not its mixed product.
    */
   scheme: QuantizationScheme
-  /** Which layers: a RegExp, a path, all below it, or a glob, as `freeze` takes; or a list of them. Default: every Linear. */
-  modules?: string | RegExp | readonly (string | RegExp)[]
+  /**
+   * QLoRA's double quantisation of the scales of 'nf4' to 8 bits, bitsandbytes' `bnb_4bit_use_double_quant`. Default true;
+   * with false, bitsandbytes' own default, they stay float32: 4.5 bits a weight.
+   */
+  doubleQuant?: boolean
   /** Elements that share a scale in 'nf4'; even. Default 64. */
   blockSize?: number
 }
 
-const operators = {
-  now: { nf4: op('voxtorch::quantize_nf4'), int8: op('voxtorch::quantize_int8') },
-  queued: { nf4: opAsync('voxtorch::quantize_nf4'), int8: opAsync('voxtorch::quantize_int8') },
+export interface QuantizeOptions extends PackingOptions {
+  /** Which layers: a RegExp, a path, all below it, or a glob, as `freeze` takes; or a list of them. Default: every Linear. */
+  modules?: string | RegExp | readonly (string | RegExp)[]
 }
-const tell = op('voxtorch::module_quantize_linear')
-const untell = op('voxtorch::module_dequantize_linear')
-const dequantizeNf4 = op('voxtorch::dequantize_nf4')
-const dequantizeInt8 = op('voxtorch::dequantize_int8')
+
+const operators = {
+  now: {
+    nf4: op('voxtorch::quantize_nf4'),
+    int8: op('voxtorch::quantize_int8'),
+    scales: op('voxtorch::quantize_scales'),
+  },
+  queued: {
+    nf4: opAsync('voxtorch::quantize_nf4'),
+    int8: opAsync('voxtorch::quantize_int8'),
+    scales: opAsync('voxtorch::quantize_scales'),
+  },
+}
 
 /**
  * Packs the weights of Linear layers into 4 or 8 bits and freezes them, as QLoRA does (Dettmers et al. 2023,
@@ -43,8 +50,11 @@ const dequantizeInt8 = op('voxtorch::dequantize_int8')
  * written in TypeScript. A forward or backward pass makes one layer's values at a time, in the dtype of its input.
  *
  * A packed layer's `weight` holds the codes, which stay as they are under `to({ dtype })`; its new buffer `weight_absmax`
- * has the scales. Both are in the state dictionary, and load into a network that was packed in the same way. NF4's codes
- * have bitsandbytes' order: uint8 [⌈out · in / 2⌉, 1], the earlier of two elements in the upper four bits.
+ * has the scales. With double quantisation those are uint8 codes too, and `weight_nested_absmax` (float32 [⌈blocks / 256⌉])
+ * and `weight_nested_offset` (float32 [1], the scales' mean) say what they stand for. All are in the state dictionary, and
+ * load into a network that was packed by the same scheme, with double quantisation or without. NF4's codes have
+ * bitsandbytes' order: uint8 [⌈out · in / 2⌉, 1], the earlier of two elements in the upper four bits; and the scales its
+ * dynamic 8-bit values.
  *
  * ```ts
  * quantize(model, { scheme: 'nf4', modules: 'model.layers' })
@@ -56,64 +66,64 @@ const dequantizeInt8 = op('voxtorch::dequantize_int8')
  * @throws BusyError while a queued call still reads the weights; await it first
  */
 export function quantize(model: Module, options: QuantizeOptions): string[] {
-  const { layers, scheme, blockSize } = checked(model, options)
+  const { layers, packing } = checked(model, options)
+  const make = operators.now
   for (const [, layer] of layers) {
-    noGrad(() => scope(() => install(layer, scheme, blockSize, codesOf('now', layer, scheme, blockSize) as Codes)))
+    noGrad(() =>
+      scope(() => {
+        const made = make[packing.scheme](...inputsOf(layer, packing)) as Codes
+        install(layer, packing, made, packing.doubleQuant ? (make.scales(made.absmax) as PackedScales) : undefined)
+      }),
+    )
   }
   return layers.map(([path]) => path)
 }
 
 /** The same with the work on the executor, one layer after the other. */
 export async function packLayers(model: Module, options: QuantizeOptions): Promise<string[]> {
-  const { layers, scheme, blockSize } = checked(model, options)
+  const { layers, packing } = checked(model, options)
+  const make = operators.queued
   for (const [, layer] of layers) {
     await noGrad(() =>
-      scope(async () => install(layer, scheme, blockSize, await codesOf('queued', layer, scheme, blockSize))),
+      scope(async () => {
+        const made = (await make[packing.scheme](...inputsOf(layer, packing))) as Codes
+        const scales = packing.doubleQuant ? ((await make.scales(made.absmax)) as PackedScales) : undefined
+        install(layer, packing, made, scales)
+      }),
     )
   }
   return layers.map(([path]) => path)
 }
 
-function checked(model: Module, options: QuantizeOptions) {
-  if (!(model instanceof Module)) throw misuse('quantize', 'the model', 'a Module', model)
-  requireObject('quantize', 'options', options)
-  const { scheme, modules, blockSize = 64, ...unknown } = optionsOf(options)
-  if (scheme !== 'nf4' && scheme !== 'int8') throw misuse('quantize', 'scheme', "'nf4' or 'int8'", scheme)
-  requireWhole('quantize', 'blockSize', blockSize, 2)
+/** Checks how a weight shall be packed, and completes it. */
+export function packingOf(where: string, options: PackingOptions): Required<PackingOptions> {
+  requireObject(where, 'options', options)
+  const { scheme, doubleQuant = scheme === 'nf4', blockSize = 64, ...unknown } = options
+  if (scheme !== 'nf4' && scheme !== 'int8') throw misuse(where, 'scheme', "'nf4' or 'int8'", scheme)
+  if (typeof doubleQuant !== 'boolean') throw misuse(where, 'doubleQuant', 'true or false', doubleQuant)
+  if (doubleQuant && scheme !== 'nf4') {
+    throw new ConfigError(`${where}: doubleQuant is of 'nf4'; ${scheme} has one float32 scale for each row`, { scheme })
+  }
+  requireWhole(where, 'blockSize', blockSize, 2)
   if (blockSize % 2 !== 0 || blockSize > 65536) {
-    throw misuse('quantize', 'blockSize', 'an even number up to 65536', blockSize)
+    throw misuse(where, 'blockSize', 'an even number up to 65536', blockSize)
   }
   const other = Object.keys(unknown)[0]
   if (other !== undefined) {
-    throw new ConfigError(`quantize has no option '${other}'; it has scheme, modules and blockSize`, { option: other })
+    const own = `scheme, doubleQuant, blockSize${where === 'quantize' ? ' and modules' : ''}`
+    throw new ConfigError(`${where} has no option '${other}'; it has ${own}`, { option: other })
   }
+  return { scheme, doubleQuant, blockSize }
+}
+
+function checked(model: Module, options: QuantizeOptions) {
+  if (!(model instanceof Module)) throw misuse('quantize', 'the model', 'a Module', model)
+  requireObject('quantize', 'options', options)
+  const { modules, ...how } = options
+  const packing = packingOf('quantize', how)
   const layers = linears(model, modules)
   for (const [path, layer] of layers) requireFresh(path, layer, model)
-  return { layers, scheme, blockSize }
-}
-
-/** The reverse of `quantize` for one layer: its weight is the values that the codes stand for, in the dtype it had. */
-export function dequantizeLayer(layer: Module): void {
-  const packed = quantizationOf(layer)
-  if (!packed) return
-  scope(() =>
-    noGrad(() => {
-      weightOf(layer).setData(valuesOf(packed, packed.dtype))
-      if (layer instanceof NativeModule) untell(nativeOf(layer))
-      setQuantization(layer, undefined)
-      layer.registerBuffer('weight_absmax', null)
-      packed.absmax.dispose()
-    }),
-  )
-}
-
-/** What the codes stand for, a fresh tensor [out, in]. */
-export function valuesOf({ scheme, codes, absmax, shape, blockSize }: QuantizedWeight, dtype: DType): Tensor {
-  return (
-    scheme === 'nf4'
-      ? dequantizeNf4(codes, absmax, shape, { blockSize, dtype })
-      : dequantizeInt8(codes, absmax, { dtype })
-  ) as Tensor
+  return { layers, packing }
 }
 
 function linears(model: Module, modules: QuantizeOptions['modules']): [string, Module][] {
@@ -133,8 +143,6 @@ function linears(model: Module, modules: QuantizeOptions['modules']): [string, M
 
 const isLinear = (module: Module) =>
   module instanceof NativeModule ? nativeKind(module) === 'Linear' : module instanceof Linear
-
-const weightOf = (layer: Module) => Reflect.get(layer, 'weight') as Parameter
 
 function requireFresh(path: string, layer: Module, model: Module): void {
   const weight = weightOf(layer)
@@ -156,14 +164,20 @@ interface Codes {
   absmax: Tensor
 }
 
-function codesOf(when: keyof typeof operators, layer: Module, scheme: QuantizationScheme, blockSize: number) {
-  const weight = weightOf(layer)
-  const make = operators[when][scheme]
-  return (scheme === 'nf4' ? make(weight, { blockSize }) : make(weight)) as Codes | Promise<Codes>
+interface PackedScales extends Codes {
+  offset: Tensor
 }
 
+const inputsOf = (layer: Module, { scheme, blockSize }: Required<PackingOptions>): [Tensor, object?] =>
+  scheme === 'nf4' ? [weightOf(layer), { blockSize }] : [weightOf(layer)]
+
 /** Puts codes in the place of a layer's weight. */
-function install(layer: Module, scheme: QuantizationScheme, blockSize: number, { codes, absmax }: Codes): void {
+function install(
+  layer: Module,
+  { scheme, blockSize }: Required<PackingOptions>,
+  { codes, absmax }: Codes,
+  scales: PackedScales | undefined,
+): void {
   const weight = weightOf(layer)
   const { dtype, requiresGrad } = weight
   const shape = weight.shape as [number, number]
@@ -176,8 +190,6 @@ function install(layer: Module, scheme: QuantizationScheme, blockSize: number, {
     throw error
   }
   weight.grad = null
-  keepDType(absmax)
-  layer.registerBuffer('weight_absmax', absmax)
-  setQuantization(layer, { scheme, codes: weight, absmax, shape, dtype, blockSize })
-  if (layer instanceof NativeModule) tell(nativeOf(layer), weight, absmax, shape, { scheme, blockSize })
+  const made = scales ? { absmax: scales.codes, nested: { absmax: scales.absmax, offset: scales.offset } } : { absmax }
+  pack(layer, { scheme, codes: weight, shape, dtype, blockSize, ...made })
 }

@@ -1,7 +1,11 @@
+import { native } from '../native/addon.js'
 import { optionsOf, requireFunction } from '../native/arguments.js'
-import { type Callback, callNative, native, put, queueNative, registerCallback } from '../native/call.js'
+import { callNative } from '../native/call.js'
+import { type Callback, registerCallback } from '../native/callbacks.js'
 import { currentContext, GRAD } from '../native/context.js'
+import { put } from '../native/encode.js'
 import { ConfigError, GradientError } from '../native/errors.js'
+import { queueNative } from '../native/jobs.js'
 import { keepForever } from './scope.js'
 import { inCallback, synchronous, Tensor } from './tensor.js'
 

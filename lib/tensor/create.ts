@@ -1,6 +1,7 @@
 import { optionsOf } from '../native/arguments.js'
-import { Double, isComplex, op } from '../native/call.js'
+import { op } from '../native/call.js'
 import { currentContext } from '../native/context.js'
+import { Double, isComplex } from '../native/encode.js'
 import { ConfigError, DataError, DTypeError } from '../native/errors.js'
 import { type Device, type DType, dtypeFacts, type TypedArray } from './dtype.js'
 import type { Generator } from './random.js'

@@ -1,7 +1,7 @@
 import * as gradients from './autograd.js'
 import './print.js'
 
-export { type Complex, Slice } from '../native/call.js'
+export { type Complex, Slice } from '../native/encode.js'
 export {
   AutogradFunction,
   detectAnomaly,

@@ -1,4 +1,5 @@
-import { type Complex, op, Slice } from '../native/call.js'
+import { op } from '../native/call.js'
+import { type Complex, Slice } from '../native/encode.js'
 import { BusyError, VoxtorchError } from '../native/errors.js'
 import { cat } from './create.js'
 import { type DType, dtypeFacts } from './dtype.js'

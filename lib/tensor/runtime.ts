@@ -1,6 +1,8 @@
+import { native } from '../native/addon.js'
 import { requireFunction, shown } from '../native/arguments.js'
-import { callNative, native, noCudaReason, op } from '../native/call.js'
+import { callNative, op } from '../native/call.js'
 import { ConfigError, DeviceError } from '../native/errors.js'
+import { noCudaReason } from '../native/failure.js'
 
 const kvCacheBytes = op('voxtorch::kv_cache_bytes')
 
@@ -33,7 +35,11 @@ export function emptyCache(): void {
   callNative(native.emptyCache, () => {}, false)
 }
 
-/** Threads that queued jobs use inside an operator. Default: one per core. Operators called directly use one. */
+/**
+ * Threads that queued jobs use inside an operator; operators called directly use one. Default: what libtorch makes of
+ * `OMP_NUM_THREADS` or `MKL_NUM_THREADS` where the process was started with one of them, as launchers do so that
+ * processes do not fight for cores, else one per core.
+ */
 export function setNumThreads(threads: number): void {
   if (!Number.isInteger(threads) || threads < 1 || threads > 1024) {
     throw new ConfigError(`setNumThreads needs a whole number from 1 to 1024, got ${shown(threads)}`, { threads })
@@ -41,6 +47,7 @@ export function setNumThreads(threads: number): void {
   native.setNumThreads(threads)
 }
 
+/** See {@link setNumThreads}. */
 export function getNumThreads(): number {
   return native.getNumThreads()
 }

@@ -1,8 +1,9 @@
+import { native } from '../native/addon.js'
 import { optionsOf, shown } from '../native/arguments.js'
-import { freeWhenForgotten, native } from '../native/call.js'
 import { currentContext, GRAD, INFERENCE, runInContext, type ScopeState, withContext } from '../native/context.js'
 import { ConfigError } from '../native/errors.js'
 import { type Handle, handleOf, isHandle } from '../native/handle.js'
+import { freeWhenForgotten } from '../native/objects.js'
 import { type Device, deviceWord, dtypeFacts } from './dtype.js'
 
 /**

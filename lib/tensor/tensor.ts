@@ -1,22 +1,14 @@
+import { native } from '../native/addon.js'
 import { optionsOf, shown } from '../native/arguments.js'
-import {
-  type Callback,
-  type Complex,
-  callNative,
-  native,
-  op,
-  put,
-  putEllipsis,
-  queueNative,
-  readNumbers,
-  registerCallback,
-  registerClasses,
-  Slice,
-} from '../native/call.js'
+import { callNative, op, readNumbers } from '../native/call.js'
+import { type Callback, registerCallback } from '../native/callbacks.js'
 import { GRAD, INFERENCE, runInContext } from '../native/context.js'
+import { type Complex, put, putEllipsis, Slice } from '../native/encode.js'
 import { ConfigError, IndexError } from '../native/errors.js'
 import type { MemoryFormat, TensorOperators } from '../native/generated/operators.js'
 import { Handle, handleOf } from '../native/handle.js'
+import { queueNative } from '../native/jobs.js'
+import { registerClasses } from '../native/objects.js'
 import { type Device, type DType, deviceName, dtypeFacts, dtypeName, type TypedArray } from './dtype.js'
 import { Generator } from './random.js'
 

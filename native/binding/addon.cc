@@ -6,9 +6,12 @@ NAPI_MODULE_INIT() {
   using namespace voxtorch;
   memory::use_cpu_cache();
   new Environment(env);  // owned by the environment's instance data
+  export_operators(env, exports);
   export_calls(env, exports);
+  export_jobs(env, exports);
   export_tensors(env, exports);
   export_autograd(env, exports);
+  export_hooks(env, exports);
   export_runtime(env, exports);
   return exports;
 }

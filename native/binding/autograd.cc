@@ -1,4 +1,4 @@
-// Autograd: queued backward passes, gradients, hooks, and autograd functions written in JavaScript.
+// Autograd: queued backward passes, gradients, and autograd functions written in JavaScript.
 #include <torch/csrc/autograd/autograd.h>
 #include <torch/csrc/autograd/custom_function.h>
 #include <torch/csrc/autograd/functions/accumulate_grad.h>
@@ -14,25 +14,7 @@ namespace {
 
 using torch::autograd::variable_list;
 
-enum CallbackKind { kForward = 0, kBackward = 1, kHook = 2 };
-
-Reader next(Reader& cells) {
-  if (cells.done()) throw BindingError(ErrorKind::kArguments, "an argument is missing");
-  const Reader here = cells;
-  cells.skip();
-  return here;
-}
-
 bool truth(const Reader& cell) { return cell.tag() == Tag::kBool && cell.value() != 0; }
-
-// Names a JavaScript callback for as long as some native object may call it.
-struct CallbackOwner : torch::CustomClassHolder {
-  CallbackOwner(std::shared_ptr<Channel> channel, uint32_t callback)
-      : channel(std::move(channel)), callback(callback) {}
-  ~CallbackOwner() override { channel->release_callback(callback); }
-  std::shared_ptr<Channel> channel;
-  uint32_t callback;
-};
 
 // What a look through a graph finds.
 struct Graph {
@@ -240,34 +222,6 @@ napi_value grad_fn_name(napi_env env, napi_callback_info) {
   return nullptr;
 }
 
-// registerHook with cells: tensor, callback. Writes the hook's position.
-napi_value register_hook(napi_env env, napi_callback_info) {
-  Environment& self = *Environment::of(env);
-  self.guarded("registerHook", [&] {
-    Reader cells = self.arguments();
-    const at::Tensor tensor = read_tensor(next(cells), self.slab);
-    const uint32_t callback = static_cast<uint32_t>(read_int(next(cells)));
-    auto owner = std::make_shared<CallbackOwner>(self.channel, callback);
-    const unsigned position = tensor.register_hook([owner](const at::Tensor& grad) -> at::Tensor {
-      auto results = owner->channel->invoke(owner->callback, kHook, {grad});
-      return results.empty() || !results[0].isTensor() ? at::Tensor() : results[0].toTensor();
-    });
-    Writer writer = self.results();
-    writer.cell(Tag::kNumber, position);
-  });
-  return nullptr;
-}
-
-napi_value remove_hook(napi_env env, napi_callback_info) {
-  Environment& self = *Environment::of(env);
-  self.guarded("registerHook", [&] {
-    Reader cells = self.arguments();
-    const at::Tensor tensor = read_tensor(next(cells), self.slab);
-    tensor.remove_hook(static_cast<unsigned>(read_int(next(cells))));
-  });
-  return nullptr;
-}
-
 // An autograd function whose forward and backward are JavaScript. Forward runs at once, on the JavaScript thread that
 // applies it; backward is called from whichever thread the engine uses.
 struct JavaScriptFunction : torch::autograd::Function<JavaScriptFunction> {
@@ -376,8 +330,6 @@ void export_autograd(napi_env env, napi_value exports) {
   export_function(env, exports, "setGradient", set_gradient);
   export_function(env, exports, "clearGradients", clear_gradients);
   export_function(env, exports, "gradFnName", grad_fn_name);
-  export_function(env, exports, "registerHook", register_hook);
-  export_function(env, exports, "removeHook", remove_hook);
   export_function(env, exports, "applyFunction", apply_function);
   export_function(env, exports, "graphLeaves", graph_leaves);
   export_function(env, exports, "setAnomaly", set_anomaly);

@@ -105,7 +105,11 @@ std::vector<c10::IValue> Channel::invoke(uint32_t callback, int kind, std::vecto
   call.kind = kind;
   call.arguments = std::move(arguments);
   call.context.grad = c10::GradMode::is_enabled();
+  call.context.inference = c10::InferenceMode::is_enabled();
   {
+    if (std::this_thread::get_id() == owner_) {
+      throw BindingError(ErrorKind::kValue, "a network whose blocks have forward hooks runs in the queue only");
+    }
     std::unique_lock<std::mutex> lock(mutex_);
     if (closed_) throw BindingError(ErrorKind::kCancelled, "the thread that owns a JavaScript callback has exited");
     calls_.push_back(&call);

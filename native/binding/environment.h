@@ -1,9 +1,6 @@
 // One Environment per JavaScript thread: its slab, its call buffer, its road back from the executor.
 #pragma once
 
-#define NAPI_VERSION 8
-#include <node_api.h>
-
 #include <c10/util/Exception.h>
 
 #include <condition_variable>
@@ -11,13 +8,16 @@
 #include <memory>
 #include <mutex>
 #include <string>
+#include <thread>
 #include <unordered_map>
 #include <vector>
 
+#include "binding/arguments.h"
 #include "binding/context.h"
 #include "binding/errors.h"
 #include "binding/handles.h"
-#include "binding/values.h"
+#include "binding/napi.h"
+#include "binding/results.h"
 #include "core/busy.h"
 #include "core/executor.h"
 
@@ -80,6 +80,9 @@ struct JavaScriptCall {
   bool done = false;
 };
 
+// What a callback is called for; numbers shared with lib/native/callbacks.ts.
+enum CallbackKind { kForward = 0, kBackward = 1, kGradientHook = 2, kForwardHook = 3 };
+
 // The part of an environment that other threads may touch. It outlives the environment.
 class Channel {
  public:
@@ -87,6 +90,7 @@ class Channel {
   ~Channel();
   void complete(std::shared_ptr<QueuedJob> job);
   // Runs a JavaScript callback on the owner's thread and waits; throws its error, or kCancelled when the owner exits.
+  // Not from that thread itself, which would wait for itself.
   std::vector<c10::IValue> invoke(uint32_t callback, int kind, std::vector<c10::IValue> arguments);
   // Lets the owner drop a callback, from whichever thread its last user died on.
   void release_callback(uint32_t callback);
@@ -106,6 +110,7 @@ class Channel {
  private:
   void signal();  // with mutex_ held
 
+  const std::thread::id owner_ = std::this_thread::get_id();
   std::mutex mutex_;
   std::condition_variable answered_;
   bool closed_ = false;
@@ -115,12 +120,21 @@ class Channel {
   std::vector<uint32_t> released_;
 };
 
+// Names a JavaScript callback for as long as some native object may call it.
+struct CallbackOwner : torch::CustomClassHolder {
+  CallbackOwner(std::shared_ptr<Channel> channel, uint32_t callback)
+      : channel(std::move(channel)), callback(callback) {}
+  ~CallbackOwner() override { channel->release_callback(callback); }
+  std::shared_ptr<Channel> channel;
+  uint32_t callback;
+};
+
 class Environment {
  public:
   explicit Environment(napi_env env);
   static Environment* of(napi_env env);
 
-  // The header of the call buffer; numbers shared with lib/native/call.ts.
+  // The header of the call buffer; numbers shared with lib/native/buffer.ts.
   enum Header {
     kStatus = 0,
     kOperator = 1,
@@ -202,9 +216,12 @@ class Environment {
 napi_value call_function(napi_env env, napi_ref function, size_t count, const double* numbers, bool* threw);
 
 // Registers the exports of each part of the binding.
+void export_operators(napi_env env, napi_value exports);
 void export_calls(napi_env env, napi_value exports);
+void export_jobs(napi_env env, napi_value exports);
 void export_tensors(napi_env env, napi_value exports);
 void export_autograd(napi_env env, napi_value exports);
+void export_hooks(napi_env env, napi_value exports);
 void export_runtime(napi_env env, napi_value exports);
 
 // Gives cached memory back, of the CPU and of every CUDA device.

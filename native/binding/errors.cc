@@ -14,6 +14,8 @@ bool is_gloo(const std::string& message) { return message.find("gloo/") != std::
 
 }  // namespace
 
+void fail(ErrorKind kind, const std::string& message) { throw BindingError(kind, message); }
+
 ErrorInfo current_error() {
   ErrorInfo info;
   try {

@@ -41,6 +41,8 @@ struct BindingError : std::runtime_error {
   uint32_t js_error;
 };
 
+[[noreturn, gnu::cold]] void fail(ErrorKind kind, const std::string& message);
+
 // Call inside a catch block.
 ErrorInfo current_error();
 

@@ -19,27 +19,6 @@
 namespace voxtorch {
 namespace {
 
-napi_value text(napi_env env, const std::string& value) {
-  napi_value result;
-  napi_create_string_utf8(env, value.data(), value.size(), &result);
-  return result;
-}
-
-napi_value number(napi_env env, double value) {
-  napi_value result;
-  napi_create_double(env, value, &result);
-  return result;
-}
-
-double argument(napi_env env, napi_callback_info info) {
-  size_t count = 1;
-  napi_value value = nullptr;
-  napi_get_cb_info(env, info, &count, &value, nullptr, nullptr);
-  double result = 0;
-  if (count > 0) napi_get_value_double(env, value, &result);
-  return result;
-}
-
 // versions(): what the addon was built for and what it runs on.
 napi_value versions(napi_env env, napi_callback_info) {
   napi_value result;
@@ -74,7 +53,7 @@ napi_value cuda_device_count(napi_env env, napi_callback_info) {
 }
 
 napi_value synchronize_cuda(napi_env env, napi_callback_info info) {
-  const double index = argument(env, info);
+  const double index = number_argument(env, info);
   Environment& self = *Environment::of(env);
   self.guarded("cuda.synchronize", [&] {
     TORCH_CHECK(at::hasCUDA(), "the loaded libtorch has no CUDA");
@@ -84,7 +63,7 @@ napi_value synchronize_cuda(napi_env env, napi_callback_info info) {
 }
 
 napi_value set_num_threads(napi_env env, napi_callback_info info) {
-  const double threads = argument(env, info);
+  const double threads = number_argument(env, info);
   Environment& self = *Environment::of(env);
   self.guarded("setNumThreads", [&] {
     if (!(threads >= 1) || threads > 1024)

@@ -24,13 +24,6 @@ napi_value with_cells(napi_env env, const char* name, Body body) {
   return nullptr;
 }
 
-Reader next(Reader& cells) {
-  if (cells.done()) throw BindingError(ErrorKind::kArguments, "an argument is missing");
-  const Reader here = cells;
-  cells.skip();
-  return here;
-}
-
 void check_readable(const at::Tensor& tensor, Use use) {
   BusyTable& busy = BusyTable::instance();
   if (busy.any() && busy.conflicts(tensor, use)) {
@@ -272,12 +265,6 @@ double handle_argument(napi_env env, napi_callback_info info, double* second = n
   if (count > 0) napi_get_value_double(env, arguments[0], &handle);
   if (second != nullptr && count > 1) napi_get_value_double(env, arguments[1], second);
   return handle;
-}
-
-napi_value number(napi_env env, double value) {
-  napi_value result;
-  napi_create_double(env, value, &result);
-  return result;
 }
 
 napi_value release(napi_env env, napi_callback_info info) {

@@ -2,20 +2,21 @@
 //
 // JavaScript writes tagged cells (two doubles: tag, value) into a Float64Array that both sides see, so that calling an
 // operator costs one N-API call without arguments. Native code trusts nothing in it: every cell is checked against the
-// schema. lib/native/call.ts is the other half.
+// schema. lib/native/buffer.ts is the other half.
 #pragma once
 
-#include <ATen/core/function_schema.h>
-#include <ATen/core/ivalue.h>
+#include <c10/core/Device.h>
+#include <c10/core/ScalarType.h>
 
+#include <optional>
 #include <string>
 #include <vector>
 
-#include "binding/handles.h"
+#include "binding/errors.h"
 
 namespace voxtorch {
 
-// Numbers shared with lib/native/call.ts.
+// Numbers shared with lib/native/buffer.ts.
 enum class Tag : int {
   kNull = 0,
   kNumber = 1,
@@ -53,75 +54,15 @@ struct Reader {
   Reader inside() const { return Reader{at + 2, end, strings}; }
 };
 
-// Writes cells; asks for room through `reserve`.
-class Writer {
- public:
-  Writer(double* buffer, size_t begin, size_t capacity) : buffer_(buffer), at_(begin), capacity_(capacity) {}
-  void cell(Tag tag, double value);
-  void int64(int64_t value);
-  size_t position() const { return at_; }
+// The next of several arguments.
+inline Reader next(Reader& cells) {
+  if (cells.done()) fail(ErrorKind::kArguments, "an argument is missing");
+  const Reader here = cells;
+  cells.skip();
+  return here;
+}
 
- private:
-  double* buffer_;
-  size_t at_;
-  size_t capacity_;
-};
-
-enum class Kind : uint8_t {
-  kTensor,
-  kTensorList,
-  kOptionalTensorList,
-  kInt,
-  kIntList,
-  kFloat,
-  kFloatList,
-  kBool,
-  kBoolList,
-  kScalar,
-  kScalarList,
-  kScalarType,
-  kLayout,
-  kMemoryFormat,
-  kDevice,
-  kString,
-  kStringList,
-  kGenerator,
-  kModule,
-  kUnsupported,
-};
-
-struct ArgumentSpec {
-  std::string name;
-  Kind kind = Kind::kUnsupported;
-  bool optional = false;
-  bool keyword_only = false;
-  bool has_default = false;
-  bool writes = false;
-  int list_size = 0;  // int[N]: one number stands for all N
-  c10::IValue default_value;
-};
-
-ArgumentSpec make_argument_spec(const c10::Argument& argument);
-
-// Whether a cell can become this argument. `relaxed` lets a number stand for a tensor.
-bool matches(const ArgumentSpec& spec, const Reader& cell, const Slab& slab, bool relaxed);
-// The argument's value; throws BindingError (kDisposed, kArguments) where `matches` could not tell.
-c10::IValue convert(const ArgumentSpec& spec, const Reader& cell, const Slab& slab);
-// Writes a result; tensors get handles in `scope`. Taken by value, because only a tensor that nobody else holds counts
-// as new memory.
-void write_value(Writer& writer, c10::IValue value, Slab& slab, uint32_t scope);
-// How many cells it takes.
-size_t cells_needed(const c10::IValue& value);
-
-at::Tensor read_tensor(const Reader& cell, const Slab& slab);
-std::vector<at::Tensor> read_tensors(const Reader& cell, const Slab& slab);
-// Whether a cell is a whole number that a double holds exactly, or a bigint.
-bool is_integral(const Reader& cell);
-int64_t read_int(const Reader& cell);
-std::vector<int64_t> read_ints(const Reader& cell);
-c10::Scalar read_scalar(const Reader& cell);
-// What a cell holds, in words, for error messages: 'Tensor', 'number', 'list of 3'.
-std::string describe(const Reader& cell, const Slab& slab);
+constexpr double kMaxSafe = 9007199254740991.0;  // up to it a double holds every whole number
 
 std::optional<c10::ScalarType> scalar_type_of(const std::string& name);
 const char* scalar_type_name(c10::ScalarType type);

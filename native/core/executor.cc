@@ -19,6 +19,12 @@ inline void pause_briefly() {
 #endif
 }
 
+// Where the environment says how many, libtorch knows what it means by that.
+int default_threads() {
+  const bool chosen = std::getenv("OMP_NUM_THREADS") != nullptr || std::getenv("MKL_NUM_THREADS") != nullptr;
+  return chosen ? at::get_num_threads() : static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
+}
+
 }  // namespace
 
 Executor& Executor::instance() {
@@ -27,7 +33,7 @@ Executor& Executor::instance() {
   return *executor;
 }
 
-Executor::Executor() { threads_ = static_cast<int>(std::max(1u, std::thread::hardware_concurrency())); }
+Executor::Executor() { threads_ = default_threads(); }
 
 void Executor::submit(std::shared_ptr<Job> job) {
   {
@@ -109,9 +115,9 @@ void use_one_thread_here() {
   // to be behind us. The flag for it is in a header, so libtorch has one and this library another.
   at::internal::lazy_init_num_threads();
   at::get_num_threads();
+  Executor& executor = Executor::instance();
   // set_num_threads also stores the number that threads without one of their own start with, so put it back.
   at::set_num_threads(1);
-  Executor& executor = Executor::instance();
   executor.set_num_threads(executor.num_threads());
 }
 

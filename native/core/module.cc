@@ -10,6 +10,7 @@
 #include <cmath>
 #include <map>
 
+#include "core/block.h"
 #include "core/cpu_memory.h"
 #include "core/nn/adapter.h"
 
@@ -180,6 +181,9 @@ TORCH_LIBRARY_FRAGMENT(voxtorch, m) {
       make);
   m.def("module_kind(__torch__.torch.classes.voxtorch.Module self) -> str",
         [](const ModulePtr& self) { return self->kind; });
+  // Whether it has a forward pass that a hook may watch.
+  m.def("module_is_block(__torch__.torch.classes.voxtorch.Module self) -> bool",
+        [](const ModulePtr& self) { return dynamic_cast<const Block*>(self.get()) != nullptr; });
   m.def("module_parameters(__torch__.torch.classes.voxtorch.Module self) -> (str[] names, Tensor[] tensors)",
         parameters);
   m.def(

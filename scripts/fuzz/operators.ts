@@ -1,7 +1,7 @@
 /** Calls of ATen's public operators, made from their schemas. */
 
 import type { DType } from '../../lib/index.js'
-import { native } from '../../lib/native/call.js'
+import { native } from '../../lib/native/addon.js'
 import { functionNames, methodNames } from '../../lib/native/generated/names.js'
 import { type Argument, camel, publicSchemas, type Schema } from '../schemas.js'
 import type { Random } from './random.js'

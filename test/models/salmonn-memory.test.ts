@@ -7,6 +7,7 @@ import {
   emptyCache,
   memoryStats,
   noGrad,
+  type PackingOptions,
   Salmonn,
   type SalmonnMemoryOptions,
   salmonnMemory,
@@ -49,8 +50,9 @@ describe('the memory that a model will take', () => {
     expect(total).toBe(Object.values(each).reduce((a, b) => a + b))
     within(salmonnMemory('13b', { encoderDtype: 'bfloat16' }).whisper, 1.27)
     within(salmonnMemory('13b', { quantize: 'int8' }).llm, 13.0)
-    // The known 6.6 GB packs the scales again (4.127 bits a weight); here they are float32 (4.5 bits).
-    within(salmonnMemory('13b', { quantize: 'nf4' }).llm, 6.6 * (4.5 / 4.127) + 0.66)
+    within(salmonnMemory('13b', { quantize: 'nf4' }).llm, 6.6 + 0.66)
+    // Scales in float32: 4.5 bits a weight in place of 4.127.
+    within(salmonnMemory('13b', { quantize: { scheme: 'nf4', doubleQuant: false } }).llm, 6.6 * (4.5 / 4.127) + 0.66)
     const small = salmonnMemory('7b', { dtype: 'float16', length: 1 })
     within(small.llm, 13.5)
     expect([small.kvCache, small.gradients, small.optimizer]).toEqual([524_288, 0, 0])
@@ -62,13 +64,14 @@ describe('the memory that a model will take', () => {
     { dtype: 'bfloat16', encoderDtype: 'bfloat16' },
     { dtype: 'float32', quantize: 'int8' },
     { dtype: 'float32', quantize: 'nf4' },
+    { dtype: 'float32', quantize: { scheme: 'nf4', doubleQuant: false, blockSize: 32 } },
   ]
   it.each(settings)('is that of a model which is there, %j', async (options) => {
     const model = await Salmonn.fromPretrained(parts, { ...options, ...heads })
     const bytes = { float32: 4, bfloat16: 2, uint8: 1, int8: 1 } as Record<string, number>
     const state = model.namedModules().flatMap(([, module]) => {
-      const absmax = Reflect.get(module, 'weight_absmax') as Tensor | undefined
-      return absmax ? [absmax] : []
+      const names = ['weight_absmax', 'weight_nested_absmax', 'weight_nested_offset']
+      return names.flatMap((name) => (Reflect.get(module, name) as Tensor | undefined) ?? [])
     })
     const tensors = [...model.parameters(), ...new Set(state)]
     const found = tensors.reduce((sum, tensor) => sum + tensor.numel() * (bytes[tensor.dtype] as number), 0)
@@ -77,12 +80,17 @@ describe('the memory that a model will take', () => {
     model.dispose()
   })
 
-  it('leaves no tensors, and refuses what is not there', () => {
+  it('leaves no tensors, and refuses what is not there', async () => {
     const before = memoryStats().liveTensors
     salmonnMemory(tinyConfig())
     expect(memoryStats().liveTensors).toBe(before)
     expect(() => salmonnMemory('13b', { dtype: 'int8' } as never)).toThrow(ConfigError)
     expect(() => salmonnMemory('13b', { quantize: 'int4' } as never)).toThrow(/quantize must be 'int8', 'nf4'/)
+    const packed = (options: object) => () => salmonnMemory('13b', { quantize: options as PackingOptions })
+    expect(packed({ scheme: 'nf4', modules: 'model' })).toThrow(/quantize has no option 'modules'/)
+    expect(packed({ scheme: 'int8', doubleQuant: true })).toThrow(ConfigError)
+    const loading = Salmonn.fromPretrained(parts, { quantize: { scheme: 'nf4', modules: 'model' } as PackingOptions })
+    await expect(loading).rejects.toThrow(/quantize has no option 'modules'/)
     expect(() => salmonnMemory('13b', { length: -1 })).toThrow(ConfigError)
     expect(() => salmonnMemory('14b')).toThrow(ConfigError)
   })

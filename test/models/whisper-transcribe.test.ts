@@ -1,4 +1,4 @@
-import { describe, expect, it } from 'vitest'
+import { describe, expect, it, vi } from 'vitest'
 import {
   ConfigError,
   type GenerationConfig,
@@ -13,7 +13,7 @@ import {
   WHISPER_LANGUAGES,
   Whisper,
 } from '../../lib/index.js'
-import { fixture, fixturePath, settledTensors, tensorsOf } from '../helpers.js'
+import { expectClose, fixture, fixturePath, settledTensors, tensorsOf } from '../helpers.js'
 import { get } from './decoder.js'
 
 interface Generated {
@@ -167,6 +167,36 @@ describe('transcribe against transformers', () => {
 
 describe('transcribe', () => {
   const wave = () => waveOf('wave-0')
+
+  it('asks the decoder for the language once, and for nothing else beside the text', async () => {
+    for (const [language, passes] of [
+      [null, 1],
+      ['de', 0],
+    ] as const) {
+      const forward = vi.spyOn(model, 'forward')
+      const seeks = vi.spyOn(model, 'encode')
+      await model.transcribe(wave(), { ...once, language })
+      expect(seeks.mock.calls.length).toBeGreaterThan(2)
+      expect(forward.mock.calls.length).toBe(passes)
+      forward.mockRestore()
+      seeks.mockRestore()
+    }
+  })
+
+  it('tells silence behind the start of the transcript, at every temperature, with beams and a text before it', async () => {
+    const { endOfText: _, ...tokens } = model.tokens
+    const inputFeatures = get(tensorsOf(file, 'start-1', 'in').features).narrow(0, 0, 1)
+    const prompt = [tokens.startOfPrevious, 3, 4, 5, tokens.startOfTranscript]
+    const { logits } = await model.forward({ inputFeatures, decoderInputIds: row(prompt), logitsToKeep: 1 })
+    const inputs = { inputFeatures, inputIds: row([...prompt, tokens.languages.de as number, tokens.transcribe]) }
+    for (const config of [{}, { numBeams: 3 }, { doSample: true, numReturnSequences: 2 }]) {
+      const { promptLogits } = await model.generate(inputs, { ...config, maxNewTokens: 3 }, { promptLogitsAt: 4 })
+      expectClose(promptLogits as Tensor, get(logits).select(1, 0), 1e-5)
+    }
+    expect((await model.generate(inputs, { maxNewTokens: 1 })).promptLogits).toBeNull()
+    await expect(model.generate(inputs, {}, { promptLogitsAt: 7 })).rejects.toThrow(/the prompt has no token 7/)
+    await expect(model.generate(inputs, {}, { promptLogitsAt: -1 })).rejects.toThrow(ConfigError)
+  })
 
   it('streams the same segments; leaving the loop or the signal gives up', async () => {
     const whole = await model.transcribe(wave(), once)

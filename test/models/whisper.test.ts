@@ -201,6 +201,21 @@ describe('arguments', () => {
     refused({ padTokenId: 60000 }, /pad_token_id/)
     expect(() => Whisper.fromConfig('huge')).toThrow(/tiny, tiny.en/)
   })
+
+  it('an encoder needs the fields of an encoder only', async () => {
+    const size = { dModel: 8, encoderLayers: 1, encoderAttentionHeads: 4, encoderFfnDim: 8, maxSourcePositions: 5 }
+    // The decoder's six heads by default do not fit.
+    using encoder = WhisperEncoder.fromConfig(size)
+    const { lastHiddenState } = await encoder.forward({ inputFeatures: randn([1, 80, 10]) })
+    expect(lastHiddenState.shape).toEqual([1, 5, 8])
+    const others = { decoderAttentionHeads: 3, decoderLayers: -1, maxTargetPositions: 0, padTokenId: 60000 }
+    WhisperEncoder.fromConfig({ ...size, ...others }).dispose()
+    for (const [key, value] of Object.entries(others)) {
+      expect(() => new Whisper({ ...size, decoderAttentionHeads: 2, [key]: value })).toThrow(ConfigError)
+    }
+    expect(() => WhisperEncoder.fromConfig({ ...size, encoderAttentionHeads: 3 })).toThrow(/encoder_attention_heads/)
+    expect(() => WhisperEncoder.fromConfig({ ...size, encoderLayers: -1 })).toThrow(/encoder_layers/)
+  })
 })
 
 describe('sizes', () => {

@@ -7,6 +7,7 @@ import {
   getPeftModel,
   Linear,
   memoryStats,
+  type PackingOptions,
   quantize,
   type Roberta,
   randint,
@@ -16,13 +17,19 @@ import {
   zeros,
 } from '../../lib/index.js'
 import { op, opAsync } from '../../lib/native/call.js'
-import { expectClose, fixture, tensorsOf } from '../helpers.js'
+import { expectClose, fixture, settledTensors, tensorsOf } from '../helpers.js'
 import { network, run, type Small } from './networks.js'
 
 const quantizeNf4 = op('voxtorch::quantize_nf4') as (x: Tensor, options?: object) => { codes: Tensor; absmax: Tensor }
 const dequantizeNf4 = op('voxtorch::dequantize_nf4') as (c: Tensor, a: Tensor, shape: number[], o?: object) => Tensor
 const quantizeInt8 = op('voxtorch::quantize_int8') as typeof quantizeNf4
 const dequantizeInt8 = op('voxtorch::dequantize_int8') as (c: Tensor, a: Tensor, o?: object) => Tensor
+const quantizeScales = op('voxtorch::quantize_scales') as (scales: Tensor) => { [key: string]: Tensor }
+const dequantizeScales = op('voxtorch::dequantize_scales') as (c: Tensor, a: Tensor, offset: Tensor) => Tensor
+const roundedScales = (scales: Tensor): Tensor => {
+  const { codes, absmax, offset } = quantizeScales(scales) as Record<string, Tensor>
+  return dequantizeScales(codes as Tensor, absmax as Tensor, offset as Tensor)
+}
 const adapted = op('voxtorch::adapted_quantized_linear') as (...args: unknown[]) => Tensor
 
 const file = await fixture('peft/quantized')
@@ -86,43 +93,48 @@ describe('errors of packed values', () => {
 
 const ids = () => randint(1, 20, [3, 8])
 const names = ['small', 'roberta'] as const
-const schemes = ['nf4', 'int8'] as const
-const cases = names.flatMap((name) => schemes.map((scheme) => [name, scheme] as const))
+const packings: PackingOptions[] = [
+  { scheme: 'nf4', doubleQuant: false },
+  { scheme: 'nf4', doubleQuant: true },
+  { scheme: 'int8' },
+]
+const cases = names.flatMap((name) => packings.map((packing) => [name, packing] as const))
 const targets = { small: ['hidden', 'head'], roberta: ['query', 'value'] }
 
 /** A network whose Linear weights are the packed ones' values. */
-function rounded(name: (typeof names)[number], scheme: 'nf4' | 'int8'): Small | Roberta {
+function rounded(name: (typeof names)[number], packing: PackingOptions): Small | Roberta {
   const model = network(name)
   const own = model.stateDict()
   const packed = network(name)
-  for (const path of quantize(packed, { scheme })) {
+  for (const path of quantize(packed, packing)) {
     const weight = own[`${path}.weight`] as Tensor
-    const made = scheme === 'nf4' ? quantizeNf4(weight.detach()) : quantizeInt8(weight.detach())
+    const isNf4 = packing.scheme === 'nf4'
+    const { codes, absmax } = isNf4 ? quantizeNf4(weight.detach()) : quantizeInt8(weight.detach())
     const shape = weight.shape as [number, number]
-    const values =
-      scheme === 'nf4' ? dequantizeNf4(made.codes, made.absmax, shape) : dequantizeInt8(made.codes, made.absmax)
+    const scales = packing.doubleQuant ? roundedScales(absmax) : absmax
+    const values = isNf4 ? dequantizeNf4(codes, scales, shape) : dequantizeInt8(codes, absmax)
     weight.setData(values)
   }
   return model
 }
 
-describe.each(cases)('%s in %s', (name, scheme) => {
+describe.each(cases)('%s in %o', (name, packing) => {
   it('computes what the values of its codes do', async () => {
     const model = network(name).eval() as Small
-    const paths = quantize(model, { scheme })
+    const paths = quantize(model, packing)
     expect(paths.length).toBe(name === 'small' ? 2 : paths.length)
     expect(paths.length).toBeGreaterThan(1)
     const input = ids()
-    expectClose((await run(model, input)).detach(), (await run(rounded(name, scheme).eval() as Small, input)).detach())
+    expectClose((await run(model, input)).detach(), (await run(rounded(name, packing).eval() as Small, input)).detach())
   })
 
   it('trains adapters as the network of its values does, and nothing else', async () => {
     const input = ids()
     const results = []
     const firstLora = new Map<string, Tensor>()
-    for (const model of [network(name), rounded(name, scheme)] as Small[]) {
+    for (const model of [network(name), rounded(name, packing)] as Small[]) {
       const isPacked = results.length === 0
-      if (isPacked) quantize(model, { scheme })
+      if (isPacked) quantize(model, packing)
       const peft = getPeftModel(model, { r: 3, targetModules: targets[name] })
       const trained = model.namedParameters().filter(([, parameter]) => parameter.requiresGrad)
       expect(trained.length).toBeGreaterThan(3)
@@ -156,11 +168,13 @@ describe.each(cases)('%s in %s', (name, scheme) => {
   })
 })
 
-describe.each(cases)('%s in %s, merged and saved', (name, scheme) => {
+describe.each(cases)('%s in %o, merged and saved', (name, packing) => {
+  const { scheme, doubleQuant = false } = packing
+
   it('merges only with dequantize, and comes back', async () => {
     const input = ids()
     const model = network(name).eval() as Small
-    quantize(model, { scheme })
+    quantize(model, packing)
     const peft = getPeftModel(model, { r: 3, targetModules: targets[name], initLoraWeights: false })
     expect(() => peft.mergeAdapter()).toThrow(ConfigError)
     expect(() => peft.mergeAndUnload()).toThrow(/dequantize: true/)
@@ -177,13 +191,14 @@ describe.each(cases)('%s in %s, merged and saved', (name, scheme) => {
   it('saves codes and scales, and loads them', async () => {
     const input = ids()
     const model = network(name).eval() as Small
-    const [path] = quantize(model, { scheme }) as [string]
+    const [path] = quantize(model, packing) as [string]
     const state = model.stateDict()
     expect(state[`${path}.weight`]?.dtype).toBe(scheme === 'nf4' ? 'uint8' : 'int8')
-    expect(state[`${path}.weight_absmax`]?.dtype).toBe('float32')
+    expect(state[`${path}.weight_absmax`]?.dtype).toBe(doubleQuant ? 'uint8' : 'float32')
+    expect(Object.hasOwn(state, `${path}.weight_nested_absmax`)).toBe(doubleQuant)
     const other = network(name).eval() as Small
     for (const parameter of other.parameters()) parameter.detach().mul_(2)
-    quantize(other, { scheme })
+    quantize(other, packing)
     const expected = (await run(model, input)).detach()
     other.loadStateDict(state)
     expect((await run(other, input)).detach().toArray()).toEqual(expected.toArray())
@@ -194,10 +209,11 @@ describe.each(cases)('%s in %s, merged and saved', (name, scheme) => {
   it('keeps codes and scales under to({ dtype })', async () => {
     const input = ids()
     const model = network(name).eval() as Small
-    const [path] = quantize(model, { scheme }) as [string]
+    const [path] = quantize(model, packing) as [string]
     const expected = (await run(model, input)).detach()
     model.to({ dtype: 'bfloat16' })
-    expect(model.stateDict()[`${path}.weight_absmax`]?.dtype).toBe('float32')
+    const scales = Object.entries(model.stateDict()).filter(([name]) => name.startsWith(`${path}.weight_`))
+    expect(scales.map(([, { dtype }]) => dtype)).toEqual(doubleQuant ? ['uint8', 'float32', 'float32'] : ['float32'])
     const half = (await run(model, input)).detach()
     expect(half.dtype).toBe('bfloat16')
     expectClose(half.to({ dtype: 'float32' }), expected, 0.05)
@@ -252,15 +268,21 @@ describe('quantize', () => {
     expect(model.parameters().every(({ requiresGrad }) => requiresGrad)).toBe(true)
   })
 
-  it('leaves no tensors behind', () => {
+  it.each([
+    [{ scheme: 'int8' }, 1],
+    [{ scheme: 'nf4', doubleQuant: false }, 1],
+    [{ scheme: 'nf4' }, 3],
+  ] as const)('leaves no tensors behind: %o', async (packing, buffers) => {
     const layer = new Linear(64, 32)
-    const before = memoryStats().liveTensors
-    quantize(layer, { scheme: 'nf4' })
-    expect(memoryStats().liveTensors).toBe(before + 1)
+    const before = await settledTensors()
+    quantize(layer, packing)
+    expect(memoryStats().liveTensors).toBe(before + buffers)
     scope(() => void layer.forward(randn([2, 64])))
-    expect(memoryStats().liveTensors).toBe(before + 1)
+    expect(memoryStats().liveTensors).toBe(before + buffers)
     const peft = getPeftModel(layer, { r: 2, targetModules: '' })
     peft.mergeAndUnload({ dequantize: true })
     expect(memoryStats().liveTensors).toBe(before)
+    // Numbers again, which convert.
+    expect(layer.to({ dtype: 'bfloat16' }).weight.dtype).toBe('bfloat16')
   })
 })

@@ -197,7 +197,10 @@ const CALLS: Record<string, () => unknown> = {
   },
   quantize() {
     const layer = new vt.Linear(4, 3)
-    vt.quantize(or(layer), options({ scheme: pick(['nf4', 'int8']), modules: or(['']), blockSize: 64 }))
+    vt.quantize(
+      or(layer),
+      options({ scheme: pick(['nf4', 'int8']), doubleQuant: pick([false, true]), modules: or(['']), blockSize: 64 }),
+    )
     layer.forward(or(vt.ones([2, 4])))
     vt.dequantizeLayer(or(layer))
     layer.forward(or(vt.ones([2, 4])))

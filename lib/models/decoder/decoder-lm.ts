@@ -37,6 +37,8 @@ export interface DecoderLMInputs {
    * that may be padding, so with padding on the left the first real token of a row wants -100.
    */
   labels?: Tensor | null
+  /** Share of each target that the loss spreads over the whole vocabulary, 0 … 1. Default 0. */
+  labelSmoothing?: number
   /** What was read before; this pass adds its tokens to it. Nothing is recorded for backward then. */
   cache?: KvCache | null
   /** Logits of how many tokens, from the last; 0 for all. Default all without labels, and none with labels. */
@@ -87,6 +89,13 @@ export class DecoderLM extends NativeModule {
   readonly config: DecoderLMConfig
   /** What `generate` and `stream` take for what their own configuration leaves out. */
   generationConfig: GenerationConfig = {}
+  /** For the Trainer: the first label of a row is not learnt, and `forward` takes `labelSmoothing`. */
+  get shiftsLabels(): true {
+    return true
+  }
+  get smoothsLabels(): true {
+    return true
+  }
 
   /** @throws ConfigError where the configuration contradicts itself */
   constructor(config: DecoderLMConfig, options: FactoryOptions & { initialize?: boolean } = {}) {

@@ -1,14 +1,15 @@
 import { existsSync, statSync } from 'node:fs'
 import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
-import { misuse, requireObject, requireOneOf, requireString } from '../../data/check.js'
+import { misuse, requireObject, requireString } from '../../data/check.js'
 import { writeJson } from '../../data/json.js'
 import { loadSafetensors, saveSafetensors } from '../../data/safetensors.js'
 import { loadTorch } from '../../data/torch-file.js'
 import { resolveModel } from '../../hub/index.js'
 import { CheckpointError, ConfigError } from '../../native/errors.js'
 import type { FactoryOptions } from '../../nn/parameter.js'
-import { quantizationOf } from '../../nn/quantized-weight.js'
+import { type QuantizationScheme, quantizationOf } from '../../nn/quantized-weight.js'
+import type { PackingOptions } from '../../peft/quantize.js'
 import { type Device, type DType, noGrad, scope, type Tensor } from '../../tensor/index.js'
 import { Tokenizer } from '../../text/index.js'
 import { Beats } from '../beats/beats.js'
@@ -19,6 +20,7 @@ import { WhisperEncoder } from '../whisper/whisper.js'
 import { checkSalmonnAdapter, salmonnPart } from './adapter.js'
 import { checkBase, checkVicuna, fingerprint, type SalmonnBase } from './base.js'
 import { type SalmonnConfig, salmonnConfig } from './config.js'
+import { salmonnPacking } from './packing.js'
 import type { Salmonn, SalmonnOptions, SalmonnParts } from './salmonn.js'
 
 /** Where the parts are: directories, files, or repositories of the hub. */
@@ -41,8 +43,8 @@ export interface LoadSalmonnOptions extends Partial<Omit<SalmonnPartsFrom, 'adap
   dtype?: DType
   /** Of encoders, Q-Former and projection. Default 'float32'. */
   encoderDtype?: DType
-  /** Packs the language model's layers as they come from the mapped file. */
-  quantize?: 'int8' | 'nf4'
+  /** Packs the language model's layers as they come from the mapped file; see {@link quantize}. */
+  quantize?: QuantizationScheme | PackingOptions
   /** What the files do not say: heads and windows of the Q-Former, the scale of LoRA. */
   config?: Partial<SalmonnConfig>
   /** What the published file of BEATs must hash to; see `Beats.fromPretrained`. */
@@ -79,7 +81,7 @@ export async function loadSalmonn(
   const where = 'Salmonn.fromPretrained'
   requireObject(where, 'options', options)
   const { device, dtype = 'bfloat16', encoderDtype = 'float32', allowOtherBase = false } = options
-  if (options.quantize !== undefined) requireOneOf(where, 'quantize', options.quantize, ['int8', 'nf4'])
+  salmonnPacking(where, options.quantize)
   const plan = typeof from === 'string' ? await ownPlan(from, options) : publishedPlan(from, options)
   return scope(async () => {
     const made: { dispose(): void }[] = []

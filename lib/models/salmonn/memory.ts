@@ -1,6 +1,9 @@
 import { requireObject, requireOneOf, requireWhole } from '../../data/check.js'
+import type { QuantizationScheme } from '../../nn/quantized-weight.js'
+import type { PackingOptions } from '../../peft/quantize.js'
 import { salmonnPart } from './adapter.js'
 import type { SalmonnConfig } from './config.js'
+import { salmonnPacking } from './packing.js'
 import { Salmonn } from './salmonn.js'
 
 export interface SalmonnMemoryOptions {
@@ -8,8 +11,8 @@ export interface SalmonnMemoryOptions {
   dtype?: keyof typeof BYTES
   /** Of encoders, Q-Former and projection. Default 'float32'. */
   encoderDtype?: keyof typeof BYTES
-  /** How the language model's layers are packed. Default: not. */
-  quantize?: 'int8' | 'nf4'
+  /** How the language model's layers are packed, as `Salmonn.fromPretrained` takes it. Default: not. */
+  quantize?: QuantizationScheme | PackingOptions
   /** Rows that are answered at once, a beam being one. Default 1. */
   batch?: number
   /** Tokens of a row, those of audio and of the answer included. Default 0. */
@@ -40,10 +43,17 @@ export interface SalmonnMemory {
 
 const BYTES = { float32: 4, bfloat16: 2, float16: 2 } as const
 const TRAINED = ['qformer', 'projection', 'lora'] as const
-/** As `quantize` packs: a float32 scale for each row, or for each 64 weights. */
-const packed = {
-  int8: (rows: number, columns: number) => rows * columns + 4 * rows,
-  nf4: (rows: number, columns: number) => Math.ceil((rows * columns) / 2) + 4 * Math.ceil((rows * columns) / 64),
+
+/** The bytes of a weight as `quantize` packs it. */
+function packedBytes(
+  count: number,
+  rows: number,
+  { scheme, doubleQuant, blockSize }: Required<PackingOptions>,
+): number {
+  if (scheme === 'int8') return count + 4 * rows
+  const blocks = Math.ceil(count / blockSize)
+  // Scales in float32; or in 8 bits, with a scale for each 256 of them and their mean.
+  return Math.ceil(count / 2) + (doubleQuant ? blocks + 4 * Math.ceil(blocks / 256) + 4 : 4 * blocks)
 }
 
 /**
@@ -59,7 +69,7 @@ export function salmonnMemory(config: SalmonnConfig | string, options: SalmonnMe
   for (const [name, value] of Object.entries({ dtype, encoderDtype })) {
     requireOneOf(where, name, value, Object.keys(BYTES))
   }
-  if (quantize !== undefined) requireOneOf(where, 'quantize', quantize, Object.keys(packed))
+  const packing = salmonnPacking(where, quantize)
   requireWhole(where, 'batch', batch)
   requireWhole(where, 'length', length)
   const bytes = { whisper: 0, beats: 0, qformer: 0, projection: 0, lora: 0, llm: 0 }
@@ -72,7 +82,7 @@ export function salmonnMemory(config: SalmonnConfig | string, options: SalmonnMe
       const [rows = 1, columns] = parameter.shape
       const isLayer = /\.model\.layers\./.test(name) && columns !== undefined
       counts[part] += parameter.numel()
-      if (part === 'llm' && quantize && isLayer) bytes.llm += packed[quantize](rows, columns)
+      if (part === 'llm' && packing && isLayer) bytes.llm += packedBytes(rows * columns, rows, packing)
       // LoRA's two factors are float32 whatever they are put on.
       else bytes[part] += parameter.numel() * (part === 'lora' ? 4 : BYTES[part === 'llm' ? dtype : encoderDtype])
     }

@@ -36,6 +36,8 @@ export interface SalmonnInputs {
   prompts: readonly SalmonnQuestion[]
   /** The answers to learn. */
   targets?: readonly string[]
+  /** Share of each token of a target that the loss spreads over the whole vocabulary, 0 … 1. Default 0. */
+  labelSmoothing?: number | undefined
 }
 
 export interface SalmonnOptions {
@@ -164,6 +166,11 @@ export class Salmonn extends Module {
     this.#tokenizer = tokenizer
   }
 
+  /** For the Trainer: `forward` takes `labelSmoothing`. */
+  get smoothsLabels(): true {
+    return true
+  }
+
   /** Whether there is a tokenizer. */
   get hasTokenizer(): boolean {
     return this.#tokenizer !== null
@@ -211,7 +218,7 @@ export class Salmonn extends Module {
    */
   override async forward(batch: SalmonnInputs, options: SalmonnOptions = {}): Promise<SalmonnOutput> {
     requireObject('Salmonn.forward', 'the batch', batch)
-    const { prompts, targets } = batch
+    const { prompts, targets, labelSmoothing = 0 } = batch
     if (!Array.isArray(prompts) || prompts.length === 0) {
       throw misuse('Salmonn.forward', 'prompts', 'a list of prompts', prompts)
     }
@@ -230,7 +237,7 @@ export class Salmonn extends Module {
       const first = Math.min(...rows.map(({ length }) => length))
       const kept = this.training ? null : longest - first + 1
       const { loss, logits } = await this.scaled(options.loraScale, () =>
-        this.#llm.forward({ ...embedded, labels, logitsToKeep: kept }),
+        this.#llm.forward({ ...embedded, labels, labelSmoothing, logitsToKeep: kept }),
       )
       if (kept === null || !logits) return { loss }
       return { loss, ...counts(logits, labels.narrow(1, first, longest - first)) }

@@ -25,6 +25,12 @@ export interface TranscribeOptions {
   task?: 'transcribe' | 'translate'
   /** Without them each window is one segment; with `'word'` segments have words with their times too. Default true. */
   timestamps?: boolean | 'word'
+  /**
+   * With `timestamps: 'word'`: takes pauses out of words, as openai/whisper does, which shortens long words beside the ends
+   * of sentences and segments. Segments then begin and end with their words, and punctuation has no time of its own. The
+   * tokens stay the same. Default false: as transformers.
+   */
+  trimPauses?: boolean
   /** At temperature 0. Default 1. */
   beams?: number
   /** With beams. Default 1. */
@@ -82,6 +88,7 @@ type Defaulted = Pick<
   TranscribeOptions,
   | 'task'
   | 'timestamps'
+  | 'trimPauses'
   | 'beams'
   | 'lengthPenalty'
   | 'temperature'
@@ -95,6 +102,7 @@ export type Settings = TranscribeOptions & Required<Defaulted>
 const defaults: Required<Defaulted> = {
   task: 'transcribe',
   timestamps: true,
+  trimPauses: false,
   beams: 1,
   lengthPenalty: 1,
   temperature: [0, 0.2, 0.4, 0.6, 0.8, 1],
@@ -130,6 +138,10 @@ export function settingsOf(model: Whisper, options: TranscribeOptions): Settings
   if (typeof settings.timestamps !== 'boolean' && settings.timestamps !== 'word') {
     bad(`timestamps must be true, false or 'word', not ${shown(settings.timestamps)}`)
   }
+  if (typeof settings.trimPauses !== 'boolean') {
+    bad(`trimPauses must be true or false, not ${shown(settings.trimPauses)}`)
+  }
+  if (settings.trimPauses && settings.timestamps !== 'word') bad("trimPauses is for timestamps: 'word'")
   if (model.tokenizer === null) {
     bad('there is no tokenizer; set model.tokenizer = await Tokenizer.fromPretrained(directory)')
   }

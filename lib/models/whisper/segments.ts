@@ -1,4 +1,4 @@
-/** A part of a window's tokens, with its times in steps of 20 ms from the window's beginning. */
+/** A part of a window's tokens, with its times: of `segmentsOf` in steps of 20 ms from the window's beginning. */
 export interface TimedTokens {
   start: number
   end: number

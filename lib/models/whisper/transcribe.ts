@@ -14,10 +14,11 @@ import {
   type WhisperSegment,
   type WhisperTranscription,
 } from './options.js'
-import { segmentsOf } from './segments.js'
+import { endOfSpeech, type SpokenSegment, type TimedPiece, withoutPauses } from './pauses.js'
+import { segmentsOf, type TimedTokens } from './segments.js'
 import { languageCode } from './tokens.js'
 import type { Whisper } from './whisper.js'
-import { type WhisperWord, wordsOf } from './words.js'
+import { type Piece, piecesOf, wordsOf } from './words.js'
 
 /** What a window's text is, and how sure it is. */
 interface Window {
@@ -31,8 +32,8 @@ interface Window {
   temperature: number
 }
 
-/** A window's text before anything else is known about it; `written` ends with the end of the text, where it came. */
-type Written = Omit<Window, 'noSpeechProb' | 'times'> & { written: number[] }
+/** A window's text before its words are known; `written` ends with the end of the text, where it came. */
+type Written = Omit<Window, 'times'> & { written: number[] }
 
 /** See `Whisper.transcribe`. Method: Radford et al. 2022, https://arxiv.org/abs/2212.04356, section 4.5. */
 export async function* transcribeSegments(
@@ -70,6 +71,8 @@ class Run {
   readonly #settings: Settings
   /** The tokens that the next window goes on from. */
   #history: number[] = []
+  /** In seconds: where the last word so far ends, with `trimPauses`. */
+  #spokenUntil = 0
 
   constructor(model: Whisper, settings: Settings) {
     this.#model = model
@@ -107,34 +110,40 @@ class Run {
         this.#history.push(...(closed ? part.tokens.slice(0, -1) : part.tokens))
       }
     }
-    let place = 0
-    const made = parts.map((part) => {
-      const from = place
-      place += part.tokens.length
-      return {
-        start: seek * SECONDS_PER_STEP + part.start * 2 * SECONDS_PER_STEP,
-        end: seek * SECONDS_PER_STEP + part.end * 2 * SECONDS_PER_STEP,
-        text: this.#textOf(part.tokens),
-        tokens: part.tokens,
-        ...(timestamps === 'word' && { words: this.#words(part.tokens, from, times, seek * SECONDS_PER_STEP) }),
-        ...sure,
-      }
-    })
+    const offset = seek * SECONDS_PER_STEP
+    const segments = parts.map(({ start, end, tokens }) => ({
+      start: offset + start * 2 * SECONDS_PER_STEP,
+      end: offset + end * 2 * SECONDS_PER_STEP,
+      tokens,
+    }))
+    const told = timestamps === 'word' ? this.#withWords(segments, times, offset) : segments
+    const made = told.map((segment) => ({ ...segment, text: this.#textOf(segment.tokens), ...sure }))
     // A pair of timestamps at the window's very beginning would be read again for ever.
     return { made: made.filter(({ text }) => text.trim() !== ''), done: done > 0 ? done : steps }
   }
 
-  /** Of tokens that stand at `from` among those of the window, which begins at `offset` seconds. */
-  #words(tokens: number[], from: number, times: TokenTimestamp[], offset: number): WhisperWord[] {
-    const texts = tokens.flatMap((id, i) => (id < this.#model.tokens.endOfText ? [from + i] : []))
-    const ids = texts.map((place) => tokens[place - from] as number)
-    const endOf = (place: number): number => times[place]?.time ?? 0
-    return wordsOf(this.#tokenizer, ids, this.language).map(({ text, places }) => {
-      const at = places.map((place) => texts[place] as number)
-      const sum = at.reduce((sum, place) => sum + (times[place]?.probability ?? 0), 0)
-      const [start, end] = [endOf((at[0] as number) - 1), endOf(at.at(-1) as number)]
-      return { text, start: offset + start, end: offset + end, probability: sum / at.length }
+  /** With the words of each segment; `times` are those of the window's tokens, which begins at `offset` seconds. */
+  #withWords(segments: TimedTokens[], times: TokenTimestamp[], offset: number): (TimedTokens & SpokenSegment)[] {
+    const { trimPauses } = this.#settings
+    let next = 0
+    const aligned = segments.map((segment) => {
+      const from = next
+      next += segment.tokens.length
+      const texts = segment.tokens.flatMap((id, i) => (id < this.#model.tokens.endOfText ? [i] : []))
+      const ids = texts.map((i) => segment.tokens[i] as number)
+      const pieces = (trimPauses ? piecesOf : wordsOf)(this.#tokenizer, ids, this.language)
+      const places = texts.map((i) => from + i)
+      return { ...segment, pieces: pieces.map((piece) => timed(piece, places, times, offset)) }
     })
+    if (!trimPauses) {
+      return aligned.map(({ pieces, ...segment }) => ({
+        ...segment,
+        words: pieces.map(({ places: _, ...word }) => word),
+      }))
+    }
+    const spoken = withoutPauses(aligned, this.#spokenUntil)
+    this.#spokenUntil = endOfSpeech(spoken) ?? this.#spokenUntil
+    return spoken.map((segment, i) => ({ ...segment, tokens: (segments[i] as TimedTokens).tokens }))
   }
 
   #textOf(tokens: number[]): string {
@@ -156,12 +165,11 @@ class Run {
         this.language = await this.#languageOf(encoderHiddenStates, encoderCache)
       }
       const beginning = this.#beginning()
-      const noSpeechProb = await this.#noSpeech(beginning, encoderHiddenStates, encoderCache)
-      const { written, ...text } = await this.#write(beginning, encoderHiddenStates, encoderCache, noSpeechProb)
+      const { written, ...text } = await this.#write(beginning, encoderHiddenStates, encoderCache)
       const words = this.#settings.timestamps === 'word' && text.tokens.length > 0
       const aligned = { encoderCache, prompt: beginning, tokens: [written], frames: [Math.floor(steps / 2)] }
       const times = words ? ((await model.tokenTimestamps(aligned))[0] as TokenTimestamp[]) : []
-      return { ...text, times, noSpeechProb }
+      return { ...text, times }
     } finally {
       encoderCache.dispose()
     }
@@ -181,23 +189,11 @@ class Run {
 
   async #languageOf(encoderHiddenStates: Tensor, encoderCache: KvCache): Promise<string> {
     const { languages, startOfTranscript } = this.#model.tokens
-    const scores = await this.#scoresBehind([startOfTranscript], encoderHiddenStates, encoderCache)
+    const decoderInputIds = this.#row([startOfTranscript])
+    const { logits } = await this.#model.forward({ decoderInputIds, encoderHiddenStates, encoderCache })
+    const scores = (logits as Tensor).to('float32').flatten().toArray() as number[]
     const score = (code: string): number => scores[languages[code] as number] as number
     return Object.keys(languages).reduce((best, code) => (score(code) > score(best) ? code : best))
-  }
-
-  async #noSpeech(beginning: number[], encoderHiddenStates: Tensor, encoderCache: KvCache): Promise<number> {
-    const { startOfTranscript, noSpeech } = this.#model.tokens
-    const upTo = beginning.slice(0, beginning.lastIndexOf(startOfTranscript) + 1)
-    return Math.exp((await this.#scoresBehind(upTo, encoderHiddenStates, encoderCache))[noSpeech] as number)
-  }
-
-  /** Log probabilities of what follows these tokens. */
-  async #scoresBehind(ids: number[], encoderHiddenStates: Tensor, encoderCache: KvCache): Promise<number[]> {
-    const decoderInputIds = this.#row(ids)
-    const inputs = { decoderInputIds, encoderHiddenStates, encoderCache, logitsToKeep: 1 }
-    const { logits } = await this.#model.forward(inputs)
-    return (logits as Tensor).to('float32').flatten().logSoftmax(0).toArray() as number[]
   }
 
   #row(ids: number[]): Tensor {
@@ -205,21 +201,17 @@ class Run {
     return tensor([ids.map(BigInt)]).to(device)
   }
 
-  async #write(
-    beginning: number[],
-    encoderHiddenStates: Tensor,
-    encoderCache: KvCache,
-    noSpeechProb: number,
-  ): Promise<Written> {
+  async #write(beginning: number[], encoderHiddenStates: Tensor, encoderCache: KvCache): Promise<Written> {
     const { compressionRatioThreshold, logprobThreshold, noSpeechThreshold } = this.#settings
     const temperatures = [this.#settings.temperature].flat()
     const inputIds = this.#row(beginning)
+    const start = beginning.lastIndexOf(this.#model.tokens.startOfTranscript)
     let last: Written | undefined
     for (const temperature of temperatures) {
-      last = await scope(() => this.#try(temperature, { inputIds, encoderHiddenStates, encoderCache }))
+      last = await scope(() => this.#try(temperature, { inputIds, encoderHiddenStates, encoderCache }, start))
       const unlikely = logprobThreshold !== null && last.avgLogprob < logprobThreshold
       const repeats = compressionRatioThreshold !== null && last.compressionRatio > compressionRatioThreshold
-      const silent = noSpeechThreshold !== null && noSpeechProb > noSpeechThreshold
+      const silent = noSpeechThreshold !== null && last.noSpeechProb > noSpeechThreshold
       if (!(unlikely || repeats) || (silent && unlikely)) break
     }
     return last as Written
@@ -228,6 +220,7 @@ class Run {
   async #try(
     temperature: number,
     inputs: { inputIds: Tensor; encoderHiddenStates: Tensor; encoderCache: KvCache },
+    start: number,
   ): Promise<Written> {
     const { beams, lengthPenalty, timestamps, generation, generator, signal, maxNewTokens } = this.#settings
     const { tokens: special, config } = this.#model
@@ -248,7 +241,7 @@ class Run {
         noTimestampsTokenId: special.noTimestamps,
         eosTokenId: special.endOfText,
       },
-      { generator, signal },
+      { generator, signal, promptLogitsAt: start },
     )
     const written = output.tokens[0] as number[]
     const tokens = written.at(-1) === special.endOfText ? written.slice(0, -1) : written
@@ -257,10 +250,24 @@ class Run {
       tokens,
       temperature,
       avgLogprob: meanLogprob(output, temperature),
+      noSpeechProb: probabilityOf(special.noSpeech, output.promptLogits as Tensor),
       compressionRatio: ratioOf(this.#textOf(tokens)),
     }
   }
 }
+
+/** `places`: where the tokens that a piece counts stand in the window. */
+function timed(piece: Piece, places: number[], times: TokenTimestamp[], offset: number): TimedPiece {
+  const own = piece.places.map((i) => places[i] as number)
+  const endOf = (place: number): number => offset + (times[place]?.time ?? 0)
+  const sum = own.reduce((sum, place) => sum + (times[place]?.probability ?? 0), 0)
+  const [start, end] = [endOf((own[0] as number) - 1), endOf(own.at(-1) as number)]
+  return { ...piece, start, end, probability: sum / own.length }
+}
+
+/** Of a token, by logits [1, vocabSize]; 0 where the vocabulary has no such token. */
+const probabilityOf = (id: number, logits: Tensor): number =>
+  id >= 0 && id < logits.size(1) ? (logits.softmax(-1).select(1, id).item() as number) : 0
 
 /** Of all tokens, the end of the text too, as they are at temperature 1; with beams it is their score. */
 function meanLogprob(output: Awaited<ReturnType<Whisper['generate']>>, temperature: number): number {

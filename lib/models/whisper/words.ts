@@ -12,7 +12,7 @@ export interface WhisperWord {
 }
 
 /** Tokens that are one piece of text, by their places. */
-interface Piece {
+export interface Piece {
   text: string
   places: number[]
 }
@@ -25,8 +25,13 @@ const CLOSING = '"\'.。,，!！?？:：”)]}、'
 
 /** Text tokens cut into words as transformers and openai/whisper do. */
 export function wordsOf(tokenizer: Tokenizer, tokens: number[], language: string | null): Piece[] {
+  return withPunctuation(piecesOf(tokenizer, tokens, language))
+}
+
+/** The same before punctuation is joined to its words. */
+export function piecesOf(tokenizer: Tokenizer, tokens: number[], language: string | null): Piece[] {
   const pieces = wholeCharacters(tokenizer, tokens)
-  return withPunctuation(WITHOUT_SPACES.has(language ?? 'en') ? pieces : atSpaces(pieces))
+  return WITHOUT_SPACES.has(language ?? 'en') ? pieces : atSpaces(pieces)
 }
 
 /** A character may take several tokens, and is cut nowhere. */
@@ -54,28 +59,32 @@ function atSpaces(pieces: Piece[]): Piece[] {
   for (const { text, places } of pieces) {
     const last = words.at(-1)
     if (last === undefined || text.startsWith(' ') || PUNCTUATION.includes(text.trim())) words.push({ text, places })
-    else words[words.length - 1] = joined(last, { text, places })
+    else words[words.length - 1] = joined(last, last, { text, places })
   }
   return words
 }
 
-/** What opens goes with the word behind it, what closes with the word before it. */
-function withPunctuation(words: Piece[]): Piece[] {
-  const opened: Piece[] = []
+/** What opens goes with the word behind it, what closes with the word before it; whatever else is known is the word's. */
+export function withPunctuation<T extends Piece>(words: T[]): T[] {
+  const opened: T[] = []
   for (const word of [...words].reverse()) {
     const next = opened.at(-1)
     const opens = word.text.startsWith(' ') && OPENING.includes(word.text.trim())
-    if (opens && next !== undefined) opened[opened.length - 1] = joined(word, next)
+    if (opens && next !== undefined) opened[opened.length - 1] = joined(next, word, next)
     else opened.push(word)
   }
-  const closed: Piece[] = []
+  const closed: T[] = []
   for (const word of opened.reverse()) {
     const last = closed.at(-1)
     const closes = last !== undefined && !last.text.endsWith(' ') && CLOSING.includes(word.text)
-    if (closes) closed[closed.length - 1] = joined(last, word)
+    if (closes) closed[closed.length - 1] = joined(last, last, word)
     else closed.push(word)
   }
   return closed
 }
 
-const joined = (a: Piece, b: Piece): Piece => ({ text: a.text + b.text, places: [...a.places, ...b.places] })
+const joined = <T extends Piece>(word: T, a: Piece, b: Piece): T => ({
+  ...word,
+  text: a.text + b.text,
+  places: [...a.places, ...b.places],
+})

@@ -91,7 +91,11 @@ export interface TrainingArguments {
   fp16?: boolean
   /** Layers forget what is between them and compute it again in backward: less memory, more time. Default false. */
   gradientCheckpointing?: boolean
-  /** Share of each target that the default loss spreads over all classes. Default 0. */
+  /**
+   * Share of each target that the default loss spreads over all classes. Of DecoderLM and Salmonn it is their own
+   * `labelSmoothing`; of others the loss is made from `logits`, which are shifted against the labels where the model says
+   * `shiftsLabels`. Default 0.
+   */
   labelSmoothingFactor?: number
 
   /** Seeds all default generators when training begins; null leaves them as they are. Default 42. */

@@ -83,6 +83,7 @@ export class TrainingLoop<B> {
         await this.#act()
         if (this.#interrupted) return
       }
+      await this.settle()
       await this.fire('onTrainEnd')
     } finally {
       this.#lossSum.dispose()

@@ -16,15 +16,26 @@ export type ComputeLoss<M extends Module, B> = (
   batch: B,
 ) => Tensor | LossOutput | Promise<Tensor | LossOutput>
 
+/** What a model may say of itself, so that its labels are taken as it takes them. */
+interface LabelTraits {
+  /**
+   * A causal language model: the labels [batch, time] are its tokens, each told by the logits before it, so that the first
+   * of a row is not learnt. `loss` follows that already.
+   */
+  readonly shiftsLabels?: boolean
+  /** `forward` takes `labelSmoothing` in its batch, and gives the loss accordingly. */
+  readonly smoothsLabels?: boolean
+}
+
 const IGNORED = -100
 
 /** Calls `model.forward(batch)` and takes the `loss` of its result; with label smoothing, that of its `logits`. */
 export function defaultLoss<M extends Module, B>(labelSmoothing: number): ComputeLoss<M, B> {
   return async (model, batch) => {
-    const forward = model.forward as unknown as (batch: B) => unknown
-    const output = (await forward.call(model, batch)) as LossOutput | null
+    const { shiftsLabels, smoothsLabels } = model as LabelTraits
+    const output = (await ask(model, batch, labelSmoothing)) as LossOutput | null
     const name = model.constructor.name
-    if (labelSmoothing > 0) {
+    if (labelSmoothing > 0 && smoothsLabels !== true) {
       const labels = labelsOf(batch)
       if (!(output?.logits instanceof Tensor) || !labels) {
         throw new ConfigError(
@@ -33,8 +44,9 @@ export function defaultLoss<M extends Module, B>(labelSmoothing: number): Comput
         )
       }
       const { logits } = output
-      const loss = functional.crossEntropy(logits.reshape([-1, logits.size(-1)]), labels.reshape([-1]), {
-        labelSmoothing,
+      const loss = scope(() => {
+        const [from, to] = shiftsLabels === true ? [logits.slice(-2, 0, -1), targetsOf(labels)] : [logits, labels]
+        return functional.crossEntropy(from.reshape([-1, logits.size(-1)]), to.reshape([-1]), { labelSmoothing })
       })
       return { ...output, logits, loss }
     }
@@ -43,6 +55,13 @@ export function defaultLoss<M extends Module, B>(labelSmoothing: number): Comput
       argument: 'computeLoss',
     })
   }
+}
+
+/** Calls `model.forward(batch)`, which hears of label smoothing where it smooths itself. */
+export function ask<M extends Module, B>(model: M, batch: B, labelSmoothing: number): unknown {
+  const smooths = labelSmoothing > 0 && (model as LabelTraits).smoothsLabels === true
+  const forward = model.forward as unknown as (batch: B) => unknown
+  return forward.call(model, smooths ? { ...batch, labelSmoothing } : batch)
 }
 
 /** @throws ConfigError when it is not one number that can be differentiated */
@@ -66,12 +85,21 @@ export function lossOf(result: Tensor | LossOutput, training: boolean): LossOutp
 /** What a DataLoader gives a rank that has no sample of a batch. */
 export const isEmpty = (batch: unknown): boolean => Array.isArray(batch) && batch.length === 0
 
-/** Targets that count: the labels that are not -100 if labels are whole numbers, else the rows of the batch. */
-export function countItems(batch: unknown): number {
+/**
+ * Targets that count: the labels that are not -100 if labels are whole numbers, without the first of each row for a causal
+ * language model; else the rows of the batch.
+ */
+export function countItems(model: Module, batch: unknown): number {
   const labels = labelsOf(batch)
   if (!labels || !/^u?int/.test(labels.dtype)) return countRows(batch)
-  return Number(noGrad(() => scope(() => labels.ne(IGNORED).sum().item())))
+  const { shiftsLabels } = model as LabelTraits
+  return Number(
+    noGrad(() => scope(() => (shiftsLabels === true ? targetsOf(labels) : labels).ne(IGNORED).sum().item())),
+  )
 }
+
+/** What a causal language model learns to tell. */
+const targetsOf = (labels: Tensor): Tensor => labels.slice(-1, 1)
 
 /** Samples of a list, rows of the first tensor, or items of the first list where there is no tensor. */
 export function countRows(batch: unknown): number {

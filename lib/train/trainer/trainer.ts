@@ -18,7 +18,7 @@ import { evalName } from './flow.js'
 import { removeLeftovers } from './folders.js'
 import { JsonlLogger, type Logger, type Outcome, TensorBoardLogger } from './logger.js'
 import { TrainingLoop } from './loop.js'
-import { type ComputeLoss, countItems, countRows, defaultLoss, type LossOutput, labelsOf, lossOf } from './loss.js'
+import { ask, type ComputeLoss, countItems, countRows, defaultLoss, type LossOutput, labelsOf, lossOf } from './loss.js'
 import { makeOptimizer, makeScheduler, type TrainerOptimizers } from './optimizing.js'
 import { ProgressLogger } from './progress-logger.js'
 import { HtmlReportLogger } from './report.js'
@@ -45,7 +45,8 @@ export interface TrainerOptions<M extends Module, T, B> {
   computeLoss?: ComputeLoss<M, B>
   /**
    * How many targets a batch has: a step's loss is the mean over the targets of all its batches. Default: the labels that
-   * are not -100 where `batch.labels` are whole numbers, else the batch's rows.
+   * are not -100 where `batch.labels` are whole numbers, without the first of each row where the model is a causal
+   * language model (its `shiftsLabels` is true, as DecoderLM's), else the batch's rows.
    */
   countItems?: (batch: B) => number
   /** Metrics by name, from predictions on all of the evaluation data. Logged with `eval` in front. */
@@ -110,6 +111,7 @@ export class Trainer<M extends Module, T = unknown, B = T[]> {
   state: TrainerState = newState()
   readonly #options: TrainerOptions<M, T, B>
   readonly #computeLoss: ComputeLoss<M, B>
+  readonly #countItems: (batch: B) => number
   #run: Run | undefined
   #training = false
 
@@ -122,6 +124,7 @@ export class Trainer<M extends Module, T = unknown, B = T[]> {
     this.args = resolveArguments(options.args)
     check(options, model, this.args)
     this.#computeLoss = options.computeLoss ?? defaultLoss(this.args.labelSmoothingFactor)
+    this.#countItems = options.countItems ?? ((batch) => countItems(model, batch))
   }
 
   /**
@@ -270,7 +273,7 @@ export class Trainer<M extends Module, T = unknown, B = T[]> {
       source: data.source,
       device: this.#device(),
       gradients,
-      countItems: this.#options.countItems ?? countItems,
+      countItems: this.#countItems,
       countRows,
       evaluate: () => this.evaluate(),
       callbacks,
@@ -298,7 +301,7 @@ export class Trainer<M extends Module, T = unknown, B = T[]> {
   }
 
   async #evaluated(dataset: TrainerData<T, B> | undefined, name: string, collect: boolean): Promise<Evaluated> {
-    const { collate, preprocessLogits, countItems: count = countItems } = this.#options
+    const { collate, preprocessLogits } = this.#options
     if (!dataset) throw misuse('Trainer', name, 'what to evaluate on', dataset)
     const ranks = await joinRanks(this.#device(), this.args)
     const data = await openEvaluation(dataset, this.args, collate, ranks)
@@ -309,7 +312,7 @@ export class Trainer<M extends Module, T = unknown, B = T[]> {
         batches: data.source,
         device: this.#device(),
         forward: (batch) => this.#evaluationForward(batch),
-        countItems: count,
+        countItems: this.#countItems,
         countRows,
         preprocessLogits,
         collect,
@@ -323,8 +326,9 @@ export class Trainer<M extends Module, T = unknown, B = T[]> {
   /** Data to predict on may have no labels, and then has no loss. */
   async #evaluationForward(batch: B): Promise<LossOutput | UnlabelledOutput> {
     if (this.#options.computeLoss || labelsOf(batch)) return lossOf(await this.#forward(batch), false)
-    const forward = this.model.forward as unknown as (batch: B) => unknown
-    const output = (await forward.call(this.model, batch)) as { logits?: Tensor; loss?: Tensor } | Tensor
+    const output = (await ask(this.model, batch, this.args.labelSmoothingFactor)) as
+      | { logits?: Tensor; loss?: Tensor }
+      | Tensor
     if (output instanceof Tensor) return { logits: output, loss: null }
     return { ...output, loss: output.loss ?? null } as LossOutput
   }

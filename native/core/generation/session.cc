@@ -4,7 +4,6 @@
 #include <ATen/Context.h>
 #include <ATen/TensorOperators.h>
 #include <ATen/core/DistributionsHelper.h>
-#include <ATen/core/grad_mode.h>
 #include <ATen/ops/arange.h>
 #include <ATen/ops/argmax.h>
 #include <ATen/ops/cat.h>
@@ -14,7 +13,6 @@
 #include <ATen/ops/stack.h>
 #include <ATen/ops/tensor.h>
 #include <ATen/ops/zeros.h>
-#include <torch/library.h>
 
 #include <algorithm>
 
@@ -113,6 +111,8 @@ void Session::read(const Start& start) {
               ", the tokens of the cache and of the input], got ", prompt.mask.sizes());
   TORCH_CHECK(start.limits.empty() || static_cast<int64_t>(start.limits.size()) == batch,
               "there must be a limit of new tokens for each of ", batch, " rows, got ", start.limits.size());
+  TORCH_CHECK_VALUE(prompt.place < prompt_columns_, "the prompt has no token ", prompt.place, ", but ",
+                    prompt_columns_);
   TORCH_CHECK(start.limits.empty() || options_.beams == 1, "with beams all rows have the same limit of new tokens");
   const int64_t longest =
       options_.max_new_tokens >= 0 ? options_.max_new_tokens : options_.max_length - prompt_columns_;
@@ -150,7 +150,9 @@ void Session::read(const Start& start) {
 
   Prompt whole = prompt;
   whole.more = longest;
-  logits_ = stepper_->prefill(whole);
+  const PromptLogits read_logits = stepper_->prefill(whole);
+  logits_ = read_logits.next;
+  if (read_logits.at_place.defined()) prompt_logits_ = read_logits.at_place.to(at::kCPU, at::kFloat);
   if (copies > 1) {
     const Tensor each = at::arange(batch, at::TensorOptions().dtype(at::kLong)).repeat_interleave(copies);
     stepper_->reorder(each);
@@ -356,6 +358,7 @@ Session::Result Session::result() const {
   int64_t longest = 0;
   for (const Answer& answer : answers) longest = std::max(longest, static_cast<int64_t>(answer.ids.size()));
   Result result;
+  result.prompt_logits = prompt_logits_;
   const int64_t width = prompt_ids_.defined() ? prompt_ids_.size(1) : 0;
   result.sequences = at::full({count, width + longest}, options_.pad, at::kLong);
   if (options_.keep_logprobs) result.logprobs = at::zeros({count, longest}, at::kFloat);
@@ -387,110 +390,6 @@ Session::Result Session::result() const {
     result.attention_mask = at::cat({mask, more}, 1);
   }
   return result;
-}
-
-namespace {
-
-using ModulePtr = c10::intrusive_ptr<Module>;
-using OptionalTensor = std::optional<Tensor>;
-using OptionalIds = std::optional<Ids>;
-using StepResult = std::tuple<Ids, Ids, std::vector<double>, bool>;
-
-// One list for all rows, and how many of each.
-std::optional<Allowed> allowed_of(const OptionalIds& tokens, const OptionalIds& counts) {
-  if (!tokens || !counts) return std::nullopt;
-  Allowed result;
-  size_t at = 0;
-  for (const int64_t count : *counts) {
-    TORCH_CHECK_VALUE(count >= 0 && static_cast<size_t>(count) <= tokens->size() - at, "allowed_counts does not fit");
-    const auto first = tokens->begin() + static_cast<int64_t>(at);
-    result.emplace_back(first, first + count);
-    at += static_cast<size_t>(count);
-  }
-  return result;
-}
-
-StepResult told(Added added) {
-  return {std::move(added.ids), std::move(added.ends), std::move(added.logprobs), added.done};
-}
-
-StepResult begin(const ModulePtr& self, const ModulePtr& network, const OptionalTensor& ids, const OptionalTensor& mask,
-                 const OptionalTensor& embeddings, const std::optional<ModulePtr>& cache, const OptionalTensor& context,
-                 const OptionalTensor& encoder_states, const OptionalTensor& encoder_mask,
-                 const std::optional<ModulePtr>& encoder_cache, std::optional<at::Generator> generator,
-                 const OptionalTensor& uniforms, const OptionalIds& limits, const OptionalIds& allowed_tokens,
-                 const OptionalIds& allowed_counts) {
-  const at::AutoGradMode unrecorded(false);
-  const auto given = [](const OptionalTensor& tensor) { return tensor.value_or(Tensor()); };
-  Start start;
-  start.prompt = {given(ids), given(embeddings), given(mask), given(encoder_states), given(encoder_mask)};
-  start.context = given(context);
-  if (cache) {
-    voxtorch::network<nn::KvCache>(*cache, "generation_begin");
-    start.cache = c10::static_intrusive_pointer_cast<nn::KvCache>(*cache);
-  }
-  if (encoder_cache) {
-    voxtorch::network<nn::KvCache>(*encoder_cache, "generation_begin");
-    start.prompt.encoder_cache = c10::static_intrusive_pointer_cast<nn::KvCache>(*encoder_cache);
-  }
-  start.generator = std::move(generator);
-  start.uniforms = given(uniforms);
-  start.limits = limits.value_or(Ids());
-  const auto allowed = allowed_of(allowed_tokens, allowed_counts);
-  return told(
-      voxtorch::network<Session>(self, "generation_begin").begin(network, start, allowed ? &*allowed : nullptr));
-}
-
-StepResult step(const ModulePtr& self, const ModulePtr&, const OptionalIds& allowed_tokens,
-                const OptionalIds& allowed_counts) {
-  const at::AutoGradMode unrecorded(false);
-  const auto allowed = allowed_of(allowed_tokens, allowed_counts);
-  return told(voxtorch::network<Session>(self, "generation_step").step(allowed ? &*allowed : nullptr));
-}
-
-}  // namespace
-
-TORCH_LIBRARY_FRAGMENT(voxtorch, m) {
-  m.def("generation_session(str config, float[] biases) -> __torch__.torch.classes.voxtorch.Module",
-        [](const std::string& config, const std::vector<double>& biases) -> ModulePtr {
-          return c10::make_intrusive<Session>(Config::parse(config), biases);
-        });
-  // A step takes the network as well, so that nobody changes its weights meanwhile.
-  m.def(
-      "generation_begin(__torch__.torch.classes.voxtorch.Module self, __torch__.torch.classes.voxtorch.Module network, "
-      "Tensor? input_ids=None, Tensor? attention_mask=None, *, Tensor? inputs_embeds=None, "
-      "__torch__.torch.classes.voxtorch.Module? cache=None, Tensor? context_ids=None, Tensor? "
-      "encoder_hidden_states=None, Tensor? encoder_attention_mask=None, __torch__.torch.classes.voxtorch.Module? "
-      "encoder_cache=None, Generator? generator=None, Tensor? uniforms=None, int[]? limits=None, int[]? "
-      "allowed_tokens=None, int[]? allowed_counts=None) -> (int[] tokens, "
-      "int[] ends, float[] logprobs, bool done)",
-      begin);
-  m.def(
-      "generation_step(__torch__.torch.classes.voxtorch.Module self, __torch__.torch.classes.voxtorch.Module network, "
-      "*, int[]? allowed_tokens=None, int[]? allowed_counts=None) -> (int[] tokens, int[] ends, float[] logprobs, bool "
-      "done)",
-      step);
-  m.def("generation_cancel(__torch__.torch.classes.voxtorch.Module self) -> ()",
-        [](const ModulePtr& self) { network<Session>(self, "generation_cancel").cancel(); });
-  // What each row has written, one after the other, and how many tokens that is.
-  m.def("generation_written(__torch__.torch.classes.voxtorch.Module self) -> (int[] tokens, int[] counts)",
-        [](const ModulePtr& self) -> std::tuple<Ids, Ids> {
-          Ids tokens, counts;
-          for (const Ids& ids : network<Session>(self, "generation_written").written()) {
-            tokens.insert(tokens.end(), ids.begin(), ids.end());
-            counts.push_back(static_cast<int64_t>(ids.size()));
-          }
-          return {std::move(tokens), std::move(counts)};
-        });
-  m.def(
-      "generation_result(__torch__.torch.classes.voxtorch.Module self) -> (Tensor sequences, int[] lengths, int[] "
-      "ends, "
-      "Tensor sequences_scores, Tensor logprobs, Tensor scores, Tensor logits, Tensor attention_mask)",
-      [](const ModulePtr& self) -> std::tuple<Tensor, Ids, Ids, Tensor, Tensor, Tensor, Tensor, Tensor> {
-        Session::Result r = network<Session>(self, "generation_result").result();
-        return {r.sequences, std::move(r.lengths), std::move(r.ends), r.sequences_scores, r.logprobs, r.scores,
-                r.logits,    r.attention_mask};
-      });
 }
 
 }  // namespace voxtorch::generation

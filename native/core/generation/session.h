@@ -53,6 +53,7 @@ class Session : public Module {
     at::Tensor logprobs;          // [results, longest answer], 0 behind the end
     at::Tensor scores, logits;    // [steps, rows, vocabulary]
     at::Tensor attention_mask;    // [rows, cache length]: what of the cache is real
+    at::Tensor prompt_logits;     // float32 [prompts, vocabulary], behind the token of the prompt that was asked for
   };
   Result result() const;
 
@@ -86,6 +87,7 @@ class Session : public Module {
   int64_t vocabulary_ = 0;
   at::Tensor prompt_ids_;  // int64 [prompts, time] on the CPU
   at::Tensor prompt_mask_;
+  at::Tensor prompt_logits_;
   int64_t prompt_columns_ = 0;
   int64_t past_ = 0;         // tokens in the cache that was given
   bool keeps_rows_ = false;  // ended rows go on, because someone looks at the cache or the scores

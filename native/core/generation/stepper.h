@@ -17,17 +17,22 @@ struct Prompt {
   at::Tensor encoder_states;  // [batch, frames, dim], for networks with cross-attention
   at::Tensor encoder_mask;    // [batch, frames]
   int64_t more = 0;           // tokens that will follow at most: what to take memory for
+  int64_t place = -1;         // a token of which the logits are wanted too; -1: none
   // Keys and values of the encoder's states, to be left as they are; an empty one is filled. Null: the stepper's own.
   c10::intrusive_ptr<nn::KvCache> encoder_cache = {};
+};
+
+struct PromptLogits {
+  at::Tensor next;      // [batch, vocabulary], of what follows the last token of each row
+  at::Tensor at_place;  // the same of what follows the token at Prompt::place; undefined without one
 };
 
 class CausalStepper {
  public:
   virtual ~CausalStepper() = default;
-  // -> logits [batch, vocabulary] of what follows the last token of each row.
-  virtual at::Tensor prefill(const Prompt& prompt) = 0;
-  // ids int64 [batch] on the CPU, one for each row -> logits [batch, vocabulary]. One that throws leaves the past as it
-  // was.
+  virtual PromptLogits prefill(const Prompt& prompt) = 0;
+  // ids int64 [batch] on the CPU, one for each row -> logits [batch, vocabulary] of what follows. One that throws
+  // leaves the past as it was.
   virtual at::Tensor step(const at::Tensor& ids) = 0;
   // Row i becomes what row rows[i] was, int64 on the CPU; there may be more or fewer rows than before.
   virtual void reorder(const at::Tensor& rows) = 0;

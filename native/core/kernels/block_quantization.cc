@@ -7,6 +7,7 @@
 #include <ATen/ops/bucketize.h>
 #include <ATen/ops/constant_pad_nd.h>
 #include <ATen/ops/empty.h>
+#include <ATen/ops/full.h>
 #include <ATen/ops/linspace.h>
 #include <ATen/ops/stack.h>
 #include <ATen/ops/tensor.h>
@@ -231,8 +232,11 @@ Tensor dequantize_blockwise(const Tensor& codes, const Tensor& absmax, bool is_s
   const auto* from = given.const_data_ptr<uint8_t>();
   const auto* scales = scale.const_data_ptr<float>();
   auto* to = values.mutable_data_ptr<float>();
-  at::parallel_for(0, count, kGrain, [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) to[i] = book.value(from[i]) * scales[i / block];
+  at::parallel_for(0, scale.numel(), std::max<int64_t>(1, kGrain / block), [&](int64_t begin, int64_t end) {
+    for (int64_t b = begin; b < end; ++b) {
+      const int64_t last = std::min(count, (b + 1) * block);
+      for (int64_t i = b * block; i < last; ++i) to[i] = book.value(from[i]) * scales[b];
+    }
   });
   return values.to(type);
 }
@@ -312,6 +316,40 @@ Tensor dequantize_nf4(const Tensor& codes, const Tensor& absmax, at::IntArrayRef
   return values;
 }
 
+namespace {
+
+// One after the other and in float64: the same on any number of threads.
+Tensor mean_of(const Tensor& scales) {
+  if (!scales.is_cpu()) return scales.mean(at::kDouble).to(at::kFloat).view({1});
+  const auto* from = scales.const_data_ptr<float>();
+  double sum = 0;
+  for (int64_t i = 0; i < scales.numel(); ++i) sum += static_cast<double>(from[i]);
+  return at::full({1}, sum / static_cast<double>(scales.numel()), scales.options());
+}
+
+}  // namespace
+
+std::tuple<Tensor, Tensor, Tensor> quantize_scales(const Tensor& scales) {
+  TORCH_CHECK(scales.scalar_type() == at::kFloat && scales.dim() == 1 && scales.numel() > 0,
+              "quantize_scales: scales must be float32 of shape [blocks], got ",
+              c10::getDtypeNames(scales.scalar_type()).first, " ", scales.sizes());
+  const at::NoGradGuard no_grad;
+  const Tensor given = scales.contiguous(), offset = mean_of(given);
+  const auto [codes, absmax] = quantize_blockwise(given - offset, true, kScaleBlock);
+  return {codes, absmax, offset};
+}
+
+Tensor dequantize_scales(const Tensor& codes, const Tensor& absmax, const Tensor& offset) {
+  TORCH_CHECK(codes.dim() == 1, "dequantize_scales: codes must have shape [blocks], got ", codes.sizes());
+  TORCH_CHECK(offset.scalar_type() == at::kFloat && offset.dim() == 1 && offset.size(0) == 1,
+              "dequantize_scales: the offset must be float32 of shape [1], got ",
+              c10::getDtypeNames(offset.scalar_type()).first, " ", offset.sizes());
+  TORCH_CHECK(offset.device() == codes.device(), "dequantize_scales: codes are on ", codes.device(),
+              " and the offset on ", offset.device(), "; both must be on the same device");
+  const at::NoGradGuard no_grad;
+  return dequantize_blockwise(codes, absmax, true, kScaleBlock, at::kFloat).add_(offset);
+}
+
 std::tuple<Tensor, Tensor> quantize_int8(const Tensor& weight) {
   check_input("quantize_int8", weight, 2);
   TORCH_CHECK(weight.dim() == 2 && weight.numel() > 0, "quantize_int8: expected shape [out, in], got ", weight.sizes());
@@ -380,6 +418,8 @@ TORCH_LIBRARY_FRAGMENT(voxtorch, m) {
       [](const Tensor& codes, const Tensor& absmax, at::IntArrayRef shape, int64_t block, at::ScalarType type) {
         return dequantize_nf4(codes, absmax, shape, block, type);
       });
+  m.def("quantize_scales(Tensor scales) -> (Tensor codes, Tensor absmax, Tensor offset)", quantize_scales);
+  m.def("dequantize_scales(Tensor codes, Tensor absmax, Tensor offset) -> Tensor", dequantize_scales);
   m.def("quantize_int8(Tensor weight) -> (Tensor codes, Tensor absmax)", quantize_int8);
   m.def("dequantize_int8(Tensor codes, Tensor absmax, *, ScalarType dtype=float) -> Tensor", dequantize_int8);
 }

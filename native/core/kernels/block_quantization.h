@@ -57,6 +57,13 @@ std::tuple<at::Tensor, at::Tensor> quantize_nf4(const at::Tensor& input, int64_t
 at::Tensor dequantize_nf4(const at::Tensor& codes, const at::Tensor& absmax, at::IntArrayRef shape, int64_t block,
                           at::ScalarType type);
 
+// QLoRA's double quantisation, as bitsandbytes' compress_statistics: the scales [blocks] of NF4, float32, lose their
+// mean (offset [1]) and go through quantize_blockwise, in blocks of kScaleBlock: codes uint8 [blocks], absmax
+// [ceil(blocks / kScaleBlock)].
+constexpr int64_t kScaleBlock = 256;
+std::tuple<at::Tensor, at::Tensor, at::Tensor> quantize_scales(const at::Tensor& scales);
+at::Tensor dequantize_scales(const at::Tensor& codes, const at::Tensor& absmax, const at::Tensor& offset);
+
 // Rows [out, in] -> codes int8 [out, in], absmax [out]: value = code * absmax / 127.
 std::tuple<at::Tensor, at::Tensor> quantize_int8(const at::Tensor& weight);
 at::Tensor dequantize_int8(const at::Tensor& codes, const at::Tensor& absmax, at::ScalarType type);

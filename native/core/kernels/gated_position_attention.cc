@@ -33,6 +33,7 @@
 #include <limits>
 #include <vector>
 
+#include "core/kernels/arguments.h"
 #include "core/kernels/gated_position_attention_dropout.h"
 
 namespace voxtorch::kernels {
@@ -48,19 +49,19 @@ double GatedAttention::score_scale() const {
   return scale.has_value() ? *scale : 1 / std::sqrt(static_cast<double>(query.size(3)));
 }
 
-AttentionDropout GatedAttention::dropped() const {
+AttentionDropout attention_dropout(double probability, int64_t seed) {
   const double words = 4294967296.0;
-  const double threshold = std::min(std::round(dropout * words), words - 1);
-  return {static_cast<uint64_t>(seed), static_cast<uint32_t>(threshold), dropout < 1 ? 1 / (1 - dropout) : 0};
+  const double threshold = std::min(std::round(probability * words), words - 1);
+  return {static_cast<uint64_t>(seed), static_cast<uint32_t>(threshold), probability < 1 ? 1 / (1 - probability) : 0};
 }
+
+AttentionDropout GatedAttention::dropped() const { return attention_dropout(dropout, seed); }
 
 Tensor GatedAttention::mask() const {
   return key_mask.has_value() && key_mask->defined() ? key_mask->contiguous() : Tensor();
 }
 
 namespace {
-
-std::string_view dtype_name(const Tensor& tensor) { return c10::getDtypeNames(tensor.scalar_type()).first; }
 
 bool is_half(const Tensor& tensor) {
   return tensor.scalar_type() == at::kBFloat16 || tensor.scalar_type() == at::kHalf;
@@ -223,14 +224,6 @@ AttentionGradients backward_formula(const Tensor& grad_output, const GatedAttent
           (at::matmul(grad_scores.transpose(-1, -2), q) * scale).to(call.key.scalar_type()),
           at::matmul(dropped.transpose(-1, -2), grad).to(call.value.scalar_type()),
           (grad_scores * bias).sum(-1).to(call.gate.scalar_type()), grad_relative.to(call.relative.scalar_type())};
-}
-
-bool any_requires_grad(std::initializer_list<const Tensor*> tensors) {
-  if (!at::GradMode::is_enabled()) return false;
-  for (const Tensor* tensor : tensors) {
-    if (tensor->defined() && tensor->requires_grad()) return true;
-  }
-  return false;
 }
 
 struct GatedPositionAttention : torch::autograd::Function<GatedPositionAttention> {

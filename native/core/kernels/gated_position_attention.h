@@ -10,6 +10,9 @@
 
 namespace voxtorch::kernels {
 
+// Which of the probabilities a seed drops.
+AttentionDropout attention_dropout(double probability, int64_t seed);
+
 // The arguments of one call; what they mean stands in gated_position_attention.cc.
 struct GatedAttention {
   const at::Tensor& query;

@@ -9,6 +9,7 @@
 #include <torch/csrc/autograd/custom_function.h>
 #include <torch/library.h>
 
+#include "core/kernels/arguments.h"
 #include "core/kernels/few_rows.h"
 #include "core/kernels/packed_weights.h"
 #include "core/kernels/plain.h"
@@ -60,14 +61,6 @@ bool is_ours(const Tensor& input, const Tensor& weight, const OptionalTensor& bi
   return at::globalContext().userEnabledMkldnn() && Pointwise::instance().unary.has_value();
 }
 
-bool needs_gradient(std::initializer_list<const Tensor*> tensors) {
-  if (!at::GradMode::is_enabled()) return false;
-  for (const Tensor* tensor : tensors) {
-    if (tensor->defined() && tensor->requires_grad()) return true;
-  }
-  return false;
-}
-
 bool takes_few_rows(const Tensor& input, const Tensor& weight, const OptionalTensor& bias) {
   return input.scalar_type() == weight.scalar_type() && are_few_rows(input, weight) &&
          (!bias.has_value() || !bias->defined() ||
@@ -116,7 +109,7 @@ Tensor linear(const Tensor& input, const Tensor& weight, const OptionalTensor& b
   if (takes_few_rows(input, weight, bias)) return few_rows_linear(input, weight, bias);
   if (!is_ours(input, weight, bias)) return at::linear(input, weight, bias);
   const Tensor offset = defined_or_empty(bias);
-  if (needs_gradient({&input, &weight, &offset})) return Linear::apply(input, weight, bias);
+  if (any_requires_grad({&input, &weight, &offset})) return Linear::apply(input, weight, bias);
   const at::AutoDispatchBelowADInplaceOrView below_autograd;
   return product(input, weight, bias);
 }
@@ -130,7 +123,7 @@ Tensor for_products(const Tensor& weight, const Tensor& input, const OptionalTen
 
 Tensor linear_input_gradient(const Tensor& grad, const Tensor& weight) {
   // A gradient of this gradient goes through ATen.
-  if (grad.scalar_type() != at::kFloat || needs_gradient({&grad, &weight}) || !is_ours(grad, weight.t(), {})) {
+  if (grad.scalar_type() != at::kFloat || any_requires_grad({&grad, &weight}) || !is_ours(grad, weight.t(), {})) {
     return grad.matmul(weight);
   }
   const at::AutoDispatchBelowADInplaceOrView below_autograd;
@@ -140,7 +133,7 @@ Tensor linear_input_gradient(const Tensor& grad, const Tensor& weight) {
 Tensor fused_linear(const Tensor& input, const Tensor& weight, const OptionalTensor& bias, FusedActivation activation) {
   const Tensor offset = defined_or_empty(bias);
   if (activation.attribute == nullptr || RunsAgain::active() || takes_few_rows(input, weight, bias) ||
-      needs_gradient({&input, &weight, &offset}) || !is_ours(input, weight, bias))
+      any_requires_grad({&input, &weight, &offset}) || !is_ours(input, weight, bias))
     return {};
   const at::AutoDispatchBelowADInplaceOrView below_autograd;
   return product(input, weight, bias, activation);
@@ -149,7 +142,7 @@ Tensor fused_linear(const Tensor& input, const Tensor& weight, const OptionalTen
 Tensor fused_linear_add(const Tensor& input, const Tensor& weight, const OptionalTensor& bias, const Tensor& residual) {
   const Tensor offset = defined_or_empty(bias);
   if (RunsAgain::active() || takes_few_rows(input, weight, bias) ||
-      needs_gradient({&input, &weight, &offset, &residual}) || !is_ours(input, weight, bias))
+      any_requires_grad({&input, &weight, &offset, &residual}) || !is_ours(input, weight, bias))
     return {};
   if (!is_plain(residual, input.scalar_type()) || !residual.is_contiguous() || residual.dim() != input.dim() ||
       residual.size(-1) != weight.size(0) ||

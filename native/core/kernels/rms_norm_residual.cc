@@ -27,14 +27,14 @@
 #include <numeric>
 #include <vector>
 
+#include "core/kernels/arguments.h"
+
 namespace voxtorch::kernels {
 namespace {
 
 using at::Tensor;
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
-
-std::string_view dtype_name(const Tensor& tensor) { return c10::getDtypeNames(tensor.scalar_type()).first; }
 
 bool is_supported(at::ScalarType type) {
   return type == at::kFloat || type == at::kDouble || type == at::kBFloat16 || type == at::kHalf;
@@ -178,14 +178,6 @@ TensorPair backward_formula(const Tensor& grad_output, const OptionalTensor& gra
     grad_weight = grad_weight.to(weight->scalar_type());
   }
   return {grad_input.to(hidden.scalar_type()), grad_weight};
-}
-
-bool any_requires_grad(std::initializer_list<const Tensor*> tensors) {
-  if (!at::GradMode::is_enabled()) return false;
-  for (const Tensor* tensor : tensors) {
-    if (tensor->defined() && tensor->requires_grad()) return true;
-  }
-  return false;
 }
 
 Tensor or_undefined(const OptionalTensor& tensor) { return tensor.value_or(Tensor()); }

@@ -31,6 +31,8 @@
 #include <cmath>
 #include <limits>
 
+#include "core/kernels/arguments.h"
+#include "core/kernels/gated_position_attention.h"
 #include "core/kernels/gated_position_attention_dropout.h"
 
 namespace voxtorch::kernels {
@@ -44,11 +46,7 @@ at::ScalarType WindowCall::accumulator() const { return at::toOpMathType(query.s
 
 double WindowCall::scale() const { return 1 / std::sqrt(static_cast<double>(query.size(4))); }
 
-AttentionDropout WindowCall::dropped() const {
-  const double words = 4294967296.0;
-  const double threshold = std::min(std::round(dropout * words), words - 1);
-  return {static_cast<uint64_t>(seed), static_cast<uint32_t>(threshold), dropout < 1 ? 1 / (1 - dropout) : 0};
-}
+AttentionDropout WindowCall::dropped() const { return attention_dropout(dropout, seed); }
 
 WindowCall WindowCall::readable() const {
   WindowCall call = *this;
@@ -93,8 +91,6 @@ WindowType window_type(const Tensor& tensor) {
 }
 
 namespace {
-
-std::string_view dtype_name(const Tensor& tensor) { return c10::getDtypeNames(tensor.scalar_type()).first; }
 
 void check_beside(const char* op, const char* name, const Tensor& tensor, const Tensor& query) {
   TORCH_CHECK(tensor.device() == query.device(), op, ": ", name, " is on ", tensor.device(), " but query is on ",
@@ -242,11 +238,6 @@ WindowGradients backward_formula(const Tensor& grad_output, const WindowCall& ca
   return {at::matmul(grad_scores, k).transpose(2, 3).to(call.query.scalar_type()),
           join(at::matmul(grad_scores.transpose(-1, -2), q), call.key),
           join(at::matmul(dropped.transpose(-1, -2), grad), call.value)};
-}
-
-bool any_requires_grad(std::initializer_list<const Tensor*> tensors) {
-  return at::GradMode::is_enabled() &&
-         std::any_of(tensors.begin(), tensors.end(), [](const Tensor* tensor) { return tensor->requires_grad(); });
 }
 
 struct WindowCrossAttention : torch::autograd::Function<WindowCrossAttention> {

@@ -78,10 +78,10 @@ BeatsConfig::BeatsConfig(const Config& config)
 }
 
 // A square convolution whose stride is its size.
-class BeatsPatches : public Module {
+class BeatsPatches : public Block {
  public:
   BeatsPatches(const ModuleOptions& options, const BeatsConfig& c)
-      : Module("Conv2d", options),
+      : Block("Conv2d", options),
         weight(parameter("weight", {c.embed_dim, 1, c.patch, c.patch}, init_of(c))),
         bias(c.conv_bias ? parameter("bias", {c.embed_dim}, init_of(c)) : Tensor()),
         patch(c.patch) {}
@@ -89,7 +89,7 @@ class BeatsPatches : public Module {
   Tensor forward(const Tensor& fbank) const {  // [batch, frames, bands]
     const std::optional<Tensor> shift = bias.defined() ? std::optional<Tensor>(bias) : std::nullopt;
     const Tensor blocks = at::conv2d(fbank.to(weight.scalar_type()).unsqueeze(1), weight, shift, {patch, patch});
-    return blocks.flatten(2).transpose(1, 2);  // [batch, frames / patch * bands / patch, embed_dim]
+    return watched(fbank, blocks.flatten(2).transpose(1, 2));  // [batch, frames / patch * bands / patch, embed_dim]
   }
 
  private:
@@ -117,10 +117,10 @@ Init weight_init(const BeatsConfig& c, int64_t in, int64_t out, bool shrinks) {
   return init::normal(gain * std::sqrt(2.0 / static_cast<double>(in + out)));
 }
 
-class BeatsAttention : public Module {
+class BeatsAttention : public Block {
  public:
   BeatsAttention(const ModuleOptions& options, const BeatsConfig& c, int64_t layer)
-      : Module("BeatsAttention", options),
+      : Block("BeatsAttention", options),
         gate_scale(c.gated ? parameter("grep_a", {1, c.heads, 1, 1}, init::ones()) : Tensor()),
         biases(c.relative_positions && layer == 0
                    ? child<Embedding>("relative_attention_bias", c.buckets, c.heads, -1, kStd)
@@ -148,7 +148,7 @@ class BeatsAttention : public Module {
     nn::Attended result = pass.relative.defined()
                               ? nn::gated_attend(q, k, v, gate(asked), pass.relative, pass.mask, p, pass.attentions)
                               : nn::attend(q, k, v, nn::attention_mask(pass.mask), p, pass.attentions);
-    result.output = output.forward(nn::join_heads(result.output));
+    result.output = watched(x, output.forward(nn::join_heads(result.output)));
     return result;
   }
 
@@ -170,10 +170,10 @@ class BeatsAttention : public Module {
 
 }  // namespace
 
-class BeatsLayer : public Module {
+class BeatsLayer : public Block {
  public:
   BeatsLayer(const ModuleOptions& options, const BeatsConfig& c, int64_t layer)
-      : Module("BeatsLayer", options),
+      : Block("BeatsLayer", options),
         attention(*child<BeatsAttention>("self_attn", c, layer)),
         attention_norm(*child<LayerNorm>("self_attn_layer_norm", c.dim, kEps)),
         up(*child<Linear>("fc1", c.dim, c.intermediate, weight_init(c, c.dim, c.intermediate, true), init::zeros())),
@@ -194,6 +194,7 @@ class BeatsLayer : public Module {
       const Tensor normed = attention_norm.forward(attended);
       result.output = final_norm.forward(at::add(feed_forward(normed, pass), normed, alpha));
     }
+    result.output = watched(x, std::move(result.output));
     return result;
   }
 
@@ -230,10 +231,10 @@ struct PassBack : torch::autograd::Function<PassBack> {
 
 }  // namespace
 
-class BeatsTransformer : public Module, public nn::Checkpointing {
+class BeatsTransformer : public Block, public nn::Checkpointing {
  public:
   BeatsTransformer(const ModuleOptions& options, const BeatsConfig& c)
-      : Module("BeatsTransformer", options),
+      : Block("BeatsTransformer", options),
         positions(child<ModuleList<nn::NormedConv1d>>("pos_conv")
                       ->add(c.dim, c.position_kernel, c.position_groups, nn::kWeightNormNames)),
         layers(*child<ModuleList<BeatsLayer>>("layers")),
@@ -247,7 +248,9 @@ class BeatsTransformer : public Module, public nn::Checkpointing {
   }
 
   // x [batch, patches, dim], padding bool [batch, patches] or undefined.
-  BeatsOutput forward(Tensor x, const Tensor& padding, bool training, bool hidden_states, bool attentions) const {
+  BeatsOutput forward(const Tensor& input, const Tensor& padding, bool training, bool hidden_states,
+                      bool attentions) const {
+    Tensor x = input;
     if (padding.defined()) x = x.masked_fill(padding.unsqueeze(-1), 0);
     x = x + activation(positions.forward(x.transpose(1, 2), positions.weight())).transpose(1, 2);
     if (!norm_first) x = norm.forward(x);
@@ -267,7 +270,7 @@ class BeatsTransformer : public Module, public nn::Checkpointing {
       if (attentions) result.attentions.push_back(std::move(attended.weights));
     }
     if (hidden_states) result.hidden_states.push_back(x);
-    result.last_hidden_state = norm_first ? norm.forward(x) : x;
+    result.last_hidden_state = watched(input, norm_first ? norm.forward(x) : x);
     return result;
   }
 

@@ -1,5 +1,6 @@
 #include "core/models/decoder_lm.h"
 
+#include <ATen/core/Reduction.h>
 #include <ATen/core/dispatch/Dispatcher.h>
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/arange.h>
@@ -118,10 +119,10 @@ nn::Attended attend(const Tensor& q, Tensor k, Tensor v, const Sight& sight, dou
   return nn::attend(q, k, v, sight.mask, dropout, with_weights);
 }
 
-class RmsNorm : public Module {
+class RmsNorm : public Block {
  public:
   RmsNorm(const ModuleOptions& options, int64_t dim, double eps)
-      : Module("RmsNorm", options), weight(parameter("weight", {dim}, init::ones())), eps(eps) {}
+      : Block("RmsNorm", options), weight(parameter("weight", {dim}, init::ones())), eps(eps) {}
 
   // Of input + residual, and that sum. An undefined residual is 0.
   std::pair<Tensor, Tensor> forward(const Tensor& input, const Tensor& residual = {}) const {
@@ -131,7 +132,7 @@ class RmsNorm : public Module {
             .typed<kernels::TensorPair(const Tensor&, const OptionalTensor&, const OptionalTensor&, double)>();
     auto [output, sum] =
         op.call(input, residual.defined() ? OptionalTensor(residual) : std::nullopt, OptionalTensor(weight), eps);
-    return {output, sum};
+    return {watched(sum, std::move(output)), sum};
   }
 
  private:
@@ -147,10 +148,10 @@ struct Pass {
   bool with_weights = false;
 };
 
-class DecoderAttention : public Module {
+class DecoderAttention : public Block {
  public:
   DecoderAttention(const ModuleOptions& options, const DecoderLMConfig& c, int64_t index)
-      : Module("DecoderAttention", options),
+      : Block("DecoderAttention", options),
         query(*child<Linear>("q_proj", c.dim, c.heads * c.head_dim, c.qkv_bias, c.std)),
         key(*child<Linear>("k_proj", c.dim, c.kv_heads * c.head_dim, c.qkv_bias, c.std)),
         value(*child<Linear>("v_proj", c.dim, c.kv_heads * c.head_dim, c.qkv_bias, c.std)),
@@ -168,7 +169,7 @@ class DecoderAttention : public Module {
     if (pass.cache != nullptr) std::tie(k, v) = pass.cache->append(index, k, v);  // [batch, kv_heads, past + time, ...]
     nn::Attended result =
         attend(q, k, v, windowed ? pass.windowed : pass.full, training() ? dropout : 0, pass.with_weights);
-    result.output = output.forward(nn::join_heads(result.output));  // [batch, time, dim]
+    result.output = watched(x, output.forward(nn::join_heads(result.output)));  // [batch, time, dim]
     return result;
   }
 
@@ -181,17 +182,18 @@ class DecoderAttention : public Module {
 };
 
 // SwiGLU (Shazeer 2020, https://arxiv.org/abs/2002.05202).
-class DecoderMLP : public Module {
+class DecoderMLP : public Block {
  public:
   DecoderMLP(const ModuleOptions& options, const DecoderLMConfig& c)
-      : Module("DecoderMLP", options),
+      : Block("DecoderMLP", options),
         gate(*child<Linear>("gate_proj", c.dim, c.intermediate, c.mlp_bias, c.std)),
         up(*child<Linear>("up_proj", c.dim, c.intermediate, c.mlp_bias, c.std)),
         down(*child<Linear>("down_proj", c.intermediate, c.dim, c.mlp_bias, c.std)),
         activation(nn::activation(c.activation)) {}
 
   Tensor forward(const Tensor& x, const Tensor& residual) const {
-    return down.forward_add(gate.forward(x, activation) * up.forward(x), residual);
+    const Tensor inner = gate.forward(x, activation) * up.forward(x);
+    return hooked() ? watched(x, down.forward(inner)) + residual : down.forward_add(inner, residual);
   }
 
  private:
@@ -199,10 +201,10 @@ class DecoderMLP : public Module {
   const nn::Activation activation;
 };
 
-class DecoderLayer : public Module {
+class DecoderLayer : public Block {
  public:
   DecoderLayer(const ModuleOptions& options, const DecoderLMConfig& c, int64_t index)
-      : Module("DecoderLayer", options),
+      : Block("DecoderLayer", options),
         attention(*child<DecoderAttention>("self_attn", c, index)),
         mlp(*child<DecoderMLP>("mlp", c)),
         attention_norm(*child<RmsNorm>("input_layernorm", c.dim, c.eps)),
@@ -211,7 +213,7 @@ class DecoderLayer : public Module {
   nn::Attended forward(const Tensor& x, const Pass& pass) const {
     nn::Attended result = attention.forward(attention_norm.forward(x).first, pass);
     const auto [normed, stream] = mlp_norm.forward(result.output, x);
-    result.output = mlp.forward(normed, stream);
+    result.output = watched(x, mlp.forward(normed, stream));
     return result;
   }
 
@@ -223,10 +225,10 @@ class DecoderLayer : public Module {
 
 }  // namespace
 
-class DecoderModel : public Module, public nn::Checkpointing {
+class DecoderModel : public Block, public nn::Checkpointing {
  public:
   DecoderModel(const ModuleOptions& options, const DecoderLMConfig& c)
-      : Module("DecoderModel", options),
+      : Block("DecoderModel", options),
         words(*child<Embedding>("embed_tokens", c.vocabulary, c.dim, c.padding, c.std)),
         layers(*child<ModuleList<DecoderLayer>>("layers")),
         norm(*child<RmsNorm>("norm", c.dim, c.eps)),
@@ -236,7 +238,8 @@ class DecoderModel : public Module, public nn::Checkpointing {
   }
 
   DecoderOutput forward(const DecoderLMInputs& inputs, bool hidden_states, bool attentions) const {
-    Tensor x = inputs.embeddings.defined() ? inputs.embeddings : words.forward(inputs.ids);  // [batch, time, dim]
+    const bool embedded = inputs.embeddings.defined();
+    Tensor x = embedded ? inputs.embeddings : words.forward(inputs.ids);  // [batch, time, dim]
     const Pass pass = prepare(inputs, x, attentions);
     DecoderOutput result;
     for (DecoderLayer* layer : layers) {
@@ -246,7 +249,7 @@ class DecoderModel : public Module, public nn::Checkpointing {
       x = std::move(attended.output);
       if (attentions) result.attentions.push_back(std::move(attended.weights));
     }
-    result.last_hidden_state = norm.forward(x).first;
+    result.last_hidden_state = watched(embedded ? inputs.embeddings : inputs.ids, norm.forward(x).first);
     if (hidden_states) result.hidden_states.push_back(result.last_hidden_state);
     if (pass.cache != nullptr) pass.cache->advance(x.size(1));
     return result;
@@ -327,20 +330,22 @@ Tensor DecoderLM::logits(const Tensor& hidden) const {
   return lm_head != nullptr ? lm_head->forward(hidden) : kernels::linear(hidden, model.words.weight, std::nullopt);
 }
 
-Tensor DecoderLM::loss(const Tensor& hidden, const Tensor& labels) const {
+Tensor DecoderLM::loss(const Tensor& hidden, const Tensor& labels, double smoothing) const {
+  TORCH_CHECK(smoothing >= 0 && smoothing <= 1, "label_smoothing must be from 0 to 1, got ", smoothing);
   TORCH_CHECK(labels.sizes().equals(hidden.sizes().slice(0, 2)) && labels.scalar_type() == at::kLong,
               "labels must be int64 [", hidden.size(0), ", ", hidden.size(1), "] like the tokens, got ",
               labels.scalar_type(), " ", labels.sizes());
   const Tensor before = hidden.narrow(1, 0, hidden.size(1) - 1), next = labels.narrow(1, 1, labels.size(1) - 1);
-  if (lm_head != nullptr && lm_head->adapted()) {
-    return at::cross_entropy_loss(logits(before).flatten(0, 1).to(at::kFloat), next.flatten());
+  if (lm_head != nullptr && lm_head->altered()) {
+    return at::cross_entropy_loss(logits(before).flatten(0, 1).to(at::kFloat), next.flatten(), std::nullopt,
+                                  at::Reduction::Mean, -100, smoothing);
   }
   static const auto op = c10::Dispatcher::singleton()
                              .findSchemaOrThrow("voxtorch::linear_cross_entropy", "")
                              .typed<Tensor(const Tensor&, const Tensor&, const OptionalTensor&, const Tensor&, int64_t,
                                            double, double, std::string_view, int64_t)>();
   const Tensor& weight = lm_head != nullptr ? lm_head->weight : model.words.weight;
-  return op.call(before, weight, std::nullopt, next, -100, 0, 0, "mean", 0);
+  return op.call(before, weight, std::nullopt, next, -100, smoothing, 0, "mean", 0);
 }
 
 namespace {
@@ -351,7 +356,7 @@ using Tensors = std::vector<Tensor>;
 std::tuple<Tensor, Tensor, Tensor, Tensors, Tensors> forward(
     const ModulePtr& self, const OptionalTensor& ids, const OptionalTensor& mask, const OptionalTensor& positions,
     const OptionalTensor& embeddings, const OptionalTensor& labels, const std::optional<ModulePtr>& cache,
-    std::optional<int64_t> logits_to_keep, bool hidden_states, bool attentions) {
+    std::optional<int64_t> logits_to_keep, bool hidden_states, bool attentions, double label_smoothing) {
   const auto& network = voxtorch::network<DecoderLM>(self, "decoder_lm_forward");
   DecoderLMInputs inputs{ids.value_or(Tensor()), mask.value_or(Tensor()), positions.value_or(Tensor()),
                          embeddings.value_or(Tensor())};
@@ -363,7 +368,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensors, Tensors> forward(
   DecoderOutput result = network.forward(inputs, hidden_states, attentions);
   const Tensor& hidden = result.last_hidden_state;
   Tensor loss, logits;
-  if (labels) loss = network.loss(hidden, *labels);
+  if (labels) loss = network.loss(hidden, *labels, label_smoothing);
   if (logits_to_keep || !labels) {
     const int64_t time = hidden.size(1), wanted = logits_to_keep.value_or(0);
     const int64_t kept = wanted == 0 ? time : std::min(wanted, time);
@@ -383,8 +388,8 @@ TORCH_LIBRARY_FRAGMENT(voxtorch, m) {
       "decoder_lm_forward(__torch__.torch.classes.voxtorch.Module self, Tensor? input_ids=None, Tensor? "
       "attention_mask=None, *, Tensor? position_ids=None, Tensor? inputs_embeds=None, Tensor? labels=None, "
       "__torch__.torch.classes.voxtorch.Module? cache=None, int? logits_to_keep=None, bool output_hidden_states=False, "
-      "bool output_attentions=False) -> (Tensor loss, Tensor logits, Tensor last_hidden_state, Tensor[] hidden_states, "
-      "Tensor[] attentions)",
+      "bool output_attentions=False, float label_smoothing=0.) -> (Tensor loss, Tensor logits, Tensor "
+      "last_hidden_state, Tensor[] hidden_states, Tensor[] attentions)",
       forward);
   m.def(
       "decoder_lm_embed(__torch__.torch.classes.voxtorch.Module self, Tensor input_ids) -> Tensor",

@@ -50,7 +50,7 @@ class DecoderLM : public Module, public generation::Generative {
   at::Tensor embed(const at::Tensor& ids) const;      // [...] -> [..., dim]
   at::Tensor logits(const at::Tensor& hidden) const;  // [..., dim] -> [..., vocabulary]
   // Mean cross-entropy of each token given those before it, where labels [batch, time] are not -100.
-  at::Tensor loss(const at::Tensor& hidden, const at::Tensor& labels) const;
+  at::Tensor loss(const at::Tensor& hidden, const at::Tensor& labels, double smoothing) const;
 
   const DecoderLMConfig config;
   DecoderModel& model;

@@ -33,10 +33,10 @@ RobertaConfig::RobertaConfig(const Config& config)
   TORCH_CHECK(heads > 0 && dim % heads == 0, "hidden_size ", dim, " is not divisible by num_attention_heads ", heads);
 }
 
-class RobertaEmbeddings : public Module {
+class RobertaEmbeddings : public Block {
  public:
   RobertaEmbeddings(const ModuleOptions& options, const RobertaConfig& c)
-      : Module("RobertaEmbeddings", options),
+      : Block("RobertaEmbeddings", options),
         words(*child<Embedding>("word_embeddings", c.vocabulary, c.dim, c.padding, c.std)),
         positions(*child<Embedding>("position_embeddings", c.positions, c.dim, c.padding, c.std)),
         types(*child<Embedding>("token_type_embeddings", c.types, c.dim, -1, c.std)),
@@ -53,7 +53,7 @@ class RobertaEmbeddings : public Module {
     const auto real_ids = [&](const Tensor& ids) { return segments ? real(ids.expand({batch, time})) : ids; };
     const Tensor embedded = inputs.ids.defined() ? words.forward(real(given)) : real(given);
     Tensor x = embedded + types.forward(real_ids(type_ids)) + positions.forward(real_ids(position_ids));
-    return nn::drop(norm.forward(x), dropout, training());  // [batch, time, dim]
+    return watched(given, nn::drop(norm.forward(x), dropout, training()));  // [batch, time, dim]
   }
 
   const Tensor& word_weight() const { return words.weight; }
@@ -82,10 +82,10 @@ Init of_linear(int64_t in) { return init::uniform(1 / std::sqrt(static_cast<doub
 Init weight_init(const RobertaConfig& c, int64_t in) { return c.as_torch ? of_linear(in) : init::normal(c.std); }
 Init bias_init(const RobertaConfig& c, int64_t in) { return c.as_torch ? of_linear(in) : init::zeros(); }
 
-class RobertaSelfAttention : public Module {
+class RobertaSelfAttention : public Block {
  public:
   RobertaSelfAttention(const ModuleOptions& options, const RobertaConfig& c)
-      : Module("RobertaSelfAttention", options),
+      : Block("RobertaSelfAttention", options),
         query(*child<Linear>("query", c.dim, c.dim, weight_init(c, c.dim), bias_init(c, c.dim))),
         key(*child<Linear>("key", c.dim, c.dim, weight_init(c, c.dim), bias_init(c, c.dim))),
         value(*child<Linear>("value", c.dim, c.dim, weight_init(c, c.dim), bias_init(c, c.dim))),
@@ -95,9 +95,11 @@ class RobertaSelfAttention : public Module {
   nn::Attended forward(const Tensor& x, const Tensor& mask, const Segments& segments, bool with_weights) const {
     const auto project = [&](const Linear& layer) { return nn::split_heads(layer.forward(x), heads); };
     const double dropped = training() ? dropout : 0;
-    if (segments) return {nn::attend_each(*segments, project(query), project(key), project(value), dropped), Tensor()};
+    if (segments) {
+      return {watched(x, nn::attend_each(*segments, project(query), project(key), project(value), dropped)), Tensor()};
+    }
     nn::Attended result = nn::attend(project(query), project(key), project(value), mask, dropped, with_weights);
-    result.output = nn::join_heads(result.output);  // [batch, time, dim]
+    result.output = watched(x, nn::join_heads(result.output));  // [batch, time, dim]
     return result;
   }
 
@@ -108,17 +110,17 @@ class RobertaSelfAttention : public Module {
 };
 
 // dense, dropout, residual, norm: what follows the attention and the feed-forward.
-class RobertaSublayerOutput : public Module {
+class RobertaSublayerOutput : public Block {
  public:
   RobertaSublayerOutput(const ModuleOptions& options, const RobertaConfig& c, int64_t in)
-      : Module("RobertaOutput", options),
+      : Block("RobertaOutput", options),
         dense(*child<Linear>("dense", in, c.dim, weight_init(c, in), bias_init(c, in))),
         norm(*child<LayerNorm>("LayerNorm", c.dim, c.eps)),
         dropout(c.dropout) {}
 
   Tensor forward(const Tensor& x, const Tensor& residual) const {
-    if (!training() || dropout == 0) return norm.forward(dense.forward_add(x, residual));
-    return norm.forward(nn::drop(dense.forward(x), dropout, training()) + residual);
+    if (!training() || dropout == 0) return watched(x, norm.forward(dense.forward_add(x, residual)));
+    return watched(x, norm.forward(nn::drop(dense.forward(x), dropout, training()) + residual));
   }
 
  private:
@@ -127,16 +129,16 @@ class RobertaSublayerOutput : public Module {
   const double dropout;
 };
 
-class RobertaAttention : public Module {
+class RobertaAttention : public Block {
  public:
   RobertaAttention(const ModuleOptions& options, const RobertaConfig& c)
-      : Module("RobertaAttention", options),
+      : Block("RobertaAttention", options),
         self(*child<RobertaSelfAttention>("self", c)),
         output(*child<RobertaSublayerOutput>("output", c, c.dim)) {}
 
   nn::Attended forward(const Tensor& x, const Tensor& mask, const Segments& segments, bool with_weights) const {
     nn::Attended result = self.forward(x, mask, segments, with_weights);
-    result.output = output.forward(result.output, x);
+    result.output = watched(x, output.forward(result.output, x));
     return result;
   }
 
@@ -145,14 +147,14 @@ class RobertaAttention : public Module {
   RobertaSublayerOutput& output;
 };
 
-class RobertaIntermediate : public Module {
+class RobertaIntermediate : public Block {
  public:
   RobertaIntermediate(const ModuleOptions& options, const RobertaConfig& c)
-      : Module("RobertaIntermediate", options),
+      : Block("RobertaIntermediate", options),
         dense(*child<Linear>("dense", c.dim, c.intermediate, weight_init(c, c.dim), bias_init(c, c.dim))),
         activation(nn::activation(c.activation)) {}
 
-  Tensor forward(const Tensor& x) const { return dense.forward(x, activation); }
+  Tensor forward(const Tensor& x) const { return watched(x, dense.forward(x, activation)); }
 
  private:
   Linear& dense;
@@ -161,17 +163,17 @@ class RobertaIntermediate : public Module {
 
 }  // namespace
 
-class RobertaLayer : public Module {
+class RobertaLayer : public Block {
  public:
   RobertaLayer(const ModuleOptions& options, const RobertaConfig& c)
-      : Module("RobertaLayer", options),
+      : Block("RobertaLayer", options),
         attention(*child<RobertaAttention>("attention", c)),
         intermediate(*child<RobertaIntermediate>("intermediate", c)),
         output(*child<RobertaSublayerOutput>("output", c, c.intermediate)) {}
 
   nn::Attended forward(const Tensor& x, const Tensor& mask, const Segments& segments, bool with_weights) const {
     nn::Attended result = attention.forward(x, mask, segments, with_weights);
-    result.output = output.forward(intermediate.forward(result.output), result.output);
+    result.output = watched(x, output.forward(intermediate.forward(result.output), result.output));
     return result;
   }
 
@@ -215,20 +217,28 @@ RobertaOutput RobertaLayers::forward(Tensor x, const Tensor& mask, bool hidden_s
   return result;
 }
 
-class RobertaEncoder : public Module {
+class RobertaEncoder : public Block {
  public:
   RobertaEncoder(const ModuleOptions& options, const RobertaConfig& c)
-      : Module("RobertaEncoder", options), layers(*child<RobertaLayers>("layer", c)) {}
+      : Block("RobertaEncoder", options), layers(*child<RobertaLayers>("layer", c)) {}
 
+  RobertaOutput forward(const Tensor& x, const Tensor& mask, bool hidden_states, bool attentions,
+                        const Segments& segments) const {
+    RobertaOutput result = layers.forward(x, mask, hidden_states, attentions, segments);
+    result.last_hidden_state = watched(x, std::move(result.last_hidden_state));
+    return result;
+  }
+
+ private:
   RobertaLayers& layers;
 };
 
-class RobertaPooler : public Module {
+class RobertaPooler : public Block {
  public:
   RobertaPooler(const ModuleOptions& options, const RobertaConfig& c)
-      : Module("RobertaPooler", options), dense(*child<Linear>("dense", c.dim, c.dim, true, c.std)) {}
+      : Block("RobertaPooler", options), dense(*child<Linear>("dense", c.dim, c.dim, true, c.std)) {}
 
-  Tensor forward(const Tensor& x) const { return at::tanh(dense.forward(x.select(1, 0))); }
+  Tensor forward(const Tensor& x) const { return watched(x, at::tanh(dense.forward(x.select(1, 0)))); }
 
  private:
   Linear& dense;
@@ -237,7 +247,7 @@ class RobertaPooler : public Module {
 Roberta::Roberta(const ModuleOptions& options, const Config& config) : Roberta(options, RobertaConfig(config)) {}
 
 Roberta::Roberta(const ModuleOptions& options, const RobertaConfig& c)
-    : Module("Roberta", options),
+    : Block("Roberta", options),
       config(c),
       embeddings(*child<RobertaEmbeddings>("embeddings", c)),
       encoder(*child<RobertaEncoder>("encoder", c)),
@@ -280,10 +290,13 @@ RobertaOutput Roberta::encode(const RobertaInputs& inputs, bool hidden_states, b
   if (of_pairs && !attentions) segments = nn::Segments::of_blocks(inputs.mask);
   if (inputs.skips_padding && !of_pairs && !attentions) segments = nn::Segments::of(inputs.mask);
   const Tensor x = embeddings.forward(inputs, segments);
-  if (!segments) return encoder.layers.forward(x, nn::attention_mask(inputs.mask), hidden_states, attentions);
-  RobertaOutput output = encoder.layers.forward(x, {}, hidden_states, false, segments);
-  output.last_hidden_state = segments->pad(output.last_hidden_state);
-  for (Tensor& states : output.hidden_states) states = segments->pad(states);
+  const Tensor mask = segments ? Tensor() : nn::attention_mask(inputs.mask);
+  RobertaOutput output = encoder.forward(x, mask, hidden_states, attentions, segments);
+  if (segments) {
+    output.last_hidden_state = segments->pad(output.last_hidden_state);
+    for (Tensor& states : output.hidden_states) states = segments->pad(states);
+  }
+  output.last_hidden_state = watched(given, std::move(output.last_hidden_state));
   return output;
 }
 
@@ -298,17 +311,17 @@ void Roberta::check_pairs(const Tensor& mask, int64_t batch, int64_t time) const
 
 namespace {
 
-class RobertaLMHead : public Module {
+class RobertaLMHead : public Block {
  public:
   RobertaLMHead(const ModuleOptions& options, const RobertaConfig& c)
-      : Module("RobertaLMHead", options),
+      : Block("RobertaLMHead", options),
         bias(parameter("bias", {c.vocabulary}, init::zeros())),
         dense(*child<Linear>("dense", c.dim, c.dim, true, c.std)),
         norm(*child<LayerNorm>("layer_norm", c.dim, c.eps)) {}
 
   // The decoder's weight is that of the word embeddings.
   Tensor forward(const Tensor& x, const Tensor& words) const {
-    return kernels::linear(norm.forward(dense.forward(x, gelu)), words, bias);  // [batch, time, vocabulary]
+    return watched(x, kernels::linear(norm.forward(dense.forward(x, gelu)), words, bias));  // [batch, time, vocabulary]
   }
 
  private:

@@ -56,7 +56,7 @@ class RobertaEmbeddings;
 class RobertaEncoder;
 class RobertaPooler;
 
-class Roberta : public Module {
+class Roberta : public Block {
  public:
   Roberta(const ModuleOptions& options, const Config& config);
   Roberta(const ModuleOptions& options, const RobertaConfig& config);

@@ -12,13 +12,13 @@ using at::Tensor;
 namespace {
 
 // Linear, gelu, linear on the first fused state; the names are those of a torch.nn.Sequential.
-class SpectraClassificationHead : public Module {
+class SpectraClassificationHead : public Block {
  public:
   SpectraClassificationHead(const ModuleOptions& options, int64_t dim, int64_t labels)
-      : Module("Sequential", options),
+      : Block("Sequential", options),
         dense(*child<SpectraDense>("0", dim, dim)),
         out(*child<SpectraDense>("2", dim, labels)) {}
-  Tensor forward(const Tensor& x) const { return out.forward(dense.forward(x, gelu)); }
+  Tensor forward(const Tensor& x) const { return watched(x, out.forward(dense.forward(x, gelu))); }
 
  private:
   const nn::Activation gelu = nn::activation("gelu");

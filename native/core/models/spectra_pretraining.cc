@@ -33,16 +33,16 @@ Tensor rows_of(const Tensor& states, const Indices& places) {
 }
 
 // dense, gelu, norm, decoder: predicts words or frames.
-class SpectraPredictionHead : public Module {
+class SpectraPredictionHead : public Block {
  public:
   SpectraPredictionHead(const ModuleOptions& options, const RobertaConfig& c, int64_t out)
-      : Module("SpectraPredictionHead", options),
+      : Block("SpectraPredictionHead", options),
         dense(*child<SpectraDense>("dense", c.dim, c.dim)),
         norm(*child<LayerNorm>("layer_norm", c.dim, c.eps)),
         decoder(*child<SpectraDense>("decoder", c.dim, out)) {}
 
   Tensor hidden(const Tensor& x) const { return norm.forward(dense.forward(x, gelu)); }
-  Tensor forward(const Tensor& x) const { return decoder.forward(hidden(x)); }
+  Tensor forward(const Tensor& x) const { return watched(x, decoder.forward(hidden(x))); }
 
  private:
   const nn::Activation gelu = nn::activation("gelu");
@@ -54,11 +54,11 @@ class SpectraPredictionHead : public Module {
 };
 
 // A sequence of one layer.
-class SpectraTimeHead : public Module {
+class SpectraTimeHead : public Block {
  public:
   SpectraTimeHead(const ModuleOptions& options, int64_t dim)
-      : Module("Sequential", options), layer(*child<SpectraDense>("0", dim, 1)) {}
-  Tensor forward(const Tensor& x) const { return layer.forward(x).squeeze(-1); }  // [..., dim] -> [...]
+      : Block("Sequential", options), layer(*child<SpectraDense>("0", dim, 1)) {}
+  Tensor forward(const Tensor& x) const { return watched(x, layer.forward(x).squeeze(-1)); }  // [..., dim] -> [...]
 
  private:
   Linear& layer;
@@ -170,10 +170,13 @@ Tensor SpectraForPreTraining::word_loss(const Tensor& text, const Tensor& given)
     places.push_back(static_cast<int64_t>(i));
     labels.push_back(all[i]);
   }
-  const Tensor hidden = words.hidden(rows_of(text, places));
-  if (places.empty()) return exact(hidden).sum();
+  const Tensor read = rows_of(text, places);
   const Tensor targets = on_device(labels, {size_of(labels)}, text.device());
-  if (words.decoder.adapted()) return at::cross_entropy_loss(exact(words.decoder.forward(hidden)), targets);
+  if (!places.empty() && (words.hooked() || words.decoder.altered())) {
+    return at::cross_entropy_loss(exact(words.forward(read)), targets);
+  }
+  const Tensor hidden = words.hidden(read);
+  if (places.empty()) return exact(hidden).sum();
   static const auto op = c10::Dispatcher::singleton()
                              .findSchemaOrThrow("voxtorch::linear_cross_entropy", "")
                              .typed<Tensor(const Tensor&, const Tensor&, const std::optional<Tensor>&, const Tensor&,

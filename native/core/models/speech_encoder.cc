@@ -98,10 +98,10 @@ int64_t SpeechConfig::receptive_field() const {
 
 namespace {
 
-class SpeechConvLayer : public Module {
+class SpeechConvLayer : public Block {
  public:
   SpeechConvLayer(const ModuleOptions& options, const SpeechConfig& c, size_t i)
-      : Module("SpeechConvLayer", options),
+      : Block("SpeechConvLayer", options),
         activation(nn::activation(c.conv_activation)),
         conv(*child<Conv1d>("conv", nn::Conv1dShape{i == 0 ? 1 : c.conv_dim[i - 1], c.conv_dim[i], c.conv_kernel[i],
                                                     c.conv_stride[i], c.conv_bias})),
@@ -110,11 +110,13 @@ class SpeechConvLayer : public Module {
 
   // [batch, channels, time]; `samples` as SpeechEncoder::extract has it, for the first layer.
   Tensor forward(const Tensor& x, const Tensor& samples) const {
-    if (channel_norm != nullptr) return activation(normalised(x, samples, false));
-    if (frame_norm == nullptr) return activation(conv.forward(x));
-    return activation(frame_norm->forward(conv.forward(x).transpose(1, 2).contiguous())).transpose(1, 2);
+    if (channel_norm != nullptr) return watched(x, activation(normalised(x, samples, false)));
+    if (frame_norm == nullptr) return watched(x, activation(conv.forward(x)));
+    const Tensor normed = frame_norm->forward(conv.forward(x).transpose(1, 2).contiguous());
+    return watched(x, activation(normed).transpose(1, 2));
   }
-  // The same with time first, [batch, time, channels]; the first layer takes [batch, 1, samples].
+  // The same with time first, [batch, time, channels], where nothing is altered; the first layer takes [batch, 1,
+  // samples].
   Tensor forward_frames(const Tensor& x, const Tensor& samples) const {
     if (channel_norm != nullptr) return activation(normalised(x, samples, true));
     const Tensor frames = conv.weight.size(1) == 1 ? x.transpose(1, 2) : x;
@@ -128,7 +130,10 @@ class SpeechConvLayer : public Module {
   bool is_plain() const { return channel_norm == nullptr && frame_norm == nullptr; }
   bool has_channel_norm() const { return channel_norm != nullptr; }
 
-  bool adapted() const { return conv.adapted(); }
+  bool altered() const {
+    return hooked() || conv.altered() || (channel_norm != nullptr && channel_norm->hooked()) ||
+           (frame_norm != nullptr && frame_norm->hooked());
+  }
   c10::ScalarType dtype() const { return conv.weight.scalar_type(); }
   const nn::Activation activation;
 
@@ -148,10 +153,10 @@ class SpeechConvLayer : public Module {
 
 }  // namespace
 
-class SpeechFeatureExtractor : public Module {
+class SpeechFeatureExtractor : public Block {
  public:
   SpeechFeatureExtractor(const ModuleOptions& options, const SpeechConfig& c)
-      : Module("SpeechFeatureExtractor", options), layers(*child<ModuleList<SpeechConvLayer>>("conv_layers")) {
+      : Block("SpeechFeatureExtractor", options), layers(*child<ModuleList<SpeechConvLayer>>("conv_layers")) {
     for (size_t i = 0; i < c.conv_dim.size(); ++i) layers.add(c, i);
   }
 
@@ -160,23 +165,23 @@ class SpeechFeatureExtractor : public Module {
     if (forgets_activations(x)) {
       x = layers[0].first_without_activation(x, samples);
       for (size_t i = 1; i < layers.size(); ++i) x = layers[i].of_gelu(x);
-      return layers[0].activation(std::move(x));
+      return watched(values, layers[0].activation(std::move(x)));
     }
-    const bool frames_first = values.is_cpu() && is_inference() && !adapted();
+    const bool frames_first = values.is_cpu() && is_inference() && !altered();
     for (const SpeechConvLayer* layer : layers) {
       x = frames_first ? layer->forward_frames(x, samples) : layer->forward(x, samples);
     }
-    return frames_first ? x : x.transpose(1, 2);  // [batch, frames, channels]
+    return watched(values, frames_first ? x : x.transpose(1, 2));  // [batch, frames, channels]
   }
 
  private:
-  bool adapted() const {
-    return std::any_of(layers.begin(), layers.end(), [](const SpeechConvLayer* layer) { return layer->adapted(); });
+  bool altered() const {
+    return std::any_of(layers.begin(), layers.end(), [](const SpeechConvLayer* layer) { return layer->altered(); });
   }
 
   // Training on the CPU: the activations of the first layers would take more memory than all else.
   bool forgets_activations(const Tensor& values) const {
-    return values.is_cpu() && values.scalar_type() == at::kFloat && !is_inference() && !adapted() &&
+    return values.is_cpu() && values.scalar_type() == at::kFloat && !is_inference() && !altered() &&
            layers[0].has_channel_norm() && layers[0].activation.is_exact_gelu() &&
            std::all_of(layers.begin() + 1, layers.end(),
                        [](const SpeechConvLayer* layer) { return layer->is_plain(); });
@@ -185,17 +190,17 @@ class SpeechFeatureExtractor : public Module {
   ModuleList<SpeechConvLayer>& layers;
 };
 
-class SpeechFeatureProjection : public Module {
+class SpeechFeatureProjection : public Block {
  public:
   SpeechFeatureProjection(const ModuleOptions& options, const SpeechConfig& c)
-      : Module("SpeechFeatureProjection", options),
+      : Block("SpeechFeatureProjection", options),
         norm(*child<LayerNorm>("layer_norm", c.conv_dim.back(), c.eps)),
         projection(*child<Linear>("projection", c.conv_dim.back(), c.dim, init_of(c), init_of(c))),
         dropout(c.projection_dropout) {}
 
   Tensor normalise(const Tensor& features) const { return norm.forward(features.contiguous()); }
   Tensor project(const Tensor& normalised) const {  // [batch, frames, dim]
-    return nn::drop(projection.forward(normalised), dropout, training());
+    return watched(normalised, nn::drop(projection.forward(normalised), dropout, training()));
   }
 
  private:
@@ -210,19 +215,19 @@ class SpeechFeatureProjection : public Module {
 
 namespace {
 
-class SpeechPositions : public Module {
+class SpeechPositions : public Block {
  public:
   SpeechPositions(const ModuleOptions& options, const SpeechConfig& c)
-      : Module("SpeechPositions", options),
+      : Block("SpeechPositions", options),
         conv(*child<nn::NormedConv1d>("conv", c.dim, c.position_kernel, c.position_groups)),
         activation(nn::activation(c.conv_activation)) {}
 
   Tensor forward(const Tensor& x, const Segments& segments) const {
     const Tensor steps = x.transpose(1, 2), weight = conv.weight();
-    if (!segments) return activation(conv.forward(steps, weight)).transpose(1, 2);
+    if (!segments) return watched(x, activation(conv.forward(steps, weight)).transpose(1, 2));
     std::vector<Tensor> each = segments->split(steps, 2);
     for (Tensor& sequence : each) sequence = conv.forward(sequence, weight);
-    return activation(at::cat(each, 2)).transpose(1, 2);
+    return watched(x, activation(at::cat(each, 2)).transpose(1, 2));
   }
 
  private:
@@ -230,10 +235,10 @@ class SpeechPositions : public Module {
   const nn::Activation activation;
 };
 
-class SpeechFeedForward : public Module {
+class SpeechFeedForward : public Block {
  public:
   SpeechFeedForward(const ModuleOptions& options, const SpeechConfig& c)
-      : Module("SpeechFeedForward", options),
+      : Block("SpeechFeedForward", options),
         up(*child<Linear>("intermediate_dense", c.dim, c.intermediate, true, c.std)),
         down(*child<Linear>("output_dense", c.intermediate, c.dim, true, c.std)),
         activation(nn::activation(c.activation)),
@@ -242,8 +247,8 @@ class SpeechFeedForward : public Module {
 
   Tensor forward(const Tensor& x, const Tensor& residual) const {
     const Tensor hidden = nn::drop(up.forward(x, activation), activation_dropout, training());
-    if (!training() || dropout == 0) return down.forward_add(hidden, residual);
-    return residual + nn::drop(down.forward(hidden), dropout, training());
+    if ((!training() || dropout == 0) && !hooked()) return down.forward_add(hidden, residual);
+    return residual + watched(x, nn::drop(down.forward(hidden), dropout, training()));
   }
 
  private:
@@ -252,10 +257,10 @@ class SpeechFeedForward : public Module {
   const double activation_dropout, dropout;
 };
 
-class SpeechLayer : public Module {
+class SpeechLayer : public Block {
  public:
   SpeechLayer(const ModuleOptions& options, const SpeechConfig& c, const MakeAttention& make, int64_t i)
-      : Module("SpeechLayer", options),
+      : Block("SpeechLayer", options),
         attention(*adopt("attention", make(options, c, i))),
         norm(*child<LayerNorm>("layer_norm", c.dim, c.eps)),
         feed_forward(*child<SpeechFeedForward>("feed_forward", c)),
@@ -268,13 +273,14 @@ class SpeechLayer : public Module {
     const Tensor seen = norm_first ? norm.forward(x) : x;
     nn::Attended result = segments ? nn::Attended{attention.forward_each(seen, *segments, relative), Tensor()}
                                    : attention.forward(seen, mask, relative, with_weights);
-    const Tensor attended = x + nn::drop(result.output, dropout, training());
+    const Tensor attended = x + nn::drop(attention.watched(seen, result.output), dropout, training());
     if (norm_first) {
       result.output = feed_forward.forward(final_norm.forward(attended), attended);
     } else {
       const Tensor normed = norm.forward(attended);
       result.output = final_norm.forward(feed_forward.forward(normed, normed));
     }
+    result.output = watched(x, std::move(result.output));
     return result;
   }
 
@@ -290,10 +296,10 @@ class SpeechLayer : public Module {
 
 }  // namespace
 
-class SpeechTransformer : public Module, public nn::Checkpointing {
+class SpeechTransformer : public Block, public nn::Checkpointing {
  public:
   SpeechTransformer(const ModuleOptions& options, const SpeechConfig& c, const MakeAttention& attention)
-      : Module("SpeechTransformer", options),
+      : Block("SpeechTransformer", options),
         positions(*child<SpeechPositions>("pos_conv_embed", c)),
         norm(*child<LayerNorm>("layer_norm", c.dim, c.eps)),
         layers(*child<ModuleList<SpeechLayer>>("layers")),
@@ -305,8 +311,9 @@ class SpeechTransformer : public Module, public nn::Checkpointing {
 
   // x [batch, frames, dim], mask bool [batch, frames] or undefined. With segments x is [1, total, dim], and neither a
   // mask nor attentions are possible.
-  SpeechOutput forward(Tensor x, const Tensor& mask, bool hidden_states, bool attentions,
+  SpeechOutput forward(const Tensor& input, const Tensor& mask, bool hidden_states, bool attentions,
                        const Segments& segments = std::nullopt) const {
+    Tensor x = input;
     if (mask.defined()) x = x.masked_fill(mask.logical_not().unsqueeze(-1), 0);
     x = x + positions.forward(x, segments);
     if (!norm_first) x = norm.forward(x);
@@ -326,7 +333,7 @@ class SpeechTransformer : public Module, public nn::Checkpointing {
       if (attentions) result.attentions.push_back(std::move(attended.weights));
     }
     if (hidden_states) result.hidden_states.push_back(x);
-    result.last_hidden_state = norm_first ? norm.forward(x) : x;
+    result.last_hidden_state = watched(input, norm_first ? norm.forward(x) : x);
     return result;
   }
 
@@ -356,7 +363,7 @@ class SpeechTransformer : public Module, public nn::Checkpointing {
 
 SpeechEncoder::SpeechEncoder(std::string kind, const ModuleOptions& options, const SpeechConfig& c,
                              const MakeAttention& attention)
-    : Module(std::move(kind), options),
+    : Block(std::move(kind), options),
       config(c),
       masked_spec_embed(
           c.time_masking.probability > 0 || c.feature_masking.probability > 0
@@ -389,6 +396,7 @@ SpeechOutput SpeechEncoder::forward(const SpeechInputs& inputs, bool hidden_stat
   }
   const Tensor x = augment(feature_projection.project(features), inputs.time_mask, lengths);
   SpeechOutput result = encoder.forward(x, mask, hidden_states, attentions);
+  result.last_hidden_state = watched(inputs.values, std::move(result.last_hidden_state));
   result.extract_features = features;
   return result;
 }
@@ -404,10 +412,13 @@ Tensor SpeechEncoder::project(const Tensor& features) const {
 SpeechOutput SpeechEncoder::transform(const Tensor& x, const Tensor& mask, bool hidden_states, bool attentions,
                                       bool skips_padding) const {
   const Segments segments = skips_padding && !attentions ? nn::Segments::of(mask) : std::nullopt;
-  if (!segments) return encoder.forward(x, mask, hidden_states, attentions);
-  SpeechOutput output = encoder.forward(segments->pack(x), {}, hidden_states, false, segments);
-  output.last_hidden_state = segments->pad(output.last_hidden_state);
-  for (Tensor& states : output.hidden_states) states = segments->pad(states);
+  SpeechOutput output = segments ? encoder.forward(segments->pack(x), {}, hidden_states, false, segments)
+                                 : encoder.forward(x, mask, hidden_states, attentions);
+  if (segments) {
+    output.last_hidden_state = segments->pad(output.last_hidden_state);
+    for (Tensor& states : output.hidden_states) states = segments->pad(states);
+  }
+  output.last_hidden_state = watched(x, std::move(output.last_hidden_state));
   return output;
 }
 

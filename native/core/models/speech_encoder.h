@@ -4,7 +4,7 @@
 
 #include <functional>
 
-#include "core/module.h"
+#include "core/block.h"
 #include "core/nn/functions.h"
 #include "core/nn/segments.h"
 #include "core/nn/spec_augment.h"
@@ -33,9 +33,9 @@ struct SpeechConfig {
 };
 
 // The attention of one layer.
-class SpeechAttention : public Module {
+class SpeechAttention : public Block {
  public:
-  using Module::Module;
+  using Block::Block;
   // A bias for pairs of positions that the first layer makes for all, [heads, 2 * time - 1]; undefined: none.
   virtual at::Tensor relative_bias(int64_t time) const { return {}; }
   // x [batch, time, dim], mask bool [batch, time] or undefined; the output is [batch, time, dim].
@@ -65,7 +65,7 @@ class SpeechFeatureExtractor;
 class SpeechFeatureProjection;
 class SpeechTransformer;
 
-class SpeechEncoder : public Module {
+class SpeechEncoder : public Block {
  public:
   SpeechEncoder(std::string kind, const ModuleOptions& options, const SpeechConfig& config,
                 const MakeAttention& attention);

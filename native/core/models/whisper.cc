@@ -58,18 +58,32 @@ WhisperConfig::WhisperConfig(const Config& config)
   TORCH_CHECK(dim > 0 && dim % 2 == 0, "d_model must be even, for its sines and cosines, got ", dim);
   TORCH_CHECK(encoder_heads > 0 && dim % encoder_heads == 0, "d_model ", dim,
               " is not divisible by encoder_attention_heads ", encoder_heads);
+  TORCH_CHECK(mels > 0 && source_positions > 0, "num_mel_bins and max_source_positions must be positive, got ", mels,
+              " and ", source_positions);
+  TORCH_CHECK(encoder_layers >= 0, "encoder_layers must not be negative, got ", encoder_layers);
+}
+
+void WhisperConfig::check_decoder() const {
   TORCH_CHECK(decoder_heads > 0 && dim % decoder_heads == 0, "d_model ", dim,
               " is not divisible by decoder_attention_heads ", decoder_heads);
-  TORCH_CHECK(mels > 0 && source_positions > 0 && target_positions > 0,
-              "num_mel_bins, max_source_positions and max_target_positions must be positive, got ", mels, ", ",
-              source_positions, " and ", target_positions);
-  TORCH_CHECK(encoder_layers >= 0 && decoder_layers >= 0, "encoder_layers and decoder_layers must not be negative");
+  TORCH_CHECK(target_positions > 0, "max_target_positions must be positive, got ", target_positions);
+  TORCH_CHECK(decoder_layers >= 0, "decoder_layers must not be negative, got ", decoder_layers);
   TORCH_CHECK(median_filter_width > 0 && median_filter_width % 2 == 1, "median_filter_width must be odd, got ",
               median_filter_width);
   TORCH_CHECK(padding < vocabulary, "pad_token_id ", padding, " is not below vocab_size ", vocabulary);
   TORCH_CHECK(start >= 0 && start < vocabulary, "decoder_start_token_id ", start, " is not below vocab_size ",
               vocabulary);
 }
+
+namespace {
+
+WhisperConfig with_decoder(const Config& settings) {
+  WhisperConfig config(settings);
+  config.check_decoder();
+  return config;
+}
+
+}  // namespace
 
 WhisperModel::WhisperModel(const ModuleOptions& options, const WhisperConfig& c)
     : Module("WhisperModel", options),
@@ -78,7 +92,7 @@ WhisperModel::WhisperModel(const ModuleOptions& options, const WhisperConfig& c)
 
 Whisper::Whisper(const ModuleOptions& options, const Config& settings)
     : Module("Whisper", options),
-      config(settings),
+      config(with_decoder(settings)),
       model(*child<WhisperModel>("model", config)),
       proj_out(config.tied ? nullptr : child<Linear>("proj_out", config.dim, config.vocabulary, false, config.std)) {}
 
@@ -105,7 +119,7 @@ Tensor Whisper::logits(const Tensor& hidden) const {
 }
 
 Tensor Whisper::loss(const Tensor& hidden, const Tensor& labels) const {
-  if (proj_out != nullptr && proj_out->adapted()) {
+  if (proj_out != nullptr && proj_out->altered()) {
     return at::cross_entropy_loss(logits(hidden).flatten(0, 1).to(at::kFloat), labels.flatten());
   }
   static const auto op = c10::Dispatcher::singleton()

@@ -17,7 +17,10 @@
 namespace voxtorch::models {
 
 struct WhisperConfig {
+  // Checks what an encoder is made of;
   explicit WhisperConfig(const Config& config);
+  // and what only a decoder needs.
+  void check_decoder() const;
   int64_t vocabulary, mels, dim;
   int64_t encoder_layers, encoder_heads, encoder_intermediate, source_positions;
   int64_t decoder_layers, decoder_heads, decoder_intermediate, target_positions;
@@ -32,7 +35,7 @@ struct WhisperConfig {
 // Keys and values of what is attended to, [batch, heads, time, head_dim].
 using KeysValues = std::pair<at::Tensor, at::Tensor>;
 
-class WhisperAttention : public Module {
+class WhisperAttention : public Block {
  public:
   WhisperAttention(const ModuleOptions& options, int64_t dim, int64_t heads, double dropout, double std);
   KeysValues keys_values(const at::Tensor& source) const;  // [batch, time, dim]
@@ -41,16 +44,13 @@ class WhisperAttention : public Module {
   // own.
   nn::Attended attend(const at::Tensor& x, const KeysValues& keys, const at::Tensor& mask, bool causal,
                       bool with_weights) const;
+  // residual + dropout(output(attended)), where `attended` is what x takes.
+  at::Tensor add(const at::Tensor& x, const at::Tensor& attended, const at::Tensor& residual, double dropout) const;
   // How some heads divide their attention, float32 [batch, chosen, time, keys].
   at::Tensor weights(const at::Tensor& x, const at::Tensor& keys, const std::vector<int64_t>& chosen) const;
 
  private:
-  nn::Linear &key, &value, &query;
-
- public:
-  nn::Linear& output;
-
- private:
+  nn::Linear &key, &value, &query, &output;
   const int64_t heads;
   const double dropout;
 };
@@ -82,7 +82,7 @@ struct WhisperEncoded {
 
 class WhisperEncoderLayer;
 
-class WhisperEncoder : public Module, public nn::Checkpointing {
+class WhisperEncoder : public Block, public nn::Checkpointing {
  public:
   WhisperEncoder(const ModuleOptions& options, const WhisperConfig& config);
   // features [batch, mels, steps], at most two steps for each position; mask [batch, steps], 1 for what is real, on the
@@ -128,7 +128,7 @@ struct WhisperDecoded {
 
 class WhisperDecoderLayer;
 
-class WhisperDecoder : public Module, public nn::Checkpointing {
+class WhisperDecoder : public Block, public nn::Checkpointing {
  public:
   WhisperDecoder(const ModuleOptions& options, const WhisperConfig& config);
   WhisperDecoded forward(const WhisperDecoderInputs& inputs, bool hidden_states = false, bool attentions = false) const;

@@ -44,10 +44,10 @@ void look(Pass& pass, int64_t past, int64_t time, const Tensor& real, const at::
 
 }  // namespace
 
-class WhisperDecoderLayer : public Module {
+class WhisperDecoderLayer : public Block {
  public:
   WhisperDecoderLayer(const ModuleOptions& options, const WhisperConfig& c, int64_t index)
-      : Module("WhisperDecoderLayer", options),
+      : Block("WhisperDecoderLayer", options),
         attention(*child<WhisperAttention>("self_attn", c.dim, c.decoder_heads, c.attention_dropout, c.std)),
         cross(*child<WhisperAttention>("encoder_attn", c.dim, c.decoder_heads, c.attention_dropout, c.std)),
         attention_norm(*child<LayerNorm>("self_attn_layer_norm", c.dim, 1e-5)),
@@ -63,7 +63,7 @@ class WhisperDecoderLayer : public Module {
     KeysValues keys = attention.keys_values(normed);
     if (pass.cache != nullptr) keys = pass.cache->append(index, keys.first, keys.second);
     const nn::Attended own = attention.attend(normed, keys, pass.mask, pass.causal, pass.with_weights);
-    Tensor stream = add_output(attention.output, own.output, x, dropout, training());
+    Tensor stream = attention.add(normed, own.output, x, dropout);
 
     normed = cross_norm.forward(stream);
     keys = pass.encoder_cache != nullptr ? pass.encoder_cache->get(index) : cross.keys_values(encoder_states);
@@ -71,8 +71,8 @@ class WhisperDecoderLayer : public Module {
     if (pass.watcher != nullptr && !pass.watcher->heads[index].empty()) {
       pass.watcher->on_layer(cross.weights(normed, keys.first, pass.watcher->heads[index]));
     }
-    stream = add_output(cross.output, heard.output, stream, dropout, training());
-    return {feed_forward.forward(norm.forward(stream), stream, training()), own.weights, heard.weights};
+    stream = cross.add(normed, heard.output, stream, dropout);
+    return {watched(x, feed_forward.forward(norm.forward(stream), stream, training())), own.weights, heard.weights};
   }
 
   WhisperAttention &attention, &cross;
@@ -87,7 +87,7 @@ class WhisperDecoderLayer : public Module {
 };
 
 WhisperDecoder::WhisperDecoder(const ModuleOptions& options, const WhisperConfig& c)
-    : Module("WhisperDecoder", options),
+    : Block("WhisperDecoder", options),
       config(c),
       words(*child<Embedding>("embed_tokens", c.vocabulary, c.dim, c.padding, c.std)),
       positions(*child<Embedding>("embed_positions", c.target_positions, c.dim, -1, c.std)),
@@ -195,7 +195,7 @@ WhisperDecoded WhisperDecoder::forward(const WhisperDecoderInputs& inputs, bool 
       result.cross_attentions.push_back(std::move(one.cross_weights));
     }
   }
-  result.last_hidden_state = norm.forward(x);
+  result.last_hidden_state = watched(ids, norm.forward(x));
   if (hidden_states) result.hidden_states.push_back(result.last_hidden_state);
   if (pass.cache != nullptr) pass.cache->advance(time);
   return result;

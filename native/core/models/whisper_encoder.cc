@@ -25,7 +25,7 @@ using nn::LayerNorm;
 using nn::Linear;
 
 WhisperAttention::WhisperAttention(const ModuleOptions& options, int64_t dim, int64_t heads, double dropout, double std)
-    : Module("WhisperAttention", options),
+    : Block("WhisperAttention", options),
       key(*child<Linear>("k_proj", dim, dim, false, std)),
       value(*child<Linear>("v_proj", dim, dim, true, std)),
       query(*child<Linear>("q_proj", dim, dim, true, std)),
@@ -59,6 +59,11 @@ nn::Attended WhisperAttention::attend(const Tensor& x, const KeysValues& keys, c
   }
   result.output = nn::join_heads(result.output);
   return result;
+}
+
+Tensor WhisperAttention::add(const Tensor& x, const Tensor& attended, const Tensor& residual, double drop) const {
+  if (!hooked()) return add_output(output, attended, residual, drop, training());
+  return residual + nn::drop(watched(x, output.forward(attended)), drop, training());
 }
 
 Tensor WhisperAttention::weights(const Tensor& x, const Tensor& keys, const std::vector<int64_t>& chosen) const {
@@ -118,10 +123,10 @@ Tensor silenced(const Tensor& x, const Tensor& mask, int64_t mask_dim) {
 
 }  // namespace
 
-class WhisperEncoderLayer : public Module {
+class WhisperEncoderLayer : public Block {
  public:
   WhisperEncoderLayer(const ModuleOptions& options, const WhisperConfig& c)
-      : Module("WhisperEncoderLayer", options),
+      : Block("WhisperEncoderLayer", options),
         attention(*child<WhisperAttention>("self_attn", c.dim, c.encoder_heads, c.attention_dropout, c.std)),
         attention_norm(*child<LayerNorm>("self_attn_layer_norm", c.dim, 1e-5)),
         feed_forward(c, *child<Linear>("fc1", c.dim, c.encoder_intermediate, true, c.std),
@@ -132,12 +137,13 @@ class WhisperEncoderLayer : public Module {
   nn::Attended forward(const Tensor& x, const Tensor& mask, bool with_weights) const {
     const Tensor normed = attention_norm.forward(x);
     nn::Attended result = attention.attend(normed, attention.keys_values(normed), mask, false, with_weights);
-    const Tensor stream = add_output(attention.output, result.output, x, dropout, training());
+    const Tensor stream = attention.add(normed, result.output, x, dropout);
     result.output = feed_forward.forward(norm.forward(stream), stream, training());
     if (result.output.scalar_type() == at::kHalf) {
       constexpr double most = 65504 - 1000;
       result.output = at::clamp(result.output, -most, most);
     }
+    result.output = watched(x, std::move(result.output));
     return result;
   }
 
@@ -150,7 +156,7 @@ class WhisperEncoderLayer : public Module {
 };
 
 WhisperEncoder::WhisperEncoder(const ModuleOptions& options, const WhisperConfig& c)
-    : Module("WhisperEncoder", options),
+    : Block("WhisperEncoder", options),
       config(c),
       conv1(*child<Conv1d>("conv1", nn::Conv1dShape{c.mels, c.dim, 3})),
       conv2(*child<Conv1d>("conv2", nn::Conv1dShape{c.dim, c.dim, 3, 2})),
@@ -162,7 +168,7 @@ WhisperEncoder::WhisperEncoder(const ModuleOptions& options, const WhisperConfig
 
 Tensor WhisperEncoder::convolved(const Tensor& features, const Tensor& mask) const {
   const Tensor signal = silenced(features, mask, 1);  // [batch, mels, steps]
-  if (signal.is_cpu() && is_inference() && !conv1.adapted() && !conv2.adapted()) {
+  if (signal.is_cpu() && is_inference() && !conv1.altered() && !conv2.altered()) {
     static const nn::Activation gelu = nn::activation("gelu");
     const auto padded = [](const Tensor& frames) { return at::constant_pad_nd(frames, {0, 0, 1, 1}); };
     const Tensor once = conv1.forward_frames(padded(signal.transpose(1, 2)), &gelu);
@@ -212,7 +218,7 @@ WhisperEncoded WhisperEncoder::forward(const Tensor& features, const Tensor& giv
     x = std::move(attended.output);
     if (attentions) result.attentions.push_back(std::move(attended.weights));
   }
-  result.last_hidden_state = norm.forward(x);
+  result.last_hidden_state = watched(features, norm.forward(x));
   if (hidden_states) result.hidden_states.push_back(result.last_hidden_state);
   return result;
 }

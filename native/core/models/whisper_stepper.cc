@@ -1,13 +1,10 @@
 // How a generation session drives Whisper. The keys and values of the audio are computed once, and the rows of beams or
 // of several answers share those of their prompt.
-#include <ATen/TensorOperators.h>
-#include <ATen/ops/arange.h>
-#include <ATen/ops/cat.h>
-#include <ATen/ops/ones.h>
 #include <ATen/ops/tensor.h>
 
 #include <algorithm>
 
+#include "core/generation/cached_stepper.h"
 #include "core/models/whisper.h"
 
 namespace voxtorch::models {
@@ -16,69 +13,36 @@ using at::Tensor;
 
 namespace {
 
-c10::intrusive_ptr<nn::KvCache> or_new(c10::intrusive_ptr<nn::KvCache> cache) {
-  return cache ? std::move(cache) : c10::make_intrusive<nn::KvCache>(ModuleOptions(), Config());
-}
-
-class WhisperStepper : public generation::CausalStepper {
+class WhisperStepper : public generation::CachedStepper {
  public:
   WhisperStepper(const Whisper& network, c10::intrusive_ptr<nn::KvCache> cache)
-      : network_(network),
-        device_(network.all_parameters().front().device()),
-        cache_(or_new(std::move(cache))),
+      : CachedStepper(network.all_parameters().front().device(), std::move(cache)),
+        network_(network),
         heard_(or_new({})) {}
 
-  Tensor prefill(const generation::Prompt& prompt) override {
+  generation::PromptLogits prefill(const generation::Prompt& prompt) override {
     TORCH_CHECK(!prompt.embeddings.defined(), "Whisper's decoder reads input_ids, not inputs_embeds");
     const int64_t columns = cache_->length() + prompt.ids.size(1), room = network_.config.target_positions;
     TORCH_CHECK_VALUE(prompt.mask.defined() || columns + prompt.more - 1 <= room, "the prompt's ", columns,
                       " tokens and ", prompt.more, " new ones do not fit into max_target_positions ", room);
-    WhisperDecoderInputs inputs;
-    inputs.ids = prompt.ids;
-    inputs.encoder_states = prompt.encoder_states;
     if (prompt.encoder_cache) {
       heard_ = prompt.encoder_cache;
       shared_ = true;
     }
     if (prompt.encoder_mask.defined()) heard_mask_ = prompt.encoder_mask.to(at::kBool);
-    cache_->reserve(columns + prompt.more);
-    if (prompt.mask.defined()) {
-      const Tensor real = prompt.mask.to(at::kBool);
-      if (!real.all().item<bool>()) {
-        inputs.mask = real;
-        mask_ = at::cat({real, at::ones({real.size(0), prompt.more}, real.options())}, 1);
-        next_ = real.sum(1, /*keepdim=*/true);
-      }
-    }
-    const Tensor logits = logits_of(inputs);
+    const Tensor hidden = decode(read(prompt), prompt.encoder_states);
     const int64_t rows = prompt.ids.size(0), group = rows / heard_->batch();
     for (int64_t row = 0; row < rows; ++row) audio_.push_back(row / group);
-    return logits;
-  }
-
-  Tensor step(const Tensor& ids) override {
-    WhisperDecoderInputs inputs;
-    inputs.ids = ids.to(device_).unsqueeze(1);
-    if (mask_.defined()) {
-      inputs.mask = mask_.narrow(1, 0, cache_->length() + 1);
-      inputs.positions = next_;
-    }
-    const Tensor logits = logits_of(inputs);
-    if (next_.defined()) next_ = next_ + 1;
-    return logits;
+    return answer(prompt, hidden);
   }
 
   void reorder(const Tensor& rows) override {
-    cache_->reorder(rows);
+    CachedStepper::reorder(rows);
     const int64_t* sources = rows.const_data_ptr<int64_t>();
     std::vector<int64_t> audio;
     for (int64_t i = 0; i < rows.size(0); ++i) audio.push_back(audio_[static_cast<size_t>(sources[i])]);
     audio_ = std::move(audio);
     move_audio();
-    if (!mask_.defined()) return;
-    const Tensor places = rows.to(mask_.device());
-    mask_ = mask_.index_select(0, places);
-    next_ = next_.index_select(0, places);
   }
 
  private:
@@ -106,24 +70,22 @@ class WhisperStepper : public generation::CausalStepper {
     for (int64_t row = 0; row < rows; ++row) audio_[static_cast<size_t>(row)] = row / group;
   }
 
-  // Of the last token of each row.
-  Tensor logits_of(WhisperDecoderInputs& inputs) {
+  Tensor hidden_of(const Tokens& tokens) override { return decode(tokens, Tensor()); }
+  Tensor logits_of(const Tensor& hidden) const override { return network_.logits(hidden); }
+
+  // Encoder states are needed until heard_ has their keys and values.
+  Tensor decode(const Tokens& tokens, const Tensor& encoder_states) {
+    WhisperDecoderInputs inputs{tokens.ids, tokens.mask, tokens.positions, encoder_states, heard_mask_};
     inputs.cache = cache_.get();
     inputs.encoder_cache = heard_.get();
-    inputs.encoder_mask = heard_mask_;
-    const Tensor hidden = network_.model.decoder.forward(inputs).last_hidden_state;
-    return network_.logits(hidden.narrow(1, hidden.size(1) - 1, 1).contiguous()).squeeze(1);
+    return network_.model.decoder.forward(inputs).last_hidden_state;
   }
 
   const Whisper& network_;
-  const at::Device device_;
-  const c10::intrusive_ptr<nn::KvCache> cache_;
   c10::intrusive_ptr<nn::KvCache> heard_;  // of the audio
   bool shared_ = false;                    // it is the caller's, to be left as it is
   std::vector<int64_t> audio_;             // the row of heard_ for each row
   Tensor heard_mask_;                      // bool [clips, frames]; undefined: all is real
-  Tensor mask_;                            // bool [batch, all tokens that may come]; undefined: no padding
-  Tensor next_;                            // int64 [batch, 1]: the position of the next token; with a mask only
 };
 
 }  // namespace

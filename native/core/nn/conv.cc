@@ -17,7 +17,7 @@
 namespace voxtorch::nn {
 
 Conv1d::Conv1d(const ModuleOptions& options, const Conv1dShape& shape)
-    : Module("Conv1d", options),
+    : Block("Conv1d", options),
       weight(parameter("weight", {shape.out, shape.in, shape.kernel}, init::kaiming_normal())),
       bias(shape.bias ? parameter("bias", {shape.out},
                                   init::uniform(std::sqrt(1.0 / static_cast<double>(shape.in * shape.kernel))))
@@ -27,9 +27,9 @@ Conv1d::Conv1d(const ModuleOptions& options, const Conv1dShape& shape)
 at::Tensor Conv1d::forward(const at::Tensor& input) const {
   const auto shift = bias.defined() ? std::optional<at::Tensor>(bias) : std::nullopt;
   if (const auto adapters = slot_.active()) {
-    return adapted_conv1d(input, weight, shift, {stride}, *adapters, training());
+    return watched(input, adapted_conv1d(input, weight, shift, {stride}, *adapters, training()));
   }
-  return at::conv1d(input, weight, shift, stride);
+  return watched(input, at::conv1d(input, weight, shift, stride));
 }
 
 at::Tensor Conv1d::forward_frames(const at::Tensor& frames, const Activation* activation) const {
@@ -69,17 +69,19 @@ at::Tensor norm_of_first(const at::Tensor& input, const GroupNorm& norm, const a
   const at::Tensor count = counts.clamp_min(1).to(input.scalar_type()).view({-1, 1, 1});
   const at::Tensor centred = input - (input * kept).sum(2, true) / count;
   const at::Tensor variance = (centred * kept).square().sum(2, true) / count;
-  return centred * at::rsqrt(variance + norm.eps) * norm.weight.unsqueeze(1) + norm.bias.unsqueeze(1);
+  return norm.watched(input,
+                      centred * at::rsqrt(variance + norm.eps) * norm.weight.unsqueeze(1) + norm.bias.unsqueeze(1));
 }
 
 }  // namespace
 
 at::Tensor conv_channel_norm(const at::Tensor& signal, const Conv1d& conv, const GroupNorm& norm, bool frames,
                              const at::Tensor& counts) {
-  // An adapter is beside the kernel, not in it.
-  if (conv.adapted()) {
-    const at::Tensor output = conv.forward(signal.unsqueeze(1));
-    return counts.defined() ? norm_of_first(output, norm, counts) : norm.forward(output);
+  // An adapter is beside the kernel, not in it, and a hook wants to see each step.
+  if (conv.altered() || norm.hooked()) {
+    const at::Tensor convolved = conv.forward(signal.unsqueeze(1));
+    const at::Tensor normed = counts.defined() ? norm_of_first(convolved, norm, counts) : norm.forward(convolved);
+    return frames ? normed.transpose(1, 2) : normed;
   }
   const int64_t kernel = conv.weight.size(2);
   const at::Tensor windows = signal.unfold(1, kernel, conv.stride).transpose(1, 2);  // [batch, kernel, time]
@@ -120,7 +122,7 @@ at::Tensor norm_of_taps(const at::Tensor& direction) { return at::linalg_vector_
 
 NormedConv1d::NormedConv1d(const ModuleOptions& options, int64_t dim, int64_t kernel, int64_t groups,
                            const NormedConvNames& names)
-    : Module("NormedConv1d", options),
+    : Block("NormedConv1d", options),
       bias(parameter("bias", {dim}, init::zeros())),
       direction(parameter(names.direction, {dim, dim / groups, kernel},
                           init::normal(2 * std::sqrt(1.0 / static_cast<double>(kernel * dim))))),
@@ -132,7 +134,7 @@ NormedConv1d::NormedConv1d(const ModuleOptions& options, int64_t dim, int64_t ke
 at::Tensor NormedConv1d::weight() const { return at::_weight_norm(direction, gain, kTaps); }
 
 at::Tensor NormedConv1d::forward(const at::Tensor& input, const at::Tensor& weight) const {
-  const at::Tensor output = at::conv1d(input, weight, bias, 1, kernel / 2, 1, groups);
+  const at::Tensor output = watched(input, at::conv1d(input, weight, bias, 1, kernel / 2, 1, groups));
   return output.narrow(2, 0, input.size(2));  // an even kernel gives one step more
 }
 

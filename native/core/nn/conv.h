@@ -1,6 +1,6 @@
 #pragma once
 
-#include "core/module.h"
+#include "core/block.h"
 #include "core/nn/adapter.h"
 #include "core/nn/functions.h"
 #include "core/nn/norm.h"
@@ -13,17 +13,18 @@ struct Conv1dShape {
 };
 
 // Without padding: weight [out, in, kernel], bias [out].
-class Conv1d : public Module {
+class Conv1d : public Block {
  public:
   Conv1d(const ModuleOptions& options, const Conv1dShape& shape);
   at::Tensor forward(const at::Tensor& input) const;  // [batch, in, time] -> [batch, out, time']
   // The same with time first, [batch, time, in] -> [batch, time', out], and an activation where one is given: the
-  // quicker way on the CPU. Without gradients and adapters.
+  // quicker way on the CPU. Without gradients, adapters and hooks.
   at::Tensor forward_frames(const at::Tensor& frames, const Activation* activation) const;
-  // Of the gelu of its input, with time first too; only the input itself is kept for backward. Without adapters.
+  // Of the gelu of its input, with time first too; only the input itself is kept for backward. Without adapters and
+  // hooks.
   at::Tensor forward_of_gelu(const at::Tensor& frames) const;
   AdapterSlot* adapters() override { return &slot_; }
-  bool adapted() const { return slot_.active() != nullptr; }
+  bool altered() const { return hooked() || slot_.active() != nullptr; }
 
   const at::Tensor weight;
   const at::Tensor bias;  // undefined without
@@ -51,7 +52,7 @@ constexpr NormedConvNames kWeightNormNames{"weight_v", "weight_g"};
 // A grouped convolution over time, as wide as the input, whose weight is normalised (Salimans and Kingma 2016,
 // https://arxiv.org/abs/1602.07868) for each tap by itself: weight[:, :, k] = gain[k] * direction[:, :, k] /
 // |direction[:, :, k]|. Speech encoders take positions from it.
-class NormedConv1d : public Module {
+class NormedConv1d : public Block {
  public:
   NormedConv1d(const ModuleOptions& options, int64_t dim, int64_t kernel, int64_t groups,
                const NormedConvNames& names = {});

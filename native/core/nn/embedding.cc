@@ -5,7 +5,7 @@
 namespace voxtorch::nn {
 
 Embedding::Embedding(const ModuleOptions& options, int64_t count, int64_t dim, int64_t padding, double std)
-    : Module("Embedding", options),
+    : Block("Embedding", options),
       weight(parameter("weight", {count, dim},
                        [padding, std](const at::Tensor& tensor) {
                          tensor.normal_(0, std);
@@ -14,8 +14,8 @@ Embedding::Embedding(const ModuleOptions& options, int64_t count, int64_t dim, i
       padding(padding) {}
 
 at::Tensor Embedding::forward(const at::Tensor& ids) const {
-  if (const auto adapters = slot_.active()) return adapted_embedding(weight, ids, padding, *adapters);
-  return at::embedding(weight, ids, padding);
+  if (const auto adapters = slot_.active()) return watched(ids, adapted_embedding(weight, ids, padding, *adapters));
+  return watched(ids, at::embedding(weight, ids, padding));
 }
 
 }  // namespace voxtorch::nn

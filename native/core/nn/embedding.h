@@ -1,12 +1,12 @@
 #pragma once
 
-#include "core/module.h"
+#include "core/block.h"
 #include "core/nn/adapter.h"
 
 namespace voxtorch::nn {
 
 // weight [count, dim]; the row of `padding` starts as zeros and gets no gradient (-1: none).
-class Embedding : public Module {
+class Embedding : public Block {
  public:
   Embedding(const ModuleOptions& options, int64_t count, int64_t dim, int64_t padding = -1, double std = 0.02);
   at::Tensor forward(const at::Tensor& ids) const;  // [...] -> [..., dim]

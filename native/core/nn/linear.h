@@ -1,6 +1,6 @@
 #pragma once
 
-#include "core/module.h"
+#include "core/block.h"
 #include "core/nn/adapter.h"
 #include "core/nn/functions.h"
 #include "core/nn/quantized_linear.h"
@@ -8,7 +8,7 @@
 namespace voxtorch::nn {
 
 // y = x Wᵀ + b: weight [out, in], bias [out]. Every projection of every network is one of these.
-class Linear : public Module {
+class Linear : public Block {
  public:
   Linear(const ModuleOptions& options, int64_t in, int64_t out, bool bias = true, double std = 0.02);
   Linear(const ModuleOptions& options, int64_t in, int64_t out, Init weight, Init bias);
@@ -17,8 +17,8 @@ class Linear : public Module {
   at::Tensor forward_add(const at::Tensor& input, const at::Tensor& residual) const;  // + residual [..., out]
 
   AdapterSlot* adapters() override { return &slot_; }
-  // A layer that is adapted, or whose weight is in 4 or 8 bits, has no fused form.
-  bool adapted() const { return quantized_.has_value() || slot_.active() != nullptr; }
+  // A layer with adapters or a hook, or whose weight is in 4 or 8 bits, has no fused form.
+  bool altered() const { return quantized_.has_value() || hooked() || slot_.active() != nullptr; }
   // The weight becomes the codes, and computes with them; null: it has become values again. Not while a pass runs:
   // the caller has changed the weight just before, which a queued pass would have refused.
   void quantize(std::optional<QuantizedWeight> weight) { quantized_ = std::move(weight); }
@@ -27,6 +27,8 @@ class Linear : public Module {
   const at::Tensor bias;  // undefined without
 
  private:
+  at::Tensor product(const at::Tensor& input) const;
+
   AdapterSlot slot_;
   std::optional<QuantizedWeight> quantized_;
 };

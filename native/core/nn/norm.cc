@@ -7,24 +7,24 @@
 namespace voxtorch::nn {
 
 LayerNorm::LayerNorm(const ModuleOptions& options, int64_t dim, double eps)
-    : Module("LayerNorm", options),
+    : Block("LayerNorm", options),
       weight(parameter("weight", {dim}, init::ones())),
       bias(parameter("bias", {dim}, init::zeros())),
       eps(eps) {}
 
 at::Tensor LayerNorm::forward(const at::Tensor& input) const {
-  return kernels::layer_norm(input, weight.sizes(), weight, bias, eps);
+  return watched(input, kernels::layer_norm(input, weight.sizes(), weight, bias, eps));
 }
 
 GroupNorm::GroupNorm(const ModuleOptions& options, int64_t groups, int64_t channels, double eps)
-    : Module("GroupNorm", options),
+    : Block("GroupNorm", options),
       weight(parameter("weight", {channels}, init::ones())),
       bias(parameter("bias", {channels}, init::zeros())),
       groups(groups),
       eps(eps) {}
 
 at::Tensor GroupNorm::forward(const at::Tensor& input) const {
-  return at::group_norm(input, groups, weight, bias, eps);
+  return watched(input, at::group_norm(input, groups, weight, bias, eps));
 }
 
 }  // namespace voxtorch::nn

@@ -1,11 +1,11 @@
 #pragma once
 
-#include "core/module.h"
+#include "core/block.h"
 
 namespace voxtorch::nn {
 
 // Over the last dimension.
-class LayerNorm : public Module {
+class LayerNorm : public Block {
  public:
   LayerNorm(const ModuleOptions& options, int64_t dim, double eps);
   at::Tensor forward(const at::Tensor& input) const;
@@ -15,7 +15,7 @@ class LayerNorm : public Module {
 };
 
 // Input [batch, channels, ...]; statistics over each group of channels and all that follows.
-class GroupNorm : public Module {
+class GroupNorm : public Block {
  public:
   GroupNorm(const ModuleOptions& options, int64_t groups, int64_t channels, double eps = 1e-5);
   at::Tensor forward(const at::Tensor& input) const;

@@ -37,10 +37,10 @@ QFormerConfig::QFormerConfig(const Config& config)
 
 namespace {
 
-class QFormerProjections : public Module {
+class QFormerProjections : public Block {
  public:
   QFormerProjections(const ModuleOptions& options, const QFormerConfig& c, int64_t read)
-      : Module("QFormerSelfAttention", options),
+      : Block("QFormerSelfAttention", options),
         query(*child<Linear>("query", c.dim, c.dim, true, c.std)),
         key(*child<Linear>("key", read, c.dim, true, c.std)),
         value(*child<Linear>("value", read, c.dim, true, c.std)),
@@ -51,7 +51,7 @@ class QFormerProjections : public Module {
   Tensor among(const Tensor& x) const {
     const auto project = [&](const Linear& layer) { return split_heads(layer.forward(x), heads); };
     const double p = training() ? dropout : 0;
-    return join_heads(attend(project(query), project(key), project(value), {}, p, false).output);
+    return watched(x, join_heads(attend(project(query), project(key), project(value), {}, p, false).output));
   }
 
   // Of the queries to the frames of their window: each frame is projected once, however many windows it is in.
@@ -67,7 +67,7 @@ class QFormerProjections : public Module {
     const std::optional<Tensor> lengths =
         windows.lengths.defined() ? std::optional<Tensor>(windows.lengths) : std::nullopt;
     const Tensor mixed = op.call(q, k, v, windows.window, windows.stride, lengths, p, p > 0 ? draw_seed() : 0);
-    return mixed.flatten(3, 4).flatten(0, 1);
+    return watched(x, mixed.flatten(3, 4).flatten(0, 1));
   }
 
  private:
@@ -77,17 +77,17 @@ class QFormerProjections : public Module {
 };
 
 // dense, dropout, residual, norm: what follows each attention and the feed-forward.
-class QFormerOutput : public Module {
+class QFormerOutput : public Block {
  public:
   QFormerOutput(const ModuleOptions& options, const QFormerConfig& c, int64_t in)
-      : Module("QFormerOutput", options),
+      : Block("QFormerOutput", options),
         dense(*child<Linear>("dense", in, c.dim, true, c.std)),
         norm(*child<LayerNorm>("LayerNorm", c.dim, c.eps)),
         dropout(c.dropout) {}
 
   Tensor forward(const Tensor& x, const Tensor& residual) const {
-    if (!training() || dropout == 0) return norm.forward(dense.forward_add(x, residual));
-    return norm.forward(drop(dense.forward(x), dropout, true) + residual);
+    if (!training() || dropout == 0) return watched(x, norm.forward(dense.forward_add(x, residual)));
+    return watched(x, norm.forward(drop(dense.forward(x), dropout, true) + residual));
   }
 
  private:
@@ -96,47 +96,51 @@ class QFormerOutput : public Module {
   const double dropout;
 };
 
-class QFormerAttention : public Module {
+class QFormerAttention : public Block {
  public:
   QFormerAttention(const ModuleOptions& options, const QFormerConfig& c, int64_t read)
-      : Module("QFormerAttention", options),
+      : Block("QFormerAttention", options),
         self(*child<QFormerProjections>("self", c, read)),
         output(*child<QFormerOutput>("output", c, c.dim)) {}
 
+  Tensor among(const Tensor& x) const { return watched(x, output.forward(self.among(x), x)); }
+  Tensor across(const Tensor& x, const Tensor& frames, const QFormerWindows& windows) const {
+    return watched(x, output.forward(self.across(x, frames, windows), x));
+  }
+
+ private:
   QFormerProjections& self;
   QFormerOutput& output;
 };
 
-class QFormerIntermediate : public Module {
+class QFormerIntermediate : public Block {
  public:
   QFormerIntermediate(const ModuleOptions& options, const QFormerConfig& c)
-      : Module("QFormerIntermediate", options),
+      : Block("QFormerIntermediate", options),
         dense(*child<Linear>("dense", c.dim, c.intermediate, true, c.std)),
         activation(nn::activation(c.activation)) {}
 
-  Tensor forward(const Tensor& x) const { return dense.forward(x, activation); }
+  Tensor forward(const Tensor& x) const { return watched(x, dense.forward(x, activation)); }
 
  private:
   Linear& dense;
   const Activation activation;
 };
 
-class QFormerLayer : public Module {
+class QFormerLayer : public Block {
  public:
   QFormerLayer(const ModuleOptions& options, const QFormerConfig& c, int64_t i)
-      : Module("QFormerLayer", options),
+      : Block("QFormerLayer", options),
         attention(*child<QFormerAttention>("attention", c, c.dim)),
         cross_attention(i % c.cross_frequency == 0 ? child<QFormerAttention>("crossattention", c, c.encoder_dim)
                                                    : nullptr),
         intermediate(*child<QFormerIntermediate>("intermediate_query", c)),
         output(*child<QFormerOutput>("output_query", c, c.intermediate)) {}
 
-  Tensor forward(Tensor x, const Tensor& frames, const QFormerWindows& windows) const {
-    x = attention.output.forward(attention.self.among(x), x);
-    if (cross_attention != nullptr) {
-      x = cross_attention->output.forward(cross_attention->self.across(x, frames, windows), x);
-    }
-    return output.forward(intermediate.forward(x), x);
+  Tensor forward(const Tensor& input, const Tensor& frames, const QFormerWindows& windows) const {
+    Tensor x = attention.among(input);
+    if (cross_attention != nullptr) x = cross_attention->across(x, frames, windows);
+    return watched(input, output.forward(intermediate.forward(x), x));
   }
 
  private:
@@ -147,41 +151,50 @@ class QFormerLayer : public Module {
 };
 
 // Nothing but the norm: queries have no words and no positions.
-class QFormerEmbeddings : public Module {
+class QFormerEmbeddings : public Block {
  public:
   QFormerEmbeddings(const ModuleOptions& options, const QFormerConfig& c)
-      : Module("QFormerEmbeddings", options), norm(*child<LayerNorm>("LayerNorm", c.dim, c.eps)) {}
+      : Block("QFormerEmbeddings", options), norm(*child<LayerNorm>("LayerNorm", c.dim, c.eps)) {}
 
+  Tensor forward(const Tensor& queries) const { return watched(queries, norm.forward(queries)); }
+
+ private:
   LayerNorm& norm;
 };
 
-class QFormerEncoder : public Module {
+class QFormerEncoder : public Block {
  public:
   QFormerEncoder(const ModuleOptions& options, const QFormerConfig& c)
-      : Module("QFormerEncoder", options), layers(*child<ModuleList<QFormerLayer>>("layer")) {
+      : Block("QFormerEncoder", options), layers(*child<ModuleList<QFormerLayer>>("layer")) {
     for (int64_t i = 0; i < c.layers; ++i) layers.add(c, i);
   }
 
+  Tensor forward(const Tensor& input, const Tensor& frames, const QFormerWindows& windows) const {
+    Tensor x = input;
+    for (const QFormerLayer* layer : layers) x = layer->forward(x, frames, windows);
+    return watched(input, std::move(x));
+  }
+
+ private:
   ModuleList<QFormerLayer>& layers;
 };
 
 }  // namespace
 
-class QFormerBert : public Module {
+class QFormerBert : public Block {
  public:
   QFormerBert(const ModuleOptions& options, const QFormerConfig& c)
-      : Module("QFormerBert", options),
+      : Block("QFormerBert", options),
         embeddings(*child<QFormerEmbeddings>("embeddings", c)),
         encoder(*child<QFormerEncoder>("encoder", c)),
         dropout(c.dropout) {}
 
   Tensor forward(const Tensor& queries, const Tensor& frames, const QFormerWindows& windows) const {
     const int64_t batch = frames.size(0);
-    Tensor x = embeddings.norm.forward(queries).unsqueeze(1);
+    Tensor x = embeddings.forward(queries).unsqueeze(1);
     x = x.expand({batch, windows.count, x.size(2), x.size(3)}).reshape({-1, x.size(2), x.size(3)});
     x = drop(x, dropout, training());
-    for (const QFormerLayer* layer : encoder.layers) x = layer->forward(x, frames, windows);
-    return x.unflatten(0, {batch, windows.count});
+    return watched(queries, encoder.forward(x, frames, windows).unflatten(0, {batch, windows.count}));
   }
 
  private:
@@ -191,10 +204,10 @@ class QFormerBert : public Module {
 };
 
 QFormer::QFormer(const ModuleOptions& options, const QFormerConfig& config)
-    : Module("QFormer", options), bert(*child<QFormerBert>("bert", config)) {}
+    : Block("QFormer", options), bert(*child<QFormerBert>("bert", config)) {}
 
 Tensor QFormer::forward(const Tensor& queries, const Tensor& frames, const QFormerWindows& windows) const {
-  return bert.forward(queries, frames, windows);
+  return watched(queries, bert.forward(queries, frames, windows));
 }
 
 }  // namespace voxtorch::nn

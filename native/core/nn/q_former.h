@@ -4,7 +4,7 @@
 // windows of a batch in one pass.
 #pragma once
 
-#include "core/module.h"
+#include "core/block.h"
 
 namespace voxtorch::nn {
 
@@ -27,7 +27,7 @@ struct QFormerWindows {
 
 class QFormerBert;
 
-class QFormer : public Module {
+class QFormer : public Block {
  public:
   QFormer(const ModuleOptions& options, const QFormerConfig& config);
   // queries [1 or batch, queries, dim], frames [batch, time, encoder_dim] -> [batch, windows, queries, dim]

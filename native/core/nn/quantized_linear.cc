@@ -26,31 +26,34 @@ using OptionalTensor = std::optional<Tensor>;
 
 struct QuantizedLinear : torch::autograd::Function<QuantizedLinear> {
   static Tensor forward(AutogradContext* ctx, const Tensor& input, const Tensor& codes, const Tensor& absmax,
-                        const OptionalTensor& bias, int64_t out, int64_t in, int64_t block) {
+                        const OptionalTensor& bias, int64_t out, int64_t in, int64_t block,
+                        const OptionalTensor& nested_absmax, const OptionalTensor& nested_offset) {
     const at::AutoDispatchBelowADInplaceOrView below_autograd;
-    ctx->save_for_backward({codes, absmax});
+    const QuantizedWeight weight{
+        codes, absmax, out, in, block, nested_absmax.value_or(Tensor()), nested_offset.value_or(Tensor())};
+    ctx->save_for_backward({codes, absmax, weight.nested_absmax, weight.nested_offset});
     ctx->saved_data["out"] = out;
     ctx->saved_data["in"] = in;
     ctx->saved_data["block"] = block;
     ctx->saved_data["has_bias"] = bias.has_value();
-    const QuantizedWeight weight{codes, absmax, out, in, block};
     return kernels::linear(input, weight.values(input.scalar_type()), bias);
   }
 
   static variable_list backward(AutogradContext* ctx, const variable_list& grads) {
     const variable_list saved = ctx->get_saved_variables();
     const auto number = [&](const char* name) { return ctx->saved_data[name].toInt(); };
-    const QuantizedWeight weight{saved[0], saved[1], number("out"), number("in"), number("block")};
+    const QuantizedWeight weight{saved[0], saved[1], number("out"), number("in"), number("block"), saved[2], saved[3]};
     const Tensor grad = grads[0].contiguous();
     Tensor grad_input, grad_bias;
     if (ctx->needs_input_grad(0)) {
       grad_input = kernels::linear_input_gradient(grad, weight.values(grad.scalar_type()));
     }
-    // Edges are counted over the tensors that forward was given, so the bias, which may lack, comes last.
+    // Edges are counted over the tensors that forward was given: the bias, which may lack, comes after those that never
+    // do.
     if (ctx->saved_data["has_bias"].toBool() && ctx->needs_input_grad(3)) {
       grad_bias = grad.reshape({-1, grad.size(-1)}).sum(0);
     }
-    return {grad_input, Tensor(), Tensor(), grad_bias, Tensor(), Tensor(), Tensor()};
+    return {grad_input, Tensor(), Tensor(), grad_bias, Tensor(), Tensor(), Tensor(), Tensor(), Tensor()};
   }
 };
 
@@ -77,19 +80,34 @@ Tensor lowered(const Tensor& tensor, c10::DeviceType device) {
 }  // namespace
 
 Tensor QuantizedWeight::values(at::ScalarType type) const {
-  return block > 0 ? kernels::dequantize_nf4(codes, absmax, {out, in}, block, type)
-                   : kernels::dequantize_int8(codes, absmax, type);
+  if (block == 0) return kernels::dequantize_int8(codes, absmax, type);
+  const Tensor scales =
+      nested_absmax.defined() ? kernels::dequantize_scales(absmax, nested_absmax, nested_offset) : absmax;
+  return kernels::dequantize_nf4(codes, scales, {out, in}, block, type);
 }
 
 QuantizedWeight quantized_weight(const Tensor& codes, const Tensor& absmax, at::IntArrayRef shape,
-                                 const std::string& scheme, int64_t block) {
+                                 const std::string& scheme, int64_t block, const OptionalTensor& nested_absmax,
+                                 const OptionalTensor& nested_offset) {
   TORCH_CHECK(scheme == "nf4" || scheme == "int8", "there is no scheme '", scheme, "' of weights; nf4 and int8 are");
   TORCH_CHECK(shape.size() == 2 && shape[0] > 0 && shape[1] > 0, "a quantised weight has shape [out, in], not ", shape);
   const bool is_nf4 = scheme == "nf4";
   TORCH_CHECK(!is_nf4 || (block > 0 && block % 2 == 0), "the block size must be a positive even number, got ", block);
   TORCH_CHECK(is_nf4 || codes.sizes() == shape, "int8 codes must have the weight's shape ", shape, ", got ",
               codes.sizes());
-  return {codes, absmax, shape[0], shape[1], is_nf4 ? block : 0};
+  const bool is_nested = nested_absmax && nested_absmax->defined();
+  TORCH_CHECK(is_nested == (nested_offset && nested_offset->defined()),
+              "scales that are packed themselves have both a nested absmax and a nested offset");
+  TORCH_CHECK(is_nf4 || !is_nested, "int8 has float32 scales, which are not packed; those of nf4 may be");
+  TORCH_CHECK(is_nested || absmax.scalar_type() == at::kFloat, "absmax must be float32, got ",
+              c10::getDtypeNames(absmax.scalar_type()).first,
+              "; codes of scales need a nested absmax and a nested offset");
+  QuantizedWeight weight{codes, absmax, shape[0], shape[1], is_nf4 ? block : 0, {}, {}};
+  if (is_nested) {
+    weight.nested_absmax = *nested_absmax;
+    weight.nested_offset = *nested_offset;
+  }
+  return weight;
 }
 
 Tensor quantized_linear(const Tensor& given, const QuantizedWeight& weight, const OptionalTensor& given_bias) {
@@ -102,7 +120,9 @@ Tensor quantized_linear(const Tensor& given, const QuantizedWeight& weight, cons
     return kernels::few_rows_linear(input, weight.codes, bias, weight.absmax);
   }
   const RecordsForward recorded;
-  return QuantizedLinear::apply(input, weight.codes, weight.absmax, bias, weight.out, weight.in, weight.block);
+  const auto optional = [](const Tensor& tensor) { return tensor.defined() ? OptionalTensor(tensor) : std::nullopt; };
+  return QuantizedLinear::apply(input, weight.codes, weight.absmax, bias, weight.out, weight.in, weight.block,
+                                optional(weight.nested_absmax), optional(weight.nested_offset));
 }
 
 Tensor adapted_quantized_linear(const Tensor& given, const QuantizedWeight& weight, const OptionalTensor& given_bias,
@@ -143,29 +163,35 @@ Linear& linear_of(const c10::intrusive_ptr<Module>& module) {
 TORCH_LIBRARY_FRAGMENT(voxtorch, m) {
   m.def(
       "quantized_linear(Tensor input, Tensor codes, Tensor absmax, int[] shape, Tensor? bias=None, *, str scheme, "
-      "int block_size=64) -> Tensor",
+      "int block_size=64, Tensor? nested_absmax=None, Tensor? nested_offset=None) -> Tensor",
       [](const Tensor& input, const Tensor& codes, const Tensor& absmax, at::IntArrayRef shape,
-         const OptionalTensor& bias, const std::string& scheme, int64_t block) {
-        return quantized_linear(input, quantized_weight(codes, absmax, shape, scheme, block), bias);
+         const OptionalTensor& bias, const std::string& scheme, int64_t block, const OptionalTensor& nested_absmax,
+         const OptionalTensor& nested_offset) {
+        return quantized_linear(
+            input, quantized_weight(codes, absmax, shape, scheme, block, nested_absmax, nested_offset), bias);
       });
   m.def(
       "adapted_quantized_linear(Tensor input, Tensor codes, Tensor absmax, int[] shape, Tensor? bias, Tensor[] lora_A, "
-      "Tensor[] lora_B, float[] scaling, *, str scheme, int block_size=64, Tensor? magnitude=None, float dropout=0., "
-      "bool training=False) -> Tensor",
+      "Tensor[] lora_B, float[] scaling, *, str scheme, int block_size=64, Tensor? nested_absmax=None, "
+      "Tensor? nested_offset=None, Tensor? magnitude=None, float dropout=0., bool training=False) -> Tensor",
       [](const Tensor& input, const Tensor& codes, const Tensor& absmax, at::IntArrayRef shape,
          const OptionalTensor& bias, const std::vector<Tensor>& a, const std::vector<Tensor>& b,
-         const std::vector<double>& scaling, const std::string& scheme, int64_t block, const OptionalTensor& magnitude,
+         const std::vector<double>& scaling, const std::string& scheme, int64_t block,
+         const OptionalTensor& nested_absmax, const OptionalTensor& nested_offset, const OptionalTensor& magnitude,
          double dropout, bool training) {
-        return adapted_quantized_linear(input, quantized_weight(codes, absmax, shape, scheme, block), bias,
-                                        {a, b, scaling, magnitude, dropout}, training);
+        return adapted_quantized_linear(
+            input, quantized_weight(codes, absmax, shape, scheme, block, nested_absmax, nested_offset), bias,
+            {a, b, scaling, magnitude, dropout}, training);
       });
   // The layer's weight is set to the codes by the caller; this tells the layer what they mean.
   m.def(
       "module_quantize_linear(__torch__.torch.classes.voxtorch.Module self, Tensor codes, Tensor absmax, int[] shape, "
-      "*, str scheme, int block_size=64) -> ()",
+      "*, str scheme, int block_size=64, Tensor? nested_absmax=None, Tensor? nested_offset=None) -> ()",
       [](const c10::intrusive_ptr<Module>& self, const Tensor& codes, const Tensor& absmax, at::IntArrayRef shape,
-         const std::string& scheme,
-         int64_t block) { linear_of(self).quantize(quantized_weight(codes, absmax, shape, scheme, block)); });
+         const std::string& scheme, int64_t block, const OptionalTensor& nested_absmax,
+         const OptionalTensor& nested_offset) {
+        linear_of(self).quantize(quantized_weight(codes, absmax, shape, scheme, block, nested_absmax, nested_offset));
+      });
   m.def("module_dequantize_linear(__torch__.torch.classes.voxtorch.Module self) -> ()",
         [](const c10::intrusive_ptr<Module>& self) { linear_of(self).quantize(std::nullopt); });
 }

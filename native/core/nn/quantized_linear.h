@@ -14,16 +14,20 @@ struct ActiveAdapters;
 
 struct QuantizedWeight {
   at::Tensor codes;   // nf4: uint8 [ceil(out * in / 2), 1]; int8: int8 [out, in]
-  at::Tensor absmax;  // nf4: float32 [ceil(out * in / block)]; int8: float32 [out]
+  at::Tensor absmax;  // nf4: [ceil(out * in / block)], float32, or uint8 with nested scales; int8: float32 [out]
   int64_t out, in;
   int64_t block;  // of nf4; 0: int8
+  // Of nf4 with double quantisation, what dequantize_scales takes; undefined without.
+  at::Tensor nested_absmax, nested_offset;
 
   at::Tensor values(at::ScalarType type) const;  // [out, in]
 };
 
 // Throws where codes and scales do not make such a weight.
 QuantizedWeight quantized_weight(const at::Tensor& codes, const at::Tensor& absmax, at::IntArrayRef shape,
-                                 const std::string& scheme, int64_t block);
+                                 const std::string& scheme, int64_t block,
+                                 const std::optional<at::Tensor>& nested_absmax,
+                                 const std::optional<at::Tensor>& nested_offset);
 
 // [..., in] -> [..., out]; gradients for the input and the bias. What is kept for backward is the codes.
 at::Tensor quantized_linear(const at::Tensor& input, const QuantizedWeight& weight,

@@ -33,7 +33,7 @@ namespace {
 
 // Each gate is the sum of kGateWidth projections, which is the projection with the sum of their weights.
 Tensor sum_of_gates(const Tensor& x, const Linear& gates) {
-  if (gates.adapted()) return gates.forward(x).unflatten(-1, {2, kGateWidth}).sum(-1);
+  if (gates.altered()) return gates.forward(x).unflatten(-1, {2, kGateWidth}).sum(-1);
   const Tensor weight = gates.weight.unflatten(0, {2, kGateWidth}).sum(1);
   const Tensor bias = gates.bias.unflatten(0, {2, kGateWidth}).sum(1);
   return at::linear(x, weight, bias);

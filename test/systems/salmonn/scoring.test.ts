@@ -191,9 +191,19 @@ describe('tellTrajectory', () => {
   })
 
   it('finds the emotion that an answer names first', () => {
-    const said = { 'He is unhappy.': 'sad', 'She is mad with happiness': 'happy', '说话人很生气': 'anger', 'Boredom, I think': 'unknown', 'Quiet boredom.': 'quiet boredom', '…': 'unknown', 'not-sad': 'sad', sadistic: 'sadistic' } // biome-ignore format: one line
+    const said = { 'He is unhappy.': 'sad', 'She is mad with happiness': 'happy', '说话人很生气': 'anger', 'Boredom, I think': 'unknown', 'Quiet boredom.': 'quiet boredom', '…': 'unknown', 'a sad-looking man': 'sad', sadistic: 'sadistic' } // biome-ignore format: one line
     for (const [answer, emotion] of Object.entries(said)) expect(emotionIn(answer)).toBe(emotion)
     expect(emotionIn('Boredom, I think', ['boredom'])).toBe('boredom')
+  })
+
+  it('finds no emotion that the answer denies', () => {
+    const denied = ['Not happy.', 'not-sad', "She isn't angry", 'The speaker isn’t at all afraid.', 'no longer sad', 'He does not seem to be very happy.', 'There is no sign of anger.', 'neither happy nor sad', 'not happy or excited', 'without fear', 'She never sounds surprised', 'far from calm', "doesn't feel joy, nor sadness", '并不高兴', '不再难过', '他没有生气', '说话人没有表现出任何愤怒', '不是很开心', '既不高兴也不难过', '不那么生气了', '毫无恐惧', '她不非常高兴'] // biome-ignore format: one line
+    for (const answer of denied) expect(emotionIn(answer), answer).toBe('unknown')
+    const said = { 'Not happy but sad.': 'sad', 'not angry, just surprised': 'surprise', 'not only happy but excited': 'happy', 'No, she is happy.': 'happy', 'I do not know why, but he sounds angry': 'anger', 'no doubt happy': 'happy', 'happy or sad': 'happy', 'He was not sad. He is happy; not angry.': 'happy', 'She is not sad, she is happy': 'happy', '不是高兴，而是难过': 'sad', '不是高兴而是难过': 'sad', '他非常高兴': 'happy', '她特别生气': 'anger', '无比愤怒': 'anger', '不仅高兴': 'happy', '他好不高兴': 'happy', '不再难过，变得开心': 'happy', '不知为什么，他害怕': 'fear' } // biome-ignore format: one line
+    for (const [answer, emotion] of Object.entries(said)) expect(emotionIn(answer), answer).toBe(emotion)
+    expect(emotionIn('No boredom, but joy', ['boredom'])).toBe('happy')
+    expect(emotionIn('not bored at all', ['bored'])).toBe('unknown')
+    expect(emotionIn('quiet', [''])).toBe('quiet')
   })
 })
 

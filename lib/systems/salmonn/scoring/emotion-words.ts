@@ -1,3 +1,5 @@
+import { isDenied } from './negation.js'
+
 /** The challenge's emotions, and words for them. */
 const WORDS: Readonly<Record<string, readonly string[]>> = {
   neutral: ['neutral', 'calm', 'unemotional', '中性', '平静', '中立'],
@@ -9,9 +11,12 @@ const WORDS: Readonly<Record<string, readonly string[]>> = {
   disgust: ['disgust', 'disgusted', '厌恶', '反感'],
 } // biome-ignore format: a line for each
 
+const ALL_WORDS = new Set(Object.values(WORDS).flat())
+
 /**
- * The first emotion that an answer in plain words names: one of `labels`, else one of the challenge's under its label there;
- * else the answer itself where it is a word or two, and 'unknown' where it is none or more.
+ * The first emotion that an answer in plain words names and does not deny: one of `labels`, else one of the challenge's
+ * under its label there; else the answer itself where it is a word or two, and 'unknown' where it is none or more, or
+ * where it only says what the emotion is not.
  */
 export function emotionIn(answer: string, labels: readonly string[] = []): string {
   const text = answer.toLowerCase()
@@ -19,29 +24,37 @@ export function emotionIn(answer: string, labels: readonly string[] = []): strin
     text,
     labels.map((label) => [label.toLowerCase(), [label.toLowerCase()]]),
   )
-  const found = own ?? firstOf(text, Object.entries(WORDS))
+  const challenge = firstOf(text, Object.entries(WORDS))
+  const found = own.found ?? challenge.found
   if (found !== undefined) return found
+  if (own.denied || challenge.denied) return 'unknown'
   const words = text.match(/[\p{L}\p{N}][\p{L}\p{M}\p{N}'-]*/gu) ?? []
   return words.length === 1 || words.length === 2 ? words.join(' ') : 'unknown'
 }
 
-function firstOf(text: string, emotions: readonly (readonly [string, readonly string[]])[]): string | undefined {
-  let [found, at]: [string | undefined, number] = [undefined, Number.POSITIVE_INFINITY]
+/** The emotion that is named first, and whether any was denied. */
+function firstOf(
+  text: string,
+  emotions: readonly (readonly [string, readonly string[]])[],
+): { found: string | undefined; denied: boolean } {
+  let [found, at, denied]: [string | undefined, number, boolean] = [undefined, Number.POSITIVE_INFINITY, false]
   for (const [emotion, words] of emotions) {
-    for (const word of words) {
-      const place = placeOf(text, word)
-      if (place < at) [found, at] = [emotion, place]
+    for (const place of words.flatMap((word) => placesOf(text, word))) {
+      if (isDenied(text.slice(0, place), (word) => ALL_WORDS.has(word))) denied = true
+      else if (place < at) [found, at] = [emotion, place]
     }
   }
-  return found
+  return { found, denied }
 }
 
 /** Where a word stands as a whole; Chinese has no blanks between words. */
-function placeOf(text: string, word: string): number {
+function placesOf(text: string, word: string): number[] {
   const isWord = (character: string | undefined) => character !== undefined && /[a-z0-9]/.test(character)
+  const places: number[] = []
+  if (word === '') return places
   for (let at = text.indexOf(word); at >= 0; at = text.indexOf(word, at + 1)) {
     const inside = isWord(word[0]) && (isWord(text[at - 1]) || isWord(text[at + word.length]))
-    if (!inside) return at
+    if (!inside) places.push(at)
   }
-  return Number.POSITIVE_INFINITY
+  return places
 }

@@ -1,0 +1,108 @@
+import {
+  BIGINT,
+  BOOL,
+  COMPLEX,
+  cells,
+  DOUBLE,
+  INLINE,
+  integers,
+  LIST,
+  MODULE,
+  NULL,
+  NUMBER,
+  OBJECT,
+  SAME,
+  TENSOR,
+  UNDEFINED,
+} from './buffer.js'
+import { isOptions } from './encode.js'
+import { ConfigError } from './errors.js'
+import { type Handle, handleOf, isHandle } from './handle.js'
+import { freeWhenForgotten, generatorClass, ModuleHandle, wrapTensor } from './objects.js'
+
+let at = 0
+
+/**
+ * The value whose cells are at `place`. Tensors in it belong to the scope; where an operator returned one of its
+ * arguments, this gives back that very object.
+ */
+export function decode(place: number, scope: number, args: ArrayLike<unknown> = [], self?: Handle): unknown {
+  at = place
+  return take(scope, args, self)
+}
+
+/** The first values from `place` on. */
+export function decodeSeveral(place: number, count: number, scope: number): unknown[] {
+  at = place
+  const values: unknown[] = []
+  for (let i = 0; i < count; i += 1) values.push(take(scope, [], undefined))
+  return values
+}
+
+/** Decodes the cell at `at` and moves past it. */
+function take(scope: number, args: ArrayLike<unknown>, self: Handle | undefined): unknown {
+  const tag = cells[at]!
+  const value = cells[at + 1]!
+  at += 2
+  switch (tag) {
+    case TENSOR:
+      return wrapTensor(value, scope)
+    case SAME:
+      return sameArgument(value, args, self)
+    case NULL:
+      return null
+    case UNDEFINED:
+      return undefined
+    case NUMBER:
+    case DOUBLE:
+      return value
+    case BOOL:
+      return value !== 0
+    case BIGINT:
+      return integers[at - 1]
+    case COMPLEX: {
+      const im = cells[at + 1]!
+      at += 2
+      return { re: value, im }
+    }
+    case INLINE: {
+      let text = ''
+      for (let i = 0; i < value; i += 1) text += String.fromCharCode(cells[at + i]!)
+      at += value + (value & 1)
+      return text
+    }
+    case OBJECT: {
+      const object = new generatorClass(value)
+      freeWhenForgotten(object)
+      return object
+    }
+    case MODULE: {
+      const module = new ModuleHandle(value)
+      freeWhenForgotten(module)
+      return module
+    }
+    case LIST: {
+      const list: unknown[] = new Array(value)
+      for (let i = 0; i < value; i += 1) list[i] = take(scope, args, self)
+      return list
+    }
+    default:
+      throw new ConfigError(`native code returned an unknown value (tag ${tag})`)
+  }
+}
+
+function sameArgument(handle: number, args: ArrayLike<unknown>, self: Handle | undefined): unknown {
+  if (self !== undefined && handleOf(self) === handle) return self
+  for (let i = 0; i < args.length; i += 1) {
+    const arg = args[i]
+    if (typeof arg !== 'object' || arg === null) continue
+    if (isHandle(arg)) {
+      if (handleOf(arg) === handle) return arg
+    } else if (isOptions(arg)) {
+      for (const value of Object.values(arg)) {
+        if (typeof value === 'object' && value !== null && isHandle(value) && handleOf(value) === handle) return value
+      }
+    }
+  }
+  return null
+}

@@ -1,0 +1,123 @@
+import { setFlagsFromString } from 'node:v8'
+import { runInNewContext } from 'node:vm'
+import { native } from './addon.js'
+import { cells, checkStatus, DONE, emitWarnings, enter, JOB, moveTop, STATUS, top, WARNED } from './buffer.js'
+import { type Context, currentContext } from './context.js'
+import { decode } from './decode.js'
+import { put } from './encode.js'
+import { OutOfMemoryError } from './errors.js'
+import { failure } from './failure.js'
+import type { Handle } from './handle.js'
+
+interface Pending {
+  resolve(value: unknown): void
+  reject(error: unknown): void
+  finish(result: unknown): unknown
+  context: Context
+  args: ArrayLike<unknown>
+  self: Handle | undefined
+  /** Holds the stack of the code that queued the job: a failure should point there. */
+  site: Error
+}
+
+const pending = new Map<number, Pending>()
+/** Its reactions run after the code that is running now, like those of any other job. */
+const queued = Promise.resolve()
+
+/** Queues a job: `encode` writes its cells, `submit` hands it over and tells what to make of the decoded result. */
+export function queue(
+  encode: () => void,
+  submit: () => (result: unknown) => unknown,
+  args: ArrayLike<unknown>,
+  self: Handle | undefined,
+): Promise<unknown> {
+  const context = currentContext()
+  const base = top
+  try {
+    encode()
+    enter(base, context)
+  } catch (error) {
+    moveTop(base)
+    return Promise.reject(error)
+  }
+  moveTop(base)
+  const finish = submit()
+  if (cells[STATUS] !== 0) return Promise.reject(failure())
+  const job = cells[JOB]!
+  if (cells[DONE] === 1) queued.then(() => settle(job))
+  // Every job pays for its stack, so it is short: the queueing function, the one that called it and some of its callers.
+  const limit = Error.stackTraceLimit
+  Error.stackTraceLimit = Math.min(limit, 6)
+  const site = new Error()
+  Error.stackTraceLimit = limit
+  return new Promise((resolve, reject) => {
+    pending.set(job, { resolve, reject, finish, context, args, self, site })
+  })
+}
+
+/** Queues one of the addon's own jobs: cells in, a promise of the decoded result out. */
+export function queueNative(submit: () => void, ...values: unknown[]): Promise<unknown> {
+  return queue(
+    () => {
+      for (const value of values) put(value)
+    },
+    () => {
+      submit()
+      return (result) => result
+    },
+    values,
+    undefined,
+  )
+}
+
+/** Ends a job that native code says is over. */
+export function settle(job: number): void {
+  if (!pending.has(job)) return
+  if (native.ranOutOfMemory(job) !== 0) retryWithMemory(job)
+  else finish(job)
+}
+
+function finish(job: number): void {
+  const entry = pending.get(job)
+  if (entry === undefined) return
+  pending.delete(job)
+  const base = top
+  const scope = enter(base, entry.context)
+  native.settle(job)
+  if (cells[WARNED] !== 0) emitWarnings()
+  if (cells[STATUS] === 2) checkStatus()
+  if (cells[STATUS] !== 0) {
+    const error = failure()
+    if (error instanceof OutOfMemoryError) {
+      const { liveTensors, liveBytes } = native.memory()
+      error.message += `; JavaScript holds ${liveTensors} tensors with ${liveBytes} bytes of CPU memory`
+    }
+    if ('op' in error) {
+      error.stack = `${error.name}: ${error.message}\n${entry.site.stack?.split('\n').slice(1).join('\n') ?? ''}`
+    }
+    entry.reject(error)
+    return
+  }
+  try {
+    entry.resolve(entry.finish(decode(base, scope, entry.args, entry.self)))
+  } catch (error) {
+    entry.reject(error)
+  }
+}
+
+/**
+ * Memory that nobody needs any more is often only waiting for the garbage collector: collect, let finalisations run, and
+ * try once more before giving up.
+ */
+function retryWithMemory(job: number): void {
+  const collect = (globalThis as { gc?: () => void }).gc ?? exposedGc()
+  collect?.()
+  setImmediate(() => {
+    if (native.retry(job) === 0) finish(job)
+  })
+}
+
+function exposedGc(): (() => void) | undefined {
+  setFlagsFromString('--expose-gc')
+  return runInNewContext('gc') as (() => void) | undefined
+}

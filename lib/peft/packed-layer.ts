@@ -1,0 +1,112 @@
+import { op } from '../native/call.js'
+import { keepDType, type Module, type StateForm, setStateForms } from '../nn/module.js'
+import { NativeModule, nativeOf } from '../nn/native-module.js'
+import type { Parameter } from '../nn/parameter.js'
+import {
+  type NestedScales,
+  packingArguments,
+  type QuantizedWeight,
+  quantizationOf,
+  setQuantization,
+} from '../nn/quantized-weight.js'
+import { type DType, empty, noGrad, scope, Tensor } from '../tensor/index.js'
+
+const tell = op('voxtorch::module_quantize_linear')
+const untell = op('voxtorch::module_dequantize_linear')
+const dequantizeNf4 = op('voxtorch::dequantize_nf4')
+const dequantizeInt8 = op('voxtorch::dequantize_int8')
+const dequantizeScales = op('voxtorch::dequantize_scales')
+
+/** bitsandbytes' words for the scales of scales. */
+const NESTED = { absmax: 'weight_nested_absmax', offset: 'weight_nested_offset' } as const
+const SCALE_BLOCK = 256
+
+type Scales = Pick<QuantizedWeight, 'absmax' | 'nested'>
+
+export const weightOf = (layer: Module) => Reflect.get(layer, 'weight') as Parameter
+
+/** Makes a layer compute with a packed weight. Its own `weight` is the codes already. */
+export function pack(layer: Module, weight: QuantizedWeight): void {
+  for (const [name, buffer] of Object.entries(buffersOf(weight))) {
+    keepDType(buffer)
+    layer.registerBuffer(name, buffer)
+  }
+  keepDType(weight.codes)
+  setQuantization(layer, weight)
+  setStateForms(layer, (entry) => formLike(layer, entry))
+  if (!(layer instanceof NativeModule)) return
+  tell(nativeOf(layer), weight.codes, weight.absmax, weight.shape, packingArguments(weight))
+}
+
+/** The reverse of `quantize` for one layer: its weight is the values that the codes stand for, in the dtype it had. */
+export function dequantizeLayer(layer: Module): void {
+  const packed = quantizationOf(layer)
+  if (!packed) return
+  scope(() =>
+    noGrad(() => {
+      weightOf(layer).setData(valuesOf(packed, packed.dtype))
+      keepDType(weightOf(layer), false)
+      if (layer instanceof NativeModule) untell(nativeOf(layer))
+      setQuantization(layer, undefined)
+      setStateForms(layer, undefined)
+      drop(layer, packed)
+    }),
+  )
+}
+
+/** What the codes stand for, a fresh tensor [out, in]. */
+export function valuesOf({ scheme, codes, absmax, nested, shape, blockSize }: QuantizedWeight, dtype: DType): Tensor {
+  if (scheme === 'int8') return dequantizeInt8(codes, absmax, { dtype }) as Tensor
+  return scope(() => {
+    const scales = nested ? dequantizeScales(absmax, nested.absmax, nested.offset) : absmax
+    return dequantizeNf4(codes, scales as Tensor, shape, { blockSize, dtype }) as Tensor
+  })
+}
+
+/** A layer's buffers by their names in the state dictionary. */
+export const buffersOf = ({ absmax, nested }: Scales): Record<string, Tensor> => ({
+  weight_absmax: absmax,
+  ...(nested && { [NESTED.absmax]: nested.absmax, [NESTED.offset]: nested.offset }),
+})
+
+function drop(layer: Module, scales: Scales): void {
+  for (const [name, buffer] of Object.entries(buffersOf(scales))) {
+    layer.registerBuffer(name, null)
+    buffer.dispose()
+  }
+}
+
+/** Where a dictionary has scales in float32 and the layer packs them, or the reverse, the layer does as the dictionary. */
+function formLike(layer: Module, entry: (name: string) => unknown): StateForm | undefined {
+  const packed = quantizationOf(layer)
+  const given = entry('weight_absmax')
+  if (packed?.scheme !== 'nf4' || !(given instanceof Tensor)) return undefined
+  const nests = Object.values(NESTED).some((name) => entry(name) !== undefined)
+  const scales = packed.nested
+    ? given.dtype === 'float32' && !nests && scalesOf(packed, false)
+    : given.dtype === 'uint8' && nests && scalesOf(packed, true)
+  if (!scales) return undefined
+  const gone = Object.fromEntries(Object.keys(buffersOf(packed)).map((name) => [name, null]))
+  return {
+    buffers: { ...gone, ...buffersOf(scales) },
+    take() {
+      // Refused while a queued call reads it.
+      packed.codes.setData(packed.codes.detach())
+      drop(layer, packed)
+      pack(layer, { ...packed, nested: undefined, ...scales })
+    },
+  }
+}
+
+/** Buffers for as many scales, without values. */
+function scalesOf({ absmax: { shape, device } }: QuantizedWeight, isNested: boolean): Scales {
+  const make = (shape: number[], dtype: DType) => {
+    const buffer = empty(shape, { dtype, device })
+    keepDType(buffer)
+    return buffer
+  }
+  if (!isNested) return { absmax: make(shape, 'float32') }
+  const blocks = Math.ceil((shape[0] as number) / SCALE_BLOCK)
+  const nested: NestedScales = { absmax: make([blocks], 'float32'), offset: make([1], 'float32') }
+  return { absmax: make(shape, 'uint8'), nested }
+}

@@ -1,0 +1,316 @@
+#include "binding/arguments.h"
+
+#include <ATen/ScalarOps.h>
+#include <ATen/core/Generator.h>
+#include <c10/core/Layout.h>
+#include <c10/core/MemoryFormat.h>
+
+#include <cmath>
+#include <cstring>
+
+#include "core/streams.h"
+
+namespace voxtorch {
+namespace {
+
+constexpr int64_t kLargestSize = int64_t(1) << 47;  // what an address can hold
+
+std::optional<c10::Layout> layout_of(const std::string& name) {
+  if (name == "strided") return c10::kStrided;
+  if (name == "sparse_coo") return c10::kSparse;
+  return std::nullopt;
+}
+
+std::optional<c10::MemoryFormat> memory_format_of(const std::string& name) {
+  if (name == "contiguous") return c10::MemoryFormat::Contiguous;
+  if (name == "preserve") return c10::MemoryFormat::Preserve;
+  if (name == "channels_last") return c10::MemoryFormat::ChannelsLast;
+  if (name == "channels_last_3d") return c10::MemoryFormat::ChannelsLast3d;
+  return std::nullopt;
+}
+
+bool is_number(const Reader& cell) {
+  return cell.tag() == Tag::kNumber || cell.tag() == Tag::kBigInt || cell.tag() == Tag::kDouble;
+}
+bool is_scalar(const Reader& cell) {
+  return is_number(cell) || cell.tag() == Tag::kBool || cell.tag() == Tag::kComplex;
+}
+bool is_text(const Reader& cell) { return cell.tag() == Tag::kString || cell.tag() == Tag::kInline; }
+
+int64_t bigint_of(const Reader& cell) {
+  int64_t value;
+  std::memcpy(&value, cell.at + 1, sizeof value);
+  return value;
+}
+
+double number_of(const Reader& cell) {
+  return cell.tag() == Tag::kBigInt ? static_cast<double>(bigint_of(cell)) : cell.value();
+}
+
+// Whether every element of a list cell passes `test`.
+template <typename Test>
+bool all_elements(const Reader& cell, Test test) {
+  if (cell.tag() != Tag::kList) return false;
+  const double count = cell.value();
+  if (!(count >= 0) || count > double(cell.end - cell.at)) return false;
+  Reader element = cell.inside();
+  for (double i = 0; i < count; ++i) {
+    if (element.done() || !test(element)) return false;
+    element.skip();
+  }
+  return true;
+}
+
+template <typename Visit>
+void each_element(const Reader& cell, Visit visit) {
+  const double count = cell.value();
+  Reader element = cell.inside();
+  for (double i = 0; i < count; ++i) {
+    if (element.done()) fail(ErrorKind::kArguments, "an argument list is cut off");
+    visit(element);
+    element.skip();
+  }
+}
+
+bool is_module(const Reader& cell, const Slab& slab) {
+  if (cell.tag() != Tag::kObject) return false;
+  const c10::IValue* value = slab.find(cell.value());
+  return value == nullptr || (value->isObject() && value->type()->str() == kModuleType);
+}
+
+bool is_generator(const Reader& cell, const Slab& slab) {
+  if (cell.tag() != Tag::kObject) return false;
+  const c10::IValue* value = slab.find(cell.value());
+  return value == nullptr || value->isGenerator();
+}
+
+}  // namespace
+
+bool is_integral(const Reader& cell) {
+  if (cell.tag() == Tag::kBigInt) return true;
+  const double value = cell.value();
+  return cell.tag() == Tag::kNumber && std::abs(value) <= kMaxSafe && value == std::trunc(value);
+}
+bool matches(const ArgumentSpec& spec, const Reader& cell, const Slab& slab, bool relaxed) {
+  const Tag tag = cell.tag();
+  if (tag == Tag::kUndefined) return spec.has_default || spec.optional;
+  if (tag == Tag::kNull) return spec.optional;
+  switch (spec.kind) {
+    case Kind::kTensor:
+      return tag == Tag::kTensor || (relaxed && is_scalar(cell));
+    case Kind::kTensorList:
+      return all_elements(cell, [](const Reader& e) { return e.tag() == Tag::kTensor; });
+    case Kind::kOptionalTensorList:
+      return all_elements(cell, [](const Reader& e) { return e.tag() == Tag::kTensor || e.tag() == Tag::kNull; });
+    case Kind::kInt:
+      return is_integral(cell);
+    case Kind::kIntList:
+      return (spec.list_size > 0 && is_integral(cell)) || all_elements(cell, is_integral);
+    case Kind::kFloat:
+      return is_number(cell);
+    case Kind::kFloatList:
+      return (spec.list_size > 0 && is_number(cell)) || all_elements(cell, is_number);
+    case Kind::kBool:
+      return tag == Tag::kBool;
+    case Kind::kBoolList:
+      return all_elements(cell, [](const Reader& e) { return e.tag() == Tag::kBool; });
+    case Kind::kScalar:
+      return is_scalar(cell);
+    case Kind::kScalarList:
+      return all_elements(cell, is_scalar);
+    case Kind::kScalarType:
+      return is_text(cell) && scalar_type_of(cell.text()).has_value();
+    case Kind::kLayout:
+      return is_text(cell) && layout_of(cell.text()).has_value();
+    case Kind::kMemoryFormat:
+      return is_text(cell) && memory_format_of(cell.text()).has_value();
+    case Kind::kDevice:
+      return is_text(cell) && device_of(cell.text()).has_value();
+    case Kind::kString:
+      return is_text(cell);
+    case Kind::kStringList:
+      return all_elements(cell, is_text);
+    case Kind::kGenerator:
+      return is_generator(cell, slab);
+    case Kind::kModule:
+      return is_module(cell, slab);
+    case Kind::kUnsupported:
+      return false;
+  }
+  return false;
+}
+
+at::Tensor read_tensor(const Reader& cell, const Slab& slab) {
+  if (cell.tag() != Tag::kTensor) fail(ErrorKind::kArguments, "expected a Tensor");
+  const c10::IValue* value = slab.find(cell.value());
+  if (value == nullptr || !value->isTensor()) {
+    fail(ErrorKind::kDisposed,
+         "this tensor was disposed (by dispose(), by the end of its scope, or it belongs to another thread)");
+  }
+  return value->toTensor();
+}
+
+std::vector<at::Tensor> read_tensors(const Reader& cell, const Slab& slab) {
+  std::vector<at::Tensor> tensors;
+  if (cell.tag() == Tag::kNull || cell.tag() == Tag::kUndefined) return tensors;
+  if (cell.tag() != Tag::kList) fail(ErrorKind::kArguments, "expected a list of tensors");
+  each_element(cell, [&](const Reader& element) {
+    tensors.push_back(element.tag() == Tag::kNull ? at::Tensor() : read_tensor(element, slab));
+  });
+  return tensors;
+}
+
+int64_t read_int(const Reader& cell) {
+  if (!is_integral(cell)) fail(ErrorKind::kArguments, "expected a whole number");
+  return cell.tag() == Tag::kBigInt ? bigint_of(cell) : static_cast<int64_t>(cell.value());
+}
+
+std::vector<int64_t> read_ints(const Reader& cell) {
+  if (cell.tag() != Tag::kList) fail(ErrorKind::kArguments, "expected a list of whole numbers");
+  std::vector<int64_t> values;
+  each_element(cell, [&](const Reader& element) { values.push_back(read_int(element)); });
+  return values;
+}
+
+c10::Scalar read_scalar(const Reader& cell) {
+  switch (cell.tag()) {
+    case Tag::kBool:
+      return c10::Scalar(cell.value() != 0);
+    case Tag::kBigInt:
+      return c10::Scalar(bigint_of(cell));
+    case Tag::kDouble:
+      return c10::Scalar(cell.value());
+    case Tag::kComplex:
+      if (cell.end - cell.at < 4) fail(ErrorKind::kArguments, "a complex number is cut off");
+      return c10::Scalar(c10::complex<double>(cell.value(), cell.at[3]));
+    case Tag::kNumber:
+      return is_integral(cell) ? c10::Scalar(static_cast<int64_t>(cell.value())) : c10::Scalar(cell.value());
+    default:
+      fail(ErrorKind::kArguments, "expected a number");
+  }
+}
+
+c10::IValue convert(const ArgumentSpec& spec, const Reader& cell, const Slab& slab) {
+  const Tag tag = cell.tag();
+  if (tag == Tag::kUndefined) return spec.has_default ? spec.default_value : c10::IValue();
+  if (tag == Tag::kNull) return c10::IValue();
+  switch (spec.kind) {
+    case Kind::kTensor: {
+      if (tag == Tag::kTensor) return read_tensor(cell, slab);
+      at::Tensor number = at::scalar_to_tensor(read_scalar(cell));
+      number.unsafeGetTensorImpl()->set_wrapped_number(true);
+      return number;
+    }
+    case Kind::kTensorList:
+      return c10::IValue(read_tensors(cell, slab));
+    case Kind::kOptionalTensorList: {
+      c10::List<std::optional<at::Tensor>> list;
+      each_element(cell, [&](const Reader& element) {
+        if (element.tag() == Tag::kNull)
+          list.push_back(std::nullopt);
+        else
+          list.push_back(read_tensor(element, slab));
+      });
+      return list;
+    }
+    case Kind::kInt:
+      return read_int(cell);
+    case Kind::kIntList: {
+      auto values = tag == Tag::kList ? read_ints(cell) : std::vector<int64_t>(spec.list_size, read_int(cell));
+      for (const int64_t value : values) {
+        // Sizes, strides, paddings: libtorch adds and multiplies them without looking.
+        if (value > kLargestSize || value < -kLargestSize) {
+          fail(ErrorKind::kValue, "'" + spec.name + "' holds " + std::to_string(value) + ", a size that no tensor has");
+        }
+      }
+      return c10::IValue(std::move(values));
+    }
+    case Kind::kFloat:
+      return number_of(cell);
+    case Kind::kFloatList: {
+      std::vector<double> values;
+      if (tag != Tag::kList)
+        values.assign(spec.list_size, number_of(cell));
+      else
+        each_element(cell, [&](const Reader& element) { values.push_back(number_of(element)); });
+      return c10::IValue(values);
+    }
+    case Kind::kBool:
+      return cell.value() != 0;
+    case Kind::kBoolList: {
+      c10::List<bool> list;
+      each_element(cell, [&](const Reader& element) { list.push_back(element.value() != 0); });
+      return list;
+    }
+    case Kind::kScalar:
+      return c10::IValue(read_scalar(cell));
+    case Kind::kScalarList: {
+      c10::impl::GenericList list(c10::NumberType::get());
+      each_element(cell, [&](const Reader& element) { list.push_back(c10::IValue(read_scalar(element))); });
+      return list;
+    }
+    case Kind::kScalarType:
+      return c10::IValue(*scalar_type_of(cell.text()));
+    case Kind::kLayout:
+      return c10::IValue(*layout_of(cell.text()));
+    case Kind::kMemoryFormat:
+      return c10::IValue(*memory_format_of(cell.text()));
+    case Kind::kDevice: {
+      const c10::Device device = *device_of(cell.text());
+      if (device.is_cuda()) expect_cuda();
+      return c10::IValue(device);
+    }
+    case Kind::kString:
+      return c10::IValue(cell.text());
+    case Kind::kStringList: {
+      c10::List<std::string> list;
+      each_element(cell, [&](const Reader& element) { list.push_back(element.text()); });
+      return list;
+    }
+    case Kind::kGenerator: {
+      const c10::IValue* value = slab.find(cell.value());
+      if (value == nullptr) fail(ErrorKind::kDisposed, "this generator was disposed or belongs to another thread");
+      return *value;
+    }
+    case Kind::kModule: {
+      const c10::IValue* value = slab.find(cell.value());
+      if (value == nullptr) fail(ErrorKind::kDisposed, "this network was disposed or belongs to another thread");
+      return *value;
+    }
+    case Kind::kUnsupported:
+      break;
+  }
+  fail(ErrorKind::kArguments, "argument '" + spec.name + "' has a type that cannot be given from JavaScript");
+}
+std::string describe(const Reader& cell, const Slab& slab) {
+  switch (cell.tag()) {
+    case Tag::kNull:
+      return "null";
+    case Tag::kUndefined:
+      return "undefined";
+    case Tag::kNumber:
+    case Tag::kDouble:
+      return is_integral(cell) ? "whole number" : "number";
+    case Tag::kBool:
+      return "boolean";
+    case Tag::kBigInt:
+      return "bigint";
+    case Tag::kTensor: {
+      const c10::IValue* value = slab.find(cell.value());
+      return value == nullptr ? "disposed Tensor" : "Tensor";
+    }
+    case Tag::kList:
+      return "list of " + std::to_string(static_cast<int64_t>(cell.value()));
+    case Tag::kString:
+    case Tag::kInline:
+      return "'" + cell.text() + "'";
+    case Tag::kComplex:
+      return "complex number";
+    case Tag::kObject:
+      return is_module(cell, slab) ? "native network" : "Generator";
+    default:
+      return "value";
+  }
+}
+
+}  // namespace voxtorch

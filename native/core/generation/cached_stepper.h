@@ -1,0 +1,44 @@
+// The stepper of a decoder whose past is a key-value cache. Where rows are padded, their mask grows with the text and
+// positions count the real tokens.
+#pragma once
+
+#include "core/generation/stepper.h"
+
+namespace voxtorch::generation {
+
+class CachedStepper : public CausalStepper {
+ public:
+  at::Tensor step(const at::Tensor& ids) final;
+  void reorder(const at::Tensor& rows) override;
+
+ protected:
+  // Ids are moved to `device`.
+  CachedStepper(at::Device device, c10::intrusive_ptr<nn::KvCache> cache);
+
+  // What the network reads next.
+  struct Tokens {
+    at::Tensor ids;         // int64 [batch, time]; undefined where there are
+    at::Tensor embeddings;  // [batch, time, dim]
+    at::Tensor mask;        // bool [batch, past + time]; undefined: no padding
+    at::Tensor positions;   // int64 [batch, 1]; undefined: counted over the real tokens
+  };
+  // The prompt, with memory for all that will follow.
+  Tokens read(const Prompt& prompt);
+  virtual at::Tensor hidden_of(const Tokens& tokens) = 0;                     // -> [batch, time, dim]
+  virtual at::Tensor logits_of(const at::Tensor& hidden) const = 0;           // [..., dim] -> [..., vocabulary]
+  PromptLogits answer(const Prompt& prompt, const at::Tensor& hidden) const;  // of the prompt's hidden states
+  // The cache, or an empty one where there is none.
+  static c10::intrusive_ptr<nn::KvCache> or_new(c10::intrusive_ptr<nn::KvCache> cache);
+
+  const c10::intrusive_ptr<nn::KvCache> cache_;
+
+ private:
+  // Of one token of each row, [batch, vocabulary]; -1: the last.
+  at::Tensor logits_at(const at::Tensor& hidden, int64_t place) const;
+
+  const at::Device device_;
+  at::Tensor mask_;  // bool [batch, all tokens that may come]; undefined: no padding
+  at::Tensor next_;  // int64 [batch, 1]: the position of the next token; with a mask only
+};
+
+}  // namespace voxtorch::generation
