@@ -4,45 +4,51 @@ import { CheckpointError, ConfigError } from '../native/errors.js'
 
 /**
  * A low-rank adapter (LoRA, Hu et al. 2021, https://arxiv.org/abs/2106.09685): which layers get one, and what it is. The
- * names and defaults are those of Python's peft.
+ * names and defaults are those of Python's peft. A plain object with these keys does as well; `new LoraConfig(object)` checks
+ * it at once, and has the defaults.
  */
-export interface LoraConfig {
+export class LoraConfig {
   /** Rank of the adapter [8]. */
-  r?: number
+  declare r?: number
   /** The adapter's output is scaled by `loraAlpha / r` [8]. */
-  loraAlpha?: number
+  declare loraAlpha?: number
   /** Dropout of the adapter's input [0]. An embedding's adapter has none. */
-  loraDropout?: number
+  declare loraDropout?: number
   /**
    * Which layers: a list of names, each the full path or its end (`'query'`), a regular expression (as a string, in the
    * syntax that JavaScript and Python share) that matches the whole path, or `'all-linear'`.
    */
-  targetModules: string[] | string
+  declare targetModules: string[] | string
   /** Layers that get none although `targetModules` names them. */
-  excludeModules?: string[] | string | null
+  declare excludeModules?: string[] | string | null
   /** Which biases of the network train too ['none']. With others than 'none' a network has one adapter only. */
-  bias?: 'none' | 'all' | 'lora_only'
+  declare bias?: 'none' | 'all' | 'lora_only'
   /** Scale by `loraAlpha / √r` (rsLoRA, https://arxiv.org/abs/2312.03732) [false]. */
-  useRslora?: boolean
+  declare useRslora?: boolean
   /** Train the magnitude of the weight apart from its direction (DoRA, https://arxiv.org/abs/2402.09353) [false]. */
-  useDora?: boolean
+  declare useDora?: boolean
   /** Modules, by the end of their path, that train as a whole and are saved with the adapter. */
-  modulesToSave?: string[] | null
+  declare modulesToSave?: string[] | null
   /** true: A uniform as a linear layer's weight, B zeros; 'gaussian': A normal with deviation 1/r; false: both random [true]. */
-  initLoraWeights?: boolean | 'gaussian'
+  declare initLoraWeights?: boolean | 'gaussian'
   /** Only layers with these numbers, where `targetModules` is a list of ends of paths. */
-  layersToTransform?: number | number[] | null
+  declare layersToTransform?: number | number[] | null
   /** The name before the layer's number in a path; by default the first number counts. */
-  layersPattern?: string | string[] | null
+  declare layersPattern?: string | string[] | null
   /** Ranks of single layers, by the end of their path or a regular expression. */
-  rankPattern?: Record<string, number>
+  declare rankPattern?: Record<string, number>
   /** `loraAlpha` of single layers, as `rankPattern`. */
-  alphaPattern?: Record<string, number>
+  declare alphaPattern?: Record<string, number>
   /** Made for use, not for training [false]. */
-  inferenceMode?: boolean
-  taskType?: string | null
-  baseModelNameOrPath?: string | null
-  revision?: string | null
+  declare inferenceMode?: boolean
+  declare taskType?: string | null
+  declare baseModelNameOrPath?: string | null
+  declare revision?: string | null
+
+  /** @throws ConfigError for an unknown key or a value that makes no adapter */
+  constructor(config: LoraConfig) {
+    Object.assign(this, resolveConfig(config))
+  }
 }
 
 export type ResolvedLoraConfig = Required<LoraConfig>

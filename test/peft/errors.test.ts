@@ -9,7 +9,7 @@ import {
   Conv1d,
   getPeftModel,
   Linear,
-  type LoraConfig,
+  LoraConfig,
   loadSafetensors,
   Module,
   PeftModel,
@@ -29,6 +29,15 @@ const small = (config: object) => () => getPeftModel(network('small'), config as
 const targetModules = ['hidden']
 
 describe('a configuration', () => {
+  it('is a plain object or a LoraConfig, which has the defaults and is checked when it is made', () => {
+    const config = new LoraConfig({ targetModules, r: 2 })
+    expect(config).toMatchObject({ targetModules, r: 2, loraAlpha: 8, loraDropout: 0, bias: 'none' })
+    const [plain, made] = [{ targetModules, r: 2 }, config].map((given) => getPeftModel(network('small'), given))
+    expect(made?.peftConfig).toEqual(plain?.peftConfig)
+    expect(made?.getNbTrainableParameters()).toEqual(plain?.getNbTrainableParameters())
+    refuses(() => new LoraConfig({ targetModules, r: 0 }), /r must be a whole number of at least 1/)
+  })
+
   it.each([
     [{ targetModules, lora_alpha: 2 }, /'lora_alpha'; did you mean 'loraAlpha'/],
     [{ targetModule: ['x'] }, /did you mean 'targetModules'/],
