@@ -7,6 +7,7 @@ const cases: Case[] = [
   { name: 'single', label: 'LLaMA 110M, 1 row, float32', target: 0.65 },
   { name: 'half', label: 'LLaMA 110M, 1 row, bfloat16', target: 0.65 },
   { name: 'int8', label: 'LLaMA 110M, 1 row, int8 weights against float32', target: 0.35 },
+  { name: 'nf4', label: 'LLaMA 110M, 1 row, NF4 weights against float32' },
   { name: 'batch', label: 'LLaMA 110M, 8 rows padded on the left, float32' },
   { name: 'beams', label: 'LLaMA 110M, 4 beams, float32' },
   { name: 'sampled', label: 'LLaMA 110M, 1 row, top-k, top-p, repetition penalty, float32' },

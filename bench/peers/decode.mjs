@@ -16,8 +16,9 @@ const config = {
   tieWordEmbeddings: true,
 }
 const made = (options) => DecoderLM.fromConfig(config, options).eval().freeze()
-const networks = { plain: made({}), half: made({ dtype: 'bfloat16' }), int8: made({}) }
-await quantize(networks.int8, { scheme: 'int8' })
+const networks = { plain: made({}), half: made({ dtype: 'bfloat16' }), int8: made({}), nf4: made({}) }
+quantize(networks.int8, { scheme: 'int8' })
+quantize(networks.nf4, { scheme: 'nf4' })
 
 const inputIds = randint(0, 32000, [1, 32])
 const rows = randint(0, 32000, [8, 32])
@@ -39,6 +40,7 @@ await serve(
     single: generate('plain', { inputIds }),
     half: generate('half', { inputIds }),
     int8: generate('int8', { inputIds }),
+    nf4: generate('nf4', { inputIds }),
     batch: generate('plain', { inputIds: rows, attentionMask: mask }),
     beams: generate('plain', { inputIds }, { numBeams: 4 }),
     sampled: generate('plain', { inputIds }, { doSample: true, topK: 50, topP: 0.9, repetitionPenalty: 1.1 }),

@@ -1,4 +1,4 @@
-"""The same network in transformers' generate. Its float32 stands against our int8 weights, too."""
+"""The same network in transformers' generate. Its float32 stands against our int8 and NF4 weights, too."""
 
 import torch
 from serve import serve, timed_blocks
@@ -51,6 +51,7 @@ serve(
             "single": generate(plain, ids),
             "half": generate(half, ids),
             "int8": generate(plain, ids),
+            "nf4": generate(plain, ids),
             "batch": generate(plain, rows, mask),
             "beams": generate(plain, ids, num_beams=4),
             "sampled": generate(plain, ids, do_sample=True, top_k=50, top_p=0.9, repetition_penalty=1.1),

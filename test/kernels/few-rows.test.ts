@@ -1,3 +1,5 @@
+import { execFile } from 'node:child_process'
+import { promisify } from 'node:util'
 import { describe, expect, it } from 'vitest'
 import {
   cat,
@@ -10,7 +12,9 @@ import {
   quantize,
   randn,
   type Tensor,
+  VoxtorchError,
 } from '../../lib/index.js'
+import { op } from '../../lib/native/call.js'
 import { difference, settledTensors } from '../helpers.js'
 
 const exact = (x: Tensor, weight: Tensor, bias: Tensor | null) =>
@@ -73,3 +77,151 @@ describe('linear of a few rows without gradients', () => {
     expect(layer.weight.grad?.shape).toEqual([401, 300])
   })
 })
+
+type Tensors = Record<'codes' | 'absmax' | 'offset', Tensor>
+const quantizeNf4 = op('voxtorch::quantize_nf4') as (x: Tensor, options: object) => Tensors
+const quantizeScales = op('voxtorch::quantize_scales') as (scales: Tensor) => Tensors
+const dequantizeNf4 = op('voxtorch::dequantize_nf4') as (c: Tensor, a: Tensor, shape: number[], o: object) => Tensor
+const dequantizeScales = op('voxtorch::dequantize_scales') as (c: Tensor, a: Tensor, offset: Tensor) => Tensor
+const packedLinear = op('voxtorch::quantized_linear') as (...args: unknown[]) => Tensor
+const adaptedLinear = op('voxtorch::adapted_quantized_linear') as (...args: unknown[]) => Tensor
+
+/** A random weight in NF4: the arguments that say how it is packed, and its values. */
+function nf4({ from, to, block = 64, nested = false }: { from: number; to: number; block?: number; nested?: boolean }) {
+  const shape = [to, from]
+  const { codes, absmax } = quantizeNf4(randn(shape), { blockSize: block })
+  const how = { scheme: 'nf4', blockSize: block }
+  if (!nested) return { codes, absmax, shape, how, values: dequantizeNf4(codes, absmax, shape, { blockSize: block }) }
+  const scales = quantizeScales(absmax)
+  const values = dequantizeNf4(codes, dequantizeScales(scales.codes, scales.absmax, scales.offset), shape, {
+    blockSize: block,
+  })
+  const nestedHow = { ...how, nestedAbsmax: scales.absmax, nestedOffset: scales.offset }
+  return { codes, absmax: scales.codes, shape, how: nestedHow, values }
+}
+
+type Packed = ReturnType<typeof nf4>
+const product = (input: Tensor, { codes, absmax, shape, how }: Packed, bias: Tensor | null = null) =>
+  packedLinear(input, codes, absmax, shape, bias, how)
+
+describe.each([false, true])('few rows of an NF4 weight, double quantisation %s', (nested) => {
+  // Rows of 192 with blocks of 128, and 320 with 256: a block goes on in the next row.
+  const taken = [
+    [1, 768, 256, 64],
+    [2, 192, 401, 128],
+    [3, 320, 257, 256],
+    [8, 1024, 130, 64],
+  ] as const
+  // Many rows, rows or blocks that are no multiples of 64, an odd number of weights.
+  const left = [
+    [9, 512, 256, 64],
+    [2, 300, 401, 64],
+    [1, 333, 257, 64],
+    [2, 768, 256, 32],
+    [2, 768, 256, 96],
+  ] as const
+
+  it.each([...taken, ...left])('%i rows of %i to %i in blocks of %i equal the product of the values', (...sizes) => {
+    const [rows, from, to, block] = sizes
+    manualSeed(4)
+    noGrad(() => {
+      const weight = nf4({ from, to, block, nested })
+      const input = randn([rows, from])
+      const bias = randn([to])
+      for (const offset of [bias, null]) {
+        expect(difference(product(input, weight, offset), exact(input, weight.values, offset))).toBeLessThan(1e-6)
+        const half = [input, offset].map((x) => x?.to('bfloat16') ?? null) as [Tensor, Tensor | null]
+        const ours = product(half[0], weight, half[1])
+        expect(ours.dtype).toBe('bfloat16')
+        expect(difference(ours.double(), exact(half[0], weight.values, half[1]))).toBeLessThan(2 ** -7)
+      }
+    })
+  })
+
+  it.each(taken)('%i rows of %i to %i in blocks of %i never make values in bfloat16', (rows, from, to, block) => {
+    manualSeed(5)
+    noGrad(() => {
+      const weight = nf4({ from, to, block, nested })
+      const input = randn([rows, from]).to('bfloat16')
+      // Values rounded to bfloat16 would give other bits.
+      expect(product(input, weight).equal(product(input.float(), weight).to('bfloat16'))).toBe(true)
+    })
+  })
+
+  it('gives a row the same bits whatever comes with it', () => {
+    manualSeed(6)
+    noGrad(() => {
+      const weight = nf4({ from: 320, to: 300, nested })
+      const input = randn([7, 320])
+      const alone = Array.from({ length: 7 }, (_, i) => product(input.slice(0, i, i + 1), weight))
+      expect(product(input, weight).equal(cat(alone))).toBe(true)
+      expect(product(input.view([7, 1, 320]), weight).shape).toEqual([7, 1, 300])
+      expect(product(input.t().contiguous().t(), weight).equal(cat(alone))).toBe(true)
+      expect(product(input.slice(0, 0, 0), weight).shape).toEqual([0, 300])
+    })
+  })
+
+  it('goes with an adapter', () => {
+    manualSeed(7)
+    noGrad(() => {
+      const { codes, absmax, shape, how, values } = nf4({ from: 320, to: 300, nested })
+      const [input, a, b, bias] = [randn([2, 320]), randn([4, 320]), randn([300, 4]), randn([300])]
+      const ours = adaptedLinear(input, codes, absmax, shape, bias, [a], [b], [0.5], how)
+      const merged = values.double().add(b.double().matmul(a.double()).mul(0.5))
+      expect(difference(ours, exact(input, merged, bias))).toBeLessThan(1e-6)
+    })
+  })
+
+  it('leaves gradients alone, and no tensors', async () => {
+    const weight = nf4({ from: 320, to: 300, nested })
+    const input = randn([2, 320], { requiresGrad: true })
+    const live = await settledTensors()
+    noGrad(() => product(input, weight)).dispose()
+    expect(memoryStats().liveTensors).toBe(live)
+    await product(input, weight).sum().backward()
+    const gradient = weight.values.double().sum(0).expand([2, 320])
+    expect(difference(input.grad as Tensor, gradient)).toBeLessThan(1e-5)
+  })
+})
+
+it.each(['nf4', 'int8'] as const)('refuses scales of another number than the weight needs: %s', (scheme) => {
+  const { codes, absmax } = (op(`voxtorch::quantize_${scheme}`) as typeof quantizeNf4)(randn([300, 320]), {})
+  for (const scales of [absmax.slice(0, 0, 7), cat([absmax, absmax])]) {
+    const call = () => noGrad(() => packedLinear(randn([1, 320]), codes, scales, [300, 320], null, { scheme }))
+    expect(call).toThrow(VoxtorchError)
+    expect(call).toThrow(scheme === 'nf4' ? /shape \[1500\]/ : /shape \[300\]/)
+  }
+})
+
+it('every instruction set and number of threads gives the same bits', async () => {
+  const program = `
+    import { createHash } from 'node:crypto'
+    const root = process.argv[1]
+    const { functional, noGrad, tensor } = await import(root + 'dist/index.js')
+    const { op } = await import(root + 'dist/native/call.js')
+    // ATen's own random numbers depend on the instruction set.
+    const made = (rows) => tensor(Float32Array.from({ length: rows * 320 }, (_, i) => Math.sin(i * i))).view([rows, 320])
+    const hash = createHash('sha256')
+    noGrad(() => {
+      const weight = made(801)
+      const packed = { nf4: op('voxtorch::quantize_nf4')(weight), int8: op('voxtorch::quantize_int8')(weight) }
+      for (const dtype of ['float32', 'bfloat16']) {
+        const input = made(3).to(dtype)
+        const outputs = Object.entries(packed).map(([scheme, { codes, absmax }]) =>
+          op('voxtorch::quantized_linear')(input, codes, absmax, [801, 320], null, { scheme }))
+        outputs.push(functional.linear(input, weight.to(dtype)))
+        for (const output of outputs) hash.update(JSON.stringify(output.float().toArray()))
+      }
+    })
+    console.log(hash.digest('hex'))`
+  const root = new URL('../../', import.meta.url).pathname
+  const digest = async (capability: string, threads: number) => {
+    const env = { ...process.env, ATEN_CPU_CAPABILITY: capability, OMP_NUM_THREADS: String(threads) }
+    const args = ['--input-type=module', '-e', program, root]
+    return (await promisify(execFile)(process.execPath, args, { env })).stdout
+  }
+  const baseline = await digest('default', 1)
+  expect(baseline).toHaveLength(65)
+  // ATen ignores a name that the processor lacks, so these run everywhere.
+  for (const capability of ['default', 'avx2', 'avx512']) expect(await digest(capability, 2)).toBe(baseline)
+}, 60_000)

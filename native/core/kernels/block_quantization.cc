@@ -316,6 +316,8 @@ Tensor dequantize_nf4(const Tensor& codes, const Tensor& absmax, at::IntArrayRef
   return values;
 }
 
+const std::array<float, 16>& nf4_values() { return kNf4; }
+
 namespace {
 
 // One after the other and in float64: the same on any number of threads.

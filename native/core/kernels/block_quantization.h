@@ -57,6 +57,8 @@ std::tuple<at::Tensor, at::Tensor> quantize_nf4(const at::Tensor& input, int64_t
 at::Tensor dequantize_nf4(const at::Tensor& codes, const at::Tensor& absmax, at::IntArrayRef shape, int64_t block,
                           at::ScalarType type);
 
+const std::array<float, 16>& nf4_values();
+
 // QLoRA's double quantisation, as bitsandbytes' compress_statistics: the scales [blocks] of NF4, float32, lose their
 // mean (offset [1]) and go through quantize_blockwise, in blocks of kScaleBlock: codes uint8 [blocks], absmax
 // [ceil(blocks / kScaleBlock)].

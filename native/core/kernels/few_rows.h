@@ -15,4 +15,10 @@ bool are_few_rows(const at::Tensor& input, const at::Tensor& weight);
 at::Tensor few_rows_linear(const at::Tensor& input, const at::Tensor& weight, const std::optional<at::Tensor>& bias,
                            const std::optional<at::Tensor>& absmax = std::nullopt);
 
+// The same with the weight [out, in] as quantize_nf4 packs it: codes, and float32 scales [ceil(out * in / block)]. Rows
+// and blocks must be multiples of 64 long. Whole values are never made: half a byte is read for each.
+bool are_few_rows_of_nf4(const at::Tensor& input, const at::Tensor& codes, int64_t out, int64_t in, int64_t block);
+at::Tensor few_rows_nf4_linear(const at::Tensor& input, const at::Tensor& codes, const at::Tensor& scales, int64_t out,
+                               int64_t block, const std::optional<at::Tensor>& bias);
+
 }  // namespace voxtorch::kernels

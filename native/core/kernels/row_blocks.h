@@ -59,12 +59,15 @@ VOXTORCH_INLINE float sum(const Block& block) {
   return lanes[0];
 }
 
+// Part by part: GCC copies a block of several in pieces of 16 bytes by way of the stack, and waits for them there.
 VOXTORCH_INLINE Block load_block(const float* from) {
   Block block;
-  std::memcpy(&block, from, sizeof(block));
+  VOXTORCH_EACH_PART std::memcpy(&block.part[k], from + k * kLanes, sizeof(Floats));
   return block;
 }
-VOXTORCH_INLINE void store_block(float* to, const Block& block) { std::memcpy(to, &block, sizeof(block)); }
+VOXTORCH_INLINE void store_block(float* to, const Block& block) {
+  VOXTORCH_EACH_PART std::memcpy(to + k * kLanes, &block.part[k], sizeof(Floats));
+}
 
 VOXTORCH_INLINE Block load_block(const BFloat16* from) {
   Block block;

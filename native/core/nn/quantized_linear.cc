@@ -77,13 +77,26 @@ Tensor lowered(const Tensor& tensor, c10::DeviceType device) {
   return tensor.to(at::autocast::get_autocast_dtype(device));
 }
 
+// The product by the kernels that multiply with codes; undefined where the values must be made.
+Tensor few_rows(const Tensor& input, const QuantizedWeight& weight, const OptionalTensor& bias) {
+  const Tensor& codes = weight.codes;
+  if (weight.block == 0) {
+    if (codes.scalar_type() != at::kChar || !kernels::are_few_rows(input, codes)) return {};
+    return kernels::few_rows_linear(input, codes, bias, weight.absmax);
+  }
+  if (!kernels::are_few_rows_of_nf4(input, codes, weight.out, weight.in, weight.block)) return {};
+  return kernels::few_rows_nf4_linear(input, codes, weight.scales(), weight.out, weight.block, bias);
+}
+
 }  // namespace
 
 Tensor QuantizedWeight::values(at::ScalarType type) const {
   if (block == 0) return kernels::dequantize_int8(codes, absmax, type);
-  const Tensor scales =
-      nested_absmax.defined() ? kernels::dequantize_scales(absmax, nested_absmax, nested_offset) : absmax;
-  return kernels::dequantize_nf4(codes, scales, {out, in}, block, type);
+  return kernels::dequantize_nf4(codes, scales(), {out, in}, block, type);
+}
+
+Tensor QuantizedWeight::scales() const {
+  return nested_absmax.defined() ? kernels::dequantize_scales(absmax, nested_absmax, nested_offset) : absmax;
 }
 
 QuantizedWeight quantized_weight(const Tensor& codes, const Tensor& absmax, at::IntArrayRef shape,
@@ -116,9 +129,7 @@ Tensor quantized_linear(const Tensor& given, const QuantizedWeight& weight, cons
   const OptionalTensor bias =
       given_bias && given_bias->defined() ? OptionalTensor(lowered(*given_bias, device)) : std::nullopt;
   check(input, weight, bias);
-  if (weight.block == 0 && kernels::are_few_rows(input, weight.codes)) {
-    return kernels::few_rows_linear(input, weight.codes, bias, weight.absmax);
-  }
+  if (const Tensor rows = few_rows(input, weight, bias); rows.defined()) return rows;
   const RecordsForward recorded;
   const auto optional = [](const Tensor& tensor) { return tensor.defined() ? OptionalTensor(tensor) : std::nullopt; };
   return QuantizedLinear::apply(input, weight.codes, weight.absmax, bias, weight.out, weight.in, weight.block,

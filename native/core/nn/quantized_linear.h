@@ -21,6 +21,7 @@ struct QuantizedWeight {
   at::Tensor nested_absmax, nested_offset;
 
   at::Tensor values(at::ScalarType type) const;  // [out, in]
+  at::Tensor scales() const;                     // of nf4: [ceil(out * in / block)]
 };
 
 // Throws where codes and scales do not make such a weight.
