@@ -126,35 +126,31 @@ export class NativeModule extends Module {
         {},
       )
     }
-    // Native code holds the callback as long as the block lives: with the hooks in it, neither would ever be collected.
-    const known = new WeakRef(hooks)
-    const id = registerCallback(
-      inCallback(([input, output]) => [checked(known.deref()?.run([input], output) ?? output)]),
-    )
-    callNative(
-      native.setForwardHook,
-      () => {
-        put(handle)
-        put(id)
-      },
-      false,
-    )
+    setHook(handle, callbackOf(new WeakRef(hooks)))
     return () => {
-      if (native.isLive(handleOf(handle)) === 0) return
-      callNative(
-        native.setForwardHook,
-        () => {
-          put(handle)
-          put(null)
-        },
-        false,
-      )
+      if (native.isLive(handleOf(handle)) !== 0) setHook(handle, null)
     }
   }
 
   protected override freeNative(): void {
     native.release(handleOf(this.#handle))
   }
+}
+
+function setHook(handle: ModuleHandle, callback: number | null): void {
+  const write = () => {
+    put(handle)
+    put(callback)
+  }
+  callNative(native.setForwardHook, write, false)
+}
+
+/**
+ * Native code holds the callback as long as the block lives. With the hooks in it, or with the handle in the scope that it
+ * is made in, neither would ever be collected.
+ */
+function callbackOf(hooks: WeakRef<ForwardHooks>): number {
+  return registerCallback(inCallback(([input, output]) => [checked(hooks.deref()?.run([input], output) ?? output)]))
 }
 
 function checked(output: unknown): Tensor {

@@ -145,6 +145,16 @@ describe('a hook on a part of a network', () => {
     model.dispose()
   })
 
+  it('does not keep a network that nobody has any more', async () => {
+    const before = await settledTensors()
+    for (let i = 0; i < 3; i++) {
+      const model = build(caseOf('roberta'))
+      blockOf(model, 'encoder.layer.0').registerForwardHook(() => void model.training)
+      ;(await run(model)).dispose()
+    }
+    await expect.poll(settledTensors, { timeout: 10_000 }).toBeLessThanOrEqual(before)
+  })
+
   it('that throws, or gives no tensor or a promise, fails the pass with its error, and the network goes on', async () => {
     const model = build(caseOf('roberta'))
     const layer = blockOf(model, 'encoder.layer.0')
