@@ -43,6 +43,19 @@ const generates = () =>
     maxPositionEmbeddings: 1e6,
   }).stream({ inputIds: tensor([[1, 2, 3]]) }, { maxNewTokens: 1e5 })
 
+/** A forward pass of a network, one of whose layers has a hook. */
+function hooked(hook) {
+  const network = DecoderLM.fromConfig({
+    vocabSize: 20,
+    hiddenSize: 8,
+    numHiddenLayers: 2,
+    numAttentionHeads: 2,
+    intermediateSize: 12,
+  })
+  network.get('model.layers.0').registerForwardHook(hook)
+  return network.forward({ inputIds: tensor([[1, 2, 3]]) })
+}
+
 function start(name) {
   const worker = new Worker(new URL(import.meta.url), { workerData: name })
   worker.on('error', (error) => {
@@ -117,6 +130,12 @@ const inWorker = {
       spin()
     })
     await x.sum().backward()
+  },
+  async 'waits in a hook of a block'() {
+    await hooked(() => {
+      parentPort.postMessage('in a hook')
+      spin()
+    })
   },
   async 'waits in a nested backward'() {
     const Inner = withBackward(spin)
@@ -211,6 +230,7 @@ const scenarios = {
   'terminated while backward waits for it': () => terminated('never answers backward'),
   'terminated in forward': () => terminated('waits in forward'),
   'terminated in a hook': () => terminated('waits in a hook'),
+  'terminated in a hook of a block': () => terminated('waits in a hook of a block'),
   'terminated in a nested backward': () => terminated('waits in a nested backward'),
   'terminated with tensors and functions alive': () => terminated('has many tensors and functions'),
   async 'terminated while it generates'() {
@@ -227,6 +247,12 @@ const scenarios = {
       ok()
       process.exit(0)
     }
+  },
+  async 'the process exits in a hook of a block'() {
+    await hooked(() => {
+      ok()
+      process.exit(0)
+    })
   },
   async 'terminated while it starts'() {
     for (let i = 0; i < 12; i += 1) {
