@@ -1,3 +1,4 @@
+import { snakeCase } from '../data/key-case.js'
 import { native } from '../native/addon.js'
 import { op, opAsync } from '../native/call.js'
 import { ConfigError } from '../native/errors.js'
@@ -92,7 +93,7 @@ function inOneList(allowed: Allowed | undefined): { allowedTokens?: number[]; al
 function flat(config: Record<string, unknown>): Record<string, unknown> {
   const result: Record<string, unknown> = {}
   for (const [key, value] of Object.entries(config)) {
-    const name = key.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`)
+    const name = snakeCase(key)
     if (value === null || value === undefined) continue
     if (LISTS.has(key)) {
       result[name] = (value as number[][]).flat()

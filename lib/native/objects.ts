@@ -27,5 +27,5 @@ export function wrapTensor(handle: number, scope: number): Handle {
   return tensor
 }
 
-/** A native network; lib/models has the class that people see. */
+/** A native network; lib/nn has the class that people see. */
 export class ModuleHandle extends Handle {}

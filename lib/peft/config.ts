@@ -1,4 +1,5 @@
 import { misuse, requireNumber, requireObject, requireOneOf, requireWhole } from '../data/check.js'
+import { snakeCase, toSnake } from '../data/key-case.js'
 import { nearest } from '../data/nearest.js'
 import { CheckpointError, ConfigError } from '../native/errors.js'
 
@@ -120,12 +121,9 @@ function requireNames(where: string, key: string, value: unknown, optional: bool
   throw misuse(where, key, 'a list of names or a regular expression as a string', value)
 }
 
-const snake = (key: string): string => key.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`)
-
 /** What adapter_config.json holds, for peft to read. */
 export function toFile(config: ResolvedLoraConfig): Record<string, unknown> {
-  const own = Object.fromEntries(Object.entries(config).map(([key, value]) => [snake(key), value]))
-  return { peft_type: 'LORA', auto_mapping: null, fan_in_fan_out: false, ...own, inference_mode: true }
+  return { peft_type: 'LORA', auto_mapping: null, fan_in_fan_out: false, ...toSnake(config), inference_mode: true }
 }
 
 // Keys of peft that do not change what a LoRA adapter computes once its weights are there.
@@ -147,7 +145,7 @@ export function fromFile(object: unknown, file: string): ResolvedLoraConfig {
   if (given.peft_type !== 'LORA') {
     throw fail(`peft_type is ${JSON.stringify(given.peft_type)}; only 'LORA' adapters can be loaded`)
   }
-  const known = new Map(keys.map((key) => [snake(key), key]))
+  const known = new Map(keys.map((key) => [snakeCase(key), key]))
   const config: Record<string, unknown> = {}
   for (const [key, value] of Object.entries(given)) {
     const name = known.get(key)

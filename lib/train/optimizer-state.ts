@@ -53,4 +53,3 @@ export function copyState(saved: ParamState, param: Tensor, number: number, dtyp
 }
 
 /** PyTorch's spelling of an option. */
-export const snake = (key: string): string => key.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`)

@@ -1,9 +1,10 @@
 import { listOf, misuse, requireNumber, requireObject } from '../data/check.js'
+import { snakeCase } from '../data/key-case.js'
 import { opAsync } from '../native/call.js'
 import { CheckpointError, ConfigError } from '../native/errors.js'
 import { type DType, noGrad, scope, Tensor } from '../tensor/index.js'
 import { keepForever } from '../tensor/scope.js'
-import { checkState, copyState, noMaster, type OptimizerState, type ParamState, snake } from './optimizer-state.js'
+import { checkState, copyState, noMaster, type OptimizerState, type ParamState } from './optimizer-state.js'
 
 export type { OptimizerState, ParamState } from './optimizer-state.js'
 
@@ -126,7 +127,7 @@ export abstract class Optimizer<O extends GroupOptions = GroupOptions> {
     const state: OptimizerState['state'] = {}
     let index = 0
     const groups = this.groups.map(({ params, ...options }) => ({
-      ...Object.fromEntries(Object.entries(options).map(([key, value]) => [snake(key), value])),
+      ...Object.fromEntries(Object.entries(options).map(([key, value]) => [snakeCase(key), value])),
       ...this.fixedOptions(),
       params: params.map((param) => {
         const master = this.#masters.get(param)
@@ -173,7 +174,7 @@ export abstract class Optimizer<O extends GroupOptions = GroupOptions> {
     saved.forEach((options, g) => {
       const group = this.groups[g] as unknown as Record<string, unknown>
       for (const key of [...Object.keys(this.#defaults), 'initialLr']) {
-        if (key !== 'masterWeights' && snake(key) in options) group[key] = options[snake(key)]
+        if (key !== 'masterWeights' && snakeCase(key) in options) group[key] = options[snakeCase(key)]
       }
     })
   }

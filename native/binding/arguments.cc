@@ -140,6 +140,13 @@ bool matches(const ArgumentSpec& spec, const Reader& cell, const Slab& slab, boo
   return false;
 }
 
+c10::IValue read_module(const Reader& cell, const Slab& slab) {
+  if (!is_module(cell, slab)) fail(ErrorKind::kArguments, "expected a native network");
+  const c10::IValue* value = slab.find(cell.value());
+  if (value == nullptr) fail(ErrorKind::kDisposed, "this network was disposed or belongs to another thread");
+  return *value;
+}
+
 at::Tensor read_tensor(const Reader& cell, const Slab& slab) {
   if (cell.tag() != Tag::kTensor) fail(ErrorKind::kArguments, "expected a Tensor");
   const c10::IValue* value = slab.find(cell.value());
@@ -272,11 +279,8 @@ c10::IValue convert(const ArgumentSpec& spec, const Reader& cell, const Slab& sl
       if (value == nullptr) fail(ErrorKind::kDisposed, "this generator was disposed or belongs to another thread");
       return *value;
     }
-    case Kind::kModule: {
-      const c10::IValue* value = slab.find(cell.value());
-      if (value == nullptr) fail(ErrorKind::kDisposed, "this network was disposed or belongs to another thread");
-      return *value;
-    }
+    case Kind::kModule:
+      return read_module(cell, slab);
     case Kind::kUnsupported:
       break;
   }

@@ -5,14 +5,6 @@
 namespace voxtorch {
 namespace {
 
-c10::intrusive_ptr<Module> read_module(const Reader& cell, const Slab& slab) {
-  const c10::IValue* value = cell.tag() == Tag::kObject ? slab.find(cell.value()) : nullptr;
-  if (value == nullptr) fail(ErrorKind::kDisposed, "this network was disposed or belongs to another thread");
-  if (!value->isObject() || value->type()->str() != kModuleType)
-    fail(ErrorKind::kArguments, "expected a native network");
-  return value->toCustomClass<Module>();
-}
-
 // registerHook with cells: tensor, callback. Writes the hook's position.
 napi_value register_hook(napi_env env, napi_callback_info) {
   Environment& self = *Environment::of(env);
@@ -46,7 +38,7 @@ napi_value set_forward_hook(napi_env env, napi_callback_info) {
   Environment& self = *Environment::of(env);
   self.guarded("registerForwardHook", [&] {
     Reader cells = self.arguments();
-    const c10::intrusive_ptr<Module> module = read_module(next(cells), self.slab);
+    const c10::intrusive_ptr<Module> module = read_module(next(cells), self.slab).toCustomClass<Module>();
     Block* const block = dynamic_cast<Block*>(module.get());
     if (block == nullptr) fail(ErrorKind::kValue, "a " + module->kind + " has no output of its own");
     const Reader callback = next(cells);

@@ -1,3 +1,4 @@
+import { snakeCase } from '../../../data/key-case.js'
 import { nearest } from '../../../data/nearest.js'
 import { ConfigError } from '../../../native/errors.js'
 
@@ -212,9 +213,8 @@ export function parseSpectraArguments(argv: readonly string[]): ParsedSpectraArg
 
 /** `--max-steps` of `maxSteps`. */
 export const kebab = (name: string): string => `--${name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`
-const snake = (name: string): string => name.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`)
 
-const OWN = new Map(Object.keys(OPTIONS).map((name) => [snake(name), name as Name]))
+const OWN = new Map(Object.keys(OPTIONS).map((name) => [snakeCase(name), name as Name]))
 
 const nameOf = (key: string): Name | undefined =>
   OWN.get(key) ?? (Object.hasOwn(ALIASES, key) ? ALIASES[key] : undefined)
