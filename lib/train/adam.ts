@@ -1,7 +1,8 @@
 import { misuse } from '../data/check.js'
 import { opAsync } from '../native/call.js'
-import { tensor } from '../tensor/index.js'
+import { type Tensor, tensor } from '../tensor/index.js'
 import { type Gradient, type GroupOptions, Optimizer, type ParamGroup, type ParamsOrGroups } from './optimizer.js'
+import { NUMBER, type StateSlot } from './optimizer-state.js'
 
 export interface AdamOptions extends GroupOptions {
   /** Decay of the running averages of the gradient and of its square. Default [0.9, 0.999]. */
@@ -52,6 +53,15 @@ abstract class AdamFamily extends Optimizer<AdamOptions> {
         { lr, beta1: betas[0], beta2: betas[1], weightDecay, eps, amsgrad, maximize },
       ),
     ]
+  }
+
+  protected override stateSlots({ amsgrad }: ParamGroup<AdamOptions>, { shape }: Tensor): Record<string, StateSlot> {
+    return {
+      step: NUMBER,
+      exp_avg: { shape },
+      exp_avg_sq: { shape },
+      max_exp_avg_sq: { shape, optional: !amsgrad },
+    }
   }
 
   protected override fixedOptions(): Record<string, unknown> {
