@@ -41,7 +41,7 @@ type Queued = ReturnType<typeof opAsync>
  */
 export class Adagrad extends Optimizer<AdagradOptions> {
   constructor(params: ParamsOrGroups<AdagradOptions>, options: Partial<AdagradOptions> = {}) {
-    super(params, { ...DEFAULTS, ...options })
+    super(params, DEFAULTS, options)
   }
 
   protected override checkOptions(group: ParamGroup<AdagradOptions>): void {

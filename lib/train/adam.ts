@@ -87,7 +87,7 @@ export class AdamW extends AdamFamily {
   protected override readonly decoupled = true
 
   constructor(params: ParamsOrGroups<AdamOptions>, options: Partial<AdamOptions> = {}) {
-    super(params, { ...DEFAULTS, weightDecay: 0.01, ...options })
+    super(params, { ...DEFAULTS, weightDecay: 0.01 }, options)
   }
 }
 
@@ -97,6 +97,6 @@ export class Adam extends AdamFamily {
   protected override readonly decoupled = false
 
   constructor(params: ParamsOrGroups<AdamOptions>, options: Partial<AdamOptions> = {}) {
-    super(params, { ...DEFAULTS, weightDecay: 0, ...options })
+    super(params, { ...DEFAULTS, weightDecay: 0 }, options)
   }
 }

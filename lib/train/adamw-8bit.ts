@@ -40,7 +40,7 @@ const DEFAULTS: AdamW8bitOptions = {
  */
 export class AdamW8bit extends Optimizer<AdamW8bitOptions> {
   constructor(params: ParamsOrGroups<AdamW8bitOptions>, options: Partial<AdamW8bitOptions> = {}) {
-    super(params, { ...DEFAULTS, ...options })
+    super(params, DEFAULTS, options)
   }
 
   override addGroup(added: { params: Iterable<Tensor> } & Partial<AdamW8bitOptions>): void {
@@ -58,7 +58,6 @@ export class AdamW8bit extends Optimizer<AdamW8bitOptions> {
     for (const option of ['lr', 'eps', 'weightDecay', 'min8bitSize'] as const) {
       this.range(group, option, group[option])
     }
-    if ('amsgrad' in group && group.amsgrad) throw new ConfigError('AdamW8bit has no amsgrad; AdamW has', {})
     if (!Array.isArray(group.betas) || group.betas.length !== 2) {
       throw misuse('AdamW8bit', 'betas', 'two numbers', group.betas)
     }

@@ -27,7 +27,7 @@ type Queued = ReturnType<typeof opAsync>
  */
 export class Lion extends Optimizer<LionOptions> {
   constructor(params: ParamsOrGroups<LionOptions>, options: Partial<LionOptions> = {}) {
-    super(params, { ...DEFAULTS, ...options })
+    super(params, DEFAULTS, options)
   }
 
   protected override checkOptions(group: ParamGroup<LionOptions>): void {

@@ -1,8 +1,8 @@
-import { listOf, misuse, requireNumber, requireObject } from '../data/check.js'
+import { listOf, misuse, requireNumber, requireObject, requireOptions } from '../data/check.js'
 import { snakeCase } from '../data/key-case.js'
 import { opAsync } from '../native/call.js'
 import { CheckpointError, ConfigError } from '../native/errors.js'
-import { type DType, noGrad, scope, Tensor } from '../tensor/index.js'
+import { noGrad, scope, Tensor } from '../tensor/index.js'
 import { keepForever } from '../tensor/scope.js'
 import {
   copyState,
@@ -53,9 +53,13 @@ export abstract class Optimizer<O extends GroupOptions = GroupOptions> {
   /** Device and dtype of parameters, asked once: asking takes a noticeable part of a small model's step. */
   readonly #kinds = new Map<Tensor, string>()
 
-  /** @param defaults for what a group leaves out; subclasses check them. */
-  constructor(params: ParamsOrGroups<O>, defaults: O) {
-    this.#defaults = defaults
+  /**
+   * @param defaults every option that groups may have; subclasses check the values
+   * @param options what the caller has in place of some; an unknown one is refused
+   */
+  constructor(params: ParamsOrGroups<O>, defaults: O, options: Partial<O> = {}) {
+    requireOptions(this.constructor.name, options, [...Object.keys(defaults), 'masterWeights'])
+    this.#defaults = { ...defaults, ...given(options) }
     type Group = { params: Iterable<Tensor> } & Partial<O>
     const list = listOf<Tensor | Group>(this.constructor.name, 'params', params, 'parameters or groups')
     if (list.length === 0) throw this.#config('was given no parameters')
@@ -74,9 +78,9 @@ export abstract class Optimizer<O extends GroupOptions = GroupOptions> {
   addGroup(added: { params: Iterable<Tensor> } & Partial<O>): void {
     requireObject(this.constructor.name, 'a group', added)
     const { params, ...options } = added
-    const given = Object.entries(options).filter(([, value]) => value !== undefined)
+    requireOptions(this.constructor.name, options, [...Object.keys(this.#defaults), 'masterWeights', 'initialLr'])
     const list = listOf(this.constructor.name, 'params', params, 'parameters')
-    const group = { ...this.#defaults, ...Object.fromEntries(given), params: list } as ParamGroup<O>
+    const group = { ...this.#defaults, ...given(options), params: list } as ParamGroup<O>
     this.#check(group)
     const known = new Set(this.groups.flatMap((other) => other.params))
     for (const param of group.params) {
@@ -104,13 +108,13 @@ export abstract class Optimizer<O extends GroupOptions = GroupOptions> {
         scope(() => {
           for (const group of this.groups) {
             this.#check(group)
-            const given = withGradients(group.params)
-            const stepped = group.masterWeights ? this.#onMasters(group, given, jobs) : given
-            for (const pairs of this.#byKind(stepped)) jobs.push(...this.queueUpdate(group, pairs))
-            const rounded = stepped.flatMap(({ param }, i) => (param === given[i]?.param ? [] : [i]))
+            const pairs = withGradients(group.params)
+            const stepped = group.masterWeights ? this.#onMasters(group, pairs, jobs) : pairs
+            for (const same of this.#byKind(stepped)) jobs.push(...this.queueUpdate(group, same))
+            const rounded = stepped.flatMap(({ param }, i) => (param === pairs[i]?.param ? [] : [i]))
             if (rounded.length === 0) continue
-            const column = (pairs: Gradient[]) => rounded.map((i) => (pairs[i] as Gradient).param)
-            jobs.push(copyAll(column(given), column(stepped)))
+            const column = (of: Gradient[]) => rounded.map((i) => (of[i] as Gradient).param)
+            jobs.push(copyAll(column(pairs), column(stepped)))
           }
         }),
       )
@@ -336,6 +340,10 @@ export interface Gradient {
   /** The gradient is a copy for this step alone, still to be filled by a queued job: only queued jobs may read or change it. */
   owned?: boolean
 }
+
+/** Without what is undefined. */
+const given = <O extends object>(options: O): Partial<O> =>
+  Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined)) as Partial<O>
 
 function withGradients(params: Tensor[]): Gradient[] {
   const pairs: Gradient[] = []

@@ -20,7 +20,7 @@ const DEFAULTS: SGDOptions = { lr: 1e-3, momentum: 0, dampening: 0, weightDecay:
 /** Stochastic gradient descent with `torch.optim.SGD`'s defaults, numbers and state; the update is ATen's fused kernel. */
 export class SGD extends Optimizer<SGDOptions> {
   constructor(params: ParamsOrGroups<SGDOptions>, options: Partial<SGDOptions> = {}) {
-    super(params, { ...DEFAULTS, ...options })
+    super(params, DEFAULTS, options)
   }
 
   protected override checkOptions(group: ParamGroup<SGDOptions>): void {
