@@ -1,7 +1,7 @@
 import { execFile } from 'node:child_process'
-import { mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
+import { mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
-import { dirname, join } from 'node:path'
+import { join } from 'node:path'
 import { fileURLToPath, pathToFileURL } from 'node:url'
 import { promisify } from 'node:util'
 import { describe, expect, it } from 'vitest'
@@ -300,20 +300,18 @@ describe('DataLoader with workers', () => {
         "import { half } from './other.js'\nenum Step { One = 3 }\nexport default { length: 4, get: (i: number) => half(i * Step.One) }",
       )
       const script = `
-        import { DataLoader } from 'voxtorch'
+        import { DataLoader } from ${JSON.stringify(new URL('../../dist/index.js', import.meta.url).href)}
         const loader = new DataLoader(new URL(${JSON.stringify(pathToFileURL(join(directory, 'data.ts')).href)}), { batchSize: 4, workers: 1 })
         for await (const batch of loader) console.log(JSON.stringify(batch))`
       // From a file and from the command line, which workers must not inherit.
       const repository = fileURLToPath(new URL('../..', import.meta.url))
       symlinkSync(join(repository, 'node_modules'), join(directory, 'node_modules'))
-      const main = join(repository, 'node_modules/.cache/voxtorch-typed.mts')
-      mkdirSync(dirname(main), { recursive: true })
+      const main = join(directory, 'main.ts')
       writeFileSync(main, script)
       for (const end of [[main], ['--input-type=module', '--eval', script]]) {
         const run = await promisify(execFile)(process.execPath, ['--import', 'tsx', ...end], { cwd: repository })
         expect(JSON.parse(run.stdout)).toEqual([0, 1.5, 3, 4.5])
       }
-      rmSync(main)
     } finally {
       rmSync(directory, { recursive: true, force: true })
     }
