@@ -1,6 +1,6 @@
 import { ConfigError, DataError } from '../native/errors.js'
 import { type DType, type Tensor, tensor } from '../tensor/index.js'
-import { misuse, requireNumber, requireObject, requireOneOf, requireWhole, shown } from './check.js'
+import { misuse, requireNumber, requireObject, requireOneOf, requireOptions, requireWhole, shown } from './check.js'
 
 /** How `padCollate` makes one field of a batch. */
 export interface CollateField {
@@ -68,6 +68,7 @@ export function padCollate<const F extends Record<string, CollateField>>(
 function check(name: string, field: CollateField): void {
   const where = `padCollate's field ${name}`
   requireObject('padCollate', name, field)
+  requireOptions(where, field, ['pad', 'side', 'multipleOf', 'elementShape', 'mask', 'dtype'])
   const { pad, side = 'right', multipleOf = 1, elementShape = [], mask } = field
   if (pad !== undefined) requireNumber(where, 'pad', pad)
   requireOneOf(where, 'side', side, ['right', 'left'])

@@ -6,6 +6,7 @@ import {
   requireNumber,
   requireObject,
   requireOneOf,
+  requireOptions,
   requireWhole,
   shown,
 } from './check.js'
@@ -88,8 +89,10 @@ export class Subset<T> implements Dataset<T> {
 export function randomSplit<T>(
   dataset: Samples<T>,
   sizes: readonly number[],
-  { seed = 0 }: { seed?: number } = {},
+  options: { seed?: number } = {},
 ): Subset<T>[] {
+  requireOptions('randomSplit', options, ['seed'])
+  const { seed = 0 } = options
   const samples = samplesOf<T>('randomSplit', 'dataset', dataset)
   if (!Array.isArray(sizes) || sizes.length === 0) throw misuse('randomSplit', 'sizes', 'an array of sizes', sizes)
   requireWhole('randomSplit', 'seed', seed)
@@ -181,12 +184,13 @@ function weightsOf(where: string, parts: readonly MixturePart<unknown>[], option
   if (!Array.isArray(parts) || parts.length === 0) {
     throw misuse(where, 'parts', 'an array of { dataset, weight }', parts)
   }
-  requireObject(where, 'options', options)
+  requireOptions(where, options, ['seed', 'stoppingStrategy'])
   requireWhole(where, 'seed', options.seed ?? 0)
   const { stoppingStrategy = 'firstExhausted' } = options
   requireOneOf(where, 'stoppingStrategy', stoppingStrategy, ['firstExhausted', 'allExhausted'])
   return parts.map((part, i) => {
     requireObject(where, `parts[${i}]`, part)
+    requireOptions(`${where}: parts[${i}]`, part, ['dataset', 'weight'])
     const weight = (part as MixturePart<unknown>).weight ?? 1
     requireNumber(where, `parts[${i}].weight`, weight, { least: Number.MIN_VALUE, below: Number.POSITIVE_INFINITY })
     return weight

@@ -2,7 +2,7 @@ import { setImmediate as macrotask } from 'node:timers/promises'
 import { ConfigError } from '../native/errors.js'
 import { scope, type Tensor } from '../tensor/index.js'
 import { keepForever } from '../tensor/scope.js'
-import { misuse, requireFunction, requireObject, requireOneOf, requireWhole } from './check.js'
+import { misuse, requireFunction, requireObject, requireOneOf, requireOptions, requireWhole } from './check.js'
 import type { AnyDataset } from './dataset.js'
 import { type DataLoaderState, orderOf, refuseOtherOrder } from './loader-state.js'
 import { pinned, tensorsIn, warnWithoutCuda } from './pin.js'
@@ -37,6 +37,26 @@ export interface DataLoaderOptions<T, B> extends PlanOptions {
    */
   pinMemory?: boolean
 }
+
+const OPTIONS: readonly (keyof DataLoaderOptions<unknown, unknown>)[] = [
+  'batchSize',
+  'shuffle',
+  'seed',
+  'dropLast',
+  'lengthBuckets',
+  'sampler',
+  'batchSampler',
+  'shard',
+  'collate',
+  'workers',
+  'workerData',
+  'prefetch',
+  'freeBatches',
+  'persistentWorkers',
+  'onBadRecord',
+  'shuffleBuffer',
+  'pinMemory',
+]
 
 /**
  * Batches of a dataset, one epoch for each `for await` loop:
@@ -77,7 +97,7 @@ export class DataLoader<T, B = T[]> implements AsyncIterable<B> {
   #idle: Source | undefined
 
   constructor(dataset: AnyDataset<T> | URL, options: DataLoaderOptions<T, B> = {}) {
-    requireObject('DataLoader', 'options', options)
+    requireOptions('DataLoader', options, OPTIONS)
     checkPlan(options)
     const { workers = 0, prefetch = 0, collate, onBadRecord = 'stop', shuffleBuffer = 0, pinMemory = false } = options
     requireOneOf('DataLoader', 'onBadRecord', onBadRecord, ['stop', 'skip'])

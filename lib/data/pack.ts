@@ -1,6 +1,6 @@
 import { ConfigError, DataError, ShapeError } from '../native/errors.js'
 import { scope, Tensor, tensor } from '../tensor/index.js'
-import { isArrayLike, misuse, requireObject, requireWhole, shown } from './check.js'
+import { isArrayLike, misuse, requireOptions, requireWhole, shown } from './check.js'
 import type { EpochBatchSampler } from './plan.js'
 import { Random } from './random.js'
 import { checkedLengths } from './sampler.js'
@@ -48,7 +48,7 @@ export function packSequences<const F extends string>(
   }
   const made = fields.find((field) => ['positionIds', 'sequenceIds', 'cuSeqlens', 'maxSeqlen'].includes(field))
   if (made !== undefined) throw new ConfigError(`${where} makes ${made} itself: leave it out of the fields`, {})
-  requireObject(where, 'options', options)
+  requireOptions(where, options, ['causalLabels', 'positionOffset', 'maxLength'])
   const { causalLabels = fields.filter((field) => (field as string) === 'labels'), positionOffset = 0 } = options
   const { maxLength = Number.MAX_SAFE_INTEGER } = options
   if (!Array.isArray(causalLabels)) throw misuse(where, 'causalLabels', 'an array of names', causalLabels)
@@ -206,7 +206,7 @@ export class PackedBatchSampler implements EpochBatchSampler {
 
   constructor(options: PackedBatchOptions) {
     const where = 'PackedBatchSampler'
-    requireObject(where, 'options', options)
+    requireOptions(where, options, ['lengths', 'maxLength', 'shuffle', 'seed'])
     const { lengths, maxLength, shuffle = false, seed = 0 } = options
     requireWhole(where, 'maxLength', maxLength, 1)
     requireWhole(where, 'seed', seed)

@@ -1,5 +1,5 @@
 import { ConfigError, DataError } from '../native/errors.js'
-import { listOf, misuse, requireFunction, requireObject, requireWhole, shown } from './check.js'
+import { listOf, misuse, requireFunction, requireObject, requireOptions, requireWhole, shown } from './check.js'
 import { Random } from './random.js'
 
 /** An order that depends on the epoch. */
@@ -85,6 +85,7 @@ export function checkPlan(options: PlanOptions): void {
   }
   if (lengthBuckets === undefined) return
   requireObject(WHERE, 'lengthBuckets', lengthBuckets)
+  requireOptions('DataLoader.lengthBuckets', lengthBuckets, ['lengthOf', 'bucketSize'])
   const { lengthOf, bucketSize = batchSize } = lengthBuckets
   if (typeof lengthOf !== 'function' && typeof lengthOf?.length !== 'number') {
     throw misuse(WHERE, 'lengthBuckets.lengthOf', 'a function or an array', lengthOf)
@@ -97,6 +98,7 @@ export function checkPlan(options: PlanOptions): void {
 
 function checkShard(shard: Shard, batchSize: number | undefined): void {
   requireObject(WHERE, 'shard', shard)
+  requireOptions('DataLoader.shard', shard, ['rank', 'worldSize'])
   const { rank, worldSize } = shard
   requireWhole(WHERE, 'shard.worldSize', worldSize, 1)
   requireWhole(WHERE, 'shard.rank', rank)

@@ -1,4 +1,4 @@
-import { misuse, requireNumber, requireObject, requireString } from './check.js'
+import { misuse, requireNumber, requireObject, requireOptions, requireString } from './check.js'
 
 /** What a bar writes to: `process.stderr`, or anything like it. */
 export interface ProgressStream {
@@ -46,7 +46,7 @@ export class ProgressBar {
   #closed = false
 
   constructor(options: ProgressBarOptions = {}) {
-    requireObject('ProgressBar', 'options', options)
+    requireOptions('ProgressBar', options, ['total', 'label', 'stream', 'interval', 'unit'])
     const { total, label = '', unit = '', stream = process.stderr, interval } = options
     requireString('ProgressBar', 'label', label)
     requireString('ProgressBar', 'unit', unit)

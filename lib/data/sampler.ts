@@ -1,5 +1,5 @@
 import { ConfigError } from '../native/errors.js'
-import { isArrayLike, misuse, requireObject, requireWhole } from './check.js'
+import { isArrayLike, misuse, requireOptions, requireWhole } from './check.js'
 import { type EpochBatchSampler, type EpochSampler, indicesOf, requireSampler, type Sampler } from './plan.js'
 import { Random } from './random.js'
 
@@ -45,7 +45,7 @@ export class RandomSampler implements EpochSampler {
   readonly #seed: number
 
   constructor(dataset: Sized, options: RandomSamplerOptions = {}) {
-    requireObject('RandomSampler', 'options', options)
+    requireOptions('RandomSampler', options, ['replacement', 'numSamples', 'seed'])
     this.#size = sizeOf('RandomSampler', dataset)
     const { replacement = false, numSamples = this.#size, seed = 0 } = options
     if (typeof replacement !== 'boolean') throw misuse('RandomSampler', 'replacement', 'a boolean', replacement)
@@ -95,7 +95,7 @@ export class WeightedRandomSampler implements EpochSampler {
 
   constructor(weights: ArrayLike<number>, numSamples: number, options: WeightedRandomSamplerOptions = {}) {
     const where = 'WeightedRandomSampler'
-    requireObject(where, 'options', options)
+    requireOptions(where, options, ['replacement', 'seed'])
     const { replacement = true, seed = 0 } = options
     if (!isArrayLike(weights)) throw misuse(where, 'weights', 'a list of numbers', weights)
     requireWhole(where, 'numSamples', numSamples)
@@ -161,7 +161,9 @@ export class BatchSampler implements EpochBatchSampler {
   readonly #batchSize: number
   readonly #dropLast: boolean
 
-  constructor(sampler: Sampler, { batchSize, dropLast = false }: { batchSize: number; dropLast?: boolean }) {
+  constructor(sampler: Sampler, options: { batchSize: number; dropLast?: boolean }) {
+    requireOptions('BatchSampler', options, ['batchSize', 'dropLast'])
+    const { batchSize, dropLast = false } = options
     requireWhole('BatchSampler', 'batchSize', batchSize, 1)
     requireSampler('BatchSampler', sampler)
     if (typeof dropLast !== 'boolean') throw misuse('BatchSampler', 'dropLast', 'a boolean', dropLast)
@@ -213,7 +215,7 @@ export class TokenBatchSampler implements EpochBatchSampler {
 
   constructor(options: TokenBatchOptions) {
     const where = 'TokenBatchSampler'
-    requireObject(where, 'options', options)
+    requireOptions(where, options, ['lengths', 'maxTokens', 'maxSamples', 'shuffle', 'seed'])
     const { lengths, maxTokens, maxSamples = Number.MAX_SAFE_INTEGER, shuffle = false, seed = 0 } = options
     requireWhole(where, 'maxTokens', maxTokens, 1)
     requireWhole(where, 'maxSamples', maxSamples, 1)

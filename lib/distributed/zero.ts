@@ -112,19 +112,20 @@ export class ZeroRedundancyOptimizer<O extends GroupOptions = GroupOptions> {
 
   /** Takes this rank's share of a whole state, from `consolidateStateDict` or the optimiser alone. */
   loadStateDict(dict: OptimizerState): void {
+    const whole = this.#whole.readState(dict)
     // Checks the groups and takes their options; the state is for the shares.
-    this.#whole.loadStateDict({ ...dict, state: {} })
+    this.#whole.loadStateDict({ ...whole, state: {} })
     const numbers = this.#ownNumbers()
     const state = Object.fromEntries(
       numbers.flatMap((number, i) => {
-        const one = dict.state[number]
+        const one = whole.state[number]
         return one ? [[String(i), one] as const] : []
       }),
     )
     const { param_groups } = this.#own.stateDict()
     this.#own.loadStateDict({
       state,
-      param_groups: param_groups.map(({ params }, g) => ({ ...dict.param_groups[g], params })),
+      param_groups: param_groups.map(({ params }, g) => ({ ...whole.param_groups[g], params })),
     })
   }
 

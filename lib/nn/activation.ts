@@ -1,4 +1,4 @@
-import { optionsOf } from '../native/arguments.js'
+import { requireOptions } from '../data/check.js'
 import { ops, type Tensor } from '../tensor/index.js'
 import { requireProbability } from './check.js'
 import { Module } from './module.js'
@@ -24,7 +24,8 @@ export class GELU extends Module {
 
   constructor(options: { approximate?: 'none' | 'tanh' } = {}) {
     super()
-    const { approximate = 'none' } = optionsOf(options)
+    requireOptions('GELU', options, ['approximate'])
+    const { approximate = 'none' } = options
     this.approximate = approximate
   }
 

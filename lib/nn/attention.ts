@@ -1,7 +1,7 @@
-import { optionsOf } from '../native/arguments.js'
+import { requireOptions } from '../data/check.js'
 import { ConfigError, ShapeError } from '../native/errors.js'
 import { ones, ops, scope, type Tensor } from '../tensor/index.js'
-import { otherRank, requireProbability, requireSizes, requireTensors } from './check.js'
+import { layerOptions, otherRank, requireProbability, requireSizes, requireTensors } from './check.js'
 import { linear } from './functional.js'
 import { xavierUniform_, zeros_ } from './init.js'
 import { Linear } from './linear.js'
@@ -42,6 +42,8 @@ export interface MultiheadAttentionResult {
   weights: Tensor | null
 }
 
+const CALL_OPTIONS = ['keyPaddingMask', 'attnMask', 'isCausal', 'needWeights', 'averageAttnWeights']
+
 /** Multi-head attention (Vaswani et al. 2017). */
 export class MultiheadAttention extends Module {
   readonly embedDim: number
@@ -66,7 +68,7 @@ export class MultiheadAttention extends Module {
       vdim = embedDim,
       batchFirst = false,
       ...factory
-    } = optionsOf(options)
+    } = layerOptions('MultiheadAttention', options, 'dropout', 'bias', 'kdim', 'vdim', 'batchFirst')
     requireSizes('MultiheadAttention', { embedDim, numHeads, kdim, vdim })
     requireProbability('MultiheadAttention', dropout)
     if (embedDim % numHeads !== 0) {
@@ -112,7 +114,8 @@ export class MultiheadAttention extends Module {
   ): MultiheadAttentionResult {
     const layout = this.batchFirst ? '[batch, time, features]' : '[time, batch, features]'
     requireTensors('MultiheadAttention', query, key, value)
-    const { attnMask, keyPaddingMask } = optionsOf(options)
+    requireOptions('MultiheadAttention.forward', options, CALL_OPTIONS)
+    const { attnMask, keyPaddingMask } = options
     requireTensors(
       'MultiheadAttention',
       ...[attnMask, keyPaddingMask].filter((mask) => mask !== null && mask !== undefined),

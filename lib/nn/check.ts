@@ -1,3 +1,4 @@
+import { requireOptions } from '../data/check.js'
 import { shown } from '../native/arguments.js'
 import { ConfigError, DTypeError, IndexError, ShapeError } from '../native/errors.js'
 import { type DType, Tensor } from '../tensor/index.js'
@@ -109,6 +110,12 @@ export function badIndices(where: string, indices: Tensor, count: number, ignore
     }
   }
   return false
+}
+
+/** A layer's options: its own, and where and in which dtype its parameters are made. */
+export function layerOptions<O extends object>(layer: string, options: O, ...own: (keyof O & string)[]): O {
+  requireOptions(layer, options, [...own, 'device', 'dtype'])
+  return options
 }
 
 /** Sizes given to a constructor: whole and positive. */

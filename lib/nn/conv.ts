@@ -1,7 +1,7 @@
-import { optionsOf, shown } from '../native/arguments.js'
+import { shown } from '../native/arguments.js'
 import { ConfigError } from '../native/errors.js'
 import { scope, type Tensor } from '../tensor/index.js'
-import { requireSizes } from './check.js'
+import { layerOptions, requireSizes } from './check.js'
 import { type ConvOptions, conv1d, conv2d, type PaddingMode, pad } from './functional.js'
 import { calculateFans, kaimingUniform_, uniform_ } from './init.js'
 import { adaptersOf, Module } from './module.js'
@@ -35,7 +35,14 @@ class Convolution extends Module {
     options: ConvLayerOptions,
   ) {
     super()
-    const { stride = 1, padding = 0, dilation = 1, groups = 1, bias = true, ...rest } = optionsOf(options)
+    const {
+      stride = 1,
+      padding = 0,
+      dilation = 1,
+      groups = 1,
+      bias = true,
+      ...rest
+    } = layerOptions(this.constructor.name, options, 'stride', 'padding', 'dilation', 'groups', 'bias', 'paddingMode')
     const { paddingMode = 'zeros', ...factory } = rest
     const layer = this.constructor.name
     const list = (name: string, value: number | number[]) => {
@@ -78,7 +85,7 @@ class Convolution extends Module {
 
   protected convolve(run: typeof conv1d, input: Tensor): Tensor {
     const { paddingMode } = this
-    if (paddingMode === 'zeros') return run(input, this.weight, this)
+    if (paddingMode === 'zeros') return run(input, this.weight, { ...this.#options(), padding: this.padding })
     const before = this.#sides()
     return scope(() => run(pad(input, before, { mode: paddingMode }), this.weight, { ...this.#options(), padding: 0 }))
   }

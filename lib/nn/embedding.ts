@@ -1,7 +1,6 @@
-import { optionsOf } from '../native/arguments.js'
 import { ConfigError } from '../native/errors.js'
 import { noGrad, scope, type Tensor } from '../tensor/index.js'
-import { requireSizes } from './check.js'
+import { layerOptions, requireSizes } from './check.js'
 import { embedding } from './functional.js'
 import { normal_ } from './init.js'
 import { adaptersOf, Module } from './module.js'
@@ -21,7 +20,7 @@ export class Embedding extends Module {
 
   constructor(numEmbeddings: number, embeddingDim: number, options: EmbeddingOptions = {}) {
     super()
-    const { paddingIdx = null, ...factory } = optionsOf(options)
+    const { paddingIdx = null, ...factory } = layerOptions('Embedding', options, 'paddingIdx')
     requireSizes('Embedding', { numEmbeddings, embeddingDim })
     if (paddingIdx !== null && !(paddingIdx >= -numEmbeddings && paddingIdx < numEmbeddings)) {
       throw new ConfigError(`Embedding: paddingIdx ${paddingIdx} is not one of the ${numEmbeddings} rows`, {
@@ -43,6 +42,6 @@ export class Embedding extends Module {
 
   /** Integer indices [...] → [..., embeddingDim] */
   override forward(indices: Tensor): Tensor {
-    return adaptersOf(this)?.forward(indices) ?? embedding(indices, this.weight, this)
+    return adaptersOf(this)?.forward(indices) ?? embedding(indices, this.weight, { paddingIdx: this.paddingIdx })
   }
 }

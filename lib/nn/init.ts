@@ -2,7 +2,8 @@
  * Initialisation laws, in place and without gradient; each returns its tensor. They draw what PyTorch's draw, in its
  * order, so the same seed gives the same weights.
  */
-import { optionsOf, requireFunction, shown } from '../native/arguments.js'
+import { requireOptions } from '../data/check.js'
+import { requireFunction, shown } from '../native/arguments.js'
 import { ConfigError, ShapeError } from '../native/errors.js'
 import { type Generator, tensor as makeTensor, noGrad, ops, scope, type Tensor } from '../tensor/index.js'
 import { requireNumbers, requireTensors } from './check.js'
@@ -22,6 +23,11 @@ export interface KaimingOptions extends InitOptions {
   mode?: FanMode
   /** Default: 'leakyRelu'. */
   nonlinearity?: Nonlinearity
+}
+
+function initOptions(options: InitOptions): InitOptions {
+  requireOptions('init', options, ['generator'])
+  return options
 }
 
 let skipping = false
@@ -82,12 +88,12 @@ export function calculateFans(tensor: Tensor): { fanIn: number; fanOut: number }
 }
 
 export function uniform_(tensor: Tensor, low = 0, high = 1, options: InitOptions = {}): Tensor {
-  const { generator } = optionsOf(options)
+  const { generator } = initOptions(options)
   return fill(tensor, (t) => t.uniform_(low, high, { generator }))
 }
 
 export function normal_(tensor: Tensor, mean = 0, std = 1, options: InitOptions = {}): Tensor {
-  const { generator } = optionsOf(options)
+  const { generator } = initOptions(options)
   return fill(tensor, (t) => t.normal_(mean, std, { generator }))
 }
 
@@ -117,17 +123,17 @@ export function xavierNormal_(tensor: Tensor, gain = 1, options: InitOptions = {
 /** He et al. 2015: uniform with variance gain² / fan. */
 export function kaimingUniform_(tensor: Tensor, options: KaimingOptions = {}): Tensor {
   const bound = Math.sqrt(3) * kaimingStd(tensor, options)
-  return uniform_(tensor, -bound, bound, options)
+  return uniform_(tensor, -bound, bound, drawing(options))
 }
 
 /** He et al. 2015: normal with variance gain² / fan. */
 export function kaimingNormal_(tensor: Tensor, options: KaimingOptions = {}): Tensor {
-  return normal_(tensor, 0, kaimingStd(tensor, options), options)
+  return normal_(tensor, 0, kaimingStd(tensor, options), drawing(options))
 }
 
 /** Normal, with everything outside [low, high] drawn again. */
 export function truncNormal_(tensor: Tensor, mean = 0, std = 1, low = -2, high = 2, options: InitOptions = {}): Tensor {
-  const { generator } = optionsOf(options)
+  const { generator } = initOptions(options)
   requireNumbers('truncNormal_', { mean, std, low, high })
   if (!(std > 0 && low < high)) {
     throw new ConfigError(`truncNormal_ needs std > 0 and low < high, not std ${std}, low ${low}, high ${high}`, {
@@ -146,7 +152,7 @@ export function truncNormal_(tensor: Tensor, mean = 0, std = 1, low = -2, high =
 
 /** A (semi-)orthogonal matrix, the trailing dimensions taken as one (Saxe et al. 2013). */
 export function orthogonal_(tensor: Tensor, gain = 1, options: InitOptions = {}): Tensor {
-  const { generator } = optionsOf(options)
+  const { generator } = initOptions(options)
   requireTensors('orthogonal_', tensor)
   if (tensor.ndim < 2) {
     throw new ShapeError(`orthogonal_ needs two dimensions or more, not [${tensor.shape}]`, { shape: tensor.shape })
@@ -162,6 +168,8 @@ export function orthogonal_(tensor: Tensor, gain = 1, options: InitOptions = {})
   })
 }
 
+const drawing = ({ generator }: InitOptions): InitOptions => (generator ? { generator } : {})
+
 function xavierStd(tensor: Tensor, gain: number): number {
   requireNumbers('xavier', { gain })
   const { fanIn, fanOut } = calculateFans(tensor)
@@ -169,7 +177,8 @@ function xavierStd(tensor: Tensor, gain: number): number {
 }
 
 function kaimingStd(tensor: Tensor, options: KaimingOptions): number {
-  const { a = 0, mode = 'fanIn', nonlinearity = 'leakyRelu' } = optionsOf(options)
+  requireOptions('init.kaiming', options, ['a', 'mode', 'nonlinearity', 'generator'])
+  const { a = 0, mode = 'fanIn', nonlinearity = 'leakyRelu' } = options
   if (mode !== 'fanIn' && mode !== 'fanOut')
     throw new ConfigError(`mode must be 'fanIn' or 'fanOut', not ${shown(mode)}`)
   return calculateGain(nonlinearity, a) / Math.sqrt(calculateFans(tensor)[mode])

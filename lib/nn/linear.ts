@@ -1,6 +1,5 @@
-import { optionsOf } from '../native/arguments.js'
 import { ops, type Tensor } from '../tensor/index.js'
-import { requireSizes } from './check.js'
+import { layerOptions, requireSizes } from './check.js'
 import { linear } from './functional.js'
 import { kaimingUniform_, uniform_ } from './init.js'
 import { adaptersOf, Module } from './module.js'
@@ -21,7 +20,7 @@ export class Linear extends Module {
 
   constructor(inFeatures: number, outFeatures: number, options: LinearOptions = {}) {
     super()
-    const { bias = true, ...factory } = optionsOf(options)
+    const { bias = true, ...factory } = layerOptions('Linear', options, 'bias')
     requireSizes('Linear', { inFeatures, outFeatures })
     this.inFeatures = inFeatures
     this.outFeatures = outFeatures

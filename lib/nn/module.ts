@@ -1,4 +1,5 @@
-import { optionsOf, shown } from '../native/arguments.js'
+import { requireOptions } from '../data/check.js'
+import { shown } from '../native/arguments.js'
 import { CheckpointError, ConfigError, DeviceError, DTypeError } from '../native/errors.js'
 import { type Device, type DType, noGrad, scope, Tensor } from '../tensor/index.js'
 import { keepForever } from '../tensor/scope.js'
@@ -96,7 +97,8 @@ export class Module {
   /** Makes `tensor` part of the module's state, though not trained: it moves with `to()`, and if `persistent`
    * (default) it is in the state dictionary. It becomes the field `name`, and no scope owns it any more. */
   registerBuffer<T extends Tensor | null>(name: string, tensor: T, options: { persistent?: boolean } = {}): T {
-    const { persistent = true } = optionsOf(options)
+    requireOptions('registerBuffer', options, ['persistent'])
+    const { persistent = true } = options
     if (typeof name !== 'string') throw new ConfigError(`a buffer's name is a string, not ${shown(name)}`)
     if (tensor !== null) requireTensors('registerBuffer', tensor)
     this.#buffers ??= new Map()
@@ -182,7 +184,8 @@ export class Module {
    * `strict: false` missing and unexpected names are returned instead; a wrong shape always throws.
    */
   loadStateDict(state: Record<string, Tensor>, options: { strict?: boolean } = {}): LoadResult {
-    const { strict = true } = optionsOf(options)
+    requireOptions('loadStateDict', options, ['strict'])
+    const { strict = true } = options
     if (typeof state !== 'object' || state === null) {
       throw new ConfigError(`a state dictionary is an object of tensors, not ${state === null ? 'null' : typeof state}`)
     }
@@ -257,7 +260,8 @@ export class Module {
    * buffers as they are. Tensors keep their identity.
    */
   to(options: { device?: Device; dtype?: DType } = {}): this {
-    const { device, dtype } = optionsOf(options)
+    requireOptions('Module.to', options, ['device', 'dtype'])
+    const { device, dtype } = options
     if (dtype && !isFloating(dtype)) {
       throw new DTypeError(`a module can be converted to floating-point and complex types, not to ${shown(dtype)}`, {
         dtype,

@@ -1,7 +1,6 @@
-import { optionsOf } from '../native/arguments.js'
 import { ConfigError, ShapeError } from '../native/errors.js'
 import { noGrad, ops, scope, type Tensor, zeros } from '../tensor/index.js'
-import { explain, notFloating, otherRank, otherSize, requireSizes } from './check.js'
+import { explain, layerOptions, notFloating, otherRank, otherSize, requireSizes } from './check.js'
 import { layerNorm, rmsNorm } from './functional.js'
 import { ones_, zeros_ } from './init.js'
 import { Module } from './module.js'
@@ -46,7 +45,12 @@ export class LayerNorm extends Module {
 
   constructor(normalizedShape: number | number[], options: LayerNormOptions = {}) {
     super()
-    const { eps = 1e-5, elementwiseAffine = true, bias = true, ...factory } = optionsOf(options)
+    const {
+      eps = 1e-5,
+      elementwiseAffine = true,
+      bias = true,
+      ...factory
+    } = layerOptions('LayerNorm', options, 'eps', 'elementwiseAffine', 'bias')
     this.normalizedShape = shapeOf('LayerNorm', normalizedShape)
     this.eps = eps
     this.weight = elementwiseAffine ? parameter(this.normalizedShape, factory) : null
@@ -61,7 +65,8 @@ export class LayerNorm extends Module {
 
   /** [..., ...normalizedShape], the same out */
   override forward(input: Tensor): Tensor {
-    return layerNorm(input, this.normalizedShape, this)
+    const { weight, bias, eps } = this
+    return layerNorm(input, this.normalizedShape, { weight, bias, eps })
   }
 }
 
@@ -73,7 +78,11 @@ export class RMSNorm extends Module {
 
   constructor(normalizedShape: number | number[], options: RMSNormOptions = {}) {
     super()
-    const { eps = null, elementwiseAffine = true, ...factory } = optionsOf(options)
+    const {
+      eps = null,
+      elementwiseAffine = true,
+      ...factory
+    } = layerOptions('RMSNorm', options, 'eps', 'elementwiseAffine')
     this.normalizedShape = shapeOf('RMSNorm', normalizedShape)
     this.eps = eps
     this.weight = elementwiseAffine ? parameter(this.normalizedShape, factory) : null
@@ -86,7 +95,8 @@ export class RMSNorm extends Module {
 
   /** [..., ...normalizedShape], the same out */
   override forward(input: Tensor): Tensor {
-    return rmsNorm(input, this.normalizedShape, this)
+    const { weight, eps } = this
+    return rmsNorm(input, this.normalizedShape, { weight, eps })
   }
 }
 
@@ -100,7 +110,7 @@ export class GroupNorm extends Module {
 
   constructor(numGroups: number, numChannels: number, options: ChannelNormOptions = {}) {
     super()
-    const { eps = 1e-5, affine = true, ...factory } = optionsOf(options)
+    const { eps = 1e-5, affine = true, ...factory } = layerOptions('GroupNorm', options, 'eps', 'affine')
     requireSizes('GroupNorm', { numGroups, numChannels })
     if (numChannels % numGroups !== 0) {
       throw new ConfigError(`GroupNorm: numChannels ${numChannels} is not a multiple of numGroups ${numGroups}`, {
@@ -151,7 +161,13 @@ export class BatchNorm1d extends Module {
 
   constructor(numFeatures: number, options: BatchNormOptions = {}) {
     super()
-    const { eps = 1e-5, momentum = 0.1, affine = true, trackRunningStats = true, ...factory } = optionsOf(options)
+    const {
+      eps = 1e-5,
+      momentum = 0.1,
+      affine = true,
+      trackRunningStats = true,
+      ...factory
+    } = layerOptions('BatchNorm1d', options, 'eps', 'momentum', 'affine', 'trackRunningStats')
     requireSizes('BatchNorm1d', { numFeatures })
     this.numFeatures = numFeatures
     this.eps = eps

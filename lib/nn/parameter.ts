@@ -1,5 +1,5 @@
+import { requireOptions } from '../data/check.js'
 import { native } from '../native/addon.js'
-import { optionsOf } from '../native/arguments.js'
 import { DTypeError } from '../native/errors.js'
 import { handleOf } from '../native/handle.js'
 import { freeWhenForgotten } from '../native/objects.js'
@@ -38,7 +38,8 @@ export class Parameter extends Tensor {
       freeWhenForgotten(this)
       return
     }
-    const { requiresGrad = true } = optionsOf(options)
+    requireOptions('Parameter', options, ['requiresGrad'])
+    const { requiresGrad = true } = options
     requireTensors('Parameter', data)
     if (requiresGrad && !isFloating(data.dtype)) {
       throw new DTypeError(

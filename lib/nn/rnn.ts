@@ -1,9 +1,11 @@
-import { optionsOf, shown } from '../native/arguments.js'
+import { requireOptions } from '../data/check.js'
+import { shown } from '../native/arguments.js'
 import { op } from '../native/call.js'
 import { ConfigError, DataError, ShapeError } from '../native/errors.js'
 import { ops, scope, Tensor, tensor, zeros } from '../tensor/index.js'
 import {
   explain,
+  layerOptions,
   notFloating,
   otherRank,
   otherSize,
@@ -72,7 +74,7 @@ class Recurrent extends Module {
       dropout = 0,
       bidirectional = false,
       ...factory
-    } = optionsOf(options)
+    } = layerOptions(this.constructor.name, options, 'numLayers', 'bias', 'batchFirst', 'dropout', 'bidirectional')
     requireSizes(this.constructor.name, { inputSize, hiddenSize })
     requireLayers(this.constructor.name, numLayers)
     requireProbability(this.constructor.name, dropout)
@@ -252,7 +254,8 @@ export class GRU extends Recurrent {
    * @param hidden first state [layers · directions, batch, hidden]; default zeros
    */
   override forward(input: Tensor, hidden: Tensor | null = null, options: SequenceOptions = {}): GRUResult {
-    const { lengths = null } = optionsOf(options)
+    requireOptions('GRU.forward', options, ['lengths'])
+    const { lengths = null } = options
     return scope(() => {
       const [output, last] = this.run('gru', input, hidden === null ? null : [hidden], lengths)
       return { output, hidden: last! }
@@ -280,7 +283,8 @@ export class LSTM extends Recurrent {
     state: { hidden: Tensor; cell: Tensor } | null = null,
     options: SequenceOptions = {},
   ): LSTMResult {
-    const { lengths = null } = optionsOf(options)
+    requireOptions('LSTM.forward', options, ['lengths'])
+    const { lengths = null } = options
     return scope(() => {
       const [output, hidden, cell] = this.run(
         'lstm',

@@ -1,9 +1,10 @@
-import { optionsOf, shown } from '../native/arguments.js'
+import { requireOptions } from '../data/check.js'
+import { shown } from '../native/arguments.js'
 import { ConfigError } from '../native/errors.js'
 import { scope, type Tensor } from '../tensor/index.js'
 import { Dropout } from './activation.js'
 import { MultiheadAttention } from './attention.js'
-import { requireLayers, requireTensors } from './check.js'
+import { layerOptions, requireLayers, requireTensors } from './check.js'
 import { type Layer, ModuleList } from './containers.js'
 import { gelu, relu } from './functional.js'
 import { skipInit } from './init.js'
@@ -54,7 +55,22 @@ export class TransformerEncoderLayer extends Module {
 
   constructor(dModel: number, nhead: number, options: TransformerEncoderLayerOptions = {}) {
     super()
-    const { dimFeedforward = 2048, dropout = 0.1, activation = 'relu', layerNormEps = 1e-5 } = optionsOf(options)
+    const {
+      dimFeedforward = 2048,
+      dropout = 0.1,
+      activation = 'relu',
+      layerNormEps = 1e-5,
+    } = layerOptions(
+      'TransformerEncoderLayer',
+      options,
+      'dimFeedforward',
+      'dropout',
+      'activation',
+      'layerNormEps',
+      'batchFirst',
+      'normFirst',
+      'bias',
+    )
     const { batchFirst = false, bias = true, device, dtype } = options
     if (typeof activation !== 'function' && activation !== 'relu' && activation !== 'gelu') {
       throw new ConfigError(
@@ -86,7 +102,7 @@ export class TransformerEncoderLayer extends Module {
   /** [time, batch, dModel], with `batchFirst` [batch, time, dModel], or [time, dModel]; the same out */
   override forward(input: Tensor, masks: EncoderMasks = {}): Tensor {
     requireTensors('TransformerEncoderLayer', input)
-    optionsOf(masks)
+    requireOptions('TransformerEncoderLayer.forward', masks, ['mask', 'keyPaddingMask', 'isCausal'])
     return scope(() => {
       if (this.#arguments[2].normFirst) {
         const attended = input.add(this.#attention(this.norm1.forward(input), masks))
@@ -119,7 +135,8 @@ export class TransformerEncoder extends Module {
 
   constructor(layer: TransformerEncoderLayer, numLayers: number, options: { norm?: Layer | null } = {}) {
     super()
-    const { norm = null } = optionsOf(options)
+    requireOptions('TransformerEncoder', options, ['norm'])
+    const { norm = null } = options
     requireLayers('TransformerEncoder', numLayers)
     if (!(layer instanceof TransformerEncoderLayer)) {
       throw new ConfigError('TransformerEncoder: the first argument is a TransformerEncoderLayer', {})

@@ -1,6 +1,7 @@
 import { opAsync } from '../native/call.js'
 import { noGrad, type Tensor, tensor } from '../tensor/index.js'
 import { type Gradient, type GroupOptions, Optimizer, type ParamGroup, type ParamsOrGroups } from './optimizer.js'
+import { NUMBER, type StateSlot } from './optimizer-state.js'
 
 export interface AdagradOptions extends GroupOptions {
   /** The rate of step t is lr / (1 + (t - 1) lrDecay). Default 0. */
@@ -40,7 +41,7 @@ type Queued = ReturnType<typeof opAsync>
  */
 export class Adagrad extends Optimizer<AdagradOptions> {
   constructor(params: ParamsOrGroups<AdagradOptions>, options: Partial<AdagradOptions> = {}) {
-    super(params, { ...DEFAULTS, ...options })
+    super(params, DEFAULTS, options)
   }
 
   protected override checkOptions(group: ParamGroup<AdagradOptions>): void {
@@ -88,6 +89,10 @@ export class Adagrad extends Optimizer<AdagradOptions> {
       mul(grads, shares),
       addcdiv(params, grads, deviations, -lr),
     ]
+  }
+
+  protected override stateSlots(_: ParamGroup<AdagradOptions>, { shape }: Tensor): Record<string, StateSlot> {
+    return { step: NUMBER, sum: { shape } }
   }
 
   protected override fixedOptions(): Record<string, unknown> {

@@ -1,7 +1,8 @@
 import { misuse } from '../data/check.js'
 import { opAsync } from '../native/call.js'
-import { tensor } from '../tensor/index.js'
+import { type Tensor, tensor } from '../tensor/index.js'
 import { type Gradient, type GroupOptions, Optimizer, type ParamGroup, type ParamsOrGroups } from './optimizer.js'
+import { NUMBER, type StateSlot } from './optimizer-state.js'
 
 export interface AdamOptions extends GroupOptions {
   /** Decay of the running averages of the gradient and of its square. Default [0.9, 0.999]. */
@@ -54,6 +55,15 @@ abstract class AdamFamily extends Optimizer<AdamOptions> {
     ]
   }
 
+  protected override stateSlots({ amsgrad }: ParamGroup<AdamOptions>, { shape }: Tensor): Record<string, StateSlot> {
+    return {
+      step: NUMBER,
+      exp_avg: { shape },
+      exp_avg_sq: { shape },
+      max_exp_avg_sq: { shape, optional: !amsgrad },
+    }
+  }
+
   protected override fixedOptions(): Record<string, unknown> {
     const { decoupled } = this
     return { foreach: null, capturable: false, differentiable: false, fused: true, decoupled_weight_decay: decoupled }
@@ -77,7 +87,7 @@ export class AdamW extends AdamFamily {
   protected override readonly decoupled = true
 
   constructor(params: ParamsOrGroups<AdamOptions>, options: Partial<AdamOptions> = {}) {
-    super(params, { ...DEFAULTS, weightDecay: 0.01, ...options })
+    super(params, { ...DEFAULTS, weightDecay: 0.01 }, options)
   }
 }
 
@@ -87,6 +97,6 @@ export class Adam extends AdamFamily {
   protected override readonly decoupled = false
 
   constructor(params: ParamsOrGroups<AdamOptions>, options: Partial<AdamOptions> = {}) {
-    super(params, { ...DEFAULTS, weightDecay: 0, ...options })
+    super(params, { ...DEFAULTS, weightDecay: 0 }, options)
   }
 }

@@ -1,10 +1,9 @@
 import { misuse } from '../data/check.js'
 import { op, opAsync } from '../native/call.js'
-import { CheckpointError, ConfigError } from '../native/errors.js'
-import { type DType, noGrad, scope, Tensor, tensor, zeros } from '../tensor/index.js'
-import { keepForever } from '../tensor/scope.js'
+import { ConfigError } from '../native/errors.js'
+import { Tensor, tensor, zeros } from '../tensor/index.js'
 import { type Gradient, type GroupOptions, Optimizer, type ParamGroup, type ParamsOrGroups } from './optimizer.js'
-import type { ParamState } from './optimizer-state.js'
+import { NUMBER, type ParamState, type StateSlot } from './optimizer-state.js'
 
 export interface AdamW8bitOptions extends GroupOptions {
   /** Decay of the running averages of the gradient and of its square. Default [0.9, 0.999]. */
@@ -41,7 +40,7 @@ const DEFAULTS: AdamW8bitOptions = {
  */
 export class AdamW8bit extends Optimizer<AdamW8bitOptions> {
   constructor(params: ParamsOrGroups<AdamW8bitOptions>, options: Partial<AdamW8bitOptions> = {}) {
-    super(params, { ...DEFAULTS, ...options })
+    super(params, DEFAULTS, options)
   }
 
   override addGroup(added: { params: Iterable<Tensor> } & Partial<AdamW8bitOptions>): void {
@@ -59,7 +58,6 @@ export class AdamW8bit extends Optimizer<AdamW8bitOptions> {
     for (const option of ['lr', 'eps', 'weightDecay', 'min8bitSize'] as const) {
       this.range(group, option, group[option])
     }
-    if ('amsgrad' in group && group.amsgrad) throw new ConfigError('AdamW8bit has no amsgrad; AdamW has', {})
     if (!Array.isArray(group.betas) || group.betas.length !== 2) {
       throw misuse('AdamW8bit', 'betas', 'two numbers', group.betas)
     }
@@ -91,32 +89,25 @@ export class AdamW8bit extends Optimizer<AdamW8bitOptions> {
     return { optim_bits: 8 }
   }
 
-  protected override copyState(saved: ParamState, param: Tensor, number: number, dtype: DType): ParamState {
-    const { state1, state2, absmax1, absmax2, qmap1, qmap2, ...rest } = saved
-    // step and the master
-    const common = super.copyState(rest, param, number, dtype)
-    if (state1 === undefined && state2 === undefined) return common
+  protected override stateSlots(
+    _: ParamGroup<AdamW8bitOptions>,
+    param: Tensor,
+    { state1 }: Record<string, unknown>,
+  ): Record<string, StateSlot> {
     const packed = state1 instanceof Tensor && state1.dtype === 'uint8'
-    const blocks = [Math.ceil(param.numel() / BLOCK)]
-    const take = (key: string, value: unknown, shape: readonly number[], type: DType) => {
-      if (value instanceof Tensor && value.dtype === type && value.shape.join() === shape.join()) {
-        const { device } = param
-        return [key, keepForever(zeros([...shape], { dtype: type, device }).copy_(value))] as const
-      }
-      const found = value instanceof Tensor ? `${value.dtype} [${value.shape}]` : 'nothing'
-      throw new CheckpointError(`State ${key} of parameter ${number} has ${found}, expected ${type} [${shape}]`, {
-        tensor: `state.${number}.${key}`,
-      })
-    }
-    for (const [key, map] of Object.entries({ qmap1, qmap2 })) requireCodeBook(key, map, number)
-    const type = packed ? 'uint8' : 'float32'
+    const moment: StateSlot = { shape: param.shape, dtype: packed ? 'uint8' : 'float32', exact: true }
+    const scales: StateSlot = { shape: [Math.ceil(param.numel() / BLOCK)], dtype: 'float32', exact: true }
+    // bitsandbytes saves the code books with each parameter.
+    const book = (signed: boolean): StateSlot => ({
+      shape: [256],
+      optional: true,
+      constant: { name: 'the code book of the dynamic 8-bit type', make: () => codeBook({ signed }) as Tensor },
+    })
     return {
-      ...common,
-      ...Object.fromEntries([
-        take('state1', state1, param.shape, type),
-        take('state2', state2, param.shape, type),
-        ...(packed ? [take('absmax1', absmax1, blocks, 'float32'), take('absmax2', absmax2, blocks, 'float32')] : []),
-      ]),
+      step: NUMBER,
+      state1: moment,
+      state2: moment,
+      ...(packed && { absmax1: scales, absmax2: scales, qmap1: book(true), qmap2: book(false) }),
     }
   }
 }
@@ -133,18 +124,4 @@ function makeState(param: Tensor, min8bitSize: number): ParamState {
     state2: moment(),
     ...(packed && { absmax1: scales(), absmax2: scales() }),
   }
-}
-
-/** bitsandbytes saves the code books with each parameter. */
-function requireCodeBook(key: string, map: unknown, number: number): void {
-  if (map === undefined) return
-  const same = scope(() => {
-    const own = codeBook({ signed: key === 'qmap1' }) as Tensor
-    if (!(map instanceof Tensor) || map.shape.join() !== own.shape.join()) return false
-    return noGrad(() => map.to({ device: 'cpu', dtype: 'float32' }).equal(own))
-  })
-  if (same) return
-  throw new CheckpointError(`State ${key} of parameter ${number} is not the code book of the dynamic 8-bit type`, {
-    tensor: `state.${number}.${key}`,
-  })
 }

@@ -1,4 +1,4 @@
-import { listOf, misuse, requireNumber, requireObject } from '../data/check.js'
+import { listOf, misuse, requireNumber, requireOptions } from '../data/check.js'
 import { opAsync } from '../native/call.js'
 import { GradientError } from '../native/errors.js'
 import { noGrad, scope, stack, Tensor } from '../tensor/index.js'
@@ -21,7 +21,7 @@ export async function clipGradNorm(
   maxNorm: number,
   options: ClipOptions = {},
 ): Promise<number> {
-  requireObject('clipGradNorm', 'options', options)
+  requireOptions('clipGradNorm', options, ['normType', 'errorIfNonfinite'])
   const { normType = 2, errorIfNonfinite = false } = options
   requireNumber('clipGradNorm', 'maxNorm', maxNorm, { least: 0 })
   requireNumber('clipGradNorm', 'normType', normType)

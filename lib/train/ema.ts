@@ -1,4 +1,4 @@
-import { listOf, misuse, requireNumber, requireObject } from '../data/check.js'
+import { listOf, misuse, requireNumber, requireOptions } from '../data/check.js'
 import { opAsync } from '../native/call.js'
 import { CheckpointError, ConfigError } from '../native/errors.js'
 import { noGrad, scope, Tensor } from '../tensor/index.js'
@@ -35,7 +35,7 @@ export class ExponentialMovingAverage {
   #swapped = false
 
   constructor(params: Iterable<Tensor>, options: EmaOptions = {}) {
-    requireObject('ExponentialMovingAverage', 'options', options)
+    requireOptions('ExponentialMovingAverage', options, ['decay'])
     const { decay = 0.999 } = options
     requireNumber('ExponentialMovingAverage', 'decay', decay, { least: 0 })
     if (decay > 1) throw misuse('ExponentialMovingAverage', 'decay', 'a number from 0 to 1', decay)

@@ -1,4 +1,4 @@
-import { misuse, requireFunction, requireNumber, requireObject, requireWhole } from '../data/check.js'
+import { misuse, requireFunction, requireNumber, requireObject, requireOptions, requireWhole } from '../data/check.js'
 import { opAsync } from '../native/call.js'
 import { CheckpointError, ConfigError } from '../native/errors.js'
 import { noGrad, scope, stack, Tensor, tensor } from '../tensor/index.js'
@@ -60,7 +60,7 @@ export class GradScaler {
   #optimizers = new Map<ScaledOptimizer, Progress>()
 
   constructor(options: GradScalerOptions = {}) {
-    requireObject('GradScaler', 'options', options)
+    requireOptions('GradScaler', options, Object.keys(DEFAULTS))
     const { initScale, growthFactor, backoffFactor, growthInterval, enabled } = { ...DEFAULTS, ...options }
     requireNumber('GradScaler', 'initScale', initScale, { least: 0 })
     requireNumber('GradScaler', 'growthFactor', growthFactor)

@@ -2,6 +2,7 @@ import { misuse } from '../data/check.js'
 import { opAsync } from '../native/call.js'
 import type { Tensor } from '../tensor/index.js'
 import { type Gradient, type GroupOptions, Optimizer, type ParamGroup, type ParamsOrGroups } from './optimizer.js'
+import type { StateSlot } from './optimizer-state.js'
 
 export interface LionOptions extends GroupOptions {
   /** Weights of the momentum in the step, and in its own update. Default [0.9, 0.99]. */
@@ -26,7 +27,7 @@ type Queued = ReturnType<typeof opAsync>
  */
 export class Lion extends Optimizer<LionOptions> {
   constructor(params: ParamsOrGroups<LionOptions>, options: Partial<LionOptions> = {}) {
-    super(params, { ...DEFAULTS, ...options })
+    super(params, DEFAULTS, options)
   }
 
   protected override checkOptions(group: ParamGroup<LionOptions>): void {
@@ -59,6 +60,10 @@ export class Lion extends Optimizer<LionOptions> {
       add(momenta, grads, { alpha: 1 - betas[1] }),
     )
     return jobs
+  }
+
+  protected override stateSlots(_: ParamGroup<LionOptions>, { shape }: Tensor): Record<string, StateSlot> {
+    return { exp_avg: { shape } }
   }
 
   protected override fixedOptions(): Record<string, unknown> {

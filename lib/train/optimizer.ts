@@ -1,10 +1,19 @@
-import { listOf, misuse, requireNumber, requireObject } from '../data/check.js'
+import { listOf, misuse, requireNumber, requireObject, requireOptions } from '../data/check.js'
 import { snakeCase } from '../data/key-case.js'
 import { opAsync } from '../native/call.js'
 import { CheckpointError, ConfigError } from '../native/errors.js'
-import { type DType, noGrad, scope, Tensor } from '../tensor/index.js'
+import { noGrad, scope, Tensor } from '../tensor/index.js'
 import { keepForever } from '../tensor/scope.js'
-import { checkState, copyState, noMaster, type OptimizerState, type ParamState } from './optimizer-state.js'
+import {
+  copyState,
+  NUMBER,
+  noMaster,
+  type OptimizerState,
+  type ParamState,
+  type ReadState,
+  readState,
+  type StateSlot,
+} from './optimizer-state.js'
 
 export type { OptimizerState, ParamState } from './optimizer-state.js'
 
@@ -44,9 +53,13 @@ export abstract class Optimizer<O extends GroupOptions = GroupOptions> {
   /** Device and dtype of parameters, asked once: asking takes a noticeable part of a small model's step. */
   readonly #kinds = new Map<Tensor, string>()
 
-  /** @param defaults for what a group leaves out; subclasses check them. */
-  constructor(params: ParamsOrGroups<O>, defaults: O) {
-    this.#defaults = defaults
+  /**
+   * @param defaults every option that groups may have; subclasses check the values
+   * @param options what the caller has in place of some; an unknown one is refused
+   */
+  constructor(params: ParamsOrGroups<O>, defaults: O, options: Partial<O> = {}) {
+    requireOptions(this.constructor.name, options, [...Object.keys(defaults), 'masterWeights'])
+    this.#defaults = { ...defaults, ...given(options) }
     type Group = { params: Iterable<Tensor> } & Partial<O>
     const list = listOf<Tensor | Group>(this.constructor.name, 'params', params, 'parameters or groups')
     if (list.length === 0) throw this.#config('was given no parameters')
@@ -65,9 +78,9 @@ export abstract class Optimizer<O extends GroupOptions = GroupOptions> {
   addGroup(added: { params: Iterable<Tensor> } & Partial<O>): void {
     requireObject(this.constructor.name, 'a group', added)
     const { params, ...options } = added
-    const given = Object.entries(options).filter(([, value]) => value !== undefined)
+    requireOptions(this.constructor.name, options, [...Object.keys(this.#defaults), 'masterWeights', 'initialLr'])
     const list = listOf(this.constructor.name, 'params', params, 'parameters')
-    const group = { ...this.#defaults, ...Object.fromEntries(given), params: list } as ParamGroup<O>
+    const group = { ...this.#defaults, ...given(options), params: list } as ParamGroup<O>
     this.#check(group)
     const known = new Set(this.groups.flatMap((other) => other.params))
     for (const param of group.params) {
@@ -95,13 +108,13 @@ export abstract class Optimizer<O extends GroupOptions = GroupOptions> {
         scope(() => {
           for (const group of this.groups) {
             this.#check(group)
-            const given = withGradients(group.params)
-            const stepped = group.masterWeights ? this.#onMasters(group, given, jobs) : given
-            for (const pairs of this.#byKind(stepped)) jobs.push(...this.queueUpdate(group, pairs))
-            const rounded = stepped.flatMap(({ param }, i) => (param === given[i]?.param ? [] : [i]))
+            const pairs = withGradients(group.params)
+            const stepped = group.masterWeights ? this.#onMasters(group, pairs, jobs) : pairs
+            for (const same of this.#byKind(stepped)) jobs.push(...this.queueUpdate(group, same))
+            const rounded = stepped.flatMap(({ param }, i) => (param === pairs[i]?.param ? [] : [i]))
             if (rounded.length === 0) continue
-            const column = (pairs: Gradient[]) => rounded.map((i) => (pairs[i] as Gradient).param)
-            jobs.push(copyAll(column(given), column(stepped)))
+            const column = (of: Gradient[]) => rounded.map((i) => (of[i] as Gradient).param)
+            jobs.push(copyAll(column(pairs), column(stepped)))
           }
         }),
       )
@@ -140,43 +153,69 @@ export abstract class Optimizer<O extends GroupOptions = GroupOptions> {
   }
 
   /**
-   * Takes copies of the tensors, on each parameter's device and in its dtype, or its master's. Whether there are masters
-   * stays as it is: a state without them begins new ones at the next step. Throws `CheckpointError` if the state is not
-   * for these groups, or has masters that a group is not to keep.
+   * Takes copies of the tensors, on each parameter's device and in its dtype, or its master's. The state may come from
+   * `stateDict()` or from a file of PyTorch's (`loadTorch`), whose numbered entries are a Map. Whether there are masters
+   * stays as it is: a state without them begins new ones at the next step.
+   *
+   * @throws CheckpointError if the state is not for these groups and this kind of optimiser, entry by entry, or has masters
+   * that a group is not to keep; then nothing has changed
    */
   loadStateDict(dict: OptimizerState): void {
-    const { state, param_groups: saved } = checkState(dict)
-    const sizes = (groups: { params: unknown[] }[]) => groups.map(({ params }) => params.length).join(', ')
-    if (sizes(saved) !== sizes(this.groups)) {
-      throw new CheckpointError(
-        `The optimiser state has groups of [${sizes(saved)}] parameters, this ${this.constructor.name} of ` +
-          `[${sizes(this.groups)}]: make the optimiser with the groups that it was saved with`,
-        {},
-      )
-    }
+    const { state, param_groups: saved } = this.#forGroups(dict)
+    const options = saved.map((group) => this.#savedOptions(group))
     const loaded = noGrad(() =>
-      saved.flatMap((group, g) =>
-        group.params.flatMap((number, i) => {
-          const param = this.groups[g]?.params[i] as Tensor
-          const own = state[number]
-          if (!own) return []
-          const wide = this.#keepsMaster(this.groups[g] as ParamGroup<O>, param)
-          if (!wide && 'master_param' in own) throw noMaster(number, this.constructor.name)
-          return [[param, this.copyState(own, param, number, wide ? 'float32' : param.dtype)] as const]
-        }),
-      ),
+      this.groups.flatMap((before, g) => {
+        const group = { ...before, ...options[g] }
+        this.#check(group)
+        return group.params.flatMap((param, i) => {
+          const number = saved[g]?.params[i] as number
+          const own = state.get(number)
+          return own ? [[param, this.#loadedState(group, param, number, own)] as const] : []
+        })
+      }),
     )
     this.dispose()
     for (const [param, { master_param: master, ...own }] of loaded) {
       if (master) this.#masters.set(param, master)
       if (Object.keys(own).length > 0) this.#states.set(master ?? param, own)
     }
-    saved.forEach((options, g) => {
-      const group = this.groups[g] as unknown as Record<string, unknown>
-      for (const key of [...Object.keys(this.#defaults), 'initialLr']) {
-        if (key !== 'masterWeights' && snakeCase(key) in options) group[key] = options[snakeCase(key)]
-      }
+    this.groups.forEach((group, g) => void Object.assign(group, options[g]))
+  }
+
+  /** A state from anywhere as `stateDict()` gives it: objects for the Maps of a file. Throws as `loadStateDict` does. */
+  readState(dict: OptimizerState): OptimizerState {
+    const { state, param_groups } = this.#forGroups(dict)
+    return { state: Object.fromEntries(state) as OptimizerState['state'], param_groups }
+  }
+
+  #forGroups(dict: OptimizerState): ReadState {
+    const read = readState(dict)
+    const sizes = (groups: { params: unknown[] }[]) => groups.map(({ params }) => params.length).join(', ')
+    if (sizes(read.param_groups) === sizes(this.groups)) return read
+    throw new CheckpointError(
+      `The optimiser state has groups of [${sizes(read.param_groups)}] parameters, this ${this.constructor.name} of ` +
+        `[${sizes(this.groups)}]: make the optimiser with the groups that it was saved with`,
+      {},
+    )
+  }
+
+  /** What a saved group says of our options. */
+  #savedOptions(saved: ReadState['param_groups'][number]): Partial<ParamGroup<O>> {
+    const known = [...Object.keys(this.#defaults), 'initialLr'].filter((key) => key !== 'masterWeights')
+    const pairs = known.flatMap((key) => {
+      const value = saved[snakeCase(key)]
+      // A rate may be a tensor in PyTorch.
+      return value === undefined ? [] : [[key, value instanceof Tensor ? value.item() : value]]
     })
+    return Object.fromEntries(pairs)
+  }
+
+  #loadedState(group: ParamGroup<O>, param: Tensor, number: number, own: Record<string, unknown>): ParamState {
+    const wide = this.#keepsMaster(group, param)
+    if (!wide && 'master_param' in own) throw noMaster(number, this.constructor.name)
+    const slots = this.stateSlots(group, param, own)
+    const master: StateSlot = { shape: param.shape, dtype: 'float32', optional: true }
+    return copyState(own, param, number, wide ? 'float32' : param.dtype, { ...slots, master_param: master })
   }
 
   /** Frees the state tensors; the next step starts afresh. */
@@ -201,9 +240,16 @@ export abstract class Optimizer<O extends GroupOptions = GroupOptions> {
   /** What PyTorch's state has in each group beside our options. */
   protected abstract fixedOptions(): Record<string, unknown>
 
-  /** One parameter's saved state as this optimiser keeps it: `dtype` is that of the tensor that steps are taken on. */
-  protected copyState(saved: ParamState, param: Tensor, number: number, dtype: DType): ParamState {
-    return copyState(saved, param, number, dtype)
+  /**
+   * What the state of one parameter holds, for a state that is loaded; `group` has the options that were saved with it.
+   * As it stands, whatever is there has the parameter's shape, and `step` is a number.
+   */
+  protected stateSlots(
+    _group: ParamGroup<O>,
+    param: Tensor,
+    saved: Record<string, unknown>,
+  ): Record<string, StateSlot> {
+    return Object.fromEntries(Object.keys(saved).map((key) => [key, key === 'step' ? NUMBER : { shape: param.shape }]))
   }
 
   /** What steps are taken on, and state belongs to: the parameter's master where it has one, made on first use. */
@@ -294,6 +340,10 @@ export interface Gradient {
   /** The gradient is a copy for this step alone, still to be filled by a queued job: only queued jobs may read or change it. */
   owned?: boolean
 }
+
+/** Without what is undefined. */
+const given = <O extends object>(options: O): Partial<O> =>
+  Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined)) as Partial<O>
 
 function withGradients(params: Tensor[]): Gradient[] {
   const pairs: Gradient[] = []

@@ -1,4 +1,4 @@
-import { listOf, misuse, requireNumber, requireObject } from '../data/check.js'
+import { listOf, misuse, requireNumber, requireOptions } from '../data/check.js'
 import { Module } from '../nn/module.js'
 import { LayerNorm } from '../nn/normalization.js'
 import type { Tensor } from '../tensor/index.js'
@@ -31,7 +31,7 @@ export const NO_DECAY: readonly RegExp[] = [/bias/, /layernorm/, /rmsnorm/, /(?:
  */
 export function parameterGroups(model: Module, options: ParameterGroupOptions): DecayGroup[] {
   if (!(model instanceof Module)) throw misuse('parameterGroups', 'model', 'a Module', model)
-  requireObject('parameterGroups', 'options', options)
+  requireOptions('parameterGroups', options, ['weightDecay', 'noDecay'])
   const { weightDecay, noDecay = NO_DECAY } = options
   requireNumber('parameterGroups', 'weightDecay', weightDecay, { least: 0 })
   const patterns = listOf('parameterGroups', 'noDecay', noDecay, 'patterns').map((pattern) => {

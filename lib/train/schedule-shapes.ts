@@ -1,4 +1,4 @@
-import { misuse, requireNumber, requireObject, requireOneOf } from '../data/check.js'
+import { misuse, requireNumber, requireOneOf, requireOptions } from '../data/check.js'
 import { ConfigError } from '../native/errors.js'
 import type { CosineOptions, DecayOptions, Schedule, WarmupOptions } from './schedules.js'
 
@@ -55,7 +55,11 @@ const RAMPS: readonly Ramp[] = ['linear', 'cosine', '1-sqrt']
 /** Up from 0, then down to 0 along a cosine, several times: warm restarts (https://arxiv.org/abs/1608.03983). */
 export function cosineWithHardRestartsScheduleWithWarmup(options: RestartOptions): Schedule {
   const where = 'cosineWithHardRestartsScheduleWithWarmup'
-  const { numWarmupSteps, numTrainingSteps, numCycles = 1 } = counted(where, options, 'numTrainingSteps')
+  const {
+    numWarmupSteps,
+    numTrainingSteps,
+    numCycles = 1,
+  } = counted(where, options, ['numTrainingSteps'], ['numCycles'])
   requireNumber(where, 'numCycles', numCycles, { least: 0 })
   return (step) => {
     if (step < numWarmupSteps) return climb(step, numWarmupSteps)
@@ -67,7 +71,12 @@ export function cosineWithHardRestartsScheduleWithWarmup(options: RestartOptions
 /** Up from 0, then down to `lrEnd` as a power of the share of steps that are left. */
 export function polynomialDecayScheduleWithWarmup(options: PolynomialOptions): Schedule {
   const where = 'polynomialDecayScheduleWithWarmup'
-  const { numWarmupSteps, numTrainingSteps, lrInit, ...rest } = counted(where, options, 'numTrainingSteps')
+  const { numWarmupSteps, numTrainingSteps, lrInit, ...rest } = counted(
+    where,
+    options,
+    ['numTrainingSteps'],
+    ['lrInit', 'lrEnd', 'power'],
+  )
   const { lrEnd = 1e-7, power = 1 } = rest
   requireNumber(where, 'lrInit', lrInit, { least: 0 })
   requireNumber(where, 'lrEnd', lrEnd, { least: 0, below: lrInit })
@@ -88,7 +97,12 @@ export function polynomialDecayScheduleWithWarmup(options: PolynomialOptions): S
 
 /** Up from 0, then as 1 / √step (https://arxiv.org/abs/1706.03762, section 5.3). */
 export function inverseSqrtSchedule(options: InverseSqrtOptions): Schedule {
-  const { numWarmupSteps, timescale = options.numWarmupSteps || 10_000 } = counted('inverseSqrtSchedule', options)
+  const { numWarmupSteps, timescale = options.numWarmupSteps || 10_000 } = counted(
+    'inverseSqrtSchedule',
+    options,
+    [],
+    ['timescale'],
+  )
   requireNumber('inverseSqrtSchedule', 'timescale', timescale, { least: 1 })
   return (step) =>
     step < numWarmupSteps ? climb(step, numWarmupSteps) : 1 / Math.sqrt((step + timescale - numWarmupSteps) / timescale)
@@ -97,7 +111,12 @@ export function inverseSqrtSchedule(options: InverseSqrtOptions): Schedule {
 /** Up from 0, then down to `minLrRate` along a cosine. */
 export function cosineWithMinLrScheduleWithWarmup(options: MinimumOptions): Schedule {
   const where = 'cosineWithMinLrScheduleWithWarmup'
-  const { numWarmupSteps, numTrainingSteps, numCycles = 0.5, minLrRate } = counted(where, options, 'numTrainingSteps')
+  const {
+    numWarmupSteps,
+    numTrainingSteps,
+    numCycles = 0.5,
+    minLrRate,
+  } = counted(where, options, ['numTrainingSteps'], ['numCycles', 'minLrRate'])
   requireNumber(where, 'numCycles', numCycles)
   requireNumber(where, 'minLrRate', minLrRate)
   return (step) => {
@@ -110,7 +129,12 @@ export function cosineWithMinLrScheduleWithWarmup(options: MinimumOptions): Sche
 /** As {@link cosineWithMinLrScheduleWithWarmup}, but the first step's factor is `warmupLrRate` and not 0. */
 export function cosineWarmupWithMinLrSchedule(options: WarmupMinimumOptions): Schedule {
   const where = 'cosineWarmupWithMinLrSchedule'
-  const { numWarmupSteps, numTrainingSteps, numCycles = 0.5, ...rest } = counted(where, options, 'numTrainingSteps')
+  const {
+    numWarmupSteps,
+    numTrainingSteps,
+    numCycles = 0.5,
+    ...rest
+  } = counted(where, options, ['numTrainingSteps'], ['numCycles', 'minLrRate', 'warmupLrRate'])
   const { minLrRate, warmupLrRate } = rest
   requireNumber(where, 'numCycles', numCycles)
   requireNumber(where, 'minLrRate', minLrRate)
@@ -128,7 +152,12 @@ export function cosineWarmupWithMinLrSchedule(options: WarmupMinimumOptions): Sc
 /** Up to 1, a long time there, then down: warm-up, stable, decay (https://arxiv.org/abs/2404.06395). */
 export function warmupStableDecaySchedule(options: StableOptions): Schedule {
   const where = 'warmupStableDecaySchedule'
-  const { numWarmupSteps, numDecaySteps, ...rest } = counted(where, options, 'numDecaySteps')
+  const { numWarmupSteps, numDecaySteps, ...rest } = counted(
+    where,
+    options,
+    ['numDecaySteps'],
+    ['numStableSteps', 'numTrainingSteps', 'warmupType', 'decayType', 'minLrRatio', 'numCycles'],
+  )
   const { warmupType = 'linear', decayType = 'cosine', minLrRatio = 0, numCycles = 0.5, numTrainingSteps } = rest
   requireOneOf(where, 'warmupType', warmupType, RAMPS)
   requireOneOf(where, 'decayType', decayType, RAMPS)
@@ -166,10 +195,14 @@ const climb = (step: number, numWarmupSteps: number) => step / Math.max(1, numWa
 
 const wave = (progress: number, numCycles: number) => 0.5 * (1 + Math.cos(Math.PI * numCycles * 2 * progress))
 
-function counted<O extends WarmupOptions>(where: string, options: O, ...counts: (keyof O & string)[]): O {
-  requireObject(where, 'options', options)
-  for (const count of ['numWarmupSteps', ...counts] as (keyof O & string)[]) {
-    requireNumber(where, count, options[count], { least: 0 })
-  }
+function counted<O extends WarmupOptions>(
+  where: string,
+  options: O,
+  counts: (keyof O & string)[],
+  others: (keyof O & string)[],
+): O {
+  const needed = ['numWarmupSteps' as const, ...counts] as (keyof O & string)[]
+  requireOptions(where, options, [...needed, ...others])
+  for (const count of needed) requireNumber(where, count, options[count], { least: 0 })
   return options
 }

@@ -1,4 +1,4 @@
-import { listOf, misuse, requireNumber, requireObject, requireOneOf } from '../data/check.js'
+import { listOf, misuse, requireNumber, requireObject, requireOneOf, requireOptions } from '../data/check.js'
 import { ConfigError } from '../native/errors.js'
 import {
   cosineWarmupWithMinLrSchedule,
@@ -66,6 +66,8 @@ export interface SchedulerSpecificOptions {
   minLrRatio?: number
 }
 
+const OPTIONS = ['numWarmupSteps', 'numTrainingSteps', 'stepsPerEpoch', 'schedulerSpecificOptions']
+
 const SPECIFIC: Record<SchedulerType, readonly (keyof SchedulerSpecificOptions)[]> = {
   linear: [],
   cosine: ['numCycles'],
@@ -87,7 +89,7 @@ const SPECIFIC: Record<SchedulerType, readonly (keyof SchedulerSpecificOptions)[
  */
 export function getScheduler(name: SchedulerType, optimizer: Scheduled, options: SchedulerOptions = {}): LRScheduler {
   requireOneOf('getScheduler', 'name', name, SCHEDULER_TYPES)
-  requireObject('getScheduler', 'options', options)
+  requireOptions('getScheduler', options, OPTIONS)
   const { stepsPerEpoch } = options
   const schedule = scheduleOf(name, optimizer, options)
   return new LRScheduler(optimizer, stepsPerEpoch === undefined ? schedule : perEpoch(schedule, stepsPerEpoch))
@@ -103,15 +105,17 @@ function scheduleOf(name: SchedulerType, optimizer: Scheduled, options: Schedule
       option: key,
     })
   }
+  const { minLr: _, ...relative } = specific
+  const warmup = { numWarmupSteps: options.numWarmupSteps as number }
   const steps = {
-    numWarmupSteps: options.numWarmupSteps as number,
+    ...warmup,
     numTrainingSteps: options.numTrainingSteps as number,
   }
   switch (name) {
     case 'constant':
       return constantSchedule
     case 'constant_with_warmup':
-      return constantScheduleWithWarmup(steps)
+      return constantScheduleWithWarmup(warmup)
     case 'linear':
       return linearScheduleWithWarmup(steps)
     case 'cosine':
@@ -121,11 +125,11 @@ function scheduleOf(name: SchedulerType, optimizer: Scheduled, options: Schedule
     case 'polynomial':
       return polynomialDecayScheduleWithWarmup({ ...steps, ...specific, lrInit: defaultLr(optimizer) })
     case 'inverse_sqrt':
-      return inverseSqrtSchedule({ ...steps, ...specific })
+      return inverseSqrtSchedule({ ...warmup, ...specific })
     case 'cosine_with_min_lr':
-      return cosineWithMinLrScheduleWithWarmup({ ...steps, ...specific, minLrRate: lowest(specific, optimizer) })
+      return cosineWithMinLrScheduleWithWarmup({ ...steps, ...relative, minLrRate: lowest(specific, optimizer) })
     case 'cosine_warmup_with_min_lr':
-      return cosineWarmupWithMinLrSchedule({ ...steps, ...specific, minLrRate: lowest(specific, optimizer) })
+      return cosineWarmupWithMinLrSchedule({ ...steps, ...relative, minLrRate: lowest(specific, optimizer) })
     case 'warmup_stable_decay':
       return warmupStableDecaySchedule({ ...steps, ...specific, numDecaySteps: specific.numDecaySteps as number })
   }

@@ -1,4 +1,4 @@
-import { misuse, requireFunction, requireNumber, requireObject } from '../data/check.js'
+import { misuse, requireFunction, requireNumber, requireOptions } from '../data/check.js'
 import { CheckpointError, ConfigError } from '../native/errors.js'
 
 /** The factor on the initial learning rate at a step, 0 for the first. */
@@ -24,13 +24,13 @@ export const constantSchedule: Schedule = () => 1
 
 /** Up from 0, then 1. */
 export function constantScheduleWithWarmup(options: WarmupOptions): Schedule {
-  const { numWarmupSteps } = checked('constantScheduleWithWarmup', options, ['numWarmupSteps'])
+  const { numWarmupSteps } = checked('constantScheduleWithWarmup', options, ['numWarmupSteps'], [])
   return (step) => (step < numWarmupSteps ? step / Math.max(1, numWarmupSteps) : 1)
 }
 
 /** Up from 0, then in a straight line down to 0 at the last step. */
 export function linearScheduleWithWarmup(options: DecayOptions): Schedule {
-  const { numWarmupSteps, numTrainingSteps } = checked('linearScheduleWithWarmup', options, COUNTS)
+  const { numWarmupSteps, numTrainingSteps } = checked('linearScheduleWithWarmup', options, COUNTS, [])
   return (step) =>
     step < numWarmupSteps
       ? step / Math.max(1, numWarmupSteps)
@@ -39,7 +39,11 @@ export function linearScheduleWithWarmup(options: DecayOptions): Schedule {
 
 /** Up from 0, then down to 0 along a cosine. */
 export function cosineScheduleWithWarmup(options: CosineOptions): Schedule {
-  const { numWarmupSteps, numTrainingSteps, numCycles = 0.5 } = checked('cosineScheduleWithWarmup', options, COUNTS)
+  const {
+    numWarmupSteps,
+    numTrainingSteps,
+    numCycles = 0.5,
+  } = checked('cosineScheduleWithWarmup', options, COUNTS, ['numCycles'])
   requireNumber('cosineScheduleWithWarmup', 'numCycles', numCycles)
   return (step) => {
     if (step < numWarmupSteps) return step / Math.max(1, numWarmupSteps)
@@ -50,8 +54,13 @@ export function cosineScheduleWithWarmup(options: CosineOptions): Schedule {
 
 const COUNTS = ['numWarmupSteps', 'numTrainingSteps'] as const
 
-function checked<O extends object>(where: string, options: O, counts: readonly (keyof O & string)[]): O {
-  requireObject(where, 'options', options)
+function checked<O extends object>(
+  where: string,
+  options: O,
+  counts: readonly (keyof O & string)[],
+  others: readonly (keyof O & string)[],
+): O {
+  requireOptions(where, options, [...counts, ...others])
   for (const count of counts) requireNumber(where, count, options[count], { least: 0 })
   return options
 }

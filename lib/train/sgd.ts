@@ -2,6 +2,7 @@ import { opAsync } from '../native/call.js'
 import { ConfigError } from '../native/errors.js'
 import type { Tensor } from '../tensor/index.js'
 import { type Gradient, type GroupOptions, Optimizer, type ParamGroup, type ParamsOrGroups } from './optimizer.js'
+import type { StateSlot } from './optimizer-state.js'
 
 export interface SGDOptions extends GroupOptions {
   /** Default 0: no momentum. */
@@ -19,7 +20,7 @@ const DEFAULTS: SGDOptions = { lr: 1e-3, momentum: 0, dampening: 0, weightDecay:
 /** Stochastic gradient descent with `torch.optim.SGD`'s defaults, numbers and state; the update is ATen's fused kernel. */
 export class SGD extends Optimizer<SGDOptions> {
   constructor(params: ParamsOrGroups<SGDOptions>, options: Partial<SGDOptions> = {}) {
-    super(params, { ...DEFAULTS, ...options })
+    super(params, DEFAULTS, options)
   }
 
   protected override checkOptions(group: ParamGroup<SGDOptions>): void {
@@ -44,6 +45,10 @@ export class SGD extends Optimizer<SGDOptions> {
         const buffers = states.map((state) => state.momentum_buffer as Tensor)
         return queue(group, some, buffers, some === fresh)
       })
+  }
+
+  protected override stateSlots(_: ParamGroup<SGDOptions>, { shape }: Tensor): Record<string, StateSlot> {
+    return { momentum_buffer: { shape, optional: true } }
   }
 
   protected override fixedOptions(): Record<string, unknown> {

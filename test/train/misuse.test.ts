@@ -59,7 +59,7 @@ const CALLS: Record<string, () => unknown> = {
     Object.assign(optimizer.groups[0] as object, options(rule))
     await optimizer.step()
     const saved = optimizer.stateDict()
-    const state = { ...saved.state[0], [pick(['step', 'exp_avg', 'other'])]: odd() } as Any
+    const state = { ...saved.state[0], ...pick([{}, { [pick(['step', 'exp_avg', 'other'])]: odd() }]) } as Any
     optimizer.loadStateDict(or({ state: or({ 0: or(state) }), param_groups: or(saved.param_groups) }))
   },
   async SGD() {
