@@ -3,10 +3,12 @@ import { chmodSync, copyFileSync, existsSync, mkdirSync, readdirSync } from 'nod
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { compileTypeScript } from './bootstrap.mjs'
+import { declareRequire } from './declare-require.mjs'
 
 const root = fileURLToPath(new URL('..', import.meta.url))
 
 await compileTypeScript()
+declareRequire()
 chmodSync(join(root, 'dist/cli/main.js'), 0o755)
 
 // `npx voxtorch install` builds without development dependencies.

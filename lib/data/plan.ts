@@ -5,7 +5,7 @@ import { Random } from './random.js'
 /** An order that depends on the epoch. */
 export interface EpochSampler {
   /** How many indices an epoch has, if that is known. */
-  readonly length?: number
+  readonly length?: number | undefined
   indices(epoch: number): Iterable<number>
   /** What a sampler has to remember beside the epoch, as plain data; asked for before `indices`. */
   state?(): unknown
@@ -23,7 +23,7 @@ export type Sampler =
 
 /** The batches of an epoch, as lists of indices. */
 export interface EpochBatchSampler {
-  readonly length?: number
+  readonly length?: number | undefined
   batches(epoch: number): Iterable<readonly number[]>
   state?(): unknown
   loadState?(state: never): void

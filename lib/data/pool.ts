@@ -161,6 +161,11 @@ interface Reply {
   error?: Described
 }
 
+// Before Node 22 the hooks of a loader stay behind in the main thread: a worker has to take them up itself.
+const TSX =
+  Number.parseInt(process.versions.node, 10) < 22 &&
+  process.execArgv.some((argument) => /[/\\]tsx[/\\]dist[/\\]|^(--import=)?tsx$/.test(argument))
+
 /** The length of the dataset is waited for under this key, batches under their numbers. */
 const READY = -1
 
@@ -176,7 +181,7 @@ class Lane {
     this.#url = url
     try {
       this.#worker = new Worker(join(packageDirectory, 'dist/data/worker.js'), {
-        workerData: { href: url.href, data, shard, shards },
+        workerData: { href: url.href, data, shard, shards, tsx: TSX },
         // Workers inherit the process's options, and this one of them stops every worker that is a file.
         execArgv: process.execArgv.some((argument) => argument.startsWith('--input-type')) ? [] : undefined,
         name: 'voxtorch DataLoader',

@@ -1,5 +1,8 @@
 import { execFile } from 'node:child_process'
-import { fileURLToPath } from 'node:url'
+import { mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { fileURLToPath, pathToFileURL } from 'node:url'
 import { promisify } from 'node:util'
 import { describe, expect, it } from 'vitest'
 import {
@@ -286,6 +289,33 @@ describe('DataLoader with workers', () => {
     })
     expect({ stdout, stderr }).toEqual({ stdout: 'ended\n', stderr: '' })
   }, 40_000)
+
+  it('loads TypeScript in its workers where tsx runs the program', async () => {
+    const directory = mkdtempSync(join(tmpdir(), 'voxtorch-typed-'))
+    try {
+      writeFileSync(join(directory, 'package.json'), '{ "type": "module" }')
+      writeFileSync(join(directory, 'other.ts'), 'export const half = (x: number): number => x / 2')
+      writeFileSync(
+        join(directory, 'data.ts'),
+        "import { half } from './other.js'\nenum Step { One = 3 }\nexport default { length: 4, get: (i: number) => half(i * Step.One) }",
+      )
+      const script = `
+        import { DataLoader } from ${JSON.stringify(new URL('../../dist/index.js', import.meta.url).href)}
+        const loader = new DataLoader(new URL(${JSON.stringify(pathToFileURL(join(directory, 'data.ts')).href)}), { batchSize: 4, workers: 1 })
+        for await (const batch of loader) console.log(JSON.stringify(batch))`
+      // From a file and from the command line, which workers must not inherit.
+      const repository = fileURLToPath(new URL('../..', import.meta.url))
+      symlinkSync(join(repository, 'node_modules'), join(directory, 'node_modules'))
+      const main = join(directory, 'main.ts')
+      writeFileSync(main, script)
+      for (const end of [[main], ['--input-type=module', '--eval', script]]) {
+        const run = await promisify(execFile)(process.execPath, ['--import', 'tsx', ...end], { cwd: repository })
+        expect(JSON.parse(run.stdout)).toEqual([0, 1.5, 3, 4.5])
+      }
+    } finally {
+      rmSync(directory, { recursive: true, force: true })
+    }
+  }, 120_000)
 
   it('ends its workers when the loop is left, and never keeps the process alive', async () => {
     const script = `

@@ -5,6 +5,7 @@ import {
   full,
   fullLike,
   linspace,
+  ones,
   onesLike,
   ops,
   slice,
@@ -184,6 +185,12 @@ export const operators: Record<string, (inputs: OperatorInputs) => unknown> = {
   'torch.stack([x, y], 2)': ({ x, y }) => stack([x, y], 2),
   'x.split(2, 1)': ({ x }) => x.split(2, 1),
   'x.split([1, 3], 1)': ({ x }) => x.split([1, 3], 1),
+  'x.hsplit(2)': ({ x }) => x.hsplit(2),
+  'x.hsplit([2])': ({ x }) => x.hsplit([2]),
+  'x.vsplit(3)': ({ x }) => ops.vsplit(x, 3),
+  'x.vsplit([2])': ({ x }) => ops.vsplit(x, [2]),
+  'cube.dsplit(2)': ({ cube }) => cube.dsplit(2),
+  'cube.dsplit([2])': ({ cube }) => cube.dsplit([2]),
   'x.chunk(2, 1)': ({ x }) => x.chunk(2, 1),
   'x.unbind(0)': ({ x }) => x.unbind(0),
   "torch.meshgrid([v, bias5], indexing='ij')": ({ v, bias5 }) => ops.meshgrid([v, bias5], { indexing: 'ij' }),
@@ -315,6 +322,14 @@ export const operators: Record<string, (inputs: OperatorInputs) => unknown> = {
   'F.cosine_similarity(x, y)': ({ x, y }) => ops.cosineSimilarity(x, y),
   'torch.fft.fft(v)': ({ v }) => ops.fftFft(v),
   'torch.fft.rfft(x)': ({ x }) => ops.fftRfft(x),
+  'torch.stft(cube.flatten(), 8, return_complex=True)': ({ cube }) =>
+    ops.stft(cube.flatten(), 8, { returnComplex: true }),
+  'torch.stft(cube.flatten(), 8, 2, 6, torch.ones(6), return_complex=True)': ({ cube }) =>
+    cube.flatten().stft(8, 2, 6, ones([6]), { returnComplex: true }),
+  'torch.stft(cube.flatten(), 8, 2, None, None, False, return_complex=True)': ({ cube }) =>
+    ops.stft(cube.flatten(), 8, 2, null, null, false, { returnComplex: true }),
+  "torch.stft(cube.flatten(), 8, pad_mode='constant', normalized=True, return_complex=True)": ({ cube }) =>
+    ops.stft(cube.flatten(), 8, { padMode: 'constant', normalized: true, returnComplex: true }),
   'torch.fft.irfft(torch.fft.rfft(x), n=4)': ({ x }) => ops.fftIrfft(ops.fftRfft(x), { n: 4 }),
   'torch.stft(sequence[0], 4, 2, window=v, return_complex=True)': ({ sequence, v }) =>
     ops.stft(sequence.at(0), 4, { hopLength: 2, window: v, center: true, returnComplex: true }),
