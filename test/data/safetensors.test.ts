@@ -1,4 +1,4 @@
-import { execFileSync, spawn } from 'node:child_process'
+import { execFileSync, spawn, spawnSync } from 'node:child_process'
 import {
   mkdirSync,
   mkdtempSync,
@@ -335,6 +335,22 @@ describe('sizes', () => {
   })
 })
 const slice3 = tensor([0, 5, 2 ** 40 - 1])
+
+test('a mapped file that is cut short ends the process, which says why', async () => {
+  const path = file('cut.safetensors')
+  await saveSafetensors(path, { x: zeros([1 << 20]) })
+  const program = `
+    import { truncateSync } from 'node:fs'
+    import { loadSafetensors } from ${JSON.stringify(entryPoint)}
+    const { tensors } = await loadSafetensors(${JSON.stringify(path)}, { mmap: true })
+    truncateSync(${JSON.stringify(path)}, 4096)
+    tensors.x.sum()`
+  const { signal, stderr } = spawnSync(process.execPath, ['--input-type=module', '-e', program], { encoding: 'utf8' })
+  expect(signal).toBe('SIGBUS')
+  expect(stderr).toBe(
+    `voxtorch: ${path} was cut short while it was mapped (mmap: true): replace such a file by renaming another, or load it without mmap\n`,
+  )
+})
 
 describe('files that are none', () => {
   test('a pipe, a device and a folder are refused, and nothing waits', async () => {

@@ -1,4 +1,4 @@
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, describe, expect, it } from 'vitest'
@@ -70,6 +70,38 @@ describe('voxtorch launch', () => {
     expect(stdout).toMatch(/\[0\] \{"saved":0\}/)
     expect(stdout).toMatch(/\[1\] \{"saved":1\}/)
     expect(ms).toBeLessThan(20_000)
+  })
+
+  it('that is killed takes its ranks with it, the stubborn after ten seconds', { timeout: 120_000 }, async () => {
+    const library = new URL('../../dist/index.js', import.meta.url).href
+    const text = `
+      const { ones } = await import(${JSON.stringify(library)})
+      ones([1])
+      if (process.env.RANK === '1') process.on('SIGTERM', () => {})
+      console.log('pid ' + process.pid)
+      setInterval(() => {}, 1000)`
+    const pids: number[] = []
+    const running = launch(['--nproc', '2', script('stay.mjs', text)], {
+      limit: 100_000,
+      onLine: (line) => {
+        const [, pid] = /pid (\d+)/.exec(line) ?? []
+        if (pid && pids.push(Number(pid)) === 2) running.child.kill('SIGKILL')
+      },
+    })
+    await running.ended
+    expect(pids).toHaveLength(2)
+    const isAlive = (pid: number) => {
+      try {
+        process.kill(pid, 0)
+        // One that has ended and that nobody has asked about is still there.
+        return !/^State:\s+Z/m.test(readFileSync(`/proc/${pid}/status`, 'utf8'))
+      } catch {
+        return false
+      }
+    }
+    for (const pid of pids) {
+      while (isAlive(pid)) await new Promise((resolve) => setTimeout(resolve, 200))
+    }
   })
 
   it('can run several times at once: ports do not collide', async () => {

@@ -13,9 +13,12 @@ interface Ending {
 }
 
 /** Runs a scenario in a process of its own, which is killed when it has not ended after a minute. */
-function run(name: string): Promise<Ending> {
+function run(name: string, environment: Record<string, string> = {}): Promise<Ending> {
   return new Promise((resolve, reject) => {
-    const child = spawn(process.execPath, [script, name], { stdio: ['ignore', 'pipe', 'pipe'] })
+    const child = spawn(process.execPath, [script, name], {
+      stdio: ['ignore', 'pipe', 'pipe'],
+      env: { ...process.env, ...environment },
+    })
     const output = { stdout: '', stderr: '' }
     child.stdout.on('data', (chunk) => {
       output.stdout += chunk
@@ -37,12 +40,23 @@ const names = [
     .split('const scenarios = {')[1]!
     .matchAll(/^ {2}(?:async )?'([^']+)'/gm),
 ].map((match) => match[1]!)
-const failing = ['an uncaught exception with a job queued', 'an unhandled rejection of a job']
+const failing = [
+  'threads that cannot be made',
+  'an uncaught exception with a job queued',
+  'an unhandled rejection of a job',
+]
 
 describe('ends cleanly', { timeout: 90_000 }, () => {
   test.each(names.filter((name) => !failing.includes(name)))('%s', async (name) => {
     expect(await run(name)).toEqual({ code: 0, signal: null, stdout: 'ok\n', stderr: '' })
   })
+})
+
+test('ends where libgomp ends the process because no thread can be made', { timeout: 90_000 }, async () => {
+  // It calls exit() in the middle of a job, on the executor's thread.
+  const { code, signal, stderr } = await run('threads that cannot be made', { OMP_STACKSIZE: '1000000G' })
+  expect([code, signal]).toEqual([1, null])
+  expect(stderr).toMatch(/libgomp: Thread creation failed/)
 })
 
 describe('ends as Node does', { timeout: 90_000 }, () => {

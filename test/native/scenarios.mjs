@@ -12,6 +12,7 @@ import {
   ones,
   ops,
   scope,
+  setNumThreads,
   Tensor,
   tensor,
   zeros,
@@ -212,6 +213,11 @@ async function terminated(name, times = 3) {
 }
 
 const scenarios = {
+  async 'threads that cannot be made'() {
+    setNumThreads(4)
+    await ops.async.exp(ones([1 << 22]))
+  },
+
   async 'several workers at once'() {
     const workers = [1, 2, 3].map(() => start('computes'))
     const all = Promise.all(workers.map((worker) => Promise.all([said(worker), exited(worker)])))

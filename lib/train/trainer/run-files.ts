@@ -1,16 +1,7 @@
-import {
-  closeSync,
-  existsSync,
-  fsyncSync,
-  mkdirSync,
-  openSync,
-  readdirSync,
-  readFileSync,
-  renameSync,
-  writeSync,
-} from 'node:fs'
+import { existsSync, mkdirSync, readdirSync, readFileSync } from 'node:fs'
 import { hostname } from 'node:os'
 import { join } from 'node:path'
+import { writeAtomicallySync } from '../../data/atomic.js'
 import { DataError } from '../../native/errors.js'
 import type { LogEntry } from './state.js'
 
@@ -49,26 +40,9 @@ export interface RunFile {
   arguments: Record<string, unknown>
 }
 
-/** Writes a small file that appears whole or not at all. */
-export function writeWhole(path: string, text: string): void {
-  const temporary = `${path}.${process.pid}.tmp`
-  try {
-    const file = openSync(temporary, 'w')
-    try {
-      writeSync(file, text)
-      fsyncSync(file)
-    } finally {
-      closeSync(file)
-    }
-    renameSync(temporary, path)
-  } catch (cause) {
-    throw new DataError(`${path} cannot be written: ${(cause as Error).message}`, { file: path, cause })
-  }
-}
-
 export function writeRun(folder: string, run: RunFile): void {
   mkdirSync(folder, { recursive: true })
-  writeWhole(join(folder, RUN_FILE), `${JSON.stringify(run, null, 2)}\n`)
+  writeAtomicallySync(join(folder, RUN_FILE), DataError, `${JSON.stringify(run, null, 2)}\n`)
 }
 
 /** @throws DataError naming the file, when it is no run's */
