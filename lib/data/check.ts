@@ -1,5 +1,6 @@
 import { shown } from '../native/arguments.js'
 import { ConfigError } from '../native/errors.js'
+import { nearest } from './nearest.js'
 
 export { shown }
 
@@ -43,6 +44,17 @@ export function requireFunction(where: string, argument: string, value: unknown)
 
 export function requireObject(where: string, argument: string, value: unknown): void {
   if (typeof value !== 'object' || value === null) throw misuse(where, argument, 'an object', value)
+}
+
+/** Options are an object, and none is one that nobody reads. */
+export function requireOptions(where: string, options: unknown, known: readonly string[]): void {
+  requireObject(where, 'options', options)
+  for (const key of Object.keys(options as object)) {
+    if (known.includes(key)) continue
+    const near = nearest(key, known)
+    const hint = near === undefined ? '' : `; did you mean '${near}'?`
+    throw new ConfigError(`${where}: there is no option '${key}'${hint}`, { key })
+  }
 }
 
 /** Checks one of a few words. */
