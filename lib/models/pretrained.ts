@@ -6,13 +6,13 @@ import { toCamel, toSnake } from '../data/key-case.js'
 import { saveSafetensorsSharded } from '../data/safetensors-sharded.js'
 import { type ResolveModelOptions, resolveModel } from '../hub/index.js'
 import { CheckpointError } from '../native/errors.js'
-import type { NativeModule } from '../nn/native-module.js'
+import type { Module } from '../nn/module.js'
 import type { FactoryOptions } from '../nn/parameter.js'
 import type { QuantizationScheme } from '../nn/quantized-weight.js'
 import type { QuantizeOptions } from '../peft/quantize.js'
 import { scope } from '../tensor/index.js'
 import type { NetworkConfig } from './config.js'
-import { type Factory, filled, readWeights, renamed } from './weights.js'
+import { type Factory, type Fillable, filled, readWeights, renamed } from './weights.js'
 
 /** How a network's checkpoints are laid out. */
 export interface NetworkKind {
@@ -50,7 +50,7 @@ export interface LoadNetworkOptions extends FactoryOptions, Omit<ResolveModelOpt
 }
 
 /** Builds a network from a directory that has a config.json and weights, or from a repository of the hub. */
-export async function loadNetwork<M extends NativeModule>(
+export async function loadNetwork<M extends Fillable>(
   kind: NetworkKind,
   from: string,
   options: LoadNetworkOptions,
@@ -92,7 +92,7 @@ export interface SaveNetworkOptions {
 export async function saveNetwork(
   kind: NetworkKind,
   directory: string,
-  module: NativeModule,
+  module: Module,
   config: NetworkConfig,
   options: SaveNetworkOptions = {},
 ): Promise<void> {

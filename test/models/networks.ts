@@ -1,5 +1,5 @@
 import { expect } from 'vitest'
-import { type NativeModule, noGrad, type Tensor } from '../../lib/index.js'
+import { type Module, noGrad, type Tensor } from '../../lib/index.js'
 import { type Fixture, tensorsOf } from '../helpers.js'
 
 /** snake_case keys of a fixture as options. */
@@ -12,12 +12,12 @@ export const camelKeys = <T>(record: Record<string, T>): Record<string, T> =>
   )
 
 /** Copies a case's parameters in; every name must be there. */
-export function loadParameters<C>(module: NativeModule, file: Fixture<C>, name: string): void {
+export function loadParameters<C>(module: Module, file: Fixture<C>, name: string): void {
   noGrad(() => module.loadStateDict({ ...bufferState(module), ...tensorsOf(file, name, 'param') }))
 }
 
 // Buffers that transformers does not save are not in a fixture either.
-function bufferState(module: NativeModule): Record<string, Tensor> {
+function bufferState(module: Module): Record<string, Tensor> {
   return Object.fromEntries(module.namedBuffers())
 }
 
@@ -26,7 +26,7 @@ function bufferState(module: NativeModule): Record<string, Tensor> {
  * gradient of the network (the bias of an attention's keys is 0 in exact arithmetic) is measured against a hundredth of
  * that.
  */
-export function expectGradients<C>(module: NativeModule, file: Fixture<C>, name: string, tolerance = 1e-5): void {
+export function expectGradients<C>(module: Module, file: Fixture<C>, name: string, tolerance = 1e-5): void {
   const expected = tensorsOf(file, name, 'grad')
   const largest = (tensor: Tensor) => tensor.abs().max().item() as number
   const scale = Math.max(...Object.values(expected).map(largest)) / 100

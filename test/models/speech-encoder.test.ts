@@ -334,7 +334,8 @@ describe('sizes', () => {
     [{ maskTimeLength: 0 }, /mask_time_length/],
     [{ layerdrop: 1.5 }, /layerdrop/],
     [{ hiddenAct: 'maxout' }, /maxout/],
-    [{ addAdapter: true }, /add_adapter/],
+    [{ addAdapter: true, adapterStride: 0 }, /adapter_stride/],
+    [{ adapterAttnDim: 4, doStableLayerNorm: true }, /adapter_attn_dim/],
     [{ hiddenSize: 'wide' as unknown as number }, /hidden_size/],
   ])('refuses %o', (config, message) => {
     const make = () => WavLM.fromConfig({ ...tiny, ...config })
