@@ -1,11 +1,12 @@
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
+import { writeAtomicallySync } from '../data/atomic.js'
 import { isArrayLike, misuse, requireObject, requireOptions, requireString } from '../data/check.js'
 import { ConfigError, DataError } from '../native/errors.js'
 import { readConfig } from './config.js'
 import { cleanUpSpaces } from './decoders.js'
 import { Fields } from './fields.js'
-import { readJson, writeWhole } from './files.js'
+import { readJson } from './files.js'
 import { makeDirectory } from './save.js'
 
 export interface CtcTokenizerOptions {
@@ -264,8 +265,8 @@ export class CtcTokenizer {
       unk_token: unkToken,
       word_delimiter_token: wordDelimiterToken,
     }
-    writeWhole(join(directory, FILE), `${JSON.stringify(vocab, null, 2)}\n`)
-    writeWhole(join(directory, 'tokenizer_config.json'), `${JSON.stringify(config, null, 2)}\n`)
+    writeAtomicallySync(join(directory, FILE), DataError, `${JSON.stringify(vocab, null, 2)}\n`)
+    writeAtomicallySync(join(directory, 'tokenizer_config.json'), DataError, `${JSON.stringify(config, null, 2)}\n`)
   }
 
   #choose(language: string | null): void {
