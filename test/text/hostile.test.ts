@@ -94,6 +94,60 @@ describe('a tokenizer.json that is refused', () => {
   })
 })
 
+describe('rules that make a text longer', () => {
+  const growing = Array.from({ length: 5 }, () => ({
+    type: 'Replace',
+    pattern: { String: 'a' },
+    content: 'a'.repeat(100),
+  }))
+  const prepending = Array.from({ length: 100 }, () => ({ type: 'Prepend', prepend: 'b'.repeat(100_000) }))
+
+  test.each<[string, object]>([
+    ['five times a hundredfold', { type: 'Sequence', normalizers: growing }],
+    ['each in the other', growing.reduce<object>((inner, step) => ({ type: 'Sequence', normalizers: [inner, step] }), growing[0]!)],
+    ['always more in front', { type: 'Sequence', normalizers: prepending }],
+  ])('of a normaliser: %s', async (_name, normalizer) => {
+    const tokenizer = await fromSpec({ model: bpe, normalizer })
+    expect(() => tokenizer.encode('ab')).toThrow(/its normalizer makes more than \d+ characters of a text of 2/)
+    expect(() => tokenizer.encode('ab')).toThrow(DataError)
+    // In an added token too, before anything is encoded.
+    const added_tokens = [{ id: 9, content: 'ab', normalized: true }]
+    await expect(fromSpec({ model: bpe, normalizer, added_tokens })).rejects.toThrow(DataError)
+  })
+
+  test('of a decoder', async () => {
+    const replacing = await fromSpec({ model: bpe, decoder: { type: 'Sequence', decoders: growing } })
+    expect(() => replacing.decode([0, 1])).toThrow(/decoder.*more than \d+ characters/)
+    expect(() => replacing.decode([0, 1])).toThrow(DataError)
+    const doubling = Array.from({ length: 40 }, () => ({ type: 'BPEDecoder', suffix: '' }))
+    const spreading = await fromSpec({ model: bpe, decoder: { type: 'Sequence', decoders: doubling } })
+    expect(() => spreading.decode([0, 1])).toThrow(DataError)
+  })
+
+  test('as much as any published one is allowed', async () => {
+    const tokenizer = await fromSpec({ model: bpe, normalizer: { type: 'NFKD' } })
+    // One character that NFKD makes 18 of.
+    expect(() => tokenizer.encode('\ufdfa'.repeat(100_000))).not.toThrow()
+  })
+
+  test('templates of thousands of texts, and templates of templates', async () => {
+    const text = { Sequence: { id: 'A', type_id: 0 } }
+    const template = (parts: number) => ({
+      type: 'TemplateProcessing',
+      single: Array.from({ length: parts }, () => text),
+      pair: [text],
+      special_tokens: {},
+    })
+    await expect(fromSpec({ model: bpe, post_processor: template(8000) })).rejects.toThrow(/at most 100 parts/)
+    const nested = { type: 'Sequence', processors: Array.from({ length: 30 }, () => template(2)) }
+    const tokenizer = await fromSpec({ model: bpe, post_processor: nested })
+    expect(() => tokenizer.encode('ab '.repeat(10_000))).toThrow(/makes \d+ tokens/)
+    const special = { single: [{ SpecialToken: { id: 'x', type_id: 0 } }], pair: [text] }
+    const many = { type: 'TemplateProcessing', ...special, special_tokens: { x: { ids: new Array(1e6).fill(0) } } }
+    await expect(fromSpec({ model: bpe, post_processor: many })).rejects.toThrow(/at most 100 ids/)
+  })
+})
+
 describe('a tokenizer.json that is read', () => {
   test('has entries called __proto__', async () => {
     const spec = '{"model":{"type":"WordLevel","vocab":{"__proto__":0,"constructor":1},"unk_token":"__proto__"}}'
