@@ -21,7 +21,7 @@ export function wrapTensor(handle: number, scope: number): Handle {
   if (scope === 0) {
     forgotten.register(tensor, handle)
     outside += 1
-    if (outside % LOOK_EVERY === 0) lookAtOutside()
+    if (outside >= MANY && outside % LOOK_EVERY === 0) lookAtOutside()
   }
   return tensor
 }

@@ -85,4 +85,4 @@ function callee(file: Fixture<Case>, item: Case, dtype: 'float32' | 'float64'): 
   return [module, (...args) => module.forward(...args)]
 }
 
-export const FILES = ['basic', 'recurrent', 'attention', 'functions', 'losses']
+export const FILES = ['basic', 'recurrent', 'attention', 'functions', 'losses', 'resizing']

@@ -117,6 +117,11 @@ describe('losses refuse in the words of the loss', () => {
     ['whole targets', () => F.binaryCrossEntropyWithLogits(ones([2]), tensor([0, 1])), DTypeError, /floating-point/],
     ['mixed lengths', () => F.ctcLoss(ones([2, 1, 2]), tensor([[1]]), [2], tensor([1])), ConfigError, /both be arrays/],
     ['neither size nor scale', () => F.interpolate(ones([1, 1, 2]), {}), ConfigError, /either size or scaleFactor/],
+    ['an option that nobody reads', () => F.crossEntropy(ones([2, 3]), tensor([1, 2]), { labelSmothing: 0.1 } as never), ConfigError, /crossEntropy: there is no option 'labelSmothing'; did you mean 'labelSmoothing'/],
+    ['weights of classes', () => F.linearCrossEntropy(ones([2, 3]), ones([4, 3]), tensor([1, 2]), { weight: ones([4]) } as never), ConfigError, /linearCrossEntropy: there is no option 'weight'/],
+    ['antialias where it is not', () => F.interpolate(ones([1, 1, 2]), { size: 2, mode: 'linear', antialias: true }), ConfigError, /antialias is for the modes bilinear/],
+    ['lanczos without antialias', () => F.interpolate(ones([1, 1, 2, 2]), { size: 2, mode: 'lanczos' }), ConfigError, /needs antialias/],
+    ['a bag without offsets', () => F.embeddingBag(tensor([1, 2]), ones([4, 3])), ConfigError, /need offsets/],
     ['linear images', () => F.interpolate(ones([1, 1, 2, 2]), { size: 2, mode: 'linear' }), ShapeError, /3 dimensions/],
   ]
 

@@ -11,6 +11,8 @@ import {
   slice,
   stack,
   type Tensor,
+  tensor,
+  unravelIndex,
   zeros,
 } from '../../lib/index.js'
 import { op } from '../../lib/native/call.js'
@@ -387,6 +389,33 @@ export const operators: Record<string, (inputs: OperatorInputs) => unknown> = {
   'torch.isin(i, t3)': ({ i, t3 }) => ops.isin(i, t3),
   'torch.renorm(x, 2, 0, 1.0)': ({ x }) => ops.renorm(x, 2, 0, 1),
   'torch.corrcoef(x)': ({ x }) => ops.corrcoef(x),
+  'torch.nonzero(x > 0, as_tuple=True)': ({ x }) => x.gt(0).nonzero({ asTuple: true }),
+  "x.norm('fro')": ({ x }) => x.norm('fro'),
+  "x.norm('nuc')": ({ x }) => x.norm('nuc'),
+  "torch.norm(cube, 'fro', [0, 2], keepdim=True)": ({ cube }) => ops.norm(cube, 'fro', [0, 2], true),
+  "torch.norm(cube, 'nuc', dim=[1, 2])": ({ cube }) => ops.norm(cube, 'nuc', { dim: [1, 2] }),
+  "torch.norm(x, 'fro', 1)": ({ x }) => ops.norm(x, 'fro', 1),
+  'torch.tensordot(cube, cube.permute(1, 2, 0), dims=2)': ({ cube }) =>
+    cube.tensordot(cube.permute(1, 2, 0), { dims: 2 }),
+  'torch.tensordot(v, x, 0)': ({ v, x }) => ops.tensordot(v, x, 0),
+  'torch.tensordot(cube, x, dims=[[1, 2], [0, 1]])': ({ cube, x }) =>
+    ops.tensordot(cube, x, {
+      dims: [
+        [1, 2],
+        [0, 1],
+      ],
+    }),
+  "torch.cdist(x, y, compute_mode='donot_use_mm_for_euclid_dist')": ({ x, y }) =>
+    ops.cdist(x, y, { computeMode: 'donot_use_mm_for_euclid_dist' }),
+  'torch.unravel_index(t3, [2, 2])': ({ t3 }) => unravelIndex(t3, [2, 2]),
+  'torch.unravel_index(torch.tensor([[23, 0], [7, 11]]), (2, 3, 4))': () =>
+    unravelIndex(
+      tensor([
+        [23, 0],
+        [7, 11],
+      ]),
+      [2, 3, 4],
+    ),
   'torch.cov(x)': ({ x }) => ops.cov(x),
   'torch.gcd(i, j)': ({ i, j }) => ops.gcd(i, j),
   'x.add_(1)': ({ x }) => x.add_(1),
