@@ -29,6 +29,9 @@ export function setRngState(state: Tensor, device: Device = 'cpu'): void {
 
 /** A source of random numbers of its own, for functions that take `{ generator }`. */
 export class Generator extends Handle {
+  /** What native code gave, which frees the generator when it is forgotten: not before this is. */
+  readonly #made: Generator | undefined
+
   constructor(options: { seed?: number | bigint; device?: Device } | number = {}) {
     if (typeof options === 'number') super(options)
     else {
@@ -36,6 +39,7 @@ export class Generator extends Handle {
       checkSeed(seed)
       const made = callNative(native.makeGenerator, () => putAll(device, seed), true) as Generator
       super(handleOf(made))
+      this.#made = made
     }
   }
 
