@@ -1,12 +1,20 @@
 import { connect } from 'node:net'
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest'
-import { memoryStats, type Served, type ServeOptions, ShapeError, serve, tensor } from '../../lib/index.js'
+import {
+  type ChatModel,
+  memoryStats,
+  type Served,
+  type ServeOptions,
+  ShapeError,
+  serve,
+  tensor,
+} from '../../lib/index.js'
 import { fixture, settledTensors } from '../helpers.js'
 import { ask, begin, call, events, raw, sound, text, until, user } from './client.js'
 import { Parrot, sineWav } from './models.mjs'
 
 const running: Served[] = []
-const start = async (model = new Parrot(), options: ServeOptions = {}) => {
+const start = async (model: ChatModel = new Parrot(), options: ServeOptions = {}) => {
   const served = await serve(model, options)
   running.push(served)
   return served
@@ -339,6 +347,39 @@ describe('the rest of the server', () => {
     expect((await call(url, '/health')).json).toEqual({ status: 'ok', running: 0, queued: 0 })
   })
 
+  it('answers for a model that hangs, and gives its place to the next', async () => {
+    const model = new Parrot()
+    const { url } = await start(model, { maxConcurrent: 1, answerTimeout: 0.3, queueTimeout: 30 })
+    const { stream } = Parrot.prototype
+    const hang = () => new Promise<never>(() => {})
+    model.stream = async function* (turns, options) {
+      if (JSON.stringify(turns).includes('at once')) await hang()
+      yield* stream.call(model, turns, options)
+      if (JSON.stringify(turns).includes('in the end')) await hang()
+    }
+    const late = await ask(url, { messages: [user(text('Hang at once'))] })
+    expect([late.status, late.json.error.code]).toEqual([504, 'answer_timeout'])
+    const cut = events(await ask(url, { messages: [user(text('Hang in the end'))], stream: true }))
+    expect(JSON.parse(cut.at(-1)!).error.code).toBe('answer_timeout')
+    // A client that goes leaves no place behind either.
+    const gone = begin(url, { messages: [user(text('Hang in the end'))], stream: true })
+    await gone.first
+    gone.abort()
+    expect((await ask(url, { messages: [user(text('Who speaks?'))] })).status).toBe(200)
+    expect((await call(url, '/health')).json).toEqual({ status: 'ok', running: 0, queued: 0 })
+  })
+
+  it('counts 0 tokens of a prompt for a model that does not tell', async () => {
+    const { url } = await start({
+      name: 'silent',
+      async *stream() {
+        yield { text: 'Hm.', tokens: 2 }
+      },
+    })
+    const { json } = await ask(url, { messages: [user(text('x'))] })
+    expect(json.usage).toEqual({ prompt_tokens: 0, completion_tokens: 2, total_tokens: 2 })
+  })
+
   it('ends a generation within a token of its client', async () => {
     const model = new Parrot(30)
     const { url } = await start(model, { maxConcurrent: 1 })
@@ -472,11 +513,10 @@ describe('the rest of the server', () => {
       yield { text: '', tokens: 0 }
     }
     const lost = ask(deaf.url, { messages: [user(text('x'))] })
-    lost.catch(() => {})
     await until(() => model.running === 1)
     await deaf.close({ now: true })
     wake()
-    await expect(lost).rejects.toThrow()
+    expect((await lost).json.error.code).toBe('shutting_down')
   })
 
   it('refuses wrong options with typed errors', async () => {

@@ -96,6 +96,7 @@ const OPTIONS: {
     },
     true,
   ],
+  skipDamagedCheckpoints: [boolean, false],
   reportTo: [
     (name, value) => {
       if (value === 'all' || value === 'none') return
