@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'vitest'
-import { readAudio } from '../../lib/index.js'
+import { readAudio, readAudioStream } from '../../lib/index.js'
+import { decodeAudio, encodedAudio } from '../../lib/serve/audio-part.js'
 import { flacFrame, flacHead } from './flac-bytes.js'
 import { chunk, formatChunk, pcm16, riff, wideSizes } from './wav-bytes.js'
 
@@ -133,4 +134,73 @@ test('a FLAC bomb is stopped at the bound', async () => {
   expect(performance.now() - begin).toBeLessThan(10_000)
   // It would unfold to 5 GB; what the decoder in its thread takes varies.
   expect(process.memoryUsage().rss - rss).toBeLessThan(400e6)
+})
+
+describe('what unfolds', () => {
+  const slow = riff([formatChunk({ sampleRate: 1 }), chunk('data', Buffer.alloc(20_000))])
+
+  test('a WAV file of one sample a second is refused before it becomes 640 MB', async () => {
+    const rss = process.memoryUsage().rss
+    await expect(readAudio(slow, { sampleRate: 16000 })).rejects.toMatchObject({
+      name: 'DataError',
+      file: 'the audio in memory',
+      maxBytes: 2 ** 26,
+      message: expect.stringMatching(/samples at 1 Hz become 640000000 bytes at 16000 Hz.*set maxBytes/),
+    })
+    expect(process.memoryUsage().rss - rss).toBeLessThan(100e6)
+    const short = riff([formatChunk({ sampleRate: 1 }), chunk('data', Buffer.alloc(100))])
+    const { samples } = await readAudio(short, { sampleRate: 16000 })
+    expect(samples.shape).toEqual([50 * 16000])
+  })
+
+  test('and streams in bounded memory', async () => {
+    const rss = process.memoryUsage().rss
+    let most = 0
+    let frames = 0
+    for await (const { samples } of readAudioStream(slow, { sampleRate: 16000, chunkSeconds: 100 })) {
+      most = Math.max(most, process.memoryUsage().rss - rss)
+      frames += samples.size(0)
+      if (frames > 10_000_000) break
+    }
+    expect(most).toBeLessThan(200e6)
+  })
+
+  test('counts every channel, and what is passed over', async () => {
+    const flac = flacBomb(4)
+    const all = 4 * 8 * 4 * 65535
+    await readAudio(flac, { channels: 0, maxBytes: all })
+    for (const options of [{ channels: 0 }, { start: 10 }]) {
+      await expect(readAudio(flac, { ...options, maxBytes: all - 1 })).rejects.toMatchObject({
+        name: 'DataError',
+        maxBytes: all - 1,
+        message: expect.stringMatching(/unfolds to more than/),
+      })
+    }
+  })
+
+  test('at a server never takes more than a clip of the allowed length', async () => {
+    // 17 MB of this unfold to 250 GB; at the highest rate, so that its length is no bound.
+    const bomb = Buffer.concat([flacHead(655350, 8, 16), flacBomb(300).subarray(42)])
+    const part = encodedAudio({ data: bomb.toString('base64'), format: 'flac' }, 'param')
+    const rss = process.memoryUsage().rss
+    await expect(decodeAudio(part, 60, new AbortController().signal)).rejects.toThrow(
+      /unfolds to more than 23078400 bytes/,
+    )
+    expect(process.memoryUsage().rss - rss).toBeLessThan(300e6)
+  })
+
+  test('ends when nobody waits for it', async () => {
+    const bomb = flacBomb(300)
+    const gone = new Error('gone')
+    await expect(readAudio(bomb, { maxBytes: 1e12, signal: AbortSignal.abort(gone) })).rejects.toBe(gone)
+    const later = new AbortController()
+    setTimeout(() => later.abort(gone), 20)
+    await expect(readAudio(bomb, { maxBytes: 1e12, signal: later.signal })).rejects.toBe(gone)
+    const stream = new AbortController()
+    const chunks = (async () => {
+      for await (const _ of readAudioStream(bomb, { chunkSeconds: 1, signal: stream.signal })) stream.abort(gone)
+    })()
+    await expect(chunks).rejects.toBe(gone)
+    await expect(readAudio(slow, { signal: 'no' as never })).rejects.toMatchObject({ code: 'ERR_CONFIG' })
+  })
 })
