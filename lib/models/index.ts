@@ -17,6 +17,7 @@ export {
 export type { SpeechEncoderConfig, SpeechEncoderInputs, SpeechEncoderOutput } from './encoders/speech-encoder.js'
 export { Wav2Vec2, type Wav2Vec2Config } from './encoders/wav2vec2.js'
 export { WavLM, type WavLMConfig } from './encoders/wavlm.js'
+export { loadPretrained, savePretrained } from './own-module.js'
 export type { LoadNetworkOptions, SaveNetworkOptions } from './pretrained.js'
 export {
   type LoadQFormerOptions,

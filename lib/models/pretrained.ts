@@ -7,8 +7,10 @@ import { saveSafetensorsSharded } from '../data/safetensors-sharded.js'
 import { type ResolveModelOptions, resolveModel } from '../hub/index.js'
 import { CheckpointError } from '../native/errors.js'
 import type { NativeModule } from '../nn/native-module.js'
+import { isUntied } from '../nn/output-layer.js'
 import type { FactoryOptions } from '../nn/parameter.js'
 import type { QuantizationScheme } from '../nn/quantized-weight.js'
+import { requireNoAdapters } from '../peft/parts.js'
 import type { QuantizeOptions } from '../peft/quantize.js'
 import { scope } from '../tensor/index.js'
 import type { NetworkConfig } from './config.js'
@@ -97,9 +99,12 @@ export async function saveNetwork(
   options: SaveNetworkOptions = {},
 ): Promise<void> {
   requireObject('save', 'options', options)
+  requireNoAdapters('save', module)
   const { maxShardBytes } = options
   await mkdir(directory, { recursive: true })
   const saved = { ...toSnake(config), architectures: [kind.architecture], model_type: kind.modelType }
+  // An adapter that was merged may have made two weights of a tied one.
+  if (isUntied(module)) Object.assign(saved, { tie_word_embeddings: false })
   await saveSafetensorsSharded(directory, module.stateDict(), maxShardBytes === undefined ? {} : { maxShardBytes })
   await writeJson(join(directory, 'config.json'), saved, { indent: 2 })
 }
