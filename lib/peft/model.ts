@@ -6,7 +6,7 @@ import { ConfigError } from '../native/errors.js'
 import { adaptersOf, Module, setAdapters } from '../nn/module.js'
 import type { NativeModule } from '../nn/native-module.js'
 import { outputLayerOf, tieHead, untieHead } from '../nn/output-layer.js'
-import type { Parameter } from '../nn/parameter.js'
+import { Parameter } from '../nn/parameter.js'
 import type { Tensor } from '../tensor/index.js'
 import { type LoraConfig, type ResolvedLoraConfig, resolveConfig } from './config.js'
 import { fill, readAdapter, writeAdapter } from './files.js'
@@ -437,10 +437,11 @@ export class PeftModel<M extends Module = Module> {
       return [...this.#layers.values()].flatMap(({ path, bias }) => (bias ? [[path, bias] as [string, Parameter]] : []))
     }
     if (bias === 'none') return []
-    return this.model
+    const own = this.model
       .namedParameters()
       .filter(([name]) => name === 'bias' || name.endsWith('.bias'))
-      .map(([name, parameter]) => [name.replace(/\.?bias$/, ''), parameter])
+      .map(([name, parameter]): [string, Parameter] => [name.replace(/\.?bias$/, ''), parameter])
+    return [...own, ...sharedBiases(this.model)]
   }
 
   // ---- which are active
@@ -532,6 +533,16 @@ export class PeftModel<M extends Module = Module> {
       }
     }
   }
+}
+
+/** Those that an output layer has from the module around it, and peft writes under both names. */
+function sharedBiases(model: Module): [string, Parameter][] {
+  return model.namedModules().flatMap(([path, network]): [string, Parameter][] => {
+    const head = outputLayerOf(network)?.head.split('.')
+    if (head === undefined || head.length === 1) return []
+    const bias: unknown = Reflect.get(network.get(head.slice(0, -1).join('.')), 'bias')
+    return bias instanceof Parameter ? [[[path, ...head].filter(Boolean).join('.'), bias]] : []
+  })
 }
 
 function finally_<T>(run: () => T, after: () => void): T {

@@ -180,7 +180,11 @@ describe('a model with adapters', () => {
       const model = newModel(0)
       vt.getPeftModel(model, { ...config, loraDropout: 0, useDora })
       const before = all(model)
-      const trainer = newTrainer(model, { outputDir: folder(JSON.stringify({ useDora, ...precision })), maxSteps: 12, ...precision })
+      const trainer = newTrainer(model, {
+        outputDir: folder(JSON.stringify({ useDora, ...precision })),
+        maxSteps: 12,
+        ...precision,
+      })
       await trainer.train()
       const losses = trainer.state.logHistory.flatMap(({ loss }) => (typeof loss === 'number' ? [loss] : []))
       expect(losses.at(-1)).toBeLessThan(losses[0] as number)
