@@ -10,7 +10,7 @@ import type { NativeModule } from '../nn/native-module.js'
 import { isUntied } from '../nn/output-layer.js'
 import type { FactoryOptions } from '../nn/parameter.js'
 import type { QuantizationScheme } from '../nn/quantized-weight.js'
-import { requireNoAdapters } from '../peft/parts.js'
+import { warnOfAdapters } from '../peft/parts.js'
 import type { QuantizeOptions } from '../peft/quantize.js'
 import { scope } from '../tensor/index.js'
 import type { NetworkConfig } from './config.js'
@@ -88,6 +88,8 @@ export async function readConfig(directory: string, name = 'config.json'): Promi
 export interface SaveNetworkOptions {
   /** The most bytes of weights in one file; more go into shards with an index. Default 5e9. */
   maxShardBytes?: number
+  /** Whether adapters are left out on purpose: their files are those of `savePretrained` of the PeftModel. Default false: a warning says so. */
+  withoutAdapters?: boolean
 }
 
 /** Writes config.json and model.safetensors, or its shards, which transformers reads. */
@@ -99,8 +101,8 @@ export async function saveNetwork(
   options: SaveNetworkOptions = {},
 ): Promise<void> {
   requireObject('save', 'options', options)
-  requireNoAdapters('save', module)
-  const { maxShardBytes } = options
+  const { maxShardBytes, withoutAdapters = false } = options
+  if (!withoutAdapters) warnOfAdapters(module, directory)
   await mkdir(directory, { recursive: true })
   const saved = { ...toSnake(config), architectures: [kind.architecture], model_type: kind.modelType }
   // An adapter that was merged may have made two weights of a tied one.

@@ -27,15 +27,14 @@ function partsOf(where: string, module: Module): [string, PeftModel][] {
   )
 }
 
-/** @throws ConfigError where a network has adapters, for a file that has no place for them */
-export function requireNoAdapters(where: string, module: Module): void {
-  const adapted = module.namedModules().filter(([, layer]) => adaptersOf(layer))
-  if (adapted.length === 0) return
-  const paths = adapted.map(([path]) => path)
-  throw new ConfigError(
-    `${where}: ${module.constructor.name} has adapters in ${some(paths)}, for which its files have no place; write them ` +
-      'with savePretrained() of its PeftModel, or mergeAndUnload() them first',
-    { paths },
+/** Says which adapters a network has that are not in the files which are written of it. */
+export function warnOfAdapters(module: Module, directory: string): void {
+  const paths = module.namedModules().flatMap(([path, layer]) => (adaptersOf(layer) ? [path] : []))
+  if (paths.length === 0) return
+  process.emitWarning(
+    `${directory} has the weights of ${module.constructor.name} without its adapters (${some(paths)}); write those with ` +
+      'savePretrained() of its PeftModel, or mergeAndUnload() them first',
+    'AdapterWarning',
   )
 }
 
