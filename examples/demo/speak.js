@@ -30,7 +30,10 @@ let started
  */
 function program() {
   started ??= (async () => {
-    const path = createRequire(import.meta.url).resolve('espeak-ng').replace(/\.js$/, '.wasm')
+    const path = createRequire(import.meta.url)
+      .resolve('espeak-ng')
+      .replace(/\.js$/, '.wasm')
+    const { WebAssembly } = /** @type {*} */ (globalThis) // Node's types have none
     const module = await WebAssembly.compile(readFileSync(path))
     /** @type {*} the functions of the WebAssembly itself: those that make room for arguments are not on the JavaScript object */
     let native
@@ -39,8 +42,8 @@ function program() {
       noExitRuntime: true,
       print() {},
       printErr() {},
-      instantiateWasm(/** @type {*} */ imports, /** @type {(instance: WebAssembly.Instance) => void} */ done) {
-        WebAssembly.instantiate(module, imports).then((instance) => {
+      instantiateWasm(/** @type {*} */ imports, /** @type {(instance: unknown) => void} */ done) {
+        WebAssembly.instantiate(module, imports).then((/** @type {*} */ instance) => {
           native = instance.exports
           done(instance)
         })

@@ -31,6 +31,7 @@ export type { SpeechHeadConfig, SpeechLabelInputs } from './encoders/speech-head
 export { Wav2Vec2, type Wav2Vec2Config } from './encoders/wav2vec2.js'
 export { WavLM, type WavLMConfig } from './encoders/wavlm.js'
 export type { LabelConfig, ProblemType } from './labels.js'
+export { loadPretrained, savePretrained } from './own-module.js'
 export type { LoadNetworkOptions, SaveNetworkOptions } from './pretrained.js'
 export {
   type LoadQFormerOptions,

@@ -7,8 +7,10 @@ import { saveSafetensorsSharded } from '../data/safetensors-sharded.js'
 import { type ResolveModelOptions, resolveModel } from '../hub/index.js'
 import { CheckpointError } from '../native/errors.js'
 import type { Module } from '../nn/module.js'
+import { isUntied } from '../nn/output-layer.js'
 import type { FactoryOptions } from '../nn/parameter.js'
 import type { QuantizationScheme } from '../nn/quantized-weight.js'
+import { warnOfAdapters } from '../peft/parts.js'
 import type { QuantizeOptions } from '../peft/quantize.js'
 import { scope } from '../tensor/index.js'
 import type { NetworkConfig } from './config.js'
@@ -86,6 +88,8 @@ export async function readConfig(directory: string, name = 'config.json'): Promi
 export interface SaveNetworkOptions {
   /** The most bytes of weights in one file; more go into shards with an index. Default 5e9. */
   maxShardBytes?: number
+  /** Whether adapters are left out on purpose: their files are those of `savePretrained` of the PeftModel. Default false: a warning says so. */
+  withoutAdapters?: boolean
 }
 
 /** Writes config.json and model.safetensors, or its shards, which transformers reads. */
@@ -97,9 +101,12 @@ export async function saveNetwork(
   options: SaveNetworkOptions = {},
 ): Promise<void> {
   requireObject('save', 'options', options)
-  const { maxShardBytes } = options
+  const { maxShardBytes, withoutAdapters = false } = options
+  if (!withoutAdapters) warnOfAdapters(module, directory)
   await mkdir(directory, { recursive: true })
   const saved = { ...toSnake(config), architectures: [kind.architecture], model_type: kind.modelType }
+  // An adapter that was merged may have made two weights of a tied one.
+  if (isUntied(module)) Object.assign(saved, { tie_word_embeddings: false })
   await saveSafetensorsSharded(directory, module.stateDict(), maxShardBytes === undefined ? {} : { maxShardBytes })
   await writeJson(join(directory, 'config.json'), saved, { indent: 2 })
 }

@@ -24,7 +24,6 @@ export {
   type RMSNormOptions,
 } from './normalization.js'
 export { type FactoryOptions, Parameter, type ParameterOptions } from './parameter.js'
-export { loadPretrained, savePretrained } from './pretrained.js'
 export type { QuantizationScheme } from './quantized-weight.js'
 export { GRU, type GRUResult, LSTM, type LSTMResult, type RecurrentOptions, type SequenceOptions } from './rnn.js'
 export {

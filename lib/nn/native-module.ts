@@ -29,6 +29,8 @@ const isBlock = op('voxtorch::module_is_block')
 
 /** The native object behind a module, for the operator that is called with it next. */
 export let nativeOf: (module: NativeModule) => ModuleHandle
+/** The same for an operator that does not run the network, and need not know what its adapters are. */
+export let handleOfNetwork: (module: NativeModule) => ModuleHandle
 /** The class of the native object: 'Linear', 'WavLM'. */
 export let nativeKind: (module: NativeModule) => string
 /** What to do before the network's next operator is called, where its adapters may be others than at the last. */
@@ -47,7 +49,8 @@ export function makeNative(
   const json = configurationText(kind, config)
   try {
     // Linux grants more memory than there is, and ends the process when it is used.
-    if (typeof device === 'string' && device.startsWith('cpu')) requireMemory(kind, bytesOf(kind, json, { dtype }) as number)
+    if (typeof device === 'string' && device.startsWith('cpu'))
+      requireMemory(kind, bytesOf(kind, json, { dtype }) as number)
     return make(kind, json, { device, dtype, initialize }) as ModuleHandle
   } catch (error) {
     // What the sentence speaks of is a key of the configuration, whatever its words sound like.
@@ -123,6 +126,7 @@ export class NativeModule extends Module {
       module.#prepare?.(module.#handle)
       return module.#handle
     }
+    handleOfNetwork = (module) => module.#handle
     nativeKind = (module) => kindOf(module.#handle) as string
     beforeCalls = (module, prepare) => {
       module.#prepare = prepare

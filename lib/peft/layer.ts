@@ -10,7 +10,7 @@ import { packingArguments, type QuantizedWeight, quantizationOf } from '../nn/qu
 import { type DType, empty, noGrad, ops, scope, type Tensor } from '../tensor/index.js'
 import type { ResolvedLoraConfig } from './config.js'
 import { valuesOf } from './packed-layer.js'
-import { type LayerKind, patternValue, type Target } from './targets.js'
+import type { LayerKind, Target } from './targets.js'
 
 const adaptedLinear = op('voxtorch::adapted_linear')
 const adaptedQuantized = op('voxtorch::adapted_quantized_linear')
@@ -28,6 +28,12 @@ export interface Lora {
   magnitude: Parameter | null
   scaling: number
   dropout: number
+}
+
+/** What the patterns of a configuration say of one layer. */
+export interface Size {
+  r: number
+  alpha: number
 }
 
 /** A layer with its adapters by name. A layer written in TypeScript computes through it, a native one through its slot. */
@@ -63,12 +69,13 @@ export class LoraLayer implements LayerAdapters {
     return (Reflect.get(this.module, 'bias') as Parameter | null | undefined) ?? null
   }
 
-  /** Makes an adapter. Without `initialise` its values are whatever memory held: for weights that are about to be loaded. */
-  add(name: string, config: ResolvedLoraConfig, nativeName: string, initialise: boolean): void {
-    const { kind, weight, path } = this
+  /**
+   * Makes an adapter of rank `r`. Without `initialise` its values are whatever memory held: for weights that are about to
+   * be loaded.
+   */
+  add(name: string, config: ResolvedLoraConfig, { r, alpha }: Size, nativeName: string, initialise: boolean): void {
+    const { kind, weight } = this
     const { shape, dtype } = this.quantized ?? weight
-    const r = patternValue(config.rankPattern, path, config.r)
-    const alpha = patternValue(config.alphaPattern, path, config.loraAlpha)
     const [rows, columns, ...kernel] = shape as [number, number, ...number[]]
     const shapes =
       kind === 'embedding'

@@ -4,7 +4,9 @@ import { optionsOf } from '../native/arguments.js'
 import { currentContext, withContext } from '../native/context.js'
 import { ConfigError } from '../native/errors.js'
 import { adaptersOf, Module, setAdapters } from '../nn/module.js'
-import type { Parameter } from '../nn/parameter.js'
+import type { NativeModule } from '../nn/native-module.js'
+import { outputLayerOf, tieHead, untieHead } from '../nn/output-layer.js'
+import { Parameter } from '../nn/parameter.js'
 import type { Tensor } from '../tensor/index.js'
 import { type LoraConfig, type ResolvedLoraConfig, resolveConfig } from './config.js'
 import { fill, readAdapter, writeAdapter } from './files.js'
@@ -12,8 +14,9 @@ import { LoraLayer } from './layer.js'
 import { MergedWeights } from './merge.js'
 import { NativeNetworks, nativeName } from './native.js'
 import { dequantizeLayer } from './packed-layer.js'
+import { patternValues } from './patterns.js'
 import { SavedModule } from './saved-modules.js'
-import { findModulesToSave, findTargets, type Target } from './targets.js'
+import { findModulesToSave, findTargets, headsToUntie, namesEmbeddings, type Target } from './targets.js'
 
 export interface AdapterOptions {
   /** ['default'] */
@@ -74,6 +77,8 @@ export class PeftModel<M extends Module = Module> {
   readonly #layers = new Map<Module, LoraLayer>()
   readonly #saved = new Map<Module, SavedModule>()
   readonly #networks: NativeNetworks
+  /** Those whose output layer was tied to the embeddings before. */
+  readonly #untied = new Set<NativeModule>()
   readonly #merged = new MergedWeights()
   #active: readonly string[] = []
 
@@ -107,6 +112,11 @@ export class PeftModel<M extends Module = Module> {
   /** The names of the adapters that are active, in the order in which they were given. */
   get activeAdapters(): readonly string[] {
     return this.#active
+  }
+
+  /** The names of all adapters. */
+  get adapterNames(): readonly string[] {
+    return [...this.#adapters.keys()]
   }
 
   /** The configurations by adapter name, with defaults filled in. */
@@ -209,6 +219,7 @@ export class PeftModel<M extends Module = Module> {
       }
       for (const { module } of packed) dequantizeLayer(module)
     }
+    this.#untieMerged(names)
     this.#merged.merge(layers, names)
   }
 
@@ -229,7 +240,11 @@ export class PeftModel<M extends Module = Module> {
   unload(): M {
     this.#merged.restore()
     this.#placeSaved([])
-    return this.#unload()
+    for (const saved of this.#saved.values()) saved.retie()
+    this.#unload()
+    for (const network of this.#untied) tieHead(network)
+    this.#untied.clear()
+    return this.model
   }
 
   /**
@@ -244,7 +259,9 @@ export class PeftModel<M extends Module = Module> {
       const exact = typeof config.targetModules === 'string' && config.targetModules.toLowerCase() === 'all-linear'
       const targetModules = exact ? this.#layersOf(name).map(({ path }) => path) : config.targetModules
       const folder = name === 'default' ? directory : join(directory, name)
-      await writeAdapter(folder, { ...config, targetModules }, this.#entries(name))
+      const known = outputLayerOf(this.model) !== undefined && namesEmbeddings(config, this.model)
+      const tensors = { ...this.#entries(name), ...(known && this.#embeddings(name)) }
+      await writeAdapter(folder, { ...config, targetModules }, tensors)
     }
   }
 
@@ -261,7 +278,7 @@ export class PeftModel<M extends Module = Module> {
     try {
       this.#add(adapterName, { ...file.config, inferenceMode: !isTrainable }, false)
       try {
-        fill(this.#entries(adapterName), file)
+        fill(this.#entries(adapterName), file, this.#embeddings(adapterName))
       } catch (error) {
         this.deleteAdapter(adapterName)
         throw error
@@ -280,7 +297,7 @@ export class PeftModel<M extends Module = Module> {
     for (const name of this.#adapters.keys()) {
       const file = await readAdapter(name === 'default' ? directory : join(directory, name))
       try {
-        fill(this.#entries(name), file)
+        fill(this.#entries(name), file, this.#embeddings(name))
       } finally {
         for (const tensor of Object.values(file.tensors)) tensor.dispose()
       }
@@ -308,25 +325,54 @@ export class PeftModel<M extends Module = Module> {
     if (others.length > 0 && [config, ...others].some(({ bias }) => bias !== 'none')) {
       throw new ConfigError("biases that train belong to one adapter; set bias: 'none' to have several", { name })
     }
+    const heads = headsToUntie(this.model, config)
+    for (const network of heads) untieHead(network)
+    try {
+      this.#place(name, config, initialise)
+      for (const network of heads) this.#untied.add(network)
+    } catch (error) {
+      if (!this.#adapters.has(name)) for (const network of heads) tieHead(network)
+      throw error
+    }
+  }
+
+  #place(name: string, config: ResolvedLoraConfig, initialise: boolean): void {
     const targets = findTargets(this.model, config)
-    const whole = findModulesToSave(this.model, config)
+    const whole = findModulesToSave(this.model, config, targets)
     const layers = targets.map((target) => {
       return this.#layers.get(target.module) ?? this.#newLayer(target)
     })
+    const paths = targets.map(({ path }) => path)
+    const ranks = patternValues(config.rankPattern, paths)
+    const alphas = patternValues(config.alphaPattern, paths)
     const adapter: Adapter = { config, nativeName: nativeName(name), scaled: new Map() }
     if (this.#adapters.size === 0) for (const parameter of this.model.parameters()) parameter.requiresGrad = false
     this.#adapters.set(name, adapter)
     for (const layer of layers) {
-      layer.add(name, config, adapter.nativeName, initialise)
+      const size = { r: ranks.get(layer.path) ?? config.r, alpha: alphas.get(layer.path) ?? config.loraAlpha }
+      layer.add(name, config, size, adapter.nativeName, initialise)
       this.#layers.set(layer.module, layer)
       setAdapters(layer.module, layer)
     }
     for (const [path, module] of whole) {
-      const saved = this.#saved.get(module) ?? new SavedModule(path, module)
+      const saved = this.#saved.get(module) ?? new SavedModule(path, module, this.model)
       saved.add(name)
       this.#saved.set(module, saved)
     }
     this.#activate(this.#active.length === 0 ? [name] : this.#active)
+  }
+
+  /** What is added to the embeddings is none of the output layer's. */
+  #untieMerged(names: readonly string[]): void {
+    for (const [path, network] of this.model.namedModules()) {
+      const output = outputLayerOf(network)
+      if (!output?.tied) continue
+      const embeddings = path === '' ? output.embeddings : `${path}.${output.embeddings}`
+      const layer = [...this.#layers.values()].find((layer) => layer.path === embeddings)
+      if (!names.some((name) => layer?.adapters.has(name))) continue
+      untieHead(network as NativeModule)
+      this.#untied.add(network as NativeModule)
+    }
   }
 
   #newLayer(target: Target): LoraLayer {
@@ -371,6 +417,16 @@ export class PeftModel<M extends Module = Module> {
     return Object.fromEntries(entries)
   }
 
+  /** The weights of an adapter's embeddings and output layers, which peft writes into some files. */
+  #embeddings(name: string): Record<string, Tensor> {
+    const outputs = this.model.namedModules().flatMap(([path, module]) => {
+      const layer = outputLayerOf(module)
+      return layer ? [layer.head, layer.embeddings].map((each) => (path === '' ? each : `${path}.${each}`)) : []
+    })
+    const layers = this.#layersOf(name).filter(({ path, kind }) => kind === 'embedding' || outputs.includes(path))
+    return Object.fromEntries(layers.map(({ path, weight }) => [`base_model.model.${path}.base_layer.weight`, weight]))
+  }
+
   #layersOf(name: string): LoraLayer[] {
     return [...this.#layers.values()].filter((layer) => layer.adapters.has(name))
   }
@@ -381,10 +437,11 @@ export class PeftModel<M extends Module = Module> {
       return [...this.#layers.values()].flatMap(({ path, bias }) => (bias ? [[path, bias] as [string, Parameter]] : []))
     }
     if (bias === 'none') return []
-    return this.model
+    const own = this.model
       .namedParameters()
       .filter(([name]) => name === 'bias' || name.endsWith('.bias'))
-      .map(([name, parameter]) => [name.replace(/\.?bias$/, ''), parameter])
+      .map(([name, parameter]): [string, Parameter] => [name.replace(/\.?bias$/, ''), parameter])
+    return [...own, ...sharedBiases(this.model)]
   }
 
   // ---- which are active
@@ -476,6 +533,16 @@ export class PeftModel<M extends Module = Module> {
       }
     }
   }
+}
+
+/** Those that an output layer has from the module around it, and peft writes under both names. */
+function sharedBiases(model: Module): [string, Parameter][] {
+  return model.namedModules().flatMap(([path, network]): [string, Parameter][] => {
+    const head = outputLayerOf(network)?.head.split('.')
+    if (head === undefined || head.length === 1) return []
+    const bias: unknown = Reflect.get(network.get(head.slice(0, -1).join('.')), 'bias')
+    return bias instanceof Parameter ? [[[path, ...head].filter(Boolean).join('.'), bias]] : []
+  })
 }
 
 function finally_<T>(run: () => T, after: () => void): T {

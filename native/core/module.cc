@@ -13,6 +13,7 @@
 #include "core/block.h"
 #include "core/cpu_memory.h"
 #include "core/nn/adapter.h"
+#include "core/nn/tied_head.h"
 
 namespace voxtorch {
 namespace {
@@ -36,6 +37,12 @@ std::vector<at::Tensor> Module::all_parameters() const {
   for (const auto& [name, child] : children_) {
     const auto below = child->all_parameters();
     all.insert(all.end(), below.begin(), below.end());
+  }
+  if (const auto* tied = dynamic_cast<const nn::TiedHead*>(this)) {
+    if (const auto head = tied->own_head()) {
+      const auto own = head->all_parameters();
+      all.insert(all.end(), own.begin(), own.end());
+    }
   }
   return all;
 }

@@ -1,6 +1,7 @@
 #include "core/nn/adapter.h"
 
 #include <ATen/TensorOperators.h>
+#include <ATen/autocast_mode.h>
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/addmm.h>
 #include <ATen/ops/cat.h>
@@ -16,6 +17,7 @@
 
 #include "core/kernels/lora_linear.h"
 #include "core/module.h"
+#include "core/nn/tied_head.h"
 
 namespace voxtorch::nn {
 
@@ -84,6 +86,7 @@ JoinedAdapters join(const ActiveAdapters& adapters) {
 }
 
 Tensor dora_ratio(const Tensor& weight, const JoinedAdapters& adapter, const Tensor& magnitude) {
+  const c10::impl::ExcludeDispatchKeyGuard no_autocast(c10::autocast_dispatch_keyset);
   const Tensor norm = [&] {
     const at::NoGradGuard no_grad;
     const at::ScalarType type = weight.scalar_type();
@@ -95,19 +98,42 @@ Tensor dora_ratio(const Tensor& weight, const JoinedAdapters& adapter, const Ten
 
 namespace {
 
+// Under autocast a layer's products are computed in its dtype, as linear's are; the norms of DoRA stay exact.
+class Lowering {
+ public:
+  explicit Lowering(const Tensor& input)
+      : device_(input.device().type()), active_(at::autocast::is_autocast_enabled(device_)) {
+    if (active_) no_autocast_.emplace(c10::autocast_dispatch_keyset);
+  }
+  Tensor operator()(const Tensor& tensor) const {
+    return active_ ? at::autocast::cached_cast(at::autocast::get_autocast_dtype(device_), tensor, device_) : tensor;
+  }
+  OptionalTensor operator()(const OptionalTensor& tensor) const {
+    return tensor && tensor->defined() ? OptionalTensor((*this)(*tensor)) : std::nullopt;
+  }
+
+ private:
+  const c10::DeviceType device_;
+  const bool active_;
+  std::optional<c10::impl::ExcludeDispatchKeyGuard> no_autocast_;
+};
+
 Tensor drop(const Tensor& input, const ActiveAdapters& adapters, bool training) {
   return training && adapters.dropout > 0 ? at::dropout(input, adapters.dropout, true) : input;
 }
 
 }  // namespace
 
-Tensor adapted_linear(const Tensor& input, const Tensor& weight, const OptionalTensor& bias,
+Tensor adapted_linear(const Tensor& given, const Tensor& exact, const OptionalTensor& given_bias,
                       const ActiveAdapters& adapters, bool training) {
+  const Lowering lowered(given);
   const JoinedAdapters adapter = join(adapters);
+  const Tensor input = lowered(given), weight = lowered(exact);
+  const OptionalTensor bias = lowered(given_bias);
   if (!adapters.magnitude) {
     return kernels::lora_linear(input, weight, bias, adapter.a, adapter.b, adapter.scaling, adapters.dropout, training);
   }
-  const Tensor ratio = dora_ratio(weight, adapter, *adapters.magnitude);  // [out]
+  const Tensor ratio = dora_ratio(exact, adapter, *adapters.magnitude).to(weight.scalar_type());  // [out]
   if (!training || adapters.dropout == 0) {
     const Tensor scaled =
         kernels::lora_linear(input, weight, std::nullopt, adapter.a, adapter.b, adapter.scaling, 0, false) * ratio;
@@ -120,9 +146,12 @@ Tensor adapted_linear(const Tensor& input, const Tensor& weight, const OptionalT
   return at::linear(input, weight, bias) + (both * ratio - at::linear(dropped, weight));
 }
 
-Tensor adapted_conv1d(const Tensor& input, const Tensor& weight, const OptionalTensor& bias,
+Tensor adapted_conv1d(const Tensor& given, const Tensor& exact, const OptionalTensor& given_bias,
                       const ConvGeometry& geometry, const ActiveAdapters& adapters, bool training) {
+  const Lowering lowered(given);
   const JoinedAdapters adapter = join(adapters);
+  const Tensor input = lowered(given), weight = lowered(exact);
+  const OptionalTensor bias = lowered(given_bias);
   const at::ScalarType type = weight.scalar_type();
   const auto convolve = [&](const Tensor& signal, const Tensor& kernel, const OptionalTensor& shift) {
     return at::conv1d(signal, kernel, shift, geometry.stride, geometry.padding, geometry.dilation);
@@ -130,7 +159,7 @@ Tensor adapted_conv1d(const Tensor& input, const Tensor& weight, const OptionalT
   const Tensor dropped = drop(input, adapters, training);
   const Tensor low = at::conv1d(convolve(dropped, adapter.a.to(type), std::nullopt), adapter.b.to(type));
   if (!adapters.magnitude) return convolve(input, weight, bias).add(low, adapter.scaling);
-  const Tensor ratio = dora_ratio(weight, adapter, *adapters.magnitude).unsqueeze(-1);  // [out, 1]
+  const Tensor ratio = dora_ratio(exact, adapter, *adapters.magnitude).to(type).unsqueeze(-1);  // [out, 1]
   const Tensor plain = convolve(dropped, weight, std::nullopt);
   const Tensor scaled = plain.add(low, adapter.scaling) * ratio;
   if (dropped.is_same(input)) return bias ? scaled + bias->unsqueeze(-1) : scaled;
@@ -161,6 +190,9 @@ AdapterSlot& slot_of(const ModulePtr& module) {
 void for_each_slot(const ModulePtr& module, const std::function<void(AdapterSlot&)>& fn) {
   if (AdapterSlot* slot = module->adapters()) fn(*slot);
   for (const auto& [name, child] : module->children()) for_each_slot(child, fn);
+  if (const auto* tied = dynamic_cast<const TiedHead*>(module.get())) {
+    if (const auto head = tied->own_head()) fn(*head->adapters());
+  }
 }
 
 void attach(const ModulePtr& self, const std::string& name, const Tensor& a, const Tensor& b,
