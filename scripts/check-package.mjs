@@ -19,7 +19,10 @@ console.log(process.version, sum)`
 const PROJECTS = {
   esm: {
     'package.json': '{ "type": "module" }',
-    'main.js': `import { ones, tensor } from 'voxtorch'\n${USE}`,
+    'main.js': `import { ones, readAudio, tensor } from 'voxtorch'\n${USE}
+const m4a = Buffer.concat([Buffer.from('\\0\\0\\0\\x20ftypM4A ', 'latin1'), Buffer.alloc(100)])
+const missing = await readAudio(m4a).then(() => 'nothing', (error) => error.name + ': ' + error.message)
+if (!/^DataError: .*GPL-2\\.0.*npm install @audio.decode-aac$/.test(missing)) throw new Error(missing)`,
   },
   commonjs: {
     'package.json': '{}',
@@ -100,6 +103,13 @@ function pack(directory) {
   } finally {
     rmSync(variant, { recursive: true, force: true })
     rmSync(join(root, 'native/node-api'), { recursive: true, force: true })
+  }
+  const listed = spawnSync('tar', ['tzf', readdirSync(directory).find((name) => name.endsWith('.tgz')) ?? ''], {
+    cwd: directory,
+    encoding: 'utf8',
+  }).stdout
+  for (const name of ['LICENSE', 'THIRD-PARTY-NOTICES']) {
+    if (!listed.includes(`package/${name}\n`)) throw new Error(`the tarball has no ${name}`)
   }
   const tarball = readdirSync(directory).find((name) => name.endsWith('.tgz'))
   if (!tarball) throw new Error('npm pack made no tarball')

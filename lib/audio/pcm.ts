@@ -42,7 +42,7 @@ export function blockOf({ layout, channels }: PcmFile): { bytes: number; frames:
  * Whole blocks as one float32 array for each channel; integers are divided by 2^(bits - 1). Big-endian bytes are turned
  * around in their place.
  */
-export function decodePcm(bytes: Buffer, { layout, channels }: PcmFile): Float32Array[] {
+export function decodePcm(bytes: Uint8Array, { layout, channels }: PcmFile): Float32Array[] {
   if ('blockBytes' in layout) return decodeAdpcm(bytes, layout, channels)
   const { encoding, bigEndian } = layout
   const width = encodedBytes[encoding]
@@ -56,7 +56,8 @@ export function decodePcm(bytes: Buffer, { layout, channels }: PcmFile): Float32
   })
 }
 
-function turnAround(bytes: Buffer, width: number): void {
+function turnAround(given: Uint8Array, width: number): void {
+  const bytes = Buffer.from(given.buffer, given.byteOffset, given.length)
   if (width === 2) bytes.swap16()
   else if (width === 4) bytes.swap32()
   else if (width === 8) bytes.swap64()

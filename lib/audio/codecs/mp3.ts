@@ -31,7 +31,8 @@ export class Mp3Decoder implements Decoder {
   #junk = 0
   /** The end of the data of the frames before. */
   #reservoir: Uint8Array = new Uint8Array(0)
-  #frames = 0
+  /** That were found, with or without sound. */
+  frames = 0
   /** Samples still to leave out at the beginning, and where the recording ends. */
   #skip = 0
   #end = Number.POSITIVE_INFINITY
@@ -48,11 +49,11 @@ export class Mp3Decoder implements Decoder {
   next(): Decoded | undefined {
     for (let header = this.#find(); header !== undefined; header = this.#find()) {
       const frame = this.#waiting.bytes.subarray(0, header.bytes)
-      const info = this.#frames === 0 ? readEncoderInfo(frame, header) : undefined
+      const info = this.frames === 0 ? readEncoderInfo(frame, header) : undefined
       const decoded = info === undefined ? this.#cut(this.#frame(frame, header)) : undefined
       if (info !== undefined) this.#trim(info, header)
       this.#waiting.drop(header.bytes)
-      this.#frames += 1
+      this.frames += 1
       if (decoded !== undefined) return decoded
     }
     return undefined
@@ -79,7 +80,7 @@ export class Mp3Decoder implements Decoder {
         return header
       }
       this.#junk += 1
-      if (this.#frames === 0 && this.#junk > MOST_JUNK)
+      if (this.frames === 0 && this.#junk > MOST_JUNK)
         throw new Error(`it has no frame in its first ${MOST_JUNK} bytes`)
     }
   }

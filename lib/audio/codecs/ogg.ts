@@ -64,6 +64,11 @@ export class OggDecoder implements Decoder {
     }
   }
 
+  /** Whether there was a stream for `open`. */
+  get opened(): boolean {
+    return this.#stream !== undefined
+  }
+
   free(): void {
     this.#stream?.decoder.free?.()
   }
