@@ -38,6 +38,15 @@ export const softmax = (input: Tensor, dim: number): Tensor => ops.softmax(input
 
 export const logSoftmax = (input: Tensor, dim: number): Tensor => ops.logSoftmax(input, dim)
 
+/** softmax(-x) */
+export const softmin = (input: Tensor, dim: number): Tensor => scope(() => ops.softmax(input.neg(), dim))
+
+/** x / (1 + |x|) */
+export const softsign = (input: Tensor): Tensor => scope(() => input.div(input.abs().add(1)))
+
+/** x - tanh(x) */
+export const tanhshrink = (input: Tensor): Tensor => scope(() => input.sub(input.tanh()))
+
 /** Halves `dim` into a and b: a sigmoid(b). */
 export const glu = (input: Tensor, dim = -1): Tensor => ops.glu(input, dim)
 
@@ -225,6 +234,30 @@ export function rmsNorm(
       ...normalizedShape.map((size, i) => otherSize('rmsNorm', input, i - normalizedShape.length, size)),
     ])
   }
+}
+
+/**
+ * x / (k + alpha mean(x²))^beta, the mean over `size` neighbouring channels of input [batch, channels, ...]
+ * (Krizhevsky et al. 2012).
+ */
+export function localResponseNorm(
+  input: Tensor,
+  size: number,
+  options: { alpha?: number; beta?: number; k?: number } = {},
+): Tensor {
+  const where = 'localResponseNorm'
+  requireOptions(where, options, ['alpha', 'beta', 'k'])
+  const { alpha = 1e-4, beta = 0.75, k = 1 } = options
+  requireNumbers(where, { size, alpha, beta, k })
+  const wrong = otherRank(where, input, [3, 4, 5, 6], '[batch, channels, ...]')
+  if (wrong) throw wrong
+  return scope(() => {
+    const [batch, channels] = input.shape as [number, number]
+    const rows = input.square().reshape(batch, 1, channels, -1)
+    const padded = ops.pad(rows, [0, 0, Math.floor(size / 2), Math.floor((size - 1) / 2)])
+    const mean = ops.avgPool2d(padded, [size, 1], [1, 1]).reshape(input.shape)
+    return input.div(mean.mul(alpha).add(k).pow(beta))
+  })
 }
 
 /** x / max(|x|, eps), the norm of order `p` along `dim`. */

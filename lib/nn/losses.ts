@@ -214,6 +214,26 @@ export function binaryCrossEntropyWithLogits(
   }
 }
 
+/** Binary cross-entropy of logits [batch, classes] against 0 and 1, its mean over the classes; `weight` [classes]. */
+export function multilabelSoftMarginLoss(
+  logits: Tensor,
+  target: Tensor,
+  options: LossOptions & { weight?: Tensor | null } = {},
+): Tensor {
+  requireOptions('multilabelSoftMarginLoss', options, ['weight', 'reduction'])
+  const { weight = null, reduction = 'mean' } = options
+  code(reduction)
+  requireSameShape('multilabelSoftMarginLoss', logits, target)
+  return scope(() => {
+    const each = target
+      .mul(ops.logSigmoid(logits))
+      .add(target.neg().add(1).mul(ops.logSigmoid(logits.neg())))
+      .neg()
+    const items = (weight === null ? each : each.mul(weight)).mean(-1)
+    return reduction === 'none' ? items : reduction === 'sum' ? items.sum() : items.mean()
+  })
+}
+
 /**
  * Kullback-Leibler divergence of `target` (probabilities, or with `logTarget` their logarithms) from the
  * log-probabilities `input`. 'batchmean' sums and divides by the batch, which is the definition; 'mean' (default, as
