@@ -25,6 +25,7 @@ export default defineConfig({
   test: {
     include: ['test/**/*.test.ts'],
     globalSetup: ['test/global-setup.ts'],
+    setupFiles: ['test/each-file.ts'],
     server: { deps: { external: [/\/dist\//] } },
     // A process for each file: memory counts and exits are its own.
     pool: 'forks',

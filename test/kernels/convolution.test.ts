@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest'
 import { autograd, ops, randn, type Tensor } from '../../lib/index.js'
-import { difference } from '../helpers.js'
+import { difference, ROUNDING } from '../helpers.js'
 
 // oneDNN under AMX gives noise for these shapes (native/core/kernels/convolution_cpu.cc); elsewhere they were always right.
 const CASES: [channels: number, out: number, groups: number, kernel: number[], stride: number][] = [
@@ -15,27 +15,31 @@ const CASES: [channels: number, out: number, groups: number, kernel: number[], s
 ]
 
 describe.each(['bfloat16', 'float16'] as const)('a convolution of few channels in %s', (dtype) => {
-  // A product in float32 is rounded once: half a step of the result; the gradients' sums, too.
-  const step = dtype === 'bfloat16' ? 2 ** -8 : 2 ** -11
-
-  it.each(CASES)('%i to %i channels in %i groups, kernel %j, stride %i', async (channels, out, groups, kernel, stride) => {
-    const sizes = kernel.length === 1 ? [48] : [9, 20]
-    for (const transposed of [false, true]) {
-      // The transposed one goes from `out` to `channels`, with the same weight.
-      const half = [randn([2, transposed ? out : channels, ...sizes]), randn([out, channels / groups, ...kernel])].map(
-        (x) => x.to(dtype),
-      )
-      const run = async (inputs: Tensor[]) => {
-        for (const input of inputs) input.requiresGrad_()
-        const same = (value: number) => kernel.map(() => value)
-        const [x, w] = inputs as [Tensor, Tensor]
-        const y = ops.convolution(x, w, null, same(stride), same(1), same(1), transposed, same(0), groups)
-        return [y, ...(await autograd.grad(y.double().square().sum(), inputs))] as Tensor[]
+  it.each(CASES)(
+    '%i to %i channels in %i groups, kernel %j, stride %i',
+    async (channels, out, groups, kernel, stride) => {
+      const sizes = kernel.length === 1 ? [48] : [9, 20]
+      for (const transposed of [false, true]) {
+        // The transposed one goes from `out` to `channels`, with the same weight.
+        const half = [
+          randn([2, transposed ? out : channels, ...sizes]),
+          randn([out, channels / groups, ...kernel]),
+        ].map((x) => x.to(dtype))
+        const run = async (inputs: Tensor[]) => {
+          for (const input of inputs) input.requiresGrad_()
+          const same = (value: number) => kernel.map(() => value)
+          const [x, w] = inputs as [Tensor, Tensor]
+          const y = ops.convolution(x, w, null, same(stride), same(1), same(1), transposed, same(0), groups)
+          return [y, ...(await autograd.grad(y.double().square().sum(), inputs))] as Tensor[]
+        }
+        const exact = await run(half.map((x) => x.double()))
+        const found = await run(half)
+        expect(found.map((x) => x.dtype)).toEqual([dtype, dtype, dtype])
+        // Each is rounded once, the gradients after a result that was.
+        found.forEach((x, i) => {
+          expect(difference(x.double(), exact[i] as Tensor), `${transposed} ${i}`).toBeLessThan(4 * ROUNDING[dtype])
+        })
       }
-      const exact = await run(half.map((x) => x.double()))
-      const found = await run(half)
-      expect(found.map((x) => x.dtype)).toEqual([dtype, dtype, dtype])
-      found.forEach((x, i) => expect(difference(x.double(), exact[i] as Tensor), `${transposed} ${i}`).toBeLessThan(4 * step))
-    }
-  })
+    },
+  )
 })

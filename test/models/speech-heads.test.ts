@@ -43,7 +43,7 @@ describe.each([
       for (const [key, value] of expected) expectClose(output[key as 'loss'], value, tolerance, key)
       const weighted = expected.map(([key]) => output[key as 'loss'].mul(cotangent[key] as Tensor).sum())
       await weighted.reduce((sum, one) => sum.add(one)).backward()
-      expectGradients(model, file, name, tolerance)
+      await expectGradients(model, file, name, { tolerance })
     },
   )
 })

@@ -42,7 +42,8 @@ Tensor convolution(const Tensor& input, const Tensor& weight, const std::optiona
                                                       groups);
   };
   // What does not fit is for PyTorch's own checks to refuse.
-  const bool same = weight.scalar_type() == input.scalar_type() && (!bias || bias->scalar_type() == input.scalar_type());
+  const bool same =
+      weight.scalar_type() == input.scalar_type() && (!bias || bias->scalar_type() == input.scalar_type());
   if (transposed || !same || !miscomputed(input, weight)) return run(input, weight, bias);
   const auto wide = [](const Tensor& x) { return x.to(at::kFloat); };
   return run(wide(input), wide(weight), bias ? std::optional(wide(*bias)) : std::nullopt).to(input.scalar_type());
