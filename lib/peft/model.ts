@@ -8,6 +8,7 @@ import type { NativeModule } from '../nn/native-module.js'
 import { outputLayerOf, tieHead, untieHead } from '../nn/output-layer.js'
 import { Parameter } from '../nn/parameter.js'
 import type { Tensor } from '../tensor/index.js'
+import { checkedCombination, combine, type WeightedAdapterOptions } from './combine.js'
 import { type LoraConfig, type ResolvedLoraConfig, resolveConfig } from './config.js'
 import { fill, readAdapter, writeAdapter } from './files.js'
 import { LoraLayer } from './layer.js'
@@ -182,6 +183,56 @@ export class PeftModel<M extends Module = Module> {
     return withContext({ adapterScales }, fn)
   }
 
+  /**
+   * Makes one adapter of several, like `add_weighted_adapter` of peft: by default their weighted sum, cut to a rank. It is
+   * not active, and has a scaling of 1. A module that trains as a whole with one of them is copied.
+   *
+   * ```ts
+   * peft.addWeightedAdapter(['angry', 'calm'], [0.7, 0.3], 'both', { combinationType: 'cat' })
+   * ```
+   * @throws ConfigError for adapters with DoRA, of different ranks where one is needed, or with the same module to save
+   */
+  addWeightedAdapter(
+    adapters: readonly string[],
+    weights: readonly number[],
+    adapterName: string,
+    options: WeightedAdapterOptions = {},
+  ): void {
+    const where = 'addWeightedAdapter'
+    const names = this.#known(where, adapters)
+    if (names.length !== adapters.length) throw misuse(where, 'adapters', 'a list of different names', adapters)
+    this.#requireNew(adapterName)
+    const configs = names.map((name) => (this.#adapters.get(name) as Adapter).config)
+    const combination = checkedCombination(names, weights, configs, options)
+    const whole = [...this.#saved.values()].map((saved) => [saved, names.filter((name) => saved.has(name))] as const)
+    const shared = whole.find(([, having]) => having.length > 1)
+    if (shared) {
+      const [{ path }, having] = shared
+      throw new ConfigError(
+        `${where}: ${having.join(' and ')} both train '${path}' as a whole; no sum of them is made`,
+        {},
+      )
+    }
+    const paths = new Set(names.flatMap((name) => this.#layersOf(name).map(({ path }) => path)))
+    const modulesToSave = whole.flatMap(([{ path }, having]) => (having.length > 0 ? [path] : []))
+    const config: ResolvedLoraConfig = {
+      ...(configs[0] as ResolvedLoraConfig),
+      r: combination.rank,
+      loraAlpha: combination.rank,
+      useRslora: false,
+      initLoraWeights: true,
+      targetModules: [...paths],
+      excludeModules: null,
+      layersToTransform: null,
+      rankPattern: {},
+      alphaPattern: {},
+      modulesToSave: modulesToSave.length > 0 ? modulesToSave : null,
+    }
+    this.#add(adapterName, config, false)
+    for (const layer of this.#layersOf(adapterName)) combine(layer, adapterName, combination)
+    for (const [saved, having] of whole) if (having[0] !== undefined) saved.copy(having[0], adapterName)
+  }
+
   /** Removes an adapter and frees it. Where it was the only active one, the first of the others becomes active. */
   deleteAdapter(adapterName: string): void {
     this.#known('deleteAdapter', adapterName)
@@ -232,6 +283,7 @@ export class PeftModel<M extends Module = Module> {
   mergeAndUnload(options: MergeOptions = {}): M {
     if (!this.#merged.any) this.mergeAdapter(this.#active, options)
     this.#merged.forget()
+    for (const layer of this.#layers.values()) for (const name of layer.adapters.keys()) layer.giveBack(name, false)
     for (const saved of this.#saved.values()) saved.settle()
     return this.#unload()
   }
@@ -331,7 +383,8 @@ export class PeftModel<M extends Module = Module> {
       this.#place(name, config, initialise)
       for (const network of heads) this.#untied.add(network)
     } catch (error) {
-      if (!this.#adapters.has(name)) for (const network of heads) tieHead(network)
+      if (this.#adapters.has(name)) this.#forget(name)
+      for (const network of heads) tieHead(network)
       throw error
     }
   }
@@ -388,6 +441,7 @@ export class PeftModel<M extends Module = Module> {
     for (const each of [nativeName, ...scaled.values()]) this.#networks.remove(each)
     this.#adapters.delete(name)
     for (const [module, layer] of this.#layers) {
+      layer.giveBack(name)
       for (const [, parameter] of layer.parametersOf(name, (part) => part)) parameter.dispose()
       layer.adapters.delete(name)
       if (layer.adapters.size > 0) continue
