@@ -99,6 +99,28 @@ export function checkedCombination(
   return { ...own, adapters, weights, rank: ranks[0] as number }
 }
 
+/** What is not of the combination is the first adapter's. */
+export function configOfCombination(
+  configs: readonly ResolvedLoraConfig[],
+  { rank }: Combination,
+  targetModules: string[],
+  modulesToSave: string[],
+): ResolvedLoraConfig {
+  return {
+    ...(configs[0] as ResolvedLoraConfig),
+    r: rank,
+    loraAlpha: rank,
+    useRslora: false,
+    initLoraWeights: true,
+    targetModules,
+    excludeModules: null,
+    layersToTransform: null,
+    rankPattern: {},
+    alphaPattern: {},
+    modulesToSave: modulesToSave.length > 0 ? modulesToSave : null,
+  }
+}
+
 /** Fills the new adapter of a layer, whose scaling is 1, with what those of the combination make. */
 export function combine(layer: LoraLayer, name: string, combination: Combination): void {
   const target = layer.adapters.get(name) as Lora
@@ -108,6 +130,10 @@ export function combine(layer: LoraLayer, name: string, combination: Combination
   })
   noGrad(() =>
     scope(() => {
+      target.A.zero_()
+      target.B.zero_()
+      // A path may be the end of another one, whose layer none of them has.
+      if (given.length === 0) return
       const { A, B } = made(given, combination)
       place(target.A, A)
       place(target.B.transpose(0, 1), B.transpose(0, 1))
@@ -120,9 +146,8 @@ interface Pair {
   B: Tensor
 }
 
-/** Along the rank, which is the first dimension; what is left over is zero. */
+/** Along the rank, which is the first dimension; what is left over stays zero. */
 function place(target: Tensor, values: Tensor): void {
-  target.zero_()
   target.narrow(0, 0, values.shape[0] as number).copy_(values)
 }
 

@@ -144,7 +144,7 @@ const ignored = new Set([
   'megatron_core',
   'loftq_config',
 ])
-const alsoIgnored = new Set(['qalora_group_size', 'runtime_config', 'ensure_weight_tying'])
+const alsoIgnored = new Set(['qalora_group_size', 'runtime_config'])
 
 /** Reads the object of an adapter_config.json. @throws CheckpointError naming file and key, for what voxtorch lacks */
 export function fromFile(object: unknown, file: string): ResolvedLoraConfig {

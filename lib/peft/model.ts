@@ -4,20 +4,20 @@ import { optionsOf } from '../native/arguments.js'
 import { currentContext, withContext } from '../native/context.js'
 import { ConfigError } from '../native/errors.js'
 import { adaptersOf, Module, setAdapters } from '../nn/module.js'
-import type { NativeModule } from '../nn/native-module.js'
-import { outputLayerOf, tieHead, untieHead } from '../nn/output-layer.js'
-import { Parameter } from '../nn/parameter.js'
+import { outputLayerOf } from '../nn/output-layer.js'
+import type { Parameter } from '../nn/parameter.js'
 import type { Tensor } from '../tensor/index.js'
-import { checkedCombination, combine, type WeightedAdapterOptions } from './combine.js'
+import { checkedCombination, combine, configOfCombination, type WeightedAdapterOptions } from './combine.js'
 import { type LoraConfig, type ResolvedLoraConfig, resolveConfig } from './config.js'
 import { fill, readAdapter, writeAdapter } from './files.js'
 import { LoraLayer } from './layer.js'
 import { MergedWeights } from './merge.js'
 import { NativeNetworks, nativeName } from './native.js'
+import { embeddingWeights, sharedBiases, UntiedHeads } from './output-layers.js'
 import { dequantizeLayer } from './packed-layer.js'
 import { patternValues } from './patterns.js'
 import { SavedModule } from './saved-modules.js'
-import { findModulesToSave, findTargets, headsToUntie, namesEmbeddings, type Target } from './targets.js'
+import { findModulesToSave, findTargets, namesEmbeddings, type Target } from './targets.js'
 
 export interface AdapterOptions {
   /** ['default'] */
@@ -78,8 +78,7 @@ export class PeftModel<M extends Module = Module> {
   readonly #layers = new Map<Module, LoraLayer>()
   readonly #saved = new Map<Module, SavedModule>()
   readonly #networks: NativeNetworks
-  /** Those whose output layer was tied to the embeddings before. */
-  readonly #untied = new Set<NativeModule>()
+  readonly #heads: UntiedHeads
   readonly #merged = new MergedWeights()
   #active: readonly string[] = []
 
@@ -90,6 +89,7 @@ export class PeftModel<M extends Module = Module> {
       throw new ConfigError('the network has adapters already; add another with addAdapter() of its PeftModel', {})
     }
     this.model = model
+    this.#heads = new UntiedHeads(model)
     owners.set(model, this as unknown as PeftModel)
     this.#networks = new NativeNetworks(model, () =>
       this.#activeNow().flatMap((name) => {
@@ -215,19 +215,7 @@ export class PeftModel<M extends Module = Module> {
     }
     const paths = new Set(names.flatMap((name) => this.#layersOf(name).map(({ path }) => path)))
     const modulesToSave = whole.flatMap(([{ path }, having]) => (having.length > 0 ? [path] : []))
-    const config: ResolvedLoraConfig = {
-      ...(configs[0] as ResolvedLoraConfig),
-      r: combination.rank,
-      loraAlpha: combination.rank,
-      useRslora: false,
-      initLoraWeights: true,
-      targetModules: [...paths],
-      excludeModules: null,
-      layersToTransform: null,
-      rankPattern: {},
-      alphaPattern: {},
-      modulesToSave: modulesToSave.length > 0 ? modulesToSave : null,
-    }
+    const config = configOfCombination(configs, combination, [...paths], modulesToSave)
     this.#add(adapterName, config, false)
     for (const layer of this.#layersOf(adapterName)) combine(layer, adapterName, combination)
     for (const [saved, having] of whole) if (having[0] !== undefined) saved.copy(having[0], adapterName)
@@ -270,7 +258,7 @@ export class PeftModel<M extends Module = Module> {
       }
       for (const { module } of packed) dequantizeLayer(module)
     }
-    this.#untieMerged(names)
+    this.#heads.untieMerged(layers.filter((layer) => names.some((name) => layer.adapters.has(name))))
     this.#merged.merge(layers, names)
   }
 
@@ -294,8 +282,7 @@ export class PeftModel<M extends Module = Module> {
     this.#placeSaved([])
     for (const saved of this.#saved.values()) saved.retie()
     this.#unload()
-    for (const network of this.#untied) tieHead(network)
-    this.#untied.clear()
+    this.#heads.tie()
     return this.model
   }
 
@@ -312,7 +299,7 @@ export class PeftModel<M extends Module = Module> {
       const targetModules = exact ? this.#layersOf(name).map(({ path }) => path) : config.targetModules
       const folder = name === 'default' ? directory : join(directory, name)
       const known = outputLayerOf(this.model) !== undefined && namesEmbeddings(config, this.model)
-      const tensors = { ...this.#entries(name), ...(known && this.#embeddings(name)) }
+      const tensors = { ...this.#entries(name), ...(known && embeddingWeights(this.model, this.#layersOf(name))) }
       await writeAdapter(folder, { ...config, targetModules }, tensors)
     }
   }
@@ -330,7 +317,7 @@ export class PeftModel<M extends Module = Module> {
     try {
       this.#add(adapterName, { ...file.config, inferenceMode: !isTrainable }, false)
       try {
-        fill(this.#entries(adapterName), file, this.#embeddings(adapterName))
+        fill(this.#entries(adapterName), file, embeddingWeights(this.model, this.#layersOf(adapterName)))
       } catch (error) {
         this.deleteAdapter(adapterName)
         throw error
@@ -349,7 +336,7 @@ export class PeftModel<M extends Module = Module> {
     for (const name of this.#adapters.keys()) {
       const file = await readAdapter(name === 'default' ? directory : join(directory, name))
       try {
-        fill(this.#entries(name), file, this.#embeddings(name))
+        fill(this.#entries(name), file, embeddingWeights(this.model, this.#layersOf(name)))
       } finally {
         for (const tensor of Object.values(file.tensors)) tensor.dispose()
       }
@@ -377,21 +364,19 @@ export class PeftModel<M extends Module = Module> {
     if (others.length > 0 && [config, ...others].some(({ bias }) => bias !== 'none')) {
       throw new ConfigError("biases that train belong to one adapter; set bias: 'none' to have several", { name })
     }
-    const heads = headsToUntie(this.model, config)
-    for (const network of heads) untieHead(network)
+    const tieAgain = this.#heads.untieFor(config)
     try {
       this.#place(name, config, initialise)
-      for (const network of heads) this.#untied.add(network)
     } catch (error) {
       if (this.#adapters.has(name)) this.#forget(name)
-      for (const network of heads) tieHead(network)
+      tieAgain()
       throw error
     }
   }
 
   #place(name: string, config: ResolvedLoraConfig, initialise: boolean): void {
     const targets = findTargets(this.model, config)
-    const whole = findModulesToSave(this.model, config, targets)
+    const whole = findModulesToSave(this.model, config, targets, !initialise)
     const layers = targets.map((target) => {
       return this.#layers.get(target.module) ?? this.#newLayer(target)
     })
@@ -413,19 +398,6 @@ export class PeftModel<M extends Module = Module> {
       this.#saved.set(module, saved)
     }
     this.#activate(this.#active.length === 0 ? [name] : this.#active)
-  }
-
-  /** What is added to the embeddings is none of the output layer's. */
-  #untieMerged(names: readonly string[]): void {
-    for (const [path, network] of this.model.namedModules()) {
-      const output = outputLayerOf(network)
-      if (!output?.tied) continue
-      const embeddings = path === '' ? output.embeddings : `${path}.${output.embeddings}`
-      const layer = [...this.#layers.values()].find((layer) => layer.path === embeddings)
-      if (!names.some((name) => layer?.adapters.has(name))) continue
-      untieHead(network as NativeModule)
-      this.#untied.add(network as NativeModule)
-    }
   }
 
   #newLayer(target: Target): LoraLayer {
@@ -469,16 +441,6 @@ export class PeftModel<M extends Module = Module> {
       for (const [key, value] of Object.entries(saved.valuesOf(name))) put(saved.path, key, value)
     }
     return Object.fromEntries(entries)
-  }
-
-  /** The weights of an adapter's embeddings and output layers, which peft writes into some files. */
-  #embeddings(name: string): Record<string, Tensor> {
-    const outputs = this.model.namedModules().flatMap(([path, module]) => {
-      const layer = outputLayerOf(module)
-      return layer ? [layer.head, layer.embeddings].map((each) => (path === '' ? each : `${path}.${each}`)) : []
-    })
-    const layers = this.#layersOf(name).filter(({ path, kind }) => kind === 'embedding' || outputs.includes(path))
-    return Object.fromEntries(layers.map(({ path, weight }) => [`base_model.model.${path}.base_layer.weight`, weight]))
   }
 
   #layersOf(name: string): LoraLayer[] {
@@ -587,16 +549,6 @@ export class PeftModel<M extends Module = Module> {
       }
     }
   }
-}
-
-/** Those that an output layer has from the module around it, and peft writes under both names. */
-function sharedBiases(model: Module): [string, Parameter][] {
-  return model.namedModules().flatMap(([path, network]): [string, Parameter][] => {
-    const head = outputLayerOf(network)?.head.split('.')
-    if (head === undefined || head.length === 1) return []
-    const bias: unknown = Reflect.get(network.get(head.slice(0, -1).join('.')), 'bias')
-    return bias instanceof Parameter ? [[[path, ...head].filter(Boolean).join('.'), bias]] : []
-  })
 }
 
 function finally_<T>(run: () => T, after: () => void): T {

@@ -6,6 +6,7 @@ import {
   getPeftModel,
   Linear,
   type LoraConfig,
+  loadSafetensors,
   Module,
   noGrad,
   PeftModel,
@@ -14,7 +15,7 @@ import {
   type Tensor,
 } from '../../lib/index.js'
 import { expectClose } from '../helpers.js'
-import { adapterFolder } from './adapter-folder.js'
+import { adapterFolder, temporary } from './adapter-folder.js'
 
 const decoder = (tieWordEmbeddings: boolean) =>
   new DecoderLM({
@@ -157,6 +158,23 @@ describe('modulesToSave', () => {
   it('refuses a layer that has an adapter as well', () => {
     expect(() => getPeftModel(decoder(false), { targetModules: ['lm_head'], modulesToSave: ['head'] })).toThrow(
       /'lm_head' is among the targetModules, and trains as a whole/,
+    )
+  })
+
+  it('may name modules that are not there in a file: peft writes all that a classifier may have', async () => {
+    class Classifier extends Module {
+      readonly hidden = new Linear(4, 4)
+      readonly classifier = new Linear(4, 2)
+    }
+    const peft = getPeftModel(new Classifier(), { targetModules: ['hidden'], modulesToSave: ['classifier'] })
+    const folder = temporary()
+    await peft.savePretrained(folder)
+    const { tensors } = await loadSafetensors(`${folder}/adapter_model.safetensors`)
+    const config = { r: 8, target_modules: ['hidden'], modules_to_save: ['classifier', 'score'], task_type: 'SEQ_CLS' }
+    const loaded = await PeftModel.fromPretrained(new Classifier(), await adapterFolder(config, tensors))
+    expect(loaded.model.classifier.weight.equal(peft.model.classifier.weight)).toBe(true)
+    expect(() => getPeftModel(new Classifier(), { targetModules: ['hidden'], modulesToSave: ['score'] })).toThrow(
+      /'score'/,
     )
   })
 
