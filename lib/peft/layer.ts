@@ -2,14 +2,14 @@ import { op } from '../native/call.js'
 import { ConfigError } from '../native/errors.js'
 import { Conv1d } from '../nn/conv.js'
 import { Embedding } from '../nn/embedding.js'
-import { kaimingUniform_, normal_, zeros_ } from '../nn/init.js'
 import type { LayerAdapters, Module } from '../nn/module.js'
 import { NativeModule, nativeOf } from '../nn/native-module.js'
 import { Parameter } from '../nn/parameter.js'
 import { packingArguments, type QuantizedWeight, quantizationOf } from '../nn/quantized-weight.js'
-import { type DType, empty, noGrad, ops, scope, type Tensor } from '../tensor/index.js'
+import { type DType, empty, keepForever, noGrad, ops, scope, type Tensor } from '../tensor/index.js'
 import type { ResolvedLoraConfig } from './config.js'
 import { valuesOf } from './packed-layer.js'
+import { addProduct, initialise, principal, takesFromWeight } from './start.js'
 import type { LayerKind, Target } from './targets.js'
 
 const adaptedLinear = op('voxtorch::adapted_linear')
@@ -28,6 +28,8 @@ export interface Lora {
   magnitude: Parameter | null
   scaling: number
   dropout: number
+  /** What the layer's weight lost when the adapter was made. */
+  taken?: { A: Tensor; B: Tensor }
 }
 
 /** What the patterns of a configuration say of one layer. */
@@ -70,10 +72,10 @@ export class LoraLayer implements LayerAdapters {
   }
 
   /**
-   * Makes an adapter of rank `r`. Without `initialise` its values are whatever memory held: for weights that are about to
+   * Makes an adapter of rank `r`. Without `fresh` its values are whatever memory held: for weights that are about to
    * be loaded.
    */
-  add(name: string, config: ResolvedLoraConfig, { r, alpha }: Size, nativeName: string, initialise: boolean): void {
+  add(name: string, config: ResolvedLoraConfig, { r, alpha }: Size, nativeName: string, fresh: boolean): void {
     const { kind, weight } = this
     const { shape, dtype } = this.quantized ?? weight
     const [rows, columns, ...kernel] = shape as [number, number, ...number[]]
@@ -96,11 +98,41 @@ export class LoraLayer implements LayerAdapters {
       scaling: config.useRslora ? alpha / Math.sqrt(r) : alpha / r,
       dropout: config.loraDropout,
     }
-    if (initialise) initialiseLora(lora, kind, r, config.initLoraWeights)
+    if (takesFromWeight(config.initLoraWeights, kind)) this.#take(lora, r, config.initLoraWeights)
+    else if (fresh) initialise(lora, kind, r, config.initLoraWeights)
     if (config.useDora) lora.magnitude = scope(() => new Parameter(this.#norm(lora)))
     this.adapters.set(name, lora)
     if (!(this.module instanceof NativeModule)) return
     attach(nativeOf(this.module), nativeName, lora.A, lora.B, lora.magnitude, lora.scaling, lora.dropout)
+  }
+
+  /** Moves the principal part of the weight into an adapter. */
+  #take(lora: Lora, r: number, start: ResolvedLoraConfig['initLoraWeights']): void {
+    const { weight, path } = this
+    if (this.kind !== 'linear' || this.quantized) {
+      const what = this.quantized ? 'packed layer; attach the adapter before quantize()' : 'Conv1d'
+      throw new ConfigError(`initLoraWeights '${start}' is for Linear, and '${path}' is a ${what}`, { path })
+    }
+    noGrad(() =>
+      scope(() => {
+        const [A, B] = principal(weight.detach(), r, lora.scaling, start, path)
+        addProduct(weight, A, B, -lora.scaling)
+        lora.A.copy_(A)
+        lora.B.copy_(B)
+        lora.taken = { A: keepForever(lora.A.detach().clone()), B: keepForever(lora.B.detach().clone()) }
+      }),
+    )
+  }
+
+  /** Gives the weight back what an adapter took of it; with `keep` false only forgets what that was. */
+  giveBack(name: string, keep = true): void {
+    const lora = this.adapters.get(name)
+    if (!lora?.taken) return
+    const { A, B } = lora.taken
+    if (keep) addProduct(this.weight, A, B, lora.scaling)
+    A.dispose()
+    B.dispose()
+    delete lora.taken
   }
 
   /** The same adapter under another native name, with its output multiplied: for calls of a native layer. */
@@ -208,19 +240,6 @@ export class LoraLayer implements LayerAdapters {
 
 /** Adapters of a network in half precision train in float32, as peft's do. */
 const trained = (dtype: DType): DType => (dtype === 'bfloat16' || dtype === 'float16' ? 'float32' : dtype)
-
-function initialiseLora({ A, B }: Lora, kind: LayerKind, r: number, how: ResolvedLoraConfig['initLoraWeights']): void {
-  if (kind === 'embedding') {
-    if (how === false) normal_(A)
-    else zeros_(A)
-    normal_(B)
-    return
-  }
-  if (how === 'gaussian') normal_(A, 0, 1 / r)
-  else kaimingUniform_(A, { a: Math.sqrt(5) })
-  if (how === false) kaimingUniform_(B, { a: Math.sqrt(5) })
-  else zeros_(B)
-}
 
 function requireSimple({ module, path }: Target): void {
   if (!(module instanceof Conv1d)) return

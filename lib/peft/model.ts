@@ -4,19 +4,20 @@ import { optionsOf } from '../native/arguments.js'
 import { currentContext, withContext } from '../native/context.js'
 import { ConfigError } from '../native/errors.js'
 import { adaptersOf, Module, setAdapters } from '../nn/module.js'
-import type { NativeModule } from '../nn/native-module.js'
-import { outputLayerOf, tieHead, untieHead } from '../nn/output-layer.js'
-import { Parameter } from '../nn/parameter.js'
+import { outputLayerOf } from '../nn/output-layer.js'
+import type { Parameter } from '../nn/parameter.js'
 import type { Tensor } from '../tensor/index.js'
+import { checkedCombination, combine, configOfCombination, type WeightedAdapterOptions } from './combine.js'
 import { type LoraConfig, type ResolvedLoraConfig, resolveConfig } from './config.js'
 import { fill, readAdapter, writeAdapter } from './files.js'
 import { LoraLayer } from './layer.js'
 import { MergedWeights } from './merge.js'
 import { NativeNetworks, nativeName } from './native.js'
+import { embeddingWeights, sharedBiases, UntiedHeads } from './output-layers.js'
 import { dequantizeLayer } from './packed-layer.js'
 import { patternValues } from './patterns.js'
 import { SavedModule } from './saved-modules.js'
-import { findModulesToSave, findTargets, headsToUntie, namesEmbeddings, type Target } from './targets.js'
+import { findModulesToSave, findTargets, namesEmbeddings, type Target } from './targets.js'
 
 export interface AdapterOptions {
   /** ['default'] */
@@ -77,8 +78,7 @@ export class PeftModel<M extends Module = Module> {
   readonly #layers = new Map<Module, LoraLayer>()
   readonly #saved = new Map<Module, SavedModule>()
   readonly #networks: NativeNetworks
-  /** Those whose output layer was tied to the embeddings before. */
-  readonly #untied = new Set<NativeModule>()
+  readonly #heads: UntiedHeads
   readonly #merged = new MergedWeights()
   #active: readonly string[] = []
 
@@ -89,6 +89,7 @@ export class PeftModel<M extends Module = Module> {
       throw new ConfigError('the network has adapters already; add another with addAdapter() of its PeftModel', {})
     }
     this.model = model
+    this.#heads = new UntiedHeads(model)
     owners.set(model, this as unknown as PeftModel)
     this.#networks = new NativeNetworks(model, () =>
       this.#activeNow().flatMap((name) => {
@@ -182,6 +183,44 @@ export class PeftModel<M extends Module = Module> {
     return withContext({ adapterScales }, fn)
   }
 
+  /**
+   * Makes one adapter of several, like `add_weighted_adapter` of peft: by default their weighted sum, cut to a rank. It is
+   * not active, and has a scaling of 1. A module that trains as a whole with one of them is copied.
+   *
+   * ```ts
+   * peft.addWeightedAdapter(['angry', 'calm'], [0.7, 0.3], 'both', { combinationType: 'cat' })
+   * ```
+   * @throws ConfigError for adapters with DoRA, of different ranks where one is needed, or with the same module to save
+   */
+  addWeightedAdapter(
+    adapters: readonly string[],
+    weights: readonly number[],
+    adapterName: string,
+    options: WeightedAdapterOptions = {},
+  ): void {
+    const where = 'addWeightedAdapter'
+    const names = this.#known(where, adapters)
+    if (names.length !== adapters.length) throw misuse(where, 'adapters', 'a list of different names', adapters)
+    this.#requireNew(adapterName)
+    const configs = names.map((name) => (this.#adapters.get(name) as Adapter).config)
+    const combination = checkedCombination(names, weights, configs, options)
+    const whole = [...this.#saved.values()].map((saved) => [saved, names.filter((name) => saved.has(name))] as const)
+    const shared = whole.find(([, having]) => having.length > 1)
+    if (shared) {
+      const [{ path }, having] = shared
+      throw new ConfigError(
+        `${where}: ${having.join(' and ')} both train '${path}' as a whole; no sum of them is made`,
+        {},
+      )
+    }
+    const paths = new Set(names.flatMap((name) => this.#layersOf(name).map(({ path }) => path)))
+    const modulesToSave = whole.flatMap(([{ path }, having]) => (having.length > 0 ? [path] : []))
+    const config = configOfCombination(configs, combination, [...paths], modulesToSave)
+    this.#add(adapterName, config, false)
+    for (const layer of this.#layersOf(adapterName)) combine(layer, adapterName, combination)
+    for (const [saved, having] of whole) if (having[0] !== undefined) saved.copy(having[0], adapterName)
+  }
+
   /** Removes an adapter and frees it. Where it was the only active one, the first of the others becomes active. */
   deleteAdapter(adapterName: string): void {
     this.#known('deleteAdapter', adapterName)
@@ -219,7 +258,7 @@ export class PeftModel<M extends Module = Module> {
       }
       for (const { module } of packed) dequantizeLayer(module)
     }
-    this.#untieMerged(names)
+    this.#heads.untieMerged(layers.filter((layer) => names.some((name) => layer.adapters.has(name))))
     this.#merged.merge(layers, names)
   }
 
@@ -232,6 +271,7 @@ export class PeftModel<M extends Module = Module> {
   mergeAndUnload(options: MergeOptions = {}): M {
     if (!this.#merged.any) this.mergeAdapter(this.#active, options)
     this.#merged.forget()
+    for (const layer of this.#layers.values()) for (const name of layer.adapters.keys()) layer.giveBack(name, false)
     for (const saved of this.#saved.values()) saved.settle()
     return this.#unload()
   }
@@ -242,8 +282,7 @@ export class PeftModel<M extends Module = Module> {
     this.#placeSaved([])
     for (const saved of this.#saved.values()) saved.retie()
     this.#unload()
-    for (const network of this.#untied) tieHead(network)
-    this.#untied.clear()
+    this.#heads.tie()
     return this.model
   }
 
@@ -260,7 +299,7 @@ export class PeftModel<M extends Module = Module> {
       const targetModules = exact ? this.#layersOf(name).map(({ path }) => path) : config.targetModules
       const folder = name === 'default' ? directory : join(directory, name)
       const known = outputLayerOf(this.model) !== undefined && namesEmbeddings(config, this.model)
-      const tensors = { ...this.#entries(name), ...(known && this.#embeddings(name)) }
+      const tensors = { ...this.#entries(name), ...(known && embeddingWeights(this.model, this.#layersOf(name))) }
       await writeAdapter(folder, { ...config, targetModules }, tensors)
     }
   }
@@ -278,7 +317,7 @@ export class PeftModel<M extends Module = Module> {
     try {
       this.#add(adapterName, { ...file.config, inferenceMode: !isTrainable }, false)
       try {
-        fill(this.#entries(adapterName), file, this.#embeddings(adapterName))
+        fill(this.#entries(adapterName), file, embeddingWeights(this.model, this.#layersOf(adapterName)))
       } catch (error) {
         this.deleteAdapter(adapterName)
         throw error
@@ -297,7 +336,7 @@ export class PeftModel<M extends Module = Module> {
     for (const name of this.#adapters.keys()) {
       const file = await readAdapter(name === 'default' ? directory : join(directory, name))
       try {
-        fill(this.#entries(name), file, this.#embeddings(name))
+        fill(this.#entries(name), file, embeddingWeights(this.model, this.#layersOf(name)))
       } finally {
         for (const tensor of Object.values(file.tensors)) tensor.dispose()
       }
@@ -325,20 +364,19 @@ export class PeftModel<M extends Module = Module> {
     if (others.length > 0 && [config, ...others].some(({ bias }) => bias !== 'none')) {
       throw new ConfigError("biases that train belong to one adapter; set bias: 'none' to have several", { name })
     }
-    const heads = headsToUntie(this.model, config)
-    for (const network of heads) untieHead(network)
+    const tieAgain = this.#heads.untieFor(config)
     try {
       this.#place(name, config, initialise)
-      for (const network of heads) this.#untied.add(network)
     } catch (error) {
-      if (!this.#adapters.has(name)) for (const network of heads) tieHead(network)
+      if (this.#adapters.has(name)) this.#forget(name)
+      tieAgain()
       throw error
     }
   }
 
   #place(name: string, config: ResolvedLoraConfig, initialise: boolean): void {
     const targets = findTargets(this.model, config)
-    const whole = findModulesToSave(this.model, config, targets)
+    const whole = findModulesToSave(this.model, config, targets, !initialise)
     const layers = targets.map((target) => {
       return this.#layers.get(target.module) ?? this.#newLayer(target)
     })
@@ -362,19 +400,6 @@ export class PeftModel<M extends Module = Module> {
     this.#activate(this.#active.length === 0 ? [name] : this.#active)
   }
 
-  /** What is added to the embeddings is none of the output layer's. */
-  #untieMerged(names: readonly string[]): void {
-    for (const [path, network] of this.model.namedModules()) {
-      const output = outputLayerOf(network)
-      if (!output?.tied) continue
-      const embeddings = path === '' ? output.embeddings : `${path}.${output.embeddings}`
-      const layer = [...this.#layers.values()].find((layer) => layer.path === embeddings)
-      if (!names.some((name) => layer?.adapters.has(name))) continue
-      untieHead(network as NativeModule)
-      this.#untied.add(network as NativeModule)
-    }
-  }
-
   #newLayer(target: Target): LoraLayer {
     return new LoraLayer(
       target,
@@ -388,6 +413,7 @@ export class PeftModel<M extends Module = Module> {
     for (const each of [nativeName, ...scaled.values()]) this.#networks.remove(each)
     this.#adapters.delete(name)
     for (const [module, layer] of this.#layers) {
+      layer.giveBack(name)
       for (const [, parameter] of layer.parametersOf(name, (part) => part)) parameter.dispose()
       layer.adapters.delete(name)
       if (layer.adapters.size > 0) continue
@@ -415,16 +441,6 @@ export class PeftModel<M extends Module = Module> {
       for (const [key, value] of Object.entries(saved.valuesOf(name))) put(saved.path, key, value)
     }
     return Object.fromEntries(entries)
-  }
-
-  /** The weights of an adapter's embeddings and output layers, which peft writes into some files. */
-  #embeddings(name: string): Record<string, Tensor> {
-    const outputs = this.model.namedModules().flatMap(([path, module]) => {
-      const layer = outputLayerOf(module)
-      return layer ? [layer.head, layer.embeddings].map((each) => (path === '' ? each : `${path}.${each}`)) : []
-    })
-    const layers = this.#layersOf(name).filter(({ path, kind }) => kind === 'embedding' || outputs.includes(path))
-    return Object.fromEntries(layers.map(({ path, weight }) => [`base_model.model.${path}.base_layer.weight`, weight]))
   }
 
   #layersOf(name: string): LoraLayer[] {
@@ -533,16 +549,6 @@ export class PeftModel<M extends Module = Module> {
       }
     }
   }
-}
-
-/** Those that an output layer has from the module around it, and peft writes under both names. */
-function sharedBiases(model: Module): [string, Parameter][] {
-  return model.namedModules().flatMap(([path, network]): [string, Parameter][] => {
-    const head = outputLayerOf(network)?.head.split('.')
-    if (head === undefined || head.length === 1) return []
-    const bias: unknown = Reflect.get(network.get(head.slice(0, -1).join('.')), 'bias')
-    return bias instanceof Parameter ? [[[path, ...head].filter(Boolean).join('.'), bias]] : []
-  })
 }
 
 function finally_<T>(run: () => T, after: () => void): T {

@@ -68,6 +68,14 @@ export class SavedModule {
     return this.#owner === name ? this.#state() : (this.#aside.get(name) ?? {})
   }
 
+  /** Gives an adapter the values of another. */
+  copy(from: string, to: string): void {
+    const [values, targets] = [this.valuesOf(from), this.valuesOf(to)]
+    noGrad(() => {
+      for (const [key, target] of Object.entries(targets)) target.copy_(values[key] as Tensor)
+    })
+  }
+
   /** Puts an adapter's values in place, or those of the network without one. Gradients of others are dropped. */
   activate(name: string | null): void {
     if (name === this.#owner || !this.#aside.has(name)) return

@@ -64,11 +64,17 @@ export function findTargets(model: Module, config: ResolvedLoraConfig): Target[]
 /**
  * The modules that train as a whole; of one inside another only the outer. As in peft, a name is the end of a path,
  * whether or not a part of the path begins there.
+ * @param fromFile whether a name may match nothing: peft writes down all names that a classifier's head may have
  */
-export function findModulesToSave(model: Module, config: ResolvedLoraConfig, targets: Target[]): [string, Module][] {
+export function findModulesToSave(
+  model: Module,
+  config: ResolvedLoraConfig,
+  targets: Target[],
+  fromFile = false,
+): [string, Module][] {
   const names = config.modulesToSave ?? []
   const modules = model.namedModules()
-  for (const name of names) {
+  for (const name of fromFile ? [] : names) {
     if (!modules.some(([path]) => path !== '' && path.endsWith(name))) {
       throw new ConfigError(`modulesToSave names '${name}', which ${model.constructor.name} does not have`, { name })
     }

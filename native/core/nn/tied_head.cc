@@ -39,8 +39,8 @@ TiedHead* tied_head(const ModulePtr& module) {
 }  // namespace
 
 TORCH_LIBRARY_FRAGMENT(voxtorch, m) {
-  // Where a language model's output layer is, or would be if it were not tied to its embeddings, and these; '' for other
-  // networks.
+  // Where a language model's output layer is, or would be if it were not tied to its embeddings, and these; '' for
+  // other networks.
   m.def("module_output_layer(__torch__.torch.classes.voxtorch.Module self) -> (str head, str embeddings, bool tied)",
         [](const ModulePtr& self) -> std::tuple<std::string, std::string, bool> {
           const auto* found = dynamic_cast<const TiedHead*>(self.get());
@@ -48,16 +48,16 @@ TORCH_LIBRARY_FRAGMENT(voxtorch, m) {
           return {found->names().head, found->names().embeddings, found->tied_weight().defined() && !found->own_head()};
         });
   // Gives the output layer a weight of its own, and the layer.
-  m.def(
-      "module_untie_head(__torch__.torch.classes.voxtorch.Module self) -> __torch__.torch.classes.voxtorch.Module",
-      [](const ModulePtr& self) -> ModulePtr {
-        TiedHead* tied = tied_head(self);
-        TORCH_CHECK(tied != nullptr, self->kind, " has no tied output layer");
-        return tied->untie();
-      });
+  m.def("module_untie_head(__torch__.torch.classes.voxtorch.Module self) -> __torch__.torch.classes.voxtorch.Module",
+        [](const ModulePtr& self) -> ModulePtr {
+          TiedHead* tied = tied_head(self);
+          TORCH_CHECK(tied != nullptr, self->kind, " has no tied output layer");
+          return tied->untie();
+        });
   // The reverse, for the layer that the other gave.
   m.def(
-      "module_tie_head(__torch__.torch.classes.voxtorch.Module self, __torch__.torch.classes.voxtorch.Module head) -> ()",
+      "module_tie_head(__torch__.torch.classes.voxtorch.Module self, __torch__.torch.classes.voxtorch.Module head) -> "
+      "()",
       [](const ModulePtr& self, const ModulePtr& head) {
         TiedHead* tied = tied_head(self);
         const auto* layer = dynamic_cast<const Linear*>(head.get());

@@ -7,9 +7,9 @@
 
 namespace voxtorch::nn {
 
-// What a network inherits that may have one. For adapters of that layer, or of the embeddings, it can be untied: it then
-// is a layer with a weight of its own, whose first values are the embeddings'. JavaScript unties while passes wait, so a
-// pass asks once.
+// What a network inherits that may have one. For adapters of that layer, or of the embeddings, it can be untied: it
+// then is a layer with a weight of its own, whose first values are the embeddings'. JavaScript unties while passes
+// wait, so a pass asks once.
 class TiedHead {
  public:
   // Where it would stand in the published network, and where the embeddings are.
