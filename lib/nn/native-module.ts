@@ -39,6 +39,9 @@ export function makeNative(
   config: object,
   options: FactoryOptions & { initialize?: boolean } = {},
 ): ModuleHandle {
+  if (typeof config !== 'object' || config === null || Array.isArray(config)) {
+    throw new ConfigError(`${kind}: a configuration is an object, not ${shown(config)}`, { network: kind, config })
+  }
   const { device = currentContext().deviceName ?? 'cpu', dtype = 'float32', initialize = true } = options
   try {
     return make(kind, JSON.stringify(toSnake(config)), { device, dtype, initialize }) as ModuleHandle

@@ -30,6 +30,7 @@ export function setRngState(state: Tensor, device: Device = 'cpu'): void {
 /** A source of random numbers of its own, for functions that take `{ generator }`. */
 export class Generator extends Handle {
   /** What native code gave, which frees the generator when it is forgotten: not before this is. */
+  // biome-ignore lint/correctness/noUnusedPrivateClassMembers: held, not read.
   readonly #made: Generator | undefined
 
   constructor(options: { seed?: number | bigint; device?: Device } | number = {}) {
