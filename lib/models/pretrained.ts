@@ -1,6 +1,6 @@
 import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
-import { requireObject } from '../data/check.js'
+import { requireObject, shown } from '../data/check.js'
 import { readJson, writeJson } from '../data/json.js'
 import { toCamel, toSnake } from '../data/key-case.js'
 import { saveSafetensorsSharded } from '../data/safetensors-sharded.js'
@@ -22,6 +22,8 @@ export interface NetworkKind {
   kind: string
   /** `model_type` of its config.json. */
   modelType: string
+  /** Other model types whose files have the same names and keys. */
+  alike?: string[]
   /** What `architectures` of a saved config.json names. */
   architecture: string
   /** Under what name a larger published model holds this network, with the dot; '' for none. */
@@ -61,6 +63,7 @@ export async function loadNetwork<M extends Fillable>(
   const { hub, ...fill } = parted(options)
   const directory = await resolveModel(from, hub)
   const config = await readConfig(directory)
+  requireModelType(directory, config, kind)
   // In a scope of its own: what the network does not keep is freed, also when something is wrong.
   return scope(async () => {
     const weights = await readWeights(directory, fill, kind)
@@ -83,6 +86,40 @@ export async function readConfig(directory: string, name = 'config.json'): Promi
   const config = await readJson(file)
   if (typeof config === 'object' && config !== null && !Array.isArray(config)) return toCamel(config)
   throw new CheckpointError(`${file} holds no configuration: it is not an object`, { file })
+}
+
+/** Which class loads a model type. */
+const CLASSES: Record<string, string> = {
+  llama: 'DecoderLM',
+  mistral: 'DecoderLM',
+  qwen2: 'DecoderLM',
+  whisper: 'Whisper',
+  wavlm: 'WavLM',
+  wav2vec2: 'Wav2Vec2',
+  roberta: 'Roberta',
+  beats: 'Beats',
+  q_former: 'QFormer',
+  spectra: 'Spectra',
+  salmonn: 'Salmonn',
+}
+
+/**
+ * A file that says what it is must be one of these; one that does not is taken at its keys.
+ * @throws CheckpointError naming both model types
+ */
+export function requireModelType(
+  directory: string,
+  { modelType }: NetworkConfig,
+  { modelType: own, alike = [], architecture }: Pick<NetworkKind, 'modelType' | 'alike' | 'architecture'>,
+): void {
+  if (modelType === undefined || modelType === null || modelType === own) return
+  if (typeof modelType === 'string' && alike.includes(modelType)) return
+  const file = join(directory, 'config.json')
+  const other = typeof modelType === 'string' && Object.hasOwn(CLASSES, modelType) ? CLASSES[modelType] : undefined
+  throw new CheckpointError(
+    `${file} is of model type ${shown(modelType)}, and ${architecture} needs '${own}'${other ? `: load it with ${other}` : ''}`,
+    { file, modelType, expected: own },
+  )
 }
 
 export interface SaveNetworkOptions {

@@ -45,6 +45,9 @@ export function makeNative(
   config: object,
   options: FactoryOptions & { initialize?: boolean } = {},
 ): ModuleHandle {
+  if (typeof config !== 'object' || config === null || Array.isArray(config)) {
+    throw new ConfigError(`${kind}: a configuration is an object, not ${shown(config)}`, { network: kind, config })
+  }
   const { device = currentContext().deviceName ?? 'cpu', dtype = 'float32', initialize = true } = options
   const json = configurationText(kind, config)
   try {

@@ -1,3 +1,4 @@
+import { misuse } from '../../data/check.js'
 import { toCamel, toSnake } from '../../data/key-case.js'
 import { ConfigError } from '../../native/errors.js'
 import type { NetworkConfig } from '../config.js'
@@ -75,6 +76,9 @@ export const architectureOf = (config: DecoderLMConfig): string => architectures
 
 /** The configuration with the defaults of its model type, and the keys of its RoPE scaling in camelCase. */
 export function completed(config: DecoderLMConfig): DecoderLMConfig {
+  if (typeof config !== 'object' || config === null || Array.isArray(config)) {
+    throw misuse('DecoderLM', 'config', 'an object (a size by its name goes to DecoderLM.fromConfig)', config)
+  }
   const modelType = typeOf(config)
   const whole: DecoderLMConfig = { ...defaults[modelType], ...config, modelType }
   for (const key of ROPE) {

@@ -67,7 +67,8 @@ const embed = op('voxtorch::decoder_lm_embed')
 const layout: NetworkKind = {
   kind: 'decoder_lm',
   modelType: 'llama',
-  architecture: 'decoder',
+  alike: ['mistral', 'qwen2'],
+  architecture: 'DecoderLM',
   prefix: '',
   ignored: [/\.rotary_emb\.inv_freq$/],
   packed: 'model.layers',

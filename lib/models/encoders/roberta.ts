@@ -79,6 +79,7 @@ const forwardMaskedLM = opAsync('voxtorch::roberta_masked_lm_forward')
 const kind: NetworkKind = {
   kind: 'roberta',
   modelType: 'roberta',
+  alike: ['xlm-roberta', 'camembert'],
   architecture: 'RobertaModel',
   prefix: 'roberta.',
   ignored: [/^lm_head\./, /^classifier\./, /(^|\.)position_ids$/],
@@ -123,6 +124,7 @@ export class Roberta extends NativeModule {
 const maskedLMKind: NetworkKind = {
   kind: 'roberta_masked_lm',
   modelType: 'roberta',
+  alike: ['xlm-roberta', 'camembert'],
   architecture: 'RobertaForMaskedLM',
   prefix: '',
   // The decoder is tied to the word embeddings; older files hold it a second time.
