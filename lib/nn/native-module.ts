@@ -47,7 +47,8 @@ export function makeNative(
   const json = configurationText(kind, config)
   try {
     // Linux grants more memory than there is, and ends the process when it is used.
-    if (typeof device === 'string' && device.startsWith('cpu')) requireMemory(kind, bytesOf(kind, json, { dtype }) as number)
+    if (typeof device === 'string' && device.startsWith('cpu'))
+      requireMemory(kind, bytesOf(kind, json, { dtype }) as number)
     return make(kind, json, { device, dtype, initialize }) as ModuleHandle
   } catch (error) {
     // What the sentence speaks of is a key of the configuration, whatever its words sound like.
@@ -58,6 +59,9 @@ export function makeNative(
 
 /** The configuration as native code reads it, which says which key is wrong. */
 function configurationText(network: string, config: object): string {
+  if (typeof config !== 'object' || config === null || Array.isArray(config)) {
+    throw new ConfigError(`${network} needs a configuration, not ${shown(config)}`, { network })
+  }
   const wrong = (key: string, value: unknown) =>
     new ConfigError(`${network}: '${key}' of the configuration cannot be ${shown(value)}`, { network, key })
   try {
