@@ -144,7 +144,10 @@ export class JsonReader {
     const word = this.#word()
     const value = Number(word)
     if (!/^(?:0|[1-9]\d*)$/.test(word) || !Number.isSafeInteger(value)) {
-      this.fail(`${called(what)} has ${word === '' ? 'something' : word} where a whole number below 2^53 belongs`, begin)
+      this.fail(
+        `${called(what)} has ${word === '' ? 'something' : word} where a whole number below 2^53 belongs`,
+        begin,
+      )
     }
     return value
   }

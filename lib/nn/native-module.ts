@@ -64,6 +64,9 @@ export function makeNative(
 
 /** The configuration as native code reads it, which says which key is wrong. */
 function configurationText(network: string, config: object): string {
+  if (typeof config !== 'object' || config === null || Array.isArray(config)) {
+    throw new ConfigError(`${network} needs a configuration, not ${shown(config)}`, { network })
+  }
   const wrong = (key: string, value: unknown) =>
     new ConfigError(`${network}: '${key}' of the configuration cannot be ${shown(value)}`, { network, key })
   try {

@@ -55,7 +55,11 @@ const ALWAYS = 2 ** 20
 let longest = LONGEST_LIST
 
 /** Runs what changes a text by the rules of a file, which must not make it longer without end. */
-export function limitedGrowth(file: string, source: AlignedText, change: (text: AlignedText) => AlignedText): AlignedText {
+export function limitedGrowth(
+  file: string,
+  source: AlignedText,
+  change: (text: AlignedText) => AlignedText,
+): AlignedText {
   const outer = longest
   longest = Math.min(LONGEST_LIST, ALWAYS + MOST_GROWTH * source.text.length)
   try {

@@ -104,7 +104,10 @@ describe('rules that make a text longer', () => {
 
   test.each<[string, object]>([
     ['five times a hundredfold', { type: 'Sequence', normalizers: growing }],
-    ['each in the other', growing.reduce<object>((inner, step) => ({ type: 'Sequence', normalizers: [inner, step] }), growing[0]!)],
+    [
+      'each in the other',
+      growing.reduce<object>((inner, step) => ({ type: 'Sequence', normalizers: [inner, step] }), growing[0]!),
+    ],
     ['always more in front', { type: 'Sequence', normalizers: prepending }],
   ])('of a normaliser: %s', async (_name, normalizer) => {
     const tokenizer = await fromSpec({ model: bpe, normalizer })
