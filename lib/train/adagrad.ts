@@ -1,5 +1,6 @@
-import { opAsync } from '../native/call.js'
 import { noGrad, type Tensor, tensor } from '../tensor/index.js'
+import { copies, foreach, type Job, started } from './foreach.js'
+import { gradientsOf } from './gradients.js'
 import { type Gradient, type GroupOptions, Optimizer, type ParamGroup, type ParamsOrGroups } from './optimizer.js'
 import { NUMBER, type StateSlot } from './optimizer-state.js'
 
@@ -23,18 +24,6 @@ const DEFAULTS: AdagradOptions = {
   maximize: false,
 }
 
-const [add, addcdiv, addcmul, copy, mul, neg, reciprocal, sqrt] = [
-  'add',
-  'addcdiv',
-  'addcmul',
-  'copy',
-  'mul',
-  'neg',
-  'reciprocal',
-  'sqrt',
-].map((name) => opAsync(`aten::_foreach_${name}_`)) as [Queued, Queued, Queued, Queued, Queued, Queued, Queued, Queued]
-type Queued = ReturnType<typeof opAsync>
-
 /**
  * Adagrad (Duchi, Hazan and Singer 2011), with `torch.optim.Adagrad`'s defaults, numbers and state; the update is
  * made of ATen's multi-tensor kernels, which every device has.
@@ -54,41 +43,27 @@ export class Adagrad extends Optimizer<AdagradOptions> {
   override addGroup(added: { params: Iterable<Tensor> } & Partial<AdagradOptions>): void {
     super.addGroup(added)
     const group = this.groups.at(-1) as ParamGroup<AdagradOptions>
-    for (const param of group.params) this.accumulatorOf(group, this.steppedOn(group, param))
-  }
-
-  private accumulatorOf(group: ParamGroup<AdagradOptions>, param: Tensor) {
-    return this.stateOf(param, () => ({
-      step: tensor(0, { dtype: 'float32', device: param.device }),
-      sum: noGrad(() => param.emptyLike().fill_(group.initialAccumulatorValue)),
-    }))
+    const step = (device: Tensor['device']) => tensor(0, { dtype: 'float32', device })
+    for (const param of group.params.map((one) => this.steppedOn(group, one))) {
+      noGrad(() => this.stateOf(param, () => ({ step: step(param.device), ...accumulator(group, param) })))
+    }
   }
 
   protected override queueUpdate(group: ParamGroup<AdagradOptions>, pairs: Gradient[]): Promise<unknown>[] {
-    const { lr, lrDecay, weightDecay, eps, maximize } = group
-    const states = pairs.map(({ param }) => this.accumulatorOf(group, param))
-    const params = pairs.map(({ param }) => param)
-    const steps = states.map(({ step }) => step as Tensor)
-    const sums = states.map(({ sum }) => sum as Tensor)
-    const changed = maximize || weightDecay !== 0 || lrDecay !== 0
-    const grads = pairs.map(({ grad, owned }) => (changed && !owned ? grad.clone() : grad))
-    const deviations = sums.map((sum) => sum.emptyLike())
-    const shares = lrDecay === 0 ? [] : steps.map((step) => step.emptyLike())
-    const jobs = [add(steps, 1)]
-    if (maximize) jobs.push(neg(grads))
-    if (weightDecay !== 0) jobs.push(add(grads, params, { alpha: weightDecay }))
-    jobs.push(addcmul(sums, grads, grads, 1), copy(deviations, sums), sqrt(deviations), add(deviations, eps))
-    if (lrDecay === 0) return [...jobs, addcdiv(params, grads, deviations, -lr)]
-    return [
-      ...jobs,
-      copy(shares, steps),
-      add(shares, -1),
-      mul(shares, lrDecay),
-      add(shares, 1),
-      reciprocal(shares),
-      mul(grads, shares),
-      addcdiv(params, grads, deviations, -lr),
-    ]
+    const { lr, lrDecay, eps } = group
+    const jobs: Job[] = []
+    const run = foreach(jobs)
+    const counted = this.counted(pairs, jobs, (param) => accumulator(group, param))
+    for (const { step, pairs: same, params, column } of counted) {
+      const sums = column('sum')
+      const grads = gradientsOf(same, run, group)
+      run.addcmul(sums, grads, grads, 1)
+      const deviations = copies(sums, run)
+      run.sqrt(deviations)
+      run.add(deviations, eps)
+      run.addcdiv(params, grads, deviations, -lr / (1 + (step - 1) * lrDecay))
+    }
+    return started(jobs)
   }
 
   protected override stateSlots(_: ParamGroup<AdagradOptions>, { shape }: Tensor): Record<string, StateSlot> {
@@ -99,3 +74,7 @@ export class Adagrad extends Optimizer<AdagradOptions> {
     return { foreach: null, differentiable: false, fused: null }
   }
 }
+
+const accumulator = ({ initialAccumulatorValue }: AdagradOptions, param: Tensor) => ({
+  sum: param.emptyLike().fill_(initialAccumulatorValue),
+})

@@ -1,4 +1,3 @@
-import { misuse } from '../data/check.js'
 import { opAsync } from '../native/call.js'
 import { type Tensor, tensor } from '../tensor/index.js'
 import { type Gradient, type GroupOptions, Optimizer, type ParamGroup, type ParamsOrGroups } from './optimizer.js'
@@ -23,10 +22,7 @@ abstract class AdamFamily extends Optimizer<AdamOptions> {
     this.range(group, 'lr', group.lr)
     this.range(group, 'eps', group.eps)
     this.range(group, 'weightDecay', group.weightDecay)
-    if (!Array.isArray(group.betas) || group.betas.length !== 2) {
-      throw misuse(this.constructor.name, 'betas', 'two numbers', group.betas)
-    }
-    for (const beta of group.betas) this.range(group, 'betas', beta, 0, 1)
+    this.pair(group, 'betas', group.betas, 0, 1)
   }
 
   protected override queueUpdate(group: ParamGroup<AdamOptions>, pairs: Gradient[]): Promise<unknown>[] {

@@ -1,4 +1,3 @@
-import { misuse } from '../data/check.js'
 import { op, opAsync } from '../native/call.js'
 import { ConfigError } from '../native/errors.js'
 import { Tensor, tensor, zeros } from '../tensor/index.js'
@@ -58,10 +57,7 @@ export class AdamW8bit extends Optimizer<AdamW8bitOptions> {
     for (const option of ['lr', 'eps', 'weightDecay', 'min8bitSize'] as const) {
       this.range(group, option, group[option])
     }
-    if (!Array.isArray(group.betas) || group.betas.length !== 2) {
-      throw misuse('AdamW8bit', 'betas', 'two numbers', group.betas)
-    }
-    for (const beta of group.betas) this.range(group, 'betas', beta, 0, 1)
+    this.pair(group, 'betas', group.betas, 0, 1)
   }
 
   protected override queueUpdate(group: ParamGroup<AdamW8bitOptions>, pairs: Gradient[]): Promise<unknown>[] {

@@ -1,13 +1,49 @@
+export { Adadelta, type AdadeltaOptions } from './adadelta.js'
+export { Adafactor, type AdafactorOptions } from './adafactor.js'
 export { Adagrad, type AdagradOptions } from './adagrad.js'
 export { Adam, type AdamOptions, AdamW } from './adam.js'
+export { Adamax, type AdamaxOptions } from './adamax.js'
 export { AdamW8bit, type AdamW8bitOptions } from './adamw-8bit.js'
+export { ASGD, type ASGDOptions } from './asgd.js'
 export { type ClipOptions, clipGradNorm, clipGradValue } from './clip.js'
+export { ChainedScheduler, SequentialLR, type SequentialLROptions } from './combined-schedulers.js'
+export {
+  CosineAnnealingWarmRestarts,
+  type CosineAnnealingWarmRestartsOptions,
+  CyclicLR,
+  type CyclicLROptions,
+  OneCycleLR,
+  type OneCycleLROptions,
+} from './cyclic-schedulers.js'
+export {
+  ConstantLR,
+  type ConstantLROptions,
+  CosineAnnealingLR,
+  type CosineAnnealingLROptions,
+  ExponentialLR,
+  type ExponentialLROptions,
+  LambdaLR,
+  LinearLR,
+  type LinearLROptions,
+  MultiplicativeLR,
+  MultiStepLR,
+  type MultiStepLROptions,
+  PolynomialLR,
+  type PolynomialLROptions,
+  StepLR,
+  type StepLROptions,
+} from './decay-schedulers.js'
 export { type EmaOptions, type EmaState, ExponentialMovingAverage } from './ema.js'
 export { GradScaler, type GradScalerOptions, type GradScalerState, type ScaledOptimizer } from './grad-scaler.js'
 export { Lion, type LionOptions } from './lion.js'
 export * from './metrics/index.js'
+export { NAdam, type NAdamOptions } from './nadam.js'
 export { type GroupOptions, Optimizer, type OptimizerState, type ParamGroup, type ParamsOrGroups } from './optimizer.js'
 export { type DecayGroup, NO_DECAY, type ParameterGroupOptions, parameterGroups } from './parameter-groups.js'
+export { ReduceLROnPlateau, type ReduceLROnPlateauOptions } from './plateau.js'
+export { RAdam, type RAdamOptions } from './radam.js'
+export { RMSprop, type RMSpropOptions } from './rmsprop.js'
+export { Rprop, type RpropOptions } from './rprop.js'
 export {
   cosineWarmupWithMinLrSchedule,
   cosineWithHardRestartsScheduleWithWarmup,
@@ -49,5 +85,7 @@ export {
   type WarmupOptions,
 } from './schedules.js'
 export { SGD, type SGDOptions } from './sgd.js'
+export { type SchedulerState, SteppedLR } from './stepped-lr.js'
 export { SummaryWriter } from './tensorboard.js'
 export * from './trainer/index.js'
+export { TransformersAdafactor, type TransformersAdafactorOptions } from './transformers-adafactor.js'

@@ -1,6 +1,6 @@
-import { misuse } from '../data/check.js'
-import { opAsync } from '../native/call.js'
 import type { Tensor } from '../tensor/index.js'
+import { copies, foreach, type Job, started } from './foreach.js'
+import { gradientsOf } from './gradients.js'
 import { type Gradient, type GroupOptions, Optimizer, type ParamGroup, type ParamsOrGroups } from './optimizer.js'
 import type { StateSlot } from './optimizer-state.js'
 
@@ -12,14 +12,6 @@ export interface LionOptions extends GroupOptions {
 }
 
 const DEFAULTS: LionOptions = { lr: 1e-4, betas: [0.9, 0.99], weightDecay: 0, maximize: false }
-
-const [mul, add, sign, neg] = ['mul_', 'add_', 'sign_', 'neg_'].map((name) => opAsync(`aten::_foreach_${name}`)) as [
-  Queued,
-  Queued,
-  Queued,
-  Queued,
-]
-type Queued = ReturnType<typeof opAsync>
 
 /**
  * Lion (Chen et al. 2023, https://arxiv.org/abs/2302.06675): the sign of the momentum, with one state tensor for each
@@ -33,33 +25,25 @@ export class Lion extends Optimizer<LionOptions> {
   protected override checkOptions(group: ParamGroup<LionOptions>): void {
     this.range(group, 'lr', group.lr)
     this.range(group, 'weightDecay', group.weightDecay)
-    if (!Array.isArray(group.betas) || group.betas.length !== 2) {
-      throw misuse('Lion', 'betas', 'two numbers', group.betas)
-    }
-    for (const beta of group.betas) this.range(group, 'betas', beta, 0, 1)
+    this.pair(group, 'betas', group.betas, 0, 1)
   }
 
   protected override queueUpdate(group: ParamGroup<LionOptions>, pairs: Gradient[]): Promise<unknown>[] {
     const { lr, betas, weightDecay, maximize } = group
+    const jobs: Job[] = []
+    const run = foreach(jobs)
     const params = pairs.map(({ param }) => param)
-    const momenta = pairs.map(
-      ({ param }) => this.stateOf(param, () => ({ exp_avg: param.zerosLike() })).exp_avg as Tensor,
-    )
-    const jobs: Promise<unknown>[] = []
-    const grads = pairs.map(({ grad, owned }) => (maximize && !owned ? grad.clone() : grad))
-    if (maximize) jobs.push(neg(grads))
-    if (weightDecay !== 0) jobs.push(mul(params, 1 - lr * weightDecay))
-    const steps = momenta.map((momentum) => momentum.emptyLike())
-    jobs.push(
-      copy(steps, momenta),
-      mul(steps, betas[0]),
-      add(steps, grads, { alpha: 1 - betas[0] }),
-      sign(steps),
-      add(params, steps, { alpha: -lr }),
-      mul(momenta, betas[1]),
-      add(momenta, grads, { alpha: 1 - betas[1] }),
-    )
-    return jobs
+    const momenta = params.map((param) => this.stateOf(param, () => ({ exp_avg: param.zerosLike() })).exp_avg as Tensor)
+    const grads = gradientsOf(pairs, run, { maximize })
+    if (weightDecay !== 0) run.mul(params, 1 - lr * weightDecay)
+    const steps = copies(momenta, run)
+    run.mul(steps, betas[0])
+    run.add(steps, grads, { alpha: 1 - betas[0] })
+    run.sign(steps)
+    run.add(params, steps, { alpha: -lr })
+    run.mul(momenta, betas[1])
+    run.add(momenta, grads, { alpha: 1 - betas[1] })
+    return started(jobs)
   }
 
   protected override stateSlots(_: ParamGroup<LionOptions>, { shape }: Tensor): Record<string, StateSlot> {
@@ -70,5 +54,3 @@ export class Lion extends Optimizer<LionOptions> {
     return { foreach: null }
   }
 }
-
-const copy = opAsync('aten::_foreach_copy_')

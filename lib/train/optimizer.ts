@@ -2,8 +2,10 @@ import { listOf, misuse, requireNumber, requireObject, requireOptions } from '..
 import { snakeCase } from '../data/key-case.js'
 import { opAsync } from '../native/call.js'
 import { CheckpointError, ConfigError } from '../native/errors.js'
-import { noGrad, scope, Tensor } from '../tensor/index.js'
+import { noGrad, scope, Tensor, zeros } from '../tensor/index.js'
 import { keepForever } from '../tensor/scope.js'
+import type { Job } from './foreach.js'
+import { type Gradient, withGradients } from './gradients.js'
 import {
   copyState,
   NUMBER,
@@ -15,9 +17,12 @@ import {
   type StateSlot,
 } from './optimizer-state.js'
 
+export type { Gradient } from './gradients.js'
 export type { OptimizerState, ParamState } from './optimizer-state.js'
 
 const copyAll = opAsync('aten::_foreach_copy_')
+const addTo = opAsync('aten::_foreach_add_')
+const fill = opAsync('aten::fill_')
 
 /** What every optimiser's groups have. Set `lr` at any time: the next step uses it. */
 export interface GroupOptions {
@@ -50,6 +55,8 @@ export abstract class Optimizer<O extends GroupOptions = GroupOptions> {
   /** By the tensor that steps are taken on: the parameter's master, or the parameter. */
   readonly #states = new Map<Tensor, ParamState>()
   readonly #masters = new Map<Tensor, Tensor>()
+  /** What `numberOf` knows; a step that failed may have left others. */
+  #numbers = new WeakMap<Tensor, number>()
   /** Device and dtype of parameters, asked once: asking takes a noticeable part of a small model's step. */
   readonly #kinds = new Map<Tensor, string>()
 
@@ -123,6 +130,7 @@ export abstract class Optimizer<O extends GroupOptions = GroupOptions> {
       await Promise.allSettled(jobs)
       // The model may have been moved: look again.
       this.#kinds.clear()
+      this.#numbers = new WeakMap()
       throw error
     }
   }
@@ -204,8 +212,10 @@ export abstract class Optimizer<O extends GroupOptions = GroupOptions> {
     const known = [...Object.keys(this.#defaults), 'initialLr'].filter((key) => key !== 'masterWeights')
     const pairs = known.flatMap((key) => {
       const value = saved[snakeCase(key)]
+      // What is worked out in each step is None in other implementations.
+      if (value === undefined || (value === null && typeof Reflect.get(this.#defaults, key) === 'number')) return []
       // A rate may be a tensor in PyTorch.
-      return value === undefined ? [] : [[key, value instanceof Tensor ? value.item() : value]]
+      return [[key, value instanceof Tensor ? value.item() : value]]
     })
     return Object.fromEntries(pairs)
   }
@@ -274,8 +284,59 @@ export abstract class Optimizer<O extends GroupOptions = GroupOptions> {
     return state
   }
 
+  /**
+   * Pairs by the number of steps that they have taken, this one included: what depends on it is one number for all of
+   * them. `make` makes the state beside `step`, which is raised by a queued job.
+   */
+  protected counted(
+    pairs: Gradient[],
+    jobs: Job[],
+    make: (param: Tensor) => ParamState,
+  ): { step: number; pairs: Gradient[]; params: Tensor[]; column(key: string): Tensor[] }[] {
+    const groups = new Map<number, { pairs: Gradient[]; states: ParamState[] }>()
+    for (const pair of pairs) {
+      const { param } = pair
+      const state = this.stateOf(param, () => ({
+        step: zeros([], { dtype: 'float32', device: param.device }),
+        ...make(param),
+      }))
+      const counter = state.step as Tensor
+      const step = this.numberOf(counter) + 1
+      this.#numbers.set(counter, step)
+      const same = groups.get(step) ?? { pairs: [], states: [] }
+      groups.set(step, { pairs: [...same.pairs, pair], states: [...same.states, state] })
+    }
+    return [...groups].map(([step, { pairs, states }]) => {
+      const column = (key: string) => states.map((state) => state[key] as Tensor)
+      jobs.push(() => addTo(column('step'), 1))
+      return { step, pairs, params: pairs.map(({ param }) => param), column }
+    })
+  }
+
+  /** A number of the state, asked of the device once. */
+  protected numberOf(tensor: Tensor): number {
+    const known = this.#numbers.get(tensor) ?? Number(tensor.item())
+    this.#numbers.set(tensor, known)
+    return known
+  }
+
+  /** Sets numbers of the state by a queued job. */
+  protected setNumbers(tensors: Tensor[], values: number[], jobs: Job[]): void {
+    tensors.forEach((tensor, i) => {
+      const value = Math.fround(values[i] as number)
+      this.#numbers.set(tensor, value)
+      jobs.push(() => fill(tensor, value))
+    })
+  }
+
   protected hasState(param: Tensor): boolean {
     return this.#states.has(param)
+  }
+
+  /** Throws unless it is two numbers in [least, below). */
+  protected pair(group: ParamGroup<O>, option: string, value: unknown, least = 0, below?: number): void {
+    if (!Array.isArray(value) || value.length !== 2) throw misuse(this.constructor.name, option, 'two numbers', value)
+    for (const one of value) this.range(group, option, one, least, below)
   }
 
   /** Throws unless least <= value < below. */
@@ -333,35 +394,6 @@ export abstract class Optimizer<O extends GroupOptions = GroupOptions> {
   }
 }
 
-/** A parameter and its gradient, laid out alike in memory. */
-export interface Gradient {
-  param: Tensor
-  grad: Tensor
-  /** The gradient is a copy for this step alone, still to be filled by a queued job: only queued jobs may read or change it. */
-  owned?: boolean
-}
-
 /** Without what is undefined. */
 const given = <O extends object>(options: O): Partial<O> =>
   Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined)) as Partial<O>
-
-function withGradients(params: Tensor[]): Gradient[] {
-  const pairs: Gradient[] = []
-  for (const param of params) {
-    const grad = param.grad
-    if (grad) pairs.push({ param, grad: sameLayout(grad, param) })
-  }
-  return pairs
-}
-
-/** The fused kernels walk all tensors of a parameter as plain memory: other strides would be mixed up in silence. */
-function sameLayout(grad: Tensor, param: Tensor): Tensor {
-  if (grad.isContiguous() && param.isContiguous()) return grad
-  const copy = param.emptyLike().copy_(grad)
-  if (copy.strides.join() === param.strides.join()) return copy
-  throw new ConfigError(
-    `A parameter of shape [${param.shape}] is a view with gaps or overlaps in memory, which the fused optimisers cannot ` +
-      'update: make the parameter from its clone',
-    { shape: param.shape },
-  )
-}

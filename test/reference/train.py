@@ -10,6 +10,7 @@ import torch
 from common import Fixture, generator, main, randn
 from sklearn import metrics
 from transformers import optimization
+from transformers.optimization import Adafactor as TransformersAdafactor
 
 STEPS = 100
 SHOWN = (1, 2, 10, STEPS)
@@ -47,6 +48,41 @@ VARIANTS += [
 ]
 
 
+# In float64, with a weight of three dimensions.
+MORE_SHAPES = SHAPES | {'weight': (2, 3, 2)}
+MORE = [
+    ('rmsprop', 'RMSprop', {}),
+    ('rmsprop_centered', 'RMSprop', dict(lr=0.02, alpha=0.9, eps=1e-6, weight_decay=0.1, momentum=0.8, centered=True)),
+    ('rmsprop_maximize', 'RMSprop', dict(maximize=True, momentum=0.5)),
+    ('rmsprop_groups', 'RMSprop', dict(momentum=0.9)),
+    ('radam', 'RAdam', {}),
+    ('radam_decay', 'RAdam', dict(lr=0.02, betas=(0.8, 0.95), eps=1e-6, weight_decay=0.1, maximize=True)),
+    ('radam_decoupled', 'RAdam', dict(lr=0.02, betas=(0.8, 0.7), weight_decay=0.1, decoupled_weight_decay=True)),
+    ('nadam', 'NAdam', {}),
+    ('nadam_decay', 'NAdam', dict(lr=0.02, betas=(0.8, 0.95), eps=1e-6, weight_decay=0.1, momentum_decay=0.02, maximize=True)),
+    ('nadam_decoupled', 'NAdam', dict(weight_decay=0.1, decoupled_weight_decay=True)),
+    ('nadam_groups', 'NAdam', dict(lr=0.01)),
+    ('adamax', 'Adamax', {}),
+    ('adamax_options', 'Adamax', dict(lr=0.02, betas=(0.8, 0.95), eps=1e-6, weight_decay=0.1, maximize=True)),
+    ('adadelta', 'Adadelta', {}),
+    ('adadelta_options', 'Adadelta', dict(lr=0.5, rho=0.8, eps=1e-4, weight_decay=0.1, maximize=True)),
+    ('asgd', 'ASGD', {}),
+    ('asgd_options', 'ASGD', dict(lr=0.05, lambd=0.01, alpha=0.6, t0=8, weight_decay=0.1, maximize=True)),
+    ('asgd_schedule', 'ASGD', dict(lr=0.05, t0=5)),
+    ('rprop', 'Rprop', {}),
+    ('rprop_options', 'Rprop', dict(lr=0.02, etas=(0.4, 1.3), step_sizes=(1e-3, 0.2), maximize=True)),
+    ('adafactor', 'Adafactor', {}),
+    ('adafactor_options', 'Adafactor', dict(lr=0.5, beta2_decay=-0.6, eps=(1e-6, 0.01), d=2.0, weight_decay=0.1, maximize=True)),
+    ('transformers_adafactor', 'TransformersAdafactor', {}),
+    ('transformers_adafactor_trainer', 'TransformersAdafactor', dict(lr=0.01, scale_parameter=False, relative_step=False)),
+    (
+        'transformers_adafactor_options',
+        'TransformersAdafactor',
+        dict(eps=(1e-20, 0.01), clip_threshold=0.5, decay_rate=-0.6, beta1=0.8, weight_decay=0.1, warmup_init=True),
+    ),
+]
+
+
 class Lion(torch.optim.Optimizer):
     """Algorithm 2 of https://arxiv.org/abs/2302.06675, line for line."""
 
@@ -74,16 +110,16 @@ def given(name, shape):
 
 def group_options(name):
     """Options of the second group, which has the bias and the scalar."""
-    return {'adamw_groups': dict(lr=0.1, weight_decay=0.0), 'sgd_groups': dict(momentum=0.0), 'lion_groups': dict(weight_decay=0.3)}.get(name)
+    return {'adamw_groups': dict(lr=0.1, weight_decay=0.0), 'sgd_groups': dict(momentum=0.0), 'lion_groups': dict(weight_decay=0.3), 'nadam_groups': dict(lr=0.1), 'rmsprop_groups': dict(momentum=0.0)}.get(name)
 
 
-def optimizers():
+def optimizers(variants=VARIANTS, shapes=SHAPES, steps=STEPS, shown=SHOWN, double=False):
     fixture = Fixture()
-    initial = {key: given(f'optimizer param {key}', shape) for key, shape in SHAPES.items()}
-    gradients = {key: given(f'optimizer grad {key}', (STEPS, *shape)) for key, shape in SHAPES.items() if key != 'never'}
+    initial = {key: given(f'optimizer param {key}', shape) for key, shape in shapes.items()}
+    gradients = {key: given(f'optimizer grad {key}', (steps, *shape)) for key, shape in shapes.items() if key != 'never'}
     fixture.case({'name': 'given'}, param=initial, **{'in': gradients})
-    for name, kind, options in VARIANTS:
-        dtype = torch.float64 if name.endswith('float64') else torch.float32
+    for name, kind, options in variants:
+        dtype = torch.float64 if double or name.endswith('float64') else torch.float32
         params = {key: torch.nn.Parameter(value.to(dtype, copy=True)) for key, value in initial.items()}
         second = group_options(name)
         groups = list(params.values())
@@ -91,21 +127,29 @@ def optimizers():
             apart = [params['bias'], params['scalar']]
             groups = [{'params': [p for p in groups if all(p is not q for q in apart)]}, {'params': apart, **second}]
         # The plain implementation, not the fused kernels that voxtorch calls.
-        optimizer = (Lion if kind == 'Lion' else getattr(torch.optim, kind))(groups, foreach=False, **options)
+        if kind == 'TransformersAdafactor':
+            optimizer = TransformersAdafactor(groups, **options)
+        else:
+            optimizer = (Lion if kind == 'Lion' else getattr(torch.optim, kind))(groups, foreach=False, **options)
         schedule = None
         if name.endswith('schedule'):
-            schedule = optimization.get_linear_schedule_with_warmup(optimizer, 10, STEPS)
+            schedule = optimization.get_linear_schedule_with_warmup(optimizer, 10, 100)
         out = {}
-        for step in range(STEPS):
+        for step in range(steps):
             for key, values in gradients.items():
                 params[key].grad = values[step].to(dtype) if key != 'late' or step >= 2 else None
             optimizer.step()
             if schedule:
                 schedule.step()
-            if step + 1 in SHOWN:
+            if step + 1 in shown:
                 out |= {f'{key}.{step + 1}': p.detach().clone() for key, p in params.items()}
         saved = optimizer.state_dict()
-        state = {f'{i}.{key}': value for i, own in saved['state'].items() for key, value in own.items() if value is not None}
+        state = {
+            f'{i}.{key}': torch.as_tensor(value, dtype=None if torch.is_tensor(value) else torch.float32)
+            for i, own in saved['state'].items()
+            for key, value in own.items()
+            if value is not None
+        }
         description = {'name': name, 'kind': kind, 'options': options, 'dtype': str(dtype)[6:]}
         fixture.case(description | {'second': second, 'groups': saved['param_groups']}, out=out, state=state)
     return fixture
@@ -325,6 +369,7 @@ if __name__ == '__main__':
     warnings.filterwarnings('ignore', category=UserWarning)
     main({
         'train/optimizers': optimizers,
+            'train/optimizers-more': lambda: optimizers(MORE, MORE_SHAPES, 20, (1, 20), double=True),
         'train/clip': clip,
         'train/scaler': scaler,
         'train/schedules': schedules,

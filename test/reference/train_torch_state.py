@@ -17,6 +17,14 @@ KINDS = {
     'sgd': ('SGD', dict(lr=0.01)),
     'sgd momentum': ('SGD', dict(lr=0.01, momentum=0.9)),
     'adagrad': ('Adagrad', dict(lr=0.1, lr_decay=0.1)),
+    'rmsprop': ('RMSprop', dict(momentum=0.9, centered=True)),
+    'nadam': ('NAdam', dict(lr=0.01)),
+    'radam': ('RAdam', dict(betas=(0.9, 0.8))),
+    'adamax': ('Adamax', {}),
+    'adadelta': ('Adadelta', {}),
+    'asgd': ('ASGD', dict(t0=3)),
+    'rprop': ('Rprop', {}),
+    'adafactor': ('Adafactor', {}),
 }
 PATH = FIXTURES / 'train' / 'torch-state.pt'
 
@@ -53,6 +61,7 @@ def build():
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1)
     scaler = torch.amp.GradScaler('cpu', init_scale=512.0, growth_interval=50)
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 / (step + 1))
+    milestones = torch.optim.lr_scheduler.MultiStepLR(optimizer, [3, 5, 5], gamma=0.5)
     for _ in range(7):
         optimizer.step()
         scheduler.step()
@@ -61,6 +70,7 @@ def build():
         'optimizers': {name: run(*how) for name, how in KINDS.items()},
         'scaler': scaler.state_dict() | {'scale': 512.0},
         'scheduler': scheduler.state_dict(),
+        'milestones': milestones.state_dict(),
         'last_lr': scheduler.get_last_lr(),
     }
 

@@ -1,16 +1,25 @@
 import { describe, expect, it } from 'vitest'
 import {
+  Adadelta,
+  Adafactor,
   Adagrad,
   Adam,
+  Adamax,
   AdamW,
+  ASGD,
   CheckpointError,
   GradScaler,
   LRScheduler,
   loadTorch,
+  MultiStepLR,
+  NAdam,
   type Optimizer,
   type OptimizerState,
   ones,
   Parameter,
+  RAdam,
+  RMSprop,
+  Rprop,
   SGD,
   scope,
   type Tensor,
@@ -18,7 +27,7 @@ import {
 } from '../../lib/index.js'
 import { expectClose, fixturePath } from '../helpers.js'
 
-const KINDS = { AdamW, Adam, SGD, Adagrad }
+const KINDS = { AdamW, Adam, SGD, Adagrad, RMSprop, NAdam, RAdam, Adamax, Adadelta, ASGD, Rprop, Adafactor }
 
 type Tensors = Record<'weight' | 'bias' | 'late', Tensor>
 interface Run {
@@ -32,6 +41,7 @@ interface Saved {
   optimizers: Record<string, Run>
   scaler: never
   scheduler: never
+  milestones: never
   last_lr: number[]
 }
 
@@ -119,6 +129,10 @@ describe('state of torch.save', async () => {
     schedule.loadStateDict(file.scheduler)
     expect(schedule.lastLr).toEqual(file.last_lr)
     expect(optimizer.groups[0]?.lr).toBe(file.last_lr[0])
+    // Its milestones are a Counter, whose keys are numbers.
+    const steps = new MultiStepLR({ groups: [{ lr: 0.5 }] }, { milestones: [1], gamma: 0.5 })
+    steps.loadStateDict(file.milestones)
+    expect(steps.stateDict()).toMatchObject({ milestones: { 3: 1, 5: 2 }, gamma: 0.5, base_lrs: [0.1] })
     const scaler = new GradScaler()
     scaler.loadStateDict(file.scaler)
     expect(scaler.stateDict()).toEqual({ ...(file.scaler as object) })

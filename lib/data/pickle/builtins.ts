@@ -89,6 +89,13 @@ function makeDict(args: readonly unknown[], site: Site): PyDict {
   return dict
 }
 
+/** A Counter is written with the dict that it is. */
+function makeCounter(args: readonly unknown[], site: Site): PyDict {
+  if (args.length === 0) return new PyDict()
+  if (!(args[0] instanceof PyDict)) throw site.error('it makes a Counter of other things than a dict')
+  return args[0]
+}
+
 function makeDefaultDict(args: readonly unknown[], site: Site): PyDict {
   const [factory = null, ...items] = args
   if (factory !== null && !(factory instanceof Marker) && !(factory instanceof Callable)) {
@@ -127,6 +134,7 @@ export const builtinGlobals: Globals = new Map<string, Callable | Marker>([
   callable('builtins', 'complex', makeComplex),
   callable('builtins', 'frozenset', makeSet),
   callable('builtins', 'set', makeSet),
+  callable('collections', 'Counter', makeCounter),
   callable('collections', 'OrderedDict', makeDict),
   callable('collections', 'defaultdict', makeDefaultDict),
   callable('copyreg', '_reconstructor', reconstruct),

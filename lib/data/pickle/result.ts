@@ -23,7 +23,7 @@ import { TorchStorage, TorchTensor } from './torch.js'
  * | bytes, bytearray                | Uint8Array                                                       |
  * | list, tuple                     | array                                                            |
  * | set, frozenset                  | Set                                                              |
- * | dict, OrderedDict, defaultdict  | object without prototype when all keys are strings, else Map     |
+ * | dict, OrderedDict, defaultdict, Counter | object without prototype when all keys are strings, else Map     |
  * | numpy array, torch tensor       | Tensor (or {@link LazyTensor}) with its dtype, shape and strides |
  * | numpy array of str, bytes, objects | nested arrays                                                 |
  * | numpy scalar                    | as the Python value                                              |

@@ -26,7 +26,8 @@ export interface TrainingArguments {
 
   /**
    * The optimiser that the Trainer makes, by transformers' name: `'adamw_8bit'` keeps its state in 2 bytes a parameter,
-   * `'lion_32bit'` takes `adamBeta1` and `adamBeta2` too, `'sgd'` has no momentum. Default 'adamw_torch'.
+   * `'lion_32bit'` takes `adamBeta1` and `adamBeta2` too, `'sgd'` and `'rmsprop'` have no momentum, `'adafactor'` is
+   * transformers' with a rate of its own. Default 'adamw_torch'.
    */
   optim?: OptimizerName
   /** Its highest rate. Default 5e-5. */
@@ -142,6 +143,8 @@ export type OptimizerName =
   | 'lion_32bit'
   | 'sgd'
   | 'adagrad'
+  | 'rmsprop'
+  | 'adafactor'
 
 export type ReportTarget = 'jsonl' | 'tensorboard' | 'html'
 

@@ -7,9 +7,11 @@ import { AdamW8bit } from '../adamw-8bit.js'
 import { Lion } from '../lion.js'
 import type { GroupOptions, Optimizer } from '../optimizer.js'
 import { parameterGroups } from '../parameter-groups.js'
+import { RMSprop } from '../rmsprop.js'
 import { getScheduler } from '../scheduler.js'
 import type { LRScheduler } from '../schedules.js'
 import { SGD } from '../sgd.js'
+import { TransformersAdafactor } from '../transformers-adafactor.js'
 import type { OptimizerName, ResolvedArguments } from './arguments.js'
 import type { Ranks } from './distributed.js'
 
@@ -72,6 +74,9 @@ export const OPTIMIZERS = {
   },
   sgd: (groups: Groups, args: ResolvedArguments) => new SGD(groups, plainOptions(args)),
   adagrad: (groups: Groups, args: ResolvedArguments) => new Adagrad(groups, plainOptions(args)),
+  rmsprop: (groups: Groups, args: ResolvedArguments) => new RMSprop(groups, plainOptions(args)),
+  adafactor: (groups: Groups, args: ResolvedArguments) =>
+    new TransformersAdafactor(groups, { ...plainOptions(args), scaleParameter: false, relativeStep: false }),
 } satisfies Record<OptimizerName, (groups: Groups, args: ResolvedArguments) => TrainerOptimizer>
 
 function plainOptions({ learningRate: lr, weightDecay, masterWeights }: ResolvedArguments) {

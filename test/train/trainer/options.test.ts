@@ -48,6 +48,8 @@ describe('optim', () => {
     lion_32bit: (groups) => new vt.Lion(groups, { lr: 0.01, betas: adam.betas }),
     sgd: (groups) => new vt.SGD(groups, { lr: 0.01 }),
     adagrad: (groups) => new vt.Adagrad(groups, { lr: 0.01 }),
+    rmsprop: (groups) => new vt.RMSprop(groups, { lr: 0.01 }),
+    adafactor: (groups) => new vt.TransformersAdafactor(groups, { lr: 0.01, scaleParameter: false }),
   }
   it.each(Object.keys(byHand) as (keyof typeof byHand)[])('%s is the optimiser of that name', async (optim) => {
     const named = await train({ ...args, optim, maxSteps: 6 }, { model: newModel() })

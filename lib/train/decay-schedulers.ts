@@ -1,0 +1,295 @@
+import { listOf, misuse, requireFunction, requireNumber, requireWhole } from '../data/check.js'
+import { ConfigError } from '../native/errors.js'
+import type { Schedule, Scheduled } from './schedules.js'
+import { SteppedLR, schedulerOptions } from './stepped-lr.js'
+
+function schedulesOf(where: string, lrLambda: Schedule | Schedule[], count: number): Schedule[] {
+  const list = Array.isArray(lrLambda) ? [...lrLambda] : Array<Schedule>(count).fill(lrLambda)
+  for (const one of list) requireFunction(where, 'lrLambda', one)
+  if (list.length === count) return list
+  throw new ConfigError(`${where} was given ${list.length} functions for ${count} parameter groups`, {})
+}
+
+/** The initial rate times a function of the step: `torch.optim.lr_scheduler.LambdaLR`. The function is not in the state. */
+export class LambdaLR extends SteppedLR {
+  readonly #schedules: Schedule[]
+
+  /** @param lrLambda for all groups, or one for each */
+  constructor(optimizer: Scheduled, lrLambda: Schedule | Schedule[]) {
+    super(optimizer, {})
+    this.#schedules = schedulesOf('LambdaLR', lrLambda, this.groups.length)
+    this.begin()
+  }
+
+  protected override nextLrs(): number[] {
+    return this.baseLrs.map((lr, i) => lr * (this.#schedules[i] as Schedule)(this.lastEpoch))
+  }
+}
+
+/** The rate before times a function of the step: `torch.optim.lr_scheduler.MultiplicativeLR`. */
+export class MultiplicativeLR extends SteppedLR {
+  readonly #schedules: Schedule[]
+
+  /** @param lrLambda for all groups, or one for each */
+  constructor(optimizer: Scheduled, lrLambda: Schedule | Schedule[]) {
+    super(optimizer, {})
+    this.#schedules = schedulesOf('MultiplicativeLR', lrLambda, this.groups.length)
+    this.begin()
+  }
+
+  protected override nextLrs(): number[] {
+    if (this.isInitial) return this.groups.map(({ lr }) => lr)
+    return this.groups.map(({ lr }, i) => lr * (this.#schedules[i] as Schedule)(this.lastEpoch))
+  }
+}
+
+/** Schedulers that multiply the rate with one factor for all groups. */
+abstract class FactorLR extends SteppedLR {
+  /** What the rate of the step before is multiplied with. */
+  protected abstract factor(): number
+  /** What the initial rate is multiplied with. */
+  protected abstract share(): number
+
+  protected override nextLrs(): number[] {
+    const factor = this.factor()
+    return this.groups.map(({ lr }) => lr * factor)
+  }
+
+  protected override closedForm(): number[] {
+    const share = this.share()
+    return this.baseLrs.map((lr) => lr * share)
+  }
+}
+
+export interface StepLROptions {
+  /** Steps after which the rate falls, each time. */
+  stepSize: number
+  /** What it is multiplied with. Default 0.1. */
+  gamma?: number
+}
+
+/** Falls by `gamma` every `stepSize` steps: `torch.optim.lr_scheduler.StepLR`. */
+export class StepLR extends FactorLR {
+  declare protected readonly own: { step_size: number; gamma: number }
+
+  constructor(optimizer: Scheduled, options: StepLROptions) {
+    const { stepSize, gamma = 0.1 } = schedulerOptions('StepLR', options, 'stepSize', 'gamma')
+    requireWhole('StepLR', 'stepSize', stepSize, 1)
+    requireNumber('StepLR', 'gamma', gamma)
+    super(optimizer, { step_size: stepSize, gamma })
+    this.begin()
+  }
+
+  protected override factor(): number {
+    return this.lastEpoch === 0 || this.lastEpoch % this.own.step_size !== 0 ? 1 : this.own.gamma
+  }
+
+  protected override share(): number {
+    return this.own.gamma ** Math.floor(this.lastEpoch / this.own.step_size)
+  }
+}
+
+export interface MultiStepLROptions {
+  /** Steps at which the rate falls. */
+  milestones: Iterable<number>
+  /** What it is multiplied with. Default 0.1. */
+  gamma?: number
+}
+
+/** Falls by `gamma` at each milestone: `torch.optim.lr_scheduler.MultiStepLR`. */
+export class MultiStepLR extends FactorLR {
+  /** How often each step is among the milestones. */
+  declare protected readonly own: { milestones: Record<string, number>; gamma: number }
+
+  constructor(optimizer: Scheduled, options: MultiStepLROptions) {
+    const { milestones, gamma = 0.1 } = schedulerOptions('MultiStepLR', options, 'milestones', 'gamma')
+    requireNumber('MultiStepLR', 'gamma', gamma)
+    const counts: Record<string, number> = {}
+    for (const step of listOf('MultiStepLR', 'milestones', milestones, 'steps')) {
+      requireWhole('MultiStepLR', 'a milestone', step)
+      counts[step] = (counts[step] ?? 0) + 1
+    }
+    super(optimizer, { milestones: counts, gamma })
+    this.begin()
+  }
+
+  protected override factor(): number {
+    const count = this.own.milestones[this.lastEpoch]
+    return count === undefined ? 1 : this.own.gamma ** count
+  }
+
+  protected override share(): number {
+    const past = Object.entries(this.own.milestones).filter(([step]) => Number(step) <= this.lastEpoch)
+    return this.own.gamma ** past.reduce((sum, [, count]) => sum + count, 0)
+  }
+}
+
+export interface ConstantLROptions {
+  /** Share of the rate, from 0 to 1, until the end. Default 1/3. */
+  factor?: number
+  /** Steps until the rate is whole. Default 5. */
+  totalIters?: number
+}
+
+/** A share of the rate for a while, then all of it: `torch.optim.lr_scheduler.ConstantLR`. */
+export class ConstantLR extends FactorLR {
+  declare protected readonly own: { factor: number; total_iters: number }
+
+  constructor(optimizer: Scheduled, options: ConstantLROptions = {}) {
+    const { factor = 1 / 3, totalIters = 5 } = schedulerOptions('ConstantLR', options, 'factor', 'totalIters')
+    share('ConstantLR', 'factor', factor, true)
+    requireWhole('ConstantLR', 'totalIters', totalIters)
+    super(optimizer, { factor, total_iters: totalIters })
+    this.begin()
+  }
+
+  protected override factor(): number {
+    if (this.lastEpoch === 0) return this.own.factor
+    return this.lastEpoch === this.own.total_iters ? 1 / this.own.factor : 1
+  }
+
+  protected override share(): number {
+    return this.lastEpoch >= this.own.total_iters ? 1 : this.own.factor
+  }
+}
+
+export interface LinearLROptions {
+  /** Share of the rate at first, above 0 and at most 1. Default 1/3. */
+  startFactor?: number
+  /** Share at the end, from 0 to 1. Default 1. */
+  endFactor?: number
+  /** Steps from one to the other. Default 5. */
+  totalIters?: number
+}
+
+/** From one share of the rate to another in a straight line: `torch.optim.lr_scheduler.LinearLR`. */
+export class LinearLR extends FactorLR {
+  declare protected readonly own: { start_factor: number; end_factor: number; total_iters: number }
+
+  constructor(optimizer: Scheduled, options: LinearLROptions = {}) {
+    const where = 'LinearLR'
+    const {
+      startFactor = 1 / 3,
+      endFactor = 1,
+      totalIters = 5,
+    } = schedulerOptions(where, options, 'startFactor', 'endFactor', 'totalIters')
+    share(where, 'startFactor', startFactor)
+    share(where, 'endFactor', endFactor, true)
+    requireWhole(where, 'totalIters', totalIters, 1)
+    super(optimizer, { start_factor: startFactor, end_factor: endFactor, total_iters: totalIters })
+    this.begin()
+  }
+
+  protected override factor(): number {
+    const { start_factor: start, end_factor: end, total_iters: total } = this.own
+    if (this.lastEpoch === 0) return start
+    if (this.isInitial || this.lastEpoch > total) return 1
+    return 1 + (end - start) / (total * start + (this.lastEpoch - 1) * (end - start))
+  }
+
+  protected override share(): number {
+    const { start_factor: start, end_factor: end, total_iters: total } = this.own
+    return start + ((end - start) * Math.min(total, this.lastEpoch)) / total
+  }
+}
+
+export interface ExponentialLROptions {
+  /** What the rate is multiplied with in each step. */
+  gamma: number
+}
+
+/** Falls by `gamma` every step: `torch.optim.lr_scheduler.ExponentialLR`. */
+export class ExponentialLR extends FactorLR {
+  declare protected readonly own: { gamma: number }
+
+  constructor(optimizer: Scheduled, options: ExponentialLROptions) {
+    const { gamma } = schedulerOptions('ExponentialLR', options, 'gamma')
+    requireNumber('ExponentialLR', 'gamma', gamma)
+    super(optimizer, { gamma })
+    this.begin()
+  }
+
+  protected override factor(): number {
+    return this.isInitial ? 1 : this.own.gamma
+  }
+
+  protected override share(): number {
+    return this.own.gamma ** this.lastEpoch
+  }
+}
+
+export interface PolynomialLROptions {
+  /** Steps until the rate is 0. Default 5. */
+  totalIters?: number
+  /** Default 1: a straight line. */
+  power?: number
+}
+
+/** Down to 0 as a power of the share of steps that are left: `torch.optim.lr_scheduler.PolynomialLR`. */
+export class PolynomialLR extends FactorLR {
+  declare protected readonly own: { total_iters: number; power: number }
+
+  constructor(optimizer: Scheduled, options: PolynomialLROptions = {}) {
+    const { totalIters = 5, power = 1 } = schedulerOptions('PolynomialLR', options, 'totalIters', 'power')
+    requireWhole('PolynomialLR', 'totalIters', totalIters, 1)
+    requireNumber('PolynomialLR', 'power', power)
+    super(optimizer, { total_iters: totalIters, power })
+    this.begin()
+  }
+
+  protected override factor(): number {
+    const { total_iters: total, power } = this.own
+    if (this.isInitial || this.lastEpoch > total) return 1
+    return ((1 - this.lastEpoch / total) / (1 - (this.lastEpoch - 1) / total)) ** power
+  }
+
+  protected override share(): number {
+    const { total_iters: total, power } = this.own
+    return (1 - Math.min(total, this.lastEpoch) / total) ** power
+  }
+}
+
+export interface CosineAnnealingLROptions {
+  /** Steps from the highest rate to the lowest. */
+  tMax: number
+  /** The lowest rate. Default 0. */
+  etaMin?: number
+}
+
+/** Down to `etaMin` along a cosine, and up again: `torch.optim.lr_scheduler.CosineAnnealingLR`. */
+export class CosineAnnealingLR extends SteppedLR {
+  declare protected readonly own: { T_max: number; eta_min: number }
+
+  constructor(optimizer: Scheduled, options: CosineAnnealingLROptions) {
+    const { tMax, etaMin = 0 } = schedulerOptions('CosineAnnealingLR', options, 'tMax', 'etaMin')
+    requireWhole('CosineAnnealingLR', 'tMax', tMax, 1)
+    requireNumber('CosineAnnealingLR', 'etaMin', etaMin)
+    super(optimizer, { T_max: tMax, eta_min: etaMin })
+    this.begin()
+  }
+
+  protected override nextLrs(): number[] {
+    const { T_max: half, eta_min: least } = this.own
+    if (this.isInitial) return this.groups.map(({ lr }) => lr)
+    if (this.stepCount === 1 && this.lastEpoch > 0) return this.closedForm()
+    // The lowest point has no factor that leads away from it.
+    if ((this.lastEpoch - 1 - half) % (2 * half) === 0) {
+      const climb = (1 - Math.cos(Math.PI / half)) / 2
+      return this.groups.map(({ lr }, i) => lr + ((this.baseLrs[i] as number) - least) * climb)
+    }
+    const height = (step: number) => 1 + Math.cos((Math.PI * step) / half)
+    const factor = height(this.lastEpoch) / height(this.lastEpoch - 1)
+    return this.groups.map(({ lr }) => factor * (lr - least) + least)
+  }
+
+  protected override closedForm(): number[] {
+    const { T_max: half, eta_min: least } = this.own
+    const share = (1 + Math.cos((Math.PI * this.lastEpoch) / half)) / 2
+    return this.baseLrs.map((lr) => least + (lr - least) * share)
+  }
+}
+
+function share(where: string, name: string, value: number, zero = false): void {
+  requireNumber(where, name, value, { least: 0 })
+  if (value > 1 || (value === 0 && !zero)) throw misuse(where, name, 'a share of at most 1, above 0', value)
+}
