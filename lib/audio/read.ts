@@ -1,5 +1,6 @@
 import { availableParallelism } from 'node:os'
 import { misuse, requireNumber, requireObject, requireWhole } from '../data/check.js'
+import { OperatorError } from '../native/errors.js'
 import { empty, ops, scope, type Tensor, tensor } from '../tensor/index.js'
 import { type Channels, pickChannels, requireChannels } from './channels.js'
 import type { AudioFormat, AudioInput } from './formats.js'
@@ -86,7 +87,9 @@ async function readWhole(where: string, input: AudioInput, options: ReadAudioOpt
       const whole =
         rate === source.sampleRate
           ? collected
-          : await resample(collected, source.sampleRate, rate, quality === undefined ? {} : { quality })
+          : await ofThisFile(source, () =>
+              resample(collected, source.sampleRate, rate, quality === undefined ? {} : { quality }),
+            )
       return {
         samples: channels === 'all' ? whole : whole.select(0, 0),
         sampleRate: rate,
@@ -95,6 +98,16 @@ async function readWhole(where: string, input: AudioInput, options: ReadAudioOpt
     })
   } finally {
     await source.close()
+  }
+}
+
+/** A rate that cannot be resampled is the file's fault. */
+export async function ofThisFile(source: AudioSource, resampling: () => Promise<Tensor>): Promise<Tensor> {
+  try {
+    return await resampling()
+  } catch (cause) {
+    if (!(cause instanceof OperatorError)) throw cause
+    throw source.bytes.error(`its ${source.sampleRate} Hz are no rate to resample from: ${cause.message}`, { cause })
   }
 }
 

@@ -3,7 +3,7 @@ import { type Tensor, tensor } from '../tensor/index.js'
 import { keepForever } from '../tensor/scope.js'
 import { pickChannels } from './channels.js'
 import type { AudioInput } from './formats.js'
-import { blockTensor, checkOptions, framesAsked, type ReadAudioOptions } from './read.js'
+import { blockTensor, checkOptions, framesAsked, ofThisFile, type ReadAudioOptions } from './read.js'
 import { Resampler } from './resample.js'
 import { AudioSource } from './source.js'
 
@@ -86,24 +86,17 @@ async function* resampledBlocks(
       }
       for (let at = 0; at < planes[0]!.length; at += step) {
         pushedAny = true
-        yield await pushed(
-          resampler,
-          planes.map((plane) => plane.subarray(at, at + step)),
-        )
+        const part = blockTensor(planes.map((plane) => plane.subarray(at, at + step)))
+        try {
+          yield await taken(await ofThisFile(source, () => resampler.push(part)))
+        } finally {
+          part.dispose()
+        }
       }
     }
-    if (resampler !== undefined && pushedAny) yield await taken(await resampler.flush())
+    if (resampler !== undefined && pushedAny) yield await taken(await ofThisFile(source, () => resampler.flush()))
   } finally {
     resampler?.dispose()
-  }
-}
-
-async function pushed(resampler: Resampler, planes: Float32Array[]): Promise<Float32Array[]> {
-  const block = blockTensor(planes)
-  try {
-    return await taken(await resampler.push(block))
-  } finally {
-    block.dispose()
   }
 }
 

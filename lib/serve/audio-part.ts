@@ -48,7 +48,11 @@ export function encodedAudio(value: unknown, param: string): EncodedAudio {
  * @param most seconds that are left for it
  * @param signal ends it when nobody waits for the answer any more
  */
-export async function decodeAudio({ data, format, param }: EncodedAudio, most: number, signal: AbortSignal): Promise<ChatPart> {
+export async function decodeAudio(
+  { data, format, param }: EncodedAudio,
+  most: number,
+  signal: AbortSignal,
+): Promise<ChatPart> {
   const bytes = fromBase64(data, `${param}.data`)
   try {
     return await scope(async () => {

@@ -165,6 +165,20 @@ describe('what unfolds', () => {
     expect(most).toBeLessThan(200e6)
   })
 
+  test('a rate that no filter leads from is told of the file', async () => {
+    const odd = riff([formatChunk({ sampleRate: 99_999_989 }), chunk('data', Buffer.alloc(200))])
+    const told = {
+      name: 'DataError',
+      file: 'the audio in memory',
+      message: expect.stringMatching(/its 99999989 Hz are no/),
+    }
+    await expect(readAudio(odd, { sampleRate: 16000 })).rejects.toMatchObject(told)
+    const chunks = async () => {
+      for await (const _ of readAudioStream(odd, { sampleRate: 16000 }));
+    }
+    await expect(chunks()).rejects.toMatchObject(told)
+  })
+
   test('counts every channel, and what is passed over', async () => {
     const flac = flacBomb(4)
     const all = 4 * 8 * 4 * 65535
