@@ -1,3 +1,4 @@
+export type { LogitsProcessor, StoppingCriteria } from './callbacks.js'
 export { type GenerationConfig, generationConfig } from './config.js'
 export { type CtcAlignment, type CtcBeamOptions, type CtcHypothesis, ctcAlign, ctcBeamSearch } from './ctc.js'
 export { readGenerationConfig } from './files.js'

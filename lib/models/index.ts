@@ -4,6 +4,12 @@ export type { BeatsConfig } from './beats/config.js'
 export type { LoadBeatsOptions } from './beats/files.js'
 export type { SoundTag, TagOptions } from './beats/tags.js'
 export type { NetworkConfig } from './config.js'
+export {
+  type DecoderLMClassifierConfig,
+  type DecoderLMClassifierInputs,
+  type DecoderLMClassifierOutput,
+  DecoderLMForSequenceClassification,
+} from './decoder/classification.js'
 export type { DecoderLMConfig, RopeParameters } from './decoder/config.js'
 export { DecoderLM, type DecoderLMInputs, type DecoderLMOutput } from './decoder/decoder-lm.js'
 export type { CtcStretch, CtcTranscribeOptions, CtcTranscription } from './encoders/ctc-transcribe.js'
@@ -15,6 +21,13 @@ export {
   type RobertaMaskedLMOutput,
   type RobertaOutput,
 } from './encoders/roberta.js'
+export {
+  type RobertaClassifierConfig,
+  type RobertaClassifierInputs,
+  type RobertaClassifierOutput,
+  RobertaForSequenceClassification,
+  RobertaForTokenClassification,
+} from './encoders/roberta-classification.js'
 export {
   type SpeechClassificationOutput,
   type SpeechXVectorOutput,

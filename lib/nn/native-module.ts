@@ -173,9 +173,9 @@ export class NativeModule extends Module {
         {},
       )
     }
-    setHook(handle, callbackOf(new WeakRef(hooks)))
+    setBlockHook(handle, callbackOf(new WeakRef(hooks)))
     return () => {
-      if (native.isLive(handleOf(handle)) !== 0) setHook(handle, null)
+      if (native.isLive(handleOf(handle)) !== 0) setBlockHook(handle, null)
     }
   }
 
@@ -184,7 +184,8 @@ export class NativeModule extends Module {
   }
 }
 
-function setHook(handle: ModuleHandle, callback: number | null): void {
+/** Has a block call a registered callback with its input and output, or with null no longer. */
+export function setBlockHook(handle: ModuleHandle, callback: number | null): void {
   const write = () => {
     put(handle)
     put(callback)

@@ -30,7 +30,8 @@ export interface RobertaConfig extends NetworkConfig {
   addPoolingLayer?: boolean
 }
 
-const names: Record<string, RobertaConfig> = {
+/** Published sizes by name. */
+export const robertaSizes: Record<string, RobertaConfig> = {
   base: { vocabSize: 50265, maxPositionEmbeddings: 514, typeVocabSize: 1, layerNormEps: 1e-5 },
   large: {
     vocabSize: 50265,
@@ -96,7 +97,7 @@ export class Roberta extends NativeModule {
 
   /** Random weights. `config` is a configuration, `'base'` or `'large'`. */
   static fromConfig(config: RobertaConfig | string, options: FactoryOptions = {}): Roberta {
-    return new Roberta(configOf('Roberta', config, names), options)
+    return new Roberta(configOf('Roberta', config, robertaSizes), options)
   }
 
   /**
@@ -150,7 +151,7 @@ export class RobertaForMaskedLM extends NativeModule {
   }
 
   static fromConfig(config: RobertaConfig | string, options: FactoryOptions = {}): RobertaForMaskedLM {
-    return new RobertaForMaskedLM(configOf('RobertaForMaskedLM', config, names), options)
+    return new RobertaForMaskedLM(configOf('RobertaForMaskedLM', config, robertaSizes), options)
   }
 
   static fromPretrained(from: string, options: LoadNetworkOptions = {}): Promise<RobertaForMaskedLM> {

@@ -1,3 +1,6 @@
+import { mkdtempSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
 import * as voxtorch from '../../lib/index.js'
 import {
@@ -23,21 +26,27 @@ type Outputs = Record<'loss' | 'logits' | 'embeddings', Tensor>
 type Head = Module & { forward(inputs: object): Promise<Outputs> }
 type HeadClass = new (config: SpeechHeadConfig, options?: { dtype?: DType }) => Head
 
-const file = await fixture<Case>('models/speech-heads')
-const classOf = (name: string) => (voxtorch as unknown as Record<string, HeadClass>)[name] as HeadClass
-const tiny = camelKeys((file.cases[0] as Case).config) as SpeechHeadConfig
+const speech = await fixture<Case>('models/speech-heads')
+const text = await fixture<Case>('models/text-heads')
+const cases = [speech, text].flatMap((file) => file.cases.map((one) => ({ ...one, file })))
+// transformers takes LLaMA's norms and softmax through float32.
+const exact = cases.filter(({ network }) => /^(Wav|Roberta)/.test(network))
+const classOf = (name: string): HeadClass =>
+  (voxtorch as unknown as Record<string, HeadClass>)[name.replace(/^(Llama|Mistral|Qwen2)/, 'DecoderLM')] as HeadClass
+const tiny = camelKeys((speech.cases[0] as Case).config) as SpeechHeadConfig
 
 describe.each([
-  ['float32', 1e-5],
-  ['float64', 1e-9],
-] as const)('heads of speech encoders in %s', (dtype, tolerance) => {
-  it.each(file.cases)(
+  ['float32', 1e-5, cases],
+  ['float64', 1e-9, exact],
+] as const)('heads in %s', (dtype, tolerance, cases) => {
+  it.each(cases)(
     '$name has the outputs, loss and gradients of transformers',
-    async ({ name, network, config }) => {
+    async ({ name, network, config, file }) => {
       const model = new (classOf(network))(camelKeys(config), { dtype }).eval()
       loadParameters(model, file, name)
-      const inputs = camelKeys(tensorsOf(file, name, 'in')) as { inputValues: Tensor }
-      const output = await model.forward({ ...inputs, inputValues: inputs.inputValues.to(dtype) })
+      const inputs = camelKeys(tensorsOf(file, name, 'in'))
+      if (inputs.inputValues) inputs.inputValues = inputs.inputValues.to(dtype)
+      const output = await model.forward(inputs)
       const expected = Object.entries(tensorsOf(file, name, 'out'))
       const cotangent = tensorsOf(file, name, 'cotangent')
       for (const [key, value] of expected) expectClose(output[key as 'loss'], value, tolerance, key)
@@ -63,9 +72,7 @@ describe('a head', () => {
   })
 
   it('takes the encoder of a checkpoint without one, where that is allowed', async () => {
-    const { mkdtemp } = await import('node:fs/promises')
-    const { tmpdir } = await import('node:os')
-    const directory = await mkdtemp(`${tmpdir()}/voxtorch-`)
+    const directory = mkdtempSync(join(tmpdir(), 'voxtorch-heads-'))
     const trunk = new voxtorch.Wav2Vec2(tiny)
     await trunk.save(directory)
     await expect(Wav2Vec2ForCTC.fromPretrained(directory)).rejects.toMatchObject({
@@ -79,9 +86,7 @@ describe('a head', () => {
   })
 
   it('finds its way from another head to its own', async () => {
-    const { mkdtemp } = await import('node:fs/promises')
-    const { tmpdir } = await import('node:os')
-    const directory = await mkdtemp(`${tmpdir()}/voxtorch-`)
+    const directory = mkdtempSync(join(tmpdir(), 'voxtorch-heads-'))
     await new Wav2Vec2ForCTC(tiny).save(directory)
     const options = { allowMissing: true }
     const model = await Wav2Vec2ForSequenceClassification.fromPretrained(directory, options)
@@ -99,6 +104,44 @@ describe('a head', () => {
     expect((await settledTensors()) - before).toBe(2)
     loss?.dispose()
     logits.dispose()
+  })
+
+  it('over a language model takes the model of one, and needs the end of each text', async () => {
+    const directory = mkdtempSync(join(tmpdir(), 'voxtorch-heads-'))
+    const { config } = text.cases.find(({ network }) => network.startsWith('Llama')) as Case
+    const small = camelKeys(config) as voxtorch.DecoderLMClassifierConfig
+    const { numLabels: _, ...rest } = small
+    const lm = new voxtorch.DecoderLM(rest)
+    await lm.save(directory)
+    const options = { allowMissing: true }
+    const model = await voxtorch.DecoderLMForSequenceClassification.fromPretrained(directory, options)
+    const weight = 'model.layers.0.mlp.up_proj.weight'
+    expect(model.stateDict()[weight]?.equal(lm.stateDict()[weight] as Tensor)).toBe(true)
+    expect(model.score.weight.shape).toEqual([2, 8])
+    await model.save(directory)
+    const back = await voxtorch.DecoderLMForSequenceClassification.fromPretrained(directory)
+    expect(back.score.weight.equal(model.score.weight)).toBe(true)
+    const endless = new voxtorch.DecoderLMForSequenceClassification({ ...small, padTokenId: null })
+    const inputIds = voxtorch.tensor(
+      [
+        [3, 4],
+        [5, 6],
+      ],
+      { dtype: 'int64' },
+    )
+    await expect(endless.forward({ inputIds })).rejects.toThrow(/padTokenId to tell where 2 texts end/)
+  })
+
+  it('takes adapters: LoRA on the trunk and the head together', async () => {
+    const { config } = text.cases[0] as Case
+    const model = new voxtorch.RobertaForSequenceClassification(camelKeys(config)).eval()
+    const peft = voxtorch.getPeftModel(model, new voxtorch.LoraConfig({ targetModules: ['query', 'dense'], r: 2 }))
+    const inputIds = voxtorch.tensor([[3, 4, 5]], { dtype: 'int64' })
+    const { loss } = await peft.forward({ inputIds, labels: voxtorch.tensor([1], { dtype: 'int64' }) })
+    await (loss as Tensor).backward()
+    const learnt = model.namedParameters().filter(([, parameter]) => parameter.grad !== null)
+    expect(learnt.some(([name]) => name.includes('classifier.dense.lora_'))).toBe(true)
+    expect(learnt.some(([name]) => name.includes('attention.self.query.lora_'))).toBe(true)
   })
 
   it('refuses what it cannot do, by name', async () => {
