@@ -1,4 +1,4 @@
-import { misuse, requireWhole } from '../data/check.js'
+import { misuse, requireSignal, requireWhole } from '../data/check.js'
 import { nearest } from '../data/nearest.js'
 import { optionsOf } from '../native/arguments.js'
 import { ConfigError } from '../native/errors.js'
@@ -156,6 +156,7 @@ class Run {
     this.#options = options
     const { promptLogitsAt } = options
     if (promptLogitsAt !== undefined) requireWhole('generate', 'promptLogitsAt', promptLogitsAt)
+    requireSignal('generate', options.signal)
     options.signal?.throwIfAborted()
     this.#session = new GenerationSession(this.config)
   }
