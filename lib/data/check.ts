@@ -77,3 +77,11 @@ export function listOf<T>(where: string, argument: string, value: Iterable<T>, w
   }
   return [...value]
 }
+
+/** Checks what may abort something; nothing is right too. A polyfill's signals are no AbortSignal, and work. */
+export function requireSignal(where: string, signal: unknown): void {
+  if (signal === undefined || signal === null) return
+  const { throwIfAborted, addEventListener } = signal as Partial<AbortSignal>
+  if (typeof throwIfAborted === 'function' && typeof addEventListener === 'function') return
+  throw misuse(where, 'signal', 'an AbortSignal', signal)
+}

@@ -1,4 +1,4 @@
-import { misuse, requireWhole } from '../data/check.js'
+import { misuse, requireSignal, requireWhole } from '../data/check.js'
 import { nearest } from '../data/nearest.js'
 import { optionsOf } from '../native/arguments.js'
 import { ConfigError } from '../native/errors.js'
@@ -175,6 +175,7 @@ class Run {
     this.#options = options
     const { promptLogitsAt } = options
     if (promptLogitsAt !== undefined) requireWhole('generate', 'promptLogitsAt', promptLogitsAt)
+    requireSignal('generate', options.signal)
     options.signal?.throwIfAborted()
     const { logitsProcessor, stoppingCriteria, assistantModel } = options
     if (assistantModel !== undefined && !(assistantModel instanceof NativeModule)) {

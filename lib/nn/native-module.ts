@@ -129,6 +129,9 @@ export class NativeModule extends Module {
 
   static {
     nativeOf = (module) => {
+      if (!(#handle in module)) {
+        throw new ConfigError(`this ${shown(module)} is a Proxy around a network: use the network itself`, {})
+      }
       module.#prepare?.(module.#handle)
       return module.#handle
     }

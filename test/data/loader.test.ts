@@ -12,6 +12,8 @@ import {
   type DataLoaderOptions,
   memoryStats,
   padCollate,
+  RandomSampler,
+  randomSplit,
   scope,
   type Tensor,
   tensor,
@@ -337,4 +339,60 @@ describe('DataLoader with workers', () => {
     )
     expect(stdout.trim().split('\n')).toEqual(['left 0', 'abandoned'])
   }, 40_000)
+})
+
+describe('what no loader can do', () => {
+  const endless = { length: 1e15, get: (index: number) => index }
+
+  it('a dataset of 1e15 samples is read in turn, and no other order of it can be held', async () => {
+    const loader = new DataLoader(endless, { batchSize: 3 })
+    expect(loader.length).toBe(Math.ceil(1e15 / 3))
+    for await (const batch of loader) {
+      expect(batch).toEqual([0, 1, 2])
+      break
+    }
+    const first = async (options: object) => {
+      for await (const batch of new DataLoader(endless, options)) return batch
+    }
+    for (const options of [{ shuffle: true }, { lengthBuckets: { lengthOf: () => 1 } }, { batchSize: 1e15 }]) {
+      await expect(first(options)).rejects.toThrow(ConfigError)
+    }
+    expect(() => new RandomSampler(endless)).toThrow(ConfigError)
+    expect(() => randomSplit(endless, [0.5, 0.5])).toThrow(ConfigError)
+  })
+
+  it.each([
+    'null',
+    '7',
+    "'text'",
+    '[]',
+    '{}',
+    '{ batch: 0 }',
+    '{ batch: 0, samples: 5 }',
+    '{ length: -1 }',
+    '{ batch: 0, samples: [], failures: [{ place: 9 }] }',
+  ])('a dataset module that posts %s to the loader is a DataError, and the process goes on', async (message) => {
+    const folder = mkdtempSync(join(tmpdir(), 'voxtorch-posts-'))
+    const file = join(folder, 'posts.mjs')
+    writeFileSync(
+      file,
+      `import { parentPort } from 'node:worker_threads'
+        export const dataset = {
+          length: 4,
+          get(index) {
+            parentPort.postMessage(${message})
+            return new Promise((resolve) => setTimeout(resolve, 50, index))
+          },
+        }`,
+    )
+    try {
+      const all = async () => {
+        for await (const _ of new DataLoader(pathToFileURL(file), { workers: 1 }));
+      }
+      await expect(all()).rejects.toThrow(DataError)
+      await expect(all()).rejects.toThrow(/posts\.mjs posted .* to the DataLoader from its worker/)
+    } finally {
+      rmSync(folder, { recursive: true })
+    }
+  })
 })

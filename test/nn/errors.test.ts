@@ -1,4 +1,5 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import * as vt from '../../lib/index.js'
 import {
   BatchNorm1d,
   ConfigError,
@@ -126,4 +127,40 @@ describe('losses refuse in the words of the loss', () => {
   ]
 
   test.each(refused)('%s', (_, run, type, sentence) => expectThrow(run, type, sentence))
+})
+
+describe('modules that cannot be gone through', () => {
+  const nested = (levels: number) => {
+    let inner: vt.Module = new vt.Linear(1, 1)
+    for (let i = 0; i < levels; i += 1) inner = new vt.ModuleList([inner])
+    return inner
+  }
+  const ask: [string, (module: vt.Module) => unknown][] = [
+    ['parameters', (module) => module.parameters()],
+    ['namedBuffers', (module) => module.namedBuffers()],
+    ['modules', (module) => module.modules()],
+    ['stateDict', (module) => module.stateDict()],
+    ['loadStateDict', (module) => module.loadStateDict({})],
+    ['to', (module) => module.to({ dtype: 'float64' })],
+    ['train', (module) => module.train()],
+    ['freeze', (module) => module.freeze()],
+    ['apply', (module) => module.apply(() => {})],
+    ['summary', (module) => module.summary()],
+    ['dispose', (module) => module.dispose()],
+  ]
+
+  test.each(ask)('%s refuses what is nested 10,000 deep, and a proxy', (_, call) => {
+    expect(() => call(nested(10_000))).toThrow(vt.ConfigError)
+    expect(() => call(nested(10_000))).toThrow(/nested deeper than 1000 levels/)
+    expect(() => call(new Proxy(new vt.Linear(1, 1), {}))).toThrow(vt.ConfigError)
+    expect(() => call(new vt.ModuleList([new Proxy(new vt.Linear(1, 1), {})]))).toThrow(/is a Proxy around a module/)
+  })
+
+  test('a thousand levels are gone through', () => {
+    const module = nested(999)
+    expect(module.parameters()).toHaveLength(2)
+    let seen = 0
+    module.apply(() => void seen++)
+    expect(seen).toBe(1000)
+  })
 })

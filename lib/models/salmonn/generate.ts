@@ -1,4 +1,4 @@
-import { misuse, requireObject } from '../../data/check.js'
+import { misuse, requireObject, requireSignal } from '../../data/check.js'
 import type { GenerationConfig } from '../../generation/config.js'
 import { type GenerateOptions, generate, stream } from '../../generation/generate.js'
 import { cat, noGrad, ones, scope, Tensor } from '../../tensor/index.js'
@@ -39,6 +39,7 @@ function divided(model: Salmonn, options: SalmonnGenerateOptions) {
   const { compat, overlap, loraScale, skipSpecialTokens = true, cache, ...rest } = options
   const { signal, generator, uniforms, maxNewTokensPerRow, ...given } = rest
   const hearing = model.hearing('Salmonn.generate', { compat, overlap })
+  requireSignal('Salmonn.generate', signal)
   if (cache !== undefined && !(cache instanceof SalmonnCache)) {
     throw misuse('Salmonn.generate', 'cache', 'a SalmonnCache', cache)
   }
