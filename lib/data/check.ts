@@ -1,5 +1,6 @@
 import { shown } from '../native/arguments.js'
 import { ConfigError } from '../native/errors.js'
+import { listMayGrow, tooMuch } from '../native/heap.js'
 
 export { shown }
 
@@ -63,5 +64,11 @@ export function listOf<T>(where: string, argument: string, value: Iterable<T>, w
   if (typeof value === 'string' || typeof value?.[Symbol.iterator] !== 'function') {
     throw misuse(where, argument, `an iterable of ${what}`, value)
   }
-  return [...value]
+  const items: T[] = []
+  for (const item of value) {
+    if (!listMayGrow(items.length))
+      throw new ConfigError(`${where}: ${argument} does not end; ${tooMuch()}`, { argument })
+    items.push(item)
+  }
+  return items
 }
