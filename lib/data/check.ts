@@ -1,5 +1,6 @@
 import { shown } from '../native/arguments.js'
 import { ConfigError } from '../native/errors.js'
+import { listMayGrow, tooMuch } from '../native/heap.js'
 import { nearest } from './nearest.js'
 
 export { shown }
@@ -75,7 +76,13 @@ export function listOf<T>(where: string, argument: string, value: Iterable<T>, w
   if (typeof value === 'string' || typeof value?.[Symbol.iterator] !== 'function') {
     throw misuse(where, argument, `an iterable of ${what}`, value)
   }
-  return [...value]
+  const items: T[] = []
+  for (const item of value) {
+    if (!listMayGrow(items.length))
+      throw new ConfigError(`${where}: ${argument} does not end; ${tooMuch()}`, { argument })
+    items.push(item)
+  }
+  return items
 }
 
 /** Checks what may abort something; nothing is right too. A polyfill's signals are no AbortSignal, and work. */

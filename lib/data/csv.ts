@@ -1,9 +1,9 @@
 import { DataError } from '../native/errors.js'
+import { heapHolds, listMayGrow, tooMuch } from '../native/heap.js'
 import { quoted } from './byte-source.js'
 import { misuse, requireObject, requireOneOf, requireString, requireWhole } from './check.js'
 import { type CsvFields, CsvRows, type RowSettings } from './csv-rows.js'
 import { type CsvEncoding, csvText, encodings } from './csv-text.js'
-import { heapHolds, listMayGrow, tooMuch } from './heap.js'
 import { nearest } from './nearest.js'
 import { type Chunks, chunksOf, faultIn } from './text.js'
 

@@ -1,5 +1,5 @@
+import { LARGEST_MAP } from '../native/heap.js'
 import { quoted } from './byte-source.js'
-import { LARGEST_MAP } from './heap.js'
 
 /**
  * JSON from strangers, read for what is expected of it: a caller names each value's kind, so that no more is built than

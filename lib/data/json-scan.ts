@@ -1,4 +1,4 @@
-import { heapHolds, LARGEST_MAP, LONGEST_LIST, tooMuch } from './heap.js'
+import { heapHolds, LARGEST_MAP, LONGEST_LIST, tooMuch } from '../native/heap.js'
 
 /** Nesting beyond this is refused: code that walks values recursively would overflow its stack. */
 export const MAX_DEPTH = 1000

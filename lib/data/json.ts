@@ -1,7 +1,7 @@
 import { DataError } from '../native/errors.js'
+import { LONGEST_STRING } from '../native/heap.js'
 import { writeAtomically } from './atomic.js'
 import { misuse, requireObject, requireString, requireWhole } from './check.js'
-import { LONGEST_STRING } from './heap.js'
 import { JsonFault, parseCarefully } from './json-parse.js'
 import { JsonScan, MAX_DEPTH } from './json-scan.js'
 import { stringifyJson } from './json-write.js'

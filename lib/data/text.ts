@@ -2,7 +2,7 @@ import { isUtf8 } from 'node:buffer'
 import { constants } from 'node:fs'
 import { type FileHandle, open } from 'node:fs/promises'
 import { DataError } from '../native/errors.js'
-import { LONGEST_STRING } from './heap.js'
+import { LONGEST_STRING } from '../native/heap.js'
 
 /** Bytes in pieces: a file's, or some that are in memory. */
 export type Chunks = AsyncIterable<Uint8Array> | Iterable<Uint8Array>

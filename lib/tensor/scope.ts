@@ -1,8 +1,9 @@
 import { native } from '../native/addon.js'
 import { optionsOf, requireFunction, shown } from '../native/arguments.js'
 import { currentContext, GRAD, INFERENCE, runInContext, type ScopeState, withContext } from '../native/context.js'
-import { ConfigError } from '../native/errors.js'
+import { ConfigError, ScopeError } from '../native/errors.js'
 import { type Handle, handleOf, isHandle } from '../native/handle.js'
+import { listMayGrow, mapMayGrow } from '../native/heap.js'
 import { freeWhenForgotten } from '../native/objects.js'
 import { type Device, deviceWord, dtypeFacts } from './dtype.js'
 
@@ -81,28 +82,39 @@ function keepAll(value: unknown, from: ScopeState): void {
   while (target !== null && !target.open) target = target.parent
   const seen = new Set<object>()
   // A stack of our own: a result may be a list linked longer than the call stack is deep.
-  const open: unknown[] = [value]
-  while (open.length > 0) {
-    const item = open.pop()
-    if (typeof item !== 'object' || item === null || seen.has(item)) continue
+  const open: object[] = []
+  const visit = (item: unknown): void => {
+    if (typeof item !== 'object' || item === null || seen.has(item)) return
     if (isHandle(item)) {
       const handle = handleOf(item)
-      if (native.scopeOf(handle) !== from.id) continue
+      if (native.scopeOf(handle) !== from.id) return
       if (target === null) keepForever(item)
       else native.moveHandle(handle, target.id)
-      continue
+      return
     }
-    if (ArrayBuffer.isView(item) || item instanceof ArrayBuffer || item instanceof SharedArrayBuffer) continue
+    if (ArrayBuffer.isView(item) || item instanceof ArrayBuffer || item instanceof SharedArrayBuffer) return
+    if (!mapMayGrow(seen.size) || !listMayGrow(open.length)) {
+      throw new ScopeError(
+        'a scope returns more objects than can be looked through for tensors; return the tensors by themselves, or keep() them',
+      )
+    }
     seen.add(item)
-    const entries =
-      item instanceof Map
-        ? [...item.keys(), ...item.values()]
-        : item instanceof Set
-          ? item
-          : Array.isArray(item)
-            ? item
-            : Object.values(item)
-    for (const entry of entries) open.push(entry)
+    open.push(item)
+  }
+  visit(value)
+  for (let item = open.pop(); item !== undefined; item = open.pop()) {
+    // One by one: copied to a list, the numbers of a large result would fill memory.
+    if (item instanceof Map) {
+      for (const [key, entry] of item) {
+        visit(key)
+        visit(entry)
+      }
+    } else {
+      // A list of more elements than V8 holds is nearly all holes.
+      const dense = item instanceof Set || (Array.isArray(item) && item.length < 2 ** 27)
+      const entries = dense ? (item as Iterable<unknown>) : Object.values(item)
+      for (const entry of entries) visit(entry)
+    }
   }
 }
 

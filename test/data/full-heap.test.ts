@@ -29,3 +29,24 @@ describe('files that would fill the heap are refused, and the process lives', ()
     }
   })
 })
+
+describe('what has no end', () => {
+  it('results of scopes, and samplers', { timeout: 900_000 }, async () => {
+    const endless = fileURLToPath(new URL('./modules/endless.mjs', import.meta.url))
+    const { stdout } = await promisify(execFile)(process.execPath, ['--max-old-space-size=600', endless])
+    const outcomes = Object.fromEntries(
+      stdout
+        .trim()
+        .split('\n')
+        .map((line) => JSON.parse(line)),
+    )
+    expect(outcomes).toEqual({
+      'a list of holes': '200000000',
+      'a list with a tensor behind holes': '7',
+      'the same object again and again': '30000000',
+      keep: '200000000',
+      'an endless sampler': expect.stringMatching(/^ConfigError: DataLoader: the sampler's result does not end/),
+      'an endless batch': expect.stringMatching(/^ConfigError: DataLoader: the batchSampler's batch does not end/),
+    })
+  })
+})

@@ -152,6 +152,8 @@ describe('values of a configuration that no network can have', () => {
     expect(encoder({ numHiddenLayers: 1e12 })).toThrow(/'num_hidden_layers' .* must be at most 10000/)
     expect(encoder({ numConvPosEmbeddings: 1e9 })).toThrow(/'num_conv_pos_embeddings' .* must be at most 65536/)
     expect(encoder({ convDim: new Array(1e6).fill(4) })).toThrow(/'conv_dim' .* at most 1000 sizes/)
+    const rotated = { ...trunk, vocabSize: 12, headDim: 2 ** 31 }
+    expect(() => new DecoderLM(rotated as never, {})).toThrow(/head must be at most 65536 for RoPE, got 2147483648/)
     expect(encoder({ hiddenAct: Symbol('gelu') })).toThrow(/'hidden_act' .* cannot be/)
   })
 

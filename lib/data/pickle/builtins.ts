@@ -1,4 +1,4 @@
-import { mapMayGrow, tooMuch } from '../heap.js'
+import { mapMayGrow, tooMuch } from '../../native/heap.js'
 import { Payload } from './feed.js'
 import { Callable, Marker, OldString, PyDict, PyRecord, type Site } from './objects.js'
 import { encodeLatin1 } from './text.js'

@@ -1,4 +1,4 @@
-import { mapMayGrow, tooMuch } from '../heap.js'
+import { mapMayGrow, tooMuch } from '../../native/heap.js'
 import { Buildable, Callable, Marker, PyDict, PyRecord, type Site } from './objects.js'
 
 /** Calls a name of the allow-list. */

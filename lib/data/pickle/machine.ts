@@ -1,7 +1,7 @@
 import { setImmediate } from 'node:timers/promises'
 import type { VoxtorchError } from '../../native/errors.js'
+import { heapHolds, listMayGrow, mapMayGrow, tooMuch } from '../../native/heap.js'
 import { type Place, quoted } from '../byte-source.js'
-import { heapHolds, listMayGrow, mapMayGrow, tooMuch } from '../heap.js'
 import { build, call, globalOf, nameOf } from './calls.js'
 import { type Feed, Payload, truncated } from './feed.js'
 import { Buildable, type Callable, DEEPEST, type Marker, OldString, PyDict, type Site } from './objects.js'

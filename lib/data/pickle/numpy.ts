@@ -1,5 +1,5 @@
+import { heapHolds, LONGEST_LIST, tooMuch } from '../../native/heap.js'
 import type { DType } from '../../tensor/dtype.js'
-import { heapHolds, LONGEST_LIST, tooMuch } from '../heap.js'
 import { bytesOf, callable, type Globals, marker } from './builtins.js'
 import { Payload } from './feed.js'
 import { Buildable, Callable, Marker, type Site } from './objects.js'

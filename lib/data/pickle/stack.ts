@@ -1,4 +1,4 @@
-import { heapHolds, listMayGrow, mapMayGrow, tooMuch } from '../heap.js'
+import { heapHolds, listMayGrow, mapMayGrow, tooMuch } from '../../native/heap.js'
 import type { Site } from './objects.js'
 
 /** The machine's stack with its marks, and its memo. */

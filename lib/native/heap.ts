@@ -1,5 +1,5 @@
 import { getHeapStatistics } from 'node:v8'
-import { collectGarbage } from '../native/jobs.js'
+import { collectGarbage } from './jobs.js'
 
 /**
  * V8 does not throw but ends the process when its heap is full, or when a list outgrows 2^27 elements (one that is pushed
