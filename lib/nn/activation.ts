@@ -1,22 +1,10 @@
 import { requireOptions } from '../data/check.js'
-import { ops, type Tensor } from '../tensor/index.js'
-import { requireProbability } from './check.js'
+import { ConfigError } from '../native/errors.js'
+import { ops, scope, type Tensor } from '../tensor/index.js'
+import { layerOptions, requireSettings, requireSizes } from './check.js'
+import { constant_ } from './init.js'
 import { Module } from './module.js'
-
-/** While training, zeroes elements with probability `p` and scales the rest by 1 / (1 - p); otherwise does nothing. */
-export class Dropout extends Module {
-  readonly p: number
-
-  constructor(p = 0.5) {
-    super()
-    requireProbability('Dropout', p)
-    this.p = p
-  }
-
-  override forward(input: Tensor): Tensor {
-    return ops.dropout(input, this.p, this.training)
-  }
-}
+import { type FactoryOptions, type Parameter, parameter } from './parameter.js'
 
 /** x Φ(x), exact or by the tanh formula (Hendrycks and Gimpel 2016). */
 export class GELU extends Module {
@@ -71,5 +59,300 @@ export class Softmax extends Module {
 
   override forward(input: Tensor): Tensor {
     return ops.softmax(input, this.dim)
+  }
+}
+
+/** Logarithm of {@link Softmax}. */
+export class LogSoftmax extends Softmax {
+  override forward(input: Tensor): Tensor {
+    return ops.logSoftmax(input, this.dim)
+  }
+}
+
+/** {@link Softmax} of -x. */
+export class Softmin extends Softmax {
+  override forward(input: Tensor): Tensor {
+    return scope(() => ops.softmax(input.neg(), this.dim))
+  }
+}
+
+/** {@link Softmax} over the channels of [batch, channels, height, width] or [channels, height, width]. */
+export class Softmax2d extends Module {
+  override forward(input: Tensor): Tensor {
+    return ops.softmax(input, -3)
+  }
+}
+
+/** Halves `dim` (default -1) into a and b: a sigmoid(b). */
+export class GLU extends Module {
+  readonly dim: number
+
+  constructor(dim = -1) {
+    super()
+    this.dim = dim
+  }
+
+  override forward(input: Tensor): Tensor {
+    return ops.glu(input, this.dim)
+  }
+}
+
+/** log(sigmoid(x)) */
+export class LogSigmoid extends Module {
+  override forward(input: Tensor): Tensor {
+    return ops.logSigmoid(input)
+  }
+}
+
+/** x tanh(softplus(x)) (Misra 2019, https://arxiv.org/abs/1908.08681) */
+export class Mish extends Module {
+  override forward(input: Tensor): Tensor {
+    return ops.mish(input)
+  }
+}
+
+/** min(max(x + 3, 0), 6) / 6 */
+export class Hardsigmoid extends Module {
+  override forward(input: Tensor): Tensor {
+    return ops.hardsigmoid(input)
+  }
+}
+
+/** x min(max(x + 3, 0), 6) / 6 (https://arxiv.org/abs/1905.02244) */
+export class Hardswish extends Module {
+  override forward(input: Tensor): Tensor {
+    return ops.hardswish(input)
+  }
+}
+
+/** min(max(x, 0), 6) */
+export class ReLU6 extends Module {
+  override forward(input: Tensor): Tensor {
+    return ops.relu6(input)
+  }
+}
+
+/** Scaled exponential linear unit (Klambauer et al. 2017, https://arxiv.org/abs/1706.02515) */
+export class SELU extends Module {
+  override forward(input: Tensor): Tensor {
+    return ops.selu(input)
+  }
+}
+
+/** x / (1 + |x|) */
+export class Softsign extends Module {
+  override forward(input: Tensor): Tensor {
+    return scope(() => input.div(input.abs().add(1)))
+  }
+}
+
+/** x - tanh(x) */
+export class Tanhshrink extends Module {
+  override forward(input: Tensor): Tensor {
+    return scope(() => input.sub(input.tanh()))
+  }
+}
+
+/** x where it is positive, else `negativeSlope` x */
+export class LeakyReLU extends Module {
+  readonly negativeSlope: number
+
+  constructor(negativeSlope = 0.01) {
+    super()
+    requireSettings('LeakyReLU', { negativeSlope })
+    this.negativeSlope = negativeSlope
+  }
+
+  override forward(input: Tensor): Tensor {
+    return ops.leakyRelu(input, this.negativeSlope)
+  }
+}
+
+/** x where it is positive, else alpha (exp(x) - 1) (https://arxiv.org/abs/1511.07289) */
+export class ELU extends Module {
+  readonly alpha: number
+
+  constructor(alpha = 1) {
+    super()
+    requireSettings('ELU', { alpha })
+    this.alpha = alpha
+  }
+
+  override forward(input: Tensor): Tensor {
+    return ops.elu(input, this.alpha)
+  }
+}
+
+/** max(0, x) + min(0, alpha (exp(x / alpha) - 1)) (https://arxiv.org/abs/1704.07483) */
+export class CELU extends Module {
+  readonly alpha: number
+
+  constructor(alpha = 1) {
+    super()
+    requireSettings('CELU', { alpha })
+    this.alpha = alpha
+  }
+
+  override forward(input: Tensor): Tensor {
+    return ops.celu(input, this.alpha)
+  }
+}
+
+/** x where |x| > lambd, else 0 */
+export class Hardshrink extends Module {
+  readonly lambd: number
+
+  constructor(lambd = 0.5) {
+    super()
+    requireSettings('Hardshrink', { lambd })
+    this.lambd = lambd
+  }
+
+  override forward(input: Tensor): Tensor {
+    return ops.hardshrink(input, this.lambd)
+  }
+}
+
+/** x moved by lambd towards 0, and 0 within it */
+export class Softshrink extends Module {
+  readonly lambd: number
+
+  constructor(lambd = 0.5) {
+    super()
+    requireSettings('Softshrink', { lambd })
+    this.lambd = lambd
+  }
+
+  override forward(input: Tensor): Tensor {
+    return ops.softshrink(input, this.lambd)
+  }
+}
+
+export interface HardtanhOptions {
+  /** Default -1. */
+  minVal?: number
+  /** Default 1. */
+  maxVal?: number
+}
+
+/** min(max(x, minVal), maxVal) */
+export class Hardtanh extends Module {
+  readonly minVal: number
+  readonly maxVal: number
+
+  constructor(options: HardtanhOptions = {}) {
+    super()
+    requireOptions('Hardtanh', options, ['minVal', 'maxVal'])
+    const { minVal = -1, maxVal = 1 } = options
+    requireSettings('Hardtanh', { minVal, maxVal })
+    if (!(minVal < maxVal)) throw new ConfigError(`Hardtanh: minVal ${minVal} must be below maxVal ${maxVal}`, {})
+    this.minVal = minVal
+    this.maxVal = maxVal
+  }
+
+  override forward(input: Tensor): Tensor {
+    return ops.hardtanh(input, this.minVal, this.maxVal)
+  }
+}
+
+export interface SoftplusOptions {
+  /** Default 1. */
+  beta?: number
+  /** Default 20. */
+  threshold?: number
+}
+
+/** log(1 + exp(beta x)) / beta, and x itself where beta x > threshold */
+export class Softplus extends Module {
+  readonly beta: number
+  readonly threshold: number
+
+  constructor(options: SoftplusOptions = {}) {
+    super()
+    requireOptions('Softplus', options, ['beta', 'threshold'])
+    const { beta = 1, threshold = 20 } = options
+    requireSettings('Softplus', { beta, threshold })
+    this.beta = beta
+    this.threshold = threshold
+  }
+
+  override forward(input: Tensor): Tensor {
+    return ops.softplus(input, this.beta, this.threshold)
+  }
+}
+
+/** x where it is above `threshold`, else `value`. */
+export class Threshold extends Module {
+  readonly threshold: number
+  readonly value: number
+
+  constructor(threshold: number, value: number) {
+    super()
+    requireSettings('Threshold', { threshold, value })
+    this.threshold = threshold
+    this.value = value
+  }
+
+  override forward(input: Tensor): Tensor {
+    return ops.threshold(input, this.threshold, this.value)
+  }
+}
+
+export interface RReLUOptions {
+  /** Default 1 / 8. */
+  lower?: number
+  /** Default 1 / 3. */
+  upper?: number
+}
+
+/** x where it is positive, else x times a slope: drawn from [lower, upper] in training, their mean otherwise */
+export class RReLU extends Module {
+  readonly lower: number
+  readonly upper: number
+
+  constructor(options: RReLUOptions = {}) {
+    super()
+    requireOptions('RReLU', options, ['lower', 'upper'])
+    const { lower = 1 / 8, upper = 1 / 3 } = options
+    requireSettings('RReLU', { lower, upper })
+    this.lower = lower
+    this.upper = upper
+  }
+
+  override forward(input: Tensor): Tensor {
+    return ops.rrelu(input, this.lower, this.upper, this.training)
+  }
+}
+
+export interface PReLUOptions extends FactoryOptions {
+  /** Slopes: 1 (default) for all channels, or as many as there are channels in dimension 1. */
+  numParameters?: number
+  /** Where they start. Default: 0.25. */
+  init?: number
+}
+
+/** x where it is positive, else x times a slope that is learnt (He et al. 2015, https://arxiv.org/abs/1502.01852). */
+export class PReLU extends Module {
+  readonly numParameters: number
+  readonly init: number
+  weight: Parameter
+
+  constructor(options: PReLUOptions = {}) {
+    super()
+    const { numParameters = 1, init = 0.25, ...factory } = layerOptions('PReLU', options, 'numParameters', 'init')
+    requireSizes('PReLU', { numParameters })
+    requireSettings('PReLU', { init })
+    this.numParameters = numParameters
+    this.init = init
+    this.weight = parameter([numParameters], factory)
+    this.resetParameters()
+  }
+
+  resetParameters(): void {
+    constant_(this.weight, this.init)
+  }
+
+  override forward(input: Tensor): Tensor {
+    return ops.prelu(input, this.weight)
   }
 }

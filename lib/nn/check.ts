@@ -130,6 +130,31 @@ export function requireSizes(layer: string, sizes: Record<string, number>): void
   }
 }
 
+/** One whole number for each spatial dimension, from one for all or a list. */
+export function sizeList(
+  layer: string,
+  name: string,
+  value: number | readonly number[],
+  dims: number,
+  least = 0,
+): number[] {
+  const sizes = typeof value === 'number' ? Array<number>(dims).fill(value) : value
+  const good = Array.isArray(sizes) && sizes.length === dims
+  if (good && sizes.every((size) => Number.isSafeInteger(size) && size >= least)) return [...sizes]
+  throw new ConfigError(`${layer}: ${name} needs ${dims} whole numbers of at least ${least}, not ${shown(value)}`, {
+    argument: name,
+    value,
+  })
+}
+
+/** Settings that a constructor keeps for an operator: numbers, not NaN. */
+export function requireSettings(layer: string, settings: Record<string, unknown>): void {
+  for (const [name, value] of Object.entries(settings)) {
+    if (typeof value === 'number' && !Number.isNaN(value)) continue
+    throw new ConfigError(`${layer}: ${name} must be a number, not ${shown(value)}`, { argument: name, value })
+  }
+}
+
 /** Layers that are all made at once: a slip must not fill the memory with them. */
 export function requireLayers(layer: string, numLayers: number): void {
   requireSizes(layer, { numLayers })

@@ -1,7 +1,6 @@
-import { shown } from '../native/arguments.js'
 import { ConfigError } from '../native/errors.js'
-import { scope, type Tensor } from '../tensor/index.js'
-import { layerOptions, requireSizes } from './check.js'
+import { ops, scope, type Tensor } from '../tensor/index.js'
+import { layerOptions, requireSizes, sizeList } from './check.js'
 import { type ConvOptions, conv1d, conv2d, type PaddingMode, pad } from './functional.js'
 import { calculateFans, kaimingUniform_, uniform_ } from './init.js'
 import { adaptersOf, Module } from './module.js'
@@ -45,13 +44,7 @@ class Convolution extends Module {
     } = layerOptions(this.constructor.name, options, 'stride', 'padding', 'dilation', 'groups', 'bias', 'paddingMode')
     const { paddingMode = 'zeros', ...factory } = rest
     const layer = this.constructor.name
-    const list = (name: string, value: number | number[]) => {
-      const sizes = typeof value === 'number' ? Array<number>(dims).fill(value) : value
-      if (!Array.isArray(sizes) || sizes.length !== dims || !sizes.every(Number.isSafeInteger)) {
-        throw new ConfigError(`${layer}: ${name} needs ${dims} whole numbers, not ${shown(value)}`, {})
-      }
-      return sizes
-    }
+    const list = (name: string, value: number | number[], least: number) => sizeList(layer, name, value, dims, least)
     requireSizes(layer, { inChannels, outChannels, groups })
     if (inChannels % groups !== 0 || outChannels % groups !== 0) {
       throw new ConfigError(
@@ -63,10 +56,10 @@ class Convolution extends Module {
     }
     this.inChannels = inChannels
     this.outChannels = outChannels
-    this.kernelSize = list('kernelSize', kernelSize)
-    this.stride = list('stride', stride)
-    this.padding = typeof padding === 'string' ? padding : list('padding', padding)
-    this.dilation = list('dilation', dilation)
+    this.kernelSize = list('kernelSize', kernelSize, 1)
+    this.stride = list('stride', stride, 1)
+    this.padding = typeof padding === 'string' ? padding : list('padding', padding, 0)
+    this.dilation = list('dilation', dilation, 1)
     this.groups = groups
     this.paddingMode = paddingMode
     if (padding === 'same' && this.stride.some((step) => step !== 1)) {
@@ -129,4 +122,22 @@ export class Conv2d extends Convolution {
   override forward(input: Tensor): Tensor {
     return this.convolve(conv2d, input)
   }
+}
+
+/** Convolution along three dimensions. */
+export class Conv3d extends Convolution {
+  constructor(inChannels: number, outChannels: number, kernelSize: number | number[], options: ConvLayerOptions = {}) {
+    super(3, inChannels, outChannels, kernelSize, options)
+  }
+
+  /** [batch, in, depth, height, width] (or [in, depth, height, width]) → [batch, out, depth', height', width'] */
+  override forward(input: Tensor): Tensor {
+    return this.convolve(conv3d, input)
+  }
+}
+
+const conv3d: typeof conv1d = (input, weight, options = {}) => {
+  const { bias = null, stride = 1, padding = 0, dilation = 1, groups = 1 } = options
+  // A string chooses the overload with named padding; the generated types want one overload at a time.
+  return ops.conv3d(input, weight, bias, stride, padding as number, dilation, groups)
 }

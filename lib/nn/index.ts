@@ -1,30 +1,156 @@
-export { Dropout, GELU, ReLU, Sigmoid, SiLU, Softmax, Tanh } from './activation.js'
+export {
+  CELU,
+  ELU,
+  GELU,
+  GLU,
+  Hardshrink,
+  Hardsigmoid,
+  Hardswish,
+  Hardtanh,
+  type HardtanhOptions,
+  LeakyReLU,
+  LogSigmoid,
+  LogSoftmax,
+  Mish,
+  PReLU,
+  type PReLUOptions,
+  ReLU,
+  ReLU6,
+  RReLU,
+  type RReLUOptions,
+  SELU,
+  Sigmoid,
+  SiLU,
+  Softmax,
+  Softmax2d,
+  Softmin,
+  Softplus,
+  type SoftplusOptions,
+  Softshrink,
+  Softsign,
+  Tanh,
+  Tanhshrink,
+  Threshold,
+} from './activation.js'
 export {
   MultiheadAttention,
   type MultiheadAttentionCallOptions,
   type MultiheadAttentionOptions,
   type MultiheadAttentionResult,
 } from './attention.js'
+export {
+  BatchNorm1d,
+  BatchNorm2d,
+  BatchNorm3d,
+  type BatchNormOptions,
+  InstanceNorm1d,
+  InstanceNorm2d,
+  InstanceNorm3d,
+  type InstanceNormOptions,
+} from './batch-norm.js'
 export { type Layer, ModuleDict, ModuleList, Sequential } from './containers.js'
-export { Conv1d, Conv2d, type ConvLayerOptions } from './conv.js'
+export { Conv1d, Conv2d, Conv3d, type ConvLayerOptions } from './conv.js'
+export { ConvTranspose1d, ConvTranspose2d, ConvTranspose3d, type ConvTransposeOptions } from './conv-transpose.js'
+export { CosineSimilarity, PairwiseDistance, type PairwiseDistanceOptions } from './distance.js'
+export { AlphaDropout, Dropout, Dropout1d, Dropout2d, Dropout3d, FeatureAlphaDropout } from './dropout.js'
 export { Embedding, type EmbeddingOptions } from './embedding.js'
+export { Transformer, type TransformerMasks, type TransformerOptions } from './encoder-decoder.js'
 export * as functional from './functional.js'
 export * as init from './init.js'
-export { Flatten, Identity, Linear, type LinearOptions } from './linear.js'
+export { Bilinear, Flatten, Identity, Linear, type LinearOptions } from './linear.js'
+export {
+  BCELoss,
+  BCEWithLogitsLoss,
+  CosineEmbeddingLoss,
+  CrossEntropyLoss,
+  CTCLoss,
+  type CTCLossOptions,
+  GaussianNLLLoss,
+  type GaussianNLLLossOptions,
+  HingeEmbeddingLoss,
+  HuberLoss,
+  KLDivLoss,
+  L1Loss,
+  MarginRankingLoss,
+  MSELoss,
+  MultiLabelMarginLoss,
+  MultiLabelSoftMarginLoss,
+  MultiMarginLoss,
+  type MultiMarginLossOptions,
+  NLLLoss,
+  PoissonNLLLoss,
+  type PoissonNLLLossOptions,
+  SmoothL1Loss,
+  SoftMarginLoss,
+  TripletMarginLoss,
+  type TripletMarginLossOptions,
+} from './loss-layers.js'
 export { type ForwardHook, type LoadResult, Module } from './module.js'
 export { NativeModule } from './native-module.js'
 export {
-  BatchNorm1d,
-  type BatchNormOptions,
   type ChannelNormOptions,
   GroupNorm,
   LayerNorm,
   type LayerNormOptions,
+  LocalResponseNorm,
+  type LocalResponseNormOptions,
   RMSNorm,
   type RMSNormOptions,
 } from './normalization.js'
+export {
+  CircularPad1d,
+  CircularPad2d,
+  CircularPad3d,
+  ConstantPad1d,
+  ConstantPad2d,
+  ConstantPad3d,
+  type Padding,
+  ReflectionPad1d,
+  ReflectionPad2d,
+  ReflectionPad3d,
+  ReplicationPad1d,
+  ReplicationPad2d,
+  ReplicationPad3d,
+  ZeroPad1d,
+  ZeroPad2d,
+  ZeroPad3d,
+} from './padding.js'
 export { type FactoryOptions, Parameter, type ParameterOptions } from './parameter.js'
+export {
+  AdaptiveAvgPool1d,
+  AdaptiveAvgPool2d,
+  AdaptiveAvgPool3d,
+  AdaptiveMaxPool1d,
+  AdaptiveMaxPool2d,
+  AdaptiveMaxPool3d,
+  AvgPool1d,
+  AvgPool2d,
+  AvgPool3d,
+  type AvgPoolOptions,
+  LPPool1d,
+  LPPool2d,
+  LPPool3d,
+  type LPPoolOptions,
+  MaxPool1d,
+  MaxPool2d,
+  MaxPool3d,
+  type MaxPoolOptions,
+  type OutputSize,
+  type PoolResult,
+} from './pooling.js'
 export type { QuantizationScheme } from './quantized-weight.js'
+export {
+  ChannelShuffle,
+  Fold,
+  type FoldOptions,
+  PixelShuffle,
+  PixelUnshuffle,
+  Unflatten,
+  Unfold,
+  Upsample,
+  UpsamplingBilinear2d,
+  UpsamplingNearest2d,
+} from './reshaping.js'
 export { GRU, type GRUResult, LSTM, type LSTMResult, type RecurrentOptions, type SequenceOptions } from './rnn.js'
 export {
   type Activation,
@@ -33,3 +159,18 @@ export {
   TransformerEncoderLayer,
   type TransformerEncoderLayerOptions,
 } from './transformer.js'
+export {
+  type DecoderMasks,
+  TransformerDecoder,
+  TransformerDecoderLayer,
+  type TransformerDecoderLayerOptions,
+} from './transformer-decoder.js'
+export {
+  FractionalMaxPool2d,
+  FractionalMaxPool3d,
+  type FractionalMaxPoolOptions,
+  MaxUnpool1d,
+  MaxUnpool2d,
+  MaxUnpool3d,
+  type MaxUnpoolOptions,
+} from './unpooling.js'

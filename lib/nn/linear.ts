@@ -44,6 +44,38 @@ export class Linear extends Module {
   }
 }
 
+/** y = x1 A x2 + b. Weight [out, in1, in2] and bias [out] start uniform in ±1/√in1. */
+export class Bilinear extends Module {
+  readonly in1Features: number
+  readonly in2Features: number
+  readonly outFeatures: number
+  weight: Parameter
+  bias: Parameter | null
+
+  constructor(in1Features: number, in2Features: number, outFeatures: number, options: LinearOptions = {}) {
+    super()
+    const { bias = true, ...factory } = layerOptions('Bilinear', options, 'bias')
+    requireSizes('Bilinear', { in1Features, in2Features, outFeatures })
+    this.in1Features = in1Features
+    this.in2Features = in2Features
+    this.outFeatures = outFeatures
+    this.weight = parameter([outFeatures, in1Features, in2Features], factory)
+    this.bias = bias ? parameter([outFeatures], factory) : null
+    this.resetParameters()
+  }
+
+  resetParameters(): void {
+    const bound = 1 / Math.sqrt(this.in1Features)
+    uniform_(this.weight, -bound, bound)
+    if (this.bias) uniform_(this.bias, -bound, bound)
+  }
+
+  /** [..., in1] and [..., in2] → [..., out] */
+  override forward(x1: Tensor, x2: Tensor): Tensor {
+    return ops.bilinear(x1, x2, this.weight, this.bias)
+  }
+}
+
 /** Gives back its input, as a tensor of its own on the same memory. */
 export class Identity extends Module {
   override forward(input: Tensor): Tensor {

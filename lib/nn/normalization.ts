@@ -1,6 +1,15 @@
+import { requireOptions } from '../data/check.js'
 import { ConfigError, ShapeError } from '../native/errors.js'
-import { noGrad, ops, scope, type Tensor, zeros } from '../tensor/index.js'
-import { explain, layerOptions, notFloating, otherRank, otherSize, requireSizes } from './check.js'
+import { ops, scope, type Tensor } from '../tensor/index.js'
+import {
+  explain,
+  layerOptions,
+  notFloating,
+  otherSize,
+  requireSettings,
+  requireSizes,
+  requireTensors,
+} from './check.js'
 import { layerNorm, rmsNorm } from './functional.js'
 import { ones_, zeros_ } from './init.js'
 import { Module } from './module.js'
@@ -141,94 +150,49 @@ export class GroupNorm extends Module {
   }
 }
 
-export interface BatchNormOptions extends ChannelNormOptions {
-  /** Weight of the newest batch in the running statistics; null averages over all batches. Default: 0.1. */
-  momentum?: number | null
-  /** Whether running statistics are kept, and used in `eval()`. Default: true. */
-  trackRunningStats?: boolean
+export interface LocalResponseNormOptions {
+  /** Default: 1e-4. */
+  alpha?: number
+  /** Default: 0.75. */
+  beta?: number
+  /** Default: 1. */
+  k?: number
 }
 
-/** Zero mean and unit variance of each channel over the batch (Ioffe and Szegedy 2015). */
-export class BatchNorm1d extends Module {
-  readonly numFeatures: number
-  readonly eps: number
-  readonly momentum: number | null
-  weight: Parameter | null
-  bias: Parameter | null
-  declare running_mean: Tensor | null
-  declare running_var: Tensor | null
-  declare num_batches_tracked: Tensor | null
+/** x / (k + alpha · mean of x² over `size` neighbouring channels)^beta (Krizhevsky et al. 2012). */
+export class LocalResponseNorm extends Module {
+  readonly size: number
+  readonly alpha: number
+  readonly beta: number
+  readonly k: number
 
-  constructor(numFeatures: number, options: BatchNormOptions = {}) {
+  constructor(size: number, options: LocalResponseNormOptions = {}) {
     super()
-    const {
-      eps = 1e-5,
-      momentum = 0.1,
-      affine = true,
-      trackRunningStats = true,
-      ...factory
-    } = layerOptions('BatchNorm1d', options, 'eps', 'momentum', 'affine', 'trackRunningStats')
-    requireSizes('BatchNorm1d', { numFeatures })
-    this.numFeatures = numFeatures
-    this.eps = eps
-    this.momentum = momentum
-    this.weight = affine ? parameter([numFeatures], factory) : null
-    this.bias = affine ? parameter([numFeatures], factory) : null
-    const { device } = factory
-    this.registerBuffer('running_mean', trackRunningStats ? zeros([numFeatures], factory) : null)
-    this.registerBuffer('running_var', trackRunningStats ? zeros([numFeatures], factory) : null)
-    this.registerBuffer('num_batches_tracked', trackRunningStats ? zeros([], { device, dtype: 'int64' }) : null)
-    this.resetParameters()
+    requireSizes('LocalResponseNorm', { size })
+    requireOptions('LocalResponseNorm', options, ['alpha', 'beta', 'k'])
+    const { alpha = 1e-4, beta = 0.75, k = 1 } = options
+    requireSettings('LocalResponseNorm', { alpha, beta, k })
+    this.size = size
+    this.alpha = alpha
+    this.beta = beta
+    this.k = k
   }
 
-  resetParameters(): void {
-    if (this.running_mean) zeros_(this.running_mean)
-    if (this.running_var) ones_(this.running_var)
-    if (this.num_batches_tracked) zeros_(this.num_batches_tracked)
-    if (this.weight) ones_(this.weight)
-    if (this.bias) zeros_(this.bias)
-  }
-
-  /** [batch, channels] or [batch, channels, length], the same out. In training, updates the running statistics. */
+  /** [batch, channels, ...], the same out */
   override forward(input: Tensor): Tensor {
-    const wrong = otherRank('BatchNorm1d', input, [2, 3], '[batch, channels] or [batch, channels, length]')
-    if (wrong) throw wrong
-    const useBatch = this.training || !this.running_mean
-    const [batch = 0, , length = 1] = input.shape
-    if (useBatch && batch * length < 2) {
-      throw new ShapeError(
-        `BatchNorm1d: statistics of a batch need more than one value per channel, but the input is [${input.shape}]; ` +
-          'use a larger batch or eval()',
-        { shape: input.shape },
-      )
+    requireTensors('LocalResponseNorm', input)
+    if (input.ndim < 3) {
+      throw new ShapeError(`LocalResponseNorm needs [batch, channels, ...], but the input is [${input.shape}]`, {
+        shape: input.shape,
+      })
     }
+    const { size, alpha, beta, k } = this
     return scope(() => {
-      const momentum = this.training ? this.#countBatch() : 0
-      try {
-        return ops.batchNorm(
-          input,
-          this.weight,
-          this.bias,
-          this.running_mean,
-          this.running_var,
-          useBatch,
-          momentum,
-          this.eps,
-          true,
-        )
-      } catch (error) {
-        throw explain(error, () => [
-          notFloating('BatchNorm1d', input),
-          otherSize('BatchNorm1d', input, 1, this.numFeatures),
-        ])
-      }
+      // Channels become the length of a one-dimensional mean.
+      const squares = input.square().flatten(2).transpose(1, 2) // [batch, positions, channels]
+      const padded = ops.pad(squares, [Math.floor(size / 2), Math.floor((size - 1) / 2)])
+      const means = ops.avgPool1d(padded, [size], [1]).transpose(1, 2).reshape(input.shape)
+      return input.div(means.mul(alpha).add(k).pow(beta))
     })
-  }
-
-  #countBatch(): number {
-    const count = this.num_batches_tracked
-    if (!count) return 0
-    noGrad(() => count.add_(1))
-    return this.momentum ?? 1 / Number(count.item())
   }
 }

@@ -2,10 +2,10 @@ import { requireOptions } from '../data/check.js'
 import { shown } from '../native/arguments.js'
 import { ConfigError } from '../native/errors.js'
 import { scope, type Tensor } from '../tensor/index.js'
-import { Dropout } from './activation.js'
 import { MultiheadAttention } from './attention.js'
 import { layerOptions, requireLayers, requireTensors } from './check.js'
 import { type Layer, ModuleList } from './containers.js'
+import { Dropout } from './dropout.js'
 import { gelu, relu } from './functional.js'
 import { skipInit } from './init.js'
 import { Linear } from './linear.js'
@@ -41,6 +41,26 @@ export interface EncoderMasks {
   isCausal?: boolean
 }
 
+export const LAYER_OPTIONS = [
+  'dimFeedforward',
+  'dropout',
+  'activation',
+  'layerNormEps',
+  'batchFirst',
+  'normFirst',
+  'bias',
+] as const satisfies (keyof TransformerEncoderLayerOptions)[]
+
+/** The function of an activation; default relu. */
+export function activationOf(layer: string, activation: Activation = 'relu'): (input: Tensor) => Tensor {
+  if (activation === 'relu') return relu
+  if (activation === 'gelu') return (input) => gelu(input)
+  if (typeof activation === 'function') return activation
+  throw new ConfigError(`${layer}: activation must be 'relu', 'gelu' or a function, not ${shown(activation)}`, {
+    activation,
+  })
+}
+
 /** Self-attention and feed-forward with residuals and layer norms (Vaswani et al. 2017). */
 export class TransformerEncoderLayer extends Module {
   self_attn: MultiheadAttention
@@ -52,6 +72,7 @@ export class TransformerEncoderLayer extends Module {
   dropout1: Dropout
   dropout2: Dropout
   readonly #arguments: [number, number, TransformerEncoderLayerOptions]
+  readonly #activation: (input: Tensor) => Tensor
 
   constructor(dModel: number, nhead: number, options: TransformerEncoderLayerOptions = {}) {
     super()
@@ -60,24 +81,9 @@ export class TransformerEncoderLayer extends Module {
       dropout = 0.1,
       activation = 'relu',
       layerNormEps = 1e-5,
-    } = layerOptions(
-      'TransformerEncoderLayer',
-      options,
-      'dimFeedforward',
-      'dropout',
-      'activation',
-      'layerNormEps',
-      'batchFirst',
-      'normFirst',
-      'bias',
-    )
+    } = layerOptions('TransformerEncoderLayer', options, ...LAYER_OPTIONS)
     const { batchFirst = false, bias = true, device, dtype } = options
-    if (typeof activation !== 'function' && activation !== 'relu' && activation !== 'gelu') {
-      throw new ConfigError(
-        `TransformerEncoderLayer: activation must be 'relu', 'gelu' or a function, not ${shown(activation)}`,
-        { activation },
-      )
-    }
+    this.#activation = activationOf('TransformerEncoderLayer', activation)
     this.#arguments = [dModel, nhead, options]
     const factory = { device, dtype }
     this.self_attn = new MultiheadAttention(dModel, nhead, { dropout, bias, batchFirst, ...factory })
@@ -119,9 +125,7 @@ export class TransformerEncoderLayer extends Module {
   }
 
   #feedForward(x: Tensor): Tensor {
-    const { activation = 'relu' } = this.#arguments[2]
-    const act = activation === 'relu' ? relu : activation === 'gelu' ? gelu : activation
-    return this.dropout2.forward(this.linear2.forward(this.dropout.forward(act(this.linear1.forward(x)))))
+    return this.dropout2.forward(this.linear2.forward(this.dropout.forward(this.#activation(this.linear1.forward(x)))))
   }
 }
 

@@ -39,7 +39,23 @@ export function build(call: string, construct: unknown[]): InstanceType<Construc
     template.dispose()
     return encoder as unknown as InstanceType<Constructor>
   }
-  return new library[name]!(...construct)
+  if (name === 'TransformerDecoder') {
+    const { layer, numLayers, norm } = construct[0] as { layer: never; numLayers: number; norm: number | null }
+    const template = new voxtorch.TransformerDecoderLayer(...(layer as [number, number]))
+    const decoder = new voxtorch.TransformerDecoder(template, numLayers, {
+      norm: norm === null ? null : new voxtorch.LayerNorm(norm),
+    })
+    template.dispose()
+    return decoder as unknown as InstanceType<Constructor>
+  }
+  return new library[name]!(...construct.map(withTensors))
+}
+
+/** Constructor arguments, where `{ values }` stands for a float tensor. */
+function withTensors(value: unknown): unknown {
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) return value
+  if ('values' in value) return voxtorch.tensor(value.values as number[], { dtype: 'float32' })
+  return Object.fromEntries(Object.entries(value).map(([key, item]) => [key, withTensors(item)]))
 }
 
 export function resolve(value: unknown, inputs: Tensors): unknown {
@@ -85,4 +101,18 @@ function callee(file: Fixture<Case>, item: Case, dtype: 'float32' | 'float64'): 
   return [module, (...args) => module.forward(...args)]
 }
 
-export const FILES = ['basic', 'recurrent', 'attention', 'functions', 'losses', 'resizing']
+export const FILES = [
+  'basic',
+  'recurrent',
+  'attention',
+  'functions',
+  'losses',
+  'resizing',
+  'activations',
+  'pooling',
+  'layers',
+  'norms',
+  'more-layers',
+  'decoder',
+  'loss-layers',
+]

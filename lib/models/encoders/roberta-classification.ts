@@ -1,5 +1,5 @@
 import { requireObject } from '../../data/check.js'
-import { Dropout } from '../../nn/activation.js'
+import { Dropout } from '../../nn/dropout.js'
 import { Linear } from '../../nn/linear.js'
 import { crossEntropy } from '../../nn/losses.js'
 import { Module } from '../../nn/module.js'

@@ -1,0 +1,158 @@
+import { requireOptions } from '../data/check.js'
+import { ConfigError, ShapeError } from '../native/errors.js'
+import { ops, type Tensor } from '../tensor/index.js'
+import { explain, layerOptions, notFloating, otherRank, otherSize, otherType, requireSizes, sizeList } from './check.js'
+import { calculateFans, kaimingUniform_, uniform_ } from './init.js'
+import { Module } from './module.js'
+import { type FactoryOptions, type Parameter, parameter } from './parameter.js'
+
+export interface ConvTransposeOptions extends FactoryOptions {
+  /** Default: 1. */
+  stride?: number | number[]
+  /** What a convolution from the output to the input would have. Default: 0. */
+  padding?: number | number[]
+  /** Added to one side of the output, below stride or dilation. Default: 0. */
+  outputPadding?: number | number[]
+  /** Default: 1. */
+  groups?: number
+  /** Default: true. */
+  bias?: boolean
+  /** Default: 1. */
+  dilation?: number | number[]
+}
+
+/** The gradient of a convolution as a layer. Weight and bias start uniform in ±1/√(out / groups · kernel). */
+class TransposedConvolution extends Module {
+  readonly inChannels: number
+  readonly outChannels: number
+  readonly kernelSize: number[]
+  readonly stride: number[]
+  readonly padding: number[]
+  readonly outputPadding: number[]
+  readonly dilation: number[]
+  readonly groups: number
+  weight: Parameter
+  bias: Parameter | null
+
+  constructor(
+    dims: number,
+    inChannels: number,
+    outChannels: number,
+    kernelSize: number | number[],
+    options: ConvTransposeOptions,
+  ) {
+    super()
+    const layer = new.target.name
+    const {
+      stride = 1,
+      padding = 0,
+      outputPadding = 0,
+      groups = 1,
+      bias = true,
+      dilation = 1,
+      ...factory
+    } = layerOptions(layer, options, 'stride', 'padding', 'outputPadding', 'groups', 'bias', 'dilation')
+    requireSizes(layer, { inChannels, outChannels, groups })
+    if (inChannels % groups !== 0 || outChannels % groups !== 0) {
+      throw new ConfigError(
+        `${layer}: ${inChannels} and ${outChannels} channels are not multiples of groups ${groups}`,
+        {
+          groups,
+        },
+      )
+    }
+    this.inChannels = inChannels
+    this.outChannels = outChannels
+    this.kernelSize = sizeList(layer, 'kernelSize', kernelSize, dims, 1)
+    this.stride = sizeList(layer, 'stride', stride, dims, 1)
+    this.padding = sizeList(layer, 'padding', padding, dims)
+    this.outputPadding = sizeList(layer, 'outputPadding', outputPadding, dims)
+    this.dilation = sizeList(layer, 'dilation', dilation, dims, 1)
+    this.groups = groups
+    this.weight = parameter([inChannels, outChannels / groups, ...this.kernelSize], factory)
+    this.bias = bias ? parameter([outChannels], factory) : null
+    this.resetParameters()
+  }
+
+  resetParameters(): void {
+    kaimingUniform_(this.weight, { a: Math.sqrt(5) })
+    const bound = 1 / Math.sqrt(calculateFans(this.weight).fanIn)
+    if (this.bias) uniform_(this.bias, -bound, bound)
+  }
+
+  /**
+   * [batch, in, ...] (or [in, ...]) → [batch, out, ...]
+   * @param options.outputSize spatial sizes of what comes out, in place of `outputPadding`: with a stride above 1 several
+   * are possible
+   */
+  override forward(input: Tensor, options: { outputSize?: number[] } = {}): Tensor {
+    const layer = this.constructor.name
+    requireOptions(`${layer}.forward`, options, ['outputSize'])
+    const { kernelSize, weight, stride, padding, dilation, groups } = this
+    const dims = kernelSize.length
+    const wrong = otherRank(layer, input, [dims + 1, dims + 2], `[batch, channels, ...] with ${dims} more dimensions`)
+    if (wrong) throw wrong
+    const extra = options.outputSize ? this.#paddingFor(input, options.outputSize) : this.outputPadding
+    const run = [ops.convTranspose1d, ops.convTranspose2d, ops.convTranspose3d] as const
+    try {
+      return run[(dims - 1) as 0](input, weight, this.bias, stride, padding, extra, groups, dilation)
+    } catch (error) {
+      throw explain(error, () => [
+        notFloating(layer, input),
+        otherSize(layer, input, -dims - 1, this.inChannels),
+        otherType(layer, input, weight),
+      ])
+    }
+  }
+
+  #paddingFor(input: Tensor, outputSize: number[]): number[] {
+    const layer = this.constructor.name
+    const dims = this.kernelSize.length
+    return sizeList(layer, 'outputSize', outputSize, dims, 1).map((size, i) => {
+      const length = input.shape[input.ndim - dims + i] as number
+      const least =
+        (length - 1) * this.stride[i]! - 2 * this.padding[i]! + this.dilation[i]! * (this.kernelSize[i]! - 1) + 1
+      const most = least + this.stride[i]! - 1
+      if (size >= least && size <= most) return size - least
+      throw new ShapeError(`${layer}: dimension ${i} of outputSize must be from ${least} to ${most}, not ${size}`, {
+        outputSize,
+      })
+    })
+  }
+}
+
+/** Transposed convolution along one dimension, [batch, in, length]. */
+export class ConvTranspose1d extends TransposedConvolution {
+  constructor(
+    inChannels: number,
+    outChannels: number,
+    kernelSize: number | number[],
+    options: ConvTransposeOptions = {},
+  ) {
+    super(1, inChannels, outChannels, kernelSize, options)
+  }
+}
+
+/** Transposed convolution along two dimensions, [batch, in, height, width]. */
+export class ConvTranspose2d extends TransposedConvolution {
+  constructor(
+    inChannels: number,
+    outChannels: number,
+    kernelSize: number | number[],
+    options: ConvTransposeOptions = {},
+  ) {
+    super(2, inChannels, outChannels, kernelSize, options)
+  }
+}
+
+/** Transposed convolution along three dimensions, [batch, in, depth, height, width]. */
+export class ConvTranspose3d extends TransposedConvolution {
+  constructor(
+    inChannels: number,
+    outChannels: number,
+    kernelSize: number | number[],
+    options: ConvTransposeOptions = {},
+  ) {
+    super(3, inChannels, outChannels, kernelSize, options)
+  }
+}

@@ -1,0 +1,96 @@
+import { requireOptions } from '../data/check.js'
+import { type Device, type DType, full, noGrad, scope, type Tensor } from '../tensor/index.js'
+import { layerOptions, requireSizes } from './check.js'
+import { xavierUniform_ } from './init.js'
+import { Module } from './module.js'
+import { LayerNorm } from './normalization.js'
+import type { TransformerEncoderLayerOptions } from './transformer.js'
+import { LAYER_OPTIONS, TransformerEncoder, TransformerEncoderLayer } from './transformer.js'
+import { type DecoderMasks, TransformerDecoder, TransformerDecoderLayer } from './transformer-decoder.js'
+
+export interface TransformerOptions extends TransformerEncoderLayerOptions {
+  /** Default: 512. */
+  dModel?: number
+  /** Default: 8. */
+  nhead?: number
+  /** Default: 6. */
+  numEncoderLayers?: number
+  /** Default: 6. */
+  numDecoderLayers?: number
+}
+
+export interface TransformerMasks extends DecoderMasks {
+  /** [source, source] or [batch · heads, source, source]: true where attention is forbidden, or added numbers. */
+  sourceMask?: Tensor | null
+  /** [batch, source]: true where the source is padding. */
+  sourceKeyPaddingMask?: Tensor | null
+  /** Each source position sees only positions up to its own. Default: false. */
+  sourceIsCausal?: boolean
+}
+
+const MASKS = [
+  'sourceMask',
+  'sourceKeyPaddingMask',
+  'sourceIsCausal',
+  'targetMask',
+  'memoryMask',
+  'targetKeyPaddingMask',
+  'memoryKeyPaddingMask',
+  'targetIsCausal',
+  'memoryIsCausal',
+] as const satisfies (keyof TransformerMasks)[]
+
+/** Encoder and decoder with a final norm each (Vaswani et al. 2017); weights start as {@link xavierUniform_} says. */
+export class Transformer extends Module {
+  encoder: TransformerEncoder
+  decoder: TransformerDecoder
+
+  constructor(options: TransformerOptions = {}) {
+    super()
+    const own = ['dModel', 'nhead', 'numEncoderLayers', 'numDecoderLayers'] as const
+    const {
+      dModel = 512,
+      nhead = 8,
+      numEncoderLayers = 6,
+      numDecoderLayers = 6,
+      ...layer
+    } = layerOptions('Transformer', options, ...own, ...LAYER_OPTIONS)
+    requireSizes('Transformer', { dModel, nhead, numEncoderLayers, numDecoderLayers })
+    const { layerNormEps = 1e-5, bias = true, device, dtype } = layer
+    const norm = () => new LayerNorm(dModel, { eps: layerNormEps, bias, device, dtype })
+    const encoderLayer = new TransformerEncoderLayer(dModel, nhead, layer)
+    this.encoder = new TransformerEncoder(encoderLayer, numEncoderLayers, { norm: norm() })
+    encoderLayer.dispose()
+    const decoderLayer = new TransformerDecoderLayer(dModel, nhead, layer)
+    this.decoder = new TransformerDecoder(decoderLayer, numDecoderLayers, { norm: norm() })
+    decoderLayer.dispose()
+    this.resetParameters()
+  }
+
+  resetParameters(): void {
+    for (const parameter of this.parameters()) if (parameter.ndim > 1) xavierUniform_(parameter)
+  }
+
+  /**
+   * @param source [source, batch, dModel], with `batchFirst` [batch, source, dModel], or [source, dModel]
+   * @param target [target, batch, dModel], likewise; the same out
+   */
+  override forward(source: Tensor, target: Tensor, masks: TransformerMasks = {}): Tensor {
+    requireOptions('Transformer.forward', masks, MASKS)
+    const { sourceMask = null, sourceKeyPaddingMask = null, sourceIsCausal = false, ...rest } = masks
+    return scope(() => {
+      const memory = this.encoder.forward(source, {
+        mask: sourceMask,
+        keyPaddingMask: sourceKeyPaddingMask,
+        isCausal: sourceIsCausal,
+      })
+      return this.decoder.forward(target, memory, rest)
+    })
+  }
+
+  /** -Infinity above the diagonal and 0 elsewhere, [size, size]: what each position must not see. */
+  static generateSquareSubsequentMask(size: number, options: { device?: Device; dtype?: DType } = {}): Tensor {
+    requireSizes('generateSquareSubsequentMask', { size })
+    return scope(() => noGrad(() => full([size, size], Number.NEGATIVE_INFINITY, options).triu(1)))
+  }
+}

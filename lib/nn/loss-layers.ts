@@ -1,0 +1,442 @@
+import { requireOneOf, requireOptions } from '../data/check.js'
+import { ConfigError } from '../native/errors.js'
+import { ops, scope, type Tensor } from '../tensor/index.js'
+import { requireSameShape, requireSettings, requireTensors } from './check.js'
+import {
+  binaryCrossEntropy,
+  binaryCrossEntropyWithLogits,
+  type CrossEntropyOptions,
+  cosineEmbeddingLoss,
+  crossEntropy,
+  ctcLoss,
+  huberLoss,
+  klDiv,
+  type LossOptions,
+  l1Loss,
+  mseLoss,
+  nllLoss,
+  type Reduction,
+  smoothL1Loss,
+  tripletMarginLoss,
+} from './losses.js'
+import { Module } from './module.js'
+
+const REDUCTIONS: Record<Reduction, number> = { none: 0, mean: 1, sum: 2 }
+
+/** ATen's number of a reduction. */
+function reductionCode(reduction: Reduction): number {
+  requireOneOf('a loss', 'reduction', reduction, Object.keys(REDUCTIONS))
+  return REDUCTIONS[reduction]
+}
+
+/** What the layers have in common: how the losses of a batch become one. */
+abstract class Loss extends Module {
+  readonly reduction: Reduction
+
+  constructor({ reduction = 'mean' }: LossOptions) {
+    super()
+    reductionCode(reduction)
+    this.reduction = reduction
+  }
+
+  /** The losses of a batch as one, as `reduction` says. */
+  protected reduced(losses: Tensor): Tensor {
+    if (this.reduction === 'none') return losses
+    return this.reduction === 'sum' ? losses.sum() : losses.mean()
+  }
+}
+
+/** Options of a loss: those of `own` and the reduction. */
+function lossOptions<O extends object>(layer: string, options: O, ...own: (keyof O & string)[]): O {
+  requireOptions(layer, options, ['reduction', ...own])
+  return options
+}
+
+/** Losses of an input and a target of one shape that take nothing but the reduction. */
+abstract class PairLoss extends Loss {
+  constructor(options: LossOptions = {}) {
+    super(lossOptions(new.target.name, options))
+  }
+}
+
+/** |input - target| */
+export class L1Loss extends PairLoss {
+  override forward(input: Tensor, target: Tensor): Tensor {
+    return l1Loss(input, target, { reduction: this.reduction })
+  }
+}
+
+/** (input - target)² */
+export class MSELoss extends PairLoss {
+  override forward(input: Tensor, target: Tensor): Tensor {
+    return mseLoss(input, target, { reduction: this.reduction })
+  }
+}
+
+/** log(1 + exp(-target input)), target -1 or 1. */
+export class SoftMarginLoss extends PairLoss {
+  override forward(input: Tensor, target: Tensor): Tensor {
+    requireSameShape('SoftMarginLoss', input, target)
+    return ops.softMarginLoss(input, target, reductionCode(this.reduction))
+  }
+}
+
+/**
+ * Mean of max(0, 1 - (input[label] - input[other])) over the labels of an item, which are the numbers in `target` before
+ * its first -1; both [batch, classes] or [classes].
+ */
+export class MultiLabelMarginLoss extends PairLoss {
+  override forward(input: Tensor, target: Tensor): Tensor {
+    requireSameShape('MultiLabelMarginLoss', input, target)
+    return ops.multilabelMarginLoss(input, target, reductionCode(this.reduction))
+  }
+}
+
+/** d² / (2 beta) where |d| < beta (default 1), else |d| - beta / 2. */
+export class SmoothL1Loss extends Loss {
+  readonly beta: number
+
+  constructor(options: LossOptions & { beta?: number } = {}) {
+    super(lossOptions('SmoothL1Loss', options, 'beta'))
+    const { beta = 1 } = options
+    requireSettings('SmoothL1Loss', { beta })
+    this.beta = beta
+  }
+
+  override forward(input: Tensor, target: Tensor): Tensor {
+    return smoothL1Loss(input, target, { reduction: this.reduction, beta: this.beta })
+  }
+}
+
+/** d² / 2 where |d| < delta (default 1), else delta (|d| - delta / 2). */
+export class HuberLoss extends Loss {
+  readonly delta: number
+
+  constructor(options: LossOptions & { delta?: number } = {}) {
+    super(lossOptions('HuberLoss', options, 'delta'))
+    const { delta = 1 } = options
+    requireSettings('HuberLoss', { delta })
+    this.delta = delta
+  }
+
+  override forward(input: Tensor, target: Tensor): Tensor {
+    return huberLoss(input, target, { reduction: this.reduction, delta: this.delta })
+  }
+}
+
+/** Losses with a weight, which is a buffer: it moves with `to()` and is in the state dictionary. */
+abstract class WeightedLoss extends Loss {
+  declare weight: Tensor | null
+
+  constructor(options: LossOptions & { weight?: Tensor | null }) {
+    super(options)
+    this.registerBuffer('weight', options.weight ?? null)
+  }
+}
+
+/** Softmax cross-entropy of logits [batch, classes, ...]; as `functional.crossEntropy`. The weight becomes the layer's. */
+export class CrossEntropyLoss extends WeightedLoss {
+  readonly ignoreIndex: number
+  readonly labelSmoothing: number
+
+  constructor(options: CrossEntropyOptions = {}) {
+    super(lossOptions('CrossEntropyLoss', options, 'weight', 'ignoreIndex', 'labelSmoothing'))
+    const { ignoreIndex = -100, labelSmoothing = 0 } = options
+    requireSettings('CrossEntropyLoss', { ignoreIndex, labelSmoothing })
+    this.ignoreIndex = ignoreIndex
+    this.labelSmoothing = labelSmoothing
+  }
+
+  override forward(logits: Tensor, target: Tensor): Tensor {
+    const { weight, ignoreIndex, labelSmoothing, reduction } = this
+    return crossEntropy(logits, target, { weight, ignoreIndex, labelSmoothing, reduction })
+  }
+}
+
+/** Negative log likelihood of log-probabilities [batch, classes, ...]. The weight becomes the layer's. */
+export class NLLLoss extends WeightedLoss {
+  readonly ignoreIndex: number
+
+  constructor(options: Omit<CrossEntropyOptions, 'labelSmoothing'> = {}) {
+    super(lossOptions('NLLLoss', options, 'weight', 'ignoreIndex'))
+    const { ignoreIndex = -100 } = options
+    requireSettings('NLLLoss', { ignoreIndex })
+    this.ignoreIndex = ignoreIndex
+  }
+
+  override forward(logProbs: Tensor, target: Tensor): Tensor {
+    const { weight, ignoreIndex, reduction } = this
+    return nllLoss(logProbs, target, { weight, ignoreIndex, reduction })
+  }
+}
+
+/** Binary cross-entropy of probabilities; of logits, use BCEWithLogitsLoss. The weight becomes the layer's. */
+export class BCELoss extends WeightedLoss {
+  constructor(options: LossOptions & { weight?: Tensor | null } = {}) {
+    super(lossOptions('BCELoss', options, 'weight'))
+  }
+
+  override forward(probabilities: Tensor, target: Tensor): Tensor {
+    const { weight, reduction } = this
+    return binaryCrossEntropy(probabilities, target, { weight, reduction })
+  }
+}
+
+/** Binary cross-entropy of logits; `posWeight` is of the positive side of each class. The weights become the layer's. */
+export class BCEWithLogitsLoss extends WeightedLoss {
+  declare pos_weight: Tensor | null
+
+  constructor(options: LossOptions & { weight?: Tensor | null; posWeight?: Tensor | null } = {}) {
+    super(lossOptions('BCEWithLogitsLoss', options, 'weight', 'posWeight'))
+    this.registerBuffer('pos_weight', options.posWeight ?? null)
+  }
+
+  override forward(logits: Tensor, target: Tensor): Tensor {
+    const { weight, pos_weight: posWeight, reduction } = this
+    return binaryCrossEntropyWithLogits(logits, target, { weight, posWeight, reduction })
+  }
+}
+
+/** Binary cross-entropy of logits [batch, classes], meant over the classes. The weight [classes] becomes the layer's. */
+export class MultiLabelSoftMarginLoss extends WeightedLoss {
+  constructor(options: LossOptions & { weight?: Tensor | null } = {}) {
+    super(lossOptions('MultiLabelSoftMarginLoss', options, 'weight'))
+  }
+
+  override forward(logits: Tensor, target: Tensor): Tensor {
+    requireSameShape('MultiLabelSoftMarginLoss', logits, target)
+    return scope(() => {
+      const positive = target.mul(ops.logSigmoid(logits))
+      const negative = target.neg().add(1).mul(ops.logSigmoid(logits.neg()))
+      const losses = positive.add(negative).neg()
+      return this.reduced((this.weight ? losses.mul(this.weight) : losses).mean([-1]))
+    })
+  }
+}
+
+export interface MultiMarginLossOptions extends LossOptions {
+  /** Power of each term, 1 (default) or 2. */
+  p?: number
+  /** Default: 1. */
+  margin?: number
+  /** Weight of each class, [classes]; becomes the layer's. */
+  weight?: Tensor | null
+}
+
+/** Mean over the other classes of max(0, margin - input[target] + input[other])^p; input [batch, classes] or [classes]. */
+export class MultiMarginLoss extends WeightedLoss {
+  readonly p: number
+  readonly margin: number
+
+  constructor(options: MultiMarginLossOptions = {}) {
+    super(lossOptions('MultiMarginLoss', options, 'p', 'margin', 'weight'))
+    const { p = 1, margin = 1 } = options
+    requireSettings('MultiMarginLoss', { p, margin })
+    if (p !== 1 && p !== 2) throw new ConfigError(`MultiMarginLoss: p must be 1 or 2, not ${p}`, { p })
+    this.p = p
+    this.margin = margin
+  }
+
+  override forward(input: Tensor, target: Tensor): Tensor {
+    return ops.multiMarginLoss(input, target, this.p, this.margin, this.weight, reductionCode(this.reduction))
+  }
+}
+
+/** Kullback-Leibler divergence; as `functional.klDiv`. */
+export class KLDivLoss extends Module {
+  readonly reduction: Reduction | 'batchmean'
+  readonly logTarget: boolean
+
+  constructor(options: { reduction?: Reduction | 'batchmean'; logTarget?: boolean } = {}) {
+    super()
+    const { reduction = 'mean', logTarget = false } = lossOptions('KLDivLoss', options, 'logTarget')
+    if (reduction !== 'batchmean') reductionCode(reduction)
+    this.reduction = reduction
+    this.logTarget = logTarget
+  }
+
+  override forward(input: Tensor, target: Tensor): Tensor {
+    return klDiv(input, target, { reduction: this.reduction, logTarget: this.logTarget })
+  }
+}
+
+/** 1 - cos for target 1, max(0, cos - margin) for target -1; inputs [batch, dim] or [dim]. */
+export class CosineEmbeddingLoss extends Loss {
+  readonly margin: number
+
+  constructor(options: LossOptions & { margin?: number } = {}) {
+    super(lossOptions('CosineEmbeddingLoss', options, 'margin'))
+    const { margin = 0 } = options
+    requireSettings('CosineEmbeddingLoss', { margin })
+    this.margin = margin
+  }
+
+  override forward(x1: Tensor, x2: Tensor, target: Tensor): Tensor {
+    return cosineEmbeddingLoss(x1, x2, target, { margin: this.margin, reduction: this.reduction })
+  }
+}
+
+/** max(0, -target (x1 - x2) + margin), target 1 where x1 should be larger and -1 where x2 should. */
+export class MarginRankingLoss extends Loss {
+  readonly margin: number
+
+  constructor(options: LossOptions & { margin?: number } = {}) {
+    super(lossOptions('MarginRankingLoss', options, 'margin'))
+    const { margin = 0 } = options
+    requireSettings('MarginRankingLoss', { margin })
+    this.margin = margin
+  }
+
+  override forward(x1: Tensor, x2: Tensor, target: Tensor): Tensor {
+    requireSameShape('MarginRankingLoss', x1, x2)
+    requireSameShape('MarginRankingLoss', x1, target)
+    return ops.marginRankingLoss(x1, x2, target, this.margin, reductionCode(this.reduction))
+  }
+}
+
+/** The input for target 1, max(0, margin - input) for target -1. Default margin 1. */
+export class HingeEmbeddingLoss extends Loss {
+  readonly margin: number
+
+  constructor(options: LossOptions & { margin?: number } = {}) {
+    super(lossOptions('HingeEmbeddingLoss', options, 'margin'))
+    const { margin = 1 } = options
+    requireSettings('HingeEmbeddingLoss', { margin })
+    this.margin = margin
+  }
+
+  override forward(input: Tensor, target: Tensor): Tensor {
+    requireSameShape('HingeEmbeddingLoss', input, target)
+    return ops.hingeEmbeddingLoss(input, target, this.margin, reductionCode(this.reduction))
+  }
+}
+
+export interface TripletMarginLossOptions extends LossOptions {
+  /** Default: 1. */
+  margin?: number
+  /** Order of the norm. Default: 2. */
+  p?: number
+  /** Default: 1e-6. */
+  eps?: number
+  /** Takes the negative that is nearer to anchor or positive. Default: false. */
+  swap?: boolean
+}
+
+/** max(0, |anchor - positive| - |anchor - negative| + margin). */
+export class TripletMarginLoss extends Loss {
+  readonly margin: number
+  readonly p: number
+  readonly eps: number
+  readonly swap: boolean
+
+  constructor(options: TripletMarginLossOptions = {}) {
+    super(lossOptions('TripletMarginLoss', options, 'margin', 'p', 'eps', 'swap'))
+    const { margin = 1, p = 2, eps = 1e-6, swap = false } = options
+    requireSettings('TripletMarginLoss', { margin, p, eps })
+    this.margin = margin
+    this.p = p
+    this.eps = eps
+    this.swap = swap
+  }
+
+  override forward(anchor: Tensor, positive: Tensor, negative: Tensor): Tensor {
+    const { margin, p, eps, swap, reduction } = this
+    return tripletMarginLoss(anchor, positive, negative, { margin, p, eps, swap, reduction })
+  }
+}
+
+export interface PoissonNLLLossOptions extends LossOptions {
+  /** The input is the logarithm of the rate. Default: true. */
+  logInput?: boolean
+  /** Adds Stirling's approximation of log(target!). Default: false. */
+  full?: boolean
+  /** Added to a rate that is not a logarithm. Default: 1e-8. */
+  eps?: number
+}
+
+/** Negative log likelihood of counts under Poisson distributions. */
+export class PoissonNLLLoss extends Loss {
+  readonly logInput: boolean
+  readonly full: boolean
+  readonly eps: number
+
+  constructor(options: PoissonNLLLossOptions = {}) {
+    super(lossOptions('PoissonNLLLoss', options, 'logInput', 'full', 'eps'))
+    const { logInput = true, full = false, eps = 1e-8 } = options
+    requireSettings('PoissonNLLLoss', { eps })
+    this.logInput = logInput
+    this.full = full
+    this.eps = eps
+  }
+
+  override forward(input: Tensor, target: Tensor): Tensor {
+    requireSameShape('PoissonNLLLoss', input, target)
+    return ops.poissonNllLoss(input, target, this.logInput, this.full, this.eps, reductionCode(this.reduction))
+  }
+}
+
+export interface GaussianNLLLossOptions extends LossOptions {
+  /** Adds log(2π) / 2. Default: false. */
+  full?: boolean
+  /** Least variance. Default: 1e-6. */
+  eps?: number
+}
+
+/** Negative log likelihood of targets under normal distributions with the input as mean and `variance`, of one shape. */
+export class GaussianNLLLoss extends Loss {
+  readonly full: boolean
+  readonly eps: number
+
+  constructor(options: GaussianNLLLossOptions = {}) {
+    super(lossOptions('GaussianNLLLoss', options, 'full', 'eps'))
+    const { full = false, eps = 1e-6 } = options
+    requireSettings('GaussianNLLLoss', { eps })
+    this.full = full
+    this.eps = eps
+  }
+
+  /** @param variance of the input's shape, or with a last dimension of 1, or without it; at least 0 */
+  override forward(input: Tensor, target: Tensor, variance: Tensor): Tensor {
+    requireTensors('GaussianNLLLoss', input, target, variance)
+    return scope(() => {
+      if (variance.lt(0).any().item()) throw new ConfigError('GaussianNLLLoss: a variance is below 0', {})
+      const without = variance.ndim === input.ndim - 1 && variance.shape.join() === input.shape.slice(0, -1).join()
+      const spread = without ? variance.unsqueeze(-1) : variance
+      // The floor has no gradient of its own: the variance keeps its.
+      const floored = spread.add(spread.detach().clampMin(this.eps).sub(spread.detach()))
+      const losses = floored.log().add(input.sub(target).square().div(floored)).mul(0.5)
+      return this.reduced(this.full ? losses.add(0.5 * Math.log(2 * Math.PI)) : losses)
+    })
+  }
+}
+
+export interface CTCLossOptions extends LossOptions {
+  /** Default: 0. */
+  blank?: number
+  /** Losses that are infinite, as of targets too long, count as 0. Default: false. */
+  zeroInfinity?: boolean
+}
+
+/** Connectionist temporal classification; as `functional.ctcLoss`. */
+export class CTCLoss extends Loss {
+  readonly blank: number
+  readonly zeroInfinity: boolean
+
+  constructor(options: CTCLossOptions = {}) {
+    super(lossOptions('CTCLoss', options, 'blank', 'zeroInfinity'))
+    const { blank = 0, zeroInfinity = false } = options
+    requireSettings('CTCLoss', { blank })
+    this.blank = blank
+    this.zeroInfinity = zeroInfinity
+  }
+
+  override forward(
+    logProbs: Tensor,
+    targets: Tensor,
+    inputLengths: number[] | Tensor,
+    targetLengths: number[] | Tensor,
+  ): Tensor {
+    const { blank, zeroInfinity, reduction } = this
+    return ctcLoss(logProbs, targets, inputLengths, targetLengths, { blank, zeroInfinity, reduction })
+  }
+}

@@ -1,0 +1,164 @@
+import type { Tensor } from '../tensor/index.js'
+import { otherRank, requireSettings, sizeList } from './check.js'
+import { type PaddingMode, pad } from './functional.js'
+import { Module } from './module.js'
+
+/** Elements before and after each dimension, the last dimension first; one number for all. Negative numbers cut. */
+export type Padding = number | number[]
+
+class Pad extends Module {
+  readonly padding: number[]
+  readonly #dims: number
+
+  constructor(dims: number, padding: Padding) {
+    super()
+    this.padding = sizeList(new.target.name, 'padding', padding, 2 * dims, Number.MIN_SAFE_INTEGER)
+    this.#dims = dims
+  }
+
+  protected padded(input: Tensor, mode: PaddingMode, value: number | null = null): Tensor {
+    const dims = this.#dims
+    const layout = `[batch, channels, ...] with ${dims} more dimensions, or without the batch`
+    // Constants may be added to anything.
+    const wrong = mode !== 'constant' && otherRank(this.constructor.name, input, [dims + 1, dims + 2], layout)
+    if (wrong) throw wrong
+    return pad(input, this.padding, { mode, value })
+  }
+}
+
+class ConstantPad extends Pad {
+  readonly value: number
+
+  constructor(dims: number, padding: Padding, value: number) {
+    super(dims, padding)
+    requireSettings(new.target.name, { value })
+    this.value = value
+  }
+
+  override forward(input: Tensor): Tensor {
+    return this.padded(input, 'constant', this.value)
+  }
+}
+
+class ReflectionPad extends Pad {
+  override forward(input: Tensor): Tensor {
+    return this.padded(input, 'reflect')
+  }
+}
+
+class ReplicationPad extends Pad {
+  override forward(input: Tensor): Tensor {
+    return this.padded(input, 'replicate')
+  }
+}
+
+class CircularPad extends Pad {
+  override forward(input: Tensor): Tensor {
+    return this.padded(input, 'circular')
+  }
+}
+
+/** Adds `value` to the last dimension. */
+export class ConstantPad1d extends ConstantPad {
+  constructor(padding: Padding, value: number) {
+    super(1, padding, value)
+  }
+}
+
+/** Adds `value` to the last 2 dimensions. */
+export class ConstantPad2d extends ConstantPad {
+  constructor(padding: Padding, value: number) {
+    super(2, padding, value)
+  }
+}
+
+/** Adds `value` to the last 3 dimensions. */
+export class ConstantPad3d extends ConstantPad {
+  constructor(padding: Padding, value: number) {
+    super(3, padding, value)
+  }
+}
+
+/** Adds zeros to the last dimension. */
+export class ZeroPad1d extends ConstantPad {
+  constructor(padding: Padding) {
+    super(1, padding, 0)
+  }
+}
+
+/** Adds zeros to the last 2 dimensions. */
+export class ZeroPad2d extends ConstantPad {
+  constructor(padding: Padding) {
+    super(2, padding, 0)
+  }
+}
+
+/** Adds zeros to the last 3 dimensions. */
+export class ZeroPad3d extends ConstantPad {
+  constructor(padding: Padding) {
+    super(3, padding, 0)
+  }
+}
+
+/** Adds the input mirrored at its ends, which are not repeated, to the last dimension. */
+export class ReflectionPad1d extends ReflectionPad {
+  constructor(padding: Padding) {
+    super(1, padding)
+  }
+}
+
+/** Adds the input mirrored at its ends, which are not repeated, to the last 2 dimensions. */
+export class ReflectionPad2d extends ReflectionPad {
+  constructor(padding: Padding) {
+    super(2, padding)
+  }
+}
+
+/** Adds the input mirrored at its ends, which are not repeated, to the last 3 dimensions. */
+export class ReflectionPad3d extends ReflectionPad {
+  constructor(padding: Padding) {
+    super(3, padding)
+  }
+}
+
+/** Adds the elements at the ends to the last dimension. */
+export class ReplicationPad1d extends ReplicationPad {
+  constructor(padding: Padding) {
+    super(1, padding)
+  }
+}
+
+/** Adds the elements at the ends to the last 2 dimensions. */
+export class ReplicationPad2d extends ReplicationPad {
+  constructor(padding: Padding) {
+    super(2, padding)
+  }
+}
+
+/** Adds the elements at the ends to the last 3 dimensions. */
+export class ReplicationPad3d extends ReplicationPad {
+  constructor(padding: Padding) {
+    super(3, padding)
+  }
+}
+
+/** Adds the elements at the other end to the last dimension. */
+export class CircularPad1d extends CircularPad {
+  constructor(padding: Padding) {
+    super(1, padding)
+  }
+}
+
+/** Adds the elements at the other end to the last 2 dimensions. */
+export class CircularPad2d extends CircularPad {
+  constructor(padding: Padding) {
+    super(2, padding)
+  }
+}
+
+/** Adds the elements at the other end to the last 3 dimensions. */
+export class CircularPad3d extends CircularPad {
+  constructor(padding: Padding) {
+    super(3, padding)
+  }
+}
