@@ -1,5 +1,4 @@
-import { optionsOf, shown } from '../native/arguments.js'
-import { op } from '../native/call.js'
+import { shown } from '../native/arguments.js'
 import { isOptions } from '../native/encode.js'
 import { ConfigError, DTypeError, IndexError } from '../native/errors.js'
 import { scope } from './scope.js'
@@ -140,27 +139,4 @@ export function unravelIndex(indices: Tensor, shape: number | readonly number[])
       return indices.div(step, { roundingMode: 'floor' }).remainder(size)
     })
   })
-}
-
-export interface UniqueOptions {
-  /** Default: true; false is no faster on the CPU and gives another order on CUDA. */
-  sorted?: boolean
-  /** The dimension whose slices are compared; null (default) for the elements. */
-  dim?: number | null
-}
-
-const uniqueElements = op('aten::_unique2')
-const uniqueSlices = op('aten::unique_dim')
-
-/** Which elements (or slices) there are, for each of the input's where it is among them, and how often each comes. */
-export function unique(
-  input: Tensor,
-  options: UniqueOptions = {},
-): { values: Tensor; inverse: Tensor; counts: Tensor } {
-  const { sorted = true, dim = null, ...rest } = optionsOf(options)
-  const wrong = Object.keys(rest)[0]
-  if (wrong !== undefined) throw new ConfigError(`unique: there is no option '${wrong}'`, { key: wrong })
-  const [values, inverse, counts] =
-    dim === null ? uniqueElements(input, sorted, true, true) : uniqueSlices(input, dim, sorted, true, true)
-  return { values, inverse, counts }
 }
