@@ -193,7 +193,7 @@ const calls = {
   einsum: (tensors, equation) => ops.einsum(equation, tensors),
   polygamma: (input, n) => ops.polygamma(n, input),
   unique: unique(['sorted', 'returnInverse', 'returnCounts', 'dim'], (input, { sorted = true, dim }) =>
-    voxtorch.unique(input, { sorted, returnInverse: true, returnCounts: true, ...(dim !== undefined && { dim }) }),
+    voxtorch.unique(input, { sorted, returnInverse: true, returnCounts: true, dim: dim ?? null }),
   ),
   unique_consecutive: unique(['returnInverse', 'returnCounts', 'dim'], (input, { dim = null }) =>
     ops.uniqueConsecutive(input, true, true, dim),
