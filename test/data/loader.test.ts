@@ -14,6 +14,7 @@ import {
   tensor,
 } from '../../lib/index.js'
 import { settledTensors } from '../helpers.js'
+import { PATIENCE } from '../patience.js'
 
 const numbersTo = (n: number) => Array.from({ length: n }, (_, i) => i)
 
@@ -282,10 +283,10 @@ describe('DataLoader with workers', () => {
       console.log('ended')
     `
     const { stdout, stderr } = await promisify(execFile)(process.execPath, ['--input-type=module', '--eval', script], {
-      timeout: 30_000,
+      timeout: PATIENCE,
     })
     expect({ stdout, stderr }).toEqual({ stdout: 'ended\n', stderr: '' })
-  }, 40_000)
+  })
 
   it('ends its workers when the loop is left, and never keeps the process alive', async () => {
     const script = `
@@ -303,8 +304,8 @@ describe('DataLoader with workers', () => {
     const { stdout } = await promisify(execFile)(
       process.execPath,
       ['--import', 'tsx', '--input-type=module', '--eval', script],
-      { cwd: fileURLToPath(new URL('../..', import.meta.url)), timeout: 30_000 },
+      { cwd: fileURLToPath(new URL('../..', import.meta.url)), timeout: PATIENCE },
     )
     expect(stdout.trim().split('\n')).toEqual(['left 0', 'abandoned'])
-  }, 40_000)
+  })
 })
