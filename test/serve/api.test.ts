@@ -386,7 +386,9 @@ describe('the rest of the server', () => {
     const watch = setInterval(() => {
       most = Math.max(most, model.running)
     }, 2)
-    const replies = await Promise.all(Array.from({ length: 9 }, () => ask(url, { messages: [user(text('count 100'))] })))
+    const replies = await Promise.all(
+      Array.from({ length: 9 }, () => ask(url, { messages: [user(text('count 100'))] })),
+    )
     clearInterval(watch)
     expect(replies.map(({ status }) => status).sort()).toEqual([200, 200, 200, 200, 200, 429, 429, 429, 429])
     expect(most).toBe(2)
