@@ -14,6 +14,7 @@ import {
   zeros,
 } from '../../lib/index.js'
 import { expectClose, fixture, settledTensors } from '../helpers.js'
+import { PATIENCE } from '../patience.js'
 import { chunk, formatChunk, pcm16, riff } from './wav-bytes.js'
 
 const folder = mkdtempSync(join(tmpdir(), 'voxtorch-audio-'))
@@ -89,7 +90,7 @@ describe('files that libsndfile wrote', async () => {
         } catch (error) {
           expect(error).toMatchObject({ code: 'ERR_DATA', file: 'the audio in memory' })
         }
-        expect(performance.now() - begin).toBeLessThan(10_000)
+        expect(performance.now() - begin).toBeLessThan(PATIENCE)
       }
     }
     const flac = compressed.tensors['flac16/file/bytes']!.dataSync() as Uint8Array
@@ -208,8 +209,8 @@ describe('a long file', () => {
     clearInterval(timer)
     expect(read).toBe(seconds * 8000)
     expect(most).toBeLessThan(150e6)
-    expect((performance.now() - begin) / turns, 'milliseconds a turn').toBeLessThan(1000)
-  }, 60_000)
+    expect((performance.now() - begin) / turns, 'milliseconds a turn').toBeLessThan(PATIENCE / 30)
+  })
 
   test('a part of it is read from where it is', async () => {
     make()

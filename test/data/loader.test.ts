@@ -19,6 +19,7 @@ import {
   tensor,
 } from '../../lib/index.js'
 import { settledTensors } from '../helpers.js'
+import { PATIENCE } from '../patience.js'
 
 const numbersTo = (n: number) => Array.from({ length: n }, (_, i) => i)
 
@@ -287,10 +288,10 @@ describe('DataLoader with workers', () => {
       console.log('ended')
     `
     const { stdout, stderr } = await promisify(execFile)(process.execPath, ['--input-type=module', '--eval', script], {
-      timeout: 30_000,
+      timeout: PATIENCE,
     })
     expect({ stdout, stderr }).toEqual({ stdout: 'ended\n', stderr: '' })
-  }, 40_000)
+  })
 
   it('loads TypeScript in its workers where tsx runs the program', async () => {
     const directory = mkdtempSync(join(tmpdir(), 'voxtorch-typed-'))
@@ -335,10 +336,10 @@ describe('DataLoader with workers', () => {
     const { stdout } = await promisify(execFile)(
       process.execPath,
       ['--import', 'tsx', '--input-type=module', '--eval', script],
-      { cwd: fileURLToPath(new URL('../..', import.meta.url)), timeout: 30_000 },
+      { cwd: fileURLToPath(new URL('../..', import.meta.url)), timeout: PATIENCE },
     )
     expect(stdout.trim().split('\n')).toEqual(['left 0', 'abandoned'])
-  }, 40_000)
+  })
 })
 
 describe('what no loader can do', () => {

@@ -224,4 +224,4 @@ it('every instruction set and number of threads gives the same bits', async () =
   expect(baseline).toHaveLength(65)
   // ATen ignores a name that the processor lacks, so these run everywhere.
   for (const capability of ['default', 'avx2', 'avx512']) expect(await digest(capability, 2)).toBe(baseline)
-}, 60_000)
+})

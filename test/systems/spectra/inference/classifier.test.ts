@@ -317,7 +317,7 @@ describe('what finetuneSpectra leaves', () => {
       await expect(classifier.classify([{ text: 'a', history: ['b'] }])).rejects.toThrow(/trained without/)
     })
     await expect(vt.SpectraClassifier.fromPretrained(join(folder, 'tokenizer'))).rejects.toThrow(vt.DataError)
-  }, 60_000)
+  })
 })
 
 describe('heads that no file gave', () => {
