@@ -47,9 +47,14 @@ export function requireObject(where: string, argument: string, value: unknown): 
   if (typeof value !== 'object' || value === null) throw misuse(where, argument, 'an object', value)
 }
 
-/** Options are an object, and none is one that nobody reads. */
+/**
+ * Options are an object, and none is one that nobody reads. An instance of a class may have more, as the module in
+ * `functional.dropout(x, 0.1, this)` does.
+ */
 export function requireOptions(where: string, options: unknown, known: readonly string[]): void {
   requireObject(where, 'options', options)
+  const kind = Object.getPrototypeOf(options)
+  if (kind !== null && Object.getPrototypeOf(kind) !== null && !Array.isArray(options)) return
   for (const key of Object.keys(options as object)) {
     if (known.includes(key)) continue
     const near = nearest(key, known)
