@@ -79,9 +79,10 @@ void on_bus_error(int, siginfo_t* info, void*) {
     const char* const data = one.data.load(std::memory_order_acquire);
     if (data == nullptr || at < data || at >= data + one.bytes) continue;
     const auto say = [](const char* text) { return ::write(STDERR_FILENO, text, std::strlen(text)) >= 0; };
-    static_cast<void>(say("voxtorch: ") && say(one.path) &&
-                      say(" was cut short while it was mapped (mmap: true): replace such a file by renaming another, or "
-                          "load it without mmap\n"));
+    static_cast<void>(
+        say("voxtorch: ") && say(one.path) &&
+        say(" was cut short while it was mapped (mmap: true): replace such a file by renaming another, or "
+            "load it without mmap\n"));
     break;
   }
   // The same access once more, under whatever held before.

@@ -37,8 +37,8 @@ class File {
   int64_t size_;
 };
 
-// A whole file in memory. Writes to it stay in this process, and the file may be unlinked or renamed over meanwhile. One
-// that is cut short ends the process at the next access behind its end, with its name on the standard error.
+// A whole file in memory. Writes to it stay in this process, and the file may be unlinked or renamed over meanwhile.
+// One that is cut short ends the process at the next access behind its end, with its name on the standard error.
 class Mapping {
  public:
   explicit Mapping(const File& file);
@@ -56,9 +56,9 @@ class Mapping {
 };
 
 // A new file that has its name only once it is whole: written beside `path`, synced and renamed by commit(). Without
-// commit() nothing of it stays. A symbolic link stays one: the file that it names is replaced. A file that is there keeps
-// its mode and, where that is allowed, its owner. What is no regular file (a device, a pipe) is written to as it is.
-// lib/data/atomic.ts is the same for what JavaScript writes.
+// commit() nothing of it stays. A symbolic link stays one: the file that it names is replaced. A file that is there
+// keeps its mode and, where that is allowed, its owner. What is no regular file (a device, a pipe) is written to as it
+// is. lib/data/atomic.ts is the same for what JavaScript writes.
 class NewFile {
  public:
   explicit NewFile(const std::string& path);
