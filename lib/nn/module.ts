@@ -413,14 +413,12 @@ export class Module {
         depth: ancestors.length,
       })
     }
-    const found: [string, Module][] = [[path, this]]
     ancestors.push(this)
-    for (const [name, child] of this.#ownChildren()) {
-      const below = Module.#checked(child).#walkModules(path === '' ? name : `${path}.${name}`, ancestors)
-      for (const one of below) found.push(one)
-    }
+    const below = this.#ownChildren().flatMap(([name, child]) =>
+      Module.#checked(child).#walkModules(path === '' ? name : `${path}.${name}`, ancestors),
+    )
     ancestors.pop()
-    return found
+    return [[path, this], ...below]
   }
 
   /** A proxy passes for what is behind it, but for what is #private. */
