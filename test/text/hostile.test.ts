@@ -118,6 +118,15 @@ describe('rules that make a text longer', () => {
     await expect(fromSpec({ model: bpe, normalizer, added_tokens })).rejects.toThrow(DataError)
   })
 
+  test('an added token that is long once it is normalised', async () => {
+    // Found by the fuzz: looked for at every place of a text that is made of it, it takes square time.
+    const added_tokens = [{ id: 9, content: 'ab', normalized: true }]
+    const normalizer = { type: 'Prepend', prepend: 'a'.repeat(100_000) }
+    await expect(fromSpec({ model: bpe, normalizer, added_tokens })).rejects.toThrow(
+      /added token 9 has 100002 characters once it is normalised, more than 1024/,
+    )
+  })
+
   test('of a decoder', async () => {
     const replacing = await fromSpec({ model: bpe, decoder: { type: 'Sequence', decoders: growing } })
     expect(() => replacing.decode([0, 1])).toThrow(/decoder.*more than \d+ characters/)
