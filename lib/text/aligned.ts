@@ -50,7 +50,7 @@ export class AlignedText {
 
 // Rules of a file may make a text longer, each for itself and after one another. NFKD makes 18 units of one.
 const MOST_GROWTH = 32
-const ALWAYS = 2 ** 20
+const ALWAYS = 2 ** 12
 
 let longest = LONGEST_LIST
 

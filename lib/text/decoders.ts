@@ -23,7 +23,7 @@ export function readDecoder(fields: Fields): Decoder {
 
 // Steps of a file may make texts longer, each for itself and after one another.
 const MOST_GROWTH = 64
-const ALWAYS = 2 ** 20
+const ALWAYS = 2 ** 14
 let longest = ALWAYS
 
 function lengthOf(texts: readonly string[]): number {

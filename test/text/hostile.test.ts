@@ -119,6 +119,15 @@ describe('rules that make a text longer', () => {
     await expect(fromSpec({ model: bpe, normalizer, added_tokens })).rejects.toThrow(DataError)
   })
 
+  test('an added token that is long once it is normalised', async () => {
+    // Found by the fuzz: looked for at every place of a text that is made of it, it takes square time.
+    const added_tokens = [{ id: 9, content: 'ab', normalized: true }]
+    const normalizer = { type: 'Prepend', prepend: 'a'.repeat(2000) }
+    await expect(fromSpec({ model: bpe, normalizer, added_tokens })).rejects.toThrow(
+      /added token 9 has 2002 characters once it is normalised, more than 1024/,
+    )
+  })
+
   test('of a decoder', async () => {
     const replacing = await fromSpec({ model: bpe, decoder: { type: 'Sequence', decoders: growing } })
     expect(() => replacing.decode([0, 1])).toThrow(/decoder.*more than \d+ characters/)
@@ -170,6 +179,24 @@ describe('a tokenizer.json that is read', () => {
     expect(() => tokenizer.encode(`${'a'.repeat(60)}c`)).toThrow(DataError)
     expect(performance.now() - start).toBeLessThan(PATIENCE)
     expect(tokenizer.encode('ab').inputIds).toEqual([2])
+  })
+
+  test('a pattern that takes long for each of many pieces is ended once for all', async () => {
+    const slow = { type: 'Split', pattern: { Regex: '(a+)+b|(a|aa)+$' }, behavior: 'Isolated' }
+    const cut = { type: 'CharDelimiterSplit', delimiter: ' ' }
+    const pre_tokenizer = { type: 'Sequence', pretokenizers: [cut, slow] }
+    const tokenizer = await fromSpec({ model: bpe, pre_tokenizer })
+    // Half a second each, a thousand times: none of them is ended by itself.
+    const length = [...Array(60).keys()].find((n) => {
+      const start = performance.now()
+      try {
+        tokenizer.encode(`${'a'.repeat(n)}c`)
+      } catch {
+        return true
+      }
+      return performance.now() - start > 200
+    })!
+    expect(() => tokenizer.encode(`${'a'.repeat(length)}c `.repeat(1000))).toThrow(DataError)
   })
 
   test('merges that feed each other end', async () => {
