@@ -114,4 +114,6 @@ export const FILES = [
   'more-layers',
   'decoder',
   'loss-layers',
+  'tables',
+  'recurrent-more',
 ]

@@ -14,8 +14,8 @@ interface InitCase {
 
 const laws = init as unknown as Record<string, (tensor: Tensor, ...args: unknown[]) => Tensor>
 
-describe('the same seed gives the same weights as in PyTorch', async () => {
-  const file = await fixture<InitCase>('nn/initial')
+describe.each(['initial', 'initial-more'])('%s: the same seed gives the same weights as in PyTorch', async (name) => {
+  const file = await fixture<InitCase>(`nn/${name}`)
 
   test.each(file.cases.filter(({ construct }) => construct))('$name', (item) =>
     scope(() => {
