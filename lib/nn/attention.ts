@@ -1,9 +1,9 @@
 import { requireOptions } from '../data/check.js'
 import { ConfigError, ShapeError } from '../native/errors.js'
-import { ones, ops, scope, type Tensor } from '../tensor/index.js'
+import { cat, ones, ops, scope, type Tensor } from '../tensor/index.js'
 import { layerOptions, otherRank, requireProbability, requireSizes, requireTensors } from './check.js'
 import { linear } from './functional.js'
-import { xavierUniform_, zeros_ } from './init.js'
+import { xavierNormal_, xavierUniform_, zeros_ } from './init.js'
 import { Linear } from './linear.js'
 import { Module } from './module.js'
 import { type FactoryOptions, type Parameter, parameter } from './parameter.js'
@@ -18,6 +18,10 @@ export interface MultiheadAttentionOptions extends FactoryOptions {
   kdim?: number
   /** Features of the values. Default: embedDim. */
   vdim?: number
+  /** One more key and value for all, learnt: `bias_k` and `bias_v`. Default: false. */
+  addBiasKv?: boolean
+  /** One more key and value of zeros, so that attention may go nowhere. Default: false. */
+  addZeroAttn?: boolean
   /** Tensors are [batch, time, ...] instead of [time, batch, ...]. Default: false. */
   batchFirst?: boolean
 }
@@ -50,6 +54,7 @@ export class MultiheadAttention extends Module {
   readonly numHeads: number
   readonly dropout: number
   readonly batchFirst: boolean
+  readonly addZeroAttn: boolean
   /** Instead of in_proj_weight where kdim or vdim is not embedDim. */
   q_proj_weight: Parameter | null = null
   k_proj_weight: Parameter | null = null
@@ -57,6 +62,8 @@ export class MultiheadAttention extends Module {
   /** Query, key and value projections one below the other, [3 · embedDim, embedDim]. */
   in_proj_weight: Parameter | null = null
   in_proj_bias: Parameter | null
+  bias_k: Parameter | null = null
+  bias_v: Parameter | null = null
   out_proj: Linear
 
   constructor(embedDim: number, numHeads: number, options: MultiheadAttentionOptions = {}) {
@@ -67,8 +74,20 @@ export class MultiheadAttention extends Module {
       kdim = embedDim,
       vdim = embedDim,
       batchFirst = false,
+      addBiasKv = false,
+      addZeroAttn = false,
       ...factory
-    } = layerOptions('MultiheadAttention', options, 'dropout', 'bias', 'kdim', 'vdim', 'batchFirst')
+    } = layerOptions(
+      'MultiheadAttention',
+      options,
+      'dropout',
+      'bias',
+      'kdim',
+      'vdim',
+      'batchFirst',
+      'addBiasKv',
+      'addZeroAttn',
+    )
     requireSizes('MultiheadAttention', { embedDim, numHeads, kdim, vdim })
     requireProbability('MultiheadAttention', dropout)
     if (embedDim % numHeads !== 0) {
@@ -81,6 +100,7 @@ export class MultiheadAttention extends Module {
     this.numHeads = numHeads
     this.dropout = dropout
     this.batchFirst = batchFirst
+    this.addZeroAttn = addZeroAttn
     if (kdim === embedDim && vdim === embedDim) {
       this.in_proj_weight = parameter([3 * embedDim, embedDim], factory)
     } else {
@@ -89,6 +109,10 @@ export class MultiheadAttention extends Module {
       this.v_proj_weight = parameter([embedDim, vdim], factory)
     }
     this.in_proj_bias = bias ? parameter([3 * embedDim], factory) : null
+    if (addBiasKv) {
+      this.bias_k = parameter([1, 1, embedDim], factory)
+      this.bias_v = parameter([1, 1, embedDim], factory)
+    }
     this.out_proj = new Linear(embedDim, embedDim, { bias, ...factory })
     this.resetParameters()
   }
@@ -99,6 +123,8 @@ export class MultiheadAttention extends Module {
     }
     if (this.in_proj_bias) zeros_(this.in_proj_bias)
     if (this.out_proj.bias) zeros_(this.out_proj.bias)
+    if (this.bias_k) xavierNormal_(this.bias_k)
+    if (this.bias_v) xavierNormal_(this.bias_v)
   }
 
   /**
@@ -161,9 +187,12 @@ export class MultiheadAttention extends Module {
     const { needWeights = true, averageAttnWeights = true, isCausal = false } = options
     const [batch, target] = query.shape as [number, number, number]
     const split = (x: Tensor) => x.unflatten(-1, [this.numHeads, -1]).transpose(1, 2) // [batch, heads, time, headDim]
-    const [q, k, v] = this.#project(query, key, value).map(split) as [Tensor, Tensor, Tensor]
-    const plainCausal = isCausal && !needWeights && !options.attnMask && !options.keyPaddingMask
-    const mask = plainCausal ? null : this.#mask(query, batch, target, k.size(2), options)
+    const projected = this.#project(query, key, value) as [Tensor, Tensor, Tensor]
+    const source = projected[1].size(1)
+    const [q, k, v] = this.#extended(projected).map(split) as [Tensor, Tensor, Tensor]
+    const more = k.size(2) - source
+    const plainCausal = isCausal && more === 0 && !needWeights && !options.attnMask && !options.keyPaddingMask
+    const mask = plainCausal ? null : widened(this.#mask(query, batch, target, source, options), more)
     const dropout = this.training ? this.dropout : 0
 
     let weights: Tensor | null = null
@@ -178,6 +207,15 @@ export class MultiheadAttention extends Module {
       heads = ops.scaledDotProductAttention(q, k, v, mask, dropout, plainCausal)
     }
     return { output: this.out_proj.forward(heads.permute([2, 0, 1, 3]).flatten(2)), weights }
+  }
+
+  /** Keys and values with those that are added at the end, which every position may see. */
+  #extended([q, k, v]: [Tensor, Tensor, Tensor]): Tensor[] {
+    const { bias_k, bias_v } = this
+    const at = (end: Tensor, x: Tensor) => cat([x, end.expand([x.size(0), 1, -1])], 1)
+    const [keys, values] = bias_k && bias_v ? [at(bias_k, k), at(bias_v, v)] : [k, v]
+    if (!this.addZeroAttn) return [q, keys, values]
+    return [q, at(keys.newZeros([1, 1, keys.size(2)]), keys), at(values.newZeros([1, 1, values.size(2)]), values)]
   }
 
   #project(query: Tensor, key: Tensor, value: Tensor): Tensor[] {
@@ -220,6 +258,10 @@ export class MultiheadAttention extends Module {
     return masks.length > 0 ? masks.reduce((sum, mask) => sum.add(mask)) : null
   }
 }
+
+/** A mask that also allows `more` keys at the end. */
+const widened = (mask: Tensor | null, more: number): Tensor | null =>
+  mask && more > 0 ? ops.pad(mask, [0, more]) : mask
 
 function requireShape(name: string, actual: number[], expected: number[]): void {
   if (!sameShape(actual, expected)) {

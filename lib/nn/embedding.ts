@@ -1,6 +1,7 @@
+import { requireOneOf, requireOptions } from '../data/check.js'
 import { ConfigError } from '../native/errors.js'
-import { noGrad, scope, type Tensor } from '../tensor/index.js'
-import { layerOptions, requireSizes } from './check.js'
+import { arange, noGrad, ops, scope, type Tensor } from '../tensor/index.js'
+import { layerOptions, requireSettings, requireSizes, requireTensors } from './check.js'
 import { embedding } from './functional.js'
 import { normal_ } from './init.js'
 import { adaptersOf, Module } from './module.js'
@@ -9,6 +10,12 @@ import { type FactoryOptions, type Parameter, parameter } from './parameter.js'
 export interface EmbeddingOptions extends FactoryOptions {
   /** Row that starts as zeros and gets no gradient; negative counts from the end. */
   paddingIdx?: number | null
+  /** Rows that are looked up and longer than this are shortened to it, in place, as they are looked up. Default: null. */
+  maxNorm?: number | null
+  /** Order of that norm. Default: 2. */
+  normType?: number
+  /** Divides each row's gradient by how often the row was looked up. Default: false. */
+  scaleGradByFreq?: boolean
 }
 
 /** A table of `numEmbeddings` vectors, looked up by number; starts normal with deviation 1. */
@@ -16,11 +23,16 @@ export class Embedding extends Module {
   readonly numEmbeddings: number
   readonly embeddingDim: number
   readonly paddingIdx: number | null
+  readonly maxNorm: number | null
+  readonly normType: number
+  readonly scaleGradByFreq: boolean
   weight: Parameter
 
   constructor(numEmbeddings: number, embeddingDim: number, options: EmbeddingOptions = {}) {
     super()
-    const { paddingIdx = null, ...factory } = layerOptions('Embedding', options, 'paddingIdx')
+    const own = ['paddingIdx', 'maxNorm', 'normType', 'scaleGradByFreq'] as const
+    const { paddingIdx = null, ...rest } = layerOptions('Embedding', options, ...own)
+    const { maxNorm = null, normType = 2, scaleGradByFreq = false, ...factory } = rest
     requireSizes('Embedding', { numEmbeddings, embeddingDim })
     if (paddingIdx !== null && !(paddingIdx >= -numEmbeddings && paddingIdx < numEmbeddings)) {
       throw new ConfigError(`Embedding: paddingIdx ${paddingIdx} is not one of the ${numEmbeddings} rows`, {
@@ -30,6 +42,10 @@ export class Embedding extends Module {
     this.numEmbeddings = numEmbeddings
     this.embeddingDim = embeddingDim
     this.paddingIdx = paddingIdx !== null && paddingIdx < 0 ? paddingIdx + numEmbeddings : paddingIdx
+    requireSettings('Embedding', { normType, ...(maxNorm !== null && { maxNorm }) })
+    this.maxNorm = maxNorm
+    this.normType = normType
+    this.scaleGradByFreq = scaleGradByFreq
     this.weight = parameter([numEmbeddings, embeddingDim], factory)
     this.resetParameters()
   }
@@ -42,6 +58,101 @@ export class Embedding extends Module {
 
   /** Integer indices [...] → [..., embeddingDim] */
   override forward(indices: Tensor): Tensor {
-    return adaptersOf(this)?.forward(indices) ?? embedding(indices, this.weight, { paddingIdx: this.paddingIdx })
+    const { weight, paddingIdx } = this
+    shorten(this, indices)
+    const adapted = adaptersOf(this)?.forward(indices)
+    if (adapted) return adapted
+    if (this.scaleGradByFreq) return ops.embedding(weight, indices, paddingIdx ?? -1, true)
+    return embedding(indices, weight, { paddingIdx })
+  }
+}
+
+/** Shortens the rows that are about to be looked up. */
+function shorten(layer: { weight: Tensor; maxNorm: number | null; normType: number }, indices: Tensor): void {
+  const { weight, maxNorm, normType } = layer
+  if (maxNorm === null) return
+  requireTensors(layer.constructor.name, indices)
+  scope(() => noGrad(() => void weight.detach().embeddingRenorm_(indices.reshape([-1]), maxNorm, normType)))
+}
+
+const MODES = { sum: 0, mean: 1, max: 2 } as const
+
+export interface EmbeddingBagOptions extends EmbeddingOptions {
+  /** What becomes of a bag's rows. Default: 'mean'. */
+  mode?: keyof typeof MODES
+  /** The offsets end with the number of indices. Default: false. */
+  includeLastOffset?: boolean
+}
+
+export interface EmbeddingBagCall {
+  /** Where each bag begins, [bags] int64; for indices of one dimension. */
+  offsets?: Tensor | null
+  /** Factor of each row, of the indices' shape; for mode 'sum'. */
+  perSampleWeights?: Tensor | null
+}
+
+/** Sums, means or largest values of bags of rows of a table, of which the rows themselves are never made. */
+export class EmbeddingBag extends Module {
+  readonly numEmbeddings: number
+  readonly embeddingDim: number
+  readonly mode: keyof typeof MODES
+  readonly paddingIdx: number | null
+  readonly maxNorm: number | null
+  readonly normType: number
+  readonly scaleGradByFreq: boolean
+  readonly includeLastOffset: boolean
+  weight: Parameter
+
+  constructor(numEmbeddings: number, embeddingDim: number, options: EmbeddingBagOptions = {}) {
+    super()
+    const own = ['mode', 'includeLastOffset', 'paddingIdx', 'maxNorm', 'normType', 'scaleGradByFreq'] as const
+    const { mode = 'mean', includeLastOffset = false, ...table } = layerOptions('EmbeddingBag', options, ...own)
+    requireOneOf('EmbeddingBag', 'mode', mode, Object.keys(MODES))
+    const rows = new Embedding(numEmbeddings, embeddingDim, table)
+    this.numEmbeddings = numEmbeddings
+    this.embeddingDim = embeddingDim
+    this.mode = mode
+    this.paddingIdx = rows.paddingIdx
+    this.maxNorm = rows.maxNorm
+    this.normType = rows.normType
+    this.scaleGradByFreq = rows.scaleGradByFreq
+    this.includeLastOffset = includeLastOffset
+    this.weight = rows.weight
+  }
+
+  /** Integer indices [bags, length], or [count] with `offsets` → [bags, embeddingDim] */
+  override forward(indices: Tensor, options: EmbeddingBagCall = {}): Tensor {
+    requireTensors('EmbeddingBag', indices)
+    requireOptions('EmbeddingBag.forward', options, ['offsets', 'perSampleWeights'])
+    const { offsets = null, perSampleWeights = null } = options
+    if ((indices.ndim === 1) !== (offsets !== null) || indices.ndim > 2) {
+      throw new ConfigError(
+        `EmbeddingBag needs indices [bags, length], or [count] and offsets, not [${indices.shape}] ` +
+          `${offsets ? 'with' : 'without'} offsets`,
+        { shape: indices.shape },
+      )
+    }
+    if (perSampleWeights && this.mode !== 'sum') {
+      throw new ConfigError(`EmbeddingBag: perSampleWeights are for mode 'sum', not '${this.mode}'`, {})
+    }
+    shorten(this, indices)
+    return scope(() => {
+      const { device } = indices
+      const starts = offsets ?? arange(0, indices.numel(), Math.max(1, indices.size(1)), { dtype: 'int64', device })
+      const { weight, scaleGradByFreq, includeLastOffset, paddingIdx } = this
+      const factors = perSampleWeights?.reshape([-1]) ?? null
+      const [output] = ops.embeddingBag(
+        weight,
+        indices.reshape([-1]),
+        starts,
+        scaleGradByFreq,
+        MODES[this.mode],
+        false,
+        factors,
+        includeLastOffset,
+        paddingIdx,
+      )
+      return output
+    })
   }
 }

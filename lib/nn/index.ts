@@ -53,7 +53,13 @@ export { Conv1d, Conv2d, Conv3d, type ConvLayerOptions } from './conv.js'
 export { ConvTranspose1d, ConvTranspose2d, ConvTranspose3d, type ConvTransposeOptions } from './conv-transpose.js'
 export { CosineSimilarity, PairwiseDistance, type PairwiseDistanceOptions } from './distance.js'
 export { AlphaDropout, Dropout, Dropout1d, Dropout2d, Dropout3d, FeatureAlphaDropout } from './dropout.js'
-export { Embedding, type EmbeddingOptions } from './embedding.js'
+export {
+  Embedding,
+  EmbeddingBag,
+  type EmbeddingBagCall,
+  type EmbeddingBagOptions,
+  type EmbeddingOptions,
+} from './embedding.js'
 export { Transformer, type TransformerMasks, type TransformerOptions } from './encoder-decoder.js'
 export * as functional from './functional.js'
 export * as init from './init.js'
@@ -151,7 +157,18 @@ export {
   UpsamplingBilinear2d,
   UpsamplingNearest2d,
 } from './reshaping.js'
-export { GRU, type GRUResult, LSTM, type LSTMResult, type RecurrentOptions, type SequenceOptions } from './rnn.js'
+export {
+  GRU,
+  type GRUResult,
+  LSTM,
+  type LSTMOptions,
+  type LSTMResult,
+  type RecurrentOptions,
+  RNN,
+  type RNNOptions,
+  type SequenceOptions,
+} from './rnn.js'
+export { type CellOptions, GRUCell, LSTMCell, RNNCell, type RNNCellOptions } from './rnn-cells.js'
 export {
   type Activation,
   type EncoderMasks,

@@ -1,4 +1,4 @@
-import { requireOptions } from '../data/check.js'
+import { requireObject, requireOneOf, requireOptions } from '../data/check.js'
 import { shown } from '../native/arguments.js'
 import { op } from '../native/call.js'
 import { ConfigError, DataError, ShapeError } from '../native/errors.js'
@@ -33,6 +33,18 @@ export interface RecurrentOptions extends FactoryOptions {
   bidirectional?: boolean
 }
 
+export interface RNNOptions extends RecurrentOptions {
+  /** Default: 'tanh'. */
+  nonlinearity?: 'tanh' | 'relu'
+}
+
+export interface LSTMOptions extends RecurrentOptions {
+  /** The hidden state is projected to so many features, below hiddenSize (https://arxiv.org/abs/1402.1128). Default: 0, not. */
+  projSize?: number
+}
+
+type Kind = 'gru' | 'lstm' | 'rnnTanh' | 'rnnRelu'
+
 export interface SequenceOptions {
   /**
    * Real length of each item, in any order. Steps beyond it are not run: the output is zero there, and the hidden
@@ -58,6 +70,8 @@ interface Steps {
 class Recurrent extends Module {
   readonly inputSize: number
   readonly hiddenSize: number
+  /** Features of the hidden state where it is projected, else 0. */
+  readonly projSize: number
   readonly numLayers: number
   readonly batchFirst: boolean
   readonly dropout: number
@@ -65,8 +79,14 @@ class Recurrent extends Module {
   readonly #hasBias: boolean
   readonly #names: string[] = []
 
-  constructor(gates: number, inputSize: number, hiddenSize: number, options: RecurrentOptions) {
+  constructor(gates: number, inputSize: number, hiddenSize: number, options: RecurrentOptions, projSize = 0) {
     super()
+    if (!Number.isSafeInteger(projSize) || projSize < 0 || (projSize > 0 && projSize >= hiddenSize)) {
+      throw new ConfigError(
+        `LSTM: projSize must be a whole number below hiddenSize ${hiddenSize}, not ${shown(projSize)}`,
+        {},
+      )
+    }
     const {
       numLayers = 1,
       bias = true,
@@ -80,6 +100,7 @@ class Recurrent extends Module {
     requireProbability(this.constructor.name, dropout)
     this.inputSize = inputSize
     this.hiddenSize = hiddenSize
+    this.projSize = projSize
     this.numLayers = numLayers
     this.batchFirst = batchFirst
     this.dropout = dropout
@@ -90,15 +111,20 @@ class Recurrent extends Module {
       Reflect.set(this, name, parameter(shape, factory))
     }
     for (let layer = 0; layer < numLayers; layer++) {
-      const width = layer === 0 ? inputSize : hiddenSize * this.directions
+      const width = layer === 0 ? inputSize : this.#outputSize * this.directions
       for (const suffix of bidirectional ? [`l${layer}`, `l${layer}_reverse`] : [`l${layer}`]) {
         add(`weight_ih_${suffix}`, [gates * hiddenSize, width])
-        add(`weight_hh_${suffix}`, [gates * hiddenSize, hiddenSize])
+        add(`weight_hh_${suffix}`, [gates * hiddenSize, this.#outputSize])
         if (bias) add(`bias_ih_${suffix}`, [gates * hiddenSize])
         if (bias) add(`bias_hh_${suffix}`, [gates * hiddenSize])
+        if (projSize > 0) add(`weight_hr_${suffix}`, [projSize, hiddenSize])
       }
     }
     this.resetParameters()
+  }
+
+  get #outputSize(): number {
+    return this.projSize || this.hiddenSize
   }
 
   get directions(): 1 | 2 {
@@ -112,7 +138,7 @@ class Recurrent extends Module {
 
   /** Runs the operator; `states` are [layers · directions, batch, hidden], and so are those returned. */
   protected run(
-    kind: 'gru' | 'lstm',
+    kind: Kind,
     input: Tensor,
     states: Tensor[] | null,
     lengths: number[] | Tensor | null,
@@ -144,13 +170,14 @@ class Recurrent extends Module {
     return [this.#padded(output, steps, input), ...restored]
   }
 
-  #call(kind: 'gru' | 'lstm', { data, batchSizes }: Steps, hidden: Tensor[]): Tensor[] {
+  #call(kind: Kind, { data, batchSizes }: Steps, hidden: Tensor[]): Tensor[] {
     const settings = [this.#hasBias, this.numLayers, this.dropout, this.training, this.bidirectional] as const
     const weights = this.#weights()
-    if (kind === 'gru') {
+    if (kind !== 'lstm') {
+      const run = ops[kind]
       return batchSizes
-        ? ops.gru(data, batchSizes, hidden[0]!, weights, ...settings)
-        : ops.gru(data, hidden[0]!, weights, ...settings, this.batchFirst)
+        ? run(data, batchSizes, hidden[0]!, weights, ...settings)
+        : run(data, hidden[0]!, weights, ...settings, this.batchFirst)
     }
     return batchSizes
       ? ops.lstm(data, batchSizes, hidden, weights, ...settings)
@@ -158,7 +185,7 @@ class Recurrent extends Module {
   }
 
   #runUnbatched(
-    kind: 'gru' | 'lstm',
+    kind: Kind,
     input: Tensor,
     states: Tensor[] | null,
     lengths: number[] | Tensor | null,
@@ -215,20 +242,25 @@ class Recurrent extends Module {
 
   /** The operator itself would broadcast some wrong shapes. */
   #checkStates(states: Tensor[], batch: number): void {
-    const expected = [this.numLayers * this.directions, batch, this.hiddenSize]
-    for (const { shape } of states) {
-      if (sameShape(shape, expected)) continue
+    states.forEach(({ shape }, i) => {
+      // The cell state is never projected.
+      const expected = [this.numLayers * this.directions, batch, i === 0 ? this.#outputSize : this.hiddenSize]
+      if (sameShape(shape, expected)) return
       throw new ShapeError(`${this.constructor.name}: a first state must be [${expected}], not [${shape}]`, {
         shape,
         expected,
       })
-    }
+    })
   }
 
-  #zeroStates(kind: 'gru' | 'lstm', input: Tensor): Tensor[] {
-    const shape = [this.numLayers * this.directions, input.size(this.batchFirst ? 0 : 1), this.hiddenSize]
-    const zero = zeros(shape, { dtype: input.dtype, device: input.device })
-    return kind === 'gru' ? [zero] : [zero, zero]
+  #zeroStates(kind: Kind, input: Tensor): Tensor[] {
+    const zero = (size: number) => {
+      const shape = [this.numLayers * this.directions, input.size(this.batchFirst ? 0 : 1), size]
+      return zeros(shape, { dtype: input.dtype, device: input.device })
+    }
+    const hidden = zero(this.#outputSize)
+    if (kind !== 'lstm') return [hidden]
+    return [hidden, this.projSize > 0 ? zero(this.hiddenSize) : hidden]
   }
 
   #weights(): Parameter[] {
@@ -241,6 +273,30 @@ export interface GRUResult {
   output: Tensor
   /** Each layer's last state, [layers · directions, batch, hidden]. */
   hidden: Tensor
+}
+
+/** Elman network: tanh or relu of two projections, of the input and of the state before. */
+export class RNN extends Recurrent {
+  readonly nonlinearity: 'tanh' | 'relu'
+
+  constructor(inputSize: number, hiddenSize: number, options: RNNOptions = {}) {
+    requireObject('RNN', 'options', options)
+    const { nonlinearity = 'tanh', ...rest } = options
+    requireOneOf('RNN', 'nonlinearity', nonlinearity, ['tanh', 'relu'])
+    super(1, inputSize, hiddenSize, rest)
+    this.nonlinearity = nonlinearity
+  }
+
+  /** As {@link GRU.forward}. */
+  override forward(input: Tensor, hidden: Tensor | null = null, options: SequenceOptions = {}): GRUResult {
+    requireOptions('RNN.forward', options, ['lengths'])
+    const { lengths = null } = options
+    const kind = this.nonlinearity === 'tanh' ? 'rnnTanh' : 'rnnRelu'
+    return scope(() => {
+      const [output, last] = this.run(kind, input, hidden === null ? null : [hidden], lengths)
+      return { output, hidden: last! }
+    })
+  }
 }
 
 /** Gated recurrent unit (Cho et al. 2014), gates in PyTorch's order: reset, update, new. */
@@ -270,8 +326,10 @@ export interface LSTMResult extends GRUResult {
 
 /** Long short-term memory (Hochreiter and Schmidhuber 1997), gates in PyTorch's order: input, forget, cell, output. */
 export class LSTM extends Recurrent {
-  constructor(inputSize: number, hiddenSize: number, options: RecurrentOptions = {}) {
-    super(4, inputSize, hiddenSize, options)
+  constructor(inputSize: number, hiddenSize: number, options: LSTMOptions = {}) {
+    requireObject('LSTM', 'options', options)
+    const { projSize = 0, ...rest } = options
+    super(4, inputSize, hiddenSize, rest, projSize)
   }
 
   /**

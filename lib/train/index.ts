@@ -35,6 +35,7 @@ export {
 } from './decay-schedulers.js'
 export { type EmaOptions, type EmaState, ExponentialMovingAverage } from './ema.js'
 export { GradScaler, type GradScalerOptions, type GradScalerState, type ScaledOptimizer } from './grad-scaler.js'
+export { type Closure, LBFGS, type LBFGSOptions, type LBFGSState } from './lbfgs.js'
 export { Lion, type LionOptions } from './lion.js'
 export * from './metrics/index.js'
 export { NAdam, type NAdamOptions } from './nadam.js'

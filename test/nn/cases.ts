@@ -115,4 +115,6 @@ export const FILES = [
   'more-layers',
   'decoder',
   'loss-layers',
+  'tables',
+  'recurrent-more',
 ]

@@ -17,8 +17,8 @@ const LAST_BITS = 16 * ROUNDING.float32
 
 const laws = init as unknown as Record<string, (tensor: Tensor, ...args: unknown[]) => Tensor>
 
-describe('the same seed gives the same weights as in PyTorch', async () => {
-  const file = await fixture<InitCase>('nn/initial')
+describe.each(['initial', 'initial-more'])('%s: the same seed gives the same weights as in PyTorch', async (name) => {
+  const file = await fixture<InitCase>(`nn/${name}`)
 
   test.each(file.cases.filter(({ construct }) => construct))('$name', (item) =>
     scope(() => {

@@ -6,7 +6,7 @@ As nn_layers.py; options are given in voxtorch's spelling and turned into PyTorc
 import re
 
 import torch
-from common import main, rand, randint, randn
+from common import Fixture, main, rand, randint, randn
 from nn_cases import Cases
 from torch import nn
 
@@ -258,5 +258,136 @@ def loss_layers():
     return c
 
 
+def tables():
+    c = Layers()
+    rows = randint('tables', 0, 5, 3, 4)
+    c.layer('embedding max norm', 'Embedding', [5, 3], {'maxNorm': 0.5, 'normType': 1.0}, rows)
+    c.layer('embedding by frequency', 'Embedding', [5, 3], {'scaleGradByFreq': True, 'paddingIdx': 1}, rows)
+    for mode in ('sum', 'mean', 'max'):
+        c.layer(f'embedding bag {mode}', 'EmbeddingBag', [5, 3], {'mode': mode}, rows)
+        c.layer(f'embedding bag {mode} padding', 'EmbeddingBag', [5, 3], {'mode': mode, 'paddingIdx': -2, 'maxNorm': 0.7}, rows)
+
+    def bags(name, options, weights=False):
+        module = nn.EmbeddingBag(5, 3, **{snake(key): value for key, value in options.items()})
+        offsets = [0, 3, 3, 7] + ([12] if options.get('includeLastOffset') else [])
+        inputs = {'x': rows.flatten(), 'o': torch.tensor(offsets)} | ({'w': rand('bag weights', 12)} if weights else {})
+        arguments = ['$x', {'offsets': '$o'} | ({'perSampleWeights': '$w'} if weights else {})]
+        c.run(name, 'nn.EmbeddingBag', inputs, arguments, lambda m, x, o, w=None: m(x, o, w), module=module, construct=[5, 3, options])
+
+    bags('embedding bag offsets', {'includeLastOffset': True})
+    bags('embedding bag weights', {'mode': 'sum'}, weights=True)
+    return c
+
+
+def recurrent():
+    c = Cases()
+    names = {'numLayers': 'num_layers', 'batchFirst': 'batch_first', 'projSize': 'proj_size'}
+    x = randn('recurrent', 5, 2, 4)
+    for name, kind, options, state in (
+        ('rnn', 'RNN', {}, False),
+        ('rnn relu', 'RNN', {'nonlinearity': 'relu', 'numLayers': 2, 'bidirectional': True}, True),
+        ('lstm projected', 'LSTM', {'projSize': 2}, False),
+        ('lstm projected deep', 'LSTM', {'projSize': 2, 'numLayers': 2, 'bidirectional': True, 'bias': False}, True),
+    ):
+        module = getattr(nn, kind)(4, 3, **{names.get(key, key): value for key, value in options.items()})
+        depth = options.get('numLayers', 1) * (2 if options.get('bidirectional') else 1)
+        inputs, initial = {'x': x}, None
+        if state:
+            inputs['hidden0'] = randn(f'{name}/hidden', depth, 2, options.get('projSize', 3))
+            initial = '$hidden0'
+            if kind == 'LSTM':
+                inputs['cell0'] = randn(f'{name}/cell', depth, 2, 3)
+                initial = {'hidden': '$hidden0', 'cell': '$cell0'}
+
+        def run(m, x, hidden0=None, cell0=None):
+            output, last = m(x, hidden0 if cell0 is None else (hidden0, cell0))
+            return {'output': output, **({'hidden': last[0], 'cell': last[1]} if isinstance(last, tuple) else {'hidden': last})}
+
+        c.run(name, f'nn.{kind}', inputs, ['$x', initial], run, module=module, construct=[4, 3, options])
+
+    def lengths(m, x):
+        packed = nn.utils.rnn.pack_padded_sequence(x, torch.tensor([3, 5]), enforce_sorted=False)
+        output, last = m(packed)
+        output = nn.utils.rnn.pad_packed_sequence(output, total_length=5)[0]
+        return {'output': output, **({'hidden': last[0], 'cell': last[1]} if isinstance(last, tuple) else {'hidden': last})}
+
+    c.run('rnn lengths', 'nn.RNN', {'x': x}, ['$x', None, {'lengths': [3, 5]}], lengths, module=nn.RNN(4, 3), construct=[4, 3])
+    c.run('lstm projected lengths', 'nn.LSTM', {'x': x}, ['$x', None, {'lengths': [3, 5]}], lengths,
+          module=nn.LSTM(4, 3, proj_size=2), construct=[4, 3, {'projSize': 2}])  # fmt: skip
+    for kind, options in (('RNNCell', {}), ('RNNCell', {'nonlinearity': 'relu', 'bias': False}), ('GRUCell', {}), ('LSTMCell', {})):
+        for single in (False, True):
+            for state in (False, True):
+                name = f'{kind} {len(options)} {single} {state}'
+                inputs, initial = {'x': x[0, 0] if single else x[0]}, None
+                size = (3,) if single else (2, 3)
+                if state:
+                    inputs['h'] = randn(f'{name}/h', *size)
+                    initial = '$h'
+                    if kind == 'LSTMCell':
+                        inputs['c'] = randn(f'{name}/c', *size)
+                        initial = {'hidden': '$h', 'cell': '$c'}
+
+                def step(m, x, h=None, c=None):
+                    result = m(x, h if c is None else (h, c))
+                    return {'hidden': result[0], 'cell': result[1]} if isinstance(result, tuple) else result
+
+                c.run(name, f'nn.{kind}', inputs, ['$x', initial], step, module=getattr(nn, kind)(4, 3, **options),
+                      construct=[4, 3, options])  # fmt: skip
+    for name, options, how in (
+        ('attention bias kv', {'addBiasKv': True}, {}),
+        ('attention zero', {'addZeroAttn': True}, {'needWeights': False}),
+        ('attention both', {'addBiasKv': True, 'addZeroAttn': True}, {'averageAttnWeights': False}),
+    ):
+        inputs = {'q': randn(f'{name}/q', 3, 2, 4), 'k': randn(f'{name}/k', 5, 2, 4), 'v': randn(f'{name}/v', 5, 2, 4),
+                  'p': torch.tensor([[False] * 5, [False, False, True, True, True]]), 'm': torch.ones(3, 5, dtype=torch.bool).triu(3)}  # fmt: skip
+        module = nn.MultiheadAttention(4, 2, **{snake(key): value for key, value in options.items()})
+
+        def attend(m, q, k, v, p, **tensors):
+            keywords = {snake(key): value for key, value in how.items()}
+            output, weights = m(q, k, v, key_padding_mask=p, attn_mask=tensors['mask'], **keywords)
+            return {'output': output, 'weights': weights} if weights is not None else {'output': output}
+
+        inputs['mask'] = inputs.pop('m')
+        c.run(name, 'nn.MultiheadAttention', inputs, ['$q', '$k', '$v', {'keyPaddingMask': '$p', 'attnMask': '$mask'} | how], attend,
+              module=module, construct=[4, 2, options])  # fmt: skip
+    return c
+
+
+def initial():
+    """What layers start with after `torch.manual_seed(0)`, and the next random numbers."""
+    fixture = Fixture()
+    small = {'dimFeedforward': 6}
+    for kind, args, options in (
+        ('Conv3d', [2, 4, 3], {'groups': 2}),
+        ('ConvTranspose1d', [4, 2, 3], {}),
+        ('ConvTranspose2d', [4, 2, [3, 2]], {'groups': 2}),
+        ('ConvTranspose3d', [2, 3, 2], {'bias': False}),
+        ('Bilinear', [3, 4, 2], {}),
+        ('BatchNorm2d', [3], {}),
+        ('InstanceNorm1d', [3], {'affine': True, 'trackRunningStats': True}),
+        ('PReLU', [], {'numParameters': 3}),
+        ('EmbeddingBag', [5, 3], {'paddingIdx': 1}),
+        ('RNN', [3, 4], {'numLayers': 2, 'bidirectional': True}),
+        ('LSTM', [3, 4], {'projSize': 2}),
+        ('RNNCell', [3, 4], {}),
+        ('GRUCell', [3, 4], {'bias': False}),
+        ('LSTMCell', [3, 4], {}),
+        ('MultiheadAttention', [4, 2], {'addBiasKv': True}),
+        ('TransformerDecoderLayer', [4, 2], small),
+    ):
+        torch.manual_seed(0)
+        names = {'numLayers': 'num_layers'}
+        module = getattr(nn, kind)(*[python(value) for value in args], **{names.get(key, snake(key)): value for key, value in options.items()})
+        described = {'name': kind, 'call': f'nn.{kind}', 'construct': [*args, options], 'state': list(module.state_dict())}
+        fixture.case(described, state=module.state_dict(), following={'next': torch.rand(2)})
+    torch.manual_seed(0)
+    module = nn.Transformer(4, 2, 1, 1, 6)
+    options = {'dModel': 4, 'nhead': 2, 'numEncoderLayers': 1, 'numDecoderLayers': 1} | small
+    described = {'name': 'Transformer', 'call': 'nn.Transformer', 'construct': [options], 'state': list(module.state_dict())}
+    fixture.case(described, state=module.state_dict(), following={'next': torch.rand(2)})
+    return fixture
+
+
 if __name__ == '__main__':
-    main({'nn/activations': activations, 'nn/pooling': pooling, 'nn/layers': layers, 'nn/norms': norms, 'nn/more-layers': more_layers, 'nn/decoder': decoder, 'nn/loss-layers': loss_layers})
+    main({'nn/activations': activations, 'nn/pooling': pooling, 'nn/layers': layers, 'nn/norms': norms, 'nn/more-layers': more_layers, 'nn/decoder': decoder, 'nn/loss-layers': loss_layers, 'nn/tables': tables,
+          'nn/recurrent-more': recurrent, 'nn/initial-more': initial})

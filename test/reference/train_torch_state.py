@@ -5,6 +5,7 @@ parameters after 10; and states of schedulers and of a GradScaler. With `--check
 """
 
 import argparse
+import copy
 import sys
 
 import torch
@@ -57,6 +58,39 @@ def run(kind, options):
     return saved | {'kind': kind, 'after': {key: value.detach().clone() for key, value in params.items()}}
 
 
+def curved(x):
+    """Rosenbrock's function of many variables, with a term that joins two parameters."""
+    joined = torch.cat([one.flatten() for one in x])
+    return (100 * (joined[1:] - joined[:-1] ** 2) ** 2 + (1 - joined[:-1]) ** 2).sum()
+
+
+LBFGS = {
+    'plain': dict(lr=0.001, max_iter=5, history_size=4),
+    'wolfe': dict(line_search_fn='strong_wolfe', max_iter=4, history_size=3),
+    'wolfe far': dict(line_search_fn='strong_wolfe', lr=3.0, max_iter=6, max_eval=9, history_size=2),
+    'wolfe done': dict(line_search_fn='strong_wolfe', max_iter=200, history_size=5, tolerance_grad=1e-5, tolerance_change=1e-12),
+}
+
+
+def run_lbfgs(options):
+    params = [torch.nn.Parameter(randn(f'lbfgs {i}', *shape).double()) for i, shape in enumerate([(2, 2), (3,)])]
+    start = [param.detach().clone() for param in params]
+    optimizer = torch.optim.LBFGS(params, **options)
+
+    def closure():
+        optimizer.zero_grad()
+        loss = curved(params)
+        loss.backward()
+        return loss
+
+    losses, halfway = [], {}
+    for step in range(12):
+        if step == 6:
+            halfway = {'params': [param.detach().clone() for param in params], 'optimizer': copy.deepcopy(optimizer.state_dict())}
+        losses.append(optimizer.step(closure).item())
+    return {'start': start, 'losses': losses, 'options': options, 'after': [param.detach().clone() for param in params], **halfway}
+
+
 def build():
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1)
     scaler = torch.amp.GradScaler('cpu', init_scale=512.0, growth_interval=50)
@@ -68,6 +102,7 @@ def build():
     return {
         'gradients': {key: torch.stack([gradient(key, step) for step in range(10)]) for key in SHAPES},
         'optimizers': {name: run(*how) for name, how in KINDS.items()},
+        'lbfgs': {name: run_lbfgs(options) for name, options in LBFGS.items()},
         'scaler': scaler.state_dict() | {'scale': 512.0},
         'scheduler': scheduler.state_dict(),
         'milestones': milestones.state_dict(),
