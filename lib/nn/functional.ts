@@ -39,13 +39,22 @@ export const softmax = (input: Tensor, dim: number): Tensor => ops.softmax(input
 export const logSoftmax = (input: Tensor, dim: number): Tensor => ops.logSoftmax(input, dim)
 
 /** softmax(-x) */
-export const softmin = (input: Tensor, dim: number): Tensor => scope(() => ops.softmax(input.neg(), dim))
+export function softmin(input: Tensor, dim: number): Tensor {
+  requireTensors('softmin', input)
+  return scope(() => ops.softmax(input.neg(), dim))
+}
 
 /** x / (1 + |x|) */
-export const softsign = (input: Tensor): Tensor => scope(() => input.div(input.abs().add(1)))
+export function softsign(input: Tensor): Tensor {
+  requireTensors('softsign', input)
+  return scope(() => input.div(input.abs().add(1)))
+}
 
 /** x - tanh(x) */
-export const tanhshrink = (input: Tensor): Tensor => scope(() => input.sub(input.tanh()))
+export function tanhshrink(input: Tensor): Tensor {
+  requireTensors('tanhshrink', input)
+  return scope(() => input.sub(input.tanh()))
+}
 
 /** Halves `dim` into a and b: a sigmoid(b). */
 export const glu = (input: Tensor, dim = -1): Tensor => ops.glu(input, dim)
