@@ -184,7 +184,8 @@ constexpr size_t kMostConvolutions = 1000;
 int64_t Config::integer(const std::string& key, int64_t fallback) const {
   const Value* value = find(key, Value::Type::kNumber, "a number");
   const int64_t number = value == nullptr ? fallback : whole(key, value->number);
-  TORCH_CHECK(number <= most_of(key), "'", key, "' of the configuration must be at most ", most_of(key), ", got ", number);
+  TORCH_CHECK(number <= most_of(key), "'", key, "' of the configuration must be at most ", most_of(key), ", got ",
+              number);
   return number;
 }
 
