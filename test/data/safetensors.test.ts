@@ -289,6 +289,48 @@ describe('copies and mappings', () => {
 })
 
 describe('sizes', () => {
+  test('a head of half a million tensors, and what is wrong at its end', async () => {
+    const header: Record<string, unknown> = {}
+    for (let i = 0; i < 500_000; i++) {
+      header[`model.layers.${i}.weight`] = {
+        dtype: 'F32',
+        shape: [i % 2],
+        data_offsets: [4 * (i >> 1), 4 * ((i + 1) >> 1)],
+      }
+    }
+    writeFileSync(file('many'), forge(header, 1_000_000))
+    const { tensors } = await readSafetensorsHeader(file('many'))
+    expect(Object.keys(tensors).length).toBe(500_000)
+    expect(tensors['model.layers.499999.weight']).toMatchObject({ dtype: 'float32', shape: [1], bytes: 4 })
+    header.last = { dtype: 'F32', shape: ['x'], data_offsets: [0, 0] }
+    writeFileSync(file('many'), forge(header, 1_000_000))
+    await expect(readSafetensorsHeader(file('many'))).rejects.toThrow(/the shape of "last" has/)
+  })
+
+  test.each([
+    ['0', 0],
+    ['7', 7],
+    ['999999999999999', 999999999999999],
+    ['9007199254740991', 9007199254740991],
+    ['00', null],
+    ['01', null],
+    ['9007199254740992', null],
+    ['1.0', null],
+    ['1e3', null],
+    ['-1', null],
+    ['+1', null],
+    ['1x', null],
+  ])('the number %s in a head', async (text, value) => {
+    const json = `{"a":{"dtype":"U8","shape":[0,${text}],"data_offsets":[0,0]}}`
+    const head = Buffer.alloc(8)
+    head.writeBigUInt64LE(BigInt(json.length))
+    writeFileSync(file('number'), Buffer.concat([head, Buffer.from(json)]))
+    const read = readSafetensorsHeader(file('number'))
+    if (value === null) await expect(read).rejects.toThrow(/where a whole number below 2\^53 belongs|is missing/)
+    else if (value > 2 ** 47) await expect(read).rejects.toThrow(/impossible shape/)
+    else expect((await read).tensors.a!.shape).toEqual([0, value])
+  })
+
   test('6 GiB on the disk, one small tensor asked for', async () => {
     const path = file('sparse.safetensors')
     const half = 3 * 2 ** 30

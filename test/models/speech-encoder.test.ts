@@ -500,6 +500,10 @@ describe('files', () => {
       count(WavLM.fromConfig('large', { device: 'meta' })),
     )
     expect(fairseqConfig({ model: cfg })).toEqual(config)
+    // A pickle may hold itself.
+    const itself: Record<string, unknown> = {}
+    itself.model = itself
+    expect(() => fairseqConfig(itself)).toThrow(CheckpointError)
     for (const text of ['[(512,10,5)] * 1000000', '__import__("os")', '[(1,2)]', 7]) {
       expect(() => fairseqConfig({ conv_feature_layers: text }), String(text)).toThrow(CheckpointError)
     }

@@ -192,6 +192,7 @@ describe('POST /v1/chat/completions', () => {
     await refusal('{"messages": "x", "__proto__": {"n": 2}}', 400, 'unknown_parameter', '__proto__')
     await refusal({ messages, model: 'other' }, 404, 'model_not_found', 'model')
     await refusal(`{"messages": ${'['.repeat(200_000)}`, 400, 'invalid_json')
+    await refusal(`{"messages": ${'['.repeat(20_000)}${']'.repeat(20_000)}}`, 400, 'invalid_json')
   })
 
   it('refuses audio that is none, of another format, too long or too much, and leaves no tensors', async () => {
