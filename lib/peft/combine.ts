@@ -86,6 +86,13 @@ export function checkedCombination(
   const dora = configs.findIndex(({ useDora }) => useDora)
   if (dora >= 0)
     throw new ConfigError(`${where}: '${adapters[dora]}' has DoRA, whose magnitudes cannot be combined`, {})
+  const tokens = configs.findIndex(({ trainableTokenIndices }) => trainableTokenIndices !== null)
+  if (tokens >= 0) {
+    throw new ConfigError(
+      `${where}: '${adapters[tokens]}' has trainableTokenIndices, whose rows cannot be combined`,
+      {},
+    )
+  }
   const ranks = configs.map(({ r, rankPattern }) => Math.max(r, ...Object.values(rankPattern)))
   const own = { combinationType, svdRank, svdClamp, density, majoritySignMethod }
   if (combinationType === 'cat') return { ...own, adapters, weights, rank: ranks.reduce((sum, r) => sum + r, 0) }

@@ -3,6 +3,7 @@ import { snakeCase, toSnake } from '../data/key-case.js'
 import { nearest } from '../data/nearest.js'
 import { CheckpointError, ConfigError } from '../native/errors.js'
 import { isStart, type LoraStart } from './start.js'
+import { requireTokenIndices } from './tokens.js'
 
 /**
  * A low-rank adapter (LoRA, Hu et al. 2021, https://arxiv.org/abs/2106.09685): which layers get one, and what it is. The
@@ -31,6 +32,12 @@ export class LoraConfig {
   declare useDora?: boolean
   /** Modules, by the end of their path, that train as a whole and are saved with the adapter. */
   declare modulesToSave?: string[] | null
+  /**
+   * Ids of tokens whose embeddings train, each row for itself, as new tokens need it: of the input embeddings, or lists
+   * by the end of an embedding's (or linear layer's) path. The values take the rows' place, and only they are saved. An
+   * output layer that is tied to the embeddings follows; it has a copy of their weight until the adapters are removed.
+   */
+  declare trainableTokenIndices?: number[] | Record<string, number[]> | null
   /**
    * true: A uniform as a linear layer's weight, B zeros; 'gaussian': A normal with deviation 1/r; false: both random [true].
    *
@@ -71,6 +78,7 @@ const defaults: Omit<ResolvedLoraConfig, 'targetModules'> = {
   useRslora: false,
   useDora: false,
   modulesToSave: null,
+  trainableTokenIndices: null,
   initLoraWeights: true,
   layersToTransform: null,
   layersPattern: null,
@@ -112,6 +120,7 @@ export function resolveConfig(given: LoraConfig): ResolvedLoraConfig {
   if (config.modulesToSave !== null && !isNames(config.modulesToSave)) {
     throw misuse(where, 'modulesToSave', 'a list of names', config.modulesToSave)
   }
+  requireTokenIndices(where, config.trainableTokenIndices)
   for (const layer of [config.layersToTransform ?? []].flat()) requireWhole(where, 'layersToTransform', layer)
   for (const key of ['rankPattern', 'alphaPattern'] as const) {
     requireObject(where, key, config[key])

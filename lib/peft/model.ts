@@ -18,6 +18,7 @@ import { dequantizeLayer } from './packed-layer.js'
 import { patternValues } from './patterns.js'
 import { SavedModule } from './saved-modules.js'
 import { findModulesToSave, findTargets, namesEmbeddings, type Target } from './targets.js'
+import { findTokenTargets } from './tokens.js'
 
 export interface AdapterOptions {
   /** ['default'] */
@@ -245,7 +246,7 @@ export class PeftModel<M extends Module = Module> {
     this.#requireUnmerged('mergeAdapter')
     this.#requireCompatible(names)
     const layers = [...this.#layers.values()]
-    const packed = layers.filter((layer) => layer.quantized && names.some((name) => layer.adapters.has(name)))
+    const packed = layers.filter((layer) => layer.quantized && names.some((name) => layer.has(name)))
     if (packed.length > 0) {
       requireObject('mergeAdapter', 'options', options)
       if (options.dequantize !== true) {
@@ -258,7 +259,7 @@ export class PeftModel<M extends Module = Module> {
       }
       for (const { module } of packed) dequantizeLayer(module)
     }
-    this.#heads.untieMerged(layers.filter((layer) => names.some((name) => layer.adapters.has(name))))
+    this.#heads.untieMerged(layers.filter((layer) => names.some((name) => layer.has(name))))
     this.#merged.merge(layers, names)
   }
 
@@ -273,7 +274,9 @@ export class PeftModel<M extends Module = Module> {
     this.#merged.forget()
     for (const layer of this.#layers.values()) for (const name of layer.adapters.keys()) layer.giveBack(name, false)
     for (const saved of this.#saved.values()) saved.settle()
-    return this.#unload()
+    this.#unload()
+    this.#heads.tieEqual()
+    return this.model
   }
 
   /** Removes all adapters. Gives back the network as it was, still frozen. */
@@ -296,10 +299,11 @@ export class PeftModel<M extends Module = Module> {
     for (const name of this.#known('savePretrained', selectedAdapters)) {
       const { config } = this.#adapters.get(name) as Adapter
       const exact = typeof config.targetModules === 'string' && config.targetModules.toLowerCase() === 'all-linear'
-      const targetModules = exact ? this.#layersOf(name).map(({ path }) => path) : config.targetModules
+      const targetModules = exact ? this.#lorasOf(name).map(({ path }) => path) : config.targetModules
       const folder = name === 'default' ? directory : join(directory, name)
       const known = outputLayerOf(this.model) !== undefined && namesEmbeddings(config, this.model)
-      const tensors = { ...this.#entries(name), ...(known && embeddingWeights(this.model, this.#layersOf(name))) }
+      const whole = known && config.trainableTokenIndices === null
+      const tensors = { ...this.#entries(name), ...(whole && embeddingWeights(this.model, this.#lorasOf(name))) }
       await writeAdapter(folder, { ...config, targetModules }, tensors)
     }
   }
@@ -317,7 +321,7 @@ export class PeftModel<M extends Module = Module> {
     try {
       this.#add(adapterName, { ...file.config, inferenceMode: !isTrainable }, false)
       try {
-        fill(this.#entries(adapterName), file, embeddingWeights(this.model, this.#layersOf(adapterName)))
+        fill(this.#entries(adapterName), file, embeddingWeights(this.model, this.#lorasOf(adapterName)))
       } catch (error) {
         this.deleteAdapter(adapterName)
         throw error
@@ -336,7 +340,7 @@ export class PeftModel<M extends Module = Module> {
     for (const name of this.#adapters.keys()) {
       const file = await readAdapter(name === 'default' ? directory : join(directory, name))
       try {
-        fill(this.#entries(name), file, embeddingWeights(this.model, this.#layersOf(name)))
+        fill(this.#entries(name), file, embeddingWeights(this.model, this.#lorasOf(name)))
       } finally {
         for (const tensor of Object.values(file.tensors)) tensor.dispose()
       }
@@ -377,9 +381,8 @@ export class PeftModel<M extends Module = Module> {
   #place(name: string, config: ResolvedLoraConfig, initialise: boolean): void {
     const targets = findTargets(this.model, config)
     const whole = findModulesToSave(this.model, config, targets, !initialise)
-    const layers = targets.map((target) => {
-      return this.#layers.get(target.module) ?? this.#newLayer(target)
-    })
+    const tokens = findTokenTargets(this.model, config, targets, whole)
+    const layers = targets.map((target) => this.#layers.get(target.module) ?? this.#newLayer(target))
     const paths = targets.map(({ path }) => path)
     const ranks = patternValues(config.rankPattern, paths)
     const alphas = patternValues(config.alphaPattern, paths)
@@ -389,8 +392,13 @@ export class PeftModel<M extends Module = Module> {
     for (const layer of layers) {
       const size = { r: ranks.get(layer.path) ?? config.r, alpha: alphas.get(layer.path) ?? config.loraAlpha }
       layer.add(name, config, size, adapter.nativeName, initialise)
-      this.#layers.set(layer.module, layer)
-      setAdapters(layer.module, layer)
+      this.#keep(layer)
+    }
+    for (const target of tokens) {
+      const layer = this.#layers.get(target.module) ?? this.#newLayer(target)
+      const source = target.follows && this.#layers.get(target.follows)?.tokens.get(name)?.delta
+      layer.addTokens(name, target.indices, adapter.nativeName, source)
+      this.#keep(layer)
     }
     for (const [path, module] of whole) {
       const saved = this.#saved.get(module) ?? new SavedModule(path, module, this.model)
@@ -398,6 +406,11 @@ export class PeftModel<M extends Module = Module> {
       this.#saved.set(module, saved)
     }
     this.#activate(this.#active.length === 0 ? [name] : this.#active)
+  }
+
+  #keep(layer: LoraLayer): void {
+    this.#layers.set(layer.module, layer)
+    setAdapters(layer.module, layer)
   }
 
   #newLayer(target: Target): LoraLayer {
@@ -413,10 +426,8 @@ export class PeftModel<M extends Module = Module> {
     for (const each of [nativeName, ...scaled.values()]) this.#networks.remove(each)
     this.#adapters.delete(name)
     for (const [module, layer] of this.#layers) {
-      layer.giveBack(name)
-      for (const [, parameter] of layer.parametersOf(name, (part) => part)) parameter.dispose()
-      layer.adapters.delete(name)
-      if (layer.adapters.size > 0) continue
+      layer.remove(name)
+      if (layer.adapters.size + layer.tokens.size > 0) continue
       setAdapters(module, undefined)
       this.#layers.delete(module)
     }
@@ -434,7 +445,7 @@ export class PeftModel<M extends Module = Module> {
       for (const [key, parameter] of layer.parametersOf(name, title)) put(layer.path, key, parameter)
     }
     for (const [path, bias] of this.#biases(config)) {
-      const adapted = this.#layersOf(name).some((layer) => layer.bias === bias)
+      const adapted = this.#lorasOf(name).some((layer) => layer.bias === bias)
       put(path, adapted ? 'base_layer.bias' : 'bias', bias)
     }
     for (const saved of this.#saved.values()) {
@@ -444,13 +455,19 @@ export class PeftModel<M extends Module = Module> {
   }
 
   #layersOf(name: string): LoraLayer[] {
-    return [...this.#layers.values()].filter((layer) => layer.adapters.has(name))
+    return [...this.#layers.values()].filter((layer) => layer.has(name))
+  }
+
+  /** Without those of which only rows train. */
+  #lorasOf(name: string): LoraLayer[] {
+    return this.#layersOf(name).filter((layer) => layer.adapters.has(name))
   }
 
   /** The biases that a configuration trains, by the path of their module. */
   #biases({ bias }: ResolvedLoraConfig): [string, Parameter][] {
     if (bias === 'lora_only') {
-      return [...this.#layers.values()].flatMap(({ path, bias }) => (bias ? [[path, bias] as [string, Parameter]] : []))
+      const layers = [...this.#layers.values()].filter(({ adapters }) => adapters.size > 0)
+      return layers.flatMap(({ path, bias }) => (bias ? [[path, bias] as [string, Parameter]] : []))
     }
     if (bias === 'none') return []
     const own = this.model
@@ -539,6 +556,12 @@ export class PeftModel<M extends Module = Module> {
   /** Several adapters of one layer are computed as one. */
   #requireCompatible(names: readonly string[]): void {
     for (const layer of this.#layers.values()) {
+      if (names.some((name) => layer.tokens.has(name)) && names.filter((name) => layer.has(name)).length > 1) {
+        throw new ConfigError(
+          `an adapter with trainableTokenIndices cannot be active together with another of the layer ('${layer.path}')`,
+          { path: layer.path },
+        )
+      }
       const present = names.flatMap((name) => layer.adapters.get(name) ?? [])
       if (present.length < 2) continue
       if (present.some(({ magnitude }) => magnitude !== null)) {

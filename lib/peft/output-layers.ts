@@ -1,11 +1,12 @@
 import type { Module } from '../nn/module.js'
 import type { NativeModule } from '../nn/native-module.js'
-import { outputLayerOf, tieHead, untieHead } from '../nn/output-layer.js'
+import { type OutputLayer, outputLayerOf, tieHead, untieHead } from '../nn/output-layer.js'
 import { Parameter } from '../nn/parameter.js'
 import type { Tensor } from '../tensor/index.js'
 import type { ResolvedLoraConfig } from './config.js'
 import type { LoraLayer } from './layer.js'
 import { headsToUntie } from './targets.js'
+import { headsOfTokens } from './tokens.js'
 
 /** The language models below a model whose output layer was tied to their embeddings until adapters told them apart. */
 export class UntiedHeads {
@@ -18,7 +19,7 @@ export class UntiedHeads {
 
   /** Those that an adapter needs untied; returns what takes that back. */
   untieFor(config: ResolvedLoraConfig): () => void {
-    const networks = headsToUntie(this.#model, config)
+    const networks = new Set([...headsToUntie(this.#model, config), ...headsOfTokens(this.#model, config)])
     for (const network of networks) this.#untie(network)
     return () => {
       for (const network of networks) {
@@ -41,6 +42,17 @@ export class UntiedHeads {
   tie(): void {
     for (const network of this.#networks) tieHead(network)
     this.#networks.clear()
+  }
+
+  /** Those whose output layer still has the values of the embeddings, as after both took the same rows. */
+  tieEqual(): void {
+    for (const network of this.#networks) {
+      const { head, embeddings } = outputLayerOf(network) as OutputLayer
+      const [output, input] = [head, embeddings].map((path) => Reflect.get(network.get(path), 'weight') as Tensor)
+      if (!output?.equal(input as Tensor)) continue
+      tieHead(network)
+      this.#networks.delete(network)
+    }
   }
 
   #untie(network: NativeModule): void {

@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from peft.tuners.lora.layer import Conv1d
+from peft.tuners.trainable_tokens.layer import TrainableTokensLayer
 from safetensors.torch import load_file
 from transformers import (
     LlamaConfig,
@@ -29,6 +30,17 @@ from common import Fixture, main, randint, randn
 LlamaRMSNorm.forward = lambda norm, x: norm.weight * x * torch.rsqrt(x.square().mean(-1, True) + norm.variance_epsilon)
 # transformers' Whisper asks its convolutions for theirs.
 Conv1d.stride = property(lambda layer: layer.get_base_layer().stride)
+
+
+def with_bias(layer, x, active, *args, **kwargs):
+    # peft leaves out the bias of an output layer whose rows train, which has it again once they are merged.
+    out = forward_adapters(layer, x, active, *args, **kwargs)
+    bias = getattr(layer.base_layer, 'bias', None)
+    return out if bias is None or layer.disable_adapters or layer.merged or not active else out + bias
+
+
+forward_adapters = TrainableTokensLayer.forward_adapters
+TrainableTokensLayer.forward_adapters = with_bias
 
 LLAMA = dict(
     vocab_size=11,
@@ -111,6 +123,16 @@ LLAMAS = {
     'save-both': dict(target_modules=['q_proj'], modules_to_save=['embed_tokens', 'lm_head']),
     'save-ends': dict(target_modules=['q_proj'], modules_to_save=['norm']),
     'save-head-of-embedding': dict(target_modules=['embed_tokens'], modules_to_save=['lm_head'], joined=True),
+    'tokens': dict(target_modules=['q_proj', 'v_proj'], trainable_token_indices=[9, 4, 1]),
+    'tokens-named': dict(target_modules='all-linear', trainable_token_indices={'embed_tokens': [0, 7, 5]}),
+    'tokens-head': dict(target_modules=['q_proj'], trainable_token_indices={'embed_tokens': [3, 5], 'lm_head': [6]}, joined=True),
+    'tokens-same': dict(target_modules=['q_proj'], trainable_token_indices={'embed_tokens': [3, 5], 'lm_head': [3, 5]}),
+    'tokens-of-head': dict(target_modules=['q_proj'], trainable_token_indices={'lm_head': [8, 2]}, joined=True),
+    'tokens-two': dict(
+        target_modules=['q_proj'],
+        trainable_token_indices=[5, 3],
+        second=dict(target_modules=['v_proj'], trainable_token_indices=[10, 5, 1]),
+    ),
     'two': dict(target_modules=['q_proj', 'v_proj'], second=dict(target_modules='all-linear', r=3, use_rslora=True)),
     'two-saved': dict(
         target_modules=['q_proj'],
@@ -120,7 +142,7 @@ LLAMAS = {
 }
 CASES = {
     'llama': LLAMAS,
-    'llama-tied': {k: v for k, v in LLAMAS.items() if k in ('all-linear', 'two', 'two-saved') or 'head' in k or 'emb' in k or 'both' in k},
+    'llama-tied': {k: v for k, v in LLAMAS.items() if k in ('all-linear', 'two', 'two-saved') or 'head' in k or 'emb' in k or 'both' in k or 'tokens' in k},
     'whisper': {
         'ends': dict(target_modules=['q_proj', 'v_proj']),
         'pattern': dict(target_modules=r'model\.encoder\..*(fc\d|out_proj)'),
@@ -137,6 +159,7 @@ CASES = {
         'save-embedding': dict(target_modules=['q_proj'], modules_to_save=['embed_tokens']),
         'save-head': dict(target_modules=['q_proj'], modules_to_save=['proj_out']),
         'save-both': dict(target_modules=['q_proj'], modules_to_save=['embed_tokens', 'proj_out']),
+        'tokens': dict(target_modules=['q_proj'], trainable_token_indices=[7, 10, 6]),
         'two': dict(target_modules=['q_proj'], second=dict(target_modules=['q_proj', 'fc1'], r=3, lora_alpha=5)),
     },
     'roberta': {
@@ -157,6 +180,10 @@ CASES = {
         'save-decoder': dict(target_modules=['query'], modules_to_save=['decoder']),
         'save-both': dict(target_modules=['query'], modules_to_save=['lm_head', 'word_embeddings']),
         'save-ends': dict(target_modules=['query'], modules_to_save=['Norm', 'embeddings.position_embeddings']),
+        'tokens': dict(target_modules=['query'], trainable_token_indices=[8, 4, 0]),
+        'tokens-named': dict(
+            target_modules=['query'], trainable_token_indices={'word_embeddings': [6, 9], 'position_embeddings': [3, 2]}
+        ),
         'two': dict(target_modules=['query', 'key'], second=dict(target_modules=['key', 'dense'], r=3)),
     },
 }
@@ -233,7 +260,7 @@ def one(fixture, net, name, case, inputs):
             out['second'] = run(model, inputs)
             model.set_adapter('default')
             out['again'] = run(model, inputs)
-            if 'modules_to_save' not in case:
+            if 'modules_to_save' not in case and 'trainable_token_indices' not in case['second']:
                 model.base_model.set_adapter(['default', 'second'])
                 out['together'] = run(model, inputs)
         elif not case.get('joined'):
