@@ -25,6 +25,7 @@ export default defineConfig({
   test: {
     include: ['test/**/*.test.ts'],
     globalSetup: ['test/global-setup.ts'],
+    setupFiles: ['test/each-file.ts'],
     server: { deps: { external: [/\/dist\//] } },
     // A process for each file: memory counts and exits are its own.
     pool: 'forks',
@@ -32,7 +33,9 @@ export default defineConfig({
     maxWorkers: 2,
     // Where others use the cores too, threads that wait by turning in a loop take them from those they wait for.
     env: { OMP_WAIT_POLICY: 'passive' },
-    testTimeout: 30_000,
-    hookTimeout: 60_000,
+    // These only catch what hangs: no machine is too slow for a test. Files with processes wait PATIENCE for each, which is less.
+    testTimeout: 900_000,
+    hookTimeout: 900_000,
+    expect: { poll: { timeout: 120_000 } },
   },
 })

@@ -144,6 +144,25 @@ const ownMethods = new Set([
   'size',
 ])
 
+/** What lib/tensor/python-forms.ts adds, without `self`. */
+const pythonForms: Record<string, readonly string[]> = {
+  nonzero: ['options: { asTuple: true }): Result<Q, Tensor[]>', 'options: { asTuple?: false }): Result<Q, Tensor>'],
+  norm: [
+    "p: 'fro' | 'nuc', dim?: number | readonly number[] | null | { dim?: number | readonly number[] | null; keepdim?: boolean; dtype?: DType | null }, keepdim?: boolean | { dtype?: DType | null }, options?: { dtype?: DType | null }): Result<Q, Tensor>",
+  ],
+  tensordot: [
+    'other: Tensor, dims: number | readonly [readonly number[], readonly number[]] | { dims: number | readonly [readonly number[], readonly number[]] }): Result<Q, Tensor>',
+  ],
+  cdist: [
+    "x2: Tensor, p: number, computeMode: 'use_mm_for_euclid_dist_if_necessary' | 'use_mm_for_euclid_dist' | 'donot_use_mm_for_euclid_dist'): Result<Q, Tensor>",
+    "x2: Tensor, options: { p?: number; computeMode: 'use_mm_for_euclid_dist_if_necessary' | 'use_mm_for_euclid_dist' | 'donot_use_mm_for_euclid_dist' }): Result<Q, Tensor>",
+  ],
+  embedding_bag: [
+    "indices: Tensor, offsets: Tensor, options: { mode: 'sum' | 'mean' | 'max'; scaleGradByFreq?: boolean; sparse?: boolean; perSampleWeights?: Tensor | null; includeLastOffset?: boolean; paddingIdx?: number | null }): Result<Q, [Tensor, Tensor, Tensor, Tensor]>",
+  ],
+}
+const firstOf: Record<string, string> = { cdist: 'x1', embedding_bag: 'weight' }
+
 const byName = publicSchemas(loadNative().schemas())
 const count = [...byName.values()].reduce((sum, overloads) => sum + overloads.length, 0)
 
@@ -168,6 +187,12 @@ for (const [name, overloads] of [...byName].sort(([a], [b]) => (a < b ? -1 : 1))
       for (const form of forms) lines.push(`  ${camel(name)}${form}`)
     }
     if (lines.length === 0) continue
+    const forms = pythonForms[name]
+    if (forms !== undefined) {
+      lines.push('  /** As in Python, see lib/tensor/python-forms.ts. */')
+      const first = method ? '' : `${firstOf[name] ?? 'self'}: Tensor, `
+      for (const form of forms) lines.push(`  ${camel(name)}(${first}${form}`)
+    }
     ;(method ? methods : functions).push(...lines)
     ;(method ? methodNames : functionNames).push(`  ['${camel(name)}', 'aten::${name}'],`)
   }

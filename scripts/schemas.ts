@@ -26,6 +26,8 @@ interface Exclusions {
   shown: Record<string, string>
   hiddenPrefixes: Record<string, string>
   hiddenSuffixes: Record<string, string>
+  /** Single forms, `name.overload`, of operators that have others. */
+  hiddenForms: Record<string, string>
 }
 
 export const exclusions = JSON.parse(readFileSync(new URL('exclusions.json', import.meta.url), 'utf8')) as Exclusions
@@ -100,6 +102,7 @@ export function publicSchemas(texts: readonly string[]): Map<string, Schema[]> {
   for (const text of texts) {
     const schema = parseSchema(text)
     if (schema === null || isHidden(schema.name)) continue
+    if (Object.hasOwn(exclusions.hiddenForms, `${schema.name}.${schema.overload}`)) continue
     byName.set(schema.name, [...(byName.get(schema.name) ?? []), schema])
   }
   return byName

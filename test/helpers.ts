@@ -59,6 +59,22 @@ export function expectClose(actual: Tensor, expected: Tensor, tolerance = 1e-5, 
 export const difference = (a: Tensor, b: Tensor): number =>
   (a.sub(b).abs().max().item() as number) / (b.abs().max().item() as number)
 
+/** The most that rounding once to a dtype changes a value, as a share of it. */
+export const ROUNDING = { float64: 2 ** -53, float32: 2 ** -24, float16: 2 ** -11, bfloat16: 2 ** -8 } as const
+
+/**
+ * As near to the float64 result `exact` as PyTorch's own operators come, which make `theirs` of the same inputs in the same
+ * dtype on this processor: within 4 times their error, or 4 roundings, or what a sum of so many `terms` in float32 loses in
+ * one order or another (√terms roundings, Higham 2002, 2.8). For what is fused or blocked. It still sees a fault of 1e-5.
+ */
+export function expectAsExact(ours: Tensor, theirs: Tensor, exact: Tensor, terms: number, label = ''): void {
+  expect([ours.shape, ours.dtype], label).toEqual([theirs.shape, theirs.dtype])
+  const error = (found: Tensor) => relativeError(numbers(found.double()), numbers(exact))
+  const once = ROUNDING[theirs.dtype as keyof typeof ROUNDING]
+  const limit = 4 * Math.max(error(theirs), once, Math.sqrt(terms) * ROUNDING.float32)
+  expect(error(ours), `${label} max|a-b| / max|b|`).toBeLessThanOrEqual(limit)
+}
+
 /** The elements in row-major order, whatever the strides. */
 export function numbers(tensor: Tensor): (number | bigint)[] {
   return ([tensor.toArray()] as unknown[]).flat(Number.POSITIVE_INFINITY) as (number | bigint)[]

@@ -89,11 +89,11 @@ describe('README', () => {
     expect(rows.length).toBeGreaterThan(40)
   })
 
-  it('type-checks', { timeout: 120_000 }, () => {
+  it('type-checks', () => {
     expect(typeErrors(modules)).toEqual([])
   })
 
-  it.each(blocks)('runs the block %#', { timeout: 60_000 }, async (block) => {
+  it.each(blocks)('runs the block %#', async (block) => {
     const log = vi.mocked(console.log).mockClear()
     process.chdir(folder) // where the examples leave their files
     try {
@@ -105,7 +105,7 @@ describe('README', () => {
     if (promised.length > 0) expect(log.mock.calls.map((values) => format(...values))).toEqual(promised)
   })
 
-  it.each(rows)('runs the line %s', { timeout: 60_000 }, async (row) => {
+  it.each(rows)('runs the line %s', async (row) => {
     const path = join(folder, 'model.safetensors')
     // Loading follows saving in the table, but each line must also run alone.
     if (row.includes('loadSafetensors')) await run(asModule('await saveSafetensors(path, model.stateDict())'), path)

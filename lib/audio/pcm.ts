@@ -1,13 +1,17 @@
 import { ConfigError } from '../native/errors.js'
+import { type AdpcmBlocks, decodeAdpcm } from './adpcm.js'
 
-/** Of a WAV file, to read and to write. */
+/** Of a file, to read and to write. */
 export const MOST_CHANNELS = 1024
+/** In Hz, to read. */
+export const HIGHEST_RATE = 100_000_000
 
-/** How samples lie in a WAV file, all little-endian: `u8`, `s16`, `s24`, `s32`, `f32`, `f64`, `alaw` and `mulaw`. */
-export type PcmEncoding = 'u8' | 's16' | 's24' | 's32' | 'f32' | 'f64' | 'alaw' | 'mulaw'
+/** How a sample is coded. */
+export type PcmEncoding = 'u8' | 's8' | 's16' | 's24' | 's32' | 'f32' | 'f64' | 'alaw' | 'mulaw'
 
 export const encodedBytes: Record<PcmEncoding, number> = {
   u8: 1,
+  s8: 1,
   s16: 2,
   s24: 3,
   s32: 4,
@@ -17,9 +21,33 @@ export const encodedBytes: Record<PcmEncoding, number> = {
   mulaw: 1,
 }
 
-/** Whole frames of interleaved samples as one float32 array for each channel; integers are divided by 2^(bits - 1). */
-export function decodePcm(bytes: Uint8Array, encoding: PcmEncoding, channels: number): Float32Array[] {
-  const frames = bytes.length / encodedBytes[encoding] / channels
+/** Where the samples of a file lie that need no decoder, and how. */
+export interface PcmFile {
+  channels: number
+  sampleRate: number
+  /** Where the first frame lies, in bytes. */
+  begin: number
+  frames: number
+  /** Samples one after the other, all little- or all big-endian; or in blocks. */
+  layout: { encoding: PcmEncoding; bigEndian: boolean } | AdpcmBlocks
+}
+
+/** The bytes that are read together, and the frames in them: a frame, or a block of many. */
+export function blockOf({ layout, channels }: PcmFile): { bytes: number; frames: number } {
+  if ('blockBytes' in layout) return { bytes: layout.blockBytes, frames: layout.blockFrames }
+  return { bytes: channels * encodedBytes[layout.encoding], frames: 1 }
+}
+
+/**
+ * Whole blocks as one float32 array for each channel; integers are divided by 2^(bits - 1). Big-endian bytes are turned
+ * around in their place.
+ */
+export function decodePcm(bytes: Uint8Array, { layout, channels }: PcmFile): Float32Array[] {
+  if ('blockBytes' in layout) return decodeAdpcm(bytes, layout, channels)
+  const { encoding, bigEndian } = layout
+  const width = encodedBytes[encoding]
+  if (bigEndian && width > 1) turnAround(bytes, width)
+  const frames = bytes.length / width / channels
   const { values, scale } = numbersOf(bytes, encoding)
   return Array.from({ length: channels }, (_, channel) => {
     const samples = new Float32Array(frames)
@@ -28,7 +56,21 @@ export function decodePcm(bytes: Uint8Array, encoding: PcmEncoding, channels: nu
   })
 }
 
-/** The samples in the order of the file, as numbers that `scale` brings within -1 and 1. All platforms are little-endian. */
+function turnAround(given: Uint8Array, width: number): void {
+  const bytes = Buffer.from(given.buffer, given.byteOffset, given.length)
+  if (width === 2) bytes.swap16()
+  else if (width === 4) bytes.swap32()
+  else if (width === 8) bytes.swap64()
+  else {
+    for (let at = 0; at + 2 < bytes.length; at += 3) {
+      const first = bytes[at]!
+      bytes[at] = bytes[at + 2]!
+      bytes[at + 2] = first
+    }
+  }
+}
+
+/** Little-endian samples in the order of the file, as numbers that `scale` brings within -1 and 1. All platforms are little-endian. */
 function numbersOf(bytes: Uint8Array, encoding: PcmEncoding): { values: ArrayLike<number>; scale: number } {
   const count = bytes.length / encodedBytes[encoding]
   // Typed arrays begin at multiples of their elements' size.
@@ -45,6 +87,8 @@ function numbersOf(bytes: Uint8Array, encoding: PcmEncoding): { values: ArrayLik
       return { values: new Float64Array(buffer, byteOffset, count), scale: 1 }
     case 'u8':
       return { values: Float32Array.from(bytes, (byte) => byte - 128), scale: 1 / 128 }
+    case 's8':
+      return { values: new Int8Array(buffer, byteOffset, count), scale: 1 / 128 }
     case 'alaw':
       return { values: Float32Array.from(bytes, (byte) => alaw[byte]!), scale: 1 }
     case 'mulaw':

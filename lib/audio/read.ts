@@ -1,6 +1,6 @@
 import { availableParallelism } from 'node:os'
-import { requireNumber, requireObject, requireWhole } from '../data/check.js'
-import { DataError } from '../native/errors.js'
+import { misuse, requireNumber, requireObject, requireWhole } from '../data/check.js'
+import { OperatorError } from '../native/errors.js'
 import { empty, ops, scope, type Tensor, tensor } from '../tensor/index.js'
 import { type Channels, pickChannels, requireChannels } from './channels.js'
 import type { AudioFormat, AudioInput } from './formats.js'
@@ -19,10 +19,12 @@ export interface ReadAudioOptions {
   /** See {@link ResampleQuality}. Default `'sinc'`. */
   quality?: ResampleQuality
   /**
-   * The most bytes of decoded float32 samples that a compressed file may unfold to. Default: 64 MiB, or 512 for each byte
-   * of the file if that is more.
+   * The most bytes of float32 samples that a file may unfold to: of all its channels when it is decoded, from its beginning,
+   * and of those wanted at a new `sampleRate`. Default: 64 MiB, or 512 for each byte of the file if that is more.
    */
   maxBytes?: number
+  /** Ends the reading. */
+  signal?: AbortSignal
 }
 
 export interface Audio {
@@ -35,15 +37,17 @@ export interface Audio {
 }
 
 /**
- * Reads an audio file: WAV of every PCM and float width, A-law and µ-law; FLAC, MP3, Ogg Vorbis and Opus, M4A and AAC
- * through npm's `audio-decode` in a worker thread. The content tells the format, not the name.
+ * Reads an audio file: WAV, Wave64, AIFF, AU and CAF of every PCM and float width, A-law, µ-law and ADPCM; and, in a worker
+ * thread, FLAC, MP3, Ogg Vorbis and Opus. M4A and AAC too where npm's `@audio/decode-aac` (GPL-2.0) is installed. The
+ * content tells the format, not the name. Channels keep the order of the file, as with libsndfile.
  *
- * `start` and `duration` beyond the end give what there is. A WAV file is read from `start` on; compressed files are
+ * `start` and `duration` beyond the end give what there is. An uncompressed file is read from `start` on; others are
  * decoded from their beginning. Memory: the samples at the file's rate, twice where a compressed file hides their number,
  * and once more at the new rate.
  *
  * @param input a path, or the bytes of a file
- * @throws DataError with `file` and, where there is one, `byte`, for a file that cannot be read; ConfigError for options
+ * @throws DataError with `file` and, where there is one, `byte`, for a file that cannot be read; ConfigError for options; the
+ *   reason of `signal` when it is aborted
  */
 export async function readAudio(input: AudioInput, options: ReadAudioOptions = {}): Promise<Audio> {
   const where = 'readAudio'
@@ -68,23 +72,42 @@ async function inTurn<T>(work: () => Promise<T>): Promise<T> {
 
 async function readWhole(where: string, input: AudioInput, options: ReadAudioOptions): Promise<Audio> {
   const { sampleRate, channels = 'mean', quality } = options
-  const source = await AudioSource.open(where, input)
+  const source = await AudioSource.open(where, input, options.signal)
   try {
     return await scope(async () => {
-      const collected = await collect(source, options)
+      const maxBytes = options.maxBytes ?? Math.max(2 ** 26, 512 * source.bytes.size)
+      const collected = await collect(source, options, maxBytes)
       const rate = sampleRate ?? source.sampleRate
+      const resampled = 4 * collected.size(0) * Math.ceil((collected.size(1) * rate) / source.sampleRate)
+      if (rate !== source.sampleRate && resampled > maxBytes) {
+        const what = `its samples at ${source.sampleRate} Hz become ${resampled} bytes at ${rate} Hz, more than ${maxBytes}`
+        throw source.bytes.error(`${what}; set maxBytes to allow that`, { maxBytes })
+      }
+      options.signal?.throwIfAborted()
       const whole =
         rate === source.sampleRate
-          ? collected.samples
-          : await resample(collected.samples, source.sampleRate, rate, quality === undefined ? {} : { quality })
+          ? collected
+          : await ofThisFile(source, () =>
+              resample(collected, source.sampleRate, rate, quality === undefined ? {} : { quality }),
+            )
       return {
         samples: channels === 'all' ? whole : whole.select(0, 0),
         sampleRate: rate,
-        source: { format: source.format, sampleRate: source.sampleRate, channels: collected.channels },
+        source: { format: source.format, sampleRate: source.sampleRate, channels: source.channels },
       }
     })
   } finally {
     await source.close()
+  }
+}
+
+/** A rate that cannot be resampled is the file's fault. */
+export async function ofThisFile(source: AudioSource, resampling: () => Promise<Tensor>): Promise<Tensor> {
+  try {
+    return await resampling()
+  } catch (cause) {
+    if (!(cause instanceof OperatorError)) throw cause
+    throw source.bytes.error(`its ${source.sampleRate} Hz are no rate to resample from: ${cause.message}`, { cause })
   }
 }
 
@@ -96,6 +119,9 @@ export function checkOptions(where: string, options: ReadAudioOptions): void {
   requireNumber(where, 'start', start, { least: 0, below: Number.POSITIVE_INFINITY })
   if (duration !== undefined) requireNumber(where, 'duration', duration, { least: 0 })
   if (maxBytes !== undefined) requireNumber(where, 'maxBytes', maxBytes, { least: 0 })
+  if (options.signal !== undefined && !(options.signal instanceof AbortSignal)) {
+    throw misuse(where, 'signal', 'an AbortSignal', options.signal)
+  }
   if (options.quality !== undefined) new Resampler(1, 1, { quality: options.quality })
 }
 
@@ -106,17 +132,15 @@ export function framesAsked(rate: number, { start = 0, duration }: ReadAudioOpti
 }
 
 /** [channels, frames] at the file's rate. */
-async function collect(source: AudioSource, options: ReadAudioOptions): Promise<{ samples: Tensor; channels: number }> {
-  const { channels = 'mean', maxBytes = Math.max(2 ** 26, 512 * source.bytes.size) } = options
+async function collect(source: AudioSource, options: ReadAudioOptions, maxBytes: number): Promise<Tensor> {
+  const { channels = 'mean', signal } = options
   const [begin, end] = framesAsked(source.sampleRate, options)
   const fail = (what: string) => source.bytes.error(what)
   const parts: Tensor[] = []
   let target: Tensor | undefined
-  let widest = source.channels
-  let bytes = 0
   let at = 0
-  for await (const planes of source.blocks(begin, end)) {
-    widest = Math.max(widest, planes.length)
+  for await (const planes of source.blocks(begin, end, maxBytes)) {
+    signal?.throwIfAborted()
     const block = blockTensor(pickChannels(planes, channels, fail))
     const frames = block.size(1)
     if (source.frames !== undefined) {
@@ -124,28 +148,13 @@ async function collect(source: AudioSource, options: ReadAudioOptions): Promise<
       target.narrow(1, at, frames).copy_(block)
       block.dispose()
     } else {
-      bytes += block.numel() * 4
-      if (bytes > maxBytes) {
-        throw new DataError(
-          `${source.bytes.place.file}: it unfolds to more than ${maxBytes} bytes of samples; set maxBytes to allow that`,
-          { file: source.bytes.place.file, maxBytes },
-        )
-      }
       parts.push(block)
     }
     at += frames
   }
-  const nothing = () => empty([channels === 'all' ? widest : 1, 0])
-  return { samples: target ?? (parts.length > 0 ? await joined(parts) : nothing()), channels: widest }
-}
-
-/** Blocks one after the other; a decoder may give those that sound alike on both sides as one channel. */
-async function joined(parts: Tensor[]): Promise<Tensor> {
-  const channels = Math.max(...parts.map((part) => part.size(0)))
-  return ops.async.cat(
-    parts.map((part) => (part.size(0) === channels ? part : part.narrow(0, 0, 1).expand([channels, part.size(1)]))),
-    1,
-  )
+  const nothing = () => empty([channels === 'all' ? source.channels : 1, 0])
+  const samples = target ?? (parts.length > 0 ? await ops.async.cat(parts, 1) : nothing())
+  return samples
 }
 
 export function blockTensor(planes: Float32Array[]): Tensor {

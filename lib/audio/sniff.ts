@@ -14,7 +14,9 @@ export async function sniffAudio(source: ByteSource): Promise<{ format: AudioFor
   if (begin >= source.size) throw source.error('it ends within its ID3 tag', { byte: 0 })
   const after = await source.bytes(begin, Math.min(source.size - begin, HEAD))
   // Players skip what may stand between the tag and the first frame.
-  return { format: framed(after) ?? (ascii(after, 0, 4) === 'fLaC' ? 'flac' : 'mp3'), begin }
+  const framedBy = framed(after)
+  const format = framedBy === 'aac' ? 'aac' : ascii(after, 0, 4) === 'fLaC' ? 'flac' : 'mp3'
+  return { format, begin }
 }
 
 const HEAD = 128
@@ -23,13 +25,19 @@ function formatOf(source: ByteSource, head: Buffer): AudioFormat {
   const first = ascii(head, 0, 4)
   if (['RIFF', 'RF64', 'BW64'].includes(first) && ascii(head, 8, 12) === 'WAVE') return 'wav'
   if (first === 'fLaC') return 'flac'
+  if (first === 'FORM' && ['AIFF', 'AIFC'].includes(ascii(head, 8, 12))) return 'aiff'
+  if (first === '.snd' || first === 'dns.') return 'au'
+  if (first === 'caff') return 'caf'
+  if (first === 'riff' && ascii(head, 24, 28) === 'wave') return 'w64'
   if (first === 'OggS') return oggCodec(source, head)
   if (ascii(head, 4, 8) === 'ftyp') return 'm4a'
   const format = framed(head)
+  if (format === 'mp2') {
+    throw source.error('it is MPEG audio of layer I or II, which is not read; convert it to WAV or FLAC', { byte: 0 })
+  }
   if (format !== undefined) return format
-  throw source.error('its first bytes are of no known audio format: WAV, FLAC, MP3, Ogg Vorbis or Opus, M4A or AAC', {
-    byte: 0,
-  })
+  const known = 'WAV, Wave64, AIFF, AU, CAF, FLAC, MP3, Ogg Vorbis or Opus, M4A or AAC'
+  throw source.error(`its first bytes are of no known audio format: ${known}`, { byte: 0 })
 }
 
 function ascii(bytes: Buffer, begin: number, end: number): string {
@@ -37,14 +45,15 @@ function ascii(bytes: Buffer, begin: number, end: number): string {
 }
 
 /** Formats without a header of their own begin with the twelve set bits of a frame. */
-function framed(head: Buffer): 'mp3' | 'aac' | undefined {
+function framed(head: Buffer): 'mp3' | 'mp2' | 'aac' | undefined {
   if (head.length < 4 || head[0] !== 0xff || (head[1]! & 0xe0) !== 0xe0) return undefined
   const layer = (head[1]! >> 1) & 3
   if (layer === 0) return (head[1]! & 0xf0) === 0xf0 ? 'aac' : undefined
   const version = (head[1]! >> 3) & 3
   const bitrate = head[2]! >> 4
   const rate = (head[2]! >> 2) & 3
-  return version !== 1 && bitrate !== 15 && rate !== 3 ? 'mp3' : undefined
+  if (version === 1 || bitrate === 15 || rate === 3) return undefined
+  return layer === 1 ? 'mp3' : 'mp2'
 }
 
 function oggCodec(source: ByteSource, page: Buffer): AudioFormat {

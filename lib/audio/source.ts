@@ -1,13 +1,24 @@
 import { type ByteSource, FileSource, MemorySource, Place } from '../data/byte-source.js'
 import { misuse } from '../data/check.js'
 import { DataError } from '../native/errors.js'
-import { type Decoded, decodeCompressed } from './decoder.js'
-import type { AudioFormat, AudioInput } from './formats.js'
-import { decodePcm } from './pcm.js'
+import type { Decoded } from './codecs/decoder.js'
+import { decodeCompressed } from './decoder.js'
+import type { AudioFormat, AudioInput, CodedFormat } from './formats.js'
+import { blockOf, decodePcm, type PcmFile } from './pcm.js'
+import { readAiffHeader, readAuHeader, readCafHeader } from './pcm-headers.js'
 import { sniffAudio } from './sniff.js'
-import { readWavHeader, type WavHeader } from './wav-header.js'
+import { readWave64Header, readWavHeader } from './wav-header.js'
 
-/** Bytes of a WAV file that are read at once. */
+const headers = {
+  wav: readWavHeader,
+  w64: readWave64Header,
+  aiff: readAiffHeader,
+  au: readAuHeader,
+  caf: readCafHeader,
+}
+const isPcm = (format: AudioFormat): format is keyof typeof headers => Object.hasOwn(headers, format)
+
+/** Bytes of an uncompressed file that are read at once. */
 const BLOCK_BYTES = 1 << 20
 
 /** An open file and what is known of it before its samples are read. */
@@ -20,22 +31,22 @@ export class AudioSource {
     readonly channels: number,
     /** Frames of the whole file, where its header is to be trusted. */
     readonly frames: number | undefined,
-    private readonly wav: WavHeader | undefined,
+    private readonly pcm: PcmFile | undefined,
     private readonly first: Decoded | undefined,
     private readonly rest: AsyncGenerator<Decoded> | undefined,
   ) {}
 
   /** @throws DataError when there is no such file, or it holds no audio that is known here */
-  static async open(where: string, input: AudioInput): Promise<AudioSource> {
+  static async open(where: string, input: AudioInput, signal?: AbortSignal): Promise<AudioSource> {
     const bytes = await openBytes(where, input)
     try {
       const { format, begin } = await sniffAudio(bytes)
-      if (format === 'wav') {
-        const wav = await readWavHeader(bytes)
-        return new AudioSource(bytes, format, wav.sampleRate, wav.channels, wav.frames, wav, undefined, undefined)
+      if (isPcm(format)) {
+        const pcm = await headers[format](bytes)
+        return new AudioSource(bytes, format, pcm.sampleRate, pcm.channels, pcm.frames, pcm, undefined, undefined)
       }
       const coded = begin === 0 ? bytes : bytes.slice(begin, bytes.size - begin)
-      const decoded = checked(coded, format, format === 'flac' ? await readFlacInfo(coded) : {})
+      const decoded = checked(coded, format, signal)
       const first = (await decoded.next()).value
       if (first === undefined) throw bytes.error(`it holds no ${format} audio that can be decoded`, { format })
       const { sampleRate, channelData } = first
@@ -54,30 +65,40 @@ export class AudioSource {
   /**
    * Frames [begin, end), or to the end of the file, in blocks with one array for each channel. Compressed files are
    * decoded from their beginning, and once.
+   * @param maxBytes the most bytes of samples of all channels that may be decoded
    */
-  blocks(begin: number, end: number): AsyncGenerator<Float32Array[]> {
-    return this.wav === undefined ? this.decodedBlocks(begin, end) : this.wavBlocks(this.wav, begin, end)
+  blocks(begin: number, end: number, maxBytes = Number.POSITIVE_INFINITY): AsyncGenerator<Float32Array[]> {
+    return this.pcm === undefined ? this.decodedBlocks(begin, end, maxBytes) : this.pcmBlocks(this.pcm, begin, end)
   }
 
-  private async *wavBlocks(wav: WavHeader, begin: number, end: number): AsyncGenerator<Float32Array[]> {
-    const { encoding, channels, frameBytes } = wav
-    const last = Math.min(end, wav.frames)
-    const step = Math.max(1, Math.floor(BLOCK_BYTES / frameBytes))
-    for (let frame = begin; frame < last; frame += step) {
-      const count = Math.min(step, last - frame)
-      yield decodePcm(await this.bytes.bytes(wav.begin + frame * frameBytes, count * frameBytes), encoding, channels)
+  private async *pcmBlocks(pcm: PcmFile, begin: number, end: number): AsyncGenerator<Float32Array[]> {
+    const last = Math.min(end, pcm.frames)
+    const block = blockOf(pcm)
+    const step = Math.max(1, Math.floor(BLOCK_BYTES / block.bytes)) * block.frames
+    // Blocks of many frames are read from their beginning.
+    for (let frame = begin - (begin % block.frames); frame < last; frame += step) {
+      const count = Math.ceil(Math.min(step, last - frame) / block.frames)
+      const bytes = await this.bytes.bytes(pcm.begin + (frame / block.frames) * block.bytes, count * block.bytes)
+      const planes = decodePcm(bytes, pcm)
+      const from = Math.max(0, begin - frame)
+      const to = Math.min(count * block.frames, last - frame)
+      if (from < to) yield planes.map((plane) => plane.subarray(from, to))
     }
   }
 
-  private async *decodedBlocks(begin: number, end: number): AsyncGenerator<Float32Array[]> {
+  private async *decodedBlocks(begin: number, end: number, maxBytes: number): AsyncGenerator<Float32Array[]> {
     let frame = 0
     let block = this.first
     while (block !== undefined && frame < end) {
       const length = block.channelData[0]!.length
       const from = Math.max(0, begin - frame)
       const to = Math.min(length, end - frame)
-      if (from < to) yield block.channelData.map((plane) => plane.subarray(from, to))
       frame += length
+      if (4 * block.channelData.length * frame > maxBytes) {
+        const what = `it unfolds to more than ${maxBytes} bytes of samples; set maxBytes to allow that`
+        throw this.bytes.error(what, { maxBytes })
+      }
+      if (from < to) yield block.channelData.map((plane) => plane.subarray(from, to))
       block = frame < end ? (await this.rest!.next()).value : undefined
     }
   }
@@ -95,45 +116,26 @@ async function closeBytes(bytes: ByteSource): Promise<void> {
   if (bytes instanceof FileSource) await bytes.close()
 }
 
-/** Blocks with samples in them, all at one rate, and as many frames as promised. */
+/** Blocks with samples in them, all at one rate and of the same channels. */
 async function* checked(
   bytes: ByteSource,
-  format: AudioFormat,
-  { frames: promised, bits }: FlacInfo,
+  format: CodedFormat,
+  signal: AbortSignal | undefined,
 ): AsyncGenerator<Decoded, undefined> {
   let frames = 0
-  let sampleRate = 0
-  for await (const block of decodeCompressed(bytes, format, bits)) {
+  let first: Decoded | undefined
+  for await (const block of decodeCompressed(bytes, format, signal)) {
     if (block.channelData.length === 0) continue
-    if (sampleRate !== 0 && block.sampleRate !== sampleRate) {
-      throw bytes.error(`its sample rate changes from ${sampleRate} to ${block.sampleRate} Hz at frame ${frames}`)
+    first ??= block
+    const changes = (what: string, from: number, to: number) =>
+      bytes.error(`${what} changes from ${from} to ${to} at frame ${frames}`)
+    if (block.sampleRate !== first.sampleRate) throw changes('its sample rate', first.sampleRate, block.sampleRate)
+    if (block.channelData.length !== first.channelData.length) {
+      throw changes('the number of its channels', first.channelData.length, block.channelData.length)
     }
-    sampleRate = block.sampleRate
-    if (!(sampleRate > 0)) throw bytes.error(`it claims a sample rate of ${sampleRate} Hz`)
+    if (!(block.sampleRate > 0)) throw bytes.error(`it claims a sample rate of ${block.sampleRate} Hz`)
     frames += block.channelData[0]!.length
     yield block
   }
-  if (promised !== undefined && frames !== promised) {
-    throw bytes.error(`it promises ${promised} frames, ${frames} could be decoded; the file was cut or is damaged`, {
-      frames,
-    })
-  }
   return undefined
-}
-
-interface FlacInfo {
-  /** Of the whole file; undefined where the encoder did not know. */
-  frames?: number | undefined
-  /** Of each sample. */
-  bits?: number
-}
-
-/** What the STREAMINFO of a FLAC file says, bare or in Ogg (RFC 9639, section 8.2). */
-async function readFlacInfo(bytes: ByteSource): Promise<FlacInfo> {
-  const head = await bytes.bytes(0, Math.min(bytes.size, 128))
-  const at = head.indexOf('fLaC', 0, 'latin1')
-  if (at < 0 || head.length < at + 42 || (head[at + 4]! & 127) !== 0) return {}
-  const bits = (((head[at + 20]! & 1) << 4) | (head[at + 21]! >> 4)) + 1
-  const frames = (head[at + 21]! & 15) * 2 ** 32 + head.readUInt32BE(at + 22)
-  return { bits, frames: frames === 0 ? undefined : frames }
 }

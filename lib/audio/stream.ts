@@ -3,9 +3,12 @@ import { type Tensor, tensor } from '../tensor/index.js'
 import { keepForever } from '../tensor/scope.js'
 import { pickChannels } from './channels.js'
 import type { AudioInput } from './formats.js'
-import { blockTensor, checkOptions, framesAsked, type ReadAudioOptions } from './read.js'
+import { blockTensor, checkOptions, framesAsked, ofThisFile, type ReadAudioOptions } from './read.js'
 import { Resampler } from './resample.js'
 import { AudioSource } from './source.js'
+
+/** Samples of each channel that are resampled at once. */
+const MOST_RESAMPLED = 1 << 20
 
 export interface ReadAudioStreamOptions extends Omit<ReadAudioOptions, 'maxBytes'> {
   /** Length of a chunk in seconds. Default 30. The last one may be shorter. */
@@ -25,8 +28,7 @@ export interface AudioChunk {
  * freed when the next is asked for or the loop is left; clone what has to live on.
  *
  * Memory: a chunk, a megabyte of the file and a few samples for the resampler. A compressed file is decoded as the loop
- * goes. The exception is an M4A file whose index comes last, which its decoder unfolds at once. With `channels: 'all'` a
- * compressed file that turns from one channel into more on the way is a DataError.
+ * goes. The exception is an M4A file whose index comes last, which its decoder unfolds at once.
  *
  * @throws as {@link readAudio}
  */
@@ -38,7 +40,7 @@ export async function* readAudioStream(
   checkOptions(where, options)
   const { chunkSeconds = 30, channels = 'mean', quality, start = 0 } = options
   requireNumber(where, 'chunkSeconds', chunkSeconds, { least: 0.001, below: Number.POSITIVE_INFINITY })
-  const source = await AudioSource.open(where, input)
+  const source = await AudioSource.open(where, input, options.signal)
   let given: Tensor | undefined
   try {
     const sampleRate = options.sampleRate ?? source.sampleRate
@@ -71,29 +73,30 @@ async function* resampledBlocks(
     sampleRate === source.sampleRate
       ? undefined
       : new Resampler(source.sampleRate, sampleRate, quality === undefined ? {} : { quality })
-  let width: number | undefined
+  // A second of a file may be many at the new rate.
+  const step = Math.max(1, Math.floor((MOST_RESAMPLED * source.sampleRate) / sampleRate))
+  let pushedAny = false
   try {
     for await (const block of source.blocks(...framesAsked(source.sampleRate, options))) {
+      options.signal?.throwIfAborted()
       const planes = pickChannels(block, channels, (what) => source.bytes.error(what))
-      width ??= planes.length
-      if (planes.length > width) {
-        throw source.bytes.error(`it turns from ${width} channel into ${planes.length}; read it with channels: 'mean'`)
+      if (resampler === undefined) {
+        yield planes
+        continue
       }
-      while (planes.length < width) planes.push(planes[0]!)
-      yield resampler === undefined ? planes : await pushed(resampler, planes)
+      for (let at = 0; at < planes[0]!.length; at += step) {
+        pushedAny = true
+        const part = blockTensor(planes.map((plane) => plane.subarray(at, at + step)))
+        try {
+          yield await taken(await ofThisFile(source, () => resampler.push(part)))
+        } finally {
+          part.dispose()
+        }
+      }
     }
-    if (resampler !== undefined && width !== undefined) yield await taken(await resampler.flush())
+    if (resampler !== undefined && pushedAny) yield await taken(await ofThisFile(source, () => resampler.flush()))
   } finally {
     resampler?.dispose()
-  }
-}
-
-async function pushed(resampler: Resampler, planes: Float32Array[]): Promise<Float32Array[]> {
-  const block = blockTensor(planes)
-  try {
-    return await taken(await resampler.push(block))
-  } finally {
-    block.dispose()
   }
 }
 

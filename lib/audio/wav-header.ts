@@ -1,30 +1,20 @@
 import type { ByteSource } from '../data/byte-source.js'
-import { encodedBytes, MOST_CHANNELS, type PcmEncoding } from './pcm.js'
+import { blockOf, HIGHEST_RATE, MOST_CHANNELS, type PcmEncoding, type PcmFile } from './pcm.js'
+
+// A file needs a handful of chunks; a million empty ones are there to keep a reader busy.
+const MOST_CHUNKS = 1000
+/** Programs that write to a pipe cannot come back to fill in a size: they leave zero, or about the largest. */
+const UNKNOWN_SIZE = 0x7ffff000
+const FORMAT_BYTES = 40
+/** Room for the weights of Microsoft's ADPCM. */
+const MOST_FORMAT_BYTES = 1100
 
 /**
  * The header of a WAV file: RIFF with its chunks (Microsoft and IBM, "Multimedia Programming Interface and Data
  * Specifications 1.0"), the extensible format, and RF64 and BW64 for more than 4 GiB (EBU Tech 3306, ITU-R BS.2088).
+ * @throws DataError naming the byte, for anything that is not a sound WAV file of a supported encoding
  */
-export interface WavHeader {
-  encoding: PcmEncoding
-  channels: number
-  sampleRate: number
-  /** Where the first frame lies, in bytes. */
-  begin: number
-  /** Bytes of one frame: a sample of each channel. */
-  frameBytes: number
-  frames: number
-}
-
-// A file needs a handful of chunks; a million empty ones are there to keep a reader busy.
-const MOST_CHUNKS = 1000
-const HIGHEST_RATE = 100_000_000
-/** Programs that write to a pipe cannot come back to fill in a size: they leave zero, or about the largest. */
-const UNKNOWN_SIZE = 0x7ffff000
-const FORMAT_BYTES = 40
-
-/** @throws DataError naming the byte, for anything that is not a sound WAV file of a supported encoding */
-export async function readWavHeader(source: ByteSource): Promise<WavHeader> {
+export async function readWavHeader(source: ByteSource): Promise<PcmFile> {
   if (source.size < 12) throw source.error(`it has ${source.size} bytes, fewer than a WAV header`, { byte: 0 })
   const head = await source.bytes(0, 12)
   const kind = head.toString('latin1', 0, 4)
@@ -44,7 +34,7 @@ export async function readWavHeader(source: ByteSource): Promise<WavHeader> {
     const begin = at + 8
     if (id === 'data') {
       if (format === undefined) throw source.error("its 'data' chunk comes before its 'fmt ' chunk", { byte: at })
-      return header(source, format, begin, dataSize(source, begin, size, wideDataSize, riffSize))
+      return header(format, begin, dataSize(source, begin, size, wideDataSize, riffSize))
     }
     if (size > source.size - begin) {
       throw source.error(`its chunk ${JSON.stringify(id)} claims ${size} bytes, ${source.size - begin} are left`, {
@@ -53,7 +43,7 @@ export async function readWavHeader(source: ByteSource): Promise<WavHeader> {
     }
     if (id === 'fmt ') {
       if (format !== undefined) throw source.error("it has two 'fmt ' chunks", { byte: at })
-      format = readFormat(source, await source.bytes(begin, Math.min(size, FORMAT_BYTES)), begin)
+      format = readFormat(source, await source.bytes(begin, Math.min(size, MOST_FORMAT_BYTES)), begin)
     } else if (id === 'ds64' && kind !== 'RIFF') {
       if (size < 24) throw source.error(`its 'ds64' chunk has ${size} bytes, fewer than 24`, { byte: at })
       const wide = (await source.bytes(begin + 8, 8)).readBigUInt64LE()
@@ -92,17 +82,62 @@ function dataSize(source: ByteSource, begin: number, size: number, wide: number 
   )
 }
 
-interface Format {
-  encoding: PcmEncoding
-  channels: number
-  sampleRate: number
-  frameBytes: number
+// What follows the four letters in the GUIDs of Sony's Wave64.
+const RIFF64 = Buffer.from('2e91cf11a5d628db04c10000', 'hex')
+const WAVE64 = Buffer.from('f3acd3118cd100c04f8edb8a', 'hex')
+const WIDE_CHUNK = 24
+
+/**
+ * The header of a Wave64 file: a WAV file with GUIDs for names and eight bytes for sizes, which count themselves.
+ * @throws as {@link readWavHeader}
+ */
+export async function readWave64Header(source: ByteSource): Promise<PcmFile> {
+  if (source.size < 40) throw source.error(`it has ${source.size} bytes, fewer than a Wave64 header`, { byte: 0 })
+  const head = await source.bytes(0, 40)
+  const named = (bytes: Buffer, name: string, rest: Buffer) =>
+    bytes.toString('latin1', 0, 4) === name && bytes.subarray(4, 16).equals(rest)
+  if (!named(head, 'riff', RIFF64) || !named(head.subarray(24), 'wave', WAVE64)) {
+    throw source.error('it is not a Wave64 file', { byte: 0 })
+  }
+  let format: Format | undefined
+  let at = 40
+  for (let count = 0; at + WIDE_CHUNK <= source.size; count += 1) {
+    if (count === MOST_CHUNKS)
+      throw source.error(`it has more than ${MOST_CHUNKS} chunks before its samples`, { byte: at })
+    const chunk = await source.bytes(at, WIDE_CHUNK)
+    const size = Number(chunk.readBigUInt64LE(16)) - WIDE_CHUNK
+    const begin = at + WIDE_CHUNK
+    if (size < 0 || size > source.size - begin) {
+      const name = JSON.stringify(chunk.toString('latin1', 0, 4))
+      throw source.error(`its chunk ${name} claims ${size} bytes, ${source.size - begin} are left`, { byte: at })
+    }
+    if (named(chunk, 'fmt ', WAVE64)) {
+      format = readFormat(source, await source.bytes(begin, Math.min(size, MOST_FORMAT_BYTES)), begin)
+    } else if (named(chunk, 'data', WAVE64)) {
+      if (format === undefined) throw source.error("its 'data' chunk comes before its 'fmt ' chunk", { byte: at })
+      return header(format, begin, size)
+    }
+    at = begin + Math.ceil(size / 8) * 8
+  }
+  throw source.error(format === undefined ? "it has no 'fmt ' chunk" : "it has no 'data' chunk", { byte: at })
 }
+
+type Format = Pick<PcmFile, 'channels' | 'sampleRate' | 'layout'>
 
 // The rest of a format's GUID after the two bytes of its tag.
 const GUID_REST = Buffer.from('000000001000800000aa00389b71', 'hex')
 const EXTENSIBLE = 0xfffe
-const tagNames: Record<number, string> = { 2: 'ADPCM', 17: 'IMA ADPCM', 49: 'GSM', 80: 'MPEG', 85: 'MP3' }
+const MS_ADPCM = 2
+const IMA_ADPCM = 17
+const tagNames: Record<number, string> = {
+  1: 'integer',
+  3: 'float',
+  6: 'A-law',
+  7: 'µ-law',
+  49: 'GSM',
+  80: 'MPEG',
+  85: 'MP3',
+}
 
 function readFormat(source: ByteSource, bytes: Buffer, byte: number): Format {
   const fail = (what: string, offset: number): never => {
@@ -121,6 +156,13 @@ function readFormat(source: ByteSource, bytes: Buffer, byte: number): Format {
   }
   if (channels < 1 || channels > MOST_CHANNELS) fail(`it claims ${channels} channels`, 2)
   if (sampleRate < 1 || sampleRate > HIGHEST_RATE) fail(`it claims a sample rate of ${sampleRate} Hz`, 4)
+  if (tag === MS_ADPCM || tag === IMA_ADPCM) {
+    return { channels, sampleRate, layout: readAdpcm(bytes, tag === MS_ADPCM, channels, frameBytes, bits, fail) }
+  }
+  if (![1, 3, 6, 7].includes(tag)) {
+    const name = tagNames[tag] ?? `unknown (tag ${tag})`
+    fail(`its samples are ${name} of ${bits} bits, which is not supported; convert it to PCM or FLAC`, 0)
+  }
   // Odd numbers of bits lie in the upper part of whole bytes.
   const width = frameBytes / channels
   if (bits < 1 || bits > 64 || width !== Math.ceil(bits / 8)) {
@@ -128,10 +170,38 @@ function readFormat(source: ByteSource, bytes: Buffer, byte: number): Format {
   }
   const encoding = encodingOf(tag, width)
   if (encoding === undefined) {
-    const name = tagNames[tag] ?? { 1: 'integer', 3: 'float', 6: 'A-law', 7: 'µ-law' }[tag] ?? `unknown (tag ${tag})`
-    fail(`its samples are ${name} of ${bits} bits, which is not supported; convert it to PCM or FLAC`, 0)
+    fail(`its samples are ${tagNames[tag]} of ${bits} bits, which is not supported; convert it to PCM or FLAC`, 0)
   }
-  return { encoding: encoding!, channels, sampleRate, frameBytes }
+  return { channels, sampleRate, layout: { encoding: encoding!, bigEndian: false } }
+}
+
+function readAdpcm(
+  bytes: Buffer,
+  ms: boolean,
+  channels: number,
+  blockBytes: number,
+  bits: number,
+  fail: (what: string, offset: number) => never,
+): PcmFile['layout'] {
+  if (bits !== 4) fail(`its samples are ADPCM of ${bits} bits, which is not supported; convert it to PCM or FLAC`, 14)
+  if (bytes.length < (ms ? 26 : 20)) fail(`its 'fmt ' chunk has ${bytes.length} bytes, too few for ADPCM`, 0)
+  const blockFrames = bytes.readUInt16LE(18)
+  // What a block begins with holds its first samples; after that each takes four bits.
+  const most = ms ? 2 + (2 * blockBytes) / channels - 14 : 1 + (2 * blockBytes) / channels - 8
+  const packed = ms || (blockFrames - 1) % 8 === 0
+  if (blockFrames < (ms ? 2 : 1) || blockFrames > most || !packed) {
+    fail(`it claims blocks of ${blockFrames} samples in ${blockBytes} bytes for ${channels} channels`, 12)
+  }
+  if (!ms) return { encoding: 'ima', blockBytes, blockFrames }
+  const count = bytes.readUInt16LE(20)
+  if (count < 1 || count > 256 || bytes.length < 22 + 4 * count) {
+    fail(`it claims ${count} pairs of weights in a 'fmt ' chunk of ${bytes.length} bytes`, 20)
+  }
+  const coefficients = Array.from({ length: count }, (_, i): [number, number] => [
+    bytes.readInt16LE(22 + 4 * i),
+    bytes.readInt16LE(24 + 4 * i),
+  ])
+  return { encoding: 'ms', blockBytes, blockFrames, coefficients }
 }
 
 function encodingOf(tag: number, width: number): PcmEncoding | undefined {
@@ -141,9 +211,9 @@ function encodingOf(tag: number, width: number): PcmEncoding | undefined {
   return tag === 6 ? 'alaw' : tag === 7 ? 'mulaw' : undefined
 }
 
-function header(source: ByteSource, format: Format, begin: number, size: number): WavHeader {
-  const { encoding, channels, frameBytes } = format
-  if (frameBytes !== channels * encodedBytes[encoding])
-    throw source.error('its frames have another size than its samples')
-  return { ...format, begin, frames: Math.floor(size / frameBytes) }
+/** Whole blocks only: how many of the last one's samples count is written nowhere that programs agree on. */
+function header(format: Format, begin: number, size: number): PcmFile {
+  const file = { ...format, begin, frames: 0 }
+  const block = blockOf(file)
+  return { ...file, frames: Math.floor(size / block.bytes) * block.frames }
 }

@@ -125,6 +125,8 @@ function environmentOf(rank: number, processes: number, port: number): NodeJS.Pr
     LOCAL_WORLD_SIZE: String(processes),
     MASTER_ADDR: '127.0.0.1',
     MASTER_PORT: String(port),
+    // Ranks look whether the launcher still lives: see native/core/launcher.cc.
+    VOXTORCH_LAUNCHER_PID: String(process.pid),
     TORCHELASTIC_USE_AGENT_STORE: undefined,
     VOXTORCH_STORE_FD: rank === 0 ? '3' : undefined,
   }

@@ -1,5 +1,6 @@
 import { shown } from '../native/arguments.js'
 import { ConfigError } from '../native/errors.js'
+import { listMayGrow, tooMuch } from '../native/heap.js'
 import { nearest } from './nearest.js'
 
 export { shown }
@@ -46,9 +47,14 @@ export function requireObject(where: string, argument: string, value: unknown): 
   if (typeof value !== 'object' || value === null) throw misuse(where, argument, 'an object', value)
 }
 
-/** Options are an object, and none is one that nobody reads. */
+/**
+ * Options are an object, and none is one that nobody reads. An instance of a class may have more, as the module in
+ * `functional.dropout(x, 0.1, this)` does.
+ */
 export function requireOptions(where: string, options: unknown, known: readonly string[]): void {
   requireObject(where, 'options', options)
+  const kind = Object.getPrototypeOf(options)
+  if (kind !== null && Object.getPrototypeOf(kind) !== null && !Array.isArray(options)) return
   for (const key of Object.keys(options as object)) {
     if (known.includes(key)) continue
     const near = nearest(key, known)
@@ -75,5 +81,19 @@ export function listOf<T>(where: string, argument: string, value: Iterable<T>, w
   if (typeof value === 'string' || typeof value?.[Symbol.iterator] !== 'function') {
     throw misuse(where, argument, `an iterable of ${what}`, value)
   }
-  return [...value]
+  const items: T[] = []
+  for (const item of value) {
+    if (!listMayGrow(items.length))
+      throw new ConfigError(`${where}: ${argument} does not end; ${tooMuch()}`, { argument })
+    items.push(item)
+  }
+  return items
+}
+
+/** Checks what may abort something; nothing is right too. A polyfill's signals are no AbortSignal, and work. */
+export function requireSignal(where: string, signal: unknown): void {
+  if (signal === undefined || signal === null) return
+  const { throwIfAborted, addEventListener } = signal as Partial<AbortSignal>
+  if (typeof throwIfAborted === 'function' && typeof addEventListener === 'function') return
+  throw misuse(where, 'signal', 'an AbortSignal', signal)
 }

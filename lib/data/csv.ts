@@ -1,6 +1,10 @@
+import { DataError } from '../native/errors.js'
+import { heapHolds, listMayGrow, tooMuch } from '../native/heap.js'
+import { quoted } from './byte-source.js'
 import { misuse, requireObject, requireOneOf, requireString, requireWhole } from './check.js'
 import { type CsvFields, CsvRows, type RowSettings } from './csv-rows.js'
 import { type CsvEncoding, csvText, encodings } from './csv-text.js'
+import { nearest } from './nearest.js'
 import { type Chunks, chunksOf, faultIn } from './text.js'
 
 export interface ReadCsvOptions {
@@ -23,7 +27,10 @@ export interface ReadCsvOptions {
   maxRowLength?: number
 }
 
-/** One row: the field of each column, always a string. */
+/**
+ * One row: the field of each column, always a string. To ask for a column that is not there throws a DataError with the
+ * nearest name; `'start' in row` says whether it is.
+ */
 export type CsvRow = Record<string, string>
 
 /**
@@ -37,7 +44,13 @@ export type CsvRow = Record<string, string>
 export async function readCsv(path: string, options: ReadCsvOptions = {}): Promise<CsvRow[]> {
   requireString('readCsv', 'path', path)
   const all: CsvRow[] = []
-  for await (const rows of batches(chunksOf(path), path, checked(options))) for (const row of rows) all.push(row)
+  for await (const rows of batches(chunksOf(path), path, checked(options))) {
+    if (!heapHolds()) throw faultIn(path, `${tooMuch()}; readCsvStream reads files of any size`)
+    for (const row of rows) {
+      if (!listMayGrow(all.length)) throw faultIn(path, `${tooMuch()}; readCsvStream reads files of any size`)
+      all.push(row)
+    }
+  }
   return all
 }
 
@@ -110,13 +123,36 @@ function twice(names: readonly string[]): string | undefined {
 function naming(columns: readonly string[], file: string): (fields: CsvFields) => CsvRow {
   // A plain assignment of __proto__ would be lost.
   const special = columns.includes('__proto__')
+  const strict = refusing(columns, file)
   return ({ fields, line }) => {
     if (fields.length !== columns.length) {
       throw faultIn(file, `the row has ${fields.length} fields, the header ${columns.length}`, { line })
     }
-    if (special) return Object.fromEntries(columns.map((name, i) => [name, fields[i]!]))
+    if (special) return Object.setPrototypeOf(Object.fromEntries(columns.map((name, i) => [name, fields[i]!])), strict)
     const row: CsvRow = {}
     for (let i = 0; i < columns.length; i++) row[columns[i]!] = fields[i]!
-    return row
+    // Last: what stands on a proxy is slow to write to, and as quick to read as any.
+    return Object.setPrototypeOf(row, strict)
   }
+}
+
+/** What `await`, JSON.stringify and the tools that print and compare values ask any object for. */
+const ASKED = /^(?:then|toJSON|nodeType|tagName|asymmetricMatch|_isMockFunction|\$\$.*|@@.*)$/
+
+/** The prototype of rows: whoever asks a row for a column gets that far only where there is none. */
+function refusing(columns: readonly string[], file: string): object {
+  return new Proxy(
+    {},
+    {
+      get(target, name, row) {
+        if (typeof name === 'symbol' || name in target || ASKED.test(name)) return Reflect.get(target, name, row)
+        const meant = nearest(name, columns)
+        const shown = columns.slice(0, 20).join(', ')
+        throw new DataError(
+          `${file} has no column ${quoted(name)}; ${meant === undefined ? `it has ${shown}` : `did you mean ${quoted(meant)}?`}`,
+          { file, column: name },
+        )
+      },
+    },
+  )
 }

@@ -11,7 +11,7 @@ import {
   shown,
 } from './check.js'
 import type { Dataset, IterableDataset, StreamContext } from './dataset.js'
-import { Random } from './random.js'
+import { indicesBelow, Random } from './random.js'
 import { asDataset } from './source.js'
 
 /** Samples by index: a dataset or an array. */
@@ -98,7 +98,7 @@ export function randomSplit<T>(
   requireWhole('randomSplit', 'seed', seed)
   for (const [i, size] of sizes.entries()) requireNumber('randomSplit', `sizes[${i}]`, size, { least: 0 })
   const counts = countsOf(sizes, samples.length)
-  const order = new Random(seed).shuffle(Uint32Array.from({ length: samples.length }, (_, i) => i))
+  const order = new Random(seed).shuffle(indicesBelow('randomSplit', samples.length))
   let start = 0
   return counts.map((count) => {
     start += count

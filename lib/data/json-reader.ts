@@ -1,3 +1,4 @@
+import { LARGEST_MAP } from '../native/heap.js'
 import { quoted } from './byte-source.js'
 
 /**
@@ -7,6 +8,13 @@ import { quoted } from './byte-source.js'
 
 /** Says what is wrong, and at which byte of the text. Never returns. */
 export type JsonFailure = (what: string, byte: number) => never
+
+/** What a value is called in an error; a function where making the text for each of a million values would take long. */
+export type What = string | (() => string)
+
+const called = (what: What): string => (typeof what === 'string' ? what : what())
+/** Keys that are compared one by one; a Set takes more time for so few. */
+const FEW_KEYS = 16
 
 const QUOTE = 0x22
 const COMMA = 0x2c
@@ -29,49 +37,52 @@ export class JsonReader {
   ) {}
 
   /** Calls `each` for every key, at its value, which it must read. */
-  object(what: string, each: (key: string) => void): void {
-    this.#open(OPEN_BRACE, `${what} is not an object`)
+  object(what: What, each: (key: string) => void): void {
+    if (!this.#accept(OPEN_BRACE)) this.fail(`${called(what)} is not an object`, this.#at)
     if (this.#accept(CLOSE_BRACE)) return
-    const keys = new Set<string>()
+    const few: string[] = []
+    let keys: Set<string> | undefined
     do {
       this.#blanks()
       const begin = this.#at
       const key = this.string('a key')
-      if (keys.has(key)) this.fail(`${what} has the key ${quoted(key)} twice`, begin)
-      keys.add(key)
-      if (!this.#accept(COLON)) this.fail(`a : is missing in ${what}`, this.#at)
+      if (keys?.has(key) ?? few.includes(key)) this.fail(`${called(what)} has the key ${quoted(key)} twice`, begin)
+      if (keys !== undefined) {
+        if (keys.size === LARGEST_MAP) this.fail(`${called(what)} has more than ${LARGEST_MAP} keys`, begin)
+        keys.add(key)
+      } else if (few.push(key) === FEW_KEYS) keys = new Set(few)
+      if (!this.#accept(COLON)) this.fail(`a : is missing in ${called(what)}`, this.#at)
       each(key)
     } while (this.#accept(COMMA))
-    if (!this.#accept(CLOSE_BRACE)) this.fail(`a , or } is missing in ${what}`, this.#at)
+    if (!this.#accept(CLOSE_BRACE)) this.fail(`a , or } is missing in ${called(what)}`, this.#at)
   }
 
   /** A list of at most `most` whole numbers from 0 to 2^53 - 1. */
-  wholes(what: string, most: number): number[] {
-    this.#open(OPEN_BRACKET, `${what} is not a list`)
+  wholes(what: What, most: number): number[] {
+    if (!this.#accept(OPEN_BRACKET)) this.fail(`${called(what)} is not a list`, this.#at)
     const values: number[] = []
     if (this.#accept(CLOSE_BRACKET)) return values
     do {
-      if (values.length === most) this.fail(`${what} has more than ${most} numbers`, this.#at)
+      if (values.length === most) this.fail(`${called(what)} has more than ${most} numbers`, this.#at)
       values.push(this.#whole(what))
     } while (this.#accept(COMMA))
-    if (!this.#accept(CLOSE_BRACKET)) this.fail(`a , or ] is missing in ${what}`, this.#at)
+    if (!this.#accept(CLOSE_BRACKET)) this.fail(`a , or ] is missing in ${called(what)}`, this.#at)
     return values
   }
 
-  string(what: string): string {
-    this.#open(QUOTE, `${what} is not a text`)
+  string(what: What): string {
+    if (!this.#accept(QUOTE)) this.fail(`${called(what)} is not a text`, this.#at)
     const begin = this.#at
     const end = this.#closingQuote(begin)
-    if (end < 0) this.fail(`${what} does not end`, begin)
+    if (end < 0) this.fail(`${called(what)} does not end`, begin)
     this.#at = end + 1
-    const text = this.bytes.subarray(begin, end)
-    const plain = text.toString('latin1')
+    const plain = this.bytes.toString('latin1', begin, end)
     if (/^[\x20-\x5b\x5d-\x7f]*$/.test(plain)) return plain
     try {
-      const value = JSON.parse(`"${utf8.decode(text)}"`) as string
+      const value = JSON.parse(`"${utf8.decode(this.bytes.subarray(begin, end))}"`) as string
       if (!/\p{Surrogate}/u.test(value)) return value
     } catch {}
-    return this.fail(`${what} is not a text in UTF-8 with JSON's escapes`, begin)
+    return this.fail(`${called(what)} is not a text in UTF-8 with JSON's escapes`, begin)
   }
 
   /** Passes a value that nobody asked for. */
@@ -116,13 +127,27 @@ export class JsonReader {
     if (this.#at < this.bytes.length) this.fail('something follows its end', this.#at)
   }
 
-  #whole(what: string): number {
+  #whole(what: What): number {
     this.#blanks()
     const begin = this.#at
+    // Short ones, which nearly all are.
+    let at = begin
+    let small = 0
+    for (let byte = this.bytes[at]; byte !== undefined && byte >= 0x30 && byte <= 0x39; byte = this.bytes[++at]) {
+      small = 10 * small + byte - 0x30
+    }
+    const digits = at - begin
+    if (digits > 0 && digits < 16 && (digits === 1 || this.bytes[begin] !== 0x30) && !isWordByte(this.bytes[at])) {
+      this.#at = at
+      return small
+    }
     const word = this.#word()
     const value = Number(word)
     if (!/^(?:0|[1-9]\d*)$/.test(word) || !Number.isSafeInteger(value)) {
-      this.fail(`${what} has ${word === '' ? 'something' : word} where a whole number below 2^53 belongs`, begin)
+      this.fail(
+        `${called(what)} has ${word === '' ? 'something' : word} where a whole number below 2^53 belongs`,
+        begin,
+      )
     }
     return value
   }
@@ -134,10 +159,6 @@ export class JsonReader {
     while (at - begin < 40 && isWordByte(this.bytes[at])) at += 1
     this.#at = at
     return String.fromCharCode(...this.bytes.subarray(begin, at))
-  }
-
-  #open(byte: number, otherwise: string): void {
-    if (!this.#accept(byte)) this.fail(otherwise, this.#at)
   }
 
   #accept(byte: number): boolean {

@@ -1,13 +1,11 @@
 import { DataError } from '../native/errors.js'
+import { LONGEST_STRING } from '../native/heap.js'
 import { writeAtomically } from './atomic.js'
 import { misuse, requireObject, requireString, requireWhole } from './check.js'
 import { JsonFault, parseCarefully } from './json-parse.js'
 import { JsonScan, MAX_DEPTH } from './json-scan.js'
 import { stringifyJson } from './json-write.js'
 import { type Chunks, chunksOf, countLines, faultIn, refuseNul, utf8, withoutMark } from './text.js'
-
-/** V8 holds no longer string. */
-const MAX_BYTES = 0x1fffffe8
 
 /**
  * Reads a JSON file (RFC 8259, UTF-8 with or without a byte order mark), with what Python's `json` adds and writes:
@@ -19,7 +17,7 @@ const MAX_BYTES = 0x1fffffe8
  */
 export async function readJson(path: string): Promise<unknown> {
   requireString('readJson', 'path', path)
-  return parseJson(chunksOf(path, MAX_BYTES), path)
+  return parseJson(chunksOf(path, LONGEST_STRING), path)
 }
 
 /** The value of JSON that comes in pieces. `file` is what errors call it. */
@@ -41,8 +39,15 @@ export async function parseJson(chunks: Chunks, file: string): Promise<unknown> 
     offset += chunk.length
     parts.push(chunk)
   }
+  refuseTooMuch(scan, file)
   const text = utf8(withoutMark(Buffer.concat(parts)), file)
   return jsonValue(text, scan.wide, file)
+}
+
+/** Throws for JSON that would fill V8's heap, which ends the process. */
+export function refuseTooMuch(scan: JsonScan, file: string, line?: number): void {
+  const fault = scan.tooMuch()
+  if (fault !== undefined) throw faultIn(file, fault, line === undefined ? {} : { line })
 }
 
 /**
@@ -63,11 +68,10 @@ export function jsonValue(text: string, wide: boolean, file: string, line = 1): 
   } catch (fault) {
     if (!(fault instanceof JsonFault)) throw fault
     if (text.trim() === '') throw faultIn(file, 'there is no JSON value, only blanks', { line })
-    const before = text.slice(0, fault.offset)
-    throw faultIn(file, fault.message, {
-      line: line + before.split('\n').length - 1,
-      column: fault.offset - before.lastIndexOf('\n'),
-    })
+    const last = fault.offset === 0 ? -1 : text.lastIndexOf('\n', fault.offset - 1)
+    let lines = 0
+    for (let at = text.indexOf('\n'); at >= 0 && at <= last; at = text.indexOf('\n', at + 1)) lines++
+    throw faultIn(file, fault.message, { line: line + lines, column: fault.offset - last })
   }
 }
 

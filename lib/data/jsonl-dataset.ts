@@ -2,9 +2,9 @@ import { type FileHandle, open, stat } from 'node:fs/promises'
 import { ConfigError, DataError } from '../native/errors.js'
 import { misuse, requireObject, requireOneOf, requireString, requireWhole } from './check.js'
 import { BadRecord, type Dataset, type IterableDataset, type StreamContext } from './dataset.js'
-import { jsonValue } from './json.js'
+import { jsonValue, refuseTooMuch } from './json.js'
 import { JsonScan } from './json-scan.js'
-import { chunksOf, faultIn, utf8, withoutMark } from './text.js'
+import { chunksOf, faultIn, LONGEST_LINE, utf8, withoutMark } from './text.js'
 
 export interface JsonlDatasetOptions {
   /**
@@ -12,7 +12,7 @@ export interface JsonlDatasetOptions {
    * its length, a dataset with random access then reads every line once when it is opened.
    */
   onBadRecord?: 'stop' | 'skip'
-  /** Longest line in bytes. Default 64 MiB. */
+  /** Longest line in bytes. Default 64 MiB; JavaScript holds no text of more than 511. */
   maxLineBytes?: number
 }
 
@@ -117,7 +117,7 @@ function settingsOf(where: string, options: JsonlDatasetOptions): { skip: boolea
   requireOneOf(where, 'onBadRecord', onBadRecord, ['stop', 'skip'])
   requireWhole(where, 'maxLineBytes', maxLineBytes, 1)
   if (maxLineBytes > 2 ** 31 - 1) throw misuse(where, 'maxLineBytes', 'at most 2^31 - 1', maxLineBytes)
-  return { skip: onBadRecord === 'skip', maxLineBytes }
+  return { skip: onBadRecord === 'skip', maxLineBytes: Math.min(maxLineBytes, LONGEST_LINE) }
 }
 
 interface Line {
@@ -163,7 +163,9 @@ const blank = (bytes: Buffer): boolean => bytes.every((byte) => byte === 32 || (
 function parsed(bytes: Buffer, file: string, line: number): unknown {
   const text = utf8(bytes, file, line)
   const scan = new JsonScan()
-  return jsonValue(text, scan.push(bytes) >= 0 || scan.wide, file, line)
+  const deep = scan.push(bytes) >= 0
+  refuseTooMuch(scan, file, line)
+  return jsonValue(text, deep || scan.wide, file, line)
 }
 
 async function indexOf(file: string, skip: boolean, longest: number, errors: DataError[]): Promise<JsonlIndex> {

@@ -1,14 +1,14 @@
 import { DataError } from '../native/errors.js'
 import { writeAtomically } from './atomic.js'
 import { misuse, requireObject, requireString, requireWhole } from './check.js'
-import { jsonFor, jsonValue } from './json.js'
+import { jsonFor, jsonValue, refuseTooMuch } from './json.js'
 import { JsonScan } from './json-scan.js'
-import { type Chunks, chunksOf, countLines, faultIn, utf8, withoutMark } from './text.js'
+import { type Chunks, chunksOf, countLines, faultIn, LONGEST_LINE, utf8, withoutMark } from './text.js'
 
 export interface ReadJsonlOptions {
   /** Passes over lines that are empty or hold only blanks, instead of throwing. Default false. */
   skipBlank?: boolean
-  /** Longest line in bytes. Default 64 MiB. */
+  /** Longest line in bytes. Default 64 MiB; JavaScript holds no text of more than 511. */
   maxLineBytes?: number
 }
 
@@ -27,7 +27,7 @@ export function readJsonl(path: string, options: ReadJsonlOptions = {}): AsyncIt
   const { skipBlank = false, maxLineBytes = 1 << 26 } = options
   if (typeof skipBlank !== 'boolean') throw misuse('readJsonl', 'skipBlank', 'a boolean', skipBlank)
   requireWhole('readJsonl', 'maxLineBytes', maxLineBytes, 1)
-  return parseJsonl(chunksOf(path), path, { skipBlank, maxLineBytes })
+  return parseJsonl(chunksOf(path), path, { skipBlank, maxLineBytes: Math.min(maxLineBytes, LONGEST_LINE) })
 }
 
 /** The values of JSON lines that come in pieces. `file` is what errors call them. */
@@ -41,6 +41,7 @@ export async function* parseJsonl(
     const text = utf8(bytes, file, line)
     const scan = new JsonScan()
     const deep = scan.push(bytes) >= 0
+    refuseTooMuch(scan, file, line)
     for (const item of (text.endsWith('\n') ? text.slice(0, -1) : text).split('\n')) {
       // A character has at most three bytes per UTF-16 unit.
       if (item.length * 3 > maxLineBytes && Buffer.byteLength(item) > maxLineBytes)

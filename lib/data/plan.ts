@@ -1,11 +1,11 @@
 import { ConfigError, DataError } from '../native/errors.js'
 import { listOf, misuse, requireFunction, requireObject, requireOptions, requireWhole, shown } from './check.js'
-import { Random } from './random.js'
+import { indicesBelow, Random } from './random.js'
 
 /** An order that depends on the epoch. */
 export interface EpochSampler {
   /** How many indices an epoch has, if that is known. */
-  readonly length?: number
+  readonly length?: number | undefined
   indices(epoch: number): Iterable<number>
   /** What a sampler has to remember beside the epoch, as plain data; asked for before `indices`. */
   state?(): unknown
@@ -23,7 +23,7 @@ export type Sampler =
 
 /** The batches of an epoch, as lists of indices. */
 export interface EpochBatchSampler {
-  readonly length?: number
+  readonly length?: number | undefined
   batches(epoch: number): Iterable<readonly number[]>
   state?(): unknown
   loadState?(state: never): void
@@ -119,6 +119,9 @@ export const shareOf = <T>(batch: T[], { rank, worldSize }: Shard = { rank: 0, w
 
 const WHERE = 'DataLoader'
 
+/** Indices in one batch. A longer list than V8 holds would end the process. */
+const MOST_AT_ONCE = 2 ** 26
+
 const isIterable = (value: unknown): value is Iterable<number> =>
   typeof (value as Iterable<number> | null | undefined)?.[Symbol.iterator] === 'function'
 
@@ -145,8 +148,18 @@ function* wholeBatches(length: number, options: PlanOptions, epoch: number): Gen
     }
     return
   }
+  if (Math.min(batchSize, length) > MOST_AT_ONCE) throw misuse(WHERE, 'batchSize', `at most ${MOST_AT_ONCE}`, batchSize)
+  if (!sampler && !shuffle && !lengthBuckets) {
+    // In turn, without a list of all: a dataset may be computed, and have any length.
+    for (let at = 0; at < length; at += batchSize) {
+      const size = Math.min(batchSize, length - at)
+      if (size < batchSize && dropLast) return
+      yield Array.from({ length: size }, (_, i) => at + i)
+    }
+    return
+  }
   const random = new Random(seed, epoch)
-  let order = sampler ? sampled(sampler, length, epoch) : Uint32Array.from({ length }, (_, i) => i)
+  let order = sampler ? sampled(sampler, length, epoch) : indicesBelow(WHERE, length)
   if (shuffle) random.shuffle(order)
   if (lengthBuckets) order = bucketed(order, lengthBuckets, batchSize)
   const count = dropLast ? Math.floor(order.length / batchSize) : Math.ceil(order.length / batchSize)

@@ -2,6 +2,7 @@ import { join } from 'node:path'
 import { Worker } from 'node:worker_threads'
 import { DataError } from '../native/errors.js'
 import { packageDirectory } from '../native/load.js'
+import { shown } from './check.js'
 import { asDataset, isBadRecord, openDataset, Reader, ReadFailure } from './source.js'
 
 /** What stands in the place of a sample that could not be read. */
@@ -161,6 +162,11 @@ interface Reply {
   error?: Described
 }
 
+// Before Node 22 the hooks of a loader stay behind in the main thread: a worker has to take them up itself.
+const TSX =
+  Number.parseInt(process.versions.node, 10) < 22 &&
+  process.execArgv.some((argument) => /[/\\]tsx[/\\]dist[/\\]|^(--import=)?tsx$/.test(argument))
+
 /** The length of the dataset is waited for under this key, batches under their numbers. */
 const READY = -1
 
@@ -176,7 +182,7 @@ class Lane {
     this.#url = url
     try {
       this.#worker = new Worker(join(packageDirectory, 'dist/data/worker.js'), {
-        workerData: { href: url.href, data, shard, shards },
+        workerData: { href: url.href, data, shard, shards, tsx: TSX },
         // Workers inherit the process's options, and this one of them stops every worker that is a file.
         execArgv: process.execArgv.some((argument) => argument.startsWith('--input-type')) ? [] : undefined,
         name: 'voxtorch DataLoader',
@@ -186,7 +192,8 @@ class Lane {
     }
     // Only a batch that someone waits for keeps the process alive: an abandoned iterator must not.
     this.#worker.unref()
-    this.#worker.on('message', (reply: Reply) => this.#receive(reply))
+    this.#worker.on('message', (reply: unknown) => this.#heard(reply))
+    this.#worker.on('messageerror', (error) => this.#fail(died(url, error)))
     this.#worker.on('error', (error) => this.#fail(this.#opened ? died(url, error) : unopened(url, error)))
     this.#worker.on('exit', (code) => this.#fail(died(url, new Error(`the thread ended with code ${code}`))))
     this.#expect(READY)
@@ -227,6 +234,18 @@ class Lane {
     }
   }
 
+  /** A dataset's module has the same port as its reader, and may use it by mistake. */
+  #heard(reply: unknown): void {
+    if (isReply(reply)) return this.#receive(reply)
+    const { href } = this.#url
+    this.#fail(
+      new DataError(
+        `${href} posted ${shown(reply)} to the DataLoader from its worker: what is not a sample needs a channel of its own`,
+        { file: href },
+      ),
+    )
+  }
+
   #receive({ length, batch, samples = [], failures = [], done, index, error }: Reply): void {
     if (length !== undefined) this.#opened = true
     const waiting = this.#waiting.get(batch ?? READY)
@@ -243,6 +262,24 @@ class Lane {
     this.#failure ??= error
     for (const waiting of this.#waiting.values()) waiting.reject(this.#failure)
   }
+}
+
+/** Whether something has the form of what worker.js sends. */
+function isReply(value: unknown): value is Reply {
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) return false
+  const { length, batch, samples, failures, error } = value as Record<string, unknown>
+  const isError = (one: unknown) => typeof (one as Described | null)?.message === 'string'
+  const isCount = (one: unknown) => Number.isSafeInteger(one) && (one as number) >= 0
+  if (length !== undefined) return length === null || isCount(length)
+  if (!isCount(batch)) return false
+  if (error !== undefined) return isError(error)
+  const isFailure = (one: unknown) => {
+    const { place, index, error } = (one ?? {}) as Record<string, unknown>
+    return (
+      isCount(place) && (place as number) < (samples as unknown[]).length && Number.isInteger(index) && isError(error)
+    )
+  }
+  return Array.isArray(samples) && Array.isArray(failures) && failures.every(isFailure)
 }
 
 const messageOf = (error: unknown): string => (error instanceof Error ? error.message : String(error))

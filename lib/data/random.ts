@@ -1,3 +1,4 @@
+import { ConfigError } from '../native/errors.js'
 import { misuse, requireWhole } from './check.js'
 
 /**
@@ -90,4 +91,23 @@ function scramble(x: number): number {
   z = Math.imul(z ^ (z >>> 16), 0x85ebca6b)
   z = Math.imul(z ^ (z >>> 13), 0xc2b2ae35)
   return z ^ (z >>> 16)
+}
+
+/**
+ * 0 … length - 1.
+ * @throws ConfigError for more than there is memory for
+ */
+export function indicesBelow(where: string, length: number): Uint32Array {
+  try {
+    if (length > 2 ** 32) throw new RangeError('they do not fit 32 bits')
+    const indices = new Uint32Array(length)
+    for (let i = 0; i < length; i++) indices[i] = i
+    return indices
+  } catch (cause) {
+    throw new ConfigError(
+      `${where}: an order of ${length} samples cannot be held: ${(cause as Error).message}; read them one after the ` +
+        'other, from a stream or without shuffling',
+      { length, cause },
+    )
+  }
 }

@@ -78,7 +78,7 @@ function parseHeader(bytes: Buffer, unsound: Unsound): { entries: Entries; metad
       return
     }
     json.object('the metadata', (key) => {
-      metadata[key] = json.string(`the metadata ${quoted(key)}`)
+      metadata[key] = json.string(() => `the metadata ${quoted(key)}`)
     })
   })
   json.end()
@@ -102,27 +102,27 @@ function checkCoverage(entries: Entries, start: number, unsound: Unsound): numbe
 }
 
 function readEntry(json: JsonReader, tensor: string, start: number, unsound: Unsound): SafetensorsEntry {
-  const name = quoted(tensor)
+  const named = () => quoted(tensor)
   let format: string | undefined
   let shape: number[] | undefined
   let offsets: number[] | undefined
-  json.object(`${name}`, (key) => {
-    if (key === 'dtype') format = json.string(`the dtype of ${name}`)
-    else if (key === 'shape') shape = json.wholes(`the shape of ${name}`, MAX_DIMS)
-    else if (key === 'data_offsets') offsets = json.wholes(`the data_offsets of ${name}`, 2)
+  json.object(named, (key) => {
+    if (key === 'dtype') format = json.string(() => `the dtype of ${named()}`)
+    else if (key === 'shape') shape = json.wholes(() => `the shape of ${named()}`, MAX_DIMS)
+    else if (key === 'data_offsets') offsets = json.wholes(() => `the data_offsets of ${named()}`, 2)
     else json.skip()
   })
-  if (format === undefined) return unsound(`${name} has no dtype`, { tensor })
-  if (shape === undefined) return unsound(`${name} has no shape`, { tensor })
-  if (offsets?.length !== 2) return unsound(`${name} has no two data_offsets`, { tensor })
+  if (format === undefined) return unsound(`${named()} has no dtype`, { tensor })
+  if (shape === undefined) return unsound(`${named()} has no shape`, { tensor })
+  if (offsets?.length !== 2) return unsound(`${named()} has no two data_offsets`, { tensor })
   const known = formats.get(format)
-  if (known === undefined) return unsound(`${name} has the unknown dtype ${quoted(format)}`, { tensor })
+  if (known === undefined) return unsound(`${named()} has the unknown dtype ${quoted(format)}`, { tensor })
   const [begin, end] = offsets as [number, number]
   const span = shape.reduce((product, size) => product * Math.max(size, 1), known.bits / 8)
-  if (span > MAX_SPAN) unsound(`${name} has the impossible shape [${shape}]`, { tensor })
+  if (span > MAX_SPAN) unsound(`${named()} has the impossible shape [${shape}]`, { tensor })
   const wanted = shape.includes(0) ? 0 : span
   if (wanted !== end - begin) {
-    unsound(`${name} has ${end - begin} bytes, its shape [${shape}] and dtype ${format} need ${wanted}`, { tensor })
+    unsound(`${named()} has ${end - begin} bytes, its shape [${shape}] and dtype ${format} need ${wanted}`, { tensor })
   }
   return { dtype: known.dtype, format, shape, bytes: end - begin, offset: start + begin }
 }

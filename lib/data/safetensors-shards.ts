@@ -27,7 +27,7 @@ export async function readIndex(source: ByteSource): Promise<Map<string, string[
     if (key !== 'weight_map') return json.skip()
     found = true
     json.object('its weight_map', (tensor) => {
-      const name = json.string(`the file of ${quoted(tensor)}`)
+      const name = json.string(() => `the file of ${quoted(tensor)}`)
       if (!isPlainName(name)) {
         unsound(`${quoted(tensor)} is in ${quoted(name)}, which is not the name of a file beside the index`, { tensor })
       }

@@ -12,7 +12,8 @@ export interface LoadSafetensorsOptions {
   /**
    * Views of one private mapping of the file instead of copies: nothing is read until it is used, and processes share the
    * memory. For frozen weights. Changing such a tensor in place changes nothing in the file. The file may be replaced by a
-   * rename, as every writer of voxtorch does, but must not be cut short. A tensor that does not start at a multiple of its
+   * rename, as every writer of voxtorch does. One that another program cuts short ends the process (SIGBUS) when a tensor
+   * behind its new end is used, as it does in PyTorch; its name is printed then. A tensor that does not start at a multiple of its
    * elements' size is copied. Default false.
    */
   mmap?: boolean

@@ -1,7 +1,7 @@
 import { ConfigError } from '../native/errors.js'
 import { isArrayLike, misuse, requireOptions, requireWhole } from './check.js'
 import { type EpochBatchSampler, type EpochSampler, indicesOf, requireSampler, type Sampler } from './plan.js'
-import { Random } from './random.js'
+import { indicesBelow, Random } from './random.js'
 
 /** A number of samples, or something that has it. */
 export type Sized = number | { readonly length: number }
@@ -69,7 +69,7 @@ export class RandomSampler implements EpochSampler {
       return
     }
     for (let given = 0; given < this.length; given += this.#size) {
-      const order = random.shuffle(Uint32Array.from({ length: this.#size }, (_, i) => i))
+      const order = random.shuffle(indicesBelow('RandomSampler', this.#size))
       yield* order.subarray(0, this.length - given)
     }
   }

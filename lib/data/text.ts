@@ -2,6 +2,7 @@ import { isUtf8 } from 'node:buffer'
 import { constants } from 'node:fs'
 import { type FileHandle, open } from 'node:fs/promises'
 import { DataError } from '../native/errors.js'
+import { LONGEST_STRING } from '../native/heap.js'
 
 /** Bytes in pieces: a file's, or some that are in memory. */
 export type Chunks = AsyncIterable<Uint8Array> | Iterable<Uint8Array>
@@ -21,6 +22,8 @@ export function faultIn(file: string, what: string, place: Place = {}): DataErro
 }
 
 const CHUNK = 1 << 18
+/** A line of a file that is read as text, with the chunk behind it. @internal */
+export const LONGEST_LINE = LONGEST_STRING - CHUNK
 
 /**
  * A regular file's bytes in pieces, at most `limit` of them.
@@ -69,6 +72,9 @@ export async function* chunksOf(path: string, limit = Number.POSITIVE_INFINITY):
  * @param offset number of the first byte of `bytes` in the file
  */
 export function utf8(bytes: Uint8Array, file: string, line = 1, offset = 0): string {
+  if (bytes.length > LONGEST_STRING) {
+    throw faultIn(file, `${bytes.length} bytes in one piece; JavaScript holds texts of ${LONGEST_STRING}`, { line })
+  }
   refuseNul(bytes, file, line, offset)
   if (isUtf8(bytes)) return asBuffer(bytes).toString('utf8')
   const bad = firstNotUtf8(bytes)

@@ -1,4 +1,6 @@
 // @ts-check
+import { createRequire } from 'node:module'
+import { pathToFileURL } from 'node:url'
 import { parentPort, workerData } from 'node:worker_threads'
 import { isBadRecord, openDataset, Reader, ReadFailure } from './source.js'
 
@@ -7,6 +9,7 @@ import { isBadRecord, openDataset, Reader, ReadFailure } from './source.js'
 // one SharedArrayBuffer for each batch; the views on it arrive on the main thread with their bytes shared, not copied.
 
 const port = /** @type {import('node:worker_threads').MessagePort} */ (parentPort)
+if (workerData.tsx) await useTsx(workerData.href)
 const dataset = await openDataset(workerData.href, workerData.data)
 const reader = new Reader(dataset, workerData.shard, workerData.shards)
 // One batch at a time: a worker that reads ahead of its turn delays the batch that is waited for.
@@ -15,6 +18,23 @@ port.on('message', ({ batch, wanted, epoch }) => {
   turn = turn.then(() => answer(batch, wanted, epoch))
 })
 port.postMessage({ length: reader.length })
+
+/**
+ * TypeScript loads here too, by the tsx that the dataset's package has, or this one.
+ * @param {string} href
+ */
+async function useTsx(href) {
+  for (const from of [href, import.meta.url]) {
+    try {
+      // Its package names this module for `import` only, which resolves from here and not from the dataset.
+      const tsx = pathToFileURL(createRequire(from).resolve('tsx/package.json'))
+      const { register } = await import(new URL('dist/esm/api/index.mjs', tsx).href)
+      return register()
+    } catch {
+      // The import of the dataset says what is missing.
+    }
+  }
+}
 
 /**
  * @param {number} batch

@@ -1,5 +1,5 @@
 import { requireNumber, requireObject, requireOneOf, requireWhole } from '../data/check.js'
-import { Random } from '../data/random.js'
+import { indicesBelow, Random } from '../data/random.js'
 import { ConfigError } from '../native/errors.js'
 import { rank as ownRank, worldSize as ownWorld } from './process-group.js'
 
@@ -53,7 +53,7 @@ export class DistributedSampler implements Iterable<number> {
 
   *[Symbol.iterator](): Generator<number> {
     const { shuffle, seed, rank, worldSize } = this.#options
-    const order = Uint32Array.from({ length: this.#size }, (_, i) => i)
+    const order = indicesBelow('DistributedSampler', this.#size)
     if (shuffle) new Random(seed, this.#epoch).shuffle(order)
     // Past the end it begins again, as often as it takes.
     for (let i = 0; i < this.length; i++) yield order[(rank + i * worldSize) % this.#size] as number

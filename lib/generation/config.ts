@@ -96,6 +96,24 @@ export interface GenerationConfig {
   /** With beams: true ends with as many answers as beams; false when none better is likely; 'never' when none can be. */
   earlyStopping?: boolean | 'never' | null
 
+  /**
+   * Classifier-free guidance (https://arxiv.org/abs/2306.17806): the log probabilities are led away, by this factor, from
+   * those behind `negativePromptIds`. 1 and null: none. For language models.
+   */
+  guidanceScale?: number | null
+
+  /** With an `assistantModel`: tokens that it guesses at once. Default 20. */
+  numAssistantTokens?: number | null
+  /** With an `assistantModel`: its guess ends with a token less likely than that. Default 0.4. */
+  assistantConfidenceThreshold?: number | null
+  /**
+   * Without an assistant: so many tokens are guessed from the text itself, behind where its last tokens stood before. For
+   * answers that repeat the prompt; one row, without beams.
+   */
+  promptLookupNumTokens?: number | null
+  /** How many last tokens are looked for, at most. Default 2. */
+  maxMatchingNgramSize?: number | null
+
   /** Keeps the processed scores of every step. */
   outputScores?: boolean
   /** Keeps the network's own scores of every step. */

@@ -12,7 +12,6 @@ const others: Record<string, unknown> = {
   diversityPenalty: 0,
   penaltyAlpha: 0,
   dolaLayers: null,
-  guidanceScale: 1,
   encoderRepetitionPenalty: 1,
   encoderNoRepeatNgramSize: 0,
   watermarkingConfig: null,

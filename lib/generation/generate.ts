@@ -1,9 +1,10 @@
-import { misuse, requireWhole } from '../data/check.js'
+import { misuse, requireSignal, requireWhole } from '../data/check.js'
 import { nearest } from '../data/nearest.js'
 import { optionsOf } from '../native/arguments.js'
 import { ConfigError } from '../native/errors.js'
-import { type NativeModule, nativeOf } from '../nn/native-module.js'
+import { NativeModule, nativeOf } from '../nn/native-module.js'
 import { type Generator, noGrad, scope, type Tensor } from '../tensor/index.js'
+import type { LogitsProcessor, StoppingCriteria } from './callbacks.js'
 import { type GenerationConfig, generationConfig } from './config.js'
 import { type KvCache, nativeCacheOf } from './kv-cache.js'
 import { type Added, allowedBy, FINISH_REASONS, type FinishReason, GenerationSession } from './session.js'
@@ -33,6 +34,12 @@ export interface GenerateInputs {
    * several texts about the same audio. It is left as it is.
    */
   encoderCache?: KvCache | null
+  /** With `guidanceScale`: what the answer is led away from, int64 [batch, any]; default the last token of each prompt. */
+  negativePromptIds?: Tensor | null
+  /** [batch, any], 1 for real tokens and 0 for padding on the left. */
+  negativePromptAttentionMask?: Tensor | null
+  /** With an `assistantModel` that has cross-attention and an encoder of its own: its states [1, frames, dim]. */
+  assistantEncoderHiddenStates?: Tensor | null
 }
 
 export interface GenerateOptions {
@@ -47,6 +54,16 @@ export interface GenerateOptions {
   uniforms?: Tensor
   /** Most new tokens of each prompt, in addition to the limits of the configuration; not with beams. */
   maxNewTokensPerRow?: number[]
+  /** Own functions that change scores, one after the other, behind all of the configuration but what narrows sampling. */
+  logitsProcessor?: LogitsProcessor | readonly LogitsProcessor[]
+  /** Own functions that end rows, with the reason 'stop'. */
+  stoppingCriteria?: StoppingCriteria | readonly StoppingCriteria[]
+  /**
+   * A smaller network with the same vocabulary that guesses at the next tokens, which this one then reads in one pass
+   * (Leviathan et al. 2022, https://arxiv.org/abs/2211.17192): the text is that without it, while sampling it has the same
+   * distribution, and comes the sooner the better the guesses are. One row, without beams.
+   */
+  assistantModel?: GenerativeModule
   /** A token of the inputs, from 0: the logits behind it come as `promptLogits`. */
   promptLogitsAt?: number
 }
@@ -81,6 +98,8 @@ export interface GenerateOutput {
   attentionMask: Tensor | null
   /** With `promptLogitsAt`: float32 [batch, vocabSize], before processing. */
   promptLogits: Tensor | null
+  /** With an `assistantModel` or `promptLookupNumTokens`: tokens that were guessed, and those of them that were taken. */
+  guesses?: { drafted: number; accepted: number }
 }
 
 /** A network that generates; `generationConfig` is what it was published with. */
@@ -156,8 +175,13 @@ class Run {
     this.#options = options
     const { promptLogitsAt } = options
     if (promptLogitsAt !== undefined) requireWhole('generate', 'promptLogitsAt', promptLogitsAt)
+    requireSignal('generate', options.signal)
     options.signal?.throwIfAborted()
-    this.#session = new GenerationSession(this.config)
+    const { logitsProcessor, stoppingCriteria, assistantModel } = options
+    if (assistantModel !== undefined && !(assistantModel instanceof NativeModule)) {
+      throw misuse('generate', 'assistantModel', 'a network that generates', assistantModel)
+    }
+    this.#session = new GenerationSession(this.config, { logitsProcessor, stoppingCriteria })
   }
 
   async next(): Promise<Added> {
@@ -165,22 +189,34 @@ class Run {
     signal?.throwIfAborted()
     return abortable(
       signal,
-      noGrad(() => (this.#begun ? this.#session.step(nativeOf(this.#model), this.#allowed()) : this.#begin())),
+      noGrad(() => (this.#begun ? this.#step() : this.#begin())),
     )
   }
 
   #begin(): Promise<Added> {
     this.#begun = true
     const { cache, encoderCache, ...inputs } = present(this.#inputs)
-    const { generator, uniforms, maxNewTokensPerRow: limits, promptLogitsAt: promptPlace } = this.#options
+    const {
+      generator,
+      uniforms,
+      maxNewTokensPerRow: limits,
+      promptLogitsAt: promptPlace,
+      assistantModel,
+    } = this.#options
     const caches = {
       cache: cache && nativeCacheOf(cache as KvCache),
       encoderCache: encoderCache && nativeCacheOf(encoderCache as KvCache),
     }
-    const rest = present({ generator, uniforms, limits, promptPlace, ...caches })
+    const assistant = assistantModel && nativeOf(assistantModel)
+    const rest = present({ generator, uniforms, limits, promptPlace, assistant, ...caches })
     const { prefixAllowedTokensFn: fn } = this.config
     const allowed = fn ? allowedBy(fn, this.#prompts(), this.#rowsPerPrompt) : undefined
     return this.#session.begin(nativeOf(this.#model), { ...inputs, ...rest }, allowed)
+  }
+
+  #step(): Promise<Added> {
+    const { assistantModel } = this.#options
+    return this.#session.step(nativeOf(this.#model), this.#allowed(), assistantModel && nativeOf(assistantModel))
   }
 
   #allowed(): number[][] | undefined {
@@ -209,13 +245,15 @@ class Run {
   }
 
   async output(): Promise<GenerateOutput> {
-    const { lengths, ends, ...tensors } = await this.#session.result()
+    const { lengths, ends, drafted, accepted, ...tensors } = await this.#session.result()
+    const guesses = this.#options.assistantModel || this.config.promptLookupNumTokens != null
     const width = this.#inputs.inputIds?.shape[1] ?? 0
     const rows = listsOf(tensors.sequences) as number[][]
     return {
       ...tensors,
       tokens: rows.map((row, i) => row.slice(width, width + (lengths[i] as number))),
       finishReasons: ends.map((end) => FINISH_REASONS[end] as FinishReason),
+      ...(guesses ? { guesses: { drafted, accepted } } : {}),
     }
   }
 
@@ -233,8 +271,20 @@ const INPUTS = [
   'encoderHiddenStates',
   'encoderAttentionMask',
   'encoderCache',
+  'negativePromptIds',
+  'negativePromptAttentionMask',
+  'assistantEncoderHiddenStates',
 ]
-const OPTIONS = ['signal', 'generator', 'uniforms', 'maxNewTokensPerRow', 'promptLogitsAt']
+const OPTIONS = [
+  'signal',
+  'generator',
+  'uniforms',
+  'maxNewTokensPerRow',
+  'promptLogitsAt',
+  'logitsProcessor',
+  'stoppingCriteria',
+  'assistantModel',
+]
 
 function checkKeys(what: string, given: object, known: string[]): void {
   for (const key of Object.keys(given)) {

@@ -1,4 +1,6 @@
+export type { LogitsProcessor, StoppingCriteria } from './callbacks.js'
 export { type GenerationConfig, generationConfig } from './config.js'
+export { type CtcAlignment, type CtcBeamOptions, type CtcHypothesis, ctcAlign, ctcBeamSearch } from './ctc.js'
 export { readGenerationConfig } from './files.js'
 export type { GenerateInputs, GenerateOptions, GenerateOutput, GenerateStep } from './generate.js'
 export { KvCache } from './kv-cache.js'

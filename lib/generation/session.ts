@@ -5,6 +5,7 @@ import { ConfigError } from '../native/errors.js'
 import { handleOf } from '../native/handle.js'
 import type { ModuleHandle } from '../native/objects.js'
 import type { Tensor } from '../tensor/index.js'
+import { attachCallbacks, type Callbacks } from './callbacks.js'
 import type { GenerationConfig } from './config.js'
 
 const make = op('voxtorch::generation_session')
@@ -37,6 +38,8 @@ export interface Result {
   logits: Tensor | null
   attentionMask: Tensor | null
   promptLogits: Tensor | null
+  drafted: number
+  accepted: number
 }
 
 /** The tokens that may follow, for each row. */
@@ -46,20 +49,22 @@ export type Allowed = number[][]
 export class GenerationSession {
   readonly #handle: ModuleHandle
 
-  constructor(config: GenerationConfig) {
+  constructor(config: GenerationConfig, callbacks: Callbacks = {}) {
     const { prefixAllowedTokensFn: _, sequenceBias, ...rest } = config
     this.#handle = make(
       JSON.stringify(flat({ ...rest, sequenceBias: sequenceBias?.map(([ids]) => ids) })),
       (sequenceBias ?? []).map(([, bias]) => bias),
     ) as ModuleHandle
+    attachCallbacks(this.#handle, callbacks)
   }
 
   begin(network: ModuleHandle, inputs: Record<string, unknown>, allowed?: Allowed): Promise<Added> {
     return begin(this.#handle, network, { ...inputs, ...inOneList(allowed) })
   }
 
-  step(network: ModuleHandle, allowed?: Allowed): Promise<Added> {
-    return allowed ? next(this.#handle, network, inOneList(allowed)) : next(this.#handle, network)
+  step(network: ModuleHandle, allowed?: Allowed, assistant?: ModuleHandle): Promise<Added> {
+    if (!allowed && !assistant) return next(this.#handle, network)
+    return next(this.#handle, network, { ...inOneList(allowed), ...(assistant ? { assistant } : {}) })
   }
 
   /** The text of each row so far, prompt and answer; with beams of each beam. */

@@ -4,8 +4,15 @@ export type { BeatsConfig } from './beats/config.js'
 export type { LoadBeatsOptions } from './beats/files.js'
 export type { SoundTag, TagOptions } from './beats/tags.js'
 export type { NetworkConfig } from './config.js'
+export {
+  type DecoderLMClassifierConfig,
+  type DecoderLMClassifierInputs,
+  type DecoderLMClassifierOutput,
+  DecoderLMForSequenceClassification,
+} from './decoder/classification.js'
 export type { DecoderLMConfig, RopeParameters } from './decoder/config.js'
 export { DecoderLM, type DecoderLMInputs, type DecoderLMOutput } from './decoder/decoder-lm.js'
+export type { CtcStretch, CtcTranscribeOptions, CtcTranscription } from './encoders/ctc-transcribe.js'
 export {
   Roberta,
   type RobertaConfig,
@@ -14,9 +21,30 @@ export {
   type RobertaMaskedLMOutput,
   type RobertaOutput,
 } from './encoders/roberta.js'
+export {
+  type RobertaClassifierConfig,
+  type RobertaClassifierInputs,
+  type RobertaClassifierOutput,
+  RobertaForSequenceClassification,
+  RobertaForTokenClassification,
+} from './encoders/roberta-classification.js'
+export {
+  type SpeechClassificationOutput,
+  type SpeechXVectorOutput,
+  Wav2Vec2ForAudioFrameClassification,
+  Wav2Vec2ForSequenceClassification,
+  Wav2Vec2ForXVector,
+  WavLMForAudioFrameClassification,
+  WavLMForSequenceClassification,
+  WavLMForXVector,
+} from './encoders/speech-classification.js'
+export { type LoadCTCOptions, type SpeechCTCOutput, Wav2Vec2ForCTC, WavLMForCTC } from './encoders/speech-ctc.js'
 export type { SpeechEncoderConfig, SpeechEncoderInputs, SpeechEncoderOutput } from './encoders/speech-encoder.js'
+export type { SpeechHeadConfig, SpeechLabelInputs } from './encoders/speech-head.js'
 export { Wav2Vec2, type Wav2Vec2Config } from './encoders/wav2vec2.js'
 export { WavLM, type WavLMConfig } from './encoders/wavlm.js'
+export type { LabelConfig, ProblemType } from './labels.js'
+export { loadPretrained, savePretrained } from './own-module.js'
 export type { LoadNetworkOptions, SaveNetworkOptions } from './pretrained.js'
 export {
   type LoadQFormerOptions,

@@ -1,18 +1,20 @@
 import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
-import { requireObject } from '../data/check.js'
+import { requireObject, shown } from '../data/check.js'
 import { readJson, writeJson } from '../data/json.js'
 import { toCamel, toSnake } from '../data/key-case.js'
 import { saveSafetensorsSharded } from '../data/safetensors-sharded.js'
 import { type ResolveModelOptions, resolveModel } from '../hub/index.js'
 import { CheckpointError } from '../native/errors.js'
-import type { NativeModule } from '../nn/native-module.js'
+import type { Module } from '../nn/module.js'
+import { isUntied } from '../nn/output-layer.js'
 import type { FactoryOptions } from '../nn/parameter.js'
 import type { QuantizationScheme } from '../nn/quantized-weight.js'
+import { warnOfAdapters } from '../peft/parts.js'
 import type { QuantizeOptions } from '../peft/quantize.js'
 import { scope } from '../tensor/index.js'
 import type { NetworkConfig } from './config.js'
-import { type Factory, filled, readWeights, renamed } from './weights.js'
+import { type Factory, type Fillable, filled, readWeights, renamed } from './weights.js'
 
 /** How a network's checkpoints are laid out. */
 export interface NetworkKind {
@@ -20,6 +22,8 @@ export interface NetworkKind {
   kind: string
   /** `model_type` of its config.json. */
   modelType: string
+  /** Other model types whose files have the same names and keys. */
+  alike?: string[]
   /** What `architectures` of a saved config.json names. */
   architecture: string
   /** Under what name a larger published model holds this network, with the dot; '' for none. */
@@ -50,7 +54,7 @@ export interface LoadNetworkOptions extends FactoryOptions, Omit<ResolveModelOpt
 }
 
 /** Builds a network from a directory that has a config.json and weights, or from a repository of the hub. */
-export async function loadNetwork<M extends NativeModule>(
+export async function loadNetwork<M extends Fillable>(
   kind: NetworkKind,
   from: string,
   options: LoadNetworkOptions,
@@ -59,6 +63,7 @@ export async function loadNetwork<M extends NativeModule>(
   const { hub, ...fill } = parted(options)
   const directory = await resolveModel(from, hub)
   const config = await readConfig(directory)
+  requireModelType(directory, config, kind)
   // In a scope of its own: what the network does not keep is freed, also when something is wrong.
   return scope(async () => {
     const weights = await readWeights(directory, fill, kind)
@@ -83,23 +88,62 @@ export async function readConfig(directory: string, name = 'config.json'): Promi
   throw new CheckpointError(`${file} holds no configuration: it is not an object`, { file })
 }
 
+/** Which class loads a model type. */
+const CLASSES: Record<string, string> = {
+  llama: 'DecoderLM',
+  mistral: 'DecoderLM',
+  qwen2: 'DecoderLM',
+  whisper: 'Whisper',
+  wavlm: 'WavLM',
+  wav2vec2: 'Wav2Vec2',
+  roberta: 'Roberta',
+  beats: 'Beats',
+  q_former: 'QFormer',
+  spectra: 'Spectra',
+  salmonn: 'Salmonn',
+}
+
+/**
+ * A file that says what it is must be one of these; one that does not is taken at its keys.
+ * @throws CheckpointError naming both model types
+ */
+export function requireModelType(
+  directory: string,
+  { modelType }: NetworkConfig,
+  { modelType: own, alike = [], architecture }: Pick<NetworkKind, 'modelType' | 'alike' | 'architecture'>,
+): void {
+  if (modelType === undefined || modelType === null || modelType === own) return
+  if (typeof modelType === 'string' && alike.includes(modelType)) return
+  const file = join(directory, 'config.json')
+  const other = typeof modelType === 'string' && Object.hasOwn(CLASSES, modelType) ? CLASSES[modelType] : undefined
+  throw new CheckpointError(
+    `${file} is of model type ${shown(modelType)}, and ${architecture} needs '${own}'${other ? `: load it with ${other}` : ''}`,
+    { file, modelType, expected: own },
+  )
+}
+
 export interface SaveNetworkOptions {
   /** The most bytes of weights in one file; more go into shards with an index. Default 5e9. */
   maxShardBytes?: number
+  /** Whether adapters are left out on purpose: their files are those of `savePretrained` of the PeftModel. Default false: a warning says so. */
+  withoutAdapters?: boolean
 }
 
 /** Writes config.json and model.safetensors, or its shards, which transformers reads. */
 export async function saveNetwork(
   kind: NetworkKind,
   directory: string,
-  module: NativeModule,
+  module: Module,
   config: NetworkConfig,
   options: SaveNetworkOptions = {},
 ): Promise<void> {
   requireObject('save', 'options', options)
-  const { maxShardBytes } = options
+  const { maxShardBytes, withoutAdapters = false } = options
+  if (!withoutAdapters) warnOfAdapters(module, directory)
   await mkdir(directory, { recursive: true })
   const saved = { ...toSnake(config), architectures: [kind.architecture], model_type: kind.modelType }
+  // An adapter that was merged may have made two weights of a tied one.
+  if (isUntied(module)) Object.assign(saved, { tie_word_embeddings: false })
   await saveSafetensorsSharded(directory, module.stateDict(), maxShardBytes === undefined ? {} : { maxShardBytes })
   await writeJson(join(directory, 'config.json'), saved, { indent: 2 })
 }

@@ -7,7 +7,7 @@ import { loadTorch } from '../data/torch-file.js'
 import { opAsync } from '../native/call.js'
 import { currentContext } from '../native/context.js'
 import { CheckpointError } from '../native/errors.js'
-import type { NativeModule } from '../nn/native-module.js'
+import type { Module } from '../nn/module.js'
 import type { FactoryOptions } from '../nn/parameter.js'
 import { quantizationOf } from '../nn/quantized-weight.js'
 import { buffersOf } from '../peft/packed-layer.js'
@@ -18,6 +18,11 @@ import type { LoadNetworkOptions, NetworkKind } from './pretrained.js'
 /** How the values of files come into a network that was built without any. */
 
 export type FillOptions = Pick<LoadNetworkOptions, 'allowMissing' | 'mmap' | 'quantize' | 'device' | 'dtype'>
+/** What weights come into: a native network, or a head over one. */
+export type Fillable = Module & {
+  /** Gives the parameters with these names fresh values. */
+  initialize(names: string[]): unknown
+}
 export type Factory = FactoryOptions & { initialize: boolean }
 
 /** The tensors of one or more files, to be called inside a scope. */
@@ -114,7 +119,7 @@ interface Source extends Pick<Weights, 'file' | 'mapped'> {
  * Builds a network and gives it the values of a file: in evaluation mode, with the names that the file lacks, which have
  * fresh values.
  */
-export async function filled<M extends NativeModule>(
+export async function filled<M extends Fillable>(
   kind: NetworkKind,
   source: Source,
   options: FillOptions,
@@ -157,7 +162,7 @@ function commonDType(state: Map<string, Tensor>): DType {
   return [...count].sort(([, a], [, b]) => b - a)[0]?.[0] ?? 'float32'
 }
 
-function check(network: NativeModule, { state, file }: Source, kind: NetworkKind, allowMissing: boolean): void {
+function check(network: Fillable, { state, file }: Source, kind: NetworkKind, allowMissing: boolean): void {
   const own = network.stateDict()
   const isOptional = (name: string) => kind.optional?.some((pattern) => pattern.test(name)) ?? false
   const mayLack = (name: string) => isOptional(name) || (kind.fresh?.some((pattern) => pattern.test(name)) ?? false)
@@ -180,7 +185,7 @@ function check(network: NativeModule, { state, file }: Source, kind: NetworkKind
 const copyAll = opAsync('aten::_foreach_copy_')
 
 /** With `keep` the same bytes need no second place: a mapped file stays mapped. */
-async function take(network: NativeModule, { state }: Source, keep: boolean): Promise<string[]> {
+async function take(network: Fillable, { state }: Source, keep: boolean): Promise<string[]> {
   const own = Object.entries(network.stateDict())
   const uses = new Map<Tensor, number>()
   for (const [name] of own) {
@@ -202,7 +207,7 @@ async function take(network: NativeModule, { state }: Source, keep: boolean): Pr
   return absent
 }
 
-async function pack(network: NativeModule, packing: QuantizeOptions, options: FillOptions): Promise<void> {
+async function pack(network: Fillable, packing: QuantizeOptions, options: FillOptions): Promise<void> {
   const { mmap = false, dtype = 'float32' } = options
   const device = options.device ?? (currentContext().deviceName as Device | undefined) ?? 'cpu'
   await packLayers(network, packing)

@@ -5,9 +5,14 @@ export function shown(value: unknown): string {
   if (typeof value === 'string') return JSON.stringify(value)
   if (typeof value === 'function') return 'a function'
   if (typeof value !== 'object' || value === null) return String(value)
-  return Array.isArray(value)
-    ? `an array of ${value.length}`
-    : `a ${value.constructor?.name ?? 'null-prototype object'}`
+  try {
+    if (Array.isArray(value)) return `an array of ${value.length}`
+    const name: unknown = value.constructor?.name
+    return typeof name === 'string' && name !== '' ? `a ${name}` : 'a null-prototype object'
+  } catch {
+    // A proxy may refuse every question.
+    return 'an object that cannot be looked at'
+  }
 }
 
 /** Something that is going to be called. */

@@ -10,7 +10,6 @@ import {
   MODULE,
   NULL,
   NUMBER,
-  OBJECT,
   SAME,
   TENSOR,
   UNDEFINED,
@@ -18,7 +17,7 @@ import {
 import { isOptions } from './encode.js'
 import { ConfigError } from './errors.js'
 import { type Handle, handleOf, isHandle } from './handle.js'
-import { freeWhenForgotten, generatorClass, ModuleHandle, wrapTensor } from './objects.js'
+import { freeWhenForgotten, ModuleHandle, wrapTensor } from './objects.js'
 
 let at = 0
 
@@ -70,11 +69,6 @@ function take(scope: number, args: ArrayLike<unknown>, self: Handle | undefined)
       for (let i = 0; i < value; i += 1) text += String.fromCharCode(cells[at + i]!)
       at += value + (value & 1)
       return text
-    }
-    case OBJECT: {
-      const object = new generatorClass(value)
-      freeWhenForgotten(object)
-      return object
     }
     case MODULE: {
       const module = new ModuleHandle(value)

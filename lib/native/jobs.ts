@@ -110,12 +110,19 @@ function finish(job: number): void {
  * try once more before giving up.
  */
 function retryWithMemory(job: number): void {
-  const collect = (globalThis as { gc?: () => void }).gc ?? exposedGc()
-  collect?.()
+  collectGarbage()
   setImmediate(() => {
     if (native.retry(job) === 0) finish(job)
   })
 }
+
+/** Frees what nobody needs any more, at once. */
+export function collectGarbage(): void {
+  collector ??= (globalThis as { gc?: () => void }).gc ?? exposedGc()
+  collector?.()
+}
+
+let collector: (() => void) | undefined
 
 function exposedGc(): (() => void) | undefined {
   setFlagsFromString('--expose-gc')

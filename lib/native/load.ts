@@ -27,16 +27,23 @@ export interface NativeInfo {
   loaded: boolean
 }
 
+// Bundlers that write CommonJS leave no URL.
+const here = import.meta.url as string | undefined
+if (here === undefined) throw new LibtorchError(bundled('a program in CommonJS'))
+
 /** This package, wherever in its dist/ the compiled file is that holds this code. */
 export const packageDirectory = ((): string => {
-  let directory = dirname(fileURLToPath(import.meta.url))
-  while (!existsSync(join(directory, 'package.json'))) directory = dirname(directory)
+  let directory = dirname(fileURLToPath(here))
+  while (!existsSync(join(directory, 'package.json'))) {
+    if (directory === dirname(directory)) throw new LibtorchError(bundled(fileURLToPath(here)))
+    directory = dirname(directory)
+  }
   return directory
 })()
 export const packageVersion = (): string =>
   JSON.parse(readFileSync(join(packageDirectory, 'package.json'), 'utf8')).version
 
-const require = createRequire(import.meta.url)
+const require = createRequire(here)
 let native: NativeAddon | null = null
 
 /** The native addon, loaded at the first call. Throws {@link LibtorchError} with the way out. */
@@ -120,6 +127,10 @@ function choose(): { addon: Addon; search: Search } {
     const search = { libtorch: null, attempts: [] }
     throw new LibtorchError(`VOXTORCH_ADDON names ${named}, where there is no voxtorch.node.`, { search })
   }
+  if (!built && packageName() !== 'voxtorch') {
+    const search = { libtorch: null, attempts: [] }
+    throw new LibtorchError(bundled(fileURLToPath(here as string)), { search })
+  }
   const search = findLibtorch({ minor: built?.libtorch ?? SUPPORTED.minor })
   if (!search.libtorch) {
     const wanted = built?.libtorch ?? SUPPORTED.minor
@@ -150,6 +161,17 @@ function refusal(addons: Addon[], { version, minor, home, source }: Libtorch): s
     `  2. unset LIBTORCH and run \`npx voxtorch install\`, which finds or fetches libtorch ${SUPPORTED.minor} and builds for it;\n` +
     `  3. build for this one: \`VOXTORCH_ANY_LIBTORCH=1 LIBTORCH=${home} npx voxtorch install\` ` +
     `(libtorch ${minor} is not tested), or install the version of voxtorch that supports it.`
+  )
+}
+
+const packageName = (): unknown => JSON.parse(readFileSync(join(packageDirectory, 'package.json'), 'utf8')).name
+
+/** Outside its package this code finds neither the addon nor the files of its threads, and no install brings them. */
+function bundled(into: string): string {
+  return (
+    `voxtorch was bundled into ${into}, away from its native addon and its other files. Leave it out of the bundle and ` +
+    "in node_modules: esbuild `--external:voxtorch`, Rollup and rolldown `external: ['voxtorch']`, webpack " +
+    "`externals: { voxtorch: 'module voxtorch' }`, Vite `ssr: { external: ['voxtorch'] }`, Next.js `serverExternalPackages: ['voxtorch']`."
   )
 }
 

@@ -1,9 +1,9 @@
 /** Layers and losses as functions of tensors, without state. Shapes as in PyTorch's torch.nn.functional. */
 
-import { optionsOf, shown } from '../native/arguments.js'
+import { requireOneOf, requireOptions } from '../data/check.js'
 import { op } from '../native/call.js'
 import { ConfigError } from '../native/errors.js'
-import { ops, scope, type Tensor } from '../tensor/index.js'
+import { arange, noGrad, ops, scope, type Tensor } from '../tensor/index.js'
 import {
   badIndices,
   explain,
@@ -12,11 +12,12 @@ import {
   otherSize,
   otherType,
   requireNumbers,
-  requireProbability,
   requireTensors,
 } from './check.js'
 
+export * from './dropouts.js'
 export * from './losses.js'
+export * from './resize.js'
 
 // ---- activations
 
@@ -25,7 +26,8 @@ export const relu = (input: Tensor): Tensor => ops.relu(input)
 
 /** x Φ(x), exact or by the tanh formula. */
 export const gelu = (input: Tensor, options: { approximate?: 'none' | 'tanh' } = {}): Tensor => {
-  const { approximate = 'none' } = optionsOf(options)
+  requireOptions('gelu', options, ['approximate'])
+  const { approximate = 'none' } = options
   return ops.gelu(input, { approximate })
 }
 
@@ -36,15 +38,26 @@ export const softmax = (input: Tensor, dim: number): Tensor => ops.softmax(input
 
 export const logSoftmax = (input: Tensor, dim: number): Tensor => ops.logSoftmax(input, dim)
 
+/** softmax(-x) */
+export function softmin(input: Tensor, dim: number): Tensor {
+  requireTensors('softmin', input)
+  return scope(() => ops.softmax(input.neg(), dim))
+}
+
+/** x / (1 + |x|) */
+export function softsign(input: Tensor): Tensor {
+  requireTensors('softsign', input)
+  return scope(() => input.div(input.abs().add(1)))
+}
+
+/** x - tanh(x) */
+export function tanhshrink(input: Tensor): Tensor {
+  requireTensors('tanhshrink', input)
+  return scope(() => input.sub(input.tanh()))
+}
+
 /** Halves `dim` into a and b: a sigmoid(b). */
 export const glu = (input: Tensor, dim = -1): Tensor => ops.glu(input, dim)
-
-/** Zeroes elements with probability `p` and scales the rest by 1 / (1 - p), while `training` (default). */
-export function dropout(input: Tensor, p = 0.5, options: { training?: boolean } = {}): Tensor {
-  const { training = true } = optionsOf(options)
-  requireProbability('dropout', p)
-  return ops.dropout(input, p, training)
-}
 
 // ---- linear, convolution, embedding
 
@@ -87,7 +100,8 @@ function convolution(
   weight: Tensor,
   options: ConvOptions,
 ): Tensor {
-  const { bias = null, stride = 1, padding = 0, dilation = 1, groups = 1 } = optionsOf(options)
+  requireOptions(`conv${dims}d`, options, ['bias', 'stride', 'padding', 'dilation', 'groups'])
+  const { bias = null, stride = 1, padding = 0, dilation = 1, groups = 1 } = options
   const list = (value: number | number[]) => (typeof value === 'number' ? Array<number>(dims).fill(value) : value)
   try {
     // A string chooses the overload with named padding; the generated types want one overload at a time.
@@ -109,7 +123,8 @@ function convolution(
  * gradient.
  */
 export function embedding(indices: Tensor, weight: Tensor, options: { paddingIdx?: number | null } = {}): Tensor {
-  const { paddingIdx = null } = optionsOf(options)
+  requireOptions('embedding', options, ['paddingIdx'])
+  const { paddingIdx = null } = options
   requireTensors('embedding', indices, weight)
   if (paddingIdx !== null) requireNumbers('embedding', { paddingIdx })
   // ATen's -1 means none.
@@ -119,6 +134,69 @@ export function embedding(indices: Tensor, weight: Tensor, options: { paddingIdx
   } catch (error) {
     throw explain(error, () => [badIndices('embedding', indices, weight.size(0))])
   }
+}
+
+export interface EmbeddingBagOptions {
+  /** Where each bag begins among indices of one dimension [bags]; none for indices [bags, length]. */
+  offsets?: Tensor | null
+  /** Default: 'mean'. */
+  mode?: 'sum' | 'mean' | 'max'
+  /** Of each index, of its shape; for 'sum' only. */
+  perSampleWeights?: Tensor | null
+  /** `offsets` ends with the number of indices. Default: false. */
+  includeLastOffset?: boolean
+  /** A row that counts nothing and gets no gradient, negative from the end. */
+  paddingIdx?: number | null
+  /** Gradients are divided by how often an index comes; not for 'max'. Default: false. */
+  scaleGradByFreq?: boolean
+  /** The gradient of the weight is a sparse tensor; not for 'max'. Default: false. */
+  sparse?: boolean
+  /** Rows in use whose norm is larger are scaled to it, in place and for good. */
+  maxNorm?: number | null
+  /** The order of that norm. Default: 2. */
+  normType?: number
+}
+
+const BAG = [
+  'offsets',
+  'mode',
+  'perSampleWeights',
+  'includeLastOffset',
+  'paddingIdx',
+  'scaleGradByFreq',
+  'sparse',
+  'maxNorm',
+  'normType',
+]
+
+/** Sums, means or maxima over bags of rows of weight [count, dim] by integer indices: [bags, dim]. */
+export function embeddingBag(indices: Tensor, weight: Tensor, options: EmbeddingBagOptions = {}): Tensor {
+  const where = 'embeddingBag'
+  requireOptions(where, options, BAG)
+  requireTensors(where, indices, weight)
+  const { mode = 'mean', perSampleWeights = null, paddingIdx = null, maxNorm = null, normType = 2, ...rest } = options
+  const { offsets = null, includeLastOffset = false, scaleGradByFreq = false, sparse = false } = rest
+  requireOneOf(where, 'mode', mode, ['sum', 'mean', 'max'])
+  const flat = indices.ndim === 1
+  if (flat === (offsets === null)) {
+    throw new ConfigError(`${where}: indices of one dimension need offsets, those of two have none`, {})
+  }
+  if (perSampleWeights !== null && mode !== 'sum') {
+    throw new ConfigError(`${where}: perSampleWeights are for mode 'sum', not '${mode}'`, { mode })
+  }
+  return scope(() => {
+    if (maxNorm !== null) noGrad(() => weight.embeddingRenorm_(indices.contiguous().flatten(), maxNorm, normType))
+    const starts = offsets ?? arange(0, indices.numel(), Math.max(1, indices.size(1)), { dtype: indices.dtype })
+    const [bags] = ops.embeddingBag(weight, flat ? indices : indices.flatten(), starts, {
+      mode,
+      scaleGradByFreq,
+      sparse,
+      perSampleWeights: flat || perSampleWeights === null ? perSampleWeights : perSampleWeights.flatten(),
+      includeLastOffset,
+      paddingIdx,
+    })
+    return bags
+  })
 }
 
 /** Integer classes [...] as int64 zeros and ones [..., numClasses]; -1 (default) takes the greatest class + 1. */
@@ -137,7 +215,8 @@ const fastLayerNorm = op('voxtorch::layer_norm')
 
 /** Over the trailing dimensions, which must be `normalizedShape`. */
 export function layerNorm(input: Tensor, normalizedShape: number[], options: LayerNormOptions = {}): Tensor {
-  const { weight = null, bias = null, eps = 1e-5 } = optionsOf(options)
+  requireOptions('layerNorm', options, ['weight', 'bias', 'eps'])
+  const { weight = null, bias = null, eps = 1e-5 } = options
   try {
     return fastLayerNorm(input, normalizedShape, weight, bias, eps)
   } catch (error) {
@@ -154,7 +233,8 @@ export function rmsNorm(
   normalizedShape: number[],
   options: { weight?: Tensor | null; eps?: number | null } = {},
 ): Tensor {
-  const { weight = null, eps = null } = optionsOf(options)
+  requireOptions('rmsNorm', options, ['weight', 'eps'])
+  const { weight = null, eps = null } = options
   try {
     return ops.rmsNorm(input, normalizedShape, weight, eps)
   } catch (error) {
@@ -165,16 +245,42 @@ export function rmsNorm(
   }
 }
 
+/**
+ * x / (k + alpha mean(x²))^beta, the mean over `size` neighbouring channels of input [batch, channels, ...]
+ * (Krizhevsky et al. 2012).
+ */
+export function localResponseNorm(
+  input: Tensor,
+  size: number,
+  options: { alpha?: number; beta?: number; k?: number } = {},
+): Tensor {
+  const where = 'localResponseNorm'
+  requireOptions(where, options, ['alpha', 'beta', 'k'])
+  const { alpha = 1e-4, beta = 0.75, k = 1 } = options
+  requireNumbers(where, { size, alpha, beta, k })
+  const wrong = otherRank(where, input, [3, 4, 5, 6], '[batch, channels, ...]')
+  if (wrong) throw wrong
+  return scope(() => {
+    const [batch, channels] = input.shape as [number, number]
+    const rows = input.square().reshape(batch, 1, channels, -1)
+    const padded = ops.pad(rows, [0, 0, Math.floor(size / 2), Math.floor((size - 1) / 2)])
+    const mean = ops.avgPool2d(padded, [size, 1], [1, 1]).reshape(input.shape)
+    return input.div(mean.mul(alpha).add(k).pow(beta))
+  })
+}
+
 /** x / max(|x|, eps), the norm of order `p` along `dim`. */
 export function normalize(input: Tensor, options: { p?: number; dim?: number; eps?: number } = {}): Tensor {
-  const { p = 2, dim = 1, eps = 1e-12 } = optionsOf(options)
+  requireOptions('normalize', options, ['p', 'dim', 'eps'])
+  const { p = 2, dim = 1, eps = 1e-12 } = options
   requireTensors('normalize', input)
   return scope(() => input.div(ops.linalgVectorNorm(input, p, [dim], true).clampMin(eps)))
 }
 
 /** cos of the angle between x1 and x2 along `dim` (default 1). */
 export const cosineSimilarity = (x1: Tensor, x2: Tensor, options: { dim?: number; eps?: number } = {}): Tensor => {
-  const { dim = 1, eps = 1e-8 } = optionsOf(options)
+  requireOptions('cosineSimilarity', options, ['dim', 'eps'])
+  const { dim = 1, eps = 1e-8 } = options
   return ops.cosineSimilarity(x1, x2, dim, eps)
 }
 
@@ -192,6 +298,8 @@ export interface AttentionOptions {
   enableGqa?: boolean
 }
 
+const ATTENTION = ['attnMask', 'dropoutP', 'isCausal', 'scale', 'enableGqa']
+
 /** softmax(query keyᵀ scale + mask) value; query [..., L, dim], key [..., S, dim], value [..., S, dimV]. */
 export const scaledDotProductAttention = (
   query: Tensor,
@@ -199,7 +307,8 @@ export const scaledDotProductAttention = (
   value: Tensor,
   options: AttentionOptions = {},
 ): Tensor => {
-  const { attnMask = null, dropoutP = 0, isCausal = false, scale = null, enableGqa = false } = optionsOf(options)
+  requireOptions('scaledDotProductAttention', options, ATTENTION)
+  const { attnMask = null, dropoutP = 0, isCausal = false, scale = null, enableGqa = false } = options
   return ops.scaledDotProductAttention(query, key, value, attnMask, dropoutP, isCausal, { scale, enableGqa })
 }
 
@@ -216,47 +325,7 @@ export const pad = (
   padding: number[],
   options: { mode?: PaddingMode; value?: number | null } = {},
 ): Tensor => {
-  const { mode = 'constant', value = null } = optionsOf(options)
+  requireOptions('pad', options, ['mode', 'value'])
+  const { mode = 'constant', value = null } = options
   return ops.pad(input, padding, mode, value)
-}
-
-export interface InterpolateOptions {
-  /** Size of each spatial dimension after it; or give `scaleFactor`. */
-  size?: number | number[]
-  scaleFactor?: number | number[]
-  /** Default: 'nearest'. 'linear' is for three dimensions, 'bilinear' four, 'trilinear' five. */
-  mode?: 'nearest' | 'linear' | 'bilinear' | 'trilinear'
-  /** Corner elements, rather than corner edges, coincide. Not for 'nearest'. Default: false. */
-  alignCorners?: boolean
-}
-
-const LINEAR_RANK = { linear: 3, bilinear: 4, trilinear: 5 }
-
-/** Resizes the spatial dimensions of input [batch, channels, ...spatial] (one to three of them). */
-export function interpolate(input: Tensor, options: InterpolateOptions = {}): Tensor {
-  const { size, scaleFactor, mode = 'nearest', alignCorners } = optionsOf(options)
-  if ((size === undefined) === (scaleFactor === undefined)) {
-    throw new ConfigError('interpolate needs either size or scaleFactor', { size, scaleFactor })
-  }
-  if (mode === 'nearest' && alignCorners !== undefined) {
-    throw new ConfigError("interpolate: alignCorners has no meaning in mode 'nearest'", { mode })
-  }
-  if (mode !== 'nearest' && !Object.hasOwn(LINEAR_RANK, mode)) {
-    throw new ConfigError(`interpolate: mode must be nearest, linear, bilinear or trilinear, not ${shown(mode)}`, {
-      mode,
-    })
-  }
-  const ranks = mode === 'nearest' ? [3, 4, 5] : [LINEAR_RANK[mode]]
-  const wrong = otherRank(`interpolate in mode '${mode}'`, input, ranks, `${ranks.join(' or ')} dimensions`)
-  if (wrong) throw wrong
-  const spatial = input.ndim - 2
-  const list = (value: number | number[] | undefined) =>
-    value === undefined ? null : typeof value === 'number' ? Array<number>(spatial).fill(value) : value
-  const [sizes, factors] = [list(size), list(scaleFactor)]
-  if (mode === 'nearest') {
-    const nearest = [ops.upsampleNearest1d, ops.upsampleNearest2d, ops.upsampleNearest3d] as const
-    return nearest[(spatial - 1) as 0 | 1 | 2](input, sizes, factors)
-  }
-  const linear = [ops.upsampleLinear1d, ops.upsampleBilinear2d, ops.upsampleTrilinear3d] as const
-  return linear[(spatial - 1) as 0 | 1 | 2](input, sizes, alignCorners ?? false, factors)
 }

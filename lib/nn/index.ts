@@ -144,7 +144,6 @@ export {
   type OutputSize,
   type PoolResult,
 } from './pooling.js'
-export { loadPretrained, savePretrained } from './pretrained.js'
 export type { QuantizationScheme } from './quantized-weight.js'
 export {
   ChannelShuffle,

@@ -1,4 +1,5 @@
-import { optionsOf, shown } from '../native/arguments.js'
+import { requireOptions } from '../data/check.js'
+import { shown } from '../native/arguments.js'
 import { op, opAsync } from '../native/call.js'
 import { ConfigError, DTypeError } from '../native/errors.js'
 import { ops, scope, type Tensor } from '../tensor/index.js'
@@ -34,7 +35,8 @@ function code(reduction: Reduction = 'mean'): number {
  * @param target class numbers, int64 [batch, ...]; or probabilities of the logits' shape and dtype
  */
 export function crossEntropy(logits: Tensor, target: Tensor, options: CrossEntropyOptions = {}): Tensor {
-  const { weight = null, ignoreIndex = -100, labelSmoothing = 0, reduction } = optionsOf(options)
+  requireOptions('crossEntropy', options, ['weight', 'ignoreIndex', 'labelSmoothing', 'reduction'])
+  const { weight = null, ignoreIndex = -100, labelSmoothing = 0, reduction } = options
   try {
     return ops.crossEntropyLoss(logits, target, weight, code(reduction), ignoreIndex, labelSmoothing)
   } catch (error) {
@@ -89,7 +91,15 @@ export function linearCrossEntropyAsync(
 }
 
 function linearArguments(hidden: Tensor, weight: Tensor, labels: Tensor, options: LinearCrossEntropyOptions) {
-  const { bias = null, ignoreIndex = -100, labelSmoothing = 0, zLoss = 0, chunkSize = 0, ...rest } = optionsOf(options)
+  requireOptions('linearCrossEntropy', options, [
+    'bias',
+    'ignoreIndex',
+    'labelSmoothing',
+    'zLoss',
+    'chunkSize',
+    'reduction',
+  ])
+  const { bias = null, ignoreIndex = -100, labelSmoothing = 0, zLoss = 0, chunkSize = 0, ...rest } = options
   const { reduction = 'mean' } = rest
   code(reduction)
   requireTensors('linearCrossEntropy', hidden, weight, labels)
@@ -110,7 +120,8 @@ export function nllLoss(
   target: Tensor,
   options: Omit<CrossEntropyOptions, 'labelSmoothing'> = {},
 ): Tensor {
-  const { weight = null, ignoreIndex = -100, reduction } = optionsOf(options)
+  requireOptions('nllLoss', options, ['weight', 'ignoreIndex', 'reduction'])
+  const { weight = null, ignoreIndex = -100, reduction } = options
   try {
     return ops.nllLossNd(logProbs, target, weight, code(reduction), ignoreIndex)
   } catch (error) {
@@ -136,21 +147,24 @@ function explainClasses(where: string, error: unknown, logits: Tensor, target: T
 
 /** (input - target)², which must have one shape. */
 export function mseLoss(input: Tensor, target: Tensor, options: LossOptions = {}): Tensor {
-  const { reduction } = optionsOf(options)
+  requireOptions('mseLoss', options, ['reduction'])
+  const { reduction } = options
   requireSameShape('mseLoss', input, target)
   return ops.mseLoss(input, target, code(reduction))
 }
 
 /** |input - target|, which must have one shape. */
 export function l1Loss(input: Tensor, target: Tensor, options: LossOptions = {}): Tensor {
-  const { reduction } = optionsOf(options)
+  requireOptions('l1Loss', options, ['reduction'])
+  const { reduction } = options
   requireSameShape('l1Loss', input, target)
   return ops.l1Loss(input, target, code(reduction))
 }
 
 /** d² / (2 beta) where |d| < beta (default 1), else |d| - beta / 2. */
 export function smoothL1Loss(input: Tensor, target: Tensor, options: LossOptions & { beta?: number } = {}): Tensor {
-  const { beta = 1, reduction } = optionsOf(options)
+  requireOptions('smoothL1Loss', options, ['beta', 'reduction'])
+  const { beta = 1, reduction } = options
   requireSameShape('smoothL1Loss', input, target)
   if (beta === 0) return ops.l1Loss(input, target, code(reduction))
   return ops.smoothL1Loss(input, target, code(reduction), beta)
@@ -158,7 +172,8 @@ export function smoothL1Loss(input: Tensor, target: Tensor, options: LossOptions
 
 /** d² / 2 where |d| < delta (default 1), else delta (|d| - delta / 2). */
 export function huberLoss(input: Tensor, target: Tensor, options: LossOptions & { delta?: number } = {}): Tensor {
-  const { delta = 1, reduction } = optionsOf(options)
+  requireOptions('huberLoss', options, ['delta', 'reduction'])
+  const { delta = 1, reduction } = options
   requireSameShape('huberLoss', input, target)
   return ops.huberLoss(input, target, code(reduction), delta)
 }
@@ -169,7 +184,8 @@ export function binaryCrossEntropy(
   target: Tensor,
   options: LossOptions & { weight?: Tensor | null } = {},
 ): Tensor {
-  const { weight = null, reduction } = optionsOf(options)
+  requireOptions('binaryCrossEntropy', options, ['weight', 'reduction'])
+  const { weight = null, reduction } = options
   requireSameShape('binaryCrossEntropy', probabilities, target)
   try {
     return ops.binaryCrossEntropy(probabilities, target, weight, code(reduction))
@@ -187,7 +203,8 @@ export function binaryCrossEntropyWithLogits(
   target: Tensor,
   options: LossOptions & { weight?: Tensor | null; posWeight?: Tensor | null } = {},
 ): Tensor {
-  const { weight = null, posWeight = null, reduction } = optionsOf(options)
+  requireOptions('binaryCrossEntropyWithLogits', options, ['weight', 'posWeight', 'reduction'])
+  const { weight = null, posWeight = null, reduction } = options
   requireSameShape('binaryCrossEntropyWithLogits', logits, target)
   try {
     return ops.binaryCrossEntropyWithLogits(logits, target, weight, posWeight, code(reduction))
@@ -195,6 +212,26 @@ export function binaryCrossEntropyWithLogits(
     const where = 'binaryCrossEntropyWithLogits'
     throw explain(error, () => [notFloating(where, logits), notFloating(where, target)])
   }
+}
+
+/** Binary cross-entropy of logits [batch, classes] against 0 and 1, its mean over the classes; `weight` [classes]. */
+export function multilabelSoftMarginLoss(
+  logits: Tensor,
+  target: Tensor,
+  options: LossOptions & { weight?: Tensor | null } = {},
+): Tensor {
+  requireOptions('multilabelSoftMarginLoss', options, ['weight', 'reduction'])
+  const { weight = null, reduction = 'mean' } = options
+  code(reduction)
+  requireSameShape('multilabelSoftMarginLoss', logits, target)
+  return scope(() => {
+    const each = target
+      .mul(ops.logSigmoid(logits))
+      .add(target.neg().add(1).mul(ops.logSigmoid(logits.neg())))
+      .neg()
+    const items = (weight === null ? each : each.mul(weight)).mean(-1)
+    return reduction === 'none' ? items : reduction === 'sum' ? items.sum() : items.mean()
+  })
 }
 
 /**
@@ -207,7 +244,8 @@ export function klDiv(
   target: Tensor,
   options: { reduction?: Reduction | 'batchmean'; logTarget?: boolean } = {},
 ): Tensor {
-  const { reduction = 'mean', logTarget = false } = optionsOf(options)
+  requireOptions('klDiv', options, ['reduction', 'logTarget'])
+  const { reduction = 'mean', logTarget = false } = options
   if (reduction !== 'batchmean') return ops.klDiv(input, target, code(reduction), { logTarget })
   requireTensors('klDiv', input)
   return scope(() => ops.klDiv(input, target, REDUCTIONS.sum, { logTarget }).div(input.shape[0] ?? 1))
@@ -220,7 +258,8 @@ export function cosineEmbeddingLoss(
   target: Tensor,
   options: LossOptions & { margin?: number } = {},
 ): Tensor {
-  const { margin = 0, reduction } = optionsOf(options)
+  requireOptions('cosineEmbeddingLoss', options, ['margin', 'reduction'])
+  const { margin = 0, reduction } = options
   return ops.cosineEmbeddingLoss(x1, x2, target, margin, code(reduction))
 }
 
@@ -236,7 +275,8 @@ export function tripletMarginLoss(
     swap?: boolean
   } = {},
 ): Tensor {
-  const { margin = 1, p = 2, eps = 1e-6, swap = false, reduction } = optionsOf(options)
+  requireOptions('tripletMarginLoss', options, ['margin', 'p', 'eps', 'swap', 'reduction'])
+  const { margin = 1, p = 2, eps = 1e-6, swap = false, reduction } = options
   return ops.tripletMarginLoss(anchor, positive, negative, margin, p, eps, swap, code(reduction))
 }
 
@@ -254,7 +294,8 @@ export function ctcLoss(
   targetLengths: number[] | Tensor,
   options: LossOptions & { blank?: number; zeroInfinity?: boolean } = {},
 ): Tensor {
-  const { blank = 0, zeroInfinity = false, reduction } = optionsOf(options)
+  requireOptions('ctcLoss', options, ['blank', 'zeroInfinity', 'reduction'])
+  const { blank = 0, zeroInfinity = false, reduction } = options
   if (Array.isArray(inputLengths) !== Array.isArray(targetLengths)) {
     throw new ConfigError('ctcLoss: inputLengths and targetLengths must both be arrays or both be tensors', {})
   }

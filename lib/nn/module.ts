@@ -118,17 +118,22 @@ export class Module {
   /** As `parameters()`, with names; a tied one has the name that comes first. */
   namedParameters(): [string, Parameter][] {
     const own = (module: Module) => [...module.#ownParameters(), ...(module.#adapters?.namedParameters() ?? [])]
-    return once(this.#walkModules().flatMap(([path, module]) => join(path, own(module))))
+    return once(
+      Module.#checked(this)
+        .#walkModules()
+        .flatMap(([path, module]) => join(path, own(module))),
+    )
   }
 
   /** All buffers with names, persistent or not, each once. */
   namedBuffers(): [string, Tensor][] {
-    return once(this.#walkModules().flatMap(([path, module]) => join(path, module.#ownBuffers())))
+    const modules = Module.#checked(this).#walkModules()
+    return once(modules.flatMap(([path, module]) => join(path, module.#ownBuffers())))
   }
 
   /** This module under the name '' and everything below it, parents before children, each once. */
   namedModules(): [string, Module][] {
-    return once(this.#walkModules())
+    return once(Module.#checked(this).#walkModules())
   }
 
   /** This module and everything below it. */
@@ -138,7 +143,7 @@ export class Module {
 
   /** The direct children with their names, each once. */
   namedChildren(): [string, Module][] {
-    return once(this.#ownChildren())
+    return once(Module.#checked(this).#ownChildren())
   }
 
   /** The module at a path such as `encoder.layers.3`. Throws ConfigError that lists what is there. */
@@ -169,9 +174,9 @@ export class Module {
    * copies: do not dispose them, and `clone()` what shall be a snapshot. A tied parameter stands under all its names.
    */
   stateDict(): Record<string, Tensor> {
-    const state = this.#walkModules().flatMap(([path, module]) =>
-      join<Tensor>(path, [...module.#ownParameters(), ...module.#ownBuffers(true)]),
-    )
+    const state = Module.#checked(this)
+      .#walkModules()
+      .flatMap(([path, module]) => join<Tensor>(path, [...module.#ownParameters(), ...module.#ownBuffers(true)]))
     return Object.fromEntries(state)
   }
 
@@ -189,7 +194,7 @@ export class Module {
     if (typeof state !== 'object' || state === null) {
       throw new ConfigError(`a state dictionary is an object of tensors, not ${state === null ? 'null' : typeof state}`)
     }
-    return scope(() => noGrad(() => this.#load(state, strict)))
+    return scope(() => noGrad(() => Module.#checked(this).#load(state, strict)))
   }
 
   #load(state: Record<string, Tensor>, strict: boolean): LoadResult {
@@ -291,13 +296,13 @@ export class Module {
    * @throws ConfigError when it matches nothing
    */
   freeze(pattern?: string | RegExp): this {
-    for (const parameter of this.#matching(pattern)) parameter.requiresGrad = false
+    for (const parameter of Module.#checked(this).#matching(pattern)) parameter.requiresGrad = false
     return this
   }
 
   /** The reverse of `freeze`. */
   unfreeze(pattern?: string | RegExp): this {
-    for (const parameter of this.#matching(pattern)) parameter.requiresGrad = true
+    for (const parameter of Module.#checked(this).#matching(pattern)) parameter.requiresGrad = true
     return this
   }
 
@@ -312,8 +317,9 @@ export class Module {
   /** Calls `fn` with every module, children before parents. */
   apply(fn: (module: Module) => void): this {
     if (typeof fn !== 'function') throw new ConfigError(`apply() needs a function, not a ${typeof fn}`)
-    for (const [, child] of this.namedChildren()) child.apply(fn)
-    fn(this)
+    // Refuses what cannot be gone through.
+    Module.#checked(this).#walkModules()
+    this.#applied(fn)
     return this
   }
 
@@ -331,6 +337,7 @@ export class Module {
    */
   registerForwardHook(hook: ForwardHook<this>): () => void {
     if (typeof hook !== 'function') throw new ConfigError(`a forward hook is a function, not ${typeof hook}`)
+    Module.#checked(this)
     this.#hooks ??= new ForwardHooks(this, (hooks) => this.watchForward(hooks))
     return this.#hooks.add(hook as ForwardHook)
   }
@@ -356,6 +363,11 @@ export class Module {
 
   [Symbol.dispose](): void {
     this.dispose()
+  }
+
+  #applied(fn: (module: Module) => void): void {
+    for (const [, child] of this.namedChildren()) child.#applied(fn)
+    fn(this)
   }
 
   #ownParameters(): [string, Parameter][] {
@@ -396,10 +408,26 @@ export class Module {
         },
       )
     }
+    if (ancestors.length > DEEPEST) {
+      throw new ConfigError(`modules are nested deeper than ${DEEPEST} levels, as '${path.slice(0, 50)}…'`, {
+        depth: ancestors.length,
+      })
+    }
+    ancestors.push(this)
     const below = this.#ownChildren().flatMap(([name, child]) =>
-      child.#walkModules(path === '' ? name : `${path}.${name}`, [...ancestors, this]),
+      Module.#checked(child).#walkModules(path === '' ? name : `${path}.${name}`, ancestors),
     )
+    ancestors.pop()
     return [[path, this], ...below]
+  }
+
+  /** A proxy passes for what is behind it, but for what is #private. */
+  static #checked(module: Module): Module {
+    if (#hooks in module) return module
+    throw new ConfigError(
+      `this ${shown(module)} is a Proxy around a module, or was not made by its constructor: use the module itself`,
+      {},
+    )
   }
 
   #matching(pattern: string | RegExp | undefined): Parameter[] {
@@ -419,6 +447,9 @@ export class Module {
     return found.map(([, parameter]) => parameter)
   }
 }
+
+/** Of modules in modules: more than any network has, and less than the call stack. */
+const DEEPEST = 1000
 
 function join<T>(path: string, members: [string, T][]): [string, T][] {
   return path === '' ? members : members.map(([name, value]) => [`${path}.${name}`, value])

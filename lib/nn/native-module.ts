@@ -5,7 +5,7 @@ import { callNative, op } from '../native/call.js'
 import { registerCallback } from '../native/callbacks.js'
 import { currentContext } from '../native/context.js'
 import { put } from '../native/encode.js'
-import { ConfigError, IndexError, OperatorError, ShapeError } from '../native/errors.js'
+import { ConfigError, IndexError, InsufficientMemoryError, OperatorError, ShapeError } from '../native/errors.js'
 import { handleOf } from '../native/handle.js'
 import type { ModuleHandle } from '../native/objects.js'
 import { scope } from '../tensor/index.js'
@@ -15,6 +15,7 @@ import { Module } from './module.js'
 import { adopt, type FactoryOptions } from './parameter.js'
 
 const make = op('voxtorch::module')
+const bytesOf = op('voxtorch::module_bytes')
 const parametersOf = op('voxtorch::module_parameters')
 const buffersOf = op('voxtorch::module_buffers')
 const childrenOf = op('voxtorch::module_children')
@@ -28,25 +29,70 @@ const isBlock = op('voxtorch::module_is_block')
 
 /** The native object behind a module, for the operator that is called with it next. */
 export let nativeOf: (module: NativeModule) => ModuleHandle
+/** The same for an operator that does not run the network, and need not know what its adapters are. */
+export let handleOfNetwork: (module: NativeModule) => ModuleHandle
 /** The class of the native object: 'Linear', 'WavLM'. */
 export let nativeKind: (module: NativeModule) => string
 /** What to do before the network's next operator is called, where its adapters may be others than at the last. */
 export let beforeCalls: (module: NativeModule, prepare: (handle: ModuleHandle) => void) => void
 
-/** Builds a native network from the JSON of its configuration. */
+/**
+ * Builds a native network from the JSON of its configuration.
+ * @throws ConfigError naming the key that is wrong; InsufficientMemoryError where the network is larger than memory
+ */
 export function makeNative(
   kind: string,
   config: object,
   options: FactoryOptions & { initialize?: boolean } = {},
 ): ModuleHandle {
+  if (typeof config !== 'object' || config === null || Array.isArray(config)) {
+    throw new ConfigError(`${kind}: a configuration is an object, not ${shown(config)}`, { network: kind, config })
+  }
   const { device = currentContext().deviceName ?? 'cpu', dtype = 'float32', initialize = true } = options
+  const json = configurationText(kind, config)
   try {
-    return make(kind, JSON.stringify(toSnake(config)), { device, dtype, initialize }) as ModuleHandle
+    // Linux grants more memory than there is, and ends the process when it is used.
+    if (typeof device === 'string' && device.startsWith('cpu'))
+      requireMemory(kind, bytesOf(kind, json, { dtype }) as number)
+    return make(kind, json, { device, dtype, initialize }) as ModuleHandle
   } catch (error) {
     // What the sentence speaks of is a key of the configuration, whatever its words sound like.
     if (!(error instanceof ShapeError || error instanceof OperatorError || error instanceof IndexError)) throw error
     throw new ConfigError(error.message.replace(/^module: /, `${kind}: `), { network: kind, cause: error })
   }
+}
+
+/** The configuration as native code reads it, which says which key is wrong. */
+function configurationText(network: string, config: object): string {
+  if (typeof config !== 'object' || config === null || Array.isArray(config)) {
+    throw new ConfigError(`${network} needs a configuration, not ${shown(config)}`, { network })
+  }
+  const wrong = (key: string, value: unknown) =>
+    new ConfigError(`${network}: '${key}' of the configuration cannot be ${shown(value)}`, { network, key })
+  try {
+    return JSON.stringify(toSnake(config), (key, value: unknown) => {
+      if (typeof value === 'symbol' || typeof value === 'function') throw wrong(key, value)
+      // In JSON these would be null, which stands for the default. As texts they are refused where a number is read.
+      if (typeof value === 'number' && !Number.isFinite(value)) return String(value)
+      if (typeof value !== 'bigint') return value
+      return Number.isFinite(Number(value)) ? Number(value) : String(value)
+    })
+  } catch (cause) {
+    if (cause instanceof ConfigError) throw cause
+    throw new ConfigError(`${network}: the configuration has no form in JSON: ${(cause as Error).message}`, {
+      network,
+      cause,
+    })
+  }
+}
+
+function requireMemory(network: string, bytes: number): void {
+  const available = process.availableMemory()
+  if (bytes <= available) return
+  throw new InsufficientMemoryError(
+    `${network}: a network of this configuration needs ${bytes} bytes of memory, ${available} are available`,
+    { network, bytes, available },
+  )
 }
 
 /**
@@ -83,9 +129,13 @@ export class NativeModule extends Module {
 
   static {
     nativeOf = (module) => {
+      if (!(#handle in module)) {
+        throw new ConfigError(`this ${shown(module)} is a Proxy around a network: use the network itself`, {})
+      }
       module.#prepare?.(module.#handle)
       return module.#handle
     }
+    handleOfNetwork = (module) => module.#handle
     nativeKind = (module) => kindOf(module.#handle) as string
     beforeCalls = (module, prepare) => {
       module.#prepare = prepare
@@ -126,9 +176,9 @@ export class NativeModule extends Module {
         {},
       )
     }
-    setHook(handle, callbackOf(new WeakRef(hooks)))
+    setBlockHook(handle, callbackOf(new WeakRef(hooks)))
     return () => {
-      if (native.isLive(handleOf(handle)) !== 0) setHook(handle, null)
+      if (native.isLive(handleOf(handle)) !== 0) setBlockHook(handle, null)
     }
   }
 
@@ -137,7 +187,8 @@ export class NativeModule extends Module {
   }
 }
 
-function setHook(handle: ModuleHandle, callback: number | null): void {
+/** Has a block call a registered callback with its input and output, or with null no longer. */
+export function setBlockHook(handle: ModuleHandle, callback: number | null): void {
   const write = () => {
     put(handle)
     put(callback)

@@ -2,6 +2,8 @@ import { misuse, requireNumber, requireObject, requireOneOf, requireWhole } from
 import { snakeCase, toSnake } from '../data/key-case.js'
 import { nearest } from '../data/nearest.js'
 import { CheckpointError, ConfigError } from '../native/errors.js'
+import { isStart, type LoraStart } from './start.js'
+import { requireTokenIndices } from './tokens.js'
 
 /**
  * A low-rank adapter (LoRA, Hu et al. 2021, https://arxiv.org/abs/2106.09685): which layers get one, and what it is. The
@@ -30,8 +32,21 @@ export class LoraConfig {
   declare useDora?: boolean
   /** Modules, by the end of their path, that train as a whole and are saved with the adapter. */
   declare modulesToSave?: string[] | null
-  /** true: A uniform as a linear layer's weight, B zeros; 'gaussian': A normal with deviation 1/r; false: both random [true]. */
-  declare initLoraWeights?: boolean | 'gaussian'
+  /**
+   * Ids of tokens whose embeddings train, each row for itself, as new tokens need it: of the input embeddings, or lists
+   * by the end of an embedding's (or linear layer's) path. The values take the rows' place, and only they are saved. An
+   * output layer that is tied to the embeddings follows; it has a copy of their weight until the adapters are removed.
+   */
+  declare trainableTokenIndices?: number[] | Record<string, number[]> | null
+  /**
+   * true: A uniform as a linear layer's weight, B zeros; 'gaussian': A normal with deviation 1/r; false: both random [true].
+   *
+   * With 'pissa' (https://arxiv.org/abs/2404.02948), 'pissa_niter_16' (the same, approximately, by so many iterations) and
+   * 'olora' (https://arxiv.org/abs/2406.01775) A and B begin as the principal part of a linear layer's weight, which
+   * loses it: the network computes the same at first, and something else while the adapter is disabled. As in peft the
+   * weight loses it again wherever the adapter is loaded; removing the adapter gives it back, within rounding.
+   */
+  declare initLoraWeights?: LoraStart
   /** Only layers with these numbers, where `targetModules` is a list of ends of paths. */
   declare layersToTransform?: number | number[] | null
   /** The name before the layer's number in a path; by default the first number counts. */
@@ -63,6 +78,7 @@ const defaults: Omit<ResolvedLoraConfig, 'targetModules'> = {
   useRslora: false,
   useDora: false,
   modulesToSave: null,
+  trainableTokenIndices: null,
   initLoraWeights: true,
   layersToTransform: null,
   layersPattern: null,
@@ -94,8 +110,9 @@ export function resolveConfig(given: LoraConfig): ResolvedLoraConfig {
   for (const key of ['useRslora', 'useDora', 'inferenceMode'] as const) {
     if (typeof config[key] !== 'boolean') throw misuse(where, key, 'true or false', config[key])
   }
-  if (typeof config.initLoraWeights !== 'boolean' && config.initLoraWeights !== 'gaussian') {
-    throw misuse(where, 'initLoraWeights', "true, false or 'gaussian'", config.initLoraWeights)
+  if (!isStart(config.initLoraWeights)) {
+    const words = "true, false, 'gaussian', 'pissa', 'pissa_niter_[number]' or 'olora'"
+    throw misuse(where, 'initLoraWeights', words, config.initLoraWeights)
   }
   requireNames(where, 'targetModules', config.targetModules, false)
   requireNames(where, 'excludeModules', config.excludeModules, true)
@@ -103,6 +120,7 @@ export function resolveConfig(given: LoraConfig): ResolvedLoraConfig {
   if (config.modulesToSave !== null && !isNames(config.modulesToSave)) {
     throw misuse(where, 'modulesToSave', 'a list of names', config.modulesToSave)
   }
+  requireTokenIndices(where, config.trainableTokenIndices)
   for (const layer of [config.layersToTransform ?? []].flat()) requireWhole(where, 'layersToTransform', layer)
   for (const key of ['rankPattern', 'alphaPattern'] as const) {
     requireObject(where, key, config[key])
@@ -135,7 +153,7 @@ const ignored = new Set([
   'megatron_core',
   'loftq_config',
 ])
-const alsoIgnored = new Set(['qalora_group_size', 'runtime_config', 'ensure_weight_tying'])
+const alsoIgnored = new Set(['qalora_group_size', 'runtime_config'])
 
 /** Reads the object of an adapter_config.json. @throws CheckpointError naming file and key, for what voxtorch lacks */
 export function fromFile(object: unknown, file: string): ResolvedLoraConfig {

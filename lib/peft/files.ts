@@ -42,11 +42,19 @@ export async function readAdapter(directory: string): Promise<AdapterFile> {
   return { file, config, tensors }
 }
 
-/** Copies a file's tensors into an adapter's. Every name and shape is checked before the first copy. */
-export function fill(targets: Record<string, Tensor>, { file, tensors }: AdapterFile): void {
+/**
+ * Copies a file's tensors into an adapter's. Every name and shape is checked before the first copy.
+ * @param optional what the file may have beside them
+ */
+export function fill(
+  targets: Record<string, Tensor>,
+  { file, tensors }: AdapterFile,
+  optional: Record<string, Tensor> = {},
+): void {
   const given = new Map(Object.entries(tensors).map(([name, tensor]) => [plain(name), tensor]))
   const own = new Map(Object.entries(targets).map(([name, tensor]) => [plain(name), tensor]))
   const missing = [...own.keys()].filter((name) => !given.has(name))
+  for (const [name, tensor] of Object.entries(optional)) if (given.has(name)) own.set(name, tensor)
   const unexpected = [...given.keys()].filter((name) => !own.has(name) && !repeated.test(name))
   const mismatched = [...own]
     .filter(([name, tensor]) => given.has(name) && !sameShape(tensor.shape, (given.get(name) as Tensor).shape))

@@ -2,15 +2,16 @@ import { op } from '../native/call.js'
 import { ConfigError } from '../native/errors.js'
 import { Conv1d } from '../nn/conv.js'
 import { Embedding } from '../nn/embedding.js'
-import { kaimingUniform_, normal_, zeros_ } from '../nn/init.js'
 import type { LayerAdapters, Module } from '../nn/module.js'
 import { NativeModule, nativeOf } from '../nn/native-module.js'
 import { Parameter } from '../nn/parameter.js'
 import { packingArguments, type QuantizedWeight, quantizationOf } from '../nn/quantized-weight.js'
-import { type DType, empty, noGrad, ops, scope, type Tensor } from '../tensor/index.js'
+import { type DType, empty, keepForever, noGrad, ops, scope, type Tensor, tensor } from '../tensor/index.js'
 import type { ResolvedLoraConfig } from './config.js'
 import { valuesOf } from './packed-layer.js'
-import { type LayerKind, patternValue, type Target } from './targets.js'
+import { addProduct, initialise, principal, takesFromWeight } from './start.js'
+import type { LayerKind, Target } from './targets.js'
+import type { TokenRows } from './tokens.js'
 
 const adaptedLinear = op('voxtorch::adapted_linear')
 const adaptedQuantized = op('voxtorch::adapted_quantized_linear')
@@ -28,6 +29,17 @@ export interface Lora {
   magnitude: Parameter | null
   scaling: number
   dropout: number
+  /** What the layer's weight lost when the adapter was made. */
+  taken?: { A: Tensor; B: Tensor }
+}
+
+/** What the operators take: for rows of the weight their numbers and values, as A and B. */
+type Added = Omit<Lora, 'A' | 'taken'> & { A: Tensor }
+
+/** What the patterns of a configuration say of one layer. */
+export interface Size {
+  r: number
+  alpha: number
 }
 
 /** A layer with its adapters by name. A layer written in TypeScript computes through it, a native one through its slot. */
@@ -36,6 +48,8 @@ export class LoraLayer implements LayerAdapters {
   readonly module: Module
   readonly kind: LayerKind
   readonly adapters = new Map<string, Lora>()
+  /** By the names of adapters that have no low-rank part here. */
+  readonly tokens = new Map<string, TokenRows>()
   /** The names that are active where the call is made. */
   readonly #active: () => readonly string[]
   readonly #scale: () => number
@@ -63,12 +77,13 @@ export class LoraLayer implements LayerAdapters {
     return (Reflect.get(this.module, 'bias') as Parameter | null | undefined) ?? null
   }
 
-  /** Makes an adapter. Without `initialise` its values are whatever memory held: for weights that are about to be loaded. */
-  add(name: string, config: ResolvedLoraConfig, nativeName: string, initialise: boolean): void {
-    const { kind, weight, path } = this
+  /**
+   * Makes an adapter of rank `r`. Without `fresh` its values are whatever memory held: for weights that are about to
+   * be loaded.
+   */
+  add(name: string, config: ResolvedLoraConfig, { r, alpha }: Size, nativeName: string, fresh: boolean): void {
+    const { kind, weight } = this
     const { shape, dtype } = this.quantized ?? weight
-    const r = patternValue(config.rankPattern, path, config.r)
-    const alpha = patternValue(config.alphaPattern, path, config.loraAlpha)
     const [rows, columns, ...kernel] = shape as [number, number, ...number[]]
     const shapes =
       kind === 'embedding'
@@ -89,27 +104,93 @@ export class LoraLayer implements LayerAdapters {
       scaling: config.useRslora ? alpha / Math.sqrt(r) : alpha / r,
       dropout: config.loraDropout,
     }
-    if (initialise) initialiseLora(lora, kind, r, config.initLoraWeights)
+    if (takesFromWeight(config.initLoraWeights, kind)) this.#take(lora, r, config.initLoraWeights)
+    else if (fresh) initialise(lora, kind, r, config.initLoraWeights)
     if (config.useDora) lora.magnitude = scope(() => new Parameter(this.#norm(lora)))
     this.adapters.set(name, lora)
     if (!(this.module instanceof NativeModule)) return
     attach(nativeOf(this.module), nativeName, lora.A, lora.B, lora.magnitude, lora.scaling, lora.dropout)
   }
 
+  /** Makes rows that train, with the weight's values, or those of another layer to follow. */
+  addTokens(name: string, ids: readonly number[], nativeName: string, source?: Parameter): void {
+    const { weight, module } = this
+    const indices = keepForever(scope(() => tensor([...ids], { dtype: 'int64', device: weight.device })))
+    const rows = () =>
+      noGrad(() =>
+        weight
+          .detach()
+          .indexSelect(0, indices)
+          .to({ dtype: trained(weight.dtype) }),
+      )
+    const delta = source ?? scope(() => new Parameter(rows()))
+    this.tokens.set(name, { indices, delta, follows: source !== undefined })
+    if (module instanceof NativeModule) attach(nativeOf(module), nativeName, indices, delta, null, 1, 0)
+  }
+
+  has(name: string): boolean {
+    return this.adapters.has(name) || this.tokens.has(name)
+  }
+
+  /** Frees an adapter, and gives the weight back what it took. */
+  remove(name: string): void {
+    this.giveBack(name)
+    for (const [, parameter] of this.parametersOf(name, (part) => part)) parameter.dispose()
+    this.tokens.get(name)?.indices.dispose()
+    this.tokens.delete(name)
+    this.adapters.delete(name)
+  }
+
+  /** Moves the principal part of the weight into an adapter. */
+  #take(lora: Lora, r: number, start: ResolvedLoraConfig['initLoraWeights']): void {
+    const { weight, path } = this
+    if (this.kind !== 'linear' || this.quantized) {
+      const what = this.quantized ? 'packed layer; attach the adapter before quantize()' : 'Conv1d'
+      throw new ConfigError(`initLoraWeights '${start}' is for Linear, and '${path}' is a ${what}`, { path })
+    }
+    noGrad(() =>
+      scope(() => {
+        const [A, B] = principal(weight.detach(), r, lora.scaling, start, path)
+        addProduct(weight, A, B, -lora.scaling)
+        lora.A.copy_(A)
+        lora.B.copy_(B)
+        lora.taken = { A: keepForever(lora.A.detach().clone()), B: keepForever(lora.B.detach().clone()) }
+      }),
+    )
+  }
+
+  /** Gives the weight back what an adapter took of it; with `keep` false only forgets what that was. */
+  giveBack(name: string, keep = true): void {
+    const lora = this.adapters.get(name)
+    if (!lora?.taken) return
+    const { A, B } = lora.taken
+    if (keep) addProduct(this.weight, A, B, lora.scaling)
+    A.dispose()
+    B.dispose()
+    delete lora.taken
+  }
+
   /** The same adapter under another native name, with its output multiplied: for calls of a native layer. */
   attachScaled(name: string, nativeName: string, factor: number): void {
+    if (!(this.module instanceof NativeModule)) return
+    const rows = this.tokens.get(name)
+    if (rows) attach(nativeOf(this.module), nativeName, rows.indices, rows.delta, null, factor, 0)
     const lora = this.adapters.get(name)
-    if (!lora || !(this.module instanceof NativeModule)) return
-    attach(nativeOf(this.module), nativeName, lora.A, lora.B, lora.magnitude, lora.scaling * factor, lora.dropout)
+    if (lora)
+      attach(nativeOf(this.module), nativeName, lora.A, lora.B, lora.magnitude, lora.scaling * factor, lora.dropout)
   }
 
   /** Of every adapter, as peft names them. */
   namedParameters(): [string, Parameter][] {
-    return [...this.adapters.keys()].flatMap((name) => this.parametersOf(name, (part, end) => `${part}.${name}${end}`))
+    return [...this.adapters.keys(), ...this.tokens.keys()].flatMap((name) =>
+      this.parametersOf(name, (part, end) => `${part}.${name}${end}`),
+    )
   }
 
   /** Of one adapter, under the names that `title` makes of a part and what peft puts after the adapter's name. */
   parametersOf(name: string, title: (part: string, end: string) => string): [string, Parameter][] {
+    const rows = this.tokens.get(name)
+    if (rows && !rows.follows) return [[title('token_adapter.trainable_tokens_delta', ''), rows.delta]]
     const lora = this.adapters.get(name)
     if (!lora) return []
     const [prefix, end] = this.kind === 'embedding' ? ['lora_embedding_', ''] : ['lora_', '.weight']
@@ -123,7 +204,11 @@ export class LoraLayer implements LayerAdapters {
 
   /** The output of a layer that is written in TypeScript. */
   forward(input: Tensor): Tensor | undefined {
-    const active = this.#active().flatMap((name) => this.adapters.get(name) ?? [])
+    const active = this.#active().flatMap((name): Added[] => {
+      const rows = this.tokens.get(name)
+      if (rows) return [{ A: rows.indices, B: rows.delta, magnitude: null, scaling: 1, dropout: 0 }]
+      return [this.adapters.get(name) ?? []].flat()
+    })
     const first = active[0]
     if (first === undefined || this.module instanceof NativeModule) return undefined
     const A = active.map((lora) => lora.A)
@@ -159,6 +244,13 @@ export class LoraLayer implements LayerAdapters {
         const base = this.#values()
         let weight = base
         for (const name of names) {
+          const rows = this.tokens.get(name)
+          if (rows)
+            weight = weight.indexCopy(
+              0,
+              rows.indices.to({ device: weight.device }),
+              rows.delta.to({ dtype: weight.dtype }),
+            )
           const lora = this.adapters.get(name)
           if (!lora) continue
           weight = weight.add(this.#delta(lora, base.shape))
@@ -201,19 +293,6 @@ export class LoraLayer implements LayerAdapters {
 
 /** Adapters of a network in half precision train in float32, as peft's do. */
 const trained = (dtype: DType): DType => (dtype === 'bfloat16' || dtype === 'float16' ? 'float32' : dtype)
-
-function initialiseLora({ A, B }: Lora, kind: LayerKind, r: number, how: ResolvedLoraConfig['initLoraWeights']): void {
-  if (kind === 'embedding') {
-    if (how === false) normal_(A)
-    else zeros_(A)
-    normal_(B)
-    return
-  }
-  if (how === 'gaussian') normal_(A, 0, 1 / r)
-  else kaimingUniform_(A, { a: Math.sqrt(5) })
-  if (how === false) kaimingUniform_(B, { a: Math.sqrt(5) })
-  else zeros_(B)
-}
 
 function requireSimple({ module, path }: Target): void {
   if (!(module instanceof Conv1d)) return

@@ -14,7 +14,7 @@ export class MergedWeights {
   merge(layers: LoraLayer[], names: readonly string[]): void {
     try {
       for (const layer of layers) {
-        if (!names.some((name) => layer.adapters.has(name))) continue
+        if (!names.some((name) => layer.has(name))) continue
         const merged = layer.merged(names)
         try {
           const original = keepForever(noGrad(() => layer.weight.clone()))
@@ -31,7 +31,8 @@ export class MergedWeights {
   }
 
   restore(): void {
-    for (const [layer, original] of this.#originals) {
+    // Backwards: two layers may have one weight.
+    for (const [layer, original] of [...this.#originals].reverse()) {
       noGrad(() => layer.weight.copy_(original))
       original.dispose()
       this.#originals.delete(layer)

@@ -4,16 +4,21 @@ import { optionsOf } from '../native/arguments.js'
 import { currentContext, withContext } from '../native/context.js'
 import { ConfigError } from '../native/errors.js'
 import { adaptersOf, Module, setAdapters } from '../nn/module.js'
+import { outputLayerOf } from '../nn/output-layer.js'
 import type { Parameter } from '../nn/parameter.js'
 import type { Tensor } from '../tensor/index.js'
+import { checkedCombination, combine, configOfCombination, type WeightedAdapterOptions } from './combine.js'
 import { type LoraConfig, type ResolvedLoraConfig, resolveConfig } from './config.js'
 import { fill, readAdapter, writeAdapter } from './files.js'
 import { LoraLayer } from './layer.js'
 import { MergedWeights } from './merge.js'
 import { NativeNetworks, nativeName } from './native.js'
+import { embeddingWeights, sharedBiases, UntiedHeads } from './output-layers.js'
 import { dequantizeLayer } from './packed-layer.js'
+import { patternValues } from './patterns.js'
 import { SavedModule } from './saved-modules.js'
-import { findModulesToSave, findTargets, type Target } from './targets.js'
+import { findModulesToSave, findTargets, namesEmbeddings, type Target } from './targets.js'
+import { findTokenTargets } from './tokens.js'
 
 export interface AdapterOptions {
   /** ['default'] */
@@ -74,6 +79,7 @@ export class PeftModel<M extends Module = Module> {
   readonly #layers = new Map<Module, LoraLayer>()
   readonly #saved = new Map<Module, SavedModule>()
   readonly #networks: NativeNetworks
+  readonly #heads: UntiedHeads
   readonly #merged = new MergedWeights()
   #active: readonly string[] = []
 
@@ -84,6 +90,7 @@ export class PeftModel<M extends Module = Module> {
       throw new ConfigError('the network has adapters already; add another with addAdapter() of its PeftModel', {})
     }
     this.model = model
+    this.#heads = new UntiedHeads(model)
     owners.set(model, this as unknown as PeftModel)
     this.#networks = new NativeNetworks(model, () =>
       this.#activeNow().flatMap((name) => {
@@ -107,6 +114,11 @@ export class PeftModel<M extends Module = Module> {
   /** The names of the adapters that are active, in the order in which they were given. */
   get activeAdapters(): readonly string[] {
     return this.#active
+  }
+
+  /** The names of all adapters. */
+  get adapterNames(): readonly string[] {
+    return [...this.#adapters.keys()]
   }
 
   /** The configurations by adapter name, with defaults filled in. */
@@ -172,6 +184,44 @@ export class PeftModel<M extends Module = Module> {
     return withContext({ adapterScales }, fn)
   }
 
+  /**
+   * Makes one adapter of several, like `add_weighted_adapter` of peft: by default their weighted sum, cut to a rank. It is
+   * not active, and has a scaling of 1. A module that trains as a whole with one of them is copied.
+   *
+   * ```ts
+   * peft.addWeightedAdapter(['angry', 'calm'], [0.7, 0.3], 'both', { combinationType: 'cat' })
+   * ```
+   * @throws ConfigError for adapters with DoRA, of different ranks where one is needed, or with the same module to save
+   */
+  addWeightedAdapter(
+    adapters: readonly string[],
+    weights: readonly number[],
+    adapterName: string,
+    options: WeightedAdapterOptions = {},
+  ): void {
+    const where = 'addWeightedAdapter'
+    const names = this.#known(where, adapters)
+    if (names.length !== adapters.length) throw misuse(where, 'adapters', 'a list of different names', adapters)
+    this.#requireNew(adapterName)
+    const configs = names.map((name) => (this.#adapters.get(name) as Adapter).config)
+    const combination = checkedCombination(names, weights, configs, options)
+    const whole = [...this.#saved.values()].map((saved) => [saved, names.filter((name) => saved.has(name))] as const)
+    const shared = whole.find(([, having]) => having.length > 1)
+    if (shared) {
+      const [{ path }, having] = shared
+      throw new ConfigError(
+        `${where}: ${having.join(' and ')} both train '${path}' as a whole; no sum of them is made`,
+        {},
+      )
+    }
+    const paths = new Set(names.flatMap((name) => this.#layersOf(name).map(({ path }) => path)))
+    const modulesToSave = whole.flatMap(([{ path }, having]) => (having.length > 0 ? [path] : []))
+    const config = configOfCombination(configs, combination, [...paths], modulesToSave)
+    this.#add(adapterName, config, false)
+    for (const layer of this.#layersOf(adapterName)) combine(layer, adapterName, combination)
+    for (const [saved, having] of whole) if (having[0] !== undefined) saved.copy(having[0], adapterName)
+  }
+
   /** Removes an adapter and frees it. Where it was the only active one, the first of the others becomes active. */
   deleteAdapter(adapterName: string): void {
     this.#known('deleteAdapter', adapterName)
@@ -196,7 +246,7 @@ export class PeftModel<M extends Module = Module> {
     this.#requireUnmerged('mergeAdapter')
     this.#requireCompatible(names)
     const layers = [...this.#layers.values()]
-    const packed = layers.filter((layer) => layer.quantized && names.some((name) => layer.adapters.has(name)))
+    const packed = layers.filter((layer) => layer.quantized && names.some((name) => layer.has(name)))
     if (packed.length > 0) {
       requireObject('mergeAdapter', 'options', options)
       if (options.dequantize !== true) {
@@ -209,6 +259,7 @@ export class PeftModel<M extends Module = Module> {
       }
       for (const { module } of packed) dequantizeLayer(module)
     }
+    this.#heads.untieMerged(layers.filter((layer) => names.some((name) => layer.has(name))))
     this.#merged.merge(layers, names)
   }
 
@@ -221,15 +272,21 @@ export class PeftModel<M extends Module = Module> {
   mergeAndUnload(options: MergeOptions = {}): M {
     if (!this.#merged.any) this.mergeAdapter(this.#active, options)
     this.#merged.forget()
+    for (const layer of this.#layers.values()) for (const name of layer.adapters.keys()) layer.giveBack(name, false)
     for (const saved of this.#saved.values()) saved.settle()
-    return this.#unload()
+    this.#unload()
+    this.#heads.tieEqual()
+    return this.model
   }
 
   /** Removes all adapters. Gives back the network as it was, still frozen. */
   unload(): M {
     this.#merged.restore()
     this.#placeSaved([])
-    return this.#unload()
+    for (const saved of this.#saved.values()) saved.retie()
+    this.#unload()
+    this.#heads.tie()
+    return this.model
   }
 
   /**
@@ -242,9 +299,12 @@ export class PeftModel<M extends Module = Module> {
     for (const name of this.#known('savePretrained', selectedAdapters)) {
       const { config } = this.#adapters.get(name) as Adapter
       const exact = typeof config.targetModules === 'string' && config.targetModules.toLowerCase() === 'all-linear'
-      const targetModules = exact ? this.#layersOf(name).map(({ path }) => path) : config.targetModules
+      const targetModules = exact ? this.#lorasOf(name).map(({ path }) => path) : config.targetModules
       const folder = name === 'default' ? directory : join(directory, name)
-      await writeAdapter(folder, { ...config, targetModules }, this.#entries(name))
+      const known = outputLayerOf(this.model) !== undefined && namesEmbeddings(config, this.model)
+      const whole = known && config.trainableTokenIndices === null
+      const tensors = { ...this.#entries(name), ...(whole && embeddingWeights(this.model, this.#lorasOf(name))) }
+      await writeAdapter(folder, { ...config, targetModules }, tensors)
     }
   }
 
@@ -261,7 +321,7 @@ export class PeftModel<M extends Module = Module> {
     try {
       this.#add(adapterName, { ...file.config, inferenceMode: !isTrainable }, false)
       try {
-        fill(this.#entries(adapterName), file)
+        fill(this.#entries(adapterName), file, embeddingWeights(this.model, this.#lorasOf(adapterName)))
       } catch (error) {
         this.deleteAdapter(adapterName)
         throw error
@@ -280,7 +340,7 @@ export class PeftModel<M extends Module = Module> {
     for (const name of this.#adapters.keys()) {
       const file = await readAdapter(name === 'default' ? directory : join(directory, name))
       try {
-        fill(this.#entries(name), file)
+        fill(this.#entries(name), file, embeddingWeights(this.model, this.#lorasOf(name)))
       } finally {
         for (const tensor of Object.values(file.tensors)) tensor.dispose()
       }
@@ -308,25 +368,49 @@ export class PeftModel<M extends Module = Module> {
     if (others.length > 0 && [config, ...others].some(({ bias }) => bias !== 'none')) {
       throw new ConfigError("biases that train belong to one adapter; set bias: 'none' to have several", { name })
     }
+    const tieAgain = this.#heads.untieFor(config)
+    try {
+      this.#place(name, config, initialise)
+    } catch (error) {
+      if (this.#adapters.has(name)) this.#forget(name)
+      tieAgain()
+      throw error
+    }
+  }
+
+  #place(name: string, config: ResolvedLoraConfig, initialise: boolean): void {
     const targets = findTargets(this.model, config)
-    const whole = findModulesToSave(this.model, config)
-    const layers = targets.map((target) => {
-      return this.#layers.get(target.module) ?? this.#newLayer(target)
-    })
+    const whole = findModulesToSave(this.model, config, targets, !initialise)
+    const tokens = findTokenTargets(this.model, config, targets, whole)
+    const layers = targets.map((target) => this.#layers.get(target.module) ?? this.#newLayer(target))
+    const paths = targets.map(({ path }) => path)
+    const ranks = patternValues(config.rankPattern, paths)
+    const alphas = patternValues(config.alphaPattern, paths)
     const adapter: Adapter = { config, nativeName: nativeName(name), scaled: new Map() }
     if (this.#adapters.size === 0) for (const parameter of this.model.parameters()) parameter.requiresGrad = false
     this.#adapters.set(name, adapter)
     for (const layer of layers) {
-      layer.add(name, config, adapter.nativeName, initialise)
-      this.#layers.set(layer.module, layer)
-      setAdapters(layer.module, layer)
+      const size = { r: ranks.get(layer.path) ?? config.r, alpha: alphas.get(layer.path) ?? config.loraAlpha }
+      layer.add(name, config, size, adapter.nativeName, initialise)
+      this.#keep(layer)
+    }
+    for (const target of tokens) {
+      const layer = this.#layers.get(target.module) ?? this.#newLayer(target)
+      const source = target.follows && this.#layers.get(target.follows)?.tokens.get(name)?.delta
+      layer.addTokens(name, target.indices, adapter.nativeName, source)
+      this.#keep(layer)
     }
     for (const [path, module] of whole) {
-      const saved = this.#saved.get(module) ?? new SavedModule(path, module)
+      const saved = this.#saved.get(module) ?? new SavedModule(path, module, this.model)
       saved.add(name)
       this.#saved.set(module, saved)
     }
     this.#activate(this.#active.length === 0 ? [name] : this.#active)
+  }
+
+  #keep(layer: LoraLayer): void {
+    this.#layers.set(layer.module, layer)
+    setAdapters(layer.module, layer)
   }
 
   #newLayer(target: Target): LoraLayer {
@@ -342,9 +426,8 @@ export class PeftModel<M extends Module = Module> {
     for (const each of [nativeName, ...scaled.values()]) this.#networks.remove(each)
     this.#adapters.delete(name)
     for (const [module, layer] of this.#layers) {
-      for (const [, parameter] of layer.parametersOf(name, (part) => part)) parameter.dispose()
-      layer.adapters.delete(name)
-      if (layer.adapters.size > 0) continue
+      layer.remove(name)
+      if (layer.adapters.size + layer.tokens.size > 0) continue
       setAdapters(module, undefined)
       this.#layers.delete(module)
     }
@@ -362,7 +445,7 @@ export class PeftModel<M extends Module = Module> {
       for (const [key, parameter] of layer.parametersOf(name, title)) put(layer.path, key, parameter)
     }
     for (const [path, bias] of this.#biases(config)) {
-      const adapted = this.#layersOf(name).some((layer) => layer.bias === bias)
+      const adapted = this.#lorasOf(name).some((layer) => layer.bias === bias)
       put(path, adapted ? 'base_layer.bias' : 'bias', bias)
     }
     for (const saved of this.#saved.values()) {
@@ -372,19 +455,26 @@ export class PeftModel<M extends Module = Module> {
   }
 
   #layersOf(name: string): LoraLayer[] {
-    return [...this.#layers.values()].filter((layer) => layer.adapters.has(name))
+    return [...this.#layers.values()].filter((layer) => layer.has(name))
+  }
+
+  /** Without those of which only rows train. */
+  #lorasOf(name: string): LoraLayer[] {
+    return this.#layersOf(name).filter((layer) => layer.adapters.has(name))
   }
 
   /** The biases that a configuration trains, by the path of their module. */
   #biases({ bias }: ResolvedLoraConfig): [string, Parameter][] {
     if (bias === 'lora_only') {
-      return [...this.#layers.values()].flatMap(({ path, bias }) => (bias ? [[path, bias] as [string, Parameter]] : []))
+      const layers = [...this.#layers.values()].filter(({ adapters }) => adapters.size > 0)
+      return layers.flatMap(({ path, bias }) => (bias ? [[path, bias] as [string, Parameter]] : []))
     }
     if (bias === 'none') return []
-    return this.model
+    const own = this.model
       .namedParameters()
       .filter(([name]) => name === 'bias' || name.endsWith('.bias'))
-      .map(([name, parameter]) => [name.replace(/\.?bias$/, ''), parameter])
+      .map(([name, parameter]): [string, Parameter] => [name.replace(/\.?bias$/, ''), parameter])
+    return [...own, ...sharedBiases(this.model)]
   }
 
   // ---- which are active
@@ -466,6 +556,12 @@ export class PeftModel<M extends Module = Module> {
   /** Several adapters of one layer are computed as one. */
   #requireCompatible(names: readonly string[]): void {
     for (const layer of this.#layers.values()) {
+      if (names.some((name) => layer.tokens.has(name)) && names.filter((name) => layer.has(name)).length > 1) {
+        throw new ConfigError(
+          `an adapter with trainableTokenIndices cannot be active together with another of the layer ('${layer.path}')`,
+          { path: layer.path },
+        )
+      }
       const present = names.flatMap((name) => layer.adapters.get(name) ?? [])
       if (present.length < 2) continue
       if (present.some(({ magnitude }) => magnitude !== null)) {

@@ -1,4 +1,6 @@
 import type { Module } from '../nn/module.js'
+import { NativeModule } from '../nn/native-module.js'
+import { Parameter } from '../nn/parameter.js'
 import { noGrad, scope, type Tensor } from '../tensor/index.js'
 import { keepForever } from '../tensor/scope.js'
 
@@ -16,10 +18,36 @@ export class SavedModule {
   #owner: string | null = null
   /** The values of those that are not active. */
   readonly #aside = new Map<string | null, State>()
+  /** Where parameters stood that other modules of the network have too. */
+  readonly #tied: { module: Module; field: string; shared: Parameter }[] = []
 
-  constructor(path: string, module: Module) {
+  /** @param network from whose other modules this one is untied: its values are its own from now on */
+  constructor(path: string, module: Module, network: Module) {
     this.path = path
     this.module = module
+    const inside = new Set(module.modules())
+    const outside = network.modules().filter((other) => !inside.has(other) && !(other instanceof NativeModule))
+    const shared = new Set(outside.flatMap((other) => parametersOf(other).map(([, parameter]) => parameter)))
+    const copies = new Map<Parameter, Parameter>()
+    for (const part of inside) {
+      if (part instanceof NativeModule) continue
+      for (const [field, parameter] of parametersOf(part)) {
+        if (!shared.has(parameter)) continue
+        const copy = copies.get(parameter) ?? scope(() => new Parameter(parameter.detach().clone()))
+        copies.set(parameter, copy)
+        this.#tied.push({ module: part, field, shared: parameter })
+        Reflect.set(part, field, copy)
+      }
+    }
+  }
+
+  /** Gives the module back what it shared with others; no adapter may be active. */
+  retie(): void {
+    for (const { module, field, shared } of this.#tied.splice(0)) {
+      const copy = Reflect.get(module, field) as Parameter
+      Reflect.set(module, field, shared)
+      copy.dispose()
+    }
   }
 
   /** Gives an adapter a copy of the network's own values. */
@@ -38,6 +66,14 @@ export class SavedModule {
   /** An adapter's values: the module's own tensors while it is active. */
   valuesOf(name: string): State {
     return this.#owner === name ? this.#state() : (this.#aside.get(name) ?? {})
+  }
+
+  /** Gives an adapter the values of another. */
+  copy(from: string, to: string): void {
+    const [values, targets] = [this.valuesOf(from), this.valuesOf(to)]
+    noGrad(() => {
+      for (const [key, target] of Object.entries(targets)) target.copy_(values[key] as Tensor)
+    })
   }
 
   /** Puts an adapter's values in place, or those of the network without one. Gradients of others are dropped. */
@@ -81,6 +117,9 @@ export class SavedModule {
     return this.module.stateDict()
   }
 }
+
+const parametersOf = (module: Module): [string, Parameter][] =>
+  Object.entries(module).filter((entry): entry is [string, Parameter] => entry[1] instanceof Parameter)
 
 const mapped = (state: State, fn: (tensor: Tensor) => Tensor): State =>
   scope(() =>

@@ -7,6 +7,9 @@ import type { ChatPart } from './chat-model.js'
 /** Of what a model hears, in Hz. */
 const SAMPLE_RATE = 16_000
 
+/** Of a clip as it is decoded: stereo at 48 kHz. More channels or a higher rate leave fewer seconds. */
+const BYTES_A_SECOND = 4 * 2 * 48_000
+
 /** What a request may call each format. */
 const formats: Record<string, AudioFormat[]> = {
   wav: ['wav'],
@@ -43,13 +46,20 @@ export function encodedAudio(value: unknown, param: string): EncodedAudio {
 /**
  * Decodes a clip to what models hear.
  * @param most seconds that are left for it
+ * @param signal ends it when nobody waits for the answer any more
  */
-export async function decodeAudio({ data, format, param }: EncodedAudio, most: number): Promise<ChatPart> {
+export async function decodeAudio(
+  { data, format, param }: EncodedAudio,
+  most: number,
+  signal: AbortSignal,
+): Promise<ChatPart> {
   const bytes = fromBase64(data, `${param}.data`)
   try {
     return await scope(async () => {
       // A little more than allowed tells that there is more.
-      const audio = await readAudio(bytes, { sampleRate: SAMPLE_RATE, duration: most + 0.1 })
+      const duration = most + 0.1
+      const maxBytes = Math.ceil(BYTES_A_SECOND * duration)
+      const audio = await readAudio(bytes, { sampleRate: SAMPLE_RATE, duration, maxBytes, signal })
       if (!formats[format]?.includes(audio.source.format)) {
         throw badRequest(`The audio is ${audio.source.format}, not ${format}.`, `${param}.format`, 'unsupported_format')
       }

@@ -1,4 +1,5 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
+import { JsonScan } from '../data/json-scan.js'
 import { ApiError, badRequest } from './api-error.js'
 
 /** Refuses by its headers what cannot be a JSON body within the limit, before a byte of it is read. */
@@ -23,6 +24,10 @@ export async function readJson(
 ): Promise<unknown> {
   if (request.headers.expect?.toLowerCase() === '100-continue') response.writeContinue()
   const bytes = await readBytes(request, maxBodyBytes, bodyTimeout)
+  const scan = new JsonScan()
+  if (scan.push(bytes) >= 0 || scan.tooMuch() !== undefined) {
+    throw badRequest('The body nests too deep, or holds more values than can be read.', undefined, 'invalid_json')
+  }
   let text: string
   try {
     text = new TextDecoder('utf-8', { fatal: true }).decode(bytes)

@@ -31,7 +31,7 @@ export interface ChatDelta {
   text: string
   /** How many tokens this piece took, those without text of their own (the end of the answer) included. */
   tokens: number
-  /** How many tokens the model read, where it tells. */
+  /** How many tokens the model was asked with, sounds included. The API's `prompt_tokens` are 0 where no piece tells. */
   promptTokens?: number
 }
 

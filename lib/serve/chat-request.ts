@@ -46,7 +46,7 @@ export async function decodeMessages(
     const parts: ChatPart[] = []
     for (const part of content) {
       signal.throwIfAborted()
-      const whole = part.type === 'encoded' ? await decodeAudio(part, left) : part
+      const whole = part.type === 'encoded' ? await decodeAudio(part, left, signal) : part
       if (whole.type === 'audio') left = Math.max(0, left - whole.seconds)
       parts.push(whole)
     }

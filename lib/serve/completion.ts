@@ -50,18 +50,39 @@ type Asked = Awaited<ReturnType<typeof understand>>
 const timedOut = (seconds: number) =>
   new ApiError(504, `The answer was not finished within ${seconds} s.`, { code: 'answer_timeout' })
 
-/** Ends a generation whose model goes on though it was told to stop. */
-async function* untilAborted(answer: AsyncIterable<ChatDelta>, signal: AbortSignal): AsyncGenerator<ChatDelta> {
+/** How long a model that is told to stop may take for it before it is given up, in milliseconds. */
+const STUBBORN = 1_000
+
+/** An answer that ends with its signal, whatever its model does then: it may hang, go on, or end quietly. */
+async function* untilAborted(answer: AsyncGenerator<ChatDelta>, signal: AbortSignal): AsyncGenerator<ChatDelta> {
+  let aborted = () => {}
+  const abort = new Promise<never>((_, reject) => {
+    aborted = () => reject(signal.reason)
+  })
+  signal.addEventListener('abort', aborted)
   try {
-    for await (const delta of answer) {
+    for (;;) {
       signal.throwIfAborted()
-      yield delta
+      const step = await Promise.race([answer.next(), abort])
+      if (step.done) break
+      yield step.value
     }
   } catch (error) {
     throw signal.aborted ? signal.reason : error
+  } finally {
+    signal.removeEventListener('abort', aborted)
+    await withinReason(answer.return(undefined))
   }
-  // A model may also end quietly when it is told to.
   signal.throwIfAborted()
+}
+
+function withinReason(end: Promise<unknown>): Promise<unknown> {
+  let timer: NodeJS.Timeout | undefined
+  const patience = new Promise((resolve) => {
+    timer = setTimeout(resolve, STUBBORN)
+  })
+  // What it throws after it was told to stop is of no interest to anybody.
+  return Promise.race([end.catch(() => {}), patience]).finally(() => clearTimeout(timer))
 }
 
 /** The objects of OpenAI's API for one answer. */
@@ -71,7 +92,7 @@ class Reply {
   readonly #asked: Asked
   readonly #model: string
   #tokens = 0
-  #promptTokens: number | undefined
+  #promptTokens = 0
 
   constructor(model: string, asked: Asked) {
     this.#model = model
@@ -114,9 +135,8 @@ class Reply {
   }
 
   get #usage() {
-    const completion = { completion_tokens: this.#tokens }
-    if (this.#promptTokens === undefined) return completion
-    return { prompt_tokens: this.#promptTokens, ...completion, total_tokens: this.#promptTokens + this.#tokens }
+    const [prompt, completion] = [this.#promptTokens, this.#tokens]
+    return { prompt_tokens: prompt, completion_tokens: completion, total_tokens: prompt + completion }
   }
 }
 

@@ -15,6 +15,7 @@ export * from './create.js'
 export type { Device, DType, TypedArray } from './dtype.js'
 export { type GradcheckOptions, gradcheck } from './gradcheck.js'
 export { ops } from './methods.js'
+export { unravelIndex } from './python-forms.js'
 export { Generator, getRngState, manualSeed, setRngState } from './random.js'
 export * from './runtime.js'
 export {

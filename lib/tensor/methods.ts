@@ -3,6 +3,7 @@ import { ConfigError } from '../native/errors.js'
 import { functionNames, methodNames } from '../native/generated/names.js'
 import type { QueuedOperators, TensorFunctions } from '../native/generated/operators.js'
 import { isHandle } from '../native/handle.js'
+import { pythonForms } from './python-forms.js'
 import { Tensor } from './tensor.js'
 
 /**
@@ -16,9 +17,22 @@ const queued: Record<string, unknown> = {}
 // Operators are looked up at their first use: two thousand look-ups would be most of the import.
 for (const [name, full] of functionNames) {
   let found: Operator | undefined
-  ;(ops as unknown as Record<string, unknown>)[name] = (...args: unknown[]) =>
-    (found ??= operator(full)).call(undefined, args)
-  queued[name] = (...args: unknown[]) => (found ??= operator(full)).callQueued(undefined, args)
+  const form = pythonForms[name]
+  const run = ops as unknown as Record<string, unknown>
+  if (form === undefined) {
+    run[name] = (...args: unknown[]) => (found ??= operator(full)).call(undefined, args)
+    queued[name] = (...args: unknown[]) => (found ??= operator(full)).callQueued(undefined, args)
+    continue
+  }
+  run[name] = (...args: unknown[]) => {
+    const [other, values] = form(args) ?? [full, args]
+    return operator(other).call(undefined, values)
+  }
+  // Not an async function: what is wrong with the arguments is thrown here as it is everywhere.
+  queued[name] = (...args: unknown[]) => {
+    const [other, values] = form(args) ?? [full, args]
+    return operator(other).callQueued(undefined, values)
+  }
 }
 Object.defineProperty(ops, 'async', { value: queued })
 
@@ -27,9 +41,12 @@ for (const [name, full] of methodNames) {
   // What the class defines itself stays: `item`, `data`, `backward`, ...
   if (Object.hasOwn(prototype, name)) continue
   let found: Operator | undefined
+  const form = pythonForms[name]
   Object.defineProperty(prototype, name, {
     value(this: Tensor, ...args: unknown[]) {
       if (!isHandle(this)) throw new ConfigError(`${name} was called on something that is not a Tensor`)
+      const other = form?.([this, ...args])
+      if (other) return operator(other[0]).call(undefined, other[1])
       return (found ??= operator(full)).call(this, args)
     },
     writable: true,

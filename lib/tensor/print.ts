@@ -42,6 +42,8 @@ function exponential(value: number): string {
   // Ties to even, here too: the digits before an exact 5 stay when the last of them is even.
   const tie = /^(-?\d\.\d*[02468])50*(e.*)$/.exec(value.toExponential(100))
   if (tie !== null && tie[1]!.length === text.indexOf('e')) text = tie[1]! + tie[2]!
+  // JavaScript leaves out the sign of -0, which is there in fixed-point numbers.
+  if (Object.is(value, -0)) text = `-${text}`
   return text.replace(/e([+-])(\d)$/, 'e$10$2')
 }
 

@@ -1,10 +1,11 @@
 import { native } from '../native/addon.js'
 import { optionsOf, shown } from '../native/arguments.js'
-import { callNative } from '../native/call.js'
+import { callNative, readNumbers } from '../native/call.js'
 import { put, putAll } from '../native/encode.js'
 import { ConfigError, DeviceError } from '../native/errors.js'
 import { noCudaReason } from '../native/failure.js'
 import { Handle, handleOf, isHandle } from '../native/handle.js'
+import { freeWhenForgotten } from '../native/objects.js'
 import type { Device } from './dtype.js'
 import type { Tensor } from './tensor.js'
 
@@ -29,14 +30,14 @@ export function setRngState(state: Tensor, device: Device = 'cpu'): void {
 
 /** A source of random numbers of its own, for functions that take `{ generator }`. */
 export class Generator extends Handle {
-  constructor(options: { seed?: number | bigint; device?: Device } | number = {}) {
-    if (typeof options === 'number') super(options)
-    else {
-      const { seed = 67280421310721, device = 'cpu' } = optionsOf(options)
-      checkSeed(seed)
-      const made = callNative(native.makeGenerator, () => putAll(device, seed), true) as Generator
-      super(handleOf(made))
-    }
+  /** @param options the seed, or the seed and the device */
+  constructor(options: { seed?: number | bigint; device?: Device } | number | bigint = {}) {
+    const given = typeof options === 'object' ? optionsOf(options) : { seed: options }
+    const { seed = 67280421310721, device = 'cpu' } = given as { seed?: number | bigint; device?: Device }
+    checkSeed(seed)
+    // The second number is the new handle.
+    super(readNumbers(native.makeGenerator, () => putAll(device, seed))[1]!)
+    freeWhenForgotten(this)
   }
 
   /** The seed that it started from. */

@@ -1,28 +1,35 @@
 import { native } from '../native/addon.js'
-import { optionsOf, shown } from '../native/arguments.js'
+import { optionsOf, requireFunction, shown } from '../native/arguments.js'
 import { currentContext, GRAD, INFERENCE, runInContext, type ScopeState, withContext } from '../native/context.js'
-import { ConfigError } from '../native/errors.js'
+import { ConfigError, ScopeError } from '../native/errors.js'
 import { type Handle, handleOf, isHandle } from '../native/handle.js'
+import { listMayGrow, mapMayGrow } from '../native/heap.js'
 import { freeWhenForgotten } from '../native/objects.js'
 import { type Device, deviceWord, dtypeFacts } from './dtype.js'
 
 /**
  * Runs `fn` and frees every tensor made inside, except those it returns: tensors, and tensors in arrays, plain objects,
  * maps, sets and class instances. With an async function the scope ends when its promise settles, and covers exactly what
- * that function and what it calls make, whatever else runs in between.
+ * that function and what it calls make, whatever else runs in between. Anything else with a `then` is waited for in the
+ * same way, and comes back as a promise.
  */
 export function scope<T>(fn: () => T): T {
+  requireFunction(fn)
   const parent = currentContext()
   const state: ScopeState = { id: native.openScope(), parent: parent.scope, open: true }
   let result: T
+  let promise: Promise<unknown> | undefined
   try {
-    result = runInContext({ ...parent, scope: state }, fn)
+    ;[result, promise] = runInContext({ ...parent, scope: state }, () => {
+      const value = fn()
+      return [value, promiseOf(value)]
+    })
   } catch (error) {
     close(state)
     throw error
   }
-  if (isPromise(result)) {
-    return result.then(
+  if (promise !== undefined) {
+    return promise.then(
       (value) => {
         leave(value, state)
         return value
@@ -75,36 +82,52 @@ function keepAll(value: unknown, from: ScopeState): void {
   while (target !== null && !target.open) target = target.parent
   const seen = new Set<object>()
   // A stack of our own: a result may be a list linked longer than the call stack is deep.
-  const open: unknown[] = [value]
-  while (open.length > 0) {
-    const item = open.pop()
-    if (typeof item !== 'object' || item === null || seen.has(item)) continue
+  const open: object[] = []
+  const visit = (item: unknown): void => {
+    if (typeof item !== 'object' || item === null || seen.has(item)) return
     if (isHandle(item)) {
       const handle = handleOf(item)
-      if (native.scopeOf(handle) !== from.id) continue
+      if (native.scopeOf(handle) !== from.id) return
       if (target === null) keepForever(item)
       else native.moveHandle(handle, target.id)
-      continue
+      return
     }
-    if (ArrayBuffer.isView(item) || item instanceof ArrayBuffer || item instanceof SharedArrayBuffer) continue
+    if (ArrayBuffer.isView(item) || item instanceof ArrayBuffer || item instanceof SharedArrayBuffer) return
+    if (!mapMayGrow(seen.size) || !listMayGrow(open.length)) {
+      throw new ScopeError(
+        'a scope returns more objects than can be looked through for tensors; return the tensors by themselves, or keep() them',
+      )
+    }
     seen.add(item)
-    const entries =
-      item instanceof Map
-        ? [...item.keys(), ...item.values()]
-        : item instanceof Set
-          ? item
-          : Array.isArray(item)
-            ? item
-            : Object.values(item)
-    for (const entry of entries) open.push(entry)
+    open.push(item)
+  }
+  visit(value)
+  for (let item = open.pop(); item !== undefined; item = open.pop()) {
+    // One by one: copied to a list, the numbers of a large result would fill memory.
+    if (item instanceof Map) {
+      for (const [key, entry] of item) {
+        visit(key)
+        visit(entry)
+      }
+    } else {
+      // A list of more elements than V8 holds is nearly all holes.
+      const dense = item instanceof Set || (Array.isArray(item) && item.length < 2 ** 27)
+      const entries = dense ? (item as Iterable<unknown>) : Object.values(item)
+      for (const entry of entries) visit(entry)
+    }
   }
 }
 
-function isPromise<T>(value: T): value is T & Promise<unknown> {
-  return (
-    value instanceof Promise ||
-    (typeof value === 'object' && value !== null && 'then' in value && typeof value.then === 'function')
-  )
+/**
+ * The promise that a value is or stands for, as `await` sees it. A `then` of somebody's own is called here: it may begin its
+ * work only then, and what it returns is no promise by any rule.
+ */
+function promiseOf(value: unknown): Promise<unknown> | undefined {
+  if (value instanceof Promise) return value
+  if ((typeof value !== 'object' && typeof value !== 'function') || value === null) return undefined
+  const { then } = value as { then?: unknown }
+  if (typeof then !== 'function') return undefined
+  return new Promise((resolve, reject) => then.call(value, resolve, reject))
 }
 
 /** Records nothing for autograd inside `fn`. */
@@ -152,9 +175,16 @@ export function autocast<T>(options: AutocastOptions, fn: () => T): T {
   }
   const shift = device === 'cpu' ? 8 : 16
   const code = enabled ? dtypeFacts(dtype).code + 1 : 0
-  const result = withFlags(fn, (flags) => (flags & ~(255 << shift)) | (code << shift))
+  requireFunction(fn)
+  const [result, promise] = withFlags(
+    () => {
+      const value = fn()
+      return [value, promiseOf(value)] as const
+    },
+    (flags) => (flags & ~(255 << shift)) | (code << shift),
+  )
   // Casted weights are remembered within a region only: the next may find them changed.
-  if (isPromise(result)) return result.finally(() => native.clearAutocast()) as T
+  if (promise !== undefined) return promise.finally(() => native.clearAutocast()) as T
   native.clearAutocast()
   return result
 }

@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto'
 import { native } from '../native/addon.js'
 import { optionsOf, shown } from '../native/arguments.js'
 import { callNative, op, readNumbers } from '../native/call.js'
@@ -8,9 +9,8 @@ import { ConfigError, IndexError } from '../native/errors.js'
 import type { MemoryFormat, TensorOperators } from '../native/generated/operators.js'
 import { Handle, handleOf } from '../native/handle.js'
 import { queueNative } from '../native/jobs.js'
-import { registerClasses } from '../native/objects.js'
+import { registerTensorClass } from '../native/objects.js'
 import { type Device, type DType, deviceName, dtypeFacts, dtypeName, type TypedArray } from './dtype.js'
-import { Generator } from './random.js'
 
 /** One element as JavaScript holds it. */
 export type Scalar = number | bigint | boolean | Complex
@@ -168,10 +168,14 @@ export class Tensor extends Handle {
     this.dispose()
   }
 
-  /** The only element of a tensor that has one. int64 beyond 2^53 comes as bigint. On CUDA it waits for the device. */
-  item(): Scalar {
-    if (this.dtype === 'uint64' && this.numel() === 1) return elements(this.dataSync(), 'uint64')[0]!
-    return item(this) as Scalar
+  /**
+   * The only element of a tensor that has one. On CUDA it waits for the device. It is typed as the number that it is
+   * mostly; where it is not, say so: `item<boolean>()` of a bool tensor, `item<Complex>()`, and `item<number | bigint>()`
+   * where an int64 may be beyond 2^53, which comes as bigint.
+   */
+  item<T extends Scalar = number>(): T {
+    if (this.dtype === 'uint64' && this.numel() === 1) return elements(this.dataSync(), 'uint64')[0] as T
+    return item(this) as T
   }
 
   /** All elements as nested arrays: int64 as numbers (bigint beyond 2^53), complex as `{ re, im }`. */
@@ -216,7 +220,7 @@ export class Tensor extends Handle {
    * A view or copy by index, one index a dimension: a number, a {@link slice}, `null` for a new axis, `'...'` for all
    * dimensions between, a boolean mask, or an index tensor or array. Plain numbers and slices give views.
    *
-   * `x.at(0, slice(1, 5), null, mask)` is Python's `x[0, 1:5, None, mask]`.
+   * `x.at(0, slice(1, 5), null, mask)` is Python's `x[0, 1:5, None, mask]`, and `x.at()` its `x[()]`: a view of all.
    */
   at(...indices: Index[]): Tensor {
     const made: Tensor[] = []
@@ -225,7 +229,7 @@ export class Tensor extends Handle {
         native.getItem,
         () => {
           put(this)
-          putIndices(indices, made)
+          putIndices(indices.length === 0 ? ['...'] : indices, made)
         },
         true,
       ) as Tensor
@@ -245,7 +249,7 @@ export class Tensor extends Handle {
         () => {
           put(this)
           put(value)
-          putIndices(indices, made)
+          putIndices(indices.length === 0 ? ['...'] : indices, made)
         },
         false,
       )
@@ -398,9 +402,22 @@ export class Tensor extends Handle {
   [Symbol.for('nodejs.util.inspect.custom')](): string {
     return this.disposed ? 'Tensor(disposed)' : this.toString()
   }
+
+  /** What JSON.stringify writes: the elements as {@link toArray} gives them, so a loss in a log is a number. */
+  toJSON(): NestedArray {
+    return this.toArray()
+  }
+
+  /**
+   * Names dtype, shape and the elements' digest. Deep comparisons, of `node:assert`, vitest and jest, see no private
+   * fields and would find all tensors equal; they do compare this, so it must tell what differs.
+   */
+  get [Symbol.toStringTag](): string {
+    return `Tensor ${contents(this)}`
+  }
 }
 
-registerClasses(Tensor, Generator)
+registerTensorClass(Tensor)
 
 // Outside the method: native code holds this closure, and must not hold the tensor through it.
 function hookCallback(hook: (gradient: Tensor) => unknown, state: { active: boolean }): Callback {
@@ -471,6 +488,26 @@ function putIndices(indices: readonly Index[], made: Tensor[]): void {
     }
   }
 }
+
+/** Equal for tensors of equal dtype, shape and elements; for one that cannot be read, equal to nothing. */
+function contents(tensor: Tensor): string {
+  try {
+    const { dtype, shape } = tensor
+    const values = readableOf(tensor)
+    try {
+      return `${dtype} [${shape}] ${createHash('sha1')
+        .update(new Uint8Array(bytesOf(values)))
+        .digest('hex')}`
+    } finally {
+      if (values !== tensor) values.dispose()
+    }
+  } catch {
+    unreadable += 1
+    return `without elements, ${unreadable}`
+  }
+}
+
+let unreadable = 0
 
 // As many as V8 holds in arrays without running out of heap.
 const MOST_ELEMENTS = 2 ** 26

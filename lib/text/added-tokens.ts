@@ -89,17 +89,23 @@ export class AddedTokens {
         },
       )
     }
-    this.#tokens.set(id, token)
-    this.#ids.set(token.content, id)
-    this.#next = Math.max(this.#next, id + 1)
     if (token.normalized && this.normalizer !== 'raw') {
       const sought = this.normalizer?.(new AlignedText(token.content)).text ?? token.content
+      if (sought.length > MAX_ADDED_LENGTH) {
+        throw new ConfigError(
+          `the added token ${id} has ${sought.length} characters once it is normalised, more than ${MAX_ADDED_LENGTH}`,
+          { id },
+        )
+      }
       if (sought !== '') this.#normalized.add(sought, id)
       this.#hasNormalized = true
     } else {
       this.#raw.add(token.content, id)
       this.#hasRaw = true
     }
+    this.#tokens.set(id, token)
+    this.#ids.set(token.content, id)
+    this.#next = Math.max(this.#next, id + 1)
   }
 
   /** Cuts raw text at the tokens that are not normalised. */

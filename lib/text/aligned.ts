@@ -1,3 +1,6 @@
+import { DataError } from '../native/errors.js'
+import { LONGEST_LIST } from '../native/heap.js'
+
 /**
  * Text on its way to tokens. Each UTF-16 unit knows the range of the original text that it stands for, so a token's
  * offsets survive what a normaliser does.
@@ -45,6 +48,39 @@ export class AlignedText {
   }
 }
 
+// Rules of a file may make a text longer, each for itself and after one another. NFKD makes 18 units of one.
+const MOST_GROWTH = 32
+const ALWAYS = 2 ** 12
+
+let longest = LONGEST_LIST
+
+/** Runs what changes a text by the rules of a file, which must not make it longer without end. */
+export function limitedGrowth(
+  file: string,
+  source: AlignedText,
+  change: (text: AlignedText) => AlignedText,
+): AlignedText {
+  const outer = longest
+  longest = Math.min(LONGEST_LIST, ALWAYS + MOST_GROWTH * source.text.length)
+  try {
+    return change(source)
+  } catch (cause) {
+    if (cause !== TOO_LONG) throw cause
+    throw new DataError(
+      `${file}: its normalizer makes more than ${longest} characters of a text of ${source.text.length}`,
+      { file, entry: 'normalizer' },
+    )
+  } finally {
+    longest = outer
+  }
+}
+
+const TOO_LONG = new Error('a text grows too long')
+
+function requireRoom(length: number): void {
+  if (length > longest) throw TOO_LONG
+}
+
 /** Writes a changed text, unit by unit, from another. */
 export class AlignedBuilder {
   #text = ''
@@ -55,6 +91,7 @@ export class AlignedBuilder {
 
   /** Text that stands for the units `from` to `to` of the source. */
   add(text: string, from: number, to: number): void {
+    requireRoom(this.#starts.length + text.length)
     this.#text += text
     const start = this.source.startOf(from)
     const end = this.source.endOf(to - 1)
@@ -66,6 +103,7 @@ export class AlignedBuilder {
 
   /** Units of the source as they are. */
   keep(from: number, to: number): void {
+    requireRoom(this.#starts.length + to - from)
     this.#text += this.source.text.slice(from, to)
     for (let i = from; i < to; i++) {
       this.#starts.push(this.source.startOf(i))
@@ -136,6 +174,7 @@ function exchangeUnits(text: string, matches: readonly number[], content: string
 /** Puts text in front, for the first character. Empty text stays empty. */
 export function prepend(source: AlignedText, text: string): AlignedText {
   if (source.text === '' || text === '') return source
+  requireRoom(text.length + source.text.length)
   const first = characterAt(source.text, 0)
   if (source.starts === null && source.shift >= source.floor) {
     const { shift } = source

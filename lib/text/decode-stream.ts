@@ -1,7 +1,7 @@
 import { misuse } from '../data/check.js'
 
-/** No character has more bytes than this, so text that is held back longer will not become whole. */
-const MAX_BYTES = 4
+/** Text that ends in U+FFFD for so many tokens is no character that still comes: the time of a push stays bounded. */
+const MAX_HELD = 256
 /** Tokens without any text are remembered up to this number. */
 const MAX_SILENT = 64
 
@@ -16,7 +16,7 @@ export class DecodeStream {
   #ids: number[] = []
   #shown = 0
   #text = ''
-  /** For how many tokens the end of the text has been no whole character. */
+  /** How many tokens have come since the text ended in a whole character. */
   #held = 0
 
   /** @param skips whether an id is left out, as if it had never come */
@@ -36,8 +36,9 @@ export class DecodeStream {
     if (this.#skips(number)) return ''
     this.#ids.push(number)
     const text = this.#decode(this.#ids)
-    this.#held = text.endsWith('\ufffd') ? this.#held + 1 : 0
-    return this.#held > 0 && this.#held < MAX_BYTES ? '' : this.#show(text)
+    // As tokenizers' DecodeStream: several characters may be open at once, and U+FFFD may be one that was meant.
+    if (text.endsWith('\ufffd') && ++this.#held < MAX_HELD) return ''
+    return this.#show(text)
   }
 
   /** The text that was held back, when there will be no more ids. The stream can then be used afresh. */

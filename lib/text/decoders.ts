@@ -7,11 +7,46 @@ export type Decoder = (tokens: string[]) => string[]
 
 /** The `decoder` of a tokenizer.json, as https://huggingface.co/docs/tokenizers/api/decoders defines the kinds. */
 export function readDecoder(fields: Fields): Decoder {
+  const step = readStep(fields)
+  return (tokens) => {
+    const outer = longest
+    longest = ALWAYS + MOST_GROWTH * lengthOf(tokens)
+    try {
+      const made = step(tokens)
+      requireRoom(lengthOf(made), fields)
+      return made
+    } finally {
+      longest = outer
+    }
+  }
+}
+
+// Steps of a file may make texts longer, each for itself and after one another.
+const MOST_GROWTH = 64
+const ALWAYS = 2 ** 14
+let longest = ALWAYS
+
+function lengthOf(texts: readonly string[]): number {
+  let length = 0
+  for (const text of texts) length += text.length
+  return length
+}
+
+function requireRoom(length: number, fields: Fields): void {
+  if (length > longest) fields.fail(`makes more than ${longest} characters of what is decoded`)
+}
+
+function readStep(fields: Fields): Decoder {
   const type = fields.string('type')
   switch (type) {
     case 'Sequence': {
-      const steps = fields.objects('decoders').map(readDecoder)
-      return (tokens) => steps.reduce((changed, step) => step(changed), tokens)
+      const steps = fields.objects('decoders').map(readStep)
+      return (tokens) =>
+        steps.reduce((changed, step) => {
+          const made = step(changed)
+          requireRoom(lengthOf(made), fields)
+          return made
+        }, tokens)
     }
     case 'ByteLevel':
       return (tokens) => [Buffer.concat(tokens.map(fromByteCharacters)).toString('utf8')]
@@ -24,7 +59,15 @@ export function readDecoder(fields: Fields): Decoder {
     case 'Replace': {
       const pattern = readPattern(fields)
       const content = fields.string('content')
-      return (tokens) => tokens.map((token) => replaced(token, pattern.matches(token), content))
+      return (tokens) => {
+        let length = 0
+        return tokens.map((token) => {
+          const matches = pattern.matches(token)
+          length += token.length + (matches.length / 2) * content.length
+          requireRoom(length, fields)
+          return replaced(token, matches, content)
+        })
+      }
     }
     case 'Strip': {
       const content = fields.character('content', ' ')

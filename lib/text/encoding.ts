@@ -38,7 +38,7 @@ export class Encoding {
 
   static join(parts: readonly Encoding[]): Encoding {
     if (parts.length === 1) return parts[0]!
-    const column = (name: Column): number[] => parts.reduce<number[]>((all, part) => all.concat(part[name]), [])
+    const column = (name: Column): number[] => parts.flatMap((part) => part[name])
     return new Encoding(...(columns.map(column) as Columns))
   }
 

@@ -1,6 +1,4 @@
-import { closeSync, fsyncSync, openSync, renameSync, rmSync, writeSync } from 'node:fs'
 import { type FileHandle, open } from 'node:fs/promises'
-import { dirname, join } from 'node:path'
 import { DataError, VoxtorchError } from '../native/errors.js'
 
 /** Tokenizer files are hostile: what one may hold is checked before it is parsed. The largest published are 35 MB. */
@@ -97,27 +95,5 @@ function requireModest(bytes: Uint8Array, file: string): void {
           throw new DataError(`${file} has more than ${MAX_VALUES} values by byte ${i}`, { file, byte: i })
         }
     }
-  }
-}
-
-/**
- * Writes a file that appears whole or not at all.
- * @throws DataError with the field `file`
- */
-export function writeWhole(path: string, content: string | Uint8Array): void {
-  const bytes = typeof content === 'string' ? Buffer.from(content) : content
-  const temporary = join(dirname(path), `.voxtorch-${process.pid}-${Math.random().toString(36).slice(2)}.tmp`)
-  let file: number | undefined
-  try {
-    file = openSync(temporary, 'wx')
-    for (let done = 0; done < bytes.length; ) done += writeSync(file, bytes, done, bytes.length - done)
-    fsyncSync(file)
-    closeSync(file)
-    file = undefined
-    renameSync(temporary, path)
-  } catch (cause) {
-    if (file !== undefined) closeSync(file)
-    rmSync(temporary, { force: true })
-    throw new DataError(`${path} cannot be written: ${(cause as Error).message}`, { file: path, cause })
   }
 }

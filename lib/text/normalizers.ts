@@ -1,4 +1,4 @@
-import { type AlignedText, mapCharacters, prepend, replaceMatches } from './aligned.js'
+import { type AlignedText, limitedGrowth, mapCharacters, prepend, replaceMatches } from './aligned.js'
 import type { Fields } from './fields.js'
 import { readPattern } from './patterns.js'
 import { graphemeCharsmap } from './sentencepiece/charsmap.js'
@@ -9,10 +9,15 @@ export type Normalizer = (text: AlignedText) => AlignedText
 
 /** The `normalizer` of a tokenizer.json, as https://huggingface.co/docs/tokenizers/api/normalizers defines the kinds. */
 export function readNormalizer(fields: Fields): Normalizer {
+  const change = readStep(fields)
+  return (text) => limitedGrowth(fields.file, text, change)
+}
+
+function readStep(fields: Fields): Normalizer {
   const type = fields.string('type')
   switch (type) {
     case 'Sequence':
-      return sequence(fields.objects('normalizers').map(readNormalizer))
+      return sequence(fields.objects('normalizers').map(readStep))
     case 'NFC':
     case 'NFD':
     case 'NFKC':

@@ -19,6 +19,10 @@ export interface JinjaStatement {
   operator?: { value: string }
   left?: JinjaStatement
   right?: JinjaStatement
+  /** Of an Identifier: its name. */
+  value?: string
+  /** Of a CallExpression. */
+  callee?: JinjaStatement
   /** Of a For. */
   body?: readonly JinjaStatement[]
 }
@@ -27,6 +31,7 @@ interface JinjaInterpreter {
   run(program: unknown): JinjaValue
   evaluate(statement: JinjaStatement | undefined, environment: JinjaEnvironment): JinjaValue
   evaluateBlock(statements: readonly JinjaStatement[], environment: JinjaEnvironment): JinjaValue
+  applyFilter(operand: JinjaValue, filter: JinjaStatement, environment: JinjaEnvironment): JinjaValue
   evaluateFor(loop: JinjaStatement, environment: JinjaEnvironment): JinjaValue
 }
 

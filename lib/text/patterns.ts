@@ -1,4 +1,5 @@
 import { DataError } from '../native/errors.js'
+import { listMayGrow } from '../native/heap.js'
 import { characterAt } from './aligned.js'
 import type { Fields } from './fields.js'
 import { SplitPreTokenizer } from './packages.js'
@@ -25,6 +26,7 @@ export function literal(wanted: string): Pattern {
       const found: number[] = []
       if (wanted === '') return found
       for (let at = text.indexOf(wanted); at !== -1; at = text.indexOf(wanted, at + wanted.length)) {
+        if (!listMayGrow(found.length)) throw tooMany(text)
         found.push(at, at + wanted.length)
       }
       return found
@@ -102,6 +104,7 @@ function allMatches(regex: RegExp, text: string): number[] {
   regex.lastIndex = 0
   for (let match = regex.exec(text); match !== null; match = regex.exec(text)) {
     const end = match.index + match[0].length
+    if (!listMayGrow(found.length)) throw tooMany(text)
     found.push(match.index, end)
     if (match[0] === '') {
       if (end >= text.length) break
@@ -118,6 +121,9 @@ function covering(regex: RegExp, text: string): string[] | null {
   for (const word of words) length += word.length
   return length === text.length ? words : null
 }
+
+const tooMany = (text: string): DataError =>
+  new DataError(`a text of ${text.length} characters matches a pattern more often than memory holds`)
 
 const TIME_LIMIT = 800
 

@@ -5,6 +5,11 @@ import { noTokens, type TokenModel } from './models/model.js'
 import type { Normalizer } from './normalizers.js'
 import type { PreTokenizer } from './pretokenizers.js'
 import { MARK } from './sentencepiece/normalize.js'
+import { withDeadline } from './time-limit.js'
+
+// Milliseconds for a file's own regular expressions, thousands of times what published ones take.
+const LEAST_TIME = 5000
+const TIME_PER_UNIT = 0.02
 
 /** The steps from a text to its tokens, before special tokens are put around. */
 export class Pipeline {
@@ -16,6 +21,10 @@ export class Pipeline {
   ) {}
 
   run(text: string): Encoding {
+    return withDeadline(LEAST_TIME + TIME_PER_UNIT * text.length, () => this.#run(text))
+  }
+
+  #run(text: string): Encoding {
     const out: Columns = { ids: [], starts: [], ends: [], words: [] }
     const wellFormed = replaceLoneSurrogates(text)
     const source = new AlignedText(wellFormed)

@@ -31,7 +31,10 @@ export function readPostProcessor(fields: Fields, lookup: TokenLookup): PostProc
   const type = fields.string('type')
   switch (type) {
     case 'Sequence':
-      return sequence(fields.objects('processors').map((part) => readPostProcessor(part, lookup)))
+      return sequence(
+        fields.objects('processors').map((part) => readPostProcessor(part, lookup)),
+        fields,
+      )
     case 'ByteLevel': {
       return { ...joinOnly, ...readTrim(fields, lookup) }
     }
@@ -51,7 +54,7 @@ export function readPostProcessor(fields: Fields, lookup: TokenLookup): PostProc
 }
 
 /** Each step works on what the one before made; only the first sees two texts. */
-function sequence(steps: readonly PostProcessor[]): PostProcessor {
+function sequence(steps: readonly PostProcessor[], fields: Fields): PostProcessor {
   return {
     added: (pair) => steps.reduce((sum, step) => sum + step.added(pair), 0),
     process(first, second, adds) {
@@ -64,6 +67,9 @@ function sequence(steps: readonly PostProcessor[]): PostProcessor {
         } else {
           one = step.process(one, two, adds)
           two = null
+        }
+        if (one.length > MOST_PARTS * (first.length + (second?.length ?? 0) + MOST_PARTS)) {
+          fields.fail(`makes ${one.length} tokens of ${first.length}`)
         }
       }
       return one
@@ -108,10 +114,15 @@ function special(fields: Fields, name: string): Special {
   return { ids: [pair[1] as number] }
 }
 
+/** What a template puts around texts. Each part may be a copy of the whole text; published ones have at most six. */
+const MOST_PARTS = 100
+
 function readTemplate(fields: Fields): PostProcessor {
   const specials = fields.object('special_tokens')
-  const parts = (name: string): Part[] =>
-    fields.objects(name).map((part): Part => {
+  const parts = (name: string): Part[] => {
+    const { length } = fields.list(name)
+    if (length > MOST_PARTS) throw fields.error(name, `a list of at most ${MOST_PARTS} parts`, `${length} parts`)
+    return fields.objects(name).map((part): Part => {
       if (part.has('Sequence')) {
         const text = part.object('Sequence')
         const which = text.string('id')
@@ -120,9 +131,12 @@ function readTemplate(fields: Fields): PostProcessor {
       }
       const token = part.object('SpecialToken')
       const ids = specials.object(token.string('id')).list('ids')
-      if (!ids.every((id) => Number.isInteger(id))) throw specials.error(token.string('id'), 'ids', ids)
+      if (ids.length > MOST_PARTS || !ids.every((id) => Number.isSafeInteger(id))) {
+        throw specials.error(token.string('id'), `at most ${MOST_PARTS} ids`, ids)
+      }
       return [{ ids: ids as number[] }, token.whole('type_id', 0)]
     })
+  }
   return template(parts('single'), parts('pair'))
 }
 

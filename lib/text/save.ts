@@ -1,10 +1,10 @@
 import { existsSync, mkdirSync } from 'node:fs'
 import { dirname, join } from 'node:path'
+import { writeAtomicallySync } from '../data/atomic.js'
 import { DataError } from '../native/errors.js'
 import type { AddedTokens } from './added-tokens.js'
 import { specialNames, type TokenizerConfig } from './config.js'
 import type { Fields } from './fields.js'
-import { writeWhole } from './files.js'
 import { Bpe } from './models/bpe.js'
 import type { TokenModel } from './models/model.js'
 import { Unigram } from './models/unigram.js'
@@ -25,7 +25,7 @@ export function specSaver(fields: Fields, model: TokenModel): Saver {
       added_tokens: [...addedTokens.entries()].sort(([a], [b]) => a - b).map(([id]) => written(addedTokens, id)),
       model: { type: model.kind, ...modelFields, ...contents(model) },
     }
-    writeWhole(join(directory, 'tokenizer.json'), JSON.stringify(spec))
+    writeAtomicallySync(join(directory, 'tokenizer.json'), DataError, JSON.stringify(spec))
     writeConfig(directory, addedTokens, config)
   }
 }
@@ -33,7 +33,7 @@ export function specSaver(fields: Fields, model: TokenModel): Saver {
 /** The `.model` byte for byte; what is not in it goes into tokenizer_config.json. */
 export function sentencePieceSaver(bytes: Uint8Array): Saver {
   return (directory, addedTokens, config) => {
-    writeWhole(join(directory, 'tokenizer.model'), bytes)
+    writeAtomicallySync(join(directory, 'tokenizer.model'), DataError, bytes)
     writeConfig(directory, addedTokens, config)
   }
 }
@@ -87,8 +87,8 @@ function writeConfig(directory: string, addedTokens: AddedTokens, config: Tokeni
     truncation_side: config.truncationSide,
     tokenizer_class: config.tokenizerClass ?? 'PreTrainedTokenizerFast',
   }
-  writeWhole(join(directory, 'tokenizer_config.json'), `${JSON.stringify(whole, null, 2)}\n`)
-  writeWhole(join(directory, 'special_tokens_map.json'), `${JSON.stringify(special, null, 2)}\n`)
+  writeAtomicallySync(join(directory, 'tokenizer_config.json'), DataError, `${JSON.stringify(whole, null, 2)}\n`)
+  writeAtomicallySync(join(directory, 'special_tokens_map.json'), DataError, `${JSON.stringify(special, null, 2)}\n`)
 }
 
 /** Makes a directory and those above it. Node's own recursion never ends where the system refuses, as in /proc. */

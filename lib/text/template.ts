@@ -6,8 +6,9 @@ import { withinTime } from './time-limit.js'
 const MAX_TEMPLATE = 1 << 20
 const TIME_LIMIT = 800
 const MAX_DEPTH = 500
-const MAX_TEXT = 1 << 26
-const MAX_LIST = 1 << 20
+const MAX_TEXT = 1 << 24
+// A value of the package takes a few hundred bytes.
+const MAX_LIST = 100_000
 
 /**
  * Renders a Jinja template with the environment that transformers gives to chat templates.
@@ -96,6 +97,16 @@ class BoundedInterpreter extends Interpreter {
       if (this.#jump!.ends) this.#loops.set(statements, { error })
       return stringValue(this.#jump!.text)
     }
+  }
+
+  override applyFilter(operand: JinjaValue, filter: JinjaStatement, environment: Environment): JinjaValue {
+    // What it makes is looked at only when it is there: a list that holds one text often would fill memory before.
+    if ((filter.value ?? filter.callee?.value) === 'join' && Array.isArray(operand.value)) {
+      let length = 0
+      for (const { value } of operand.value as JinjaValue[]) length += typeof value === 'string' ? value.length : 1
+      if (length > MAX_TEXT) throw new DataError('the chat template makes a text that is too long')
+    }
+    return super.applyFilter(operand, filter, environment)
   }
 
   override evaluateFor(loop: JinjaStatement, environment: Environment): JinjaValue {

@@ -9,7 +9,8 @@ let writers = 0
 
 /**
  * Writes a TensorBoard events file, `events.out.tfevents.<seconds>.<host>.<pid>.<n>`, into a directory that is made if
- * need be. Each record goes to the system as it is added, so that a killed process loses none.
+ * need be. Each record goes to the system as it is added, so that a killed process loses none; where the disk is full,
+ * that is a DataError that names the file.
  *
  * The file is TFRecord framing around `tensorflow.Event` messages (tensorflow/core/util/event.proto).
  */
@@ -55,9 +56,12 @@ export class SummaryWriter {
     this.#add(tag, step, [message(HISTO, ...histogram(list))])
   }
 
-  /** Waits until the file is on the disk. */
+  /**
+   * Waits until the file is on the disk.
+   * @throws DataError naming the file, when it cannot be written
+   */
   flush(): void {
-    fsyncSync(this.#open())
+    this.#guarded(fsyncSync)
   }
 
   close(): void {
@@ -76,7 +80,19 @@ export class SummaryWriter {
   }
 
   #write(...fields: Uint8Array[]): void {
-    writeSync(this.#open(), record(Buffer.concat([double(WALL_TIME, Date.now() / 1000), ...fields])))
+    const bytes = record(Buffer.concat([double(WALL_TIME, Date.now() / 1000), ...fields]))
+    this.#guarded((file) => {
+      for (let done = 0; done < bytes.length; ) done += writeSync(file, bytes, done)
+    })
+  }
+
+  #guarded(work: (file: number) => void): void {
+    const file = this.#open()
+    try {
+      work(file)
+    } catch (cause) {
+      throw new DataError(`${this.path} cannot be written: ${(cause as Error).message}`, { file: this.path, cause })
+    }
   }
 
   #open(): number {

@@ -1,7 +1,9 @@
 // Autograd: queued backward passes, gradients, and autograd functions written in JavaScript.
+#include <ATen/ops/zeros.h>
 #include <torch/csrc/autograd/autograd.h>
 #include <torch/csrc/autograd/custom_function.h>
 #include <torch/csrc/autograd/functions/accumulate_grad.h>
+#include <torch/library.h>
 
 #include <algorithm>
 #include <unordered_set>
@@ -77,6 +79,35 @@ Graph look_through(const variable_list& roots) {
 // Beyond this the engine's own work counts, whatever the sizes.
 constexpr size_t kLightNodes = 256;
 
+// Some formulas (sgn's) answer with zeros that have no memory. Optimisers, kernels and readers look at memory: every
+// zero gets some, at the one operator that makes such tensors.
+at::Tensor zeros_with_memory(c10::SymIntArrayRef size, std::optional<at::ScalarType> dtype,
+                             std::optional<at::Layout> layout, std::optional<at::Device> device,
+                             std::optional<bool> pin_memory) {
+  return at::zeros_symint(size, dtype, layout, device, pin_memory);
+}
+
+void give_zeros_memory() {
+  // libtorch warns that its kernel is replaced, which is the purpose.
+  struct Silent : c10::WarningHandler {
+    void process(const c10::Warning&) override {}
+  } handler;
+  const c10::WarningUtils::WarningHandlerGuard guard(&handler);
+  for (const c10::DispatchKey key : {c10::DispatchKey::CPU, c10::DispatchKey::CUDA}) {
+    static std::vector<torch::Library>* libraries = new std::vector<torch::Library>();
+    libraries->emplace_back(torch::Library::IMPL, "aten", key, __FILE__, __LINE__);
+    libraries->back().impl("_efficientzerotensor", TORCH_FN(zeros_with_memory));
+  }
+}
+
+// A gradient as optimisers may read it: without a conjugation or negation to come.
+void settle_gradient(const at::Tensor& leaf) {
+  const at::Tensor& gradient = leaf.grad();
+  if (!gradient.defined() || !(gradient.is_conj() || gradient.is_neg())) return;
+  const at::NoGradGuard no_grad;
+  leaf.mutable_grad() = gradient.resolve_conj().resolve_neg();
+}
+
 class BackwardJob : public QueuedJob {
  public:
   variable_list roots, gradients, inputs;
@@ -102,6 +133,10 @@ class BackwardJob : public QueuedJob {
   c10::IValue work() override {
     if (accumulate) {
       torch::autograd::backward(roots, gradients, retain, create_graph, inputs);
+      // Not of a graph that is kept for a gradient of the gradient.
+      if (!create_graph) {
+        for (const at::Tensor& leaf : held) settle_gradient(leaf);
+      }
       drop();
       return c10::IValue();
     }
@@ -325,6 +360,9 @@ napi_value set_anomaly(napi_env env, napi_callback_info) {
 }  // namespace
 
 void export_autograd(napi_env env, napi_value exports) {
+  // Once in the process: every thread has an environment.
+  static const bool given = (give_zeros_memory(), true);
+  (void)given;
   export_function(env, exports, "backwardQueued", backward_queued);
   export_function(env, exports, "gradient", gradient);
   export_function(env, exports, "setGradient", set_gradient);

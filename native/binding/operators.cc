@@ -149,6 +149,11 @@ bool is_supported(const Overload& overload) {
   });
 }
 
+// Forms that Python does not have either: scripts/exclusions.json says why, under hiddenForms.
+bool is_superseded(const std::string& name, const std::string& overload) {
+  return name == "aten::stft" && overload.empty();
+}
+
 }  // namespace
 
 bool is_out(const Overload& overload) {
@@ -172,13 +177,15 @@ Operator* operator_named(const std::string& name) {
   op->name = name;
   for (const std::string& overload_name : listed->second) {
     auto handle = dispatcher.findSchema({name, overload_name});
-    if (!handle) continue;
+    if (!handle || is_superseded(name, overload_name)) continue;
     Overload overload = make_overload(*handle);
     if (is_supported(overload)) op->overloads.push_back(std::move(overload));
   }
-  // out= variants last, so that they are tried only when `out` is given.
+  // out= variants last, so that they are tried only when `out` is given; before them those that gather numbers given by
+  // place into a list, so that hsplit(2) is two sections as in Python, and not a cut at 2.
+  const auto rank = [](const Overload& overload) { return is_out(overload) ? 2 : overload.gather_list >= 0 ? 1 : 0; };
   std::stable_sort(op->overloads.begin(), op->overloads.end(),
-                   [](const Overload& a, const Overload& b) { return is_out(a) < is_out(b); });
+                   [&](const Overload& a, const Overload& b) { return rank(a) < rank(b); });
   // The first overload that would take the tensors is the one that the general path would choose.
   for (const Overload& overload : op->overloads) {
     const size_t required = std::count_if(overload.arguments.begin(), overload.arguments.end(),

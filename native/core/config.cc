@@ -165,11 +165,28 @@ int64_t whole(const std::string& key, double number) {
               "' of the configuration must be a whole number, got ", number);
   return static_cast<int64_t>(number);
 }
+
+bool ends_in(const std::string& key, std::string_view end) {
+  return key.size() >= end.size() && key.compare(key.size() - end.size(), end.size(), end) == 0;
+}
+
+// Files come from strangers. Sizes end where memory does, which is asked for before anything is built; these would take
+// time without taking memory.
+int64_t most_of(const std::string& key) {
+  if (ends_in(key, "layers")) return 10000;
+  if (key == "num_conv_pos_embeddings" || key == "conv_pos") return 65536;
+  return INT64_MAX;
+}
+
+constexpr size_t kMostConvolutions = 1000;
 }  // namespace
 
 int64_t Config::integer(const std::string& key, int64_t fallback) const {
   const Value* value = find(key, Value::Type::kNumber, "a number");
-  return value == nullptr ? fallback : whole(key, value->number);
+  const int64_t number = value == nullptr ? fallback : whole(key, value->number);
+  TORCH_CHECK(number <= most_of(key), "'", key, "' of the configuration must be at most ", most_of(key), ", got ",
+              number);
+  return number;
 }
 
 double Config::number(const std::string& key, double fallback) const {
@@ -196,6 +213,8 @@ std::string Config::text(const std::string& key, const std::string& fallback) co
 std::vector<int64_t> Config::integers(const std::string& key, const std::vector<int64_t>& fallback) const {
   const Value* value = find(key, Value::Type::kList, "a list of whole numbers");
   if (value == nullptr) return fallback;
+  TORCH_CHECK(key.rfind("conv_", 0) != 0 || value->list.size() <= kMostConvolutions, "'", key,
+              "' of the configuration must list at most ", kMostConvolutions, " sizes, got ", value->list.size());
   std::vector<int64_t> result;
   for (const Value& item : value->list) {
     TORCH_CHECK(item.type == Value::Type::kNumber, "'", key, "' of the configuration must be a list of whole numbers");

@@ -16,8 +16,7 @@ constexpr size_t kHugePage = 2 * kMiB;
 constexpr size_t kAlignment = sizeof(Block);
 constexpr size_t kLeast = 16 * kAlignment;  // less is not cut off
 constexpr size_t kSlack = 64 * kMiB;        // cached whatever the peak is
-constexpr uint32_t kDecay = 10'000;         // ms
-constexpr uint32_t kSweep = 1'000;
+constexpr uint32_t kSweep = 1'000;          // ms
 
 uint32_t milliseconds() {
   timespec now;
@@ -58,6 +57,11 @@ void CpuHeap::give(Block* block) {
 void CpuHeap::release() {
   const std::lock_guard<std::mutex> lock(mutex_);
   for (Block* block = oldest_; block != nullptr; block = block->newer) clean(block);
+}
+
+void CpuHeap::trim() {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  clean_old(milliseconds());
 }
 
 size_t CpuHeap::cached() {
@@ -191,6 +195,10 @@ void CpuHeap::settle() {
     last_peak_ = peak_;
     peak_ = used_;
   }
+  clean_old(now);
+}
+
+void CpuHeap::clean_old(uint32_t now) {
   for (Block* block = oldest_; block != nullptr && now - block->freed_at > kDecay; block = block->newer) clean(block);
 }
 

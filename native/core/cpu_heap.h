@@ -11,6 +11,9 @@
 
 namespace voxtorch::memory {
 
+// How long a free block keeps its pages, milliseconds.
+constexpr uint32_t kDecay = 10'000;
+
 // Stands before the bytes of every block.
 struct alignas(64) Block {
   Block* next;  // of its free list
@@ -38,6 +41,8 @@ class CpuHeap {
   void give(Block* block);
   // Gives the pages of every free block back to the system.
   void release();
+  // Those of the blocks that nothing has used for the decay period.
+  void trim();
   size_t cached();
 
  private:
@@ -56,6 +61,7 @@ class CpuHeap {
   void remove(Block* block);
   void clean(Block* block);
   void settle();
+  void clean_old(uint32_t now);
   void keep_within_peak();
 
   const uint8_t owner_;  // what blocks carry, for who gives them back

@@ -6,9 +6,15 @@
 #include <sys/mman.h>
 
 #include <array>
+#include <atomic>
+#include <chrono>
+#include <condition_variable>
+#include <csignal>
 #include <cstdint>
 #include <cstdlib>
 #include <mutex>
+#include <system_error>
+#include <thread>
 
 #include "core/cpu_heap.h"
 
@@ -166,6 +172,57 @@ void give_small(Block* block) {
   }
 }
 
+// Looks after the heaps of a process that does nothing: they look themselves only when a block comes back.
+class Janitor {
+ public:
+  void wake() {
+    if (awake_.load(std::memory_order_relaxed)) return;
+    const std::lock_guard<std::mutex> lock(mutex_);
+    awake_.store(true, std::memory_order_relaxed);
+    if (!started_) start();
+    wake_.notify_one();
+  }
+
+ private:
+  void start() {
+    started_ = true;
+    // Signals are for the other threads.
+    sigset_t all, before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    try {
+      std::thread([this] { work(); }).detach();
+    } catch (const std::system_error&) {
+      // Then what is cached waits for the next block.
+    }
+    pthread_sigmask(SIG_SETMASK, &before, nullptr);
+  }
+
+  [[noreturn]] void work() {
+    for (;;) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(kDecay + 1000));
+      heap(kMedium).trim();
+      heap(kLarge).trim();
+      std::unique_lock<std::mutex> lock(mutex_);
+      if (cached_cpu_bytes() > 0) continue;
+      awake_.store(false);
+      // A block may have come back just before that.
+      if (cached_cpu_bytes() > 0) awake_.store(true);
+      wake_.wait(lock, [this] { return awake_.load(); });
+    }
+  }
+
+  std::mutex mutex_;
+  std::condition_variable wake_;
+  std::atomic<bool> awake_{false};
+  bool started_ = false;
+};
+
+Janitor& janitor() {
+  static auto* const instance = new Janitor;
+  return *instance;
+}
+
 void give_back(void* data) {
   if (data == nullptr) return;
   Block* const block = block_of(data);
@@ -175,7 +232,8 @@ void give_back(void* data) {
     case kSystem:
       return free(block);
     default:
-      return heap(Owner(block->owner)).give(block);
+      heap(Owner(block->owner)).give(block);
+      return janitor().wake();
   }
 }
 

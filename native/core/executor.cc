@@ -1,6 +1,8 @@
 #include "core/executor.h"
 
 #include <ATen/Parallel.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include <chrono>
 #include <cstdlib>
@@ -12,6 +14,10 @@ namespace {
 constexpr auto kSpin = std::chrono::microseconds(50);
 // How long a process that exits waits for a job that may wait for another process.
 constexpr auto kPatience = std::chrono::seconds(1);
+
+thread_local bool is_executor = false;
+
+bool is_main_thread() { return ::syscall(SYS_gettid) == ::getpid(); }
 
 inline void pause_briefly() {
 #if defined(__x86_64__)
@@ -50,6 +56,7 @@ void Executor::submit(std::shared_ptr<Job> job) {
 }
 
 void Executor::loop() {
+  is_executor = true;
   while (true) {
     const auto spin_until = std::chrono::steady_clock::now() + kSpin;
     while (waiting_.load(std::memory_order_acquire) == 0 && std::chrono::steady_clock::now() < spin_until)
@@ -97,7 +104,13 @@ void Executor::cancel(const void* owner) {
 void Executor::stop() {
   std::unique_lock<std::mutex> lock(mutex_);
   stopped_ = true;
-  wait_until(lock, [&] { return running_owner_ == nullptr; });
+  // libgomp ends the process from inside a job when no thread can be made. That job never ends.
+  if (is_executor) return;
+  const auto done = [this] { return running_owner_ == nullptr; };
+  if (is_main_thread())
+    wait_until(lock, done);
+  else
+    idle_.wait_for(lock, kPatience, done);
 }
 
 void Executor::set_num_threads(int threads) {

@@ -13,6 +13,7 @@
 #include "core/block.h"
 #include "core/cpu_memory.h"
 #include "core/nn/adapter.h"
+#include "core/nn/tied_head.h"
 
 namespace voxtorch {
 namespace {
@@ -36,6 +37,12 @@ std::vector<at::Tensor> Module::all_parameters() const {
   for (const auto& [name, child] : children_) {
     const auto below = child->all_parameters();
     all.insert(all.end(), below.begin(), below.end());
+  }
+  if (const auto* tied = dynamic_cast<const nn::TiedHead*>(this)) {
+    if (const auto head = tied->own_head()) {
+      const auto own = head->all_parameters();
+      all.insert(all.end(), own.begin(), own.end());
+    }
   }
   return all;
 }
@@ -119,17 +126,34 @@ std::map<std::string, ModuleMaker>& makers() {
 
 using ModulePtr = c10::intrusive_ptr<Module>;
 
-ModulePtr make(const std::string& kind, const std::string& config, std::optional<c10::Device> device,
-               std::optional<c10::ScalarType> dtype, bool initialize) {
+ModulePtr build(const std::string& kind, const std::string& config, std::optional<c10::Device> device,
+                std::optional<c10::ScalarType> dtype) {
   const auto found = makers().find(kind);
   TORCH_CHECK(found != makers().end(), "there is no native network '", kind, "'");
   ModuleOptions options;
   if (device) options.device = *device;
   if (dtype) options.dtype = *dtype;
   TORCH_CHECK(c10::isFloatingType(options.dtype), "a network's dtype must be floating point, got ", options.dtype);
-  ModulePtr module = found->second(Config::parse(config), options);
+  return found->second(Config::parse(config), options);
+}
+
+ModulePtr make(const std::string& kind, const std::string& config, std::optional<c10::Device> device,
+               std::optional<c10::ScalarType> dtype, bool initialize) {
+  ModulePtr module = build(kind, config, device, dtype);
   if (initialize) module->initialize();
   return module;
+}
+
+double bytes_of(const Module& module) {
+  double bytes = 0;
+  for (const auto& [name, tensor] : module.parameters()) {
+    if (tensor.defined()) bytes += static_cast<double>(tensor.nbytes());
+  }
+  for (const auto& [name, buffer] : module.buffers()) {
+    if (buffer.tensor.defined()) bytes += static_cast<double>(buffer.tensor.nbytes());
+  }
+  for (const auto& [name, child] : module.children()) bytes += bytes_of(*child);
+  return bytes;
 }
 
 std::tuple<std::vector<std::string>, std::vector<at::Tensor>> parameters(const ModulePtr& self) {
@@ -179,6 +203,11 @@ TORCH_LIBRARY_FRAGMENT(voxtorch, m) {
       "module(str kind, str config, *, Device? device=None, ScalarType? dtype=None, bool initialize=True) -> "
       "__torch__.torch.classes.voxtorch.Module",
       make);
+  // How much memory a network's parameters and buffers will take.
+  m.def("module_bytes(str kind, str config, *, ScalarType? dtype=None) -> float",
+        [](const std::string& kind, const std::string& config, std::optional<c10::ScalarType> dtype) {
+          return bytes_of(*build(kind, config, c10::Device(c10::kMeta), dtype));
+        });
   m.def("module_kind(__torch__.torch.classes.voxtorch.Module self) -> str",
         [](const ModulePtr& self) { return self->kind; });
   // Whether it has a forward pass that a hook may watch.

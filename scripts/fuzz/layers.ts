@@ -231,7 +231,25 @@ ofModule('dispose', (m) => m.dispose(), of())
 
 const functional = (name: string, ...right: Args[]): void =>
   add(`functional.${name}`, (...args) => lib.functional[name](...args), ...right)
-for (const name of ['relu', 'gelu', 'silu']) functional(name, of(f([2])))
+for (const name of ['relu', 'gelu', 'silu', 'softsign', 'tanhshrink']) functional(name, of(f([2])))
+functional('softmin', of(f([2, 3]), -1))
+functional('localResponseNorm', of(f([1, 4, 3]), 2), of(f([1, 4, 3]), 3, options({ alpha: 0.1, beta: 1, k: 2 })))
+for (const name of ['alphaDropout', 'featureAlphaDropout']) functional(name, of(f([2, 3]), 0.5))
+functional('dropout1d', of(f([2, 3]), 0.5), of(f([1, 2, 3]), 0.1, options({ training: false })))
+functional('dropout2d', of(f([1, 2, 3, 2]), 0.5))
+functional('dropout3d', of(f([2, 3, 2, 1]), 0.5))
+functional(
+  'gridSample',
+  of(f([1, 2, 3, 4]), f([1, 2, 2, 2])),
+  of(f([1, 1, 3, 3]), f([1, 1, 1, 2]), options({ mode: 'nearest' })),
+)
+functional('affineGrid', of(f([1, 2, 3]), [1, 1, 2, 3], options({ alignCorners: true })))
+functional(
+  'embeddingBag',
+  of(indices([2, 3]), f([5, 4])),
+  of(indices([2, 3]), f([5, 4]), options({ mode: 'max', paddingIdx: 1 })),
+)
+functional('multilabelSoftMarginLoss', of(f([2, 3]), f([2, 3])))
 functional('softmax', of(f([2, 3]), -1))
 functional('logSoftmax', of(f([2, 3]), 0))
 functional('glu', of(f([2, 4])), of(f([2, 4]), 0))

@@ -45,6 +45,7 @@ exported('full', of([2], 3), of([2, 2], 0.5, options({ dtype: 'float16', device:
 exported('randint', of(0, 5, [3]), of(-2, 2, [2, 2], options({ dtype: 'int32' })))
 exported('randperm', of(5), of(0, options({ generator: made('new Generator()', () => new Generator()) })))
 exported('linspace', of(0, 1, 5), of(1, -1, 0, options({ dtype: 'float64' })))
+exported('unravelIndex', of(indices([2]), [8, 9]), of(indices([2]), 99))
 exported('eye', of(3), of(2, 3), of(2, options({ dtype: 'int64' })), of(2, 3, options({ dtype: 'bool' })))
 exported('arange', of(5), of(1, 5), of(0, 1, 0.25, options({ dtype: 'float64' })))
 for (const name of ['zerosLike', 'onesLike', 'emptyLike', 'randLike', 'randnLike'])

@@ -146,7 +146,8 @@ export function makeTensor(spec: TensorSpec): unknown {
     } catch {}
   }
   if (spec.state === 'cloned') {
-    const copy = structuredClone(made)
+    // Tensors refuse it themselves; what a copy by hand has is their own fields.
+    const copy = { ...made }
     made.dispose()
     return copy
   }
@@ -296,7 +297,6 @@ export const wrongValues: Spec[] = [
     generator.dispose()
     return generator
   }),
-  made('new Generator(12345.5)', () => new Generator(12345.5)),
   made('an array that holds itself', () => {
     const cycle: unknown[] = []
     cycle.push(cycle)

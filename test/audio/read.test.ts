@@ -14,10 +14,14 @@ import {
   zeros,
 } from '../../lib/index.js'
 import { expectClose, fixture, settledTensors } from '../helpers.js'
+import { PATIENCE } from '../patience.js'
 import { chunk, formatChunk, pcm16, riff } from './wav-bytes.js'
 
 const folder = mkdtempSync(join(tmpdir(), 'voxtorch-audio-'))
 afterAll(() => rmSync(folder, { recursive: true }))
+
+/** The quick power of two in npm's opus-decoder is wrong by up to 7.5e-5: formats.test.ts. */
+const tolerance = (format: string) => (format === 'flac' ? 0 : format === 'opus' ? 7.5e-5 : 1e-5)
 
 const numbersOf = (values: Tensor) => [...(values.dataSync() as Float32Array)]
 
@@ -57,10 +61,10 @@ describe('files that libsndfile wrote', async () => {
       for (const input of [path, bytes]) {
         const audio = await readAudio(input, { channels: 'all' })
         expect(audio.source).toEqual({ format, sampleRate, channels: 2 })
-        expectClose(audio.samples, wanted, format === 'flac' ? 0 : 1e-5)
+        expectClose(audio.samples, wanted, tolerance(format))
       }
       const { samples } = await gathered(path, { channels: 'all', chunkSeconds: 0.01 })
-      expectClose(samples, wanted, format === 'flac' ? 0 : 1e-5, 'stream')
+      expectClose(samples, wanted, tolerance(format), 'stream')
     })
   }
 
@@ -86,7 +90,7 @@ describe('files that libsndfile wrote', async () => {
         } catch (error) {
           expect(error).toMatchObject({ code: 'ERR_DATA', file: 'the audio in memory' })
         }
-        expect(performance.now() - begin).toBeLessThan(10_000)
+        expect(performance.now() - begin).toBeLessThan(PATIENCE)
       }
     }
     const flac = compressed.tensors['flac16/file/bytes']!.dataSync() as Uint8Array
@@ -205,8 +209,8 @@ describe('a long file', () => {
     clearInterval(timer)
     expect(read).toBe(seconds * 8000)
     expect(most).toBeLessThan(150e6)
-    expect((performance.now() - begin) / turns, 'milliseconds a turn').toBeLessThan(1000)
-  }, 60_000)
+    expect((performance.now() - begin) / turns, 'milliseconds a turn').toBeLessThan(PATIENCE / 30)
+  })
 
   test('a part of it is read from where it is', async () => {
     make()

@@ -68,7 +68,7 @@ describe.skipIf(!hasData('librispeech-other'))('../shared/data/librispeech-other
         expect(powerBelow(up, 22050) / powerBelow(samples, 16000), name).toBeCloseTo(1, 3)
       })
     }
-  }, 120_000)
+  })
 })
 
 describe.skipIf(!hasData('emodb'))('../shared/data/emodb', () => {
@@ -83,5 +83,5 @@ describe.skipIf(!hasData('emodb'))('../shared/data/emodb', () => {
         expect(samples.abs().max().item()).toBeGreaterThan(0.01)
       })
     }
-  }, 120_000)
+  })
 })

@@ -4,6 +4,7 @@ import { join } from 'node:path'
 import { afterAll, describe, expect, it } from 'vitest'
 import { CheckpointError, DataError, loadTorch, memoryStats, readArchive, readPickle } from '../../lib/index.js'
 import { settledTensors } from '../helpers.js'
+import { MEMORY_SLACK, PATIENCE } from '../patience.js'
 import { hostilePickles, hostileTars, hostileTorch, hostileZips } from './hostile.js'
 
 const folder = mkdtempSync(join(tmpdir(), 'voxtorch-hostile-'))
@@ -35,8 +36,8 @@ async function refused(
   expect(error.message).toMatch(says)
   expect(error.message.length).toBeLessThan(1000)
   expect(error.file).toBe(path)
-  expect(time).toBeLessThan(10_000)
-  expect((most - memory) / 2 ** 20, 'MiB').toBeLessThan(200)
+  expect(time).toBeLessThan(PATIENCE)
+  expect((most - memory) / 2 ** 20, 'MiB').toBeLessThan(200 * MEMORY_SLACK)
   expect(memoryStats().liveTensors).toBe(tensors)
   expect(readdirSync(folder)).toEqual(['inside'])
   expect(readdirSync(join(folder, 'inside'))).toEqual(['file'])

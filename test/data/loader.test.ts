@@ -1,5 +1,8 @@
 import { execFile } from 'node:child_process'
-import { fileURLToPath } from 'node:url'
+import { mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { fileURLToPath, pathToFileURL } from 'node:url'
 import { promisify } from 'node:util'
 import { describe, expect, it } from 'vitest'
 import {
@@ -9,11 +12,14 @@ import {
   type DataLoaderOptions,
   memoryStats,
   padCollate,
+  RandomSampler,
+  randomSplit,
   scope,
   type Tensor,
   tensor,
 } from '../../lib/index.js'
 import { settledTensors } from '../helpers.js'
+import { PATIENCE } from '../patience.js'
 
 const numbersTo = (n: number) => Array.from({ length: n }, (_, i) => i)
 
@@ -282,10 +288,37 @@ describe('DataLoader with workers', () => {
       console.log('ended')
     `
     const { stdout, stderr } = await promisify(execFile)(process.execPath, ['--input-type=module', '--eval', script], {
-      timeout: 30_000,
+      timeout: PATIENCE,
     })
     expect({ stdout, stderr }).toEqual({ stdout: 'ended\n', stderr: '' })
-  }, 40_000)
+  })
+
+  it('loads TypeScript in its workers where tsx runs the program', async () => {
+    const directory = mkdtempSync(join(tmpdir(), 'voxtorch-typed-'))
+    try {
+      writeFileSync(join(directory, 'package.json'), '{ "type": "module" }')
+      writeFileSync(join(directory, 'other.ts'), 'export const half = (x: number): number => x / 2')
+      writeFileSync(
+        join(directory, 'data.ts'),
+        "import { half } from './other.js'\nenum Step { One = 3 }\nexport default { length: 4, get: (i: number) => half(i * Step.One) }",
+      )
+      const script = `
+        import { DataLoader } from ${JSON.stringify(new URL('../../dist/index.js', import.meta.url).href)}
+        const loader = new DataLoader(new URL(${JSON.stringify(pathToFileURL(join(directory, 'data.ts')).href)}), { batchSize: 4, workers: 1 })
+        for await (const batch of loader) console.log(JSON.stringify(batch))`
+      // From a file and from the command line, which workers must not inherit.
+      const repository = fileURLToPath(new URL('../..', import.meta.url))
+      symlinkSync(join(repository, 'node_modules'), join(directory, 'node_modules'))
+      const main = join(directory, 'main.ts')
+      writeFileSync(main, script)
+      for (const end of [[main], ['--input-type=module', '--eval', script]]) {
+        const run = await promisify(execFile)(process.execPath, ['--import', 'tsx', ...end], { cwd: repository })
+        expect(JSON.parse(run.stdout)).toEqual([0, 1.5, 3, 4.5])
+      }
+    } finally {
+      rmSync(directory, { recursive: true, force: true })
+    }
+  }, 120_000)
 
   it('ends its workers when the loop is left, and never keeps the process alive', async () => {
     const script = `
@@ -303,8 +336,64 @@ describe('DataLoader with workers', () => {
     const { stdout } = await promisify(execFile)(
       process.execPath,
       ['--import', 'tsx', '--input-type=module', '--eval', script],
-      { cwd: fileURLToPath(new URL('../..', import.meta.url)), timeout: 30_000 },
+      { cwd: fileURLToPath(new URL('../..', import.meta.url)), timeout: PATIENCE },
     )
     expect(stdout.trim().split('\n')).toEqual(['left 0', 'abandoned'])
-  }, 40_000)
+  })
+})
+
+describe('what no loader can do', () => {
+  const endless = { length: 1e15, get: (index: number) => index }
+
+  it('a dataset of 1e15 samples is read in turn, and no other order of it can be held', async () => {
+    const loader = new DataLoader(endless, { batchSize: 3 })
+    expect(loader.length).toBe(Math.ceil(1e15 / 3))
+    for await (const batch of loader) {
+      expect(batch).toEqual([0, 1, 2])
+      break
+    }
+    const first = async (options: object) => {
+      for await (const batch of new DataLoader(endless, options)) return batch
+    }
+    for (const options of [{ shuffle: true }, { lengthBuckets: { lengthOf: () => 1 } }, { batchSize: 1e15 }]) {
+      await expect(first(options)).rejects.toThrow(ConfigError)
+    }
+    expect(() => new RandomSampler(endless)).toThrow(ConfigError)
+    expect(() => randomSplit(endless, [0.5, 0.5])).toThrow(ConfigError)
+  })
+
+  it.each([
+    'null',
+    '7',
+    "'text'",
+    '[]',
+    '{}',
+    '{ batch: 0 }',
+    '{ batch: 0, samples: 5 }',
+    '{ length: -1 }',
+    '{ batch: 0, samples: [], failures: [{ place: 9 }] }',
+  ])('a dataset module that posts %s to the loader is a DataError, and the process goes on', async (message) => {
+    const folder = mkdtempSync(join(tmpdir(), 'voxtorch-posts-'))
+    const file = join(folder, 'posts.mjs')
+    writeFileSync(
+      file,
+      `import { parentPort } from 'node:worker_threads'
+        export const dataset = {
+          length: 4,
+          get(index) {
+            parentPort.postMessage(${message})
+            return new Promise((resolve) => setTimeout(resolve, 50, index))
+          },
+        }`,
+    )
+    try {
+      const all = async () => {
+        for await (const _ of new DataLoader(pathToFileURL(file), { workers: 1 }));
+      }
+      await expect(all()).rejects.toThrow(DataError)
+      await expect(all()).rejects.toThrow(/posts\.mjs posted .* to the DataLoader from its worker/)
+    } finally {
+      rmSync(folder, { recursive: true })
+    }
+  })
 })

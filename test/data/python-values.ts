@@ -124,7 +124,7 @@ function tensorDifference(actual: unknown, expected: TensorDescription, path: st
 /** A tensor's bytes, row by row. */
 export function tensorBytes(value: Tensor): Buffer {
   return scope(() => {
-    const flat = value.detach().contiguous().asStrided([value.numel()], [1])
+    const flat = value.detach().resolveConj().resolveNeg().contiguous().asStrided([value.numel()], [1])
     const bytes = flat.dtype === 'bool' ? flat.to('uint8') : flat.view('uint8')
     return Buffer.from(bytes.dataSync() as Uint8Array)
   })

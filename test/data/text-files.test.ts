@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto'
-import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { closeSync, existsSync, mkdtempSync, openSync, readFileSync, rmSync, writeFileSync, writeSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -7,6 +7,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import {
   ConfigError,
   DataError,
+  jsonlStream,
   type ReadCsvOptions,
   readConfig,
   readCsv,
@@ -69,7 +70,12 @@ function compare(actual: unknown, expected: Tagged, path = ''): void {
   } else {
     const keys = expected.dict.map(([key]) => key)
     expect(Object.keys(actual as object), path).toEqual(keys)
-    expect(Object.getPrototypeOf(actual), path).toBe(Object.prototype)
+    const prototype = Object.getPrototypeOf(actual)
+    // A row of a table refuses names that it does not have, by a prototype of its own without any.
+    if (prototype !== Object.prototype) {
+      expect(Object.getPrototypeOf(prototype), path).toBe(Object.prototype)
+      expect(Reflect.ownKeys(prototype), path).toEqual([])
+    }
     for (const [key, item] of expected.dict) {
       compare(Object.getOwnPropertyDescriptor(actual, key)!.value, item, `${path}.${key}`)
     }
@@ -201,7 +207,39 @@ describe('JSON lines', () => {
   })
 })
 
+describe('lines longer than a text can be', () => {
+  test.each<[string, (path: string) => AsyncIterable<unknown>]>([
+    ['readJsonl', (path) => readJsonl(path, { maxLineBytes: 2 ** 31 - 1 })],
+    ['jsonlStream', (path) => jsonlStream(path, { maxLineBytes: 2 ** 31 - 1 }).iterate()],
+  ])('of %s', async (_name, read) => {
+    const path = file(Buffer.alloc(2 ** 20, 'x'))
+    const out = openSync(path, 'a')
+    for (let i = 0; i < 520; i++) writeSync(out, Buffer.alloc(2 ** 20, 'x'))
+    closeSync(out)
+    expect(await failure(all(read(path)))).toMatchObject({ name: 'DataError', line: 1 })
+    rmSync(path)
+  })
+})
+
 describe('CSV', () => {
+  test('a column that is not there is refused, with the nearest name', async () => {
+    const [row] = await readCsv(file('Emotion,Speaker,__proto__\njoy,Ross,x\n'))
+    expect(() => row!.emotion).toThrow(DataError)
+    expect(() => row!.Emotoin).toThrow(/has no column "Emotoin"; did you mean "Emotion"\?/)
+    expect(() => row!.xyz).toThrow(/has no column "xyz"; it has Emotion, Speaker/)
+    expect('start' in row!).toBe(false)
+    expect({ ...row }).toEqual({ Emotion: 'joy', Speaker: 'Ross', ['__proto__']: 'x' })
+    expect(Object.getOwnPropertyDescriptor(row, '__proto__')?.value).toBe('x')
+    const [other] = await readCsv(file('a,b\n1,2\n'))
+    expect(() => other!.toolong).toThrow(/it has a, b/)
+    // What others ask of any object.
+    expect(await other).toEqual({ a: '1', b: '2' })
+    expect(JSON.stringify(other)).toBe('{"a":"1","b":"2"}')
+    expect(structuredClone(other)).toEqual({ a: '1', b: '2' })
+    expect(`${other}`).toBe('[object Object]')
+    for await (const streamed of readCsvStream(file('a\n1\n'))) expect(() => streamed.A).toThrow(/did you mean "a"/)
+  })
+
   test('ragged rows name the line on which they begin', async () => {
     expect(await failure(readCsv(file('a,b\n1,2\n\n"x\ny",2\n\n"3\n4",5,6\n')))).toMatchObject({ line: 7 })
     expect((await failure(readCsv(file('a,b\n1\n')))).message).toMatch(/line 2: the row has 1 fields, the header 2/)

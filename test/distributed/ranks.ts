@@ -1,6 +1,7 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { createServer } from 'node:net'
 import { fileURLToPath } from 'node:url'
+import { PATIENCE } from '../patience.js'
 
 const scenarios = fileURLToPath(new URL('./scenarios.mjs', import.meta.url))
 export const cli = fileURLToPath(new URL('../../dist/cli/main.js', import.meta.url))
@@ -32,7 +33,7 @@ export function start(
     onLine?: (line: string) => void
   } = {},
 ): Running {
-  const { env = {}, limit = 25_000, extra = [], onLine } = options
+  const { env = {}, limit = PATIENCE, extra = [], onLine } = options
   const started = performance.now()
   const child = spawn(process.execPath, args, {
     env: { ...process.env, NODE_OPTIONS: '', ...env },
@@ -61,7 +62,7 @@ export function start(
 }
 
 /** The ranks of one scenario as a cluster's launcher would start them; rank 0 gets the listening socket. */
-export async function startRanks(scenario: string, timeout = 20_000, count = 2): Promise<Running[]> {
+export async function startRanks(scenario: string, timeout = PATIENCE, count = 2): Promise<Running[]> {
   const server = createServer()
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
   const { port } = server.address() as { port: number }

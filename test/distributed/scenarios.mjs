@@ -468,13 +468,13 @@ const scenarios = {
   },
 
   async 'exit in a collective'() {
-    if (rank() === 1) await sleep(20_000)
+    if (rank() === 1) await sleep(1e8)
     else setTimeout(() => process.exit(3), 200)
     await barrier()
   },
 
   async 'an error while a collective waits'() {
-    if (rank() === 1) await sleep(20_000)
+    if (rank() === 1) await sleep(1e8)
     else
       setTimeout(() => {
         throw new Error('on purpose')
@@ -490,7 +490,7 @@ const scenarios = {
 
   async 'only rank 1 fails'() {
     if (rank() === 1) throw new Error('rank 1 has a bug')
-    await sleep(30_000)
+    await sleep(1e8)
   },
 
   async 'wait for a signal'() {
@@ -500,7 +500,7 @@ const scenarios = {
     })
     await barrier()
     print('ready')
-    await sleep(30_000)
+    await sleep(1e8)
   },
 }
 
@@ -515,7 +515,7 @@ async function failing(fn) {
 }
 
 let leaveOpen = false
-const [name, timeout = '20000'] = process.argv.slice(2)
+const [name, timeout = '300000'] = process.argv.slice(2)
 await initProcessGroup({ timeout: Number(timeout) })
 await scenarios[name]()
 if (!leaveOpen) await destroyProcessGroup()

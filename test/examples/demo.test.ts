@@ -120,7 +120,7 @@ describe('npm run demo -- --quick', () => {
       expect(Number(samples.abs().max().item())).toBeGreaterThan(0.05)
       samples.dispose()
     }
-  }, 60_000)
+  })
 
   it('goes on where it was, and writes a model, events, numbers and a report', async () => {
     const [first] = spoken()
@@ -148,7 +148,7 @@ describe('npm run demo -- --quick', () => {
     expect(model.config.vocabSize).toBe(vocabulary.size)
     model.dispose()
     expect(new Set(planClips({ quick: true }).test.map(labelOf)).size).toBe(4)
-  }, 60_000)
+  })
 
   it('shows nothing that needs a network, and says that the voices are synthetic', () => {
     const page = readFileSync(join(out, 'report.html'), 'utf8')
@@ -159,14 +159,10 @@ describe('npm run demo -- --quick', () => {
   })
 
   const chromium = (process.env.PATH ?? '').split(delimiter).some((path) => existsSync(join(path, 'chromium')))
-  it.skipIf(!chromium)(
-    'shows in Chromium exactly the numbers of demo.json',
-    async () => {
-      const { stdout } = await promisify(execFile)(process.execPath, ['scripts/check-report.mjs', out], { cwd: root })
-      expect(stdout).toMatch(/\d+ numbers, 3 points of 3 curves, 8 sounds, all as in demo.json/)
-    },
-    60_000,
-  )
+  it.skipIf(!chromium)('shows in Chromium exactly the numbers of demo.json', async () => {
+    const { stdout } = await promisify(execFile)(process.execPath, ['scripts/check-report.mjs', out], { cwd: root })
+    expect(stdout).toMatch(/\d+ numbers, 3 points of 3 curves, 8 sounds, all as in demo.json/)
+  })
 })
 
 function spoken(): string[] {

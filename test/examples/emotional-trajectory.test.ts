@@ -19,7 +19,7 @@ describe('emotional-trajectory.ts', () => {
     expect(told.turns.every(({ emotion }) => emotion.length > 0)).toBe(true)
     expect(out).toBe(`${vt.trajectoryText(told)}\n\n`)
     expect(readFileSync(at('one.svg'), 'utf8')).toBe(vt.trajectorySvg(told, 'Emotional trajectory: dialog'))
-  }, 180_000)
+  })
 
   it('answers a file, which is then scored, and judged', async () => {
     const all = await tell(at('challenge.jsonl'), '--json', at('answers.jsonl'), ...few)
@@ -57,7 +57,7 @@ describe('emotional-trajectory.ts', () => {
     const prompts = lines('prompts.jsonl')
     expect(prompts.map(({ id }) => id)).toEqual(dialogs.map(({ dialogue_id }) => dialogue_id))
     expect(prompts[1].prompt).toContain('user(happy): say 1 0\nAI: so it is\nuser(sad): say 1 1')
-  }, 180_000)
+  })
 
   it('names what is wrong', async () => {
     const fails = async (name: string, args: string[], message: string | RegExp) => {
@@ -82,5 +82,5 @@ describe('emotional-trajectory.ts', () => {
       /there are 8: say --dialog en_0/,
     )
     await fails('emotional-trajectory', ['--model', at('tiny'), '--dtype', 'float32', at('wav/gone.wav')], /gone\.wav/)
-  }, 180_000)
+  })
 })

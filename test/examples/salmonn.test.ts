@@ -63,7 +63,7 @@ describe('voxtorch salmonn-convert', () => {
       expect(ran.code).toBe(1)
       expect(ran.err).toMatch(message)
     }
-  }, 180_000)
+  })
 })
 
 const ours = (more = '') =>
@@ -127,7 +127,7 @@ describe('salmonn-train.ts', () => {
     )
     expect(asTrained).toBe(said)
     expect(asTrained).not.toBe(other)
-  }, 180_000)
+  })
 
   it('reads the published configuration, and trains the second stage on the first', async () => {
     const part = (name: string) => fixturePath(`models/salmonn-published/${name}`)
@@ -216,7 +216,7 @@ generate: { max_new_tokens: 4, num_beams: 1, do_sample: False }
     const { test } = json('stage-2', 'results.json')
     expect({ accuracy, answers: scores }).toEqual({ accuracy: test.accuracy, answers: test.answers })
     expect(loss).toBeCloseTo(test.loss, 5)
-  }, 180_000)
+  })
 
   it('measures and does not train', async () => {
     const config = ours()
@@ -234,7 +234,7 @@ generate: { max_new_tokens: 4, num_beams: 1, do_sample: False }
     const scored = await run('emotional-trajectory-score', '--references', at('made.test.json'), '--predictions', at('measured/answers.jsonl'), '--json', at('measured.json')) // biome-ignore format: one line
     expect(scored.out).toMatch(/^dialogs +2\nwith emotions +0\.0000\n/)
     expect(json('measured.json')).toEqual({ ...measured.scores, unanswered: [] })
-  }, 180_000)
+  })
 })
 
 describe('salmonn-chat.ts', () => {
@@ -287,9 +287,9 @@ describe('salmonn-chat.ts', () => {
 
     const shown = await node(chat, `${at('wav/both.wav')} What is it?\n${at('wav/gone.wav')}\n`)
     expect(shown.out).toBe(`> ${said[0].answer}\n> There is no sound file ${at('wav/gone.wav')}\n> `)
-  }, 180_000)
+  })
 
   it('says what is missing', async () => {
     expect((await node(script('salmonn-chat'))).err).toContain('say which model: --model DIRECTORY or --config FILE')
-  }, 180_000)
+  })
 })

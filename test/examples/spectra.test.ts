@@ -63,7 +63,7 @@ it('brings recordings into form, learns a high from a low voice of speakers it n
     .map((line) => JSON.parse(line))
   expect(said).toHaveLength(48)
   expect(said.slice(32).filter(({ label }, i) => label === (i % 2 === 0 ? 'low' : 'high')).length).toBeGreaterThan(14)
-}, 300_000)
+})
 
 it('brings MELD into form: who says it, and what was said before', async () => {
   const data = join(home, 'meld')
@@ -82,4 +82,4 @@ it('brings MELD into form: who says it, and what was said before', async () => {
   expect(turns).toHaveLength(4)
   expect(turns[2]).toEqual({ text: 'Ann: What?', history: ['Bob: Oh'], label: 'surprise', speaker: 'Ann' })
   expect(turns[3].history).toEqual([])
-}, 60_000)
+})

@@ -115,6 +115,12 @@ describe('an abort', () => {
     expect(cache.length).toBeLessThanOrEqual(length + 1)
   })
 
+  it.each([7, 'stop', {}, { aborted: false }, new AbortController()])('is a signal, not %s', async (signal) => {
+    const options = { signal: signal as never }
+    await expect(model.generate({ inputIds }, endless, options)).rejects.toThrow(ConfigError)
+    await expect(model.stream({ inputIds }, endless, options).next()).rejects.toThrow(/signal must be an AbortSignal/)
+  })
+
   it('reaches the loop of a stream, also before it begins', async () => {
     const controller = new AbortController()
     const steps: number[] = []

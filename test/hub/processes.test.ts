@@ -15,6 +15,7 @@ import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import { afterEach, beforeEach, expect, test } from 'vitest'
+import { PATIENCE } from '../patience.js'
 import { content, FakeHub, ids, tiny } from './server.js'
 
 const script = fileURLToPath(new URL('./fetch.mjs', import.meta.url))
@@ -66,7 +67,7 @@ const hang: FakeHub['cdn'] = (_request, response, bytes) => {
 }
 
 async function until(condition: () => boolean): Promise<void> {
-  for (let i = 0; i < 400 && !condition(); i++) await sleep(25)
+  for (const end = performance.now() + PATIENCE; !condition() && performance.now() < end; ) await sleep(25)
   expect(condition()).toBe(true)
 }
 

@@ -15,7 +15,7 @@ import {
   VoxtorchError,
 } from '../../lib/index.js'
 import { op } from '../../lib/native/call.js'
-import { difference, settledTensors } from '../helpers.js'
+import { difference, expectAsExact, settledTensors } from '../helpers.js'
 
 const exact = (x: Tensor, weight: Tensor, bias: Tensor | null) =>
   ops.linear(x.double(), weight.double(), bias?.double() ?? null)
@@ -35,11 +35,10 @@ describe('linear of a few rows without gradients', () => {
       const weight = randn([to, from])
       const bias = randn([to])
       for (const offset of [bias, null]) {
-        expect(difference(functional.linear(input, weight, offset), exact(input, weight, offset))).toBeLessThan(1e-6)
         const half = [input, weight, offset].map((x) => x?.to('bfloat16') ?? null) as [Tensor, Tensor, Tensor | null]
-        const ours = functional.linear(...half)
-        expect(ours.dtype).toBe('bfloat16')
-        expect(difference(ours.double(), exact(...half))).toBeLessThan(2 ** -8)
+        for (const given of [[input, weight, offset] as const, half]) {
+          expectAsExact(functional.linear(...given), ops.linear(...given), exact(...given), from, given[0].dtype)
+        }
       }
     })
   })
@@ -129,7 +128,8 @@ describe.each([false, true])('few rows of an NF4 weight, double quantisation %s'
       const input = randn([rows, from])
       const bias = randn([to])
       for (const offset of [bias, null]) {
-        expect(difference(product(input, weight, offset), exact(input, weight.values, offset))).toBeLessThan(1e-6)
+        const theirs = ops.linear(input, weight.values, offset)
+        expectAsExact(product(input, weight, offset), theirs, exact(input, weight.values, offset), from)
         const half = [input, offset].map((x) => x?.to('bfloat16') ?? null) as [Tensor, Tensor | null]
         const ours = product(half[0], weight, half[1])
         expect(ours.dtype).toBe('bfloat16')
@@ -168,7 +168,7 @@ describe.each([false, true])('few rows of an NF4 weight, double quantisation %s'
       const [input, a, b, bias] = [randn([2, 320]), randn([4, 320]), randn([300, 4]), randn([300])]
       const ours = adaptedLinear(input, codes, absmax, shape, bias, [a], [b], [0.5], how)
       const merged = values.double().add(b.double().matmul(a.double()).mul(0.5))
-      expect(difference(ours, exact(input, merged, bias))).toBeLessThan(1e-6)
+      expectAsExact(ours, ops.linear(input, merged.float(), bias), exact(input, merged, bias), 320)
     })
   })
 
@@ -224,4 +224,4 @@ it('every instruction set and number of threads gives the same bits', async () =
   expect(baseline).toHaveLength(65)
   // ATen ignores a name that the processor lacks, so these run everywhere.
   for (const capability of ['default', 'avx2', 'avx512']) expect(await digest(capability, 2)).toBe(baseline)
-}, 60_000)
+})

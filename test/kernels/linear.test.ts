@@ -1,3 +1,4 @@
+import { execFileSync } from 'node:child_process'
 import { describe, expect, it } from 'vitest'
 import {
   autocast,
@@ -41,6 +42,19 @@ describe('linear on the CPU', () => {
       })
       expect(noGrad(() => functional.linear(input, weight, offset)).equal(ours)).toBe(true)
     }
+  })
+
+  it('multiplies in bfloat16 where oneDNN cannot, as on processors without AVX-512', () => {
+    const program = `
+      import { functional, noGrad, ones } from '${new URL('../../dist/modules/index.js', import.meta.url)}'
+      const [x, w] = [ones([70, 96], { dtype: 'bfloat16' }), ones([256, 96], { dtype: 'bfloat16' })]
+      const there = functional.linear(x, w.requiresGrad_()).float().mean().item()
+      console.log(there, noGrad(() => functional.linear(x, w.detach())).float().mean().item())`
+    const out = execFileSync(process.execPath, ['--input-type=module', '-e', program], {
+      env: { ...process.env, ONEDNN_MAX_CPU_ISA: 'AVX2' },
+      encoding: 'utf8',
+    })
+    expect(out).toBe('96 96\n')
   })
 
   it('equals the rounded float32 product in bfloat16', () => {

@@ -223,4 +223,4 @@ test('every instruction set gives the same bits', async () => {
   // ATen ignores a name that the processor lacks, so these run everywhere.
   expect(await digest('avx2')).toBe(baseline)
   expect(await digest('avx512')).toBe(baseline)
-}, 60_000)
+})

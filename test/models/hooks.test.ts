@@ -16,6 +16,7 @@ import {
   Whisper,
 } from '../../lib/index.js'
 import { expectClose, fixture, settledTensors, tensorsOf } from '../helpers.js'
+import { PATIENCE } from '../patience.js'
 import { camelKeys, loadParameters } from './networks.js'
 
 interface Case {
@@ -152,7 +153,7 @@ describe('a hook on a part of a network', () => {
       blockOf(model, 'encoder.layer.0').registerForwardHook(() => void model.training)
       ;(await run(model)).dispose()
     }
-    await expect.poll(settledTensors, { timeout: 10_000 }).toBeLessThanOrEqual(before)
+    await expect.poll(settledTensors, { timeout: PATIENCE }).toBeLessThanOrEqual(before)
   })
 
   it('that throws, or gives no tensor or a promise, fails the pass with its error, and the network goes on', async () => {

@@ -33,13 +33,18 @@ describe('against transformers', () => {
 
     const plain = await run(model, inputs)
     expectClose(plain.main, expected.main as Tensor, 1e-5, 'output')
-    let loss = plain.main.mul(cotangent.main as Tensor).sum()
-    if (cotangent.pooler) {
-      expectClose(plain.pooler as Tensor, expected.pooler as Tensor, 1e-5, 'pooler output')
-      loss = loss.add((plain.pooler as Tensor).mul(cotangent.pooler).sum())
+    if (cotangent.pooler) expectClose(plain.pooler as Tensor, expected.pooler as Tensor, 1e-5, 'pooler output')
+    const back = ({ main, pooler }: { main: Tensor; pooler: Tensor | null }) => {
+      const loss = main.mul(cotangent.main as Tensor).sum()
+      return (cotangent.pooler ? loss.add((pooler as Tensor).mul(cotangent.pooler).sum()) : loss).backward()
     }
-    await loss.backward()
-    expectGradients(model, file, name)
+    await back(plain)
+    await expectGradients(model, file, name, {
+      // The fixture was computed in float32 and is up to 3.5e-6 off, on every processor alike.
+      exact: 5e-6,
+      again: async (as) =>
+        back(await run(model, { ...inputs, ...(inputs.inputsEmbeds && { inputsEmbeds: as(inputs.inputsEmbeds) }) })),
+    })
 
     const full = await run(model, { ...inputs, outputHiddenStates: true, outputAttentions: true })
     expectClose(full.main, expected.main as Tensor, 1e-5, 'output with attentions')

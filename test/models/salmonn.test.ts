@@ -12,6 +12,7 @@ import {
   type Tensor,
 } from '../../lib/index.js'
 import { expectClose, numbers, relativeError, settledTensors, tensorsOf } from '../helpers.js'
+import { expectGradients } from './networks.js'
 import { clip, promptsOf, type SalmonnCase, salmonnFile, tinySalmonn } from './salmonn.js'
 
 const cases = salmonnFile.cases.slice(1) as unknown as SalmonnCase[]
@@ -32,17 +33,10 @@ describe('against PyTorch, transformers and PEFT', () => {
     expectClose(loss as Tensor, tensorsOf(salmonnFile, one.name, 'out').loss as Tensor, 1e-5, 'loss')
     expect({ correct, total }).toEqual({ correct: one.correct, total: one.total })
     await (loss as Tensor).backward()
-    const wanted = tensorsOf(salmonnFile, one.name, 'grad')
-    const trained = model.namedParameters().filter(([, { requiresGrad }]) => requiresGrad)
-    if (Object.keys(wanted).length > 0) {
-      expect(trained.map(([name]) => name).sort()).toEqual(Object.keys(wanted).sort())
-      const largest = Math.max(...Object.values(wanted).map((grad) => Number(grad.abs().max().item()))) / 100
-      for (const [name, parameter] of trained) {
-        const grad = wanted[name] as Tensor
-        const error = Number((parameter.grad as Tensor).sub(grad).abs().max().item())
-        const scale = Math.max(Number(grad.abs().max().item()), largest)
-        expect(error / scale, name).toBeLessThanOrEqual(1e-5)
-      }
+    if (Object.keys(tensorsOf(salmonnFile, one.name, 'grad')).length > 0) {
+      const again = async () => ((await model.forward({ prompts, targets: one.targets })).loss as Tensor).backward()
+      // The front end of Whisper is float32, here and there.
+      await expectGradients(model, salmonnFile, one.name, { again, exact: 1e-5 })
     }
     for (const [name, parameter] of model.namedParameters()) {
       if (!parameter.requiresGrad) expect(parameter.grad, name).toBeNull()

@@ -11,6 +11,7 @@ import {
   loadTorch,
   manualSeed,
   memoryStats,
+  noGrad,
   Roberta,
   Spectra,
   SpectraForPreTraining,
@@ -141,6 +142,39 @@ describe('files of the published layout', () => {
       expect(Object.keys(tensors).includes('mlm_head.bias')).toBe(Network === SpectraForPreTraining)
     },
   )
+
+  it('names the heads that a file lacks, unless they are meant to be new', async () => {
+    const warnings: string[] = []
+    const hear = (warning: Error) => void (warning.name === 'SpectraWarning' && warnings.push(warning.message))
+    process.on('warning', hear)
+    const heard = () => new Promise((resolve) => setImmediate(resolve)).then(() => warnings.splice(0))
+    try {
+      const folder = join(temporary, 'classifier')
+      await (await SpectraForSequenceClassification.fromPretrained(folderOf('published'))).save(folder)
+      const [own] = await heard()
+      expect(own).toMatch(/published.* lacks 4 tensors of the heads of SpectraForSequenceClassification/)
+      expect(own).toMatch(/head\.0\.weight, head\.0\.bias, head\.2\.weight, head\.2\.bias$/)
+      const network = await SpectraForPreTraining.fromPretrained(folder)
+      const [said, ...more] = await heard()
+      expect(more).toEqual([])
+      const names = said!.split(': ').at(-1)!.split(', ')
+      const heads = Object.keys(network.stateDict()).filter((name) => /^[a-z_]+_head\./.test(name))
+      expect(names.sort()).toEqual(heads.sort())
+      expect(said).toContain(` lacks ${heads.length} tensors`)
+      expect(network.untrainedHeads().length).toBeGreaterThan(0)
+      expect(network.untrainedHeads().every((name) => /^(selection|start_prediction|end_prediction)_head/.test(name))).toBe(true) // biome-ignore format: one line
+      noGrad(() => (network.get('start_prediction_head.0').stateDict().weight as Tensor).add_(1))
+      expect(network.untrainedHeads()).not.toContain('start_prediction_head.0.weight')
+      await SpectraForPreTraining.fromPretrained(folder, { freshHeads: true })
+      await Spectra.fromPretrained(folder)
+      await SpectraForSequenceClassification.fromPretrained(folder)
+      const whole = await SpectraForPreTraining.fromPretrained(folderOf('published'))
+      expect(whole.untrainedHeads()).toEqual([])
+      expect(await heard()).toEqual([])
+    } finally {
+      process.off('warning', hear)
+    }
+  })
 
   it('leaves out the heads of other networks, and gives a new head fresh values', async () => {
     manualSeed(2)

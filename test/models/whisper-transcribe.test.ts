@@ -52,6 +52,22 @@ const spoken = file.cases.filter(({ segments }) => segments)
 const once = { temperature: 0, logprobThreshold: null, noSpeechThreshold: null, compressionRatioThreshold: null }
 
 describe('generate against transformers', () => {
+  it('an assistant with an encoder of its own leaves the text as it is', async () => {
+    const inputFeatures = get(tensorsOf(file, 'start-1', 'in').features).narrow(0, 0, 1)
+    const other = new Whisper({ ...model.config, dModel: 8, encoderLayers: 1, decoderLayers: 1 }).eval()
+    const inputs = { inputFeatures, inputIds: row([model.tokens.startOfTranscript]) }
+    const config: GenerationConfig = { maxNewTokens: 20, assistantConfidenceThreshold: 0, numAssistantTokens: 4 }
+    for (const extra of [{}, { repetitionPenalty: 1.5, returnTimestamps: true }]) {
+      const { tokens } = await model.generate(inputs, { ...config, ...extra })
+      for (const assistantModel of [model, other]) {
+        const guessed = await model.generate(inputs, { ...config, ...extra }, { assistantModel })
+        expect(guessed.tokens).toEqual(tokens)
+        if (assistantModel === model) expect(get(guessed.guesses).accepted).toBe(get(guessed.guesses).drafted)
+      }
+    }
+    await expect(model.generate(inputs, { ...config, guidanceScale: 2 })).rejects.toThrow(/for language models/)
+  })
+
   it.each(file.cases.filter(({ rows }) => rows))(
     '$name: one by one, and as a batch',
     async ({ beams, prompt, rows }) => {

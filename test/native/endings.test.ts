@@ -2,6 +2,7 @@ import { spawn } from 'node:child_process'
 import { readFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import { describe, expect, test } from 'vitest'
+import { PATIENCE } from '../patience.js'
 
 const script = fileURLToPath(new URL('./scenarios.mjs', import.meta.url))
 
@@ -12,10 +13,13 @@ interface Ending {
   stderr: string
 }
 
-/** Runs a scenario in a process of its own, which is killed when it has not ended after a minute. */
-function run(name: string): Promise<Ending> {
+/** Runs a scenario in a process of its own, which is killed when it has not ended in time. */
+function run(name: string, environment: Record<string, string> = {}): Promise<Ending> {
   return new Promise((resolve, reject) => {
-    const child = spawn(process.execPath, [script, name], { stdio: ['ignore', 'pipe', 'pipe'] })
+    const child = spawn(process.execPath, [script, name], {
+      stdio: ['ignore', 'pipe', 'pipe'],
+      env: { ...process.env, ...environment },
+    })
     const output = { stdout: '', stderr: '' }
     child.stdout.on('data', (chunk) => {
       output.stdout += chunk
@@ -23,7 +27,7 @@ function run(name: string): Promise<Ending> {
     child.stderr.on('data', (chunk) => {
       output.stderr += chunk
     })
-    const timer = setTimeout(() => child.kill('SIGKILL'), 60_000)
+    const timer = setTimeout(() => child.kill('SIGKILL'), PATIENCE)
     child.on('error', reject)
     child.on('close', (code, signal) => {
       clearTimeout(timer)
@@ -37,15 +41,26 @@ const names = [
     .split('const scenarios = {')[1]!
     .matchAll(/^ {2}(?:async )?'([^']+)'/gm),
 ].map((match) => match[1]!)
-const failing = ['an uncaught exception with a job queued', 'an unhandled rejection of a job']
+const failing = [
+  'threads that cannot be made',
+  'an uncaught exception with a job queued',
+  'an unhandled rejection of a job',
+]
 
-describe('ends cleanly', { timeout: 90_000 }, () => {
+describe('ends cleanly', () => {
   test.each(names.filter((name) => !failing.includes(name)))('%s', async (name) => {
     expect(await run(name)).toEqual({ code: 0, signal: null, stdout: 'ok\n', stderr: '' })
   })
 })
 
-describe('ends as Node does', { timeout: 90_000 }, () => {
+test('ends where libgomp ends the process because no thread can be made', async () => {
+  // It calls exit() in the middle of a job, on the executor's thread.
+  const { code, signal, stderr } = await run('threads that cannot be made', { OMP_STACKSIZE: '1000000G' })
+  expect([code, signal]).toEqual([1, null])
+  expect(stderr).toMatch(/libgomp: Thread creation failed/)
+})
+
+describe('ends as Node does', () => {
   test('an uncaught exception with a job queued', async () => {
     const { code, signal, stderr } = await run('an uncaught exception with a job queued')
     expect([code, signal]).toEqual([1, null])

@@ -107,6 +107,7 @@ export const FILES = [
   'attention',
   'functions',
   'losses',
+  'resizing',
   'activations',
   'pooling',
   'layers',

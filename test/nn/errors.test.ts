@@ -1,4 +1,5 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import * as vt from '../../lib/index.js'
 import {
   BatchNorm1d,
   ConfigError,
@@ -117,8 +118,49 @@ describe('losses refuse in the words of the loss', () => {
     ['whole targets', () => F.binaryCrossEntropyWithLogits(ones([2]), tensor([0, 1])), DTypeError, /floating-point/],
     ['mixed lengths', () => F.ctcLoss(ones([2, 1, 2]), tensor([[1]]), [2], tensor([1])), ConfigError, /both be arrays/],
     ['neither size nor scale', () => F.interpolate(ones([1, 1, 2]), {}), ConfigError, /either size or scaleFactor/],
+    ['an option that nobody reads', () => F.crossEntropy(ones([2, 3]), tensor([1, 2]), { labelSmothing: 0.1 } as never), ConfigError, /crossEntropy: there is no option 'labelSmothing'; did you mean 'labelSmoothing'/],
+    ['weights of classes', () => F.linearCrossEntropy(ones([2, 3]), ones([4, 3]), tensor([1, 2]), { weight: ones([4]) } as never), ConfigError, /linearCrossEntropy: there is no option 'weight'/],
+    ['antialias where it is not', () => F.interpolate(ones([1, 1, 2]), { size: 2, mode: 'linear', antialias: true }), ConfigError, /antialias is for the modes bilinear/],
+    ['lanczos without antialias', () => F.interpolate(ones([1, 1, 2, 2]), { size: 2, mode: 'lanczos' }), ConfigError, /needs antialias/],
+    ['a bag without offsets', () => F.embeddingBag(tensor([1, 2]), ones([4, 3])), ConfigError, /need offsets/],
     ['linear images', () => F.interpolate(ones([1, 1, 2, 2]), { size: 2, mode: 'linear' }), ShapeError, /3 dimensions/],
   ]
 
   test.each(refused)('%s', (_, run, type, sentence) => expectThrow(run, type, sentence))
+})
+
+describe('modules that cannot be gone through', () => {
+  const nested = (levels: number) => {
+    let inner: vt.Module = new vt.Linear(1, 1)
+    for (let i = 0; i < levels; i += 1) inner = new vt.ModuleList([inner])
+    return inner
+  }
+  const ask: [string, (module: vt.Module) => unknown][] = [
+    ['parameters', (module) => module.parameters()],
+    ['namedBuffers', (module) => module.namedBuffers()],
+    ['modules', (module) => module.modules()],
+    ['stateDict', (module) => module.stateDict()],
+    ['loadStateDict', (module) => module.loadStateDict({})],
+    ['to', (module) => module.to({ dtype: 'float64' })],
+    ['train', (module) => module.train()],
+    ['freeze', (module) => module.freeze()],
+    ['apply', (module) => module.apply(() => {})],
+    ['summary', (module) => module.summary()],
+    ['dispose', (module) => module.dispose()],
+  ]
+
+  test.each(ask)('%s refuses what is nested 10,000 deep, and a proxy', (_, call) => {
+    expect(() => call(nested(10_000))).toThrow(vt.ConfigError)
+    expect(() => call(nested(10_000))).toThrow(/nested deeper than 1000 levels/)
+    expect(() => call(new Proxy(new vt.Linear(1, 1), {}))).toThrow(vt.ConfigError)
+    expect(() => call(new vt.ModuleList([new Proxy(new vt.Linear(1, 1), {})]))).toThrow(/is a Proxy around a module/)
+  })
+
+  test('a thousand levels are gone through', () => {
+    const module = nested(999)
+    expect(module.parameters()).toHaveLength(2)
+    let seen = 0
+    module.apply(() => void seen++)
+    expect(seen).toBe(1000)
+  })
 })

@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest'
 import { empty, init, manualSeed, rand, scope, type Tensor } from '../../lib/index.js'
-import { expectClose, fixture, numbers, tensorsOf } from '../helpers.js'
+import { expectClose, fixture, numbers, ROUNDING, tensorsOf } from '../helpers.js'
 import { build } from './cases.js'
 
 interface InitCase {
@@ -11,6 +11,9 @@ interface InitCase {
   args?: unknown[]
   state?: string[]
 }
+
+// What is drawn goes through log, cosine, a product and a sum, whose last bits depend on the processor; so do those of QR.
+const LAST_BITS = 16 * ROUNDING.float32
 
 const laws = init as unknown as Record<string, (tensor: Tensor, ...args: unknown[]) => Tensor>
 
@@ -28,7 +31,7 @@ describe.each(['initial', 'initial-more'])('%s: the same seed gives the same wei
       expect(Object.keys(state)).toEqual(item.state)
       for (const [name, tensor] of Object.entries(state)) {
         expect(tensor.shape).toEqual(expected[name]!.shape)
-        expect(numbers(tensor), name).toEqual(numbers(expected[name]!))
+        expectClose(tensor, expected[name]!, LAST_BITS, name)
       }
       expect(numbers(next), 'random numbers drawn').toEqual(numbers(following))
       module.dispose()
@@ -43,9 +46,7 @@ describe.each(['initial', 'initial-more'])('%s: the same seed gives the same wei
       const next = rand([2])
       expect(result).toBe(tensor)
       const expected = tensorsOf(file, item.name, 'state').t!
-      // QR and erf may round differently with the processor; everything else is drawn and scaled bit for bit.
-      if (/orthogonal|trunc/.test(item.name)) expectClose(tensor, expected, 1e-6)
-      else expect(numbers(tensor)).toEqual(numbers(expected))
+      expectClose(tensor, expected, LAST_BITS)
       expect(numbers(next), 'random numbers drawn').toEqual(numbers(tensorsOf(file, item.name, 'following').next!))
     }),
   )

@@ -49,7 +49,7 @@ describe('a configuration', () => {
     [{ targetModules, loraAlpha: '8' }, /loraAlpha must be a number/],
     [{ targetModules, loraDropout: 1 }, /loraDropout must be a number/],
     [{ targetModules, bias: 'some' }, /bias must be 'none', 'all', 'lora_only'/],
-    [{ targetModules, initLoraWeights: 'pissa' }, /initLoraWeights must be/],
+    [{ targetModules, initLoraWeights: 'eva' }, /initLoraWeights must be/],
     [{ targetModules, rankPattern: { hidden: 0 } }, /rankPattern of 'hidden'/],
     [{ targetModules, modulesToSave: ['tail'] }, /modulesToSave names 'tail'/],
     [{ targetModules, useDora: 1 }, /useDora must be true or false/],
@@ -159,7 +159,11 @@ describe('a directory', () => {
     await refuses(await changed({ peft_type: 'IA3' }), /peft_type is "IA3"; only 'LORA'/)
     await refuses(await changed({ use_qalora: true }), /'use_qalora' is true, which voxtorch does not have/)
     await refuses(await changed({ r: -1 }), /adapter_config\.json: LoraConfig: r must be/)
-    await refuses(await changed({ init_lora_weights: 'pissa' }), /initLoraWeights/)
+    await refuses(await changed({ init_lora_weights: 'eva' }), /initLoraWeights/)
+    await refuses(
+      await changed({ ensure_weight_tying: true }),
+      /'ensure_weight_tying' is true, which voxtorch does not have/,
+    )
     const first = 'base_model.model.hidden.lora_A.weight'
     await refuses(
       await changed({}, (tensors) => void delete tensors[first]),

@@ -41,6 +41,18 @@ def views():
     }
 
 
+def bits():
+    """What torch saves as a view with a conjugation or a negation to come."""
+    c = torch.tensor([1 + 2j, -3.5 + 0.25j, 4j])
+    return {
+        'base': c,
+        'conjugate': c.conj(),
+        'opposite': c.clone().conj().imag,
+        'both': torch._neg_view(c.conj())[1:],
+        'parameter': torch.nn.Parameter(c.conj()),
+    }
+
+
 def checkpoint():
     return {
         'epoch': 3,
@@ -83,7 +95,7 @@ def load(name, case, data):
 
 
 def cases():
-    values = {'dtypes': every_dtype(), 'state dict': state_dict(), 'views': views(), 'checkpoint': checkpoint()}
+    values = {'dtypes': every_dtype(), 'state dict': state_dict(), 'views': views(), 'bits': bits(), 'checkpoint': checkpoint()}
     values['one tensor'] = torch.arange(3)
     for name, value in values.items():
         for old in (False, True):

@@ -47,7 +47,7 @@ def described(value, open_ids=()):
         return tensor(str(plain.dtype), value.shape, strides, plain.tobytes())
     if isinstance(value, torch.Tensor):
         name = str(value.dtype).removeprefix('torch.')
-        flat = value.detach().contiguous().reshape(-1)
+        flat = value.detach().resolve_conj().resolve_neg().contiguous().reshape(-1)
         raw = flat.view(torch.uint8) if flat.dtype != torch.bool else flat.to(torch.uint8)
         found = tensor(name, value.shape, value.stride(), raw.numpy().tobytes())
         if value.requires_grad:

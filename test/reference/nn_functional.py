@@ -86,6 +86,67 @@ def functions():
     return c
 
 
+def resizing():
+    c = Cases()
+
+    def case(name, function, inputs, args, run, still=(), seed=None):
+        c.run(name, f'functional.{function}', inputs, args, run, still=still, seed=seed)
+
+    def options(values):
+        names = {'scaleFactor': 'scale_factor', 'alignCorners': 'align_corners',
+                 'recomputeScaleFactor': 'recompute_scale_factor', 'paddingMode': 'padding_mode'}  # fmt: skip
+        return {names.get(key, key): value for key, value in values.items()}
+
+    shapes = {3: (2, 3, 5), 4: (1, 2, 4, 5), 5: (1, 2, 2, 3, 2)}
+    images = {rank: {'x': randn(f'resize {rank}', *shape)} for rank, shape in shapes.items()}
+    variants = []
+    for rank in shapes:
+        for mode in ('nearest-exact', 'area'):
+            variants += [(rank, {'mode': mode, 'size': 7}), (rank, {'mode': mode, 'scaleFactor': 1.7})]
+        variants.append((rank, {'mode': 'nearest', 'scaleFactor': 1.7, 'recomputeScaleFactor': True}))
+    for corners in (False, True):
+        variants.append((4, {'mode': 'bicubic', 'size': [7, 3], 'alignCorners': corners}))
+        variants.append((4, {'mode': 'bicubic', 'scaleFactor': [1.7, 0.6], 'alignCorners': corners}))
+        for mode in ('bilinear', 'bicubic'):
+            variants.append((4, {'mode': mode, 'size': [2, 7], 'antialias': True, 'alignCorners': corners}))
+        variants.append((3, {'mode': 'linear', 'scaleFactor': 1.7, 'recomputeScaleFactor': True, 'alignCorners': corners}))
+    variants.append((4, {'mode': 'bilinear', 'scaleFactor': 0.5, 'antialias': True}))
+    variants.append((4, {'mode': 'lanczos', 'size': [3, 4], 'antialias': True}))
+    for rank, given in variants:
+        case(f'interpolate {rank}d {given}', 'interpolate', images[rank], ['$x', given],
+             lambda x, given=given: F.interpolate(x, **options(given)))  # fmt: skip
+
+    places = {'x': randn('grid x', 2, 3, 4, 5), 'g': randn('grid', 2, 3, 2, 2) * 0.8}
+    for mode in ('bilinear', 'nearest', 'bicubic'):
+        for padding in ('zeros', 'border', 'reflection'):
+            given = {'mode': mode, 'paddingMode': padding, 'alignCorners': padding == 'border'}
+            case(f'gridSample {mode} {padding}', 'gridSample', places, ['$x', '$g', given],
+                 lambda x, g, given=given: F.grid_sample(x, g, **options(given)))  # fmt: skip
+    volume = {'x': randn('grid volume', 1, 2, 3, 2, 3), 'g': randn('grid 3d', 1, 2, 2, 2, 3) * 0.8}
+    case('gridSample volume', 'gridSample', volume, ['$x', '$g'], lambda x, g: F.grid_sample(x, g, align_corners=False))
+    theta = {'t': randn('theta', 2, 2, 3)}
+    case('affineGrid', 'affineGrid', theta, ['$t', [2, 1, 3, 4]], lambda t: F.affine_grid(t, [2, 1, 3, 4], align_corners=False))
+
+    for dims, shape in ((1, (2, 3, 4)), (2, (2, 3, 2, 2)), (3, (2, 3, 2, 2, 1))):
+        for shape in (shape, shape[1:]):
+            run = getattr(F, f'dropout{dims}d')
+            x = {'x': randn(f'dropout {shape}', *shape)}
+            if len(shape) == 2 + dims or dims != 2:
+                case(f'dropout{dims}d {len(shape)}', f'dropout{dims}d', x, ['$x', 0.4], lambda x, run=run: run(x, 0.4), seed=5)
+    x = {'x': randn('alpha', 3, 4)}
+    case('alphaDropout', 'alphaDropout', x, ['$x', 0.4], lambda x: F.alpha_dropout(x, 0.4, True), seed=5)
+    case('featureAlphaDropout', 'featureAlphaDropout', x, ['$x', 0.4], lambda x: F.feature_alpha_dropout(x, 0.4, True), seed=5)
+
+    table = {'i': randint('bag i', 0, 4, 5), 'o': torch.tensor([0, 2]), 'w': randn('bag w', 4, 3)}
+    for mode in ('sum', 'mean', 'max'):
+        case(f'embeddingBag {mode}', 'embeddingBag', table, ['$i', '$w', {'offsets': '$o', 'mode': mode}],
+             lambda i, o, w, mode=mode: F.embedding_bag(i, w, o, mode=mode))  # fmt: skip
+    rows = {'i': randint('bag rows', 0, 4, 2, 3), 'w': table['w'], 's': randn('bag scale', 2, 3)}
+    case('embeddingBag rows', 'embeddingBag', rows, ['$i', '$w', {'mode': 'sum', 'perSampleWeights': '$s', 'paddingIdx': -2}],
+         lambda i, w, s: F.embedding_bag(i, w, mode='sum', per_sample_weights=s, padding_idx=-2))  # fmt: skip
+    return c
+
+
 def losses():
     c = Cases()
 
@@ -163,4 +224,4 @@ def losses():
 
 
 if __name__ == '__main__':
-    main({'nn/functions': functions, 'nn/losses': losses})
+    main({'nn/functions': functions, 'nn/losses': losses, 'nn/resizing': resizing})

@@ -58,6 +58,7 @@ def printed():
     yield 'zeros', t([0.0, 0.0])
     yield 'negative zeros', t([-0.0, 0.0, 1.5])
     yield 'negative zeros, whole', t([-0.0, 0.0, 10.0])
+    yield 'negative zeros, scientific', t([-0.0, 1e-8, 1.0])
     yield 'fractions', t([0.1, 0.25, 10.5])
     yield 'ratio just below 1000', t([0.1, 100.0])
     yield 'ratio above 1000', t([0.01, 100.5])

@@ -1,12 +1,21 @@
 import { connect } from 'node:net'
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest'
-import { memoryStats, type Served, type ServeOptions, ShapeError, serve, tensor } from '../../lib/index.js'
+import {
+  type ChatModel,
+  memoryStats,
+  type Served,
+  type ServeOptions,
+  ShapeError,
+  serve,
+  tensor,
+} from '../../lib/index.js'
 import { fixture, settledTensors } from '../helpers.js'
+import { PATIENCE } from '../patience.js'
 import { ask, begin, call, events, raw, sound, text, until, user } from './client.js'
 import { Parrot, sineWav } from './models.mjs'
 
 const running: Served[] = []
-const start = async (model = new Parrot(), options: ServeOptions = {}) => {
+const start = async (model: ChatModel = new Parrot(), options: ServeOptions = {}) => {
   const served = await serve(model, options)
   running.push(served)
   return served
@@ -183,6 +192,7 @@ describe('POST /v1/chat/completions', () => {
     await refusal('{"messages": "x", "__proto__": {"n": 2}}', 400, 'unknown_parameter', '__proto__')
     await refusal({ messages, model: 'other' }, 404, 'model_not_found', 'model')
     await refusal(`{"messages": ${'['.repeat(200_000)}`, 400, 'invalid_json')
+    await refusal(`{"messages": ${'['.repeat(20_000)}${']'.repeat(20_000)}}`, 400, 'invalid_json')
   })
 
   it('refuses audio that is none, of another format, too long or too much, and leaves no tensors', async () => {
@@ -316,7 +326,7 @@ describe('the rest of the server', () => {
     // Chunks do not say how much will come.
     const chunk = `${(60_000).toString(16)}\r\n${'x'.repeat(60_000)}\r\n`
     expect(await raw(port, `${head}Transfer-Encoding: chunked\r\n\r\n`, chunk, chunk)).toMatch(/^HTTP\/1.1 413 /)
-    expect(performance.now() - started).toBeLessThan(10_000)
+    expect(performance.now() - started).toBeLessThan(PATIENCE)
     const small = JSON.stringify({ messages: [user(text('x'))] })
     const continued = `${head}Connection: close\r\nContent-Length: ${small.length}\r\nExpect: 100-continue\r\n\r\n`
     expect(await raw(port, continued, small)).toMatch(/^HTTP\/1.1 100 Continue\r\n\r\nHTTP\/1.1 200 OK/)
@@ -339,6 +349,39 @@ describe('the rest of the server', () => {
     expect((await call(url, '/health')).json).toEqual({ status: 'ok', running: 0, queued: 0 })
   })
 
+  it('answers for a model that hangs, and gives its place to the next', async () => {
+    const model = new Parrot()
+    const { url } = await start(model, { maxConcurrent: 1, answerTimeout: 0.3, queueTimeout: 30 })
+    const { stream } = Parrot.prototype
+    const hang = () => new Promise<never>(() => {})
+    model.stream = async function* (turns, options) {
+      if (JSON.stringify(turns).includes('at once')) await hang()
+      yield* stream.call(model, turns, options)
+      if (JSON.stringify(turns).includes('in the end')) await hang()
+    }
+    const late = await ask(url, { messages: [user(text('Hang at once'))] })
+    expect([late.status, late.json.error.code]).toEqual([504, 'answer_timeout'])
+    const cut = events(await ask(url, { messages: [user(text('Hang in the end'))], stream: true }))
+    expect(JSON.parse(cut.at(-1)!).error.code).toBe('answer_timeout')
+    // A client that goes leaves no place behind either.
+    const gone = begin(url, { messages: [user(text('Hang in the end'))], stream: true })
+    await gone.first
+    gone.abort()
+    expect((await ask(url, { messages: [user(text('Who speaks?'))] })).status).toBe(200)
+    expect((await call(url, '/health')).json).toEqual({ status: 'ok', running: 0, queued: 0 })
+  })
+
+  it('counts 0 tokens of a prompt for a model that does not tell', async () => {
+    const { url } = await start({
+      name: 'silent',
+      async *stream() {
+        yield { text: 'Hm.', tokens: 2 }
+      },
+    })
+    const { json } = await ask(url, { messages: [user(text('x'))] })
+    expect(json.usage).toEqual({ prompt_tokens: 0, completion_tokens: 2, total_tokens: 2 })
+  })
+
   it('ends a generation within a token of its client', async () => {
     const model = new Parrot(30)
     const { url } = await start(model, { maxConcurrent: 1 })
@@ -358,7 +401,7 @@ describe('the rest of the server', () => {
     const silent = begin(url, { messages: [user(text('count 100'))] })
     await until(() => model.running === 1)
     silent.abort()
-    await until(() => model.running === 0, 1)
+    await until(() => model.running === 0)
     expect((await call(url, '/health')).json).toEqual({ status: 'ok', running: 0, queued: 0 })
   })
 
@@ -385,7 +428,9 @@ describe('the rest of the server', () => {
     const watch = setInterval(() => {
       most = Math.max(most, model.running)
     }, 2)
-    const replies = await Promise.all(Array.from({ length: 9 }, () => ask(url, { messages: [user(text('count 20'))] })))
+    const replies = await Promise.all(
+      Array.from({ length: 9 }, () => ask(url, { messages: [user(text('count 100'))] })),
+    )
     clearInterval(watch)
     expect(replies.map(({ status }) => status).sort()).toEqual([200, 200, 200, 200, 200, 429, 429, 429, 429])
     expect(most).toBe(2)
@@ -396,17 +441,17 @@ describe('the rest of the server', () => {
 
   it('lets nobody wait for ever, and forgets those who left the queue', async () => {
     const model = new Parrot(20)
-    const { url } = await start(model, { maxConcurrent: 1, maxQueued: 1, queueTimeout: 0.2 })
-    const first = begin(url, { messages: [user(text('count 100'))], stream: true })
+    const { url } = await start(model, { maxConcurrent: 1, maxQueued: 1, queueTimeout: 3 })
+    const first = begin(url, { messages: [user(text('count 100000'))], stream: true })
     await first.first
     const late = await ask(url, { messages: [user(text('x'))] })
-    expect([late.status, late.json.error.code, late.headers['retry-after']]).toEqual([503, 'queue_timeout', '1'])
+    expect([late.status, late.json.error.code, late.headers['retry-after']]).toEqual([503, 'queue_timeout', '3'])
     const left = begin(url, { messages: [user(text('x'))] })
     const queued = async () => (await call(url, '/health')).json.queued
     let seen = 0
     await expect.poll(async () => (seen = Math.max(seen, await queued())), { interval: 10 }).toBe(1)
     left.abort()
-    await expect.poll(queued, { interval: 10, timeout: 150 }).toBe(0)
+    await expect.poll(queued, { interval: 10, timeout: 2500 }).toBe(0)
     first.abort()
   })
 
@@ -472,11 +517,10 @@ describe('the rest of the server', () => {
       yield { text: '', tokens: 0 }
     }
     const lost = ask(deaf.url, { messages: [user(text('x'))] })
-    lost.catch(() => {})
     await until(() => model.running === 1)
     await deaf.close({ now: true })
     wake()
-    await expect(lost).rejects.toThrow()
+    expect((await lost).json.error.code).toBe('shutting_down')
   })
 
   it('refuses wrong options with typed errors', async () => {

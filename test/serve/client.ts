@@ -1,5 +1,6 @@
 import { request as httpRequest, type IncomingHttpHeaders } from 'node:http'
 import { connect } from 'node:net'
+import { PATIENCE } from '../patience.js'
 import { sineWav } from './models.mjs'
 
 export interface Reply {
@@ -92,10 +93,10 @@ export function raw(port: number, ...parts: (string | Buffer)[]): Promise<string
 }
 
 /** Waits until something holds. */
-export async function until(what: () => boolean, seconds = 5): Promise<void> {
-  const end = performance.now() + seconds * 1000
+export async function until(what: () => boolean, milliseconds = PATIENCE): Promise<void> {
+  const end = performance.now() + milliseconds
   while (!what()) {
-    if (performance.now() > end) throw new Error(`not within ${seconds} s: ${what}`)
+    if (performance.now() > end) throw new Error(`not within ${milliseconds} ms: ${what}`)
     await new Promise((resolve) => setTimeout(resolve, 10))
   }
 }

@@ -3,6 +3,7 @@ import { once } from 'node:events'
 import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
 import { expect, it } from 'vitest'
+import { PATIENCE } from '../patience.js'
 import { ask, begin, call, sound, text, user } from './client.js'
 import { sineWav } from './models.mjs'
 
@@ -15,7 +16,7 @@ it('takes 50 requests of 5 MB at once, among large, broken and aborted ones, and
   const url = await line()
   const stats = async () => {
     // Those that were aborted may still be decoded.
-    await expect.poll(async () => (await call(url, '/health')).json.running, { timeout: 10_000 }).toBe(0)
+    await expect.poll(async () => (await call(url, '/health')).json.running, { timeout: PATIENCE }).toBe(0)
     child.stdin.write('\n')
     return JSON.parse(await line()) as { rss: number; liveTensors: number; running: number; begun: number }
   }
@@ -75,4 +76,4 @@ it('takes 50 requests of 5 MB at once, among large, broken and aborted ones, and
     child.stdin.end()
   }
   expect(await exit).toEqual([0, null])
-}, 120_000)
+})

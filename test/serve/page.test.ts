@@ -4,6 +4,7 @@ import { delimiter, join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { type Served, serve } from '../../lib/index.js'
 import { type Page, withPage } from '../../scripts/browser.mjs'
+import { PATIENCE } from '../patience.js'
 import { Parrot, sineWav } from './models.mjs'
 
 const names = ['chromium', 'chromium-browser', 'google-chrome', 'google-chrome-stable']
@@ -201,7 +202,7 @@ describe.skipIf(!chromium)('the page, in Chromium', () => {
       expect(stopped).toMatchObject({ note: 'Stopped.', busy: 'false' })
       expect(stopped?.text).toMatch(/^1 2 3 4 /)
       expect(stopped?.text.length).toBeLessThan(500)
-      await expect.poll(() => model.running, { timeout: 2000 }).toBe(0)
+      await expect.poll(() => model.running, { timeout: PATIENCE }).toBe(0)
       model.pause = 0
 
       await page.click('#fresh')

@@ -44,6 +44,14 @@ describe('the addon', () => {
     expect(problem).toMatch(/no native addon for linux-x64 here. Run `npx voxtorch install`/)
   })
 
+  test('bundled into a program: says to leave it out of the bundle', () => {
+    const { libtorch, root, info } = installed()
+    write(join(root, 'package.json'), '{ "name": "app", "type": "module" }')
+    const { problem } = info({ LIBTORCH: libtorch('2.13.0+cpu') })
+    expect(problem).toMatch(/^voxtorch was bundled into .*--external:voxtorch/)
+    expect(problem).not.toContain('npx voxtorch install')
+  })
+
   test('built for another minor version: refuses, names both, and three ways out', () => {
     const { addon, libtorch, info } = installed()
     addon('build', { libtorch: '2.13', cuda: null })

@@ -16,5 +16,4 @@ test.runIf(existsSync(`${repository}build/voxtorch.node`))(
     expect(status, `${stdout}\n${stderr}`).toBe(0)
     expect(stdout.match(new RegExp(`^${process.version} 10\\.5$`, 'gm'))).toHaveLength(3)
   },
-  300_000,
 )

@@ -1,8 +1,10 @@
 import { describe, expect, test } from 'vitest'
 import {
+  AdamW,
   autograd,
   type BackwardOptions,
   enableGrad,
+  functional,
   GradientError,
   gradcheck,
   memoryStats,
@@ -374,4 +376,33 @@ test('passes leave nothing', async () => {
   expect(memoryStats().liveTensors).toBe(before + 1)
   gradient.dispose()
   expect(x.grad!.toArray()).toEqual([2, 2])
+})
+
+describe('gradients have memory', () => {
+  test.each(['sgn', 'sign', 'floor', 'round'] as const)('%s, whose gradient is zero', async (name) =>
+    scope(async () => {
+      const x = tensor([1.5, -2], { requiresGrad: true })
+      const w = tensor([[1, 0.5]], { requiresGrad: true })
+      await functional.layerNorm(functional.linear(x, w), [1])[name]().sum().backward()
+      expect([x.grad!.toArray(), w.grad!.toArray()]).toEqual([[0, 0], [[0, 0]]])
+      const optimizer = new AdamW([x, w], { weightDecay: 0 })
+      await optimizer.step()
+      expect(x.toArray()).toEqual([1.5, -2])
+      const [again] = await autograd.grad(x[name]().sum(), x)
+      expect(again!.add_(1).toArray()).toEqual([1, 1])
+    }),
+  )
+
+  test('of conjugates are settled', async () =>
+    scope(async () => {
+      const z = ops.complex(tensor([1.5, 2]), tensor([0.5, -1])).requiresGrad_(true)
+      const weights = ops.complex(tensor([1.5, -2]), tensor([3.5, 1]))
+      // d Re(Σ w conj(z)) / dz, by PyTorch's convention: w itself, conjugated once for the product and once for z.
+      await ops.real(z.conj().mul(weights)).sum().backward()
+      expect(z.grad!.isConj()).toBe(false)
+      expect(z.grad!.toArray()).toEqual([
+        { re: 1.5, im: 3.5 },
+        { re: -2, im: 1 },
+      ])
+    }))
 })

@@ -34,6 +34,18 @@ describe('the cache of CPU memory', () => {
     expect(cached()).toBe(0)
   })
 
+  test('goes back while the process does nothing', { timeout: 120_000 }, () => {
+    const kept = inProcess(`
+      zeros([64 * 2 ** 20]).dispose()
+      zeros([2 ** 12]).dispose()
+      const before = memoryStats().cachedBytes
+      if (before < 2 ** 28) throw new Error(\`only \${before} bytes were cached\`)
+      // The clocks are other ones: it looks a second after ten.
+      for (let i = 0; i < 60 && memoryStats().cachedBytes > 0; i++) await new Promise((done) => setTimeout(done, 1000))
+    `)
+    expect(kept).toBe(0)
+  })
+
   test('cuts what is freed for smaller tensors, and joins it again for a larger one', () => {
     emptyCache()
     zeros([8 * MiB]).dispose()

@@ -60,6 +60,16 @@ describe('factories', () => {
       expect(zerosLike(like, { device: 'meta' }).device).toBe('meta')
     }))
 
+  test('a generator lives as long as somebody has it', async () => {
+    const generator = new Generator({ seed: 3 })
+    for (let i = 0; i < 3; i += 1) {
+      ;(globalThis.gc as () => void)()
+      // Finalizers run in a later turn of the loop.
+      await new Promise((resolve) => setImmediate(resolve))
+    }
+    expect(generator.seed).toBe(3)
+  })
+
   test('random numbers follow the seed and the generator', () =>
     scope(() => {
       manualSeed(3)

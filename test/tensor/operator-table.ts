@@ -5,11 +5,14 @@ import {
   full,
   fullLike,
   linspace,
+  ones,
   onesLike,
   ops,
   slice,
   stack,
   type Tensor,
+  tensor,
+  unravelIndex,
   zeros,
 } from '../../lib/index.js'
 import { op } from '../../lib/native/call.js'
@@ -184,6 +187,12 @@ export const operators: Record<string, (inputs: OperatorInputs) => unknown> = {
   'torch.stack([x, y], 2)': ({ x, y }) => stack([x, y], 2),
   'x.split(2, 1)': ({ x }) => x.split(2, 1),
   'x.split([1, 3], 1)': ({ x }) => x.split([1, 3], 1),
+  'x.hsplit(2)': ({ x }) => x.hsplit(2),
+  'x.hsplit([2])': ({ x }) => x.hsplit([2]),
+  'x.vsplit(3)': ({ x }) => ops.vsplit(x, 3),
+  'x.vsplit([2])': ({ x }) => ops.vsplit(x, [2]),
+  'cube.dsplit(2)': ({ cube }) => cube.dsplit(2),
+  'cube.dsplit([2])': ({ cube }) => cube.dsplit([2]),
   'x.chunk(2, 1)': ({ x }) => x.chunk(2, 1),
   'x.unbind(0)': ({ x }) => x.unbind(0),
   "torch.meshgrid([v, bias5], indexing='ij')": ({ v, bias5 }) => ops.meshgrid([v, bias5], { indexing: 'ij' }),
@@ -315,6 +324,14 @@ export const operators: Record<string, (inputs: OperatorInputs) => unknown> = {
   'F.cosine_similarity(x, y)': ({ x, y }) => ops.cosineSimilarity(x, y),
   'torch.fft.fft(v)': ({ v }) => ops.fftFft(v),
   'torch.fft.rfft(x)': ({ x }) => ops.fftRfft(x),
+  'torch.stft(cube.flatten(), 8, return_complex=True)': ({ cube }) =>
+    ops.stft(cube.flatten(), 8, { returnComplex: true }),
+  'torch.stft(cube.flatten(), 8, 2, 6, torch.ones(6), return_complex=True)': ({ cube }) =>
+    cube.flatten().stft(8, 2, 6, ones([6]), { returnComplex: true }),
+  'torch.stft(cube.flatten(), 8, 2, None, None, False, return_complex=True)': ({ cube }) =>
+    ops.stft(cube.flatten(), 8, 2, null, null, false, { returnComplex: true }),
+  "torch.stft(cube.flatten(), 8, pad_mode='constant', normalized=True, return_complex=True)": ({ cube }) =>
+    ops.stft(cube.flatten(), 8, { padMode: 'constant', normalized: true, returnComplex: true }),
   'torch.fft.irfft(torch.fft.rfft(x), n=4)': ({ x }) => ops.fftIrfft(ops.fftRfft(x), { n: 4 }),
   'torch.stft(sequence[0], 4, 2, window=v, return_complex=True)': ({ sequence, v }) =>
     ops.stft(sequence.at(0), 4, { hopLength: 2, window: v, center: true, returnComplex: true }),
@@ -372,6 +389,33 @@ export const operators: Record<string, (inputs: OperatorInputs) => unknown> = {
   'torch.isin(i, t3)': ({ i, t3 }) => ops.isin(i, t3),
   'torch.renorm(x, 2, 0, 1.0)': ({ x }) => ops.renorm(x, 2, 0, 1),
   'torch.corrcoef(x)': ({ x }) => ops.corrcoef(x),
+  'torch.nonzero(x > 0, as_tuple=True)': ({ x }) => x.gt(0).nonzero({ asTuple: true }),
+  "x.norm('fro')": ({ x }) => x.norm('fro'),
+  "x.norm('nuc')": ({ x }) => x.norm('nuc'),
+  "torch.norm(cube, 'fro', [0, 2], keepdim=True)": ({ cube }) => ops.norm(cube, 'fro', [0, 2], true),
+  "torch.norm(cube, 'nuc', dim=[1, 2])": ({ cube }) => ops.norm(cube, 'nuc', { dim: [1, 2] }),
+  "torch.norm(x, 'fro', 1)": ({ x }) => ops.norm(x, 'fro', 1),
+  'torch.tensordot(cube, cube.permute(1, 2, 0), dims=2)': ({ cube }) =>
+    cube.tensordot(cube.permute(1, 2, 0), { dims: 2 }),
+  'torch.tensordot(v, x, 0)': ({ v, x }) => ops.tensordot(v, x, 0),
+  'torch.tensordot(cube, x, dims=[[1, 2], [0, 1]])': ({ cube, x }) =>
+    ops.tensordot(cube, x, {
+      dims: [
+        [1, 2],
+        [0, 1],
+      ],
+    }),
+  "torch.cdist(x, y, compute_mode='donot_use_mm_for_euclid_dist')": ({ x, y }) =>
+    ops.cdist(x, y, { computeMode: 'donot_use_mm_for_euclid_dist' }),
+  'torch.unravel_index(t3, [2, 2])': ({ t3 }) => unravelIndex(t3, [2, 2]),
+  'torch.unravel_index(torch.tensor([[23, 0], [7, 11]]), (2, 3, 4))': () =>
+    unravelIndex(
+      tensor([
+        [23, 0],
+        [7, 11],
+      ]),
+      [2, 3, 4],
+    ),
   'torch.cov(x)': ({ x }) => ops.cov(x),
   'torch.gcd(i, j)': ({ i, j }) => ops.gcd(i, j),
   'x.add_(1)': ({ x }) => x.add_(1),

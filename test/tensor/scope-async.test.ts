@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest'
-import { DataLoader, keep, memoryStats, ones, ops, scope, type Tensor, tensor } from '../../lib/index.js'
+import { autocast, DataLoader, keep, memoryStats, ones, ops, scope, type Tensor, tensor } from '../../lib/index.js'
 import { counts } from './counts.js'
 
 const live = () => memoryStats().liveTensors
@@ -196,6 +196,70 @@ describe('an asynchronous scope', () => {
     })
     expect(await thenable).toBe(5)
     expect(counts()).toEqual(before)
+  })
+
+  // A query builder, for instance: nothing happens before somebody calls `then`, which gives nothing back.
+  function lazy<T>(work: () => Promise<T>) {
+    return {
+      // biome-ignore lint/suspicious/noThenProperty: that is the point.
+      then(resolve: (value: T) => void, reject: (error: unknown) => void): void {
+        work().then(resolve, reject)
+      },
+    } as unknown as PromiseLike<T>
+  }
+
+  test('a thenable whose `then` returns nothing keeps the scope open until it settles, and gives its value', async () => {
+    const before = counts()
+    let inside: Tensor | undefined
+    const result = scope(() =>
+      lazy(async () => {
+        inside = ones([2])
+        await tick()
+        expect(inside.disposed).toBe(false)
+        return inside.add(1)
+      }),
+    )
+    const value = await result
+    expect(value.toArray()).toEqual([2, 2])
+    expect(inside?.disposed).toBe(true)
+    value.dispose()
+    expect(counts()).toEqual(before)
+    const failed = scope(() =>
+      lazy(async () => {
+        ones([1])
+        await tick()
+        throw new Error('mine')
+      }),
+    )
+    await expect(failed).rejects.toThrow('mine')
+    expect(counts()).toEqual(before)
+  })
+
+  test('a thenable of a thenable, a function with a `then`, and one whose `then` throws', async () => {
+    const before = counts()
+    const nested = scope(() => lazy(async () => ones([1]).dispose()))
+    expect(await scope(() => lazy(async () => nested))).toBeUndefined()
+    // biome-ignore lint/suspicious/noThenProperty: that is the point.
+    const callable = Object.assign(() => 0, { then: (resolve: (value: number) => void) => resolve(3) })
+    expect(await scope(() => callable)).toBe(3)
+    const throwing = {
+      // biome-ignore lint/suspicious/noThenProperty: that is the point.
+      get then(): unknown {
+        throw new Error('mine')
+      },
+    }
+    expect(() =>
+      scope(() => {
+        ones([1])
+        return throwing
+      }),
+    ).toThrow('mine')
+    expect(counts()).toEqual(before)
+  })
+
+  test('autocast waits for a thenable too', async () => {
+    const product = autocast({}, () => lazy(async () => ones([2, 2]).matmul(ones([2, 2]))))
+    expect((await product).dtype).toBe('bfloat16')
   })
 
   test('an async generator’s body', async () => {

@@ -1,6 +1,7 @@
 import { dirname } from 'node:path'
 import { beforeAll, describe, expect, test } from 'vitest'
 import { type ChatMessage, ConfigError, DataError, Tokenizer } from '../../lib/index.js'
+import { PATIENCE } from '../patience.js'
 import { directory, fromSpec, json, published } from './helpers.js'
 
 interface Case {
@@ -129,6 +130,12 @@ describe('a hostile template is ended', () => {
       '{% set n = namespace(x=[1]) %}{% for i in range(60) %}{% set n.x = [n.x, n.x] %}{% endfor %}{{ n.x | tojson }}',
       /timed out/,
     ],
+    ['a million pieces joined', "{{ range(1000000) | map('string') | join('...') }}", /list of 1000000 numbers/],
+    [
+      'one long text joined often',
+      '{% set n = namespace(x="a") %}{% for i in range(16) %}{% set n.x = n.x ~ n.x %}{% endfor %}{% set l = namespace(x=[n.x]) %}{% for i in range(16) %}{% set l.x = l.x + l.x %}{% endfor %}{{ l.x | join }}{{ l.x | join("") }}',
+      /too long/,
+    ],
     ['a huge range', '{{ range(10 ** 12) }}', /list of 1000000000000 numbers/],
     ['endless recursion', '{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}', /nests deeper|call stack/],
     ['a tower of brackets', `{{ ${'('.repeat(2e5)}1${')'.repeat(2e5)} }}`, /call stack/],
@@ -139,7 +146,7 @@ describe('a hostile template is ended', () => {
     const start = performance.now()
     const call = () => mistral.applyChatTemplate([{ role: 'user', content: 'x' }], { chatTemplate })
     expect(call).toThrow(message)
-    expect(performance.now() - start).toBeLessThan(10_000)
+    expect(performance.now() - start).toBeLessThan(PATIENCE)
     expect(call).toThrow(DataError)
   })
 })

@@ -1,3 +1,4 @@
+import { execFileSync } from 'node:child_process'
 import { describe, expect, it } from 'vitest'
 import {
   AdamW8bit,
@@ -38,6 +39,18 @@ describe('the dynamic 8-bit type against bitsandbytes', () => {
     expect(absmax.toArray()).toEqual(out.absmax.toArray())
     expect(codes.toArray()).toEqual(out.codes.toArray())
     expect(dequantize(codes, absmax, { signed }).toArray()).toEqual(out.values.toArray())
+  })
+
+  it('has the same code book on every processor', () => {
+    const program = `
+      import '${new URL('../../dist/modules/index.js', import.meta.url)}'
+      import { op } from '${new URL('../../dist/modules/native/call.js', import.meta.url)}'
+      console.log(JSON.stringify(op('voxtorch::dynamic_code_book')({ signed: true }).toArray()))`
+    const out = execFileSync(process.execPath, ['--input-type=module', '-e', program], {
+      env: { ...process.env, ATEN_CPU_CAPABILITY: 'default' },
+      encoding: 'utf8',
+    })
+    expect(JSON.parse(out)).toEqual(books.signed.toArray())
   })
 
   it('takes the nearest code of every number, found one by one', () => {
@@ -132,7 +145,8 @@ describe('AdamW8bit', () => {
           key.startsWith(`${index}.`) ? [[key.slice(2), value] as const] : [],
         ),
       )
-    const maps = { qmap1: books.signed, qmap2: books.unsigned }
+    // Made on another processor, with other last bits.
+    const maps = { qmap1: books.signed.mul(1 + 2 ** -23), qmap2: books.unsigned }
     const foreign = (first: object): OptimizerState =>
       ({
         state: { 0: { step: 50, ...of(0), ...first }, 1: { step: 50, ...of(1) } },

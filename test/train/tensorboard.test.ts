@@ -1,3 +1,4 @@
+import { spawnSync } from 'node:child_process'
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { basename, dirname, join } from 'node:path'
@@ -79,4 +80,25 @@ it('refuses a step that is no number, and writing after close', () => {
   writer.close()
   expect(() => writer.addScalar('loss', 1, 0)).toThrow(ConfigError)
   expect(() => writer.flush()).toThrow(ConfigError)
+})
+
+it('a disk that is full is a DataError that names the file', () => {
+  const folder = mkdtempSync(join(tmpdir(), 'voxtorch-full-'))
+  const library = new URL('../../dist/index.js', import.meta.url).href
+  // Files of this process may have a few kilobytes: what comes then is what a full disk gives.
+  const program = `
+    import { SummaryWriter } from ${JSON.stringify(library)}
+    const writer = new SummaryWriter(${JSON.stringify(folder)})
+    try {
+      for (let i = 0; i < 1e5; i++) writer.addScalar('x', i, i)
+    } catch (error) {
+      console.log(error.name, error.file === writer.path, error.message.includes('cannot be written'))
+    }
+    writer.close()`
+  try {
+    const args = ['-c', 'ulimit -f 16; exec "$0" "$@"', process.execPath, '--input-type=module', '-e', program]
+    expect(spawnSync('sh', args, { encoding: 'utf8' }).stdout).toBe('DataError true true\n')
+  } finally {
+    rmSync(folder, { recursive: true })
+  }
 })

@@ -1,3 +1,4 @@
+import { mapMayGrow, tooMuch } from '../../native/heap.js'
 import { Payload } from './feed.js'
 import { Callable, Marker, OldString, PyDict, PyRecord, type Site } from './objects.js'
 import { encodeLatin1 } from './text.js'
@@ -39,7 +40,12 @@ function noArguments(name: string, args: readonly unknown[], site: Site): void {
 }
 
 function makeSet(args: readonly unknown[], site: Site): Set<unknown> {
-  return new Set(args.length === 0 ? [] : listOf(args[0], 'set', site))
+  const set = new Set()
+  for (const item of args.length === 0 ? [] : listOf(args[0], 'set', site)) {
+    if (!mapMayGrow(set.size)) throw site.error(tooMuch())
+    set.add(item)
+  }
+  return set
 }
 
 /** bytes() and bytearray(), as protocols 0 to 2 write them. */
@@ -77,6 +83,7 @@ function makeDict(args: readonly unknown[], site: Site): PyDict {
   for (const pair of listOf(args[0], 'collections.OrderedDict', site)) {
     if (!Array.isArray(pair) || pair.length !== 2)
       throw site.error('it makes an OrderedDict of other things than pairs')
+    if (!mapMayGrow(dict.size)) throw site.error(tooMuch())
     dict.set(pair[0], pair[1])
   }
   return dict

@@ -1,3 +1,4 @@
+import { mapMayGrow, tooMuch } from '../../native/heap.js'
 import { Buildable, Callable, Marker, PyDict, PyRecord, type Site } from './objects.js'
 
 /** Calls a name of the allow-list. */
@@ -24,6 +25,7 @@ function fillRecord(record: PyRecord, state: unknown, site: Site): void {
     site.charge(part.size)
     for (const [key, value] of part) {
       if (typeof key !== 'string') throw site.error(`it gives ${record.className} a field without a name`)
+      if (!mapMayGrow(record.size)) throw site.error(tooMuch())
       record.set(key, value)
     }
   }

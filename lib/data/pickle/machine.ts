@@ -1,5 +1,6 @@
 import { setImmediate } from 'node:timers/promises'
 import type { VoxtorchError } from '../../native/errors.js'
+import { heapHolds, listMayGrow, mapMayGrow, tooMuch } from '../../native/heap.js'
 import { type Place, quoted } from '../byte-source.js'
 import { build, call, globalOf, nameOf } from './calls.js'
 import { type Feed, Payload, truncated } from './feed.js'
@@ -64,6 +65,7 @@ export class Machine implements Site {
   async run(): Promise<unknown> {
     let until = performance.now() + SLICE_MILLISECONDS
     for (;;) {
+      if (!heapHolds()) throw this.error(tooMuch())
       const request = this.step(until)
       if (request === STOPPED) return this.stack.pop()
       // At once: what it waits for may fail while nobody looks.
@@ -103,6 +105,7 @@ export class Machine implements Site {
       }
       left -= 1
       if (left === 0) {
+        if (!heapHolds()) throw this.error(tooMuch())
         if (performance.now() > until) return PAUSE
         left = SLICE_OPERATIONS
       }
@@ -255,6 +258,7 @@ export class Machine implements Site {
         const item = this.stack.pop()
         const list = this.listOnTop()
         if (Array.isArray(item)) this.deepen(list, item)
+        if (!listMayGrow(list.length)) throw this.error(tooMuch())
         list.push(item)
         return this.skip(0)
       }
@@ -262,7 +266,10 @@ export class Machine implements Site {
         // APPENDS
         const items = this.stack.popMark()
         const list = this.listOnTop()
-        for (const item of items) list.push(item)
+        for (const item of items) {
+          if (!listMayGrow(list.length)) throw this.error(tooMuch())
+          list.push(item)
+        }
         return this.skip(0)
       }
       case 0x7d: // EMPTY_DICT
@@ -287,11 +294,15 @@ export class Machine implements Site {
         const items = this.stack.popMark()
         const set = this.stack.top()
         if (!(set instanceof Set)) throw this.error('it adds items to something that is no set')
-        for (const item of items) set.add(this.key(item))
+        this.addItems(set, items)
         return this.skip(0)
       }
-      case 0x91: // FROZENSET
-        return this.made(0, new Set(this.stack.popMark().map((item) => this.key(item))))
+      case 0x91: {
+        // FROZENSET
+        const set = new Set()
+        this.addItems(set, this.stack.popMark())
+        return this.made(0, set)
+      }
       case 0x93: {
         // STACK_GLOBAL
         const name = this.stack.pop()
@@ -367,8 +378,18 @@ export class Machine implements Site {
     const dict = this.stack.top()
     if (!(dict instanceof PyDict)) throw this.error('it sets items of something that is no dict')
     if (items.length % 2 !== 0) throw this.error('it sets a key without a value')
-    for (let i = 0; i < items.length; i += 2) dict.set(this.key(items[i]), items[i + 1])
+    for (let i = 0; i < items.length; i += 2) {
+      if (!mapMayGrow(dict.size)) throw this.error(tooMuch())
+      dict.set(this.key(items[i]), items[i + 1])
+    }
     this.skip(0)
+  }
+
+  private addItems(set: Set<unknown>, items: readonly unknown[]): void {
+    for (const item of items) {
+      if (!mapMayGrow(set.size)) throw this.error(tooMuch())
+      set.add(this.key(item))
+    }
   }
 
   private key(value: unknown): unknown {

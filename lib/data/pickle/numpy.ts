@@ -1,3 +1,4 @@
+import { heapHolds, LONGEST_LIST, tooMuch } from '../../native/heap.js'
 import type { DType } from '../../tensor/dtype.js'
 import { bytesOf, callable, type Globals, marker } from './builtins.js'
 import { Payload } from './feed.js'
@@ -193,7 +194,16 @@ export function itemsOf(descr: NumpyDType, bytes: Uint8Array, count: number, sit
   const { itemSize } = descr
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length)
   const read = descr.kind === 'number' ? readers[descr.dtype!]! : descr.kind === 'U' ? readText : readBytes
-  return Array.from({ length: count }, (_, i) => read(view, i * itemSize, !descr.bigEndian, itemSize, site))
+  if (count > LONGEST_LIST || !heapHolds(count * itemCost(descr))) throw site.error(tooMuch())
+  const items: unknown[] = []
+  for (let i = 0; i < count; i += 1) items.push(read(view, i * itemSize, !descr.bigEndian, itemSize, site))
+  return items
+}
+
+/** Bytes of JavaScript's memory for an element: what it takes in the list, and as an object of its own. */
+function itemCost({ kind, itemSize }: NumpyDType): number {
+  if (kind === 'number') return 24
+  return kind === 'U' ? 40 + itemSize / 2 : 230 + itemSize
 }
 
 type Read = (view: DataView, at: number, little: boolean, size: number, site: Pick<Site, 'error'>) => unknown

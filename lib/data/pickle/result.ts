@@ -1,5 +1,6 @@
 import { constants } from 'node:buffer'
 import { setImmediate } from 'node:timers/promises'
+import { heapHolds, listMayGrow, mapMayGrow, tooMuch } from '../../native/heap.js'
 import type { DType } from '../../tensor/dtype.js'
 import type { Complex, Device, Tensor } from '../../tensor/index.js'
 import { type Place, quoted } from '../byte-source.js'
@@ -112,6 +113,7 @@ class Result {
       if (container instanceof PyDict) this.fillDict(container, depth + 1, path)
       else if (container instanceof Set) for (const item of container) this.key(item, depth + 1)
       else this.fillList(container, depth + 1, path)
+      if (i % 1000 === 0 && !heapHolds()) throw this.place.error(tooMuch())
       if (i % 1000 === 0 && performance.now() > until) {
         await setImmediate()
         until = performance.now() + 10
@@ -162,6 +164,7 @@ class Result {
   private later(container: Container, depth: number, path: string): void {
     if (Array.isArray(container) && container.length <= SMALL_LIST && !container.some(isObject)) return
     if (this.visited.has(container)) return
+    if (!mapMayGrow(this.visited.size) || !listMayGrow(this.work.length)) throw this.place.error(tooMuch())
     this.visited.add(container)
     this.work.push({ container, depth, path })
   }
@@ -175,8 +178,9 @@ class Result {
     }
     if (value instanceof PyDict) {
       if (value.result === undefined) {
-        const named = [...value.keys()].every((key) => typeof key === 'string')
+        const named = onlyTexts(value.keys())
         value.result = named ? Object.create(null) : new Map()
+        if (!listMayGrow(this.work.length)) throw this.place.error(tooMuch())
         this.work.push({ container: value, depth, path })
       }
       return value.result
@@ -193,6 +197,9 @@ class Result {
 
   private wait(value: Payload | OldString | NumpyArray | TorchTensor, put: Put): null {
     const puts = this.waiting.get(value)
+    if (puts === undefined ? !mapMayGrow(this.waiting.size) : !listMayGrow(puts.length)) {
+      throw this.place.error(tooMuch())
+    }
     if (puts === undefined) this.waiting.set(value, [put])
     else puts.push(put)
     return null
@@ -311,6 +318,11 @@ class Result {
     if (decoded === undefined) throw this.place.error('it has bytes written as a text with other characters')
     return decoded
   }
+}
+
+function onlyTexts(keys: Iterable<unknown>): boolean {
+  for (const key of keys) if (typeof key !== 'string') return false
+  return true
 }
 
 const isObject = (value: unknown): boolean => typeof value === 'object' && value !== null

@@ -1,3 +1,4 @@
+import { heapHolds, listMayGrow, mapMayGrow, tooMuch } from '../../native/heap.js'
 import type { Site } from './objects.js'
 
 /** The machine's stack with its marks, and its memo. */
@@ -16,6 +17,7 @@ export class Stack {
   }
 
   push(value: unknown): void {
+    if (!listMayGrow(this.items.length)) throw this.full()
     this.items.push(value)
   }
 
@@ -30,6 +32,7 @@ export class Stack {
   }
 
   mark(): void {
+    if (!listMayGrow(this.marks.length)) throw this.full()
     this.fence = this.items.length
     this.marks.push(this.fence)
   }
@@ -39,6 +42,8 @@ export class Stack {
     const start = this.marks.pop()
     if (start === undefined) throw this.site.error('it goes back to a mark that was never set')
     this.fence = this.marks[this.marks.length - 1] ?? 0
+    const count = this.items.length - start
+    if (count > 2 ** 16 && !heapHolds(8 * count)) throw this.full()
     const items = this.items.slice(start)
     this.items.length = start
     return items
@@ -53,8 +58,13 @@ export class Stack {
   remember(index: number): void {
     const value = this.top()
     if (index < this.memo.length) this.memo[index] = value
-    else if (index === this.memo.length) this.memo.push(value)
-    else this.sparseMemo.set(index, value)
+    else if (index === this.memo.length) {
+      if (!listMayGrow(index)) throw this.full()
+      this.memo.push(value)
+    } else {
+      if (!mapMayGrow(this.sparseMemo.size)) throw this.full()
+      this.sparseMemo.set(index, value)
+    }
   }
 
   /** Remembers the top under the number of memos so far. */
@@ -63,8 +73,12 @@ export class Stack {
   }
 
   recall(index: number): void {
-    if (index >= 0 && index < this.memo.length) this.items.push(this.memo[index])
-    else if (this.sparseMemo.has(index)) this.items.push(this.sparseMemo.get(index))
+    if (index >= 0 && index < this.memo.length) this.push(this.memo[index])
+    else if (this.sparseMemo.has(index)) this.push(this.sparseMemo.get(index))
     else throw this.site.error(`it refers to the memo ${index}, which was never stored`)
+  }
+
+  private full(): Error {
+    return this.site.error(tooMuch())
   }
 }

@@ -1,3 +1,4 @@
+import { op } from '../../native/call.js'
 import { type DType, dtypeFacts } from '../../tensor/dtype.js'
 import { type Device, empty, noGrad, scope, type Tensor, tensor } from '../../tensor/index.js'
 import { type ByteSource, MemorySource, type Place } from '../byte-source.js'
@@ -240,14 +241,16 @@ function lookAt(
     scope(() => {
       const flats = new Map<DType, Tensor>()
       return views.map((view) => {
-        const { dtype, start, extent, shape, strides, requiresGrad } = view
+        const { dtype, start, extent, shape, strides, requiresGrad, bits } = view
         let items = flats.get(dtype)
         if (items === undefined) {
           items = converted(flat.dtype === dtype ? flat : whole(flat, dtype), wanted)
           flats.set(dtype, items)
         }
         const offset = extent === 0 ? 0 : (start - begin) / dtypeFacts(dtype).bytes
-        const made = items.asStrided([...shape], [...strides], offset)
+        const stored = items.asStrided([...shape], [...strides], offset)
+        const conjugated = bits.conj ? conjugate(stored) : stored
+        const made = bits.neg ? opposite(conjugated) : conjugated
         const leaf = requiresGrad ? made.detach().requiresGrad_(true) : made
         found.set(view, leaf)
         return leaf
@@ -255,6 +258,10 @@ function lookAt(
     }),
   )
 }
+
+// As in torch, views on the memory of the file's tensor, which others may share.
+const conjugate = op('aten::_conj') as (tensor: Tensor) => Tensor
+const opposite = op('aten::_neg_view') as (tensor: Tensor) => Tensor
 
 /** As many whole elements as the bytes have. */
 function whole(bytes: Tensor, dtype: DType): Tensor {

@@ -1,7 +1,7 @@
 import { type DType, dtypeFacts } from '../../tensor/dtype.js'
 import { callable, type Globals, marker } from './builtins.js'
 import type { Payload } from './feed.js'
-import { Callable, Marker, type Site } from './objects.js'
+import { Callable, Marker, PyDict, type Site } from './objects.js'
 
 /** torch's tensors in pickles: what `torch.save` writes, and tensors in plain pickles. */
 
@@ -45,6 +45,8 @@ export class TorchTensor {
     readonly shape: readonly number[],
     readonly strides: readonly number[],
     readonly requiresGrad: boolean,
+    /** Whether the numbers in the file stand for their conjugates or opposites: torch saves such views as they are. */
+    readonly bits: { readonly conj: boolean; readonly neg: boolean } = { conj: false, neg: false },
   ) {}
 
   /** How many bytes of the block lie between its first and its last element, both included. */
@@ -133,7 +135,26 @@ function sizesOf(value: unknown, what: string, site: Site): readonly number[] {
   throw site.error(`it has a tensor whose ${what} is not a list of at most 64 numbers of at least 0`)
 }
 
-function rebuild(args: readonly unknown[], requiresGrad: unknown, typed: unknown, site: Site): TorchTensor {
+const BITS = ['conj', 'neg']
+
+function bitsOf(metadata: unknown, site: Site): { conj: boolean; neg: boolean } {
+  if (metadata === undefined || metadata === null) return { conj: false, neg: false }
+  if (!(metadata instanceof PyDict)) throw site.error('it has a tensor whose metadata is no dict')
+  for (const [key, value] of metadata) {
+    if (!BITS.includes(key as string) || typeof value !== 'boolean') {
+      throw site.error(`it has a tensor with unknown metadata ${String(key)}`)
+    }
+  }
+  return { conj: metadata.get('conj') === true, neg: metadata.get('neg') === true }
+}
+
+function rebuild(
+  args: readonly unknown[],
+  requiresGrad: unknown,
+  typed: unknown,
+  site: Site,
+  metadata?: unknown,
+): TorchTensor {
   const [storage, offset, size, stride] = args
   if (!(storage instanceof TorchStorage)) throw site.error('it has a tensor without a storage')
   const dtype = typed === undefined ? storage.dtype : meaning.get(typed)
@@ -146,7 +167,9 @@ function rebuild(args: readonly unknown[], requiresGrad: unknown, typed: unknown
   const { bytes, kind } = dtypeFacts(dtype)
   const begin = offset * bytes
   const grad = requiresGrad === true && (kind === 'float' || kind === 'complex')
-  const tensor = new TorchTensor(storage.data, storage.start + begin, dtype, shape, strides, grad)
+  const bits = bitsOf(metadata, site)
+  if (bits.conj && kind !== 'complex') throw site.error(`it has a conjugated tensor of the dtype ${dtype}`)
+  const tensor = new TorchTensor(storage.data, storage.start + begin, dtype, shape, strides, grad, bits)
   const { extent } = tensor
   const elements = shape.reduce((product, length) => product * BigInt(length), 1n)
   if (!(begin + extent <= storage.length) || elements > 2n ** 53n) {
@@ -159,14 +182,14 @@ function rebuild(args: readonly unknown[], requiresGrad: unknown, typed: unknown
 }
 
 const rebuildTensor = (args: readonly unknown[], site: Site) => rebuild(args, false, undefined, site)
-const rebuildTensorV2 = (args: readonly unknown[], site: Site) => rebuild(args, args[4], undefined, site)
-const rebuildTensorV3 = (args: readonly unknown[], site: Site) => rebuild(args, args[4], args[6] ?? null, site)
+const rebuildTensorV2 = (args: readonly unknown[], site: Site) => rebuild(args, args[4], undefined, site, args[6])
+const rebuildTensorV3 = (args: readonly unknown[], site: Site) => rebuild(args, args[4], args[6] ?? null, site, args[7])
 
 function rebuildParameter(args: readonly unknown[], site: Site): TorchTensor {
   const [value, requiresGrad] = args
   if (!(value instanceof TorchTensor)) throw site.error('it has a parameter without a tensor')
-  const { data, start, dtype, shape, strides } = value
-  return new TorchTensor(data, start, dtype, shape, strides, requiresGrad === true)
+  const { data, start, dtype, shape, strides, bits } = value
+  return new TorchTensor(data, start, dtype, shape, strides, requiresGrad === true, bits)
 }
 
 /** A tensor that carries attributes, or of a class of its own: the tensor without them. */

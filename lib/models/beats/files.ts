@@ -12,7 +12,7 @@ import { CheckpointError, VoxtorchError } from '../../native/errors.js'
 import type { NativeModule } from '../../nn/native-module.js'
 import type { FactoryOptions } from '../../nn/parameter.js'
 import { scope, Tensor } from '../../tensor/index.js'
-import { type LoadNetworkOptions, type NetworkKind, parted, readConfig } from '../pretrained.js'
+import { type LoadNetworkOptions, type NetworkKind, parted, readConfig, requireModelType } from '../pretrained.js'
 import { type FillOptions, filled, readWeights, renamed } from '../weights.js'
 import type { BeatsConfig } from './config.js'
 
@@ -70,7 +70,9 @@ function isTorchFile(from: string): boolean {
 }
 
 async function readDirectory(directory: string, options: FillOptions) {
-  return { config: (await readConfig(directory)) as BeatsConfig, ...(await readWeights(directory, options)) }
+  const config = (await readConfig(directory)) as BeatsConfig
+  requireModelType(directory, config, beatsKind)
+  return { config, ...(await readWeights(directory, options)) }
 }
 
 async function requireHash(file: string, sha256: string): Promise<void> {

@@ -1,6 +1,7 @@
+import { misuse } from '../../data/check.js'
 import { toCamel, toSnake } from '../../data/key-case.js'
 import { ConfigError } from '../../native/errors.js'
-import type { NetworkConfig } from '../config.js'
+import { configOf, type NetworkConfig } from '../config.js'
 
 /** What rotary positions are scaled with; `ropeType` decides which of the others are read. */
 export interface RopeParameters {
@@ -75,6 +76,9 @@ export const architectureOf = (config: DecoderLMConfig): string => architectures
 
 /** The configuration with the defaults of its model type, and the keys of its RoPE scaling in camelCase. */
 export function completed(config: DecoderLMConfig): DecoderLMConfig {
+  if (typeof config !== 'object' || config === null || Array.isArray(config)) {
+    throw misuse('DecoderLM', 'config', 'an object (a size by its name goes to DecoderLM.fromConfig)', config)
+  }
   const modelType = typeOf(config)
   const whole: DecoderLMConfig = { ...defaults[modelType], ...config, modelType }
   for (const key of ROPE) {
@@ -97,7 +101,8 @@ export function published(config: DecoderLMConfig): NetworkConfig {
 
 const ROPE = ['ropeParameters', 'ropeScaling'] as const
 
-function typeOf({ modelType = 'llama' }: DecoderLMConfig): ModelType {
+function typeOf(config: DecoderLMConfig): ModelType {
+  const { modelType = 'llama' } = configOf('DecoderLM', config, {})
   if (typeof modelType === 'string' && Object.hasOwn(architectures, modelType)) return modelType
   throw new ConfigError(
     `DecoderLM has no networks of model type '${String(modelType)}'; it has ${Object.keys(architectures).join(', ')}`,

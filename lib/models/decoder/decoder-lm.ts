@@ -64,10 +64,11 @@ const forward = opAsync('voxtorch::decoder_lm_forward')
 const embed = op('voxtorch::decoder_lm_embed')
 
 /** A trunk that was saved without its head has no `model.` before its names. */
-const layout: NetworkKind = {
+export const decoderLayout: NetworkKind = {
   kind: 'decoder_lm',
   modelType: 'llama',
-  architecture: 'decoder',
+  alike: ['mistral', 'qwen2'],
+  architecture: 'DecoderLM',
   prefix: '',
   ignored: [/\.rotary_emb\.inv_freq$/],
   packed: 'model.layers',
@@ -120,7 +121,7 @@ export class DecoderLM extends NativeModule {
     // Some files hold the tied head a second time, which only their configuration tells.
     const optional: RegExp[] = []
     let folder = ''
-    const model = await loadNetwork({ ...layout, optional }, from, options, (config, factory, _, directory) => {
+    const model = await loadNetwork({ ...decoderLayout, optional }, from, options, (config, factory, _, directory) => {
       folder = directory
       const model = new DecoderLM(config, factory)
       if (model.config.tieWordEmbeddings === true) optional.push(/^lm_head\.weight$/)
@@ -175,7 +176,7 @@ export class DecoderLM extends NativeModule {
   /** Writes config.json, generation_config.json and model.safetensors, which transformers reads. */
   async save(directory: string, options: SaveNetworkOptions = {}): Promise<void> {
     const modelType = this.config.modelType as string
-    const kind = { ...layout, modelType, architecture: architectureOf(this.config) }
+    const kind = { ...decoderLayout, modelType, architecture: architectureOf(this.config) }
     await saveNetwork(kind, directory, this, published(this.config), options)
     await writeGenerationConfig(directory, this.generationConfig)
   }

@@ -64,9 +64,13 @@ const configKeys: Record<string, string> = {
  * @param cfg the file's `cfg`; where it has a `model` inside, that
  * @throws CheckpointError for a convolution stack that cannot be read
  */
-export function fairseqConfig(cfg: Record<string, unknown>): NetworkConfig {
+export function fairseqConfig(cfg: Record<string, unknown>, depth = 0): NetworkConfig {
   const inner = cfg.model
-  if (typeof inner === 'object' && inner !== null) return fairseqConfig(inner as Record<string, unknown>)
+  if (typeof inner === 'object' && inner !== null) {
+    // A pickle may hold itself.
+    if (depth === DEEPEST) throw new CheckpointError('its cfg holds a model in a model without end', { tensor: null })
+    return fairseqConfig(inner as Record<string, unknown>, depth + 1)
+  }
   const config: NetworkConfig = { activationDropout: 0, layerdrop: 0 } // fairseq's own defaults
   for (const [key, name] of Object.entries(configKeys)) {
     if (cfg[key] !== undefined && cfg[key] !== null) config[name] = cfg[key]
@@ -79,6 +83,7 @@ export function fairseqConfig(cfg: Record<string, unknown>): NetworkConfig {
   return config
 }
 
+const DEEPEST = 10
 const MOST_CONVOLUTIONS = 64
 
 /** `[(512,10,5)] + [(512,3,2)] * 4`: (channels, kernel, stride) lists, repeated and joined. */

@@ -30,7 +30,8 @@ export interface RobertaConfig extends NetworkConfig {
   addPoolingLayer?: boolean
 }
 
-const names: Record<string, RobertaConfig> = {
+/** Published sizes by name. */
+export const robertaSizes: Record<string, RobertaConfig> = {
   base: { vocabSize: 50265, maxPositionEmbeddings: 514, typeVocabSize: 1, layerNormEps: 1e-5 },
   large: {
     vocabSize: 50265,
@@ -79,6 +80,7 @@ const forwardMaskedLM = opAsync('voxtorch::roberta_masked_lm_forward')
 const kind: NetworkKind = {
   kind: 'roberta',
   modelType: 'roberta',
+  alike: ['xlm-roberta', 'camembert'],
   architecture: 'RobertaModel',
   prefix: 'roberta.',
   ignored: [/^lm_head\./, /^classifier\./, /(^|\.)position_ids$/],
@@ -95,7 +97,7 @@ export class Roberta extends NativeModule {
 
   /** Random weights. `config` is a configuration, `'base'` or `'large'`. */
   static fromConfig(config: RobertaConfig | string, options: FactoryOptions = {}): Roberta {
-    return new Roberta(configOf('Roberta', config, names), options)
+    return new Roberta(configOf('Roberta', config, robertaSizes), options)
   }
 
   /**
@@ -123,6 +125,7 @@ export class Roberta extends NativeModule {
 const maskedLMKind: NetworkKind = {
   kind: 'roberta_masked_lm',
   modelType: 'roberta',
+  alike: ['xlm-roberta', 'camembert'],
   architecture: 'RobertaForMaskedLM',
   prefix: '',
   // The decoder is tied to the word embeddings; older files hold it a second time.
@@ -148,7 +151,7 @@ export class RobertaForMaskedLM extends NativeModule {
   }
 
   static fromConfig(config: RobertaConfig | string, options: FactoryOptions = {}): RobertaForMaskedLM {
-    return new RobertaForMaskedLM(configOf('RobertaForMaskedLM', config, names), options)
+    return new RobertaForMaskedLM(configOf('RobertaForMaskedLM', config, robertaSizes), options)
   }
 
   static fromPretrained(from: string, options: LoadNetworkOptions = {}): Promise<RobertaForMaskedLM> {

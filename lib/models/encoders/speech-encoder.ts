@@ -65,6 +65,18 @@ export interface SpeechEncoderConfig extends NetworkConfig {
   maskFeatureLength?: number
   /** [0] */
   maskFeatureMinMasks?: number
+  /** Whether convolutions behind the transformer shorten time [false]. */
+  addAdapter?: boolean
+  /** [3] */
+  numAdapterLayers?: number
+  /** [3] */
+  adapterKernelSize?: number
+  /** Each shortens time by so much [2]. */
+  adapterStride?: number
+  /** Width of the output with `addAdapter` [hiddenSize]. */
+  outputHiddenSize?: number | null
+  /** Wav2Vec2 with `doStableLayerNorm`: width of a small layer in each layer, which a language changes [none]. */
+  adapterAttnDim?: number | null
 }
 
 export interface SpeechEncoderInputs {
@@ -79,7 +91,7 @@ export interface SpeechEncoderInputs {
 }
 
 export interface SpeechEncoderOutput {
-  /** [batch, frames, hiddenSize] */
+  /** [batch, frames, hiddenSize]; with `addAdapter` fewer frames of `outputHiddenSize`. */
   lastHiddenState: Tensor
   /** What the convolutions made, normalised but not yet projected: [batch, frames, last of convDim]. */
   extractFeatures: Tensor
@@ -89,16 +101,31 @@ export interface SpeechEncoderOutput {
   attentions: Tensor[]
 }
 
-/** Frames that the convolutions make of so many samples; 0 where there are too few for one. */
+/** Frames that the convolutions, those of `addAdapter` too, make of so many samples; 0 where there are too few. */
 export function framesOf(config: SpeechEncoderConfig, samples: number): number {
   if (!Number.isInteger(samples) || samples < 0) {
     throw new ConfigError(`a length is a number of samples, not ${shown(samples)}`, { length: samples })
   }
+  let frames = samples
+  for (const { kernel, stride, padding } of convolutionsOf(config)) {
+    frames = frames + 2 * padding < kernel ? 0 : Math.floor((frames + 2 * padding - kernel) / stride) + 1
+    if (frames === 0) return 0
+  }
+  return frames
+}
+
+/** All that shorten time, from the first. */
+export function convolutionsOf(config: SpeechEncoderConfig): { kernel: number; stride: number; padding: number }[] {
   const { convKernel = [10, 3, 3, 3, 3, 2, 2], convStride = [5, 2, 2, 2, 2, 2, 2] } = config
-  return convKernel.reduce(
-    (length, kernel, i) => (length < kernel ? 0 : Math.floor((length - kernel) / (convStride[i] as number)) + 1),
-    samples,
-  )
+  const { addAdapter = false, numAdapterLayers = 3, adapterKernelSize = 3, adapterStride = 2 } = config
+  return [
+    ...convKernel.map((kernel, i) => ({ kernel, stride: convStride[i] as number, padding: 0 })),
+    ...Array.from({ length: addAdapter ? numAdapterLayers : 0 }, () => ({
+      kernel: adapterKernelSize,
+      stride: adapterStride,
+      padding: 1,
+    })),
+  ]
 }
 
 /** The network's name for a name in a published file, of transformers (new or old weight normalisation) or fairseq. */

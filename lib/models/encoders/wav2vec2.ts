@@ -33,7 +33,8 @@ const stable: Wav2Vec2Config = {
 }
 const xlsr: Wav2Vec2Config = { ...stable, activationDropout: 0, maskTimeProb: 0.075 }
 
-const names: Record<string, Wav2Vec2Config> = {
+/** Published sizes by name. */
+export const wav2vec2Sizes: Record<string, Wav2Vec2Config> = {
   base,
   large: { ...base, ...largeSize },
   'large-960h-lv60': stable,
@@ -77,7 +78,7 @@ export class Wav2Vec2 extends NativeModule {
    * `'xls-r-300m'`, `'xls-r-1b'`, `'xls-r-2b'`.
    */
   static fromConfig(config: Wav2Vec2Config | string, options: FactoryOptions = {}): Wav2Vec2 {
-    return new Wav2Vec2(configOf('Wav2Vec2', config, names), options)
+    return new Wav2Vec2(configOf('Wav2Vec2', config, wav2vec2Sizes), options)
   }
 
   /**

@@ -27,7 +27,8 @@ export interface WavLMConfig extends SpeechEncoderConfig {
 }
 
 const base: WavLMConfig = { activationDropout: 0, featProjDropout: 0.1, layerdrop: 0.05 }
-const names: Record<string, WavLMConfig> = {
+/** Published sizes by name. */
+export const wavlmSizes: Record<string, WavLMConfig> = {
   base,
   'base-plus': base,
   large: {
@@ -73,7 +74,7 @@ export class WavLM extends NativeModule {
 
   /** Random weights. `config` is a configuration or one of `'base'`, `'base-plus'`, `'large'`. */
   static fromConfig(config: WavLMConfig | string, options: FactoryOptions = {}): WavLM {
-    return new WavLM(configOf('WavLM', config, names), options)
+    return new WavLM(configOf('WavLM', config, wavlmSizes), options)
   }
 
   /**

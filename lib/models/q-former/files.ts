@@ -10,6 +10,7 @@ import type { QFormerConfig } from './q-former.js'
 export const qFormerKind: NetworkKind = {
   kind: 'q_former',
   modelType: 'q_former',
+  alike: ['blip_2_qformer', 'instructblip_qformer'],
   architecture: 'QFormer',
   prefix: 'speech_',
   // A buffer of whole numbers, the projection behind the Q-Former, and the parts for text that older files still hold.

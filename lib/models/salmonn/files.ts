@@ -265,7 +265,7 @@ export async function saveSalmonn(model: Salmonn, directory: string, options: { 
     }
     await speech_encoder.save(join(directory, FOLDERS.whisper))
     await beats.save(join(directory, FOLDERS.beats))
-    await llm.save(join(directory, FOLDERS.llm))
+    await llm.save(join(directory, FOLDERS.llm), { withoutAdapters: true })
   }
   const parameters = model.namedParameters().filter(([name, { requiresGrad }]) => {
     const part = salmonnPart(name)

@@ -1,4 +1,4 @@
-import { misuse, requireObject } from '../../data/check.js'
+import { misuse, requireObject, requireSignal } from '../../data/check.js'
 import type { GenerationConfig } from '../../generation/config.js'
 import { type GenerateOptions, generate, stream } from '../../generation/generate.js'
 import { cat, noGrad, ones, scope, Tensor } from '../../tensor/index.js'
@@ -21,12 +21,16 @@ export interface SalmonnAnswers {
   texts: string[]
   /** Their tokens, ends included. */
   tokens: number[][]
+  /** How many tokens each prompt has, those of its audio included. */
+  promptTokens: number[]
 }
 
 /** What became certain at a step: the text may be empty while a character is not whole. */
 export interface SalmonnStep {
   text: string
   tokens: number[]
+  /** How many tokens the prompt has, those of its audio and of earlier turns included. */
+  promptTokens: number
 }
 
 /** What {@link SalmonnGenerateOptions} says to whom. */
@@ -35,6 +39,7 @@ function divided(model: Salmonn, options: SalmonnGenerateOptions) {
   const { compat, overlap, loraScale, skipSpecialTokens = true, cache, ...rest } = options
   const { signal, generator, uniforms, maxNewTokensPerRow, ...given } = rest
   const hearing = model.hearing('Salmonn.generate', { compat, overlap })
+  requireSignal('Salmonn.generate', signal)
   if (cache !== undefined && !(cache instanceof SalmonnCache)) {
     throw misuse('Salmonn.generate', 'cache', 'a SalmonnCache', cache)
   }
@@ -80,15 +85,16 @@ export async function generateSalmonn(
   if (cache && prompts.length > 1)
     throw misuse('Salmonn.generate', 'cache', 'given with a single prompt', prompts.length)
   control.signal?.throwIfAborted()
-  const tokens = await scope(() =>
+  const { tokens, promptTokens } = await scope(() =>
     noGrad(async () => {
       if (cache) return withCache(model, prompts[0] as SalmonnQuestion, cache, { hearing, loraScale, control, config })
       const { rows, audio } = await model.read(prompts, hearing)
       const inputs = embedRows(model.llm, rows, audio, 'left')
-      return (await model.scaled(loraScale, () => generate(model.llm, { ...inputs }, config, control))).tokens
+      const { tokens } = await model.scaled(loraScale, () => generate(model.llm, { ...inputs }, config, control))
+      return { tokens, promptTokens: rows.map(({ length }) => length) }
     }),
   )
-  return { texts: tokens.map((ids) => model.tokenizer.decode(ids, { skipSpecialTokens })), tokens }
+  return { texts: tokens.map((ids) => model.tokenizer.decode(ids, { skipSpecialTokens })), tokens, promptTokens }
 }
 
 export async function* streamSalmonn(
@@ -98,14 +104,15 @@ export async function* streamSalmonn(
 ): AsyncGenerator<SalmonnStep, void, void> {
   const { hearing, loraScale, skipSpecialTokens, cache, control, config } = divided(model, options)
   if ((config.numBeams ?? 1) > 1) {
-    const { texts, tokens } = await generateSalmonn(model, [prompt], options)
-    yield { text: texts[0] as string, tokens: tokens[0] as number[] }
+    const { texts, tokens, promptTokens } = await generateSalmonn(model, [prompt], options)
+    yield { text: texts[0] as string, tokens: tokens[0] as number[], promptTokens: promptTokens[0] as number }
     return
   }
   control.signal?.throwIfAborted()
   const decoder = model.tokenizer.decodeStream({ skipSpecialTokens })
   const prepared = await prepare(model, prompt, cache, { hearing, loraScale })
   const written: number[] = []
+  const promptTokens = prepared.inputs.attentionMask.size(1)
   try {
     const inputs = { ...prepared.inputs, ...(cache && { cache: cache.kv }) }
     const steps = stream(model.llm, inputs, config, control)
@@ -118,13 +125,13 @@ export async function* streamSalmonn(
         if (token === undefined || token === null) continue
         const text = decoder.push(token)
         written.push(token)
-        yield { text, tokens: [token] }
+        yield { text, tokens: [token], promptTokens }
       }
     } finally {
       await steps.return()
     }
     const rest = decoder.end()
-    if (rest !== '') yield { text: rest, tokens: [] }
+    if (rest !== '') yield { text: rest, tokens: [], promptTokens }
   } finally {
     prepared.inputs.inputsEmbeds.dispose()
     prepared.inputs.attentionMask.dispose()
@@ -218,7 +225,7 @@ async function withCache(
   prompt: SalmonnQuestion,
   cache: SalmonnCache,
   { control, config, ...settings }: Settings & { control: GenerateOptions; config: GenerationConfig },
-): Promise<number[][]> {
+): Promise<Omit<SalmonnAnswers, 'texts'>> {
   const prepared = await prepare(model, prompt, cache, settings)
   let written: number[] = []
   try {
@@ -236,7 +243,7 @@ async function withCache(
       return generate(model.llm, { inputsEmbeds: rest, attentionMask, cache: cache.kv }, config, control)
     })
     if (!several) written = result.tokens[0] as number[]
-    return result.tokens
+    return { tokens: result.tokens, promptTokens: [attentionMask.size(1)] }
   } finally {
     await prepared.done(written)
   }

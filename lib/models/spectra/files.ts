@@ -1,6 +1,7 @@
 import { existsSync } from 'node:fs'
 import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
+import { misuse } from '../../data/check.js'
 import { writeJson } from '../../data/json.js'
 import { toSnake } from '../../data/key-case.js'
 import { saveSafetensors } from '../../data/safetensors.js'
@@ -11,7 +12,7 @@ import type { FactoryOptions } from '../../nn/parameter.js'
 import { scope, type Tensor } from '../../tensor/index.js'
 import type { NetworkConfig } from '../config.js'
 import { speechEncoderHeads, speechEncoderName } from '../encoders/speech-encoder.js'
-import { type LoadNetworkOptions, type NetworkKind, parted, readConfig } from '../pretrained.js'
+import { type LoadNetworkOptions, type NetworkKind, parted, readConfig, requireModelType } from '../pretrained.js'
 import { type FillOptions, filled, readWeights, renamed } from '../weights.js'
 import {
   type CompleteSpectraConfig,
@@ -30,6 +31,8 @@ export interface SpectraEncoders {
 export interface LoadSpectraOptions extends LoadNetworkOptions {
   /** Choices in place of those in the files. */
   config?: SpectraOptions
+  /** Heads that the file lacks are meant to be trained: no warning of their fresh values. Default false. */
+  freshHeads?: boolean
 }
 
 /** What a loaded checkpoint was found to be. */
@@ -84,7 +87,8 @@ export async function loadSpectra<M extends NativeModule>(
   options: LoadSpectraOptions,
   build: Build<M>,
 ): Promise<{ network: M; report: SpectraLoadReport }> {
-  const { config: choices = {}, ...load } = options
+  const { config: choices = {}, freshHeads = false, ...load } = options
+  if (typeof freshHeads !== 'boolean') throw misuse('fromPretrained', 'freshHeads', 'a boolean', freshHeads)
   const { hub, ...fill } = parted(load)
   const pair = encodersOf(from)
   const folders = pair
@@ -113,8 +117,20 @@ export async function loadSpectra<M extends NativeModule>(
     }
     const { network, fresh } = await filled(layout, source, fill, (factory) => build(config, factory))
     report.fresh = fresh
+    // Encoders to begin from never have heads.
+    if (!pair && !freshHeads) warnOfHeads(kind, source.file, fresh)
     return { network, report }
   })
+}
+
+function warnOfHeads({ architecture, heads }: SpectraKind, file: string, fresh: readonly string[]): void {
+  const names = fresh.filter((name) => heads.some((head) => name.startsWith(`${head}.`)))
+  if (names.length === 0) return
+  process.emitWarning(
+    `${file} lacks ${names.length} tensors of the heads of ${architecture}, which hold random numbers until they are ` +
+      `trained (freshHeads: true says that they will be): ${names.join(', ')}`,
+    'SpectraWarning',
+  )
 }
 
 function encodersOf(from: string | SpectraEncoders): SpectraEncoders | undefined {
@@ -162,6 +178,8 @@ function networkName(name: string): string {
 
 async function encoders(from: SpectraEncoders, options: FillOptions): Promise<Source> {
   const [textConfig, audioConfig] = [await readConfig(from.text), await readConfig(from.audio)]
+  requireModelType(from.text, textConfig, { modelType: 'roberta', architecture: "Spectra's text encoder" })
+  requireModelType(from.audio, audioConfig, { modelType: 'wavlm', architecture: "Spectra's audio encoder" })
   const text = await readWeights(from.text, options)
   const audio = await readWeights(from.audio, options)
   const report = emptyReport(Object.keys(text.tensors).length + Object.keys(audio.tensors).length)

@@ -11,6 +11,7 @@ import {
   type SpectraLoadReport,
   saveSpectra,
 } from './files.js'
+import { FreshValues } from './untrained.js'
 
 /** Texts with one or two clips of speech each. */
 export interface SpectraInputs {
@@ -148,12 +149,28 @@ abstract class SpectraNetwork extends NativeModule {
   /** What the file was found to be; null for a network that was not loaded. */
   loadReport: SpectraLoadReport | null = null
   readonly #kind: SpectraKind
+  #fresh: FreshValues | undefined
 
   constructor(which: SpectraKind, config: SpectraConfig | string, options: Factory) {
     const complete = spectraConfig(config)
     super(makeNative(which.kind, nativeConfig(complete), options))
     this.config = complete
     this.#kind = which
+  }
+
+  /** Notes what a file was found to be. @internal */
+  loaded(report: SpectraLoadReport): this {
+    this.loadReport = report
+    this.#fresh = new FreshValues(this, report.fresh)
+    return this
+  }
+
+  /**
+   * Tensors of the heads that answer (`head`, `selection_head`, `start_prediction_head`, `end_prediction_head`) that the
+   * file lacked and that nothing has changed since: whatever stands on them answers at random, and refuses.
+   */
+  untrainedHeads(): string[] {
+    return this.#fresh?.left(this) ?? []
   }
 
   /**
@@ -180,8 +197,7 @@ const load = async <M extends SpectraNetwork>(
   build: (config: SpectraConfig, factory: Factory) => M,
 ): Promise<M> => {
   const { network, report } = await loadSpectra(which, from, options, build)
-  network.loadReport = report
-  return network
+  return network.loaded(report)
 }
 
 /**
@@ -251,7 +267,7 @@ export class SpectraForPreTraining extends SpectraNetwork {
     return new SpectraForPreTraining(spectraConfig(config), options)
   }
 
-  /** As {@link Spectra.fromPretrained}; heads that the file lacks get fresh values. */
+  /** As {@link Spectra.fromPretrained}; heads that the file lacks get fresh values, with a warning that names them. */
   static fromPretrained(
     from: string | SpectraEncoders,
     options: LoadSpectraOptions = {},
@@ -289,7 +305,8 @@ export class SpectraForSequenceClassification extends SpectraNetwork {
   }
 
   /**
-   * As {@link Spectra.fromPretrained}; without a head in the file it gets fresh values and `config.numLabels` outputs.
+   * As {@link Spectra.fromPretrained}; without a head in the file it gets fresh values and `config.numLabels` outputs,
+   * with a warning that `freshHeads: true` takes away.
    */
   static fromPretrained(
     from: string | SpectraEncoders,

@@ -1,4 +1,5 @@
 import { type Audio, logMelSpectrogram, readAudio, resample } from '../../audio/index.js'
+import { requireSignal } from '../../data/check.js'
 import { nearest } from '../../data/nearest.js'
 import type { GenerationConfig } from '../../generation/config.js'
 import { optionsOf, shown } from '../../native/arguments.js'
@@ -130,6 +131,7 @@ export function settingsOf(model: Whisper, options: TranscribeOptions): Settings
   const given = Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined))
   const settings = { ...defaults, ...given } as Settings
   const { task, temperature } = settings
+  requireSignal('Whisper.transcribe', settings.signal)
   if (task !== 'transcribe' && task !== 'translate') bad(`task must be 'transcribe' or 'translate', not ${shown(task)}`)
   const temperatures = [temperature].flat()
   if (temperatures.length === 0 || !temperatures.every((one) => typeof one === 'number' && one >= 0)) {

@@ -190,7 +190,7 @@ export class Whisper extends NativeModule {
     config: GenerationConfig = {},
     options?: GenerateOptions,
   ): Promise<GenerateOutput> {
-    return scope(async () => generate(this, await this.#heard(inputs), this.#whole(inputs, config), options))
+    return scope(async () => generate(this, await this.#heard(inputs, options), this.#whole(inputs, config), options))
   }
 
   /** The same token by token; leaving the loop, or the signal in `options`, gives it up and frees its memory. */
@@ -200,19 +200,20 @@ export class Whisper extends NativeModule {
     options?: GenerateOptions,
   ): AsyncGenerator<GenerateStep, void, void> {
     const { inputFeatures, featuresMask } = inputs
-    const made = await this.#heard(inputs)
+    const made = await this.#heard(inputs, options)
     try {
       yield* stream(this, made, this.#whole(inputs, config), options)
     } finally {
       if (inputFeatures || featuresMask) {
         made.encoderHiddenStates?.dispose()
         if (featuresMask) made.encoderAttentionMask?.dispose()
+        if (!inputs.assistantEncoderHiddenStates) made.assistantEncoderHiddenStates?.dispose()
       }
       if (!inputs.inputIds) made.inputIds?.dispose()
     }
   }
 
-  async #heard(inputs: WhisperGenerateInputs): Promise<GenerateInputs> {
+  async #heard(inputs: WhisperGenerateInputs, options: GenerateOptions = {}): Promise<GenerateInputs> {
     const { inputFeatures, featuresMask, ...rest } = inputs
     const made: GenerateInputs = { ...rest }
     if (inputFeatures) {
@@ -224,6 +225,11 @@ export class Whisper extends NativeModule {
       )
       made.encoderHiddenStates = lastHiddenState
       made.encoderAttentionMask = attentionMask
+      const { assistantModel } = options
+      if (assistantModel instanceof Whisper && !rest.assistantEncoderHiddenStates) {
+        const heard = await noGrad(() => assistantModel.encode({ inputFeatures, attentionMask: featuresMask }))
+        made.assistantEncoderHiddenStates = heard.lastHiddenState
+      }
     } else if (featuresMask) {
       throw new ConfigError('Whisper.generate: featuresMask comes with inputFeatures', {})
     }

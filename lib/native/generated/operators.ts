@@ -667,6 +667,21 @@ export interface Operators<Q extends 'now' | 'queued'> {
     computeMode?: number | bigint | null | { p?: number; computeMode?: number | bigint | null },
     options?: { p?: number; computeMode?: number | bigint | null },
   ): Result<Q, Tensor>
+  /** As in Python, see lib/tensor/python-forms.ts. */
+  cdist(
+    x1: Tensor,
+    x2: Tensor,
+    p: number,
+    computeMode: 'use_mm_for_euclid_dist_if_necessary' | 'use_mm_for_euclid_dist' | 'donot_use_mm_for_euclid_dist',
+  ): Result<Q, Tensor>
+  cdist(
+    x1: Tensor,
+    x2: Tensor,
+    options: {
+      p?: number
+      computeMode: 'use_mm_for_euclid_dist_if_necessary' | 'use_mm_for_euclid_dist' | 'donot_use_mm_for_euclid_dist'
+    },
+  ): Result<Q, Tensor>
   /** `aten::ceil(Tensor self) -> Tensor` */
   ceil(self: Tensor): Result<Q, Tensor>
   /** `aten::ceil_(Tensor(a!) self) -> Tensor(a!)` */
@@ -1806,6 +1821,20 @@ export interface Operators<Q extends 'now' | 'queued'> {
     perSampleWeights: Tensor | null,
     includeLastOffset: boolean,
     paddingIdx: number | bigint | null,
+  ): Result<Q, [Tensor, Tensor, Tensor, Tensor]>
+  /** As in Python, see lib/tensor/python-forms.ts. */
+  embeddingBag(
+    weight: Tensor,
+    indices: Tensor,
+    offsets: Tensor,
+    options: {
+      mode: 'sum' | 'mean' | 'max'
+      scaleGradByFreq?: boolean
+      sparse?: boolean
+      perSampleWeights?: Tensor | null
+      includeLastOffset?: boolean
+      paddingIdx?: number | null
+    },
   ): Result<Q, [Tensor, Tensor, Tensor, Tensor]>
   /** `aten::embedding_renorm(Tensor self, Tensor indices, float max_norm, float norm_type) -> Tensor` */
   embeddingRenorm(self: Tensor, indices: Tensor, maxNorm: number, normType: number): Result<Q, Tensor>
@@ -4227,6 +4256,9 @@ export interface Operators<Q extends 'now' | 'queued'> {
   ): Result<Q, Tensor>
   /** `aten::nonzero(Tensor self) -> Tensor` */
   nonzero(self: Tensor): Result<Q, Tensor>
+  /** As in Python, see lib/tensor/python-forms.ts. */
+  nonzero(self: Tensor, options: { asTuple: true }): Result<Q, Tensor[]>
+  nonzero(self: Tensor, options: { asTuple?: false }): Result<Q, Tensor>
   /** `aten::nonzero_numpy(Tensor self) -> Tensor[]` */
   nonzeroNumpy(self: Tensor): Result<Q, Tensor[]>
   /** `aten::nonzero_static(Tensor self, *, SymInt size, int fill_value=-1) -> Tensor` */
@@ -4251,6 +4283,18 @@ export interface Operators<Q extends 'now' | 'queued'> {
   ): Result<Q, Tensor>
   /** `aten::norm.ScalarOpt_dtype(Tensor self, Scalar? p, *, ScalarType dtype) -> Tensor` */
   norm(self: Tensor, p: Scalar | null, options?: { dtype?: DType }): Result<Q, Tensor>
+  /** As in Python, see lib/tensor/python-forms.ts. */
+  norm(
+    self: Tensor,
+    p: 'fro' | 'nuc',
+    dim?:
+      | number
+      | readonly number[]
+      | null
+      | { dim?: number | readonly number[] | null; keepdim?: boolean; dtype?: DType | null },
+    keepdim?: boolean | { dtype?: DType | null },
+    options?: { dtype?: DType | null },
+  ): Result<Q, Tensor>
   /** `aten::norm_except_dim(Tensor v, int pow=2, int dim=0) -> Tensor` */
   normExceptDim(
     v: Tensor,
@@ -5585,105 +5629,6 @@ export interface Operators<Q extends 'now' | 'queued'> {
     keepdim?: boolean | { unbiased?: boolean; keepdim?: boolean },
     options?: { unbiased?: boolean; keepdim?: boolean },
   ): Result<Q, [Tensor, Tensor]>
-  /** `aten::stft(Tensor self, int n_fft, int? hop_length=None, int? win_length=None, Tensor? window=None, bool normalized=False, bool? onesided=None, bool? return_complex=None, bool? align_to_window=None) -> Tensor` */
-  stft(
-    self: Tensor,
-    nFft: number | bigint,
-    hopLength?:
-      | number
-      | bigint
-      | null
-      | {
-          hopLength?: number | bigint | null
-          winLength?: number | bigint | null
-          window?: Tensor | null
-          normalized?: boolean
-          onesided?: boolean | null
-          returnComplex?: boolean | null
-          alignToWindow?: boolean | null
-        },
-    winLength?:
-      | number
-      | bigint
-      | null
-      | {
-          hopLength?: number | bigint | null
-          winLength?: number | bigint | null
-          window?: Tensor | null
-          normalized?: boolean
-          onesided?: boolean | null
-          returnComplex?: boolean | null
-          alignToWindow?: boolean | null
-        },
-    window?:
-      | Tensor
-      | null
-      | {
-          hopLength?: number | bigint | null
-          winLength?: number | bigint | null
-          window?: Tensor | null
-          normalized?: boolean
-          onesided?: boolean | null
-          returnComplex?: boolean | null
-          alignToWindow?: boolean | null
-        },
-    normalized?:
-      | boolean
-      | {
-          hopLength?: number | bigint | null
-          winLength?: number | bigint | null
-          window?: Tensor | null
-          normalized?: boolean
-          onesided?: boolean | null
-          returnComplex?: boolean | null
-          alignToWindow?: boolean | null
-        },
-    onesided?:
-      | boolean
-      | null
-      | {
-          hopLength?: number | bigint | null
-          winLength?: number | bigint | null
-          window?: Tensor | null
-          normalized?: boolean
-          onesided?: boolean | null
-          returnComplex?: boolean | null
-          alignToWindow?: boolean | null
-        },
-    returnComplex?:
-      | boolean
-      | null
-      | {
-          hopLength?: number | bigint | null
-          winLength?: number | bigint | null
-          window?: Tensor | null
-          normalized?: boolean
-          onesided?: boolean | null
-          returnComplex?: boolean | null
-          alignToWindow?: boolean | null
-        },
-    alignToWindow?:
-      | boolean
-      | null
-      | {
-          hopLength?: number | bigint | null
-          winLength?: number | bigint | null
-          window?: Tensor | null
-          normalized?: boolean
-          onesided?: boolean | null
-          returnComplex?: boolean | null
-          alignToWindow?: boolean | null
-        },
-    options?: {
-      hopLength?: number | bigint | null
-      winLength?: number | bigint | null
-      window?: Tensor | null
-      normalized?: boolean
-      onesided?: boolean | null
-      returnComplex?: boolean | null
-      alignToWindow?: boolean | null
-    },
-  ): Result<Q, Tensor>
   /** `aten::stft.center(Tensor self, int n_fft, int? hop_length=None, int? win_length=None, Tensor? window=None, bool center=True, str pad_mode="reflect", bool normalized=False, bool? onesided=None, bool? return_complex=None, bool? align_to_window=None) -> Tensor` */
   stft(
     self: Tensor,
@@ -5931,6 +5876,15 @@ export interface Operators<Q extends 'now' | 'queued'> {
   ): Result<Q, Tensor[]>
   /** `aten::tensordot(Tensor self, Tensor other, int[] dims_self, int[] dims_other) -> Tensor` */
   tensordot(self: Tensor, other: Tensor, dimsSelf: readonly number[], dimsOther: readonly number[]): Result<Q, Tensor>
+  /** As in Python, see lib/tensor/python-forms.ts. */
+  tensordot(
+    self: Tensor,
+    other: Tensor,
+    dims:
+      | number
+      | readonly [readonly number[], readonly number[]]
+      | { dims: number | readonly [readonly number[], readonly number[]] },
+  ): Result<Q, Tensor>
   /** `aten::threshold(Tensor self, Scalar threshold, Scalar value) -> Tensor` */
   threshold(self: Tensor, threshold: Scalar, value: Scalar): Result<Q, Tensor>
   /** `aten::threshold_(Tensor(a!) self, Scalar threshold, Scalar value) -> Tensor(a!)` */
@@ -9044,6 +8998,9 @@ interface Methods<Q extends 'now' | 'queued'> {
   ): Result<Q, Tensor>
   /** `aten::nonzero(Tensor self) -> Tensor` */
   nonzero(): Result<Q, Tensor>
+  /** As in Python, see lib/tensor/python-forms.ts. */
+  nonzero(options: { asTuple: true }): Result<Q, Tensor[]>
+  nonzero(options: { asTuple?: false }): Result<Q, Tensor>
   /** `aten::nonzero_numpy(Tensor self) -> Tensor[]` */
   nonzeroNumpy(): Result<Q, Tensor[]>
   /** `aten::nonzero_static(Tensor self, *, SymInt size, int fill_value=-1) -> Tensor` */
@@ -9066,6 +9023,17 @@ interface Methods<Q extends 'now' | 'queued'> {
   ): Result<Q, Tensor>
   /** `aten::norm.ScalarOpt_dtype(Tensor self, Scalar? p, *, ScalarType dtype) -> Tensor` */
   norm(p: Scalar | null, options?: { dtype?: DType }): Result<Q, Tensor>
+  /** As in Python, see lib/tensor/python-forms.ts. */
+  norm(
+    p: 'fro' | 'nuc',
+    dim?:
+      | number
+      | readonly number[]
+      | null
+      | { dim?: number | readonly number[] | null; keepdim?: boolean; dtype?: DType | null },
+    keepdim?: boolean | { dtype?: DType | null },
+    options?: { dtype?: DType | null },
+  ): Result<Q, Tensor>
   /** `aten::normal_(Tensor(a!) self, float mean=0., float std=1., *, Generator? generator=None) -> Tensor(a!)` */
   normal_(
     mean?: number | { mean?: number; std?: number; generator?: Generator | null },
@@ -9863,104 +9831,6 @@ interface Methods<Q extends 'now' | 'queued'> {
     keepdim?: boolean | { unbiased?: boolean; keepdim?: boolean },
     options?: { unbiased?: boolean; keepdim?: boolean },
   ): Result<Q, [Tensor, Tensor]>
-  /** `aten::stft(Tensor self, int n_fft, int? hop_length=None, int? win_length=None, Tensor? window=None, bool normalized=False, bool? onesided=None, bool? return_complex=None, bool? align_to_window=None) -> Tensor` */
-  stft(
-    nFft: number | bigint,
-    hopLength?:
-      | number
-      | bigint
-      | null
-      | {
-          hopLength?: number | bigint | null
-          winLength?: number | bigint | null
-          window?: Tensor | null
-          normalized?: boolean
-          onesided?: boolean | null
-          returnComplex?: boolean | null
-          alignToWindow?: boolean | null
-        },
-    winLength?:
-      | number
-      | bigint
-      | null
-      | {
-          hopLength?: number | bigint | null
-          winLength?: number | bigint | null
-          window?: Tensor | null
-          normalized?: boolean
-          onesided?: boolean | null
-          returnComplex?: boolean | null
-          alignToWindow?: boolean | null
-        },
-    window?:
-      | Tensor
-      | null
-      | {
-          hopLength?: number | bigint | null
-          winLength?: number | bigint | null
-          window?: Tensor | null
-          normalized?: boolean
-          onesided?: boolean | null
-          returnComplex?: boolean | null
-          alignToWindow?: boolean | null
-        },
-    normalized?:
-      | boolean
-      | {
-          hopLength?: number | bigint | null
-          winLength?: number | bigint | null
-          window?: Tensor | null
-          normalized?: boolean
-          onesided?: boolean | null
-          returnComplex?: boolean | null
-          alignToWindow?: boolean | null
-        },
-    onesided?:
-      | boolean
-      | null
-      | {
-          hopLength?: number | bigint | null
-          winLength?: number | bigint | null
-          window?: Tensor | null
-          normalized?: boolean
-          onesided?: boolean | null
-          returnComplex?: boolean | null
-          alignToWindow?: boolean | null
-        },
-    returnComplex?:
-      | boolean
-      | null
-      | {
-          hopLength?: number | bigint | null
-          winLength?: number | bigint | null
-          window?: Tensor | null
-          normalized?: boolean
-          onesided?: boolean | null
-          returnComplex?: boolean | null
-          alignToWindow?: boolean | null
-        },
-    alignToWindow?:
-      | boolean
-      | null
-      | {
-          hopLength?: number | bigint | null
-          winLength?: number | bigint | null
-          window?: Tensor | null
-          normalized?: boolean
-          onesided?: boolean | null
-          returnComplex?: boolean | null
-          alignToWindow?: boolean | null
-        },
-    options?: {
-      hopLength?: number | bigint | null
-      winLength?: number | bigint | null
-      window?: Tensor | null
-      normalized?: boolean
-      onesided?: boolean | null
-      returnComplex?: boolean | null
-      alignToWindow?: boolean | null
-    },
-  ): Result<Q, Tensor>
   /** `aten::stft.center(Tensor self, int n_fft, int? hop_length=None, int? win_length=None, Tensor? window=None, bool center=True, str pad_mode="reflect", bool normalized=False, bool? onesided=None, bool? return_complex=None, bool? align_to_window=None) -> Tensor` */
   stft(
     nFft: number | bigint,
@@ -10186,6 +10056,14 @@ interface Methods<Q extends 'now' | 'queued'> {
   ): Result<Q, Tensor[]>
   /** `aten::tensordot(Tensor self, Tensor other, int[] dims_self, int[] dims_other) -> Tensor` */
   tensordot(other: Tensor, dimsSelf: readonly number[], dimsOther: readonly number[]): Result<Q, Tensor>
+  /** As in Python, see lib/tensor/python-forms.ts. */
+  tensordot(
+    other: Tensor,
+    dims:
+      | number
+      | readonly [readonly number[], readonly number[]]
+      | { dims: number | readonly [readonly number[], readonly number[]] },
+  ): Result<Q, Tensor>
   /** `aten::threshold(Tensor self, Scalar threshold, Scalar value) -> Tensor` */
   threshold(threshold: Scalar, value: Scalar): Result<Q, Tensor>
   /** `aten::threshold_(Tensor(a!) self, Scalar threshold, Scalar value) -> Tensor(a!)` */

@@ -58,7 +58,7 @@ export class SalmonnChat {
   async *stream(
     messages: readonly SalmonnChatMessage[],
     options: SalmonnAnswerOptions = {},
-  ): AsyncGenerator<{ text: string; tokens: number }, void, void> {
+  ): AsyncGenerator<{ text: string; tokens: number; promptTokens?: number }, void, void> {
     const prompt = salmonnChatPrompt(messages, this.#template)
     const { temperature, seed, stop = [], ...rest } = options
     const doSample = typeof temperature === 'number' && temperature > 0
@@ -73,8 +73,8 @@ export class SalmonnChat {
         ...(generator && { generator }),
         ...(conversation && { cache: conversation.cache }),
       })
-      for await (const { text, tokens } of steps) {
-        yield { text: until.push(text), tokens: tokens.length }
+      for await (const { text, tokens, promptTokens } of steps) {
+        yield { text: until.push(text), tokens: tokens.length, promptTokens }
         if (until.met) return
       }
       const text = until.end()

@@ -116,7 +116,7 @@ export {
   type SalmonnStage,
   trainSalmonnParts,
 } from './training/parts.js'
-export { SALMONN_RECIPE, type SalmonnRecipe, salmonnRecipe } from './training/recipe.js'
+export { SALMONN_RECIPE, type SalmonnRecipe, type SalmonnRecipeChanges, salmonnRecipe } from './training/recipe.js'
 export { type SalmonnScheduleOptions, salmonnLearningRate, salmonnScheduler } from './training/schedule.js'
 export {
   type SalmonnMeasured,

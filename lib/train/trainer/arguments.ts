@@ -105,6 +105,11 @@ export interface TrainingArguments {
   dataSeed?: number | null
   /** Default true, unlike transformers': goes on from the last whole checkpoint, if there is one. Or a checkpoint's folder. */
   resumeFromCheckpoint?: boolean | string
+  /**
+   * Where the newest checkpoint cannot be read, goes on from the newest before it that can, with a warning. Default false: an
+   * error says which file it is. Not in transformers.
+   */
+  skipDamagedCheckpoints?: boolean
 
   /** Files beside the checkpoints. Default all, unlike transformers': `metrics.jsonl`, TensorBoard events, `report.html`. */
   reportTo?: readonly ReportTarget[] | 'all' | 'none'

@@ -1,15 +1,16 @@
 import { existsSync } from 'node:fs'
-import { join } from 'node:path'
+import { rename } from 'node:fs/promises'
+import { basename, dirname, join, resolve } from 'node:path'
 import { readJson } from '../../data/json.js'
-import { CheckpointError } from '../../native/errors.js'
+import { CheckpointError, DataError, DistributedError, VoxtorchError } from '../../native/errors.js'
 import type { Module } from '../../nn/index.js'
 import { scope, type Tensor } from '../../tensor/index.js'
 import type { ResolvedArguments } from './arguments.js'
 import type { Ranks } from './distributed.js'
-import { checkpointName, listCheckpoints, removeFolder, writeFolder } from './folders.js'
+import { checkpointName, isCheckpointName, listCheckpoints, removeFolder, writeFolder } from './folders.js'
 import type { TrainerOptimizer, TrainerScaler, TrainerScheduler } from './optimizing.js'
 import { decodeRng, encodeRng, restoreRng, rngState, type SeededGenerators, warn } from './rng.js'
-import { newState, type TrainerState } from './state.js'
+import type { TrainerState } from './state.js'
 import { loadTree, saveTree } from './state-tree.js'
 import { loadWeights, saveWeights } from './weights.js'
 
@@ -94,23 +95,76 @@ async function rotate({ outputDir, saveTotalLimit }: ResolvedArguments, state: T
   for (const { path } of old.slice(0, old.length - room)) await removeFolder(path)
 }
 
-/** The folder to go on from, or undefined to begin afresh. */
-export async function findCheckpoint(args: ResolvedArguments): Promise<string | undefined> {
+/** The folders to go on from, the newest first: one that cannot be read is followed by those before it. None to begin afresh. */
+export async function findCheckpoints(args: ResolvedArguments): Promise<string[]> {
   const { outputDir, resumeFromCheckpoint: wanted } = args
   if (typeof wanted === 'string') {
-    if (existsSync(join(wanted, 'trainer_state.json'))) return wanted
-    throw new CheckpointError(`resumeFromCheckpoint: ${wanted} is not the folder of a checkpoint`, { file: wanted })
+    if (!existsSync(join(wanted, 'trainer_state.json'))) {
+      throw new CheckpointError(`resumeFromCheckpoint: ${wanted} is not the folder of a checkpoint`, { file: wanted })
+    }
+    const beside = await listCheckpoints(dirname(resolve(wanted)))
+    const place = beside.findIndex(({ name }) => name === basename(resolve(wanted)))
+    const before = beside.slice(0, Math.max(0, place)).map(({ path }) => path)
+    return [wanted, ...before.reverse()]
   }
-  const last = (await listCheckpoints(outputDir)).at(-1)?.path
-  if (wanted || last === undefined) return last
+  const all = (await listCheckpoints(outputDir)).map(({ path }) => path).reverse()
+  if (wanted || all.length === 0) return all
   throw new CheckpointError(
     `${outputDir} has checkpoints of another training, and resumeFromCheckpoint is false: give another outputDir`,
-    { file: last },
+    { file: all[0] },
   )
 }
 
+/**
+ * Puts a run into the state of the first of some checkpoints; with `skipDamagedCheckpoints` of the first that is whole, and
+ * those before it in `outputDir` get another name then. All ranks call it, and go on from the same.
+ */
+export async function resume(paths: readonly string[], run: Run): Promise<void> {
+  const { args, ranks } = run
+  const damaged: string[] = []
+  for (const [i, path] of paths.entries()) {
+    let failure: unknown
+    try {
+      await loadCheckpoint(path, run)
+    } catch (error) {
+      failure = error
+    }
+    const [worst] = await ranks.max([failure === undefined ? 0 : isDamage(failure) ? 1 : 2])
+    if (worst === 0) break
+    const next = paths[i + 1]
+    if (worst === 1 && args.skipDamagedCheckpoints && next !== undefined) {
+      damaged.push(path)
+      if (ranks.isMain) warn(`${String((failure as Error)?.message ?? path)}: training goes on from ${next}`)
+      continue
+    }
+    if (failure === undefined) throw new DistributedError(`Another rank cannot go on from ${path}`, { file: path })
+    throw worst === 1 && next !== undefined ? withWayOut(failure as VoxtorchError, next) : failure
+  }
+  await ranks.fromMain(async () => {
+    // Else they would be the newest the next time too.
+    for (const path of damaged) {
+      if (resolve(dirname(path)) === resolve(args.outputDir)) await rename(path, `${path}.damaged-${Date.now()}`)
+    }
+  })
+}
+
+/** Whether an error is of the files, and not of a model or an argument that they do not fit. */
+function isDamage(error: unknown): boolean {
+  if (!(error instanceof CheckpointError || error instanceof DataError)) return false
+  const fields = error as unknown as Record<string, unknown>
+  return ['missing', 'unexpected', 'mismatched', 'state', 'generator'].every((name) => fields[name] === undefined)
+}
+
+function withWayOut(error: VoxtorchError, next: string): VoxtorchError {
+  const message =
+    `${error.message}; to go on from ${next}, the one before, give skipDamagedCheckpoints: true, or ` +
+    `resumeFromCheckpoint: '${next}' with another outputDir`
+  const fields = { ...error, previous: next, cause: error }
+  return error instanceof DataError ? new DataError(message, fields) : new CheckpointError(message, fields)
+}
+
 /** Puts a run into the state that `saveCheckpoint` wrote. */
-export async function loadCheckpoint(path: string, run: Run): Promise<void> {
+async function loadCheckpoint(path: string, run: Run): Promise<void> {
   await scope(async () => {
     const state = await readState(path)
     if (run.ranks.isMain) await compareArguments(path, run.args)
@@ -121,10 +175,14 @@ export async function loadCheckpoint(path: string, run: Run): Promise<void> {
         file: path,
       })
     }
-    run.optimizer.loadStateDict((await loadTree(path, 'optimizer')) as never)
-    run.scheduler.loadStateDict(training.scheduler as never)
-    if (run.scaler && training.scaler) run.scaler.loadStateDict(training.scaler as never)
+    const optimizer = await loadTree(path, 'optimizer')
+    restoring(path, 'optimizer.json', '', () => run.optimizer.loadStateDict(optimizer as never))
+    restoring(path, 'training.json', 'scheduler', () => run.scheduler.loadStateDict(training.scheduler as never))
+    if (run.scaler && training.scaler) {
+      restoring(path, 'training.json', 'scaler', () => run.scaler?.loadStateDict(training.scaler as never))
+    }
     const extra = (training.extra ?? {}) as Record<string, unknown>
+    if (typeof extra !== 'object' || Array.isArray(extra)) throw wrongField(path, 'training.json', 'extra', extra)
     for (const [name, stateful] of Object.entries(run.extra)) {
       if (!Object.hasOwn(extra, name)) {
         throw new CheckpointError(`${path} lacks the state of ${name}`, { file: path, state: name })
@@ -144,36 +202,97 @@ export async function loadCheckpoint(path: string, run: Run): Promise<void> {
   })
 }
 
+const wrongField = (path: string, name: string, field: string, value: unknown): CheckpointError => {
+  const file = join(path, name)
+  const text = JSON.stringify(value) ?? String(value)
+  return new CheckpointError(`${file}: ${field} is ${text.length > 100 ? `${text.slice(0, 100)}…` : text}`, {
+    file,
+    field,
+  })
+}
+
+/** Values of another form than was written let whatever takes them fail in any way. */
+function restoring(path: string, name: string, field: string, work: () => void): void {
+  try {
+    work()
+  } catch (cause) {
+    if (cause instanceof VoxtorchError && !(cause instanceof CheckpointError)) throw cause
+    const file = join(path, name)
+    const message = `${file}: ${field || 'it'} cannot be restored: ${(cause as Error)?.message}`
+    throw new CheckpointError(message, { ...(cause as object), file, field, cause })
+  }
+}
+
 /** Each rank goes on with random numbers of its own. */
 function restoreRanks(
   { rng, otherRngs = [] }: Record<string, unknown>,
   { ranks, generators }: Run,
   path: string,
 ): void {
-  const all = [rng, ...(otherRngs as unknown[])]
+  if (!Array.isArray(otherRngs)) throw wrongField(path, 'training.json', 'otherRngs', otherRngs)
+  const all = [rng, ...otherRngs]
   if (all.length !== ranks.size && ranks.isMain) {
     warn(`${path} was written by ${all.length} processes, there are ${ranks.size} now: random numbers will differ`)
   }
   // A rank that is new keeps its seed.
-  if (ranks.rank < all.length) restoreRng(decodeRng(all[ranks.rank]), generators, path)
+  if (ranks.rank >= all.length) return
+  const own = all[ranks.rank]
+  const field = ranks.isMain ? 'rng' : `otherRngs[${ranks.rank - 1}]`
+  if (typeof own !== 'object' || own === null) throw wrongField(path, 'training.json', field, own)
+  restoreRng(decodeRng(own), generators, `${join(path, 'training.json')}: ${field}`)
+}
+
+type Test = (value: unknown) => boolean
+const isNumber: Test = (value) => typeof value === 'number'
+const isCount: Test = (value) => Number.isSafeInteger(value) && (value as number) >= 0
+const isDuration: Test = (value) => Number.isFinite(value) && (value as number) >= 0
+const orNull =
+  (test: Test): Test =>
+  (value) =>
+    value === null || test(value)
+
+/** What each field of a state may be. Losses and norms may be no numbers, when training has failed. */
+const FIELDS: Record<keyof TrainerState, Test> = {
+  globalStep: isCount,
+  maxSteps: isCount,
+  epoch: isDuration,
+  epochIndex: isCount,
+  batchInEpoch: isCount,
+  batchesPerEpoch: orNull(isCount),
+  samplesSeen: isCount,
+  tokensSeen: isCount,
+  lossSum: isNumber,
+  lossSteps: isCount,
+  lossBefore: isNumber,
+  gradNorm: orNull(isNumber),
+  learningRate: isNumber,
+  bestMetric: orNull(isNumber),
+  bestStep: orNull(isCount),
+  bestCheckpoint: orNull((value) => typeof value === 'string' && isCheckpointName(value)),
+  evaluationsSinceBest: isCount,
+  stopped: (value) => typeof value === 'boolean',
+  seconds: isDuration,
+  logHistory: (value) => Array.isArray(value) && value.every(isEntry),
+}
+
+function isEntry(value: unknown): boolean {
+  const { step, epoch } = (value ?? {}) as Record<string, unknown>
+  return isCount(step) && isDuration(epoch) && Object.values(value as object).every(isNumber)
 }
 
 async function readState(path: string): Promise<TrainerState> {
-  const state = (await loadTree(path, 'trainer_state')) as Partial<TrainerState> | null
-  const wanted = newState()
-  for (const key of Object.keys(wanted) as (keyof TrainerState)[]) {
-    const nullable = wanted[key] === null || key === 'batchesPerEpoch'
-    const good = typeof state?.[key] === typeof wanted[key] || (nullable && /number|string/.test(typeof state?.[key]))
-    if (good) continue
-    const file = join(path, 'trainer_state.json')
-    throw new CheckpointError(`${file}: ${key} is ${JSON.stringify(state?.[key])}`, { file, field: key })
+  const read = (await loadTree(path, 'trainer_state')) as Record<string, unknown> | null
+  const names = Object.keys(FIELDS) as (keyof TrainerState)[]
+  for (const name of names) {
+    if (!FIELDS[name](read?.[name])) throw wrongField(path, 'trainer_state.json', name, read?.[name])
   }
-  return state as TrainerState
+  // Nothing else, whatever else stands there.
+  return Object.fromEntries(names.map((name) => [name, read?.[name]])) as unknown as TrainerState
 }
 
 /** What may differ without changing any number of the run. */
 const HARMLESS = new Set(
-  'outputDir runName resumeFromCheckpoint reportTo progress saveStrategy saveSteps saveTotalLimit dataloaderNumWorkers dataloaderPrefetchFactor loadBestModelAtEnd zero ddpTimeout ddpFindUnusedParameters'.split(
+  'outputDir runName resumeFromCheckpoint skipDamagedCheckpoints reportTo progress saveStrategy saveSteps saveTotalLimit dataloaderNumWorkers dataloaderPrefetchFactor loadBestModelAtEnd zero ddpTimeout ddpFindUnusedParameters'.split(
     ' ',
   ),
 )

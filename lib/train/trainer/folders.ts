@@ -63,6 +63,8 @@ export async function listCheckpoints(parent: string): Promise<{ path: string; n
     .sort((a, b) => a.step - b.step)
 }
 
+export const isCheckpointName = (name: string): boolean => CHECKPOINT.test(name)
+
 export const checkpointName = (step: number): string => `checkpoint-${step}`
 
 const newTemporary = (parent: string): Promise<string> => mkdtemp(join(parent, TEMPORARY))

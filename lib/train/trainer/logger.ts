@@ -1,11 +1,12 @@
 import { appendFileSync, existsSync, readFileSync } from 'node:fs'
 import { hostname } from 'node:os'
 import { join } from 'node:path'
+import { writeAtomicallySync } from '../../data/atomic.js'
 import { requireObject } from '../../data/check.js'
 import { DataError } from '../../native/errors.js'
 import { SummaryWriter } from '../tensorboard.js'
 import type { ResolvedArguments } from './arguments.js'
-import { METRICS_FILE, metricsLine, type RunFile, type Speed, writeRun, writeWhole } from './run-files.js'
+import { METRICS_FILE, metricsLine, type RunFile, type Speed, writeRun } from './run-files.js'
 import type { LogEntry, TrainerState } from './state.js'
 
 export interface LoggedRun {
@@ -47,7 +48,7 @@ export class JsonlLogger implements Logger {
       old.length > known
         ? old.slice(0, known).map((line) => `${line}\n`)
         : state.logHistory.map((entry) => metricsLine(entry))
-    writeWhole(this.#path, lines.join(''))
+    writeAtomicallySync(this.#path, DataError, lines.join(''))
   }
 
   log(entry: LogEntry, speed: Speed | undefined): void {

@@ -1,8 +1,10 @@
 import { join } from 'node:path'
+import { writeAtomicallySync } from '../../data/atomic.js'
+import { DataError } from '../../native/errors.js'
 import { chart, type Series } from './chart.js'
 import type { LoggedRun, Logger, Outcome } from './logger.js'
 import { groupedName } from './logger.js'
-import { type MetricsLine, metricsLine, REPORT_FILE, writeWhole } from './run-files.js'
+import { type MetricsLine, metricsLine, REPORT_FILE } from './run-files.js'
 
 /** Writes `report.html` when training ends: one page, with nothing to fetch, that shows all that was logged. */
 export class HtmlReportLogger implements Logger {
@@ -18,7 +20,11 @@ export class HtmlReportLogger implements Logger {
       bestMetric: state.bestMetric,
       bestStep: state.bestStep,
     }
-    writeWhole(join(args.outputDir, REPORT_FILE), reportPage(args.runName, lines, facts, { ...args }))
+    writeAtomicallySync(
+      join(args.outputDir, REPORT_FILE),
+      DataError,
+      reportPage(args.runName, lines, facts, { ...args }),
+    )
   }
 }
 

@@ -1,6 +1,7 @@
 import { basename, resolve } from 'node:path'
 import { misuse, requireNumber, requireObject, requireOneOf, requireString, requireWhole } from '../../data/check.js'
 import { readConfig } from '../../data/config.js'
+import { requirePath } from '../../data/file-tensors.js'
 import { nearest } from '../../data/nearest.js'
 import { ConfigError } from '../../native/errors.js'
 import { SCHEDULER_TYPES } from '../scheduler.js'
@@ -23,6 +24,14 @@ const number =
     if (value === Number.POSITIVE_INFINITY) throw misuse(WHERE, name, 'a finite number', value)
   }
 const text: Check = (name, value) => requireString(WHERE, name, value)
+/** A folder that a file system can have, so that training does not find out at its first checkpoint. */
+const folder: Check = (name, value) => {
+  requirePath(WHERE, name, value)
+  const names = (value as string).split('/')
+  if ((value as string) === '') throw misuse(WHERE, name, 'the folder to write to', value)
+  if (Buffer.byteLength(value as string) <= 4000 && names.every((one) => Buffer.byteLength(one) <= 255)) return
+  throw misuse(WHERE, name, 'a path of at most 4000 bytes, 255 in each name', `${(value as string).slice(0, 40)}…`)
+}
 const word =
   (...words: string[]): Check =>
   (name, value) =>
@@ -46,7 +55,7 @@ const steps: Check = (name, value) => {
 const OPTIONS: {
   [K in keyof ResolvedArguments]: [check: Check, value: unknown | ((args: ResolvedArguments) => unknown)]
 } = {
-  outputDir: [text, undefined],
+  outputDir: [folder, undefined],
   runName: [text, (args: ResolvedArguments) => basename(resolve(args.outputDir))],
   perDeviceTrainBatchSize: [whole(1), 8],
   perDeviceEvalBatchSize: [whole(1), 8],
@@ -96,6 +105,7 @@ const OPTIONS: {
     },
     true,
   ],
+  skipDamagedCheckpoints: [boolean, false],
   reportTo: [
     (name, value) => {
       if (value === 'all' || value === 'none') return

@@ -19,14 +19,22 @@ export function rngState(own: SeededGenerators): Record<string, unknown> {
 /** Puts back what `rngState` gave. Warns where numbers may come out otherwise than they would have. */
 export function restoreRng(saved: unknown, own: SeededGenerators, file: string): void {
   const { cpu, cuda: devices, own: others, threads } = saved as Record<string, unknown>
-  const states = others as Record<string, unknown> | undefined
-  if (!(cpu instanceof Tensor) || !Array.isArray(devices) || typeof states !== 'object') {
-    throw new CheckpointError(`${file} lacks the states of random number generators`, { file })
+  const states = others as Record<string, unknown> | null | undefined
+  if (!(cpu instanceof Tensor) || !Array.isArray(devices) || typeof states !== 'object' || states === null) {
+    throw new CheckpointError(`${file} lacks the states of random number generators`, { file, field: 'rng' })
   }
-  setRngState(cpu)
+  const put = (name: string, work: () => unknown) => {
+    try {
+      work()
+    } catch (cause) {
+      const message = `${file}: the state of ${name} cannot be restored: ${(cause as Error)?.message}`
+      throw new CheckpointError(message, { file, field: name, cause })
+    }
+  }
+  put('cpu', () => setRngState(cpu))
   const count = cuda.deviceCount()
   devices.slice(0, count).forEach((state, i) => {
-    setRngState(state as Tensor, `cuda:${i}`)
+    put(`cuda[${i}]`, () => setRngState(state as Tensor, `cuda:${i}`))
   })
   if (devices.length !== count) {
     warn(
@@ -35,8 +43,9 @@ export function restoreRng(saved: unknown, own: SeededGenerators, file: string):
   }
   for (const [name, generator] of Object.entries(own)) {
     const state = Object.hasOwn(states, name) ? states[name] : undefined
-    if (generator instanceof Random && Array.isArray(state)) generator.setState(state)
-    else if (generator instanceof Generator && state instanceof Tensor) generator.setState(state)
+    if (generator instanceof Random && Array.isArray(state)) put(`own.${name}`, () => generator.setState(state))
+    else if (generator instanceof Generator && state instanceof Tensor)
+      put(`own.${name}`, () => generator.setState(state))
     else throw new CheckpointError(`${file} lacks the state of the generator ${name}`, { file, generator: name })
   }
   if (threads !== getNumThreads()) {

@@ -1,22 +1,15 @@
-import {
-  closeSync,
-  existsSync,
-  fsyncSync,
-  mkdirSync,
-  openSync,
-  readdirSync,
-  readFileSync,
-  renameSync,
-  writeSync,
-} from 'node:fs'
+import { existsSync, mkdirSync, readdirSync, readFileSync } from 'node:fs'
 import { hostname } from 'node:os'
 import { join } from 'node:path'
-import { DataError } from '../../native/errors.js'
+import { writeAtomicallySync } from '../../data/atomic.js'
+import { type Holder, Lock, takeLock } from '../../data/lock.js'
+import { ConfigError, DataError } from '../../native/errors.js'
 import type { LogEntry } from './state.js'
 
 // A run's folder as `voxtorch runs` and the report read it. Needs Node alone: no addon, no libtorch.
 
 export const RUN_FILE = 'run.json'
+export const LOCK_FILE = '.voxtorch-lock'
 export const METRICS_FILE = 'metrics.jsonl'
 export const REPORT_FILE = 'report.html'
 
@@ -49,26 +42,39 @@ export interface RunFile {
   arguments: Record<string, unknown>
 }
 
-/** Writes a small file that appears whole or not at all. */
-export function writeWhole(path: string, text: string): void {
-  const temporary = `${path}.${process.pid}.tmp`
+/**
+ * Keeps other trainings out of a folder until it is released; one that was killed keeps nobody out.
+ * @throws ConfigError naming the run and the process that trains there; DataError for a folder that cannot be made
+ */
+export function lockRun(folder: string, name: string): Lock {
+  makeFolder(folder)
+  let lock: Lock | Holder
   try {
-    const file = openSync(temporary, 'w')
-    try {
-      writeSync(file, text)
-      fsyncSync(file)
-    } finally {
-      closeSync(file)
-    }
-    renameSync(temporary, path)
+    lock = takeLock(join(folder, LOCK_FILE), { name })
   } catch (cause) {
-    throw new DataError(`${path} cannot be written: ${(cause as Error).message}`, { file: path, cause })
+    throw new DataError(`${folder} cannot be written to: ${(cause as Error).message}`, { file: folder, cause })
+  }
+  if (lock instanceof Lock) return lock
+  const { host, pid } = lock
+  const who = pid === 0 ? 'another process' : `process ${pid}${host === hostname() ? '' : ` on ${host}`}`
+  throw new ConfigError(
+    `outputDir: ${who} is training${lock.name === '' ? '' : ` '${lock.name}'`} in ${folder}: wait until it has ended, ` +
+      'or give another outputDir',
+    { argument: 'outputDir', folder, pid, host, runName: lock.name },
+  )
+}
+
+function makeFolder(folder: string): void {
+  try {
+    mkdirSync(folder, { recursive: true })
+  } catch (cause) {
+    throw new DataError(`${folder} cannot be made: ${(cause as Error).message}`, { file: folder, cause })
   }
 }
 
 export function writeRun(folder: string, run: RunFile): void {
-  mkdirSync(folder, { recursive: true })
-  writeWhole(join(folder, RUN_FILE), `${JSON.stringify(run, null, 2)}\n`)
+  makeFolder(folder)
+  writeAtomicallySync(join(folder, RUN_FILE), DataError, `${JSON.stringify(run, null, 2)}\n`)
 }
 
 /** @throws DataError naming the file, when it is no run's */

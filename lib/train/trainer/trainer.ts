@@ -1,16 +1,17 @@
 import { misuse, requireFunction, requireObject } from '../../data/check.js'
 import type { DataLoaderOptions } from '../../data/loader.js'
+import type { Lock } from '../../data/lock.js'
 import { isMainProcess, worldSize } from '../../distributed/index.js'
+import { savePretrained } from '../../models/own-module.js'
 import { CancelledError, ConfigError } from '../../native/errors.js'
 import { Module } from '../../nn/index.js'
 import { NativeModule } from '../../nn/native-module.js'
-import { savePretrained } from '../../nn/pretrained.js'
 import { PeftModel, peftModelOf } from '../../peft/model.js'
 import { autocast, manualSeed, scope, Tensor } from '../../tensor/index.js'
 import { GradScaler } from '../grad-scaler.js'
 import type { ResolvedArguments, TrainingArguments } from './arguments.js'
 import { checkCallback, type TrainerCallback } from './callbacks.js'
-import { findCheckpoint, loadCheckpoint, type Run, type Stateful } from './checkpoint.js'
+import { findCheckpoints, type Run, resume, type Stateful } from './checkpoint.js'
 import { type LengthOf, type OpenedData, openEvaluation, openTraining, type TrainerData } from './data-source.js'
 import { type Gradients, joinRanks, makeGradients, type Ranks } from './distributed.js'
 import { type EvalPrediction, type Evaluated, runEvaluation, type UnlabelledOutput } from './evaluate.js'
@@ -24,6 +25,7 @@ import { ProgressLogger } from './progress-logger.js'
 import { HtmlReportLogger } from './report.js'
 import { resolveArguments } from './resolve-arguments.js'
 import type { SeededGenerators } from './rng.js'
+import { lockRun } from './run-files.js'
 import { passOn, Signals } from './signals.js'
 import { newState, type TrainerState, totalSteps } from './state.js'
 import { loadWeights } from './weights.js'
@@ -129,7 +131,8 @@ export class Trainer<M extends Module, T = unknown, B = T[]> {
 
   /**
    * Trains from the last checkpoint, or from the beginning, to the end.
-   * @throws CheckpointError when a checkpoint does not fit; CancelledError after a signal that does not end the process
+   * @throws CheckpointError when a checkpoint does not fit; ConfigError where another process trains in `outputDir`;
+   *   CancelledError after a signal that does not end the process
    */
   async train(): Promise<TrainOutput> {
     const { args, model } = this
@@ -140,10 +143,17 @@ export class Trainer<M extends Module, T = unknown, B = T[]> {
     const signals = new Signals()
     let data: OpenedData<B> | undefined
     let gradients: Gradients<B> | undefined
+    // Set in a function of its own, which the compiler does not see.
+    let lock = undefined as Lock | undefined
     let outcome: Outcome = 'interrupted'
     try {
       const ranks = await joinRanks(this.#device(), args)
       const loggers = ranks.isMain ? this.#loggers() : []
+      if (writesFiles(args)) {
+        await ranks.fromMain(async () => {
+          lock = lockRun(args.outputDir, args.runName)
+        })
+      }
       data = await openTraining(trainDataset, args, collate, lengthOf, ranks)
       const [length] = await ranks.max([data.length ?? -1])
       const run = await this.#prepare(length === -1 ? undefined : length, ranks)
@@ -168,6 +178,7 @@ export class Trainer<M extends Module, T = unknown, B = T[]> {
       }
       if (signals.received) {
         signals.close()
+        lock?.release()
         await passOn(signals.received)
         throw new CancelledError(
           `Training was ended by ${signals.received} at step ${state.globalStep}, and can go on from there`,
@@ -185,6 +196,7 @@ export class Trainer<M extends Module, T = unknown, B = T[]> {
       this.#training = false
       signals.close()
       gradients?.release()
+      lock?.release()
       await data?.close()
     }
   }
@@ -252,11 +264,11 @@ export class Trainer<M extends Module, T = unknown, B = T[]> {
     const scaler = optimizers.scaler ?? (args.fp16 ? new GradScaler() : undefined)
     const run: Run = { args, state, ranks, model, optimizer, scheduler, scaler, generators, extra }
     this.#run = run
-    const checkpoint = await ranks.fromMain(async () => {
+    const checkpoints = await ranks.fromMain(async () => {
       await removeLeftovers(args.outputDir)
-      return (await findCheckpoint(args)) ?? null
+      return findCheckpoints(args)
     })
-    if (checkpoint) await loadCheckpoint(checkpoint, run)
+    if (checkpoints.length > 0) await resume(checkpoints, run)
     return run
   }
 
@@ -363,6 +375,8 @@ export class Trainer<M extends Module, T = unknown, B = T[]> {
     ]
   }
 }
+
+const writesFiles = ({ saveStrategy, reportTo }: ResolvedArguments) => saveStrategy !== 'no' || reportTo.length > 0
 
 function check<M extends Module, T, B>(options: TrainerOptions<M, T, B>, model: M, args: ResolvedArguments): void {
   const { optimizers, callbacks = [], loggers = [], computeLoss, evalDataset } = options

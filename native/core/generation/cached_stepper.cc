@@ -1,6 +1,7 @@
 #include "core/generation/cached_stepper.h"
 
 #include <ATen/TensorOperators.h>
+#include <ATen/ops/arange.h>
 #include <ATen/ops/cat.h>
 #include <ATen/ops/ones.h>
 
@@ -38,6 +39,25 @@ Tensor CachedStepper::step(const Tensor& ids) {
   const Tensor logits = logits_at(hidden_of(tokens), -1);
   if (next_.defined()) next_ = next_ + 1;
   return logits;
+}
+
+Tensor CachedStepper::extend(const Tensor& ids) {
+  Tokens tokens;
+  tokens.ids = ids.to(device_);
+  const int64_t time = ids.size(1);
+  if (mask_.defined()) {
+    tokens.mask = mask_.narrow(1, 0, cache_->length() + time);
+    tokens.positions = next_ + at::arange(time, next_.options());
+  }
+  const Tensor logits = logits_of(hidden_of(tokens));
+  if (next_.defined()) next_ = next_ + time;
+  return logits;
+}
+
+void CachedStepper::rewind(int64_t tokens) {
+  if (tokens == 0) return;
+  cache_->crop(cache_->length() - tokens);
+  if (next_.defined()) next_ = next_ - tokens;
 }
 
 void CachedStepper::reorder(const Tensor& rows) {

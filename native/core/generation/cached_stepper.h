@@ -9,6 +9,8 @@ namespace voxtorch::generation {
 class CachedStepper : public CausalStepper {
  public:
   at::Tensor step(const at::Tensor& ids) final;
+  at::Tensor extend(const at::Tensor& ids) final;
+  void rewind(int64_t tokens) final;
   void reorder(const at::Tensor& rows) override;
 
  protected:
@@ -20,7 +22,7 @@ class CachedStepper : public CausalStepper {
     at::Tensor ids;         // int64 [batch, time]; undefined where there are
     at::Tensor embeddings;  // [batch, time, dim]
     at::Tensor mask;        // bool [batch, past + time]; undefined: no padding
-    at::Tensor positions;   // int64 [batch, 1]; undefined: counted over the real tokens
+    at::Tensor positions;   // int64 [batch, time]; undefined: counted over the real tokens
   };
   // The prompt, with memory for all that will follow.
   Tokens read(const Prompt& prompt);

@@ -38,7 +38,9 @@ StepResult begin(const ModulePtr& self, const ModulePtr& network, const Optional
                  const OptionalTensor& encoder_states, const OptionalTensor& encoder_mask,
                  const std::optional<ModulePtr>& encoder_cache, std::optional<at::Generator> generator,
                  const OptionalTensor& uniforms, const OptionalIds& limits, const OptionalIds& allowed_tokens,
-                 const OptionalIds& allowed_counts, std::optional<int64_t> prompt_place) {
+                 const OptionalIds& allowed_counts, std::optional<int64_t> prompt_place,
+                 const OptionalTensor& negative_ids, const OptionalTensor& negative_mask,
+                 const std::optional<ModulePtr>& assistant, const OptionalTensor& assistant_states) {
   const at::AutoGradMode unrecorded(false);
   const auto given = [](const OptionalTensor& tensor) { return tensor.value_or(Tensor()); };
   Start start;
@@ -55,6 +57,10 @@ StepResult begin(const ModulePtr& self, const ModulePtr& network, const Optional
   }
   start.generator = std::move(generator);
   start.uniforms = given(uniforms);
+  start.negative_ids = given(negative_ids);
+  start.negative_mask = given(negative_mask);
+  if (assistant) start.assistant = *assistant;
+  start.assistant_states = given(assistant_states);
   start.limits = limits.value_or(Ids());
   const auto allowed = allowed_of(allowed_tokens, allowed_counts);
   return told(
@@ -62,7 +68,7 @@ StepResult begin(const ModulePtr& self, const ModulePtr& network, const Optional
 }
 
 StepResult step(const ModulePtr& self, const ModulePtr&, const OptionalIds& allowed_tokens,
-                const OptionalIds& allowed_counts) {
+                const OptionalIds& allowed_counts, const std::optional<ModulePtr>&) {
   const at::AutoGradMode unrecorded(false);
   const auto allowed = allowed_of(allowed_tokens, allowed_counts);
   return told(voxtorch::network<Session>(self, "generation_step").step(allowed ? &*allowed : nullptr));
@@ -75,19 +81,22 @@ TORCH_LIBRARY_FRAGMENT(voxtorch, m) {
         [](const std::string& config, const std::vector<double>& biases) -> ModulePtr {
           return c10::make_intrusive<Session>(Config::parse(config), biases);
         });
-  // A step takes the network as well, so that nobody changes its weights meanwhile.
+  // A step takes the networks as well, so that nobody changes their weights meanwhile.
   m.def(
       "generation_begin(__torch__.torch.classes.voxtorch.Module self, __torch__.torch.classes.voxtorch.Module network, "
       "Tensor? input_ids=None, Tensor? attention_mask=None, *, Tensor? inputs_embeds=None, "
       "__torch__.torch.classes.voxtorch.Module? cache=None, Tensor? context_ids=None, Tensor? "
       "encoder_hidden_states=None, Tensor? encoder_attention_mask=None, __torch__.torch.classes.voxtorch.Module? "
       "encoder_cache=None, Generator? generator=None, Tensor? uniforms=None, int[]? limits=None, int[]? "
-      "allowed_tokens=None, int[]? allowed_counts=None, int? prompt_place=None) -> (int[] tokens, "
+      "allowed_tokens=None, int[]? allowed_counts=None, int? prompt_place=None, Tensor? negative_prompt_ids=None, "
+      "Tensor? negative_prompt_attention_mask=None, __torch__.torch.classes.voxtorch.Module? assistant=None, Tensor? "
+      "assistant_encoder_hidden_states=None) -> (int[] tokens, "
       "int[] ends, float[] logprobs, bool done)",
       begin);
   m.def(
       "generation_step(__torch__.torch.classes.voxtorch.Module self, __torch__.torch.classes.voxtorch.Module network, "
-      "*, int[]? allowed_tokens=None, int[]? allowed_counts=None) -> (int[] tokens, int[] ends, float[] logprobs, bool "
+      "*, int[]? allowed_tokens=None, int[]? allowed_counts=None, __torch__.torch.classes.voxtorch.Module? "
+      "assistant=None) -> (int[] tokens, int[] ends, float[] logprobs, bool "
       "done)",
       step);
   m.def("generation_cancel(__torch__.torch.classes.voxtorch.Module self) -> ()",
@@ -106,11 +115,12 @@ TORCH_LIBRARY_FRAGMENT(voxtorch, m) {
       "generation_result(__torch__.torch.classes.voxtorch.Module self) -> (Tensor sequences, int[] lengths, int[] "
       "ends, "
       "Tensor sequences_scores, Tensor logprobs, Tensor scores, Tensor logits, Tensor attention_mask, Tensor "
-      "prompt_logits)",
-      [](const ModulePtr& self) -> std::tuple<Tensor, Ids, Ids, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> {
+      "prompt_logits, int drafted, int accepted)",
+      [](const ModulePtr& self)
+          -> std::tuple<Tensor, Ids, Ids, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, int64_t, int64_t> {
         Session::Result r = network<Session>(self, "generation_result").result();
         return {r.sequences, std::move(r.lengths), std::move(r.ends), r.sequences_scores, r.logprobs, r.scores,
-                r.logits,    r.attention_mask,     r.prompt_logits};
+                r.logits,    r.attention_mask,     r.prompt_logits,   r.drafted,          r.accepted};
       });
 }
 

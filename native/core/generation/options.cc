@@ -72,12 +72,19 @@ Options::Options(const Config& config, const std::vector<double>& biases)
       renormalize(config.boolean("renormalize_logits", false)),
       length_penalty(config.number("length_penalty", 1)),
       early_stopping(early_stopping_of(config.text("early_stopping", "false"))),
+      guidance(config.number("guidance_scale", 1)),
+      drafted(config.integer("num_assistant_tokens", 20)),
+      draft_confidence(config.number("assistant_confidence_threshold", 0.4)),
+      lookup(config.integer("prompt_lookup_num_tokens", 0)),
+      lookup_ngram(config.integer("max_matching_ngram_size", 2)),
       keep_scores(config.boolean("output_scores", false)),
       keep_logits(config.boolean("output_logits", false)),
       keep_logprobs(config.boolean("output_logprobs", false)) {
   TORCH_CHECK_VALUE(beams >= 1 && returned >= 1 && (beams == 1 || returned <= beams),
                     "num_return_sequences must be from 1 to num_beams");
   TORCH_CHECK_VALUE(temperature > 0 && repetition_penalty > 0, "temperature and repetition_penalty must be above 0");
+  TORCH_CHECK_VALUE(drafted >= 1 && lookup >= 0 && lookup_ngram >= 1,
+                    "num_assistant_tokens and max_matching_ngram_size must be above 0");
   if (config.has("allowed_tokens")) allowed = config.integers("allowed_tokens", {});
   // transformers forbids no end of the text as a bad word.
   std::erase_if(bad_words, [this](const Ids& word) {

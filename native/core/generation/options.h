@@ -56,6 +56,11 @@ struct Options {
   double length_penalty;
   EarlyStopping early_stopping;
 
+  double guidance;               // classifier-free; 1: none
+  int64_t drafted;               // tokens that an assistant guesses at once
+  double draft_confidence;       // its draft ends with a token that is less likely
+  int64_t lookup, lookup_ngram;  // tokens that are taken from the text itself, behind so many that match; 0: none
+
   bool keep_scores, keep_logits, keep_logprobs;
 };
 

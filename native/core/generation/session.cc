@@ -47,7 +47,10 @@ void check_ids(const Tensor& ids, const char* name) {
 }  // namespace
 
 Session::Session(const Config& config, const std::vector<double>& biases)
-    : Module("Generation", {}), options_(config, biases) {}
+    : Module("Generation", {}),
+      options_(config, biases),
+      logits_processor_(*child<Callback>("logits_processor", "LogitsProcessor")),
+      stopping_criteria_(*child<Callback>("stopping_criteria", "StoppingCriteria")) {}
 
 Session::~Session() = default;
 
@@ -70,9 +73,11 @@ Added Session::begin(const c10::intrusive_ptr<Module>& network, const Start& sta
     const bool own_rows = options_.beams == 1 && options_.returned == 1;
     auto cache = start.cache;
     if (cache && !own_rows) cache = cache->copy();
-    keeps_rows_ = options_.keep_scores || options_.keep_logits || cache;
+    // Whoever looks at rows wants each in its place.
+    const bool watched = logits_processor_.hooked() || stopping_criteria_.hooked();
+    keeps_rows_ = options_.keep_scores || options_.keep_logits || cache || watched;
     stepper_ = generative->stepper(std::move(cache));
-    read(start);
+    read(start, *generative);
     begun_ = true;
   }
   return choose(allowed);
@@ -83,14 +88,18 @@ Added Session::step(const Allowed* allowed) {
   check_usable();
   TORCH_CHECK(begun_, "the generation has not begun");
   if (!logits_.defined()) {
-    if (reordered_.defined()) stepper_->reorder(reordered_);
+    if (reordered_.defined()) {
+      stepper_->reorder(reordered_);
+      if (negative_) negative_->reorder(reordered_);
+    }
     reordered_ = Tensor();
-    logits_ = stepper_->step(next_);
+    if (negative_ && !unconditional_.defined()) unconditional_ = negative_->step(next_);
+    logits_ = next_logits();
   }
   return choose(allowed);
 }
 
-void Session::read(const Start& start) {
+void Session::read(const Start& start, const Generative& network) {
   const Prompt& prompt = start.prompt;
   rows_.clear();
   active_.clear();
@@ -158,6 +167,134 @@ void Session::read(const Start& start) {
     stepper_->reorder(each);
     logits_ = logits_.repeat_interleave(copies, 0);
   }
+  if (options_.guidance != 1) read_negative(start, network, longest, copies);
+  if (start.assistant || options_.lookup > 0) prepare_drafts(start, longest);
+}
+
+// Ho and Salimans 2022, https://arxiv.org/abs/2207.12598; for texts Sanchez et al. 2023,
+// https://arxiv.org/abs/2306.17806.
+void Session::read_negative(const Start& start, const Generative& network, int64_t longest, int64_t copies) {
+  TORCH_CHECK_VALUE(
+      !start.prompt.encoder_states.defined() && !start.prompt.encoder_cache,
+      "guidance_scale is for language models; what is written about audio has no prompt to lead away from");
+  const int64_t batch = static_cast<int64_t>(rows_.size()) / copies;
+  Prompt negative;
+  negative.ids = start.negative_ids;
+  negative.mask = start.negative_mask;
+  negative.more = longest;
+  if (!negative.ids.defined()) {
+    TORCH_CHECK_VALUE(start.prompt.ids.defined(),
+                      "guidance_scale needs negative_prompt_ids where there are no input_ids");
+    negative.ids = start.prompt.ids.narrow(1, start.prompt.ids.size(1) - 1, 1);
+  }
+  check_ids(negative.ids, "negative_prompt_ids");
+  check_matrix(negative.ids, batch, "negative_prompt_ids");
+  TORCH_CHECK(!negative.mask.defined() || negative.mask.sizes().equals(negative.ids.sizes()),
+              "negative_prompt_attention_mask must be ", negative.ids.sizes(), " like negative_prompt_ids, got ",
+              negative.mask.sizes());
+  negative_ = network.stepper({});
+  unconditional_ = negative_->prefill(negative).next;
+  if (copies > 1) {
+    negative_->reorder(at::arange(batch, at::TensorOptions().dtype(at::kLong)).repeat_interleave(copies));
+    unconditional_ = unconditional_.repeat_interleave(copies, 0);
+  }
+}
+
+void Session::prepare_drafts(const Start& start, int64_t longest) {
+  TORCH_CHECK_VALUE(rows_.size() == 1, "a draft of the next tokens is for one row, without beams; there are ",
+                    rows_.size());
+  TORCH_CHECK_VALUE(!uniforms_.defined() && options_.guidance == 1,
+                    "a draft of the next tokens goes with neither "
+                    "uniforms nor guidance_scale");
+  TORCH_CHECK_VALUE(!start.assistant || options_.lookup == 0, "give either an assistant or prompt_lookup_num_tokens");
+  if (!start.assistant) {
+    drafter_ = lookup_drafter(options_.lookup_ngram);
+    return;
+  }
+  const auto* assistant = dynamic_cast<const Generative*>(start.assistant.get());
+  TORCH_CHECK(assistant != nullptr, "a network of kind ", start.assistant->kind, " does not generate");
+  TORCH_CHECK_VALUE(assistant->vocabulary_size() == vocabulary_, "the assistant has ", assistant->vocabulary_size(),
+                    " tokens, but the network ", vocabulary_);
+  TORCH_CHECK_VALUE(start.prompt.ids.defined() || start.context.defined(),
+                    "an assistant reads input_ids; embeddings are the network's own");
+  assistant_ = start.assistant;
+  AssistantRules rules;
+  rules.process = [this](const Ids& text, int64_t guessed, float* scores) {
+    const Written written{text, rows_.front().generated + guessed, prompt_columns_};
+    processors_->before(written, scores);
+    if (processors_->constrains(nullptr)) processors_->constrain(written, nullptr, scores);
+    processors_->after(written, scores);
+    if (options_.sample) narrow_choice(options_, scores, vocabulary_);
+  };
+  if (options_.sample) rules.uniform = draws();
+  rules.eos = options_.eos;
+  rules.confidence = options_.draft_confidence;
+  rules.longest = static_cast<int64_t>(rows_.front().ids.size()) + longest;
+  Prompt audio;
+  audio.encoder_states = start.assistant_states.defined() ? start.assistant_states : start.prompt.encoder_states;
+  audio.encoder_mask = start.prompt.encoder_mask;
+  drafter_ = assistant_drafter(assistant->stepper({}), vocabulary_, std::move(audio), std::move(rules));
+}
+
+// The network reads the last token and a draft of what follows it in one pass. As long as the draft is what is chosen,
+// the logits are there already; where it is not, what came behind is forgotten.
+Tensor Session::next_logits() {
+  if (!drafter_) return stepper_->step(next_);
+  const Row& row = rows_.front();
+  const int64_t id = row.ids.back();
+  if (guessed_ < draft_.ids.size() && draft_.ids[guessed_] == id) {
+    ++guessed_;
+    ++accepted_;
+    return ahead_.narrow(0, static_cast<int64_t>(guessed_), 1);
+  }
+  forget_guesses();
+  const int64_t most = options_.lookup > 0 ? options_.lookup : options_.drafted;
+  Draft draft = drafter_->draft(row.ids, std::min(most, row.limit - row.generated - 1));
+  Ids read{id};
+  read.insert(read.end(), draft.ids.begin(), draft.ids.end());
+  ahead_ = stepper_->extend(at::tensor(read, at::kLong).unsqueeze(0)).squeeze(0);
+  drafted_ += static_cast<int64_t>(draft.ids.size());
+  draft_ = std::move(draft);
+  return ahead_.narrow(0, 0, 1);
+}
+
+void Session::forget_guesses() {
+  stepper_->rewind(static_cast<int64_t>(draft_.ids.size() - guessed_));
+  draft_ = Draft();
+  guessed_ = 0;
+}
+
+Tensor Session::guided(const Tensor& logits) const {
+  const Tensor with = at::log_softmax(logits.to(at::kCPU, at::kFloat), -1);
+  const Tensor without = at::log_softmax(unconditional_.to(at::kCPU, at::kFloat), -1);
+  return ((with - without) * options_.guidance + without).contiguous();
+}
+
+Tensor Session::texts(int64_t steps) const {
+  std::vector<Written> rows;
+  int64_t columns = 0;
+  for (size_t row = 0; row < rows_.size(); ++row) {
+    rows.push_back(written_of(row));
+    columns = std::max(columns, static_cast<int64_t>(rows.back().ids.size()) + steps - rows.back().generated);
+  }
+  Tensor result = at::full({static_cast<int64_t>(rows.size()), columns}, options_.pad, at::kLong);
+  for (size_t row = 0; row < rows.size(); ++row) {
+    int64_t* end = result.mutable_data_ptr<int64_t>() + static_cast<int64_t>(row + 1) * columns;
+    std::copy_backward(rows[row].ids.begin(), rows[row].ids.end(), end - (steps - rows[row].generated));
+  }
+  return result;
+}
+
+std::vector<bool> Session::stopped(const Tensor& texts) const {
+  std::vector<bool> result(static_cast<size_t>(texts.size(0)), false);
+  if (!stopping_criteria_.hooked()) return result;
+  const Tensor none = at::zeros({texts.size(0)}, at::kBool);
+  const Tensor ends = stopping_criteria_.watched(texts, none).to(at::kCPU, at::kBool);
+  TORCH_CHECK(ends.sizes().equals(none.sizes()), "a stopping criterion must tell for each of ", texts.size(0),
+              " rows whether it ends, got ", ends.sizes());
+  const Tensor flat = ends.contiguous();
+  std::copy_n(flat.const_data_ptr<bool>(), flat.numel(), result.begin());
+  return result;
 }
 
 Added Session::choose(const Allowed* allowed) {
@@ -165,10 +302,15 @@ Added Session::choose(const Allowed* allowed) {
               "there must be a set of allowed tokens for each of ", rows_.size(), " rows");
   if (options_.keep_logits) kept_logits_.push_back(logits_.to(at::kCPU, at::kFloat, false, true));
   Added added = beams_ ? choose_beams(allowed) : choose_tokens(allowed);
-  logits_ = Tensor();
+  logits_ = unconditional_ = Tensor();
   ++steps_;
   added.done = done_;
   if (done_) {
+    if (drafter_) forget_guesses();
+    drafter_.reset();
+    negative_.reset();
+    assistant_.reset();
+    ahead_ = Tensor();
     stepper_.reset();
     network_.reset();
   }
@@ -203,8 +345,15 @@ void Session::process(const Tensor& scores, const std::vector<size_t>& row_of, c
       }
     }
   }
+  for (int64_t i = 0; i < count; ++i) processors_->after(text_of(i), row(i));
+  if (logits_processor_.hooked()) {
+    const Tensor changed = logits_processor_.watched(texts(steps_), scores.clone());
+    TORCH_CHECK(changed.sizes().equals(scores.sizes()) && changed.is_floating_point(),
+                "a logits processor must return scores ", scores.sizes(), ", got ", changed.scalar_type(), " ",
+                changed.sizes());
+    scores.copy_(changed);
+  }
   for (int64_t i = 0; i < count; ++i) {
-    processors_->after(text_of(i), row(i));
     if (options_.sample) narrow_choice(options_, row(i), vocabulary_);
     if (options_.renormalize) normalize(row(i), vocabulary_);
   }
@@ -213,14 +362,14 @@ void Session::process(const Tensor& scores, const std::vector<size_t>& row_of, c
 Added Session::choose_tokens(const Allowed* allowed) {
   Added added;
   const bool plain = processors_->empty() && allowed == nullptr && !options_.sample && !options_.renormalize &&
-                     !options_.keep_scores && !options_.keep_logprobs;
+                     !options_.keep_scores && !options_.keep_logprobs && !logits_processor_.hooked() && !negative_;
   Ids chosen(rows_.size(), options_.pad);
   std::vector<float> logprobs(rows_.size(), 0);
   if (plain) {
     const Ids best = values_of(at::argmax(logits_, -1));
     for (size_t i = 0; i < active_.size(); ++i) chosen[active_[i]] = best[i];
   } else {
-    const Tensor scores = logits_.to(at::kCPU, at::kFloat).contiguous();
+    const Tensor scores = negative_ ? guided(logits_) : logits_.to(at::kCPU, at::kFloat).contiguous();
     process(scores, active_, allowed);
     if (options_.keep_scores) kept_scores_.push_back(scores);
     for (size_t i = 0; i < active_.size(); ++i) {
@@ -229,7 +378,9 @@ Added Session::choose_tokens(const Allowed* allowed) {
       if (rows_[row].end != End::kNone) continue;
       if (options_.sample) {
         const Choice choice = choice_of(mine, vocabulary_);
-        chosen[row] = choice.ids[draw(choice, uniform(static_cast<int64_t>(row), 0))];
+        chosen[row] = guessed_ < draft_.from.size()
+                          ? accept_or_draw(draft_.ids[guessed_], draft_.from[guessed_], choice, draws())
+                          : choice.ids[draw(choice, uniform(static_cast<int64_t>(row), 0))];
       } else {
         chosen[row] = std::max_element(mine, mine + vocabulary_) - mine;
       }
@@ -246,6 +397,11 @@ Added Session::choose_tokens(const Allowed* allowed) {
     } else {
       chosen[i] = options_.pad;
     }
+  }
+  const std::vector<bool> stops = stopping_criteria_.hooked() ? stopped(texts(steps_ + 1)) : std::vector<bool>();
+  for (size_t i = 0; i < rows_.size(); ++i) {
+    Row& row = rows_[i];
+    if (!stops.empty() && stops[i] && row.end == End::kNone) row.end = End::kStopSequence;
     added.ends.push_back(static_cast<int64_t>(row.end));
     if (options_.keep_logprobs) added.logprobs.push_back(logprobs[i]);
   }
@@ -274,12 +430,18 @@ void Session::drop_ended() {
 }
 
 Added Session::choose_beams(const Allowed* allowed) {
-  const Tensor scores = at::log_softmax(logits_.to(at::kCPU, at::kFloat), -1).contiguous();
+  const Tensor scores =
+      negative_ ? guided(logits_) : at::log_softmax(logits_.to(at::kCPU, at::kFloat), -1).contiguous();
   process(scores, active_, allowed);
   if (options_.keep_scores) kept_scores_.push_back(scores);
   const int64_t limit = rows_.front().limit;
   const Ids sources = beams_->advance(
-      scores, [&](const Beam& beam) { return end_of(beam.ids, beam.generated, limit); },
+      scores,
+      [&](const Beam& beam) {
+        const End end = end_of(beam.ids, beam.generated, limit);
+        if (end != End::kNone || !stopping_criteria_.hooked()) return end;
+        return stopped(at::tensor(beam.ids, at::kLong).unsqueeze(0)).front() ? End::kStopSequence : end;
+      },
       [&](int64_t prompt, int64_t count) {
         std::vector<double> result;
         for (int64_t i = 0; i < count; ++i) result.push_back(uniform(prompt, i));
@@ -359,6 +521,8 @@ Session::Result Session::result() const {
   for (const Answer& answer : answers) longest = std::max(longest, static_cast<int64_t>(answer.ids.size()));
   Result result;
   result.prompt_logits = prompt_logits_;
+  result.drafted = drafted_;
+  result.accepted = accepted_;
   const int64_t width = prompt_ids_.defined() ? prompt_ids_.size(1) : 0;
   result.sequences = at::full({count, width + longest}, options_.pad, at::kLong);
   if (options_.keep_logprobs) result.logprobs = at::zeros({count, longest}, at::kFloat);

@@ -7,7 +7,9 @@
 #include <atomic>
 #include <mutex>
 
+#include "core/block.h"
 #include "core/generation/beams.h"
+#include "core/generation/drafts.h"
 #include "core/generation/processors.h"
 #include "core/generation/stepper.h"
 
@@ -19,7 +21,11 @@ struct Start {
   c10::intrusive_ptr<nn::KvCache> cache;
   std::optional<at::Generator> generator;
   at::Tensor uniforms;  // the draws, in place of a generator's: [steps, rows], with beams [steps, prompts, candidates]
-  Ids limits;           // most new tokens of each prompt; empty: those of the options
+  at::Tensor negative_ids;   // int64 [batch, any]: what guidance leads away from; undefined: each row's last token
+  at::Tensor negative_mask;  // [batch, any], 1 for real tokens; undefined: all are
+  c10::intrusive_ptr<Module> assistant;  // guesses at what this network will write; null: none
+  at::Tensor assistant_states;           // encoder states of the assistant, with cross-attention
+  Ids limits;                            // most new tokens of each prompt; empty: those of the options
 };
 
 // What a step has added.
@@ -32,6 +38,12 @@ struct Added {
 
 // For each row the tokens that may follow; null: all.
 using Allowed = std::vector<Ids>;
+
+// Where JavaScript looks into a generation: its hook sees an input and gives what goes on as the output.
+class Callback : public Block {
+ public:
+  Callback(const ModuleOptions& options, const char* kind) : Block(kind, options) {}
+};
 
 class Session : public Module {
  public:
@@ -47,13 +59,14 @@ class Session : public Module {
   std::vector<Ids> written() const;
 
   struct Result {
-    at::Tensor sequences;         // int64 [results, prompt + longest answer]
-    Ids lengths, ends;            // of each answer
-    at::Tensor sequences_scores;  // [results], with beams
-    at::Tensor logprobs;          // [results, longest answer], 0 behind the end
-    at::Tensor scores, logits;    // [steps, rows, vocabulary]
-    at::Tensor attention_mask;    // [rows, cache length]: what of the cache is real
-    at::Tensor prompt_logits;     // float32 [prompts, vocabulary], behind the token of the prompt that was asked for
+    at::Tensor sequences;               // int64 [results, prompt + longest answer]
+    Ids lengths, ends;                  // of each answer
+    at::Tensor sequences_scores;        // [results], with beams
+    at::Tensor logprobs;                // [results, longest answer], 0 behind the end
+    at::Tensor scores, logits;          // [steps, rows, vocabulary]
+    at::Tensor attention_mask;          // [rows, cache length]: what of the cache is real
+    int64_t drafted = 0, accepted = 0;  // tokens that were guessed, and those of them that were taken
+    at::Tensor prompt_logits;  // float32 [prompts, vocabulary], behind the token of the prompt that was asked for
   };
   Result result() const;
 
@@ -67,7 +80,7 @@ class Session : public Module {
   };
 
   void check_usable() const;
-  void read(const Start& start);
+  void read(const Start& start, const Generative& network);
   Added choose(const Allowed* allowed);
   Added choose_tokens(const Allowed* allowed);
   Added choose_beams(const Allowed* allowed);
@@ -77,13 +90,36 @@ class Session : public Module {
   double uniform(int64_t row, int64_t place);
   End end_of(const Ids& ids, int64_t generated, int64_t limit) const;
   void drop_ended();
+  void read_negative(const Start& start, const Generative& network, int64_t longest, int64_t copies);
+  void prepare_drafts(const Start& start, int64_t longest);
+  at::Tensor next_logits();
+  void forget_guesses();
+  // log probabilities, led away from what would be written without the prompt.
+  at::Tensor guided(const at::Tensor& logits) const;
+  // The text of all rows, int64 [rows, columns], with padding before it, and behind rows that ended before `steps`.
+  at::Tensor texts(int64_t steps) const;
+  // Which rows the user's own criteria end.
+  std::vector<bool> stopped(const at::Tensor& texts) const;
+  std::function<double()> draws() {
+    return [this] { return uniform(0, 0); };
+  }
 
   const Options options_;
+  const Callback& logits_processor_;   // texts -> scores
+  const Callback& stopping_criteria_;  // texts -> bool [rows]
   mutable std::mutex mutex_;
   std::atomic<bool> cancelled_{false};
   c10::intrusive_ptr<Module> network_;
   std::unique_ptr<CausalStepper> stepper_;
   std::unique_ptr<LogitsProcessors> processors_;
+  std::unique_ptr<CausalStepper> negative_;  // of the prompt that guidance leads away from
+  at::Tensor unconditional_;                 // its logits of the coming choice
+  c10::intrusive_ptr<Module> assistant_;
+  std::unique_ptr<Drafter> drafter_;
+  Draft draft_;         // what the network has read ahead
+  at::Tensor ahead_;    // its logits behind the last token and behind each of those
+  size_t guessed_ = 0;  // how many of those have been chosen
+  int64_t drafted_ = 0, accepted_ = 0;
   int64_t vocabulary_ = 0;
   at::Tensor prompt_ids_;  // int64 [prompts, time] on the CPU
   at::Tensor prompt_mask_;

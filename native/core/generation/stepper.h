@@ -34,6 +34,10 @@ class CausalStepper {
   // ids int64 [batch] on the CPU, one for each row -> logits [batch, vocabulary] of what follows. One that throws
   // leaves the past as it was.
   virtual at::Tensor step(const at::Tensor& ids) = 0;
+  // Several tokens of each row, ids int64 [batch, time] on the CPU -> logits [batch, time, vocabulary].
+  virtual at::Tensor extend(const at::Tensor& ids) = 0;
+  // Forgets the last tokens of each row.
+  virtual void rewind(int64_t tokens) = 0;
   // Row i becomes what row rows[i] was, int64 on the CPU; there may be more or fewer rows than before.
   virtual void reorder(const at::Tensor& rows) = 0;
 };

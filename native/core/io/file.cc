@@ -6,8 +6,12 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <atomic>
 #include <cerrno>
+#include <csignal>
+#include <cstring>
+#include <mutex>
 #include <random>
 #include <system_error>
 
@@ -35,6 +39,81 @@ std::string folder_of(const std::string& path) {
   const size_t slash = path.rfind('/');
   if (slash == std::string::npos) return ".";
   return slash == 0 ? "/" : path.substr(0, slash);
+}
+
+// The path, or where the symbolic link that it is leads in the end; that file need not be there.
+std::string target_of(std::string path) {
+  char link[4096];
+  // As many as Linux follows itself.
+  for (int followed = 0; followed < 40; ++followed) {
+    const ssize_t length = ::readlink(path.c_str(), link, sizeof link);
+    if (length < 0) break;
+    const std::string to(link, static_cast<size_t>(length));
+    path = to.front() == '/' ? to : folder_of(path) + "/" + to;
+  }
+  return path;
+}
+
+// The owner first: to change it takes bits of the mode away.
+void take_over(int descriptor, const struct stat& old) {
+  const bool owned = ::fchown(descriptor, old.st_uid, old.st_gid) == 0 || ::fchown(descriptor, -1, old.st_gid) == 0;
+  // Of a group that is not the file's, nobody gets what the group may.
+  ::fchmod(descriptor, old.st_mode & (owned ? 07777 : 07707));
+}
+
+// What is mapped, for on_bus_error: in plain memory, since a signal's handler may take no lock.
+struct Mapped {
+  std::atomic<char*> data{nullptr};
+  size_t bytes = 0;
+  char path[512] = {};
+};
+std::array<Mapped, 256> mapped;
+std::mutex mapped_mutex;
+struct sigaction before_bus_error;
+
+// A page of a mapping whose file has become shorter has no bytes, and the system ends the process that reads it. This
+// says which file it was.
+void on_bus_error(int, siginfo_t* info, void*) {
+  const auto* const at = static_cast<const char*>(info->si_addr);
+  for (const Mapped& one : mapped) {
+    const char* const data = one.data.load(std::memory_order_acquire);
+    if (data == nullptr || at < data || at >= data + one.bytes) continue;
+    const auto say = [](const char* text) { return ::write(STDERR_FILENO, text, std::strlen(text)) >= 0; };
+    static_cast<void>(
+        say("voxtorch: ") && say(one.path) &&
+        say(" was cut short while it was mapped (mmap: true): replace such a file by renaming another, or "
+            "load it without mmap\n"));
+    break;
+  }
+  // The same access once more, under whatever held before.
+  ::sigaction(SIGBUS, &before_bus_error, nullptr);
+}
+
+void remember(char* data, size_t bytes, int descriptor) {
+  const std::lock_guard<std::mutex> lock(mapped_mutex);
+  static const bool installed = [] {
+    struct sigaction action = {};
+    action.sa_sigaction = on_bus_error;
+    action.sa_flags = SA_SIGINFO | SA_ONSTACK;
+    return ::sigaction(SIGBUS, &action, &before_bus_error) == 0;
+  }();
+  static_cast<void>(installed);
+  for (Mapped& one : mapped) {
+    if (one.data.load(std::memory_order_relaxed) != nullptr) continue;
+    one.bytes = bytes;
+    // The file may have been opened under a name that says nothing, a descriptor's.
+    const ssize_t length =
+        ::readlink(("/proc/self/fd/" + std::to_string(descriptor)).c_str(), one.path, sizeof one.path - 1);
+    one.path[std::max<ssize_t>(length, 0)] = 0;
+    one.data.store(data, std::memory_order_release);
+    return;
+  }
+}
+
+void forget(const char* data) {
+  const std::lock_guard<std::mutex> lock(mapped_mutex);
+  for (Mapped& one : mapped)
+    if (one.data.load(std::memory_order_relaxed) == data) one.data.store(nullptr, std::memory_order_release);
 }
 
 }  // namespace
@@ -80,10 +159,13 @@ Mapping::Mapping(const File& file) : bytes_(static_cast<size_t>(file.size_)) {
   void* at = ::mmap(nullptr, bytes_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_NORESERVE, file.descriptor_, 0);
   if (at == MAP_FAILED) fail(file.path_, "mapped", errno);
   data_ = static_cast<char*>(at);
+  remember(data_, bytes_, file.descriptor_);
 }
 
 Mapping::~Mapping() {
-  if (data_ != nullptr) ::munmap(data_, bytes_);
+  if (data_ == nullptr) return;
+  forget(data_);
+  ::munmap(data_, bytes_);
 }
 
 void Mapping::drop(int64_t offset, int64_t bytes) const {
@@ -93,11 +175,24 @@ void Mapping::drop(int64_t offset, int64_t bytes) const {
   if (from < to) ::madvise(reinterpret_cast<void*>(from), to - from, MADV_DONTNEED);
 }
 
-NewFile::NewFile(const std::string& path) : path_(path), folder_(folder_of(path)) {
+NewFile::NewFile(const std::string& path) : path_(path) {
+  struct stat old;
+  const bool exists = ::stat(path.c_str(), &old) == 0;
+  if (!exists && errno != ENOENT) fail(errno);
+  if (exists && !S_ISREG(old.st_mode)) {
+    // Not created, and a pipe that nobody reads from is not waited for.
+    descriptor_ = ::open(path.c_str(), O_WRONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+    if (descriptor_ < 0) fail(errno);
+    ::fcntl(descriptor_, F_SETFL, ::fcntl(descriptor_, F_GETFL) & ~O_NONBLOCK);
+    return;
+  }
+  target_ = target_of(path);
   // Short, whatever the path: names end at 255 bytes.
-  temporary_ = folder_ + "/" + temporary_name();
-  descriptor_ = ::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+  const std::string temporary = folder_of(target_) + "/" + temporary_name();
+  descriptor_ = ::open(temporary.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, exists ? 0600 : 0666);
   if (descriptor_ < 0) fail(errno);
+  temporary_ = temporary;
+  if (exists) take_over(descriptor_, old);
 }
 
 NewFile::~NewFile() {
@@ -116,15 +211,16 @@ void NewFile::write(const void* from, int64_t bytes) {
 }
 
 void NewFile::commit() {
-  if (::fsync(descriptor_) != 0) fail(errno);
+  if (!temporary_.empty() && ::fsync(descriptor_) != 0) fail(errno);
   const int closed = ::close(descriptor_);
   descriptor_ = -1;
   if (closed != 0 && errno != EINTR) fail(errno);
-  if (::rename(temporary_.c_str(), path_.c_str()) != 0) fail(errno);
+  if (temporary_.empty()) return;
+  if (::rename(temporary_.c_str(), target_.c_str()) != 0) fail(errno);
   temporary_.clear();
   // The name itself lasts through a power cut only when the folder is synced. Some file systems cannot, and lose
   // nothing by it.
-  const int folder = ::open(folder_.c_str(), O_RDONLY | O_CLOEXEC | O_DIRECTORY);
+  const int folder = ::open(folder_of(target_).c_str(), O_RDONLY | O_CLOEXEC | O_DIRECTORY);
   if (folder < 0) return;
   ::fsync(folder);
   ::close(folder);

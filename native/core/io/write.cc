@@ -13,7 +13,7 @@ namespace {
 
 using at::Tensor;
 
-constexpr int64_t kStaging = int64_t(32) << 20;  // what leaves a device at a time
+constexpr int64_t kDeviceCopy = int64_t(32) << 20;  // what leaves a device at a time
 
 void write_tensor(NewFile& file, const Tensor& tensor) {
   if (tensor.numel() == 0) return;
@@ -24,8 +24,8 @@ void write_tensor(NewFile& file, const Tensor& tensor) {
     return;
   }
   const Tensor flat = whole.view({-1}).view(at::kByte);
-  for (int64_t done = 0; done < bytes; done += kStaging) {
-    const Tensor piece = flat.narrow(0, done, std::min(kStaging, bytes - done)).to(at::kCPU);
+  for (int64_t done = 0; done < bytes; done += kDeviceCopy) {
+    const Tensor piece = flat.narrow(0, done, std::min(kDeviceCopy, bytes - done)).to(at::kCPU);
     file.write(piece.const_data_ptr(), piece.numel());
   }
 }

@@ -8,7 +8,6 @@
 #include <ATen/ops/constant_pad_nd.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/full.h>
-#include <ATen/ops/linspace.h>
 #include <ATen/ops/stack.h>
 #include <ATen/ops/tensor.h>
 #include <c10/core/ScalarType.h>
@@ -47,17 +46,20 @@ constexpr std::array<float, 16> kNf4 = {
 };
 
 // Seven decades from 1e-6 to 1, each cut in twice as many equal parts as the one below; a value is the middle of a
-// part. 0 and 1 complete the 256. In float32 throughout, so that the values are bitsandbytes' to the last bit.
+// part. 0 and 1 complete the 256. In float32 throughout and with the multiply-add of torch.linspace on AVX2 and newer,
+// so that the values are bitsandbytes' to the last bit, and the same on every processor.
 std::vector<float> dynamic_values(bool is_signed) {
-  const at::NoGradGuard no_grad;
   std::vector<float> values = {0, 1};
   for (int decade = 0; decade < 7; ++decade) {
     const int64_t parts = is_signed ? int64_t{1} << decade : int64_t{2} << decade;
-    const Tensor borders = at::linspace(0.1, 1, parts + 1, at::TensorOptions().dtype(at::kFloat));
-    const auto* border = borders.const_data_ptr<float>();
+    const float first = 0.1f, last = 1.0f, step = (last - first) / static_cast<float>(parts);
+    const auto border = [&](int64_t i) {
+      return i < (parts + 1) / 2 ? std::fma(step, static_cast<float>(i), first)
+                                 : std::fma(-step, static_cast<float>(parts - i), last);
+    };
     const auto factor = static_cast<float>(std::pow(10.0, decade - 6));
     for (int64_t i = 0; i < parts; ++i) {
-      const float middle = factor * ((border[i] + border[i + 1]) / 2.0f);
+      const float middle = factor * ((border(i) + border(i + 1)) / 2.0f);
       values.push_back(middle);
       if (is_signed) values.push_back(-middle);
     }

@@ -39,6 +39,19 @@ struct Pointwise {
   }
 };
 
+// oneDNN has no bfloat16 products for processors before AVX-512; there ATen has its own.
+bool multiplies(c10::ScalarType dtype) {
+  if (dtype == at::kFloat) return true;
+  static const bool bfloat16 = [] {
+    const auto op = c10::Dispatcher::singleton().findSchema({"mkldnn::_is_mkldnn_bf16_supported", ""});
+    if (!op) return false;
+    torch::jit::Stack stack;
+    op->callBoxed(stack);
+    return stack.front().toBool();
+  }();
+  return dtype == at::kBFloat16 && bfloat16;
+}
+
 // As packed_weight gives it.
 bool is_packed(const Tensor& weight, c10::ScalarType dtype) {
   return weight.layout() == at::kMkldnn && weight.scalar_type() == dtype;
@@ -47,7 +60,7 @@ bool is_packed(const Tensor& weight, c10::ScalarType dtype) {
 // Whatever is wrong with the arguments is left for ATen to say.
 bool is_ours(const Tensor& input, const Tensor& weight, const OptionalTensor& bias) {
   const c10::ScalarType dtype = input.scalar_type();
-  if (dtype != at::kFloat && dtype != at::kBFloat16) return false;
+  if (!multiplies(dtype)) return false;
   if (!is_plain(input, dtype) || !input.is_contiguous()) return false;
   if (is_packed(weight, dtype)) return true;
   if (!is_plain(weight, dtype)) return false;

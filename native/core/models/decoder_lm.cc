@@ -326,8 +326,15 @@ DecoderOutput DecoderLM::forward(const DecoderLMInputs& inputs, bool hidden_stat
 
 Tensor DecoderLM::embed(const Tensor& ids) const { return model.words.forward(ids); }
 
+const Tensor& DecoderLM::tied_weight() const {
+  static const Tensor none;
+  return lm_head == nullptr ? model.words.weight : none;
+}
+
 Tensor DecoderLM::logits(const Tensor& hidden) const {
-  return lm_head != nullptr ? lm_head->forward(hidden) : kernels::linear(hidden, model.words.weight, std::nullopt);
+  const auto own = own_head();
+  const Linear* const head = own ? own.get() : lm_head;
+  return head != nullptr ? head->forward(hidden) : kernels::linear(hidden, model.words.weight, std::nullopt);
 }
 
 Tensor DecoderLM::loss(const Tensor& hidden, const Tensor& labels, double smoothing) const {
@@ -336,7 +343,9 @@ Tensor DecoderLM::loss(const Tensor& hidden, const Tensor& labels, double smooth
               "labels must be int64 [", hidden.size(0), ", ", hidden.size(1), "] like the tokens, got ",
               labels.scalar_type(), " ", labels.sizes());
   const Tensor before = hidden.narrow(1, 0, hidden.size(1) - 1), next = labels.narrow(1, 1, labels.size(1) - 1);
-  if (lm_head != nullptr && lm_head->altered()) {
+  const auto own = own_head();
+  const Linear* const head = own ? own.get() : lm_head;
+  if (head != nullptr && head->altered()) {
     return at::cross_entropy_loss(logits(before).flatten(0, 1).to(at::kFloat), next.flatten(), std::nullopt,
                                   at::Reduction::Mean, -100, smoothing);
   }
@@ -344,7 +353,7 @@ Tensor DecoderLM::loss(const Tensor& hidden, const Tensor& labels, double smooth
                              .findSchemaOrThrow("voxtorch::linear_cross_entropy", "")
                              .typed<Tensor(const Tensor&, const Tensor&, const OptionalTensor&, const Tensor&, int64_t,
                                            double, double, std::string_view, int64_t)>();
-  const Tensor& weight = lm_head != nullptr ? lm_head->weight : model.words.weight;
+  const Tensor& weight = head != nullptr ? head->weight : model.words.weight;
   return op.call(before, weight, std::nullopt, next, -100, smoothing, 0, "mean", 0);
 }
 

@@ -7,8 +7,8 @@
 #include "core/nn/embedding.h"
 #include "core/nn/functions.h"
 #include "core/nn/kv_cache.h"
-#include "core/nn/linear.h"
 #include "core/nn/rotary.h"
+#include "core/nn/tied_head.h"
 
 namespace voxtorch::models {
 
@@ -39,7 +39,7 @@ struct DecoderOutput {
 
 class DecoderModel;
 
-class DecoderLM : public Module, public generation::Generative {
+class DecoderLM : public Module, public generation::Generative, public nn::TiedHead {
  public:
   DecoderLM(const ModuleOptions& options, const Config& config);
 
@@ -52,9 +52,12 @@ class DecoderLM : public Module, public generation::Generative {
   // Mean cross-entropy of each token given those before it, where labels [batch, time] are not -100.
   at::Tensor loss(const at::Tensor& hidden, const at::Tensor& labels, double smoothing) const;
 
+  Names names() const override { return {"lm_head", "model.embed_tokens"}; }
+  const at::Tensor& tied_weight() const override;
+
   const DecoderLMConfig config;
   DecoderModel& model;
-  nn::Linear* const lm_head;  // null where it is tied to the embeddings
+  nn::Linear* const lm_head;  // null where it is tied to the embeddings: see TiedHead
 };
 
 }  // namespace voxtorch::models

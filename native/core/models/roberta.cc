@@ -7,6 +7,8 @@
 
 #include <cmath>
 
+#include "core/nn/tied_head.h"
+
 namespace voxtorch::models {
 
 using at::Tensor;
@@ -319,9 +321,11 @@ class RobertaLMHead : public Block {
         dense(*child<Linear>("dense", c.dim, c.dim, true, c.std)),
         norm(*child<LayerNorm>("layer_norm", c.dim, c.eps)) {}
 
-  // The decoder's weight is that of the word embeddings.
-  Tensor forward(const Tensor& x, const Tensor& words) const {
-    return watched(x, kernels::linear(norm.forward(dense.forward(x, gelu)), words, bias));  // [batch, time, vocabulary]
+  // The decoder's weight is that of the word embeddings, but for a decoder of its own.
+  Tensor forward(const Tensor& x, const Tensor& words, const Linear* decoder) const {
+    const Tensor inner = norm.forward(dense.forward(x, gelu));
+    return watched(x, decoder != nullptr ? decoder->forward(inner) + bias
+                                         : kernels::linear(inner, words, bias));  // [batch, time, vocabulary]
   }
 
  private:
@@ -331,14 +335,16 @@ class RobertaLMHead : public Block {
   LayerNorm& norm;
 };
 
-class RobertaForMaskedLM : public Module {
+class RobertaForMaskedLM : public Module, public nn::TiedHead {
  public:
   RobertaForMaskedLM(const ModuleOptions& options, const Config& config)
       : Module("RobertaForMaskedLM", options),
         roberta(*child<Roberta>("roberta", without_pooler(config))),
         head(*child<RobertaLMHead>("lm_head", roberta.config)) {}
 
-  Tensor logits(const Tensor& hidden) const { return head.forward(hidden, roberta.embeddings.word_weight()); }
+  Names names() const override { return {"lm_head.decoder", "roberta.embeddings.word_embeddings"}; }
+  const Tensor& tied_weight() const override { return roberta.embeddings.word_weight(); }
+  Tensor logits(const Tensor& hidden) const { return head.forward(hidden, tied_weight(), own_head().get()); }
 
   Roberta& roberta;
   RobertaLMHead& head;

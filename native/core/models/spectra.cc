@@ -39,6 +39,8 @@ namespace {
 
 SpeechConfig without_masking(const Config& config) {
   SpeechConfig c(config);
+  TORCH_CHECK(c.adapter_layers == 0 && c.output_dim == c.dim,
+              "add_adapter asks for adapter layers, which SPECTRA's audio encoder does not have");
   c.spec_augment = false;
   c.time_masking.probability = c.feature_masking.probability = 0;
   return c;

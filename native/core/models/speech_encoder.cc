@@ -2,6 +2,8 @@
 
 #include <ATen/ops/arange.h>
 #include <ATen/ops/cat.h>
+#include <ATen/ops/constant_pad_nd.h>
+#include <ATen/ops/glu.h>
 #include <ATen/ops/rand.h>
 #include <ATen/ops/where.h>
 
@@ -56,7 +58,12 @@ SpeechConfig::SpeechConfig(const Config& config)
       layer_drop(config.probability("layerdrop", 0.1)),
       spec_augment(config.boolean("apply_spec_augment", true)),
       time_masking(span_masking(config, "time", 0.05, 2)),
-      feature_masking(span_masking(config, "feature", 0.0, 0)) {
+      feature_masking(span_masking(config, "feature", 0.0, 0)),
+      adapter_layers(config.boolean("add_adapter", false) ? config.integer("num_adapter_layers", 3) : 0),
+      adapter_kernel(config.integer("adapter_kernel_size", 3)),
+      adapter_stride(config.integer("adapter_stride", 2)),
+      output_dim(config.boolean("add_adapter", false) ? config.integer("output_hidden_size", dim) : dim),
+      attention_adapter(config.integer("adapter_attn_dim", 0)) {
   TORCH_CHECK(heads > 0 && dim > 0 && dim % heads == 0, "hidden_size ", dim,
               " is not divisible by num_attention_heads ", heads);
   TORCH_CHECK(position_groups > 0 && dim % position_groups == 0, "hidden_size ", dim,
@@ -78,8 +85,13 @@ SpeechConfig::SpeechConfig(const Config& config)
     TORCH_CHECK(masking->length > 0, "mask_time_length and mask_feature_length must be positive, got ",
                 masking->length);
   }
-  TORCH_CHECK(!config.boolean("add_adapter", false) && !config.has("adapter_attn_dim"),
-              "add_adapter and adapter_attn_dim ask for adapter layers, which this network does not have");
+  TORCH_CHECK(adapter_layers >= 0 && adapter_kernel > 0 && adapter_stride > 0 && output_dim > 0,
+              "num_adapter_layers must not be negative, and adapter_kernel_size, adapter_stride and output_hidden_size "
+              "must be positive, got ",
+              adapter_layers, ", ", adapter_kernel, ", ", adapter_stride, " and ", output_dim);
+  TORCH_CHECK(attention_adapter >= 0, "adapter_attn_dim must be positive, got ", attention_adapter);
+  TORCH_CHECK(attention_adapter == 0 || norm_first,
+              "adapter_attn_dim needs do_stable_layer_norm: only such layers have adapters");
 }
 
 int64_t SpeechConfig::frames(int64_t samples) const {
@@ -257,6 +269,24 @@ class SpeechFeedForward : public Block {
   const double activation_dropout, dropout;
 };
 
+// What a language changes in a layer of MMS (Pratap et al. 2023, https://arxiv.org/abs/2305.13516): added to its
+// output.
+class SpeechAttentionAdapter : public Block {
+ public:
+  SpeechAttentionAdapter(const ModuleOptions& options, const SpeechConfig& c)
+      : Block("SpeechAttentionAdapter", options),
+        norm(*child<LayerNorm>("norm", c.dim, 1e-5)),
+        down(*child<Linear>("linear_1", c.dim, c.attention_adapter, true, c.std)),
+        up(*child<Linear>("linear_2", c.attention_adapter, c.dim, true, c.std)) {}
+
+  Tensor forward(const Tensor& x) const { return watched(x, up.forward(down.forward(norm.forward(x), relu))); }
+
+ private:
+  const nn::Activation relu = nn::activation("relu");
+  LayerNorm& norm;
+  Linear &down, &up;
+};
+
 class SpeechLayer : public Block {
  public:
   SpeechLayer(const ModuleOptions& options, const SpeechConfig& c, const MakeAttention& make, int64_t i)
@@ -265,6 +295,7 @@ class SpeechLayer : public Block {
         norm(*child<LayerNorm>("layer_norm", c.dim, c.eps)),
         feed_forward(*child<SpeechFeedForward>("feed_forward", c)),
         final_norm(*child<LayerNorm>("final_layer_norm", c.dim, c.eps)),
+        adapter(c.attention_adapter > 0 ? child<SpeechAttentionAdapter>("adapter_layer", c) : nullptr),
         norm_first(c.norm_first),
         dropout(c.dropout) {}
 
@@ -280,6 +311,7 @@ class SpeechLayer : public Block {
       const Tensor normed = norm.forward(attended);
       result.output = final_norm.forward(feed_forward.forward(normed, normed));
     }
+    if (adapter != nullptr) result.output = result.output + adapter->forward(result.output);
     result.output = watched(x, std::move(result.output));
     return result;
   }
@@ -290,9 +322,12 @@ class SpeechLayer : public Block {
   LayerNorm& norm;
   SpeechFeedForward& feed_forward;
   LayerNorm& final_norm;
+  SpeechAttentionAdapter* const adapter;
   const bool norm_first;
   const double dropout;
 };
+
+bool is_dropped(double probability) { return probability > 0 && at::rand({1}).item<double>() < probability; }
 
 }  // namespace
 
@@ -350,15 +385,61 @@ class SpeechTransformer : public Block, public nn::Checkpointing {
     return {outputs[0], attentions ? outputs[1] : Tensor()};
   }
 
-  bool is_skipped(bool possible) const {
-    return training() && layer_drop > 0 && possible && at::rand({1}).item<double>() < layer_drop;
-  }
+  bool is_skipped(bool possible) const { return training() && possible && is_dropped(layer_drop); }
 
   SpeechPositions& positions;
   LayerNorm& norm;
   ModuleList<SpeechLayer>& layers;
   const bool norm_first;
   const double dropout, layer_drop;
+};
+
+namespace {
+
+class SpeechAdapterLayer : public Block {
+ public:
+  SpeechAdapterLayer(const ModuleOptions& options, const SpeechConfig& c)
+      : Block("SpeechAdapterLayer", options),
+        conv(*child<Conv1d>(
+            "conv", nn::Conv1dShape{c.output_dim, 2 * c.output_dim, c.adapter_kernel, c.adapter_stride, true})) {}
+
+  Tensor forward(const Tensor& x) const {  // [batch, dim, time] -> [batch, dim, shorter]
+    return watched(x, at::glu(conv.forward(at::constant_pad_nd(x, {1, 1})), 1));
+  }
+
+ private:
+  Conv1d& conv;
+};
+
+}  // namespace
+
+// Between the network and a decoder that wants fewer frames (Babu et al. 2021, https://arxiv.org/abs/2111.09296).
+class SpeechAdapter : public Block {
+ public:
+  SpeechAdapter(const ModuleOptions& options, const SpeechConfig& c)
+      : Block("SpeechAdapter", options),
+        projection(c.output_dim != c.dim ? child<Linear>("proj", c.dim, c.output_dim, true, c.std) : nullptr),
+        norm(c.output_dim != c.dim ? child<LayerNorm>("proj_layer_norm", c.output_dim, 1e-5) : nullptr),
+        layers(*child<ModuleList<SpeechAdapterLayer>>("layers")),
+        layer_drop(c.layer_drop) {
+    for (int64_t i = 0; i < c.adapter_layers; ++i) layers.add(c);
+  }
+
+  Tensor forward(const Tensor& frames) const {  // [batch, frames, dim] -> [batch, fewer, output_dim]
+    Tensor x = projection != nullptr ? norm->forward(projection->forward(frames)) : frames;
+    x = x.transpose(1, 2);
+    for (const SpeechAdapterLayer* layer : layers) {
+      if (training() && is_dropped(layer_drop)) continue;
+      x = layer->forward(x);
+    }
+    return watched(frames, x.transpose(1, 2));
+  }
+
+ private:
+  Linear* const projection;
+  LayerNorm* const norm;
+  ModuleList<SpeechAdapterLayer>& layers;
+  const double layer_drop;
 };
 
 SpeechEncoder::SpeechEncoder(std::string kind, const ModuleOptions& options, const SpeechConfig& c,
@@ -371,7 +452,8 @@ SpeechEncoder::SpeechEncoder(std::string kind, const ModuleOptions& options, con
               : Tensor()),
       feature_extractor(*child<SpeechFeatureExtractor>("feature_extractor", c)),
       feature_projection(*child<SpeechFeatureProjection>("feature_projection", c)),
-      encoder(*child<SpeechTransformer>("encoder", c, attention)) {}
+      encoder(*child<SpeechTransformer>("encoder", c, attention)),
+      adapter(c.adapter_layers > 0 || c.output_dim != c.dim ? child<SpeechAdapter>("adapter", c) : nullptr) {}
 
 namespace {
 
@@ -396,6 +478,7 @@ SpeechOutput SpeechEncoder::forward(const SpeechInputs& inputs, bool hidden_stat
   }
   const Tensor x = augment(feature_projection.project(features), inputs.time_mask, lengths);
   SpeechOutput result = encoder.forward(x, mask, hidden_states, attentions);
+  if (adapter != nullptr) result.last_hidden_state = adapter->forward(result.last_hidden_state);
   result.last_hidden_state = watched(inputs.values, std::move(result.last_hidden_state));
   result.extract_features = features;
   return result;

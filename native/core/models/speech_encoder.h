@@ -25,6 +25,10 @@ struct SpeechConfig {
   double dropout, attention_dropout, activation_dropout, projection_dropout, layer_drop;
   bool spec_augment;
   nn::SpanMasking time_masking, feature_masking;
+  // Convolutions behind the transformer that shorten time (add_adapter), each by its stride; 0 layers: none.
+  int64_t adapter_layers, adapter_kernel, adapter_stride, output_dim;
+  int64_t
+      attention_adapter;  // width of the small layer behind each layer's feed-forward one (adapter_attn_dim); 0: none
 
   // Frames that the convolutions make of so many samples; 0 where there are too few.
   int64_t frames(int64_t samples) const;
@@ -64,6 +68,7 @@ struct SpeechOutput {
 class SpeechFeatureExtractor;
 class SpeechFeatureProjection;
 class SpeechTransformer;
+class SpeechAdapter;
 
 class SpeechEncoder : public Block {
  public:
@@ -86,6 +91,7 @@ class SpeechEncoder : public Block {
   SpeechFeatureExtractor& feature_extractor;
   SpeechFeatureProjection& feature_projection;
   SpeechTransformer& encoder;
+  SpeechAdapter* const adapter;  // null: none
 
  private:
   void check(const SpeechInputs& inputs) const;

@@ -74,7 +74,9 @@ MakeAttention attention_maker(const Config& config) {
 WavLM::WavLM(const ModuleOptions& options, const Config& config) : WavLM(options, config, SpeechConfig(config)) {}
 
 WavLM::WavLM(const ModuleOptions& options, const Config& config, const SpeechConfig& speech)
-    : SpeechEncoder("WavLM", options, speech, attention_maker(config)) {}
+    : SpeechEncoder("WavLM", options, speech, attention_maker(config)) {
+  TORCH_CHECK(speech.attention_adapter == 0, "adapter_attn_dim asks for adapter layers, which WavLM does not have");
+}
 
 namespace {
 

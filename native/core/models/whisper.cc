@@ -113,20 +113,28 @@ WhisperEncoded Whisper::encode(const Tensor& features, const Tensor& mask, bool 
   return model.encoder.forward(masked, mask, hidden_states, attentions);
 }
 
+const Tensor& Whisper::tied_weight() const {
+  static const Tensor none;
+  return proj_out == nullptr ? model.decoder.words.weight : none;
+}
+
 Tensor Whisper::logits(const Tensor& hidden) const {
-  return proj_out != nullptr ? proj_out->forward(hidden)
-                             : kernels::linear(hidden, model.decoder.words.weight, std::nullopt);
+  const auto own = own_head();
+  const Linear* const head = own ? own.get() : proj_out;
+  return head != nullptr ? head->forward(hidden) : kernels::linear(hidden, model.decoder.words.weight, std::nullopt);
 }
 
 Tensor Whisper::loss(const Tensor& hidden, const Tensor& labels) const {
-  if (proj_out != nullptr && proj_out->altered()) {
+  const auto own = own_head();
+  const Linear* const head = own ? own.get() : proj_out;
+  if (head != nullptr && head->altered()) {
     return at::cross_entropy_loss(logits(hidden).flatten(0, 1).to(at::kFloat), labels.flatten());
   }
   static const auto op = c10::Dispatcher::singleton()
                              .findSchemaOrThrow("voxtorch::linear_cross_entropy", "")
                              .typed<Tensor(const Tensor&, const Tensor&, const OptionalTensor&, const Tensor&, int64_t,
                                            double, double, std::string_view, int64_t)>();
-  const Tensor& weight = proj_out != nullptr ? proj_out->weight : model.decoder.words.weight;
+  const Tensor& weight = head != nullptr ? head->weight : model.decoder.words.weight;
   return op.call(hidden, weight, std::nullopt, labels, -100, 0, 0, "mean", 0);
 }
 

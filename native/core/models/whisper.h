@@ -10,9 +10,9 @@
 #include "core/nn/embedding.h"
 #include "core/nn/functions.h"
 #include "core/nn/kv_cache.h"
-#include "core/nn/linear.h"
 #include "core/nn/norm.h"
 #include "core/nn/spec_augment.h"
+#include "core/nn/tied_head.h"
 
 namespace voxtorch::models {
 
@@ -153,9 +153,12 @@ class WhisperModel : public Module {
   WhisperDecoder& decoder;
 };
 
-class Whisper : public Module, public generation::Generative {
+class Whisper : public Module, public generation::Generative, public nn::TiedHead {
  public:
   Whisper(const ModuleOptions& options, const Config& config);
+
+  Names names() const override { return {"proj_out", "model.decoder.embed_tokens"}; }
+  const at::Tensor& tied_weight() const override;
 
   int64_t vocabulary_size() const override { return config.vocabulary; }
   std::unique_ptr<generation::CausalStepper> stepper(c10::intrusive_ptr<nn::KvCache> cache) const override;
@@ -170,7 +173,7 @@ class Whisper : public Module, public generation::Generative {
 
   const WhisperConfig config;
   WhisperModel& model;
-  nn::Linear* const proj_out;  // null where it is tied to the embeddings
+  nn::Linear* const proj_out;  // null where it is tied to the embeddings: see TiedHead
 };
 
 }  // namespace voxtorch::models

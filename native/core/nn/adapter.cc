@@ -1,6 +1,7 @@
 #include "core/nn/adapter.h"
 
 #include <ATen/TensorOperators.h>
+#include <ATen/autocast_mode.h>
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/addmm.h>
 #include <ATen/ops/cat.h>
@@ -10,12 +11,14 @@
 #include <ATen/ops/linalg_vector_norm.h>
 #include <ATen/ops/linear.h>
 #include <ATen/ops/matmul.h>
+#include <ATen/ops/where.h>
 #include <torch/library.h>
 
 #include <algorithm>
 
 #include "core/kernels/lora_linear.h"
 #include "core/module.h"
+#include "core/nn/tied_head.h"
 
 namespace voxtorch::nn {
 
@@ -71,8 +74,31 @@ void AdapterSlot::choose() {
   active_ = active->a.empty() ? nullptr : std::move(active);
 }
 
+namespace {
+
+bool are_rows(const Tensor& a) { return a.scalar_type() == at::kLong; }
+
+// The adapter whose values stand in place of rows of the weight; null for those that add to it.
+struct Rows {
+  Tensor indices, values;  // int64 [rows], [rows, dim]
+  double share;            // of the way from the weight's rows to the values
+};
+std::optional<Rows> rows_of(const ActiveAdapters& adapters, const Tensor& weight) {
+  if (adapters.a.size() != 1 || adapters.b.size() != 1 || !are_rows(adapters.a[0])) return std::nullopt;
+  const Tensor &indices = adapters.a[0], &values = adapters.b[0];
+  TORCH_CHECK(weight.dim() == 2 && indices.dim() == 1 && indices.numel() > 0 && values.dim() == 2 &&
+                  values.size(0) == indices.size(0) && values.size(1) == weight.size(1),
+              "an adapter of rows needs indices [rows] and values [rows, dim] for a weight [count, dim], got ",
+              indices.sizes(), ", ", values.sizes(), " and ", weight.sizes());
+  return Rows{indices.to(weight.device()), values, adapters.scaling.empty() ? 1 : adapters.scaling[0]};
+}
+
+}  // namespace
+
 JoinedAdapters join(const ActiveAdapters& adapters) {
   const size_t count = adapters.a.size();
+  TORCH_CHECK(std::none_of(adapters.a.begin(), adapters.a.end(), are_rows),
+              "an adapter of rows cannot be active together with another, or in a packed layer");
   TORCH_CHECK(count > 0 && adapters.b.size() == count && adapters.scaling.size() == count,
               "an adapter needs as many lora_A and lora_B as scalings, got ", count, ", ", adapters.b.size(), " and ",
               adapters.scaling.size());
@@ -84,6 +110,7 @@ JoinedAdapters join(const ActiveAdapters& adapters) {
 }
 
 Tensor dora_ratio(const Tensor& weight, const JoinedAdapters& adapter, const Tensor& magnitude) {
+  const c10::impl::ExcludeDispatchKeyGuard no_autocast(c10::autocast_dispatch_keyset);
   const Tensor norm = [&] {
     const at::NoGradGuard no_grad;
     const at::ScalarType type = weight.scalar_type();
@@ -95,19 +122,61 @@ Tensor dora_ratio(const Tensor& weight, const JoinedAdapters& adapter, const Ten
 
 namespace {
 
+// Under autocast a layer's products are computed in its dtype, as linear's are; the norms of DoRA stay exact.
+class Lowering {
+ public:
+  explicit Lowering(const Tensor& input)
+      : device_(input.device().type()), active_(at::autocast::is_autocast_enabled(device_)) {
+    if (active_) no_autocast_.emplace(c10::autocast_dispatch_keyset);
+  }
+  Tensor operator()(const Tensor& tensor) const {
+    return active_ ? at::autocast::cached_cast(at::autocast::get_autocast_dtype(device_), tensor, device_) : tensor;
+  }
+  OptionalTensor operator()(const OptionalTensor& tensor) const {
+    return tensor && tensor->defined() ? OptionalTensor((*this)(*tensor)) : std::nullopt;
+  }
+
+ private:
+  const c10::DeviceType device_;
+  const bool active_;
+  std::optional<c10::impl::ExcludeDispatchKeyGuard> no_autocast_;
+};
+
 Tensor drop(const Tensor& input, const ActiveAdapters& adapters, bool training) {
   return training && adapters.dropout > 0 ? at::dropout(input, adapters.dropout, true) : input;
 }
 
+// Only the outputs of these rows are computed anew: the weight is not copied, and has no gradient of its size.
+Tensor linear_with_rows(const Tensor& input, const Tensor& weight, const OptionalTensor& bias, const Rows& rows) {
+  const Tensor plain = at::linear(input, weight, bias);
+  const OptionalTensor shift = bias ? OptionalTensor(bias->index_select(0, rows.indices)) : std::nullopt;
+  Tensor own = at::linear(input, rows.values.to(weight.scalar_type()), shift);
+  if (rows.share != 1) own = plain.index_select(-1, rows.indices).lerp(own, rows.share);
+  return plain.index_copy(-1, rows.indices, own);
+}
+
+Tensor embedding_with_rows(const Tensor& weight, const Tensor& ids, int64_t padding, const Rows& rows) {
+  const Tensor plain = at::embedding(weight, ids, padding);
+  const Tensor matches = ids.unsqueeze(-1) == rows.indices;  // [..., rows]
+  Tensor own = at::embedding(rows.values, matches.to(at::kInt).argmax(-1)).to(plain.scalar_type());
+  if (padding >= 0) own = at::where((ids == padding).unsqueeze(-1), own.detach(), own);
+  if (rows.share != 1) own = plain.lerp(own, rows.share);
+  return at::where(matches.any(-1, true), own, plain);
+}
+
 }  // namespace
 
-Tensor adapted_linear(const Tensor& input, const Tensor& weight, const OptionalTensor& bias,
+Tensor adapted_linear(const Tensor& given, const Tensor& exact, const OptionalTensor& given_bias,
                       const ActiveAdapters& adapters, bool training) {
+  const Lowering lowered(given);
+  const Tensor input = lowered(given), weight = lowered(exact);
+  const OptionalTensor bias = lowered(given_bias);
+  if (const auto rows = rows_of(adapters, weight)) return linear_with_rows(input, weight, bias, *rows);
   const JoinedAdapters adapter = join(adapters);
   if (!adapters.magnitude) {
     return kernels::lora_linear(input, weight, bias, adapter.a, adapter.b, adapter.scaling, adapters.dropout, training);
   }
-  const Tensor ratio = dora_ratio(weight, adapter, *adapters.magnitude);  // [out]
+  const Tensor ratio = dora_ratio(exact, adapter, *adapters.magnitude).to(weight.scalar_type());  // [out]
   if (!training || adapters.dropout == 0) {
     const Tensor scaled =
         kernels::lora_linear(input, weight, std::nullopt, adapter.a, adapter.b, adapter.scaling, 0, false) * ratio;
@@ -120,9 +189,12 @@ Tensor adapted_linear(const Tensor& input, const Tensor& weight, const OptionalT
   return at::linear(input, weight, bias) + (both * ratio - at::linear(dropped, weight));
 }
 
-Tensor adapted_conv1d(const Tensor& input, const Tensor& weight, const OptionalTensor& bias,
+Tensor adapted_conv1d(const Tensor& given, const Tensor& exact, const OptionalTensor& given_bias,
                       const ConvGeometry& geometry, const ActiveAdapters& adapters, bool training) {
+  const Lowering lowered(given);
   const JoinedAdapters adapter = join(adapters);
+  const Tensor input = lowered(given), weight = lowered(exact);
+  const OptionalTensor bias = lowered(given_bias);
   const at::ScalarType type = weight.scalar_type();
   const auto convolve = [&](const Tensor& signal, const Tensor& kernel, const OptionalTensor& shift) {
     return at::conv1d(signal, kernel, shift, geometry.stride, geometry.padding, geometry.dilation);
@@ -130,7 +202,7 @@ Tensor adapted_conv1d(const Tensor& input, const Tensor& weight, const OptionalT
   const Tensor dropped = drop(input, adapters, training);
   const Tensor low = at::conv1d(convolve(dropped, adapter.a.to(type), std::nullopt), adapter.b.to(type));
   if (!adapters.magnitude) return convolve(input, weight, bias).add(low, adapter.scaling);
-  const Tensor ratio = dora_ratio(weight, adapter, *adapters.magnitude).unsqueeze(-1);  // [out, 1]
+  const Tensor ratio = dora_ratio(exact, adapter, *adapters.magnitude).to(type).unsqueeze(-1);  // [out, 1]
   const Tensor plain = convolve(dropped, weight, std::nullopt);
   const Tensor scaled = plain.add(low, adapter.scaling) * ratio;
   if (dropped.is_same(input)) return bias ? scaled + bias->unsqueeze(-1) : scaled;
@@ -138,6 +210,7 @@ Tensor adapted_conv1d(const Tensor& input, const Tensor& weight, const OptionalT
 }
 
 Tensor adapted_embedding(const Tensor& weight, const Tensor& ids, int64_t padding, const ActiveAdapters& adapters) {
+  if (const auto rows = rows_of(adapters, weight)) return embedding_with_rows(weight, ids, padding, *rows);
   const JoinedAdapters adapter = join(adapters);
   const at::ScalarType type = weight.scalar_type();
   const Tensor plain = at::embedding(weight, ids, padding);
@@ -161,6 +234,9 @@ AdapterSlot& slot_of(const ModulePtr& module) {
 void for_each_slot(const ModulePtr& module, const std::function<void(AdapterSlot&)>& fn) {
   if (AdapterSlot* slot = module->adapters()) fn(*slot);
   for (const auto& [name, child] : module->children()) for_each_slot(child, fn);
+  if (const auto* tied = dynamic_cast<const TiedHead*>(module.get())) {
+    if (const auto head = tied->own_head()) fn(*head->adapters());
+  }
 }
 
 void attach(const ModulePtr& self, const std::string& name, const Tensor& a, const Tensor& b,

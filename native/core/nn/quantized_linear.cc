@@ -73,8 +73,8 @@ void check(const Tensor& input, const QuantizedWeight& weight, const OptionalTen
 
 // Under autocast the products are computed in its dtype, as linear's are.
 Tensor lowered(const Tensor& tensor, c10::DeviceType device) {
-  if (!at::autocast::is_autocast_enabled(device) || !at::isFloatingType(tensor.scalar_type())) return tensor;
-  return tensor.to(at::autocast::get_autocast_dtype(device));
+  if (!at::autocast::is_autocast_enabled(device)) return tensor;
+  return at::autocast::cached_cast(at::autocast::get_autocast_dtype(device), tensor, device);
 }
 
 // The product by the kernels that multiply with codes; undefined where the values must be made.

@@ -37,6 +37,8 @@ Tensor Rotation::apply(const Tensor& x) const {
 
 Rotary::Rotary(const Config& config, int64_t dim, int64_t max_positions) : dim(dim), max_positions(max_positions) {
   TORCH_CHECK(dim > 0 && dim % 2 == 0, "the dimension of a head must be even for RoPE, got ", dim);
+  // Its table takes time before anything takes memory.
+  TORCH_CHECK(dim <= 65536, "the dimension of a head must be at most 65536 for RoPE, got ", dim);
   const Config scaling = scaling_of(config);
   theta = scaling.number("rope_theta", config.number("rope_theta", 10000));
   TORCH_CHECK(theta > 0, "rope_theta must be above 0, got ", theta);

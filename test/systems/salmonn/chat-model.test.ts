@@ -46,6 +46,22 @@ it('answers each turn as without a memory, several conversations at once', async
   await Promise.all([talk(1), talk(5), talk(9)])
 })
 
+it('counts the tokens of the whole prompt, of text and sound, read now or in an earlier turn', async () => {
+  using chat = new SalmonnChat(model)
+  const countOf = async (messages: SalmonnChatMessage[], options = {}) => {
+    for await (const { promptTokens } of chat.stream(messages, { maxNewTokens: 2, ...options })) return promptTokens
+  }
+  const question = [said('user', 'What is it?')]
+  const { text } = salmonnChatPrompt(question, { endOfTurn: model.config.endSymbol })
+  const ids = model.tokenizer.encode(text, { addSpecialTokens: false }).length
+  expect(await countOf(question)).toBe(ids + (model.tokenizer.bosTokenId === null ? 0 : 1))
+  const sounds = [said('user', 'What is it?', clip(1, 0.8))]
+  const [whole] = (await model.generate([salmonnChatPrompt(sounds)], { maxNewTokens: 2 })).promptTokens
+  expect(await countOf(sounds)).toBe(whole)
+  expect(await countOf(sounds), 'a second time, from the cache').toBe(whole)
+  expect(await countOf(sounds, { numBeams: 2 })).toBe(whole)
+})
+
 it('ends at a stop text, which is not in the answer', async () => {
   using chat = new SalmonnChat(model)
   const messages = [said('user', 'What?', clip(1, 0.8))]

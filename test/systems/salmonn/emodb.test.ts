@@ -118,7 +118,7 @@ describe('the example on recordings that were made up', () => {
       batchSize: 16,
     })
     expect(scores.positionAccuracy).toBeCloseTo(figures.turnAccuracy, 12)
-  }, 240_000)
+  })
 
   it('refuses a folder that holds dialogs of other settings', async () => {
     const other = join(home, 'other.json')
@@ -127,7 +127,7 @@ describe('the example on recordings that were made up', () => {
     const child = example('--data', data, '--out', out, '--config', other)
     expect(await child.exit).toEqual({ code: 1, signal: null })
     expect(child.errors()).toMatch(/dialogs of other settings/)
-  }, 60_000)
+  })
 })
 
 // Five to eight minutes on a core: VOXTORCH_SALMONN_EMODB=1 asks for it.

@@ -46,7 +46,7 @@ beforeAll(async () => {
   writeFileSync(join(data, 'tokenizer/tokenizer.json'), JSON.stringify(tokenizer))
   const config = { unk_token: '<unk>', bos_token: '<s>', eos_token: '</s>' }
   writeFileSync(join(data, 'tokenizer/tokenizer_config.json'), JSON.stringify(config))
-}, 60_000)
+})
 
 const metrics = (outputDir: string) =>
   readFileSync(join(outputDir, 'metrics.jsonl'), 'utf8')
@@ -100,7 +100,7 @@ it(`ends with the same bytes after ${KILLS} SIGKILLs at random moments`, async (
     const same = readFileSync(join(killed, file)).equals(readFileSync(join(whole, file)))
     expect(same, `${file} is the same, byte for byte`).toBe(true)
   }
-}, 240_000)
+})
 
 it('trained every part, but for the positions of Whisper, which are sines', async () => {
   const names = await vt.scope(async () =>

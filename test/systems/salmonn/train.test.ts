@@ -137,10 +137,60 @@ describe('trainSalmonn', () => {
     await expect(vt.scoreSalmonn(new vt.Linear(1, 1), valid)).rejects.toThrow(/has no generate/)
   })
 
-  it('plans published epochs of a set number of batches', () => {
-    const { trainer, dispose } = vt.salmonnTrainer(model(), { ...data(), outputDir: folder, stage: 1, args, recipe: { accumulation: 2 } }) // biome-ignore format: one line
+  it('plans epochs of the data, and published epochs of a set number of batches where it is asked for them', () => {
+    const plan = (recipe: object) => {
+      const { trainer, dispose } = vt.salmonnTrainer(model(), { ...data(), outputDir: folder, stage: 1, args, recipe }) // biome-ignore format: one line
+      dispose()
+      return trainer.args
+    }
+    expect(plan({ epochs: 1 })).toMatchObject({ numTrainEpochs: 1, maxSteps: -1, evalStrategy: 'epoch', saveStrategy: 'epoch' }) // biome-ignore format: one line
+    for (const name of ['itersPerEpoch', 'iterationsPerEpoch']) {
+      expect(plan({ epochs: 1, [name]: 3000 })).toMatchObject({ maxSteps: 3000, evalSteps: 3000, saveSteps: 3000 })
+    }
+    expect(() => plan({ itersPerEpoch: 3000, iterationsPerEpoch: 20 })).toThrow(/mean the same thing/)
+    expect(() => plan({ itersPerEpoch: 0 })).toThrow(/iterationsPerEpoch must be a whole number of at least 1/)
+    const { trainer, dispose } = vt.salmonnTrainer(model(), { ...data(), outputDir: folder, stage: 1, args, recipe: { accumulation: 2, itersPerEpoch: 3000 } }) // biome-ignore format: one line
     expect(trainer.args).toMatchObject({ maxSteps: 45_000, evalSteps: 1500, saveSteps: 1500, learningRate: 3e-5, maxGradNorm: 1, metricForBestModel: 'accuracy', fp16: false }) // biome-ignore format: one line
     dispose()
+  })
+
+  it('warms up over a tenth of all batches where 3000 are more', async () => {
+    const rates: number[] = []
+    const callbacks = [
+      { onStepEnd: ({ state }: { state: { learningRate: number } }) => void rates.push(state.learningRate) },
+    ]
+    const { warmupSteps: _, ...short } = recipe
+    await run('warm', { recipe: short, callbacks })
+    // 12 samples in batches of 4, six times: 18 batches, of which 2.
+    const rate = vt.salmonnLearningRate({ ...short, warmupSteps: 2, iterationsPerEpoch: 3 })
+    const expected = Array.from({ length: 18 }, (_, i) => rate(Math.floor(i / 3), i % 3))
+    for (const [i, value] of rates.entries()) expect(value).toBeCloseTo(expected[i] as number, 12)
+    expect(rates).toHaveLength(18)
+    expect(rates[1]).toBeGreaterThan(rates[0] as number)
+    expect(rates[3]).toBeLessThan(rates[2] as number)
+  })
+
+  it('tells how far it is without a terminal too', async () => {
+    const { trainer, dispose } = vt.salmonnTrainer(model(), {
+      ...data(),
+      outputDir: folder,
+      args: { reportTo: 'none' },
+    })
+    expect(process.stderr.isTTY ?? false).toBe(false)
+    expect(trainer.args.progress).toBe(true)
+    dispose()
+    const written: string[] = []
+    const { write } = process.stderr
+    process.stderr.write = ((text: string) => written.push(String(text)) > 0) as never
+    try {
+      await run('told', { recipe: { ...recipe, epochs: 2 }, args: { reportTo: 'none' } })
+    } finally {
+      process.stderr.write = write
+    }
+    const lines = written.join('').trimEnd().split('\n')
+    // One for each evaluation, and the last.
+    expect(lines.filter((line) => /^step \d+ +epoch [12]\.00 +evalLoss .*evalAccuracy/.test(line))).toHaveLength(2)
+    expect(lines.at(-1)).toMatch(/100% +\d+\/\d+ .*loss/)
   })
 
   it('leaves no tensors', async () => {

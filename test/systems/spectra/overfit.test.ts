@@ -153,5 +153,5 @@ describe('state tracking, with the whole network', () => {
     })
     using chance = await train(new vt.DstDataset(others), 'shuffled')
     expect((await score(chance, dataset)).jointGoalAccuracy).toBeLessThan(0.2)
-  }, 60_000)
+  })
 })

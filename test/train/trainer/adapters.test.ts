@@ -174,6 +174,95 @@ describe('a model with adapters', () => {
     }
   })
 
+  it.each([{ bf16: true }, { fp16: true }, { bf16: true, useDora: true }, { fp16: true, useDora: true }])(
+    'trains in mixed precision: %o',
+    async ({ useDora = false, ...precision }) => {
+      const model = newModel(0)
+      vt.getPeftModel(model, { ...config, loraDropout: 0, useDora })
+      const before = all(model)
+      const trainer = newTrainer(model, {
+        outputDir: folder(JSON.stringify({ useDora, ...precision })),
+        maxSteps: 12,
+        ...precision,
+      })
+      await trainer.train()
+      const losses = trainer.state.logHistory.flatMap(({ loss }) => (typeof loss === 'number' ? [loss] : []))
+      expect(losses.at(-1)).toBeLessThan(losses[0] as number)
+      const after = all(model)
+      for (const [name, value] of Object.entries(after)) {
+        const trains = /lora_|^out\./.test(name)
+        expect(JSON.stringify(value) !== JSON.stringify(before[name]), name).toBe(trains)
+      }
+    },
+  )
+
+  it('saves the adapters of a part with the model, and loads them', async () => {
+    class Both extends vt.Module {
+      readonly inner = newModel(0)
+      readonly head = new vt.Linear(2, 2)
+      readonly config = { dim: 2 }
+
+      override forward({ x, labels }: { x: vt.Tensor; labels: vt.Tensor }) {
+        const logits = this.head.forward(this.inner.forward({ x }).logits)
+        return { logits, loss: vt.functional.crossEntropy(logits, labels) }
+      }
+    }
+    const model = new Both()
+    const peft = vt.getPeftModel(model.inner, config)
+    peft.addAdapter('second', { r: 1, targetModules: ['hidden'] })
+    const outputDir = folder('saved-part')
+    const trainer = newTrainer(model as never, { outputDir, maxSteps: 4 })
+    await trainer.train()
+    model.eval()
+    const x = vt.randn([3, 6])
+    const labels = vt.tensor([0, 1, 0])
+    const expected = model.forward({ x, labels }).logits
+    for (const directory of [folder('by-trainer'), folder('by-hand')]) {
+      if (directory.endsWith('trainer')) await trainer.saveModel(directory)
+      else await vt.savePretrained(directory, model, model.config)
+      expect(files(join(directory, 'adapters', 'inner'))).toEqual([
+        'adapter_config.json',
+        'adapter_model.safetensors',
+        'second',
+      ])
+      const loaded = await vt.loadPretrained(directory, () => new Both())
+      expect(loaded.forward({ x, labels }).logits.equal(expected)).toBe(true)
+      const attached = await vt.loadPretrained(directory, () => {
+        const made = new Both()
+        vt.getPeftModel(made.inner, { ...config, r: 2 })
+        return made
+      })
+      expect(attached.forward({ x, labels }).logits.equal(expected)).toBe(true)
+    }
+    // The adapters go when the model is saved without them.
+    peft.unload()
+    await vt.savePretrained(folder('by-hand'), model, model.config)
+    const plain = await vt.loadPretrained(folder('by-hand'), () => new Both())
+    expect(plain.inner.namedParameters().some(([name]) => name.includes('lora_'))).toBe(false)
+  })
+
+  it('refuses to save a part without the adapters that a model around it has', async () => {
+    class Around extends vt.Module {
+      readonly inner = newModel(0)
+    }
+    const model = new Around()
+    vt.getPeftModel(model, { r: 1, targetModules: ['inner.hidden'] })
+    await expect(vt.savePretrained(folder('inner'), model.inner, {})).rejects.toThrow(
+      /the adapters of hidden belong to a network around this Classifier/,
+    )
+    const network = new vt.DecoderLM({
+      vocabSize: 9,
+      hiddenSize: 8,
+      intermediateSize: 8,
+      numHiddenLayers: 1,
+      numAttentionHeads: 2,
+    })
+    vt.getPeftModel(network, { targetModules: ['q_proj'] })
+    const warned = new Promise<Error>((resolve) => process.once('warning', resolve))
+    await network.save(folder('decoder'))
+    expect((await warned).message).toMatch(/without its adapters \(model\.layers\.0\.self_attn\.q_proj\)/)
+  })
+
   it('refuses the checkpoint of another adapter, and says which file', async () => {
     const outputDir = folder('other')
     await newTrainer(vt.getPeftModel(newModel(), config), { outputDir, maxSteps: 2 }).train()

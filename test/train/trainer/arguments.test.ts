@@ -18,6 +18,17 @@ const refused = (more: object) => {
 }
 
 describe('TrainingArguments', () => {
+  it.each([
+    ['a null byte', 'a\0b'],
+    ['half a character', 'a\ud800b'],
+    ['a name that is too long', `runs/${'x'.repeat(256)}`],
+    ['a name of too many bytes', 'é'.repeat(128)],
+    ['a path that is too long', 'ab/'.repeat(1400)],
+    ['nothing', ''],
+  ])('refuse an outputDir with %s', (_, outputDir) => {
+    expect(refused({ outputDir })).toMatch(/^TrainingArguments: outputDir must be /)
+  })
+
   it('have the defaults of transformers', () => {
     const { model, trainDataset } = { model: newModel(), trainDataset: trainSamples }
     const trainer = new vt.Trainer({ model, trainDataset, collate, args: { outputDir: folder('a/b') } })

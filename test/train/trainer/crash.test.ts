@@ -45,7 +45,7 @@ beforeAll(async () => {
   done = child.lines.at(-1)
   expect(done).toMatch(/^done 0\.\d+/)
   expect(metrics(whole).length).toBe(50 + 37)
-}, 60_000)
+})
 
 describe('a training that is killed and started again', () => {
   it('ends with the same bytes after 20 SIGKILLs, one of them during a save', async () => {
@@ -78,7 +78,7 @@ describe('a training that is killed and started again', () => {
     expect(child.lines.find((line) => line.startsWith('step'))).not.toBe('step 1')
     expect(child.errors()).toBe('')
     expectSame(killed)
-  }, 120_000)
+  })
 
   it('saves first on SIGTERM and on SIGINT, then ends by it', async () => {
     for (const signal of ['SIGTERM', 'SIGINT'] as const) {
@@ -96,7 +96,7 @@ describe('a training that is killed and started again', () => {
     expect(await child.exit, child.errors()).toEqual({ code: 0, signal: null })
     expect(child.lines.at(-1)).toBe(done)
     expectSame(ended)
-  }, 60_000)
+  })
 
   it('does nothing when it had ended, and warns of another number of threads', async () => {
     const child = start(ended, '1')
@@ -104,5 +104,5 @@ describe('a training that is killed and started again', () => {
     expect(child.lines).toEqual([done])
     expect(child.errors()).toContain('was written with 2 threads, there are 1 now')
     expectSame(ended)
-  }, 60_000)
+  })
 })

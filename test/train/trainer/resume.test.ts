@@ -138,6 +138,97 @@ describe('resume', () => {
   })
 })
 
+describe('a damaged checkpoint', () => {
+  const spoil = (name: string) => {
+    const path = until(8, name)
+    truncateSync(join(path, 'checkpoint-8/model.safetensors'), 300)
+    return path
+  }
+
+  it('is refused, with the way to go on', async () => {
+    const path = spoil('way-out')
+    const error = await train(path).catch((caught: unknown) => caught)
+    expect(error).toBeInstanceOf(vt.CheckpointError)
+    const before = join(path, 'checkpoint-6')
+    expect(error).toMatchObject({ file: join(path, 'checkpoint-8/model.safetensors'), previous: before })
+    const text = `to go on from ${before}, the one before, give skipDamagedCheckpoints: true, or resumeFromCheckpoint: '${before}' with another outputDir`
+    expect((error as Error).message).toContain(text)
+    // What the message offers.
+    const elsewhere = await train(folder('way-out-elsewhere'), { resumeFromCheckpoint: before })
+    expect(weights(elsewhere.model)).toEqual(weights(whole.model))
+  })
+
+  it('is passed over when asked, and ends with the same weights', async () => {
+    const path = spoil('passed-over')
+    writeFileSync(join(path, 'checkpoint-6/training.json'), '{"version": 1')
+    const trainer = await train(path, { skipDamagedCheckpoints: true })
+    expect(weights(trainer.model)).toEqual(weights(whole.model))
+    const said = (await warned()).join()
+    expect(said).toMatch(/checkpoint-8\/model\.safetensors.*training goes on from .*checkpoint-6/)
+    expect(said).toMatch(/checkpoint-6\/training\.json.*training goes on from .*checkpoint-3/)
+    const names = readdirSync(path).filter((name) => name.startsWith('checkpoint'))
+    expect(names.map((name) => name.replace(/\d{5,}$/, 'N')).sort()).toEqual([
+      'checkpoint-3',
+      'checkpoint-6',
+      'checkpoint-6.damaged-N',
+      'checkpoint-8',
+      'checkpoint-8.damaged-N',
+    ])
+  })
+
+  it('is an error where none before it is whole, and where it does not fit the model', async () => {
+    const path = until(3, 'none-left')
+    truncateSync(join(path, 'checkpoint-3/model.safetensors'), 300)
+    await expect(train(path, { skipDamagedCheckpoints: true })).rejects.toThrow(/checkpoint-3\/model\.safetensors/)
+    const other = until(8, 'misfit')
+    const misfit = train(other, { skipDamagedCheckpoints: true }, { model: new vt.Linear(6, 2) as never })
+    await expect(misfit).rejects.toThrow(/checkpoint-8\/model\.safetensors: .*hidden\.weight/)
+    expect(await warned()).toEqual([])
+  })
+
+  it.each([
+    ['trainer_state.json', 'globalStep', -5],
+    ['trainer_state.json', 'globalStep', 1e308],
+    ['trainer_state.json', 'globalStep', 2.5],
+    ['trainer_state.json', 'epochIndex', null],
+    ['trainer_state.json', 'batchInEpoch', '1'],
+    ['trainer_state.json', 'samplesSeen', -1],
+    ['trainer_state.json', 'epoch', -0.5],
+    ['trainer_state.json', 'bestCheckpoint', '../..'],
+    ['trainer_state.json', 'bestCheckpoint', 'checkpoint-6/../../..'],
+    ['trainer_state.json', 'bestCheckpoint', 6],
+    ['trainer_state.json', 'stopped', 0],
+    ['trainer_state.json', 'logHistory', {}],
+    ['trainer_state.json', 'logHistory', [null]],
+    ['trainer_state.json', 'logHistory', [{ step: 1, epoch: 0, loss: 'x' }]],
+    ['training.json', 'rng', null],
+    ['training.json', 'rng', 7],
+    ['training.json', 'otherRngs', {}],
+    ['training.json', 'extra', []],
+    ['training.json', 'scheduler', null],
+  ])('%s with another %s (%j) is refused by its field', async (file, field, value) => {
+    const path = until(3, `field-${field}-${String(JSON.stringify(value)).replace(/\W+/g, '_')}`)
+    const place = join(path, 'checkpoint-3', file)
+    writeFileSync(place, JSON.stringify({ ...JSON.parse(readFileSync(place, 'utf8')), [field]: value }))
+    const error = await train(path).catch((caught: unknown) => caught)
+    expect(error).toBeInstanceOf(vt.CheckpointError)
+    expect(error).toMatchObject({ file: place, field, message: expect.stringContaining(field) })
+  })
+
+  it.each([
+    ['cpu', { $bytes: '' }],
+    ['own', null],
+    ['own', { noise: [1, 2, 3], native: [1] }],
+  ])('random numbers whose %s is %j are refused', async (field, value) => {
+    const path = until(3, `rng-${field}-${String(JSON.stringify(value)).length}`)
+    const place = join(path, 'checkpoint-3/training.json')
+    const saved = JSON.parse(readFileSync(place, 'utf8'))
+    writeFileSync(place, JSON.stringify({ ...saved, rng: { ...saved.rng, [field]: value } }))
+    await expect(train(path)).rejects.toThrow(vt.CheckpointError)
+    await expect(train(path)).rejects.toThrow(/training\.json/)
+  })
+})
+
 describe('what a resume is made of', () => {
   it('a DataLoader begins at any batch, without reading those before', async () => {
     const read: number[] = []

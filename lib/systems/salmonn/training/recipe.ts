@@ -2,7 +2,10 @@ import { requireNumber, requireObject, requireWhole } from '../../../data/check.
 import { nearest } from '../../../data/nearest.js'
 import { ConfigError } from '../../../native/errors.js'
 
-/** How SALMONN is trained; the defaults are those of the published configuration, but for `maxGradNorm`, which the fine-tune added. */
+/**
+ * How SALMONN is trained; the defaults are those of the published configuration, but for `maxGradNorm`, which the fine-tune
+ * added, and for epochs, which are those of the data: the published run calls 3000 batches an epoch (`itersPerEpoch: 3000`).
+ */
 export interface SalmonnRecipe {
   /** Default 3e-5. */
   learningRate: number
@@ -10,11 +13,14 @@ export interface SalmonnRecipe {
   warmupStartLearningRate: number
   /** Default 1e-5. */
   minLearningRate: number
-  /** In batches. Default 3000. */
-  warmupSteps: number
-  /** Default 30. */
+  /** In batches. Default null: 3000, as published, but at most a tenth of all. */
+  warmupSteps: number | null
+  /** Passes over the data, unless `iterationsPerEpoch` says otherwise. Default 30. */
   epochs: number
-  /** Batches that are called an epoch, whatever the size of the data; null for as many as the data has. Default 3000. */
+  /**
+   * Batches that are called an epoch, whatever the size of the data; null for as many as the data has. Default null.
+   * `itersPerEpoch` is the same, as the published configuration calls it (`iters_per_epoch`).
+   */
   iterationsPerEpoch: number | null
   /** Default 0.05. */
   weightDecay: number
@@ -41,9 +47,9 @@ export const SALMONN_RECIPE: Readonly<SalmonnRecipe> = {
   learningRate: 3e-5,
   warmupStartLearningRate: 1e-6,
   minLearningRate: 1e-5,
-  warmupSteps: 3000,
+  warmupSteps: null,
   epochs: 30,
-  iterationsPerEpoch: 3000,
+  iterationsPerEpoch: null,
   weightDecay: 0.05,
   betas: [0.9, 0.999],
   eps: 1e-8,
@@ -56,12 +62,22 @@ export const SALMONN_RECIPE: Readonly<SalmonnRecipe> = {
   logSteps: 5,
 }
 
+/** What may be said of a recipe: its own names, and the published one of the length of an epoch. */
+export type SalmonnRecipeChanges = Partial<SalmonnRecipe> & { itersPerEpoch?: number }
+
 /** The published recipe with changes. @throws ConfigError for an unknown name or a value that cannot be */
-export function salmonnRecipe(changes: Partial<SalmonnRecipe> = {}): SalmonnRecipe {
+export function salmonnRecipe(changes: SalmonnRecipeChanges = {}): SalmonnRecipe {
   const where = 'salmonnRecipe'
   requireObject(where, 'changes', changes)
+  const { itersPerEpoch, ...rest } = changes
+  if (itersPerEpoch !== undefined && rest.iterationsPerEpoch != null) {
+    throw new ConfigError(`${where}: itersPerEpoch and iterationsPerEpoch mean the same thing, give one`, {
+      argument: 'itersPerEpoch',
+    })
+  }
   const names = Object.keys(SALMONN_RECIPE)
-  const given = Object.entries(changes).filter(([, value]) => value !== undefined)
+  const own = { ...rest, ...(itersPerEpoch !== undefined && { iterationsPerEpoch: itersPerEpoch }) }
+  const given = Object.entries(own).filter(([, value]) => value !== undefined)
   for (const [name] of given) {
     if (names.includes(name)) continue
     const near = nearest(name, names)
@@ -78,7 +94,8 @@ export function salmonnRecipe(changes: Partial<SalmonnRecipe> = {}): SalmonnReci
   for (const name of ['batchSize', 'evalBatchSize', 'accumulation', 'logSteps'] as const) {
     requireWhole(where, name, recipe[name], 1)
   }
-  for (const name of ['warmupSteps', 'seed'] as const) requireWhole(where, name, recipe[name])
+  requireWhole(where, 'seed', recipe.seed)
+  if (recipe.warmupSteps !== null) requireWhole(where, 'warmupSteps', recipe.warmupSteps)
   if (recipe.iterationsPerEpoch !== null) requireWhole(where, 'iterationsPerEpoch', recipe.iterationsPerEpoch, 1)
   return recipe
 }

@@ -21,7 +21,7 @@ import { trainedNames } from './adapter-file.js'
 import { salmonnLoss, salmonnTokenAccuracy } from './loss.js'
 import { type FiniteAdamW, salmonnOptimizer } from './optimizer.js'
 import { keepFrozenInEval, SALMONN_STAGES, type SalmonnStage, trainSalmonnParts } from './parts.js'
-import { type SalmonnRecipe, salmonnRecipe } from './recipe.js'
+import { type SalmonnRecipe, type SalmonnRecipeChanges, salmonnRecipe } from './recipe.js'
 import { salmonnScheduler } from './schedule.js'
 
 export interface TrainSalmonnOptions {
@@ -33,7 +33,7 @@ export interface TrainSalmonnOptions {
   /** Where checkpoints, logs, the best weights (`best/`) and `results.json` go. */
   outputDir: string
   /** Changes to the published recipe. */
-  recipe?: Partial<SalmonnRecipe>
+  recipe?: SalmonnRecipeChanges
   /** What trains: a stage, or parts by name. Default: what the model lets train. */
   stage?: SalmonnStage | readonly SalmonnPart[]
   /**
@@ -43,7 +43,10 @@ export interface TrainSalmonnOptions {
   compat?: 'published'
   /** Has the model answer validation and test data at the end, and scores that. Default: not. */
   score?: ScoreSalmonnOptions
-  /** For the Trainer, over what is said above. */
+  /**
+   * For the Trainer, over what is said above. `progress` is true: on the standard error there is a bar, or without a terminal
+   * a line now and then.
+   */
   args?: Partial<TrainingArguments>
   callbacks?: readonly TrainerCallback[]
   loggers?: readonly Logger[]
@@ -165,7 +168,8 @@ function trainingPlan({ train, compat, args = {} }: TrainSalmonnOptions, recipe:
   const own = Math.max(1, compat === 'published' ? Math.floor(batches) : Math.ceil(batches))
   const inEpoch = iterationsPerEpoch ?? own
   const interval = Math.max(1, Math.round(inEpoch / accumulation))
-  const { learningRate, warmupStartLearningRate, minLearningRate, warmupSteps } = recipe
+  const { learningRate, warmupStartLearningRate, minLearningRate } = recipe
+  const warmupSteps = recipe.warmupSteps ?? Math.min(3000, Math.ceil((epochs * inEpoch) / 10))
   return {
     accumulation,
     args: (iterationsPerEpoch === null
@@ -213,6 +217,7 @@ function trainingArguments(
     metricForBestModel: 'accuracy',
     greaterIsBetter: true,
     dataloaderDropLast: compat === 'published',
+    progress: true,
   }
 }
 

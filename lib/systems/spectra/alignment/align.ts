@@ -7,6 +7,7 @@ import {
   requireWhole,
   shown,
 } from '../../../data/check.js'
+import { requireTrained } from '../../../models/spectra/untrained.js'
 import { ConfigError, DataError } from '../../../native/errors.js'
 import { noGrad, scope, Tensor, tensor } from '../../../tensor/index.js'
 import type { Tokenizer } from '../../../text/index.js'
@@ -82,7 +83,8 @@ export interface WordAlignment {
  *
  * Words are read in lower case, each alone, as in pre-training. A word without a sub-word has confidence 0 and no length.
  *
- * @throws ConfigError for wrong arguments; DataError for empty audio, NaN, or a word that alone is too long
+ * @throws ConfigError for wrong arguments, and for a model whose temporal heads hold random numbers; DataError for empty
+ * audio, NaN, or a word that alone is too long
  */
 export async function alignWords(
   model: WordTimesModel,
@@ -92,6 +94,7 @@ export async function alignWords(
   const where = 'alignWords'
   requireObject(where, 'model', model)
   requireFunction(where, 'model.predict', model.predict)
+  requireTrained(where, model, ['start_prediction_head', 'end_prediction_head'])
   requireObject(where, 'input', input)
   requireString(where, 'text', input.text)
   requireObject(where, 'options', options)

@@ -1,7 +1,7 @@
 import { misuse } from '../../../data/check.js'
+import { loadPretrained, savePretrained } from '../../../models/own-module.js'
 import { Module } from '../../../nn/module.js'
 import type { FactoryOptions } from '../../../nn/parameter.js'
-import { loadPretrained, savePretrained } from '../../../nn/pretrained.js'
 import { scope, type Tensor } from '../../../tensor/index.js'
 import type { DstConfig } from './config.js'
 import { DstHeads, type DstHeadsOptions, type DstHeadsOutput, type DstLabels } from './heads.js'

@@ -124,7 +124,7 @@ export async function spectraOfArguments(
     throw new ConfigError('Give --model, or --text-model together with --audio-model', { argument: 'model' })
   }
   const from = model ?? (textModel !== undefined && { text: textModel, audio: audioModel as string })
-  if (from) return SpectraForSequenceClassification.fromPretrained(from, { config, ...factory })
+  if (from) return SpectraForSequenceClassification.fromPretrained(from, { config, freshHeads: true, ...factory })
   const size = await readSpectraConfig(options.config ?? 'base', data.tokenizer)
   return SpectraForSequenceClassification.fromConfig({ ...size, ...config }, factory)
 }

@@ -3,6 +3,7 @@ import { misuse, requireObject, requireWhole } from '../../../data/check.js'
 import { readJson, writeJson } from '../../../data/json.js'
 import type { LoadSpectraOptions } from '../../../models/spectra/files.js'
 import { SpectraForSequenceClassification } from '../../../models/spectra/spectra.js'
+import { requireTrained } from '../../../models/spectra/untrained.js'
 import { DataError } from '../../../native/errors.js'
 import type { Tensor } from '../../../tensor/index.js'
 import { Tokenizer } from '../../../text/tokenizer.js'
@@ -166,12 +167,14 @@ export class SpectraClassifier {
   /**
    * What the network says of each turn, in the order of the turns. An answer does not depend on the other turns. The
    * network is in evaluation mode meanwhile. Attention maps are tensors of the current scope.
-   * @throws ConfigError for wrong arguments, or history where the network was trained without; DataError for audio that
+   * @throws ConfigError for wrong arguments, a head that holds random numbers, or history where the network was trained
+   * without; DataError for audio that
    * cannot be read, is empty, holds NaN, or is too long with `longAudio: 'error'`
    */
   async classify(turns: readonly SpectraTurn[], options: SpectraClassifyOptions = {}): Promise<SpectraAnswer[]> {
     const where = 'SpectraClassifier.classify'
     requireObject(where, 'options', options)
+    requireTrained(where, this.model, ['head'])
     const { attentions = false, ...reading } = options
     if (typeof attentions !== 'boolean') throw misuse(where, 'attentions', 'a boolean', attentions)
     const { task, model } = this

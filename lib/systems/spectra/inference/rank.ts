@@ -1,5 +1,6 @@
 import { misuse, requireObject, requireOneOf } from '../../../data/check.js'
 import { SpectraForPreTraining } from '../../../models/spectra/spectra.js'
+import { requireTrained } from '../../../models/spectra/untrained.js'
 import type { Tokenizer } from '../../../text/tokenizer.js'
 import type { SpectraDialogTextOptions, SpectraTurnText } from '../finetuning/dialog-text.js'
 import { readingOf, rowsOf } from './embed.js'
@@ -38,7 +39,8 @@ export interface RankedResponse {
 /**
  * Orders answers by how well they go on from what was said, by the head of pre-training that selects responses, the best
  * first. An answer without speech is judged too, but pre-training has never seen one.
- * @throws ConfigError for wrong arguments; DataError for audio that cannot be read
+ * @throws ConfigError for wrong arguments, and for a model whose head holds random numbers; DataError for audio that cannot
+ * be read
  */
 export async function rankResponses(
   model: SpectraForPreTraining,
@@ -47,6 +49,7 @@ export async function rankResponses(
 ): Promise<RankedResponse[]> {
   const where = 'rankResponses'
   if (!(model instanceof SpectraForPreTraining)) throw misuse(where, 'model', 'a SpectraForPreTraining', model)
+  requireTrained(where, model, ['selection_head'])
   requireObject(where, 'input', input)
   requireObject(where, 'options', options)
   const { history, historyAudio = null, responses } = input

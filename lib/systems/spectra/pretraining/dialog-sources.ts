@@ -3,7 +3,7 @@ import { readdir, readFile } from 'node:fs/promises'
 import { basename, dirname, join, relative } from 'node:path'
 import { energyVad, readAudio } from '../../../audio/index.js'
 import { requireObject, requireString } from '../../../data/check.js'
-import { readCsv } from '../../../data/csv.js'
+import { type CsvRow, readCsv } from '../../../data/csv.js'
 import { readJson } from '../../../data/json.js'
 import { DataError } from '../../../native/errors.js'
 import { scope } from '../../../tensor/index.js'
@@ -119,8 +119,13 @@ async function transcribed(directory: string, transcripts: string | undefined): 
     if (!row.file || !row.text) {
       throw new DataError(`${table}: row ${i + 1} needs the columns file and text`, { file: table, row: i + 1 })
     }
-    return { file: row.file, text: row.text, speaker: row.speaker ?? row.actor }
+    return { file: row.file, text: row.text, speaker: speakerOf(row) }
   })
+}
+
+function speakerOf(row: CsvRow): string | undefined {
+  if ('speaker' in row) return row.speaker
+  return 'actor' in row ? row.actor : undefined
 }
 
 /** The clips that the lists name, in their order. */

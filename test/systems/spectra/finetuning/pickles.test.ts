@@ -265,5 +265,5 @@ describe('memory', () => {
       expect(found).toMatchObject({ samples: clips, arrays: Math.round((clips * 640_000) / 2 ** 20) })
       expect(found.peakAbove, args.join(' ')).toBeLessThan(most)
     }
-  }, 300_000)
+  })
 })

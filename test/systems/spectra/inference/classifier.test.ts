@@ -317,5 +317,38 @@ describe('what finetuneSpectra leaves', () => {
       await expect(classifier.classify([{ text: 'a', history: ['b'] }])).rejects.toThrow(/trained without/)
     })
     await expect(vt.SpectraClassifier.fromPretrained(join(folder, 'tokenizer'))).rejects.toThrow(vt.DataError)
-  }, 60_000)
+  })
+})
+
+describe('heads that no file gave', () => {
+  it('answer nobody, before they are trained', async () => {
+    const folder = mkdtempSync(join(tmpdir(), 'voxtorch-heads-'))
+    const warn = process.emitWarning
+    process.emitWarning = () => {}
+    try {
+      const config = smallSpectra(10)
+      await vt.SpectraForSequenceClassification.fromConfig(config).save(join(folder, 'classifier'))
+      const pretrained = await vt.SpectraForPreTraining.fromPretrained(join(folder, 'classifier'))
+      const audio = new Float32Array(16000).fill(0.1)
+      const align = () => vt.alignWords(pretrained, { audio, text: 'a', tokenizer })
+      await expect(align()).rejects.toThrow(vt.ConfigError)
+      await expect(align()).rejects.toThrow(/start_prediction_head\S*weight.* hold random numbers/)
+      const rank = () => vt.rankResponses(pretrained, { history: ['a'], responses: [{ text: 'b' }] }, { tokenizer })
+      await expect(rank()).rejects.toThrow(/selection_head\S*weight.* hold random numbers/)
+      for (const parameter of pretrained.parameters()) vt.noGrad(() => parameter.mul_(1.01))
+      expect((await rank()).length).toBe(1)
+      expect((await align()).words).toHaveLength(1)
+
+      await pretrained.save(join(folder, 'pretrained'))
+      const model = await vt.SpectraForSequenceClassification.fromPretrained(join(folder, 'pretrained'))
+      const task = vt.spectraTask({ name: 'mood', kind: 'classification', labels: ['calm', 'glad'] })
+      const classifier = new vt.SpectraClassifier(model, { tokenizer, task })
+      await expect(classifier.classify([{ text: 'a', audio }])).rejects.toThrow(/head\.0\.weight.* hold random numbers/)
+      for (const parameter of model.parameters()) vt.noGrad(() => parameter.mul_(1.01))
+      expect(await classifier.classify([{ text: 'a', audio }])).toHaveLength(1)
+    } finally {
+      process.emitWarning = warn
+      rmSync(folder, { recursive: true, force: true })
+    }
+  })
 })

@@ -4,11 +4,14 @@ import { writeAtomically } from '../data/atomic.js'
 import { misuse, requireFunction, requireObject, requireString } from '../data/check.js'
 import { loadSafetensors, saveSafetensors } from '../data/safetensors.js'
 import { CheckpointError } from '../native/errors.js'
-import { Module } from './module.js'
+import { Module } from '../nn/module.js'
+import { loadParts, saveParts } from '../peft/parts.js'
 
 /**
  * Writes a module of your own as a directory: `config.json`, which is `config` as JSON has it, and `model.safetensors`,
- * the state dictionary. Each file appears whole or not at all, and other files of the directory stay.
+ * the state dictionary. Each file appears whole or not at all, and other files of the directory stay. Adapters of parts
+ * (`getPeftModel(model.encoder, …)`) go in PEFT's layout into `adapters/<path of the part>`, those of the module itself into
+ * the directory, and `adapters.json` lists them.
  *
  * ```ts
  * class Tagger extends Module {
@@ -18,7 +21,8 @@ import { Module } from './module.js'
  * }
  * ```
  *
- * @throws ConfigError for a config that JSON cannot hold; CheckpointError when a file cannot be written
+ * @throws ConfigError for a config that JSON cannot hold, and for adapters that belong to a module around this one, naming
+ *   them; CheckpointError when a file cannot be written
  */
 export async function savePretrained(directory: string, module: Module, config: object): Promise<void> {
   const where = 'savePretrained'
@@ -33,6 +37,7 @@ export async function savePretrained(directory: string, module: Module, config: 
     throw new CheckpointError(`${directory} cannot be made: ${(cause as Error).message}`, { file: directory, cause })
   }
   await saveSafetensors(weights, module.stateDict(), { format: 'pt' })
+  await saveParts(where, directory, module)
   await writeAtomically(join(directory, 'config.json'), CheckpointError, (write) => write(json))
 }
 
@@ -49,7 +54,8 @@ function jsonOf(config: object): string {
 
 /**
  * The module that `savePretrained` wrote, in evaluation mode. `build` makes one from the configuration, which is whatever
- * the file says: check what a stranger could have changed. Its values are then replaced by those of the file.
+ * the file says: check what a stranger could have changed. Its values are then replaced by those of the file. Adapters that
+ * were saved with it get theirs too, and are attached where `build` has not done so; those do not train.
  *
  * @throws CheckpointError naming the file, when one is missing or broken, or when the weights are not those of the module
  *   (with `missing`, `unexpected` and `mismatched`); what `build` throws, as it is
@@ -69,6 +75,7 @@ export async function loadPretrained<M extends Module, C extends object>(
     module = build(config as C)
     if (!(module instanceof Module)) throw misuse(where, 'build', 'a function that returns a Module', module)
     module.loadStateDict(tensors)
+    await loadParts(directory, module)
     return module.eval()
   } catch (error) {
     if (module instanceof Module) module.dispose()

@@ -1,0 +1,27 @@
+# Which files are compiled together. Most of the time of a unit goes into what it includes and into templates that its neighbours
+# instantiate too, so a group takes little longer than its largest file. The groups are small enough for two cores to share the work and
+# for an edit to stay quick; a file in none of them is a unit of its own. In one group, names of anonymous namespaces must differ.
+function(voxtorch_unit_groups core addon)
+  set(groups audio generation io base autograd_a autograd_b autograd_c autograd_d nn)
+  set(audio kaldi_fbank log_mel mel_filters normalize resample resample_filter spectrum)
+  set(generation beams cached_stepper operators options prefix_tree processors sampling session)
+  set(io crc32 file read write)
+  set(base block busy config executor library module streams)
+  # The template behind torch::autograd::Function is the dearest of all.
+  set(autograd_a kernels/linear kernels/window_cross_attention kernels/lora_linear)
+  set(autograd_b kernels/gated_position_attention kernels/layer_norm)
+  set(autograd_c kernels/rms_norm_residual kernels/gelu_conv1d)
+  set(autograd_d train/linear_cross_entropy train/adamw_8bit nn/checkpoint nn/quantized_linear)
+  set(nn adapter conv embedding functions kv_cache linear norm relative_positions rotary segments spec_augment)
+  foreach(folder audio generation io nn)
+    list(TRANSFORM ${folder} REPLACE "(.+)" "${folder}/\\1")
+  endforeach()
+  foreach(group audio generation io base autograd_a autograd_b autograd_c autograd_d nn)
+    list(TRANSFORM ${group} REPLACE "(.+)" "native/core/\\1.cc")
+  endforeach()
+  foreach(group IN LISTS groups)
+    set_source_files_properties(${${group}} PROPERTIES UNITY_GROUP ${group})
+  endforeach()
+  set_target_properties(${core} PROPERTIES UNITY_BUILD ON UNITY_BUILD_MODE GROUP)
+  set_target_properties(${addon} PROPERTIES UNITY_BUILD ON UNITY_BUILD_MODE BATCH UNITY_BUILD_BATCH_SIZE 6)
+endfunction()

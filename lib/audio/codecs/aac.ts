@@ -1,0 +1,74 @@
+import type { Decoded, Decoder } from './decoder.js'
+
+const NAME = '@audio/decode-aac'
+const FIRST_PIECE = 512
+const LEAST_PIECE = 64
+const MOST_PIECE = 4096
+/** Bytes of samples that a piece should unfold to at most. */
+const MOST_MADE = 1 << 22
+
+interface Foreign {
+  decode(bytes: Uint8Array): Decoded
+  flush(): Decoded
+  free(): void
+}
+
+/** A package that has to be installed by those who want it. */
+export class MissingPackage extends Error {}
+
+/** AAC bare and in M4A, by npm's `@audio/decode-aac`, whose licence (GPL-2.0) is not ours: it is not installed with us. */
+export class AacDecoder implements Decoder {
+  readonly #foreign: Foreign
+  readonly #mostPiece: number
+  #piece: number
+  #waiting: Uint8Array = new Uint8Array(0)
+  #ended = false
+  #flushed = false
+
+  private constructor(foreign: Foreign, mostPiece: number) {
+    this.#foreign = foreign
+    this.#mostPiece = mostPiece
+    this.#piece = Math.min(FIRST_PIECE, mostPiece)
+  }
+
+  /** @param size of the file, where it has an index: it is looked through anew with each piece, so there are few of them */
+  static async open(size = 0): Promise<AacDecoder> {
+    const { decoder } = (await import(NAME).catch((cause: Error & { code?: string }) => {
+      if (cause.code !== 'ERR_MODULE_NOT_FOUND') throw cause
+      throw new MissingPackage(
+        `AAC and M4A are read by npm's ${NAME}, which is not installed. It is under the GPL-2.0, not under voxtorch's licence. ` +
+          `If that suits you: npm install ${NAME}`,
+      )
+    })) as { decoder: () => Promise<Foreign> }
+    return new AacDecoder(await decoder(), Math.max(MOST_PIECE, Math.ceil(size / 64)))
+  }
+
+  feed(bytes: Uint8Array): void {
+    this.#waiting = this.#waiting.length > 0 ? new Uint8Array(Buffer.concat([this.#waiting, bytes])) : bytes
+  }
+
+  end(): void {
+    this.#ended = true
+  }
+
+  next(): Decoded | undefined {
+    while (this.#waiting.length > 0) {
+      const length = Math.min(this.#piece, this.#waiting.length)
+      const decoded = this.#foreign.decode(this.#waiting.slice(0, length))
+      this.#waiting = this.#waiting.subarray(length)
+      const frames = decoded.channelData[0]?.length ?? 0
+      const made = 4 * frames * decoded.channelData.length
+      const fitting = Math.floor((MOST_MADE * length) / Math.max(1, made))
+      this.#piece = Math.max(LEAST_PIECE, Math.min(this.#mostPiece, 2 * this.#piece, fitting))
+      if (frames > 0) return decoded
+    }
+    if (!this.#ended || this.#flushed) return undefined
+    this.#flushed = true
+    const last = this.#foreign.flush()
+    return (last.channelData[0]?.length ?? 0) > 0 ? last : undefined
+  }
+
+  free(): void {
+    this.#foreign.free()
+  }
+}

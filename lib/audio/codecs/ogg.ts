@@ -1,0 +1,159 @@
+import { type Decoded, type Decoder, Waiting } from './decoder.js'
+
+/** A packet of the stream, and what its page says. */
+export interface Packet {
+  bytes: Uint8Array
+  /** The position at the end of the page, on the last packet that ends in it; else undefined. */
+  granule: number | undefined
+  /** The last packet of the stream. */
+  last: boolean
+}
+
+/** What makes samples of the packets of one stream. */
+export interface PacketDecoder {
+  /** undefined for headers, and where a packet only prepares the next. */
+  decode(packet: Packet): Decoded | undefined
+  free?(): void
+}
+
+interface Open {
+  serial: number
+  decoder: PacketDecoder
+  /** Parts of a packet that goes on in the next page. */
+  parts: Uint8Array[]
+  partBytes: number
+  ended: boolean
+}
+
+const HEADER = 27
+/** A packet is a few kilobytes; headers with pictures in them some hundred. */
+const MOST_PACKET = 1 << 26
+const CONTINUED = 1
+const FIRST = 2
+const LAST = 4
+
+/**
+ * The first stream of an Ogg file that `open` has a decoder for, and those that follow it one after the other (RFC 3533).
+ * A page with a wrong checksum is an error; a file that was cut gives what its whole pages hold.
+ */
+export class OggDecoder implements Decoder {
+  readonly #waiting = new Waiting()
+  readonly #open: (firstPacket: Uint8Array) => Promise<PacketDecoder | undefined>
+  readonly #packets: Packet[] = []
+  #stream: Open | undefined
+
+  constructor(open: (firstPacket: Uint8Array) => Promise<PacketDecoder | undefined>) {
+    this.#open = open
+  }
+
+  feed(bytes: Uint8Array): void {
+    this.#waiting.feed(bytes)
+  }
+
+  end(): void {
+    this.#waiting.ended = true
+  }
+
+  async next(): Promise<Decoded | undefined> {
+    for (;;) {
+      for (let packet = this.#packets.shift(); packet !== undefined; packet = this.#packets.shift()) {
+        const decoded = this.#stream!.decoder.decode(packet)
+        if (decoded !== undefined && decoded.channelData[0]!.length > 0) return decoded
+      }
+      if (!(await this.#page())) return undefined
+    }
+  }
+
+  /** Whether there was a stream for `open`. */
+  get opened(): boolean {
+    return this.#stream !== undefined
+  }
+
+  free(): void {
+    this.#stream?.decoder.free?.()
+  }
+
+  /** Takes the packets of the next page; false where it is not whole. */
+  async #page(): Promise<boolean> {
+    const { bytes, offset } = this.#waiting
+    if (bytes.length < HEADER) return false
+    const segments = bytes[26]!
+    if (this.#waiting.ascii(0, 4) !== 'OggS' || bytes[4] !== 0) {
+      throw new Error(`there is no Ogg page at byte ${offset}; the file is damaged`)
+    }
+    if (bytes.length < HEADER + segments) return false
+    const lacing = bytes.subarray(HEADER, HEADER + segments)
+    const begin = HEADER + segments
+    const end = begin + lacing.reduce((sum, length) => sum + length, 0)
+    if (bytes.length < end) return false
+    const view = new DataView(bytes.buffer, bytes.byteOffset, end)
+    if (crc32(bytes, end) !== view.getUint32(22, true)) {
+      throw new Error(`the Ogg page at byte ${offset} has another checksum than it says; the file is damaged`)
+    }
+    // The next bytes may be written over these.
+    const page = bytes.slice(0, end)
+    this.#waiting.drop(end)
+    const flags = page[5]!
+    const serial = view.getUint32(14, true)
+    const granule = Number(new DataView(page.buffer).getBigInt64(6, true))
+    await this.#take(page.subarray(begin), [...page.subarray(HEADER, begin)], flags, serial, granule)
+    return true
+  }
+
+  async #take(body: Uint8Array, lacing: number[], flags: number, serial: number, granule: number): Promise<void> {
+    if ((flags & FIRST) !== 0 && (this.#stream === undefined || this.#stream.ended)) {
+      const decoder = await this.#open(body)
+      if (decoder !== undefined) {
+        this.free()
+        this.#stream = { serial, decoder, parts: [], partBytes: 0, ended: false }
+      }
+    }
+    const stream = this.#stream
+    if (stream === undefined || stream.serial !== serial || stream.ended) return
+    if ((flags & CONTINUED) === 0) {
+      stream.parts = []
+      stream.partBytes = 0
+    }
+    // What begins in a page that is not here.
+    let lost = (flags & CONTINUED) !== 0 && stream.parts.length === 0
+    let at = 0
+    let begin = 0
+    for (const length of lacing) {
+      at += length
+      if (length === 255) continue
+      stream.parts.push(body.subarray(begin, at))
+      const bytes = stream.parts.length === 1 ? stream.parts[0]! : Buffer.concat(stream.parts)
+      if (!lost) this.#packets.push({ bytes, granule: undefined, last: false })
+      lost = false
+      stream.parts = []
+      stream.partBytes = 0
+      begin = at
+    }
+    if (begin < at) {
+      stream.parts.push(body.subarray(begin, at))
+      stream.partBytes += at - begin
+      if (stream.partBytes > MOST_PACKET) throw new Error(`it has a packet of more than ${MOST_PACKET} bytes`)
+    }
+    stream.ended = (flags & LAST) !== 0
+    const final = this.#packets.at(-1)
+    if (final !== undefined) {
+      if (granule >= 0) final.granule = granule
+      final.last = stream.ended
+    }
+  }
+}
+
+const table = Uint32Array.from({ length: 256 }, (_, byte) => {
+  let sum = byte << 24
+  for (let i = 0; i < 8; i += 1) sum = (sum << 1) ^ (sum < 0 ? 0x04c11db7 : 0)
+  return sum
+})
+
+/** Of a page, with zero for its own checksum. */
+function crc32(bytes: Uint8Array, end: number): number {
+  let sum = 0
+  for (let i = 0; i < end; i += 1) {
+    sum = (sum << 8) ^ table[(sum >>> 24) ^ (i >= 22 && i < 26 ? 0 : bytes[i]!)]!
+  }
+  return sum >>> 0
+}

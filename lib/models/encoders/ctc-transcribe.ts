@@ -1,0 +1,164 @@
+import { normalizeWav2Vec2 } from '../../audio/index.js'
+import { requireNumber, requireOptions, requireWhole } from '../../data/check.js'
+import { type CtcHypothesis, ctcAlign, ctcBeamSearch } from '../../generation/ctc.js'
+import { ConfigError, DataError } from '../../native/errors.js'
+import { noGrad, ops, scope, type Tensor } from '../../tensor/index.js'
+import type { CtcOffset, CtcTokenizer } from '../../text/ctc-tokenizer.js'
+import { type AudioClip, SAMPLE_RATE, samplesOf } from '../beats/audio.js'
+import type { SpeechForCTC } from './speech-ctc.js'
+import { convolutionsOf, framesOf } from './speech-encoder.js'
+
+export interface CtcTranscribeOptions {
+  /** Texts that are kept after each frame; 1 takes the likeliest token of each frame. Default 1. */
+  beamWidth?: number
+  /** With beams: texts in `hypotheses`. Default 1. */
+  nBest?: number
+  /** Whether words, or characters too, come with their times. Default false. */
+  timestamps?: false | 'word' | 'char'
+  /** Recordings are heard in pieces of so many seconds; null: as a whole. Default null. */
+  chunkSeconds?: number | null
+  /** How much of its neighbours a piece hears on each side. Default a sixth of `chunkSeconds`. */
+  strideSeconds?: number
+  /** Leaves `<s>`, `</s>` and `<unk>` out of the text. Default false. */
+  skipSpecialTokens?: boolean
+  /** Gives up within one piece. */
+  signal?: AbortSignal
+}
+
+/** What is said from when to when, in seconds. */
+export interface CtcStretch {
+  text: string
+  start: number
+  end: number
+}
+
+export interface CtcTranscription {
+  text: string
+  /** With `timestamps`. */
+  words?: CtcStretch[]
+  /** With `timestamps: 'char'`. */
+  chars?: CtcStretch[]
+  /** With beams, the best first; `score` is the log of the text's probability. */
+  hypotheses?: (CtcHypothesis & { text: string })[]
+}
+
+const KEYS = ['beamWidth', 'nBest', 'timestamps', 'chunkSeconds', 'strideSeconds', 'skipSpecialTokens', 'signal']
+
+/** See `Wav2Vec2ForCTC.transcribe`. */
+export async function transcribeCtc(
+  model: SpeechForCTC,
+  audio: AudioClip,
+  options: CtcTranscribeOptions,
+): Promise<CtcTranscription> {
+  const where = `${model.constructor.name}.transcribe`
+  requireOptions(where, options, KEYS)
+  const { beamWidth = 1, nBest = 1, timestamps = false, skipSpecialTokens = false, signal } = options
+  requireWhole(where, 'beamWidth', beamWidth, 1)
+  requireWhole(where, 'nBest', nBest, 1)
+  if (nBest > beamWidth) {
+    throw new ConfigError(`${where}: nBest is ${nBest}, more than the ${beamWidth} beams`, { nBest, beamWidth })
+  }
+  if (timestamps !== false && timestamps !== 'word' && timestamps !== 'char') {
+    throw new ConfigError(`${where}: timestamps must be false, 'word' or 'char', not ${String(timestamps)}`, {
+      timestamps,
+    })
+  }
+  const { tokenizer } = model
+  if (tokenizer === null) {
+    throw new ConfigError(
+      `${where}: there is no tokenizer; set model.tokenizer = await CtcTokenizer.fromPretrained(…)`,
+      {},
+    )
+  }
+  signal?.throwIfAborted()
+  return noGrad(() =>
+    scope(async () => {
+      const logits = await heard(where, model, await samplesOf(where, audio), options)
+      signal?.throwIfAborted()
+      const skip = { skipSpecialTokens }
+      const beams = beamWidth === 1 ? null : await searched(model, logits, beamWidth, nBest)
+      const frames = beams ? await aligned(model, logits, beams[0]?.tokens ?? []) : best(logits)
+      const { text, words, chars } = tokenizer.decodeWithOffsets(frames, skip)
+      const timed = (offsets: CtcOffset[]) => offsets.map((offset) => inSeconds(model, offset))
+      return {
+        text,
+        ...(timestamps ? { words: timed(words) } : {}),
+        ...(timestamps === 'char' ? { chars: timed(chars) } : {}),
+        ...(beams ? { hypotheses: beams.map((beam) => ({ text: textOf(tokenizer, beam, skip), ...beam })) } : {}),
+      }
+    }),
+  )
+}
+
+const best = (logits: Tensor): number[] => (logits.argmax(-1).toArray() as (number | bigint)[]).map(Number)
+
+const searched = (model: SpeechForCTC, logits: Tensor, beamWidth: number, nBest: number): Promise<CtcHypothesis[]> =>
+  ctcBeamSearch(logits.logSoftmax(-1), { blank: model.config.padTokenId ?? 0, beamWidth, nBest })
+
+async function aligned(model: SpeechForCTC, logits: Tensor, tokens: number[]): Promise<number[]> {
+  const { path } = await ctcAlign(logits.logSoftmax(-1), tokens, { blank: model.config.padTokenId ?? 0 })
+  return path
+}
+
+const textOf = (tokenizer: CtcTokenizer, { tokens }: CtcHypothesis, skip: { skipSpecialTokens: boolean }): string =>
+  tokenizer.decode(tokens, { groupTokens: false, ...skip })
+
+function inSeconds(model: SpeechForCTC, { text, start, end }: CtcOffset): CtcStretch {
+  const seconds = (frame: number) => (frame * stepOf(model)) / SAMPLE_RATE
+  return { text, start: seconds(start), end: seconds(end) }
+}
+
+/** Samples from one frame to the next. */
+const stepOf = (model: SpeechForCTC): number =>
+  convolutionsOf(model.config).reduce((product, { stride }) => product * stride, 1)
+
+/** float32 logits [frames, vocabSize] of samples [n], on the CPU. */
+async function heard(
+  where: string,
+  model: SpeechForCTC,
+  samples: Tensor,
+  options: CtcTranscribeOptions,
+): Promise<Tensor> {
+  const { chunkSeconds = null, strideSeconds, signal } = options
+  const count = samples.size(0)
+  const step = stepOf(model)
+  const least = framesOf(model.config, count)
+  if (least === 0) throw new DataError(`${where}: ${count} samples are too few for a frame`, { samples: count })
+  if (chunkSeconds === null) {
+    if (strideSeconds !== undefined) {
+      throw new ConfigError(`${where}: strideSeconds is for pieces of chunkSeconds`, { strideSeconds })
+    }
+    return logitsOf(model, samples)
+  }
+  requireNumber(where, 'chunkSeconds', chunkSeconds, { least: 0 })
+  const frames = (seconds: number) => Math.round((seconds * SAMPLE_RATE) / step)
+  const chunk = frames(chunkSeconds)
+  const stride = frames(strideSeconds ?? chunkSeconds / 6)
+  requireNumber(where, 'strideSeconds', strideSeconds ?? 0, { least: 0 })
+  // A piece's last frames want samples behind them, which must be the neighbour's.
+  if (stride < 2 || 2 * stride >= chunk) {
+    throw new ConfigError(
+      `${where}: pieces of ${chunk} frames with ${stride} of each neighbour are not possible: take 2 or more, and less than half`,
+      { chunkSeconds, strideSeconds },
+    )
+  }
+  const parts: Tensor[] = []
+  for (let from = 0; ; from += chunk - 2 * stride) {
+    signal?.throwIfAborted()
+    const left = from === 0 ? 0 : stride
+    const end = (from + chunk) * step
+    const last = end >= count
+    const piece = samples.narrow(0, from * step, last ? count - from * step : chunk * step)
+    const logits = await logitsOf(model, piece)
+    const to = last ? logits.size(0) : chunk - stride
+    parts.push(logits.narrow(0, left, to - left))
+    if (last) return ops.cat(parts)
+  }
+}
+
+async function logitsOf(model: SpeechForCTC, samples: Tensor): Promise<Tensor> {
+  const heard = model.normalizesAudio ? await normalizeWav2Vec2(samples) : samples
+  const { device } = model.lm_head.weight
+  const { logits } = await model.forward({ inputValues: heard.unsqueeze(0).to({ device }) })
+  return logits.select(0, 0).to({ device: 'cpu', dtype: 'float32' })
+}

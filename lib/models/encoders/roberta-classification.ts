@@ -1,0 +1,179 @@
+import { requireObject } from '../../data/check.js'
+import { Dropout } from '../../nn/dropout.js'
+import { Linear } from '../../nn/linear.js'
+import { crossEntropy } from '../../nn/losses.js'
+import { Module } from '../../nn/module.js'
+import { scope, type Tensor } from '../../tensor/index.js'
+import { configOf } from '../config.js'
+import { type HeadFactory, HeadNetwork } from '../head.js'
+import { classificationLoss, type LabelConfig, labelCount, withLabelNames } from '../labels.js'
+import {
+  type LoadNetworkOptions,
+  loadNetwork,
+  type NetworkKind,
+  type SaveNetworkOptions,
+  saveNetwork,
+} from '../pretrained.js'
+import { Roberta, type RobertaConfig, type RobertaInputs, robertaSizes } from './roberta.js'
+
+export interface RobertaClassifierConfig extends RobertaConfig, LabelConfig {
+  /** Default `hiddenDropoutProb`. */
+  classifierDropout?: number | null
+}
+
+export interface RobertaClassifierInputs extends RobertaInputs {
+  /** Of texts [batch], or [batch, numLabels] for `problemType`; of tokens int64 [batch, time], -100 for none. */
+  labels?: Tensor | null
+}
+
+export interface RobertaClassifierOutput {
+  /** Mean over the batch; null without labels. */
+  loss: Tensor | null
+  /** [batch, numLabels]; of tokens [batch, time, numLabels]. */
+  logits: Tensor
+  hiddenStates: Tensor[]
+  attentions: Tensor[]
+}
+
+/** A class of heads, which its static methods are called on. */
+interface ClassifierClass<M extends RobertaClassifier> {
+  new (config: RobertaClassifierConfig, options?: HeadFactory): M
+  readonly architecture: string
+  /** What the files of another head have. */
+  readonly foreign: RegExp
+}
+
+const kindOf = ({ architecture, foreign }: ClassifierClass<RobertaClassifier>): NetworkKind => ({
+  kind: 'roberta',
+  modelType: 'roberta',
+  architecture,
+  prefix: '',
+  ignored: [/^lm_head\./, /^(roberta\.)?pooler\./, /(^|\.)position_ids$/, foreign],
+  rename: (name) => (/^(embeddings|encoder)\./.test(name) ? `roberta.${name}` : name),
+})
+
+/** Layers over RoBERTa that know classes. */
+abstract class RobertaClassifier extends HeadNetwork {
+  static readonly architecture: string = ''
+  static readonly foreign: RegExp = /^$/
+  readonly config: RobertaClassifierConfig
+  readonly roberta: Roberta
+  protected readonly labels: number
+  protected override readonly firstStd: number
+
+  constructor(config: RobertaClassifierConfig, options: HeadFactory = {}) {
+    super()
+    const { architecture } = new.target as unknown as ClassifierClass<RobertaClassifier>
+    requireObject(architecture, 'config', config)
+    this.config = { ...config }
+    this.labels = labelCount(architecture, config)
+    this.firstStd = config.initializerRange ?? 0.02
+    this.roberta = new Roberta({ ...config, addPoolingLayer: false }, options)
+  }
+
+  /** Random weights. `config` is a configuration, `'base'` or `'large'`. */
+  static fromConfig<M extends RobertaClassifier>(
+    this: ClassifierClass<M>,
+    config: RobertaClassifierConfig | string,
+    options: HeadFactory = {},
+  ): M {
+    // biome-ignore lint/complexity/noThisInStatic: the class that the method is called on
+    return new this(configOf(this.architecture, config, robertaSizes), options)
+  }
+
+  /**
+   * The weights of a directory or hub repository in transformers' layout. A checkpoint without this head needs
+   * `allowMissing`, which gives the head fresh values.
+   * @throws CheckpointError that lists missing, unexpected and mis-shaped names
+   */
+  static fromPretrained<M extends RobertaClassifier>(
+    this: ClassifierClass<M>,
+    from: string,
+    options: LoadNetworkOptions = {},
+  ): Promise<M> {
+    // biome-ignore lint/complexity/noThisInStatic: the class that the method is called on
+    return loadNetwork(kindOf(this), from, options, (config, factory) => new this(config, factory))
+  }
+
+  protected get dropoutProbability(): number {
+    return this.config.classifierDropout ?? this.config.hiddenDropoutProb ?? 0.1
+  }
+
+  /** Writes config.json and model.safetensors, which transformers reads. */
+  save(directory: string, options: SaveNetworkOptions = {}): Promise<void> {
+    const kind = kindOf(this.constructor as unknown as ClassifierClass<RobertaClassifier>)
+    return saveNetwork(kind, directory, this, withLabelNames(this.config, this.labels), options)
+  }
+}
+
+/** Reads the first token of a text. */
+class RobertaClassificationHead extends Module {
+  readonly dense: Linear
+  readonly dropout: Dropout
+  readonly out_proj: Linear
+
+  constructor(dim: number, labels: number, dropout: number, options: HeadFactory) {
+    super()
+    const { device, dtype } = options
+    this.dense = new Linear(dim, dim, { device, dtype })
+    this.dropout = new Dropout(dropout)
+    this.out_proj = new Linear(dim, labels, { device, dtype })
+  }
+
+  /** [batch, time, dim] -> [batch, labels] */
+  override forward(states: Tensor): Tensor {
+    const first = this.dropout.forward(states.select(1, 0))
+    return this.out_proj.forward(this.dropout.forward(this.dense.forward(first).tanh()))
+  }
+}
+
+/** One class, several or a quantity for a text, by RoBERTa: transformers' RobertaForSequenceClassification. */
+export class RobertaForSequenceClassification extends RobertaClassifier {
+  static override readonly architecture = 'RobertaForSequenceClassification'
+  static override readonly foreign = /^classifier\.(weight|bias)$/
+  readonly classifier: RobertaClassificationHead
+
+  constructor(config: RobertaClassifierConfig, options: HeadFactory = {}) {
+    super(config, options)
+    const { hiddenSize = 768 } = config
+    this.classifier = new RobertaClassificationHead(hiddenSize, this.labels, this.dropoutProbability, options)
+    this.begin(options)
+  }
+
+  /** RoBERTa runs on the executor. With `labels` the loss is what `problemType` says. */
+  override forward(inputs: RobertaClassifierInputs): Promise<RobertaClassifierOutput> {
+    return scope(async () => {
+      const { labels = null, ...rest } = inputs
+      const { lastHiddenState, hiddenStates, attentions } = await this.roberta.forward(rest)
+      const logits = this.classifier.forward(lastHiddenState)
+      return { loss: labels ? classificationLoss(this.config, logits, labels) : null, logits, hiddenStates, attentions }
+    })
+  }
+}
+
+/** A class for each token, such as a name's, by RoBERTa: transformers' RobertaForTokenClassification. */
+export class RobertaForTokenClassification extends RobertaClassifier {
+  static override readonly architecture = 'RobertaForTokenClassification'
+  static override readonly foreign = /^classifier\.(dense|out_proj)\./
+  readonly dropout: Dropout
+  readonly classifier: Linear
+
+  constructor(config: RobertaClassifierConfig, options: HeadFactory = {}) {
+    super(config, options)
+    const { device, dtype } = options
+    this.dropout = new Dropout(this.dropoutProbability)
+    this.classifier = new Linear(config.hiddenSize ?? 768, this.labels, { device, dtype })
+    this.begin(options)
+  }
+
+  /** RoBERTa runs on the executor. With `labels` the loss is their mean cross-entropy. */
+  override forward(inputs: RobertaClassifierInputs): Promise<RobertaClassifierOutput> {
+    return scope(async () => {
+      const { labels = null, ...rest } = inputs
+      const { lastHiddenState, hiddenStates, attentions } = await this.roberta.forward(rest)
+      const logits = this.classifier.forward(this.dropout.forward(lastHiddenState))
+      const loss = labels ? crossEntropy(logits.flatten(0, -2), labels.flatten().to('int64')) : null
+      return { loss, logits, hiddenStates, attentions }
+    })
+  }
+}

@@ -1,0 +1,293 @@
+import { existsSync } from 'node:fs'
+import { mkdir } from 'node:fs/promises'
+import { join } from 'node:path'
+import { requireObject, requireString } from '../../data/check.js'
+import { readJson, writeJson } from '../../data/json.js'
+import { toCamel } from '../../data/key-case.js'
+import { loadSafetensors, saveSafetensors } from '../../data/safetensors.js'
+import { type ResolveModelOptions, resolveModel } from '../../hub/index.js'
+import { CheckpointError, ConfigError } from '../../native/errors.js'
+import { Dropout } from '../../nn/dropout.js'
+import { Linear } from '../../nn/linear.js'
+import { ctcLoss } from '../../nn/losses.js'
+import { scope, Tensor } from '../../tensor/index.js'
+import { CtcTokenizer } from '../../text/ctc-tokenizer.js'
+import type { AudioClip } from '../beats/audio.js'
+import type { HeadFactory } from '../head.js'
+import { type LoadNetworkOptions, type SaveNetworkOptions, saveNetwork } from '../pretrained.js'
+import { type CtcTranscribeOptions, type CtcTranscription, transcribeCtc } from './ctc-transcribe.js'
+import {
+  kindOf,
+  loadHead,
+  SpeechHead,
+  type SpeechHeadClass,
+  type SpeechHeadConfig,
+  type SpeechLabelInputs,
+  wav2vec2,
+  wavlm,
+} from './speech-head.js'
+import type { Wav2Vec2 } from './wav2vec2.js'
+import type { WavLM } from './wavlm.js'
+
+export interface SpeechCTCOutput {
+  /** By `ctcLossReduction`, float32 (float64 for float64); null without labels. */
+  loss: Tensor | null
+  /** [batch, frames, vocabSize] */
+  logits: Tensor
+  /** The first layer's input and the output of each layer; empty unless asked for. */
+  hiddenStates: Tensor[]
+  attentions: Tensor[]
+}
+
+export interface LoadCTCOptions extends LoadNetworkOptions {
+  /** Of a network with `adapterAttnDim`: the language whose adapter is loaded, and whose vocabulary is taken. */
+  targetLang?: string
+}
+
+const REDUCTIONS = ['sum', 'mean', 'none']
+
+abstract class SpeechForCTC extends SpeechHead {
+  static override readonly task = 'ForCTC'
+  static override readonly layers: readonly string[] = ['lm_head']
+  readonly dropout: Dropout
+  /** From the encoder to the tokens; a language's adapter may bring another. */
+  lm_head: Linear
+  /** What `transcribe` writes with; from vocab.json where there is one. */
+  tokenizer: CtcTokenizer | null = null
+  /** Whether `transcribe` gives clips mean 0 and variance 1, as preprocessor_config.json says. */
+  normalizesAudio = true
+  #from = ''
+
+  constructor(config: SpeechHeadConfig, options: HeadFactory = {}) {
+    super(config, options)
+    const { addAdapter = false, hiddenSize = 768, vocabSize = 32, finalDropout = 0.1 } = config
+    const { ctcLossReduction = 'sum' } = config
+    if (!REDUCTIONS.includes(ctcLossReduction)) {
+      throw new ConfigError(
+        `ctcLossReduction must be one of ${REDUCTIONS.join(', ')}, not ${String(ctcLossReduction)}`,
+        {
+          ctcLossReduction,
+        },
+      )
+    }
+    const width = addAdapter ? (config.outputHiddenSize ?? hiddenSize) : hiddenSize
+    this.dropout = new Dropout(finalDropout)
+    this.lm_head = new Linear(width, vocabSize, { device: options.device, dtype: options.dtype })
+    this.begin(options)
+  }
+
+  /**
+   * The weights of a directory or hub repository in transformers' layout, or with fairseq's names, with the tokenizer
+   * where there is a vocab.json. A checkpoint without this head needs `allowMissing`, which gives the head fresh values.
+   * @throws CheckpointError that lists missing, unexpected and mis-shaped names
+   */
+  static override async fromPretrained<M extends SpeechHead>(
+    this: SpeechHeadClass<M>,
+    from: string,
+    options: LoadCTCOptions = {},
+  ): Promise<M> {
+    requireObject('fromPretrained', 'options', options)
+    const { targetLang, ...rest } = options
+    // biome-ignore lint/complexity/noThisInStatic: the class that the method is called on
+    const { model, directory } = await loadHead(this, from, rest)
+    try {
+      if (model instanceof SpeechForCTC) await model.#prepare(from, directory, targetLang)
+    } catch (error) {
+      model.dispose()
+      throw error
+    }
+    return model
+  }
+
+  async #prepare(from: string, directory: string, targetLang: string | undefined): Promise<void> {
+    this.#from = from
+    if (existsSync(join(directory, 'vocab.json'))) this.tokenizer = await CtcTokenizer.fromPretrained(directory)
+    const file = join(directory, 'preprocessor_config.json')
+    if (existsSync(file)) {
+      const settings = await readJson(file)
+      requireObject(file, 'the preprocessor', settings)
+      const { doNormalize } = toCamel(settings as object)
+      this.normalizesAudio = doNormalize !== false
+    }
+    if (targetLang !== undefined) await this.loadAdapter(targetLang)
+  }
+
+  /**
+   * The encoder runs on the executor.
+   * @param inputs `labels`: int64 [batch, length], -100 for padding
+   * @throws ConfigError for a label that is no token
+   */
+  override forward(inputs: SpeechLabelInputs): Promise<SpeechCTCOutput> {
+    return scope(async () => {
+      const { labels = null, ...rest } = inputs
+      const { lastHiddenState, hiddenStates, attentions } = await this.trunk.forward(rest)
+      const logits = this.lm_head.forward(this.dropout.forward(lastHiddenState))
+      const loss = labels ? this.#loss(logits, labels, rest.attentionMask ?? null) : null
+      return { loss, logits, hiddenStates, attentions }
+    })
+  }
+
+  #loss(logits: Tensor, labels: Tensor, attentionMask: Tensor | null): Tensor {
+    const { ctcLossReduction = this.kinds.trunk.ctcLossReduction, ctcZeroInfinity = false, padTokenId } = this.config
+    const [batch, frames, vocabSize] = logits.shape as [number, number, number]
+    if (!(labels instanceof Tensor) || labels.ndim !== 2 || labels.size(0) !== batch) {
+      throw new ConfigError(`labels must be int64 [${batch}, length], with -100 for padding`, {})
+    }
+    const blank = padTokenId ?? 0
+    // As in transformers, what is filled up with the blank is padding too.
+    const real = labels.ne(-100).logicalAnd(labels.ne(blank))
+    if (
+      real
+        .logicalAnd(labels.lt(0).logicalOr(labels.ge(vocabSize)))
+        .any()
+        .item()
+    ) {
+      throw new ConfigError(`labels must be one of ${vocabSize} tokens, or -100 for padding`, { vocabSize })
+    }
+    const targets = labels.to('int64').maskedSelect(real)
+    const exact = logits.dtype === 'float64' ? 'float64' : 'float32'
+    const logProbs = logits.logSoftmax(-1, { dtype: exact }).transpose(0, 1)
+    const all = () => logits.newFull([batch], frames, { dtype: 'int64' })
+    const lengths = attentionMask ? this.frameLengths(attentionMask) : all()
+    return ctcLoss(logProbs, targets, lengths.to({ device: logits.device }), real.sum([-1]), {
+      blank,
+      reduction: ctcLossReduction,
+      zeroInfinity: ctcZeroInfinity,
+    })
+  }
+
+  /**
+   * What is said in a recording.
+   *
+   * ```ts
+   * const { text, words } = await model.transcribe('speech.wav', { timestamps: 'word', beamWidth: 50 })
+   * ```
+   * @param audio a file, its bytes, what `readAudio` gave, or samples [n] at 16 kHz
+   * @throws ConfigError for wrong options, or for a network without a tokenizer
+   */
+  transcribe(audio: AudioClip, options: CtcTranscribeOptions = {}): Promise<CtcTranscription> {
+    return transcribeCtc(this, audio, options)
+  }
+
+  /**
+   * Takes a language's adapter, `adapter.<language>.safetensors`, and its vocabulary: MMS (Pratap et al. 2023,
+   * https://arxiv.org/abs/2305.13516). The head becomes as wide as the vocabulary is.
+   * @param options `from`: a directory or hub repository, default the one that the network is from; for the hub its options
+   * @throws ConfigError for a network without `adapterAttnDim`; CheckpointError for an adapter of another shape
+   */
+  async loadAdapter(
+    language: string,
+    options: Omit<ResolveModelOptions, 'files'> & { from?: string } = {},
+  ): Promise<void> {
+    const where = 'loadAdapter'
+    this.#requireAdapters(where, language)
+    requireObject(where, 'options', options)
+    const { from = this.#from, ...hub } = options
+    if (from === '') throw new ConfigError(`${where}: say where the adapter is, with { from }`, { language })
+    const name = `adapter.${language}.safetensors`
+    const directory = await resolveModel(from, { ...hub, files: [name] })
+    const file = join(directory, name)
+    if (!existsSync(file)) throw new CheckpointError(`${file} does not exist`, { file })
+    const { tensors } = await loadSafetensors(file)
+    try {
+      scope(() => this.#take(file, tensors))
+    } finally {
+      for (const tensor of Object.values(tensors)) tensor.dispose()
+    }
+    if (this.tokenizer?.languages.includes(language)) this.tokenizer.setTargetLang(language)
+  }
+
+  /** Writes `adapter.<language>.safetensors`, which `loadAdapter` and transformers read. */
+  async saveAdapter(directory: string, language: string): Promise<void> {
+    this.#requireAdapters('saveAdapter', language)
+    requireString('saveAdapter', 'directory', directory)
+    await mkdir(directory, { recursive: true })
+    await saveSafetensors(join(directory, `adapter.${language}.safetensors`), this.#adapter(), { format: 'pt' })
+  }
+
+  #requireAdapters(where: string, language: string): void {
+    requireString(where, 'language', language)
+    if (!/^[\w-]+$/.test(language)) throw new ConfigError(`${where}: ${JSON.stringify(language)} is no language`, {})
+    if (!this.config.adapterAttnDim) {
+      throw new ConfigError(`${where}: the network has no adapters; its configuration has no adapterAttnDim`, {})
+    }
+  }
+
+  #adapter(): Record<string, Tensor> {
+    return Object.fromEntries(
+      Object.entries(this.stateDict()).filter(([name]) => /\.adapter_layer\.|^lm_head\./.test(name)),
+    )
+  }
+
+  #take(file: string, tensors: Record<string, Tensor>): void {
+    const own = this.#adapter()
+    const missing = Object.keys(own).filter((name) => !Object.hasOwn(tensors, name))
+    const unexpected = Object.keys(tensors).filter((name) => !Object.hasOwn(own, name))
+    const { 'lm_head.weight': weight, 'lm_head.bias': bias } = tensors
+    const { inFeatures } = this.lm_head
+    const mismatched = Object.entries(own)
+      .filter(([name]) => !name.startsWith('lm_head.') && tensors[name])
+      .map(([name, { shape }]) => ({ name, expected: shape, actual: tensors[name]!.shape }))
+      .filter(({ expected, actual }) => expected.join() !== actual.join())
+    const [vocabSize = 0, width] = weight?.shape ?? []
+    if (weight && (weight.ndim !== 2 || width !== inFeatures || bias?.shape.join() !== String(vocabSize))) {
+      mismatched.push({ name: 'lm_head.weight', expected: [vocabSize, inFeatures], actual: weight.shape })
+    }
+    if (missing.length + unexpected.length + mismatched.length > 0) {
+      const list = (names: string[]) => `${names.slice(0, 5).join(', ')}${names.length > 5 ? ', …' : ''}`
+      const parts = [
+        missing.length > 0 && `missing: ${list(missing)}`,
+        unexpected.length > 0 && `unexpected: ${list(unexpected)}`,
+        mismatched.length > 0 && `mis-shaped: ${list(mismatched.map(({ name }) => name))}`,
+      ].filter(Boolean)
+      throw new CheckpointError(`${file} is no adapter of this network; ${parts.join('; ')}`, {
+        file,
+        missing,
+        unexpected,
+        mismatched,
+      })
+    }
+    if (vocabSize !== this.lm_head.outFeatures) {
+      const { device, dtype } = this.lm_head.weight
+      const wider = new Linear(inFeatures, vocabSize, { device, dtype }).train(this.lm_head.training)
+      this.lm_head.dispose()
+      this.lm_head = wider
+      this.config.vocabSize = vocabSize
+    }
+    this.loadStateDict(tensors, { strict: false })
+  }
+
+  /** Writes config.json, model.safetensors, the tokenizer and preprocessor_config.json, which transformers reads. */
+  override async save(directory: string, options: SaveNetworkOptions = {}): Promise<void> {
+    const { outFeatures: vocabSize } = this.lm_head
+    await saveNetwork(kindOf(this.kinds), directory, this, { ...this.config, vocabSize }, options)
+    const preprocessor = {
+      do_normalize: this.normalizesAudio,
+      feature_extractor_type: 'Wav2Vec2FeatureExtractor',
+      feature_size: 1,
+      padding_side: 'right',
+      padding_value: 0,
+      return_attention_mask: this.config.featExtractNorm === 'layer',
+      sampling_rate: 16000,
+    }
+    await writeJson(join(directory, 'preprocessor_config.json'), preprocessor, { indent: 2 })
+    this.tokenizer?.save(directory)
+  }
+}
+
+/**
+ * wav2vec 2.0 that writes what it hears, by connectionist temporal classification (Graves et al. 2006): transformers'
+ * Wav2Vec2ForCTC, with the adapters of MMS.
+ */
+export class Wav2Vec2ForCTC extends SpeechForCTC {
+  static override readonly trunk = wav2vec2
+  declare readonly wav2vec2: Wav2Vec2
+}
+
+/** WavLM that writes what it hears: transformers' WavLMForCTC. */
+export class WavLMForCTC extends SpeechForCTC {
+  static override readonly trunk = wavlm
+  declare readonly wavlm: WavLM
+}
+
+export type { SpeechForCTC }

@@ -1,0 +1,85 @@
+import { existsSync } from 'node:fs'
+import { rm } from 'node:fs/promises'
+import { join } from 'node:path'
+import { readJson, writeJson } from '../data/json.js'
+import { CheckpointError, ConfigError } from '../native/errors.js'
+import { adaptersOf, type Module } from '../nn/module.js'
+import { PeftModel, peftModelOf } from './model.js'
+
+/** Beside a module's own file: which of its parts have adapters, by path, and what they are called. */
+const INDEX = 'adapters.json'
+const FOLDER = 'adapters'
+
+/** @throws ConfigError naming the layers of `module` that have adapters which belong to a module around it */
+function partsOf(where: string, module: Module): [string, PeftModel][] {
+  const modules = module.namedModules()
+  const parts = modules.flatMap(([path, part]): [string, PeftModel][] => {
+    const peft = peftModelOf(part)
+    return peft && peft.adapterNames.length > 0 ? [[path, peft]] : []
+  })
+  const owned = new Set(parts.flatMap(([, peft]) => peft.model.modules()))
+  const lost = modules.filter(([, layer]) => adaptersOf(layer) && !owned.has(layer)).map(([path]) => path)
+  if (lost.length === 0) return parts
+  throw new ConfigError(
+    `${where}: the adapters of ${some(lost)} belong to a network around this ${module.constructor.name} and would not ` +
+      'be saved; save that one, or its PeftModel',
+    { paths: lost },
+  )
+}
+
+/** Says which adapters a network has that are not in the files which are written of it. */
+export function warnOfAdapters(module: Module, directory: string): void {
+  const paths = module.namedModules().flatMap(([path, layer]) => (adaptersOf(layer) ? [path] : []))
+  if (paths.length === 0) return
+  process.emitWarning(
+    `${directory} has the weights of ${module.constructor.name} without its adapters (${some(paths)}); write those with ` +
+      'savePretrained() of its PeftModel, or mergeAndUnload() them first',
+    'AdapterWarning',
+  )
+}
+
+/** Writes all adapters of a module and its parts in peft's layout, and an index of them. */
+export async function saveParts(where: string, directory: string, module: Module): Promise<void> {
+  const parts = partsOf(where, module)
+  for (const [path, peft] of parts) await peft.savePretrained(folderOf(directory, path))
+  const index = join(directory, INDEX)
+  if (parts.length === 0) return rm(index, { force: true })
+  await writeJson(index, Object.fromEntries(parts.map(([path, { adapterNames }]) => [path, adapterNames])), {
+    indent: 2,
+  })
+}
+
+/** Gives a module and its parts the adapters that `saveParts` wrote: those that are there their values, others anew. */
+export async function loadParts(directory: string, module: Module): Promise<void> {
+  const file = join(directory, INDEX)
+  for (const [path, names] of Object.entries(await readIndex(file))) {
+    const part = module.get(path)
+    const peft = peftModelOf(part) ?? new PeftModel(part)
+    const folder = folderOf(directory, path)
+    for (const name of names.filter((name) => !peft.adapterNames.includes(name))) {
+      await peft.loadAdapter(name === 'default' ? folder : join(folder, name), { adapterName: name })
+    }
+    if (peft.adapterNames.every((name) => names.includes(name))) await peft.restore(folder)
+    else
+      throw new CheckpointError(`${file} lacks an adapter that '${path}' has: ${peft.adapterNames.join(', ')}`, {
+        file,
+      })
+  }
+}
+
+const folderOf = (directory: string, path: string): string => (path === '' ? directory : join(directory, FOLDER, path))
+
+async function readIndex(file: string): Promise<Record<string, string[]>> {
+  if (!existsSync(file)) return {}
+  const index = await readJson(file)
+  const isName = (name: unknown) => typeof name === 'string' && !/[/\\]|^\.*$/.test(name)
+  const isEntry = ([path, names]: [string, unknown]) =>
+    (path === '' || isName(path)) && Array.isArray(names) && names.every(isName)
+  if (typeof index !== 'object' || index === null || !Object.entries(index).every(isEntry)) {
+    throw new CheckpointError(`${file} is no index of adapters: lists of names by the path of a part`, { file })
+  }
+  return index as Record<string, string[]>
+}
+
+const some = (paths: string[]): string =>
+  paths.length > 4 ? `${paths.slice(0, 4).join(', ')} and ${paths.length - 4} more` : paths.join(', ')

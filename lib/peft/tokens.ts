@@ -1,0 +1,168 @@
+import { misuse, requireObject, requireWhole } from '../data/check.js'
+import { ConfigError } from '../native/errors.js'
+import type { Module } from '../nn/module.js'
+import type { NativeModule } from '../nn/native-module.js'
+import { isUntied, outputLayerOf } from '../nn/output-layer.js'
+import type { Parameter } from '../nn/parameter.js'
+import { quantizationOf } from '../nn/quantized-weight.js'
+import type { Tensor } from '../tensor/index.js'
+import type { ResolvedLoraConfig } from './config.js'
+import { layerKind, type Target } from './targets.js'
+
+/** Rows that train in place of those of a layer's weight [count, dim]. */
+export interface TokenRows {
+  /** int64 [rows] */
+  indices: Tensor
+  /** [rows, dim] */
+  delta: Parameter
+  /** Whether `delta` belongs to the embeddings whose weight this layer has. */
+  follows: boolean
+}
+
+export interface TokenTarget extends Target {
+  indices: readonly number[]
+  /** The embeddings whose rows this layer takes, where their weight is its own too. */
+  follows?: Module
+}
+
+const KEY = 'trainableTokenIndices'
+
+/** @throws ConfigError for what are no lists of token ids */
+export function requireTokenIndices(where: string, given: unknown): void {
+  if (given === null) return
+  const requireIds = (what: string, ids: unknown) => {
+    if (!Array.isArray(ids) || ids.length === 0) throw misuse(where, what, 'a list of token ids', ids)
+    for (const id of ids) requireWhole(where, what, id)
+    const twice = ids.find((id, i) => ids.indexOf(id) !== i)
+    if (twice !== undefined) throw new ConfigError(`${where}: ${what} has ${twice} twice`, { id: twice })
+  }
+  if (Array.isArray(given)) return requireIds(KEY, given)
+  requireObject(where, KEY, given)
+  const entries = Object.entries(given as object)
+  if (entries.length === 0) throw misuse(where, KEY, 'a list of token ids, or such lists by name of a layer', given)
+  for (const [name, ids] of entries) requireIds(`${KEY} of '${name}'`, ids)
+}
+
+/**
+ * The layers of which a configuration trains rows, those that follow others last.
+ * @param targets what has low-rank adapters, which the rows of a weight cannot have beside them
+ * @param whole what trains as a whole
+ * @throws ConfigError naming the layer
+ */
+export function findTokenTargets(
+  model: Module,
+  config: ResolvedLoraConfig,
+  targets: readonly Target[],
+  whole: readonly [string, Module][],
+): TokenTarget[] {
+  if (config.trainableTokenIndices === null) return []
+  const modules = model.namedModules()
+  const named = namedLayers(
+    model,
+    config,
+    modules.map(([path]) => path),
+  )
+  const found = new Map<Module, TokenTarget>()
+  for (const [path, module] of modules) {
+    const indices = named.get(path)
+    const kind = layerKind(module)
+    if (!indices) continue
+    if (kind === null || kind === 'conv1d') {
+      throw new ConfigError(`${KEY} names '${path}', which is neither an Embedding nor a Linear`, { path })
+    }
+    found.set(module, { path, module, kind, indices })
+  }
+  for (const [embeddings, path, head] of sharers(modules)) {
+    const source = found.get(embeddings)
+    const own = found.get(head)?.indices
+    if (!source || (own && own.join() !== source.indices.join())) continue
+    found.delete(head)
+    found.set(head, { path, module: head, kind: 'linear', indices: source.indices, follows: embeddings })
+  }
+  const inside = new Set(whole.flatMap(([, module]) => module.modules()))
+  for (const { path, module, indices, follows } of found.values()) {
+    const title = follows ? `'${path}', whose weight is that of the embeddings,` : `'${path}'`
+    const fail = (what: string) => new ConfigError(`${KEY} trains rows of ${title} which ${what}`, { path })
+    if (targets.some((target) => target.module === module)) throw fail('is among the targetModules')
+    if (inside.has(module)) throw fail('trains as a whole by modulesToSave')
+    if (quantizationOf(module)) throw fail('is packed')
+    const count = (Reflect.get(module, 'weight') as Parameter).shape[0] as number
+    const beyond = indices.find((id) => id >= count)
+    if (beyond !== undefined) throw fail(`has ${count} rows and none of number ${beyond}`)
+  }
+  return [...found.values()]
+}
+
+/** The language models below `model` whose tied output layer, or the embeddings that it is tied to, train rows. */
+export function headsOfTokens(model: Module, config: ResolvedLoraConfig): NativeModule[] {
+  if (config.trainableTokenIndices === null) return []
+  return model.namedModules().flatMap(([path, network]) => {
+    const layer = outputLayerOf(network)
+    if (!layer?.tied) return []
+    const paths = [join(path, layer.head), join(path, layer.embeddings)]
+    return namedLayers(model, config, paths).size > 0 ? [network as NativeModule] : []
+  })
+}
+
+/** The token ids by those of the paths that are named: as in peft by their end, or as the input embeddings. */
+function namedLayers(model: Module, config: ResolvedLoraConfig, paths: string[]): Map<string, readonly number[]> {
+  const given = config.trainableTokenIndices ?? {}
+  const lists: [string, readonly number[]][] = Array.isArray(given)
+    ? [[inputEmbeddings(model), given]]
+    : Object.entries(given)
+  const all = model.namedModules().map(([path]) => path)
+  const found = new Map<string, readonly number[]>()
+  for (const [name, indices] of lists) {
+    const matches = (path: string) => path !== '' && (Array.isArray(given) ? path === name : path.endsWith(name))
+    if (!all.some(matches) && !paths.some(matches)) {
+      const heads = model.namedModules().map(([path, network]) => join(path, outputLayerOf(network)?.head ?? ''))
+      if (heads.some(matches)) continue
+      throw new ConfigError(`${KEY} names '${name}', which ${model.constructor.name} does not have`, { name })
+    }
+    for (const path of paths.filter(matches)) {
+      if (found.has(path)) throw new ConfigError(`${KEY} names '${path}' twice`, { path })
+      found.set(path, indices)
+    }
+  }
+  return found
+}
+
+/** Where a network's words come in. */
+function inputEmbeddings(model: Module): string {
+  const modules = model.namedModules()
+  const known = modules.flatMap(([path, network]) => {
+    const layer = outputLayerOf(network)
+    return layer ? [join(path, layer.embeddings)] : []
+  })
+  const titled = modules.flatMap(([path, module]) =>
+    layerKind(module) === 'embedding' && /(^|\.)(embed_tokens|word_embeddings)$/.test(path) ? [path] : [],
+  )
+  const found = known.length > 0 ? known : titled
+  if (found.length === 1) return found[0] as string
+  throw new ConfigError(
+    `${KEY} is a list, and ${model.constructor.name} has ${found.length > 1 ? found.join(', ') : 'no embed_tokens'}; ` +
+      "give lists by name of the layer: { 'name of the embedding': [...] }",
+    {},
+  )
+}
+
+/** Embeddings, and path and module of the output layers that have their weight. */
+function sharers(modules: [string, Module][]): [Module, string, Module][] {
+  const byPath = new Map(modules)
+  const found: [Module, string, Module][] = []
+  for (const [path, module] of modules) {
+    const layer = outputLayerOf(module)
+    if (layer && isUntied(module)) {
+      const [head, embeddings] = [join(path, layer.head), join(path, layer.embeddings)]
+      found.push([byPath.get(embeddings) as Module, head, byPath.get(head) as Module])
+    }
+    if (layerKind(module) !== 'embedding') continue
+    const weight: unknown = Reflect.get(module, 'weight')
+    for (const [other, head] of modules) {
+      if (layerKind(head) === 'linear' && Reflect.get(head, 'weight') === weight) found.push([module, other, head])
+    }
+  }
+  return found
+}
+
+const join = (path: string, name: string) => (path === '' ? name : `${path}.${name}`)

@@ -1,0 +1,142 @@
+import { shown } from '../native/arguments.js'
+import { isOptions } from '../native/encode.js'
+import { ConfigError, DTypeError, IndexError } from '../native/errors.js'
+import { scope } from './scope.js'
+import { Tensor } from './tensor.js'
+
+// What torch's functions in Python take beyond ATen's operators of the same name. Each form gives the operator that does
+// it and its arguments, or null where they are ATen's own. The generator has their types (`pythonForms` in generate.ts).
+
+type Form = (args: readonly unknown[]) => [operator: string, args: unknown[]] | null
+
+/** The arguments by name; of a last plain object by its keys. */
+function named(where: string, args: readonly unknown[], names: readonly string[]): Record<string, unknown> {
+  const found: Record<string, unknown> = {}
+  args.forEach((value, i) => {
+    if (i > 0 && i === args.length - 1 && isOptions(value)) Object.assign(found, value)
+    else if (i < names.length) found[names[i]!] = value
+    else throw new ConfigError(`${where} takes at most ${names.length} arguments`, {})
+  })
+  const wrong = Object.keys(found).find((name) => !names.includes(name))
+  if (wrong !== undefined) throw new ConfigError(`${where}: there is no option '${wrong}'`, { key: wrong })
+  return found
+}
+
+/** Whether an argument by this place or name is a string. */
+const isText = (args: readonly unknown[], place: number, name: string): boolean => {
+  const last = args.at(-1)
+  return typeof args[place] === 'string' || (isOptions(last) && typeof last[name] === 'string')
+}
+
+/** `nonzero({ asTuple: true })`: the indices of each dimension. */
+const nonzero: Form = (args) => {
+  const last = args.at(-1)
+  if (!isOptions(last) || !Object.hasOwn(last, 'asTuple')) return null
+  const { self, asTuple } = named('nonzero', args, ['self', 'asTuple'])
+  if (typeof asTuple !== 'boolean')
+    throw new ConfigError(`nonzero: asTuple must be a boolean, not ${shown(asTuple)}`, {})
+  return [asTuple ? 'aten::nonzero_numpy' : 'aten::nonzero', [self]]
+}
+
+/** `norm('fro')` and `norm('nuc')`, over all elements of the tensor or the dimensions given. */
+const norm: Form = (args) => {
+  if (!isText(args, 1, 'p')) return null
+  const {
+    self,
+    p,
+    dim = null,
+    keepdim = false,
+    dtype = null,
+  } = named('norm', args, ['self', 'p', 'dim', 'keepdim', 'dtype'])
+  if (p !== 'fro' && p !== 'nuc') {
+    throw new ConfigError(`norm: p must be a number, 'fro' or 'nuc', not ${shown(p)}`, { p })
+  }
+  if (p === 'fro' && (dim === null || typeof dim === 'number' || (dim as unknown[]).length <= 2)) {
+    return ['aten::linalg_vector_norm', [self, 2, typeof dim === 'number' ? [dim] : dim, keepdim, { dtype }]]
+  }
+  const dims = dim === null && self instanceof Tensor ? Array.from({ length: self.ndim }, (_, i) => i) : dim
+  return ['aten::linalg_matrix_norm', [self, p, typeof dims === 'number' ? [dims] : dims, keepdim, { dtype }]]
+}
+
+/** `tensordot(a, b, { dims: 2 })`: the last two of a with the first two of b; also `{ dims: [[...], [...]] }`. */
+const tensordot: Form = (args) => {
+  const last = args.at(-1)
+  const byName = isOptions(last) && Object.hasOwn(last, 'dims')
+  if (!byName && !(args.length === 3 && (typeof args[2] === 'number' || isPair(args[2])))) return null
+  const { self, other, dims } = named('tensordot', args, ['self', 'other', 'dims'])
+  if (isPair(dims)) return ['aten::tensordot', [self, other, ...dims]]
+  const most = self instanceof Tensor && other instanceof Tensor ? Math.min(self.ndim, other.ndim) : 0
+  if (!Number.isInteger(dims) || (dims as number) < 0 || (dims as number) > most) {
+    throw new ConfigError(
+      `tensordot: dims must be two lists or a number of dimensions that both have, not ${shown(dims)}`,
+      {
+        dims,
+      },
+    )
+  }
+  const first = Array.from({ length: dims as number }, (_, i) => i)
+  return ['aten::tensordot', [self, other, first.map((i) => i - first.length), first]]
+}
+
+const isPair = (value: unknown): value is [number[], number[]] =>
+  Array.isArray(value) && value.length === 2 && value.every(Array.isArray)
+
+const CDIST = ['use_mm_for_euclid_dist_if_necessary', 'use_mm_for_euclid_dist', 'donot_use_mm_for_euclid_dist']
+
+/** `cdist` with the mode of computing by its name. */
+const cdist: Form = (args) => {
+  if (!isText(args, 3, 'computeMode')) return null
+  const { x1, x2, p = 2, computeMode } = named('cdist', args, ['x1', 'x2', 'p', 'computeMode'])
+  const mode = CDIST.indexOf(computeMode as string)
+  if (mode < 0) throw new ConfigError(`cdist: computeMode must be one of ${CDIST.join(', ')}`, { computeMode })
+  return ['aten::cdist', [x1, x2, p, mode === 0 ? null : mode]]
+}
+
+const BAGS = ['sum', 'mean', 'max']
+
+/** `embeddingBag` with its mode by name. */
+const embeddingBag: Form = (args) => {
+  if (!isText(args, 4, 'mode')) return null
+  const names = ['weight', 'indices', 'offsets', 'scaleGradByFreq', 'mode', 'sparse', 'perSampleWeights']
+  const { mode, ...rest } = named('embeddingBag', args, [...names, 'includeLastOffset', 'paddingIdx'])
+  if (!BAGS.includes(mode as string)) {
+    throw new ConfigError(`embeddingBag: mode must be 'sum', 'mean' or 'max', not ${shown(mode)}`, { mode })
+  }
+  const { weight, indices, offsets, ...options } = rest
+  return ['aten::embedding_bag', [weight, indices, offsets, { ...options, mode: BAGS.indexOf(mode as string) }]]
+}
+
+export const pythonForms: Readonly<Record<string, Form>> = { nonzero, norm, tensordot, cdist, embeddingBag }
+
+/**
+ * The places in a tensor of `shape` of flat `indices`, int64 [...]: a tensor [...] for each dimension, as NumPy's
+ * unravel_index.
+ * @throws IndexError where an index is outside
+ */
+export function unravelIndex(indices: Tensor, shape: number | readonly number[]): Tensor[] {
+  const sizes = typeof shape === 'number' ? [shape] : shape
+  if (!(indices instanceof Tensor) || !/^u?int/.test(indices.dtype)) {
+    throw new DTypeError(
+      `unravelIndex needs a tensor of whole numbers, not ${indices instanceof Tensor ? indices.dtype : shown(indices)}`,
+    )
+  }
+  if (!Array.isArray(sizes) || !sizes.every((size) => Number.isSafeInteger(size) && size >= 0)) {
+    throw new ConfigError('unravelIndex: shape must be a list of whole numbers of at least 0', { shape })
+  }
+  const count = sizes.reduce((product, size) => product * size, 1)
+  return scope(() => {
+    if (indices.numel() > 0 && indices.device !== 'meta') {
+      const { min, max } = indices.aminmax()
+      if (Number(min.item()) < 0 || Number(max.item()) >= count) {
+        throw new IndexError(`unravelIndex: the indices go from ${min.item()} to ${max.item()}, outside [${sizes}]`, {
+          shape,
+        })
+      }
+    }
+    let step = count
+    return sizes.map((size) => {
+      step = size === 0 ? 1 : step / size
+      return indices.div(step, { roundingMode: 'floor' }).remainder(size)
+    })
+  })
+}

@@ -1,0 +1,40 @@
+// Writes dist/index.d.cts, the declarations that `require` and .cts files get. A declaration file for CommonJS may not load
+// one of an ES module, but for its types: each export is named here once more, with the same identity.
+import { writeFileSync } from 'node:fs'
+import { fileURLToPath } from 'node:url'
+import ts from 'typescript'
+
+const dist = fileURLToPath(new URL('../dist/', import.meta.url))
+const MODE = "'resolution-mode': 'import'"
+
+export function declareRequire() {
+  const root = `${dist}index.d.ts`
+  const { NodeNext } = ts.ModuleKind
+  const program = ts.createProgram([root], { module: NodeNext, target: ts.ScriptTarget.ES2022, skipLibCheck: true })
+  const checker = program.getTypeChecker()
+  const source = program.getSourceFile(root)
+  const module = source && checker.getSymbolAtLocation(source)
+  if (!module) throw new Error(`${root} has no exports: compile first`)
+  const types = checker.getExportsOfModule(module).flatMap((symbol) => {
+    const target = symbol.flags & ts.SymbolFlags.Alias ? checker.getAliasedSymbol(symbol) : symbol
+    if (!(target.flags & ts.SymbolFlags.Type)) return []
+    const parameters = (target.declarations ?? [])
+      .map((declaration) => /** @type {ts.ClassDeclaration} */ (declaration).typeParameters)
+      .find((found) => found?.length)
+    const declared = parameters?.map((parameter) => parameter.getText()).join(', ')
+    const names = parameters?.map((parameter) => parameter.name.text).join(', ')
+    return parameters
+      ? `  export type ${symbol.name}<${declared}> = voxtorch_.${symbol.name}<${names}>`
+      : `  export type ${symbol.name} = voxtorch_.${symbol.name}`
+  })
+  writeFileSync(
+    `${dist}index.d.cts`,
+    `import type * as voxtorch_ from './index.js' with { ${MODE} }
+declare const voxtorch: typeof import('./index.js', { with: { ${MODE} } })
+declare namespace voxtorch {
+${types.join('\n')}
+}
+export = voxtorch
+`,
+  )
+}

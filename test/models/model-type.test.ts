@@ -1,0 +1,52 @@
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterAll, describe, expect, it } from 'vitest'
+import * as vt from '../../lib/index.js'
+
+const folder = mkdtempSync(join(tmpdir(), 'voxtorch-model-type-'))
+afterAll(() => rmSync(folder, { recursive: true }))
+
+/** A folder that says what it is, and holds nothing else. */
+function of(modelType: unknown): string {
+  const directory = join(folder, String(modelType))
+  mkdirSync(directory, { recursive: true })
+  writeFileSync(join(directory, 'config.json'), JSON.stringify({ model_type: modelType, pad_token_id: -1 }))
+  return directory
+}
+
+const networks = {
+  WavLM: vt.WavLM,
+  Wav2Vec2: vt.Wav2Vec2,
+  Whisper: vt.Whisper,
+  WhisperEncoder: vt.WhisperEncoder,
+  Roberta: vt.Roberta,
+  RobertaForMaskedLM: vt.RobertaForMaskedLM,
+  DecoderLM: vt.DecoderLM,
+  Beats: vt.Beats,
+  QFormer: vt.QFormer,
+}
+
+describe.each(Object.entries(networks))('%s', (name, network) => {
+  it('names the model type of a folder that is another network, before anything else', async () => {
+    const [type, loader] = name === 'DecoderLM' ? ['whisper', 'Whisper'] : ['llama', 'DecoderLM']
+    const error = await network.fromPretrained(of(type)).catch((caught: unknown) => caught)
+    expect(error).toBeInstanceOf(vt.CheckpointError)
+    expect((error as Error).message).toMatch(new RegExp(`config\\.json is of model type "${type}", and .* needs '`))
+    expect((error as Error).message).toMatch(new RegExp(`: load it with ${loader}$`))
+    await expect(network.fromPretrained(of('t5'))).rejects.toThrow(/model type "t5"/)
+    await expect(network.fromPretrained(of(7))).rejects.toThrow(/model type 7/)
+  })
+
+  it('takes only an object for a configuration', () => {
+    const Network = network as unknown as new (config: unknown) => unknown
+    for (const config of [Symbol('x'), 'llama-7b', 7, null, undefined, () => ({}), [1], true]) {
+      expect(() => new Network(config), String(config)).toThrow(vt.ConfigError)
+    }
+  })
+})
+
+it("so do SPECTRA's encoders", async () => {
+  const load = vt.Spectra.fromPretrained({ text: of('wavlm'), audio: of('roberta') })
+  await expect(load).rejects.toThrow(/model type "wavlm", and Spectra's text encoder needs 'roberta'/)
+})
