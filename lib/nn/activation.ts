@@ -72,7 +72,7 @@ export class LogSoftmax extends Softmax {
 /** {@link Softmax} of -x. */
 export class Softmin extends Softmax {
   override forward(input: Tensor): Tensor {
-    return scope(() => ops.softmax(input.neg(), this.dim))
+    return scope(() => ops.softmax(ops.neg(input), this.dim))
   }
 }
 
@@ -142,14 +142,14 @@ export class SELU extends Module {
 /** x / (1 + |x|) */
 export class Softsign extends Module {
   override forward(input: Tensor): Tensor {
-    return scope(() => input.div(input.abs().add(1)))
+    return scope(() => ops.div(input, ops.abs(input).add(1)))
   }
 }
 
 /** x - tanh(x) */
 export class Tanhshrink extends Module {
   override forward(input: Tensor): Tensor {
-    return scope(() => input.sub(input.tanh()))
+    return scope(() => ops.sub(input, ops.tanh(input)))
   }
 }
 

@@ -1,5 +1,5 @@
 import { ops, scope, type Tensor } from '../tensor/index.js'
-import { otherRank, requireProbability } from './check.js'
+import { otherRank, requireProbability, requireTensors } from './check.js'
 import { Module } from './module.js'
 
 /** While training, zeroes elements with probability `p` and scales the rest by 1 / (1 - p); otherwise does nothing. */
@@ -38,6 +38,7 @@ export class Dropout1d extends ChannelDropout {
 /** {@link Dropout} of whole channels of [batch, channels, height, width]; or, as in PyTorch, [batch, channels, length]. */
 export class Dropout2d extends ChannelDropout {
   override forward(input: Tensor): Tensor {
+    requireTensors('Dropout2d', input)
     return this.channels(input, input.ndim === 3 ? 1 : 2)
   }
 }

@@ -125,6 +125,7 @@ export class EmbeddingBag extends Module {
     requireTensors('EmbeddingBag', indices)
     requireOptions('EmbeddingBag.forward', options, ['offsets', 'perSampleWeights'])
     const { offsets = null, perSampleWeights = null } = options
+    requireTensors('EmbeddingBag', ...[offsets, perSampleWeights].filter((one) => one !== null))
     if ((indices.ndim === 1) !== (offsets !== null) || indices.ndim > 2) {
       throw new ConfigError(
         `EmbeddingBag needs indices [bags, length], or [count] and offsets, not [${indices.shape}] ` +

@@ -1,6 +1,6 @@
 import { requireOptions } from '../data/check.js'
 import { ops, scope, type Tensor } from '../tensor/index.js'
-import { requireSettings, sizeList } from './check.js'
+import { requireSettings, requireTensors, sizeList } from './check.js'
 import { Module } from './module.js'
 
 type Sizes = number | number[]
@@ -164,6 +164,7 @@ class AdaptivePool extends Module {
   }
 
   protected sizeFor(input: Tensor): number[] {
+    requireTensors(this.constructor.name, input)
     const { outputSize } = this
     return outputSize.map((size, i) => size ?? (input.shape[input.ndim - outputSize.length + i] as number))
   }
@@ -269,7 +270,7 @@ class LPPool extends Module {
     const run = [ops.avgPool1d, ops.avgPool2d, ops.avgPool3d] as const
     const count = kernelSize.reduce((product, size) => product * size, 1)
     return scope(() => {
-      const mean = run[(kernelSize.length - 1) as 0](input.pow(normType), kernelSize, stride, 0, ceilMode)
+      const mean = run[(kernelSize.length - 1) as 0](ops.pow(input, normType), kernelSize, stride, 0, ceilMode)
       return mean
         .sign()
         .mul(mean.abs().relu())

@@ -1,7 +1,7 @@
 import { misuse, requireFunction, requireNumber, requireOneOf, requireWhole } from '../data/check.js'
 import { ConfigError } from '../native/errors.js'
 import type { Scheduled } from './schedules.js'
-import { perGroup, type ScheduledGroup, SteppedLR, schedulerOptions } from './stepped-lr.js'
+import { perGroup, requireGroups, type ScheduledGroup, SteppedLR, schedulerOptions } from './stepped-lr.js'
 
 export interface CosineAnnealingWarmRestartsOptions {
   /** Steps until the first restart. */
@@ -156,7 +156,7 @@ export class CyclicLR extends SteppedLR {
     if (scaleFn !== undefined) requireFunction(where, 'scaleFn', scaleFn)
     const { scaleMode = 'cycle' } = rest
     requireOneOf(where, 'scaleMode', scaleMode, ['cycle', 'iterations'])
-    const groups = (optimizer?.groups ?? []) as ScheduledGroup[]
+    const groups = requireGroups(where, optimizer)
     const count = groups.length
     const lowest = perGroup(where, 'baseLr', baseLr, count)
     if (cycleMomentum) requireMomentum(where, groups)
@@ -285,7 +285,7 @@ export class OneCycleLR extends SteppedLR {
     for (const [name, value] of Object.entries({ divFactor, finalDivFactor })) {
       requireNumber(where, name, value, { least: Number.MIN_VALUE })
     }
-    const groups = (optimizer?.groups ?? []) as ScheduledGroup[]
+    const groups = requireGroups(where, optimizer)
     const count = groups.length
     const highest = perGroup(where, 'maxLr', maxLr, count)
     if (cycleMomentum) requireMomentum(where, groups)

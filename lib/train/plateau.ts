@@ -1,7 +1,7 @@
 import { misuse, requireNumber, requireOneOf, requireOptions, requireWhole } from '../data/check.js'
 import { Tensor } from '../tensor/index.js'
 import type { Scheduled } from './schedules.js'
-import { perGroup, type SchedulerState, stateEntries, takeOwn } from './stepped-lr.js'
+import { perGroup, requireGroups, type SchedulerState, stateEntries, takeOwn } from './stepped-lr.js'
 
 export interface ReduceLROnPlateauOptions {
   /** Whether a lower metric is better (default) or a higher one. */
@@ -46,7 +46,7 @@ export class ReduceLROnPlateau {
 
   constructor(optimizer: Scheduled, options: ReduceLROnPlateauOptions = {}) {
     const where = 'ReduceLROnPlateau'
-    if (!Array.isArray(optimizer?.groups)) throw misuse(where, 'optimizer', 'an optimiser', optimizer)
+    requireGroups(where, optimizer)
     requireOptions(where, options, OPTIONS)
     const { mode = 'min', factor = 0.1, patience = 10, threshold = 1e-4, thresholdMode = 'rel', ...rest } = options
     const { cooldown = 0, minLr = 0, eps = 1e-8 } = rest

@@ -39,8 +39,7 @@ export abstract class SteppedLR {
 
   protected constructor(optimizer: Scheduled, own: Own) {
     const where = new.target.name
-    if (!Array.isArray(optimizer?.groups)) throw misuse(where, 'optimizer', 'an optimiser', optimizer)
-    for (const group of optimizer.groups) requireNumber(where, "the optimiser's lr", group?.lr)
+    requireGroups(where, optimizer)
     this.optimizer = optimizer
     this.own = own
     for (const group of optimizer.groups) group.initialLr ??= group.lr
@@ -136,6 +135,13 @@ export abstract class SteppedLR {
   protected get stepCount(): number {
     return this.#stepCount
   }
+}
+
+/** The groups of an optimiser, each with a rate. */
+export function requireGroups(where: string, optimizer: Scheduled): ScheduledGroup[] {
+  if (!Array.isArray(optimizer?.groups)) throw misuse(where, 'optimizer', 'an optimiser', optimizer)
+  for (const group of optimizer.groups) requireNumber(where, "the optimiser's lr", group?.lr)
+  return optimizer.groups
 }
 
 export function badState(where: string, key: string, expected: string): CheckpointError {

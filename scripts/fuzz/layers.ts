@@ -4,7 +4,7 @@ import { type Args, add, type Loose, lib, many, of, options } from './define.js'
 import { dense as f, indices, list, made, type Spec } from './values.js'
 
 /** Makes a layer, runs it where there are inputs, frees it. */
-function layer(name: string, construct: Args[], forward: Args[] = []): void {
+export function layer(name: string, construct: Args[], forward: Args[] = []): void {
   const build = (args: unknown[]): Loose => new lib[name](...args)
   add(
     name,

@@ -14,6 +14,27 @@ const rates: Record<string, Spec> = {
   SGD: options({ lr: 0.1, momentum: 0.9, dampening: 0, weightDecay: 0.1, nesterov: true }),
 }
 
+const common = { lr: 0.1, weightDecay: 0.1, maximize: true }
+Object.assign(rates, {
+  Adagrad: options({ ...common, lrDecay: 0.1, eps: 1e-8 }),
+  Lion: options({ ...common, betas: list([0.9, 0.99]) }),
+  RMSprop: options({ ...common, alpha: 0.9, eps: 1e-8, momentum: 0.9, centered: true }),
+  RAdam: options({ ...common, betas: list([0.9, 0.99]), eps: 1e-8, decoupledWeightDecay: true }),
+  NAdam: options({ ...common, betas: list([0.9, 0.99]), eps: 1e-8, momentumDecay: 0.01 }),
+  Adamax: options({ ...common, betas: list([0.9, 0.99]), eps: 1e-8 }),
+  Adadelta: options({ ...common, rho: 0.9, eps: 1e-8 }),
+  ASGD: options({ ...common, lambd: 1e-3, alpha: 0.7, t0: 2 }),
+  Rprop: options({ lr: 0.1, etas: list([0.5, 1.2]), stepSizes: list([1e-6, 50]), maximize: false }),
+  Adafactor: options({ ...common, beta2Decay: -0.8, eps: list([null, 1e-3]), d: 1 }),
+  TransformersAdafactor: options({
+    ...common,
+    eps: list([1e-30, 1e-3]),
+    clipThreshold: 1,
+    beta1: 0.9,
+    scaleParameter: true,
+  }),
+})
+
 /** Gives every leaf a gradient and frees those again. */
 async function withGradients(params: unknown, use: () => unknown): Promise<unknown> {
   const leaves: Loose[] = (Array.isArray(params) ? params : [params])
@@ -57,6 +78,22 @@ const withOptimizer =
       for (const param of params) param.dispose()
     }
   }
+add(
+  'LBFGS',
+  async (params, ...rest) => {
+    const optimizer = new lib.LBFGS!(params, ...rest)
+    try {
+      await withGradients(params, () => optimizer.step(() => 1))
+      optimizer.zeroGrad()
+      return Object.keys(optimizer.stateDict().state).length
+    } finally {
+      optimizer.dispose()
+    }
+  },
+  of(many(learnt([2, 3]), learnt([3]))),
+  of(many(learnt([2])), options({ lr: 0.1, maxIter: 3, maxEval: 4, historySize: 2, lineSearchFn: 'strong_wolfe' })),
+)
+
 const state: Spec = options({
   state: options({ 0: options({ step: f([], 'ones'), exp_avg: f([2]), exp_avg_sq: f([2], 'unit') }) }),
   param_groups: many(options({ lr: 0.1, betas: list([0.9, 0.9]), params: list([0]) })),
