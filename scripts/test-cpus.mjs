@@ -108,6 +108,7 @@ try {
     console.log(
       `  ${setting.name}: ${result.passed} passed, ${result.failures.length} failed in ${Math.round(seconds)} s`,
     )
+    for (const failure of result.failures) console.log(`    ${failure}`)
   }
 } finally {
   rmSync(scratch, { recursive: true, force: true })
