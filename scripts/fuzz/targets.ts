@@ -8,6 +8,7 @@ import './layers.js'
 import './more-layers.js'
 import './training.js'
 import './schedulers.js'
+import './systems.js'
 import './audio.js'
 import type { Random } from './random.js'
 

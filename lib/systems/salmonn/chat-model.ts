@@ -1,4 +1,5 @@
 import { requireObject, requireWhole } from '../../data/check.js'
+import { requireForm } from '../../data/form.js'
 import { SalmonnCache } from '../../models/salmonn/cache.js'
 import type { Salmonn, SalmonnGenerateOptions } from '../../models/salmonn/salmonn.js'
 import { Generator } from '../../tensor/index.js'
@@ -42,6 +43,7 @@ export class SalmonnChat {
   readonly #conversations: Conversation[] = []
 
   constructor(model: Salmonn, settings: SalmonnChatSettings = {}) {
+    requireForm('SalmonnChat', 'model', model, { config: { endSymbol: 'string' } })
     requireObject('SalmonnChat', 'settings', settings)
     const { name = 'salmonn', conversations = 2, ...template } = settings
     requireWhole('SalmonnChat', 'conversations', conversations)

@@ -1,3 +1,4 @@
+import { requireForm } from '../../data/form.js'
 import { loadTorch } from '../../data/torch-file.js'
 import { type SalmonnConfig, salmonnWindowFrames } from '../../models/salmonn/config.js'
 import type { LoadSalmonnOptions } from '../../models/salmonn/files.js'
@@ -15,6 +16,8 @@ export async function salmonnOfConfiguration(
   configuration: SalmonnConfiguration,
   options: LoadSalmonnOptions & { model?: string | undefined } = {},
 ): Promise<Salmonn> {
+  requireForm('salmonnOfConfiguration', 'configuration', configuration, { model: 'object' })
+  requireForm('salmonnOfConfiguration', 'options', options, { 'model?': 'string' })
   const { model: directory, ...load } = options
   const { model: given, device, compat } = configuration
   const { whisper, beats, llm, adapter } = given

@@ -1,3 +1,4 @@
+import { requireForm } from '../../../data/form.js'
 import { nearest } from '../../../data/nearest.js'
 import { ConfigError } from '../../../native/errors.js'
 import type { SalmonnConfiguration } from './configuration.js'
@@ -34,6 +35,7 @@ const NAMES: Record<string, Exclude<keyof SalmonnArguments, 'options'>> = {
  * @throws ConfigError for an unknown option, naming the nearest, and for a value that is missing or cannot be
  */
 export function parseSalmonnArguments(argv: readonly string[]): SalmonnArguments {
+  requireForm('parseSalmonnArguments', 'argv', argv, ['string'])
   const found: Record<string, unknown> = {}
   const options: string[] = []
   const words = [...argv]
@@ -67,6 +69,7 @@ export function parseSalmonnArguments(argv: readonly string[]): SalmonnArguments
 
 /** The configuration that a command line names, with what it says itself. @throws ConfigError where it names none */
 export async function configurationOfArguments(given: SalmonnArguments): Promise<SalmonnConfiguration> {
+  requireForm('configurationOfArguments', 'the arguments', given, { options: ['string'], 'config?': 'string' })
   const { config, options, output, device, compat, stage } = given
   if (config === undefined) {
     throw new ConfigError('Say which configuration: --config FILE, or --cfg-path FILE', { argument: 'config' })

@@ -1,4 +1,5 @@
 import { readConfig } from '../../../data/config.js'
+import { requireForm } from '../../../data/form.js'
 import { ConfigError } from '../../../native/errors.js'
 import { salmonnRecipe } from '../training/recipe.js'
 import type { SalmonnConfiguration } from './configuration.js'
@@ -25,6 +26,7 @@ export async function salmonnConfiguration(
   overrides: readonly string[] = [],
   file = 'the configuration',
 ): Promise<SalmonnConfiguration> {
+  requireForm('salmonnConfiguration', 'overrides', overrides, ['string'])
   const whole = await overridden(value ?? {}, overrides, file)
   const keys = typeof whole === 'object' && whole !== null ? Object.keys(whole) : []
   const published = keys.some((key) => ['datasets', 'run', 'generate'].includes(key)) || isPublishedModel(whole)

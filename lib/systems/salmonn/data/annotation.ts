@@ -1,5 +1,6 @@
 import { dirname, resolve } from 'node:path'
 import { requireObject, requireOneOf } from '../../../data/check.js'
+import { requireForm } from '../../../data/form.js'
 import { readJson } from '../../../data/json.js'
 import { DataError } from '../../../native/errors.js'
 import { BadItems } from './bad-items.js'
@@ -45,10 +46,12 @@ export async function readSalmonnAnnotations(
   const { audioRoot, targets = 'required', onBadItem = 'stop' } = options
   requireOneOf(where, 'targets', targets, ['required', 'optional'])
   requireOneOf(where, 'onBadItem', onBadItem, ['stop', 'skip'])
+  const paths = typeof files === 'string' ? [files] : files
+  requireForm(where, 'files', paths, ['string'])
   const bad = new BadItems(onBadItem)
   const ignored = new Set<string>()
   const entries: SalmonnEntry[] = []
-  for (const file of typeof files === 'string' ? [files] : files) {
+  for (const file of paths) {
     for (const [i, item] of itemsOf(await readJson(file), file).entries()) {
       const source = `${file}, item ${i + 1}`
       try {

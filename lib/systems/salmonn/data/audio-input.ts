@@ -1,5 +1,6 @@
 import { existsSync } from 'node:fs'
 import { readFile } from 'node:fs/promises'
+import { requireString } from '../../../data/check.js'
 import { ConfigError, DataError } from '../../../native/errors.js'
 
 /**
@@ -10,6 +11,7 @@ import { ConfigError, DataError } from '../../../native/errors.js'
  * @throws ConfigError for a text that names none; DataError for a list that cannot be read
  */
 export async function parseAudioInput(text: string): Promise<string[]> {
+  requireString('parseAudioInput', 'text', text)
   const given = text.trim()
   if (given.startsWith('@')) return pathsOf(await linesOf(given.slice(1)), given)
   if (given.startsWith('[')) return pathsOf(jsonList(given), given)

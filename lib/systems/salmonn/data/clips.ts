@@ -1,5 +1,6 @@
 import type { LongAudio } from '../../../audio/long.js'
 import { misuse, requireNumber } from '../../../data/check.js'
+import { requireForm } from '../../../data/form.js'
 import { atLeast, SALMONN_LEAST_SAMPLES, SALMONN_RATE } from '../../../models/salmonn/clips.js'
 import { DataError } from '../../../native/errors.js'
 import type { SalmonnClip } from '../batch.js'
@@ -13,9 +14,11 @@ export interface JoinClipsOptions {
 
 /** Clips one after the other as one, with silence in between. */
 export function joinClips(clips: readonly SalmonnClip[], options: JoinClipsOptions = {}): SalmonnClip {
+  requireForm('joinClips', 'options', options, 'object')
   const { gapSeconds = 0.1, trailingGap = true } = options
   requireNumber('joinClips', 'gapSeconds', gapSeconds, { least: 0, below: 3600 })
   if (!Array.isArray(clips) || clips.length === 0) throw misuse('joinClips', 'clips', 'a list of clips', clips)
+  requireForm('joinClips', 'clips', clips, [Float32Array])
   const gap = Math.round(gapSeconds * SALMONN_RATE)
   const gaps = trailingGap ? clips.length : clips.length - 1
   const whole = new Float32Array(clips.reduce((sum, { length }) => sum + length, 0) + gap * gaps)
@@ -45,6 +48,12 @@ export interface FitClipOptions {
  * @throws DataError for one that is too long, with `longAudio: 'error'`
  */
 export function fitClip(clip: SalmonnClip, options: FitClipOptions = {}): { clip: SalmonnClip; lost: number } {
+  requireForm('fitClip', 'clip', clip, Float32Array)
+  requireForm('fitClip', 'options', options, {
+    'leastSamples?': 'number',
+    'mostSamples?': 'number',
+    'longAudio?': 'string',
+  })
   const { leastSamples = SALMONN_LEAST_SAMPLES, mostSamples = SALMONN_WINDOW, longAudio: policy = 'windows' } = options
   const { length } = clip
   if (length <= mostSamples || policy === 'windows') return { clip: atLeast(clip, leastSamples), lost: 0 }

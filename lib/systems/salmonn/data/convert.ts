@@ -1,6 +1,7 @@
 import { existsSync } from 'node:fs'
 import { dirname } from 'node:path'
 import { listOf, requireObject, requireString } from '../../../data/check.js'
+import { requireForm } from '../../../data/form.js'
 import { writeJson } from '../../../data/json.js'
 import type { DataError } from '../../../native/errors.js'
 import { salmonnEntry } from './annotation.js'
@@ -49,6 +50,8 @@ export interface Conversion {
 
 /** A dialog of the challenge as an item to fine-tune with: its words, its clips in order, the last reply as the answer. */
 export function convertHumDial(dialog: HumDialDialog, options: ConvertHumDialOptions = {}): ConvertedDialog {
+  requireForm('convertHumDial', 'dialog', dialog, { id: 'string', turns: [{ emotion: 'string', audio: 'string' }] })
+  requireForm('convertHumDial', 'options', options, { 'task?': 'string' })
   const { task = 'task1_emotional_trajectory', ...text } = options
   const { id, turns, speaker } = dialog
   const emotions = turns.map(({ emotion }) => emotion)

@@ -1,5 +1,6 @@
 import { misuse, requireObject, requireWhole } from '../../../data/check.js'
 import type { Dataset } from '../../../data/dataset.js'
+import { requireForm } from '../../../data/form.js'
 import { Random } from '../../../data/random.js'
 import { ConfigError, DataError, VoxtorchError } from '../../../native/errors.js'
 import type { SalmonnBatch, SalmonnPrompt } from '../batch.js'
@@ -51,7 +52,7 @@ export class SalmonnDataset implements Dataset<SalmonnSample> {
   constructor(entries: readonly SalmonnEntry[], options: SalmonnDatasetOptions = {}) {
     const where = 'SalmonnDataset'
     requireObject(where, 'options', options)
-    if (!Array.isArray(entries)) throw misuse(where, 'entries', 'a list of entries', entries)
+    requireForm(where, 'entries', entries, [{ task: 'string', source: 'string' }])
     const { prompts = SALMONN_TRAIN_PROMPTS, drawPrompts = true, template = SALMONN_TEMPLATE } = options
     const { emotionSuffix = 'zh', seed = 42, ...audio } = options
     if (!(prompts instanceof SalmonnPrompts)) throw misuse(where, 'prompts', 'SalmonnPrompts', prompts)
@@ -171,7 +172,7 @@ function named<T>(source: string, work: () => T): T {
 }
 
 /** Samples of a dataset as the model takes them. */
-export const salmonnCollate = (samples: readonly SalmonnSample[]): SalmonnBatch => ({
-  prompts: samples.map(({ prompt }) => prompt),
-  targets: samples.map(({ target }) => target),
-})
+export function salmonnCollate(samples: readonly SalmonnSample[]): SalmonnBatch {
+  requireForm('salmonnCollate', 'samples', samples, [{ prompt: 'object', target: 'string' }])
+  return { prompts: samples.map(({ prompt }) => prompt), targets: samples.map(({ target }) => target) }
+}

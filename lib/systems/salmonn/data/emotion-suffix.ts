@@ -1,3 +1,6 @@
+import { requireOneOf, requireString } from '../../../data/check.js'
+import { requireForm } from '../../../data/form.js'
+
 /** What the line of emotions begins with. */
 export const EMOTION_LABELS = { zh: '情绪序列', en: 'Emotion sequence' } as const
 export type EmotionLanguage = keyof typeof EMOTION_LABELS
@@ -11,6 +14,9 @@ export function writeEmotionSuffix(
   emotions: readonly string[],
   language: EmotionLanguage = 'zh',
 ): string {
+  requireString('writeEmotionSuffix', 'text', text)
+  requireForm('writeEmotionSuffix', 'emotions', emotions, ['string'])
+  requireOneOf('writeEmotionSuffix', 'language', language, Object.keys(EMOTION_LABELS))
   if (emotions.length === 0) return text
   return `${text}\n${EMOTION_LABELS[language]}: ${emotions.map(plainLabel).join(' -> ')}`
 }
@@ -20,6 +26,7 @@ export function writeEmotionSuffix(
  * nothing behind its colon gives none.
  */
 export function parseEmotionSuffix(text: string): { text: string; emotions: string[] | null } {
+  requireString('parseEmotionSuffix', 'text', text)
   const last = [...text.matchAll(LINE)].at(-1)
   if (!last) return { text, emotions: null }
   const rest = text.slice(0, last.index).replace(/\r?\n$/, '') + text.slice(last.index + last[0].length)
@@ -28,10 +35,12 @@ export function parseEmotionSuffix(text: string): { text: string; emotions: stri
 }
 
 /** `Neutral -> happy` as its labels. */
-export const splitEmotions = (line: string): string[] =>
-  line
+export function splitEmotions(line: string): string[] {
+  requireString('splitEmotions', 'line', line)
+  return line
     .split(ARROW)
     .map((label) => plainLabel(label.replace(/<\/?s>/g, '').replace(/[.。;；]+\s*$/u, '')))
     .filter((label) => label !== '')
+}
 
 const plainLabel = (label: string): string => label.trim().toLowerCase()

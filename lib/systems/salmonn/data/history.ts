@@ -1,3 +1,5 @@
+import { requireOneOf } from '../../../data/check.js'
+import { requireForm } from '../../../data/form.js'
 import type { HumDialDialog } from './humdial.js'
 
 export type SalmonnLanguage = 'zh' | 'en'
@@ -14,8 +16,13 @@ export interface DialogTextOptions {
  * of a converted dialog. The request names the number of turns that there are. Of a turn without words it has the speaker.
  */
 export function trajectoryRequest(dialog: Pick<HumDialDialog, 'turns'>, options: DialogTextOptions = {}): string {
+  const where = 'trajectoryRequest'
+  requireForm(where, 'dialog', dialog, { turns: [{ text: 'string', reply: 'string', 'speaker?': 'string' }] })
+  requireForm(where, 'options', options, { 'language?': 'string', 'style?': 'string' })
   const { turns } = dialog
   const { language = languageOf(turns.map(({ text }) => text).join(' ')), style = 'labelled' } = options
+  requireOneOf(where, 'language', language, Object.keys(WORDS))
+  requireOneOf(where, 'style', style, ['labelled', 'plain'])
   const words = WORDS[language]
   const labelled = style === 'labelled'
   const people = turns.some(({ speaker }) => speaker !== undefined)

@@ -1,4 +1,5 @@
-import { misuse, requireNumber, requireObject, requireWhole } from '../../../data/check.js'
+import { requireNumber, requireObject, requireWhole } from '../../../data/check.js'
+import { requireForm } from '../../../data/form.js'
 import { Random } from '../../../data/random.js'
 import { DataError } from '../../../native/errors.js'
 import type { SalmonnEntry } from './entry.js'
@@ -30,7 +31,10 @@ export interface SalmonnSplit {
  */
 export function splitSalmonn(entries: readonly SalmonnEntry[], options: SplitSalmonnOptions = {}): SalmonnSplit {
   const where = 'splitSalmonn'
-  if (!Array.isArray(entries)) throw misuse(where, 'entries', 'a list of entries', entries)
+  requireForm(where, 'entries', entries, [{ dialog: 'string', audio: ['string'] }])
+  for (const name of ['validSpeakers', 'testSpeakers'] as const) {
+    if (options?.[name] !== undefined) requireForm(where, name, options[name], ['string'])
+  }
   requireObject(where, 'options', options)
   const { validSpeakers = [], testSpeakers = [], seed = 42 } = options
   const { valid = validSpeakers.length > 0 ? 0 : 0.1, test = 0 } = options
@@ -132,6 +136,9 @@ function mostShared(entries: readonly SalmonnEntry[]): { path: string; count: nu
 
 /** Dialogs and sound files that two parts share; validation must have none of training's. */
 export function sharedDialogs(a: readonly SalmonnEntry[], b: readonly SalmonnEntry[]): string[] {
+  for (const [name, part] of Object.entries({ a, b })) {
+    requireForm('sharedDialogs', name, part, [{ dialog: 'string', audio: ['string'] }])
+  }
   const known = new Set(a.flatMap(keysOf))
   return [...new Set(b.filter((entry) => keysOf(entry).some((key) => known.has(key))).map(({ dialog }) => dialog))]
 }

@@ -43,7 +43,10 @@ export function buildSalmonnPrompt(options: BuildSalmonnPromptOptions): string {
 }
 
 /** The prompt of a user's own words about a number of clips: speech first, then the text, as in the published prompts. */
-export const salmonnQuestion = (text: string): string => `${SPEECH_BLOCK} ${text}`
+export function salmonnQuestion(text: string): string {
+  requireString('salmonnQuestion', 'text', text)
+  return `${SPEECH_BLOCK} ${text}`
+}
 
 /** How often a text has the marker. */
 export const countMarkers = (text: string): number => text.split(SPEECH_MARKER).length - 1

@@ -1,4 +1,5 @@
 import { listOf, requireString } from '../../../data/check.js'
+import { requireForm } from '../../../data/form.js'
 import { ConfigError, DataError } from '../../../native/errors.js'
 import { BadItems } from '../data/bad-items.js'
 import { type JudgeTask, judgeInput, judgePrompt } from './judge.js'
@@ -16,9 +17,14 @@ export function judgePrompts(
   answers: readonly { id: string; prediction: string }[],
   options: { task?: JudgeTask } = {},
 ): { id: string; prompt: string }[] {
+  requireForm('judgePrompts', 'options', options, { 'task?': 'string' })
   const { task = 'task1' } = options
-  const known = new Map(listOf('judgePrompts', 'dialogs', dialogs, 'dialogs').map((one) => [one.id, one]))
-  return listOf('judgePrompts', 'answers', answers, 'answers').map(({ id, prediction }) => {
+  const asked = listOf('judgePrompts', 'dialogs', dialogs, 'dialogs')
+  requireForm('judgePrompts', 'dialogs', asked, [{ id: 'string' }])
+  const known = new Map(asked.map((one) => [one.id, one]))
+  const said = listOf('judgePrompts', 'answers', answers, 'answers')
+  requireForm('judgePrompts', 'answers', said, [{ id: 'string', prediction: 'string' }])
+  return said.map(({ id, prediction }) => {
     const { dialog } = known.get(id) ?? {}
     if (!dialog) {
       throw new ConfigError(
@@ -36,7 +42,7 @@ export function judgePrompts(
  */
 export async function readJudgeReplies(file: string, ids?: Iterable<string>): Promise<{ id: string; reply: string }[]> {
   requireString('readJudgeReplies', 'file', file)
-  const wanted = ids && new Set(ids)
+  const wanted = ids === undefined ? undefined : new Set(listOf('readJudgeReplies', 'ids', ids, 'ids'))
   const replies = new Map<string, string>()
   for await (const { value, source } of recordsOf(file, new BadItems('stop'))) {
     const { id, reply } = (value ?? {}) as { id?: unknown; reply?: unknown }

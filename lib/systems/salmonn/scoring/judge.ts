@@ -1,4 +1,5 @@
-import { requireOneOf } from '../../../data/check.js'
+import { requireOneOf, requireString } from '../../../data/check.js'
+import { requireForm } from '../../../data/form.js'
 import { DataError } from '../../../native/errors.js'
 import type { HumDialDialog } from '../data/humdial.js'
 
@@ -28,6 +29,8 @@ export interface JudgeInput {
 
 /** What the judge reads of a dialog and an answer; of an answer that repeats its prompt, what follows the last `assistant` line. */
 export function judgeInput(dialog: Pick<HumDialDialog, 'turns'>, answer: string): JudgeInput {
+  requireForm('judgeInput', 'dialog', dialog, { turns: [{ text: 'string', emotion: 'string', reply: 'string' }] })
+  requireString('judgeInput', 'answer', answer)
   const { turns } = dialog
   if (turns.length === 0) throw new DataError('A dialog without turns cannot be judged')
   const history = turns.flatMap(({ text, emotion, reply }, i) => [
@@ -38,7 +41,9 @@ export function judgeInput(dialog: Pick<HumDialDialog, 'turns'>, answer: string)
 }
 
 /** The same as text for a judge, with the criteria and the form of its reply. */
-export function judgePrompt({ history, question, answer }: JudgeInput, task: JudgeTask = 'task1'): string {
+export function judgePrompt(input: JudgeInput, task: JudgeTask = 'task1'): string {
+  requireForm('judgePrompt', 'input', input, { history: ['string'], question: 'string', answer: 'string' })
+  const { history, question, answer } = input
   requireOneOf('judgePrompt', 'task', task, Object.keys(JUDGE_CRITERIA))
   const criteria = Object.entries(JUDGE_CRITERIA[task])
   return [
@@ -61,6 +66,7 @@ export function judgePrompt({ history, question, answer }: JudgeInput, task: Jud
  */
 export function parseJudgeReply(reply: string, task: JudgeTask = 'task1'): Record<string, JudgeScore> | null {
   requireOneOf('parseJudgeReply', 'task', task, Object.keys(JUDGE_CRITERIA))
+  requireString('parseJudgeReply', 'reply', reply)
   const found = jsonIn(reply)
   if (found === null) return null
   return Object.fromEntries(Object.keys(JUDGE_CRITERIA[task]).map((name) => [name, judgeScore(found[name])]))
@@ -85,6 +91,8 @@ export interface JudgeSummary {
 }
 
 export function judgeSummary(replies: readonly string[], task: JudgeTask = 'task1'): JudgeSummary {
+  requireForm('judgeSummary', 'replies', replies, ['string'])
+  requireOneOf('judgeSummary', 'task', task, Object.keys(JUDGE_CRITERIA))
   const parsed = replies.map((reply) => parseJudgeReply(reply, task))
   const scores = parsed.filter((found) => found !== null)
   const mean = (values: number[]) => values.reduce((sum, value) => sum + value, 0) / values.length

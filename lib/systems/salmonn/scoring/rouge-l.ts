@@ -1,3 +1,4 @@
+import { requireString } from '../../../data/check.js'
 import { commonSubsequence, type RougeScore, score } from '../../../train/metrics/rouge.js'
 
 /**
@@ -5,6 +6,8 @@ import { commonSubsequence, type RougeScore, score } from '../../../train/metric
  * character is a word. For English it is what `rouge` gives.
  */
 export function rougeL(prediction: string, reference: string): RougeScore {
+  requireString('rougeL', 'prediction', prediction)
+  requireString('rougeL', 'reference', reference)
   const [guess, truth] = [words(prediction), words(reference)]
   return score(commonSubsequence(guess, truth), guess.length, truth.length)
 }

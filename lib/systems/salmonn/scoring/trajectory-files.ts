@@ -1,4 +1,5 @@
 import { listOf, requireObject, requireOneOf, requireString } from '../../../data/check.js'
+import { requireForm } from '../../../data/form.js'
 import { DataError } from '../../../native/errors.js'
 import { BadItems } from '../data/bad-items.js'
 import { writeEmotionSuffix } from '../data/emotion-suffix.js'
@@ -63,6 +64,8 @@ export function pairTrajectories(
 ): { pairs: TrajectoryPair[]; unanswered: string[] } {
   const said = listOf('pairTrajectories', 'predictions', predictions, 'predictions')
   const asked = listOf('pairTrajectories', 'dialogs', dialogs, 'dialogs')
+  requireForm('pairTrajectories', 'predictions', said, [{ id: 'string', prediction: 'string' }])
+  requireForm('pairTrajectories', 'dialogs', asked, [{ id: 'string', entry: { target: 'string' } }])
   const answers = new Map(said.map((one) => [one.id, one]))
   const ids = new Set(asked.map(({ id }) => id))
   const foreign = said.find(({ id }) => !ids.has(id))

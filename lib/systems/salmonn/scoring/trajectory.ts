@@ -1,4 +1,5 @@
 import { listOf, misuse } from '../../../data/check.js'
+import { requireForm } from '../../../data/form.js'
 import { DataError } from '../../../native/errors.js'
 import { f1Score, precisionRecallF1, recall } from '../../../train/metrics/classification.js'
 import { parseEmotionSuffix } from '../data/emotion-suffix.js'
@@ -57,7 +58,9 @@ export interface TrajectoryScores {
  * @throws DataError for no pairs
  */
 export function trajectoryScores(pairs: Iterable<TrajectoryPair>): TrajectoryScores {
-  const list = listOf('trajectoryScores', 'pairs', pairs, 'pairs').map(compared)
+  const given = listOf('trajectoryScores', 'pairs', pairs, 'pairs')
+  requireForm('trajectoryScores', 'pairs', given, [{ 'emotions?': ['string'] }])
+  const list = given.map(compared)
   if (list.length === 0) throw new DataError('trajectoryScores was given no answers')
   const told = list.filter(({ truth }) => truth.length > 0)
   const mean = (values: number[]): number | null =>

@@ -1,4 +1,5 @@
-import { requireWhole } from '../../../data/check.js'
+import { misuse, requireWhole } from '../../../data/check.js'
+import { requireForm } from '../../../data/form.js'
 
 type Shape = readonly number[]
 
@@ -16,10 +17,14 @@ export interface SalmonnAdapterSizes {
 
 /** Names and shapes of all that trains, as `salmonn_v1.pth` has them. */
 export function salmonnAdapterTensors(sizes: SalmonnAdapterSizes): Map<string, Shape> {
+  requireForm('salmonnAdapterTensors', 'sizes', sizes, { 'qformer?': 'object' })
   const { hiddenSize: wide, layers, loraRank: rank = 8, whisperSize = 1280, beatsSize = 768 } = sizes
   const { hiddenSize: q = 768, intermediateSize: ffn = 3072, layers: blocks = 2, queries = 1 } = sizes.qformer ?? {}
   for (const [name, value] of Object.entries({ wide, layers, rank, whisperSize, beatsSize, q, ffn, blocks, queries })) {
     requireWhole('salmonnAdapterTensors', name, value, 1)
+  }
+  for (const [name, value] of Object.entries({ layers, 'qformer.layers': blocks })) {
+    if (value > 10_000) throw misuse('salmonnAdapterTensors', name, 'at most 10000', value)
   }
   const tensors = new Map<string, Shape>()
   const linear = (name: string, out: number, input: number) => {
@@ -65,11 +70,17 @@ export function salmonnAdapterTensors(sizes: SalmonnAdapterSizes): Map<string, S
  *
  * @param parameters whether each parameter trains, under its first name
  */
-export const publishedCheckpointNames = (
+export function publishedCheckpointNames(
   stateDict: Iterable<string>,
   parameters: ReadonlyMap<string, boolean>,
-): string[] => [...stateDict].filter((name) => parameters.get(name) !== false)
+): string[] {
+  requireForm('publishedCheckpointNames', 'stateDict', stateDict, 'iterable')
+  requireForm('publishedCheckpointNames', 'parameters', parameters, Map)
+  return [...stateDict].filter((name) => parameters.get(name) !== false)
+}
 
 /** What we write: what trains, and nothing else. */
-export const trainedNames = (parameters: ReadonlyMap<string, boolean>): string[] =>
-  [...parameters].flatMap(([name, trains]) => (trains ? [name] : []))
+export function trainedNames(parameters: ReadonlyMap<string, boolean>): string[] {
+  requireForm('trainedNames', 'parameters', parameters, Map)
+  return [...parameters].flatMap(([name, trains]) => (trains ? [name] : []))
+}

@@ -1,3 +1,4 @@
+import { requireForm } from '../../../data/form.js'
 import { ConfigError } from '../../../native/errors.js'
 import type { Module } from '../../../nn/index.js'
 import { noGrad, scope, Tensor, tensor } from '../../../tensor/index.js'
@@ -29,6 +30,8 @@ export async function salmonnLoss<M extends Module>(
   batch: SalmonnBatch,
   options: SalmonnLossOptions = {},
 ): Promise<LossOutput> {
+  requireForm('salmonnLoss', 'model', model, { forward: 'function' })
+  requireForm('salmonnLoss', 'options', options, { 'gradientFactor?': 'number', 'onNonFinite?': 'function' })
   const { gradientFactor = 1, onNonFinite } = options
   const forward = model.forward as unknown as (batch: SalmonnBatch) => unknown
   const output = (await forward.call(model, batch)) as SalmonnForward | null

@@ -36,6 +36,7 @@ export function trainSalmonnParts(model: Module, parts: readonly SalmonnPart[]):
 
 /** Puts children in which nothing trains back into evaluation mode: no dropout, no skipped layers in frozen encoders. */
 export function keepFrozenInEval(model: Module): void {
+  if (!(model instanceof Module)) throw misuse('keepFrozenInEval', 'model', 'a Module', model)
   for (const [, child] of model.namedChildren()) {
     const parameters = child.parameters()
     if (parameters.length > 0 && parameters.every(({ requiresGrad }) => !requiresGrad)) child.eval()

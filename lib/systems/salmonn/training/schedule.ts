@@ -37,6 +37,8 @@ export function salmonnLearningRate(
   requireWhole(where, 'iterationsPerEpoch', iterationsPerEpoch, 1)
   if (compat !== undefined) requireOneOf(where, 'compat', compat, ['published'])
   return (epoch, iteration) => {
+    requireNumber(where, 'epoch', epoch)
+    requireNumber(where, 'iteration', iteration)
     const total = epoch * iterationsPerEpoch + iteration
     if (total < warmupSteps) {
       const climbed = compat === 'published' ? iteration : total
@@ -56,6 +58,7 @@ export function salmonnScheduler(
   optimizer: Scheduled,
   options: SalmonnScheduleOptions & { accumulation?: number } = {},
 ): LRScheduler {
+  requireObject('salmonnScheduler', 'options', options)
   const { accumulation = 1, ...rest } = options
   requireWhole('salmonnScheduler', 'accumulation', accumulation, 1)
   const { learningRate = 3e-5, iterationsPerEpoch = 3000 } = rest

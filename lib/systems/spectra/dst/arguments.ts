@@ -1,5 +1,6 @@
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
+import { requireForm } from '../../../data/form.js'
 import { nearest } from '../../../data/nearest.js'
 import { ConfigError } from '../../../native/errors.js'
 import type { TrainingArguments } from '../../../train/index.js'
@@ -143,6 +144,7 @@ export function parseDstArguments(argv: readonly string[]): DstArguments {
 }
 
 function valuesOf(argv: readonly string[]): Map<string, string | boolean> {
+  requireForm('parseDstArguments', 'argv', argv, ['string'])
   const nameOf = new Map(
     Object.entries(FLAGS).flatMap(([name, [, ...aliases]]) => [name, ...aliases].map((flag) => [flag, name] as const)),
   )

@@ -2,6 +2,7 @@ import { normalizeWav2Vec2 } from '../../../audio/normalize.js'
 import { readAudio } from '../../../audio/read.js'
 import { misuse, requireWhole } from '../../../data/check.js'
 import type { Dataset } from '../../../data/dataset.js'
+import { requireForm } from '../../../data/form.js'
 import { readNpy } from '../../../data/npy.js'
 import { DataError } from '../../../native/errors.js'
 import { noGrad, scope, Tensor, tensor } from '../../../tensor/index.js'
@@ -28,6 +29,7 @@ const RATE = 16000
  */
 export async function readDstAudio(audio: DstAudio | null): Promise<Float32Array> {
   if (audio === null) return new Float32Array(0)
+  requireForm('readDstAudio', 'audio', audio, { path: 'string', 'start?': 'number', 'end?': 'number' })
   const { path, start = 0, end } = audio
   if (end !== undefined && end <= start) return new Float32Array(0)
   return noGrad(() =>
@@ -112,10 +114,27 @@ export interface DstCollateOptions {
   textLength?: number
 }
 
+/** Far above what any of its networks reads: a slip must not fill the memory with padding. */
+const MOST_TOKENS = 65_536
+
+const LISTS = ['inputIds', 'classIds', 'startPositions', 'endPositions', 'referIds']
+const SAMPLE = {
+  features: { ...Object.fromEntries(LISTS.map((name) => [name, ['number'] as const])), userLength: 'number' },
+  userSamples: Float32Array,
+  systemSamples: Float32Array,
+} as const
+
 /** Makes batches of turns, padded at their ends. */
-export const dstCollate =
-  ({ padId = 1, textLength }: DstCollateOptions = {}) =>
-  (samples: readonly DstSample[]): DstBatch => {
+export function dstCollate(options: DstCollateOptions = {}): (samples: readonly DstSample[]) => DstBatch {
+  requireForm('dstCollate', 'options', options, { 'padId?': 'number', 'textLength?': 'number' })
+  const { padId = 1, textLength } = options
+  if (textLength !== undefined) requireWhole('dstCollate', 'textLength', textLength, 1)
+  if (textLength !== undefined && textLength > MOST_TOKENS) {
+    throw misuse('dstCollate', 'textLength', `at most ${MOST_TOKENS}`, textLength)
+  }
+  return (samples) => {
+    requireForm('dstCollate', 'samples', samples, [SAMPLE])
+    if (samples.length === 0) throw misuse('dstCollate', 'samples', 'at least one', samples)
     const turns = samples.map((sample) => sample.features)
     const longest = Math.max(...turns.map(({ inputIds }) => inputIds.length))
     const width = textLength ?? longest
@@ -150,6 +169,7 @@ export const dstCollate =
       referIds: perSlot('referIds'),
     }
   }
+}
 
 /** One frame of the encoder: batches without any speech are as wide. */
 const LEAST = 400

@@ -99,6 +99,16 @@ export function checkDstConfig(config: DstConfig): DstConfig {
   return config
 }
 
+const known = new WeakSet<DstConfig>()
+
+/** {@link checkDstConfig}, once for each: for what is called with the same one again and again. */
+export function knownDstConfig(config: DstConfig): DstConfig {
+  if (typeof config === 'object' && config !== null && known.has(config)) return config
+  checkDstConfig(config)
+  known.add(config)
+  return config
+}
+
 /** Other ways to say `value`; undefined where the maps do not have it. */
 export const variantsOf = ({ labelMaps }: DstConfig, value: string): readonly string[] | undefined =>
   Object.hasOwn(labelMaps, value) ? labelMaps[value] : undefined

@@ -1,4 +1,5 @@
 import { misuse, requireWhole } from '../../../data/check.js'
+import { requireForm } from '../../../data/form.js'
 import { ConfigError } from '../../../native/errors.js'
 import type { Tokenizer } from '../../../text/index.js'
 import { checkDstConfig, type DstConfig } from './config.js'
@@ -53,6 +54,7 @@ export class DstFeaturizer {
   readonly #words = new Map<string, readonly number[]>()
 
   constructor(options: DstFeatureOptions) {
+    requireForm('DstFeaturizer', 'options', options, 'object')
     checkDstConfig(options.config)
     const { maxLength = 512, tokenizer } = options
     requireWhole('DstFeaturizer', 'maxLength', maxLength, SPECIALS + 2)

@@ -1,4 +1,5 @@
 import { misuse, requireNumber } from '../../../data/check.js'
+import { requireForm } from '../../../data/form.js'
 import { ConfigError, ShapeError } from '../../../native/errors.js'
 import { type FactoryOptions, functional, Linear } from '../../../nn/index.js'
 import { adaptersOf, Module } from '../../../nn/module.js'
@@ -61,6 +62,7 @@ export class DstHeads extends Module {
 
   constructor(options: DstHeadsOptions) {
     super()
+    requireForm('DstHeads', 'options', options, 'object')
     const { config, hiddenSize = 768, dropout = 0.1, headsDropout = 0, classLossRatio = 0.8, compat } = options
     this.#config = checkDstConfig(config)
     for (const [name, value] of Object.entries({ dropout, headsDropout, classLossRatio }))

@@ -1,3 +1,4 @@
+import { requireForm } from '../../../data/form.js'
 import { checkDstConfig, type DstClassType, type DstConfig, variantsOf } from './config.js'
 import { type DstAudio, type DstDialog, type SlotValues, slotValues } from './dialog.js'
 import { type DstLabelOptions, dstWords, valueWords } from './text.js'
@@ -36,12 +37,16 @@ export interface DstExampleOptions extends DstLabelOptions {
   compat?: 'published' | undefined
 }
 
+const TURN = { user: { text: 'string' }, system: { text: 'string' }, informed: 'object', changes: 'object' } as const
+
 /**
  * Labels the turns of a dialog with the rules of TripPy (https://arxiv.org/abs/2005.02877) as SpokenWOZ's trainer has
  * them. Of a value that the user says more than once the last place counts. A value that nobody said and no other slot
  * has cannot be pointed at: its class is 'none', though the state has it.
  */
 export function dstExamples(dialog: DstDialog, options: DstExampleOptions): DstExample[] {
+  requireForm('dstExamples', 'dialog', dialog, { id: 'string', turns: [TURN] })
+  requireForm('dstExamples', 'options', options, 'object')
   const config = checkDstConfig(options.config)
   const labels = new Labels(config, options)
   return dialog.turns.map((turn, i) => {

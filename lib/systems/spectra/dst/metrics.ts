@@ -1,4 +1,6 @@
-import { type DstConfig, variantsOf } from './config.js'
+import { misuse, requireString } from '../../../data/check.js'
+import { requireForm } from '../../../data/form.js'
+import { type DstConfig, knownDstConfig, variantsOf } from './config.js'
 import type { SlotValues } from './dialog.js'
 import type { DstResult } from './predict.js'
 
@@ -24,6 +26,9 @@ export interface DstJudged {
  * or the same time of day however it is written. 'none' stands for no value.
  */
 export function dstValueMatches(config: DstConfig, prediction: string, truth: string): boolean {
+  knownDstConfig(config)
+  requireString('dstValueMatches', 'prediction', prediction)
+  requireString('dstValueMatches', 'truth', truth)
   if (prediction === truth) return true
   const variants = variantsOf(config, truth)
   if (variants !== undefined) return variants.includes(prediction)
@@ -38,6 +43,8 @@ export function dstValueMatches(config: DstConfig, prediction: string, truth: st
 
 /** Joint goal accuracy and slot accuracy. All are NaN without turns. */
 export function dstScores(results: readonly DstJudged[], config: DstConfig): DstScores {
+  knownDstConfig(config)
+  requireForm('dstScores', 'results', results, [{ state: 'object', features: { values: 'object' } }])
   const right = results.map(({ state, features }) =>
     config.slots.map((slot) => dstValueMatches(config, state[slot] ?? 'none', features.values[slot] ?? 'none')),
   )
@@ -52,9 +59,35 @@ export function dstScores(results: readonly DstJudged[], config: DstConfig): Dst
   }
 }
 
+const NUMBERS = { classIds: 'list', startPositions: 'list', endPositions: 'list', referIds: 'list' } as const
+/** What is read of a tracked turn beside its state. */
+const RESULT = {
+  state: 'object',
+  prediction: NUMBERS,
+  features: { ...NUMBERS, dialog: 'string', turn: 'number', values: 'object' },
+} as const
+
+/** Tracked turns whose classes the configuration has, and whose values are texts. */
+export function checkResults(where: string, results: readonly DstResult[], config: DstConfig): void {
+  requireForm(where, 'results', results, [RESULT])
+  results.forEach(({ features, prediction, state }, i) => {
+    for (const [name, { classIds }] of Object.entries({ features, prediction })) {
+      const good = config.slots.every((_, slot) => config.classTypes[classIds[slot] as number] !== undefined)
+      if (good) continue
+      throw misuse(where, `results[${i}].${name}.classIds`, 'a number of class_types for each slot', classIds)
+    }
+    for (const [name, values] of Object.entries({ state, values: features.values })) {
+      const odd = Object.entries(values).find(([, value]) => typeof value !== 'string')
+      if (odd) throw misuse(where, `${name}['${odd[0]}'] of results[${i}]`, 'a text', odd[1])
+    }
+  })
+}
+
 /** The prediction file of the original's trainer: one object a turn. */
-export const dstPredictionRecords = (results: readonly DstResult[], config: DstConfig): Record<string, unknown>[] =>
-  results.map(({ features, prediction, state }) =>
+export function dstPredictionRecords(results: readonly DstResult[], config: DstConfig): Record<string, unknown>[] {
+  knownDstConfig(config)
+  checkResults('dstPredictionRecords', results, config)
+  return results.map(({ features, prediction, state }) =>
     Object.fromEntries<unknown>([
       ['guid', ['train', features.dialog, String(features.turn)]],
       ...config.slots.flatMap((slot, i) => [
@@ -71,3 +104,4 @@ export const dstPredictionRecords = (results: readonly DstResult[], config: DstC
       ]),
     ] as [string, unknown][]),
   )
+}

@@ -1,4 +1,5 @@
 import { join } from 'node:path'
+import { requireForm } from '../../../data/form.js'
 import { readPickle } from '../../../data/pickle/read-pickle.js'
 import { DataError } from '../../../native/errors.js'
 import { checkDstConfig, DST_CLASS_TYPES, type DstClassType, type DstConfig } from './config.js'
@@ -14,9 +15,15 @@ export interface ReadDstPickleOptions {
   entry?: string
 }
 
+function configOf(where: string, path: string, options: ReadDstPickleOptions): DstConfig {
+  requireForm(where, 'path', path, 'string')
+  requireForm(where, 'options', options, { 'audio?': 'string', 'entry?': 'string' })
+  return checkDstConfig(options.config)
+}
+
 /** Reads `{split}_example.pkl`: a list of `DSTExample`. No code of the file runs. */
 export async function readDstExamples(path: string, options: ReadDstPickleOptions): Promise<DstExample[]> {
-  const { config } = options
+  const config = configOf('readDstExamples', path, options)
   const records = await read(path, 'DSTExample', options)
   return records.map((record) => ({
     ...record.place(),
@@ -36,7 +43,7 @@ export async function readDstExamples(path: string, options: ReadDstPickleOption
 
 /** Reads `{split}_feature_roberta_nohistory.pkl`: a list of `InputFeatures`. No code of the file runs. */
 export async function readDstFeatures(path: string, options: ReadDstPickleOptions): Promise<DstFeatures[]> {
-  const { slots, classTypes } = options.config
+  const { slots, classTypes } = configOf('readDstFeatures', path, options)
   const records = await read(path, 'InputFeatures', options)
   return records.map((record) => {
     const mask = record.list('text_mask', isNumber)

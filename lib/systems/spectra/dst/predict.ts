@@ -1,5 +1,6 @@
 import { setImmediate as macrotask } from 'node:timers/promises'
-import { requireWhole } from '../../../data/check.js'
+import { misuse, requireWhole } from '../../../data/check.js'
+import { requireForm } from '../../../data/form.js'
 import { noGrad, scope, stack, type Tensor } from '../../../tensor/index.js'
 import { type DstBatch, type DstCollateOptions, type DstDataset, dstCollate } from './batch.js'
 import { type SlotValues, slotValues } from './dialog.js'
@@ -42,6 +43,11 @@ export function decodeDst(
   predictions: readonly DstPrediction[],
   options: DstDecodeOptions,
 ): DstResult[] {
+  requireForm('decodeDst', 'features', features, [{ dialog: 'string', turn: 'number' }])
+  requireForm('decodeDst', 'predictions', predictions, ['object'])
+  if (predictions.length !== features.length) {
+    throw misuse('decodeDst', 'predictions', `as many as the ${features.length} features`, predictions)
+  }
   const states = new Map<string, SlotValues>()
   return features.map((turn, i) => {
     const before = (turn.turn > 0 && states.get(turn.dialog)) || slotValues()
@@ -64,6 +70,9 @@ export async function trackDst(
   dataset: DstDataset,
   options: TrackDstOptions,
 ): Promise<DstResult[]> {
+  requireForm('trackDst', 'model', model, { modules: 'function', forward: 'function' })
+  requireForm('trackDst', 'dataset', dataset, { length: 'number', get: 'function' })
+  requireForm('trackDst', 'options', options, { config: 'object', tokenizer: 'object', 'onBatch?': 'function' })
   const { batchSize = 24, onBatch } = options
   requireWhole('trackDst', 'batchSize', batchSize, 1)
   const collate = dstCollate(options)

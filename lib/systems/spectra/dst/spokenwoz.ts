@@ -1,6 +1,7 @@
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { requireString } from '../../../data/check.js'
+import { requireForm } from '../../../data/form.js'
 import { readJson } from '../../../data/json.js'
 import { DataError } from '../../../native/errors.js'
 import { checkDstConfig, type DstConfig } from './config.js'
@@ -57,6 +58,8 @@ export async function readSpokenWoz(
   path: string,
   options: ReadSpokenWozOptions,
 ): Promise<{ dialogs: DstDialog[]; report: SpokenWozReport }> {
+  requireForm('readSpokenWoz', 'path', path, 'string')
+  requireForm('readSpokenWoz', 'options', options, 'object')
   checkDstConfig(options.config)
   const data = (await readJson(path)) as Record<string, unknown> | null
   if (typeof data !== 'object' || data === null || Array.isArray(data))

@@ -1,3 +1,6 @@
+import { misuse, requireString } from '../../../data/check.js'
+import { requireForm } from '../../../data/form.js'
+
 /** TripPy's normalisation of utterances and of labels, as SpokenWOZ's labels are made with it. */
 
 type Rule = readonly [pattern: RegExp, to: (...groups: string[]) => string]
@@ -27,7 +30,10 @@ const timeRules: readonly Rule[] = [
 ]
 
 /** Times of day in lower-case text as 24-hour HH:MM: 'at 5pm' -> 'at 17:00', 'by 1130' -> 'by 11:30'. */
-export const normalizeDstTime = (text: string): string => apply(text, timeRules)
+export function normalizeDstTime(text: string): string {
+  requireString('normalizeDstTime', 'text', text)
+  return apply(text, timeRules)
+}
 
 const textRules: readonly Rule[] = [
   [/n't/g, () => ' not'],
@@ -45,7 +51,10 @@ const textRules: readonly Rule[] = [
 ]
 
 /** An utterance in lower case, with one form for times, stars of hotels and a few words. */
-export const normalizeDstText = (text: string): string => apply(normalizeDstTime(text.toLowerCase()), textRules)
+export function normalizeDstText(text: string): string {
+  requireString('normalizeDstText', 'text', text)
+  return apply(normalizeDstTime(text.toLowerCase()), textRules)
+}
 
 // Python's \W: what is no letter, number or underscore of any script.
 const boundaries = /([^\p{L}\p{N}_]+)/u
@@ -74,6 +83,12 @@ export interface DstLabelOptions {
 
 /** A label in its one spelling: 'not mentioned' -> 'none', parking 'yes' -> 'true'; of several values the first. */
 export function normalizeDstLabel(slot: string, label: unknown, options: DstLabelOptions = {}): string {
+  requireString('normalizeDstLabel', 'slot', slot)
+  requireForm('normalizeDstLabel', 'options', options, 'object')
+  const odd = (Array.isArray(label) ? label : [label]).find((one) => typeof one === 'object' && one !== null)
+  if (odd !== undefined || typeof label === 'symbol') {
+    throw misuse('normalizeDstLabel', 'label', 'a text, or a list of texts', odd ?? label)
+  }
   const first = Array.isArray(label) ? (label[0] ?? '') : label
   // The original does not look at the case of what stands in a list.
   const value = Array.isArray(label) && options.compat ? String(first) : String(first).toLowerCase().trim()

@@ -1,5 +1,6 @@
+import { requireForm } from '../../../data/form.js'
 import { ConfigError } from '../../../native/errors.js'
-import type { DstConfig } from './config.js'
+import { type DstConfig, knownDstConfig } from './config.js'
 import { type SlotValues, slotValues } from './dialog.js'
 import { type DstFeatures, type DstTokenizer, dstSpecialIds } from './features.js'
 
@@ -21,6 +22,8 @@ export interface DstDecodeOptions {
   compat?: 'published' | undefined
 }
 
+const PREDICTION = { classIds: 'list', startPositions: 'list', endPositions: 'list', referIds: 'list' } as const
+
 /** The state after a turn, from the state before it and what the heads say. Slots without a value are left out. */
 export function nextDstState(
   state: SlotValues,
@@ -28,7 +31,13 @@ export function nextDstState(
   turn: Pick<DstFeatures, 'inputIds' | 'userLength' | 'informs'>,
   options: DstDecodeOptions,
 ): SlotValues {
-  const { config, compat } = options
+  const where = 'nextDstState'
+  requireForm(where, 'state', state, 'object')
+  requireForm(where, 'prediction', prediction, PREDICTION)
+  requireForm(where, 'turn', turn, { inputIds: 'list', informs: 'object' })
+  requireForm(where, 'options', options, { tokenizer: { decode: 'function' } })
+  const { compat } = options
+  const config = knownDstConfig(options.config)
   const published = compat === 'published'
   const next = slotValues(Object.entries(state))
   const kinds = prediction.classIds.map((id) => config.classTypes[id])

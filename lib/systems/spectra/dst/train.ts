@@ -1,3 +1,4 @@
+import { requireForm } from '../../../data/form.js'
 import { scope } from '../../../tensor/index.js'
 import { Trainer, type TrainerOptions, type TrainingArguments } from '../../../train/index.js'
 import { type DstBatch, type DstDataset, type DstSample, dstCollate } from './batch.js'
@@ -44,6 +45,7 @@ export interface DstTrainerOptions
  * `evalJointGoalAccuracyWithoutProfile` and `evalSlotAccuracy`.
  */
 export function dstTrainer(options: DstTrainerOptions): Trainer<SpectraForDst, DstSample, DstBatch> {
+  requireForm('dstTrainer', 'options', options, { tokenizer: 'object', config: 'object' })
   const { model, config, tokenizer, compat, trainDataset, evalDataset, args, textLength } = options
   const padId = dstSpecialIds(tokenizer).pad
   const { callbacks, loggers, optimizers } = options

@@ -1,4 +1,5 @@
-import type { DstConfig } from './config.js'
+import { type DstConfig, knownDstConfig } from './config.js'
+import { checkResults } from './metrics.js'
 import type { DstResult } from './predict.js'
 import { valueWords } from './text.js'
 
@@ -34,6 +35,8 @@ export interface TrippyScores {
  * the joint goal is the product over slots. A told value counts as right where it and the truth contain one another.
  */
 export function trippyScores(results: readonly DstResult[], config: DstConfig): TrippyScores {
+  knownDstConfig(config)
+  checkResults('trippyScores', results, config)
   const maps = new Map(
     Object.entries(config.labelMaps).map(([value, variants]) => [spaced(value), variants.map(spaced)] as const),
   )

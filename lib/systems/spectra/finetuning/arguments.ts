@@ -1,3 +1,4 @@
+import { requireForm } from '../../../data/form.js'
 import { snakeCase } from '../../../data/key-case.js'
 import { nearest } from '../../../data/nearest.js'
 import { ConfigError } from '../../../native/errors.js'
@@ -166,6 +167,7 @@ export interface ParsedSpectraArguments {
  * twice
  */
 export function parseSpectraArguments(argv: readonly string[]): ParsedSpectraArguments {
+  requireForm('parseSpectraArguments', 'argv', argv, ['string'])
   const options: Record<string, unknown> = {}
   const ignored: ParsedSpectraArguments['ignored'] = []
   const words = [...argv]

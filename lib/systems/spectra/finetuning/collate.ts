@@ -1,4 +1,5 @@
 import { misuse, requireObject, requireOneOf, requireWhole } from '../../../data/check.js'
+import { requireForm } from '../../../data/form.js'
 import { DataError } from '../../../native/errors.js'
 import { noGrad, scope, Tensor, tensor, zeros } from '../../../tensor/index.js'
 import type { SpectraAudio, SpectraSample } from './sample.js'
@@ -92,6 +93,7 @@ export function spectraCollate(task: Pick<SpectraTask, 'kind'>, options: Spectra
       if (!Array.isArray(samples) || samples.length === 0) {
         throw misuse(where, 'samples', 'an array with at least one sample', samples)
       }
+      requireForm(where, 'samples', samples, [{ inputIds: 'list', source: 'string' }])
       const hearsHistory = historyAudio && inAllOrNone(samples, 'historyAudio')
       const knowsTurns = turnIds && inAllOrNone(samples, 'turnIds')
       for (const { inputIds, source } of samples) if (inputIds.length > maxTextLength) cut.text.add(source)

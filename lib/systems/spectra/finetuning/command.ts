@@ -1,3 +1,4 @@
+import { requireForm } from '../../../data/form.js'
 import { SpectraForSequenceClassification } from '../../../models/spectra/spectra.js'
 import { ConfigError } from '../../../native/errors.js'
 import type { Device } from '../../../tensor/index.js'
@@ -9,7 +10,9 @@ import type { SpectraLayout } from './published-layouts.js'
 import { isPublishedTask, publishedSpectraTask, type SpectraTask, spectraTask } from './tasks.js'
 
 /** The task that a command line names. @throws ConfigError where it is none of the four and its kind is not said */
-export function spectraTaskOfArguments({ task, kind, labels, keyMetric }: SpectraArguments): SpectraTask {
+export function spectraTaskOfArguments(options: SpectraArguments): SpectraTask {
+  requireForm('spectraTaskOfArguments', 'options', options, { 'task?': 'string' })
+  const { task, kind, labels, keyMetric } = options
   if (task === undefined)
     throw new ConfigError('Say what to learn: --task mosi, mosei, iemocap, mintrec or a name', { argument: 'task' })
   if (isPublishedTask(task)) return publishedSpectraTask(task)
@@ -25,6 +28,7 @@ export function spectraTaskOfArguments({ task, kind, labels, keyMetric }: Spectr
 
 /** What `openSpectraData` is given by a command line: its path and its options. */
 export function spectraDataOfArguments(options: SpectraArguments): [path: string, options: OpenSpectraDataOptions] {
+  requireForm('spectraDataOfArguments', 'options', options, 'object')
   const {
     data,
     tokenizer = options.model ?? options.textModel,
@@ -57,6 +61,7 @@ export function spectraFinetuningOfArguments(
   FinetuneSpectraOptions<never>,
   'outputDir' | 'preset' | 'compat' | 'args' | 'maxAudioLength' | 'maxTextLength'
 > {
+  requireForm('spectraFinetuningOfArguments', 'options', options, { 'task?': 'string', 'device?': 'string' })
   const { output, compat, maxAudioLength, maxTextLength, fp16, bf16, gradientCheckpointing, progress, device } = options
   const { epochs, batchSize, accumulation, learningRate, warmup, weightDecay, maxGradNorm, patience, seed } = options
   const { historyAudio, turnIds } = options
@@ -91,6 +96,7 @@ const NOT_HERE: Partial<Record<keyof SpectraArguments, string>> = {
  * @throws ConfigError where it asks for something else than fine-tuning
  */
 export function unusedSpectraArguments(options: SpectraArguments): { flag: string; reason: string }[] {
+  requireForm('unusedSpectraArguments', 'options', options, { 'device?': 'string' })
   const { mode = 'finetune', fp16, device } = options
   if (mode !== 'finetune') {
     const example = { pretrain: 'spectra-pretrain', dst: 'spectra-dst' }[mode]
@@ -113,6 +119,8 @@ export async function spectraOfArguments(
   options: SpectraArguments,
   data: Pick<SpectraData, 'task' | 'tokenizer'>,
 ): Promise<SpectraForSequenceClassification> {
+  requireForm('spectraOfArguments', 'options', options, 'object')
+  requireForm('spectraOfArguments', 'data', data, { task: { numLabels: 'number' } })
   const { model, textModel, audioModel, compat, numFusedLayers, device } = options
   const factory = device === undefined ? {} : { device: device as Device }
   const config = {
@@ -129,11 +137,23 @@ export async function spectraOfArguments(
   return SpectraForSequenceClassification.fromConfig({ ...size, ...config }, factory)
 }
 
+const RESULTS = {
+  task: 'string',
+  keyMetric: 'string',
+  valid: 'object',
+  'test?': 'object',
+  samples: 'object',
+  cut: 'object',
+  notes: ['string'],
+} as const
+
 /** Results as text. */
-export function spectraReport({ task, keyMetric, bestStep, valid, test, samples, cut, notes }: SpectraResults): string {
+export function spectraReport(results: SpectraResults): string {
+  requireForm('spectraReport', 'results', results, RESULTS)
+  const { task, keyMetric, bestStep, valid, test, samples, cut, notes } = results
   const names = Object.keys(valid)
   const width = Math.max(...names.map((name) => name.length))
-  const cell = (value: number | undefined) => (value === undefined ? '' : value.toFixed(4)).padStart(9)
+  const cell = (value: number | undefined) => (typeof value !== 'number' ? '' : value.toFixed(4)).padStart(9)
   const rows = names.map(
     (name) =>
       `  ${name.padEnd(width)} ${cell(valid[name])} ${cell(test?.[name])}${name === keyMetric ? '  (best by this)' : ''}`,

@@ -1,6 +1,7 @@
 import { existsSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import { misuse, requireNumber, requireObject, requireString } from '../../../data/check.js'
+import { requireForm } from '../../../data/form.js'
 import { Random } from '../../../data/random.js'
 import { ConfigError, DataError } from '../../../native/errors.js'
 import { Tokenizer } from '../../../text/tokenizer.js'
@@ -60,6 +61,7 @@ export async function openSpectraData(path: string, options: OpenSpectraDataOpti
   const { validShare = 0.1, seed = 42, speakers = {} } = options
   requireNumber(where, 'validShare', validShare, { least: 0, below: 1 })
   checkHeldOut(where, speakers)
+  if (typeof options.task !== 'string') requireForm(where, 'task', options.task, { name: 'string', kind: 'string' })
   const task = typeof options.task === 'string' ? publishedSpectraTask(options.task) : options.task
   if (!existsSync(path)) throw new DataError(`${path}: there is no such file or folder`, { file: path })
   const data = isPublishedData(path, task.name)

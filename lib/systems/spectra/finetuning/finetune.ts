@@ -1,6 +1,7 @@
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import { misuse, requireObject, requireOneOf, requireString } from '../../../data/check.js'
+import { requireForm } from '../../../data/form.js'
 import { readJson, writeJson } from '../../../data/json.js'
 import { isMainProcess, worldSize } from '../../../distributed/index.js'
 import { SpectraForSequenceClassification } from '../../../models/spectra/spectra.js'
@@ -248,6 +249,9 @@ export async function spectraLoss<M extends Module>(
   batch: SpectraBatch,
   task: Pick<SpectraTask, 'kind' | 'numLabels'>,
 ): Promise<LossOutput> {
+  requireForm('spectraLoss', 'model', model, { forward: 'function' })
+  requireForm('spectraLoss', 'batch', batch, { labels: Tensor })
+  requireForm('spectraLoss', 'task', task, { kind: 'string', numLabels: 'number' })
   const { labels, ...inputs } = batch
   const forward = model.forward as unknown as (inputs: Omit<SpectraBatch, 'labels'>) => unknown
   const output = (await forward.call(model, inputs)) as { logits?: unknown } | null

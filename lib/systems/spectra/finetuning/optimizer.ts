@@ -1,4 +1,5 @@
 import { misuse, requireNumber, requireObject, requireOneOf } from '../../../data/check.js'
+import { requireForm } from '../../../data/form.js'
 import { Module } from '../../../nn/index.js'
 import type { Tensor } from '../../../tensor/index.js'
 import { type AdamOptions, AdamW } from '../../../train/adam.js'
@@ -75,6 +76,8 @@ export function spectraOptimizer(
   model: Module,
   options: { learningRate: number; weightDecay: number; mode?: SpectraOptimizerMode; correction?: boolean },
 ): AdamW {
+  requireForm('spectraOptimizer', 'model', model, Module)
+  requireForm('spectraOptimizer', 'options', options, { learningRate: 'number', weightDecay: 'number' })
   const { learningRate: lr, weightDecay, mode = 'sane', correction = true } = options
   const groups = spectraParameterGroups(model, { weightDecay, mode })
   const settings = { lr, betas: [0.9, 0.999] as [number, number], eps: 1e-8, weightDecay }
@@ -86,7 +89,12 @@ export function spectraSteps(
   samples: number,
   options: { epochs: number; batchSize: number; accumulation?: number; worldSize?: number },
 ): number {
+  requireNumber('spectraSteps', 'samples', samples, { least: 0 })
+  requireForm('spectraSteps', 'options', options, 'object')
   const { epochs, batchSize, accumulation = 1, worldSize = 1 } = options
+  for (const [name, value] of Object.entries({ epochs, batchSize, accumulation, worldSize })) {
+    requireNumber('spectraSteps', name, value, { least: 0 })
+  }
   return Math.ceil(epochs * Math.max(1, Math.ceil(samples / (batchSize * accumulation * worldSize))))
 }
 
@@ -99,6 +107,9 @@ export function spectraSchedule(
   warmup: number,
   mode: SpectraOptimizerMode = 'sane',
 ): Pick<TrainingArguments, 'lrSchedulerType' | 'warmupSteps' | 'warmupRatio'> {
+  requireNumber('spectraSchedule', 'steps', steps, { least: 0 })
+  requireNumber('spectraSchedule', 'warmup', warmup, { least: 0 })
+  requireOneOf('spectraSchedule', 'mode', mode, ['sane', 'published'])
   if (mode === 'sane') return { lrSchedulerType: 'linear', warmupRatio: warmup }
   const warmupSteps = Math.floor(warmup * steps)
   return { lrSchedulerType: warmupSteps === 0 ? 'cosine' : 'linear', warmupSteps }

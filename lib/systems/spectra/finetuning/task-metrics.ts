@@ -1,5 +1,6 @@
+import { requireForm } from '../../../data/form.js'
 import { DataError } from '../../../native/errors.js'
-import type { Tensor } from '../../../tensor/index.js'
+import { Tensor } from '../../../tensor/index.js'
 import { accuracy, f1Score, unweightedAverageRecall } from '../../../train/metrics/classification.js'
 import type { Labels } from '../../../train/metrics/labels.js'
 import { meanAbsoluteError, pearson } from '../../../train/metrics/regression.js'
@@ -107,6 +108,7 @@ export function spectraMetrics(
   targets: Values,
   predictions: Values,
 ): Record<string, number> {
+  requireForm('spectraMetrics', 'task', task, { name: 'string', kind: 'string' })
   const { name, kind } = task
   if (name === 'mosi' || name === 'mosei') return { ...spectraSentimentMetrics(targets, predictions) }
   if (name === 'mintrec') return { ...spectraIntentMetrics(targets, predictions) }
@@ -122,7 +124,10 @@ export function spectraMetrics(
 
 /** `computeMetrics` of a Trainer for a task: from logits [samples, classes], or [samples, 1] or [samples]. */
 export function spectraMetricsOf(task: SpectraTask): (prediction: EvalPrediction) => Record<string, number> {
-  return ({ predictions, labels }) => {
+  requireForm('spectraMetricsOf', 'task', task, { name: 'string', kind: 'string' })
+  return (prediction) => {
+    requireForm('spectraMetricsOf', 'prediction', prediction, { predictions: Tensor, 'labels?': Tensor })
+    const { predictions, labels } = prediction
     if (!labels) throw new DataError(`The task ${task.name} has no labels to compare predictions with`, {})
     return spectraMetrics(task, labels.toArray() as number[], predictedBy(task, predictions))
   }

@@ -1,4 +1,5 @@
 import { misuse, requireObject, requireOneOf, requireString, requireWhole } from '../../../data/check.js'
+import { requireForm } from '../../../data/form.js'
 import { nearest } from '../../../data/nearest.js'
 import { ConfigError } from '../../../native/errors.js'
 
@@ -103,6 +104,7 @@ export interface SpectraTaskOptions {
 
 /** A task of the four by its name. @throws ConfigError naming the nearest */
 export function publishedSpectraTask(name: string): (typeof SPECTRA_TASKS)[SpectraTaskName] {
+  requireString('publishedSpectraTask', 'name', name)
   if (isPublishedTask(name)) return SPECTRA_TASKS[name]
   const near = nearest(name, Object.keys(SPECTRA_TASKS))
   throw new ConfigError(
@@ -148,5 +150,7 @@ export function spectraTask(options: SpectraTaskOptions): SpectraTask {
 }
 
 /** The hyper-parameters of a task; those of the four tasks serve one's own too. */
-export const spectraPreset = (task: Pick<SpectraTask, 'name'>): SpectraPreset =>
-  isPublishedTask(task.name) ? SPECTRA_TASKS[task.name].preset : SHARED
+export function spectraPreset(task: Pick<SpectraTask, 'name'>): SpectraPreset {
+  requireForm('spectraPreset', 'task', task, { name: 'string' })
+  return isPublishedTask(task.name) ? SPECTRA_TASKS[task.name].preset : SHARED
+}
