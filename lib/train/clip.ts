@@ -2,6 +2,7 @@ import { listOf, misuse, requireNumber, requireOptions } from '../data/check.js'
 import { opAsync } from '../native/call.js'
 import { GradientError } from '../native/errors.js'
 import { noGrad, scope, stack, Tensor } from '../tensor/index.js'
+import { dense } from './gradients.js'
 
 export interface ClipOptions {
   /** The p of the norm, or Infinity. Default 2. */
@@ -77,8 +78,8 @@ function gradientsByKind(where: string, params: Iterable<Tensor>): Tensor[][] {
   const kinds = new Map<string, Tensor[]>()
   for (const param of params instanceof Tensor ? [params] : listOf(where, 'params', params, 'tensors')) {
     if (!(param instanceof Tensor)) throw misuse(where, 'a parameter', 'a Tensor', param)
-    const grad = param.grad
-    if (!grad) continue
+    if (!param.grad) continue
+    const grad = dense(param.grad)
     const kind = `${grad.device} ${grad.dtype}`
     const same = kinds.get(kind)
     if (same) same.push(grad)

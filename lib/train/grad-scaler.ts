@@ -2,6 +2,7 @@ import { misuse, requireFunction, requireNumber, requireObject, requireOptions, 
 import { opAsync } from '../native/call.js'
 import { CheckpointError, ConfigError } from '../native/errors.js'
 import { noGrad, scope, stack, Tensor, tensor } from '../tensor/index.js'
+import { dense } from './gradients.js'
 
 export interface GradScalerOptions {
   /** The first scale. Default 65536. */
@@ -204,8 +205,8 @@ export class GradScaler {
         const kinds = new Map<string, Tensor[]>()
         for (const { params } of optimizer.groups) {
           for (const param of params) {
-            const grad = param.grad
-            if (!grad) continue
+            if (!param.grad) continue
+            const grad = dense(param.grad)
             if (grad.dtype === 'float16') {
               throw new ConfigError(
                 'GradScaler cannot unscale float16 gradients: keep the parameters in float32 and compute in autocast',

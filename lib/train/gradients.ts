@@ -1,4 +1,5 @@
-import { ConfigError } from '../native/errors.js'
+import { op } from '../native/call.js'
+import { ConfigError, DisposedError, GradientError } from '../native/errors.js'
 import type { Tensor } from '../tensor/index.js'
 import type { Foreach } from './foreach.js'
 
@@ -15,9 +16,32 @@ export function withGradients(params: Tensor[]): Gradient[] {
   const pairs: Gradient[] = []
   for (const param of params) {
     const grad = param.grad
-    if (grad) pairs.push({ param, grad: sameLayout(grad, param) })
+    if (grad) pairs.push({ param, grad: sameLayout(dense(grad), param) })
   }
   return pairs
+}
+
+const nonzeros = op('aten::_nnz')
+
+/** Only a sparse tensor says how many elements it stores; there is no operator that asks for the layout. */
+function isSparse(grad: Tensor): boolean {
+  try {
+    return nonzeros(grad) !== undefined
+  } catch (error) {
+    if (error instanceof DisposedError) throw error
+    return false
+  }
+}
+
+/** A gradient, of whose every element there is a value. @throws GradientError for a sparse one, which no fused kernel takes */
+export function dense(grad: Tensor): Tensor {
+  // What is contiguous is dense, and asking costs an operator's time for each parameter.
+  if (grad.isContiguous() || !isSparse(grad)) return grad
+  throw new GradientError(
+    `The gradient of a parameter of shape [${grad.shape}] is sparse (sparse: true), which the fused optimisers and clipping ` +
+      'cannot read: leave sparse out, or set param.grad = param.grad.toDense() first',
+    { shape: grad.shape },
+  )
 }
 
 /** The fused kernels walk all tensors of a parameter as plain memory: other strides would be mixed up in silence. */

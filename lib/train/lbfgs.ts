@@ -11,6 +11,7 @@ import { snakeCase } from '../data/key-case.js'
 import { CheckpointError, ConfigError } from '../native/errors.js'
 import { cat, enableGrad, noGrad, scope, Tensor } from '../tensor/index.js'
 import { keepForever } from '../tensor/scope.js'
+import { dense } from './gradients.js'
 import { type LinePoint, strongWolfe } from './line-search.js'
 import { readState } from './optimizer-state.js'
 
@@ -260,7 +261,9 @@ export class LBFGS {
     const loss = given instanceof Tensor ? Number(given.item()) : given
     if (typeof loss !== 'number') throw misuse('LBFGS.step', 'what the closure gives', 'a loss', given)
     const gradient = scope(() => {
-      const parts = this.groups[0].params.map((param) => param.grad?.reshape([-1]) ?? param.newZeros([param.numel()]))
+      const parts = this.groups[0].params.map((param) =>
+        param.grad ? dense(param.grad).reshape([-1]) : param.newZeros([param.numel()]),
+      )
       return keepForever(cat(parts))
     })
     return { loss, gradient }

@@ -11,8 +11,10 @@ import {
   ConfigError,
   clipGradNorm,
   clipGradValue,
+  functional,
   GradientError,
   getLinearScheduleWithWarmup,
+  LBFGS,
   Lion,
   memoryStats,
   NAdam,
@@ -227,6 +229,25 @@ describe('optimiser', () => {
     expect(() => new SGD([a], { nesterov: true })).toThrow(/momentum/)
     const other = new AdamW([a]).stateDict()
     expect(() => new AdamW([a, b]).loadStateDict(other)).toThrow(CheckpointError)
+  })
+
+  it('refuses a sparse gradient, in words, and takes its dense form', async () => {
+    const weight = new Parameter(ones([5, 3]))
+    const read = () =>
+      functional.embeddingBag(tensor([[0, 2]], { dtype: 'int64' }), weight, { mode: 'sum', sparse: true })
+    await read().sum().backward()
+    const loss = async () => read().sum()
+    for (const kind of [SGD, Adam, AdamW, Adagrad, Adafactor, Lion, RMSprop, LBFGS] as never[]) {
+      const optimizer = new (kind as typeof SGD)([weight], { lr: 0.5 })
+      await expect(optimizer.step(...([loss] as unknown as []))).rejects.toThrow(/^The gradient of .*\[5,3\] is sparse/)
+    }
+    await expect(clipGradNorm([weight], 1)).rejects.toThrow(GradientError)
+    await expect(clipGradValue([weight], 1)).rejects.toThrow(GradientError)
+    expect(weight.detach().toArray()).toEqual(ones([5, 3]).toArray())
+
+    weight.grad = (weight.grad as Tensor).toDense()
+    await new SGD([weight], { lr: 0.5 }).step()
+    expect(weight.detach().toArray()).toEqual([0.5, 1, 0.5, 1, 1].map((value) => [value, value, value]))
   })
 
   it('refuses state of another shape', async () => {
