@@ -1,11 +1,12 @@
 /// <reference lib="esnext.disposable" preserve="true" />
 export * from './audio/index.js'
+export * from './base/errors.js'
 export * from './data/index.js'
 export * from './distributed/index.js'
+export * from './files/index.js'
 export * from './generation/index.js'
 export * from './hub/index.js'
 export * from './models/index.js'
-export * from './native/errors.js'
 export * from './nn/index.js'
 export * from './peft/index.js'
 export * from './serve/index.js'

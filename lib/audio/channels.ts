@@ -1,5 +1,5 @@
-import { isArrayLike, misuse, requireWhole } from '../data/check.js'
-import { ConfigError } from '../native/errors.js'
+import { isArrayLike, misuse, requireWhole } from '../base/check.js'
+import { ConfigError } from '../base/errors.js'
 import { scope, type Tensor, tensor } from '../tensor/index.js'
 import { requireSamples } from './resample.js'
 

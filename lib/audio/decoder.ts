@@ -1,6 +1,6 @@
 import { join } from 'node:path'
 import { Worker } from 'node:worker_threads'
-import type { ByteSource } from '../data/byte-source.js'
+import type { ByteSource } from '../files/byte-source.js'
 import { packageDirectory } from '../native/load.js'
 import type { Decoded } from './codecs/decoder.js'
 import type { CodedFormat } from './formats.js'

@@ -1,4 +1,4 @@
-import { requireNumber, requireObject, requireWhole } from '../data/check.js'
+import { requireNumber, requireObject, requireWhole } from '../base/check.js'
 import { op, opAsync } from '../native/call.js'
 import type { Generator, Tensor } from '../tensor/index.js'
 import { requireSamples } from './resample.js'

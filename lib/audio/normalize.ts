@@ -1,6 +1,6 @@
-import { listOf, misuse, requireObject, requireWhole } from '../data/check.js'
+import { listOf, misuse, requireObject, requireWhole } from '../base/check.js'
+import { ConfigError } from '../base/errors.js'
 import { opAsync } from '../native/call.js'
-import { ConfigError } from '../native/errors.js'
 import { scope, Tensor, tensor, zeros } from '../tensor/index.js'
 import { requireSamples } from './resample.js'
 

@@ -1,4 +1,4 @@
-import type { ByteSource } from '../data/byte-source.js'
+import type { ByteSource } from '../files/byte-source.js'
 import { blockOf, HIGHEST_RATE, MOST_CHANNELS, type PcmEncoding, type PcmFile } from './pcm.js'
 
 // Headers of AIFF, AU and CAF. Each throws a DataError naming the byte, for anything that is no sound file of its kind.

@@ -1,4 +1,4 @@
-import { ConfigError } from '../native/errors.js'
+import { ConfigError } from '../base/errors.js'
 import { type AdpcmBlocks, decodeAdpcm } from './adpcm.js'
 
 /** Of a file, to read and to write. */

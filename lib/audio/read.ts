@@ -1,6 +1,6 @@
 import { availableParallelism } from 'node:os'
-import { misuse, requireNumber, requireObject, requireWhole } from '../data/check.js'
-import { OperatorError } from '../native/errors.js'
+import { misuse, requireNumber, requireObject, requireWhole } from '../base/check.js'
+import { OperatorError } from '../base/errors.js'
 import { empty, ops, scope, type Tensor, tensor } from '../tensor/index.js'
 import { type Channels, pickChannels, requireChannels } from './channels.js'
 import type { AudioFormat, AudioInput } from './formats.js'

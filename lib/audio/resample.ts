@@ -1,6 +1,6 @@
-import { misuse, requireNumber, requireObject, requireOneOf, requireWhole } from '../data/check.js'
+import { misuse, requireNumber, requireObject, requireOneOf, requireWhole } from '../base/check.js'
+import { ConfigError } from '../base/errors.js'
 import { opAsync } from '../native/call.js'
-import { ConfigError } from '../native/errors.js'
 import { ops, scope, Tensor } from '../tensor/index.js'
 import { keepForever } from '../tensor/scope.js'
 

@@ -1,5 +1,5 @@
-import { requireNumber, requireObject } from '../data/check.js'
-import { ConfigError } from '../native/errors.js'
+import { requireNumber, requireObject } from '../base/check.js'
+import { ConfigError } from '../base/errors.js'
 import { ops, scope, type Tensor } from '../tensor/index.js'
 import { requireSamples } from './resample.js'
 

@@ -1,4 +1,4 @@
-import type { ByteSource } from '../data/byte-source.js'
+import type { ByteSource } from '../files/byte-source.js'
 import type { AudioFormat } from './formats.js'
 
 /**

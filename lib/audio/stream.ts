@@ -1,4 +1,4 @@
-import { requireNumber } from '../data/check.js'
+import { requireNumber } from '../base/check.js'
 import { type Tensor, tensor } from '../tensor/index.js'
 import { keepForever } from '../tensor/scope.js'
 import { pickChannels } from './channels.js'

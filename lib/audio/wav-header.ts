@@ -1,4 +1,4 @@
-import type { ByteSource } from '../data/byte-source.js'
+import type { ByteSource } from '../files/byte-source.js'
 import { blockOf, HIGHEST_RATE, MOST_CHANNELS, type PcmEncoding, type PcmFile } from './pcm.js'
 
 // A file needs a handful of chunks; a million empty ones are there to keep a reader busy.

@@ -13,7 +13,7 @@ import {
 import { availableParallelism, totalmem } from 'node:os'
 import { join } from 'node:path'
 import { pathToFileURL } from 'node:url'
-import { LibtorchError } from '../native/errors.js'
+import { LibtorchError } from '../base/errors.js'
 import { type Environment, type Libtorch, lastLine } from '../native/libtorch.js'
 import { packageDirectory } from '../native/load.js'
 import { pathWithCMake, which } from './provision.js'

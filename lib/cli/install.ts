@@ -1,6 +1,6 @@
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
-import { LibtorchError } from '../native/errors.js'
+import { LibtorchError } from '../base/errors.js'
 import {
   cacheDirectory,
   type Environment,

@@ -1,6 +1,6 @@
 #!/usr/bin/env node
 import { parseArgs } from 'node:util'
-import { VoxtorchError } from '../native/errors.js'
+import { VoxtorchError } from '../base/errors.js'
 import { SUPPORTED } from '../native/libtorch.js'
 import { packageVersion } from '../native/load.js'
 import { doctor } from './doctor.js'

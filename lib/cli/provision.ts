@@ -4,7 +4,7 @@ import { createWriteStream, existsSync, mkdirSync, readdirSync, renameSync, rmSy
 import { basename, delimiter, dirname, join } from 'node:path'
 import { Readable, Transform } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
-import { LibtorchError } from '../native/errors.js'
+import { LibtorchError } from '../base/errors.js'
 import {
   cacheDirectory,
   type Environment,

@@ -1,5 +1,5 @@
 import { parseArgs } from 'node:util'
-import { nearest } from '../data/nearest.js'
+import { nearest } from '../base/nearest.js'
 import type { ChatModelLoader, Served, ServeOptions } from '../serve/index.js'
 import { chatModels } from './chat-models.js'
 

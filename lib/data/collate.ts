@@ -1,6 +1,14 @@
-import { ConfigError, DataError } from '../native/errors.js'
+import {
+  misuse,
+  requireNumber,
+  requireObject,
+  requireOneOf,
+  requireOptions,
+  requireWhole,
+  shown,
+} from '../base/check.js'
+import { ConfigError, DataError } from '../base/errors.js'
 import { type DType, type Tensor, tensor } from '../tensor/index.js'
-import { misuse, requireNumber, requireObject, requireOneOf, requireOptions, requireWhole, shown } from './check.js'
 
 /** How `padCollate` makes one field of a batch. */
 export interface CollateField {

@@ -1,4 +1,3 @@
-import { ConfigError, DataError } from '../native/errors.js'
 import {
   isArrayLike,
   misuse,
@@ -9,7 +8,8 @@ import {
   requireOptions,
   requireWhole,
   shown,
-} from './check.js'
+} from '../base/check.js'
+import { ConfigError, DataError } from '../base/errors.js'
 import type { Dataset, IterableDataset, StreamContext } from './dataset.js'
 import { indicesBelow, Random } from './random.js'
 import { asDataset } from './source.js'

@@ -1,10 +1,10 @@
 import { type FileHandle, open, stat } from 'node:fs/promises'
-import { ConfigError, DataError } from '../native/errors.js'
-import { misuse, requireObject, requireOneOf, requireString, requireWhole } from './check.js'
+import { misuse, requireObject, requireOneOf, requireString, requireWhole } from '../base/check.js'
+import { ConfigError, DataError } from '../base/errors.js'
+import { jsonValue, refuseTooMuch } from '../files/json/json.js'
+import { JsonScan } from '../files/json/scan.js'
+import { chunksOf, faultIn, LONGEST_LINE, utf8, withoutMark } from '../files/text.js'
 import { BadRecord, type Dataset, type IterableDataset, type StreamContext } from './dataset.js'
-import { jsonValue, refuseTooMuch } from './json.js'
-import { JsonScan } from './json-scan.js'
-import { chunksOf, faultIn, LONGEST_LINE, utf8, withoutMark } from './text.js'
 
 export interface JsonlDatasetOptions {
   /**

@@ -1,5 +1,5 @@
-import { ConfigError } from '../native/errors.js'
-import { requireObject, shown } from './check.js'
+import { requireObject, shown } from '../base/check.js'
+import { ConfigError } from '../base/errors.js'
 import type { PlanOptions } from './plan.js'
 
 /** Where a `DataLoader` is: plain data for a checkpoint. */

@@ -1,6 +1,6 @@
-import { ConfigError, DataError, ShapeError } from '../native/errors.js'
+import { isArrayLike, misuse, requireOptions, requireWhole, shown } from '../base/check.js'
+import { ConfigError, DataError, ShapeError } from '../base/errors.js'
 import { scope, Tensor, tensor } from '../tensor/index.js'
-import { isArrayLike, misuse, requireOptions, requireWhole, shown } from './check.js'
 import type { EpochBatchSampler } from './plan.js'
 import { Random } from './random.js'
 import { checkedLengths } from './sampler.js'

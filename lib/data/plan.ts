@@ -1,5 +1,5 @@
-import { ConfigError, DataError } from '../native/errors.js'
-import { listOf, misuse, requireFunction, requireObject, requireOptions, requireWhole, shown } from './check.js'
+import { listOf, misuse, requireFunction, requireObject, requireOptions, requireWhole, shown } from '../base/check.js'
+import { ConfigError, DataError } from '../base/errors.js'
 import { indicesBelow, Random } from './random.js'
 
 /** An order that depends on the epoch. */

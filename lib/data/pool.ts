@@ -1,8 +1,8 @@
 import { join } from 'node:path'
 import { Worker } from 'node:worker_threads'
-import { DataError } from '../native/errors.js'
+import { shown } from '../base/check.js'
+import { DataError } from '../base/errors.js'
 import { packageDirectory } from '../native/load.js'
-import { shown } from './check.js'
 import { asDataset, isBadRecord, openDataset, Reader, ReadFailure } from './source.js'
 
 /** What stands in the place of a sample that could not be read. */

@@ -1,4 +1,4 @@
-import { misuse, requireNumber, requireObject, requireOptions, requireString } from './check.js'
+import { misuse, requireNumber, requireObject, requireOptions, requireString } from '../base/check.js'
 
 /** What a bar writes to: `process.stderr`, or anything like it. */
 export interface ProgressStream {

@@ -1,5 +1,5 @@
-import { ConfigError } from '../native/errors.js'
-import { misuse, requireWhole } from './check.js'
+import { misuse, requireWhole } from '../base/check.js'
+import { ConfigError } from '../base/errors.js'
 
 /**
  * Seeded random numbers for orders and splits: xoshiro128** (Blackman and Vigna 2018, https://prng.di.unimi.it), seeded

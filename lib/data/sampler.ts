@@ -1,5 +1,5 @@
-import { ConfigError } from '../native/errors.js'
-import { isArrayLike, misuse, requireOptions, requireWhole } from './check.js'
+import { isArrayLike, misuse, requireOptions, requireWhole } from '../base/check.js'
+import { ConfigError } from '../base/errors.js'
 import { type EpochBatchSampler, type EpochSampler, indicesOf, requireSampler, type Sampler } from './plan.js'
 import { indicesBelow, Random } from './random.js'
 

@@ -1,6 +1,6 @@
-import { listOf, misuse, requireObject, requireOneOf } from '../data/check.js'
+import { listOf, misuse, requireObject, requireOneOf } from '../base/check.js'
+import { ConfigError, DistributedError } from '../base/errors.js'
 import { opAsync } from '../native/call.js'
-import { ConfigError, DistributedError } from '../native/errors.js'
 import { scope, Tensor, tensor } from '../tensor/index.js'
 import { groupId, isInitialized, requireRank, worldSize } from './process-group.js'
 

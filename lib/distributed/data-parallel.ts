@@ -1,6 +1,6 @@
-import { requireNumber, requireObject, requireOneOf } from '../data/check.js'
+import { requireNumber, requireObject, requireOneOf } from '../base/check.js'
+import { ConfigError, GradientError, VoxtorchError } from '../base/errors.js'
 import { opAsync } from '../native/call.js'
-import { ConfigError, GradientError, VoxtorchError } from '../native/errors.js'
 import { Module } from '../nn/module.js'
 import { isGradEnabled, Tensor } from '../tensor/index.js'
 import { groupId } from './process-group.js'

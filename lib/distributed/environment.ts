@@ -1,4 +1,4 @@
-import { ConfigError } from '../native/errors.js'
+import { ConfigError } from '../base/errors.js'
 
 /** What a launcher tells each process: torchrun's variables, which Kubernetes operators and `voxtorch launch` set too. */
 export interface Launch {

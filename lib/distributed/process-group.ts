@@ -1,6 +1,6 @@
-import { misuse, requireNumber, requireObject, requireOneOf, requireString, requireWhole } from '../data/check.js'
+import { misuse, requireNumber, requireObject, requireOneOf, requireString, requireWhole } from '../base/check.js'
+import { ConfigError } from '../base/errors.js'
 import { op, opAsync } from '../native/call.js'
-import { ConfigError } from '../native/errors.js'
 import { type Launch, launchedAs, readLaunch } from './environment.js'
 
 export interface ProcessGroupOptions {

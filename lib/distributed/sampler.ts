@@ -1,6 +1,6 @@
-import { requireNumber, requireObject, requireOneOf, requireWhole } from '../data/check.js'
+import { requireNumber, requireObject, requireOneOf, requireWhole } from '../base/check.js'
+import { ConfigError } from '../base/errors.js'
 import { indicesBelow, Random } from '../data/random.js'
-import { ConfigError } from '../native/errors.js'
 import { rank as ownRank, worldSize as ownWorld } from './process-group.js'
 
 export interface DistributedSamplerOptions {

@@ -1,5 +1,5 @@
-import { listOf, requireFunction } from '../data/check.js'
-import { ConfigError } from '../native/errors.js'
+import { listOf, requireFunction } from '../base/check.js'
+import { ConfigError } from '../base/errors.js'
 import { type Device, type DType, empty, noGrad, scope, type Tensor } from '../tensor/index.js'
 import { keepForever } from '../tensor/scope.js'
 import type { GroupOptions, Optimizer, OptimizerState, ParamGroup } from '../train/optimizer.js'

@@ -1,6 +1,6 @@
-import { nearest } from '../data/nearest.js'
-import { optionsOf, shown } from '../native/arguments.js'
-import { ConfigError } from '../native/errors.js'
+import { optionsOf, shown } from '../base/arguments.js'
+import { ConfigError } from '../base/errors.js'
+import { nearest } from '../base/nearest.js'
 import { checkKey, type Kind, kinds } from './keys.js'
 
 /**

@@ -1,4 +1,4 @@
-import { isArrayLike, misuse, requireOptions, requireWhole } from '../data/check.js'
+import { isArrayLike, misuse, requireOptions, requireWhole } from '../base/check.js'
 import { opAsync } from '../native/call.js'
 import { Tensor } from '../tensor/index.js'
 

@@ -1,8 +1,8 @@
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
-import { readJson, writeJson } from '../data/json.js'
-import { toCamel, toSnake } from '../data/key-case.js'
-import { CheckpointError, ConfigError } from '../native/errors.js'
+import { CheckpointError, ConfigError } from '../base/errors.js'
+import { toCamel, toSnake } from '../base/key-case.js'
+import { readJson, writeJson } from '../files/json/json.js'
 import { type GenerationConfig, generationConfig } from './config.js'
 import { kinds } from './keys.js'
 

@@ -1,5 +1,5 @@
-import { shown } from '../native/arguments.js'
-import { ConfigError } from '../native/errors.js'
+import { shown } from '../base/arguments.js'
+import { ConfigError } from '../base/errors.js'
 import type { GenerationConfig } from './config.js'
 
 /** What a value of a generation configuration must be: the test, and the words for it. */

@@ -1,6 +1,6 @@
+import { ConfigError } from '../base/errors.js'
 import { native } from '../native/addon.js'
 import { op, opAsync } from '../native/call.js'
-import { ConfigError } from '../native/errors.js'
 import { handleOf } from '../native/handle.js'
 import type { ModuleHandle } from '../native/objects.js'
 import { makeNative } from '../nn/native-module.js'

@@ -1,4 +1,4 @@
-import { ConfigError } from '../native/errors.js'
+import { ConfigError } from '../base/errors.js'
 import type { Tokenizer } from '../text/index.js'
 import type { GenerateStep } from './generate.js'
 

@@ -1,8 +1,8 @@
 import { mkdir, readdir, readFile, readlink, rename, rm, stat, symlink } from 'node:fs/promises'
 import { dirname, join, relative } from 'node:path'
-import { writeAtomically } from '../data/atomic.js'
-import { parseJson, writeJson } from '../data/json.js'
-import { HubError, VoxtorchError } from '../native/errors.js'
+import { writeAtomically } from '../base/atomic.js'
+import { HubError, VoxtorchError } from '../base/errors.js'
+import { parseJson, writeJson } from '../files/json/json.js'
 
 /** A file of a repository as its list names it. */
 export interface HubFile {

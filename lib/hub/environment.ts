@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs'
 import { homedir } from 'node:os'
 import { join } from 'node:path'
-import { ConfigError } from '../native/errors.js'
+import { ConfigError } from '../base/errors.js'
 
 /**
  * The settings that Python's huggingface_hub reads from the environment, with the same names and meanings

@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises'
-import { CancelledError, HubError, VoxtorchError } from '../native/errors.js'
+import { CancelledError, HubError, VoxtorchError } from '../base/errors.js'
 
 /** How the server is spoken to. */
 export interface Wire {

@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises'
-import { Lock, takeLock } from '../data/lock.js'
+import { Lock, takeLock } from '../base/lock.js'
 import { cancelIfAborted } from './http.js'
 
 const POLL = 100

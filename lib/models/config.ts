@@ -1,5 +1,5 @@
-import { shown } from '../native/arguments.js'
-import { ConfigError } from '../native/errors.js'
+import { shown } from '../base/arguments.js'
+import { ConfigError } from '../base/errors.js'
 
 /** A network's configuration. Published files have more keys than a network needs; they are kept for saving. */
 export interface NetworkConfig {

@@ -1,5 +1,5 @@
-import { shown } from '../native/arguments.js'
-import { ConfigError } from '../native/errors.js'
+import { shown } from '../base/arguments.js'
+import { ConfigError } from '../base/errors.js'
 import { binaryCrossEntropyWithLogits, crossEntropy, mseLoss } from '../nn/losses.js'
 import type { Tensor } from '../tensor/index.js'
 import type { NetworkConfig } from './config.js'

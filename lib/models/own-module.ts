@@ -1,9 +1,9 @@
 import { mkdir, readFile, stat } from 'node:fs/promises'
 import { join } from 'node:path'
-import { writeAtomically } from '../data/atomic.js'
-import { misuse, requireFunction, requireObject, requireString } from '../data/check.js'
-import { loadSafetensors, saveSafetensors } from '../data/safetensors.js'
-import { CheckpointError } from '../native/errors.js'
+import { writeAtomically } from '../base/atomic.js'
+import { misuse, requireFunction, requireObject, requireString } from '../base/check.js'
+import { CheckpointError } from '../base/errors.js'
+import { loadSafetensors, saveSafetensors } from '../files/safetensors/safetensors.js'
 import { Module } from '../nn/module.js'
 import { loadParts, saveParts } from '../peft/parts.js'
 

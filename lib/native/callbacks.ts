@@ -1,7 +1,7 @@
+import { CancelledError } from '../base/errors.js'
 import { cells, moveTop, SCOPE, top } from './buffer.js'
 import { decodeSeveral } from './decode.js'
 import { put } from './encode.js'
-import { CancelledError } from './errors.js'
 import { keepCallbackError } from './failure.js'
 
 /** A JavaScript function that native code may call: custom gradients and hooks. */

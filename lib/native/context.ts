@@ -1,5 +1,5 @@
 import { AsyncLocalStorage } from 'node:async_hooks'
-import { requireFunction } from './arguments.js'
+import { requireFunction } from '../base/arguments.js'
 
 /** One `scope()` that may still be open. */
 export interface ScopeState {

@@ -1,3 +1,4 @@
+import { ConfigError } from '../base/errors.js'
 import {
   BIGINT,
   BOOL,
@@ -15,7 +16,6 @@ import {
   UNDEFINED,
 } from './buffer.js'
 import { isOptions } from './encode.js'
-import { ConfigError } from './errors.js'
 import { type Handle, handleOf, isHandle } from './handle.js'
 import { freeWhenForgotten, ModuleHandle, wrapTensor } from './objects.js'
 

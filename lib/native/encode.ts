@@ -1,3 +1,4 @@
+import { ConfigError } from '../base/errors.js'
 import { native } from './addon.js'
 import {
   BIGINT,
@@ -22,7 +23,6 @@ import {
   top,
   UNDEFINED,
 } from './buffer.js'
-import { ConfigError } from './errors.js'
 import { handleOf, isHandle } from './handle.js'
 import { tensorClass } from './objects.js'
 

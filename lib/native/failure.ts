@@ -1,5 +1,5 @@
+import { CancelledError, DeviceError, nativeError } from '../base/errors.js'
 import { native } from './addon.js'
-import { CancelledError, DeviceError, nativeError } from './errors.js'
 
 /** What a native call left behind when it failed, as an error to throw. */
 export function failure(): Error {

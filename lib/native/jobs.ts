@@ -1,11 +1,10 @@
-import { setFlagsFromString } from 'node:v8'
-import { runInNewContext } from 'node:vm'
+import { OutOfMemoryError } from '../base/errors.js'
+import { collectGarbage } from '../base/heap.js'
 import { native } from './addon.js'
 import { cells, checkStatus, DONE, emitWarnings, enter, JOB, moveTop, STATUS, top, WARNED } from './buffer.js'
 import { type Context, currentContext } from './context.js'
 import { decode } from './decode.js'
 import { put } from './encode.js'
-import { OutOfMemoryError } from './errors.js'
 import { failure } from './failure.js'
 import type { Handle } from './handle.js'
 
@@ -114,17 +113,4 @@ function retryWithMemory(job: number): void {
   setImmediate(() => {
     if (native.retry(job) === 0) finish(job)
   })
-}
-
-/** Frees what nobody needs any more, at once. */
-export function collectGarbage(): void {
-  collector ??= (globalThis as { gc?: () => void }).gc ?? exposedGc()
-  collector?.()
-}
-
-let collector: (() => void) | undefined
-
-function exposedGc(): (() => void) | undefined {
-  setFlagsFromString('--expose-gc')
-  return runInNewContext('gc') as (() => void) | undefined
 }

@@ -2,8 +2,8 @@ import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
+import { LibtorchError } from '../base/errors.js'
 import type { NativeAddon } from './addon.js'
-import { LibtorchError } from './errors.js'
 import { explain, findLibtorch, type Libtorch, type Search, SUPPORTED } from './libtorch.js'
 
 // Loads libtorch by its full path, then the addon, whose needed libraries resolve by SONAME to what is mapped already.

@@ -1,5 +1,5 @@
-import { requireOptions } from '../data/check.js'
-import { ConfigError, ShapeError } from '../native/errors.js'
+import { requireOptions } from '../base/check.js'
+import { ConfigError, ShapeError } from '../base/errors.js'
 import { cat, ones, ops, scope, type Tensor } from '../tensor/index.js'
 import { layerOptions, otherRank, requireProbability, requireSizes, requireTensors } from './check.js'
 import { linear } from './functional.js'

@@ -1,4 +1,4 @@
-import { ShapeError } from '../native/errors.js'
+import { ShapeError } from '../base/errors.js'
 import { noGrad, ops, scope, type Tensor, zeros } from '../tensor/index.js'
 import { explain, layerOptions, notFloating, otherRank, otherSize, requireSizes } from './check.js'
 import { ones_, zeros_ } from './init.js'

@@ -1,6 +1,6 @@
-import { requireOptions } from '../data/check.js'
-import { shown } from '../native/arguments.js'
-import { ConfigError, DTypeError, IndexError, ShapeError } from '../native/errors.js'
+import { shown } from '../base/arguments.js'
+import { requireOptions } from '../base/check.js'
+import { ConfigError, DTypeError, IndexError, ShapeError } from '../base/errors.js'
 import { type DType, Tensor } from '../tensor/index.js'
 import { sameShape } from './text.js'
 

@@ -1,5 +1,5 @@
-import { requireOptions } from '../data/check.js'
-import { ConfigError, ShapeError } from '../native/errors.js'
+import { requireOptions } from '../base/check.js'
+import { ConfigError, ShapeError } from '../base/errors.js'
 import { ops, type Tensor } from '../tensor/index.js'
 import { explain, layerOptions, notFloating, otherRank, otherSize, otherType, requireSizes, sizeList } from './check.js'
 import { calculateFans, kaimingUniform_, uniform_ } from './init.js'

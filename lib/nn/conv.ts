@@ -1,4 +1,4 @@
-import { ConfigError } from '../native/errors.js'
+import { ConfigError } from '../base/errors.js'
 import { ops, scope, type Tensor } from '../tensor/index.js'
 import { layerOptions, requireSizes, sizeList } from './check.js'
 import { type ConvOptions, conv1d, conv2d, type PaddingMode, pad } from './functional.js'

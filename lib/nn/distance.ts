@@ -1,4 +1,4 @@
-import { requireOptions } from '../data/check.js'
+import { requireOptions } from '../base/check.js'
 import { ops, type Tensor } from '../tensor/index.js'
 import { requireSettings } from './check.js'
 import { cosineSimilarity } from './functional.js'

@@ -1,4 +1,4 @@
-import { requireOptions } from '../data/check.js'
+import { requireOptions } from '../base/check.js'
 import { type Device, type DType, full, noGrad, scope, type Tensor } from '../tensor/index.js'
 import { layerOptions, requireSizes } from './check.js'
 import { xavierUniform_ } from './init.js'

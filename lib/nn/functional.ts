@@ -1,8 +1,8 @@
 /** Layers and losses as functions of tensors, without state. Shapes as in PyTorch's torch.nn.functional. */
 
-import { requireOneOf, requireOptions } from '../data/check.js'
+import { requireOneOf, requireOptions } from '../base/check.js'
+import { ConfigError } from '../base/errors.js'
 import { op } from '../native/call.js'
-import { ConfigError } from '../native/errors.js'
 import { arange, noGrad, ops, scope, type Tensor } from '../tensor/index.js'
 import {
   badIndices,

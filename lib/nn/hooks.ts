@@ -1,4 +1,4 @@
-import { ConfigError } from '../native/errors.js'
+import { ConfigError } from '../base/errors.js'
 import type { ForwardHook, Module } from './module.js'
 
 type Forward = (...args: unknown[]) => unknown

@@ -2,9 +2,10 @@
  * Initialisation laws, in place and without gradient; each returns its tensor. They draw what PyTorch's draw, in its
  * order, so the same seed gives the same weights.
  */
-import { requireOptions } from '../data/check.js'
-import { requireFunction, shown } from '../native/arguments.js'
-import { ConfigError, ShapeError } from '../native/errors.js'
+
+import { requireFunction, shown } from '../base/arguments.js'
+import { requireOptions } from '../base/check.js'
+import { ConfigError, ShapeError } from '../base/errors.js'
 import { type Generator, tensor as makeTensor, noGrad, ops, scope, type Tensor } from '../tensor/index.js'
 import { requireNumbers, requireTensors } from './check.js'
 

@@ -1,5 +1,5 @@
-import { requireOneOf, requireOptions } from '../data/check.js'
-import { ConfigError } from '../native/errors.js'
+import { requireOneOf, requireOptions } from '../base/check.js'
+import { ConfigError } from '../base/errors.js'
 import { ops, scope, type Tensor } from '../tensor/index.js'
 import { requireSameShape, requireSettings, requireTensors } from './check.js'
 import {

@@ -1,7 +1,7 @@
-import { requireOptions } from '../data/check.js'
-import { shown } from '../native/arguments.js'
+import { shown } from '../base/arguments.js'
+import { requireOptions } from '../base/check.js'
+import { ConfigError, DTypeError } from '../base/errors.js'
 import { op, opAsync } from '../native/call.js'
-import { ConfigError, DTypeError } from '../native/errors.js'
 import { ops, scope, type Tensor } from '../tensor/index.js'
 import { badIndices, explain, isFloating, notFloating, otherSize, requireSameShape, requireTensors } from './check.js'
 

@@ -1,6 +1,6 @@
-import { requireOptions } from '../data/check.js'
+import { requireOptions } from '../base/check.js'
+import { DTypeError } from '../base/errors.js'
 import { native } from '../native/addon.js'
-import { DTypeError } from '../native/errors.js'
 import { handleOf } from '../native/handle.js'
 import { freeWhenForgotten } from '../native/objects.js'
 import { type Device, type DType, empty, scope, Tensor } from '../tensor/index.js'

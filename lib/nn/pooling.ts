@@ -1,4 +1,4 @@
-import { requireOptions } from '../data/check.js'
+import { requireOptions } from '../base/check.js'
 import { ops, scope, type Tensor } from '../tensor/index.js'
 import { requireSettings, requireTensors, sizeList } from './check.js'
 import { Module } from './module.js'

@@ -1,5 +1,5 @@
-import { requireOptions } from '../data/check.js'
-import { ConfigError } from '../native/errors.js'
+import { requireOptions } from '../base/check.js'
+import { ConfigError } from '../base/errors.js'
 import { ops, type Tensor } from '../tensor/index.js'
 import { requireSizes, requireTensors, sizeList } from './check.js'
 import { type InterpolateOptions, interpolate } from './functional.js'

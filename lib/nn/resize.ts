@@ -1,6 +1,6 @@
-import { requireOneOf, requireOptions } from '../data/check.js'
+import { requireOneOf, requireOptions } from '../base/check.js'
+import { ConfigError } from '../base/errors.js'
 import { op } from '../native/call.js'
-import { ConfigError } from '../native/errors.js'
 import { ops, type Tensor } from '../tensor/index.js'
 import { otherRank, requireTensors } from './check.js'
 

@@ -1,5 +1,5 @@
-import { requireObject, requireOneOf } from '../data/check.js'
-import { ShapeError } from '../native/errors.js'
+import { requireObject, requireOneOf } from '../base/check.js'
+import { ShapeError } from '../base/errors.js'
 import { ops, scope, type Tensor, zeros } from '../tensor/index.js'
 import { layerOptions, otherRank, requireSizes, requireTensors } from './check.js'
 import { uniform_ } from './init.js'

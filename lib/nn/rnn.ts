@@ -1,7 +1,7 @@
-import { requireObject, requireOneOf, requireOptions } from '../data/check.js'
-import { shown } from '../native/arguments.js'
+import { shown } from '../base/arguments.js'
+import { requireObject, requireOneOf, requireOptions } from '../base/check.js'
+import { ConfigError, DataError, ShapeError } from '../base/errors.js'
 import { op } from '../native/call.js'
-import { ConfigError, DataError, ShapeError } from '../native/errors.js'
 import { ops, scope, Tensor, tensor, zeros } from '../tensor/index.js'
 import {
   explain,

@@ -1,4 +1,4 @@
-import { ConfigError } from '../native/errors.js'
+import { ConfigError } from '../base/errors.js'
 import type { Tensor } from '../tensor/index.js'
 
 export const sameShape = (a: number[], b: number[]): boolean =>

@@ -1,5 +1,5 @@
-import { requireOptions } from '../data/check.js'
-import { ConfigError } from '../native/errors.js'
+import { requireOptions } from '../base/check.js'
+import { ConfigError } from '../base/errors.js'
 import { scope, type Tensor } from '../tensor/index.js'
 import { MultiheadAttention } from './attention.js'
 import { layerOptions, requireLayers, requireTensors } from './check.js'

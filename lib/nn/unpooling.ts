@@ -1,5 +1,5 @@
-import { requireOptions } from '../data/check.js'
-import { ConfigError } from '../native/errors.js'
+import { requireOptions } from '../base/check.js'
+import { ConfigError } from '../base/errors.js'
 import { ops, rand, scope, type Tensor } from '../tensor/index.js'
 import { otherRank, requireTensors, sizeList } from './check.js'
 import { Module } from './module.js'

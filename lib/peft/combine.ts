@@ -1,5 +1,5 @@
-import { misuse, requireNumber, requireObject, requireOneOf, requireWhole } from '../data/check.js'
-import { ConfigError } from '../native/errors.js'
+import { misuse, requireNumber, requireObject, requireOneOf, requireWhole } from '../base/check.js'
+import { ConfigError } from '../base/errors.js'
 import { cat, noGrad, ops, scope, stack, type Tensor } from '../tensor/index.js'
 import type { ResolvedLoraConfig } from './config.js'
 import type { Lora, LoraLayer } from './layer.js'

@@ -1,7 +1,7 @@
-import { misuse, requireNumber, requireObject, requireOneOf, requireWhole } from '../data/check.js'
-import { snakeCase, toSnake } from '../data/key-case.js'
-import { nearest } from '../data/nearest.js'
-import { CheckpointError, ConfigError } from '../native/errors.js'
+import { misuse, requireNumber, requireObject, requireOneOf, requireWhole } from '../base/check.js'
+import { CheckpointError, ConfigError } from '../base/errors.js'
+import { snakeCase, toSnake } from '../base/key-case.js'
+import { nearest } from '../base/nearest.js'
 import { isStart, type LoraStart } from './start.js'
 import { requireTokenIndices } from './tokens.js'
 

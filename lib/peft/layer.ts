@@ -1,5 +1,5 @@
+import { ConfigError } from '../base/errors.js'
 import { op } from '../native/call.js'
-import { ConfigError } from '../native/errors.js'
 import { Conv1d } from '../nn/conv.js'
 import { Embedding } from '../nn/embedding.js'
 import type { LayerAdapters, Module } from '../nn/module.js'

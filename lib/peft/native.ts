@@ -1,5 +1,5 @@
+import { ConfigError } from '../base/errors.js'
 import { opAsync } from '../native/call.js'
-import { ConfigError } from '../native/errors.js'
 import type { Module } from '../nn/module.js'
 import { beforeCalls, NativeModule } from '../nn/native-module.js'
 

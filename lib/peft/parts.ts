@@ -1,8 +1,8 @@
 import { existsSync } from 'node:fs'
 import { rm } from 'node:fs/promises'
 import { join } from 'node:path'
-import { readJson, writeJson } from '../data/json.js'
-import { CheckpointError, ConfigError } from '../native/errors.js'
+import { CheckpointError, ConfigError } from '../base/errors.js'
+import { readJson, writeJson } from '../files/json/json.js'
 import { adaptersOf, type Module } from '../nn/module.js'
 import { PeftModel, peftModelOf } from './model.js'
 

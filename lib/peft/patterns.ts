@@ -1,4 +1,4 @@
-import { ConfigError } from '../native/errors.js'
+import { ConfigError } from '../base/errors.js'
 import { withinTime } from '../text/time-limit.js'
 
 /** How long the matching of one pattern with all of a network's paths may take: adapters' files come from strangers. */

@@ -1,6 +1,6 @@
-import { misuse, requireObject, requireWhole } from '../data/check.js'
+import { misuse, requireObject, requireWhole } from '../base/check.js'
+import { ConfigError } from '../base/errors.js'
 import { op, opAsync } from '../native/call.js'
-import { ConfigError } from '../native/errors.js'
 import { Linear } from '../nn/linear.js'
 import { Module } from '../nn/module.js'
 import { NativeModule, nativeKind } from '../nn/native-module.js'

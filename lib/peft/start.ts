@@ -1,4 +1,4 @@
-import { ConfigError } from '../native/errors.js'
+import { ConfigError } from '../base/errors.js'
 import { kaimingUniform_, normal_, zeros_ } from '../nn/init.js'
 import { noGrad, ops, randn, scope, type Tensor } from '../tensor/index.js'
 import type { Lora } from './layer.js'

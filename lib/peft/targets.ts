@@ -1,4 +1,4 @@
-import { ConfigError } from '../native/errors.js'
+import { ConfigError } from '../base/errors.js'
 import { Conv1d } from '../nn/conv.js'
 import { Embedding } from '../nn/embedding.js'
 import { Linear } from '../nn/linear.js'

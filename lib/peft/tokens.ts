@@ -1,5 +1,5 @@
-import { misuse, requireObject, requireWhole } from '../data/check.js'
-import { ConfigError } from '../native/errors.js'
+import { misuse, requireObject, requireWhole } from '../base/check.js'
+import { ConfigError } from '../base/errors.js'
 import type { Module } from '../nn/module.js'
 import type { NativeModule } from '../nn/native-module.js'
 import { isUntied, outputLayerOf } from '../nn/output-layer.js'

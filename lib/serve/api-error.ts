@@ -1,4 +1,4 @@
-import { ConfigError, DataError, DTypeError, OutOfMemoryError, ShapeError } from '../native/errors.js'
+import { ConfigError, DataError, DTypeError, OutOfMemoryError, ShapeError } from '../base/errors.js'
 
 /** An answer other than success, in the shape of OpenAI's errors. */
 export class ApiError extends Error {

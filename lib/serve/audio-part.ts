@@ -1,5 +1,5 @@
 import { type AudioFormat, readAudio } from '../audio/index.js'
-import { OutOfMemoryError, VoxtorchError } from '../native/errors.js'
+import { OutOfMemoryError, VoxtorchError } from '../base/errors.js'
 import { scope } from '../tensor/index.js'
 import { badRequest } from './api-error.js'
 import type { ChatPart } from './chat-model.js'

@@ -1,5 +1,5 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
-import { JsonScan } from '../data/json-scan.js'
+import { JsonScan } from '../files/json/scan.js'
 import { ApiError, badRequest } from './api-error.js'
 
 /** Refuses by its headers what cannot be a JSON body within the limit, before a byte of it is read. */

@@ -1,6 +1,6 @@
 import type { createServer as CreateServer, IncomingMessage, Server, ServerResponse } from 'node:http'
 import type { AddressInfo } from 'node:net'
-import { ConfigError } from '../native/errors.js'
+import { ConfigError } from '../base/errors.js'
 import { Admission } from './admission.js'
 import { ApiError, apiErrorOf } from './api-error.js'
 import type { ChatModel } from './chat-model.js'

@@ -1,10 +1,10 @@
+import { requireFunction } from '../base/arguments.js'
+import { ConfigError } from '../base/errors.js'
 import { native } from '../native/addon.js'
-import { requireFunction } from '../native/arguments.js'
 import { callNative, op } from '../native/call.js'
 import { registerCallback } from '../native/callbacks.js'
 import { currentContext, GRAD, runInContext } from '../native/context.js'
 import { putAll } from '../native/encode.js'
-import { ConfigError } from '../native/errors.js'
 import { enableGrad, isGradEnabled, scope } from './scope.js'
 import { inCallback, synchronous, Tensor } from './tensor.js'
 

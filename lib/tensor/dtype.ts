@@ -1,5 +1,5 @@
-import { shown } from '../native/arguments.js'
-import { ConfigError } from '../native/errors.js'
+import { shown } from '../base/arguments.js'
+import { ConfigError } from '../base/errors.js'
 
 /** Element types, by PyTorch's names. */
 export type DType =

@@ -1,5 +1,5 @@
-import { optionsOf, requireFunction, shown } from '../native/arguments.js'
-import { ConfigError, GradientError } from '../native/errors.js'
+import { optionsOf, requireFunction, shown } from '../base/arguments.js'
+import { ConfigError, GradientError } from '../base/errors.js'
 import { grad } from './autograd.js'
 import { tensor, zeros } from './create.js'
 import { dtypeFacts } from './dtype.js'

@@ -1,5 +1,5 @@
+import { ConfigError } from '../base/errors.js'
 import { type Operator, operator } from '../native/call.js'
-import { ConfigError } from '../native/errors.js'
 import { functionNames, methodNames } from '../native/generated/names.js'
 import type { QueuedOperators, TensorFunctions } from '../native/generated/operators.js'
 import { isHandle } from '../native/handle.js'

@@ -1,6 +1,6 @@
+import { BusyError, VoxtorchError } from '../base/errors.js'
 import { op } from '../native/call.js'
 import { type Complex, Slice } from '../native/encode.js'
-import { BusyError, VoxtorchError } from '../native/errors.js'
 import { cat } from './create.js'
 import { type DType, dtypeFacts } from './dtype.js'
 import { noGrad, scope } from './scope.js'

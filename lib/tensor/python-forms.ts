@@ -1,6 +1,6 @@
-import { shown } from '../native/arguments.js'
+import { shown } from '../base/arguments.js'
+import { ConfigError, DTypeError, IndexError } from '../base/errors.js'
 import { isOptions } from '../native/encode.js'
-import { ConfigError, DTypeError, IndexError } from '../native/errors.js'
 import { scope } from './scope.js'
 import { Tensor } from './tensor.js'
 

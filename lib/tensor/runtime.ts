@@ -1,7 +1,7 @@
+import { requireFunction, shown } from '../base/arguments.js'
+import { ConfigError, DeviceError } from '../base/errors.js'
 import { native } from '../native/addon.js'
-import { requireFunction, shown } from '../native/arguments.js'
 import { callNative, op } from '../native/call.js'
-import { ConfigError, DeviceError } from '../native/errors.js'
 import { noCudaReason } from '../native/failure.js'
 
 const kvCacheBytes = op('voxtorch::kv_cache_bytes')

@@ -1,9 +1,9 @@
+import { optionsOf, requireFunction, shown } from '../base/arguments.js'
+import { ConfigError, ScopeError } from '../base/errors.js'
+import { listMayGrow, mapMayGrow } from '../base/heap.js'
 import { native } from '../native/addon.js'
-import { optionsOf, requireFunction, shown } from '../native/arguments.js'
 import { currentContext, GRAD, INFERENCE, runInContext, type ScopeState, withContext } from '../native/context.js'
-import { ConfigError, ScopeError } from '../native/errors.js'
 import { type Handle, handleOf, isHandle } from '../native/handle.js'
-import { listMayGrow, mapMayGrow } from '../native/heap.js'
 import { freeWhenForgotten } from '../native/objects.js'
 import { type Device, deviceWord, dtypeFacts } from './dtype.js'
 

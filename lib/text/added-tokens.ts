@@ -1,5 +1,5 @@
-import { misuse, requireString } from '../data/check.js'
-import { ConfigError } from '../native/errors.js'
+import { misuse, requireString } from '../base/check.js'
+import { ConfigError } from '../base/errors.js'
 import { AlignedText } from './aligned.js'
 import { widthAt } from './models/model.js'
 import { Trie } from './models/trie.js'

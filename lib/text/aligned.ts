@@ -1,5 +1,5 @@
-import { DataError } from '../native/errors.js'
-import { LONGEST_LIST } from '../native/heap.js'
+import { DataError } from '../base/errors.js'
+import { LONGEST_LIST } from '../base/heap.js'
 
 /**
  * Text on its way to tokens. Each UTF-16 unit knows the range of the original text that it stands for, so a token's

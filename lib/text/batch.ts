@@ -1,5 +1,5 @@
-import { misuse, requireObject, requireOneOf, requireWhole } from '../data/check.js'
-import { ConfigError } from '../native/errors.js'
+import { misuse, requireObject, requireOneOf, requireWhole } from '../base/check.js'
+import { ConfigError } from '../base/errors.js'
 import { scope, type Tensor, tensor } from '../tensor/index.js'
 import type { TokenizerConfig } from './config.js'
 import type { Encoding, Side } from './encoding.js'

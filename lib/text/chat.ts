@@ -1,5 +1,5 @@
-import { misuse, requireObject } from '../data/check.js'
-import { ConfigError } from '../native/errors.js'
+import { misuse, requireObject } from '../base/check.js'
+import { ConfigError } from '../base/errors.js'
 import type { TokenizerConfig } from './config.js'
 import { renderTemplate } from './template.js'
 

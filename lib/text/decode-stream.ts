@@ -1,4 +1,4 @@
-import { misuse } from '../data/check.js'
+import { misuse } from '../base/check.js'
 
 /** Text that ends in U+FFFD for so many tokens is no character that still comes: the time of a push stays bounded. */
 const MAX_HELD = 256

@@ -1,5 +1,5 @@
-import { shown } from '../native/arguments.js'
-import { DataError } from '../native/errors.js'
+import { shown } from '../base/arguments.js'
+import { DataError } from '../base/errors.js'
 
 /** A JSON object of a tokenizer file, read field by field: every field is checked where it is used. */
 export class Fields {

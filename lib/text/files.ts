@@ -1,5 +1,5 @@
 import { type FileHandle, open } from 'node:fs/promises'
-import { DataError, VoxtorchError } from '../native/errors.js'
+import { DataError, VoxtorchError } from '../base/errors.js'
 
 /** Tokenizer files are hostile: what one may hold is checked before it is parsed. The largest published are 35 MB. */
 const MAX_BYTES = 64 << 20

@@ -1,5 +1,5 @@
-import { DataError } from '../native/errors.js'
-import { listMayGrow } from '../native/heap.js'
+import { DataError } from '../base/errors.js'
+import { listMayGrow } from '../base/heap.js'
 import { characterAt } from './aligned.js'
 import type { Fields } from './fields.js'
 import { SplitPreTokenizer } from './packages.js'

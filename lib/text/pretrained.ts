@@ -1,6 +1,6 @@
 import { existsSync } from 'node:fs'
 import { basename, join } from 'node:path'
-import { ConfigError } from '../native/errors.js'
+import { ConfigError } from '../base/errors.js'
 import { emptyConfig, readConfig } from './config.js'
 import { readBytes, readJson } from './files.js'
 import { fromSentencePiece } from './sentencepiece/tokenizer.js'

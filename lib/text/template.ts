@@ -1,4 +1,4 @@
-import { ConfigError, DataError, VoxtorchError } from '../native/errors.js'
+import { ConfigError, DataError, VoxtorchError } from '../base/errors.js'
 import { Environment, Interpreter, type JinjaStatement, type JinjaValue, parse, tokenize } from './packages.js'
 import { withinTime } from './time-limit.js'
 

@@ -1,5 +1,5 @@
-import { misuse, requireObject, requireString } from '../data/check.js'
-import { ConfigError } from '../native/errors.js'
+import { misuse, requireObject, requireString } from '../base/check.js'
+import { ConfigError } from '../base/errors.js'
 import { type AddedTokenInput, completeToken } from './added-tokens.js'
 import { type BatchEncoding, type BatchOptions, encodeBatch, type TensorBatch } from './batch.js'
 import { type ChatMessage, type ChatOptions, renderChat } from './chat.js'

@@ -1,5 +1,5 @@
 import { gunzipSync } from 'node:zlib'
-import { ConfigError, DataError } from '../native/errors.js'
+import { ConfigError, DataError } from '../base/errors.js'
 import { byteAlphabet } from './byte-level.js'
 import type { TokenizerConfig } from './config.js'
 import { Fields } from './fields.js'

@@ -1,4 +1,4 @@
-import { misuse } from '../data/check.js'
+import { misuse } from '../base/check.js'
 import type { Tensor } from '../tensor/index.js'
 import { copies, foreach, type Job, started } from './foreach.js'
 import { type Gradient, gradientsOf } from './gradients.js'

@@ -1,4 +1,4 @@
-import { misuse } from '../data/check.js'
+import { misuse } from '../base/check.js'
 import type { DType, Tensor } from '../tensor/index.js'
 import { foreach, type Job, queuedOps, started } from './foreach.js'
 import { type Gradient, gradientsOf } from './gradients.js'

@@ -1,5 +1,5 @@
+import { ConfigError } from '../base/errors.js'
 import { op, opAsync } from '../native/call.js'
-import { ConfigError } from '../native/errors.js'
 import { Tensor, tensor, zeros } from '../tensor/index.js'
 import { type Gradient, type GroupOptions, Optimizer, type ParamGroup, type ParamsOrGroups } from './optimizer.js'
 import { NUMBER, type ParamState, type StateSlot } from './optimizer-state.js'

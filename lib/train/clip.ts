@@ -1,6 +1,6 @@
-import { listOf, misuse, requireNumber, requireOptions } from '../data/check.js'
+import { listOf, misuse, requireNumber, requireOptions } from '../base/check.js'
+import { GradientError } from '../base/errors.js'
 import { opAsync } from '../native/call.js'
-import { GradientError } from '../native/errors.js'
 import { noGrad, scope, stack, Tensor } from '../tensor/index.js'
 import { dense } from './gradients.js'
 

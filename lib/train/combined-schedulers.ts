@@ -1,5 +1,5 @@
-import { listOf, misuse, requireWhole } from '../data/check.js'
-import { CheckpointError, ConfigError } from '../native/errors.js'
+import { listOf, misuse, requireWhole } from '../base/check.js'
+import { CheckpointError, ConfigError } from '../base/errors.js'
 import type { Scheduled } from './schedules.js'
 import { badState, type SchedulerState, SteppedLR, stateEntries } from './stepped-lr.js'
 

@@ -1,5 +1,5 @@
-import { misuse, requireFunction, requireNumber, requireOneOf, requireWhole } from '../data/check.js'
-import { ConfigError } from '../native/errors.js'
+import { misuse, requireFunction, requireNumber, requireOneOf, requireWhole } from '../base/check.js'
+import { ConfigError } from '../base/errors.js'
 import type { Scheduled } from './schedules.js'
 import { perGroup, requireGroups, type ScheduledGroup, SteppedLR, schedulerOptions } from './stepped-lr.js'
 

@@ -1,5 +1,5 @@
-import { listOf, misuse, requireFunction, requireNumber, requireWhole } from '../data/check.js'
-import { ConfigError } from '../native/errors.js'
+import { listOf, misuse, requireFunction, requireNumber, requireWhole } from '../base/check.js'
+import { ConfigError } from '../base/errors.js'
 import type { Schedule, Scheduled } from './schedules.js'
 import { SteppedLR, schedulerOptions } from './stepped-lr.js'
 

@@ -1,6 +1,6 @@
-import { listOf, misuse, requireNumber, requireOptions } from '../data/check.js'
+import { listOf, misuse, requireNumber, requireOptions } from '../base/check.js'
+import { CheckpointError, ConfigError } from '../base/errors.js'
 import { opAsync } from '../native/call.js'
-import { CheckpointError, ConfigError } from '../native/errors.js'
 import { noGrad, scope, Tensor } from '../tensor/index.js'
 import { keepForever } from '../tensor/scope.js'
 

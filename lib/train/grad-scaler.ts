@@ -1,6 +1,6 @@
-import { misuse, requireFunction, requireNumber, requireObject, requireOptions, requireWhole } from '../data/check.js'
+import { misuse, requireFunction, requireNumber, requireObject, requireOptions, requireWhole } from '../base/check.js'
+import { CheckpointError, ConfigError } from '../base/errors.js'
 import { opAsync } from '../native/call.js'
-import { CheckpointError, ConfigError } from '../native/errors.js'
 import { noGrad, scope, stack, Tensor, tensor } from '../tensor/index.js'
 import { dense } from './gradients.js'
 

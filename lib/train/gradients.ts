@@ -1,5 +1,5 @@
+import { ConfigError, DisposedError, GradientError } from '../base/errors.js'
 import { op } from '../native/call.js'
-import { ConfigError, DisposedError, GradientError } from '../native/errors.js'
 import type { Tensor } from '../tensor/index.js'
 import type { Foreach } from './foreach.js'
 

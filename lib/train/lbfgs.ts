@@ -6,9 +6,9 @@ import {
   requireOneOf,
   requireOptions,
   requireWhole,
-} from '../data/check.js'
-import { snakeCase } from '../data/key-case.js'
-import { CheckpointError, ConfigError } from '../native/errors.js'
+} from '../base/check.js'
+import { CheckpointError, ConfigError } from '../base/errors.js'
+import { snakeCase } from '../base/key-case.js'
 import { cat, enableGrad, noGrad, scope, Tensor } from '../tensor/index.js'
 import { keepForever } from '../tensor/scope.js'
 import { dense } from './gradients.js'

@@ -1,5 +1,5 @@
-import { shown } from '../data/check.js'
-import { CheckpointError } from '../native/errors.js'
+import { shown } from '../base/check.js'
+import { CheckpointError } from '../base/errors.js'
 import { type DType, scope, Tensor, zeros } from '../tensor/index.js'
 import { keepForever } from '../tensor/scope.js'
 

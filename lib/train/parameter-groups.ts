@@ -1,4 +1,4 @@
-import { listOf, misuse, requireNumber, requireOptions } from '../data/check.js'
+import { listOf, misuse, requireNumber, requireOptions } from '../base/check.js'
 import { Module } from '../nn/module.js'
 import { LayerNorm } from '../nn/normalization.js'
 import type { Tensor } from '../tensor/index.js'

@@ -1,4 +1,4 @@
-import { misuse, requireNumber, requireOneOf, requireOptions, requireWhole } from '../data/check.js'
+import { misuse, requireNumber, requireOneOf, requireOptions, requireWhole } from '../base/check.js'
 import { Tensor } from '../tensor/index.js'
 import type { Scheduled } from './schedules.js'
 import { perGroup, requireGroups, type SchedulerState, stateEntries, takeOwn } from './stepped-lr.js'

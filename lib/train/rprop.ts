@@ -1,4 +1,4 @@
-import { ConfigError } from '../native/errors.js'
+import { ConfigError } from '../base/errors.js'
 import type { Tensor } from '../tensor/index.js'
 import { copies, foreach, type Job, started } from './foreach.js'
 import { type Gradient, gradientsOf } from './gradients.js'

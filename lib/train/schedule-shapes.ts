@@ -1,5 +1,5 @@
-import { misuse, requireNumber, requireOneOf, requireOptions } from '../data/check.js'
-import { ConfigError } from '../native/errors.js'
+import { misuse, requireNumber, requireOneOf, requireOptions } from '../base/check.js'
+import { ConfigError } from '../base/errors.js'
 import type { CosineOptions, DecayOptions, Schedule, WarmupOptions } from './schedules.js'
 
 export interface RestartOptions extends DecayOptions {

@@ -1,5 +1,5 @@
-import { listOf, misuse, requireNumber, requireObject, requireOneOf, requireOptions } from '../data/check.js'
-import { ConfigError } from '../native/errors.js'
+import { listOf, misuse, requireNumber, requireObject, requireOneOf, requireOptions } from '../base/check.js'
+import { ConfigError } from '../base/errors.js'
 import {
   cosineWarmupWithMinLrSchedule,
   cosineWithHardRestartsScheduleWithWarmup,

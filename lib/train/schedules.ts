@@ -1,5 +1,5 @@
-import { misuse, requireFunction, requireNumber, requireOptions } from '../data/check.js'
-import { CheckpointError, ConfigError } from '../native/errors.js'
+import { misuse, requireFunction, requireNumber, requireOptions } from '../base/check.js'
+import { CheckpointError, ConfigError } from '../base/errors.js'
 
 /** The factor on the initial learning rate at a step, 0 for the first. */
 export type Schedule = (step: number) => number

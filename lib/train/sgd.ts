@@ -1,5 +1,5 @@
+import { ConfigError } from '../base/errors.js'
 import { opAsync } from '../native/call.js'
-import { ConfigError } from '../native/errors.js'
 import type { Tensor } from '../tensor/index.js'
 import { type Gradient, type GroupOptions, Optimizer, type ParamGroup, type ParamsOrGroups } from './optimizer.js'
 import type { StateSlot } from './optimizer-state.js'

@@ -1,5 +1,5 @@
-import { misuse, requireNumber, requireOptions } from '../data/check.js'
-import { CheckpointError, ConfigError } from '../native/errors.js'
+import { misuse, requireNumber, requireOptions } from '../base/check.js'
+import { CheckpointError, ConfigError } from '../base/errors.js'
 import type { Scheduled } from './schedules.js'
 
 /** A scheduler's attributes under PyTorch's names: `state_dict()`, key for key, but for what only its own code looks at. */

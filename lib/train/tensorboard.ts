@@ -1,8 +1,8 @@
 import { closeSync, fsyncSync, mkdirSync, openSync, writeSync } from 'node:fs'
 import { hostname } from 'node:os'
 import { join } from 'node:path'
-import { isArrayLike, misuse, requireString, requireWhole } from '../data/check.js'
-import { ConfigError, DataError } from '../native/errors.js'
+import { isArrayLike, misuse, requireString, requireWhole } from '../base/check.js'
+import { ConfigError, DataError } from '../base/errors.js'
 import { Tensor } from '../tensor/index.js'
 
 let writers = 0

@@ -1,5 +1,5 @@
-import { misuse } from '../data/check.js'
-import { ConfigError } from '../native/errors.js'
+import { misuse } from '../base/check.js'
+import { ConfigError } from '../base/errors.js'
 import type { Tensor } from '../tensor/index.js'
 import { foreach, type Job, queuedOps, started } from './foreach.js'
 import { type Gradient, gradientsOf } from './gradients.js'

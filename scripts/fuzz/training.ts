@@ -1,7 +1,7 @@
 /** Right calls of what lib/train and lib/data write by hand. Files go into the child's own working directory. */
 import { rmSync, writeFileSync } from 'node:fs'
 import { isTensor, Tensor, zeros } from '../../lib/index.js'
-import { makeZip } from '../../test/data/zip-maker.js'
+import { makeZip } from '../../test/files/zip-maker.js'
 import { type Args, add, exported, type Loose, learnt, lib, many, of, options } from './define.js'
 import { fixtureFiles } from './targets/target.js'
 import { dense as f, indices, list, made, type Spec } from './values.js'

@@ -5,8 +5,10 @@ import { describe, expect, it } from 'vitest'
 const lib = resolve('lib')
 /** Folders of lib/, from the ground up: each uses those before it. */
 const floors = [
+  'base',
   'native',
   'tensor',
+  'files',
   'data',
   'audio',
   'text',

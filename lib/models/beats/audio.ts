@@ -1,7 +1,7 @@
 import { type Audio, type AudioInput, kaldiFbank, readAudio, resample } from '../../audio/index.js'
 import type { LongAudio } from '../../audio/long.js'
-import { misuse } from '../../data/check.js'
-import { DataError } from '../../native/errors.js'
+import { misuse } from '../../base/check.js'
+import { DataError } from '../../base/errors.js'
 import { scope, Tensor, zeros } from '../../tensor/index.js'
 
 /** What BEATs hears: 16 kHz, a filter bank of 128 bands each 10 ms, at Kaldi's full scale, normalised over AudioSet. */

@@ -1,6 +1,6 @@
-import { misuse, requireObject, requireOneOf } from '../../data/check.js'
+import { misuse, requireObject, requireOneOf } from '../../base/check.js'
+import { ConfigError, ShapeError } from '../../base/errors.js'
 import { opAsync } from '../../native/call.js'
-import { ConfigError, ShapeError } from '../../native/errors.js'
 import { makeNative, NativeModule, nativeOf } from '../../nn/native-module.js'
 import type { FactoryOptions } from '../../nn/parameter.js'
 import { arange, scope, Tensor, tensor } from '../../tensor/index.js'

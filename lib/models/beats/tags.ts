@@ -1,6 +1,6 @@
 import { LONG_AUDIO, type LongAudio } from '../../audio/long.js'
-import { requireNumber, requireObject, requireOneOf, requireWhole } from '../../data/check.js'
-import { DataError } from '../../native/errors.js'
+import { requireNumber, requireObject, requireOneOf, requireWhole } from '../../base/check.js'
+import { DataError } from '../../base/errors.js'
 import { noGrad, scope, type Tensor } from '../../tensor/index.js'
 import { type AudioClip, padded, SAMPLE_RATE, type Stretch, samplesOf, stretchesOf } from './audio.js'
 import type { Beats } from './beats.js'

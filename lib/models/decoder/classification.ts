@@ -1,5 +1,5 @@
+import { ConfigError } from '../../base/errors.js'
 import { opAsync } from '../../native/call.js'
-import { ConfigError } from '../../native/errors.js'
 import { Linear } from '../../nn/linear.js'
 import { makeNative, NativeModule, nativeOf } from '../../nn/native-module.js'
 import { noGrad, ops, scope, type Tensor } from '../../tensor/index.js'

@@ -1,6 +1,6 @@
-import { misuse } from '../../data/check.js'
-import { toCamel, toSnake } from '../../data/key-case.js'
-import { ConfigError } from '../../native/errors.js'
+import { misuse } from '../../base/check.js'
+import { ConfigError } from '../../base/errors.js'
+import { toCamel, toSnake } from '../../base/key-case.js'
 import { configOf, type NetworkConfig } from '../config.js'
 
 /** What rotary positions are scaled with; `ropeType` decides which of the others are read. */

@@ -2,8 +2,8 @@
  * The layout of fairseq's wav2vec 2.0 checkpoints and of the original WavLM files: a torch file with `model` (the
  * weights) and `cfg` (the configuration; {@link https://github.com/microsoft/unilm/tree/master/wavlm}).
  */
-import { shown } from '../../native/arguments.js'
-import { CheckpointError } from '../../native/errors.js'
+import { shown } from '../../base/arguments.js'
+import { CheckpointError } from '../../base/errors.js'
 import type { NetworkConfig } from '../config.js'
 
 // What the layers' parts are called there and here.

@@ -1,4 +1,4 @@
-import { requireObject } from '../../data/check.js'
+import { requireObject } from '../../base/check.js'
 import { Dropout } from '../../nn/dropout.js'
 import { Linear } from '../../nn/linear.js'
 import { crossEntropy } from '../../nn/losses.js'

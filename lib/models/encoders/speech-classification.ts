@@ -1,4 +1,4 @@
-import { ConfigError, DataError } from '../../native/errors.js'
+import { ConfigError, DataError } from '../../base/errors.js'
 import { ModuleList } from '../../nn/containers.js'
 import { Linear } from '../../nn/linear.js'
 import { crossEntropy } from '../../nn/losses.js'

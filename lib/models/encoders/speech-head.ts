@@ -1,5 +1,5 @@
-import { requireObject } from '../../data/check.js'
-import { ConfigError } from '../../native/errors.js'
+import { requireObject } from '../../base/check.js'
+import { ConfigError } from '../../base/errors.js'
 import { ops, type Tensor } from '../../tensor/index.js'
 import { configOf } from '../config.js'
 import { type HeadFactory, HeadNetwork } from '../head.js'

@@ -1,5 +1,5 @@
-import { loadTorch } from '../../data/torch-file.js'
-import { CheckpointError } from '../../native/errors.js'
+import { CheckpointError } from '../../base/errors.js'
+import { loadTorch } from '../../files/torch/torch.js'
 import type { NativeModule } from '../../nn/native-module.js'
 import type { FactoryOptions } from '../../nn/parameter.js'
 import { scope, Tensor } from '../../tensor/index.js'

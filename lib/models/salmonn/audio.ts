@@ -1,6 +1,6 @@
 import { logMelSpectrogram } from '../../audio/features.js'
-import { requireNumber, requireOneOf } from '../../data/check.js'
-import { ConfigError } from '../../native/errors.js'
+import { requireNumber, requireOneOf } from '../../base/check.js'
+import { ConfigError } from '../../base/errors.js'
 import type { Linear } from '../../nn/linear.js'
 import type { Module } from '../../nn/module.js'
 import type { LayerNorm } from '../../nn/normalization.js'

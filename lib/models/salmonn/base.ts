@@ -1,4 +1,4 @@
-import { CheckpointError } from '../../native/errors.js'
+import { CheckpointError } from '../../base/errors.js'
 import { noGrad, scope, type Tensor } from '../../tensor/index.js'
 import type { DecoderLM } from '../decoder/decoder-lm.js'
 

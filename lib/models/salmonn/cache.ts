@@ -1,5 +1,5 @@
+import { ConfigError } from '../../base/errors.js'
 import { KvCache } from '../../generation/kv-cache.js'
-import { ConfigError } from '../../native/errors.js'
 import type { Tensor } from '../../tensor/index.js'
 import { keepForever } from '../../tensor/scope.js'
 

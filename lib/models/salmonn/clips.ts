@@ -2,8 +2,8 @@ import { createHash } from 'node:crypto'
 import { mixChannels } from '../../audio/channels.js'
 import type { Audio } from '../../audio/read.js'
 import { resample } from '../../audio/resample.js'
-import { misuse, requireWhole } from '../../data/check.js'
-import { ConfigError } from '../../native/errors.js'
+import { misuse, requireWhole } from '../../base/check.js'
+import { ConfigError } from '../../base/errors.js'
 import { scope, Tensor } from '../../tensor/index.js'
 
 /** What SALMONN hears, in Hz. */

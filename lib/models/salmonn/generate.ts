@@ -1,4 +1,4 @@
-import { misuse, requireObject, requireSignal } from '../../data/check.js'
+import { misuse, requireObject, requireSignal } from '../../base/check.js'
 import type { GenerationConfig } from '../../generation/config.js'
 import { type GenerateOptions, generate, stream } from '../../generation/generate.js'
 import { cat, noGrad, ones, scope, Tensor } from '../../tensor/index.js'

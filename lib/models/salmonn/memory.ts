@@ -1,4 +1,4 @@
-import { requireObject, requireOneOf, requireWhole } from '../../data/check.js'
+import { requireObject, requireOneOf, requireWhole } from '../../base/check.js'
 import type { QuantizationScheme } from '../../nn/quantized-weight.js'
 import type { PackingOptions } from '../../peft/quantize.js'
 import { salmonnPart } from './adapter.js'

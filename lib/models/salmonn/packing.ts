@@ -1,4 +1,4 @@
-import { requireObject, requireOneOf } from '../../data/check.js'
+import { requireObject, requireOneOf } from '../../base/check.js'
 import type { QuantizationScheme } from '../../nn/quantized-weight.js'
 import { type PackingOptions, packingOf } from '../../peft/quantize.js'
 

@@ -1,4 +1,4 @@
-import { ConfigError } from '../../native/errors.js'
+import { ConfigError } from '../../base/errors.js'
 import { cat, scope, type Tensor, tensor, zeros } from '../../tensor/index.js'
 import type { Tokenizer } from '../../text/index.js'
 import type { DecoderLM } from '../decoder/decoder-lm.js'

@@ -1,6 +1,6 @@
-import { misuse, requireObject, requireString } from '../../data/check.js'
+import { misuse, requireObject, requireString } from '../../base/check.js'
+import { ConfigError } from '../../base/errors.js'
 import type { GenerationConfig } from '../../generation/config.js'
-import { ConfigError } from '../../native/errors.js'
 import { Linear } from '../../nn/linear.js'
 import { Module } from '../../nn/module.js'
 import { LayerNorm } from '../../nn/normalization.js'

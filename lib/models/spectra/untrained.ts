@@ -1,4 +1,4 @@
-import { ConfigError } from '../../native/errors.js'
+import { ConfigError } from '../../base/errors.js'
 import type { Module } from '../../nn/module.js'
 import { noGrad, scope, type Tensor } from '../../tensor/index.js'
 

@@ -1,5 +1,5 @@
-import { requireObject, requireWhole } from '../../data/check.js'
-import { requireForm } from '../../data/form.js'
+import { requireObject, requireWhole } from '../../base/check.js'
+import { requireForm } from '../../base/form.js'
 import { SalmonnCache } from '../../models/salmonn/cache.js'
 import type { Salmonn, SalmonnGenerateOptions } from '../../models/salmonn/salmonn.js'
 import { Generator } from '../../tensor/index.js'

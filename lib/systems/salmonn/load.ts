@@ -1,9 +1,9 @@
-import { requireForm } from '../../data/form.js'
-import { loadTorch } from '../../data/torch-file.js'
+import { CheckpointError, ConfigError } from '../../base/errors.js'
+import { requireForm } from '../../base/form.js'
+import { loadTorch } from '../../files/torch/torch.js'
 import { type SalmonnConfig, salmonnWindowFrames } from '../../models/salmonn/config.js'
 import type { LoadSalmonnOptions } from '../../models/salmonn/files.js'
 import { Salmonn } from '../../models/salmonn/salmonn.js'
-import { CheckpointError, ConfigError } from '../../native/errors.js'
 import { type Device, noGrad, scope, Tensor } from '../../tensor/index.js'
 import type { SalmonnConfiguration } from './configuration/configuration.js'
 

@@ -1,8 +1,8 @@
-import { requireString } from '../../data/check.js'
-import { readJson } from '../../data/json.js'
+import { requireString } from '../../base/check.js'
+import { ConfigError } from '../../base/errors.js'
+import { readJson } from '../../files/json/json.js'
 import type { SpectraConfig } from '../../models/spectra/config.js'
 import { namedSpectraConfig } from '../../models/spectra/config.js'
-import { ConfigError } from '../../native/errors.js'
 
 /**
  * The configuration of a network that is made from scratch: `'base'`, the published size; `'tiny'`, one that a laptop

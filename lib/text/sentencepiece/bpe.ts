@@ -1,4 +1,4 @@
-import { DataError } from '../../native/errors.js'
+import { DataError } from '../../base/errors.js'
 import { Merges } from '../models/merges.js'
 import { noTokens, type Tokens, widthAt } from '../models/model.js'
 import { PairMap } from '../models/pair-map.js'

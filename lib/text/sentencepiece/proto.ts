@@ -1,4 +1,4 @@
-import { DataError } from '../../native/errors.js'
+import { DataError } from '../../base/errors.js'
 import { Message } from './protobuf.js'
 
 export const PieceType = { normal: 1, unknown: 2, control: 3, userDefined: 4, unused: 5, byte: 6 } as const

@@ -1,4 +1,4 @@
-import { ConfigError } from '../../native/errors.js'
+import { ConfigError } from '../../base/errors.js'
 import { AddedTokens } from '../added-tokens.js'
 import { emptyConfig, type TokenizerConfig } from '../config.js'
 import { cleanUpSpaces } from '../decoders.js'

@@ -1,4 +1,4 @@
-import { requireObject, requireOneOf } from '../../data/check.js'
+import { requireObject, requireOneOf } from '../../base/check.js'
 import { confusionOf } from './classification.js'
 import { type Cell, cellsOf, type Label, type Labels } from './labels.js'
 

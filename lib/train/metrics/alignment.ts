@@ -1,4 +1,4 @@
-import { DataError } from '../../native/errors.js'
+import { DataError } from '../../base/errors.js'
 
 /** A stretch of the reference and the stretch of the hypothesis that stands for it; ends are exclusive. */
 export interface AlignmentChunk {

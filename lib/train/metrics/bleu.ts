@@ -1,5 +1,5 @@
-import { misuse, requireNumber, requireObject, requireOneOf, requireWhole } from '../../data/check.js'
-import { DataError } from '../../native/errors.js'
+import { misuse, requireNumber, requireObject, requireOneOf, requireWhole } from '../../base/check.js'
+import { DataError } from '../../base/errors.js'
 import { addCounts, Metric, referencesOf, requireSameCount, textsOf } from './metric.js'
 import { splitWords, stripEnd } from './text.js'
 

@@ -1,4 +1,4 @@
-import { DataError } from '../../native/errors.js'
+import { DataError } from '../../base/errors.js'
 import { kappaOf, matthewsOf } from './agreement.js'
 import {
   accuracyOf,

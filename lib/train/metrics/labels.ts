@@ -1,5 +1,5 @@
-import { isArrayLike, shown } from '../../data/check.js'
-import { DataError, ShapeError } from '../../native/errors.js'
+import { isArrayLike, shown } from '../../base/check.js'
+import { DataError, ShapeError } from '../../base/errors.js'
 import { Tensor } from '../../tensor/index.js'
 
 /** A class: numbers sort by value, strings by code unit; true and false count as 1 and 0. */

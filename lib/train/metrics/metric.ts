@@ -1,5 +1,5 @@
-import { misuse, requireFunction, requireObject, requireString } from '../../data/check.js'
-import { ConfigError, DataError } from '../../native/errors.js'
+import { misuse, requireFunction, requireObject, requireString } from '../../base/check.js'
+import { ConfigError, DataError } from '../../base/errors.js'
 
 /** What a metric is made of. `S` is what it remembers of the samples: an object of numbers, strings and lists of them. */
 export interface MetricDefinition<P, R, S extends object, V> {

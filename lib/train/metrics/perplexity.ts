@@ -1,4 +1,4 @@
-import { misuse } from '../../data/check.js'
+import { misuse } from '../../base/check.js'
 import { addCounts, Metric } from './metric.js'
 
 interface Likelihood {

@@ -1,4 +1,4 @@
-import { DataError } from '../../native/errors.js'
+import { DataError } from '../../base/errors.js'
 import { Metric } from './metric.js'
 import { type Values, valuePairs } from './values.js'
 

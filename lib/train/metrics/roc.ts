@@ -1,5 +1,5 @@
-import { requireObject, requireOneOf, shown } from '../../data/check.js'
-import { DataError, ShapeError } from '../../native/errors.js'
+import { requireObject, requireOneOf, shown } from '../../base/check.js'
+import { DataError, ShapeError } from '../../base/errors.js'
 import { Tensor } from '../../tensor/index.js'
 import { type Label, type Labels, labelsOf } from './labels.js'
 import { Metric, requireSameCount } from './metric.js'

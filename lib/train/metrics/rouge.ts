@@ -1,4 +1,4 @@
-import { DataError } from '../../native/errors.js'
+import { DataError } from '../../base/errors.js'
 import { ngrams } from './bleu.js'
 import { addCounts, Metric, referencesOf, requireSameCount, textsOf } from './metric.js'
 

@@ -1,5 +1,5 @@
-import { isArrayLike, shown } from '../../data/check.js'
-import { DataError, ShapeError } from '../../native/errors.js'
+import { isArrayLike, shown } from '../../base/check.js'
+import { DataError, ShapeError } from '../../base/errors.js'
 import { Tensor } from '../../tensor/index.js'
 import { requireSameCount } from './metric.js'
 

@@ -1,7 +1,7 @@
-import { misuse } from '../../data/check.js'
+import { misuse } from '../../base/check.js'
+import { ConfigError } from '../../base/errors.js'
 import type { Dataset } from '../../data/dataset.js'
 import { DataLoader, type DataLoaderOptions } from '../../data/loader.js'
-import { ConfigError } from '../../native/errors.js'
 import type { ResolvedArguments } from './arguments.js'
 import { type Ranks, requireSharded } from './distributed.js'
 

@@ -1,3 +1,4 @@
+import { ConfigError, DistributedError } from '../../base/errors.js'
 import {
   allGather,
   allGatherObject,
@@ -7,7 +8,6 @@ import {
   rank,
   worldSize,
 } from '../../distributed/index.js'
-import { ConfigError, DistributedError } from '../../native/errors.js'
 import { Module } from '../../nn/index.js'
 import { noGrad, ops, scope, stack, type Tensor, tensor } from '../../tensor/index.js'
 import type { ResolvedArguments } from './arguments.js'

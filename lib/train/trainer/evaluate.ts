@@ -1,5 +1,5 @@
 import { setImmediate as macrotask } from 'node:timers/promises'
-import { ConfigError } from '../../native/errors.js'
+import { ConfigError } from '../../base/errors.js'
 import type { Module } from '../../nn/index.js'
 import { cat, keep, noGrad, ops, scope, Tensor } from '../../tensor/index.js'
 import type { Ranks } from './distributed.js'

@@ -1,4 +1,4 @@
-import { ConfigError } from '../../native/errors.js'
+import { ConfigError } from '../../base/errors.js'
 import type { ResolvedArguments } from './arguments.js'
 import type { TrainerControl } from './callbacks.js'
 import { type TrainerState, wholeSteps } from './state.js'

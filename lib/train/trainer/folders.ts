@@ -1,7 +1,7 @@
 import { existsSync } from 'node:fs'
 import { mkdir, mkdtemp, open, readdir, rename, rm } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
-import { CheckpointError, VoxtorchError } from '../../native/errors.js'
+import { CheckpointError, VoxtorchError } from '../../base/errors.js'
 
 // A checkpoint's folder stands under its name only while it is whole: it is filled and emptied under another name.
 

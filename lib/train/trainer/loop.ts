@@ -1,5 +1,5 @@
 import { setImmediate as macrotask } from 'node:timers/promises'
-import { ConfigError, DataError } from '../../native/errors.js'
+import { ConfigError, DataError } from '../../base/errors.js'
 import { scope, type Tensor, zeros } from '../../tensor/index.js'
 import { keepForever } from '../../tensor/scope.js'
 import { clipGradNorm } from '../clip.js'

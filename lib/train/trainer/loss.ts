@@ -1,4 +1,4 @@
-import { ConfigError } from '../../native/errors.js'
+import { ConfigError } from '../../base/errors.js'
 import { functional, type Module } from '../../nn/index.js'
 import { noGrad, scope, Tensor } from '../../tensor/index.js'
 

@@ -1,6 +1,6 @@
 import { join } from 'node:path'
-import { writeAtomicallySync } from '../../data/atomic.js'
-import { DataError } from '../../native/errors.js'
+import { writeAtomicallySync } from '../../base/atomic.js'
+import { DataError } from '../../base/errors.js'
 import { chart, type Series } from './chart.js'
 import type { LoggedRun, Logger, Outcome } from './logger.js'
 import { groupedName } from './logger.js'

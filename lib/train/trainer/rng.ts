@@ -1,5 +1,5 @@
+import { CheckpointError } from '../../base/errors.js'
 import { Random } from '../../data/random.js'
-import { CheckpointError } from '../../native/errors.js'
 import { cuda, Generator, getNumThreads, getRngState, setRngState, Tensor, tensor } from '../../tensor/index.js'
 
 /** Generators of the user's own that a run draws from, by a name of choice. */

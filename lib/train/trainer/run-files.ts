@@ -1,9 +1,9 @@
 import { existsSync, mkdirSync, readdirSync, readFileSync } from 'node:fs'
 import { hostname } from 'node:os'
 import { join } from 'node:path'
-import { writeAtomicallySync } from '../../data/atomic.js'
-import { type Holder, Lock, takeLock } from '../../data/lock.js'
-import { ConfigError, DataError } from '../../native/errors.js'
+import { writeAtomicallySync } from '../../base/atomic.js'
+import { ConfigError, DataError } from '../../base/errors.js'
+import { type Holder, Lock, takeLock } from '../../base/lock.js'
 import type { LogEntry } from './state.js'
 
 // A run's folder as `voxtorch runs` and the report read it. Needs Node alone: no addon, no libtorch.

@@ -1,8 +1,8 @@
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
-import { readJson, writeJson } from '../../data/json.js'
-import { loadSafetensors, saveSafetensors } from '../../data/safetensors.js'
-import { CheckpointError } from '../../native/errors.js'
+import { CheckpointError } from '../../base/errors.js'
+import { readJson, writeJson } from '../../files/json/json.js'
+import { loadSafetensors, saveSafetensors } from '../../files/safetensors/safetensors.js'
 import { scope, Tensor } from '../../tensor/index.js'
 
 // A state as optimisers and the like give it is plain values with tensors in between. On disk it is two files: the

@@ -1,4 +1,4 @@
-import { parseCsv } from '../../../lib/data/csv.js'
+import { parseCsv } from '../../../lib/files/csv/csv.js'
 import type { FuzzTarget } from './target.js'
 
 export const target: FuzzTarget = {

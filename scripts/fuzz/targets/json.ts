@@ -1,5 +1,5 @@
-import { parseJson } from '../../../lib/data/json.js'
-import { parseJsonl } from '../../../lib/data/jsonl.js'
+import { parseJson } from '../../../lib/files/json/json.js'
+import { parseJsonl } from '../../../lib/files/json/jsonl.js'
 import type { FuzzTarget } from './target.js'
 
 export const target: FuzzTarget = {

@@ -1,5 +1,5 @@
-import { MemorySource, Place } from '../../../lib/data/byte-source.js'
-import { readArray } from '../../../lib/data/npy-array.js'
+import { MemorySource, Place } from '../../../lib/files/byte-source.js'
+import { readArray } from '../../../lib/files/npy/array.js'
 import { DataError, isTensor, scope } from '../../../lib/index.js'
 import type { Random } from '../random.js'
 import type { FuzzTarget } from './target.js'

@@ -1,5 +1,5 @@
-import { MemorySource, Place } from '../../../lib/data/byte-source.js'
-import { readIndex } from '../../../lib/data/safetensors-shards.js'
+import { MemorySource, Place } from '../../../lib/files/byte-source.js'
+import { readIndex } from '../../../lib/files/safetensors/shards.js'
 import { CheckpointError } from '../../../lib/index.js'
 import type { FuzzTarget } from './target.js'
 

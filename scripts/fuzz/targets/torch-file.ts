@@ -1,6 +1,6 @@
-import { MemorySource, Place } from '../../../lib/data/byte-source.js'
-import { finish } from '../../../lib/data/pickle/result.js'
-import { readTorch } from '../../../lib/data/torch-file.js'
+import { MemorySource, Place } from '../../../lib/files/byte-source.js'
+import { finish } from '../../../lib/files/pickle/result.js'
+import { readTorch } from '../../../lib/files/torch/torch.js'
 import { CheckpointError, scope } from '../../../lib/index.js'
 import { type FuzzTarget, fixtureFiles } from './target.js'
 

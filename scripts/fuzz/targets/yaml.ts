@@ -1,4 +1,4 @@
-import { parseYaml } from '../../../lib/data/yaml-parse.js'
+import { parseYaml } from '../../../lib/files/yaml/parse.js'
 import type { FuzzTarget } from './target.js'
 
 export const target: FuzzTarget = {

@@ -1,6 +1,6 @@
-import { MemorySource, Place } from '../../../lib/data/byte-source.js'
-import { ZipArchive } from '../../../lib/data/zip.js'
-import { makeZip, type ZipPart } from '../../../test/data/zip-maker.js'
+import { MemorySource, Place } from '../../../lib/files/byte-source.js'
+import { ZipArchive } from '../../../lib/files/zip/zip.js'
+import { makeZip, type ZipPart } from '../../../test/files/zip-maker.js'
 import type { Random } from '../random.js'
 import { type FuzzTarget, fixtureFiles } from './target.js'
 

@@ -2,7 +2,7 @@ import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { writeJson } from '../../../lib/data/json.js'
+import { writeJson } from '../../../lib/files/json/json.js'
 import {
   AdamW,
   manualSeed,

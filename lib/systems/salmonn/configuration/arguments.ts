@@ -1,6 +1,6 @@
-import { requireForm } from '../../../data/form.js'
-import { nearest } from '../../../data/nearest.js'
-import { ConfigError } from '../../../native/errors.js'
+import { ConfigError } from '../../../base/errors.js'
+import { requireForm } from '../../../base/form.js'
+import { nearest } from '../../../base/nearest.js'
 import type { SalmonnConfiguration } from './configuration.js'
 import { readSalmonnConfiguration } from './read.js'
 

@@ -1,6 +1,6 @@
-import { readConfig } from '../../../data/config.js'
-import { requireForm } from '../../../data/form.js'
-import { ConfigError } from '../../../native/errors.js'
+import { ConfigError } from '../../../base/errors.js'
+import { requireForm } from '../../../base/form.js'
+import { readConfig } from '../../../files/config.js'
 import { salmonnRecipe } from '../training/recipe.js'
 import type { SalmonnConfiguration } from './configuration.js'
 import { OWN_SECTIONS } from './own.js'
@@ -41,7 +41,7 @@ const isPublishedModel = (value: unknown): boolean =>
 async function overridden(value: unknown, overrides: readonly string[], file: string): Promise<unknown> {
   if (overrides.length === 0) return value
   // Loaded on first use, with the package that reads YAML.
-  const { plainScalar } = await import('../../../data/yaml-scalar.js')
+  const { plainScalar } = await import('../../../files/yaml/scalar.js')
   const whole = structuredClone(value) as Record<string, unknown>
   for (const override of overrides) {
     const at = override.indexOf('=')

@@ -1,5 +1,5 @@
-import { nearest } from '../../../data/nearest.js'
-import { ConfigError } from '../../../native/errors.js'
+import { ConfigError } from '../../../base/errors.js'
+import { nearest } from '../../../base/nearest.js'
 import type { SalmonnConfiguration } from './configuration.js'
 
 export type Kind = 'text' | 'texts' | 'number' | 'whole' | 'flag' | 'any' | readonly (string | number | boolean)[]

@@ -1,7 +1,7 @@
 import { existsSync } from 'node:fs'
 import { readFile } from 'node:fs/promises'
-import { requireString } from '../../../data/check.js'
-import { ConfigError, DataError } from '../../../native/errors.js'
+import { requireString } from '../../../base/check.js'
+import { ConfigError, DataError } from '../../../base/errors.js'
 
 /**
  * The sound files that a user names in one text, tried in this order: `@FILE` holds a path on each line; `["a.wav",

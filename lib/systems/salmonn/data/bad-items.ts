@@ -1,4 +1,4 @@
-import { DataError } from '../../../native/errors.js'
+import { DataError } from '../../../base/errors.js'
 import type { OnBadItem } from './entry.js'
 
 /** Items that could not be used, and the errors of the first hundred. */

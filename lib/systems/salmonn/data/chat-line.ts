@@ -1,6 +1,6 @@
 import { existsSync } from 'node:fs'
-import { requireString } from '../../../data/check.js'
-import { DataError } from '../../../native/errors.js'
+import { requireString } from '../../../base/check.js'
+import { DataError } from '../../../base/errors.js'
 import { parseAudioInput } from './audio-input.js'
 
 const SOUND = /\.(wav|wave|flac|mp3|ogg|oga|opus|m4a|mp4|aac|aiff?|au|webm)$/i

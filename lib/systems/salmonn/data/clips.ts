@@ -1,8 +1,8 @@
 import type { LongAudio } from '../../../audio/long.js'
-import { misuse, requireNumber } from '../../../data/check.js'
-import { requireForm } from '../../../data/form.js'
+import { misuse, requireNumber } from '../../../base/check.js'
+import { DataError } from '../../../base/errors.js'
+import { requireForm } from '../../../base/form.js'
 import { atLeast, SALMONN_LEAST_SAMPLES, SALMONN_RATE } from '../../../models/salmonn/clips.js'
-import { DataError } from '../../../native/errors.js'
 import type { SalmonnClip } from '../batch.js'
 
 export interface JoinClipsOptions {

@@ -1,5 +1,5 @@
-import { requireOneOf, requireString } from '../../../data/check.js'
-import { requireForm } from '../../../data/form.js'
+import { requireOneOf, requireString } from '../../../base/check.js'
+import { requireForm } from '../../../base/form.js'
 
 /** What the line of emotions begins with. */
 export const EMOTION_LABELS = { zh: '情绪序列', en: 'Emotion sequence' } as const

@@ -1,5 +1,5 @@
-import { requireOneOf } from '../../../data/check.js'
-import { requireForm } from '../../../data/form.js'
+import { requireOneOf } from '../../../base/check.js'
+import { requireForm } from '../../../base/form.js'
 import type { HumDialDialog } from './humdial.js'
 
 export type SalmonnLanguage = 'zh' | 'en'

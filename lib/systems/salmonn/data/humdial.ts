@@ -1,7 +1,7 @@
 import { dirname } from 'node:path'
-import { requireObject, requireOneOf } from '../../../data/check.js'
+import { requireObject, requireOneOf } from '../../../base/check.js'
+import { DataError } from '../../../base/errors.js'
 import { jsonlDataset } from '../../../data/jsonl-dataset.js'
-import { DataError } from '../../../native/errors.js'
 import { BadItems } from './bad-items.js'
 import type { OnBadItem } from './entry.js'
 

@@ -1,6 +1,6 @@
 import { resolve } from 'node:path'
-import { requireObject } from '../../../data/check.js'
-import { ConfigError, type DataError } from '../../../native/errors.js'
+import { requireObject } from '../../../base/check.js'
+import { ConfigError, type DataError } from '../../../base/errors.js'
 import type { SalmonnDataSettings } from '../configuration/configuration.js'
 import { SALMONN_TEST_PROMPTS, SALMONN_TRAIN_PROMPTS } from '../prompts/defaults.js'
 import { SalmonnPrompts } from '../prompts/prompts.js'

@@ -1,7 +1,7 @@
-import { requireNumber, requireObject, requireWhole } from '../../../data/check.js'
-import { requireForm } from '../../../data/form.js'
+import { requireNumber, requireObject, requireWhole } from '../../../base/check.js'
+import { DataError } from '../../../base/errors.js'
+import { requireForm } from '../../../base/form.js'
 import { Random } from '../../../data/random.js'
-import { DataError } from '../../../native/errors.js'
 import type { SalmonnEntry } from './entry.js'
 
 export interface SplitSalmonnOptions {

@@ -1,7 +1,7 @@
-import { misuse, requireOneOf, requireString } from '../../../data/check.js'
+import { misuse, requireOneOf, requireString } from '../../../base/check.js'
+import { ConfigError } from '../../../base/errors.js'
 import type { SalmonnSound } from '../../../models/salmonn/clips.js'
 import type { SalmonnQuestion } from '../../../models/salmonn/salmonn.js'
-import { ConfigError } from '../../../native/errors.js'
 import { inTemplate, refuseMarker, SALMONN_TEMPLATE, SPEECH_BLOCK } from './build.js'
 
 export type SalmonnChatPart =

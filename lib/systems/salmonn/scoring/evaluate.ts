@@ -1,6 +1,6 @@
-import { misuse, requireObject, requireWhole } from '../../../data/check.js'
+import { misuse, requireObject, requireWhole } from '../../../base/check.js'
+import { ConfigError } from '../../../base/errors.js'
 import type { GenerationConfig } from '../../../generation/config.js'
-import { ConfigError } from '../../../native/errors.js'
 import { Module } from '../../../nn/index.js'
 import { noGrad, scope, type Tensor } from '../../../tensor/index.js'
 import type { SalmonnPrompt } from '../batch.js'

@@ -1,6 +1,6 @@
-import { requireOneOf, requireString } from '../../../data/check.js'
-import { requireForm } from '../../../data/form.js'
-import { DataError } from '../../../native/errors.js'
+import { requireOneOf, requireString } from '../../../base/check.js'
+import { DataError } from '../../../base/errors.js'
+import { requireForm } from '../../../base/form.js'
 import type { HumDialDialog } from '../data/humdial.js'
 
 /** What the challenge's judge weighs, for its first task and its second. */

@@ -1,4 +1,4 @@
-import { requireString } from '../../../data/check.js'
+import { requireString } from '../../../base/check.js'
 import { commonSubsequence, type RougeScore, score } from '../../../train/metrics/rouge.js'
 
 /**

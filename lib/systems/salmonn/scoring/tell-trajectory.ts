@@ -1,4 +1,4 @@
-import { listOf, misuse, requireObject, requireOneOf } from '../../../data/check.js'
+import { listOf, misuse, requireObject, requireOneOf } from '../../../base/check.js'
 import type { GenerationConfig } from '../../../generation/config.js'
 import type { Module } from '../../../nn/index.js'
 import { SalmonnDataset, type SalmonnDatasetOptions } from '../data/dataset.js'

@@ -1,4 +1,4 @@
-import { requireString } from '../../../data/check.js'
+import { requireString } from '../../../base/check.js'
 import { drawTrajectory, escaped, isWrong } from './trajectory-picture.js'
 import { checkTrajectory, type EmotionalTrajectory, speakersOf } from './trajectory-report.js'
 

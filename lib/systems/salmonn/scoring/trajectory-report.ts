@@ -1,4 +1,4 @@
-import { listOf, misuse, requireObject, requireString } from '../../../data/check.js'
+import { listOf, misuse, requireObject, requireString } from '../../../base/check.js'
 
 /** What was felt in a turn. */
 export interface TrajectoryTurn {

@@ -1,5 +1,5 @@
-import { misuse, requireWhole } from '../../../data/check.js'
-import { requireForm } from '../../../data/form.js'
+import { misuse, requireWhole } from '../../../base/check.js'
+import { requireForm } from '../../../base/form.js'
 
 type Shape = readonly number[]
 

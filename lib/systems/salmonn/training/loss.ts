@@ -1,5 +1,5 @@
-import { requireForm } from '../../../data/form.js'
-import { ConfigError } from '../../../native/errors.js'
+import { ConfigError } from '../../../base/errors.js'
+import { requireForm } from '../../../base/form.js'
 import type { Module } from '../../../nn/index.js'
 import { noGrad, scope, Tensor, tensor } from '../../../tensor/index.js'
 import type { EvalPrediction } from '../../../train/trainer/evaluate.js'

@@ -1,6 +1,6 @@
-import { misuse, requireOneOf } from '../../../data/check.js'
+import { misuse, requireOneOf } from '../../../base/check.js'
+import { ConfigError } from '../../../base/errors.js'
 import { SALMONN_PARTS, type SalmonnPart, salmonnPart } from '../../../models/salmonn/adapter.js'
-import { ConfigError } from '../../../native/errors.js'
 import { Module } from '../../../nn/index.js'
 
 /** 1: Q-Former with its norms and queries, and the projection. 2: LoRA with them. */

@@ -1,6 +1,6 @@
-import { requireNumber, requireObject, requireWhole } from '../../../data/check.js'
-import { nearest } from '../../../data/nearest.js'
-import { ConfigError } from '../../../native/errors.js'
+import { requireNumber, requireObject, requireWhole } from '../../../base/check.js'
+import { ConfigError } from '../../../base/errors.js'
+import { nearest } from '../../../base/nearest.js'
 
 /**
  * How SALMONN is trained; the defaults are those of the published configuration, but for `maxGradNorm`, which the fine-tune

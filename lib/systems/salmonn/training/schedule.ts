@@ -1,4 +1,4 @@
-import { requireNumber, requireObject, requireOneOf, requireWhole } from '../../../data/check.js'
+import { requireNumber, requireObject, requireOneOf, requireWhole } from '../../../base/check.js'
 import { LRScheduler, type Schedule, type Scheduled } from '../../../train/schedules.js'
 
 export interface SalmonnScheduleOptions {

@@ -6,9 +6,9 @@ import {
   requireString,
   requireWhole,
   shown,
-} from '../../../data/check.js'
+} from '../../../base/check.js'
+import { ConfigError, DataError } from '../../../base/errors.js'
 import { requireTrained } from '../../../models/spectra/untrained.js'
-import { ConfigError, DataError } from '../../../native/errors.js'
 import { noGrad, scope, Tensor, tensor } from '../../../tensor/index.js'
 import type { Tokenizer } from '../../../text/index.js'
 import { type SpectraTurnAudio, samplesOfTurn } from '../inference/turn-audio.js'

@@ -1,4 +1,4 @@
-import { misuse, requireNumber, requireObject, requireString } from '../../../data/check.js'
+import { misuse, requireNumber, requireObject, requireString } from '../../../base/check.js'
 import { SPECTRA_RATE } from '../pretraining/entry.js'
 import type { WordAlignment } from './align.js'
 

@@ -1,8 +1,8 @@
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
-import { requireForm } from '../../../data/form.js'
-import { nearest } from '../../../data/nearest.js'
-import { ConfigError } from '../../../native/errors.js'
+import { ConfigError } from '../../../base/errors.js'
+import { requireForm } from '../../../base/form.js'
+import { nearest } from '../../../base/nearest.js'
 import type { TrainingArguments } from '../../../train/index.js'
 import { DST_TRAINING } from './train.js'
 

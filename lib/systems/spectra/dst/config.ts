@@ -1,8 +1,8 @@
 import { readFile } from 'node:fs/promises'
-import { requireString } from '../../../data/check.js'
-import { parseJson } from '../../../data/json.js'
-import { nearest } from '../../../data/nearest.js'
-import { ConfigError, DataError } from '../../../native/errors.js'
+import { requireString } from '../../../base/check.js'
+import { ConfigError, DataError } from '../../../base/errors.js'
+import { nearest } from '../../../base/nearest.js'
+import { parseJson } from '../../../files/json/json.js'
 
 /** What a slot can do in a turn, in the order of SpokenWOZ's class numbers. */
 export const DST_CLASS_TYPES = ['none', 'dontcare', 'copy_value', 'true', 'false', 'refer', 'inform'] as const

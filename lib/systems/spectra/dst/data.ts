@@ -1,6 +1,6 @@
 import { join } from 'node:path'
-import { requireString } from '../../../data/check.js'
-import { DataError } from '../../../native/errors.js'
+import { requireString } from '../../../base/check.js'
+import { DataError } from '../../../base/errors.js'
 import { checkDstConfig, type DstConfig } from './config.js'
 import { type DstDialog, exists, readDstDialogs } from './dialog.js'
 import { type DstFeatures, DstFeaturizer, type DstTokenizer } from './features.js'

@@ -1,9 +1,9 @@
 import { access } from 'node:fs/promises'
 import { dirname, isAbsolute, join } from 'node:path'
-import { requireString } from '../../../data/check.js'
-import { readJsonl } from '../../../data/jsonl.js'
-import { nearest } from '../../../data/nearest.js'
-import { DataError } from '../../../native/errors.js'
+import { requireString } from '../../../base/check.js'
+import { DataError } from '../../../base/errors.js'
+import { nearest } from '../../../base/nearest.js'
+import { readJsonl } from '../../../files/json/jsonl.js'
 import { checkDstConfig, type DstConfig } from './config.js'
 import { type DstLabelOptions, normalizeDstLabel } from './text.js'
 

@@ -1,4 +1,4 @@
-import { requireForm } from '../../../data/form.js'
+import { requireForm } from '../../../base/form.js'
 import { checkDstConfig, type DstClassType, type DstConfig, variantsOf } from './config.js'
 import { type DstAudio, type DstDialog, type SlotValues, slotValues } from './dialog.js'
 import { type DstLabelOptions, dstWords, valueWords } from './text.js'

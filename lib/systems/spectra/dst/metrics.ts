@@ -1,5 +1,5 @@
-import { misuse, requireString } from '../../../data/check.js'
-import { requireForm } from '../../../data/form.js'
+import { misuse, requireString } from '../../../base/check.js'
+import { requireForm } from '../../../base/form.js'
 import { type DstConfig, knownDstConfig, variantsOf } from './config.js'
 import type { SlotValues } from './dialog.js'
 import type { DstResult } from './predict.js'

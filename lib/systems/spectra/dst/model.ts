@@ -1,4 +1,4 @@
-import { misuse } from '../../../data/check.js'
+import { misuse } from '../../../base/check.js'
 import { loadPretrained, savePretrained } from '../../../models/own-module.js'
 import { Module } from '../../../nn/module.js'
 import type { FactoryOptions } from '../../../nn/parameter.js'

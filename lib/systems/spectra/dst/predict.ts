@@ -1,6 +1,6 @@
 import { setImmediate as macrotask } from 'node:timers/promises'
-import { misuse, requireWhole } from '../../../data/check.js'
-import { requireForm } from '../../../data/form.js'
+import { misuse, requireWhole } from '../../../base/check.js'
+import { requireForm } from '../../../base/form.js'
 import { noGrad, scope, stack, type Tensor } from '../../../tensor/index.js'
 import { type DstBatch, type DstCollateOptions, type DstDataset, dstCollate } from './batch.js'
 import { type SlotValues, slotValues } from './dialog.js'

@@ -1,5 +1,5 @@
-import { misuse, requireString } from '../../../data/check.js'
-import { requireForm } from '../../../data/form.js'
+import { misuse, requireString } from '../../../base/check.js'
+import { requireForm } from '../../../base/form.js'
 
 /** TripPy's normalisation of utterances and of labels, as SpokenWOZ's labels are made with it. */
 

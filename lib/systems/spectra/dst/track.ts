@@ -1,5 +1,5 @@
-import { requireForm } from '../../../data/form.js'
-import { ConfigError } from '../../../native/errors.js'
+import { ConfigError } from '../../../base/errors.js'
+import { requireForm } from '../../../base/form.js'
 import { type DstConfig, knownDstConfig } from './config.js'
 import { type SlotValues, slotValues } from './dialog.js'
 import { type DstFeatures, type DstTokenizer, dstSpecialIds } from './features.js'

@@ -1,4 +1,4 @@
-import { requireObject, requireString } from '../../../data/check.js'
+import { requireObject, requireString } from '../../../base/check.js'
 import { dstCollate, readDstAudio } from './batch.js'
 import { checkDstConfig } from './config.js'
 import { type DstAudio, type SlotValues, slotValues } from './dialog.js'

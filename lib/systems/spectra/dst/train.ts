@@ -1,4 +1,4 @@
-import { requireForm } from '../../../data/form.js'
+import { requireForm } from '../../../base/form.js'
 import { scope } from '../../../tensor/index.js'
 import { Trainer, type TrainerOptions, type TrainingArguments } from '../../../train/index.js'
 import { type DstBatch, type DstDataset, type DstSample, dstCollate } from './batch.js'

@@ -1,7 +1,7 @@
-import { requireForm } from '../../../data/form.js'
-import { snakeCase } from '../../../data/key-case.js'
-import { nearest } from '../../../data/nearest.js'
-import { ConfigError } from '../../../native/errors.js'
+import { ConfigError } from '../../../base/errors.js'
+import { requireForm } from '../../../base/form.js'
+import { snakeCase } from '../../../base/key-case.js'
+import { nearest } from '../../../base/nearest.js'
 
 /** What SPECTRA's commands may be told. Each has the defaults of its own task, so all may be missing. */
 export interface SpectraArguments {

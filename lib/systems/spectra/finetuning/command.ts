@@ -1,6 +1,6 @@
-import { requireForm } from '../../../data/form.js'
+import { ConfigError } from '../../../base/errors.js'
+import { requireForm } from '../../../base/form.js'
 import { SpectraForSequenceClassification } from '../../../models/spectra/spectra.js'
-import { ConfigError } from '../../../native/errors.js'
 import type { Device } from '../../../tensor/index.js'
 import { readSpectraConfig } from '../network-config.js'
 import { kebab, type SpectraArguments } from './arguments.js'

@@ -1,6 +1,6 @@
-import { misuse, requireObject, requireWhole } from '../../../data/check.js'
-import { requireForm } from '../../../data/form.js'
-import { ConfigError } from '../../../native/errors.js'
+import { misuse, requireObject, requireWhole } from '../../../base/check.js'
+import { ConfigError } from '../../../base/errors.js'
+import { requireForm } from '../../../base/form.js'
 import type { Tokenizer } from '../../../text/tokenizer.js'
 
 export interface SpectraDialogTextOptions {

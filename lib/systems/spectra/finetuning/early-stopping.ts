@@ -1,5 +1,5 @@
-import { requireWhole } from '../../../data/check.js'
-import { DataError } from '../../../native/errors.js'
+import { requireWhole } from '../../../base/check.js'
+import { DataError } from '../../../base/errors.js'
 import type { TrainerCallback } from '../../../train/trainer/callbacks.js'
 import type { Stateful } from '../../../train/trainer/checkpoint.js'
 import type { SpectraTask } from './tasks.js'

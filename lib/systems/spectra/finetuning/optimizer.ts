@@ -1,5 +1,5 @@
-import { misuse, requireNumber, requireObject, requireOneOf } from '../../../data/check.js'
-import { requireForm } from '../../../data/form.js'
+import { misuse, requireNumber, requireObject, requireOneOf } from '../../../base/check.js'
+import { requireForm } from '../../../base/form.js'
 import { Module } from '../../../nn/index.js'
 import type { Tensor } from '../../../tensor/index.js'
 import { type AdamOptions, AdamW } from '../../../train/adam.js'

@@ -1,6 +1,6 @@
-import { requireObject, requireOneOf } from '../../../data/check.js'
-import { nearest } from '../../../data/nearest.js'
-import { DataError } from '../../../native/errors.js'
+import { requireObject, requireOneOf } from '../../../base/check.js'
+import { DataError } from '../../../base/errors.js'
+import { nearest } from '../../../base/nearest.js'
 import type { SpectraTurnText } from './dialog-text.js'
 
 /**

@@ -1,4 +1,4 @@
-import { LazyTensor } from '../../../data/pickle/tensors.js'
+import { LazyTensor } from '../../../files/pickle/tensors.js'
 import { Tensor, tensor } from '../../../tensor/index.js'
 
 /** A waveform as a file holds it. */

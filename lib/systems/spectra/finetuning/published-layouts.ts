@@ -1,5 +1,5 @@
-import { requireOneOf } from '../../../data/check.js'
-import { DataError } from '../../../native/errors.js'
+import { requireOneOf } from '../../../base/check.js'
+import { DataError } from '../../../base/errors.js'
 import { Tensor } from '../../../tensor/index.js'
 import { type Forms, isArray, type Waveform } from './published-fields.js'
 

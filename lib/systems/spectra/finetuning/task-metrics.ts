@@ -1,5 +1,5 @@
-import { requireForm } from '../../../data/form.js'
-import { DataError } from '../../../native/errors.js'
+import { DataError } from '../../../base/errors.js'
+import { requireForm } from '../../../base/form.js'
 import { Tensor } from '../../../tensor/index.js'
 import { accuracy, f1Score, unweightedAverageRecall } from '../../../train/metrics/classification.js'
 import type { Labels } from '../../../train/metrics/labels.js'

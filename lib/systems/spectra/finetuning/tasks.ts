@@ -1,7 +1,7 @@
-import { misuse, requireObject, requireOneOf, requireString, requireWhole } from '../../../data/check.js'
-import { requireForm } from '../../../data/form.js'
-import { nearest } from '../../../data/nearest.js'
-import { ConfigError } from '../../../native/errors.js'
+import { misuse, requireObject, requireOneOf, requireString, requireWhole } from '../../../base/check.js'
+import { ConfigError } from '../../../base/errors.js'
+import { requireForm } from '../../../base/form.js'
+import { nearest } from '../../../base/nearest.js'
 
 /** The four tasks on which SPECTRA was fine-tuned and for which its authors publish data. */
 export type SpectraTaskName = 'mosi' | 'mosei' | 'iemocap' | 'mintrec'

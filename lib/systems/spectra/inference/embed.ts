@@ -1,4 +1,4 @@
-import { misuse, requireObject } from '../../../data/check.js'
+import { misuse, requireObject } from '../../../base/check.js'
 import {
   Spectra,
   type SpectraClassificationOutput,

@@ -1,4 +1,4 @@
-import { misuse, requireObject, requireOneOf } from '../../../data/check.js'
+import { misuse, requireObject, requireOneOf } from '../../../base/check.js'
 import { SpectraForPreTraining } from '../../../models/spectra/spectra.js'
 import { requireTrained } from '../../../models/spectra/untrained.js'
 import type { Tokenizer } from '../../../text/tokenizer.js'

@@ -1,8 +1,8 @@
 import { resolve } from 'node:path'
 import { readAudio } from '../../../audio/read.js'
 import { resample } from '../../../audio/resample.js'
-import { misuse, requireNumber, shown } from '../../../data/check.js'
-import { ConfigError, DataError } from '../../../native/errors.js'
+import { misuse, requireNumber, shown } from '../../../base/check.js'
+import { ConfigError, DataError } from '../../../base/errors.js'
 import { noGrad, scope, Tensor, tensor } from '../../../tensor/index.js'
 import { SPECTRA_RATE } from '../pretraining/entry.js'
 

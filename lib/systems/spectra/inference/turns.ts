@@ -1,5 +1,5 @@
 import { LONG_AUDIO, type LongAudio } from '../../../audio/long.js'
-import { misuse, requireObject, requireOneOf, requireWhole } from '../../../data/check.js'
+import { misuse, requireObject, requireOneOf, requireWhole } from '../../../base/check.js'
 import { Module } from '../../../nn/module.js'
 import { noGrad, scope, type Tensor, tensor } from '../../../tensor/index.js'
 import { type SpectraBatch, spectraCollate } from '../finetuning/collate.js'

@@ -1,5 +1,5 @@
-import { requireFunction, requireObject, requireWhole, shown } from '../../../data/check.js'
-import { ConfigError, DataError } from '../../../native/errors.js'
+import { requireFunction, requireObject, requireWhole, shown } from '../../../base/check.js'
+import { ConfigError, DataError } from '../../../base/errors.js'
 import { type Tensor, tensor } from '../../../tensor/index.js'
 import type { FramesOf, SpectraMaskedText, SpectraPretrainingSample } from './dataset.js'
 import { type SpectraWord, timeLabel } from './entry.js'

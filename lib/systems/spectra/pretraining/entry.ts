@@ -1,4 +1,4 @@
-import { DataError } from '../../../native/errors.js'
+import { DataError } from '../../../base/errors.js'
 
 /** SPECTRA's data is at this rate, and sample numbers count in it. */
 export const SPECTRA_RATE = 16000

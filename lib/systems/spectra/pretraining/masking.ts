@@ -1,4 +1,4 @@
-import { misuse, requireNumber, requireObject, requireWhole } from '../../../data/check.js'
+import { misuse, requireNumber, requireObject, requireWhole } from '../../../base/check.js'
 import { Random } from '../../../data/random.js'
 
 export interface MaskTokensOptions {

@@ -1,5 +1,5 @@
-import { misuse, requireFunction, requireObject, requireString } from '../../../data/check.js'
-import { ConfigError } from '../../../native/errors.js'
+import { misuse, requireFunction, requireObject, requireString } from '../../../base/check.js'
+import { ConfigError } from '../../../base/errors.js'
 import { Module } from '../../../nn/index.js'
 import { noGrad, scope, Tensor } from '../../../tensor/index.js'
 import { Trainer, type TrainerOptions, type TrainingArguments, type TrainOutput } from '../../../train/index.js'

@@ -1,10 +1,10 @@
 import { mkdir, readdir, stat } from 'node:fs/promises'
 import { join } from 'node:path'
-import { requireObject, requireOneOf, requireString } from '../../../data/check.js'
-import { writeJson } from '../../../data/json.js'
-import { writeJsonl } from '../../../data/jsonl.js'
-import { readPickle } from '../../../data/pickle/read-pickle.js'
-import { DataError } from '../../../native/errors.js'
+import { requireObject, requireOneOf, requireString } from '../../../base/check.js'
+import { DataError } from '../../../base/errors.js'
+import { writeJson } from '../../../files/json/json.js'
+import { writeJsonl } from '../../../files/json/jsonl.js'
+import { readPickle } from '../../../files/pickle/read-pickle.js'
 import { type OnProblem, Problems, type SpectraEntry, type SpectraWord, withSoundWords } from './entry.js'
 
 export interface PublishedSpectraOptions {

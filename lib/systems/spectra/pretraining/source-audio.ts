@@ -1,6 +1,6 @@
 import { readAudio } from '../../../audio/index.js'
-import { readNpy } from '../../../data/npy.js'
-import { DataError } from '../../../native/errors.js'
+import { DataError } from '../../../base/errors.js'
+import { readNpy } from '../../../files/npy/npy.js'
 import { scope, Tensor } from '../../../tensor/index.js'
 import { SPECTRA_RATE } from './entry.js'
 

@@ -6,7 +6,7 @@ import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { afterAll, beforeEach, describe, expect, it } from 'vitest'
 import * as vt from '../../../../lib/index.js'
-import { type PythonCase, pythonCases } from '../../../data/python-values.js'
+import { type PythonCase, pythonCases } from '../../../files/python-values.js'
 import { numbers, settledTensors } from '../../../helpers.js'
 
 const folder = mkdtempSync(join(tmpdir(), 'voxtorch-spectra-'))

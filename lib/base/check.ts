@@ -1,0 +1,99 @@
+import { shown } from './arguments.js'
+import { ConfigError } from './errors.js'
+import { listMayGrow, tooMuch } from './heap.js'
+import { nearest } from './nearest.js'
+
+export { shown }
+
+/** One sentence shape everywhere: where, which argument, what was expected, what came. */
+export function misuse(where: string, argument: string, expected: string, value: unknown): ConfigError {
+  return new ConfigError(`${where}: ${argument} must be ${expected}, not ${shown(value)}`, { argument, value })
+}
+
+export interface Range {
+  least?: number
+  /** The value must be lower. */
+  below?: number
+}
+
+export function requireNumber(where: string, argument: string, value: unknown, { least, below }: Range = {}): void {
+  const good =
+    typeof value === 'number' &&
+    !Number.isNaN(value) &&
+    !(least !== undefined && value < least) &&
+    !(below !== undefined && value >= below)
+  if (good) return
+  const bounds = [least !== undefined && `of at least ${least}`, below !== undefined && `below ${below}`].filter(
+    Boolean,
+  )
+  throw misuse(where, argument, ['a number', bounds.join(' and ')].filter(Boolean).join(' '), value)
+}
+
+export function requireWhole(where: string, argument: string, value: unknown, least = 0): void {
+  if (!Number.isSafeInteger(value) || (value as number) < least) {
+    throw misuse(where, argument, `a whole number of at least ${least}`, value)
+  }
+}
+
+export function requireString(where: string, argument: string, value: unknown): void {
+  if (typeof value !== 'string') throw misuse(where, argument, 'a string', value)
+}
+
+export function requireFunction(where: string, argument: string, value: unknown): void {
+  if (typeof value !== 'function') throw misuse(where, argument, 'a function', value)
+}
+
+export function requireObject(where: string, argument: string, value: unknown): void {
+  if (typeof value !== 'object' || value === null) throw misuse(where, argument, 'an object', value)
+}
+
+/**
+ * Options are an object, and none is one that nobody reads. An instance of a class may have more, as the module in
+ * `functional.dropout(x, 0.1, this)` does.
+ */
+export function requireOptions(where: string, options: unknown, known: readonly string[]): void {
+  requireObject(where, 'options', options)
+  const kind = Object.getPrototypeOf(options)
+  if (kind !== null && Object.getPrototypeOf(kind) !== null && !Array.isArray(options)) return
+  for (const key of Object.keys(options as object)) {
+    if (known.includes(key)) continue
+    const near = nearest(key, known)
+    const hint = near === undefined ? '' : `; did you mean '${near}'?`
+    throw new ConfigError(`${where}: there is no option '${key}'${hint}`, { key })
+  }
+}
+
+/** Checks one of a few words. */
+export function requireOneOf(where: string, argument: string, value: unknown, words: readonly string[]): void {
+  if (!words.includes(value as string))
+    throw misuse(where, argument, words.map((word) => `'${word}'`).join(', '), value)
+}
+
+/** Whether something has elements 0 to length - 1. */
+export function isArrayLike(value: unknown): value is ArrayLike<unknown> {
+  if (typeof value !== 'object' || value === null) return false
+  const { length } = value as { length?: unknown }
+  return Number.isInteger(length) && (length as number) >= 0 && (length as number) < 2 ** 32
+}
+
+/** The items of something iterable. */
+export function listOf<T>(where: string, argument: string, value: Iterable<T>, what: string): T[] {
+  if (typeof value === 'string' || typeof value?.[Symbol.iterator] !== 'function') {
+    throw misuse(where, argument, `an iterable of ${what}`, value)
+  }
+  const items: T[] = []
+  for (const item of value) {
+    if (!listMayGrow(items.length))
+      throw new ConfigError(`${where}: ${argument} does not end; ${tooMuch()}`, { argument })
+    items.push(item)
+  }
+  return items
+}
+
+/** Checks what may abort something; nothing is right too. A polyfill's signals are no AbortSignal, and work. */
+export function requireSignal(where: string, signal: unknown): void {
+  if (signal === undefined || signal === null) return
+  const { throwIfAborted, addEventListener } = signal as Partial<AbortSignal>
+  if (typeof throwIfAborted === 'function' && typeof addEventListener === 'function') return
+  throw misuse(where, 'signal', 'an AbortSignal', signal)
+}

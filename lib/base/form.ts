@@ -1,0 +1,58 @@
+import { misuse } from './check.js'
+import type { ConfigError } from './errors.js'
+
+// biome-ignore lint/suspicious/noExplicitAny: any constructor.
+type Class = abstract new (...args: any[]) => unknown
+
+/**
+ * What a value from outside has to be: the name of a type; a class; `[form]`, a list of such; or an object with these
+ * fields, of which those whose name ends in `?` may be left out or null. Other fields are not looked at.
+ */
+export type Form =
+  | 'string'
+  | 'number'
+  | 'boolean'
+  | 'function'
+  | 'object'
+  | 'list'
+  | 'iterable'
+  | Class
+  | readonly [Form]
+  | { readonly [field: string]: Form }
+
+/** Throws a ConfigError that names the place, such as `dialog.turns[2].text`, where a value is of another form. */
+export function requireForm(where: string, argument: string, value: unknown, form: Form): void {
+  const wrong = mismatch(where, argument, value, form)
+  if (wrong) throw wrong
+}
+
+function mismatch(where: string, place: string, value: unknown, form: Form): ConfigError | undefined {
+  const unless = (good: boolean, expected: string) => (good ? undefined : misuse(where, place, expected, value))
+  if (typeof form === 'function') return unless(value instanceof form, `a ${form.name}`)
+  if (form === 'object') return unless(isObject(value), 'an object')
+  if (form === 'list') return unless(Array.isArray(value), 'a list')
+  if (form === 'iterable') {
+    const iterable = isObject(value) && typeof Reflect.get(value, Symbol.iterator) === 'function'
+    return unless(iterable, 'something to go through')
+  }
+  if (typeof form === 'string') return unless(typeof value === form, `a ${form}`)
+  if (Array.isArray(form)) {
+    if (!Array.isArray(value)) return unless(false, 'a list')
+    for (let i = 0; i < value.length; i++) {
+      const wrong = mismatch(where, `${place}[${i}]`, value[i], form[0] as Form)
+      if (wrong) return wrong
+    }
+    return undefined
+  }
+  if (!isObject(value)) return unless(false, 'an object')
+  for (const [field, inner] of Object.entries(form as { [field: string]: Form })) {
+    const name = field.replace(/\?$/, '')
+    const part: unknown = Reflect.get(value, name)
+    if (field.endsWith('?') && (part === undefined || part === null)) continue
+    const wrong = mismatch(where, `${place}.${name}`, part, inner)
+    if (wrong) return wrong
+  }
+  return undefined
+}
+
+const isObject = (value: unknown): value is object => typeof value === 'object' && value !== null

@@ -1,0 +1,124 @@
+import { misuse, requireString } from '../base/check.js'
+import { ConfigError, DataError, InsufficientMemoryError } from '../base/errors.js'
+import { opAsync } from '../native/call.js'
+import { currentContext } from '../native/context.js'
+import { tensor } from '../tensor/create.js'
+import { type Device, type DType, dtypeFacts } from '../tensor/dtype.js'
+import type { Tensor } from '../tensor/tensor.js'
+import { type ByteSource, type FileErrorClass, Place } from './byte-source.js'
+
+/**
+ * Tensors from files and into files, by native jobs on the executor: the bytes never pass through the JavaScript heap.
+ * native/core/io is the other half.
+ */
+
+/** Where a tensor lies: its bytes in row-major order, from `offset` on. Shape and offset were checked by the reader. */
+export interface TensorPlace {
+  offset: number
+  dtype: DType
+  shape: readonly number[]
+}
+
+export interface PlaceOptions {
+  /** Views of one private mapping of the file instead of copies. CPU only. */
+  mmap?: boolean
+  /** Default: that of `withDevice`, else the CPU. */
+  device?: Device
+}
+
+const readTensors = opAsync('voxtorch::read_tensors')
+const mapTensors = opAsync('voxtorch::map_tensors')
+const writeFile = opAsync('voxtorch::write_file')
+
+/**
+ * Reads tensors from a file, or from bytes that are in memory already. A bool is true for every byte but 0.
+ * @throws the source's error for places that are not in it, InsufficientMemoryError where copies would not fit
+ */
+export async function readPlaces(
+  source: ByteSource,
+  places: readonly TensorPlace[],
+  { mmap = false, device }: PlaceOptions = {},
+): Promise<Tensor[]> {
+  if (mmap && device !== undefined && device !== 'cpu') {
+    throw new ConfigError(`mmap: true gives CPU tensors; leave it out to read onto '${device}'`, { device })
+  }
+  if (source.disk === undefined) return Promise.all(places.map((place) => readFromMemory(source, place, device)))
+  // While it is open, its path leads to the file whose head was read, not to one that took its name since.
+  return source.opened(async () => {
+    const { path, offset: start } = source.disk!
+    const copied = mmap ? places.filter(({ offset, dtype }) => !isAligned(start + offset, dtype)) : places
+    if (mmap || (device ?? currentContext().deviceName ?? 'cpu') === 'cpu') requireMemory(source, copied)
+    const lists = [
+      places.map(({ offset }) => start + offset),
+      places.map(({ dtype }) => dtypeFacts(dtype).code),
+      places.map(({ shape }) => shape.length),
+      places.flatMap(({ shape }) => shape),
+    ]
+    const options = device === undefined ? {} : { device }
+    return translated(source.place, path, mmap ? mapTensors(path, ...lists) : readTensors(path, ...lists, options))
+  })
+}
+
+async function readFromMemory(source: ByteSource, place: TensorPlace, device: Device | undefined): Promise<Tensor> {
+  const { offset, dtype, shape } = place
+  const bytes = await source.bytes(offset, placeBytes(place))
+  // As native code does: libtorch trusts a bool to be 0 or 1.
+  if (dtype === 'bool') for (let i = 0; i < bytes.length; i += 1) bytes[i] = Number(bytes[i] !== 0)
+  return tensor(bytes, device === undefined ? { dtype, shape } : { dtype, shape, device })
+}
+
+/** How many bytes a tensor of this dtype and shape has. */
+export function placeBytes({ dtype, shape }: { dtype: DType; shape: readonly number[] }): number {
+  return shape.reduce((product, size) => product * size, dtypeFacts(dtype).bytes)
+}
+
+/** Whether native code takes it as it lies: libtorch reads whole elements. */
+function isAligned(offset: number, dtype: DType): boolean {
+  return offset % Math.min(dtypeFacts(dtype).bytes, 8) === 0
+}
+
+/** Linux grants more memory than there is, and ends the process when it is used. */
+function requireMemory({ place }: ByteSource, places: readonly TensorPlace[]): void {
+  const bytes = places.reduce((sum, one) => sum + placeBytes(one), 0)
+  const available = process.availableMemory()
+  if (bytes <= available) return
+  throw new InsufficientMemoryError(
+    `${place.file}: its tensors need ${bytes} bytes of memory, ${available} are available; read fewer of them, or map the file`,
+    { file: place.file, bytes, available },
+  )
+}
+
+/**
+ * Writes the bytes of `parts` in row-major order, one after the other. Tensors on a device leave it piece by piece. The
+ * file has its name only once it is whole and synced; until then, and after a failure, what was at `path` stays.
+ * @throws the given class when the file cannot be written
+ */
+export async function writeFileParts(
+  path: string,
+  parts: readonly Tensor[],
+  ErrorClass: FileErrorClass,
+): Promise<void> {
+  await translated(new Place(path, ErrorClass), path, writeFile(path, parts))
+}
+
+/** Bytes as a part of a file. */
+export function bytePart(bytes: Uint8Array): Tensor {
+  return tensor(Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength), { device: 'cpu' })
+}
+
+/** A path that native code and Node understand alike. */
+export function requirePath(where: string, argument: string, value: unknown): void {
+  requireString(where, argument, value)
+  if (/[\0\p{Surrogate}]/u.test(value as string)) throw misuse(where, argument, 'a path of whole characters', value)
+}
+
+/** A native job whose complaints about the file come as the reader's errors, under the name that the caller gave. */
+async function translated<T>(place: Place, path: string, job: Promise<T>): Promise<T> {
+  try {
+    return await job
+  } catch (cause) {
+    if (!(cause instanceof DataError)) throw cause
+    const what = cause.message.startsWith(path) ? cause.message.slice(path.length).trim() : cause.message
+    throw place.error(`it ${what}`, { cause })
+  }
+}

@@ -1,0 +1,22 @@
+export { readArchive } from './archive.js'
+export { readConfig } from './config.js'
+export { type CsvRow, type ReadCsvOptions, readCsv, readCsvStream } from './csv/csv.js'
+export type { CsvEncoding } from './csv/text.js'
+export { readJson, type WriteJsonOptions, writeJson } from './json/json.js'
+export { type ReadJsonlOptions, readJsonl, writeJsonl } from './json/jsonl.js'
+export { type NpyTexts, type NpyValue, type ReadNpyOptions, readNpy, readNpz, saveNpy, saveNpz } from './npy/npy.js'
+export type { PickleEncoding } from './pickle/machine.js'
+export { type ReadPickleOptions, readPickle } from './pickle/read-pickle.js'
+export type { PickleValue } from './pickle/result.js'
+export { LazyTensor } from './pickle/tensors.js'
+export { loadSafetensors, readSafetensorsHeader, saveSafetensors } from './safetensors/safetensors.js'
+export { type SaveShardedOptions, saveSafetensorsSharded } from './safetensors/sharded.js'
+export type {
+  LoadSafetensorsOptions,
+  SafetensorsEntry,
+  SafetensorsFile,
+  SafetensorsHeader,
+} from './safetensors/types.js'
+export type { ArchiveEntry } from './tar.js'
+export { type LoadTorchOptions, loadTorch } from './torch/torch.js'
+export { type ReadYamlOptions, readYaml } from './yaml/yaml.js'

@@ -1,0 +1,49 @@
+import { Readable } from 'node:stream'
+import { createGunzip, createInflateRaw } from 'node:zlib'
+import { VoxtorchError } from '../base/errors.js'
+
+// Deflate reaches 1 : 1032. Real data stays far below 1 : 100 once it is large; a bomb does not.
+const SUSPECT_SIZE = 2 ** 27
+const SUSPECT_RATIO = 100
+// zlib's own 16 KiB cost more in hand-overs than in unpacking.
+const CHUNK = 2 ** 18
+
+/** Whether something unpacks to so much that it was made to fill memory or time. */
+export function isBomb(packed: number, unpacked: number): boolean {
+  return unpacked > SUSPECT_SIZE && unpacked > SUSPECT_RATIO * packed
+}
+
+/**
+ * Unpacks a deflate (`raw`) or gzip stream on zlib's threads. Stops with `fail`'s error at bad data, an early end or a
+ * bomb.
+ */
+export async function* inflated(
+  packed: AsyncIterable<Uint8Array>,
+  format: 'raw' | 'gzip',
+  fail: (what: string, fields?: Record<string, unknown>) => VoxtorchError,
+): AsyncGenerator<Buffer> {
+  let taken = 0
+  let made = 0
+  async function* counted() {
+    for await (const chunk of packed) {
+      taken += chunk.length
+      yield chunk
+    }
+  }
+  const source = Readable.from(counted(), { objectMode: false })
+  const inflate = format === 'raw' ? createInflateRaw({ chunkSize: CHUNK }) : createGunzip({ chunkSize: CHUNK })
+  source.on('error', (cause) => inflate.destroy(cause))
+  try {
+    for await (const chunk of source.pipe(inflate)) {
+      made += (chunk as Buffer).length
+      if (isBomb(taken, made)) throw fail(`${taken} packed bytes unpack to more than ${made}: it looks like a bomb`)
+      yield chunk as Buffer
+    }
+  } catch (cause) {
+    if (cause instanceof VoxtorchError) throw cause
+    throw fail(`its packed data is broken: ${(cause as Error).message}`, { cause })
+  } finally {
+    inflate.destroy()
+    source.destroy()
+  }
+}

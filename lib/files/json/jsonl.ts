@@ -1,0 +1,116 @@
+import { writeAtomically } from '../../base/atomic.js'
+import { misuse, requireObject, requireString, requireWhole } from '../../base/check.js'
+import { DataError } from '../../base/errors.js'
+import { type Chunks, chunksOf, countLines, faultIn, LONGEST_LINE, utf8, withoutMark } from '../text.js'
+import { jsonFor, jsonValue, refuseTooMuch } from './json.js'
+import { JsonScan } from './scan.js'
+
+export interface ReadJsonlOptions {
+  /** Passes over lines that are empty or hold only blanks, instead of throwing. Default false. */
+  skipBlank?: boolean
+  /** Longest line in bytes. Default 64 MiB; JavaScript holds no text of more than 511. */
+  maxLineBytes?: number
+}
+
+/**
+ * Reads a file of one JSON value per line, each as `readJson` reads a file. Memory holds a few hundred kilobytes and the
+ * longest line, whatever the size of the file; leaving the loop closes it.
+ *
+ * ```ts
+ * for await (const row of readJsonl('train.jsonl')) …
+ * ```
+ * @throws DataError with `file` and `line` (and `column`), when the loop gets there
+ */
+export function readJsonl(path: string, options: ReadJsonlOptions = {}): AsyncIterableIterator<unknown> {
+  requireString('readJsonl', 'path', path)
+  requireObject('readJsonl', 'options', options)
+  const { skipBlank = false, maxLineBytes = 1 << 26 } = options
+  if (typeof skipBlank !== 'boolean') throw misuse('readJsonl', 'skipBlank', 'a boolean', skipBlank)
+  requireWhole('readJsonl', 'maxLineBytes', maxLineBytes, 1)
+  return parseJsonl(chunksOf(path), path, { skipBlank, maxLineBytes: Math.min(maxLineBytes, LONGEST_LINE) })
+}
+
+/** The values of JSON lines that come in pieces. `file` is what errors call them. */
+export async function* parseJsonl(
+  chunks: Chunks,
+  file: string,
+  { skipBlank, maxLineBytes }: Required<ReadJsonlOptions>,
+): AsyncGenerator<unknown, void, void> {
+  let line = 1
+  for await (const bytes of wholeLines(chunks, file, maxLineBytes)) {
+    const text = utf8(bytes, file, line)
+    const scan = new JsonScan()
+    const deep = scan.push(bytes) >= 0
+    refuseTooMuch(scan, file, line)
+    for (const item of (text.endsWith('\n') ? text.slice(0, -1) : text).split('\n')) {
+      // A character has at most three bytes per UTF-16 unit.
+      if (item.length * 3 > maxLineBytes && Buffer.byteLength(item) > maxLineBytes)
+        throw tooLong(file, maxLineBytes, line)
+      if (item.trim() !== '') yield jsonValue(item, deep || (scan.wide && WIDE.test(item)), file, line)
+      else if (!skipBlank) throw faultIn(file, 'the line is blank; skipBlank: true passes over such lines', { line })
+      line++
+    }
+  }
+}
+
+const WIDE = /[0-9]{16}/
+
+const tooLong = (file: string, longest: number, line: number): DataError =>
+  faultIn(file, `the line has more than ${longest} bytes; maxLineBytes sets the limit`, { line })
+
+/** Pieces that end where a line ends. */
+async function* wholeLines(chunks: Chunks, file: string, longest: number): AsyncGenerator<Uint8Array, void, void> {
+  let open: Uint8Array[] = []
+  let size = 0
+  let line = 1
+  let first = true
+  for await (const chunk of chunks) {
+    const bytes = first ? withoutMark(chunk) : chunk
+    first = false
+    const end = bytes.lastIndexOf(10) + 1
+    if (end > 0) {
+      const whole = Buffer.concat([...open, bytes.subarray(0, end)])
+      yield whole
+      line += countLines(whole)
+      open = []
+      size = 0
+    }
+    if (end < bytes.length) open.push(bytes.subarray(end))
+    size += bytes.length - end
+    if (size > longest) throw tooLong(file, longest, line)
+  }
+  if (size > 0) yield Buffer.concat(open)
+}
+
+/** Bytes gathered before they are written. */
+const BATCH = 1 << 20
+
+/**
+ * Writes one JSON value per line, each as `writeJson` writes it. The file appears whole or not at all: when `rows`
+ * throws half way, nothing is written. Memory holds about a megabyte of lines.
+ *
+ * @throws DataError when a row has no form in JSON (naming its `line` and `path`) or the file cannot be written; what
+ * `rows` throws, as it is
+ */
+export async function writeJsonl(path: string, rows: Iterable<unknown> | AsyncIterable<unknown>): Promise<void> {
+  requireString('writeJsonl', 'path', path)
+  const source = rows as Partial<Iterable<unknown> & AsyncIterable<unknown>> | null | undefined
+  if (typeof rows === 'string' || !(source?.[Symbol.asyncIterator] ?? source?.[Symbol.iterator])) {
+    throw misuse('writeJsonl', 'rows', 'an iterable of values', rows)
+  }
+  await writeAtomically(path, DataError, async (write) => {
+    let batch: string[] = []
+    let size = 0
+    let line = 1
+    for await (const row of rows) {
+      const text = jsonFor(path, row, 0, line++)
+      batch.push(text, '\n')
+      size += text.length
+      if (size < BATCH) continue
+      await write(Buffer.from(batch.join('')))
+      batch = []
+      size = 0
+    }
+    await write(Buffer.from(batch.join('')))
+  })
+}

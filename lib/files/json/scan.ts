@@ -1,0 +1,114 @@
+import { heapHolds, LARGEST_MAP, LONGEST_LIST, tooMuch } from '../../base/heap.js'
+
+/** Nesting beyond this is refused: code that walks values recursively would overflow its stack. */
+export const MAX_DEPTH = 1000
+
+// Bytes on V8's heap, measured: an empty list or object with its place in another, a key that no other object has, a
+// list's element, and what a text takes beside its characters (short ones are often shared).
+const COLLECTION = 64
+const OWN_KEY = 80
+const ELEMENT = 8
+const TEXT = 24
+/** A text as short as this is mostly one that is there already. */
+const SHORT = 10
+/** From so many keys on an object is a table. */
+const MANY_KEYS = 1000
+/** A key that no object had before makes V8 describe a new kind of object. */
+const NEW_KIND = 300
+const KIND_BITS = 25
+/** Kinds are counted in texts longer than this, where they may matter. */
+const LONG = 2 ** 20
+
+/**
+ * A quick look over JSON's bytes before anything is built from them: how deep they nest, how much memory they will take,
+ * and whether a number has so many digits that it may not fit a double. Says nothing about the grammar.
+ */
+export class JsonScan {
+  /** Some whole number has 16 digits or more. */
+  wide = false
+  #depth = 0
+  #inString = false
+  #escaped = false
+  #digits = 0
+  #text = 0
+  #cost = 0
+  /** Commas so far in the collections that are open, by their depth. */
+  readonly #commas = [0]
+  readonly #isList = [false]
+  #crowded = false
+  #hash = 0
+  #length = 0
+  /** One bit for each key seen, by its hash. */
+  #kinds: Uint32Array | undefined
+
+  /** Looks at the next bytes; returns the index of the one that nests too deep, or -1. */
+  push(bytes: Uint8Array): number {
+    let inString = this.#inString
+    let escaped = this.#escaped
+    let depth = this.#depth
+    let digits = this.#digits
+    let text = this.#text
+    let cost = this.#cost
+    let hash = this.#hash
+    const commas = this.#commas
+    this.#length += bytes.length
+    if (this.#length > LONG) this.#kinds ??= new Uint32Array(2 ** (KIND_BITS - 5))
+    const kinds = this.#kinds
+    for (let i = 0; i < bytes.length; i++) {
+      const byte = bytes[i]!
+      if (inString) {
+        if (escaped) escaped = false
+        else if (byte === 0x5c) escaped = true
+        else if (byte === 0x22) {
+          inString = false
+          if (text > SHORT) cost += TEXT + text
+        }
+        text++
+        hash = Math.imul(hash ^ byte, 0x01000193)
+        continue
+      }
+      if (byte >= 0x30 && byte <= 0x39) {
+        if (++digits === 16) this.wide = true
+        continue
+      }
+      // What follows the point of 0.1234567890123456 is not a whole number.
+      digits = byte === 0x2e ? Number.NEGATIVE_INFINITY : 0
+      if (byte === 0x22) {
+        inString = true
+        text = 0
+        hash = 0x811c9dc5
+      } else if (byte === 0x3a) {
+        if (kinds !== undefined && commas[depth]! < MANY_KEYS) {
+          const bit = (hash ^ (hash >>> 15)) & (2 ** KIND_BITS - 1)
+          if ((kinds[bit >>> 5]! & (1 << (bit & 31))) === 0) {
+            kinds[bit >>> 5]! |= 1 << (bit & 31)
+            cost += NEW_KIND
+          }
+        }
+      } else if (byte === 0x2c) {
+        const count = ++commas[depth]!
+        const inList = this.#isList[depth]!
+        cost += inList || count < MANY_KEYS ? ELEMENT : OWN_KEY
+        if (count >= (inList ? LONGEST_LIST : LARGEST_MAP)) this.#crowded = true
+      } else if (byte === 0x5b || byte === 0x7b) {
+        if (++depth > MAX_DEPTH) return i
+        commas[depth] = 0
+        this.#isList[depth] = byte === 0x5b
+        cost += COLLECTION
+      } else if ((byte === 0x5d || byte === 0x7d) && depth > 0) depth--
+    }
+    this.#inString = inString
+    this.#escaped = escaped
+    this.#depth = depth
+    this.#digits = digits
+    this.#text = text
+    this.#hash = hash
+    this.#cost = cost
+    return -1
+  }
+
+  /** Why what was looked at must not be built, if it must not: it would end the process. */
+  tooMuch(): string | undefined {
+    return this.#crowded || (this.#cost > 2 ** 20 && !heapHolds(this.#cost)) ? tooMuch() : undefined
+  }
+}

@@ -1,0 +1,120 @@
+import { opAsync } from '../../native/call.js'
+import type { DType } from '../../tensor/dtype.js'
+import type { Tensor } from '../../tensor/tensor.js'
+import type { ByteSource } from '../byte-source.js'
+import { type PlaceOptions, placeBytes, readPlaces } from '../file-tensors.js'
+import { ZipArchive } from '../zip/zip.js'
+import { type NpyElements, type NpyHeader, readNpyHeader } from './header.js'
+import type { NpyTexts, NpyValue } from './npy.js'
+
+// Texts become JavaScript strings, which take more memory than the file.
+const MAX_TEXTS = 2 ** 24
+const MAX_TEXT_BYTES = 2 ** 28
+
+const flip = opAsync('aten::flip')
+
+/** The arrays of an archive. Call inside a scope. */
+export async function readArchive(source: ByteSource, options: PlaceOptions = {}): Promise<Record<string, NpyValue>> {
+  const archive = await ZipArchive.open(source)
+  const values: Record<string, NpyValue> = Object.create(null)
+  for (const entry of archive.entries.values()) {
+    if (!entry.name.endsWith('.npy')) continue
+    values[entry.name.slice(0, -4)] = await readArray(await archive.open(entry), options)
+  }
+  return values
+}
+
+/** The array of a .npy source. Call inside a scope. */
+export async function readArray(source: ByteSource, options: PlaceOptions = {}): Promise<NpyValue> {
+  const header = await readNpyHeader(source)
+  const { elements, shape, offset } = header
+  const count = shape.reduce((product, size) => product * size, 1)
+  const end = offset + count * elements.bytes
+  if (end > source.size) {
+    throw source.error(`it ends at byte ${source.size}; the array of shape [${shape}] needs ${end}`, {
+      byte: source.size,
+    })
+  }
+  if (end < source.size) {
+    throw source.error(`its array ends at byte ${end}, and ${source.size - end} more bytes follow`, { byte: end })
+  }
+  if (elements.kind === 'text') return readTexts(source, header, elements, count)
+  // The dimension that varies fastest goes last; permuting back leaves the bytes where they are.
+  const stored = header.fortran ? [...shape].reverse() : shape
+  const { dtype, swapped } = elements
+  const value =
+    swapped && elements.bytes > 1
+      ? await readSwapped(source, dtype, stored, offset, options)
+      : (await readPlaces(source, [{ dtype, shape: stored, offset }], options))[0]!
+  return header.fortran && shape.length > 1 ? value.permute(shape.map((_, i) => shape.length - 1 - i)) : value
+}
+
+/** Numbers whose most significant byte comes first. */
+async function readSwapped(
+  source: ByteSource,
+  dtype: DType,
+  shape: readonly number[],
+  offset: number,
+  options: PlaceOptions,
+): Promise<Tensor> {
+  const bytes = placeBytes({ dtype, shape })
+  const width = placeBytes({ dtype, shape: [] }) / (dtype.startsWith('complex') ? 2 : 1)
+  const place = { dtype: 'uint8', shape: [bytes / width, width], offset } as const
+  const [raw] = await readPlaces(source, [place], options)
+  const turned = (await flip(raw, [1])) as Tensor
+  return turned.reshape([bytes]).view(dtype).reshape(shape)
+}
+
+async function readTexts(
+  source: ByteSource,
+  { shape, fortran, offset }: NpyHeader,
+  elements: NpyElements & { kind: 'text' },
+  count: number,
+): Promise<NpyTexts> {
+  // Arrays inside arrays take memory even where they hold nothing.
+  const span = shape.reduce((product, size) => product * Math.max(size, 1), 1)
+  if (span > Math.max(1_000_000, source.size)) {
+    throw source.error(`its shape [${shape}] of empty texts is larger than the file`, { byte: offset })
+  }
+  if (count > MAX_TEXTS || count * elements.bytes > MAX_TEXT_BYTES) {
+    const limits = `${MAX_TEXTS} texts of ${MAX_TEXT_BYTES} bytes in all`
+    throw source.error(`it holds ${count} texts of ${elements.bytes} bytes, the most are ${limits}`, { byte: offset })
+  }
+  const bytes = await source.bytes(offset, count * elements.bytes)
+  const steps = stepsOf(shape, fortran)
+  const build = (dim: number, at: number): NpyTexts => {
+    if (dim < shape.length) return Array.from({ length: shape[dim]! }, (_, i) => build(dim + 1, at + i * steps[dim]!))
+    const begin = at * elements.bytes
+    return decode(source, bytes.subarray(begin, begin + elements.bytes), elements, offset + begin)
+  }
+  return build(0, 0)
+}
+
+/** How many elements lie between neighbours along each dimension. */
+function stepsOf(shape: readonly number[], fortran: boolean): number[] {
+  const steps = new Array<number>(shape.length)
+  let step = 1
+  for (let i = 0; i < shape.length; i += 1) {
+    const dim = fortran ? i : shape.length - 1 - i
+    steps[dim] = step
+    step *= shape[dim]!
+  }
+  return steps
+}
+
+/** A text of fixed width without the zeros that fill it. */
+function decode(
+  source: ByteSource,
+  bytes: Buffer,
+  { encoding, swapped }: NpyElements & { kind: 'text' },
+  byte: number,
+): string {
+  if (encoding === 'latin1') return bytes.toString('latin1').replace(/\0+$/, '')
+  let text = ''
+  for (let at = 0; at < bytes.length; at += 4) {
+    const point = swapped ? bytes.readUInt32BE(at) : bytes.readUInt32LE(at)
+    if (point > 0x10ffff) throw source.error(`${point} at byte ${byte + at} is no character`, { byte: byte + at })
+    text += String.fromCodePoint(point)
+  }
+  return text.replace(/\0+$/, '')
+}

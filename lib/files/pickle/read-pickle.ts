@@ -1,0 +1,112 @@
+import { optionsOf } from '../../base/arguments.js'
+import { misuse, requireOneOf, requireString } from '../../base/check.js'
+import { DataError } from '../../base/errors.js'
+import { scope } from '../../tensor/index.js'
+import { isZip, unpackedStream } from '../archive.js'
+import { type ByteSource, Place, quoted, withFile } from '../byte-source.js'
+import { isTar, readTar, TAR_BLOCK } from '../tar.js'
+import { ZipArchive } from '../zip/zip.js'
+import { type Feed, SourceFeed, StreamFeed } from './feed.js'
+import { fileHost } from './host.js'
+import { type PickleEncoding, unpickle } from './machine.js'
+import { finish, type PickleValue } from './result.js'
+
+export interface ReadPickleOptions {
+  /**
+   * `'tensor'` (default) reads arrays into tensors; `'lazy'` leaves their numbers in the file and gives a
+   * {@link LazyTensor} for each, for files larger than memory.
+   */
+  arrays?: 'tensor' | 'lazy'
+  /** The pickle's name in a `.tar`, `.tgz` or `.zip` archive, which is read without unpacking it to the disk. */
+  entry?: string
+  /**
+   * What a `str` of Python 2 is. Default `'ascii'` as in Python, with an error for other characters; data sets of that
+   * time mostly want `'latin1'`. The bytes of arrays need no setting.
+   */
+  encoding?: PickleEncoding
+  /**
+   * Classes whose instances are read as plain objects of their fields, by name (`'DSTExample'`) or by module and name.
+   * None of their code is needed or run.
+   */
+  records?: readonly string[]
+}
+
+/**
+ * Reads a Python pickle of protocol 0 to 5: plain data, numpy arrays and torch tensors, as {@link PickleValue} lists.
+ * The file may be packed by gzip, or lie in an archive.
+ *
+ * Only data is read. Whatever else a pickle names is an error; nothing in a file ever runs. Tensors belong to the
+ * current scope. The type parameter is a promise of the caller, not checked.
+ *
+ * @throws DataError naming the file, the byte and, for something that is no data, the `global`
+ */
+export async function readPickle<T = PickleValue>(path: string, options: ReadPickleOptions = {}): Promise<T> {
+  requireString('readPickle', 'path', path)
+  const { arrays = 'tensor', entry, encoding = 'ascii', records } = optionsOf(options)
+  requireOneOf('readPickle', 'arrays', arrays, ['tensor', 'lazy'])
+  requireOneOf('readPickle', 'encoding', encoding, ['ascii', 'latin1', 'utf-8', 'bytes'])
+  if (entry !== undefined) requireString('readPickle', 'entry', entry)
+  if (records !== undefined && !(Array.isArray(records) && records.every((name) => typeof name === 'string'))) {
+    throw misuse('readPickle', 'records', 'an array of strings', records)
+  }
+  let value: PickleValue = null
+  await withFile(path, DataError, (source) =>
+    scope(async () => {
+      const pickles = entry === undefined ? wholeFile(source) : archived(source, entry)
+      // Leaving the loop closes the archive, so the pickle is read first.
+      for await (const feed of pickles) {
+        const found = await parsePickle(feed, { encoding, records, lazy: arrays === 'lazy' })
+        value = found.value
+        return found.tensors
+      }
+      throw source.error('it has no pickle')
+    }),
+  )
+  return value as T
+}
+
+/** Reads one pickle from a feed. */
+export async function parsePickle(
+  feed: Feed,
+  options: { encoding: PickleEncoding; records?: readonly string[] | undefined; lazy: boolean },
+): ReturnType<typeof finish> {
+  const advice = "the option `records: ['Class']` reads instances of a class as plain objects"
+  const { encoding, records, lazy } = options
+  const root = await unpickle(feed, fileHost({ encoding, records, advice }))
+  return finish(root, feed.place, { encoding, lazy })
+}
+
+async function* wholeFile(source: ByteSource): AsyncGenerator<Feed> {
+  const head = await source.bytes(0, Math.min(source.size, TAR_BLOCK))
+  const advice = "name the pickle in it with { entry: '…' }"
+  if (isTar(head)) throw source.error(`it is a tar archive; ${advice}`)
+  if (await isZip(source)) {
+    throw source.error(`it is a zip archive; ${advice}, or read a file of torch.save with loadTorch`)
+  }
+  if (head[0] !== 0x1f || head[1] !== 0x8b) {
+    yield new SourceFeed(source)
+    return
+  }
+  const feed = new StreamFeed(await unpackedStream(source), source.place)
+  await feed.fill(TAR_BLOCK)
+  if (isTar(feed.buffer)) throw source.error(`it is a packed tar archive; ${advice}`)
+  yield feed
+}
+
+async function* archived(source: ByteSource, name: string): AsyncGenerator<Feed> {
+  const place = new Place(source.place.file, DataError, name)
+  if (await isZip(source)) {
+    const archive = await ZipArchive.open(source)
+    const entry = archive.get(name)
+    yield entry.method === 'stored'
+      ? new SourceFeed(await archive.open(entry))
+      : new StreamFeed(archive.stream(entry), place)
+    return
+  }
+  for await (const entry of readTar(await unpackedStream(source), source.place)) {
+    if (entry.name !== name) continue
+    yield new StreamFeed(entry.stream() as AsyncGenerator<Buffer>, place)
+    return
+  }
+  throw source.error(`it has no file ${quoted(name)}`, { entry: name })
+}

@@ -1,0 +1,168 @@
+import { CheckpointError } from '../../base/errors.js'
+import type { DType } from '../../tensor/dtype.js'
+import { type ByteSource, quoted } from '../byte-source.js'
+import { placeBytes } from '../file-tensors.js'
+import { JsonReader } from '../json/reader.js'
+import type { SafetensorsEntry, SafetensorsHeader } from './types.js'
+
+/**
+ * The head of a safetensors file (https://github.com/huggingface/safetensors, "Format"): 8 bytes of length, little
+ * endian, and a JSON object that gives each tensor's dtype, shape and bytes. Everything it says is checked here.
+ */
+
+/** Every dtype of the format, with its size in bits. */
+const formats = new Map<string, { bits: number; dtype: DType | null }>([
+  ['F64', { bits: 64, dtype: 'float64' }],
+  ['F32', { bits: 32, dtype: 'float32' }],
+  ['F16', { bits: 16, dtype: 'float16' }],
+  ['BF16', { bits: 16, dtype: 'bfloat16' }],
+  ['I64', { bits: 64, dtype: 'int64' }],
+  ['I32', { bits: 32, dtype: 'int32' }],
+  ['I16', { bits: 16, dtype: 'int16' }],
+  ['I8', { bits: 8, dtype: 'int8' }],
+  ['U8', { bits: 8, dtype: 'uint8' }],
+  ['U16', { bits: 16, dtype: 'uint16' }],
+  ['U32', { bits: 32, dtype: 'uint32' }],
+  ['U64', { bits: 64, dtype: 'uint64' }],
+  ['BOOL', { bits: 8, dtype: 'bool' }],
+  ['C64', { bits: 64, dtype: 'complex64' }],
+  ['F8_E4M3', { bits: 8, dtype: 'float8_e4m3fn' }],
+  ['F8_E5M2', { bits: 8, dtype: 'float8_e5m2' }],
+  ['F8_E4M3FNUZ', { bits: 8, dtype: null }],
+  ['F8_E5M2FNUZ', { bits: 8, dtype: null }],
+  ['F8_E8M0', { bits: 8, dtype: null }],
+  ['F6_E2M3', { bits: 6, dtype: null }],
+  ['F6_E3M2', { bits: 6, dtype: null }],
+  ['F4', { bits: 4, dtype: null }],
+])
+const formatOf = new Map([...formats].flatMap(([format, { dtype }]) => (dtype === null ? [] : [[dtype, format]])))
+
+const MAX_HEADER = 100_000_000
+// libtorch computes strides from sizes without looking, also where one of them is 0.
+const MAX_SPAN = 2 ** 47
+const MAX_DIMS = 256
+
+/** @throws CheckpointError naming the file, the byte and the tensor, for anything that is not a whole, sound file */
+export async function readHeader(source: ByteSource): Promise<SafetensorsHeader> {
+  const unsound = (what: string, fields: Record<string, unknown> = {}): never => {
+    throw source.error(`it is not a sound safetensors file: ${what}`, fields)
+  }
+  const { size } = source
+  if (size < 8) unsound(`it has ${size} bytes, fewer than the 8 of the header's length`, { byte: size })
+  const length = Number((await source.bytes(0, 8)).readBigUInt64LE(0))
+  if (length > MAX_HEADER) unsound(`its header claims ${length} bytes; the format allows ${MAX_HEADER}`, { byte: 0 })
+  if (length > size - 8) unsound(`its header claims ${length} bytes, the file has ${size}`, { byte: 0 })
+  const bytes = await source.bytes(8, length)
+  if (bytes[0] !== 0x7b) unsound('its header does not start with {', { byte: 8 })
+  const { entries, metadata } = parseHeader(bytes, unsound)
+  const end = checkCoverage(entries, 8 + length, unsound)
+  if (end !== size) {
+    unsound(`its tensors end at byte ${end}, the file at byte ${size}`, { byte: Math.min(end, size) })
+  }
+  const tensors: Record<string, SafetensorsEntry> = Object.create(null)
+  for (const [name, entry] of entries) tensors[name] = entry
+  return { tensors, metadata }
+}
+
+type Unsound = (what: string, fields?: Record<string, unknown>) => never
+type Entries = [name: string, entry: SafetensorsEntry][]
+
+/** The entries come in the order of their bytes. */
+function parseHeader(bytes: Buffer, unsound: Unsound): { entries: Entries; metadata: Record<string, string> } {
+  const json = new JsonReader(bytes, (what, at) => unsound(`${what} (byte ${8 + at})`, { byte: 8 + at }))
+  const metadata: Record<string, string> = Object.create(null)
+  const entries: Entries = []
+  json.object('its header', (name) => {
+    if (name !== '__metadata__') {
+      entries.push([name, readEntry(json, name, 8 + bytes.length, unsound)])
+      return
+    }
+    json.object('the metadata', (key) => {
+      metadata[key] = json.string(() => `the metadata ${quoted(key)}`)
+    })
+  })
+  json.end()
+  entries.sort(([, a], [, b]) => a.offset - b.offset || a.bytes - b.bytes)
+  return { entries, metadata }
+}
+
+/** Each tensor begins where the one before it ends: no gap hides anything, no byte has two meanings. */
+function checkCoverage(entries: Entries, start: number, unsound: Unsound): number {
+  let position = start
+  for (const [tensor, { offset, bytes }] of entries) {
+    if (offset !== position) {
+      unsound(`${quoted(tensor)} starts at byte ${offset - start} of the data, expected ${position - start}`, {
+        tensor,
+        byte: offset,
+      })
+    }
+    position = offset + bytes
+  }
+  return position
+}
+
+function readEntry(json: JsonReader, tensor: string, start: number, unsound: Unsound): SafetensorsEntry {
+  const named = () => quoted(tensor)
+  let format: string | undefined
+  let shape: number[] | undefined
+  let offsets: number[] | undefined
+  json.object(named, (key) => {
+    if (key === 'dtype') format = json.string(() => `the dtype of ${named()}`)
+    else if (key === 'shape') shape = json.wholes(() => `the shape of ${named()}`, MAX_DIMS)
+    else if (key === 'data_offsets') offsets = json.wholes(() => `the data_offsets of ${named()}`, 2)
+    else json.skip()
+  })
+  if (format === undefined) return unsound(`${named()} has no dtype`, { tensor })
+  if (shape === undefined) return unsound(`${named()} has no shape`, { tensor })
+  if (offsets?.length !== 2) return unsound(`${named()} has no two data_offsets`, { tensor })
+  const known = formats.get(format)
+  if (known === undefined) return unsound(`${named()} has the unknown dtype ${quoted(format)}`, { tensor })
+  const [begin, end] = offsets as [number, number]
+  const span = shape.reduce((product, size) => product * Math.max(size, 1), known.bits / 8)
+  if (span > MAX_SPAN) unsound(`${named()} has the impossible shape [${shape}]`, { tensor })
+  const wanted = shape.includes(0) ? 0 : span
+  if (wanted !== end - begin) {
+    unsound(`${named()} has ${end - begin} bytes, its shape [${shape}] and dtype ${format} need ${wanted}`, { tensor })
+  }
+  return { dtype: known.dtype, format, shape, bytes: end - begin, offset: start + begin }
+}
+
+/** One tensor to be written. */
+export interface HeaderEntry {
+  name: string
+  dtype: DType
+  shape: readonly number[]
+}
+
+/** The head of a file whose data are these tensors, in this order. */
+export function buildHeader(
+  path: string,
+  entries: readonly HeaderEntry[],
+  metadata: Readonly<Record<string, string>>,
+): Uint8Array {
+  const header: Record<string, unknown> = Object.create(null)
+  if (Object.keys(metadata).length > 0) header.__metadata__ = metadata
+  let offset = 0
+  for (const { name, dtype, shape } of entries) {
+    const end = offset + placeBytes({ dtype, shape })
+    header[name] = { dtype: formatOf.get(dtype), shape, data_offsets: [offset, end] }
+    offset = end
+  }
+  const json = Buffer.from(JSON.stringify(header))
+  // Data that begin at a multiple of 8 are aligned for readers that map the file.
+  const length = Math.ceil(json.length / 8) * 8
+  if (length > MAX_HEADER) {
+    throw new CheckpointError(`${path}: the header would have ${length} bytes; the format allows ${MAX_HEADER}`, {
+      file: path,
+    })
+  }
+  const bytes = Buffer.alloc(8 + length, ' ')
+  bytes.writeBigUInt64LE(BigInt(length))
+  json.copy(bytes, 8)
+  return bytes
+}
+
+/** Whether the format has a name for a dtype. */
+export function isSafetensorsDType(dtype: DType): boolean {
+  return formatOf.has(dtype)
+}

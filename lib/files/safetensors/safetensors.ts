@@ -1,0 +1,60 @@
+import { isArrayLike, misuse, requireObject } from '../../base/check.js'
+import { CheckpointError } from '../../base/errors.js'
+import { scope, type Tensor } from '../../tensor/index.js'
+import { withFile } from '../byte-source.js'
+import { requirePath } from '../file-tensors.js'
+import { loadFrom, savedEntries, writeEntries } from './file.js'
+import { readHeader } from './header.js'
+import { loadShards, readShardHeaders } from './shards.js'
+import type { LoadSafetensorsOptions, SafetensorsFile, SafetensorsHeader } from './types.js'
+
+/**
+ * Reads a safetensors file, or all shards of a `*.safetensors.index.json` as Hugging Face writes it, on the executor.
+ * @throws CheckpointError naming file, byte and tensor, for anything that is not a whole, sound file, or lacks a name
+ * @throws DTypeError for a tensor whose dtype voxtorch does not have (such as F4); leave it out by `names`
+ * @throws InsufficientMemoryError where the tensors need more memory than there is
+ */
+export async function loadSafetensors(path: string, options: LoadSafetensorsOptions = {}): Promise<SafetensorsFile> {
+  requirePath('loadSafetensors', 'path', path)
+  requireLoadOptions(options)
+  return scope(() =>
+    path.endsWith('.json')
+      ? loadShards(path, options)
+      : withFile(path, CheckpointError, (source) => loadFrom(source, options)),
+  )
+}
+
+/**
+ * Reads the head of a safetensors file, or of all shards of an index: names, dtypes, shapes, metadata. Loads no tensor.
+ * @throws CheckpointError as {@link loadSafetensors} does
+ */
+export async function readSafetensorsHeader(path: string): Promise<SafetensorsHeader> {
+  requirePath('readSafetensorsHeader', 'path', path)
+  return path.endsWith('.json') ? readShardHeaders(path) : withFile(path, CheckpointError, readHeader)
+}
+
+function requireLoadOptions(options: LoadSafetensorsOptions): void {
+  requireObject('loadSafetensors', 'options', options)
+  const { mmap, names } = options
+  if (mmap !== undefined && typeof mmap !== 'boolean') throw misuse('loadSafetensors', 'mmap', 'a boolean', mmap)
+  if (names === undefined || typeof names === 'function') return
+  if (!isArrayLike(names) || !Array.from(names).every((name) => typeof name === 'string')) {
+    throw misuse('loadSafetensors', 'names', 'a list of strings or a function', names)
+  }
+}
+
+/**
+ * Writes tensors to a safetensors file, as a job of the executor: after those queued before it, and before those queued
+ * after it. The file appears whole or not at all: it is written under another name, synced and renamed. Tensors on the
+ * same memory are written once each.
+ * @throws CheckpointError when the file cannot be written, or something has no place in the format
+ */
+export async function saveSafetensors(
+  path: string,
+  tensors: Readonly<Record<string, Tensor>>,
+  metadata: Readonly<Record<string, string>> = {},
+): Promise<void> {
+  requirePath('saveSafetensors', 'path', path)
+  const entries = savedEntries('saveSafetensors', path, tensors, metadata)
+  await writeEntries(path, entries, metadata)
+}

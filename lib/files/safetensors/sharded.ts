@@ -1,0 +1,116 @@
+import { readdir, rm } from 'node:fs/promises'
+import { join } from 'node:path'
+import { misuse, requireObject } from '../../base/check.js'
+import { CheckpointError } from '../../base/errors.js'
+import { scope, type Tensor } from '../../tensor/index.js'
+import { bytePart, placeBytes, requirePath, writeFileParts } from '../file-tensors.js'
+import { type SavedEntry, savedEntries, writeEntries } from './file.js'
+import { isPlainName } from './shards.js'
+
+export interface SaveShardedOptions {
+  /** The most bytes of tensors in one file; a larger tensor has a file of its own. Default 5e9. */
+  maxShardBytes?: number
+  /** Written into each file. Default `{ format: 'pt' }`, which Hugging Face's loaders ask for. */
+  metadata?: Readonly<Record<string, string>>
+  /** What the files' names begin with. Default `'model'`. */
+  name?: string
+}
+
+/**
+ * Writes tensors into a folder in files of limited size: `model-00001-of-00002.safetensors`, …, and then
+ * `model.safetensors.index.json`; or only `model.safetensors` when one file is enough. Shards and index of an earlier
+ * save in that folder which are not part of this one are removed afterwards. Each file appears whole or not at all.
+ * @returns the path to load: the index, or the one file
+ * @throws CheckpointError when something cannot be written, or has no place in the format
+ */
+export async function saveSafetensorsSharded(
+  folder: string,
+  tensors: Readonly<Record<string, Tensor>>,
+  options: SaveShardedOptions = {},
+): Promise<string> {
+  const where = 'saveSafetensorsSharded'
+  requirePath(where, 'folder', folder)
+  requireObject(where, 'options', options)
+  const { maxShardBytes = 5e9, metadata = { format: 'pt' }, name = 'model' } = options
+  if (!Number.isSafeInteger(maxShardBytes) || maxShardBytes < 1) {
+    throw misuse(where, 'maxShardBytes', 'a whole number of at least 1', maxShardBytes)
+  }
+  requirePath(where, 'name', name)
+  if (!isPlainName(name)) throw misuse(where, 'name', 'a name without a folder', name)
+  const shards = split(savedEntries(where, folder, tensors, metadata), maxShardBytes)
+  const index = `${name}.safetensors.index.json`
+  const single = `${name}.safetensors`
+  const number = (value: number): string => String(value).padStart(5, '0')
+  const files =
+    shards.length === 1
+      ? [single]
+      : shards.map((_, i) => `${name}-${number(i + 1)}-of-${number(shards.length)}.safetensors`)
+  for (const [i, shard] of shards.entries()) await writeEntries(join(folder, files[i]!), shard, metadata)
+  if (files.length > 1) {
+    // Last, so that it never names a file that is not there.
+    const bytes = Buffer.from(indexText(shards, files))
+    await scope(() => writeFileParts(join(folder, index), [bytePart(bytes)], CheckpointError))
+  }
+  await removeStale(folder, name, new Set(files.length > 1 ? [...files, index] : files)).catch((cause: Error) => {
+    throw new CheckpointError(`${folder}: what is left of an earlier save cannot be removed: ${cause.message}`, {
+      file: folder,
+      cause,
+    })
+  })
+  return join(folder, files.length > 1 ? index : single)
+}
+
+/** In the given order, as Hugging Face splits: a file is full when the next tensor would pass the limit. */
+function split(entries: readonly SavedEntry[], limit: number): SavedEntry[][] {
+  const shards: SavedEntry[][] = []
+  let current: SavedEntry[] = []
+  let size = 0
+  for (const entry of entries) {
+    const bytes = placeBytes(entry)
+    if (bytes > limit) {
+      shards.push([entry])
+      continue
+    }
+    if (size + bytes > limit) {
+      shards.push(current)
+      current = []
+      size = 0
+    }
+    current.push(entry)
+    size += bytes
+  }
+  if (current.length > 0 || shards.length === 0) shards.push(current)
+  return shards
+}
+
+/** Byte for byte what Python's `json.dumps(index, indent=2, sort_keys=True)` and a line break give. */
+function indexText(shards: readonly SavedEntry[][], files: readonly string[]): string {
+  const total = shards.flat().reduce((sum, entry) => sum + placeBytes(entry), 0)
+  const map = shards
+    .flatMap((shard, i) => shard.map(({ name }): [string, string] => [name, files[i]!]))
+    .sort(([a], [b]) => byCodePoints(a, b))
+    .map(([name, file]) => `    ${asciiJson(name)}: ${asciiJson(file)}`)
+  return `{\n  "metadata": {\n    "total_size": ${total}\n  },\n  "weight_map": {\n${map.join(',\n')}\n  }\n}\n`
+}
+
+/** Python's order of texts. */
+function byCodePoints(a: string, b: string): number {
+  return Buffer.compare(Buffer.from(a), Buffer.from(b))
+}
+
+function asciiJson(text: string): string {
+  return JSON.stringify(text).replace(
+    /[\u007f-\uffff]/g,
+    (unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, '0')}`,
+  )
+}
+
+/** What is left of another split would be loaded together with this one, or in its place. */
+async function removeStale(folder: string, name: string, written: ReadonlySet<string>): Promise<void> {
+  const others = [`${name}.safetensors`, `${name}.safetensors.index.json`]
+  for (const file of await readdir(join(folder, '.'))) {
+    if (written.has(file)) continue
+    const shard = file.startsWith(`${name}-`) && /^\d{5}-of-\d{5}\.safetensors$/.test(file.slice(name.length + 1))
+    if (shard || others.includes(file)) await rm(join(folder, file), { force: true })
+  }
+}

@@ -1,0 +1,76 @@
+import { dirname, join } from 'node:path'
+import { CheckpointError } from '../../base/errors.js'
+import { type ByteSource, quoted, withFile } from '../byte-source.js'
+import { JsonReader } from '../json/reader.js'
+import { chosenNames, loadFrom } from './file.js'
+import { readHeader } from './header.js'
+import type { LoadSafetensorsOptions, SafetensorsFile, SafetensorsHeader } from './types.js'
+
+/**
+ * A checkpoint in several files, as Hugging Face's transformers lays it out: `model-00001-of-00002.safetensors` and so on,
+ * and `model.safetensors.index.json`, whose `weight_map` says which file has which tensor.
+ */
+
+const MAX_INDEX = 100_000_000
+
+/** Tensor names by the file that holds them, which lies beside the index. */
+export async function readIndex(source: ByteSource): Promise<Map<string, string[]>> {
+  const unsound = (what: string, fields: Record<string, unknown> = {}): never => {
+    throw source.error(`it is not a sound safetensors index: ${what}`, fields)
+  }
+  if (source.size > MAX_INDEX) unsound(`it has ${source.size} bytes, more than ${MAX_INDEX}`)
+  const bytes = await source.bytes()
+  const json = new JsonReader(bytes, (what, byte) => unsound(`${what} (byte ${byte})`, { byte }))
+  const shards = new Map<string, string[]>()
+  let found = false
+  json.object('it', (key) => {
+    if (key !== 'weight_map') return json.skip()
+    found = true
+    json.object('its weight_map', (tensor) => {
+      const name = json.string(() => `the file of ${quoted(tensor)}`)
+      if (!isPlainName(name)) {
+        unsound(`${quoted(tensor)} is in ${quoted(name)}, which is not the name of a file beside the index`, { tensor })
+      }
+      const names = shards.get(name)
+      if (names === undefined) shards.set(name, [tensor])
+      else names.push(tensor)
+    })
+  })
+  json.end()
+  if (!found) unsound('it has no weight_map')
+  return new Map([...shards].sort(([a], [b]) => (a < b ? -1 : 1)))
+}
+
+/** A name that cannot lead out of its folder. */
+export function isPlainName(name: string): boolean {
+  return name !== '' && name !== '.' && name !== '..' && !/[/\\\0]/.test(name)
+}
+
+/** Loads what the index lists; what else a shard holds stays there. Call inside a scope. */
+export async function loadShards(path: string, options: LoadSafetensorsOptions): Promise<SafetensorsFile> {
+  const index = await withFile(path, CheckpointError, readIndex)
+  const wanted = new Set(chosenNames([...index.values()].flat(), options.names, path))
+  const result: SafetensorsFile = { tensors: Object.create(null), metadata: Object.create(null) }
+  for (const [name, names] of index) {
+    const chosen = names.filter((tensor) => wanted.has(tensor))
+    if (chosen.length === 0) continue
+    const { tensors, metadata } = await withFile(join(dirname(path), name), CheckpointError, (source) =>
+      loadFrom(source, { ...options, names: chosen }),
+    )
+    Object.assign(result.tensors, tensors)
+    Object.assign(result.metadata, metadata)
+  }
+  return result
+}
+
+export async function readShardHeaders(path: string): Promise<SafetensorsHeader> {
+  const index = await withFile(path, CheckpointError, readIndex)
+  const result: SafetensorsHeader = { tensors: Object.create(null), metadata: Object.create(null) }
+  for (const [name, names] of index) {
+    const file = join(dirname(path), name)
+    const { tensors, metadata } = await withFile(file, CheckpointError, readHeader)
+    for (const tensor of chosenNames(Object.keys(tensors), names, file)) result.tensors[tensor] = tensors[tensor]!
+    Object.assign(result.metadata, metadata)
+  }
+  return result
+}

@@ -1,0 +1,39 @@
+import { misuse, requireObject, requireString, requireWhole } from '../../base/check.js'
+import { chunksOf } from '../text.js'
+
+export interface ReadYamlOptions {
+  /** Most lexical tokens (a `key: value` line has about five), and most values with aliases expanded. Default 100,000. */
+  maxTokens?: number
+}
+
+const MAX_BYTES = 1 << 22
+
+/**
+ * Reads a YAML file of one document. The grammar is YAML 1.2's. Plain values mean what OmegaConf and, but for numbers
+ * such as `1e-4`, PyYAML make of them, because that is what configurations were written for:
+ *
+ * | written | read as |
+ * | --- | --- |
+ * | `true`, `yes`, `on`, `false`, `no`, `off` in the usual cases | boolean; put `'no'` in quotes to mean the word |
+ * | `3e-5`, `1e-4`, `1.5`, `.inf`, `.nan` | number (PyYAML reads `3e-5` as a text, OmegaConf as a number) |
+ * | `42`, `1_000`, `0x1F`, `0b101`, `010` (octal: 8), `1:30` (sixties: 90) | number, or bigint beyond 2^53 |
+ * | `null`, `~`, nothing | null |
+ * | `2024-01-01` | text, as in OmegaConf (PyYAML makes a date) |
+ *
+ * Aliases become copies, and `<<` merges mappings. Keys become strings: a key that is not a text keeps its spelling.
+ * An empty file is null.
+ *
+ * @throws DataError with `file`, `line` and `column`, for anything that is not sound YAML and for what configurations do
+ * not need: a key that stands twice, tags other than YAML's own (`!!python/…`), keys that are collections, several
+ * documents, nesting beyond 100 levels, more than 4 MiB or `maxTokens`
+ */
+export async function readYaml(path: string, options: ReadYamlOptions = {}): Promise<unknown> {
+  requireString('readYaml', 'path', path)
+  requireObject('readYaml', 'options', options)
+  const { maxTokens = 100_000 } = options
+  requireWhole('readYaml', 'maxTokens', maxTokens, 1)
+  if (maxTokens > 10_000_000) throw misuse('readYaml', 'maxTokens', 'at most 10 million', maxTokens)
+  // Loaded with the package `yaml` on first use: it takes a tenth of the time that this library takes to load.
+  const { parseYaml } = await import('./parse.js')
+  return parseYaml(chunksOf(path, MAX_BYTES), path, maxTokens)
+}
