@@ -16,7 +16,7 @@ const QUICK = [
   'test/kernels',
   'test/nn/reference.test.ts',
   'test/models/q-former.test.ts',
-  'test/models/spectra.test.ts',
+  'test/systems/spectra/network/reference.test.ts',
 ]
 const NUMERIC = [
   ...['test/kernels', 'test/nn', 'test/tensor', 'test/models', 'test/peft', 'test/generation', 'test/train'],

@@ -53,36 +53,6 @@ export {
   type QFormerInputs,
   type QFormerOutput,
 } from './q-former/q-former.js'
-export { checkSalmonnAdapter, type SalmonnPart, salmonnPart } from './salmonn/adapter.js'
-export { SalmonnCache } from './salmonn/cache.js'
-export { SALMONN_LEAST_SAMPLES, SALMONN_RATE, type SalmonnSound } from './salmonn/clips.js'
-export { type SalmonnConfig, type SalmonnLoraConfig, salmonnWindowFrames } from './salmonn/config.js'
-export type { LoadSalmonnOptions, SalmonnPartsFrom } from './salmonn/files.js'
-export type { SalmonnAnswers, SalmonnGenerateOptions, SalmonnStep } from './salmonn/generate.js'
-export { type SalmonnMemory, type SalmonnMemoryOptions, salmonnMemory } from './salmonn/memory.js'
-export { SPEECH_MARKER } from './salmonn/prompt.js'
-export {
-  Salmonn,
-  type SalmonnInputs,
-  type SalmonnOptions,
-  type SalmonnOutput,
-  type SalmonnParts,
-  type SalmonnQuestion,
-} from './salmonn/salmonn.js'
-export type { SpectraConfig, SpectraOptions } from './spectra/config.js'
-export type { LoadSpectraOptions, SpectraEncoders, SpectraLoadReport } from './spectra/files.js'
-export {
-  Spectra,
-  type SpectraClassificationInputs,
-  type SpectraClassificationOutput,
-  SpectraForPreTraining,
-  SpectraForSequenceClassification,
-  type SpectraInputs,
-  type SpectraOutput,
-  type SpectraPrediction,
-  type SpectraPretrainingInputs,
-  type SpectraPretrainingOutput,
-} from './spectra/spectra.js'
 export type { TokenTimestamp, WhisperAlignmentInputs, WhisperHead } from './whisper/alignment.js'
 export type { WhisperConfig } from './whisper/config.js'
 export type {

@@ -5,7 +5,7 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { afterAll, beforeAll, expect } from 'vitest'
 import * as vt from 'voxtorch'
-import { tinySalmonn } from '../models/salmonn.js'
+import { tinySalmonn } from '../systems/salmonn/network/tiny.js'
 
 export const root = fileURLToPath(new URL('../..', import.meta.url))
 /** Where everything lies, for one file of tests. */

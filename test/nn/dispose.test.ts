@@ -19,7 +19,7 @@ import {
   WhisperEncoder,
 } from '../../lib/index.js'
 import { settledTensors } from '../helpers.js'
-import { tinySalmonn } from '../models/salmonn.js'
+import { tinySalmonn } from '../systems/salmonn/network/tiny.js'
 
 const LLM = { vocabSize: 11, hiddenSize: 8, intermediateSize: 8, numHiddenLayers: 1, numAttentionHeads: 2 }
 const WHISPER = {

@@ -17,8 +17,8 @@ import {
 } from '../../lib/index.js'
 import { fixture, tensorsOf } from '../helpers.js'
 import { camelKeys, loadParameters } from '../models/networks.js'
-import { loadTiny, promptsOf, salmonnFile, tinyConfig, tinyTokenizer } from '../models/salmonn.js'
-import { configOf, type SpectraCase } from '../models/spectra.js'
+import { loadTiny, promptsOf, salmonnFile, tinyConfig, tinyTokenizer } from '../systems/salmonn/network/tiny.js'
+import { configOf, type SpectraCase } from '../systems/spectra/network/cases.js'
 import { adapterFolder } from './adapter-folder.js'
 
 interface Case {

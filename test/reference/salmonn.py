@@ -117,7 +117,7 @@ def save_tokenizer(folder):
 
 
 def clip(seed, seconds):
-    """The same whole numbers on every machine; test/models/salmonn.ts makes the same."""
+    """The same whole numbers on every machine; test/systems/salmonn/network/tiny.ts makes the same."""
     i = np.arange(int(seconds * 16000), dtype=np.int64)
     noise = ((i * i * 31 + i * (7 + 2 * seed) + seed * 101) % 65521) / 65521 - 0.5
     return torch.from_numpy((noise * 0.3).astype(np.float32))

@@ -38,7 +38,7 @@ const floorOf = (path: string) => floors.findIndex((folder) => inside(path, fold
 
 describe('who imports whom', () => {
   it('is read from the sources', () => {
-    expect(imports).toContainEqual(['models/salmonn/salmonn.ts', 'models/salmonn/clips.js'])
+    expect(imports).toContainEqual(['systems/salmonn/network/network.ts', 'systems/salmonn/network/clips.js'])
     expect(imports.length).toBeGreaterThan(1000)
     const folders = readdirSync(lib, { withFileTypes: true }).filter((entry) => entry.isDirectory())
     expect(folders.map(({ name }) => name).sort()).toEqual([...floors].sort())

@@ -1,8 +1,8 @@
 import { requireObject, requireWhole } from '../../base/check.js'
 import { requireForm } from '../../base/form.js'
-import { SalmonnCache } from '../../models/salmonn/cache.js'
-import type { Salmonn, SalmonnGenerateOptions } from '../../models/salmonn/salmonn.js'
 import { Generator } from '../../tensor/index.js'
+import { SalmonnCache } from './network/cache.js'
+import type { Salmonn, SalmonnGenerateOptions } from './network/network.js'
 import { type SalmonnChatMessage, type SalmonnChatOptions, salmonnChatPrompt } from './prompts/chat.js'
 
 /** How an answer is written; what is left out is the model's own. */

@@ -42,6 +42,22 @@ export { type HumDialData, type HumDialDialog, type HumDialTurn, readHumDial } f
 export { type OpenSalmonnDataOptions, openSalmonnData, type SalmonnData, salmonnDatasetOptions } from './data/open.js'
 export { type SalmonnSplit, type SplitSalmonnOptions, sharedDialogs, splitSalmonn } from './data/split.js'
 export { salmonnOfConfiguration } from './load.js'
+export { checkSalmonnAdapter, type SalmonnPart, salmonnPart } from './network/adapter.js'
+export { SalmonnCache } from './network/cache.js'
+export { SALMONN_LEAST_SAMPLES, SALMONN_RATE, type SalmonnSound } from './network/clips.js'
+export { type SalmonnConfig, type SalmonnLoraConfig, salmonnWindowFrames } from './network/config.js'
+export type { LoadSalmonnOptions, SalmonnPartsFrom } from './network/files.js'
+export type { SalmonnAnswers, SalmonnGenerateOptions, SalmonnStep } from './network/generate.js'
+export { type SalmonnMemory, type SalmonnMemoryOptions, salmonnMemory } from './network/memory.js'
+export {
+  Salmonn,
+  type SalmonnInputs,
+  type SalmonnOptions,
+  type SalmonnOutput,
+  type SalmonnParts,
+  type SalmonnQuestion,
+} from './network/network.js'
+export { SPEECH_MARKER } from './network/prompt.js'
 export {
   type BuildSalmonnPromptOptions,
   buildSalmonnPrompt,

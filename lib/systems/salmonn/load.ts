@@ -1,11 +1,11 @@
 import { CheckpointError, ConfigError } from '../../base/errors.js'
 import { requireForm } from '../../base/form.js'
 import { loadTorch } from '../../files/torch/torch.js'
-import { type SalmonnConfig, salmonnWindowFrames } from '../../models/salmonn/config.js'
-import type { LoadSalmonnOptions } from '../../models/salmonn/files.js'
-import { Salmonn } from '../../models/salmonn/salmonn.js'
 import { type Device, noGrad, scope, Tensor } from '../../tensor/index.js'
 import type { SalmonnConfiguration } from './configuration/configuration.js'
+import { type SalmonnConfig, salmonnWindowFrames } from './network/config.js'
+import type { LoadSalmonnOptions } from './network/files.js'
+import { Salmonn } from './network/network.js'
 
 /**
  * The model of a configuration: its parts, or the directory `model` that `Salmonn.save` wrote. Further options go before

@@ -105,7 +105,20 @@ export {
 } from './inference/rank.js'
 export type { SpectraTurnAudio } from './inference/turn-audio.js'
 export type { SpectraTurn, SpectraTurnOptions, SpectraWindow } from './inference/turns.js'
-export { readSpectraConfig } from './network-config.js'
+export { readSpectraConfig, type SpectraConfig, type SpectraOptions } from './network/config.js'
+export type { LoadSpectraOptions, SpectraEncoders, SpectraLoadReport } from './network/files.js'
+export {
+  Spectra,
+  type SpectraClassificationInputs,
+  type SpectraClassificationOutput,
+  SpectraForPreTraining,
+  SpectraForSequenceClassification,
+  type SpectraInputs,
+  type SpectraOutput,
+  type SpectraPrediction,
+  type SpectraPretrainingInputs,
+  type SpectraPretrainingOutput,
+} from './network/network.js'
 export {
   type SpectraPretrainingBatch,
   type SpectraPretrainingCollateOptions,

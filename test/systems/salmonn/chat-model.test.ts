@@ -6,7 +6,7 @@ import {
   salmonnChatPrompt,
   setNumThreads,
 } from '../../../lib/index.js'
-import { clip, tinySalmonn } from '../../models/salmonn.js'
+import { clip, tinySalmonn } from './network/tiny.js'
 
 let model: Salmonn
 beforeAll(async () => {

@@ -19,7 +19,7 @@ import {
   writeWav,
 } from '../../../lib/index.js'
 import { withPage } from '../../../scripts/browser.mjs'
-import { clip, tinySalmonn } from '../../models/salmonn.js'
+import { clip, tinySalmonn } from './network/tiny.js'
 
 const directory = mkdtempSync(join(tmpdir(), 'voxtorch-serve-salmonn-'))
 const wav = join(directory, 'clip.wav')

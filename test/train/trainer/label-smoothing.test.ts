@@ -2,7 +2,7 @@ import { describe, expect, it } from 'vitest'
 import * as vt from '../../../lib/index.js'
 import { expectClose, fixture, settledTensors, tensorsOf } from '../../helpers.js'
 import { camelKeys } from '../../models/networks.js'
-import { clip, tinySalmonn } from '../../models/salmonn.js'
+import { clip, tinySalmonn } from '../../systems/salmonn/network/tiny.js'
 import { temporary } from './small.js'
 
 vt.setNumThreads(1)

@@ -1,9 +1,9 @@
 import type { LongAudio } from '../../../audio/long.js'
 import type { GenerationConfig } from '../../../generation/config.js'
-import type { SalmonnPart } from '../../../models/salmonn/adapter.js'
 import type { TrainingArguments } from '../../../train/trainer/arguments.js'
 import type { EmotionLanguage } from '../data/emotion-suffix.js'
 import type { OnBadItem } from '../data/entry.js'
+import type { SalmonnPart } from '../network/adapter.js'
 import type { SalmonnStage } from '../training/parts.js'
 import type { SalmonnRecipe } from '../training/recipe.js'
 

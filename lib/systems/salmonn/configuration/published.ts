@@ -1,4 +1,4 @@
-import type { SalmonnPart } from '../../../models/salmonn/adapter.js'
+import type { SalmonnPart } from '../network/adapter.js'
 import { SALMONN_STAGES } from '../training/parts.js'
 import type { SalmonnConfiguration } from './configuration.js'
 import { generationKeys } from './generation-keys.js'

@@ -1,6 +1,6 @@
 import { misuse, requireObject, requireString } from '../../../base/check.js'
 import { ConfigError } from '../../../base/errors.js'
-import { SPEECH_MARKER } from '../../../models/salmonn/prompt.js'
+import { SPEECH_MARKER } from '../network/prompt.js'
 
 /** How the published prompts hold it: the tags around it are plain text. */
 export const SPEECH_BLOCK = `<Speech>${SPEECH_MARKER}</Speech>`

@@ -1,7 +1,7 @@
 import { misuse, requireOneOf, requireString } from '../../../base/check.js'
 import { ConfigError } from '../../../base/errors.js'
-import type { SalmonnSound } from '../../../models/salmonn/clips.js'
-import type { SalmonnQuestion } from '../../../models/salmonn/salmonn.js'
+import type { SalmonnSound } from '../network/clips.js'
+import type { SalmonnQuestion } from '../network/network.js'
 import { inTemplate, refuseMarker, SALMONN_TEMPLATE, SPEECH_BLOCK } from './build.js'
 
 export type SalmonnChatPart =

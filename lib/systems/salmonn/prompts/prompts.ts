@@ -2,7 +2,7 @@ import { ConfigError, DataError } from '../../../base/errors.js'
 import { nearest } from '../../../base/nearest.js'
 import type { Random } from '../../../data/random.js'
 import { readJson } from '../../../files/json/json.js'
-import { SPEECH_MARKER } from '../../../models/salmonn/prompt.js'
+import { SPEECH_MARKER } from '../network/prompt.js'
 import { countMarkers, SPEECH_BLOCK } from './build.js'
 
 /** Tasks with their prompts: a list to draw from (train_prompt.json), or one (test_prompt.json). */

@@ -1,7 +1,7 @@
 import { misuse, requireOneOf } from '../../../base/check.js'
 import { ConfigError } from '../../../base/errors.js'
-import { SALMONN_PARTS, type SalmonnPart, salmonnPart } from '../../../models/salmonn/adapter.js'
 import { Module } from '../../../nn/index.js'
+import { SALMONN_PARTS, type SalmonnPart, salmonnPart } from '../network/adapter.js'
 
 /** 1: Q-Former with its norms and queries, and the projection. 2: LoRA with them. */
 export type SalmonnStage = 1 | 2

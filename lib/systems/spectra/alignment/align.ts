@@ -8,11 +8,11 @@ import {
   shown,
 } from '../../../base/check.js'
 import { ConfigError, DataError } from '../../../base/errors.js'
-import { requireTrained } from '../../../models/spectra/untrained.js'
 import { noGrad, scope, Tensor, tensor } from '../../../tensor/index.js'
 import type { Tokenizer } from '../../../text/index.js'
 import { type SpectraTurnAudio, samplesOfTurn } from '../inference/turn-audio.js'
 import { evaluating } from '../inference/turns.js'
+import { requireTrained } from '../network/untrained.js'
 import { SPECTRA_RATE, SPECTRA_SAMPLES } from '../pretraining/entry.js'
 import { type EncodeWord, encoderOf } from '../pretraining/prepare.js'
 import { type AlignedWord, repaired, type TimedSpan } from './repair.js'

@@ -5,7 +5,6 @@ import { ConfigError } from '../../../base/errors.js'
 import { requireForm } from '../../../base/form.js'
 import { isMainProcess, worldSize } from '../../../distributed/index.js'
 import { readJson, writeJson } from '../../../files/json/json.js'
-import { SpectraForSequenceClassification } from '../../../models/spectra/spectra.js'
 import { functional, Module } from '../../../nn/index.js'
 import { peftModelOf } from '../../../peft/model.js'
 import { scope, Tensor } from '../../../tensor/index.js'
@@ -15,6 +14,7 @@ import type { Logger } from '../../../train/trainer/logger.js'
 import type { LossOutput } from '../../../train/trainer/loss.js'
 import { Trainer } from '../../../train/trainer/trainer.js'
 import { SpectraClassifier } from '../inference/classifier.js'
+import { SpectraForSequenceClassification } from '../network/network.js'
 import {
   type SpectraBatch,
   type SpectraCollateOptions,

@@ -1,4 +1,7 @@
 import { misuse, requireObject } from '../../../base/check.js'
+import type { Tensor } from '../../../tensor/index.js'
+import type { Tokenizer } from '../../../text/tokenizer.js'
+import { SpectraDialogText, type SpectraDialogTextOptions } from '../finetuning/dialog-text.js'
 import {
   Spectra,
   type SpectraClassificationOutput,
@@ -7,10 +10,7 @@ import {
   type SpectraInputs,
   type SpectraOutput,
   type SpectraPrediction,
-} from '../../../models/spectra/spectra.js'
-import type { Tensor } from '../../../tensor/index.js'
-import type { Tokenizer } from '../../../text/tokenizer.js'
-import { SpectraDialogText, type SpectraDialogTextOptions } from '../finetuning/dialog-text.js'
+} from '../network/network.js'
 import { readTurns, type SpectraTurn, type SpectraTurnOptions, type TurnReading } from './turns.js'
 
 export type AnySpectra = Spectra | SpectraForPreTraining | SpectraForSequenceClassification

@@ -23,9 +23,9 @@ import {
   type Tensor,
   WavLM,
   zeros,
-} from '../../lib/index.js'
-import { expectClose, fixture, fixturePath, settledTensors, tensorsOf } from '../helpers.js'
-import { camelKeys } from './networks.js'
+} from '../../../../lib/index.js'
+import { expectClose, fixture, fixturePath, settledTensors, tensorsOf } from '../../../helpers.js'
+import { camelKeys } from '../../../models/networks.js'
 
 const answers = await fixture<{ name: string }>('spectra/pretrained')
 const folderOf = (name: string, file = '') => fixturePath(`spectra/${name}/${file}`)

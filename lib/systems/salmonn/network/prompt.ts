@@ -1,7 +1,7 @@
-import { ConfigError } from '../../base/errors.js'
-import { cat, scope, type Tensor, tensor, zeros } from '../../tensor/index.js'
-import type { Tokenizer } from '../../text/index.js'
-import type { DecoderLM } from '../decoder/decoder-lm.js'
+import { ConfigError } from '../../../base/errors.js'
+import type { DecoderLM } from '../../../models/decoder/decoder-lm.js'
+import { cat, scope, type Tensor, tensor, zeros } from '../../../tensor/index.js'
+import type { Tokenizer } from '../../../text/index.js'
 
 /** Where a clip's embeddings go in a text. */
 export const SPEECH_MARKER = '<SpeechHere>'

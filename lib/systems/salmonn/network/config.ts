@@ -1,11 +1,13 @@
-import { requireWhole } from '../../base/check.js'
-import { ConfigError } from '../../base/errors.js'
-import { nearest } from '../../base/nearest.js'
-import { type BeatsConfig, beatsSizes } from '../beats/config.js'
-import { configOf, type NetworkConfig } from '../config.js'
-import { completed, type DecoderLMConfig, sizes as llmSizes } from '../decoder/config.js'
-import type { QFormerConfig } from '../q-former/q-former.js'
-import { type WhisperConfig, sizes as whisperSizes } from '../whisper/config.js'
+import { requireObject, requireOneOf, requireWhole } from '../../../base/check.js'
+import { ConfigError } from '../../../base/errors.js'
+import { nearest } from '../../../base/nearest.js'
+import { type BeatsConfig, beatsSizes } from '../../../models/beats/config.js'
+import { configOf, type NetworkConfig } from '../../../models/config.js'
+import { completed, type DecoderLMConfig, sizes as llmSizes } from '../../../models/decoder/config.js'
+import type { QFormerConfig } from '../../../models/q-former/q-former.js'
+import { type WhisperConfig, sizes as whisperSizes } from '../../../models/whisper/config.js'
+import type { QuantizationScheme } from '../../../nn/quantized-weight.js'
+import { type PackingOptions, packingOf } from '../../../peft/quantize.js'
 
 /** The adapter of the language model; what is left out has the published value, in brackets. */
 export interface SalmonnLoraConfig {
@@ -90,3 +92,17 @@ export function salmonnConfig(given: SalmonnConfig | string): CompleteSalmonnCon
 
 /** Frames of a window of so many seconds, as the published configuration gives them: 0.333333 is 17. */
 export const salmonnWindowFrames = (seconds: number): number => Math.max(1, Math.round((1500 * seconds) / 30))
+
+/** How the language model's layers are packed: a scheme alone, or with its options. Which layers is not to be chosen. */
+export function salmonnPacking(
+  where: string,
+  given: QuantizationScheme | PackingOptions | undefined,
+): Required<PackingOptions> | undefined {
+  if (given === undefined) return undefined
+  if (typeof given === 'string') {
+    requireOneOf(where, 'quantize', given, ['int8', 'nf4'])
+    return packingOf(where, { scheme: given })
+  }
+  requireObject(where, 'quantize', given)
+  return packingOf(`${where}: quantize`, given)
+}

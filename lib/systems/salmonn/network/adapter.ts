@@ -1,4 +1,4 @@
-import { CheckpointError } from '../../base/errors.js'
+import { CheckpointError } from '../../../base/errors.js'
 
 /** What SALMONN is made of, as far as training is concerned. */
 export type SalmonnPart = 'whisper' | 'beats' | 'qformer' | 'projection' | 'lora' | 'llm'

@@ -15,10 +15,10 @@ import {
   setNumThreads,
   type Tensor,
   writeJson,
-} from '../../lib/index.js'
-import { checkVicuna } from '../../lib/models/salmonn/base.js'
-import { expectClose, fixturePath, numbers, settledTensors, tensorsOf } from '../helpers.js'
-import { promptsOf, type SalmonnCase, salmonnFile, tinySalmonn } from './salmonn.js'
+} from '../../../../lib/index.js'
+import { checkVicuna } from '../../../../lib/systems/salmonn/network/base.js'
+import { expectClose, fixturePath, numbers, settledTensors, tensorsOf } from '../../../helpers.js'
+import { promptsOf, type SalmonnCase, salmonnFile, tinySalmonn } from './tiny.js'
 
 const folder = fixturePath('models/salmonn-published')
 const parts = (adapter = 'salmonn_v1.pth', beats = 'beats.pt') => ({

@@ -1,7 +1,7 @@
-import { ConfigError } from '../../base/errors.js'
-import { KvCache } from '../../generation/kv-cache.js'
-import type { Tensor } from '../../tensor/index.js'
-import { keepForever } from '../../tensor/scope.js'
+import { ConfigError } from '../../../base/errors.js'
+import { KvCache } from '../../../generation/kv-cache.js'
+import type { Tensor } from '../../../tensor/index.js'
+import { keepForever } from '../../../tensor/scope.js'
 
 /** One place in what was read: a token's id, or an audio token by its clip. */
 export type Read = number | string

@@ -1,6 +1,6 @@
-import { Salmonn, type SalmonnConfig, type Tensor, Tokenizer, zerosLike } from '../../lib/index.js'
-import { fixture, fixturePath, tensorsOf } from '../helpers.js'
-import { camelKeys } from './networks.js'
+import { Salmonn, type SalmonnConfig, type Tensor, Tokenizer, zerosLike } from '../../../../lib/index.js'
+import { fixture, fixturePath, tensorsOf } from '../../../helpers.js'
+import { camelKeys } from '../../../models/networks.js'
 
 export interface SalmonnCase {
   name: string

@@ -15,9 +15,9 @@ import {
   setNumThreads,
   type Tensor,
   tensor,
-} from '../../lib/index.js'
-import { fixturePath } from '../helpers.js'
-import { clip, tinyConfig, tinyTokenizer } from './salmonn.js'
+} from '../../../../lib/index.js'
+import { fixturePath } from '../../../helpers.js'
+import { clip, tinyConfig, tinyTokenizer } from './tiny.js'
 
 beforeAll(() => setNumThreads(1))
 const folder = fixturePath('models/salmonn-published')

@@ -1,10 +1,9 @@
-import { requireObject, requireOneOf, requireWhole } from '../../base/check.js'
-import type { QuantizationScheme } from '../../nn/quantized-weight.js'
-import type { PackingOptions } from '../../peft/quantize.js'
+import { requireObject, requireOneOf, requireWhole } from '../../../base/check.js'
+import type { QuantizationScheme } from '../../../nn/quantized-weight.js'
+import type { PackingOptions } from '../../../peft/quantize.js'
 import { salmonnPart } from './adapter.js'
-import type { SalmonnConfig } from './config.js'
-import { salmonnPacking } from './packing.js'
-import { Salmonn } from './salmonn.js'
+import { type SalmonnConfig, salmonnPacking } from './config.js'
+import { Salmonn } from './network.js'
 
 export interface SalmonnMemoryOptions {
   /** Of the language model. Default 'bfloat16'. */

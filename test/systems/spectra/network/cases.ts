@@ -1,5 +1,5 @@
-import type { SpectraClassificationInputs, SpectraConfig } from '../../lib/index.js'
-import { camelKeys } from './networks.js'
+import type { SpectraClassificationInputs, SpectraConfig } from '../../../../lib/index.js'
+import { camelKeys } from '../../../models/networks.js'
 
 export interface SpectraCase {
   name: string

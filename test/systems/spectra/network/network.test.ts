@@ -26,8 +26,8 @@ import {
   tensor,
   VoxtorchError,
   zeros,
-} from '../../lib/index.js'
-import { expectClose, ROUNDING, settledTensors } from '../helpers.js'
+} from '../../../../lib/index.js'
+import { expectClose, ROUNDING, settledTensors } from '../../../helpers.js'
 
 const SEVEN = { convKernel: [10, 3, 3, 3, 3, 2, 2], convStride: [5, 2, 2, 2, 2, 2, 2] }
 const EIGHT = { convKernel: [...SEVEN.convKernel, 5], convStride: [...SEVEN.convStride, 5] }

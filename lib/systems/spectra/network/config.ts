@@ -1,11 +1,13 @@
-import { shown } from '../../base/arguments.js'
-import { ConfigError } from '../../base/errors.js'
-import { toSnake } from '../../base/key-case.js'
-import { nearest } from '../../base/nearest.js'
-import { configOf, type NetworkConfig } from '../config.js'
-import type { RobertaConfig } from '../encoders/roberta.js'
-import { framesOf } from '../encoders/speech-encoder.js'
-import type { WavLMConfig } from '../encoders/wavlm.js'
+import { shown } from '../../../base/arguments.js'
+import { requireString } from '../../../base/check.js'
+import { ConfigError } from '../../../base/errors.js'
+import { toSnake } from '../../../base/key-case.js'
+import { nearest } from '../../../base/nearest.js'
+import { readJson } from '../../../files/json/json.js'
+import { configOf, type NetworkConfig } from '../../../models/config.js'
+import type { RobertaConfig } from '../../../models/encoders/roberta.js'
+import { framesOf } from '../../../models/encoders/speech-encoder.js'
+import type { WavLMConfig } from '../../../models/encoders/wavlm.js'
 
 /** What decides how SPECTRA's parts are joined. */
 export interface SpectraOptions {
@@ -160,4 +162,29 @@ export function frameCount(config: CompleteSpectraConfig, samples: number): numb
 /** The options of a configuration, without the encoders. */
 export function optionsIn(config: SpectraConfig): SpectraOptions {
   return Object.fromEntries(Object.entries(config).filter(([key]) => optionKeys.includes(key)))
+}
+
+/**
+ * The configuration of a network that is made from scratch: `'base'`, the published size; `'tiny'`, one that a laptop
+ * trains; or a JSON file that holds `textConfig`, `audioConfig` and the other fields of {@link SpectraConfig}. It has as
+ * many tokens as the tokenizer, unless a file says another number.
+ * @param tokenizer left out where texts come as RoBERTa's token numbers
+ * @throws ConfigError for a size that there is not; DataError for a file that is no JSON
+ */
+export async function readSpectraConfig(
+  nameOrFile: string,
+  tokenizer?: { readonly vocabSize: number },
+): Promise<SpectraConfig> {
+  requireString('readSpectraConfig', 'nameOrFile', nameOrFile)
+  const named = !nameOrFile.endsWith('.json')
+  const config = named ? namedSpectraConfig(nameOrFile) : ((await readJson(nameOrFile)) as SpectraConfig)
+  const text: unknown = config?.textConfig
+  if (typeof text !== 'object' || text === null) {
+    throw new ConfigError(`${nameOrFile} has no textConfig: it must hold an object with textConfig and audioConfig`, {
+      file: nameOrFile,
+    })
+  }
+  const own = named ? undefined : config.textConfig.vocabSize
+  const vocabSize = own ?? tokenizer?.vocabSize ?? config.textConfig.vocabSize
+  return { ...config, textConfig: { ...config.textConfig, ...(vocabSize !== undefined && { vocabSize }) } }
 }

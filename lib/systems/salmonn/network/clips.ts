@@ -1,10 +1,10 @@
 import { createHash } from 'node:crypto'
-import { mixChannels } from '../../audio/channels.js'
-import type { Audio } from '../../audio/read.js'
-import { resample } from '../../audio/resample.js'
-import { misuse, requireWhole } from '../../base/check.js'
-import { ConfigError } from '../../base/errors.js'
-import { scope, Tensor } from '../../tensor/index.js'
+import { mixChannels } from '../../../audio/channels.js'
+import type { Audio } from '../../../audio/read.js'
+import { resample } from '../../../audio/resample.js'
+import { misuse, requireWhole } from '../../../base/check.js'
+import { ConfigError } from '../../../base/errors.js'
+import { scope, Tensor } from '../../../tensor/index.js'
 
 /** What SALMONN hears, in Hz. */
 export const SALMONN_RATE = 16_000

@@ -1,12 +1,12 @@
-import { misuse, requireObject, requireSignal } from '../../base/check.js'
-import type { GenerationConfig } from '../../generation/config.js'
-import { type GenerateOptions, generate, stream } from '../../generation/generate.js'
-import { cat, noGrad, ones, scope, Tensor } from '../../tensor/index.js'
+import { misuse, requireObject, requireSignal } from '../../../base/check.js'
+import type { GenerationConfig } from '../../../generation/config.js'
+import { type GenerateOptions, generate, stream } from '../../../generation/generate.js'
+import { cat, noGrad, ones, scope, Tensor } from '../../../tensor/index.js'
 import type { SalmonnHearing } from './audio.js'
 import { type Read, SalmonnCache } from './cache.js'
 import { clipKey } from './clips.js'
+import type { Salmonn, SalmonnOptions, SalmonnQuestion } from './network.js'
 import { audioPlace, embedRows, type Place, requireRoom, type SalmonnRows } from './prompt.js'
-import type { Salmonn, SalmonnOptions, SalmonnQuestion } from './salmonn.js'
 
 /** How an answer is written: the configuration of generation, and what is SALMONN's. */
 export interface SalmonnGenerateOptions extends GenerationConfig, SalmonnOptions, GenerateOptions {

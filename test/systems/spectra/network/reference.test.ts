@@ -6,10 +6,10 @@ import {
   SpectraForSequenceClassification,
   type SpectraPretrainingInputs,
   type Tensor,
-} from '../../lib/index.js'
-import { expectClose, fixture, numbers, tensorsOf } from '../helpers.js'
-import { type As, camelKeys, expectGradients, loadParameters } from './networks.js'
-import { configOf, type InputsOf, type SpectraCase } from './spectra.js'
+} from '../../../../lib/index.js'
+import { expectClose, fixture, numbers, tensorsOf } from '../../../helpers.js'
+import { type As, camelKeys, expectGradients, loadParameters } from '../../../models/networks.js'
+import { configOf, type InputsOf, type SpectraCase } from './cases.js'
 
 const file = await fixture<SpectraCase>('spectra/forward')
 const pretraining = await fixture<SpectraCase>('spectra/pretraining')

@@ -1,8 +1,8 @@
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest'
-import { type Salmonn, setNumThreads, type Tensor, Tokenizer } from '../../lib/index.js'
-import { promptSegments } from '../../lib/models/salmonn/prompt.js'
-import { directory, llamaModel } from '../text/helpers.js'
-import { clip, tinySalmonn } from './salmonn.js'
+import { type Salmonn, setNumThreads, type Tensor, Tokenizer } from '../../../../lib/index.js'
+import { promptSegments } from '../../../../lib/systems/salmonn/network/prompt.js'
+import { directory, llamaModel } from '../../../text/helpers.js'
+import { clip, tinySalmonn } from './tiny.js'
 
 describe("a prompt with LLaMA's tokenizer", () => {
   const question = [1533, 10649, 5309, 29958, 1724, 437, 366, 8293, 29973, 13, 22933, 9047, 13566, 29901]

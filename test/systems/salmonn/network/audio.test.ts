@@ -11,10 +11,10 @@ import {
   setNumThreads,
   type Tensor,
   tensor,
-} from '../../lib/index.js'
-import { overlappingWindows } from '../../lib/models/salmonn/windows.js'
-import { numbers, relativeError, settledTensors } from '../helpers.js'
-import { clip, tinySalmonn } from './salmonn.js'
+} from '../../../../lib/index.js'
+import { overlappingWindows } from '../../../../lib/systems/salmonn/network/windows.js'
+import { numbers, relativeError, settledTensors } from '../../../helpers.js'
+import { clip, tinySalmonn } from './tiny.js'
 
 let model: Salmonn
 beforeAll(async () => {

@@ -1,6 +1,6 @@
-import { CheckpointError } from '../../base/errors.js'
-import { noGrad, scope, type Tensor } from '../../tensor/index.js'
-import type { DecoderLM } from '../decoder/decoder-lm.js'
+import { CheckpointError } from '../../../base/errors.js'
+import type { DecoderLM } from '../../../models/decoder/decoder-lm.js'
+import { noGrad, scope, type Tensor } from '../../../tensor/index.js'
 
 /** What a language model can be recognised by: its size, two settings, and sums of weights that are never packed. */
 export interface SalmonnBase {

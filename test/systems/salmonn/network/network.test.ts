@@ -10,10 +10,10 @@ import {
   scope,
   setNumThreads,
   type Tensor,
-} from '../../lib/index.js'
-import { expectClose, numbers, relativeError, settledTensors, tensorsOf } from '../helpers.js'
-import { expectGradients } from './networks.js'
-import { clip, promptsOf, type SalmonnCase, salmonnFile, tinySalmonn } from './salmonn.js'
+} from '../../../../lib/index.js'
+import { expectClose, numbers, relativeError, settledTensors, tensorsOf } from '../../../helpers.js'
+import { expectGradients } from '../../../models/networks.js'
+import { clip, promptsOf, type SalmonnCase, salmonnFile, tinySalmonn } from './tiny.js'
 
 const cases = salmonnFile.cases.slice(1) as unknown as SalmonnCase[]
 const ended = (ids: number[]) => (ids.includes(2) ? ids.slice(0, ids.indexOf(2) + 1) : ids)

@@ -21,7 +21,7 @@ import {
 } from '../../../lib/index.js'
 import { tensor } from '../../../lib/tensor/index.js'
 import { fixturePath } from '../../helpers.js'
-import { tinySalmonn } from '../../models/salmonn.js'
+import { tinySalmonn } from './network/tiny.js'
 
 const tone = (hertz: number, seconds: number): Float32Array =>
   Float32Array.from({ length: seconds * 16000 }, (_, i) => 0.5 * Math.sin((2 * Math.PI * hertz * i) / 16000))

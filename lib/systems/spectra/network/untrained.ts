@@ -1,6 +1,6 @@
-import { ConfigError } from '../../base/errors.js'
-import type { Module } from '../../nn/module.js'
-import { noGrad, scope, type Tensor } from '../../tensor/index.js'
+import { ConfigError } from '../../../base/errors.js'
+import type { Module } from '../../../nn/module.js'
+import { noGrad, scope, type Tensor } from '../../../tensor/index.js'
 
 /** Heads that answer somebody. Those of masked tokens and frames only serve pre-training, and are large. */
 const ANSWERING = /^(selection_head|start_prediction_head|end_prediction_head|head)\./
