@@ -6,7 +6,7 @@
  *
  * Actors are held out: one chooses the best weights, two are asked in the end. They are asked once more with the sound of
  * other dialogs: what is right then is not heard. OUTPUT/emodb.json has the figures, OUTPUT/model the network, which
- * salmonn-chat.ts and `voxtorch serve salmonn` take. The same command goes on where a killed run was.
+ * `voxtorch salmonn chat` and `voxtorch serve salmonn` take. The same command goes on where a killed run was.
  *
  * With the published weights, encoders and language model stay frozen, and Q-Former, projection and LoRA learn: that is
  * what trainSalmonn does where no `stage` is given. Here nothing has learnt before, so each part is named.

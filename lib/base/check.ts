@@ -97,3 +97,7 @@ export function requireSignal(where: string, signal: unknown): void {
   if (typeof throwIfAborted === 'function' && typeof addEventListener === 'function') return
   throw misuse(where, 'signal', 'an AbortSignal', signal)
 }
+
+/** Without what is undefined, so that a receiver's defaults hold. */
+export const defined = <T extends object>(values: T): { [K in keyof T]?: Exclude<T[K], undefined> } =>
+  Object.fromEntries(Object.entries(values).filter(([, value]) => value !== undefined)) as never

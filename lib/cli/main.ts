@@ -1,28 +1,72 @@
 #!/usr/bin/env node
-import { parseArgs } from 'node:util'
-import { VoxtorchError } from '../base/errors.js'
+import { defined } from '../base/check.js'
+import { ConfigError, VoxtorchError } from '../base/errors.js'
+import { nearest } from '../base/nearest.js'
+import { type CommandRule, commandRule, runCommand } from '../kit/command.js'
 import { SUPPORTED } from '../native/libtorch.js'
 import { packageVersion } from '../native/load.js'
+import { salmonnCommands } from '../systems/salmonn/commands/index.js'
+import { spectraCommands } from '../systems/spectra/commands/index.js'
 import { doctor } from './doctor.js'
 import { install } from './install.js'
 import { launch } from './launch.js'
 import { listRuns } from './runs.js'
-import { convertCommand } from './salmonn-convert.js'
-import { serveCommand } from './serve.js'
+import { serveRule } from './serve.js'
 
-const HELP = `voxtorch ${packageVersion()}: speech and text models on libtorch ${SUPPORTED.minor}
+const installRule = commandRule({
+  name: 'install',
+  summary: 'Finds or fetches libtorch, and builds the native addon where no prebuilt one fits.',
+  options: {
+    build: { kind: 'flag', help: 'builds it in any case' },
+    cuda: { kind: 'flag', help: 'builds it with the CUDA kernels' },
+  },
+  async run({ build = false, cuda = false }) {
+    await install({ build: build || cuda, cuda, report: (line) => console.log(`[voxtorch] ${line}`) })
+    return 0
+  },
+})
 
-  voxtorch install [--build] [--cuda]   find or fetch libtorch, and build the native addon where no prebuilt one fits
-                                        (--build: build it in any case; --cuda: with the CUDA kernels)
-  voxtorch doctor                       what was found, where and why; ends with code 1 if voxtorch cannot run
-  voxtorch launch --nproc N script.js [arguments]
-                                        run a script in N processes that train together (initProcessGroup)
-  voxtorch serve MODEL --model DIR      a page and an HTTP API to ask a model about audio; serve --help says more
-  voxtorch salmonn-convert IN.jsonl OUT.json
-                                        the dialogs of the HumDial challenge as training data; --help says more
-  voxtorch runs [DIR]                   the trainings in a folder, what they reached and in what they differ
-  voxtorch help, --help                 this text
-  voxtorch --version
+const doctorRule = commandRule({
+  name: 'doctor',
+  summary: 'Says what was found, where and why; ends with code 1 if voxtorch cannot run.',
+  options: {},
+  async run() {
+    const { lines, healthy } = doctor()
+    console.log(lines.join('\n'))
+    return healthy ? 0 : 1
+  },
+})
+
+const runsRule = commandRule({
+  name: 'runs',
+  summary: 'Lists the trainings in a folder, what they reached and in what they differ.',
+  files: '[DIR]',
+  options: {},
+  async run(_, [folder = '.', more]) {
+    if (more !== undefined) throw new ConfigError(`Unexpected argument "${more}"`, { argument: more })
+    console.log(listRuns(folder).join('\n'))
+    return 0
+  },
+})
+
+const COMMANDS: readonly CommandRule[] = [installRule, doctorRule, serveRule(), runsRule]
+/** The verbs of each system. */
+const SYSTEMS: Readonly<Record<string, readonly CommandRule[]>> = { spectra: spectraCommands, salmonn: salmonnCommands }
+
+const LAUNCH = `  launch --nproc N script.js [arguments]
+                        Runs a script in N processes that train together (initProcessGroup).`
+
+const row = (name: string, { summary }: CommandRule) => `  ${name.padEnd(20)}  ${summary}`
+
+const help = () => `voxtorch ${packageVersion()}: speech and text models on libtorch ${SUPPORTED.minor}
+
+${COMMANDS.map((rule) => row(rule.name, rule)).join('\n')}
+${LAUNCH}
+${Object.entries(SYSTEMS)
+  .flatMap(([system, rules]) => rules.map((rule) => row(`${system} ${rule.name}`, rule)))
+  .join('\n')}
+
+Each says more with --help. Also: voxtorch help, voxtorch --version
 
 Variables
   VOXTORCH_API_KEY         serve: what clients must send
@@ -33,59 +77,48 @@ Variables
   XDG_CACHE_HOME           the user cache, else ~/.cache: voxtorch keeps libtorch there
   CXX, CMAKE_BUILD_PARALLEL_LEVEL   the C++ compiler, and how many run at once`
 
-async function main(): Promise<number> {
+const isHelp = (word: string | undefined) => word === undefined || word === 'help' || word === '--help' || word === '-h'
+
+async function main([command, ...rest]: readonly string[]): Promise<number> {
+  if (isHelp(command)) return say(help())
+  if (command === '--version' || command === '-v') return say(packageVersion())
   // What stands behind the script's name is the script's.
-  if (process.argv[2] === 'launch') return await launch(process.argv.slice(3))
-  if (process.argv[2] === 'salmonn-convert') return await convertCommand(process.argv.slice(3))
-  if (process.argv[2] === 'serve') return await serveCommand(process.argv.slice(3))
-  const { positionals, values } = parseArgs({
-    allowPositionals: true,
-    options: {
-      build: { type: 'boolean', default: false },
-      cuda: { type: 'boolean', default: false },
-      help: { type: 'boolean', short: 'h', default: false },
-      version: { type: 'boolean', short: 'v', default: false },
-    },
-  })
-  if (values.version) {
-    console.log(packageVersion())
-    return 0
-  }
-  const [command = 'help', ...more] = values.help ? ['help'] : positionals
-  if (more.length > (command === 'runs' ? 1 : 0)) throw new TypeError(`Unexpected argument "${more.at(-1)}".`)
-  switch (command) {
-    case 'install':
-      await install({
-        build: values.build || values.cuda,
-        cuda: values.cuda,
-        report: (line) => console.log(`[voxtorch] ${line}`),
-      })
-      return 0
-    case 'doctor': {
-      const { lines, healthy } = doctor()
-      console.log(lines.join('\n'))
-      return healthy ? 0 : 1
-    }
-    case 'runs':
-      console.log(listRuns(more[0] ?? '.').join('\n'))
-      return 0
-    case 'help':
-      console.log(HELP)
-      return 0
-    default:
-      throw new TypeError(`There is no command "${command}".`)
-  }
+  if (command === 'launch') return await launch([...rest])
+  // As it was called before there were verbs.
+  if (command === 'salmonn-convert') return main(['salmonn', 'convert', ...rest])
+  const name = command as string
+  const verbs = Object.hasOwn(SYSTEMS, name) ? SYSTEMS[name] : undefined
+  if (verbs === undefined)
+    return await runCommand(`voxtorch ${name}`, oneOf(COMMANDS, name, Object.keys(SYSTEMS)), rest)
+  const [verb, ...words] = rest
+  if (isHelp(verb)) return say(verbs.map((rule) => row(`voxtorch ${name} ${rule.name}`, rule)).join('\n'))
+  return await runCommand(`voxtorch ${name} ${verb}`, oneOf(verbs, verb as string, [], `${name} `), words)
+}
+
+function say(text: string): number {
+  console.log(text)
+  return 0
+}
+
+function oneOf(rules: readonly CommandRule[], name: string, more: readonly string[], before = ''): CommandRule {
+  const found = rules.find((rule) => rule.name === name)
+  if (found) return found
+  const near = nearest(name, [...rules.map((rule) => rule.name), 'launch', ...more])
+  const hint = near === undefined ? '' : `; did you mean "${before}${near}"?`
+  throw new ConfigError(
+    `There is no command "${before}${name}"${hint}. \`voxtorch help\` lists the commands.`,
+    defined({ command: name, near }),
+  )
 }
 
 // No top-level await: what `require` can load has none, this file included.
-main().then(
+main(process.argv.slice(2)).then(
   (code) => {
     process.exitCode = code
   },
   (error) => {
     const expected = error instanceof VoxtorchError || error instanceof TypeError
     console.error(expected ? `voxtorch: ${error.message}` : error)
-    if (error instanceof TypeError) console.error('`voxtorch help` lists the commands.')
     process.exitCode = 1
   },
 )

@@ -1,30 +1,45 @@
-import { parseArgs } from 'node:util'
+import { defined } from '../base/check.js'
+import { ConfigError } from '../base/errors.js'
 import { nearest } from '../base/nearest.js'
+import { commandRule } from '../kit/command.js'
+import { type OptionsOf, readOptions } from '../kit/options.js'
 import type { ChatModelLoader, Served, ServeOptions } from '../serve/index.js'
 import { chatModels } from './chat-models.js'
 
-const help = (models: readonly string[]) => `voxtorch serve MODEL --model DIR [options]
+const OPTIONS = {
+  model: { kind: 'text', help: "the model's folder", value: 'dir' },
+  device: { kind: 'text', help: 'such as cpu or cuda', preset: 'cpu' },
+  dtype: { kind: 'text', help: 'of the weights, such as float32 or bfloat16', value: 'name' },
+  host: { kind: 'text', help: 'another than 127.0.0.1, this machine only, needs an API key', value: 'address' },
+  port: { kind: 'whole', help: '0 picks a free one', preset: 8080 },
+  apiKey: {
+    kind: 'text',
+    help: 'what clients must send; better in the variable VOXTORCH_API_KEY, which other users cannot see',
+    value: 'key',
+  },
+  allowHost: { kind: 'texts', help: "names under which the server may be addressed, such as a proxy's", value: 'name' },
+  maxBody: { kind: 'number', help: 'of a request, in MB', value: 'MB', preset: 25 },
+  maxAudio: { kind: 'number', help: 'of all clips of a conversation', value: 'seconds', preset: 600 },
+  maxTokens: { kind: 'whole', help: 'of an answer', preset: 2048 },
+  concurrent: { kind: 'whole', help: 'answers at once', preset: 2 },
+  queue: { kind: 'whole', help: 'requests that wait', preset: 16 },
+  answerTimeout: { kind: 'number', help: 'for a whole answer', value: 'seconds', preset: 300 },
+  quiet: { kind: 'flag', help: 'no line for each request' },
+} as const
 
-Serves a model that hears and answers: a page to record or drop audio and ask, and an HTTP API with OpenAI's chat
-completions (POST /v1/chat/completions, GET /v1/models, GET /health). MODEL is one of: ${models.join(', ') || '(none yet)'}.
+/** `voxtorch serve`, for the models of a list. */
+export const serveRule = (models: Record<string, ChatModelLoader> = chatModels) =>
+  commandRule({
+    name: 'serve',
+    summary: 'Serves a model of speech: a page to record or drop audio and ask, and an HTTP API.',
+    details: `  voxtorch serve salmonn --model runs/salmonn/model
 
-  --model DIR              the model's folder
-  --device NAME            such as cpu (default) or cuda
-  --dtype NAME             of the weights, such as float32 or bfloat16
-  --host ADDRESS           default 127.0.0.1, for this machine only; another needs an API key
-  --port N                 default 8080; 0 picks a free one
-  --api-key KEY            what clients must send; better in the variable VOXTORCH_API_KEY, which other users cannot see
-  --allow-host NAME        a host name under which the server may be addressed, such as a proxy's; may be repeated
-  --max-body MB            of a request, default 25
-  --max-audio SECONDS      of all clips of a conversation, default 600
-  --max-tokens N           of an answer, default 2048
-  --concurrent N           answers at once, default 2
-  --queue N                requests that wait, default 16
-  --answer-timeout SECONDS for a whole answer, default 300
-  --quiet                  no line for each request
-  --help
-
-Stop it with ^C: running answers get 10 seconds to finish; a second ^C aborts them.`
+The API is OpenAI's chat completions (POST /v1/chat/completions, GET /v1/models, GET /health). MODEL is one of:
+${Object.keys(models).join(', ')}. Stop it with ^C: running answers get 10 seconds to finish; a second ^C aborts them.`,
+    files: 'MODEL --model DIR',
+    options: OPTIONS,
+    run: (options, files) => run(serveCommand(options, files, models)),
+  })
 
 export interface ServeCommand {
   load: ChatModelLoader
@@ -34,78 +49,50 @@ export interface ServeCommand {
   quiet: boolean
 }
 
-const sizes = {
-  'max-body': { key: 'maxBodyBytes', factor: 1e6, whole: false },
-  'max-audio': { key: 'maxAudioSeconds', factor: 1, whole: false },
-  'max-tokens': { key: 'maxNewTokens', factor: 1, whole: true },
-  concurrent: { key: 'maxConcurrent', factor: 1, whole: true },
-  queue: { key: 'maxQueued', factor: 1, whole: true },
-  'answer-timeout': { key: 'answerTimeout', factor: 1, whole: false },
-} as const
-
-/** Reads the command line behind `serve`; null where help is asked for. Throws TypeError for what cannot be understood. */
+/** Reads the command line behind `serve`. @throws ConfigError for what cannot be understood */
 export function parseServe(
-  argv: string[],
+  argv: readonly string[],
   models: Record<string, ChatModelLoader> = chatModels,
   env: NodeJS.ProcessEnv = process.env,
-): ServeCommand | null {
-  const text = { type: 'string' } as const
-  const { positionals, values } = parseArgs({
-    args: argv,
-    allowPositionals: true,
-    options: {
-      model: text,
-      device: text,
-      dtype: text,
-      host: text,
-      port: text,
-      'api-key': text,
-      'allow-host': { type: 'string', multiple: true },
-      'max-body': text,
-      'max-audio': text,
-      'max-tokens': text,
-      concurrent: text,
-      queue: text,
-      'answer-timeout': text,
-      quiet: { type: 'boolean', default: false },
-      help: { type: 'boolean', short: 'h', default: false },
-    },
-  })
-  if (values.help) return null
-  const [name, ...more] = positionals
-  if (name === undefined) throw new TypeError('serve: which model? See `voxtorch serve --help`.')
-  if (more.length > 0) throw new TypeError(`serve: unexpected argument "${more[0]}".`)
-  const load = Object.hasOwn(models, name) ? models[name] : undefined
-  if (load === undefined) throw new TypeError(`serve: there is no model "${name}"${hint(name, Object.keys(models))}.`)
-  if (values.model === undefined) throw new TypeError('serve: --model DIR is missing.')
-  const limits: Record<string, number> = {}
-  for (const [option, { key, factor, whole }] of Object.entries(sizes)) {
-    const value = values[option as keyof typeof sizes]
-    if (value !== undefined) limits[key] = Math.round(positive(option, value, whole) * factor * 1000) / 1000
-  }
-  const { device, dtype, host, quiet } = values
-  const apiKey = values['api-key'] ?? (env.VOXTORCH_API_KEY || undefined)
-  const allowedHosts = values['allow-host']
-  return {
-    load,
-    directory: values.model,
-    loading: { ...(device !== undefined && { device }), ...(dtype !== undefined && { dtype }) },
-    options: {
-      ...limits,
-      port: values.port === undefined ? 8080 : positive('port', values.port, true),
-      ...(host !== undefined && { host }),
-      ...(apiKey !== undefined && { apiKey }),
-      ...(allowedHosts !== undefined && { allowedHosts: [...allowedHosts, 'localhost', '127.0.0.1', '[::1]'] }),
-    },
-    quiet,
-  }
+): ServeCommand {
+  const { options, files } = readOptions('serve', OPTIONS, argv)
+  return serveCommand(options, files, models, env)
 }
 
-function positive(option: string, text: string, whole: boolean): number {
-  const value = Number(text)
-  if (text.trim() !== '' && value >= 0 && Number.isFinite(value) && (!whole || Number.isSafeInteger(value)))
-    return value
-  throw new TypeError(`serve: --${option} must be a ${whole ? 'whole ' : ''}number, not "${text}".`)
+function serveCommand(
+  given: OptionsOf<typeof OPTIONS>,
+  [name, ...more]: readonly string[],
+  models: Record<string, ChatModelLoader>,
+  env: NodeJS.ProcessEnv = process.env,
+): ServeCommand {
+  const wrong = (message: string) => new ConfigError(`serve: ${message}`, {})
+  if (name === undefined) throw wrong('which model? See `voxtorch serve --help`.')
+  if (more.length > 0) throw wrong(`unexpected argument "${more[0]}".`)
+  const load = Object.hasOwn(models, name) ? models[name] : undefined
+  if (load === undefined) throw wrong(`there is no model "${name}"${hint(name, Object.keys(models))}.`)
+  const { allowHost, answerTimeout, concurrent, device, dtype, host, maxAudio, maxBody, maxTokens, model, queue } =
+    given
+  if (model === undefined) throw wrong('--model DIR is missing.')
+  return {
+    load,
+    directory: model,
+    loading: defined({ device, dtype }),
+    options: {
+      ...defined({
+        maxBodyBytes: maxBody === undefined ? undefined : Math.round(maxBody * 1e6),
+        maxAudioSeconds: maxAudio,
+        maxNewTokens: maxTokens,
+        maxConcurrent: concurrent,
+        maxQueued: queue,
+        answerTimeout,
+        host,
+        apiKey: given.apiKey ?? (env.VOXTORCH_API_KEY || undefined),
+        allowedHosts: allowHost && [...allowHost, 'localhost', '127.0.0.1', '[::1]'],
+      }),
+      port: given.port ?? 8080,
+    },
+    quiet: given.quiet ?? false,
+  }
 }
 
 function hint(name: string, known: string[]): string {
@@ -115,16 +102,7 @@ function hint(name: string, known: string[]): string {
 }
 
 /** Loads, serves, and returns the exit code once a signal has ended it. */
-export async function serveCommand(
-  argv: string[],
-  models: Record<string, ChatModelLoader> = chatModels,
-): Promise<number> {
-  const command = parseServe(argv, models)
-  if (command === null) {
-    console.log(help(Object.keys(models)))
-    return 0
-  }
-  const { load, directory, loading, options, quiet } = command
+async function run({ load, directory, loading, options, quiet }: ServeCommand): Promise<number> {
   const { serve } = await import('../serve/index.js')
   console.error(`loading ${directory} …`)
   const model = await load(directory, loading)

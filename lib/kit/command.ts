@@ -1,6 +1,12 @@
 import { Command } from 'commander'
-import { ConfigError } from '../base/errors.js'
-import { commanderOptions, type ForeignOptions, type OptionsOf, type OptionTable, readOptions } from './options.js'
+import {
+  commanderOptions,
+  type ForeignOptions,
+  type OptionsOf,
+  type OptionTable,
+  readOptions,
+  refuseFiles,
+} from './options.js'
 
 /** A verb of the `voxtorch` command. Its table makes the command line, `--help` and the page of the documentation. */
 export interface CommandRule<T extends OptionTable = OptionTable> {
@@ -27,9 +33,7 @@ export async function runCommand(subject: string, rule: CommandRule, argv: reado
     return 0
   }
   const { options, files, ignored } = readOptions(subject, rule.options, argv, rule.foreign)
-  if (rule.files === undefined && files.length > 0) {
-    throw new ConfigError(`${subject}: ${JSON.stringify(files[0])} is no option: they begin with --`, { argument: files[0] })
-  }
+  if (rule.files === undefined) refuseFiles(subject, files)
   for (const { flag, reason } of ignored) console.error(`${flag} has no effect: ${reason}`)
   return (await rule.run(options, files)) ?? 0
 }
@@ -39,5 +43,5 @@ export function helpOf(subject: string, { summary, details, files, options }: Co
   const command = new Command(subject).description(details === undefined ? summary : `${summary}\n\n${details}`)
   for (const option of commanderOptions(options)) command.addOption(option)
   command.usage(`[options]${files === undefined ? '' : ` ${files}`}`).helpOption('-h, --help', 'this text')
-  return command.configureHelp({ helpWidth: 120 }).helpInformation()
+  return command.configureHelp({ helpWidth: 130 }).helpInformation()
 }

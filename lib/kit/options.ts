@@ -19,6 +19,10 @@ export interface OptionRule {
   readonly preset?: string | number
   /** Other spellings, such as the original's. Hyphen and underscore are alike. */
   readonly aliases?: readonly string[]
+  /** Of `texts`: one behind each option, since what follows may be no option. */
+  readonly oneEach?: boolean
+  /** Left out of `--help` and the documentation. */
+  readonly hidden?: boolean
   /** A value that has nothing to say here, with the reason. */
   readonly without?: Readonly<Record<string, string>>
 }
@@ -51,6 +55,12 @@ type ValueOf<K extends OptionKind> = K extends 'flag'
 /** What a table's options are once they are read; all may be missing. */
 export type OptionsOf<T extends OptionTable> = { -readonly [Name in keyof T]?: ValueOf<T[Name]['kind']> }
 
+/** Says that a word is no option, where nothing but options is taken. */
+export function refuseFiles(subject: string, [file]: readonly string[]): void {
+  if (file === undefined) return
+  throw wrong(file, `${subject}: ${JSON.stringify(file)} is no option: they begin with --`)
+}
+
 /** What was given and has no effect, with the reason: tell the user. */
 export interface IgnoredOption {
   flag: string
@@ -71,14 +81,16 @@ export const flagOf = (name: string): string =>
 /** An option as commander knows it, for reading and for `--help`. */
 export function commanderOptions(table: OptionTable): Option[] {
   return Object.entries(table).flatMap(([name, rule]) => {
-    const { kind, help, preset, aliases = [] } = rule
+    const { kind, help, preset, aliases = [], hidden = false } = rule
     const notes = [
       ...(preset === undefined ? [] : [`default: ${preset}`]),
       ...(aliases.length === 0 ? [] : [`also ${aliases.map((alias) => `--${alias}`).join(', ')}`]),
     ]
     const text = notes.length === 0 ? help : `${help} (${notes.join('; ')})`
-    if (kind === 'flag') return [new Option(flagOf(name), text), new Option(`--no-${flagOf(name).slice(2)}`).hideHelp()]
-    const option = new Option(`${flagOf(name)} <${valueName(rule)}>`, text)
+    if (kind === 'flag') {
+      return [new Option(flagOf(name), text).hideHelp(hidden), new Option(`--no-${flagOf(name).slice(2)}`).hideHelp()]
+    }
+    const option = new Option(`${flagOf(name)} <${valueName(rule)}>`, text).hideHelp(hidden)
     return [option.argParser((value, before) => checked(flagOf(name), kind, value, before as string[] | undefined))]
   })
 }
@@ -103,7 +115,10 @@ export function readOptions<const T extends OptionTable>(
 ): ReadOptions<T> {
   requireForm(subject, 'argv', argv, ['string'])
   const { words, ignored } = spelled(subject, table, argv, foreign)
-  const command = new Command(subject).exitOverride().configureOutput({ writeErr: () => {} }).helpOption(false)
+  const command = new Command(subject)
+    .exitOverride()
+    .configureOutput({ writeErr: () => {} })
+    .helpOption(false)
   for (const option of commanderOptions(table)) command.addOption(option)
   try {
     command.argument('[files...]').parse(words, { from: 'user' })
@@ -166,7 +181,8 @@ function spelled(subject: string, table: OptionTable, argv: readonly string[], f
       if (given !== undefined) say(flag, name, given)
       else {
         say(flag, name, value())
-        while (rest.length > 0 && !/^--[A-Za-z]/.test(rest[0] as string)) say(flag, name, rest.shift() as string)
+        while (!table[name]?.oneEach && rest.length > 0 && !/^--[A-Za-z]/.test(rest[0] as string))
+          say(flag, name, rest.shift() as string)
       }
     } else if (name !== undefined) say(flag, name, value())
     else if (denied !== undefined && table[denied]?.kind === 'flag' && given === undefined) say(flag, denied, 'false')

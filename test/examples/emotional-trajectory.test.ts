@@ -1,12 +1,12 @@
 import { readFileSync } from 'node:fs'
 import { describe, expect, it } from 'vitest'
 import * as vt from 'voxtorch'
-import { at, dialogs, json, lines, node, prepare, run, script, write } from './salmonn.js'
+import { at, dialogs, json, lines, node, prepare, run, salmonn, write } from './salmonn.js'
 
 prepare()
 
 describe('emotional-trajectory.ts', () => {
-  const tell = (...rest: string[]) => run('emotional-trajectory', '--model', at('tiny'), '--dtype', 'float32', ...rest)
+  const tell = (...rest: string[]) => run('trajectory', '--model', at('tiny'), '--dtype', 'float32', ...rest)
   const few = ['--options', 'generation.maxNewTokens=6', '--options', 'generation.numBeams=1']
 
   it('tells what speakers feel, as text, JSON and pictures', async () => {
@@ -44,7 +44,7 @@ describe('emotional-trajectory.ts', () => {
     const replies = good.map(({ id }) => ({ id, reply: '{"Accuracy_Completeness": 5, "Depth_Granularity": 3, "Added_Value": 1}' })) // biome-ignore format: one line
     write('replies.jsonl', replies.map((one) => JSON.stringify(one)).join('\n'))
     const judging = ['--judge-prompts', at('prompts.jsonl'), '--judge-replies', at('replies.jsonl')]
-    const scored = await run('emotional-trajectory-score', '--references', at('challenge.jsonl'), '--predictions', predictions, '--json', at('scores.json'), ...judging) // biome-ignore format: one line
+    const scored = await run('score', '--references', at('challenge.jsonl'), '--predictions', predictions, '--json', at('scores.json'), ...judging) // biome-ignore format: one line
     const scores = json('scores.json')
     // 20 turns; the last dialog has 3.
     expect(scores).toMatchObject({ pairs: 8, parsed: 7 / 8, exactSequence: 6 / 8, positionAccuracy: 16 / 20, unanswered: ['en_7'], rougeL: 7 / 8 }) // biome-ignore format: one line
@@ -61,7 +61,7 @@ describe('emotional-trajectory.ts', () => {
 
   it('names what is wrong', async () => {
     const fails = async (name: string, args: string[], message: string | RegExp) => {
-      const ran = await node([...script(name), ...args])
+      const ran = await node(salmonn(name, ...args))
       expect(ran.code).toBe(1)
       expect(ran.err).toMatch(message)
     }
@@ -70,17 +70,13 @@ describe('emotional-trajectory.ts', () => {
       '{"id": "en_0", "prediction": "x"}\n{"id": "en_1", "turns": [{"emotion": "sad"}, {}]}\n',
     )
     const score = ['--references', at('challenge.jsonl'), '--predictions']
-    await fails('emotional-trajectory-score', [...score, bad], `${bad}, line 2: turn 2 of en_1 has no emotion`)
-    const lenient = await run('emotional-trajectory-score', ...score, bad, '--skip-bad')
+    await fails('score', [...score, bad], `${bad}, line 2: turn 2 of en_1 has no emotion`)
+    const lenient = await run('score', ...score, bad, '--skip-bad')
     expect(lenient.err).toBe(`1 left out; the first: ${bad}, line 2: turn 2 of en_1 has no emotion\n`)
     const foreign = write('foreign.jsonl', '{"id": "zh_0", "prediction": "x"}')
-    await fails('emotional-trajectory-score', [...score, foreign], 'line 1: no dialog of the references is called zh_0')
+    await fails('score', [...score, foreign], 'line 1: no dialog of the references is called zh_0')
     const file = at('challenge.jsonl')
-    await fails(
-      'emotional-trajectory',
-      ['--model', at('tiny'), file, '--picture', 'x.svg'],
-      /there are 8: say --dialog en_0/,
-    )
-    await fails('emotional-trajectory', ['--model', at('tiny'), '--dtype', 'float32', at('wav/gone.wav')], /gone\.wav/)
+    await fails('trajectory', ['--model', at('tiny'), file, '--picture', 'x.svg'], /there are 8: say --dialog en_0/)
+    await fails('trajectory', ['--model', at('tiny'), '--dtype', 'float32', at('wav/gone.wav')], /gone\.wav/)
   })
 })

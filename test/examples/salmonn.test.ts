@@ -3,14 +3,15 @@ import { existsSync, mkdirSync, readdirSync, readFileSync } from 'node:fs'
 import { describe, expect, it } from 'vitest'
 import * as vt from 'voxtorch'
 import { fixturePath } from '../helpers.js'
-import { at, clips, dialogs, env, json, lines, node, prepare, root, run, script, voxtorch, write } from './salmonn.js'
+import { at, clips, dialogs, env, json, lines, node, prepare, root, run, salmonn, voxtorch, write } from './salmonn.js'
 
 prepare()
 
-describe('voxtorch salmonn-convert', () => {
+describe('voxtorch salmonn convert', () => {
   it('makes training, validation and test data that share no sound', async () => {
     const ran = await voxtorch(
-      'salmonn-convert',
+      'salmonn',
+      'convert',
       at('challenge.jsonl'),
       at('split.json'),
       '--valid',
@@ -44,11 +45,11 @@ describe('voxtorch salmonn-convert', () => {
 
   it('names a broken line, or counts it, and says where sound is not', async () => {
     const input = write('broken.jsonl', `${JSON.stringify(dialogs[2])}\n\n{"turns": []}\n`)
-    const stopped = await voxtorch('salmonn-convert', input, at('none.json'))
+    const stopped = await voxtorch('salmonn', 'convert', input, at('none.json'))
     expect(stopped).toMatchObject({ code: 1, out: '', err: `voxtorch: ${input}, line 3: it has no turns\n` })
     expect(existsSync(at('none.json'))).toBe(false)
     mkdirSync(at('elsewhere'))
-    const skipped = await voxtorch('salmonn-convert', input, at('elsewhere/some.json'), '--skip-bad')
+    const skipped = await voxtorch('salmonn', 'convert', input, at('elsewhere/some.json'), '--skip-bad')
     expect(skipped.out).toBe(
       `${at('elsewhere/some.json')}: 1 dialog\n1 left out; the first: ${input}, line 3: it has no turns\n2 sound files are not there, seen from the new file, such as ${at('elsewhere/wav/2_0.wav')}: say data.audioRoot, the folder that they are relative to\n`,
     )
@@ -59,7 +60,7 @@ describe('voxtorch salmonn-convert', () => {
       [['in.jsonl', 'out.json', '--style', 'x'], /--style is labelled or plain/],
     ]
     for (const [args, message] of wrong) {
-      const ran = await voxtorch('salmonn-convert', ...args)
+      const ran = await voxtorch('salmonn', 'convert', ...args)
       expect(ran.code).toBe(1)
       expect(ran.err).toMatch(message)
     }
@@ -87,9 +88,9 @@ generation: { maxNewTokens: 4, numBeams: 1 }
 ${more}`,
   )
 
-describe('salmonn-train.ts', () => {
+describe('voxtorch salmonn train', () => {
   const train = (output: string, ...rest: string[]) =>
-    [...script('salmonn-train'), '--config', ours(), '--model', at('tiny'), '--output', at(output), ...rest] // biome-ignore format: one line
+    salmonn('train', '--config', ours(), '--model', at('tiny'), '--output', at(output), ...rest) // biome-ignore format: one line
 
   it('goes on after a kill to the same weights, on data that share clips', async () => {
     const whole = await node(train('whole'))
@@ -120,9 +121,7 @@ describe('salmonn-train.ts', () => {
     const [asTrained, said, other] = await Promise.all(
       [[], ['--options', 'data.gapSeconds=0.5'], ['--options', 'data.gapSeconds=3']].map(async (more) => {
         const options = [...more, '--options', 'generation.maxNewTokens=8', '--options', 'generation.numBeams=1']
-        return (
-          await run('emotional-trajectory', '--model', at('whole/model'), '--dtype', 'float32', ...spoken, ...options)
-        ).out
+        return (await run('trajectory', '--model', at('whole/model'), '--dtype', 'float32', ...spoken, ...options)).out
       }),
     )
     expect(asTrained).toBe(said)
@@ -179,12 +178,12 @@ run:
 generate: { max_new_tokens: 4, num_beams: 1, do_sample: False }
 `,
     )
-    const first = await run('salmonn-train', '--cfg-path', config, '--stage', '1', '--output', at('stage-1'))
-    expect(first.out).toContain('run.num_workers has no effect: audio is read by threads of its own')
+    const first = await run('train', '--cfg-path', config, '--stage', '1', '--output', at('stage-1'))
+    expect(first.err).toContain('run.num_workers has no effect: audio is read by threads of its own')
     expect(first.out).toContain('The test file is the training file: 1 items are taken from training for it')
     expect(json('stage-1', 'results.json')).toMatchObject({ globalStep: 3, samples: { train: 6, valid: 1, test: 1 } })
     await run(
-      'salmonn-train',
+      'train',
       ...['--cfg-path', config, '--stage', '2', '--model', at('stage-1/model'), '--output', at('stage-2')],
       ...['--options', 'run.optims.max_epoch=2', 'run.seed=8'],
     )
@@ -208,7 +207,7 @@ generate: { max_new_tokens: 4, num_beams: 1, do_sample: False }
       expect(changed(before, after, /speech_llama_proj/)).toBe(1)
     })
     const measured = await run(
-      'salmonn-train',
+      'train',
       ...['--cfg-path', config, '--model', at('stage-2/model'), '--output', at('stage-2')],
       ...['--options', 'run.evaluate=True', 'run.seed=8'],
     )
@@ -222,7 +221,7 @@ generate: { max_new_tokens: 4, num_beams: 1, do_sample: False }
     const config = ours()
     const options = ['--options', 'training.evaluateOnly=true', `data.test=${at('made.test.json')}`]
     const before = readFileSync(at('tiny/adapter.safetensors'))
-    const { out } = await run('salmonn-train', '--config', config, '--model', at('tiny'), '--output', at('measured'), ...options) // biome-ignore format: one line
+    const { out } = await run('train', '--config', config, '--model', at('tiny'), '--output', at('measured'), ...options) // biome-ignore format: one line
     const measured = JSON.parse(out)
     expect(Object.keys(measured)).toEqual(['scores', 'loss', 'accuracy'])
     expect(measured.scores).toMatchObject({ pairs: 2, withEmotions: 2, parsed: 0 })
@@ -231,7 +230,7 @@ generate: { max_new_tokens: 4, num_beams: 1, do_sample: False }
     const answers = lines('measured', 'answers.jsonl')
     expect(answers.map(({ id }) => id)).toEqual((json('made.test.json') as vt.ConvertedDialog[]).map((one) => one.dialogue_id)) // biome-ignore format: one line
     expect(readFileSync(at('tiny/adapter.safetensors')).equals(before)).toBe(true)
-    const scored = await run('emotional-trajectory-score', '--references', at('made.test.json'), '--predictions', at('measured/answers.jsonl'), '--json', at('measured.json')) // biome-ignore format: one line
+    const scored = await run('score', '--references', at('made.test.json'), '--predictions', at('measured/answers.jsonl'), '--json', at('measured.json')) // biome-ignore format: one line
     expect(scored.out).toMatch(/^dialogs +2\nwith emotions +0\.0000\n/)
     expect(json('measured.json')).toEqual({ ...measured.scores, unanswered: [] })
   })
@@ -253,7 +252,7 @@ describe('salmonn-chat.ts', () => {
       '/quit',
       'never asked',
     ].join('\n')
-    const chat = [...script('salmonn-chat'), '--model', at('tiny')]
+    const chat = salmonn('chat', '--model', at('tiny'))
     const ran = await node([...chat, '--json'], typed)
     const said = ran.out.trim().split('\n').map((line) => JSON.parse(line)) // biome-ignore format: one line
     expect(ran.err).toBe('')
@@ -290,6 +289,6 @@ describe('salmonn-chat.ts', () => {
   })
 
   it('says what is missing', async () => {
-    expect((await node(script('salmonn-chat'))).err).toContain('say which model: --model DIRECTORY or --config FILE')
+    expect((await node(salmonn('chat'))).err).toContain('Say which model: --model DIR or --config FILE')
   })
 })

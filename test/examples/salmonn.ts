@@ -11,7 +11,7 @@ export const root = fileURLToPath(new URL('../..', import.meta.url))
 /** Where everything lies, for one file of tests. */
 const home = mkdtempSync(join(tmpdir(), 'voxtorch-salmonn-examples-'))
 export const at = (...path: string[]) => join(home, ...path)
-export const env = { ...process.env, OMP_NUM_THREADS: '1', SALMONN_DTYPE: 'float32' }
+export const env = { ...process.env, OMP_NUM_THREADS: '1' }
 afterAll(() => rmSync(home, { recursive: true, force: true }))
 
 export interface Ran {
@@ -29,9 +29,14 @@ export function node(args: string[], typed = ''): Promise<Ran> {
     child.stdin?.end(typed)
   })
 }
-export const script = (name: string) => ['--import', 'tsx', `examples/${name}.ts`]
-export async function run(name: string, ...rest: string[]): Promise<Ran> {
-  const ran = await node([...script(name), ...rest])
+const WITHOUT_MODEL = ['score', 'convert']
+/** The command line of a verb, which runs in float32. */
+export const salmonn = (verb: string, ...rest: string[]) => [
+  ...['dist/cli/main.js', 'salmonn', verb, ...rest],
+  ...(WITHOUT_MODEL.includes(verb) || rest.includes('--dtype') ? [] : ['--dtype', 'float32']),
+]
+export async function run(verb: string, ...rest: string[]): Promise<Ran> {
+  const ran = await node(salmonn(verb, ...rest))
   expect(ran.code, ran.err).toBe(0)
   return ran
 }

@@ -13,11 +13,11 @@ const root = fileURLToPath(new URL('../..', import.meta.url))
 const home = mkdtempSync(join(tmpdir(), 'voxtorch-spectra-'))
 afterAll(() => rmSync(home, { recursive: true, force: true }))
 
-async function run(script: string, ...rest: string[]): Promise<string> {
-  const command = ['--import', 'tsx', `examples/${script}.ts`, ...rest]
+async function node(...command: string[]): Promise<{ stdout: string; stderr: string }> {
   const env = { ...process.env, OMP_NUM_THREADS: '1' }
-  return (await promisify(execFile)(process.execPath, command, { cwd: root, env })).stdout
+  return await promisify(execFile)(process.execPath, command, { cwd: root, env })
 }
+const spectra = (...words: string[]) => node('dist/cli/main.js', 'spectra', ...words)
 const lines = (file: string) =>
   readFileSync(file, 'utf8')
     .trim()
@@ -42,20 +42,20 @@ it('brings recordings into form, learns a high from a low voice of speakers it n
   writeFileSync(join(home, 'config.json'), JSON.stringify({ ...smallSpectra(10), textConfig }))
 
   const turns = join(home, 'turns.jsonl')
-  expect(await run('spectra-data', 'emodb', '--data', data, '--out', turns)).toContain('48 turns')
+  expect((await spectra('data', 'emodb', '--data', data, '--out', turns)).stdout).toContain('48 turns')
   expect(lines(turns)[0]).toEqual({ audio: join(data, 'x0.wav'), text: 'a b c', label: 'low', speaker: 'x' })
   const output = join(home, 'output')
-  const report = await run(
-    'spectra-finetune',
+  const { stdout: report, stderr } = await spectra(
+    'finetune',
     ...['--task', 'voice', '--kind', 'classification', '--key-metric', 'uar', '--data', turns, '--test-speakers', 'z'],
     ...['--tokenizer', join(home, 'tokenizer'), '--config', join(home, 'config.json'), '--output', output],
     ...['--epochs', '20', '--patience', '20', '--batch-size', '8', '--lr', '3e-3', '--save_interval', '9'],
   )
-  expect(report).toContain('--save-epochs has no effect: each epoch is saved')
+  expect(stderr).toContain('--save-epochs has no effect: each epoch is saved')
   expect(report).toMatch(/29 samples to learn from, 3 to choose by, 16 to test on/)
   expect(Number(/uar +\S+ +(\S+)/.exec(report)?.[1])).toBeGreaterThan(0.9)
 
-  const answers = await run('spectra-finetune', '--predict', turns, '--model', join(output, 'best'))
+  const { stdout: answers } = await spectra('predict', turns, '--model', join(output, 'best'))
   const said = answers
     .trim()
     .split('\n')
@@ -63,6 +63,20 @@ it('brings recordings into form, learns a high from a low voice of speakers it n
     .map((line) => JSON.parse(line))
   expect(said).toHaveLength(48)
   expect(said.slice(32).filter(({ label }, i) => label === (i % 2 === 0 ? 'low' : 'high')).length).toBeGreaterThan(14)
+})
+
+it('does the same by the library', async () => {
+  const script = join(root, 'examples/spectra-finetune.ts')
+  const { stdout } = await node(
+    '--import',
+    'tsx',
+    script,
+    join(home, 'turns.jsonl'),
+    join(home, 'tokenizer'),
+    join(home, 'mood'),
+  )
+  expect(stdout).toMatch(/mood: 29 samples to learn from, 3 to choose by, 16 to test on/)
+  expect(stdout).toMatch(/^a b c \(.*x0\.wav\): \{"label":"(low|high)"/m)
 })
 
 it('brings MELD into form: who says it, and what was said before', async () => {
@@ -77,7 +91,7 @@ it('brings MELD into form: who says it, and what was said before', async () => {
   ]
   for (const split of ['train', 'dev', 'test'])
     writeFileSync(join(data, `${split}_sent_emo.csv`), `${rows.join('\n')}\n`)
-  await run('spectra-data', 'meld', '--data', data, '--out', join(home, 'meld-form'), '--turns', '1')
+  await spectra('data', 'meld', '--data', data, '--output', join(home, 'meld-form'), '--turns', '1')
   const turns = lines(join(home, 'meld-form/valid.jsonl'))
   expect(turns).toHaveLength(4)
   expect(turns[2]).toEqual({ text: 'Ann: What?', history: ['Bob: Oh'], label: 'surprise', speaker: 'Ann' })

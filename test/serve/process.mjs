@@ -3,7 +3,8 @@
 //   node process.mjs cli ARGUMENTS   runs `voxtorch serve ARGUMENTS` with a model that these tests know
 import { createInterface } from 'node:readline'
 import { memoryStats, serve } from '../../dist/index.js'
-import { serveCommand } from '../../dist/modules/cli/serve.js'
+import { serveRule } from '../../dist/modules/cli/serve.js'
+import { runCommand } from '../../dist/modules/kit/command.js'
 import { Parrot } from './models.mjs'
 
 const [mode, ...values] = process.argv.slice(2)
@@ -29,5 +30,5 @@ if (mode === 'load') {
       return new Parrot(20)
     },
   }
-  process.exitCode = await serveCommand(values, models)
+  process.exitCode = await runCommand('voxtorch serve', serveRule(models), values)
 }

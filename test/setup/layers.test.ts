@@ -20,6 +20,7 @@ const floors = [
   'serve',
   'models',
   'train',
+  'kit',
   'systems',
   'cli',
 ]

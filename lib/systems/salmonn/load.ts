@@ -1,3 +1,4 @@
+import { defined } from '../../base/check.js'
 import { CheckpointError, ConfigError } from '../../base/errors.js'
 import { requireForm } from '../../base/form.js'
 import { loadTorch } from '../../files/torch/torch.js'
@@ -80,6 +81,3 @@ async function loadProjection(model: Salmonn, file: string): Promise<void> {
     }
   })
 }
-
-const defined = <T extends object>(given: T): { [K in keyof T]?: Exclude<T[K], undefined> } =>
-  Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined)) as never

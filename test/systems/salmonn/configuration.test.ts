@@ -211,7 +211,7 @@ describe("SALMONN's command line", () => {
   })
 
   it.each([
-    ['--cfg_pth x', /no option --cfg-pth; did you mean --cfg-path/],
+    ['--cfg_pth x', /no option --cfg_pth; did you mean --cfg-path/],
     ['--device', /--device needs a value/],
     ['--stage 3', /1 or 2/],
     ['--config a --cfg-path b', /said before/],

@@ -1,8 +1,7 @@
 import { ConfigError } from '../../../base/errors.js'
 import { requireForm } from '../../../base/form.js'
-import { nearest } from '../../../base/nearest.js'
+import { type OptionsOf, readOptions, refuseFiles } from '../../../kit/options.js'
 import type { SalmonnConfiguration } from './configuration.js'
-import { readSalmonnConfiguration } from './read.js'
 
 /** What SALMONN's commands are told beside their configuration. */
 export interface SalmonnArguments {
@@ -14,58 +13,42 @@ export interface SalmonnArguments {
   model?: string
   output?: string
   device?: string
+  /** Of the language model. */
+  dtype?: string
   compat?: 'published'
   stage?: 1 | 2
 }
 
-const NAMES: Record<string, Exclude<keyof SalmonnArguments, 'options'>> = {
-  'cfg-path': 'config',
-  config: 'config',
-  model: 'model',
-  output: 'output',
-  device: 'device',
-  compat: 'compat',
-  stage: 'stage',
-}
+/** What SALMONN's commands may be told, with the spellings of the original's `train.py`. */
+export const SALMONN_OPTIONS = {
+  config: { kind: 'text', help: 'a configuration of ours, or the published one', value: 'file', aliases: ['cfg-path'] },
+  options: { kind: 'texts', help: 'over the configuration, such as training.learningRate=1e-5; several may follow' },
+  model: { kind: 'text', help: "a saved model, in place of the configuration's parts", value: 'dir' },
+  output: { kind: 'text', help: 'checkpoints, the best weights and results go here', value: 'dir' },
+  device: { kind: 'text', help: 'such as cpu or cuda:0', preset: 'cpu' },
+  dtype: { kind: 'text', help: 'of the language model', value: 'name', preset: 'bfloat16' },
+  compat: { kind: ['published'], help: 'what the published code does where ours does better' },
+  stage: { kind: ['1', '2'], help: '1 trains Q-Former and projection, 2 LoRA too', preset: 2 },
+} as const
 
 /**
  * Reads a command line: `--config FILE` or the original's `--cfg-path FILE`, `--options k=v k=v`, `--device`, and our
- * `--model`, `--output`, `--stage 1`, `--compat published`. Hyphen and underscore are alike.
+ * `--model`, `--output`, `--dtype`, `--stage 1`, `--compat published`. Hyphen and underscore are alike.
  *
  * @throws ConfigError for an unknown option, naming the nearest, and for a value that is missing or cannot be
  */
 export function parseSalmonnArguments(argv: readonly string[]): SalmonnArguments {
-  requireForm('parseSalmonnArguments', 'argv', argv, ['string'])
-  const found: Record<string, unknown> = {}
-  const options: string[] = []
-  const words = [...argv]
-  while (words.length > 0) {
-    const word = words.shift() as string
-    const match = /^--([A-Za-z][\w-]*)(?:=([\s\S]*))?$/.exec(word)
-    const fail = (message: string) => new ConfigError(message, { argument: word })
-    if (!match) throw fail(`${JSON.stringify(word)} is no option: they begin with --`)
-    const key = (match[1] as string).replaceAll('_', '-')
-    if (key === 'options') {
-      if (match[2] !== undefined) options.push(match[2])
-      while (words.length > 0 && !/^--[A-Za-z]/.test(words[0] as string)) options.push(words.shift() as string)
-      continue
-    }
-    const name = Object.hasOwn(NAMES, key) ? NAMES[key] : undefined
-    if (name === undefined) {
-      const near = nearest(key, [...Object.keys(NAMES), 'options'])
-      throw fail(`SALMONN has no option --${key}${near ? `; did you mean --${near}?` : ''}`)
-    }
-    if (Object.hasOwn(found, name)) throw fail(`--${key} was said before`)
-    const value = match[2] ?? words.shift()
-    if (value === undefined || value === '' || (match[2] === undefined && /^--[A-Za-z]/.test(value))) {
-      throw fail(`--${key} needs a value`)
-    }
-    if (name === 'compat' && value !== 'published') throw fail(`--compat is published, not ${value}`)
-    if (name === 'stage' && value !== '1' && value !== '2') throw fail(`--stage is 1 or 2, not ${value}`)
-    found[name] = name === 'stage' ? Number(value) : value
-  }
-  return { ...found, options }
+  const { options, files } = readOptions('SALMONN', SALMONN_OPTIONS, argv)
+  refuseFiles('SALMONN', files)
+  return salmonnArguments(options)
 }
+
+/** What a command line says, as {@link configurationOfArguments} takes it. */
+export const salmonnArguments = ({ stage, ...rest }: OptionsOf<typeof SALMONN_OPTIONS>): SalmonnArguments => ({
+  ...rest,
+  ...(stage !== undefined && { stage: Number(stage) as 1 | 2 }),
+  options: rest.options ?? [],
+})
 
 /** The configuration that a command line names, with what it says itself. @throws ConfigError where it names none */
 export async function configurationOfArguments(given: SalmonnArguments): Promise<SalmonnConfiguration> {
@@ -74,6 +57,7 @@ export async function configurationOfArguments(given: SalmonnArguments): Promise
   if (config === undefined) {
     throw new ConfigError('Say which configuration: --config FILE, or --cfg-path FILE', { argument: 'config' })
   }
+  const { readSalmonnConfiguration } = await import('./read.js')
   const read = await readSalmonnConfiguration(config, options)
   return {
     ...read,

@@ -1,12 +1,11 @@
 import { join } from 'node:path'
-import { parseArgs } from 'node:util'
+import { defined } from '../../../base/check.js'
 import { ConfigError } from '../../../base/errors.js'
-import { requireForm } from '../../../base/form.js'
-import { nearest } from '../../../base/nearest.js'
-import type { TrainingArguments } from '../../../train/index.js'
-import { DST_TRAINING } from './train.js'
+import { type ForeignOptions, type OptionsOf, readOptions, refuseFiles } from '../../../kit/options.js'
+import type { TrainingArguments } from '../../../train/trainer/arguments.js'
+import { DST_TRAINING } from './recipe.js'
 
-/** What `examples/spectra-dst.ts` is asked to do. */
+/** What `voxtorch spectra track` is asked to do. */
 export interface DstArguments {
   mode: 'train' | 'evaluate' | 'track'
   /** The folder of dialogs. */
@@ -30,143 +29,117 @@ export interface DstArguments {
   headsDropout: number
   classLossRatio: number
   compat: 'published' | undefined
-  device: 'cpu' | 'cuda' | undefined
+  device: string | undefined
   training: TrainingArguments
 }
 
-type Kind = 'string' | 'boolean'
+/** What `voxtorch spectra track` may be told, with the spellings of the original's run_dst.py. */
+export const DST_OPTIONS = {
+  data: { kind: 'text', help: 'the folder of dialogs', value: 'dir', preset: 'data', aliases: ['data_dir'] },
+  config: {
+    kind: 'text',
+    help: "the slots' file; without it SpokenWOZ's slots, without label maps",
+    value: 'file',
+    aliases: ['dataset_config'],
+  },
+  audioRoot: { kind: 'text', help: 'the folder of recordings', value: 'dir', aliases: ['audio', 'audio_path'] },
+  model: { kind: 'text', help: 'a pre-trained SPECTRA', value: 'dir', preset: 'model' },
+  output: { kind: 'text', help: 'where the tracker is', value: 'dir', preset: 'spectra-dst', aliases: ['output_dir'] },
+  checkpoint: { kind: 'text', help: 'a checkpoint of the output, in place of the tracker', aliases: ['ckpt'] },
+  evaluate: { kind: 'flag', help: 'scores a split and does not train' },
+  track: {
+    kind: 'text',
+    help: 'prints the state after each turn of a file, or of - for lines that you type; does not train',
+    value: 'file',
+  },
+  split: { kind: 'text', help: 'which to score', preset: 'test' },
+  textOnly: { kind: 'flag', help: 'nobody is heard', aliases: ['no-audio'] },
+  maxLength: { kind: 'whole', help: 'tokens of a text', preset: 512, aliases: ['max_token_length'] },
+  dropout: { kind: 'number', help: 'before the heads', preset: 0.1, aliases: ['dropout_rate'] },
+  headsDropout: { kind: 'number', help: 'inside the heads', preset: 0, aliases: ['heads_dropout'] },
+  classLossRatio: { kind: 'number', help: 'weight of the class loss', preset: 0.8, aliases: ['class_loss_ratio'] },
+  compat: { kind: ['published'], help: 'what the published code does where ours does better' },
+  device: { kind: 'text', help: 'such as cpu or cuda:0', preset: 'cpu' },
+  cpu: { kind: 'flag', help: 'as --device cpu', hidden: true, aliases: ['no_cuda'] },
+  bf16: { kind: 'flag', help: 'computes in bfloat16' },
+  fp16: { kind: 'flag', help: 'mixed precision on CUDA' },
+  batchSize: { kind: 'whole', help: 'turns of a batch', preset: 2, aliases: ['per_gpu_train_batch_size'] },
+  evalBatchSize: { kind: 'whole', help: 'while scoring', preset: 24, aliases: ['per_gpu_eval_batch_size'] },
+  accumulation: { kind: 'whole', help: 'batches of a step', preset: 4, aliases: ['accum'] },
+  epochs: { kind: 'number', help: 'passes over the data', preset: 12, aliases: ['num_train_epochs'] },
+  maxSteps: { kind: 'whole', help: 'steps, in place of epochs' },
+  learningRate: { kind: 'number', help: 'the highest', value: 'rate', preset: '2e-5', aliases: ['lr'] },
+  warmupRatio: { kind: 'number', help: 'share of the steps', preset: 0.1, aliases: ['warmup_proportion'] },
+  weightDecay: { kind: 'number', help: 'of AdamW', preset: 0 },
+  adamEpsilon: { kind: 'number', help: 'of AdamW', preset: '1e-8' },
+  maxGradNorm: { kind: 'number', help: 'gradients are clipped to', preset: 1 },
+  saveSteps: { kind: 'whole', help: 'between checkpoints', preset: 200 },
+  loggingSteps: { kind: 'whole', help: 'between lines', preset: 10 },
+  seed: { kind: 'whole', help: 'of weights, order and dropout', preset: 3407 },
+  modelDir: { kind: 'text', help: 'as --model; the original gives a name with that', hidden: true },
+} as const
 
-/** Our names, with those of the original's run_dst.py. */
-const FLAGS: Readonly<Record<string, readonly [kind: Kind, ...aliases: string[]]>> = {
-  data: ['string', 'data_dir'],
-  config: ['string', 'dataset_config'],
-  audio: ['string', 'audio_path'],
-  'model-dir': ['string', 'model_dir'],
-  output: ['string', 'output_dir'],
-  checkpoint: ['string', 'ckpt'],
-  evaluate: ['boolean'],
-  track: ['string'],
-  split: ['string'],
-  'no-audio': ['boolean', 'no_audio'],
-  'max-length': ['string', 'max_token_length'],
-  dropout: ['string', 'dropout_rate'],
-  'heads-dropout': ['string', 'heads_dropout'],
-  'class-loss-ratio': ['string', 'class_loss_ratio'],
-  compat: ['string'],
-  device: ['string'],
-  cpu: ['boolean', 'no_cuda'],
-  bf16: ['boolean'],
-  fp16: ['boolean'],
-  'batch-size': ['string', 'per_gpu_train_batch_size'],
-  'eval-batch-size': ['string', 'per_gpu_eval_batch_size'],
-  accumulation: ['string', 'accum'],
-  epochs: ['string', 'num_train_epochs'],
-  'max-steps': ['string', 'max_steps'],
-  'learning-rate': ['string', 'lr'],
-  'warmup-ratio': ['string', 'warmup_proportion'],
-  'weight-decay': ['string', 'weight_decay'],
-  'adam-epsilon': ['string', 'adam_epsilon'],
-  'max-grad-norm': ['string', 'max_grad_norm'],
-  'save-steps': ['string', 'save_steps'],
-  'logging-steps': ['string', 'logging_steps'],
-  seed: ['string'],
-  // Of the original alone.
-  model: ['string'],
-  model_type: ['string'],
-  resume: ['boolean'],
-  no_amp: ['boolean'],
+/** The original's options that are no other names. */
+export const DST_FOREIGN: ForeignOptions = {
+  model_type: {
+    read(type) {
+      if (type.toLowerCase() === 'roberta') return undefined
+      throw new ConfigError(`--model_type '${type}' is not supported: SPECTRA's text encoder is 'roberta'`, { type })
+    },
+  },
+  resume: { takesValue: false, reason: 'a training always goes on from its last checkpoint' },
+  no_amp: { takesValue: false, reason: 'mixed precision is off unless --bf16 or --fp16 is said' },
 }
 
 /**
- * Reads the command line of `examples/spectra-dst.ts`: our names, or those of the original's `run_dst.py` as aliases.
- *
- * `--model NAME` makes a folder of that name below the output, as there. `--resume` is always on: a training goes on from
- * its last checkpoint.
+ * Reads the command line of `voxtorch spectra track`: our names, or those of the original's `run_dst.py` as aliases. Beside
+ * `--model_dir`, `--model NAME` makes a folder of that name below the output, as there.
  * @throws ConfigError for an unknown or wrong option, naming the nearest
  */
 export function parseDstArguments(argv: readonly string[]): DstArguments {
-  const given = valuesOf(argv)
-  const text = (name: string) => given.get(name) as string | undefined
-  const number = (name: string): number | undefined => {
-    const value = text(name)
-    if (value === undefined) return undefined
-    if (value.trim() !== '' && Number.isFinite(Number(value))) return Number(value)
-    throw new ConfigError(`--${name} must be a number, not '${value}'`, { option: name })
-  }
-  const type = text('model_type')
-  if (type !== undefined && type.toLowerCase() !== 'roberta')
-    throw new ConfigError(`--model_type '${type}' is not supported: SPECTRA's text encoder is 'roberta'`, { type })
-  const oneOf = <T extends string>(name: string, words: readonly T[]): T | undefined => {
-    const value = text(name)
-    if (value === undefined || (words as readonly string[]).includes(value)) return value as T | undefined
-    throw new ConfigError(`--${name} must be ${words.join(' or ')}, not '${value}'`, { option: name })
-  }
-  const compat = oneOf('compat', ['published'])
-  const device = given.has('cpu') ? 'cpu' : oneOf('device', ['cpu', 'cuda'])
-  const output = join(text('output') ?? 'spectra-dst', text('model') ?? '')
-  const training = {
-    perDeviceTrainBatchSize: number('batch-size'),
-    perDeviceEvalBatchSize: number('eval-batch-size'),
-    gradientAccumulationSteps: number('accumulation'),
-    numTrainEpochs: number('epochs'),
-    maxSteps: number('max-steps'),
-    learningRate: number('learning-rate'),
-    warmupRatio: number('warmup-ratio'),
-    weightDecay: number('weight-decay'),
-    adamEpsilon: number('adam-epsilon'),
-    maxGradNorm: number('max-grad-norm'),
-    saveSteps: number('save-steps'),
-    loggingSteps: number('logging-steps'),
-    seed: number('seed'),
-    ...(given.has('bf16') && { bf16: true }),
-    ...(given.has('fp16') && { fp16: true }),
-  }
-  const named = Object.fromEntries(Object.entries(training).filter(([, value]) => value !== undefined))
-  return {
-    mode: given.has('track') ? 'track' : given.has('evaluate') ? 'evaluate' : 'train',
-    data: text('data') ?? 'data',
-    config: text('config'),
-    audio: text('audio'),
-    modelDir: text('model-dir') ?? 'model',
-    output,
-    checkpoint: text('checkpoint'),
-    track: text('track'),
-    split: text('split') ?? 'test',
-    noAudio: given.has('no-audio'),
-    maxLength: number('max-length') ?? 512,
-    dropout: number('dropout') ?? 0.1,
-    headsDropout: number('heads-dropout') ?? 0,
-    classLossRatio: number('class-loss-ratio') ?? 0.8,
-    compat,
-    device,
-    training: { ...DST_TRAINING, ...named, outputDir: output },
-  }
+  const { options, files } = readOptions('voxtorch spectra track', DST_OPTIONS, argv, DST_FOREIGN)
+  refuseFiles('voxtorch spectra track', files)
+  return dstArguments(options)
 }
 
-function valuesOf(argv: readonly string[]): Map<string, string | boolean> {
-  requireForm('parseDstArguments', 'argv', argv, ['string'])
-  const nameOf = new Map(
-    Object.entries(FLAGS).flatMap(([name, [, ...aliases]]) => [name, ...aliases].map((flag) => [flag, name] as const)),
-  )
-  const options = Object.fromEntries([...nameOf].map(([flag, name]) => [flag, { type: FLAGS[name]![0] }]))
-  for (const word of argv) {
-    const flag = /^--([^=]+)/.exec(word)?.[1]
-    if (flag === undefined || nameOf.has(flag)) continue
-    const near = nearest(flag, nameOf.keys())
-    throw new ConfigError(`unknown option --${flag}${near === undefined ? '' : `, did you mean --${near}?`}`, { flag })
+/** What a command line says, with what holds where it says nothing. */
+export function dstArguments(given: OptionsOf<typeof DST_OPTIONS>): DstArguments {
+  const { model, modelDir, output = 'spectra-dst', cpu, device, evaluate, track } = given
+  const outputDir = modelDir === undefined ? output : join(output, model ?? '')
+  const training = defined({
+    perDeviceTrainBatchSize: given.batchSize,
+    perDeviceEvalBatchSize: given.evalBatchSize,
+    gradientAccumulationSteps: given.accumulation,
+    numTrainEpochs: given.epochs,
+    maxSteps: given.maxSteps,
+    learningRate: given.learningRate,
+    warmupRatio: given.warmupRatio,
+    weightDecay: given.weightDecay,
+    adamEpsilon: given.adamEpsilon,
+    maxGradNorm: given.maxGradNorm,
+    saveSteps: given.saveSteps,
+    loggingSteps: given.loggingSteps,
+    seed: given.seed,
+    bf16: given.bf16,
+    fp16: given.fp16,
+  })
+  return {
+    mode: track !== undefined ? 'track' : evaluate ? 'evaluate' : 'train',
+    data: given.data ?? 'data',
+    config: given.config,
+    audio: given.audioRoot,
+    modelDir: modelDir ?? model ?? 'model',
+    output: outputDir,
+    checkpoint: given.checkpoint,
+    track,
+    split: given.split ?? 'test',
+    noAudio: given.textOnly ?? false,
+    maxLength: given.maxLength ?? 512,
+    dropout: given.dropout ?? 0.1,
+    headsDropout: given.headsDropout ?? 0,
+    classLossRatio: given.classLossRatio ?? 0.8,
+    compat: given.compat,
+    device: cpu ? 'cpu' : device,
+    training: { ...DST_TRAINING, ...training, outputDir },
   }
-  let values: Record<string, string | boolean | undefined>
-  try {
-    values = parseArgs({ args: [...argv], options, allowPositionals: false }).values
-  } catch (cause) {
-    throw new ConfigError((cause as Error).message, { cause })
-  }
-  const given = new Map<string, string | boolean>()
-  for (const [flag, value] of Object.entries(values)) {
-    if (value === undefined || value === false) continue
-    const name = nameOf.get(flag)!
-    if (given.has(name)) throw new ConfigError(`--${name} is given twice, also as --${flag}`, { option: name })
-    given.set(name, value)
-  }
-  return given
 }

@@ -33,6 +33,7 @@ export { type DstJudged, type DstScores, dstPredictionRecords, dstScores, dstVal
 export { type DstEncoder, type DstEncoderInputs, type DstFusedStates, type DstInputs, SpectraForDst } from './model.js'
 export { type ReadDstPickleOptions, readDstExamples, readDstFeatures } from './pickles.js'
 export { type DstResult, decodeDst, type TrackDstOptions, trackDst } from './predict.js'
+export { DST_TRAINING } from './recipe.js'
 export {
   type ReadSpokenWozOptions,
   readSpokenWoz,
@@ -43,5 +44,5 @@ export {
 export { type DstLabelOptions, dstWords, normalizeDstLabel, normalizeDstText, normalizeDstTime } from './text.js'
 export { type DstDecodeOptions, type DstPrediction, nextDstState } from './track.js'
 export { DstTracker, type DstTrackerOptions, type DstTrackerTurn } from './tracker.js'
-export { DST_TRAINING, type DstTrainerOptions, dstTrainer } from './train.js'
+export { type DstTrainerOptions, dstTrainer } from './train.js'
 export { type TrippyClassScores, type TrippyScores, type TrippySlotScores, trippyScores } from './trippy-metrics.js'

@@ -7,24 +7,8 @@ import { dstSpecialIds } from './features.js'
 import { dstScores } from './metrics.js'
 import type { SpectraForDst } from './model.js'
 import { decodeDst, dstChoices, dstPredictions } from './predict.js'
+import { DST_TRAINING } from './recipe.js'
 import type { DstDecodeOptions } from './track.js'
-
-/** The published training: 8 turns in a step, 12 passes, rate 2e-5 after a tenth of warm-up. */
-export const DST_TRAINING = {
-  perDeviceTrainBatchSize: 2,
-  perDeviceEvalBatchSize: 24,
-  gradientAccumulationSteps: 4,
-  numTrainEpochs: 12,
-  learningRate: 2e-5,
-  adamEpsilon: 1e-8,
-  weightDecay: 0,
-  warmupRatio: 0.1,
-  lrSchedulerType: 'linear',
-  maxGradNorm: 1,
-  saveSteps: 200,
-  loggingSteps: 10,
-  seed: 3407,
-} as const satisfies Partial<TrainingArguments>
 
 export interface DstTrainerOptions
   extends DstDecodeOptions,

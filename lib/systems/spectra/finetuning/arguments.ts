@@ -1,158 +1,130 @@
 import { ConfigError } from '../../../base/errors.js'
-import { requireForm } from '../../../base/form.js'
-import { snakeCase } from '../../../base/key-case.js'
-import { nearest } from '../../../base/nearest.js'
+import {
+  type ForeignOptions,
+  type IgnoredOption,
+  type OptionsOf,
+  readOptions,
+  refuseFiles,
+} from '../../../kit/options.js'
 
-/** What SPECTRA's commands may be told. Each has the defaults of its own task, so all may be missing. */
-export interface SpectraArguments {
-  mode?: 'pretrain' | 'finetune' | 'dst'
-  /** One of the four, or a name for a task of one's own. */
-  task?: string
-  /** For a task of one's own. */
-  kind?: 'regression' | 'classification'
-  /** Class names in their order, for a task of one's own. */
-  labels?: string[]
-  /** The metric by which the best epoch of a task of one's own is chosen. */
-  keyMetric?: string
-  /** A folder or archive of the published data, a folder with {train,valid,test}.jsonl, or one JSONL file. */
-  data?: string
-  /** A folder with a pre-trained or fine-tuned model; */
-  model?: string
-  /** or of one made from scratch the size, `tiny` or `base`, or a JSON file with its configuration. */
-  config?: string
-  tokenizer?: string
-  /** A JSONL file of turns to classify with the fine-tuned `model`, instead of training. */
-  predict?: string
-  output?: string
-  datasetConfig?: string
-  device?: string
-  compat?: 'published'
-  layout?: string
-  onBadRecord?: 'stop' | 'skip'
-  testSpeakers?: string[]
-  validSpeakers?: string[]
-  epochs?: number
-  batchSize?: number
-  accumulation?: number
-  learningRate?: number
-  warmup?: number
-  weightDecay?: number
-  maxGradNorm?: number
-  patience?: number
-  seed?: number
-  /** In samples. */
-  maxAudioLength?: number
-  maxTextLength?: number
-  historyAudio?: boolean
-  turnIds?: boolean
-  fp16?: boolean
-  bf16?: boolean
-  lossScale?: number
-  gradientCheckpointing?: boolean
-  progress?: boolean
-  numTurns?: number
-  numFusedLayers?: number
-  saveEpochs?: number
-  transcripts?: string
-  audioModel?: string
-  textModel?: string
+/**
+ * What SPECTRA's fine-tuning may be told, with the spellings of the original's `main.py` and `run_dst.py`. Each task has
+ * defaults of its own, so all may be missing.
+ */
+export const SPECTRA_OPTIONS = {
+  task: { kind: 'text', help: 'mosi, mosei, iemocap, mintrec, or a name for a task of your own', value: 'name' },
+  kind: { kind: ['regression', 'classification'], help: 'of a task of your own' },
+  labels: { kind: 'list', help: 'class names in their order, of a task of your own' },
+  keyMetric: { kind: 'text', help: 'chooses the best epoch of a task of your own', value: 'metric' },
+  data: {
+    kind: 'text',
+    help: 'a folder or archive of the published data, a folder with {train,valid,test}.jsonl, or one JSONL file',
+    value: 'path',
+    aliases: ['data_path', 'data_dir'],
+  },
+  model: {
+    kind: 'text',
+    help: 'a pre-trained or fine-tuned network',
+    value: 'dir',
+    aliases: ['model_path', 'model_dir'],
+    without: { spectra: 'there is no other network' },
+  },
+  config: {
+    kind: 'text',
+    help: 'makes a network from scratch: base, tiny, or a JSON file with its configuration',
+    value: 'size',
+    preset: 'base',
+  },
+  tokenizer: { kind: 'text', help: 'where it is not beside the model', value: 'dir' },
+  textModel: {
+    kind: 'text',
+    help: 'a RoBERTa to begin with',
+    value: 'dir',
+    aliases: ['text_path', 'text_model_class'],
+  },
+  audioModel: {
+    kind: 'text',
+    help: 'a WavLM to begin with',
+    value: 'dir',
+    aliases: ['audio_path', 'audio_model_class'],
+  },
+  output: {
+    kind: 'text',
+    help: 'checkpoints, the best network and results go here',
+    value: 'dir',
+    preset: 'spectra-TASK',
+    aliases: ['model_save_path', 'output_dir'],
+  },
+  layout: { kind: 'text', help: 'which of the published layouts the files have, where it cannot be told' },
+  onBadRecord: { kind: ['stop', 'skip'], help: 'what a record that cannot be used does', preset: 'stop' },
+  testSpeakers: { kind: 'list', help: 'whose turns are kept to test on' },
+  validSpeakers: { kind: 'list', help: 'whose turns are kept to choose the best epoch by' },
+  device: { kind: 'text', help: 'such as cpu or cuda:0', preset: 'cpu' },
+  compat: { kind: ['published'], help: 'what the published code does where ours does better' },
+  epochs: { kind: 'number', help: 'passes over the data', preset: 5 },
+  batchSize: {
+    kind: 'whole',
+    help: 'samples of a batch',
+    preset: 24,
+    aliases: ['batch_size', 'per_gpu_train_batch_size'],
+  },
+  accumulation: { kind: 'whole', help: 'batches of a step', preset: 1, aliases: ['grad_acc', 'accum'] },
+  learningRate: {
+    kind: 'number',
+    help: 'the highest',
+    value: 'rate',
+    preset: '2e-5',
+    aliases: ['lr', 'learning_rate'],
+  },
+  warmup: { kind: 'number', help: 'share of all steps over which the rate climbs', preset: 0.01 },
+  weightDecay: { kind: 'number', help: 'of AdamW', preset: 0.01, aliases: ['weight_decay'] },
+  maxGradNorm: { kind: 'number', help: 'gradients are clipped to', preset: 1, aliases: ['grad_norm'] },
+  patience: { kind: 'whole', help: 'epochs without progress after which it stops', preset: 5 },
+  seed: { kind: 'whole', help: 'of weights, order and dropout', preset: 42 },
+  maxAudioLength: { kind: 'whole', help: 'samples of 16 kHz that a clip is cut to', preset: 160000 },
+  maxTextLength: { kind: 'whole', help: 'tokens that a text is cut to', preset: 512, aliases: ['text_length'] },
+  historyAudio: { kind: 'flag', help: 'the clip of the turn before is heard too', aliases: ['multi_audio'] },
+  turnIds: { kind: 'flag', help: 'the text tells earlier turns from the current one', aliases: ['use_turn_ids'] },
+  fp16: { kind: 'flag', help: 'mixed precision on CUDA' },
+  bf16: { kind: 'flag', help: 'computes in bfloat16' },
+  gradientCheckpointing: { kind: 'flag', help: 'less memory, a third more time', aliases: ['grad_ckpt'] },
+  progress: { kind: 'flag', help: 'a bar, or lines without a terminal', aliases: ['show_inner_progress'] },
+  numFusedLayers: { kind: 'whole', help: 'layers over text and speech', preset: 1, aliases: ['num_fused_layers'] },
+  // Those of the other commands, which the original has in one.
+  mode: { kind: ['pretrain', 'finetune', 'dst'], help: 'finetune; the others are commands of their own', hidden: true },
+  datasetConfig: { kind: 'text', help: 'of `spectra track`', hidden: true, aliases: ['dataset_config'] },
+  transcripts: { kind: 'text', help: 'of `spectra pretrain`', hidden: true },
+  numTurns: { kind: 'whole', help: 'of `spectra pretrain`', hidden: true, aliases: ['num_turns'] },
+  saveEpochs: {
+    kind: 'whole',
+    help: 'each epoch is saved, and the best one kept',
+    hidden: true,
+    aliases: ['save_interval'],
+  },
+  lossScale: { kind: 'number', help: 'found while training', hidden: true, aliases: ['loss_scale'] },
+} as const
+
+const DEEPSPEED = 'the optimiser is divided over processes by the option zero of the Trainer'
+
+/** The original's options that are no other names. */
+export const SPECTRA_FOREIGN: ForeignOptions = {
+  audio_length: { read: (text, flag) => ['maxAudioLength', String(Math.round(positive(text, flag) * 16_000))] },
+  apex_level: { read: (text, flag) => (positive(text, flag) > 0 ? ['fp16', 'true'] : undefined) },
+  local_rank: { takesValue: true, reason: 'voxtorch launch tells each process its rank' },
+  ds_config: { takesValue: true, reason: DEEPSPEED },
+  ds_stage: { takesValue: true, reason: DEEPSPEED },
+  dont_use_ckpts: { takesValue: false, reason: 'gradient checkpointing is off unless it is asked for' },
+  model_name: { takesValue: true, reason: 'the output folder names the model' },
+  model_type: { takesValue: true, reason: 'there is one kind of tokenizer, which is read from the model' },
 }
 
-type Kind = 'text' | 'number' | 'whole' | 'flag' | 'list' | 'path'
-type Name = keyof SpectraArguments
-
-/** Our options: their names on the command line are these in kebab-case. */
-const OPTIONS: Record<Name, Kind | readonly string[]> = {
-  mode: ['pretrain', 'finetune', 'dst'],
-  task: 'text',
-  kind: ['regression', 'classification'],
-  labels: 'list',
-  keyMetric: 'text',
-  data: 'path',
-  model: 'path',
-  config: 'text',
-  tokenizer: 'path',
-  predict: 'path',
-  output: 'path',
-  datasetConfig: 'path',
-  device: 'text',
-  compat: ['published'],
-  layout: 'text',
-  onBadRecord: ['stop', 'skip'],
-  testSpeakers: 'list',
-  validSpeakers: 'list',
-  epochs: 'number',
-  batchSize: 'whole',
-  accumulation: 'whole',
-  learningRate: 'number',
-  warmup: 'number',
-  weightDecay: 'number',
-  maxGradNorm: 'number',
-  patience: 'whole',
-  seed: 'whole',
-  maxAudioLength: 'whole',
-  maxTextLength: 'whole',
-  historyAudio: 'flag',
-  turnIds: 'flag',
-  fp16: 'flag',
-  bf16: 'flag',
-  lossScale: 'number',
-  gradientCheckpointing: 'flag',
-  progress: 'flag',
-  numTurns: 'whole',
-  numFusedLayers: 'whole',
-  saveEpochs: 'whole',
-  transcripts: 'path',
-  audioModel: 'path',
-  textModel: 'path',
-}
-
-/** The original's names for the same things, of `main.py` and of `run_dst.py`. */
-const ALIASES: Record<string, Name> = {
-  data_path: 'data',
-  data_dir: 'data',
-  model_path: 'model',
-  model_dir: 'model',
-  model_save_path: 'output',
-  output_dir: 'output',
-  dataset_config: 'datasetConfig',
-  batch_size: 'batchSize',
-  per_gpu_train_batch_size: 'batchSize',
-  grad_acc: 'accumulation',
-  accum: 'accumulation',
-  lr: 'learningRate',
-  learning_rate: 'learningRate',
-  grad_norm: 'maxGradNorm',
-  weight_decay: 'weightDecay',
-  text_length: 'maxTextLength',
-  multi_audio: 'historyAudio',
-  use_turn_ids: 'turnIds',
-  grad_ckpt: 'gradientCheckpointing',
-  loss_scale: 'lossScale',
-  show_inner_progress: 'progress',
-  num_turns: 'numTurns',
-  num_fused_layers: 'numFusedLayers',
-  save_interval: 'saveEpochs',
-  audio_path: 'audioModel',
-  text_path: 'textModel',
-  audio_model_class: 'audioModel',
-  text_model_class: 'textModel',
-}
-
-/** The original's options that have nothing to say here, with the reason. A `true` takes a value. */
-const IGNORED: Record<string, readonly [takesValue: boolean, reason: string]> = {
-  local_rank: [true, 'voxtorch launch tells each process its rank'],
-  ds_config: [true, 'the optimiser is divided over processes by the option zero of the Trainer'],
-  ds_stage: [true, 'the optimiser is divided over processes by the option zero of the Trainer'],
-  dont_use_ckpts: [false, 'gradient checkpointing is off unless it is asked for'],
-  model_name: [true, 'the output folder names the model'],
-  model_type: [true, 'there is one kind of tokenizer, which is read from the model'],
-}
+/** {@link SPECTRA_OPTIONS} as they are read. */
+export type SpectraArguments = OptionsOf<typeof SPECTRA_OPTIONS>
 
 export interface ParsedSpectraArguments {
   options: SpectraArguments
   /** What was given and has no effect, with the reason: tell the user. */
-  ignored: { flag: string; reason: string }[]
+  ignored: IgnoredOption[]
 }
 
 /**
@@ -167,91 +139,13 @@ export interface ParsedSpectraArguments {
  * twice
  */
 export function parseSpectraArguments(argv: readonly string[]): ParsedSpectraArguments {
-  requireForm('parseSpectraArguments', 'argv', argv, ['string'])
-  const options: Record<string, unknown> = {}
-  const ignored: ParsedSpectraArguments['ignored'] = []
-  const words = [...argv]
-  const set = (flag: string, name: Name, value: unknown) => {
-    if (Object.hasOwn(options, name)) throw wrong(flag, `${flag} says again what was said before (${kebab(name)})`)
-    options[name] = value
-  }
-  while (words.length > 0) {
-    const word = words.shift() as string
-    const match = /^--([A-Za-z][\w-]*)(?:=([\s\S]*))?$/.exec(word)
-    if (!match) throw wrong(word, `${JSON.stringify(word)} is no option: they begin with --`)
-    const key = (match[1] as string).replaceAll('-', '_')
-    const flag = `--${match[1]}`
-    const given = match[2]
-    const value = (): string => {
-      const found = given ?? words.shift()
-      if (found === undefined || (given === undefined && /^--[A-Za-z]/.test(found))) {
-        throw wrong(flag, `${flag} needs a value`)
-      }
-      return found
-    }
-    if (key === 'audio_length') set(flag, 'maxAudioLength', Math.round(number(flag, value()) * 16_000))
-    else if (key === 'apex_level') {
-      if (number(flag, value()) > 0) set(flag, 'fp16', true)
-    } else if (key === 'model') {
-      const model = value()
-      if (model === 'spectra') ignored.push({ flag: '--model spectra', reason: 'there is no other network' })
-      else set(flag, 'model', model)
-    } else if (Object.hasOwn(IGNORED, key)) {
-      const [takesValue, reason] = IGNORED[key]!
-      if (takesValue) value()
-      ignored.push({ flag, reason })
-    } else {
-      const denied = key.startsWith('no_') ? nameOf(key.slice(3)) : undefined
-      const name = nameOf(key) ?? denied
-      if (name === undefined) throw unknown(flag, key)
-      const kind = OPTIONS[name]
-      if (denied !== undefined && kind !== 'flag') throw unknown(flag, key)
-      if (kind === 'flag') set(flag, name, denied === undefined ? flagValue(flag, given) : false)
-      else set(flag, name, checked(flag, kind, value()))
-    }
-  }
-  return { options: options as SpectraArguments, ignored }
+  const { options, files, ignored } = readOptions('SPECTRA', SPECTRA_OPTIONS, argv, SPECTRA_FOREIGN)
+  refuseFiles('SPECTRA', files)
+  return { options, ignored }
 }
 
-/** `--max-steps` of `maxSteps`. */
-export const kebab = (name: string): string => `--${name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`
-
-const OWN = new Map(Object.keys(OPTIONS).map((name) => [snakeCase(name), name as Name]))
-
-const nameOf = (key: string): Name | undefined =>
-  OWN.get(key) ?? (Object.hasOwn(ALIASES, key) ? ALIASES[key] : undefined)
-
-function flagValue(flag: string, given: string | undefined): boolean {
-  if (given === undefined || given === 'true') return true
-  if (given === 'false') return false
-  throw wrong(flag, `${flag} is true or false, not ${JSON.stringify(given)}`)
+function positive(text: string, flag: string): number {
+  const value = text.trim() === '' ? Number.NaN : Number(text)
+  if (Number.isFinite(value) && value >= 0) return value
+  throw new ConfigError(`${flag} is a number of at least 0, not ${JSON.stringify(text)}`, { argument: flag })
 }
-
-function checked(flag: string, kind: Kind | readonly string[], value: string): unknown {
-  if (typeof kind !== 'string') {
-    if (kind.includes(value)) return value
-    throw wrong(flag, `${flag} is ${kind.join(' or ')}, not ${JSON.stringify(value)}`)
-  }
-  if (kind === 'number') return number(flag, value)
-  if (kind === 'whole') {
-    const whole = number(flag, value)
-    if (Number.isSafeInteger(whole)) return whole
-    throw wrong(flag, `${flag} is a whole number, not ${value}`)
-  }
-  if (value === '') throw wrong(flag, `${flag} needs a value`)
-  return kind === 'list' ? value.split(',').map((item) => item.trim()) : value
-}
-
-function number(flag: string, value: string): number {
-  const found = Number(value)
-  if (value.trim() !== '' && Number.isFinite(found) && found >= 0) return found
-  throw wrong(flag, `${flag} is a number of at least 0, not ${JSON.stringify(value)}`)
-}
-
-function unknown(flag: string, key: string): ConfigError {
-  const known = [...OWN.keys(), ...Object.keys(ALIASES), ...Object.keys(IGNORED), 'audio_length', 'apex_level']
-  const near = nearest(key, known)
-  return wrong(flag, `SPECTRA has no option ${flag}${near ? `; did you mean --${near.replaceAll('_', '-')}?` : ''}`)
-}
-
-const wrong = (argument: string, message: string): ConfigError => new ConfigError(message, { argument })

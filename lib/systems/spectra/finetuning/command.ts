@@ -1,9 +1,11 @@
+import { defined } from '../../../base/check.js'
 import { ConfigError } from '../../../base/errors.js'
 import { requireForm } from '../../../base/form.js'
+import { flagOf } from '../../../kit/options.js'
 import type { Device } from '../../../tensor/index.js'
 import { readSpectraConfig } from '../network/config.js'
 import { SpectraForSequenceClassification } from '../network/network.js'
-import { kebab, type SpectraArguments } from './arguments.js'
+import type { SpectraArguments } from './arguments.js'
 import type { OpenSpectraDataOptions, SpectraData } from './data.js'
 import type { FinetuneSpectraOptions, SpectraResults } from './finetune.js'
 import type { SpectraLayout } from './published-layouts.js'
@@ -84,8 +86,8 @@ export function spectraFinetuningOfArguments(
 
 /** Options of the other commands, and of the original, that fine-tuning has no use for. */
 const NOT_HERE: Partial<Record<keyof SpectraArguments, string>> = {
-  datasetConfig: 'slots are for examples/spectra-dst.ts',
-  transcripts: 'transcripts are for examples/spectra-pretrain.ts',
+  datasetConfig: 'slots are for voxtorch spectra track',
+  transcripts: 'transcripts are for voxtorch spectra pretrain',
   numTurns: 'a turn is read after as many as its data gives it, at most ten',
   saveEpochs: 'each epoch is saved, and the best one kept',
   lossScale: 'the scale is found while training',
@@ -99,11 +101,11 @@ export function unusedSpectraArguments(options: SpectraArguments): { flag: strin
   requireForm('unusedSpectraArguments', 'options', options, { 'device?': 'string' })
   const { mode = 'finetune', fp16, device } = options
   if (mode !== 'finetune') {
-    const example = { pretrain: 'spectra-pretrain', dst: 'spectra-dst' }[mode]
-    throw new ConfigError(`--mode ${mode} is what examples/${example}.ts does`, { argument: 'mode' })
+    const verb = { pretrain: 'pretrain', dst: 'track' }[mode]
+    throw new ConfigError(`--mode ${mode} is what voxtorch spectra ${verb} does`, { argument: 'mode' })
   }
   const found = Object.entries(NOT_HERE).filter(([name]) => Object.hasOwn(options, name))
-  const unused = found.map(([name, reason]) => ({ flag: kebab(name), reason }))
+  const unused = found.map(([name, reason]) => ({ flag: flagOf(name), reason }))
   return fp16 && !device?.startsWith('cuda')
     ? [...unused, { flag: '--fp16', reason: 'it is for CUDA: say --device cuda' }]
     : unused
@@ -167,6 +169,3 @@ export function spectraReport(results: SpectraResults): string {
     ...rows,
   ].join('\n')
 }
-
-const defined = <T extends object>(values: T): { [K in keyof T]?: Exclude<T[K], undefined> } =>
-  Object.fromEntries(Object.entries(values).filter(([, value]) => value !== undefined)) as never

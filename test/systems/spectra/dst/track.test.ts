@@ -268,8 +268,8 @@ describe('the command line', () => {
 
   it('says what is wrong', () => {
     expect(() => parseDstArguments(['--acum', '4'])).toThrow(/did you mean --accum/)
-    expect(() => parseDstArguments(['--lr', 'fast'])).toThrow(/must be a number/)
-    expect(() => parseDstArguments(['--lr', '1', '--learning-rate', '2'])).toThrow(/given twice/)
+    expect(() => parseDstArguments(['--lr', 'fast'])).toThrow(/is a number of at least 0/)
+    expect(() => parseDstArguments(['--lr', '1', '--learning-rate', '2'])).toThrow(/said before/)
     expect(() => parseDstArguments(['--model_type', 'bert'])).toThrow(/'bert' is not supported/)
     expect(() => parseDstArguments(['--evaluate=3'])).toThrow(ConfigError)
   })

@@ -123,8 +123,8 @@ describe("SPECTRA's command line", () => {
       '--fp16',
     ])
     expect(unused('--fp16 --device cuda:0')).toEqual([])
-    expect(() => unused('--mode pretrain')).toThrow(/spectra-pretrain/)
-    expect(() => unused('--mode dst')).toThrow(/spectra-dst/)
+    expect(() => unused('--mode pretrain')).toThrow(/spectra pretrain/)
+    expect(() => unused('--mode dst')).toThrow(/spectra track/)
   })
 
   it('makes the network that they name', async () => {

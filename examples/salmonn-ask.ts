@@ -1,0 +1,18 @@
+/**
+ * Asks SALMONN about sounds, by the library: `voxtorch salmonn chat` talks, `voxtorch serve salmonn` has a page for it.
+ *
+ * `npx tsx examples/salmonn-ask.ts MODEL "What does she say?" 1.wav 2.wav`: MODEL is what `voxtorch salmonn train` saved.
+ */
+import * as vt from 'voxtorch'
+
+const [directory = 'runs/salmonn/model', question = 'What do you hear?', ...files] = process.argv.slice(2)
+using model = await vt.Salmonn.fromPretrained(directory, { dtype: 'float32' })
+using chat = new vt.SalmonnChat(model)
+const content: vt.SalmonnChatPart[] = []
+for (const file of files) {
+  const { samples } = await vt.readAudio(file, { sampleRate: vt.SALMONN_RATE })
+  content.push({ type: 'audio', samples: (await samples.data()) as Float32Array })
+}
+content.push({ type: 'text', text: question })
+for await (const { text } of chat.stream([{ role: 'user', content }], { maxNewTokens: 100 })) process.stdout.write(text)
+process.stdout.write('\n')

@@ -1,0 +1,104 @@
+import { createInterface } from 'node:readline/promises'
+import { ConfigError } from '../../../base/errors.js'
+import { commandRule } from '../../../kit/command.js'
+import type { Device, DType } from '../../../tensor/index.js'
+import { configurationOfArguments, SALMONN_OPTIONS, salmonnArguments } from '../configuration/arguments.js'
+import type { ChatLine } from '../data/chat-line.js'
+import type { SalmonnChatMessage, SalmonnChatPart } from '../prompts/chat.js'
+
+const { config, options, model, device, dtype } = SALMONN_OPTIONS
+
+export const chat = commandRule({
+  name: 'chat',
+  summary: 'Talks with SALMONN in the terminal, with the published parts or a saved model.',
+  details: `  voxtorch salmonn chat --model runs/salmonn/model
+  voxtorch salmonn chat --cfg-path configs/decode_config.yaml
+
+A line is what you say; words that name sound files become clips: 'talk.wav What does she say?', then 'And in what mood?'.
+Several may stand in a line, with commas or not, in double quotes where there are blanks in the path; '@FILE' has a path on
+each line. '/new' begins anew, '/quit' ends. Ctrl-C ends an answer. Where lines come from a file or a pipe, the exit code is 1
+if one could not be answered.`,
+  options: {
+    ...{ config, options, model, device, dtype },
+    json: { kind: 'flag', help: 'each answer is a line of JSON' },
+  },
+  async run({ json = false, ...rest }) {
+    const given = salmonnArguments(rest)
+    const configuration = given.config === undefined ? undefined : await configurationOfArguments(given)
+    if (configuration === undefined && given.model === undefined) {
+      throw new ConfigError('Say which model: --model DIR or --config FILE', { argument: 'model' })
+    }
+    const { Salmonn } = await import('../network/network.js')
+    const { SalmonnChat } = await import('../chat-model.js')
+    const { salmonnOfConfiguration } = await import('../load.js')
+    const { parseChatLine } = await import('../data/chat-line.js')
+    const dtype = (given.dtype ?? 'bfloat16') as DType
+    const place = given.device === undefined ? {} : { device: given.device as Device }
+    using model = configuration
+      ? await salmonnOfConfiguration(configuration, { dtype, model: given.model })
+      : await Salmonn.fromPretrained(given.model as string, { dtype, ...place })
+    using chat = new SalmonnChat(model)
+    const { maxNewTokens = 200, numBeams = 1, ...sampling } = configuration?.generation ?? {}
+    const { doSample = false, temperature = 1, topP, topK } = sampling
+    const drawn = doSample ? { temperature, ...(topP && { topP }), ...(topK && { topK }) } : {}
+    const terminal = createInterface({ input: process.stdin, output: json ? undefined : process.stdout, prompt: '> ' })
+    let stop = new AbortController()
+    let code = 0
+    terminal.on('SIGINT', () => stop.abort())
+    const messages: SalmonnChatMessage[] = []
+
+    /** The conversation with one more turn; what was not answered was not said. */
+    async function answer(line: string): Promise<void> {
+      stop = new AbortController()
+      let text = ''
+      try {
+        const said = await parseChatLine(line)
+        const asked = [...messages, await messageOf(said)]
+        try {
+          for await (const step of chat.stream(asked, { maxNewTokens, numBeams, ...drawn, signal: stop.signal })) {
+            text += step.text
+            if (!json) process.stdout.write(step.text)
+          }
+        } finally {
+          const reply = text.replaceAll('<SpeechHere>', '')
+          if (text !== '') {
+            messages.push(...asked.slice(-1), { role: 'assistant', content: [{ type: 'text', text: reply }] })
+          }
+        }
+        if (json) console.log(JSON.stringify({ audio: said.audio, prompt: said.text, answer: text }))
+      } catch (error) {
+        if (stop.signal.aborted) return
+        if (json) console.log(JSON.stringify({ prompt: line, error: (error as Error).message }))
+        else process.stdout.write((error as Error).message)
+        if (!process.stdin.isTTY) code = 1
+      }
+    }
+
+    if (!json) terminal.prompt()
+    for await (const line of terminal) {
+      const word = line.trim()
+      if (word === '/quit') break
+      if (word === '/new') messages.length = 0
+      else if (word !== '') {
+        await answer(word)
+        if (!json) process.stdout.write('\n')
+      }
+      if (!json) terminal.prompt()
+    }
+    terminal.close()
+    return code
+  },
+})
+
+async function messageOf({ audio, text }: ChatLine): Promise<SalmonnChatMessage> {
+  const { readAudio } = await import('../../../audio/read.js')
+  const { SALMONN_RATE } = await import('../network/clips.js')
+  const content: SalmonnChatPart[] = []
+  for (const path of audio) {
+    const { samples } = await readAudio(path, { sampleRate: SALMONN_RATE })
+    content.push({ type: 'audio', samples: (await samples.data()) as Float32Array })
+    samples.dispose()
+  }
+  if (text !== '') content.push({ type: 'text', text })
+  return { role: 'user', content }
+}

@@ -1,0 +1,100 @@
+import { ConfigError } from '../../../base/errors.js'
+import { commandRule } from '../../../kit/command.js'
+import type { JudgeSummary } from '../scoring/judge.js'
+import type { TrajectoryScores } from '../scoring/trajectory.js'
+
+export const score = commandRule({
+  name: 'score',
+  summary: 'Scores answers about emotional trajectories, of any model.',
+  details: `  voxtorch salmonn score --references test.json --predictions answers.jsonl
+
+References are a file of the challenge (JSON Lines) or what 'salmonn convert' made of it (JSON). A prediction has an 'id', and a
+'prediction', the answer with its line of emotions, or 'turns' and 'summary' as 'salmonn trajectory' writes them. A dialog
+without a prediction counts as answered with nothing.
+
+The challenge has a language model judge the answers: --judge-prompts writes what it is to be asked, a line with 'id' and
+'prompt' for each answer; --judge-replies reads its 'id' and 'reply', and adds the marks.`,
+  options: {
+    references: { kind: 'text', help: 'the truth', value: 'file' },
+    predictions: { kind: 'text', help: 'the answers', value: 'file' },
+    json: { kind: 'text', help: 'writes the scores as JSON too', value: 'file' },
+    judgePrompts: { kind: 'text', help: 'writes what a judge is to be asked', value: 'file' },
+    judgeReplies: { kind: 'text', help: 'reads what a judge said', value: 'file' },
+    task: { kind: ['task1', 'task2'], help: 'whose criteria a judge has', preset: 'task1' },
+    onBadRecord: {
+      kind: ['stop', 'skip'],
+      help: 'what a line that cannot be used does; skip counts them',
+      preset: 'stop',
+    },
+    skipBad: { kind: 'flag', help: 'as --on-bad-record skip', hidden: true },
+  },
+  async run({
+    references,
+    predictions,
+    json,
+    judgePrompts: asked,
+    judgeReplies,
+    task = 'task1',
+    skipBad,
+    onBadRecord,
+  }) {
+    if (references === undefined || predictions === undefined) {
+      throw new ConfigError('Say --references FILE and --predictions FILE', { argument: 'references' })
+    }
+    const { writeJson } = await import('../../../files/json/json.js')
+    const { writeJsonl } = await import('../../../files/json/jsonl.js')
+    const { judgeSummary } = await import('../scoring/judge.js')
+    const { judgePrompts, readJudgeReplies } = await import('../scoring/judge-files.js')
+    const { trajectoryScores } = await import('../scoring/trajectory.js')
+    const { readTrajectoryDialogs } = await import('../scoring/trajectory-dialogs.js')
+    const { pairTrajectories, readTrajectoryPredictions } = await import('../scoring/trajectory-files.js')
+    const onBadItem = skipBad ? 'skip' : (onBadRecord ?? 'stop')
+    const { dialogs, ...badDialogs } = await readTrajectoryDialogs(references, { onBadItem })
+    const { predictions: said, ...badAnswers } = await readTrajectoryPredictions(predictions, { onBadItem })
+    for (const { badItems, badItemErrors } of [badDialogs, badAnswers]) {
+      if (badItems > 0) console.error(`${badItems} left out; the first: ${badItemErrors[0]?.message}`)
+    }
+    const { pairs, unanswered } = pairTrajectories(said, dialogs)
+    const scores = trajectoryScores(pairs)
+    if (asked !== undefined) await writeJsonl(asked, judgePrompts(dialogs, pairs, { task }))
+    const ids = pairs.map(({ id }) => id)
+    const replies =
+      judgeReplies === undefined ? undefined : (await readJudgeReplies(judgeReplies, ids)).map(({ reply }) => reply)
+    const judge = replies && judgeSummary(replies, task)
+    if (json !== undefined) await writeJson(json, { ...scores, unanswered, ...(judge && { judge }) })
+    console.log(table(scores, unanswered.length))
+    if (judge) console.log(marks(judge))
+    return 0
+  },
+})
+
+const shown = (value: number | null) => (value === null ? '-' : value.toFixed(4))
+
+function table(scores: TrajectoryScores, unanswered: number): string {
+  const rows: [string, string][] = [
+    ['dialogs', `${scores.pairs}${unanswered > 0 ? ` (${unanswered} without an answer)` : ''}`],
+    ['with emotions', shown(scores.parsed)],
+    ['whole sequence right', shown(scores.exactSequence)],
+    ['turns right', shown(scores.positionAccuracy)],
+    ...scores.accuracyAt.map((value, i): [string, string] => [`  turn ${i + 1}`, shown(value)]),
+    ['unweighted average recall', shown(scores.uar)],
+    ['F1 of emotions, plain', shown(scores.macroF1)],
+    ['F1 of emotions, weighted', shown(scores.weightedF1)],
+    ['F1 of the set of emotions', shown(scores.labelSetF1)],
+    ['ROUGE-L of the words', shown(scores.rougeL)],
+  ]
+  const lines = rows.map(([name, value]) => `${name.padEnd(28)}${value}`)
+  if (scores.emotions.length > 0) lines.push('', 'emotion      precision   recall       F1    turns')
+  for (const { emotion, precision, recall, f1, support } of scores.emotions) {
+    const cells = [precision, recall, f1].map((value) => value.toFixed(4).padStart(9)).join('')
+    lines.push(`${emotion.padEnd(13)}${cells}${String(support).padStart(9)}`)
+  }
+  return lines.join('\n')
+}
+
+const marks = ({ judged, excluded, means, overall }: JudgeSummary): string =>
+  [
+    `\njudged ${judged}, without JSON ${excluded}`,
+    ...Object.entries(means).map(([name, value]) => `${name.padEnd(28)}${shown(value)}`),
+    `${'overall'.padEnd(28)}${shown(overall)}`,
+  ].join('\n')

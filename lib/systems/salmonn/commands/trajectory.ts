@@ -1,0 +1,125 @@
+import { existsSync } from 'node:fs'
+import { writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { defined } from '../../../base/check.js'
+import { ConfigError } from '../../../base/errors.js'
+import { commandRule } from '../../../kit/command.js'
+import type { Device, DType } from '../../../tensor/index.js'
+import { SALMONN_OPTIONS } from '../configuration/arguments.js'
+import type { SalmonnDatasetOptions } from '../data/dataset.js'
+import type { TrajectoryDialog } from '../scoring/trajectory-dialogs.js'
+import type { EmotionalTrajectory } from '../scoring/trajectory-report.js'
+
+const { config, options, model, device, dtype } = SALMONN_OPTIONS
+
+export const trajectory = commandRule({
+  name: 'trajectory',
+  summary: "Tells how each speaker's emotion goes through a dialog: as text, as JSON, and as a picture.",
+  details: `  voxtorch salmonn trajectory --model runs/salmonn/model ann=1.wav bob=2.wav ann=3.wav --picture keys.html
+  voxtorch salmonn trajectory --model runs/salmonn/model task1_3.jsonl --dialog zh_0102_0001 --json one.json
+  voxtorch salmonn trajectory --model runs/salmonn/model test.json --json answers.jsonl
+
+A dialog is a file of the challenge (JSON Lines), what 'salmonn convert' made of it (JSON), or clips, each with its speaker
+before it. Of a file with several dialogs all are told, or the one that --dialog names; --json then has a line for each, which
+'salmonn score' scores. Dialogs are read as 'salmonn train' wrote down beside the model; --config and --options say otherwise,
+such as data.gapSeconds=0.5. A model that was not trained to write a line of emotions is asked about each turn.`,
+  files: 'DIALOGS.json|SPEAKER=CLIP ...',
+  options: {
+    ...{ model, config, device, dtype },
+    options: { ...options, help: 'over the configuration, such as data.gapSeconds=0.5; one each', oneEach: true },
+    dialog: { kind: 'text', help: 'of a file with several', value: 'id' },
+    json: { kind: 'text', help: 'writes what was told as .json or .jsonl', value: 'file' },
+    picture: { kind: 'text', help: 'draws one dialog as .svg or .html', value: 'file' },
+    audioRoot: { kind: 'text', help: 'what paths of clips are relative to', value: 'dir' },
+    perTurn: { kind: ['missing', 'always', 'never'], help: 'when each turn is asked about', preset: 'missing' },
+    labels: { kind: 'list', help: 'emotions to choose from' },
+  },
+  async run(given, files) {
+    const { json, picture, model: from } = given
+    const dialogs = await dialogsOf(files, given)
+    const missing = dialogs.flatMap(({ entry }) => entry.audio).find((path) => !existsSync(path))
+    if (missing !== undefined) throw new ConfigError(`There is no sound file ${missing}`, { file: missing })
+    if (picture !== undefined && !/\.(svg|html)$/i.test(picture)) {
+      throw new ConfigError('--picture takes a file .svg or .html', { argument: 'picture' })
+    }
+    if (picture !== undefined && dialogs.length > 1) {
+      throw new ConfigError(
+        `A picture is of one dialog, and there are ${dialogs.length}: say --dialog ${dialogs[0]?.id}, or another`,
+        { argument: 'picture' },
+      )
+    }
+    const trained = join(from ?? '.', 'data.json')
+    const file = given.config ?? (from !== undefined && existsSync(trained) ? trained : undefined)
+    if (from === undefined && file === undefined) {
+      throw new ConfigError('Say which model: --model DIR or --config FILE', { argument: 'model' })
+    }
+    const { readSalmonnConfiguration, salmonnConfiguration } = await import('../configuration/read.js')
+    const configuration =
+      file === undefined
+        ? await salmonnConfiguration({}, given.options, '--options')
+        : await readSalmonnConfiguration(file, given.options)
+    const { salmonnOfConfiguration } = await import('../load.js')
+    const { salmonnDatasetOptions } = await import('../data/open.js')
+    const { SalmonnPrompts } = await import('../prompts/prompts.js')
+    const { tellTrajectory } = await import('../scoring/tell-trajectory.js')
+    const { trajectoryText } = await import('../scoring/trajectory-report.js')
+    const { data: settings, generation, compat } = configuration
+    using model = await salmonnOfConfiguration(configuration, {
+      ...defined({ model: from, device: given.device as Device | undefined }),
+      dtype: (given.dtype ?? 'bfloat16') as DType,
+    })
+    const prompts = settings.testPrompts ?? settings.prompts
+    const data: SalmonnDatasetOptions = {
+      ...salmonnDatasetOptions(settings),
+      ...(prompts !== undefined && { prompts: await SalmonnPrompts.load(prompts) }),
+      ...(compat && { compat }),
+    }
+    const { perTurn = 'missing', labels = [] } = given
+    const told: EmotionalTrajectory[] = []
+    for (const dialog of dialogs) {
+      const one = await tellTrajectory(model, dialog, { data, generation, perTurn, labels })
+      told.push(one)
+      console.log(`${trajectoryText(one)}\n`)
+      if (one.emotionsFrom === 'turns' && perTurn !== 'always') {
+        console.error(`${dialog.id}: the answer had no emotion for each turn, so each turn was asked about`)
+      }
+    }
+    if (json !== undefined) await write(json, told)
+    if (picture !== undefined) await draw(picture, told[0] as EmotionalTrajectory)
+    return 0
+  },
+})
+
+async function dialogsOf(
+  files: readonly string[],
+  { audioRoot, dialog }: { audioRoot?: string; dialog?: string },
+): Promise<TrajectoryDialog[]> {
+  const { dialogOfClips, readTrajectoryDialogs } = await import('../scoring/trajectory-dialogs.js')
+  const [file = ''] = files
+  if (files.length === 0) {
+    throw new ConfigError('Say which dialog: a .json or .jsonl file, or clips such as ann=1.wav bob=2.wav', {})
+  }
+  if (files.length > 1 || !/\.jsonl?$/i.test(file)) {
+    const clips = files.map((input) => /^(?:([^=]+)=)?(.+)$/s.exec(input) as RegExpExecArray)
+    return [dialogOfClips(clips.map(([, speaker = 'speaker', audio]) => ({ speaker, audio: audio as string })))]
+  }
+  const { dialogs } = await readTrajectoryDialogs(file, defined({ audioRoot }))
+  if (dialog === undefined) return dialogs
+  const found = dialogs.filter(({ id }) => id === dialog)
+  if (found.length === 0) throw new ConfigError(`${file} has no dialog ${dialog}`, { file, argument: 'dialog' })
+  return found
+}
+
+async function write(file: string, told: readonly EmotionalTrajectory[]): Promise<void> {
+  const { writeJson } = await import('../../../files/json/json.js')
+  const { writeJsonl } = await import('../../../files/json/jsonl.js')
+  if (/\.jsonl$/i.test(file)) await writeJsonl(file, told)
+  else await writeJson(file, told.length === 1 ? told[0] : told)
+}
+
+async function draw(file: string, told: EmotionalTrajectory): Promise<void> {
+  const { trajectoryPage } = await import('../scoring/trajectory-page.js')
+  const { trajectorySvg } = await import('../scoring/trajectory-picture.js')
+  const title = `Emotional trajectory: ${told.id}`
+  await writeFile(file, /\.svg$/i.test(file) ? trajectorySvg(told, title) : trajectoryPage(told, title))
+}

@@ -1,0 +1,28 @@
+import { commandRule } from '../../../kit/command.js'
+import { SPECTRA_FOREIGN, SPECTRA_OPTIONS } from '../finetuning/arguments.js'
+
+export const finetune = commandRule({
+  name: 'finetune',
+  summary: 'Fine-tunes on MOSI, MOSEI, IEMOCAP or MIntRec from the published files, or on recordings of your own.',
+  details: `  voxtorch spectra finetune --task mosi --data DIR --model SPECTRA-base
+  voxtorch spectra finetune --task mood --kind classification --data turns.jsonl --test-speakers ann,bob --config tiny --tokenizer DIR
+
+The best epoch by validation is saved in OUTPUT/best and measured once on the test data. The same command goes on where a
+killed run was. The original's options (--lr=2e-5 --batch_size=24 --multi_audio …) work too.`,
+  options: SPECTRA_OPTIONS,
+  foreign: SPECTRA_FOREIGN,
+  async run(options) {
+    const { manualSeed } = await import('../../../tensor/index.js')
+    const { openSpectraData } = await import('../finetuning/data.js')
+    const { finetuneSpectra } = await import('../finetuning/finetune.js')
+    const command = await import('../finetuning/command.js')
+    for (const { flag, reason } of command.unusedSpectraArguments(options))
+      console.error(`${flag} has no effect: ${reason}`)
+    const data = await openSpectraData(...command.spectraDataOfArguments(options))
+    manualSeed(options.seed ?? 42)
+    const model = await command.spectraOfArguments(options, data)
+    const results = await finetuneSpectra({ model, data, ...command.spectraFinetuningOfArguments(options) })
+    console.log(command.spectraReport(results))
+    return 0
+  },
+})

@@ -1,0 +1,39 @@
+import { dirname, resolve } from 'node:path'
+import { defined } from '../../../base/check.js'
+import { ConfigError } from '../../../base/errors.js'
+import { commandRule } from '../../../kit/command.js'
+import type { Device } from '../../../tensor/index.js'
+import type { SpectraJsonlRecord } from '../finetuning/own-records.js'
+
+export const predict = commandRule({
+  name: 'predict',
+  summary: 'Answers for each turn of a file with a fine-tuned network: a line of JSON each.',
+  details: `  voxtorch spectra predict turns.jsonl --model spectra-mood/best
+
+The file has the form of the training data; labels may be left out.`,
+  files: 'TURNS.jsonl',
+  options: {
+    model: { kind: 'text', help: 'what `spectra finetune` saved', value: 'dir' },
+    device: { kind: 'text', help: 'such as cpu or cuda:0', preset: 'cpu' },
+  },
+  async run({ model, device }, files) {
+    const [file, ...more] = files
+    if (file === undefined || more.length > 0) throw new ConfigError('Say which turns: one FILE.jsonl', {})
+    if (model === undefined) throw new ConfigError('Say which network shall answer: --model OUTPUT/best', {})
+    const { readJsonl } = await import('../../../files/json/jsonl.js')
+    const { SpectraClassifier } = await import('../inference/classifier.js')
+    const factory = device === undefined ? {} : { device: device as Device }
+    const clip = (path?: string | null, start?: number, end?: number) =>
+      path ? { path: resolve(dirname(file), path), ...defined({ start, end }) } : null
+    using classifier = await SpectraClassifier.fromPretrained(model, factory)
+    for await (const record of readJsonl(file)) {
+      const turn = record as SpectraJsonlRecord
+      const { text, words, history, historyAudio } = turn
+      const spoken = { text: text ?? words ?? '', audio: clip(turn.audio, turn.start, turn.end) }
+      const before = history && { history, historyAudio: clip(historyAudio, turn.historyStart, turn.historyEnd) }
+      const [answer] = await classifier.classify([{ ...spoken, ...before }])
+      console.log(JSON.stringify({ ...(turn.id !== undefined && { id: turn.id }), ...answer }))
+    }
+    return 0
+  },
+})

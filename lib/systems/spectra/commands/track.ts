@@ -1,0 +1,140 @@
+import { createReadStream, existsSync } from 'node:fs'
+import { join } from 'node:path'
+import { createInterface } from 'node:readline'
+import { defined } from '../../../base/check.js'
+import { ConfigError } from '../../../base/errors.js'
+import { commandRule } from '../../../kit/command.js'
+import type { Device } from '../../../tensor/index.js'
+import type { Tokenizer } from '../../../text/index.js'
+import { DST_FOREIGN, DST_OPTIONS, type DstArguments, dstArguments } from '../dst/arguments.js'
+import type { DstConfig } from '../dst/config.js'
+import type { SpectraForDst } from '../dst/model.js'
+import type { DstTrackerTurn } from '../dst/tracker.js'
+
+export const track = commandRule({
+  name: 'track',
+  summary:
+    "Follows what a user wants through a spoken dialog: SPECTRA with TripPy's heads, on SpokenWOZ or dialogs of your own.",
+  details: `  voxtorch spectra track --data DIR --config DIR/config.json --model SPECTRA --output OUT             trains
+  voxtorch spectra track --data DIR --config DIR/config.json --model SPECTRA --output OUT --evaluate  scores --split
+  voxtorch spectra track --model SPECTRA --output OUT --track turns.jsonl                             prints states
+
+DIR has SpokenWOZ's data.json, its published pickles, or train.jsonl, val.jsonl and test.jsonl in the form that
+readDstDialogs describes. A training that is started again goes on. Turns to track are lines of
+{"user": {"text": …, "audio": {"path": …}}, "system": {"text": …}}, with an empty line for a new dialog. The flags of the
+original's run_dst.py work too.`,
+  options: DST_OPTIONS,
+  foreign: DST_FOREIGN,
+  async run(given) {
+    const options = dstArguments(given)
+    const { readDstConfig, spokenWozConfig } = await import('../dst/config.js')
+    const { Tokenizer } = await import('../../../text/index.js')
+    const config = options.config === undefined ? spokenWozConfig() : await readDstConfig(options.config)
+    const tokenizer = await Tokenizer.fromPretrained(options.modelDir)
+    const run = { options, config, tokenizer, model: await network(options, config) }
+    if (options.mode === 'track') await follow(run)
+    else if (options.mode === 'evaluate') await score(run, options.split)
+    else {
+      await train(run)
+      await score(run, 'val')
+    }
+    return 0
+  },
+})
+
+interface Run {
+  options: DstArguments
+  config: DstConfig
+  tokenizer: Tokenizer
+  model: SpectraForDst
+}
+
+/** The trained tracker, a checkpoint of it, or a new one on a pre-trained SPECTRA. */
+async function network(options: DstArguments, config: DstConfig): Promise<SpectraForDst> {
+  const { manualSeed } = await import('../../../tensor/index.js')
+  const { Spectra } = await import('../network/network.js')
+  const { SpectraForDst } = await import('../dst/model.js')
+  const { checkpoint, classLossRatio, compat, dropout, headsDropout, mode, output } = options
+  const device = (options.device ?? 'cpu') as Device
+  if (mode !== 'train' && checkpoint === undefined && existsSync(join(output, 'config.json'))) {
+    return SpectraForDst.load(output, (of) => Spectra.fromConfig(of as never, { device }), { device })
+  }
+  manualSeed(options.training.seed ?? 3407)
+  const encoder = await Spectra.fromPretrained(options.modelDir, { device, config: compat ? { compat } : {} })
+  const hiddenSize = encoder.config.textConfig.hiddenSize ?? 768
+  const heads = { config, hiddenSize, dropout, headsDropout, classLossRatio, compat, device }
+  const model = new SpectraForDst(encoder, heads)
+  if (mode === 'train') return model
+  if (checkpoint === undefined) {
+    throw new ConfigError(`${output} has no trained tracker: train one, or name a --checkpoint`, { argument: 'output' })
+  }
+  const { loadSafetensors } = await import('../../../files/safetensors/safetensors.js')
+  const { tensors } = await loadSafetensors(join(output, checkpoint, 'model.safetensors'))
+  model.loadStateDict(tensors)
+  for (const tensor of Object.values(tensors)) tensor.dispose()
+  return model
+}
+
+async function read({ options, config, tokenizer }: Run, split: string) {
+  const { DstDataset } = await import('../dst/batch.js')
+  const { loadDstSplit } = await import('../dst/data.js')
+  const { audio, compat, maxLength, noAudio } = options
+  const from = { config, tokenizer, maxLength, compat, ...defined({ audio }) }
+  const { features, source, truncated, lostSpans, report } = await loadDstSplit(options.data, split, from)
+  const cut = truncated > 0 ? `, ${truncated} too long (${lostSpans} labels lost)` : ''
+  console.log(`${split}: ${features.length} turns of ${source}${cut}`)
+  if (report) console.log(report)
+  return { features, dataset: new DstDataset(features, { noAudio }) }
+}
+
+async function train(run: Run): Promise<void> {
+  const { dstTrainer } = await import('../dst/train.js')
+  const { config, model, options, tokenizer } = run
+  const { compat, maxLength, training } = options
+  const { dataset: trainDataset } = await read(run, 'train')
+  const trainer = dstTrainer({
+    ...{ config, tokenizer, compat, model, trainDataset, evalDataset: await read(run, 'val') },
+    ...(compat && { textLength: maxLength }),
+    args: { evalStrategy: 'epoch', ...training },
+  })
+  await trainer.train()
+  await trainer.saveModel()
+}
+
+async function score(run: Run, split: string): Promise<void> {
+  const { ProgressBar } = await import('../../../data/progress.js')
+  const { writeJson } = await import('../../../files/json/json.js')
+  const { dstPredictionRecords, dstScores } = await import('../dst/metrics.js')
+  const { trackDst } = await import('../dst/predict.js')
+  const { trippyScores } = await import('../dst/trippy-metrics.js')
+  const { config, model, options, tokenizer } = run
+  const { features, dataset } = await read(run, split)
+  using bar = new ProgressBar({ total: features.length, label: split, unit: 'turns' })
+  let done = 0
+  const results = await trackDst(model, dataset, {
+    ...{ config, tokenizer, compat: options.compat, padId: tokenizer.padTokenId ?? 1 },
+    batchSize: options.training.perDeviceEvalBatchSize ?? 24,
+    onBatch(turns) {
+      for (; done < turns; done++) bar.tick()
+    },
+  })
+  const { jointGoalAccuracy, jointGoalAccuracyWithoutProfile, slotAccuracy } = dstScores(results, config)
+  const trippy = trippyScores(results, config)
+  await writeJson(join(options.output, `${split}-predictions.json`), dstPredictionRecords(results, config))
+  console.log(`\njoint goal accuracy        ${jointGoalAccuracy.toFixed(4)}`)
+  console.log(`  without profile slots    ${jointGoalAccuracyWithoutProfile.toFixed(4)}`)
+  console.log(`  as TripPy's script       ${trippy.jointGoalAccuracy.toFixed(4)}`)
+  console.log(`slot accuracy              ${slotAccuracy.toFixed(4)}`)
+  if (dataset.emptyAudio.size > 0) console.log(`${dataset.emptyAudio.size} utterances had no speech where it should be`)
+}
+
+async function follow({ options, config, tokenizer, model }: Run): Promise<void> {
+  const { DstTracker } = await import('../dst/tracker.js')
+  const { compat, maxLength, track } = options
+  const tracker = new DstTracker({ config, tokenizer, compat, model, maxLength })
+  const input = track === '-' ? process.stdin : createReadStream(track as string)
+  for await (const line of createInterface({ input })) {
+    if (line.trim() === '') tracker.reset()
+    else console.log(JSON.stringify((await tracker.next(JSON.parse(line) as DstTrackerTurn)).state))
+  }
+}

@@ -1,0 +1,111 @@
+import { describe, expect, it } from 'vitest'
+import { ConfigError } from '../../lib/base/errors.js'
+import { commandRule, helpOf, runCommand } from '../../lib/kit/command.js'
+import { flagOf, readOptions } from '../../lib/kit/options.js'
+
+const TABLE = {
+  batchSize: { kind: 'whole', help: 'samples of a batch', preset: 24, aliases: ['per_gpu_batch'] },
+  learningRate: { kind: 'number', help: 'the highest', value: 'rate', aliases: ['lr'] },
+  validShare: { kind: 'share', help: 'to choose by' },
+  turnIds: { kind: 'flag', help: 'tells turns' },
+  labels: { kind: 'list', help: 'classes' },
+  style: { kind: ['plain', 'rich'], help: 'how it looks' },
+  options: { kind: 'texts', help: 'key=value' },
+  each: { kind: 'texts', help: 'one behind each', oneEach: true },
+  model: { kind: 'text', help: 'a network', value: 'dir', without: { other: 'there is no other' } },
+  secret: { kind: 'text', help: 'of the original', hidden: true },
+} as const
+const FOREIGN = {
+  local_rank: { takesValue: true, reason: 'told otherwise' },
+  no_amp: { takesValue: false, reason: 'off anyway' },
+  seconds: { read: (text: string) => ['batchSize', String(Number(text) * 10)] as const },
+}
+const read = (line: string) => readOptions('thing', TABLE, line.split(' '), FOREIGN)
+
+describe('a table of options', () => {
+  it('reads every kind, in every spelling', () => {
+    const { options, files, ignored } = read(
+      'a.wav --batch_size 8 --lr=1e-3 --valid-share 0.25 --no-turn-ids --labels a,b --style rich --options a=1 b=--x c ' +
+        '--model m --each p=1 ann=1.wav --each=q=2 --secret s',
+    )
+    expect(options).toEqual({
+      ...{ batchSize: 8, learningRate: 1e-3, validShare: 0.25, turnIds: false, labels: ['a', 'b'], style: 'rich' },
+      ...{ options: ['a=1', 'b=--x', 'c'], model: 'm', each: ['p=1', 'q=2'], secret: 's' },
+    })
+    expect(files).toEqual(['a.wav', 'ann=1.wav'])
+    expect(ignored).toEqual([])
+    expect(read('--turn_ids --').options).toEqual({ turnIds: true })
+    expect(read('--turn-ids=false -- --lr').files).toEqual(['--lr'])
+    expect(read('- --lr 0').files).toEqual(['-'])
+    // Values that look like something else to other parsers.
+    expect(read('--model=--x=y --options=-1').options).toEqual({ model: '--x=y', options: ['-1'] })
+    expect(read('--model -5').options).toEqual({ model: '-5' })
+  })
+
+  it("takes the original's options that mean something else, and says which mean nothing", () => {
+    const { options, ignored } = read('--local-rank 3 --no_amp --seconds 1.5 --model other')
+    expect(options).toEqual({ batchSize: 15 })
+    expect(ignored).toEqual([
+      { flag: '--local-rank', reason: 'told otherwise' },
+      { flag: '--no_amp', reason: 'off anyway' },
+      { flag: '--model other', reason: 'there is no other' },
+    ])
+  })
+
+  it.each([
+    ['--batchsize 3', /^thing has no option --batchsize; did you mean --batch-size\?$/],
+    ['--no-lr', /no option --no-lr/],
+    ['--lr', /^--lr needs a value$/],
+    ['--lr --model x', /^--lr needs a value$/],
+    ['--model=', /--model needs a value/],
+    ['--lr 1 --learning_rate 2', /says again what was said before \(--learning-rate\)/],
+    ['--turn-ids=maybe', /true or false, not "maybe"/],
+    ['--batch-size 2.5', /--batch-size is a whole number of at least 0, not "2.5"/],
+    ['--lr -1', /--learning-rate is a number of at least 0, not "-1"/],
+    ['--lr Infinity', /number of at least 0/],
+    ['--valid-share 1', /a share from 0 to below 1/],
+    ['--style odd', /plain or rich, not "odd"/],
+    ['-x', /"-x" is no option: they begin with --/],
+    ['--__proto__ 1', /is no option|no option/],
+    ['--constructor 1', /no option --constructor/],
+  ])('refuses %s', (line, message) => {
+    expect(() => read(line)).toThrow(ConfigError)
+    expect(() => read(line)).toThrow(message)
+  })
+
+  it('names options as the field does', () => {
+    expect(['maxSteps', 'fp16', 'loadIn8bit', 'model'].map(flagOf)).toEqual([
+      ...['--max-steps', '--fp16', '--load-in8bit', '--model'],
+    ])
+  })
+})
+
+describe('a command', () => {
+  const seen: unknown[] = []
+  const rule = commandRule({
+    name: 'verb',
+    summary: 'Does something.',
+    options: TABLE,
+    foreign: FOREIGN,
+    async run(options, files) {
+      seen.push(options, files)
+      return 3
+    },
+  })
+
+  it('says in --help what each option does, and hides what is hidden', () => {
+    const help = helpOf('voxtorch thing verb', rule)
+    expect(help).toMatch(/^Usage: voxtorch thing verb \[options\]\n\nDoes something\.\n/)
+    expect(help).toMatch(/--batch-size <n> +samples of a batch \(default: 24; also --per_gpu_batch\)/)
+    expect(help).toMatch(/--learning-rate <rate> +the highest/)
+    expect(help).toMatch(/--style <plain\|rich>/)
+    expect(help).not.toMatch(/--secret|--no-turn-ids/)
+    for (const line of help.split('\n')) expect(line.length).toBeLessThanOrEqual(130)
+  })
+
+  it('runs, and refuses files where it takes none', async () => {
+    expect(await runCommand('voxtorch thing verb', rule, ['--lr', '1'])).toBe(3)
+    expect(seen).toEqual([{ learningRate: 1 }, []])
+    await expect(runCommand('voxtorch thing verb', rule, ['file'])).rejects.toThrow(/"file" is no option/)
+  })
+})
