@@ -89,10 +89,23 @@ export function checkPackage(nodes) {
       const command = join(directory, 'esm/node_modules/.bin/voxtorch')
       const PATH = `${dirname(program)}${delimiter}${process.env.PATH}`
       run(join(directory, 'esm'), command, ['doctor'], { ...process.env, PATH }, node === nodes[0])
+      if (node !== nodes[0]) continue
+      for (const verb of verbs(command)) run(join(directory, 'esm'), command, [...verb, '--help'], process.env, false)
     }
   } finally {
     rmSync(directory, { recursive: true, force: true })
   }
+}
+
+/**
+ * The commands that `voxtorch help` lists, in words.
+ * @param {string} command
+ */
+function verbs(command) {
+  const { stdout } = spawnSync(command, ['help'], { encoding: 'utf8' })
+  const found = [...stdout.matchAll(/^ {2}([a-z]+(?: [a-z]+)?) {2,}\S/gm)].map(([, verb]) => verb?.split(' ') ?? [])
+  if (found.length < 10) throw new Error(`voxtorch help lists no commands:\n${stdout}`)
+  return found
 }
 
 /** @param {string} directory */

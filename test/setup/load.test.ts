@@ -10,7 +10,7 @@ const repository = fileURLToPath(new URL('../../', import.meta.url))
 /** The package as it would be installed, without an addon. */
 function installed() {
   const root = temporary()
-  for (const name of ['package.json', 'dist', 'node_modules/node-gyp-build']) {
+  for (const name of ['package.json', 'dist', 'node_modules/node-gyp-build', 'node_modules/commander']) {
     cpSync(join(repository, name), join(root, name), { recursive: true })
   }
   const libtorch = (version: string) => fakeLibtorch(join(root, `torch-${version}`), version)

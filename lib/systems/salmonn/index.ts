@@ -1,3 +1,4 @@
+export type { OnBadRecord, OnBadRecord as OnBadItem } from '../../kit/records.js'
 export type { SalmonnBatch, SalmonnClip, SalmonnPrompt } from './batch.js'
 export { type SalmonnAnswerOptions, SalmonnChat, type SalmonnChatSettings } from './chat-model.js'
 export { configurationOfArguments, parseSalmonnArguments, type SalmonnArguments } from './configuration/arguments.js'
@@ -32,7 +33,7 @@ export {
 } from './data/convert.js'
 export { SalmonnDataset, type SalmonnDatasetOptions, type SalmonnSample, salmonnCollate } from './data/dataset.js'
 export { type EmotionLanguage, parseEmotionSuffix, splitEmotions, writeEmotionSuffix } from './data/emotion-suffix.js'
-export type { OnBadItem, SalmonnEntry } from './data/entry.js'
+export type { SalmonnEntry } from './data/entry.js'
 export {
   type DialogTextOptions as SalmonnDialogTextOptions,
   type SalmonnLanguage,

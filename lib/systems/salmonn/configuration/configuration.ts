@@ -1,8 +1,8 @@
 import type { LongAudio } from '../../../audio/long.js'
 import type { GenerationConfig } from '../../../generation/config.js'
+import type { OnBadRecord } from '../../../kit/records.js'
 import type { TrainingArguments } from '../../../train/trainer/arguments.js'
 import type { EmotionLanguage } from '../data/emotion-suffix.js'
-import type { OnBadItem } from '../data/entry.js'
 import type { SalmonnPart } from '../network/adapter.js'
 import type { SalmonnStage } from '../training/parts.js'
 import type { SalmonnRecipe } from '../training/recipe.js'
@@ -53,7 +53,7 @@ export interface SalmonnDataSettings {
   channels?: 'mean' | number
   longAudio?: LongAudio
   emotionSuffix?: EmotionLanguage | false
-  onBadItem?: OnBadItem
+  onBadItem?: OnBadRecord
 }
 
 export interface SalmonnConfiguration {

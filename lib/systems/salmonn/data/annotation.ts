@@ -3,9 +3,10 @@ import { requireObject, requireOneOf } from '../../../base/check.js'
 import { DataError } from '../../../base/errors.js'
 import { requireForm } from '../../../base/form.js'
 import { readJson } from '../../../files/json/json.js'
-import { BadItems } from './bad-items.js'
+import type { OnBadRecord } from '../../../kit/records.js'
+import { BadRecords } from '../../../kit/records.js'
 import { splitEmotions } from './emotion-suffix.js'
-import type { OnBadItem, SalmonnEntry } from './entry.js'
+import type { SalmonnEntry } from './entry.js'
 
 export interface ReadSalmonnAnnotationsOptions {
   /** The folder that audio paths are relative to. Default: that of each annotation file. */
@@ -13,7 +14,7 @@ export interface ReadSalmonnAnnotationsOptions {
   /** Whether entries need an answer: to learn from they do (default). */
   targets?: 'required' | 'optional'
   /** Default 'stop'. */
-  onBadItem?: OnBadItem
+  onBadItem?: OnBadRecord
 }
 
 export interface SalmonnAnnotations {
@@ -48,7 +49,7 @@ export async function readSalmonnAnnotations(
   requireOneOf(where, 'onBadItem', onBadItem, ['stop', 'skip'])
   const paths = typeof files === 'string' ? [files] : files
   requireForm(where, 'files', paths, ['string'])
-  const bad = new BadItems(onBadItem)
+  const bad = new BadRecords(onBadItem)
   const ignored = new Set<string>()
   const entries: SalmonnEntry[] = []
   for (const file of paths) {

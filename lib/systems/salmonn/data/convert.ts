@@ -4,9 +4,10 @@ import { listOf, requireObject, requireString } from '../../../base/check.js'
 import type { DataError } from '../../../base/errors.js'
 import { requireForm } from '../../../base/form.js'
 import { writeJson } from '../../../files/json/json.js'
+import type { OnBadRecord } from '../../../kit/records.js'
+import { BadRecords } from '../../../kit/records.js'
 import { salmonnEntry } from './annotation.js'
-import { BadItems } from './bad-items.js'
-import type { OnBadItem, SalmonnEntry } from './entry.js'
+import type { SalmonnEntry } from './entry.js'
 import { type DialogTextOptions, trajectoryRequest } from './history.js'
 import { type HumDialDialog, readHumDial } from './humdial.js'
 import { type SplitSalmonnOptions, splitSalmonn } from './split.js'
@@ -30,7 +31,7 @@ export interface ConvertHumDialOptions extends DialogTextOptions {
 
 export interface ConvertHumDialFileOptions extends ConvertHumDialOptions, SplitSalmonnOptions {
   /** Default 'stop'. */
-  onBadItem?: OnBadItem
+  onBadItem?: OnBadRecord
   /** Default 0, as `test`: nothing is divided. */
   valid?: number
 }
@@ -83,12 +84,11 @@ export async function convertHumDialFile(
   requireString(where, 'output', output)
   requireObject(where, 'options', options)
   const { onBadItem = 'stop', valid = 0, test = 0, validSpeakers, testSpeakers, seed, ...rest } = options
-  const bad = new BadItems(onBadItem)
+  const bad = new BadRecords(onBadItem)
   const entries: (SalmonnEntry & { item: ConvertedDialog })[] = []
   for (const file of typeof input === 'string' ? [input] : listOf(where, 'input', input, 'paths')) {
     const { dialogs, badItems, badItemErrors } = await readHumDial(file, { onBadItem })
-    bad.count += badItems
-    bad.errors.push(...badItemErrors.slice(0, Math.max(0, 100 - bad.errors.length)))
+    bad.addAll(badItems, badItemErrors)
     for (const dialog of dialogs) {
       const item = convertHumDial(dialog, rest)
       entries.push({ ...salmonnEntry(item, dialog.source, dirname(output)), item })

@@ -3,14 +3,15 @@ import { ConfigError, DataError, VoxtorchError } from '../../../base/errors.js'
 import { requireForm } from '../../../base/form.js'
 import type { Dataset } from '../../../data/dataset.js'
 import { Random } from '../../../data/random.js'
+import type { OnBadRecord } from '../../../kit/records.js'
+import { BadRecords } from '../../../kit/records.js'
 import type { SalmonnBatch, SalmonnPrompt } from '../batch.js'
 import { buildSalmonnPrompt, checkTemplate, SALMONN_TEMPLATE } from '../prompts/build.js'
 import { SALMONN_TRAIN_PROMPTS } from '../prompts/defaults.js'
 import { SalmonnPrompts } from '../prompts/prompts.js'
 import { clipSeconds, type SalmonnAudioOptions, SalmonnAudioReader, type SalmonnCuts } from './audio.js'
-import { BadItems } from './bad-items.js'
 import { type EmotionLanguage, writeEmotionSuffix } from './emotion-suffix.js'
-import type { OnBadItem, SalmonnEntry } from './entry.js'
+import type { SalmonnEntry } from './entry.js'
 
 export interface SalmonnDatasetOptions extends SalmonnAudioOptions {
   /** Default: our own, {@link SALMONN_TRAIN_PROMPTS}. */
@@ -120,9 +121,9 @@ export class SalmonnDataset implements Dataset<SalmonnSample> {
    * @throws DataError naming item and file
    */
   async check(
-    onBadItem: OnBadItem = 'stop',
+    onBadItem: OnBadRecord = 'stop',
   ): Promise<{ dataset: SalmonnDataset; badItems: number; badItemErrors: DataError[] }> {
-    const bad = new BadItems(onBadItem)
+    const bad = new BadRecords(onBadItem)
     const [good, seconds]: [SalmonnEntry[], (number | undefined)[]] = [[], []]
     for (let from = 0; from < this.length; from += 16) {
       const some = this.entries.slice(from, from + 16)

@@ -18,6 +18,3 @@ export interface SalmonnEntry {
   /** Where it stands, for messages. */
   source: string
 }
-
-/** What a bad item does: 'stop' throws; 'skip' leaves it out and counts it. */
-export type OnBadItem = 'stop' | 'skip'

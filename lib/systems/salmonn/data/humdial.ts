@@ -2,8 +2,8 @@ import { dirname } from 'node:path'
 import { requireObject, requireOneOf } from '../../../base/check.js'
 import { DataError } from '../../../base/errors.js'
 import { jsonlDataset } from '../../../data/jsonl-dataset.js'
-import { BadItems } from './bad-items.js'
-import type { OnBadItem } from './entry.js'
+import type { OnBadRecord } from '../../../kit/records.js'
+import { BadRecords } from '../../../kit/records.js'
 
 /** A turn: what the user says, and what the system replies. */
 export interface HumDialTurn {
@@ -42,14 +42,13 @@ export interface HumDialData {
  *
  * @throws DataError with file and line for a dialog that cannot be used, unless `onBadItem` is 'skip'
  */
-export async function readHumDial(file: string, options: { onBadItem?: OnBadItem } = {}): Promise<HumDialData> {
+export async function readHumDial(file: string, options: { onBadItem?: OnBadRecord } = {}): Promise<HumDialData> {
   requireObject('readHumDial', 'options', options)
   const { onBadItem = 'stop' } = options
   requireOneOf('readHumDial', 'onBadItem', onBadItem, ['stop', 'skip'])
   const lines = await jsonlDataset(file, { onBadRecord: onBadItem })
-  const bad = new BadItems(onBadItem)
-  for (const error of lines.badRecordErrors) bad.add(error)
-  bad.count = lines.badRecords
+  const bad = new BadRecords(onBadItem)
+  bad.addAll(lines.badRecords, lines.badRecordErrors)
   const dialogs: HumDialDialog[] = []
   for (let i = 0; i < lines.length; i += 1) {
     const line = lines.index.lines[i] as number

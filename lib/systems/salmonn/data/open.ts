@@ -1,6 +1,7 @@
 import { resolve } from 'node:path'
-import { requireObject } from '../../../base/check.js'
+import { defined, requireObject } from '../../../base/check.js'
 import { ConfigError, type DataError } from '../../../base/errors.js'
+import { BadRecords } from '../../../kit/records.js'
 import type { SalmonnDataSettings } from '../configuration/configuration.js'
 import { SALMONN_TEST_PROMPTS, SALMONN_TRAIN_PROMPTS } from '../prompts/defaults.js'
 import { SalmonnPrompts } from '../prompts/prompts.js'
@@ -43,14 +44,14 @@ export async function openSalmonnData(
   const { compat, seed = 42, evaluateOnly = false } = options
   const { onBadItem = 'stop', audioRoot } = settings
   const notes: string[] = []
-  const bad = { count: 0, errors: [] as DataError[] }
+  const bad = new BadRecords(onBadItem)
   const read = async (from: readonly string[], targets: 'required' | 'optional') => {
     const found = await readSalmonnAnnotations(from, {
       onBadItem,
       targets,
       ...(audioRoot !== undefined && { audioRoot }),
     })
-    count(bad, found)
+    bad.addAll(found.badItems, found.badItemErrors)
     if (found.ignoredFields.length > 0) notes.push(`${from.join(', ')}: ${found.ignoredFields.join(', ')} are not read`)
     return found.entries
   }
@@ -63,7 +64,7 @@ export async function openSalmonnData(
       ...more,
     })
     const checked = await dataset.check(onBadItem)
-    count(bad, checked)
+    bad.addAll(checked.badItems, checked.badItemErrors)
     return checked.dataset
   }
   const load = (file: string | undefined, own: SalmonnPrompts) => (file ? SalmonnPrompts.load(file) : own)
@@ -140,14 +141,5 @@ async function partsOf(
 export function salmonnDatasetOptions(settings: SalmonnDataSettings): SalmonnDatasetOptions {
   requireObject('salmonnDatasetOptions', 'settings', settings)
   const { template, clips, gapSeconds, channels, longAudio, emotionSuffix } = settings
-  const given = Object.entries({ template, clips, gapSeconds, channels, longAudio, emotionSuffix })
-  return Object.fromEntries(given.filter(([, value]) => value !== undefined))
-}
-
-function count(
-  to: { count: number; errors: DataError[] },
-  { badItems, badItemErrors }: { badItems: number; badItemErrors: DataError[] },
-): void {
-  to.count += badItems
-  to.errors.push(...badItemErrors.slice(0, Math.max(0, 100 - to.errors.length)))
+  return defined({ template, clips, gapSeconds, channels, longAudio, emotionSuffix })
 }

@@ -1,7 +1,7 @@
 import { listOf, requireString } from '../../../base/check.js'
 import { ConfigError, DataError } from '../../../base/errors.js'
 import { requireForm } from '../../../base/form.js'
-import { BadItems } from '../data/bad-items.js'
+import { BadRecords } from '../../../kit/records.js'
 import { type JudgeTask, judgeInput, judgePrompt } from './judge.js'
 import { recordsOf, type TrajectoryDialog } from './trajectory-dialogs.js'
 
@@ -44,7 +44,7 @@ export async function readJudgeReplies(file: string, ids?: Iterable<string>): Pr
   requireString('readJudgeReplies', 'file', file)
   const wanted = ids === undefined ? undefined : new Set(listOf('readJudgeReplies', 'ids', ids, 'ids'))
   const replies = new Map<string, string>()
-  for await (const { value, source } of recordsOf(file, new BadItems('stop'))) {
+  for await (const { value, source } of recordsOf(file, new BadRecords('stop'))) {
     const { id, reply } = (value ?? {}) as { id?: unknown; reply?: unknown }
     const fault = (what: string) => new DataError(`${source}: ${what}`, { item: source })
     if (typeof id !== 'string' || typeof reply !== 'string') throw fault('it needs an id and a reply, both texts')

@@ -3,10 +3,11 @@ import { listOf, requireObject, requireOneOf, requireString } from '../../../bas
 import { ConfigError, DataError } from '../../../base/errors.js'
 import { jsonlDataset } from '../../../data/jsonl-dataset.js'
 import { readJson } from '../../../files/json/json.js'
+import type { OnBadRecord } from '../../../kit/records.js'
+import { BadRecords } from '../../../kit/records.js'
 import { salmonnEntry } from '../data/annotation.js'
-import { BadItems } from '../data/bad-items.js'
 import { convertHumDial } from '../data/convert.js'
-import type { OnBadItem, SalmonnEntry } from '../data/entry.js'
+import type { SalmonnEntry } from '../data/entry.js'
 import { type DialogTextOptions, trajectoryRequest } from '../data/history.js'
 import { type HumDialDialog, humDialDialog } from '../data/humdial.js'
 
@@ -24,7 +25,7 @@ export interface ReadTrajectoryDialogsOptions extends DialogTextOptions {
   /** The folder that sound files are relative to. Default: that of the file. */
   audioRoot?: string
   /** Default 'stop'. */
-  onBadItem?: OnBadItem
+  onBadItem?: OnBadRecord
 }
 
 export interface TrajectoryDialogs {
@@ -48,7 +49,7 @@ export async function readTrajectoryDialogs(
   requireObject(where, 'options', options)
   const { audioRoot = dirname(file), onBadItem = 'stop', ...text } = options
   requireOneOf(where, 'onBadItem', onBadItem, ['stop', 'skip'])
-  const bad = new BadItems(onBadItem)
+  const bad = new BadRecords(onBadItem)
   const dialogs: TrajectoryDialog[] = []
   const known = new Map<string, string>()
   for await (const { value, source, number } of recordsOf(file, bad)) {
@@ -93,7 +94,7 @@ export function dialogOfClips(
 /** What a file holds, one after the other, and where each stands. */
 export async function* recordsOf(
   file: string,
-  bad: BadItems,
+  bad: BadRecords,
 ): AsyncGenerator<{ value: unknown; source: string; number: number }> {
   if (!/\.jsonl?$/i.test(file)) {
     throw new DataError(`${file} must end in .json or .jsonl`, { file })

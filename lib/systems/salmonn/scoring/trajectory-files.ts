@@ -1,9 +1,9 @@
 import { listOf, requireObject, requireOneOf, requireString } from '../../../base/check.js'
 import { DataError } from '../../../base/errors.js'
 import { requireForm } from '../../../base/form.js'
-import { BadItems } from '../data/bad-items.js'
+import type { OnBadRecord } from '../../../kit/records.js'
+import { BadRecords } from '../../../kit/records.js'
 import { writeEmotionSuffix } from '../data/emotion-suffix.js'
-import type { OnBadItem } from '../data/entry.js'
 import type { TrajectoryPair } from './trajectory.js'
 import { recordsOf, type TrajectoryDialog } from './trajectory-dialogs.js'
 
@@ -29,14 +29,14 @@ export interface TrajectoryPredictions {
  */
 export async function readTrajectoryPredictions(
   file: string,
-  options: { onBadItem?: OnBadItem } = {},
+  options: { onBadItem?: OnBadRecord } = {},
 ): Promise<TrajectoryPredictions> {
   const where = 'readTrajectoryPredictions'
   requireString(where, 'file', file)
   requireObject(where, 'options', options)
   const { onBadItem = 'stop' } = options
   requireOneOf(where, 'onBadItem', onBadItem, ['stop', 'skip'])
-  const bad = new BadItems(onBadItem)
+  const bad = new BadRecords(onBadItem)
   const predictions: TrajectoryPrediction[] = []
   const known = new Map<string, string>()
   for await (const { value, source } of recordsOf(file, bad)) {

@@ -3,6 +3,7 @@ import { readAudio } from '../../../audio/read.js'
 import { misuse, requireObject, requireOneOf, requireString, requireWhole } from '../../../base/check.js'
 import { ConfigError, DataError, VoxtorchError } from '../../../base/errors.js'
 import { type JsonlDataset, jsonlDataset } from '../../../data/jsonl-dataset.js'
+import { BadRecords, type OnBadRecord } from '../../../kit/records.js'
 import { scope, type Tensor } from '../../../tensor/index.js'
 import type { Tokenizer } from '../../../text/tokenizer.js'
 import { SPECTRA_AUDIO_LENGTH } from './collate.js'
@@ -20,7 +21,7 @@ export interface ReadSpectraJsonlOptions extends SpectraDialogTextOptions {
   task: SpectraTask
   tokenizer: Tokenizer
   /** What a bad record does: 'stop' (default) throws; 'skip' leaves it out and counts it. */
-  onBadRecord?: 'stop' | 'skip'
+  onBadRecord?: OnBadRecord
   /** 'memory' (default) holds all clips; 'file' reads each when a batch needs it, and finds only then that one is broken. */
   audio?: 'memory' | 'file'
   /** Longest clip in samples. Default 160000. */
@@ -78,9 +79,10 @@ export async function readSpectraJsonl(file: string, options: ReadSpectraJsonlOp
     ...(maxContext !== undefined && { maxContext }),
   })
   const lines = await jsonlDataset(file, { onBadRecord })
-  const bad = new BadRecords(file, onBadRecord, lines)
-  const records = await recordsOf(lines, bad)
-  const complete = withClasses(task, records, bad)
+  const bad = new BadRecords(onBadRecord)
+  bad.addAll(lines.badRecords, lines.badRecordErrors)
+  const records = await recordsOf(file, lines, bad)
+  const complete = withClasses(task, records, file)
   const context = history ?? records.some(({ record }) => record.history !== undefined || Boolean(record.historyAudio))
   const reader = new ClipReader(dirname(file), { audio, otherAudio, maxAudioLength })
   const samples: SpectraJsonlSample[] = []
@@ -93,7 +95,7 @@ export async function readSpectraJsonl(file: string, options: ReadSpectraJsonlOp
       )
       for (const [k, result] of results.entries()) {
         if (result.status === 'fulfilled') samples.push(result.value)
-        else bad.add(result.reason, some[k]!.line)
+        else bad.add(result.reason, { file, line: some[k]!.line })
       }
     }
     return samples.flatMap(({ audio, historyAudio }) => [audio, historyAudio])
@@ -107,32 +109,7 @@ interface Line {
   line: number
 }
 
-class BadRecords {
-  count: number
-  readonly errors: DataError[]
-
-  constructor(
-    readonly file: string,
-    readonly policy: 'stop' | 'skip',
-    lines: JsonlDataset<unknown>,
-  ) {
-    this.count = lines.badRecords
-    this.errors = [...lines.badRecordErrors]
-  }
-
-  /** Counts what is wrong with a line, or throws it with the line's number. Other errors than those of data are thrown. */
-  add(cause: unknown, line: number): void {
-    if (!(cause instanceof DataError)) throw cause
-    const { file } = this
-    const own = (cause as { line?: unknown }).line === line && (cause as { file?: unknown }).file === file
-    const error = own ? cause : new DataError(`${file}, line ${line}: ${cause.message}`, { file, line, cause })
-    if (this.policy === 'stop') throw error
-    this.count += 1
-    if (this.errors.length < 100) this.errors.push(error)
-  }
-}
-
-async function recordsOf(lines: JsonlDataset<unknown>, bad: BadRecords): Promise<Line[]> {
+async function recordsOf(file: string, lines: JsonlDataset<unknown>, bad: BadRecords): Promise<Line[]> {
   const records: Line[] = []
   for (let i = 0; i < lines.length; i += 1) {
     const line = lines.index.lines[i]!
@@ -140,24 +117,24 @@ async function recordsOf(lines: JsonlDataset<unknown>, bad: BadRecords): Promise
     try {
       records.push({ record: checkRecord(value), line })
     } catch (error) {
-      bad.add(error, line)
+      bad.add(error, { file, line })
     }
   }
   return records
 }
 
 /** The task with names or the number of its classes, where it had neither. */
-function withClasses(task: SpectraTask, lines: readonly Line[], bad: BadRecords): SpectraTask {
+function withClasses(task: SpectraTask, lines: readonly Line[], file: string): SpectraTask {
   if (task.kind === 'regression' || task.numLabels > 0) return task
   const given = lines.filter(({ record }) => record.split === undefined || record.split === 'train')
   const labels = new Set((given.length > 0 ? given : lines).map(({ record }) => record.label))
   const names = [...labels].filter((label): label is string => typeof label === 'string')
   if (names.length > 0 && names.length < labels.size) {
-    throw new DataError(`${bad.file}: some labels are names and some are numbers`, { file: bad.file })
+    throw new DataError(`${file}: some labels are names and some are numbers`, { file })
   }
   if (labels.size < 2) {
-    throw new DataError(`${bad.file}: its training records have ${labels.size} different labels, two are needed`, {
-      file: bad.file,
+    throw new DataError(`${file}: its training records have ${labels.size} different labels, two are needed`, {
+      file,
     })
   }
   if (names.length > 0) return { ...task, numLabels: names.length, labels: names.sort() }
