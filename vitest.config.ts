@@ -1,9 +1,15 @@
-import { existsSync } from 'node:fs'
+import { existsSync, readFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import { defineConfig, type Plugin } from 'vitest/config'
 
 const lib = fileURLToPath(new URL('./lib/', import.meta.url))
 const dist = fileURLToPath(new URL('./dist/modules/', import.meta.url))
+
+/** The module of a subpath of package.json's exports. */
+const exported = (subpath: string): string => {
+  const { exports } = JSON.parse(readFileSync(new URL('./package.json', import.meta.url), 'utf8'))
+  return exports[`./${subpath}`].default.replace('./dist/', dist)
+}
 
 // Whatever tests import of lib/, or as 'voxtorch', is the compiled module in dist/modules/, loaded by Node itself: one copy
 // of each. What users get is those modules bundled; processes and threads that tests start run the bundle.
@@ -12,6 +18,7 @@ const compiled: Plugin = {
   enforce: 'pre',
   resolveId(source, importer) {
     if (source === 'voxtorch') return { id: `${dist}index.js`, external: true }
+    if (source.startsWith('voxtorch/')) return { id: exported(source.slice('voxtorch/'.length)), external: true }
     if (!importer || !source.startsWith('.')) return null
     const path = fileURLToPath(new URL(source, `file://${importer}`))
     if (!path.startsWith(lib)) return null

@@ -8,6 +8,11 @@ const dist = fileURLToPath(new URL('../dist/', import.meta.url))
 /** What is loaded by its path: by users, as a program, as a thread, by scripts and benchmarks. All share their code. */
 const ENTRIES = [
   'index',
+  // The subpaths of package.json's exports.
+  'files/index',
+  'serve/index',
+  'systems/salmonn/index',
+  'systems/spectra/index',
   'cli/main',
   'cli/install',
   'data/worker',

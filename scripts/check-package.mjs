@@ -19,14 +19,20 @@ console.log(process.version, sum)`
 const PROJECTS = {
   esm: {
     'package.json': '{ "type": "module" }',
-    'main.js': `import { ones, readAudio, tensor } from 'voxtorch'\n${USE}
+    'main.js': `import { ones, readAudio, readJson, Spectra, tensor } from 'voxtorch'
+import { readJson as same } from 'voxtorch/files'
+import { Salmonn } from 'voxtorch/salmonn'
+import { serve } from 'voxtorch/serve'
+import { Spectra as alike } from 'voxtorch/spectra'
+if (same !== readJson || alike !== Spectra || !Salmonn || !serve) throw new Error('two copies')\n${USE}
 const m4a = Buffer.concat([Buffer.from('\\0\\0\\0\\x20ftypM4A ', 'latin1'), Buffer.alloc(100)])
 const missing = await readAudio(m4a).then(() => 'nothing', (error) => error.name + ': ' + error.message)
 if (!/^DataError: .*GPL-2\\.0.*npm install @audio.decode-aac$/.test(missing)) throw new Error(missing)`,
   },
   commonjs: {
     'package.json': '{}',
-    'main.js': `const { ones, tensor } = require('voxtorch')\n${USE}
+    'main.js': `const { ones, Spectra, tensor } = require('voxtorch')
+if (require('voxtorch/spectra').Spectra !== Spectra) throw new Error('two copies')\n${USE}
 import('voxtorch').then((module) => { if (module.tensor !== tensor) throw new Error('two copies') })`,
   },
   typescript: {
@@ -35,6 +41,8 @@ import('voxtorch').then((module) => { if (module.tensor !== tensor) throw new Er
     'tsconfig.json': `{ "compilerOptions": { "module": "node16", "target": "es2022", "strict": true, "types": [],
       "exactOptionalPropertyTypes": true, "skipLibCheck": false } }`,
     'common.cts': `import { DataLoader, Linear, Module, ones, type Tensor, tensor } from 'voxtorch'
+import { type SpectraConfig, Spectra } from 'voxtorch/spectra'
+export const network = (config: SpectraConfig): Spectra => Spectra.fromConfig(config)
 import * as named from 'voxtorch'
 import whole = require('voxtorch')
 class Net extends Module {
@@ -51,6 +59,7 @@ total += y.sum().item()
 // @ts-expect-error a shape is a list of numbers
 export const wrong = () => ones('2')`,
     'main.ts': `import { ones, type Tensor, tensor } from 'voxtorch'
+export { type SalmonnConfig, Salmonn } from 'voxtorch/salmonn'
 declare const process: { version: string }
 declare const console: { log(...values: unknown[]): void }
 const x: Tensor = tensor([1])

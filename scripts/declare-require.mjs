@@ -1,6 +1,6 @@
-// Writes dist/index.d.cts, the declarations that `require` and .cts files get. A declaration file for CommonJS may not load
+// Writes index.d.cts beside each declaration of package.json's exports, the declarations that `require` and .cts files get. A declaration file for CommonJS may not load
 // one of an ES module, but for its types: each export is named here once more, with the same identity.
-import { writeFileSync } from 'node:fs'
+import { readFileSync, writeFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import ts from 'typescript'
 
@@ -8,9 +8,15 @@ const dist = fileURLToPath(new URL('../dist/', import.meta.url))
 const MODE = "'resolution-mode': 'import'"
 
 export function declareRequire() {
-  const root = `${dist}index.d.ts`
+  const { exports } = JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8'))
+  const roots = Object.values(exports).flatMap(({ types }) => (types ? [types.replace(/^\.\/dist\//, dist)] : []))
   const { NodeNext } = ts.ModuleKind
-  const program = ts.createProgram([root], { module: NodeNext, target: ts.ScriptTarget.ES2022, skipLibCheck: true })
+  const program = ts.createProgram(roots, { module: NodeNext, target: ts.ScriptTarget.ES2022, skipLibCheck: true })
+  for (const root of roots) declare(program, root)
+}
+
+/** @param {ts.Program} program @param {string} root */
+function declare(program, root) {
   const checker = program.getTypeChecker()
   const source = program.getSourceFile(root)
   const module = source && checker.getSymbolAtLocation(source)
@@ -28,7 +34,7 @@ export function declareRequire() {
       : `  export type ${symbol.name} = voxtorch_.${symbol.name}`
   })
   writeFileSync(
-    `${dist}index.d.cts`,
+    root.replace(/\.d\.ts$/, '.d.cts'),
     `import type * as voxtorch_ from './index.js' with { ${MODE} }
 declare const voxtorch: typeof import('./index.js', { with: { ${MODE} } })
 declare namespace voxtorch {

@@ -75,8 +75,7 @@ export interface ReadOptions<T extends OptionTable> {
 }
 
 /** `--max-steps` of `maxSteps`. */
-export const flagOf = (name: string): string =>
-  `--${name.replace(/[A-Z0-9]+/g, (part) => (/[A-Z]/.test(part) ? `-${part.toLowerCase()}` : part))}`
+export const flagOf = (name: string): string => `--${name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`
 
 /** An option as commander knows it, for reading and for `--help`. */
 export function commanderOptions(table: OptionTable): Option[] {

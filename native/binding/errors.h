@@ -1,5 +1,5 @@
 // How native failures travel: caught here, classified, and turned into one of the error classes of
-// lib/native/errors.ts.
+// lib/base/errors.ts.
 #pragma once
 
 #include <cstdint>
@@ -8,7 +8,7 @@
 
 namespace voxtorch {
 
-// Numbers shared with lib/native/errors.ts.
+// Numbers shared with lib/base/errors.ts.
 enum class ErrorKind : int {
   kOther = 0,
   kIndex = 1,

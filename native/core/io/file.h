@@ -58,7 +58,7 @@ class Mapping {
 // A new file that has its name only once it is whole: written beside `path`, synced and renamed by commit(). Without
 // commit() nothing of it stays. A symbolic link stays one: the file that it names is replaced. A file that is there
 // keeps its mode and, where that is allowed, its owner. What is no regular file (a device, a pipe) is written to as it
-// is. lib/data/atomic.ts is the same for what JavaScript writes.
+// is. lib/base/atomic.ts is the same for what JavaScript writes.
 class NewFile {
  public:
   explicit NewFile(const std::string& path);
