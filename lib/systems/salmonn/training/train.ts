@@ -1,10 +1,9 @@
-import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import { misuse, requireObject, requireOneOf, requireString } from '../../../base/check.js'
 import { ConfigError } from '../../../base/errors.js'
 import { isMainProcess, worldSize } from '../../../distributed/index.js'
-import { readJson, writeJson } from '../../../files/json/json.js'
 import { saveSafetensors } from '../../../files/safetensors/safetensors.js'
+import { type RecipeResults, runRecipe } from '../../../kit/recipe.js'
 import { Module } from '../../../nn/index.js'
 import type { TrainingArguments } from '../../../train/trainer/arguments.js'
 import type { TrainerCallback } from '../../../train/trainer/callbacks.js'
@@ -53,10 +52,7 @@ export interface TrainSalmonnOptions {
 }
 
 /** What a training came to; `results.json` holds the same. */
-export interface SalmonnResults {
-  globalStep: number
-  /** The step whose weights are in `best/`. */
-  bestStep: number | null
+export interface SalmonnResults extends RecipeResults {
   /** Steps left out because loss or gradients were not finite. */
   skippedSteps: number
   /** Of the best weights: `loss` and token `accuracy`, and what their answers score. */
@@ -73,7 +69,7 @@ export interface SalmonnMeasured {
   answers?: TrajectoryScores
 }
 
-const [BEST, RESULTS, WEIGHTS] = ['best', 'results.json', 'adapter.safetensors']
+const WEIGHTS = 'adapter.safetensors'
 
 /**
  * Trains SALMONN, or any module whose `forward` takes a {@link SalmonnBatch} and gives its loss: evaluates after each
@@ -85,28 +81,28 @@ const [BEST, RESULTS, WEIGHTS] = ['best', 'results.json', 'adapter.safetensors']
 export async function trainSalmonn<M extends Module>(model: M, options: TrainSalmonnOptions): Promise<SalmonnResults> {
   const { trainer, optimizer, dispose } = salmonnTrainer(model, options)
   const { outputDir, train, valid, test, score } = options
+  const measured = async (data: SalmonnDataset): Promise<SalmonnMeasured> => {
+    const { evalLoss, evalAccuracy } = await trainer.evaluate(data)
+    const answers = score ? (await scoreSalmonn(model, data, score)).scores : undefined
+    return { loss: finite(evalLoss), accuracy: finite(evalAccuracy), ...(answers && { answers }) }
+  }
   try {
-    const { state } = await trainer.train()
-    const file = join(outputDir, RESULTS)
-    const before = existsSync(file) ? ((await readJson(file)) as SalmonnResults) : undefined
-    if (before?.globalStep === state.globalStep && existsSync(join(outputDir, BEST))) return before
-    if (isMainProcess()) await saveTrained(join(outputDir, BEST), model)
-    const measured = async (data: SalmonnDataset): Promise<SalmonnMeasured> => {
-      const { evalLoss, evalAccuracy } = await trainer.evaluate(data)
-      const answers = score ? (await scoreSalmonn(model, data, score)).scores : undefined
-      return { loss: finite(evalLoss), accuracy: finite(evalAccuracy), ...(answers && { answers }) }
-    }
-    const results: SalmonnResults = {
-      globalStep: state.globalStep,
-      bestStep: state.bestStep,
-      skippedSteps: optimizer.skipped,
-      valid: await measured(valid),
-      test: test && test.length > 0 ? await measured(test) : null,
-      samples: { train: train.length, valid: valid.length, test: test?.length ?? 0 },
-      cut: total([train, valid, ...(test ? [test] : [])]),
-    }
-    if (isMainProcess()) await writeJson(file, results)
-    return results
+    return await runRecipe<SalmonnResults>({
+      trainer,
+      outputDir,
+      async save(folder) {
+        if (isMainProcess()) await saveTrained(folder, model)
+      },
+      measure: async ({ globalStep, bestStep }) => ({
+        globalStep,
+        bestStep,
+        skippedSteps: optimizer.skipped,
+        valid: await measured(valid),
+        test: test && test.length > 0 ? await measured(test) : null,
+        samples: { train: train.length, valid: valid.length, test: test?.length ?? 0 },
+        cut: total([train, valid, ...(test ? [test] : [])]),
+      }),
+    })
   } finally {
     dispose()
   }

@@ -1,10 +1,8 @@
-import { existsSync } from 'node:fs'
-import { join } from 'node:path'
-import { misuse, requireObject, requireOneOf, requireString } from '../../../base/check.js'
+import { defined, misuse, requireObject, requireOneOf, requireString } from '../../../base/check.js'
 import { ConfigError } from '../../../base/errors.js'
 import { requireForm } from '../../../base/form.js'
 import { isMainProcess, worldSize } from '../../../distributed/index.js'
-import { readJson, writeJson } from '../../../files/json/json.js'
+import { type RecipeResults, runRecipe } from '../../../kit/recipe.js'
 import { functional, Module } from '../../../nn/index.js'
 import { peftModelOf } from '../../../peft/model.js'
 import { scope, Tensor } from '../../../tensor/index.js'
@@ -59,12 +57,9 @@ export interface FinetuneSpectraOptions<M extends Module> {
 }
 
 /** What a fine-tuning came to; `results.json` holds the same. */
-export interface SpectraResults {
+export interface SpectraResults extends RecipeResults {
   task: string
   keyMetric: string
-  globalStep: number
-  /** The step whose weights were best on validation, and are in `best/`. */
-  bestStep: number | null
   /** Of the best weights: `loss`, and the task's metrics. */
   valid: Record<string, number>
   /** Null where there is no test data. */
@@ -74,9 +69,6 @@ export interface SpectraResults {
   cut: SpectraCuts
   notes: string[]
 }
-
-const RESULTS = 'results.json'
-const BEST = 'best'
 
 /**
  * Fine-tunes SPECTRA: trains, evaluates on the validation data after each epoch, puts the best weights back, saves them in
@@ -89,25 +81,27 @@ export async function finetuneSpectra<M extends Module>(options: FinetuneSpectra
   const { trainer, collate, dispose } = spectraTrainer(options)
   const { data, outputDir } = options
   try {
-    const { state } = await trainer.train()
-    const file = join(outputDir, RESULTS)
-    const before = existsSync(file) ? ((await readJson(file)) as SpectraResults) : undefined
-    if (before?.globalStep === state.globalStep && existsSync(join(outputDir, BEST))) return withNumbers(before)
-    await trainer.saveModel(join(outputDir, BEST))
-    if (isMainProcess()) await classifierOf(options)?.saveCard(join(outputDir, BEST))
-    const results: SpectraResults = {
-      task: data.task.name,
-      keyMetric: data.task.keyMetric,
-      globalStep: state.globalStep,
-      bestStep: state.bestStep,
-      valid: plainNames(await trainer.evaluate(data.valid)),
-      test: data.test.length > 0 ? plainNames(await trainer.evaluate(data.test)) : null,
-      samples: { train: data.train.length, valid: data.valid.length, test: data.test.length },
-      cut: { ...collate.cuts },
-      notes: data.notes,
-    }
-    if (isMainProcess()) await writeJson(file, withNulls(results))
-    return results
+    return await runRecipe<SpectraResults>({
+      trainer,
+      outputDir,
+      async save(folder) {
+        await trainer.saveModel(folder)
+        if (isMainProcess()) await classifierOf(options)?.saveCard(folder)
+      },
+      measure: async ({ globalStep, bestStep }) => ({
+        task: data.task.name,
+        keyMetric: data.task.keyMetric,
+        globalStep,
+        bestStep,
+        valid: plainNames(await trainer.evaluate(data.valid)),
+        test: data.test.length > 0 ? plainNames(await trainer.evaluate(data.test)) : null,
+        samples: { train: data.train.length, valid: data.valid.length, test: data.test.length },
+        cut: { ...collate.cuts },
+        notes: data.notes,
+      }),
+      toJson: withNulls,
+      fromJson: (json) => withNumbers(json as SpectraResults),
+    })
   } finally {
     dispose()
   }
@@ -131,7 +125,7 @@ function classifierOf<M extends Module>(options: FinetuneSpectraOptions<M>): Spe
 
 const presetFor = <M extends Module>({ data, preset }: FinetuneSpectraOptions<M>): SpectraPreset => ({
   ...spectraPreset(data.task),
-  ...given(preset ?? {}),
+  ...defined(preset ?? {}),
 })
 
 /** The Trainer of `finetuneSpectra`, for those who want to do more with it; `dispose` frees its optimiser's state. */
@@ -198,7 +192,7 @@ function collateOptions<M extends Module>(
   { historyAudio, turnIds }: SpectraPreset,
 ): SpectraCollateOptions {
   const { maxAudioLength, maxTextLength } =
-    model instanceof SpectraForSequenceClassification ? { ...model.config, ...given(options) } : options
+    model instanceof SpectraForSequenceClassification ? { ...model.config, ...defined(options) } : options
   const ownHistory = data.task.name !== 'iemocap'
   return {
     // Where the task's preset has no history and the data has, the data decides.
@@ -271,9 +265,6 @@ export async function spectraLoss<M extends Module>(
     return { loss, logits }
   })
 }
-
-const given = <T extends object>(values: T): T =>
-  Object.fromEntries(Object.entries(values).filter(([, value]) => value !== undefined)) as T
 
 /** `evalAccuracy` as `accuracy`. */
 const plainNames = (metrics: Record<string, number>): Record<string, number> =>
