@@ -24,12 +24,45 @@ export const learnt = (shape: number[], dtype: 'float32' | 'float64' = 'float32'
   grad: true,
 })
 
+/** Functions whose last argument is a record of the user's, or an object of another class. */
+const DATA = new Set([
+  'writeJson',
+  'LSTM.forward 1',
+  'LSTMCell.forward',
+  'Module.loadStateDict',
+  'Optimizer.loadStateDict',
+  'LRScheduler.loadStateDict',
+  'LRScheduler',
+  'getConstantSchedule',
+  'ProgressBar.tick',
+  'ModuleDict',
+  'configurationOfArguments',
+  'salmonnConfiguration',
+  'salmonnOfConfiguration',
+  'salmonnAdapterTensors',
+  'trajectoryRequest',
+  'judgeInput',
+  'judgePrompt',
+  'dstScores',
+  'trippyScores',
+  'dstPredictionRecords',
+  'dstValueMatches',
+  'spectraPreset',
+  'spectraTaskOfArguments',
+  'spectraDataOfArguments',
+  'spectraFinetuningOfArguments',
+  'unusedSpectraArguments',
+  'spectraMetrics',
+  'spectraReport',
+])
+
 export const targets: Target[] = []
 
 /** A function and right calls of it. */
 export function add(name: string, invoke: (...args: Loose[]) => unknown, ...right: Args[]): void {
   targets.push({
     name,
+    optionsLast: !DATA.has(name),
     plausible(_random: Random, attempt: number): Call {
       return { form: 'function', args: right[attempt % right.length]!, options: [] }
     },

@@ -1,4 +1,4 @@
-import { misuse, requireNumber, requireObject } from '../../../data/check.js'
+import { misuse, requireNumber, requireOptions } from '../../../data/check.js'
 import { Module } from '../../../nn/index.js'
 import { type AdamOptions, AdamW } from '../../../train/adam.js'
 import { clipGradNorm } from '../../../train/clip.js'
@@ -41,7 +41,7 @@ export function salmonnOptimizer(
   model: Module,
   options: { learningRate?: number; weightDecay?: number; betas?: [number, number]; eps?: number } = {},
 ): FiniteAdamW {
-  requireObject('salmonnOptimizer', 'options', options)
+  requireOptions('salmonnOptimizer', options, ['learningRate', 'weightDecay', 'betas', 'eps'])
   const { learningRate: lr = 3e-5, weightDecay = 0.05, betas = [0.9, 0.999], eps = 1e-8 } = options
   const settings: Partial<AdamOptions> = { lr, weightDecay, betas, eps, masterWeights: true }
   return new FiniteAdamW(salmonnParameterGroups(model, weightDecay), settings)

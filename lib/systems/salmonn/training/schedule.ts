@@ -1,4 +1,4 @@
-import { requireNumber, requireObject, requireOneOf, requireWhole } from '../../../data/check.js'
+import { requireNumber, requireOneOf, requireOptions, requireWhole } from '../../../data/check.js'
 import { LRScheduler, type Schedule, type Scheduled } from '../../../train/schedules.js'
 
 export interface SalmonnScheduleOptions {
@@ -26,7 +26,15 @@ export function salmonnLearningRate(
   options: SalmonnScheduleOptions = {},
 ): (epoch: number, iteration: number) => number {
   const where = 'salmonnLearningRate'
-  requireObject(where, 'options', options)
+  requireOptions(where, options, [
+    'learningRate',
+    'warmupStartLearningRate',
+    'minLearningRate',
+    'warmupSteps',
+    'epochs',
+    'iterationsPerEpoch',
+    'compat',
+  ])
   const { learningRate = 3e-5, warmupStartLearningRate = 1e-6, minLearningRate = 1e-5 } = options
   const { warmupSteps = 3000, epochs = 30, iterationsPerEpoch = 3000, compat } = options
   requireNumber(where, 'learningRate', learningRate, { least: 0 })
@@ -58,7 +66,16 @@ export function salmonnScheduler(
   optimizer: Scheduled,
   options: SalmonnScheduleOptions & { accumulation?: number } = {},
 ): LRScheduler {
-  requireObject('salmonnScheduler', 'options', options)
+  requireOptions('salmonnScheduler', options, [
+    'learningRate',
+    'warmupStartLearningRate',
+    'minLearningRate',
+    'warmupSteps',
+    'epochs',
+    'iterationsPerEpoch',
+    'compat',
+    'accumulation',
+  ])
   const { accumulation = 1, ...rest } = options
   requireWhole('salmonnScheduler', 'accumulation', accumulation, 1)
   const { learningRate = 3e-5, iterationsPerEpoch = 3000 } = rest
