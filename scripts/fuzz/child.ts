@@ -190,7 +190,7 @@ async function fuzz(job: Job, index: number, target: Target, progress: number): 
   result.samples = samples.length
   for (const call of target.optionsLast ? samples : []) {
     const last = call.args.at(-1)
-    if (last?.is !== 'object') continue
+    if (call.args.length < 2 || last?.is !== 'object') continue
     const misspelt: Spec = { ...last, entries: [...last.entries, ['unreadOption', value(1)]] }
     const more = { ...call, args: [...call.args.slice(0, -1), misspelt] }
     const { error } = await one(more, new Random(job.seed, target.name, 'options'), 'plausible')

@@ -54,7 +54,7 @@ export interface Result {
 
 export interface Target {
   name: string
-  /** Whether the last argument of right calls, where it is an object, is options: any other key is refused. */
+  /** Whether an object behind other arguments is options: a key more is refused. */
   optionsLast?: boolean
   plausible(random: Random, attempt: number): Call
   hostile(random: Random, valid: Call | null): Call
