@@ -148,8 +148,7 @@ export function salmonnTrainer<M extends Module>(
   const recipe = salmonnRecipe(options.recipe)
   if (typeof stage === 'number') requireOneOf(where, 'stage', String(stage), Object.keys(SALMONN_STAGES))
   if (stage !== undefined) trainSalmonnParts(model, typeof stage === 'number' ? SALMONN_STAGES[stage] : stage)
-  const { learningRate, weightDecay, betas, eps } = recipe
-  const optimizer = salmonnOptimizer(model, { learningRate, weightDecay, betas, eps })
+  const optimizer = salmonnOptimizer(model, recipe)
   const plan = trainingPlan(options, recipe)
   const scheduler = salmonnScheduler(optimizer, plan.schedule)
   const trainer = new Trainer<M, SalmonnSample, SalmonnBatch>({
