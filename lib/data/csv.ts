@@ -1,7 +1,7 @@
 import { DataError } from '../native/errors.js'
 import { heapHolds, listMayGrow, tooMuch } from '../native/heap.js'
 import { quoted } from './byte-source.js'
-import { misuse, requireObject, requireOneOf, requireString, requireWhole } from './check.js'
+import { misuse, requireOneOf, requireOptions, requireString, requireWhole } from './check.js'
 import { type CsvFields, CsvRows, type RowSettings } from './csv-rows.js'
 import { type CsvEncoding, csvText, encodings } from './csv-text.js'
 import { nearest } from './nearest.js'
@@ -75,7 +75,7 @@ export function parseCsv(chunks: Chunks, file: string, options: ReadCsvOptions =
 type Settings = Omit<RowSettings, 'file'> & { encoding: CsvEncoding; columns: readonly string[] | undefined }
 
 function checked(options: ReadCsvOptions): Settings {
-  requireObject('readCsv', 'options', options)
+  requireOptions('readCsv', options, ['encoding', 'delimiter', 'columns', 'relaxQuotes', 'maxRowLength'])
   const { encoding = 'utf-8', delimiter = ',', columns, relaxQuotes = false, maxRowLength = 1 << 20 } = options
   requireOneOf('readCsv', 'encoding', encoding, encodings)
   if (typeof delimiter !== 'string' || delimiter.length !== 1 || /["\r\n\0]/.test(delimiter)) {

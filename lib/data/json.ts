@@ -1,7 +1,7 @@
 import { DataError } from '../native/errors.js'
 import { LONGEST_STRING } from '../native/heap.js'
 import { writeAtomically } from './atomic.js'
-import { misuse, requireObject, requireString, requireWhole } from './check.js'
+import { misuse, requireOptions, requireString, requireWhole } from './check.js'
 import { JsonFault, parseCarefully } from './json-parse.js'
 import { JsonScan, MAX_DEPTH } from './json-scan.js'
 import { stringifyJson } from './json-write.js'
@@ -89,7 +89,7 @@ export interface WriteJsonOptions {
  */
 export async function writeJson(path: string, value: unknown, options: WriteJsonOptions = {}): Promise<void> {
   requireString('writeJson', 'path', path)
-  requireObject('writeJson', 'options', options)
+  requireOptions('writeJson', options, ['indent'])
   const { indent = 2 } = options
   requireWhole('writeJson', 'indent', indent)
   if (indent > 10) throw misuse('writeJson', 'indent', 'at most 10', indent)

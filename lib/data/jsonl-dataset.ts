@@ -1,6 +1,6 @@
 import { type FileHandle, open, stat } from 'node:fs/promises'
 import { ConfigError, DataError } from '../native/errors.js'
-import { misuse, requireObject, requireOneOf, requireString, requireWhole } from './check.js'
+import { misuse, requireObject, requireOneOf, requireOptions, requireString, requireWhole } from './check.js'
 import { BadRecord, type Dataset, type IterableDataset, type StreamContext } from './dataset.js'
 import { jsonValue, refuseTooMuch } from './json.js'
 import { JsonScan } from './json-scan.js'
@@ -52,7 +52,7 @@ export async function jsonlDataset<T = unknown>(
   options: JsonlDatasetOptions & { index?: JsonlIndex } = {},
 ): Promise<JsonlDataset<T>> {
   requireString('jsonlDataset', 'file', file)
-  const { skip, maxLineBytes } = settingsOf('jsonlDataset', options)
+  const { skip, maxLineBytes } = settingsOf('jsonlDataset', options, 'index')
   const errors: DataError[] = []
   const index = options.index ? checkedIndex(options.index) : await indexOf(file, skip, maxLineBytes, errors)
   if (options.index) await requireUnchanged(file, await stat(file).catch(unopened(file)), index)
@@ -111,8 +111,12 @@ export function jsonlStream<T = unknown>(file: string, options: JsonlDatasetOpti
   }
 }
 
-function settingsOf(where: string, options: JsonlDatasetOptions): { skip: boolean; maxLineBytes: number } {
-  requireObject(where, 'options', options)
+function settingsOf(
+  where: string,
+  options: JsonlDatasetOptions,
+  ...own: string[]
+): { skip: boolean; maxLineBytes: number } {
+  requireOptions(where, options, ['onBadRecord', 'maxLineBytes', ...own])
   const { onBadRecord = 'stop', maxLineBytes = 1 << 26 } = options
   requireOneOf(where, 'onBadRecord', onBadRecord, ['stop', 'skip'])
   requireWhole(where, 'maxLineBytes', maxLineBytes, 1)

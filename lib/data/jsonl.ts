@@ -1,6 +1,6 @@
 import { DataError } from '../native/errors.js'
 import { writeAtomically } from './atomic.js'
-import { misuse, requireObject, requireString, requireWhole } from './check.js'
+import { misuse, requireOptions, requireString, requireWhole } from './check.js'
 import { jsonFor, jsonValue, refuseTooMuch } from './json.js'
 import { JsonScan } from './json-scan.js'
 import { type Chunks, chunksOf, countLines, faultIn, LONGEST_LINE, utf8, withoutMark } from './text.js'
@@ -23,7 +23,7 @@ export interface ReadJsonlOptions {
  */
 export function readJsonl(path: string, options: ReadJsonlOptions = {}): AsyncIterableIterator<unknown> {
   requireString('readJsonl', 'path', path)
-  requireObject('readJsonl', 'options', options)
+  requireOptions('readJsonl', options, ['skipBlank', 'maxLineBytes'])
   const { skipBlank = false, maxLineBytes = 1 << 26 } = options
   if (typeof skipBlank !== 'boolean') throw misuse('readJsonl', 'skipBlank', 'a boolean', skipBlank)
   requireWhole('readJsonl', 'maxLineBytes', maxLineBytes, 1)

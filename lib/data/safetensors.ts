@@ -1,7 +1,7 @@
 import { CheckpointError } from '../native/errors.js'
 import { scope, type Tensor } from '../tensor/index.js'
 import { withFile } from './byte-source.js'
-import { isArrayLike, misuse, requireObject } from './check.js'
+import { isArrayLike, misuse, requireOptions } from './check.js'
 import { requirePath } from './file-tensors.js'
 import { loadFrom, savedEntries, writeEntries } from './safetensors-file.js'
 import { readHeader } from './safetensors-header.js'
@@ -34,7 +34,7 @@ export async function readSafetensorsHeader(path: string): Promise<SafetensorsHe
 }
 
 function requireLoadOptions(options: LoadSafetensorsOptions): void {
-  requireObject('loadSafetensors', 'options', options)
+  requireOptions('loadSafetensors', options, ['mmap', 'device', 'names'])
   const { mmap, names } = options
   if (mmap !== undefined && typeof mmap !== 'boolean') throw misuse('loadSafetensors', 'mmap', 'a boolean', mmap)
   if (names === undefined || typeof names === 'function') return

@@ -1,6 +1,6 @@
 import { stat } from 'node:fs/promises'
 import { resolve as absolute } from 'node:path'
-import { misuse, requireNumber, requireObject, requireString, requireWhole } from '../data/check.js'
+import { misuse, requireNumber, requireOptions, requireString, requireWhole } from '../data/check.js'
 import { ProgressBar, type ProgressStream } from '../data/progress.js'
 import { CheckpointError, ConfigError, HubError, VoxtorchError } from '../native/errors.js'
 import { COMMIT, type HubFile, hubFile, RepositoryCache } from './cache.js'
@@ -76,7 +76,17 @@ type Settings = Required<Omit<ResolveModelOptions, 'files' | 'progress' | 'token
 function checked(model: string, options: ResolveModelOptions): Settings {
   const where = 'resolveModel'
   requireString(where, 'model', model)
-  requireObject(where, 'options', options)
+  requireOptions(where, options, [
+    'revision',
+    'files',
+    'token',
+    'cacheDir',
+    'offline',
+    'progress',
+    'signal',
+    'timeout',
+    'retries',
+  ])
   const { revision = 'main', files, token, cacheDir = hubCache(), offline = hubOffline() } = options
   const { progress = false, signal = new AbortController().signal, timeout = hubTimeout(), retries = 5 } = options
   requireString(where, 'revision', revision)

@@ -1,6 +1,6 @@
-import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
-import { requireObject, shown } from '../data/check.js'
+import { makeDirectory } from '../data/atomic.js'
+import { requireOptions, shown } from '../data/check.js'
 import { readJson, writeJson } from '../data/json.js'
 import { toCamel, toSnake } from '../data/key-case.js'
 import { saveSafetensorsSharded } from '../data/safetensors-sharded.js'
@@ -53,6 +53,22 @@ export interface LoadNetworkOptions extends FactoryOptions, Omit<ResolveModelOpt
   quantize?: QuantizationScheme | QuantizeOptions
 }
 
+const LOAD: readonly (keyof LoadNetworkOptions)[] = [
+  'allowMissing',
+  'mmap',
+  'quantize',
+  'device',
+  'dtype',
+  'revision',
+  'token',
+  'cacheDir',
+  'offline',
+  'progress',
+  'signal',
+  'timeout',
+  'retries',
+]
+
 /** Builds a network from a directory that has a config.json and weights, or from a repository of the hub. */
 export async function loadNetwork<M extends Fillable>(
   kind: NetworkKind,
@@ -77,6 +93,7 @@ export async function loadNetwork<M extends Fillable>(
 
 /** The options that are the hub's, and those that say how weights come into a network. */
 export function parted<O extends LoadNetworkOptions>(options: O) {
+  requireOptions('fromPretrained', options, LOAD)
   const { allowMissing, mmap, quantize, device, dtype, ...hub } = options
   return { allowMissing, mmap, quantize, device, dtype, hub }
 }
@@ -137,10 +154,10 @@ export async function saveNetwork(
   config: NetworkConfig,
   options: SaveNetworkOptions = {},
 ): Promise<void> {
-  requireObject('save', 'options', options)
+  requireOptions('save', options, ['maxShardBytes', 'withoutAdapters'])
   const { maxShardBytes, withoutAdapters = false } = options
   if (!withoutAdapters) warnOfAdapters(module, directory)
-  await mkdir(directory, { recursive: true })
+  makeDirectory(directory, CheckpointError)
   const saved = { ...toSnake(config), architectures: [kind.architecture], model_type: kind.modelType }
   // An adapter that was merged may have made two weights of a tied one.
   if (isUntied(module)) Object.assign(saved, { tie_word_embeddings: false })

@@ -1,6 +1,6 @@
 import { toSnake } from '../data/key-case.js'
 import { native } from '../native/addon.js'
-import { shown } from '../native/arguments.js'
+import { optionsOf, shown } from '../native/arguments.js'
 import { callNative, op } from '../native/call.js'
 import { registerCallback } from '../native/callbacks.js'
 import { currentContext } from '../native/context.js'
@@ -45,10 +45,14 @@ export function makeNative(
   config: object,
   options: FactoryOptions & { initialize?: boolean } = {},
 ): ModuleHandle {
-  if (typeof config !== 'object' || config === null || Array.isArray(config)) {
+  if (!isConfiguration(config)) {
     throw new ConfigError(`${kind}: a configuration is an object, not ${shown(config)}`, { network: kind, config })
   }
-  const { device = currentContext().deviceName ?? 'cpu', dtype = 'float32', initialize = true } = options
+  const {
+    device = currentContext().deviceName ?? 'cpu',
+    dtype = 'float32',
+    initialize = true,
+  } = optionsOf(options, kind, ['device', 'dtype', 'initialize'])
   const json = configurationText(kind, config)
   try {
     // Linux grants more memory than there is, and ends the process when it is used.
@@ -57,16 +61,22 @@ export function makeNative(
     return make(kind, json, { device, dtype, initialize }) as ModuleHandle
   } catch (error) {
     // What the sentence speaks of is a key of the configuration, whatever its words sound like.
-    if (!(error instanceof ShapeError || error instanceof OperatorError || error instanceof IndexError)) throw error
-    throw new ConfigError(error.message.replace(/^module: /, `${kind}: `), { network: kind, cause: error })
+    const named = error instanceof ConfigError && /^module(_bytes)?: /.test(error.message)
+    if (!(named || error instanceof ShapeError || error instanceof OperatorError || error instanceof IndexError))
+      throw error
+    throw new ConfigError(error.message.replace(/^module(_bytes)?: /, `${kind}: `), { network: kind, cause: error })
   }
 }
 
+/** A Map or a Date has no field that a configuration would: its defaults would be those of a network of 7 billion. */
+export const isConfiguration = (config: unknown): config is object =>
+  typeof config === 'object' &&
+  config !== null &&
+  !Array.isArray(config) &&
+  (Object.keys(config).length > 0 || [Object.prototype, null].includes(Object.getPrototypeOf(config)))
+
 /** The configuration as native code reads it, which says which key is wrong. */
 function configurationText(network: string, config: object): string {
-  if (typeof config !== 'object' || config === null || Array.isArray(config)) {
-    throw new ConfigError(`${network} needs a configuration, not ${shown(config)}`, { network })
-  }
   const wrong = (key: string, value: unknown) =>
     new ConfigError(`${network}: '${key}' of the configuration cannot be ${shown(value)}`, { network, key })
   try {
@@ -130,7 +140,7 @@ export class NativeModule extends Module {
   static {
     nativeOf = (module) => {
       if (!(#handle in module)) {
-        throw new ConfigError(`this ${shown(module)} is a Proxy around a network: use the network itself`, {})
+        throw new ConfigError(`${shown(module)} was given that is a Proxy around a network: use the network itself`, {})
       }
       module.#prepare?.(module.#handle)
       return module.#handle

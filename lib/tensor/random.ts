@@ -32,7 +32,7 @@ export function setRngState(state: Tensor, device: Device = 'cpu'): void {
 export class Generator extends Handle {
   /** @param options the seed, or the seed and the device */
   constructor(options: { seed?: number | bigint; device?: Device } | number | bigint = {}) {
-    const given = typeof options === 'object' ? optionsOf(options) : { seed: options }
+    const given = typeof options === 'object' ? optionsOf(options, 'Generator', ['seed', 'device']) : { seed: options }
     const { seed = 67280421310721, device = 'cpu' } = given as { seed?: number | bigint; device?: Device }
     checkSeed(seed)
     // The second number is the new handle.

@@ -1,7 +1,7 @@
 import { existsSync } from 'node:fs'
-import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
-import { requireObject, requireString } from '../../data/check.js'
+import { makeDirectory } from '../../data/atomic.js'
+import { requireObject, requireOptions, requireString } from '../../data/check.js'
 import { readJson, writeJson } from '../../data/json.js'
 import { toCamel } from '../../data/key-case.js'
 import { loadSafetensors, saveSafetensors } from '../../data/safetensors.js'
@@ -86,7 +86,22 @@ abstract class SpeechForCTC extends SpeechHead {
     from: string,
     options: LoadCTCOptions = {},
   ): Promise<M> {
-    requireObject('fromPretrained', 'options', options)
+    requireOptions('fromPretrained', options, [
+      'targetLang',
+      'allowMissing',
+      'mmap',
+      'quantize',
+      'device',
+      'dtype',
+      'revision',
+      'token',
+      'cacheDir',
+      'offline',
+      'progress',
+      'signal',
+      'timeout',
+      'retries',
+    ])
     const { targetLang, ...rest } = options
     // biome-ignore lint/complexity/noThisInStatic: the class that the method is called on
     const { model, directory } = await loadHead(this, from, rest)
@@ -181,7 +196,17 @@ abstract class SpeechForCTC extends SpeechHead {
   ): Promise<void> {
     const where = 'loadAdapter'
     this.#requireAdapters(where, language)
-    requireObject(where, 'options', options)
+    requireOptions(where, options, [
+      'revision',
+      'token',
+      'cacheDir',
+      'offline',
+      'progress',
+      'signal',
+      'timeout',
+      'retries',
+      'from',
+    ])
     const { from = this.#from, ...hub } = options
     if (from === '') throw new ConfigError(`${where}: say where the adapter is, with { from }`, { language })
     const name = `adapter.${language}.safetensors`
@@ -201,7 +226,7 @@ abstract class SpeechForCTC extends SpeechHead {
   async saveAdapter(directory: string, language: string): Promise<void> {
     this.#requireAdapters('saveAdapter', language)
     requireString('saveAdapter', 'directory', directory)
-    await mkdir(directory, { recursive: true })
+    makeDirectory(directory, CheckpointError)
     await saveSafetensors(join(directory, `adapter.${language}.safetensors`), this.#adapter(), { format: 'pt' })
   }
 

@@ -1,7 +1,7 @@
 import { existsSync, statSync } from 'node:fs'
-import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
-import { misuse, requireObject, requireString } from '../../data/check.js'
+import { makeDirectory } from '../../data/atomic.js'
+import { misuse, requireObject, requireOptions, requireString } from '../../data/check.js'
 import { writeJson } from '../../data/json.js'
 import { loadSafetensors, saveSafetensors } from '../../data/safetensors.js'
 import { loadTorch } from '../../data/torch-file.js'
@@ -79,7 +79,19 @@ export async function loadSalmonn(
   build: Build,
 ): Promise<Salmonn> {
   const where = 'Salmonn.fromPretrained'
-  requireObject(where, 'options', options)
+  requireOptions(where, options, [
+    'device',
+    'dtype',
+    'encoderDtype',
+    'quantize',
+    'config',
+    'beatsSha256',
+    'allowOtherBase',
+    'whisper',
+    'beats',
+    'llm',
+    'tokenizer',
+  ])
   const { device, dtype = 'bfloat16', encoderDtype = 'float32', allowOtherBase = false } = options
   salmonnPacking(where, options.quantize)
   const plan = typeof from === 'string' ? await ownPlan(from, options) : publishedPlan(from, options)
@@ -250,7 +262,7 @@ function checkTables(model: Salmonn, tensors: Map<string, Tensor>, ignored: stri
 export async function saveSalmonn(model: Salmonn, directory: string, options: { whole?: boolean }): Promise<void> {
   const where = 'Salmonn.save'
   requireString(where, 'directory', directory)
-  requireObject(where, 'options', options)
+  requireOptions(where, options, ['whole'])
   const { whole = false } = options
   const { speech_encoder, beats, llm } = model
   if (whole) {
@@ -271,7 +283,7 @@ export async function saveSalmonn(model: Salmonn, directory: string, options: { 
     const part = salmonnPart(name)
     return part === 'qformer' || part === 'projection' || part === 'lora' || (requiresGrad && !whole)
   })
-  await mkdir(directory, { recursive: true })
+  makeDirectory(directory, CheckpointError)
   const parts = whole || !model.origin ? {} : { parts: model.origin }
   await writeJson(join(directory, CONFIG), { ...fileConfig(model), ...parts }, { indent: 2 })
   await saveSafetensors(join(directory, ADAPTER), Object.fromEntries(parameters), { format: 'pt' })

@@ -1,4 +1,4 @@
-import { misuse, requireObject, requireString } from '../../data/check.js'
+import { misuse, requireObject, requireOptions, requireString } from '../../data/check.js'
 import type { GenerationConfig } from '../../generation/config.js'
 import { ConfigError } from '../../native/errors.js'
 import { Linear } from '../../nn/linear.js'
@@ -204,7 +204,7 @@ export class Salmonn extends Module {
   ): Promise<Tensor[]> {
     const where = 'Salmonn.encodeAudio'
     if (!Array.isArray(clips)) throw misuse(where, 'clips', 'a list of sounds', clips)
-    requireObject(where, 'options', options)
+    requireOptions(where, options, ['compat', 'overlap'])
     const hearing = this.hearing(where, options)
     const sounds: Float32Array[] = []
     for (const [i, clip] of clips.entries()) sounds.push(await salmonnSamples(clip, `clips[${i}]`))

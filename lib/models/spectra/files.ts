@@ -1,6 +1,6 @@
 import { existsSync } from 'node:fs'
-import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
+import { makeDirectory } from '../../data/atomic.js'
 import { misuse } from '../../data/check.js'
 import { writeJson } from '../../data/json.js'
 import { toSnake } from '../../data/key-case.js'
@@ -141,11 +141,13 @@ function encodersOf(from: string | SpectraEncoders): SpectraEncoders | undefined
 
 /** text_config.json, audio_config.json and weights; config.json holds the choices of a network saved here. */
 async function published(folder: string, options: FillOptions): Promise<Source> {
+  const own = existsSync(join(folder, 'config.json')) ? await readConfig(folder) : {}
+  // First, so that the folder of another network is told by what it is.
+  requireModelType(folder, own, { modelType: 'spectra', architecture: 'Spectra' })
   const [textConfig, audioConfig] = [
     await readConfig(folder, 'text_config.json'),
     await readConfig(folder, 'audio_config.json'),
   ]
-  const own = existsSync(join(folder, 'config.json')) ? await readConfig(folder) : {}
   const { tensors, file, mapped } = await readWeights(folder, options)
   const report = emptyReport(Object.keys(tensors).length)
   const state = new Map<string, Tensor>()
@@ -267,7 +269,7 @@ export async function saveSpectra(
   module: NativeModule,
   config: CompleteSpectraConfig,
 ): Promise<void> {
-  await mkdir(directory, { recursive: true })
+  makeDirectory(directory, CheckpointError)
   const text: NetworkConfig = {
     ...config.textConfig,
     maxLength: config.maxTextLength,

@@ -1,6 +1,6 @@
 import { existsSync } from 'node:fs'
-import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
+import { makeDirectory } from '../../data/atomic.js'
 import { writeJson } from '../../data/json.js'
 import { toSnake } from '../../data/key-case.js'
 import { type GenerationConfig, generationConfig } from '../../generation/config.js'
@@ -15,7 +15,7 @@ import {
 } from '../../generation/generate.js'
 import { nativeCacheOf } from '../../generation/kv-cache.js'
 import { opAsync } from '../../native/call.js'
-import { ConfigError } from '../../native/errors.js'
+import { CheckpointError, ConfigError } from '../../native/errors.js'
 import { makeNative, NativeModule, nativeOf } from '../../nn/native-module.js'
 import type { FactoryOptions } from '../../nn/parameter.js'
 import { noGrad, scope, type Tensor, tensor } from '../../tensor/index.js'
@@ -294,7 +294,7 @@ export class Whisper extends NativeModule {
 
   /** Writes config.json, generation_config.json, preprocessor_config.json, model.safetensors and the tokenizer. */
   async save(directory: string, options: SaveNetworkOptions = {}): Promise<void> {
-    await mkdir(directory, { recursive: true })
+    makeDirectory(directory, CheckpointError)
     await saveNetwork(layout, directory, this, this.config, options)
     const { prefixAllowedTokensFn: _, ...plain } = generationConfig(this.generationConfig)
     const { languages, transcribe, translate, startOfTranscript, startOfPrevious, noTimestamps } = this.tokens

@@ -1,4 +1,4 @@
-import { misuse, requireFunction, requireObject } from '../../data/check.js'
+import { misuse, requireFunction, requireObject, requireOptions } from '../../data/check.js'
 import type { DataLoaderOptions } from '../../data/loader.js'
 import type { Lock } from '../../data/lock.js'
 import { isMainProcess, worldSize } from '../../distributed/index.js'
@@ -118,7 +118,23 @@ export class Trainer<M extends Module, T = unknown, B = T[]> {
   #training = false
 
   constructor(options: TrainerOptions<M, T, B>) {
-    requireObject('Trainer', 'options', options)
+    requireOptions('Trainer', options, [
+      'model',
+      'args',
+      'trainDataset',
+      'evalDataset',
+      'collate',
+      'computeLoss',
+      'countItems',
+      'computeMetrics',
+      'preprocessLogits',
+      'optimizers',
+      'callbacks',
+      'loggers',
+      'lengthOf',
+      'generators',
+      'extraState',
+    ])
     const model = options.model instanceof PeftModel ? options.model.model : options.model
     if (!(model instanceof Module)) throw misuse('Trainer', 'model', 'a Module', model)
     this.#options = options

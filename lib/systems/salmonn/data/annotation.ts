@@ -1,5 +1,5 @@
 import { dirname, resolve } from 'node:path'
-import { requireObject, requireOneOf } from '../../../data/check.js'
+import { requireOneOf, requireOptions } from '../../../data/check.js'
 import { requireForm } from '../../../data/form.js'
 import { readJson } from '../../../data/json.js'
 import { DataError } from '../../../native/errors.js'
@@ -42,7 +42,7 @@ export async function readSalmonnAnnotations(
   options: ReadSalmonnAnnotationsOptions = {},
 ): Promise<SalmonnAnnotations> {
   const where = 'readSalmonnAnnotations'
-  requireObject(where, 'options', options)
+  requireOptions(where, options, ['audioRoot', 'targets', 'onBadItem'])
   const { audioRoot, targets = 'required', onBadItem = 'stop' } = options
   requireOneOf(where, 'targets', targets, ['required', 'optional'])
   requireOneOf(where, 'onBadItem', onBadItem, ['stop', 'skip'])

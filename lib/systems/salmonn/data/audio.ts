@@ -1,7 +1,7 @@
 import type { LongAudio } from '../../../audio/long.js'
 import { readAudio } from '../../../audio/read.js'
 import { AudioSource } from '../../../audio/source.js'
-import { requireNumber, requireObject, requireOneOf } from '../../../data/check.js'
+import { requireNumber, requireOneOf, requireOptions } from '../../../data/check.js'
 import { SALMONN_LEAST_SAMPLES, SALMONN_RATE } from '../../../models/salmonn/clips.js'
 import { DataError, VoxtorchError } from '../../../native/errors.js'
 import { scope } from '../../../tensor/index.js'
@@ -41,7 +41,7 @@ export class SalmonnAudioReader {
 
   constructor(options: SalmonnAudioOptions = {}) {
     const where = 'SalmonnAudioReader'
-    requireObject(where, 'options', options)
+    requireOptions(where, options, ['clips', 'gapSeconds', 'channels', 'longAudio', 'compat', 'onCut'])
     const { compat, clips = 'joined', gapSeconds = 0.1, onCut } = options
     const published = compat === 'published'
     const { channels = published ? 0 : 'mean', longAudio = published ? 'cut' : 'windows' } = options

@@ -1,6 +1,6 @@
 import { existsSync } from 'node:fs'
 import { dirname } from 'node:path'
-import { listOf, requireObject, requireString } from '../../../data/check.js'
+import { listOf, requireOptions, requireString } from '../../../data/check.js'
 import { requireForm } from '../../../data/form.js'
 import { writeJson } from '../../../data/json.js'
 import type { DataError } from '../../../native/errors.js'
@@ -52,6 +52,7 @@ export interface Conversion {
 export function convertHumDial(dialog: HumDialDialog, options: ConvertHumDialOptions = {}): ConvertedDialog {
   requireForm('convertHumDial', 'dialog', dialog, { id: 'string', turns: [{ emotion: 'string', audio: 'string' }] })
   requireForm('convertHumDial', 'options', options, { 'task?': 'string' })
+  requireOptions('convertHumDial', options, ['task', 'language', 'style'])
   const { task = 'task1_emotional_trajectory', ...text } = options
   const { id, turns, speaker } = dialog
   const emotions = turns.map(({ emotion }) => emotion)
@@ -81,7 +82,17 @@ export async function convertHumDialFile(
 ): Promise<Conversion> {
   const where = 'convertHumDialFile'
   requireString(where, 'output', output)
-  requireObject(where, 'options', options)
+  requireOptions(where, options, [
+    'onBadItem',
+    'valid',
+    'task',
+    'language',
+    'style',
+    'test',
+    'validSpeakers',
+    'testSpeakers',
+    'seed',
+  ])
   const { onBadItem = 'stop', valid = 0, test = 0, validSpeakers, testSpeakers, seed, ...rest } = options
   const bad = new BadItems(onBadItem)
   const entries: (SalmonnEntry & { item: ConvertedDialog })[] = []

@@ -1,5 +1,5 @@
 import { resolve } from 'node:path'
-import { requireObject } from '../../../data/check.js'
+import { requireObject, requireOptions } from '../../../data/check.js'
 import { ConfigError, type DataError } from '../../../native/errors.js'
 import type { SalmonnDataSettings } from '../configuration/configuration.js'
 import { SALMONN_TEST_PROMPTS, SALMONN_TRAIN_PROMPTS } from '../prompts/defaults.js'
@@ -39,7 +39,7 @@ export async function openSalmonnData(
   options: OpenSalmonnDataOptions = {},
 ): Promise<SalmonnData> {
   requireObject('openSalmonnData', 'settings', settings)
-  requireObject('openSalmonnData', 'options', options)
+  requireOptions('openSalmonnData', options, ['compat', 'seed', 'evaluateOnly'])
   const { compat, seed = 42, evaluateOnly = false } = options
   const { onBadItem = 'stop', audioRoot } = settings
   const notes: string[] = []

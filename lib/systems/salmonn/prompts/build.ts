@@ -1,4 +1,4 @@
-import { misuse, requireObject, requireString } from '../../../data/check.js'
+import { misuse, requireOptions, requireString } from '../../../data/check.js'
 import { SPEECH_MARKER } from '../../../models/salmonn/prompt.js'
 import { ConfigError } from '../../../native/errors.js'
 
@@ -32,7 +32,7 @@ export interface BuildSalmonnPromptOptions {
  */
 export function buildSalmonnPrompt(options: BuildSalmonnPromptOptions): string {
   const where = 'buildSalmonnPrompt'
-  requireObject(where, 'options', options)
+  requireOptions(where, options, ['prompt', 'question', 'blocks', 'template'])
   const { prompt, question = '', blocks = [1], template = SALMONN_TEMPLATE } = options
   requireString(where, 'prompt', prompt)
   requireString(where, 'question', question)

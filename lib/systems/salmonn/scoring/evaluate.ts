@@ -1,4 +1,4 @@
-import { misuse, requireObject, requireWhole } from '../../../data/check.js'
+import { misuse, requireOptions, requireWhole } from '../../../data/check.js'
 import type { GenerationConfig } from '../../../generation/config.js'
 import { ConfigError } from '../../../native/errors.js'
 import { Module } from '../../../nn/index.js'
@@ -56,7 +56,7 @@ export async function scoreSalmonn(
 ): Promise<ScoredSalmonn> {
   const where = 'scoreSalmonn'
   if (!(model instanceof Module)) throw misuse(where, 'model', 'a Module', model)
-  requireObject(where, 'options', options)
+  requireOptions(where, options, ['generation', 'batchSize'])
   const { generation = {}, batchSize = 8 } = options
   requireWhole(where, 'batchSize', batchSize, 1)
   const generating = model as Module & Partial<Generating>

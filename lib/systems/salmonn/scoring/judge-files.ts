@@ -1,4 +1,4 @@
-import { listOf, requireString } from '../../../data/check.js'
+import { listOf, requireOptions, requireString } from '../../../data/check.js'
 import { requireForm } from '../../../data/form.js'
 import { ConfigError, DataError } from '../../../native/errors.js'
 import { BadItems } from '../data/bad-items.js'
@@ -18,6 +18,7 @@ export function judgePrompts(
   options: { task?: JudgeTask } = {},
 ): { id: string; prompt: string }[] {
   requireForm('judgePrompts', 'options', options, { 'task?': 'string' })
+  requireOptions('judgePrompts', options, ['task'])
   const { task = 'task1' } = options
   const asked = listOf('judgePrompts', 'dialogs', dialogs, 'dialogs')
   requireForm('judgePrompts', 'dialogs', asked, [{ id: 'string' }])

@@ -1,5 +1,5 @@
 import { dirname } from 'node:path'
-import { listOf, requireObject, requireOneOf, requireString } from '../../../data/check.js'
+import { listOf, requireOneOf, requireOptions, requireString } from '../../../data/check.js'
 import { readJson } from '../../../data/json.js'
 import { jsonlDataset } from '../../../data/jsonl-dataset.js'
 import { ConfigError, DataError } from '../../../native/errors.js'
@@ -45,7 +45,7 @@ export async function readTrajectoryDialogs(
 ): Promise<TrajectoryDialogs> {
   const where = 'readTrajectoryDialogs'
   requireString(where, 'file', file)
-  requireObject(where, 'options', options)
+  requireOptions(where, options, ['audioRoot', 'onBadItem', 'language', 'style'])
   const { audioRoot = dirname(file), onBadItem = 'stop', ...text } = options
   requireOneOf(where, 'onBadItem', onBadItem, ['stop', 'skip'])
   const bad = new BadItems(onBadItem)
@@ -79,7 +79,7 @@ export function dialogOfClips(
     requireString(where, `clips[${i}].audio`, clip?.audio)
     requireString(where, `clips[${i}].speaker`, clip.speaker)
   }
-  requireObject(where, 'options', options)
+  requireOptions(where, options, ['language', 'style', 'id'])
   const { id = 'dialog', ...text } = options
   const turns = list.map(({ audio, speaker }) => ({ audio, speaker, text: '', emotion: '', reply: '' }))
   const item = {

@@ -1,4 +1,4 @@
-import { listOf, requireObject, requireOneOf, requireString } from '../../../data/check.js'
+import { listOf, requireOneOf, requireOptions, requireString } from '../../../data/check.js'
 import { requireForm } from '../../../data/form.js'
 import { DataError } from '../../../native/errors.js'
 import { BadItems } from '../data/bad-items.js'
@@ -33,7 +33,7 @@ export async function readTrajectoryPredictions(
 ): Promise<TrajectoryPredictions> {
   const where = 'readTrajectoryPredictions'
   requireString(where, 'file', file)
-  requireObject(where, 'options', options)
+  requireOptions(where, options, ['onBadItem'])
   const { onBadItem = 'stop' } = options
   requireOneOf(where, 'onBadItem', onBadItem, ['stop', 'skip'])
   const bad = new BadItems(onBadItem)

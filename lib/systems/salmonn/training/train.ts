@@ -1,6 +1,6 @@
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
-import { misuse, requireObject, requireOneOf, requireString } from '../../../data/check.js'
+import { misuse, requireOneOf, requireOptions, requireString } from '../../../data/check.js'
 import { readJson, writeJson } from '../../../data/json.js'
 import { saveSafetensors } from '../../../data/safetensors.js'
 import { isMainProcess, worldSize } from '../../../distributed/index.js'
@@ -14,6 +14,7 @@ import type { Logger } from '../../../train/trainer/logger.js'
 import { Trainer } from '../../../train/trainer/trainer.js'
 import type { SalmonnBatch } from '../batch.js'
 import { SalmonnDataset, type SalmonnSample, salmonnCollate } from '../data/dataset.js'
+import type { SalmonnData } from '../data/open.js'
 import { sharedDialogs } from '../data/split.js'
 import { type ScoreSalmonnOptions, scoreSalmonn } from '../scoring/evaluate.js'
 import type { TrajectoryScores } from '../scoring/trajectory.js'
@@ -23,6 +24,8 @@ import { type FiniteAdamW, salmonnOptimizer } from './optimizer.js'
 import { keepFrozenInEval, SALMONN_STAGES, type SalmonnStage, trainSalmonnParts } from './parts.js'
 import { type SalmonnRecipe, type SalmonnRecipeChanges, salmonnRecipe } from './recipe.js'
 import { salmonnScheduler } from './schedule.js'
+
+const DATA: readonly (keyof SalmonnData)[] = ['notes', 'badItems', 'badItemErrors']
 
 export interface TrainSalmonnOptions {
   train: SalmonnDataset
@@ -119,7 +122,21 @@ export function salmonnTrainer<M extends Module>(
 ): { trainer: Trainer<M, SalmonnSample, SalmonnBatch>; optimizer: FiniteAdamW; dispose(): void } {
   const where = 'trainSalmonn'
   if (!(model instanceof Module)) throw misuse(where, 'model', 'a Module', model)
-  requireObject(where, 'options', options)
+  requireOptions(where, options, [
+    'train',
+    'valid',
+    'test',
+    'outputDir',
+    'recipe',
+    'stage',
+    'compat',
+    'score',
+    'args',
+    'callbacks',
+    'loggers',
+    // What openSalmonnData gives may be handed on as it is.
+    ...DATA,
+  ])
   const { train, valid, test, outputDir, stage, compat, args = {}, callbacks = [], loggers = [] } = options
   for (const [name, data] of Object.entries({ train, valid, ...(test && { test }) })) {
     if (!(data instanceof SalmonnDataset)) throw misuse(where, name, 'a SalmonnDataset', data)

@@ -1,3 +1,4 @@
+import { requireOptions } from '../../../data/check.js'
 import { requireForm } from '../../../data/form.js'
 import { ConfigError } from '../../../native/errors.js'
 import { type DstConfig, knownDstConfig } from './config.js'
@@ -36,6 +37,7 @@ export function nextDstState(
   requireForm(where, 'prediction', prediction, PREDICTION)
   requireForm(where, 'turn', turn, { inputIds: 'list', informs: 'object' })
   requireForm(where, 'options', options, { tokenizer: { decode: 'function' } })
+  requireOptions(where, options, ['config', 'tokenizer', 'compat'])
   const { compat } = options
   const config = knownDstConfig(options.config)
   const published = compat === 'published'

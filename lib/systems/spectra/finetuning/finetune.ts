@@ -1,6 +1,6 @@
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
-import { misuse, requireObject, requireOneOf, requireString } from '../../../data/check.js'
+import { misuse, requireObject, requireOneOf, requireOptions, requireString } from '../../../data/check.js'
 import { requireForm } from '../../../data/form.js'
 import { readJson, writeJson } from '../../../data/json.js'
 import { isMainProcess, worldSize } from '../../../distributed/index.js'
@@ -139,7 +139,20 @@ export function spectraTrainer<M extends Module>(
   options: FinetuneSpectraOptions<M>,
 ): { trainer: Trainer<M, SpectraSample, SpectraBatch>; collate: SpectraCollator; dispose(): void } {
   const where = 'finetuneSpectra'
-  requireObject(where, 'options', options)
+  requireOptions(where, options, [
+    'model',
+    'data',
+    'outputDir',
+    'preset',
+    'compat',
+    'optimizer',
+    'earlyStopping',
+    'maxAudioLength',
+    'maxTextLength',
+    'args',
+    'callbacks',
+    'loggers',
+  ])
   const { model, data, outputDir, compat, args = {}, callbacks = [], loggers = [] } = options
   if (!(model instanceof Module)) throw misuse(where, 'model', 'a Module', model)
   requireObject(where, 'data', data)

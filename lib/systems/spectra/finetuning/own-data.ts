@@ -1,6 +1,13 @@
 import { dirname, resolve } from 'node:path'
 import { readAudio } from '../../../audio/read.js'
-import { misuse, requireObject, requireOneOf, requireString, requireWhole } from '../../../data/check.js'
+import {
+  misuse,
+  requireObject,
+  requireOneOf,
+  requireOptions,
+  requireString,
+  requireWhole,
+} from '../../../data/check.js'
 import { type JsonlDataset, jsonlDataset } from '../../../data/jsonl-dataset.js'
 import { ConfigError, DataError, VoxtorchError } from '../../../native/errors.js'
 import { scope, type Tensor } from '../../../tensor/index.js'
@@ -63,7 +70,17 @@ export interface SpectraJsonlData {
 export async function readSpectraJsonl(file: string, options: ReadSpectraJsonlOptions): Promise<SpectraJsonlData> {
   const where = 'readSpectraJsonl'
   requireString(where, 'file', file)
-  requireObject(where, 'options', options)
+  requireOptions(where, options, [
+    'task',
+    'tokenizer',
+    'onBadRecord',
+    'audio',
+    'maxAudioLength',
+    'otherAudio',
+    'history',
+    'lowercase',
+    'maxContext',
+  ])
   const { task, tokenizer, onBadRecord = 'stop', audio = 'memory', otherAudio = 'convert' } = options
   const { maxAudioLength = SPECTRA_AUDIO_LENGTH, history, lowercase, maxContext } = options
   requireObject(where, 'task', task)

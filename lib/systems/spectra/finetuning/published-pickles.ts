@@ -2,7 +2,7 @@ import { existsSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import { readArchive } from '../../../data/archive.js'
 import { Place } from '../../../data/byte-source.js'
-import { misuse, requireObject, requireOneOf, requireString } from '../../../data/check.js'
+import { misuse, requireObject, requireOneOf, requireOptions, requireString } from '../../../data/check.js'
 import { StreamFeed } from '../../../data/pickle/feed.js'
 import { parsePickle, readPickle } from '../../../data/pickle/read-pickle.js'
 import { DataError } from '../../../native/errors.js'
@@ -48,7 +48,7 @@ export interface SpectraPickles {
 export async function readSpectraPickles(path: string, options: ReadSpectraPicklesOptions): Promise<SpectraPickles> {
   const where = 'readSpectraPickles'
   requireString(where, 'path', path)
-  requireObject(where, 'options', options)
+  requireOptions(where, options, ['task', 'splits', 'layout', 'arrays'])
   const { splits = SPECTRA_SPLITS, layout = 'auto', arrays = 'tensor' } = options
   const task = typeof options.task === 'string' ? publishedSpectraTask(options.task) : options.task
   requireObject(where, 'task', task)

@@ -1,5 +1,5 @@
 import { join } from 'node:path'
-import { misuse, requireObject, requireWhole } from '../../../data/check.js'
+import { misuse, requireObject, requireOptions, requireWhole } from '../../../data/check.js'
 import { readJson, writeJson } from '../../../data/json.js'
 import type { LoadSpectraOptions } from '../../../models/spectra/files.js'
 import { SpectraForSequenceClassification } from '../../../models/spectra/spectra.js'
@@ -103,7 +103,17 @@ export class SpectraClassifier {
     if (!(model instanceof SpectraForSequenceClassification)) {
       throw misuse(where, 'model', 'a SpectraForSequenceClassification', model)
     }
-    requireObject(where, 'options', options)
+    requireOptions(where, options, [
+      'tokenizer',
+      'task',
+      'history',
+      'historyAudio',
+      'turnIds',
+      'maxAudioLength',
+      'maxTextLength',
+      'lowercase',
+      'maxContext',
+    ])
     const { tokenizer, task, ...card } = options
     if (!(tokenizer instanceof Tokenizer)) throw misuse(where, 'tokenizer', 'a Tokenizer', tokenizer)
     requireObject(where, 'task', task)
@@ -173,7 +183,7 @@ export class SpectraClassifier {
    */
   async classify(turns: readonly SpectraTurn[], options: SpectraClassifyOptions = {}): Promise<SpectraAnswer[]> {
     const where = 'SpectraClassifier.classify'
-    requireObject(where, 'options', options)
+    requireOptions(where, options, ['attentions', 'batchSize', 'longAudio'])
     requireTrained(where, this.model, ['head'])
     const { attentions = false, ...reading } = options
     if (typeof attentions !== 'boolean') throw misuse(where, 'attentions', 'a boolean', attentions)
@@ -203,7 +213,7 @@ export class SpectraClassifier {
   /** See `embedTurns`: the state of each turn on which the head stands, [hiddenSize]. */
   embed(turns: readonly SpectraTurn[], options: SpectraTurnOptions = {}): Promise<Float32Array[]> {
     const where = 'SpectraClassifier.embed'
-    requireObject(where, 'options', options)
+    requireOptions(where, options, ['batchSize', 'longAudio'])
     return embedded(where, this.model, turns, this.#reading, options)
   }
 

@@ -1,4 +1,4 @@
-import { misuse, requireObject } from '../../../data/check.js'
+import { misuse, requireOptions } from '../../../data/check.js'
 import {
   Spectra,
   type SpectraClassificationOutput,
@@ -31,8 +31,12 @@ export async function embedTurns(
   options: EmbedTurnsOptions,
 ): Promise<Float32Array[]> {
   requireSpectra('embedTurns', model)
-  requireObject('embedTurns', 'options', options)
-  return embedded('embedTurns', model, turns, readingOf(model, options), options)
+  requireOptions('embedTurns', options, ['tokenizer', 'batchSize', 'longAudio', 'lowercase', 'maxContext'])
+  const { batchSize, longAudio, ...text } = options
+  return embedded('embedTurns', model, turns, readingOf(model, text), {
+    ...(batchSize !== undefined && { batchSize }),
+    ...(longAudio !== undefined && { longAudio }),
+  })
 }
 
 /** As a network that was only pre-trained reads turns. */

@@ -1,4 +1,4 @@
-import { misuse, requireObject, requireOneOf } from '../../../data/check.js'
+import { misuse, requireObject, requireOneOf, requireOptions } from '../../../data/check.js'
 import { SpectraForPreTraining } from '../../../models/spectra/spectra.js'
 import { requireTrained } from '../../../models/spectra/untrained.js'
 import type { Tokenizer } from '../../../text/tokenizer.js'
@@ -51,7 +51,7 @@ export async function rankResponses(
   if (!(model instanceof SpectraForPreTraining)) throw misuse(where, 'model', 'a SpectraForPreTraining', model)
   requireTrained(where, model, ['selection_head'])
   requireObject(where, 'input', input)
-  requireObject(where, 'options', options)
+  requireOptions(where, options, ['tokenizer', 'batchSize', 'longAudio', 'lowercase', 'maxContext'])
   const { history, historyAudio = null, responses } = input
   if (!Array.isArray(history) || history.length === 0) throw misuse(where, 'history', 'a list of turns', history)
   if (!Array.isArray(responses)) throw misuse(where, 'responses', 'a list of answers', responses)

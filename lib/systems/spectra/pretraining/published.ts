@@ -1,6 +1,7 @@
-import { mkdir, readdir, stat } from 'node:fs/promises'
+import { readdir, stat } from 'node:fs/promises'
 import { join } from 'node:path'
-import { requireObject, requireOneOf, requireString } from '../../../data/check.js'
+import { makeDirectory } from '../../../data/atomic.js'
+import { requireOneOf, requireOptions, requireString } from '../../../data/check.js'
 import { writeJson } from '../../../data/json.js'
 import { writeJsonl } from '../../../data/jsonl.js'
 import { readPickle } from '../../../data/pickle/read-pickle.js'
@@ -33,7 +34,7 @@ export async function readPublishedSpectraPretraining(
 ): Promise<PublishedSpectra> {
   const where = 'readPublishedSpectraPretraining'
   requireString(where, 'path', path)
-  requireObject(where, 'options', options)
+  requireOptions(where, options, ['onProblem'])
   const { onProblem = 'skip' } = options
   requireOneOf(where, 'onProblem', onProblem, ['skip', 'error'])
   const problems = new Problems(onProblem)
@@ -60,7 +61,7 @@ export async function importPublishedSpectraPretraining(
   requireString('importPublishedSpectraPretraining', 'output', output)
   requireString('importPublishedSpectraPretraining', 'audioRoot', audioRoot)
   const { entries, skipped } = await readPublishedSpectraPretraining(path, options)
-  await mkdir(output, { recursive: true })
+  makeDirectory(output, DataError)
   await writeJsonl(join(output, 'entries.jsonl'), entries)
   await writeJson(join(output, 'info.json'), { form: 'spectra-pretraining-1', audioRoot, skipped })
   return { entries: entries.length, skipped }

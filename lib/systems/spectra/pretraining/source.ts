@@ -1,6 +1,6 @@
 import { existsSync } from 'node:fs'
 import { join, resolve } from 'node:path'
-import { misuse, requireFunction, requireObject, requireString } from '../../../data/check.js'
+import { misuse, requireFunction, requireOptions, requireString } from '../../../data/check.js'
 import { readJson } from '../../../data/json.js'
 import { readJsonl } from '../../../data/jsonl.js'
 import { jsonlDataset } from '../../../data/jsonl-dataset.js'
@@ -30,7 +30,7 @@ export async function openSpectraPretraining(
 ): Promise<SpectraPretrainingSource> {
   const where = 'openSpectraPretraining'
   requireString(where, 'directory', directory)
-  requireObject(where, 'options', options)
+  requireOptions(where, options, ['audioRoot'])
   const info = join(directory, 'info.json')
   const said = existsSync(info) ? ((await readJson(info)) as { audioRoot?: unknown } | null)?.audioRoot : undefined
   const audioRoot = options.audioRoot ?? (typeof said === 'string' ? said : directory)
