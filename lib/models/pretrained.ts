@@ -8,7 +8,7 @@ import { type ResolveModelOptions, resolveModel } from '../hub/index.js'
 import { CheckpointError } from '../native/errors.js'
 import type { Module } from '../nn/module.js'
 import { isUntied } from '../nn/output-layer.js'
-import type { FactoryOptions } from '../nn/parameter.js'
+import type { NetworkOptions } from '../nn/parameter.js'
 import type { QuantizationScheme } from '../nn/quantized-weight.js'
 import { warnOfAdapters } from '../peft/parts.js'
 import type { QuantizeOptions } from '../peft/quantize.js'
@@ -41,7 +41,7 @@ export interface NetworkKind {
 }
 
 /** For a repository of the hub, its options hold as well (revision, token, offline, progress, ...). */
-export interface LoadNetworkOptions extends FactoryOptions, Omit<ResolveModelOptions, 'files'> {
+export interface LoadNetworkOptions extends NetworkOptions, Omit<ResolveModelOptions, 'files'> {
   /** Parameters that the file lacks get fresh values instead of an error (a new head on an old trunk). Default false. */
   allowMissing?: boolean
   /** Maps the file instead of copying it: for weights that stay frozen, on the CPU and in the file's dtype. Default false. */
@@ -59,6 +59,7 @@ const LOAD: readonly (keyof LoadNetworkOptions)[] = [
   'quantize',
   'device',
   'dtype',
+  'seed',
   'revision',
   'token',
   'cacheDir',
@@ -94,8 +95,8 @@ export async function loadNetwork<M extends Fillable>(
 /** The options that are the hub's, and those that say how weights come into a network. */
 export function parted<O extends LoadNetworkOptions>(options: O) {
   requireOptions('fromPretrained', options, LOAD)
-  const { allowMissing, mmap, quantize, device, dtype, ...hub } = options
-  return { allowMissing, mmap, quantize, device, dtype, hub }
+  const { allowMissing, mmap, quantize, device, dtype, seed, ...hub } = options
+  return { allowMissing, mmap, quantize, device, dtype, seed, hub }
 }
 
 export async function readConfig(directory: string, name = 'config.json'): Promise<NetworkConfig> {

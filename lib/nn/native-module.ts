@@ -8,11 +8,12 @@ import { put } from '../native/encode.js'
 import { ConfigError, IndexError, InsufficientMemoryError, OperatorError, ShapeError } from '../native/errors.js'
 import { handleOf } from '../native/handle.js'
 import type { ModuleHandle } from '../native/objects.js'
-import { scope } from '../tensor/index.js'
+import { type Device, scope } from '../tensor/index.js'
+import { withSeed } from '../tensor/random.js'
 import { inCallback, Tensor } from '../tensor/tensor.js'
 import type { ForwardHooks } from './hooks.js'
 import { Module } from './module.js'
-import { adopt, type FactoryOptions } from './parameter.js'
+import { adopt, type NetworkOptions } from './parameter.js'
 
 const make = op('voxtorch::module')
 const bytesOf = op('voxtorch::module_bytes')
@@ -43,7 +44,7 @@ export let beforeCalls: (module: NativeModule, prepare: (handle: ModuleHandle) =
 export function makeNative(
   kind: string,
   config: object,
-  options: FactoryOptions & { initialize?: boolean } = {},
+  options: NetworkOptions & { initialize?: boolean } = {},
 ): ModuleHandle {
   if (!isConfiguration(config)) {
     throw new ConfigError(`${kind}: a configuration is an object, not ${shown(config)}`, { network: kind, config })
@@ -52,13 +53,14 @@ export function makeNative(
     device = currentContext().deviceName ?? 'cpu',
     dtype = 'float32',
     initialize = true,
-  } = optionsOf(options, kind, ['device', 'dtype', 'initialize'])
+    seed,
+  } = optionsOf(options, kind, ['device', 'dtype', 'initialize', 'seed'])
   const json = configurationText(kind, config)
   try {
     // Linux grants more memory than there is, and ends the process when it is used.
     if (typeof device === 'string' && device.startsWith('cpu'))
       requireMemory(kind, bytesOf(kind, json, { dtype }) as number)
-    return make(kind, json, { device, dtype, initialize }) as ModuleHandle
+    return withSeed(seed, () => make(kind, json, { device, dtype, initialize }) as ModuleHandle, device as Device)
   } catch (error) {
     // What the sentence speaks of is a key of the configuration, whatever its words sound like.
     const named = error instanceof ConfigError && /^module(_bytes)?: /.test(error.message)

@@ -93,6 +93,7 @@ abstract class SpeechForCTC extends SpeechHead {
       'quantize',
       'device',
       'dtype',
+      'seed',
       'revision',
       'token',
       'cacheDir',

@@ -7,10 +7,11 @@ import { loadSafetensors, saveSafetensors } from '../../data/safetensors.js'
 import { loadTorch } from '../../data/torch-file.js'
 import { resolveModel } from '../../hub/index.js'
 import { CheckpointError, ConfigError } from '../../native/errors.js'
-import type { FactoryOptions } from '../../nn/parameter.js'
+import type { NetworkOptions } from '../../nn/parameter.js'
 import { type QuantizationScheme, quantizationOf } from '../../nn/quantized-weight.js'
 import type { PackingOptions } from '../../peft/quantize.js'
 import { type Device, type DType, noGrad, scope, type Tensor } from '../../tensor/index.js'
+import { withSeed } from '../../tensor/random.js'
 import { Tokenizer } from '../../text/index.js'
 import { Beats } from '../beats/beats.js'
 import { DecoderLM } from '../decoder/decoder-lm.js'
@@ -43,6 +44,8 @@ export interface LoadSalmonnOptions extends Partial<Omit<SalmonnPartsFrom, 'adap
   dtype?: DType
   /** Of encoders, Q-Former and projection. Default 'float32'. */
   encoderDtype?: DType
+  /** Of what no file holds: an adapter that begins anew. Default: the default generator goes on. */
+  seed?: number | bigint
   /** Packs the language model's layers as they come from the mapped file; see {@link quantize}. */
   quantize?: QuantizationScheme | PackingOptions
   /** What the files do not say: heads and windows of the Q-Former, the scale of LoRA. */
@@ -53,7 +56,7 @@ export interface LoadSalmonnOptions extends Partial<Omit<SalmonnPartsFrom, 'adap
   allowOtherBase?: boolean
 }
 
-type Build = (config: SalmonnConfig, options: FactoryOptions & { parts: SalmonnParts; initialize: boolean }) => Salmonn
+type Build = (config: SalmonnConfig, options: NetworkOptions & { parts: SalmonnParts; initialize: boolean }) => Salmonn
 
 const [ADAPTER, CONFIG, TOKENIZER] = ['adapter.safetensors', 'config.json', 'tokenizer']
 const FOLDERS = { whisper: 'speech_encoder', beats: 'beats', llm: 'llm' } as const
@@ -82,6 +85,7 @@ export async function loadSalmonn(
   requireOptions(where, options, [
     'device',
     'dtype',
+    'seed',
     'encoderDtype',
     'quantize',
     'config',
@@ -115,7 +119,8 @@ export async function loadSalmonn(
         if (plan.base) checkBase(found, plan.base, adapter.file)
         else if (adapter.isPublished) checkVicuna(found, adapter.file)
       }
-      const model = build(config, { ...encoders, parts: { whisper, beats, llm }, initialize: adapter === null })
+      const rest = { ...encoders, parts: { whisper, beats, llm }, initialize: adapter === null }
+      const model = withSeed(options.seed, () => build(config, rest), device)
       // It frees its parts.
       made.splice(0, made.length, model)
       const { whisper: ears, beats: sounds, llm: words } = plan.parts

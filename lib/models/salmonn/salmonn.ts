@@ -4,9 +4,10 @@ import { ConfigError } from '../../native/errors.js'
 import { Linear } from '../../nn/linear.js'
 import { Module } from '../../nn/module.js'
 import { LayerNorm } from '../../nn/normalization.js'
-import type { FactoryOptions, Parameter } from '../../nn/parameter.js'
+import type { NetworkOptions, Parameter } from '../../nn/parameter.js'
 import { getPeftModel, type PeftModel } from '../../peft/model.js'
 import { cat, noGrad, scope, Tensor, tensor } from '../../tensor/index.js'
+import { withSeed } from '../../tensor/random.js'
 import type { Tokenizer } from '../../text/index.js'
 import { Beats } from '../beats/beats.js'
 import { DecoderLM } from '../decoder/decoder-lm.js'
@@ -107,7 +108,7 @@ export class Salmonn extends Module {
   /** @throws ConfigError where the parts do not fit each other */
   constructor(
     given: SalmonnConfig | string,
-    options: FactoryOptions & { parts?: SalmonnParts; initialize?: boolean } = {},
+    options: NetworkOptions & { parts?: SalmonnParts; initialize?: boolean } = {},
   ) {
     super()
     const { parts, initialize = true, ...factory } = options
@@ -135,8 +136,10 @@ export class Salmonn extends Module {
   }
 
   /** Random weights; `config` is a configuration, `'7b'` or `'13b'`. With device `'meta'` it is shapes only. */
-  static fromConfig(config: SalmonnConfig | string, options: FactoryOptions = {}): Salmonn {
-    return new Salmonn(config, options)
+  static fromConfig(config: SalmonnConfig | string, options: NetworkOptions = {}): Salmonn {
+    requireOptions('Salmonn.fromConfig', options, ['device', 'dtype', 'seed'])
+    const { seed, ...factory } = options
+    return withSeed(seed, () => new Salmonn(config, factory), factory.device)
   }
 
   /**

@@ -8,7 +8,7 @@ import { saveSafetensors } from '../../data/safetensors.js'
 import { resolveModel } from '../../hub/index.js'
 import { CheckpointError, ConfigError } from '../../native/errors.js'
 import type { NativeModule } from '../../nn/native-module.js'
-import type { FactoryOptions } from '../../nn/parameter.js'
+import type { NetworkOptions } from '../../nn/parameter.js'
 import { scope, type Tensor } from '../../tensor/index.js'
 import type { NetworkConfig } from '../config.js'
 import { speechEncoderHeads, speechEncoderName } from '../encoders/speech-encoder.js'
@@ -63,7 +63,7 @@ export interface SpectraKind {
   heads: string[]
 }
 
-type Build<M> = (config: CompleteSpectraConfig, factory: FactoryOptions & { initialize: boolean }) => M
+type Build<M> = (config: CompleteSpectraConfig, factory: NetworkOptions & { initialize: boolean }) => M
 interface Source {
   config: SpectraConfig
   /** Under the network's names, but for heads of other networks. */

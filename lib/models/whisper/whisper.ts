@@ -17,7 +17,7 @@ import { nativeCacheOf } from '../../generation/kv-cache.js'
 import { opAsync } from '../../native/call.js'
 import { CheckpointError, ConfigError } from '../../native/errors.js'
 import { makeNative, NativeModule, nativeOf } from '../../nn/native-module.js'
-import type { FactoryOptions } from '../../nn/parameter.js'
+import type { NetworkOptions } from '../../nn/parameter.js'
 import { noGrad, scope, type Tensor, tensor } from '../../tensor/index.js'
 import { Tokenizer } from '../../text/index.js'
 import { configOf } from '../config.js'
@@ -66,14 +66,14 @@ const encoderLayout: NetworkKind = {
 export class WhisperEncoder extends NativeModule {
   constructor(
     readonly config: WhisperConfig,
-    options: FactoryOptions & { initialize?: boolean } = {},
+    options: NetworkOptions & { initialize?: boolean } = {},
   ) {
     super(makeNative('whisper_encoder', config, options))
     freezePositions(this)
   }
 
   /** Random weights. `config` is a configuration or the name of a published size: `'tiny.en'` to `'large-v3'`. */
-  static fromConfig(config: WhisperConfig | string, options: FactoryOptions = {}): WhisperEncoder {
+  static fromConfig(config: WhisperConfig | string, options: NetworkOptions = {}): WhisperEncoder {
     return new WhisperEncoder(configOf('WhisperEncoder', config, sizes), options)
   }
 
@@ -128,7 +128,7 @@ export class Whisper extends NativeModule {
   /** @throws ConfigError where the configuration contradicts itself */
   constructor(
     readonly config: WhisperConfig,
-    options: FactoryOptions & { initialize?: boolean } = {},
+    options: NetworkOptions & { initialize?: boolean } = {},
   ) {
     super(makeNative('whisper', config, options))
     freezePositions((this as unknown as { model: { encoder: NativeModule } }).model.encoder)
@@ -138,7 +138,7 @@ export class Whisper extends NativeModule {
   }
 
   /** Random weights. `config` is a configuration or the name of a published size: `'tiny.en'` to `'large-v3'`. */
-  static fromConfig(config: WhisperConfig | string, options: FactoryOptions = {}): Whisper {
+  static fromConfig(config: WhisperConfig | string, options: NetworkOptions = {}): Whisper {
     return new Whisper(configOf('Whisper', config, sizes), options)
   }
 
