@@ -23,16 +23,19 @@ export class PassingFailure extends Error {
   }
 }
 
+/** Fewer bytes than these in `timeout` seconds are no progress: a server could hold a request for ever with one at a time. */
+const LEAST = 1024
+
 /**
- * One request. `consume` reads the body and calls `alive` for each piece; when neither the head nor a piece comes for
- * `timeout` seconds, the request is given up.
+ * One request. `consume` reads the body and calls `alive` with the length of each piece; when neither the head nor a
+ * kilobyte comes for `timeout` seconds, the request is given up.
  * @throws PassingFailure, or HubError where another attempt would meet the same
  */
 export async function request<T>(
   wire: Wire,
   url: string,
   init: RequestInit,
-  consume: (response: Response, alive: () => void) => Promise<T>,
+  consume: (response: Response, alive: (bytes: number) => void) => Promise<T>,
 ): Promise<T> {
   cancelIfAborted(wire.signal)
   const stall = new AbortController()
@@ -45,9 +48,16 @@ export async function request<T>(
   try {
     const response = await fetch(url, { ...init, headers, signal: AbortSignal.any([wire.signal, stall.signal]) })
     timer.refresh()
+    let come = 0
+    const alive = (bytes: number): void => {
+      come += bytes
+      if (come < LEAST) return
+      come = 0
+      timer.refresh()
+    }
     try {
       if (!response.ok && response.status !== 416) throw refusal(response, url)
-      return await consume(response, () => timer.refresh())
+      return await consume(response, alive)
     } finally {
       // A body that nobody reads would keep its connection.
       if (!response.bodyUsed) await response.body?.cancel()
@@ -55,7 +65,8 @@ export async function request<T>(
   } catch (error) {
     cancelIfAborted(wire.signal)
     if (error instanceof VoxtorchError || error instanceof PassingFailure) throw error
-    if (stall.signal.aborted) throw new PassingFailure(`nothing came for ${wire.timeout} s`, { cause: error })
+    if (stall.signal.aborted)
+      throw new PassingFailure(`nothing came for ${wire.timeout} s, or next to nothing`, { cause: error })
     const { message, cause } = error as Error & { cause?: { message?: string; code?: string } }
     throw new PassingFailure(cause?.message || cause?.code || message, { cause: error })
   } finally {
@@ -156,7 +167,7 @@ export function boundedFetch(wire: Wire): typeof fetch {
         const parts: Uint8Array[] = []
         let size = 0
         for await (const part of response.body ?? []) {
-          alive()
+          alive(part.length)
           size += part.length
           if (size > MAX_ANSWER) {
             throw new HubError(`the server's answer has more than ${MAX_ANSWER} bytes (${url})`, {

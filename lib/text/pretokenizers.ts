@@ -1,3 +1,4 @@
+import { quoted } from '../data/byte-source.js'
 import { type AlignedText, mapCharacters, prepend, replaceMatches } from './aligned.js'
 import { toByteCharacters } from './byte-level.js'
 import type { Fields } from './fields.js'
@@ -39,7 +40,7 @@ export function readPreTokenizer(fields: Fields, rawBytes: boolean): PreTokenize
     case 'FixedLength':
       return fixedLength(fields)
     default:
-      return fields.fail(`has the unknown type ${JSON.stringify(type)}`)
+      return fields.fail(`has the unknown type ${quoted(type)}`)
   }
 }
 

@@ -334,6 +334,12 @@ test('a stall is given up after the timeout and continued', async () => {
 test('servers that never answer, or trickle without getting anywhere, are a network error', async () => {
   hub.api = () => true
   expect((await failure(fetchTiny({ ...impatient, retries: 1 }))).message).toMatch(/nothing came for 2 s/)
+  hub.api = (_request, response) => {
+    const more = () => response.write(' ', () => response.destroyed || setTimeout(more, 200))
+    more()
+    return true
+  }
+  expect((await failure(fetchTiny({ ...impatient, retries: 1 }))).message).toMatch(/next to nothing/)
   hub.api = () => false
   hub.cdn = (request, response, bytes) => {
     const from = Number(/\d+/.exec(request.headers.range ?? '0')![0])

@@ -21,6 +21,7 @@ async function refusal(content: string | Buffer | object): Promise<Error> {
   expect(process.memoryUsage().rss - before).toBeLessThan(200e6 * MEMORY_SLACK)
   expect(error).toBeInstanceOf(DataError)
   expect(error).toMatchObject({ file: path })
+  expect(error.message.length).toBeLessThan(2000)
   return error
 }
 
@@ -46,6 +47,13 @@ describe('a tokenizer.json that is refused', () => {
     ['dropout', () => ({ model: { ...bpe, dropout: 0.1 } }), /tokens would be random/],
     ['an unknown token that is none', () => ({ model: { ...bpe, unk_token: 'u' } }), /lacks its unk_token/],
     ['scores that are texts', () => ({ model: { type: 'Unigram', vocab: [['a', 'b']] } }), /a text and a score/],
+    [
+      'an endless entry',
+      () => ({ model: { type: 'Unigram', vocab: [['a'.repeat(1025), 0]] } }),
+      /at most 1024 characters/,
+    ],
+    ['a type of a megabyte', () => ({ model: { type: 'x'.repeat(1e6) } }), /model has the unknown type "x+…"/],
+    ['a merge of a megabyte', () => ({ model: { ...bpe, merges: ['k'.repeat(1e6)] } }), /must be two texts, not "k+…"/],
     ['unk_id outside', () => ({ model: { type: 'Unigram', vocab: [['a', 0]], unk_id: 9 } }), /unk_id 9 and 1 entries/],
     [
       'an endless added token',

@@ -103,6 +103,21 @@ describe('a file that is not sound', () => {
     expect(error).toMatchObject({ file: expect.stringMatching(/x\.model$/) })
   })
 
+  test.each([
+    ['of a unigram model', 1, []],
+    ['a user defined symbol of a byte-pair model', 4, [18, 2, 24, 2]],
+  ])('a piece of 1,025 characters, which is looked for everywhere, is refused: %s', async (_name, type, trainer) => {
+    const long = (size: number): Buffer => {
+      const lengths = (value: number): number[] => [(value & 0x7f) | 0x80, value >> 7]
+      const head = [10, ...lengths(size + 5), 10, ...lengths(size)]
+      return Buffer.concat([Buffer.from(head), Buffer.alloc(size, 'a'), Buffer.from([24, type])])
+    }
+    const model = (size: number) =>
+      open(Buffer.concat([Buffer.from([...piece('<unk>', 2), ...piece('a')]), long(size), Buffer.from(trainer)]))
+    await expect(model(1025)).rejects.toThrow(/piece 2 has 1025 characters, more than 1024/)
+    expect((await model(1024)).encode('a'.repeat(1024), { addSpecialTokens: false }).inputIds).toContain(2)
+  })
+
   test('more pieces than any model has are refused before memory is taken for them', async () => {
     const many = [Buffer.from(piece('<unk>', 2))]
     for (let i = 0; i < 2 ** 20; i++) many.push(Buffer.from(piece(i.toString(36))))
