@@ -1,4 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises'
+import { JsonScan } from '../data/json-scan.js'
 import { CancelledError, HubError, VoxtorchError } from '../native/errors.js'
 
 /** How the server is spoken to. */
@@ -151,20 +152,25 @@ export function cancelIfAborted(signal: AbortSignal): void {
   throw new CancelledError('the download was cancelled; what came so far is kept', { cause: signal.reason })
 }
 
-const MAX_ANSWER = 1 << 26
+// The package builds all of an answer's values, which take thirty times its bytes. A page of a list has 300 kB.
+const MAX_ANSWER = 1 << 24
 const MAX_ANSWERS = 1000
+/** Of all answers together; 100,000 files take 25 MB. */
+const MAX_BYTES = 1 << 26
 
 /** A `fetch` for the package: with the stall clock, the retries, the token and bounds on what a server may send. */
 export function boundedFetch(wire: Wire): typeof fetch {
   let answers = 0
+  let bytes = 0
   return (input, init = {}) => {
     const url = String(input)
-    if (++answers > MAX_ANSWERS) {
+    if (++answers > MAX_ANSWERS || bytes > MAX_BYTES) {
       throw new HubError(`the server's list of files does not end (${url})`, { reason: 'integrity', url })
     }
     return withRetries(wire, url, () =>
       request(wire, url, init, async (response, alive) => {
         const parts: Uint8Array[] = []
+        const scan = new JsonScan()
         let size = 0
         for await (const part of response.body ?? []) {
           alive(part.length)
@@ -175,8 +181,12 @@ export function boundedFetch(wire: Wire): typeof fetch {
               url,
             })
           }
+          if (scan.push(part) >= 0) {
+            throw new HubError(`the server's answer nests without end (${url})`, { reason: 'integrity', url })
+          }
           parts.push(part)
         }
+        bytes += size
         return new Response(Buffer.concat(parts), { status: response.status, headers: response.headers })
       }),
     )

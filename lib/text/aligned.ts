@@ -75,7 +75,7 @@ export function limitedGrowth(
   }
 }
 
-const TOO_LONG = new Error('a text grows too long')
+const TOO_LONG = new DataError('a text grows too long')
 
 function requireRoom(length: number): void {
   if (length > longest) throw TOO_LONG
