@@ -127,6 +127,20 @@ describe('rules that make a text longer', () => {
     await expect(fromSpec({ model: bpe, normalizer, added_tokens })).rejects.toThrow(DataError)
   })
 
+  test('of a pre-tokenizer: bytes of bytes, and steps without end', async () => {
+    const sequence = (pretokenizers: object[]) => ({ model: bpe, pre_tokenizer: { type: 'Sequence', pretokenizers } })
+    const bytes = await fromSpec(sequence(new Array(40).fill({ type: 'ByteLevel', use_regex: false })))
+    expect(() => bytes.encode('é')).toThrow(/its pre_tokenizer makes more than \d+ characters of a text of 1/)
+    const steps = await fromSpec(sequence(new Array(100_000).fill({ type: 'Whitespace' })))
+    expect(() => steps.encode('ab '.repeat(3000))).toThrow(/its pre_tokenizer does not come to the end/)
+  })
+
+  test('more marks over one character than can be put in order', async () => {
+    const tokenizer = await fromSpec({ model: bpe, normalizer: { type: 'NFC' } })
+    expect(() => tokenizer.encode(`a${'\u0301\u0323'.repeat(500_000)}`)).toThrow(DataError)
+    expect(() => tokenizer.encode(`a${'\u0301\u0323'.repeat(100)}`)).not.toThrow()
+  })
+
   test('an added token that is long once it is normalised', async () => {
     // Found by the fuzz: looked for at every place of a text that is made of it, it takes square time.
     const added_tokens = [{ id: 9, content: 'ab', normalized: true }]
