@@ -27,7 +27,7 @@ export interface ResolveModelOptions {
   progress?: boolean | ProgressStream
   /** Cancels. What came so far is kept, and the next call continues from it. */
   signal?: AbortSignal
-  /** Seconds without a byte after which a request is tried again. Default: `HF_HUB_DOWNLOAD_TIMEOUT`, or 10. */
+  /** Seconds without a kilobyte (or the rest) after which a request is tried again. Default: `HF_HUB_DOWNLOAD_TIMEOUT`, or 10. */
   timeout?: number
   /** Attempts after a failed one that brought nothing; the waits between them grow. Default 5. */
   retries?: number

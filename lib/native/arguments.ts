@@ -3,7 +3,7 @@ import { nearest } from './nearest.js'
 
 /** What an argument is, for an error: never throws, whatever it is. */
 export function shown(value: unknown): string {
-  if (typeof value === 'string') return JSON.stringify(value)
+  if (typeof value === 'string') return JSON.stringify(value.length > 1000 ? `${value.slice(0, 100)}…` : value)
   if (typeof value === 'function') return 'a function'
   if (typeof value !== 'object' || value === null) return String(value)
   try {

@@ -1,3 +1,4 @@
+import { quoted } from '../data/byte-source.js'
 import { DataError } from '../native/errors.js'
 import { listMayGrow } from '../native/heap.js'
 import { characterAt } from './aligned.js'
@@ -87,7 +88,7 @@ function translate(source: string, fields: Fields): RegExp {
   } catch (cause) {
     const entry = fields.where
     throw new DataError(
-      `${fields.file}: ${entry} has the pattern ${JSON.stringify(source)}, which has no JavaScript form: ${(cause as Error).message}`,
+      `${fields.file}: ${entry} has the pattern ${quoted(source)}, which has no JavaScript form: ${(cause as Error).message}`,
       { file: fields.file, entry, cause },
     )
   }

@@ -1,3 +1,4 @@
+import { quoted } from '../data/byte-source.js'
 import { type AddedToken, AddedTokens } from './added-tokens.js'
 import { emptyConfig, readAddedToken, type SpecialName, specialNames, type TokenizerConfig } from './config.js'
 import { cleanUpSpaces, readDecoder } from './decoders.js'
@@ -70,7 +71,7 @@ function readModel(fields: Fields): TokenModel {
   if (type === 'Unigram') return readUnigram(fields)
   if (type === 'WordPiece') return readWordPiece(fields)
   if (type === 'WordLevel') return readWordLevel(fields)
-  return fields.fail(`has the unknown type ${JSON.stringify(type)}`)
+  return fields.fail(`has the unknown type ${quoted(type)}`)
 }
 
 /** Tokens that only the configuration names, with the ids it gives or the next free ones. */
