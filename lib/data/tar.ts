@@ -1,3 +1,4 @@
+// Our own reader: tar-stream takes time for all attributes at each header, reads sparse files as if they were whole, and bounds nothing.
 import { Place, quoted } from './byte-source.js'
 
 /** A file in an archive. Its bytes can be read once, before the next entry is asked for. */

@@ -1,6 +1,6 @@
 // Who holds ATen to an older instruction set (ATEN_CPU_CAPABILITY) means oneDNN too. ATen's attention in half precision
-// asks oneDNN whether to pack a matrix and packs it with its own AVX-512 code: where only ATen is held back, that code is
-// not there, and the call fails, in Python as well.
+// asks oneDNN whether to pack a matrix and packs it with its own AVX-512 code: where only ATen is held back, that code
+// is not there, and the call fails, in Python as well.
 
 #include <ATen/Version.h>
 
