@@ -1,4 +1,4 @@
-import { requireNumber, requireObject, requireWhole } from '../base/check.js'
+import { requireNumber, requireObject, requireOptions, requireWhole } from '../base/check.js'
 import { op, opAsync } from '../native/call.js'
 import type { Generator, Tensor } from '../tensor/index.js'
 import { requireSamples } from './resample.js'
@@ -38,7 +38,7 @@ export function melFilterBank(
   requireWhole('melFilterBank', 'nFft', nFft, 2)
   requireWhole('melFilterBank', 'nMels', nMels, 1)
   requireNumber('melFilterBank', 'sampleRate', sampleRate)
-  requireObject('melFilterBank', 'options', options)
+  requireOptions('melFilterBank', options, ['fMin', 'fMax', 'melScale', 'norm'])
   const { fMin, fMax, melScale, norm } = options
   return melFilterBankOp(nFft, nMels, sampleRate, { fMin, fMax, melScale, norm })
 }
@@ -63,7 +63,7 @@ const whisperLogMelOp = opAsync('voxtorch::whisper_log_mel')
  */
 export async function logMelSpectrogram(samples: Tensor, options: LogMelSpectrogramOptions = {}): Promise<Tensor> {
   requireSamples('logMelSpectrogram', samples)
-  requireObject('logMelSpectrogram', 'options', options)
+  requireOptions('logMelSpectrogram', options, ['nMels', 'length'])
   const { nMels, length } = options
   return whisperLogMelOp(samples, { nMels, length })
 }
@@ -101,7 +101,18 @@ const melSpectrogramOp = opAsync('voxtorch::mel_spectrogram')
 /** Energies of the bins of a short-time Fourier transform: [..., n] becomes [..., nFft / 2 + 1, frames]. */
 export async function spectrogram(samples: Tensor, options: SpectrogramOptions = {}): Promise<Tensor> {
   requireSamples('spectrogram', samples)
-  requireObject('spectrogram', 'options', options)
+  requireOptions('spectrogram', options, [
+    'nFft',
+    'hopLength',
+    'winLength',
+    'window',
+    'padding',
+    'padMode',
+    'power',
+    'magnitudeEpsilon',
+    'log',
+    'floor',
+  ])
   return melSpectrogramOp(samples, 1, spectrumSettings(options))
 }
 
@@ -116,7 +127,23 @@ export async function melSpectrogram(
 ): Promise<Tensor> {
   requireSamples('melSpectrogram', samples)
   requireNumber('melSpectrogram', 'sampleRate', sampleRate)
-  requireObject('melSpectrogram', 'options', options)
+  requireOptions('melSpectrogram', options, [
+    'nMels',
+    'nFft',
+    'hopLength',
+    'winLength',
+    'window',
+    'padding',
+    'padMode',
+    'power',
+    'magnitudeEpsilon',
+    'log',
+    'floor',
+    'fMin',
+    'fMax',
+    'melScale',
+    'norm',
+  ])
   const { nMels = 80, fMin, fMax, melScale, norm } = options
   return melSpectrogramOp(samples, sampleRate, { ...spectrumSettings(options), nMels, fMin, fMax, melScale, norm })
 }
@@ -189,6 +216,32 @@ const kaldiFbankOp = opAsync('voxtorch::kaldi_fbank')
  */
 export async function kaldiFbank(samples: Tensor, options: KaldiFbankOptions = {}): Promise<Tensor> {
   requireSamples('kaldiFbank', samples)
-  requireObject('kaldiFbank', 'options', options)
+  requireOptions('kaldiFbank', options, [
+    'sampleRate',
+    'nMels',
+    'frameLength',
+    'frameShift',
+    'window',
+    'blackmanCoefficient',
+    'preemphasis',
+    'removeDc',
+    'snipEdges',
+    'roundToPowerOfTwo',
+    'fMin',
+    'fMax',
+    'dither',
+    'generator',
+    'useEnergy',
+    'rawEnergy',
+    'energyFloor',
+    'htkCompat',
+    'log',
+    'power',
+    'subtractMean',
+    'vtlnLow',
+    'vtlnHigh',
+    'vtlnWarp',
+    'minDuration',
+  ])
   return kaldiFbankOp(samples, { ...options })
 }

@@ -1,4 +1,4 @@
-import { listOf, misuse, requireObject, requireWhole } from '../base/check.js'
+import { listOf, misuse, requireObject, requireOptions, requireWhole } from '../base/check.js'
 import { ConfigError } from '../base/errors.js'
 import { opAsync } from '../native/call.js'
 import { scope, Tensor, tensor, zeros } from '../tensor/index.js'
@@ -22,7 +22,7 @@ const normalizeOp = opAsync('voxtorch::normalize_audio')
  */
 export async function normalizeWav2Vec2(samples: Tensor, options: NormalizeOptions = {}): Promise<Tensor> {
   requireSamples('normalizeWav2Vec2', samples)
-  requireObject('normalizeWav2Vec2', 'options', options)
+  requireOptions('normalizeWav2Vec2', options, ['attentionMask', 'epsilon', 'paddingValue'])
   const { attentionMask, epsilon, paddingValue } = options
   return normalizeOp(samples, attentionMask ?? null, { epsilon, paddingValue })
 }
@@ -46,7 +46,7 @@ export async function padAudio(
 ): Promise<{ inputValues: Tensor; attentionMask: Tensor }> {
   const where = 'padAudio'
   const list = listOf(where, 'clips', clips, 'tensors')
-  requireObject(where, 'options', options)
+  requireOptions(where, options, ['length', 'normalize'])
   const { normalize = false, length = Math.max(0, ...list.map((clip) => sizeOf(where, clip))) } = options
   requireWhole(where, 'length', length)
   if (list.length === 0) throw new ConfigError('padAudio: there are no clips')

@@ -1,5 +1,5 @@
 import { availableParallelism } from 'node:os'
-import { misuse, requireNumber, requireObject, requireWhole } from '../base/check.js'
+import { misuse, requireNumber, requireObject, requireOptions, requireWhole } from '../base/check.js'
 import { OperatorError } from '../base/errors.js'
 import { empty, ops, scope, type Tensor, tensor } from '../tensor/index.js'
 import { type Channels, pickChannels, requireChannels } from './channels.js'
@@ -51,7 +51,7 @@ export interface Audio {
  */
 export async function readAudio(input: AudioInput, options: ReadAudioOptions = {}): Promise<Audio> {
   const where = 'readAudio'
-  checkOptions(where, options)
+  checkOptions(where, options, 'maxBytes')
   return inTurn(() => readWhole(where, input, options))
 }
 
@@ -111,8 +111,17 @@ export async function ofThisFile(source: AudioSource, resampling: () => Promise<
   }
 }
 
-export function checkOptions(where: string, options: ReadAudioOptions): void {
-  requireObject(where, 'options', options)
+const OPTIONS: readonly (keyof ReadAudioOptions)[] = [
+  'sampleRate',
+  'channels',
+  'start',
+  'duration',
+  'quality',
+  'signal',
+]
+
+export function checkOptions(where: string, options: ReadAudioOptions, own: string): void {
+  requireOptions(where, options, [...OPTIONS, own])
   const { sampleRate, channels = 'mean', start = 0, duration, maxBytes } = options
   if (sampleRate !== undefined) requireWhole(where, 'sampleRate', sampleRate, 1)
   requireChannels(where, channels)

@@ -1,4 +1,4 @@
-import { misuse, requireNumber, requireObject, requireOneOf, requireWhole } from '../base/check.js'
+import { misuse, requireNumber, requireObject, requireOneOf, requireOptions, requireWhole } from '../base/check.js'
 import { ConfigError } from '../base/errors.js'
 import { opAsync } from '../native/call.js'
 import { ops, scope, Tensor } from '../tensor/index.js'
@@ -62,7 +62,7 @@ export function requireSamples(where: string, samples: unknown): void {
 function recipeOf(where: string, from: number, to: number, options: ResampleOptions) {
   requireWhole(where, 'from', from, 1)
   requireWhole(where, 'to', to, 1)
-  requireObject(where, 'options', options)
+  requireOptions(where, options, ['quality', 'lowpassFilterWidth', 'rolloff', 'beta'])
   const { quality = 'sinc', ...changes } = options
   requireOneOf(where, 'quality', quality, Object.keys(recipes))
   const recipe = { ...recipes[quality] }

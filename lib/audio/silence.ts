@@ -1,4 +1,4 @@
-import { requireNumber, requireObject } from '../base/check.js'
+import { requireNumber, requireObject, requireOptions } from '../base/check.js'
 import { ConfigError } from '../base/errors.js'
 import { ops, scope, type Tensor } from '../tensor/index.js'
 import { requireSamples } from './resample.js'
@@ -34,6 +34,15 @@ export async function energyVad(
   return segmentsOf(await levelsOf('energyVad', samples, sampleRate, options))
 }
 
+const LEVELS: readonly (keyof EnergyVadOptions)[] = [
+  'frameSeconds',
+  'topDb',
+  'floorDb',
+  'minSilence',
+  'minSpeech',
+  'padding',
+]
+
 export interface SplitOptions extends EnergyVadOptions {
   /** The most that a piece may last, in seconds. Default 30. */
   maxSeconds?: number
@@ -49,10 +58,10 @@ export async function splitOnSilence(
   sampleRate: number,
   options: SplitOptions = {},
 ): Promise<Segment[]> {
-  requireObject('splitOnSilence', 'options', options)
-  const { maxSeconds = 30 } = options
+  requireOptions('splitOnSilence', options, ['maxSeconds', ...LEVELS])
+  const { maxSeconds = 30, ...levelOptions } = options
   requireNumber('splitOnSilence', 'maxSeconds', maxSeconds, { least: 0.1 })
-  const levels = await levelsOf('splitOnSilence', samples, sampleRate, options)
+  const levels = await levelsOf('splitOnSilence', samples, sampleRate, levelOptions)
   const pieces: Segment[] = []
   for (const [begin, end] of segmentsOf(levels)) {
     const last = pieces.at(-1)
@@ -87,7 +96,7 @@ async function levelsOf(
 ): Promise<Levels> {
   requireSamples(where, samples)
   requireNumber(where, 'sampleRate', sampleRate, { least: 1, below: Number.POSITIVE_INFINITY })
-  requireObject(where, 'options', options)
+  requireOptions(where, options, LEVELS)
   const { frameSeconds = 0.02, topDb = 40, floorDb = -70, minSilence = 0.3, minSpeech = 0.1, padding = 0.1 } = options
   requireNumber(where, 'frameSeconds', frameSeconds, { least: 0, below: Number.POSITIVE_INFINITY })
   requireNumber(where, 'floorDb', floorDb)

@@ -37,7 +37,7 @@ export async function* readAudioStream(
   options: ReadAudioStreamOptions = {},
 ): AsyncGenerator<AudioChunk, void> {
   const where = 'readAudioStream'
-  checkOptions(where, options)
+  checkOptions(where, options, 'chunkSeconds')
   const { chunkSeconds = 30, channels = 'mean', quality, start = 0 } = options
   requireNumber(where, 'chunkSeconds', chunkSeconds, { least: 0.001, below: Number.POSITIVE_INFINITY })
   const source = await AudioSource.open(where, input, options.signal)

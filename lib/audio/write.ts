@@ -1,5 +1,5 @@
 import { writeAtomically } from '../base/atomic.js'
-import { requireObject, requireOneOf, requireString, requireWhole } from '../base/check.js'
+import { requireObject, requireOneOf, requireOptions, requireString, requireWhole } from '../base/check.js'
 import { ConfigError, DataError } from '../base/errors.js'
 import { noGrad, type Tensor } from '../tensor/index.js'
 import { encodePcm, MOST_CHANNELS, type WavSampleFormat, writtenBytes } from './pcm.js'
@@ -26,7 +26,7 @@ export async function writeWav(path: string, samples: Tensor, options: WriteWavO
   const where = 'writeWav'
   requireString(where, 'path', path)
   requireSamples(where, samples)
-  requireObject(where, 'options', options)
+  requireOptions(where, options, ['sampleRate', 'format'])
   const { sampleRate, format = 'pcm16' } = options
   requireWhole(where, 'sampleRate', sampleRate, 1)
   requireOneOf(where, 'format', format, Object.keys(writtenBytes))

@@ -1,8 +1,9 @@
 import { ConfigError } from './errors.js'
+import { nearest } from './nearest.js'
 
 /** What an argument is, for an error: never throws, whatever it is. */
 export function shown(value: unknown): string {
-  if (typeof value === 'string') return JSON.stringify(value)
+  if (typeof value === 'string') return JSON.stringify(value.length > 1000 ? `${value.slice(0, 100)}…` : value)
   if (typeof value === 'function') return 'a function'
   if (typeof value !== 'object' || value === null) return String(value)
   try {
@@ -22,8 +23,21 @@ export function requireFunction<F>(fn: F): F {
 }
 
 /** Options that are going to be taken apart: an object, or left out. */
-export function optionsOf<O extends object>(options: O): O {
+export function optionsOf<O extends object>(options: O, where?: string, known: readonly string[] = []): O {
   if (typeof options !== 'object' || options === null)
     throw new ConfigError(`options must be an object, not ${shown(options)}`)
+  if (where !== undefined) requireKnown(where, options, known)
   return options
+}
+
+/** Refuses an option that nobody reads. An instance of a class may have more fields than it is asked for. */
+export function requireKnown(where: string, options: object, known: readonly string[]): void {
+  const kind = Object.getPrototypeOf(options)
+  if (kind !== null && Object.getPrototypeOf(kind) !== null && !Array.isArray(options)) return
+  for (const key of Object.keys(options)) {
+    if (known.includes(key)) continue
+    const near = nearest(key, known)
+    const hint = near === undefined ? '' : `; did you mean '${near}'?`
+    throw new ConfigError(`${where}: there is no option '${key}'${hint}`, { key })
+  }
 }

@@ -1,9 +1,11 @@
 import {
   closeSync,
   constants,
+  existsSync,
   fchmodSync,
   fchownSync,
   fsyncSync,
+  mkdirSync,
   openSync,
   readlinkSync,
   renameSync,
@@ -20,6 +22,24 @@ type Failure = new (message: string, fields: Record<string, unknown>) => Voxtorc
 
 /** Writes all of the bytes, and is done when they can be changed again. */
 export type Write = (bytes: Uint8Array) => Promise<void>
+
+/**
+ * Makes a directory and those above it. Node's own recursion never ends where the system refuses, as in /proc.
+ * @throws `Failure` naming the directory
+ */
+export function makeDirectory(path: string, Failure: Failure): void {
+  try {
+    if (statSync(path, { throwIfNoEntry: false })?.isDirectory()) return
+    const above = dirname(path)
+    if (above !== path && !existsSync(above)) makeDirectory(above, Failure)
+    mkdirSync(path)
+  } catch (cause) {
+    if (cause instanceof Failure) throw cause
+    // Another process may have been faster.
+    if ((cause as NodeJS.ErrnoException).code === 'EEXIST' && statSync(path).isDirectory()) return
+    throw new Failure(`${path} cannot be made: ${(cause as Error).message}`, { file: path, cause })
+  }
+}
 
 /**
  * Makes a file that appears whole or not at all: `fill` writes it under another name in the same folder, then it is

@@ -1,4 +1,4 @@
-import { shown } from './arguments.js'
+import { requireKnown, shown } from './arguments.js'
 import { ConfigError } from './errors.js'
 import { listMayGrow, tooMuch } from './heap.js'
 import { nearest } from './nearest.js'
@@ -53,14 +53,7 @@ export function requireObject(where: string, argument: string, value: unknown): 
  */
 export function requireOptions(where: string, options: unknown, known: readonly string[]): void {
   requireObject(where, 'options', options)
-  const kind = Object.getPrototypeOf(options)
-  if (kind !== null && Object.getPrototypeOf(kind) !== null && !Array.isArray(options)) return
-  for (const key of Object.keys(options as object)) {
-    if (known.includes(key)) continue
-    const near = nearest(key, known)
-    const hint = near === undefined ? '' : `; did you mean '${near}'?`
-    throw new ConfigError(`${where}: there is no option '${key}'${hint}`, { key })
-  }
+  requireKnown(where, options as object, known)
 }
 
 /** Checks one of a few words. */

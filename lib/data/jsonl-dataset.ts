@@ -1,9 +1,9 @@
 import { type FileHandle, open, stat } from 'node:fs/promises'
-import { misuse, requireObject, requireOneOf, requireString, requireWhole } from '../base/check.js'
+import { misuse, requireObject, requireOneOf, requireOptions, requireString, requireWhole } from '../base/check.js'
 import { ConfigError, DataError } from '../base/errors.js'
 import { jsonValue, refuseTooMuch } from '../files/json/json.js'
 import { JsonScan } from '../files/json/scan.js'
-import { chunksOf, faultIn, LONGEST_LINE, utf8, withoutMark } from '../files/text.js'
+import { LONGEST_LINE, chunksOf, faultIn, utf8, withoutMark } from '../files/text.js'
 import { BadRecord, type Dataset, type IterableDataset, type StreamContext } from './dataset.js'
 
 export interface JsonlDatasetOptions {
@@ -52,7 +52,7 @@ export async function jsonlDataset<T = unknown>(
   options: JsonlDatasetOptions & { index?: JsonlIndex } = {},
 ): Promise<JsonlDataset<T>> {
   requireString('jsonlDataset', 'file', file)
-  const { skip, maxLineBytes } = settingsOf('jsonlDataset', options)
+  const { skip, maxLineBytes } = settingsOf('jsonlDataset', options, 'index')
   const errors: DataError[] = []
   const index = options.index ? checkedIndex(options.index) : await indexOf(file, skip, maxLineBytes, errors)
   if (options.index) await requireUnchanged(file, await stat(file).catch(unopened(file)), index)
@@ -111,8 +111,12 @@ export function jsonlStream<T = unknown>(file: string, options: JsonlDatasetOpti
   }
 }
 
-function settingsOf(where: string, options: JsonlDatasetOptions): { skip: boolean; maxLineBytes: number } {
-  requireObject(where, 'options', options)
+function settingsOf(
+  where: string,
+  options: JsonlDatasetOptions,
+  ...own: string[]
+): { skip: boolean; maxLineBytes: number } {
+  requireOptions(where, options, ['onBadRecord', 'maxLineBytes', ...own])
   const { onBadRecord = 'stop', maxLineBytes = 1 << 26 } = options
   requireOneOf(where, 'onBadRecord', onBadRecord, ['stop', 'skip'])
   requireWhole(where, 'maxLineBytes', maxLineBytes, 1)

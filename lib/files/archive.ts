@@ -2,7 +2,7 @@ import { requireString } from '../base/check.js'
 import { DataError } from '../base/errors.js'
 import { type ByteSource, FileSource, Place } from './byte-source.js'
 import { inflated } from './inflate.js'
-import { type ArchiveEntry, archiveEntry, readTar } from './tar.js'
+import { type ArchiveEntry, archiveEntry, readTar, requireInside, requireName } from './tar.js'
 import { ZipArchive } from './zip/zip.js'
 
 /**
@@ -14,7 +14,7 @@ import { ZipArchive } from './zip/zip.js'
  * ```
  *
  * @throws DataError naming the file and the entry: for a broken archive, a name that leads out of it such as `../x`, an
- * entry whose size is not what was said, a bomb
+ * entry whose size is not what was said or that is read a second time, a bomb
  */
 export async function* readArchive(path: string): AsyncGenerator<ArchiveEntry> {
   requireString('readArchive', 'path', path)
@@ -42,7 +42,9 @@ export async function unpackedStream(source: ByteSource): Promise<AsyncGenerator
 async function* zipEntries(source: ByteSource): AsyncGenerator<ArchiveEntry> {
   const archive = await ZipArchive.open(source)
   for (const entry of archive.entries.values()) {
+    requireInside(entry.name, source.place)
     if (entry.name.endsWith('/')) continue
+    requireName(entry.name, source.place)
     const place = new Place(source.place.file, DataError, entry.name)
     yield archiveEntry(entry.name, entry.size, archive.stream(entry), place)
   }

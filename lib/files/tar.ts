@@ -1,5 +1,4 @@
-import { Readable } from 'node:stream'
-import { VoxtorchError } from '../base/errors.js'
+// Our own reader: tar-stream takes time for all attributes at each header, reads sparse files as if they were whole, and bounds nothing.
 import { Place, quoted } from './byte-source.js'
 
 /** A file in an archive. Its bytes can be read once, before the next entry is asked for. */
@@ -16,6 +15,8 @@ export interface ArchiveEntry {
 
 export const TAR_BLOCK = 512
 const MOST = 2 ** 30
+/** A long name or a list of attributes; those with the access rights of thousands of users have some hundred kilobytes. */
+const LONGEST_RECORD = 2 ** 22
 
 /** @internal */
 export function isTar(head: Buffer): boolean {
@@ -23,42 +24,227 @@ export function isTar(head: Buffer): boolean {
 }
 
 /**
- * The files of a tar stream, one after the other. Folders, links and devices are passed over: a link is never followed.
- * A name that leads out of the archive is an error.
+ * The files of a tar stream (POSIX ustar and pax, and GNU's long names), one after the other. Folders, links and devices
+ * are passed over: a link is never followed. A name that leads out of the archive is an error.
  * @internal
  */
 export async function* readTar(stream: AsyncIterable<Buffer>, place: Place): AsyncGenerator<ArchiveEntry> {
-  const source = Readable.from(stream, { objectMode: false })
-  const { extract } = await import('tar-stream') // only who reads archives waits for it
-  const tar = extract()
-  source.on('error', (cause) => tar.destroy(cause))
+  const feed = new Feed(stream, place)
+  let everywhere: Attributes = {}
+  let next: Attributes = {}
   try {
-    for await (const entry of source.pipe(tar)) {
-      const { name, size = 0, type } = entry.header
-      if (leadsOut(name)) {
-        throw place.error(`its entry ${quoted(name)} leads out of the archive`, { entry: name })
+    for (let head = await feed.block(); head !== undefined; head = await feed.block()) {
+      const fail = feed.fail.bind(feed)
+      // Zeros are the end, behind which another archive may follow.
+      if (head.every((byte) => byte === 0)) continue
+      const { name: short, size: claimed, type } = readHead(head, fail)
+      if (type === 'x') next = { ...next, ...attributesOf(await feed.record(claimed), fail) }
+      else if (type === 'g') everywhere = { ...everywhere, ...attributesOf(await feed.record(claimed), fail) }
+      else if (type === 'L' || type === 'N') next.name = untilZero(await feed.record(claimed))
+      else if (type === 'K') await feed.record(claimed)
+      if ('xgLNK'.includes(type)) continue
+      const { name = short, size = claimed, sparse } = { ...everywhere, ...next }
+      next = {}
+      requireInside(name, place)
+      const isFile = '0\x007'.includes(type) && !name.endsWith('/')
+      if (isFile) requireName(name, place)
+      if (type === 'S' || type === 'M' || sparse === true) {
+        throw place.error(`its entry ${quoted(name)} is stored with holes or in parts; pack it again without`, {
+          entry: name,
+        })
       }
-      if (type === 'file' || type === 'contiguous-file') {
-        yield archiveEntry(name, size, entry as AsyncIterable<Buffer>, new Place(place.file, place.ErrorClass, name))
-      }
-      entry.resume()
+      // Links and folders have no bytes, whatever their size says.
+      const isLink = !isFile && '0\x00123456'.includes(type)
+      const part = feed.part(isLink ? 0 : size)
+      if (isFile) yield archiveEntry(name, size, part, new Place(place.file, place.ErrorClass, name))
+      await feed.pass()
     }
-  } catch (cause) {
-    throw tarError(place, cause)
   } finally {
-    source.destroy()
-    tar.destroy()
+    await feed.close()
   }
+}
+
+type Fail = (what: string) => never
+
+function readHead(head: Buffer, fail: Fail): { name: string; size: number; type: string } {
+  // The sum is that of the head with blanks in the sum's own place.
+  const sum = head.reduce((total, byte, i) => total + (i >= 148 && i < 156 ? 0x20 : byte), 0)
+  if (sum !== numberAt(head, 148, 8)) fail('the checksum of a head is wrong')
+  if (!isTar(head)) fail('it is older than the format of POSIX')
+  const size = numberAt(head, 124, 12) ?? fail('a size is no number')
+  const name = untilZero(head.subarray(0, 100))
+  // GNU has other things in the place of the prefix.
+  const prefix = head[262] === 0 ? untilZero(head.subarray(345, 500)) : ''
+  return { name: prefix === '' ? name : `${prefix}/${name}`, size, type: String.fromCharCode(head[156]!) }
+}
+
+/** Octal digits, or GNU's big-endian number behind a set bit. Undefined for anything else and for what passes 2^53. */
+function numberAt(head: Buffer, at: number, width: number): number | undefined {
+  const field = head.subarray(at, at + width)
+  if (field[0] === 0x80) {
+    const value = field.subarray(1).reduce((sum, byte) => 256 * sum + byte, 0)
+    return Number.isSafeInteger(value) ? value : undefined
+  }
+  const digits = /^ *([0-7]*)[ \0]*$/.exec(field.toString('latin1'))
+  return digits === null ? undefined : Number.parseInt(digits[1] || '0', 8)
+}
+
+function untilZero(bytes: Buffer): string {
+  const end = bytes.indexOf(0)
+  return bytes.toString('utf8', 0, end < 0 ? bytes.length : end)
+}
+
+/** What a pax record says about the file behind it, as far as it matters here. */
+interface Attributes {
+  name?: string | undefined
+  size?: number | undefined
+  sparse?: boolean
+}
+
+/** Records such as `22 path=folder/file.wav`, each of the length that it begins with. */
+function attributesOf(bytes: Buffer, fail: Fail): Attributes {
+  const found: Attributes = {}
+  for (let at = 0; at < bytes.length; ) {
+    let begin = at
+    let length = 0
+    for (let digit = bytes[begin]!; digit >= 0x30 && digit <= 0x39; digit = bytes[++begin]!) {
+      length = 10 * length + digit - 0x30
+    }
+    const end = at + length
+    const equals = bytes.indexOf(0x3d, begin)
+    if (bytes[begin] !== 0x20 || end > bytes.length || equals < 0 || equals >= end || bytes[end - 1] !== 0x0a) {
+      return fail('a record of attributes is broken')
+    }
+    // Nobody needs the texts of the others, of which there may be a million.
+    if (equals - begin < 40) {
+      const key = bytes.toString('latin1', begin + 1, equals)
+      const value = () => bytes.toString('utf8', equals + 1, end - 1)
+      // An empty value takes back what was said for all files.
+      if (key === 'path') found.name = value() || undefined
+      else if (key === 'size') found.size = value() === '' ? undefined : sizeOf(value(), fail)
+      else if (key.startsWith('GNU.sparse.')) found.sparse = true
+    }
+    at = end
+  }
+  return found
+}
+
+function sizeOf(text: string, fail: Fail): number {
+  const size = /^\d{1,16}$/.test(text) ? Number(text) : Number.NaN
+  return Number.isSafeInteger(size) ? size : fail(`a record says the size ${quoted(text)}`)
+}
+
+/** The bytes of a stream, asked for by number. */
+class Feed {
+  readonly #chunks: AsyncIterator<Buffer>
+  #rest: Buffer = Buffer.alloc(0)
+  #position = 0
+  /** Of the entry whose turn it is: the bytes that are still to come, and the zeros behind them. */
+  #left = 0
+  #padding = 0
+  #turn = 0
+  /** A reader that nobody waits for must have got its chunk before anyone takes the next. */
+  #reading: Promise<unknown> = Promise.resolve()
+
+  constructor(
+    stream: AsyncIterable<Buffer>,
+    readonly place: Place,
+  ) {
+    this.#chunks = stream[Symbol.asyncIterator]()
+  }
+
+  fail(what: string): never {
+    throw this.place.error(`it is no sound tar archive: ${what} (byte ${this.#position})`, { byte: this.#position })
+  }
+
+  /** The next 512 bytes; undefined at the end. */
+  async block(): Promise<Buffer | undefined> {
+    const first = await this.#some(TAR_BLOCK)
+    if (first === undefined || first.length === TAR_BLOCK) return first
+    return this.#whole(TAR_BLOCK, first)
+  }
+
+  /** What belongs to the next entry's head. */
+  async record(size: number): Promise<Buffer> {
+    if (size > LONGEST_RECORD) this.fail(`a head of ${size} bytes`)
+    const bytes = await this.#whole(size)
+    await this.#whole(paddingOf(size))
+    return bytes
+  }
+
+  /** The bytes of an entry, for as long as it is its turn. */
+  part(size: number): AsyncGenerator<Buffer> {
+    this.#left = size
+    this.#padding = paddingOf(size)
+    return this.#part(this.#turn)
+  }
+
+  async *#part(turn: number): AsyncGenerator<Buffer> {
+    const requireTurn = () => {
+      if (turn !== this.#turn) throw this.place.error('an entry is read after the next one was asked for')
+    }
+    for (requireTurn(); this.#left > 0; requireTurn()) {
+      const chunk = await this.#next()
+      requireTurn()
+      yield chunk
+    }
+  }
+
+  /** Passes what nobody read of the entry. */
+  async pass(): Promise<void> {
+    this.#turn += 1
+    await this.#reading.catch(() => {})
+    while (this.#left > 0) await this.#next()
+    await this.#whole(this.#padding)
+  }
+
+  async close(): Promise<void> {
+    await this.#chunks.return?.()
+  }
+
+  #next(): Promise<Buffer> {
+    const reading = this.#some(this.#left).then((chunk = this.fail('it ends inside of an entry')) => {
+      this.#left -= chunk.length
+      return chunk
+    })
+    this.#reading = reading
+    return reading
+  }
+
+  async #whole(size: number, ...parts: Buffer[]): Promise<Buffer> {
+    for (let have = parts[0]?.length ?? 0; have < size; ) {
+      const chunk = (await this.#some(size - have)) ?? this.fail('it ends too early')
+      have += chunk.length
+      parts.push(chunk)
+    }
+    return parts.length === 1 ? parts[0]! : Buffer.concat(parts)
+  }
+
+  /** At most so many bytes, at least one; undefined at the end. */
+  async #some(most: number): Promise<Buffer | undefined> {
+    while (this.#rest.length === 0) {
+      const { done, value } = await this.#chunks.next()
+      if (done) return undefined
+      this.#rest = value
+    }
+    const bytes = this.#rest.subarray(0, most)
+    this.#rest = this.#rest.subarray(most)
+    this.#position += bytes.length
+    return bytes
+  }
+}
+
+function paddingOf(size: number): number {
+  return (TAR_BLOCK - (size % TAR_BLOCK)) % TAR_BLOCK
 }
 
 /** @internal */
 export function archiveEntry(name: string, size: number, chunks: AsyncIterable<Buffer>, place: Place): ArchiveEntry {
+  let taken = false
   async function* stream(): AsyncGenerator<Buffer> {
-    try {
-      for await (const chunk of chunks) yield chunk
-    } catch (cause) {
-      throw tarError(place, cause)
-    }
+    if (taken) throw place.error('its bytes can be read once; open the archive again')
+    taken = true
+    yield* chunks
   }
   return {
     name,
@@ -73,12 +259,14 @@ export function archiveEntry(name: string, size: number, chunks: AsyncIterable<B
   }
 }
 
-function leadsOut(name: string): boolean {
-  return /^([/\\]|[a-zA-Z]:)/.test(name) || name.split(/[/\\]/).includes('..')
+/** @throws the place's error for a name that leads out of the archive */
+export function requireInside(name: string, place: Place): void {
+  if (!/^([/\\]|[a-zA-Z]:)/.test(name) && !name.split(/[/\\]/).includes('..')) return
+  throw place.error(`its entry ${quoted(name)} leads out of the archive`, { entry: name })
 }
 
-function tarError(place: Place, cause: unknown): unknown {
-  return cause instanceof VoxtorchError
-    ? cause
-    : place.error(`it is no sound tar archive: ${(cause as Error).message}`, { cause })
+/** @throws the place's error for a name that no file can have */
+export function requireName(name: string, place: Place): void {
+  if (!name.includes('\0') && name.split(/[/\\]/).some((part) => part !== '' && part !== '.')) return
+  throw place.error(`its entry ${quoted(name)} has a name that no file can have`, { entry: name })
 }

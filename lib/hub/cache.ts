@@ -181,8 +181,10 @@ export function hubFile(entry: Record<keyof HubFile, unknown>): HubFile {
     })
   }
   if (typeof path !== 'string' || path.length > 4096) return bad('no path')
-  // biome-ignore lint/suspicious/noControlCharactersInRegex: a path with them is no honest one
-  if (path.split('/').some((part) => part === '' || part === '.' || part === '..') || /[\x00-\x1f]/.test(path)) {
+  if (
+    path.split('/').some((part) => part === '' || part === '.' || part === '..') ||
+    /[\p{Cc}\p{Surrogate}]/u.test(path)
+  ) {
     return bad('a path that leaves its folder')
   }
   if (!Number.isSafeInteger(size) || (size as number) < 0) return bad('no size')

@@ -115,7 +115,7 @@ async function fetchRest(wire: Wire, url: string, partial: Partial): Promise<voi
       }
     }
     for await (const bytes of response.body ?? []) {
-      alive()
+      alive(bytes.length)
       if (partial.size + bytes.length > file.size) return lie(`it sends more than the ${file.size} bytes of its list`)
       await partial.append(bytes)
     }

@@ -1,5 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { CancelledError, HubError, VoxtorchError } from '../base/errors.js'
+import { JsonScan } from '../files/json/scan.js'
 
 /** How the server is spoken to. */
 export interface Wire {
@@ -23,16 +24,19 @@ export class PassingFailure extends Error {
   }
 }
 
+/** Fewer bytes than these in `timeout` seconds are no progress: a server could hold a request for ever with one at a time. */
+const LEAST = 1024
+
 /**
- * One request. `consume` reads the body and calls `alive` for each piece; when neither the head nor a piece comes for
- * `timeout` seconds, the request is given up.
+ * One request. `consume` reads the body and calls `alive` with the length of each piece; when neither the head nor a
+ * kilobyte comes for `timeout` seconds, the request is given up.
  * @throws PassingFailure, or HubError where another attempt would meet the same
  */
 export async function request<T>(
   wire: Wire,
   url: string,
   init: RequestInit,
-  consume: (response: Response, alive: () => void) => Promise<T>,
+  consume: (response: Response, alive: (bytes: number) => void) => Promise<T>,
 ): Promise<T> {
   cancelIfAborted(wire.signal)
   const stall = new AbortController()
@@ -45,9 +49,16 @@ export async function request<T>(
   try {
     const response = await fetch(url, { ...init, headers, signal: AbortSignal.any([wire.signal, stall.signal]) })
     timer.refresh()
+    let come = 0
+    const alive = (bytes: number): void => {
+      come += bytes
+      if (come < LEAST) return
+      come = 0
+      timer.refresh()
+    }
     try {
       if (!response.ok && response.status !== 416) throw refusal(response, url)
-      return await consume(response, () => timer.refresh())
+      return await consume(response, alive)
     } finally {
       // A body that nobody reads would keep its connection.
       if (!response.bodyUsed) await response.body?.cancel()
@@ -55,7 +66,8 @@ export async function request<T>(
   } catch (error) {
     cancelIfAborted(wire.signal)
     if (error instanceof VoxtorchError || error instanceof PassingFailure) throw error
-    if (stall.signal.aborted) throw new PassingFailure(`nothing came for ${wire.timeout} s`, { cause: error })
+    if (stall.signal.aborted)
+      throw new PassingFailure(`nothing came for ${wire.timeout} s, or next to nothing`, { cause: error })
     const { message, cause } = error as Error & { cause?: { message?: string; code?: string } }
     throw new PassingFailure(cause?.message || cause?.code || message, { cause: error })
   } finally {
@@ -140,23 +152,28 @@ export function cancelIfAborted(signal: AbortSignal): void {
   throw new CancelledError('the download was cancelled; what came so far is kept', { cause: signal.reason })
 }
 
-const MAX_ANSWER = 1 << 26
+// The package builds all of an answer's values, which take thirty times its bytes. A page of a list has 300 kB.
+const MAX_ANSWER = 1 << 24
 const MAX_ANSWERS = 1000
+/** Of all answers together; 100,000 files take 25 MB. */
+const MAX_BYTES = 1 << 26
 
 /** A `fetch` for the package: with the stall clock, the retries, the token and bounds on what a server may send. */
 export function boundedFetch(wire: Wire): typeof fetch {
   let answers = 0
+  let bytes = 0
   return (input, init = {}) => {
     const url = String(input)
-    if (++answers > MAX_ANSWERS) {
+    if (++answers > MAX_ANSWERS || bytes > MAX_BYTES) {
       throw new HubError(`the server's list of files does not end (${url})`, { reason: 'integrity', url })
     }
     return withRetries(wire, url, () =>
       request(wire, url, init, async (response, alive) => {
         const parts: Uint8Array[] = []
+        const scan = new JsonScan()
         let size = 0
         for await (const part of response.body ?? []) {
-          alive()
+          alive(part.length)
           size += part.length
           if (size > MAX_ANSWER) {
             throw new HubError(`the server's answer has more than ${MAX_ANSWER} bytes (${url})`, {
@@ -164,8 +181,12 @@ export function boundedFetch(wire: Wire): typeof fetch {
               url,
             })
           }
+          if (scan.push(part) >= 0) {
+            throw new HubError(`the server's answer nests without end (${url})`, { reason: 'integrity', url })
+          }
           parts.push(part)
         }
+        bytes += size
         return new Response(Buffer.concat(parts), { status: response.status, headers: response.headers })
       }),
     )

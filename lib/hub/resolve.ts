@@ -1,6 +1,6 @@
 import { stat } from 'node:fs/promises'
 import { resolve as absolute } from 'node:path'
-import { misuse, requireNumber, requireObject, requireString, requireWhole } from '../base/check.js'
+import { misuse, requireNumber, requireObject, requireOptions, requireString, requireWhole } from '../base/check.js'
 import { CheckpointError, ConfigError, HubError, VoxtorchError } from '../base/errors.js'
 import { ProgressBar, type ProgressStream } from '../data/progress.js'
 import { COMMIT, type HubFile, hubFile, RepositoryCache } from './cache.js'
@@ -27,7 +27,7 @@ export interface ResolveModelOptions {
   progress?: boolean | ProgressStream
   /** Cancels. What came so far is kept, and the next call continues from it. */
   signal?: AbortSignal
-  /** Seconds without a byte after which a request is tried again. Default: `HF_HUB_DOWNLOAD_TIMEOUT`, or 10. */
+  /** Seconds without a kilobyte (or the rest) after which a request is tried again. Default: `HF_HUB_DOWNLOAD_TIMEOUT`, or 10. */
   timeout?: number
   /** Attempts after a failed one that brought nothing; the waits between them grow. Default 5. */
   retries?: number
@@ -76,7 +76,17 @@ type Settings = Required<Omit<ResolveModelOptions, 'files' | 'progress' | 'token
 function checked(model: string, options: ResolveModelOptions): Settings {
   const where = 'resolveModel'
   requireString(where, 'model', model)
-  requireObject(where, 'options', options)
+  requireOptions(where, options, [
+    'revision',
+    'files',
+    'token',
+    'cacheDir',
+    'offline',
+    'progress',
+    'signal',
+    'timeout',
+    'retries',
+  ])
   const { revision = 'main', files, token, cacheDir = hubCache(), offline = hubOffline() } = options
   const { progress = false, signal = new AbortController().signal, timeout = hubTimeout(), retries = 5 } = options
   requireString(where, 'revision', revision)

@@ -1,5 +1,6 @@
 import { shown } from '../base/arguments.js'
 import { ConfigError } from '../base/errors.js'
+import { isConfiguration } from '../nn/native-module.js'
 
 /** A network's configuration. Published files have more keys than a network needs; they are kept for saving. */
 export interface NetworkConfig {
@@ -13,7 +14,7 @@ export function configOf<C extends NetworkConfig>(network: string, config: C | s
     if (found) return { ...found }
     throw new ConfigError(`${network} has no size '${config}'; it has ${Object.keys(names).join(', ')}`, { config })
   }
-  if (typeof config !== 'object' || config === null || Array.isArray(config)) {
+  if (!isConfiguration(config)) {
     throw new ConfigError(`${network} needs a configuration or the name of one, not ${shown(config)}`)
   }
   return { ...config }

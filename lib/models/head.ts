@@ -1,9 +1,15 @@
 import { Module } from '../nn/module.js'
 import { NativeModule } from '../nn/native-module.js'
-import type { FactoryOptions } from '../nn/parameter.js'
+import type { NetworkOptions } from '../nn/parameter.js'
 import { noGrad, type Tensor } from '../tensor/index.js'
+import { withSeed } from '../tensor/random.js'
 
-export type HeadFactory = FactoryOptions & { initialize?: boolean }
+export type HeadFactory = NetworkOptions & { initialize?: boolean }
+
+/** Makes a network whose layers, written here or in native code, draw their first values from the seed. */
+export function seeded<M>({ seed, ...factory }: HeadFactory, make: (factory: HeadFactory) => M): M {
+  return withSeed(seed, () => make(factory), factory.device)
+}
 
 /** Layers written here over a network that runs in native code, as transformers' classes `…For…`. */
 export abstract class HeadNetwork extends Module {
@@ -16,7 +22,8 @@ export abstract class HeadNetwork extends Module {
     const trunks = this.namedChildren().flatMap(([field, child]) =>
       child instanceof NativeModule ? [`${field}.`] : [],
     )
-    this.initialize(Object.keys(this.stateDict()).filter((name) => !trunks.some((trunk) => name.startsWith(trunk))))
+    const own = Object.keys(this.stateDict()).filter((name) => !trunks.some((trunk) => name.startsWith(trunk)))
+    this.initialize(own)
   }
 
   /** Gives the parameters and buffers with these names fresh values, from the default generator. */

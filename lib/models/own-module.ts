@@ -1,6 +1,6 @@
-import { mkdir, readFile, stat } from 'node:fs/promises'
+import { readFile, stat } from 'node:fs/promises'
 import { join } from 'node:path'
-import { writeAtomically } from '../base/atomic.js'
+import { makeDirectory, writeAtomically } from '../base/atomic.js'
 import { misuse, requireFunction, requireObject, requireString } from '../base/check.js'
 import { CheckpointError } from '../base/errors.js'
 import { loadSafetensors, saveSafetensors } from '../files/safetensors/safetensors.js'
@@ -31,11 +31,7 @@ export async function savePretrained(directory: string, module: Module, config: 
   requireObject(where, 'config', config)
   const json = Buffer.from(`${jsonOf(config)}\n`)
   const weights = join(directory, 'model.safetensors')
-  try {
-    await mkdir(directory, { recursive: true })
-  } catch (cause) {
-    throw new CheckpointError(`${directory} cannot be made: ${(cause as Error).message}`, { file: directory, cause })
-  }
+  makeDirectory(directory, CheckpointError)
   await saveSafetensors(weights, module.stateDict(), { format: 'pt' })
   await saveParts(where, directory, module)
   await writeAtomically(join(directory, 'config.json'), CheckpointError, (write) => write(json))

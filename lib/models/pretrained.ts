@@ -1,14 +1,14 @@
-import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
-import { requireObject, shown } from '../base/check.js'
+import { requireObject, requireOptions, shown } from '../base/check.js'
 import { CheckpointError } from '../base/errors.js'
 import { toCamel, toSnake } from '../base/key-case.js'
 import { readJson, writeJson } from '../files/json/json.js'
 import { saveSafetensorsSharded } from '../files/safetensors/sharded.js'
+import { makeDirectory } from '../base/atomic.js'
 import { type ResolveModelOptions, resolveModel } from '../hub/index.js'
 import type { Module } from '../nn/module.js'
 import { isUntied } from '../nn/output-layer.js'
-import type { FactoryOptions } from '../nn/parameter.js'
+import type { NetworkOptions } from '../nn/parameter.js'
 import type { QuantizationScheme } from '../nn/quantized-weight.js'
 import { warnOfAdapters } from '../peft/parts.js'
 import type { QuantizeOptions } from '../peft/quantize.js'
@@ -41,7 +41,7 @@ export interface NetworkKind {
 }
 
 /** For a repository of the hub, its options hold as well (revision, token, offline, progress, ...). */
-export interface LoadNetworkOptions extends FactoryOptions, Omit<ResolveModelOptions, 'files'> {
+export interface LoadNetworkOptions extends NetworkOptions, Omit<ResolveModelOptions, 'files'> {
   /** Parameters that the file lacks get fresh values instead of an error (a new head on an old trunk). Default false. */
   allowMissing?: boolean
   /** Maps the file instead of copying it: for weights that stay frozen, on the CPU and in the file's dtype. Default false. */
@@ -52,6 +52,23 @@ export interface LoadNetworkOptions extends FactoryOptions, Omit<ResolveModelOpt
    */
   quantize?: QuantizationScheme | QuantizeOptions
 }
+
+const LOAD: readonly (keyof LoadNetworkOptions)[] = [
+  'allowMissing',
+  'mmap',
+  'quantize',
+  'device',
+  'dtype',
+  'seed',
+  'revision',
+  'token',
+  'cacheDir',
+  'offline',
+  'progress',
+  'signal',
+  'timeout',
+  'retries',
+]
 
 /** Builds a network from a directory that has a config.json and weights, or from a repository of the hub. */
 export async function loadNetwork<M extends Fillable>(
@@ -77,8 +94,9 @@ export async function loadNetwork<M extends Fillable>(
 
 /** The options that are the hub's, and those that say how weights come into a network. */
 export function parted<O extends LoadNetworkOptions>(options: O) {
-  const { allowMissing, mmap, quantize, device, dtype, ...hub } = options
-  return { allowMissing, mmap, quantize, device, dtype, hub }
+  requireOptions('fromPretrained', options, LOAD)
+  const { allowMissing, mmap, quantize, device, dtype, seed, ...hub } = options
+  return { allowMissing, mmap, quantize, device, dtype, seed, hub }
 }
 
 export async function readConfig(directory: string, name = 'config.json'): Promise<NetworkConfig> {
@@ -137,10 +155,10 @@ export async function saveNetwork(
   config: NetworkConfig,
   options: SaveNetworkOptions = {},
 ): Promise<void> {
-  requireObject('save', 'options', options)
+  requireOptions('save', options, ['maxShardBytes', 'withoutAdapters'])
   const { maxShardBytes, withoutAdapters = false } = options
   if (!withoutAdapters) warnOfAdapters(module, directory)
-  await mkdir(directory, { recursive: true })
+  makeDirectory(directory, CheckpointError)
   const saved = { ...toSnake(config), architectures: [kind.architecture], model_type: kind.modelType }
   // An adapter that was merged may have made two weights of a tied one.
   if (isUntied(module)) Object.assign(saved, { tie_word_embeddings: false })

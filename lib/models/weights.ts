@@ -8,22 +8,23 @@ import { loadTorch } from '../files/torch/torch.js'
 import { opAsync } from '../native/call.js'
 import { currentContext } from '../native/context.js'
 import type { Module } from '../nn/module.js'
-import type { FactoryOptions } from '../nn/parameter.js'
+import type { NetworkOptions } from '../nn/parameter.js'
 import { quantizationOf } from '../nn/quantized-weight.js'
 import { buffersOf } from '../peft/packed-layer.js'
 import { packLayers, type QuantizeOptions } from '../peft/quantize.js'
 import { type Device, type DType, noGrad, scope, Tensor } from '../tensor/index.js'
+import { withSeed } from '../tensor/random.js'
 import type { LoadNetworkOptions, NetworkKind } from './pretrained.js'
 
 /** How the values of files come into a network that was built without any. */
 
-export type FillOptions = Pick<LoadNetworkOptions, 'allowMissing' | 'mmap' | 'quantize' | 'device' | 'dtype'>
+export type FillOptions = Pick<LoadNetworkOptions, 'allowMissing' | 'mmap' | 'quantize' | 'device' | 'dtype' | 'seed'>
 /** What weights come into: a native network, or a head over one. */
 export type Fillable = Module & {
   /** Gives the parameters with these names fresh values. */
   initialize(names: string[]): unknown
 }
-export type Factory = FactoryOptions & { initialize: boolean }
+export type Factory = NetworkOptions & { initialize: boolean }
 
 /** The tensors of one or more files, to be called inside a scope. */
 export interface Weights {
@@ -133,7 +134,7 @@ export async function filled<M extends Fillable>(
     const place = packing ? { device: 'cpu' as const, dtype: commonDType(source.state) } : { device, dtype }
     network = build({ ...place, initialize: false })
     check(network, source, kind, allowMissing)
-    const fresh = await take(network, source, mmap || packing !== undefined || !source.mapped)
+    const fresh = await take(network, source, mmap || packing !== undefined || !source.mapped, options)
     if (packing) await pack(network, packing, options)
     return { network: network.eval(), fresh }
   } catch (error) {
@@ -185,7 +186,12 @@ function check(network: Fillable, { state, file }: Source, kind: NetworkKind, al
 const copyAll = opAsync('aten::_foreach_copy_')
 
 /** With `keep` the same bytes need no second place: a mapped file stays mapped. */
-async function take(network: Fillable, { state }: Source, keep: boolean): Promise<string[]> {
+async function take(
+  network: Fillable,
+  { state }: Source,
+  keep: boolean,
+  { device, seed }: FillOptions,
+): Promise<string[]> {
   const own = Object.entries(network.stateDict())
   const uses = new Map<Tensor, number>()
   for (const [name] of own) {
@@ -203,7 +209,7 @@ async function take(network: Fillable, { state }: Source, keep: boolean): Promis
     if (left === 0) source.dispose()
   }
   const absent = own.filter(([name]) => !state.has(name)).map(([name]) => name)
-  if (absent.length > 0) network.initialize(absent)
+  if (absent.length > 0) withSeed(seed, () => network.initialize(absent), device)
   return absent
 }
 

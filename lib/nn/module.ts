@@ -78,7 +78,7 @@ export class Module {
   #adapters: LayerAdapters | undefined
 
   static {
-    adaptersOf = (layer) => layer.#adapters
+    adaptersOf = (layer) => Module.#checked(layer).#adapters
     setAdapters = (layer, adapters) => {
       layer.#adapters = adapters
     }
@@ -425,7 +425,7 @@ export class Module {
   static #checked(module: Module): Module {
     if (#hooks in module) return module
     throw new ConfigError(
-      `this ${shown(module)} is a Proxy around a module, or was not made by its constructor: use the module itself`,
+      `${shown(module)} was given that is a Proxy around a module, or was not made by its constructor: use the module itself`,
       {},
     )
   }

@@ -1,4 +1,4 @@
-import { shown } from '../base/arguments.js'
+import { optionsOf, shown } from '../base/arguments.js'
 import { ConfigError, IndexError, InsufficientMemoryError, OperatorError, ShapeError } from '../base/errors.js'
 import { toSnake } from '../base/key-case.js'
 import { native } from '../native/addon.js'
@@ -8,11 +8,12 @@ import { currentContext } from '../native/context.js'
 import { put } from '../native/encode.js'
 import { handleOf } from '../native/handle.js'
 import type { ModuleHandle } from '../native/objects.js'
-import { scope } from '../tensor/index.js'
-import { inCallback, Tensor } from '../tensor/tensor.js'
+import { type Device, scope } from '../tensor/index.js'
+import { withSeed } from '../tensor/random.js'
+import { Tensor, inCallback } from '../tensor/tensor.js'
 import type { ForwardHooks } from './hooks.js'
 import { Module } from './module.js'
-import { adopt, type FactoryOptions } from './parameter.js'
+import { type NetworkOptions, adopt } from './parameter.js'
 
 const make = op('voxtorch::module')
 const bytesOf = op('voxtorch::module_bytes')
@@ -43,30 +44,41 @@ export let beforeCalls: (module: NativeModule, prepare: (handle: ModuleHandle) =
 export function makeNative(
   kind: string,
   config: object,
-  options: FactoryOptions & { initialize?: boolean } = {},
+  options: NetworkOptions & { initialize?: boolean } = {},
 ): ModuleHandle {
-  if (typeof config !== 'object' || config === null || Array.isArray(config)) {
+  if (!isConfiguration(config)) {
     throw new ConfigError(`${kind}: a configuration is an object, not ${shown(config)}`, { network: kind, config })
   }
-  const { device = currentContext().deviceName ?? 'cpu', dtype = 'float32', initialize = true } = options
+  const {
+    device = currentContext().deviceName ?? 'cpu',
+    dtype = 'float32',
+    initialize = true,
+    seed,
+  } = optionsOf(options, kind, ['device', 'dtype', 'initialize', 'seed'])
   const json = configurationText(kind, config)
   try {
     // Linux grants more memory than there is, and ends the process when it is used.
     if (typeof device === 'string' && device.startsWith('cpu'))
       requireMemory(kind, bytesOf(kind, json, { dtype }) as number)
-    return make(kind, json, { device, dtype, initialize }) as ModuleHandle
+    return withSeed(seed, () => make(kind, json, { device, dtype, initialize }) as ModuleHandle, device as Device)
   } catch (error) {
     // What the sentence speaks of is a key of the configuration, whatever its words sound like.
-    if (!(error instanceof ShapeError || error instanceof OperatorError || error instanceof IndexError)) throw error
-    throw new ConfigError(error.message.replace(/^module: /, `${kind}: `), { network: kind, cause: error })
+    const named = error instanceof ConfigError && /^module(_bytes)?: /.test(error.message)
+    if (!(named || error instanceof ShapeError || error instanceof OperatorError || error instanceof IndexError))
+      throw error
+    throw new ConfigError(error.message.replace(/^module(_bytes)?: /, `${kind}: `), { network: kind, cause: error })
   }
 }
 
+/** A Map or a Date has no field that a configuration would: its defaults would be those of a network of 7 billion. */
+export const isConfiguration = (config: unknown): config is object =>
+  typeof config === 'object' &&
+  config !== null &&
+  !Array.isArray(config) &&
+  (Object.keys(config).length > 0 || [Object.prototype, null].includes(Object.getPrototypeOf(config)))
+
 /** The configuration as native code reads it, which says which key is wrong. */
 function configurationText(network: string, config: object): string {
-  if (typeof config !== 'object' || config === null || Array.isArray(config)) {
-    throw new ConfigError(`${network} needs a configuration, not ${shown(config)}`, { network })
-  }
   const wrong = (key: string, value: unknown) =>
     new ConfigError(`${network}: '${key}' of the configuration cannot be ${shown(value)}`, { network, key })
   try {
@@ -130,7 +142,7 @@ export class NativeModule extends Module {
   static {
     nativeOf = (module) => {
       if (!(#handle in module)) {
-        throw new ConfigError(`this ${shown(module)} is a Proxy around a network: use the network itself`, {})
+        throw new ConfigError(`${shown(module)} was given that is a Proxy around a network: use the network itself`, {})
       }
       module.#prepare?.(module.#handle)
       return module.#handle

@@ -13,6 +13,12 @@ export interface FactoryOptions {
   dtype?: DType | undefined
 }
 
+/** Of a network that is made with random weights. */
+export interface NetworkOptions extends FactoryOptions {
+  /** Of its first weights; what is drawn afterwards is as if they had not been. Default: the default generator goes on. */
+  seed?: number | bigint | undefined
+}
+
 export interface ParameterOptions {
   /** Default: true. */
   requiresGrad?: boolean

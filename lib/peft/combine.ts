@@ -1,4 +1,4 @@
-import { misuse, requireNumber, requireObject, requireOneOf, requireWhole } from '../base/check.js'
+import { misuse, requireNumber, requireObject, requireOneOf, requireOptions, requireWhole } from '../base/check.js'
 import { ConfigError } from '../base/errors.js'
 import { cat, noGrad, ops, scope, stack, type Tensor } from '../tensor/index.js'
 import type { ResolvedLoraConfig } from './config.js'
@@ -58,7 +58,7 @@ export function checkedCombination(
   options: WeightedAdapterOptions,
 ): Combination {
   const where = 'addWeightedAdapter'
-  requireObject(where, 'options', options)
+  requireOptions(where, options, ['combinationType', 'svdRank', 'svdClamp', 'density', 'majoritySignMethod'])
   const {
     combinationType = 'svd',
     svdRank = null,

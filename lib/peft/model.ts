@@ -1,6 +1,6 @@
 import { join } from 'node:path'
 import { optionsOf } from '../base/arguments.js'
-import { misuse, requireFunction, requireNumber, requireObject, requireString } from '../base/check.js'
+import { misuse, requireFunction, requireNumber, requireObject, requireOptions, requireString } from '../base/check.js'
 import { ConfigError } from '../base/errors.js'
 import { currentContext, withContext } from '../native/context.js'
 import { adaptersOf, Module, setAdapters } from '../nn/module.js'
@@ -63,7 +63,7 @@ export function getPeftModel<M extends Module>(
   options: AdapterOptions = {},
 ): PeftModel<M> {
   const peft = new PeftModel(model)
-  peft.addAdapter(optionsOf(options).adapterName ?? 'default', config)
+  peft.addAdapter(optionsOf(options, 'getPeftModel', ['adapterName']).adapterName ?? 'default', config)
   return peft
 }
 
@@ -248,7 +248,7 @@ export class PeftModel<M extends Module = Module> {
     const layers = [...this.#layers.values()]
     const packed = layers.filter((layer) => layer.quantized && names.some((name) => layer.has(name)))
     if (packed.length > 0) {
-      requireObject('mergeAdapter', 'options', options)
+      requireOptions('mergeAdapter', options, ['dequantize'])
       if (options.dequantize !== true) {
         const { path, quantized } = packed[0] as LoraLayer
         throw new ConfigError(
@@ -295,7 +295,7 @@ export class PeftModel<M extends Module = Module> {
    */
   async savePretrained(directory: string, options: { selectedAdapters?: readonly string[] } = {}): Promise<void> {
     requireString('savePretrained', 'directory', directory)
-    const { selectedAdapters = [...this.#adapters.keys()] } = optionsOf(options)
+    const { selectedAdapters = [...this.#adapters.keys()] } = optionsOf(options, 'savePretrained', ['selectedAdapters'])
     for (const name of this.#known('savePretrained', selectedAdapters)) {
       const { config } = this.#adapters.get(name) as Adapter
       const exact = typeof config.targetModules === 'string' && config.targetModules.toLowerCase() === 'all-linear'
@@ -314,7 +314,7 @@ export class PeftModel<M extends Module = Module> {
    */
   async loadAdapter(directory: string, options: LoadAdapterOptions = {}): Promise<void> {
     requireString('loadAdapter', 'directory', directory)
-    requireObject('loadAdapter', 'options', options)
+    requireOptions('loadAdapter', options, ['isTrainable', 'adapterName'])
     const { adapterName = 'default', isTrainable = false } = options
     this.#requireNew(adapterName)
     const file = await readAdapter(directory)

@@ -29,7 +29,12 @@ export function grad(
   inputs: Tensor | readonly Tensor[],
   options: GradOptions = {},
 ): Promise<(Tensor | null)[]> {
-  const { gradOutputs = [], retainGraph = null, createGraph = false, allowUnused = false } = optionsOf(options)
+  const {
+    gradOutputs = [],
+    retainGraph = null,
+    createGraph = false,
+    allowUnused = false,
+  } = optionsOf(options, 'grad', ['gradOutputs', 'retainGraph', 'createGraph', 'allowUnused'])
   return queueNative(
     native.backwardQueued,
     listOf(outputs),
@@ -52,7 +57,12 @@ export async function backward(
     inputs?: readonly Tensor[]
   } = {},
 ): Promise<void> {
-  const { gradients = [], retainGraph = null, createGraph = false, inputs = [] } = optionsOf(options)
+  const {
+    gradients = [],
+    retainGraph = null,
+    createGraph = false,
+    inputs = [],
+  } = optionsOf(options, 'backward', ['gradients', 'retainGraph', 'createGraph', 'inputs'])
   await queueNative(native.backwardQueued, listOf(tensors), gradients, inputs, retainGraph, createGraph, true, false)
 }
 

@@ -20,6 +20,8 @@ export interface RandomOptions extends TensorOptions {
   generator?: Generator
 }
 
+const TENSOR = ['dtype', 'device', 'requiresGrad', 'shape']
+
 /** Numbers nested to any depth, rectangular. */
 export type TensorData = Scalar | TypedArray | readonly TensorData[]
 
@@ -38,7 +40,7 @@ const requiresGradOp = op('aten::requires_grad_')
  */
 export function tensor(data: TensorData, options: TensorOptions & { shape?: readonly number[] } = {}): Tensor {
   if (data instanceof Tensor) throw new ConfigError('tensor() copies JavaScript data; use clone() or to() for a Tensor')
-  const { requiresGrad = false, shape } = optionsOf(options)
+  const { requiresGrad = false, shape } = optionsOf(options, 'tensor', TENSOR)
   if (options.dtype !== undefined) dtypeFacts(options.dtype)
   const device = options.device ?? (currentContext().deviceName as Device | null) ?? 'cpu'
   const made = ArrayBuffer.isView(data)
@@ -330,7 +332,12 @@ export interface UniqueOptions {
 
 /** The distinct elements (or slices) of a tensor, as `torch.unique`: `[values, inverse, counts]`, the latter two int64. */
 export function unique(input: Tensor, options: UniqueOptions = {}): [Tensor, Tensor, Tensor] {
-  const { sorted = true, returnInverse = false, returnCounts = false, dim = null } = optionsOf(options)
+  const {
+    sorted = true,
+    returnInverse = false,
+    returnCounts = false,
+    dim = null,
+  } = optionsOf(options, 'unique', ['sorted', 'returnInverse', 'returnCounts', 'dim'])
   if (dim !== null) return uniqueDimOp(input, dim, sorted, returnInverse, returnCounts) as [Tensor, Tensor, Tensor]
   return uniqueOp(input, sorted, returnInverse, returnCounts) as [Tensor, Tensor, Tensor]
 }

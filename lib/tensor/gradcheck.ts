@@ -26,7 +26,7 @@ export async function gradcheck(
   inputs: readonly Tensor[],
   options: GradcheckOptions = {},
 ): Promise<boolean> {
-  const { eps = 1e-6, atol = 1e-5, rtol = 1e-3 } = optionsOf(options)
+  const { eps = 1e-6, atol = 1e-5, rtol = 1e-3 } = optionsOf(options, 'gradcheck', ['eps', 'atol', 'rtol'])
   requireFunction(fn)
   for (const limit of [eps, atol, rtol]) {
     if (typeof limit !== 'number')

@@ -15,6 +15,26 @@ export function manualSeed(seed: number | bigint): void {
   callNative(native.manualSeed, () => put(seed), false)
 }
 
+/**
+ * What `work` draws comes from `seed`; what others draw afterwards is as if it had not run. Without a seed it draws as it
+ * is. `work` is synchronous. @internal
+ */
+export function withSeed<T>(seed: number | bigint | undefined, work: () => T, device: Device = 'cpu'): T {
+  if (seed === undefined) return work()
+  checkSeed(seed)
+  const devices: Device[] = device.startsWith('cuda') ? ['cpu', device] : ['cpu']
+  const before = devices.map((one) => getRngState(one))
+  try {
+    manualSeed(seed)
+    return work()
+  } finally {
+    for (const [i, one] of devices.entries()) {
+      setRngState(before[i] as Tensor, one)
+      before[i]?.dispose()
+    }
+  }
+}
+
 /** The state of a device's default generator, a uint8 tensor on the CPU; `setRngState` restores it. */
 export function getRngState(device: Device = 'cpu'): Tensor {
   checkDevice(device)
@@ -32,7 +52,7 @@ export function setRngState(state: Tensor, device: Device = 'cpu'): void {
 export class Generator extends Handle {
   /** @param options the seed, or the seed and the device */
   constructor(options: { seed?: number | bigint; device?: Device } | number | bigint = {}) {
-    const given = typeof options === 'object' ? optionsOf(options) : { seed: options }
+    const given = typeof options === 'object' ? optionsOf(options, 'Generator', ['seed', 'device']) : { seed: options }
     const { seed = 67280421310721, device = 'cpu' } = given as { seed?: number | bigint; device?: Device }
     checkSeed(seed)
     // The second number is the new handle.

@@ -167,7 +167,11 @@ export interface AutocastOptions {
  * stays in float32, by PyTorch's lists. Backward runs outside.
  */
 export function autocast<T>(options: AutocastOptions, fn: () => T): T {
-  const { device = 'cpu', dtype = 'bfloat16', enabled = true } = optionsOf(options)
+  const {
+    device = 'cpu',
+    dtype = 'bfloat16',
+    enabled = true,
+  } = optionsOf(options, 'autocast', ['device', 'dtype', 'enabled'])
   if (device !== 'cpu' && device !== 'cuda')
     throw new ConfigError(`autocast works for 'cpu' and 'cuda', got ${shown(device)}`)
   if (!['bfloat16', 'float16', 'float32'].includes(dtype)) {

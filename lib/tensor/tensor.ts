@@ -19,6 +19,8 @@ export type NestedArray = Scalar | NestedArray[]
 /** What `at` and `setAt` take per dimension. */
 export type Index = number | bigint | boolean | Slice | Tensor | readonly number[] | null | '...'
 
+const BACKWARD: readonly (keyof BackwardOptions)[] = ['gradient', 'retainGraph', 'createGraph', 'inputs']
+
 export interface BackwardOptions {
   /** The gradient of the tensor itself; may be left out for a tensor of one element. */
   gradient?: Tensor
@@ -277,7 +279,12 @@ export class Tensor extends Handle {
    * @throws GradientError when nothing was recorded, or the graph was freed by an earlier pass.
    */
   async backward(options: BackwardOptions = {}): Promise<void> {
-    const { gradient = null, retainGraph = null, createGraph = false, inputs = [] } = optionsOf(options)
+    const {
+      gradient = null,
+      retainGraph = null,
+      createGraph = false,
+      inputs = [],
+    } = optionsOf(options, 'backward', BACKWARD)
     for (const [name, value] of Object.entries({ retainGraph: retainGraph ?? false, createGraph })) {
       if (typeof value !== 'boolean')
         throw new ConfigError(`backward: ${name} must be true or false, got ${shown(value)}`)

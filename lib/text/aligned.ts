@@ -54,6 +54,9 @@ const ALWAYS = 2 ** 12
 
 let longest = LONGEST_LIST
 
+/** How long rules of a file may make a text of so many units. */
+export const mostGrown = (length: number): number => Math.min(LONGEST_LIST, ALWAYS + MOST_GROWTH * length)
+
 /** Runs what changes a text by the rules of a file, which must not make it longer without end. */
 export function limitedGrowth(
   file: string,
@@ -61,7 +64,7 @@ export function limitedGrowth(
   change: (text: AlignedText) => AlignedText,
 ): AlignedText {
   const outer = longest
-  longest = Math.min(LONGEST_LIST, ALWAYS + MOST_GROWTH * source.text.length)
+  longest = mostGrown(source.text.length)
   try {
     return change(source)
   } catch (cause) {
@@ -75,7 +78,7 @@ export function limitedGrowth(
   }
 }
 
-const TOO_LONG = new Error('a text grows too long')
+const TOO_LONG = new DataError('a text grows too long')
 
 function requireRoom(length: number): void {
   if (length > longest) throw TOO_LONG

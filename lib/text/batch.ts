@@ -1,4 +1,4 @@
-import { misuse, requireObject, requireOneOf, requireWhole } from '../base/check.js'
+import { misuse, requireObject, requireOneOf, requireOptions, requireWhole } from '../base/check.js'
 import { ConfigError } from '../base/errors.js'
 import { scope, type Tensor, tensor } from '../tensor/index.js'
 import type { TokenizerConfig } from './config.js'
@@ -44,10 +44,21 @@ export function encodeBatch(
   options: BatchOptions,
 ): BatchEncoding | TensorBatch {
   const where = 'Tokenizer.encodeBatch'
-  requireObject(where, 'options', options)
+  requireOptions(where, options, [
+    'padding',
+    'paddingSide',
+    'padToMultipleOf',
+    'textPairs',
+    'returnTensors',
+    'addSpecialTokens',
+    'truncation',
+    'maxLength',
+    'truncationSide',
+  ])
   if (!Array.isArray(texts)) throw misuse(where, 'texts', 'an array of texts', texts)
+  const { padding: _, paddingSide: __, padToMultipleOf: ___, textPairs, returnTensors, ...each } = options
   const rows = padded(
-    pairsOf(where, texts, options.textPairs).map((text) => tokenizer.encode(text, options)),
+    pairsOf(where, texts, textPairs).map((text) => tokenizer.encode(text, each)),
     tokenizer,
     options,
     config,
@@ -61,7 +72,7 @@ export function encodeBatch(
     },
   }
   const column = (name: Column): number[][] => rows.map((row) => row[name])
-  if (options.returnTensors !== true) return Object.assign(shared, columnsOf(column))
+  if (returnTensors !== true) return Object.assign(shared, columnsOf(column))
   const length = rows[0]?.length ?? 0
   const odd = rows.find((row) => row.length !== length)
   if (odd !== undefined) {

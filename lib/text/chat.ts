@@ -1,4 +1,4 @@
-import { misuse, requireObject } from '../base/check.js'
+import { misuse, requireObject, requireOptions } from '../base/check.js'
 import { ConfigError } from '../base/errors.js'
 import type { TokenizerConfig } from './config.js'
 import { renderTemplate } from './template.js'
@@ -30,7 +30,15 @@ export interface ChatOptions {
 /** The text of a conversation, as transformers' `apply_chat_template(tokenize=False)` gives it. */
 export function renderChat(messages: readonly ChatMessage[], options: ChatOptions, config: TokenizerConfig): string {
   const where = 'Tokenizer.applyChatTemplate'
-  requireObject(where, 'options', options)
+  requireOptions(where, options, [
+    'addGenerationPrompt',
+    'continueFinalMessage',
+    'tools',
+    'documents',
+    'chatTemplate',
+    'tokenize',
+    'variables',
+  ])
   if (!Array.isArray(messages)) throw misuse(where, 'messages', 'an array of messages', messages)
   for (const [i, message] of messages.entries()) requireObject(where, `messages[${i}]`, message)
   const { addGenerationPrompt = false, continueFinalMessage = false } = options

@@ -1,5 +1,6 @@
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
+import { quoted } from '../files/byte-source.js'
 import { type AddedToken, MAX_ADDED_LENGTH } from './added-tokens.js'
 import type { Side } from './encoding.js'
 import { Fields } from './fields.js'
@@ -129,7 +130,7 @@ function readRest(fields: Fields, config: TokenizerConfig): void {
   if (!fields.has('added_tokens_decoder')) return
   const decoder = fields.object('added_tokens_decoder')
   for (const id of Object.keys(decoder.values)) {
-    if (!/^\d{1,9}$/.test(id)) throw decoder.error(JSON.stringify(id), 'named by an id', decoder.get(id))
+    if (!/^\d{1,9}$/.test(id)) throw decoder.error(quoted(id), 'named by an id', decoder.get(id))
     config.addedTokens.push([Number(id), readAddedToken(decoder.object(id))])
   }
 }

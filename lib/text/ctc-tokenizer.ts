@@ -1,13 +1,12 @@
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
-import { writeAtomicallySync } from '../base/atomic.js'
+import { makeDirectory, writeAtomicallySync } from '../base/atomic.js'
 import { isArrayLike, misuse, requireObject, requireOptions, requireString } from '../base/check.js'
 import { ConfigError, DataError } from '../base/errors.js'
 import { readConfig } from './config.js'
 import { cleanUpSpaces } from './decoders.js'
 import { Fields } from './fields.js'
 import { readJson } from './files.js'
-import { makeDirectory } from './save.js'
 
 export interface CtcTokenizerOptions {
   /** Ids by token; or, for several languages, such a vocabulary by language. */
@@ -239,7 +238,7 @@ export class CtcTokenizer {
   /** Writes vocab.json and tokenizer_config.json, which transformers' Wav2Vec2CTCTokenizer reads. */
   save(directory: string): void {
     requireString('CtcTokenizer.save', 'directory', directory)
-    makeDirectory(directory)
+    makeDirectory(directory, DataError)
     const { padToken, unkToken, bosToken, eosToken, wordDelimiterToken, ...rest } = this.#settings
     const plain = (vocabulary: Map<string, number>) => Object.fromEntries(vocabulary)
     const only = this.#vocabularies.get(null)

@@ -1,3 +1,4 @@
+import { quoted } from '../files/byte-source.js'
 import { fromByteCharacters } from './byte-level.js'
 import type { Fields } from './fields.js'
 import { readPattern } from './patterns.js'
@@ -83,7 +84,7 @@ function readStep(fields: Fields): Decoder {
     case 'CTC':
       return ctc(fields)
     default:
-      return fields.fail(`has the unknown type ${JSON.stringify(type)}`)
+      return fields.fail(`has the unknown type ${quoted(type)}`)
   }
 }
 

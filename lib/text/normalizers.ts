@@ -1,3 +1,4 @@
+import { quoted } from '../files/byte-source.js'
 import { type AlignedText, limitedGrowth, mapCharacters, prepend, replaceMatches } from './aligned.js'
 import type { Fields } from './fields.js'
 import { readPattern } from './patterns.js'
@@ -47,7 +48,7 @@ function readStep(fields: Fields): Normalizer {
     case 'ByteLevel':
       return fields.fail('has a ByteLevel normalizer, which is not supported; ByteLevel as a pre_tokenizer is')
     default:
-      return fields.fail(`has the unknown type ${JSON.stringify(type)}`)
+      return fields.fail(`has the unknown type ${quoted(type)}`)
   }
 }
 

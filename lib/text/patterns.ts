@@ -1,5 +1,6 @@
 import { DataError } from '../base/errors.js'
 import { listMayGrow } from '../base/heap.js'
+import { quoted } from '../files/byte-source.js'
 import { characterAt } from './aligned.js'
 import type { Fields } from './fields.js'
 import { SplitPreTokenizer } from './packages.js'
@@ -87,7 +88,7 @@ function translate(source: string, fields: Fields): RegExp {
   } catch (cause) {
     const entry = fields.where
     throw new DataError(
-      `${fields.file}: ${entry} has the pattern ${JSON.stringify(source)}, which has no JavaScript form: ${(cause as Error).message}`,
+      `${fields.file}: ${entry} has the pattern ${quoted(source)}, which has no JavaScript form: ${(cause as Error).message}`,
       { file: fields.file, entry, cause },
     )
   }

@@ -1,3 +1,4 @@
+import { quoted } from '../files/byte-source.js'
 import { SPACE } from './byte-level.js'
 import { Encoding } from './encoding.js'
 import type { Fields } from './fields.js'
@@ -49,7 +50,7 @@ export function readPostProcessor(fields: Fields, lookup: TokenLookup): PostProc
     case 'TemplateProcessing':
       return readTemplate(fields)
     default:
-      return fields.fail(`has the unknown type ${JSON.stringify(type)}`)
+      return fields.fail(`has the unknown type ${quoted(type)}`)
   }
 }
 

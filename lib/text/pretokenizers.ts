@@ -1,7 +1,10 @@
-import { type AlignedText, mapCharacters, prepend, replaceMatches } from './aligned.js'
+import { quoted } from '../files/byte-source.js'
+import { DataError } from '../base/errors.js'
+import { type AlignedText, mapCharacters, mostGrown, prepend, replaceMatches } from './aligned.js'
 import { toByteCharacters } from './byte-level.js'
 import type { Fields } from './fields.js'
-import { literal, native, type Pattern, published, readPattern, regex } from './patterns.js'
+import { type Pattern, literal, native, published, readPattern, regex } from './patterns.js'
+import { isOverdue } from './time-limit.js'
 
 /** Cuts normalised text into pre-tokens, which the model then cuts further. */
 export type PreTokenizer = (text: AlignedText) => AlignedText[]
@@ -16,7 +19,10 @@ export function readPreTokenizer(fields: Fields, rawBytes: boolean): PreTokenize
   switch (type) {
     case 'Sequence': {
       const parts = fields.objects('pretokenizers')
-      return sequence(parts.map((part, i) => readPreTokenizer(part, rawBytes && i === parts.length - 1)))
+      return sequence(
+        parts.map((part, i) => readPreTokenizer(part, rawBytes && i === parts.length - 1)),
+        fields.file,
+      )
     }
     case 'ByteLevel':
       return byteLevel(fields, rawBytes)
@@ -31,7 +37,10 @@ export function readPreTokenizer(fields: Fields, rawBytes: boolean): PreTokenize
     case 'CharDelimiterSplit':
       return splitter(literal(fields.character('delimiter')), 'Removed')
     case 'BertPreTokenizer':
-      return sequence([splitter(regex(published.spaces, fields), 'Removed'), splitter(native(punctuation), 'Isolated')])
+      return sequence(
+        [splitter(regex(published.spaces, fields), 'Removed'), splitter(native(punctuation), 'Isolated')],
+        fields.file,
+      )
     case 'Punctuation':
       return splitter(native(punctuation), readBehavior(fields, 'Isolated'))
     case 'Digits':
@@ -39,7 +48,7 @@ export function readPreTokenizer(fields: Fields, rawBytes: boolean): PreTokenize
     case 'FixedLength':
       return fixedLength(fields)
     default:
-      return fields.fail(`has the unknown type ${JSON.stringify(type)}`)
+      return fields.fail(`has the unknown type ${quoted(type)}`)
   }
 }
 
@@ -50,12 +59,20 @@ export function endsInByteLevel(fields: Fields | undefined): boolean {
   return type === 'Sequence' && endsInByteLevel(fields!.objects('pretokenizers').at(-1))
 }
 
-function sequence(steps: readonly PreTokenizer[]): PreTokenizer {
+function sequence(steps: readonly PreTokenizer[], file: string): PreTokenizer {
   return (text) => {
+    const fail = (what: string): never => {
+      throw new DataError(`${file}: its pre_tokenizer ${what} of a text of ${text.text.length} characters`, {
+        file,
+        entry: 'pre_tokenizer',
+      })
+    }
+    const most = mostGrown(text.text.length)
     let parts = [text]
     for (const step of steps) {
-      const next = parts.length === 1 ? step(parts[0]!) : parts.flatMap(step)
-      parts = next
+      parts = parts.length === 1 ? step(parts[0]!) : parts.flatMap(step)
+      if (parts.reduce((sum, part) => sum + part.text.length, 0) > most) fail(`makes more than ${most} characters`)
+      if (isOverdue()) fail('does not come to the end')
     }
     return parts
   }

@@ -90,15 +90,3 @@ function writeConfig(directory: string, addedTokens: AddedTokens, config: Tokeni
   writeAtomicallySync(join(directory, 'tokenizer_config.json'), DataError, `${JSON.stringify(whole, null, 2)}\n`)
   writeAtomicallySync(join(directory, 'special_tokens_map.json'), DataError, `${JSON.stringify(special, null, 2)}\n`)
 }
-
-/** Makes a directory and those above it. Node's own recursion never ends where the system refuses, as in /proc. */
-export function makeDirectory(path: string): void {
-  try {
-    if (existsSync(path)) return
-    if (!existsSync(dirname(path))) makeDirectory(dirname(path))
-    mkdirSync(path)
-  } catch (cause) {
-    if (cause instanceof DataError) throw cause
-    throw new DataError(`${path} cannot be made: ${(cause as Error).message}`, { file: path, cause })
-  }
-}

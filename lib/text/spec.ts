@@ -1,5 +1,6 @@
+import { quoted } from '../files/byte-source.js'
 import { type AddedToken, AddedTokens } from './added-tokens.js'
-import { emptyConfig, readAddedToken, type SpecialName, specialNames, type TokenizerConfig } from './config.js'
+import { type SpecialName, type TokenizerConfig, emptyConfig, readAddedToken, specialNames } from './config.js'
 import { cleanUpSpaces, readDecoder } from './decoders.js'
 import { Fields } from './fields.js'
 import { Bpe, readBpe } from './models/bpe.js'
@@ -8,7 +9,7 @@ import { readUnigram } from './models/unigram.js'
 import { readWordLevel, readWordPiece } from './models/words.js'
 import { readNormalizer } from './normalizers.js'
 import { Pipeline } from './pipeline.js'
-import { joinOnly, type PostProcessor, readPostProcessor, template } from './postprocessors.js'
+import { type PostProcessor, joinOnly, readPostProcessor, template } from './postprocessors.js'
 import { endsInByteLevel, readPreTokenizer } from './pretokenizers.js'
 import { specSaver } from './save.js'
 import type { TokenizerParts } from './tokenizer.js'
@@ -70,7 +71,7 @@ function readModel(fields: Fields): TokenModel {
   if (type === 'Unigram') return readUnigram(fields)
   if (type === 'WordPiece') return readWordPiece(fields)
   if (type === 'WordLevel') return readWordLevel(fields)
-  return fields.fail(`has the unknown type ${JSON.stringify(type)}`)
+  return fields.fail(`has the unknown type ${quoted(type)}`)
 }
 
 /** Tokens that only the configuration names, with the ids it gives or the next free ones. */

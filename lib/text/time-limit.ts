@@ -16,6 +16,9 @@ export function withDeadline<T>(milliseconds: number, work: () => T): T {
   }
 }
 
+/** Whether the time of {@link withDeadline} is over. */
+export const isOverdue = (): boolean => performance.now() > deadline
+
 /**
  * Runs what a file asks for, and has V8 end it after so many milliseconds: a regular expression that backtracks without
  * end, or a template that never stops, must not stop the process. Costs about 0.2 ms.

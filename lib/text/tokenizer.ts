@@ -1,5 +1,6 @@
-import { misuse, requireObject, requireString } from '../base/check.js'
-import { ConfigError } from '../base/errors.js'
+import { misuse, requireObject, requireOptions, requireString } from '../base/check.js'
+import { ConfigError, DataError } from '../base/errors.js'
+import { makeDirectory } from '../base/atomic.js'
 import { type AddedTokenInput, completeToken } from './added-tokens.js'
 import { type BatchEncoding, type BatchOptions, encodeBatch, type TensorBatch } from './batch.js'
 import { type ChatMessage, type ChatOptions, renderChat } from './chat.js'
@@ -9,7 +10,7 @@ import type { Encoding } from './encoding.js'
 import type { Pipeline } from './pipeline.js'
 import type { PostProcessor } from './postprocessors.js'
 import { loadDirectory, loadFile } from './pretrained.js'
-import { makeDirectory, type Saver } from './save.js'
+import type { Saver } from './save.js'
 import { nextId } from './spec.js'
 import { type TruncationOptions, truncate } from './truncation.js'
 
@@ -195,7 +196,7 @@ export class Tokenizer {
    * @throws ConfigError for wrong arguments
    */
   encode(text: string | readonly [string, string], options: EncodeOptions = {}): Encoding {
-    requireObject('Tokenizer.encode', 'options', options)
+    requireOptions('Tokenizer.encode', options, ['addSpecialTokens', 'truncation', 'maxLength', 'truncationSide'])
     const [first, second] = textsOf('Tokenizer.encode', text)
     const { pipeline, postProcessor, config } = this.#parts
     const { addSpecialTokens = true } = options
@@ -230,7 +231,7 @@ export class Tokenizer {
    * @throws ConfigError when `ids` holds something that is no id
    */
   decode(ids: Iterable<number | bigint>, options: DecodeOptions = {}): string {
-    requireObject('Tokenizer.decode', 'options', options)
+    requireOptions('Tokenizer.decode', options, ['skipSpecialTokens', 'cleanUpSpaces'])
     const { skipSpecialTokens = false, cleanUpSpaces = this.#parts.config.cleanUpSpaces } = options
     let wanted = idsOf('Tokenizer.decode', ids)
     if (skipSpecialTokens) {
@@ -246,7 +247,7 @@ export class Tokenizer {
 
   /** Decodes token by token, as a model generates them: see {@link DecodeStream}. */
   decodeStream(options: Pick<DecodeOptions, 'skipSpecialTokens'> = {}): DecodeStream {
-    requireObject('Tokenizer.decodeStream', 'options', options)
+    requireOptions('Tokenizer.decodeStream', options, ['skipSpecialTokens'])
     const { skipSpecialTokens = false } = options
     const skips = skipSpecialTokens ? (id: number) => this.isSpecial(id) : () => false
     return new DecodeStream((ids) => this.#parts.decode(ids, false), skips)
@@ -299,7 +300,7 @@ export class Tokenizer {
    */
   saveTo(directory: string): void {
     requireString('Tokenizer.saveTo', 'directory', directory)
-    makeDirectory(directory)
+    makeDirectory(directory, DataError)
     this.#parts.save(directory, this.#parts.pipeline.addedTokens, this.#parts.config)
   }
 

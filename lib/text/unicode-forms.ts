@@ -1,6 +1,10 @@
+import { DataError } from '../base/errors.js'
 import { AlignedBuilder, type AlignedText, characterAt } from './aligned.js'
 
 export type Form = 'NFC' | 'NFD' | 'NFKC' | 'NFKD'
+
+// Putting marks in order takes the square of their number. Unicode's stream-safe texts have 30.
+const MOST_MARKS = 10_000
 
 // From one character that is no mark to the next.
 const stretch = /\P{M}\p{M}*/gu
@@ -12,6 +16,11 @@ const stretch = /\P{M}\p{M}*/gu
 export function unicode(form: Form): (text: AlignedText) => AlignedText {
   return (source) => {
     const { text } = source
+    for (const [marks] of text.matchAll(/\p{M}+/gu)) {
+      if (marks.length > MOST_MARKS) {
+        throw new DataError(`a text has ${marks.length} marks over one character, more than ${MOST_MARKS}`)
+      }
+    }
     const whole = text.normalize(form)
     if (whole === text) return source
     const builder = new AlignedBuilder(source)

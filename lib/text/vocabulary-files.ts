@@ -1,5 +1,6 @@
 import { gunzipSync } from 'node:zlib'
 import { ConfigError, DataError } from '../base/errors.js'
+import { quoted } from '../files/byte-source.js'
 import { byteAlphabet } from './byte-level.js'
 import type { TokenizerConfig } from './config.js'
 import { Fields } from './fields.js'
@@ -92,7 +93,7 @@ function bytePairSpec(
   const around = (sep: string, cls: string, trim: boolean): unknown => {
     const pair = (content: string): [string, number] => {
       if (Object.hasOwn(vocab, content)) return [content, vocab[content]!]
-      throw new DataError(`the vocabulary lacks the special token ${JSON.stringify(content)}`, { token: content })
+      throw new DataError(`the vocabulary lacks the special token ${quoted(content)}`, { token: content })
     }
     return {
       type: 'RobertaProcessing',
@@ -184,7 +185,7 @@ export async function fromVocabText(path: string, config: TokenizerConfig): Prom
   const pair = (name: 'sep' | 'cls'): [string, number] => {
     const content = config.special[name]!
     const id = vocab[content]
-    if (id === undefined) throw new DataError(`${path} lacks the entry ${JSON.stringify(content)}`, { file: path })
+    if (id === undefined) throw new DataError(`${path} lacks the entry ${quoted(content)}`, { file: path })
     return [content, id]
   }
   const lowercase = config.doLowerCase ?? true

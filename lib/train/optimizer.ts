@@ -107,7 +107,10 @@ export abstract class Optimizer<O extends GroupOptions = GroupOptions> {
    * One update from the gradients as they are now, on the executor. Parameters without a gradient are left alone. The
    * gradients stay: call `zeroGrad()` before the next backward.
    */
-  async step(): Promise<void> {
+  async step(...unread: never[]): Promise<void> {
+    if (unread.length > 0) {
+      throw this.#config('takes no closure in step(): call backward() before it. That of LBFGS takes one')
+    }
     const jobs: Promise<unknown>[] = []
     // The queued jobs hold what they use, so the gradients' handles can go as soon as the jobs are queued.
     try {

@@ -1,8 +1,9 @@
-import { closeSync, fsyncSync, mkdirSync, openSync, writeSync } from 'node:fs'
+import { closeSync, fsyncSync, openSync, writeSync } from 'node:fs'
 import { hostname } from 'node:os'
 import { join } from 'node:path'
 import { isArrayLike, misuse, requireString, requireWhole } from '../base/check.js'
 import { ConfigError, DataError } from '../base/errors.js'
+import { makeDirectory } from '../base/atomic.js'
 import { Tensor } from '../tensor/index.js'
 
 let writers = 0
@@ -23,8 +24,8 @@ export class SummaryWriter {
     requireString('SummaryWriter', 'directory', directory)
     const seconds = String(Math.floor(Date.now() / 1000)).padStart(10, '0')
     this.path = join(directory, `events.out.tfevents.${seconds}.${hostname()}.${process.pid}.${writers++}`)
+    makeDirectory(directory, DataError)
     try {
-      mkdirSync(directory, { recursive: true })
       this.#file = openSync(this.path, 'ax')
     } catch (cause) {
       throw new DataError(`${this.path} cannot be written: ${(cause as Error).message}`, { file: this.path, cause })

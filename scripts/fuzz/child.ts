@@ -19,7 +19,7 @@ import type { Call } from './operators.js'
 import { Random } from './random.js'
 import { allTargets, type Finding, type Job, type Result, type Target } from './targets.js'
 import { prepareFiles } from './training.js'
-import { build, describe, foreignHandles, free } from './values.js'
+import { build, describe, foreignHandles, free, type Spec, value } from './values.js'
 
 const contexts: ((run: () => unknown) => unknown)[] = [
   noGrad,
@@ -188,6 +188,14 @@ async function fuzz(job: Job, index: number, target: Target, progress: number): 
     if (outcome.error === undefined && outcome.problems.length === 0) samples.push(call)
   }
   result.samples = samples.length
+  for (const call of target.optionsLast ? samples : []) {
+    const last = call.args.at(-1)
+    if (call.args.length < 2 || last?.is !== 'object') continue
+    const misspelt: Spec = { ...last, entries: [...last.entries, ['unreadOption', value(1)]] }
+    const more = { ...call, args: [...call.args.slice(0, -1), misspelt] }
+    const { error } = await one(more, new Random(job.seed, target.name, 'options'), 'plausible')
+    if (error === undefined) found('unread option', more, 'nobody reads unreadOption, and nothing says so')
+  }
   for (let i = 0; i < job.calls; i += 1) {
     const random = new Random(job.seed, target.name, i)
     const valid = samples.length > 0 && i % 5 === 0

@@ -32,7 +32,7 @@ export interface Job {
 
 export interface Finding {
   target: string
-  kind: 'crash' | 'hang' | 'untyped' | 'leak' | 'valid failed' | 'noise' | 'memory' | 'harness'
+  kind: 'crash' | 'hang' | 'untyped' | 'unread option' | 'leak' | 'valid failed' | 'noise' | 'memory' | 'harness'
   call: number
   text: string
   message: string
@@ -54,6 +54,8 @@ export interface Result {
 
 export interface Target {
   name: string
+  /** Whether an object behind other arguments is options: a key more is refused. */
+  optionsLast?: boolean
   plausible(random: Random, attempt: number): Call
   hostile(random: Random, valid: Call | null): Call
   invoke(form: Call['form'], args: unknown[]): unknown

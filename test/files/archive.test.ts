@@ -4,7 +4,8 @@ import { join } from 'node:path'
 import { gzipSync } from 'node:zlib'
 import { afterAll, describe, expect, it } from 'vitest'
 import { ConfigError, DataError, readArchive, readPickle } from '../../lib/index.js'
-import { makeTar } from './hostile.js'
+import { PATIENCE } from '../patience.js'
+import { attributes, makeTar } from './hostile.js'
 import { difference, pythonCases } from './python-values.js'
 import { makeZip } from './zip-maker.js'
 
@@ -41,6 +42,34 @@ describe('readArchive', () => {
   it('guards against more than is expected', async () => {
     writeFileSync(path, makeZip([{ name: 'a', data: Buffer.alloc(1000) }]))
     for await (const entry of readArchive(path)) await expect(entry.bytes(999)).rejects.toThrow(/at most 999/)
+  })
+
+  it('gives the bytes of an entry once, and in its turn', async () => {
+    const two = ['a', 'b'].map((name) => ({ name, data: Buffer.alloc(1e6, name) }))
+    const tar = Buffer.concat(two.map(({ name, data }) => makeTar(name, {}, data)))
+    for (const file of [makeZip(two), tar, gzipSync(tar)]) {
+      writeFileSync(path, file)
+      for await (const entry of readArchive(path)) {
+        expect(Buffer.from(await entry.bytes()).equals(Buffer.alloc(1e6, entry.name))).toBe(true)
+        await expect(entry.bytes()).rejects.toThrow(DataError)
+      }
+    }
+    const kept = readArchive(path)
+    const [late, started] = [(await kept.next()).value, (await kept.next()).value]
+    await expect(late.bytes()).rejects.toThrow(/read after the next one was asked for/)
+    const chunks = started.stream()
+    await chunks.next()
+    expect(await kept.next()).toMatchObject({ done: true })
+    await expect(chunks.next()).rejects.toThrow(/read after the next one was asked for/)
+  })
+
+  it('reads a hundred thousand attributes of all files once', async () => {
+    writeFileSync(path, attributes())
+    const start = performance.now()
+    let count = 0
+    for await (const { name } of readArchive(path)) count += Number(name === 'a')
+    expect(count).toBe(3000)
+    expect(performance.now() - start).toBeLessThan(PATIENCE)
   })
 
   it('refuses what is no path', async () => {

@@ -183,11 +183,24 @@ export const hostilePickles: [name: string, file: Buffer, says: RegExp][] = [
 ]
 
 const data = (size: number) => Buffer.alloc(size, 'voxtorch ')
+const megabytes = Buffer.alloc(8e6)
 const entry = (name: string, size = 100) => ({ name, data: data(size) })
 
 export const hostileZips: [name: string, file: Buffer, says: RegExp][] = [
   ['no end', makeZip([entry('a')]).subarray(0, -1), /its end is missing/],
   ['an empty file with a magic number', latin1('PK\x03\x04'), /zip archive/],
+  ['an entry that leads out', makeZip([entry('../../x')]), /"\.\.\/\.\.\/x" leads out/],
+  ['an entry that leads out by backslashes', makeZip([entry('a\\..\\..\\x')]), /leads out/],
+  ['a folder that leads out', makeZip([entry('../'), entry('a')]), /leads out/],
+  ['an absolute entry', makeZip([entry('/etc/passwd')]), /leads out/],
+  ['an entry on a drive', makeZip([entry('C:\\x')]), /leads out/],
+  ['NUL in a name', makeZip([entry('a\0b')]), /"a\\u0000b" has a name that no file can have/],
+  ['no name', makeZip([entry('')]), /no file can have/],
+  [
+    'many entries, none of them a bomb',
+    makeZip(Array.from({ length: 20 }, (_, i) => ({ name: `a${i}`, data: megabytes, deflate: true }))),
+    /unpack to 160000000: it looks like a bomb/,
+  ],
   ['two entries of one name', makeZip([entry('a'), entry('a', 50)]), /two entries named "a"/],
   [
     'an entry inside another',
@@ -261,7 +274,13 @@ export function makeTar(name: string, says: { size?: string; type?: string; link
 }
 
 const archive = (...parts: Buffer[]) => Buffer.concat([...parts, Buffer.alloc(1024)])
-const pax = (record: string) => makeTar('pax', { type: 'x' }, latin1(`${record.length + 3} ${record}\n`))
+/** 100,000 attributes that hold for all files, and a file with one of its own, again and again. */
+export const attributes = () => {
+  const keys = Array.from({ length: 100_000 }, (_, i) => `12 k${String(i).padStart(6, '0')}=\n`).join('')
+  const file = Buffer.concat([pax('mtime=1'), makeTar('a', {}, data(10))])
+  return archive(makeTar('pax', { type: 'g' }, latin1(keys)), ...Array.from({ length: 3000 }, () => file))
+}
+const pax = (record: string) => makeTar('pax', { type: 'x' }, latin1(`${record.length + 4} ${record}\n`))
 
 export const hostileTars: [name: string, file: Buffer, says: RegExp][] = [
   ['a path that leads out', archive(makeTar('../../etc/passwd', {}, data(10))), /leads out/],
@@ -273,6 +292,13 @@ export const hostileTars: [name: string, file: Buffer, says: RegExp][] = [
     archive(makeTar('../x', { type: '2', link: '/etc' }, data(0))),
     /leads out/,
   ],
+  ['NUL in a long name', archive(pax('path=a\0b'), makeTar('y', {}, data(10))), /"a\\u0000b" has a name that no file/],
+  ['no name', archive(makeTar('', {}, data(10))), /no file can have/],
+  ['a file with holes', archive(makeTar('a', { type: 'S' }, data(10))), /"a" is stored with holes/],
+  ['a file with holes in a record', archive(pax('GNU.sparse.major=1'), makeTar('a', {}, data(10))), /with holes/],
+  ['a size with letters', archive(makeTar('a', { size: '12x45678901' }, data(10))), /a size is no number/],
+  ['a record of another length', archive(makeTar('pax', { type: 'x' }, latin1('9 path=../x\n'))), /no sound tar/],
+  ['a record of size 10^30', archive(pax(`size=1${'0'.repeat(30)}`), makeTar('a', {}, data(10))), /says the size/],
   ['a size of 8 GiB', archive(makeTar('a', { size: '77777777777' }, data(10))), /at most 1073741824/],
   ['a size of 2^80', archive(makeTar('a', { size: `\x80\0${'\xff'.repeat(10)}` }, data(10))), /bytes|no sound tar/],
   ['a negative size', archive(makeTar('a', { size: '\xff'.repeat(12) }, data(10))), /no sound tar/],

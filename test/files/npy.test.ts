@@ -27,6 +27,9 @@ beforeAll(() => {
   directory = mkdtempSync(join(tmpdir(), 'voxtorch-npy-'))
 })
 afterAll(() => rmSync(directory, { recursive: true, force: true }))
+
+import { makeZip } from './zip-maker.js'
+
 const file = (name: string) => join(directory, name)
 const data = (name: string) => fixturePath(`data/${name}`)
 
@@ -274,6 +277,12 @@ describe('files that are not sound', () => {
     truncateSync(path, begin.length + 16 * 402653184) // 6 GiB
     await expect(readNpy(path)).rejects.toBeInstanceOf(DataError)
     rmSync(path)
+  })
+
+  test('an archive of a hundred arrays of a million empty rows', async () => {
+    const data = forge(head("'|S1'", '(1000000, 0)'))
+    writeFileSync(file('rows.npz'), makeZip(Array.from({ length: 100 }, (_, i) => ({ name: `${i}.npy`, data }))))
+    await expect(readNpz(file('rows.npz'))).rejects.toThrow(/"1\.npy".* of empty texts is larger than the file/)
   })
 
   test('an archive whose entry is not sound', async () => {

@@ -66,6 +66,7 @@ const hostile: [string, Read, () => string, RegExp][] = [
     /line 2: .*more than 1048576 characters/,
   ],
   ['a CSV row of 50 million fields', readCsv, () => repeated(',', 50), /more than 1048576 characters/],
+  ['a CSV with two columns of one long name', readCsv, () => file(`${'n'.repeat(4e5)},`.repeat(2)), /two columns/],
   ['a CSV with NUL', readCsv, () => file('a,b\n1,\0\n'), /line 2: .*NUL/],
   ['a CSV that is not UTF-8', readCsv, () => file(Buffer.from('a,b\n1,\x92\n', 'latin1')), /line 2: .*windows-1252/],
   ['a truncated CSV', readCsv, () => file('a,b\n1,2\n3'), /line 3/],
@@ -81,6 +82,9 @@ const hostile: [string, Read, () => string, RegExp][] = [
     /deeper than 100/,
   ],
   ['YAML of two million values', readYaml, () => file(`[${'1,'.repeat(2e6)}]`), /tokens/],
+  ['YAML of half a million wrong escapes', readYaml, () => file(`a: "${'\\q'.repeat(5e5)}"`), /escape sequence/],
+  ['YAML with a tag of 2 MB', readYaml, () => file(`!${'t'.repeat(2e6)} 1`), /unknown tag/],
+  ['YAML with an alias of 2 MB', readYaml, () => file(`a: *${'t'.repeat(2e6)}`), /names no anchor/],
   ['YAML of a million mistakes', readYaml, () => file('"'.repeat(1e6)), /tokens|Missing|Unexpected/],
   ['YAML of 1 GB of nothing', readYaml, () => file('a: ', GB), /bytes, more than/],
   ['YAML with NUL', readYaml, () => file('a: \0'), /NUL/],
@@ -102,6 +106,7 @@ test.each(hostile)('%s', async (_name, read, make, message) => {
   peak = Math.max(peak, process.memoryUsage().rss)
   expect(error).toBeInstanceOf(DataError)
   expect((error as DataError).message).toMatch(message)
+  expect((error as DataError).message.length).toBeLessThan(1000)
   expect((error as DataError & { file: string }).file).toBe(path)
   expect(time).toBeLessThan(PATIENCE)
   expect((peak - before) / 1e6).toBeLessThan(200 * MEMORY_SLACK)
@@ -110,6 +115,18 @@ test.each(hostile)('%s', async (_name, read, make, message) => {
 test('all of it together took less than 200 MB at its highest', () => {
   // What the kernel measured, which no timer of ours can miss.
   expect(process.resourceUsage().maxRSS * 1024 - atStart).toBeLessThan(200e6)
+})
+
+test('YAML with thirty thousand names for a text of 3 MB that is nearly a number is read', async () => {
+  const start = performance.now()
+  const { a, b } = (await readYaml(file(`a: &a ${'1'.repeat(3e6)}x\nb: [${'*a,'.repeat(30_000)}]`))) as {
+    a: string
+    b: string[]
+  }
+  expect(a.length).toBe(3e6 + 1)
+  expect(b.length).toBe(30_000)
+  expect(b.every((text) => text === a)).toBe(true)
+  expect(performance.now() - start).toBeLessThan(PATIENCE)
 })
 
 const atStart = process.memoryUsage().rss

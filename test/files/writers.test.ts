@@ -23,8 +23,13 @@ import { writeAtomicallySync } from '../../lib/base/atomic.js'
 import {
   CheckpointError,
   DataError,
+  DecoderLM,
+  Linear,
+  SummaryWriter,
   saveNpy,
+  savePretrained,
   saveSafetensors,
+  Trainer,
   tensor,
   writeJson,
   writeJsonl,
@@ -136,5 +141,27 @@ describe.each(writers)('%s', (_, write) => {
     expect(error instanceof DataError || error instanceof CheckpointError).toBe(true)
     expect(error).toMatchObject({ file: device, message: expect.stringMatching(/space/) })
     expect(lstatSync(device).isCharacterDevice()).toBe(true)
+  })
+})
+
+// Node's recursive mkdir turns for ever where the system says that what is above is not there, though it is.
+describe.runIf(process.platform === 'linux')('a folder that the system refuses', () => {
+  const small = { hiddenSize: 8, numHiddenLayers: 1, numAttentionHeads: 2, intermediateSize: 8, vocabSize: 9 }
+  test.each<[string, () => unknown]>([
+    ['SummaryWriter', () => new SummaryWriter('/proc/none/runs')],
+    ['savePretrained', () => savePretrained('/proc/none', new Linear(1, 1), {})],
+    ['save', () => new DecoderLM(small).save('/proc/none')],
+    [
+      'Trainer',
+      () =>
+        new Trainer({
+          model: new Linear(1, 1),
+          args: { outputDir: '/proc/none', maxSteps: 1 },
+          trainDataset: [tensor([1.5])],
+          computeLoss: (model, x) => (model as Linear).forward(x as never).sum(),
+        }).train(),
+    ],
+  ])('%s', async (_, make) => {
+    await expect((async () => make())()).rejects.toThrow(/proc\/none(\/runs)? cannot be made/)
   })
 })

@@ -334,6 +334,12 @@ test('a stall is given up after the timeout and continued', async () => {
 test('servers that never answer, or trickle without getting anywhere, are a network error', async () => {
   hub.api = () => true
   expect((await failure(fetchTiny({ ...impatient, retries: 1 }))).message).toMatch(/nothing came for 2 s/)
+  hub.api = (_request, response) => {
+    const more = () => response.write(' ', () => response.destroyed || setTimeout(more, 200))
+    more()
+    return true
+  }
+  expect((await failure(fetchTiny({ ...impatient, retries: 1 }))).message).toMatch(/next to nothing/)
   hub.api = () => false
   hub.cdn = (request, response, bytes) => {
     const from = Number(/\d+/.exec(request.headers.range ?? '0')![0])
@@ -422,6 +428,7 @@ test.each([
   ['a dot', { path: './x.json' }],
   ['an empty part', { path: 'a//x.json' }],
   ['NUL', { path: 'x\0.json' }],
+  ['half a character', { path: 'x\ud800.json' }],
   ['no path', { path: 3 }],
   ['an endless path', { path: 'x/'.repeat(5000) }],
   ['a negative size', { size: -1 }],
@@ -444,6 +451,7 @@ test.each([
   ['no list', '{"error": 3}'],
   ['null', 'null'],
   ['nested without end', '['.repeat(100_000)],
+  ['twenty megabytes of lists', `[${'[],'.repeat(7e6)}0]`],
 ])('an API that answers %s is refused', async (_name, text) => {
   hub.api = (_request, response) => {
     response.end(text)
@@ -460,6 +468,16 @@ test('lists and answers without end are refused', async () => {
     return true
   }
   expect((await failure(fetchTiny())).message).toMatch(/does not end/)
+  // Pages of nothing, all of which are allowed one by one.
+  const page = JSON.stringify(Array.from({ length: 300_000 }, () => 'no file at all: padding padding'))
+  hub.api = (request, response) => {
+    if (!request.url!.includes('/tree/')) return false
+    response.setHeader('link', `<${hub.endpoint}${request.url}>; rel="next"`)
+    response.end(page)
+    return true
+  }
+  expect((await failure(fetchTiny())).message).toMatch(/does not end/)
+  expect(hub.seen.length).toBeLessThan(1100)
   hub.api = (_request, response) => {
     const more = () => response.write(Buffer.alloc(1 << 20, ' '), () => response.destroyed || setImmediate(more))
     more()

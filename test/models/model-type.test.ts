@@ -46,7 +46,10 @@ describe.each(Object.entries(networks))('%s', (name, network) => {
   })
 })
 
-it("so do SPECTRA's encoders", async () => {
+it('so do SPECTRA and its encoders', async () => {
+  await expect(vt.Spectra.fromPretrained(of('llama'))).rejects.toThrow(
+    /model type "llama", and Spectra needs 'spectra': load it with DecoderLM/,
+  )
   const load = vt.Spectra.fromPretrained({ text: of('wavlm'), audio: of('roberta') })
   await expect(load).rejects.toThrow(/model type "wavlm", and Spectra's text encoder needs 'roberta'/)
 })

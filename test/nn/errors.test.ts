@@ -156,6 +156,12 @@ describe('modules that cannot be gone through', () => {
     expect(() => call(new vt.ModuleList([new Proxy(new vt.Linear(1, 1), {})]))).toThrow(/is a Proxy around a module/)
   })
 
+  test('a proxy of a layer refuses to compute', () => {
+    for (const layer of [new vt.Linear(1, 1), new vt.Conv1d(1, 1, 1), new vt.Embedding(1, 1)]) {
+      expect(() => new Proxy(layer, {}).forward(vt.zeros([1, 1, 1]))).toThrow(/is a Proxy around a module/)
+    }
+  })
+
   test('a thousand levels are gone through', () => {
     const module = nested(999)
     expect(module.parameters()).toHaveLength(2)

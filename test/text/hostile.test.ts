@@ -21,6 +21,7 @@ async function refusal(content: string | Buffer | object): Promise<Error> {
   expect(process.memoryUsage().rss - before).toBeLessThan(200e6 * MEMORY_SLACK)
   expect(error).toBeInstanceOf(DataError)
   expect(error).toMatchObject({ file: path })
+  expect(error.message.length).toBeLessThan(2000)
   return error
 }
 
@@ -46,6 +47,13 @@ describe('a tokenizer.json that is refused', () => {
     ['dropout', () => ({ model: { ...bpe, dropout: 0.1 } }), /tokens would be random/],
     ['an unknown token that is none', () => ({ model: { ...bpe, unk_token: 'u' } }), /lacks its unk_token/],
     ['scores that are texts', () => ({ model: { type: 'Unigram', vocab: [['a', 'b']] } }), /a text and a score/],
+    [
+      'an endless entry',
+      () => ({ model: { type: 'Unigram', vocab: [['a'.repeat(1025), 0]] } }),
+      /at most 1024 characters/,
+    ],
+    ['a type of a megabyte', () => ({ model: { type: 'x'.repeat(1e6) } }), /model has the unknown type "x+…"/],
+    ['a merge of a megabyte', () => ({ model: { ...bpe, merges: ['k'.repeat(1e6)] } }), /must be two texts, not "k+…"/],
     ['unk_id outside', () => ({ model: { type: 'Unigram', vocab: [['a', 0]], unk_id: 9 } }), /unk_id 9 and 1 entries/],
     [
       'an endless added token',
@@ -117,6 +125,20 @@ describe('rules that make a text longer', () => {
     // In an added token too, before anything is encoded.
     const added_tokens = [{ id: 9, content: 'ab', normalized: true }]
     await expect(fromSpec({ model: bpe, normalizer, added_tokens })).rejects.toThrow(DataError)
+  })
+
+  test('of a pre-tokenizer: bytes of bytes, and steps without end', async () => {
+    const sequence = (pretokenizers: object[]) => ({ model: bpe, pre_tokenizer: { type: 'Sequence', pretokenizers } })
+    const bytes = await fromSpec(sequence(new Array(40).fill({ type: 'ByteLevel', use_regex: false })))
+    expect(() => bytes.encode('é')).toThrow(/its pre_tokenizer makes more than \d+ characters of a text of 1/)
+    const steps = await fromSpec(sequence(new Array(100_000).fill({ type: 'Whitespace' })))
+    expect(() => steps.encode('ab '.repeat(3000))).toThrow(/its pre_tokenizer does not come to the end/)
+  })
+
+  test('more marks over one character than can be put in order', async () => {
+    const tokenizer = await fromSpec({ model: bpe, normalizer: { type: 'NFC' } })
+    expect(() => tokenizer.encode(`a${'\u0301\u0323'.repeat(500_000)}`)).toThrow(DataError)
+    expect(() => tokenizer.encode(`a${'\u0301\u0323'.repeat(100)}`)).not.toThrow()
   })
 
   test('an added token that is long once it is normalised', async () => {

@@ -103,6 +103,46 @@ describe('a file that is not sound', () => {
     expect(error).toMatchObject({ file: expect.stringMatching(/x\.model$/) })
   })
 
+  test('rules that make a megabyte of each character, and ids that make a gigabyte, are a DataError', async () => {
+    const units = Buffer.alloc(4 + 4 * 1024)
+    // Darts' units: the root, the letter a below it, and its value.
+    for (const [at, unit] of [
+      [-1, 4 * 1024],
+      [0, 1 << 10],
+      [1 ^ 97, (256 << 10) | 0x100 | 97],
+      [1 ^ 97 ^ 256, 0x80000000],
+    ] as const) {
+      units.writeUInt32LE(unit, 4 + 4 * at)
+    }
+    const sized = (tag: number, ...parts: Uint8Array[]): Buffer => {
+      const bytes = Buffer.concat(parts)
+      const size = [(bytes.length & 0x7f) | 0x80, ((bytes.length >> 7) & 0x7f) | 0x80, bytes.length >> 14]
+      return Buffer.concat([Buffer.from([tag, ...size]), bytes])
+    }
+    const rules = sized(26, sized(18, units, Buffer.alloc(1e6, 'x'), Buffer.of(0)))
+    const growing = await open(Buffer.concat([Buffer.from([...piece('<unk>', 2), ...piece('x')]), rules]))
+    expect(growing.encode('b').inputIds.length).toBeGreaterThan(0)
+    expect(() => growing.encode('a'.repeat(1000))).toThrow(DataError)
+    const words = [sized(10, sized(10, Buffer.alloc(1e6, 'ab'))), Buffer.from([18, 2, 24, 3])]
+    const long = await open(Buffer.concat([Buffer.from(piece('<unk>', 2)), ...words]))
+    expect(() => long.decode(new Array(1000).fill(1))).toThrow(DataError)
+  })
+
+  test.each([
+    ['of a unigram model', 1, []],
+    ['a user defined symbol of a byte-pair model', 4, [18, 2, 24, 2]],
+  ])('a piece of 1,025 characters, which is looked for everywhere, is refused: %s', async (_name, type, trainer) => {
+    const long = (size: number): Buffer => {
+      const lengths = (value: number): number[] => [(value & 0x7f) | 0x80, value >> 7]
+      const head = [10, ...lengths(size + 5), 10, ...lengths(size)]
+      return Buffer.concat([Buffer.from(head), Buffer.alloc(size, 'a'), Buffer.from([24, type])])
+    }
+    const model = (size: number) =>
+      open(Buffer.concat([Buffer.from([...piece('<unk>', 2), ...piece('a')]), long(size), Buffer.from(trainer)]))
+    await expect(model(1025)).rejects.toThrow(/piece 2 has 1025 characters, more than 1024/)
+    expect((await model(1024)).encode('a'.repeat(1024), { addSpecialTokens: false }).inputIds).toContain(2)
+  })
+
   test('more pieces than any model has are refused before memory is taken for them', async () => {
     const many = [Buffer.from(piece('<unk>', 2))]
     for (let i = 0; i < 2 ** 20; i++) many.push(Buffer.from(piece(i.toString(36))))

@@ -6,6 +6,7 @@ const lib = vt as any
 const samples = [1, 2, 3]
 const param = () => [vt.zeros([2, 2])]
 const net = () => new vt.Linear(2, 2)
+const small = { hiddenSize: 8, numHiddenLayers: 1, numAttentionHeads: 2, intermediateSize: 8, vocabSize: 9 }
 const steps = { numWarmupSteps: 1, numTrainingSteps: 5 }
 
 /** What is called with one option misspelt: the option that is meant, and the call. */
@@ -50,14 +51,43 @@ const CALLS: Record<string, [meant: string, call: (wrong: object) => unknown, wr
   LSTM: ['bidirectional', (o) => new lib.LSTM(2, 2, o), 'bidirectionel'],
   MultiheadAttention: ['batchFirst', (o) => new lib.MultiheadAttention(2, 1, o), 'batch_first'],
   TransformerEncoderLayer: ['dimFeedforward', (o) => new lib.TransformerEncoderLayer(2, 1, o), 'dimFeedForwards'],
+  'Roberta.fromConfig': ['dtype', (o) => lib.Roberta.fromConfig(small, o), 'dtpye'],
+  'new DecoderLM': ['device', (o) => new lib.DecoderLM(small, o), 'devise'],
+  'Wav2Vec2ForCTC.fromPretrained': ['targetLang', (o) => lib.Wav2Vec2ForCTC.fromPretrained('.', o), 'targetLanguage'],
+  'DecoderLM.fromPretrained': ['quantize', (o) => lib.DecoderLM.fromPretrained('.', o), 'quantise'],
+  'Beats.fromPretrained': ['mmap', (o) => lib.Beats.fromPretrained('.', o), 'nmap'],
+  'Spectra.fromPretrained': ['allowMissing', (o) => lib.Spectra.fromPretrained('.', o), 'allow_missing'],
+  'Salmonn.fromPretrained': ['encoderDtype', (o) => lib.Salmonn.fromPretrained('.', o), 'encoderDType2'],
+  'DecoderLM.save': ['maxShardBytes', (o) => new lib.DecoderLM(small).save('/nowhere/at/all', o), 'maxShardSize'],
+  getPeftModel: ['adapterName', (o) => lib.getPeftModel(net(), { targetModules: [''] }, o), 'adapter_name'],
+  tensor: ['dtype', (o) => lib.tensor([1], o), 'dtpye'],
+  backward: ['retainGraph', (o) => vt.ones([1], { requiresGrad: true }).backward(o), 'retain_graph'],
+  'autograd.grad': ['createGraph', (o) => lib.autograd.grad(vt.ones([1]), vt.ones([1]), o), 'create_graph'],
+  autocast: ['dtype', (o) => lib.autocast(o, () => 1), 'dtyp'],
+  readAudio: ['sampleRate', (o) => lib.readAudio(new Uint8Array(4), o), 'sample_rate'],
+  readAudioStream: ['chunkSeconds', (o) => lib.readAudioStream(new Uint8Array(4), o).next(), 'chunkSecs'],
+  logMelSpectrogram: ['nMels', (o) => lib.logMelSpectrogram(vt.zeros([400]), o), 'nmel'],
+  resample: ['quality', (o) => lib.resample(vt.zeros([4]), 2, 1, o), 'qualities'],
+  loadTorch: ['mmap', (o) => lib.loadTorch('nowhere.pt', o), 'Mmap'],
+  loadSafetensors: ['device', (o) => lib.loadSafetensors('nowhere', o), 'devices'],
+  readCsv: ['delimiter', (o) => lib.readCsv('nowhere.csv', o), 'delimeter'],
+  resolveModel: ['revision', (o) => lib.resolveModel('.', o), 'revison'],
+  f1Score: ['average', (o) => lib.f1Score([1], [1], o), 'averages'],
+  cohenKappa: ['weights', (o) => lib.cohenKappa([1], [1], o), 'weight'],
   loadStateDict: ['strict', (o) => net().loadStateDict(net().stateDict(), o as never), 'stric'],
 }
 
 describe('an option that nobody reads is refused', () => {
-  it.each(Object.entries(CALLS))('%s', (_, [meant, call, wrong]) => {
+  it.each(Object.entries(CALLS))('%s', async (_, [meant, call, wrong]) => {
     const message = new RegExp(`no option '${wrong}'; did you mean '${meant}'\\?`)
-    expect(() => call({ [wrong]: 1 })).toThrow(message)
-    expect(() => call({ [wrong]: 1 })).toThrow(vt.ConfigError)
+    const made = async () => call({ [wrong]: 1 })
+    await expect(made()).rejects.toThrow(message)
+    await expect(made()).rejects.toThrow(vt.ConfigError)
+  })
+
+  it('and a closure where step takes none', async () => {
+    await expect(new lib.SGD(param()).step(() => 1)).rejects.toThrow(/no closure in step/)
+    await expect(new lib.SGD(param()).step()).resolves.toBeUndefined()
   })
 
   it('and by promise', async () => {

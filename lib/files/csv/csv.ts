@@ -1,4 +1,4 @@
-import { misuse, requireObject, requireOneOf, requireString, requireWhole } from '../../base/check.js'
+import { misuse, requireObject, requireOneOf, requireOptions, requireString, requireWhole } from '../../base/check.js'
 import { DataError } from '../../base/errors.js'
 import { heapHolds, listMayGrow, tooMuch } from '../../base/heap.js'
 import { nearest } from '../../base/nearest.js'
@@ -75,7 +75,7 @@ export function parseCsv(chunks: Chunks, file: string, options: ReadCsvOptions =
 type Settings = Omit<RowSettings, 'file'> & { encoding: CsvEncoding; columns: readonly string[] | undefined }
 
 function checked(options: ReadCsvOptions): Settings {
-  requireObject('readCsv', 'options', options)
+  requireOptions('readCsv', options, ['encoding', 'delimiter', 'columns', 'relaxQuotes', 'maxRowLength'])
   const { encoding = 'utf-8', delimiter = ',', columns, relaxQuotes = false, maxRowLength = 1 << 20 } = options
   requireOneOf('readCsv', 'encoding', encoding, encodings)
   if (typeof delimiter !== 'string' || delimiter.length !== 1 || /["\r\n\0]/.test(delimiter)) {
@@ -110,7 +110,7 @@ async function* batches(chunks: Chunks, file: string, settings: Settings): Async
 
 function columnsOf({ fields, line }: CsvFields, file: string): string[] {
   const name = twice(fields)
-  if (name !== undefined) throw faultIn(file, `two columns are called ${JSON.stringify(name)}; rename one`, { line })
+  if (name !== undefined) throw faultIn(file, `two columns are called ${quoted(name)}; rename one`, { line })
   return fields
 }
 
@@ -147,7 +147,10 @@ function refusing(columns: readonly string[], file: string): object {
       get(target, name, row) {
         if (typeof name === 'symbol' || name in target || ASKED.test(name)) return Reflect.get(target, name, row)
         const meant = nearest(name, columns)
-        const shown = columns.slice(0, 20).join(', ')
+        const shown = columns
+          .slice(0, 20)
+          .map((column) => column.slice(0, 100))
+          .join(', ')
         throw new DataError(
           `${file} has no column ${quoted(name)}; ${meant === undefined ? `it has ${shown}` : `did you mean ${quoted(meant)}?`}`,
           { file, column: name },

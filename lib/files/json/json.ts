@@ -1,5 +1,5 @@
 import { writeAtomically } from '../../base/atomic.js'
-import { misuse, requireObject, requireString, requireWhole } from '../../base/check.js'
+import { misuse, requireObject, requireOptions, requireString, requireWhole } from '../../base/check.js'
 import { DataError } from '../../base/errors.js'
 import { LONGEST_STRING } from '../../base/heap.js'
 import { type Chunks, chunksOf, countLines, faultIn, refuseNul, utf8, withoutMark } from '../text.js'
@@ -89,7 +89,7 @@ export interface WriteJsonOptions {
  */
 export async function writeJson(path: string, value: unknown, options: WriteJsonOptions = {}): Promise<void> {
   requireString('writeJson', 'path', path)
-  requireObject('writeJson', 'options', options)
+  requireOptions('writeJson', options, ['indent'])
   const { indent = 2 } = options
   requireWhole('writeJson', 'indent', indent)
   if (indent > 10) throw misuse('writeJson', 'indent', 'at most 10', indent)

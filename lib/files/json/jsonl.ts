@@ -1,7 +1,7 @@
 import { writeAtomically } from '../../base/atomic.js'
-import { misuse, requireObject, requireString, requireWhole } from '../../base/check.js'
+import { misuse, requireObject, requireOptions, requireString, requireWhole } from '../../base/check.js'
 import { DataError } from '../../base/errors.js'
-import { type Chunks, chunksOf, countLines, faultIn, LONGEST_LINE, utf8, withoutMark } from '../text.js'
+import { type Chunks, LONGEST_LINE, chunksOf, countLines, faultIn, utf8, withoutMark } from '../text.js'
 import { jsonFor, jsonValue, refuseTooMuch } from './json.js'
 import { JsonScan } from './scan.js'
 
@@ -23,7 +23,7 @@ export interface ReadJsonlOptions {
  */
 export function readJsonl(path: string, options: ReadJsonlOptions = {}): AsyncIterableIterator<unknown> {
   requireString('readJsonl', 'path', path)
-  requireObject('readJsonl', 'options', options)
+  requireOptions('readJsonl', options, ['skipBlank', 'maxLineBytes'])
   const { skipBlank = false, maxLineBytes = 1 << 26 } = options
   if (typeof skipBlank !== 'boolean') throw misuse('readJsonl', 'skipBlank', 'a boolean', skipBlank)
   requireWhole('readJsonl', 'maxLineBytes', maxLineBytes, 1)

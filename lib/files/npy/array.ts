@@ -1,10 +1,11 @@
 import { opAsync } from '../../native/call.js'
-import type { DType } from '../../tensor/dtype.js'
-import type { Tensor } from '../../tensor/tensor.js'
-import type { ByteSource } from '../byte-source.js'
+import { type DType } from '../../tensor/dtype.js'
+import { type Tensor } from '../../tensor/tensor.js'
+import { type ByteSource } from '../byte-source.js'
 import { type PlaceOptions, placeBytes, readPlaces } from '../file-tensors.js'
 import { ZipArchive } from '../zip/zip.js'
 import { type NpyElements, type NpyHeader, readNpyHeader } from './header.js'
+import { heapHolds, tooMuch } from '../../base/heap.js'
 import type { NpyTexts, NpyValue } from './npy.js'
 
 // Texts become JavaScript strings, which take more memory than the file.
@@ -17,15 +18,23 @@ const flip = opAsync('aten::flip')
 export async function readArchive(source: ByteSource, options: PlaceOptions = {}): Promise<Record<string, NpyValue>> {
   const archive = await ZipArchive.open(source)
   const values: Record<string, NpyValue> = Object.create(null)
+  const budget = { texts: fewTexts(source) }
   for (const entry of archive.entries.values()) {
     if (!entry.name.endsWith('.npy')) continue
-    values[entry.name.slice(0, -4)] = await readArray(await archive.open(entry), options)
+    values[entry.name.slice(0, -4)] = await readArray(await archive.open(entry), options, budget)
   }
   return values
 }
 
+/** Empty texts cost a file nothing: how many it may hold, with the lists around them. */
+const fewTexts = (source: ByteSource): number => Math.max(1_000_000, source.size)
+
 /** The array of a .npy source. Call inside a scope. */
-export async function readArray(source: ByteSource, options: PlaceOptions = {}): Promise<NpyValue> {
+export async function readArray(
+  source: ByteSource,
+  options: PlaceOptions = {},
+  budget = { texts: fewTexts(source) },
+): Promise<NpyValue> {
   const header = await readNpyHeader(source)
   const { elements, shape, offset } = header
   const count = shape.reduce((product, size) => product * size, 1)
@@ -38,7 +47,7 @@ export async function readArray(source: ByteSource, options: PlaceOptions = {}):
   if (end < source.size) {
     throw source.error(`its array ends at byte ${end}, and ${source.size - end} more bytes follow`, { byte: end })
   }
-  if (elements.kind === 'text') return readTexts(source, header, elements, count)
+  if (elements.kind === 'text') return readTexts(source, header, elements, count, budget)
   // The dimension that varies fastest goes last; permuting back leaves the bytes where they are.
   const stored = header.fortran ? [...shape].reverse() : shape
   const { dtype, swapped } = elements
@@ -70,22 +79,26 @@ async function readTexts(
   { shape, fortran, offset }: NpyHeader,
   elements: NpyElements & { kind: 'text' },
   count: number,
+  budget: { texts: number },
 ): Promise<NpyTexts> {
   // Arrays inside arrays take memory even where they hold nothing.
   const span = shape.reduce((product, size) => product * Math.max(size, 1), 1)
-  if (span > Math.max(1_000_000, source.size)) {
+  budget.texts -= span
+  if (budget.texts < 0) {
     throw source.error(`its shape [${shape}] of empty texts is larger than the file`, { byte: offset })
   }
   if (count > MAX_TEXTS || count * elements.bytes > MAX_TEXT_BYTES) {
     const limits = `${MAX_TEXTS} texts of ${MAX_TEXT_BYTES} bytes in all`
     throw source.error(`it holds ${count} texts of ${elements.bytes} bytes, the most are ${limits}`, { byte: offset })
   }
+  // A list's element, and the text that it points to.
+  if (!heapHolds(span * 32 + count * elements.bytes)) throw source.error(tooMuch(), { byte: offset })
   const bytes = await source.bytes(offset, count * elements.bytes)
   const steps = stepsOf(shape, fortran)
   const build = (dim: number, at: number): NpyTexts => {
     if (dim < shape.length) return Array.from({ length: shape[dim]! }, (_, i) => build(dim + 1, at + i * steps[dim]!))
     const begin = at * elements.bytes
-    return decode(source, bytes.subarray(begin, begin + elements.bytes), elements, offset + begin)
+    return decode(source, bytes, begin, elements, offset)
   }
   return build(0, 0)
 }
@@ -102,19 +115,24 @@ function stepsOf(shape: readonly number[], fortran: boolean): number[] {
   return steps
 }
 
-/** A text of fixed width without the zeros that fill it. */
+/** The text of fixed width at `begin`, without the zeros that fill it. */
 function decode(
   source: ByteSource,
   bytes: Buffer,
-  { encoding, swapped }: NpyElements & { kind: 'text' },
-  byte: number,
+  begin: number,
+  { encoding, swapped, bytes: width }: NpyElements & { kind: 'text' },
+  offset: number,
 ): string {
-  if (encoding === 'latin1') return bytes.toString('latin1').replace(/\0+$/, '')
+  let end = begin + width
+  while (end > begin && bytes[end - 1] === 0) end -= 1
+  if (encoding === 'latin1') return bytes.toString('latin1', begin, end)
   let text = ''
-  for (let at = 0; at < bytes.length; at += 4) {
+  for (let at = begin; at < end; at += 4) {
     const point = swapped ? bytes.readUInt32BE(at) : bytes.readUInt32LE(at)
-    if (point > 0x10ffff) throw source.error(`${point} at byte ${byte + at} is no character`, { byte: byte + at })
+    if (point > 0x10ffff) {
+      throw source.error(`${point} at byte ${offset + at} is no character`, { byte: offset + at })
+    }
     text += String.fromCodePoint(point)
   }
-  return text.replace(/\0+$/, '')
+  return text
 }

@@ -1,8 +1,8 @@
-import { misuse, requireObject } from '../../base/check.js'
-import { DataError, DTypeError } from '../../base/errors.js'
+import { misuse, requireObject, requireOptions } from '../../base/check.js'
+import { DTypeError, DataError } from '../../base/errors.js'
 import { opAsync } from '../../native/call.js'
-import type { Device } from '../../tensor/dtype.js'
-import { scope, Tensor } from '../../tensor/index.js'
+import { type Device } from '../../tensor/dtype.js'
+import { Tensor, scope } from '../../tensor/index.js'
 import { quoted, withFile } from '../byte-source.js'
 import { bytePart, placeBytes, requirePath, writeFileParts } from '../file-tensors.js'
 import { zipDirectory, zipHead } from '../zip/writer.js'
@@ -32,7 +32,7 @@ const crc32 = opAsync('voxtorch::crc32')
  */
 export async function readNpy(path: string, options: ReadNpyOptions = {}): Promise<NpyValue> {
   requirePath('readNpy', 'path', path)
-  requireObject('readNpy', 'options', options)
+  requireOptions('readNpy', options, ['mmap', 'device'])
   return scope(() => withFile(path, DataError, (source) => readArray(source, options)))
 }
 
@@ -46,7 +46,7 @@ export async function readNpz(
   options: Pick<ReadNpyOptions, 'device'> = {},
 ): Promise<Record<string, NpyValue>> {
   requirePath('readNpz', 'path', path)
-  requireObject('readNpz', 'options', options)
+  requireOptions('readNpz', options, ['device'])
   return scope(() => withFile(path, DataError, (source) => readArchive(source, options)))
 }
 

@@ -42,7 +42,12 @@ export interface ReadPickleOptions {
  */
 export async function readPickle<T = PickleValue>(path: string, options: ReadPickleOptions = {}): Promise<T> {
   requireString('readPickle', 'path', path)
-  const { arrays = 'tensor', entry, encoding = 'ascii', records } = optionsOf(options)
+  const {
+    arrays = 'tensor',
+    entry,
+    encoding = 'ascii',
+    records,
+  } = optionsOf(options, 'readPickle', ['arrays', 'entry', 'encoding', 'records'])
   requireOneOf('readPickle', 'arrays', arrays, ['tensor', 'lazy'])
   requireOneOf('readPickle', 'encoding', encoding, ['ascii', 'latin1', 'utf-8', 'bytes'])
   if (entry !== undefined) requireString('readPickle', 'entry', entry)

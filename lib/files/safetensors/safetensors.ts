@@ -1,12 +1,12 @@
-import { isArrayLike, misuse, requireObject } from '../../base/check.js'
+import { isArrayLike, misuse, requireObject, requireOptions } from '../../base/check.js'
 import { CheckpointError } from '../../base/errors.js'
-import { scope, type Tensor } from '../../tensor/index.js'
+import { type Tensor, scope } from '../../tensor/index.js'
 import { withFile } from '../byte-source.js'
 import { requirePath } from '../file-tensors.js'
 import { loadFrom, savedEntries, writeEntries } from './file.js'
 import { readHeader } from './header.js'
 import { loadShards, readShardHeaders } from './shards.js'
-import type { LoadSafetensorsOptions, SafetensorsFile, SafetensorsHeader } from './types.js'
+import { type LoadSafetensorsOptions, type SafetensorsFile, type SafetensorsHeader } from './types.js'
 
 /**
  * Reads a safetensors file, or all shards of a `*.safetensors.index.json` as Hugging Face writes it, on the executor.
@@ -34,7 +34,7 @@ export async function readSafetensorsHeader(path: string): Promise<SafetensorsHe
 }
 
 function requireLoadOptions(options: LoadSafetensorsOptions): void {
-  requireObject('loadSafetensors', 'options', options)
+  requireOptions('loadSafetensors', options, ['mmap', 'device', 'names'])
   const { mmap, names } = options
   if (mmap !== undefined && typeof mmap !== 'boolean') throw misuse('loadSafetensors', 'mmap', 'a boolean', mmap)
   if (names === undefined || typeof names === 'function') return

@@ -1,8 +1,8 @@
 import { readdir, rm } from 'node:fs/promises'
 import { join } from 'node:path'
-import { misuse, requireObject } from '../../base/check.js'
+import { misuse, requireObject, requireOptions } from '../../base/check.js'
 import { CheckpointError } from '../../base/errors.js'
-import { scope, type Tensor } from '../../tensor/index.js'
+import { type Tensor, scope } from '../../tensor/index.js'
 import { bytePart, placeBytes, requirePath, writeFileParts } from '../file-tensors.js'
 import { type SavedEntry, savedEntries, writeEntries } from './file.js'
 import { isPlainName } from './shards.js'
@@ -30,7 +30,7 @@ export async function saveSafetensorsSharded(
 ): Promise<string> {
   const where = 'saveSafetensorsSharded'
   requirePath(where, 'folder', folder)
-  requireObject(where, 'options', options)
+  requireOptions(where, options, ['maxShardBytes', 'metadata', 'name'])
   const { maxShardBytes = 5e9, metadata = { format: 'pt' }, name = 'model' } = options
   if (!Number.isSafeInteger(maxShardBytes) || maxShardBytes < 1) {
     throw misuse(where, 'maxShardBytes', 'a whole number of at least 1', maxShardBytes)

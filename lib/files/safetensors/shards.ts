@@ -43,7 +43,7 @@ export async function readIndex(source: ByteSource): Promise<Map<string, string[
 
 /** A name that cannot lead out of its folder. */
 export function isPlainName(name: string): boolean {
-  return name !== '' && name !== '.' && name !== '..' && !/[/\\\0]/.test(name)
+  return name !== '' && name.length <= 255 && name !== '.' && name !== '..' && !/[/\\\0]/.test(name)
 }
 
 /** Loads what the index lists; what else a shard holds stays there. Call inside a scope. */

@@ -42,7 +42,7 @@ export interface LoadTorchOptions {
  */
 export async function loadTorch<T = PickleValue>(path: string, options: LoadTorchOptions = {}): Promise<T> {
   requireString('loadTorch', 'path', path)
-  const { device, dtype, names, mmap = false } = optionsOf(options)
+  const { device, dtype, names, mmap = false } = optionsOf(options, 'loadTorch', ['device', 'dtype', 'names', 'mmap'])
   if (typeof mmap !== 'boolean') throw misuse('loadTorch', 'mmap', 'true or false', mmap)
   if (dtype !== undefined && dtypeFacts(dtype).kind !== 'float') {
     throw misuse('loadTorch', 'dtype', 'a floating point dtype', dtype)

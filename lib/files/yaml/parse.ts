@@ -13,6 +13,7 @@ import {
 } from 'yaml'
 import { type Chunks, faultIn, utf8, withoutMark } from '../text.js'
 import { plainScalar, scalarTags } from './scalar.js'
+import { quoted } from '../byte-source.js'
 
 /** The parser recurses. Deeper than a few thousand levels V8 does not throw but ends the process. */
 const MAX_DEPTH = 100
@@ -53,6 +54,7 @@ function compose(text: string, lines: LineCounter, maxTokens: number, fail: Fail
     strict: true,
     logLevel: 'silent',
   })
+  keepFirstFaults(composer as unknown as Faults)
   const documents: Document[] = []
   const take = (found: Iterable<Document.Parsed>): void => {
     for (const document of found) {
@@ -73,10 +75,26 @@ function compose(text: string, lines: LineCounter, maxTokens: number, fail: Fail
   return documents[0]
 }
 
-const reworded = (message: string): string =>
-  message.startsWith('Unresolved tag')
-    ? `${message.replace('Unresolved', 'unknown')}; only YAML's own tags are read`
-    : message
+interface Faults {
+  errors: unknown[]
+  warnings: unknown[]
+  onError(source: unknown, code: string, message: string, warning?: boolean): void
+}
+
+/** The package gathers every error, of which a text of 4 MB may have two million. */
+function keepFirstFaults(composer: Faults): void {
+  const report = composer.onError
+  composer.onError = (source, code, message, warning) => {
+    if ((warning ? composer.warnings : composer.errors).length === 0) report(source, code, message, warning)
+  }
+}
+
+function reworded(message: string): string {
+  const short = message.length > 200 ? `${message.slice(0, 200)}…` : message
+  return short.startsWith('Unresolved tag')
+    ? `${short.replace('Unresolved', 'unknown')}; only YAML's own tags are read`
+    : short
+}
 
 const TAGS = new Set(['str', 'int', 'float', 'bool', 'null', 'seq', 'map'].map((name) => `tag:yaml.org,2002:${name}`))
 
@@ -84,6 +102,8 @@ const TAGS = new Set(['str', 'int', 'float', 'bool', 'null', 'seq', 'map'].map((
 function yamlValue(document: Document, budget: number, fail: Fail): unknown {
   const anchors = new Map<string, unknown>()
   const open = new Set<unknown>()
+  /** A text of megabytes may be named by thousands of aliases: what it means is found out once. */
+  const scalars = new Map<Scalar, unknown>()
   let depth = 0
 
   function build(node: unknown, offset: number): unknown {
@@ -91,13 +111,14 @@ function yamlValue(document: Document, budget: number, fail: Fail): unknown {
     if (--budget < 0) fail('aliases expand to more values than allowed; write them out or raise maxTokens', here)
     if (isAlias(node)) {
       const target = anchors.get(node.source)
-      if (target === undefined) fail(`the alias *${node.source} names no anchor above it`, here)
-      if (open.has(target)) fail(`the alias *${node.source} stands inside of what it names`, here)
+      if (target === undefined) fail(`the alias ${quoted(node.source)} names no anchor above it`, here)
+      if (open.has(target)) fail(`the alias ${quoted(node.source)} stands inside of what it names`, here)
       return build(target, here)
     }
     if (node === null || node === undefined) return null
     const { tag, anchor } = node as { tag?: string; anchor?: string }
-    if (tag !== undefined && !TAGS.has(tag)) fail(`the tag ${tag} is unknown; only YAML's own tags are read`, here)
+    if (tag !== undefined && !TAGS.has(tag))
+      fail(`the tag ${quoted(tag)} is unknown; only YAML's own tags are read`, here)
     if (anchor !== undefined) anchors.set(anchor, node)
     if (isScalar(node)) return scalar(node, here)
     if (++depth > MAX_DEPTH) fail(`nested deeper than ${MAX_DEPTH} levels`, here)
@@ -114,8 +135,11 @@ function yamlValue(document: Document, budget: number, fail: Fail): unknown {
 
   function scalar(node: Scalar, here: number): unknown {
     if (node.type !== 'PLAIN' || node.tag !== undefined) return node.value
+    if (scalars.has(node)) return scalars.get(node)
     const value = plainScalar(node.source ?? '')
-    return value === undefined ? fail('a whole number of more than 4300 digits', here) : value
+    if (value === undefined) fail('a whole number of more than 4300 digits', here)
+    if (node.anchor !== undefined) scalars.set(node, value)
+    return value
   }
 
   function mapping(node: YAMLMap, here: number): Record<string, unknown> {
@@ -131,7 +155,7 @@ function yamlValue(document: Document, budget: number, fail: Fail): unknown {
         }
         continue
       }
-      if (own.has(named)) fail(`the key ${JSON.stringify(named)} stands twice`, place)
+      if (own.has(named)) fail(`the key ${quoted(named)} stands twice`, place)
       own.set(named, build(value, place))
     }
     return Object.fromEntries(new Map([...merged, ...own]))

@@ -1,4 +1,4 @@
-import { misuse, requireObject, requireString, requireWhole } from '../../base/check.js'
+import { misuse, requireObject, requireOptions, requireString, requireWhole } from '../../base/check.js'
 import { chunksOf } from '../text.js'
 
 export interface ReadYamlOptions {
@@ -29,7 +29,7 @@ const MAX_BYTES = 1 << 22
  */
 export async function readYaml(path: string, options: ReadYamlOptions = {}): Promise<unknown> {
   requireString('readYaml', 'path', path)
-  requireObject('readYaml', 'options', options)
+  requireOptions('readYaml', options, ['maxTokens'])
   const { maxTokens = 100_000 } = options
   requireWhole('readYaml', 'maxTokens', maxTokens, 1)
   if (maxTokens > 10_000_000) throw misuse('readYaml', 'maxTokens', 'at most 10 million', maxTokens)

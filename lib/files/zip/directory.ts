@@ -1,5 +1,6 @@
 import { isUtf8 } from 'node:buffer'
 import { type ByteSource, quoted } from '../byte-source.js'
+import { isBomb } from '../inflate.js'
 
 /** One file in a zip archive, as its directory describes it. */
 export interface ZipEntry {
@@ -87,6 +88,10 @@ export async function readDirectory(source: ByteSource): Promise<Map<string, Zip
       throw source.error(`it has two entries named ${quoted(entry.name)}`, { entry: entry.name, byte: entry.offset })
     }
     entries.set(entry.name, entry)
+  }
+  const unpacked = found.reduce((sum, entry) => sum + entry.size, 0)
+  if (isBomb(source.size, unpacked)) {
+    throw source.error(`its ${source.size} bytes claim to unpack to ${unpacked}: it looks like a bomb`)
   }
   return entries
 }

@@ -2,7 +2,7 @@ import { misuse, requireObject, requireOneOf } from '../../base/check.js'
 import { ConfigError, ShapeError } from '../../base/errors.js'
 import { opAsync } from '../../native/call.js'
 import { makeNative, NativeModule, nativeOf } from '../../nn/native-module.js'
-import type { FactoryOptions } from '../../nn/parameter.js'
+import type { NetworkOptions } from '../../nn/parameter.js'
 import { arange, scope, Tensor, tensor } from '../../tensor/index.js'
 import { configOf } from '../config.js'
 import { type SaveNetworkOptions, saveNetwork } from '../pretrained.js'
@@ -50,7 +50,7 @@ const classify = opAsync('voxtorch::beats_classify')
 export class Beats extends NativeModule {
   constructor(
     readonly config: BeatsConfig,
-    options: FactoryOptions & { initialize?: boolean } = {},
+    options: NetworkOptions & { initialize?: boolean } = {},
   ) {
     super(makeNative('beats', config, options))
     shareBias(this)
@@ -60,7 +60,7 @@ export class Beats extends NativeModule {
    * Random weights. `config` is a configuration, `'base'` (pre-trained) or `'as2m'` (with the predictor of AudioSet's 527
    * classes).
    */
-  static fromConfig(config: BeatsConfig | string, options: FactoryOptions = {}): Beats {
+  static fromConfig(config: BeatsConfig | string, options: NetworkOptions = {}): Beats {
     return new Beats(configOf('Beats', config, beatsSizes), options)
   }
 

@@ -10,7 +10,7 @@ import { toCamel } from '../../base/key-case.js'
 import { loadTorch } from '../../files/torch/torch.js'
 import { resolveModel } from '../../hub/index.js'
 import type { NativeModule } from '../../nn/native-module.js'
-import type { FactoryOptions } from '../../nn/parameter.js'
+import type { NetworkOptions } from '../../nn/parameter.js'
 import { scope, Tensor } from '../../tensor/index.js'
 import { type LoadNetworkOptions, type NetworkKind, parted, readConfig, requireModelType } from '../pretrained.js'
 import { type FillOptions, filled, readWeights, renamed } from '../weights.js'
@@ -32,7 +32,7 @@ export interface LoadBeatsOptions extends LoadNetworkOptions {
 /** The file that SALMONN is published with. */
 const CPT2 = 'BEATs_iter3_plus_AS2M_finetuned_on_AS2M_cpt2.pt, of 363,145,291 bytes'
 
-type Build<M> = (config: BeatsConfig, factory: FactoryOptions & { initialize: boolean }) => M
+type Build<M> = (config: BeatsConfig, factory: NetworkOptions & { initialize: boolean }) => M
 
 /** Builds a network from such a file or directory, or from a repository of the hub that holds one. */
 export async function loadBeats<M extends NativeModule>(

@@ -1,5 +1,5 @@
 import { LONG_AUDIO, type LongAudio } from '../../audio/long.js'
-import { requireNumber, requireObject, requireOneOf, requireWhole } from '../../base/check.js'
+import { requireNumber, requireObject, requireOneOf, requireOptions, requireWhole } from '../../base/check.js'
 import { DataError } from '../../base/errors.js'
 import { noGrad, scope, type Tensor } from '../../tensor/index.js'
 import { type AudioClip, padded, SAMPLE_RATE, type Stretch, samplesOf, stretchesOf } from './audio.js'
@@ -35,7 +35,7 @@ export function tagClips(
   options: TagOptions,
 ): Promise<SoundTag[][]> {
   const where = 'Beats.tag'
-  requireObject(where, 'options', options)
+  requireOptions(where, options, ['topK', 'maxSeconds', 'longAudio', 'batchSize'])
   const { topK = 5, maxSeconds = 30, longAudio = 'windows', batchSize = 8 } = options
   requireWhole(where, 'topK', topK, 1)
   requireNumber(where, 'maxSeconds', maxSeconds, { least: 0.5, below: 3600 })

@@ -4,7 +4,7 @@ import { Linear } from '../../nn/linear.js'
 import { makeNative, NativeModule, nativeOf } from '../../nn/native-module.js'
 import { noGrad, ops, scope, type Tensor } from '../../tensor/index.js'
 import { configOf } from '../config.js'
-import type { HeadFactory } from '../head.js'
+import { type HeadFactory, seeded } from '../head.js'
 import { classificationLoss, type LabelConfig, labelCount, withLabelNames } from '../labels.js'
 import {
   type LoadNetworkOptions,
@@ -65,7 +65,8 @@ export class DecoderLMForSequenceClassification extends NativeModule {
     config: DecoderLMClassifierConfig | string,
     options: HeadFactory = {},
   ): DecoderLMForSequenceClassification {
-    return new DecoderLMForSequenceClassification(configOf(WHERE, config, sizes), options)
+    const complete = configOf(WHERE, config, sizes)
+    return seeded(options, (factory) => new DecoderLMForSequenceClassification(complete, factory))
   }
 
   /**

@@ -1,6 +1,7 @@
 import { misuse } from '../../base/check.js'
 import { ConfigError } from '../../base/errors.js'
 import { toCamel, toSnake } from '../../base/key-case.js'
+import { isConfiguration } from '../../nn/native-module.js'
 import { configOf, type NetworkConfig } from '../config.js'
 
 /** What rotary positions are scaled with; `ropeType` decides which of the others are read. */
@@ -76,7 +77,7 @@ export const architectureOf = (config: DecoderLMConfig): string => architectures
 
 /** The configuration with the defaults of its model type, and the keys of its RoPE scaling in camelCase. */
 export function completed(config: DecoderLMConfig): DecoderLMConfig {
-  if (typeof config !== 'object' || config === null || Array.isArray(config)) {
+  if (!isConfiguration(config)) {
     throw misuse('DecoderLM', 'config', 'an object (a size by its name goes to DecoderLM.fromConfig)', config)
   }
   const modelType = typeOf(config)

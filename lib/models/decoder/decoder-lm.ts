@@ -11,7 +11,7 @@ import {
 import { type KvCache, nativeCacheOf } from '../../generation/kv-cache.js'
 import { op, opAsync } from '../../native/call.js'
 import { makeNative, NativeModule, nativeOf } from '../../nn/native-module.js'
-import type { FactoryOptions } from '../../nn/parameter.js'
+import type { NetworkOptions } from '../../nn/parameter.js'
 import type { Tensor } from '../../tensor/index.js'
 import { configOf } from '../config.js'
 import {
@@ -99,7 +99,7 @@ export class DecoderLM extends NativeModule {
   }
 
   /** @throws ConfigError where the configuration contradicts itself */
-  constructor(config: DecoderLMConfig, options: FactoryOptions & { initialize?: boolean } = {}) {
+  constructor(config: DecoderLMConfig, options: NetworkOptions & { initialize?: boolean } = {}) {
     const whole = completed(config)
     super(makeNative('decoder_lm', published(whole), options))
     this.config = whole
@@ -109,7 +109,7 @@ export class DecoderLM extends NativeModule {
    * Random weights. `config` is a configuration or the name of a published size: `'llama-7b'`, `'llama2-13b'`,
    * `'llama3.1-8b'`, `'vicuna-13b-v1.1'`, `'mistral-7b-v0.1'`, `'qwen2-7b'` and so on.
    */
-  static fromConfig(config: DecoderLMConfig | string, options: FactoryOptions = {}): DecoderLM {
+  static fromConfig(config: DecoderLMConfig | string, options: NetworkOptions = {}): DecoderLM {
     return new DecoderLM(configOf('DecoderLM', config, sizes), options)
   }
 

@@ -5,7 +5,7 @@ import { crossEntropy } from '../../nn/losses.js'
 import { Module } from '../../nn/module.js'
 import { scope, type Tensor } from '../../tensor/index.js'
 import { configOf } from '../config.js'
-import { type HeadFactory, HeadNetwork } from '../head.js'
+import { type HeadFactory, HeadNetwork, seeded } from '../head.js'
 import { classificationLoss, type LabelConfig, labelCount, withLabelNames } from '../labels.js'
 import {
   type LoadNetworkOptions,
@@ -78,7 +78,8 @@ abstract class RobertaClassifier extends HeadNetwork {
     options: HeadFactory = {},
   ): M {
     // biome-ignore lint/complexity/noThisInStatic: the class that the method is called on
-    return new this(configOf(this.architecture, config, robertaSizes), options)
+    const { architecture } = this
+    return seeded(options, (factory) => new this(configOf(architecture, config, robertaSizes), factory))
   }
 
   /**

@@ -1,6 +1,6 @@
 import { opAsync } from '../../native/call.js'
 import { makeNative, NativeModule, nativeOf } from '../../nn/native-module.js'
-import type { FactoryOptions } from '../../nn/parameter.js'
+import type { NetworkOptions } from '../../nn/parameter.js'
 import type { Tensor } from '../../tensor/index.js'
 import { configOf, type NetworkConfig } from '../config.js'
 import {
@@ -90,13 +90,13 @@ const kind: NetworkKind = {
 export class Roberta extends NativeModule {
   constructor(
     readonly config: RobertaConfig,
-    options: FactoryOptions & { initialize?: boolean } = {},
+    options: NetworkOptions & { initialize?: boolean } = {},
   ) {
     super(makeNative('roberta', config, options))
   }
 
   /** Random weights. `config` is a configuration, `'base'` or `'large'`. */
-  static fromConfig(config: RobertaConfig | string, options: FactoryOptions = {}): Roberta {
+  static fromConfig(config: RobertaConfig | string, options: NetworkOptions = {}): Roberta {
     return new Roberta(configOf('Roberta', config, robertaSizes), options)
   }
 
@@ -145,12 +145,12 @@ export class RobertaForMaskedLM extends NativeModule {
 
   constructor(
     readonly config: RobertaConfig,
-    options: FactoryOptions & { initialize?: boolean } = {},
+    options: NetworkOptions & { initialize?: boolean } = {},
   ) {
     super(makeNative('roberta_masked_lm', config, options))
   }
 
-  static fromConfig(config: RobertaConfig | string, options: FactoryOptions = {}): RobertaForMaskedLM {
+  static fromConfig(config: RobertaConfig | string, options: NetworkOptions = {}): RobertaForMaskedLM {
     return new RobertaForMaskedLM(configOf('RobertaForMaskedLM', config, robertaSizes), options)
   }
 

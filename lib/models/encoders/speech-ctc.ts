@@ -1,11 +1,11 @@
 import { existsSync } from 'node:fs'
-import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
-import { requireObject, requireString } from '../../base/check.js'
+import { requireObject, requireOptions, requireString } from '../../base/check.js'
 import { CheckpointError, ConfigError } from '../../base/errors.js'
 import { toCamel } from '../../base/key-case.js'
 import { readJson, writeJson } from '../../files/json/json.js'
 import { loadSafetensors, saveSafetensors } from '../../files/safetensors/safetensors.js'
+import { makeDirectory } from '../../base/atomic.js'
 import { type ResolveModelOptions, resolveModel } from '../../hub/index.js'
 import { Dropout } from '../../nn/dropout.js'
 import { Linear } from '../../nn/linear.js'
@@ -86,7 +86,23 @@ abstract class SpeechForCTC extends SpeechHead {
     from: string,
     options: LoadCTCOptions = {},
   ): Promise<M> {
-    requireObject('fromPretrained', 'options', options)
+    requireOptions('fromPretrained', options, [
+      'targetLang',
+      'allowMissing',
+      'mmap',
+      'quantize',
+      'device',
+      'dtype',
+      'seed',
+      'revision',
+      'token',
+      'cacheDir',
+      'offline',
+      'progress',
+      'signal',
+      'timeout',
+      'retries',
+    ])
     const { targetLang, ...rest } = options
     // biome-ignore lint/complexity/noThisInStatic: the class that the method is called on
     const { model, directory } = await loadHead(this, from, rest)
@@ -181,7 +197,17 @@ abstract class SpeechForCTC extends SpeechHead {
   ): Promise<void> {
     const where = 'loadAdapter'
     this.#requireAdapters(where, language)
-    requireObject(where, 'options', options)
+    requireOptions(where, options, [
+      'revision',
+      'token',
+      'cacheDir',
+      'offline',
+      'progress',
+      'signal',
+      'timeout',
+      'retries',
+      'from',
+    ])
     const { from = this.#from, ...hub } = options
     if (from === '') throw new ConfigError(`${where}: say where the adapter is, with { from }`, { language })
     const name = `adapter.${language}.safetensors`
@@ -201,7 +227,7 @@ abstract class SpeechForCTC extends SpeechHead {
   async saveAdapter(directory: string, language: string): Promise<void> {
     this.#requireAdapters('saveAdapter', language)
     requireString('saveAdapter', 'directory', directory)
-    await mkdir(directory, { recursive: true })
+    makeDirectory(directory, CheckpointError)
     await saveSafetensors(join(directory, `adapter.${language}.safetensors`), this.#adapter(), { format: 'pt' })
   }
 

@@ -2,7 +2,7 @@ import { requireObject } from '../../base/check.js'
 import { ConfigError } from '../../base/errors.js'
 import { ops, type Tensor } from '../../tensor/index.js'
 import { configOf } from '../config.js'
-import { type HeadFactory, HeadNetwork } from '../head.js'
+import { type HeadFactory, HeadNetwork, seeded } from '../head.js'
 import type { LabelConfig } from '../labels.js'
 import {
   type LoadNetworkOptions,
@@ -148,7 +148,8 @@ export abstract class SpeechHead extends HeadNetwork {
     options: HeadFactory = {},
   ): M {
     // biome-ignore lint/complexity/noThisInStatic: the class that the method is called on
-    return new this(configOf(`${this.trunk.prefix}${this.task}`, config, this.trunk.sizes), options)
+    const complete = configOf(`${this.trunk.prefix}${this.task}`, config, this.trunk.sizes)
+    return seeded(options, (factory) => new this(complete, factory))
   }
 
   /**

@@ -1,6 +1,6 @@
 import { opAsync } from '../../native/call.js'
 import { makeNative, NativeModule, nativeOf } from '../../nn/native-module.js'
-import type { FactoryOptions } from '../../nn/parameter.js'
+import type { NetworkOptions } from '../../nn/parameter.js'
 import { configOf } from '../config.js'
 import {
   type LoadNetworkOptions,
@@ -68,7 +68,7 @@ const kind: NetworkKind = {
 export class Wav2Vec2 extends NativeModule {
   constructor(
     readonly config: Wav2Vec2Config,
-    options: FactoryOptions & { initialize?: boolean } = {},
+    options: NetworkOptions & { initialize?: boolean } = {},
   ) {
     super(makeNative('wav2vec2', config, options))
   }
@@ -77,7 +77,7 @@ export class Wav2Vec2 extends NativeModule {
    * Random weights. `config` is a configuration or one of `'base'`, `'large'`, `'large-960h-lv60'`, `'xlsr-53'`,
    * `'xls-r-300m'`, `'xls-r-1b'`, `'xls-r-2b'`.
    */
-  static fromConfig(config: Wav2Vec2Config | string, options: FactoryOptions = {}): Wav2Vec2 {
+  static fromConfig(config: Wav2Vec2Config | string, options: NetworkOptions = {}): Wav2Vec2 {
     return new Wav2Vec2(configOf('Wav2Vec2', config, wav2vec2Sizes), options)
   }
 

@@ -1,6 +1,6 @@
 import { opAsync } from '../../native/call.js'
 import { makeNative, NativeModule, nativeOf } from '../../nn/native-module.js'
-import type { FactoryOptions } from '../../nn/parameter.js'
+import type { NetworkOptions } from '../../nn/parameter.js'
 import { configOf } from '../config.js'
 import {
   type LoadNetworkOptions,
@@ -67,13 +67,13 @@ const kind: NetworkKind = {
 export class WavLM extends NativeModule {
   constructor(
     readonly config: WavLMConfig,
-    options: FactoryOptions & { initialize?: boolean } = {},
+    options: NetworkOptions & { initialize?: boolean } = {},
   ) {
     super(makeNative('wavlm', config, options))
   }
 
   /** Random weights. `config` is a configuration or one of `'base'`, `'base-plus'`, `'large'`. */
-  static fromConfig(config: WavLMConfig | string, options: FactoryOptions = {}): WavLM {
+  static fromConfig(config: WavLMConfig | string, options: NetworkOptions = {}): WavLM {
     return new WavLM(configOf('WavLM', config, wavlmSizes), options)
   }
 

@@ -1,7 +1,7 @@
 import { CheckpointError } from '../../base/errors.js'
 import { loadTorch } from '../../files/torch/torch.js'
 import type { NativeModule } from '../../nn/native-module.js'
-import type { FactoryOptions } from '../../nn/parameter.js'
+import type { NetworkOptions } from '../../nn/parameter.js'
 import { scope, Tensor } from '../../tensor/index.js'
 import type { LoadNetworkOptions, NetworkKind } from '../pretrained.js'
 import { filled, renamed } from '../weights.js'
@@ -27,7 +27,7 @@ export function loadSalmonnQFormer<M extends NativeModule>(
   file: string,
   config: QFormerConfig,
   options: LoadNetworkOptions,
-  build: (config: QFormerConfig, factory: FactoryOptions & { initialize: boolean }) => M,
+  build: (config: QFormerConfig, factory: NetworkOptions & { initialize: boolean }) => M,
 ): Promise<M> {
   return scope(async () => {
     const root: unknown = await loadTorch(file, { mmap: true, names: (name) => name.includes('speech_') })

@@ -3,7 +3,7 @@ import { listOf, misuse, requireObject, requireOneOf } from '../../base/check.js
 import { ConfigError } from '../../base/errors.js'
 import { opAsync } from '../../native/call.js'
 import { makeNative, NativeModule, nativeOf } from '../../nn/native-module.js'
-import type { FactoryOptions } from '../../nn/parameter.js'
+import type { NetworkOptions } from '../../nn/parameter.js'
 import { Tensor } from '../../tensor/index.js'
 import { configOf, type NetworkConfig } from '../config.js'
 import { type LoadNetworkOptions, loadNetwork, type SaveNetworkOptions, saveNetwork } from '../pretrained.js'
@@ -82,13 +82,13 @@ const forward = opAsync('voxtorch::q_former_forward')
 export class QFormer extends NativeModule {
   constructor(
     readonly config: QFormerConfig,
-    options: FactoryOptions & { initialize?: boolean } = {},
+    options: NetworkOptions & { initialize?: boolean } = {},
   ) {
     super(makeNative('q_former', config, options))
   }
 
   /** Random weights. `config` is a configuration or `'salmonn'`. */
-  static fromConfig(config: QFormerConfig | string, options: FactoryOptions = {}): QFormer {
+  static fromConfig(config: QFormerConfig | string, options: NetworkOptions = {}): QFormer {
     return new QFormer(configOf('QFormer', config, names), options)
   }
 

@@ -1,51 +1,25 @@
 import { existsSync } from 'node:fs'
-import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
-import { ConfigError } from '../../base/errors.js'
+import { CheckpointError, ConfigError } from '../../base/errors.js'
 import { toSnake } from '../../base/key-case.js'
 import { writeJson } from '../../files/json/json.js'
+import { makeDirectory } from '../../base/atomic.js'
 import { type GenerationConfig, generationConfig } from '../../generation/config.js'
 import { readGenerationConfig } from '../../generation/files.js'
-import {
-  type GenerateInputs,
-  type GenerateOptions,
-  type GenerateOutput,
-  type GenerateStep,
-  generate,
-  stream,
-} from '../../generation/generate.js'
+import { type GenerateInputs, type GenerateOptions, type GenerateOutput, type GenerateStep, generate, stream } from '../../generation/generate.js'
 import { nativeCacheOf } from '../../generation/kv-cache.js'
 import { opAsync } from '../../native/call.js'
-import { makeNative, NativeModule, nativeOf } from '../../nn/native-module.js'
-import type { FactoryOptions } from '../../nn/parameter.js'
-import { noGrad, scope, type Tensor, tensor } from '../../tensor/index.js'
+import { NativeModule, makeNative, nativeOf } from '../../nn/native-module.js'
+import type { NetworkOptions } from '../../nn/parameter.js'
+import { type Tensor, noGrad, scope, tensor } from '../../tensor/index.js'
 import { Tokenizer } from '../../text/index.js'
 import { configOf } from '../config.js'
-import {
-  type LoadNetworkOptions,
-  loadNetwork,
-  type NetworkKind,
-  type SaveNetworkOptions,
-  saveNetwork,
-} from '../pretrained.js'
-import {
-  alignTokens,
-  readHeads,
-  type TokenTimestamp,
-  usualHeads,
-  type WhisperAlignmentInputs,
-  type WhisperHead,
-} from './alignment.js'
-import { melBinsOf, sizes, type WhisperConfig, windowOf } from './config.js'
-import type {
-  WhisperEncoderInputs,
-  WhisperEncoderOutput,
-  WhisperGenerateInputs,
-  WhisperInputs,
-  WhisperOutput,
-} from './inputs.js'
+import { type LoadNetworkOptions, type NetworkKind, type SaveNetworkOptions, loadNetwork, saveNetwork } from '../pretrained.js'
+import { type TokenTimestamp, type WhisperAlignmentInputs, type WhisperHead, alignTokens, readHeads, usualHeads } from './alignment.js'
+import { type WhisperConfig, melBinsOf, sizes, windowOf } from './config.js'
+import type { WhisperEncoderInputs, WhisperEncoderOutput, WhisperGenerateInputs, WhisperInputs, WhisperOutput } from './inputs.js'
 import type { TranscribeOptions, WhisperAudio, WhisperSegment, WhisperTranscription } from './options.js'
-import { readTokens, tokensOf, type WhisperTokens } from './tokens.js'
+import { type WhisperTokens, readTokens, tokensOf } from './tokens.js'
 import { transcribeSegments } from './transcribe.js'
 
 const encoderForward = opAsync('voxtorch::whisper_encoder_forward')
@@ -66,14 +40,14 @@ const encoderLayout: NetworkKind = {
 export class WhisperEncoder extends NativeModule {
   constructor(
     readonly config: WhisperConfig,
-    options: FactoryOptions & { initialize?: boolean } = {},
+    options: NetworkOptions & { initialize?: boolean } = {},
   ) {
     super(makeNative('whisper_encoder', config, options))
     freezePositions(this)
   }
 
   /** Random weights. `config` is a configuration or the name of a published size: `'tiny.en'` to `'large-v3'`. */
-  static fromConfig(config: WhisperConfig | string, options: FactoryOptions = {}): WhisperEncoder {
+  static fromConfig(config: WhisperConfig | string, options: NetworkOptions = {}): WhisperEncoder {
     return new WhisperEncoder(configOf('WhisperEncoder', config, sizes), options)
   }
 
@@ -128,7 +102,7 @@ export class Whisper extends NativeModule {
   /** @throws ConfigError where the configuration contradicts itself */
   constructor(
     readonly config: WhisperConfig,
-    options: FactoryOptions & { initialize?: boolean } = {},
+    options: NetworkOptions & { initialize?: boolean } = {},
   ) {
     super(makeNative('whisper', config, options))
     freezePositions((this as unknown as { model: { encoder: NativeModule } }).model.encoder)
@@ -138,7 +112,7 @@ export class Whisper extends NativeModule {
   }
 
   /** Random weights. `config` is a configuration or the name of a published size: `'tiny.en'` to `'large-v3'`. */
-  static fromConfig(config: WhisperConfig | string, options: FactoryOptions = {}): Whisper {
+  static fromConfig(config: WhisperConfig | string, options: NetworkOptions = {}): Whisper {
     return new Whisper(configOf('Whisper', config, sizes), options)
   }
 
@@ -294,7 +268,7 @@ export class Whisper extends NativeModule {
 
   /** Writes config.json, generation_config.json, preprocessor_config.json, model.safetensors and the tokenizer. */
   async save(directory: string, options: SaveNetworkOptions = {}): Promise<void> {
-    await mkdir(directory, { recursive: true })
+    makeDirectory(directory, CheckpointError)
     await saveNetwork(layout, directory, this, this.config, options)
     const { prefixAllowedTokensFn: _, ...plain } = generationConfig(this.generationConfig)
     const { languages, transcribe, translate, startOfTranscript, startOfPrevious, noTimestamps } = this.tokens

@@ -1,7 +1,8 @@
+import { quoted } from '../../files/byte-source.js'
 import { toByteCharacters } from '../byte-level.js'
 import type { Fields } from '../fields.js'
 import { Merges } from './merges.js'
-import { byteTokens, noTokens, type TokenModel, type Tokens, Vocabulary, widthAt } from './model.js'
+import { type TokenModel, type Tokens, Vocabulary, byteTokens, noTokens, widthAt } from './model.js'
 import { PairMap } from './pair-map.js'
 import { readVocabulary } from './vocabulary.js'
 import { WordCache } from './word-cache.js'
@@ -47,7 +48,7 @@ export class Bpe implements TokenModel {
       const second = ids.get(right)
       const result = ids.get(left + right.slice(options.prefix.length))
       if (first === undefined || second === undefined || result === undefined) {
-        fail(`merges ${JSON.stringify(left)} and ${JSON.stringify(right)}, of which the vocabulary lacks a part`)
+        fail(`merges ${quoted(left)} and ${quoted(right)}, of which the vocabulary lacks a part`)
       }
       rules.set(first!, second!, rank)
       ranks[rank] = rank

@@ -2,6 +2,8 @@ import type { Fields } from '../fields.js'
 import { byteTokens, type TokenModel, type Tokens, widthAt } from './model.js'
 import { Trie } from './trie.js'
 
+/** Pieces are looked for at every place of a text, at the cost of their length. Published ones have some dozen characters. */
+export const LONGEST_PIECE = 1024
 /** An unknown character costs this much more than the worst entry. */
 const UNKNOWN_PENALTY = 10
 
@@ -144,6 +146,10 @@ export function readUnigram(fields: Fields): Unigram {
   const pieces = fields.list('vocab').map((entry, i) => {
     const good = Array.isArray(entry) && typeof entry[0] === 'string' && Number.isFinite(entry[1])
     if (!good) throw fields.error(`vocab[${i}]`, 'a text and a score', entry)
+    const { length } = entry[0] as string
+    if (length > LONGEST_PIECE) {
+      throw fields.error(`vocab[${i}]`, `a text of at most ${LONGEST_PIECE} characters`, `${length} characters`)
+    }
     return entry as [string, number]
   })
   const unk = fields.has('unk_id') ? fields.whole('unk_id') : undefined

@@ -1,3 +1,4 @@
+import { quoted } from '../../files/byte-source.js'
 import type { Fields } from '../fields.js'
 
 const MAX_ID = 2 ** 30
@@ -9,7 +10,7 @@ export function readVocabulary(fields: Fields): Map<string, number> {
   for (const token of Object.keys(vocab.values)) {
     const id = vocab.values[token]
     if (!Number.isInteger(id) || (id as number) < 0 || (id as number) > MAX_ID) {
-      throw vocab.error(JSON.stringify(token), 'an id', id)
+      throw vocab.error(quoted(token), 'an id', id)
     }
     ids.set(token, id as number)
   }

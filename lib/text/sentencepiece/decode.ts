@@ -1,5 +1,9 @@
+import { DataError } from '../../base/errors.js'
 import { MARK } from './normalize.js'
 import { PieceType, type SentencePieceProto } from './proto.js'
+
+// A piece may have 64 million characters, and V8 holds no text of more than 2^29.
+const LONGEST_TEXT = 2 ** 28
 
 /**
  * Turns ids into text as SentencePiece does: marks become spaces, the space that encoding put in front goes, bytes become
@@ -17,6 +21,7 @@ export function decodePieces(
   let bytes: number[] = []
   let trimmed = false
   for (const id of ids) {
+    if (text.length > LONGEST_TEXT) throw new DataError(`these ids make a text of more than ${LONGEST_TEXT} characters`)
     const type = proto.types[id]
     if (type === PieceType.byte) {
       bytes.push(Number.parseInt(proto.pieces[id]!.slice(3, 5), 16))

@@ -1,4 +1,6 @@
 import { DataError } from '../../base/errors.js'
+import { quoted } from '../../files/byte-source.js'
+import { LONGEST_PIECE } from '../models/unigram.js'
 import { Message } from './protobuf.js'
 
 export const PieceType = { normal: 1, unknown: 2, control: 3, userDefined: 4, unused: 5, byte: 6 } as const
@@ -146,13 +148,17 @@ function checked(model: SentencePieceProto, file: string): SentencePieceProto {
   for (const [id, piece] of model.pieces.entries()) {
     const entry = `pieces[${id}]`
     if (piece === '') fail(`piece ${id} is empty`, { entry })
-    if (seen.has(piece)) fail(`piece ${id}, ${JSON.stringify(piece)}, is there twice`, { entry })
+    const isSought = model.algorithm === 'unigram' || model.types[id] === PieceType.userDefined
+    if (isSought && piece.length > LONGEST_PIECE) {
+      fail(`piece ${id} has ${piece.length} characters, more than ${LONGEST_PIECE}`, { entry })
+    }
+    if (seen.has(piece)) fail(`piece ${id}, ${quoted(piece)}, is there twice`, { entry })
     seen.add(piece)
     if (model.types[id] === PieceType.unknown) {
       if (unknown !== -1) fail(`pieces ${unknown} and ${id} are both the unknown one`, { entry })
       unknown = id
     } else if (model.types[id] === PieceType.byte) {
-      if (!/^<0x[0-9A-F]{2}>$/.test(piece)) fail(`piece ${id}, ${JSON.stringify(piece)}, is not a byte`, { entry })
+      if (!/^<0x[0-9A-F]{2}>$/.test(piece)) fail(`piece ${id}, ${quoted(piece)}, is not a byte`, { entry })
       bytes++
     }
   }

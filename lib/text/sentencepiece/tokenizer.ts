@@ -1,5 +1,6 @@
 import { ConfigError } from '../../base/errors.js'
 import { AddedTokens } from '../added-tokens.js'
+import { limitedGrowth } from '../aligned.js'
 import { emptyConfig, type TokenizerConfig } from '../config.js'
 import { cleanUpSpaces } from '../decoders.js'
 import type { Normalizer } from '../normalizers.js'
@@ -26,8 +27,10 @@ export function fromSentencePiece(bytes: Uint8Array, file: string, given: Tokeni
   const config = given === null ? emptyConfig() : withDefaults(given, model)
   // Since transformers' "legacy: false", only text at the very start gets the space in front.
   const everywhere = config.legacy ?? true
-  const normalizer: Normalizer = (text) =>
-    pieces.normalize(text, proto.normalizer.addDummyPrefix && (everywhere || text.shift === 0))
+  const normalizer: Normalizer = (source) =>
+    limitedGrowth(file, source, (text) =>
+      pieces.normalize(text, proto.normalizer.addDummyPrefix && (everywhere || text.shift === 0)),
+    )
 
   const addedTokens = new AddedTokens('raw')
   addConfigured(addedTokens, model, config)

@@ -1,4 +1,4 @@
-import { requireObject, requireOneOf } from '../../base/check.js'
+import { requireObject, requireOneOf, requireOptions } from '../../base/check.js'
 import { confusionOf } from './classification.js'
 import { type Cell, cellsOf, type Label, type Labels } from './labels.js'
 
@@ -14,7 +14,7 @@ export interface KappaOptions {
  * both lists hold one and the same class.
  */
 export function cohenKappa(targets: Labels, predictions: Labels, options: KappaOptions = {}): number {
-  requireObject('A metric', 'options', options)
+  requireOptions('cohenKappa', options, ['weights', 'labels'])
   const { weights = 'none', labels } = options
   requireOneOf('A metric', 'weights', weights, ['none', 'linear', 'quadratic'])
   return kappaOf(cellsOf(targets, predictions), weights, labels)

@@ -1,4 +1,4 @@
-import { misuse, requireNumber, requireObject, requireOneOf, requireWhole } from '../../base/check.js'
+import { misuse, requireNumber, requireObject, requireOneOf, requireOptions, requireWhole } from '../../base/check.js'
 import { DataError } from '../../base/errors.js'
 import { addCounts, Metric, referencesOf, requireSameCount, textsOf } from './metric.js'
 import { splitWords, stripEnd } from './text.js'
@@ -90,7 +90,14 @@ export class BleuScore extends Metric<readonly string[], References, BleuStatist
 type Settings = Required<BleuOptions>
 
 function settingsOf(where: string, options: BleuOptions): Settings {
-  requireObject(where, 'options', options)
+  requireOptions(where, options, [
+    'tokenize',
+    'lowercase',
+    'smoothMethod',
+    'smoothValue',
+    'maxNgramOrder',
+    'effectiveOrder',
+  ])
   const { tokenize = '13a', smoothMethod = 'exp', maxNgramOrder = 4 } = options
   const { smoothValue = smoothMethod === 'floor' ? 0.1 : 1, lowercase = false, effectiveOrder = false } = options
   requireOneOf(where, 'tokenize', tokenize, Object.keys(TOKENIZERS))

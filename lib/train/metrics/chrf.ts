@@ -1,4 +1,4 @@
-import { misuse, requireNumber, requireObject, requireWhole } from '../../base/check.js'
+import { misuse, requireNumber, requireObject, requireOptions, requireWhole } from '../../base/check.js'
 import { DataError } from '../../base/errors.js'
 import { ngrams } from './bleu.js'
 import { addCounts, Metric, referencesOf, requireSameCount, textsOf } from './metric.js'
@@ -54,7 +54,7 @@ export class ChrfScore extends Metric<readonly string[], References, ChrfStatist
 type Settings = Required<ChrfOptions>
 
 function settingsOf(where: string, options: ChrfOptions): Settings {
-  requireObject(where, 'options', options)
+  requireOptions(where, options, ['charOrder', 'wordOrder', 'beta', 'lowercase', 'whitespace'])
   const { charOrder = 6, wordOrder = 0, beta = 2, lowercase = false, whitespace = false } = options
   requireWhole(where, 'charOrder', charOrder, 1)
   requireWhole(where, 'wordOrder', wordOrder)

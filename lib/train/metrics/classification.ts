@@ -1,4 +1,4 @@
-import { misuse, requireObject, requireOneOf } from '../../base/check.js'
+import { misuse, requireObject, requireOneOf, requireOptions } from '../../base/check.js'
 import { type Cell, cellsOf, classes, type Label, type Labels } from './labels.js'
 
 /** How classes are put together: over all samples, as a plain mean, weighted by how often each is true, or not at all. */
@@ -54,7 +54,7 @@ export function precisionRecallF1<A extends Average = 'macro'>(
 
 /** @internal */
 export function checkScoreOptions(options: ScoreOptions): void {
-  requireObject('A metric', 'options', options)
+  requireOptions('A metric', options, ['average', 'labels', 'zeroDivision'])
   const { average = 'macro', zeroDivision = 0 } = options
   requireOneOf('A metric', 'average', average, ['micro', 'macro', 'weighted', 'none'])
   if (typeof zeroDivision !== 'number') throw misuse('A metric', 'zeroDivision', 'a number', zeroDivision)
@@ -136,7 +136,7 @@ export function confusionMatrix(
   predictions: Labels,
   options: { labels?: readonly Label[]; normalize?: 'true' | 'pred' | 'all' | 'none' } = {},
 ): ConfusionMatrix {
-  requireObject('A metric', 'options', options)
+  requireOptions('confusionMatrix', options, ['labels', 'normalize'])
   const { normalize = 'none' } = options
   requireOneOf('A metric', 'normalize', normalize, ['true', 'pred', 'all', 'none'])
   return confusionOf(cellsOf(targets, predictions), options.labels, normalize)

@@ -1,4 +1,4 @@
-import { requireObject, requireOneOf, shown } from '../../base/check.js'
+import { requireObject, requireOneOf, requireOptions, shown } from '../../base/check.js'
 import { DataError, ShapeError } from '../../base/errors.js'
 import { Tensor } from '../../tensor/index.js'
 import { type Label, type Labels, labelsOf } from './labels.js'
@@ -45,7 +45,7 @@ export function rocAuc(targets: Labels, scores: Values): number {
  * @returns NaN when a class never occurs in the targets
  */
 export function rocAucMultiClass(targets: Labels, scores: ClassScores, options: RocAucOptions = {}): number {
-  requireObject('rocAucMultiClass', 'options', options)
+  requireOptions('rocAucMultiClass', options, ['multiClass', 'average'])
   const { multiClass = 'ovr', average = 'macro' } = options
   requireOneOf('rocAucMultiClass', 'multiClass', multiClass, ['ovr', 'ovo'])
   requireOneOf('rocAucMultiClass', 'average', average, ['macro', 'weighted'])

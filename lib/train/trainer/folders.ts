@@ -1,7 +1,8 @@
 import { existsSync } from 'node:fs'
-import { mkdir, mkdtemp, open, readdir, rename, rm } from 'node:fs/promises'
+import { mkdtemp, open, readdir, rename, rm } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
 import { CheckpointError, VoxtorchError } from '../../base/errors.js'
+import { makeDirectory } from '../../base/atomic.js'
 
 // A checkpoint's folder stands under its name only while it is whole: it is filled and emptied under another name.
 
@@ -15,7 +16,7 @@ const CHECKPOINT = /^checkpoint-(\d+)$/
 export async function writeFolder(path: string, fill: (folder: string) => Promise<void>): Promise<void> {
   const parent = dirname(path)
   await guarded(path, async () => {
-    await mkdir(parent, { recursive: true })
+    makeDirectory(parent, CheckpointError)
     const temporary = await newTemporary(parent)
     try {
       await fill(temporary)

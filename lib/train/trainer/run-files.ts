@@ -1,7 +1,7 @@
-import { existsSync, mkdirSync, readdirSync, readFileSync } from 'node:fs'
+import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { hostname } from 'node:os'
 import { join } from 'node:path'
-import { writeAtomicallySync } from '../../base/atomic.js'
+import { makeDirectory, writeAtomicallySync } from '../../base/atomic.js'
 import { ConfigError, DataError } from '../../base/errors.js'
 import { type Holder, Lock, takeLock } from '../../base/lock.js'
 import type { LogEntry } from './state.js'
@@ -47,7 +47,7 @@ export interface RunFile {
  * @throws ConfigError naming the run and the process that trains there; DataError for a folder that cannot be made
  */
 export function lockRun(folder: string, name: string): Lock {
-  makeFolder(folder)
+  makeDirectory(folder, DataError)
   let lock: Lock | Holder
   try {
     lock = takeLock(join(folder, LOCK_FILE), { name })
@@ -64,16 +64,8 @@ export function lockRun(folder: string, name: string): Lock {
   )
 }
 
-function makeFolder(folder: string): void {
-  try {
-    mkdirSync(folder, { recursive: true })
-  } catch (cause) {
-    throw new DataError(`${folder} cannot be made: ${(cause as Error).message}`, { file: folder, cause })
-  }
-}
-
 export function writeRun(folder: string, run: RunFile): void {
-  makeFolder(folder)
+  makeDirectory(folder, DataError)
   writeAtomicallySync(join(folder, RUN_FILE), DataError, `${JSON.stringify(run, null, 2)}\n`)
 }
 

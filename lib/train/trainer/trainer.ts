@@ -1,6 +1,6 @@
-import { misuse, requireFunction, requireObject } from '../../base/check.js'
+import { misuse, requireFunction, requireObject, requireOptions } from '../../base/check.js'
 import { CancelledError, ConfigError } from '../../base/errors.js'
-import type { Lock } from '../../base/lock.js'
+import { type Lock } from '../../base/lock.js'
 import type { DataLoaderOptions } from '../../data/loader.js'
 import { isMainProcess, worldSize } from '../../distributed/index.js'
 import { savePretrained } from '../../models/own-module.js'
@@ -118,7 +118,23 @@ export class Trainer<M extends Module, T = unknown, B = T[]> {
   #training = false
 
   constructor(options: TrainerOptions<M, T, B>) {
-    requireObject('Trainer', 'options', options)
+    requireOptions('Trainer', options, [
+      'model',
+      'args',
+      'trainDataset',
+      'evalDataset',
+      'collate',
+      'computeLoss',
+      'countItems',
+      'computeMetrics',
+      'preprocessLogits',
+      'optimizers',
+      'callbacks',
+      'loggers',
+      'lengthOf',
+      'generators',
+      'extraState',
+    ])
     const model = options.model instanceof PeftModel ? options.model.model : options.model
     if (!(model instanceof Module)) throw misuse('Trainer', 'model', 'a Module', model)
     this.#options = options

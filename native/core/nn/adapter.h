@@ -13,8 +13,8 @@
 
 namespace voxtorch::nn {
 
-// With an int64 `a` it is one of rows: they have the values `b` [rows, dim] in place of the weight's, in a linear layer's
-// weight [out, in] as in an embedding's.
+// With an int64 `a` it is one of rows: they have the values `b` [rows, dim] in place of the weight's, in a linear
+// layer's weight [out, in] as in an embedding's.
 struct Adapter {
   at::Tensor a, b;
   at::Tensor magnitude;  // of DoRA (Liu et al. 2024, https://arxiv.org/abs/2402.09353); undefined without

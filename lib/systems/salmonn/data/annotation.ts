@@ -1,10 +1,9 @@
 import { dirname, resolve } from 'node:path'
-import { requireObject, requireOneOf } from '../../../base/check.js'
+import { requireObject, requireOneOf, requireOptions } from '../../../base/check.js'
 import { DataError } from '../../../base/errors.js'
 import { requireForm } from '../../../base/form.js'
 import { readJson } from '../../../files/json/json.js'
-import type { OnBadRecord } from '../../../kit/records.js'
-import { BadRecords } from '../../../kit/records.js'
+import { BadRecords, BadRecords, type OnBadRecord } from '../../../kit/records.js'
 import { splitEmotions } from './emotion-suffix.js'
 import type { SalmonnEntry } from './entry.js'
 
@@ -43,7 +42,7 @@ export async function readSalmonnAnnotations(
   options: ReadSalmonnAnnotationsOptions = {},
 ): Promise<SalmonnAnnotations> {
   const where = 'readSalmonnAnnotations'
-  requireObject(where, 'options', options)
+  requireOptions(where, options, ['audioRoot', 'targets', 'onBadItem'])
   const { audioRoot, targets = 'required', onBadItem = 'stop' } = options
   requireOneOf(where, 'targets', targets, ['required', 'optional'])
   requireOneOf(where, 'onBadItem', onBadItem, ['stop', 'skip'])

@@ -1,11 +1,11 @@
 import type { LongAudio } from '../../../audio/long.js'
 import { readAudio } from '../../../audio/read.js'
 import { AudioSource } from '../../../audio/source.js'
-import { requireNumber, requireObject, requireOneOf } from '../../../base/check.js'
+import { requireNumber, requireObject, requireOneOf, requireOptions } from '../../../base/check.js'
 import { DataError, VoxtorchError } from '../../../base/errors.js'
+import { SALMONN_LEAST_SAMPLES, SALMONN_RATE } from '../network/clips.js'
 import { scope } from '../../../tensor/index.js'
 import type { SalmonnClip } from '../batch.js'
-import { SALMONN_LEAST_SAMPLES, SALMONN_RATE } from '../network/clips.js'
 import { fitClip, joinClips } from './clips.js'
 import type { SalmonnEntry } from './entry.js'
 
@@ -41,7 +41,7 @@ export class SalmonnAudioReader {
 
   constructor(options: SalmonnAudioOptions = {}) {
     const where = 'SalmonnAudioReader'
-    requireObject(where, 'options', options)
+    requireOptions(where, options, ['clips', 'gapSeconds', 'channels', 'longAudio', 'compat', 'onCut'])
     const { compat, clips = 'joined', gapSeconds = 0.1, onCut } = options
     const published = compat === 'published'
     const { channels = published ? 0 : 'mean', longAudio = published ? 'cut' : 'windows' } = options

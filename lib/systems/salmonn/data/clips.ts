@@ -1,9 +1,9 @@
 import type { LongAudio } from '../../../audio/long.js'
-import { misuse, requireNumber } from '../../../base/check.js'
+import { misuse, requireNumber, requireOptions } from '../../../base/check.js'
 import { DataError } from '../../../base/errors.js'
 import { requireForm } from '../../../base/form.js'
+import { SALMONN_LEAST_SAMPLES, SALMONN_RATE, atLeast } from '../network/clips.js'
 import type { SalmonnClip } from '../batch.js'
-import { atLeast, SALMONN_LEAST_SAMPLES, SALMONN_RATE } from '../network/clips.js'
 
 export interface JoinClipsOptions {
   /** Silence between clips. Default 0.1; the recipe that the published README praises has 0.5. */
@@ -14,7 +14,7 @@ export interface JoinClipsOptions {
 
 /** Clips one after the other as one, with silence in between. */
 export function joinClips(clips: readonly SalmonnClip[], options: JoinClipsOptions = {}): SalmonnClip {
-  requireForm('joinClips', 'options', options, 'object')
+  requireOptions('joinClips', options, ['gapSeconds', 'trailingGap'])
   const { gapSeconds = 0.1, trailingGap = true } = options
   requireNumber('joinClips', 'gapSeconds', gapSeconds, { least: 0, below: 3600 })
   if (!Array.isArray(clips) || clips.length === 0) throw misuse('joinClips', 'clips', 'a list of clips', clips)
@@ -54,6 +54,7 @@ export function fitClip(clip: SalmonnClip, options: FitClipOptions = {}): { clip
     'mostSamples?': 'number',
     'longAudio?': 'string',
   })
+  requireOptions('fitClip', options, ['leastSamples', 'mostSamples', 'longAudio'])
   const { leastSamples = SALMONN_LEAST_SAMPLES, mostSamples = SALMONN_WINDOW, longAudio: policy = 'windows' } = options
   const { length } = clip
   if (length <= mostSamples || policy === 'windows') return { clip: atLeast(clip, leastSamples), lost: 0 }

@@ -1,11 +1,10 @@
 import { existsSync } from 'node:fs'
 import { dirname } from 'node:path'
-import { listOf, requireObject, requireString } from '../../../base/check.js'
-import type { DataError } from '../../../base/errors.js'
+import { listOf, requireObject, requireOptions, requireString } from '../../../base/check.js'
+import { type DataError } from '../../../base/errors.js'
 import { requireForm } from '../../../base/form.js'
 import { writeJson } from '../../../files/json/json.js'
-import type { OnBadRecord } from '../../../kit/records.js'
-import { BadRecords } from '../../../kit/records.js'
+import { BadRecords, type OnBadRecord } from '../../../kit/records.js'
 import { salmonnEntry } from './annotation.js'
 import type { SalmonnEntry } from './entry.js'
 import { type DialogTextOptions, trajectoryRequest } from './history.js'
@@ -53,6 +52,7 @@ export interface Conversion {
 export function convertHumDial(dialog: HumDialDialog, options: ConvertHumDialOptions = {}): ConvertedDialog {
   requireForm('convertHumDial', 'dialog', dialog, { id: 'string', turns: [{ emotion: 'string', audio: 'string' }] })
   requireForm('convertHumDial', 'options', options, { 'task?': 'string' })
+  requireOptions('convertHumDial', options, ['task', 'language', 'style'])
   const { task = 'task1_emotional_trajectory', ...text } = options
   const { id, turns, speaker } = dialog
   const emotions = turns.map(({ emotion }) => emotion)
@@ -82,7 +82,17 @@ export async function convertHumDialFile(
 ): Promise<Conversion> {
   const where = 'convertHumDialFile'
   requireString(where, 'output', output)
-  requireObject(where, 'options', options)
+  requireOptions(where, options, [
+    'onBadItem',
+    'valid',
+    'task',
+    'language',
+    'style',
+    'test',
+    'validSpeakers',
+    'testSpeakers',
+    'seed',
+  ])
   const { onBadItem = 'stop', valid = 0, test = 0, validSpeakers, testSpeakers, seed, ...rest } = options
   const bad = new BadRecords(onBadItem)
   const entries: (SalmonnEntry & { item: ConvertedDialog })[] = []

@@ -1,4 +1,4 @@
-import { misuse, requireObject, requireWhole } from '../../../base/check.js'
+import { misuse, requireObject, requireOptions, requireWhole } from '../../../base/check.js'
 import { ConfigError, DataError, VoxtorchError } from '../../../base/errors.js'
 import { requireForm } from '../../../base/form.js'
 import type { Dataset } from '../../../data/dataset.js'
@@ -52,10 +52,22 @@ export class SalmonnDataset implements Dataset<SalmonnSample> {
   /** @throws ConfigError naming an entry whose task has no prompt */
   constructor(entries: readonly SalmonnEntry[], options: SalmonnDatasetOptions = {}) {
     const where = 'SalmonnDataset'
-    requireObject(where, 'options', options)
+    requireOptions(where, options, [
+      'prompts',
+      'drawPrompts',
+      'template',
+      'emotionSuffix',
+      'seed',
+      'clips',
+      'gapSeconds',
+      'channels',
+      'longAudio',
+      'compat',
+      'onCut',
+    ])
     requireForm(where, 'entries', entries, [{ task: 'string', source: 'string' }])
-    const { prompts = SALMONN_TRAIN_PROMPTS, drawPrompts = true, template = SALMONN_TEMPLATE } = options
-    const { emotionSuffix = 'zh', seed = 42, ...audio } = options
+    const { prompts = SALMONN_TRAIN_PROMPTS, drawPrompts = true, template = SALMONN_TEMPLATE, ...more } = options
+    const { emotionSuffix = 'zh', seed = 42, ...audio } = more
     if (!(prompts instanceof SalmonnPrompts)) throw misuse(where, 'prompts', 'SalmonnPrompts', prompts)
     requireWhole(where, 'seed', seed)
     this.entries = entries

@@ -1,4 +1,4 @@
-import { requireOneOf } from '../../../base/check.js'
+import { requireOneOf, requireOptions } from '../../../base/check.js'
 import { requireForm } from '../../../base/form.js'
 import type { HumDialDialog } from './humdial.js'
 
@@ -19,6 +19,7 @@ export function trajectoryRequest(dialog: Pick<HumDialDialog, 'turns'>, options:
   const where = 'trajectoryRequest'
   requireForm(where, 'dialog', dialog, { turns: [{ text: 'string', reply: 'string', 'speaker?': 'string' }] })
   requireForm(where, 'options', options, { 'language?': 'string', 'style?': 'string' })
+  requireOptions(where, options, ['language', 'style'])
   const { turns } = dialog
   const { language = languageOf(turns.map(({ text }) => text).join(' ')), style = 'labelled' } = options
   requireOneOf(where, 'language', language, Object.keys(WORDS))

@@ -1,5 +1,5 @@
 import { dirname } from 'node:path'
-import { requireObject, requireOneOf } from '../../../base/check.js'
+import { requireObject, requireOneOf, requireOptions } from '../../../base/check.js'
 import { DataError } from '../../../base/errors.js'
 import { jsonlDataset } from '../../../data/jsonl-dataset.js'
 import type { OnBadRecord } from '../../../kit/records.js'
@@ -43,7 +43,7 @@ export interface HumDialData {
  * @throws DataError with file and line for a dialog that cannot be used, unless `onBadItem` is 'skip'
  */
 export async function readHumDial(file: string, options: { onBadItem?: OnBadRecord } = {}): Promise<HumDialData> {
-  requireObject('readHumDial', 'options', options)
+  requireOptions('readHumDial', options, ['onBadItem'])
   const { onBadItem = 'stop' } = options
   requireOneOf('readHumDial', 'onBadItem', onBadItem, ['stop', 'skip'])
   const lines = await jsonlDataset(file, { onBadRecord: onBadItem })

@@ -1,5 +1,5 @@
 import { resolve } from 'node:path'
-import { defined, requireObject } from '../../../base/check.js'
+import { defined, requireObject, requireOptions } from '../../../base/check.js'
 import { ConfigError, type DataError } from '../../../base/errors.js'
 import { BadRecords } from '../../../kit/records.js'
 import type { SalmonnDataSettings } from '../configuration/configuration.js'
@@ -40,7 +40,7 @@ export async function openSalmonnData(
   options: OpenSalmonnDataOptions = {},
 ): Promise<SalmonnData> {
   requireObject('openSalmonnData', 'settings', settings)
-  requireObject('openSalmonnData', 'options', options)
+  requireOptions('openSalmonnData', options, ['compat', 'seed', 'evaluateOnly'])
   const { compat, seed = 42, evaluateOnly = false } = options
   const { onBadItem = 'stop', audioRoot } = settings
   const notes: string[] = []

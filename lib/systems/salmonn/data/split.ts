@@ -1,4 +1,4 @@
-import { requireNumber, requireObject, requireWhole } from '../../../base/check.js'
+import { requireNumber, requireObject, requireOptions, requireWhole } from '../../../base/check.js'
 import { DataError } from '../../../base/errors.js'
 import { requireForm } from '../../../base/form.js'
 import { Random } from '../../../data/random.js'
@@ -35,7 +35,7 @@ export function splitSalmonn(entries: readonly SalmonnEntry[], options: SplitSal
   for (const name of ['validSpeakers', 'testSpeakers'] as const) {
     if (options?.[name] !== undefined) requireForm(where, name, options[name], ['string'])
   }
-  requireObject(where, 'options', options)
+  requireOptions(where, options, ['valid', 'test', 'validSpeakers', 'testSpeakers', 'seed'])
   const { validSpeakers = [], testSpeakers = [], seed = 42 } = options
   const { valid = validSpeakers.length > 0 ? 0 : 0.1, test = 0 } = options
   requireNumber(where, 'valid', valid, { least: 0, below: 1 })

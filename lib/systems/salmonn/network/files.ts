@@ -1,7 +1,6 @@
 import { existsSync, statSync } from 'node:fs'
-import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
-import { misuse, requireObject, requireString } from '../../../base/check.js'
+import { misuse, requireObject, requireOptions, requireString } from '../../../base/check.js'
 import { CheckpointError, ConfigError } from '../../../base/errors.js'
 import { writeJson } from '../../../files/json/json.js'
 import { loadSafetensors, saveSafetensors } from '../../../files/safetensors/safetensors.js'
@@ -12,11 +11,13 @@ import { DecoderLM } from '../../../models/decoder/decoder-lm.js'
 import { readConfig } from '../../../models/pretrained.js'
 import { sizesOf, tensorsOf } from '../../../models/q-former/files.js'
 import { WhisperEncoder } from '../../../models/whisper/whisper.js'
-import type { FactoryOptions } from '../../../nn/parameter.js'
+import { type FactoryOptions, type NetworkOptions } from '../../../nn/parameter.js'
 import { type QuantizationScheme, quantizationOf } from '../../../nn/quantized-weight.js'
-import type { PackingOptions } from '../../../peft/quantize.js'
-import { type Device, type DType, noGrad, scope, type Tensor } from '../../../tensor/index.js'
+import { type PackingOptions } from '../../../peft/quantize.js'
+import { type DType, type Device, type Tensor, noGrad, scope } from '../../../tensor/index.js'
 import { Tokenizer } from '../../../text/index.js'
+import { makeDirectory } from '../../../base/atomic.js'
+import { withSeed } from '../../../tensor/random.js'
 import { checkSalmonnAdapter, salmonnPart } from './adapter.js'
 import { checkBase, checkVicuna, fingerprint, type SalmonnBase } from './base.js'
 import { type SalmonnConfig, salmonnConfig, salmonnPacking } from './config.js'
@@ -42,6 +43,8 @@ export interface LoadSalmonnOptions extends Partial<Omit<SalmonnPartsFrom, 'adap
   dtype?: DType
   /** Of encoders, Q-Former and projection. Default 'float32'. */
   encoderDtype?: DType
+  /** Of what no file holds: an adapter that begins anew. Default: the default generator goes on. */
+  seed?: number | bigint
   /** Packs the language model's layers as they come from the mapped file; see {@link quantize}. */
   quantize?: QuantizationScheme | PackingOptions
   /** What the files do not say: heads and windows of the Q-Former, the scale of LoRA. */
@@ -52,7 +55,7 @@ export interface LoadSalmonnOptions extends Partial<Omit<SalmonnPartsFrom, 'adap
   allowOtherBase?: boolean
 }
 
-type Build = (config: SalmonnConfig, options: FactoryOptions & { parts: SalmonnParts; initialize: boolean }) => Salmonn
+type Build = (config: SalmonnConfig, options: NetworkOptions & { parts: SalmonnParts; initialize: boolean }) => Salmonn
 
 const [ADAPTER, CONFIG, TOKENIZER] = ['adapter.safetensors', 'config.json', 'tokenizer']
 const FOLDERS = { whisper: 'speech_encoder', beats: 'beats', llm: 'llm' } as const
@@ -78,7 +81,20 @@ export async function loadSalmonn(
   build: Build,
 ): Promise<Salmonn> {
   const where = 'Salmonn.fromPretrained'
-  requireObject(where, 'options', options)
+  requireOptions(where, options, [
+    'device',
+    'dtype',
+    'seed',
+    'encoderDtype',
+    'quantize',
+    'config',
+    'beatsSha256',
+    'allowOtherBase',
+    'whisper',
+    'beats',
+    'llm',
+    'tokenizer',
+  ])
   const { device, dtype = 'bfloat16', encoderDtype = 'float32', allowOtherBase = false } = options
   salmonnPacking(where, options.quantize)
   const plan = typeof from === 'string' ? await ownPlan(from, options) : publishedPlan(from, options)
@@ -102,7 +118,8 @@ export async function loadSalmonn(
         if (plan.base) checkBase(found, plan.base, adapter.file)
         else if (adapter.isPublished) checkVicuna(found, adapter.file)
       }
-      const model = build(config, { ...encoders, parts: { whisper, beats, llm }, initialize: adapter === null })
+      const rest = { ...encoders, parts: { whisper, beats, llm }, initialize: adapter === null }
+      const model = withSeed(options.seed, () => build(config, rest), device)
       // It frees its parts.
       made.splice(0, made.length, model)
       const { whisper: ears, beats: sounds, llm: words } = plan.parts
@@ -249,7 +266,7 @@ function checkTables(model: Salmonn, tensors: Map<string, Tensor>, ignored: stri
 export async function saveSalmonn(model: Salmonn, directory: string, options: { whole?: boolean }): Promise<void> {
   const where = 'Salmonn.save'
   requireString(where, 'directory', directory)
-  requireObject(where, 'options', options)
+  requireOptions(where, options, ['whole'])
   const { whole = false } = options
   const { speech_encoder, beats, llm } = model
   if (whole) {
@@ -270,7 +287,7 @@ export async function saveSalmonn(model: Salmonn, directory: string, options: { 
     const part = salmonnPart(name)
     return part === 'qformer' || part === 'projection' || part === 'lora' || (requiresGrad && !whole)
   })
-  await mkdir(directory, { recursive: true })
+  makeDirectory(directory, CheckpointError)
   const parts = whole || !model.origin ? {} : { parts: model.origin }
   await writeJson(join(directory, CONFIG), { ...fileConfig(model), ...parts }, { indent: 2 })
   await saveSafetensors(join(directory, ADAPTER), Object.fromEntries(parameters), { format: 'pt' })

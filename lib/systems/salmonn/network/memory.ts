@@ -1,6 +1,6 @@
-import { requireObject, requireOneOf, requireWhole } from '../../../base/check.js'
-import type { QuantizationScheme } from '../../../nn/quantized-weight.js'
-import type { PackingOptions } from '../../../peft/quantize.js'
+import { requireObject, requireOneOf, requireOptions, requireWhole } from '../../../base/check.js'
+import { type QuantizationScheme } from '../../../nn/quantized-weight.js'
+import { type PackingOptions } from '../../../peft/quantize.js'
 import { salmonnPart } from './adapter.js'
 import { type SalmonnConfig, salmonnPacking } from './config.js'
 import { Salmonn } from './network.js'
@@ -63,7 +63,7 @@ function packedBytes(
  */
 export function salmonnMemory(config: SalmonnConfig | string, options: SalmonnMemoryOptions = {}): SalmonnMemory {
   const where = 'salmonnMemory'
-  requireObject(where, 'options', options)
+  requireOptions(where, options, ['dtype', 'encoderDtype', 'quantize', 'batch', 'length', 'training'])
   const { dtype = 'bfloat16', encoderDtype = 'float32', quantize, batch = 1, length = 0, training = false } = options
   for (const [name, value] of Object.entries({ dtype, encoderDtype })) {
     requireOneOf(where, name, value, Object.keys(BYTES))

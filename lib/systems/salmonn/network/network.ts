@@ -1,6 +1,6 @@
-import { misuse, requireObject, requireString } from '../../../base/check.js'
+import { misuse, requireObject, requireOptions, requireString } from '../../../base/check.js'
 import { ConfigError } from '../../../base/errors.js'
-import type { GenerationConfig } from '../../../generation/config.js'
+import { type GenerationConfig } from '../../../generation/config.js'
 import { Beats } from '../../../models/beats/beats.js'
 import { DecoderLM } from '../../../models/decoder/decoder-lm.js'
 import { QFormer } from '../../../models/q-former/q-former.js'
@@ -8,10 +8,11 @@ import { WhisperEncoder } from '../../../models/whisper/whisper.js'
 import { Linear } from '../../../nn/linear.js'
 import { Module } from '../../../nn/module.js'
 import { LayerNorm } from '../../../nn/normalization.js'
-import type { FactoryOptions, Parameter } from '../../../nn/parameter.js'
-import { getPeftModel, type PeftModel } from '../../../peft/model.js'
-import { cat, noGrad, scope, Tensor, tensor } from '../../../tensor/index.js'
-import type { Tokenizer } from '../../../text/index.js'
+import { type FactoryOptions, type NetworkOptions, type Parameter } from '../../../nn/parameter.js'
+import { type PeftModel, getPeftModel } from '../../../peft/model.js'
+import { Tensor, cat, noGrad, scope, tensor } from '../../../tensor/index.js'
+import { type Tokenizer } from '../../../text/index.js'
+import { withSeed } from '../../../tensor/random.js'
 import { encodeClips, type SalmonnEars, type SalmonnHearing, salmonnHearing } from './audio.js'
 import { isEncoded, type SalmonnSound, salmonnSamples, wrongTensor } from './clips.js'
 import { type CompleteSalmonnConfig, type SalmonnConfig, salmonnConfig } from './config.js'
@@ -107,7 +108,7 @@ export class Salmonn extends Module {
   /** @throws ConfigError where the parts do not fit each other */
   constructor(
     given: SalmonnConfig | string,
-    options: FactoryOptions & { parts?: SalmonnParts; initialize?: boolean } = {},
+    options: NetworkOptions & { parts?: SalmonnParts; initialize?: boolean } = {},
   ) {
     super()
     const { parts, initialize = true, ...factory } = options
@@ -135,8 +136,10 @@ export class Salmonn extends Module {
   }
 
   /** Random weights; `config` is a configuration, `'7b'` or `'13b'`. With device `'meta'` it is shapes only. */
-  static fromConfig(config: SalmonnConfig | string, options: FactoryOptions = {}): Salmonn {
-    return new Salmonn(config, options)
+  static fromConfig(config: SalmonnConfig | string, options: NetworkOptions = {}): Salmonn {
+    requireOptions('Salmonn.fromConfig', options, ['device', 'dtype', 'seed'])
+    const { seed, ...factory } = options
+    return withSeed(seed, () => new Salmonn(config, factory), factory.device)
   }
 
   /**
@@ -204,7 +207,7 @@ export class Salmonn extends Module {
   ): Promise<Tensor[]> {
     const where = 'Salmonn.encodeAudio'
     if (!Array.isArray(clips)) throw misuse(where, 'clips', 'a list of sounds', clips)
-    requireObject(where, 'options', options)
+    requireOptions(where, options, ['compat', 'overlap'])
     const hearing = this.hearing(where, options)
     const sounds: Float32Array[] = []
     for (const [i, clip] of clips.entries()) sounds.push(await salmonnSamples(clip, `clips[${i}]`))

@@ -1,4 +1,4 @@
-import { misuse, requireObject, requireString } from '../../../base/check.js'
+import { misuse, requireObject, requireOptions, requireString } from '../../../base/check.js'
 import { ConfigError } from '../../../base/errors.js'
 import { SPEECH_MARKER } from '../network/prompt.js'
 
@@ -32,7 +32,7 @@ export interface BuildSalmonnPromptOptions {
  */
 export function buildSalmonnPrompt(options: BuildSalmonnPromptOptions): string {
   const where = 'buildSalmonnPrompt'
-  requireObject(where, 'options', options)
+  requireOptions(where, options, ['prompt', 'question', 'blocks', 'template'])
   const { prompt, question = '', blocks = [1], template = SALMONN_TEMPLATE } = options
   requireString(where, 'prompt', prompt)
   requireString(where, 'question', question)

@@ -1,4 +1,4 @@
-import { misuse, requireObject, requireWhole } from '../../../base/check.js'
+import { misuse, requireObject, requireOptions, requireWhole } from '../../../base/check.js'
 import { ConfigError } from '../../../base/errors.js'
 import type { GenerationConfig } from '../../../generation/config.js'
 import { Module } from '../../../nn/index.js'
@@ -56,7 +56,7 @@ export async function scoreSalmonn(
 ): Promise<ScoredSalmonn> {
   const where = 'scoreSalmonn'
   if (!(model instanceof Module)) throw misuse(where, 'model', 'a Module', model)
-  requireObject(where, 'options', options)
+  requireOptions(where, options, ['generation', 'batchSize'])
   const { generation = {}, batchSize = 8 } = options
   requireWhole(where, 'batchSize', batchSize, 1)
   const generating = model as Module & Partial<Generating>

@@ -1,4 +1,4 @@
-import { listOf, misuse, requireObject, requireOneOf } from '../../../base/check.js'
+import { listOf, misuse, requireObject, requireOneOf, requireOptions } from '../../../base/check.js'
 import type { GenerationConfig } from '../../../generation/config.js'
 import type { Module } from '../../../nn/index.js'
 import { SalmonnDataset, type SalmonnDatasetOptions } from '../data/dataset.js'
@@ -38,7 +38,7 @@ export async function tellTrajectory(
 ): Promise<EmotionalTrajectory> {
   const where = 'tellTrajectory'
   requireObject(where, 'dialog', dialog)
-  requireObject(where, 'options', options)
+  requireOptions(where, options, ['data', 'generation', 'perTurn', 'labels'])
   requireObject(where, 'dialog.entry', dialog.entry)
   const { id, entry } = dialog
   const turns = listOf(where, 'dialog.turns', dialog.turns, 'turns')

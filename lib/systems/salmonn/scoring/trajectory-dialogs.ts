@@ -1,10 +1,9 @@
 import { dirname } from 'node:path'
-import { listOf, requireObject, requireOneOf, requireString } from '../../../base/check.js'
+import { listOf, requireObject, requireOneOf, requireOptions, requireString } from '../../../base/check.js'
 import { ConfigError, DataError } from '../../../base/errors.js'
-import { jsonlDataset } from '../../../data/jsonl-dataset.js'
 import { readJson } from '../../../files/json/json.js'
-import type { OnBadRecord } from '../../../kit/records.js'
-import { BadRecords } from '../../../kit/records.js'
+import { jsonlDataset } from '../../../data/jsonl-dataset.js'
+import { BadRecords, type OnBadRecord } from '../../../kit/records.js'
 import { salmonnEntry } from '../data/annotation.js'
 import { convertHumDial } from '../data/convert.js'
 import type { SalmonnEntry } from '../data/entry.js'
@@ -46,7 +45,7 @@ export async function readTrajectoryDialogs(
 ): Promise<TrajectoryDialogs> {
   const where = 'readTrajectoryDialogs'
   requireString(where, 'file', file)
-  requireObject(where, 'options', options)
+  requireOptions(where, options, ['audioRoot', 'onBadItem', 'language', 'style'])
   const { audioRoot = dirname(file), onBadItem = 'stop', ...text } = options
   requireOneOf(where, 'onBadItem', onBadItem, ['stop', 'skip'])
   const bad = new BadRecords(onBadItem)
@@ -80,7 +79,7 @@ export function dialogOfClips(
     requireString(where, `clips[${i}].audio`, clip?.audio)
     requireString(where, `clips[${i}].speaker`, clip.speaker)
   }
-  requireObject(where, 'options', options)
+  requireOptions(where, options, ['language', 'style', 'id'])
   const { id = 'dialog', ...text } = options
   const turns = list.map(({ audio, speaker }) => ({ audio, speaker, text: '', emotion: '', reply: '' }))
   const item = {

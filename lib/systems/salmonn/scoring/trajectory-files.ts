@@ -1,11 +1,10 @@
-import { listOf, requireObject, requireOneOf, requireString } from '../../../base/check.js'
+import { listOf, requireObject, requireOneOf, requireOptions, requireString } from '../../../base/check.js'
 import { DataError } from '../../../base/errors.js'
 import { requireForm } from '../../../base/form.js'
-import type { OnBadRecord } from '../../../kit/records.js'
-import { BadRecords } from '../../../kit/records.js'
+import { BadRecords, BadRecords, type OnBadRecord } from '../../../kit/records.js'
 import { writeEmotionSuffix } from '../data/emotion-suffix.js'
 import type { TrajectoryPair } from './trajectory.js'
-import { recordsOf, type TrajectoryDialog } from './trajectory-dialogs.js'
+import { type TrajectoryDialog, recordsOf } from './trajectory-dialogs.js'
 
 /** What was answered about a dialog, with its line of emotions. */
 export interface TrajectoryPrediction {
@@ -33,7 +32,7 @@ export async function readTrajectoryPredictions(
 ): Promise<TrajectoryPredictions> {
   const where = 'readTrajectoryPredictions'
   requireString(where, 'file', file)
-  requireObject(where, 'options', options)
+  requireOptions(where, options, ['onBadItem'])
   const { onBadItem = 'stop' } = options
   requireOneOf(where, 'onBadItem', onBadItem, ['stop', 'skip'])
   const bad = new BadRecords(onBadItem)

@@ -1,8 +1,9 @@
-import { misuse, requireNumber, requireObject } from '../../../base/check.js'
+import { misuse, requireNumber, requireObject, requireOptions } from '../../../base/check.js'
 import { Module } from '../../../nn/index.js'
 import { type AdamOptions, AdamW } from '../../../train/adam.js'
 import { clipGradNorm } from '../../../train/clip.js'
 import type { DecayGroup } from '../../../train/parameter-groups.js'
+import { SALMONN_RECIPE } from './recipe.js'
 
 /**
  * What trains, with weight decay and without: without are parameters of fewer than two dimensions and those with `bias`,
@@ -41,7 +42,8 @@ export function salmonnOptimizer(
   model: Module,
   options: { learningRate?: number; weightDecay?: number; betas?: [number, number]; eps?: number } = {},
 ): FiniteAdamW {
-  requireObject('salmonnOptimizer', 'options', options)
+  // A recipe may be given as it is.
+  requireOptions('salmonnOptimizer', options, Object.keys(SALMONN_RECIPE))
   const { learningRate: lr = 3e-5, weightDecay = 0.05, betas = [0.9, 0.999], eps = 1e-8 } = options
   const settings: Partial<AdamOptions> = { lr, weightDecay, betas, eps, masterWeights: true }
   return new FiniteAdamW(salmonnParameterGroups(model, weightDecay), settings)

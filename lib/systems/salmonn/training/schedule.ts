@@ -1,5 +1,6 @@
-import { requireNumber, requireObject, requireOneOf, requireWhole } from '../../../base/check.js'
+import { requireNumber, requireObject, requireOneOf, requireOptions, requireWhole } from '../../../base/check.js'
 import { LRScheduler, type Schedule, type Scheduled } from '../../../train/schedules.js'
+import { SALMONN_RECIPE } from './recipe.js'
 
 export interface SalmonnScheduleOptions {
   /** The highest rate. Default 3e-5. */
@@ -26,7 +27,8 @@ export function salmonnLearningRate(
   options: SalmonnScheduleOptions = {},
 ): (epoch: number, iteration: number) => number {
   const where = 'salmonnLearningRate'
-  requireObject(where, 'options', options)
+  // A recipe may be given as it is.
+  requireOptions(where, options, [...Object.keys(SALMONN_RECIPE), 'compat'])
   const { learningRate = 3e-5, warmupStartLearningRate = 1e-6, minLearningRate = 1e-5 } = options
   const { warmupSteps = 3000, epochs = 30, iterationsPerEpoch = 3000, compat } = options
   requireNumber(where, 'learningRate', learningRate, { least: 0 })
@@ -58,7 +60,7 @@ export function salmonnScheduler(
   optimizer: Scheduled,
   options: SalmonnScheduleOptions & { accumulation?: number } = {},
 ): LRScheduler {
-  requireObject('salmonnScheduler', 'options', options)
+  requireOptions('salmonnScheduler', options, [...Object.keys(SALMONN_RECIPE), 'compat'])
   const { accumulation = 1, ...rest } = options
   requireWhole('salmonnScheduler', 'accumulation', accumulation, 1)
   const { learningRate = 3e-5, iterationsPerEpoch = 3000 } = rest

@@ -1,8 +1,9 @@
 import { join } from 'node:path'
-import { misuse, requireObject, requireOneOf, requireString } from '../../../base/check.js'
+import { misuse, requireObject, requireOneOf, requireOptions, requireString } from '../../../base/check.js'
 import { ConfigError } from '../../../base/errors.js'
-import { isMainProcess, worldSize } from '../../../distributed/index.js'
+import { readJson, writeJson } from '../../../files/json/json.js'
 import { saveSafetensors } from '../../../files/safetensors/safetensors.js'
+import { isMainProcess, worldSize } from '../../../distributed/index.js'
 import { type RecipeResults, runRecipe } from '../../../kit/recipe.js'
 import { Module } from '../../../nn/index.js'
 import type { TrainingArguments } from '../../../train/trainer/arguments.js'
@@ -12,6 +13,7 @@ import type { Logger } from '../../../train/trainer/logger.js'
 import { Trainer } from '../../../train/trainer/trainer.js'
 import type { SalmonnBatch } from '../batch.js'
 import { SalmonnDataset, type SalmonnSample, salmonnCollate } from '../data/dataset.js'
+import type { SalmonnData } from '../data/open.js'
 import { sharedDialogs } from '../data/split.js'
 import type { SalmonnPart } from '../network/adapter.js'
 import { type ScoreSalmonnOptions, scoreSalmonn } from '../scoring/evaluate.js'
@@ -19,9 +21,11 @@ import type { TrajectoryScores } from '../scoring/trajectory.js'
 import { trainedNames } from './adapter-file.js'
 import { salmonnLoss, salmonnTokenAccuracy } from './loss.js'
 import { type FiniteAdamW, salmonnOptimizer } from './optimizer.js'
-import { keepFrozenInEval, SALMONN_STAGES, type SalmonnStage, trainSalmonnParts } from './parts.js'
+import { SALMONN_STAGES, type SalmonnStage, keepFrozenInEval, trainSalmonnParts } from './parts.js'
 import { type SalmonnRecipe, type SalmonnRecipeChanges, salmonnRecipe } from './recipe.js'
 import { salmonnScheduler } from './schedule.js'
+
+const DATA: readonly (keyof SalmonnData)[] = ['notes', 'badItems', 'badItemErrors']
 
 export interface TrainSalmonnOptions {
   train: SalmonnDataset
@@ -115,7 +119,21 @@ export function salmonnTrainer<M extends Module>(
 ): { trainer: Trainer<M, SalmonnSample, SalmonnBatch>; optimizer: FiniteAdamW; dispose(): void } {
   const where = 'trainSalmonn'
   if (!(model instanceof Module)) throw misuse(where, 'model', 'a Module', model)
-  requireObject(where, 'options', options)
+  requireOptions(where, options, [
+    'train',
+    'valid',
+    'test',
+    'outputDir',
+    'recipe',
+    'stage',
+    'compat',
+    'score',
+    'args',
+    'callbacks',
+    'loggers',
+    // What openSalmonnData gives may be handed on as it is.
+    ...DATA,
+  ])
   const { train, valid, test, outputDir, stage, compat, args = {}, callbacks = [], loggers = [] } = options
   for (const [name, data] of Object.entries({ train, valid, ...(test && { test }) })) {
     if (!(data instanceof SalmonnDataset)) throw misuse(where, name, 'a SalmonnDataset', data)

@@ -3,6 +3,7 @@ import {
   requireFunction,
   requireNumber,
   requireObject,
+  requireOptions,
   requireString,
   requireWhole,
   shown,
@@ -97,7 +98,7 @@ export async function alignWords(
   requireTrained(where, model, ['start_prediction_head', 'end_prediction_head'])
   requireObject(where, 'input', input)
   requireString(where, 'text', input.text)
-  requireObject(where, 'options', options)
+  requireOptions(where, options, ['delay', 'maxLength'])
   const { delay = 0.5, maxLength = 512 } = options
   requireNumber(where, 'delay', delay, { least: 0, below: 5 })
   requireWhole(where, 'maxLength', maxLength, 3)

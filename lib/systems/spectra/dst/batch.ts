@@ -1,6 +1,6 @@
 import { normalizeWav2Vec2 } from '../../../audio/normalize.js'
 import { readAudio } from '../../../audio/read.js'
-import { misuse, requireWhole } from '../../../base/check.js'
+import { misuse, requireOptions, requireWhole } from '../../../base/check.js'
 import { DataError } from '../../../base/errors.js'
 import { requireForm } from '../../../base/form.js'
 import type { Dataset } from '../../../data/dataset.js'
@@ -127,6 +127,7 @@ const SAMPLE = {
 /** Makes batches of turns, padded at their ends. */
 export function dstCollate(options: DstCollateOptions = {}): (samples: readonly DstSample[]) => DstBatch {
   requireForm('dstCollate', 'options', options, { 'padId?': 'number', 'textLength?': 'number' })
+  requireOptions('dstCollate', options, ['padId', 'textLength'])
   const { padId = 1, textLength } = options
   if (textLength !== undefined) requireWhole('dstCollate', 'textLength', textLength, 1)
   if (textLength !== undefined && textLength > MOST_TOKENS) {

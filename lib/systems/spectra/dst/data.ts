@@ -71,7 +71,7 @@ export async function loadDstSplit(folder: string, split: string, options: LoadD
 const fromDialogs = (source: string, dialogs: readonly DstDialog[], options: LoadDstSplitOptions): DstSplit =>
   fromExamples(
     source,
-    dialogs.flatMap((dialog) => dstExamples(dialog, options)),
+    dialogs.flatMap((dialog) => dstExamples(dialog, { config: options.config, compat: options.compat })),
     options,
   )
 

@@ -157,7 +157,7 @@ class Entry {
     return slotValues(
       entries.flatMap(([slot, label]) => {
         if (typeof label !== 'string') throw this.error(`${where}['${slot}']`, 'it must be a string')
-        const normal = normalizeDstLabel(slot, label, this.options)
+        const normal = normalizeDstLabel(slot, label, { compat: this.options.compat })
         return normal === 'none' ? [] : [[slot, normal] as const]
       }),
     )

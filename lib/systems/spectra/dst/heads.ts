@@ -1,4 +1,4 @@
-import { misuse, requireNumber } from '../../../base/check.js'
+import { misuse, requireNumber, requireOptions } from '../../../base/check.js'
 import { ConfigError, ShapeError } from '../../../base/errors.js'
 import { requireForm } from '../../../base/form.js'
 import { type FactoryOptions, functional, Linear } from '../../../nn/index.js'
@@ -50,6 +50,17 @@ export interface DstHeadsOptions extends FactoryOptions {
   compat?: 'published' | undefined
 }
 
+const HEADS: readonly (keyof DstHeadsOptions)[] = [
+  'config',
+  'hiddenSize',
+  'dropout',
+  'headsDropout',
+  'classLossRatio',
+  'compat',
+  'device',
+  'dtype',
+]
+
 /**
  * TripPy's heads (https://arxiv.org/abs/2005.02877) on SPECTRA's fused states: for each slot a class and a reference, both
  * from the first position, and where the value begins and ends. Parameters are called `class_<slot>`, `token_<slot>` and
@@ -62,7 +73,7 @@ export class DstHeads extends Module {
 
   constructor(options: DstHeadsOptions) {
     super()
-    requireForm('DstHeads', 'options', options, 'object')
+    requireOptions('DstHeads', options, HEADS)
     const { config, hiddenSize = 768, dropout = 0.1, headsDropout = 0, classLossRatio = 0.8, compat } = options
     this.#config = checkDstConfig(config)
     for (const [name, value] of Object.entries({ dropout, headsDropout, classLossRatio }))

@@ -1,4 +1,5 @@
 import { requireForm } from '../../../base/form.js'
+import { requireOptions } from '../../../base/check.js'
 import { checkDstConfig, type DstClassType, type DstConfig, variantsOf } from './config.js'
 import { type DstAudio, type DstDialog, type SlotValues, slotValues } from './dialog.js'
 import { type DstLabelOptions, dstWords, valueWords } from './text.js'
@@ -46,7 +47,7 @@ const TURN = { user: { text: 'string' }, system: { text: 'string' }, informed: '
  */
 export function dstExamples(dialog: DstDialog, options: DstExampleOptions): DstExample[] {
   requireForm('dstExamples', 'dialog', dialog, { id: 'string', turns: [TURN] })
-  requireForm('dstExamples', 'options', options, 'object')
+  requireOptions('dstExamples', options, ['config', 'compat'])
   const config = checkDstConfig(options.config)
   const labels = new Labels(config, options)
   return dialog.turns.map((turn, i) => {

@@ -73,9 +73,9 @@ export async function trackDst(
   requireForm('trackDst', 'model', model, { modules: 'function', forward: 'function' })
   requireForm('trackDst', 'dataset', dataset, { length: 'number', get: 'function' })
   requireForm('trackDst', 'options', options, { config: 'object', tokenizer: 'object', 'onBatch?': 'function' })
-  const { batchSize = 24, onBatch } = options
+  const { batchSize = 24, onBatch, padId, textLength, ...decoding } = options
   requireWhole('trackDst', 'batchSize', batchSize, 1)
-  const collate = dstCollate(options)
+  const collate = dstCollate({ ...(padId !== undefined && { padId }), ...(textLength !== undefined && { textLength }) })
   const modes = model.modules().map((module) => [module, module.training] as const)
   model.eval()
   const features: DstFeatures[] = []
@@ -92,7 +92,7 @@ export async function trackDst(
   } finally {
     for (const [module, mode] of modes) module.training = mode
   }
-  return decodeDst(features, predictions, options)
+  return decodeDst(features, predictions, decoding)
 }
 
 /** What a network says of one batch; it should be in evaluation mode. */

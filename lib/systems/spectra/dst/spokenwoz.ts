@@ -179,14 +179,15 @@ class DialogReader {
       const first = Array.isArray(book.booked) ? (book.booked[0] as Record<string, unknown> | undefined) : undefined
       const booked = slotValues(
         Object.entries(first ?? {}).map(
-          ([name, value]) => [name, normalizeDstLabel(`${domain}-${name}`, value, this.options)] as const,
+          ([name, value]) =>
+            [name, normalizeDstLabel(`${domain}-${name}`, value, { compat: this.options.compat })] as const,
         ),
       )
       for (const [category, entries] of [['book ', book] as const, ['', semi] as const]) {
         for (const [name, value] of Object.entries(entries)) {
           const slot = `${domain}-${category}${name}`
           if (!config.slots.includes(slot)) continue
-          const label = booked[name] ?? normalizeDstLabel(slot, value, this.options)
+          const label = booked[name] ?? normalizeDstLabel(slot, value, { compat: this.options.compat })
           if (label === (this.labels[slot] ?? 'none')) continue
           this.labels[slot] = label
           changes[slot] = label
@@ -207,7 +208,7 @@ class DialogReader {
         const [name, value] = [pair[0].toLowerCase(), pair[1].toLowerCase().trim()]
         if (name === 'none' || value === '?' || value === 'none') continue
         const slot = slotOfAct(`${domain}-${name}`)
-        if (slots.includes(slot)) values[slot] = normalizeDstLabel(slot, value, this.options)
+        if (slots.includes(slot)) values[slot] = normalizeDstLabel(slot, value, { compat: this.options.compat })
       }
     }
     return values

@@ -1,4 +1,4 @@
-import { misuse, requireString } from '../../../base/check.js'
+import { misuse, requireOptions, requireString } from '../../../base/check.js'
 import { requireForm } from '../../../base/form.js'
 
 /** TripPy's normalisation of utterances and of labels, as SpokenWOZ's labels are made with it. */
@@ -84,7 +84,7 @@ export interface DstLabelOptions {
 /** A label in its one spelling: 'not mentioned' -> 'none', parking 'yes' -> 'true'; of several values the first. */
 export function normalizeDstLabel(slot: string, label: unknown, options: DstLabelOptions = {}): string {
   requireString('normalizeDstLabel', 'slot', slot)
-  requireForm('normalizeDstLabel', 'options', options, 'object')
+  requireOptions('normalizeDstLabel', options, ['compat'])
   const odd = (Array.isArray(label) ? label : [label]).find((one) => typeof one === 'object' && one !== null)
   if (odd !== undefined || typeof label === 'symbol') {
     throw misuse('normalizeDstLabel', 'label', 'a text, or a list of texts', odd ?? label)

@@ -1,5 +1,6 @@
 import { ConfigError } from '../../../base/errors.js'
 import { requireForm } from '../../../base/form.js'
+import { requireOptions } from '../../../base/check.js'
 import { type DstConfig, knownDstConfig } from './config.js'
 import { type SlotValues, slotValues } from './dialog.js'
 import { type DstFeatures, type DstTokenizer, dstSpecialIds } from './features.js'
@@ -36,6 +37,7 @@ export function nextDstState(
   requireForm(where, 'prediction', prediction, PREDICTION)
   requireForm(where, 'turn', turn, { inputIds: 'list', informs: 'object' })
   requireForm(where, 'options', options, { tokenizer: { decode: 'function' } })
+  requireOptions(where, options, ['config', 'tokenizer', 'compat'])
   const { compat } = options
   const config = knownDstConfig(options.config)
   const published = compat === 'published'

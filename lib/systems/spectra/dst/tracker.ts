@@ -1,4 +1,4 @@
-import { requireObject, requireString } from '../../../base/check.js'
+import { requireObject, requireOptions, requireString } from '../../../base/check.js'
 import { dstCollate, readDstAudio } from './batch.js'
 import { checkDstConfig } from './config.js'
 import { type DstAudio, type SlotValues, slotValues } from './dialog.js'
@@ -38,7 +38,7 @@ export class DstTracker {
   #told: SlotValues = slotValues()
 
   constructor(options: DstTrackerOptions) {
-    requireObject('DstTracker', 'options', options)
+    requireOptions('DstTracker', options, ['model', 'maxLength', 'config', 'tokenizer', 'compat'])
     checkDstConfig(options.config)
     this.#options = options
     this.#featurizer = new DstFeaturizer(options)
@@ -78,7 +78,7 @@ export class DstTracker {
       const collate = dstCollate({ padId: dstSpecialIds(tokenizer).pad })
       const [prediction] = await predictDst(model, () => collate([{ features, userSamples, systemSamples }]))
       const before = this.state
-      this.state = nextDstState(before, prediction!, features, this.#options)
+      this.state = nextDstState(before, prediction!, features, { config, tokenizer, compat: this.#options.compat })
       this.#told = told
       this.#turn += 1
       const changed = config.slots.filter((slot) => this.state[slot] !== before[slot])

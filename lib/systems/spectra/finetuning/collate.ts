@@ -1,4 +1,4 @@
-import { misuse, requireObject, requireOneOf, requireWhole } from '../../../base/check.js'
+import { misuse, requireObject, requireOneOf, requireOptions, requireWhole } from '../../../base/check.js'
 import { DataError } from '../../../base/errors.js'
 import { requireForm } from '../../../base/form.js'
 import { noGrad, scope, Tensor, tensor, zeros } from '../../../tensor/index.js'
@@ -69,7 +69,7 @@ const LEAST_SAMPLES = 1680
 export function spectraCollate(task: Pick<SpectraTask, 'kind'>, options: SpectraCollateOptions = {}): SpectraCollator {
   const where = 'spectraCollate'
   requireObject(where, 'task', task)
-  requireObject(where, 'options', options)
+  requireOptions(where, options, ['historyAudio', 'turnIds', 'maxTextLength', 'maxAudioLength', 'compat', 'emptyAudio'])
   const {
     historyAudio = true,
     turnIds = true,

@@ -1,6 +1,6 @@
 import { existsSync, statSync } from 'node:fs'
 import { join } from 'node:path'
-import { misuse, requireNumber, requireObject, requireString } from '../../../base/check.js'
+import { misuse, requireNumber, requireObject, requireOptions, requireString } from '../../../base/check.js'
 import { ConfigError, DataError } from '../../../base/errors.js'
 import { requireForm } from '../../../base/form.js'
 import { Random } from '../../../data/random.js'
@@ -57,7 +57,19 @@ export interface SpectraData {
 export async function openSpectraData(path: string, options: OpenSpectraDataOptions): Promise<SpectraData> {
   const where = 'openSpectraData'
   requireString(where, 'path', path)
-  requireObject(where, 'options', options)
+  requireOptions(where, options, [
+    'task',
+    'tokenizer',
+    'layout',
+    'arrays',
+    'onBadRecord',
+    'maxAudioLength',
+    'speakers',
+    'validShare',
+    'seed',
+    'lowercase',
+    'maxContext',
+  ])
   const { validShare = 0.1, seed = 42, speakers = {} } = options
   requireNumber(where, 'validShare', validShare, { least: 0, below: 1 })
   checkHeldOut(where, speakers)

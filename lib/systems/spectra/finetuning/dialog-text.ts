@@ -1,4 +1,4 @@
-import { misuse, requireObject, requireWhole } from '../../../base/check.js'
+import { misuse, requireObject, requireOptions, requireWhole } from '../../../base/check.js'
 import { ConfigError } from '../../../base/errors.js'
 import { requireForm } from '../../../base/form.js'
 import type { Tokenizer } from '../../../text/tokenizer.js'
@@ -40,7 +40,7 @@ export class SpectraDialogText {
   /** @throws ConfigError when the tokenizer has no `<s>` and `</s>`, or puts a blank before a text by itself */
   constructor(tokenizer: Tokenizer, options: SpectraDialogTextOptions = {}) {
     requireForm('SpectraDialogText', 'tokenizer', tokenizer, { tokenToId: 'function', encode: 'function' })
-    requireObject('SpectraDialogText', 'options', options)
+    requireOptions('SpectraDialogText', options, ['lowercase', 'maxContext'])
     const { lowercase = true, maxContext = 10 } = options
     if (typeof lowercase !== 'boolean') throw misuse('SpectraDialogText', 'lowercase', 'a boolean', lowercase)
     requireWhole('SpectraDialogText', 'maxContext', maxContext)

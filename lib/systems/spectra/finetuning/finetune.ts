@@ -1,6 +1,9 @@
-import { defined, misuse, requireObject, requireOneOf, requireString } from '../../../base/check.js'
+import { defined, misuse, requireObject, requireOneOf, requireOptions, requireString } from '../../../base/check.js'
 import { ConfigError } from '../../../base/errors.js'
 import { requireForm } from '../../../base/form.js'
+import { existsSync } from 'node:fs'
+import { join } from 'node:path'
+import { readJson, writeJson } from '../../../files/json/json.js'
 import { isMainProcess, worldSize } from '../../../distributed/index.js'
 import { type RecipeResults, runRecipe } from '../../../kit/recipe.js'
 import { functional, Module } from '../../../nn/index.js'
@@ -133,7 +136,20 @@ export function spectraTrainer<M extends Module>(
   options: FinetuneSpectraOptions<M>,
 ): { trainer: Trainer<M, SpectraSample, SpectraBatch>; collate: SpectraCollator; dispose(): void } {
   const where = 'finetuneSpectra'
-  requireObject(where, 'options', options)
+  requireOptions(where, options, [
+    'model',
+    'data',
+    'outputDir',
+    'preset',
+    'compat',
+    'optimizer',
+    'earlyStopping',
+    'maxAudioLength',
+    'maxTextLength',
+    'args',
+    'callbacks',
+    'loggers',
+  ])
   const { model, data, outputDir, compat, args = {}, callbacks = [], loggers = [] } = options
   if (!(model instanceof Module)) throw misuse(where, 'model', 'a Module', model)
   requireObject(where, 'data', data)

@@ -1,4 +1,4 @@
-import { misuse, requireNumber, requireObject, requireOneOf } from '../../../base/check.js'
+import { misuse, requireNumber, requireObject, requireOneOf, requireOptions } from '../../../base/check.js'
 import { requireForm } from '../../../base/form.js'
 import { Module } from '../../../nn/index.js'
 import type { Tensor } from '../../../tensor/index.js'
@@ -29,7 +29,7 @@ export function spectraParameterGroups(
 ): DecayGroup[] {
   const where = 'spectraParameterGroups'
   if (!(model instanceof Module)) throw misuse(where, 'model', 'a Module', model)
-  requireObject(where, 'options', options)
+  requireOptions(where, options, ['weightDecay', 'mode'])
   const { weightDecay, mode = 'sane' } = options
   requireNumber(where, 'weightDecay', weightDecay, { least: 0 })
   requireOneOf(where, 'mode', mode, ['sane', 'published'])
@@ -78,6 +78,7 @@ export function spectraOptimizer(
 ): AdamW {
   requireForm('spectraOptimizer', 'model', model, Module)
   requireForm('spectraOptimizer', 'options', options, { learningRate: 'number', weightDecay: 'number' })
+  requireOptions('spectraOptimizer', options, ['learningRate', 'weightDecay', 'mode', 'correction'])
   const { learningRate: lr, weightDecay, mode = 'sane', correction = true } = options
   const groups = spectraParameterGroups(model, { weightDecay, mode })
   const settings = { lr, betas: [0.9, 0.999] as [number, number], eps: 1e-8, weightDecay }
@@ -90,7 +91,7 @@ export function spectraSteps(
   options: { epochs: number; batchSize: number; accumulation?: number; worldSize?: number },
 ): number {
   requireNumber('spectraSteps', 'samples', samples, { least: 0 })
-  requireForm('spectraSteps', 'options', options, 'object')
+  requireOptions('spectraSteps', options, ['epochs', 'batchSize', 'accumulation', 'worldSize'])
   const { epochs, batchSize, accumulation = 1, worldSize = 1 } = options
   for (const [name, value] of Object.entries({ epochs, batchSize, accumulation, worldSize })) {
     requireNumber('spectraSteps', name, value, { least: 0 })

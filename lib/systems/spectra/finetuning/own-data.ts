@@ -1,6 +1,6 @@
 import { dirname, resolve } from 'node:path'
 import { readAudio } from '../../../audio/read.js'
-import { misuse, requireObject, requireOneOf, requireString, requireWhole } from '../../../base/check.js'
+import { misuse, requireObject, requireOneOf, requireOptions, requireString, requireWhole } from '../../../base/check.js'
 import { ConfigError, DataError, VoxtorchError } from '../../../base/errors.js'
 import { type JsonlDataset, jsonlDataset } from '../../../data/jsonl-dataset.js'
 import { BadRecords, type OnBadRecord } from '../../../kit/records.js'
@@ -64,7 +64,17 @@ export interface SpectraJsonlData {
 export async function readSpectraJsonl(file: string, options: ReadSpectraJsonlOptions): Promise<SpectraJsonlData> {
   const where = 'readSpectraJsonl'
   requireString(where, 'file', file)
-  requireObject(where, 'options', options)
+  requireOptions(where, options, [
+    'task',
+    'tokenizer',
+    'onBadRecord',
+    'audio',
+    'maxAudioLength',
+    'otherAudio',
+    'history',
+    'lowercase',
+    'maxContext',
+  ])
   const { task, tokenizer, onBadRecord = 'stop', audio = 'memory', otherAudio = 'convert' } = options
   const { maxAudioLength = SPECTRA_AUDIO_LENGTH, history, lowercase, maxContext } = options
   requireObject(where, 'task', task)

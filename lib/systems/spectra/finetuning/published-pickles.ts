@@ -1,6 +1,6 @@
 import { existsSync, statSync } from 'node:fs'
 import { join } from 'node:path'
-import { misuse, requireObject, requireOneOf, requireString } from '../../../base/check.js'
+import { misuse, requireObject, requireOneOf, requireOptions, requireString } from '../../../base/check.js'
 import { DataError } from '../../../base/errors.js'
 import { readArchive } from '../../../files/archive.js'
 import { Place } from '../../../files/byte-source.js'
@@ -48,7 +48,7 @@ export interface SpectraPickles {
 export async function readSpectraPickles(path: string, options: ReadSpectraPicklesOptions): Promise<SpectraPickles> {
   const where = 'readSpectraPickles'
   requireString(where, 'path', path)
-  requireObject(where, 'options', options)
+  requireOptions(where, options, ['task', 'splits', 'layout', 'arrays'])
   const { splits = SPECTRA_SPLITS, layout = 'auto', arrays = 'tensor' } = options
   const task = typeof options.task === 'string' ? publishedSpectraTask(options.task) : options.task
   requireObject(where, 'task', task)

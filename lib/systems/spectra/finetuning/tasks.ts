@@ -1,4 +1,4 @@
-import { misuse, requireObject, requireOneOf, requireString, requireWhole } from '../../../base/check.js'
+import { misuse, requireObject, requireOneOf, requireOptions, requireString, requireWhole } from '../../../base/check.js'
 import { ConfigError } from '../../../base/errors.js'
 import { requireForm } from '../../../base/form.js'
 import { nearest } from '../../../base/nearest.js'
@@ -120,7 +120,7 @@ export const isPublishedTask = (name: unknown): name is SpectraTaskName =>
 /** Checks a task of one's own; classes may still be unknown (`numLabels` 0) until the data is read. */
 export function spectraTask(options: SpectraTaskOptions): SpectraTask {
   const where = 'A task of SPECTRA'
-  requireObject(where, 'options', options)
+  requireOptions(where, options, ['name', 'kind', 'labels', 'numLabels', 'keyMetric'])
   const { name, kind, labels, numLabels, keyMetric } = options
   requireString(where, 'name', name)
   requireOneOf(where, 'kind', kind, ['regression', 'classification'])

@@ -1,24 +1,17 @@
 import { join } from 'node:path'
-import { misuse, requireObject, requireWhole } from '../../../base/check.js'
+import { misuse, requireObject, requireOptions, requireWhole } from '../../../base/check.js'
 import { DataError } from '../../../base/errors.js'
 import { readJson, writeJson } from '../../../files/json/json.js'
+import type { LoadSpectraOptions } from '../network/files.js'
+import { SpectraForSequenceClassification } from '../network/network.js'
+import { requireTrained } from '../network/untrained.js'
 import type { Tensor } from '../../../tensor/index.js'
 import { Tokenizer } from '../../../text/tokenizer.js'
 import { cutText } from '../finetuning/collate.js'
 import { SpectraDialogText, type SpectraDialogTextOptions } from '../finetuning/dialog-text.js'
 import type { SpectraTask } from '../finetuning/tasks.js'
-import type { LoadSpectraOptions } from '../network/files.js'
-import { SpectraForSequenceClassification } from '../network/network.js'
-import { requireTrained } from '../network/untrained.js'
 import { embedded, meanOf, rowsOf } from './embed.js'
-import {
-  readTurns,
-  type SpectraTurn,
-  type SpectraTurnOptions,
-  type SpectraWindow,
-  type TurnReading,
-  type TurnRow,
-} from './turns.js'
+import { type SpectraTurn, type SpectraTurnOptions, type SpectraWindow, type TurnReading, type TurnRow, readTurns } from './turns.js'
 
 /** What a fine-tuned network was taught, beside its weights. */
 export interface SpectraClassifierOptions extends SpectraDialogTextOptions {
@@ -103,7 +96,17 @@ export class SpectraClassifier {
     if (!(model instanceof SpectraForSequenceClassification)) {
       throw misuse(where, 'model', 'a SpectraForSequenceClassification', model)
     }
-    requireObject(where, 'options', options)
+    requireOptions(where, options, [
+      'tokenizer',
+      'task',
+      'history',
+      'historyAudio',
+      'turnIds',
+      'maxAudioLength',
+      'maxTextLength',
+      'lowercase',
+      'maxContext',
+    ])
     const { tokenizer, task, ...card } = options
     if (!(tokenizer instanceof Tokenizer)) throw misuse(where, 'tokenizer', 'a Tokenizer', tokenizer)
     requireObject(where, 'task', task)
@@ -173,7 +176,7 @@ export class SpectraClassifier {
    */
   async classify(turns: readonly SpectraTurn[], options: SpectraClassifyOptions = {}): Promise<SpectraAnswer[]> {
     const where = 'SpectraClassifier.classify'
-    requireObject(where, 'options', options)
+    requireOptions(where, options, ['attentions', 'batchSize', 'longAudio'])
     requireTrained(where, this.model, ['head'])
     const { attentions = false, ...reading } = options
     if (typeof attentions !== 'boolean') throw misuse(where, 'attentions', 'a boolean', attentions)
@@ -203,7 +206,7 @@ export class SpectraClassifier {
   /** See `embedTurns`: the state of each turn on which the head stands, [hiddenSize]. */
   embed(turns: readonly SpectraTurn[], options: SpectraTurnOptions = {}): Promise<Float32Array[]> {
     const where = 'SpectraClassifier.embed'
-    requireObject(where, 'options', options)
+    requireOptions(where, options, ['batchSize', 'longAudio'])
     return embedded(where, this.model, turns, this.#reading, options)
   }
 

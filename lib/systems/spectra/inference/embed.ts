@@ -1,6 +1,6 @@
-import { misuse, requireObject } from '../../../base/check.js'
-import type { Tensor } from '../../../tensor/index.js'
-import type { Tokenizer } from '../../../text/tokenizer.js'
+import { misuse, requireObject, requireOptions } from '../../../base/check.js'
+import { type Tensor } from '../../../tensor/index.js'
+import { type Tokenizer } from '../../../text/tokenizer.js'
 import { SpectraDialogText, type SpectraDialogTextOptions } from '../finetuning/dialog-text.js'
 import {
   Spectra,
@@ -31,8 +31,12 @@ export async function embedTurns(
   options: EmbedTurnsOptions,
 ): Promise<Float32Array[]> {
   requireSpectra('embedTurns', model)
-  requireObject('embedTurns', 'options', options)
-  return embedded('embedTurns', model, turns, readingOf(model, options), options)
+  requireOptions('embedTurns', options, ['tokenizer', 'batchSize', 'longAudio', 'lowercase', 'maxContext'])
+  const { batchSize, longAudio, ...text } = options
+  return embedded('embedTurns', model, turns, readingOf(model, text), {
+    ...(batchSize !== undefined && { batchSize }),
+    ...(longAudio !== undefined && { longAudio }),
+  })
 }
 
 /** As a network that was only pre-trained reads turns. */

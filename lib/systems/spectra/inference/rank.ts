@@ -1,11 +1,11 @@
-import { misuse, requireObject, requireOneOf } from '../../../base/check.js'
-import type { Tokenizer } from '../../../text/tokenizer.js'
-import type { SpectraDialogTextOptions, SpectraTurnText } from '../finetuning/dialog-text.js'
+import { misuse, requireObject, requireOneOf, requireOptions } from '../../../base/check.js'
 import { SpectraForPreTraining } from '../network/network.js'
 import { requireTrained } from '../network/untrained.js'
+import type { Tokenizer } from '../../../text/tokenizer.js'
+import type { SpectraDialogTextOptions, SpectraTurnText } from '../finetuning/dialog-text.js'
 import { readingOf, rowsOf } from './embed.js'
 import type { SpectraTurnAudio } from './turn-audio.js'
-import { readTurns, type SpectraTurn } from './turns.js'
+import { type SpectraTurn, readTurns } from './turns.js'
 
 /** Turns that were said, and answers to the last one. */
 export interface RankResponsesInput {
@@ -51,7 +51,7 @@ export async function rankResponses(
   if (!(model instanceof SpectraForPreTraining)) throw misuse(where, 'model', 'a SpectraForPreTraining', model)
   requireTrained(where, model, ['selection_head'])
   requireObject(where, 'input', input)
-  requireObject(where, 'options', options)
+  requireOptions(where, options, ['tokenizer', 'batchSize', 'longAudio', 'lowercase', 'maxContext'])
   const { history, historyAudio = null, responses } = input
   if (!Array.isArray(history) || history.length === 0) throw misuse(where, 'history', 'a list of turns', history)
   if (!Array.isArray(responses)) throw misuse(where, 'responses', 'a list of answers', responses)

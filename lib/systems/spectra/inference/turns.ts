@@ -1,5 +1,5 @@
 import { LONG_AUDIO, type LongAudio } from '../../../audio/long.js'
-import { misuse, requireObject, requireOneOf, requireWhole } from '../../../base/check.js'
+import { misuse, requireObject, requireOneOf, requireOptions, requireWhole } from '../../../base/check.js'
 import { Module } from '../../../nn/module.js'
 import { noGrad, scope, type Tensor, tensor } from '../../../tensor/index.js'
 import { type SpectraBatch, spectraCollate } from '../finetuning/collate.js'
@@ -71,7 +71,7 @@ export async function readTurns<T>(
   run: (batch: Omit<SpectraBatch, 'labels'>, rows: readonly TurnRow[]) => Promise<T[]>,
 ): Promise<{ row: TurnRow; said: T }[][]> {
   if (!Array.isArray(turns)) throw misuse(where, 'turns', 'a list of turns', turns)
-  requireObject(where, 'options', options)
+  requireOptions(where, options, ['batchSize', 'longAudio'])
   const { batchSize = 8, longAudio = 'windows' } = options
   requireWhole(where, 'batchSize', batchSize, 1)
   requireOneOf(where, 'longAudio', longAudio, LONG_AUDIO)

@@ -1,5 +1,4 @@
 import { existsSync } from 'node:fs'
-import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { misuse } from '../../../base/check.js'
 import { CheckpointError, ConfigError } from '../../../base/errors.js'
@@ -7,19 +6,14 @@ import { toSnake } from '../../../base/key-case.js'
 import { writeJson } from '../../../files/json/json.js'
 import { saveSafetensors } from '../../../files/safetensors/safetensors.js'
 import { resolveModel } from '../../../hub/index.js'
-import type { NetworkConfig } from '../../../models/config.js'
+import { type NetworkConfig } from '../../../models/config.js'
 import { speechEncoderHeads, speechEncoderName } from '../../../models/encoders/speech-encoder.js'
-import {
-  type LoadNetworkOptions,
-  type NetworkKind,
-  parted,
-  readConfig,
-  requireModelType,
-} from '../../../models/pretrained.js'
+import { type LoadNetworkOptions, type NetworkKind, parted, readConfig, requireModelType } from '../../../models/pretrained.js'
 import { type FillOptions, filled, readWeights, renamed } from '../../../models/weights.js'
-import type { NativeModule } from '../../../nn/native-module.js'
-import type { FactoryOptions } from '../../../nn/parameter.js'
-import { scope, type Tensor } from '../../../tensor/index.js'
+import { type NativeModule } from '../../../nn/native-module.js'
+import { type FactoryOptions, type NetworkOptions } from '../../../nn/parameter.js'
+import { type Tensor, scope } from '../../../tensor/index.js'
+import { makeDirectory } from '../../../base/atomic.js'
 import {
   type CompleteSpectraConfig,
   optionsIn,
@@ -69,7 +63,7 @@ export interface SpectraKind {
   heads: string[]
 }
 
-type Build<M> = (config: CompleteSpectraConfig, factory: FactoryOptions & { initialize: boolean }) => M
+type Build<M> = (config: CompleteSpectraConfig, factory: NetworkOptions & { initialize: boolean }) => M
 interface Source {
   config: SpectraConfig
   /** Under the network's names, but for heads of other networks. */
@@ -147,11 +141,13 @@ function encodersOf(from: string | SpectraEncoders): SpectraEncoders | undefined
 
 /** text_config.json, audio_config.json and weights; config.json holds the choices of a network saved here. */
 async function published(folder: string, options: FillOptions): Promise<Source> {
+  const own = existsSync(join(folder, 'config.json')) ? await readConfig(folder) : {}
+  // First, so that the folder of another network is told by what it is.
+  requireModelType(folder, own, { modelType: 'spectra', architecture: 'Spectra' })
   const [textConfig, audioConfig] = [
     await readConfig(folder, 'text_config.json'),
     await readConfig(folder, 'audio_config.json'),
   ]
-  const own = existsSync(join(folder, 'config.json')) ? await readConfig(folder) : {}
   const { tensors, file, mapped } = await readWeights(folder, options)
   const report = emptyReport(Object.keys(tensors).length)
   const state = new Map<string, Tensor>()
@@ -273,7 +269,7 @@ export async function saveSpectra(
   module: NativeModule,
   config: CompleteSpectraConfig,
 ): Promise<void> {
-  await mkdir(directory, { recursive: true })
+  makeDirectory(directory, CheckpointError)
   const text: NetworkConfig = {
     ...config.textConfig,
     maxLength: config.maxTextLength,

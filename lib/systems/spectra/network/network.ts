@@ -1,7 +1,7 @@
 import { opAsync } from '../../../native/call.js'
-import { makeNative, NativeModule, nativeOf } from '../../../nn/native-module.js'
-import type { FactoryOptions } from '../../../nn/parameter.js'
-import type { Tensor } from '../../../tensor/index.js'
+import { NativeModule, makeNative, nativeOf } from '../../../nn/native-module.js'
+import { type FactoryOptions, type NetworkOptions } from '../../../nn/parameter.js'
+import { type Tensor } from '../../../tensor/index.js'
 import { type CompleteSpectraConfig, frameCount, nativeConfig, type SpectraConfig, spectraConfig } from './config.js'
 import {
   type LoadSpectraOptions,
@@ -141,7 +141,7 @@ const classificationKind: SpectraKind = {
   heads: ['head'],
 }
 
-type Factory = FactoryOptions & { initialize?: boolean }
+type Factory = NetworkOptions & { initialize?: boolean }
 
 /** What the three networks have in common. */
 abstract class SpectraNetwork extends NativeModule {
@@ -228,7 +228,7 @@ export class Spectra extends SpectraNetwork {
    * Random weights. `config` is a configuration or `'base'`, the published size with seven convolutions.
    * @throws ConfigError for unknown options and sizes that do not fit
    */
-  static fromConfig(config: SpectraConfig | string, options: FactoryOptions = {}): Spectra {
+  static fromConfig(config: SpectraConfig | string, options: NetworkOptions = {}): Spectra {
     return new Spectra(spectraConfig(config), options)
   }
 
@@ -263,7 +263,7 @@ export class SpectraForPreTraining extends SpectraNetwork {
     }
   }
 
-  static fromConfig(config: SpectraConfig | string, options: FactoryOptions = {}): SpectraForPreTraining {
+  static fromConfig(config: SpectraConfig | string, options: NetworkOptions = {}): SpectraForPreTraining {
     return new SpectraForPreTraining(spectraConfig(config), options)
   }
 
@@ -300,7 +300,7 @@ export class SpectraForSequenceClassification extends SpectraNetwork {
     super(classificationKind, config, options)
   }
 
-  static fromConfig(config: SpectraConfig | string, options: FactoryOptions = {}): SpectraForSequenceClassification {
+  static fromConfig(config: SpectraConfig | string, options: NetworkOptions = {}): SpectraForSequenceClassification {
     return new SpectraForSequenceClassification(spectraConfig(config), options)
   }
 

@@ -1,4 +1,4 @@
-import { requireFunction, requireObject, requireWhole, shown } from '../../../base/check.js'
+import { requireFunction, requireObject, requireOptions, requireWhole, shown } from '../../../base/check.js'
 import { ConfigError, DataError } from '../../../base/errors.js'
 import { type Tensor, tensor } from '../../../tensor/index.js'
 import type { FramesOf, SpectraMaskedText, SpectraPretrainingSample } from './dataset.js'
@@ -43,7 +43,7 @@ export function spectraPretrainingCollate(
   options: SpectraPretrainingCollateOptions,
 ): (samples: readonly SpectraPretrainingSample[]) => SpectraPretrainingBatch {
   const where = 'spectraPretrainingCollate'
-  requireObject(where, 'options', options)
+  requireOptions(where, options, ['frames', 'maxLength', 'padToSamples'])
   const { frames, maxLength = 512, padToSamples } = options
   requireFunction(where, 'frames', frames)
   requireWhole(where, 'maxLength', maxLength, 2)

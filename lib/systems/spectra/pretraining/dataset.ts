@@ -1,4 +1,4 @@
-import { requireFunction, requireObject, requireWhole } from '../../../base/check.js'
+import { requireFunction, requireObject, requireOptions, requireWhole } from '../../../base/check.js'
 import { ConfigError, DataError } from '../../../base/errors.js'
 import type { Dataset } from '../../../data/dataset.js'
 import { Random } from '../../../data/random.js'
@@ -69,7 +69,7 @@ export class SpectraPretrainingDataset implements Dataset<SpectraPretrainingSamp
   constructor(source: SpectraPretrainingSource, options: SpectraPretrainingOptions) {
     const where = 'SpectraPretrainingDataset'
     requireObject(where, 'source', source)
-    requireObject(where, 'options', options)
+    requireOptions(where, options, ['frames', 'seed', 'numTurns', 'maxSamples', 'mlm', 'mam'])
     const { frames, seed = 0, numTurns = 8, maxSamples = SPECTRA_SAMPLES, mlm = {}, mam = {} } = options
     requireFunction(where, 'frames', frames)
     requireWhole(where, 'seed', seed)

@@ -2,7 +2,7 @@ import { existsSync } from 'node:fs'
 import { readdir, readFile } from 'node:fs/promises'
 import { basename, dirname, join, relative } from 'node:path'
 import { energyVad, readAudio } from '../../../audio/index.js'
-import { requireObject, requireString } from '../../../base/check.js'
+import { requireObject, requireOptions, requireString } from '../../../base/check.js'
 import { DataError } from '../../../base/errors.js'
 import { type CsvRow, readCsv } from '../../../files/csv/csv.js'
 import { readJson } from '../../../files/json/json.js'
@@ -21,7 +21,7 @@ export async function* spotifyTurns(
   options: { audioExtension?: string } = {},
 ): AsyncGenerator<SpectraDialogTurn, void, void> {
   requireString('spotifyTurns', 'transcripts', transcripts)
-  requireObject('spotifyTurns', 'options', options)
+  requireOptions('spotifyTurns', options, ['audioExtension'])
   const { audioExtension = '.ogg' } = options
   requireString('spotifyTurns', 'audioExtension', audioExtension)
   for (const path of await filesBelow(transcripts, '.json')) {
@@ -76,7 +76,7 @@ export async function* clipTurns(
   options: ClipTurnsOptions = {},
 ): AsyncGenerator<SpectraDialogTurn, void, void> {
   requireString('clipTurns', 'directory', directory)
-  requireObject('clipTurns', 'options', options)
+  requireOptions('clipTurns', options, ['transcripts', 'dialogOf'])
   const clips = await transcribed(directory, options.transcripts)
   const { dialogOf = ({ file, speaker }) => speaker ?? dirname(file) } = options
   const byDialog = new Map<string, Clip[]>()

@@ -1,4 +1,4 @@
-import { misuse, requireNumber, requireObject, requireWhole } from '../../../base/check.js'
+import { misuse, requireNumber, requireObject, requireOptions, requireWhole } from '../../../base/check.js'
 import { Random } from '../../../data/random.js'
 
 export interface MaskTokensOptions {
@@ -28,7 +28,7 @@ export function maskTokens(
   const where = 'maskTokens'
   if (!Array.isArray(ids)) throw misuse(where, 'ids', 'an array of token ids', ids)
   if (!(random instanceof Random)) throw misuse(where, 'random', 'a Random', random)
-  requireObject(where, 'options', options)
+  requireOptions(where, options, ['probability', 'vocabSize', 'maskId', 'specialIds'])
   const { probability = 0.15, vocabSize = 50265, maskId = 50264 } = options
   requireNumber(where, 'probability', probability, { least: 0 })
   requireWhole(where, 'vocabSize', vocabSize, 1)
@@ -74,7 +74,7 @@ export function maskFrames(
   requireWhole(where, 'frames', frames)
   if (frames > 2 ** 31 - 1) throw misuse(where, 'frames', 'below 2^31', frames)
   if (!(random instanceof Random)) throw misuse(where, 'random', 'a Random', random)
-  requireObject(where, 'options', options)
+  requireOptions(where, options, ['probability', 'minSpan', 'maxSpan', 'block'])
   const { probability = 0.15, minSpan = 20, maxSpan = 50, block = 1.2 } = options
   requireNumber(where, 'probability', probability, { least: 0 })
   requireWhole(where, 'minSpan', minSpan, 1)

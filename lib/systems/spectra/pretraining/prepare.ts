@@ -1,10 +1,10 @@
-import { mkdir } from 'node:fs/promises'
 import { dirname, join, resolve } from 'node:path'
 import { writeWav } from '../../../audio/index.js'
-import { misuse, requireFunction, requireObject, requireOneOf, requireString } from '../../../base/check.js'
+import { misuse, requireFunction, requireObject, requireOneOf, requireOptions, requireString } from '../../../base/check.js'
 import { DataError } from '../../../base/errors.js'
 import { writeJson } from '../../../files/json/json.js'
 import { readJsonl, writeJsonl } from '../../../files/json/jsonl.js'
+import { makeDirectory } from '../../../base/atomic.js'
 import { scope, tensor } from '../../../tensor/index.js'
 import { Tokenizer } from '../../../text/index.js'
 import { SpectraDialogText } from '../finetuning/dialog-text.js'
@@ -78,7 +78,7 @@ export async function prepareSpectraPretraining(
   options: PrepareSpectraOptions,
 ): Promise<SpectraPreparation> {
   const where = 'prepareSpectraPretraining'
-  requireObject(where, 'options', options)
+  requireOptions(where, options, ['output', 'tokenizer', 'audioRoot', 'onProblem', 'format', 'wordTimes'])
   const { output, tokenizer, onProblem = 'skip', format = 'pcm16', wordTimes = 'as given' } = options
   requireString(where, 'output', output)
   requireOneOf(where, 'onProblem', onProblem, ['skip', 'error'])
@@ -91,7 +91,7 @@ export async function prepareSpectraPretraining(
   const audioRoot = options.audioRoot ?? (typeof turns === 'string' ? dirname(turns) : '.')
   requireString(where, 'audioRoot', audioRoot)
   const preparation = new Preparation(output, audioRoot, encoderOf(where, tokenizer), format, new Problems(onProblem))
-  await mkdir(join(output, 'audio'), { recursive: true })
+  makeDirectory(join(output, 'audio'), DataError)
   const rows = typeof turns === 'string' ? readJsonl(turns, { skipBlank: true }) : turns
   await writeJsonl(join(output, 'entries.jsonl'), preparation.entriesOf(rows, typeof turns === 'string' ? turns : ''))
   const summary = preparation.summary(wordTimes)
@@ -190,7 +190,7 @@ class Preparation {
     }
     const dialog = this.#dialogs.get(turn.dialog) as number
     const audio = `audio/${String(dialog).padStart(6, '0')}/${String(this.#entries).padStart(7, '0')}.wav`
-    await mkdir(dirname(join(this.output, audio)), { recursive: true })
+    makeDirectory(dirname(join(this.output, audio)), DataError)
     await scope(() =>
       writeWav(join(this.output, audio), tensor(samples), { sampleRate: SPECTRA_RATE, format: this.format }),
     )

@@ -1,4 +1,4 @@
-import { misuse, requireFunction, requireObject, requireString } from '../../../base/check.js'
+import { misuse, requireFunction, requireObject, requireOptions, requireString } from '../../../base/check.js'
 import { ConfigError } from '../../../base/errors.js'
 import { Module } from '../../../nn/index.js'
 import { noGrad, scope, Tensor } from '../../../tensor/index.js'
@@ -65,7 +65,20 @@ export const SPECTRA_PRETRAINING_ARGUMENTS = {
  */
 export async function pretrainSpectra(options: PretrainSpectraOptions): Promise<TrainOutput> {
   const where = 'pretrainSpectra'
-  requireObject(where, 'options', options)
+  requireOptions(where, options, [
+    'model',
+    'data',
+    'evalData',
+    'args',
+    'numTurns',
+    'maxLength',
+    'padToSamples',
+    'mlm',
+    'mam',
+    'onLosses',
+    'callbacks',
+    'loggers',
+  ])
   const { model, args, numTurns, mlm, mam, padToSamples, onLosses } = options
   if (!(model instanceof Module)) throw misuse(where, 'model', 'a SpectraForPreTraining', model)
   const maxLength = options.maxLength ?? model.config?.maxTextLength

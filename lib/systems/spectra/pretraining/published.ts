@@ -1,10 +1,11 @@
-import { mkdir, readdir, stat } from 'node:fs/promises'
+import { readdir, stat } from 'node:fs/promises'
 import { join } from 'node:path'
-import { requireObject, requireOneOf, requireString } from '../../../base/check.js'
+import { requireObject, requireOneOf, requireOptions, requireString } from '../../../base/check.js'
 import { DataError } from '../../../base/errors.js'
 import { writeJson } from '../../../files/json/json.js'
 import { writeJsonl } from '../../../files/json/jsonl.js'
 import { readPickle } from '../../../files/pickle/read-pickle.js'
+import { makeDirectory } from '../../../base/atomic.js'
 import { type OnProblem, Problems, type SpectraEntry, type SpectraWord, withSoundWords } from './entry.js'
 
 export interface PublishedSpectraOptions {
@@ -33,7 +34,7 @@ export async function readPublishedSpectraPretraining(
 ): Promise<PublishedSpectra> {
   const where = 'readPublishedSpectraPretraining'
   requireString(where, 'path', path)
-  requireObject(where, 'options', options)
+  requireOptions(where, options, ['onProblem'])
   const { onProblem = 'skip' } = options
   requireOneOf(where, 'onProblem', onProblem, ['skip', 'error'])
   const problems = new Problems(onProblem)
@@ -60,7 +61,7 @@ export async function importPublishedSpectraPretraining(
   requireString('importPublishedSpectraPretraining', 'output', output)
   requireString('importPublishedSpectraPretraining', 'audioRoot', audioRoot)
   const { entries, skipped } = await readPublishedSpectraPretraining(path, options)
-  await mkdir(output, { recursive: true })
+  makeDirectory(output, DataError)
   await writeJsonl(join(output, 'entries.jsonl'), entries)
   await writeJson(join(output, 'info.json'), { form: 'spectra-pretraining-1', audioRoot, skipped })
   return { entries: entries.length, skipped }

@@ -1,10 +1,10 @@
 import { existsSync } from 'node:fs'
 import { join, resolve } from 'node:path'
-import { misuse, requireFunction, requireObject, requireString } from '../../../base/check.js'
+import { misuse, requireFunction, requireObject, requireOptions, requireString } from '../../../base/check.js'
 import { ConfigError, DataError } from '../../../base/errors.js'
-import { jsonlDataset } from '../../../data/jsonl-dataset.js'
 import { readJson } from '../../../files/json/json.js'
 import { readJsonl } from '../../../files/json/jsonl.js'
+import { jsonlDataset } from '../../../data/jsonl-dataset.js'
 import type { SpectraEntry } from './entry.js'
 import { readSlice } from './source-audio.js'
 
@@ -30,7 +30,7 @@ export async function openSpectraPretraining(
 ): Promise<SpectraPretrainingSource> {
   const where = 'openSpectraPretraining'
   requireString(where, 'directory', directory)
-  requireObject(where, 'options', options)
+  requireOptions(where, options, ['audioRoot'])
   const info = join(directory, 'info.json')
   const said = existsSync(info) ? ((await readJson(info)) as { audioRoot?: unknown } | null)?.audioRoot : undefined
   const audioRoot = options.audioRoot ?? (typeof said === 'string' ? said : directory)
