@@ -11,8 +11,9 @@ import { fileURLToPath } from 'node:url'
 const root = fileURLToPath(new URL('..', import.meta.url))
 const build = join(root, 'build-sanitize')
 
-// What a sanitizer cannot keep, most of it memory: its shadow memory and quarantine of freed blocks count as the process's memory, and nothing
-// is given back. Other bounds on memory are wider there (`MEMORY_SLACK` of test/patience.ts). By the beginning of a name.
+// What a sanitizer cannot keep, most of it memory: its shadow memory and quarantine of freed blocks count as the
+// process's memory, and nothing is given back. Other bounds on memory are wider there (`MEMORY_SLACK` of
+// test/patience.ts). By the beginning of a name.
 const EXCLUDED_TESTS = {
   'takes 50 requests of 5 MB at once': 'gives memory back',
   'an hour streams in bounded memory': 'constant memory',
