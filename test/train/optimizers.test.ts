@@ -239,7 +239,9 @@ describe('optimiser', () => {
     const loss = async () => read().sum()
     for (const kind of [SGD, Adam, AdamW, Adagrad, Adafactor, Lion, RMSprop, LBFGS] as never[]) {
       const optimizer = new (kind as typeof SGD)([weight], { lr: 0.5 })
-      await expect(optimizer.step(...([loss] as unknown as []))).rejects.toThrow(/^The gradient of .*\[5,3\] is sparse/)
+      await expect(kind === LBFGS ? optimizer.step(...([loss] as unknown as [])) : optimizer.step()).rejects.toThrow(
+        /^The gradient of .*\[5,3\] is sparse/,
+      )
     }
     await expect(clipGradNorm([weight], 1)).rejects.toThrow(GradientError)
     await expect(clipGradValue([weight], 1)).rejects.toThrow(GradientError)

@@ -1,6 +1,8 @@
 // Small trainings that tests run in one process and in several: `node ranks-run.mjs MODE OUTPUT [JSON arguments]`. The
 // batches of all ranks together are always of eight samples. Prints lines of JSON.
-import { setTimeout as sleep } from 'node:timers/promises'
+import { setTimeout as sleep, setImmediate as turn } from 'node:timers/promises'
+import { setFlagsFromString } from 'node:v8'
+import { runInNewContext } from 'node:vm'
 import * as vt from 'voxtorch'
 
 const [mode, output, more = '{}'] = process.argv.slice(2)
@@ -69,10 +71,24 @@ function newTrainer(name, args, options = {}) {
   })
 }
 
+setFlagsFromString('--expose-gc')
+const collect = runInNewContext('gc')
+
+/** Tensors that are alive when the garbage, that of the training before included, is gone. */
+async function settled() {
+  for (let last = Number.NaN; ; ) {
+    collect()
+    await turn() // finalizers run in a later turn of the loop
+    const live = vt.memoryStats().liveTensors
+    if (live === last) return live
+    last = live
+  }
+}
+
 /** Trains, and tells what came out: the same on all ranks. */
 async function report(name, args, options) {
   const trainer = newTrainer(name, args, options)
-  const before = vt.memoryStats().liveTensors
+  const before = await settled()
   const { state } = await trainer.train()
   const { logHistory, samplesSeen, tokensSeen, globalStep } = state
   const { predictions } = await trainer.predict(evalDataset)
@@ -81,7 +97,9 @@ async function report(name, args, options) {
   const result = { name, logHistory, samplesSeen, tokensSeen, globalStep, predictions: predictions.toArray(), weights }
   predictions.dispose()
   trainer.dispose()
-  return { ...result, left: vt.memoryStats().liveTensors - before }
+  const left = (await settled()) - before
+  trainer.model.dispose() // and so was alive until here
+  return { ...result, left }
 }
 
 const ROBERTA = {
