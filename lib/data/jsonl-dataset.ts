@@ -3,7 +3,7 @@ import { misuse, requireObject, requireOneOf, requireOptions, requireString, req
 import { ConfigError, DataError } from '../base/errors.js'
 import { jsonValue, refuseTooMuch } from '../files/json/json.js'
 import { JsonScan } from '../files/json/scan.js'
-import { LONGEST_LINE, chunksOf, faultIn, utf8, withoutMark } from '../files/text.js'
+import { chunksOf, faultIn, LONGEST_LINE, utf8, withoutMark } from '../files/text.js'
 import { BadRecord, type Dataset, type IterableDataset, type StreamContext } from './dataset.js'
 
 export interface JsonlDatasetOptions {

@@ -10,10 +10,10 @@ import { handleOf } from '../native/handle.js'
 import type { ModuleHandle } from '../native/objects.js'
 import { type Device, scope } from '../tensor/index.js'
 import { withSeed } from '../tensor/random.js'
-import { Tensor, inCallback } from '../tensor/tensor.js'
+import { inCallback, Tensor } from '../tensor/tensor.js'
 import type { ForwardHooks } from './hooks.js'
 import { Module } from './module.js'
-import { type NetworkOptions, adopt } from './parameter.js'
+import { adopt, type NetworkOptions } from './parameter.js'
 
 const make = op('voxtorch::module')
 const bytesOf = op('voxtorch::module_bytes')

@@ -1,9 +1,9 @@
-import { quoted } from '../files/byte-source.js'
 import { DataError } from '../base/errors.js'
+import { quoted } from '../files/byte-source.js'
 import { type AlignedText, mapCharacters, mostGrown, prepend, replaceMatches } from './aligned.js'
 import { toByteCharacters } from './byte-level.js'
 import type { Fields } from './fields.js'
-import { type Pattern, literal, native, published, readPattern, regex } from './patterns.js'
+import { literal, native, type Pattern, published, readPattern, regex } from './patterns.js'
 import { isOverdue } from './time-limit.js'
 
 /** Cuts normalised text into pre-tokens, which the model then cuts further. */

@@ -1,6 +1,6 @@
+import { makeDirectory } from '../base/atomic.js'
 import { misuse, requireObject, requireOptions, requireString } from '../base/check.js'
 import { ConfigError, DataError } from '../base/errors.js'
-import { makeDirectory } from '../base/atomic.js'
 import { type AddedTokenInput, completeToken } from './added-tokens.js'
 import { type BatchEncoding, type BatchOptions, encodeBatch, type TensorBatch } from './batch.js'
 import { type ChatMessage, type ChatOptions, renderChat } from './chat.js'

@@ -1,9 +1,9 @@
 import { closeSync, fsyncSync, openSync, writeSync } from 'node:fs'
 import { hostname } from 'node:os'
 import { join } from 'node:path'
+import { makeDirectory } from '../base/atomic.js'
 import { isArrayLike, misuse, requireString, requireWhole } from '../base/check.js'
 import { ConfigError, DataError } from '../base/errors.js'
-import { makeDirectory } from '../base/atomic.js'
 import { Tensor } from '../tensor/index.js'
 
 let writers = 0

@@ -1,11 +1,11 @@
+import { heapHolds, tooMuch } from '../../base/heap.js'
 import { opAsync } from '../../native/call.js'
-import { type DType } from '../../tensor/dtype.js'
-import { type Tensor } from '../../tensor/tensor.js'
-import { type ByteSource } from '../byte-source.js'
+import type { DType } from '../../tensor/dtype.js'
+import type { Tensor } from '../../tensor/tensor.js'
+import type { ByteSource } from '../byte-source.js'
 import { type PlaceOptions, placeBytes, readPlaces } from '../file-tensors.js'
 import { ZipArchive } from '../zip/zip.js'
 import { type NpyElements, type NpyHeader, readNpyHeader } from './header.js'
-import { heapHolds, tooMuch } from '../../base/heap.js'
 import type { NpyTexts, NpyValue } from './npy.js'
 
 // Texts become JavaScript strings, which take more memory than the file.

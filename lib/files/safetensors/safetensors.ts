@@ -1,12 +1,12 @@
 import { isArrayLike, misuse, requireObject, requireOptions } from '../../base/check.js'
 import { CheckpointError } from '../../base/errors.js'
-import { type Tensor, scope } from '../../tensor/index.js'
+import { scope, type Tensor } from '../../tensor/index.js'
 import { withFile } from '../byte-source.js'
 import { requirePath } from '../file-tensors.js'
 import { loadFrom, savedEntries, writeEntries } from './file.js'
 import { readHeader } from './header.js'
 import { loadShards, readShardHeaders } from './shards.js'
-import { type LoadSafetensorsOptions, type SafetensorsFile, type SafetensorsHeader } from './types.js'
+import type { LoadSafetensorsOptions, SafetensorsFile, SafetensorsHeader } from './types.js'
 
 /**
  * Reads a safetensors file, or all shards of a `*.safetensors.index.json` as Hugging Face writes it, on the executor.

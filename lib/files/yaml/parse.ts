@@ -11,9 +11,9 @@ import {
   type Scalar,
   type YAMLMap,
 } from 'yaml'
+import { quoted } from '../byte-source.js'
 import { type Chunks, faultIn, utf8, withoutMark } from '../text.js'
 import { plainScalar, scalarTags } from './scalar.js'
-import { quoted } from '../byte-source.js'
 
 /** The parser recurses. Deeper than a few thousand levels V8 does not throw but ends the process. */
 const MAX_DEPTH = 100

@@ -1,25 +1,51 @@
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
+import { makeDirectory } from '../../base/atomic.js'
 import { CheckpointError, ConfigError } from '../../base/errors.js'
 import { toSnake } from '../../base/key-case.js'
 import { writeJson } from '../../files/json/json.js'
-import { makeDirectory } from '../../base/atomic.js'
 import { type GenerationConfig, generationConfig } from '../../generation/config.js'
 import { readGenerationConfig } from '../../generation/files.js'
-import { type GenerateInputs, type GenerateOptions, type GenerateOutput, type GenerateStep, generate, stream } from '../../generation/generate.js'
+import {
+  type GenerateInputs,
+  type GenerateOptions,
+  type GenerateOutput,
+  type GenerateStep,
+  generate,
+  stream,
+} from '../../generation/generate.js'
 import { nativeCacheOf } from '../../generation/kv-cache.js'
 import { opAsync } from '../../native/call.js'
-import { NativeModule, makeNative, nativeOf } from '../../nn/native-module.js'
+import { makeNative, NativeModule, nativeOf } from '../../nn/native-module.js'
 import type { NetworkOptions } from '../../nn/parameter.js'
-import { type Tensor, noGrad, scope, tensor } from '../../tensor/index.js'
+import { noGrad, scope, type Tensor, tensor } from '../../tensor/index.js'
 import { Tokenizer } from '../../text/index.js'
 import { configOf } from '../config.js'
-import { type LoadNetworkOptions, type NetworkKind, type SaveNetworkOptions, loadNetwork, saveNetwork } from '../pretrained.js'
-import { type TokenTimestamp, type WhisperAlignmentInputs, type WhisperHead, alignTokens, readHeads, usualHeads } from './alignment.js'
-import { type WhisperConfig, melBinsOf, sizes, windowOf } from './config.js'
-import type { WhisperEncoderInputs, WhisperEncoderOutput, WhisperGenerateInputs, WhisperInputs, WhisperOutput } from './inputs.js'
+import {
+  type LoadNetworkOptions,
+  loadNetwork,
+  type NetworkKind,
+  type SaveNetworkOptions,
+  saveNetwork,
+} from '../pretrained.js'
+import {
+  alignTokens,
+  readHeads,
+  type TokenTimestamp,
+  usualHeads,
+  type WhisperAlignmentInputs,
+  type WhisperHead,
+} from './alignment.js'
+import { melBinsOf, sizes, type WhisperConfig, windowOf } from './config.js'
+import type {
+  WhisperEncoderInputs,
+  WhisperEncoderOutput,
+  WhisperGenerateInputs,
+  WhisperInputs,
+  WhisperOutput,
+} from './inputs.js'
 import type { TranscribeOptions, WhisperAudio, WhisperSegment, WhisperTranscription } from './options.js'
-import { type WhisperTokens, readTokens, tokensOf } from './tokens.js'
+import { readTokens, tokensOf, type WhisperTokens } from './tokens.js'
 import { transcribeSegments } from './transcribe.js'
 
 const encoderForward = opAsync('voxtorch::whisper_encoder_forward')

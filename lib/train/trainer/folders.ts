@@ -1,8 +1,8 @@
 import { existsSync } from 'node:fs'
 import { mkdtemp, open, readdir, rename, rm } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
-import { CheckpointError, VoxtorchError } from '../../base/errors.js'
 import { makeDirectory } from '../../base/atomic.js'
+import { CheckpointError, VoxtorchError } from '../../base/errors.js'
 
 // A checkpoint's folder stands under its name only while it is whole: it is filled and emptied under another name.
 

@@ -1,6 +1,6 @@
 import { misuse, requireFunction, requireObject, requireOptions } from '../../base/check.js'
 import { CancelledError, ConfigError } from '../../base/errors.js'
-import { type Lock } from '../../base/lock.js'
+import type { Lock } from '../../base/lock.js'
 import type { DataLoaderOptions } from '../../data/loader.js'
 import { isMainProcess, worldSize } from '../../distributed/index.js'
 import { savePretrained } from '../../models/own-module.js'

@@ -3,7 +3,7 @@ import { requireObject, requireOneOf, requireOptions } from '../../../base/check
 import { DataError } from '../../../base/errors.js'
 import { requireForm } from '../../../base/form.js'
 import { readJson } from '../../../files/json/json.js'
-import { BadRecords, BadRecords, type OnBadRecord } from '../../../kit/records.js'
+import { BadRecords, type OnBadRecord } from '../../../kit/records.js'
 import { splitEmotions } from './emotion-suffix.js'
 import type { SalmonnEntry } from './entry.js'
 

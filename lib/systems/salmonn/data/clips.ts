@@ -2,8 +2,8 @@ import type { LongAudio } from '../../../audio/long.js'
 import { misuse, requireNumber, requireOptions } from '../../../base/check.js'
 import { DataError } from '../../../base/errors.js'
 import { requireForm } from '../../../base/form.js'
-import { SALMONN_LEAST_SAMPLES, SALMONN_RATE, atLeast } from '../network/clips.js'
 import type { SalmonnClip } from '../batch.js'
+import { atLeast, SALMONN_LEAST_SAMPLES, SALMONN_RATE } from '../network/clips.js'
 
 export interface JoinClipsOptions {
   /** Silence between clips. Default 0.1; the recipe that the published README praises has 0.5. */

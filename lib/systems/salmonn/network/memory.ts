@@ -1,6 +1,6 @@
 import { requireObject, requireOneOf, requireOptions, requireWhole } from '../../../base/check.js'
-import { type QuantizationScheme } from '../../../nn/quantized-weight.js'
-import { type PackingOptions } from '../../../peft/quantize.js'
+import type { QuantizationScheme } from '../../../nn/quantized-weight.js'
+import type { PackingOptions } from '../../../peft/quantize.js'
 import { salmonnPart } from './adapter.js'
 import { type SalmonnConfig, salmonnPacking } from './config.js'
 import { Salmonn } from './network.js'

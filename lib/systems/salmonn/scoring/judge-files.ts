@@ -1,9 +1,9 @@
 import { listOf, requireOptions, requireString } from '../../../base/check.js'
 import { ConfigError, DataError } from '../../../base/errors.js'
 import { requireForm } from '../../../base/form.js'
-import { BadRecords, BadRecords } from '../../../kit/records.js'
+import { BadRecords } from '../../../kit/records.js'
 import { type JudgeTask, judgeInput, judgePrompt } from './judge.js'
-import { type TrajectoryDialog, recordsOf } from './trajectory-dialogs.js'
+import { recordsOf, type TrajectoryDialog } from './trajectory-dialogs.js'
 
 /** How the challenge has its judge, Qwen3-Omni-30B-A3B-Instruct, write. */
 export const JUDGE_GENERATION = { temperature: 0.6, top_p: 0.95, top_k: 20, max_tokens: 16_384, seed: 1234 } as const

@@ -1,10 +1,10 @@
 import { listOf, requireObject, requireOneOf, requireOptions, requireString } from '../../../base/check.js'
 import { DataError } from '../../../base/errors.js'
 import { requireForm } from '../../../base/form.js'
-import { BadRecords, BadRecords, type OnBadRecord } from '../../../kit/records.js'
+import { BadRecords, type OnBadRecord } from '../../../kit/records.js'
 import { writeEmotionSuffix } from '../data/emotion-suffix.js'
 import type { TrajectoryPair } from './trajectory.js'
-import { type TrajectoryDialog, recordsOf } from './trajectory-dialogs.js'
+import { recordsOf, type TrajectoryDialog } from './trajectory-dialogs.js'
 
 /** What was answered about a dialog, with its line of emotions. */
 export interface TrajectoryPrediction {

@@ -1,5 +1,5 @@
-import { requireForm } from '../../../base/form.js'
 import { requireOptions } from '../../../base/check.js'
+import { requireForm } from '../../../base/form.js'
 import { checkDstConfig, type DstClassType, type DstConfig, variantsOf } from './config.js'
 import { type DstAudio, type DstDialog, type SlotValues, slotValues } from './dialog.js'
 import { type DstLabelOptions, dstWords, valueWords } from './text.js'

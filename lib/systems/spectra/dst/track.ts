@@ -1,6 +1,6 @@
+import { requireOptions } from '../../../base/check.js'
 import { ConfigError } from '../../../base/errors.js'
 import { requireForm } from '../../../base/form.js'
-import { requireOptions } from '../../../base/check.js'
 import { type DstConfig, knownDstConfig } from './config.js'
 import { type SlotValues, slotValues } from './dialog.js'
 import { type DstFeatures, type DstTokenizer, dstSpecialIds } from './features.js'

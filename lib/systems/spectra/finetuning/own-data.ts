@@ -1,6 +1,13 @@
 import { dirname, resolve } from 'node:path'
 import { readAudio } from '../../../audio/read.js'
-import { misuse, requireObject, requireOneOf, requireOptions, requireString, requireWhole } from '../../../base/check.js'
+import {
+  misuse,
+  requireObject,
+  requireOneOf,
+  requireOptions,
+  requireString,
+  requireWhole,
+} from '../../../base/check.js'
 import { ConfigError, DataError, VoxtorchError } from '../../../base/errors.js'
 import { type JsonlDataset, jsonlDataset } from '../../../data/jsonl-dataset.js'
 import { BadRecords, type OnBadRecord } from '../../../kit/records.js'

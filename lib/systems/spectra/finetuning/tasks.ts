@@ -1,4 +1,11 @@
-import { misuse, requireObject, requireOneOf, requireOptions, requireString, requireWhole } from '../../../base/check.js'
+import {
+  misuse,
+  requireObject,
+  requireOneOf,
+  requireOptions,
+  requireString,
+  requireWhole,
+} from '../../../base/check.js'
 import { ConfigError } from '../../../base/errors.js'
 import { requireForm } from '../../../base/form.js'
 import { nearest } from '../../../base/nearest.js'

@@ -2,16 +2,23 @@ import { join } from 'node:path'
 import { misuse, requireObject, requireOptions, requireWhole } from '../../../base/check.js'
 import { DataError } from '../../../base/errors.js'
 import { readJson, writeJson } from '../../../files/json/json.js'
-import type { LoadSpectraOptions } from '../network/files.js'
-import { SpectraForSequenceClassification } from '../network/network.js'
-import { requireTrained } from '../network/untrained.js'
 import type { Tensor } from '../../../tensor/index.js'
 import { Tokenizer } from '../../../text/tokenizer.js'
 import { cutText } from '../finetuning/collate.js'
 import { SpectraDialogText, type SpectraDialogTextOptions } from '../finetuning/dialog-text.js'
 import type { SpectraTask } from '../finetuning/tasks.js'
+import type { LoadSpectraOptions } from '../network/files.js'
+import { SpectraForSequenceClassification } from '../network/network.js'
+import { requireTrained } from '../network/untrained.js'
 import { embedded, meanOf, rowsOf } from './embed.js'
-import { type SpectraTurn, type SpectraTurnOptions, type SpectraWindow, type TurnReading, type TurnRow, readTurns } from './turns.js'
+import {
+  readTurns,
+  type SpectraTurn,
+  type SpectraTurnOptions,
+  type SpectraWindow,
+  type TurnReading,
+  type TurnRow,
+} from './turns.js'
 
 /** What a fine-tuned network was taught, beside its weights. */
 export interface SpectraClassifierOptions extends SpectraDialogTextOptions {

@@ -1,11 +1,11 @@
 import { misuse, requireObject, requireOneOf, requireOptions } from '../../../base/check.js'
-import { SpectraForPreTraining } from '../network/network.js'
-import { requireTrained } from '../network/untrained.js'
 import type { Tokenizer } from '../../../text/tokenizer.js'
 import type { SpectraDialogTextOptions, SpectraTurnText } from '../finetuning/dialog-text.js'
+import { SpectraForPreTraining } from '../network/network.js'
+import { requireTrained } from '../network/untrained.js'
 import { readingOf, rowsOf } from './embed.js'
 import type { SpectraTurnAudio } from './turn-audio.js'
-import { type SpectraTurn, readTurns } from './turns.js'
+import { readTurns, type SpectraTurn } from './turns.js'
 
 /** Turns that were said, and answers to the last one. */
 export interface RankResponsesInput {

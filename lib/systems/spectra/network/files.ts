@@ -1,19 +1,25 @@
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
+import { makeDirectory } from '../../../base/atomic.js'
 import { misuse } from '../../../base/check.js'
 import { CheckpointError, ConfigError } from '../../../base/errors.js'
 import { toSnake } from '../../../base/key-case.js'
 import { writeJson } from '../../../files/json/json.js'
 import { saveSafetensors } from '../../../files/safetensors/safetensors.js'
 import { resolveModel } from '../../../hub/index.js'
-import { type NetworkConfig } from '../../../models/config.js'
+import type { NetworkConfig } from '../../../models/config.js'
 import { speechEncoderHeads, speechEncoderName } from '../../../models/encoders/speech-encoder.js'
-import { type LoadNetworkOptions, type NetworkKind, parted, readConfig, requireModelType } from '../../../models/pretrained.js'
+import {
+  type LoadNetworkOptions,
+  type NetworkKind,
+  parted,
+  readConfig,
+  requireModelType,
+} from '../../../models/pretrained.js'
 import { type FillOptions, filled, readWeights, renamed } from '../../../models/weights.js'
-import { type NativeModule } from '../../../nn/native-module.js'
-import { type FactoryOptions, type NetworkOptions } from '../../../nn/parameter.js'
-import { type Tensor, scope } from '../../../tensor/index.js'
-import { makeDirectory } from '../../../base/atomic.js'
+import type { NativeModule } from '../../../nn/native-module.js'
+import type { FactoryOptions, NetworkOptions } from '../../../nn/parameter.js'
+import { scope, type Tensor } from '../../../tensor/index.js'
 import {
   type CompleteSpectraConfig,
   optionsIn,

@@ -1,10 +1,17 @@
 import { dirname, join, resolve } from 'node:path'
 import { writeWav } from '../../../audio/index.js'
-import { misuse, requireFunction, requireObject, requireOneOf, requireOptions, requireString } from '../../../base/check.js'
+import { makeDirectory } from '../../../base/atomic.js'
+import {
+  misuse,
+  requireFunction,
+  requireObject,
+  requireOneOf,
+  requireOptions,
+  requireString,
+} from '../../../base/check.js'
 import { DataError } from '../../../base/errors.js'
 import { writeJson } from '../../../files/json/json.js'
 import { readJsonl, writeJsonl } from '../../../files/json/jsonl.js'
-import { makeDirectory } from '../../../base/atomic.js'
 import { scope, tensor } from '../../../tensor/index.js'
 import { Tokenizer } from '../../../text/index.js'
 import { SpectraDialogText } from '../finetuning/dialog-text.js'

@@ -1,11 +1,11 @@
 import { readdir, stat } from 'node:fs/promises'
 import { join } from 'node:path'
+import { makeDirectory } from '../../../base/atomic.js'
 import { requireObject, requireOneOf, requireOptions, requireString } from '../../../base/check.js'
 import { DataError } from '../../../base/errors.js'
 import { writeJson } from '../../../files/json/json.js'
 import { writeJsonl } from '../../../files/json/jsonl.js'
 import { readPickle } from '../../../files/pickle/read-pickle.js'
-import { makeDirectory } from '../../../base/atomic.js'
 import { type OnProblem, Problems, type SpectraEntry, type SpectraWord, withSoundWords } from './entry.js'
 
 export interface PublishedSpectraOptions {
