@@ -1,4 +1,4 @@
-import { requireNumber, requireObject, requireOptions, requireWhole } from '../base/check.js'
+import { requireNumber, requireOptions, requireWhole } from '../base/check.js'
 import { op, opAsync } from '../native/call.js'
 import type { Generator, Tensor } from '../tensor/index.js'
 import { requireSamples } from './resample.js'
@@ -38,7 +38,7 @@ export function melFilterBank(
   requireWhole('melFilterBank', 'nFft', nFft, 2)
   requireWhole('melFilterBank', 'nMels', nMels, 1)
   requireNumber('melFilterBank', 'sampleRate', sampleRate)
-  requireOptions('melFilterBank', options, ['fMin', 'fMax', 'melScale', 'norm'])
+  requireOptions('melFilterBank', options, MEL_FILTERS)
   const { fMin, fMax, melScale, norm } = options
   return melFilterBankOp(nFft, nMels, sampleRate, { fMin, fMax, melScale, norm })
 }
@@ -96,23 +96,26 @@ export interface MelSpectrogramOptions extends SpectrogramOptions, MelFilterBank
   nMels?: number
 }
 
+const SPECTROGRAM: readonly (keyof SpectrogramOptions)[] = [
+  'nFft',
+  'hopLength',
+  'winLength',
+  'window',
+  'padding',
+  'padMode',
+  'power',
+  'magnitudeEpsilon',
+  'log',
+  'floor',
+]
+const MEL_FILTERS: readonly (keyof MelFilterBankOptions)[] = ['fMin', 'fMax', 'melScale', 'norm']
+
 const melSpectrogramOp = opAsync('voxtorch::mel_spectrogram')
 
 /** Energies of the bins of a short-time Fourier transform: [..., n] becomes [..., nFft / 2 + 1, frames]. */
 export async function spectrogram(samples: Tensor, options: SpectrogramOptions = {}): Promise<Tensor> {
   requireSamples('spectrogram', samples)
-  requireOptions('spectrogram', options, [
-    'nFft',
-    'hopLength',
-    'winLength',
-    'window',
-    'padding',
-    'padMode',
-    'power',
-    'magnitudeEpsilon',
-    'log',
-    'floor',
-  ])
+  requireOptions('spectrogram', options, SPECTROGRAM)
   return melSpectrogramOp(samples, 1, spectrumSettings(options))
 }
 
@@ -127,23 +130,7 @@ export async function melSpectrogram(
 ): Promise<Tensor> {
   requireSamples('melSpectrogram', samples)
   requireNumber('melSpectrogram', 'sampleRate', sampleRate)
-  requireOptions('melSpectrogram', options, [
-    'nMels',
-    'nFft',
-    'hopLength',
-    'winLength',
-    'window',
-    'padding',
-    'padMode',
-    'power',
-    'magnitudeEpsilon',
-    'log',
-    'floor',
-    'fMin',
-    'fMax',
-    'melScale',
-    'norm',
-  ])
+  requireOptions('melSpectrogram', options, ['nMels', ...SPECTROGRAM, ...MEL_FILTERS])
   const { nMels = 80, fMin, fMax, melScale, norm } = options
   return melSpectrogramOp(samples, sampleRate, { ...spectrumSettings(options), nMels, fMin, fMax, melScale, norm })
 }

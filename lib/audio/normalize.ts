@@ -1,4 +1,4 @@
-import { listOf, misuse, requireObject, requireOptions, requireWhole } from '../base/check.js'
+import { listOf, misuse, requireOptions, requireWhole } from '../base/check.js'
 import { ConfigError } from '../base/errors.js'
 import { opAsync } from '../native/call.js'
 import { scope, Tensor, tensor, zeros } from '../tensor/index.js'

@@ -1,5 +1,5 @@
 import { availableParallelism } from 'node:os'
-import { misuse, requireNumber, requireObject, requireOptions, requireWhole } from '../base/check.js'
+import { misuse, requireNumber, requireOptions, requireWhole } from '../base/check.js'
 import { OperatorError } from '../base/errors.js'
 import { empty, ops, scope, type Tensor, tensor } from '../tensor/index.js'
 import { type Channels, pickChannels, requireChannels } from './channels.js'

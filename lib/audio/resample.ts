@@ -1,4 +1,4 @@
-import { misuse, requireNumber, requireObject, requireOneOf, requireOptions, requireWhole } from '../base/check.js'
+import { misuse, requireNumber, requireOneOf, requireOptions, requireWhole } from '../base/check.js'
 import { ConfigError } from '../base/errors.js'
 import { opAsync } from '../native/call.js'
 import { ops, scope, Tensor } from '../tensor/index.js'

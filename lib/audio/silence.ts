@@ -1,4 +1,4 @@
-import { requireNumber, requireObject, requireOptions } from '../base/check.js'
+import { requireNumber, requireOptions } from '../base/check.js'
 import { ConfigError } from '../base/errors.js'
 import { ops, scope, type Tensor } from '../tensor/index.js'
 import { requireSamples } from './resample.js'

@@ -1,5 +1,5 @@
 import { writeAtomically } from '../base/atomic.js'
-import { requireObject, requireOneOf, requireOptions, requireString, requireWhole } from '../base/check.js'
+import { requireOneOf, requireOptions, requireString, requireWhole } from '../base/check.js'
 import { ConfigError, DataError } from '../base/errors.js'
 import { noGrad, type Tensor } from '../tensor/index.js'
 import { encodePcm, MOST_CHANNELS, type WavSampleFormat, writtenBytes } from './pcm.js'

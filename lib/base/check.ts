@@ -1,7 +1,6 @@
 import { requireKnown, shown } from './arguments.js'
 import { ConfigError } from './errors.js'
 import { listMayGrow, tooMuch } from './heap.js'
-import { nearest } from './nearest.js'
 
 export { shown }
 

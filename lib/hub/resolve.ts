@@ -1,6 +1,6 @@
 import { stat } from 'node:fs/promises'
 import { resolve as absolute } from 'node:path'
-import { misuse, requireNumber, requireObject, requireOptions, requireString, requireWhole } from '../base/check.js'
+import { misuse, requireNumber, requireOptions, requireString, requireWhole } from '../base/check.js'
 import { CheckpointError, ConfigError, HubError, VoxtorchError } from '../base/errors.js'
 import { ProgressBar, type ProgressStream } from '../data/progress.js'
 import { COMMIT, type HubFile, hubFile, RepositoryCache } from './cache.js'
@@ -66,6 +66,18 @@ export async function resolveModel(model: string, options: ResolveModelOptions =
   return fetched(cache, settings)
 }
 
+/** What others that resolve a model take too, and hand on. */
+export const HUB_OPTIONS: readonly Exclude<keyof ResolveModelOptions, 'files'>[] = [
+  'revision',
+  'token',
+  'cacheDir',
+  'offline',
+  'progress',
+  'signal',
+  'timeout',
+  'retries',
+]
+
 type Settings = Required<Omit<ResolveModelOptions, 'files' | 'progress' | 'token' | 'signal'>> & {
   select: (paths: readonly string[]) => string[]
   token: string | undefined
@@ -76,17 +88,7 @@ type Settings = Required<Omit<ResolveModelOptions, 'files' | 'progress' | 'token
 function checked(model: string, options: ResolveModelOptions): Settings {
   const where = 'resolveModel'
   requireString(where, 'model', model)
-  requireOptions(where, options, [
-    'revision',
-    'files',
-    'token',
-    'cacheDir',
-    'offline',
-    'progress',
-    'signal',
-    'timeout',
-    'retries',
-  ])
+  requireOptions(where, options, [...HUB_OPTIONS, 'files'])
   const { revision = 'main', files, token, cacheDir = hubCache(), offline = hubOffline() } = options
   const { progress = false, signal = new AbortController().signal, timeout = hubTimeout(), retries = 5 } = options
   requireString(where, 'revision', revision)

@@ -1,11 +1,11 @@
 import { join } from 'node:path'
 import { makeDirectory } from '../base/atomic.js'
-import { requireObject, requireOptions, shown } from '../base/check.js'
+import { requireOptions, shown } from '../base/check.js'
 import { CheckpointError } from '../base/errors.js'
 import { toCamel, toSnake } from '../base/key-case.js'
 import { readJson, writeJson } from '../files/json/json.js'
 import { saveSafetensorsSharded } from '../files/safetensors/sharded.js'
-import { type ResolveModelOptions, resolveModel } from '../hub/index.js'
+import { HUB_OPTIONS, type ResolveModelOptions, resolveModel } from '../hub/resolve.js'
 import type { Module } from '../nn/module.js'
 import { isUntied } from '../nn/output-layer.js'
 import type { NetworkOptions } from '../nn/parameter.js'
@@ -53,21 +53,14 @@ export interface LoadNetworkOptions extends NetworkOptions, Omit<ResolveModelOpt
   quantize?: QuantizationScheme | QuantizeOptions
 }
 
-const LOAD: readonly (keyof LoadNetworkOptions)[] = [
+export const LOAD_OPTIONS: readonly (keyof LoadNetworkOptions)[] = [
   'allowMissing',
   'mmap',
   'quantize',
   'device',
   'dtype',
   'seed',
-  'revision',
-  'token',
-  'cacheDir',
-  'offline',
-  'progress',
-  'signal',
-  'timeout',
-  'retries',
+  ...HUB_OPTIONS,
 ]
 
 /** Builds a network from a directory that has a config.json and weights, or from a repository of the hub. */
@@ -94,7 +87,7 @@ export async function loadNetwork<M extends Fillable>(
 
 /** The options that are the hub's, and those that say how weights come into a network. */
 export function parted<O extends LoadNetworkOptions>(options: O) {
-  requireOptions('fromPretrained', options, LOAD)
+  requireOptions('fromPretrained', options, LOAD_OPTIONS)
   const { allowMissing, mmap, quantize, device, dtype, seed, ...hub } = options
   return { allowMissing, mmap, quantize, device, dtype, seed, hub }
 }

@@ -4,6 +4,7 @@ import { ops, type Tensor } from '../tensor/index.js'
 import { requireSizes, requireTensors, sizeList } from './check.js'
 import { type InterpolateOptions, interpolate } from './functional.js'
 import { Module } from './module.js'
+import { INTERPOLATE_OPTIONS } from './resize.js'
 
 /** The inverse of `Flatten`: dimension `dim` becomes several, of which one may be -1. */
 export class Unflatten extends Module {
@@ -29,7 +30,7 @@ export class Upsample extends Module {
 
   constructor(options: InterpolateOptions) {
     super()
-    requireOptions('Upsample', options, ['size', 'scaleFactor', 'mode', 'alignCorners'])
+    requireOptions('Upsample', options, INTERPOLATE_OPTIONS)
     if ((options.size === undefined) === (options.scaleFactor === undefined)) {
       throw new ConfigError('Upsample needs either size or scaleFactor', { ...options })
     }

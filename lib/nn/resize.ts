@@ -45,7 +45,7 @@ const RANKS: Record<InterpolateMode, number[]> = {
   area: ANY,
   lanczos: [4],
 }
-const OPTIONS = ['size', 'scaleFactor', 'mode', 'alignCorners', 'recomputeScaleFactor', 'antialias']
+export const INTERPOLATE_OPTIONS = ['size', 'scaleFactor', 'mode', 'alignCorners', 'recomputeScaleFactor', 'antialias']
 // By the number of spatial dimensions, from one.
 const nearest: Resize[] = [ops.upsampleNearest1d, ops.upsampleNearest2d, ops.upsampleNearest3d] as Resize[]
 const exact = [1, 2, 3].map((dims) => op(`aten::_upsample_nearest_exact${dims}d`)) as Resize[]
@@ -64,7 +64,7 @@ const smooth: Partial<Record<InterpolateMode, Resize>> = {
 
 /** Resizes the spatial dimensions of input [batch, channels, ...spatial] (one to three of them). */
 export function interpolate(input: Tensor, options: InterpolateOptions = {}): Tensor {
-  requireOptions('interpolate', options, OPTIONS)
+  requireOptions('interpolate', options, INTERPOLATE_OPTIONS)
   const { size, scaleFactor, mode = 'nearest', alignCorners, antialias = false } = options
   if ((size === undefined) === (scaleFactor === undefined)) {
     throw new ConfigError('interpolate needs either size or scaleFactor', { size, scaleFactor })

@@ -1,4 +1,4 @@
-import { misuse, requireNumber, requireObject, requireOneOf, requireOptions, requireWhole } from '../base/check.js'
+import { misuse, requireNumber, requireOneOf, requireOptions, requireWhole } from '../base/check.js'
 import { ConfigError } from '../base/errors.js'
 import { cat, noGrad, ops, scope, stack, type Tensor } from '../tensor/index.js'
 import type { ResolvedLoraConfig } from './config.js'

@@ -1,6 +1,6 @@
 import { join } from 'node:path'
 import { optionsOf } from '../base/arguments.js'
-import { misuse, requireFunction, requireNumber, requireObject, requireOptions, requireString } from '../base/check.js'
+import { misuse, requireFunction, requireNumber, requireOptions, requireString } from '../base/check.js'
 import { ConfigError } from '../base/errors.js'
 import { currentContext, withContext } from '../native/context.js'
 import { adaptersOf, Module, setAdapters } from '../nn/module.js'

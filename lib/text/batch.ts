@@ -1,4 +1,4 @@
-import { misuse, requireObject, requireOneOf, requireOptions, requireWhole } from '../base/check.js'
+import { misuse, requireOneOf, requireOptions, requireWhole } from '../base/check.js'
 import { ConfigError } from '../base/errors.js'
 import { scope, type Tensor, tensor } from '../tensor/index.js'
 import type { TokenizerConfig } from './config.js'

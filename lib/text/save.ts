@@ -1,5 +1,4 @@
-import { existsSync, mkdirSync } from 'node:fs'
-import { dirname, join } from 'node:path'
+import { join } from 'node:path'
 import { writeAtomicallySync } from '../base/atomic.js'
 import { DataError } from '../base/errors.js'
 import type { AddedTokens } from './added-tokens.js'

@@ -1,5 +1,5 @@
 import { makeDirectory } from '../base/atomic.js'
-import { misuse, requireObject, requireOptions, requireString } from '../base/check.js'
+import { misuse, requireOptions, requireString } from '../base/check.js'
 import { ConfigError, DataError } from '../base/errors.js'
 import { type AddedTokenInput, completeToken } from './added-tokens.js'
 import { type BatchEncoding, type BatchOptions, encodeBatch, type TensorBatch } from './batch.js'

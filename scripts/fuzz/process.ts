@@ -17,7 +17,9 @@ export function startChild(
 ): ChildProcess {
   const path = fileURLToPath(new URL(script, import.meta.url))
   const command = [process.execPath, '--import', tsx, '--no-warnings', '--expose-gc', path, JSON.stringify(job)]
-  const limited = ['-c', `ulimit -d ${DATA_LIMIT} && ulimit -c 0 && exec "$@"`, 'sh', ...command]
+  // A sanitizer's shadow memory counts, and is more than any limit.
+  const most = process.env.VOXTORCH_SANITIZED ? 'unlimited' : DATA_LIMIT
+  const limited = ['-c', `ulimit -d ${most} && ulimit -c 0 && exec "$@"`, 'sh', ...command]
   return spawn('sh', limited, { cwd: folder, stdio: ['ignore', stdout, stderr] })
 }
 

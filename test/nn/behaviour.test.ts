@@ -26,6 +26,7 @@ import {
   TransformerEncoder,
   TransformerEncoderLayer,
   tensor,
+  Upsample,
 } from '../../lib/index.js'
 import { expectClose, numbers } from '../helpers.js'
 
@@ -196,4 +197,17 @@ describe('memory', () => {
     expect(losses.at(-1)).toBeLessThan(losses[0]! / 3)
     expect(new Set(counts.slice(1)).size).toBe(1)
   })
+})
+
+test('Upsample takes every option of interpolate', () => {
+  using image = randn([1, 2, 5, 5])
+  for (const options of [
+    { size: [3, 3], mode: 'bilinear', antialias: true },
+    { scaleFactor: 1.5, mode: 'bilinear', recomputeScaleFactor: true },
+  ] as ConstructorParameters<typeof Upsample>[0][]) {
+    using layer = new Upsample(options)
+    using got = layer.forward(image)
+    using wanted = F.interpolate(image, options)
+    expect(got.equal(wanted)).toBe(true)
+  }
 })

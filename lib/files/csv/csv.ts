@@ -1,4 +1,4 @@
-import { misuse, requireObject, requireOneOf, requireOptions, requireString, requireWhole } from '../../base/check.js'
+import { misuse, requireOneOf, requireOptions, requireString, requireWhole } from '../../base/check.js'
 import { DataError } from '../../base/errors.js'
 import { heapHolds, listMayGrow, tooMuch } from '../../base/heap.js'
 import { nearest } from '../../base/nearest.js'

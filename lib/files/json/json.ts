@@ -1,5 +1,5 @@
 import { writeAtomically } from '../../base/atomic.js'
-import { misuse, requireObject, requireOptions, requireString, requireWhole } from '../../base/check.js'
+import { misuse, requireOptions, requireString, requireWhole } from '../../base/check.js'
 import { DataError } from '../../base/errors.js'
 import { LONGEST_STRING } from '../../base/heap.js'
 import { type Chunks, chunksOf, countLines, faultIn, refuseNul, utf8, withoutMark } from '../text.js'

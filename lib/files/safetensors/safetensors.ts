@@ -1,4 +1,4 @@
-import { isArrayLike, misuse, requireObject, requireOptions } from '../../base/check.js'
+import { isArrayLike, misuse, requireOptions } from '../../base/check.js'
 import { CheckpointError } from '../../base/errors.js'
 import { scope, type Tensor } from '../../tensor/index.js'
 import { withFile } from '../byte-source.js'

@@ -1,6 +1,6 @@
 import { readdir, rm } from 'node:fs/promises'
 import { join } from 'node:path'
-import { misuse, requireObject, requireOptions } from '../../base/check.js'
+import { misuse, requireOptions } from '../../base/check.js'
 import { CheckpointError } from '../../base/errors.js'
 import { scope, type Tensor } from '../../tensor/index.js'
 import { bytePart, placeBytes, requirePath, writeFileParts } from '../file-tensors.js'

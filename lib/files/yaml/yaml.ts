@@ -1,4 +1,4 @@
-import { misuse, requireObject, requireOptions, requireString, requireWhole } from '../../base/check.js'
+import { misuse, requireOptions, requireString, requireWhole } from '../../base/check.js'
 import { chunksOf } from '../text.js'
 
 export interface ReadYamlOptions {

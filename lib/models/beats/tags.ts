@@ -1,5 +1,5 @@
 import { LONG_AUDIO, type LongAudio } from '../../audio/long.js'
-import { requireNumber, requireObject, requireOneOf, requireOptions, requireWhole } from '../../base/check.js'
+import { requireNumber, requireOneOf, requireOptions, requireWhole } from '../../base/check.js'
 import { DataError } from '../../base/errors.js'
 import { noGrad, scope, type Tensor } from '../../tensor/index.js'
 import { type AudioClip, padded, SAMPLE_RATE, type Stretch, samplesOf, stretchesOf } from './audio.js'

@@ -6,7 +6,7 @@ import { CheckpointError, ConfigError } from '../../base/errors.js'
 import { toCamel } from '../../base/key-case.js'
 import { readJson, writeJson } from '../../files/json/json.js'
 import { loadSafetensors, saveSafetensors } from '../../files/safetensors/safetensors.js'
-import { type ResolveModelOptions, resolveModel } from '../../hub/index.js'
+import { HUB_OPTIONS, type ResolveModelOptions, resolveModel } from '../../hub/resolve.js'
 import { Dropout } from '../../nn/dropout.js'
 import { Linear } from '../../nn/linear.js'
 import { ctcLoss } from '../../nn/losses.js'
@@ -14,7 +14,7 @@ import { scope, Tensor } from '../../tensor/index.js'
 import { CtcTokenizer } from '../../text/ctc-tokenizer.js'
 import type { AudioClip } from '../beats/audio.js'
 import type { HeadFactory } from '../head.js'
-import { type LoadNetworkOptions, type SaveNetworkOptions, saveNetwork } from '../pretrained.js'
+import { LOAD_OPTIONS, type LoadNetworkOptions, type SaveNetworkOptions, saveNetwork } from '../pretrained.js'
 import { type CtcTranscribeOptions, type CtcTranscription, transcribeCtc } from './ctc-transcribe.js'
 import {
   kindOf,
@@ -86,23 +86,7 @@ abstract class SpeechForCTC extends SpeechHead {
     from: string,
     options: LoadCTCOptions = {},
   ): Promise<M> {
-    requireOptions('fromPretrained', options, [
-      'targetLang',
-      'allowMissing',
-      'mmap',
-      'quantize',
-      'device',
-      'dtype',
-      'seed',
-      'revision',
-      'token',
-      'cacheDir',
-      'offline',
-      'progress',
-      'signal',
-      'timeout',
-      'retries',
-    ])
+    requireOptions('fromPretrained', options, [...LOAD_OPTIONS, 'targetLang'])
     const { targetLang, ...rest } = options
     // biome-ignore lint/complexity/noThisInStatic: the class that the method is called on
     const { model, directory } = await loadHead(this, from, rest)
@@ -197,17 +181,7 @@ abstract class SpeechForCTC extends SpeechHead {
   ): Promise<void> {
     const where = 'loadAdapter'
     this.#requireAdapters(where, language)
-    requireOptions(where, options, [
-      'revision',
-      'token',
-      'cacheDir',
-      'offline',
-      'progress',
-      'signal',
-      'timeout',
-      'retries',
-      'from',
-    ])
+    requireOptions(where, options, [...HUB_OPTIONS, 'from'])
     const { from = this.#from, ...hub } = options
     if (from === '') throw new ConfigError(`${where}: say where the adapter is, with { from }`, { language })
     const name = `adapter.${language}.safetensors`

@@ -1,4 +1,4 @@
-import { requireObject, requireOneOf, requireOptions } from '../../base/check.js'
+import { requireOneOf, requireOptions } from '../../base/check.js'
 import { confusionOf } from './classification.js'
 import { type Cell, cellsOf, type Label, type Labels } from './labels.js'
 

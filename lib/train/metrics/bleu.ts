@@ -1,4 +1,4 @@
-import { misuse, requireNumber, requireObject, requireOneOf, requireOptions, requireWhole } from '../../base/check.js'
+import { misuse, requireNumber, requireOneOf, requireOptions, requireWhole } from '../../base/check.js'
 import { DataError } from '../../base/errors.js'
 import { addCounts, Metric, referencesOf, requireSameCount, textsOf } from './metric.js'
 import { splitWords, stripEnd } from './text.js'

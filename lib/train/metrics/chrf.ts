@@ -1,4 +1,4 @@
-import { misuse, requireNumber, requireObject, requireOptions, requireWhole } from '../../base/check.js'
+import { misuse, requireNumber, requireOptions, requireWhole } from '../../base/check.js'
 import { DataError } from '../../base/errors.js'
 import { ngrams } from './bleu.js'
 import { addCounts, Metric, referencesOf, requireSameCount, textsOf } from './metric.js'

@@ -1,4 +1,4 @@
-import { misuse, requireObject, requireOneOf, requireOptions } from '../../base/check.js'
+import { misuse, requireOneOf, requireOptions } from '../../base/check.js'
 import { type Cell, cellsOf, classes, type Label, type Labels } from './labels.js'
 
 /** How classes are put together: over all samples, as a plain mean, weighted by how often each is true, or not at all. */

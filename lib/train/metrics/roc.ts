@@ -1,4 +1,4 @@
-import { requireObject, requireOneOf, requireOptions, shown } from '../../base/check.js'
+import { requireOneOf, requireOptions, shown } from '../../base/check.js'
 import { DataError, ShapeError } from '../../base/errors.js'
 import { Tensor } from '../../tensor/index.js'
 import { type Label, type Labels, labelsOf } from './labels.js'

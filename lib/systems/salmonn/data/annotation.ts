@@ -1,5 +1,5 @@
 import { dirname, resolve } from 'node:path'
-import { requireObject, requireOneOf, requireOptions } from '../../../base/check.js'
+import { requireOneOf, requireOptions } from '../../../base/check.js'
 import { DataError } from '../../../base/errors.js'
 import { requireForm } from '../../../base/form.js'
 import { readJson } from '../../../files/json/json.js'

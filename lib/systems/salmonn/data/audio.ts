@@ -1,7 +1,7 @@
 import type { LongAudio } from '../../../audio/long.js'
 import { readAudio } from '../../../audio/read.js'
 import { AudioSource } from '../../../audio/source.js'
-import { requireNumber, requireObject, requireOneOf, requireOptions } from '../../../base/check.js'
+import { requireNumber, requireOneOf, requireOptions } from '../../../base/check.js'
 import { DataError, VoxtorchError } from '../../../base/errors.js'
 import { scope } from '../../../tensor/index.js'
 import type { SalmonnClip } from '../batch.js'

@@ -1,6 +1,6 @@
 import { existsSync } from 'node:fs'
 import { dirname } from 'node:path'
-import { listOf, requireObject, requireOptions, requireString } from '../../../base/check.js'
+import { listOf, requireOptions, requireString } from '../../../base/check.js'
 import type { DataError } from '../../../base/errors.js'
 import { requireForm } from '../../../base/form.js'
 import { writeJson } from '../../../files/json/json.js'

@@ -1,4 +1,4 @@
-import { misuse, requireObject, requireOptions, requireWhole } from '../../../base/check.js'
+import { misuse, requireOptions, requireWhole } from '../../../base/check.js'
 import { ConfigError, DataError, VoxtorchError } from '../../../base/errors.js'
 import { requireForm } from '../../../base/form.js'
 import type { Dataset } from '../../../data/dataset.js'

@@ -1,5 +1,5 @@
 import { dirname } from 'node:path'
-import { requireObject, requireOneOf, requireOptions } from '../../../base/check.js'
+import { requireOneOf, requireOptions } from '../../../base/check.js'
 import { DataError } from '../../../base/errors.js'
 import { jsonlDataset } from '../../../data/jsonl-dataset.js'
 import type { OnBadRecord } from '../../../kit/records.js'

@@ -1,4 +1,4 @@
-import { requireNumber, requireObject, requireOptions, requireWhole } from '../../../base/check.js'
+import { requireNumber, requireOptions, requireWhole } from '../../../base/check.js'
 import { DataError } from '../../../base/errors.js'
 import { requireForm } from '../../../base/form.js'
 import { Random } from '../../../data/random.js'

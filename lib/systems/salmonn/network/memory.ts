@@ -1,4 +1,4 @@
-import { requireObject, requireOneOf, requireOptions, requireWhole } from '../../../base/check.js'
+import { requireOneOf, requireOptions, requireWhole } from '../../../base/check.js'
 import type { QuantizationScheme } from '../../../nn/quantized-weight.js'
 import type { PackingOptions } from '../../../peft/quantize.js'
 import { salmonnPart } from './adapter.js'

@@ -1,4 +1,4 @@
-import { misuse, requireObject, requireOptions, requireString } from '../../../base/check.js'
+import { misuse, requireOptions, requireString } from '../../../base/check.js'
 import { ConfigError } from '../../../base/errors.js'
 import { SPEECH_MARKER } from '../network/prompt.js'
 

@@ -1,4 +1,4 @@
-import { misuse, requireObject, requireOptions, requireWhole } from '../../../base/check.js'
+import { misuse, requireOptions, requireWhole } from '../../../base/check.js'
 import { ConfigError } from '../../../base/errors.js'
 import type { GenerationConfig } from '../../../generation/config.js'
 import { Module } from '../../../nn/index.js'

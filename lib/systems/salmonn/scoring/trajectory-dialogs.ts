@@ -1,5 +1,5 @@
 import { dirname } from 'node:path'
-import { listOf, requireObject, requireOneOf, requireOptions, requireString } from '../../../base/check.js'
+import { listOf, requireOneOf, requireOptions, requireString } from '../../../base/check.js'
 import { ConfigError, DataError } from '../../../base/errors.js'
 import { jsonlDataset } from '../../../data/jsonl-dataset.js'
 import { readJson } from '../../../files/json/json.js'

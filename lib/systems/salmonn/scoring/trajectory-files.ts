@@ -1,4 +1,4 @@
-import { listOf, requireObject, requireOneOf, requireOptions, requireString } from '../../../base/check.js'
+import { listOf, requireOneOf, requireOptions, requireString } from '../../../base/check.js'
 import { DataError } from '../../../base/errors.js'
 import { requireForm } from '../../../base/form.js'
 import { BadRecords, type OnBadRecord } from '../../../kit/records.js'

@@ -1,4 +1,4 @@
-import { misuse, requireNumber, requireObject, requireOptions } from '../../../base/check.js'
+import { misuse, requireNumber, requireOptions } from '../../../base/check.js'
 import { Module } from '../../../nn/index.js'
 import { type AdamOptions, AdamW } from '../../../train/adam.js'
 import { clipGradNorm } from '../../../train/clip.js'

@@ -1,4 +1,4 @@
-import { requireNumber, requireObject, requireOneOf, requireOptions, requireWhole } from '../../../base/check.js'
+import { requireNumber, requireOneOf, requireOptions, requireWhole } from '../../../base/check.js'
 import { LRScheduler, type Schedule, type Scheduled } from '../../../train/schedules.js'
 import { SALMONN_RECIPE } from './recipe.js'
 

@@ -1,6 +1,5 @@
 import { misuse, requireNumber, requireOptions } from '../../../base/check.js'
 import { ConfigError, ShapeError } from '../../../base/errors.js'
-import { requireForm } from '../../../base/form.js'
 import { type FactoryOptions, functional, Linear } from '../../../nn/index.js'
 import { adaptersOf, Module } from '../../../nn/module.js'
 import { quantizationOf } from '../../../nn/quantized-weight.js'

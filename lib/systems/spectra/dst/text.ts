@@ -1,5 +1,4 @@
 import { misuse, requireOptions, requireString } from '../../../base/check.js'
-import { requireForm } from '../../../base/form.js'
 
 /** TripPy's normalisation of utterances and of labels, as SpokenWOZ's labels are made with it. */
 

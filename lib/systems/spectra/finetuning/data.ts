@@ -1,6 +1,6 @@
 import { existsSync, statSync } from 'node:fs'
 import { join } from 'node:path'
-import { misuse, requireNumber, requireObject, requireOptions, requireString } from '../../../base/check.js'
+import { misuse, requireNumber, requireOptions, requireString } from '../../../base/check.js'
 import { ConfigError, DataError } from '../../../base/errors.js'
 import { requireForm } from '../../../base/form.js'
 import { Random } from '../../../data/random.js'

@@ -1,4 +1,4 @@
-import { misuse, requireObject, requireOptions, requireWhole } from '../../../base/check.js'
+import { misuse, requireOptions, requireWhole } from '../../../base/check.js'
 import { ConfigError } from '../../../base/errors.js'
 import { requireForm } from '../../../base/form.js'
 import type { Tokenizer } from '../../../text/tokenizer.js'

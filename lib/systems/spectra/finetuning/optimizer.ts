@@ -1,4 +1,4 @@
-import { misuse, requireNumber, requireObject, requireOneOf, requireOptions } from '../../../base/check.js'
+import { misuse, requireNumber, requireOneOf, requireOptions } from '../../../base/check.js'
 import { requireForm } from '../../../base/form.js'
 import { Module } from '../../../nn/index.js'
 import type { Tensor } from '../../../tensor/index.js'

@@ -1,11 +1,4 @@
-import {
-  misuse,
-  requireObject,
-  requireOneOf,
-  requireOptions,
-  requireString,
-  requireWhole,
-} from '../../../base/check.js'
+import { misuse, requireOneOf, requireOptions, requireString, requireWhole } from '../../../base/check.js'
 import { ConfigError } from '../../../base/errors.js'
 import { requireForm } from '../../../base/form.js'
 import { nearest } from '../../../base/nearest.js'

@@ -1,4 +1,4 @@
-import { misuse, requireObject, requireOptions } from '../../../base/check.js'
+import { misuse, requireOptions } from '../../../base/check.js'
 import type { Tensor } from '../../../tensor/index.js'
 import type { Tokenizer } from '../../../text/tokenizer.js'
 import { SpectraDialogText, type SpectraDialogTextOptions } from '../finetuning/dialog-text.js'

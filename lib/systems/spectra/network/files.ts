@@ -18,7 +18,7 @@ import {
 } from '../../../models/pretrained.js'
 import { type FillOptions, filled, readWeights, renamed } from '../../../models/weights.js'
 import type { NativeModule } from '../../../nn/native-module.js'
-import type { FactoryOptions, NetworkOptions } from '../../../nn/parameter.js'
+import type { NetworkOptions } from '../../../nn/parameter.js'
 import { scope, type Tensor } from '../../../tensor/index.js'
 import {
   type CompleteSpectraConfig,

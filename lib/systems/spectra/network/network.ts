@@ -1,6 +1,6 @@
 import { opAsync } from '../../../native/call.js'
 import { makeNative, NativeModule, nativeOf } from '../../../nn/native-module.js'
-import type { FactoryOptions, NetworkOptions } from '../../../nn/parameter.js'
+import type { NetworkOptions } from '../../../nn/parameter.js'
 import type { Tensor } from '../../../tensor/index.js'
 import { type CompleteSpectraConfig, frameCount, nativeConfig, type SpectraConfig, spectraConfig } from './config.js'
 import {

@@ -1,4 +1,4 @@
-import { requireFunction, requireObject, requireOptions, requireWhole, shown } from '../../../base/check.js'
+import { requireFunction, requireOptions, requireWhole, shown } from '../../../base/check.js'
 import { ConfigError, DataError } from '../../../base/errors.js'
 import { type Tensor, tensor } from '../../../tensor/index.js'
 import type { FramesOf, SpectraMaskedText, SpectraPretrainingSample } from './dataset.js'

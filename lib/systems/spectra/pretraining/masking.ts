@@ -1,4 +1,4 @@
-import { misuse, requireNumber, requireObject, requireOptions, requireWhole } from '../../../base/check.js'
+import { misuse, requireNumber, requireOptions, requireWhole } from '../../../base/check.js'
 import { Random } from '../../../data/random.js'
 
 export interface MaskTokensOptions {

@@ -1,14 +1,7 @@
 import { dirname, join, resolve } from 'node:path'
 import { writeWav } from '../../../audio/index.js'
 import { makeDirectory } from '../../../base/atomic.js'
-import {
-  misuse,
-  requireFunction,
-  requireObject,
-  requireOneOf,
-  requireOptions,
-  requireString,
-} from '../../../base/check.js'
+import { misuse, requireFunction, requireOneOf, requireOptions, requireString } from '../../../base/check.js'
 import { DataError } from '../../../base/errors.js'
 import { writeJson } from '../../../files/json/json.js'
 import { readJsonl, writeJsonl } from '../../../files/json/jsonl.js'
