@@ -4,7 +4,9 @@ export function nearest(word: string, words: Iterable<string>): string | undefin
   let least = Math.max(2, Math.ceil(word.length / 2)) + 1
   for (const candidate of words) {
     const changes = distance(word.toLowerCase(), candidate.toLowerCase())
-    if (changes < least) {
+    // Of two words as near, the one as long as what was typed: two letters were swapped, none forgotten.
+    const closer = changes === least && best?.length !== word.length && candidate.length === word.length
+    if (changes < least || closer) {
       least = changes
       best = candidate
     }
@@ -12,16 +14,19 @@ export function nearest(word: string, words: Iterable<string>): string | undefin
   return best
 }
 
-/** Levenshtein's distance, one row at a time. */
+/** Letters put in, left out, changed or swapped with their neighbour (optimal string alignment), one row at a time. */
 function distance(a: string, b: string): number {
+  let before: number[] = []
   let row = Array.from({ length: b.length + 1 }, (_, i) => i)
   for (let i = 1; i <= a.length; i++) {
     const next = [i]
     for (let j = 1; j <= b.length; j++) {
-      const changed = (row[j - 1] as number) + (a[i - 1] === b[j - 1] ? 0 : 1)
-      next.push(Math.min(changed, (row[j] as number) + 1, (next[j - 1] as number) + 1))
+      const changed = row[j - 1]! + (a[i - 1] === b[j - 1] ? 0 : 1)
+      const swapped = i > 1 && j > 1 && a[i - 1] === b[j - 2] && a[i - 2] === b[j - 1] ? before[j - 2]! + 1 : changed
+      next.push(Math.min(row[j]! + 1, next[j - 1]! + 1, changed, swapped))
     }
+    before = row
     row = next
   }
-  return row[b.length] as number
+  return row[b.length]!
 }
