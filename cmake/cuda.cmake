@@ -1,10 +1,10 @@
 # The .cu files, in the CUDA build (VOXTORCH_CUDA) and, to check only that they compile, in the CPU build (VOXTORCH_CHECK_CUDA_COMPILE).
-# Reads core_cuda_sources (the *.cu and *_cuda.cc of native/core), VOXTORCH_LIBTORCH and the target voxtorch_core. Nothing of Caffe2's
+# Reads core_cuda_sources (the *.cu, *_cuda.cc and cuda.cc of native/core), VOXTORCH_LIBTORCH and the target voxtorch_core. Nothing of Caffe2's
 # CMake files is used: they ask for the whole CUDA toolkit, of which the compiler and the runtime headers are enough.
 set(cuda_kernels ${core_cuda_sources})
 list(FILTER cuda_kernels INCLUDE REGEX "\\.cu$")
 set(cuda_launchers ${core_cuda_sources})
-list(FILTER cuda_launchers INCLUDE REGEX "_cuda\\.cc$")
+list(FILTER cuda_launchers INCLUDE REGEX "[/_]cuda\\.cc$")
 
 if(VOXTORCH_CUDA)
   foreach(library torch_cuda c10_cuda)

@@ -1,15 +1,16 @@
-# Kernels in several builds, one file each, chosen at run time: *_baseline.cc, *_avx2.cc, *_avx512.cc.
+# Kernels in several builds, one file each, chosen at run time: baseline.cc, avx2.cc, avx512.cc
+# (or *_avx2.cc, where a folder has several).
 # They leave fused multiply-adds alone, so that every build gives the same bits. They take no precompiled header: an inline function of
 # ATen that was compiled with AVX-512 could be the copy that the linker keeps for everyone.
 function(voxtorch_simd_sources target)
   get_target_property(sources ${target} SOURCES)
   set(common -O3 -fno-math-errno -ffp-contract=off)
   foreach(source IN LISTS sources)
-    if(source MATCHES "_baseline\\.cc$")
+    if(source MATCHES "[/_]baseline\\.cc$")
       set(flags ${common})
-    elseif(source MATCHES "_avx2\\.cc$")
+    elseif(source MATCHES "[/_]avx2\\.cc$")
       set(flags ${common} -mavx2)
-    elseif(source MATCHES "_avx512\\.cc$")
+    elseif(source MATCHES "[/_]avx512\\.cc$")
       # GCC 12 takes the undefined lanes of its own intrinsics for a mistake.
       set(flags ${common} -mavx512f -mavx512bw -mavx512dq -mavx512vl -Wno-uninitialized -Wno-maybe-uninitialized)
     else()

@@ -10,7 +10,7 @@
 #include <torch/library.h>
 
 #include "core/kernels/arguments.h"
-#include "core/kernels/few_rows.h"
+#include "core/kernels/few_rows/few_rows.h"
 #include "core/kernels/packed_weights.h"
 #include "core/kernels/plain.h"
 #include "core/recording.h"

@@ -8,7 +8,7 @@
 #include <ATen/ops/scaled_dot_product_attention.h>
 #include <torch/library.h>
 
-#include "core/kernels/rms_norm_residual.h"
+#include "core/kernels/rms_norm_residual/rms_norm_residual.h"
 #include "core/nn/checkpoint.h"
 
 namespace voxtorch::models {

@@ -2,7 +2,7 @@
 
 #include <ATen/ops/group_norm.h>
 
-#include "core/kernels/layer_norm.h"
+#include "core/kernels/layer_norm/layer_norm.h"
 
 namespace voxtorch::nn {
 

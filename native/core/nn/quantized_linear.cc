@@ -11,7 +11,7 @@
 #include <torch/library.h>
 
 #include "core/kernels/block_quantization.h"
-#include "core/kernels/few_rows.h"
+#include "core/kernels/few_rows/few_rows.h"
 #include "core/kernels/linear.h"
 #include "core/nn/linear.h"
 #include "core/recording.h"

@@ -1,0 +1,332 @@
+// Attention of a few queries to each window of a sequence of frames (the window-level Q-Former of SALMONN, Tang et al.
+// 2024, https://arxiv.org/abs/2310.13289). Window w begins at frame w * stride and has `window` frames:
+//
+//   scores[b, w, q, h, j] = query[b, w, q, h] · key[b, w * stride + j, h] / sqrt(dim)
+//   output[b, w, q, h]    = sum over j of dropout(softmax over j (scores))[b, w, q, h, j] * value[b, w * stride + j, h]
+//
+// query: [batch, windows, queries, heads, dim]; key, value: [batch, time, heads, dim], any strides, read where they
+// are, however windows overlap. lengths: int64 [batch], the valid frames of each row; frames beyond them, and beyond
+// the sequence, are in no window, and a window without any gives zeros. Dropout is a function of `seed` and the
+// element's place, the same on every device. Gradients of any order: the first is fused, higher ones go through the
+// same formula in plain operators, which copy the windows.
+#include "core/kernels/window_cross_attention/window_cross_attention.h"
+
+#include <ATen/OpMathType.h>
+#include <ATen/TensorOperators.h>
+#include <ATen/autocast_mode.h>
+#include <ATen/core/LegacyTypeDispatch.h>
+#include <ATen/core/dispatch/Dispatcher.h>
+#include <ATen/core/grad_mode.h>
+#include <ATen/ops/arange.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/empty_like.h>
+#include <ATen/ops/matmul.h>
+#include <ATen/ops/softmax.h>
+#include <ATen/ops/zeros.h>
+#include <c10/core/ScalarType.h>
+#include <torch/csrc/autograd/custom_function.h>
+#include <torch/library.h>
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "core/kernels/arguments.h"
+#include "core/kernels/gated_position_attention/dropout.h"
+#include "core/kernels/gated_position_attention/gated_position_attention.h"
+
+namespace voxtorch::kernels {
+
+using at::Tensor;
+using OptionalTensor = std::optional<Tensor>;
+using torch::autograd::AutogradContext;
+using torch::autograd::variable_list;
+
+at::ScalarType WindowCall::accumulator() const { return at::toOpMathType(query.scalar_type()); }
+
+double WindowCall::scale() const { return 1 / std::sqrt(static_cast<double>(query.size(4))); }
+
+AttentionDropout WindowCall::dropped() const { return attention_dropout(dropout, seed); }
+
+WindowCall WindowCall::readable() const {
+  WindowCall call = *this;
+  call.query = query.contiguous();
+  if (key.stride(3) != 1) call.key = key.contiguous();
+  if (value.stride(3) != 1) call.value = value.contiguous();
+  if (lengths && lengths->defined()) call.lengths = lengths->contiguous();
+  return call;
+}
+
+WindowAttention WindowCall::args() const {
+  const auto frames = [](const Tensor& tensor) {
+    return WindowFrames{tensor.const_data_ptr(), tensor.stride(0), tensor.stride(1), tensor.stride(2)};
+  };
+  return {query.const_data_ptr(),
+          frames(key),
+          frames(value),
+          lengths && lengths->defined() ? lengths->const_data_ptr<int64_t>() : nullptr,
+          query.size(0),
+          query.size(1),
+          query.size(2),
+          query.size(3),
+          query.size(4),
+          key.size(1),
+          window,
+          stride,
+          scale(),
+          dropped()};
+}
+
+WindowType window_type(const Tensor& tensor) {
+  switch (tensor.scalar_type()) {
+    case at::kBFloat16:
+      return WindowType::kBFloat16;
+    case at::kHalf:
+      return WindowType::kFloat16;
+    case at::kDouble:
+      return WindowType::kFloat64;
+    default:
+      return WindowType::kFloat32;
+  }
+}
+
+namespace {
+
+void check_beside(const char* op, const char* name, const Tensor& tensor, const Tensor& query) {
+  TORCH_CHECK(tensor.device() == query.device(), op, ": ", name, " is on ", tensor.device(), " but query is on ",
+              query.device(), "; both must be on the same device");
+}
+
+void check_like_query(const char* op, const char* name, const Tensor& tensor, const Tensor& query) {
+  check_beside(op, name, tensor, query);
+  TORCH_CHECK(tensor.scalar_type() == query.scalar_type(), op, ": ", name, " is ", dtype_name(tensor), " but query is ",
+              dtype_name(query), "; both must have the same dtype");
+}
+
+}  // namespace
+
+void check_window_attention(const char* op, const WindowCall& call) {
+  const Tensor& query = call.query;
+  const at::ScalarType type = query.scalar_type();
+  TORCH_CHECK(type == at::kFloat || type == at::kDouble || type == at::kBFloat16 || type == at::kHalf, op,
+              ": query must have dtype float32, float64, bfloat16 or float16, got ", dtype_name(query));
+  TORCH_CHECK(query.dim() == 5 && query.size(4) > 0, op,
+              ": query must have shape [batch, windows, queries, heads, dim] with a dim of at least 1, got ",
+              query.sizes());
+  for (const auto& [name, frames] : {std::pair{"key", &call.key}, std::pair{"value", &call.value}}) {
+    check_like_query(op, name, *frames, query);
+    TORCH_CHECK(frames->dim() == 4 && frames->size(0) == query.size(0) && frames->size(2) == query.size(3) &&
+                    frames->size(3) == query.size(4),
+                op, ": ", name, " must have shape [batch, time, heads, dim] with the ", query.size(0), ", ",
+                query.size(3), " and ", query.size(4), " of query ", query.sizes(), ", got ", frames->sizes());
+  }
+  TORCH_CHECK(call.key.size(1) == call.value.size(1), op, ": key has ", call.key.size(1), " frames but value has ",
+              call.value.size(1));
+  constexpr int64_t kMost = std::numeric_limits<int32_t>::max();
+  TORCH_CHECK(call.window > 0 && call.window <= kMost && call.stride > 0 && call.stride <= kMost, op,
+              ": window and stride must be from 1 to 2147483647 frames, got ", call.window, " and ", call.stride);
+  TORCH_CHECK(call.dropout >= 0 && call.dropout <= 1, op, ": dropout must be a number from 0 to 1, got ", call.dropout);
+  if (!call.lengths || !call.lengths->defined()) return;
+  check_beside(op, "lengths", *call.lengths, query);
+  TORCH_CHECK(
+      call.lengths->scalar_type() == at::kLong && call.lengths->dim() == 1 && call.lengths->size(0) == query.size(0),
+      op, ": lengths must be int64 [", query.size(0), "], the batch of query, got ", dtype_name(*call.lengths), " ",
+      call.lengths->sizes());
+}
+
+void check_window_attention_backward(const WindowCall& call, const Tensor& grad_output, const Tensor& logsumexp) {
+  const char* op = "window_cross_attention_backward";
+  check_window_attention(op, call);
+  check_like_query(op, "grad_output", grad_output, call.query);
+  TORCH_CHECK(grad_output.sizes() == call.query.sizes(), op, ": grad_output must have the shape of query ",
+              call.query.sizes(), ", got ", grad_output.sizes());
+  check_beside(op, "logsumexp", logsumexp, call.query);
+  TORCH_CHECK(logsumexp.scalar_type() == call.accumulator() && logsumexp.is_contiguous() &&
+                  logsumexp.sizes() == call.query.sizes().slice(0, 4),
+              op, ": logsumexp must be what window_cross_attention_forward returned");
+}
+
+Tensor empty_window_logsumexp(const WindowCall& call) {
+  return at::empty(call.query.sizes().slice(0, 4), call.query.options().dtype(call.accumulator()));
+}
+
+namespace {
+
+#define VOXTORCH_WINDOW_PARAMETERS                                                             \
+  const Tensor &query, const Tensor &key, const Tensor &value, int64_t window, int64_t stride, \
+      const OptionalTensor &lengths, double dropout, int64_t seed
+#define VOXTORCH_WINDOW_ARGUMENTS query, key, value, window, stride, lengths, dropout, seed
+
+WindowOutput call_forward(VOXTORCH_WINDOW_PARAMETERS) {
+  static const auto op = c10::Dispatcher::singleton()
+                             .findSchemaOrThrow("voxtorch::window_cross_attention_forward", "")
+                             .typed<WindowOutput(VOXTORCH_WINDOW_PARAMETERS)>();
+  return op.call(VOXTORCH_WINDOW_ARGUMENTS);
+}
+
+WindowGradients call_backward(const Tensor& grad_output, const Tensor& logsumexp, VOXTORCH_WINDOW_PARAMETERS) {
+  static const auto op = c10::Dispatcher::singleton()
+                             .findSchemaOrThrow("voxtorch::window_cross_attention_backward", "")
+                             .typed<WindowGradients(const Tensor&, const Tensor&, VOXTORCH_WINDOW_PARAMETERS)>();
+  return op.call(grad_output, logsumexp, VOXTORCH_WINDOW_ARGUMENTS);
+}
+
+WindowOutput forward_meta(VOXTORCH_WINDOW_PARAMETERS) {
+  const WindowCall call{VOXTORCH_WINDOW_ARGUMENTS};
+  check_window_attention("window_cross_attention", call);
+  return {at::empty_like(query, at::MemoryFormat::Contiguous), empty_window_logsumexp(call)};
+}
+
+WindowGradients backward_meta(const Tensor& grad_output, const Tensor& logsumexp, VOXTORCH_WINDOW_PARAMETERS) {
+  check_window_attention_backward({VOXTORCH_WINDOW_ARGUMENTS}, grad_output, logsumexp);
+  return {at::empty_like(query, at::MemoryFormat::Contiguous), at::empty_like(key, at::MemoryFormat::Contiguous),
+          at::empty_like(value, at::MemoryFormat::Contiguous)};
+}
+
+// What dropout multiplies the probabilities by, [batch, windows, heads, queries, window].
+Tensor dropout_factors(const WindowCall& call) {
+  const AttentionDropout dropout = call.dropped();
+  const auto sizes = call.query.sizes();
+  const Tensor factors = at::zeros({sizes[0], sizes[1], sizes[3], sizes[2], call.window},
+                                   at::TensorOptions().dtype(at::kDouble).device(at::kCPU));
+  double* next = factors.mutable_data_ptr<double>();
+  for (int64_t b = 0; b < sizes[0]; ++b) {
+    for (int64_t w = 0; w < sizes[1]; ++w) {
+      for (int64_t h = 0; h < sizes[3]; ++h) {
+        for (int64_t q = 0; q < sizes[2]; ++q) {
+          for (int64_t j = 0; j < call.window; ++j) {
+            *next++ = keeps(dropout, b * sizes[3] + h, w * sizes[2] + q, j) ? dropout.scale : 0;
+          }
+        }
+      }
+    }
+  }
+  return factors.to(call.query.device(), call.accumulator());
+}
+
+// The backward in plain operators, which autograd can differentiate again.
+WindowGradients backward_formula(const Tensor& grad_output, const WindowCall& call) {
+  const at::ScalarType type = call.accumulator();
+  const int64_t time = call.key.size(1), windows = call.query.size(1);
+  const auto whole = call.query.options().dtype(at::kLong);
+  const Tensor places = (at::arange(windows, whole) * call.stride).unsqueeze(1) + at::arange(call.window, whole);
+  Tensor length = call.lengths && call.lengths->defined() ? call.lengths->clamp_max(time).view({-1, 1, 1})
+                                                          : at::zeros({1, 1, 1}, whole) + time;
+  const Tensor attend = (places.unsqueeze(0) < length).unsqueeze(2).unsqueeze(2);  // [batch, windows, 1, 1, window]
+  const Tensor flat = places.clamp_max(std::max<int64_t>(time - 1, 0)).flatten();
+  const auto cut = [&](const Tensor& frames) {
+    return frames.to(type).index_select(1, flat).unflatten(1, {windows, call.window}).transpose(2, 3);
+  };
+  const Tensor q = call.query.to(type).transpose(2, 3), grad = grad_output.to(type).transpose(2, 3);
+  const Tensor k = cut(call.key), v = cut(call.value);  // [batch, windows, heads, window, dim]
+  Tensor scores = at::matmul(q, k.transpose(-1, -2)) * call.scale();
+  // A window without frames would be NaN, and so would its gradients.
+  scores = scores.masked_fill(~attend, -std::numeric_limits<double>::infinity()).masked_fill(~attend.any(-1, true), 0);
+  const Tensor probabilities = at::softmax(scores, -1).masked_fill(~attend, 0);
+  Tensor dropped = probabilities, grad_probabilities = at::matmul(grad, v.transpose(-1, -2));
+  if (call.dropped().threshold != 0) {
+    const Tensor factors = dropout_factors(call);
+    dropped = probabilities * factors;
+    grad_probabilities = grad_probabilities * factors;
+  }
+  const Tensor pull = (probabilities * grad_probabilities).sum(-1, true);
+  const Tensor grad_scores = probabilities * (grad_probabilities - pull) * call.scale();
+  const auto join = [&](const Tensor& cuts, const Tensor& like) {
+    const Tensor rows = cuts.transpose(2, 3).flatten(1, 2);  // [batch, windows * window, heads, dim]
+    return at::zeros(like.sizes(), rows.options()).index_add(1, flat, rows).to(like.scalar_type());
+  };
+  return {at::matmul(grad_scores, k).transpose(2, 3).to(call.query.scalar_type()),
+          join(at::matmul(grad_scores.transpose(-1, -2), q), call.key),
+          join(at::matmul(dropped.transpose(-1, -2), grad), call.value)};
+}
+
+struct WindowCrossAttention : torch::autograd::Function<WindowCrossAttention> {
+  static Tensor forward(AutogradContext* ctx, VOXTORCH_WINDOW_PARAMETERS) {
+    const at::AutoDispatchBelowADInplaceOrView below_autograd;
+    const auto [output, logsumexp] = call_forward(VOXTORCH_WINDOW_ARGUMENTS);
+    ctx->save_for_backward({query, key, value, lengths.value_or(Tensor()), logsumexp});
+    ctx->saved_data["window"] = window;
+    ctx->saved_data["stride"] = stride;
+    ctx->saved_data["dropout"] = dropout;
+    ctx->saved_data["seed"] = seed;
+    ctx->set_materialize_grads(false);
+    return output;
+  }
+
+  static variable_list backward(AutogradContext* ctx, const variable_list& grads) {
+    variable_list result(8);
+    if (!grads[0].defined()) return result;
+    const variable_list saved = ctx->get_saved_variables();
+    const OptionalTensor lengths = saved[3].defined() ? OptionalTensor(saved[3]) : std::nullopt;
+    std::tie(result[0], result[1], result[2]) =
+        call_backward(grads[0], saved[4], saved[0], saved[1], saved[2], ctx->saved_data["window"].toInt(),
+                      ctx->saved_data["stride"].toInt(), lengths, ctx->saved_data["dropout"].toDouble(),
+                      ctx->saved_data["seed"].toInt());
+    return result;
+  }
+};
+
+// Below autograd, on every device.
+Tensor attention(VOXTORCH_WINDOW_PARAMETERS) { return std::get<0>(call_forward(VOXTORCH_WINDOW_ARGUMENTS)); }
+
+Tensor attention_autograd(VOXTORCH_WINDOW_PARAMETERS) {
+  if (any_requires_grad({&query, &key, &value})) return WindowCrossAttention::apply(VOXTORCH_WINDOW_ARGUMENTS);
+  const at::AutoDispatchBelowADInplaceOrView below_autograd;
+  return attention(VOXTORCH_WINDOW_ARGUMENTS);
+}
+
+WindowGradients backward_autograd(const Tensor& grad_output, const Tensor& logsumexp, VOXTORCH_WINDOW_PARAMETERS) {
+  if (any_requires_grad({&grad_output, &query, &key, &value})) {
+    const WindowCall call{VOXTORCH_WINDOW_ARGUMENTS};
+    check_window_attention_backward(call, grad_output, logsumexp);
+    return backward_formula(grad_output, call);
+  }
+  const at::AutoDispatchBelowADInplaceOrView below_autograd;
+  return call_backward(grad_output, logsumexp, VOXTORCH_WINDOW_ARGUMENTS);
+}
+
+// Under autocast the products are computed in its dtype.
+Tensor attention_autocast(VOXTORCH_WINDOW_PARAMETERS) {
+  static const auto op = c10::Dispatcher::singleton()
+                             .findSchemaOrThrow("voxtorch::window_cross_attention", "")
+                             .typed<Tensor(VOXTORCH_WINDOW_PARAMETERS)>();
+  const c10::impl::ExcludeDispatchKeyGuard no_autocast(c10::autocast_dispatch_keyset);
+  const c10::DeviceType device = query.device().type();
+  const at::ScalarType type = at::autocast::get_autocast_dtype(device);
+  const auto lowered = [&](const Tensor& tensor) { return at::autocast::cached_cast(type, tensor, device); };
+  return op.call(lowered(query), lowered(key), lowered(value), window, stride, lengths, dropout, seed);
+}
+
+}  // namespace
+
+TORCH_LIBRARY_FRAGMENT(voxtorch, m) {
+  m.def(
+      "window_cross_attention(Tensor query, Tensor key, Tensor value, int window, int stride, Tensor? lengths=None, "
+      "float dropout=0., int seed=0) -> Tensor");
+  // logsumexp [batch, windows, queries, heads], of the scores; infinite for a window without frames.
+  m.def(
+      "window_cross_attention_forward(Tensor query, Tensor key, Tensor value, int window, int stride, Tensor? "
+      "lengths=None, float dropout=0., int seed=0) -> (Tensor output, Tensor logsumexp)");
+  m.def(
+      "window_cross_attention_backward(Tensor grad_output, Tensor logsumexp, Tensor query, Tensor key, Tensor value, "
+      "int "
+      "window, int stride, Tensor? lengths=None, float dropout=0., int seed=0) -> (Tensor grad_query, Tensor grad_key, "
+      "Tensor grad_value)");
+}
+
+TORCH_LIBRARY_IMPL(voxtorch, CompositeExplicitAutograd, m) { m.impl("window_cross_attention", attention); }
+
+TORCH_LIBRARY_IMPL(voxtorch, Meta, m) {
+  m.impl("window_cross_attention_forward", forward_meta);
+  m.impl("window_cross_attention_backward", backward_meta);
+}
+
+TORCH_LIBRARY_IMPL(voxtorch, Autograd, m) {
+  m.impl("window_cross_attention", attention_autograd);
+  m.impl("window_cross_attention_backward", backward_autograd);
+}
+
+TORCH_LIBRARY_IMPL(voxtorch, AutocastCPU, m) { m.impl("window_cross_attention", attention_autocast); }
+TORCH_LIBRARY_IMPL(voxtorch, AutocastCUDA, m) { m.impl("window_cross_attention", attention_autocast); }
+
+}  // namespace voxtorch::kernels
