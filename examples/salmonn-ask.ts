@@ -4,13 +4,14 @@
  * `npx tsx examples/salmonn-ask.ts MODEL "What does she say?" 1.wav 2.wav`: MODEL is what `voxtorch salmonn train` saved.
  */
 import * as vt from 'voxtorch'
+import * as salmonn from 'voxtorch/salmonn'
 
 const [directory = 'runs/salmonn/model', question = 'What do you hear?', ...files] = process.argv.slice(2)
 using model = await vt.Salmonn.fromPretrained(directory, { dtype: 'float32' })
-using chat = new vt.SalmonnChat(model)
-const content: vt.SalmonnChatPart[] = []
+using chat = new salmonn.SalmonnChat(model)
+const content: salmonn.SalmonnChatPart[] = []
 for (const file of files) {
-  const { samples } = await vt.readAudio(file, { sampleRate: vt.SALMONN_RATE })
+  const { samples } = await vt.readAudio(file, { sampleRate: salmonn.SALMONN_RATE })
   content.push({ type: 'audio', samples: (await samples.data()) as Float32Array })
 }
 content.push({ type: 'text', text: question })

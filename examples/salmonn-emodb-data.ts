@@ -2,6 +2,7 @@
 import { existsSync, mkdirSync } from 'node:fs'
 import { basename, join, resolve } from 'node:path'
 import * as vt from 'voxtorch'
+import * as salmonn from 'voxtorch/salmonn'
 import { averageSpectrum, equalised, listen } from './salmonn-emodb-voices.js'
 
 export interface DialogSettings {
@@ -105,7 +106,7 @@ async function spoken(clip: Clip, speed: number, gains: Map<string, vt.Tensor>, 
   const path = resolve(out, 'wav', `${basename(clip.path, '.wav')}-${speed}.wav`)
   await vt.scope(async () => {
     const samples = equalised(await listen(clip.path, speed), gains.get(clip.actor)!)
-    await vt.writeWav(path, samples, { sampleRate: vt.SALMONN_RATE })
+    await vt.writeWav(path, samples, { sampleRate: salmonn.SALMONN_RATE })
   })
   return { ...clip, path }
 }
@@ -123,7 +124,7 @@ function dialogs(clips: Clip[], pass: number, random: vt.Random, size: () => num
         dialogue_id: `${actor}-${pass}-${made.length}`,
         speaker: actor,
         input_text: QUESTION,
-        target_text: vt.writeEmotionSuffix('', emotions, 'en').trim(),
+        target_text: salmonn.writeEmotionSuffix('', emotions, 'en').trim(),
         audio_files: turns.map(({ path }) => path),
         emotion_sequence: emotions,
       })
@@ -138,9 +139,11 @@ async function writeTokenizer(folder: string, turns: number, emotions: string[])
   const special = ['<unk>', '<s>', '</s>']
   const prompts = Array.from({ length: turns }, (_, i) => {
     const blocks = Array.from({ length: i + 1 }, () => 1)
-    return vt.buildSalmonnPrompt({ prompt: `${vt.SPEECH_BLOCK} ${QUESTION}`, blocks }).split(vt.SPEECH_MARKER)
+    return salmonn
+      .buildSalmonnPrompt({ prompt: `${salmonn.SPEECH_BLOCK} ${QUESTION}`, blocks })
+      .split(salmonn.SPEECH_MARKER)
   })
-  const texts = [...prompts.flat(), vt.writeEmotionSuffix('', emotions, 'en')]
+  const texts = [...prompts.flat(), salmonn.writeEmotionSuffix('', emotions, 'en')]
   const words = new Set([...special, ...texts.flatMap((text) => text.split(/\s+/))].filter((word) => word !== ''))
   await vt.writeJson(join(folder, 'tokenizer.json'), {
     version: '1.0',
@@ -153,14 +156,14 @@ async function writeTokenizer(folder: string, turns: number, emotions: string[])
 }
 
 /** The same questions, each with the clips of another dialog. */
-export function withOtherAudio(entries: readonly vt.SalmonnEntry[], seed: number): vt.SalmonnEntry[] {
+export function withOtherAudio(entries: readonly salmonn.SalmonnEntry[], seed: number): salmonn.SalmonnEntry[] {
   const order = new vt.Random(seed).shuffle(entries.map((_, i) => i))
   const other = new Map(order.map((from, k) => [from, order[(k + 1) % order.length]!]))
   return entries.map((entry, i) => ({ ...entry, audio: entries[other.get(i)!]!.audio }))
 }
 
 /** Turn accuracy of whoever always says the emotion that is most frequent there. */
-export function mostFrequent(entries: readonly vt.SalmonnEntry[]): number {
+export function mostFrequent(entries: readonly salmonn.SalmonnEntry[]): number {
   const all = entries.flatMap(({ emotions = [] }) => emotions)
   const counts = new Map<string, number>()
   for (const emotion of all) counts.set(emotion, (counts.get(emotion) ?? 0) + 1)

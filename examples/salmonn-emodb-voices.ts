@@ -1,12 +1,13 @@
 /** Recordings of several actors, brought to the same average sound; used by salmonn-emodb-data.ts. */
 import * as vt from 'voxtorch'
+import * as salmonn from 'voxtorch/salmonn'
 
 const [FRAME, MOST] = [512, 4]
 
 /** Samples of 16 kHz, or as many as if the voice were faster. */
 export async function listen(path: string, speed = 1): Promise<vt.Tensor> {
   return vt.scope(async () => {
-    const { samples } = await vt.readAudio(path, { sampleRate: Math.round(vt.SALMONN_RATE / speed) })
+    const { samples } = await vt.readAudio(path, { sampleRate: Math.round(salmonn.SALMONN_RATE / speed) })
     return samples.flatten()
   })
 }

@@ -15,6 +15,7 @@ import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
 import * as vt from 'voxtorch'
+import * as salmonn from 'voxtorch/salmonn'
 import { type DialogSettings, mostFrequent, withOtherAudio, writeDialogs } from './salmonn-emodb-data.js'
 
 const here = dirname(fileURLToPath(import.meta.url))
@@ -37,7 +38,7 @@ const config = (await vt.readJson(options.config)) as {
     lora: null
   }
   dialogs: DialogSettings
-  recipe: Partial<vt.SalmonnRecipe>
+  recipe: Partial<salmonn.SalmonnRecipe>
 }
 const seed = Number(options.seed ?? config.recipe.seed ?? 0)
 const started = performance.now()
@@ -46,7 +47,7 @@ vt.setNumThreads(1) // a network this small gains little from a second one
 const files = await writeDialogs(options.data, join(out, 'data'), config.dialogs)
 // Each clip has a speech block of its own; the answers themselves are lines of emotions.
 const form = { clips: 'separate', emotionSuffix: false } as const
-const data = await vt.openSalmonnData(
+const data = await salmonn.openSalmonnData(
   { train: [files.train], valid: [files.valid], test: [files.test], ...form },
   { seed },
 )
@@ -60,7 +61,7 @@ const count = model.parameters().reduce((sum, parameter) => sum + parameter.nume
 const sizes = [data.train, data.valid, data.test].map(({ length }) => length)
 console.log(`${count} weights; ${sizes.join(', ')} dialogs to learn from, to choose by, to test on`)
 
-const { bestStep } = await vt.trainSalmonn(model, {
+const { bestStep } = await salmonn.trainSalmonn(model, {
   ...data,
   outputDir: join(out, 'training'),
   stage: ['whisper', 'beats', 'qformer', 'projection', 'llm'],
@@ -71,12 +72,12 @@ const { bestStep } = await vt.trainSalmonn(model, {
 await model.save(join(out, 'model'), { whole: true })
 
 const generation = { numBeams: 1, maxNewTokens: 4 * config.dialogs.turns }
-const asked = (dataset: vt.SalmonnDataset) => vt.scoreSalmonn(model, dataset, { generation, batchSize: 16 })
+const asked = (dataset: salmonn.SalmonnDataset) => salmonn.scoreSalmonn(model, dataset, { generation, batchSize: 16 })
 const [valid, test] = [await asked(data.valid), await asked(data.test)]
-const shuffled = await asked(new vt.SalmonnDataset(withOtherAudio(data.test.entries, seed), form))
+const shuffled = await asked(new salmonn.SalmonnDataset(withOtherAudio(data.test.entries, seed), form))
 const actors = config.dialogs.testSpeakers.map((actor) => {
   const own = test.answers.filter((_, i) => data.test.entries[i]!.speaker === actor)
-  return [actor, vt.trajectoryScores(own).positionAccuracy]
+  return [actor, salmonn.trajectoryScores(own).positionAccuracy]
 })
 const figures = {
   turnAccuracy: test.scores.positionAccuracy!,

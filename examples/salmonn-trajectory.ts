@@ -7,17 +7,18 @@
  */
 import { writeFileSync } from 'node:fs'
 import * as vt from 'voxtorch'
+import * as salmonn from 'voxtorch/salmonn'
 
 const [from = 'model', dialogs = 'dialogs.json', outputDir = 'runs/salmonn'] = process.argv.slice(2)
-const data = await vt.openSalmonnData({ train: [dialogs], validShare: 0.1, testShare: 0.1, emotionSuffix: 'en' })
+const data = await salmonn.openSalmonnData({ train: [dialogs], validShare: 0.1, testShare: 0.1, emotionSuffix: 'en' })
 vt.manualSeed(42)
 using model = await vt.Salmonn.fromPretrained(from, { dtype: 'float32' })
 const generation = { maxNewTokens: 60, numBeams: 1 }
 const recipe = { epochs: 1, batchSize: 2, iterationsPerEpoch: null }
-const results = await vt.trainSalmonn(model, { ...data, outputDir, stage: 2, recipe, score: { generation } })
+const results = await salmonn.trainSalmonn(model, { ...data, outputDir, stage: 2, recipe, score: { generation } })
 console.log(results.test?.answers?.positionAccuracy)
 
-const [dialog] = (await vt.readTrajectoryDialogs(dialogs)).dialogs
-const told = await vt.tellTrajectory(model, dialog!, { generation, data: { emotionSuffix: 'en' } })
-console.log(vt.trajectoryText(told))
-writeFileSync(`${outputDir}/trajectory.svg`, vt.trajectorySvg(told, told.id))
+const [dialog] = (await salmonn.readTrajectoryDialogs(dialogs)).dialogs
+const told = await salmonn.tellTrajectory(model, dialog!, { generation, data: { emotionSuffix: 'en' } })
+console.log(salmonn.trajectoryText(told))
+writeFileSync(`${outputDir}/trajectory.svg`, salmonn.trajectorySvg(told, told.id))

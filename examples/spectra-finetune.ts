@@ -6,23 +6,24 @@
  * `{"audio": "1.wav", "text": "How nice", "label": "joy", "speaker": "ann"}`; TOKENIZER is RoBERTa's.
  */
 import * as vt from 'voxtorch'
+import * as spectra from 'voxtorch/spectra'
 
 const [turns = 'turns.jsonl', tokenizer = 'tokenizer', outputDir = 'spectra-mood'] = process.argv.slice(2)
 
 // Whoever speaks on the last line is kept to test on: what counts is how well strangers are understood.
-const records: vt.SpectraJsonlRecord[] = []
-for await (const record of vt.readJsonl(turns)) records.push(record as vt.SpectraJsonlRecord)
-const task = vt.spectraTask({ name: 'mood', kind: 'classification', keyMetric: 'uar' })
+const records: spectra.SpectraJsonlRecord[] = []
+for await (const record of vt.readJsonl(turns)) records.push(record as spectra.SpectraJsonlRecord)
+const task = spectra.spectraTask({ name: 'mood', kind: 'classification', keyMetric: 'uar' })
 const test = [String(records.at(-1)?.speaker)]
-const data = await vt.openSpectraData(turns, { task, tokenizer, speakers: { test } })
+const data = await spectra.openSpectraData(turns, { task, tokenizer, speakers: { test } })
 
 vt.manualSeed(42)
-const config = await vt.readSpectraConfig('tiny', data.tokenizer)
+const config = await spectra.readSpectraConfig('tiny', data.tokenizer)
 const model = vt.SpectraForSequenceClassification.fromConfig({ ...config, numLabels: data.task.numLabels })
 const preset = { epochs: 20, batchSize: 8, learningRate: 3e-3, patience: 20 }
-console.log(vt.spectraReport(await vt.finetuneSpectra({ model, data, outputDir, preset })))
+console.log(spectra.spectraReport(await spectra.finetuneSpectra({ model, data, outputDir, preset })))
 
-using classifier = await vt.SpectraClassifier.fromPretrained(`${outputDir}/best`)
-const { text = '', audio } = records[0] as vt.SpectraJsonlRecord
+using classifier = await spectra.SpectraClassifier.fromPretrained(`${outputDir}/best`)
+const { text = '', audio } = records[0] as spectra.SpectraJsonlRecord
 const [answer] = await classifier.classify([{ text, audio: audio ? { path: audio } : null }])
 console.log(`${text} (${audio}): ${JSON.stringify(answer)}`)

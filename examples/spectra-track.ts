@@ -6,13 +6,14 @@
  * `{"user": {"text": "a cheap hotel", "audio": {"path": "1.wav"}}, "system": {"text": "which area?"}}`.
  */
 import * as vt from 'voxtorch'
+import * as spectra from 'voxtorch/spectra'
 
 const [network = 'spectra', tracker = 'spectra-dst', turns = 'turns.jsonl'] = process.argv.slice(2)
-const config = vt.spokenWozConfig()
+const config = spectra.spokenWozConfig()
 const tokenizer = await vt.Tokenizer.fromPretrained(network)
 const model = await vt.SpectraForDst.load(tracker, (encoder) => vt.Spectra.fromConfig(encoder as vt.SpectraConfig))
-const dialog = new vt.DstTracker({ model, config, tokenizer })
+const dialog = new spectra.DstTracker({ model, config, tokenizer })
 for await (const turn of vt.readJsonl(turns)) {
-  const { state } = await dialog.next(turn as vt.DstTrackerTurn)
+  const { state } = await dialog.next(turn as spectra.DstTrackerTurn)
   console.log(state)
 }
