@@ -2,7 +2,7 @@ import { optionsOf } from '../base/arguments.js'
 import { misuse, requireSignal, requireWhole } from '../base/check.js'
 import { ConfigError } from '../base/errors.js'
 import { nearest } from '../base/nearest.js'
-import { NativeModule, nativeOf } from '../nn/native-module.js'
+import { NativeModule, withActiveAdapters } from '../nn/native-module.js'
 import { type Generator, noGrad, scope, type Tensor } from '../tensor/index.js'
 import type { LogitsProcessor, StoppingCriteria } from './callbacks.js'
 import { type GenerationConfig, generationConfig } from './config.js'
@@ -207,16 +207,20 @@ class Run {
       cache: cache && nativeCacheOf(cache as KvCache),
       encoderCache: encoderCache && nativeCacheOf(encoderCache as KvCache),
     }
-    const assistant = assistantModel && nativeOf(assistantModel)
+    const assistant = assistantModel && withActiveAdapters(assistantModel)
     const rest = present({ generator, uniforms, limits, promptPlace, assistant, ...caches })
     const { prefixAllowedTokensFn: fn } = this.config
     const allowed = fn ? allowedBy(fn, this.#prompts(), this.#rowsPerPrompt) : undefined
-    return this.#session.begin(nativeOf(this.#model), { ...inputs, ...rest }, allowed)
+    return this.#session.begin(withActiveAdapters(this.#model), { ...inputs, ...rest }, allowed)
   }
 
   #step(): Promise<Added> {
     const { assistantModel } = this.#options
-    return this.#session.step(nativeOf(this.#model), this.#allowed(), assistantModel && nativeOf(assistantModel))
+    return this.#session.step(
+      withActiveAdapters(this.#model),
+      this.#allowed(),
+      assistantModel && withActiveAdapters(assistantModel),
+    )
   }
 
   #allowed(): number[][] | undefined {

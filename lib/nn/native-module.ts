@@ -28,9 +28,12 @@ const initialize = op('voxtorch::module_initialize')
 const kindOf = op('voxtorch::module_kind')
 const isBlock = op('voxtorch::module_is_block')
 
-/** The native object behind a module, for the operator that is called with it next. */
-export let nativeOf: (module: NativeModule) => ModuleHandle
-/** The same for an operator that does not run the network, and need not know what its adapters are. */
+/**
+ * The native object behind a module, for the operator that is called with it next: the adapters that are active where this
+ * is called are activated in it first.
+ */
+export let withActiveAdapters: (module: NativeModule) => ModuleHandle
+/** The native object as it is, for an operator that does not run the network. */
 export let handleOfNetwork: (module: NativeModule) => ModuleHandle
 /** The class of the native object: 'Linear', 'WavLM'. */
 export let nativeKind: (module: NativeModule) => string
@@ -140,7 +143,7 @@ export class NativeModule extends Module {
   }
 
   static {
-    nativeOf = (module) => {
+    withActiveAdapters = (module) => {
       if (!(#handle in module)) {
         throw new ConfigError(`${shown(module)} was given that is a Proxy around a network: use the network itself`, {})
       }

@@ -3,7 +3,7 @@ import { op } from '../native/call.js'
 import { Conv1d } from '../nn/conv.js'
 import { Embedding } from '../nn/embedding.js'
 import type { LayerAdapters, Module } from '../nn/module.js'
-import { NativeModule, nativeOf } from '../nn/native-module.js'
+import { NativeModule, withActiveAdapters } from '../nn/native-module.js'
 import { Parameter } from '../nn/parameter.js'
 import { packingArguments, type QuantizedWeight, quantizationOf } from '../nn/quantized-weight.js'
 import { type DType, empty, keepForever, noGrad, ops, scope, type Tensor, tensor } from '../tensor/index.js'
@@ -109,7 +109,7 @@ export class LoraLayer implements LayerAdapters {
     if (config.useDora) lora.magnitude = scope(() => new Parameter(this.#norm(lora)))
     this.adapters.set(name, lora)
     if (!(this.module instanceof NativeModule)) return
-    attach(nativeOf(this.module), nativeName, lora.A, lora.B, lora.magnitude, lora.scaling, lora.dropout)
+    attach(withActiveAdapters(this.module), nativeName, lora.A, lora.B, lora.magnitude, lora.scaling, lora.dropout)
   }
 
   /** Makes rows that train, with the weight's values, or those of another layer to follow. */
@@ -125,7 +125,7 @@ export class LoraLayer implements LayerAdapters {
       )
     const delta = source ?? scope(() => new Parameter(rows()))
     this.tokens.set(name, { indices, delta, follows: source !== undefined })
-    if (module instanceof NativeModule) attach(nativeOf(module), nativeName, indices, delta, null, 1, 0)
+    if (module instanceof NativeModule) attach(withActiveAdapters(module), nativeName, indices, delta, null, 1, 0)
   }
 
   has(name: string): boolean {
@@ -174,10 +174,18 @@ export class LoraLayer implements LayerAdapters {
   attachScaled(name: string, nativeName: string, factor: number): void {
     if (!(this.module instanceof NativeModule)) return
     const rows = this.tokens.get(name)
-    if (rows) attach(nativeOf(this.module), nativeName, rows.indices, rows.delta, null, factor, 0)
+    if (rows) attach(withActiveAdapters(this.module), nativeName, rows.indices, rows.delta, null, factor, 0)
     const lora = this.adapters.get(name)
     if (lora)
-      attach(nativeOf(this.module), nativeName, lora.A, lora.B, lora.magnitude, lora.scaling * factor, lora.dropout)
+      attach(
+        withActiveAdapters(this.module),
+        nativeName,
+        lora.A,
+        lora.B,
+        lora.magnitude,
+        lora.scaling * factor,
+        lora.dropout,
+      )
   }
 
   /** Of every adapter, as peft names them. */

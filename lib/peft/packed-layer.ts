@@ -1,6 +1,6 @@
 import { op } from '../native/call.js'
 import { keepDType, type Module, type StateForm, setStateForms } from '../nn/module.js'
-import { NativeModule, nativeOf } from '../nn/native-module.js'
+import { NativeModule, withActiveAdapters } from '../nn/native-module.js'
 import type { Parameter } from '../nn/parameter.js'
 import {
   type NestedScales,
@@ -35,7 +35,7 @@ export function pack(layer: Module, weight: QuantizedWeight): void {
   setQuantization(layer, weight)
   setStateForms(layer, (entry) => formLike(layer, entry))
   if (!(layer instanceof NativeModule)) return
-  tell(nativeOf(layer), weight.codes, weight.absmax, weight.shape, packingArguments(weight))
+  tell(withActiveAdapters(layer), weight.codes, weight.absmax, weight.shape, packingArguments(weight))
 }
 
 /** The reverse of `quantize` for one layer: its weight is the values that the codes stand for, in the dtype it had. */
@@ -46,7 +46,7 @@ export function dequantizeLayer(layer: Module): void {
     noGrad(() => {
       weightOf(layer).setData(valuesOf(packed, packed.dtype))
       keepDType(weightOf(layer), false)
-      if (layer instanceof NativeModule) untell(nativeOf(layer))
+      if (layer instanceof NativeModule) untell(withActiveAdapters(layer))
       setQuantization(layer, undefined)
       setStateForms(layer, undefined)
       drop(layer, packed)

@@ -26,7 +26,7 @@ import {
   zeros,
 } from '../../lib/index.js'
 import { op, opAsync } from '../../lib/native/call.js'
-import { nativeOf } from '../../lib/nn/native-module.js'
+import { withActiveAdapters } from '../../lib/nn/native-module.js'
 import { expectClose, fixture, fixturePath, numbers, settledTensors, tensorsOf } from '../helpers.js'
 import { camelKeys, expectGradients } from './networks.js'
 
@@ -63,7 +63,12 @@ describe('against the restated published arithmetic', () => {
     const out = tensorsOf(file, name, 'out')
     const cotangent = tensorsOf(file, name, 'cotangent')
     const settings = { paddingMask }
-    const { lastHiddenState, paddingMask: reduced } = (await forward(nativeOf(model), fbank, null, settings)) as {
+    const { lastHiddenState, paddingMask: reduced } = (await forward(
+      withActiveAdapters(model),
+      fbank,
+      null,
+      settings,
+    )) as {
       lastHiddenState: Tensor
       paddingMask: Tensor | null
     }
@@ -72,21 +77,21 @@ describe('against the restated published arithmetic', () => {
     else expect(reduced).toBeNull()
     type Answer = { logits: Tensor; probabilities: Tensor }
     const classify = (input: Tensor) =>
-      opAsync('voxtorch::beats_classify')(nativeOf(model), input, null, settings) as Promise<Answer>
+      opAsync('voxtorch::beats_classify')(withActiveAdapters(model), input, null, settings) as Promise<Answer>
     if (cotangent.logits) {
       const { logits, probabilities } = await classify(fbank as Tensor)
       expectClose(logits, out.logits as Tensor, 1e-5, 'logits')
       expectClose(probabilities, out.probabilities as Tensor, 1e-5, 'probabilities')
     }
     const back = async (input: Tensor) => {
-      const states = (await forward(nativeOf(model), input, null, settings)) as { lastHiddenState: Tensor }
+      const states = (await forward(withActiveAdapters(model), input, null, settings)) as { lastHiddenState: Tensor }
       const loss = states.lastHiddenState.mul(cotangent.last as Tensor).sum()
       return (cotangent.logits ? loss.add((await classify(input)).logits.mul(cotangent.logits).sum()) : loss).backward()
     }
     await back(fbank as Tensor)
     await expectGradients(model, file, name, { again: (as) => back(as(fbank as Tensor)) })
 
-    const full = (await forward(nativeOf(model), fbank, null, {
+    const full = (await forward(withActiveAdapters(model), fbank, null, {
       ...settings,
       outputHiddenStates: true,
       outputAttentions: true,
@@ -119,7 +124,7 @@ describe('against the restated published arithmetic', () => {
     const { mask } = tensorsOf(file, name, 'in')
     const rows = (mask as Tensor).size(0)
     const settings = { paddingMask: mask }
-    const { paddingMask } = (await forward(nativeOf(model), zeros([rows, groups, 1]), null, settings)) as {
+    const { paddingMask } = (await forward(withActiveAdapters(model), zeros([rows, groups, 1]), null, settings)) as {
       paddingMask: Tensor
     }
     expect(paddingMask.equal(tensorsOf(file, name, 'out').mask as Tensor)).toBe(true)

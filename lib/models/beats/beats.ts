@@ -1,7 +1,7 @@
 import { misuse, requireObject, requireOneOf } from '../../base/check.js'
 import { ConfigError, ShapeError } from '../../base/errors.js'
 import { opAsync } from '../../native/call.js'
-import { makeNative, NativeModule, nativeOf } from '../../nn/native-module.js'
+import { makeNative, NativeModule, withActiveAdapters } from '../../nn/native-module.js'
 import type { NetworkOptions } from '../../nn/parameter.js'
 import { arange, scope, Tensor, tensor } from '../../tensor/index.js'
 import { configOf } from '../config.js'
@@ -99,7 +99,7 @@ export class Beats extends NativeModule {
     return scope(async () => {
       const { fbank, lengths, paddingMask } = await this.#prepared(inputs)
       const settings = { paddingMask, outputHiddenStates, outputAttentions }
-      return (await forward(nativeOf(this), fbank, lengths, settings)) as BeatsOutput
+      return (await forward(withActiveAdapters(this), fbank, lengths, settings)) as BeatsOutput
     })
   }
 
@@ -113,7 +113,7 @@ export class Beats extends NativeModule {
     this.#requirePredictor('Beats.classify')
     return scope(async () => {
       const { fbank, lengths, paddingMask } = await this.#prepared(inputs)
-      return (await classify(nativeOf(this), fbank, lengths, { paddingMask })) as {
+      return (await classify(withActiveAdapters(this), fbank, lengths, { paddingMask })) as {
         logits: Tensor
         probabilities: Tensor
       }

@@ -1,7 +1,7 @@
 import { ConfigError } from '../../base/errors.js'
 import { opAsync } from '../../native/call.js'
 import { Linear } from '../../nn/linear.js'
-import { makeNative, NativeModule, nativeOf } from '../../nn/native-module.js'
+import { makeNative, NativeModule, withActiveAdapters } from '../../nn/native-module.js'
 import { noGrad, ops, scope, type Tensor } from '../../tensor/index.js'
 import { configOf } from '../config.js'
 import { type HeadFactory, seeded } from '../head.js'
@@ -99,7 +99,7 @@ export class DecoderLMForSequenceClassification extends NativeModule {
   override forward(inputs: DecoderLMClassifierInputs): Promise<DecoderLMClassifierOutput> {
     return scope(async () => {
       const { labels = null, ...rest } = inputs
-      const output = (await forward(nativeOf(this), { ...rest, logitsToKeep: 1 })) as DecoderLMOutput
+      const output = (await forward(withActiveAdapters(this), { ...rest, logitsToKeep: 1 })) as DecoderLMOutput
       const { lastHiddenState, hiddenStates, attentions } = output
       const logits = this.score.forward(this.#last(lastHiddenState, rest.inputIds ?? null))
       return { loss: labels ? classificationLoss(this.config, logits, labels) : null, logits, hiddenStates, attentions }

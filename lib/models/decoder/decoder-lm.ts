@@ -10,7 +10,7 @@ import {
 } from '../../generation/generate.js'
 import { type KvCache, nativeCacheOf } from '../../generation/kv-cache.js'
 import { op, opAsync } from '../../native/call.js'
-import { makeNative, NativeModule, nativeOf } from '../../nn/native-module.js'
+import { makeNative, NativeModule, withActiveAdapters } from '../../nn/native-module.js'
 import type { NetworkOptions } from '../../nn/parameter.js'
 import type { Tensor } from '../../tensor/index.js'
 import { configOf } from '../config.js'
@@ -138,12 +138,12 @@ export class DecoderLM extends NativeModule {
   override forward(inputs: DecoderLMInputs): Promise<DecoderLMOutput> {
     const { cache, ...rest } = inputs
     const arguments_ = cache ? { ...rest, cache: nativeCacheOf(cache) } : rest
-    return forward(nativeOf(this), arguments_) as Promise<DecoderLMOutput>
+    return forward(withActiveAdapters(this), arguments_) as Promise<DecoderLMOutput>
   }
 
   /** The embeddings of token ids [...] as [..., hiddenSize], to stand in `inputsEmbeds` beside those of another network. */
   embed(inputIds: Tensor): Tensor {
-    return embed(nativeOf(this), inputIds) as Tensor
+    return embed(withActiveAdapters(this), inputIds) as Tensor
   }
 
   /**

@@ -1,5 +1,5 @@
 import { opAsync } from '../../native/call.js'
-import { makeNative, NativeModule, nativeOf } from '../../nn/native-module.js'
+import { makeNative, NativeModule, withActiveAdapters } from '../../nn/native-module.js'
 import type { NetworkOptions } from '../../nn/parameter.js'
 import type { Tensor } from '../../tensor/index.js'
 import { configOf, type NetworkConfig } from '../config.js'
@@ -113,7 +113,7 @@ export class Roberta extends NativeModule {
 
   /** Runs on the executor. */
   override forward(inputs: RobertaInputs): Promise<RobertaOutput> {
-    return forward(nativeOf(this), inputs) as Promise<RobertaOutput>
+    return forward(withActiveAdapters(this), inputs) as Promise<RobertaOutput>
   }
 
   /** Writes config.json and model.safetensors, which transformers' RobertaModel reads. */
@@ -159,7 +159,7 @@ export class RobertaForMaskedLM extends NativeModule {
   }
 
   override forward(inputs: RobertaInputs): Promise<RobertaMaskedLMOutput> {
-    return forwardMaskedLM(nativeOf(this), inputs) as Promise<RobertaMaskedLMOutput>
+    return forwardMaskedLM(withActiveAdapters(this), inputs) as Promise<RobertaMaskedLMOutput>
   }
 
   save(directory: string, options: SaveNetworkOptions = {}): Promise<void> {

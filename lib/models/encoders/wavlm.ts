@@ -1,5 +1,5 @@
 import { opAsync } from '../../native/call.js'
-import { makeNative, NativeModule, nativeOf } from '../../nn/native-module.js'
+import { makeNative, NativeModule, withActiveAdapters } from '../../nn/native-module.js'
 import type { NetworkOptions } from '../../nn/parameter.js'
 import { configOf } from '../config.js'
 import {
@@ -93,7 +93,7 @@ export class WavLM extends NativeModule {
    * @throws ShapeError for audio too short for one frame, and for a mask of another shape
    */
   override forward(inputs: SpeechEncoderInputs): Promise<SpeechEncoderOutput> {
-    return forward(nativeOf(this), inputs) as Promise<SpeechEncoderOutput>
+    return forward(withActiveAdapters(this), inputs) as Promise<SpeechEncoderOutput>
   }
 
   /** Frames that clips of these lengths, in samples, become; 0 for one too short. */

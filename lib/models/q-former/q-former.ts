@@ -2,7 +2,7 @@ import { statSync } from 'node:fs'
 import { listOf, misuse, requireObject, requireOneOf } from '../../base/check.js'
 import { ConfigError } from '../../base/errors.js'
 import { opAsync } from '../../native/call.js'
-import { makeNative, NativeModule, nativeOf } from '../../nn/native-module.js'
+import { makeNative, NativeModule, withActiveAdapters } from '../../nn/native-module.js'
 import type { NetworkOptions } from '../../nn/parameter.js'
 import { Tensor } from '../../tensor/index.js'
 import { configOf, type NetworkConfig } from '../config.js'
@@ -121,7 +121,7 @@ export class QFormer extends NativeModule {
     const isPublished = compat === 'published'
     const settings = { queryEmbeds, dropRemainder: isPublished }
     const given = lengths ? [...lengths] : null
-    const lastHiddenState = (await forward(nativeOf(this), encoderHiddenStates, given, settings)) as Tensor
+    const lastHiddenState = (await forward(withActiveAdapters(this), encoderHiddenStates, given, settings)) as Tensor
     const queries = queryEmbeds ? queryEmbeds.size(1) : (this.config.queryLength ?? 1)
     const time = encoderHiddenStates.size(1)
     const frames = given && !isPublished ? given : Array.from({ length: encoderHiddenStates.size(0) }, () => time)

@@ -4,7 +4,7 @@ import { optionsOf } from '../../base/arguments.js'
 import { CheckpointError, ConfigError } from '../../base/errors.js'
 import { type KvCache, nativeCacheOf } from '../../generation/kv-cache.js'
 import { opAsync } from '../../native/call.js'
-import { nativeOf } from '../../nn/native-module.js'
+import { withActiveAdapters } from '../../nn/native-module.js'
 import { noGrad, scope, type Tensor, tensor } from '../../tensor/index.js'
 import { readConfig } from '../pretrained.js'
 import type { WhisperConfig } from './config.js'
@@ -84,7 +84,7 @@ export async function alignTokens(model: Whisper, inputs: WhisperAlignmentInputs
       const ids = tokens.map((row) => [...prompt, ...row, ...padding(row)].map(BigInt))
       const heard = inputFeatures ? (await model.encode({ inputFeatures })).lastHiddenState : inputs.encoderHiddenStates
       const { device } = model.parameters()[0] as Tensor
-      const { frame, probability } = (await align(nativeOf(model), {
+      const { frame, probability } = (await align(withActiveAdapters(model), {
         decoderInputIds: tensor(ids).to(device),
         prompt: prompt.length,
         lengths: tokens.map((row) => row.length),

@@ -16,7 +16,7 @@ import {
 } from '../../generation/generate.js'
 import { nativeCacheOf } from '../../generation/kv-cache.js'
 import { opAsync } from '../../native/call.js'
-import { makeNative, NativeModule, nativeOf } from '../../nn/native-module.js'
+import { makeNative, NativeModule, withActiveAdapters } from '../../nn/native-module.js'
 import type { NetworkOptions } from '../../nn/parameter.js'
 import { noGrad, scope, type Tensor, tensor } from '../../tensor/index.js'
 import { Tokenizer } from '../../text/index.js'
@@ -87,7 +87,7 @@ export class WhisperEncoder extends NativeModule {
 
   /** Runs on the executor. */
   override forward(inputs: WhisperEncoderInputs): Promise<WhisperEncoderOutput> {
-    return encoderForward(nativeOf(this), inputs) as Promise<WhisperEncoderOutput>
+    return encoderForward(withActiveAdapters(this), inputs) as Promise<WhisperEncoderOutput>
   }
 
   /** Writes config.json and model.safetensors, which {@link WhisperEncoder.fromPretrained} reads. */
@@ -165,7 +165,7 @@ export class Whisper extends NativeModule {
 
   /** The encoder alone, once for all that is asked about the same audio. Runs on the executor. */
   encode(inputs: WhisperEncoderInputs): Promise<WhisperEncoderOutput> {
-    return encoderForward(nativeOf(this), inputs) as Promise<WhisperEncoderOutput>
+    return encoderForward(withActiveAdapters(this), inputs) as Promise<WhisperEncoderOutput>
   }
 
   /**
@@ -177,7 +177,7 @@ export class Whisper extends NativeModule {
     const arguments_: Record<string, unknown> = { ...rest }
     if (cache) arguments_.cache = nativeCacheOf(cache)
     if (encoderCache) arguments_.encoderCache = nativeCacheOf(encoderCache)
-    return forward(nativeOf(this), arguments_) as Promise<WhisperOutput>
+    return forward(withActiveAdapters(this), arguments_) as Promise<WhisperOutput>
   }
 
   /**

@@ -1,5 +1,5 @@
 import { opAsync } from '../../../native/call.js'
-import { makeNative, NativeModule, nativeOf } from '../../../nn/native-module.js'
+import { makeNative, NativeModule, withActiveAdapters } from '../../../nn/native-module.js'
 import type { NetworkOptions } from '../../../nn/parameter.js'
 import type { Tensor } from '../../../tensor/index.js'
 import { type CompleteSpectraConfig, frameCount, nativeConfig, type SpectraConfig, spectraConfig } from './config.js'
@@ -248,7 +248,7 @@ export class Spectra extends SpectraNetwork {
    * @throws ShapeError for inputs that do not fit each other
    */
   override forward(inputs: SpectraInputs): Promise<SpectraOutput> {
-    return forward(nativeOf(this), inputsOf(inputs)) as Promise<SpectraOutput>
+    return forward(withActiveAdapters(this), inputsOf(inputs)) as Promise<SpectraOutput>
   }
 }
 
@@ -285,12 +285,12 @@ export class SpectraForPreTraining extends SpectraNetwork {
     const { mamMask, mamSource, startMask, endMask, starts, ends } = inputs
     const texts = { inputIds, attentionMask, tokenTypeIds, mlmLabels, startMask, endMask, starts, ends }
     const clips = { inputValues, audioLengths, mamMask, mamSource }
-    return forwardPretraining(nativeOf(this), { ...texts, ...clips }) as Promise<SpectraPretrainingOutput>
+    return forwardPretraining(withActiveAdapters(this), { ...texts, ...clips }) as Promise<SpectraPretrainingOutput>
   }
 
   /** What the heads say of texts and their speech: where words lie in time, and whether both belong together. */
   predict(inputs: SpectraInputs): Promise<SpectraPrediction> {
-    return predict(nativeOf(this), inputsOf(inputs)) as Promise<SpectraPrediction>
+    return predict(withActiveAdapters(this), inputsOf(inputs)) as Promise<SpectraPrediction>
   }
 }
 
@@ -317,7 +317,7 @@ export class SpectraForSequenceClassification extends SpectraNetwork {
   }
 
   override forward(inputs: SpectraClassificationInputs): Promise<SpectraClassificationOutput> {
-    return classify(nativeOf(this), {
+    return classify(withActiveAdapters(this), {
       ...inputsOf(inputs),
       labels: inputs.labels,
     }) as Promise<SpectraClassificationOutput>
