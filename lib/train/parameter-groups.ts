@@ -8,9 +8,10 @@ export interface ParameterGroupOptions {
   weightDecay: number
   /**
    * Parameters without decay: regular expressions that are looked for in the lower-case name. Default: transformers'
-   * {@link NO_DECAY}; and whatever the patterns, weights inside a `LayerNorm` have none.
+   * {@link NO_DECAY}; and whatever the patterns, weights inside a `LayerNorm` have none. Or a function that alone decides,
+   * by a parameter's name and the parameter.
    */
-  noDecay?: readonly (RegExp | string)[]
+  noDecay?: readonly (RegExp | string)[] | ((name: string, parameter: Tensor) => boolean)
 }
 
 export interface DecayGroup {
@@ -34,6 +35,18 @@ export function parameterGroups(model: Module, options: ParameterGroupOptions): 
   requireOptions('parameterGroups', options, ['weightDecay', 'noDecay'])
   const { weightDecay, noDecay = NO_DECAY } = options
   requireNumber('parameterGroups', 'weightDecay', weightDecay, { least: 0 })
+  const isSpared = typeof noDecay === 'function' ? noDecay : sparedByName(model, noDecay)
+  const groups: [DecayGroup, DecayGroup] = [
+    { params: [], weightDecay },
+    { params: [], weightDecay: 0 },
+  ]
+  for (const [name, param] of model.namedParameters()) {
+    if (param.requiresGrad) groups[isSpared(name, param) ? 1 : 0].params.push(param)
+  }
+  return groups.filter(({ params }) => params.length > 0)
+}
+
+function sparedByName(model: Module, noDecay: readonly (RegExp | string)[]): (name: string) => boolean {
   const patterns = listOf('parameterGroups', 'noDecay', noDecay, 'patterns').map((pattern) => {
     if (typeof pattern !== 'string' && !(pattern instanceof RegExp)) {
       throw misuse('parameterGroups', 'a pattern of noDecay', 'a string or RegExp', pattern)
@@ -42,15 +55,7 @@ export function parameterGroups(model: Module, options: ParameterGroupOptions): 
     return new RegExp(pattern, pattern instanceof RegExp ? pattern.flags.replace(/[gy]/g, '') : '')
   })
   const norms = [...model.namedModules()].filter(([, module]) => module instanceof LayerNorm).map(([name]) => name)
-  const decays = (name: string) =>
-    !patterns.some((pattern) => pattern.test(name.toLowerCase())) &&
-    !norms.some((norm) => norm === '' || name.startsWith(`${norm}.`))
-  const groups: [DecayGroup, DecayGroup] = [
-    { params: [], weightDecay },
-    { params: [], weightDecay: 0 },
-  ]
-  for (const [name, param] of model.namedParameters()) {
-    if (param.requiresGrad) groups[decays(name) ? 0 : 1].params.push(param)
-  }
-  return groups.filter(({ params }) => params.length > 0)
+  return (name) =>
+    patterns.some((pattern) => pattern.test(name.toLowerCase())) ||
+    norms.some((norm) => norm === '' || name.startsWith(`${norm}.`))
 }

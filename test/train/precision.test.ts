@@ -238,6 +238,8 @@ describe('parameterGroups', () => {
     expect(parameterGroups(model, { weightDecay: 1, noDecay: ['.'] }).map(({ weightDecay }) => weightDecay)).toEqual([
       0,
     ])
+    const [thin] = parameterGroups(model, { weightDecay: 0, noDecay: (_, { ndim }) => ndim >= 2 })
+    expect(thin?.params.every(({ ndim }) => ndim < 2)).toBe(true)
     const wrong = parameterGroups as (...args: unknown[]) => unknown
     expect(() => wrong({}, { weightDecay: 1 })).toThrow(ConfigError)
     expect(() => wrong(model, {})).toThrow(/weightDecay/)

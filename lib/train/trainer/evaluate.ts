@@ -1,6 +1,6 @@
 import { setImmediate as macrotask } from 'node:timers/promises'
 import { ConfigError } from '../../base/errors.js'
-import type { Module } from '../../nn/index.js'
+import { evaluating, type Module } from '../../nn/index.js'
 import { cat, keep, noGrad, ops, scope, Tensor } from '../../tensor/index.js'
 import type { Ranks } from './distributed.js'
 import { isEmpty, type LossOutput, labelsOf, onDevice } from './loss.js'
@@ -46,10 +46,8 @@ export interface Evaluated {
 /** Runs a model over data, without gradients and in evaluation mode; the mode is put back afterwards. */
 export async function runEvaluation<M extends Module, B>(options: EvalOptions<M, B>): Promise<Evaluated> {
   const { model, batches, device, collect, ranks } = options
-  const modes = model.modules().map((module) => [module, module.training] as const)
-  model.eval()
-  try {
-    return await scope(() =>
+  return evaluating(model, () =>
+    scope(() =>
       noGrad(async () => {
         const predictions: Tensor[] = []
         const labels: Tensor[] = []
@@ -81,10 +79,8 @@ export async function runEvaluation<M extends Module, B>(options: EvalOptions<M,
           labels: collect ? await ranks.rows(labels.length > 0 ? joined(labels) : null) : null,
         }
       }),
-    )
-  } finally {
-    for (const [module, training] of modes) module.training = training
-  }
+    ),
+  )
 }
 
 function logitsOf(

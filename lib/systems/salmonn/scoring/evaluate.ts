@@ -1,10 +1,11 @@
 import { misuse, requireOptions, requireWhole } from '../../../base/check.js'
 import { ConfigError } from '../../../base/errors.js'
 import type { GenerationConfig } from '../../../generation/config.js'
+import { batchesOf, evaluate, evaluateBatches } from '../../../kit/evaluate.js'
 import { Module } from '../../../nn/index.js'
-import { noGrad, scope, type Tensor } from '../../../tensor/index.js'
+import type { Tensor } from '../../../tensor/index.js'
 import type { SalmonnPrompt } from '../batch.js'
-import { type SalmonnDataset, salmonnCollate } from '../data/dataset.js'
+import { type SalmonnDataset, type SalmonnSample, salmonnCollate } from '../data/dataset.js'
 import { salmonnLoss } from '../training/loss.js'
 import { type TrajectoryPair, type TrajectoryScores, trajectoryScores } from './trajectory.js'
 
@@ -66,37 +67,20 @@ export async function scoreSalmonn(
     })
   }
   const settings = { ...SALMONN_GENERATION, ...generation }
-  const answers: ScoredSalmonn['answers'] = []
-  const modes = model.modules().map((module) => [module, module.training] as const)
-  model.eval()
-  try {
-    for (let from = 0; from < dataset.length; from += batchSize) {
-      const indices = Array.from({ length: Math.min(batchSize, dataset.length - from) }, (_, i) => from + i)
-      const samples = await Promise.all(indices.map((index) => dataset.get(index)))
+  const asked: Omit<ScoredSalmonn['answers'][number], 'prediction'>[] = []
+  const { predictions } = await evaluate(model, batchesOf(dataset, batchSize), {
+    async predict(samples: readonly SalmonnSample[]) {
+      for (const { entry, prompt, target } of samples) {
+        const { id, task, emotions } = entry
+        asked.push({ id, task, prompt: prompt.text, reference: target, ...(emotions && { emotions }) })
+      }
       const prompts = samples.map(({ prompt }) => prompt)
-      const texts = await scope(() =>
-        noGrad(async () => (await (generating as Generating).generate(prompts, settings)).texts),
-      )
-      if (!Array.isArray(texts) || texts.length !== samples.length) {
-        throw new ConfigError(
-          `${model.constructor.name}.generate() gave ${texts?.length} answers to ${samples.length} prompts`,
-          { argument: 'model' },
-        )
-      }
-      for (const [i, { entry, prompt, target }] of samples.entries()) {
-        answers.push({
-          id: entry.id,
-          task: entry.task,
-          prompt: prompt.text,
-          prediction: texts[i] as string,
-          reference: target,
-          ...(entry.emotions && { emotions: entry.emotions }),
-        })
-      }
-    }
-  } finally {
-    for (const [module, training] of modes) module.training = training
-  }
+      return (await (generating as Generating).generate(prompts, settings)).texts
+    },
+  })
+  const answers = asked.map(({ id, task, prompt, ...rest }, i) => {
+    return { id, task, prompt, prediction: predictions[i] as string, ...rest }
+  })
   return { scores: trajectoryScores(answers), answers }
 }
 
@@ -112,25 +96,14 @@ export async function measureSalmonn(
   const scored = await scoreSalmonn(model, dataset, options)
   const { batchSize = 8 } = options
   const indices = dataset.entries.flatMap(({ target }, index) => (target === '' ? [] : [index]))
-  const modes = model.modules().map((module) => [module, module.training] as const)
-  model.eval()
   let [loss, correct, total] = [0, 0, 0]
-  try {
-    for (let from = 0; from < indices.length; from += batchSize) {
-      const samples = await Promise.all(indices.slice(from, from + batchSize).map((index) => dataset.get(index)))
-      await scope(() =>
-        noGrad(async () => {
-          const output = await salmonnLoss(model, salmonnCollate(samples))
-          const [right = 0, all = 0] = Array.from((output.logits as Tensor).flatten().dataSync() as Float64Array)
-          loss += Number(output.loss.item()) * samples.length
-          correct += right
-          total += all
-        }),
-      )
-    }
-  } finally {
-    for (const [module, training] of modes) module.training = training
-  }
+  await evaluateBatches(model, batchesOf(dataset, batchSize, indices), async (samples) => {
+    const output = await salmonnLoss(model, salmonnCollate(samples))
+    const [right = 0, all = 0] = Array.from((output.logits as Tensor).flatten().dataSync() as Float64Array)
+    loss += Number(output.loss.item()) * samples.length
+    correct += right
+    total += all
+  })
   return {
     ...scored,
     loss: indices.length === 0 ? null : loss / indices.length,

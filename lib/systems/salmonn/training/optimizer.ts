@@ -2,7 +2,7 @@ import { misuse, requireNumber, requireOptions } from '../../../base/check.js'
 import { Module } from '../../../nn/index.js'
 import { type AdamOptions, AdamW } from '../../../train/adam.js'
 import { clipGradNorm } from '../../../train/clip.js'
-import type { DecayGroup } from '../../../train/parameter-groups.js'
+import { type DecayGroup, parameterGroups } from '../../../train/parameter-groups.js'
 import { SALMONN_RECIPE } from './recipe.js'
 
 /**
@@ -12,14 +12,7 @@ import { SALMONN_RECIPE } from './recipe.js'
 export function salmonnParameterGroups(model: Module, weightDecay = 0.05): DecayGroup[] {
   if (!(model instanceof Module)) throw misuse('salmonnParameterGroups', 'model', 'a Module', model)
   requireNumber('salmonnParameterGroups', 'weightDecay', weightDecay, { least: 0 })
-  const groups: [DecayGroup, DecayGroup] = [
-    { params: [], weightDecay },
-    { params: [], weightDecay: 0 },
-  ]
-  for (const [name, parameter] of model.namedParameters()) {
-    if (parameter.requiresGrad) groups[decays(name, parameter.ndim) ? 0 : 1].params.push(parameter)
-  }
-  return groups.filter(({ params }) => params.length > 0)
+  return parameterGroups(model, { weightDecay, noDecay: (name, { ndim }) => !decays(name, ndim) })
 }
 
 /** Whether a parameter decays, by its name and number of dimensions. */

@@ -9,10 +9,10 @@ import {
   shown,
 } from '../../../base/check.js'
 import { ConfigError, DataError } from '../../../base/errors.js'
+import { evaluating, Module } from '../../../nn/index.js'
 import { noGrad, scope, Tensor, tensor } from '../../../tensor/index.js'
 import type { Tokenizer } from '../../../text/index.js'
 import { type SpectraTurnAudio, samplesOfTurn } from '../inference/turn-audio.js'
-import { evaluating } from '../inference/turns.js'
 import { requireTrained } from '../network/untrained.js'
 import { SPECTRA_RATE, SPECTRA_SAMPLES } from '../pretraining/entry.js'
 import { type EncodeWord, encoderOf } from '../pretraining/prepare.js'
@@ -109,7 +109,8 @@ export async function alignWords(
   if (audio === null) throw misuse(where, 'audio', 'a path or samples', input.audio)
   const words = input.text.split(/\s+/).filter(Boolean)
   const spoken = words.map((word) => ({ word, ids: encode(word.toLowerCase()) }))
-  return evaluating(model, () => new Aligner(model, audio, spoken, delay, maxLength).run())
+  const run = () => new Aligner(model, audio, spoken, delay, maxLength).run()
+  return model instanceof Module ? evaluating(model, run) : run()
 }
 
 interface EncodedWord {

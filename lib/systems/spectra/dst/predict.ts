@@ -1,8 +1,8 @@
-import { setImmediate as macrotask } from 'node:timers/promises'
 import { misuse, requireWhole } from '../../../base/check.js'
 import { requireForm } from '../../../base/form.js'
+import { batchesOf, evaluate } from '../../../kit/evaluate.js'
 import { noGrad, scope, stack, type Tensor } from '../../../tensor/index.js'
-import { type DstBatch, type DstCollateOptions, type DstDataset, dstCollate } from './batch.js'
+import { type DstBatch, type DstCollateOptions, type DstDataset, type DstSample, dstCollate } from './batch.js'
 import { type SlotValues, slotValues } from './dialog.js'
 import type { DstFeatures } from './features.js'
 import type { DstLogits } from './heads.js'
@@ -76,22 +76,14 @@ export async function trackDst(
   const { batchSize = 24, onBatch, padId, textLength, ...decoding } = options
   requireWhole('trackDst', 'batchSize', batchSize, 1)
   const collate = dstCollate({ ...(padId !== undefined && { padId }), ...(textLength !== undefined && { textLength }) })
-  const modes = model.modules().map((module) => [module, module.training] as const)
-  model.eval()
   const features: DstFeatures[] = []
-  const predictions: DstPrediction[] = []
-  try {
-    for (let first = 0; first < dataset.length; first += batchSize) {
-      await macrotask()
-      const count = Math.min(batchSize, dataset.length - first)
-      const samples = await Promise.all(Array.from({ length: count }, (_, i) => dataset.get(first + i)))
+  const { predictions } = await evaluate(model, batchesOf(dataset, batchSize), {
+    predict(samples: readonly DstSample[]) {
       features.push(...samples.map((sample) => sample.features))
-      predictions.push(...(await predictDst(model, () => collate(samples))))
-      onBatch?.(features.length)
-    }
-  } finally {
-    for (const [module, mode] of modes) module.training = mode
-  }
+      return predictDst(model, () => collate(samples))
+    },
+    onBatch,
+  })
   return decodeDst(features, predictions, decoding)
 }
 

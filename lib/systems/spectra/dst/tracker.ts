@@ -1,4 +1,5 @@
 import { requireObject, requireOptions, requireString } from '../../../base/check.js'
+import { evaluating } from '../../../nn/index.js'
 import { dstCollate, readDstAudio } from './batch.js'
 import { checkDstConfig } from './config.js'
 import { type DstAudio, type SlotValues, slotValues } from './dialog.js'
@@ -72,20 +73,16 @@ export class DstTracker {
       informs: slotValues([...Object.entries(this.#told), ...Object.entries(told)]),
     })
     const [userSamples, systemSamples] = await Promise.all([samplesOf(user.audio), samplesOf(system.audio)])
-    const modes = model.modules().map((module) => [module, module.training] as const)
-    model.eval()
-    try {
-      const collate = dstCollate({ padId: dstSpecialIds(tokenizer).pad })
-      const [prediction] = await predictDst(model, () => collate([{ features, userSamples, systemSamples }]))
-      const before = this.state
-      this.state = nextDstState(before, prediction!, features, { config, tokenizer, compat: this.#options.compat })
-      this.#told = told
-      this.#turn += 1
-      const changed = config.slots.filter((slot) => this.state[slot] !== before[slot])
-      return { state: this.state, changed, prediction: prediction! }
-    } finally {
-      for (const [module, mode] of modes) module.training = mode
-    }
+    const collate = dstCollate({ padId: dstSpecialIds(tokenizer).pad })
+    const [prediction] = await evaluating(model, () =>
+      predictDst(model, () => collate([{ features, userSamples, systemSamples }])),
+    )
+    const before = this.state
+    this.state = nextDstState(before, prediction!, features, { config, tokenizer, compat: this.#options.compat })
+    this.#told = told
+    this.#turn += 1
+    const changed = config.slots.filter((slot) => this.state[slot] !== before[slot])
+    return { state: this.state, changed, prediction: prediction! }
   }
 }
 

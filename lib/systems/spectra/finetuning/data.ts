@@ -3,10 +3,10 @@ import { join } from 'node:path'
 import { misuse, requireNumber, requireOptions, requireString } from '../../../base/check.js'
 import { ConfigError, DataError } from '../../../base/errors.js'
 import { requireForm } from '../../../base/form.js'
-import { Random } from '../../../data/random.js'
+import { split } from '../../../kit/split.js'
 import { Tokenizer } from '../../../text/tokenizer.js'
 import type { SpectraDialogTextOptions } from './dialog-text.js'
-import { readSpectraJsonl, type SpectraJsonlData, type SpectraJsonlSample } from './own-data.js'
+import { readSpectraJsonl, type SpectraJsonlData } from './own-data.js'
 import { checkHeldOut, type SpectraHeldOutSpeakers } from './own-records.js'
 import type { SpectraLayout } from './published-layouts.js'
 import { isPublishedData, readSpectraPickles, SPECTRA_SPLITS, type SpectraSplit } from './published-pickles.js'
@@ -155,18 +155,10 @@ async function tokenizerOf(tokenizer: Tokenizer | string | undefined): Promise<T
 
 function oneFile(file: string, data: SpectraJsonlData, speakers: SpectraHeldOutSpeakers): SpectraData {
   const { samples, task } = data
-  const known = new Set(samples.map(({ speaker }) => speaker))
-  for (const name of [...(speakers.test ?? []), ...(speakers.valid ?? [])]) {
-    if (!known.has(name))
-      throw new DataError(`${file} has no turn of the speaker ${JSON.stringify(name)}`, { speaker: name })
-  }
-  const splitOf = ({ split, speaker }: SpectraJsonlSample): SpectraSplit => {
-    if (split !== undefined) return split
-    if (speaker !== undefined && speakers.test?.includes(speaker)) return 'test'
-    return speaker !== undefined && speakers.valid?.includes(speaker) ? 'valid' : 'train'
-  }
-  const of = (split: SpectraSplit) => samples.filter((sample) => splitOf(sample) === split)
-  return { task, train: of('train'), valid: of('valid'), test: of('test'), notes: noted(file, data) }
+  const parts = split(samples, {
+    ...{ partOf: (sample) => sample.split, speakerOf: ({ speaker }) => speaker, speakers, source: file },
+  })
+  return { task, ...parts, notes: noted(file, data) }
 }
 
 function noted(file: string, { samples, badRecords, badRecordErrors, history, task }: SpectraJsonlData): string[] {
@@ -179,26 +171,13 @@ function noted(file: string, { samples, badRecords, badRecordErrors, history, ta
 
 function withValidation(data: SpectraData, share: number, seed: number): SpectraData {
   const { train, notes } = data
-  const count = Math.max(1, Math.round(share * train.length))
-  if (share === 0 || count >= train.length) {
+  const parts = share === 0 ? { train: [], valid: [] } : split(train, { valid: share, seed })
+  if (parts.train.length === 0) {
     throw new DataError('There is no data for validation, and too little to draw it from the training data', {})
   }
-  const random = new Random(seed)
-  const order = train.map((_, i) => i)
-  for (let i = order.length - 1; i > 0; i -= 1) {
-    const j = random.below(i + 1)
-    const held = order[i]!
-    order[i] = order[j]!
-    order[j] = held
-  }
-  const drawn = new Set(order.slice(0, count))
+  const drawn = `${parts.valid.length} of ${train.length} training samples were drawn for it (seed ${seed})`
   return {
     ...data,
-    train: train.filter((_, i) => !drawn.has(i)),
-    valid: train.filter((_, i) => drawn.has(i)),
-    notes: [
-      ...notes,
-      `no data for validation: ${count} of ${train.length} training samples were drawn for it (seed ${seed})`,
-    ],
+    ...{ train: parts.train, valid: parts.valid, notes: [...notes, `no data for validation: ${drawn}`] },
   }
 }

@@ -4,7 +4,7 @@ import { Module } from '../../../nn/index.js'
 import type { Tensor } from '../../../tensor/index.js'
 import { type AdamOptions, AdamW } from '../../../train/adam.js'
 import type { ParamsOrGroups } from '../../../train/optimizer.js'
-import type { DecayGroup } from '../../../train/parameter-groups.js'
+import { type DecayGroup, parameterGroups } from '../../../train/parameter-groups.js'
 import type { TrainingArguments } from '../../../train/trainer/arguments.js'
 
 /** 'sane': what the names should have meant; 'published': what the original does. */
@@ -37,14 +37,7 @@ export function spectraParameterGroups(
     mode === 'published'
       ? PUBLISHED_NO_DECAY.some((part) => name.includes(part))
       : parameter.ndim <= 1 || SCALES.test(name)
-  const groups: [DecayGroup, DecayGroup] = [
-    { params: [], weightDecay },
-    { params: [], weightDecay: 0 },
-  ]
-  for (const [name, parameter] of model.namedParameters()) {
-    if (parameter.requiresGrad) groups[spared(name, parameter) ? 1 : 0].params.push(parameter)
-  }
-  return groups.filter(({ params }) => params.length > 0)
+  return parameterGroups(model, { weightDecay, noDecay: spared })
 }
 
 // beta ** 10^6 is 0 for every beta below 0.9999: the corrections are 1. In float32 steps stay whole up to 2^24.

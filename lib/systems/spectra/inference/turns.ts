@@ -1,7 +1,8 @@
 import { LONG_AUDIO, type LongAudio } from '../../../audio/long.js'
 import { misuse, requireObject, requireOneOf, requireOptions, requireWhole } from '../../../base/check.js'
-import { Module } from '../../../nn/module.js'
-import { noGrad, scope, type Tensor, tensor } from '../../../tensor/index.js'
+import { evaluate } from '../../../kit/evaluate.js'
+import type { Module } from '../../../nn/index.js'
+import { type Tensor, tensor } from '../../../tensor/index.js'
 import { type SpectraBatch, spectraCollate } from '../finetuning/collate.js'
 import type { SpectraDialogText, SpectraTurnText } from '../finetuning/dialog-text.js'
 import type { SpectraSample } from '../finetuning/sample.js'
@@ -77,13 +78,11 @@ export async function readTurns<T>(
   requireOneOf(where, 'longAudio', longAudio, LONG_AUDIO)
   const rows = (await Promise.all(turns.map((turn, i) => rowsOf(where, turn, i, reading, longAudio)))).flat()
   const results: { row: TurnRow; said: T }[][] = turns.map(() => [])
-  const said = new Map<TurnRow, T>()
-  await evaluating(model, async () => {
-    for (const batch of batchesOf(rows, batchSize)) {
-      const values = await noGrad(() => scope(async () => run(await collated(model, batch, reading), batch)))
-      for (const [i, row] of batch.entries()) said.set(row, values[i] as T)
-    }
+  const batches = [...batchesOf(rows, batchSize)]
+  const { predictions } = await evaluate(model, batches, {
+    predict: async (batch: readonly TurnRow[]) => run(await collated(model, batch, reading), batch),
   })
+  const said = new Map(batches.flat().map((row, i) => [row, predictions[i] as T]))
   for (const row of rows) results[row.turn]!.push({ row, said: said.get(row) as T })
   return results
 }
@@ -161,15 +160,4 @@ async function collated(
   const device = model.parameters()[0]?.device ?? 'cpu'
   const moved = Object.entries(tensors).map(([name, value]: [string, Tensor]) => [name, value.to({ device })])
   return { ...(Object.fromEntries(moved) as typeof tensors), audiosPerText }
-}
-
-/** Runs something with a network in evaluation mode, and puts back what mode each of its parts had. */
-export async function evaluating<T>(model: unknown, work: () => Promise<T>): Promise<T> {
-  const modes = model instanceof Module ? model.modules().map((part) => [part, part.training] as const) : []
-  if (model instanceof Module) model.eval()
-  try {
-    return await work()
-  } finally {
-    for (const [part, training] of modes) part.training = training
-  }
 }
