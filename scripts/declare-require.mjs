@@ -22,15 +22,39 @@ function declare(program, root) {
   const source = program.getSourceFile(root)
   const module = source && checker.getSymbolAtLocation(source)
   if (!module) throw new Error(`${root} has no exports: compile first`)
-  const all = checker.getExportsOfModule(module)
-  const own = new Set(all.map(({ name }) => name))
-  const types = all.flatMap((symbol) => {
-    const target = symbol.flags & ts.SymbolFlags.Alias ? checker.getAliasedSymbol(symbol) : symbol
+  const meant = (/** @type {ts.Symbol} */ symbol) =>
+    symbol.flags & ts.SymbolFlags.Alias ? checker.getAliasedSymbol(symbol) : symbol
+  const exported = new Set(checker.getExportsOfModule(module).map(meant))
+
+  /** A type parameter; what it extends may be a type that this module does not export. @param {ts.Node} parameter */
+  const written = (parameter) => {
+    const start = parameter.getStart()
+    let text = parameter.getText()
+    const visit = (/** @type {ts.Node} */ node) => {
+      // From the last to the first, so that positions hold.
+      for (const child of node.getChildren().reverse()) visit(child)
+      if (!ts.isTypeReferenceNode(node) || !ts.isIdentifier(node.typeName)) return
+      const symbol = checker.getSymbolAtLocation(node.typeName)
+      const file = symbol && meant(symbol).declarations?.[0]?.getSourceFile()
+      if (!file || exported.has(meant(symbol)) || meant(symbol).flags & ts.SymbolFlags.TypeParameter) return
+      if (program.isSourceFileDefaultLibrary(file)) return
+      const path = relative(dirname(root), file.fileName)
+        .replace(/\.d\.ts$/, '.js')
+        .replace(/^(?!\.)/, './')
+      const at = node.getStart() - start
+      text = `${text.slice(0, at)}import('${path}', { with: { ${MODE} } }).${text.slice(at)}`
+    }
+    visit(parameter)
+    return text
+  }
+
+  const types = checker.getExportsOfModule(module).flatMap((symbol) => {
+    const target = meant(symbol)
     if (!(target.flags & ts.SymbolFlags.Type)) return []
     const parameters = (target.declarations ?? [])
       .map((declaration) => /** @type {ts.ClassDeclaration} */ (declaration).typeParameters)
       .find((found) => found?.length)
-    const declared = parameters?.map((parameter) => namedFrom(checker, own, root, parameter)).join(', ')
+    const declared = parameters?.map(written).join(', ')
     const names = parameters?.map((parameter) => parameter.name.text).join(', ')
     return parameters
       ? `  export type ${symbol.name}<${declared}> = voxtorch_.${symbol.name}<${names}>`
@@ -46,32 +70,4 @@ ${types.join('\n')}
 export = voxtorch
 `,
   )
-}
-
-/**
- * A type parameter's text in which a type that the entry has not itself is imported from where it is declared.
- * @param {ts.TypeChecker} checker @param {Set<string>} own @param {string} root @param {ts.TypeParameterDeclaration} parameter
- */
-function namedFrom(checker, own, root, parameter) {
-  const start = parameter.getStart()
-  let text = parameter.getText()
-  /** @type {[number, number, string][]} */
-  const places = []
-  const visit = (/** @type {ts.Node} */ node) => {
-    ts.forEachChild(node, visit)
-    if (!ts.isTypeReferenceNode(node) || !ts.isIdentifier(node.typeName)) return
-    const { text: name } = node.typeName
-    const local = checker.getSymbolAtLocation(node.typeName)
-    const symbol = local && local.flags & ts.SymbolFlags.Alias ? checker.getAliasedSymbol(local) : local
-    const file = symbol?.declarations?.[0]?.getSourceFile().fileName
-    if (!symbol || !file?.startsWith(dist) || own.has(symbol.name)) return
-    if (symbol.flags & ts.SymbolFlags.TypeParameter) return
-    const path = relative(dirname(root), file).replace(/\.d\.ts$/, '.js')
-    const from = `import('${path.startsWith('.') ? path : `./${path}`}', { with: { ${MODE} } }).${symbol.name}`
-    places.push([node.typeName.getStart() - start, name.length, from])
-  }
-  visit(parameter)
-  for (const [at, length, from] of places.sort((a, b) => b[0] - a[0]))
-    text = text.slice(0, at) + from + text.slice(at + length)
-  return text
 }
