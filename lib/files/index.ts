@@ -7,6 +7,11 @@ export { type ReadJsonlOptions, readJsonl, writeJsonl } from './json/jsonl.js'
 export { type NpyTexts, type NpyValue, type ReadNpyOptions, readNpy, readNpz, saveNpy, saveNpz } from './npy/npy.js'
 export type { PickleEncoding } from './pickle/machine.js'
 export { type ReadPickleOptions, readPickle } from './pickle/read-pickle.js'
+export type {
+  PickleExtensionResolver,
+  PickleNameResolver,
+  PicklePersistentResolver,
+} from './pickle/resolvers.js'
 export type { PickleValue } from './pickle/result.js'
 export { LazyTensor } from './pickle/tensors.js'
 export { loadSafetensors, readSafetensorsHeader, saveSafetensors } from './safetensors/safetensors.js'

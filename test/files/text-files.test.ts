@@ -249,6 +249,11 @@ describe('CSV', () => {
     expect(await failure(readCsv(file('a,b\n1,2\n"x,2\n3,4\n')))).toMatchObject({ line: 3 })
     expect((await failure(readCsv(file('a,b\n1,5" disk\n')))).message).toMatch(/line 2: .*relaxQuotes/)
     expect((await failure(readCsv(file('a,b\n1,"x"y\n')))).message).toMatch(/line 2: .*relaxQuotes/)
+    // What list(csv.DictReader(...)) of Python gives.
+    expect(await readCsv(file('a,b\n1,"x"y\n2,"x"y"z"\n'), { relaxQuotes: true })).toEqual([
+      { a: '1', b: 'xy' },
+      { a: '2', b: 'xy"z"' },
+    ])
   })
 
   test('a header may be missing, empty or doubled', async () => {

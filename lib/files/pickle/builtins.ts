@@ -1,6 +1,7 @@
 import { mapMayGrow, tooMuch } from '../../base/heap.js'
 import { Payload } from './feed.js'
 import { Callable, Marker, OldString, PyDict, PyRecord, type Site } from './objects.js'
+import { Resolved } from './resolvers.js'
 import { encodeLatin1 } from './text.js'
 
 /** Global names by `module:name`, which has one reading only. */
@@ -109,6 +110,7 @@ const object = marker('builtins', 'object')
 /** `copyreg._reconstructor(cls, object, None)`: an instance in protocols 0 and 1. */
 function reconstruct(args: readonly unknown[], site: Site): unknown {
   const [target, base, state] = args
+  if (target instanceof Resolved && base === object[1] && state === null) return target.by.call(target, [], true, site)
   if (target instanceof Callable && target.name.startsWith(RECORD) && base === object[1] && state === null) {
     return target.call([], site)
   }

@@ -1,8 +1,10 @@
 import { mapMayGrow, tooMuch } from '../../base/heap.js'
 import { Buildable, Callable, Marker, PyDict, PyRecord, type Site } from './objects.js'
+import { Resolved } from './resolvers.js'
 
-/** Calls a name of the allow-list. */
-export function call(target: unknown, args: unknown, site: Site): unknown {
+/** Calls a name of the allow-list, or notes a call to code of the caller's; `construct` makes an instance of a class. */
+export function call(target: unknown, args: unknown, site: Site, construct: boolean): unknown {
+  if (target instanceof Resolved) return target.by.call(target, args, construct, site)
   if (!(target instanceof Callable)) throw site.error(`it calls ${nameOf(target)}`, globalOf(target))
   if (!Array.isArray(args)) throw site.error(`it calls ${target.name} without a list of arguments`, globalOf(target))
   return target.call(args, site)
@@ -10,7 +12,8 @@ export function call(target: unknown, args: unknown, site: Site): unknown {
 
 /** Gives an object its state. Only objects of this reader have one, and none of them runs anything. */
 export function build(target: unknown, state: unknown, site: Site): void {
-  if (target instanceof Buildable) target.build(state, site)
+  if (target instanceof Resolved) target.by.build(target, state, site)
+  else if (target instanceof Buildable) target.build(state, site)
   else if (target instanceof PyRecord) fillRecord(target, state, site)
   // An OrderedDict may carry attributes, as the `_metadata` of a state dict. They are no items.
   else if (!(target instanceof PyDict)) throw site.error(`it gives a state to ${nameOf(target)}`, globalOf(target))
@@ -32,7 +35,7 @@ function fillRecord(record: PyRecord, state: unknown, site: Site): void {
 }
 
 export function nameOf(target: unknown): string {
-  if (target instanceof Callable || target instanceof Marker) return target.name
+  if (target instanceof Callable || target instanceof Marker || target instanceof Resolved) return target.name
   if (Array.isArray(target)) return 'a list'
   return target === null ? 'None' : typeof target === 'object' ? 'an object' : `a ${typeof target}`
 }

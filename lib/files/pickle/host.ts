@@ -5,6 +5,7 @@ import type { Payload } from './feed.js'
 import type { Host, PickleEncoding } from './machine.js'
 import { numpyGlobals } from './numpy.js'
 import type { Callable, Marker, Site } from './objects.js'
+import type { Resolved, Resolving } from './resolvers.js'
 import { encodeLatin1 } from './text.js'
 import { TorchStorage, torchGlobals } from './torch.js'
 
@@ -12,6 +13,8 @@ export interface HostOptions {
   encoding: PickleEncoding
   /** Classes whose instances are read as their fields: `'Class'` of any module, or `'module.Class'`. */
   records?: readonly string[] | undefined
+  /** Code of the caller's, asked for names before the allow-list. */
+  resolving?: Resolving | undefined
   /** What to do about a name that is not allowed. */
   advice: string
 }
@@ -21,7 +24,7 @@ const namespaces: Globals = new Map(
 )
 
 /** All that a file of data may name. */
-export function fileHost({ encoding, records = [], advice }: HostOptions): Host {
+export function fileHost({ encoding, records = [], resolving, advice }: HostOptions): Host {
   const wanted = new Set(records)
   const classes = new Map<string, Callable>()
   const find = (module: string, name: string, globals: readonly Globals[]): Callable | Marker | undefined => {
@@ -41,7 +44,10 @@ export function fileHost({ encoding, records = [], advice }: HostOptions): Host 
     ...plain,
     new Map([callable('torch.storage', '_load_from_bytes', (args, site) => loadBytes(args, site, inner))]),
   ]
-  return { global: (module, name) => find(module, name, outer), encoding, advice }
+  const global = (module: string, name: string): Callable | Marker | Resolved | undefined =>
+    resolving?.name(module, name) ?? find(module, name, outer)
+  const persistent = resolving?.hasPersistent ? (id: unknown, site: Site) => resolving.persistent(id, site) : undefined
+  return { global, ...(persistent && { persistent }), resolving, encoding, advice }
 }
 
 /** `_load_from_bytes(bytes)`: a storage in a plain pickle, as a whole file of torch.save. */

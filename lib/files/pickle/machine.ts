@@ -5,6 +5,7 @@ import { type Place, quoted } from '../byte-source.js'
 import { build, call, globalOf, nameOf } from './calls.js'
 import { type Feed, Payload, truncated } from './feed.js'
 import { Buildable, type Callable, DEEPEST, type Marker, OldString, PyDict, type Site } from './objects.js'
+import { Resolved, type Resolving } from './resolvers.js'
 import { Stack } from './stack.js'
 import {
   decodeRawUnicodeEscape,
@@ -20,9 +21,11 @@ export type PickleEncoding = 'ascii' | 'latin1' | 'utf-8' | 'bytes'
 
 export interface Host {
   /** What a global name stands for; undefined when it is not allowed. */
-  global(module: string, name: string): Callable | Marker | undefined
+  global(module: string, name: string): Callable | Marker | Resolved | undefined
   /** What a persistent id stands for. Without it such ids are refused. */
   persistent?(id: unknown, site: Site): unknown
+  /** Code of the caller's. */
+  readonly resolving?: Resolving | undefined
   readonly encoding: PickleEncoding
   /** What to do about a name that is not allowed. */
   readonly advice?: string
@@ -45,9 +48,9 @@ type Request = typeof STOPPED | typeof PAUSE | number | (() => Promise<void>)
  * A machine for pickles of protocols 0 to 5 (https://github.com/python/cpython/blob/3.13/Lib/pickletools.py), which makes
  * what CPython makes, from plain data and an allow-list of names.
  *
- * It stands in for the npm package pickleparser, of which version 0.2.1 reads negative and large ints wrongly, turns
- * DICT into what SETITEMS cannot extend, does not undo the escapes of protocol 0, lets a key `__proto__` replace an
- * object's prototype, changes results of the resolver in BUILD, and takes a whole file as one Buffer.
+ * It stands in for the npm package pickleparser, whose resolvers it takes: version 0.2.1 reads ints without their sign,
+ * makes of DICT what a Map does not hold, leaves the escapes of protocol 0, lets a key `__proto__` replace an object's
+ * prototype, and takes a whole file as one Buffer. test/files/pickleparser.test.ts shows each of its faults.
  */
 export class Machine implements Site {
   private readonly stack: Stack
@@ -92,6 +95,10 @@ export class Machine implements Site {
 
   get place(): Place {
     return this.feed.place
+  }
+
+  get position(): number {
+    return this.feed.position
   }
 
   /** Runs until the stream stops or something must be waited for. */
@@ -256,6 +263,7 @@ export class Machine implements Site {
       case 0x61: {
         // APPEND
         const item = this.stack.pop()
+        if (this.extended('push', [item])) return this.skip(0)
         const list = this.listOnTop()
         if (Array.isArray(item)) this.deepen(list, item)
         if (!listMayGrow(list.length)) throw this.error(tooMuch())
@@ -265,6 +273,7 @@ export class Machine implements Site {
       case 0x65: {
         // APPENDS
         const items = this.stack.popMark()
+        if (this.extended('push', items)) return this.skip(0)
         const list = this.listOnTop()
         for (const item of items) {
           if (!listMayGrow(list.length)) throw this.error(tooMuch())
@@ -292,6 +301,7 @@ export class Machine implements Site {
       case 0x90: {
         // ADDITEMS
         const items = this.stack.popMark()
+        if (this.extended('add', items)) return this.skip(0)
         const set = this.stack.top()
         if (!(set instanceof Set)) throw this.error('it adds items to something that is no set')
         this.addItems(set, items)
@@ -315,29 +325,37 @@ export class Machine implements Site {
       case 0x81: {
         // NEWOBJ
         const args = this.stack.pop()
-        return this.called(this.stack.pop(), args)
+        return this.called(this.stack.pop(), args, 0, code === 0x81)
       }
       case 0x92: {
         // NEWOBJ_EX
         const keywords = this.stack.pop()
         const args = this.stack.pop()
         const target = this.stack.pop()
+        if (target instanceof Resolved && keywords instanceof PyDict) {
+          return this.made(0, target.by.call(target, args, true, this, keywords))
+        }
         if (keywords instanceof PyDict && keywords.size === 0) return this.called(target, args)
         throw this.error(`it calls ${nameOf(target)} with keyword arguments`, globalOf(target))
       }
       case 0x6f: {
         // OBJ
         const [target, ...args] = this.stack.popMark()
-        return this.called(target, args)
+        return this.called(target, args, 0, true)
       }
       case 0x62: // BUILD
         return this.built(this.stack.pop())
       case 0x51: // BINPERSID
         return this.persistent(this.stack.pop(), 0)
       case 0x82: // EXT1
+        this.need(1)
+        return this.extension(1, this.feed.buffer[this.feed.at + 1]!)
       case 0x83: // EXT2
+        this.need(2)
+        return this.extension(2, this.feed.buffer.readUInt16LE(this.feed.at + 1))
       case 0x84: // EXT4
-        throw this.error('it uses the extension registry of the Python that wrote it, which is not in the file')
+        this.need(4)
+        return this.extension(4, this.feed.buffer.readInt32LE(this.feed.at + 1))
       case 0x97: // NEXT_BUFFER
       case 0x98: // READONLY_BUFFER
         throw this.error('it keeps its data in buffers outside of the file; pickle without a buffer_callback')
@@ -374,10 +392,11 @@ export class Machine implements Site {
     this.depths.set(list, depth)
   }
 
-  private setItems(items: readonly unknown[]): undefined {
+  private setItems(items: unknown[]): undefined {
     const dict = this.stack.top()
-    if (!(dict instanceof PyDict)) throw this.error('it sets items of something that is no dict')
     if (items.length % 2 !== 0) throw this.error('it sets a key without a value')
+    if (this.extended('set', items)) return this.skip(0)
+    if (!(dict instanceof PyDict)) throw this.error('it sets items of something that is no dict')
     for (let i = 0; i < items.length; i += 2) {
       if (!mapMayGrow(dict.size)) throw this.error(tooMuch())
       dict.set(this.key(items[i]), items[i + 1])
@@ -390,6 +409,14 @@ export class Machine implements Site {
       if (!mapMayGrow(set.size)) throw this.error(tooMuch())
       set.add(this.key(item))
     }
+  }
+
+  /** Whether the items are for an object of the caller's. */
+  private extended(how: 'push' | 'set' | 'add', items: unknown[]): boolean {
+    const target = this.stack.top()
+    if (!(target instanceof Resolved)) return false
+    target.by.extend(target, how, items, this)
+    return true
   }
 
   private key(value: unknown): unknown {
@@ -524,10 +551,10 @@ export class Machine implements Site {
     const target = this.global(module, name)
     if (code === 0x63) return this.made(end + 1 - start, target)
     const args = this.stack.popMark()
-    return this.called(target, args, end + 1 - start)
+    return this.called(target, args, end + 1 - start, true)
   }
 
-  private global(module: string, name: string): Callable | Marker {
+  private global(module: string, name: string): Callable | Marker | Resolved {
     const found = this.host.global(module, name)
     if (found !== undefined) return found
     const global = `${module}.${name}`
@@ -535,8 +562,8 @@ export class Machine implements Site {
     throw this.error(`it asks for ${quoted(global)}, which is no data${advice}`, { global })
   }
 
-  private called(target: unknown, args: unknown, argument = 0): Request | undefined {
-    const value = call(target, args, this)
+  private called(target: unknown, args: unknown, argument = 0, construct = false): Request | undefined {
+    const value = call(target, args, this, construct)
     if (!(value instanceof Promise)) return this.made(argument, value)
     return async () => {
       this.made(argument, await value)
@@ -548,9 +575,17 @@ export class Machine implements Site {
     this.skip(0)
   }
 
+  private extension(width: number, code: number): undefined {
+    const { resolving } = this.host
+    if (resolving !== undefined) return this.made(width, resolving.extension(code, this))
+    throw this.error('it uses the extension registry of the Python that wrote it; give an extensionResolver')
+  }
+
   private persistent(id: unknown, argument: number): undefined {
     if (this.host.persistent === undefined) {
-      throw this.error('it refers to an object outside of itself; a file of torch.save is read by loadTorch')
+      throw this.error(
+        'it refers to an object outside of itself; a file of torch.save is read by loadTorch, others with a persistentResolver',
+      )
     }
     return this.made(argument, this.host.persistent(id, this))
   }

@@ -13,6 +13,8 @@ export const DEEPEST = 10_000
 /** What a rebuilding function may ask of the machine that calls it. */
 export interface Site {
   readonly place: Place
+  /** The byte that reading has got to. */
+  readonly position: number
   error(what: string, fields?: Record<string, unknown>): VoxtorchError
   /**
    * Counts items or bytes that are copied. A file may refer to the same long list again and again; copies of it may not

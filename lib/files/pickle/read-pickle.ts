@@ -1,6 +1,7 @@
 import { optionsOf } from '../../base/arguments.js'
 import { misuse, requireOneOf, requireString } from '../../base/check.js'
 import { DataError } from '../../base/errors.js'
+import { requireForm } from '../../base/form.js'
 import { scope } from '../../tensor/index.js'
 import { isZip, unpackedStream } from '../archive.js'
 import { type ByteSource, Place, quoted, withFile } from '../byte-source.js'
@@ -9,6 +10,12 @@ import { ZipArchive } from '../zip/zip.js'
 import { type Feed, SourceFeed, StreamFeed } from './feed.js'
 import { fileHost } from './host.js'
 import { type PickleEncoding, unpickle } from './machine.js'
+import {
+  type PickleExtensionResolver,
+  type PickleNameResolver,
+  type PicklePersistentResolver,
+  Resolving,
+} from './resolvers.js'
 import { finish, type PickleValue } from './result.js'
 
 export interface ReadPickleOptions {
@@ -29,16 +36,28 @@ export interface ReadPickleOptions {
    * None of their code is needed or run.
    */
   records?: readonly string[]
+  /**
+   * Code of yours for names that are no data, such as a `NameRegistry` of npm's pickleparser. It is asked before the reader
+   * reads a name as data, and undefined leaves a name to the reader. A function is called with the arguments in the file,
+   * a class is made with them (then `__setnewargs_ex__(keywords)` is called where there are any); a state goes to the
+   * object's `__setstate__`, or becomes its fields. All of it happens in the file's order when the file has been read.
+   */
+  nameResolver?: PickleNameResolver
+  /** Gives the objects outside of the file that Python's `persistent_id` named. Without it they are an error. */
+  persistentResolver?: PicklePersistentResolver
+  /** Gives the classes or functions of Python's `copyreg.add_extension`. Without it they are an error. */
+  extensionResolver?: PickleExtensionResolver
 }
 
 /**
  * Reads a Python pickle of protocol 0 to 5: plain data, numpy arrays and torch tensors, as {@link PickleValue} lists.
  * The file may be packed by gzip, or lie in an archive.
  *
- * Only data is read. Whatever else a pickle names is an error; nothing in a file ever runs. Tensors belong to the
- * current scope. The type parameter is a promise of the caller, not checked.
+ * Only data is read. Whatever else a pickle names is an error, unless a resolver of yours gives something for it; nothing
+ * in a file ever runs. Tensors belong to the current scope. The type parameter is a promise of the caller, not checked.
  *
- * @throws DataError naming the file, the byte and, for something that is no data, the `global`
+ * @throws DataError naming the file, the byte and, for something that is no data, the `global`; what a resolver throws, or
+ * what it gave, is thrown as it is
  */
 export async function readPickle<T = PickleValue>(path: string, options: ReadPickleOptions = {}): Promise<T> {
   requireString('readPickle', 'path', path)
@@ -47,38 +66,51 @@ export async function readPickle<T = PickleValue>(path: string, options: ReadPic
     entry,
     encoding = 'ascii',
     records,
-  } = optionsOf(options, 'readPickle', ['arrays', 'entry', 'encoding', 'records'])
+    ...resolvers
+  } = optionsOf(options, 'readPickle', ['arrays', 'entry', 'encoding', 'records', ...RESOLVERS])
   requireOneOf('readPickle', 'arrays', arrays, ['tensor', 'lazy'])
   requireOneOf('readPickle', 'encoding', encoding, ['ascii', 'latin1', 'utf-8', 'bytes'])
   if (entry !== undefined) requireString('readPickle', 'entry', entry)
   if (records !== undefined && !(Array.isArray(records) && records.every((name) => typeof name === 'string'))) {
     throw misuse('readPickle', 'records', 'an array of strings', records)
   }
-  let value: PickleValue = null
+  for (const name of RESOLVERS) {
+    if (resolvers[name] !== undefined) requireForm('readPickle', name, resolvers[name], { resolve: 'function' })
+  }
+  const resolving = new Resolving(resolvers)
+  let found: Awaited<ReturnType<typeof parsePickle>> | undefined
   await withFile(path, DataError, (source) =>
     scope(async () => {
       const pickles = entry === undefined ? wholeFile(source) : archived(source, entry)
       // Leaving the loop closes the archive, so the pickle is read first.
       for await (const feed of pickles) {
-        const found = await parsePickle(feed, { encoding, records, lazy: arrays === 'lazy' })
-        value = found.value
+        found = await parsePickle(feed, { encoding, records, resolving, lazy: arrays === 'lazy' })
         return found.tensors
       }
       throw source.error('it has no pickle')
     }),
   )
-  return value as T
+  // Tensors that the caller's code makes are the caller's, so its scope is left first.
+  try {
+    await resolving.run()
+  } catch (cause) {
+    for (const tensor of found!.tensors) tensor.dispose()
+    throw cause
+  }
+  return found!.value as T
 }
+
+const RESOLVERS = ['nameResolver', 'persistentResolver', 'extensionResolver'] as const
 
 /** Reads one pickle from a feed. */
 export async function parsePickle(
   feed: Feed,
-  options: { encoding: PickleEncoding; records?: readonly string[] | undefined; lazy: boolean },
+  options: { encoding: PickleEncoding; records?: readonly string[] | undefined; resolving?: Resolving; lazy: boolean },
 ): ReturnType<typeof finish> {
   const advice = "the option `records: ['Class']` reads instances of a class as plain objects"
-  const { encoding, records, lazy } = options
-  const root = await unpickle(feed, fileHost({ encoding, records, advice }))
-  return finish(root, feed.place, { encoding, lazy })
+  const { encoding, records, resolving, lazy } = options
+  const root = await unpickle(feed, fileHost({ encoding, records, resolving, advice }))
+  return finish(root, feed.place, { encoding, lazy, resolving })
 }
 
 async function* wholeFile(source: ByteSource): AsyncGenerator<Feed> {

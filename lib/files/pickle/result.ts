@@ -8,6 +8,7 @@ import { Payload } from './feed.js'
 import type { PickleEncoding } from './machine.js'
 import { itemsOf, NumpyArray, NumpyDType } from './numpy.js'
 import { Callable, DEEPEST, Marker, OldString, PyDict } from './objects.js'
+import { Resolved, type Resolving } from './resolvers.js'
 import { LazyTensor, loadNumpy, loadTorchTensors } from './tensors.js'
 import { decodeUtf8, encodeLatin1 } from './text.js'
 import { TorchStorage, TorchTensor } from './torch.js'
@@ -57,6 +58,8 @@ export interface ResultOptions {
   /** For floating point tensors. */
   readonly dtype?: DType | undefined
   readonly mmap?: boolean | undefined
+  /** Calls to code of the caller's: what they take is settled here, what they give when they run. */
+  readonly resolving?: Resolving | undefined
 }
 
 const SMALL_LIST = 16
@@ -79,11 +82,17 @@ export async function finish(
   root: unknown,
   place: Place,
   options: ResultOptions,
-): Promise<{ value: PickleValue; tensors: Tensor[] }> {
+): Promise<{ readonly value: PickleValue; tensors: Tensor[] }> {
   const result = new Result(place, options)
   await result.walk(root)
   await result.load()
-  return { value: result.root as PickleValue, tensors: result.tensors }
+  return {
+    // Once the caller's code has run there may be another.
+    get value() {
+      return result.root as PickleValue
+    },
+    tensors: result.tensors,
+  }
 }
 
 class Result {
@@ -106,12 +115,13 @@ class Result {
       this.root = late
     })
     this.root = settled === OMITTED ? null : settled
+    for (const list of this.options.resolving?.held ?? []) this.later(list, 0, '')
     let until = performance.now() + 10
     for (let i = 1; this.work.length > 0; i += 1) {
       const { container, depth, path } = this.work.pop()!
       if (depth > DEEPEST) throw this.place.error(`it is nested deeper than ${DEEPEST} levels`)
       if (container instanceof PyDict) this.fillDict(container, depth + 1, path)
-      else if (container instanceof Set) for (const item of container) this.key(item, depth + 1)
+      else if (container instanceof Set) this.fillSet(container, depth + 1)
       else this.fillList(container, depth + 1, path)
       if (i % 1000 === 0 && !heapHolds()) throw this.place.error(tooMuch())
       if (i % 1000 === 0 && performance.now() > until) {
@@ -134,6 +144,7 @@ class Result {
 
   private fillDict(dict: PyDict, depth: number, path: string): void {
     const { result } = dict
+    if (result instanceof Map && [...dict.keys()].some(isResolved)) return this.fillResolved(dict, result, depth)
     for (const [key, value] of dict) {
       const name = this.key(key, depth)
       const put: Put =
@@ -145,6 +156,34 @@ class Result {
       const settled = this.settle(value, depth, this.inside(path, key), put)
       if (settled !== OMITTED) put(settled)
     }
+  }
+
+  private fillSet(set: Set<unknown>, depth: number): void {
+    const items = [...set]
+    for (const item of items) if (!isResolved(item)) this.key(item, depth)
+    if (!items.some(isResolved)) return
+    whenResolved(items, () => {
+      set.clear()
+      for (const item of items) set.add(item)
+    })
+  }
+
+  /** A dict with keys that code of the caller's makes: filled when the last of them is there, in its order. */
+  private fillResolved(dict: PyDict, result: Map<unknown, unknown>, depth: number): void {
+    const keys = [...dict.keys()]
+    const values = [...dict.values()]
+    let filled = false
+    for (const [i, value] of values.entries()) {
+      if (!isResolved(keys[i])) this.key(keys[i], depth)
+      values[i] = this.settle(value, depth, '', (late) => {
+        values[i] = late
+        if (filled) result.set(keys[i], late)
+      })
+    }
+    whenResolved(keys, () => {
+      filled = true
+      for (const [i, key] of keys.entries()) result.set(key, values[i])
+    })
   }
 
   private inside(path: string, key: unknown): string {
@@ -172,6 +211,7 @@ class Result {
   /** What a value becomes. What must be read first is put in its place afterwards. */
   private settle(value: unknown, depth: number, path: string, put: Put): unknown {
     if (typeof value !== 'object' || value === null) return value
+    if (value instanceof Resolved) return value.settle(put)
     if (Array.isArray(value) || value instanceof Set) {
       this.later(value, depth, path)
       return value
@@ -323,6 +363,28 @@ class Result {
 function onlyTexts(keys: Iterable<unknown>): boolean {
   for (const key of keys) if (typeof key !== 'string') return false
   return true
+}
+
+const isResolved = (value: unknown): value is Resolved => value instanceof Resolved
+
+/** Puts what the caller's code makes into a list, and says when the last is there. */
+function whenResolved(list: unknown[], done: () => void): void {
+  let open = 1
+  const close = (): void => {
+    open -= 1
+    if (open === 0) done()
+  }
+  for (const [i, item] of list.entries()) {
+    if (!isResolved(item)) continue
+    open += 1
+    const put = (value: unknown): void => {
+      list[i] = value
+      close()
+    }
+    if (item.known) put(item.value)
+    else item.settle(put)
+  }
+  close()
 }
 
 const isObject = (value: unknown): boolean => typeof value === 'object' && value !== null

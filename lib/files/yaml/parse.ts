@@ -1,3 +1,4 @@
+// The package's lexer, parser and composer, not its parseDocument and toJS (2.9.1): '['.repeat(1e6) ends the process there, an alias is no copy, and keys lose their spelling.
 import {
   Composer,
   type Document,

@@ -1,6 +1,7 @@
 import { MemorySource, Place } from '../../../lib/files/byte-source.js'
 import { SourceFeed } from '../../../lib/files/pickle/feed.js'
 import { parsePickle } from '../../../lib/files/pickle/read-pickle.js'
+import { Resolving } from '../../../lib/files/pickle/resolvers.js'
 import { scope } from '../../../lib/index.js'
 import type { Random } from '../random.js'
 import { type FuzzTarget, fixtureFiles } from './target.js'
@@ -52,6 +53,7 @@ const pieces = [
     'ctorch\nSize\n',
     'cargparse\nNamespace\n',
   ],
+  ...['cown\nMade\n', 'cown\nItems\n', 'cown\nmade\n', 'iown\nMade\n', '\x82\x01', 'Q', '}Vx\nNs', '}Vx\nNsb'],
   ...[
     "(S'f4'\nI0\nI1\ntR",
     "(I3\nS'<'\nNNNI-1\nI-1\nI0\ntb",
@@ -61,6 +63,23 @@ const pieces = [
   ],
   ...['(I1\n(I2\nt', 'I00\n', "S'abcdefgh'\ntb", '\x95\x05\0\0\0\0\0\0\0', '\x80\x04'],
 ].map(latin1)
+
+class Made {
+  readonly args: unknown[]
+  constructor(...args: unknown[]) {
+    this.args = args
+  }
+}
+class MadeItems extends Array<unknown> {}
+const made = (...args: unknown[]) => args.length
+const classes: Record<string, typeof Made | typeof made> = { Made, made, Items: () => new MadeItems() as never }
+
+/** Code of the caller's, which takes whatever comes. */
+const resolvers = {
+  nameResolver: { resolve: (module: string, name: string) => (module === 'own' ? classes[name] : undefined) },
+  persistentResolver: { resolve: () => new Made() },
+  extensionResolver: { resolve: () => Made },
+}
 
 export const target: FuzzTarget = {
   name: 'pickle',
@@ -75,6 +94,12 @@ export const target: FuzzTarget = {
     await scope(async () => {
       const feed = new SourceFeed(new MemorySource(bytes, new Place('fuzz.pkl')))
       await parsePickle(feed, { encoding: 'latin1', records: ['Record'], lazy: false })
+    })
+    await scope(async () => {
+      const feed = new SourceFeed(new MemorySource(bytes, new Place('fuzz.pkl')))
+      const resolving = new Resolving(resolvers)
+      await parsePickle(feed, { encoding: 'latin1', resolving, lazy: false })
+      await resolving.run()
     })
   },
   generate(random: Random) {
