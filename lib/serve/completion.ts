@@ -1,5 +1,6 @@
 import { randomUUID } from 'node:crypto'
 import type { IncomingMessage, ServerResponse } from 'node:http'
+import { untilStop } from '../kit/chat.js'
 import type { Admission } from './admission.js'
 import { ApiError, apiErrorOf } from './api-error.js'
 import { checkBodyHeaders, readJson } from './body.js'
@@ -7,7 +8,6 @@ import type { ChatDelta, ChatModel } from './chat-model.js'
 import { decodeMessages, parseChatRequest } from './chat-request.js'
 import type { Settings } from './options.js'
 import { sendJson } from './response.js'
-import { untilStop } from './stop.js'
 
 /**
  * `POST /v1/chat/completions`. The body is read only once there is a place for the request, so that those who wait take no

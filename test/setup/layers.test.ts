@@ -17,10 +17,10 @@ const floors = [
   'generation',
   'distributed',
   'peft',
-  'serve',
   'models',
   'train',
   'kit',
+  'serve',
   'systems',
   'cli',
 ]

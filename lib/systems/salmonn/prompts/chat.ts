@@ -1,5 +1,5 @@
-import { misuse, requireOneOf, requireString } from '../../../base/check.js'
-import { ConfigError } from '../../../base/errors.js'
+import { misuse, requireString } from '../../../base/check.js'
+import { type ChatMessage, requireConversation } from '../../../kit/chat.js'
 import type { SalmonnSound } from '../network/clips.js'
 import type { SalmonnQuestion } from '../network/network.js'
 import { inTemplate, refuseMarker, SALMONN_TEMPLATE, SPEECH_BLOCK } from './build.js'
@@ -9,10 +9,7 @@ export type SalmonnChatPart =
   /** A sound, or what `encodeAudio` made of one. */
   | { type: 'audio'; samples: SalmonnSound }
 
-export interface SalmonnChatMessage {
-  role: 'system' | 'user' | 'assistant'
-  content: readonly SalmonnChatPart[]
-}
+export type SalmonnChatMessage = ChatMessage<SalmonnChatPart>
 
 export interface SalmonnChatOptions {
   /** Default {@link SALMONN_TEMPLATE}. */
@@ -35,38 +32,23 @@ export function salmonnChatPrompt(
   options: SalmonnChatOptions = {},
 ): SalmonnQuestion {
   const where = 'salmonnChatPrompt'
-  if (!Array.isArray(messages) || messages.length === 0) throw misuse(where, 'messages', 'a list of messages', messages)
   const { template = SALMONN_TEMPLATE, endOfTurn = '</s>' } = options
   const clips: SalmonnSound[] = []
   let text = ''
-  let expected: 'user' | 'assistant' = 'user'
-  for (const [i, message] of (messages as readonly SalmonnChatMessage[]).entries()) {
-    requireOneOf(where, `messages[${i}].role`, message?.role, ['system', 'user', 'assistant'])
-    const content = contentOf(message, `messages[${i}]`)
-    if (message.role === 'system') {
-      if (i > 0 || content.clips.length > 0) throw wrong(i, 'a system message comes first and is text')
-      if (content.text !== '') text = `${content.text}\n`
-      continue
-    }
-    if (message.role !== expected) throw wrong(i, `the ${expected} has the word, not the ${message.role}`)
-    if (message.role === 'assistant') {
-      if (content.clips.length > 0) throw wrong(i, 'a reply is text')
-      text += ` ${content.text}${endOfTurn}`
-    } else {
-      if (content.text === '') throw wrong(i, 'it is empty')
-      text += inTemplate(content.text, template)
-      clips.push(...content.clips)
-    }
-    expected = expected === 'user' ? 'assistant' : 'user'
-  }
-  if (expected === 'user') throw wrong(messages.length - 1, 'the last message must be one of the user')
+  requireConversation<SalmonnChatPart>(where, messages, (message, name) => {
+    const content = contentOf(message, name)
+    clips.push(...content.clips)
+    if (message.role === 'user') text += inTemplate(content.text, template)
+    else if (message.role === 'assistant') text += ` ${content.text}${endOfTurn}`
+    else if (content.text !== '') text = `${content.text}\n`
+    return { isEmpty: content.text === '', isText: content.clips.length === 0 }
+  })
   return { text, clips }
 }
 
 function contentOf({ content }: SalmonnChatMessage, name: string): { text: string; clips: SalmonnSound[] } {
-  if (!Array.isArray(content)) throw misuse('salmonnChatPrompt', `${name}.content`, 'a list of parts', content)
   const clips: SalmonnSound[] = []
-  const text = (content as readonly SalmonnChatPart[]).reduce((before, part) => {
+  const text = content.reduce((before, part) => {
     if (part?.type === 'audio') {
       if (typeof part.samples !== 'object' || part.samples === null) {
         throw misuse('salmonnChatPrompt', `${name}'s audio`, 'samples, or what readAudio gives', part.samples)
@@ -85,6 +67,3 @@ const joined = (before: string, next: string): string =>
   before === '' || next === '' || (before.endsWith(SPEECH_BLOCK) && next === SPEECH_BLOCK)
     ? before + next
     : `${before} ${next}`
-
-const wrong = (index: number, what: string): ConfigError =>
-  new ConfigError(`messages[${index}] cannot be asked: ${what}`, { argument: 'messages', index })

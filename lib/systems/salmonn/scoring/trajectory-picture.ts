@@ -1,4 +1,5 @@
 import { requireString } from '../../../base/check.js'
+import { escaped, round, shortened, svg } from '../../../kit/picture.js'
 import {
   checkTrajectory,
   type EmotionalTrajectory,
@@ -70,14 +71,19 @@ export function drawTrajectory(trajectory: EmotionalTrajectory, title: string): 
       return `<g class="${classOf(index)}"><path class="line" d="M${left} ${top}h32"${dash(index)}/>${mark(index, left + 16, top)}${words}</g>`
     }),
   )
-  const described = trajectoryText({ turns }).replaceAll('\n', '. ')
-  const svg = `<svg xmlns="http://www.w3.org/2000/svg" class="trajectory" viewBox="0 0 ${width} ${height}" width="${round(1.5 * width)}" height="${round(1.5 * height)}" role="img" aria-label="${escaped(title)}">
-<title>${escaped(title)}</title><desc>${escaped(described)}</desc><style>${SVG_STYLE}</style>
-<rect class="sheet" width="${width}" height="${height}"/>
-${[...grid, ...names, ...axis, ...paths, ...legend].join('\n')}
-</svg>
-`
-  return { svg, width }
+  const description = trajectoryText({ turns }).replaceAll('\n', '. ')
+  const parts = [
+    `<rect class="sheet" width="${width}" height="${height}"/>`,
+    ...[...grid, ...names, ...axis, ...paths, ...legend],
+  ]
+  const picture = svg({
+    ...{ name: 'trajectory', title, description, width, height, scale: 1.5, style: STYLE, parts },
+    colours: {
+      light: `--line:#dad7cf;--sheet:#fff;${colours(COLOURS)}`,
+      dark: `--line:#39424d;--sheet:#1c2229;${colours(DARK)}`,
+    },
+  })
+  return { svg: picture, width }
 }
 
 function emotionsOf(turns: readonly TrajectoryTurn[]): string[] {
@@ -139,23 +145,10 @@ function legendRows(speakers: readonly (string | null)[], width: number) {
   return rows
 }
 
-const shortened = (text: string, most: number) => {
-  const characters = [...text]
-  return characters.length > most ? `${characters.slice(0, most - 1).join('')}…` : text
-}
-
-/** @internal */
-export const escaped = (text: string) =>
-  text.replace(/[&<>"]/g, (c) => ({ '&': '&amp;', '<': '&lt;', '>': '&gt;', '"': '&quot;' })[c] as string)
-
-const round = (value: number) => Math.round(value * 10) / 10
-
 const colours = (list: readonly string[]) => list.map((colour, i) => `--s${i}:${colour}`).join(';')
 
-const SVG_STYLE = `
-.trajectory{color-scheme:light dark;max-width:100%;height:auto;--ink:#1d2733;--soft:#5a6472;--line:#dad7cf;--sheet:#fff;${colours(COLOURS)}}
-@media (prefers-color-scheme:dark){.trajectory{--ink:#e8e6e1;--soft:#9fa8b4;--line:#39424d;--sheet:#1c2229;${colours(DARK)}}}
-.trajectory .sheet{fill:var(--sheet)}.trajectory text{font:14px system-ui,-apple-system,"Segoe UI","DejaVu Sans",sans-serif;fill:var(--ink)}
+const STYLE = `
+.trajectory{max-width:100%;height:auto}.trajectory .sheet{fill:var(--sheet)}
 .trajectory .axis{font-size:13px;fill:var(--soft)}.trajectory .label{font-weight:600}.trajectory .grid{stroke:var(--line)}
 .trajectory .line{fill:none;stroke-width:2.5;stroke-linejoin:round}.trajectory .point{stroke:var(--sheet);stroke-width:1.5}
 .trajectory .truth{fill:none;stroke:var(--soft);stroke-width:2}.trajectory .miss{fill:none;stroke-width:1.5;stroke-dasharray:1 4;stroke-linecap:round}

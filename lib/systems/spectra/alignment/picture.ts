@@ -1,4 +1,5 @@
 import { misuse, requireNumber, requireObject, requireString } from '../../../base/check.js'
+import { counted, escaped, page, svg, table } from '../../../kit/picture.js'
 import { SPECTRA_RATE } from '../pretraining/entry.js'
 import type { WordAlignment } from './align.js'
 
@@ -38,30 +39,27 @@ export function alignmentSvg(picture: AlignmentPicture): string {
 <path class="wave" d="${envelope(audio, rate, from, seconds, highest)}"/>${drawn(own, x, from, to)}
 ${axis(from, to, x)}</g>`
   })
-  return `<svg xmlns="http://www.w3.org/2000/svg" class="alignment" viewBox="0 0 ${WIDTH} ${lines * HEIGHT}" role="img" aria-label="${escaped(title)}">
-<title>${escaped(title)}</title><style>${SVG_STYLE}</style>
-${parts.join('\n')}
-</svg>
-`
+  return svg({
+    ...{ name: 'alignment', title, width: WIDTH, height: lines * HEIGHT, style: STYLE, parts },
+    colours: {
+      light: '--line:#c9c5bb;--wave:#9aa6b5;--word:#0f6b66',
+      dark: '--line:#4a5462;--wave:#66748a;--word:#4fc0b7',
+    },
+  })
 }
 
 /** The same as a page that needs no network, with a table of the words. */
 export function alignmentPage(picture: AlignmentPicture): string {
   const { words, duration, title } = checked('alignmentPage', picture)
-  const rows = words.map(
-    ({ word, start, end, confidence }) =>
-      `<tr><th scope="row">${escaped(word)}</th><td>${start.toFixed(2)}</td><td>${end.toFixed(2)}</td><td>${confidence.toFixed(2)}</td></tr>`,
-  )
-  return `<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
-<title>${escaped(title)}</title><style>${PAGE_STYLE}</style></head><body><main>
-<h1>${escaped(title)}</h1>
-<p class="lead">${words.length} word${words.length === 1 ? '' : 's'} in ${duration.toFixed(2)} s. The paler a bar, the less the model agrees with itself.</p>
-<figure>${alignmentSvg(picture)}</figure>
-<div class="wide"><table><thead><tr><th scope="col">Word</th><th scope="col">Start (s)</th><th scope="col">End (s)</th><th scope="col">Confidence</th></tr></thead>
-<tbody>${rows.join('')}</tbody></table></div>
-</main></body></html>
-`
+  const rows = words.map(({ word, start, end, confidence }) => ({
+    cells: [word, start.toFixed(2), end.toFixed(2), confidence.toFixed(2)],
+  }))
+  return page({
+    title,
+    lead: `${counted(words.length, 'word')} in ${duration.toFixed(2)} s. The paler a bar, the less the model agrees with itself.`,
+    parts: [`<figure>${alignmentSvg(picture)}</figure>`, table(['Word', 'Start (s)', 'End (s)', 'Confidence'], rows)],
+    style: PAGE_STYLE,
+  })
 }
 
 function checked(where: string, picture: AlignmentPicture) {
@@ -138,23 +136,11 @@ function axis(from: number, to: number, x: (time: number) => number): string {
   }).join('')
 }
 
-const escaped = (text: string) =>
-  text.replace(/[&<>"]/g, (c) => ({ '&': '&amp;', '<': '&lt;', '>': '&gt;', '"': '&quot;' })[c] as string)
-
-const SVG_STYLE = `
-.alignment{color-scheme:light dark;--ink:#1d2733;--soft:#5a6472;--line:#c9c5bb;--wave:#9aa6b5;--word:#0f6b66}
-@media (prefers-color-scheme:dark){.alignment{--ink:#e8e6e1;--soft:#9fa8b4;--line:#4a5462;--wave:#66748a;--word:#4fc0b7}}
-.alignment text{font:14px system-ui,-apple-system,"Segoe UI","DejaVu Sans",sans-serif;fill:var(--ink)}
+const STYLE = `
 .alignment .axis{font-size:12px;fill:var(--soft)}
 .alignment .tick{stroke:var(--line)}.alignment .wave{fill:var(--wave)}
 .alignment .span,.alignment .bar{fill:var(--word)}.alignment .word:hover .span{fill-opacity:.35}`
 
 const PAGE_STYLE = `
-:root{color-scheme:light dark;--paper:#f6f5f2;--sheet:#fff;--ink:#1d2733;--soft:#5a6472;--rule:#e5e3dd}
-@media (prefers-color-scheme:dark){:root{--paper:#14181d;--sheet:#1c2229;--ink:#e8e6e1;--soft:#9fa8b4;--rule:#2f3842}}
-*{box-sizing:border-box}body{margin:0;background:var(--paper);color:var(--ink);font:16px/1.6 system-ui,-apple-system,"Segoe UI","DejaVu Sans",sans-serif}
-main{max-width:1008px;margin:0 auto;padding:48px 24px 72px}h1{font-size:32px;line-height:1.2;margin:0 0 12px;overflow-wrap:anywhere}
-.lead{font-size:18px;color:var(--soft);margin:0 0 16px}figure{margin:0 0 24px;background:var(--sheet);padding:16px}
-svg{width:100%;height:auto;display:block}table{border-collapse:collapse;width:100%;background:var(--sheet);font-size:14px;font-variant-numeric:tabular-nums}
-th,td{padding:6px 12px;text-align:right;border-bottom:1px solid var(--rule)}th{font-weight:500;color:var(--soft)}
-tbody th{color:var(--ink)}th:first-child{text-align:left;overflow-wrap:anywhere}.wide{overflow:auto;max-height:480px}`
+table{font-variant-numeric:tabular-nums}th,td{text-align:right}th:first-child{text-align:left;overflow-wrap:anywhere}
+tbody th{color:var(--ink)}.wide{max-height:480px}`

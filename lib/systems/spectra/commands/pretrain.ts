@@ -25,6 +25,11 @@ const OPTIONS = {
     aliases: ['model_path'],
   },
   audioRoot: { kind: 'text', help: 'what paths of clips are relative to', value: 'dir', aliases: ['audio'] },
+  onBadRecord: {
+    kind: ['stop', 'skip'],
+    help: 'what turns, words and slices do that cannot be used',
+    preset: 'skip',
+  },
   spotify: { kind: 'flag', help: "the data are Spotify's transcripts" },
   epochs: { kind: 'number', help: 'passes over the data' },
   maxSteps: { kind: 'whole', help: 'steps, in place of epochs', aliases: ['steps'] },
@@ -101,7 +106,7 @@ async function prepared(
   given: string,
   out: string,
   tokenizer: Tokenizer,
-  { audioRoot, spotify = false }: OptionsOf<typeof OPTIONS>,
+  { audioRoot, onBadRecord, spotify = false }: OptionsOf<typeof OPTIONS>,
 ): Promise<string> {
   const done = (folder: string) => existsSync(join(folder, 'entries.jsonl'))
   const output = join(out, 'data')
@@ -109,7 +114,9 @@ async function prepared(
   if (done(output)) return output
   if (given.endsWith('.pkl')) {
     const { importPublishedSpectraPretraining } = await import('../pretraining/published.js')
-    const { entries, skipped } = await importPublishedSpectraPretraining(given, output, audioRoot ?? '.')
+    const { entries, skipped } = await importPublishedSpectraPretraining(
+      ...([given, output, audioRoot ?? '.', defined({ onBadRecord })] as const),
+    )
     console.log(`${entries} published entries; left out: ${JSON.stringify(skipped)}`)
     return output
   }
@@ -120,7 +127,7 @@ async function prepared(
     output,
     tokenizer,
     ...(clips && { audioRoot: given, wordTimes: UNIFORM_WORD_TIMES }),
-    ...defined({ audioRoot }),
+    ...defined({ audioRoot, onBadRecord }),
   })
   console.log(`${summary.turns} turns of ${summary.dialogs} dialogs, ${(summary.hours * 60).toFixed(1)} minutes:`)
   console.log(`  ${summary.entries} slices, of which ${summary.examples} have a turn before them and are examples`)

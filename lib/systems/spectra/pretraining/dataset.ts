@@ -2,7 +2,8 @@ import { requireFunction, requireObject, requireOptions, requireWhole } from '..
 import { ConfigError, DataError } from '../../../base/errors.js'
 import type { Dataset } from '../../../data/dataset.js'
 import { Random } from '../../../data/random.js'
-import { Problems, SPECTRA_SAMPLES, type SpectraEntry, type SpectraWord, withSoundWords } from './entry.js'
+import { BadRecords } from '../../../kit/records.js'
+import { SPECTRA_SAMPLES, type SpectraEntry, type SpectraWord, withSoundWords } from './entry.js'
 import { type MaskFramesOptions, type MaskTokensOptions, maskFrames, maskTokens } from './masking.js'
 import { examplesOf, type SpectraPretrainingSource } from './source.js'
 
@@ -58,12 +59,12 @@ export interface SpectraPretrainingSample {
 export class SpectraPretrainingDataset implements Dataset<SpectraPretrainingSample> {
   /** Words whose audio turned out to be too short for them, of all samples given so far. */
   get skippedWords(): number {
-    return Object.values(this.#problems.counts).reduce((sum, count) => sum + count, 0)
+    return this.#bad.count
   }
   readonly #source: SpectraPretrainingSource
   readonly #options: Required<SpectraPretrainingOptions>
   readonly #examples: Uint32Array
-  readonly #problems = new Problems('skip')
+  readonly #bad = new BadRecords('skip')
 
   /** @throws ConfigError when no entry has a turn before it, or there are fewer than three entries */
   constructor(source: SpectraPretrainingSource, options: SpectraPretrainingOptions) {
@@ -120,8 +121,8 @@ export class SpectraPretrainingDataset implements Dataset<SpectraPretrainingSamp
       previous: masked(previous.inputIds),
       current: masked(current.inputIds),
       negative: masked(text.inputIds),
-      previousWords: withSoundWords(previous, first.length, `entry ${before}`, this.#problems).words,
-      currentWords: withSoundWords(current, second.length, `entry ${at}`, this.#problems).words,
+      previousWords: withSoundWords(previous, first.length, `entry ${before}`, this.#bad).words,
+      currentWords: withSoundWords(current, second.length, `entry ${at}`, this.#bad).words,
       clips: [this.#masked(first, random), this.#masked(second, random), this.#masked(third, random)],
     }
   }

@@ -1,12 +1,9 @@
-import { DataError } from '../../../base/errors.js'
+import type { BadRecords } from '../../../kit/records.js'
 
 /** SPECTRA's data is at this rate, and sample numbers count in it. */
 export const SPECTRA_RATE = 16000
 /** Ten seconds: the longest slice, and the unit of the temporal labels. */
 export const SPECTRA_SAMPLES = 160000
-
-/** What to do with a record that is not sound: leave it out and count it, or throw. */
-export type OnProblem = 'skip' | 'error'
 
 /**
  * A word of a slice: its text, its first sub-word token, the one after its last, its first sample and the one after its
@@ -37,23 +34,11 @@ export interface SpectraEntry {
   speaker?: string
 }
 
-/** Counts what was left out, by reason, or throws instead. */
-export class Problems {
-  readonly counts: Record<string, number> = {}
-
-  constructor(readonly mode: OnProblem) {}
-
-  note(reason: string, message: string, fields: Record<string, unknown>): void {
-    if (this.mode === 'error') throw new DataError(message, { ...fields, reason })
-    this.counts[reason] = (this.counts[reason] ?? 0) + 1
-  }
-}
-
 /**
  * The entry without the words that cannot be trained on: those without a token or out of order (`wordTokens`), that end
  * before they start (`wordTimes`), or that start where the audio has ended (`wordPastEnd`). Ends are cut to the audio's.
  */
-export function withSoundWords(entry: SpectraEntry, samples: number, place: string, problems: Problems): SpectraEntry {
+export function withSoundWords(entry: SpectraEntry, samples: number, place: string, bad: BadRecords): SpectraEntry {
   const words: SpectraWord[] = []
   let next = 1
   const last = entry.inputIds.length - 1
@@ -62,13 +47,13 @@ export function withSoundWords(entry: SpectraEntry, samples: number, place: stri
     const fields = { entry: place, word: text }
     if (!(first >= next && end > first && end <= last)) {
       const range = `tokens ${first} to ${end} of ${entry.inputIds.length}`
-      problems.note('wordTokens', `${place}: the word ${JSON.stringify(text)} has ${range}: give it its own`, fields)
+      bad.note('wordTokens', `${place}: the word ${JSON.stringify(text)} has ${range}: give it its own`, fields)
     } else if (!(start >= 0 && stop >= start)) {
       const range = `samples ${start} to ${stop}`
-      problems.note('wordTimes', `${place}: the word ${JSON.stringify(text)} has ${range}: correct its times`, fields)
+      bad.note('wordTimes', `${place}: the word ${JSON.stringify(text)} has ${range}: correct its times`, fields)
     } else if (start >= samples) {
       const lengths = `at sample ${start} of ${samples}`
-      problems.note('wordPastEnd', `${place}: the word ${JSON.stringify(text)} starts ${lengths}: cut the text`, fields)
+      bad.note('wordPastEnd', `${place}: the word ${JSON.stringify(text)} starts ${lengths}: cut the text`, fields)
     } else {
       words.push(stop <= samples ? word : [text, first, end, start, samples])
       next = end

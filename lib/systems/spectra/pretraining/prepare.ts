@@ -5,10 +5,11 @@ import { misuse, requireFunction, requireOneOf, requireOptions, requireString } 
 import { DataError } from '../../../base/errors.js'
 import { writeJson } from '../../../files/json/json.js'
 import { readJsonl, writeJsonl } from '../../../files/json/jsonl.js'
+import { BadRecords, type OnBadRecord, onBadRecordOf } from '../../../kit/records.js'
 import { scope, tensor } from '../../../tensor/index.js'
 import { Tokenizer } from '../../../text/index.js'
 import { SpectraDialogText } from '../finetuning/dialog-text.js'
-import { type OnProblem, Problems, SPECTRA_RATE, type SpectraEntry, withSoundWords } from './entry.js'
+import { SPECTRA_RATE, type SpectraEntry, withSoundWords } from './entry.js'
 import { type SpectraSpokenWord, sliceWords, type UnitWord } from './slices.js'
 import { SourceAudio } from './source-audio.js'
 
@@ -41,8 +42,10 @@ export interface PrepareSpectraOptions {
   tokenizer: Tokenizer | EncodeWord
   /** What `wav` is relative to. Default: the folder of the JSONL file, or the current one. */
   audioRoot?: string
-  /** Default 'skip'. */
-  onProblem?: OnProblem
+  /** What turns, words and slices do that cannot be used: they are left out and counted, by default, or stop it. */
+  onBadRecord?: OnBadRecord
+  /** The same under its older name, where 'stop' is 'error'. */
+  onProblem?: 'skip' | 'error'
   /** Of the slices. Default 'pcm16'. */
   format?: 'pcm16' | 'float32'
   /** What `info.json` says of where the word times come from. */
@@ -58,6 +61,8 @@ export interface SpectraPreparation {
   hours: number
   /** What was left out, by reason. */
   skipped: Record<string, number>
+  /** What the first hundred of it were. */
+  badRecordErrors: DataError[]
   wordTimes: string
 }
 
@@ -66,7 +71,7 @@ export interface SpectraPreparation {
  * samples, and a link to the slice before where at most five seconds lie between them. Writes one WAV file for each slice,
  * and `entries.jsonl` last, so that a folder that has it is whole. Memory holds one slice, and a compressed recording.
  *
- * Left out, counted by reason (or a DataError with `onProblem: 'error'`): turns without words (`noWords`); words without a
+ * Left out, counted by reason (or a DataError with `onBadRecord: 'stop'`): turns without words (`noWords`); words without a
  * sub-word (`wordTokens`), with times that are no times (`wordTimes`), or that start after the audio's end (`wordPastEnd`);
  * slices of which nothing is left (`emptySlice`).
  *
@@ -78,10 +83,17 @@ export async function prepareSpectraPretraining(
   options: PrepareSpectraOptions,
 ): Promise<SpectraPreparation> {
   const where = 'prepareSpectraPretraining'
-  requireOptions(where, options, ['output', 'tokenizer', 'audioRoot', 'onProblem', 'format', 'wordTimes'])
-  const { output, tokenizer, onProblem = 'skip', format = 'pcm16', wordTimes = 'as given' } = options
+  requireOptions(where, options, [
+    'output',
+    'tokenizer',
+    'audioRoot',
+    'onBadRecord',
+    'onProblem',
+    'format',
+    'wordTimes',
+  ])
+  const { output, tokenizer, format = 'pcm16', wordTimes = 'as given' } = options
   requireString(where, 'output', output)
-  requireOneOf(where, 'onProblem', onProblem, ['skip', 'error'])
   requireOneOf(where, 'format', format, ['pcm16', 'float32'])
   requireString(where, 'wordTimes', wordTimes)
   const iterable = turns as Partial<Iterable<unknown> & AsyncIterable<unknown>> | null | undefined
@@ -90,13 +102,14 @@ export async function prepareSpectraPretraining(
   }
   const audioRoot = options.audioRoot ?? (typeof turns === 'string' ? dirname(turns) : '.')
   requireString(where, 'audioRoot', audioRoot)
-  const preparation = new Preparation(output, audioRoot, encoderOf(where, tokenizer), format, new Problems(onProblem))
+  const bad = new BadRecords(onBadRecordOf(where, options, 'skip'))
+  const preparation = new Preparation(output, audioRoot, encoderOf(where, tokenizer), format, bad)
   makeDirectory(join(output, 'audio'), DataError)
   const rows = typeof turns === 'string' ? readJsonl(turns, { skipBlank: true }) : turns
   await writeJsonl(join(output, 'entries.jsonl'), preparation.entriesOf(rows, typeof turns === 'string' ? turns : ''))
   const summary = preparation.summary(wordTimes)
   await writeJson(join(output, 'info.json'), { form: 'spectra-pretraining-1', sampleRate: SPECTRA_RATE, ...summary })
-  return summary
+  return { ...summary, badRecordErrors: bad.errors }
 }
 
 /** The function that encodes a word alone. */
@@ -135,17 +148,17 @@ class Preparation {
     readonly audioRoot: string,
     readonly encode: EncodeWord,
     readonly format: 'pcm16' | 'float32',
-    readonly problems: Problems,
+    readonly bad: BadRecords,
   ) {}
 
-  summary(wordTimes: string): SpectraPreparation {
+  summary(wordTimes: string): Omit<SpectraPreparation, 'badRecordErrors'> {
     return {
       dialogs: this.#dialogs.size,
       turns: this.#turns,
       entries: this.#entries,
       examples: this.#examples,
       hours: this.#samples / SPECTRA_RATE / 3600,
-      skipped: this.problems.counts,
+      skipped: this.bad.reasons,
       wordTimes,
     }
   }
@@ -168,10 +181,10 @@ class Preparation {
         )
       }
       if (turn.words.length === 0) {
-        this.problems.note('noWords', `${place}: the turn has no words: leave it out`, { line })
+        this.bad.note('noWords', `${place}: the turn has no words: leave it out`, { line })
         continue
       }
-      for (const slice of sliceWords(turn.words, place, this.problems)) {
+      for (const slice of sliceWords(turn.words, place, this.bad)) {
         const entry = await this.#entryOf(turn, slice, place)
         if (entry) yield entry
       }
@@ -183,9 +196,9 @@ class Preparation {
     const end = Math.max(...slice.map((word) => word.end))
     const samples = await this.#audio.piece(resolve(this.audioRoot, turn.wav), begin / 10, (end - begin) / 10)
     const whole = this.#encoded(turn, slice, begin)
-    const entry = withSoundWords(whole, samples.length, place, this.problems)
+    const entry = withSoundWords(whole, samples.length, place, this.bad)
     if (entry.words.length === 0) {
-      this.problems.note('emptySlice', `${place}: nothing is left of the slice at ${begin / 10} s: leave it out`, {})
+      this.bad.note('emptySlice', `${place}: nothing is left of the slice at ${begin / 10} s: leave it out`, {})
       return undefined
     }
     const dialog = this.#dialogs.get(turn.dialog) as number

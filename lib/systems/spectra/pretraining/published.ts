@@ -1,22 +1,27 @@
 import { readdir, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { makeDirectory } from '../../../base/atomic.js'
-import { requireOneOf, requireOptions, requireString } from '../../../base/check.js'
+import { requireOptions, requireString } from '../../../base/check.js'
 import { DataError } from '../../../base/errors.js'
 import { writeJson } from '../../../files/json/json.js'
 import { writeJsonl } from '../../../files/json/jsonl.js'
 import { readPickle } from '../../../files/pickle/read-pickle.js'
-import { type OnProblem, Problems, type SpectraEntry, type SpectraWord, withSoundWords } from './entry.js'
+import { BadRecords, type OnBadRecord, onBadRecordOf } from '../../../kit/records.js'
+import { type SpectraEntry, type SpectraWord, withSoundWords } from './entry.js'
 
 export interface PublishedSpectraOptions {
-  /** What to do with words and entries that cannot be used. Default 'skip'. */
-  onProblem?: OnProblem
+  /** What words and entries do that cannot be used: they are left out and counted, by default, or stop it. */
+  onBadRecord?: OnBadRecord
+  /** The same under its older name, where 'stop' is 'error'. */
+  onProblem?: 'skip' | 'error'
 }
 
 export interface PublishedSpectra {
   entries: SpectraEntry[]
   /** What was left out, by reason. Entries stay where they are, as links are by number; without words they are no examples. */
   skipped: Record<string, number>
+  /** What the first hundred of it were. */
+  badRecordErrors: DataError[]
 }
 
 /**
@@ -25,7 +30,7 @@ export interface PublishedSpectra {
  * end_sample]`. A folder stands for all of its files, in the order of their names; links count within a file.
  *
  * Words without a token or with times that are none are left out (`wordTokens`, `wordTimes`), and entries without a word or
- * with a link to nowhere lose their link (`noWords`, `badLink`); or each is a DataError, with `onProblem: 'error'`.
+ * with a link to nowhere lose their link (`noWords`, `badLink`); or each is a DataError, with `onBadRecord: 'stop'`.
  * @throws DataError naming file and entry for anything of another form
  */
 export async function readPublishedSpectraPretraining(
@@ -34,18 +39,16 @@ export async function readPublishedSpectraPretraining(
 ): Promise<PublishedSpectra> {
   const where = 'readPublishedSpectraPretraining'
   requireString(where, 'path', path)
-  requireOptions(where, options, ['onProblem'])
-  const { onProblem = 'skip' } = options
-  requireOneOf(where, 'onProblem', onProblem, ['skip', 'error'])
-  const problems = new Problems(onProblem)
+  requireOptions(where, options, ['onBadRecord', 'onProblem'])
+  const bad = new BadRecords(onBadRecordOf(where, options, 'skip'))
   const entries: SpectraEntry[] = []
   for (const file of await leaves(path)) {
     const rows = await readPickle<unknown>(file)
     if (!Array.isArray(rows)) throw new DataError(`${file} holds no list of entries`, { file })
     const offset = entries.length
-    for (const [i, row] of rows.entries()) entries.push(entryOf(row, i, rows.length, offset, file, problems))
+    for (const [i, row] of rows.entries()) entries.push(entryOf(row, i, rows.length, offset, file, bad))
   }
-  return { entries, skipped: problems.counts }
+  return { entries, skipped: bad.reasons, badRecordErrors: bad.errors }
 }
 
 /**
@@ -60,11 +63,11 @@ export async function importPublishedSpectraPretraining(
 ): Promise<Omit<PublishedSpectra, 'entries'> & { entries: number }> {
   requireString('importPublishedSpectraPretraining', 'output', output)
   requireString('importPublishedSpectraPretraining', 'audioRoot', audioRoot)
-  const { entries, skipped } = await readPublishedSpectraPretraining(path, options)
+  const { entries, ...left } = await readPublishedSpectraPretraining(path, options)
   makeDirectory(output, DataError)
   await writeJsonl(join(output, 'entries.jsonl'), entries)
-  await writeJson(join(output, 'info.json'), { form: 'spectra-pretraining-1', audioRoot, skipped })
-  return { entries: entries.length, skipped }
+  await writeJson(join(output, 'info.json'), { form: 'spectra-pretraining-1', audioRoot, skipped: left.skipped })
+  return { entries: entries.length, ...left }
 }
 
 async function leaves(path: string): Promise<string[]> {
@@ -85,7 +88,7 @@ function entryOf(
   count: number,
   offset: number,
   file: string,
-  problems: Problems,
+  bad: BadRecords,
 ): SpectraEntry {
   const place = `${file}, entry ${index}`
   const fields = { file, entry: index }
@@ -102,12 +105,12 @@ function entryOf(
   })
   const whole = { audio, inputIds: ids, words, previous: link < 0 ? -1 : link + offset }
   // The audio's length shows only when it is read.
-  const entry = withSoundWords(whole, Number.POSITIVE_INFINITY, place, problems)
+  const entry = withSoundWords(whole, Number.POSITIVE_INFINITY, place, bad)
   if (link >= count || link === index) {
-    problems.note('badLink', `${place}: its previous turn is ${link} of ${count}: correct the link`, fields)
+    bad.note('badLink', `${place}: its previous turn is ${link} of ${count}: correct the link`, fields)
     return { ...entry, previous: -1 }
   }
   if (entry.words.length > 0) return entry
-  problems.note('noWords', `${place} has no words: leave it out`, fields)
+  bad.note('noWords', `${place} has no words: leave it out`, fields)
   return { ...entry, previous: -1 }
 }

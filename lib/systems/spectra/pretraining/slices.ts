@@ -1,4 +1,4 @@
-import type { Problems } from './entry.js'
+import type { BadRecords } from '../../../kit/records.js'
 
 /** A word and when it is spoken, in seconds of its audio file. */
 export interface SpectraSpokenWord {
@@ -31,7 +31,7 @@ function units(seconds: number): number {
  * greedily as many words in a slice as end within 9.9 s of its start. A word that ends before it starts, or starts before
  * the word before it, is noted and left out.
  */
-export function sliceWords(words: readonly SpectraSpokenWord[], place: string, problems: Problems): UnitWord[][] {
+export function sliceWords(words: readonly SpectraSpokenWord[], place: string, bad: BadRecords): UnitWord[][] {
   const slices: UnitWord[][] = []
   let begin = 0
   let latest = Number.NEGATIVE_INFINITY
@@ -39,7 +39,7 @@ export function sliceWords(words: readonly SpectraSpokenWord[], place: string, p
     const { word, start, end } = spoken
     if (!(start >= latest && end >= start && start >= 0)) {
       const times = `from ${start} to ${end} s`
-      problems.note('wordTimes', `${place}: the word ${JSON.stringify(word)} is spoken ${times}: correct its times`, {
+      bad.note('wordTimes', `${place}: the word ${JSON.stringify(word)} is spoken ${times}: correct its times`, {
         word,
         start,
         end,

@@ -126,6 +126,8 @@ describe('prepareSpectraPretraining', () => {
       turn(3, said(['g', 50, 51])),
     ]
     const { entries, summary } = await prepared(turns)
+    expect(summary.badRecordErrors.length).toBe(7)
+    expect(summary.badRecordErrors[0]).toMatchObject({ reason: 'noWords', line: 1 })
     // One word ends before it starts, and "c" starts before the word before it.
     expect(summary.skipped).toEqual({ noWords: 1, wordTokens: 1, wordTimes: 2, wordPastEnd: 2, emptySlice: 1 })
     expect(entries.map(({ words }) => words.map(([word]) => word))).toEqual([['a', 'd'], ['e']])
@@ -137,8 +139,10 @@ describe('prepareSpectraPretraining', () => {
       [2, /past|starts at sample/],
       [3, /starts at sample 0 of 0/],
     ] as const) {
-      await expect(prepared([turns[i]!], { onProblem: 'error' })).rejects.toThrow(message)
+      await expect(prepared([turns[i]!], { onBadRecord: 'stop' })).rejects.toThrow(message)
     }
+    await expect(prepared([turns[0]!], { onProblem: 'error' })).rejects.toThrow(/no words/)
+    await expect(prepared([turns[0]!], { onProblem: 'error', onBadRecord: 'stop' })).rejects.toThrow(/give one/)
   })
 
   it('refuses lines of another form, by line, and writes nothing', async () => {
