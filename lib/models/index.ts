@@ -3,7 +3,6 @@ export { Beats, type BeatsInputs, type BeatsOutput } from './beats/beats.js'
 export type { BeatsConfig } from './beats/config.js'
 export type { LoadBeatsOptions } from './beats/files.js'
 export type { SoundTag, TagOptions } from './beats/tags.js'
-export type { NetworkConfig } from './config.js'
 export {
   type DecoderLMClassifierConfig,
   type DecoderLMClassifierInputs,
@@ -39,11 +38,25 @@ export {
   WavLMForXVector,
 } from './encoders/speech-classification.js'
 export { type LoadCTCOptions, type SpeechCTCOutput, Wav2Vec2ForCTC, WavLMForCTC } from './encoders/speech-ctc.js'
-export type { SpeechEncoderConfig, SpeechEncoderInputs, SpeechEncoderOutput } from './encoders/speech-encoder.js'
+export type {
+  SpeechEncoder,
+  SpeechEncoderConfig,
+  SpeechEncoderInputs,
+  SpeechEncoderOutput,
+} from './encoders/speech-encoder.js'
 export type { SpeechHeadConfig, SpeechLabelInputs } from './encoders/speech-head.js'
 export { Wav2Vec2, type Wav2Vec2Config } from './encoders/wav2vec2.js'
 export { WavLM, type WavLMConfig } from './encoders/wavlm.js'
 export type { LabelConfig, ProblemType } from './labels.js'
+export type {
+  HeadNetwork,
+  HeadStatics,
+  Network,
+  NetworkConfig,
+  NetworkConstructor,
+  NetworkStatics,
+  SavableNetwork,
+} from './network.js'
 export { loadPretrained, savePretrained } from './own-module.js'
 export type { LoadNetworkOptions, SaveNetworkOptions } from './pretrained.js'
 export {

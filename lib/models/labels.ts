@@ -2,7 +2,7 @@ import { shown } from '../base/arguments.js'
 import { ConfigError } from '../base/errors.js'
 import { binaryCrossEntropyWithLogits, crossEntropy, mseLoss } from '../nn/losses.js'
 import type { Tensor } from '../tensor/index.js'
-import type { NetworkConfig } from './config.js'
+import type { NetworkConfig } from './network.js'
 
 /** What a classifier's configuration says about its classes. */
 export interface LabelConfig {
@@ -44,8 +44,9 @@ export function labelCount(where: string, config: LabelConfig & NetworkConfig): 
 }
 
 /** The configuration as a file has it: classes have names there, and their number follows from those. */
-export function withLabelNames<C extends LabelConfig & NetworkConfig>(config: C, count: number): NetworkConfig {
+export function withLabelNames(where: string, config: LabelConfig & NetworkConfig): NetworkConfig {
   const { numLabels: _, ...rest } = config
+  const count = labelCount(where, config)
   const names = config.id2label ?? Object.fromEntries(Array.from({ length: count }, (_, i) => [i, `LABEL_${i}`]))
   const ids = config.label2id ?? Object.fromEntries(Object.entries(names).map(([id, name]) => [name, Number(id)]))
   return { ...rest, id2label: names, label2id: ids }

@@ -13,7 +13,7 @@ import type { QuantizationScheme } from '../nn/quantized-weight.js'
 import { warnOfAdapters } from '../peft/parts.js'
 import type { QuantizeOptions } from '../peft/quantize.js'
 import { scope } from '../tensor/index.js'
-import type { NetworkConfig } from './config.js'
+import type { NetworkConfig } from './network.js'
 import { type Factory, type Fillable, filled, readWeights, renamed } from './weights.js'
 
 /** How a network's checkpoints are laid out. */
@@ -68,8 +68,8 @@ export async function loadNetwork<M extends Fillable>(
   kind: NetworkKind,
   from: string,
   options: LoadNetworkOptions,
-  build: (config: NetworkConfig, factory: Factory, present: (name: string) => boolean, directory: string) => M,
-): Promise<M> {
+  build: (config: NetworkConfig, factory: Factory, has: (name: string) => boolean) => M,
+): Promise<{ network: M; directory: string }> {
   const { hub, ...fill } = parted(options)
   const directory = await resolveModel(from, hub)
   const config = await readConfig(directory)
@@ -79,9 +79,9 @@ export async function loadNetwork<M extends Fillable>(
     const weights = await readWeights(directory, fill, kind)
     const state = renamed(kind, weights.tensors)
     const { network } = await filled(kind, { ...weights, state }, fill, (factory) =>
-      build(config, factory, (name) => state.has(name), directory),
+      build(config, factory, (name) => state.has(name)),
     )
-    return network
+    return { network, directory }
   })
 }
 

@@ -122,7 +122,13 @@ export {
   ZeroPad2d,
   ZeroPad3d,
 } from './padding.js'
-export { type FactoryOptions, type NetworkOptions, Parameter, type ParameterOptions } from './parameter.js'
+export {
+  type FactoryOptions,
+  type MakeOptions,
+  type NetworkOptions,
+  Parameter,
+  type ParameterOptions,
+} from './parameter.js'
 export {
   AdaptiveAvgPool1d,
   AdaptiveAvgPool2d,

@@ -13,7 +13,7 @@ import { withSeed } from '../tensor/random.js'
 import { inCallback, Tensor } from '../tensor/tensor.js'
 import type { ForwardHooks } from './hooks.js'
 import { Module } from './module.js'
-import { adopt, type NetworkOptions } from './parameter.js'
+import { adopt, type MakeOptions } from './parameter.js'
 
 const make = op('voxtorch::module')
 const bytesOf = op('voxtorch::module_bytes')
@@ -44,11 +44,7 @@ export let beforeCalls: (module: NativeModule, prepare: (handle: ModuleHandle) =
  * Builds a native network from the JSON of its configuration.
  * @throws ConfigError naming the key that is wrong; InsufficientMemoryError where the network is larger than memory
  */
-export function makeNative(
-  kind: string,
-  config: object,
-  options: NetworkOptions & { initialize?: boolean } = {},
-): ModuleHandle {
+export function makeNative(kind: string, config: object, options: MakeOptions = {}): ModuleHandle {
   if (!isConfiguration(config)) {
     throw new ConfigError(`${kind}: a configuration is an object, not ${shown(config)}`, { network: kind, config })
   }

@@ -19,6 +19,12 @@ export interface NetworkOptions extends FactoryOptions {
   seed?: number | bigint | undefined
 }
 
+/** Of a constructor of networks. */
+export interface MakeOptions extends NetworkOptions {
+  /** False leaves the weights without values, for whoever fills them next. Default true. */
+  initialize?: boolean
+}
+
 export interface ParameterOptions {
   /** Default: true. */
   requiresGrad?: boolean

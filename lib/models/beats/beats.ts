@@ -1,14 +1,13 @@
 import { misuse, requireObject, requireOneOf } from '../../base/check.js'
 import { ConfigError, ShapeError } from '../../base/errors.js'
 import { opAsync } from '../../native/call.js'
-import { makeNative, NativeModule, withActiveAdapters } from '../../nn/native-module.js'
-import type { NetworkOptions } from '../../nn/parameter.js'
+import { type NativeModule, withActiveAdapters } from '../../nn/native-module.js'
+import type { MakeOptions } from '../../nn/parameter.js'
 import { arange, scope, Tensor, tensor } from '../../tensor/index.js'
-import { configOf } from '../config.js'
-import { type SaveNetworkOptions, saveNetwork } from '../pretrained.js'
+import { networkClass } from '../network.js'
 import { type AudioClip, beatsFbank, framesOf, samplesFor } from './audio.js'
-import { type BeatsConfig, beatsSizes } from './config.js'
-import { beatsKind, type LoadBeatsOptions, loadBeats } from './files.js'
+import type { BeatsConfig } from './config.js'
+import { beatsLayout, type LoadBeatsOptions, loadBeats } from './files.js'
 import { type SoundTag, type TagOptions, tagClips } from './tags.js'
 
 export interface BeatsInputs {
@@ -38,7 +37,7 @@ export interface BeatsOutput {
   attentions: Tensor[]
 }
 
-const forward = opAsync('voxtorch::beats_forward')
+const forward = opAsync(beatsLayout.forward)
 const classify = opAsync('voxtorch::beats_classify')
 
 /**
@@ -46,30 +45,21 @@ const classify = opAsync('voxtorch::beats_classify')
  * numbers are those of the published checkpoints (https://github.com/microsoft/unilm/tree/master/beats).
  *
  * All layers share one table of relative positions, which stands under each one's name in the state dictionary.
+ *
+ * Published sizes: `'base'` (pre-trained) and `'as2m'` (with the predictor of AudioSet's 527 classes).
  */
-export class Beats extends NativeModule {
-  constructor(
-    readonly config: BeatsConfig,
-    options: NetworkOptions & { initialize?: boolean } = {},
-  ) {
-    super(makeNative('beats', config, options))
+export class Beats extends networkClass<Beats, BeatsConfig, BeatsInputs, BeatsOutput>(beatsLayout) {
+  constructor(config: BeatsConfig, options: MakeOptions = {}) {
+    super(config, options)
     shareBias(this)
-  }
-
-  /**
-   * Random weights. `config` is a configuration, `'base'` (pre-trained) or `'as2m'` (with the predictor of AudioSet's 527
-   * classes).
-   */
-  static fromConfig(config: BeatsConfig | string, options: NetworkOptions = {}): Beats {
-    return new Beats(configOf('Beats', config, beatsSizes), options)
   }
 
   /**
    * A published `.pt` file, whose configuration and labels are in it, or a directory that {@link Beats.save} wrote.
    * @throws CheckpointError for a file that is not one or has another hash, and with missing, unexpected and mis-shaped names
    */
-  static fromPretrained(from: string, options: LoadBeatsOptions = {}): Promise<Beats> {
-    return loadBeats(from, options, (config, factory) => new Beats(config, factory))
+  static override fromPretrained(from: string, options: LoadBeatsOptions = {}): Promise<Beats> {
+    return loadBeats(from, options, (config, factory) => new this(config, factory))
   }
 
   /** Names of the predictor's classes, in their order; null where the checkpoint has none. */
@@ -136,11 +126,6 @@ export class Beats extends NativeModule {
     const list = Array.isArray(audio) ? (audio as readonly AudioClip[]) : [audio as AudioClip]
     const tags = await tagClips(this, this.#leastSamples, list, options)
     return Array.isArray(audio) ? tags : (tags[0] as SoundTag[])
-  }
-
-  /** Writes config.json and model.safetensors, which {@link Beats.fromPretrained} reads. */
-  save(directory: string, options: SaveNetworkOptions = {}): Promise<void> {
-    return saveNetwork(beatsKind, directory, this, this.config, options)
   }
 
   get #leastSamples(): number {

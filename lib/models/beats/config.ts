@@ -1,4 +1,4 @@
-import type { NetworkConfig } from '../config.js'
+import type { NetworkConfig } from '../network.js'
 
 /**
  * The `cfg` of a published BEATs checkpoint in camelCase; what is left out has the value that the published code gives

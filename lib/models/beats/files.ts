@@ -9,19 +9,19 @@ import { CheckpointError, VoxtorchError } from '../../base/errors.js'
 import { toCamel } from '../../base/key-case.js'
 import { loadTorch } from '../../files/torch/torch.js'
 import { resolveModel } from '../../hub/index.js'
-import type { NativeModule } from '../../nn/native-module.js'
-import type { NetworkOptions } from '../../nn/parameter.js'
 import { scope, Tensor } from '../../tensor/index.js'
-import { type LoadNetworkOptions, type NetworkKind, parted, readConfig, requireModelType } from '../pretrained.js'
-import { type FillOptions, filled, readWeights, renamed } from '../weights.js'
-import type { BeatsConfig } from './config.js'
+import { type LoadNetworkOptions, parted, readConfig, requireModelType } from '../pretrained.js'
+import { type Factory, type Fillable, type FillOptions, filled, readWeights, renamed } from '../weights.js'
+import { type BeatsConfig, beatsSizes } from './config.js'
 
-export const beatsKind: NetworkKind = {
+export const beatsLayout = {
   kind: 'beats',
+  forward: 'voxtorch::beats_forward',
   modelType: 'beats',
   architecture: 'Beats',
   prefix: 'beats.',
   ignored: [],
+  sizes: beatsSizes,
 }
 
 export interface LoadBeatsOptions extends LoadNetworkOptions {
@@ -32,13 +32,11 @@ export interface LoadBeatsOptions extends LoadNetworkOptions {
 /** The file that SALMONN is published with. */
 const CPT2 = 'BEATs_iter3_plus_AS2M_finetuned_on_AS2M_cpt2.pt, of 363,145,291 bytes'
 
-type Build<M> = (config: BeatsConfig, factory: NetworkOptions & { initialize: boolean }) => M
-
 /** Builds a network from such a file or directory, or from a repository of the hub that holds one. */
-export async function loadBeats<M extends NativeModule>(
+export async function loadBeats<M extends Fillable>(
   from: string,
   options: LoadBeatsOptions,
-  build: Build<M>,
+  build: (config: BeatsConfig, factory: Factory) => M,
 ): Promise<M> {
   const { sha256, ...load } = options
   const { hub, ...fill } = parted(load)
@@ -47,8 +45,8 @@ export async function loadBeats<M extends NativeModule>(
     const { config, tensors, ...source } = isTorchFile(from)
       ? await readPublished(from)
       : await readDirectory(await resolveModel(from, hub), fill)
-    const state = renamed(beatsKind, tensors)
-    const { network } = await filled(beatsKind, { ...source, state }, fill, (factory) => {
+    const state = renamed(beatsLayout, tensors)
+    const { network } = await filled(beatsLayout, { ...source, state }, fill, (factory) => {
       const model = build(config, factory)
       tieBiases(state, Object.keys(model.stateDict()), source.file)
       return model
@@ -71,7 +69,7 @@ function isTorchFile(from: string): boolean {
 
 async function readDirectory(directory: string, options: FillOptions) {
   const config = (await readConfig(directory)) as BeatsConfig
-  requireModelType(directory, config, beatsKind)
+  requireModelType(directory, config, beatsLayout)
   return { config, ...(await readWeights(directory, options)) }
 }
 

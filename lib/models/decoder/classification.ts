@@ -1,19 +1,12 @@
 import { ConfigError } from '../../base/errors.js'
 import { opAsync } from '../../native/call.js'
 import { Linear } from '../../nn/linear.js'
-import { makeNative, NativeModule, withActiveAdapters } from '../../nn/native-module.js'
+import { withActiveAdapters } from '../../nn/native-module.js'
+import type { MakeOptions } from '../../nn/parameter.js'
 import { noGrad, ops, scope, type Tensor } from '../../tensor/index.js'
-import { configOf } from '../config.js'
-import { type HeadFactory, seeded } from '../head.js'
 import { classificationLoss, type LabelConfig, labelCount, withLabelNames } from '../labels.js'
-import {
-  type LoadNetworkOptions,
-  loadNetwork,
-  type NetworkKind,
-  type SaveNetworkOptions,
-  saveNetwork,
-} from '../pretrained.js'
-import { architectureOf, completed, type DecoderLMConfig, published, sizes } from './config.js'
+import { networkClass } from '../network.js'
+import { architectureOf, type DecoderLMConfig, published } from './config.js'
 import { type DecoderLMInputs, type DecoderLMOutput, decoderLayout } from './decoder-lm.js'
 
 export interface DecoderLMClassifierConfig extends DecoderLMConfig, LabelConfig {}
@@ -36,48 +29,37 @@ export interface DecoderLMClassifierOutput {
   attentions: Tensor[]
 }
 
-const forward = opAsync('voxtorch::decoder_lm_forward')
+const forward = opAsync(decoderLayout.forward)
 const WHERE = 'DecoderLMForSequenceClassification'
-
-const layout: NetworkKind = { ...decoderLayout, ignored: [...decoderLayout.ignored, /^lm_head\./] }
 
 /**
  * One class, several or a quantity for a text, read from its last token by a decoder of the LLaMA family: transformers'
  * LlamaForSequenceClassification, MistralForSequenceClassification and Qwen2ForSequenceClassification.
  */
-export class DecoderLMForSequenceClassification extends NativeModule {
-  readonly config: DecoderLMClassifierConfig
+export class DecoderLMForSequenceClassification extends networkClass<
+  DecoderLMForSequenceClassification,
+  DecoderLMClassifierConfig,
+  DecoderLMClassifierInputs,
+  DecoderLMClassifierOutput
+>({
+  ...decoderLayout,
+  ignored: [...decoderLayout.ignored, /^lm_head\./],
+  // A head that is tied to the embeddings has no weights of its own.
+  native: (config) => ({ ...published(config), tieWordEmbeddings: true }),
+  saved: (config) => withLabelNames(WHERE, published(config)),
+  savedAs: (config) => ({
+    ...decoderLayout.savedAs(config),
+    architecture: architectureOf(config).replace('ForCausalLM', 'ForSequenceClassification'),
+  }),
+  tied: () => [],
+}) {
   readonly score: Linear
 
-  constructor(config: DecoderLMClassifierConfig, options: HeadFactory = {}) {
-    const whole: DecoderLMClassifierConfig = completed(config)
-    const labels = labelCount(WHERE, whole)
-    // A head that is tied to the embeddings has no weights of its own.
-    super(makeNative('decoder_lm', { ...published(whole), tieWordEmbeddings: true }, options))
-    this.config = whole
+  constructor(config: DecoderLMClassifierConfig, options: MakeOptions = {}) {
+    super(config, options)
     const { device, dtype } = options
-    this.score = new Linear(this.#width, labels, { bias: false, device, dtype })
+    this.score = new Linear(this.#width, labelCount(WHERE, this.config), { bias: false, device, dtype })
     if (options.initialize !== false) this.initialize(['score.weight'])
-  }
-
-  /** Random weights. `config` is a configuration or the name of a published size. */
-  static fromConfig(
-    config: DecoderLMClassifierConfig | string,
-    options: HeadFactory = {},
-  ): DecoderLMForSequenceClassification {
-    const complete = configOf(WHERE, config, sizes)
-    return seeded(options, (factory) => new DecoderLMForSequenceClassification(complete, factory))
-  }
-
-  /**
-   * The weights of a directory or hub repository in transformers' layout. A language model needs `allowMissing`, which
-   * gives the head fresh values.
-   * @throws CheckpointError that lists missing, unexpected and mis-shaped names
-   */
-  static fromPretrained(from: string, options: LoadNetworkOptions = {}): Promise<DecoderLMForSequenceClassification> {
-    const build = (config: DecoderLMClassifierConfig, factory: HeadFactory) =>
-      new DecoderLMForSequenceClassification(config, factory)
-    return loadNetwork(layout, from, options, build)
   }
 
   get #width(): number {
@@ -120,13 +102,5 @@ export class DecoderLMForSequenceClassification extends NativeModule {
     const places = ops.arange(time, { dtype: 'int64', device })
     const last = inputIds.to({ device }).ne(padTokenId).to('int64').mul(places).argmax(-1)
     return ops.index(states, [ops.arange(batch, { dtype: 'int64', device }), last])
-  }
-
-  /** Writes config.json and model.safetensors, which transformers reads. */
-  save(directory: string, options: SaveNetworkOptions = {}): Promise<void> {
-    const architecture = architectureOf(this.config).replace('ForCausalLM', 'ForSequenceClassification')
-    const kind = { ...layout, modelType: this.config.modelType as string, architecture }
-    const config = withLabelNames(published(this.config), this.score.outFeatures)
-    return saveNetwork(kind, directory, this, config, options)
   }
 }

@@ -2,7 +2,7 @@ import { misuse } from '../../base/check.js'
 import { ConfigError } from '../../base/errors.js'
 import { toCamel, toSnake } from '../../base/key-case.js'
 import { isConfiguration } from '../../nn/native-module.js'
-import { configOf, type NetworkConfig } from '../config.js'
+import { configOf, type NetworkConfig } from '../network.js'
 
 /** What rotary positions are scaled with; `ropeType` decides which of the others are read. */
 export interface RopeParameters {

@@ -8,19 +8,12 @@ import {
   generate,
   stream,
 } from '../../generation/generate.js'
-import { type KvCache, nativeCacheOf } from '../../generation/kv-cache.js'
-import { op, opAsync } from '../../native/call.js'
-import { makeNative, NativeModule, withActiveAdapters } from '../../nn/native-module.js'
-import type { NetworkOptions } from '../../nn/parameter.js'
+import type { KvCache } from '../../generation/kv-cache.js'
+import { op } from '../../native/call.js'
+import { withActiveAdapters } from '../../nn/native-module.js'
 import type { Tensor } from '../../tensor/index.js'
-import { configOf } from '../config.js'
-import {
-  type LoadNetworkOptions,
-  loadNetwork,
-  type NetworkKind,
-  type SaveNetworkOptions,
-  saveNetwork,
-} from '../pretrained.js'
+import { type NetworkLayout, networkClass } from '../network.js'
+import type { SaveNetworkOptions } from '../pretrained.js'
 import { architectureOf, completed, type DecoderLMConfig, published, sizes } from './config.js'
 
 export interface DecoderLMInputs {
@@ -60,12 +53,12 @@ export interface DecoderLMOutput {
   attentions: Tensor[]
 }
 
-const forward = opAsync('voxtorch::decoder_lm_forward')
 const embed = op('voxtorch::decoder_lm_embed')
 
 /** A trunk that was saved without its head has no `model.` before its names. */
-export const decoderLayout: NetworkKind = {
+export const decoderLayout = {
   kind: 'decoder_lm',
+  forward: 'voxtorch::decoder_lm_forward',
   modelType: 'llama',
   alike: ['mistral', 'qwen2'],
   architecture: 'DecoderLM',
@@ -73,7 +66,14 @@ export const decoderLayout: NetworkKind = {
   ignored: [/\.rotary_emb\.inv_freq$/],
   packed: 'model.layers',
   rename: (name) => (/^(embed_tokens|layers|norm)\./.test(name) ? `model.${name}` : name),
-}
+  sizes,
+  completed,
+  native: published,
+  saved: published,
+  savedAs: (config) => ({ modelType: config.modelType as string, architecture: architectureOf(config) }),
+  // Some files hold the tied head a second time, which only their configuration tells.
+  tied: ({ tieWordEmbeddings }) => (tieWordEmbeddings === true ? [/^lm_head\.weight$/] : []),
+} satisfies NetworkLayout<DecoderLMConfig> & { forward: string }
 
 /**
  * The decoder language model of the LLaMA family, by configuration: LLaMA 1 (Touvron et al. 2023,
@@ -85,9 +85,13 @@ export const decoderLayout: NetworkKind = {
  * The answer for a real token does not depend on the padding, whichever side it is on. What stands at padding means
  * nothing. With RoPE scaling 'dynamic' it does depend on the longest row of the batch, and a cached decode that grows beyond
  * `maxPositionEmbeddings` differs from one pass, because its keys were turned before.
+ *
+ * Published sizes: `'llama-7b'`, `'llama2-13b'`, `'llama3.1-8b'`, `'vicuna-13b-v1.1'`, `'mistral-7b-v0.1'`, `'qwen2-7b'` and so
+ * on. Files are safetensors or `.bin`, in one or in shards; a config.json of another family is a ConfigError.
  */
-export class DecoderLM extends NativeModule {
-  readonly config: DecoderLMConfig
+export class DecoderLM extends networkClass<DecoderLM, DecoderLMConfig, DecoderLMInputs, DecoderLMOutput>(
+  decoderLayout,
+) {
   /** What `generate` and `stream` take for what their own configuration leaves out. */
   generationConfig: GenerationConfig = {}
   /** For the Trainer: the first label of a row is not learnt, and `forward` takes `labelSmoothing`. */
@@ -98,47 +102,9 @@ export class DecoderLM extends NativeModule {
     return true
   }
 
-  /** @throws ConfigError where the configuration contradicts itself */
-  constructor(config: DecoderLMConfig, options: NetworkOptions & { initialize?: boolean } = {}) {
-    const whole = completed(config)
-    super(makeNative('decoder_lm', published(whole), options))
-    this.config = whole
-  }
-
-  /**
-   * Random weights. `config` is a configuration or the name of a published size: `'llama-7b'`, `'llama2-13b'`,
-   * `'llama3.1-8b'`, `'vicuna-13b-v1.1'`, `'mistral-7b-v0.1'`, `'qwen2-7b'` and so on.
-   */
-  static fromConfig(config: DecoderLMConfig | string, options: NetworkOptions = {}): DecoderLM {
-    return new DecoderLM(configOf('DecoderLM', config, sizes), options)
-  }
-
-  /**
-   * The weights of a directory or hub repository in transformers' layout: safetensors or `.bin`, in one file or shards.
-   * @throws ConfigError where config.json is of another family
-   */
-  static async fromPretrained(from: string, options: LoadNetworkOptions = {}): Promise<DecoderLM> {
-    // Some files hold the tied head a second time, which only their configuration tells.
-    const optional: RegExp[] = []
-    let folder = ''
-    const model = await loadNetwork({ ...decoderLayout, optional }, from, options, (config, factory, _, directory) => {
-      folder = directory
-      const model = new DecoderLM(config, factory)
-      if (model.config.tieWordEmbeddings === true) optional.push(/^lm_head\.weight$/)
-      return model
-    })
-    model.generationConfig = await readGenerationConfig(folder, model.config)
-    return model
-  }
-
-  /**
-   * Runs on the executor.
-   * @throws ShapeError where the arguments' shapes do not fit each other or the cache
-   */
-  override forward(inputs: DecoderLMInputs): Promise<DecoderLMOutput> {
-    const { cache, ...rest } = inputs
-    const arguments_ = cache ? { ...rest, cache: nativeCacheOf(cache) } : rest
-    return forward(withActiveAdapters(this), arguments_) as Promise<DecoderLMOutput>
+  /** Takes how the directory's network generates. @internal */
+  async loaded(directory: string): Promise<void> {
+    this.generationConfig = await readGenerationConfig(directory, this.config)
   }
 
   /** The embeddings of token ids [...] as [..., hiddenSize], to stand in `inputsEmbeds` beside those of another network. */
@@ -174,10 +140,8 @@ export class DecoderLM extends NativeModule {
   }
 
   /** Writes config.json, generation_config.json and model.safetensors, which transformers reads. */
-  async save(directory: string, options: SaveNetworkOptions = {}): Promise<void> {
-    const modelType = this.config.modelType as string
-    const kind = { ...decoderLayout, modelType, architecture: architectureOf(this.config) }
-    await saveNetwork(kind, directory, this, published(this.config), options)
+  override async save(directory: string, options: SaveNetworkOptions = {}): Promise<void> {
+    await super.save(directory, options)
     await writeGenerationConfig(directory, this.generationConfig)
   }
 }

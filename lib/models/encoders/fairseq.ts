@@ -4,7 +4,7 @@
  */
 import { shown } from '../../base/arguments.js'
 import { CheckpointError } from '../../base/errors.js'
-import type { NetworkConfig } from '../config.js'
+import type { NetworkConfig } from '../network.js'
 
 // What the layers' parts are called there and here.
 const layerParts: Record<string, string> = {

@@ -1,19 +1,11 @@
-import { requireObject } from '../../base/check.js'
 import { Dropout } from '../../nn/dropout.js'
 import { Linear } from '../../nn/linear.js'
 import { crossEntropy } from '../../nn/losses.js'
 import { Module } from '../../nn/module.js'
+import type { MakeOptions } from '../../nn/parameter.js'
 import { scope, type Tensor } from '../../tensor/index.js'
-import { configOf } from '../config.js'
-import { type HeadFactory, HeadNetwork, seeded } from '../head.js'
 import { classificationLoss, type LabelConfig, labelCount, withLabelNames } from '../labels.js'
-import {
-  type LoadNetworkOptions,
-  loadNetwork,
-  type NetworkKind,
-  type SaveNetworkOptions,
-  saveNetwork,
-} from '../pretrained.js'
+import { headClass } from '../network.js'
 import { Roberta, type RobertaConfig, type RobertaInputs, robertaSizes } from './roberta.js'
 
 export interface RobertaClassifierConfig extends RobertaConfig, LabelConfig {
@@ -35,75 +27,44 @@ export interface RobertaClassifierOutput {
   attentions: Tensor[]
 }
 
-/** A class of heads, which its static methods are called on. */
-interface ClassifierClass<M extends RobertaClassifier> {
-  new (config: RobertaClassifierConfig, options?: HeadFactory): M
+/** A class of heads. */
+interface ClassifierClass {
   readonly architecture: string
   /** What the files of another head have. */
   readonly foreign: RegExp
 }
 
-const kindOf = ({ architecture, foreign }: ClassifierClass<RobertaClassifier>): NetworkKind => ({
-  kind: 'roberta',
-  modelType: 'roberta',
-  architecture,
-  prefix: '',
-  ignored: [/^lm_head\./, /^(roberta\.)?pooler\./, /(^|\.)position_ids$/, foreign],
-  rename: (name) => (/^(embeddings|encoder)\./.test(name) ? `roberta.${name}` : name),
-})
+const ClassifierBase = headClass<RobertaClassifierConfig, ClassifierClass>(
+  ({ architecture, foreign }) => ({
+    kind: 'roberta',
+    modelType: 'roberta',
+    architecture,
+    prefix: '',
+    ignored: [/^lm_head\./, /^(roberta\.)?pooler\./, /(^|\.)position_ids$/, foreign],
+    rename: (name) => (/^(embeddings|encoder)\./.test(name) ? `roberta.${name}` : name),
+    sizes: robertaSizes,
+    saved: (config) => withLabelNames(architecture, config),
+  }),
+  () => ({
+    field: 'roberta',
+    make: (config, options) => new Roberta({ ...config, addPoolingLayer: false }, options),
+  }),
+)
 
 /** Layers over RoBERTa that know classes. */
-abstract class RobertaClassifier extends HeadNetwork {
+abstract class RobertaClassifier extends ClassifierBase {
   static readonly architecture: string = ''
   static readonly foreign: RegExp = /^$/
-  readonly config: RobertaClassifierConfig
-  readonly roberta: Roberta
+  declare readonly roberta: Roberta
   protected readonly labels: number
-  protected override readonly firstStd: number
 
-  constructor(config: RobertaClassifierConfig, options: HeadFactory = {}) {
-    super()
-    const { architecture } = new.target as unknown as ClassifierClass<RobertaClassifier>
-    requireObject(architecture, 'config', config)
-    this.config = { ...config }
-    this.labels = labelCount(architecture, config)
-    this.firstStd = config.initializerRange ?? 0.02
-    this.roberta = new Roberta({ ...config, addPoolingLayer: false }, options)
-  }
-
-  /** Random weights. `config` is a configuration, `'base'` or `'large'`. */
-  static fromConfig<M extends RobertaClassifier>(
-    this: ClassifierClass<M>,
-    config: RobertaClassifierConfig | string,
-    options: HeadFactory = {},
-  ): M {
-    // biome-ignore lint/complexity/noThisInStatic: the class that the method is called on
-    const { architecture } = this
-    return seeded(options, (factory) => new this(configOf(architecture, config, robertaSizes), factory))
-  }
-
-  /**
-   * The weights of a directory or hub repository in transformers' layout. A checkpoint without this head needs
-   * `allowMissing`, which gives the head fresh values.
-   * @throws CheckpointError that lists missing, unexpected and mis-shaped names
-   */
-  static fromPretrained<M extends RobertaClassifier>(
-    this: ClassifierClass<M>,
-    from: string,
-    options: LoadNetworkOptions = {},
-  ): Promise<M> {
-    // biome-ignore lint/complexity/noThisInStatic: the class that the method is called on
-    return loadNetwork(kindOf(this), from, options, (config, factory) => new this(config, factory))
+  constructor(config: RobertaClassifierConfig, options: MakeOptions = {}) {
+    super(config, options)
+    this.labels = labelCount(new.target.architecture, config)
   }
 
   protected get dropoutProbability(): number {
     return this.config.classifierDropout ?? this.config.hiddenDropoutProb ?? 0.1
-  }
-
-  /** Writes config.json and model.safetensors, which transformers reads. */
-  save(directory: string, options: SaveNetworkOptions = {}): Promise<void> {
-    const kind = kindOf(this.constructor as unknown as ClassifierClass<RobertaClassifier>)
-    return saveNetwork(kind, directory, this, withLabelNames(this.config, this.labels), options)
   }
 }
 
@@ -113,7 +74,7 @@ class RobertaClassificationHead extends Module {
   readonly dropout: Dropout
   readonly out_proj: Linear
 
-  constructor(dim: number, labels: number, dropout: number, options: HeadFactory) {
+  constructor(dim: number, labels: number, dropout: number, options: MakeOptions) {
     super()
     const { device, dtype } = options
     this.dense = new Linear(dim, dim, { device, dtype })
@@ -134,7 +95,7 @@ export class RobertaForSequenceClassification extends RobertaClassifier {
   static override readonly foreign = /^classifier\.(weight|bias)$/
   readonly classifier: RobertaClassificationHead
 
-  constructor(config: RobertaClassifierConfig, options: HeadFactory = {}) {
+  constructor(config: RobertaClassifierConfig, options: MakeOptions = {}) {
     super(config, options)
     const { hiddenSize = 768 } = config
     this.classifier = new RobertaClassificationHead(hiddenSize, this.labels, this.dropoutProbability, options)
@@ -159,7 +120,7 @@ export class RobertaForTokenClassification extends RobertaClassifier {
   readonly dropout: Dropout
   readonly classifier: Linear
 
-  constructor(config: RobertaClassifierConfig, options: HeadFactory = {}) {
+  constructor(config: RobertaClassifierConfig, options: MakeOptions = {}) {
     super(config, options)
     const { device, dtype } = options
     this.dropout = new Dropout(this.dropoutProbability)

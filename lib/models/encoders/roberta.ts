@@ -1,15 +1,6 @@
-import { opAsync } from '../../native/call.js'
-import { makeNative, NativeModule, withActiveAdapters } from '../../nn/native-module.js'
-import type { NetworkOptions } from '../../nn/parameter.js'
+import type { NativeModule } from '../../nn/native-module.js'
 import type { Tensor } from '../../tensor/index.js'
-import { configOf, type NetworkConfig } from '../config.js'
-import {
-  type LoadNetworkOptions,
-  loadNetwork,
-  type NetworkKind,
-  type SaveNetworkOptions,
-  saveNetwork,
-} from '../pretrained.js'
+import { type NetworkConfig, networkClass } from '../network.js'
 
 /** The keys of a published config.json in camelCase; what is left out has the value of roberta-base. */
 export interface RobertaConfig extends NetworkConfig {
@@ -74,95 +65,46 @@ export interface RobertaOutput {
   attentions: Tensor[]
 }
 
-const forward = opAsync('voxtorch::roberta_forward')
-const forwardMaskedLM = opAsync('voxtorch::roberta_masked_lm_forward')
+const published = { modelType: 'roberta', alike: ['xlm-roberta', 'camembert'], sizes: robertaSizes }
 
-const kind: NetworkKind = {
+/**
+ * RoBERTa (Liu et al. 2019, https://arxiv.org/abs/1907.11692), as transformers' RobertaModel; runs in native code.
+ *
+ * Published sizes: `'base'`, `'large'`. Where a file has no pooler there is none in the network.
+ */
+export class Roberta extends networkClass<Roberta, RobertaConfig, RobertaInputs, RobertaOutput>({
+  ...published,
   kind: 'roberta',
-  modelType: 'roberta',
-  alike: ['xlm-roberta', 'camembert'],
+  forward: 'voxtorch::roberta_forward',
   architecture: 'RobertaModel',
   prefix: 'roberta.',
   ignored: [/^lm_head\./, /^classifier\./, /(^|\.)position_ids$/],
-}
-
-/** RoBERTa (Liu et al. 2019, https://arxiv.org/abs/1907.11692), as transformers' RobertaModel; runs in native code. */
-export class Roberta extends NativeModule {
-  constructor(
-    readonly config: RobertaConfig,
-    options: NetworkOptions & { initialize?: boolean } = {},
-  ) {
-    super(makeNative('roberta', config, options))
-  }
-
-  /** Random weights. `config` is a configuration, `'base'` or `'large'`. */
-  static fromConfig(config: RobertaConfig | string, options: NetworkOptions = {}): Roberta {
-    return new Roberta(configOf('Roberta', config, robertaSizes), options)
-  }
-
-  /**
-   * The weights of a directory or hub repository in transformers' layout. Checkpoints of models with a head on top work
-   * too; without a pooler in the file there is none in the network.
-   * @throws CheckpointError that lists missing, unexpected and mis-shaped names
-   */
-  static fromPretrained(from: string, options: LoadNetworkOptions = {}): Promise<Roberta> {
-    return loadNetwork(kind, from, options, (config, factory, present) => {
-      return new Roberta({ ...config, addPoolingLayer: present('pooler.dense.weight') }, factory)
-    })
-  }
-
-  /** Runs on the executor. */
-  override forward(inputs: RobertaInputs): Promise<RobertaOutput> {
-    return forward(withActiveAdapters(this), inputs) as Promise<RobertaOutput>
-  }
-
-  /** Writes config.json and model.safetensors, which transformers' RobertaModel reads. */
-  save(directory: string, options: SaveNetworkOptions = {}): Promise<void> {
-    return saveNetwork(kind, directory, this, this.config, options)
-  }
-}
-
-const maskedLMKind: NetworkKind = {
-  kind: 'roberta_masked_lm',
-  modelType: 'roberta',
-  alike: ['xlm-roberta', 'camembert'],
-  architecture: 'RobertaForMaskedLM',
-  prefix: '',
-  // The decoder is tied to the word embeddings; older files hold it a second time.
-  ignored: [/^lm_head\.decoder\./, /^roberta\.pooler\./, /(^|\.)position_ids$/],
-}
+  found: (config, has) => ({ ...config, addPoolingLayer: has('pooler.dense.weight') }),
+}) {}
 
 export interface RobertaMaskedLMOutput {
   /** [batch, time, vocabSize] */
   logits: Tensor
+  /** The embeddings and the output of each layer, each [batch, time, hiddenSize]; empty unless asked for. */
   hiddenStates: Tensor[]
+  /** Per layer [batch, heads, time, time]; empty unless asked for. */
   attentions: Tensor[]
 }
 
 /** RoBERTa with its masked language modelling head, as transformers' RobertaForMaskedLM. */
-export class RobertaForMaskedLM extends NativeModule {
+export class RobertaForMaskedLM extends networkClass<
+  RobertaForMaskedLM,
+  RobertaConfig,
+  RobertaInputs,
+  RobertaMaskedLMOutput
+>({
+  ...published,
+  kind: 'roberta_masked_lm',
+  forward: 'voxtorch::roberta_masked_lm_forward',
+  architecture: 'RobertaForMaskedLM',
+  prefix: '',
+  // The decoder is tied to the word embeddings; older files hold it a second time.
+  ignored: [/^lm_head\.decoder\./, /^roberta\.pooler\./, /(^|\.)position_ids$/],
+}) {
   declare readonly roberta: NativeModule
-
-  constructor(
-    readonly config: RobertaConfig,
-    options: NetworkOptions & { initialize?: boolean } = {},
-  ) {
-    super(makeNative('roberta_masked_lm', config, options))
-  }
-
-  static fromConfig(config: RobertaConfig | string, options: NetworkOptions = {}): RobertaForMaskedLM {
-    return new RobertaForMaskedLM(configOf('RobertaForMaskedLM', config, robertaSizes), options)
-  }
-
-  static fromPretrained(from: string, options: LoadNetworkOptions = {}): Promise<RobertaForMaskedLM> {
-    return loadNetwork(maskedLMKind, from, options, (config, factory) => new RobertaForMaskedLM(config, factory))
-  }
-
-  override forward(inputs: RobertaInputs): Promise<RobertaMaskedLMOutput> {
-    return forwardMaskedLM(withActiveAdapters(this), inputs) as Promise<RobertaMaskedLMOutput>
-  }
-
-  save(directory: string, options: SaveNetworkOptions = {}): Promise<void> {
-    return saveNetwork(maskedLMKind, directory, this, this.config, options)
-  }
 }

@@ -3,13 +3,10 @@ import { ModuleList } from '../../nn/containers.js'
 import { Linear } from '../../nn/linear.js'
 import { crossEntropy } from '../../nn/losses.js'
 import { Module } from '../../nn/module.js'
-import { type FactoryOptions, type Parameter, parameter } from '../../nn/parameter.js'
+import { type FactoryOptions, type MakeOptions, type Parameter, parameter } from '../../nn/parameter.js'
 import { ops, scope, type Tensor } from '../../tensor/index.js'
-import type { HeadFactory } from '../head.js'
-import { labelCount, withLabelNames } from '../labels.js'
-import { type SaveNetworkOptions, saveNetwork } from '../pretrained.js'
+import { labelCount } from '../labels.js'
 import {
-  kindOf,
   refuseAdapter,
   SpeechHead,
   type SpeechHeadConfig,
@@ -30,14 +27,14 @@ export interface SpeechClassificationOutput {
   attentions: Tensor[]
 }
 
-const factoryOf = ({ device, dtype }: HeadFactory): FactoryOptions => ({ device, dtype })
+const factoryOf = ({ device, dtype }: MakeOptions): FactoryOptions => ({ device, dtype })
 
 /** What the classifiers have in common: classes, and weights of the encoder's layers. */
 abstract class SpeechClassifier extends SpeechHead {
   readonly layer_weights: Parameter | null
   protected readonly labels: number
 
-  constructor(config: SpeechHeadConfig, options: HeadFactory = {}) {
+  constructor(config: SpeechHeadConfig, options: MakeOptions = {}) {
     super(config, options)
     const { trunk, task } = this.kinds
     const where = `${trunk.prefix}${task}`
@@ -55,10 +52,6 @@ abstract class SpeechClassifier extends SpeechHead {
     if (name === 'layer_weights') values.fill_(1 / values.numel())
     else super.initial(name, values)
   }
-
-  override save(directory: string, options: SaveNetworkOptions = {}): Promise<void> {
-    return saveNetwork(kindOf(this.kinds), directory, this, withLabelNames(this.config, this.labels), options)
-  }
 }
 
 abstract class SpeechForSequenceClassification extends SpeechClassifier {
@@ -67,7 +60,7 @@ abstract class SpeechForSequenceClassification extends SpeechClassifier {
   readonly projector: Linear
   readonly classifier: Linear
 
-  constructor(config: SpeechHeadConfig, options: HeadFactory = {}) {
+  constructor(config: SpeechHeadConfig, options: MakeOptions = {}) {
     super(config, options)
     const { classifierProjSize = 256 } = config
     this.projector = new Linear(this.width, classifierProjSize, factoryOf(options))
@@ -105,7 +98,7 @@ abstract class SpeechForAudioFrameClassification extends SpeechClassifier {
   static override readonly layers: readonly string[] = ['layer_weights', 'classifier']
   readonly classifier: Linear
 
-  constructor(config: SpeechHeadConfig, options: HeadFactory = {}) {
+  constructor(config: SpeechHeadConfig, options: MakeOptions = {}) {
     super(config, options)
     this.classifier = new Linear(this.width, this.labels, factoryOf(options))
     this.begin(options)
@@ -193,7 +186,7 @@ abstract class SpeechForXVector extends SpeechClassifier {
   readonly classifier: Linear
   readonly objective: AMSoftmax
 
-  constructor(config: SpeechHeadConfig, options: HeadFactory = {}) {
+  constructor(config: SpeechHeadConfig, options: MakeOptions = {}) {
     super(config, options)
     const {
       tdnnDim = [512, 512, 512, 512, 1500],
@@ -243,12 +236,12 @@ abstract class SpeechForXVector extends SpeechClassifier {
           clip: short,
         })
       }
-      let heard = this.projector.forward(states)
-      for (const layer of this.tdnn) heard = layer.forward(heard)
+      let features = this.projector.forward(states)
+      for (const layer of this.tdnn) features = layer.forward(features)
       // transformers forgets the dilation here, and with it counts frames that padding reaches into.
-      const counted = (length: number) => Math.min(heard.size(1), length - this.#taps)
+      const counted = (length: number) => Math.min(features.size(1), length - this.#taps)
       const embeddings = this.feature_extractor.forward(
-        this.#statistics(heard, rest.attentionMask ? lengths.map(counted) : null),
+        this.#statistics(features, rest.attentionMask ? lengths.map(counted) : null),
       )
       const logits = this.classifier.forward(embeddings)
       const loss = labels ? this.objective.forward(logits, labels.flatten().to('int64')) : null
@@ -261,9 +254,11 @@ abstract class SpeechForXVector extends SpeechClassifier {
   }
 
   /** Mean and deviation over each row's first frames, [batch, 2 dim]. */
-  #statistics(heard: Tensor, lengths: number[] | null): Tensor {
+  #statistics(features: Tensor, lengths: number[] | null): Tensor {
     const of = (frames: Tensor) => ops.cat([frames.mean([-2]), frames.std([-2])], -1)
-    return lengths ? ops.stack(lengths.map((length, i) => of(heard.select(0, i).narrow(0, 0, length)))) : of(heard)
+    return lengths
+      ? ops.stack(lengths.map((length, i) => of(features.select(0, i).narrow(0, 0, length))))
+      : of(features)
   }
 
   protected override initial(name: string, values: Tensor): void {

@@ -10,22 +10,15 @@ import { HUB_OPTIONS, type ResolveModelOptions, resolveModel } from '../../hub/r
 import { Dropout } from '../../nn/dropout.js'
 import { Linear } from '../../nn/linear.js'
 import { ctcLoss } from '../../nn/losses.js'
+import type { MakeOptions } from '../../nn/parameter.js'
 import { scope, Tensor } from '../../tensor/index.js'
 import { CtcTokenizer } from '../../text/ctc-tokenizer.js'
 import type { AudioClip } from '../beats/audio.js'
-import type { HeadFactory } from '../head.js'
-import { LOAD_OPTIONS, type LoadNetworkOptions, type SaveNetworkOptions, saveNetwork } from '../pretrained.js'
+import type { NetworkConstructor } from '../network.js'
+import { LOAD_OPTIONS, type LoadNetworkOptions, type SaveNetworkOptions } from '../pretrained.js'
+import type { Fillable } from '../weights.js'
 import { type CtcTranscribeOptions, type CtcTranscription, transcribeCtc } from './ctc-transcribe.js'
-import {
-  kindOf,
-  loadHead,
-  SpeechHead,
-  type SpeechHeadClass,
-  type SpeechHeadConfig,
-  type SpeechLabelInputs,
-  wav2vec2,
-  wavlm,
-} from './speech-head.js'
+import { SpeechHead, type SpeechHeadConfig, type SpeechLabelInputs, wav2vec2, wavlm } from './speech-head.js'
 import type { Wav2Vec2 } from './wav2vec2.js'
 import type { WavLM } from './wavlm.js'
 
@@ -58,7 +51,7 @@ abstract class SpeechForCTC extends SpeechHead {
   normalizesAudio = true
   #from = ''
 
-  constructor(config: SpeechHeadConfig, options: HeadFactory = {}) {
+  constructor(config: SpeechHeadConfig, options: MakeOptions = {}) {
     super(config, options)
     const { addAdapter = false, hiddenSize = 768, vocabSize = 32, finalDropout = 0.1 } = config
     const { ctcLossReduction = 'sum' } = config
@@ -81,17 +74,17 @@ abstract class SpeechForCTC extends SpeechHead {
    * where there is a vocab.json. A checkpoint without this head needs `allowMissing`, which gives the head fresh values.
    * @throws CheckpointError that lists missing, unexpected and mis-shaped names
    */
-  static override async fromPretrained<M extends SpeechHead>(
-    this: SpeechHeadClass<M>,
+  static override async fromPretrained<M extends Fillable>(
+    this: NetworkConstructor<SpeechHeadConfig, M>,
     from: string,
     options: LoadCTCOptions = {},
   ): Promise<M> {
     requireOptions('fromPretrained', options, [...LOAD_OPTIONS, 'targetLang'])
     const { targetLang, ...rest } = options
     // biome-ignore lint/complexity/noThisInStatic: the class that the method is called on
-    const { model, directory } = await loadHead(this, from, rest)
+    const model = await (SpeechHead.fromPretrained<M>).call(this, from, rest)
     try {
-      if (model instanceof SpeechForCTC) await model.#prepare(from, directory, targetLang)
+      if (model instanceof SpeechForCTC && targetLang !== undefined) await model.loadAdapter(targetLang)
     } catch (error) {
       model.dispose()
       throw error
@@ -99,7 +92,8 @@ abstract class SpeechForCTC extends SpeechHead {
     return model
   }
 
-  async #prepare(from: string, directory: string, targetLang: string | undefined): Promise<void> {
+  /** Takes what lies beside the weights: the tokenizer, and what is done to the audio. @internal */
+  async loaded(directory: string, from: string): Promise<void> {
     this.#from = from
     if (existsSync(join(directory, 'vocab.json'))) this.tokenizer = await CtcTokenizer.fromPretrained(directory)
     const file = join(directory, 'preprocessor_config.json')
@@ -109,7 +103,6 @@ abstract class SpeechForCTC extends SpeechHead {
       const { doNormalize } = toCamel(settings as object)
       this.normalizesAudio = doNormalize !== false
     }
-    if (targetLang !== undefined) await this.loadAdapter(targetLang)
   }
 
   /**
@@ -259,8 +252,7 @@ abstract class SpeechForCTC extends SpeechHead {
 
   /** Writes config.json, model.safetensors, the tokenizer and preprocessor_config.json, which transformers reads. */
   override async save(directory: string, options: SaveNetworkOptions = {}): Promise<void> {
-    const { outFeatures: vocabSize } = this.lm_head
-    await saveNetwork(kindOf(this.kinds), directory, this, { ...this.config, vocabSize }, options)
+    await super.save(directory, options)
     const preprocessor = {
       do_normalize: this.normalizesAudio,
       feature_extractor_type: 'Wav2Vec2FeatureExtractor',

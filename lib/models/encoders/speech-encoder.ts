@@ -1,7 +1,14 @@
 import { shown } from '../../base/arguments.js'
 import { ConfigError } from '../../base/errors.js'
 import type { Tensor } from '../../tensor/index.js'
-import type { NetworkConfig } from '../config.js'
+import {
+  type Network,
+  type NetworkConfig,
+  type NetworkConstructor,
+  type NetworkLayout,
+  type NetworkStatics,
+  networkClass,
+} from '../network.js'
 import { fairseqName } from './fairseq.js'
 
 /**
@@ -141,5 +148,39 @@ export const speechEncoderHeads = [
   /^(lm_head|projector|classifier|layer_weights)\b/,
 ]
 
-/** Only SpecAugment reads it, so a file may lack it, or have it for a configuration that masks nothing. */
-export const speechEncoderOptional = [/^masked_spec_embed$/]
+/** A network from waveforms to frames. */
+export interface SpeechEncoder<C extends SpeechEncoderConfig>
+  extends Network<C, SpeechEncoderInputs, SpeechEncoderOutput> {
+  /**
+   * Runs on the executor. Frames of padding are zeroed before the transformer and are no keys of its attention; their own
+   * outputs mean nothing. A clip with less audio than one frame needs counts as one frame of the padded batch.
+   * @throws ShapeError for audio too short for one frame, and for a mask of another shape
+   */
+  forward(inputs: SpeechEncoderInputs): Promise<SpeechEncoderOutput>
+  /** Frames that clips of these lengths, in samples, become; 0 for one too short. */
+  featureLengths(lengths: readonly number[]): number[]
+}
+
+/** The class of such a network. */
+export function speechEncoderClass<M, C extends SpeechEncoderConfig>(
+  own: Pick<NetworkLayout<C>, 'kind' | 'architecture' | 'sizes'>,
+): NetworkStatics<M, C> & NetworkConstructor<C, SpeechEncoder<C>> {
+  const layout: NetworkLayout<C> = {
+    ...own,
+    modelType: own.kind,
+    prefix: `${own.kind}.`,
+    ignored: speechEncoderHeads,
+    // Only SpecAugment reads it, so a file may lack it, or have it for a configuration that masks nothing.
+    optional: [/^masked_spec_embed$/],
+    rename: speechEncoderName,
+  }
+  const Base = networkClass<M, C, SpeechEncoderInputs, SpeechEncoderOutput>({
+    ...layout,
+    forward: `voxtorch::${own.kind}_forward`,
+  })
+  return class extends Base {
+    featureLengths(lengths: readonly number[]): number[] {
+      return lengths.map((length) => framesOf(this.config, length))
+    }
+  }
+}

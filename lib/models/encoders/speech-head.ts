@@ -1,16 +1,8 @@
-import { requireObject } from '../../base/check.js'
 import { ConfigError } from '../../base/errors.js'
+import type { MakeOptions } from '../../nn/parameter.js'
 import { ops, type Tensor } from '../../tensor/index.js'
-import { configOf } from '../config.js'
-import { type HeadFactory, HeadNetwork, seeded } from '../head.js'
-import type { LabelConfig } from '../labels.js'
-import {
-  type LoadNetworkOptions,
-  loadNetwork,
-  type NetworkKind,
-  type SaveNetworkOptions,
-  saveNetwork,
-} from '../pretrained.js'
+import { type LabelConfig, withLabelNames } from '../labels.js'
+import { headClass, type NetworkLayout } from '../network.js'
 import {
   convolutionsOf,
   framesOf,
@@ -54,7 +46,7 @@ export interface SpeechTrunk {
   name: 'wav2vec2' | 'wavlm'
   /** What transformers' classes begin with. */
   prefix: string
-  Network: new (config: SpeechEncoderConfig, options?: HeadFactory) => Wav2Vec2 | WavLM
+  Network: new (config: SpeechEncoderConfig, options?: MakeOptions) => Wav2Vec2 | WavLM
   sizes: Record<string, SpeechEncoderConfig>
   ctcLossReduction: 'sum' | 'mean'
 }
@@ -78,9 +70,8 @@ export interface SpeechLabelInputs extends SpeechEncoderInputs {
   labels?: Tensor | null
 }
 
-/** A class of heads over one of the trunks, which its static methods are called on. */
-export interface SpeechHeadClass<M extends SpeechHead> {
-  new (config: SpeechHeadConfig, options?: HeadFactory): M
+/** A class of heads over one of the trunks. */
+export interface SpeechHeadClass {
   readonly trunk: SpeechTrunk
   readonly task: string
   readonly layers: readonly string[]
@@ -90,17 +81,22 @@ export interface SpeechHeadClass<M extends SpeechHead> {
 const OTHERS = ['lm_head', 'projector', 'classifier', 'layer_weights', 'tdnn', 'objective']
 const PRETRAINING = /^(w2v_encoder\.(w2v_model\.)?)?(quantizer|project_q|project_hid|final_proj|label_embs_concat)\b/
 
-export function kindOf(of: SpeechHeadClass<SpeechHead>): NetworkKind {
-  const { trunk, task, layers } = of
-  const field = trunk.name
+function layoutOf({ trunk, task, layers }: SpeechHeadClass): NetworkLayout<SpeechHeadConfig> {
+  const { name: field, sizes } = trunk
+  const architecture = `${trunk.prefix}${task}`
   const own = new RegExp(`^(${layers.join('|')})(\\.|$)`)
   const others = OTHERS.filter((name) => !layers.includes(name))
   return {
     kind: field,
     modelType: field,
-    architecture: `${trunk.prefix}${task}`,
+    architecture,
+    sizes,
     prefix: '',
     ignored: [PRETRAINING, new RegExp(`^(${others.join('|')})\\b`)],
+    saved: (config) =>
+      layers.includes('lm_head')
+        ? { ...config, vocabSize: config.vocabSize ?? 32 }
+        : withLabelNames(architecture, config),
     optional: [new RegExp(`^${field}\\.masked_spec_embed$`)],
     rename: (name) => {
       // fairseq's name of the CTC head.
@@ -111,67 +107,23 @@ export function kindOf(of: SpeechHeadClass<SpeechHead>): NetworkKind {
   }
 }
 
-export async function loadHead<M extends SpeechHead>(
-  of: SpeechHeadClass<M>,
-  from: string,
-  options: LoadNetworkOptions,
-): Promise<{ model: M; directory: string }> {
-  let directory = ''
-  const model = await loadNetwork(kindOf(of), from, options, (config, factory, _, folder) => {
-    directory = folder
-    return new of(config as SpeechHeadConfig, factory)
-  })
-  return { model, directory }
-}
+const HeadBase = headClass<SpeechHeadConfig, SpeechHeadClass>(layoutOf, ({ trunk }) => ({
+  field: trunk.name,
+  make: (config, options) => new trunk.Network(config, options),
+}))
 
 /** Layers over a speech encoder. */
-export abstract class SpeechHead extends HeadNetwork {
+export abstract class SpeechHead extends HeadBase {
   static readonly trunk: SpeechTrunk = wav2vec2
   static readonly task: string = ''
   static readonly layers: readonly string[] = []
-  readonly config: SpeechHeadConfig
-  protected override readonly firstStd: number
-
-  constructor(config: SpeechHeadConfig, options: HeadFactory = {}) {
-    super()
-    const { trunk, task } = new.target as unknown as SpeechHeadClass<SpeechHead>
-    requireObject(`${trunk.prefix}${task}`, 'config', config)
-    this.config = { ...config }
-    this.firstStd = config.initializerRange ?? 0.02
-    Reflect.set(this, trunk.name, new trunk.Network(this.config, options))
-  }
-
-  /** Random weights. `config` is a configuration or the name of one of the encoder's published sizes. */
-  static fromConfig<M extends SpeechHead>(
-    this: SpeechHeadClass<M>,
-    config: SpeechHeadConfig | string,
-    options: HeadFactory = {},
-  ): M {
-    // biome-ignore lint/complexity/noThisInStatic: the class that the method is called on
-    const complete = configOf(`${this.trunk.prefix}${this.task}`, config, this.trunk.sizes)
-    return seeded(options, (factory) => new this(complete, factory))
-  }
-
-  /**
-   * The weights of a directory or hub repository in transformers' layout, or with fairseq's names. A checkpoint without
-   * this head needs `allowMissing`, which gives the head fresh values.
-   * @throws CheckpointError that lists missing, unexpected and mis-shaped names
-   */
-  static async fromPretrained<M extends SpeechHead>(
-    this: SpeechHeadClass<M>,
-    from: string,
-    options: LoadNetworkOptions = {},
-  ): Promise<M> {
-    // biome-ignore lint/complexity/noThisInStatic: the class that the method is called on
-    return (await loadHead(this, from, options)).model
-  }
 
   protected get trunk(): Wav2Vec2 | WavLM {
     return Reflect.get(this, this.kinds.trunk.name) as Wav2Vec2 | WavLM
   }
 
-  protected get kinds(): SpeechHeadClass<SpeechHead> {
-    return this.constructor as unknown as SpeechHeadClass<SpeechHead>
+  protected get kinds(): SpeechHeadClass {
+    return this.constructor as unknown as SpeechHeadClass
   }
 
   /** Frames that clips of these lengths, in samples, become; 0 for one too short. */
@@ -206,11 +158,6 @@ export abstract class SpeechHead extends HeadNetwork {
       ? ops.einsum('l,lbtd->btd', [layerWeights.softmax(-1), ops.stack(hiddenStates)])
       : lastHiddenState
     return { states, hiddenStates: wanted ? hiddenStates : [], attentions }
-  }
-
-  /** Writes config.json and model.safetensors, which transformers reads. */
-  save(directory: string, options: SaveNetworkOptions = {}): Promise<void> {
-    return saveNetwork(kindOf(this.kinds), directory, this, this.config, options)
   }
 }
 

@@ -1,14 +1,17 @@
 import { CheckpointError } from '../../base/errors.js'
 import { loadTorch } from '../../files/torch/torch.js'
-import type { NativeModule } from '../../nn/native-module.js'
-import type { NetworkOptions } from '../../nn/parameter.js'
 import { scope, Tensor } from '../../tensor/index.js'
-import type { LoadNetworkOptions, NetworkKind } from '../pretrained.js'
-import { filled, renamed } from '../weights.js'
+import type { LoadNetworkOptions } from '../pretrained.js'
+import { type Factory, type Fillable, filled, renamed } from '../weights.js'
 import type { QFormerConfig } from './q-former.js'
 
-export const qFormerKind: NetworkKind = {
+/** SALMONN's windows of a third of a second: 17 of Whisper's 20 ms frames, one beside the other. */
+const salmonn: QFormerConfig = { window: 17, stride: 17 }
+
+export const qFormerLayout = {
   kind: 'q_former',
+  forward: 'voxtorch::q_former_forward',
+  sizes: { salmonn } as Record<string, QFormerConfig>,
   modelType: 'q_former',
   alike: ['blip_2_qformer', 'instructblip_qformer'],
   architecture: 'QFormer',
@@ -22,18 +25,17 @@ export const qFormerKind: NetworkKind = {
   ],
 }
 
-/** The Q-Former of a SALMONN checkpoint. Sizes are those of its tensors; `config` says the rest. */
-export function loadSalmonnQFormer<M extends NativeModule>(
+/** The Q-Former of a SALMONN checkpoint. Sizes are those of its tensors, and the windows SALMONN's. */
+export function loadSalmonnQFormer<M extends Fillable>(
   file: string,
-  config: QFormerConfig,
   options: LoadNetworkOptions,
-  build: (config: QFormerConfig, factory: NetworkOptions & { initialize: boolean }) => M,
+  build: (config: QFormerConfig, factory: Factory) => M,
 ): Promise<M> {
   return scope(async () => {
     const root: unknown = await loadTorch(file, { mmap: true, names: (name) => name.includes('speech_') })
-    const state = renamed(qFormerKind, tensorsOf(root))
-    const sizes = { ...sizesOf(state, file), ...config }
-    const { network } = await filled(qFormerKind, { state, file, mapped: true }, options, (factory) =>
+    const state = renamed(qFormerLayout, tensorsOf(root))
+    const sizes = { ...sizesOf(state, file), ...salmonn }
+    const { network } = await filled(qFormerLayout, { state, file, mapped: true }, options, (factory) =>
       build(sizes, factory),
     )
     return network

@@ -2,12 +2,12 @@ import { statSync } from 'node:fs'
 import { listOf, misuse, requireObject, requireOneOf } from '../../base/check.js'
 import { ConfigError } from '../../base/errors.js'
 import { opAsync } from '../../native/call.js'
-import { makeNative, NativeModule, withActiveAdapters } from '../../nn/native-module.js'
-import type { NetworkOptions } from '../../nn/parameter.js'
+import { withActiveAdapters } from '../../nn/native-module.js'
 import { Tensor } from '../../tensor/index.js'
-import { configOf, type NetworkConfig } from '../config.js'
-import { type LoadNetworkOptions, loadNetwork, type SaveNetworkOptions, saveNetwork } from '../pretrained.js'
-import { loadSalmonnQFormer, qFormerKind } from './files.js'
+import { type NetworkConfig, networkClass } from '../network.js'
+import { type LoadNetworkOptions, loadNetwork } from '../pretrained.js'
+import type { Factory } from '../weights.js'
+import { loadSalmonnQFormer, qFormerLayout } from './files.js'
 
 /** BERT's keys in camelCase and what a Q-Former adds; what is left out has the value in brackets, SALMONN's. */
 export interface QFormerConfig extends NetworkConfig {
@@ -41,9 +41,6 @@ export interface QFormerConfig extends NetworkConfig {
   stride?: number
 }
 
-/** SALMONN's windows of a third of a second: 17 of Whisper's 20 ms frames, one beside the other. */
-const names: Record<string, QFormerConfig> = { salmonn: { window: 17, stride: 17 } }
-
 export interface QFormerInputs {
   /** Frames [batch, time, encoderWidth]; converted to the network's dtype. */
   encoderHiddenStates: Tensor
@@ -70,40 +67,29 @@ export interface LoadQFormerOptions extends LoadNetworkOptions {
   config?: QFormerConfig
 }
 
-const forward = opAsync('voxtorch::q_former_forward')
+const forward = opAsync(qFormerLayout.forward)
 
 /**
  * A Q-Former (Li et al. 2023, https://arxiv.org/abs/2301.12597): learned queries that read frames by cross-attention. With
  * `window`, as SALMONN has it (https://arxiv.org/abs/2310.13289), they read each window by itself, all windows of a batch
  * in one call. Runs in native code.
  *
- * Parameters are `query_tokens` and `Qformer.bert...`; in a SALMONN checkpoint both begin with `speech_`.
+ * Parameters are `query_tokens` and `Qformer.bert...`; in a SALMONN checkpoint both begin with `speech_`. Published size:
+ * `'salmonn'`.
  */
-export class QFormer extends NativeModule {
-  constructor(
-    readonly config: QFormerConfig,
-    options: NetworkOptions & { initialize?: boolean } = {},
-  ) {
-    super(makeNative('q_former', config, options))
-  }
-
-  /** Random weights. `config` is a configuration or `'salmonn'`. */
-  static fromConfig(config: QFormerConfig | string, options: NetworkOptions = {}): QFormer {
-    return new QFormer(configOf('QFormer', config, names), options)
-  }
-
+export class QFormer extends networkClass<QFormer, QFormerConfig, QFormerInputs, QFormerOutput>(qFormerLayout) {
   /**
    * A directory that {@link QFormer.save} wrote, or a SALMONN checkpoint (`salmonn_v1.pth`), of which this is a part.
    * @throws CheckpointError that lists missing, unexpected and mis-shaped names
    */
-  static fromPretrained(from: string, options: LoadQFormerOptions = {}): Promise<QFormer> {
+  static override async fromPretrained(from: string, options: LoadQFormerOptions = {}): Promise<QFormer> {
     const { config, ...rest } = options
     if (config !== undefined) requireObject('QFormer.fromPretrained', 'config', config)
+    const build = (found: QFormerConfig, factory: Factory) => new this({ ...found, ...config }, factory)
     if (typeof from === 'string' && statSync(from, { throwIfNoEntry: false })?.isFile()) {
-      const changes = { ...names.salmonn, ...config }
-      return loadSalmonnQFormer(from, changes, rest, (found, factory) => new QFormer(found, factory))
+      return loadSalmonnQFormer(from, rest, build)
     }
-    return loadNetwork(qFormerKind, from, rest, (found, factory) => new QFormer({ ...found, ...config }, factory))
+    return (await loadNetwork(qFormerLayout, from, rest, build)).network
   }
 
   /**
@@ -141,10 +127,5 @@ export class QFormer extends NativeModule {
       if (window === 0 || count <= window) return 1
       return 1 + Math.min(Math.ceil((count - window) / stride), Math.floor((count - 1) / stride))
     })
-  }
-
-  /** Writes config.json and model.safetensors, which {@link QFormer.fromPretrained} reads. */
-  save(directory: string, options: SaveNetworkOptions = {}): Promise<void> {
-    return saveNetwork(qFormerKind, directory, this, this.config, options)
   }
 }

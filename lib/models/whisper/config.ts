@@ -1,4 +1,4 @@
-import type { NetworkConfig } from '../config.js'
+import type { NetworkConfig } from '../network.js'
 
 /** The keys of a published config.json in camelCase; what is left out has the value of transformers' WhisperConfig. */
 export interface WhisperConfig extends NetworkConfig {

@@ -1,7 +1,6 @@
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
-import { makeDirectory } from '../../base/atomic.js'
-import { CheckpointError, ConfigError } from '../../base/errors.js'
+import { ConfigError } from '../../base/errors.js'
 import { toSnake } from '../../base/key-case.js'
 import { writeJson } from '../../files/json/json.js'
 import { type GenerationConfig, generationConfig } from '../../generation/config.js'
@@ -14,20 +13,13 @@ import {
   generate,
   stream,
 } from '../../generation/generate.js'
-import { nativeCacheOf } from '../../generation/kv-cache.js'
 import { opAsync } from '../../native/call.js'
-import { makeNative, NativeModule, withActiveAdapters } from '../../nn/native-module.js'
-import type { NetworkOptions } from '../../nn/parameter.js'
+import { type NativeModule, withActiveAdapters } from '../../nn/native-module.js'
+import type { MakeOptions } from '../../nn/parameter.js'
 import { noGrad, scope, type Tensor, tensor } from '../../tensor/index.js'
 import { Tokenizer } from '../../text/index.js'
-import { configOf } from '../config.js'
-import {
-  type LoadNetworkOptions,
-  loadNetwork,
-  type NetworkKind,
-  type SaveNetworkOptions,
-  saveNetwork,
-} from '../pretrained.js'
+import { networkClass } from '../network.js'
+import type { SaveNetworkOptions } from '../pretrained.js'
 import {
   alignTokens,
   readHeads,
@@ -48,62 +40,31 @@ import type { TranscribeOptions, WhisperAudio, WhisperSegment, WhisperTranscript
 import { readTokens, tokensOf, type WhisperTokens } from './tokens.js'
 import { transcribeSegments } from './transcribe.js'
 
-const encoderForward = opAsync('voxtorch::whisper_encoder_forward')
-const forward = opAsync('voxtorch::whisper_forward')
+const ENCODER = 'voxtorch::whisper_encoder_forward'
+const encoderForward = opAsync(ENCODER)
 
-const encoderLayout: NetworkKind = {
+/** Whisper's encoder alone, for those who want features of speech, without the decoder's memory. */
+export class WhisperEncoder extends networkClass<
+  WhisperEncoder,
+  WhisperConfig,
+  WhisperEncoderInputs,
+  WhisperEncoderOutput
+>({
   kind: 'whisper_encoder',
+  forward: ENCODER,
   modelType: 'whisper',
   architecture: 'WhisperModel',
+  sizes,
   prefix: 'model.encoder.',
   ignored: [],
   // As transformers' WhisperModel saves it.
   rename: (name) => name.replace(/^encoder\./, ''),
   optional: [/^decoder\./],
-}
-
-/** Whisper's encoder alone, for those who want features of speech. */
-export class WhisperEncoder extends NativeModule {
-  constructor(
-    readonly config: WhisperConfig,
-    options: NetworkOptions & { initialize?: boolean } = {},
-  ) {
-    super(makeNative('whisper_encoder', config, options))
+}) {
+  constructor(config: WhisperConfig, options: MakeOptions = {}) {
+    super(config, options)
     freezePositions(this)
   }
-
-  /** Random weights. `config` is a configuration or the name of a published size: `'tiny.en'` to `'large-v3'`. */
-  static fromConfig(config: WhisperConfig | string, options: NetworkOptions = {}): WhisperEncoder {
-    return new WhisperEncoder(configOf('WhisperEncoder', config, sizes), options)
-  }
-
-  /**
-   * The encoder of a whole Whisper's directory or hub repository, without the decoder's memory.
-   * @throws CheckpointError that lists missing, unexpected and mis-shaped names
-   */
-  static fromPretrained(from: string, options: LoadNetworkOptions = {}): Promise<WhisperEncoder> {
-    return loadNetwork(encoderLayout, from, options, (config, factory) => new WhisperEncoder(config, factory))
-  }
-
-  /** Runs on the executor. */
-  override forward(inputs: WhisperEncoderInputs): Promise<WhisperEncoderOutput> {
-    return encoderForward(withActiveAdapters(this), inputs) as Promise<WhisperEncoderOutput>
-  }
-
-  /** Writes config.json and model.safetensors, which {@link WhisperEncoder.fromPretrained} reads. */
-  save(directory: string, options: SaveNetworkOptions = {}): Promise<void> {
-    return saveNetwork(encoderLayout, directory, this, this.config, options)
-  }
-}
-
-/** Older files hold the tied head a second time, and some were saved without `model.`. */
-const layout: NetworkKind = {
-  kind: 'whisper',
-  modelType: 'whisper',
-  architecture: 'WhisperForConditionalGeneration',
-  prefix: '',
-  ignored: [],
-  rename: (name) => (/^(encoder|decoder)\./.test(name) ? `model.${name}` : name),
 }
 
 /**
@@ -114,9 +75,23 @@ const layout: NetworkKind = {
  * const whisper = await Whisper.fromPretrained('openai/whisper-small')
  * const { text, language, segments } = await whisper.transcribe('talk.mp3')
  * ```
+ *
+ * Published sizes: `'tiny.en'` to `'large-v3'`. `fromPretrained` also takes how the directory's network generates and its
+ * tokenizer, where they are there.
  */
-export class Whisper extends NativeModule {
-  /** What `generate` and `transcribe` take for what they are not told. */
+export class Whisper extends networkClass<Whisper, WhisperConfig, WhisperInputs, WhisperOutput>({
+  kind: 'whisper',
+  forward: 'voxtorch::whisper_forward',
+  modelType: 'whisper',
+  architecture: 'WhisperForConditionalGeneration',
+  sizes,
+  prefix: '',
+  ignored: [],
+  // Older files hold the tied head a second time, and some were saved without `model.`.
+  tied: ({ tieWordEmbeddings }) => (tieWordEmbeddings === false ? [] : [/^proj_out\.weight$/]),
+  rename: (name) => (/^(encoder|decoder)\./.test(name) ? `model.${name}` : name),
+}) {
+  /** What `generate` and `transcribe` take for what their own configuration leaves out. */
   generationConfig: GenerationConfig
   /** The ids of special tokens. */
   tokens: WhisperTokens
@@ -126,58 +101,27 @@ export class Whisper extends NativeModule {
   alignmentHeads: WhisperHead[]
 
   /** @throws ConfigError where the configuration contradicts itself */
-  constructor(
-    readonly config: WhisperConfig,
-    options: NetworkOptions & { initialize?: boolean } = {},
-  ) {
-    super(makeNative('whisper', config, options))
+  constructor(config: WhisperConfig, options: MakeOptions = {}) {
+    super(config, options)
     freezePositions((this as unknown as { model: { encoder: NativeModule } }).model.encoder)
     this.tokens = tokensOf(config)
     this.alignmentHeads = usualHeads(config)
     this.generationConfig = { eosTokenId: this.tokens.endOfText, padTokenId: config.padTokenId ?? 50256 }
   }
 
-  /** Random weights. `config` is a configuration or the name of a published size: `'tiny.en'` to `'large-v3'`. */
-  static fromConfig(config: WhisperConfig | string, options: NetworkOptions = {}): Whisper {
-    return new Whisper(configOf('Whisper', config, sizes), options)
-  }
-
-  /**
-   * A directory or hub repository in transformers' layout: weights, configuration, and, where they are there, how it
-   * generates and its tokenizer.
-   * @throws CheckpointError that lists missing, unexpected and mis-shaped names
-   */
-  static async fromPretrained(from: string, options: LoadNetworkOptions = {}): Promise<Whisper> {
-    const optional: RegExp[] = []
-    let folder = ''
-    const model = await loadNetwork({ ...layout, optional }, from, options, (config, factory, _, directory) => {
-      folder = directory
-      if (config.tieWordEmbeddings !== false) optional.push(/^proj_out\.weight$/)
-      return new Whisper(config, factory)
-    })
+  /** Takes the tokenizer, and what the directory says of tokens, heads and generation. @internal */
+  async loaded(directory: string): Promise<void> {
     const files = ['tokenizer.json', 'vocab.json']
-    if (files.some((name) => existsSync(join(folder, name)))) model.tokenizer = await Tokenizer.fromPretrained(folder)
-    model.tokens = await readTokens(folder, model.config, model.tokenizer)
-    model.alignmentHeads = await readHeads(folder, model.config)
-    model.generationConfig = { ...model.generationConfig, ...(await readGenerationConfig(folder, model.config)) }
-    return model
+    if (files.some((name) => existsSync(join(directory, name))))
+      this.tokenizer = await Tokenizer.fromPretrained(directory)
+    this.tokens = await readTokens(directory, this.config, this.tokenizer)
+    this.alignmentHeads = await readHeads(directory, this.config)
+    this.generationConfig = { ...this.generationConfig, ...(await readGenerationConfig(directory, this.config)) }
   }
 
   /** The encoder alone, once for all that is asked about the same audio. Runs on the executor. */
   encode(inputs: WhisperEncoderInputs): Promise<WhisperEncoderOutput> {
     return encoderForward(withActiveAdapters(this), inputs) as Promise<WhisperEncoderOutput>
-  }
-
-  /**
-   * Runs on the executor.
-   * @throws ShapeError where the arguments' shapes do not fit each other or the caches
-   */
-  override forward(inputs: WhisperInputs): Promise<WhisperOutput> {
-    const { cache, encoderCache, ...rest } = inputs
-    const arguments_: Record<string, unknown> = { ...rest }
-    if (cache) arguments_.cache = nativeCacheOf(cache)
-    if (encoderCache) arguments_.encoderCache = nativeCacheOf(encoderCache)
-    return forward(withActiveAdapters(this), arguments_) as Promise<WhisperOutput>
   }
 
   /**
@@ -190,7 +134,9 @@ export class Whisper extends NativeModule {
     config: GenerationConfig = {},
     options?: GenerateOptions,
   ): Promise<GenerateOutput> {
-    return scope(async () => generate(this, await this.#heard(inputs, options), this.#whole(inputs, config), options))
+    return scope(async () =>
+      generate(this, await this.#prepared(inputs, options), this.#whole(inputs, config), options),
+    )
   }
 
   /** The same token by token; leaving the loop, or the signal in `options`, gives it up and frees its memory. */
@@ -200,7 +146,7 @@ export class Whisper extends NativeModule {
     options?: GenerateOptions,
   ): AsyncGenerator<GenerateStep, void, void> {
     const { inputFeatures, featuresMask } = inputs
-    const made = await this.#heard(inputs, options)
+    const made = await this.#prepared(inputs, options)
     try {
       yield* stream(this, made, this.#whole(inputs, config), options)
     } finally {
@@ -213,7 +159,7 @@ export class Whisper extends NativeModule {
     }
   }
 
-  async #heard(inputs: WhisperGenerateInputs, options: GenerateOptions = {}): Promise<GenerateInputs> {
+  async #prepared(inputs: WhisperGenerateInputs, options: GenerateOptions = {}): Promise<GenerateInputs> {
     const { inputFeatures, featuresMask, ...rest } = inputs
     const made: GenerateInputs = { ...rest }
     if (inputFeatures) {
@@ -227,8 +173,8 @@ export class Whisper extends NativeModule {
       made.encoderAttentionMask = attentionMask
       const { assistantModel } = options
       if (assistantModel instanceof Whisper && !rest.assistantEncoderHiddenStates) {
-        const heard = await noGrad(() => assistantModel.encode({ inputFeatures, attentionMask: featuresMask }))
-        made.assistantEncoderHiddenStates = heard.lastHiddenState
+        const assistant = await noGrad(() => assistantModel.encode({ inputFeatures, attentionMask: featuresMask }))
+        made.assistantEncoderHiddenStates = assistant.lastHiddenState
       }
     } else if (featuresMask) {
       throw new ConfigError('Whisper.generate: featuresMask comes with inputFeatures', {})
@@ -293,9 +239,8 @@ export class Whisper extends NativeModule {
   }
 
   /** Writes config.json, generation_config.json, preprocessor_config.json, model.safetensors and the tokenizer. */
-  async save(directory: string, options: SaveNetworkOptions = {}): Promise<void> {
-    makeDirectory(directory, CheckpointError)
-    await saveNetwork(layout, directory, this, this.config, options)
+  override async save(directory: string, options: SaveNetworkOptions = {}): Promise<void> {
+    await super.save(directory, options)
     const { prefixAllowedTokensFn: _, ...plain } = generationConfig(this.generationConfig)
     const { languages, transcribe, translate, startOfTranscript, startOfPrevious, noTimestamps } = this.tokens
     const multilingual = Object.keys(languages).length > 0

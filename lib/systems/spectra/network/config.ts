@@ -4,10 +4,10 @@ import { ConfigError } from '../../../base/errors.js'
 import { toSnake } from '../../../base/key-case.js'
 import { nearest } from '../../../base/nearest.js'
 import { readJson } from '../../../files/json/json.js'
-import { configOf, type NetworkConfig } from '../../../models/config.js'
 import type { RobertaConfig } from '../../../models/encoders/roberta.js'
 import { framesOf } from '../../../models/encoders/speech-encoder.js'
 import type { WavLMConfig } from '../../../models/encoders/wavlm.js'
+import { configOf, type NetworkConfig } from '../../../models/network.js'
 
 /** What decides how SPECTRA's parts are joined. */
 export interface SpectraOptions {

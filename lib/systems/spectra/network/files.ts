@@ -7,8 +7,8 @@ import { toSnake } from '../../../base/key-case.js'
 import { writeJson } from '../../../files/json/json.js'
 import { saveSafetensors } from '../../../files/safetensors/safetensors.js'
 import { resolveModel } from '../../../hub/index.js'
-import type { NetworkConfig } from '../../../models/config.js'
 import { speechEncoderHeads, speechEncoderName } from '../../../models/encoders/speech-encoder.js'
+import type { NetworkConfig } from '../../../models/network.js'
 import {
   type LoadNetworkOptions,
   type NetworkKind,
