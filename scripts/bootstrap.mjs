@@ -15,14 +15,15 @@ const say = (line) => console.log(`[voxtorch] ${line}`)
 /** An expected failure: its message says what to do, a stack would not help. */
 class SetupError extends Error {}
 
-export async function bootstrap() {
+/** @param {{ cuda?: boolean }} [options] */
+export async function bootstrap({ cuda = false } = {}) {
   const started = performance.now()
   needNode()
   installPackages()
   await compileTypeScript()
   // From here on the compiled package helps itself: the same code serves `npx voxtorch install`.
   const { install } = await import(pathToFileURL(join(root, 'dist/cli/install.js')).href)
-  await install({ build: true, report: say })
+  await install({ build: true, cuda, report: say })
   say(`ready (${seconds(started)} s in all)`)
 }
 
@@ -32,7 +33,7 @@ function needNode() {
   throw new SetupError(`Node ${process.versions.node} is too old: voxtorch needs ^20.19 or >=22.12.`)
 }
 
-function installPackages() {
+export function installPackages() {
   const reason = packagesStale()
   if (!reason) return
   const started = performance.now()
@@ -125,7 +126,7 @@ function files(path) {
 const seconds = (started) => ((performance.now() - started) / 1000).toFixed(1)
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) {
-  bootstrap().catch((error) => {
+  bootstrap({ cuda: process.argv.includes('--cuda') }).catch((error) => {
     const expected = error instanceof SetupError || error.name === 'LibtorchError'
     console.error(expected ? `[voxtorch] ${error.message}` : error)
     process.exitCode = 1

@@ -124,7 +124,6 @@ function pack(directory) {
     run(root, 'npm', ['pack', '--pack-destination', directory, '--loglevel=error'])
   } finally {
     rmSync(variant, { recursive: true, force: true })
-    rmSync(join(root, 'native/node-api'), { recursive: true, force: true })
   }
   const listed = spawnSync('tar', ['tzf', readdirSync(directory).find((name) => name.endsWith('.tgz')) ?? ''], {
     cwd: directory,

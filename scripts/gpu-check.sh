@@ -68,11 +68,10 @@ build_phase() {
   command -v cmake >/dev/null || cmake="$python -m cmake"
   $cmake --version >/dev/null 2>&1 || { say "there is no cmake, nor Python's package cmake"; failed=1; return; }
   command -v ninja >/dev/null && generator=(-G Ninja)
-  local headers=$root/native/node-api
-  [ -d "$headers" ] || headers=$root/node_modules/node-api-headers/include
   # shellcheck disable=SC2086
   step configure 60 $cmake -S "$root" -B "$build" "${generator[@]}" -Wno-dev --log-level=NOTICE -DVOXTORCH_CUDA=$cuda \
-    "-DVOXTORCH_LIBTORCH=$(torch_home)" "-DVOXTORCH_NODE_API_INCLUDE=$headers" || return
+    "-DVOXTORCH_LIBTORCH=$(torch_home)" "-DVOXTORCH_NODE_API_INCLUDE=$root/node_modules/node-api-headers/include" \
+    "-DVOXTORCH_NODE_ADDON_API_INCLUDE=$root/node_modules/node-addon-api" || return
   # shellcheck disable=SC2086
   step compile 440 $cmake --build "$build" --parallel "${VOXTORCH_GPU_CHECK_JOBS:-$(nproc)}" || return
   step 'load in Python' 60 "$python" "$root/scripts/gpu/kernels.py" load "$build" "$device"

@@ -1,21 +1,103 @@
-// Puts the addon in build/ (or in the folder named) where the published package looks for it: prebuilds/README.md.
-import { copyFileSync, mkdirSync, readFileSync } from 'node:fs'
-import { join } from 'node:path'
+// `npm run prebuild`: builds the addon and has prebuildify put it where the published package looks for it
+// (prebuilds/README.md). `-- --cuda` builds the CUDA variant, `-- FOLDER` takes the build in that folder as it is.
+import { spawnSync } from 'node:child_process'
+import { cpSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
+import { createRequire } from 'node:module'
+import { delimiter, dirname, join, resolve } from 'node:path'
 import { fileURLToPath } from 'node:url'
+import { installPackages } from './bootstrap.mjs'
 
 const root = fileURLToPath(new URL('..', import.meta.url))
+const require = createRequire(import.meta.url)
 
-/** @returns {string} the folder of the variant, prebuilds/torch<minor>-<cpu|cu130> */
-export function prebuild(build = join(root, 'build'), prebuilds = join(root, 'prebuilds')) {
-  const { libtorch, cuda } = JSON.parse(readFileSync(join(build, 'voxtorch-build.json'), 'utf8'))
-  const device = cuda ? `cu${cuda.split('.').slice(0, 2).join('')}` : 'cpu'
-  const variant = join(prebuilds, `torch${libtorch}-${device}`)
-  const directory = join(variant, 'prebuilds', `${process.platform}-${process.arch}`)
-  mkdirSync(directory, { recursive: true })
-  for (const name of ['voxtorch.node', 'voxtorch_loader.node', 'libvoxtorch_core.so', 'voxtorch-build.json']) {
-    copyFileSync(join(build, name), join(directory, name))
+/** What the package needs of a build; the first is the addon. */
+export const PARTS = ['voxtorch.node', 'voxtorch_loader.node', 'libvoxtorch_core.so', 'voxtorch-build.json']
+
+/**
+ * @param {{ build?: string, cuda?: boolean, prebuilds?: string }} [options]
+ * @returns {string} the folder of the variant, prebuilds/torch<minor>-<cpu|cu130>
+ */
+export function prebuild({ build, cuda = false, prebuilds = join(root, 'prebuilds') } = {}) {
+  // Whole or not at all: made beside, then renamed.
+  const made = join(prebuilds, '.made')
+  const gyp = join(root, 'prebuilds')
+  const clean = () => {
+    for (const path of [made, join(gyp, 'build')]) rmSync(path, { recursive: true, force: true })
   }
-  return variant
+  clean()
+  try {
+    const defines = [build && `built="${resolve(build)}"`, cuda && 'flags=--cuda'].filter(Boolean)
+    const program = spawnSync(
+      process.execPath,
+      [
+        ...[require.resolve('prebuildify/bin.js'), '--napi', '--strip', '--name', 'voxtorch', '--cwd', gyp],
+        ...['--target', process.versions.node, '--out', made, '--cache', join(made, 'cache')],
+        ...['--artifacts', join(gyp, 'build/Release/artifacts')],
+        ...['--node-gyp', join(root, 'node_modules/.bin/node-gyp')],
+      ],
+      {
+        // What node-gyp and make say is no result.
+        stdio: ['ignore', process.stderr, process.stderr],
+        env: {
+          ...process.env,
+          PATH: `${dirname(process.execPath)}${delimiter}${process.env.PATH}`,
+          GYP_DEFINES: defines.join(' '),
+          npm_config_nodedir: nodeDirectory(join(made, 'node')),
+        },
+      },
+    )
+    if (program.error || program.status !== 0) {
+      throw new Error(
+        `prebuildify made no prebuild, and says why above${program.error ? `: ${program.error.message}` : ''}. ` +
+          'It needs python3 and make, for node-gyp.',
+      )
+    }
+    const platform = join('prebuilds', `${process.platform}-${process.arch}`)
+    const { libtorch, cuda: version } = JSON.parse(readFileSync(join(made, platform, 'voxtorch-build.json'), 'utf8'))
+    const device = version ? `cu${version.split('.').slice(0, 2).join('')}` : 'cpu'
+    const variant = join(prebuilds, `torch${libtorch}-${device}`)
+    const place = join(variant, platform)
+    mkdirSync(dirname(place), { recursive: true })
+    rmSync(place, { recursive: true, force: true })
+    renameSync(join(made, platform), place)
+    return variant
+  } finally {
+    clean()
+  }
 }
 
-if (process.argv[1] === fileURLToPath(import.meta.url)) console.log(prebuild(process.argv[2]))
+/** Where node-gyp looks for headers, which it would fetch otherwise: those of Node-API, and no settings of a compiler. */
+function nodeDirectory(/** @type {string} */ directory) {
+  const include = join(directory, 'include/node')
+  cpSync(require('node-api-headers').include_dir, include, { recursive: true })
+  for (const name of ['common.gypi', 'config.gypi']) writeFileSync(join(include, name), '{ "variables": {} }\n')
+  return directory
+}
+
+/** npm runs a script of this name before `npm run build` too; only the title of its process tells which it was. */
+function beforeBuild() {
+  if (process.env.npm_lifecycle_event !== 'prebuild') return false
+  try {
+    const parent = /^PPid:\s*(\d+)/m.exec(readFileSync(`/proc/${process.ppid}/status`, 'utf8'))?.[1]
+    const titles = [process.ppid, parent].map((pid) =>
+      readFileSync(`/proc/${pid}/cmdline`, 'utf8').replaceAll('\0', ' '),
+    )
+    return titles.some((title) => /^npm \S+ build\b/.test(title))
+  } catch {
+    return false
+  }
+}
+
+if (process.argv[1] === fileURLToPath(import.meta.url) && !beforeBuild()) {
+  try {
+    const words = process.argv.slice(2)
+    const build = words.find((word) => !word.startsWith('-'))
+    const unknown = words.find((word) => word !== build && word !== '--cuda')
+    if (unknown) throw new Error(`There is no option ${unknown}: prebuild takes --cuda, or the folder of a build.`)
+    installPackages()
+    console.log(prebuild({ cuda: words.includes('--cuda'), ...(build && { build }) }))
+  } catch (error) {
+    console.error(`[voxtorch] ${/** @type {Error} */ (error).message}`)
+    process.exitCode = 1
+  }
+}

@@ -1,10 +1,11 @@
 // Before `npm pack`: what the tarball needs and git does not have. It fails without an addon for this machine, which
 // users would have to build; `npm pack --no-prebuild`, or VOXTORCH_NO_PREBUILD=1, packs the sources alone.
-import { chmodSync, copyFileSync, existsSync, mkdirSync, readdirSync } from 'node:fs'
+import { chmodSync, existsSync, readdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { compileTypeScript } from './bootstrap.mjs'
 import { declareRequire } from './declare-require.mjs'
+import { PARTS } from './prebuild.mjs'
 
 const root = fileURLToPath(new URL('..', import.meta.url))
 
@@ -21,13 +22,11 @@ export function prebuildProblem(prebuilds = join(root, 'prebuilds'), environment
     ? readdirSync(prebuilds).filter((name) => /^torch.*-(cpu|cu\d+)$/.test(name))
     : []
   const has = (/** @type {string} */ variant) =>
-    ['voxtorch.node', 'voxtorch_loader.node', 'libvoxtorch_core.so', 'voxtorch-build.json'].every((name) =>
-      existsSync(join(prebuilds, variant, 'prebuilds', platform, name)),
-    )
+    PARTS.every((name) => existsSync(join(prebuilds, variant, 'prebuilds', platform, name)))
   if (variants.some(has)) return undefined
   return (
     `prebuilds/ has no whole addon for ${platform}, so whoever installs the package would have to compile it. ` +
-    'Run `npm run build` and `node scripts/prebuild.mjs` first, or pack the sources alone: npm pack --no-prebuild'
+    'Run `npm run prebuild` first, or pack the sources alone: npm pack --no-prebuild'
   )
 }
 
@@ -44,12 +43,4 @@ async function prepare() {
   await compileTypeScript()
   declareRequire()
   chmodSync(join(root, 'dist/cli/main.js'), 0o755)
-
-  // `npx voxtorch install` builds without development dependencies.
-  const headers = join(root, 'node_modules/node-api-headers')
-  const target = join(root, 'native/node-api')
-  mkdirSync(target, { recursive: true })
-  for (const name of readdirSync(join(headers, 'include')))
-    copyFileSync(join(headers, 'include', name), join(target, name))
-  if (existsSync(join(headers, 'LICENSE'))) copyFileSync(join(headers, 'LICENSE'), join(target, 'LICENSE'))
 }

@@ -4,7 +4,7 @@
 // the executor, ranks, commands, examples. Linux and g++ only, and several times as slow as `npm test`.
 import { spawnSync } from 'node:child_process'
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
-import { availableParallelism, tmpdir } from 'node:os'
+import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 
@@ -37,7 +37,8 @@ const NEAR = 16
 const OURS = /\/native\/(?:core|binding|loader)\/|libvoxtorch_core\.so|voxtorch(?:_loader)?\.node/
 
 const files = process.argv.slice(2)
-prepare()
+const { install } = await import('../dist/cli/install.js')
+await install({ build: true, sanitize: true, report: console.log })
 const scratch = mkdtempSync(join(tmpdir(), 'voxtorch-sanitize-'))
 try {
   const { passed, failed, skipped } = run()
@@ -50,30 +51,6 @@ try {
   process.exitCode = failed === 0 && reports.length === 0 ? 0 : 1
 } finally {
   rmSync(scratch, { recursive: true, force: true })
-}
-
-/** Builds what is stale, with the libtorch of the ordinary build. */
-function prepare() {
-  const cache = readFileSync(join(root, 'build/CMakeCache.txt'), 'utf8')
-  const kept = ['VOXTORCH_LIBTORCH', 'VOXTORCH_NODE_API_INCLUDE'].map((name) => {
-    const value = new RegExp(`^${name}:PATH=(.*)$`, 'm').exec(cache)?.[1]
-    if (!value) throw new Error(`build/CMakeCache.txt says no ${name}; run \`npm run build\` first`)
-    return `-D${name}=${value}`
-  })
-  const options = ['-DCMAKE_BUILD_TYPE=Release', '-DVOXTORCH_SANITIZE=ON', '-Wno-dev', '--log-level=NOTICE']
-  if (/^CMAKE_GENERATOR:INTERNAL=Ninja$/m.test(cache)) options.push('-G', 'Ninja')
-  must('cmake', ['-S', root, '-B', build, ...kept, ...options])
-  const jobs = process.env.CMAKE_BUILD_PARALLEL_LEVEL ?? String(availableParallelism())
-  must('cmake', ['--build', build, '--parallel', jobs])
-}
-
-/**
- * @param {string} command
- * @param {string[]} values
- */
-function must(command, values) {
-  const { status, error } = spawnSync(command, values, { stdio: ['ignore', 'inherit', 'inherit'] })
-  if (error || status !== 0) throw new Error(`${command} ${error?.message ?? `ended with ${status}`}`)
 }
 
 /** @param {string} name */

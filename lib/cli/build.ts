@@ -1,3 +1,4 @@
+// Configures and compiles with cmake-js, as a program: its functions take no environment and no place for what the compiler says.
 import { spawnSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
 import {
@@ -10,8 +11,9 @@ import {
   statSync,
   writeFileSync,
 } from 'node:fs'
+import { createRequire } from 'node:module'
 import { availableParallelism, totalmem } from 'node:os'
-import { join } from 'node:path'
+import { join, resolve } from 'node:path'
 import { pathToFileURL } from 'node:url'
 import { LibtorchError } from '../base/errors.js'
 import { type Environment, type Libtorch, lastLine } from '../native/libtorch.js'
@@ -28,10 +30,15 @@ export interface BuildOptions {
   out: string
   /** Adds the CUDA kernels; needs nvcc and a CUDA libtorch. */
   cuda?: boolean
+  /** With AddressSanitizer and UndefinedBehaviorSanitizer. */
+  sanitize?: boolean
   environment?: Environment
   report?: (line: string) => void
 }
 
+const require = createRequire(join(packageDirectory, 'package.json'))
+/** The first of g++ with concepts and the three-way comparison. */
+const OLDEST_COMPILER = 10
 const RESULTS = ['voxtorch.node', 'voxtorch_loader.node', 'libvoxtorch_core.so', 'voxtorch-build.json']
 
 /** Builds the native addon unless `out` holds the build of the very same sources. Returns whether it built. */
@@ -40,7 +47,13 @@ export async function buildAddon(options: BuildOptions): Promise<boolean> {
   const stamp = join(out, '.voxtorch-stamp')
   const fingerprint = hashFiles(
     ['native', 'cmake', 'CMakeLists.txt'].map((name) => join(root, name)),
-    [libtorch.home, libtorch.version, options.cuda ? 'cuda' : 'cpu'],
+    [
+      libtorch.home,
+      libtorch.version,
+      options.cuda ? 'cuda' : 'cpu',
+      options.sanitize ? 'sanitize' : '',
+      headerVersions(),
+    ],
   )
   const complete = RESULTS.every((name) => existsSync(join(out, name)))
   if (complete && readIfThere(stamp) === fingerprint) return false
@@ -52,7 +65,7 @@ export async function buildAddon(options: BuildOptions): Promise<boolean> {
   rmSync(stamp, { force: true })
   configure(options, environment)
   const jobs = environment.CMAKE_BUILD_PARALLEL_LEVEL ?? String(parallelism())
-  const { status } = spawnSync('cmake', ['--build', work, '--parallel', jobs], {
+  const { status } = spawnSync(process.execPath, cmakeJs('build', options, ['--parallel', jobs]), {
     stdio: ['ignore', process.stderr, process.stderr],
     env: environment as NodeJS.ProcessEnv,
   })
@@ -66,27 +79,46 @@ export async function buildAddon(options: BuildOptions): Promise<boolean> {
   return true
 }
 
-function configure({ root, work, libtorch, cuda }: BuildOptions, environment: Environment): void {
-  const values = ['-S', root, '-B', work, '-DCMAKE_BUILD_TYPE=Release', `-DVOXTORCH_LIBTORCH=${libtorch.home}`]
-  values.push(`-DVOXTORCH_NODE_API_INCLUDE=${nodeApiHeaders(root)}`, '-Wno-dev', '--log-level=NOTICE')
-  values.push(`-DVOXTORCH_CUDA=${cuda ? 'ON' : 'OFF'}`)
-  if (which('ninja', environment)) values.push('-G', 'Ninja')
+/** The arguments of Node that run cmake-js. */
+const cmakeJs = (command: 'configure' | 'build', options: BuildOptions, more: string[]): string[] => [
+  require.resolve('cmake-js/bin/cmake-js'),
+  ...[command, '--log-level', 'warn', '--directory', options.root, '--out', options.work, '--config', 'Release'],
+  ...namedCompiler(options.environment ?? process.env),
+  ...more,
+]
+
+function configure(options: BuildOptions, environment: Environment): void {
+  const { work, libtorch, cuda, sanitize } = options
+  const onOff = (value: boolean | undefined) => (value ? 'ON' : 'OFF')
+  const values = [
+    `--CDVOXTORCH_LIBTORCH=${libtorch.home}`,
+    `--CDVOXTORCH_NODE_API_INCLUDE=${require('node-api-headers').include_dir}`,
+    // Relative to the working folder.
+    `--CDVOXTORCH_NODE_ADDON_API_INCLUDE=${resolve(require('node-addon-api').include_dir)}`,
+    `--CDVOXTORCH_CUDA=${onOff(cuda)}`,
+    `--CDVOXTORCH_SANITIZE=${onOff(sanitize)}`,
+    // cmake-js would put its own flags in the place of CXXFLAGS.
+    ...['--', '-Wno-dev', '--log-level=NOTICE', `-DCMAKE_CXX_FLAGS=${environment.CXXFLAGS ?? ''}`],
+  ]
+  const run = () =>
+    spawnSync(process.execPath, cmakeJs('configure', options, values), {
+      encoding: 'utf8',
+      env: environment as NodeJS.ProcessEnv,
+      maxBuffer: 1 << 26,
+    })
   const cache = join(work, 'CMakeCache.txt')
   const known = readIfThere(cache)
   // CMake remembers the libraries that it found: another libtorch starts afresh.
   if (known && !known.includes(`VOXTORCH_LIBTORCH:PATH=${libtorch.home}\n`)) removeCMakeFiles(work)
-  let result = cmake(values, environment)
+  let result = run()
   if (result.status !== 0 && existsSync(cache)) {
     removeCMakeFiles(work) // of another generator, another source folder, another compiler
-    result = cmake(values, environment)
+    result = run()
   }
   if (result.status !== 0) {
     throw new LibtorchError(`cmake could not configure the build:\n${result.stdout}${result.stderr}`, { work })
   }
 }
-
-const cmake = (values: string[], environment: Environment) =>
-  spawnSync('cmake', values, { encoding: 'utf8', env: environment as NodeJS.ProcessEnv, maxBuffer: 1 << 26 })
 
 function removeCMakeFiles(work: string): void {
   for (const name of ['CMakeCache.txt', 'CMakeFiles', 'build.ninja', 'Makefile']) {
@@ -95,10 +127,26 @@ function removeCMakeFiles(work: string): void {
 }
 
 function needCompiler({ environment = process.env, cuda, libtorch }: BuildOptions): void {
-  if (!environment.CXX && !['g++', 'c++', 'clang++'].some((name) => which(name, environment))) {
+  // In the order in which CMake looks.
+  const compiler = environment.CXX || ['c++', 'g++', 'clang++'].find((name) => which(name, environment))
+  if (!compiler) {
     throw new LibtorchError(
       'There is no C++ compiler (g++ or clang++) in PATH, and CXX names none. Install one: `sudo apt-get install g++` (Debian, Ubuntu) ' +
         'or `sudo dnf install gcc-c++` (Fedora, RHEL).',
+    )
+  }
+  const [program = compiler, ...words] = compiler.split(' ')
+  const { stdout } = spawnSync(program, [...words, '-dumpversion'], {
+    encoding: 'utf8',
+    env: environment as NodeJS.ProcessEnv,
+  })
+  const version = stdout?.trim()
+  if (version && Number.parseInt(version, 10) < OLDEST_COMPILER) {
+    throw new LibtorchError(
+      `The C++ compiler ${compiler} is version ${version}, which is too old for C++20. Install ${OLDEST_COMPILER} or later and name it: ` +
+        '`sudo apt-get install g++-10` and CXX=g++-10 (Debian, Ubuntu), or `sudo dnf install gcc-toolset-12-gcc-c++` and ' +
+        '`scl enable gcc-toolset-12 bash` (RHEL).',
+      { compiler, version },
     )
   }
   if (cuda && !libtorch.cuda) {
@@ -114,13 +162,14 @@ function needCompiler({ environment = process.env, cuda, libtorch }: BuildOption
   }
 }
 
-/** The C headers of Node-API: of the development dependency, or of the published package. */
-function nodeApiHeaders(root: string): string {
-  const places = [join(root, 'node_modules/node-api-headers/include'), join(root, 'native/node-api')]
-  const place = places.find((candidate) => existsSync(join(candidate, 'node_api.h')))
-  if (!place) throw new LibtorchError(`The headers of Node-API are in none of ${places.join(', ')}: run \`npm ci\`.`)
-  return place
+/** For cmake-js, which looks at nothing but g++ and clang++. */
+function namedCompiler(environment: Environment): string[] {
+  if (which('g++', environment) || which('clang++', environment)) return []
+  return ['--cxx', environment.CXX || 'c++', '--cc', environment.CC || 'cc']
 }
+
+const headerVersions = () =>
+  ['node-api-headers', 'node-addon-api'].map((name) => require(`${name}/package.json`).version).join(' ')
 
 /** One compilation against libtorch takes up to 1.5 GB. */
 const parallelism = (): number => Math.max(1, Math.min(availableParallelism(), Math.floor(totalmem() / 1.5e9)))

@@ -20,6 +20,8 @@ export interface InstallOptions {
   /** Builds even if a prebuilt addon fits. */
   build?: boolean
   cuda?: boolean
+  /** With sanitizers, into build-sanitize/ of the repository; it loads only where they are preloaded. */
+  sanitize?: boolean
   report?: (line: string) => void
 }
 
@@ -51,7 +53,7 @@ export async function install(options: InstallOptions = {}): Promise<void> {
     }
   }
   const inRepository = existsSync(join(packageDirectory, 'scripts/bootstrap.mjs'))
-  const out = join(packageDirectory, 'build')
+  const out = join(packageDirectory, options.sanitize ? 'build-sanitize' : 'build')
   const work = inRepository ? out : join(cacheDirectory(environment), 'build', packageVersion())
   const built = await buildAddon({
     ...options,
@@ -64,6 +66,7 @@ export async function install(options: InstallOptions = {}): Promise<void> {
   })
   if (!built) return report('the addon is up to date')
   report(`the addon is built in ${out}`)
+  if (options.sanitize) return
   needLoading(environment)
   report('the addon loads')
 }

@@ -69,10 +69,24 @@ export async function provisionLibtorch(options: ProvisionOptions = {}): Promise
   return place
 }
 
-/** The PATH with cmake and ninja in it, which are fetched with pip unless cmake is there. */
+/** As CMakeLists.txt says. */
+const OLDEST_CMAKE = '3.22'
+
+/** Why the cmake in PATH will not do, or null. One that does not tell its version may speak for itself. */
+function cmakeProblem(environment: Environment): string | null {
+  const path = which('cmake', environment)
+  if (path === null) return 'There is no cmake in PATH'
+  const { stdout } = run('cmake', ['--version'], environment)
+  const version = /cmake version (\d+\.\d+)/.exec(stdout ?? '')?.[1]
+  if (version === undefined || version.localeCompare(OLDEST_CMAKE, 'en', { numeric: true }) >= 0) return null
+  return `${path} is version ${version}, and ${OLDEST_CMAKE} or later is needed`
+}
+
+/** The PATH with cmake and ninja in it, which are fetched with pip unless a cmake that will do is there. */
 export async function pathWithCMake(options: ProvisionOptions = {}): Promise<string> {
   const environment = options.environment ?? process.env
-  if (which('cmake', environment)) return environment.PATH ?? ''
+  const problem = cmakeProblem(environment)
+  if (problem === null) return environment.PATH ?? ''
   const place = join(cacheDirectory(environment), 'tools')
   // The programs themselves, not the scripts in bin/ that look for the Python package around them.
   const programs = [join(place, 'cmake/data/bin'), join(place, 'bin')]
@@ -83,7 +97,7 @@ export async function pathWithCMake(options: ProvisionOptions = {}): Promise<str
       const failure = findPip(environment, reasons) ? pip(environment, temporary, ['cmake<5', 'ninja']) : reasons[0]
       if (failure === null) return
       throw new LibtorchError(
-        `There is no cmake in PATH, and it could not be fetched: ${failure}. Install it: \`sudo apt-get install cmake ninja-build\` ` +
+        `${problem}, and it could not be fetched: ${failure}. Install it: \`sudo apt-get install cmake ninja-build\` ` +
           '(Debian, Ubuntu) or `sudo dnf install cmake ninja-build` (Fedora, RHEL).',
         { reasons },
       )

@@ -1,5 +1,5 @@
 // Fills .gpu/pack with what scripts/gpu-check.sh needs on a machine without Node and network: Node compressed, the
-// compiled TypeScript, runtime packages, the Node-API headers and the native sources.
+// compiled TypeScript, runtime packages with the headers of Node-API, and the native sources.
 import { execFileSync, spawnSync } from 'node:child_process'
 import { cpSync, existsSync, mkdirSync, readdirSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { join, relative } from 'node:path'
@@ -22,7 +22,6 @@ writeFileSync(join(out, '.gitignore'), '*\n')
 for (const name of ['package.json', 'CMakeLists.txt', 'cmake', 'native', 'scripts/gpu-check.sh', 'scripts/gpu'])
   copy(name)
 copy('dist', (path) => !/(\/dist\/modules|\.(map|d\.ts|tsbuildinfo))$/.test(path))
-copy('node_modules/node-api-headers/include', undefined, 'native/node-api')
 for (const path of run('npm', 'ls', '--omit=dev', '--all', '--parseable', '--silent').split('\n').slice(1)) {
   copy(relative(root, path))
 }

@@ -7,29 +7,28 @@ import type { Libtorch } from '../../lib/native/libtorch.js'
 import { packagesStale } from '../../scripts/bootstrap.mjs'
 import { fakePath, temporary, write } from './fakes.js'
 
-// A cmake that notes how it was called, and "builds" the four files into the folder named.
+// A cmake that notes how it was called, configures the folder it stands in, and "builds" the four files into the folder named.
 const cmake = (root: string) => `
+[ "$1" = --version ] && exit 0
 echo "$@" >> ${root}/calls
-while [ "$1" != --build ] && [ "$1" != -B ]; do shift; done
-mkdir -p "$2"; touch "$2/CMakeCache.txt"
-[ "$1" = --build ] || { echo "VOXTORCH_LIBTORCH:PATH=/libtorch/a" > "$2/CMakeCache.txt"; exit 0; }
+[ "$1" = --build ] || { echo "VOXTORCH_LIBTORCH:PATH=/libtorch/a" > CMakeCache.txt; exit 0; }
 for name in voxtorch.node voxtorch_loader.node libvoxtorch_core.so voxtorch-build.json; do touch "$2/$name"; done`
 
 function sources(scripts?: Record<string, string>) {
   const root = temporary()
-  for (const name of ['CMakeLists.txt', 'native/core/a.cc', 'native/node-api/node_api.h', 'work/x', 'out/x']) {
-    write(join(root, name), name)
-  }
+  for (const name of ['CMakeLists.txt', 'native/core/a.cc', 'work/x', 'out/x']) write(join(root, name), name)
+  // Without this cmake-js would fetch the headers of Node.
+  write(join(root, 'package.json'), '{ "binary": { "napi_versions": [8] } }')
   const PATH = fakePath(join(root, 'bin'), scripts ?? { cmake: cmake(root), 'g++': '', ninja: '', nvcc: '' })
   const libtorch: Libtorch = { home: '/libtorch/a', version: '2.13.0', minor: '2.13', cuda: null, source: 'LIBTORCH' }
-  const build = (changed: Partial<Libtorch> = {}, cuda = false) =>
+  const build = (changed: Partial<Libtorch> = {}, cuda = false, more: Record<string, string> = {}) =>
     buildAddon({
       root,
       libtorch: { ...libtorch, ...changed },
       work: join(root, 'work'),
       out: join(root, 'out'),
       cuda,
-      environment: { HOME: root, PATH },
+      environment: { HOME: root, PATH, ...more },
     })
   const calls = () =>
     existsSync(join(root, 'calls')) ? readFileSync(join(root, 'calls'), 'utf8').trim().split('\n') : []
@@ -42,6 +41,8 @@ describe('building the addon', () => {
     expect(await build()).toBe(true)
     expect(calls()).toHaveLength(2)
     expect(calls()[0]).toContain('-DVOXTORCH_LIBTORCH=/libtorch/a')
+    expect(calls()[0]).toMatch(/-G Ninja .*-DVOXTORCH_CUDA=OFF|-DVOXTORCH_CUDA=OFF .*-G Ninja/)
+    expect(calls()[1]).toMatch(/^--build .*\/work --config Release --parallel \d+$/)
     expect(existsSync(join(root, 'out/voxtorch.node'))).toBe(true)
     expect(await build()).toBe(false)
     expect(calls()).toHaveLength(2)
@@ -52,6 +53,28 @@ describe('building the addon', () => {
     expect(await build({ home: '/libtorch/b', cuda: '13.0' }, true)).toBe(true)
     write(join(root, 'native/core/b.cc'))
     expect(await build({ cuda: '13.0' }, true)).toBe(true)
+  })
+
+  test('is by cmake-js: headers of packages, and neither its flags nor its choice of a compiler in the place of ours', async () => {
+    const { root, build, calls } = sources()
+    await build({}, false, { CXXFLAGS: '-g -O1', CMAKE_BUILD_PARALLEL_LEVEL: '3' })
+    const [configure = '', compile] = calls()
+    expect(configure).toContain('-DCMAKE_JS_VERSION=')
+    for (const [name, header] of [
+      ['VOXTORCH_NODE_API_INCLUDE', 'node_api.h'],
+      ['VOXTORCH_NODE_ADDON_API_INCLUDE', 'napi.h'],
+    ]) {
+      const directory = new RegExp(`-D${name}=(/\\S+)`).exec(configure)?.[1] ?? ''
+      expect(existsSync(join(directory, header as string)), `${name}=${directory}`).toBe(true)
+    }
+    expect(configure).toMatch(/-DCMAKE_CXX_FLAGS=-g -O1$/) // the last one holds
+    expect(configure).not.toContain('CMAKE_CXX_COMPILER')
+    expect(compile).toContain('--parallel 3')
+    expect(existsSync(join(root, '.cmake-js'))).toBe(false)
+
+    const named = sources({ cmake: cmake('$HOME'), 'my-c++': '' })
+    await named.build({}, false, { CXX: 'my-c++', CC: 'my-cc' })
+    expect(named.calls()[0]).toContain('-DCMAKE_CXX_COMPILER=my-c++ -DCMAKE_C_COMPILER=my-cc')
   })
 
   test('that fails leaves no stamp, so the next one tries again', async () => {
@@ -71,6 +94,18 @@ describe('building the addon', () => {
   test('without a compiler, or without cmake and pip: the remedy', async () => {
     await expect(sources({ cmake: '' }).build()).rejects.toThrow(/no C\+\+ compiler.*apt-get install g\+\+.*dnf/)
     await expect(sources({ 'g++': '' }).build()).rejects.toThrow(/no cmake in PATH.*no python3.*apt-get install cmake/)
+  })
+
+  test('with a compiler or a cmake that is too old: the remedy', async () => {
+    const old = { cmake: 'echo cmake version 3.9.6', 'g++': '' }
+    await expect(sources(old).build()).rejects.toThrow(
+      /cmake is version 3\.9, and 3\.22 or later is needed.*no python3/,
+    )
+    const compilers = { cmake: '', 'c++': 'echo 9', 'g++': 'echo 12' }
+    await expect(sources(compilers).build()).rejects.toThrow(/c\+\+ is version 9, .*too old for C\+\+20.*CXX=g\+\+-10/)
+    const { build, calls } = sources({ cmake: cmake('$HOME'), 'c++': 'echo 9', 'g++': 'echo 12' })
+    await build({}, false, { CXX: 'g++' })
+    expect(calls()).toHaveLength(2)
   })
 })
 

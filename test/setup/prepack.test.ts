@@ -11,7 +11,7 @@ test('packing without an addon for this machine is refused, unless that was aske
     for (const name of files) write(join(prebuilds, 'torch2.13-cpu/prebuilds', platform, name))
   }
   const here = `${process.platform}-${process.arch}`
-  const refused = new RegExp(`no whole addon for ${here}.*node scripts/prebuild.mjs.*--no-prebuild`)
+  const refused = new RegExp(`no whole addon for ${here}.*npm run prebuild.*--no-prebuild`)
   expect(prebuildProblem(join(prebuilds, 'none'), {})).toMatch(refused)
   place('other-machine', addon)
   expect(prebuildProblem(prebuilds, {})).toMatch(refused)
