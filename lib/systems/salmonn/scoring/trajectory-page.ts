@@ -1,5 +1,6 @@
 import { requireString } from '../../../base/check.js'
-import { drawTrajectory, escaped, isWrong } from './trajectory-picture.js'
+import { escaped } from '../../../base/words.js'
+import { drawTrajectory, isWrong } from './trajectory-picture.js'
 import { checkTrajectory, type EmotionalTrajectory, speakersOf } from './trajectory-report.js'
 
 /** The picture of {@link trajectorySvg} as a page that needs no network, with the summary and a table of the turns. */

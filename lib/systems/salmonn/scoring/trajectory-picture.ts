@@ -1,4 +1,5 @@
 import { requireString } from '../../../base/check.js'
+import { escaped } from '../../../base/words.js'
 import {
   checkTrajectory,
   type EmotionalTrajectory,
@@ -143,10 +144,6 @@ const shortened = (text: string, most: number) => {
   const characters = [...text]
   return characters.length > most ? `${characters.slice(0, most - 1).join('')}…` : text
 }
-
-/** @internal */
-export const escaped = (text: string) =>
-  text.replace(/[&<>"]/g, (c) => ({ '&': '&amp;', '<': '&lt;', '>': '&gt;', '"': '&quot;' })[c] as string)
 
 const round = (value: number) => Math.round(value * 10) / 10
 

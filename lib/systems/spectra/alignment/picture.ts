@@ -1,4 +1,5 @@
 import { misuse, requireNumber, requireObject, requireString } from '../../../base/check.js'
+import { escaped } from '../../../base/words.js'
 import { SPECTRA_RATE } from '../pretraining/entry.js'
 import type { WordAlignment } from './align.js'
 
@@ -137,9 +138,6 @@ function axis(from: number, to: number, x: (time: number) => number): string {
     return `<line class="tick" x1="${at}" x2="${at}" y1="${y - 6}" y2="${y - 2}"/><text class="axis" x="${at}" y="${y + 12}" text-anchor="middle">${time} s</text>`
   }).join('')
 }
-
-const escaped = (text: string) =>
-  text.replace(/[&<>"]/g, (c) => ({ '&': '&amp;', '<': '&lt;', '>': '&gt;', '"': '&quot;' })[c] as string)
 
 const SVG_STYLE = `
 .alignment{color-scheme:light dark;--ink:#1d2733;--soft:#5a6472;--line:#c9c5bb;--wave:#9aa6b5;--word:#0f6b66}

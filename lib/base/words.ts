@@ -1,0 +1,45 @@
+/** The word of a list that takes the fewest changed letters to reach, or undefined where none is near; case is no change. */
+export function nearest(word: string, words: Iterable<string>): string | undefined {
+  let best: string | undefined
+  let least = Math.max(2, Math.ceil(word.length / 2)) + 1
+  for (const candidate of words) {
+    const changes = distance(word.toLowerCase(), candidate.toLowerCase())
+    if (changes < least) {
+      least = changes
+      best = candidate
+    }
+  }
+  return best
+}
+
+/** Levenshtein's distance, one row at a time. */
+function distance(a: string, b: string): number {
+  let row = Array.from({ length: b.length + 1 }, (_, i) => i)
+  for (let i = 1; i <= a.length; i++) {
+    const next = [i]
+    for (let j = 1; j <= b.length; j++) {
+      const changed = (row[j - 1] as number) + (a[i - 1] === b[j - 1] ? 0 : 1)
+      next.push(Math.min(changed, (row[j] as number) + 1, (next[j - 1] as number) + 1))
+    }
+    row = next
+  }
+  return row[b.length] as number
+}
+
+/** camelCase keys as a published config.json has them, and the reverse; only the outermost keys. */
+export const toSnake = (config: object): Record<string, unknown> => renamed(config, snakeCase)
+export const toCamel = (config: object): Record<string, unknown> => renamed(config, camelCase)
+
+function renamed(config: object, name: (key: string) => string): Record<string, unknown> {
+  const result: Record<string, unknown> = Object.create(null)
+  for (const [key, value] of Object.entries(config)) result[name(key)] = value
+  return { ...result }
+}
+
+/** `hiddenSize` as `hidden_size`. */
+export const snakeCase = (key: string): string => key.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`)
+const camelCase = (key: string): string => key.replace(/_([a-z0-9])/g, (_, letter: string) => letter.toUpperCase())
+
+/** A text as it stands in HTML and SVG, in an attribute too. */
+export const escaped = (text: string): string =>
+  text.replace(/[&<>"]/g, (letter) => ({ '&': '&amp;', '<': '&lt;', '>': '&gt;', '"': '&quot;' })[letter] as string)
