@@ -3,7 +3,7 @@ import { Worker } from 'node:worker_threads'
 import type { ByteSource } from '../files/byte-source.js'
 import { packageDirectory } from '../native/load.js'
 import type { Decoded } from './codecs/decoder.js'
-import type { CodedFormat } from './formats.js'
+import type { CodedFormat } from './sniff.js'
 
 /** What the decoder's thread is asked for: one of `open`, `feed`, `next` and `end`. */
 export interface DecoderRequest {

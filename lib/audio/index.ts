@@ -12,12 +12,12 @@ export {
   spectrogram,
   type WindowName,
 } from './features.js'
-export type { AudioFormat, AudioInput } from './formats.js'
-export type { LongAudio } from './long.js'
 export { type NormalizeOptions, normalizeWav2Vec2, type PadAudioOptions, padAudio } from './normalize.js'
 export type { WavSampleFormat } from './pcm.js'
+export type { LongAudio } from './read.js'
 export { type Audio, type ReadAudioOptions, readAudio } from './read.js'
 export { type ResampleOptions, type ResampleQuality, Resampler, resample } from './resample.js'
 export { type EnergyVadOptions, energyVad, type Segment, type SplitOptions, splitOnSilence } from './silence.js'
+export type { AudioFormat, AudioInput } from './sniff.js'
 export { type AudioChunk, type ReadAudioStreamOptions, readAudioStream } from './stream.js'
 export { type WriteWavOptions, writeWav } from './write.js'

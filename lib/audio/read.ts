@@ -3,8 +3,8 @@ import { misuse, requireNumber, requireOptions, requireWhole } from '../base/che
 import { OperatorError } from '../base/errors.js'
 import { empty, ops, scope, type Tensor, tensor } from '../tensor/index.js'
 import { type Channels, pickChannels, requireChannels } from './channels.js'
-import type { AudioFormat, AudioInput } from './formats.js'
 import { type ResampleQuality, Resampler, resample } from './resample.js'
+import type { AudioFormat, AudioInput } from './sniff.js'
 import { AudioSource } from './source.js'
 
 export interface ReadAudioOptions {
@@ -175,3 +175,9 @@ export function blockTensor(planes: Float32Array[]): Tensor {
   })
   return tensor(flat, { shape: [planes.length, frames] })
 }
+
+/** What can become of audio that is longer than a network hears at once. */
+export const LONG_AUDIO = ['windows', 'cut', 'error'] as const
+
+/** `'windows'`: it is heard in parts; `'cut'`: its beginning only, and that is told; `'error'`: a DataError. */
+export type LongAudio = (typeof LONG_AUDIO)[number]

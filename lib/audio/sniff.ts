@@ -1,5 +1,13 @@
 import type { ByteSource } from '../files/byte-source.js'
-import type { AudioFormat } from './formats.js'
+
+/** An audio file, or the bytes of one. */
+export type AudioInput = string | Uint8Array | ArrayBuffer
+
+/** The containers that are read. RF64 and BW64 count as `'wav'`, AIFF-C as `'aiff'`. */
+export type AudioFormat = 'wav' | 'w64' | 'aiff' | 'au' | 'caf' | CodedFormat
+
+/** Those that need a decoder. */
+export type CodedFormat = 'flac' | 'mp3' | 'vorbis' | 'opus' | 'm4a' | 'aac'
 
 /**
  * Tells a file's format from its first bytes, whatever its name says, and where the format begins: an ID3 tag may precede

@@ -2,9 +2,9 @@ import { requireNumber } from '../base/check.js'
 import { type Tensor, tensor } from '../tensor/index.js'
 import { keepForever } from '../tensor/scope.js'
 import { pickChannels } from './channels.js'
-import type { AudioInput } from './formats.js'
 import { blockTensor, checkOptions, framesAsked, ofThisFile, type ReadAudioOptions } from './read.js'
 import { Resampler } from './resample.js'
+import type { AudioInput } from './sniff.js'
 import { AudioSource } from './source.js'
 
 /** Samples of each channel that are resampled at once. */

@@ -1,5 +1,5 @@
 import { ConfigError } from './errors.js'
-import { nearest } from './nearest.js'
+import { nearest } from './words.js'
 
 /** What an argument is, for an error: never throws, whatever it is. */
 export function shown(value: unknown): string {

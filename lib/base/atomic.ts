@@ -88,6 +88,22 @@ export async function writeAtomically(
   await guarded(() => syncDirectory(dirname(target)))
 }
 
+/**
+ * Renames a file, link or folder that was made under another name to where it belongs. A folder that stands there gives way.
+ * @param aside where that goes until it is removed; beside it by default
+ */
+export async function moveIntoPlace(made: string, path: string, aside = `${path}.${process.pid}.old`): Promise<void> {
+  try {
+    await rename(made, path)
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException
+    if (code !== 'ENOTEMPTY' && code !== 'EEXIST' && code !== 'ENOTDIR' && code !== 'EISDIR') throw error
+    await rename(path, aside)
+    await rename(made, path)
+    await rm(aside, { recursive: true, force: true })
+  }
+}
+
 /** {@link writeAtomically} for a small file and a caller that cannot wait. */
 export function writeAtomicallySync(path: string, Failure: Failure, content: string | Uint8Array): void {
   const bytes = typeof content === 'string' ? Buffer.from(content) : content
@@ -130,9 +146,13 @@ function placeOf(path: string): Place {
   const old = statSync(path, { throwIfNoEntry: false })
   if (old && !old.isFile() && !old.isDirectory()) return { target: path }
   const target = targetOf(path)
+  return { target, temporary: temporaryBeside(target), ...(old?.isFile() && { old }) }
+}
+
+/** A new name in a file's folder. */
+export function temporaryBeside(path: string): string {
   // Short, whatever the path: names end at 255 bytes.
-  const name = `.voxtorch-${process.pid}-${Math.random().toString(36).slice(2)}.tmp`
-  return { target, temporary: join(dirname(target), name), ...(old?.isFile() && { old }) }
+  return join(dirname(path), `.voxtorch-${process.pid}-${Math.random().toString(36).slice(2)}.tmp`)
 }
 
 /** The path, or where the symbolic link that it is leads in the end; that file need not be there. */

@@ -1,7 +1,7 @@
 #!/usr/bin/env node
 import { defined } from '../base/check.js'
 import { ConfigError, VoxtorchError } from '../base/errors.js'
-import { nearest } from '../base/nearest.js'
+import { nearest } from '../base/words.js'
 import { type CommandRule, commandRule, helpOf, runCommand } from '../kit/command.js'
 import { SUPPORTED } from '../native/libtorch.js'
 import { packageVersion } from '../native/load.js'

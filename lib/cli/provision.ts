@@ -1,9 +1,10 @@
 import { spawnSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
-import { createWriteStream, existsSync, mkdirSync, readdirSync, renameSync, rmSync } from 'node:fs'
+import { createWriteStream, existsSync, mkdirSync, readdirSync, rmSync } from 'node:fs'
 import { basename, delimiter, dirname, join } from 'node:path'
 import { Readable, Transform } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
+import { moveIntoPlace } from '../base/atomic.js'
 import { LibtorchError } from '../base/errors.js'
 import {
   cacheDirectory,
@@ -113,15 +114,8 @@ export async function atomically(place: string, make: (temporary: string) => Pro
   const temporary = `${place}.${process.pid}.partial`
   try {
     await make(temporary)
-    try {
-      renameSync(temporary, place)
-    } catch {
-      // Something is there: another process was faster, or what we found unusable. The new one is complete.
-      const old = `${place}.${process.pid}.old.partial`
-      renameSync(place, old)
-      renameSync(temporary, place)
-      rmSync(old, { recursive: true, force: true })
-    }
+    // Where something is there, another process was faster, or we found it unusable. The new one is complete.
+    await moveIntoPlace(temporary, place, `${place}.${process.pid}.old.partial`)
   } finally {
     rmSync(temporary, { recursive: true, force: true })
   }

@@ -1,6 +1,6 @@
 import { defined } from '../base/check.js'
 import { ConfigError } from '../base/errors.js'
-import { nearest } from '../base/nearest.js'
+import { nearest } from '../base/words.js'
 import { commandRule } from '../kit/command.js'
 import { type OptionsOf, readOptions } from '../kit/options.js'
 import type { ChatModelLoader, Served, ServeOptions } from '../serve/index.js'

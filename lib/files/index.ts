@@ -1,5 +1,4 @@
 export { readArchive } from './archive.js'
-export { readConfig } from './config.js'
 export { type CsvRow, type ReadCsvOptions, readCsv, readCsvStream } from './csv/csv.js'
 export type { CsvEncoding } from './csv/text.js'
 export { readJson, type WriteJsonOptions, writeJson } from './json/json.js'
@@ -24,4 +23,4 @@ export type {
 } from './safetensors/types.js'
 export type { ArchiveEntry } from './tar.js'
 export { type LoadTorchOptions, loadTorch } from './torch/torch.js'
-export { type ReadYamlOptions, readYaml } from './yaml/yaml.js'
+export { type ReadYamlOptions, readConfig, readYaml } from './yaml/yaml.js'

@@ -1,6 +1,6 @@
 import { optionsOf, shown } from '../base/arguments.js'
 import { ConfigError } from '../base/errors.js'
-import { nearest } from '../base/nearest.js'
+import { nearest } from '../base/words.js'
 import { checkKey, type Kind, kinds } from './keys.js'
 
 /**

@@ -1,7 +1,7 @@
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import { CheckpointError, ConfigError } from '../base/errors.js'
-import { toCamel, toSnake } from '../base/key-case.js'
+import { toCamel, toSnake } from '../base/words.js'
 import { readJson, writeJson } from '../files/json/json.js'
 import { type GenerationConfig, generationConfig } from './config.js'
 import { kinds } from './keys.js'

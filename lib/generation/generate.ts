@@ -1,7 +1,7 @@
 import { optionsOf } from '../base/arguments.js'
 import { misuse, requireSignal, requireWhole } from '../base/check.js'
 import { ConfigError } from '../base/errors.js'
-import { nearest } from '../base/nearest.js'
+import { nearest } from '../base/words.js'
 import { NativeModule, withActiveAdapters } from '../nn/native-module.js'
 import { type Generator, noGrad, scope, type Tensor } from '../tensor/index.js'
 import type { LogitsProcessor, StoppingCriteria } from './callbacks.js'

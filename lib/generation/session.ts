@@ -1,5 +1,5 @@
 import { ConfigError } from '../base/errors.js'
-import { snakeCase } from '../base/key-case.js'
+import { snakeCase } from '../base/words.js'
 import { native } from '../native/addon.js'
 import { op, opAsync } from '../native/call.js'
 import { handleOf } from '../native/handle.js'

@@ -1,6 +1,6 @@
-import { mkdir, readdir, readFile, readlink, rename, rm, stat, symlink } from 'node:fs/promises'
+import { mkdir, readdir, readFile, readlink, rm, stat, symlink } from 'node:fs/promises'
 import { dirname, join, relative } from 'node:path'
-import { writeAtomically } from '../base/atomic.js'
+import { moveIntoPlace, temporaryBeside, writeAtomically } from '../base/atomic.js'
 import { HubError, VoxtorchError } from '../base/errors.js'
 import { parseJson, writeJson } from '../files/json/json.js'
 
@@ -131,10 +131,10 @@ export class RepositoryCache {
     if ((await readlink(pointer).catch(() => '')) === target) return
     await stored(pointer, async () => {
       await mkdir(dirname(pointer), { recursive: true })
-      const temporary = join(dirname(pointer), `.voxtorch-${process.pid}-${Math.random().toString(36).slice(2)}.tmp`)
+      const temporary = temporaryBeside(pointer)
       await symlink(target, temporary)
       try {
-        await rename(temporary, pointer)
+        await moveIntoPlace(temporary, pointer)
       } catch (error) {
         await rm(temporary, { force: true })
         throw error

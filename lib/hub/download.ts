@@ -1,11 +1,13 @@
 import { createHash, type Hash } from 'node:crypto'
 import { constants } from 'node:fs'
-import { type FileHandle, mkdir, open, rename, rm, stat, statfs } from 'node:fs/promises'
+import { type FileHandle, mkdir, open, rm, stat, statfs } from 'node:fs/promises'
 import { dirname } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { moveIntoPlace } from '../base/atomic.js'
 import { HubError } from '../base/errors.js'
+import { Lock, takeLock } from '../base/lock.js'
 import { type HubFile, type RepositoryCache, stored } from './cache.js'
-import { PassingFailure, request, type Wire, withRetries } from './http.js'
-import { withLock } from './lock.js'
+import { cancelIfAborted, PassingFailure, request, type Wire, withRetries } from './http.js'
 
 /**
  * Brings one file into the cache. We do this ourselves because the package's own download starts from zero after a
@@ -184,7 +186,7 @@ class Partial {
 
   async publish(path: string): Promise<void> {
     await this.#handle!.sync()
-    await rename(this.path, path)
+    await moveIntoPlace(this.path, path)
   }
 
   async close(): Promise<void> {
@@ -203,5 +205,26 @@ class Partial {
     this.#hash.update(bytes)
     this.size += bytes.length
     this.count(this.size)
+  }
+}
+
+const POLL = 100
+
+/**
+ * Does something while no other process that asks for the same lock does, on this machine or on one that shares the
+ * folder. Python's huggingface_hub has locks of its own kind: the two need not wait for each other, because both publish
+ * finished files by renaming.
+ */
+async function withLock<T>(path: string, signal: AbortSignal, work: () => Promise<T>): Promise<T> {
+  for (;;) {
+    const lock = takeLock(path, { name: 'download', fromTheLiving: true })
+    if (lock instanceof Lock) {
+      try {
+        return await work()
+      } finally {
+        lock.release()
+      }
+    }
+    await sleep(POLL, undefined, { signal }).catch(() => cancelIfAborted(signal))
   }
 }

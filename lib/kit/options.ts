@@ -1,7 +1,7 @@
 import { Command, CommanderError, InvalidArgumentError, Option } from 'commander'
 import { ConfigError } from '../base/errors.js'
 import { requireForm } from '../base/form.js'
-import { nearest } from '../base/nearest.js'
+import { nearest } from '../base/words.js'
 
 /**
  * What an option takes: `number` and `whole` are at least 0, a `share` is below 1, a `list` is `a,b,c`, `texts` are several

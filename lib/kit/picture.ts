@@ -1,6 +1,4 @@
-/** Text that stands in markup, also between quotes. */
-export const escaped = (text: string): string =>
-  text.replace(/[&<>"]/g, (c) => ({ '&': '&amp;', '<': '&lt;', '>': '&gt;', '"': '&quot;' })[c] as string)
+import { escaped } from '../base/words.js'
 
 /** A place in a picture: a tenth of a unit is fine enough. */
 export const round = (value: number): number => Math.round(value * 10) / 10

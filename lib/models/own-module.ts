@@ -1,8 +1,8 @@
-import { readFile, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { makeDirectory, writeAtomically } from '../base/atomic.js'
 import { misuse, requireFunction, requireObject, requireString } from '../base/check.js'
 import { CheckpointError } from '../base/errors.js'
+import { readCheckpointJson } from '../files/json/json.js'
 import { loadSafetensors, saveSafetensors } from '../files/safetensors/safetensors.js'
 import { Module } from '../nn/module.js'
 import { loadParts, saveParts } from '../peft/parts.js'
@@ -63,7 +63,7 @@ export async function loadPretrained<M extends Module, C extends object>(
   const where = 'loadPretrained'
   requireString(where, 'directory', directory)
   requireFunction(where, 'build', build)
-  const config = await readConfig(join(directory, 'config.json'))
+  const config = await readCheckpointJson(join(directory, 'config.json'))
   const file = join(directory, 'model.safetensors')
   const { tensors } = await loadSafetensors(file)
   let module: M | undefined
@@ -80,19 +80,5 @@ export async function loadPretrained<M extends Module, C extends object>(
     throw new CheckpointError(`${file}: ${error.message}`, { file, missing, unexpected, mismatched, cause: error })
   } finally {
     for (const tensor of Object.values(tensors)) tensor.dispose()
-  }
-}
-
-const LONGEST_CONFIG = 2 ** 24
-
-async function readConfig(file: string): Promise<object> {
-  try {
-    const { size } = await stat(file)
-    if (size > LONGEST_CONFIG) throw new Error(`it has ${size} bytes, more than ${LONGEST_CONFIG}`)
-    const config: unknown = JSON.parse(await readFile(file, 'utf8'))
-    if (typeof config !== 'object' || config === null || Array.isArray(config)) throw new Error('it is not an object')
-    return config
-  } catch (cause) {
-    throw new CheckpointError(`${file} cannot be read as a configuration: ${(cause as Error).message}`, { file, cause })
   }
 }

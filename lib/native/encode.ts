@@ -1,4 +1,5 @@
 import { ConfigError } from '../base/errors.js'
+import { snakeCase } from '../base/words.js'
 import { native } from './addon.js'
 import {
   BIGINT,
@@ -56,7 +57,7 @@ export function putArguments(args: ArrayLike<unknown>): void {
   for (const name in last) {
     const value = last[name]
     if (value === undefined) continue
-    const id = internString(snakeCase(name))
+    const id = internString(snakeName(name))
     if (id === undefined) throw new ConfigError(`'${name}' is not an option of any operator`)
     putCell(KEYWORD, id)
     put(value)
@@ -151,10 +152,10 @@ export function isOptions(value: unknown): value is Record<string, unknown> {
 
 const snakeNames = new Map<string, string>()
 
-function snakeCase(name: string): string {
+function snakeName(name: string): string {
   let snake = snakeNames.get(name)
   if (snake === undefined) {
-    snake = /[a-z]/.test(name) ? name.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`) : name
+    snake = /[a-z]/.test(name) ? snakeCase(name) : name
     if (snakeNames.size < MAX_STRINGS) snakeNames.set(name, snake)
   }
   return snake

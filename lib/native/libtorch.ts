@@ -1,6 +1,8 @@
-import { existsSync, mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, readFileSync } from 'node:fs'
 import { homedir } from 'node:os'
 import { basename, dirname, join, resolve } from 'node:path'
+import { writeAtomicallySync } from '../base/atomic.js'
+import { LibtorchError } from '../base/errors.js'
 
 // Where libtorch is. The same order serves the import of the package, `voxtorch install` and `voxtorch doctor`.
 // An import starts no process, but for one: python3 is asked once and its answer is kept in the user cache.
@@ -170,8 +172,7 @@ function pythonTorch(environment: Environment, options: SearchOptions): { place:
   if (place === '') return { place, reason: `${python} has no package "torch"` }
   try {
     mkdirSync(dirname(record), { recursive: true })
-    writeFileSync(`${record}.${process.pid}`, `${JSON.stringify({ place, python })}\n`)
-    renameSync(`${record}.${process.pid}`, record)
+    writeAtomicallySync(record, LibtorchError, `${JSON.stringify({ place, python })}\n`)
   } catch {
     // A cache that cannot be written costs a question at the next start, nothing else.
   }

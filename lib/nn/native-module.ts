@@ -1,6 +1,6 @@
 import { optionsOf, shown } from '../base/arguments.js'
 import { ConfigError, IndexError, InsufficientMemoryError, OperatorError, ShapeError } from '../base/errors.js'
-import { toSnake } from '../base/key-case.js'
+import { toSnake } from '../base/words.js'
 import { native } from '../native/addon.js'
 import { callNative, op } from '../native/call.js'
 import { registerCallback } from '../native/callbacks.js'

@@ -1,7 +1,6 @@
 import { misuse, requireNumber, requireObject, requireOneOf, requireWhole } from '../base/check.js'
 import { CheckpointError, ConfigError } from '../base/errors.js'
-import { snakeCase, toSnake } from '../base/key-case.js'
-import { nearest } from '../base/nearest.js'
+import { nearest, snakeCase, toSnake } from '../base/words.js'
 import { isStart, type LoraStart } from './start.js'
 import { requireTokenIndices } from './tokens.js'
 

@@ -1,7 +1,8 @@
-import { mkdir, readFile, stat } from 'node:fs/promises'
+import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { writeAtomically } from '../base/atomic.js'
 import { CheckpointError } from '../base/errors.js'
+import { readCheckpointJson } from '../files/json/json.js'
 import { loadSafetensors, saveSafetensors } from '../files/safetensors/safetensors.js'
 import { sameShape } from '../nn/text.js'
 import { noGrad, scope, type Tensor } from '../tensor/index.js'
@@ -9,7 +10,6 @@ import { fromFile, type ResolvedLoraConfig, toFile } from './config.js'
 
 const CONFIG = 'adapter_config.json'
 const WEIGHTS = 'adapter_model.safetensors'
-const LONGEST_CONFIG = 2 ** 24
 
 /** Writes an adapter as peft does. The weights come first, so a directory with a configuration is whole. */
 export async function writeAdapter(
@@ -36,7 +36,7 @@ export interface AdapterFile {
 
 /** Reads a directory that peft or `writeAdapter` wrote. @throws CheckpointError naming the file */
 export async function readAdapter(directory: string): Promise<AdapterFile> {
-  const config = fromFile(await readJson(join(directory, CONFIG)), join(directory, CONFIG))
+  const config = fromFile(await readCheckpointJson(join(directory, CONFIG)), join(directory, CONFIG))
   const file = join(directory, WEIGHTS)
   const { tensors } = await loadSafetensors(file)
   return { file, config, tensors }
@@ -88,13 +88,3 @@ const repeated = /\.(original_module|modules_to_save)\.(.*\.)?bias$/
 
 const some = (names: string[]): string =>
   names.length > 6 ? `${names.slice(0, 6).join(', ')} and ${names.length - 6} more` : names.join(', ')
-
-async function readJson(file: string): Promise<unknown> {
-  try {
-    const { size } = await stat(file)
-    if (size > LONGEST_CONFIG) throw new Error(`it has ${size} bytes, more than ${LONGEST_CONFIG}`)
-    return JSON.parse(await readFile(file, 'utf8'))
-  } catch (cause) {
-    throw new CheckpointError(`${file} cannot be read as a configuration: ${(cause as Error).message}`, { file, cause })
-  }
-}

@@ -1,4 +1,4 @@
-import { nearest } from '../base/nearest.js'
+import { nearest } from '../base/words.js'
 import { ApiError, badRequest } from './api-error.js'
 import { decodeAudio, type EncodedAudio, encodedAudio } from './audio-part.js'
 import type { ChatAnswerOptions, ChatPart, ChatTurn } from './chat-model.js'

@@ -1,7 +1,7 @@
 import { isIP } from 'node:net'
 import { misuse, requireNumber, requireObject, requireString, requireWhole } from '../base/check.js'
 import { ConfigError } from '../base/errors.js'
-import { nearest } from '../base/nearest.js'
+import { nearest } from '../base/words.js'
 import type { ChatModel } from './chat-model.js'
 
 /** What a server refuses, and how long it waits. Sizes in bytes, times in seconds. */

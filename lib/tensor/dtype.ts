@@ -47,31 +47,120 @@ interface DTypeFacts {
   readonly kind: 'float' | 'integer' | 'bool' | 'complex'
   /** How JavaScript sees its bytes; null where it must be converted to float32 first. */
   readonly view: View | null
+  /** What numpy calls it: kind and bytes; undefined where numpy has none. */
+  readonly numpy?: string
+  /** What safetensors calls it. */
+  readonly safetensors?: string
+  /** torch's class of its storages; newer dtypes have none of their own. */
+  readonly storage?: string
 }
 
 const facts: Record<DType, DTypeFacts> = {
-  uint8: { code: 0, bytes: 1, kind: 'integer', view: Uint8Array },
-  int8: { code: 1, bytes: 1, kind: 'integer', view: Int8Array },
-  int16: { code: 2, bytes: 2, kind: 'integer', view: Int16Array },
-  int32: { code: 3, bytes: 4, kind: 'integer', view: Int32Array },
-  int64: { code: 4, bytes: 8, kind: 'integer', view: BigInt64Array },
-  float16: { code: 5, bytes: 2, kind: 'float', view: null },
-  float32: { code: 6, bytes: 4, kind: 'float', view: Float32Array },
-  float64: { code: 7, bytes: 8, kind: 'float', view: Float64Array },
+  uint8: {
+    code: 0,
+    bytes: 1,
+    kind: 'integer',
+    view: Uint8Array,
+    numpy: 'u1',
+    safetensors: 'U8',
+    storage: 'ByteStorage',
+  },
+  int8: { code: 1, bytes: 1, kind: 'integer', view: Int8Array, numpy: 'i1', safetensors: 'I8', storage: 'CharStorage' },
+  int16: {
+    code: 2,
+    bytes: 2,
+    kind: 'integer',
+    view: Int16Array,
+    numpy: 'i2',
+    safetensors: 'I16',
+    storage: 'ShortStorage',
+  },
+  int32: {
+    code: 3,
+    bytes: 4,
+    kind: 'integer',
+    view: Int32Array,
+    numpy: 'i4',
+    safetensors: 'I32',
+    storage: 'IntStorage',
+  },
+  int64: {
+    code: 4,
+    bytes: 8,
+    kind: 'integer',
+    view: BigInt64Array,
+    numpy: 'i8',
+    safetensors: 'I64',
+    storage: 'LongStorage',
+  },
+  float16: { code: 5, bytes: 2, kind: 'float', view: null, numpy: 'f2', safetensors: 'F16', storage: 'HalfStorage' },
+  float32: {
+    code: 6,
+    bytes: 4,
+    kind: 'float',
+    view: Float32Array,
+    numpy: 'f4',
+    safetensors: 'F32',
+    storage: 'FloatStorage',
+  },
+  float64: {
+    code: 7,
+    bytes: 8,
+    kind: 'float',
+    view: Float64Array,
+    numpy: 'f8',
+    safetensors: 'F64',
+    storage: 'DoubleStorage',
+  },
   complex32: { code: 8, bytes: 4, kind: 'complex', view: null },
-  complex64: { code: 9, bytes: 8, kind: 'complex', view: Float32Array },
-  complex128: { code: 10, bytes: 16, kind: 'complex', view: Float64Array },
-  bool: { code: 11, bytes: 1, kind: 'bool', view: Uint8Array },
-  bfloat16: { code: 15, bytes: 2, kind: 'float', view: null },
-  float8_e5m2: { code: 23, bytes: 1, kind: 'float', view: null },
-  float8_e4m3fn: { code: 24, bytes: 1, kind: 'float', view: null },
-  uint16: { code: 27, bytes: 2, kind: 'integer', view: Uint16Array },
-  uint32: { code: 28, bytes: 4, kind: 'integer', view: Uint32Array },
-  uint64: { code: 29, bytes: 8, kind: 'integer', view: BigUint64Array },
+  complex64: {
+    code: 9,
+    bytes: 8,
+    kind: 'complex',
+    view: Float32Array,
+    numpy: 'c8',
+    safetensors: 'C64',
+    storage: 'ComplexFloatStorage',
+  },
+  complex128: {
+    code: 10,
+    bytes: 16,
+    kind: 'complex',
+    view: Float64Array,
+    numpy: 'c16',
+    storage: 'ComplexDoubleStorage',
+  },
+  bool: {
+    code: 11,
+    bytes: 1,
+    kind: 'bool',
+    view: Uint8Array,
+    numpy: 'b1',
+    safetensors: 'BOOL',
+    storage: 'BoolStorage',
+  },
+  bfloat16: { code: 15, bytes: 2, kind: 'float', view: null, safetensors: 'BF16', storage: 'BFloat16Storage' },
+  float8_e5m2: { code: 23, bytes: 1, kind: 'float', view: null, safetensors: 'F8_E5M2' },
+  float8_e4m3fn: { code: 24, bytes: 1, kind: 'float', view: null, safetensors: 'F8_E4M3' },
+  uint16: { code: 27, bytes: 2, kind: 'integer', view: Uint16Array, numpy: 'u2', safetensors: 'U16' },
+  uint32: { code: 28, bytes: 4, kind: 'integer', view: Uint32Array, numpy: 'u4', safetensors: 'U32' },
+  uint64: { code: 29, bytes: 8, kind: 'integer', view: BigUint64Array, numpy: 'u8', safetensors: 'U64' },
 }
 
 const names: (DType | undefined)[] = []
 for (const name of Object.keys(facts) as DType[]) names[facts[name].code] = name
+
+/** All there are. */
+export const dtypes = Object.keys(facts) as readonly DType[]
+
+/** The dtypes by what another format calls them. */
+export const dtypesBy = (format: 'numpy' | 'safetensors' | 'storage'): Map<string, DType> =>
+  new Map(
+    dtypes.flatMap((dtype) => {
+      const name = facts[dtype][format]
+      return name === undefined ? [] : [[name, dtype]]
+    }),
+  )
 
 export function dtypeFacts(dtype: DType): DTypeFacts {
   const found = typeof dtype === 'string' ? facts[dtype] : undefined

@@ -1,5 +1,6 @@
 import { type FileHandle, open } from 'node:fs/promises'
 import { DataError, VoxtorchError } from '../base/errors.js'
+import { parseJson } from '../files/json/json.js'
 
 /** Tokenizer files are hostile: what one may hold is checked before it is parsed. The largest published are 35 MB. */
 const MAX_BYTES = 64 << 20
@@ -36,9 +37,9 @@ export async function readBytes(path: string): Promise<Buffer> {
   }
 }
 
-/** Reads JSON, see {@link parseJson}. */
+/** Reads JSON whose depth and number of values are bounded before memory is taken for them. */
 export async function readJson(path: string): Promise<unknown> {
-  return parseJson(await readBytes(path), path)
+  return parseJson([await readBytes(path)], path, { depth: MAX_DEPTH, values: MAX_VALUES })
 }
 
 /** UTF-8 text without a byte order mark. */
@@ -47,53 +48,5 @@ export function decodeText(bytes: Uint8Array, file: string): string {
     return new TextDecoder('utf-8', { fatal: true }).decode(bytes)
   } catch (cause) {
     throw new DataError(`${file} is not UTF-8 text`, { file, cause })
-  }
-}
-
-/**
- * Parses JSON whose depth and number of values are bounded before the parser takes memory for them.
- * @throws DataError with the fields `file` and, where known, `byte`
- */
-export function parseJson(bytes: Uint8Array, file: string): unknown {
-  requireModest(bytes, file)
-  try {
-    return JSON.parse(decodeText(bytes, file))
-  } catch (cause) {
-    if (cause instanceof VoxtorchError) throw cause
-    throw new DataError(`${file} is not JSON: ${(cause as Error).message}`, { file, cause })
-  }
-}
-
-function requireModest(bytes: Uint8Array, file: string): void {
-  let depth = 0
-  let values = 0
-  let inText = false
-  for (let i = 0; i < bytes.length; i++) {
-    const byte = bytes[i]
-    if (inText) {
-      if (byte === 0x5c) i++
-      else if (byte === 0x22) inText = false
-      continue
-    }
-    switch (byte) {
-      case 0x22:
-        inText = true
-        break
-      case 0x5b:
-      case 0x7b:
-        values++
-        if (++depth > MAX_DEPTH) {
-          throw new DataError(`${file} nests deeper than ${MAX_DEPTH} levels at byte ${i}`, { file, byte: i })
-        }
-        break
-      case 0x5d:
-      case 0x7d:
-        depth--
-        break
-      case 0x2c:
-        if (++values > MAX_VALUES) {
-          throw new DataError(`${file} has more than ${MAX_VALUES} values by byte ${i}`, { file, byte: i })
-        }
-    }
   }
 }

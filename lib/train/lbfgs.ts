@@ -8,7 +8,7 @@ import {
   requireWhole,
 } from '../base/check.js'
 import { CheckpointError, ConfigError } from '../base/errors.js'
-import { snakeCase } from '../base/key-case.js'
+import { snakeCase } from '../base/words.js'
 import { cat, enableGrad, noGrad, scope, Tensor } from '../tensor/index.js'
 import { keepForever } from '../tensor/scope.js'
 import { dense } from './gradients.js'

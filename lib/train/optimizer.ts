@@ -1,6 +1,6 @@
 import { listOf, misuse, requireNumber, requireObject, requireOptions } from '../base/check.js'
 import { CheckpointError, ConfigError } from '../base/errors.js'
-import { snakeCase } from '../base/key-case.js'
+import { snakeCase } from '../base/words.js'
 import { opAsync } from '../native/call.js'
 import { noGrad, scope, Tensor, zeros } from '../tensor/index.js'
 import { keepForever } from '../tensor/scope.js'

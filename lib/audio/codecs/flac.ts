@@ -1,5 +1,6 @@
 import { Bits } from './bits.js'
 import { type Decoded, type Decoder, OutOfBits, Waiting } from './decoder.js'
+import type { Packet, PacketDecoder } from './ogg.js'
 
 interface StreamInfo {
   sampleRate: number
@@ -303,4 +304,25 @@ function crc16(bytes: Uint8Array, end: number): number {
   let sum = 0
   for (let i = 0; i < end; i += 1) sum = ((sum << 8) & 0xffff) ^ table16[(sum >> 8) ^ bytes[i]!]!
   return sum
+}
+
+/** What stands before 'fLaC' in the first packet (RFC 9639, section 10.1). */
+const PREFIX = 9
+
+/** FLAC in Ogg: each packet holds a block of the header, or a frame. */
+export class OggFlacDecoder implements PacketDecoder {
+  readonly #flac = new FlacDecoder()
+  #first = true
+
+  decode({ bytes, last }: Packet): Decoded | undefined {
+    this.#flac.feed(this.#first ? bytes.subarray(PREFIX) : bytes)
+    this.#first = false
+    const decoded = this.#flac.next()
+    if (last) {
+      this.#flac.end()
+      // Compares the number of samples with what the header promises.
+      this.#flac.next()
+    }
+    return decoded
+  }
 }

@@ -1,7 +1,7 @@
 import { misuse, requireOneOf, requireOptions, requireString, requireWhole } from '../../base/check.js'
 import { DataError } from '../../base/errors.js'
 import { heapHolds, listMayGrow, tooMuch } from '../../base/heap.js'
-import { nearest } from '../../base/nearest.js'
+import { nearest } from '../../base/words.js'
 import { quoted } from '../byte-source.js'
 import { type Chunks, chunksOf, faultIn } from '../text.js'
 import { type CsvFields, CsvRows, type RowSettings } from './rows.js'

@@ -1,10 +1,10 @@
 import { writeAtomically } from '../../base/atomic.js'
 import { misuse, requireOptions, requireString, requireWhole } from '../../base/check.js'
-import { DataError } from '../../base/errors.js'
+import { CheckpointError, DataError } from '../../base/errors.js'
 import { LONGEST_STRING } from '../../base/heap.js'
 import { type Chunks, chunksOf, countLines, faultIn, refuseNul, utf8, withoutMark } from '../text.js'
 import { JsonFault, parseCarefully } from './parse.js'
-import { JsonScan, MAX_DEPTH } from './scan.js'
+import { type JsonLimits, JsonScan, MAX_DEPTH } from './scan.js'
 import { stringifyJson } from './write.js'
 
 /**
@@ -21,8 +21,8 @@ export async function readJson(path: string): Promise<unknown> {
 }
 
 /** The value of JSON that comes in pieces. `file` is what errors call it. */
-export async function parseJson(chunks: Chunks, file: string): Promise<unknown> {
-  const scan = new JsonScan()
+export async function parseJson(chunks: Chunks, file: string, limits: JsonLimits = {}): Promise<unknown> {
+  const scan = new JsonScan(limits)
   const parts: Uint8Array[] = []
   let line = 1
   let offset = 0
@@ -30,7 +30,7 @@ export async function parseJson(chunks: Chunks, file: string): Promise<unknown> 
     refuseNul(chunk, file, line, offset)
     const deep = scan.push(chunk)
     if (deep >= 0) {
-      throw faultIn(file, `nested deeper than ${MAX_DEPTH} levels`, {
+      throw faultIn(file, `nested deeper than ${limits.depth ?? MAX_DEPTH} levels`, {
         line: line + countLines(chunk.subarray(0, deep)),
         byte: offset + deep,
       })
@@ -42,6 +42,21 @@ export async function parseJson(chunks: Chunks, file: string): Promise<unknown> 
   refuseTooMuch(scan, file)
   const text = utf8(withoutMark(Buffer.concat(parts)), file)
   return jsonValue(text, scan.wide, file)
+}
+
+/** Of a checkpoint's configurations. */
+const LONGEST_CONFIG = 2 ** 24
+
+/** The object in a small file that belongs to a checkpoint. @throws CheckpointError naming the file */
+export async function readCheckpointJson(path: string): Promise<Record<string, unknown>> {
+  try {
+    const value = await parseJson(chunksOf(path, LONGEST_CONFIG), path)
+    if (typeof value !== 'object' || value === null || Array.isArray(value)) throw new Error('it is not an object')
+    return value as Record<string, unknown>
+  } catch (cause) {
+    const { message } = cause as Error
+    throw new CheckpointError(`${path} cannot be read as a configuration: ${message}`, { file: path, cause })
+  }
 }
 
 /** Throws for JSON that would fill V8's heap, which ends the process. */

@@ -19,6 +19,13 @@ const KIND_BITS = 25
 /** Kinds are counted in texts longer than this, where they may matter. */
 const LONG = 2 ** 20
 
+/** What a file of one kind may hold; less than others. */
+export interface JsonLimits {
+  depth?: number
+  /** Values in lists and objects, and these. */
+  values?: number
+}
+
 /**
  * A quick look over JSON's bytes before anything is built from them: how deep they nest, how much memory they will take,
  * and whether a number has so many digits that it may not fit a double. Says nothing about the grammar.
@@ -27,6 +34,8 @@ export class JsonScan {
   /** Some whole number has 16 digits or more. */
   wide = false
   #depth = 0
+  #values = 0
+  readonly #limits: JsonLimits
   #inString = false
   #escaped = false
   #digits = 0
@@ -41,6 +50,10 @@ export class JsonScan {
   /** One bit for each key seen, by its hash. */
   #kinds: Uint32Array | undefined
 
+  constructor(limits: JsonLimits = {}) {
+    this.#limits = limits
+  }
+
   /** Looks at the next bytes; returns the index of the one that nests too deep, or -1. */
   push(bytes: Uint8Array): number {
     let inString = this.#inString
@@ -51,6 +64,7 @@ export class JsonScan {
     let cost = this.#cost
     let hash = this.#hash
     const commas = this.#commas
+    const deepest = this.#limits.depth ?? MAX_DEPTH
     this.#length += bytes.length
     if (this.#length > LONG) this.#kinds ??= new Uint32Array(2 ** (KIND_BITS - 5))
     const kinds = this.#kinds
@@ -87,11 +101,13 @@ export class JsonScan {
         }
       } else if (byte === 0x2c) {
         const count = ++commas[depth]!
+        this.#values++
         const inList = this.#isList[depth]!
         cost += inList || count < MANY_KEYS ? ELEMENT : OWN_KEY
         if (count >= (inList ? LONGEST_LIST : LARGEST_MAP)) this.#crowded = true
       } else if (byte === 0x5b || byte === 0x7b) {
-        if (++depth > MAX_DEPTH) return i
+        if (++depth > deepest) return i
+        this.#values++
         commas[depth] = 0
         this.#isList[depth] = byte === 0x5b
         cost += COLLECTION
@@ -109,6 +125,8 @@ export class JsonScan {
 
   /** Why what was looked at must not be built, if it must not: it would end the process. */
   tooMuch(): string | undefined {
+    const { values = Number.POSITIVE_INFINITY } = this.#limits
+    if (this.#values > values) return `it holds more than ${values} values`
     return this.#crowded || (this.#cost > 2 ** 20 && !heapHolds(this.#cost)) ? tooMuch() : undefined
   }
 }

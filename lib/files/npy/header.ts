@@ -1,4 +1,4 @@
-import type { DType } from '../../tensor/dtype.js'
+import { type DType, dtypeFacts, dtypesBy } from '../../tensor/dtype.js'
 import { type ByteSource, quoted } from '../byte-source.js'
 
 /**
@@ -26,23 +26,7 @@ const MAX_DIMS = 64
 // libtorch computes strides from sizes without looking, also where one of them is 0.
 const MAX_SPAN = 2 ** 47
 
-const dtypes: Record<string, DType> = {
-  b1: 'bool',
-  i1: 'int8',
-  i2: 'int16',
-  i4: 'int32',
-  i8: 'int64',
-  u1: 'uint8',
-  u2: 'uint16',
-  u4: 'uint32',
-  u8: 'uint64',
-  f2: 'float16',
-  f4: 'float32',
-  f8: 'float64',
-  c8: 'complex64',
-  c16: 'complex128',
-}
-const codes = new Map(Object.entries(dtypes).map(([code, dtype]) => [dtype, code]))
+const dtypes = dtypesBy('numpy')
 
 /** @throws the source's error for anything that is not a head that numpy writes, or elements that have no dtype here */
 export async function readNpyHeader(source: ByteSource): Promise<NpyHeader> {
@@ -147,9 +131,8 @@ function elementsOf(source: ByteSource, descr: string): NpyElements {
   const swapped = order === '>'
   const number = Number(digits)
   if (parts !== null && digits !== '') {
-    const code = `${letter}${number}`
-    if (Object.hasOwn(dtypes, code))
-      return { kind: 'number', dtype: dtypes[code]!, bytes: Number(code.slice(1)), swapped }
+    const dtype = dtypes.get(`${letter}${number}`)
+    if (dtype !== undefined) return { kind: 'number', dtype, bytes: number, swapped }
     if (letter === 'U') return { kind: 'text', encoding: 'utf32', bytes: 4 * number, swapped }
     if (letter === 'S') return { kind: 'text', encoding: 'latin1', bytes: number, swapped: false }
   }
@@ -159,12 +142,12 @@ function elementsOf(source: ByteSource, descr: string): NpyElements {
 
 /** Whether numpy has a dtype for it. */
 export function isNpyDType(dtype: DType): boolean {
-  return codes.has(dtype)
+  return dtypeFacts(dtype).numpy !== undefined
 }
 
 /** The head that numpy itself writes, byte for byte; null for a dtype that numpy does not have. */
 export function buildNpyHeader(dtype: DType, shape: readonly number[]): Uint8Array {
-  const code = codes.get(dtype)!
+  const code = dtypeFacts(dtype).numpy!
   const order = code.endsWith('1') && !code.startsWith('c') ? '|' : '<'
   const sizes = shape.length === 1 ? `(${shape[0]},)` : `(${shape.join(', ')})`
   let text = `{'descr': '${order}${code}', 'fortran_order': False, 'shape': ${sizes}, }`

@@ -1,5 +1,5 @@
 import { heapHolds, LONGEST_LIST, tooMuch } from '../../base/heap.js'
-import type { DType } from '../../tensor/dtype.js'
+import { type DType, dtypesBy } from '../../tensor/dtype.js'
 import { bytesOf, callable, type Globals, marker } from './builtins.js'
 import { Payload } from './feed.js'
 import { Buildable, Callable, Marker, type Site } from './objects.js'
@@ -7,22 +7,7 @@ import { narrowed } from './text.js'
 
 /** numpy's arrays, scalars and dtypes in pickles: the forms of numpy 1 and 2, and `_frombuffer` of protocol 5. */
 
-const numeric: Record<string, DType> = {
-  b1: 'bool',
-  i1: 'int8',
-  i2: 'int16',
-  i4: 'int32',
-  i8: 'int64',
-  u1: 'uint8',
-  u2: 'uint16',
-  u4: 'uint32',
-  u8: 'uint64',
-  f2: 'float16',
-  f4: 'float32',
-  f8: 'float64',
-  c8: 'complex64',
-  c16: 'complex128',
-}
+const numeric = dtypesBy('numpy')
 
 /** A numpy dtype: a number type, `U` and `S` texts of a fixed width, or `O` for Python objects. */
 export class NumpyDType extends Buildable {
@@ -35,7 +20,7 @@ export class NumpyDType extends Buildable {
     super()
     const match = /^([<>|=]?)([a-zA-Z?])(\d{0,9})$/.exec(code === '?' ? 'b1' : code)
     const [, order, letter = '', digits = ''] = match ?? []
-    this.dtype = Object.hasOwn(numeric, letter + digits) ? numeric[letter + digits] : undefined
+    this.dtype = numeric.get(letter + digits)
     if (this.dtype === undefined && !['U', 'S', 'O'].includes(letter)) throw unreadable(code, site)
     this.kind = this.dtype === undefined ? (letter as 'U' | 'S' | 'O') : 'number'
     this.bigEndian = order === '>'

@@ -1,4 +1,4 @@
-import { type DType, dtypeFacts } from '../../tensor/dtype.js'
+import { type DType, dtypeFacts, dtypes, dtypesBy } from '../../tensor/dtype.js'
 import { callable, type Globals, marker } from './builtins.js'
 import type { Payload } from './feed.js'
 import { Callable, Marker, PyDict, type Site } from './objects.js'
@@ -57,47 +57,11 @@ export class TorchTensor {
   }
 }
 
-const storageTypes: Record<string, DType> = {
-  FloatStorage: 'float32',
-  DoubleStorage: 'float64',
-  HalfStorage: 'float16',
-  BFloat16Storage: 'bfloat16',
-  LongStorage: 'int64',
-  IntStorage: 'int32',
-  ShortStorage: 'int16',
-  CharStorage: 'int8',
-  ByteStorage: 'uint8',
-  BoolStorage: 'bool',
-  ComplexFloatStorage: 'complex64',
-  ComplexDoubleStorage: 'complex128',
-}
-
-const dtypes: readonly DType[] = [
-  'float32',
-  'float64',
-  'float16',
-  'bfloat16',
-  'int64',
-  'int32',
-  'int16',
-  'int8',
-  'uint8',
-  'uint16',
-  'uint32',
-  'uint64',
-  'bool',
-  'complex32',
-  'complex64',
-  'complex128',
-  'float8_e4m3fn',
-  'float8_e5m2',
-]
-
 /** What a storage type or dtype stands for. */
 const meaning = new Map<unknown, DType>()
 const known: [string, Callable | Marker][] = []
 
-for (const [name, dtype] of Object.entries(storageTypes)) {
+for (const [name, dtype] of dtypesBy('storage')) {
   for (const module of ['torch', 'torch.cuda', 'torch.storage']) known.push(meaningful(module, name, dtype))
 }
 for (const name of ['UntypedStorage', '_UntypedStorage']) {

@@ -1,5 +1,5 @@
 import { CheckpointError } from '../../base/errors.js'
-import type { DType } from '../../tensor/dtype.js'
+import { type DType, dtypeFacts, dtypesBy } from '../../tensor/dtype.js'
 import { type ByteSource, quoted } from '../byte-source.js'
 import { placeBytes } from '../file-tensors.js'
 import { JsonReader } from '../json/reader.js'
@@ -10,24 +10,11 @@ import type { SafetensorsEntry, SafetensorsHeader } from './types.js'
  * endian, and a JSON object that gives each tensor's dtype, shape and bytes. Everything it says is checked here.
  */
 
-/** Every dtype of the format, with its size in bits. */
+/** Every dtype of the format, with its size in bits: ours, and those that libtorch has no counterpart of. */
 const formats = new Map<string, { bits: number; dtype: DType | null }>([
-  ['F64', { bits: 64, dtype: 'float64' }],
-  ['F32', { bits: 32, dtype: 'float32' }],
-  ['F16', { bits: 16, dtype: 'float16' }],
-  ['BF16', { bits: 16, dtype: 'bfloat16' }],
-  ['I64', { bits: 64, dtype: 'int64' }],
-  ['I32', { bits: 32, dtype: 'int32' }],
-  ['I16', { bits: 16, dtype: 'int16' }],
-  ['I8', { bits: 8, dtype: 'int8' }],
-  ['U8', { bits: 8, dtype: 'uint8' }],
-  ['U16', { bits: 16, dtype: 'uint16' }],
-  ['U32', { bits: 32, dtype: 'uint32' }],
-  ['U64', { bits: 64, dtype: 'uint64' }],
-  ['BOOL', { bits: 8, dtype: 'bool' }],
-  ['C64', { bits: 64, dtype: 'complex64' }],
-  ['F8_E4M3', { bits: 8, dtype: 'float8_e4m3fn' }],
-  ['F8_E5M2', { bits: 8, dtype: 'float8_e5m2' }],
+  ...[...dtypesBy('safetensors')].map(
+    ([format, dtype]) => [format, { bits: 8 * dtypeFacts(dtype).bytes, dtype }] as const,
+  ),
   ['F8_E4M3FNUZ', { bits: 8, dtype: null }],
   ['F8_E5M2FNUZ', { bits: 8, dtype: null }],
   ['F8_E8M0', { bits: 8, dtype: null }],
@@ -35,7 +22,6 @@ const formats = new Map<string, { bits: number; dtype: DType | null }>([
   ['F6_E3M2', { bits: 6, dtype: null }],
   ['F4', { bits: 4, dtype: null }],
 ])
-const formatOf = new Map([...formats].flatMap(([format, { dtype }]) => (dtype === null ? [] : [[dtype, format]])))
 
 const MAX_HEADER = 100_000_000
 // libtorch computes strides from sizes without looking, also where one of them is 0.
@@ -145,7 +131,7 @@ export function buildHeader(
   let offset = 0
   for (const { name, dtype, shape } of entries) {
     const end = offset + placeBytes({ dtype, shape })
-    header[name] = { dtype: formatOf.get(dtype), shape, data_offsets: [offset, end] }
+    header[name] = { dtype: dtypeFacts(dtype).safetensors, shape, data_offsets: [offset, end] }
     offset = end
   }
   const json = Buffer.from(JSON.stringify(header))
@@ -164,5 +150,5 @@ export function buildHeader(
 
 /** Whether the format has a name for a dtype. */
 export function isSafetensorsDType(dtype: DType): boolean {
-  return formatOf.has(dtype)
+  return dtypeFacts(dtype).safetensors !== undefined
 }

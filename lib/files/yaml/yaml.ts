@@ -1,4 +1,7 @@
+import { extname } from 'node:path'
 import { misuse, requireOptions, requireString, requireWhole } from '../../base/check.js'
+import { ConfigError } from '../../base/errors.js'
+import { readJson } from '../json/json.js'
 import { chunksOf } from '../text.js'
 
 export interface ReadYamlOptions {
@@ -36,4 +39,16 @@ export async function readYaml(path: string, options: ReadYamlOptions = {}): Pro
   // Loaded with the package `yaml` on first use: it takes a tenth of the time that this library takes to load.
   const { parseYaml } = await import('./parse.js')
   return parseYaml(chunksOf(path, MAX_BYTES), path, maxTokens)
+}
+
+/**
+ * Reads a configuration by its extension: `.json` with `readJson`, `.yaml` and `.yml` with `readYaml`.
+ * @throws ConfigError for another extension; DataError as the readers do
+ */
+export async function readConfig(path: string): Promise<unknown> {
+  requireString('readConfig', 'path', path)
+  const extension = extname(path).toLowerCase()
+  if (extension === '.json') return readJson(path)
+  if (extension === '.yaml' || extension === '.yml') return readYaml(path)
+  throw new ConfigError(`${path}: a configuration ends in .json, .yaml or .yml, not in '${extension}'`, { file: path })
 }

@@ -1,5 +1,5 @@
 import { type Audio, type AudioInput, kaldiFbank, readAudio, resample } from '../../audio/index.js'
-import type { LongAudio } from '../../audio/long.js'
+import type { LongAudio } from '../../audio/read.js'
 import { misuse } from '../../base/check.js'
 import { DataError } from '../../base/errors.js'
 import { scope, Tensor, zeros } from '../../tensor/index.js'

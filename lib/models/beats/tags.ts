@@ -1,4 +1,4 @@
-import { LONG_AUDIO, type LongAudio } from '../../audio/long.js'
+import { LONG_AUDIO, type LongAudio } from '../../audio/read.js'
 import { requireNumber, requireOneOf, requireOptions, requireWhole } from '../../base/check.js'
 import { DataError } from '../../base/errors.js'
 import { noGrad, scope, type Tensor } from '../../tensor/index.js'

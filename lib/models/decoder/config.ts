@@ -1,6 +1,6 @@
 import { misuse } from '../../base/check.js'
 import { ConfigError } from '../../base/errors.js'
-import { toCamel, toSnake } from '../../base/key-case.js'
+import { toCamel, toSnake } from '../../base/words.js'
 import { isConfiguration } from '../../nn/native-module.js'
 import { configOf, type NetworkConfig } from '../network.js'
 

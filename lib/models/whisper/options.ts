@@ -2,7 +2,7 @@ import { type Audio, logMelSpectrogram, readAudio, resample } from '../../audio/
 import { optionsOf, shown } from '../../base/arguments.js'
 import { requireSignal } from '../../base/check.js'
 import { ConfigError } from '../../base/errors.js'
-import { nearest } from '../../base/nearest.js'
+import { nearest } from '../../base/words.js'
 import type { GenerationConfig } from '../../generation/config.js'
 import { type Generator, noGrad, scope, Tensor, tensor } from '../../tensor/index.js'
 import { melBinsOf, windowOf } from './config.js'

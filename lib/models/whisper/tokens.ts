@@ -1,7 +1,7 @@
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import { ConfigError } from '../../base/errors.js'
-import { nearest } from '../../base/nearest.js'
+import { nearest } from '../../base/words.js'
 import type { Tokenizer } from '../../text/index.js'
 import { readConfig } from '../pretrained.js'
 import type { WhisperConfig } from './config.js'

@@ -1,7 +1,7 @@
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import { ConfigError } from '../../base/errors.js'
-import { toSnake } from '../../base/key-case.js'
+import { toSnake } from '../../base/words.js'
 import { writeJson } from '../../files/json/json.js'
 import { type GenerationConfig, generationConfig } from '../../generation/config.js'
 import { readGenerationConfig } from '../../generation/files.js'

@@ -2,9 +2,8 @@ import { quoted } from '../../files/byte-source.js'
 import { toByteCharacters } from '../byte-level.js'
 import type { Fields } from '../fields.js'
 import { Merges } from './merges.js'
-import { byteTokens, noTokens, type TokenModel, type Tokens, Vocabulary, widthAt } from './model.js'
+import { byteTokens, noTokens, readVocabulary, type TokenModel, type Tokens, Vocabulary, widthAt } from './model.js'
 import { PairMap } from './pair-map.js'
-import { readVocabulary } from './vocabulary.js'
 import { WordCache } from './word-cache.js'
 
 export interface BpeOptions {

@@ -1,3 +1,5 @@
+import { quoted } from '../../files/byte-source.js'
+import type { Fields } from '../fields.js'
 /** Tokens of one text, in three columns. Offsets are UTF-16 units of the text that was given to `tokenize`. */
 export interface Tokens {
   ids: number[]
@@ -57,4 +59,20 @@ const encoder = new TextEncoder()
 /** The names that stand for the bytes of a text where the vocabulary lacks it: `<0xE2>`. */
 export function byteTokens(text: string): string[] {
   return Array.from(encoder.encode(text), (byte) => `<0x${byte.toString(16).toUpperCase().padStart(2, '0')}>`)
+}
+
+const MAX_ID = 2 ** 30
+
+/** `vocab` as an object of tokens and ids. */
+export function readVocabulary(fields: Fields): Map<string, number> {
+  const vocab = fields.object('vocab')
+  const ids = new Map<string, number>()
+  for (const token of Object.keys(vocab.values)) {
+    const id = vocab.values[token]
+    if (!Number.isInteger(id) || (id as number) < 0 || (id as number) > MAX_ID) {
+      throw vocab.error(quoted(token), 'an id', id)
+    }
+    ids.set(token, id as number)
+  }
+  return ids
 }

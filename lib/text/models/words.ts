@@ -1,6 +1,5 @@
 import type { Fields } from '../fields.js'
-import { type TokenModel, type Tokens, Vocabulary, widthAt } from './model.js'
-import { readVocabulary } from './vocabulary.js'
+import { readVocabulary, type TokenModel, type Tokens, Vocabulary, widthAt } from './model.js'
 
 abstract class WordModel implements TokenModel {
   abstract readonly kind: 'WordPiece' | 'WordLevel'

@@ -1,6 +1,6 @@
 import { misuse, requireObject } from '../../base/check.js'
 import { ConfigError } from '../../base/errors.js'
-import { nearest } from '../../base/nearest.js'
+import { nearest } from '../../base/words.js'
 import type { Module } from '../../nn/index.js'
 import type { ResolvedArguments } from './arguments.js'
 import type { TrainerOptimizer } from './optimizing.js'

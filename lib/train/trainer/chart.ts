@@ -1,3 +1,4 @@
+import { escaped } from '../../base/words.js'
 /** A curve: its name, and its points as [step, value]. */
 export interface Series {
   name: string
@@ -82,6 +83,3 @@ function apart(places: number[]): number[] {
   })
   return moved
 }
-
-const escaped = (text: string) =>
-  text.replace(/[&<>"]/g, (c) => ({ '&': '&amp;', '<': '&lt;', '>': '&gt;', '"': '&quot;' })[c] as string)

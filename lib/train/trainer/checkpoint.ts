@@ -1,6 +1,6 @@
 import { existsSync } from 'node:fs'
-import { rename } from 'node:fs/promises'
 import { basename, dirname, join, resolve } from 'node:path'
+import { moveIntoPlace } from '../../base/atomic.js'
 import { CheckpointError, DataError, DistributedError, VoxtorchError } from '../../base/errors.js'
 import { readJson } from '../../files/json/json.js'
 import type { Module } from '../../nn/index.js'
@@ -143,7 +143,7 @@ export async function resume(paths: readonly string[], run: Run): Promise<void> 
   await ranks.fromMain(async () => {
     // Else they would be the newest the next time too.
     for (const path of damaged) {
-      if (resolve(dirname(path)) === resolve(args.outputDir)) await rename(path, `${path}.damaged-${Date.now()}`)
+      if (resolve(dirname(path)) === resolve(args.outputDir)) await moveIntoPlace(path, `${path}.damaged-${Date.now()}`)
     }
   })
 }

@@ -1,7 +1,7 @@
 import { existsSync } from 'node:fs'
-import { mkdtemp, open, readdir, rename, rm } from 'node:fs/promises'
+import { mkdtemp, open, readdir, rm } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
-import { makeDirectory } from '../../base/atomic.js'
+import { makeDirectory, moveIntoPlace } from '../../base/atomic.js'
 import { CheckpointError, VoxtorchError } from '../../base/errors.js'
 
 // A checkpoint's folder stands under its name only while it is whole: it is filled and emptied under another name.
@@ -23,7 +23,7 @@ export async function writeFolder(path: string, fill: (folder: string) => Promis
       for (const name of await readdir(temporary)) await sync(join(temporary, name))
       await sync(temporary)
       if (existsSync(path)) await removeFolder(path)
-      await rename(temporary, path)
+      await moveIntoPlace(temporary, path)
       await sync(parent)
     } catch (error) {
       await rm(temporary, { recursive: true, force: true })
@@ -37,7 +37,7 @@ export async function removeFolder(path: string): Promise<void> {
   await guarded(path, async () => {
     const temporary = await newTemporary(dirname(path))
     const gone = join(temporary, basename(path))
-    await rename(path, gone)
+    await moveIntoPlace(path, gone)
     await rm(temporary, { recursive: true, force: true })
   })
 }

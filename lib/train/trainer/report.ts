@@ -1,6 +1,7 @@
 import { join } from 'node:path'
 import { writeAtomicallySync } from '../../base/atomic.js'
 import { DataError } from '../../base/errors.js'
+import { escaped } from '../../base/words.js'
 import { chart, type Series } from './chart.js'
 import type { LoggedRun, Logger, Outcome } from './logger.js'
 import { groupedName } from './logger.js'
@@ -121,9 +122,6 @@ function shown(value: number): string {
   const size = Math.abs(value)
   return size < 1e-3 || size >= 1e6 ? value.toExponential(3) : value.toPrecision(4)
 }
-
-export const escaped = (text: string): string =>
-  text.replace(/[&<>"]/g, (c) => ({ '&': '&amp;', '<': '&lt;', '>': '&gt;', '"': '&quot;' })[c] as string)
 
 const STYLE = `
 :root{color-scheme:light}*{box-sizing:border-box}

@@ -4,6 +4,7 @@ import { join } from 'node:path'
 import { makeDirectory, writeAtomicallySync } from '../../base/atomic.js'
 import { ConfigError, DataError } from '../../base/errors.js'
 import { type Holder, Lock, takeLock } from '../../base/lock.js'
+import { jsonValue } from '../../files/json/json.js'
 import type { LogEntry } from './state.js'
 
 // A run's folder as `voxtorch runs` and the report read it. Needs Node alone: no addon, no libtorch.
@@ -73,7 +74,7 @@ export function writeRun(folder: string, run: RunFile): void {
 export function readRun(folder: string): RunFile {
   const file = join(folder, RUN_FILE)
   try {
-    const run = JSON.parse(readFileSync(file, 'utf8')) as RunFile
+    const run = jsonValue(readFileSync(file, 'utf8'), false, file) as RunFile
     if (typeof run?.name === 'string' && typeof run.arguments === 'object' && run.arguments) return run
     throw new Error('it has no name or no arguments')
   } catch (cause) {
@@ -88,13 +89,9 @@ export function readMetrics(folder: string): MetricsLine[] {
   const lines = readFileSync(file, 'utf8').split('\n')
   lines.pop()
   return lines.map((line, i) => {
-    try {
-      const value = JSON.parse(line) as MetricsLine
-      if (typeof value?.step === 'number' && typeof value.epoch === 'number') return value
-      throw new Error('it has no step or no epoch')
-    } catch (cause) {
-      throw new DataError(`${file} line ${i + 1}: ${(cause as Error).message}`, { file, line: i + 1, cause })
-    }
+    const value = jsonValue(line, false, file, i + 1) as MetricsLine
+    if (typeof value?.step === 'number' && typeof value.epoch === 'number') return value
+    throw new DataError(`${file} line ${i + 1}: it has no step or no epoch`, { file, line: i + 1 })
   })
 }
 

@@ -1,5 +1,5 @@
+import { parseJson } from '../../../lib/files/json/json.js'
 import { DecodeStream } from '../../../lib/text/decode-stream.js'
-import { parseJson } from '../../../lib/text/files.js'
 import { fromSpec } from '../../../lib/text/spec.js'
 import type { Random } from '../random.js'
 import type { FuzzTarget } from './target.js'
@@ -114,8 +114,9 @@ export const target: FuzzTarget = {
     ].map((spec) => Buffer.from(JSON.stringify(spec))),
   generate,
   words: ['"type":', 'Sequence', 'Replace', 'Regex', '9007199254740993', '1e400', 'null', '[]', '{}', '\\ud800'],
-  run(bytes) {
-    const { pipeline, decode, postProcessor } = fromSpec(parseJson(bytes, 'fuzz.json'), 'fuzz.json')
+  async run(bytes) {
+    const spec = await parseJson([bytes], 'fuzz.json', { depth: 100 })
+    const { pipeline, decode, postProcessor } = fromSpec(spec, 'fuzz.json')
     const made = pipeline.run(TEXT)
     postProcessor.process(made, null, true)
     postProcessor.process(made, pipeline.run('a b'), true)

@@ -1,8 +1,8 @@
 import { existsSync } from 'node:fs'
-import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
+import { writeAtomicallySync } from '../../../base/atomic.js'
 import { defined } from '../../../base/check.js'
-import { ConfigError } from '../../../base/errors.js'
+import { ConfigError, DataError } from '../../../base/errors.js'
 import { commandRule } from '../../../kit/command.js'
 import type { Device, DType } from '../../../tensor/index.js'
 import { SALMONN_OPTIONS } from '../configuration/arguments.js'
@@ -121,5 +121,5 @@ async function draw(file: string, told: EmotionalTrajectory): Promise<void> {
   const { trajectoryPage } = await import('../scoring/trajectory-page.js')
   const { trajectorySvg } = await import('../scoring/trajectory-picture.js')
   const title = `Emotional trajectory: ${told.id}`
-  await writeFile(file, /\.svg$/i.test(file) ? trajectorySvg(told, title) : trajectoryPage(told, title))
+  writeAtomicallySync(file, DataError, /\.svg$/i.test(file) ? trajectorySvg(told, title) : trajectoryPage(told, title))
 }

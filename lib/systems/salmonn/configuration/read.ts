@@ -1,6 +1,6 @@
 import { ConfigError } from '../../../base/errors.js'
 import { requireForm } from '../../../base/form.js'
-import { readConfig } from '../../../files/config.js'
+import { readConfig } from '../../../files/yaml/yaml.js'
 import { salmonnRecipe } from '../training/recipe.js'
 import type { SalmonnConfiguration } from './configuration.js'
 import { OWN_SECTIONS } from './own.js'

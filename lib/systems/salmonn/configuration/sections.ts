@@ -1,5 +1,5 @@
 import { ConfigError } from '../../../base/errors.js'
-import { nearest } from '../../../base/nearest.js'
+import { nearest } from '../../../base/words.js'
 import type { SalmonnConfiguration } from './configuration.js'
 
 export type Kind = 'text' | 'texts' | 'number' | 'whole' | 'flag' | 'any' | readonly (string | number | boolean)[]

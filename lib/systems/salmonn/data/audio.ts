@@ -1,4 +1,4 @@
-import type { LongAudio } from '../../../audio/long.js'
+import type { LongAudio } from '../../../audio/read.js'
 import { readAudio } from '../../../audio/read.js'
 import { AudioSource } from '../../../audio/source.js'
 import { requireNumber, requireOneOf, requireOptions } from '../../../base/check.js'

@@ -1,4 +1,4 @@
-import type { LongAudio } from '../../../audio/long.js'
+import type { LongAudio } from '../../../audio/read.js'
 import { misuse, requireNumber, requireOptions } from '../../../base/check.js'
 import { DataError } from '../../../base/errors.js'
 import { requireForm } from '../../../base/form.js'

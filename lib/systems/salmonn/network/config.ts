@@ -1,6 +1,6 @@
 import { requireObject, requireOneOf, requireWhole } from '../../../base/check.js'
 import { ConfigError } from '../../../base/errors.js'
-import { nearest } from '../../../base/nearest.js'
+import { nearest } from '../../../base/words.js'
 import { type BeatsConfig, beatsSizes } from '../../../models/beats/config.js'
 import { completed, type DecoderLMConfig, sizes as llmSizes } from '../../../models/decoder/config.js'
 import { configOf, type NetworkConfig } from '../../../models/network.js'

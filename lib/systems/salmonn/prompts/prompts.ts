@@ -1,5 +1,5 @@
 import { ConfigError, DataError } from '../../../base/errors.js'
-import { nearest } from '../../../base/nearest.js'
+import { nearest } from '../../../base/words.js'
 import type { Random } from '../../../data/random.js'
 import { readJson } from '../../../files/json/json.js'
 import { SPEECH_MARKER } from '../network/prompt.js'

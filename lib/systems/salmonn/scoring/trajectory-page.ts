@@ -1,5 +1,6 @@
 import { requireString } from '../../../base/check.js'
-import { counted, escaped, page, table } from '../../../kit/picture.js'
+import { escaped } from '../../../base/words.js'
+import { counted, page, table } from '../../../kit/picture.js'
 import { drawTrajectory, isWrong } from './trajectory-picture.js'
 import { checkTrajectory, type EmotionalTrajectory, speakersOf } from './trajectory-report.js'
 

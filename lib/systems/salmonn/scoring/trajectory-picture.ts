@@ -1,5 +1,6 @@
 import { requireString } from '../../../base/check.js'
-import { escaped, round, shortened, svg } from '../../../kit/picture.js'
+import { escaped } from '../../../base/words.js'
+import { round, shortened, svg } from '../../../kit/picture.js'
 import {
   checkTrajectory,
   type EmotionalTrajectory,

@@ -1,6 +1,6 @@
 import { requireNumber, requireObject, requireWhole } from '../../../base/check.js'
 import { ConfigError } from '../../../base/errors.js'
-import { nearest } from '../../../base/nearest.js'
+import { nearest } from '../../../base/words.js'
 
 /**
  * How SALMONN is trained; the defaults are those of the published configuration, but for `maxGradNorm`, which the fine-tune

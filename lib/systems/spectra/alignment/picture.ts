@@ -1,5 +1,6 @@
 import { misuse, requireNumber, requireObject, requireString } from '../../../base/check.js'
-import { counted, escaped, page, svg, table } from '../../../kit/picture.js'
+import { escaped } from '../../../base/words.js'
+import { counted, page, svg, table } from '../../../kit/picture.js'
 import { SPECTRA_RATE } from '../pretraining/entry.js'
 import type { WordAlignment } from './align.js'
 

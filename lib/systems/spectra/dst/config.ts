@@ -1,7 +1,7 @@
 import { readFile } from 'node:fs/promises'
 import { requireString } from '../../../base/check.js'
 import { ConfigError, DataError } from '../../../base/errors.js'
-import { nearest } from '../../../base/nearest.js'
+import { nearest } from '../../../base/words.js'
 import { parseJson } from '../../../files/json/json.js'
 
 /** What a slot can do in a turn, in the order of SpokenWOZ's class numbers. */

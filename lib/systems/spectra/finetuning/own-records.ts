@@ -1,6 +1,6 @@
 import { requireObject, requireOneOf } from '../../../base/check.js'
 import { DataError } from '../../../base/errors.js'
-import { nearest } from '../../../base/nearest.js'
+import { nearest } from '../../../base/words.js'
 import type { SpectraTurnText } from './dialog-text.js'
 
 /**

@@ -1,7 +1,7 @@
 import { misuse, requireOneOf, requireOptions, requireString, requireWhole } from '../../../base/check.js'
 import { ConfigError } from '../../../base/errors.js'
 import { requireForm } from '../../../base/form.js'
-import { nearest } from '../../../base/nearest.js'
+import { nearest } from '../../../base/words.js'
 
 /** The four tasks on which SPECTRA was fine-tuned and for which its authors publish data. */
 export type SpectraTaskName = 'mosi' | 'mosei' | 'iemocap' | 'mintrec'

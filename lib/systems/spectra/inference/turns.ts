@@ -1,4 +1,4 @@
-import { LONG_AUDIO, type LongAudio } from '../../../audio/long.js'
+import { LONG_AUDIO, type LongAudio } from '../../../audio/read.js'
 import { misuse, requireObject, requireOneOf, requireOptions, requireWhole } from '../../../base/check.js'
 import { evaluate } from '../../../kit/evaluate.js'
 import type { Module } from '../../../nn/index.js'
