@@ -1,6 +1,7 @@
 import { misuse, requireObject, requireOneOf, requireOptions, requireWhole } from '../../../base/check.js'
 import { DataError } from '../../../base/errors.js'
 import { requireForm } from '../../../base/form.js'
+import { labelTensor } from '../../../kit/task.js'
 import { noGrad, scope, Tensor, tensor, zeros } from '../../../tensor/index.js'
 import type { SpectraAudio, SpectraSample } from './sample.js'
 import type { SpectraTask } from './tasks.js'
@@ -104,7 +105,7 @@ export function spectraCollate(task: Pick<SpectraTask, 'kind'>, options: Spectra
         ...textRows(samples, maxTextLength, knowsTurns),
         ...audio,
         audiosPerText: hearsHistory ? 2 : 1,
-        labels: labelsOf(samples, task.kind, published),
+        labels: labelsOf(samples, task, published),
       }
     })
   const cuts = {
@@ -211,9 +212,8 @@ async function waveOf(audio: SpectraAudio, source: string, what: string): Promis
   return wave.size(0) === 0 ? null : wave
 }
 
-function labelsOf(samples: readonly SpectraSample[], kind: SpectraTask['kind'], published: boolean): Tensor {
+function labelsOf(samples: readonly SpectraSample[], task: Pick<SpectraTask, 'kind'>, published: boolean): Tensor {
   const labels = samples.map(({ label }) => label)
-  if (kind === 'classification') return tensor(BigInt64Array.from(labels, BigInt))
-  const values = tensor(Float32Array.from(labels))
-  return published ? values.to({ dtype: 'float16' }).to({ dtype: 'float32' }) : values
+  const values = labelTensor(task, labels)
+  return published && task.kind === 'regression' ? values.to({ dtype: 'float16' }).to({ dtype: 'float32' }) : values
 }

@@ -11,12 +11,12 @@ import {
 import { ConfigError, DataError, VoxtorchError } from '../../../base/errors.js'
 import { type JsonlDataset, jsonlDataset } from '../../../data/jsonl-dataset.js'
 import { BadRecords, type OnBadRecord } from '../../../kit/records.js'
+import { completeTask, labelNumber } from '../../../kit/task.js'
 import { scope, type Tensor } from '../../../tensor/index.js'
 import type { Tokenizer } from '../../../text/tokenizer.js'
 import { SPECTRA_AUDIO_LENGTH } from './collate.js'
 import { SpectraDialogText, type SpectraDialogTextOptions } from './dialog-text.js'
 import { type CheckedRecord, type Clip, checkRecord } from './own-records.js'
-import { checkLabel } from './published-samples.js'
 import type { SpectraAudio, SpectraSample } from './sample.js'
 import type { SpectraTask } from './tasks.js'
 
@@ -99,7 +99,7 @@ export async function readSpectraJsonl(file: string, options: ReadSpectraJsonlOp
   const bad = new BadRecords(onBadRecord)
   bad.addAll(lines.badRecords, lines.badRecordErrors)
   const records = await recordsOf(file, lines, bad)
-  const complete = withClasses(task, records, file)
+  const complete = completeTask(task, trainingLabels(records), file)
   const context = history ?? records.some(({ record }) => record.history !== undefined || Boolean(record.historyAudio))
   const reader = new ClipReader(dirname(file), { audio, otherAudio, maxAudioLength })
   const samples: SpectraJsonlSample[] = []
@@ -140,22 +140,10 @@ async function recordsOf(file: string, lines: JsonlDataset<unknown>, bad: BadRec
   return records
 }
 
-/** The task with names or the number of its classes, where it had neither. */
-function withClasses(task: SpectraTask, lines: readonly Line[], file: string): SpectraTask {
-  if (task.kind === 'regression' || task.numLabels > 0) return task
+/** The labels of the training records, or of all where none says that it is one. */
+function trainingLabels(lines: readonly Line[]): (number | string)[] {
   const given = lines.filter(({ record }) => record.split === undefined || record.split === 'train')
-  const labels = new Set((given.length > 0 ? given : lines).map(({ record }) => record.label))
-  const names = [...labels].filter((label): label is string => typeof label === 'string')
-  if (names.length > 0 && names.length < labels.size) {
-    throw new DataError(`${file}: some labels are names and some are numbers`, { file })
-  }
-  if (labels.size < 2) {
-    throw new DataError(`${file}: its training records have ${labels.size} different labels, two are needed`, {
-      file,
-    })
-  }
-  if (names.length > 0) return { ...task, numLabels: names.length, labels: names.sort() }
-  return { ...task, numLabels: Math.max(...([...labels] as number[])) + 1 }
+  return (given.length > 0 ? given : lines).map(({ record }) => record.label)
 }
 
 interface Making {
@@ -171,29 +159,12 @@ async function sampleOf(
   { file, text, reader, context, task }: Making,
 ): Promise<SpectraJsonlSample> {
   const source = `${file}, line ${line}`
-  const label = labelOf(record.label, task)
+  const label = labelNumber(record.label, task)
   const audio = record.audio === null ? null : await reader.clip(record.audio, 'audio', source)
   const { speaker, split } = record
   if (!context) return { audio, inputIds: text.utterance(record.text).inputIds, label, source, speaker, split }
   const historyAudio = record.historyAudio ? await reader.clip(record.historyAudio, 'historyAudio', source) : null
   return { audio, ...text.dialog(record.history ?? [], record.text), historyAudio, label, source, speaker, split }
-}
-
-function labelOf(label: number | string, task: SpectraTask): number {
-  if (typeof label === 'number') {
-    try {
-      checkLabel(label, task, 'the record')
-    } catch (error) {
-      throw new DataError((error as Error).message.replace('the record: ', ''), { label, cause: error })
-    }
-    return label
-  }
-  if (task.kind === 'regression')
-    throw new DataError(`its label is ${JSON.stringify(label)}, where ${task.name} needs a number`)
-  const index = task.labels?.indexOf(label) ?? -1
-  if (index >= 0) return index
-  const known = task.labels ? `are ${task.labels.join(', ')}` : `of ${task.name} are numbers: give the task labels`
-  throw new DataError(`its label is ${JSON.stringify(label)}, and the classes ${known}`, { label })
 }
 
 /** Reads clips at 16 kHz, one channel, and checks them. */
