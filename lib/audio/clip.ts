@@ -64,8 +64,8 @@ export interface ReadClip {
 /** Who reads which clip, for messages. */
 export interface ClipPlace {
   where: string
-  /** Default: the file's path, else 'the audio'. */
-  name?: string | undefined
+  /** What a message about its sound begins with. Default: `where`, and the file's path or 'the audio'. */
+  subject?: string | undefined
   /** The argument that the clip was. Default 'audio'. */
   argument?: string | undefined
   /** Of a clip that has no sound in it. Default DataError. */
@@ -108,9 +108,9 @@ export function openClip(place: ClipPlace, clip: Clip, options: ReadClipOptions 
   checkOptions(where, options)
   return scope(async () => {
     const found = await read(place, clip, options)
-    const { Fault = DataError, name = nameOf(clip) } = place
+    const { Fault = DataError, subject = `${where}: ${fileOf(clip).file ?? 'the audio'}` } = place
     const fields = { argument: place.argument ?? 'audio', ...fileOf(clip) }
-    const fault = (what: string, more: object = {}) => new Fault(`${where}: ${name} ${what}`, { ...fields, ...more })
+    const fault = (what: string, more: object = {}) => new Fault(`${subject} ${what}`, { ...fields, ...more })
     const { samples, sampleRate } = found
     if (samples.size(0) === 0 && !options.allowEmpty) throw fault('holds no sound')
     const bad = firstBad(samples)
@@ -247,7 +247,6 @@ const fileOf = (clip: Clip): { file?: string } => {
   const path = typeof clip === 'object' && clip !== null && 'path' in clip ? clip.path : clip
   return typeof path === 'string' ? { file: path } : {}
 }
-const nameOf = (clip: Clip): string => fileOf(clip).file ?? 'the audio'
 
 /**
  * Samples [n] of the length that is wanted.

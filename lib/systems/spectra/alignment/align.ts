@@ -9,7 +9,8 @@ import {
   shown,
 } from '../../../base/check.js'
 import { ConfigError, DataError } from '../../../base/errors.js'
-import { noGrad, scope, Tensor, tensor } from '../../../tensor/index.js'
+import { lengthsTensor, padTokens } from '../../../kit/pad.js'
+import { noGrad, ones, scope, Tensor, zeros } from '../../../tensor/index.js'
 import type { Tokenizer } from '../../../text/index.js'
 import { type SpectraTurnAudio, samplesOfTurn } from '../inference/turn-audio.js'
 import { evaluating } from '../inference/turns.js'
@@ -105,11 +106,13 @@ export async function alignWords(
   const tokenizer = input.tokenizer ?? model.tokenizer
   if (tokenizer === undefined) throw misuse(where, 'tokenizer', 'a Tokenizer, as the model has none', tokenizer)
   const encode = encoderOf(where, tokenizer)
-  const audio = await samplesOfTurn(where, input.audio)
-  if (audio === null) throw misuse(where, 'audio', 'a path or samples', input.audio)
-  const words = input.text.split(/\s+/).filter(Boolean)
-  const spoken = words.map((word) => ({ word, ids: encode(word.toLowerCase()) }))
-  return evaluating(model, () => new Aligner(model, audio, spoken, delay, maxLength).run())
+  return scope(async () => {
+    const audio = await samplesOfTurn(where, input.audio)
+    if (audio === null) throw misuse(where, 'audio', 'a path or samples', input.audio)
+    const words = input.text.split(/\s+/).filter(Boolean)
+    const spoken = words.map((word) => ({ word, ids: encode(word.toLowerCase()) }))
+    return evaluating(model, () => new Aligner(model, audio, spoken, delay, maxLength).run())
+  })
 }
 
 interface EncodedWord {
@@ -123,21 +126,24 @@ const [KEPT, MORE] = [0.75, 1.15]
 class Aligner {
   readonly #words: AlignedWord[] = []
   readonly #windows: WordAlignment['windows'] = []
+  readonly #samples: number
 
   constructor(
     readonly model: WordTimesModel,
-    readonly audio: Float32Array,
+    readonly audio: Tensor,
     readonly words: readonly EncodedWord[],
     readonly delay: number,
     readonly maxLength: number,
-  ) {}
+  ) {
+    this.#samples = audio.size(0)
+  }
 
   async run(): Promise<WordAlignment> {
-    const duration = this.audio.length / SPECTRA_RATE
+    const duration = this.#samples / SPECTRA_RATE
     let [at, start] = [0, 0]
     while (at < this.words.length) {
       const window = this.#windowFrom(start)
-      const last = window.end >= this.audio.length
+      const last = window.end >= this.#samples
       const count = this.#countFor(at, start, window.end, last)
       const found = await this.#heard(at, count, start, window.end)
       const begin = start / SPECTRA_RATE
@@ -150,22 +156,22 @@ class Aligner {
       at += kept
       const end = Math.round((this.#words.at(-1) as AlignedWord).end * SPECTRA_RATE)
       // What is at the end stays heard whole: a window of a few samples would tell nothing.
-      start = Math.max(start, Math.min(end, this.audio.length - SPECTRA_RATE))
+      start = Math.max(start, Math.min(end, this.#samples - SPECTRA_RATE))
     }
     return { words: this.#words, duration, windows: this.#windows }
   }
 
   #windowFrom(start: number): { end: number } {
-    const left = this.audio.length - start
+    const left = this.#samples - start
     const room = SPECTRA_SAMPLES - Math.round(this.delay * SPECTRA_RATE)
-    return { end: left <= SPECTRA_SAMPLES ? this.audio.length : start + room }
+    return { end: left <= SPECTRA_SAMPLES ? this.#samples : start + room }
   }
 
   /** Words that a window is asked for: by their letters and the time left, and as many as its row has room for. */
   #countFor(at: number, start: number, end: number, last: boolean): number {
     const left = this.words.slice(at)
     const letters = left.reduce((sum, { word }) => sum + word.length + 1, 0)
-    const share = last ? Number.POSITIVE_INFINITY : (MORE * letters * (end - start)) / (this.audio.length - start)
+    const share = last ? Number.POSITIVE_INFINITY : (MORE * letters * (end - start)) / (this.#samples - start)
     let [count, seen, tokens] = [0, 0, 2]
     for (const { word, ids } of left) {
       if (count > 0 && (seen >= share || tokens + ids.length > this.maxLength)) break
@@ -182,13 +188,13 @@ class Aligner {
   /** The words in a window, in seconds of the whole audio. */
   async #heard(at: number, count: number, start: number, end: number): Promise<AlignedWord[]> {
     const words = this.words.slice(at, at + count)
-    const clip = this.audio.subarray(start, end)
-    const delay = Math.min(Math.round(this.delay * SPECTRA_RATE), SPECTRA_SAMPLES - clip.length)
+    const samples = end - start
+    const delay = Math.min(Math.round(this.delay * SPECTRA_RATE), SPECTRA_SAMPLES - samples)
     // A shift that is lost in the labels' own steps would only look like agreement.
     const delays = delay >= 0.1 * SPECTRA_RATE ? [0, delay] : [0]
     const spoken = words.filter(({ ids }) => ids.length > 0)
-    const views = spoken.length === 0 ? [] : await this.#views(spoken, clip, delays)
-    const times = repaired(views, clip.length / SPECTRA_RATE)
+    const views = spoken.length === 0 ? [] : await this.#views(spoken, start, samples, delays)
+    const times = repaired(views, samples / SPECTRA_RATE)
     const begin = start / SPECTRA_RATE
     let [next, previous] = [0, this.#words.at(-1)?.end ?? 0]
     return words.map(({ word, ids }) => {
@@ -202,9 +208,15 @@ class Aligner {
   }
 
   /** What the heads say of each word in each view, in seconds of the clip: at its first sub-word and at its last. */
-  async #views(words: readonly EncodedWord[], clip: Float32Array, delays: readonly number[]): Promise<TimedSpan[][]> {
+  async #views(
+    words: readonly EncodedWord[],
+    from: number,
+    samples: number,
+    delays: readonly number[],
+  ): Promise<TimedSpan[][]> {
     const ids = [0, ...words.flatMap((word) => word.ids), 2]
     const [starts, ends] = await scope(async () => {
+      const clip = this.audio.narrow(0, from, samples)
       const predicted = await noGrad(() => this.model.predict(inputsOf(ids, clip, delays)))
       return [
         await timesOf(predicted?.starts, delays.length, ids.length),
@@ -234,18 +246,22 @@ async function timesOf(times: unknown, rows: number, length: number): Promise<Fl
   })
 }
 
-function inputsOf(ids: readonly number[], clip: Float32Array, delays: readonly number[]): WordTimesInputs {
-  const [rows, size] = [delays.length, clip.length + Math.max(...delays)]
-  const inputValues = new Float32Array(2 * rows * size)
-  for (const [v, delay] of delays.entries()) inputValues.set(clip, (2 * v + 1) * size + delay)
-  const shape = [rows, ids.length]
-  const tiled = (row: readonly number[]) => tensor(BigInt64Array.from(delays.flatMap(() => row.map(BigInt))), { shape })
+function inputsOf(ids: readonly number[], clip: Tensor, delays: readonly number[]): WordTimesInputs {
+  const samples = clip.size(0)
+  const inputValues = zeros([2 * delays.length, samples + Math.max(...delays)])
+  for (const [v, delay] of delays.entries()) {
+    inputValues
+      .select(0, 2 * v + 1)
+      .narrow(0, delay, samples)
+      .copy_(clip)
+  }
+  const tokenTypeIds = ids.map((_, i) => (i === 0 ? 0 : 1))
   return {
-    inputIds: tiled(ids),
-    attentionMask: tensor(new Uint8Array(rows * ids.length).fill(1), { shape, dtype: 'bool' }),
-    tokenTypeIds: tiled(ids.map((_, i) => (i === 0 ? 0 : 1))),
-    inputValues: tensor(inputValues, { shape: [2 * rows, size] }),
-    audioLengths: tensor(BigInt64Array.from(delays.flatMap((delay) => [0n, BigInt(clip.length + delay)]))),
+    inputIds: padTokens(delays.map(() => ids)),
+    attentionMask: ones([delays.length, ids.length], { dtype: 'bool' }),
+    tokenTypeIds: padTokens(delays.map(() => tokenTypeIds)),
+    inputValues,
+    audioLengths: lengthsTensor(delays.flatMap((delay) => [0, samples + delay])),
     audiosPerText: 2,
   }
 }
