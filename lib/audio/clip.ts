@@ -1,7 +1,7 @@
 import { misuse, requireNumber, requireOneOf, requireOptions, requireSignal, requireWhole } from '../base/check.js'
 import { ConfigError, DataError, type VoxtorchError } from '../base/errors.js'
 import { readNpy } from '../files/npy/npy.js'
-import { ops, scope, Tensor, tensor, zeros } from '../tensor/index.js'
+import { type Device, ops, scope, Tensor, tensor, zeros } from '../tensor/index.js'
 import type { Channels } from './channels.js'
 import type { AudioInput } from './formats.js'
 import { LONG_AUDIO, type LongAudio } from './long.js'
@@ -318,7 +318,7 @@ export async function clipSeconds(path: string): Promise<number | undefined> {
  * from tensor to tensor. Rows that are null are silent.
  * @param length of each row; a longer clip loses its end
  */
-export function stackSamples(rows: readonly (Tensor | null)[], length: number, device?: Tensor['device']): Tensor {
+export function stackSamples(rows: readonly (Tensor | null)[], length: number, device?: Device): Tensor {
   return scope(() => {
     const place = device ?? rows.find((row) => row !== null)?.device ?? 'cpu'
     const batch = zeros([rows.length, length], { device: place, dtype: 'float32' })

@@ -1,13 +1,15 @@
 import { stackSamples } from '../audio/clip.js'
 import { misuse } from '../base/check.js'
 import { ConfigError } from '../base/errors.js'
-import { arange, scope, Tensor, tensor } from '../tensor/index.js'
+import { arange, type Device, scope, Tensor, tensor } from '../tensor/index.js'
 
 export interface PadClipsOptions {
   /** Samples of each row; what is longer loses its end. Default: those of the longest clip. */
   length?: number | undefined
   /** The fewest samples of a row. Default 0. */
   leastLength?: number | undefined
+  /** Where the batch is. Default: the device of the first tensor. */
+  device?: Device | undefined
 }
 
 /** Clips side by side. */
@@ -24,13 +26,13 @@ export interface PaddedClips {
  */
 export function padClips(
   clips: readonly (Tensor | Float32Array | null)[],
-  { length, leastLength = 0 }: PadClipsOptions = {},
+  { length, leastLength = 0, device }: PadClipsOptions = {},
 ): PaddedClips {
   const sizes = clips.map((clip) => (clip instanceof Tensor ? clip.size(0) : (clip?.length ?? 0)))
   const width = length ?? Math.max(leastLength, ...sizes)
   const inputValues = scope(() => {
     const rows = clips.map((clip) => (clip instanceof Float32Array ? tensor(clip, { device: 'cpu' }) : clip))
-    return stackSamples(rows, width)
+    return stackSamples(rows, width, device)
   })
   return { inputValues, lengths: sizes.map((size) => Math.min(width, size)) }
 }
@@ -40,7 +42,7 @@ export const lengthsTensor = (lengths: readonly number[]): Tensor =>
   tensor(BigInt64Array.from(lengths, BigInt), { device: 'cpu' })
 
 /** bool [rows, length]: true before the end of each row. */
-export const lengthMask = (lengths: readonly number[], length: number, device: Tensor['device'] = 'cpu'): Tensor =>
+export const lengthMask = (lengths: readonly number[], length: number, device: Device = 'cpu'): Tensor =>
   scope(() => arange(length, { device }).lt(tensor(lengths, { dtype: 'int64', device }).unsqueeze(1)))
 
 export interface PadTokensOptions {

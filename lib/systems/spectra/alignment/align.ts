@@ -1,3 +1,4 @@
+import { SPEECH_RATE } from '../../../audio/clip.js'
 import {
   misuse,
   requireFunction,
@@ -15,7 +16,7 @@ import type { Tokenizer } from '../../../text/index.js'
 import { type SpectraTurnAudio, samplesOfTurn } from '../inference/turn-audio.js'
 import { evaluating } from '../inference/turns.js'
 import { requireTrained } from '../network/untrained.js'
-import { SPECTRA_RATE, SPECTRA_SAMPLES } from '../pretraining/entry.js'
+import { SPECTRA_SAMPLES } from '../pretraining/entry.js'
 import { type EncodeWord, encoderOf } from '../pretraining/prepare.js'
 import { type AlignedWord, repaired, type TimedSpan } from './repair.js'
 
@@ -139,31 +140,31 @@ class Aligner {
   }
 
   async run(): Promise<WordAlignment> {
-    const duration = this.#samples / SPECTRA_RATE
+    const duration = this.#samples / SPEECH_RATE
     let [at, start] = [0, 0]
     while (at < this.words.length) {
       const window = this.#windowFrom(start)
       const last = window.end >= this.#samples
       const count = this.#countFor(at, start, window.end, last)
       const found = await this.#heard(at, count, start, window.end)
-      const begin = start / SPECTRA_RATE
-      const limit = begin + (KEPT * (window.end - start)) / SPECTRA_RATE
+      const begin = start / SPEECH_RATE
+      const limit = begin + (KEPT * (window.end - start)) / SPEECH_RATE
       // At least one word, so that it always goes on.
       const whole = last && at + count === this.words.length
       const kept = whole ? count : Math.max(1, found.filter((word) => word.end <= limit).length)
       this.#words.push(...found.slice(0, kept))
-      this.#windows.push({ start: begin, end: window.end / SPECTRA_RATE, firstWord: at, endWord: at + kept })
+      this.#windows.push({ start: begin, end: window.end / SPEECH_RATE, firstWord: at, endWord: at + kept })
       at += kept
-      const end = Math.round((this.#words.at(-1) as AlignedWord).end * SPECTRA_RATE)
+      const end = Math.round((this.#words.at(-1) as AlignedWord).end * SPEECH_RATE)
       // What is at the end stays heard whole: a window of a few samples would tell nothing.
-      start = Math.max(start, Math.min(end, this.#samples - SPECTRA_RATE))
+      start = Math.max(start, Math.min(end, this.#samples - SPEECH_RATE))
     }
     return { words: this.#words, duration, windows: this.#windows }
   }
 
   #windowFrom(start: number): { end: number } {
     const left = this.#samples - start
-    const room = SPECTRA_SAMPLES - Math.round(this.delay * SPECTRA_RATE)
+    const room = SPECTRA_SAMPLES - Math.round(this.delay * SPEECH_RATE)
     return { end: left <= SPECTRA_SAMPLES ? this.#samples : start + room }
   }
 
@@ -189,13 +190,13 @@ class Aligner {
   async #heard(at: number, count: number, start: number, end: number): Promise<AlignedWord[]> {
     const words = this.words.slice(at, at + count)
     const samples = end - start
-    const delay = Math.min(Math.round(this.delay * SPECTRA_RATE), SPECTRA_SAMPLES - samples)
+    const delay = Math.min(Math.round(this.delay * SPEECH_RATE), SPECTRA_SAMPLES - samples)
     // A shift that is lost in the labels' own steps would only look like agreement.
-    const delays = delay >= 0.1 * SPECTRA_RATE ? [0, delay] : [0]
+    const delays = delay >= 0.1 * SPEECH_RATE ? [0, delay] : [0]
     const spoken = words.filter(({ ids }) => ids.length > 0)
     const views = spoken.length === 0 ? [] : await this.#views(spoken, start, samples, delays)
-    const times = repaired(views, samples / SPECTRA_RATE)
-    const begin = start / SPECTRA_RATE
+    const times = repaired(views, samples / SPEECH_RATE)
+    const begin = start / SPEECH_RATE
     let [next, previous] = [0, this.#words.at(-1)?.end ?? 0]
     return words.map(({ word, ids }) => {
       if (ids.length === 0) return { word, start: previous, end: previous, confidence: 0 }
@@ -225,7 +226,7 @@ class Aligner {
     })
     return delays.map((delay, v) => {
       const seconds = (times: Float32Array | undefined, token: number) =>
-        (times?.[v * ids.length + token] ?? Number.NaN) * 10 - delay / SPECTRA_RATE
+        (times?.[v * ids.length + token] ?? Number.NaN) * 10 - delay / SPEECH_RATE
       let next = 1
       return words.map((word) => {
         const first = next

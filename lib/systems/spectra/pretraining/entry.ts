@@ -1,9 +1,8 @@
+import { SPEECH_RATE } from '../../../audio/clip.js'
 import { DataError } from '../../../base/errors.js'
 
-/** SPECTRA's data is at this rate, and sample numbers count in it. */
-export const SPECTRA_RATE = 16000
 /** Ten seconds: the longest slice, and the unit of the temporal labels. */
-export const SPECTRA_SAMPLES = 160000
+export const SPECTRA_SAMPLES = 10 * SPEECH_RATE
 
 /** What to do with a record that is not sound: leave it out and count it, or throw. */
 export type OnProblem = 'skip' | 'error'

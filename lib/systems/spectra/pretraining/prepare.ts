@@ -1,14 +1,15 @@
 import { dirname, join, resolve } from 'node:path'
+import { SPEECH_RATE } from '../../../audio/clip.js'
 import { writeWav } from '../../../audio/index.js'
 import { makeDirectory } from '../../../base/atomic.js'
 import { misuse, requireFunction, requireOneOf, requireOptions, requireString } from '../../../base/check.js'
 import { DataError } from '../../../base/errors.js'
 import { writeJson } from '../../../files/json/json.js'
 import { readJsonl, writeJsonl } from '../../../files/json/jsonl.js'
-import { scope, tensor } from '../../../tensor/index.js'
+import { scope } from '../../../tensor/index.js'
 import { Tokenizer } from '../../../text/index.js'
 import { SpectraDialogText } from '../finetuning/dialog-text.js'
-import { type OnProblem, Problems, SPECTRA_RATE, type SpectraEntry, withSoundWords } from './entry.js'
+import { type OnProblem, Problems, type SpectraEntry, withSoundWords } from './entry.js'
 import { type SpectraSpokenWord, sliceWords, type UnitWord } from './slices.js'
 import { SourceAudio } from './source-audio.js'
 
@@ -95,7 +96,7 @@ export async function prepareSpectraPretraining(
   const rows = typeof turns === 'string' ? readJsonl(turns, { skipBlank: true }) : turns
   await writeJsonl(join(output, 'entries.jsonl'), preparation.entriesOf(rows, typeof turns === 'string' ? turns : ''))
   const summary = preparation.summary(wordTimes)
-  await writeJson(join(output, 'info.json'), { form: 'spectra-pretraining-1', sampleRate: SPECTRA_RATE, ...summary })
+  await writeJson(join(output, 'info.json'), { form: 'spectra-pretraining-1', sampleRate: SPEECH_RATE, ...summary })
   return summary
 }
 
@@ -144,7 +145,7 @@ class Preparation {
       turns: this.#turns,
       entries: this.#entries,
       examples: this.#examples,
-      hours: this.#samples / SPECTRA_RATE / 3600,
+      hours: this.#samples / SPEECH_RATE / 3600,
       skipped: this.problems.counts,
       wordTimes,
     }
@@ -152,6 +153,7 @@ class Preparation {
 
   async *entriesOf(rows: Iterable<unknown> | AsyncIterable<unknown>, file: string): AsyncGenerator<SpectraEntry> {
     let line = 0
+    using _held = this.#audio
     for await (const row of rows) {
       const place = file ? `${file}, turn ${++line}` : `turn ${++line}`
       const turn = checkedTurn(row, place)
@@ -178,12 +180,17 @@ class Preparation {
     }
   }
 
-  async #entryOf(turn: SpectraDialogTurn, slice: UnitWord[], place: string): Promise<SpectraEntry | undefined> {
+  #entryOf(turn: SpectraDialogTurn, slice: UnitWord[], place: string): Promise<SpectraEntry | undefined> {
+    return scope(() => this.#written(turn, slice, place))
+  }
+
+  async #written(turn: SpectraDialogTurn, slice: UnitWord[], place: string): Promise<SpectraEntry | undefined> {
     const begin = (slice[0] as UnitWord).start
     const end = Math.max(...slice.map((word) => word.end))
     const samples = await this.#audio.piece(resolve(this.audioRoot, turn.wav), begin / 10, (end - begin) / 10)
     const whole = this.#encoded(turn, slice, begin)
-    const entry = withSoundWords(whole, samples.length, place, this.problems)
+    const count = samples.size(0)
+    const entry = withSoundWords(whole, count, place, this.problems)
     if (entry.words.length === 0) {
       this.problems.note('emptySlice', `${place}: nothing is left of the slice at ${begin / 10} s: leave it out`, {})
       return undefined
@@ -191,14 +198,12 @@ class Preparation {
     const dialog = this.#dialogs.get(turn.dialog) as number
     const audio = `audio/${String(dialog).padStart(6, '0')}/${String(this.#entries).padStart(7, '0')}.wav`
     makeDirectory(dirname(join(this.output, audio)), DataError)
-    await scope(() =>
-      writeWav(join(this.output, audio), tensor(samples), { sampleRate: SPECTRA_RATE, format: this.format }),
-    )
+    await writeWav(join(this.output, audio), samples, { sampleRate: SPEECH_RATE, format: this.format })
     const previous = this.#link(turn, begin, end)
     this.#entries++
-    this.#samples += samples.length
+    this.#samples += count
     if (previous >= 0) this.#examples++
-    return { ...entry, audio, samples: samples.length, previous }
+    return { ...entry, audio, samples: count, previous }
   }
 
   /** `<s>`, the sub-words of each word, `</s>`. */
