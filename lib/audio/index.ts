@@ -1,5 +1,13 @@
 export { type Channels, mixChannels } from './channels.js'
 export {
+  type Clip,
+  clipSeconds,
+  type FitOptions,
+  type ReadClipOptions,
+  readClip,
+  SPEECH_RATE,
+} from './clip.js'
+export {
   type KaldiFbankOptions,
   kaldiFbank,
   type LogMelSpectrogramOptions,

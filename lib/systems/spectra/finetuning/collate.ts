@@ -1,13 +1,15 @@
+import { SPEECH_RATE } from '../../../audio/clip.js'
 import { misuse, requireObject, requireOneOf, requireOptions, requireWhole } from '../../../base/check.js'
 import { DataError } from '../../../base/errors.js'
 import { requireForm } from '../../../base/form.js'
+import { lengthMask, lengthsTensor, padClips, padTokens } from '../../../kit/pad.js'
 import { labelTensor } from '../../../kit/task.js'
-import { noGrad, scope, Tensor, tensor, zeros } from '../../../tensor/index.js'
+import { noGrad, scope, Tensor, tensor } from '../../../tensor/index.js'
 import type { SpectraAudio, SpectraSample } from './sample.js'
 import type { SpectraTask } from './tasks.js'
 
 /** 10 s of 16 kHz: as much of a clip as SPECTRA hears. */
-export const SPECTRA_AUDIO_LENGTH = 160_000
+export const SPECTRA_AUDIO_LENGTH = 10 * SPEECH_RATE
 export const SPECTRA_TEXT_LENGTH = 512
 
 export interface SpectraCollateOptions {
@@ -139,20 +141,16 @@ export function cutText(ids: readonly number[], length: number): readonly number
 
 function textRows(samples: readonly SpectraSample[], longest: number, knowsTurns: boolean) {
   const rows = samples.map(({ inputIds }) => cutText(inputIds, longest))
-  const width = Math.max(...rows.map((row) => row.length))
-  const shape = [rows.length, width]
-  const padded = (lists: readonly (readonly number[])[]): Tensor => {
-    const data = new BigInt64Array(rows.length * width)
-    for (const [r, list] of lists.entries()) for (const [i, id] of list.entries()) data[r * width + i] = BigInt(id)
-    return tensor(data, { shape })
-  }
-  const mask = Uint8Array.from({ length: rows.length * width }, (_, i) =>
-    Number(i % width < rows[Math.floor(i / width)]!.length),
-  )
+  const lengths = rows.map((row) => row.length)
   return {
-    inputIds: padded(rows),
-    attentionMask: tensor(mask, { shape }).to({ dtype: 'bool' }),
-    ...(knowsTurns && { tokenTypeIds: padded(samples.map((sample) => cutText(sample.turnIds!, longest))) }),
+    inputIds: padTokens(rows),
+    attentionMask: lengthMask(lengths, Math.max(...lengths)),
+    ...(knowsTurns && {
+      tokenTypeIds: padTokens(
+        samples.map((sample) => cutText(sample.turnIds!, longest)),
+        { length: Math.max(...lengths) },
+      ),
+    }),
   }
 }
 
@@ -180,16 +178,13 @@ async function audioRows(samples: readonly SpectraSample[], settings: AudioSetti
   }
   const lengths = clips.map(({ wave }) => Math.min(wave?.size(0) ?? 0, maxAudioLength))
   const width = published ? maxAudioLength : Math.max(LEAST_SAMPLES, ...lengths)
-  let inputValues = zeros([clips.length, width], { dtype: 'float32', device: 'cpu' })
   for (const [row, { wave, source, field }] of clips.entries()) {
-    if (wave === null) continue
-    const length = lengths[row]!
-    if (wave.size(0) > length) cut[field].add(source)
-    inputValues
-      .select(0, row)
-      .narrow(0, 0, length)
-      .copy_(wave.narrow(0, 0, length))
+    if (wave !== null && wave.size(0) > lengths[row]!) cut[field].add(source)
   }
+  let { inputValues } = padClips(
+    clips.map(({ wave }) => wave),
+    { length: width, device: 'cpu' },
+  )
   if (!inputValues.isfinite().all().item()) {
     const row = clips.findIndex((_, i) => !inputValues.select(0, i).isfinite().all().item())
     const { source, field } = clips[row]!
@@ -198,7 +193,7 @@ async function audioRows(samples: readonly SpectraSample[], settings: AudioSetti
     })
   }
   if (published) inputValues = inputValues.to({ dtype: 'float16' }).to({ dtype: 'float32' })
-  return { inputValues, audioLengths: tensor(BigInt64Array.from(lengths, BigInt), { device: 'cpu' }) }
+  return { inputValues, audioLengths: lengthsTensor(lengths) }
 }
 
 async function waveOf(audio: SpectraAudio, source: string, what: string): Promise<Tensor | null> {

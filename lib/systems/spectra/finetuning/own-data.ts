@@ -1,5 +1,5 @@
-import { dirname, resolve } from 'node:path'
-import { readAudio } from '../../../audio/read.js'
+import { dirname } from 'node:path'
+import { SPEECH_RATE } from '../../../audio/clip.js'
 import {
   misuse,
   requireObject,
@@ -8,8 +8,9 @@ import {
   requireString,
   requireWhole,
 } from '../../../base/check.js'
-import { ConfigError, DataError, VoxtorchError } from '../../../base/errors.js'
+import { DataError } from '../../../base/errors.js'
 import { type JsonlDataset, jsonlDataset } from '../../../data/jsonl-dataset.js'
+import { ClipReader } from '../../../kit/clip.js'
 import { BadRecords, type OnBadRecord } from '../../../kit/records.js'
 import { completeTask, labelNumber } from '../../../kit/task.js'
 import { scope, type Tensor } from '../../../tensor/index.js'
@@ -20,7 +21,6 @@ import { type CheckedRecord, type Clip, checkRecord } from './own-records.js'
 import type { SpectraAudio, SpectraSample } from './sample.js'
 import type { SpectraTask } from './tasks.js'
 
-const RATE = 16_000
 // More than is heard, so that cutting shows, and so that the resampler's edge lies behind it.
 const MARGIN_SECONDS = 0.1
 
@@ -101,14 +101,19 @@ export async function readSpectraJsonl(file: string, options: ReadSpectraJsonlOp
   const records = await recordsOf(file, lines, bad)
   const complete = completeTask(task, trainingLabels(records), file)
   const context = history ?? records.some(({ record }) => record.history !== undefined || Boolean(record.historyAudio))
-  const reader = new ClipReader(dirname(file), { audio, otherAudio, maxAudioLength })
+  const maxSeconds = maxAudioLength / SPEECH_RATE + MARGIN_SECONDS
+  const reader = new ClipReader({ audioRoot: dirname(file), otherAudio, maxSeconds })
+  const clips = (clip: Clip, field: string, source: string) =>
+    audio === 'memory'
+      ? reader.read(clip, { field })
+      : { read: () => reader.read(clip, { record: source, field, fields: { source } }) }
   const samples: SpectraJsonlSample[] = []
   await scope(async () => {
     // Several at once: readAudio waits for the disk and, for compressed files, for its threads.
     for (let i = 0; i < records.length; i += 16) {
       const some = records.slice(i, i + 16)
       const results = await Promise.allSettled(
-        some.map((one) => sampleOf(one, { file, text, reader, context, task: complete })),
+        some.map((one) => sampleOf(one, { file, text, clips, context, task: complete })),
       )
       for (const [k, result] of results.entries()) {
         if (result.status === 'fulfilled') samples.push(result.value)
@@ -149,64 +154,20 @@ function trainingLabels(lines: readonly Line[]): (number | string)[] {
 interface Making {
   file: string
   text: SpectraDialogText
-  reader: ClipReader
+  clips: (clip: Clip, field: string, source: string) => SpectraAudio | Promise<Tensor>
   context: boolean
   task: SpectraTask
 }
 
 async function sampleOf(
   { record, line }: Line,
-  { file, text, reader, context, task }: Making,
+  { file, text, clips, context, task }: Making,
 ): Promise<SpectraJsonlSample> {
   const source = `${file}, line ${line}`
   const label = labelNumber(record.label, task)
-  const audio = record.audio === null ? null : await reader.clip(record.audio, 'audio', source)
+  const audio = record.audio === null ? null : await clips(record.audio, 'audio', source)
   const { speaker, split } = record
   if (!context) return { audio, inputIds: text.utterance(record.text).inputIds, label, source, speaker, split }
-  const historyAudio = record.historyAudio ? await reader.clip(record.historyAudio, 'historyAudio', source) : null
+  const historyAudio = record.historyAudio ? await clips(record.historyAudio, 'historyAudio', source) : null
   return { audio, ...text.dialog(record.history ?? [], record.text), historyAudio, label, source, speaker, split }
-}
-
-/** Reads clips at 16 kHz, one channel, and checks them. */
-class ClipReader {
-  constructor(
-    readonly folder: string,
-    readonly settings: { audio: 'memory' | 'file'; otherAudio: 'convert' | 'refuse'; maxAudioLength: number },
-  ) {}
-
-  async clip(clip: Clip, field: string, source: string): Promise<SpectraAudio> {
-    if (this.settings.audio === 'memory') return this.#read(clip, field)
-    return {
-      read: async () => {
-        try {
-          return await this.#read(clip, field)
-        } catch (cause) {
-          if (!(cause instanceof VoxtorchError)) throw cause
-          throw new DataError(`${source}: ${cause.message}`, { source, cause })
-        }
-      },
-    }
-  }
-
-  #read({ path, start, end }: Clip, field: string): Promise<Tensor> {
-    return scope(async () => {
-      const { otherAudio, maxAudioLength } = this.settings
-      const file = resolve(this.folder, path)
-      const most = maxAudioLength / RATE + MARGIN_SECONDS
-      const duration = end === undefined ? most : Math.min(most, end - start)
-      const { samples, source } = await readAudio(file, { sampleRate: RATE, start, duration }).catch((cause) => {
-        if (cause instanceof ConfigError) throw new DataError(cause.message, { cause })
-        throw cause
-      })
-      if (otherAudio === 'refuse' && (source.sampleRate !== RATE || source.channels !== 1)) {
-        const found = `${source.channels} channels of ${source.sampleRate} Hz`
-        throw new DataError(
-          `its ${field} ${path} has ${found}, expected 1 of ${RATE}; otherAudio: 'convert' converts it`,
-        )
-      }
-      if (samples.size(0) === 0) throw new DataError(`its ${field} ${path} holds no sound where it should`)
-      if (!samples.isfinite().all().item()) throw new DataError(`its ${field} ${path} holds NaN or infinities`)
-      return samples
-    })
-  }
 }

@@ -219,12 +219,12 @@ export class SpectraClassifier {
 
   #cutOf(rows: readonly TurnRow[]): Answer['cut'] {
     const { maxAudioLength, maxTextLength } = this.#reading
-    const { inputIds, historyClip, seconds } = rows[0] as TurnRow
+    const { inputIds, historySamples, seconds } = rows[0] as TurnRow
     const heard = (rows.at(-1) as TurnRow).window.end
     return [
       ...(inputIds.length > maxTextLength ? (['text'] as const) : []),
       ...(seconds > heard ? (['audio'] as const) : []),
-      ...((historyClip?.length ?? 0) > maxAudioLength ? (['historyAudio'] as const) : []),
+      ...(historySamples > maxAudioLength ? (['historyAudio'] as const) : []),
     ]
   }
 
