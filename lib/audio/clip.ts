@@ -254,27 +254,41 @@ const fileOf = (clip: Clip): { file?: string } => {
  * @throws DataError for a clip that is too long, with `longAudio: 'error'`
  */
 export function fitSamples(samples: Tensor, options: FitOptions = {}): { samples: Tensor; lost: number } {
-  return sized(samples, options, SPEECH_RATE, (what, fields) => new DataError(`the audio ${what}`, { ...fields }))
+  return sized(samples, options, SPEECH_RATE, audioFault)
 }
 
-function sized(
-  samples: Tensor,
+const audioFault = (what: string, fields: object) => new DataError(`the audio ${what}`, { ...fields })
+
+/** What becomes of so many samples at 16 kHz: how many are kept, and how many of silence follow. @throws as {@link fitSamples} */
+export const fitLength = (length: number, options: FitOptions): { kept: number; silence: number } =>
+  lengths(length, options, SPEECH_RATE, audioFault)
+
+function lengths(
+  length: number,
   { leastSamples = 0, mostSamples = Number.POSITIVE_INFINITY, longAudio = 'windows' }: FitOptions,
   rate: number,
   fault: (what: string, fields: object) => VoxtorchError,
-): { samples: Tensor; lost: number } {
-  const length = samples.size(0)
-  if (length > mostSamples && longAudio === 'cut') {
-    return { samples: samples.narrow(0, 0, mostSamples), lost: length - mostSamples }
-  }
+): { kept: number; silence: number } {
+  if (length > mostSamples && longAudio === 'cut') return { kept: mostSamples, silence: 0 }
   if (length > mostSamples && longAudio === 'error') {
     const [seconds, most] = [length, mostSamples].map((count) => (count / rate).toFixed(2))
     const advice = `longAudio: 'cut' takes its beginning, 'windows' all of it`
     throw fault(`has ${seconds} s, more than ${most} s: ${advice}`, { seconds: length / rate })
   }
-  if (length >= leastSamples) return { samples, lost: 0 }
-  const silence = scope(() => samples.newZeros([leastSamples - length]))
-  return { samples: ops.cat([samples, silence]), lost: 0 }
+  return { kept: length, silence: Math.max(0, leastSamples - length) }
+}
+
+function sized(
+  samples: Tensor,
+  options: FitOptions,
+  rate: number,
+  fault: (what: string, fields: object) => VoxtorchError,
+): { samples: Tensor; lost: number } {
+  const { kept, silence } = lengths(samples.size(0), options, rate, fault)
+  const lost = samples.size(0) - kept
+  if (lost > 0) return { samples: samples.narrow(0, 0, kept), lost }
+  if (silence === 0) return { samples, lost }
+  return { samples: scope(() => ops.cat([samples, samples.newZeros([silence])])), lost }
 }
 
 /**
