@@ -1,5 +1,14 @@
 export { type Channels, mixChannels } from './channels.js'
 export {
+  type Clip,
+  clipSeconds,
+  type FitOptions,
+  type LongAudio,
+  type ReadClipOptions,
+  readClip,
+  SPEECH_RATE,
+} from './clip.js'
+export {
   type KaldiFbankOptions,
   kaldiFbank,
   type LogMelSpectrogramOptions,
@@ -14,7 +23,7 @@ export {
 } from './features.js'
 export { type NormalizeOptions, normalizeWav2Vec2, type PadAudioOptions, padAudio } from './normalize.js'
 export type { WavSampleFormat } from './pcm.js'
-export type { LongAudio } from './read.js'
+
 export { type Audio, type ReadAudioOptions, readAudio } from './read.js'
 export { type ResampleOptions, type ResampleQuality, Resampler, resample } from './resample.js'
 export { type EnergyVadOptions, energyVad, type Segment, type SplitOptions, splitOnSilence } from './silence.js'

@@ -1,7 +1,8 @@
 import { listOf, misuse, requireOptions, requireWhole } from '../base/check.js'
 import { ConfigError } from '../base/errors.js'
 import { opAsync } from '../native/call.js'
-import { scope, Tensor, tensor, zeros } from '../tensor/index.js'
+import { scope, Tensor, tensor } from '../tensor/index.js'
+import { stackSamples } from './clip.js'
 import { requireSamples } from './resample.js'
 
 export interface NormalizeOptions {
@@ -53,14 +54,7 @@ export async function padAudio(
   const lengths = list.map((clip) => Math.min(length, sizeOf(where, clip)))
   return scope(async () => {
     const device = list[0]!.device
-    const padded = zeros([list.length, length], { device })
-    for (const [i, clip] of list.entries()) {
-      if (lengths[i]! > 0)
-        padded
-          .select(0, i)
-          .narrow(0, 0, lengths[i]!)
-          .copy_(clip.narrow(0, 0, lengths[i]!))
-    }
+    const padded = stackSamples(list, length, device)
     const positions = tensor(Int32Array.from({ length }, (_, i) => i)).to({ device })
     const mask = positions.lt(tensor(lengths, { shape: [list.length, 1], dtype: 'int64', device }))
     const attentionMask = mask.to({ dtype: 'int64' })

@@ -175,9 +175,3 @@ export function blockTensor(planes: Float32Array[]): Tensor {
   })
   return tensor(flat, { shape: [planes.length, frames] })
 }
-
-/** What can become of audio that is longer than a network hears at once. */
-export const LONG_AUDIO = ['windows', 'cut', 'error'] as const
-
-/** `'windows'`: it is heard in parts; `'cut'`: its beginning only, and that is told; `'error'`: a DataError. */
-export type LongAudio = (typeof LONG_AUDIO)[number]

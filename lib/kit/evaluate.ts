@@ -4,34 +4,36 @@ import type { Dataset } from '../data/dataset.js'
 import { evaluating, type Module } from '../nn/index.js'
 import { noGrad, scope } from '../tensor/index.js'
 
+/** Samples, or what reads them when it is their turn. */
+export type Batch<S> = readonly S[] | (() => Promise<readonly S[]>)
+
 /** The samples of a dataset in batches, in order; of `indices` where they are given. */
-export async function* batchesOf<S>(
+export function* batchesOf<S>(
   data: Dataset<S>,
   batchSize: number,
   indices: readonly number[] = Array.from({ length: data.length }, (_, i) => i),
-): AsyncGenerator<S[], void, void> {
+): Generator<() => Promise<S[]>, void, void> {
   for (let first = 0; first < indices.length; first += batchSize) {
-    yield await Promise.all(indices.slice(first, first + batchSize).map((index) => data.get(index, 0)))
+    yield () => Promise.all(indices.slice(first, first + batchSize).map((index) => data.get(index, 0)))
   }
 }
 
-type Batches<S> = Iterable<readonly S[]> | AsyncIterable<readonly S[]>
-
 /**
- * Runs something on each batch with a model in evaluation mode, without gradients, and frees what tensors it makes; the
- * model's mode is put back. Between batches other work goes on.
+ * Runs something on each batch with a model in evaluation mode, without gradients, and frees its tensors and those of
+ * samples that are read for it; the model's mode is put back. Between batches other work goes on.
  * @returns what it gives for each batch
  */
 export const evaluateBatches = <S, R>(
   model: Module,
-  batches: Batches<S>,
+  batches: Iterable<Batch<S>>,
   run: (samples: readonly S[]) => Promise<R>,
 ): Promise<R[]> =>
   evaluating(model, async () => {
     const results: R[] = []
-    for await (const samples of batches) {
+    for (const batch of batches) {
       await macrotask()
-      results.push(await noGrad(() => scope(async () => run(samples))))
+      const work = async () => run(typeof batch === 'function' ? await batch() : batch)
+      results.push(await noGrad(() => scope(work)))
     }
     return results
   })
@@ -52,7 +54,7 @@ export interface EvaluateOptions<S, P, M> {
  */
 export async function evaluate<S, P, M = undefined>(
   model: Module,
-  batches: Batches<S>,
+  batches: Iterable<Batch<S>>,
   { predict, metrics, onBatch }: EvaluateOptions<S, P, M>,
 ): Promise<{ predictions: P[]; metrics: M }> {
   let done = 0

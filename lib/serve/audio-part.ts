@@ -1,11 +1,9 @@
-import { type AudioFormat, readAudio } from '../audio/index.js'
+import { openClip, SPEECH_RATE } from '../audio/clip.js'
+import type { AudioFormat } from '../audio/formats.js'
 import { OutOfMemoryError, VoxtorchError } from '../base/errors.js'
 import { scope } from '../tensor/index.js'
 import { badRequest } from './api-error.js'
 import type { ChatPart } from './chat-model.js'
-
-/** Of what a model hears, in Hz. */
-const SAMPLE_RATE = 16_000
 
 /** Of a clip as it is decoded: stereo at 48 kHz. More channels or a higher rate leave fewer seconds. */
 const BYTES_A_SECOND = 4 * 2 * 48_000
@@ -57,14 +55,16 @@ export async function decodeAudio(
   try {
     return await scope(async () => {
       // A little more than allowed tells that there is more.
-      const duration = most + 0.1
-      const maxBytes = Math.ceil(BYTES_A_SECOND * duration)
-      const audio = await readAudio(bytes, { sampleRate: SAMPLE_RATE, duration, maxBytes, signal })
-      if (!formats[format]?.includes(audio.source.format)) {
-        throw badRequest(`The audio is ${audio.source.format}, not ${format}.`, `${param}.format`, 'unsupported_format')
+      const maxSeconds = most + 0.1
+      const maxBytes = Math.ceil(BYTES_A_SECOND * maxSeconds)
+      const limits = { maxSeconds, maxBytes, signal, allowEmpty: true }
+      const audio = await openClip({ where: 'serve' }, bytes, limits)
+      const found = audio.source?.format as AudioFormat
+      if (!formats[format]?.includes(found)) {
+        throw badRequest(`The audio is ${found}, not ${format}.`, `${param}.format`, 'unsupported_format')
       }
       const samples = (await audio.samples.data()) as Float32Array
-      const seconds = samples.length / SAMPLE_RATE
+      const seconds = samples.length / SPEECH_RATE
       if (samples.length === 0) throw badRequest('The audio is empty.', `${param}.data`, 'invalid_audio')
       if (seconds > most + 0.05) {
         throw badRequest(`The clips are longer than the server allows.`, `${param}.data`, 'audio_too_long')
@@ -73,7 +73,7 @@ export async function decodeAudio(
     })
   } catch (error) {
     if (!(error instanceof VoxtorchError) || error instanceof OutOfMemoryError) throw error
-    const what = error.message.replace(/^the audio in memory: /, '')
+    const what = error.message.replace(/^the audio in memory: |^serve: /, '')
     throw badRequest(`The audio cannot be read: ${what}.`, `${param}.data`, 'invalid_audio')
   }
 }

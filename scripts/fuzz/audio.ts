@@ -75,6 +75,13 @@ add(
   of(wav, options({ sampleRate: 16000, channels: 'all', start: 0.01, duration: 0.02, quality: 'high', maxBytes: 1e6 })),
   of(wav, options({ channels: 1 })),
 )
+exported(
+  'readClip',
+  of(wav),
+  of(sound, options({ leastSamples: 4, mostSamples: 100, longAudio: 'cut', sampleRate: 16000, channels: 0 })),
+  of(wav, options({ maxSeconds: 0.01, maxBytes: 1e6, allowEmpty: true })),
+)
+exported('clipSeconds', of('nowhere.wav'))
 add(
   'readAudioStream',
   async (...args) => {

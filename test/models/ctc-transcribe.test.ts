@@ -131,7 +131,7 @@ describe('transcribe of a CTC network', () => {
     await bad({ strideSeconds: 1 }).toThrow(/chunkSeconds/)
     await bad({ chunkSeconds: 0.001 }).toThrow(/not possible/)
     await expect(model.transcribe(tensor([0.5]))).rejects.toThrow(/too few for a frame/)
-    await expect(model.transcribe(tensor([[0.5]]))).rejects.toThrow(/shape \[samples\]/)
+    await expect(model.transcribe(tensor([[0.5]]))).rejects.toThrow(/must be \[samples\], one channel/)
     model.tokenizer = null
     await expect(model.transcribe(clip())).rejects.toThrow(/no tokenizer/)
     const aborted = AbortSignal.abort(new Error('enough'))

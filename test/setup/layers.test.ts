@@ -34,6 +34,8 @@ const imports = sources.flatMap((path) => {
     ([, fixed, late]) => [path, relative(lib, resolve(dirname(file), fixed ?? late ?? ''))] as const,
   )
 })
+/** Without comments. */
+const codeOf = (path: string) => readFileSync(join(lib, path), 'utf8').replace(/\/\*[\s\S]*?\*\/|^\s*\/\/.*$/gm, '')
 const inside = (path: string, folder: string) => path.startsWith(`${folder}/`)
 const floorOf = (path: string) => floors.findIndex((folder) => inside(path, folder))
 
@@ -51,6 +53,22 @@ describe('who imports whom', () => {
     expect(below.filter(([from, to]) => floorOf(to) > floorOf(from))).toEqual([])
     // Commands use the library as its users do, or its parts.
     expect(below.filter(([from, to]) => to === 'index.js' && !inside(from, 'cli'))).toEqual([])
+  })
+
+  it('clips are read in one place', () => {
+    const readers = ['audio/read.js', 'audio/source.js', 'audio/stream.js', 'audio/decoder.js', 'audio/pcm.js']
+    const decoders = (to: string) => readers.includes(to) || inside(to, 'audio/codecs')
+    const outside = imports.filter(([from, to]) => decoders(to) && !inside(from, 'audio'))
+    expect(outside).toEqual([])
+    const named = sources.filter((path) => !inside(path, 'audio') && /\breadAudio(Stream)?\(/.test(codeOf(path)))
+    expect(named).toEqual([])
+  })
+
+  it('the rate of speech is a number in one file', () => {
+    // A table of the rates that a format can have is no constant of ours.
+    const tables = ['audio/codecs/flac.ts', 'audio/codecs/mp3-tables.ts']
+    const wrong = sources.filter((path) => /\b16_?000\b/.test(codeOf(path)) && !tables.includes(path))
+    expect(wrong).toEqual(['audio/clip.ts'])
   })
 
   it('no system knows another', () => {

@@ -65,6 +65,7 @@ const CALLS: Record<string, [meant: string, call: (wrong: object) => unknown, wr
   'autograd.grad': ['createGraph', (o) => lib.autograd.grad(vt.ones([1]), vt.ones([1]), o), 'create_graph'],
   autocast: ['dtype', (o) => lib.autocast(o, () => 1), 'dtyp'],
   readAudio: ['sampleRate', (o) => lib.readAudio(new Uint8Array(4), o), 'sample_rate'],
+  readClip: ['longAudio', (o) => lib.readClip(new Float32Array(4), o), 'long_audio'],
   readAudioStream: ['chunkSeconds', (o) => lib.readAudioStream(new Uint8Array(4), o).next(), 'chunkSecs'],
   logMelSpectrogram: ['nMels', (o) => lib.logMelSpectrogram(vt.zeros([400]), o), 'nmel'],
   resample: ['quality', (o) => lib.resample(vt.zeros([4]), 2, 1, o), 'qualities'],

@@ -1,11 +1,11 @@
-import { type Audio, type AudioInput, kaldiFbank, readAudio, resample } from '../../audio/index.js'
-import type { LongAudio } from '../../audio/read.js'
+import type { LongAudio } from '../../audio/clip.js'
+import { type Clip, clipWindows, SPEECH_RATE, stackSamples } from '../../audio/clip.js'
+import { kaldiFbank } from '../../audio/features.js'
 import { misuse } from '../../base/check.js'
 import { DataError } from '../../base/errors.js'
-import { scope, Tensor, zeros } from '../../tensor/index.js'
+import { scope, Tensor } from '../../tensor/index.js'
 
-/** What BEATs hears: 16 kHz, a filter bank of 128 bands each 10 ms, at Kaldi's full scale, normalised over AudioSet. */
-export const SAMPLE_RATE = 16000
+// What BEATs hears: a filter bank of 128 bands each 10 ms, at Kaldi's full scale, normalised over AudioSet.
 const WINDOW = 400
 const HOP = 160
 const BANDS = 128
@@ -33,26 +33,7 @@ export async function beatsFbank(inputValues: Tensor): Promise<Tensor> {
  * A clip: samples [n] at 16 kHz, an audio file or its bytes, or what `readAudio` returned, at any rate. Channels are
  * averaged.
  */
-export type AudioClip = Tensor | AudioInput | Pick<Audio, 'samples' | 'sampleRate'>
-
-/** The clip's samples [n], float32, 16 kHz. */
-export async function samplesOf(where: string, clip: AudioClip): Promise<Tensor> {
-  if (clip instanceof Tensor) return oneChannel(where, clip)
-  if (typeof clip === 'string' || clip instanceof Uint8Array || clip instanceof ArrayBuffer) {
-    return (await readAudio(clip, { sampleRate: SAMPLE_RATE })).samples
-  }
-  if (typeof clip !== 'object' || clip === null || !(clip.samples instanceof Tensor)) {
-    throw misuse(where, 'audio', 'samples, a file, its bytes, or what readAudio returned', clip)
-  }
-  const mixed = clip.samples.ndim === 2 ? clip.samples.mean(0) : clip.samples
-  const samples = oneChannel(where, mixed)
-  return clip.sampleRate === SAMPLE_RATE ? samples : resample(samples, clip.sampleRate, SAMPLE_RATE)
-}
-
-function oneChannel(where: string, samples: Tensor): Tensor {
-  if (samples.ndim !== 1) throw misuse(where, 'audio', 'a tensor of shape [samples]', samples)
-  return samples.float()
-}
+export type AudioClip = Clip
 
 /** A part of a clip, [from, to) in samples. */
 export interface Stretch {
@@ -64,7 +45,7 @@ export interface Stretch {
 /** A clip's parts, which are equally long, so that none is too short. */
 export function stretchesOf(clip: number, samples: number, most: number, long: LongAudio): Stretch[] {
   if (samples <= most) return [{ clip, from: 0, to: samples }]
-  const seconds = (count: number) => `${Number((count / SAMPLE_RATE).toFixed(2))} s`
+  const seconds = (count: number) => `${Number((count / SPEECH_RATE).toFixed(2))} s`
   const found = `clip ${clip} has ${seconds(samples)} of audio, more than ${seconds(most)}`
   if (long === 'error')
     throw new DataError(`${found}; raise maxSeconds, or choose another way for long audio`, { clip })
@@ -72,23 +53,13 @@ export function stretchesOf(clip: number, samples: number, most: number, long: L
     process.emitWarning(`${found}; the rest is left out`, 'AudioWarning')
     return [{ clip, from: 0, to: most }]
   }
-  const count = Math.ceil(samples / most)
-  const border = (i: number) => Math.round((i * samples) / count)
-  return Array.from({ length: count }, (_, i) => ({ clip, from: border(i), to: border(i + 1) }))
+  return clipWindows(samples, most).map((window) => ({ clip, ...window }))
 }
 
 /** Stretches of clips as one batch [stretches, samples of the longest], with zeros after each. */
 export function padded(clips: Tensor[], stretches: Stretch[]): Tensor {
   return scope(() => {
-    const longest = Math.max(...stretches.map(({ from, to }) => to - from))
-    const batch = zeros([stretches.length, longest], { device: clips[0]?.device ?? 'cpu' })
-    stretches.forEach(({ clip, from, to }, row) => {
-      const samples = (clips[clip] as Tensor).narrow(0, from, to - from)
-      batch
-        .select(0, row)
-        .narrow(0, 0, to - from)
-        .copy_(samples)
-    })
-    return batch
+    const parts = stretches.map(({ clip, from, to }) => (clips[clip] as Tensor).narrow(0, from, to - from))
+    return stackSamples(parts, Math.max(...parts.map((part) => part.size(0))))
   })
 }

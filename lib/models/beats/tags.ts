@@ -1,8 +1,8 @@
-import { LONG_AUDIO, type LongAudio } from '../../audio/read.js'
+import { LONG_AUDIO, type LongAudio, openClip, SPEECH_RATE } from '../../audio/clip.js'
 import { requireNumber, requireOneOf, requireOptions, requireWhole } from '../../base/check.js'
 import { DataError } from '../../base/errors.js'
 import { noGrad, scope, type Tensor } from '../../tensor/index.js'
-import { type AudioClip, padded, SAMPLE_RATE, type Stretch, samplesOf, stretchesOf } from './audio.js'
+import { type AudioClip, padded, type Stretch, stretchesOf } from './audio.js'
 import type { Beats } from './beats.js'
 
 export interface TagOptions {
@@ -44,9 +44,9 @@ export function tagClips(
   return scope(() =>
     noGrad(async () => {
       const clips: Tensor[] = []
-      for (const clip of audio) clips.push(await samplesOf(where, clip))
+      for (const clip of audio) clips.push((await openClip({ where }, clip, { allowEmpty: true })).samples)
       checkSizes(where, clips, least)
-      const most = Math.max(2 * least, Math.round(maxSeconds * SAMPLE_RATE))
+      const most = Math.max(2 * least, Math.round(maxSeconds * SPEECH_RATE))
       const stretches = clips.flatMap((clip, i) => stretchesOf(i, clip.size(0), most, longAudio))
       const probabilities = await probabilitiesOf(model, clips, stretches, batchSize)
       return probabilities.map((values) => best(values, model.labels, topK))

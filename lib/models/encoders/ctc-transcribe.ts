@@ -1,10 +1,10 @@
-import { normalizeWav2Vec2 } from '../../audio/index.js'
+import { type Clip, openClip, SPEECH_RATE } from '../../audio/clip.js'
+import { normalizeWav2Vec2 } from '../../audio/normalize.js'
 import { requireNumber, requireOptions, requireWhole } from '../../base/check.js'
 import { ConfigError, DataError } from '../../base/errors.js'
 import { type CtcHypothesis, ctcAlign, ctcBeamSearch } from '../../generation/ctc.js'
 import { noGrad, ops, scope, type Tensor } from '../../tensor/index.js'
 import type { CtcOffset, CtcTokenizer } from '../../text/ctc-tokenizer.js'
-import { type AudioClip, SAMPLE_RATE, samplesOf } from '../beats/audio.js'
 import type { SpeechForCTC } from './speech-ctc.js'
 import { convolutionsOf, framesOf } from './speech-encoder.js'
 
@@ -47,7 +47,7 @@ const KEYS = ['beamWidth', 'nBest', 'timestamps', 'chunkSeconds', 'strideSeconds
 /** See `Wav2Vec2ForCTC.transcribe`. */
 export async function transcribeCtc(
   model: SpeechForCTC,
-  audio: AudioClip,
+  audio: Clip,
   options: CtcTranscribeOptions,
 ): Promise<CtcTranscription> {
   const where = `${model.constructor.name}.transcribe`
@@ -73,7 +73,8 @@ export async function transcribeCtc(
   signal?.throwIfAborted()
   return noGrad(() =>
     scope(async () => {
-      const logits = await heard(where, model, await samplesOf(where, audio), options)
+      const { samples } = await openClip({ where }, audio, { allowEmpty: true, signal: signal ?? undefined })
+      const logits = await heard(where, model, samples, options)
       signal?.throwIfAborted()
       const skip = { skipSpecialTokens }
       const beams = beamWidth === 1 ? null : await searched(model, logits, beamWidth, nBest)
@@ -104,7 +105,7 @@ const textOf = (tokenizer: CtcTokenizer, { tokens }: CtcHypothesis, skip: { skip
   tokenizer.decode(tokens, { groupTokens: false, ...skip })
 
 function inSeconds(model: SpeechForCTC, { text, start, end }: CtcOffset): CtcStretch {
-  const seconds = (frame: number) => (frame * stepOf(model)) / SAMPLE_RATE
+  const seconds = (frame: number) => (frame * stepOf(model)) / SPEECH_RATE
   return { text, start: seconds(start), end: seconds(end) }
 }
 
@@ -131,7 +132,7 @@ async function heard(
     return logitsOf(model, samples)
   }
   requireNumber(where, 'chunkSeconds', chunkSeconds, { least: 0 })
-  const frames = (seconds: number) => Math.round((seconds * SAMPLE_RATE) / step)
+  const frames = (seconds: number) => Math.round((seconds * SPEECH_RATE) / step)
   const chunk = frames(chunkSeconds)
   const stride = frames(strideSeconds ?? chunkSeconds / 6)
   requireNumber(where, 'strideSeconds', strideSeconds ?? 0, { least: 0 })

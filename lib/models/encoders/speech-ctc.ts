@@ -1,5 +1,6 @@
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
+import { type Clip, SPEECH_RATE } from '../../audio/clip.js'
 import { makeDirectory } from '../../base/atomic.js'
 import { requireObject, requireOptions, requireString } from '../../base/check.js'
 import { CheckpointError, ConfigError } from '../../base/errors.js'
@@ -13,7 +14,6 @@ import { ctcLoss } from '../../nn/losses.js'
 import type { MakeOptions } from '../../nn/parameter.js'
 import { scope, Tensor } from '../../tensor/index.js'
 import { CtcTokenizer } from '../../text/ctc-tokenizer.js'
-import type { AudioClip } from '../beats/audio.js'
 import type { NetworkConstructor } from '../network.js'
 import { LOAD_OPTIONS, type LoadNetworkOptions, type SaveNetworkOptions } from '../pretrained.js'
 import type { Fillable } from '../weights.js'
@@ -158,7 +158,7 @@ abstract class SpeechForCTC extends SpeechHead {
    * @param audio a file, its bytes, what `readAudio` gave, or samples [n] at 16 kHz
    * @throws ConfigError for wrong options, or for a network without a tokenizer
    */
-  transcribe(audio: AudioClip, options: CtcTranscribeOptions = {}): Promise<CtcTranscription> {
+  transcribe(audio: Clip, options: CtcTranscribeOptions = {}): Promise<CtcTranscription> {
     return transcribeCtc(this, audio, options)
   }
 
@@ -260,7 +260,7 @@ abstract class SpeechForCTC extends SpeechHead {
       padding_side: 'right',
       padding_value: 0,
       return_attention_mask: this.config.featExtractNorm === 'layer',
-      sampling_rate: 16000,
+      sampling_rate: SPEECH_RATE,
     }
     await writeJson(join(directory, 'preprocessor_config.json'), preprocessor, { indent: 2 })
     this.tokenizer?.save(directory)

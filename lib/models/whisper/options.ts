@@ -1,23 +1,18 @@
-import { type Audio, logMelSpectrogram, readAudio, resample } from '../../audio/index.js'
+import { type Clip, openClip, SPEECH_RATE } from '../../audio/clip.js'
+import { logMelSpectrogram } from '../../audio/features.js'
 import { optionsOf, shown } from '../../base/arguments.js'
 import { requireSignal } from '../../base/check.js'
 import { ConfigError } from '../../base/errors.js'
 import { nearest } from '../../base/words.js'
 import type { GenerationConfig } from '../../generation/config.js'
-import { type Generator, noGrad, scope, Tensor, tensor } from '../../tensor/index.js'
+import { type Generator, noGrad, scope, type Tensor } from '../../tensor/index.js'
 import { melBinsOf, windowOf } from './config.js'
 import { languageCode } from './tokens.js'
 import type { Whisper } from './whisper.js'
 import type { WhisperWord } from './words.js'
 
 /** A path, the bytes of a file, what `readAudio` gave, or samples [n] at 16 kHz. */
-export type WhisperAudio =
-  | string
-  | Uint8Array
-  | ArrayBuffer
-  | Tensor
-  | Float32Array
-  | Pick<Audio, 'samples' | 'sampleRate'>
+export type WhisperAudio = Clip
 
 export interface TranscribeOptions {
   /** A code or an English name; by default it is heard from the first window. */
@@ -81,9 +76,8 @@ export interface WhisperTranscription {
   segments: WhisperSegment[]
 }
 
-const RATE = 16000
 const HOP = 160
-export const SECONDS_PER_STEP = HOP / RATE
+export const SECONDS_PER_STEP = HOP / SPEECH_RATE
 
 type Defaulted = Pick<
   TranscribeOptions,
@@ -160,7 +154,7 @@ export async function spectrogramOf(model: Whisper, audio: WhisperAudio): Promis
   let steps = 0
   const mel = await noGrad(() =>
     scope(async () => {
-      const samples = await samplesOf(audio)
+      const { samples } = await openClip({ where: 'Whisper.transcribe' }, audio, { allowEmpty: true })
       const count = samples.shape[0] as number
       steps = Math.floor(count / HOP)
       const nMels = melBinsOf(model.config)
@@ -168,24 +162,4 @@ export async function spectrogramOf(model: Whisper, audio: WhisperAudio): Promis
     }),
   )
   return { mel, steps }
-}
-
-async function samplesOf(audio: WhisperAudio): Promise<Tensor> {
-  if (typeof audio === 'string' || audio instanceof Uint8Array || audio instanceof ArrayBuffer) {
-    return (await readAudio(audio, { sampleRate: RATE })).samples
-  }
-  let samples: unknown = audio instanceof Float32Array ? tensor(audio) : audio
-  let rate = RATE
-  if (!(samples instanceof Tensor)) {
-    const read = (samples ?? {}) as Partial<Audio>
-    samples = read.samples
-    rate = read.sampleRate ?? Number.NaN
-  }
-  if (!(samples instanceof Tensor) || samples.shape.length !== 1 || Number.isNaN(rate)) {
-    throw new ConfigError(
-      `Whisper.transcribe: audio must be a path, bytes, what readAudio gave, or samples [n], not ${shown(audio)}`,
-      {},
-    )
-  }
-  return rate === RATE ? samples : resample(samples, rate, RATE)
 }

@@ -1,5 +1,6 @@
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
+import { SPEECH_RATE } from '../../audio/clip.js'
 import { ConfigError } from '../../base/errors.js'
 import { toSnake } from '../../base/words.js'
 import { writeJson } from '../../files/json/json.js'
@@ -262,7 +263,7 @@ export class Whisper extends networkClass<Whisper, WhisperConfig, WhisperInputs,
     const preprocessor = {
       feature_extractor_type: 'WhisperFeatureExtractor',
       feature_size: melBinsOf(this.config),
-      sampling_rate: 16000,
+      sampling_rate: SPEECH_RATE,
       n_fft: 400,
       hop_length: 160,
       chunk_length: steps / 100,

@@ -113,7 +113,7 @@ describe('joinClips and fitClip', () => {
     const { clip: whole, lost } = vt.fitClip(long)
     expect([whole === long, lost]).toEqual([true, 0])
     expect(vt.fitClip(long, { longAudio: 'cut' })).toMatchObject({ lost: 1, clip: { length: 480_000 } })
-    expect(() => vt.fitClip(long, { longAudio: 'error' })).toThrow(/30\.0 s, more than 30\.0/)
+    expect(() => vt.fitClip(long, { longAudio: 'error' })).toThrow(/30\.00 s, more than 30\.00/)
     const { clip: short } = vt.fitClip(ones(10, 1))
     expect([short.length, short[9], short[10]]).toEqual([2800, 1, 0])
     expect(vt.fitClip(ones(480_000, 1), { longAudio: 'error' }).clip.length).toBe(480_000)
@@ -167,7 +167,7 @@ describe('SalmonnDataset', () => {
     expect(whole.prompt.clips.map(({ length }) => length)).toEqual([496_000])
     expect(whole.prompt.text).toContain('<Speech><SpeechHere></Speech>')
     await expect(make([entry(long)], { longAudio: 'error' }).get(0)).rejects.toThrow(
-      /item 1 \(d1\): the audio has 31\.0 s/,
+      /item 1 \(d1\): the audio has 31\.00 s/,
     )
   })
 

@@ -91,14 +91,9 @@ if one could not be answered.`,
 })
 
 async function messageOf({ audio, text }: ChatLine): Promise<SalmonnChatMessage> {
-  const { readAudio } = await import('../../../audio/read.js')
-  const { SALMONN_RATE } = await import('../network/clips.js')
+  const { readClip } = await import('../../../audio/clip.js')
   const content: SalmonnChatPart[] = []
-  for (const path of audio) {
-    const { samples } = await readAudio(path, { sampleRate: SALMONN_RATE })
-    content.push({ type: 'audio', samples: (await samples.data()) as Float32Array })
-    samples.dispose()
-  }
+  for (const path of audio) content.push({ type: 'audio', samples: await readClip(path) })
   if (text !== '') content.push({ type: 'text', text })
   return { role: 'user', content }
 }

@@ -1,12 +1,12 @@
-import type { LongAudio } from '../../../audio/read.js'
-import { readAudio } from '../../../audio/read.js'
-import { AudioSource } from '../../../audio/source.js'
+import type { LongAudio } from '../../../audio/clip.js'
+import { fitSamples } from '../../../audio/clip.js'
 import { requireNumber, requireOneOf, requireOptions } from '../../../base/check.js'
-import { DataError, VoxtorchError } from '../../../base/errors.js'
-import { scope } from '../../../tensor/index.js'
+import { DataError } from '../../../base/errors.js'
+import { ClipReader, joinSamples } from '../../../kit/clip.js'
+import { scope, type Tensor, tensor } from '../../../tensor/index.js'
 import type { SalmonnClip } from '../batch.js'
 import { SALMONN_LEAST_SAMPLES, SALMONN_RATE } from '../network/clips.js'
-import { fitClip, joinClips } from './clips.js'
+import { SALMONN_FIT } from './clips.js'
 import type { SalmonnEntry } from './entry.js'
 
 export interface SalmonnAudioOptions {
@@ -36,6 +36,7 @@ export interface SalmonnCuts {
 export class SalmonnAudioReader {
   readonly cuts: SalmonnCuts = { count: 0, seconds: 0, ids: [] }
   readonly #options: Required<Omit<SalmonnAudioOptions, 'compat' | 'onCut'>> & { leastSamples: number }
+  readonly #reader: ClipReader
   readonly #onCut: (message: string) => void
   readonly #counted = new Set<string>()
 
@@ -51,6 +52,7 @@ export class SalmonnAudioReader {
     requireOneOf(where, 'longAudio', longAudio, ['error', 'cut', 'windows'])
     const leastSamples = published ? SALMONN_RATE : SALMONN_LEAST_SAMPLES
     this.#options = { clips, gapSeconds, channels, longAudio, leastSamples }
+    this.#reader = new ClipReader({ channels })
     this.#onCut = onCut ?? ((message) => this.cuts.count === 1 && process.emitWarning(message))
   }
 
@@ -62,24 +64,34 @@ export class SalmonnAudioReader {
    * The clip of each speech block of an entry.
    * @throws DataError naming entry and file
    */
-  async read(entry: SalmonnEntry): Promise<SalmonnClip[]> {
-    const clips: SalmonnClip[] = []
-    for (const path of entry.audio) clips.push(await this.#clip(path, entry))
-    return this.fit(clips, entry)
+  read(entry: SalmonnEntry): Promise<SalmonnClip[]> {
+    return scope(async () => {
+      const clips: Tensor[] = []
+      const owner = { record: `${entry.source} (${entry.id})`, fields: { item: entry.source } }
+      for (const path of entry.audio) clips.push(await this.#reader.read({ path }, owner))
+      return Promise.all(this.#blocks(clips, entry).map((clip) => clip.data() as Promise<SalmonnClip>))
+    })
   }
 
   /** The same for clips that are there already. */
   fit(clips: readonly SalmonnClip[], entry: Pick<SalmonnEntry, 'id' | 'source' | 'trailingGap'>): SalmonnClip[] {
+    return scope(() => {
+      const samples = clips.map((clip) => tensor(clip, { device: 'cpu' }))
+      return this.#blocks(samples, entry).map((clip) => clip.dataSync() as SalmonnClip)
+    })
+  }
+
+  #blocks(clips: readonly Tensor[], entry: Pick<SalmonnEntry, 'id' | 'source' | 'trailingGap'>): Tensor[] {
     const { gapSeconds, longAudio, leastSamples } = this.#options
+    const gap = Math.round(gapSeconds * SALMONN_RATE)
     const several = clips.length > 1 || entry.trailingGap
-    const blocks =
-      this.separate || !several ? clips : [joinClips(clips, { gapSeconds, trailingGap: entry.trailingGap })]
+    const blocks = this.separate || !several ? clips : [joinSamples(clips, gap, entry.trailingGap)]
     let lost = 0
     const fitting = blocks.map((clip) => {
       try {
-        const fitted = fitClip(clip, { leastSamples, longAudio })
+        const fitted = fitSamples(clip, { ...SALMONN_FIT, leastSamples, longAudio })
         lost += fitted.lost
-        return fitted.clip
+        return fitted.samples
       } catch (cause) {
         if (!(cause instanceof DataError)) throw cause
         throw new DataError(`${entry.source} (${entry.id}): ${cause.message}`, { item: entry.source, cause })
@@ -98,34 +110,5 @@ export class SalmonnAudioReader {
     this.#onCut(
       `${source} (${id}): the last ${seconds.toFixed(1)} s of its audio are not heard; longAudio: 'windows' hears all, clips: 'separate' hears 30 s of each turn`,
     )
-  }
-
-  #clip(path: string, { source, id }: SalmonnEntry): Promise<SalmonnClip> {
-    const wrong = (what: string, cause?: unknown) =>
-      new DataError(`${source} (${id}): ${what}`, { item: source, file: path, ...(cause !== undefined && { cause }) })
-    return scope(async () => {
-      const { channels } = this.#options
-      const { samples } = await readAudio(path, { sampleRate: SALMONN_RATE, channels }).catch((cause) => {
-        if (cause instanceof VoxtorchError) throw wrong(cause.message, cause)
-        throw cause
-      })
-      const clip = Float32Array.from((await samples.data()) as Float32Array)
-      if (clip.length === 0) throw wrong(`${path} holds no sound`)
-      if (!clip.every(Number.isFinite)) throw wrong(`${path} holds NaN or infinities`)
-      return clip
-    })
-  }
-}
-
-/**
- * How long a sound file is, in seconds, by its header alone; undefined where that does not tell.
- * @throws DataError where there is no such file or it is no sound
- */
-export async function clipSeconds(path: string): Promise<number | undefined> {
-  const source = await AudioSource.open('SALMONN', path)
-  try {
-    return source.frames === undefined ? undefined : source.frames / source.sampleRate
-  } finally {
-    await source.close()
   }
 }

@@ -1,9 +1,11 @@
-import type { LongAudio } from '../../../audio/read.js'
-import { misuse, requireNumber, requireOptions } from '../../../base/check.js'
-import { DataError } from '../../../base/errors.js'
+import type { LongAudio } from '../../../audio/clip.js'
+import { fitLength } from '../../../audio/clip.js'
+import { defined, misuse, requireNumber, requireOptions } from '../../../base/check.js'
 import { requireForm } from '../../../base/form.js'
+import { joinSamples } from '../../../kit/clip.js'
+import { scope, tensor } from '../../../tensor/index.js'
 import type { SalmonnClip } from '../batch.js'
-import { atLeast, SALMONN_LEAST_SAMPLES, SALMONN_RATE } from '../network/clips.js'
+import { SALMONN_LEAST_SAMPLES, SALMONN_RATE } from '../network/clips.js'
 
 export interface JoinClipsOptions {
   /** Silence between clips. Default 0.1; the recipe that the published README praises has 0.5. */
@@ -20,21 +22,24 @@ export function joinClips(clips: readonly SalmonnClip[], options: JoinClipsOptio
   if (!Array.isArray(clips) || clips.length === 0) throw misuse('joinClips', 'clips', 'a list of clips', clips)
   requireForm('joinClips', 'clips', clips, [Float32Array])
   const gap = Math.round(gapSeconds * SALMONN_RATE)
-  const gaps = trailingGap ? clips.length : clips.length - 1
-  const whole = new Float32Array(clips.reduce((sum, { length }) => sum + length, 0) + gap * gaps)
-  let at = 0
-  for (const clip of clips) {
-    whole.set(clip, at)
-    at += clip.length + gap
-  }
-  return whole
+  return scope(() => {
+    const parts = clips.map((clip) => tensor(clip, { device: 'cpu' }))
+    return joinSamples(parts, gap, trailingGap).dataSync() as Float32Array
+  })
 }
 
 /** 30 s: what the encoders hear at once. */
 export const SALMONN_WINDOW = 30 * SALMONN_RATE
 
+/** How clips are fitted where nothing else is said. */
+export const SALMONN_FIT = {
+  leastSamples: SALMONN_LEAST_SAMPLES,
+  mostSamples: SALMONN_WINDOW,
+  longAudio: 'windows',
+} as const
+
 export interface FitClipOptions {
-  /** A shorter clip is filled up with silence. Default 2800; 16000 as published. */
+  /** A shorter clip is filled up with silence. Default 2800; a second as published. */
   leastSamples?: number
   /** Default 480000. */
   mostSamples?: number
@@ -55,13 +60,9 @@ export function fitClip(clip: SalmonnClip, options: FitClipOptions = {}): { clip
     'longAudio?': 'string',
   })
   requireOptions('fitClip', options, ['leastSamples', 'mostSamples', 'longAudio'])
-  const { leastSamples = SALMONN_LEAST_SAMPLES, mostSamples = SALMONN_WINDOW, longAudio: policy = 'windows' } = options
-  const { length } = clip
-  if (length <= mostSamples || policy === 'windows') return { clip: atLeast(clip, leastSamples), lost: 0 }
-  if (policy === 'cut') return { clip: clip.subarray(0, mostSamples), lost: length - mostSamples }
-  const seconds = (samples: number) => (samples / SALMONN_RATE).toFixed(1)
-  throw new DataError(
-    `the audio has ${seconds(length)} s, more than ${seconds(mostSamples)}: longAudio 'windows' hears all of it, 'cut' the beginning`,
-    { seconds: length / SALMONN_RATE },
-  )
+  const { kept, silence } = fitLength(clip.length, { ...SALMONN_FIT, ...defined(options) })
+  if (silence === 0) return { clip: kept < clip.length ? clip.subarray(0, kept) : clip, lost: clip.length - kept }
+  const filled = new Float32Array(kept + silence)
+  filled.set(clip)
+  return { clip: filled, lost: 0 }
 }

@@ -1,3 +1,4 @@
+import { clipSeconds } from '../../../audio/clip.js'
 import { misuse, requireOptions, requireWhole } from '../../../base/check.js'
 import { ConfigError, DataError, VoxtorchError } from '../../../base/errors.js'
 import { requireForm } from '../../../base/form.js'
@@ -9,7 +10,7 @@ import type { SalmonnBatch, SalmonnPrompt } from '../batch.js'
 import { buildSalmonnPrompt, checkTemplate, SALMONN_TEMPLATE } from '../prompts/build.js'
 import { SALMONN_TRAIN_PROMPTS } from '../prompts/defaults.js'
 import { SalmonnPrompts } from '../prompts/prompts.js'
-import { clipSeconds, type SalmonnAudioOptions, SalmonnAudioReader, type SalmonnCuts } from './audio.js'
+import { type SalmonnAudioOptions, SalmonnAudioReader, type SalmonnCuts } from './audio.js'
 import { type EmotionLanguage, writeEmotionSuffix } from './emotion-suffix.js'
 import type { SalmonnEntry } from './entry.js'
 

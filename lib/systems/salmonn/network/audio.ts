@@ -1,6 +1,8 @@
+import { fitSamples, SPEECH_RATE } from '../../../audio/clip.js'
 import { logMelSpectrogram } from '../../../audio/features.js'
 import { requireNumber, requireOneOf } from '../../../base/check.js'
 import { ConfigError } from '../../../base/errors.js'
+import { lengthMask, padClips } from '../../../kit/pad.js'
 import type { Beats } from '../../../models/beats/beats.js'
 import type { QFormer } from '../../../models/q-former/q-former.js'
 import { melBinsOf, type WhisperConfig, windowOf } from '../../../models/whisper/config.js'
@@ -8,8 +10,8 @@ import type { WhisperEncoder } from '../../../models/whisper/whisper.js'
 import type { Linear } from '../../../nn/linear.js'
 import type { Module } from '../../../nn/module.js'
 import type { LayerNorm } from '../../../nn/normalization.js'
-import { arange, cat, noGrad, scope, type Tensor, tensor, zeros } from '../../../tensor/index.js'
-import { atLeast, SALMONN_LEAST_SAMPLES, SALMONN_RATE } from './clips.js'
+import { cat, noGrad, scope, type Tensor, zeros } from '../../../tensor/index.js'
+import { SALMONN_LEAST_SAMPLES } from './clips.js'
 import { equalWindows, type HeardWindow, overlappingWindows } from './windows.js'
 
 const HOP = 160
@@ -18,7 +20,7 @@ const FFT = 400
 const FRAME = 2 * HOP
 const BANDS = 128
 /** Published: a clip has at least a second. */
-const PUBLISHED_LEAST = 16_000
+const PUBLISHED_LEAST = SPEECH_RATE
 /** Windows that frozen encoders hear at once: enough for their kernels, little memory. */
 const GROUP = 8
 /**
@@ -53,7 +55,7 @@ export function salmonnHearing(
   whisper: WhisperConfig,
   { compat, overlap }: { compat?: 'published' | undefined; overlap?: number | undefined },
 ): SalmonnHearing {
-  const most = (HOP * windowOf(whisper)) / SALMONN_RATE
+  const most = (HOP * windowOf(whisper)) / SPEECH_RATE
   if (compat !== undefined) requireOneOf(where, 'compat', compat, ['published'])
   if (overlap !== undefined) requireNumber(where, 'overlap', overlap, { least: 0 })
   if (overlap !== undefined && overlap > most / 2) {
@@ -73,23 +75,21 @@ export function salmonnHearing(
  * without overlap and pads every window to 30 s, so each has 88 tokens, and treats the batch's padding in BEATs as the
  * published code does.
  */
-export function encodeClips(
-  ears: SalmonnEars,
-  clips: readonly Float32Array[],
-  hearing: SalmonnHearing,
-): Promise<Tensor[]> {
+export function encodeClips(ears: SalmonnEars, clips: readonly Tensor[], hearing: SalmonnHearing): Promise<Tensor[]> {
   const { compat } = hearing
   return scope(async () => {
     const most = HOP * windowOf(ears.whisper.config)
     const least = Math.min(most, compat ? PUBLISHED_LEAST : SALMONN_LEAST_SAMPLES)
-    const parts = clips.map((clip) => windowsOf(ears, clip.length, hearing).map((part) => ({ clip, ...part })))
+    const parts = clips.map((clip) => windowsOf(ears, clip.size(0), hearing).map((part) => ({ clip, ...part })))
     const windows = parts.flat()
     // The published padding depends on the whole batch.
     const size = compat ? windows.length : GROUP
     const heard: Tensor[] = []
     for (let at = 0; at < windows.length; at += size) {
       const group = windows.slice(at, at + size)
-      const sounds = group.map(({ clip, from, to }) => atLeast(clip.subarray(from, to), least))
+      const sounds = group.map(({ clip, from, to }) => {
+        return fitSamples(clip.narrow(0, from, to - from), { leastSamples: least }).samples
+      })
       const tokens = await encodeWindows(ears, sounds, compat)
       heard.push(...tokens.map((own, i) => taken(own, group[i] as HeardWindow, ears.qformer)))
     }
@@ -107,7 +107,7 @@ function windowsOf({ whisper, beats, qformer }: SalmonnEars, samples: number, he
   // Where frames of the two do not last equally long, or the Q-Former reads all frames at once, tokens have no places.
   const isOnGrid = window > 0 && patch * HOP === FRAME * Math.floor(BANDS / patch)
   if (hearing.compat || !isOnGrid) return equalWindows(samples, most)
-  const overlap = Math.round(hearing.overlap * SALMONN_RATE)
+  const overlap = Math.round(hearing.overlap * SPEECH_RATE)
   return overlappingWindows(samples, {
     ...{ most, overlap, window: FRAME * window, stride: FRAME * stride, patch: HOP * patch },
   })
@@ -120,7 +120,7 @@ function taken(tokens: Tensor, { first, end }: HeardWindow, { config }: QFormer)
   return tokens.narrow(0, first * queryLength, last - first * queryLength)
 }
 
-function encodeWindows(ears: SalmonnEars, windows: Float32Array[], compat: 'published' | undefined): Promise<Tensor[]> {
+function encodeWindows(ears: SalmonnEars, windows: Tensor[], compat: 'published' | undefined): Promise<Tensor[]> {
   return scope(async () => {
     const { lnSpeech, lnAudio, qformer, projection } = ears
     const speech = await hearing(ears.whisper, () => whisperStates(ears.whisper, windows, compat))
@@ -161,36 +161,33 @@ function hearing(encoder: Module, listen: () => Promise<Heard>): Promise<Heard> 
 
 async function whisperStates(
   whisper: WhisperEncoder,
-  windows: Float32Array[],
+  windows: Tensor[],
   compat: 'published' | undefined,
 ): Promise<Heard> {
   const { device, dtype } = whisper.parameters()[0] as Tensor
   const most = HOP * windowOf(whisper.config)
-  const steps = windows.map(({ length }) => (compat ? most / HOP : Math.ceil(length / HOP)))
+  const steps = windows.map((window) => (compat ? most / HOP : Math.ceil(window.size(0) / HOP)))
   const longest = Math.max(...steps)
   const spectra: Tensor[] = []
   for (const [row, window] of windows.entries()) {
     // The last steps look into the silence behind the clip, as they do in a clip that is padded to 30 s.
-    const length = compat ? most : Math.min(most, HOP * Math.ceil((window.length + FFT) / HOP))
+    const length = compat ? most : Math.min(most, HOP * Math.ceil((window.size(0) + FFT) / HOP))
     const options = { nMels: melBinsOf(whisper.config), length }
-    const spectrum = await logMelSpectrogram(tensor(window, { device }), options)
+    const spectrum = await logMelSpectrogram(window.to({ device }), options)
     const own = spectrum.narrow(1, 0, steps[row] as number)
     spectra.push(filled(own.t().unsqueeze(0), longest))
   }
   const inputFeatures = cat(spectra, 0).transpose(1, 2).contiguous().to({ dtype })
   const isRagged = steps.some((count) => count < longest)
-  const attentionMask = isRagged ? before(steps, longest, device) : null
+  const attentionMask = isRagged ? lengthMask(steps, longest, device) : null
   const { lastHiddenState } = await whisper.forward({ inputFeatures, attentionMask })
   return { states: lastHiddenState, lengths: steps.map((count) => Math.ceil(count / 2)) }
 }
 
-async function beatsStates(beats: Beats, windows: Float32Array[], compat: 'published' | undefined): Promise<Heard> {
+async function beatsStates(beats: Beats, windows: Tensor[], compat: 'published' | undefined): Promise<Heard> {
   const { device, dtype } = beats.parameters()[0] as Tensor
-  const lengths = windows.map(({ length }) => length)
-  const longest = Math.max(...lengths)
-  const samples = new Float32Array(windows.length * longest)
-  for (const [row, window] of windows.entries()) samples.set(window, row * longest)
-  const inputValues = tensor(samples, { device }).reshape([windows.length, longest])
+  const { inputValues, lengths } = padClips(windows, { device })
+  const longest = inputValues.size(1)
   const isRagged = lengths.some((length) => length < longest)
   // The published mask counts samples; its patches are those of the whole batch.
   if (compat) {
@@ -211,14 +208,10 @@ function normalised(norm: LayerNorm, states: Tensor, lengths: number[] | null): 
   return scope(() => {
     const time = states.size(1)
     if (!lengths || lengths.every((length) => length >= time)) return norm.forward(states)
-    const padding = before(lengths, time, states.device).logicalNot().unsqueeze(2)
+    const padding = lengthMask(lengths, time, states.device).logicalNot().unsqueeze(2)
     return norm.forward(states.maskedFill(padding, 0)).maskedFill(padding, 0)
   })
 }
-
-/** bool [rows, time]: what is in front of each row's end. */
-const before = (lengths: number[], time: number, device: Tensor['device']): Tensor =>
-  scope(() => arange(time, { device }).lt(tensor(lengths, { dtype: 'int64', device }).unsqueeze(1)))
 
 /** [rows, time, size] with zeros behind. */
 function filled(states: Tensor, time: number): Tensor {

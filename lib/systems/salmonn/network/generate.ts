@@ -1,12 +1,13 @@
 import { misuse, requireObject, requireSignal } from '../../../base/check.js'
 import type { GenerationConfig } from '../../../generation/config.js'
 import { type GenerateOptions, generate, stream } from '../../../generation/generate.js'
-import { cat, noGrad, ones, scope, Tensor } from '../../../tensor/index.js'
+import { type EmbeddedRows, embedRows } from '../../../kit/embed-rows.js'
+import { cat, noGrad, ones, scope, type Tensor } from '../../../tensor/index.js'
 import type { SalmonnHearing } from './audio.js'
 import { type Read, SalmonnCache } from './cache.js'
-import { clipKey } from './clips.js'
+import { clipKey, isEncoded } from './clips.js'
 import type { Salmonn, SalmonnOptions, SalmonnQuestion } from './network.js'
-import { audioPlace, embedRows, type Place, requireRoom, type SalmonnRows } from './prompt.js'
+import { AUDIO, requireRoom } from './prompt.js'
 
 /** How an answer is written: the configuration of generation, and what is SALMONN's. */
 export interface SalmonnGenerateOptions extends GenerationConfig, SalmonnOptions, GenerateOptions {
@@ -89,7 +90,7 @@ export async function generateSalmonn(
     noGrad(async () => {
       if (cache) return withCache(model, prompts[0] as SalmonnQuestion, cache, { hearing, loraScale, control, config })
       const { rows, audio } = await model.read(prompts, hearing)
-      const inputs = embedRows(model.llm, rows, audio, 'left')
+      const inputs = embedRows(model.llm, rows, { placeholder: AUDIO, embeddings: audio, side: 'left' })
       const { tokens } = await model.scaled(loraScale, () => generate(model.llm, { ...inputs }, config, control))
       return { tokens, promptTokens: rows.map(({ length }) => length) }
     }),
@@ -150,73 +151,63 @@ async function prepare(
   prompt: SalmonnQuestion,
   cache: SalmonnCache | undefined,
   settings: Settings,
-): Promise<{ inputs: SalmonnRows; done: (written: number[]) => Promise<void> }> {
+): Promise<{ inputs: EmbeddedRows; done: (written: number[]) => Promise<void> }> {
   const { hearing, loraScale } = settings
+  const embedded = (row: number[], audio: Tensor | null) =>
+    embedRows(model.llm, [row], { placeholder: AUDIO, embeddings: audio, side: 'left' })
   if (!cache) {
     const inputs = await scope(() =>
       noGrad(async () => {
         const { rows, audio } = await model.read([prompt], hearing)
-        return embedRows(model.llm, rows, audio, 'left')
+        return embedded(rows[0] as number[], audio)
       }),
     )
     return { inputs, done: async () => {} }
   }
   const segments = model.segments(prompt)
-  const clips = await model.sounds(prompt)
   const manner = hearing.compat ?? hearing.overlap
-  const keys = clips.map((clip) => (clip instanceof Tensor ? tensorKey(clip) : `${manner}:${clipKey(clip)}`))
-  cache.begin(`${loraScale ?? ''}`, keys)
   const read: Read[] = [...model.begin()]
-  try {
-    const { inputs, past } = await scope(() =>
-      noGrad(async () => {
-        const fresh = new Map<string, Float32Array>()
+  const inputs = await scope(() =>
+    noGrad(async () => {
+      const clips = await model.sounds(prompt)
+      const keys: string[] = []
+      for (const clip of clips) keys.push(isEncoded(clip) ? tensorKey(clip) : `${manner}:${await clipKey(clip)}`)
+      cache.begin(`${loraScale ?? ''}`, keys)
+      try {
+        const fresh = new Map<string, Tensor>()
         for (const [i, clip] of clips.entries()) {
           const key = keys[i] as string
-          if (clip instanceof Float32Array && !cache.clip(key)) fresh.set(key, clip)
+          if (!isEncoded(clip) && !cache.clip(key)) fresh.set(key, clip)
         }
         const made = await model.heard([...fresh.values()], hearing)
         for (const [i, key] of [...fresh.keys()].entries()) cache.keepClip(key, (made[i] as Tensor).clone())
-        const heard = clips.map((clip, i) =>
-          clip instanceof Tensor ? clip : (cache.clip(keys[i] as string) as Tensor),
-        )
-        const places: Place[] = [...read] as number[]
-        let at = 0
+        const heard = clips.map((clip, i) => (isEncoded(clip) ? clip : (cache.clip(keys[i] as string) as Tensor)))
+        const row = model.begin()
         for (const [i, ids] of segments.entries()) {
           read.push(...ids)
-          places.push(...ids)
+          row.push(...ids)
           const count = i < heard.length ? (heard[i] as Tensor).size(0) : 0
           for (let token = 0; token < count; token += 1) {
             read.push(`${keys[i]}/${token}`)
-            places.push(audioPlace(at++))
+            row.push(AUDIO)
           }
         }
-        requireRoom(model.llm, places, 'the prompt')
+        requireRoom(model.llm, row, 'the prompt')
         const past = await cache.matching(read)
-        const rest = places.slice(past)
-        const used = rest.filter((place) => place < 0).length
-        // Audio places count from the first that is read now.
-        const before = at - used
-        const shifted = rest.map((place) => (place < 0 ? place + before : place))
-        const audio =
-          used === 0 ? null : heard.length === 1 && before === 0 ? (heard[0] as Tensor) : joined(heard, before)
-        return { inputs: embedRows(model.llm, [shifted], audio, 'left'), past }
-      }),
-    )
-    const attentionMask = scope(() => {
-      const { device } = inputs.inputsEmbeds
-      return ones([1, past + inputs.inputsEmbeds.size(1)], { dtype: 'int64', device })
-    })
-    inputs.attentionMask.dispose()
-    // The last token was written and not read.
-    return {
-      inputs: { inputsEmbeds: inputs.inputsEmbeds, attentionMask },
-      done: (written) => cache.end([...read, ...written.slice(0, -1)]),
-    }
-  } catch (error) {
-    await cache.end([])
-    throw error
-  }
+        const rest = row.slice(past)
+        const used = rest.filter((id) => id === AUDIO).length
+        const { inputsEmbeds } = embedded(rest, used === 0 ? null : lastRows(heard, used))
+        // What is read already is real too.
+        const attentionMask = ones([1, row.length], { dtype: 'int64', device: inputsEmbeds.device })
+        return { inputsEmbeds, attentionMask }
+      } catch (error) {
+        await cache.end([])
+        throw error
+      }
+    }),
+  )
+  // The last token was written and not read.
+  return { inputs, done: (written) => cache.end([...read, ...written.slice(0, -1)]) }
 }
 
 /** With beams the cache stays as it was behind the prompt, of which the last token is left for them. */
@@ -249,11 +240,11 @@ async function withCache(
   }
 }
 
-const joined = (heard: Tensor[], from: number): Tensor =>
-  scope(() => {
-    const all = cat(heard, 0)
-    return all.narrow(0, from, all.size(0) - from)
-  })
+/** The last rows of embeddings: those of what is not read yet. */
+const lastRows = (heard: Tensor[], count: number): Tensor => {
+  const all = heard.length === 1 ? (heard[0] as Tensor) : cat(heard, 0)
+  return all.narrow(0, all.size(0) - count, count)
+}
 
 const names = new WeakMap<Tensor, string>()
 let named = 0

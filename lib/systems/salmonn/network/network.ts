@@ -1,6 +1,7 @@
 import { misuse, requireObject, requireOptions, requireString } from '../../../base/check.js'
 import { ConfigError } from '../../../base/errors.js'
 import type { GenerationConfig } from '../../../generation/config.js'
+import { embedRows, expandPlaceholders } from '../../../kit/embed-rows.js'
 import { Beats } from '../../../models/beats/beats.js'
 import { DecoderLM } from '../../../models/decoder/decoder-lm.js'
 import { QFormer } from '../../../models/q-former/q-former.js'
@@ -10,7 +11,7 @@ import { Module } from '../../../nn/module.js'
 import { LayerNorm } from '../../../nn/normalization.js'
 import type { NetworkOptions, Parameter } from '../../../nn/parameter.js'
 import { getPeftModel, type PeftModel } from '../../../peft/model.js'
-import { cat, noGrad, scope, Tensor, tensor } from '../../../tensor/index.js'
+import { cat, noGrad, scope, type Tensor } from '../../../tensor/index.js'
 import { withSeed } from '../../../tensor/random.js'
 import type { Tokenizer } from '../../../text/index.js'
 import { encodeClips, type SalmonnEars, type SalmonnHearing, salmonnHearing } from './audio.js'
@@ -24,7 +25,7 @@ import {
   type SalmonnStep,
   streamSalmonn,
 } from './generate.js'
-import { audioPlace, embedRows, idsOf, type Place, promptSegments, requireRoom } from './prompt.js'
+import { AUDIO, idsOf, promptSegments, requireRoom } from './prompt.js'
 
 /** A text with `<SpeechHere>` once for each clip, in order. */
 export interface SalmonnQuestion {
@@ -209,9 +210,11 @@ export class Salmonn extends Module {
     if (!Array.isArray(clips)) throw misuse(where, 'clips', 'a list of sounds', clips)
     requireOptions(where, options, ['compat', 'overlap'])
     const hearing = this.hearing(where, options)
-    const sounds: Float32Array[] = []
-    for (const [i, clip] of clips.entries()) sounds.push(await salmonnSamples(clip, `clips[${i}]`))
-    return sounds.length === 0 ? [] : encodeClips(this.#ears(), sounds, hearing)
+    return scope(async () => {
+      const sounds: Tensor[] = []
+      for (const [i, clip] of clips.entries()) sounds.push(await salmonnSamples(clip, `clips[${i}]`))
+      return sounds.length === 0 ? [] : encodeClips(this.#ears(), sounds, hearing)
+    })
   }
 
   /**
@@ -233,14 +236,14 @@ export class Salmonn extends Module {
       const { rows, audio } = await this.read(prompts, this.hearing('Salmonn.forward', options))
       const answers = targets.map((target) => this.#answer(target))
       const whole = rows.map((row, i) => [...row, ...(answers[i] as number[])])
-      const embedded = embedRows(this.#llm, whole, audio, 'right')
-      const longest = embedded.inputsEmbeds.size(1)
-      const wanted = rows.map((row, i) => labelsOf(row.length, answers[i] as number[], longest))
-      const labels = tensor(wanted, { dtype: 'int64', device: embedded.inputsEmbeds.device })
+      const wanted = rows.map((row, i) => [...row.map(() => -100), ...(answers[i] as number[])])
+      const embedded = embedRows(this.#llm, whole, { placeholder: AUDIO, embeddings: audio, labels: wanted })
+      const { labels } = embedded
+      const longest = labels.size(1)
       const first = Math.min(...rows.map(({ length }) => length))
       const kept = this.training ? null : longest - first + 1
       const { loss, logits } = await this.scaled(options.loraScale, () =>
-        this.#llm.forward({ ...embedded, labels, labelSmoothing, logitsToKeep: kept }),
+        this.#llm.forward({ ...embedded, labelSmoothing, logitsToKeep: kept }),
       )
       if (kept === null || !logits) return { loss }
       return { loss, ...counts(logits, labels.narrow(1, first, longest - first)) }
@@ -269,20 +272,16 @@ export class Salmonn extends Module {
   async read(
     prompts: readonly SalmonnQuestion[],
     hearing: SalmonnHearing,
-  ): Promise<{ rows: Place[][]; audio: Tensor | null }> {
+  ): Promise<{ rows: number[][]; audio: Tensor | null }> {
     const segments = prompts.map((prompt) => this.segments(prompt))
-    const clips: (Float32Array | Tensor)[] = []
+    const clips: Tensor[] = []
     for (const [i, prompt] of prompts.entries()) clips.push(...(await this.sounds(prompt, `prompts[${i}].`)))
     const heard = await this.heard(clips, hearing)
-    let [next, at] = [0, 0]
+    let next = 0
     const rows = segments.map((parts, index) => {
-      const row: Place[] = this.begin()
-      for (const [i, ids] of parts.entries()) {
-        row.push(...ids)
-        if (i === parts.length - 1) continue
-        const tokens = (heard[next++] as Tensor).size(0)
-        for (let token = 0; token < tokens; token += 1) row.push(audioPlace(at++))
-      }
+      const counts = heard.slice(next, (next += parts.length - 1)).map((clip) => clip.size(0))
+      const marked = parts.flatMap((ids, i) => (i === 0 ? ids : [AUDIO, ...ids]))
+      const row = [...this.begin(), ...expandPlaceholders(marked, AUDIO, counts)]
       requireRoom(this.#llm, row, `prompts[${index}]`)
       return row
     })
@@ -308,10 +307,10 @@ export class Salmonn extends Module {
     return salmonnHearing(where, this.config.whisper, { compat, overlap })
   }
 
-  /** A prompt's clips: samples, or embeddings. @internal */
-  async sounds({ clips }: SalmonnQuestion, of = ''): Promise<(Float32Array | Tensor)[]> {
+  /** A prompt's clips: samples [n], or embeddings [tokens, hiddenSize]. @internal */
+  async sounds({ clips }: SalmonnQuestion, of = ''): Promise<Tensor[]> {
     const width = this.speech_llama_proj.outFeatures
-    const sounds: (Float32Array | Tensor)[] = []
+    const sounds: Tensor[] = []
     for (const [i, clip] of clips.entries()) {
       const name = `${of}clips[${i}]`
       if (!isEncoded(clip)) sounds.push(await salmonnSamples(clip, name))
@@ -322,10 +321,10 @@ export class Salmonn extends Module {
   }
 
   /** The embeddings of clips of which some may be encoded already. @internal */
-  async heard(clips: readonly (Float32Array | Tensor)[], hearing: SalmonnHearing): Promise<Tensor[]> {
-    const fresh = clips.filter((clip): clip is Float32Array => !(clip instanceof Tensor))
+  async heard(clips: readonly Tensor[], hearing: SalmonnHearing): Promise<Tensor[]> {
+    const fresh = clips.filter((clip) => !isEncoded(clip))
     const made = fresh.length === 0 ? [] : await encodeClips(this.#ears(), fresh, hearing)
-    return clips.map((clip) => (clip instanceof Tensor ? clip : (made.shift() as Tensor)))
+    return clips.map((clip) => (isEncoded(clip) ? clip : (made.shift() as Tensor)))
   }
 
   /** Calls `fn` with another scale of LoRA. @internal */
@@ -383,9 +382,6 @@ function adapterNames(llm: DecoderLM): Module {
   outer.base_model = inner
   return outer
 }
-
-const labelsOf = (before: number, answer: number[], longest: number): number[] =>
-  Array.from({ length: longest }, (_, i) => answer[i - before] ?? -100)
 
 /** Of logits [rows, n + 1, vocabulary] that come before labels [rows, n]. */
 function counts(logits: Tensor, labels: Tensor): { correct: number; total: number } {

@@ -1,3 +1,5 @@
+import { clipWindows } from '../../../audio/clip.js'
+
 /** A stretch of a clip that the encoders hear at once, and which of its tokens are taken. */
 export interface HeardWindow {
   /** In samples; the end is not included. */
@@ -57,11 +59,8 @@ export function overlappingWindows(samples: number, sizes: WindowSizes): HeardWi
 }
 
 /** Windows of the same length, but for a sample, that stand side by side. */
-export function equalWindows(samples: number, most: number): HeardWindow[] {
-  const count = Math.ceil(samples / most)
-  const edge = (i: number) => Math.round((i * samples) / count)
-  return Array.from({ length: count }, (_, i) => ({ from: edge(i), to: edge(i + 1), first: 0, end: null }))
-}
+export const equalWindows = (samples: number, most: number): HeardWindow[] =>
+  clipWindows(samples, most).map((window) => ({ ...window, first: 0, end: null }))
 
 const leastCommonMultiple = (a: number, b: number): number => (a / commonFactor(a, b)) * b
 const commonFactor = (a: number, b: number): number => (b === 0 ? a : commonFactor(b, a % b))

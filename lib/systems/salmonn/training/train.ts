@@ -3,7 +3,7 @@ import { misuse, requireOneOf, requireOptions, requireString } from '../../../ba
 import { ConfigError } from '../../../base/errors.js'
 import { isMainProcess, worldSize } from '../../../distributed/index.js'
 import { saveSafetensors } from '../../../files/safetensors/safetensors.js'
-import { type RecipeResults, runRecipe } from '../../../kit/recipe.js'
+import { bestEpochBy, type RecipeResults, runRecipe } from '../../../kit/recipe.js'
 import { Module } from '../../../nn/index.js'
 import type { TrainingArguments } from '../../../train/trainer/arguments.js'
 import type { TrainerCallback } from '../../../train/trainer/callbacks.js'
@@ -55,13 +55,12 @@ export interface TrainSalmonnOptions {
 }
 
 /** What a training came to; `results.json` holds the same. */
-export interface SalmonnResults extends RecipeResults {
+export interface SalmonnResults extends RecipeResults<SalmonnMeasured> {
   /** Steps left out because loss or gradients were not finite. */
   skippedSteps: number
   /** Of the best weights: `loss` and token `accuracy`, and what their answers score. */
   valid: SalmonnMeasured
   test: SalmonnMeasured | null
-  samples: { train: number; valid: number; test: number }
   /** Entries that lost sound, and how much. */
   cut: { count: number; seconds: number }
 }
@@ -84,31 +83,18 @@ const WEIGHTS = 'adapter.safetensors'
 export async function trainSalmonn<M extends Module>(model: M, options: TrainSalmonnOptions): Promise<SalmonnResults> {
   const { trainer, optimizer, dispose } = salmonnTrainer(model, options)
   const { outputDir, train, valid, test, score } = options
-  const measured = async (data: SalmonnDataset): Promise<SalmonnMeasured> => {
+  const measure = async (data: SalmonnDataset): Promise<SalmonnMeasured> => {
     const { evalLoss, evalAccuracy } = await trainer.evaluate(data)
     const answers = score ? (await scoreSalmonn(model, data, score)).scores : undefined
     return { loss: finite(evalLoss), accuracy: finite(evalAccuracy), ...(answers && { answers }) }
   }
-  try {
-    return await runRecipe<SalmonnResults>({
-      trainer,
-      outputDir,
-      async save(folder) {
-        if (isMainProcess()) await saveTrained(folder, model)
-      },
-      measure: async ({ globalStep, bestStep }) => ({
-        globalStep,
-        bestStep,
-        skippedSteps: optimizer.skipped,
-        valid: await measured(valid),
-        test: test && test.length > 0 ? await measured(test) : null,
-        samples: { train: train.length, valid: valid.length, test: test?.length ?? 0 },
-        cut: total([train, valid, ...(test ? [test] : [])]),
-      }),
-    })
-  } finally {
-    dispose()
-  }
+  return runRecipe<SalmonnMeasured, SalmonnResults, SalmonnDataset>({
+    ...{ trainer, outputDir, data: { train, valid, ...(test && { test }) }, measure, dispose },
+    async save(folder) {
+      if (isMainProcess()) await saveTrained(folder, model)
+    },
+    more: () => ({ skippedSteps: optimizer.skipped, cut: total([train, valid, ...(test ? [test] : [])]) }),
+  })
 }
 
 /** The Trainer of `trainSalmonn`; `dispose` frees its optimiser's state. */
@@ -186,7 +172,7 @@ function trainingPlan({ train, compat, args = {} }: TrainSalmonnOptions, recipe:
   return {
     accumulation,
     args: (iterationsPerEpoch === null
-      ? { numTrainEpochs: epochs, evalStrategy: 'epoch', saveStrategy: 'epoch' }
+      ? { numTrainEpochs: epochs }
       : {
           maxSteps: Math.max(1, Math.ceil((epochs * inEpoch) / accumulation)),
           evalStrategy: 'steps',
@@ -224,11 +210,8 @@ function trainingArguments(
     seed,
     fp16: amp && model.parameters()[0]?.device.startsWith('cuda') === true,
     loggingSteps: logSteps,
-    saveTotalLimit: 1,
+    ...bestEpochBy('accuracy'),
     saveOnlyTrained: true,
-    loadBestModelAtEnd: true,
-    metricForBestModel: 'accuracy',
-    greaterIsBetter: true,
     dataloaderDropLast: compat === 'published',
     progress: true,
   }

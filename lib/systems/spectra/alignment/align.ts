@@ -1,3 +1,4 @@
+import { SPEECH_RATE } from '../../../audio/clip.js'
 import {
   misuse,
   requireFunction,
@@ -9,12 +10,13 @@ import {
   shown,
 } from '../../../base/check.js'
 import { ConfigError, DataError } from '../../../base/errors.js'
+import { lengthsTensor, padTokens } from '../../../kit/pad.js'
 import { evaluating, Module } from '../../../nn/index.js'
-import { noGrad, scope, Tensor, tensor } from '../../../tensor/index.js'
+import { noGrad, ones, scope, Tensor, zeros } from '../../../tensor/index.js'
 import type { Tokenizer } from '../../../text/index.js'
 import { type SpectraTurnAudio, samplesOfTurn } from '../inference/turn-audio.js'
 import { requireTrained } from '../network/untrained.js'
-import { SPECTRA_RATE, SPECTRA_SAMPLES } from '../pretraining/entry.js'
+import { SPECTRA_SAMPLES } from '../pretraining/entry.js'
 import { type EncodeWord, encoderOf } from '../pretraining/prepare.js'
 import { type AlignedWord, repaired, type TimedSpan } from './repair.js'
 
@@ -105,12 +107,14 @@ export async function alignWords(
   const tokenizer = input.tokenizer ?? model.tokenizer
   if (tokenizer === undefined) throw misuse(where, 'tokenizer', 'a Tokenizer, as the model has none', tokenizer)
   const encode = encoderOf(where, tokenizer)
-  const audio = await samplesOfTurn(where, input.audio)
-  if (audio === null) throw misuse(where, 'audio', 'a path or samples', input.audio)
-  const words = input.text.split(/\s+/).filter(Boolean)
-  const spoken = words.map((word) => ({ word, ids: encode(word.toLowerCase()) }))
-  const run = () => new Aligner(model, audio, spoken, delay, maxLength).run()
-  return model instanceof Module ? evaluating(model, run) : run()
+  return scope(async () => {
+    const audio = await samplesOfTurn(where, input.audio)
+    if (audio === null) throw misuse(where, 'audio', 'a path or samples', input.audio)
+    const words = input.text.split(/\s+/).filter(Boolean)
+    const spoken = words.map((word) => ({ word, ids: encode(word.toLowerCase()) }))
+    const run = () => new Aligner(model, audio, spoken, delay, maxLength).run()
+    return model instanceof Module ? evaluating(model, run) : run()
+  })
 }
 
 interface EncodedWord {
@@ -124,49 +128,52 @@ const [KEPT, MORE] = [0.75, 1.15]
 class Aligner {
   readonly #words: AlignedWord[] = []
   readonly #windows: WordAlignment['windows'] = []
+  readonly #samples: number
 
   constructor(
     readonly model: WordTimesModel,
-    readonly audio: Float32Array,
+    readonly audio: Tensor,
     readonly words: readonly EncodedWord[],
     readonly delay: number,
     readonly maxLength: number,
-  ) {}
+  ) {
+    this.#samples = audio.size(0)
+  }
 
   async run(): Promise<WordAlignment> {
-    const duration = this.audio.length / SPECTRA_RATE
+    const duration = this.#samples / SPEECH_RATE
     let [at, start] = [0, 0]
     while (at < this.words.length) {
       const window = this.#windowFrom(start)
-      const last = window.end >= this.audio.length
+      const last = window.end >= this.#samples
       const count = this.#countFor(at, start, window.end, last)
       const found = await this.#heard(at, count, start, window.end)
-      const begin = start / SPECTRA_RATE
-      const limit = begin + (KEPT * (window.end - start)) / SPECTRA_RATE
+      const begin = start / SPEECH_RATE
+      const limit = begin + (KEPT * (window.end - start)) / SPEECH_RATE
       // At least one word, so that it always goes on.
       const whole = last && at + count === this.words.length
       const kept = whole ? count : Math.max(1, found.filter((word) => word.end <= limit).length)
       this.#words.push(...found.slice(0, kept))
-      this.#windows.push({ start: begin, end: window.end / SPECTRA_RATE, firstWord: at, endWord: at + kept })
+      this.#windows.push({ start: begin, end: window.end / SPEECH_RATE, firstWord: at, endWord: at + kept })
       at += kept
-      const end = Math.round((this.#words.at(-1) as AlignedWord).end * SPECTRA_RATE)
+      const end = Math.round((this.#words.at(-1) as AlignedWord).end * SPEECH_RATE)
       // What is at the end stays heard whole: a window of a few samples would tell nothing.
-      start = Math.max(start, Math.min(end, this.audio.length - SPECTRA_RATE))
+      start = Math.max(start, Math.min(end, this.#samples - SPEECH_RATE))
     }
     return { words: this.#words, duration, windows: this.#windows }
   }
 
   #windowFrom(start: number): { end: number } {
-    const left = this.audio.length - start
-    const room = SPECTRA_SAMPLES - Math.round(this.delay * SPECTRA_RATE)
-    return { end: left <= SPECTRA_SAMPLES ? this.audio.length : start + room }
+    const left = this.#samples - start
+    const room = SPECTRA_SAMPLES - Math.round(this.delay * SPEECH_RATE)
+    return { end: left <= SPECTRA_SAMPLES ? this.#samples : start + room }
   }
 
   /** Words that a window is asked for: by their letters and the time left, and as many as its row has room for. */
   #countFor(at: number, start: number, end: number, last: boolean): number {
     const left = this.words.slice(at)
     const letters = left.reduce((sum, { word }) => sum + word.length + 1, 0)
-    const share = last ? Number.POSITIVE_INFINITY : (MORE * letters * (end - start)) / (this.audio.length - start)
+    const share = last ? Number.POSITIVE_INFINITY : (MORE * letters * (end - start)) / (this.#samples - start)
     let [count, seen, tokens] = [0, 0, 2]
     for (const { word, ids } of left) {
       if (count > 0 && (seen >= share || tokens + ids.length > this.maxLength)) break
@@ -183,14 +190,14 @@ class Aligner {
   /** The words in a window, in seconds of the whole audio. */
   async #heard(at: number, count: number, start: number, end: number): Promise<AlignedWord[]> {
     const words = this.words.slice(at, at + count)
-    const clip = this.audio.subarray(start, end)
-    const delay = Math.min(Math.round(this.delay * SPECTRA_RATE), SPECTRA_SAMPLES - clip.length)
+    const samples = end - start
+    const delay = Math.min(Math.round(this.delay * SPEECH_RATE), SPECTRA_SAMPLES - samples)
     // A shift that is lost in the labels' own steps would only look like agreement.
-    const delays = delay >= 0.1 * SPECTRA_RATE ? [0, delay] : [0]
+    const delays = delay >= 0.1 * SPEECH_RATE ? [0, delay] : [0]
     const spoken = words.filter(({ ids }) => ids.length > 0)
-    const views = spoken.length === 0 ? [] : await this.#views(spoken, clip, delays)
-    const times = repaired(views, clip.length / SPECTRA_RATE)
-    const begin = start / SPECTRA_RATE
+    const views = spoken.length === 0 ? [] : await this.#views(spoken, start, samples, delays)
+    const times = repaired(views, samples / SPEECH_RATE)
+    const begin = start / SPEECH_RATE
     let [next, previous] = [0, this.#words.at(-1)?.end ?? 0]
     return words.map(({ word, ids }) => {
       if (ids.length === 0) return { word, start: previous, end: previous, confidence: 0 }
@@ -203,9 +210,15 @@ class Aligner {
   }
 
   /** What the heads say of each word in each view, in seconds of the clip: at its first sub-word and at its last. */
-  async #views(words: readonly EncodedWord[], clip: Float32Array, delays: readonly number[]): Promise<TimedSpan[][]> {
+  async #views(
+    words: readonly EncodedWord[],
+    from: number,
+    samples: number,
+    delays: readonly number[],
+  ): Promise<TimedSpan[][]> {
     const ids = [0, ...words.flatMap((word) => word.ids), 2]
     const [starts, ends] = await scope(async () => {
+      const clip = this.audio.narrow(0, from, samples)
       const predicted = await noGrad(() => this.model.predict(inputsOf(ids, clip, delays)))
       return [
         await timesOf(predicted?.starts, delays.length, ids.length),
@@ -214,7 +227,7 @@ class Aligner {
     })
     return delays.map((delay, v) => {
       const seconds = (times: Float32Array | undefined, token: number) =>
-        (times?.[v * ids.length + token] ?? Number.NaN) * 10 - delay / SPECTRA_RATE
+        (times?.[v * ids.length + token] ?? Number.NaN) * 10 - delay / SPEECH_RATE
       let next = 1
       return words.map((word) => {
         const first = next
@@ -235,18 +248,22 @@ async function timesOf(times: unknown, rows: number, length: number): Promise<Fl
   })
 }
 
-function inputsOf(ids: readonly number[], clip: Float32Array, delays: readonly number[]): WordTimesInputs {
-  const [rows, size] = [delays.length, clip.length + Math.max(...delays)]
-  const inputValues = new Float32Array(2 * rows * size)
-  for (const [v, delay] of delays.entries()) inputValues.set(clip, (2 * v + 1) * size + delay)
-  const shape = [rows, ids.length]
-  const tiled = (row: readonly number[]) => tensor(BigInt64Array.from(delays.flatMap(() => row.map(BigInt))), { shape })
+function inputsOf(ids: readonly number[], clip: Tensor, delays: readonly number[]): WordTimesInputs {
+  const samples = clip.size(0)
+  const inputValues = zeros([2 * delays.length, samples + Math.max(...delays)])
+  for (const [v, delay] of delays.entries()) {
+    inputValues
+      .select(0, 2 * v + 1)
+      .narrow(0, delay, samples)
+      .copy_(clip)
+  }
+  const tokenTypeIds = ids.map((_, i) => (i === 0 ? 0 : 1))
   return {
-    inputIds: tiled(ids),
-    attentionMask: tensor(new Uint8Array(rows * ids.length).fill(1), { shape, dtype: 'bool' }),
-    tokenTypeIds: tiled(ids.map((_, i) => (i === 0 ? 0 : 1))),
-    inputValues: tensor(inputValues, { shape: [2 * rows, size] }),
-    audioLengths: tensor(BigInt64Array.from(delays.flatMap((delay) => [0n, BigInt(clip.length + delay)]))),
+    inputIds: padTokens(delays.map(() => ids)),
+    attentionMask: ones([delays.length, ids.length], { dtype: 'bool' }),
+    tokenTypeIds: padTokens(delays.map(() => tokenTypeIds)),
+    inputValues,
+    audioLengths: lengthsTensor(delays.flatMap((delay) => [0, samples + delay])),
     audiosPerText: 2,
   }
 }

@@ -1,7 +1,7 @@
+import { SPEECH_RATE } from '../../../audio/clip.js'
 import { misuse, requireNumber, requireObject, requireString } from '../../../base/check.js'
 import { escaped } from '../../../base/words.js'
 import { counted, page, svg, table } from '../../../kit/picture.js'
-import { SPECTRA_RATE } from '../pretraining/entry.js'
 import type { WordAlignment } from './align.js'
 
 /** A clip and its words, as they are drawn. */
@@ -65,7 +65,7 @@ export function alignmentPage(picture: AlignmentPicture): string {
 
 function checked(where: string, picture: AlignmentPicture) {
   requireObject(where, 'picture', picture)
-  const { audio, alignment, sampleRate = SPECTRA_RATE, title = 'Word alignment' } = picture
+  const { audio, alignment, sampleRate = SPEECH_RATE, title = 'Word alignment' } = picture
   if (!(audio instanceof Float32Array)) throw misuse(where, 'audio', 'a Float32Array of samples', audio)
   requireNumber(where, 'sampleRate', sampleRate, { least: 1 })
   requireString(where, 'title', title)

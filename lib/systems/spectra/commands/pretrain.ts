@@ -4,8 +4,17 @@ import { defined } from '../../../base/check.js'
 import { ConfigError } from '../../../base/errors.js'
 import { commandRule } from '../../../kit/command.js'
 import type { OptionsOf } from '../../../kit/options.js'
+import type { RecipeResults } from '../../../kit/recipe.js'
 import type { Device } from '../../../tensor/index.js'
 import type { Tokenizer } from '../../../text/index.js'
+import type { TrainOutput } from '../../../train/index.js'
+import type { SpectraPretrainingSource } from '../pretraining/source.js'
+
+interface PretrainingResults extends RecipeResults {
+  trainingLoss: number
+}
+
+const ROBERTA_MASK = 50264
 
 const OPTIONS = {
   data: { kind: 'text', help: 'dialogs, in one of the forms above', value: 'path', aliases: ['data_path'] },
@@ -58,6 +67,9 @@ that was prepared before. Stopped and started again, it goes on. 'tiny' is a net
     }
     const { manualSeed } = await import('../../../tensor/index.js')
     const { Tokenizer } = await import('../../../text/index.js')
+    const { isMainProcess } = await import('../../../distributed/index.js')
+    const { runRecipe } = await import('../../../kit/recipe.js')
+    const { openSpectraPretraining } = await import('../pretraining/source.js')
     const { pretrainSpectra, SPECTRA_PRETRAINING_ARGUMENTS: recipe } = await import('../pretraining/pretrain.js')
     const { SpectraForPreTraining } = await import('../network/network.js')
     const { readSpectraConfig } = await import('../network/config.js')
@@ -72,34 +84,54 @@ that was prepared before. Stopped and started again, it goes on. 'tiny' is a net
     const parameters = model.parameters().reduce((sum, parameter) => sum + parameter.numel(), 0)
     console.log(`${options.model ?? size}: ${parameters.toLocaleString('en')} parameters`)
     const tiny = options.model === undefined && size === 'tiny'
-    const { trainingLoss, globalStep } = await pretrainSpectra({
-      model,
-      data: folder,
-      mlm: { vocabSize: tokenizer.vocabSize, maskId: tokenizer.maskTokenId ?? 50264 },
-      args: {
-        outputDir: output,
-        perDeviceTrainBatchSize: options.batchSize ?? (tiny ? 4 : recipe.perDeviceTrainBatchSize),
-        gradientAccumulationSteps: options.accumulation ?? (tiny ? 1 : recipe.gradientAccumulationSteps),
-        numTrainEpochs: options.epochs ?? recipe.numTrainEpochs,
-        maxSteps: options.maxSteps ?? -1,
-        learningRate: options.learningRate ?? (tiny ? 1e-3 : recipe.learningRate),
-        loggingSteps: tiny ? 10 : 100,
-        saveTotalLimit: 2,
-        seed,
-        bf16: options.bf16 ?? false,
+    const source = await openSpectraPretraining(folder)
+    const train = () =>
+      pretrainSpectra({
+        model,
+        data: source,
+        mlm: { vocabSize: tokenizer.vocabSize, maskId: maskIdOf(tokenizer) },
+        args: {
+          outputDir: output,
+          perDeviceTrainBatchSize: options.batchSize ?? (tiny ? 4 : recipe.perDeviceTrainBatchSize),
+          gradientAccumulationSteps: options.accumulation ?? (tiny ? 1 : recipe.gradientAccumulationSteps),
+          numTrainEpochs: options.epochs ?? recipe.numTrainEpochs,
+          maxSteps: options.maxSteps ?? -1,
+          learningRate: options.learningRate ?? (tiny ? 1e-3 : recipe.learningRate),
+          loggingSteps: tiny ? 10 : 100,
+          saveTotalLimit: 2,
+          seed,
+          bf16: options.bf16 ?? false,
+        },
+        onLosses({ step, mlmLoss, mamLoss, crsLoss, tppLoss }) {
+          const all = { mlm: mlmLoss, mam: mamLoss, crs: crsLoss, tpp: tppLoss }
+          const losses = Object.entries(all).map(([name, value]) => `${name} ${value?.toFixed(4)}`)
+          console.log(`step ${step}: ${losses.join('  ')}`)
+        },
+      })
+    const results = await runRecipe<object, PretrainingResults, SpectraPretrainingSource, TrainOutput>({
+      ...{ trainer: { train }, outputDir: output, data: { train: source }, best: 'model' },
+      async save(folder) {
+        if (isMainProcess()) await model.save(folder)
       },
-      onLosses({ step, mlmLoss, mamLoss, crsLoss, tppLoss }) {
-        const all = { mlm: mlmLoss, mam: mamLoss, crs: crsLoss, tpp: tppLoss }
-        const losses = Object.entries(all).map(([name, value]) => `${name} ${value?.toFixed(4)}`)
-        console.log(`step ${step}: ${losses.join('  ')}`)
-      },
+      more: ({ trainingLoss }) => ({ trainingLoss }),
     })
-    const saved = join(output, 'model')
-    await model.save(saved)
-    console.log(`${globalStep} steps, mean loss ${trainingLoss.toFixed(4)}; the model is in ${saved}/`)
+    const { globalStep, trainingLoss } = results
+    console.log(`${globalStep} steps, mean loss ${trainingLoss.toFixed(4)}; the model is in ${join(output, 'model')}/`)
     return 0
   },
 })
+
+/** RoBERTa's, where the tokenizer does not say which of so many tokens it is. */
+function maskIdOf({ maskTokenId, vocabSize }: Tokenizer): number {
+  if (maskTokenId !== null) return maskTokenId
+  if (vocabSize > ROBERTA_MASK) return ROBERTA_MASK
+  throw new ConfigError(
+    'The tokenizer has no mask token, which pre-training needs: say mask_token in its configuration',
+    {
+      argument: 'tokenizer',
+    },
+  )
+}
 
 /** The folder of the training form, prepared when it is not there yet. */
 async function prepared(

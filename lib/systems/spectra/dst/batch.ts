@@ -1,10 +1,9 @@
+import { openClip } from '../../../audio/clip.js'
 import { normalizeWav2Vec2 } from '../../../audio/normalize.js'
-import { readAudio } from '../../../audio/read.js'
 import { misuse, requireOptions, requireWhole } from '../../../base/check.js'
-import { DataError } from '../../../base/errors.js'
 import { requireForm } from '../../../base/form.js'
 import type { Dataset } from '../../../data/dataset.js'
-import { readNpy } from '../../../files/npy/npy.js'
+import { lengthMask, lengthsTensor, padClips, padTokens } from '../../../kit/pad.js'
 import { noGrad, scope, Tensor, tensor } from '../../../tensor/index.js'
 import type { DstAudio } from './dialog.js'
 import type { DstFeatures } from './features.js'
@@ -20,46 +19,27 @@ export interface DstSample {
 
 export type DstBatch = DstEncoderInputs & DstLabels
 
-const RATE = 16000
-
 /**
  * The samples of an utterance at 16 kHz, float32 with mean 0 and variance 1 over the clip, as SpokenWOZ's networks were
  * trained. Empty for `null`, and where the times lie outside the recording.
  * @throws DataError for a file that cannot be read, or has samples that are no finite numbers
  */
-export async function readDstAudio(audio: DstAudio | null): Promise<Float32Array> {
-  if (audio === null) return new Float32Array(0)
-  requireForm('readDstAudio', 'audio', audio, { path: 'string', 'start?': 'number', 'end?': 'number' })
-  const { path, start = 0, end } = audio
-  if (end !== undefined && end <= start) return new Float32Array(0)
-  return noGrad(() =>
-    scope(async () => {
-      const samples = /\.npy$/i.test(path)
-        ? await arrayOf(path, start, end)
-        : (
-            await readAudio(path, {
-              sampleRate: RATE,
-              start,
-              ...(end !== undefined && { duration: end - start }),
-            })
-          ).samples
-      if (samples.numel() === 0) return new Float32Array(0)
-      const normal = await normalizeWav2Vec2(samples)
-      const numbers = (await normal.data()) as Float32Array
-      if (!numbers.every(Number.isFinite))
-        throw new DataError(`${path}: it has samples that are no finite numbers`, { file: path })
-      return Float32Array.from(numbers)
-    }),
-  )
+export function readDstAudio(audio: DstAudio | null): Promise<Float32Array> {
+  return scope(async () => ((await dstSamples(audio))?.data() ?? new Float32Array(0)) as Promise<Float32Array>)
 }
 
-async function arrayOf(path: string, start: number, end: number | undefined): Promise<Tensor> {
-  const value = await readNpy(path)
-  if (!(value instanceof Tensor) || value.ndim !== 1)
-    throw new DataError(`${path}: it must be an array of samples`, { file: path })
-  const first = Math.min(value.size(0), Math.round(start * RATE))
-  const last = end === undefined ? value.size(0) : Math.min(value.size(0), Math.round(end * RATE))
-  return value.to({ dtype: 'float32' }).narrow(0, first, Math.max(0, last - first))
+/** The same as a tensor [samples]; null where there is nothing. */
+export async function dstSamples(audio: DstAudio | null): Promise<Tensor | null> {
+  if (audio === null) return null
+  requireForm('readDstAudio', 'audio', audio, { path: 'string', 'start?': 'number', 'end?': 'number' })
+  const { path, start = 0, end } = audio
+  if (end !== undefined && end <= start) return null
+  return noGrad(() =>
+    scope(async () => {
+      const { samples } = await openClip({ where: 'readDstAudio' }, { path, start, end }, { allowEmpty: true })
+      return samples.size(0) === 0 ? null : normalizeWav2Vec2(samples)
+    }),
+  )
 }
 
 export interface DstDatasetOptions {
@@ -117,15 +97,28 @@ export interface DstCollateOptions {
 /** Far above what any of its networks reads: a slip must not fill the memory with padding. */
 const MOST_TOKENS = 65_536
 
+/** A turn whose clips may be tensors, which are then copied into the batch and nowhere else. */
+export interface DstTurnSample {
+  features: DstFeatures
+  userSamples: Float32Array | Tensor | null
+  systemSamples: Float32Array | Tensor | null
+}
+
 const LISTS = ['inputIds', 'classIds', 'startPositions', 'endPositions', 'referIds']
 const SAMPLE = {
   features: { ...Object.fromEntries(LISTS.map((name) => [name, ['number'] as const])), userLength: 'number' },
-  userSamples: Float32Array,
-  systemSamples: Float32Array,
 } as const
 
+function requireSamples(sample: DstTurnSample, index: number): void {
+  for (const name of ['userSamples', 'systemSamples'] as const) {
+    const clip = sample[name]
+    if (clip === null || clip instanceof Float32Array || (clip instanceof Tensor && clip.ndim === 1)) continue
+    throw misuse('dstCollate', `samples[${index}].${name}`, 'a Float32Array, or a tensor [samples]', clip)
+  }
+}
+
 /** Makes batches of turns, padded at their ends. */
-export function dstCollate(options: DstCollateOptions = {}): (samples: readonly DstSample[]) => DstBatch {
+export function dstCollate(options: DstCollateOptions = {}): (samples: readonly DstTurnSample[]) => DstBatch {
   requireForm('dstCollate', 'options', options, { 'padId?': 'number', 'textLength?': 'number' })
   requireOptions('dstCollate', options, ['padId', 'textLength'])
   const { padId = 1, textLength } = options
@@ -135,34 +128,36 @@ export function dstCollate(options: DstCollateOptions = {}): (samples: readonly 
   }
   return (samples) => {
     requireForm('dstCollate', 'samples', samples, [SAMPLE])
+    for (const [i, sample] of samples.entries()) requireSamples(sample, i)
     if (samples.length === 0) throw misuse('dstCollate', 'samples', 'at least one', samples)
     const turns = samples.map((sample) => sample.features)
     const longest = Math.max(...turns.map(({ inputIds }) => inputIds.length))
     const width = textLength ?? longest
     if (longest > width) throw misuse('dstCollate', 'textLength', `at least ${longest}`, textLength)
-    const rows = <T>(make: (turn: DstFeatures, position: number) => T) =>
-      turns.map((turn) => Array.from({ length: width }, (_, position) => make(turn, position)))
     const clips = samples.flatMap(({ userSamples, systemSamples }) => [userSamples, systemSamples])
+    const { inputValues, lengths } = padClips(clips, { leastLength: LEAST })
     const perSlot = (name: 'classIds' | 'startPositions' | 'endPositions' | 'referIds') =>
       tensor(
         turns.map((turn) => turn[name]),
         { dtype: 'int64' },
       )
     return {
-      inputIds: tensor(
-        rows(({ inputIds }, i) => inputIds[i] ?? padId),
-        { dtype: 'int64' },
+      inputIds: padTokens(
+        turns.map(({ inputIds }) => inputIds),
+        { value: padId, length: width },
       ),
-      attentionMask: tensor(rows(({ inputIds }, i) => i < inputIds.length)),
-      tokenTypeIds: tensor(
-        rows(({ userLength }, i) => (i < userLength ? 0 : 1)),
-        { dtype: 'int64' },
+      attentionMask: lengthMask(
+        turns.map(({ inputIds }) => inputIds.length),
+        width,
       ),
-      inputValues: padded(clips),
-      audioLengths: tensor(
-        clips.map((clip) => clip.length),
-        { dtype: 'int64' },
-      ),
+      tokenTypeIds: lengthMask(
+        turns.map(({ userLength }) => userLength),
+        width,
+      )
+        .logicalNot()
+        .to({ dtype: 'int64' }),
+      inputValues,
+      audioLengths: lengthsTensor(lengths),
       audiosPerText: 2,
       classIds: perSlot('classIds'),
       startPositions: perSlot('startPositions'),
@@ -174,12 +169,3 @@ export function dstCollate(options: DstCollateOptions = {}): (samples: readonly 
 
 /** One frame of the encoder: batches without any speech are as wide. */
 const LEAST = 400
-
-function padded(clips: readonly Float32Array[]): Tensor {
-  const width = Math.max(LEAST, ...clips.map((clip) => clip.length))
-  const flat = new Float32Array(clips.length * width)
-  clips.forEach((clip, row) => {
-    flat.set(clip, row * width)
-  })
-  return tensor(flat, { shape: [clips.length, width] })
-}

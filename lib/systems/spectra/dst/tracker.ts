@@ -1,6 +1,7 @@
 import { requireObject, requireOptions, requireString } from '../../../base/check.js'
 import { evaluating } from '../../../nn/index.js'
-import { dstCollate, readDstAudio } from './batch.js'
+import { scope, type Tensor } from '../../../tensor/index.js'
+import { dstCollate, dstSamples } from './batch.js'
 import { checkDstConfig } from './config.js'
 import { type DstAudio, type SlotValues, slotValues } from './dialog.js'
 import { DstFeaturizer, dstSpecialIds } from './features.js'
@@ -72,10 +73,12 @@ export class DstTracker {
       ...{ refers: slotValues(), informed: [], stateBefore: slotValues<never>(), values: slotValues() },
       informs: slotValues([...Object.entries(this.#told), ...Object.entries(told)]),
     })
-    const [userSamples, systemSamples] = await Promise.all([samplesOf(user.audio), samplesOf(system.audio)])
     const collate = dstCollate({ padId: dstSpecialIds(tokenizer).pad })
     const [prediction] = await evaluating(model, () =>
-      predictDst(model, () => collate([{ features, userSamples, systemSamples }])),
+      scope(async () => {
+        const [userSamples, systemSamples] = await Promise.all([samplesOf(user.audio), samplesOf(system.audio)])
+        return predictDst(model, () => collate([{ features, userSamples, systemSamples }]))
+      }),
     )
     const before = this.state
     this.state = nextDstState(before, prediction!, features, { config, tokenizer, compat: this.#options.compat })
@@ -86,5 +89,5 @@ export class DstTracker {
   }
 }
 
-const samplesOf = (audio: DstAudio | Float32Array | null | undefined): Float32Array | Promise<Float32Array> =>
-  audio instanceof Float32Array ? audio : readDstAudio(audio ?? null)
+const samplesOf = (audio: DstAudio | Float32Array | null | undefined): Float32Array | Promise<Tensor | null> =>
+  audio instanceof Float32Array ? audio : dstSamples(audio ?? null)

@@ -1,3 +1,4 @@
+import { SPEECH_RATE } from '../../../audio/clip.js'
 import { ConfigError } from '../../../base/errors.js'
 import {
   type ForeignOptions,
@@ -108,7 +109,7 @@ const DEEPSPEED = 'the optimiser is divided over processes by the option zero of
 
 /** The original's options that are no other names. */
 export const SPECTRA_FOREIGN: ForeignOptions = {
-  audio_length: { read: (text, flag) => ['maxAudioLength', String(Math.round(positive(text, flag) * 16_000))] },
+  audio_length: { read: (text, flag) => ['maxAudioLength', String(Math.round(positive(text, flag) * SPEECH_RATE))] },
   apex_level: { read: (text, flag) => (positive(text, flag) > 0 ? ['fp16', 'true'] : undefined) },
   local_rank: { takesValue: true, reason: 'voxtorch launch tells each process its rank' },
   ds_config: { takesValue: true, reason: DEEPSPEED },

@@ -1,12 +1,15 @@
+import { SPEECH_RATE } from '../../../audio/clip.js'
 import { misuse, requireObject, requireOneOf, requireOptions, requireWhole } from '../../../base/check.js'
 import { DataError } from '../../../base/errors.js'
 import { requireForm } from '../../../base/form.js'
-import { noGrad, scope, Tensor, tensor, zeros } from '../../../tensor/index.js'
+import { lengthMask, lengthsTensor, padClips, padTokens } from '../../../kit/pad.js'
+import { labelTensor } from '../../../kit/task.js'
+import { noGrad, scope, Tensor } from '../../../tensor/index.js'
 import type { SpectraAudio, SpectraSample } from './sample.js'
 import type { SpectraTask } from './tasks.js'
 
 /** 10 s of 16 kHz: as much of a clip as SPECTRA hears. */
-export const SPECTRA_AUDIO_LENGTH = 160_000
+export const SPECTRA_AUDIO_LENGTH = 10 * SPEECH_RATE
 export const SPECTRA_TEXT_LENGTH = 512
 
 export interface SpectraCollateOptions {
@@ -104,7 +107,7 @@ export function spectraCollate(task: Pick<SpectraTask, 'kind'>, options: Spectra
         ...textRows(samples, maxTextLength, knowsTurns),
         ...audio,
         audiosPerText: hearsHistory ? 2 : 1,
-        labels: labelsOf(samples, task.kind, published),
+        labels: labelsOf(samples, task, published),
       }
     })
   const cuts = {
@@ -138,20 +141,16 @@ export function cutText(ids: readonly number[], length: number): readonly number
 
 function textRows(samples: readonly SpectraSample[], longest: number, knowsTurns: boolean) {
   const rows = samples.map(({ inputIds }) => cutText(inputIds, longest))
-  const width = Math.max(...rows.map((row) => row.length))
-  const shape = [rows.length, width]
-  const padded = (lists: readonly (readonly number[])[]): Tensor => {
-    const data = new BigInt64Array(rows.length * width)
-    for (const [r, list] of lists.entries()) for (const [i, id] of list.entries()) data[r * width + i] = BigInt(id)
-    return tensor(data, { shape })
-  }
-  const mask = Uint8Array.from({ length: rows.length * width }, (_, i) =>
-    Number(i % width < rows[Math.floor(i / width)]!.length),
-  )
+  const lengths = rows.map((row) => row.length)
   return {
-    inputIds: padded(rows),
-    attentionMask: tensor(mask, { shape }).to({ dtype: 'bool' }),
-    ...(knowsTurns && { tokenTypeIds: padded(samples.map((sample) => cutText(sample.turnIds!, longest))) }),
+    inputIds: padTokens(rows),
+    attentionMask: lengthMask(lengths, Math.max(...lengths)),
+    ...(knowsTurns && {
+      tokenTypeIds: padTokens(
+        samples.map((sample) => cutText(sample.turnIds!, longest)),
+        { length: Math.max(...lengths) },
+      ),
+    }),
   }
 }
 
@@ -179,16 +178,13 @@ async function audioRows(samples: readonly SpectraSample[], settings: AudioSetti
   }
   const lengths = clips.map(({ wave }) => Math.min(wave?.size(0) ?? 0, maxAudioLength))
   const width = published ? maxAudioLength : Math.max(LEAST_SAMPLES, ...lengths)
-  let inputValues = zeros([clips.length, width], { dtype: 'float32', device: 'cpu' })
   for (const [row, { wave, source, field }] of clips.entries()) {
-    if (wave === null) continue
-    const length = lengths[row]!
-    if (wave.size(0) > length) cut[field].add(source)
-    inputValues
-      .select(0, row)
-      .narrow(0, 0, length)
-      .copy_(wave.narrow(0, 0, length))
+    if (wave !== null && wave.size(0) > lengths[row]!) cut[field].add(source)
   }
+  let { inputValues } = padClips(
+    clips.map(({ wave }) => wave),
+    { length: width, device: 'cpu' },
+  )
   if (!inputValues.isfinite().all().item()) {
     const row = clips.findIndex((_, i) => !inputValues.select(0, i).isfinite().all().item())
     const { source, field } = clips[row]!
@@ -197,7 +193,7 @@ async function audioRows(samples: readonly SpectraSample[], settings: AudioSetti
     })
   }
   if (published) inputValues = inputValues.to({ dtype: 'float16' }).to({ dtype: 'float32' })
-  return { inputValues, audioLengths: tensor(BigInt64Array.from(lengths, BigInt), { device: 'cpu' }) }
+  return { inputValues, audioLengths: lengthsTensor(lengths) }
 }
 
 async function waveOf(audio: SpectraAudio, source: string, what: string): Promise<Tensor | null> {
@@ -211,9 +207,8 @@ async function waveOf(audio: SpectraAudio, source: string, what: string): Promis
   return wave.size(0) === 0 ? null : wave
 }
 
-function labelsOf(samples: readonly SpectraSample[], kind: SpectraTask['kind'], published: boolean): Tensor {
+function labelsOf(samples: readonly SpectraSample[], task: Pick<SpectraTask, 'kind'>, published: boolean): Tensor {
   const labels = samples.map(({ label }) => label)
-  if (kind === 'classification') return tensor(BigInt64Array.from(labels, BigInt))
-  const values = tensor(Float32Array.from(labels))
-  return published ? values.to({ dtype: 'float16' }).to({ dtype: 'float32' }) : values
+  const values = labelTensor(task, labels)
+  return published && task.kind === 'regression' ? values.to({ dtype: 'float16' }).to({ dtype: 'float32' }) : values
 }

@@ -2,6 +2,7 @@ import { defined } from '../../../base/check.js'
 import { ConfigError } from '../../../base/errors.js'
 import { requireForm } from '../../../base/form.js'
 import { flagOf } from '../../../kit/options.js'
+import { metricsTable } from '../../../kit/recipe.js'
 import type { Device } from '../../../tensor/index.js'
 import { readSpectraConfig } from '../network/config.js'
 import { SpectraForSequenceClassification } from '../network/network.js'
@@ -152,20 +153,12 @@ const RESULTS = {
 /** Results as text. */
 export function spectraReport(results: SpectraResults): string {
   requireForm('spectraReport', 'results', results, RESULTS)
-  const { task, keyMetric, bestStep, valid, test, samples, cut, notes } = results
-  const names = Object.keys(valid)
-  const width = Math.max(...names.map((name) => name.length))
-  const cell = (value: number | undefined) => (typeof value !== 'number' ? '' : value.toFixed(4)).padStart(9)
-  const rows = names.map(
-    (name) =>
-      `  ${name.padEnd(width)} ${cell(valid[name])} ${cell(test?.[name])}${name === keyMetric ? '  (best by this)' : ''}`,
-  )
+  const { task, keyMetric, bestStep, samples, cut, notes } = results
   const { train, valid: validation, test: tests } = samples
   const lost = `${cut.audio} clips, ${cut.historyAudio} clips of turns before and ${cut.text} texts were cut`
   return [
     ...notes,
     `${task}: ${train} samples to learn from, ${validation} to choose by, ${tests} to test on; best at step ${bestStep}; ${lost}`,
-    `  ${''.padEnd(width)} ${'valid'.padStart(9)} ${'test'.padStart(9)}`,
-    ...rows,
+    metricsTable(results, keyMetric),
   ].join('\n')
 }

@@ -2,8 +2,9 @@ import { defined, misuse, requireObject, requireOneOf, requireOptions, requireSt
 import { ConfigError } from '../../../base/errors.js'
 import { requireForm } from '../../../base/form.js'
 import { isMainProcess, worldSize } from '../../../distributed/index.js'
-import { type RecipeResults, runRecipe } from '../../../kit/recipe.js'
-import { functional, Module } from '../../../nn/index.js'
+import { bestEpochBy, plainMetrics, type RecipeResults, runRecipe } from '../../../kit/recipe.js'
+import { taskLoss } from '../../../kit/task.js'
+import { Module } from '../../../nn/index.js'
 import { peftModelOf } from '../../../peft/model.js'
 import { scope, Tensor } from '../../../tensor/index.js'
 import type { TrainingArguments } from '../../../train/trainer/arguments.js'
@@ -57,14 +58,13 @@ export interface FinetuneSpectraOptions<M extends Module> {
 }
 
 /** What a fine-tuning came to; `results.json` holds the same. */
-export interface SpectraResults extends RecipeResults {
+export interface SpectraResults extends RecipeResults<Record<string, number>> {
   task: string
   keyMetric: string
   /** Of the best weights: `loss`, and the task's metrics. */
   valid: Record<string, number>
   /** Null where there is no test data. */
   test: Record<string, number> | null
-  samples: { train: number; valid: number; test: number }
   /** Clips and texts that were too long, over all data that was read. */
   cut: SpectraCuts
   notes: string[]
@@ -80,31 +80,20 @@ export interface SpectraResults extends RecipeResults {
 export async function finetuneSpectra<M extends Module>(options: FinetuneSpectraOptions<M>): Promise<SpectraResults> {
   const { trainer, collate, dispose } = spectraTrainer(options)
   const { data, outputDir } = options
-  try {
-    return await runRecipe<SpectraResults>({
-      trainer,
-      outputDir,
-      async save(folder) {
-        await trainer.saveModel(folder)
-        if (isMainProcess()) await classifierOf(options)?.saveCard(folder)
-      },
-      measure: async ({ globalStep, bestStep }) => ({
-        task: data.task.name,
-        keyMetric: data.task.keyMetric,
-        globalStep,
-        bestStep,
-        valid: plainNames(await trainer.evaluate(data.valid)),
-        test: data.test.length > 0 ? plainNames(await trainer.evaluate(data.test)) : null,
-        samples: { train: data.train.length, valid: data.valid.length, test: data.test.length },
-        cut: { ...collate.cuts },
-        notes: data.notes,
-      }),
-      toJson: withNulls,
-      fromJson: (json) => withNumbers(json as SpectraResults),
-    })
-  } finally {
-    dispose()
-  }
+  return runRecipe<Record<string, number>, SpectraResults, SpectraSample[]>({
+    ...{ trainer, outputDir, data, dispose },
+    async save(folder) {
+      await trainer.saveModel(folder)
+      if (isMainProcess()) await classifierOf(options)?.saveCard(folder)
+    },
+    measure: async (samples) => plainMetrics(await trainer.evaluate(samples)),
+    more: () => {
+      const { name, keyMetric } = data.task
+      return { task: name, keyMetric, cut: { ...collate.cuts }, notes: data.notes }
+    },
+    fromJson: (metrics) =>
+      Object.fromEntries(Object.entries(metrics).map(([name, value]) => [name, value ?? Number.NaN])),
+  })
 }
 
 /** What answers with the trained network; undefined where it is no SPECTRA, or the data came without a tokenizer. */
@@ -239,12 +228,7 @@ function trainingArguments<M extends Module>(
     seed: preset.seed,
     ...spectraSchedule(steps, warmup, mode),
     loggingSteps: 10,
-    evalStrategy: 'epoch',
-    saveStrategy: 'epoch',
-    saveTotalLimit: 1,
-    loadBestModelAtEnd: true,
-    metricForBestModel: data.task.keyMetric,
-    greaterIsBetter: !/^(loss|mae)$/.test(data.task.keyMetric),
+    ...bestEpochBy(data.task.keyMetric),
     ...(stopping === 'metric' && { earlyStoppingPatience: preset.patience }),
     ...args,
   }
@@ -270,27 +254,5 @@ export async function spectraLoss<M extends Module>(
       { argument: 'model' },
     )
   }
-  return scope(() => {
-    const loss =
-      task.kind === 'regression'
-        ? functional.l1Loss(logits.reshape([-1]), labels)
-        : functional.crossEntropy(logits, labels)
-    return { loss, logits }
-  })
+  return scope(() => ({ loss: taskLoss(task, logits, labels), logits }))
 }
-
-/** `evalAccuracy` as `accuracy`. */
-const plainNames = (metrics: Record<string, number>): Record<string, number> =>
-  Object.fromEntries(
-    Object.entries(metrics).map(([name, value]) => [name.charAt(4).toLowerCase() + name.slice(5), value]),
-  )
-
-/** JSON has no NaN. */
-const mapped = <A, B>(results: SpectraResults, change: (value: A) => B): SpectraResults => {
-  const each = (metrics: Record<string, number>) =>
-    Object.fromEntries(Object.entries(metrics).map(([name, value]) => [name, change(value as A)])) as never
-  return { ...results, valid: each(results.valid), test: results.test && each(results.test) }
-}
-const withNulls = (results: SpectraResults) =>
-  mapped(results, (value: number) => (Number.isFinite(value) ? value : null))
-const withNumbers = (results: SpectraResults) => mapped(results, (value: number | null) => value ?? Number.NaN)

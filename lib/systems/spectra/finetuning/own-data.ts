@@ -1,5 +1,5 @@
-import { dirname, resolve } from 'node:path'
-import { readAudio } from '../../../audio/read.js'
+import { dirname } from 'node:path'
+import { SPEECH_RATE } from '../../../audio/clip.js'
 import {
   misuse,
   requireObject,
@@ -8,19 +8,19 @@ import {
   requireString,
   requireWhole,
 } from '../../../base/check.js'
-import { ConfigError, DataError, VoxtorchError } from '../../../base/errors.js'
+import { DataError } from '../../../base/errors.js'
 import { type JsonlDataset, jsonlDataset } from '../../../data/jsonl-dataset.js'
+import { ClipReader } from '../../../kit/clip.js'
 import { BadRecords, type OnBadRecord } from '../../../kit/records.js'
+import { completeTask, labelNumber } from '../../../kit/task.js'
 import { scope, type Tensor } from '../../../tensor/index.js'
 import type { Tokenizer } from '../../../text/tokenizer.js'
 import { SPECTRA_AUDIO_LENGTH } from './collate.js'
 import { SpectraDialogText, type SpectraDialogTextOptions } from './dialog-text.js'
 import { type CheckedRecord, type Clip, checkRecord } from './own-records.js'
-import { checkLabel } from './published-samples.js'
 import type { SpectraAudio, SpectraSample } from './sample.js'
 import type { SpectraTask } from './tasks.js'
 
-const RATE = 16_000
 // More than is heard, so that cutting shows, and so that the resampler's edge lies behind it.
 const MARGIN_SECONDS = 0.1
 
@@ -99,16 +99,21 @@ export async function readSpectraJsonl(file: string, options: ReadSpectraJsonlOp
   const bad = new BadRecords(onBadRecord)
   bad.addAll(lines.badRecords, lines.badRecordErrors)
   const records = await recordsOf(file, lines, bad)
-  const complete = withClasses(task, records, file)
+  const complete = completeTask(task, trainingLabels(records), file)
   const context = history ?? records.some(({ record }) => record.history !== undefined || Boolean(record.historyAudio))
-  const reader = new ClipReader(dirname(file), { audio, otherAudio, maxAudioLength })
+  const maxSeconds = maxAudioLength / SPEECH_RATE + MARGIN_SECONDS
+  const reader = new ClipReader({ audioRoot: dirname(file), otherAudio, maxSeconds })
+  const clips = (clip: Clip, field: string, source: string) =>
+    audio === 'memory'
+      ? reader.read(clip, { field })
+      : { read: () => reader.read(clip, { record: source, field, fields: { source } }) }
   const samples: SpectraJsonlSample[] = []
   await scope(async () => {
     // Several at once: readAudio waits for the disk and, for compressed files, for its threads.
     for (let i = 0; i < records.length; i += 16) {
       const some = records.slice(i, i + 16)
       const results = await Promise.allSettled(
-        some.map((one) => sampleOf(one, { file, text, reader, context, task: complete })),
+        some.map((one) => sampleOf(one, { file, text, clips, context, task: complete })),
       )
       for (const [k, result] of results.entries()) {
         if (result.status === 'fulfilled') samples.push(result.value)
@@ -140,102 +145,29 @@ async function recordsOf(file: string, lines: JsonlDataset<unknown>, bad: BadRec
   return records
 }
 
-/** The task with names or the number of its classes, where it had neither. */
-function withClasses(task: SpectraTask, lines: readonly Line[], file: string): SpectraTask {
-  if (task.kind === 'regression' || task.numLabels > 0) return task
+/** The labels of the training records, or of all where none says that it is one. */
+function trainingLabels(lines: readonly Line[]): (number | string)[] {
   const given = lines.filter(({ record }) => record.split === undefined || record.split === 'train')
-  const labels = new Set((given.length > 0 ? given : lines).map(({ record }) => record.label))
-  const names = [...labels].filter((label): label is string => typeof label === 'string')
-  if (names.length > 0 && names.length < labels.size) {
-    throw new DataError(`${file}: some labels are names and some are numbers`, { file })
-  }
-  if (labels.size < 2) {
-    throw new DataError(`${file}: its training records have ${labels.size} different labels, two are needed`, {
-      file,
-    })
-  }
-  if (names.length > 0) return { ...task, numLabels: names.length, labels: names.sort() }
-  return { ...task, numLabels: Math.max(...([...labels] as number[])) + 1 }
+  return (given.length > 0 ? given : lines).map(({ record }) => record.label)
 }
 
 interface Making {
   file: string
   text: SpectraDialogText
-  reader: ClipReader
+  clips: (clip: Clip, field: string, source: string) => SpectraAudio | Promise<Tensor>
   context: boolean
   task: SpectraTask
 }
 
 async function sampleOf(
   { record, line }: Line,
-  { file, text, reader, context, task }: Making,
+  { file, text, clips, context, task }: Making,
 ): Promise<SpectraJsonlSample> {
   const source = `${file}, line ${line}`
-  const label = labelOf(record.label, task)
-  const audio = record.audio === null ? null : await reader.clip(record.audio, 'audio', source)
+  const label = labelNumber(record.label, task)
+  const audio = record.audio === null ? null : await clips(record.audio, 'audio', source)
   const { speaker, split } = record
   if (!context) return { audio, inputIds: text.utterance(record.text).inputIds, label, source, speaker, split }
-  const historyAudio = record.historyAudio ? await reader.clip(record.historyAudio, 'historyAudio', source) : null
+  const historyAudio = record.historyAudio ? await clips(record.historyAudio, 'historyAudio', source) : null
   return { audio, ...text.dialog(record.history ?? [], record.text), historyAudio, label, source, speaker, split }
-}
-
-function labelOf(label: number | string, task: SpectraTask): number {
-  if (typeof label === 'number') {
-    try {
-      checkLabel(label, task, 'the record')
-    } catch (error) {
-      throw new DataError((error as Error).message.replace('the record: ', ''), { label, cause: error })
-    }
-    return label
-  }
-  if (task.kind === 'regression')
-    throw new DataError(`its label is ${JSON.stringify(label)}, where ${task.name} needs a number`)
-  const index = task.labels?.indexOf(label) ?? -1
-  if (index >= 0) return index
-  const known = task.labels ? `are ${task.labels.join(', ')}` : `of ${task.name} are numbers: give the task labels`
-  throw new DataError(`its label is ${JSON.stringify(label)}, and the classes ${known}`, { label })
-}
-
-/** Reads clips at 16 kHz, one channel, and checks them. */
-class ClipReader {
-  constructor(
-    readonly folder: string,
-    readonly settings: { audio: 'memory' | 'file'; otherAudio: 'convert' | 'refuse'; maxAudioLength: number },
-  ) {}
-
-  async clip(clip: Clip, field: string, source: string): Promise<SpectraAudio> {
-    if (this.settings.audio === 'memory') return this.#read(clip, field)
-    return {
-      read: async () => {
-        try {
-          return await this.#read(clip, field)
-        } catch (cause) {
-          if (!(cause instanceof VoxtorchError)) throw cause
-          throw new DataError(`${source}: ${cause.message}`, { source, cause })
-        }
-      },
-    }
-  }
-
-  #read({ path, start, end }: Clip, field: string): Promise<Tensor> {
-    return scope(async () => {
-      const { otherAudio, maxAudioLength } = this.settings
-      const file = resolve(this.folder, path)
-      const most = maxAudioLength / RATE + MARGIN_SECONDS
-      const duration = end === undefined ? most : Math.min(most, end - start)
-      const { samples, source } = await readAudio(file, { sampleRate: RATE, start, duration }).catch((cause) => {
-        if (cause instanceof ConfigError) throw new DataError(cause.message, { cause })
-        throw cause
-      })
-      if (otherAudio === 'refuse' && (source.sampleRate !== RATE || source.channels !== 1)) {
-        const found = `${source.channels} channels of ${source.sampleRate} Hz`
-        throw new DataError(
-          `its ${field} ${path} has ${found}, expected 1 of ${RATE}; otherAudio: 'convert' converts it`,
-        )
-      }
-      if (samples.size(0) === 0) throw new DataError(`its ${field} ${path} holds no sound where it should`)
-      if (!samples.isfinite().all().item()) throw new DataError(`its ${field} ${path} holds NaN or infinities`)
-      return samples
-    })
-  }
 }

@@ -1,3 +1,4 @@
+import { labelNumber } from '../../../kit/task.js'
 import type { Tensor } from '../../../tensor/index.js'
 import { formsOf, oneNumber, type Waveform, waveformOf, wholeNumbers } from './published-fields.js'
 import {
@@ -149,10 +150,10 @@ async function turnIds(value: unknown, ids: readonly number[], where: string): P
   throw fault(where, `its turn ids are not ${ids.length} times 0 or 1, as many as it has tokens`)
 }
 
-/** @throws DataError when a class number is not one of the task's */
-export function checkLabel(label: number, task: SpectraTask, where: string): void {
-  if (task.kind === 'regression') return
-  if (Number.isInteger(label) && label >= 0 && (task.numLabels === 0 || label < task.numLabels)) return
-  const range = task.numLabels === 0 ? 'of at least 0' : `from 0 to ${task.numLabels - 1}`
-  throw fault(where, `its label is ${label}, and ${task.name} has class numbers ${range}`, { label })
+function checkLabel(label: number, task: SpectraTask, where: string): void {
+  try {
+    labelNumber(label, task)
+  } catch (error) {
+    throw fault(where, (error as Error).message, { label })
+  }
 }

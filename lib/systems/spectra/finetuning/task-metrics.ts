@@ -1,7 +1,7 @@
-import { DataError } from '../../../base/errors.js'
 import { requireForm } from '../../../base/form.js'
+import { computeMetricsOf, taskMetrics } from '../../../kit/task.js'
 import { Tensor } from '../../../tensor/index.js'
-import { accuracy, f1Score, unweightedAverageRecall } from '../../../train/metrics/classification.js'
+import { accuracy, f1Score } from '../../../train/metrics/classification.js'
 import type { Labels } from '../../../train/metrics/labels.js'
 import { meanAbsoluteError, pearson } from '../../../train/metrics/regression.js'
 import { type Values, valuePairs } from '../../../train/metrics/values.js'
@@ -113,30 +113,15 @@ export function spectraMetrics(
   if (name === 'mosi' || name === 'mosei') return { ...spectraSentimentMetrics(targets, predictions) }
   if (name === 'mintrec') return { ...spectraIntentMetrics(targets, predictions) }
   if (name === 'iemocap') return { ...spectraEmotionMetrics(targets, predictions) }
-  if (kind === 'regression')
-    return { mae: meanAbsoluteError(targets, predictions), corr: pearson(targets, predictions) }
-  return {
-    ...spectraEmotionMetrics(targets, predictions),
-    macroF1: f1Score(targets, predictions),
-    uar: unweightedAverageRecall(targets, predictions),
-  }
+  return taskMetrics({ kind }, targets as readonly number[], predictions as readonly number[])
 }
 
 /** `computeMetrics` of a Trainer for a task: from logits [samples, classes], or [samples, 1] or [samples]. */
 export function spectraMetricsOf(task: SpectraTask): (prediction: EvalPrediction) => Record<string, number> {
   requireForm('spectraMetricsOf', 'task', task, { name: 'string', kind: 'string' })
+  const measure = computeMetricsOf(task, spectraMetrics)
   return (prediction) => {
     requireForm('spectraMetricsOf', 'prediction', prediction, { predictions: Tensor, 'labels?': Tensor })
-    const { predictions, labels } = prediction
-    if (!labels) throw new DataError(`The task ${task.name} has no labels to compare predictions with`, {})
-    return spectraMetrics(task, labels.toArray() as number[], predictedBy(task, predictions))
+    return measure(prediction)
   }
-}
-
-/** What logits say: numbers, or class numbers. */
-export function predictedBy(task: Pick<SpectraTask, 'kind'>, logits: Tensor): number[] {
-  const chosen = task.kind === 'regression' ? logits.reshape([-1]) : logits.argmax(-1)
-  const values = chosen.toArray() as number[]
-  chosen.dispose()
-  return values.map(Number)
 }

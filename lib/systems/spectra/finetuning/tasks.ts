@@ -1,24 +1,20 @@
-import { misuse, requireOneOf, requireOptions, requireString, requireWhole } from '../../../base/check.js'
+import { requireString } from '../../../base/check.js'
 import { ConfigError } from '../../../base/errors.js'
 import { requireForm } from '../../../base/form.js'
 import { nearest } from '../../../base/words.js'
+import { type Task, type TaskOptions, taskOf } from '../../../kit/task.js'
 
 /** The four tasks on which SPECTRA was fine-tuned and for which its authors publish data. */
 export type SpectraTaskName = 'mosi' | 'mosei' | 'iemocap' | 'mintrec'
 
 /** What a fine-tuned SPECTRA says about a turn: one number, or one of several classes. */
-export interface SpectraTask {
-  readonly name: string
-  readonly kind: 'regression' | 'classification'
-  /** Outputs of the head: 1 for a regression. */
-  readonly numLabels: number
-  /** Names of the classes by their number, where they have names. */
-  readonly labels?: readonly string[]
-  /** The metric of `spectraMetrics` by which the best epoch is chosen. */
-  readonly keyMetric: string
+export interface SpectraTask extends Task<SpectraTaskKind> {
   /** The accuracy that the published early stopping watches. */
   readonly accuracyMetric?: string
 }
+
+const KINDS = ['regression', 'classification'] as const
+type SpectraTaskKind = (typeof KINDS)[number]
 
 /** How a task is trained unless its user says otherwise. */
 export interface SpectraPreset {
@@ -91,16 +87,7 @@ export const SPECTRA_TASKS: Readonly<Record<SpectraTaskName, SpectraTask & { rea
 }
 
 /** A task of one's own. */
-export interface SpectraTaskOptions {
-  name: string
-  kind: 'regression' | 'classification'
-  /** The classes, in the order of their numbers. Default: those that occur in the training data, sorted. */
-  labels?: readonly string[]
-  /** Classes that are only numbers: how many there are. */
-  numLabels?: number
-  /** Default: 'mae' for a regression, 'accuracy' for classes. */
-  keyMetric?: string
-}
+export type SpectraTaskOptions = TaskOptions<SpectraTaskKind>
 
 /** A task of the four by its name. @throws ConfigError naming the nearest */
 export function publishedSpectraTask(name: string): (typeof SPECTRA_TASKS)[SpectraTaskName] {
@@ -119,34 +106,8 @@ export const isPublishedTask = (name: unknown): name is SpectraTaskName =>
 
 /** Checks a task of one's own; classes may still be unknown (`numLabels` 0) until the data is read. */
 export function spectraTask(options: SpectraTaskOptions): SpectraTask {
-  const where = 'A task of SPECTRA'
-  requireOptions(where, options, ['name', 'kind', 'labels', 'numLabels', 'keyMetric'])
-  const { name, kind, labels, numLabels, keyMetric } = options
-  requireString(where, 'name', name)
-  requireOneOf(where, 'kind', kind, ['regression', 'classification'])
-  if (keyMetric !== undefined) requireString(where, 'keyMetric', keyMetric)
-  if (kind === 'regression') {
-    if (labels !== undefined) throw misuse(where, 'labels', 'left out for a regression', labels)
-    return { name, kind, numLabels: 1, keyMetric: keyMetric ?? 'mae' }
-  }
-  if (labels !== undefined) {
-    const whole = Array.isArray(labels) && labels.every((label) => typeof label === 'string')
-    if (!whole || labels.length < 2 || new Set(labels).size !== labels.length) {
-      throw misuse(where, 'labels', 'at least two different names', labels)
-    }
-  }
-  if (numLabels !== undefined) requireWhole(where, 'numLabels', numLabels, 2)
-  if (labels !== undefined && numLabels !== undefined && labels.length !== numLabels) {
-    throw misuse(where, 'numLabels', `${labels.length}, as there are so many labels`, numLabels)
-  }
-  return {
-    name,
-    kind,
-    numLabels: labels?.length ?? numLabels ?? 0,
-    ...(labels && { labels: [...labels] }),
-    keyMetric: keyMetric ?? 'accuracy',
-    accuracyMetric: 'accuracy',
-  }
+  const task = taskOf('A task of SPECTRA', options, KINDS)
+  return task.kind === 'regression' ? task : { ...task, accuracyMetric: 'accuracy' }
 }
 
 /** The hyper-parameters of a task; those of the four tasks serve one's own too. */

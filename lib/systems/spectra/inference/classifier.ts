@@ -2,6 +2,7 @@ import { join } from 'node:path'
 import { misuse, requireObject, requireOptions, requireWhole } from '../../../base/check.js'
 import { DataError } from '../../../base/errors.js'
 import { readJson, writeJson } from '../../../files/json/json.js'
+import { labelNames, scoresOf } from '../../../kit/task.js'
 import type { Tensor } from '../../../tensor/index.js'
 import { Tokenizer } from '../../../text/tokenizer.js'
 import { cutText } from '../finetuning/collate.js'
@@ -156,8 +157,7 @@ export class SpectraClassifier {
 
   /** The names of the classes by their number; none for a quantity. */
   get labels(): string[] {
-    const { kind, labels, numLabels } = this.task
-    return kind === 'regression' ? [] : Array.from({ length: numLabels }, (_, i) => labels?.[i] ?? String(i))
+    return labelNames(this.task)
   }
 
   /** Weights, configuration and tokenizer, and what the network was taught. */
@@ -190,7 +190,7 @@ export class SpectraClassifier {
     const { task, model } = this
     const results = await readTurns(where, model, turns, this.#reading, reading, async (batch, rows) => {
       const output = await model.forward({ ...batch, outputAttentions: attentions })
-      const scores = await rowsOf(task.kind === 'regression' ? output.logits : output.logits.softmax(-1))
+      const scores = await rowsOf(scoresOf(task, output.logits))
       return scores.map((values, i) => ({
         values,
         ...(attentions && { attention: this.#attention(output, batch.inputIds.size(1), i, rows[i] as TurnRow) }),
@@ -219,12 +219,12 @@ export class SpectraClassifier {
 
   #cutOf(rows: readonly TurnRow[]): Answer['cut'] {
     const { maxAudioLength, maxTextLength } = this.#reading
-    const { inputIds, historyClip, seconds } = rows[0] as TurnRow
+    const { inputIds, historySamples, seconds } = rows[0] as TurnRow
     const heard = (rows.at(-1) as TurnRow).window.end
     return [
       ...(inputIds.length > maxTextLength ? (['text'] as const) : []),
       ...(seconds > heard ? (['audio'] as const) : []),
-      ...((historyClip?.length ?? 0) > maxAudioLength ? (['historyAudio'] as const) : []),
+      ...(historySamples > maxAudioLength ? (['historyAudio'] as const) : []),
     ]
   }
 

@@ -1,13 +1,12 @@
-import { LONG_AUDIO, type LongAudio } from '../../../audio/read.js'
+import { clipWindows, LONG_AUDIO, type LongAudio, SPEECH_RATE } from '../../../audio/clip.js'
 import { misuse, requireObject, requireOneOf, requireOptions, requireWhole } from '../../../base/check.js'
 import { evaluate } from '../../../kit/evaluate.js'
 import type { Module } from '../../../nn/index.js'
-import { type Tensor, tensor } from '../../../tensor/index.js'
+import { scope, type Tensor } from '../../../tensor/index.js'
 import { type SpectraBatch, spectraCollate } from '../finetuning/collate.js'
 import type { SpectraDialogText, SpectraTurnText } from '../finetuning/dialog-text.js'
 import type { SpectraSample } from '../finetuning/sample.js'
-import { SPECTRA_RATE } from '../pretraining/entry.js'
-import { refuseLong, type SpectraTurnAudio, samplesOfTurn, windowsOf } from './turn-audio.js'
+import { type SpectraTurnAudio, samplesOfTurn } from './turn-audio.js'
 
 /** A turn of a dialog: what was said, how it sounds, and what was said before. */
 export interface SpectraTurn {
@@ -56,10 +55,15 @@ export interface TurnRow {
   window: SpectraWindow
   /** Of the whole clip. */
   seconds: number
+  /** Samples of the clip of the turn before. */
+  historySamples: number
   inputIds: readonly number[]
   turnIds: readonly number[] | undefined
-  clip: Float32Array | null
-  historyClip: Float32Array | null | undefined
+}
+
+interface HeardRow extends TurnRow {
+  clip: Tensor | null
+  historyClip: Tensor | null | undefined
 }
 
 /** Reads turns and runs a network on them, in batches of like length. What it says of each row, turn by turn. */
@@ -76,15 +80,21 @@ export async function readTurns<T>(
   const { batchSize = 8, longAudio = 'windows' } = options
   requireWhole(where, 'batchSize', batchSize, 1)
   requireOneOf(where, 'longAudio', longAudio, LONG_AUDIO)
-  const rows = (await Promise.all(turns.map((turn, i) => rowsOf(where, turn, i, reading, longAudio)))).flat()
-  const results: { row: TurnRow; said: T }[][] = turns.map(() => [])
-  const batches = [...batchesOf(rows, batchSize)]
-  const { predictions } = await evaluate(model, batches, {
-    predict: async (batch: readonly TurnRow[]) => run(await collated(model, batch, reading), batch),
+  return scope(async () => {
+    const rows = (await Promise.all(turns.map((turn, i) => rowsOf(where, turn, i, reading, longAudio)))).flat()
+    const results: { row: TurnRow; said: T }[][] = turns.map(() => [])
+    const batches = [...batchesOf(rows, batchSize)]
+    const { predictions } = await evaluate(model, batches, {
+      predict: async (batch: readonly HeardRow[]) => run(await collated(model, batch, reading), batch),
+    })
+    const said = new Map(batches.flat().map((row, i) => [row, predictions[i] as T]))
+    // The clips end with the scope.
+    for (const heard of rows) {
+      const { clip: _, historyClip: __, ...row } = heard
+      results[row.turn]!.push({ row, said: said.get(heard) as T })
+    }
+    return results
   })
-  const said = new Map(batches.flat().map((row, i) => [row, predictions[i] as T]))
-  for (const row of rows) results[row.turn]!.push({ row, said: said.get(row) as T })
-  return results
 }
 
 async function rowsOf(
@@ -93,7 +103,7 @@ async function rowsOf(
   index: number,
   reading: TurnReading,
   longAudio: LongAudio,
-): Promise<TurnRow[]> {
+): Promise<HeardRow[]> {
   const place = `${where}: turn ${index}`
   requireObject(where, `turns[${index}]`, turn)
   const { text, audio, history, historyAudio } = turn
@@ -109,27 +119,29 @@ async function rowsOf(
   const hears = reading.historyAudio ?? dialog
   const encoded = dialog ? reading.text.dialog(history ?? [], text) : reading.text.utterance(text)
   const longest = reading.maxAudioLength
-  const [clip, before] = await Promise.all([samplesOfTurn(place, audio), samplesOfTurn(place, historyAudio)])
-  if (longAudio === 'error') {
-    refuseLong(place, clip, longest, 'its audio')
-    refuseLong(place, before, longest, 'its history audio')
-  }
-  const windows = windowsOf(clip?.length ?? 0, longest).slice(0, longAudio === 'windows' ? undefined : 1)
-  return windows.map(([start, end]) => ({
+  const most = longAudio === 'error' ? longest : undefined
+  const [clip, before] = await Promise.all([
+    samplesOfTurn(place, audio, { most, what: 'its audio' }),
+    samplesOfTurn(place, historyAudio, { most, what: 'its history audio' }),
+  ])
+  const samples = clip?.size(0) ?? 0
+  const windows = clipWindows(samples, longest, 'half').slice(0, longAudio === 'windows' ? undefined : 1)
+  return windows.map(({ from, to }) => ({
     turn: index,
-    seconds: (clip?.length ?? 0) / SPECTRA_RATE,
-    window: { start: start / SPECTRA_RATE, end: end / SPECTRA_RATE },
+    seconds: samples / SPEECH_RATE,
+    historySamples: hears ? (before?.size(0) ?? 0) : 0,
+    window: { start: from / SPEECH_RATE, end: to / SPEECH_RATE },
     inputIds: encoded.inputIds,
     turnIds: 'turnIds' in encoded ? encoded.turnIds : undefined,
-    clip: clip === null ? null : clip.subarray(start, end),
+    clip: clip === null ? null : clip.narrow(0, from, to - from),
     historyClip: hears ? before : undefined,
   }))
 }
 
 /** Rows with as many clips together, those of like length next to each other. */
-function* batchesOf(rows: readonly TurnRow[], size: number): Generator<TurnRow[]> {
-  const kind = (row: TurnRow) => Number(row.historyClip !== undefined) + 2 * Number(row.turnIds !== undefined)
-  const length = (row: TurnRow) => Math.max(row.clip?.length ?? 0, row.historyClip?.length ?? 0)
+function* batchesOf(rows: readonly HeardRow[], size: number): Generator<HeardRow[]> {
+  const kind = (row: HeardRow) => Number(row.historyClip !== undefined) + 2 * Number(row.turnIds !== undefined)
+  const length = (row: HeardRow) => Math.max(row.clip?.size(0) ?? 0, row.historySamples)
   const sorted = [...rows].sort(
     (a, b) => kind(a) - kind(b) || length(a) - length(b) || a.inputIds.length - b.inputIds.length,
   )
@@ -142,15 +154,15 @@ function* batchesOf(rows: readonly TurnRow[], size: number): Generator<TurnRow[]
 
 async function collated(
   model: Module,
-  rows: readonly TurnRow[],
+  rows: readonly HeardRow[],
   { turnIds, maxAudioLength, maxTextLength, compat }: TurnReading,
 ): Promise<Omit<SpectraBatch, 'labels'>> {
   const samples = rows.map((row): SpectraSample => {
     return {
-      audio: row.clip && tensor(row.clip),
+      audio: row.clip,
       inputIds: row.inputIds,
       ...(row.turnIds && { turnIds: row.turnIds }),
-      ...(row.historyClip !== undefined && { historyAudio: row.historyClip && tensor(row.historyClip) }),
+      ...(row.historyClip !== undefined && { historyAudio: row.historyClip }),
       label: 0,
       source: `turn ${row.turn}`,
     }

@@ -1,5 +1,6 @@
 import { requireFunction, requireOptions, requireWhole, shown } from '../../../base/check.js'
 import { ConfigError, DataError } from '../../../base/errors.js'
+import { lengthsTensor, padClips } from '../../../kit/pad.js'
 import { type Tensor, tensor } from '../../../tensor/index.js'
 import type { FramesOf, SpectraMaskedText, SpectraPretrainingSample } from './dataset.js'
 import { type SpectraWord, timeLabel } from './entry.js'
@@ -135,19 +136,21 @@ function clipsOf(samples: readonly SpectraPretrainingSample[], frames: FramesOf,
   }
   const size = padToSamples ?? longest
   const count = frames(size)
-  const inputValues = new Float32Array(clips.length * size)
+  const { inputValues, lengths } = padClips(
+    clips.map((clip) => clip.samples),
+    { length: size },
+  )
   const mamMask = new Int8Array(clips.length * count)
   const mamSource = new BigInt64Array(clips.length * count)
   clips.forEach((clip, i) => {
-    inputValues.set(clip.samples, i * size)
     for (let f = 0; f < count; f++) {
       mamMask[i * count + f] = clip.mask[f] ?? 0
       mamSource[i * count + f] = BigInt(clip.source[f] ?? f)
     }
   })
   return {
-    inputValues: tensor(inputValues, { shape: [clips.length, size] }),
-    audioLengths: tensor(BigInt64Array.from(clips, (clip) => BigInt(clip.samples.length))),
+    inputValues,
+    audioLengths: lengthsTensor(lengths),
     mamMask: tensor(mamMask, { shape: [clips.length, count] }),
     mamSource: tensor(mamSource, { shape: [clips.length, count] }),
   }

@@ -1,7 +1,8 @@
 import { existsSync } from 'node:fs'
 import { readdir, readFile } from 'node:fs/promises'
 import { basename, dirname, join, relative } from 'node:path'
-import { energyVad, readAudio } from '../../../audio/index.js'
+import { openClip } from '../../../audio/clip.js'
+import { energyVad } from '../../../audio/silence.js'
 import { requireOptions, requireString } from '../../../base/check.js'
 import { DataError } from '../../../base/errors.js'
 import { type CsvRow, readCsv } from '../../../files/csv/csv.js'
@@ -151,7 +152,7 @@ async function fromLists(directory: string, lists: string[]): Promise<Clip[]> {
 /** Equal shares of what lies between the first and the last sound. */
 async function uniformTimes(file: string, words: readonly string[]): Promise<SpectraSpokenWord[]> {
   return scope(async () => {
-    const { samples, sampleRate } = await readAudio(file)
+    const { samples, sampleRate } = await openClip({ where: 'clipTurns' }, file, { sampleRate: null, allowEmpty: true })
     const sounding = await energyVad(samples, sampleRate)
     const [from, to] = [sounding[0]?.[0] ?? 0, sounding.at(-1)?.[1] ?? samples.numel() / sampleRate]
     const share = (to - from) / words.length

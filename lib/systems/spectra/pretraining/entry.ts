@@ -1,9 +1,8 @@
+import { SPEECH_RATE } from '../../../audio/clip.js'
 import type { BadRecords } from '../../../kit/records.js'
 
-/** SPECTRA's data is at this rate, and sample numbers count in it. */
-export const SPECTRA_RATE = 16000
 /** Ten seconds: the longest slice, and the unit of the temporal labels. */
-export const SPECTRA_SAMPLES = 160000
+export const SPECTRA_SAMPLES = 10 * SPEECH_RATE
 
 /**
  * A word of a slice: its text, its first sub-word token, the one after its last, its first sample and the one after its

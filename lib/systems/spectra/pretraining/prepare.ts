@@ -1,4 +1,5 @@
 import { dirname, join, resolve } from 'node:path'
+import { SPEECH_RATE } from '../../../audio/clip.js'
 import { writeWav } from '../../../audio/index.js'
 import { makeDirectory } from '../../../base/atomic.js'
 import { misuse, requireFunction, requireOneOf, requireOptions, requireString } from '../../../base/check.js'
@@ -6,10 +7,10 @@ import { DataError } from '../../../base/errors.js'
 import { writeJson } from '../../../files/json/json.js'
 import { readJsonl, writeJsonl } from '../../../files/json/jsonl.js'
 import { BadRecords, type OnBadRecord, onBadRecordOf } from '../../../kit/records.js'
-import { scope, tensor } from '../../../tensor/index.js'
+import { scope } from '../../../tensor/index.js'
 import { Tokenizer } from '../../../text/index.js'
 import { SpectraDialogText } from '../finetuning/dialog-text.js'
-import { SPECTRA_RATE, type SpectraEntry, withSoundWords } from './entry.js'
+import { type SpectraEntry, withSoundWords } from './entry.js'
 import { type SpectraSpokenWord, sliceWords, type UnitWord } from './slices.js'
 import { SourceAudio } from './source-audio.js'
 
@@ -108,7 +109,7 @@ export async function prepareSpectraPretraining(
   const rows = typeof turns === 'string' ? readJsonl(turns, { skipBlank: true }) : turns
   await writeJsonl(join(output, 'entries.jsonl'), preparation.entriesOf(rows, typeof turns === 'string' ? turns : ''))
   const summary = preparation.summary(wordTimes)
-  await writeJson(join(output, 'info.json'), { form: 'spectra-pretraining-1', sampleRate: SPECTRA_RATE, ...summary })
+  await writeJson(join(output, 'info.json'), { form: 'spectra-pretraining-1', sampleRate: SPEECH_RATE, ...summary })
   return { ...summary, badRecordErrors: bad.errors }
 }
 
@@ -157,7 +158,7 @@ class Preparation {
       turns: this.#turns,
       entries: this.#entries,
       examples: this.#examples,
-      hours: this.#samples / SPECTRA_RATE / 3600,
+      hours: this.#samples / SPEECH_RATE / 3600,
       skipped: this.bad.reasons,
       wordTimes,
     }
@@ -165,6 +166,7 @@ class Preparation {
 
   async *entriesOf(rows: Iterable<unknown> | AsyncIterable<unknown>, file: string): AsyncGenerator<SpectraEntry> {
     let line = 0
+    using _held = this.#audio
     for await (const row of rows) {
       const place = file ? `${file}, turn ${++line}` : `turn ${++line}`
       const turn = checkedTurn(row, place)
@@ -191,12 +193,17 @@ class Preparation {
     }
   }
 
-  async #entryOf(turn: SpectraDialogTurn, slice: UnitWord[], place: string): Promise<SpectraEntry | undefined> {
+  #entryOf(turn: SpectraDialogTurn, slice: UnitWord[], place: string): Promise<SpectraEntry | undefined> {
+    return scope(() => this.#written(turn, slice, place))
+  }
+
+  async #written(turn: SpectraDialogTurn, slice: UnitWord[], place: string): Promise<SpectraEntry | undefined> {
     const begin = (slice[0] as UnitWord).start
     const end = Math.max(...slice.map((word) => word.end))
     const samples = await this.#audio.piece(resolve(this.audioRoot, turn.wav), begin / 10, (end - begin) / 10)
     const whole = this.#encoded(turn, slice, begin)
-    const entry = withSoundWords(whole, samples.length, place, this.bad)
+    const count = samples.size(0)
+    const entry = withSoundWords(whole, count, place, this.bad)
     if (entry.words.length === 0) {
       this.bad.note('emptySlice', `${place}: nothing is left of the slice at ${begin / 10} s: leave it out`, {})
       return undefined
@@ -204,14 +211,12 @@ class Preparation {
     const dialog = this.#dialogs.get(turn.dialog) as number
     const audio = `audio/${String(dialog).padStart(6, '0')}/${String(this.#entries).padStart(7, '0')}.wav`
     makeDirectory(dirname(join(this.output, audio)), DataError)
-    await scope(() =>
-      writeWav(join(this.output, audio), tensor(samples), { sampleRate: SPECTRA_RATE, format: this.format }),
-    )
+    await writeWav(join(this.output, audio), samples, { sampleRate: SPEECH_RATE, format: this.format })
     const previous = this.#link(turn, begin, end)
     this.#entries++
-    this.#samples += samples.length
+    this.#samples += count
     if (previous >= 0) this.#examples++
-    return { ...entry, audio, samples: samples.length, previous }
+    return { ...entry, audio, samples: count, previous }
   }
 
   /** `<s>`, the sub-words of each word, `</s>`. */

@@ -1,49 +1,40 @@
-import { readAudio } from '../../../audio/index.js'
-import { DataError } from '../../../base/errors.js'
-import { readNpy } from '../../../files/npy/npy.js'
-import { scope, Tensor } from '../../../tensor/index.js'
-import { SPECTRA_RATE } from './entry.js'
+import { openClip, SPEECH_RATE } from '../../../audio/clip.js'
+import { scope, type Tensor } from '../../../tensor/index.js'
+import { keepForever } from '../../../tensor/scope.js'
 
 /** Pieces of recordings at 16 kHz. A compressed file is decoded once, and held until another one is asked for. */
 export class SourceAudio {
-  #held: { file: string; samples: Float32Array } | undefined
+  #held: { file: string; samples: Tensor } | undefined
 
-  /** Samples of `seconds` from `start` on, or what there is of them; NaN and infinities are a DataError. */
-  async piece(file: string, start: number, seconds: number): Promise<Float32Array> {
-    if (this.#held?.file !== file) {
-      this.#held = undefined
-      const { samples, format } = await read(file, { start, duration: seconds })
-      if (format === 'wav') return finite(samples, file)
-      this.#held = { file, samples: (await read(file)).samples }
-    }
-    const from = Math.round(start * SPECTRA_RATE)
-    return finite(this.#held.samples.slice(from, from + Math.round(seconds * SPECTRA_RATE)), file)
+  /** float32 [n], `seconds` from `start` on, or what there is of them; NaN and infinities are a DataError. */
+  piece(file: string, start: number, seconds: number): Promise<Tensor> {
+    return scope(async () => {
+      if (this.#held?.file !== file) {
+        this.dispose()
+        const { samples, source } = await read({ path: file, start }, seconds)
+        if (source?.format === 'wav') return samples
+        this.#held = { file, samples: keepForever((await read(file)).samples) }
+      }
+      const { samples } = this.#held as { samples: Tensor }
+      const from = Math.min(samples.size(0), Math.round(start * SPEECH_RATE))
+      return samples.narrow(0, from, Math.min(samples.size(0) - from, Math.round(seconds * SPEECH_RATE)))
+    })
+  }
+
+  [Symbol.dispose](): void {
+    this.dispose()
+  }
+
+  /** Frees what is held. */
+  dispose(): void {
+    this.#held?.samples.dispose()
+    this.#held = undefined
   }
 }
 
-async function read(file: string, range: { start?: number; duration?: number } = {}) {
-  return scope(async () => {
-    const { samples, source } = await readAudio(file, { sampleRate: SPECTRA_RATE, ...range })
-    return { samples: (await samples.data()) as Float32Array, format: source.format as string }
-  })
-}
+const read = (clip: Parameters<typeof openClip>[1], maxSeconds?: number) =>
+  openClip({ where: 'SPECTRA' }, clip, { allowEmpty: true, maxSeconds })
 
 /** A whole slice: a .npy file of [samples] at 16 kHz, or anything that `readAudio` reads. */
-export async function readSlice(file: string): Promise<Float32Array> {
-  if (!file.endsWith('.npy')) return finite((await read(file)).samples, file)
-  const samples = await scope(async () => {
-    const value = await readNpy(file)
-    if (!(value instanceof Tensor) || value.ndim !== 1 || value.dtype.startsWith('complex')) {
-      const found = value instanceof Tensor ? `${value.dtype} [${value.shape}]` : 'texts'
-      throw new DataError(`${file} holds ${found}, not the samples of a clip: save them as [samples]`, { file })
-    }
-    return (await value.to({ dtype: 'float32' }).contiguous().data()) as Float32Array
-  })
-  return finite(samples, file)
-}
-
-function finite(samples: Float32Array, file: string): Float32Array {
-  const bad = samples.findIndex((value) => !Number.isFinite(value))
-  if (bad < 0) return samples
-  throw new DataError(`${file}: sample ${bad} is ${samples[bad]}: mend the recording`, { file, sample: bad })
-}
+export const readSlice = (file: string): Promise<Float32Array> =>
+  scope(async () => (await (await read(file)).samples.data()) as Float32Array)

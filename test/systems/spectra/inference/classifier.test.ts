@@ -138,7 +138,7 @@ describe('SpectraClassifier.classify', () => {
     expectClose(numbers(cut!), numbers(parts[0]!))
     expect(cut).toMatchObject({ cut: ['audio'], windows: [{ start: 0, end: 0.5 }] })
     await expect(classifier.classify([turn], { longAudio: 'error' })).rejects.toThrow(
-      /turn 0: its audio is 1.13 s long, more than 0.5 s/,
+      /turn 0: its audio has 1.13 s, more than 0.50 s/,
     )
     await expect(classifier.classify([turn], { longAudio: 'cuts' as never })).rejects.toThrow(vt.ConfigError)
     const [wordy] = await classifier.classify([{ text: 'a '.repeat(40), audio: noise(4000, 1) }], {})
@@ -199,10 +199,12 @@ describe('SpectraClassifier.classify', () => {
         { text: 'a', audio: null },
         { text: 'a', audio: audio as never },
       ])
-    await expect(ask(new Float32Array(0))).rejects.toThrow(/turn 1: the audio is empty; give null/)
-    await expect(ask(Float32Array.of(0, Number.NaN))).rejects.toThrow(/turn 1: sample 1 of the audio is NaN/)
+    await expect(ask(new Float32Array(0))).rejects.toThrow(/turn 1: its audio is empty; give null/)
+    await expect(ask(Float32Array.of(0, Number.NaN))).rejects.toThrow(
+      /turn 1: its audio holds NaN or infinities, the first at sample 1/,
+    )
     await expect(ask(join(folder, 'none.wav'))).rejects.toBeInstanceOf(vt.DataError)
-    await expect(ask(7)).rejects.toThrow(/a path, samples or null/)
+    await expect(ask(7)).rejects.toThrow(/must be a path, the bytes of a file, samples/)
     await vt.scope(() => expect(ask(vt.zeros([2, 100]))).rejects.toThrow(/must be \[samples\], one channel/))
     await expect(classifier.classify('a' as never)).rejects.toThrow(vt.ConfigError)
     expect(() => classifierOf({}, { numLabels: 4 })).toThrow(/task.numLabels/)

@@ -1,0 +1,354 @@
+import { misuse, requireNumber, requireOneOf, requireOptions, requireSignal, requireWhole } from '../base/check.js'
+import { ConfigError, DataError, type VoxtorchError } from '../base/errors.js'
+import { readNpy } from '../files/npy/npy.js'
+import { type Device, ops, scope, Tensor, tensor, zeros } from '../tensor/index.js'
+import type { Channels } from './channels.js'
+import { type Audio, readAudio } from './read.js'
+import { resample } from './resample.js'
+import type { AudioInput } from './sniff.js'
+import { AudioSource } from './source.js'
+
+/** What speech networks read, in Hz. */
+export const SPEECH_RATE = 16_000
+
+/** What can become of audio that is longer than a network hears at once. */
+export const LONG_AUDIO = ['windows', 'cut', 'error'] as const
+
+/** `'windows'`: it is heard in parts; `'cut'`: its beginning only, and that is told; `'error'`: a DataError. */
+export type LongAudio = (typeof LONG_AUDIO)[number]
+
+/**
+ * Speech, as callers have it: a sound file, or a part of one in seconds; the bytes of a file; samples with their rate, such
+ * as `readAudio` gives; or samples [n] alone. A file whose name ends in `.npy` holds samples [n] alone.
+ */
+export type Clip =
+  | AudioInput
+  | { path: string; start?: number | undefined; end?: number | undefined }
+  | { samples: Tensor | Float32Array; sampleRate: number }
+  | Tensor
+  | Float32Array
+
+export interface FitOptions {
+  /** A shorter clip is filled up with silence. Default 0. */
+  leastSamples?: number | undefined
+  /** What `longAudio` is about. Default: any length. */
+  mostSamples?: number | undefined
+  /**
+   * Of more than `mostSamples`: `'windows'` (default) leaves it whole, for a network that reads it in windows (see
+   * {@link clipWindows}); `'cut'` leaves its beginning; `'error'` is a DataError.
+   */
+  longAudio?: LongAudio | undefined
+}
+
+export interface ReadClipOptions extends FitOptions {
+  /** In Hz. Default {@link SPEECH_RATE}; null leaves a clip at its own. Samples alone are at this rate already. */
+  sampleRate?: number | null | undefined
+  /** Of several: their mean (default), or one by its number. */
+  channels?: 'mean' | number | undefined
+  /** No more of a file is read than these. Default: all of it. */
+  maxSeconds?: number | undefined
+  /** As `readAudio` has it. */
+  maxBytes?: number | undefined
+  /** Whether a clip may have no samples. Default false. */
+  allowEmpty?: boolean | undefined
+  /** Ends the reading of a file. */
+  signal?: AbortSignal | undefined
+}
+
+/** Of a clip that was read. */
+export interface ReadClip {
+  /** float32 [n] */
+  samples: Tensor
+  sampleRate: number
+  /** What a sound file has; null for what was none. */
+  source: Audio['source'] | null
+  /** Samples that `longAudio: 'cut'` left out. */
+  lost: number
+}
+
+/** Who reads which clip, for messages. */
+export interface ClipPlace {
+  where: string
+  /** What a message about its sound begins with. Default: `where`, and the file's path or 'the audio'. */
+  subject?: string | undefined
+  /** The argument that the clip was. Default 'audio'. */
+  argument?: string | undefined
+  /** Of a clip that has no sound in it. Default DataError. */
+  Fault?: new (
+    message: string,
+    fields: Record<string, unknown>,
+  ) => VoxtorchError
+}
+
+const OPTIONS: readonly (keyof ReadClipOptions)[] = [
+  'sampleRate',
+  'channels',
+  'leastSamples',
+  'mostSamples',
+  'longAudio',
+  'maxSeconds',
+  'maxBytes',
+  'allowEmpty',
+  'signal',
+]
+
+/**
+ * The samples of a clip, float32 [n] of one channel, at 16 kHz. They stay on the device of those given, and share their
+ * memory where nothing has to be changed.
+ *
+ * ```ts
+ * const samples = await readClip('call.mp3', { longAudio: 'cut', mostSamples: 10 * SPEECH_RATE })
+ * ```
+ *
+ * @throws ConfigError for what is no clip; DataError naming the file for one that cannot be read, has no samples, holds NaN or
+ * infinities, or is too long with `longAudio: 'error'`
+ */
+export async function readClip(clip: Clip, options: ReadClipOptions = {}): Promise<Tensor> {
+  return (await openClip({ where: 'readClip' }, clip, options)).samples
+}
+
+/** {@link readClip} for one who says whose clip it is, with what the file told. */
+export function openClip(place: ClipPlace, clip: Clip, options: ReadClipOptions = {}): Promise<ReadClip> {
+  const { where } = place
+  checkOptions(where, options)
+  return scope(async () => {
+    const found = await read(place, clip, options)
+    const { Fault = DataError, subject = `${where}: ${fileOf(clip).file ?? 'the audio'}` } = place
+    const fields = { argument: place.argument ?? 'audio', ...fileOf(clip) }
+    const fault = (what: string, more: object = {}) => new Fault(`${subject} ${what}`, { ...fields, ...more })
+    const { samples, sampleRate } = found
+    if (samples.size(0) === 0 && !options.allowEmpty) throw fault('holds no sound')
+    const bad = firstBad(samples)
+    if (bad !== undefined) throw fault(`holds NaN or infinities, the first at sample ${bad}`, { sample: bad })
+    return { ...found, ...sized(samples, options, sampleRate, fault) }
+  })
+}
+
+function checkOptions(where: string, options: ReadClipOptions): void {
+  requireOptions(where, options, OPTIONS)
+  const { sampleRate, channels, longAudio, maxSeconds, allowEmpty, signal } = options
+  if (sampleRate !== undefined && sampleRate !== null) requireWhole(where, 'sampleRate', sampleRate, 1)
+  if (channels !== undefined && channels !== 'mean') requireWhole(where, 'channels', channels)
+  for (const name of ['leastSamples', 'mostSamples'] as const) {
+    if (options[name] !== undefined) requireWhole(where, name, options[name])
+  }
+  if (longAudio !== undefined) requireOneOf(where, 'longAudio', longAudio, LONG_AUDIO)
+  if (maxSeconds !== undefined) requireNumber(where, 'maxSeconds', maxSeconds, { least: 0 })
+  if (allowEmpty !== undefined && typeof allowEmpty !== 'boolean')
+    throw misuse(where, 'allowEmpty', 'a boolean', allowEmpty)
+  requireSignal(where, signal)
+}
+
+type Found = Omit<ReadClip, 'lost'>
+
+async function read(place: ClipPlace, clip: Clip, options: ReadClipOptions): Promise<Found> {
+  const { where, argument = 'audio' } = place
+  const { sampleRate: wanted = SPEECH_RATE } = options
+  if (typeof clip === 'string' || clip instanceof Uint8Array || clip instanceof ArrayBuffer) {
+    return readFile(place, clip, {}, options)
+  }
+  if (clip instanceof Tensor || clip instanceof Float32Array) {
+    const alone = clip instanceof Tensor ? clip : tensor(clip, { device: 'cpu' })
+    if (alone.ndim !== 1) throw wrongShape(where, argument, '[samples], one channel', alone)
+    return { samples: floats(where, argument, alone), sampleRate: wanted ?? SPEECH_RATE, source: null }
+  }
+  if (typeof clip !== 'object' || clip === null) throw noClip(where, argument, clip)
+  if ('path' in clip) {
+    const { path, start = 0, end } = clip
+    if (typeof path !== 'string') throw misuse(where, `${argument}.path`, 'a path', path)
+    requireNumber(where, `${argument}.start`, start, { least: 0, below: Number.POSITIVE_INFINITY })
+    if (end !== undefined) requireNumber(where, `${argument}.end`, end, { least: start })
+    return readFile(place, path, { start, end }, options)
+  }
+  const { samples: given, sampleRate } = clip
+  if (!(given instanceof Tensor || given instanceof Float32Array)) throw noClip(where, argument, clip)
+  requireWhole(where, `${argument}.sampleRate`, sampleRate, 1)
+  const all = given instanceof Tensor ? given : tensor(given, { device: 'cpu' })
+  if (all.ndim !== 1 && all.ndim !== 2) {
+    throw wrongShape(where, `${argument}.samples`, '[samples] or [channels, samples]', all)
+  }
+  const mono = oneChannel(where, floats(where, `${argument}.samples`, all), options.channels ?? 'mean')
+  const rate = wanted ?? sampleRate
+  return {
+    samples: rate === sampleRate ? mono : await resample(mono, sampleRate, rate),
+    sampleRate: rate,
+    source: null,
+  }
+}
+
+async function readFile(
+  { where, argument = 'audio' }: ClipPlace,
+  input: AudioInput,
+  { start = 0, end }: { start?: number; end?: number | undefined },
+  { sampleRate = SPEECH_RATE, channels = 'mean', maxSeconds, maxBytes, signal }: ReadClipOptions,
+): Promise<Found> {
+  const asked = Math.min(
+    maxSeconds ?? Number.POSITIVE_INFINITY,
+    end === undefined ? Number.POSITIVE_INFINITY : end - start,
+  )
+  if (typeof input === 'string' && /\.npy$/i.test(input)) {
+    const rate = sampleRate ?? SPEECH_RATE
+    return {
+      samples: await readArray(where, argument, input, start * rate, asked * rate),
+      sampleRate: rate,
+      source: null,
+    }
+  }
+  const audio = await readAudio(input, {
+    channels: channels as Channels,
+    start,
+    ...(sampleRate !== null && { sampleRate }),
+    ...(asked < Number.POSITIVE_INFINITY && { duration: asked }),
+    ...(maxBytes !== undefined && { maxBytes }),
+    ...(signal !== undefined && { signal }),
+  })
+  return audio
+}
+
+/** Samples of a .npy file, from one to before another. */
+async function readArray(where: string, argument: string, file: string, start: number, asked: number): Promise<Tensor> {
+  const value = await readNpy(file)
+  if (!(value instanceof Tensor) || value.ndim !== 1 || value.dtype.startsWith('complex')) {
+    const found = value instanceof Tensor ? `${value.dtype} [${value.shape}]` : 'texts'
+    throw new DataError(`${file} holds ${found}, not the samples of a clip: save them as [samples]`, { file })
+  }
+  const from = Math.min(value.size(0), Math.round(start))
+  const to = Math.min(value.size(0), asked === Number.POSITIVE_INFINITY ? asked : Math.round(start + asked))
+  return floats(where, argument, value.narrow(0, from, Math.max(0, to - from)))
+}
+
+function oneChannel(where: string, samples: Tensor, channels: 'mean' | number): Tensor {
+  if (samples.ndim === 1) return samples
+  if (channels === 'mean') return samples.mean(0)
+  if (channels < samples.size(0)) return samples.select(0, channels)
+  throw new ConfigError(`${where}: channel ${channels} was asked for, the audio has ${samples.size(0)}`, { channels })
+}
+
+/** As float32, in a handle of its own. */
+function floats(where: string, argument: string, samples: Tensor): Tensor {
+  if (samples.dtype.startsWith('complex') || samples.dtype === 'bool') {
+    throw wrongShape(where, argument, 'samples from -1 to 1', samples)
+  }
+  return samples.dtype === 'float32' ? samples.view(samples.shape) : samples.to({ dtype: 'float32' })
+}
+
+const noClip = (where: string, argument: string, clip: unknown): ConfigError =>
+  misuse(where, argument, 'a path, the bytes of a file, samples [n], or samples with their rate', clip)
+
+const wrongShape = (where: string, argument: string, expected: string, { dtype, shape }: Tensor): ConfigError =>
+  new ConfigError(`${where}: ${argument} must be ${expected}, not ${dtype} [${shape.join(', ')}]`, { argument, shape })
+
+/** Where samples are no numbers for the first time. */
+function firstBad(samples: Tensor): number | undefined {
+  if (samples.size(0) === 0) return undefined
+  return scope(() => {
+    const finite = samples.isfinite()
+    if (finite.all().item<boolean>()) return undefined
+    return Number(finite.logicalNot().to({ dtype: 'uint8' }).argmax().item())
+  })
+}
+
+const fileOf = (clip: Clip): { file?: string } => {
+  const path = typeof clip === 'object' && clip !== null && 'path' in clip ? clip.path : clip
+  return typeof path === 'string' ? { file: path } : {}
+}
+
+/**
+ * Samples [n] of the length that is wanted.
+ * @returns `lost`: samples that were cut off
+ * @throws DataError for a clip that is too long, with `longAudio: 'error'`
+ */
+export function fitSamples(samples: Tensor, options: FitOptions = {}): { samples: Tensor; lost: number } {
+  return sized(samples, options, SPEECH_RATE, audioFault)
+}
+
+const audioFault = (what: string, fields: object) => new DataError(`the audio ${what}`, { ...fields })
+
+/** What becomes of so many samples at 16 kHz: how many are kept, and how many of silence follow. @throws as {@link fitSamples} */
+export const fitLength = (length: number, options: FitOptions): { kept: number; silence: number } =>
+  lengths(length, options, SPEECH_RATE, audioFault)
+
+function lengths(
+  length: number,
+  { leastSamples = 0, mostSamples = Number.POSITIVE_INFINITY, longAudio = 'windows' }: FitOptions,
+  rate: number,
+  fault: (what: string, fields: object) => VoxtorchError,
+): { kept: number; silence: number } {
+  if (length > mostSamples && longAudio === 'cut') return { kept: mostSamples, silence: 0 }
+  if (length > mostSamples && longAudio === 'error') {
+    const [seconds, most] = [length, mostSamples].map((count) => (count / rate).toFixed(2))
+    const advice = `longAudio: 'cut' takes its beginning, 'windows' all of it`
+    throw fault(`has ${seconds} s, more than ${most} s: ${advice}`, { seconds: length / rate })
+  }
+  return { kept: length, silence: Math.max(0, leastSamples - length) }
+}
+
+function sized(
+  samples: Tensor,
+  options: FitOptions,
+  rate: number,
+  fault: (what: string, fields: object) => VoxtorchError,
+): { samples: Tensor; lost: number } {
+  const { kept, silence } = lengths(samples.size(0), options, rate, fault)
+  const lost = samples.size(0) - kept
+  if (lost > 0) return { samples: samples.narrow(0, 0, kept), lost }
+  if (silence === 0) return { samples, lost }
+  return { samples: scope(() => ops.cat([samples, samples.newZeros([silence])])), lost }
+}
+
+/**
+ * The parts of a clip that a network reads one by one, [from, to) in samples: the whole where it has at most `most`. Else
+ * equal parts that stand side by side, none of them short; or, with `overlap: 'half'`, windows of full length of which each
+ * has at least half in common with the next, the first at the beginning and the last at the end.
+ */
+export function clipWindows(
+  samples: number,
+  most: number,
+  overlap: 'none' | 'half' = 'none',
+): { from: number; to: number }[] {
+  if (samples <= most) return [{ from: 0, to: samples }]
+  if (overlap === 'none') {
+    const count = Math.ceil(samples / most)
+    const edge = (i: number) => Math.round((i * samples) / count)
+    return Array.from({ length: count }, (_, i) => ({ from: edge(i), to: edge(i + 1) }))
+  }
+  const steps = Math.ceil((samples - most) / (most / 2))
+  return Array.from({ length: steps + 1 }, (_, i) => {
+    const from = Math.round((i * (samples - most)) / steps)
+    return { from, to: from + most }
+  })
+}
+
+/**
+ * How long a sound file is, in seconds, by its header alone; undefined where that does not tell.
+ * @throws DataError where there is no such file or it is no sound
+ */
+export async function clipSeconds(path: string): Promise<number | undefined> {
+  const source = await AudioSource.open('clipSeconds', path)
+  try {
+    return source.frames === undefined ? undefined : source.frames / source.sampleRate
+  } finally {
+    await source.close()
+  }
+}
+
+/**
+ * Samples [n] as one batch, float32 [rows, length], each from the beginning of its row and with zeros behind: the values go
+ * from tensor to tensor. Rows that are null are silent.
+ * @param length of each row; a longer clip loses its end
+ */
+export function stackSamples(rows: readonly (Tensor | null)[], length: number, device?: Device): Tensor {
+  return scope(() => {
+    const place = device ?? rows.find((row) => row !== null)?.device ?? 'cpu'
+    const batch = zeros([rows.length, length], { device: place, dtype: 'float32' })
+    for (const [i, row] of rows.entries()) {
+      const own = Math.min(length, row?.size(0) ?? 0)
+      if (row === null || own === 0) continue
+      batch
+        .select(0, i)
+        .narrow(0, 0, own)
+        .copy_(row.narrow(0, 0, own))
+    }
+    return batch
+  })
+}
