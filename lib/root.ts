@@ -30,6 +30,7 @@ export * from './hub/index.js'
 export * from './models/index.js'
 export * from './nn/index.js'
 export * from './peft/index.js'
+export * from './pipeline/index.js'
 export { Salmonn, type SalmonnConfig } from './systems/salmonn/index.js'
 export {
   Spectra,

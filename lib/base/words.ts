@@ -43,7 +43,8 @@ function renamed(config: object, name: (key: string) => string): Record<string, 
 
 /** `hiddenSize` as `hidden_size`. */
 export const snakeCase = (key: string): string => key.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`)
-const camelCase = (key: string): string => key.replace(/_([a-z0-9])/g, (_, letter: string) => letter.toUpperCase())
+export const camelCase = (key: string): string =>
+  key.replace(/_([a-z0-9])/g, (_, letter: string) => letter.toUpperCase())
 
 /** A text as it stands in HTML and SVG, in an attribute too. */
 export const escaped = (text: string): string =>

@@ -1,5 +1,5 @@
 import { openClip, SPEECH_RATE } from '../audio/clip.js'
-import type { AudioFormat } from '../audio/formats.js'
+import type { AudioFormat } from '../audio/sniff.js'
 import { OutOfMemoryError, VoxtorchError } from '../base/errors.js'
 import { scope } from '../tensor/index.js'
 import { badRequest } from './api-error.js'

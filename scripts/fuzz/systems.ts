@@ -1,9 +1,26 @@
-/** Right calls of what SPECTRA, its state tracking, SALMONN and their scoring export. */
+/** Right calls of pipelines, and of what SPECTRA, its state tracking, SALMONN and their scoring export. */
 import { type Args, add, exported, lib, many, of, options } from './define.js'
 import { list, made, type Spec } from './values.js'
 
 const floats = made('new Float32Array(3000)', () => new Float32Array(3000))
 const texts = (...items: string[]): Spec => list(items)
+
+// ---- pipelines
+
+const wavlm = made('a WavLM', () =>
+  lib.WavLM.fromConfig({
+    ...{ hiddenSize: 8, numHiddenLayers: 1, numAttentionHeads: 2, intermediateSize: 12 },
+    ...{ convDim: [8], convKernel: [10], convStride: [5], numConvPosEmbeddings: 8, numConvPosEmbeddingGroups: 2 },
+  }),
+)
+add(
+  'pipeline',
+  async (task, model, audio, given) => {
+    const run = await lib.pipeline(task, model, typeof model === 'string' ? { offline: true } : {})
+    return run(audio, given)
+  },
+  of('feature-extraction', wavlm, floats, options({ pooling: 'mean', normalize: true })),
+)
 
 // ---- SALMONN
 

@@ -22,6 +22,7 @@ const floors = [
   'kit',
   'serve',
   'systems',
+  'pipeline',
   'cli',
 ]
 const sources = readdirSync(lib, { recursive: true, encoding: 'utf8' }).filter((path) => path.endsWith('.ts'))

@@ -1,4 +1,4 @@
-import type { LongAudio } from '../../../audio/read.js'
+import type { LongAudio } from '../../../audio/clip.js'
 import type { GenerationConfig } from '../../../generation/config.js'
 import type { OnBadRecord } from '../../../kit/records.js'
 import type { TrainingArguments } from '../../../train/trainer/arguments.js'

@@ -1,0 +1,118 @@
+import type { Clip } from '../audio/clip.js'
+import { misuse, requireObject, requireOptions, requireWhole } from '../base/check.js'
+import { ConfigError } from '../base/errors.js'
+import { Beats } from '../models/beats/beats.js'
+import { RobertaForSequenceClassification } from '../models/encoders/roberta-classification.js'
+import type { LabelConfig } from '../models/labels.js'
+import { SpectraClassifier } from '../systems/spectra/inference/classifier.js'
+import type { SpectraTurn } from '../systems/spectra/inference/turns.js'
+import { noGrad, scope, type Tensor } from '../tensor/index.js'
+import { encodedText, inputValuesOf } from './inputs.js'
+import type { Loaded, NetworkOf } from './load.js'
+
+export interface ClassificationOptions {
+  /** How many classes, the most probable first; null for all. Default 5, of emotions all. */
+  topK?: number | null
+}
+
+/** A class, and its probability from 0 to 1. */
+export interface ClassificationOutput {
+  label: string
+  score: number
+}
+
+/**
+ * What `emotion-recognition` is asked about: audio for a network that hears, a text for one that reads, a turn with `text`
+ * and `audio` (and what was said before) for SPECTRA.
+ */
+export type EmotionInput = Clip | SpectraTurn
+
+export async function classify(
+  where: string,
+  { model, normalizesAudio }: Loaded<NetworkOf<'audio-classification'>>,
+  audio: Clip,
+  options: ClassificationOptions,
+): Promise<ClassificationOutput[]> {
+  const topK = most(where, options, 5)
+  if (model instanceof Beats) {
+    return scope(async () => {
+      const tags = await model.tag(audio, { topK: Math.min(topK, 2 ** 31) })
+      return tags.map(({ label, probability }) => ({ label, score: probability }))
+    })
+  }
+  return best(await noGrad(() => scope(() => heard(where, model, audio, normalizesAudio))), topK)
+}
+
+export async function recognizeEmotion(
+  where: string,
+  { model, tokenizer, normalizesAudio }: Loaded<NetworkOf<'emotion-recognition'>>,
+  input: EmotionInput,
+  options: ClassificationOptions,
+): Promise<ClassificationOutput[]> {
+  const topK = most(where, options, Number.POSITIVE_INFINITY)
+  if (model instanceof SpectraClassifier) {
+    requireObject(where, 'input', input)
+    if (!('text' in (input as object))) throw misuse(where, 'input', 'a turn: { text, audio }', input)
+    const [answer] = await model.classify([input as SpectraTurn])
+    if (answer?.kind !== 'classification') throw quantity(where)
+    return best(
+      answer.probabilities.map(({ label, probability }) => ({ label, score: probability })),
+      topK,
+    )
+  }
+  return best(
+    await noGrad(() =>
+      scope(async () => {
+        if (!(model instanceof RobertaForSequenceClassification)) {
+          return heard(where, model, input as Clip, normalizesAudio)
+        }
+        if (typeof input !== 'string') throw misuse(where, 'input', 'a text: the network reads', input)
+        const { inputIds } = encodedText(tokenizer!, model.config, input)
+        const { logits } = await model.forward({ inputIds: inputIds.to({ device: deviceOf(model) }) })
+        return scored(model.config, logits)
+      }),
+    ),
+    topK,
+  )
+}
+
+/** A fine-tuned SPECTRA that tells a quantity, such as a sentiment, has no emotions. */
+export const quantity = (where: string): ConfigError =>
+  new ConfigError(`${where}: this SPECTRA tells a quantity, not classes; ask it with SpectraClassifier`)
+
+type Hears = Exclude<NetworkOf<'audio-classification'>, Beats>
+
+async function heard(where: string, model: Hears, audio: Clip, normalizes: boolean) {
+  const inputValues = (await inputValuesOf(where, audio, normalizes)).to({ device: deviceOf(model) })
+  const { logits } = await model.forward({ inputValues })
+  return scored(model.config, logits)
+}
+
+const deviceOf = (model: { parameters(): Tensor[] }) => model.parameters()[0]?.device ?? 'cpu'
+
+/** Logits [1, classes] by what the classes are to each other. */
+async function scored(config: LabelConfig, logits: Tensor): Promise<ClassificationOutput[]> {
+  const values = logits.select(0, 0).to({ device: 'cpu', dtype: 'float32' })
+  const { problemType, id2label } = config
+  const isQuantity = problemType === 'regression' || (problemType == null && values.size(0) === 1)
+  const scores = isQuantity
+    ? values
+    : problemType === 'multi_label_classification'
+      ? values.sigmoid()
+      : values.softmax(-1)
+  return Array.from((await scores.data()) as Float32Array, (score, i) => ({
+    label: id2label?.[i] ?? `LABEL_${i}`,
+    score,
+  }))
+}
+
+function most(where: string, options: ClassificationOptions, usual: number): number {
+  requireOptions(where, options, ['topK'])
+  const { topK = usual } = options
+  if (topK === null || topK === Number.POSITIVE_INFINITY) return Number.POSITIVE_INFINITY
+  requireWhole(where, 'topK', topK, 1)
+  return topK
+}
+
+const best = (classes: ClassificationOutput[], topK: number): ClassificationOutput[] =>
+  classes.sort((a, b) => b.score - a.score).slice(0, topK)

@@ -1,0 +1,76 @@
+import type { Clip } from '../audio/clip.js'
+import { logMelSpectrogram } from '../audio/features.js'
+import { misuse, requireOneOf, requireOptions } from '../base/check.js'
+import { Beats } from '../models/beats/beats.js'
+import { Roberta } from '../models/encoders/roberta.js'
+import { melBinsOf, windowOf } from '../models/whisper/config.js'
+import { WhisperEncoder } from '../models/whisper/whisper.js'
+import { noGrad, ops, scope, type Tensor } from '../tensor/index.js'
+import { encodedText, inputValuesOf } from './inputs.js'
+import type { Loaded, NetworkOf } from './load.js'
+
+export interface FeatureExtractionOptions {
+  /** `'mean'` over tokens or frames, `'cls'` the first of them, `'none'` all. Default `'none'`. */
+  pooling?: 'none' | 'mean' | 'cls'
+  /** With pooling: vectors of length 1. Default false. */
+  normalize?: boolean
+}
+
+/** Texts for RoBERTa, audio for the others. */
+export type FeatureExtractionInput = Clip
+
+/** [inputs, positions, hiddenSize], zeros behind what is shorter; with pooling [inputs, hiddenSize]. */
+export function extractFeatures(
+  where: string,
+  loaded: Loaded<NetworkOf<'feature-extraction'>>,
+  inputs: readonly FeatureExtractionInput[],
+  options: FeatureExtractionOptions,
+): Promise<Tensor> {
+  requireOptions(where, options, ['pooling', 'normalize'])
+  const { pooling = 'none', normalize = false } = options
+  requireOneOf(where, 'pooling', pooling, ['none', 'mean', 'cls'])
+  if (typeof normalize !== 'boolean') throw misuse(where, 'normalize', 'true or false', normalize)
+  if (normalize && pooling === 'none')
+    throw misuse(where, 'normalize', "left out without pooling: 'mean' or 'cls'", normalize)
+  if (inputs.length === 0) throw misuse(where, 'input', 'at least one', inputs)
+  return noGrad(() =>
+    scope(async () => {
+      const rows: Tensor[] = []
+      for (const input of inputs) {
+        const states = await statesOf(where, loaded, input)
+        rows.push(pooling === 'none' ? states : pooling === 'mean' ? states.mean([0]) : states.select(0, 0))
+      }
+      if (pooling === 'none') return ops.padSequence(rows, true)
+      const vectors = ops.stack(rows)
+      return normalize ? vectors.div(ops.linalgVectorNorm(vectors, 2, [-1], true).clampMin(1e-12)) : vectors
+    }),
+  )
+}
+
+/** [positions, hiddenSize] of one input, which is computed without padding. */
+async function statesOf(
+  where: string,
+  { model, tokenizer, normalizesAudio }: Loaded<NetworkOf<'feature-extraction'>>,
+  input: FeatureExtractionInput,
+): Promise<Tensor> {
+  const device = model.parameters()[0]?.device ?? 'cpu'
+  if (model instanceof Roberta) {
+    if (typeof input !== 'string') throw misuse(where, 'input', 'a text: the network reads', input)
+    const { inputIds } = encodedText(tokenizer!, model.config, input)
+    return (await model.forward({ inputIds: inputIds.to({ device }) })).lastHiddenState.select(0, 0)
+  }
+  if (model instanceof WhisperEncoder) {
+    const samples = await inputValuesOf(where, input, false)
+    const window = windowOf(model.config) * 160
+    // Longer audio than a window is refused by the network, not cut here.
+    const length = samples.size(1) <= window ? window : null
+    const inputFeatures = await logMelSpectrogram(samples.select(0, 0), { nMels: melBinsOf(model.config), length })
+    return (await model.forward({ inputFeatures: inputFeatures.unsqueeze(0).to({ device }) })).lastHiddenState.select(
+      0,
+      0,
+    )
+  }
+  const normalizes = normalizesAudio && !(model instanceof Beats)
+  const inputValues = (await inputValuesOf(where, input, normalizes)).to({ device })
+  return (await model.forward({ inputValues })).lastHiddenState.select(0, 0)
+}

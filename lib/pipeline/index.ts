@@ -1,0 +1,188 @@
+import type { Clip } from '../audio/clip.js'
+import { shown } from '../base/check.js'
+import { ConfigError } from '../base/errors.js'
+import { nearest } from '../base/words.js'
+import { SpectraClassifier } from '../systems/spectra/inference/classifier.js'
+import type { Tensor } from '../tensor/index.js'
+import type { ChatMessage } from '../text/chat.js'
+import type { Tokenizer } from '../text/tokenizer.js'
+import {
+  type ClassificationOptions,
+  type ClassificationOutput,
+  classify,
+  type EmotionInput,
+  quantity,
+  recognizeEmotion,
+} from './classification.js'
+import { extractFeatures, type FeatureExtractionInput, type FeatureExtractionOptions } from './feature-extraction.js'
+import { each } from './inputs.js'
+import { type Loaded, loaded, type NetworkOf, type PipelineOptions, type PipelineTask, TASKS } from './load.js'
+import { camelOptions, type EitherCase } from './options.js'
+import { recognize, type SpeechRecognitionOptions, type SpeechRecognitionOutput } from './speech-recognition.js'
+import {
+  type ChatGenerationOutput,
+  generateTexts,
+  type TextGenerationInput,
+  type TextGenerationOptions,
+  type TextGenerationOutput,
+} from './text-generation.js'
+
+export type {
+  ChatGenerationOutput,
+  ClassificationOptions,
+  ClassificationOutput,
+  Clip,
+  EitherCase,
+  EmotionInput,
+  FeatureExtractionInput,
+  FeatureExtractionOptions,
+  PipelineOptions,
+  PipelineTask,
+  SpeechRecognitionOptions,
+  SpeechRecognitionOutput,
+  TextGenerationInput,
+  TextGenerationOptions,
+  TextGenerationOutput,
+}
+
+/** What every pipeline has beside its call. */
+export interface PipelineParts<T extends PipelineTask> {
+  readonly task: T
+  readonly model: NetworkOf<T>
+  /** Of networks that read or write text; null where the network needs none, or brings it. */
+  readonly tokenizer: Tokenizer | null
+  /** Frees the network, unless it was given to `pipeline`: then it stays yours. */
+  dispose(): void
+  [Symbol.dispose](): void
+}
+
+export interface SpeechRecognitionPipeline extends PipelineParts<'automatic-speech-recognition'> {
+  (audio: Clip, options?: EitherCase<SpeechRecognitionOptions>): Promise<SpeechRecognitionOutput>
+  (audio: readonly Clip[], options?: EitherCase<SpeechRecognitionOptions>): Promise<SpeechRecognitionOutput[]>
+}
+
+export interface AudioClassificationPipeline extends PipelineParts<'audio-classification'> {
+  (audio: Clip, options?: EitherCase<ClassificationOptions>): Promise<ClassificationOutput[]>
+  (audio: readonly Clip[], options?: EitherCase<ClassificationOptions>): Promise<ClassificationOutput[][]>
+}
+
+export interface EmotionRecognitionPipeline extends PipelineParts<'emotion-recognition'> {
+  (input: EmotionInput, options?: EitherCase<ClassificationOptions>): Promise<ClassificationOutput[]>
+  (inputs: readonly EmotionInput[], options?: EitherCase<ClassificationOptions>): Promise<ClassificationOutput[][]>
+}
+
+export interface TextGenerationPipeline extends PipelineParts<'text-generation'> {
+  (text: string, options?: EitherCase<TextGenerationOptions>): Promise<TextGenerationOutput[]>
+  (texts: readonly string[], options?: EitherCase<TextGenerationOptions>): Promise<TextGenerationOutput[][]>
+  (messages: readonly ChatMessage[], options?: EitherCase<TextGenerationOptions>): Promise<ChatGenerationOutput[]>
+  (
+    conversations: readonly (readonly ChatMessage[])[],
+    options?: EitherCase<TextGenerationOptions>,
+  ): Promise<ChatGenerationOutput[][]>
+}
+
+export interface FeatureExtractionPipeline extends PipelineParts<'feature-extraction'> {
+  /** float [inputs, positions, hiddenSize], or with pooling [inputs, hiddenSize]. */
+  (
+    input: FeatureExtractionInput | readonly FeatureExtractionInput[],
+    options?: EitherCase<FeatureExtractionOptions>,
+  ): Promise<Tensor>
+}
+
+export interface Pipelines {
+  'automatic-speech-recognition': SpeechRecognitionPipeline
+  'audio-classification': AudioClassificationPipeline
+  'emotion-recognition': EmotionRecognitionPipeline
+  'text-generation': TextGenerationPipeline
+  'feature-extraction': FeatureExtractionPipeline
+}
+
+/**
+ * A network with all that stands before and behind it, as one function; its names, options and answers are those of
+ * transformers.js (https://huggingface.co/docs/transformers.js). Options may be spelled `maxNewTokens` or `max_new_tokens`.
+ *
+ * ```ts
+ * using transcriber = await pipeline('automatic-speech-recognition', 'openai/whisper-base')
+ * const { text, chunks } = await transcriber('talk.mp3', { return_timestamps: true })
+ * ```
+ *
+ * | Task | Networks | Takes | Gives |
+ * | --- | --- | --- | --- |
+ * | `automatic-speech-recognition` | Whisper, wav2vec 2.0 and WavLM with CTC | audio | `{ text, chunks? }` |
+ * | `audio-classification` | wav2vec 2.0 and WavLM for classification, BEATs | audio | `[{ label, score }]` |
+ * | `emotion-recognition` | a fine-tuned SPECTRA; wav2vec 2.0, WavLM and RoBERTa for classification | a turn, audio, text | `[{ label, score }]` |
+ * | `text-generation` | LLaMA, Mistral, Qwen2 | a text or messages | `[{ generated_text }]` |
+ * | `feature-extraction` | RoBERTa; wav2vec 2.0, WavLM, Whisper's encoder, BEATs | text; audio | a tensor |
+ *
+ * A list of inputs gives a list of answers. The network is in evaluation mode and records no gradients.
+ * @param model a folder, a repository of the hub, or a network that is loaded; that one is put in evaluation mode
+ * @throws ConfigError for a task that there is not, naming the nearest; a network of another task, naming its architecture;
+ *   and wrong options. CheckpointError, DataError, HubError as `fromPretrained`
+ */
+export async function pipeline<T extends PipelineTask>(
+  task: T,
+  model: string | NetworkOf<T>,
+  options: PipelineOptions = {},
+): Promise<Pipelines[T]> {
+  if (!TASKS.includes(task)) {
+    const near = nearest(String(typeof task === 'string' ? task : ''), TASKS)
+    const list = TASKS.map((one) => `'${one}'`).join(', ')
+    const hint = near === undefined ? '' : `; did you mean '${near}'?`
+    throw new ConfigError(`pipeline: there is no task ${shown(task)}, only ${list}${hint}`, { task })
+  }
+  const where = `pipeline('${task}')`
+  const parts = await loaded(where, task, model, options)
+  const network: { dispose(): void } = parts.model
+  const dispose = () => {
+    if (parts.owned) network.dispose()
+  }
+  if (network instanceof SpectraClassifier && network.task.kind !== 'classification') {
+    dispose()
+    throw quantity(where)
+  }
+  const call = async (input: never, given: object = {}) => {
+    return answers(where, task, parts as Loaded<never>, input, camelOptions(where, given))
+  }
+  return Object.assign(call, {
+    task,
+    model: parts.model,
+    tokenizer: parts.tokenizer,
+    dispose,
+    [Symbol.dispose]: dispose,
+  }) as unknown as Pipelines[T]
+}
+
+function answers(
+  where: string,
+  task: PipelineTask,
+  parts: Loaded<never>,
+  input: never,
+  options: object,
+): Promise<unknown> {
+  switch (task) {
+    case 'automatic-speech-recognition':
+      return each<Clip, SpeechRecognitionOutput>(input, (one) => recognize(where, parts.model, one, options))
+    case 'audio-classification':
+      return each<Clip, ClassificationOutput[]>(input, (one) => classify(where, parts, one, options))
+    case 'emotion-recognition':
+      return each<EmotionInput, ClassificationOutput[]>(input, (one) => recognizeEmotion(where, parts, one, options))
+    case 'feature-extraction':
+      return extractFeatures(where, parts, Array.isArray(input) ? input : [input], options)
+    default:
+      return generated(where, parts, input, options)
+  }
+}
+
+async function generated(
+  where: string,
+  { model, tokenizer }: Loaded<NetworkOf<'text-generation'>>,
+  input: TextGenerationInput | readonly TextGenerationInput[],
+  options: TextGenerationOptions,
+) {
+  // A list of messages is one conversation.
+  const [first] = Array.isArray(input) ? input : []
+  const isMany = Array.isArray(input) && (input.length === 0 || typeof first === 'string' || Array.isArray(first))
+  const prompts = (isMany ? input : [input]) as readonly TextGenerationInput[]
+  const texts = await generateTexts(where, model, tokenizer as Tokenizer, prompts, options)
+  return isMany ? texts : texts[0]
+}

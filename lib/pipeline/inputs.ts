@@ -1,0 +1,28 @@
+import { type Clip, openClip } from '../audio/clip.js'
+import { normalizeWav2Vec2 } from '../audio/normalize.js'
+import type { RobertaConfig } from '../models/encoders/roberta.js'
+import type { Tensor } from '../tensor/index.js'
+import type { TensorBatch } from '../text/batch.js'
+import type { Tokenizer } from '../text/tokenizer.js'
+
+/** float32 [1, samples] at 16 kHz for wav2vec 2.0, WavLM and BEATs. */
+export async function inputValuesOf(where: string, audio: Clip, normalizes: boolean): Promise<Tensor> {
+  const { samples } = await openClip({ where }, audio)
+  return (normalizes ? await normalizeWav2Vec2(samples) : samples).unsqueeze(0)
+}
+
+/** A text for RoBERTa, cut to what it reads. */
+export function encodedText(tokenizer: Tokenizer, config: RobertaConfig, text: string): TensorBatch {
+  // Positions are counted from behind the padding's.
+  const room = (config.maxPositionEmbeddings ?? 512) - (config.padTokenId ?? 1) - 1
+  const maxLength = Math.min(tokenizer.modelMaxLength ?? room, room)
+  return tokenizer.encodeBatch([text], { returnTensors: true, truncation: true, maxLength })
+}
+
+/** One answer for one input, a list for a list. */
+export async function each<I, O>(input: I | readonly I[], answer: (one: I) => Promise<O>): Promise<O | O[]> {
+  if (!Array.isArray(input)) return answer(input as I)
+  const answers: O[] = []
+  for (const one of input as readonly I[]) answers.push(await answer(one))
+  return answers
+}

@@ -1,0 +1,24 @@
+import { requireObject, shown } from '../base/check.js'
+import { ConfigError } from '../base/errors.js'
+import { camelCase } from '../base/words.js'
+
+type SnakeCase<Text extends string> = Text extends `${infer First}${infer Rest}`
+  ? `${First extends Lowercase<First> ? First : `_${Lowercase<First>}`}${SnakeCase<Rest>}`
+  : Text
+
+/** Options in voxtorch's spelling (`maxNewTokens`) or that of transformers.js (`max_new_tokens`). */
+export type EitherCase<Options> = Options & { [Name in keyof Options as SnakeCase<Name & string>]?: Options[Name] }
+
+/** @throws ConfigError for what is no object, and for an option in both spellings */
+export function camelOptions<Options extends object>(where: string, options: EitherCase<Options>): Options {
+  requireObject(where, 'options', options)
+  const result: Record<string, unknown> = {}
+  for (const [key, value] of Object.entries(options)) {
+    const name = camelCase(key)
+    if (Object.hasOwn(result, name)) {
+      throw new ConfigError(`${where}: ${name} is given twice, as ${shown(name)} and ${shown(key)}`, { key })
+    }
+    result[name] = value
+  }
+  return result as Options
+}

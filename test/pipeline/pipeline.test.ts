@@ -1,0 +1,353 @@
+// Each task against the numbers of the network that stands behind it; what those are worth is tested with the networks.
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import * as vt from '../../lib/index.js'
+import { expectClose, fixturePath, settledTensors } from '../helpers.js'
+import { tinyTokenizer } from '../systems/spectra/finetuning/tiny.js'
+import { smallSpectra } from '../systems/spectra/network.js'
+
+vt.setNumThreads(1)
+const folder = mkdtempSync(join(tmpdir(), 'voxtorch-pipeline-'))
+afterAll(() => rmSync(folder, { recursive: true, force: true }))
+const at = (name: string) => join(folder, name)
+const whisper = fixturePath('models/whisper-tiny')
+
+const speech = {
+  hiddenSize: 8,
+  numHiddenLayers: 2,
+  numAttentionHeads: 2,
+  intermediateSize: 12,
+  convDim: [8, 8],
+  convKernel: [10, 3],
+  convStride: [5, 2],
+  numConvPosEmbeddings: 8,
+  numConvPosEmbeddingGroups: 2,
+  initializerRange: 1,
+}
+const text = { vocabSize: 10, hiddenSize: 8, numHiddenLayers: 2, numAttentionHeads: 2, intermediateSize: 12 }
+const id2label = { 0: 'calm', 1: 'glad', 2: 'sad' }
+const vocab = { '<pad>': 0, '<s>': 1, '</s>': 2, '<unk>': 3, '|': 4, A: 5, B: 6, C: 7 }
+const TEMPLATE = "{% for m in messages %}{{ m['content'] }} {% endfor %}{% if add_generation_prompt %}a {% endif %}"
+
+const wave = (samples: number, seed: number) => {
+  const random = new vt.Random(seed)
+  return Float32Array.from({ length: samples }, () => random.float() - 0.5)
+}
+const samplesOf = (input: Float32Array) => vt.tensor(input)
+let tokenizer: vt.Tokenizer
+
+beforeAll(async () => {
+  tokenizer = await tinyTokenizer(at('tokenizer'))
+  vt.manualSeed(5)
+  const save = async (name: string, network: { save(directory: string): Promise<void> }) => {
+    await network.save(at(name))
+    if (/roberta|llama/.test(name)) tokenizer.saveTo(at(name))
+  }
+  await save('ctc', vt.WavLMForCTC.fromConfig({ ...speech, vocabSize: 8 }))
+  writeFileSync(at('ctc/vocab.json'), JSON.stringify(vocab))
+  await save('emotions', vt.Wav2Vec2ForSequenceClassification.fromConfig({ ...speech, id2label }))
+  writeFileSync(at('emotions/preprocessor_config.json'), '{"do_normalize": false}')
+  await save(
+    'tags',
+    vt.WavLMForSequenceClassification.fromConfig({ ...speech, problemType: 'multi_label_classification' }),
+  )
+  await save('wavlm', vt.WavLM.fromConfig(speech))
+  await save('roberta', vt.Roberta.fromConfig({ ...text, maxPositionEmbeddings: 16 }))
+  await save('roberta-moods', vt.RobertaForSequenceClassification.fromConfig({ ...text, id2label }))
+  await save(
+    'llama',
+    vt.DecoderLM.fromConfig({ ...text, modelType: 'llama', numKeyValueHeads: 2, initializerRange: 1 }),
+  )
+})
+
+describe("pipeline('automatic-speech-recognition')", () => {
+  it('writes what transcribe of Whisper writes, with times in the form of transformers.js', async () => {
+    using transcriber = await vt.pipeline('automatic-speech-recognition', whisper)
+    const audio = wave(16000 * 2, 1)
+    const options = { temperature: 0, logprobThreshold: null, noSpeechThreshold: null, language: 'en' }
+    const { text, segments } = await (transcriber.model as vt.Whisper).transcribe(audio, options)
+    expect(text).not.toBe('')
+    expect(await transcriber(audio, options)).toEqual({ text })
+    const chunks = segments.map((segment) => ({ text: segment.text, timestamp: [segment.start, segment.end] }))
+    const snake = { temperature: 0, logprob_threshold: null, no_speech_threshold: null, language: 'en' }
+    expect(await transcriber([audio], { ...snake, return_timestamps: true })).toEqual([{ text, chunks }])
+    const timed = await transcriber(audio, { ...options, returnTimestamps: 'word' })
+    const words = (await (transcriber.model as vt.Whisper).transcribe(audio, { ...options, timestamps: 'word' }))
+      .segments
+    expect(timed.chunks?.map((chunk) => chunk.text)).toEqual(
+      words.flatMap((segment) => segment.words ?? []).map((word) => word.text),
+    )
+  })
+
+  it('writes what transcribe of a CTC network writes', async () => {
+    using transcriber = await vt.pipeline('automatic-speech-recognition', at('ctc'))
+    const model = transcriber.model as vt.WavLMForCTC
+    const audio = wave(1200, 2)
+    const { text, words = [] } = await model.transcribe(samplesOf(audio), { timestamps: 'word', beamWidth: 4 })
+    const chunks = words.map((word) => ({ text: word.text, timestamp: [word.start, word.end] }))
+    expect(await transcriber(audio, { return_timestamps: 'word', beam_width: 4 })).toEqual({ text, chunks })
+    const pieces = await model.transcribe(samplesOf(audio), { chunkSeconds: 0.02, strideSeconds: 0.002 })
+    expect(await transcriber(audio, { chunk_length_s: 0.02, stride_length_s: 0.002 })).toEqual({ text: pieces.text })
+    await expect(transcriber(audio, { returnTimestamps: true })).rejects.toThrow(
+      /WavLMForCTC returnTimestamps is .*"word"/,
+    )
+  })
+})
+
+describe("pipeline('audio-classification')", () => {
+  it('gives the softmax of the classes, the most probable first, of audio as preprocessor_config.json wants it', async () => {
+    using classifier = await vt.pipeline('audio-classification', at('emotions'))
+    const audio = wave(1500, 3)
+    const { logits } = await (classifier.model as vt.Wav2Vec2ForSequenceClassification).forward({
+      inputValues: samplesOf(audio).unsqueeze(0),
+    })
+    const expected = (logits.softmax(-1).toArray() as number[][])[0]!
+      .map((score, i) => ({ label: ['calm', 'glad', 'sad'][i], score }))
+      .sort((a, b) => b.score - a.score)
+    const found = await classifier(audio)
+    expect(found.map(({ label }) => label)).toEqual(expected.map(({ label }) => label))
+    found.forEach(({ score }, i) => void expect(score).toBeCloseTo(expected[i]!.score, 6))
+    expect(await classifier([audio, audio], { top_k: 1 })).toEqual([[found[0]], [found[0]]])
+    expect(await classifier(audio, { topK: null })).toEqual(found)
+  })
+
+  it('gives each class its own probability where they do not exclude each other, and normalises audio by default', async () => {
+    using classifier = await vt.pipeline('audio-classification', at('tags'))
+    const audio = wave(1500, 4)
+    const inputValues = (await vt.normalizeWav2Vec2(samplesOf(audio))).unsqueeze(0)
+    const { logits } = await (classifier.model as vt.WavLMForSequenceClassification).forward({ inputValues })
+    const expected = (logits.sigmoid().toArray() as number[][])[0]!
+    for (const { label, score } of await classifier(audio)) {
+      expect(score).toBeCloseTo(expected[Number(label.slice('LABEL_'.length))]!, 6)
+    }
+  })
+
+  it('tags by BEATs as it does', async () => {
+    vt.manualSeed(1)
+    const size = { encoderEmbedDim: 8, encoderAttentionHeads: 2, encoderLayers: 1, encoderFfnEmbedDim: 16, embedDim: 8 }
+    using beats = vt.Beats.fromConfig({
+      ...size,
+      finetunedModel: true,
+      predictorClass: 6,
+      convPos: 8,
+      convPosGroups: 2,
+    })
+    const classifier = await vt.pipeline('audio-classification', beats)
+    const audio = wave(8000, 5)
+    const tags = await beats.tag(samplesOf(audio), { topK: 2 })
+    expect(await classifier(audio, { top_k: 2 })).toEqual(
+      tags.map(({ label, probability }) => ({ label, score: probability })),
+    )
+  })
+})
+
+describe("pipeline('emotion-recognition')", () => {
+  it('asks a fine-tuned SPECTRA, a network that hears and one that reads', async () => {
+    vt.manualSeed(3)
+    const network = vt.SpectraForSequenceClassification.fromConfig(smallSpectra(10, { numLabels: 3 }))
+    const task = vt.spectraTask({ name: 'mood', kind: 'classification', labels: ['calm', 'glad', 'sad'] })
+    using spectra = new vt.SpectraClassifier(network, { tokenizer, task })
+    await spectra.save(at('spectra'))
+    using recognizer = await vt.pipeline('emotion-recognition', at('spectra'))
+    const turn = { text: 'ab a', audio: wave(9000, 6) }
+    const [answer] = await spectra.classify([turn])
+    if (answer?.kind !== 'classification') throw new Error('classes were asked for')
+    const [best] = await recognizer(turn)
+    expect(best?.label).toBe(answer.label)
+    expect(best?.score).toBeCloseTo(answer.probability, 6)
+
+    using hears = await vt.pipeline('emotion-recognition', at('emotions'))
+    using classifier = await vt.pipeline('audio-classification', at('emotions'))
+    expect(await hears(turn.audio)).toEqual(await classifier(turn.audio))
+
+    using reads = await vt.pipeline('emotion-recognition', at('roberta-moods'))
+    const inputIds = vt.tensor([tokenizer.encode('ab a').inputIds.map(BigInt)])
+    const { logits } = await (reads.model as vt.RobertaForSequenceClassification).forward({ inputIds })
+    const scores = (logits.softmax(-1).toArray() as number[][])[0]!
+    const found = await reads('ab a')
+    expect(found).toHaveLength(3)
+    for (const { label, score } of found) {
+      expect(score).toBeCloseTo(scores[['calm', 'glad', 'sad'].indexOf(label)]!, 6)
+    }
+    await expect(reads(turn)).rejects.toThrow(/input must be a text: the network reads/)
+  })
+
+  it('refuses a SPECTRA that tells a quantity', async () => {
+    const network = vt.SpectraForSequenceClassification.fromConfig(smallSpectra(10, { numLabels: 1 }))
+    const task = vt.spectraTask({ name: 'sentiment', kind: 'regression' })
+    using spectra = new vt.SpectraClassifier(network, { tokenizer, task })
+    await expect(vt.pipeline('emotion-recognition', spectra)).rejects.toThrow(/tells a quantity/)
+  })
+})
+
+describe("pipeline('text-generation')", () => {
+  const greedy = { maxNewTokens: 5, eosTokenId: null }
+
+  it('goes on from texts as generate does, alone and together', async () => {
+    using generator = await vt.pipeline('text-generation', at('llama'))
+    const answerTo = async (prompt: string) => {
+      const row = tokenizer.encode(prompt).inputIds
+      const { tokens } = await generator.model.generate({ inputIds: vt.tensor([row.map(BigInt)]) }, greedy)
+      const read = (ids: number[]) => tokenizer.decode(ids, { skipSpecialTokens: true })
+      return read([...row, ...tokens[0]!]).slice(read(row).length)
+    }
+    const [short, long] = [await answerTo('a'), await answerTo('b ab c')]
+    expect(short).not.toBe('')
+    expect(await generator('a', greedy)).toEqual([{ generated_text: `a${short}` }])
+    const snake = { max_new_tokens: 5, eos_token_id: null, return_full_text: false }
+    expect(await generator(['a', 'b ab c'], snake)).toEqual([[{ generated_text: short }], [{ generated_text: long }]])
+    const drawn = await generator('a', { ...greedy, do_sample: true, num_return_sequences: 3 })
+    expect(drawn).toHaveLength(3)
+    expect(await generator([], greedy)).toEqual([])
+  })
+
+  it('answers conversations by the template of the tokenizer', async () => {
+    const own = await vt.Tokenizer.fromPretrained(at('llama'))
+    own.chatTemplate = TEMPLATE
+    using generator = await vt.pipeline('text-generation', at('llama'), { tokenizer: own })
+    const messages = [{ role: 'user', content: 'b c' }]
+    const [{ generated_text }] = (await generator(messages, greedy)) as [vt.ChatGenerationOutput]
+    const [plain] = await generator('b c a ', { ...greedy, returnFullText: false, addSpecialTokens: false })
+    expect(generated_text).toEqual([...messages, { role: 'assistant', content: plain?.generated_text }])
+    expect(await generator([messages, messages], greedy)).toEqual([[{ generated_text }], [{ generated_text }]])
+  })
+})
+
+describe("pipeline('feature-extraction')", () => {
+  it('gives the states of a text, or their mean, as long as 1', async () => {
+    using extractor = await vt.pipeline('feature-extraction', at('roberta'))
+    const model = extractor.model as vt.Roberta
+    const states = async (text: string) => {
+      const inputIds = vt.tensor([tokenizer.encode(text).inputIds.map(BigInt)])
+      return (await model.forward({ inputIds })).lastHiddenState.detach()
+    }
+    const [short, long] = [await states('a'), await states('b ab c')]
+    expectClose(await extractor('b ab c'), long)
+    const both = await extractor(['a', 'b ab c'])
+    expectClose(both.narrow(0, 1, 1), long)
+    expectClose(both.narrow(0, 0, 1).narrow(1, 0, short.size(1)), short)
+    expect(
+      both
+        .narrow(0, 0, 1)
+        .narrow(1, short.size(1), long.size(1) - short.size(1))
+        .abs()
+        .sum()
+        .item(),
+    ).toBe(0)
+    const mean = long.mean([1])
+    expectClose(await extractor('b ab c', { pooling: 'mean' }), mean)
+    const unit = mean.div(mean.pow(2).sum().sqrt())
+    expectClose(await extractor('b ab c', { pooling: 'mean', normalize: true }), unit)
+    expectClose(await extractor('b ab c', { pooling: 'cls' }), long.select(1, 0))
+    // No more than the network has positions for.
+    expect((await extractor('a b '.repeat(20))).shape).toEqual([1, 14, 8])
+  })
+
+  it('gives the frames of audio by WavLM and by the encoder of Whisper', async () => {
+    using extractor = await vt.pipeline('feature-extraction', at('wavlm'), { normalizeAudio: false })
+    const audio = wave(1500, 7)
+    const inputValues = samplesOf(audio).unsqueeze(0)
+    const { lastHiddenState } = await (extractor.model as vt.WavLM).forward({ inputValues })
+    expectClose(await extractor({ samples: samplesOf(audio), sampleRate: 16000 }), lastHiddenState.detach())
+    using encoder = await vt.pipeline('feature-extraction', whisper)
+    const network = encoder.model as vt.WhisperEncoder
+    const length = 2 * (network.config.maxSourcePositions as number) * 160
+    const inputFeatures = await vt.logMelSpectrogram(samplesOf(audio), {
+      nMels: network.config.numMelBins as number,
+      length,
+    })
+    const frames = (await network.forward({ inputFeatures: inputFeatures.unsqueeze(0) })).lastHiddenState
+    expectClose(await encoder(audio), frames.detach())
+  })
+})
+
+describe('pipeline', () => {
+  it('leaves no tensors behind but those that it gives, and frees the network that it loaded', async () => {
+    const before = await settledTensors()
+    const audio = wave(1500, 8)
+    {
+      using transcriber = await vt.pipeline('automatic-speech-recognition', at('ctc'))
+      using classifier = await vt.pipeline('emotion-recognition', at('emotions'))
+      using generator = await vt.pipeline('text-generation', at('llama'))
+      using extractor = await vt.pipeline('feature-extraction', at('roberta'))
+      using reads = await vt.pipeline('emotion-recognition', at('roberta-moods'))
+      const loaded = await settledTensors()
+      await transcriber(audio)
+      await classifier(audio)
+      await generator('a')
+      await reads('a')
+      const states = await extractor(['a', 'b c'])
+      expect(states.requiresGrad).toBe(false)
+      expect((await settledTensors()) - loaded).toBe(1)
+      states.dispose()
+      expect(await settledTensors()).toBe(loaded)
+    }
+    expect(await settledTensors()).toBe(before)
+    const ended = await vt.pipeline('emotion-recognition', at('emotions'))
+    ended.dispose()
+    await expect(ended(audio)).rejects.toThrow(vt.DisposedError)
+  })
+
+  it('leaves a network that it was given to its owner', async () => {
+    using model = await vt.DecoderLM.fromPretrained(at('llama'))
+    const generator = await vt.pipeline('text-generation', model.train(), { tokenizer })
+    expect([generator.task, generator.tokenizer, model.training]).toEqual(['text-generation', tokenizer, false])
+    generator.dispose()
+    expect((await generator('a'))[0]?.generated_text).toMatch(/^a/)
+    await expect(vt.pipeline('text-generation', model)).rejects.toThrow(/wants its tokenizer/)
+    await expect(vt.pipeline('text-generation', model, { tokenizer, dtype: 'float32' })).rejects.toThrow(
+      /dtype is for loading/,
+    )
+  })
+
+  it.each([
+    ['text-generaton', 'x', {}, /no task "text-generaton", only 'automatic.*; did you mean 'text-generation'\?/],
+    [7, 'x', {}, /no task 7, only/],
+    ['text-generation', at('nowhere'), {}, /nowhere/],
+    ['text-generation', whisper, {}, /takes DecoderLM, not Whisper.*; it is for 'automatic-speech-recognition'/],
+    [
+      'audio-classification',
+      at('ctc'),
+      {},
+      /not WavLMForCTC; it is for 'automatic-speech-recognition' and 'feature-extraction'/,
+    ],
+    ['automatic-speech-recognition', at('wavlm'), {}, /takes Whisper, Wav2Vec2ForCTC, WavLMForCTC, not WavLM/],
+    ['text-generation', { eval() {} }, {}, /not Object/],
+    ['text-generation', null, {}, /not what was given/],
+    ['text-generation', at('llama'), { dtyp: 'float32' }, /did you mean 'dtype'/],
+    ['text-generation', at('llama'), { tokenizer: {} }, /tokenizer must be a Tokenizer/],
+    ['audio-classification', at('emotions'), { normalizeAudio: 1 }, /normalizeAudio must be true or false/],
+  ])('%j of %j with %j is refused', async (task, model, options, message) => {
+    const call = vt.pipeline(task as 'text-generation', model as string, options as object)
+    await expect(call).rejects.toThrow(message)
+    await expect(call).rejects.toBeInstanceOf(vt.VoxtorchError)
+  })
+
+  it.each([
+    ['text-generation', 'llama', 'a', { max_new_token: 3 }, /did you mean/],
+    ['text-generation', 'llama', 'a', { maxNewTokens: 3, max_new_tokens: 3 }, /given twice/],
+    ['text-generation', 'llama', 7, {}, /must be a text or a list of messages/],
+    ['text-generation', 'llama', 'a', null, /options must be an object/],
+    ['text-generation', 'llama', 'a', { returnFullText: 1 }, /returnFullText must be true or false/],
+    ['automatic-speech-recognition', 'ctc', 'nowhere.wav', {}, /nowhere\.wav/],
+    ['automatic-speech-recognition', 'ctc', 'audio', { timestamps: 'word' }, /called returnTimestamps/],
+    ['automatic-speech-recognition', 'ctc', {}, {}, /audio must be/],
+    ['audio-classification', 'emotions', 'audio', { topk: 2 }, /did you mean 'topK'/],
+    ['audio-classification', 'emotions', 'audio', { topK: 0 }, /topK must be a whole number of at least 1/],
+    ['feature-extraction', 'roberta', 'a', { pooling: 'max' }, /pooling must be/],
+    ['feature-extraction', 'roberta', 'a', { normalize: true }, /normalize must be left out without pooling/],
+    ['feature-extraction', 'roberta', [], {}, /at least one/],
+    ['feature-extraction', 'roberta', 7, {}, /must be a text/],
+  ])('%s of %s refuses %j with %j', async (task, name, input, options, message) => {
+    const run = (await vt.pipeline(task as 'text-generation', at(name))) as unknown as ((
+      ...values: unknown[]
+    ) => Promise<unknown>) &
+      Disposable
+    using _ = run
+    const call = run(input === 'audio' ? wave(900, 1) : input, options)
+    await expect(call).rejects.toThrow(message)
+    await expect(call).rejects.toBeInstanceOf(vt.VoxtorchError)
+  })
+})
