@@ -103,7 +103,7 @@ export async function readClip(clip: Clip, options: ReadClipOptions = {}): Promi
 }
 
 /** {@link readClip} for one who says whose clip it is, with what the file told. */
-export function openClip(place: ClipPlace, clip: Clip, options: ReadClipOptions = {}): Promise<ReadClip> {
+export async function openClip(place: ClipPlace, clip: Clip, options: ReadClipOptions = {}): Promise<ReadClip> {
   const { where } = place
   checkOptions(where, options)
   return scope(async () => {
