@@ -12,15 +12,19 @@ export function nearest(word: string, words: Iterable<string>): string | undefin
   return best
 }
 
-/** Levenshtein's distance, one row at a time. */
+/** Levenshtein's distance, in which two letters that changed places are one change. */
 function distance(a: string, b: string): number {
+  let before: number[] = []
   let row = Array.from({ length: b.length + 1 }, (_, i) => i)
   for (let i = 1; i <= a.length; i++) {
     const next = [i]
     for (let j = 1; j <= b.length; j++) {
       const changed = (row[j - 1] as number) + (a[i - 1] === b[j - 1] ? 0 : 1)
-      next.push(Math.min(changed, (row[j] as number) + 1, (next[j - 1] as number) + 1))
+      const swapped = i > 1 && j > 1 && a[i - 1] === b[j - 2] && a[i - 2] === b[j - 1]
+      const least = Math.min(changed, (row[j] as number) + 1, (next[j - 1] as number) + 1)
+      next.push(swapped ? Math.min(least, (before[j - 2] as number) + 1) : least)
     }
+    before = row
     row = next
   }
   return row[b.length] as number
