@@ -1,3 +1,4 @@
+// Ours, not cli-progress 3.12.0: its timer keeps a process alive whose bar nobody closed, and a bar without a total or with a line above it it has not.
 import { misuse, requireNumber, requireObject, requireOptions, requireString } from '../base/check.js'
 
 /** What a bar writes to: `process.stderr`, or anything like it. */

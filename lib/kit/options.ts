@@ -1,3 +1,4 @@
+// commander parses; values are checked here and not by zod 4.6.7, which takes five times as long to load: --help would wait for it.
 import { Command, CommanderError, InvalidArgumentError, Option } from 'commander'
 import { ConfigError } from '../base/errors.js'
 import { requireForm } from '../base/form.js'

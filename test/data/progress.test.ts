@@ -74,3 +74,12 @@ it('counts without a total and prints above the bar', () => {
   expect(to.written.slice(2)).toEqual(['\r\u001b[Khello\n', '\r10  00:40  4 s/it\u001b[K'])
   expect(() => new ProgressBar({ total: -1 })).toThrow(ConfigError)
 })
+
+it('keeps no process alive that does not close it', () => {
+  const before = process.getActiveResourcesInfo()
+  new ProgressBar({ total: 10, stream: stream(true) }).tick(5)
+  new ProgressBar({ total: 10, stream: stream(false) }).tick(5)
+  expect(process.getActiveResourcesInfo().filter((name) => name === 'Timeout').length).toBeLessThanOrEqual(
+    before.filter((name) => name === 'Timeout').length,
+  )
+})

@@ -1,7 +1,6 @@
 import { SALMONN_RECIPE } from '../training/recipe.js'
 import type { SalmonnConfiguration } from './configuration.js'
-import { generationKeys } from './generation-keys.js'
-import { into, type Rule, type Sections } from './sections.js'
+import { generationKeys, into, type Rule, type Sections } from './rules.js'
 
 const recipe: Record<string, Rule> = Object.fromEntries(
   // Values are checked by the recipe itself.

@@ -1,8 +1,7 @@
 import type { SalmonnPart } from '../network/adapter.js'
 import { SALMONN_STAGES } from '../training/parts.js'
 import type { SalmonnConfiguration } from './configuration.js'
-import { generationKeys } from './generation-keys.js'
-import { into, type Rule, type Sections } from './sections.js'
+import { generationKeys, into, type Rule, type Sections } from './rules.js'
 
 const ignored = (reason: string): Rule => ({ ignored: reason })
 /** What trains where the configuration does not say: Q-Former, projection and LoRA. */

@@ -5,7 +5,6 @@ import { salmonnRecipe } from '../training/recipe.js'
 import type { SalmonnConfiguration } from './configuration.js'
 import { OWN_SECTIONS } from './own.js'
 import { PUBLISHED_SECTIONS } from './published.js'
-import { readSections } from './sections.js'
 
 /**
  * Reads a configuration: the published YAML (`model`, `datasets`, `run`, `generate`), or ours (`model`, `data`, `training`,
@@ -30,6 +29,8 @@ export async function salmonnConfiguration(
   const whole = await overridden(value ?? {}, overrides, file)
   const keys = typeof whole === 'object' && whole !== null ? Object.keys(whole) : []
   const published = keys.some((key) => ['datasets', 'run', 'generate'].includes(key)) || isPublishedModel(whole)
+  // Loaded on first use, with the package zod.
+  const { readSections } = await import('./sections.js')
   const read = readSections(whole, published ? PUBLISHED_SECTIONS : OWN_SECTIONS, file)
   salmonnRecipe(read.recipe)
   return read
