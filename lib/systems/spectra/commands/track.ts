@@ -4,9 +4,11 @@ import { createInterface } from 'node:readline'
 import { defined } from '../../../base/check.js'
 import { ConfigError } from '../../../base/errors.js'
 import { commandRule } from '../../../kit/command.js'
+import type { RecipeResults } from '../../../kit/recipe.js'
 import type { Device } from '../../../tensor/index.js'
 import type { Tokenizer } from '../../../text/index.js'
 import { DST_FOREIGN, DST_OPTIONS, type DstArguments, dstArguments } from '../dst/arguments.js'
+import type { DstDataset } from '../dst/batch.js'
 import type { DstConfig } from '../dst/config.js'
 import type { SpectraForDst } from '../dst/model.js'
 import type { DstTrackerTurn } from '../dst/tracker.js'
@@ -33,11 +35,7 @@ original's run_dst.py work too.`,
     const tokenizer = await Tokenizer.fromPretrained(options.modelDir)
     const run = { options, config, tokenizer, model: await network(options, config) }
     if (options.mode === 'track') await follow(run)
-    else if (options.mode === 'evaluate') await score(run, options.split)
-    else {
-      await train(run)
-      await score(run, 'val')
-    }
+    else console.log(figures(options.mode === 'evaluate' ? await score(run, options.split) : await train(run)))
     return 0
   },
 })
@@ -87,28 +85,46 @@ async function read({ options, config, tokenizer }: Run, split: string) {
   return { features, dataset: new DstDataset(features, { noAudio }) }
 }
 
-async function train(run: Run): Promise<void> {
+/** What a tracker reached on a split. */
+interface Reached {
+  jointGoalAccuracy: number
+  jointGoalAccuracyWithoutProfile: number
+  trippyJointGoalAccuracy: number
+  slotAccuracy: number
+}
+
+/** Trains and gives what is reached on the validation data; `results.json` has the same. */
+async function train(run: Run): Promise<Reached> {
+  const { runRecipe } = await import('../../../kit/recipe.js')
   const { dstTrainer } = await import('../dst/train.js')
   const { config, model, options, tokenizer } = run
   const { compat, maxLength, training } = options
   const { dataset: trainDataset } = await read(run, 'train')
+  const evalDataset = await read(run, 'val')
   const trainer = dstTrainer({
-    ...{ config, tokenizer, compat, model, trainDataset, evalDataset: await read(run, 'val') },
+    ...{ config, tokenizer, compat, model, trainDataset, evalDataset },
     ...(compat && { textLength: maxLength }),
     args: { evalStrategy: 'epoch', ...training },
   })
-  await trainer.train()
-  await trainer.saveModel()
+  const { valid } = await runRecipe<Reached, RecipeResults<Reached>, DstDataset>({
+    ...{ trainer, outputDir: options.output, data: { train: trainDataset, valid: evalDataset.dataset } },
+    best: 'model.safetensors',
+    save: () => trainer.saveModel(),
+    measure: () => score(run, 'val', evalDataset),
+    more: () => ({}),
+    dispose: () => trainer.dispose(),
+  })
+  return valid as Reached
 }
 
-async function score(run: Run, split: string): Promise<void> {
+async function score(run: Run, split: string, given?: Awaited<ReturnType<typeof read>>): Promise<Reached> {
   const { ProgressBar } = await import('../../../data/progress.js')
   const { writeJson } = await import('../../../files/json/json.js')
   const { dstPredictionRecords, dstScores } = await import('../dst/metrics.js')
   const { trackDst } = await import('../dst/predict.js')
   const { trippyScores } = await import('../dst/trippy-metrics.js')
   const { config, model, options, tokenizer } = run
-  const { features, dataset } = await read(run, split)
+  const { features, dataset } = given ?? (await read(run, split))
   using bar = new ProgressBar({ total: features.length, label: split, unit: 'turns' })
   let done = 0
   const results = await trackDst(model, dataset, {
@@ -121,12 +137,16 @@ async function score(run: Run, split: string): Promise<void> {
   const { jointGoalAccuracy, jointGoalAccuracyWithoutProfile, slotAccuracy } = dstScores(results, config)
   const trippy = trippyScores(results, config)
   await writeJson(join(options.output, `${split}-predictions.json`), dstPredictionRecords(results, config))
-  console.log(`\njoint goal accuracy        ${jointGoalAccuracy.toFixed(4)}`)
-  console.log(`  without profile slots    ${jointGoalAccuracyWithoutProfile.toFixed(4)}`)
-  console.log(`  as TripPy's script       ${trippy.jointGoalAccuracy.toFixed(4)}`)
-  console.log(`slot accuracy              ${slotAccuracy.toFixed(4)}`)
   if (dataset.emptyAudio.size > 0) console.log(`${dataset.emptyAudio.size} utterances had no speech where it should be`)
+  const { jointGoalAccuracy: trippyJointGoalAccuracy } = trippy
+  return { jointGoalAccuracy, jointGoalAccuracyWithoutProfile, trippyJointGoalAccuracy, slotAccuracy }
 }
+
+const figures = (reached: Reached): string => `
+joint goal accuracy        ${reached.jointGoalAccuracy.toFixed(4)}
+  without profile slots    ${reached.jointGoalAccuracyWithoutProfile.toFixed(4)}
+  as TripPy's script       ${reached.trippyJointGoalAccuracy.toFixed(4)}
+slot accuracy              ${reached.slotAccuracy.toFixed(4)}`
 
 async function follow({ options, config, tokenizer, model }: Run): Promise<void> {
   const { DstTracker } = await import('../dst/tracker.js')

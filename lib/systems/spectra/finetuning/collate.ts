@@ -4,7 +4,7 @@ import { DataError } from '../../../base/errors.js'
 import { requireForm } from '../../../base/form.js'
 import { lengthMask, lengthsTensor, padClips, padTokens } from '../../../kit/pad.js'
 import { labelTensor } from '../../../kit/task.js'
-import { noGrad, scope, Tensor, tensor } from '../../../tensor/index.js'
+import { noGrad, scope, Tensor } from '../../../tensor/index.js'
 import type { SpectraAudio, SpectraSample } from './sample.js'
 import type { SpectraTask } from './tasks.js'
 
