@@ -9,10 +9,7 @@ const [directory = 'runs/salmonn/model', question = 'What do you hear?', ...file
 using model = await vt.Salmonn.fromPretrained(directory, { dtype: 'float32' })
 using chat = new vt.SalmonnChat(model)
 const content: vt.SalmonnChatPart[] = []
-for (const file of files) {
-  const { samples } = await vt.readAudio(file, { sampleRate: vt.SALMONN_RATE })
-  content.push({ type: 'audio', samples: (await samples.data()) as Float32Array })
-}
+for (const file of files) content.push({ type: 'audio', samples: await vt.readClip(file) })
 content.push({ type: 'text', text: question })
 for await (const { text } of chat.stream([{ role: 'user', content }], { maxNewTokens: 100 })) process.stdout.write(text)
 process.stdout.write('\n')

@@ -81,7 +81,7 @@ exported(
   of(sound, options({ leastSamples: 4, mostSamples: 100, longAudio: 'cut', sampleRate: 16000, channels: 0 })),
   of(wav, options({ maxSeconds: 0.01, maxBytes: 1e6, allowEmpty: true })),
 )
-exported('clipSeconds', of('nowhere.wav'))
+exported('clipSeconds', of(wav))
 add(
   'readAudioStream',
   async (...args) => {

@@ -141,6 +141,13 @@ describe('readClip', () => {
     })
   })
 
+  it('takes samples of any size that are numbers', async () => {
+    const loud = new Float32Array(64).fill(3e38)
+    expect(await shown(loud)).toEqual(Array.from(loud))
+    const both = Float32Array.of(1, Number.POSITIVE_INFINITY, Number.NEGATIVE_INFINITY)
+    await expect(vt.readClip(both)).rejects.toThrow(/the first at sample 1/)
+  })
+
   it('ends when nobody waits any more', async () => {
     const signal = AbortSignal.abort(new Error('enough'))
     await expect(vt.readClip(path('mono.wav'), { signal })).rejects.toThrow('enough')
@@ -186,5 +193,6 @@ it('stackSamples lays clips side by side, with silence behind and in place of no
 
 it('clipSeconds reads the header', async () => {
   expect(await vt.clipSeconds(path('8k.wav'))).toBe(1)
+  expect(await vt.clipSeconds(readFileSync(path('mono.wav')))).toBe(2)
   await expect(vt.clipSeconds(path('none.wav'))).rejects.toThrow(vt.DataError)
 })

@@ -69,6 +69,7 @@ export class SalmonnAudioReader {
       const clips: Tensor[] = []
       const owner = { record: `${entry.source} (${entry.id})`, fields: { item: entry.source } }
       for (const path of entry.audio) clips.push(await this.#reader.read({ path }, owner))
+      // Samples of a dataset are typed arrays, which a loader may hand on from thread to thread and nobody has to free.
       return Promise.all(this.#blocks(clips, entry).map((clip) => clip.data() as Promise<SalmonnClip>))
     })
   }

@@ -135,13 +135,13 @@ export function dstCollate(options: DstCollateOptions = {}): (samples: readonly 
     const width = textLength ?? longest
     if (longest > width) throw misuse('dstCollate', 'textLength', `at least ${longest}`, textLength)
     const clips = samples.flatMap(({ userSamples, systemSamples }) => [userSamples, systemSamples])
-    const { inputValues, lengths } = padClips(clips, { leastLength: LEAST })
     const perSlot = (name: 'classIds' | 'startPositions' | 'endPositions' | 'referIds') =>
       tensor(
         turns.map((turn) => turn[name]),
         { dtype: 'int64' },
       )
-    return {
+    const { inputValues, lengths } = padClips(clips, { leastLength: LEAST })
+    return scope(() => ({
       inputIds: padTokens(
         turns.map(({ inputIds }) => inputIds),
         { value: padId, length: width },
@@ -163,7 +163,7 @@ export function dstCollate(options: DstCollateOptions = {}): (samples: readonly 
       startPositions: perSlot('startPositions'),
       endPositions: perSlot('endPositions'),
       referIds: perSlot('referIds'),
-    }
+    }))
   }
 }
 

@@ -5,6 +5,7 @@ export {
   DstDataset,
   type DstDatasetOptions,
   type DstSample,
+  type DstTurnSample,
   dstCollate,
   readDstAudio,
 } from './batch.js'

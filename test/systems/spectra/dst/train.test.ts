@@ -18,6 +18,7 @@ import {
   setNumThreads,
   type Tokenizer,
   type TrainingArguments,
+  tensor,
   trackDst,
 } from '../../../../lib/index.js'
 import { settledTensors } from '../../../helpers.js'
@@ -181,6 +182,31 @@ it('batches: layout, padding and what is no speech', async () => {
     expect(Math.abs(clip.mean().item() as number)).toBeLessThan(1e-5)
     expect(clip.square().mean().item()).toBeCloseTo(1, 4)
     expect(dstCollate({ textLength: 512 })(samples).inputIds.shape).toEqual([2, 512])
+  })
+})
+
+it('batches of tensors are those of arrays, and leave nothing else', async () => {
+  const samples = await Promise.all([dataset.get(0), dataset.get(1)])
+  await scope(async () => {
+    const collate = dstCollate({ padId: 1 })
+    const clip = tensor(samples[0]!.userSamples)
+    const { audiosPerText: _, ...wanted } = collate([
+      { ...samples[0]!, systemSamples: new Float32Array(0) },
+      samples[1]!,
+    ])
+    const before = memoryStats().liveTensors
+    const { audiosPerText, ...batch } = collate([
+      { features: samples[0]!.features, userSamples: clip, systemSamples: null },
+      samples[1]!,
+    ])
+    expect(memoryStats().liveTensors - before).toBe(Object.keys(batch).length)
+    for (const [name, value] of Object.entries(wanted)) {
+      expect(value.equal(batch[name as keyof typeof batch]), name).toBe(true)
+    }
+    expect(audiosPerText).toBe(2)
+    expect(() => collate([{ ...samples[0]!, userSamples: clip.unsqueeze(0) }])).toThrow(
+      /samples\[0\]\.userSamples must be/,
+    )
   })
 })
 

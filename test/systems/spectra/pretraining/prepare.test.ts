@@ -2,6 +2,8 @@ import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
 import * as vt from '../../../../lib/index.js'
+import { SourceAudio } from '../../../../lib/systems/spectra/pretraining/source-audio.js'
+import { settledTensors } from '../../../helpers.js'
 import { dataPath, hasData, letters, sine, temporary, writeClip } from './helpers.js'
 
 const folder = temporary()
@@ -183,6 +185,30 @@ describe('prepareSpectraPretraining', () => {
     await expect(vt.openSpectraPretraining(join(folder, 'nowhere'))).rejects.toThrow(vt.DataError)
     const info = JSON.parse(readFileSync(join(directory, 'info.json'), 'utf8'))
     expect(info).toMatchObject({ form: 'spectra-pretraining-1', sampleRate: 16000, entries: 2, wordTimes: 'as given' })
+  })
+})
+
+describe('SourceAudio', () => {
+  it('gives pieces of a recording, holds one that must be decoded whole, and frees it', async () => {
+    const ramp = Float32Array.from({ length: 4000 }, (_, i) => ((i % 31) - 15) / 16)
+    const [wav, npy] = [join(folder, 'pieces.wav'), join(folder, 'pieces.npy')]
+    await vt.scope(async () => {
+      await vt.writeWav(wav, vt.tensor(ramp), { sampleRate: 16_000, format: 'float32' })
+      await vt.saveNpy(npy, vt.tensor(ramp))
+    })
+    const before = await settledTensors()
+    {
+      using audio = new SourceAudio()
+      const piece = (file: string, start: number, seconds: number) =>
+        vt.scope(async () => (await (await audio.piece(file, start, seconds)).data()) as Float32Array)
+      for (const file of [wav, npy, wav, npy]) {
+        expect(await piece(file, 0.1, 0.05)).toEqual(ramp.subarray(1600, 2400))
+        expect(await piece(file, 0.2, 0.2)).toEqual(ramp.subarray(3200))
+        expect(await piece(file, 9, 1)).toHaveLength(0)
+      }
+      expect(vt.memoryStats().liveTensors).toBe(before + 1)
+    }
+    expect(vt.memoryStats().liveTensors).toBeLessThanOrEqual(before)
   })
 })
 
