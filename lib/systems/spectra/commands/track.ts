@@ -7,11 +7,11 @@ import { commandRule } from '../../../kit/command.js'
 import type { RecipeResults } from '../../../kit/recipe.js'
 import type { Device } from '../../../tensor/index.js'
 import type { Tokenizer } from '../../../text/index.js'
-import { DST_FOREIGN, DST_OPTIONS, type DstArguments, dstArguments } from '../dst/arguments.js'
-import type { DstDataset } from '../dst/batch.js'
-import type { DstConfig } from '../dst/config.js'
-import type { SpectraForDst } from '../dst/model.js'
-import type { DstTrackerTurn } from '../dst/tracker.js'
+import { DST_FOREIGN, DST_OPTIONS, type DstArguments, dstArguments } from '../tracking/arguments.js'
+import type { DstConfig } from '../tracking/config.js'
+import type { DstDataset } from '../tracking/dataset.js'
+import type { SpectraForDst } from '../tracking/network.js'
+import type { DstTrackerTurn } from '../tracking/tracker.js'
 
 export const track = commandRule({
   name: 'track',
@@ -29,7 +29,7 @@ original's run_dst.py work too.`,
   foreign: DST_FOREIGN,
   async run(given) {
     const options = dstArguments(given)
-    const { readDstConfig, spokenWozConfig } = await import('../dst/config.js')
+    const { readDstConfig, spokenWozConfig } = await import('../tracking/config.js')
     const { Tokenizer } = await import('../../../text/index.js')
     const config = options.config === undefined ? spokenWozConfig() : await readDstConfig(options.config)
     const tokenizer = await Tokenizer.fromPretrained(options.modelDir)
@@ -51,7 +51,7 @@ interface Run {
 async function network(options: DstArguments, config: DstConfig): Promise<SpectraForDst> {
   const { manualSeed } = await import('../../../tensor/index.js')
   const { Spectra } = await import('../network/network.js')
-  const { SpectraForDst } = await import('../dst/model.js')
+  const { SpectraForDst } = await import('../tracking/network.js')
   const { checkpoint, classLossRatio, compat, dropout, headsDropout, mode, output } = options
   const device = (options.device ?? 'cpu') as Device
   if (mode !== 'train' && checkpoint === undefined && existsSync(join(output, 'config.json'))) {
@@ -74,8 +74,8 @@ async function network(options: DstArguments, config: DstConfig): Promise<Spectr
 }
 
 async function read({ options, config, tokenizer }: Run, split: string) {
-  const { DstDataset } = await import('../dst/batch.js')
-  const { loadDstSplit } = await import('../dst/data.js')
+  const { DstDataset } = await import('../tracking/dataset.js')
+  const { loadDstSplit } = await import('../tracking/open.js')
   const { audio, compat, maxLength, noAudio } = options
   const from = { config, tokenizer, maxLength, compat, ...defined({ audio }) }
   const { features, source, truncated, lostSpans, report } = await loadDstSplit(options.data, split, from)
@@ -96,7 +96,7 @@ interface Reached {
 /** Trains and gives what is reached on the validation data; `results.json` has the same. */
 async function train(run: Run): Promise<Reached> {
   const { runRecipe } = await import('../../../kit/recipe.js')
-  const { dstTrainer } = await import('../dst/train.js')
+  const { dstTrainer } = await import('../tracking/train.js')
   const { config, model, options, tokenizer } = run
   const { compat, maxLength, training } = options
   const { dataset: trainDataset } = await read(run, 'train')
@@ -120,9 +120,9 @@ async function train(run: Run): Promise<Reached> {
 async function score(run: Run, split: string, given?: Awaited<ReturnType<typeof read>>): Promise<Reached> {
   const { ProgressBar } = await import('../../../data/progress.js')
   const { writeJson } = await import('../../../files/json/json.js')
-  const { dstPredictionRecords, dstScores } = await import('../dst/metrics.js')
-  const { trackDst } = await import('../dst/predict.js')
-  const { trippyScores } = await import('../dst/trippy-metrics.js')
+  const { dstPredictionRecords, dstScores } = await import('../tracking/metrics.js')
+  const { trackDst } = await import('../tracking/evaluate.js')
+  const { trippyScores } = await import('../tracking/published-metrics.js')
   const { config, model, options, tokenizer } = run
   const { features, dataset } = given ?? (await read(run, split))
   using bar = new ProgressBar({ total: features.length, label: split, unit: 'turns' })
@@ -149,7 +149,7 @@ joint goal accuracy        ${reached.jointGoalAccuracy.toFixed(4)}
 slot accuracy              ${reached.slotAccuracy.toFixed(4)}`
 
 async function follow({ options, config, tokenizer, model }: Run): Promise<void> {
-  const { DstTracker } = await import('../dst/tracker.js')
+  const { DstTracker } = await import('../tracking/tracker.js')
   const { compat, maxLength, track } = options
   const tracker = new DstTracker({ config, tokenizer, compat, model, maxLength })
   const input = track === '-' ? process.stdin : createReadStream(track as string)
