@@ -8,7 +8,7 @@ import type { ChatModelLoader } from '../serve/index.js'
 export const chatModels: Record<string, ChatModelLoader> = {
   async salmonn(directory, options) {
     const { Salmonn } = await import('../systems/salmonn/network/network.js')
-    const { SalmonnChat } = await import('../systems/salmonn/chat-model.js')
+    const { SalmonnChat } = await import('../systems/salmonn/answer/chat.js')
     const { device, dtype } = options as { device?: Device; dtype?: DType }
     return new SalmonnChat(await Salmonn.fromPretrained(directory, { device, dtype }))
   },

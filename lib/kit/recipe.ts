@@ -20,9 +20,9 @@ export interface RecipeSteps<M, R extends RecipeResults<M>, D extends { readonly
   trainer: { train(): Promise<T> }
   outputDir: string
   data: { train: D; valid?: D; test?: D }
-  /** Saves the best weights, which the network then has, into a folder. Every process calls it. */
-  save(folder: string): Promise<void>
-  /** The folder's name. Default 'best'. */
+  /** Saves the best weights, which the network then has, under a path. Every process calls it. */
+  save(path: string): Promise<void>
+  /** The name of their folder, or file. Default 'best'. */
   best?: string
   /** Measures them. Every process calls it; the test data is looked at last, and once. */
   measure?(data: D): Promise<M>
@@ -50,12 +50,12 @@ export async function runRecipe<
   try {
     const trained = await trainer.train()
     const { globalStep, bestStep } = trained.state
-    const [file, folder] = [join(outputDir, RESULTS), join(outputDir, best)]
+    const [file, weights] = [join(outputDir, RESULTS), join(outputDir, best)]
     const before = existsSync(file) ? ((await readJson(file)) as R) : undefined
-    if (before?.globalStep === globalStep && existsSync(folder)) {
+    if (before?.globalStep === globalStep && existsSync(weights)) {
       return { ...before, valid: before.valid && fromJson(before.valid), test: before.test && fromJson(before.test) }
     }
-    await save(folder)
+    await save(weights)
     const measured = async (part: D | undefined) => (measure && part && part.length > 0 ? await measure(part) : null)
     const [valid, test] = [await measured(data.valid), await measured(data.test)]
     const samples = { train: data.train.length, valid: data.valid?.length ?? 0, test: data.test?.length ?? 0 }

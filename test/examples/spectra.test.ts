@@ -6,8 +6,8 @@ import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
 import { afterAll, expect, it } from 'vitest'
 import * as vt from 'voxtorch'
-import { tinyTokenizer } from '../systems/spectra/finetuning/tiny.js'
 import { smallSpectra } from '../systems/spectra/network.js'
+import { tinyTokenizer } from '../systems/spectra/tiny.js'
 
 const root = fileURLToPath(new URL('../..', import.meta.url))
 const home = mkdtempSync(join(tmpdir(), 'voxtorch-spectra-'))

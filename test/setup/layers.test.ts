@@ -72,6 +72,30 @@ describe('who imports whom', () => {
     expect(wrong).toEqual(['audio/clip.ts'])
   })
 
+  it('rooms of systems have the same names for the same thing', () => {
+    const everywhere = ['index.ts', 'network/network.ts', 'network/config.ts', 'network/files.ts', 'data/open.ts']
+    everywhere.push('data/collate.ts', 'training/recipe.ts', 'training/train.ts', 'training/optimizer.ts')
+    everywhere.push(
+      'evaluation/metrics.ts',
+      'configuration/arguments.ts',
+      'configuration/apply.ts',
+      'commands/index.ts',
+    )
+    const folders = ['answer', 'commands', 'configuration', 'data', 'evaluation', 'network', 'published', 'training']
+    // Stages with data of their own.
+    const stages: Record<string, string[]> = { spectra: ['pretraining', 'tracking'] }
+    for (const name of readdirSync(join(lib, 'systems'))) {
+      const own = sources.filter((path) => inside(path, `systems/${name}`)).map((path) => path.split('/').slice(2))
+      expect(
+        own.map((path) => path.join('/')),
+        name,
+      ).toEqual(expect.arrayContaining(everywhere))
+      const found = new Set(own.flatMap(([folder, file]) => (file === undefined ? [] : [folder])))
+      expect([...found].sort(), name).toEqual([...folders, ...(stages[name] ?? [])].sort())
+      for (const folder of found) expect(own.filter(([first]) => first === folder).length, folder).toBeGreaterThan(1)
+    }
+  })
+
   it('no system knows another', () => {
     const systemOf = (path: string) => (inside(path, 'systems') ? path.split('/')[1] : undefined)
     const wrong = imports.filter(([from, to]) => systemOf(from) && systemOf(to) && systemOf(from) !== systemOf(to))

@@ -1,6 +1,24 @@
 export type { OnBadRecord, OnBadRecord as OnBadItem } from '../../kit/records.js'
-export type { SalmonnBatch, SalmonnClip, SalmonnPrompt } from './batch.js'
-export { type SalmonnAnswerOptions, SalmonnChat, type SalmonnChatSettings } from './chat-model.js'
+export { type SalmonnAnswerOptions, SalmonnChat, type SalmonnChatSettings } from './answer/chat.js'
+export { type ChatLine, parseChatLine } from './answer/chat-line.js'
+export {
+  type SalmonnChatMessage,
+  type SalmonnChatOptions,
+  type SalmonnChatPart,
+  salmonnChatPrompt,
+} from './answer/chat-prompt.js'
+export { type TellTrajectoryOptions, tellTrajectory } from './answer/trajectory.js'
+export {
+  dialogOfClips,
+  type ReadTrajectoryDialogsOptions,
+  readTrajectoryDialogs,
+  type TrajectoryDialog,
+  type TrajectoryDialogs,
+} from './answer/trajectory-dialogs.js'
+export { trajectoryPage } from './answer/trajectory-page.js'
+export { trajectorySvg } from './answer/trajectory-picture.js'
+export { type EmotionalTrajectory, type TrajectoryTurn, trajectoryText } from './answer/trajectory-report.js'
+export { salmonnOfConfiguration } from './configuration/apply.js'
 export { configurationOfArguments, parseSalmonnArguments, type SalmonnArguments } from './configuration/arguments.js'
 export type {
   SalmonnConfiguration,
@@ -8,14 +26,8 @@ export type {
   SalmonnModelSettings,
 } from './configuration/configuration.js'
 export { readSalmonnConfiguration, salmonnConfiguration } from './configuration/read.js'
-export {
-  type ReadSalmonnAnnotationsOptions,
-  readSalmonnAnnotations,
-  type SalmonnAnnotations,
-} from './data/annotation.js'
 export { type SalmonnAudioOptions, SalmonnAudioReader, type SalmonnCuts } from './data/audio.js'
 export { parseAudioInput } from './data/audio-input.js'
-export { type ChatLine, parseChatLine } from './data/chat-line.js'
 export {
   type FitClipOptions,
   fitClip,
@@ -23,15 +35,8 @@ export {
   joinClips,
   SALMONN_WINDOW,
 } from './data/clips.js'
-export {
-  type Conversion,
-  type ConvertedDialog,
-  type ConvertHumDialFileOptions,
-  type ConvertHumDialOptions,
-  convertHumDial,
-  convertHumDialFile,
-} from './data/convert.js'
-export { SalmonnDataset, type SalmonnDatasetOptions, type SalmonnSample, salmonnCollate } from './data/dataset.js'
+export { type SalmonnBatch, type SalmonnClip, type SalmonnPrompt, salmonnCollate } from './data/collate.js'
+export { SalmonnDataset, type SalmonnDatasetOptions, type SalmonnSample } from './data/dataset.js'
 export { type EmotionLanguage, parseEmotionSuffix, splitEmotions, writeEmotionSuffix } from './data/emotion-suffix.js'
 export type { SalmonnEntry } from './data/entry.js'
 export {
@@ -39,10 +44,50 @@ export {
   type SalmonnLanguage,
   trajectoryRequest,
 } from './data/history.js'
-export { type HumDialData, type HumDialDialog, type HumDialTurn, readHumDial } from './data/humdial.js'
 export { type OpenSalmonnDataOptions, openSalmonnData, type SalmonnData, salmonnDatasetOptions } from './data/open.js'
+export {
+  type BuildSalmonnPromptOptions,
+  buildSalmonnPrompt,
+  SALMONN_TEMPLATE,
+  SPEECH_BLOCK,
+  salmonnQuestion,
+} from './data/prompt.js'
+export { SalmonnPrompts, type SalmonnPromptTable } from './data/prompt-table.js'
 export { type SalmonnSplit, type SplitSalmonnOptions, sharedDialogs, splitSalmonn } from './data/split.js'
-export { salmonnOfConfiguration } from './load.js'
+export {
+  type MeasuredSalmonn,
+  measureSalmonn,
+  SALMONN_GENERATION,
+  type ScoredSalmonn,
+  type ScoreSalmonnOptions,
+  scoreSalmonn,
+} from './evaluation/evaluate.js'
+export {
+  JUDGE_CRITERIA,
+  type JudgeInput,
+  type JudgeScore,
+  type JudgeSummary,
+  type JudgeTask,
+  judgeInput,
+  judgePrompt,
+  judgeScore,
+  judgeSummary,
+  parseJudgeReply,
+} from './evaluation/judge.js'
+export { JUDGE_GENERATION, judgePrompts, readJudgeReplies } from './evaluation/judge-files.js'
+export {
+  type EmotionScore,
+  type TrajectoryPair,
+  type TrajectoryScores,
+  trajectoryScores,
+} from './evaluation/metrics.js'
+export {
+  pairTrajectories,
+  readTrajectoryPredictions,
+  type TrajectoryPrediction,
+  type TrajectoryPredictions,
+} from './evaluation/predictions.js'
+export { rougeL } from './evaluation/rouge-l.js'
 export { checkSalmonnAdapter, type SalmonnPart, salmonnPart } from './network/adapter.js'
 export { SalmonnCache } from './network/cache.js'
 export { SALMONN_LEAST_SAMPLES, SALMONN_RATE, type SalmonnSound } from './network/clips.js'
@@ -60,71 +105,26 @@ export {
 } from './network/network.js'
 export { SPEECH_MARKER } from './network/prompt.js'
 export {
-  type BuildSalmonnPromptOptions,
-  buildSalmonnPrompt,
-  SALMONN_TEMPLATE,
-  SPEECH_BLOCK,
-  salmonnQuestion,
-} from './prompts/build.js'
-export {
-  type SalmonnChatMessage,
-  type SalmonnChatOptions,
-  type SalmonnChatPart,
-  salmonnChatPrompt,
-} from './prompts/chat.js'
-export { SALMONN_TEST_PROMPTS, SALMONN_TRAIN_PROMPTS } from './prompts/defaults.js'
-export { SalmonnPrompts, type SalmonnPromptTable } from './prompts/prompts.js'
-export {
-  type MeasuredSalmonn,
-  measureSalmonn,
-  SALMONN_GENERATION,
-  type ScoredSalmonn,
-  type ScoreSalmonnOptions,
-  scoreSalmonn,
-} from './scoring/evaluate.js'
-export {
-  JUDGE_CRITERIA,
-  type JudgeInput,
-  type JudgeScore,
-  type JudgeSummary,
-  type JudgeTask,
-  judgeInput,
-  judgePrompt,
-  judgeScore,
-  judgeSummary,
-  parseJudgeReply,
-} from './scoring/judge.js'
-export { JUDGE_GENERATION, judgePrompts, readJudgeReplies } from './scoring/judge-files.js'
-export { rougeL } from './scoring/rouge-l.js'
-export { type TellTrajectoryOptions, tellTrajectory } from './scoring/tell-trajectory.js'
-export {
-  type EmotionScore,
-  type TrajectoryPair,
-  type TrajectoryScores,
-  trajectoryScores,
-} from './scoring/trajectory.js'
-export {
-  dialogOfClips,
-  type ReadTrajectoryDialogsOptions,
-  readTrajectoryDialogs,
-  type TrajectoryDialog,
-  type TrajectoryDialogs,
-} from './scoring/trajectory-dialogs.js'
-export {
-  pairTrajectories,
-  readTrajectoryPredictions,
-  type TrajectoryPrediction,
-  type TrajectoryPredictions,
-} from './scoring/trajectory-files.js'
-export { trajectoryPage } from './scoring/trajectory-page.js'
-export { trajectorySvg } from './scoring/trajectory-picture.js'
-export { type EmotionalTrajectory, type TrajectoryTurn, trajectoryText } from './scoring/trajectory-report.js'
-export {
   publishedCheckpointNames,
   type SalmonnAdapterSizes,
   salmonnAdapterTensors,
   trainedNames,
-} from './training/adapter-file.js'
+} from './published/adapter-file.js'
+export {
+  type ReadSalmonnAnnotationsOptions,
+  readSalmonnAnnotations,
+  type SalmonnAnnotations,
+} from './published/annotations.js'
+export {
+  type Conversion,
+  type ConvertedDialog,
+  type ConvertHumDialFileOptions,
+  type ConvertHumDialOptions,
+  convertHumDial,
+  convertHumDialFile,
+} from './published/convert.js'
+export { type HumDialData, type HumDialDialog, type HumDialTurn, readHumDial } from './published/humdial.js'
+export { SALMONN_TEST_PROMPTS, SALMONN_TRAIN_PROMPTS } from './published/prompts.js'
 export { type SalmonnForward, type SalmonnLossOptions, salmonnLoss } from './training/loss.js'
 export { FiniteAdamW, salmonnOptimizer, salmonnParameterGroups } from './training/optimizer.js'
 export {

@@ -5,11 +5,36 @@ export {
   type WordAlignment,
   type WordTimesInputs,
   type WordTimesModel,
-} from './alignment/align.js'
-export { type AlignmentPicture, alignmentPage, alignmentSvg } from './alignment/picture.js'
-export type { AlignedWord } from './alignment/repair.js'
-export * from './dst/index.js'
-export { type ParsedSpectraArguments, parseSpectraArguments, type SpectraArguments } from './finetuning/arguments.js'
+} from './answer/align.js'
+export { type AlignmentPicture, alignmentPage, alignmentSvg } from './answer/align-picture.js'
+export type { AlignedWord } from './answer/align-repair.js'
+export {
+  type SpectraAnswer,
+  type SpectraAttention,
+  type SpectraClassAnswer,
+  SpectraClassifier,
+  type SpectraClassifierOptions,
+  type SpectraClassifyOptions,
+  type SpectraValueAnswer,
+} from './answer/classifier.js'
+export { type EmbedTurnsOptions, embedTurns } from './answer/embed.js'
+export {
+  type RankedResponse,
+  type RankResponsesInput,
+  type RankResponsesOptions,
+  rankResponses,
+} from './answer/rank.js'
+export type { SpectraTurnAudio } from './answer/turn-audio.js'
+export type { SpectraTurn, SpectraTurnOptions, SpectraWindow } from './answer/turns.js'
+export {
+  spectraDataOfArguments,
+  spectraFinetuningOfArguments,
+  spectraOfArguments,
+  spectraReport,
+  spectraTaskOfArguments,
+  unusedSpectraArguments,
+} from './configuration/apply.js'
+export { type ParsedSpectraArguments, parseSpectraArguments, type SpectraArguments } from './configuration/arguments.js'
 export {
   SPECTRA_AUDIO_LENGTH,
   SPECTRA_TEXT_LENGTH,
@@ -18,55 +43,23 @@ export {
   type SpectraCollator,
   type SpectraCuts,
   spectraCollate,
-} from './finetuning/collate.js'
+} from './data/collate.js'
 export {
-  spectraDataOfArguments,
-  spectraFinetuningOfArguments,
-  spectraOfArguments,
-  spectraReport,
-  spectraTaskOfArguments,
-  unusedSpectraArguments,
-} from './finetuning/command.js'
-export { type OpenSpectraDataOptions, openSpectraData, type SpectraData } from './finetuning/data.js'
+  type ReadSpectraJsonlOptions,
+  readSpectraJsonl,
+  type SpectraJsonlData,
+  type SpectraJsonlSample,
+} from './data/jsonl.js'
+export { type OpenSpectraDataOptions, openSpectraData, type SpectraData } from './data/open.js'
+export type { SpectraHeldOutSpeakers, SpectraJsonlRecord } from './data/record.js'
+export type { SpectraAudio, SpectraSample } from './data/sample.js'
 export {
   SpectraDialogText,
   type SpectraDialogTextOptions,
   type SpectraEncodedDialog,
   type SpectraEncodedWords,
   type SpectraTurnText,
-} from './finetuning/dialog-text.js'
-export { SpectraEarlyStopping } from './finetuning/early-stopping.js'
-export {
-  type FinetuneSpectraOptions,
-  finetuneSpectra,
-  type SpectraResults,
-  spectraLoss,
-  spectraTrainer,
-} from './finetuning/finetune.js'
-export {
-  SpectraAdamW,
-  type SpectraOptimizerMode,
-  spectraOptimizer,
-  spectraParameterGroups,
-  spectraSchedule,
-  spectraSteps,
-} from './finetuning/optimizer.js'
-export {
-  type ReadSpectraJsonlOptions,
-  readSpectraJsonl,
-  type SpectraJsonlData,
-  type SpectraJsonlSample,
-} from './finetuning/own-data.js'
-export type { SpectraHeldOutSpeakers, SpectraJsonlRecord } from './finetuning/own-records.js'
-export { SPECTRA_LAYOUTS, type SpectraLayout } from './finetuning/published-layouts.js'
-export {
-  type ReadSpectraPicklesOptions,
-  readSpectraPickles,
-  SPECTRA_SPLITS,
-  type SpectraPickles,
-  type SpectraSplit,
-} from './finetuning/published-pickles.js'
-export type { SpectraAudio, SpectraSample } from './finetuning/sample.js'
+} from './data/text.js'
 export {
   type SpectraEmotionMetrics,
   type SpectraIntentMetrics,
@@ -76,35 +69,16 @@ export {
   spectraMetrics,
   spectraMetricsOf,
   spectraSentimentMetrics,
-} from './finetuning/task-metrics.js'
+} from './evaluation/metrics.js'
 export {
   publishedSpectraTask,
   SPECTRA_TASKS,
-  type SpectraPreset,
   type SpectraTask,
   type SpectraTaskName,
   type SpectraTaskOptions,
   spectraPreset,
   spectraTask,
-} from './finetuning/tasks.js'
-export {
-  type SpectraAnswer,
-  type SpectraAttention,
-  type SpectraClassAnswer,
-  SpectraClassifier,
-  type SpectraClassifierOptions,
-  type SpectraClassifyOptions,
-  type SpectraValueAnswer,
-} from './inference/classifier.js'
-export { type EmbedTurnsOptions, embedTurns } from './inference/embed.js'
-export {
-  type RankedResponse,
-  type RankResponsesInput,
-  type RankResponsesOptions,
-  rankResponses,
-} from './inference/rank.js'
-export type { SpectraTurnAudio } from './inference/turn-audio.js'
-export type { SpectraTurn, SpectraTurnOptions, SpectraWindow } from './inference/turns.js'
+} from './evaluation/task.js'
 export { readSpectraConfig, type SpectraConfig, type SpectraOptions } from './network/config.js'
 export type { LoadSpectraOptions, SpectraEncoders, SpectraLoadReport } from './network/files.js'
 export {
@@ -141,18 +115,16 @@ export {
   SPECTRA_FRAME_FATES,
 } from './pretraining/masking.js'
 export {
+  openSpectraPretraining,
+  type SpectraPretrainingSource,
+  spectraPretrainingSource,
+} from './pretraining/open.js'
+export {
   type PrepareSpectraOptions,
   prepareSpectraPretraining,
   type SpectraDialogTurn,
   type SpectraPreparation,
 } from './pretraining/prepare.js'
-export {
-  type PretrainSpectraOptions,
-  pretrainSpectra,
-  SPECTRA_PRETRAINING_ARGUMENTS,
-  type SpectraLosses,
-  type SpectraPretrainingModel,
-} from './pretraining/pretrain.js'
 export {
   importPublishedSpectraPretraining,
   type PublishedSpectra,
@@ -161,7 +133,35 @@ export {
 } from './pretraining/published.js'
 export type { SpectraSpokenWord } from './pretraining/slices.js'
 export {
-  openSpectraPretraining,
-  type SpectraPretrainingSource,
-  spectraPretrainingSource,
-} from './pretraining/source.js'
+  type PretrainSpectraOptions,
+  pretrainSpectra,
+  SPECTRA_PRETRAINING_ARGUMENTS,
+  type SpectraLosses,
+  type SpectraPretrainingModel,
+} from './pretraining/train.js'
+export { SPECTRA_LAYOUTS, type SpectraLayout } from './published/layouts.js'
+export {
+  type ReadSpectraPicklesOptions,
+  readSpectraPickles,
+  SPECTRA_SPLITS,
+  type SpectraPickles,
+  type SpectraSplit,
+} from './published/pickles.js'
+export * from './tracking/index.js'
+export { SpectraEarlyStopping } from './training/early-stopping.js'
+export {
+  SpectraAdamW,
+  type SpectraOptimizerMode,
+  spectraOptimizer,
+  spectraParameterGroups,
+  spectraSchedule,
+  spectraSteps,
+} from './training/optimizer.js'
+export type { SpectraPreset } from './training/recipe.js'
+export {
+  type FinetuneSpectraOptions,
+  finetuneSpectra,
+  type SpectraResults,
+  spectraLoss,
+  spectraTrainer,
+} from './training/train.js'

@@ -3,8 +3,8 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, describe, expect, it } from 'vitest'
 import * as vt from '../../../lib/index.js'
-import { config as dstConfig, makeDialogs, makeTokenizer } from './dst/maker.js'
 import { smallSpectra } from './network.js'
+import { config as dstConfig, makeDialogs, makeTokenizer } from './tracking/maker.js'
 
 const folder = mkdtempSync(join(tmpdir(), 'voxtorch-overfit-'))
 afterAll(() => rmSync(folder, { recursive: true, force: true }))

@@ -2,9 +2,9 @@ import { createInterface } from 'node:readline/promises'
 import { ConfigError } from '../../../base/errors.js'
 import { commandRule } from '../../../kit/command.js'
 import type { Device, DType } from '../../../tensor/index.js'
+import type { ChatLine } from '../answer/chat-line.js'
+import type { SalmonnChatMessage, SalmonnChatPart } from '../answer/chat-prompt.js'
 import { configurationOfArguments, SALMONN_OPTIONS, salmonnArguments } from '../configuration/arguments.js'
-import type { ChatLine } from '../data/chat-line.js'
-import type { SalmonnChatMessage, SalmonnChatPart } from '../prompts/chat.js'
 
 const { config, options, model, device, dtype } = SALMONN_OPTIONS
 
@@ -29,9 +29,9 @@ if one could not be answered.`,
       throw new ConfigError('Say which model: --model DIR or --config FILE', { argument: 'model' })
     }
     const { Salmonn } = await import('../network/network.js')
-    const { SalmonnChat } = await import('../chat-model.js')
-    const { salmonnOfConfiguration } = await import('../load.js')
-    const { parseChatLine } = await import('../data/chat-line.js')
+    const { SalmonnChat } = await import('../answer/chat.js')
+    const { salmonnOfConfiguration } = await import('../configuration/apply.js')
+    const { parseChatLine } = await import('../answer/chat-line.js')
     const dtype = (given.dtype ?? 'bfloat16') as DType
     const place = given.device === undefined ? {} : { device: given.device as Device }
     using model = configuration

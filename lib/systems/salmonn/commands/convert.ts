@@ -38,7 +38,7 @@ says it.`,
     if (output === undefined || inputs.length === 0)
       throw new ConfigError('salmonn convert: say IN.jsonl and OUT.json', {})
     if (inputs.includes(output)) throw new ConfigError(`salmonn convert: ${output} cannot be input and output`, {})
-    const { convertHumDialFile } = await import('../data/convert.js')
+    const { convertHumDialFile } = await import('../published/convert.js')
     const onBadItem = skipBad ? 'skip' : onBadRecord
     const found = await convertHumDialFile(inputs, output, defined({ ...options, onBadItem }))
     for (const { file, dialogs } of found.files) console.log(`${file}: ${dialogs} dialog${dialogs === 1 ? '' : 's'}`)

@@ -1,7 +1,7 @@
 import { ConfigError } from '../../../base/errors.js'
 import { commandRule } from '../../../kit/command.js'
-import type { JudgeSummary } from '../scoring/judge.js'
-import type { TrajectoryScores } from '../scoring/trajectory.js'
+import type { JudgeSummary } from '../evaluation/judge.js'
+import type { TrajectoryScores } from '../evaluation/metrics.js'
 
 export const score = commandRule({
   name: 'score',
@@ -43,11 +43,11 @@ The challenge has a language model judge the answers: --judge-prompts writes wha
     }
     const { writeJson } = await import('../../../files/json/json.js')
     const { writeJsonl } = await import('../../../files/json/jsonl.js')
-    const { judgeSummary } = await import('../scoring/judge.js')
-    const { judgePrompts, readJudgeReplies } = await import('../scoring/judge-files.js')
-    const { trajectoryScores } = await import('../scoring/trajectory.js')
-    const { readTrajectoryDialogs } = await import('../scoring/trajectory-dialogs.js')
-    const { pairTrajectories, readTrajectoryPredictions } = await import('../scoring/trajectory-files.js')
+    const { judgeSummary } = await import('../evaluation/judge.js')
+    const { judgePrompts, readJudgeReplies } = await import('../evaluation/judge-files.js')
+    const { trajectoryScores } = await import('../evaluation/metrics.js')
+    const { readTrajectoryDialogs } = await import('../answer/trajectory-dialogs.js')
+    const { pairTrajectories, readTrajectoryPredictions } = await import('../evaluation/predictions.js')
     const onBadItem = skipBad ? 'skip' : (onBadRecord ?? 'stop')
     const { dialogs, ...badDialogs } = await readTrajectoryDialogs(references, { onBadItem })
     const { predictions: said, ...badAnswers } = await readTrajectoryPredictions(predictions, { onBadItem })

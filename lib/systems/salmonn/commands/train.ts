@@ -27,7 +27,7 @@ The answers go into OUTPUT/answers.jsonl.`,
     const { writeJsonl } = await import('../../../files/json/jsonl.js')
     const { manualSeed } = await import('../../../tensor/index.js')
     const { openSalmonnData, salmonnDatasetOptions } = await import('../data/open.js')
-    const { salmonnOfConfiguration } = await import('../load.js')
+    const { salmonnOfConfiguration } = await import('../configuration/apply.js')
 
     const seed = recipe.seed ?? 42
     const data = await openSalmonnData(settings, { seed, evaluateOnly, ...(compat && { compat }) })
@@ -36,7 +36,7 @@ The answers go into OUTPUT/answers.jsonl.`,
     const dtype = (given.dtype ?? 'bfloat16') as DType
     using model = await salmonnOfConfiguration(configuration, { dtype, model: given.model })
     if (evaluateOnly) {
-      const { measureSalmonn } = await import('../scoring/evaluate.js')
+      const { measureSalmonn } = await import('../evaluation/evaluate.js')
       const { answers, ...measured } = await measureSalmonn(model, data.test.length > 0 ? data.test : data.valid, {
         generation,
         batchSize: recipe.evalBatchSize ?? 8,

@@ -5,10 +5,10 @@ import { defined } from '../../../base/check.js'
 import { ConfigError, DataError } from '../../../base/errors.js'
 import { commandRule } from '../../../kit/command.js'
 import type { Device, DType } from '../../../tensor/index.js'
+import type { TrajectoryDialog } from '../answer/trajectory-dialogs.js'
+import type { EmotionalTrajectory } from '../answer/trajectory-report.js'
 import { SALMONN_OPTIONS } from '../configuration/arguments.js'
 import type { SalmonnDatasetOptions } from '../data/dataset.js'
-import type { TrajectoryDialog } from '../scoring/trajectory-dialogs.js'
-import type { EmotionalTrajectory } from '../scoring/trajectory-report.js'
 
 const { config, options, model, device, dtype } = SALMONN_OPTIONS
 
@@ -58,11 +58,11 @@ such as data.gapSeconds=0.5. A model that was not trained to write a line of emo
       file === undefined
         ? await salmonnConfiguration({}, given.options, '--options')
         : await readSalmonnConfiguration(file, given.options)
-    const { salmonnOfConfiguration } = await import('../load.js')
+    const { salmonnOfConfiguration } = await import('../configuration/apply.js')
     const { salmonnDatasetOptions } = await import('../data/open.js')
-    const { SalmonnPrompts } = await import('../prompts/prompts.js')
-    const { tellTrajectory } = await import('../scoring/tell-trajectory.js')
-    const { trajectoryText } = await import('../scoring/trajectory-report.js')
+    const { SalmonnPrompts } = await import('../data/prompt-table.js')
+    const { tellTrajectory } = await import('../answer/trajectory.js')
+    const { trajectoryText } = await import('../answer/trajectory-report.js')
     const { data: settings, generation, compat } = configuration
     using model = await salmonnOfConfiguration(configuration, {
       ...defined({ model: from, device: given.device as Device | undefined }),
@@ -94,7 +94,7 @@ async function dialogsOf(
   files: readonly string[],
   { audioRoot, dialog }: { audioRoot?: string; dialog?: string },
 ): Promise<TrajectoryDialog[]> {
-  const { dialogOfClips, readTrajectoryDialogs } = await import('../scoring/trajectory-dialogs.js')
+  const { dialogOfClips, readTrajectoryDialogs } = await import('../answer/trajectory-dialogs.js')
   const [file = ''] = files
   if (files.length === 0) {
     throw new ConfigError('Say which dialog: a .json or .jsonl file, or clips such as ann=1.wav bob=2.wav', {})
@@ -118,8 +118,8 @@ async function write(file: string, told: readonly EmotionalTrajectory[]): Promis
 }
 
 async function draw(file: string, told: EmotionalTrajectory): Promise<void> {
-  const { trajectoryPage } = await import('../scoring/trajectory-page.js')
-  const { trajectorySvg } = await import('../scoring/trajectory-picture.js')
+  const { trajectoryPage } = await import('../answer/trajectory-page.js')
+  const { trajectorySvg } = await import('../answer/trajectory-picture.js')
   const title = `Emotional trajectory: ${told.id}`
   writeAtomicallySync(file, DataError, /\.svg$/i.test(file) ? trajectorySvg(told, title) : trajectoryPage(told, title))
 }

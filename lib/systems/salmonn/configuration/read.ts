@@ -1,10 +1,10 @@
 import { ConfigError } from '../../../base/errors.js'
 import { requireForm } from '../../../base/form.js'
 import { readConfig } from '../../../files/yaml/yaml.js'
+import { PUBLISHED_SECTIONS } from '../published/configuration.js'
 import { salmonnRecipe } from '../training/recipe.js'
 import type { SalmonnConfiguration } from './configuration.js'
 import { OWN_SECTIONS } from './own.js'
-import { PUBLISHED_SECTIONS } from './published.js'
 
 /**
  * Reads a configuration: the published YAML (`model`, `datasets`, `run`, `generate`), or ours (`model`, `data`, `training`,

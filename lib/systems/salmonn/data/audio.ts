@@ -4,9 +4,9 @@ import { requireNumber, requireOneOf, requireOptions } from '../../../base/check
 import { DataError } from '../../../base/errors.js'
 import { ClipReader, joinSamples } from '../../../kit/clip.js'
 import { scope, type Tensor, tensor } from '../../../tensor/index.js'
-import type { SalmonnClip } from '../batch.js'
 import { SALMONN_LEAST_SAMPLES, SALMONN_RATE } from '../network/clips.js'
 import { SALMONN_FIT } from './clips.js'
+import type { SalmonnClip } from './collate.js'
 import type { SalmonnEntry } from './entry.js'
 
 export interface SalmonnAudioOptions {

@@ -4,8 +4,8 @@ import { defined, misuse, requireNumber, requireOptions } from '../../../base/ch
 import { requireForm } from '../../../base/form.js'
 import { joinSamples } from '../../../kit/clip.js'
 import { scope, tensor } from '../../../tensor/index.js'
-import type { SalmonnClip } from '../batch.js'
 import { SALMONN_LEAST_SAMPLES, SALMONN_RATE } from '../network/clips.js'
+import type { SalmonnClip } from './collate.js'
 
 export interface JoinClipsOptions {
   /** Silence between clips. Default 0.1; the recipe that the published README praises has 0.5. */

@@ -6,13 +6,13 @@ import type { Dataset } from '../../../data/dataset.js'
 import { Random } from '../../../data/random.js'
 import type { OnBadRecord } from '../../../kit/records.js'
 import { BadRecords } from '../../../kit/records.js'
-import type { SalmonnBatch, SalmonnPrompt } from '../batch.js'
-import { buildSalmonnPrompt, checkTemplate, SALMONN_TEMPLATE } from '../prompts/build.js'
-import { SALMONN_TRAIN_PROMPTS } from '../prompts/defaults.js'
-import { SalmonnPrompts } from '../prompts/prompts.js'
+import { SALMONN_TRAIN_PROMPTS } from '../published/prompts.js'
 import { type SalmonnAudioOptions, SalmonnAudioReader, type SalmonnCuts } from './audio.js'
+import type { SalmonnPrompt } from './collate.js'
 import { type EmotionLanguage, writeEmotionSuffix } from './emotion-suffix.js'
 import type { SalmonnEntry } from './entry.js'
+import { buildSalmonnPrompt, checkTemplate, SALMONN_TEMPLATE } from './prompt.js'
+import { SalmonnPrompts } from './prompt-table.js'
 
 export interface SalmonnDatasetOptions extends SalmonnAudioOptions {
   /** Default: our own, {@link SALMONN_TRAIN_PROMPTS}. */
@@ -183,10 +183,4 @@ function named<T>(source: string, work: () => T): T {
     if (!(cause instanceof ConfigError)) throw cause
     throw new ConfigError(`${source}: ${cause.message}`, { item: source, cause })
   }
-}
-
-/** Samples of a dataset as the model takes them. */
-export function salmonnCollate(samples: readonly SalmonnSample[]): SalmonnBatch {
-  requireForm('salmonnCollate', 'samples', samples, [{ prompt: 'object', target: 'string' }])
-  return { prompts: samples.map(({ prompt }) => prompt), targets: samples.map(({ target }) => target) }
 }

@@ -1,6 +1,6 @@
 import { requireOneOf, requireOptions } from '../../../base/check.js'
 import { requireForm } from '../../../base/form.js'
-import type { HumDialDialog } from './humdial.js'
+import type { HumDialDialog } from '../published/humdial.js'
 
 export type SalmonnLanguage = 'zh' | 'en'
 

@@ -4,7 +4,7 @@ import type { Module } from '../../../nn/index.js'
 import { noGrad, scope, Tensor, tensor } from '../../../tensor/index.js'
 import type { EvalPrediction } from '../../../train/trainer/evaluate.js'
 import type { LossOutput } from '../../../train/trainer/loss.js'
-import type { SalmonnBatch } from '../batch.js'
+import type { SalmonnBatch } from '../data/collate.js'
 
 /** What a model says of a batch with targets: the mean loss over their tokens, and how many of these it would have said. */
 export interface SalmonnForward {

@@ -1,5 +1,5 @@
 import { commandRule } from '../../../kit/command.js'
-import { SPECTRA_FOREIGN, SPECTRA_OPTIONS } from '../finetuning/arguments.js'
+import { SPECTRA_FOREIGN, SPECTRA_OPTIONS } from '../configuration/arguments.js'
 
 export const finetune = commandRule({
   name: 'finetune',
@@ -13,9 +13,9 @@ killed run was. The original's options (--lr=2e-5 --batch_size=24 --multi_audio 
   foreign: SPECTRA_FOREIGN,
   async run(options) {
     const { manualSeed } = await import('../../../tensor/index.js')
-    const { openSpectraData } = await import('../finetuning/data.js')
-    const { finetuneSpectra } = await import('../finetuning/finetune.js')
-    const command = await import('../finetuning/command.js')
+    const { openSpectraData } = await import('../data/open.js')
+    const { finetuneSpectra } = await import('../training/train.js')
+    const command = await import('../configuration/apply.js')
     for (const { flag, reason } of command.unusedSpectraArguments(options))
       console.error(`${flag} has no effect: ${reason}`)
     const data = await openSpectraData(...command.spectraDataOfArguments(options))

@@ -3,7 +3,7 @@ import { defined } from '../../../base/check.js'
 import { ConfigError } from '../../../base/errors.js'
 import { commandRule } from '../../../kit/command.js'
 import type { Device } from '../../../tensor/index.js'
-import type { SpectraJsonlRecord } from '../finetuning/own-records.js'
+import type { SpectraJsonlRecord } from '../data/record.js'
 
 export const predict = commandRule({
   name: 'predict',
@@ -21,7 +21,7 @@ The file has the form of the training data; labels may be left out.`,
     if (file === undefined || more.length > 0) throw new ConfigError('Say which turns: one FILE.jsonl', {})
     if (model === undefined) throw new ConfigError('Say which network shall answer: --model OUTPUT/best', {})
     const { readJsonl } = await import('../../../files/json/jsonl.js')
-    const { SpectraClassifier } = await import('../inference/classifier.js')
+    const { SpectraClassifier } = await import('../answer/classifier.js')
     const factory = device === undefined ? {} : { device: device as Device }
     const clip = (path?: string | null, start?: number, end?: number) =>
       path ? { path: resolve(dirname(file), path), ...defined({ start, end }) } : null

@@ -8,7 +8,7 @@ import type { RecipeResults } from '../../../kit/recipe.js'
 import type { Device } from '../../../tensor/index.js'
 import type { Tokenizer } from '../../../text/index.js'
 import type { TrainOutput } from '../../../train/index.js'
-import type { SpectraPretrainingSource } from '../pretraining/source.js'
+import type { SpectraPretrainingSource } from '../pretraining/open.js'
 
 interface PretrainingResults extends RecipeResults {
   trainingLoss: number
@@ -69,8 +69,8 @@ that was prepared before. Stopped and started again, it goes on. 'tiny' is a net
     const { Tokenizer } = await import('../../../text/index.js')
     const { isMainProcess } = await import('../../../distributed/index.js')
     const { runRecipe } = await import('../../../kit/recipe.js')
-    const { openSpectraPretraining } = await import('../pretraining/source.js')
-    const { pretrainSpectra, SPECTRA_PRETRAINING_ARGUMENTS: recipe } = await import('../pretraining/pretrain.js')
+    const { openSpectraPretraining } = await import('../pretraining/open.js')
+    const { pretrainSpectra, SPECTRA_PRETRAINING_ARGUMENTS: recipe } = await import('../pretraining/train.js')
     const { SpectraForPreTraining } = await import('../network/network.js')
     const { readSpectraConfig } = await import('../network/config.js')
     const tokenizer = await Tokenizer.fromPretrained(options.tokenizer)

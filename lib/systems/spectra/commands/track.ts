@@ -4,12 +4,14 @@ import { createInterface } from 'node:readline'
 import { defined } from '../../../base/check.js'
 import { ConfigError } from '../../../base/errors.js'
 import { commandRule } from '../../../kit/command.js'
+import type { RecipeResults } from '../../../kit/recipe.js'
 import type { Device } from '../../../tensor/index.js'
 import type { Tokenizer } from '../../../text/index.js'
-import { DST_FOREIGN, DST_OPTIONS, type DstArguments, dstArguments } from '../dst/arguments.js'
-import type { DstConfig } from '../dst/config.js'
-import type { SpectraForDst } from '../dst/model.js'
-import type { DstTrackerTurn } from '../dst/tracker.js'
+import { DST_FOREIGN, DST_OPTIONS, type DstArguments, dstArguments } from '../tracking/arguments.js'
+import type { DstConfig } from '../tracking/config.js'
+import type { DstDataset } from '../tracking/dataset.js'
+import type { SpectraForDst } from '../tracking/network.js'
+import type { DstTrackerTurn } from '../tracking/tracker.js'
 
 export const track = commandRule({
   name: 'track',
@@ -27,17 +29,13 @@ original's run_dst.py work too.`,
   foreign: DST_FOREIGN,
   async run(given) {
     const options = dstArguments(given)
-    const { readDstConfig, spokenWozConfig } = await import('../dst/config.js')
+    const { readDstConfig, spokenWozConfig } = await import('../tracking/config.js')
     const { Tokenizer } = await import('../../../text/index.js')
     const config = options.config === undefined ? spokenWozConfig() : await readDstConfig(options.config)
     const tokenizer = await Tokenizer.fromPretrained(options.modelDir)
     const run = { options, config, tokenizer, model: await network(options, config) }
     if (options.mode === 'track') await follow(run)
-    else if (options.mode === 'evaluate') await score(run, options.split)
-    else {
-      await train(run)
-      await score(run, 'val')
-    }
+    else console.log(figures(options.mode === 'evaluate' ? await score(run, options.split) : await train(run)))
     return 0
   },
 })
@@ -53,7 +51,7 @@ interface Run {
 async function network(options: DstArguments, config: DstConfig): Promise<SpectraForDst> {
   const { manualSeed } = await import('../../../tensor/index.js')
   const { Spectra } = await import('../network/network.js')
-  const { SpectraForDst } = await import('../dst/model.js')
+  const { SpectraForDst } = await import('../tracking/network.js')
   const { checkpoint, classLossRatio, compat, dropout, headsDropout, mode, output } = options
   const device = (options.device ?? 'cpu') as Device
   if (mode !== 'train' && checkpoint === undefined && existsSync(join(output, 'config.json'))) {
@@ -76,8 +74,8 @@ async function network(options: DstArguments, config: DstConfig): Promise<Spectr
 }
 
 async function read({ options, config, tokenizer }: Run, split: string) {
-  const { DstDataset } = await import('../dst/batch.js')
-  const { loadDstSplit } = await import('../dst/data.js')
+  const { DstDataset } = await import('../tracking/dataset.js')
+  const { loadDstSplit } = await import('../tracking/open.js')
   const { audio, compat, maxLength, noAudio } = options
   const from = { config, tokenizer, maxLength, compat, ...defined({ audio }) }
   const { features, source, truncated, lostSpans, report } = await loadDstSplit(options.data, split, from)
@@ -87,28 +85,46 @@ async function read({ options, config, tokenizer }: Run, split: string) {
   return { features, dataset: new DstDataset(features, { noAudio }) }
 }
 
-async function train(run: Run): Promise<void> {
-  const { dstTrainer } = await import('../dst/train.js')
+/** What a tracker reached on a split. */
+interface Reached {
+  jointGoalAccuracy: number
+  jointGoalAccuracyWithoutProfile: number
+  trippyJointGoalAccuracy: number
+  slotAccuracy: number
+}
+
+/** Trains and gives what is reached on the validation data; `results.json` has the same. */
+async function train(run: Run): Promise<Reached> {
+  const { runRecipe } = await import('../../../kit/recipe.js')
+  const { dstTrainer } = await import('../tracking/train.js')
   const { config, model, options, tokenizer } = run
   const { compat, maxLength, training } = options
   const { dataset: trainDataset } = await read(run, 'train')
+  const evalDataset = await read(run, 'val')
   const trainer = dstTrainer({
-    ...{ config, tokenizer, compat, model, trainDataset, evalDataset: await read(run, 'val') },
+    ...{ config, tokenizer, compat, model, trainDataset, evalDataset },
     ...(compat && { textLength: maxLength }),
     args: { evalStrategy: 'epoch', ...training },
   })
-  await trainer.train()
-  await trainer.saveModel()
+  const { valid } = await runRecipe<Reached, RecipeResults<Reached>, DstDataset>({
+    ...{ trainer, outputDir: options.output, data: { train: trainDataset, valid: evalDataset.dataset } },
+    best: 'model.safetensors',
+    save: () => trainer.saveModel(),
+    measure: () => score(run, 'val', evalDataset),
+    more: () => ({}),
+    dispose: () => trainer.dispose(),
+  })
+  return valid as Reached
 }
 
-async function score(run: Run, split: string): Promise<void> {
+async function score(run: Run, split: string, given?: Awaited<ReturnType<typeof read>>): Promise<Reached> {
   const { ProgressBar } = await import('../../../data/progress.js')
   const { writeJson } = await import('../../../files/json/json.js')
-  const { dstPredictionRecords, dstScores } = await import('../dst/metrics.js')
-  const { trackDst } = await import('../dst/predict.js')
-  const { trippyScores } = await import('../dst/trippy-metrics.js')
+  const { dstPredictionRecords, dstScores } = await import('../tracking/metrics.js')
+  const { trackDst } = await import('../tracking/evaluate.js')
+  const { trippyScores } = await import('../tracking/published-metrics.js')
   const { config, model, options, tokenizer } = run
-  const { features, dataset } = await read(run, split)
+  const { features, dataset } = given ?? (await read(run, split))
   using bar = new ProgressBar({ total: features.length, label: split, unit: 'turns' })
   let done = 0
   const results = await trackDst(model, dataset, {
@@ -121,15 +137,19 @@ async function score(run: Run, split: string): Promise<void> {
   const { jointGoalAccuracy, jointGoalAccuracyWithoutProfile, slotAccuracy } = dstScores(results, config)
   const trippy = trippyScores(results, config)
   await writeJson(join(options.output, `${split}-predictions.json`), dstPredictionRecords(results, config))
-  console.log(`\njoint goal accuracy        ${jointGoalAccuracy.toFixed(4)}`)
-  console.log(`  without profile slots    ${jointGoalAccuracyWithoutProfile.toFixed(4)}`)
-  console.log(`  as TripPy's script       ${trippy.jointGoalAccuracy.toFixed(4)}`)
-  console.log(`slot accuracy              ${slotAccuracy.toFixed(4)}`)
   if (dataset.emptyAudio.size > 0) console.log(`${dataset.emptyAudio.size} utterances had no speech where it should be`)
+  const { jointGoalAccuracy: trippyJointGoalAccuracy } = trippy
+  return { jointGoalAccuracy, jointGoalAccuracyWithoutProfile, trippyJointGoalAccuracy, slotAccuracy }
 }
 
+const figures = (reached: Reached): string => `
+joint goal accuracy        ${reached.jointGoalAccuracy.toFixed(4)}
+  without profile slots    ${reached.jointGoalAccuracyWithoutProfile.toFixed(4)}
+  as TripPy's script       ${reached.trippyJointGoalAccuracy.toFixed(4)}
+slot accuracy              ${reached.slotAccuracy.toFixed(4)}`
+
 async function follow({ options, config, tokenizer, model }: Run): Promise<void> {
-  const { DstTracker } = await import('../dst/tracker.js')
+  const { DstTracker } = await import('../tracking/tracker.js')
   const { compat, maxLength, track } = options
   const tracker = new DstTracker({ config, tokenizer, compat, model, maxLength })
   const input = track === '-' ? process.stdin : createReadStream(track as string)

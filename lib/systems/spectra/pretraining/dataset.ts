@@ -5,7 +5,7 @@ import { Random } from '../../../data/random.js'
 import { BadRecords } from '../../../kit/records.js'
 import { SPECTRA_SAMPLES, type SpectraEntry, type SpectraWord, withSoundWords } from './entry.js'
 import { type MaskFramesOptions, type MaskTokensOptions, maskFrames, maskTokens } from './masking.js'
-import { examplesOf, type SpectraPretrainingSource } from './source.js'
+import { examplesOf, type SpectraPretrainingSource } from './open.js'
 
 /** Convolution frames of a clip of so many samples: `spectra.frameCounts` for one clip. */
 export type FramesOf = (samples: number) => number

@@ -4,8 +4,8 @@ import { expect, it, vi } from 'vitest'
 import * as vt from '../../../../lib/index.js'
 import { runCommand } from '../../../../lib/kit/command.js'
 import { pretrain } from '../../../../lib/systems/spectra/commands/pretrain.js'
-import { tinyTokenizer } from '../finetuning/tiny.js'
 import { smallSpectra } from '../network.js'
+import { tinyTokenizer } from '../tiny.js'
 import { sine, temporary, writeClip } from './helpers.js'
 
 const folder = temporary()

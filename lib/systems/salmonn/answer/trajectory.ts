@@ -1,0 +1,82 @@
+import { listOf, misuse, requireObject, requireOneOf, requireOptions } from '../../../base/check.js'
+import type { GenerationConfig } from '../../../generation/config.js'
+import type { Module } from '../../../nn/index.js'
+import { SalmonnDataset, type SalmonnDatasetOptions } from '../data/dataset.js'
+import { parseEmotionSuffix } from '../data/emotion-suffix.js'
+import type { SalmonnEntry } from '../data/entry.js'
+import { emotionIn } from '../evaluation/emotion-words.js'
+import { scoreSalmonn } from '../evaluation/evaluate.js'
+import { SALMONN_TEST_PROMPTS } from '../published/prompts.js'
+import type { TrajectoryDialog } from './trajectory-dialogs.js'
+import type { EmotionalTrajectory } from './trajectory-report.js'
+
+export interface TellTrajectoryOptions {
+  /** How the model was trained to hear dialogs: gaps, joined clips or separate ones, prompts. */
+  data?: SalmonnDatasetOptions
+  /** Over `SALMONN_GENERATION`. */
+  generation?: GenerationConfig
+  /**
+   * When each turn is asked about on its own: 'missing' (default), where the answer about the dialog has no line with an
+   * emotion for each turn, as that of a model which was not trained to write it; 'always'; or 'never'.
+   */
+  perTurn?: 'missing' | 'always' | 'never'
+  /** Emotions to look for in answers about single turns, before those of the challenge. */
+  labels?: readonly string[]
+}
+
+/**
+ * Has a model tell how the emotions of a dialog go: one question about all of it, whose answer ends with a line of emotions,
+ * and where that is not so, one about each turn. `emotionsFrom` tells which. With `perTurn: 'never'` a turn that the
+ * answer says nothing about is 'unknown'.
+ *
+ * @throws DataError naming a sound file that cannot be heard; ConfigError for a model without `generate`
+ */
+export async function tellTrajectory(
+  model: Module,
+  dialog: TrajectoryDialog,
+  options: TellTrajectoryOptions = {},
+): Promise<EmotionalTrajectory> {
+  const where = 'tellTrajectory'
+  requireObject(where, 'dialog', dialog)
+  requireOptions(where, options, ['data', 'generation', 'perTurn', 'labels'])
+  requireObject(where, 'dialog.entry', dialog.entry)
+  const { id, entry } = dialog
+  const turns = listOf(where, 'dialog.turns', dialog.turns, 'turns')
+  const { data = {}, generation = {}, perTurn = 'missing', labels = [] } = options
+  requireOneOf(where, 'perTurn', perTurn, ['missing', 'always', 'never'])
+  if (!Array.isArray(labels)) throw misuse(where, 'labels', 'a list of emotions', labels)
+  const ask = async (entries: SalmonnEntry[]) => {
+    const dataset = new SalmonnDataset(entries, { prompts: SALMONN_TEST_PROMPTS, ...data, drawPrompts: false })
+    const { answers } = await scoreSalmonn(model, dataset, { generation })
+    return answers.map(({ prediction }) => prediction)
+  }
+  const [answer = ''] = await ask([entry])
+  const { text, emotions } = parseEmotionSuffix(answer)
+  const isWhole = emotions?.length === turns.length
+  const asksTurns = perTurn === 'always' || (perTurn === 'missing' && !isWhole)
+  const told = asksTurns
+    ? (await ask(entry.audio.map((audio, i) => turnEntry(entry, audio, i)))).map((said) => emotionIn(said, labels))
+    : turns.map((_, i) => emotions?.[i] ?? 'unknown')
+  return {
+    id,
+    turns: turns.map(({ speaker, text: words, reference }, i) => ({
+      speaker,
+      emotion: told[i] as string,
+      ...(reference !== undefined && { reference }),
+      ...(words && { text: words }),
+    })),
+    ...(text.trim() !== '' && { summary: text.trim() }),
+    emotionsFrom: asksTurns ? 'turns' : 'dialog',
+  }
+}
+
+const turnEntry = (entry: SalmonnEntry, audio: string, index: number): SalmonnEntry => ({
+  ...entry,
+  id: `${entry.id}, turn ${index + 1}`,
+  task: 'emotion_recognition',
+  audio: [audio],
+  target: '',
+  question: '',
+  emotions: undefined,
+  trailingGap: false,
+})

@@ -1,0 +1,142 @@
+import type { SalmonnConfiguration } from '../configuration/configuration.js'
+import { generationKeys, into, type Rule, type Sections } from '../configuration/rules.js'
+import type { SalmonnPart } from '../network/adapter.js'
+import { SALMONN_STAGES } from '../training/parts.js'
+
+const ignored = (reason: string): Rule => ({ ignored: reason })
+/** What trains where the configuration does not say: Q-Former, projection and LoRA. */
+const DEFAULT_PARTS = SALMONN_STAGES[2]
+const LAUNCH = 'voxtorch launch tells each process its rank'
+const UNREAD = 'the original never reads it'
+
+/** Whether a part trains, by its `freeze_...` or, for LoRA, its own key. */
+const trains = (part: SalmonnPart, turned: boolean): Rule => ({
+  kind: 'flag',
+  set: (to: SalmonnConfiguration, value: boolean) => {
+    if (part === 'lora') to.model.lora = value
+    const parts = new Set((to.stage as readonly SalmonnPart[] | undefined) ?? DEFAULT_PARTS)
+    if (value === turned) parts.add(part)
+    else parts.delete(part)
+    to.stage = [...parts]
+  },
+})
+
+const named = (name: 'outputDir' | 'device'): Rule => ({
+  kind: 'text',
+  set: (to: SalmonnConfiguration, value: string) => {
+    if (value !== '') to[name] = value
+  },
+})
+
+const filled = (name: 'llm' | 'whisper' | 'beats' | 'adapter' | 'projection'): Rule => ({
+  kind: 'text',
+  set: (to: SalmonnConfiguration, value: string) => {
+    if (value !== '') to.model[name] = value
+  },
+})
+
+const beta = (index: 0 | 1): Rule => ({
+  kind: 'number',
+  set: (to: SalmonnConfiguration, value: number) => {
+    const betas: [number, number] = to.recipe.betas ?? [0.9, 0.999]
+    betas[index] = value
+    to.recipe.betas = betas
+  },
+})
+
+const optims: Record<string, Rule> = {
+  max_epoch: into('recipe', 'epochs', 'number'),
+  warmup_steps: into('recipe', 'warmupSteps', 'whole'),
+  warmup_start_lr: into('recipe', 'warmupStartLearningRate', 'number'),
+  init_lr: into('recipe', 'learningRate', 'number'),
+  min_lr: into('recipe', 'minLearningRate', 'number'),
+  weight_decay: into('recipe', 'weightDecay', 'number'),
+  beta1: beta(0),
+  beta2: beta(1),
+  eps: into('recipe', 'eps', 'number'),
+}
+
+const loading: Record<string, Rule> = {
+  batch_size_train: into('recipe', 'batchSize', 'whole'),
+  batch_size_eval: into('recipe', 'evalBatchSize', 'whole'),
+  num_workers: ignored('audio is read by threads of its own'),
+}
+
+/** The keys of the published `config.yaml`, `decode_config.yaml` and `finetune.yaml`. */
+export const PUBLISHED_SECTIONS: Sections = {
+  model: {
+    llama_path: filled('llm'),
+    whisper_path: filled('whisper'),
+    beats_path: filled('beats'),
+    ckpt: filled('adapter'),
+    speech_llama_proj_model: filled('projection'),
+    freeze_whisper: trains('whisper', false),
+    freeze_beats: trains('beats', false),
+    freeze_speech_QFormer: trains('qformer', false),
+    freeze_speech_llama_proj: trains('projection', false),
+    lora: trains('lora', true),
+    use_speech_Qformer: { kind: [true], set: () => {} },
+    window_level_Qformer: { kind: [true], set: () => {} },
+    num_speech_query_token: into('model', 'queries', 'whole'),
+    second_per_window: into('model', 'secondsPerWindow', 'number'),
+    second_stride: into('model', 'secondsPerStride', 'number'),
+    lora_rank: into('model', 'loraRank', 'whole'),
+    lora_alpha: into('model', 'loraAlpha', 'number'),
+    lora_dropout: into('model', 'loraDropout', 'number'),
+    multi_prompt: ignored('each sample has a prompt of its own task'),
+    prompt_path: into('data', 'prompts', 'text'),
+    test_prompt_path: into('data', 'testPrompts', 'text'),
+    prompt_template: into('data', 'template', 'text'),
+    max_txt_len: into('model', 'maxTextLength', 'whole'),
+    end_sym: into('model', 'endSymbol', 'text'),
+    low_resource: into('model', 'loadIn8bit', 'flag'),
+    device_8bit: ignored('the device is said by device'),
+  },
+  datasets: {
+    train_ann_path: into('data', 'train', 'texts'),
+    valid_ann_path: into('data', 'valid', 'texts'),
+    test_ann_path: into('data', 'test', 'texts'),
+    whisper_path: ignored("the features' numbers are built in"),
+    ...loading,
+  },
+  run: {
+    ...loading,
+    ...optims,
+    optims,
+    seed: into('recipe', 'seed', 'whole'),
+    output_dir: named('outputDir'),
+    device: named('device'),
+    evaluate: {
+      kind: 'flag',
+      set: (to, value: boolean) => {
+        to.evaluateOnly = value
+      },
+    },
+    log_freq: into('recipe', 'logSteps', 'whole'),
+    epoch_based: {
+      kind: 'flag',
+      set: (to, value: boolean) => {
+        if (value) to.recipe.iterationsPerEpoch = null
+      },
+    },
+    iters_per_epoch: {
+      kind: 'whole',
+      set: (to, value: number) => {
+        // Where epochs are those of the data, their length is too.
+        if (to.recipe.iterationsPerEpoch !== null) to.recipe.iterationsPerEpoch = value
+      },
+    },
+    accum_grad_iters: into('recipe', 'accumulation', 'whole'),
+    max_grad_norm: into('recipe', 'maxGradNorm', 'number'),
+    amp: into('recipe', 'amp', 'flag'),
+    use_distributed: ignored(LAUNCH),
+    world_size: ignored(LAUNCH),
+    dist_url: ignored(LAUNCH),
+    dist_backend: ignored(LAUNCH),
+    gpu: ignored(LAUNCH),
+    rank: ignored(LAUNCH),
+  },
+  generate: generationKeys('snake'),
+  training: ignored(UNREAD),
+  evaluation: ignored(UNREAD),
+}

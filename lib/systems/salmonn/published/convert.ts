@@ -1,0 +1,132 @@
+import { existsSync } from 'node:fs'
+import { dirname } from 'node:path'
+import { listOf, requireOptions, requireString } from '../../../base/check.js'
+import type { DataError } from '../../../base/errors.js'
+import { requireForm } from '../../../base/form.js'
+import { writeJson } from '../../../files/json/json.js'
+import { BadRecords, type OnBadRecord } from '../../../kit/records.js'
+import type { SalmonnEntry } from '../data/entry.js'
+import { type DialogTextOptions, trajectoryRequest } from '../data/history.js'
+import { type SplitSalmonnOptions, splitSalmonn } from '../data/split.js'
+import { salmonnEntry } from './annotations.js'
+import { type HumDialDialog, readHumDial } from './humdial.js'
+
+/** An item of the fine-tuning data, under the published names. */
+export interface ConvertedDialog {
+  dialogue_id: string
+  task: string
+  input_text: string
+  target_text: string
+  audio_files: string[]
+  /** Left out where a turn's emotion is not told. */
+  emotion_sequence?: string[]
+  speaker?: string
+}
+
+export interface ConvertHumDialOptions extends DialogTextOptions {
+  /** Default 'task1_emotional_trajectory'. */
+  task?: string
+}
+
+export interface ConvertHumDialFileOptions extends ConvertHumDialOptions, SplitSalmonnOptions {
+  /** Default 'stop'. */
+  onBadItem?: OnBadRecord
+  /** Default 0, as `test`: nothing is divided. */
+  valid?: number
+}
+
+export interface Conversion {
+  dialogs: number
+  /** What was written, training first. */
+  files: { file: string; dialogs: number }[]
+  /** Dialogs whose last turn has no reply, so that they can be asked but not learnt from. */
+  withoutTarget: number
+  withoutEmotions: number
+  badItems: number
+  badItemErrors: DataError[]
+  /** Sound files that are not where their paths say, seen from the new file. */
+  missingAudio: { count: number; first: string | null }
+}
+
+/** A dialog of the challenge as an item to fine-tune with: its words, its clips in order, the last reply as the answer. */
+export function convertHumDial(dialog: HumDialDialog, options: ConvertHumDialOptions = {}): ConvertedDialog {
+  requireForm('convertHumDial', 'dialog', dialog, { id: 'string', turns: [{ emotion: 'string', audio: 'string' }] })
+  requireForm('convertHumDial', 'options', options, { 'task?': 'string' })
+  requireOptions('convertHumDial', options, ['task', 'language', 'style'])
+  const { task = 'task1_emotional_trajectory', ...text } = options
+  const { id, turns, speaker } = dialog
+  const emotions = turns.map(({ emotion }) => emotion)
+  return {
+    dialogue_id: id,
+    task,
+    input_text: trajectoryRequest(dialog, text),
+    target_text: turns.at(-1)?.reply ?? '',
+    audio_files: turns.map(({ audio }) => audio),
+    ...(emotions.every((emotion) => emotion !== '') && { emotion_sequence: emotions }),
+    ...(speaker !== undefined && { speaker }),
+  }
+}
+
+/**
+ * The `convert` step: the challenge's JSON Lines, one file or several, into a JSON list that `readSalmonnAnnotations` reads.
+ * With a share or speakers to hold out, whole dialogs go into `OUT.valid.json` and `OUT.test.json` beside it, as
+ * {@link splitSalmonn} divides them. Each file appears whole or not at all. Audio paths stay as they are: write the result
+ * beside the input, or give the reader an `audioRoot`.
+ *
+ * @throws DataError naming the line, unless `onBadItem` is 'skip'
+ */
+export async function convertHumDialFile(
+  input: string | readonly string[],
+  output: string,
+  options: ConvertHumDialFileOptions = {},
+): Promise<Conversion> {
+  const where = 'convertHumDialFile'
+  requireString(where, 'output', output)
+  requireOptions(where, options, [
+    'onBadItem',
+    'valid',
+    'task',
+    'language',
+    'style',
+    'test',
+    'validSpeakers',
+    'testSpeakers',
+    'seed',
+  ])
+  const { onBadItem = 'stop', valid = 0, test = 0, validSpeakers, testSpeakers, seed, ...rest } = options
+  const bad = new BadRecords(onBadItem)
+  const entries: (SalmonnEntry & { item: ConvertedDialog })[] = []
+  for (const file of typeof input === 'string' ? [input] : listOf(where, 'input', input, 'paths')) {
+    const { dialogs, badItems, badItemErrors } = await readHumDial(file, { onBadItem })
+    bad.addAll(badItems, badItemErrors)
+    for (const dialog of dialogs) {
+      const item = convertHumDial(dialog, rest)
+      entries.push({ ...salmonnEntry(item, dialog.source, dirname(output)), item })
+    }
+  }
+  const divides = valid > 0 || test > 0 || validSpeakers !== undefined || testSpeakers !== undefined
+  const held = {
+    ...{ valid, test, ...(seed !== undefined && { seed }) },
+    ...{ ...(validSpeakers && { validSpeakers }), ...(testSpeakers && { testSpeakers }) },
+  }
+  const parts = divides ? splitSalmonn(entries, held) : { train: entries, valid: [], test: [] }
+  const files: Conversion['files'] = []
+  for (const part of ['train', 'valid', 'test'] as const) {
+    if (part !== 'train' && parts[part].length === 0) continue
+    const file = part === 'train' ? output : output.replace(/(\.json)?$/i, `.${part}.json`)
+    const items = (parts[part] as typeof entries).map(({ item }) => item)
+    await writeJson(file, items)
+    files.push({ file, dialogs: items.length })
+  }
+  const items = entries.map(({ item }) => item)
+  const missing = [...new Set(entries.flatMap(({ audio }) => audio))].filter((path) => !existsSync(path))
+  return {
+    dialogs: items.length,
+    files,
+    withoutTarget: items.filter((item) => item.target_text === '').length,
+    withoutEmotions: items.filter((item) => item.emotion_sequence === undefined).length,
+    badItems: bad.count,
+    badItemErrors: bad.errors,
+    missingAudio: { count: missing.length, first: missing[0] ?? null },
+  }
+}

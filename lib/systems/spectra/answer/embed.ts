@@ -1,0 +1,93 @@
+import { misuse, requireOptions } from '../../../base/check.js'
+import type { Tensor } from '../../../tensor/index.js'
+import type { Tokenizer } from '../../../text/tokenizer.js'
+import { SpectraDialogText, type SpectraDialogTextOptions } from '../data/text.js'
+import {
+  Spectra,
+  type SpectraClassificationOutput,
+  SpectraForPreTraining,
+  SpectraForSequenceClassification,
+  type SpectraInputs,
+  type SpectraOutput,
+  type SpectraPrediction,
+} from '../network/network.js'
+import { readTurns, type SpectraTurn, type SpectraTurnOptions, type TurnReading } from './turns.js'
+
+export type AnySpectra = Spectra | SpectraForPreTraining | SpectraForSequenceClassification
+
+export interface EmbedTurnsOptions extends SpectraTurnOptions, SpectraDialogTextOptions {
+  tokenizer: Tokenizer
+}
+
+/**
+ * What SPECTRA makes of each turn: its first state after fusion, of `<s>`, on which its heads stand, [hiddenSize]. Of a
+ * clip in several windows, the mean. A turn with history, or with history audio, is read after it. The network is in
+ * evaluation mode meanwhile; a turn's answer does not depend on the other turns.
+ * @throws ConfigError for wrong arguments; DataError for audio that cannot be read
+ */
+export async function embedTurns(
+  model: AnySpectra,
+  turns: readonly SpectraTurn[],
+  options: EmbedTurnsOptions,
+): Promise<Float32Array[]> {
+  requireSpectra('embedTurns', model)
+  requireOptions('embedTurns', options, ['tokenizer', 'batchSize', 'longAudio', 'lowercase', 'maxContext'])
+  const { batchSize, longAudio, ...text } = options
+  return embedded('embedTurns', model, turns, readingOf(model, text), {
+    ...(batchSize !== undefined && { batchSize }),
+    ...(longAudio !== undefined && { longAudio }),
+  })
+}
+
+/** As a network that was only pre-trained reads turns. */
+export function readingOf(
+  model: AnySpectra,
+  { tokenizer, ...text }: SpectraDialogTextOptions & { tokenizer: Tokenizer },
+) {
+  const { maxAudioLength, maxTextLength, compat } = model.config
+  return {
+    text: new SpectraDialogText(tokenizer, text),
+    ...{ history: undefined, historyAudio: undefined, turnIds: true },
+    ...{ maxAudioLength, maxTextLength, compat },
+  } satisfies TurnReading
+}
+
+export async function embedded(
+  where: string,
+  model: AnySpectra,
+  turns: readonly SpectraTurn[],
+  reading: TurnReading,
+  options: SpectraTurnOptions,
+): Promise<Float32Array[]> {
+  const results = await readTurns(where, model, turns, reading, options, async (batch) => {
+    const { lastHiddenState } = await statesOf(model, batch)
+    return rowsOf(lastHiddenState.select(1, 0))
+  })
+  return results.map((windows) => meanOf(windows.map(({ said }) => said)))
+}
+
+const statesOf = (
+  model: AnySpectra,
+  inputs: SpectraInputs,
+): Promise<SpectraOutput | SpectraPrediction | SpectraClassificationOutput> =>
+  model instanceof SpectraForPreTraining ? model.predict(inputs) : model.forward(inputs)
+
+/** The rows of [rows, values] as numbers. */
+export async function rowsOf(values: Tensor): Promise<Float32Array[]> {
+  const width = values.size(1)
+  const flat = (await values.to({ dtype: 'float32', device: 'cpu' }).data()) as Float32Array
+  return Array.from({ length: values.size(0) }, (_, i) => flat.slice(i * width, (i + 1) * width))
+}
+
+/** The mean of lists of numbers; of one list, itself. */
+export function meanOf(lists: readonly Float32Array[]): Float32Array {
+  const [first] = lists as [Float32Array]
+  return lists.length === 1
+    ? first
+    : first.map((_, i) => lists.reduce((sum, list) => sum + (list[i] as number), 0) / lists.length)
+}
+
+export function requireSpectra(where: string, model: unknown): void {
+  const known = [Spectra, SpectraForPreTraining, SpectraForSequenceClassification].some((kind) => model instanceof kind)
+  if (!known) throw misuse(where, 'model', 'a Spectra', model)
+}

@@ -1,0 +1,175 @@
+import { clipWindows, LONG_AUDIO, type LongAudio, SPEECH_RATE } from '../../../audio/clip.js'
+import { misuse, requireObject, requireOneOf, requireOptions, requireWhole } from '../../../base/check.js'
+import { evaluate } from '../../../kit/evaluate.js'
+import type { Module } from '../../../nn/index.js'
+import { scope, type Tensor } from '../../../tensor/index.js'
+import { type SpectraBatch, spectraCollate } from '../data/collate.js'
+import type { SpectraSample } from '../data/sample.js'
+import type { SpectraDialogText, SpectraTurnText } from '../data/text.js'
+import { type SpectraTurnAudio, samplesOfTurn } from './turn-audio.js'
+
+/** A turn of a dialog: what was said, how it sounds, and what was said before. */
+export interface SpectraTurn {
+  /** A text, whose words stand between blanks, or its words. */
+  text: SpectraTurnText
+  /** Left out or null where nobody is heard. */
+  audio?: SpectraTurnAudio
+  /** The texts of the turns before, oldest first. */
+  history?: readonly SpectraTurnText[]
+  /** The speech of the turn before. */
+  historyAudio?: SpectraTurnAudio
+}
+
+export interface SpectraTurnOptions {
+  /** Turns, or windows of long ones, that the network reads at once; they are batched by their length. Default 8. */
+  batchSize?: number
+  /**
+   * Audio that is longer than the network hears at once (10 s): `'windows'` (default) reads windows, which overlap by half
+   * or more, each with the whole text, and averages what is said of them; `'cut'` hears the beginning, as training does;
+   * `'error'` refuses it. Of the turn before only the beginning is ever heard.
+   */
+  longAudio?: LongAudio
+}
+
+/** How a network was taught to read turns. */
+export interface TurnReading {
+  text: SpectraDialogText
+  /** Whether texts are written as dialogs with turns before; undefined: as each turn has them. */
+  history: boolean | undefined
+  historyAudio: boolean | undefined
+  turnIds: boolean
+  maxAudioLength: number
+  maxTextLength: number
+  compat: 'published' | undefined
+}
+
+/** What was heard at once, in seconds of the clip. */
+export interface SpectraWindow {
+  start: number
+  end: number
+}
+
+/** One row of a batch. */
+export interface TurnRow {
+  turn: number
+  window: SpectraWindow
+  /** Of the whole clip. */
+  seconds: number
+  /** Samples of the clip of the turn before. */
+  historySamples: number
+  inputIds: readonly number[]
+  turnIds: readonly number[] | undefined
+}
+
+interface HeardRow extends TurnRow {
+  clip: Tensor | null
+  historyClip: Tensor | null | undefined
+}
+
+/** Reads turns and runs a network on them, in batches of like length. What it says of each row, turn by turn. */
+export async function readTurns<T>(
+  where: string,
+  model: Module,
+  turns: readonly SpectraTurn[],
+  reading: TurnReading,
+  options: SpectraTurnOptions,
+  run: (batch: Omit<SpectraBatch, 'labels'>, rows: readonly TurnRow[]) => Promise<T[]>,
+): Promise<{ row: TurnRow; said: T }[][]> {
+  if (!Array.isArray(turns)) throw misuse(where, 'turns', 'a list of turns', turns)
+  requireOptions(where, options, ['batchSize', 'longAudio'])
+  const { batchSize = 8, longAudio = 'windows' } = options
+  requireWhole(where, 'batchSize', batchSize, 1)
+  requireOneOf(where, 'longAudio', longAudio, LONG_AUDIO)
+  return scope(async () => {
+    const rows = (await Promise.all(turns.map((turn, i) => rowsOf(where, turn, i, reading, longAudio)))).flat()
+    const results: { row: TurnRow; said: T }[][] = turns.map(() => [])
+    const batches = [...batchesOf(rows, batchSize)]
+    const { predictions } = await evaluate(model, batches, {
+      predict: async (batch: readonly HeardRow[]) => run(await collated(model, batch, reading), batch),
+    })
+    const said = new Map(batches.flat().map((row, i) => [row, predictions[i] as T]))
+    // The clips end with the scope.
+    for (const heard of rows) {
+      const { clip: _, historyClip: __, ...row } = heard
+      results[row.turn]!.push({ row, said: said.get(heard) as T })
+    }
+    return results
+  })
+}
+
+async function rowsOf(
+  where: string,
+  turn: SpectraTurn,
+  index: number,
+  reading: TurnReading,
+  longAudio: LongAudio,
+): Promise<HeardRow[]> {
+  const place = `${where}: turn ${index}`
+  requireObject(where, `turns[${index}]`, turn)
+  const { text, audio, history, historyAudio } = turn
+  if (history !== undefined && !Array.isArray(history))
+    throw misuse(where, `turns[${index}].history`, 'a list', history)
+  if (reading.history === false && history !== undefined && history.length > 0) {
+    throw misuse(where, `turns[${index}].history`, 'left out: the network was trained without turns before', history)
+  }
+  if (reading.historyAudio === false && historyAudio) {
+    throw misuse(where, `turns[${index}].historyAudio`, 'left out: the network was trained without it', '…')
+  }
+  const dialog = reading.history ?? (history !== undefined || historyAudio !== undefined)
+  const hears = reading.historyAudio ?? dialog
+  const encoded = dialog ? reading.text.dialog(history ?? [], text) : reading.text.utterance(text)
+  const longest = reading.maxAudioLength
+  const most = longAudio === 'error' ? longest : undefined
+  const [clip, before] = await Promise.all([
+    samplesOfTurn(place, audio, { most, what: 'its audio' }),
+    samplesOfTurn(place, historyAudio, { most, what: 'its history audio' }),
+  ])
+  const samples = clip?.size(0) ?? 0
+  const windows = clipWindows(samples, longest, 'half').slice(0, longAudio === 'windows' ? undefined : 1)
+  return windows.map(({ from, to }) => ({
+    turn: index,
+    seconds: samples / SPEECH_RATE,
+    historySamples: hears ? (before?.size(0) ?? 0) : 0,
+    window: { start: from / SPEECH_RATE, end: to / SPEECH_RATE },
+    inputIds: encoded.inputIds,
+    turnIds: 'turnIds' in encoded ? encoded.turnIds : undefined,
+    clip: clip === null ? null : clip.narrow(0, from, to - from),
+    historyClip: hears ? before : undefined,
+  }))
+}
+
+/** Rows with as many clips together, those of like length next to each other. */
+function* batchesOf(rows: readonly HeardRow[], size: number): Generator<HeardRow[]> {
+  const kind = (row: HeardRow) => Number(row.historyClip !== undefined) + 2 * Number(row.turnIds !== undefined)
+  const length = (row: HeardRow) => Math.max(row.clip?.size(0) ?? 0, row.historySamples)
+  const sorted = [...rows].sort(
+    (a, b) => kind(a) - kind(b) || length(a) - length(b) || a.inputIds.length - b.inputIds.length,
+  )
+  for (let i = 0; i < sorted.length; ) {
+    const like = sorted.slice(i, i + size).filter((row) => kind(row) === kind(sorted[i]!))
+    yield like
+    i += like.length
+  }
+}
+
+async function collated(
+  model: Module,
+  rows: readonly HeardRow[],
+  { turnIds, maxAudioLength, maxTextLength, compat }: TurnReading,
+): Promise<Omit<SpectraBatch, 'labels'>> {
+  const samples = rows.map((row): SpectraSample => {
+    return {
+      audio: row.clip,
+      inputIds: row.inputIds,
+      ...(row.turnIds && { turnIds: row.turnIds }),
+      ...(row.historyClip !== undefined && { historyAudio: row.historyClip }),
+      label: 0,
+      source: `turn ${row.turn}`,
+    }
+  })
+  const limits = { maxAudioLength, maxTextLength, turnIds, emptyAudio: 'allow', ...(compat && { compat }) } as const
+  const { labels: _, audiosPerText, ...tensors } = await spectraCollate({ kind: 'classification' }, limits)(samples)
+  const device = model.parameters()[0]?.device ?? 'cpu'
+  const moved = Object.entries(tensors).map(([name, value]: [string, Tensor]) => [name, value.to({ device })])
+  return { ...(Object.fromEntries(moved) as typeof tensors), audiosPerText }
+}

@@ -1,0 +1,164 @@
+import { defined } from '../../../base/check.js'
+import { ConfigError } from '../../../base/errors.js'
+import { requireForm } from '../../../base/form.js'
+import { flagOf } from '../../../kit/options.js'
+import { metricsTable } from '../../../kit/recipe.js'
+import type { Device } from '../../../tensor/index.js'
+import type { OpenSpectraDataOptions, SpectraData } from '../data/open.js'
+import { isPublishedTask, publishedSpectraTask, type SpectraTask, spectraTask } from '../evaluation/task.js'
+import { readSpectraConfig } from '../network/config.js'
+import { SpectraForSequenceClassification } from '../network/network.js'
+import type { SpectraLayout } from '../published/layouts.js'
+import type { FinetuneSpectraOptions, SpectraResults } from '../training/train.js'
+import type { SpectraArguments } from './arguments.js'
+
+/** The task that a command line names. @throws ConfigError where it is none of the four and its kind is not said */
+export function spectraTaskOfArguments(options: SpectraArguments): SpectraTask {
+  requireForm('spectraTaskOfArguments', 'options', options, { 'task?': 'string' })
+  const { task, kind, labels, keyMetric } = options
+  if (task === undefined)
+    throw new ConfigError('Say what to learn: --task mosi, mosei, iemocap, mintrec or a name', { argument: 'task' })
+  if (isPublishedTask(task)) return publishedSpectraTask(task)
+  const known = kind ?? (labels === undefined ? undefined : 'classification')
+  if (known === undefined) return publishedSpectraTask(task) // which names the nearest
+  return spectraTask({
+    name: task,
+    kind: known,
+    ...(labels && { labels }),
+    ...(keyMetric !== undefined && { keyMetric }),
+  })
+}
+
+/** What `openSpectraData` is given by a command line: its path and its options. */
+export function spectraDataOfArguments(options: SpectraArguments): [path: string, options: OpenSpectraDataOptions] {
+  requireForm('spectraDataOfArguments', 'options', options, 'object')
+  const {
+    data,
+    tokenizer = options.model ?? options.textModel,
+    layout,
+    onBadRecord,
+    testSpeakers,
+    validSpeakers,
+    seed,
+    maxAudioLength,
+  } = options
+  if (data === undefined) throw new ConfigError('Say where the data is: --data DIR or FILE.jsonl', { argument: 'data' })
+  return [
+    data,
+    {
+      task: spectraTaskOfArguments(options),
+      ...(tokenizer !== undefined && { tokenizer }),
+      ...(layout !== undefined && { layout: layout as SpectraLayout }),
+      ...(onBadRecord !== undefined && { onBadRecord }),
+      ...(seed !== undefined && { seed }),
+      ...(maxAudioLength !== undefined && { maxAudioLength }),
+      speakers: { ...(testSpeakers && { test: testSpeakers }), ...(validSpeakers && { valid: validSpeakers }) },
+    },
+  ]
+}
+
+/** What `finetuneSpectra` is given by a command line, beside model and data. */
+export function spectraFinetuningOfArguments(
+  options: SpectraArguments,
+): Pick<
+  FinetuneSpectraOptions<never>,
+  'outputDir' | 'preset' | 'compat' | 'args' | 'maxAudioLength' | 'maxTextLength'
+> {
+  requireForm('spectraFinetuningOfArguments', 'options', options, { 'task?': 'string', 'device?': 'string' })
+  const { output, compat, maxAudioLength, maxTextLength, fp16, bf16, gradientCheckpointing, progress, device } = options
+  const { epochs, batchSize, accumulation, learningRate, warmup, weightDecay, maxGradNorm, patience, seed } = options
+  const { historyAudio, turnIds } = options
+  const preset = { epochs, batchSize, accumulation, learningRate, warmup, weightDecay, maxGradNorm, patience, seed }
+  return {
+    outputDir: output ?? `spectra-${options.task}`,
+    preset: defined({ ...preset, historyAudio, turnIds }),
+    ...(compat && { compat }),
+    ...(maxAudioLength !== undefined && { maxAudioLength }),
+    ...(maxTextLength !== undefined && { maxTextLength }),
+    args: defined({
+      // As the original: mixed precision is for CUDA.
+      fp16: fp16 && device?.startsWith('cuda') ? true : undefined,
+      bf16,
+      gradientCheckpointing,
+      progress,
+    }),
+  }
+}
+
+/** Options of the other commands, and of the original, that fine-tuning has no use for. */
+const NOT_HERE: Partial<Record<keyof SpectraArguments, string>> = {
+  datasetConfig: 'slots are for voxtorch spectra track',
+  transcripts: 'transcripts are for voxtorch spectra pretrain',
+  numTurns: 'a turn is read after as many as its data gives it, at most ten',
+  saveEpochs: 'each epoch is saved, and the best one kept',
+  lossScale: 'the scale is found while training',
+}
+
+/**
+ * What a command line says that has no effect on fine-tuning, with the reason: tell the user.
+ * @throws ConfigError where it asks for something else than fine-tuning
+ */
+export function unusedSpectraArguments(options: SpectraArguments): { flag: string; reason: string }[] {
+  requireForm('unusedSpectraArguments', 'options', options, { 'device?': 'string' })
+  const { mode = 'finetune', fp16, device } = options
+  if (mode !== 'finetune') {
+    const verb = { pretrain: 'pretrain', dst: 'track' }[mode]
+    throw new ConfigError(`--mode ${mode} is what voxtorch spectra ${verb} does`, { argument: 'mode' })
+  }
+  const found = Object.entries(NOT_HERE).filter(([name]) => Object.hasOwn(options, name))
+  const unused = found.map(([name, reason]) => ({ flag: flagOf(name), reason }))
+  return fp16 && !device?.startsWith('cuda')
+    ? [...unused, { flag: '--fp16', reason: 'it is for CUDA: say --device cuda' }]
+    : unused
+}
+
+/**
+ * The network that a command line names, with as many outputs as the task has: a pre-trained or fine-tuned one
+ * (`--model DIR`), one that begins with a RoBERTa and a WavLM (`--text-model DIR --audio-model DIR`), or a new one
+ * (`--config`).
+ * @throws CheckpointError, ConfigError as `SpectraForSequenceClassification`
+ */
+export async function spectraOfArguments(
+  options: SpectraArguments,
+  data: Pick<SpectraData, 'task' | 'tokenizer'>,
+): Promise<SpectraForSequenceClassification> {
+  requireForm('spectraOfArguments', 'options', options, 'object')
+  requireForm('spectraOfArguments', 'data', data, { task: { numLabels: 'number' } })
+  const { model, textModel, audioModel, compat, numFusedLayers, device } = options
+  const factory = device === undefined ? {} : { device: device as Device }
+  const config = {
+    numLabels: data.task.numLabels,
+    ...(compat && { compat }),
+    ...(numFusedLayers !== undefined && { numFusedLayers }),
+  }
+  if ((textModel === undefined) !== (audioModel === undefined) || (model !== undefined && textModel !== undefined)) {
+    throw new ConfigError('Give --model, or --text-model together with --audio-model', { argument: 'model' })
+  }
+  const from = model ?? (textModel !== undefined && { text: textModel, audio: audioModel as string })
+  if (from) return SpectraForSequenceClassification.fromPretrained(from, { config, freshHeads: true, ...factory })
+  const size = await readSpectraConfig(options.config ?? 'base', data.tokenizer)
+  return SpectraForSequenceClassification.fromConfig({ ...size, ...config }, factory)
+}
+
+const RESULTS = {
+  task: 'string',
+  keyMetric: 'string',
+  valid: 'object',
+  'test?': 'object',
+  samples: 'object',
+  cut: 'object',
+  notes: ['string'],
+} as const
+
+/** Results as text. */
+export function spectraReport(results: SpectraResults): string {
+  requireForm('spectraReport', 'results', results, RESULTS)
+  const { task, keyMetric, bestStep, samples, cut, notes } = results
+  const { train, valid: validation, test: tests } = samples
+  const lost = `${cut.audio} clips, ${cut.historyAudio} clips of turns before and ${cut.text} texts were cut`
+  return [
+    ...notes,
+    `${task}: ${train} samples to learn from, ${validation} to choose by, ${tests} to test on; best at step ${bestStep}; ${lost}`,
+    metricsTable(results, keyMetric),
+  ].join('\n')
+}

@@ -1,0 +1,214 @@
+import { SPEECH_RATE } from '../../../audio/clip.js'
+import { misuse, requireObject, requireOneOf, requireOptions, requireWhole } from '../../../base/check.js'
+import { DataError } from '../../../base/errors.js'
+import { requireForm } from '../../../base/form.js'
+import { lengthMask, lengthsTensor, padClips, padTokens } from '../../../kit/pad.js'
+import { labelTensor } from '../../../kit/task.js'
+import { noGrad, scope, Tensor } from '../../../tensor/index.js'
+import type { SpectraTask } from '../evaluation/task.js'
+import type { SpectraAudio, SpectraSample } from './sample.js'
+
+/** 10 s of 16 kHz: as much of a clip as SPECTRA hears. */
+export const SPECTRA_AUDIO_LENGTH = 10 * SPEECH_RATE
+export const SPECTRA_TEXT_LENGTH = 512
+
+export interface SpectraCollateOptions {
+  /** Default true: clips of the turn before are heard where samples have them. */
+  historyAudio?: boolean
+  /** Default true: token types tell turns where samples have turn ids. */
+  turnIds?: boolean
+  /** Longest text in tokens; of a longer one the first token and the last ones stay. Default 512. */
+  maxTextLength?: number
+  /** Longest clip in samples; of a longer one the beginning stays. Default 160000. */
+  maxAudioLength?: number
+  /**
+   * 'published' pads every clip to `maxAudioLength` and rounds audio and numeric labels to float16, as the original does.
+   * Default: clips are padded to the longest of the batch.
+   */
+  compat?: 'published'
+  /** What a current turn without speech (audio null) does: an error (default), or a row of zeros of length 0. */
+  emptyAudio?: 'refuse' | 'allow'
+}
+
+/** A batch as the networks of SPECTRA read it. B samples; R = B rows of audio, or 2 B with clips of the turn before. */
+export interface SpectraBatch {
+  /** int64 [B, L] */
+  inputIds: Tensor
+  /** bool [B, L] */
+  attentionMask: Tensor
+  /** int64 [B, L], 0 for earlier turns and padding, 1 for the current one; left out where the task knows no turns. */
+  tokenTypeIds?: Tensor
+  /** float32 [R, S]; of each sample the clip of the turn before, then that of the current turn. */
+  inputValues: Tensor
+  /** int64 [R]: samples that are no padding; 0 where there is no speech. */
+  audioLengths: Tensor
+  audiosPerText: 1 | 2
+  /** float32 [B] for a regression, int64 [B] for classes. */
+  labels: Tensor
+}
+
+/** How many different samples lost something, by where they come from. */
+export interface SpectraCuts {
+  readonly audio: number
+  readonly historyAudio: number
+  readonly text: number
+}
+
+export interface SpectraCollator {
+  (samples: readonly SpectraSample[]): Promise<SpectraBatch>
+  /** What was cut so far. */
+  readonly cuts: SpectraCuts
+}
+
+// Below this, a stack of eight convolutions has no frame: what is shorter is padded.
+const LEAST_SAMPLES = 1680
+
+/**
+ * Makes batches of SPECTRA's samples. Texts are padded with 0, which the mask hides.
+ *
+ * The collator throws DataError naming the sample: for audio with NaN or infinities, of another shape or dtype; for empty
+ * audio unless it is allowed; where only some samples of a batch have history audio or turn ids.
+ */
+export function spectraCollate(task: Pick<SpectraTask, 'kind'>, options: SpectraCollateOptions = {}): SpectraCollator {
+  const where = 'spectraCollate'
+  requireObject(where, 'task', task)
+  requireOptions(where, options, ['historyAudio', 'turnIds', 'maxTextLength', 'maxAudioLength', 'compat', 'emptyAudio'])
+  const {
+    historyAudio = true,
+    turnIds = true,
+    maxTextLength = SPECTRA_TEXT_LENGTH,
+    maxAudioLength = SPECTRA_AUDIO_LENGTH,
+    compat,
+    emptyAudio = 'refuse',
+  } = options
+  for (const [name, value] of Object.entries({ historyAudio, turnIds })) {
+    if (typeof value !== 'boolean') throw misuse(where, name, 'a boolean', value)
+  }
+  requireWhole(where, 'maxTextLength', maxTextLength, 2)
+  requireWhole(where, 'maxAudioLength', maxAudioLength, LEAST_SAMPLES)
+  if (compat !== undefined) requireOneOf(where, 'compat', compat, ['published'])
+  requireOneOf(where, 'emptyAudio', emptyAudio, ['refuse', 'allow'])
+  const cut = { audio: new Set<string>(), historyAudio: new Set<string>(), text: new Set<string>() }
+  const published = compat === 'published'
+
+  const collate = (samples: readonly SpectraSample[]): Promise<SpectraBatch> =>
+    scope(async (): Promise<SpectraBatch> => {
+      if (!Array.isArray(samples) || samples.length === 0) {
+        throw misuse(where, 'samples', 'an array with at least one sample', samples)
+      }
+      requireForm(where, 'samples', samples, [{ inputIds: 'list', source: 'string' }])
+      const hearsHistory = historyAudio && inAllOrNone(samples, 'historyAudio')
+      const knowsTurns = turnIds && inAllOrNone(samples, 'turnIds')
+      for (const { inputIds, source } of samples) if (inputIds.length > maxTextLength) cut.text.add(source)
+      const audio = await noGrad(() =>
+        audioRows(samples, { hearsHistory, maxAudioLength, published, refuse: emptyAudio === 'refuse', cut }),
+      )
+      return {
+        ...textRows(samples, maxTextLength, knowsTurns),
+        ...audio,
+        audiosPerText: hearsHistory ? 2 : 1,
+        labels: labelsOf(samples, task, published),
+      }
+    })
+  const cuts = {
+    get audio() {
+      return cut.audio.size
+    },
+    get historyAudio() {
+      return cut.historyAudio.size
+    },
+    get text() {
+      return cut.text.size
+    },
+  }
+  return Object.assign(collate, { cuts })
+}
+
+function inAllOrNone(samples: readonly SpectraSample[], field: 'historyAudio' | 'turnIds'): boolean {
+  const has = samples[0]![field] !== undefined
+  const odd = samples.find((sample) => (sample[field] !== undefined) !== has)
+  if (odd === undefined) return has
+  throw new DataError(
+    `${odd.source} ${has ? 'lacks' : 'has'} ${field}, unlike ${samples[0]!.source} in the same batch: give it to all or none`,
+    { field },
+  )
+}
+
+/** The first token and the last ones. */
+export function cutText(ids: readonly number[], length: number): readonly number[] {
+  return ids.length <= length ? ids : [ids[0]!, ...ids.slice(ids.length - (length - 1))]
+}
+
+function textRows(samples: readonly SpectraSample[], longest: number, knowsTurns: boolean) {
+  const rows = samples.map(({ inputIds }) => cutText(inputIds, longest))
+  const lengths = rows.map((row) => row.length)
+  return {
+    inputIds: padTokens(rows),
+    attentionMask: lengthMask(lengths, Math.max(...lengths)),
+    ...(knowsTurns && {
+      tokenTypeIds: padTokens(
+        samples.map((sample) => cutText(sample.turnIds!, longest)),
+        { length: Math.max(...lengths) },
+      ),
+    }),
+  }
+}
+
+interface AudioSettings {
+  hearsHistory: boolean
+  maxAudioLength: number
+  published: boolean
+  refuse: boolean
+  cut: { audio: Set<string>; historyAudio: Set<string> }
+}
+
+async function audioRows(samples: readonly SpectraSample[], settings: AudioSettings) {
+  const { hearsHistory, maxAudioLength, published, refuse, cut } = settings
+  const clips: { wave: Tensor | null; source: string; field: 'audio' | 'historyAudio' }[] = []
+  for (const { audio, historyAudio, source } of samples) {
+    if (hearsHistory) {
+      const wave = await waveOf(historyAudio!, source, 'history audio')
+      clips.push({ wave, source, field: 'historyAudio' })
+    }
+    const wave = await waveOf(audio, source, 'audio')
+    if (wave === null && refuse) {
+      throw new DataError(`${source}: its audio is empty; emptyAudio: 'allow' takes turns without speech`, { source })
+    }
+    clips.push({ wave, source, field: 'audio' })
+  }
+  const lengths = clips.map(({ wave }) => Math.min(wave?.size(0) ?? 0, maxAudioLength))
+  const width = published ? maxAudioLength : Math.max(LEAST_SAMPLES, ...lengths)
+  for (const [row, { wave, source, field }] of clips.entries()) {
+    if (wave !== null && wave.size(0) > lengths[row]!) cut[field].add(source)
+  }
+  let { inputValues } = padClips(
+    clips.map(({ wave }) => wave),
+    { length: width, device: 'cpu' },
+  )
+  if (!inputValues.isfinite().all().item()) {
+    const row = clips.findIndex((_, i) => !inputValues.select(0, i).isfinite().all().item())
+    const { source, field } = clips[row]!
+    throw new DataError(`${source}: its ${field === 'audio' ? 'audio' : 'history audio'} holds NaN or infinities`, {
+      source,
+    })
+  }
+  if (published) inputValues = inputValues.to({ dtype: 'float16' }).to({ dtype: 'float32' })
+  return { inputValues, audioLengths: lengthsTensor(lengths) }
+}
+
+async function waveOf(audio: SpectraAudio, source: string, what: string): Promise<Tensor | null> {
+  if (audio === null) return null
+  const wave = audio instanceof Tensor ? audio : await audio.read()
+  if (wave.ndim !== 1 || !/^b?float/.test(wave.dtype)) {
+    throw new DataError(`${source}: its ${what} is ${wave.dtype} [${wave.shape}], expected floats [samples]`, {
+      source,
+    })
+  }
+  return wave.size(0) === 0 ? null : wave
+}
+
+function labelsOf(samples: readonly SpectraSample[], task: Pick<SpectraTask, 'kind'>, published: boolean): Tensor {
+  const labels = samples.map(({ label }) => label)
+  const values = labelTensor(task, labels)
+  return published && task.kind === 'regression' ? values.to({ dtype: 'float16' }).to({ dtype: 'float32' }) : values
+}

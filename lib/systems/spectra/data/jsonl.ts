@@ -1,0 +1,173 @@
+import { dirname } from 'node:path'
+import { SPEECH_RATE } from '../../../audio/clip.js'
+import {
+  misuse,
+  requireObject,
+  requireOneOf,
+  requireOptions,
+  requireString,
+  requireWhole,
+} from '../../../base/check.js'
+import { DataError } from '../../../base/errors.js'
+import { type JsonlDataset, jsonlDataset } from '../../../data/jsonl-dataset.js'
+import { ClipReader } from '../../../kit/clip.js'
+import { BadRecords, type OnBadRecord } from '../../../kit/records.js'
+import { completeTask, labelNumber } from '../../../kit/task.js'
+import { scope, type Tensor } from '../../../tensor/index.js'
+import type { Tokenizer } from '../../../text/tokenizer.js'
+import type { SpectraTask } from '../evaluation/task.js'
+import { SPECTRA_AUDIO_LENGTH } from './collate.js'
+import { type CheckedRecord, type Clip, checkRecord } from './record.js'
+import type { SpectraAudio, SpectraSample } from './sample.js'
+import { SpectraDialogText, type SpectraDialogTextOptions } from './text.js'
+
+// More than is heard, so that cutting shows, and so that the resampler's edge lies behind it.
+const MARGIN_SECONDS = 0.1
+
+export interface ReadSpectraJsonlOptions extends SpectraDialogTextOptions {
+  task: SpectraTask
+  tokenizer: Tokenizer
+  /** What a bad record does: 'stop' (default) throws; 'skip' leaves it out and counts it. */
+  onBadRecord?: OnBadRecord
+  /** 'memory' (default) holds all clips; 'file' reads each when a batch needs it, and finds only then that one is broken. */
+  audio?: 'memory' | 'file'
+  /** Longest clip in samples. Default 160000. */
+  maxAudioLength?: number
+  /** What another sampling rate or several channels do: they are converted (default), or make a bad record. */
+  otherAudio?: 'convert' | 'refuse'
+  /**
+   * Whether turns before the current one are read, their text and the clip of the last. Default: if any record has them;
+   * records without then have none.
+   */
+  history?: boolean
+}
+
+/** A sample with what its record says of it. */
+export interface SpectraJsonlSample extends SpectraSample {
+  readonly speaker: string | undefined
+  readonly split: 'train' | 'valid' | 'test' | undefined
+}
+
+export interface SpectraJsonlData {
+  samples: SpectraJsonlSample[]
+  /** The task, with its classes: those given, or those that occur, sorted. */
+  task: SpectraTask
+  /** Whether samples have turn ids and history audio. */
+  history: boolean
+  /** Records left out by `onBadRecord: 'skip'`, and the errors of the first hundred. */
+  badRecords: number
+  badRecordErrors: DataError[]
+}
+
+/**
+ * Reads data of one's own: a file of one JSON record per line (see {@link SpectraJsonlRecord}) with sound files in any format that
+ * `readAudio` knows, for one of the four tasks or a task of one's own. All records are checked at once.
+ *
+ * Waveforms are tensors of the current scope, float32 [samples] of 16 kHz.
+ *
+ * @throws DataError with `file` and `line` for a bad record: no JSON, an unknown or missing field, a label that is none of
+ * the task's, a sound file that is missing, broken, empty or holds NaN
+ */
+export async function readSpectraJsonl(file: string, options: ReadSpectraJsonlOptions): Promise<SpectraJsonlData> {
+  const where = 'readSpectraJsonl'
+  requireString(where, 'file', file)
+  requireOptions(where, options, [
+    'task',
+    'tokenizer',
+    'onBadRecord',
+    'audio',
+    'maxAudioLength',
+    'otherAudio',
+    'history',
+    'lowercase',
+    'maxContext',
+  ])
+  const { task, tokenizer, onBadRecord = 'stop', audio = 'memory', otherAudio = 'convert' } = options
+  const { maxAudioLength = SPECTRA_AUDIO_LENGTH, history, lowercase, maxContext } = options
+  requireObject(where, 'task', task)
+  requireObject(where, 'tokenizer', tokenizer)
+  requireOneOf(where, 'onBadRecord', onBadRecord, ['stop', 'skip'])
+  requireOneOf(where, 'audio', audio, ['memory', 'file'])
+  requireOneOf(where, 'otherAudio', otherAudio, ['convert', 'refuse'])
+  requireWhole(where, 'maxAudioLength', maxAudioLength, 1)
+  if (history !== undefined && typeof history !== 'boolean') throw misuse(where, 'history', 'a boolean', history)
+  const text = new SpectraDialogText(tokenizer, {
+    ...(lowercase !== undefined && { lowercase }),
+    ...(maxContext !== undefined && { maxContext }),
+  })
+  const lines = await jsonlDataset(file, { onBadRecord })
+  const bad = new BadRecords(onBadRecord)
+  bad.addAll(lines.badRecords, lines.badRecordErrors)
+  const records = await recordsOf(file, lines, bad)
+  const complete = completeTask(task, trainingLabels(records), file)
+  const context = history ?? records.some(({ record }) => record.history !== undefined || Boolean(record.historyAudio))
+  const maxSeconds = maxAudioLength / SPEECH_RATE + MARGIN_SECONDS
+  const reader = new ClipReader({ audioRoot: dirname(file), otherAudio, maxSeconds })
+  const clips = (clip: Clip, field: string, source: string) =>
+    audio === 'memory'
+      ? reader.read(clip, { field })
+      : { read: () => reader.read(clip, { record: source, field, fields: { source } }) }
+  const samples: SpectraJsonlSample[] = []
+  await scope(async () => {
+    // Several at once: readAudio waits for the disk and, for compressed files, for its threads.
+    for (let i = 0; i < records.length; i += 16) {
+      const some = records.slice(i, i + 16)
+      const results = await Promise.allSettled(
+        some.map((one) => sampleOf(one, { file, text, clips, context, task: complete })),
+      )
+      for (const [k, result] of results.entries()) {
+        if (result.status === 'fulfilled') samples.push(result.value)
+        else bad.add(result.reason, { file, line: some[k]!.line })
+      }
+    }
+    return samples.flatMap(({ audio, historyAudio }) => [audio, historyAudio])
+  })
+  if (samples.length === 0) throw new DataError(`${file} holds no usable record`, { file, badRecords: bad.count })
+  return { samples, task: complete, history: context, badRecords: bad.count, badRecordErrors: bad.errors }
+}
+
+interface Line {
+  record: CheckedRecord
+  line: number
+}
+
+async function recordsOf(file: string, lines: JsonlDataset<unknown>, bad: BadRecords): Promise<Line[]> {
+  const records: Line[] = []
+  for (let i = 0; i < lines.length; i += 1) {
+    const line = lines.index.lines[i]!
+    const value = await lines.get(i)
+    try {
+      records.push({ record: checkRecord(value), line })
+    } catch (error) {
+      bad.add(error, { file, line })
+    }
+  }
+  return records
+}
+
+/** The labels of the training records, or of all where none says that it is one. */
+function trainingLabels(lines: readonly Line[]): (number | string)[] {
+  const given = lines.filter(({ record }) => record.split === undefined || record.split === 'train')
+  return (given.length > 0 ? given : lines).map(({ record }) => record.label)
+}
+
+interface Making {
+  file: string
+  text: SpectraDialogText
+  clips: (clip: Clip, field: string, source: string) => SpectraAudio | Promise<Tensor>
+  context: boolean
+  task: SpectraTask
+}
+
+async function sampleOf(
+  { record, line }: Line,
+  { file, text, clips, context, task }: Making,
+): Promise<SpectraJsonlSample> {
+  const source = `${file}, line ${line}`
+  const label = labelNumber(record.label, task)
+  const audio = record.audio === null ? null : await clips(record.audio, 'audio', source)
+  const { speaker, split } = record
+  if (!context) return { audio, inputIds: text.utterance(record.text).inputIds, label, source, speaker, split }
+  const historyAudio = record.historyAudio ? await clips(record.historyAudio, 'historyAudio', source) : null
+  return { audio, ...text.dialog(record.history ?? [], record.text), historyAudio, label, source, speaker, split }
+}

@@ -1,0 +1,84 @@
+import { requireString } from '../../../base/check.js'
+import { ConfigError } from '../../../base/errors.js'
+import { requireForm } from '../../../base/form.js'
+import { nearest } from '../../../base/words.js'
+import { type Task, type TaskOptions, taskOf } from '../../../kit/task.js'
+import { SPECTRA_RECIPE, type SpectraPreset } from '../training/recipe.js'
+
+/** The four tasks on which SPECTRA was fine-tuned and for which its authors publish data. */
+export type SpectraTaskName = 'mosi' | 'mosei' | 'iemocap' | 'mintrec'
+
+/** What a fine-tuned SPECTRA says about a turn: one number, or one of several classes. */
+export interface SpectraTask extends Task<SpectraTaskKind> {
+  /** The accuracy that the published early stopping watches. */
+  readonly accuracyMetric?: string
+}
+
+const KINDS = ['regression', 'classification'] as const
+type SpectraTaskKind = (typeof KINDS)[number]
+
+/** MOSI and MOSEI: sentiment in [-3, 3]. IEMOCAP: six emotions in dialogs. MIntRec: twenty intents, 0 to 10 of them emotions. */
+export const SPECTRA_TASKS: Readonly<Record<SpectraTaskName, SpectraTask & { readonly preset: SpectraPreset }>> = {
+  mosi: {
+    name: 'mosi',
+    kind: 'regression',
+    numLabels: 1,
+    keyMetric: 'accA2Non0',
+    accuracyMetric: 'accA7',
+    preset: SPECTRA_RECIPE,
+  },
+  mosei: {
+    name: 'mosei',
+    kind: 'regression',
+    numLabels: 1,
+    keyMetric: 'accA2Non0',
+    accuracyMetric: 'accA7',
+    preset: SPECTRA_RECIPE,
+  },
+  iemocap: {
+    name: 'iemocap',
+    kind: 'classification',
+    numLabels: 6,
+    keyMetric: 'accuracy',
+    accuracyMetric: 'accuracy',
+    preset: { ...SPECTRA_RECIPE, historyAudio: true, turnIds: true },
+  },
+  mintrec: {
+    name: 'mintrec',
+    kind: 'classification',
+    numLabels: 20,
+    keyMetric: 'acc20',
+    accuracyMetric: 'acc20',
+    preset: SPECTRA_RECIPE,
+  },
+}
+
+/** A task of one's own. */
+export type SpectraTaskOptions = TaskOptions<SpectraTaskKind>
+
+/** A task of the four by its name. @throws ConfigError naming the nearest */
+export function publishedSpectraTask(name: string): (typeof SPECTRA_TASKS)[SpectraTaskName] {
+  requireString('publishedSpectraTask', 'name', name)
+  if (isPublishedTask(name)) return SPECTRA_TASKS[name]
+  const near = nearest(name, Object.keys(SPECTRA_TASKS))
+  throw new ConfigError(
+    `SPECTRA has no published task ${JSON.stringify(name)}${near ? `; did you mean ${near}?` : ''} The four are ` +
+      `${Object.keys(SPECTRA_TASKS).join(', ')}; a task of your own says whether it is a regression or a classification`,
+    { argument: 'task', near },
+  )
+}
+
+export const isPublishedTask = (name: unknown): name is SpectraTaskName =>
+  typeof name === 'string' && Object.hasOwn(SPECTRA_TASKS, name)
+
+/** Checks a task of one's own; classes may still be unknown (`numLabels` 0) until the data is read. */
+export function spectraTask(options: SpectraTaskOptions): SpectraTask {
+  const task = taskOf('A task of SPECTRA', options, KINDS)
+  return task.kind === 'regression' ? task : { ...task, accuracyMetric: 'accuracy' }
+}
+
+/** The hyper-parameters of a task; those of the four tasks serve one's own too. */
+export function spectraPreset(task: Pick<SpectraTask, 'name'>): SpectraPreset {
+  requireForm('spectraPreset', 'task', task, { name: 'string' })
+  return isPublishedTask(task.name) ? SPECTRA_TASKS[task.name].preset : SPECTRA_RECIPE
+}

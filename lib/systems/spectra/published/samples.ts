@@ -1,0 +1,159 @@
+import { labelNumber } from '../../../kit/task.js'
+import type { Tensor } from '../../../tensor/index.js'
+import type { SpectraSample } from '../data/sample.js'
+import type { SpectraTask } from '../evaluation/task.js'
+import { formsOf, oneNumber, type Waveform, waveformOf, wholeNumbers } from './fields.js'
+import {
+  fault,
+  layoutOf,
+  type PublishedSample,
+  type RawFile,
+  rawFile,
+  type SpectraLayout,
+  withHistory,
+} from './layouts.js'
+
+/** A file's samples, and the layout that it was read by. */
+export interface PublishedFile {
+  layout: SpectraLayout
+  samples: SpectraSample[]
+}
+
+/**
+ * Turns what a pickle holds into samples. Waveforms stay the tensors that the pickle has; samples of layout B share those
+ * of their clips.
+ *
+ * @throws DataError naming the file and the sample
+ */
+export async function publishedSamples(
+  root: unknown,
+  file: string,
+  task: SpectraTask,
+  wanted: SpectraLayout | 'auto' = 'auto',
+): Promise<PublishedFile> {
+  const raw = rawFile(root, file)
+  const ids = await Promise.all(raw.samples.map((sample, i) => idsOf(sample[1], `${file}: sample ${i}`)))
+  const forms = raw.samples.map((sample, i) => formsOf(sample, ids[i]!))
+  const layout = layoutOf(raw, forms, file, wanted)
+  const reader = new Reader(raw, file, layout)
+  const samples: SpectraSample[] = []
+  for (const [i, fields] of raw.samples.entries()) {
+    const where = `${file}: sample ${i}`
+    const read = await reader.read(fields, ids[i]!, where)
+    checkLabel(read.label, task, where)
+    samples.push({ ...read, source: where })
+  }
+  return { layout, samples }
+}
+
+class Reader {
+  readonly #clips: (Waveform | null)[]
+
+  constructor(
+    { clips = [] }: RawFile,
+    readonly file: string,
+    readonly layout: SpectraLayout,
+  ) {
+    this.#clips = clips.map((clip, i) => {
+      const waveform = waveformOf(clip)
+      if (waveform === undefined) throw fault(file, `clip ${i} is no waveform of floats`, { clip: i })
+      return waveform
+    })
+  }
+
+  async read(fields: readonly unknown[], ids: readonly number[], where: string): Promise<PublishedSample> {
+    const label = await oneNumber(fields[2])
+    if (label === undefined || !Number.isFinite(label)) throw fault(where, 'its label is no finite number')
+    const [first, , , third, fourth] = fields
+    switch (this.layout) {
+      case 'A': {
+        const plain = { audio: this.#speech(first, where), inputIds: ids, label }
+        if (fields.length === 3) return plain
+        const turns = await turnIds(third, ids, where)
+        if (fields.length === 4) return { ...plain, turnIds: turns }
+        return { ...plain, turnIds: turns, historyAudio: this.#history(fourth, where) }
+      }
+      case 'A-readme': {
+        const plain = { audio: this.#speech(first, where), label }
+        if (fields.length === 3) return { ...plain, inputIds: ids }
+        const historyAudio = this.#history(third, where)
+        if (fields.length === 4) return { ...plain, inputIds: ids, historyAudio }
+        const historyIds = fourth === null ? [] : await idsOf(fourth, where, 'history ids')
+        return { ...plain, ...withHistory(ids, historyIds, historyIds.length > 0), historyAudio }
+      }
+      case 'B': {
+        const previous = await this.#index(third, where, -1)
+        const historyIds = fourth === null ? [] : await idsOf(fourth, where, 'history ids')
+        return {
+          audio: await this.#clip(first, where),
+          label,
+          ...withHistory(ids, historyIds, previous >= 0),
+          historyAudio: previous < 0 ? null : this.#clips[previous]!,
+        }
+      }
+      case 'B-turn-ids': {
+        const previous = await this.#index(fourth, where, -1)
+        return {
+          audio: await this.#clip(first, where),
+          inputIds: ids,
+          label,
+          turnIds: await turnIds(third, ids, where),
+          historyAudio: previous < 0 ? null : this.#clips[previous]!,
+        }
+      }
+    }
+  }
+
+  async #clip(value: unknown, where: string): Promise<Waveform> {
+    const clip = this.#clips[await this.#index(value, where, 0)]!
+    if (clip === null) throw fault(where, 'its audio is empty')
+    return clip
+  }
+
+  async #index(value: unknown, where: string, least: number): Promise<number> {
+    const index = await oneNumber(value)
+    if (index !== undefined && Number.isInteger(index) && index >= least && index < this.#clips.length) return index
+    throw fault(where, `it refers to clip ${String(index)}, and there are ${this.#clips.length}`, { index })
+  }
+
+  #speech(value: unknown, where: string): Waveform {
+    const waveform = waveformOf(value)
+    if (waveform === undefined) throw fault(where, `its audio is no waveform of floats [samples]${described(value)}`)
+    if (waveform === null) throw fault(where, 'its audio is empty')
+    return waveform
+  }
+
+  #history(value: unknown, where: string): Waveform | null {
+    const waveform = waveformOf(value)
+    if (waveform === undefined) {
+      throw fault(where, `its history audio is no waveform of floats [samples]${described(value)}`)
+    }
+    return waveform
+  }
+}
+
+const described = (value: unknown): string =>
+  typeof (value as Tensor | null)?.dtype === 'string'
+    ? `, but ${(value as Tensor).dtype} [${(value as Tensor).shape}]`
+    : ''
+
+async function idsOf(value: unknown, where: string, what = 'token ids'): Promise<readonly number[]> {
+  const ids = await wholeNumbers(value)
+  if (ids === undefined) throw fault(where, `its ${what} are no list of whole numbers of at least 0`)
+  if (ids.length === 0 && what === 'token ids') throw fault(where, 'it has no token ids')
+  return ids
+}
+
+async function turnIds(value: unknown, ids: readonly number[], where: string): Promise<readonly number[]> {
+  const turns = await wholeNumbers(value)
+  if (turns?.length === ids.length && turns.every((turn) => turn <= 1)) return turns
+  throw fault(where, `its turn ids are not ${ids.length} times 0 or 1, as many as it has tokens`)
+}
+
+function checkLabel(label: number, task: SpectraTask, where: string): void {
+  try {
+    labelNumber(label, task)
+  } catch (error) {
+    throw fault(where, (error as Error).message, { label })
+  }
+}

@@ -1,0 +1,92 @@
+import { misuse, requireOptions, requireWhole } from '../../../base/check.js'
+import { requireForm } from '../../../base/form.js'
+import { lengthMask, lengthsTensor, padClips, padTokens } from '../../../kit/pad.js'
+import { scope, Tensor, tensor } from '../../../tensor/index.js'
+import type { DstFeatures } from './features.js'
+import type { DstLabels } from './heads.js'
+import type { DstEncoderInputs } from './network.js'
+
+export type DstBatch = DstEncoderInputs & DstLabels
+
+export interface DstCollateOptions {
+  /** Default 1. */
+  padId?: number
+  /** Pads every text to this length. Default: to the longest of the batch; the original pads to 512. */
+  textLength?: number
+}
+
+/** Far above what any of its networks reads: a slip must not fill the memory with padding. */
+const MOST_TOKENS = 65_536
+
+/** A turn whose clips may be tensors, which are then copied into the batch and nowhere else. */
+export interface DstTurnSample {
+  features: DstFeatures
+  userSamples: Float32Array | Tensor | null
+  systemSamples: Float32Array | Tensor | null
+}
+
+const LISTS = ['inputIds', 'classIds', 'startPositions', 'endPositions', 'referIds']
+const SAMPLE = {
+  features: { ...Object.fromEntries(LISTS.map((name) => [name, ['number'] as const])), userLength: 'number' },
+} as const
+
+function requireSamples(sample: DstTurnSample, index: number): void {
+  for (const name of ['userSamples', 'systemSamples'] as const) {
+    const clip = sample[name]
+    if (clip === null || clip instanceof Float32Array || (clip instanceof Tensor && clip.ndim === 1)) continue
+    throw misuse('dstCollate', `samples[${index}].${name}`, 'a Float32Array, or a tensor [samples]', clip)
+  }
+}
+
+/** Makes batches of turns, padded at their ends. */
+export function dstCollate(options: DstCollateOptions = {}): (samples: readonly DstTurnSample[]) => DstBatch {
+  requireForm('dstCollate', 'options', options, { 'padId?': 'number', 'textLength?': 'number' })
+  requireOptions('dstCollate', options, ['padId', 'textLength'])
+  const { padId = 1, textLength } = options
+  if (textLength !== undefined) requireWhole('dstCollate', 'textLength', textLength, 1)
+  if (textLength !== undefined && textLength > MOST_TOKENS) {
+    throw misuse('dstCollate', 'textLength', `at most ${MOST_TOKENS}`, textLength)
+  }
+  return (samples) => {
+    requireForm('dstCollate', 'samples', samples, [SAMPLE])
+    for (const [i, sample] of samples.entries()) requireSamples(sample, i)
+    if (samples.length === 0) throw misuse('dstCollate', 'samples', 'at least one', samples)
+    const turns = samples.map((sample) => sample.features)
+    const longest = Math.max(...turns.map(({ inputIds }) => inputIds.length))
+    const width = textLength ?? longest
+    if (longest > width) throw misuse('dstCollate', 'textLength', `at least ${longest}`, textLength)
+    const clips = samples.flatMap(({ userSamples, systemSamples }) => [userSamples, systemSamples])
+    const perSlot = (name: 'classIds' | 'startPositions' | 'endPositions' | 'referIds') =>
+      tensor(
+        turns.map((turn) => turn[name]),
+        { dtype: 'int64' },
+      )
+    const { inputValues, lengths } = padClips(clips, { leastLength: LEAST })
+    return scope(() => ({
+      inputIds: padTokens(
+        turns.map(({ inputIds }) => inputIds),
+        { value: padId, length: width },
+      ),
+      attentionMask: lengthMask(
+        turns.map(({ inputIds }) => inputIds.length),
+        width,
+      ),
+      tokenTypeIds: lengthMask(
+        turns.map(({ userLength }) => userLength),
+        width,
+      )
+        .logicalNot()
+        .to({ dtype: 'int64' }),
+      inputValues,
+      audioLengths: lengthsTensor(lengths),
+      audiosPerText: 2,
+      classIds: perSlot('classIds'),
+      startPositions: perSlot('startPositions'),
+      endPositions: perSlot('endPositions'),
+      referIds: perSlot('referIds'),
+    }))
+  }
+}
+
+/** One frame of the encoder: batches without any speech are as wide. */
+const LEAST = 400

@@ -1,0 +1,83 @@
+import { openClip } from '../../../audio/clip.js'
+import { normalizeWav2Vec2 } from '../../../audio/normalize.js'
+import { misuse, requireWhole } from '../../../base/check.js'
+import { requireForm } from '../../../base/form.js'
+import type { Dataset } from '../../../data/dataset.js'
+import { noGrad, scope, type Tensor } from '../../../tensor/index.js'
+import type { DstAudio } from './dialog.js'
+import type { DstFeatures } from './features.js'
+
+/** A turn with its clips: normalised samples at 16 kHz, none where there is no speech. */
+export interface DstSample {
+  features: DstFeatures
+  userSamples: Float32Array
+  systemSamples: Float32Array
+}
+
+/**
+ * The samples of an utterance at 16 kHz, float32 with mean 0 and variance 1 over the clip, as SpokenWOZ's networks were
+ * trained. Empty for `null`, and where the times lie outside the recording.
+ * @throws DataError for a file that cannot be read, or has samples that are no finite numbers
+ */
+export function readDstAudio(audio: DstAudio | null): Promise<Float32Array> {
+  return scope(async () => ((await dstSamples(audio))?.data() ?? new Float32Array(0)) as Promise<Float32Array>)
+}
+
+/** The same as a tensor [samples]; null where there is nothing. */
+export async function dstSamples(audio: DstAudio | null): Promise<Tensor | null> {
+  if (audio === null) return null
+  requireForm('readDstAudio', 'audio', audio, { path: 'string', 'start?': 'number', 'end?': 'number' })
+  const { path, start = 0, end } = audio
+  if (end !== undefined && end <= start) return null
+  return noGrad(() =>
+    scope(async () => {
+      const { samples } = await openClip({ where: 'readDstAudio' }, { path, start, end }, { allowEmpty: true })
+      return samples.size(0) === 0 ? null : normalizeWav2Vec2(samples)
+    }),
+  )
+}
+
+export interface DstDatasetOptions {
+  /** Reads an utterance's samples. Default {@link readDstAudio}. */
+  readAudio?: (audio: DstAudio | null) => Promise<Float32Array> | Float32Array
+  /** Longest clip in samples; what is longer loses its end. Default: as long as it is. */
+  maxAudioLength?: number
+  /** Leaves all speech out. Default false. */
+  noAudio?: boolean
+}
+
+/** Turns with their clips, which are read when they are asked for. It counts the clips that had no samples. */
+export class DstDataset implements Dataset<DstSample> {
+  /** Utterances with a place in a recording that has nothing there, of those read so far. */
+  readonly emptyAudio = new Set<string>()
+  readonly #features: readonly DstFeatures[]
+  readonly #options: DstDatasetOptions
+
+  constructor(features: readonly DstFeatures[], options: DstDatasetOptions = {}) {
+    if (!Array.isArray(features)) throw misuse('DstDataset', 'features', 'an array of features', features)
+    if (options.maxAudioLength !== undefined) requireWhole('DstDataset', 'maxAudioLength', options.maxAudioLength, 1)
+    this.#features = features
+    this.#options = options
+  }
+
+  get length(): number {
+    return this.#features.length
+  }
+
+  async get(index: number): Promise<DstSample> {
+    const features = this.#features[index] as DstFeatures
+    const [userSamples, systemSamples] = await Promise.all([
+      this.#samples(features.userAudio, `${features.dialog}-${features.turn}-user`),
+      this.#samples(features.systemAudio, `${features.dialog}-${features.turn}-system`),
+    ])
+    return { features, userSamples, systemSamples }
+  }
+
+  async #samples(audio: DstAudio | null, name: string): Promise<Float32Array> {
+    const { readAudio: read = readDstAudio, maxAudioLength, noAudio = false } = this.#options
+    if (noAudio) return new Float32Array(0)
+    const samples = await read(audio)
+    if (audio !== null && samples.length === 0) this.emptyAudio.add(name)
+    return maxAudioLength === undefined ? samples : samples.subarray(0, maxAudioLength)
+  }
+}

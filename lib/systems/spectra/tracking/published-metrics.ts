@@ -1,0 +1,132 @@
+import { type DstConfig, knownDstConfig } from './config.js'
+import type { DstResult } from './evaluate.js'
+import { checkResults } from './metrics.js'
+import { valueWords } from './text.js'
+
+export interface TrippySlotScores {
+  /** Share of turns after which the slot's value is right. */
+  value: number
+  /** Share of turns whose class is right. */
+  class: number
+  /** Of turns with the class 'copy_value': share whose class and span are right; 1 where there are none. */
+  span: number
+  /** Of turns with the class 'refer': share whose class and reference are right; 1 where there are none. */
+  refer: number
+}
+
+export interface TrippyClassScores {
+  precision: number
+  recall: number
+  f1: number
+  accuracy: number
+  /** Labels of this class, over all slots. */
+  support: number
+}
+
+export interface TrippyScores {
+  /** Share of turns for which the product of all slots' correctness is 1. */
+  jointGoalAccuracy: number
+  perSlot: Record<string, TrippySlotScores>
+  perClass: Record<string, TrippyClassScores>
+}
+
+/**
+ * The measures of TripPy's script: each slot's state is rebuilt of the predicted classes and compared word by word, and
+ * the joint goal is the product over slots. A told value counts as right where it and the truth contain one another.
+ */
+export function trippyScores(results: readonly DstResult[], config: DstConfig): TrippyScores {
+  knownDstConfig(config)
+  checkResults('trippyScores', results, config)
+  const maps = new Map(
+    Object.entries(config.labelMaps).map(([value, variants]) => [spaced(value), variants.map(spaced)] as const),
+  )
+  const joint = results.map(() => true)
+  const counts = config.classTypes.map(() => ({ hits: 0, predicted: 0, labelled: 0 }))
+  const perSlot = Object.fromEntries(
+    config.slots.map((slot, i) => {
+      const right = slotValuesRight(results, config, slot, i, maps)
+      right.forEach((good, turn) => {
+        if (!good) joint[turn] = false
+      })
+      for (const { features, prediction } of results) {
+        const [label, predicted] = [features.classIds[i]!, prediction.classIds[i]!]
+        counts[label]!.labelled += 1
+        counts[predicted]!.predicted += 1
+        if (label === predicted) counts[label]!.hits += 1
+      }
+      return [slot, { value: share(right), ...turnScores(results, config, i) }]
+    }),
+  )
+  const decisions = results.length * config.slots.length
+  const perClass = Object.fromEntries(
+    config.classTypes.map((name, i) => {
+      const { hits, predicted, labelled } = counts[i]!
+      const precision = predicted > 0 ? hits / predicted : 1
+      const recall = labelled > 0 ? hits / labelled : 1
+      const f1 = precision + recall > 0 ? (2 * precision * recall) / (precision + recall) : 1
+      const accuracy = decisions > 0 ? (decisions - predicted - labelled + 2 * hits) / decisions : 1
+      return [name, { precision, recall, f1, accuracy, support: labelled }]
+    }),
+  )
+  return { jointGoalAccuracy: share(joint), perSlot, perClass }
+}
+
+function turnScores(results: readonly DstResult[], config: DstConfig, i: number): Omit<TrippySlotScores, 'value'> {
+  const same = (name: 'classIds' | 'startPositions' | 'endPositions' | 'referIds') => (result: DstResult) =>
+    result.features[name][i] === result.prediction[name][i]
+  const labelled = (kind: string) => results.filter(({ features }) => config.classTypes[features.classIds[i]!] === kind)
+  const all = (turns: readonly DstResult[], ...tests: ((result: DstResult) => boolean)[]) =>
+    turns.length === 0 ? 1 : share(turns.map((turn) => tests.every((test) => test(turn))))
+  return {
+    class: share(results.map(same('classIds'))),
+    span: all(labelled('copy_value'), same('classIds'), same('startPositions'), same('endPositions')),
+    refer: all(labelled('refer'), same('classIds'), same('referIds')),
+  }
+}
+
+function slotValuesRight(
+  results: readonly DstResult[],
+  config: DstConfig,
+  slot: string,
+  i: number,
+  maps: ReadonlyMap<string, readonly string[]>,
+): boolean[] {
+  const state = new Map<string, string>()
+  return results.map(({ features, prediction, state: after }) => {
+    const truth = spaced(features.values[slot] ?? 'none')
+    const value = spaced(after[slot] ?? 'none')
+    const told = value.replace(/^§§ ?/, '')
+    let now = (features.turn > 0 ? state.get(features.dialog) : undefined) ?? 'none'
+    const kind = config.classTypes[prediction.classIds[i]!]
+    if (kind === 'dontcare' || kind === 'true' || kind === 'false') now = kind
+    else if (kind === 'copy_value') now = value
+    else if ((kind === 'inform' || told !== value) && kind !== 'none' && told !== 'none')
+      now = informed(truth, told, maps)
+    else if (kind === 'refer' && value !== 'none') now = value
+    state.set(features.dialog, now)
+    return truth === now || (!LITERAL.has(truth) && (maps.get(truth)?.includes(now) ?? false))
+  })
+}
+
+const LITERAL = new Set(['none', 'dontcare', 'true', 'false'])
+
+/** The truth where what the system told is the same thing, said with more or fewer words. */
+function informed(truth: string, told: string, maps: ReadonlyMap<string, readonly string[]>): string {
+  const same = (a: string, b: string) => contains(a, b) || contains(b, a)
+  if (same(truth, told)) return truth
+  const spellings = maps.get(told)
+  const fits = spellings
+    ? spellings.some((spelling) => same(truth, spelling))
+    : maps.get(truth)?.some((s) => same(s, told))
+  return fits ? truth : told
+}
+
+function contains(text: string, part: string): boolean {
+  const [words, wanted] = [text.split(' '), part.split(' ')]
+  return words.some((_, start) => wanted.every((word, i) => words[start + i] === word))
+}
+
+/** The words of a value with one blank between them. */
+const spaced = (value: string): string => valueWords(value).join(' ')
+
+const share = (values: readonly boolean[]): number => values.filter(Boolean).length / values.length
