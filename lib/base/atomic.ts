@@ -132,7 +132,7 @@ function placeOf(path: string): Place {
   const target = targetOf(path)
   // Short, whatever the path: names end at 255 bytes.
   const name = `.voxtorch-${process.pid}-${Math.random().toString(36).slice(2)}.tmp`
-  return { target, temporary: join(dirname(target), name), ...(old?.isFile() && { old }) }
+  return { target, temporary: join(dirname(target), name), old: old?.isFile() ? old : undefined }
 }
 
 /** The path, or where the symbolic link that it is leads in the end; that file need not be there. */

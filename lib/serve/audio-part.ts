@@ -4,7 +4,7 @@ import { scope } from '../tensor/index.js'
 import { badRequest } from './api-error.js'
 import type { ChatPart } from './chat-model.js'
 
-/** Of what a model hears, in Hz. */
+/** Of a clip as a model is given it, in Hz. */
 const SAMPLE_RATE = 16_000
 
 /** Of a clip as it is decoded: stereo at 48 kHz. More channels or a higher rate leave fewer seconds. */
@@ -44,7 +44,7 @@ export function encodedAudio(value: unknown, param: string): EncodedAudio {
 }
 
 /**
- * Decodes a clip to what models hear.
+ * Decodes a clip to samples as models are given them.
  * @param most seconds that are left for it
  * @param signal ends it when nobody waits for the answer any more
  */

@@ -4,7 +4,7 @@ import { misuse } from '../../base/check.js'
 import { DataError } from '../../base/errors.js'
 import { scope, Tensor, zeros } from '../../tensor/index.js'
 
-/** What BEATs hears: 16 kHz, a filter bank of 128 bands each 10 ms, at Kaldi's full scale, normalised over AudioSet. */
+/** The input features of BEATs: 16 kHz, a filter bank of 128 bands each 10 ms, at Kaldi's full scale, normalised over AudioSet. */
 export const SAMPLE_RATE = 16000
 const WINDOW = 400
 const HOP = 160

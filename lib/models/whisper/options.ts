@@ -20,7 +20,7 @@ export type WhisperAudio =
   | Pick<Audio, 'samples' | 'sampleRate'>
 
 export interface TranscribeOptions {
-  /** A code or an English name; by default it is heard from the first window. */
+  /** A code or an English name; by default it is detected in the first window. */
   language?: string | null
   /** `'translate'` writes English. Default `'transcribe'`. */
   task?: 'transcribe' | 'translate'
