@@ -1,8 +1,9 @@
-import { readFile, stat } from 'node:fs/promises'
+import { stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { makeDirectory, writeAtomically } from '../base/atomic.js'
 import { misuse, requireFunction, requireObject, requireString } from '../base/check.js'
 import { CheckpointError } from '../base/errors.js'
+import { readJson } from '../files/json/json.js'
 import { loadSafetensors, saveSafetensors } from '../files/safetensors/safetensors.js'
 import { Module } from '../nn/module.js'
 import { loadParts, saveParts } from '../peft/parts.js'
@@ -89,7 +90,7 @@ async function readConfig(file: string): Promise<object> {
   try {
     const { size } = await stat(file)
     if (size > LONGEST_CONFIG) throw new Error(`it has ${size} bytes, more than ${LONGEST_CONFIG}`)
-    const config: unknown = JSON.parse(await readFile(file, 'utf8'))
+    const config = await readJson(file)
     if (typeof config !== 'object' || config === null || Array.isArray(config)) throw new Error('it is not an object')
     return config
   } catch (cause) {

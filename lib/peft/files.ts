@@ -1,15 +1,14 @@
-import { mkdir, readFile, stat } from 'node:fs/promises'
 import { join } from 'node:path'
-import { writeAtomically } from '../base/atomic.js'
+import { makeDirectory, writeAtomically } from '../base/atomic.js'
 import { CheckpointError } from '../base/errors.js'
+import { readJson } from '../files/json/json.js'
 import { loadSafetensors, saveSafetensors } from '../files/safetensors/safetensors.js'
-import { sameShape } from '../nn/text.js'
+import { areAlike, differences, misfit } from '../nn/text.js'
 import { noGrad, scope, type Tensor } from '../tensor/index.js'
 import { fromFile, type ResolvedLoraConfig, toFile } from './config.js'
 
 const CONFIG = 'adapter_config.json'
 const WEIGHTS = 'adapter_model.safetensors'
-const LONGEST_CONFIG = 2 ** 24
 
 /** Writes an adapter as peft does. The weights come first, so a directory with a configuration is whole. */
 export async function writeAdapter(
@@ -17,11 +16,7 @@ export async function writeAdapter(
   config: ResolvedLoraConfig,
   tensors: Record<string, Tensor>,
 ): Promise<void> {
-  try {
-    await mkdir(directory, { recursive: true })
-  } catch (cause) {
-    throw new CheckpointError(`${directory} cannot be made: ${(cause as Error).message}`, { file: directory, cause })
-  }
+  makeDirectory(directory, CheckpointError)
   await saveSafetensors(join(directory, WEIGHTS), tensors, { format: 'pt' })
   const json = Buffer.from(`${JSON.stringify(toFile(config), null, 2)}\n`)
   await writeAtomically(join(directory, CONFIG), CheckpointError, (write) => write(json))
@@ -36,7 +31,7 @@ export interface AdapterFile {
 
 /** Reads a directory that peft or `writeAdapter` wrote. @throws CheckpointError naming the file */
 export async function readAdapter(directory: string): Promise<AdapterFile> {
-  const config = fromFile(await readJson(join(directory, CONFIG)), join(directory, CONFIG))
+  const config = fromFile(await readConfig(join(directory, CONFIG)), join(directory, CONFIG))
   const file = join(directory, WEIGHTS)
   const { tensors } = await loadSafetensors(file)
   return { file, config, tensors }
@@ -53,25 +48,11 @@ export function fill(
 ): void {
   const given = new Map(Object.entries(tensors).map(([name, tensor]) => [plain(name), tensor]))
   const own = new Map(Object.entries(targets).map(([name, tensor]) => [plain(name), tensor]))
-  const missing = [...own.keys()].filter((name) => !given.has(name))
   for (const [name, tensor] of Object.entries(optional)) if (given.has(name)) own.set(name, tensor)
-  const unexpected = [...given.keys()].filter((name) => !own.has(name) && !repeated.test(name))
-  const mismatched = [...own]
-    .filter(([name, tensor]) => given.has(name) && !sameShape(tensor.shape, (given.get(name) as Tensor).shape))
-    .map(([name, tensor]) => ({ name, expected: tensor.shape, actual: (given.get(name) as Tensor).shape }))
-  if (missing.length + unexpected.length + mismatched.length > 0) {
-    const parts = [
-      missing.length > 0 && `missing: ${some(missing)}`,
-      unexpected.length > 0 && `unexpected: ${some(unexpected)}`,
-      mismatched.length > 0 &&
-        `mis-shaped: ${some(mismatched.map(({ name, expected, actual }) => `${name} [${actual}] for [${expected}]`))}`,
-    ]
-    throw new CheckpointError(`${file} is not an adapter of this network; ${parts.filter(Boolean).join('; ')}`, {
-      file,
-      missing,
-      unexpected,
-      mismatched,
-    })
+  const found = differences(Object.fromEntries(own), given)
+  const unexpected = found.unexpected.filter((name) => !repeated.test(name))
+  if (!areAlike({ ...found, unexpected })) {
+    throw misfit(`${file} is not an adapter of this network`, { ...found, unexpected }, { file })
   }
   scope(() =>
     noGrad(() => {
@@ -86,14 +67,9 @@ const plain = (name: string): string => name.replace(/\.base_layer\.bias$/, '.bi
 // With `bias: 'all'` peft writes the bias of a module to save two times more, under the names of its wrapper.
 const repeated = /\.(original_module|modules_to_save)\.(.*\.)?bias$/
 
-const some = (names: string[]): string =>
-  names.length > 6 ? `${names.slice(0, 6).join(', ')} and ${names.length - 6} more` : names.join(', ')
-
-async function readJson(file: string): Promise<unknown> {
+async function readConfig(file: string): Promise<unknown> {
   try {
-    const { size } = await stat(file)
-    if (size > LONGEST_CONFIG) throw new Error(`it has ${size} bytes, more than ${LONGEST_CONFIG}`)
-    return JSON.parse(await readFile(file, 'utf8'))
+    return await readJson(file)
   } catch (cause) {
     throw new CheckpointError(`${file} cannot be read as a configuration: ${(cause as Error).message}`, { file, cause })
   }
