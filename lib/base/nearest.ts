@@ -12,6 +12,12 @@ export function nearest(word: string, words: Iterable<string>): string | undefin
   return best
 }
 
+/** The end of a sentence about a word that is none of `words`: what was probably meant; '' where nothing is near. */
+export function didYouMean(word: string, words: Iterable<string>): string {
+  const near = nearest(word, words)
+  return near === undefined ? '' : `; did you mean '${near}'?`
+}
+
 /** Levenshtein's distance, one row at a time. */
 function distance(a: string, b: string): number {
   let row = Array.from({ length: b.length + 1 }, (_, i) => i)

@@ -1,8 +1,7 @@
 import { type Audio, logMelSpectrogram, readAudio, resample } from '../../audio/index.js'
-import { optionsOf, shown } from '../../base/arguments.js'
-import { requireSignal } from '../../base/check.js'
+import { shown } from '../../base/arguments.js'
+import { defined, requireOptions, requireSignal } from '../../base/check.js'
 import { ConfigError } from '../../base/errors.js'
-import { nearest } from '../../base/nearest.js'
 import type { GenerationConfig } from '../../generation/config.js'
 import { type Generator, noGrad, scope, Tensor, tensor } from '../../tensor/index.js'
 import { melBinsOf, windowOf } from './config.js'
@@ -123,13 +122,8 @@ export function settingsOf(model: Whisper, options: TranscribeOptions): Settings
   const bad = (problem: string): never => {
     throw new ConfigError(`Whisper.transcribe: ${problem}`, { ...options })
   }
-  for (const key of Object.keys(optionsOf(options))) {
-    if (KEYS.includes(key)) continue
-    const near = nearest(key, KEYS)
-    bad(`there is no option '${key}'${near === undefined ? '' : `; did you mean '${near}'?`}`)
-  }
-  const given = Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined))
-  const settings = { ...defaults, ...given } as Settings
+  requireOptions('Whisper.transcribe', options, KEYS)
+  const settings = { ...defaults, ...defined(options) } as Settings
   const { task, temperature } = settings
   requireSignal('Whisper.transcribe', settings.signal)
   if (task !== 'transcribe' && task !== 'translate') bad(`task must be 'transcribe' or 'translate', not ${shown(task)}`)
