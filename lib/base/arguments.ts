@@ -1,5 +1,5 @@
 import { ConfigError } from './errors.js'
-import { nearest } from './words.js'
+import { didYouMean } from './words.js'
 
 /** What an argument is, for an error: never throws, whatever it is. */
 export function shown(value: unknown): string {
@@ -36,8 +36,6 @@ export function requireKnown(where: string, options: object, known: readonly str
   if (kind !== null && Object.getPrototypeOf(kind) !== null && !Array.isArray(options)) return
   for (const key of Object.keys(options)) {
     if (known.includes(key)) continue
-    const near = nearest(key, known)
-    const hint = near === undefined ? '' : `; did you mean '${near}'?`
-    throw new ConfigError(`${where}: there is no option '${key}'${hint}`, { key })
+    throw new ConfigError(`${where}: there is no option '${key}'${didYouMean(key, known)}`, { key })
   }
 }

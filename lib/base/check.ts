@@ -90,6 +90,10 @@ export function requireSignal(where: string, signal: unknown): void {
   throw misuse(where, 'signal', 'an AbortSignal', signal)
 }
 
+type Defined<T> = { [K in keyof T as undefined extends T[K] ? never : K]: T[K] } & {
+  [K in keyof T as undefined extends T[K] ? K : never]?: Exclude<T[K], undefined>
+}
+
 /** Without what is undefined, so that a receiver's defaults hold. */
-export const defined = <T extends object>(values: T): { [K in keyof T]?: Exclude<T[K], undefined> } =>
+export const defined = <T extends object>(values: T): Defined<T> =>
   Object.fromEntries(Object.entries(values).filter(([, value]) => value !== undefined)) as never

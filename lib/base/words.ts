@@ -14,6 +14,12 @@ export function nearest(word: string, words: Iterable<string>): string | undefin
   return best
 }
 
+/** The end of a sentence about a word that is none of `words`: what was probably meant; '' where nothing is near. */
+export function didYouMean(word: string, words: Iterable<string>): string {
+  const near = nearest(word, words)
+  return near === undefined ? '' : `; did you mean '${near}'?`
+}
+
 /** Letters put in, left out, changed or swapped with their neighbour (optimal string alignment), one row at a time. */
 function distance(a: string, b: string): number {
   let before: number[] = []

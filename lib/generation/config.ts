@@ -1,6 +1,6 @@
 import { optionsOf, shown } from '../base/arguments.js'
 import { ConfigError } from '../base/errors.js'
-import { nearest } from '../base/words.js'
+import { didYouMean } from '../base/words.js'
 import { checkKey, type Kind, kinds } from './keys.js'
 
 /**
@@ -142,11 +142,8 @@ export function generationConfig(config: GenerationConfig = {}, base: Generation
   return whole as GenerationConfig
 }
 
-function unknownKey(key: string): ConfigError {
-  const near = nearest(key, Object.keys(kinds))
-  const hint = near === undefined ? '' : `; did you mean '${near}'?`
-  return new ConfigError(`a generation configuration has no '${key}'${hint}`, { key })
-}
+const unknownKey = (key: string): ConfigError =>
+  new ConfigError(`a generation configuration has no '${key}'${didYouMean(key, Object.keys(kinds))}`, { key })
 
 function checkTogether(config: GenerationConfig): void {
   const { numBeams = 1, numReturnSequences = 1, doSample = false } = config

@@ -1,7 +1,7 @@
 import { optionsOf } from '../base/arguments.js'
 import { misuse, requireSignal, requireWhole } from '../base/check.js'
 import { ConfigError } from '../base/errors.js'
-import { nearest } from '../base/words.js'
+import { didYouMean } from '../base/words.js'
 import { NativeModule, withActiveAdapters } from '../nn/native-module.js'
 import { type Generator, noGrad, scope, type Tensor } from '../tensor/index.js'
 import type { LogitsProcessor, StoppingCriteria } from './callbacks.js'
@@ -293,9 +293,7 @@ const OPTIONS = [
 function checkKeys(what: string, given: object, known: string[]): void {
   for (const key of Object.keys(given)) {
     if (known.includes(key)) continue
-    const near = nearest(key, known)
-    const hint = near === undefined ? '' : `; did you mean '${near}'?`
-    throw new ConfigError(`generate: the ${what} have no '${key}'${hint}`, { key })
+    throw new ConfigError(`generate: the ${what} have no '${key}'${didYouMean(key, known)}`, { key })
   }
 }
 

@@ -64,7 +64,7 @@ export class GenerationSession {
 
   step(network: ModuleHandle, allowed?: Allowed, assistant?: ModuleHandle): Promise<Added> {
     if (!allowed && !assistant) return next(this.#handle, network)
-    return next(this.#handle, network, { ...inOneList(allowed), ...(assistant ? { assistant } : {}) })
+    return next(this.#handle, network, { ...inOneList(allowed), assistant })
   }
 
   /** The text of each row so far, prompt and answer; with beams of each beam. */

@@ -1,6 +1,7 @@
 import { mkdir, readdir, readFile, readlink, rm, stat, symlink } from 'node:fs/promises'
 import { dirname, join, relative } from 'node:path'
 import { moveIntoPlace, temporaryBeside, writeAtomically } from '../base/atomic.js'
+import { defined } from '../base/check.js'
 import { HubError, VoxtorchError } from '../base/errors.js'
 import { parseJson, writeJson } from '../files/json/json.js'
 
@@ -97,8 +98,9 @@ export class RepositoryCache {
         {
           size,
           blob_id: oid,
-          ...(sha256 !== undefined && { lfs_sha256: sha256, lfs_size: size }),
-          ...(xetHash !== undefined && { xet_hash: xetHash }),
+          lfs_sha256: sha256,
+          lfs_size: sha256 === undefined ? undefined : size,
+          xet_hash: xetHash,
         },
       ])
     await stored(path, async () => {
@@ -190,11 +192,6 @@ export function hubFile(entry: Record<keyof HubFile, unknown>): HubFile {
   if (!Number.isSafeInteger(size) || (size as number) < 0) return bad('no size')
   if (typeof oid !== 'string' || !COMMIT.test(oid)) return bad('no git id')
   if (sha256 !== undefined && (typeof sha256 !== 'string' || !SHA256.test(sha256))) return bad('no sha256')
-  return {
-    path,
-    size: size as number,
-    oid,
-    ...(sha256 !== undefined && { sha256 }),
-    ...(typeof xetHash === 'string' && SHA256.test(xetHash) && { xetHash }),
-  }
+  const xet = typeof xetHash === 'string' && SHA256.test(xetHash) ? xetHash : undefined
+  return defined({ path, size: size as number, oid, sha256, xetHash: xet })
 }

@@ -1,4 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises'
+import { defined } from '../base/check.js'
 import { CancelledError, HubError, VoxtorchError } from '../base/errors.js'
 import { JsonScan } from '../files/json/scan.js'
 
@@ -135,7 +136,7 @@ export async function withRetries<T>(
         throw new HubError(`${what}: ${error.message}; check the connection and try again`, {
           reason: 'network',
           cause: cause ?? error,
-          ...(status !== undefined && { status }),
+          ...defined({ status }),
         })
       }
       // Several processes that failed together should not come back together.

@@ -180,7 +180,7 @@ async function fetched(cache: RepositoryCache, settings: Settings): Promise<stri
   // A commit never changes; without its list the cache may hold a part of it.
   if (have !== undefined && COMMIT.test(settings.revision) && (await cache.tree(settings.revision))) return have
   // With something to fall back on, one attempt is enough to learn whether there is something newer.
-  const wire = { ...settings, endpoint: hubEndpoint(), ...(have !== undefined && { retries: 0 }) }
+  const wire = { ...settings, endpoint: hubEndpoint(), retries: have === undefined ? settings.retries : 0 }
   try {
     const { commit, tree } = await listed(cache, wire)
     return await brought(cache, settings, { ...wire, retries: settings.retries }, commit, tree)

@@ -1,6 +1,6 @@
 import { join } from 'node:path'
 import { makeDirectory } from '../base/atomic.js'
-import { requireOptions, shown } from '../base/check.js'
+import { defined, requireOptions, shown } from '../base/check.js'
 import { CheckpointError } from '../base/errors.js'
 import { toCamel, toSnake } from '../base/words.js'
 import { readJson, writeJson } from '../files/json/json.js'
@@ -155,6 +155,6 @@ export async function saveNetwork(
   const saved = { ...toSnake(config), architectures: [kind.architecture], model_type: kind.modelType }
   // An adapter that was merged may have made two weights of a tied one.
   if (isUntied(module)) Object.assign(saved, { tie_word_embeddings: false })
-  await saveSafetensorsSharded(directory, module.stateDict(), maxShardBytes === undefined ? {} : { maxShardBytes })
+  await saveSafetensorsSharded(directory, module.stateDict(), defined({ maxShardBytes }))
   await writeJson(join(directory, 'config.json'), saved, { indent: 2 })
 }

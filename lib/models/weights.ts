@@ -10,6 +10,7 @@ import { currentContext } from '../native/context.js'
 import type { Module } from '../nn/module.js'
 import type { NetworkOptions } from '../nn/parameter.js'
 import { quantizationOf } from '../nn/quantized-weight.js'
+import { areAlike, differences, misfit } from '../nn/text.js'
 import { buffersOf } from '../peft/packed-layer.js'
 import { packLayers, type QuantizeOptions } from '../peft/quantize.js'
 import { type Device, type DType, noGrad, scope, Tensor } from '../tensor/index.js'
@@ -85,17 +86,16 @@ async function shardsOf(directory: string, file: string): Promise<string[]> {
 }
 
 /** The tensors of a state dict, which some files have under `model` or `state_dict` beside other things. */
-function tensorsOf(loaded: unknown): Record<string, Tensor> {
-  const root = loaded as Record<string, unknown>
+export function tensorsOf(loaded: unknown): Record<string, Tensor> {
+  const root = (loaded ?? {}) as Record<string, unknown>
   const state = ['model', 'state_dict']
     .map((key) => root[key])
     .find((value) => typeof value === 'object' && value !== null)
-  return Object.fromEntries(
-    Object.entries((state as Record<string, unknown>) ?? root).filter(
-      (entry): entry is [string, Tensor] => entry[1] instanceof Tensor,
-    ),
-  )
+  return onlyTensors(state ?? root)
 }
+
+export const onlyTensors = (state: object): Record<string, Tensor> =>
+  Object.fromEntries(Object.entries(state).filter((entry): entry is [string, Tensor] => entry[1] instanceof Tensor))
 
 /** The file's tensors under the network's names; without the prefix where the network hangs inside a larger one. */
 export function renamed(kind: NetworkKind, tensors: Record<string, Tensor>): Map<string, Tensor> {
@@ -167,20 +167,12 @@ function check(network: Fillable, { state, file }: Source, kind: NetworkKind, al
   const own = network.stateDict()
   const isOptional = (name: string) => kind.optional?.some((pattern) => pattern.test(name)) ?? false
   const mayLack = (name: string) => isOptional(name) || (kind.fresh?.some((pattern) => pattern.test(name)) ?? false)
-  const missing = Object.keys(own).filter((name) => !state.has(name) && !mayLack(name))
-  const unexpected = [...state.keys()].filter((name) => !Object.hasOwn(own, name) && !isOptional(name))
-  const mismatched: { name: string; expected: number[]; actual: number[] }[] = []
-  for (const [name, target] of Object.entries(own)) {
-    const actual = state.get(name)?.shape
-    if (actual && actual.join() !== target.shape.join()) mismatched.push({ name, expected: target.shape, actual })
-  }
-  if (mismatched.length === 0 && unexpected.length === 0 && (missing.length === 0 || allowMissing)) return
-  throw new CheckpointError(describe(file, kind, missing, unexpected, mismatched), {
-    file,
-    missing,
-    unexpected,
-    mismatched,
-  })
+  const found = differences(own, state)
+  const missing = found.missing.filter((name) => !mayLack(name))
+  const unexpected = found.unexpected.filter((name) => !isOptional(name))
+  if (areAlike({ ...found, unexpected, missing: allowMissing ? [] : missing })) return
+  const sentence = `${file} does not hold a ${kind.architecture} of its configuration`
+  throw misfit(sentence, { ...found, missing, unexpected }, { file })
 }
 
 const copyAll = opAsync('aten::_foreach_copy_')
@@ -232,22 +224,4 @@ async function pack(network: Fillable, packing: QuantizeOptions, options: FillOp
   noGrad(() => {
     for (const own of borrowed) scope(() => own.setData(own.detach().clone()))
   })
-}
-
-function describe(
-  file: string,
-  kind: NetworkKind,
-  missing: string[],
-  unexpected: string[],
-  mismatched: { name: string; expected: number[]; actual: number[] }[],
-): string {
-  const list = (names: string[]) =>
-    names.length > 10 ? `${names.slice(0, 10).join(', ')} and ${names.length - 10} more` : names.join(', ')
-  const parts = [
-    missing.length > 0 && `missing: ${list(missing)}`,
-    unexpected.length > 0 && `unexpected: ${list(unexpected)}`,
-    mismatched.length > 0 &&
-      `mis-shaped: ${list(mismatched.map(({ name, expected, actual }) => `${name} is [${actual}], expected [${expected}]`))}`,
-  ].filter(Boolean)
-  return `${file} does not hold a ${kind.architecture} of its configuration; ${parts.join('; ')}`
 }

@@ -1,5 +1,5 @@
 import { shown } from '../base/arguments.js'
-import { requireOptions } from '../base/check.js'
+import { requireNumber, requireOptions } from '../base/check.js'
 import { ConfigError, DTypeError, IndexError, ShapeError } from '../base/errors.js'
 import { type DType, Tensor } from '../tensor/index.js'
 import { sameShape } from './text.js'
@@ -149,10 +149,7 @@ export function sizeList(
 
 /** Settings that a constructor keeps for an operator: numbers, not NaN. */
 export function requireSettings(layer: string, settings: Record<string, unknown>): void {
-  for (const [name, value] of Object.entries(settings)) {
-    if (typeof value === 'number' && !Number.isNaN(value)) continue
-    throw new ConfigError(`${layer}: ${name} must be a number, not ${shown(value)}`, { argument: name, value })
-  }
+  for (const [name, value] of Object.entries(settings)) requireNumber(layer, name, value)
 }
 
 /** Layers that are all made at once: a slip must not fill the memory with them. */

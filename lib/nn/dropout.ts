@@ -1,5 +1,6 @@
+import { requireOptions } from '../base/check.js'
 import { ops, scope, type Tensor } from '../tensor/index.js'
-import { otherRank, requireProbability, requireTensors } from './check.js'
+import { otherRank, requireProbability } from './check.js'
 import { Module } from './module.js'
 
 /** While training, zeroes elements with probability `p` and scales the rest by 1 / (1 - p); otherwise does nothing. */
@@ -17,36 +18,24 @@ export class Dropout extends Module {
   }
 }
 
-/** Zeroes whole channels of inputs of `dims` spatial dimensions, with a batch or without. */
-abstract class ChannelDropout extends Dropout {
-  protected channels(input: Tensor, dims: number): Tensor {
-    const layer = this.constructor.name
-    const wrong = otherRank(layer, input, [dims + 1, dims + 2], `[batch, channels, ...] with ${dims} more dimensions`)
-    if (wrong) throw wrong
-    if (input.ndim !== dims + 1) return ops.featureDropout(input, this.p, this.training)
-    return scope(() => ops.featureDropout(input.unsqueeze(0), this.p, this.training).squeeze(0))
-  }
-}
-
 /** {@link Dropout} of whole channels of [batch, channels, length] or [channels, length]. */
-export class Dropout1d extends ChannelDropout {
+export class Dropout1d extends Dropout {
   override forward(input: Tensor): Tensor {
-    return this.channels(input, 1)
+    return dropChannels('Dropout1d', input, this.p, this.training)
   }
 }
 
 /** {@link Dropout} of whole channels of [batch, channels, height, width]; or, as in PyTorch, [batch, channels, length]. */
-export class Dropout2d extends ChannelDropout {
+export class Dropout2d extends Dropout {
   override forward(input: Tensor): Tensor {
-    requireTensors('Dropout2d', input)
-    return this.channels(input, input.ndim === 3 ? 1 : 2)
+    return dropChannels('Dropout2d', input, this.p, this.training)
   }
 }
 
 /** {@link Dropout} of whole channels of [batch, channels, depth, height, width] or [channels, depth, height, width]. */
-export class Dropout3d extends ChannelDropout {
+export class Dropout3d extends Dropout {
   override forward(input: Tensor): Tensor {
-    return this.channels(input, 3)
+    return dropChannels('Dropout3d', input, this.p, this.training)
   }
 }
 
@@ -62,4 +51,53 @@ export class FeatureAlphaDropout extends Dropout {
   override forward(input: Tensor): Tensor {
     return ops.featureAlphaDropout(input, this.p, this.training)
   }
+}
+
+export interface DropoutOptions {
+  /** Default: true; false gives the input back. */
+  training?: boolean
+}
+
+type Drop = (input: Tensor, p: number, train: boolean) => Tensor
+
+function drop(where: string, run: Drop, input: Tensor, p: number, options: DropoutOptions): Tensor {
+  requireOptions(where, options, ['training'])
+  requireProbability(where, p)
+  return run(input, p, options.training ?? true)
+}
+
+/** Zeroes elements with probability `p` and scales the rest by 1 / (1 - p), while `training`. */
+export const dropout = (input: Tensor, p = 0.5, options: DropoutOptions = {}): Tensor =>
+  drop('dropout', ops.dropout, input, p, options)
+
+/** As {@link dropout} for the input of SELU: keeps mean and variance (https://arxiv.org/abs/1706.02515). */
+export const alphaDropout = (input: Tensor, p = 0.5, options: DropoutOptions = {}): Tensor =>
+  drop('alphaDropout', ops.alphaDropout, input, p, options)
+
+/** {@link alphaDropout} of whole channels: input [batch, channels, ...]. */
+export const featureAlphaDropout = (input: Tensor, p = 0.5, options: DropoutOptions = {}): Tensor =>
+  drop('featureAlphaDropout', ops.featureAlphaDropout, input, p, options)
+
+/** {@link dropout} of whole channels: input [batch, channels, length] (or [channels, length]). */
+export const dropout1d = (input: Tensor, p = 0.5, options: DropoutOptions = {}): Tensor =>
+  drop('dropout1d', (...values) => dropChannels('dropout1d', ...values), input, p, options)
+
+/** {@link dropout} of whole channels: input [batch, channels, height, width] (or [batch, channels, length], as PyTorch). */
+export const dropout2d = (input: Tensor, p = 0.5, options: DropoutOptions = {}): Tensor =>
+  drop('dropout2d', (...values) => dropChannels('dropout2d', ...values), input, p, options)
+
+/** {@link dropout} of whole channels: input [batch, channels, depth, height, width] (or without the batch). */
+export const dropout3d = (input: Tensor, p = 0.5, options: DropoutOptions = {}): Tensor =>
+  drop('dropout3d', (...values) => dropChannels('dropout3d', ...values), input, p, options)
+
+const CHANNEL_RANKS: Record<string, [number, number]> = { '1': [2, 3], '2': [3, 4], '3': [4, 5] }
+
+/** `where` ends in the number of spatial dimensions and a 'd'. */
+function dropChannels(where: string, input: Tensor, p: number, training: boolean): Tensor {
+  const ranks = CHANNEL_RANKS[where.at(-2) as string] as [number, number]
+  const wrong = otherRank(where, input, ranks, `${ranks.join(' or ')} dimensions`)
+  if (wrong) throw wrong
+  // Of three dimensions, PyTorch's dropout2d takes the first for the batch; the others take it for the channels.
+  if (ranks[0] === 3 || input.ndim === ranks[1]) return ops.featureDropout(input, p, training)
+  return scope(() => ops.featureDropout(input.unsqueeze(0), p, training).squeeze(0))
 }

@@ -42,7 +42,7 @@ export class Embedding extends Module {
     this.numEmbeddings = numEmbeddings
     this.embeddingDim = embeddingDim
     this.paddingIdx = paddingIdx !== null && paddingIdx < 0 ? paddingIdx + numEmbeddings : paddingIdx
-    requireSettings('Embedding', { normType, ...(maxNorm !== null && { maxNorm }) })
+    requireSettings('Embedding', { normType, maxNorm: maxNorm ?? 0 })
     this.maxNorm = maxNorm
     this.normType = normType
     this.scaleGradByFreq = scaleGradByFreq

@@ -15,7 +15,15 @@ import {
   requireTensors,
 } from './check.js'
 
-export * from './dropouts.js'
+export {
+  alphaDropout,
+  type DropoutOptions,
+  dropout,
+  dropout1d,
+  dropout2d,
+  dropout3d,
+  featureAlphaDropout,
+} from './dropout.js'
 export * from './losses.js'
 export * from './resize.js'
 

@@ -169,7 +169,7 @@ export function orthogonal_(tensor: Tensor, gain = 1, options: InitOptions = {})
   })
 }
 
-const drawing = ({ generator }: InitOptions): InitOptions => (generator ? { generator } : {})
+const drawing = ({ generator }: InitOptions): InitOptions => ({ generator })
 
 function xavierStd(tensor: Tensor, gain: number): number {
   requireNumbers('xavier', { gain })

@@ -1,12 +1,12 @@
 import { shown } from '../base/arguments.js'
 import { requireOptions } from '../base/check.js'
-import { CheckpointError, ConfigError, DeviceError, DTypeError } from '../base/errors.js'
+import { ConfigError, DeviceError, DTypeError } from '../base/errors.js'
 import { type Device, type DType, noGrad, scope, Tensor } from '../tensor/index.js'
 import { keepForever } from '../tensor/scope.js'
 import { isFloating, requireTensors } from './check.js'
 import { ForwardHooks, wrapForward } from './hooks.js'
 import { Parameter } from './parameter.js'
-import { matcher, sameShape, summaryTable } from './text.js'
+import { type Differences, joined, matcher, misfit, sameShape, summaryTable } from './text.js'
 
 /** Sees each call of `forward`; what it returns, if not undefined, replaces the output. */
 export type ForwardHook<M extends Module = Module> = (module: M, args: unknown[], output: unknown) => unknown
@@ -202,23 +202,20 @@ export class Module {
     const missing = Object.keys(own).filter((name) => !Object.hasOwn(state, name))
     const unexpected = Object.keys(state).filter((name) => !Object.hasOwn(own, name))
     const pairs: [Tensor, Tensor][] = []
-    const mismatched: { name: string; expected: number[]; actual: number[] | string }[] = []
+    const mismatched: Differences['mismatched'] = []
     for (const [name, target] of Object.entries(own)) {
       if (!Object.hasOwn(state, name)) continue
       const source: unknown = state[name]
-      if (!(source instanceof Tensor)) mismatched.push({ name, expected: target.shape, actual: typeof source })
+      if (!(source instanceof Tensor)) mismatched.push({ name, expected: target.shape, actual: `a ${typeof source}` })
       else if (fixed.has(target) && source.dtype !== target.dtype) {
-        const actual = `tensor of ${source.dtype}, not ${target.dtype},`
+        const actual = `a tensor of ${source.dtype}, not ${target.dtype},`
         mismatched.push({ name, expected: target.shape, actual })
       } else if (sameShape(target.shape, source.shape)) pairs.push([target, source])
       else mismatched.push({ name, expected: target.shape, actual: source.shape })
     }
     if (mismatched.length > 0 || (strict && missing.length + unexpected.length > 0)) {
-      throw new CheckpointError(loadMessage(this.constructor.name, missing, unexpected, mismatched), {
-        missing,
-        unexpected,
-        mismatched,
-      })
+      const sentence = `the state dictionary does not fit ${this.constructor.name}, which was not changed`
+      throw misfit(sentence, { missing, unexpected, mismatched })
     }
     const empty = pairs.find(([target]) => target.device === 'meta')
     if (empty) {
@@ -237,7 +234,7 @@ export class Module {
     const chosen = new Map<Module, StateForm>()
     const named = this.#walkModules().flatMap(([path, module]) => {
       const entry = (name: string) => {
-        const full = path === '' ? name : `${path}.${name}`
+        const full = joined(path, name)
         return Object.hasOwn(state, full) ? state[full] : undefined
       }
       const form = chosen.get(module) ?? forms.get(module)?.(entry)
@@ -415,7 +412,7 @@ export class Module {
     }
     ancestors.push(this)
     const below = this.#ownChildren().flatMap(([name, child]) =>
-      Module.#checked(child).#walkModules(path === '' ? name : `${path}.${name}`, ancestors),
+      Module.#checked(child).#walkModules(joined(path, name), ancestors),
     )
     ancestors.pop()
     return [[path, this], ...below]
@@ -458,26 +455,4 @@ function join<T>(path: string, members: [string, T][]): [string, T][] {
 function once<T>(named: [string, T][]): [string, T][] {
   const seen = new Set<T>()
   return named.filter(([, value]) => !seen.has(value) && seen.add(value))
-}
-
-function loadMessage(
-  kind: string,
-  missing: string[],
-  unexpected: string[],
-  mismatched: { name: string; expected: number[]; actual: number[] | string }[],
-): string {
-  const list = (names: string[]) =>
-    names.length > 10 ? `${names.slice(0, 10).join(', ')} and ${names.length - 10} more` : names.join(', ')
-  const parts = [
-    missing.length > 0 && `missing: ${list(missing)}`,
-    unexpected.length > 0 && `unexpected: ${list(unexpected)}`,
-    mismatched.length > 0 &&
-      `mis-shaped: ${list(
-        mismatched.map(({ name, expected, actual }) => {
-          const got = typeof actual === 'string' ? `a ${actual}` : `[${actual}]`
-          return `${name} is [${expected}] in the module but ${got} in the dictionary`
-        }),
-      )}`,
-  ].filter(Boolean)
-  return `the state dictionary does not fit ${kind}, which was not changed; ${parts.join('; ')}`
 }

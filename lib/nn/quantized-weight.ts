@@ -43,7 +43,8 @@ export function setQuantization(layer: Module, weight: QuantizedWeight | undefin
 export const packingArguments = ({ scheme, blockSize, nested }: QuantizedWeight) => ({
   scheme,
   blockSize,
-  ...(nested && { nestedAbsmax: nested.absmax, nestedOffset: nested.offset }),
+  nestedAbsmax: nested?.absmax,
+  nestedOffset: nested?.offset,
 })
 
 const linear = op('voxtorch::quantized_linear')

@@ -1,8 +1,54 @@
-import { ConfigError } from '../base/errors.js'
+import { CheckpointError, ConfigError } from '../base/errors.js'
 import type { Tensor } from '../tensor/index.js'
 
 export const sameShape = (a: number[], b: number[]): boolean =>
   a.length === b.length && a.every((size, dim) => size === b[dim])
+
+/** The path of what a module at `path` calls `name`. */
+export const joined = (path: string, name: string): string => (path === '' ? name : `${path}.${name}`)
+
+/** Names in a sentence: the first ones, and how many more there are. */
+export const listed = (names: readonly string[], most = 10): string =>
+  names.length > most ? `${names.slice(0, most).join(', ')} and ${names.length - most} more` : names.join(', ')
+
+/** How the tensors of a file differ from those that a network has by the same names. */
+export interface Differences {
+  missing: string[]
+  unexpected: string[]
+  /** `actual` is the file's shape, or what the file has in place of a tensor. */
+  mismatched: { name: string; expected: number[]; actual: number[] | string }[]
+}
+
+/** The tensors of `given` beside those that it should have. */
+export function differences(
+  own: Record<string, Tensor>,
+  given: { has(name: string): boolean; get(name: string): Tensor | undefined; keys(): Iterable<string> },
+): Differences {
+  const mismatched = Object.entries(own).flatMap(([name, { shape: expected }]) => {
+    const actual = given.get(name)?.shape
+    return actual && !sameShape(expected, actual) ? [{ name, expected, actual }] : []
+  })
+  return {
+    missing: Object.keys(own).filter((name) => !given.has(name)),
+    unexpected: [...given.keys()].filter((name) => !Object.hasOwn(own, name)),
+    mismatched,
+  }
+}
+
+export const areAlike = ({ missing, unexpected, mismatched }: Differences): boolean =>
+  missing.length + unexpected.length + mismatched.length === 0
+
+/** Of a file, or of a state dictionary, that does not fit: `sentence`, and then what differs. */
+export function misfit(sentence: string, found: Differences, fields: Record<string, unknown> = {}): CheckpointError {
+  const { missing, unexpected, mismatched } = found
+  const shapes = mismatched.map(({ name, expected, actual }) => {
+    return `${name} ${typeof actual === 'string' ? actual : `[${actual}]`} for [${expected}]`
+  })
+  const parts = Object.entries({ missing, unexpected, 'mis-shaped': shapes })
+    .filter(([, names]) => names.length > 0)
+    .map(([what, names]) => `; ${what}: ${listed(names)}`)
+  return new CheckpointError(sentence + parts.join(''), { ...fields, missing, unexpected, mismatched })
+}
 
 /** A test for parameter names: RegExp, full name, module path, or glob in which `*` and `?` also match dots. */
 export function matcher(pattern: string | RegExp): (name: string) => boolean {

@@ -1,6 +1,6 @@
-import { misuse, requireNumber, requireObject, requireOneOf, requireWhole } from '../base/check.js'
+import { defined, misuse, requireNumber, requireObject, requireOneOf, requireWhole } from '../base/check.js'
 import { CheckpointError, ConfigError } from '../base/errors.js'
-import { nearest, snakeCase, toSnake } from '../base/words.js'
+import { didYouMean, snakeCase, toSnake } from '../base/words.js'
 import { isStart, type LoraStart } from './start.js'
 import { requireTokenIndices } from './tokens.js'
 
@@ -97,11 +97,9 @@ export function resolveConfig(given: LoraConfig): ResolvedLoraConfig {
   requireObject(where, 'the configuration', given)
   for (const key of Object.keys(given)) {
     if (keys.includes(key)) continue
-    const near = nearest(key, keys)
-    throw new ConfigError(`${where} has no '${key}'${near ? `; did you mean '${near}'?` : ''}`, { key })
+    throw new ConfigError(`${where} has no '${key}'${didYouMean(key, keys)}`, { key })
   }
-  const set = Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined))
-  const config = { ...defaults, ...set } as ResolvedLoraConfig
+  const config = { ...defaults, ...defined(given) } as ResolvedLoraConfig
   requireWhole(where, 'r', config.r, 1)
   requireNumber(where, 'loraAlpha', config.loraAlpha)
   requireNumber(where, 'loraDropout', config.loraDropout, { least: 0, below: 1 })

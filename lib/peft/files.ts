@@ -1,10 +1,9 @@
-import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
-import { writeAtomically } from '../base/atomic.js'
+import { makeDirectory, writeAtomically } from '../base/atomic.js'
 import { CheckpointError } from '../base/errors.js'
 import { readCheckpointJson } from '../files/json/json.js'
 import { loadSafetensors, saveSafetensors } from '../files/safetensors/safetensors.js'
-import { sameShape } from '../nn/text.js'
+import { areAlike, differences, misfit } from '../nn/text.js'
 import { noGrad, scope, type Tensor } from '../tensor/index.js'
 import { fromFile, type ResolvedLoraConfig, toFile } from './config.js'
 
@@ -17,11 +16,7 @@ export async function writeAdapter(
   config: ResolvedLoraConfig,
   tensors: Record<string, Tensor>,
 ): Promise<void> {
-  try {
-    await mkdir(directory, { recursive: true })
-  } catch (cause) {
-    throw new CheckpointError(`${directory} cannot be made: ${(cause as Error).message}`, { file: directory, cause })
-  }
+  makeDirectory(directory, CheckpointError)
   await saveSafetensors(join(directory, WEIGHTS), tensors, { format: 'pt' })
   const json = Buffer.from(`${JSON.stringify(toFile(config), null, 2)}\n`)
   await writeAtomically(join(directory, CONFIG), CheckpointError, (write) => write(json))
@@ -53,25 +48,11 @@ export function fill(
 ): void {
   const given = new Map(Object.entries(tensors).map(([name, tensor]) => [plain(name), tensor]))
   const own = new Map(Object.entries(targets).map(([name, tensor]) => [plain(name), tensor]))
-  const missing = [...own.keys()].filter((name) => !given.has(name))
   for (const [name, tensor] of Object.entries(optional)) if (given.has(name)) own.set(name, tensor)
-  const unexpected = [...given.keys()].filter((name) => !own.has(name) && !repeated.test(name))
-  const mismatched = [...own]
-    .filter(([name, tensor]) => given.has(name) && !sameShape(tensor.shape, (given.get(name) as Tensor).shape))
-    .map(([name, tensor]) => ({ name, expected: tensor.shape, actual: (given.get(name) as Tensor).shape }))
-  if (missing.length + unexpected.length + mismatched.length > 0) {
-    const parts = [
-      missing.length > 0 && `missing: ${some(missing)}`,
-      unexpected.length > 0 && `unexpected: ${some(unexpected)}`,
-      mismatched.length > 0 &&
-        `mis-shaped: ${some(mismatched.map(({ name, expected, actual }) => `${name} [${actual}] for [${expected}]`))}`,
-    ]
-    throw new CheckpointError(`${file} is not an adapter of this network; ${parts.filter(Boolean).join('; ')}`, {
-      file,
-      missing,
-      unexpected,
-      mismatched,
-    })
+  const found = differences(Object.fromEntries(own), given)
+  const unexpected = found.unexpected.filter((name) => !repeated.test(name))
+  if (!areAlike({ ...found, unexpected })) {
+    throw misfit(`${file} is not an adapter of this network`, { ...found, unexpected }, { file })
   }
   scope(() =>
     noGrad(() => {
@@ -86,5 +67,3 @@ const plain = (name: string): string => name.replace(/\.base_layer\.bias$/, '.bi
 // With `bias: 'all'` peft writes the bias of a module to save two times more, under the names of its wrapper.
 const repeated = /\.(original_module|modules_to_save)\.(.*\.)?bias$/
 
-const some = (names: string[]): string =>
-  names.length > 6 ? `${names.slice(0, 6).join(', ')} and ${names.length - 6} more` : names.join(', ')

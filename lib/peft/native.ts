@@ -11,9 +11,10 @@ let count = 0
 /** A name for the native slots. It is never used again, so a removal that still waits cannot meet a newer adapter. */
 export const nativeName = (name: string): string => `${name}/${++count}`
 
-/** What the slots of a network know, and what they are to be told. */
+/** Which adapters are active in a network's slots, and which are to be. */
 interface Slots {
-  told: string
+  /** The names of those that were activated last. */
+  current: string
   active: () => readonly string[]
   removed: string[]
 }
@@ -23,20 +24,20 @@ const known = new WeakMap<NativeModule, Slots>()
 function slotsOf(network: NativeModule): Slots {
   const found = known.get(network)
   if (found) return found
-  const slots: Slots = { told: '', active: () => [], removed: [] }
+  const slots: Slots = { current: '', active: () => [], removed: [] }
   known.set(network, slots)
   beforeCalls(network, (handle) => {
     const names = slots.active()
     const key = names.join('\n')
-    if (key !== slots.told) queue(activate(handle, names))
-    slots.told = key
+    if (key !== slots.current) queue(activate(handle, names))
+    slots.current = key
     for (const name of slots.removed.splice(0)) queue(remove(handle, name))
   })
   return slots
 }
 
 /**
- * The native networks inside a model. Their forward passes are queued, so what is active is told to them as a job of its
+ * The native networks inside a model. Their forward passes are queued, so adapters are activated by a job of their
  * own, just before a pass is queued and only where it changed: each pass sees what was active when it was called.
  */
 export class NativeNetworks {

@@ -2,6 +2,7 @@ import type { Module } from '../nn/module.js'
 import type { NativeModule } from '../nn/native-module.js'
 import { type OutputLayer, outputLayerOf, tieHead, untieHead } from '../nn/output-layer.js'
 import { Parameter } from '../nn/parameter.js'
+import { joined } from '../nn/text.js'
 import type { Tensor } from '../tensor/index.js'
 import type { ResolvedLoraConfig } from './config.js'
 import type { LoraLayer } from './layer.js'
@@ -34,7 +35,7 @@ export class UntiedHeads {
     for (const [path, network] of this.#model.namedModules()) {
       const output = outputLayerOf(network)
       if (!output?.tied) continue
-      const embeddings = join(path, output.embeddings)
+      const embeddings = joined(path, output.embeddings)
       if (layers.some((layer) => layer.path === embeddings)) this.#untie(network as NativeModule)
     }
   }
@@ -63,7 +64,7 @@ export class UntiedHeads {
 
 /** The weights of an adapter's embeddings and output layers, which peft writes into some files, by their names there. */
 export function embeddingWeights(model: Module, layers: readonly LoraLayer[]): Record<string, Tensor> {
-  const heads = outputs(model).map(([path, , head]) => join(path, head))
+  const heads = outputs(model).map(([path, , head]) => joined(path, head))
   const known = layers.filter(({ path, kind }) => kind === 'embedding' || heads.includes(path))
   return Object.fromEntries(known.map(({ path, weight }) => [`base_model.model.${path}.base_layer.weight`, weight]))
 }
@@ -73,7 +74,7 @@ export function sharedBiases(model: Module): [string, Parameter][] {
   return outputs(model).flatMap(([path, network, head]): [string, Parameter][] => {
     const around = head.split('.').slice(0, -1).join('.')
     const bias: unknown = around === '' ? undefined : Reflect.get(network.get(around), 'bias')
-    return bias instanceof Parameter ? [[join(path, head), bias]] : []
+    return bias instanceof Parameter ? [[joined(path, head), bias]] : []
   })
 }
 
@@ -82,5 +83,3 @@ const outputs = (model: Module): [string, Module, string][] =>
     const layer = outputLayerOf(network)
     return layer ? [[path, network, layer.head]] : []
   })
-
-const join = (path: string, name: string) => (path === '' ? name : `${path}.${name}`)

@@ -11,7 +11,7 @@ import {
 } from '../nn/quantized-weight.js'
 import { type DType, empty, noGrad, scope, Tensor } from '../tensor/index.js'
 
-const tell = op('voxtorch::module_quantize_linear')
+const setPackedWeight = op('voxtorch::module_quantize_linear')
 const untell = op('voxtorch::module_dequantize_linear')
 const dequantizeNf4 = op('voxtorch::dequantize_nf4')
 const dequantizeInt8 = op('voxtorch::dequantize_int8')
@@ -35,7 +35,7 @@ export function pack(layer: Module, weight: QuantizedWeight): void {
   setQuantization(layer, weight)
   setStateForms(layer, (entry) => formLike(layer, entry))
   if (!(layer instanceof NativeModule)) return
-  tell(withActiveAdapters(layer), weight.codes, weight.absmax, weight.shape, packingArguments(weight))
+  setPackedWeight(withActiveAdapters(layer), weight.codes, weight.absmax, weight.shape, packingArguments(weight))
 }
 
 /** The reverse of `quantize` for one layer: its weight is the values that the codes stand for, in the dtype it had. */

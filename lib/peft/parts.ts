@@ -4,6 +4,7 @@ import { join } from 'node:path'
 import { CheckpointError, ConfigError } from '../base/errors.js'
 import { readJson, writeJson } from '../files/json/json.js'
 import { adaptersOf, type Module } from '../nn/module.js'
+import { listed } from '../nn/text.js'
 import { PeftModel, peftModelOf } from './model.js'
 
 /** Beside a module's own file: which of its parts have adapters, by path, and what they are called. */
@@ -21,7 +22,7 @@ function partsOf(where: string, module: Module): [string, PeftModel][] {
   const lost = modules.filter(([, layer]) => adaptersOf(layer) && !owned.has(layer)).map(([path]) => path)
   if (lost.length === 0) return parts
   throw new ConfigError(
-    `${where}: the adapters of ${some(lost)} belong to a network around this ${module.constructor.name} and would not ` +
+    `${where}: the adapters of ${listed(lost, 4)} belong to a network around this ${module.constructor.name} and would not ` +
       'be saved; save that one, or its PeftModel',
     { paths: lost },
   )
@@ -32,7 +33,7 @@ export function warnOfAdapters(module: Module, directory: string): void {
   const paths = module.namedModules().flatMap(([path, layer]) => (adaptersOf(layer) ? [path] : []))
   if (paths.length === 0) return
   process.emitWarning(
-    `${directory} has the weights of ${module.constructor.name} without its adapters (${some(paths)}); write those with ` +
+    `${directory} has the weights of ${module.constructor.name} without its adapters (${listed(paths, 4)}); write those with ` +
       'savePretrained() of its PeftModel, or mergeAndUnload() them first',
     'AdapterWarning',
   )
@@ -80,6 +81,3 @@ async function readIndex(file: string): Promise<Record<string, string[]>> {
   }
   return index as Record<string, string[]>
 }
-
-const some = (paths: string[]): string =>
-  paths.length > 4 ? `${paths.slice(0, 4).join(', ')} and ${paths.length - 4} more` : paths.join(', ')

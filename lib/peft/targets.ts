@@ -5,6 +5,7 @@ import { Linear } from '../nn/linear.js'
 import type { Module } from '../nn/module.js'
 import { NativeModule, nativeKind } from '../nn/native-module.js'
 import { outputLayerOf } from '../nn/output-layer.js'
+import { joined } from '../nn/text.js'
 import type { ResolvedLoraConfig } from './config.js'
 import { groups, matches } from './patterns.js'
 
@@ -100,7 +101,7 @@ export function headsToUntie(model: Module, config: ResolvedLoraConfig): NativeM
   return modules.flatMap(([path, module]) => {
     const layer = outputLayerOf(module)
     if (!layer?.tied) return []
-    const [head, embeddings] = [join(path, layer.head), join(path, layer.embeddings)]
+    const [head, embeddings] = [joined(path, layer.head), joined(path, layer.embeddings)]
     const saved = new Set(savedPaths(config.modulesToSave ?? [], [...pathsOf(modules), head]))
     const apart = holder(saved, head) !== holder(saved, embeddings)
     return apart || (!isAllLinear(config) && targeted(config, [head]).has(head)) ? [module as NativeModule] : []
@@ -116,7 +117,6 @@ export function namesEmbeddings({ targetModules }: ResolvedLoraConfig, model: Mo
 }
 
 const pathsOf = (modules: [string, Module][]) => modules.map(([path]) => path)
-const join = (path: string, name: string) => (path === '' ? name : `${path}.${name}`)
 const typeName = (module: Module) => (module instanceof NativeModule ? nativeKind(module) : module.constructor.name)
 const endsWith = (path: string, name: string) => path === name || path.endsWith(`.${name}`)
 const isAllLinear = ({ targetModules }: ResolvedLoraConfig) =>

@@ -5,6 +5,7 @@ import type { NativeModule } from '../nn/native-module.js'
 import { isUntied, outputLayerOf } from '../nn/output-layer.js'
 import type { Parameter } from '../nn/parameter.js'
 import { quantizationOf } from '../nn/quantized-weight.js'
+import { joined } from '../nn/text.js'
 import type { Tensor } from '../tensor/index.js'
 import type { ResolvedLoraConfig } from './config.js'
 import { layerKind, type Target } from './targets.js'
@@ -99,7 +100,7 @@ export function headsOfTokens(model: Module, config: ResolvedLoraConfig): Native
   return model.namedModules().flatMap(([path, network]) => {
     const layer = outputLayerOf(network)
     if (!layer?.tied) return []
-    const paths = [join(path, layer.head), join(path, layer.embeddings)]
+    const paths = [joined(path, layer.head), joined(path, layer.embeddings)]
     return namedLayers(model, config, paths).size > 0 ? [network as NativeModule] : []
   })
 }
@@ -115,7 +116,7 @@ function namedLayers(model: Module, config: ResolvedLoraConfig, paths: string[])
   for (const [name, indices] of lists) {
     const matches = (path: string) => path !== '' && (Array.isArray(given) ? path === name : path.endsWith(name))
     if (!all.some(matches) && !paths.some(matches)) {
-      const heads = model.namedModules().map(([path, network]) => join(path, outputLayerOf(network)?.head ?? ''))
+      const heads = model.namedModules().map(([path, network]) => joined(path, outputLayerOf(network)?.head ?? ''))
       if (heads.some(matches)) continue
       throw new ConfigError(`${KEY} names '${name}', which ${model.constructor.name} does not have`, { name })
     }
@@ -132,7 +133,7 @@ function inputEmbeddings(model: Module): string {
   const modules = model.namedModules()
   const known = modules.flatMap(([path, network]) => {
     const layer = outputLayerOf(network)
-    return layer ? [join(path, layer.embeddings)] : []
+    return layer ? [joined(path, layer.embeddings)] : []
   })
   const titled = modules.flatMap(([path, module]) =>
     layerKind(module) === 'embedding' && /(^|\.)(embed_tokens|word_embeddings)$/.test(path) ? [path] : [],
@@ -153,7 +154,7 @@ function sharers(modules: [string, Module][]): [Module, string, Module][] {
   for (const [path, module] of modules) {
     const layer = outputLayerOf(module)
     if (layer && isUntied(module)) {
-      const [head, embeddings] = [join(path, layer.head), join(path, layer.embeddings)]
+      const [head, embeddings] = [joined(path, layer.head), joined(path, layer.embeddings)]
       found.push([byPath.get(embeddings) as Module, head, byPath.get(head) as Module])
     }
     if (layerKind(module) !== 'embedding') continue
@@ -164,5 +165,3 @@ function sharers(modules: [string, Module][]): [Module, string, Module][] {
   }
   return found
 }
-
-const join = (path: string, name: string) => (path === '' ? name : `${path}.${name}`)

@@ -1,3 +1,4 @@
+import { defined } from '../base/check.js'
 import { ConfigError, DataError, DTypeError, OutOfMemoryError, ShapeError } from '../base/errors.js'
 
 /** An answer other than success, in the shape of OpenAI's errors. */
@@ -25,7 +26,7 @@ function typeOf(status: number): string {
 
 /** A request that cannot be understood. */
 export const badRequest = (message: string, param?: string, code = 'invalid_value'): ApiError =>
-  new ApiError(400, message, { code, ...(param === undefined ? {} : { param }) })
+  new ApiError(400, message, defined({ code, param }))
 
 /** What a client may know of an error: a model's typed errors speak of the request, others of the server's inside. */
 export function apiErrorOf(error: unknown): ApiError {

@@ -42,7 +42,7 @@ export function encodedAudio(value: unknown, param: string): EncodedAudio {
 }
 
 /**
- * Decodes a clip to what models hear.
+ * Decodes a clip to samples as models are given them.
  * @param most seconds that are left for it
  * @param signal ends it when nobody waits for the answer any more
  */

@@ -1,7 +1,6 @@
 import { isIP } from 'node:net'
-import { misuse, requireNumber, requireObject, requireString, requireWhole } from '../base/check.js'
+import { misuse, requireNumber, requireObject, requireOptions, requireString, requireWhole } from '../base/check.js'
 import { ConfigError } from '../base/errors.js'
-import { nearest } from '../base/words.js'
 import type { ChatModel } from './chat-model.js'
 
 /** What a server refuses, and how long it waits. Sizes in bytes, times in seconds. */
@@ -96,13 +95,7 @@ export function requireModel(model: ChatModel): void {
 
 /** Fills the options up. @throws ConfigError for an unknown one, a wrong value, and an open server without a key */
 export function settingsOf(options: ServeOptions): Settings {
-  requireObject(WHERE, 'options', options)
-  const known = [...others, ...Object.keys(limits)]
-  for (const key of Object.keys(options)) {
-    if (known.includes(key)) continue
-    const near = nearest(key, known)
-    throw new ConfigError(`${WHERE}: there is no option '${key}'${near ? `; did you mean '${near}'?` : ''}`, { key })
-  }
+  requireOptions(WHERE, options, [...others, ...Object.keys(limits)])
   const { host = '127.0.0.1', port = 0, apiKey, allowedHosts, log = () => {} } = options
   requireString(WHERE, 'host', host)
   requireWhole(WHERE, 'port', port)

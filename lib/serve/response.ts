@@ -1,4 +1,5 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
+import { defined } from '../base/check.js'
 import type { ApiError } from './api-error.js'
 
 /** Of every response. Nothing but the page's own files runs or is shown in it, and no other page may hold it. */
@@ -30,7 +31,7 @@ const LINGER = 2_000
 
 export function sendError(request: IncomingMessage, response: ServerResponse, error: ApiError): void {
   const { retryAfter, headers } = error.facts
-  const more = { ...headers, ...(retryAfter === undefined ? {} : { 'Retry-After': String(retryAfter) }) }
+  const more = defined({ ...headers, 'Retry-After': retryAfter?.toString() })
   if (request.complete || !hasBody(request)) return sendJson(response, error.status, error.body, more)
   // To end now would close the connection while bytes still come, which resets it and takes the response away again.
   const body = JSON.stringify(error.body)

@@ -252,7 +252,7 @@ export class CtcTokenizer {
       return [id, { content, ...flags }]
     })
     const config = {
-      ...(decoder.length > 0 ? { added_tokens_decoder: Object.fromEntries(decoder) } : {}),
+      added_tokens_decoder: decoder.length > 0 ? Object.fromEntries(decoder) : undefined,
       bos_token: bosToken,
       clean_up_tokenization_spaces: rest.cleanUpSpaces,
       do_lower_case: rest.doLowerCase,

@@ -70,16 +70,17 @@ function writeConfig(directory: string, addedTokens: AddedTokens, config: Tokeni
   }
   const templates = Object.entries(config.chatTemplates).map(([name, template]) => ({ name, template }))
   const only = templates.length === 1 && templates[0]!.name === 'default' ? templates[0]!.template : templates
+  // JSON has no place for what is undefined.
   const whole = {
-    ...(config.addBosToken === undefined ? {} : { add_bos_token: config.addBosToken }),
-    ...(config.addEosToken === undefined ? {} : { add_eos_token: config.addEosToken }),
-    ...(config.addPrefixSpace === undefined ? {} : { add_prefix_space: config.addPrefixSpace }),
-    ...(config.doLowerCase === undefined ? {} : { do_lower_case: config.doLowerCase }),
-    ...(config.legacy === undefined ? {} : { legacy: config.legacy }),
+    add_bos_token: config.addBosToken,
+    add_eos_token: config.addEosToken,
+    add_prefix_space: config.addPrefixSpace,
+    do_lower_case: config.doLowerCase,
+    legacy: config.legacy,
     added_tokens_decoder: decoder,
     additional_special_tokens: config.additionalSpecial,
     ...special,
-    ...(templates.length === 0 ? {} : { chat_template: only }),
+    chat_template: templates.length > 0 ? only : undefined,
     clean_up_tokenization_spaces: config.cleanUpSpaces,
     model_max_length: config.modelMaxLength ?? 1e30,
     padding_side: config.paddingSide,

@@ -1,4 +1,4 @@
-import { listOf, misuse, requireNumber, requireObject, requireOptions } from '../base/check.js'
+import { defined, listOf, misuse, requireNumber, requireObject, requireOptions } from '../base/check.js'
 import { CheckpointError, ConfigError } from '../base/errors.js'
 import { snakeCase } from '../base/words.js'
 import { opAsync } from '../native/call.js'
@@ -156,7 +156,7 @@ export abstract class Optimizer<O extends GroupOptions = GroupOptions> {
       params: params.map((param) => {
         const master = this.#masters.get(param)
         const own = this.#states.get(master ?? param)
-        if (own || master) state[index] = { ...own, ...(master && { master_param: master }) }
+        if (own || master) state[index] = defined({ ...own, master_param: master })
         return index++
       }),
     }))

@@ -9,9 +9,9 @@ import { CheckpointError, VoxtorchError } from '../../base/errors.js'
 import { toCamel } from '../../base/words.js'
 import { loadTorch } from '../../files/torch/torch.js'
 import { resolveModel } from '../../hub/index.js'
-import { scope, Tensor } from '../../tensor/index.js'
+import { scope, type Tensor } from '../../tensor/index.js'
 import { type LoadNetworkOptions, parted, readConfig, requireModelType } from '../pretrained.js'
-import { type Factory, type Fillable, type FillOptions, filled, readWeights, renamed } from '../weights.js'
+import { type Factory, type Fillable, type FillOptions, filled, onlyTensors, readWeights, renamed } from '../weights.js'
 import { type BeatsConfig, beatsSizes } from './config.js'
 
 export const beatsLayout = {
@@ -103,10 +103,7 @@ async function readPublished(file: string) {
   const config: BeatsConfig = toCamel(cfg)
   const labels = labelsOf(entry(root, 'label_dict'), file)
   if (labels) config.id2label = labels
-  const tensors = Object.fromEntries(
-    Object.entries(model).filter((pair): pair is [string, Tensor] => pair[1] instanceof Tensor),
-  )
-  return { config, tensors, file, mapped: true }
+  return { config, tensors: onlyTensors(model), file, mapped: true }
 }
 
 const isRecord = (value: unknown): value is Record<string, unknown> =>

@@ -8,7 +8,7 @@ import type { Beats } from './beats.js'
 export interface TagOptions {
   /** How many classes, the most probable first. Default 5. */
   topK?: number
-  /** The most audio that the network hears at once, in seconds. Default 30. */
+  /** The most audio that the network encodes at once, in seconds. Default 30. */
   maxSeconds?: number
   /**
    * What becomes of a longer clip. `'windows'` (default): equal parts, whose probabilities are averaged by their length;
@@ -73,8 +73,8 @@ async function probabilitiesOf(
   batchSize: number,
 ): Promise<Float64Array[]> {
   const device = model.parameters()[0]?.device ?? 'cpu'
-  const heard = clips.map(() => 0)
-  for (const stretch of stretches) heard[stretch.clip] = (heard[stretch.clip] as number) + lengthOf(stretch)
+  const lengths = clips.map(() => 0)
+  for (const stretch of stretches) lengths[stretch.clip] = (lengths[stretch.clip] as number) + lengthOf(stretch)
   const sums = clips.map(() => new Float64Array(model.config.predictorClass ?? 527))
   const sorted = [...stretches].sort((a, b) => lengthOf(b) - lengthOf(a))
   for (let begin = 0; begin < sorted.length; begin += batchSize) {
@@ -86,7 +86,7 @@ async function probabilitiesOf(
     })
     for (const [row, stretch] of part.entries()) {
       const sum = sums[stretch.clip] as Float64Array
-      const weight = lengthOf(stretch) / (heard[stretch.clip] as number)
+      const weight = lengthOf(stretch) / (lengths[stretch.clip] as number)
       for (let i = 0; i < sum.length; i += 1) {
         sum[i] = (sum[i] as number) + weight * (values[row * sum.length + i] as number)
       }

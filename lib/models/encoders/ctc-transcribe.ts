@@ -1,6 +1,6 @@
 import { type Clip, openClip, SPEECH_RATE } from '../../audio/clip.js'
 import { normalizeWav2Vec2 } from '../../audio/normalize.js'
-import { requireNumber, requireOptions, requireWhole } from '../../base/check.js'
+import { defined, requireNumber, requireOptions, requireWhole } from '../../base/check.js'
 import { ConfigError, DataError } from '../../base/errors.js'
 import { type CtcHypothesis, ctcAlign, ctcBeamSearch } from '../../generation/ctc.js'
 import { noGrad, ops, scope, type Tensor } from '../../tensor/index.js'
@@ -15,9 +15,9 @@ export interface CtcTranscribeOptions {
   nBest?: number
   /** Whether words, or characters too, come with their times. Default false. */
   timestamps?: false | 'word' | 'char'
-  /** Recordings are heard in pieces of so many seconds; null: as a whole. Default null. */
+  /** Recordings are read in pieces of so many seconds; null: as a whole. Default null. */
   chunkSeconds?: number | null
-  /** How much of its neighbours a piece hears on each side. Default a sixth of `chunkSeconds`. */
+  /** How much of its neighbours a piece reads on each side. Default a sixth of `chunkSeconds`. */
   strideSeconds?: number
   /** Leaves `<s>`, `</s>` and `<unk>` out of the text. Default false. */
   skipSpecialTokens?: boolean
@@ -74,19 +74,19 @@ export async function transcribeCtc(
   return noGrad(() =>
     scope(async () => {
       const { samples } = await openClip({ where }, audio, { allowEmpty: true, signal: signal ?? undefined })
-      const logits = await heard(where, model, samples, options)
+      const logits = await logitsOfPieces(where, model, samples, options)
       signal?.throwIfAborted()
       const skip = { skipSpecialTokens }
       const beams = beamWidth === 1 ? null : await searched(model, logits, beamWidth, nBest)
       const frames = beams ? await aligned(model, logits, beams[0]?.tokens ?? []) : best(logits)
       const { text, words, chars } = tokenizer.decodeWithOffsets(frames, skip)
       const timed = (offsets: CtcOffset[]) => offsets.map((offset) => inSeconds(model, offset))
-      return {
+      return defined({
         text,
-        ...(timestamps ? { words: timed(words) } : {}),
-        ...(timestamps === 'char' ? { chars: timed(chars) } : {}),
-        ...(beams ? { hypotheses: beams.map((beam) => ({ text: textOf(tokenizer, beam, skip), ...beam })) } : {}),
-      }
+        words: timestamps ? timed(words) : undefined,
+        chars: timestamps === 'char' ? timed(chars) : undefined,
+        hypotheses: beams?.map((beam) => ({ text: textOf(tokenizer, beam, skip), ...beam })),
+      })
     }),
   )
 }
@@ -114,7 +114,7 @@ const stepOf = (model: SpeechForCTC): number =>
   convolutionsOf(model.config).reduce((product, { stride }) => product * stride, 1)
 
 /** float32 logits [frames, vocabSize] of samples [n], on the CPU. */
-async function heard(
+async function logitsOfPieces(
   where: string,
   model: SpeechForCTC,
   samples: Tensor,
@@ -158,8 +158,8 @@ async function heard(
 }
 
 async function logitsOf(model: SpeechForCTC, samples: Tensor): Promise<Tensor> {
-  const heard = model.normalizesAudio ? await normalizeWav2Vec2(samples) : samples
+  const waveform = model.normalizesAudio ? await normalizeWav2Vec2(samples) : samples
   const { device } = model.lm_head.weight
-  const { logits } = await model.forward({ inputValues: heard.unsqueeze(0).to({ device }) })
+  const { logits } = await model.forward({ inputValues: waveform.unsqueeze(0).to({ device }) })
   return logits.select(0, 0).to({ device: 'cpu', dtype: 'float32' })
 }

@@ -37,7 +37,7 @@ export const robertaSizes: Record<string, RobertaConfig> = {
 }
 
 export interface RobertaInputs {
-  /** Token ids [batch, time], int64; real tokens are told from padding by `padTokenId`. */
+  /** Token ids [batch, time], int64; tokens that are `padTokenId` are padding. */
   inputIds?: Tensor
   /**
    * [batch, time], 1 for real tokens and 0 for padding; or bool [batch, 1 or heads, time, time], true where a query may

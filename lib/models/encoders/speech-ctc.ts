@@ -12,6 +12,7 @@ import { Dropout } from '../../nn/dropout.js'
 import { Linear } from '../../nn/linear.js'
 import { ctcLoss } from '../../nn/losses.js'
 import type { MakeOptions } from '../../nn/parameter.js'
+import { areAlike, differences, misfit } from '../../nn/text.js'
 import { scope, Tensor } from '../../tensor/index.js'
 import { CtcTokenizer } from '../../text/ctc-tokenizer.js'
 import type { NetworkConstructor } from '../network.js'
@@ -214,31 +215,17 @@ abstract class SpeechForCTC extends SpeechHead {
 
   #take(file: string, tensors: Record<string, Tensor>): void {
     const own = this.#adapter()
-    const missing = Object.keys(own).filter((name) => !Object.hasOwn(tensors, name))
-    const unexpected = Object.keys(tensors).filter((name) => !Object.hasOwn(own, name))
     const { 'lm_head.weight': weight, 'lm_head.bias': bias } = tensors
     const { inFeatures } = this.lm_head
-    const mismatched = Object.entries(own)
-      .filter(([name]) => !name.startsWith('lm_head.') && tensors[name])
-      .map(([name, { shape }]) => ({ name, expected: shape, actual: tensors[name]!.shape }))
-      .filter(({ expected, actual }) => expected.join() !== actual.join())
+    const found = differences(own, new Map(Object.entries(tensors)))
+    // The head becomes as wide as the vocabulary is.
+    const mismatched = found.mismatched.filter(({ name }) => !name.startsWith('lm_head.'))
     const [vocabSize = 0, width] = weight?.shape ?? []
     if (weight && (weight.ndim !== 2 || width !== inFeatures || bias?.shape.join() !== String(vocabSize))) {
       mismatched.push({ name: 'lm_head.weight', expected: [vocabSize, inFeatures], actual: weight.shape })
     }
-    if (missing.length + unexpected.length + mismatched.length > 0) {
-      const list = (names: string[]) => `${names.slice(0, 5).join(', ')}${names.length > 5 ? ', …' : ''}`
-      const parts = [
-        missing.length > 0 && `missing: ${list(missing)}`,
-        unexpected.length > 0 && `unexpected: ${list(unexpected)}`,
-        mismatched.length > 0 && `mis-shaped: ${list(mismatched.map(({ name }) => name))}`,
-      ].filter(Boolean)
-      throw new CheckpointError(`${file} is no adapter of this network; ${parts.join('; ')}`, {
-        file,
-        missing,
-        unexpected,
-        mismatched,
-      })
+    if (!areAlike({ ...found, mismatched })) {
+      throw misfit(`${file} is no adapter of this network`, { ...found, mismatched }, { file })
     }
     if (vocabSize !== this.lm_head.outFeatures) {
       const { device, dtype } = this.lm_head.weight
@@ -268,7 +255,7 @@ abstract class SpeechForCTC extends SpeechHead {
 }
 
 /**
- * wav2vec 2.0 that writes what it hears, by connectionist temporal classification (Graves et al. 2006): transformers'
+ * wav2vec 2.0 for speech recognition, by connectionist temporal classification (Graves et al. 2006): transformers'
  * Wav2Vec2ForCTC, with the adapters of MMS.
  */
 export class Wav2Vec2ForCTC extends SpeechForCTC {
@@ -276,7 +263,7 @@ export class Wav2Vec2ForCTC extends SpeechForCTC {
   declare readonly wav2vec2: Wav2Vec2
 }
 
-/** WavLM that writes what it hears: transformers' WavLMForCTC. */
+/** WavLM for speech recognition by CTC: transformers' WavLMForCTC. */
 export class WavLMForCTC extends SpeechForCTC {
   static override readonly trunk = wavlm
   declare readonly wavlm: WavLM

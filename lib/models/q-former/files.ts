@@ -1,8 +1,8 @@
 import { CheckpointError } from '../../base/errors.js'
 import { loadTorch } from '../../files/torch/torch.js'
-import { scope, Tensor } from '../../tensor/index.js'
+import { scope, type Tensor } from '../../tensor/index.js'
 import type { LoadNetworkOptions } from '../pretrained.js'
-import { type Factory, type Fillable, filled, renamed } from '../weights.js'
+import { type Factory, type Fillable, filled, renamed, tensorsOf } from '../weights.js'
 import type { QFormerConfig } from './q-former.js'
 
 /** SALMONN's windows of a third of a second: 17 of Whisper's 20 ms frames, one beside the other. */
@@ -40,12 +40,6 @@ export function loadSalmonnQFormer<M extends Fillable>(
     )
     return network
   })
-}
-
-export function tensorsOf(root: unknown): Record<string, Tensor> {
-  const all = (root ?? {}) as Record<string, unknown>
-  const model = (all.model ?? all) as Record<string, unknown>
-  return Object.fromEntries(Object.entries(model).filter((pair): pair is [string, Tensor] => pair[1] instanceof Tensor))
 }
 
 export function sizesOf(state: Map<string, Tensor>, file: string): QFormerConfig {

@@ -82,7 +82,9 @@ export async function alignTokens(model: Whisper, inputs: WhisperAlignmentInputs
       const longest = Math.max(...tokens.map((row) => row.length))
       const padding = (row: number[]) => Array<number>(longest - row.length).fill(model.tokens.endOfText)
       const ids = tokens.map((row) => [...prompt, ...row, ...padding(row)].map(BigInt))
-      const heard = inputFeatures ? (await model.encode({ inputFeatures })).lastHiddenState : inputs.encoderHiddenStates
+      const states = inputFeatures
+        ? (await model.encode({ inputFeatures })).lastHiddenState
+        : inputs.encoderHiddenStates
       const { device } = model.parameters()[0] as Tensor
       const { frame, probability } = (await align(withActiveAdapters(model), {
         decoderInputIds: tensor(ids).to(device),
@@ -91,8 +93,8 @@ export async function alignTokens(model: Whisper, inputs: WhisperAlignmentInputs
         frames,
         alignmentHeads: model.alignmentHeads.flat(),
         textTokens: model.tokens.endOfText,
-        ...(heard && { encoderHiddenStates: heard }),
-        ...(encoderCache && { encoderCache: nativeCacheOf(encoderCache) }),
+        encoderHiddenStates: states,
+        encoderCache: encoderCache && nativeCacheOf(encoderCache),
       })) as { frame: Tensor; probability: Tensor }
       const [places, sure] = [frame.toArray() as bigint[][], probability.toArray() as number[][]]
       return tokens.map((row, i) =>

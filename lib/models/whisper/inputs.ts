@@ -7,7 +7,7 @@ export interface WhisperEncoderInputs {
   inputFeatures: Tensor
   /**
    * [batch, steps]: 1 for audio, 0 for padding behind it. A clip's answer is then that of its own steps, whatever else is
-   * in the batch; without a mask all is heard, as in transformers, which takes none.
+   * in the batch; without a mask all frames are encoded, as in transformers, which takes none.
    */
   attentionMask?: Tensor | null
   outputHiddenStates?: boolean

@@ -1,9 +1,8 @@
 import { type Clip, openClip, SPEECH_RATE } from '../../audio/clip.js'
 import { logMelSpectrogram } from '../../audio/features.js'
-import { optionsOf, shown } from '../../base/arguments.js'
-import { requireSignal } from '../../base/check.js'
+import { shown } from '../../base/arguments.js'
+import { defined, requireOptions, requireSignal } from '../../base/check.js'
 import { ConfigError } from '../../base/errors.js'
-import { nearest } from '../../base/words.js'
 import type { GenerationConfig } from '../../generation/config.js'
 import { type Generator, noGrad, scope, type Tensor } from '../../tensor/index.js'
 import { melBinsOf, windowOf } from './config.js'
@@ -15,7 +14,7 @@ import type { WhisperWord } from './words.js'
 export type WhisperAudio = Clip
 
 export interface TranscribeOptions {
-  /** A code or an English name; by default it is heard from the first window. */
+  /** A code or an English name; by default it is detected in the first window. */
   language?: string | null
   /** `'translate'` writes English. Default `'transcribe'`. */
   task?: 'transcribe' | 'translate'
@@ -117,13 +116,8 @@ export function settingsOf(model: Whisper, options: TranscribeOptions): Settings
   const bad = (problem: string): never => {
     throw new ConfigError(`Whisper.transcribe: ${problem}`, { ...options })
   }
-  for (const key of Object.keys(optionsOf(options))) {
-    if (KEYS.includes(key)) continue
-    const near = nearest(key, KEYS)
-    bad(`there is no option '${key}'${near === undefined ? '' : `; did you mean '${near}'?`}`)
-  }
-  const given = Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined))
-  const settings = { ...defaults, ...given } as Settings
+  requireOptions('Whisper.transcribe', options, KEYS)
+  const settings = { ...defaults, ...defined(options) } as Settings
   const { task, temperature } = settings
   requireSignal('Whisper.transcribe', settings.signal)
   if (task !== 'transcribe' && task !== 'translate') bad(`task must be 'transcribe' or 'translate', not ${shown(task)}`)

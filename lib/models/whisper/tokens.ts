@@ -1,7 +1,7 @@
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import { ConfigError } from '../../base/errors.js'
-import { nearest } from '../../base/words.js'
+import { didYouMean } from '../../base/words.js'
 import type { Tokenizer } from '../../text/index.js'
 import { readConfig } from '../pretrained.js'
 import type { WhisperConfig } from './config.js'
@@ -113,7 +113,6 @@ export function languageCode(tokens: WhisperTokens, language: string): string {
   if (codes.length === 0) {
     throw new ConfigError(`this Whisper knows English only: leave out language '${language}'`, { language })
   }
-  const near = nearest(wanted, [...codes.map((one) => WHISPER_LANGUAGES[one] ?? one), ...codes])
-  const hint = near === undefined ? '' : `; did you mean '${near}'?`
+  const hint = didYouMean(wanted, [...codes.map((one) => WHISPER_LANGUAGES[one] ?? one), ...codes])
   throw new ConfigError(`this Whisper has no language '${language}'${hint}`, { language })
 }

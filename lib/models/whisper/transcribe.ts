@@ -91,9 +91,9 @@ class Run {
   /** The segments that begin at a step of the spectrogram, and how many steps are done with them. */
   async window(mel: Tensor, seek: number, steps: number): Promise<{ made: WhisperSegment[]; done: number }> {
     const { timestamps, conditionOnPrevious, logprobThreshold, noSpeechThreshold } = this.#settings
-    const heard = await noGrad(() => scope(() => this.#hear(mel, seek, steps)))
-    const { tokens, times, ...sure } = heard
-    const { avgLogprob, noSpeechProb, temperature } = sure
+    const decoded = await noGrad(() => scope(() => this.#decode(mel, seek, steps)))
+    const { tokens, times, ...statistics } = decoded
+    const { avgLogprob, noSpeechProb, temperature } = statistics
     const unlikely = logprobThreshold !== null && avgLogprob < logprobThreshold
     if (noSpeechThreshold !== null && noSpeechProb > noSpeechThreshold && (unlikely || logprobThreshold === null)) {
       return { made: [], done: steps }
@@ -116,8 +116,8 @@ class Run {
       end: offset + end * 2 * SECONDS_PER_STEP,
       tokens,
     }))
-    const told = timestamps === 'word' ? this.#withWords(segments, times, offset) : segments
-    const made = told.map((segment) => ({ ...segment, text: this.#textOf(segment.tokens), ...sure }))
+    const complete = timestamps === 'word' ? this.#withWords(segments, times, offset) : segments
+    const made = complete.map((segment) => ({ ...segment, text: this.#textOf(segment.tokens), ...statistics }))
     // A pair of timestamps at the window's very beginning would be read again for ever.
     return { made: made.filter(({ text }) => text.trim() !== ''), done: done > 0 ? done : steps }
   }
@@ -150,7 +150,7 @@ class Run {
     return this.#tokenizer.decode(tokens.filter((id) => id < this.#model.tokens.endOfText))
   }
 
-  async #hear(mel: Tensor, seek: number, steps: number): Promise<Window> {
+  async #decode(mel: Tensor, seek: number, steps: number): Promise<Window> {
     const model = this.#model
     const size = windowOf(model.config)
     const there = Math.min(size, (mel.shape[1] as number) - seek)

@@ -189,13 +189,13 @@ async function toggleRecording() {
   find('record').disabled = true
   try {
     const most = model?.limits.maxAudioSeconds ?? 600
-    const heard = []
+    const levels = []
     recording = await startRecording((part, seconds) => {
-      heard.push(part.reduce((most, value) => Math.max(most, Math.abs(value)), 0))
+      levels.push(part.reduce((most, value) => Math.max(most, Math.abs(value)), 0))
       find('time').textContent = clock(seconds)
       drawWave(
         find('level'),
-        Float32Array.from({ length: 120 }, (_, i) => heard[heard.length - 120 + i] ?? 0),
+        Float32Array.from({ length: 120 }, (_, i) => levels[levels.length - 120 + i] ?? 0),
         0,
         1,
       )

@@ -1,4 +1,4 @@
-// Runs in the browser's audio thread: hands what the microphone hears to the page, a tenth of a second at a time.
+// Runs in the browser's audio thread: hands the samples of the microphone to the page, a tenth of a second at a time.
 
 class Recorder extends AudioWorkletProcessor {
   #parts = []

@@ -1,10 +1,10 @@
 // The microphone.
 
 /**
- * Starts recording; the browser asks the user. `stop` gives all that was heard, at the microphone's rate.
- * @param {(part: Float32Array, seconds: number) => void} heard is called ten times a second
+ * Starts recording; the browser asks the user. `stop` gives all that was recorded, at the microphone's rate.
+ * @param {(part: Float32Array, seconds: number) => void} onSamples is called ten times a second
  */
-export async function startRecording(heard) {
+export async function startRecording(onSamples) {
   if (!navigator.mediaDevices?.getUserMedia) {
     throw new Error('The browser gives the microphone only to pages of this machine or over https.')
   }
@@ -23,7 +23,7 @@ export async function startRecording(heard) {
     node.port.onmessage = ({ data }) => {
       parts.push(data)
       length += data.length
-      heard(data, length / context.sampleRate)
+      onSamples(data, length / context.sampleRate)
     }
     context.createMediaStreamSource(stream).connect(node)
     return {

@@ -1,7 +1,7 @@
 import { misuse, requireNumber, requireOneOf, requireOptions, requireWhole } from '../../base/check.js'
 import { DataError } from '../../base/errors.js'
 import { addCounts, Metric, referencesOf, requireSameCount, textsOf } from './metric.js'
-import { splitWords, stripEnd } from './text.js'
+import { splitWords, stripEnd } from './values.js'
 
 export interface BleuOptions {
   /** How texts are cut into words: WMT's mteval-v13a, its international form, code points, or at white space. Default '13a'. */

@@ -2,7 +2,7 @@ import { misuse, requireNumber, requireOptions, requireWhole } from '../../base/
 import { DataError } from '../../base/errors.js'
 import { ngrams } from './bleu.js'
 import { addCounts, Metric, referencesOf, requireSameCount, textsOf } from './metric.js'
-import { splitWords } from './text.js'
+import { splitWords } from './values.js'
 
 export interface ChrfOptions {
   /** Longest character n-grams. Default 6. */

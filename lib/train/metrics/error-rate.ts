@@ -1,6 +1,6 @@
 import { type AlignmentChunk, align } from './alignment.js'
 import { addCounts, Metric, requireSameCount, textsOf } from './metric.js'
-import { squeeze, strip } from './text.js'
+import { squeeze, strip } from './values.js'
 
 /** What an error rate is made of: equal elements, and the edits that make the hypotheses of the references. */
 export interface EditCounts {

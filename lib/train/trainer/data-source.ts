@@ -43,7 +43,7 @@ export function openTraining<T, B>(
     seed: args.dataSeed ?? 0,
     dropLast: args.dataloaderDropLast,
     freeBatches: false,
-    ...(args.groupByLength && { lengthBuckets: { lengthOf: lengths(data, lengthOf) } }),
+    lengthBuckets: args.groupByLength ? { lengthOf: lengths(data, lengthOf) } : undefined,
     ...workers(args, collate),
   })
 }
@@ -65,7 +65,7 @@ const shared = ({ rank, size }: Ranks, batchSize: number) =>
 
 function workers<T, B>(args: ResolvedArguments, collate: DataLoaderOptions<T, B>['collate']): DataLoaderOptions<T, B> {
   const { dataloaderNumWorkers: count, dataloaderPrefetchFactor: prefetch } = args
-  return { ...(collate && { collate }), ...(count > 0 && { workers: count, prefetch, persistentWorkers: true }) }
+  return { collate, ...(count > 0 && { workers: count, prefetch, persistentWorkers: true }) }
 }
 
 async function open<T, B>(data: TrainerData<T, B>, options: DataLoaderOptions<T, B>): Promise<OpenedData<B>> {

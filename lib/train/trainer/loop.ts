@@ -186,12 +186,12 @@ export class TrainingLoop<B> {
     const { run, signals } = this.#parts
     const { control } = this
     const names = Object.keys(control) as (keyof typeof control)[]
-    const heard = signals.received ? SIGNALS.indexOf(signals.received as (typeof SIGNALS)[number]) : -1
-    const [signal, ...wishes] = await run.ranks.max([heard, ...names.map((name) => Number(control[name]))])
+    const own = signals.received ? SIGNALS.indexOf(signals.received as (typeof SIGNALS)[number]) : -1
+    const [signal, ...wishes] = await run.ranks.max([own, ...names.map((name) => Number(control[name]))])
     for (const [i, name] of names.entries()) control[name] = wishes[i] === 1
     const received = SIGNALS[signal as number]
     if (this.#interrupted || !received) return
-    signals.tell(received)
+    signals.receive(received)
     this.#interrupted = true
     control.shouldSave = true
   }

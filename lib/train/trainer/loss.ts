@@ -57,7 +57,7 @@ export function defaultLoss<M extends Module, B>(labelSmoothing: number): Comput
   }
 }
 
-/** Calls `model.forward(batch)`, which hears of label smoothing where it smooths itself. */
+/** Calls `model.forward(batch)`, which is given label smoothing where it smooths itself. */
 export function ask<M extends Module, B>(model: M, batch: B, labelSmoothing: number): unknown {
   const smooths = labelSmoothing > 0 && (model as LabelTraits).smoothsLabels === true
   const forward = model.forward as unknown as (batch: B) => unknown

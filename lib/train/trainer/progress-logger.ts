@@ -1,3 +1,4 @@
+import { defined } from '../../base/check.js'
 import { ProgressBar, type ProgressStream } from '../../data/progress.js'
 import type { LoggedRun, Logger } from './logger.js'
 import type { Speed } from './run-files.js'
@@ -20,7 +21,7 @@ export class ProgressLogger implements Logger {
       total: state.maxSteps - state.globalStep,
       label: state.globalStep > 0 ? `${args.runName} from step ${state.globalStep}` : args.runName,
       unit: 'steps',
-      ...(this.#stream && { stream: this.#stream }),
+      stream: this.#stream,
     })
   }
 
@@ -34,7 +35,7 @@ export class ProgressLogger implements Logger {
     const { learningRate, ...shown } = values as Record<string, number>
     this.#bar?.tick(0, {
       ...shown,
-      ...(learningRate !== undefined && { lr: learningRate }),
+      ...defined({ lr: learningRate }),
       ...(speed && {
         'samples/s': speed.samplesPerSecond,
         'tokens/s': speed.tokensPerSecond,

@@ -20,7 +20,7 @@ const whole =
 const number =
   (least?: number, below?: number): Check =>
   (name, value) => {
-    requireNumber(WHERE, name, value, { ...(least !== undefined && { least }), ...(below !== undefined && { below }) })
+    requireNumber(WHERE, name, value, { least, below })
     if (value === Number.POSITIVE_INFINITY) throw misuse(WHERE, name, 'a finite number', value)
   }
 const text: Check = (name, value) => requireString(WHERE, name, value)

@@ -125,5 +125,4 @@ export function statusOf(run: RunFile): RunFile['status'] {
 }
 
 /** A log entry as a line of the metrics file. */
-export const metricsLine = (entry: LogEntry, speed?: Speed): string =>
-  `${JSON.stringify({ ...entry, ...(speed && { speed }) })}\n`
+export const metricsLine = (entry: LogEntry, speed?: Speed): string => `${JSON.stringify({ ...entry, speed })}\n`

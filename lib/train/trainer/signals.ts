@@ -1,18 +1,18 @@
 export const SIGNALS = ['SIGINT', 'SIGTERM'] as const
 
 /**
- * Hears SIGINT and SIGTERM while a training runs: the first is remembered, so that a checkpoint can be written; a second one
+ * Catches SIGINT and SIGTERM while a training runs: the first is remembered, so that a checkpoint can be written; a second one
  * of the same kind ends the process as always.
  */
 export class Signals {
   #received: NodeJS.Signals | undefined
-  readonly #hear = (signal: NodeJS.Signals) => {
+  readonly #onSignal = (signal: NodeJS.Signals) => {
     this.#received ??= signal
-    process.removeListener(signal, this.#hear)
+    process.removeListener(signal, this.#onSignal)
   }
 
   constructor() {
-    for (const signal of SIGNALS) process.on(signal, this.#hear)
+    for (const signal of SIGNALS) process.on(signal, this.#onSignal)
   }
 
   get received(): NodeJS.Signals | undefined {
@@ -20,16 +20,16 @@ export class Signals {
   }
 
   /** Remembers a signal that another process has received. */
-  tell(signal: NodeJS.Signals): void {
+  receive(signal: NodeJS.Signals): void {
     this.#received ??= signal
   }
 
   close(): void {
-    for (const signal of SIGNALS) process.removeListener(signal, this.#hear)
+    for (const signal of SIGNALS) process.removeListener(signal, this.#onSignal)
   }
 }
 
-/** Ends the process by a signal, as if none had heard it; where the caller has listeners of its own, they are called. */
+/** Ends the process by a signal, as if none had caught it; where the caller has listeners of its own, they are called. */
 export async function passOn(signal: NodeJS.Signals): Promise<void> {
   process.kill(process.pid, signal)
   // The signal arrives through the event loop.
