@@ -11,8 +11,9 @@ const { nativeInfo, loadNative } = await import(dist('native/load'))
 const patience = Number(process.env.VOXTORCH_PATIENCE)
 
 loadNative()
-const path = join(nativeInfo().addon.directory, 'voxtorch.node')
-const functions = [...new Set(names(path))].sort()
+const { addon, search } = nativeInfo()
+const path = join(addon.directory, 'voxtorch.node')
+const loader = join(addon.directory, 'voxtorch_loader.node')
 
 let uncaught = null
 process.on('uncaughtException', (error) => {
@@ -33,11 +34,11 @@ async function outcome(work) {
   return uncaught === null || result !== 'worked' ? result : `uncaught ${said(uncaught)}`
 }
 
-/** Refuses every call in turn that `work` makes of every function; at most `most` of each. */
-async function refuseEach(work, most) {
-  for (const name of functions) {
+/** Refuses every call in turn that `work` lets a library make of every function; at most `most` of each. */
+async function refuseEach(library, work, most) {
+  for (const name of [...new Set(names(library))].sort()) {
     for (let n = 0; n < most; n += 1) {
-      arm(path, name, n)
+      arm(library, name, n)
       const result = await outcome(work)
       if (disarm() <= n) break // it was not reached
       console.log(JSON.stringify([name, n, result]))
@@ -46,18 +47,22 @@ async function refuseEach(work, most) {
   }
 }
 
-/** What an import does with the addon, in a thread of its own. */
-const load = () =>
+const inThread = (code) =>
   new Promise((resolve, reject) => {
-    const worker = new Worker(
-      `const addon = require(${JSON.stringify(path)})
-       addon.setDispatchers(() => {}, () => 0, () => {})
-       if (addon.callBuffer().byteLength === 0) throw new Error('an empty buffer')`,
-      { eval: true },
-    )
+    const worker = new Worker(code, { eval: true })
     worker.on('error', reject)
-    worker.on('exit', (code) => (code === 0 ? resolve() : reject(new Error(`code ${code}`))))
+    worker.on('exit', (status) => (status === 0 ? resolve() : reject(new Error(`code ${status}`))))
   })
+
+/** What an import does with libtorch and with the addon. */
+const openLibrary = () =>
+  inThread(`require(${JSON.stringify(loader)}).open(${JSON.stringify(join(search.libtorch.home, 'lib/libc10.so'))})`)
+const load = () =>
+  inThread(
+    `const addon = require(${JSON.stringify(path)})
+     addon.setDispatchers(() => {}, () => 0, () => {})
+     if (addon.callBuffer().byteLength === 0) throw new Error('an empty buffer')`,
+  )
 
 async function running() {
   const voxtorch = await import(dist('index'))
@@ -131,7 +136,7 @@ async function running() {
   process.on('warning', () => {})
   for (const [name, work] of Object.entries(uses)) {
     await work()
-    await refuseEach(work, 12)
+    await refuseEach(path, work, 12)
     // Whatever was refused, nothing is left of it.
     const after = await outcome(work)
     console.log(JSON.stringify([`afterwards: ${name}`, 0, after]))
@@ -144,7 +149,8 @@ async function running() {
 
 try {
   if (process.argv[2] === 'loading') {
-    await refuseEach(load, 4)
+    await refuseEach(loader, openLibrary, 4)
+    await refuseEach(path, load, 4)
     console.log(JSON.stringify(['afterwards: loading', 0, await outcome(load)]))
   } else {
     await running()
