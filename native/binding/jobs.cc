@@ -75,7 +75,7 @@ void call_queued(Environment& self, Reader& cells) {
 
 // The finished job that a call names, or nullptr.
 QueuedJob* finished_job(Environment& self, const Napi::CallbackInfo& info) {
-  const auto found = self.finished.find(static_cast<uint32_t>(number(info, 0)));
+  const auto found = self.finished.find(static_cast<uint32_t>(number(info, 0, 0)));
   return found == self.finished.end() ? nullptr : found->second.get();
 }
 

@@ -26,8 +26,13 @@ inline void check(napi_status status, const char* call) {
     fail(ErrorKind::kOther, std::string(call) + " failed with Node-API status " + std::to_string(status));
 }
 
-inline double number(const Napi::CallbackInfo& info, size_t index) {
-  return info[index].As<Napi::Number>().DoubleValue();
+// An argument, or `otherwise` where that is no number: whoever makes a Tensor of a text by hand has one that names
+// nothing.
+inline double number(const Napi::CallbackInfo& info, size_t index, double otherwise = -1) {
+  double value = otherwise;
+  const napi_status status = napi_get_value_double(info.Env(), info[index], &value);
+  if (status != napi_number_expected) check(status, "napi_get_value_double");
+  return value;
 }
 
 inline Napi::Array texts(Napi::Env env, const std::vector<std::string>& values) {

@@ -216,7 +216,7 @@ Napi::Value is_live(Environment& self, const Napi::CallbackInfo& info) {
 
 // moveHandle(handle, scope)
 Napi::Value move_handle(Environment& self, const Napi::CallbackInfo& info) {
-  return Napi::Boolean::New(info.Env(), self.slab.move(number(info, 0), static_cast<uint32_t>(number(info, 1))));
+  return Napi::Boolean::New(info.Env(), self.slab.move(number(info, 0), static_cast<uint32_t>(number(info, 1, 0))));
 }
 
 Napi::Value scope_of(Environment& self, const Napi::CallbackInfo& info) {
