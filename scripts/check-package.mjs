@@ -1,7 +1,17 @@
-// What a user gets: packs the package with the addon in build/, checks the tarball, installs it into an empty ESM, CommonJS
-// and TypeScript project and runs each on the Node versions named (20, 22, 24; or --current for the Node at hand).
+// What a user gets: packs the package with what `npm run prebuild` makes, checks the tarball, installs it into an empty ESM,
+// CommonJS and TypeScript project, runs each on the Node versions named (20, 22, 24; or --current for the Node at hand), and
+// there asks every command for help and has two of them train.
 import { spawnSync } from 'node:child_process'
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
+import {
+  copyFileSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs'
 import { tmpdir } from 'node:os'
 import { delimiter, dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -100,6 +110,7 @@ export function checkPackage(nodes) {
       run(join(directory, 'esm'), command, ['doctor'], { ...process.env, PATH }, node === nodes[0])
       if (node !== nodes[0]) continue
       for (const verb of verbs(command)) run(join(directory, 'esm'), command, [...verb, '--help'], process.env, false)
+      trainings(join(directory, 'esm'), command)
     }
   } finally {
     rmSync(directory, { recursive: true, force: true })
@@ -113,8 +124,33 @@ export function checkPackage(nodes) {
 function verbs(command) {
   const { stdout } = spawnSync(command, ['help'], { encoding: 'utf8' })
   const found = [...stdout.matchAll(/^ {2}([a-z]+(?: [a-z]+)?) {2,}\S/gm)].map(([, verb]) => verb?.split(' ') ?? [])
-  if (found.length < 10) throw new Error(`voxtorch help lists no commands:\n${stdout}`)
+  if (found.length < 15) throw new Error(`voxtorch help lists no commands:\n${stdout}`)
   return found
+}
+
+/**
+ * Trains from made-up recordings with the commands of two systems.
+ * @param {string} project @param {string} command
+ */
+function trainings(project, command) {
+  const program = 'package-data.mjs'
+  copyFileSync(join(root, 'scripts', program), join(project, program))
+  const at = (/** @type {string} */ name) => join(project, 'made', name)
+  run(project, process.execPath, [program, at(''), join(root, 'test/fixtures/models/salmonn-tokenizer')])
+  run(project, command, [
+    ...['spectra', 'finetune', '--task', 'voice', '--kind', 'classification', '--data', at('turns.jsonl')],
+    ...['--test-speakers', 'z', '--tokenizer', at('words'), '--config', at('spectra.json')],
+    ...['--epochs', '2', '--batch-size', '8', '--output', at('spectra-run')],
+  ])
+  const salmonn = ['--config', at('salmonn.yaml'), '--model', at('salmonn'), '--dtype', 'float32']
+  run(project, command, ['salmonn', 'train', ...salmonn, '--output', at('salmonn-run')], process.env, false)
+  for (const [name, steps] of Object.entries({ 'spectra-run': 4, 'salmonn-run': 2 })) {
+    const path = join(at(name), 'results.json')
+    const { globalStep } = JSON.parse(readFileSync(path, 'utf8'))
+    if (globalStep !== steps) throw new Error(`${path} says ${globalStep} steps, not ${steps}`)
+    if (!readdirSync(join(at(name), 'best')).some((file) => file.endsWith('.safetensors')))
+      throw new Error(`${at(name)} has no best weights`)
+  }
 }
 
 /** @param {string} directory */
@@ -129,11 +165,14 @@ function pack(directory) {
     cwd: directory,
     encoding: 'utf8',
   }).stdout
-  for (const name of ['LICENSE', 'THIRD-PARTY-NOTICES']) {
+  for (const name of ['LICENSE', 'THIRD-PARTY-NOTICES', 'CMakeLists.txt']) {
     if (!listed.includes(`package/${name}\n`)) throw new Error(`the tarball has no ${name}`)
   }
+  // With it npm would build at every installation.
+  if (listed.includes('binding.gyp')) throw new Error('the tarball has a binding.gyp')
   const tarball = readdirSync(directory).find((name) => name.endsWith('.tgz'))
   if (!tarball) throw new Error('npm pack made no tarball')
+  console.log(`${tarball}: ${(statSync(join(directory, tarball)).size / 1e6).toFixed(2)} MB`)
   return join(directory, tarball)
 }
 
@@ -165,7 +204,6 @@ function run(cwd, program, values, env = process.env, show = true) {
 }
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) {
-  if (!existsSync(join(root, 'build/voxtorch.node'))) throw new Error('build/ has no addon: `npm run build` first')
   const named = process.argv.slice(2)
   checkPackage(named.includes('--current') ? ['current'] : named.length > 0 ? named : ['20', '22', '24'])
 }

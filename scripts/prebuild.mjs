@@ -1,7 +1,7 @@
 // `npm run prebuild`: builds the addon and has prebuildify put it where the published package looks for it
 // (prebuilds/README.md). `-- --cuda` builds the CUDA variant, `-- FOLDER` takes the build in that folder as it is.
 import { spawnSync } from 'node:child_process'
-import { cpSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
+import { copyFileSync, cpSync, mkdirSync, mkdtempSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { delimiter, dirname, join, resolve } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -18,21 +18,22 @@ export const PARTS = ['voxtorch.node', 'voxtorch_loader.node', 'libvoxtorch_core
  * @returns {string} the folder of the variant, prebuilds/torch<minor>-<cpu|cu130>
  */
 export function prebuild({ build, cuda = false, prebuilds = join(root, 'prebuilds') } = {}) {
-  // Whole or not at all: made beside, then renamed.
-  const made = join(prebuilds, '.made')
-  const gyp = join(root, 'prebuilds')
-  const clean = () => {
-    for (const path of [made, join(gyp, 'build')]) rmSync(path, { recursive: true, force: true })
-  }
-  clean()
+  // Beside the result, which is renamed: it is whole or not at all.
+  const scratch = mkdtempSync(join(dirname(prebuilds), 'build-prebuild-'))
   try {
-    const defines = [build && `built="${resolve(build)}"`, cuda && 'flags=--cuda'].filter(Boolean)
+    copyFileSync(join(root, 'binding.gyp'), join(scratch, 'binding.gyp'))
+    const defines = {
+      root,
+      built: resolve(build ?? join(root, 'build')),
+      make: build ? 0 : 1,
+      flags: cuda ? '--cuda' : '',
+    }
     const program = spawnSync(
       process.execPath,
       [
-        ...[require.resolve('prebuildify/bin.js'), '--napi', '--strip', '--name', 'voxtorch', '--cwd', gyp],
-        ...['--target', process.versions.node, '--out', made, '--cache', join(made, 'cache')],
-        ...['--artifacts', join(gyp, 'build/Release/artifacts')],
+        ...[require.resolve('prebuildify/bin.js'), '--napi', '--strip', '--name', 'voxtorch', '--cwd', scratch],
+        ...['--target', process.versions.node, '--cache', join(scratch, 'cache')],
+        ...['--artifacts', join(scratch, 'build/Release/artifacts')],
         ...['--node-gyp', join(root, 'node_modules/.bin/node-gyp')],
       ],
       {
@@ -41,8 +42,8 @@ export function prebuild({ build, cuda = false, prebuilds = join(root, 'prebuild
         env: {
           ...process.env,
           PATH: `${dirname(process.execPath)}${delimiter}${process.env.PATH}`,
-          GYP_DEFINES: defines.join(' '),
-          npm_config_nodedir: nodeDirectory(join(made, 'node')),
+          GYP_DEFINES: Object.entries(defines).map(([name, value]) => `${name}="${value}"`).join(' '), // biome-ignore format: one line
+          npm_config_nodedir: nodeDirectory(join(scratch, 'node')),
         },
       },
     )
@@ -53,16 +54,16 @@ export function prebuild({ build, cuda = false, prebuilds = join(root, 'prebuild
       )
     }
     const platform = join('prebuilds', `${process.platform}-${process.arch}`)
-    const { libtorch, cuda: version } = JSON.parse(readFileSync(join(made, platform, 'voxtorch-build.json'), 'utf8'))
+    const { libtorch, cuda: version } = JSON.parse(readFileSync(join(scratch, platform, 'voxtorch-build.json'), 'utf8'))
     const device = version ? `cu${version.split('.').slice(0, 2).join('')}` : 'cpu'
     const variant = join(prebuilds, `torch${libtorch}-${device}`)
     const place = join(variant, platform)
     mkdirSync(dirname(place), { recursive: true })
     rmSync(place, { recursive: true, force: true })
-    renameSync(join(made, platform), place)
+    renameSync(join(scratch, platform), place)
     return variant
   } finally {
-    clean()
+    rmSync(scratch, { recursive: true, force: true })
   }
 }
 

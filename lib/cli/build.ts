@@ -116,7 +116,8 @@ function configure(options: BuildOptions, environment: Environment): void {
     result = run()
   }
   if (result.status !== 0) {
-    throw new LibtorchError(`cmake could not configure the build:\n${result.stdout}${result.stderr}`, { work })
+    const said = `${result.stdout}${result.stderr}`.replace(/^ERROR OMG Process terminated.*\n/m, '')
+    throw new LibtorchError(`cmake could not configure the build:\n${said}`, { work })
   }
 }
 

@@ -2,7 +2,7 @@
 import { defined } from '../base/check.js'
 import { ConfigError, VoxtorchError } from '../base/errors.js'
 import { nearest } from '../base/nearest.js'
-import { type CommandRule, commandRule, runCommand } from '../kit/command.js'
+import { type CommandRule, commandRule, helpOf, runCommand } from '../kit/command.js'
 import { SUPPORTED } from '../native/libtorch.js'
 import { packageVersion } from '../native/load.js'
 import { salmonnCommands } from '../systems/salmonn/commands/index.js'
@@ -49,19 +49,24 @@ const runsRule = commandRule({
   },
 })
 
+const launchRule = commandRule({
+  name: 'launch',
+  summary: 'Runs a script in N processes that train together (initProcessGroup).',
+  details: 'What stands behind the script is handed to it.',
+  files: 'SCRIPT [ARGUMENTS]',
+  options: { nproc: { kind: 'whole', help: 'how many processes; needed' } },
+  run: (_, words) => launch(words),
+})
+
 const COMMANDS: readonly CommandRule[] = [installRule, doctorRule, serveRule(), runsRule]
 /** The verbs of each system. */
 const SYSTEMS: Readonly<Record<string, readonly CommandRule[]>> = { spectra: spectraCommands, salmonn: salmonnCommands }
-
-const LAUNCH = `  launch --nproc N script.js [arguments]
-                        Runs a script in N processes that train together (initProcessGroup).`
 
 const row = (name: string, { summary }: CommandRule) => `  ${name.padEnd(20)}  ${summary}`
 
 const help = () => `voxtorch ${packageVersion()}: speech and text models on libtorch ${SUPPORTED.minor}
 
-${COMMANDS.map((rule) => row(rule.name, rule)).join('\n')}
-${LAUNCH}
+${[...COMMANDS, launchRule].map((rule) => row(rule.name, rule)).join('\n')}
 ${Object.entries(SYSTEMS)
   .flatMap(([system, rules]) => rules.map((rule) => row(`${system} ${rule.name}`, rule)))
   .join('\n')}
@@ -83,7 +88,9 @@ async function main([command, ...rest]: readonly string[]): Promise<number> {
   if (isHelp(command)) return say(help())
   if (command === '--version' || command === '-v') return say(packageVersion())
   // What stands behind the script's name is the script's.
-  if (command === 'launch') return await launch([...rest])
+  if (command === 'launch') {
+    return isHelp(rest[0]) && rest.length > 0 ? say(helpOf('voxtorch launch', launchRule)) : await launch([...rest])
+  }
   // As it was called before there were verbs.
   if (command === 'salmonn-convert') return main(['salmonn', 'convert', ...rest])
   const name = command as string
@@ -103,7 +110,7 @@ function say(text: string): number {
 function oneOf(rules: readonly CommandRule[], name: string, more: readonly string[], before = ''): CommandRule {
   const found = rules.find((rule) => rule.name === name)
   if (found) return found
-  const near = nearest(name, [...rules.map((rule) => rule.name), 'launch', ...more])
+  const near = nearest(name, [...rules.map((rule) => rule.name), launchRule.name, ...more])
   const hint = near === undefined ? '' : `; did you mean "${before}${near}"?`
   throw new ConfigError(
     `There is no command "${before}${name}"${hint}. \`voxtorch help\` lists the commands.`,

@@ -22,7 +22,15 @@ describe('voxtorch', () => {
       expect(stdout).toContain(`  ${system} ${rule.name} `)
       expect(helpOf(`voxtorch ${system} ${rule.name}`, rule)).toContain(rule.summary.slice(0, 40))
     }
-    for (const words of [['install'], ['doctor'], ['serve'], ['runs'], ['spectra', 'finetune'], ['salmonn', 'train']]) {
+    for (const words of [
+      ['install'],
+      ['doctor'],
+      ['serve'],
+      ['runs'],
+      ['launch'],
+      ['spectra', 'finetune'],
+      ['salmonn', 'train'],
+    ]) {
       const help = voxtorch(...words, '--help')
       expect([help.status, help.stderr]).toEqual([0, ''])
       expect(help.stdout).toContain(`Usage: voxtorch ${words.join(' ')}`)

@@ -21,14 +21,16 @@ function sources(scripts?: Record<string, string>) {
   write(join(root, 'package.json'), '{ "binary": { "napi_versions": [8] } }')
   const PATH = fakePath(join(root, 'bin'), scripts ?? { cmake: cmake(root), 'g++': '', ninja: '', nvcc: '' })
   const libtorch: Libtorch = { home: '/libtorch/a', version: '2.13.0', minor: '2.13', cuda: null, source: 'LIBTORCH' }
-  const build = (changed: Partial<Libtorch> = {}, cuda = false, more: Record<string, string> = {}) =>
+  type More = { sanitize?: boolean; environment?: Record<string, string> }
+  const build = (changed: Partial<Libtorch> = {}, cuda = false, { sanitize = false, environment = {} }: More = {}) =>
     buildAddon({
       root,
       libtorch: { ...libtorch, ...changed },
       work: join(root, 'work'),
       out: join(root, 'out'),
       cuda,
-      environment: { HOME: root, PATH, ...more },
+      sanitize,
+      environment: { HOME: root, PATH, ...environment },
     })
   const calls = () =>
     existsSync(join(root, 'calls')) ? readFileSync(join(root, 'calls'), 'utf8').trim().split('\n') : []
@@ -51,13 +53,16 @@ describe('building the addon', () => {
     expect(await build()).toBe(false)
     expect(await build({ home: '/libtorch/b' })).toBe(true)
     expect(await build({ home: '/libtorch/b', cuda: '13.0' }, true)).toBe(true)
+    expect(calls().at(-2)).toContain('-DVOXTORCH_CUDA=ON -DVOXTORCH_SANITIZE=OFF')
+    expect(await build({ home: '/libtorch/b', cuda: '13.0' }, true, { sanitize: true })).toBe(true)
+    expect(calls().at(-2)).toContain('-DVOXTORCH_SANITIZE=ON')
     write(join(root, 'native/core/b.cc'))
     expect(await build({ cuda: '13.0' }, true)).toBe(true)
   })
 
   test('is by cmake-js: headers of packages, and neither its flags nor its choice of a compiler in the place of ours', async () => {
     const { root, build, calls } = sources()
-    await build({}, false, { CXXFLAGS: '-g -O1', CMAKE_BUILD_PARALLEL_LEVEL: '3' })
+    await build({}, false, { environment: { CXXFLAGS: '-g -O1', CMAKE_BUILD_PARALLEL_LEVEL: '3' } })
     const [configure = '', compile] = calls()
     expect(configure).toContain('-DCMAKE_JS_VERSION=')
     for (const [name, header] of [
@@ -73,7 +78,7 @@ describe('building the addon', () => {
     expect(existsSync(join(root, '.cmake-js'))).toBe(false)
 
     const named = sources({ cmake: cmake('$HOME'), 'my-c++': '' })
-    await named.build({}, false, { CXX: 'my-c++', CC: 'my-cc' })
+    await named.build({}, false, { environment: { CXX: 'my-c++', CC: 'my-cc' } })
     expect(named.calls()[0]).toContain('-DCMAKE_CXX_COMPILER=my-c++ -DCMAKE_C_COMPILER=my-cc')
   })
 
@@ -82,6 +87,8 @@ describe('building the addon', () => {
     await expect(build()).rejects.toThrow('does not build; the compiler says why above')
     expect(existsSync(join(root, 'out/.voxtorch-stamp'))).toBe(false)
     await expect(build()).rejects.toThrow('does not build')
+    const refusing = sources({ cmake: 'echo No rule to make it >&2; exit 1', 'g++': '' })
+    await expect(refusing.build()).rejects.toThrow(/^cmake could not configure the build:\nNo rule to make it\n$/)
   })
 
   test('with CUDA needs a CUDA libtorch and nvcc', async () => {
@@ -104,7 +111,7 @@ describe('building the addon', () => {
     const compilers = { cmake: '', 'c++': 'echo 9', 'g++': 'echo 12' }
     await expect(sources(compilers).build()).rejects.toThrow(/c\+\+ is version 9, .*too old for C\+\+20.*CXX=g\+\+-10/)
     const { build, calls } = sources({ cmake: cmake('$HOME'), 'c++': 'echo 9', 'g++': 'echo 12' })
-    await build({}, false, { CXX: 'g++' })
+    await build({}, false, { environment: { CXX: 'g++' } })
     expect(calls()).toHaveLength(2)
   })
 })

@@ -1,9 +1,12 @@
 # What prebuildify has node-gyp run: cmake-js builds the addon, and what belongs into a prebuild is copied from there.
-# It lies here because node-gyp removes the build/ beside it, which at the root is ours.
+# scripts/prebuild.mjs runs it in a folder of its own, because node-gyp begins with removing build/. Not published: a
+# binding.gyp in a published package makes npm build at every installation.
 {
   'variables': {
-    # scripts/prebuild.mjs may name another build, which then is taken as it is, or ask for CUDA.
-    'built%': '../build',
+    'root%': '.',
+    'built%': 'build',
+    # 0 takes what is in `built` as it is.
+    'make%': 1,
     'flags%': '',
     'artifacts': '<(PRODUCT_DIR)/artifacts',
   },
@@ -12,13 +15,13 @@
       'target_name': 'build',
       'type': 'none',
       'conditions': [
-        ['built=="../build"', {
+        ['make==1', {
           'actions': [
             {
               'action_name': 'cmake-js',
               'inputs': [],
               'outputs': ['<(INTERMEDIATE_DIR)/always'],
-              'action': ['node', '../scripts/bootstrap.mjs', '<@(flags)'],
+              'action': ['node', '<(root)/scripts/bootstrap.mjs', '<@(flags)'],
             },
           ],
         }],
