@@ -2,11 +2,12 @@
 # instantiate too, so a group takes little longer than its largest file. The groups are small enough for two cores to share the work and
 # for an edit to stay quick; a file in none of them is a unit of its own. In one group, names of anonymous namespaces must differ.
 function(voxtorch_unit_groups core addon)
-  set(groups audio generation io base autograd_a autograd_b autograd_c autograd_d nn)
+  set(groups audio generation io base jobs autograd_a autograd_b autograd_c autograd_d nn)
   set(audio kaldi_fbank log_mel mel_filters normalize resample resample_filter spectrum)
   set(generation beams cached_stepper operators options prefix_tree processors sampling session)
   set(io crc32 file read write)
   set(base block busy config executor library module streams)
+  set(jobs channel context errors names profile queued_job runtime)
   # The template behind torch::autograd::Function is the dearest of all.
   set(autograd_a kernels/linear kernels/window_cross_attention/window_cross_attention kernels/lora_linear)
   set(autograd_b kernels/gated_position_attention/gated_position_attention kernels/layer_norm/layer_norm)
@@ -16,7 +17,7 @@ function(voxtorch_unit_groups core addon)
   foreach(folder audio generation io nn)
     list(TRANSFORM ${folder} REPLACE "(.+)" "${folder}/\\1")
   endforeach()
-  foreach(group audio generation io base autograd_a autograd_b autograd_c autograd_d nn)
+  foreach(group audio generation io base jobs autograd_a autograd_b autograd_c autograd_d nn)
     list(TRANSFORM ${group} REPLACE "(.+)" "native/core/\\1.cc")
   endforeach()
   foreach(group IN LISTS groups)

@@ -150,7 +150,7 @@ function beyond({ env = {} }) {
  * @param {Record<string, string>} env
  */
 function capability(env) {
-  const code = "import { native } from './dist/modules/native/addon.js'; console.log(native.versions().cpu)"
+  const code = "import { versions } from './dist/modules/native/runtime.js'; console.log(versions().cpu)"
   const { stdout } = spawnSync(process.execPath, ['--input-type=module', '-e', code], {
     cwd: root,
     env: environment(env),

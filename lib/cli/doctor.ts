@@ -2,9 +2,8 @@ import { spawnSync } from 'node:child_process'
 import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { availableParallelism, cpus, release, totalmem } from 'node:os'
 import { join } from 'node:path'
-import type { NativeAddon } from '../native/addon.js'
 import { type Environment, explain, SUPPORTED } from '../native/libtorch.js'
-import { loadNative, type NativeInfo, nativeInfo, packageVersion } from '../native/load.js'
+import { type NativeInfo, nativeInfo, packageVersion } from '../native/load.js'
 import { loadInChild } from './build.js'
 import { which } from './provision.js'
 
@@ -16,12 +15,12 @@ export interface Check {
 }
 
 /** Everything that decides whether and how voxtorch runs here. Throws nothing; `healthy` asks nothing of CUDA. */
-export function doctor(environment: Environment = process.env): { lines: string[]; healthy: boolean } {
+export async function doctor(environment: Environment = process.env): Promise<{ lines: string[]; healthy: boolean }> {
   const info = nativeInfo()
   const fact = (name: string, says: string): Check => ({ name, good: null, says })
   // A crash while loading would take the report with it, so a child goes first.
   const problem = info.problem ?? loadInChild(environment)
-  const native = problem === null ? loadNative() : null
+  const native = problem === null ? await import('../native/runtime.js') : null
 
   const general = [
     fact('voxtorch', packageVersion()),
@@ -126,7 +125,7 @@ function mappedOpenMP(): string[] {
   return [...new Set([...paths].map((match) => match[1] as string))]
 }
 
-function cudaChecks({ search, addon }: NativeInfo, native: NativeAddon | null): Check[] {
+function cudaChecks({ search, addon }: NativeInfo, native: typeof import('../native/runtime.js') | null): Check[] {
   const devices = existsSync('/dev') ? readdirSync('/dev').filter((name) => /^nvidia\d+$/.test(name)) : []
   const driver = driverLibrary()
   const version = readText('/proc/driver/nvidia/version').match(/Kernel Module\s+(?:for \S+\s+)?([\d.]+)/)?.[1]

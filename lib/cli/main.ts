@@ -31,7 +31,7 @@ const doctorRule = commandRule({
   summary: 'Says what was found, where and why; ends with code 1 if voxtorch cannot run.',
   options: {},
   async run() {
-    const { lines, healthy } = doctor()
+    const { lines, healthy } = await doctor()
     console.log(lines.join('\n'))
     return healthy ? 0 : 1
   },

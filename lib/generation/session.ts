@@ -83,7 +83,7 @@ export class GenerationSession {
 
   /** What is queued gives up; what runs ends within a token. */
   dispose(): void {
-    if (native.isLive(handleOf(this.#handle)) === 0) return
+    if (!native.isLive(handleOf(this.#handle))) return
     cancel(this.#handle)
     native.release(handleOf(this.#handle))
   }

@@ -19,13 +19,12 @@ export interface NativeAddon {
   // binding/operators.cc
   resolve(name: string): number
   returnNames(operator: number, overload: number): string[]
-  schemas(): string[]
 
   // binding/jobs.cc
   callQueued(): void
   settle(job: number): void
-  retry(job: number): number
-  ranOutOfMemory(job: number): number
+  retry(job: number): boolean
+  ranOutOfMemory(job: number): boolean
 
   // binding/tensors.cc
   fromBytes(view: ArrayBufferView): void
@@ -35,45 +34,24 @@ export interface NativeAddon {
   getItem(): void
   setItem(): void
   setData(): void
-  alias(): void
-  release(handle: number): number
-  isLive(handle: number): number
-  moveHandle(handle: number, scope: number): number
+  release(handle: number): boolean
+  isLive(handle: number): boolean
+  moveHandle(handle: number, scope: number): boolean
   scopeOf(handle: number): number
   openScope(): number
   closeScope(scope: number): number
+  memory(): { liveTensors: number; liveBytes: number; liveScopes: number }
 
   // binding/autograd.cc
   backwardQueued(): void
   gradient(): void
   setGradient(): void
-  clearGradients(): void
   gradFnName(): void
   applyFunction(): void
   graphLeaves(): void
-  setAnomaly(): void
-  clearAutocast(): void
-
-  // binding/hooks.cc
   registerHook(): void
   removeHook(): void
   setForwardHook(): void
-
-  // binding/runtime.cc
-  versions(): { built: string; cpu: string; config: string; variant: 'cpu' | 'cuda' }
-  hasCuda(): number
-  cudaDeviceCount(): number
-  synchronizeCuda(index: number): void
-  setNumThreads(threads: number): void
-  getNumThreads(): number
-  manualSeed(): void
-  makeGenerator(): void
-  generatorSeed(): void
-  generatorState(): void
-  memory(): { liveTensors: number; liveBytes: number; cachedBytes: number; liveScopes: number; queuedJobs: number }
-  emptyCache(): void
-  startProfile(): void
-  stopProfile(): { name: string; calls: number; totalMicroseconds: number; selfMicroseconds: number }[]
 }
 
 export const native: NativeAddon = loadNative()

@@ -32,6 +32,8 @@ import { tensorClass, wrapTensor } from './objects.js'
 
 native.setDispatchers(settle, dispatch, unregisterCallback)
 
+const VERSIONS = 'voxtorch::versions'
+
 /** An ATen or voxtorch operator, looked up once. */
 export class Operator {
   readonly #names: (string[] | undefined)[] = []
@@ -41,8 +43,10 @@ export class Operator {
     this.#id = native.resolve(name)
     if (cells[STATUS] !== 0) {
       const error = failure()
-      const versions = native.versions()
-      error.message = `${error.message} (voxtorch was built for ${versions.built})`
+      if (name !== VERSIONS) {
+        const { built } = operator(VERSIONS).call(undefined, []) as { built: string }
+        error.message = `${error.message} (voxtorch was built for ${built})`
+      }
       throw error
     }
   }

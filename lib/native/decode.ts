@@ -11,6 +11,7 @@ import {
   MODULE,
   NULL,
   NUMBER,
+  OBJECT,
   SAME,
   TENSOR,
   UNDEFINED,
@@ -54,6 +55,7 @@ function take(scope: number, args: ArrayLike<unknown>, self: Handle | undefined)
       return undefined
     case NUMBER:
     case DOUBLE:
+    case OBJECT: // a generator, of which lib/tensor makes an object
       return value
     case BOOL:
       return value !== 0

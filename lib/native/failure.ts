@@ -14,14 +14,11 @@ export function failure(): Error {
     : new DeviceError(`${error.op.replace(/^\w+::/, '')}: CUDA was asked for, but ${reason}`, { op: error.op })
 }
 
-/** Which of driver, libtorch build or addon variant stands between us and CUDA; null when it is there. */
-export function noCudaReason(): string | null {
-  if (native.cudaDeviceCount() > 0) return null
-  if (native.versions().variant !== 'cuda') {
-    return 'this build of voxtorch is the CPU variant; build the other with `npx voxtorch install --cuda`'
-  }
-  if (native.hasCuda() === 0) return 'the loaded libtorch is a CPU build; set LIBTORCH to a CUDA build'
-  return 'libtorch finds no NVIDIA device; `npx voxtorch doctor` tells what it looked for'
+// Found out by operators, which are called through this file: lib/native/runtime.ts registers it, to avoid an import cycle.
+let noCudaReason: () => string | null = () => null
+
+export function registerCudaReason(reason: () => string | null): void {
+  noCudaReason = reason
 }
 
 // An exception cannot travel through native frames; its number does.

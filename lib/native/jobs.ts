@@ -40,8 +40,13 @@ export function queue(
     return Promise.reject(error)
   }
   moveTop(base)
-  const finish = submit()
-  if (cells[STATUS] !== 0) return Promise.reject(failure())
+  let finish: ReturnType<typeof submit>
+  try {
+    finish = submit()
+    if (cells[STATUS] !== 0) throw failure()
+  } catch (error) {
+    return Promise.reject(error)
+  }
   const job = cells[JOB]!
   if (cells[DONE] === 1) queued.then(() => settle(job))
   // Every job pays for its stack, so it is short: the queueing function, the one that called it and some of its callers.
@@ -69,17 +74,27 @@ export function queueNative(submit: () => void, ...values: unknown[]): Promise<u
   )
 }
 
-/** Ends a job that native code says is over. */
+/** Ends a job that native code says is over, which it may say twice. Throws nothing: nobody is there to catch it. */
 export function settle(job: number): void {
   if (!pending.has(job)) return
-  if (native.ranOutOfMemory(job) !== 0) retryWithMemory(job)
-  else finish(job)
+  try {
+    if (native.ranOutOfMemory(job)) retryWithMemory(job)
+    else finish(job)
+  } catch (error) {
+    abandon(job, error)
+  }
+}
+
+/** The job failed, or Node-API refused something on the way: whatever it was, the promise must not hang. */
+function abandon(job: number, error: unknown): void {
+  const entry = pending.get(job)
+  pending.delete(job)
+  entry?.reject(error)
 }
 
 function finish(job: number): void {
   const entry = pending.get(job)
   if (entry === undefined) return
-  pending.delete(job)
   const base = top
   const scope = enter(base, entry.context)
   native.settle(job)
@@ -94,14 +109,10 @@ function finish(job: number): void {
     if ('op' in error) {
       error.stack = `${error.name}: ${error.message}\n${entry.site.stack?.split('\n').slice(1).join('\n') ?? ''}`
     }
-    entry.reject(error)
-    return
+    throw error
   }
-  try {
-    entry.resolve(entry.finish(decode(base, scope, entry.args, entry.self)))
-  } catch (error) {
-    entry.reject(error)
-  }
+  entry.resolve(entry.finish(decode(base, scope, entry.args, entry.self)))
+  pending.delete(job)
 }
 
 /**
@@ -111,6 +122,10 @@ function finish(job: number): void {
 function retryWithMemory(job: number): void {
   collectGarbage()
   setImmediate(() => {
-    if (native.retry(job) === 0) finish(job)
+    try {
+      if (!native.retry(job)) finish(job)
+    } catch (error) {
+      abandon(job, error)
+    }
   })
 }

@@ -189,7 +189,7 @@ export class NativeModule extends Module {
     }
     setBlockHook(handle, callbackOf(new WeakRef(hooks)))
     return () => {
-      if (native.isLive(handleOf(handle)) !== 0) setBlockHook(handle, null)
+      if (native.isLive(handleOf(handle))) setBlockHook(handle, null)
     }
   }
 

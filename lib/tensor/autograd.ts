@@ -1,7 +1,7 @@
 import { optionsOf, requireFunction } from '../base/arguments.js'
 import { ConfigError, GradientError } from '../base/errors.js'
 import { native } from '../native/addon.js'
-import { callNative } from '../native/call.js'
+import { callNative, op } from '../native/call.js'
 import { type Callback, registerCallback } from '../native/callbacks.js'
 import { currentContext, GRAD } from '../native/context.js'
 import { put } from '../native/encode.js'
@@ -261,6 +261,7 @@ interface FunctionClass {
 
 type Tail<T extends unknown[]> = T extends [unknown, ...infer Rest] ? Rest : never
 
+const setDetectAnomaly = op('voxtorch::set_detect_anomaly')
 let anomalyDepth = 0
 
 /**
@@ -268,12 +269,12 @@ let anomalyDepth = 0
  * process, and slow: for debugging.
  */
 export async function detectAnomaly<T>(fn: () => T | Promise<T>): Promise<T> {
-  if (anomalyDepth === 0) callNative(native.setAnomaly, () => put(true), false)
+  if (anomalyDepth === 0) setDetectAnomaly(true)
   anomalyDepth += 1
   try {
     return await requireFunction(fn)()
   } finally {
     anomalyDepth -= 1
-    if (anomalyDepth === 0) callNative(native.setAnomaly, () => put(false), false)
+    if (anomalyDepth === 0) setDetectAnomaly(false)
   }
 }

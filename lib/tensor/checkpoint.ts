@@ -5,7 +5,7 @@ import { callNative, op } from '../native/call.js'
 import { registerCallback } from '../native/callbacks.js'
 import { currentContext, GRAD, runInContext } from '../native/context.js'
 import { putAll } from '../native/encode.js'
-import { enableGrad, isGradEnabled, scope } from './scope.js'
+import { clearAutocastCache, enableGrad, isGradEnabled, scope } from './scope.js'
 import { inCallback, synchronous, Tensor } from './tensor.js'
 
 const randomStates = op('voxtorch::random_states') as () => Tensor[]
@@ -78,7 +78,7 @@ export function checkpoint<A extends unknown[], R extends Outputs>(fn: (...input
         } finally {
           setRandomStates(now)
           // Casted weights would be found by what runs after the next step.
-          native.clearAutocast()
+          clearAutocastCache()
         }
       }),
     )

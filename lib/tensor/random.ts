@@ -1,18 +1,26 @@
 import { optionsOf, shown } from '../base/arguments.js'
 import { ConfigError, DeviceError } from '../base/errors.js'
 import { native } from '../native/addon.js'
-import { callNative, readNumbers } from '../native/call.js'
-import { put, putAll } from '../native/encode.js'
-import { noCudaReason } from '../native/failure.js'
+import { op } from '../native/call.js'
 import { Handle, handleOf, isHandle } from '../native/handle.js'
 import { freeWhenForgotten } from '../native/objects.js'
+import { noCudaReason } from '../native/runtime.js'
 import type { Device } from './dtype.js'
 import type { Tensor } from './tensor.js'
+
+const seedAll = op('voxtorch::manual_seed')
+const make = op('voxtorch::make_generator')
+const seedOf = op('voxtorch::generator_seed')
+const setSeed = op('voxtorch::generator_set_seed')
+const stateOf = op('voxtorch::generator_state')
+const setStateOf = op('voxtorch::generator_set_state')
+const defaultState = op('voxtorch::default_generator_state')
+const setDefaultState = op('voxtorch::default_generator_set_state')
 
 /** Seeds the default generator of every device: initialisation, dropout and sampling follow it. */
 export function manualSeed(seed: number | bigint): void {
   checkSeed(seed)
-  callNative(native.manualSeed, () => put(seed), false)
+  seedAll(seed)
 }
 
 /**
@@ -38,14 +46,14 @@ export function withSeed<T>(seed: number | bigint | undefined, work: () => T, de
 /** The state of a device's default generator, a uint8 tensor on the CPU; `setRngState` restores it. */
 export function getRngState(device: Device = 'cpu'): Tensor {
   checkDevice(device)
-  return callNative(native.generatorState, () => putAll(device === 'cpu' ? null : device, null), true) as Tensor
+  return defaultState(device)
 }
 
 /** The reverse of `getRngState`. */
 export function setRngState(state: Tensor, device: Device = 'cpu'): void {
   checkState(state)
   checkDevice(device)
-  callNative(native.generatorState, () => putAll(device === 'cpu' ? null : device, state), false)
+  setDefaultState(device, state)
 }
 
 /** A source of random numbers of its own, for functions that take `{ generator }`. */
@@ -55,30 +63,29 @@ export class Generator extends Handle {
     const given = typeof options === 'object' ? optionsOf(options, 'Generator', ['seed', 'device']) : { seed: options }
     const { seed = 67280421310721, device = 'cpu' } = given as { seed?: number | bigint; device?: Device }
     checkSeed(seed)
-    // The second number is the new handle.
-    super(readNumbers(native.makeGenerator, () => putAll(device, seed))[1]!)
+    super(make(device, seed))
     freeWhenForgotten(this)
   }
 
   /** The seed that it started from. */
   get seed(): number | bigint {
-    return callNative(native.generatorSeed, () => putAll(this, null), true) as number | bigint
+    return seedOf(this)
   }
 
   manualSeed(seed: number | bigint): this {
     checkSeed(seed)
-    callNative(native.generatorSeed, () => putAll(this, seed), true)
+    setSeed(this, seed)
     return this
   }
 
   /** Its whole state, a uint8 tensor. */
   getState(): Tensor {
-    return callNative(native.generatorState, () => putAll(this, null), true) as Tensor
+    return stateOf(this)
   }
 
   setState(state: Tensor): this {
     checkState(state)
-    callNative(native.generatorState, () => putAll(this, state), false)
+    setStateOf(this, state)
     return this
   }
 

@@ -1,10 +1,16 @@
 import { requireFunction, shown } from '../base/arguments.js'
 import { ConfigError, DeviceError } from '../base/errors.js'
 import { native } from '../native/addon.js'
-import { callNative, op } from '../native/call.js'
-import { noCudaReason } from '../native/failure.js'
+import { op } from '../native/call.js'
+import * as machine from '../native/runtime.js'
 
+const memoryUse = op('voxtorch::memory_use')
 const kvCacheBytes = op('voxtorch::kv_cache_bytes')
+const freeCaches = op('voxtorch::empty_cache')
+const setThreads = op('voxtorch::set_num_threads')
+const synchronize = op('voxtorch::cuda_synchronize')
+const startProfile = op('voxtorch::profile_start')
+const stopProfile = op('voxtorch::profile_stop')
 
 export interface MemoryStats {
   /** Tensors (and generators) that this thread's JavaScript holds. */
@@ -23,7 +29,7 @@ export interface MemoryStats {
 
 /** What this thread holds in native memory: counts that tests can assert. */
 export function memoryStats(): MemoryStats {
-  return { ...native.memory(), kvCacheBytes: kvCacheBytes() as number }
+  return { ...native.memory(), ...memoryUse(), kvCacheBytes: kvCacheBytes() }
 }
 
 /**
@@ -32,7 +38,7 @@ export function memoryStats(): MemoryStats {
  * nothing has used it for ten seconds; the environment variable `VOXTORCH_NO_CPU_CACHE=1` turns its cache off.
  */
 export function emptyCache(): void {
-  callNative(native.emptyCache, () => {}, false)
+  freeCaches()
 }
 
 /**
@@ -44,37 +50,33 @@ export function setNumThreads(threads: number): void {
   if (!Number.isInteger(threads) || threads < 1 || threads > 1024) {
     throw new ConfigError(`setNumThreads needs a whole number from 1 to 1024, got ${shown(threads)}`, { threads })
   }
-  native.setNumThreads(threads)
+  setThreads(threads)
 }
 
 /** See {@link setNumThreads}. */
 export function getNumThreads(): number {
-  return native.getNumThreads()
+  return machine.getNumThreads()
 }
 
 /** NVIDIA devices. */
 export const cuda = {
   /** Whether a tensor could be made on `'cuda'`. */
   isAvailable(): boolean {
-    return native.cudaDeviceCount() > 0
+    return machine.cudaDeviceCount() > 0
   },
 
   deviceCount(): number {
-    return native.cudaDeviceCount()
+    return machine.cudaDeviceCount()
   },
 
   /** Why CUDA is not available, null when it is. */
-  unavailableReason: noCudaReason,
+  unavailableReason: machine.noCudaReason,
 
   /** Waits until a device has done all its work. Blocks this thread. */
   synchronize(index = 0): void {
-    const reason = noCudaReason()
+    const reason = machine.noCudaReason()
     if (reason !== null) throw new DeviceError(reason)
-    callNative(
-      () => native.synchronizeCuda(index),
-      () => {},
-      false,
-    )
+    synchronize(index)
   },
 }
 
@@ -88,6 +90,9 @@ export interface ProfileRow {
   selfMicroseconds: number
 }
 
+/** The rows of a profile as native code gives them. */
+type ProfileColumns = { names: string[] } & Record<'calls' | 'total' | 'self', number[]>
+
 /**
  * Measures every operator that runs, on any thread, while `fn` does. Rows come sorted by their own time.
  *
@@ -97,14 +102,21 @@ export interface ProfileRow {
  * ```
  */
 export async function profile<T>(fn: () => T | Promise<T>): Promise<{ result: T; rows: ProfileRow[] }> {
-  callNative(native.startProfile, () => {}, false)
-  let rows: ProfileRow[] = []
+  startProfile()
+  let columns: ProfileColumns | undefined
   let result: T
   try {
     result = await requireFunction(fn)()
   } finally {
-    rows = native.stopProfile()
+    columns = stopProfile() as ProfileColumns
   }
+  const { names, calls, total, self } = columns
+  const rows = names.map((name, i) => ({
+    name,
+    calls: calls[i]!,
+    totalMicroseconds: total[i]!,
+    selfMicroseconds: self[i]!,
+  }))
   rows.sort((a, b) => b.selfMicroseconds - a.selfMicroseconds)
   return { result, rows }
 }

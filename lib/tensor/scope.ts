@@ -2,10 +2,14 @@ import { optionsOf, requireFunction, shown } from '../base/arguments.js'
 import { ConfigError, ScopeError } from '../base/errors.js'
 import { listMayGrow, mapMayGrow } from '../base/heap.js'
 import { native } from '../native/addon.js'
+import { op } from '../native/call.js'
 import { currentContext, GRAD, INFERENCE, runInContext, type ScopeState, withContext } from '../native/context.js'
 import { type Handle, handleOf, isHandle } from '../native/handle.js'
 import { freeWhenForgotten } from '../native/objects.js'
 import { type Device, deviceWord, dtypeFacts } from './dtype.js'
+
+/** Forgets the casted weights that autocast remembers on this thread. @internal */
+export const clearAutocastCache = op('voxtorch::clear_autocast_cache') as () => void
 
 /**
  * Runs `fn` and frees every tensor made inside, except those it returns: tensors, and tensors in arrays, plain objects,
@@ -188,8 +192,8 @@ export function autocast<T>(options: AutocastOptions, fn: () => T): T {
     (flags) => (flags & ~(255 << shift)) | (code << shift),
   )
   // Casted weights are remembered within a region only: the next may find them changed.
-  if (promise !== undefined) return promise.finally(() => native.clearAutocast()) as T
-  native.clearAutocast()
+  if (promise !== undefined) return promise.finally(() => clearAutocastCache()) as T
+  clearAutocastCache()
   return result
 }
 

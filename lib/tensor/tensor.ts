@@ -158,7 +158,7 @@ export class Tensor extends Handle {
 
   /** Whether this object was freed. */
   get disposed(): boolean {
-    return native.isLive(handleOf(this)) === 0
+    return !native.isLive(handleOf(this))
   }
 
   /** Frees this object's hold on the memory. Harmless when repeated; any other use afterwards throws DisposedError. */

@@ -1,19 +1,26 @@
 // The addon: one Environment per JavaScript thread that loads it. lib/native/addon.ts types what is exported here.
 #include "binding/environment.h"
+#include "core/autograd.h"
 #include "core/cpu_memory.h"
 #include "core/launcher.h"
 
-NAPI_MODULE_INIT() {
-  using namespace voxtorch;
-  memory::use_cpu_cache();
-  end_with_launcher();
-  new Environment(env);  // owned by the environment's instance data
-  export_operators(env, exports);
-  export_calls(env, exports);
-  export_jobs(env, exports);
-  export_tensors(env, exports);
-  export_autograd(env, exports);
-  export_hooks(env, exports);
-  export_runtime(env, exports);
+namespace voxtorch {
+namespace {
+
+Napi::Object initialize(Napi::Env env, Napi::Object exports) {
+  // Once in the process: every thread has an environment.
+  static const bool prepared = (memory::use_cpu_cache(), end_with_launcher(), give_zeros_memory(), true);
+  (void)prepared;
+  Environment::create(env);
+  export_operators(exports);
+  export_calls(exports);
+  export_jobs(exports);
+  export_tensors(exports);
+  export_autograd(exports);
   return exports;
 }
+
+}  // namespace
+}  // namespace voxtorch
+
+NAPI_MODULE_INIT() { return Napi::RegisterModule(env, exports, voxtorch::initialize); }

@@ -2,32 +2,17 @@
 
 #include <ATen/ScalarOps.h>
 #include <ATen/core/Generator.h>
-#include <c10/core/Layout.h>
-#include <c10/core/MemoryFormat.h>
 
 #include <cmath>
 #include <cstring>
 
+#include "core/names.h"
 #include "core/streams.h"
 
 namespace voxtorch {
 namespace {
 
 constexpr int64_t kLargestSize = int64_t(1) << 47;  // what an address can hold
-
-std::optional<c10::Layout> layout_of(const std::string& name) {
-  if (name == "strided") return c10::kStrided;
-  if (name == "sparse_coo") return c10::kSparse;
-  return std::nullopt;
-}
-
-std::optional<c10::MemoryFormat> memory_format_of(const std::string& name) {
-  if (name == "contiguous") return c10::MemoryFormat::Contiguous;
-  if (name == "preserve") return c10::MemoryFormat::Preserve;
-  if (name == "channels_last") return c10::MemoryFormat::ChannelsLast;
-  if (name == "channels_last_3d") return c10::MemoryFormat::ChannelsLast3d;
-  return std::nullopt;
-}
 
 bool is_number(const Reader& cell) {
   return cell.tag() == Tag::kNumber || cell.tag() == Tag::kBigInt || cell.tag() == Tag::kDouble;
@@ -91,33 +76,20 @@ bool is_integral(const Reader& cell) {
   const double value = cell.value();
   return cell.tag() == Tag::kNumber && std::abs(value) <= kMaxSafe && value == std::trunc(value);
 }
-bool matches(const ArgumentSpec& spec, const Reader& cell, const Slab& slab, bool relaxed) {
-  const Tag tag = cell.tag();
-  if (tag == Tag::kUndefined) return spec.has_default || spec.optional;
-  if (tag == Tag::kNull) return spec.optional;
-  switch (spec.kind) {
+namespace {
+
+bool matches_one(Kind kind, const Reader& cell, const Slab& slab) {
+  switch (kind) {
     case Kind::kTensor:
-      return tag == Tag::kTensor || (relaxed && is_scalar(cell));
-    case Kind::kTensorList:
-      return all_elements(cell, [](const Reader& e) { return e.tag() == Tag::kTensor; });
-    case Kind::kOptionalTensorList:
-      return all_elements(cell, [](const Reader& e) { return e.tag() == Tag::kTensor || e.tag() == Tag::kNull; });
+      return cell.tag() == Tag::kTensor;
     case Kind::kInt:
       return is_integral(cell);
-    case Kind::kIntList:
-      return (spec.list_size > 0 && is_integral(cell)) || all_elements(cell, is_integral);
     case Kind::kFloat:
       return is_number(cell);
-    case Kind::kFloatList:
-      return (spec.list_size > 0 && is_number(cell)) || all_elements(cell, is_number);
     case Kind::kBool:
-      return tag == Tag::kBool;
-    case Kind::kBoolList:
-      return all_elements(cell, [](const Reader& e) { return e.tag() == Tag::kBool; });
+      return cell.tag() == Tag::kBool;
     case Kind::kScalar:
       return is_scalar(cell);
-    case Kind::kScalarList:
-      return all_elements(cell, is_scalar);
     case Kind::kScalarType:
       return is_text(cell) && scalar_type_of(cell.text()).has_value();
     case Kind::kLayout:
@@ -128,8 +100,6 @@ bool matches(const ArgumentSpec& spec, const Reader& cell, const Slab& slab, boo
       return is_text(cell) && device_of(cell.text()).has_value();
     case Kind::kString:
       return is_text(cell);
-    case Kind::kStringList:
-      return all_elements(cell, is_text);
     case Kind::kGenerator:
       return is_generator(cell, slab);
     case Kind::kModule:
@@ -138,6 +108,20 @@ bool matches(const ArgumentSpec& spec, const Reader& cell, const Slab& slab, boo
       return false;
   }
   return false;
+}
+
+}  // namespace
+
+bool matches(const ArgumentSpec& spec, const Reader& cell, const Slab& slab, bool relaxed) {
+  const Tag tag = cell.tag();
+  if (tag == Tag::kUndefined) return spec.has_default || spec.optional;
+  if (tag == Tag::kNull) return spec.optional;
+  const bool one = matches_one(spec.kind, cell, slab);
+  if (!spec.list) return one || (relaxed && spec.kind == Kind::kTensor && is_scalar(cell));
+  if (one && spec.list_size > 0 && (spec.kind == Kind::kInt || spec.kind == Kind::kFloat)) return true;
+  return all_elements(cell, [&](const Reader& element) {
+    return matches_one(spec.kind, element, slab) || (spec.optional_elements && element.tag() == Tag::kNull);
+  });
 }
 
 c10::IValue read_module(const Reader& cell, const Slab& slab) {
@@ -197,10 +181,58 @@ c10::Scalar read_scalar(const Reader& cell) {
   }
 }
 
+namespace {
+
+template <typename Type, typename Read>
+c10::List<Type> list_of(const Reader& cell, Read read) {
+  c10::List<Type> list;
+  each_element(cell, [&](const Reader& element) { list.push_back(read(element)); });
+  return list;
+}
+
+std::vector<int64_t> sizes_of(const ArgumentSpec& spec, const Reader& cell) {
+  auto values =
+      cell.tag() == Tag::kList ? read_ints(cell) : std::vector<int64_t>(size_t(spec.list_size), read_int(cell));
+  for (const int64_t value : values) {
+    // Sizes, strides, paddings: libtorch adds and multiplies them without looking.
+    if (value > kLargestSize || value < -kLargestSize) {
+      fail(ErrorKind::kValue, "'" + spec.name + "' holds " + std::to_string(value) + ", a size that no tensor has");
+    }
+  }
+  return values;
+}
+
+c10::IValue convert_list(const ArgumentSpec& spec, const Reader& cell, const Slab& slab) {
+  switch (spec.kind) {
+    case Kind::kTensor:
+      if (!spec.optional_elements) return c10::IValue(read_tensors(cell, slab));
+      return list_of<std::optional<at::Tensor>>(cell, [&](const Reader& element) {
+        return element.tag() == Tag::kNull ? std::nullopt : std::optional<at::Tensor>(read_tensor(element, slab));
+      });
+    case Kind::kInt:
+      return c10::IValue(sizes_of(spec, cell));
+    case Kind::kFloat:
+      if (cell.tag() != Tag::kList) return c10::IValue(std::vector<double>(size_t(spec.list_size), number_of(cell)));
+      return list_of<double>(cell, number_of);
+    case Kind::kBool:
+      return list_of<bool>(cell, [](const Reader& element) { return element.value() != 0; });
+    case Kind::kString:
+      return list_of<std::string>(cell, [](const Reader& element) { return element.text(); });
+    default: {
+      c10::impl::GenericList list(c10::NumberType::get());
+      each_element(cell, [&](const Reader& element) { list.push_back(c10::IValue(read_scalar(element))); });
+      return list;
+    }
+  }
+}
+
+}  // namespace
+
 c10::IValue convert(const ArgumentSpec& spec, const Reader& cell, const Slab& slab) {
   const Tag tag = cell.tag();
   if (tag == Tag::kUndefined) return spec.has_default ? spec.default_value : c10::IValue();
   if (tag == Tag::kNull) return c10::IValue();
+  if (spec.list) return convert_list(spec, cell, slab);
   switch (spec.kind) {
     case Kind::kTensor: {
       if (tag == Tag::kTensor) return read_tensor(cell, slab);
@@ -208,54 +240,14 @@ c10::IValue convert(const ArgumentSpec& spec, const Reader& cell, const Slab& sl
       number.unsafeGetTensorImpl()->set_wrapped_number(true);
       return number;
     }
-    case Kind::kTensorList:
-      return c10::IValue(read_tensors(cell, slab));
-    case Kind::kOptionalTensorList: {
-      c10::List<std::optional<at::Tensor>> list;
-      each_element(cell, [&](const Reader& element) {
-        if (element.tag() == Tag::kNull)
-          list.push_back(std::nullopt);
-        else
-          list.push_back(read_tensor(element, slab));
-      });
-      return list;
-    }
     case Kind::kInt:
       return read_int(cell);
-    case Kind::kIntList: {
-      auto values = tag == Tag::kList ? read_ints(cell) : std::vector<int64_t>(spec.list_size, read_int(cell));
-      for (const int64_t value : values) {
-        // Sizes, strides, paddings: libtorch adds and multiplies them without looking.
-        if (value > kLargestSize || value < -kLargestSize) {
-          fail(ErrorKind::kValue, "'" + spec.name + "' holds " + std::to_string(value) + ", a size that no tensor has");
-        }
-      }
-      return c10::IValue(std::move(values));
-    }
     case Kind::kFloat:
       return number_of(cell);
-    case Kind::kFloatList: {
-      std::vector<double> values;
-      if (tag != Tag::kList)
-        values.assign(spec.list_size, number_of(cell));
-      else
-        each_element(cell, [&](const Reader& element) { values.push_back(number_of(element)); });
-      return c10::IValue(values);
-    }
     case Kind::kBool:
       return cell.value() != 0;
-    case Kind::kBoolList: {
-      c10::List<bool> list;
-      each_element(cell, [&](const Reader& element) { list.push_back(element.value() != 0); });
-      return list;
-    }
     case Kind::kScalar:
       return c10::IValue(read_scalar(cell));
-    case Kind::kScalarList: {
-      c10::impl::GenericList list(c10::NumberType::get());
-      each_element(cell, [&](const Reader& element) { list.push_back(c10::IValue(read_scalar(element))); });
-      return list;
-    }
     case Kind::kScalarType:
       return c10::IValue(*scalar_type_of(cell.text()));
     case Kind::kLayout:
@@ -269,11 +261,6 @@ c10::IValue convert(const ArgumentSpec& spec, const Reader& cell, const Slab& sl
     }
     case Kind::kString:
       return c10::IValue(cell.text());
-    case Kind::kStringList: {
-      c10::List<std::string> list;
-      each_element(cell, [&](const Reader& element) { list.push_back(element.text()); });
-      return list;
-    }
     case Kind::kGenerator: {
       const c10::IValue* value = slab.find(cell.value());
       if (value == nullptr) fail(ErrorKind::kDisposed, "this generator was disposed or belongs to another thread");
@@ -286,6 +273,7 @@ c10::IValue convert(const ArgumentSpec& spec, const Reader& cell, const Slab& sl
   }
   fail(ErrorKind::kArguments, "argument '" + spec.name + "' has a type that cannot be given from JavaScript");
 }
+
 std::string describe(const Reader& cell, const Slab& slab) {
   switch (cell.tag()) {
     case Tag::kNull:

@@ -10,22 +10,15 @@ namespace voxtorch {
 
 enum class Kind : uint8_t {
   kTensor,
-  kTensorList,
-  kOptionalTensorList,
   kInt,
-  kIntList,
   kFloat,
-  kFloatList,
   kBool,
-  kBoolList,
   kScalar,
-  kScalarList,
   kScalarType,
   kLayout,
   kMemoryFormat,
   kDevice,
   kString,
-  kStringList,
   kGenerator,
   kModule,
   kUnsupported,
@@ -33,13 +26,18 @@ enum class Kind : uint8_t {
 
 struct ArgumentSpec {
   std::string name;
-  Kind kind = Kind::kUnsupported;
+  Kind kind = Kind::kUnsupported;  // of the elements, where it is a list
+  bool list = false;
+  bool optional_elements = false;  // Tensor?[]
   bool optional = false;
   bool keyword_only = false;
   bool has_default = false;
   bool writes = false;
   int list_size = 0;  // int[N]: one number stands for all N
   c10::IValue default_value;
+
+  bool is(Kind one) const { return kind == one && !list; }
+  bool is_list_of(Kind one) const { return kind == one && list; }
 };
 
 // The type of a network in a schema.
@@ -47,7 +45,7 @@ constexpr const char* kModuleType = "__torch__.torch.classes.voxtorch.Module";
 
 // Whether a cell can become this argument. `relaxed` lets a number stand for a tensor.
 bool matches(const ArgumentSpec& spec, const Reader& cell, const Slab& slab, bool relaxed);
-// The argument's value; throws BindingError (kDisposed, kArguments) where `matches` could not tell.
+// The argument's value; throws (kDisposed, kArguments) where `matches` could not tell.
 c10::IValue convert(const ArgumentSpec& spec, const Reader& cell, const Slab& slab);
 
 at::Tensor read_tensor(const Reader& cell, const Slab& slab);

@@ -4,14 +4,6 @@
 namespace voxtorch {
 namespace {
 
-void check_free(const at::Tensor& tensor, Use use) {
-  if (!tensor.defined() || !BusyTable::instance().conflicts(tensor, use)) return;
-  throw BindingError(ErrorKind::kBusy,
-                     use == Use::kWrite
-                         ? "a queued job still uses the memory that this call would change; await its promise first"
-                         : "a queued job is changing the memory that this call would read; await its promise first");
-}
-
 // The handle of the argument that an in-place operator returned, or 0.
 double same_argument(const Overload& overload, const Binding& binding, const Slab& slab, const c10::IValue& result) {
   if (!overload.writes || !result.isTensor()) return 0;
@@ -121,8 +113,16 @@ void call_boxed(Environment& self, Operator& op) {
   }
 }
 
+// The hot path: raw, because node-addon-api's view of a call's arguments costs as much as a small operator.
 napi_value call(napi_env env, napi_callback_info) {
-  Environment& self = *Environment::of(env);
+  void* data = nullptr;
+  if (napi_get_instance_data(env, &data) != napi_ok || data == nullptr) {
+    // Refused only where an exception is on its way already.
+    const bool thrown = napi_throw_error(env, nullptr, "voxtorch: napi_get_instance_data failed") == napi_ok;
+    (void)thrown;
+    return nullptr;
+  }
+  Environment& self = *static_cast<Environment*>(data);
   const char* name = "";
   self.guarded(name, [&] {
     Operator& op = requested(self);
@@ -133,84 +133,66 @@ napi_value call(napi_env env, napi_callback_info) {
 }
 
 // intern(text): the number by which cells name a string.
-napi_value intern(napi_env env, napi_callback_info info) {
-  Environment& self = *Environment::of(env);
-  napi_value result = nullptr;
-  self.guarded("intern", [&] {
-    self.strings.push_back(text_argument(env, info));
-    result = number(env, double(self.strings.size() - 1));
-  });
-  return result;
+Napi::Value intern(Environment& self, const Napi::CallbackInfo& info) {
+  self.strings.push_back(info[0].As<Napi::String>());
+  return Napi::Number::New(info.Env(), double(self.strings.size() - 1));
 }
 
 // writeStashed(): writes a result that did not fit before the buffer grew.
-napi_value write_stashed(napi_env env, napi_callback_info) {
-  Environment& self = *Environment::of(env);
-  self.guarded("", [&] { self.write_result(std::exchange(self.stashed, c10::IValue()), self.stashed_scope); });
-  return nullptr;
+void write_stashed(Environment& self, Reader&) {
+  self.write_result(std::exchange(self.stashed, c10::IValue()), self.stashed_scope);
 }
 
 // takeError(): { kind, message, op, jsError } of the last failure.
-napi_value take_error(napi_env env, napi_callback_info) {
-  Environment& self = *Environment::of(env);
-  napi_value result;
-  napi_create_object(env, &result);
-  napi_set_named_property(env, result, "kind", number(env, double(static_cast<int>(self.last_error.kind))));
-  napi_set_named_property(env, result, "jsError", number(env, double(self.last_error.js_error)));
-  napi_set_named_property(env, result, "message", text(env, self.last_error.message));
-  napi_set_named_property(env, result, "op", text(env, self.last_error.op));
+Napi::Value take_error(Environment& self, const Napi::CallbackInfo& info) {
+  const Napi::Object result = Napi::Object::New(info.Env());
+  result.Set("kind", static_cast<double>(self.last_error.kind));
+  result.Set("jsError", static_cast<double>(self.last_error.js_error));
+  result.Set("message", self.last_error.message);
+  result.Set("op", self.last_error.op);
   return result;
 }
 
-napi_value take_warnings(napi_env env, napi_callback_info) {
-  Environment& self = *Environment::of(env);
-  const napi_value list = texts(env, self.warnings);
-  self.warnings.clear();
-  return list;
+Napi::Value take_warnings(Environment& self, const Napi::CallbackInfo& info) {
+  return texts(info.Env(), std::exchange(self.warnings, {}));
 }
 
-napi_value call_buffer(napi_env env, napi_callback_info) {
-  napi_value buffer;
-  napi_get_reference_value(env, Environment::of(env)->buffer_ref, &buffer);
-  return buffer;
-}
+Napi::Value call_buffer(Environment& self, const Napi::CallbackInfo&) { return self.buffer_ref.Value(); }
 
 // growBuffer(doubles): a larger call buffer with the same content.
-napi_value grow_buffer(napi_env env, napi_callback_info info) {
-  Environment& self = *Environment::of(env);
-  const double doubles = number_argument(env, info);
+Napi::Value grow_buffer(Environment& self, const Napi::CallbackInfo& info) {
   self.guarded("growBuffer", [&] {
+    const double doubles = number(info, 0);
     if (!(doubles >= double(self.capacity)) || doubles > double(1 << 26)) {
-      throw BindingError(ErrorKind::kArguments, "the arguments of one call may hold at most 33 million values");
+      fail(ErrorKind::kArguments, "the arguments of one call may hold at most 33 million values");
     }
     self.allocate_buffer(static_cast<size_t>(doubles));
   });
-  return call_buffer(env, info);
+  return self.buffer_ref.Value();
 }
 
 // setDispatchers(onSettled, onCallback, onReleased)
-napi_value set_dispatchers(napi_env env, napi_callback_info info) {
-  Environment& self = *Environment::of(env);
-  size_t count = 3;
-  napi_value arguments[3];
-  napi_get_cb_info(env, info, &count, arguments, nullptr, nullptr);
-  napi_create_reference(env, arguments[0], 1, &self.on_settled);
-  napi_create_reference(env, arguments[1], 1, &self.on_callback);
-  napi_create_reference(env, arguments[2], 1, &self.on_released);
-  return nullptr;
+Napi::Value set_dispatchers(Environment& self, const Napi::CallbackInfo& info) {
+  self.on_settled = Napi::Persistent(info[0].As<Napi::Function>());
+  self.on_callback = Napi::Persistent(info[1].As<Napi::Function>());
+  self.on_released = Napi::Persistent(info[2].As<Napi::Function>());
+  return info.Env().Undefined();
 }
 
 }  // namespace
 
-void export_calls(napi_env env, napi_value exports) {
-  export_function(env, exports, "call", call);
-  export_function(env, exports, "intern", intern);
-  export_function(env, exports, "writeStashed", write_stashed);
-  export_function(env, exports, "takeError", take_error);
-  export_function(env, exports, "takeWarnings", take_warnings);
-  export_function(env, exports, "callBuffer", call_buffer);
-  export_function(env, exports, "growBuffer", grow_buffer);
-  export_function(env, exports, "setDispatchers", set_dispatchers);
+void export_calls(Napi::Object exports) {
+  napi_value function;
+  check(napi_create_function(exports.Env(), "call", NAPI_AUTO_LENGTH, call, nullptr, &function),
+        "napi_create_function");
+  exports.Set("call", function);
+  export_function<intern>(exports, "intern");
+  export_cells<write_stashed>(exports, "writeStashed", "");
+  export_function<take_error>(exports, "takeError");
+  export_function<take_warnings>(exports, "takeWarnings");
+  export_function<call_buffer>(exports, "callBuffer");
+  export_function<grow_buffer>(exports, "growBuffer");
+  export_function<set_dispatchers>(exports, "setDispatchers");
 }
 
 }  // namespace voxtorch

@@ -1,203 +1,52 @@
 #include "binding/environment.h"
 
-#include <unistd.h>
-
 #include <algorithm>
-#include <cstdio>
-#include <cstdlib>
-
-extern "C" __attribute__((weak)) int uv_tty_reset_mode(void);
 
 namespace voxtorch {
-namespace {
 
-void stop_executor_at_exit() {
-  static std::once_flag once;
-  std::call_once(once, [] {
-    // After this nothing of libtorch runs; its static destructors would only take a tenth of a second to free what the
-    // kernel frees anyway. Registered after libtorch was loaded, so this comes before them.
-    on_exit(
-        [](int status, void*) {
-          Channel::close_all();
-          Executor::instance().stop();
-          if (uv_tty_reset_mode != nullptr) uv_tty_reset_mode();  // Node's own handler is skipped as well
-          std::fflush(nullptr);
-          _exit(status);
-        },
-        nullptr);
-  });
-}
-
-}  // namespace
-
-QueuedJob::~QueuedJob() { BusyTable::instance().release(claims); }
-
-void QueuedJob::claim(const at::Tensor& tensor, Use use) {
-  const void* key = BusyTable::memory_key(tensor);
-  if (key == nullptr) return;
-  claims.push_back({key, use});
-  held.push_back(tensor);
-}
-
-void QueuedJob::run() {
-  WarningCollector collector(&warnings);
-  c10::WarningHandler* before = c10::WarningUtils::get_warning_handler();
-  c10::WarningUtils::set_warning_handler(&collector);
-  try {
-    ContextGuard guard(context);
-    result = work();
-  } catch (...) {
-    failed = true;
-    error = current_error();
-    if (error.op.empty()) error.op = name;
-  }
-  if (context.autocast_cpu != 0 || context.autocast_cuda != 0) clear_autocast_cache();
-  c10::WarningUtils::set_warning_handler(before);
-  const bool may_repeat = failed && error.kind == ErrorKind::kOutOfMemory && repeatable() && !retried;
-  if (!may_repeat && !light) let_go();
-}
-
-void QueuedJob::deliver() { channel->complete(shared_from_this()); }
-
-// The work is over: its inputs are free before JavaScript learns of it.
-void QueuedJob::let_go() {
-  BusyTable::instance().release(claims);
-  claims.clear();
-  held.clear();
-}
-
-namespace {
-std::mutex channels_mutex;
-std::vector<Channel*> channels;
-}  // namespace
-
-Channel::Channel() {
-  std::lock_guard<std::mutex> lock(channels_mutex);
-  channels.push_back(this);
-}
-
-Channel::~Channel() {
-  std::lock_guard<std::mutex> lock(channels_mutex);
-  channels.erase(std::remove(channels.begin(), channels.end(), this), channels.end());
-}
-
-void Channel::close_all() {
-  std::lock_guard<std::mutex> lock(channels_mutex);
-  for (Channel* channel : channels) channel->close();
-}
-
-void Channel::signal() {
-  if (signalled_ || closed_ || wake == nullptr) return;
-  signalled_ = true;
-  napi_call_threadsafe_function(wake, nullptr, napi_tsfn_nonblocking);
-}
-
-void Channel::complete(std::shared_ptr<QueuedJob> job) {
-  std::lock_guard<std::mutex> lock(mutex_);
-  if (closed_) return;
-  completed_.push_back(std::move(job));
-  signal();
-}
-
-std::vector<c10::IValue> Channel::invoke(uint32_t callback, int kind, std::vector<c10::IValue> arguments) {
-  JavaScriptCall call;
-  call.callback = callback;
-  call.kind = kind;
-  call.arguments = std::move(arguments);
-  call.context.grad = c10::GradMode::is_enabled();
-  call.context.inference = c10::InferenceMode::is_enabled();
-  {
-    if (std::this_thread::get_id() == owner_) {
-      throw BindingError(ErrorKind::kValue, "a network whose blocks have forward hooks runs in the queue only");
-    }
-    std::unique_lock<std::mutex> lock(mutex_);
-    if (closed_) throw BindingError(ErrorKind::kCancelled, "the thread that owns a JavaScript callback has exited");
-    calls_.push_back(&call);
-    signal();
-    answered_.wait(lock, [&] { return call.done || closed_; });
-    if (!call.done) {
-      // close() emptied the queue; the owner's thread no longer knows this call.
-      throw BindingError(ErrorKind::kCancelled, "the thread that owns a JavaScript callback has exited");
-    }
-  }
-  if (call.failed) throw BindingError(call.error.kind, call.error.message, call.error.js_error);
-  return std::move(call.results);
-}
-
-void Channel::release_callback(uint32_t callback) {
-  std::lock_guard<std::mutex> lock(mutex_);
-  if (closed_) return;
-  released_.push_back(callback);
-  signal();
-}
-
-void Channel::close() {
-  std::deque<std::shared_ptr<QueuedJob>> completed;
-  {
-    std::lock_guard<std::mutex> lock(mutex_);
-    closed_ = true;
-    completed.swap(completed_);
-    calls_.clear();
-    wake = nullptr;
-  }
-  answered_.notify_all();
-}
-
-bool Channel::closed() {
-  std::lock_guard<std::mutex> lock(mutex_);
-  return closed_;
-}
-
-std::deque<std::shared_ptr<QueuedJob>> Channel::take_completed() {
-  std::lock_guard<std::mutex> lock(mutex_);
-  signalled_ = false;
-  return std::exchange(completed_, {});
-}
-
-std::deque<JavaScriptCall*> Channel::take_calls() {
-  std::lock_guard<std::mutex> lock(mutex_);
-  return std::exchange(calls_, {});
-}
-
-std::vector<uint32_t> Channel::take_released() {
-  std::lock_guard<std::mutex> lock(mutex_);
-  return std::exchange(released_, {});
-}
-
-void Channel::finish(JavaScriptCall* call) {
-  {
-    std::lock_guard<std::mutex> lock(mutex_);
-    call->done = true;
-  }
-  answered_.notify_all();
-}
-
-Environment::Environment(napi_env env) : env(env), channel(std::make_shared<Channel>()), collector_(&warnings) {
-  stop_executor_at_exit();
+Environment::Environment(Napi::Env env) : env(env) {
+  Channel::stop_all_at_exit();
   use_one_thread_here();
-  c10::WarningUtils::set_warning_handler(&collector_);
   allocate_buffer(1 << 15);
-
-  napi_value name;
-  napi_create_string_utf8(env, "voxtorch", NAPI_AUTO_LENGTH, &name);
-  napi_create_threadsafe_function(
-      env, nullptr, nullptr, name, 0, 1, nullptr, nullptr, this,
-      [](napi_env env, napi_value, void* context, void*) {
-        // env is null while the environment is being torn down.
-        if (env != nullptr) static_cast<Environment*>(context)->drain();
-      },
-      &channel->wake);
-  // Only work in flight keeps the process alive.
-  napi_unref_threadsafe_function(env, channel->wake);
-  napi_add_env_cleanup_hook(env, cleanup, this);
-  napi_set_instance_data(
-      env, this, [](napi_env, void* self, void*) { delete static_cast<Environment*>(self); }, nullptr);
 }
 
-Environment* Environment::of(napi_env env) {
+void Environment::create(Napi::Env env) {
+  std::unique_ptr<Environment> self(new Environment(env));
+  self->connect();
+  c10::WarningUtils::set_warning_handler(&self->collector_);
+  self.release();  // of the environment's instance data
+}
+
+void Environment::connect() {
+  const auto on_wake = [](napi_env env, napi_value, void* context, void*) {
+    // env is null while the environment is being torn down.
+    if (env != nullptr) static_cast<Environment*>(context)->drain();
+  };
+  const auto destroy = [](napi_env, void* self, void*) { delete static_cast<Environment*>(self); };
+  check(napi_create_threadsafe_function(env, nullptr, nullptr, Napi::String::New(env, "voxtorch"), 0, 1, nullptr,
+                                        nullptr, this, on_wake, &wake_),
+        "napi_create_threadsafe_function");
+  try {
+    check(napi_unref_threadsafe_function(env, wake_), "napi_unref_threadsafe_function");
+    channel = std::make_shared<Channel>([wake = wake_] {
+      const napi_status status = napi_call_threadsafe_function(wake, nullptr, napi_tsfn_nonblocking);
+      return status == napi_ok || status == napi_closing;
+    });
+    check(napi_add_env_cleanup_hook(env, cleanup, this), "napi_add_env_cleanup_hook");
+    check(napi_set_instance_data(env, this, destroy, nullptr), "napi_set_instance_data");
+  } catch (...) {
+    const bool undone = napi_remove_env_cleanup_hook(env, cleanup, this) == napi_ok &&
+                        napi_release_threadsafe_function(wake_, napi_tsfn_abort) == napi_ok;
+    if (!undone) Napi::Error::Fatal("voxtorch", "Node-API neither gives an environment nor takes one back");
+    throw;
+  }
+}
+
+Environment& Environment::of(napi_env env) {
   void* data = nullptr;
-  napi_get_instance_data(env, &data);
-  return static_cast<Environment*>(data);
+  check(napi_get_instance_data(env, &data), "napi_get_instance_data");
+  if (data == nullptr) fail(ErrorKind::kOther, "this thread's part of voxtorch did not load");
+  return *static_cast<Environment*>(data);
 }
 
 void Environment::cleanup(void* data) {
@@ -214,12 +63,10 @@ Reader Environment::arguments() const {
   const double begin = buffer[kBegin];
   const double end = buffer[kEnd];
   if (!(begin >= kHeaderDoubles) || !(end >= begin) || end > double(capacity)) {
-    throw BindingError(ErrorKind::kArguments, "the call buffer is damaged");
+    fail(ErrorKind::kArguments, "the call buffer is damaged");
   }
   return Reader{buffer + static_cast<size_t>(begin), buffer + static_cast<size_t>(end), &strings};
 }
-
-Writer Environment::results() { return Writer(buffer, static_cast<size_t>(buffer[kBegin]), capacity); }
 
 void Environment::write_result(c10::IValue value, uint32_t scope) {
   const size_t needed = cells_needed(value) * 2;
@@ -235,15 +82,12 @@ void Environment::write_result(c10::IValue value, uint32_t scope) {
 }
 
 void Environment::allocate_buffer(size_t doubles) {
-  napi_value array;
-  void* data = nullptr;
-  if (napi_create_arraybuffer(env, doubles * sizeof(double), &data, &array) != napi_ok) {
-    throw BindingError(ErrorKind::kOutOfMemory, "no memory for a larger call buffer");
-  }
-  if (buffer != nullptr) std::copy(buffer, buffer + std::min(capacity, doubles), static_cast<double*>(data));
-  if (buffer_ref != nullptr) napi_delete_reference(env, buffer_ref);
-  napi_create_reference(env, array, 1, &buffer_ref);
-  buffer = static_cast<double*>(data);
+  Napi::ArrayBuffer array = Napi::ArrayBuffer::New(env, doubles * sizeof(double));
+  auto reference = Napi::Reference<Napi::ArrayBuffer>::New(array, 1);
+  auto* data = static_cast<double*>(array.Data());
+  if (buffer != nullptr) std::copy(buffer, buffer + std::min(capacity, doubles), data);
+  buffer_ref = std::move(reference);
+  buffer = data;
   capacity = doubles;
 }
 
@@ -251,48 +95,63 @@ void Environment::report_memory() {
   const int64_t change = slab.external_bytes() - reported_bytes_;
   if (change < (1 << 20) && change > -(1 << 20)) return;
   int64_t total;
-  napi_adjust_external_memory(env, change, &total);
-  reported_bytes_ += change;
+  // What V8 is not told now it is told with the next change.
+  if (napi_adjust_external_memory(env, change, &total) == napi_ok) reported_bytes_ += change;
 }
 
 void Environment::submit(std::shared_ptr<QueuedJob> job) {
   job->id = next_job_++;
-  job->scope = scope();
   job->context = context();
   job->channel = channel;
   job->owner = channel.get();
   buffer[kValue] = job->id;
   const bool nothing_before =
       pending_ == 0 && (Executor::instance().queued() == 0 || !BusyTable::instance().conflicts(job->claims));
-  if (job->light && nothing_before) {
-    BusyTable::instance().claim(job->claims);
-    job->run();
-    buffer[kDone] = 1;
-    finished[job->id] = std::move(job);
-    return;
+  job->light = job->light && nothing_before;
+  buffer[kDone] = job->light ? 1 : 0;
+  if (!job->light) {
+    keep_alive();
+    job->hold();
+    return Executor::instance().submit(std::move(job));
   }
-  job->light = false;
-  buffer[kDone] = 0;
-  BusyTable::instance().claim(job->claims);
-  if (pending_++ == 0) napi_ref_threadsafe_function(env, channel->wake);
-  Executor::instance().submit(std::move(job));
+  job->hold();
+  job->run();
+  finished[job->id] = std::move(job);
 }
 
 void Environment::resubmit(std::shared_ptr<QueuedJob> job) {
+  keep_alive();
   job->failed = false;
   job->retried = true;
   job->light = false;
-  if (pending_++ == 0) napi_ref_threadsafe_function(env, channel->wake);
   Executor::instance().submit(std::move(job));
 }
 
-napi_value call_function(napi_env env, napi_ref function, size_t count, const double* numbers, bool* threw) {
-  napi_value fn, receiver, result = nullptr;
+void Environment::keep_alive() {
+  if (pending_ == 0) check(napi_ref_threadsafe_function(env, wake_), "napi_ref_threadsafe_function");
+  ++pending_;
+}
+
+// Calls one of JavaScript's dispatchers; throws where that is refused, or JavaScript is being stopped.
+napi_value Environment::dispatch(napi_ref dispatcher, std::initializer_list<double> numbers) {
+  napi_value function, receiver, result = nullptr;
   napi_value values[4];
-  napi_get_reference_value(env, function, &fn);
-  napi_get_undefined(env, &receiver);
-  for (size_t i = 0; i < count; ++i) napi_create_double(env, numbers[i], &values[i]);
-  *threw = napi_call_function(env, receiver, fn, count, values, &result) != napi_ok;
+  size_t count = 0;
+  check(napi_get_reference_value(env, dispatcher, &function), "napi_get_reference_value");
+  check(napi_get_undefined(env, &receiver), "napi_get_undefined");
+  for (const double number : numbers) check(napi_create_double(env, number, &values[count++]), "napi_create_double");
+  const napi_status status = napi_call_function(env, receiver, function, count, values, &result);
+  if (status == napi_ok) return result;
+  // Every later call would be refused for an exception that stays pending. The dispatchers catch what user code throws;
+  // what comes through is the end of this thread.
+  bool pending = false;
+  napi_value ignored;
+  check(napi_is_exception_pending(env, &pending), "napi_is_exception_pending");
+  if (pending) {
+    check(napi_get_and_clear_last_exception(env, &ignored), "napi_get_and_clear_last_exception");
+    fail(ErrorKind::kCancelled, "JavaScript execution was stopped inside a callback");
+  }
+  check(status, "napi_call_function");
   return result;
 }
 
@@ -307,24 +166,13 @@ std::vector<c10::IValue> Environment::invoke_here(uint32_t callback, int kind, c
   Writer writer(buffer, at, capacity);
   for (const c10::IValue& argument : arguments) write_value(writer, argument, slab, guard.scope);
   buffer[kScope] = guard.scope;
-  const double numbers[4] = {double(callback), double(kind), double(at), context.flags()};
-  bool threw = false;
-  napi_value returned = call_function(env, on_callback, 4, numbers, &threw);
+  const napi_value returned = dispatch(on_callback, {double(callback), double(kind), double(at), context.flags()});
   double end = -1;
-  if (!threw && returned != nullptr) napi_get_value_double(env, returned, &end);
+  check(napi_get_value_double(env, returned, &end), "napi_get_value_double");
   // The dispatcher catches what the callback throws and answers with minus the number of the kept error.
-  if (threw || end == -1) {
-    bool pending = false;
-    napi_is_exception_pending(env, &pending);
-    napi_value ignored;
-    if (pending) napi_get_and_clear_last_exception(env, &ignored);
-    throw BindingError(ErrorKind::kCancelled, "JavaScript execution was stopped inside a callback");
-  }
-  if (end < 0) {
-    throw BindingError(ErrorKind::kJavaScript, "a JavaScript callback threw", static_cast<uint32_t>(-end));
-  }
+  if (end < 0) fail(ErrorKind::kJavaScript, "a JavaScript callback threw", static_cast<uint32_t>(-end));
   std::vector<c10::IValue> results;
-  if (end > double(capacity)) throw BindingError(ErrorKind::kArguments, "the call buffer is damaged");
+  if (!(end <= double(capacity))) fail(ErrorKind::kArguments, "the call buffer is damaged");
   Reader cell{buffer + at, buffer + static_cast<size_t>(end), &strings};
   while (!cell.done()) {
     if (cell.tag() == Tag::kList)
@@ -340,19 +188,40 @@ std::vector<c10::IValue> Environment::invoke_here(uint32_t callback, int kind, c
   return results;
 }
 
+// Tells JavaScript a number that something waits for. What is refused is tried once more, since nobody else will; the
+// dispatchers take a number twice.
+void Environment::tell(napi_ref dispatcher, uint32_t number) {
+  for (const bool last : {false, true}) {
+    try {
+      dispatch(dispatcher, {double(number)});
+      return;
+    } catch (const std::exception& error) {
+      if (last) uncaught(std::string("a promise could not be settled: ") + error.what());
+    }
+  }
+}
+
+// An 'uncaughtException' event. Where even that is refused, the thread is being terminated.
+void Environment::uncaught(const std::string& message) {
+  napi_value text, error;
+  const bool raised = napi_create_string_utf8(env, message.data(), message.size(), &text) == napi_ok &&
+                      napi_create_error(env, nullptr, text, &error) == napi_ok &&
+                      napi_fatal_exception(env, error) == napi_ok;
+  (void)raised;
+}
+
+// Called by Node: throws nothing.
 void Environment::drain() {
-  napi_handle_scope handles;
-  napi_open_handle_scope(env, &handles);
-  for (auto& job : channel->take_completed()) {
+  Channel::Arrived arrived = channel->take();
+  for (auto& job : arrived.completed) {
     const uint32_t id = job->id;
     finished[id] = std::move(job);
-    if (--pending_ == 0) napi_unref_threadsafe_function(env, channel->wake);
-    const double number = id;
-    bool threw = false;
-    call_function(env, on_settled, 1, &number, &threw);
-    if (threw) break;
+    if (--pending_ == 0 && napi_unref_threadsafe_function(env, wake_) != napi_ok) {
+      uncaught("napi_unref_threadsafe_function failed: this process no longer ends by itself");
+    }
+    tell(on_settled, id);
   }
-  for (JavaScriptCall* call : channel->take_calls()) {
+  for (JavaScriptCall* call : arrived.calls) {
     try {
       call->results = invoke_here(call->callback, call->kind, call->context, call->arguments, kHeaderDoubles);
     } catch (...) {
@@ -362,20 +231,8 @@ void Environment::drain() {
     call->arguments.clear();
     channel->finish(call);
   }
-  for (uint32_t callback : channel->take_released()) {
-    const double number = callback;
-    bool threw = false;
-    call_function(env, on_released, 1, &number, &threw);
-    if (threw) break;
-  }
-  napi_close_handle_scope(env, handles);
+  for (const uint32_t callback : arrived.released) tell(on_released, callback);
   report_memory();
-}
-
-void export_function(napi_env env, napi_value exports, const char* name, napi_callback callback) {
-  napi_value function;
-  napi_create_function(env, name, NAPI_AUTO_LENGTH, callback, nullptr, &function);
-  napi_set_named_property(env, exports, name, function);
 }
 
 }  // namespace voxtorch

@@ -72,7 +72,6 @@ void Slab::link(int32_t index, uint32_t scope) {
   entry.next = list.head;
   if (list.head >= 0) entries_[list.head].previous = index;
   list.head = index;
-  ++list.size;
 }
 
 void Slab::unlink(int32_t index) {
@@ -84,7 +83,6 @@ void Slab::unlink(int32_t index) {
   else
     list.head = entry.next;
   if (entry.next >= 0) entries_[entry.next].previous = entry.previous;
-  --list.size;
 }
 
 void Slab::free_entry(int32_t index) {
@@ -125,11 +123,6 @@ uint32_t Slab::scope_of(double handle) const {
   return index < 0 ? 0 : entries_[index].scope;
 }
 
-uint64_t Slab::bytes_of(double handle) const {
-  const int64_t index = index_of(handle);
-  return index < 0 ? 0 : entries_[index].bytes;
-}
-
 uint32_t Slab::open_scope() {
   uint32_t scope;
   if (free_scopes_.empty()) {
@@ -139,7 +132,7 @@ uint32_t Slab::open_scope() {
     scope = free_scopes_.back();
     free_scopes_.pop_back();
   }
-  scopes_[scope] = Scope{-1, 0, true};
+  scopes_[scope] = Scope{-1, true};
   ++live_scopes_;
   return scope;
 }
@@ -156,8 +149,6 @@ uint32_t Slab::close_scope(uint32_t scope) {
   --live_scopes_;
   return freed;
 }
-
-uint32_t Slab::scope_size(uint32_t scope) const { return scope < scopes_.size() ? scopes_[scope].size : 0; }
 
 void Slab::clear() {
   for (size_t index = 0; index < entries_.size(); ++index) {

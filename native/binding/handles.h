@@ -24,12 +24,10 @@ class Slab {
   bool release(double handle);
   bool move(double handle, uint32_t scope);
   uint32_t scope_of(double handle) const;
-  uint64_t bytes_of(double handle) const;
 
   uint32_t open_scope();
   // Frees everything still in the scope and returns how many that was.
   uint32_t close_scope(uint32_t scope);
-  uint32_t scope_size(uint32_t scope) const;
 
   uint32_t live() const { return live_; }
   uint32_t live_scopes() const { return live_scopes_; }
@@ -49,7 +47,6 @@ class Slab {
   };
   struct Scope {
     int32_t head = -1;
-    uint32_t size = 0;
     bool used = false;
   };
 

@@ -1,5 +1,6 @@
 // Operators as jobs on the executor: queued, settled, and tried again where memory ran out.
 #include "binding/overloads.h"
+#include "core/runtime.h"
 
 namespace voxtorch {
 namespace {
@@ -14,9 +15,9 @@ class OperatorJob : public QueuedJob {
   bool writes = false;
   bool empty = false;  // it returns nothing
 
+ protected:
   bool repeatable() const override { return !writes; }
 
- protected:
   c10::IValue work() override {
     // A copy, because the call eats its stack, and out of memory is tried twice.
     torch::jit::Stack running = stack;
@@ -48,43 +49,45 @@ bool is_light(const Operator& op, const torch::jit::Stack& stack) {
   return true;
 }
 
-napi_value call_queued(napi_env env, napi_callback_info) {
-  Environment& self = *Environment::of(env);
-  self.guarded("", [&] {
-    Operator& op = requested(self);
-    Given given;
-    split_arguments(self.arguments(), given);
-    Binding binding;
-    const Overload& overload = choose(op, given, self.slab, binding);
-    auto job = std::make_shared<OperatorJob>(overload.handle, overload.guard);
-    job->name = op.name;
-    job->writes = overload.writes;
-    build_stack(overload, given, binding, self.slab, self.context().device, job->stack,
-                [&](const at::Tensor& tensor, Use use) { job->claim(tensor, use); });
-    self.header(Environment::kOverload) = double(&overload - op.overloads.data());
-    const auto& returns = overload.handle.schema().returns();
-    if (returns.size() == 1 && returns[0].alias_info() != nullptr && returns[0].alias_info()->isWrite()) {
-      for (size_t i = 0; i < overload.arguments.size() && job->same == 0; ++i) {
-        const Reader* cell = binding.cells[i];
-        if (overload.arguments[i].writes && cell != nullptr && cell->tag() == Tag::kTensor) job->same = cell->value();
-      }
+// callQueued with cells: the arguments of the operator in the header.
+void call_queued(Environment& self, Reader& cells) {
+  Operator& op = requested(self);
+  Given given;
+  split_arguments(cells, given);
+  Binding binding;
+  const Overload& overload = choose(op, given, self.slab, binding);
+  auto job = std::make_shared<OperatorJob>(overload.handle, overload.guard);
+  job->name = op.name;
+  job->writes = overload.writes;
+  build_stack(overload, given, binding, self.slab, self.context().device, job->stack,
+              [&](const at::Tensor& tensor, Use use) { job->claim(tensor, use); });
+  self.header(Environment::kOverload) = double(&overload - op.overloads.data());
+  const auto& returns = overload.handle.schema().returns();
+  if (returns.size() == 1 && returns[0].alias_info() != nullptr && returns[0].alias_info()->isWrite()) {
+    for (size_t i = 0; i < overload.arguments.size() && job->same == 0; ++i) {
+      const Reader* cell = binding.cells[i];
+      if (overload.arguments[i].writes && cell != nullptr && cell->tag() == Tag::kTensor) job->same = cell->value();
     }
-    job->light = is_light(op, job->stack);
-    self.submit(std::move(job));
-  });
-  return nullptr;
+  }
+  job->light = is_light(op, job->stack);
+  self.submit(std::move(job));
 }
 
-// Whether a job that is over may be run again.
-bool may_repeat(const QueuedJob& job) { return job.failed && !job.retried && job.repeatable(); }
+// The finished job that a call names, or nullptr.
+QueuedJob* finished_job(Environment& self, const Napi::CallbackInfo& info) {
+  const auto found = self.finished.find(static_cast<uint32_t>(number(info, 0, 0)));
+  return found == self.finished.end() ? nullptr : found->second.get();
+}
+
+std::shared_ptr<QueuedJob> take(Environment& self, const QueuedJob& job) {
+  return std::move(self.finished.extract(job.id).mapped());
+}
 
 // settle(job): writes a finished job's result like a call's; what JavaScript does when told that a job is over.
-napi_value settle(napi_env env, napi_callback_info info) {
-  Environment& self = *Environment::of(env);
-  auto found = self.finished.find(static_cast<uint32_t>(number_argument(env, info)));
-  if (found == self.finished.end()) return nullptr;
-  std::shared_ptr<QueuedJob> job = std::move(found->second);
-  self.finished.erase(found);
+Napi::Value settle(Environment& self, const Napi::CallbackInfo& info) {
+  QueuedJob* const found = finished_job(self, info);
+  if (found == nullptr) return info.Env().Undefined();
+  const std::shared_ptr<QueuedJob> job = take(self, *found);
   job->let_go();
   self.warnings.insert(self.warnings.end(), job->warnings.begin(), job->warnings.end());
   self.guarded(job->name.c_str(), [&] {
@@ -94,45 +97,42 @@ napi_value settle(napi_env env, napi_callback_info info) {
       return;
     }
     auto* op = dynamic_cast<OperatorJob*>(job.get());
-    Writer writer = self.results();
     if (op != nullptr && op->same != 0)
-      writer.cell(Tag::kSame, op->same);
+      self.results().cell(Tag::kSame, op->same);
     else if (op != nullptr && op->empty)
-      writer.cell(Tag::kUndefined, 0);
+      self.results().cell(Tag::kUndefined, 0);
     else
-      self.write_result(std::move(job->result), self.scope());
+      self.write_result(std::move(job->result));
   });
-  return nullptr;
+  return info.Env().Undefined();
 }
 
 // retry(job): runs a job again that ran out of memory; false when it may not be, and settle() gives its error.
-napi_value retry(napi_env env, napi_callback_info info) {
-  Environment& self = *Environment::of(env);
-  auto found = self.finished.find(static_cast<uint32_t>(number_argument(env, info)));
-  if (found == self.finished.end() || !may_repeat(*found->second)) return number(env, 0);
-  std::shared_ptr<QueuedJob> job = std::move(found->second);
-  self.finished.erase(found);
-  release_caches();
-  self.resubmit(std::move(job));
-  return number(env, 1);
+Napi::Value retry(Environment& self, const Napi::CallbackInfo& info) {
+  QueuedJob* const job = finished_job(self, info);
+  const bool again = job != nullptr && job->may_run_again();
+  if (again) {
+    release_caches();
+    self.resubmit(self.finished.at(job->id));
+    self.finished.erase(job->id);
+  }
+  return Napi::Boolean::New(info.Env(), again);
 }
 
 // ranOutOfMemory(job): whether a finished job failed for want of memory and may be tried again.
-napi_value ran_out_of_memory(napi_env env, napi_callback_info info) {
-  Environment& self = *Environment::of(env);
-  auto found = self.finished.find(static_cast<uint32_t>(number_argument(env, info)));
-  const bool yes = found != self.finished.end() && may_repeat(*found->second) &&
-                   found->second->error.kind == ErrorKind::kOutOfMemory;
-  return number(env, yes ? 1 : 0);
+Napi::Value ran_out_of_memory(Environment& self, const Napi::CallbackInfo& info) {
+  const QueuedJob* const job = finished_job(self, info);
+  const bool yes = job != nullptr && job->may_run_again() && job->error.kind == ErrorKind::kOutOfMemory;
+  return Napi::Boolean::New(info.Env(), yes);
 }
 
 }  // namespace
 
-void export_jobs(napi_env env, napi_value exports) {
-  export_function(env, exports, "callQueued", call_queued);
-  export_function(env, exports, "settle", settle);
-  export_function(env, exports, "retry", retry);
-  export_function(env, exports, "ranOutOfMemory", ran_out_of_memory);
+void export_jobs(Napi::Object exports) {
+  export_cells<call_queued>(exports, "callQueued", "");
+  export_function<settle>(exports, "settle");
+  export_function<retry>(exports, "retry");
+  export_function<ran_out_of_memory>(exports, "ranOutOfMemory");
 }
 
 }  // namespace voxtorch

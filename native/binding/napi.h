@@ -1,61 +1,44 @@
-// Numbers and texts of Node-API.
+// Node-API. Exports go through node-addon-api; raw calls are left where it would be too slow (the call of an operator),
+// or would end the process where a call fails (its own errors, its handle scopes), and each of them is checked.
+//
+// C++ exceptions are on, because libtorch throws them anyway: a call that Node-API refuses ends the function that it is
+// in, as any error of libtorch does. _ALL: whatever else is thrown becomes a JavaScript error at the export, so that
+// nothing is thrown through the C frames of Node.
 #pragma once
 
 #define NAPI_VERSION 8
-#include <node_api.h>
+#define NODE_ADDON_API_CPP_EXCEPTIONS
+#define NODE_ADDON_API_CPP_EXCEPTIONS_ALL
+// A worker that is being terminated lets nothing be thrown; that is no reason to abort.
+#define NODE_API_SWALLOW_UNTHROWABLE_EXCEPTIONS
+#include <napi.h>
 
 #include <string>
 #include <vector>
 
-#include "binding/errors.h"
+#include "core/errors.h"
 
 namespace voxtorch {
 
-inline napi_value number(napi_env env, double value) {
-  napi_value result;
-  napi_create_double(env, value, &result);
-  return result;
+// Throws where Node-API refused a raw call.
+inline void check(napi_status status, const char* call) {
+  if (status != napi_ok) [[unlikely]]
+    fail(ErrorKind::kOther, std::string(call) + " failed with Node-API status " + std::to_string(status));
 }
 
-inline napi_value text(napi_env env, const std::string& value) {
-  napi_value result;
-  napi_create_string_utf8(env, value.data(), value.size(), &result);
-  return result;
-}
-
-inline napi_value texts(napi_env env, const std::vector<std::string>& values) {
-  napi_value list;
-  napi_create_array_with_length(env, values.size(), &list);
-  for (size_t i = 0; i < values.size(); ++i)
-    napi_set_element(env, list, static_cast<uint32_t>(i), text(env, values[i]));
-  return list;
-}
-
-// A function's first argument.
-inline napi_value argument(napi_env env, napi_callback_info info) {
-  size_t count = 1;
-  napi_value value = nullptr;
-  napi_get_cb_info(env, info, &count, &value, nullptr, nullptr);
+// An argument, or `otherwise` where that is no number: whoever makes a Tensor of a text by hand has one that names
+// nothing.
+inline double number(const Napi::CallbackInfo& info, size_t index, double otherwise = -1) {
+  double value = otherwise;
+  const napi_status status = napi_get_value_double(info.Env(), info[index], &value);
+  if (status != napi_number_expected) check(status, "napi_get_value_double");
   return value;
 }
 
-// The same as a number; 0 where it is none.
-inline double number_argument(napi_env env, napi_callback_info info) {
-  double result = 0;
-  napi_get_value_double(env, argument(env, info), &result);
-  return result;
-}
-
-// The same as a text; throws where it is none.
-inline std::string text_argument(napi_env env, napi_callback_info info) {
-  const napi_value value = argument(env, info);
-  size_t length = 0;
-  if (napi_get_value_string_utf8(env, value, nullptr, 0, &length) != napi_ok) {
-    fail(ErrorKind::kArguments, "expected a string");
-  }
-  std::string text(length, '\0');
-  napi_get_value_string_utf8(env, value, text.data(), length + 1, &length);
-  return text;
+inline Napi::Array texts(Napi::Env env, const std::vector<std::string>& values) {
+  const Napi::Array list = Napi::Array::New(env, values.size());
+  for (size_t i = 0; i < values.size(); ++i) list.Set(static_cast<uint32_t>(i), values[i]);
+  return list;
 }
 
 }  // namespace voxtorch

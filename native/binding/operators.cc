@@ -17,8 +17,42 @@ Registry& registry() {
   return *instance;
 }
 
-ArgumentSpec make_argument_spec(const c10::Argument& argument) {
+Kind kind_of(const c10::TypePtr& type) {
   using c10::TypeKind;
+  switch (type->kind()) {
+    case TypeKind::TensorType:
+      return Kind::kTensor;
+    case TypeKind::IntType:
+    case TypeKind::SymIntType:
+      return Kind::kInt;
+    case TypeKind::FloatType:
+    case TypeKind::SymFloatType:
+      return Kind::kFloat;
+    case TypeKind::BoolType:
+    case TypeKind::SymBoolType:
+      return Kind::kBool;
+    case TypeKind::NumberType:
+      return Kind::kScalar;
+    case TypeKind::ScalarTypeType:
+      return Kind::kScalarType;
+    case TypeKind::LayoutType:
+      return Kind::kLayout;
+    case TypeKind::MemoryFormatType:
+      return Kind::kMemoryFormat;
+    case TypeKind::DeviceObjType:
+      return Kind::kDevice;
+    case TypeKind::StringType:
+      return Kind::kString;
+    case TypeKind::GeneratorType:
+      return Kind::kGenerator;
+    case TypeKind::ClassType:
+      return type->str() == kModuleType ? Kind::kModule : Kind::kUnsupported;
+    default:
+      return Kind::kUnsupported;
+  }
+}
+
+ArgumentSpec make_argument_spec(const c10::Argument& argument) {
   ArgumentSpec spec;
   spec.name = argument.name();
   spec.keyword_only = argument.kwarg_only();
@@ -34,70 +68,21 @@ ArgumentSpec make_argument_spec(const c10::Argument& argument) {
     spec.optional = true;
     type = optional->getElementType();
   }
-  const auto of = [](const c10::TypePtr& t) {
-    switch (t->kind()) {
-      case TypeKind::TensorType:
-        return Kind::kTensor;
-      case TypeKind::IntType:
-      case TypeKind::SymIntType:
-        return Kind::kInt;
-      case TypeKind::FloatType:
-      case TypeKind::SymFloatType:
-        return Kind::kFloat;
-      case TypeKind::BoolType:
-      case TypeKind::SymBoolType:
-        return Kind::kBool;
-      case TypeKind::NumberType:
-        return Kind::kScalar;
-      case TypeKind::ScalarTypeType:
-        return Kind::kScalarType;
-      case TypeKind::LayoutType:
-        return Kind::kLayout;
-      case TypeKind::MemoryFormatType:
-        return Kind::kMemoryFormat;
-      case TypeKind::DeviceObjType:
-        return Kind::kDevice;
-      case TypeKind::StringType:
-        return Kind::kString;
-      case TypeKind::GeneratorType:
-        return Kind::kGenerator;
-      case TypeKind::ClassType:
-        return t->str() == kModuleType ? Kind::kModule : Kind::kUnsupported;
-      default:
-        return Kind::kUnsupported;
-    }
-  };
-  if (auto list = type->cast<c10::ListType>()) {
-    c10::TypePtr element = list->getElementType();
-    if (auto optional = element->cast<c10::OptionalType>()) {
-      spec.kind = of(optional->getElementType()) == Kind::kTensor ? Kind::kOptionalTensorList : Kind::kUnsupported;
-      return spec;
-    }
-    switch (of(element)) {
-      case Kind::kTensor:
-        spec.kind = Kind::kTensorList;
-        break;
-      case Kind::kInt:
-        spec.kind = Kind::kIntList;
-        break;
-      case Kind::kFloat:
-        spec.kind = Kind::kFloatList;
-        break;
-      case Kind::kBool:
-        spec.kind = Kind::kBoolList;
-        break;
-      case Kind::kScalar:
-        spec.kind = Kind::kScalarList;
-        break;
-      case Kind::kString:
-        spec.kind = Kind::kStringList;
-        break;
-      default:
-        spec.kind = Kind::kUnsupported;
-    }
+  const auto list = type->cast<c10::ListType>();
+  if (!list) {
+    spec.kind = kind_of(type);
     return spec;
   }
-  spec.kind = of(type);
+  spec.list = true;
+  type = list->getElementType();
+  if (auto optional = type->cast<c10::OptionalType>()) {
+    spec.optional_elements = true;
+    type = optional->getElementType();
+  }
+  const Kind kind = kind_of(type);
+  const bool listed =
+      kind == Kind::kTensor || (!spec.optional_elements && (kind <= Kind::kScalar || kind == Kind::kString));
+  spec.kind = listed ? kind : Kind::kUnsupported;
   return spec;
 }
 
@@ -109,12 +94,11 @@ Overload make_overload(c10::OperatorHandle handle) {
     ArgumentSpec spec = make_argument_spec(argument);
     const size_t index = overload.arguments.size();
     if (!spec.keyword_only) overload.positional = index + 1;
-    if (spec.kind == Kind::kTensor || spec.kind == Kind::kTensorList || spec.kind == Kind::kOptionalTensorList)
-      overload.factory = false;
-    if (spec.kind == Kind::kDevice && spec.name == "device") overload.device = index;
+    if (spec.kind == Kind::kTensor) overload.factory = false;
+    if (spec.is(Kind::kDevice) && spec.name == "device") overload.device = index;
     overload.writes |= spec.writes;
     if (!spec.keyword_only && spec.name != "self") {
-      if (spec.kind == Kind::kIntList && spec.list_size == 0 && lists++ == 0)
+      if (spec.is_list_of(Kind::kInt) && spec.list_size == 0 && lists++ == 0)
         overload.gather_list = static_cast<int>(index);
       else
         ++others;
@@ -128,13 +112,13 @@ Overload make_overload(c10::OperatorHandle handle) {
   const bool one_tensor_out =
       overload.guard == nullptr && returns.size() == 1 && returns[0].type()->kind() == c10::TypeKind::TensorType;
   const auto is_plain_tensor = [&](size_t i) {
-    return specs[i].kind == Kind::kTensor && !specs[i].optional && !specs[i].keyword_only;
+    return specs[i].is(Kind::kTensor) && !specs[i].optional && !specs[i].keyword_only;
   };
   if (one_tensor_out && !overload.writes && !specs.empty() && is_plain_tensor(0)) {
     if (specs.size() == 1) overload.unary = handle.typed<at::Tensor(const at::Tensor&)>();
     if (specs.size() == 2 && is_plain_tensor(1))
       overload.binary = handle.typed<at::Tensor(const at::Tensor&, const at::Tensor&)>();
-    if (specs.size() == 3 && is_plain_tensor(1) && specs[2].kind == Kind::kScalar && specs[2].keyword_only &&
+    if (specs.size() == 3 && is_plain_tensor(1) && specs[2].is(Kind::kScalar) && specs[2].keyword_only &&
         specs[2].has_default) {
       overload.scaled_binary = handle.typed<at::Tensor(const at::Tensor&, const at::Tensor&, const at::Scalar&)>();
     }
@@ -171,7 +155,7 @@ Operator* operator_named(const std::string& name) {
   }
   auto listed = all.names.find(name);
   if (listed == all.names.end()) {
-    throw BindingError(ErrorKind::kNotImplemented, "there is no operator '" + name + "' in the loaded libtorch");
+    fail(ErrorKind::kNotImplemented, "there is no operator '" + name + "' in the loaded libtorch");
   }
   auto op = std::make_unique<Operator>();
   op->name = name;
@@ -193,7 +177,7 @@ Operator* operator_named(const std::string& name) {
     const auto takes = [&](size_t tensors) {
       if (overload.positional < tensors || required > tensors) return false;
       return std::all_of(overload.arguments.begin(), overload.arguments.begin() + tensors,
-                         [](const ArgumentSpec& spec) { return spec.kind == Kind::kTensor; });
+                         [](const ArgumentSpec& spec) { return spec.is(Kind::kTensor); });
     };
     if (op->unary == nullptr && takes(1)) op->unary = &overload;
     if (op->binary == nullptr && takes(2)) op->binary = &overload;
@@ -208,55 +192,39 @@ Operator* operator_named(const std::string& name) {
   if (op->binary != nullptr && !op->binary->binary && !op->binary->scaled_binary) op->binary = nullptr;
   return (all.operators[name] = std::move(op)).get();
 }
+
 namespace {
 
 // resolve(name): the operator's number, or status 1.
-napi_value resolve(napi_env env, napi_callback_info info) {
-  Environment& self = *Environment::of(env);
-  napi_value result = nullptr;
+Napi::Value resolve(Environment& self, const Napi::CallbackInfo& info) {
+  double number = -1;
   self.guarded("", [&] {
-    self.operators.push_back(operator_named(text_argument(env, info)));
-    result = number(env, double(self.operators.size() - 1));
+    self.operators.push_back(operator_named(info[0].As<Napi::String>()));
+    number = double(self.operators.size() - 1);
   });
-  return result;
+  return Napi::Number::New(info.Env(), number);
 }
 
 // returnNames(operator, overload): the names of the results, or an empty array.
-napi_value return_names(napi_env env, napi_callback_info info) {
-  Environment& self = *Environment::of(env);
-  size_t count = 2;
-  napi_value arguments[2];
-  napi_get_cb_info(env, info, &count, arguments, nullptr, nullptr);
-  double op = -1, overload = -1;
-  napi_get_value_double(env, arguments[0], &op);
-  napi_get_value_double(env, arguments[1], &overload);
+Napi::Value return_names(Environment& self, const Napi::CallbackInfo& info) {
+  const double op = number(info, 0), overload = number(info, 1);
   std::vector<std::string> names;
-  if (!(op >= 0) || op >= double(self.operators.size())) return texts(env, names);
-  const Operator& found = *self.operators[static_cast<size_t>(op)];
-  if (!(overload >= 0) || overload >= double(found.overloads.size())) return texts(env, names);
-  for (const c10::Argument& result : found.overloads[static_cast<size_t>(overload)].handle.schema().returns()) {
-    if (!result.name().empty()) names.push_back(result.name());
+  if (op >= 0 && op < double(self.operators.size())) {
+    const auto& overloads = self.operators[static_cast<size_t>(op)]->overloads;
+    if (overload >= 0 && overload < double(overloads.size())) {
+      for (const c10::Argument& result : overloads[static_cast<size_t>(overload)].handle.schema().returns()) {
+        if (!result.name().empty()) names.push_back(result.name());
+      }
+    }
   }
-  return texts(env, names);
-}
-
-// schemas(): every operator schema in the loaded libtorch, as text; the generator's input.
-napi_value schemas(napi_env env, napi_callback_info) {
-  std::vector<std::string> found;
-  auto& dispatcher = c10::Dispatcher::singleton();
-  for (const auto& name : dispatcher.getAllOpNames()) {
-    if (auto handle = dispatcher.findSchema(name)) found.push_back(c10::toString(handle->schema()));
-  }
-  std::sort(found.begin(), found.end());
-  return texts(env, found);
+  return texts(info.Env(), names);
 }
 
 }  // namespace
 
-void export_operators(napi_env env, napi_value exports) {
-  export_function(env, exports, "resolve", resolve);
-  export_function(env, exports, "returnNames", return_names);
-  export_function(env, exports, "schemas", schemas);
+void export_operators(Napi::Object exports) {
+  export_function<resolve>(exports, "resolve");
+  export_function<return_names>(exports, "returnNames");
 }
 
 }  // namespace voxtorch

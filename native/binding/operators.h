@@ -4,7 +4,7 @@
 #include <ATen/core/dispatch/Dispatcher.h>
 
 #include "binding/environment.h"
-#include "binding/guards.h"
+#include "core/guards.h"
 
 namespace voxtorch {
 
@@ -45,8 +45,7 @@ bool is_out(const Overload& overload);
 // The operator whose number is in the header.
 inline Operator& requested(Environment& self) {
   const double id = self.header(Environment::kOperator);
-  if (!(id >= 0) || id >= double(self.operators.size()))
-    throw BindingError(ErrorKind::kArguments, "unknown operator number");
+  if (!(id >= 0) || id >= double(self.operators.size())) fail(ErrorKind::kArguments, "unknown operator number");
   return *self.operators[static_cast<size_t>(id)];
 }
 

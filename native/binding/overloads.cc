@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "core/module.h"
+#include "core/names.h"
 
 namespace voxtorch {
 
@@ -75,10 +76,7 @@ void split_arguments(Reader cells, Given& given) {
     const Reader here = cells;
     cells.skip();
     if (here.tag() == Tag::kKeyword) {
-      const double id = here.value();
-      if (!(id >= 0) || id >= double(here.strings->size()))
-        throw BindingError(ErrorKind::kArguments, "unknown keyword");
-      given.keywords.emplace_back((*here.strings)[static_cast<size_t>(id)], here.inside());
+      given.keywords.emplace_back(here.interned(here.value()), here.inside());
     } else {
       given.positional.push_back(here);
     }
@@ -94,7 +92,7 @@ const Overload& choose(const Operator& op, const Given& given, const Slab& slab,
   for (const Reader& cell : given.positional) {
     if (cell.tag() == Tag::kTensor) read_tensor(cell, slab);  // a disposed tensor is the likelier mistake
   }
-  throw BindingError(ErrorKind::kArguments, describe_call(op, given, slab));
+  fail(ErrorKind::kArguments, describe_call(op, given, slab));
 }
 
 std::vector<at::Tensor> parameters_of(const c10::IValue& network) {

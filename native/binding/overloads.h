@@ -43,19 +43,18 @@ void build_stack(const Overload& overload, const Given& given, const Binding& bi
     stack.push_back(binding.cells[i] != nullptr ? convert(spec, *binding.cells[i], slab) : spec.default_value);
     c10::IValue& value = stack.back();
     if (i == overload.device && overload.factory && default_device && value.isNone()) value = *default_device;
-    if (spec.kind == Kind::kTensor) {
+    const Use use = spec.writes ? Use::kWrite : Use::kRead;
+    if (spec.is(Kind::kTensor)) {
       if (value.isTensor())
-        keep(value.toTensor(), spec.writes ? Use::kWrite : Use::kRead);
+        keep(value.toTensor(), use);
       else if (value.isNone() && !spec.optional)
         value = at::Tensor();
-    } else if (spec.kind == Kind::kTensorList && value.isTensorList()) {
-      for (const at::Tensor& tensor : value.toTensorVector()) keep(tensor, spec.writes ? Use::kWrite : Use::kRead);
-    } else if (spec.kind == Kind::kModule && value.isObject()) {
-      for (const at::Tensor& tensor : parameters_of(value)) keep(tensor, Use::kRead);
-    } else if (spec.kind == Kind::kOptionalTensorList && value.isList()) {
+    } else if (spec.is_list_of(Kind::kTensor) && value.isList()) {
       for (const c10::IValue& element : value.toListRef()) {
-        if (element.isTensor()) keep(element.toTensor(), Use::kRead);
+        if (element.isTensor()) keep(element.toTensor(), use);
       }
+    } else if (spec.is(Kind::kModule) && value.isObject()) {
+      for (const at::Tensor& tensor : parameters_of(value)) keep(tensor, Use::kRead);
     }
   }
 }

@@ -14,7 +14,6 @@ class Writer {
   Writer(double* buffer, size_t begin, size_t capacity) : buffer_(buffer), at_(begin), capacity_(capacity) {}
   void cell(Tag tag, double value);
   void int64(int64_t value);
-  size_t position() const { return at_; }
 
  private:
   double* buffer_;

@@ -5,14 +5,10 @@
 // schema. lib/native/buffer.ts is the other half.
 #pragma once
 
-#include <c10/core/Device.h>
-#include <c10/core/ScalarType.h>
-
-#include <optional>
 #include <string>
 #include <vector>
 
-#include "binding/errors.h"
+#include "core/errors.h"
 
 namespace voxtorch {
 
@@ -51,6 +47,8 @@ struct Reader {
   // Moves over one whole value; throws when it is cut off.
   void skip();
   std::string text() const;
+  // The string of this number.
+  const std::string& interned(double id) const;
   Reader inside() const { return Reader{at + 2, end, strings}; }
 };
 
@@ -63,9 +61,5 @@ inline Reader next(Reader& cells) {
 }
 
 constexpr double kMaxSafe = 9007199254740991.0;  // up to it a double holds every whole number
-
-std::optional<c10::ScalarType> scalar_type_of(const std::string& name);
-const char* scalar_type_name(c10::ScalarType type);
-std::optional<c10::Device> device_of(const std::string& name);
 
 }  // namespace voxtorch

@@ -7,7 +7,9 @@
 #include <stdlib.h>
 
 static napi_value Throw(napi_env env, const char* code, const char* message) {
-  napi_throw_error(env, code, message);
+  // Refused only where an exception is on its way already.
+  const bool thrown = napi_throw_error(env, code, message) == napi_ok;
+  (void)thrown;
   return NULL;
 }
 
@@ -26,7 +28,10 @@ static napi_value Open(napi_env env, napi_callback_info info) {
   }
   char* path = malloc(length + 1);
   if (path == NULL) return Throw(env, "ERR_OUT_OF_MEMORY", "out of memory");
-  napi_get_value_string_utf8(env, arguments[0], path, length + 1, &length);
+  if (napi_get_value_string_utf8(env, arguments[0], path, length + 1, &length) != napi_ok) {
+    free(path);
+    return Throw(env, "ERR_INVALID_ARG_TYPE", "open(path, shareSymbols?) could not read its path");
+  }
   void* library = dlopen(path, RTLD_NOW | (share ? RTLD_GLOBAL : RTLD_LOCAL));
   free(path);
   if (library == NULL) return Throw(env, "ERR_DLOPEN_FAILED", dlerror());
@@ -35,7 +40,9 @@ static napi_value Open(napi_env env, napi_callback_info info) {
 
 NAPI_MODULE_INIT() {
   napi_value open;
-  if (napi_create_function(env, "open", NAPI_AUTO_LENGTH, Open, NULL, &open) != napi_ok) return NULL;
-  if (napi_set_named_property(env, exports, "open", open) != napi_ok) return NULL;
+  if (napi_create_function(env, "open", NAPI_AUTO_LENGTH, Open, NULL, &open) != napi_ok ||
+      napi_set_named_property(env, exports, "open", open) != napi_ok) {
+    return Throw(env, "ERR_DLOPEN_FAILED", "Node-API refused the loader's function");
+  }
   return exports;
 }

@@ -1,7 +1,7 @@
 /** Calls of ATen's public operators, made from their schemas. */
 
 import type { DType } from '../../lib/index.js'
-import { native } from '../../lib/native/addon.js'
+import { op } from '../../lib/native/call.js'
 import { functionNames, methodNames } from '../../lib/native/generated/names.js'
 import { type Argument, camel, publicSchemas, type Schema } from '../schemas.js'
 import type { Random } from './random.js'
@@ -390,7 +390,7 @@ function arrange(random: Random, schema: Schema, specs: Map<Argument, Spec>, for
 }
 
 export function operatorTargets(): OperatorTarget[] {
-  const schemas = publicSchemas(native.schemas())
+  const schemas = publicSchemas(op('voxtorch::operator_schemas')())
   const functions = new Map(functionNames.map(([name, operator]) => [operator, name]))
   const methods = new Map(methodNames.map(([name, operator]) => [operator, name]))
   return [...new Set([...functions.keys(), ...methods.keys()])].sort().map((operator) => {

@@ -299,6 +299,18 @@ describe('memory that a queued job uses', () => {
       expect(x.add_(1).sum().item()).toBe(12)
     }))
 
+  test('is as busy as it was after a call that could not be queued', () =>
+    scope(async () => {
+      const x = large.clone()
+      const gone = ones([1])
+      gone.dispose()
+      await expect(ops.async.add(x, gone)).rejects.toThrow(expect.objectContaining({ code: 'ERR_DISPOSED' }))
+      const job = slow(x)
+      expect(() => x.add_(1)).toThrow(busy)
+      await job
+      expect(x.add_(1)).toBe(x)
+    }))
+
   test('is free once the result is there, without another turn', () =>
     scope(async () => {
       for (let i = 0; i < 200; i += 1) {

@@ -33,15 +33,15 @@ struct ErrorInfo {
   uint32_t js_error = 0;  // which JavaScript exception (kJavaScript)
 };
 
-// An error of the binding itself.
-struct BindingError : std::runtime_error {
-  BindingError(ErrorKind kind, const std::string& message, uint32_t js_error = 0)
+// An error of our own, whose class is known where it is thrown.
+struct KindError : std::runtime_error {
+  KindError(ErrorKind kind, const std::string& message, uint32_t js_error)
       : std::runtime_error(message), kind(kind), js_error(js_error) {}
   ErrorKind kind;
   uint32_t js_error;
 };
 
-[[noreturn, gnu::cold]] void fail(ErrorKind kind, const std::string& message);
+[[noreturn, gnu::cold]] void fail(ErrorKind kind, const std::string& message, uint32_t js_error = 0);
 
 // Call inside a catch block.
 ErrorInfo current_error();

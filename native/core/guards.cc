@@ -1,4 +1,4 @@
-#include "binding/guards.h"
+#include "core/guards.h"
 
 #include <ATen/ops/isfinite.h>
 #include <c10/util/Exception.h>

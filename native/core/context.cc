@@ -1,4 +1,4 @@
-#include "binding/context.h"
+#include "core/context.h"
 
 #include <ATen/autocast_mode.h>
 

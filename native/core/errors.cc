@@ -1,4 +1,4 @@
-#include "binding/errors.h"
+#include "core/errors.h"
 
 #include <c10/util/Exception.h>
 
@@ -14,13 +14,13 @@ bool is_gloo(const std::string& message) { return message.find("gloo/") != std::
 
 }  // namespace
 
-void fail(ErrorKind kind, const std::string& message) { throw BindingError(kind, message); }
+void fail(ErrorKind kind, const std::string& message, uint32_t js_error) { throw KindError(kind, message, js_error); }
 
 ErrorInfo current_error() {
   ErrorInfo info;
   try {
     throw;
-  } catch (const BindingError& error) {
+  } catch (const KindError& error) {
     info.kind = error.kind;
     info.message = error.what();
     info.js_error = error.js_error;
