@@ -2,56 +2,11 @@
 import { defined } from '../base/check.js'
 import { ConfigError, VoxtorchError } from '../base/errors.js'
 import { nearest } from '../base/nearest.js'
-import { type CommandRule, commandRule, runCommand } from '../kit/command.js'
+import { type CommandRule, runCommand } from '../kit/command.js'
 import { SUPPORTED } from '../native/libtorch.js'
 import { packageVersion } from '../native/load.js'
-import { salmonnCommands } from '../systems/salmonn/commands/index.js'
-import { spectraCommands } from '../systems/spectra/commands/index.js'
-import { doctor } from './doctor.js'
-import { install } from './install.js'
+import { COMMANDS, SYSTEMS } from './commands.js'
 import { launch } from './launch.js'
-import { listRuns } from './runs.js'
-import { serveRule } from './serve.js'
-
-const installRule = commandRule({
-  name: 'install',
-  summary: 'Finds or fetches libtorch, and builds the native addon where no prebuilt one fits.',
-  options: {
-    build: { kind: 'flag', help: 'builds it in any case' },
-    cuda: { kind: 'flag', help: 'builds it with the CUDA kernels' },
-  },
-  async run({ build = false, cuda = false }) {
-    await install({ build: build || cuda, cuda, report: (line) => console.log(`[voxtorch] ${line}`) })
-    return 0
-  },
-})
-
-const doctorRule = commandRule({
-  name: 'doctor',
-  summary: 'Says what was found, where and why; ends with code 1 if voxtorch cannot run.',
-  options: {},
-  async run() {
-    const { lines, healthy } = doctor()
-    console.log(lines.join('\n'))
-    return healthy ? 0 : 1
-  },
-})
-
-const runsRule = commandRule({
-  name: 'runs',
-  summary: 'Lists the trainings in a folder, what they reached and in what they differ.',
-  files: '[DIR]',
-  options: {},
-  async run(_, [folder = '.', more]) {
-    if (more !== undefined) throw new ConfigError(`Unexpected argument "${more}"`, { argument: more })
-    console.log(listRuns(folder).join('\n'))
-    return 0
-  },
-})
-
-const COMMANDS: readonly CommandRule[] = [installRule, doctorRule, serveRule(), runsRule]
-/** The verbs of each system. */
-const SYSTEMS: Readonly<Record<string, readonly CommandRule[]>> = { spectra: spectraCommands, salmonn: salmonnCommands }
 
 const LAUNCH = `  launch --nproc N script.js [arguments]
                         Runs a script in N processes that train together (initProcessGroup).`
