@@ -1,8 +1,14 @@
 import { existsSync, readFileSync } from 'node:fs'
 import { defineConfig } from 'vitepress'
 
+interface Item {
+  text: string
+  link?: string
+  items?: Item[]
+}
+
 const file = new URL('../api/typedoc-sidebar.json', import.meta.url)
-const reference = existsSync(file) ? JSON.parse(readFileSync(file, 'utf8')) : []
+const reference: Item[] = existsSync(file) ? JSON.parse(readFileSync(file, 'utf8')) : []
 const page = (text: string, link: string) => ({ text, link })
 
 const guide = [
@@ -31,6 +37,16 @@ const guide = [
   },
 ]
 
+/** A folder of lib/ by what its names are imported from. */
+const nameOf = (folder: string): string =>
+  /^(files|serve|salmonn|spectra)$/.test(folder) ? `voxtorch/${folder}` : folder
+const modules = reference.flatMap((item) => (item.link ? [item] : (item.items ?? [])))
+/** Each module has a sidebar of its own: that of all would be most of every page. */
+const sidebars = modules.map(({ text, link = '', items = [] }) => [
+  link,
+  [page('Reference', '/api/'), { text: nameOf(text), link, items }],
+])
+
 // biome-ignore lint/style/noDefaultExport: what vitepress reads
 export default defineConfig({
   title: 'voxtorch',
@@ -47,7 +63,14 @@ export default defineConfig({
       page('Commands', '/cli'),
       page('Reference', '/api/'),
     ],
-    sidebar: { '/api/': [page('Guide', '/guide/install'), ...reference], '/': guide },
+    sidebar: {
+      ...Object.fromEntries(sidebars),
+      '/api/': [
+        page('Guide', '/guide/install'),
+        { text: 'Reference', items: modules.map(({ text, link = '' }) => page(nameOf(text), link)) },
+      ],
+      '/': guide,
+    },
     outline: { level: [2, 3] },
     search: { provider: 'local' },
     socialLinks: [{ icon: 'github', link: 'https://github.com/voxtorch/voxtorch' }],
