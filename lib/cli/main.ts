@@ -2,71 +2,17 @@
 import { defined } from '../base/check.js'
 import { ConfigError, VoxtorchError } from '../base/errors.js'
 import { nearest } from '../base/words.js'
-import { type CommandRule, commandRule, helpOf, runCommand } from '../kit/command.js'
+import { type CommandRule, helpOf, runCommand } from '../kit/command.js'
 import { SUPPORTED } from '../native/libtorch.js'
 import { packageVersion } from '../native/load.js'
-import { salmonnCommands } from '../systems/salmonn/commands/index.js'
-import { spectraCommands } from '../systems/spectra/commands/index.js'
-import { doctor } from './doctor.js'
-import { install } from './install.js'
+import { COMMANDS, launchRule, SYSTEMS } from './commands.js'
 import { launch } from './launch.js'
-import { listRuns } from './runs.js'
-import { serveRule } from './serve.js'
-
-const installRule = commandRule({
-  name: 'install',
-  summary: 'Finds or fetches libtorch, and builds the native addon where no prebuilt one fits.',
-  options: {
-    build: { kind: 'flag', help: 'builds it in any case' },
-    cuda: { kind: 'flag', help: 'builds it with the CUDA kernels' },
-  },
-  async run({ build = false, cuda = false }) {
-    await install({ build: build || cuda, cuda, report: (line) => console.log(`[voxtorch] ${line}`) })
-    return 0
-  },
-})
-
-const doctorRule = commandRule({
-  name: 'doctor',
-  summary: 'Says what was found, where and why; ends with code 1 if voxtorch cannot run.',
-  options: {},
-  async run() {
-    const { lines, healthy } = await doctor()
-    console.log(lines.join('\n'))
-    return healthy ? 0 : 1
-  },
-})
-
-const runsRule = commandRule({
-  name: 'runs',
-  summary: 'Lists the trainings in a folder, what they reached and in what they differ.',
-  files: '[DIR]',
-  options: {},
-  async run(_, [folder = '.', more]) {
-    if (more !== undefined) throw new ConfigError(`Unexpected argument "${more}"`, { argument: more })
-    console.log(listRuns(folder).join('\n'))
-    return 0
-  },
-})
-
-const launchRule = commandRule({
-  name: 'launch',
-  summary: 'Runs a script in N processes that train together (initProcessGroup).',
-  details: 'What stands behind the script is handed to it.',
-  files: 'SCRIPT [ARGUMENTS]',
-  options: { nproc: { kind: 'whole', help: 'how many processes; needed' } },
-  run: (_, words) => launch(words),
-})
-
-const COMMANDS: readonly CommandRule[] = [installRule, doctorRule, serveRule(), runsRule]
-/** The verbs of each system. */
-const SYSTEMS: Readonly<Record<string, readonly CommandRule[]>> = { spectra: spectraCommands, salmonn: salmonnCommands }
 
 const row = (name: string, { summary }: CommandRule) => `  ${name.padEnd(20)}  ${summary}`
 
 const help = () => `voxtorch ${packageVersion()}: speech and text models on libtorch ${SUPPORTED.minor}
 
-${[...COMMANDS, launchRule].map((rule) => row(rule.name, rule)).join('\n')}
+${COMMANDS.map((rule) => row(rule.name, rule)).join('\n')}
 ${Object.entries(SYSTEMS)
   .flatMap(([system, rules]) => rules.map((rule) => row(`${system} ${rule.name}`, rule)))
   .join('\n')}
@@ -110,7 +56,7 @@ function say(text: string): number {
 function oneOf(rules: readonly CommandRule[], name: string, more: readonly string[], before = ''): CommandRule {
   const found = rules.find((rule) => rule.name === name)
   if (found) return found
-  const near = nearest(name, [...rules.map((rule) => rule.name), launchRule.name, ...more])
+  const near = nearest(name, [...rules.map((rule) => rule.name), ...more])
   const hint = near === undefined ? '' : `; did you mean "${before}${near}"?`
   throw new ConfigError(
     `There is no command "${before}${name}"${hint}. \`voxtorch help\` lists the commands.`,

@@ -66,4 +66,3 @@ const plain = (name: string): string => name.replace(/\.base_layer\.bias$/, '.bi
 
 // With `bias: 'all'` peft writes the bias of a module to save two times more, under the names of its wrapper.
 const repeated = /\.(original_module|modules_to_save)\.(.*\.)?bias$/
-

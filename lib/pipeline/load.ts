@@ -19,7 +19,7 @@ import { Wav2Vec2 } from '../models/encoders/wav2vec2.js'
 import { WavLM } from '../models/encoders/wavlm.js'
 import { LOAD_OPTIONS, type LoadNetworkOptions, readConfig } from '../models/pretrained.js'
 import { Whisper, WhisperEncoder } from '../models/whisper/whisper.js'
-import { SpectraClassifier } from '../systems/spectra/inference/classifier.js'
+import { SpectraClassifier } from '../systems/spectra/answer/classifier.js'
 import { Tokenizer } from '../text/tokenizer.js'
 
 /** How a pipeline comes to its network; for a repository of the hub, the hub's options too. */

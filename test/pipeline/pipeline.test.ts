@@ -5,7 +5,7 @@ import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import * as vt from '../../lib/index.js'
 import { expectClose, fixturePath, settledTensors } from '../helpers.js'
-import { tinyTokenizer } from '../systems/spectra/finetuning/tiny.js'
+import { tinyTokenizer } from '../systems/spectra/tiny.js'
 import { smallSpectra } from '../systems/spectra/network.js'
 
 vt.setNumThreads(1)

@@ -119,7 +119,7 @@ export const SPECTRA_FOREIGN: ForeignOptions = {
   model_type: { takesValue: true, reason: 'there is one kind of tokenizer, which is read from the model' },
 }
 
-/** {@link SPECTRA_OPTIONS} as they are read. */
+/** The options of `voxtorch spectra finetune`, as they are read. */
 export type SpectraArguments = OptionsOf<typeof SPECTRA_OPTIONS>
 
 export interface ParsedSpectraArguments {

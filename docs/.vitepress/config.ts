@@ -1,0 +1,78 @@
+import { existsSync, readFileSync } from 'node:fs'
+import { defineConfig } from 'vitepress'
+
+interface Item {
+  text: string
+  link?: string
+  items?: Item[]
+}
+
+const file = new URL('../api/typedoc-sidebar.json', import.meta.url)
+const reference: Item[] = existsSync(file) ? JSON.parse(readFileSync(file, 'utf8')) : []
+const page = (text: string, link: string) => ({ text, link })
+
+const guide = [
+  {
+    text: 'Guide',
+    items: [
+      page('Install', '/guide/install'),
+      page('See it work', '/guide/demo'),
+      page('Pipelines', '/guide/pipelines'),
+      page('Tensors', '/guide/tensors'),
+      page('Memory', '/guide/memory'),
+      page('Threads and promises', '/guide/threads'),
+      page('Training', '/guide/training'),
+      page('Published networks', '/guide/networks'),
+      page('LoRA and packed weights', '/guide/lora'),
+      page('Files, audio and text', '/guide/files'),
+      page('Serve', '/guide/serve'),
+      page('CUDA', '/guide/cuda'),
+      page('From PyTorch', '/guide/from-pytorch'),
+    ],
+  },
+  { text: 'Systems', items: [page('SPECTRA', '/systems/spectra'), page('SALMONN', '/systems/salmonn')] },
+  {
+    text: 'More',
+    items: [page('Commands', '/cli'), page('Reference', '/api/'), page('Performance', '/performance')],
+  },
+]
+
+/** A folder of lib/ by what its names are imported from. */
+const nameOf = (folder: string): string =>
+  /^(files|serve|salmonn|spectra)$/.test(folder) ? `voxtorch/${folder}` : folder
+const modules = reference.flatMap((item) => (item.link ? [item] : (item.items ?? [])))
+/** Each module has a sidebar of its own: that of all would be most of every page. */
+const sidebars = modules.map(({ text, link = '', items = [] }) => [
+  link,
+  [page('Reference', '/api/'), { text: nameOf(text), link, items }],
+])
+
+// biome-ignore lint/style/noDefaultExport: what vitepress reads
+export default defineConfig({
+  title: 'voxtorch',
+  description: 'Speech and text models natively on libtorch, in TypeScript',
+  srcExclude: ['node_modules/**'],
+  cleanUrls: true,
+  metaChunk: true,
+  vite: { build: { chunkSizeWarningLimit: 20_000 } },
+  themeConfig: {
+    nav: [
+      page('Guide', '/guide/install'),
+      page('SPECTRA', '/systems/spectra'),
+      page('SALMONN', '/systems/salmonn'),
+      page('Commands', '/cli'),
+      page('Reference', '/api/'),
+    ],
+    sidebar: {
+      ...Object.fromEntries(sidebars),
+      '/api/': [
+        page('Guide', '/guide/install'),
+        { text: 'Reference', items: modules.map(({ text, link = '' }) => page(nameOf(text), link)) },
+      ],
+      '/': guide,
+    },
+    outline: { level: [2, 3] },
+    search: { provider: 'local' },
+    socialLinks: [{ icon: 'github', link: 'https://github.com/voxtorch/voxtorch' }],
+  },
+})

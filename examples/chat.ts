@@ -1,0 +1,34 @@
+/**
+ * A conversation with a language model, whose answers come word by word; ^C ends an answer, an empty line the conversation.
+ * `npx tsx examples/chat.ts MODEL`: a folder or a repository of the hub with a chat template, such as
+ * `Qwen/Qwen2-0.5B-Instruct`.
+ */
+import { createInterface } from 'node:readline/promises'
+import { type ChatMessage, DecoderLM, resolveModel, streamText, Tokenizer, tensor } from 'voxtorch'
+
+const folder = await resolveModel(process.argv[2] ?? 'Qwen/Qwen2-0.5B-Instruct', { progress: true })
+using model = await DecoderLM.fromPretrained(folder, { dtype: 'bfloat16' })
+const tokenizer = await Tokenizer.fromPretrained(folder)
+const terminal = createInterface({ input: process.stdin, output: process.stdout })
+const messages: ChatMessage[] = []
+for (;;) {
+  const question = await terminal.question('> ')
+  if (question === '') break
+  messages.push({ role: 'user', content: question })
+  const stop = new AbortController()
+  terminal.once('SIGINT', () => stop.abort())
+  using inputIds = tensor([tokenizer.applyChatTemplate(messages, { addGenerationPrompt: true })])
+  const steps = model.stream({ inputIds }, { maxNewTokens: 512 }, { signal: stop.signal })
+  let answer = ''
+  try {
+    for await (const text of streamText(tokenizer, steps)) {
+      process.stdout.write(text)
+      answer += text
+    }
+  } catch (error) {
+    if (!stop.signal.aborted) throw error
+  }
+  messages.push({ role: 'assistant', content: answer })
+  process.stdout.write('\n')
+}
+terminal.close()
