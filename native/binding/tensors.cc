@@ -14,6 +14,9 @@
 namespace voxtorch {
 namespace {
 
+// Bytes of an element, by napi_typedarray_type.
+constexpr size_t kItemSizes[] = {1, 1, 1, 2, 2, 4, 4, 4, 8, 8, 8};
+
 // fromBytes(view) with cells: shape, dtype, device. Copies the view's bytes.
 Napi::Value from_bytes(Environment& self, const Napi::CallbackInfo& info) {
   self.guarded("tensor", [&] {
@@ -22,11 +25,16 @@ Napi::Value from_bytes(Environment& self, const Napi::CallbackInfo& info) {
     const auto type = scalar_type_of(next(cells).text());
     const auto device = device_of(next(cells).text());
     if (!type || !device) fail(ErrorKind::kArguments, "unknown dtype or device");
-    bool is_array = false;
-    check(napi_is_typedarray(info.Env(), info[0], &is_array), "napi_is_typedarray");
-    if (!is_array) fail(ErrorKind::kArguments, "expected a typed array");
-    const auto view = info[0].As<Napi::TypedArray>();
-    const size_t bytes = view.ByteLength();
+    // Raw, because the view may be one on a SharedArrayBuffer, and one call tells all.
+    napi_typedarray_type kind = napi_int8_array;
+    size_t length = 0;
+    void* data = nullptr;
+    const napi_status status = napi_get_typedarray_info(info.Env(), info[0], &kind, &length, &data, nullptr, nullptr);
+    if (status != napi_invalid_arg) check(status, "napi_get_typedarray_info");
+    if (status != napi_ok || size_t(kind) >= std::size(kItemSizes)) {
+      fail(ErrorKind::kArguments, "expected a typed array");
+    }
+    const size_t bytes = length * kItemSizes[kind];
     uint64_t wanted = c10::elementSize(*type);
     for (int64_t size : shape) {
       if (size < 0 || (size > 0 && wanted > (uint64_t(1) << 62) / uint64_t(size))) {
@@ -41,12 +49,7 @@ Napi::Value from_bytes(Environment& self, const Napi::CallbackInfo& info) {
     // Built outside inference mode's rules: data that a user made may be trained on.
     at::Tensor tensor =
         at::empty(shape, at::TensorOptions().dtype(*type).device(device->is_cuda() ? at::kCPU : device->type()));
-    if (bytes > 0 && !tensor.is_meta()) {
-      void* data = nullptr;  // raw, because the view may be one on a SharedArrayBuffer
-      check(napi_get_typedarray_info(info.Env(), view, nullptr, nullptr, &data, nullptr, nullptr),
-            "napi_get_typedarray_info");
-      std::memcpy(tensor.mutable_data_ptr(), data, bytes);
-    }
+    if (bytes > 0 && !tensor.is_meta()) std::memcpy(tensor.mutable_data_ptr(), data, bytes);
     if (device->is_cuda()) {
       expect_cuda();
       tensor = tensor.to(*device);
