@@ -5,8 +5,8 @@ import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import * as vt from '../../lib/index.js'
 import { expectClose, fixturePath, settledTensors } from '../helpers.js'
-import { tinyTokenizer } from '../systems/spectra/tiny.js'
 import { smallSpectra } from '../systems/spectra/network.js'
+import { tinyTokenizer } from '../systems/spectra/tiny.js'
 
 vt.setNumThreads(1)
 const folder = mkdtempSync(join(tmpdir(), 'voxtorch-pipeline-'))
