@@ -208,7 +208,7 @@ export class Module {
       const source: unknown = state[name]
       if (!(source instanceof Tensor)) mismatched.push({ name, expected: target.shape, actual: `a ${typeof source}` })
       else if (fixed.has(target) && source.dtype !== target.dtype) {
-        const actual = `a tensor of ${source.dtype}, not ${target.dtype},`
+        const actual = `a tensor of ${source.dtype}, not ${target.dtype}`
         mismatched.push({ name, expected: target.shape, actual })
       } else if (sameShape(target.shape, source.shape)) pairs.push([target, source])
       else mismatched.push({ name, expected: target.shape, actual: source.shape })

@@ -39,11 +39,15 @@ export const areAlike = ({ missing, unexpected, mismatched }: Differences): bool
   missing.length + unexpected.length + mismatched.length === 0
 
 /** Of a file, or of a state dictionary, that does not fit: `sentence`, and then what differs. */
-export function misfit(sentence: string, found: Differences, fields: Record<string, unknown> = {}): CheckpointError {
-  const { missing, unexpected, mismatched } = found
-  const shapes = mismatched.map(({ name, expected, actual }) => {
-    return `${name} ${typeof actual === 'string' ? actual : `[${actual}]`} for [${expected}]`
-  })
+export function misfit(
+  sentence: string,
+  { missing, unexpected, mismatched }: Differences,
+  fields: Record<string, unknown> = {},
+  describe = (name: string, actual: string, expected: string): string => `${name} is ${actual}, expected ${expected}`,
+): CheckpointError {
+  const shapes = mismatched.map(({ name, expected, actual }) =>
+    describe(name, typeof actual === 'string' ? actual : `[${actual}]`, `[${expected}]`),
+  )
   const parts = Object.entries({ missing, unexpected, 'mis-shaped': shapes })
     .filter(([, names]) => names.length > 0)
     .map(([what, names]) => `; ${what}: ${listed(names)}`)

@@ -52,7 +52,12 @@ export function fill(
   const found = differences(Object.fromEntries(own), given)
   const unexpected = found.unexpected.filter((name) => !repeated.test(name))
   if (!areAlike({ ...found, unexpected })) {
-    throw misfit(`${file} is not an adapter of this network`, { ...found, unexpected }, { file })
+    throw misfit(
+      `${file} is not an adapter of this network`,
+      { ...found, unexpected },
+      { file },
+      (name, actual, expected) => `${name} ${actual} for ${expected}`,
+    )
   }
   scope(() =>
     noGrad(() => {
