@@ -4,13 +4,12 @@ import { readNpy } from '../files/npy/npy.js'
 import { type Device, ops, scope, Tensor, tensor, zeros } from '../tensor/index.js'
 import type { Channels } from './channels.js'
 import type { AudioInput } from './formats.js'
-import { LONG_AUDIO, type LongAudio } from './long.js'
+import { LONG_AUDIO, type LongAudio, SPEECH_RATE } from './long.js'
 import { type Audio, readAudio } from './read.js'
 import { resample } from './resample.js'
 import { AudioSource } from './source.js'
 
-/** What speech networks read, in Hz. */
-export const SPEECH_RATE = 16_000
+export { SPEECH_RATE }
 
 /**
  * Speech, as callers have it: a sound file, or a part of one in seconds; the bytes of a file; samples with their rate, such

@@ -1,3 +1,6 @@
+/** What speech networks read, in Hz. Here, since command lines need it and must not load libtorch for it. */
+export const SPEECH_RATE = 16_000
+
 /** What can become of audio that is longer than a network hears at once. */
 export const LONG_AUDIO = ['windows', 'cut', 'error'] as const
 
