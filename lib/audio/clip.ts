@@ -7,15 +7,9 @@ import { type Audio, readAudio } from './read.js'
 import { resample } from './resample.js'
 import type { AudioInput } from './sniff.js'
 import { AudioSource } from './source.js'
+import { LONG_AUDIO, type LongAudio, SPEECH_RATE } from './speech.js'
 
-/** What speech networks read, in Hz. */
-export const SPEECH_RATE = 16_000
-
-/** What can become of audio that is longer than a network hears at once. */
-export const LONG_AUDIO = ['windows', 'cut', 'error'] as const
-
-/** `'windows'`: it is heard in parts; `'cut'`: its beginning only, and that is told; `'error'`: a DataError. */
-export type LongAudio = (typeof LONG_AUDIO)[number]
+export { LONG_AUDIO, type LongAudio, SPEECH_RATE }
 
 /**
  * Speech, as callers have it: a sound file, or a part of one in seconds; the bytes of a file; samples with their rate, such

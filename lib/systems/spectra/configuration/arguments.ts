@@ -1,4 +1,4 @@
-import { SPEECH_RATE } from '../../../audio/clip.js'
+import { SPEECH_RATE } from '../../../audio/speech.js'
 import { ConfigError } from '../../../base/errors.js'
 import {
   type ForeignOptions,
