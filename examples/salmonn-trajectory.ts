@@ -19,6 +19,6 @@ const results = await salmonn.trainSalmonn(model, { ...data, outputDir, stage: 2
 console.log(results.test?.answers?.positionAccuracy)
 
 const [dialog] = (await salmonn.readTrajectoryDialogs(dialogs)).dialogs
-const told = await salmonn.tellTrajectory(model, dialog!, { generation, data: { emotionSuffix: 'en' } })
+const told = await salmonn.predictTrajectory(model, dialog!, { generation, data: { emotionSuffix: 'en' } })
 console.log(salmonn.trajectoryText(told))
 writeFileSync(`${outputDir}/trajectory.svg`, salmonn.trajectorySvg(told, told.id))

@@ -7,9 +7,9 @@ import { type Audio, readAudio } from './read.js'
 import { resample } from './resample.js'
 import type { AudioInput } from './sniff.js'
 import { AudioSource } from './source.js'
-import { LONG_AUDIO, type LongAudio, SPEECH_RATE } from './speech.js'
+import { clipWindows, type FitOptions, keptLength, LONG_AUDIO, type LongAudio, SPEECH_RATE } from './speech.js'
 
-export { LONG_AUDIO, type LongAudio, SPEECH_RATE }
+export { clipWindows, type FitOptions, LONG_AUDIO, type LongAudio, SPEECH_RATE }
 
 /**
  * Speech, as callers have it: a sound file, or a part of one in seconds; the bytes of a file; samples with their rate, such
@@ -21,18 +21,6 @@ export type Clip =
   | { samples: Tensor | Float32Array; sampleRate: number }
   | Tensor
   | Float32Array
-
-export interface FitOptions {
-  /** A shorter clip is filled up with silence. Default 0. */
-  leastSamples?: number | undefined
-  /** What `longAudio` is about. Default: any length. */
-  mostSamples?: number | undefined
-  /**
-   * Of more than `mostSamples`: `'windows'` (default) leaves it whole, for a network that reads it in windows (see
-   * {@link clipWindows}); `'cut'` leaves its beginning; `'error'` is a DataError.
-   */
-  longAudio?: LongAudio | undefined
-}
 
 export interface ReadClipOptions extends FitOptions {
   /** In Hz. Default {@link SPEECH_RATE}; null leaves a clip at its own. Samples alone are at this rate already. */
@@ -262,22 +250,7 @@ const audioFault = (what: string, fields: object) => new DataError(`the audio ${
 
 /** What becomes of so many samples at 16 kHz: how many are kept, and how many of silence follow. @throws as {@link fitSamples} */
 export const fitLength = (length: number, options: FitOptions): { kept: number; silence: number } =>
-  lengths(length, options, SPEECH_RATE, audioFault)
-
-function lengths(
-  length: number,
-  { leastSamples = 0, mostSamples = Number.POSITIVE_INFINITY, longAudio = 'windows' }: FitOptions,
-  rate: number,
-  fault: (what: string, fields: object) => VoxtorchError,
-): { kept: number; silence: number } {
-  if (length > mostSamples && longAudio === 'cut') return { kept: mostSamples, silence: 0 }
-  if (length > mostSamples && longAudio === 'error') {
-    const [seconds, most] = [length, mostSamples].map((count) => (count / rate).toFixed(2))
-    const advice = `longAudio: 'cut' takes its beginning, 'windows' all of it`
-    throw fault(`has ${seconds} s, more than ${most} s: ${advice}`, { seconds: length / rate })
-  }
-  return { kept: length, silence: Math.max(0, leastSamples - length) }
-}
+  keptLength(length, options, SPEECH_RATE, audioFault)
 
 function sized(
   samples: Tensor,
@@ -285,34 +258,11 @@ function sized(
   rate: number,
   fault: (what: string, fields: object) => VoxtorchError,
 ): { samples: Tensor; lost: number } {
-  const { kept, silence } = lengths(samples.size(0), options, rate, fault)
+  const { kept, silence } = keptLength(samples.size(0), options, rate, fault)
   const lost = samples.size(0) - kept
   if (lost > 0) return { samples: samples.narrow(0, 0, kept), lost }
   if (silence === 0) return { samples, lost }
   return { samples: scope(() => ops.cat([samples, samples.newZeros([silence])])), lost }
-}
-
-/**
- * The parts of a clip that a network reads one by one, [from, to) in samples: the whole where it has at most `most`. Else
- * equal parts that stand side by side, none of them short; or, with `overlap: 'half'`, windows of full length of which each
- * has at least half in common with the next, the first at the beginning and the last at the end.
- */
-export function clipWindows(
-  samples: number,
-  most: number,
-  overlap: 'none' | 'half' = 'none',
-): { from: number; to: number }[] {
-  if (samples <= most) return [{ from: 0, to: samples }]
-  if (overlap === 'none') {
-    const count = Math.ceil(samples / most)
-    const edge = (i: number) => Math.round((i * samples) / count)
-    return Array.from({ length: count }, (_, i) => ({ from: edge(i), to: edge(i + 1) }))
-  }
-  const steps = Math.ceil((samples - most) / (most / 2))
-  return Array.from({ length: steps + 1 }, (_, i) => {
-    const from = Math.round((i * (samples - most)) / steps)
-    return { from, to: from + most }
-  })
 }
 
 /**

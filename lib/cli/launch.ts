@@ -77,14 +77,14 @@ async function supervise(children: ChildProcess[]): Promise<number> {
       for (const child of children) child.kill('SIGKILL')
     }, GRACE)
   }
-  const told = (signal: NodeJS.Signals) => {
+  const onSignal = (signal: NodeJS.Signals) => {
     result ||= 128 + constants.signals[signal]
     // A terminal has sent ^C to the whole family already.
     if (signal === 'SIGINT' && process.stdin.isTTY) return
     end(signal)
   }
   const signals: NodeJS.Signals[] = ['SIGINT', 'SIGTERM', 'SIGHUP']
-  for (const signal of signals) process.on(signal, told)
+  for (const signal of signals) process.on(signal, onSignal)
   const ends = children.map(
     (child, rank) =>
       new Promise<void>((finished) => {
@@ -108,7 +108,7 @@ async function supervise(children: ChildProcess[]): Promise<number> {
   await Promise.all(ends)
   clearTimeout(timer)
   clearTimeout(ownEnd)
-  for (const signal of signals) process.off(signal, told)
+  for (const signal of signals) process.off(signal, onSignal)
   return result
 }
 

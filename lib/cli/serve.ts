@@ -115,15 +115,15 @@ async function run({ load, directory, loading, options, quiet }: ServeCommand): 
 
 function untilSignal(served: Served): Promise<void> {
   return new Promise((resolve, reject) => {
-    let told = false
+    let interrupted = false
     const end = () => {
-      if (!told) console.error('finishing what runs; once more aborts it')
+      if (!interrupted) console.error('finishing what runs; once more aborts it')
       // Not before: a second signal in the meantime must not kill the process in the middle of it.
       const off = () => {
         for (const signal of signals) process.off(signal, end)
       }
-      served.close({ now: told }).finally(off).then(resolve, reject)
-      told = true
+      served.close({ now: interrupted }).finally(off).then(resolve, reject)
+      interrupted = true
     }
     const signals = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const
     for (const signal of signals) process.on(signal, end)

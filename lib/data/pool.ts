@@ -192,7 +192,7 @@ class Lane {
     }
     // Only a batch that someone waits for keeps the process alive: an abandoned iterator must not.
     this.#worker.unref()
-    this.#worker.on('message', (reply: unknown) => this.#heard(reply))
+    this.#worker.on('message', (reply: unknown) => this.#onMessage(reply))
     this.#worker.on('messageerror', (error) => this.#fail(died(url, error)))
     this.#worker.on('error', (error) => this.#fail(this.#opened ? died(url, error) : unopened(url, error)))
     this.#worker.on('exit', (code) => this.#fail(died(url, new Error(`the thread ended with code ${code}`))))
@@ -235,7 +235,7 @@ class Lane {
   }
 
   /** A dataset's module has the same port as its reader, and may use it by mistake. */
-  #heard(reply: unknown): void {
+  #onMessage(reply: unknown): void {
     if (isReply(reply)) return this.#receive(reply)
     const { href } = this.#url
     this.#fail(

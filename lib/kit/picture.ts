@@ -34,9 +34,9 @@ export interface Svg {
 /** A picture that stands alone, whose colours follow the reader's light or dark setting. */
 export function svg({ name, title, description, width, height, scale, colours, style, parts }: Svg): string {
   const size = scale === undefined ? '' : ` width="${round(scale * width)}" height="${round(scale * height)}"`
-  const told = description === undefined ? '' : `<desc>${escaped(description)}</desc>`
+  const subtitle = description === undefined ? '' : `<desc>${escaped(description)}</desc>`
   return `<svg xmlns="http://www.w3.org/2000/svg" class="${name}" viewBox="0 0 ${width} ${height}"${size} role="img" aria-label="${escaped(title)}">
-<title>${escaped(title)}</title>${told}<style>
+<title>${escaped(title)}</title>${subtitle}<style>
 .${name}{color-scheme:light dark;--ink:#1d2733;--soft:#5a6472;${colours.light}}
 @media (prefers-color-scheme:dark){.${name}{--ink:#e8e6e1;--soft:#9fa8b4;${colours.dark}}}
 .${name} text{font:14px ${FONT};fill:var(--ink)}

@@ -40,7 +40,7 @@ export async function classify(
       return tags.map(({ label, probability }) => ({ label, score: probability }))
     })
   }
-  return best(await noGrad(() => scope(() => heard(where, model, audio, normalizesAudio))), topK)
+  return best(await noGrad(() => scope(() => logitsOf(where, model, audio, normalizesAudio))), topK)
 }
 
 export async function recognizeEmotion(
@@ -64,7 +64,7 @@ export async function recognizeEmotion(
     await noGrad(() =>
       scope(async () => {
         if (!(model instanceof RobertaForSequenceClassification)) {
-          return heard(where, model, input as Clip, normalizesAudio)
+          return logitsOf(where, model, input as Clip, normalizesAudio)
         }
         if (typeof input !== 'string') throw misuse(where, 'input', 'a text: the network reads', input)
         const { inputIds } = encodedText(tokenizer!, model.config, input)
@@ -80,9 +80,9 @@ export async function recognizeEmotion(
 export const quantity = (where: string): ConfigError =>
   new ConfigError(`${where}: this SPECTRA tells a quantity, not classes; ask it with SpectraClassifier`)
 
-type Hears = Exclude<NetworkOf<'audio-classification'>, Beats>
+type AudioClassifier = Exclude<NetworkOf<'audio-classification'>, Beats>
 
-async function heard(where: string, model: Hears, audio: Clip, normalizes: boolean) {
+async function logitsOf(where: string, model: AudioClassifier, audio: Clip, normalizes: boolean) {
   const inputValues = (await inputValuesOf(where, audio, normalizes)).to({ device: deviceOf(model) })
   const { logits } = await model.forward({ inputValues })
   return scored(model.config, logits)

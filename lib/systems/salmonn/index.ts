@@ -7,7 +7,14 @@ export {
   type SalmonnChatPart,
   salmonnChatPrompt,
 } from './answer/chat-prompt.js'
-export { type TellTrajectoryOptions, tellTrajectory } from './answer/trajectory.js'
+export {
+  type PredictTrajectoryOptions,
+  /** @deprecated Now `PredictTrajectoryOptions`. */
+  type PredictTrajectoryOptions as TellTrajectoryOptions,
+  predictTrajectory,
+  /** @deprecated Now `predictTrajectory`. */
+  predictTrajectory as tellTrajectory,
+} from './answer/trajectory.js'
 export {
   dialogOfClips,
   type ReadTrajectoryDialogsOptions,

@@ -140,7 +140,7 @@ describe('the judge', () => {
   })
 })
 
-describe('tellTrajectory', () => {
+describe('predictTrajectory', () => {
   const wav = (name: string) => join(folder, `${name}.wav`)
   const talk = async (...clips: ('soft' | 'loud')[]) => {
     await vt.scope(async () => {
@@ -167,7 +167,7 @@ describe('tellTrajectory', () => {
     expect(two.entry.question).toBe(
       "The conversation so far:\nTurn 1: ann\nTurn 2: bob\nListen to laughter, sighs and tone in the recordings, and describe how each speaker's emotion changes over these two turns.",
     )
-    expect(await vt.tellTrajectory(model, two)).toEqual({
+    expect(await vt.predictTrajectory(model, two)).toEqual({
       id: 'dialog',
       turns: [
         { speaker: 'ann', emotion: 'neutral' },
@@ -177,15 +177,15 @@ describe('tellTrajectory', () => {
       emotionsFrom: 'dialog',
     })
     const three = await talk('loud', 'soft', 'loud')
-    const told = await vt.tellTrajectory(model, three)
+    const told = await vt.predictTrajectory(model, three)
     expect(told.turns.map(({ emotion }) => emotion)).toEqual(['anger', 'neutral', 'anger'])
     expect([told.emotionsFrom, told.summary]).toEqual(['turns', 'Ann gets loud.'])
-    const never = await vt.tellTrajectory(model, three, { perTurn: 'never' })
+    const never = await vt.predictTrajectory(model, three, { perTurn: 'never' })
     expect(never.turns.map(({ emotion }) => emotion)).toEqual(['neutral', 'anger', 'unknown'])
-    const always = await vt.tellTrajectory(model, two, { perTurn: 'always', labels: ['Calm'] })
+    const always = await vt.predictTrajectory(model, two, { perTurn: 'always', labels: ['Calm'] })
     expect(always.turns.map(({ emotion }) => emotion)).toEqual(['calm', 'anger'])
     expect(model.training).toBe(true)
-    await expect(vt.tellTrajectory(model, two, { perTurn: 'no' as never })).rejects.toThrow(vt.ConfigError)
+    await expect(vt.predictTrajectory(model, two, { perTurn: 'no' as never })).rejects.toThrow(vt.ConfigError)
     expect(() => vt.dialogOfClips([])).toThrow(vt.ConfigError)
     expect(() => vt.dialogOfClips([{ audio: 'x' } as never])).toThrow(/clips\[0\]\.speaker/)
   })

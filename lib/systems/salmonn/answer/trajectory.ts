@@ -10,7 +10,7 @@ import { SALMONN_TEST_PROMPTS } from '../published/prompts.js'
 import type { TrajectoryDialog } from './trajectory-dialogs.js'
 import type { EmotionalTrajectory } from './trajectory-report.js'
 
-export interface TellTrajectoryOptions {
+export interface PredictTrajectoryOptions {
   /** How the model was trained to hear dialogs: gaps, joined clips or separate ones, prompts. */
   data?: SalmonnDatasetOptions
   /** Over `SALMONN_GENERATION`. */
@@ -31,12 +31,12 @@ export interface TellTrajectoryOptions {
  *
  * @throws DataError naming a sound file that cannot be heard; ConfigError for a model without `generate`
  */
-export async function tellTrajectory(
+export async function predictTrajectory(
   model: Module,
   dialog: TrajectoryDialog,
-  options: TellTrajectoryOptions = {},
+  options: PredictTrajectoryOptions = {},
 ): Promise<EmotionalTrajectory> {
-  const where = 'tellTrajectory'
+  const where = 'predictTrajectory'
   requireObject(where, 'dialog', dialog)
   requireOptions(where, options, ['data', 'generation', 'perTurn', 'labels'])
   requireObject(where, 'dialog.entry', dialog.entry)
@@ -54,14 +54,14 @@ export async function tellTrajectory(
   const { text, emotions } = parseEmotionSuffix(answer)
   const isWhole = emotions?.length === turns.length
   const asksTurns = perTurn === 'always' || (perTurn === 'missing' && !isWhole)
-  const told = asksTurns
+  const predictions = asksTurns
     ? (await ask(entry.audio.map((audio, i) => turnEntry(entry, audio, i)))).map((said) => emotionIn(said, labels))
     : turns.map((_, i) => emotions?.[i] ?? 'unknown')
   return {
     id,
     turns: turns.map(({ speaker, text: words, reference }, i) => ({
       speaker,
-      emotion: told[i] as string,
+      emotion: predictions[i] as string,
       ...(reference !== undefined && { reference }),
       ...(words && { text: words }),
     })),

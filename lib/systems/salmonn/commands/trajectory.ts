@@ -61,7 +61,7 @@ such as data.gapSeconds=0.5. A model that was not trained to write a line of emo
     const { salmonnOfConfiguration } = await import('../configuration/apply.js')
     const { salmonnDatasetOptions } = await import('../data/open.js')
     const { SalmonnPrompts } = await import('../data/prompt-table.js')
-    const { tellTrajectory } = await import('../answer/trajectory.js')
+    const { predictTrajectory } = await import('../answer/trajectory.js')
     const { trajectoryText } = await import('../answer/trajectory-report.js')
     const { data: settings, generation, compat } = configuration
     using model = await salmonnOfConfiguration(configuration, {
@@ -75,17 +75,17 @@ such as data.gapSeconds=0.5. A model that was not trained to write a line of emo
       ...(compat && { compat }),
     }
     const { perTurn = 'missing', labels = [] } = given
-    const told: EmotionalTrajectory[] = []
+    const trajectories: EmotionalTrajectory[] = []
     for (const dialog of dialogs) {
-      const one = await tellTrajectory(model, dialog, { data, generation, perTurn, labels })
-      told.push(one)
+      const one = await predictTrajectory(model, dialog, { data, generation, perTurn, labels })
+      trajectories.push(one)
       console.log(`${trajectoryText(one)}\n`)
       if (one.emotionsFrom === 'turns' && perTurn !== 'always') {
         console.error(`${dialog.id}: the answer had no emotion for each turn, so each turn was asked about`)
       }
     }
-    if (json !== undefined) await write(json, told)
-    if (picture !== undefined) await draw(picture, told[0] as EmotionalTrajectory)
+    if (json !== undefined) await write(json, trajectories)
+    if (picture !== undefined) await draw(picture, trajectories[0] as EmotionalTrajectory)
     return 0
   },
 })
@@ -110,16 +110,20 @@ async function dialogsOf(
   return found
 }
 
-async function write(file: string, told: readonly EmotionalTrajectory[]): Promise<void> {
+async function write(file: string, trajectories: readonly EmotionalTrajectory[]): Promise<void> {
   const { writeJson } = await import('../../../files/json/json.js')
   const { writeJsonl } = await import('../../../files/json/jsonl.js')
-  if (/\.jsonl$/i.test(file)) await writeJsonl(file, told)
-  else await writeJson(file, told.length === 1 ? told[0] : told)
+  if (/\.jsonl$/i.test(file)) await writeJsonl(file, trajectories)
+  else await writeJson(file, trajectories.length === 1 ? trajectories[0] : trajectories)
 }
 
-async function draw(file: string, told: EmotionalTrajectory): Promise<void> {
+async function draw(file: string, drawn: EmotionalTrajectory): Promise<void> {
   const { trajectoryPage } = await import('../answer/trajectory-page.js')
   const { trajectorySvg } = await import('../answer/trajectory-picture.js')
-  const title = `Emotional trajectory: ${told.id}`
-  writeAtomicallySync(file, DataError, /\.svg$/i.test(file) ? trajectorySvg(told, title) : trajectoryPage(told, title))
+  const title = `Emotional trajectory: ${drawn.id}`
+  writeAtomicallySync(
+    file,
+    DataError,
+    /\.svg$/i.test(file) ? trajectorySvg(drawn, title) : trajectoryPage(drawn, title),
+  )
 }

@@ -124,12 +124,12 @@ async function partsOf(
     ...(!ownValid && validSpeakers && { validSpeakers }),
     ...(!ownTest && { test: share, ...(testSpeakers && { testSpeakers }) }),
   })
-  const told = (list: readonly string[], name: string, count: number) => {
+  const noteSplit = (list: readonly string[], name: string, count: number) => {
     const why = list.length > 0 ? `The ${name} file is the training file` : `There is no ${name} file`
     notes.push(`${why}: ${count} items are taken from training for it, whole dialogs each`)
   }
-  if (!ownValid) told(validFiles, 'validation', split.valid.length)
-  if (wantsTest) told(testFiles, 'test', split.test.length)
+  if (!ownValid) noteSplit(validFiles, 'validation', split.valid.length)
+  if (wantsTest) noteSplit(testFiles, 'test', split.test.length)
   return {
     train: evaluateOnly ? [] : split.train,
     valid: ownValid ? valid : split.valid,

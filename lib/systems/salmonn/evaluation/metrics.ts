@@ -62,22 +62,22 @@ export function trajectoryScores(pairs: Iterable<TrajectoryPair>): TrajectorySco
   requireForm('trajectoryScores', 'pairs', given, [{ 'emotions?': ['string'] }])
   const list = given.map(compared)
   if (list.length === 0) throw new DataError('trajectoryScores was given no answers')
-  const told = list.filter(({ truth }) => truth.length > 0)
+  const labelled = list.filter(({ truth }) => truth.length > 0)
   const mean = (values: number[]): number | null =>
     values.length === 0 ? null : values.reduce((sum, value) => sum + value, 0) / values.length
-  const longest = Math.max(0, ...told.map(({ truth }) => truth.length))
+  const longest = Math.max(0, ...labelled.map(({ truth }) => truth.length))
   const at = (i: number) =>
-    told.filter(({ truth }) => truth.length > i).map(({ truth, guess }) => Number(guess[i] === truth[i]))
+    labelled.filter(({ truth }) => truth.length > i).map(({ truth, guess }) => Number(guess[i] === truth[i]))
   const places = Array.from({ length: longest }, (_, i) => at(i))
   return {
     pairs: list.length,
-    withEmotions: told.length,
-    parsed: mean(told.map(({ parsed }) => Number(parsed))),
-    exactSequence: mean(told.map(({ truth, guess }) => Number(truth.join('\n') === guess.join('\n')))),
+    withEmotions: labelled.length,
+    parsed: mean(labelled.map(({ parsed }) => Number(parsed))),
+    exactSequence: mean(labelled.map(({ truth, guess }) => Number(truth.join('\n') === guess.join('\n')))),
     positionAccuracy: mean(places.flat()),
     accuracyAt: places.map((place) => mean(place) as number),
-    ...turnScores(told),
-    labelSetF1: mean(told.map(({ truth, guess }) => setF1(guess, truth))),
+    ...turnScores(labelled),
+    labelSetF1: mean(labelled.map(({ truth, guess }) => setF1(guess, truth))),
     rougeL: mean(list.flatMap(({ rouge }) => (rouge === null ? [] : [rouge]))),
   }
 }
@@ -96,10 +96,10 @@ function compared({ id, prediction, reference, emotions }: TrajectoryPair) {
 }
 
 /** What is told beyond the last turn belongs to none, and an emotion that never occurs makes no class of its own. */
-function turnScores(told: readonly { truth: readonly string[]; guess: readonly string[] }[]) {
-  const truth = told.flatMap((pair) => pair.truth)
+function turnScores(pairs: readonly { truth: readonly string[]; guess: readonly string[] }[]) {
+  const truth = pairs.flatMap((pair) => pair.truth)
   if (truth.length === 0) return { uar: null, macroF1: null, weightedF1: null, emotions: [] }
-  const guess = told.flatMap((pair) => pair.truth.map((_, i) => pair.guess[i] ?? ''))
+  const guess = pairs.flatMap((pair) => pair.truth.map((_, i) => pair.guess[i] ?? ''))
   const labels = [...new Set(truth)].sort()
   const each = precisionRecallF1(truth, guess, { average: 'none', labels })
   const at = (values: readonly number[], i: number) => values[i] as number

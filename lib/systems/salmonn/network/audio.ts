@@ -12,7 +12,7 @@ import type { Module } from '../../../nn/module.js'
 import type { LayerNorm } from '../../../nn/normalization.js'
 import { cat, noGrad, scope, type Tensor, zeros } from '../../../tensor/index.js'
 import { SALMONN_LEAST_SAMPLES } from './clips.js'
-import { equalWindows, type HeardWindow, overlappingWindows } from './windows.js'
+import { type ClipWindow, equalWindows, overlappingWindows } from './windows.js'
 
 const HOP = 160
 const FFT = 400
@@ -30,7 +30,7 @@ const GROUP = 8
 const OVERLAP = 2.56
 
 /** The part of SALMONN that hears. */
-export interface SalmonnEars {
+export interface SalmonnEncoders {
   whisper: WhisperEncoder
   beats: Beats
   lnSpeech: LayerNorm
@@ -40,7 +40,7 @@ export interface SalmonnEars {
 }
 
 /** How clips are heard. */
-export interface SalmonnHearing {
+export interface AudioEncoding {
   compat: 'published' | undefined
   /** Seconds. */
   overlap: number
@@ -50,11 +50,11 @@ export interface SalmonnHearing {
  * Completes and checks what a call says of hearing.
  * @throws ConfigError for an overlap of more than half of what the encoder hears at once
  */
-export function salmonnHearing(
+export function audioEncoding(
   where: string,
   whisper: WhisperConfig,
   { compat, overlap }: { compat?: 'published' | undefined; overlap?: number | undefined },
-): SalmonnHearing {
+): AudioEncoding {
   const most = (HOP * windowOf(whisper)) / SPEECH_RATE
   if (compat !== undefined) requireOneOf(where, 'compat', compat, ['published'])
   if (overlap !== undefined) requireNumber(where, 'overlap', overlap, { least: 0 })
@@ -75,56 +75,68 @@ export function salmonnHearing(
  * without overlap and pads every window to 30 s, so each has 88 tokens, and treats the batch's padding in BEATs as the
  * published code does.
  */
-export function encodeClips(ears: SalmonnEars, clips: readonly Tensor[], hearing: SalmonnHearing): Promise<Tensor[]> {
-  const { compat } = hearing
+export function encodeClips(
+  encoders: SalmonnEncoders,
+  clips: readonly Tensor[],
+  encoding: AudioEncoding,
+): Promise<Tensor[]> {
+  const { compat } = encoding
   return scope(async () => {
-    const most = HOP * windowOf(ears.whisper.config)
+    const most = HOP * windowOf(encoders.whisper.config)
     const least = Math.min(most, compat ? PUBLISHED_LEAST : SALMONN_LEAST_SAMPLES)
-    const parts = clips.map((clip) => windowsOf(ears, clip.size(0), hearing).map((part) => ({ clip, ...part })))
+    const parts = clips.map((clip) => windowsOf(encoders, clip.size(0), encoding).map((part) => ({ clip, ...part })))
     const windows = parts.flat()
     // The published padding depends on the whole batch.
     const size = compat ? windows.length : GROUP
-    const heard: Tensor[] = []
+    const embeddings: Tensor[] = []
     for (let at = 0; at < windows.length; at += size) {
       const group = windows.slice(at, at + size)
       const sounds = group.map(({ clip, from, to }) => {
         return fitSamples(clip.narrow(0, from, to - from), { leastSamples: least }).samples
       })
-      const tokens = await encodeWindows(ears, sounds, compat)
-      heard.push(...tokens.map((own, i) => taken(own, group[i] as HeardWindow, ears.qformer)))
+      const tokens = await encodeWindows(encoders, sounds, compat)
+      embeddings.push(...tokens.map((own, i) => taken(own, group[i] as ClipWindow, encoders.qformer)))
     }
     return parts.map(({ length }) => {
-      const own = heard.splice(0, length)
+      const own = embeddings.splice(0, length)
       return own.length === 1 ? (own[0] as Tensor) : cat(own, 0)
     })
   })
 }
 
-function windowsOf({ whisper, beats, qformer }: SalmonnEars, samples: number, hearing: SalmonnHearing): HeardWindow[] {
+function windowsOf(
+  { whisper, beats, qformer }: SalmonnEncoders,
+  samples: number,
+  encoding: AudioEncoding,
+): ClipWindow[] {
   const most = HOP * windowOf(whisper.config)
   const { window = 0, stride = window } = qformer.config
   const { inputPatchSize: patch = 16 } = beats.config
   // Where frames of the two do not last equally long, or the Q-Former reads all frames at once, tokens have no places.
   const isOnGrid = window > 0 && patch * HOP === FRAME * Math.floor(BANDS / patch)
-  if (hearing.compat || !isOnGrid) return equalWindows(samples, most)
-  const overlap = Math.round(hearing.overlap * SPEECH_RATE)
+  if (encoding.compat || !isOnGrid) return equalWindows(samples, most)
+  const overlap = Math.round(encoding.overlap * SPEECH_RATE)
   return overlappingWindows(samples, {
     ...{ most, overlap, window: FRAME * window, stride: FRAME * stride, patch: HOP * patch },
   })
 }
 
 /** Of a window's tokens [tokens, size] those that are the clip's. */
-function taken(tokens: Tensor, { first, end }: HeardWindow, { config }: QFormer): Tensor {
+function taken(tokens: Tensor, { first, end }: ClipWindow, { config }: QFormer): Tensor {
   const { queryLength = 1 } = config
   const last = end === null ? tokens.size(0) : end * queryLength
   return tokens.narrow(0, first * queryLength, last - first * queryLength)
 }
 
-function encodeWindows(ears: SalmonnEars, windows: Tensor[], compat: 'published' | undefined): Promise<Tensor[]> {
+function encodeWindows(
+  encoders: SalmonnEncoders,
+  windows: Tensor[],
+  compat: 'published' | undefined,
+): Promise<Tensor[]> {
   return scope(async () => {
-    const { lnSpeech, lnAudio, qformer, projection } = ears
-    const speech = await hearing(ears.whisper, () => whisperStates(ears.whisper, windows, compat))
-    const audio = await hearing(ears.beats, () => beatsStates(ears.beats, windows, compat))
+    const { lnSpeech, lnAudio, qformer, projection } = encoders
+    const speech = await encodeFrozen(encoders.whisper, () => whisperStates(encoders.whisper, windows, compat))
+    const audio = await encodeFrozen(encoders.beats, () => beatsStates(encoders.beats, windows, compat))
     const dtype = projection.weight.dtype
     const both = [
       normalised(lnSpeech, speech.states.to({ dtype }), compat ? null : speech.lengths),
@@ -145,7 +157,7 @@ function encodeWindows(ears: SalmonnEars, windows: Tensor[], compat: 'published'
   })
 }
 
-interface Heard {
+interface EncoderFrames {
   /** [windows, frames, size] */
   states: Tensor
   /** Frames of each. */
@@ -153,17 +165,17 @@ interface Heard {
 }
 
 /** A frozen encoder computes as in evaluation, and without a graph. */
-function hearing(encoder: Module, listen: () => Promise<Heard>): Promise<Heard> {
-  if (encoder.parameters().some(({ requiresGrad }) => requiresGrad)) return listen()
+function encodeFrozen(encoder: Module, encode: () => Promise<EncoderFrames>): Promise<EncoderFrames> {
+  if (encoder.parameters().some(({ requiresGrad }) => requiresGrad)) return encode()
   if (encoder.training) encoder.eval()
-  return noGrad(listen)
+  return noGrad(encode)
 }
 
 async function whisperStates(
   whisper: WhisperEncoder,
   windows: Tensor[],
   compat: 'published' | undefined,
-): Promise<Heard> {
+): Promise<EncoderFrames> {
   const { device, dtype } = whisper.parameters()[0] as Tensor
   const most = HOP * windowOf(whisper.config)
   const steps = windows.map((window) => (compat ? most / HOP : Math.ceil(window.size(0) / HOP)))
@@ -184,7 +196,7 @@ async function whisperStates(
   return { states: lastHiddenState, lengths: steps.map((count) => Math.ceil(count / 2)) }
 }
 
-async function beatsStates(beats: Beats, windows: Tensor[], compat: 'published' | undefined): Promise<Heard> {
+async function beatsStates(beats: Beats, windows: Tensor[], compat: 'published' | undefined): Promise<EncoderFrames> {
   const { device, dtype } = beats.parameters()[0] as Tensor
   const { inputValues, lengths } = padClips(windows, { device })
   const longest = inputValues.size(1)

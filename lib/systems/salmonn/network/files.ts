@@ -73,7 +73,7 @@ interface Plan {
   config: Partial<SalmonnConfig>
   base?: SalmonnBase
   /** How it heard when it was saved. */
-  hearing?: SalmonnOptions
+  encoding?: SalmonnOptions
 }
 
 export async function loadSalmonn(
@@ -123,14 +123,14 @@ export async function loadSalmonn(
       const model = withSeed(options.seed, () => build(config, rest), device)
       // It frees its parts.
       made.splice(0, made.length, model)
-      const { whisper: ears, beats: sounds, llm: words } = plan.parts
-      model.origin = { whisper: ears, beats: sounds, llm: words }
+      const { parts } = plan
+      model.origin = { whisper: parts.whisper, beats: parts.beats, llm: parts.llm }
       if (adapter) fill(model, adapter)
-      if (plan.hearing) {
+      if (plan.encoding) {
         // What a file says is checked as what a call says is.
-        model.hearing(join(from as string, CONFIG), plan.hearing)
-        model.compat = plan.hearing.compat
-        model.overlap = plan.hearing.overlap
+        model.encoding(join(from as string, CONFIG), plan.encoding)
+        model.compat = plan.encoding.compat
+        model.overlap = plan.encoding.overlap
       }
       model.tokenizer = await Tokenizer.fromPretrained(plan.parts.tokenizer ?? (await resolveModel(plan.parts.llm, {})))
       return model.eval() as Salmonn
@@ -177,7 +177,7 @@ async function ownPlan(directory: string, options: LoadSalmonnOptions): Promise<
     },
     config: { ...rest, ...options.config },
     ...(base !== undefined && { base: base as SalmonnBase }),
-    hearing: { compat, overlap } as SalmonnOptions,
+    encoding: { compat, overlap } as SalmonnOptions,
   }
 }
 

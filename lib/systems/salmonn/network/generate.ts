@@ -3,7 +3,7 @@ import type { GenerationConfig } from '../../../generation/config.js'
 import { type GenerateOptions, generate, stream } from '../../../generation/generate.js'
 import { type EmbeddedRows, embedRows } from '../../../kit/embed-rows.js'
 import { cat, noGrad, ones, scope, type Tensor } from '../../../tensor/index.js'
-import type { SalmonnHearing } from './audio.js'
+import type { AudioEncoding } from './audio.js'
 import { type Read, SalmonnCache } from './cache.js'
 import { clipKey, isEncoded } from './clips.js'
 import type { Salmonn, SalmonnOptions, SalmonnQuestion } from './network.js'
@@ -39,7 +39,7 @@ function divided(model: Salmonn, options: SalmonnGenerateOptions) {
   requireObject('Salmonn.generate', 'options', options)
   const { compat, overlap, loraScale, skipSpecialTokens = true, cache, ...rest } = options
   const { signal, generator, uniforms, maxNewTokensPerRow, ...given } = rest
-  const hearing = model.hearing('Salmonn.generate', { compat, overlap })
+  const encoding = model.encoding('Salmonn.generate', { compat, overlap })
   requireSignal('Salmonn.generate', signal)
   if (cache !== undefined && !(cache instanceof SalmonnCache)) {
     throw misuse('Salmonn.generate', 'cache', 'a SalmonnCache', cache)
@@ -53,7 +53,7 @@ function divided(model: Salmonn, options: SalmonnGenerateOptions) {
   if (config.maxLength != null && set.maxNewTokens == null) delete config.maxNewTokens
   config.suppressTokens = [...new Set([...(config.suppressTokens ?? []), ...neverWritten(model)])]
   if (config.suppressTokens.length === 0) delete config.suppressTokens
-  return { hearing, loraScale, skipSpecialTokens, cache, control, config }
+  return { encoding, loraScale, skipSpecialTokens, cache, control, config }
 }
 
 /** The end of an answer is the tokenizer's: old configurations of Vicuna name other ids. */
@@ -82,14 +82,14 @@ export async function generateSalmonn(
   if (!Array.isArray(prompts) || prompts.length === 0) {
     throw misuse('Salmonn.generate', 'prompts', 'a list of prompts', prompts)
   }
-  const { hearing, loraScale, skipSpecialTokens, cache, control, config } = divided(model, options)
+  const { encoding, loraScale, skipSpecialTokens, cache, control, config } = divided(model, options)
   if (cache && prompts.length > 1)
     throw misuse('Salmonn.generate', 'cache', 'given with a single prompt', prompts.length)
   control.signal?.throwIfAborted()
   const { tokens, promptTokens } = await scope(() =>
     noGrad(async () => {
-      if (cache) return withCache(model, prompts[0] as SalmonnQuestion, cache, { hearing, loraScale, control, config })
-      const { rows, audio } = await model.read(prompts, hearing)
+      if (cache) return withCache(model, prompts[0] as SalmonnQuestion, cache, { encoding, loraScale, control, config })
+      const { rows, audio } = await model.read(prompts, encoding)
       const inputs = embedRows(model.llm, rows, { placeholder: AUDIO, embeddings: audio, side: 'left' })
       const { tokens } = await model.scaled(loraScale, () => generate(model.llm, { ...inputs }, config, control))
       return { tokens, promptTokens: rows.map(({ length }) => length) }
@@ -103,7 +103,7 @@ export async function* streamSalmonn(
   prompt: SalmonnQuestion,
   options: SalmonnGenerateOptions,
 ): AsyncGenerator<SalmonnStep, void, void> {
-  const { hearing, loraScale, skipSpecialTokens, cache, control, config } = divided(model, options)
+  const { encoding, loraScale, skipSpecialTokens, cache, control, config } = divided(model, options)
   if ((config.numBeams ?? 1) > 1) {
     const { texts, tokens, promptTokens } = await generateSalmonn(model, [prompt], options)
     yield { text: texts[0] as string, tokens: tokens[0] as number[], promptTokens: promptTokens[0] as number }
@@ -111,7 +111,7 @@ export async function* streamSalmonn(
   }
   control.signal?.throwIfAborted()
   const decoder = model.tokenizer.decodeStream({ skipSpecialTokens })
-  const prepared = await prepare(model, prompt, cache, { hearing, loraScale })
+  const prepared = await prepare(model, prompt, cache, { encoding, loraScale })
   const written: number[] = []
   const promptTokens = prepared.inputs.attentionMask.size(1)
   try {
@@ -141,7 +141,7 @@ export async function* streamSalmonn(
 }
 
 interface Settings {
-  hearing: SalmonnHearing
+  encoding: AudioEncoding
   loraScale: number | undefined
 }
 
@@ -152,20 +152,20 @@ async function prepare(
   cache: SalmonnCache | undefined,
   settings: Settings,
 ): Promise<{ inputs: EmbeddedRows; done: (written: number[]) => Promise<void> }> {
-  const { hearing, loraScale } = settings
+  const { encoding, loraScale } = settings
   const embedded = (row: number[], audio: Tensor | null) =>
     embedRows(model.llm, [row], { placeholder: AUDIO, embeddings: audio, side: 'left' })
   if (!cache) {
     const inputs = await scope(() =>
       noGrad(async () => {
-        const { rows, audio } = await model.read([prompt], hearing)
+        const { rows, audio } = await model.read([prompt], encoding)
         return embedded(rows[0] as number[], audio)
       }),
     )
     return { inputs, done: async () => {} }
   }
   const segments = model.segments(prompt)
-  const manner = hearing.compat ?? hearing.overlap
+  const manner = encoding.compat ?? encoding.overlap
   const read: Read[] = [...model.begin()]
   const inputs = await scope(() =>
     noGrad(async () => {
@@ -179,14 +179,14 @@ async function prepare(
           const key = keys[i] as string
           if (!isEncoded(clip) && !cache.clip(key)) fresh.set(key, clip)
         }
-        const made = await model.heard([...fresh.values()], hearing)
+        const made = await model.embeddingsOf([...fresh.values()], encoding)
         for (const [i, key] of [...fresh.keys()].entries()) cache.keepClip(key, (made[i] as Tensor).clone())
-        const heard = clips.map((clip, i) => (isEncoded(clip) ? clip : (cache.clip(keys[i] as string) as Tensor)))
+        const embeddings = clips.map((clip, i) => (isEncoded(clip) ? clip : (cache.clip(keys[i] as string) as Tensor)))
         const row = model.begin()
         for (const [i, ids] of segments.entries()) {
           read.push(...ids)
           row.push(...ids)
-          const count = i < heard.length ? (heard[i] as Tensor).size(0) : 0
+          const count = i < embeddings.length ? (embeddings[i] as Tensor).size(0) : 0
           for (let token = 0; token < count; token += 1) {
             read.push(`${keys[i]}/${token}`)
             row.push(AUDIO)
@@ -196,7 +196,7 @@ async function prepare(
         const past = await cache.matching(read)
         const rest = row.slice(past)
         const used = rest.filter((id) => id === AUDIO).length
-        const { inputsEmbeds } = embedded(rest, used === 0 ? null : lastRows(heard, used))
+        const { inputsEmbeds } = embedded(rest, used === 0 ? null : lastRows(embeddings, used))
         // What is read already is real too.
         const attentionMask = ones([1, row.length], { dtype: 'int64', device: inputsEmbeds.device })
         return { inputsEmbeds, attentionMask }
@@ -241,8 +241,8 @@ async function withCache(
 }
 
 /** The last rows of embeddings: those of what is not read yet. */
-const lastRows = (heard: Tensor[], count: number): Tensor => {
-  const all = heard.length === 1 ? (heard[0] as Tensor) : cat(heard, 0)
+const lastRows = (embeddings: Tensor[], count: number): Tensor => {
+  const all = embeddings.length === 1 ? (embeddings[0] as Tensor) : cat(embeddings, 0)
   return all.narrow(0, all.size(0) - count, count)
 }
 

@@ -14,7 +14,7 @@ import { getPeftModel, type PeftModel } from '../../../peft/model.js'
 import { cat, noGrad, scope, type Tensor } from '../../../tensor/index.js'
 import { withSeed } from '../../../tensor/random.js'
 import type { Tokenizer } from '../../../text/index.js'
-import { encodeClips, type SalmonnEars, type SalmonnHearing, salmonnHearing } from './audio.js'
+import { type AudioEncoding, audioEncoding, encodeClips, type SalmonnEncoders } from './audio.js'
 import { isEncoded, type SalmonnSound, salmonnSamples, wrongTensor } from './clips.js'
 import { type CompleteSalmonnConfig, type SalmonnConfig, salmonnConfig } from './config.js'
 import { type LoadSalmonnOptions, loadSalmonn, type SalmonnPartsFrom, saveSalmonn } from './files.js'
@@ -209,11 +209,11 @@ export class Salmonn extends Module {
     const where = 'Salmonn.encodeAudio'
     if (!Array.isArray(clips)) throw misuse(where, 'clips', 'a list of sounds', clips)
     requireOptions(where, options, ['compat', 'overlap'])
-    const hearing = this.hearing(where, options)
+    const encoding = this.encoding(where, options)
     return scope(async () => {
       const sounds: Tensor[] = []
       for (const [i, clip] of clips.entries()) sounds.push(await salmonnSamples(clip, `clips[${i}]`))
-      return sounds.length === 0 ? [] : encodeClips(this.#ears(), sounds, hearing)
+      return sounds.length === 0 ? [] : encodeClips(this.#encoders(), sounds, encoding)
     })
   }
 
@@ -233,7 +233,7 @@ export class Salmonn extends Module {
     }
     if (!targets) return { loss: null }
     return scope(async () => {
-      const { rows, audio } = await this.read(prompts, this.hearing('Salmonn.forward', options))
+      const { rows, audio } = await this.read(prompts, this.encoding('Salmonn.forward', options))
       const answers = targets.map((target) => this.#answer(target))
       const whole = rows.map((row, i) => [...row, ...(answers[i] as number[])])
       const wanted = rows.map((row, i) => [...row.map(() => -100), ...(answers[i] as number[])])
@@ -271,21 +271,21 @@ export class Salmonn extends Module {
   /** The rows of a batch of prompts, and the audio embeddings that their places speak of. @internal */
   async read(
     prompts: readonly SalmonnQuestion[],
-    hearing: SalmonnHearing,
+    encoding: AudioEncoding,
   ): Promise<{ rows: number[][]; audio: Tensor | null }> {
     const segments = prompts.map((prompt) => this.segments(prompt))
     const clips: Tensor[] = []
     for (const [i, prompt] of prompts.entries()) clips.push(...(await this.sounds(prompt, `prompts[${i}].`)))
-    const heard = await this.heard(clips, hearing)
+    const embeddings = await this.embeddingsOf(clips, encoding)
     let next = 0
     const rows = segments.map((parts, index) => {
-      const counts = heard.slice(next, (next += parts.length - 1)).map((clip) => clip.size(0))
+      const counts = embeddings.slice(next, (next += parts.length - 1)).map((clip) => clip.size(0))
       const marked = parts.flatMap((ids, i) => (i === 0 ? ids : [AUDIO, ...ids]))
       const row = [...this.begin(), ...expandPlaceholders(marked, AUDIO, counts)]
       requireRoom(this.#llm, row, `prompts[${index}]`)
       return row
     })
-    return { rows, audio: heard.length === 0 ? null : cat(heard, 0) }
+    return { rows, audio: embeddings.length === 0 ? null : cat(embeddings, 0) }
   }
 
   /** The text of a prompt between its clips. @internal */
@@ -303,8 +303,8 @@ export class Salmonn extends Module {
   }
 
   /** What a call and the model say of hearing. @internal */
-  hearing(where: string, { compat = this.compat, overlap = this.overlap }: SalmonnOptions): SalmonnHearing {
-    return salmonnHearing(where, this.config.whisper, { compat, overlap })
+  encoding(where: string, { compat = this.compat, overlap = this.overlap }: SalmonnOptions): AudioEncoding {
+    return audioEncoding(where, this.config.whisper, { compat, overlap })
   }
 
   /** A prompt's clips: samples [n], or embeddings [tokens, hiddenSize]. @internal */
@@ -321,9 +321,9 @@ export class Salmonn extends Module {
   }
 
   /** The embeddings of clips of which some may be encoded already. @internal */
-  async heard(clips: readonly Tensor[], hearing: SalmonnHearing): Promise<Tensor[]> {
+  async embeddingsOf(clips: readonly Tensor[], encoding: AudioEncoding): Promise<Tensor[]> {
     const fresh = clips.filter((clip) => !isEncoded(clip))
-    const made = fresh.length === 0 ? [] : await encodeClips(this.#ears(), fresh, hearing)
+    const made = fresh.length === 0 ? [] : await encodeClips(this.#encoders(), fresh, encoding)
     return clips.map((clip) => (isEncoded(clip) ? clip : (made.shift() as Tensor)))
   }
 
@@ -347,7 +347,7 @@ export class Salmonn extends Module {
     throw new ConfigError('Salmonn.forward: a target without any token cannot be learnt', { target })
   }
 
-  #ears(): SalmonnEars {
+  #encoders(): SalmonnEncoders {
     if (!this.speech_encoder || !this.beats) {
       throw new ConfigError('Salmonn: the encoders were freed; give what encodeAudio() made of the clips before', {})
     }

@@ -1,7 +1,7 @@
 import { clipWindows } from '../../../audio/clip.js'
 
 /** A stretch of a clip that the encoders hear at once, and which of its tokens are taken. */
-export interface HeardWindow {
+export interface ClipWindow {
   /** In samples; the end is not included. */
   from: number
   to: number
@@ -31,7 +31,7 @@ export interface WindowSizes {
  * the stretch, the later the others: each token is heard with as much sound on both sides as there is. Every window but the
  * last is of full length. Where a token is so long that no window can begin with another, windows stand side by side.
  */
-export function overlappingWindows(samples: number, sizes: WindowSizes): HeardWindow[] {
+export function overlappingWindows(samples: number, sizes: WindowSizes): ClipWindow[] {
   const { most, window, stride, patch } = sizes
   if (samples <= most) return [{ from: 0, to: samples, first: 0, end: null }]
   // A token that ends beyond its window must begin within the next.
@@ -46,9 +46,9 @@ export function overlappingWindows(samples: number, sizes: WindowSizes): HeardWi
   const firstOf = (i: number) => {
     const ends = begin(i - 1) + most
     const middle = (begin(i) + ends) / 2
-    const heardBefore = Math.floor((ends - window) / stride) + 1
+    const completeBefore = Math.floor((ends - window) / stride) + 1
     const behindMiddle = Math.ceil((middle - window / 2) / stride)
-    return i === 0 ? 0 : Math.max(begin(i) / stride, Math.min(behindMiddle, heardBefore))
+    return i === 0 ? 0 : Math.max(begin(i) / stride, Math.min(behindMiddle, completeBefore))
   }
   return Array.from({ length: count }, (_, i) => ({
     from: begin(i),
@@ -59,7 +59,7 @@ export function overlappingWindows(samples: number, sizes: WindowSizes): HeardWi
 }
 
 /** Windows of the same length, but for a sample, that stand side by side. */
-export const equalWindows = (samples: number, most: number): HeardWindow[] =>
+export const equalWindows = (samples: number, most: number): ClipWindow[] =>
   clipWindows(samples, most).map((window) => ({ ...window, first: 0, end: null }))
 
 const leastCommonMultiple = (a: number, b: number): number => (a / commonFactor(a, b)) * b

@@ -42,10 +42,10 @@ export function salmonnAdapterTensors(sizes: SalmonnAdapterSizes): Map<string, S
   for (let i = 0; i < blocks; i += 1) {
     const layer = `speech_Qformer.bert.encoder.layer.${i}`
     for (const kind of ['attention', 'crossattention']) {
-      const heard = kind === 'attention' ? q : whisperSize + beatsSize
+      const keyWidth = kind === 'attention' ? q : whisperSize + beatsSize
       linear(`${layer}.${kind}.self.query`, q, q)
-      linear(`${layer}.${kind}.self.key`, q, heard)
-      linear(`${layer}.${kind}.self.value`, q, heard)
+      linear(`${layer}.${kind}.self.key`, q, keyWidth)
+      linear(`${layer}.${kind}.self.value`, q, keyWidth)
       linear(`${layer}.${kind}.output.dense`, q, q)
       norm(`${layer}.${kind}.output.LayerNorm`, q)
     }

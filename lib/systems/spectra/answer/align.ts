@@ -147,7 +147,7 @@ class Aligner {
       const window = this.#windowFrom(start)
       const last = window.end >= this.#samples
       const count = this.#countFor(at, start, window.end, last)
-      const found = await this.#heard(at, count, start, window.end)
+      const found = await this.#alignWindow(at, count, start, window.end)
       const begin = start / SPEECH_RATE
       const limit = begin + (KEPT * (window.end - start)) / SPEECH_RATE
       // At least one word, so that it always goes on.
@@ -188,7 +188,7 @@ class Aligner {
   }
 
   /** The words in a window, in seconds of the whole audio. */
-  async #heard(at: number, count: number, start: number, end: number): Promise<AlignedWord[]> {
+  async #alignWindow(at: number, count: number, start: number, end: number): Promise<AlignedWord[]> {
     const words = this.words.slice(at, at + count)
     const samples = end - start
     const delay = Math.min(Math.round(this.delay * SPEECH_RATE), SPECTRA_SAMPLES - samples)

@@ -220,10 +220,10 @@ export class SpectraClassifier {
   #cutOf(rows: readonly TurnRow[]): Answer['cut'] {
     const { maxAudioLength, maxTextLength } = this.#reading
     const { inputIds, historySamples, seconds } = rows[0] as TurnRow
-    const heard = (rows.at(-1) as TurnRow).window.end
+    const windowEnd = (rows.at(-1) as TurnRow).window.end
     return [
       ...(inputIds.length > maxTextLength ? (['text'] as const) : []),
-      ...(seconds > heard ? (['audio'] as const) : []),
+      ...(seconds > windowEnd ? (['audio'] as const) : []),
       ...(historySamples > maxAudioLength ? (['historyAudio'] as const) : []),
     ]
   }

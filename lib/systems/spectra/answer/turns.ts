@@ -61,7 +61,7 @@ export interface TurnRow {
   turnIds: readonly number[] | undefined
 }
 
-interface HeardRow extends TurnRow {
+interface ClipRow extends TurnRow {
   clip: Tensor | null
   historyClip: Tensor | null | undefined
 }
@@ -85,13 +85,13 @@ export async function readTurns<T>(
     const results: { row: TurnRow; said: T }[][] = turns.map(() => [])
     const batches = [...batchesOf(rows, batchSize)]
     const { predictions } = await evaluate(model, batches, {
-      predict: async (batch: readonly HeardRow[]) => run(await collated(model, batch, reading), batch),
+      predict: async (batch: readonly ClipRow[]) => run(await collated(model, batch, reading), batch),
     })
     const said = new Map(batches.flat().map((row, i) => [row, predictions[i] as T]))
     // The clips end with the scope.
-    for (const heard of rows) {
-      const { clip: _, historyClip: __, ...row } = heard
-      results[row.turn]!.push({ row, said: said.get(heard) as T })
+    for (const withClips of rows) {
+      const { clip: _, historyClip: __, ...row } = withClips
+      results[row.turn]!.push({ row, said: said.get(withClips) as T })
     }
     return results
   })
@@ -103,7 +103,7 @@ async function rowsOf(
   index: number,
   reading: TurnReading,
   longAudio: LongAudio,
-): Promise<HeardRow[]> {
+): Promise<ClipRow[]> {
   const place = `${where}: turn ${index}`
   requireObject(where, `turns[${index}]`, turn)
   const { text, audio, history, historyAudio } = turn
@@ -139,9 +139,9 @@ async function rowsOf(
 }
 
 /** Rows with as many clips together, those of like length next to each other. */
-function* batchesOf(rows: readonly HeardRow[], size: number): Generator<HeardRow[]> {
-  const kind = (row: HeardRow) => Number(row.historyClip !== undefined) + 2 * Number(row.turnIds !== undefined)
-  const length = (row: HeardRow) => Math.max(row.clip?.size(0) ?? 0, row.historySamples)
+function* batchesOf(rows: readonly ClipRow[], size: number): Generator<ClipRow[]> {
+  const kind = (row: ClipRow) => Number(row.historyClip !== undefined) + 2 * Number(row.turnIds !== undefined)
+  const length = (row: ClipRow) => Math.max(row.clip?.size(0) ?? 0, row.historySamples)
   const sorted = [...rows].sort(
     (a, b) => kind(a) - kind(b) || length(a) - length(b) || a.inputIds.length - b.inputIds.length,
   )
@@ -154,7 +154,7 @@ function* batchesOf(rows: readonly HeardRow[], size: number): Generator<HeardRow
 
 async function collated(
   model: Module,
-  rows: readonly HeardRow[],
+  rows: readonly ClipRow[],
   { turnIds, maxAudioLength, maxTextLength, compat }: TurnReading,
 ): Promise<Omit<SpectraBatch, 'labels'>> {
   const samples = rows.map((row): SpectraSample => {

@@ -52,7 +52,10 @@ export function dstExamples(dialog: DstDialog, options: DstExampleOptions): DstE
   const labels = new Labels(config, options)
   return dialog.turns.map((turn, i) => {
     const userWords = dstWords(turn.user.text)
-    const told = slotValues([...Object.entries(dialog.turns[i - 1]?.informed ?? {}), ...Object.entries(turn.informed)])
+    const informs = slotValues([
+      ...Object.entries(dialog.turns[i - 1]?.informed ?? {}),
+      ...Object.entries(turn.informed),
+    ])
     return {
       dialog: dialog.id,
       turn: i,
@@ -60,7 +63,7 @@ export function dstExamples(dialog: DstDialog, options: DstExampleOptions): DstE
       systemWords: dstWords(turn.system.text),
       userAudio: turn.user.audio,
       systemAudio: turn.system.audio,
-      ...labels.next(userWords, turn.changes, told),
+      ...labels.next(userWords, turn.changes, informs),
     }
   })
 }
@@ -78,7 +81,7 @@ class Labels {
     private readonly options: DstExampleOptions,
   ) {}
 
-  next(words: readonly string[], changes: SlotValues, told: SlotValues): TurnLabels {
+  next(words: readonly string[], changes: SlotValues, informs: SlotValues): TurnLabels {
     const stateBefore = this.state
     const turn: TurnLabels = {
       ...{ classes: slotValues<DstClassType>(), spans: slotValues<[number, number]>(), refers: slotValues() },
@@ -86,7 +89,7 @@ class Labels {
     }
     this.state = slotValues(Object.entries(stateBefore))
     // In the order of the slots: one that was labelled just before can be referred to.
-    for (const slot of this.config.slots) this.label(slot, words, changes[slot], told[slot], turn)
+    for (const slot of this.config.slots) this.label(slot, words, changes[slot], informs[slot], turn)
     turn.values = slotValues(Object.entries(this.values))
     return turn
   }
@@ -95,13 +98,14 @@ class Labels {
     slot: string,
     words: readonly string[],
     change: string | undefined,
-    told: string | undefined,
+    informedValue: string | undefined,
     turn: TurnLabels,
   ): void {
     const seen = this.seen.get(slot)
     const value = change ?? this.values[slot] ?? 'none'
-    const informed = told !== undefined && change !== undefined
-    if (told !== undefined && (informed || this.options.compat === undefined)) turn.informs[slot] = told
+    const informed = informedValue !== undefined && change !== undefined
+    if (informedValue !== undefined && (informed || this.options.compat === undefined))
+      turn.informs[slot] = informedValue
     if (informed) turn.informed.push(slot)
 
     const { span, refer, kind: found } = this.classOf(slot, value, words)

@@ -95,13 +95,13 @@ function slotValuesRight(
   return results.map(({ features, prediction, state: after }) => {
     const truth = spaced(features.values[slot] ?? 'none')
     const value = spaced(after[slot] ?? 'none')
-    const told = value.replace(/^§§ ?/, '')
+    const informedValue = value.replace(/^§§ ?/, '')
     let now = (features.turn > 0 ? state.get(features.dialog) : undefined) ?? 'none'
     const kind = config.classTypes[prediction.classIds[i]!]
     if (kind === 'dontcare' || kind === 'true' || kind === 'false') now = kind
     else if (kind === 'copy_value') now = value
-    else if ((kind === 'inform' || told !== value) && kind !== 'none' && told !== 'none')
-      now = informed(truth, told, maps)
+    else if ((kind === 'inform' || informedValue !== value) && kind !== 'none' && informedValue !== 'none')
+      now = informed(truth, informedValue, maps)
     else if (kind === 'refer' && value !== 'none') now = value
     state.set(features.dialog, now)
     return truth === now || (!LITERAL.has(truth) && (maps.get(truth)?.includes(now) ?? false))
@@ -111,14 +111,14 @@ function slotValuesRight(
 const LITERAL = new Set(['none', 'dontcare', 'true', 'false'])
 
 /** The truth where what the system told is the same thing, said with more or fewer words. */
-function informed(truth: string, told: string, maps: ReadonlyMap<string, readonly string[]>): string {
+function informed(truth: string, informedValue: string, maps: ReadonlyMap<string, readonly string[]>): string {
   const same = (a: string, b: string) => contains(a, b) || contains(b, a)
-  if (same(truth, told)) return truth
-  const spellings = maps.get(told)
+  if (same(truth, informedValue)) return truth
+  const spellings = maps.get(informedValue)
   const fits = spellings
     ? spellings.some((spelling) => same(truth, spelling))
-    : maps.get(truth)?.some((s) => same(s, told))
-  return fits ? truth : told
+    : maps.get(truth)?.some((s) => same(s, informedValue))
+  return fits ? truth : informedValue
 }
 
 function contains(text: string, part: string): boolean {

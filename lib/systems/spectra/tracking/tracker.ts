@@ -38,7 +38,7 @@ export class DstTracker {
   readonly #options: DstTrackerOptions
   readonly #featurizer: DstFeaturizer
   #turn = 0
-  #told: SlotValues = slotValues()
+  #previousInforms: SlotValues = slotValues()
 
   constructor(options: DstTrackerOptions) {
     requireOptions('DstTracker', options, ['model', 'maxLength', 'config', 'tokenizer', 'compat'])
@@ -50,7 +50,7 @@ export class DstTracker {
   /** Forgets the dialog. */
   reset(): void {
     this.state = slotValues()
-    this.#told = slotValues()
+    this.#previousInforms = slotValues()
     this.#turn = 0
   }
 
@@ -62,7 +62,7 @@ export class DstTracker {
     requireString('DstTracker', 'user.text', user.text)
     requireString('DstTracker', 'system.text', system.text)
     const { config, model, tokenizer } = this.#options
-    const told = slotValues(
+    const informs = slotValues(
       config.slots.flatMap((slot) => {
         const value = Object.hasOwn(informed, slot) ? normalizeDstLabel(slot, informed[slot]) : 'none'
         return value === 'none' ? [] : [[slot, value] as const]
@@ -72,7 +72,7 @@ export class DstTracker {
       ...{ dialog: '', turn: this.#turn, userWords: dstWords(user.text), systemWords: dstWords(system.text) },
       ...{ userAudio: null, systemAudio: null, classes: slotValues<never>(), spans: slotValues<never>() },
       ...{ refers: slotValues(), informed: [], stateBefore: slotValues<never>(), values: slotValues() },
-      informs: slotValues([...Object.entries(this.#told), ...Object.entries(told)]),
+      informs: slotValues([...Object.entries(this.#previousInforms), ...Object.entries(informs)]),
     })
     const collate = dstCollate({ padId: dstSpecialIds(tokenizer).pad })
     const [prediction] = await evaluating(model, () =>
@@ -83,7 +83,7 @@ export class DstTracker {
     )
     const before = this.state
     this.state = nextDstState(before, prediction!, features, { config, tokenizer, compat: this.#options.compat })
-    this.#told = told
+    this.#previousInforms = informs
     this.#turn += 1
     const changed = config.slots.filter((slot) => this.state[slot] !== before[slot])
     return { state: this.state, changed, prediction: prediction! }
