@@ -1,4 +1,12 @@
-import { misuse, requireNumber, requireOneOf, requireOptions, requireSignal, requireWhole } from '../base/check.js'
+import {
+  defined,
+  misuse,
+  requireNumber,
+  requireOneOf,
+  requireOptions,
+  requireSignal,
+  requireWhole,
+} from '../base/check.js'
 import { ConfigError, DataError, type VoxtorchError } from '../base/errors.js'
 import { readNpy } from '../files/npy/npy.js'
 import { type Device, ops, scope, Tensor, tensor, zeros } from '../tensor/index.js'
@@ -181,8 +189,7 @@ async function readFile(
     start,
     ...(sampleRate !== null && { sampleRate }),
     ...(asked < Number.POSITIVE_INFINITY && { duration: asked }),
-    ...(maxBytes !== undefined && { maxBytes }),
-    ...(signal !== undefined && { signal }),
+    ...defined({ maxBytes, signal }),
   })
   return audio
 }

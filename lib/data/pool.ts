@@ -1,6 +1,6 @@
 import { join } from 'node:path'
 import { Worker } from 'node:worker_threads'
-import { shown } from '../base/check.js'
+import { defined, shown } from '../base/check.js'
 import { DataError } from '../base/errors.js'
 import { packageDirectory } from '../native/load.js'
 import { asDataset, isBadRecord, openDataset, Reader, ReadFailure } from './source.js'
@@ -301,7 +301,7 @@ function died(url: URL, cause: unknown): DataError {
 /** `index` is negative for a record that a stream passed over. */
 function unread(where: string, index: number, cause: unknown): DataError {
   const { file, line } = (cause instanceof Error ? cause : {}) as { file?: unknown; line?: unknown }
-  const place = { ...(file !== undefined && { file }), ...(line !== undefined && { line }) }
+  const place = defined({ file, line })
   const what = index < 0 ? 'A record' : `Sample ${index}`
   const fields = { ...(index >= 0 && { index }), ...place, cause }
   return new DataError(`${what} of ${where} could not be read: ${messageOf(cause)}`, fields)

@@ -1,5 +1,5 @@
 import { writeAtomically } from '../../base/atomic.js'
-import { misuse, requireOptions, requireString, requireWhole } from '../../base/check.js'
+import { defined, misuse, requireOptions, requireString, requireWhole } from '../../base/check.js'
 import { CheckpointError, DataError } from '../../base/errors.js'
 import { LONGEST_STRING } from '../../base/heap.js'
 import { type Chunks, chunksOf, countLines, faultIn, refuseNul, utf8, withoutMark } from '../text.js'
@@ -122,7 +122,7 @@ export function jsonFor(path: string, value: unknown, indent: number, line?: num
       throw new DataError(`${path}${line === undefined ? '' : ` line ${line}`} cannot be written: ${error.message}`, {
         file: path,
         path: where,
-        ...(line !== undefined && { line }),
+        ...defined({ line }),
       })
     }
     // A string of more than 512 MB.

@@ -1,5 +1,5 @@
 import { dirname } from 'node:path'
-import { listOf, requireOneOf, requireOptions, requireString } from '../../../base/check.js'
+import { defined, listOf, requireOneOf, requireOptions, requireString } from '../../../base/check.js'
 import { ConfigError, DataError } from '../../../base/errors.js'
 import { jsonlDataset } from '../../../data/jsonl-dataset.js'
 import { readJson } from '../../../files/json/json.js'
@@ -136,7 +136,7 @@ function dialogOf(value: unknown, { source, number, audioRoot, text }: Reading):
   const entry = salmonnEntry(value, source, audioRoot)
   const turns = entry.audio.map((_, i) => {
     const reference = entry.emotions?.[i]
-    return { speaker: entry.speaker ?? 'user', ...(reference !== undefined && { reference }) }
+    return { speaker: entry.speaker ?? 'user', ...defined({ reference }) }
   })
   return { id: entry.id, entry, turns }
 }

@@ -1,4 +1,4 @@
-import { listOf, misuse, requireObject, requireOneOf, requireOptions } from '../../../base/check.js'
+import { defined, listOf, misuse, requireObject, requireOneOf, requireOptions } from '../../../base/check.js'
 import type { GenerationConfig } from '../../../generation/config.js'
 import type { Module } from '../../../nn/index.js'
 import { SalmonnDataset, type SalmonnDatasetOptions } from '../data/dataset.js'
@@ -62,7 +62,7 @@ export async function predictTrajectory(
     turns: turns.map(({ speaker, text: words, reference }, i) => ({
       speaker,
       emotion: predictions[i] as string,
-      ...(reference !== undefined && { reference }),
+      ...defined({ reference }),
       ...(words && { text: words }),
     })),
     ...(text.trim() !== '' && { summary: text.trim() }),

@@ -29,7 +29,7 @@ export async function salmonnOfConfiguration(
     config: { ...changes(configuration), ...load.config },
   }
   const model = await (directory === undefined
-    ? Salmonn.fromPretrained({ ...required({ whisper, beats, llm }), ...(adapter !== undefined && { adapter }) }, all)
+    ? Salmonn.fromPretrained({ ...required({ whisper, beats, llm }), ...defined({ adapter }) }, all)
     : Salmonn.fromPretrained(directory, all))
   try {
     model.compat = compat ?? model.compat

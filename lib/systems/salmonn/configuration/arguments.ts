@@ -1,3 +1,4 @@
+import { defined } from '../../../base/check.js'
 import { ConfigError } from '../../../base/errors.js'
 import { requireForm } from '../../../base/form.js'
 import { type OptionsOf, readOptions, refuseFiles } from '../../../kit/options.js'
@@ -62,8 +63,6 @@ export async function configurationOfArguments(given: SalmonnArguments): Promise
   return {
     ...read,
     ...(output !== undefined && { outputDir: output }),
-    ...(device !== undefined && { device }),
-    ...(compat !== undefined && { compat }),
-    ...(stage !== undefined && { stage }),
+    ...defined({ device, compat, stage }),
   }
 }

@@ -49,7 +49,7 @@ export async function openSalmonnData(
     const found = await readSalmonnAnnotations(from, {
       onBadItem,
       targets,
-      ...(audioRoot !== undefined && { audioRoot }),
+      ...defined({ audioRoot }),
     })
     bad.addAll(found.badItems, found.badItemErrors)
     if (found.ignoredFields.length > 0) notes.push(`${from.join(', ')}: ${found.ignoredFields.join(', ')} are not read`)

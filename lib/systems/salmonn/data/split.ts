@@ -1,4 +1,4 @@
-import { requireOptions } from '../../../base/check.js'
+import { defined, requireOptions } from '../../../base/check.js'
 import { requireForm } from '../../../base/form.js'
 import { nothingToTrainOn, sharedGroups, split } from '../../../kit/split.js'
 import type { SalmonnEntry } from './entry.js'
@@ -40,7 +40,7 @@ export function splitSalmonn(entries: readonly SalmonnEntry[], options: SplitSal
   const parts = split<SalmonnEntry>(entries, {
     ...{ keysOf, speakerOf: ({ speaker }) => speaker, valid, test, where },
     speakers: { valid: validSpeakers, test: testSpeakers },
-    ...(seed !== undefined && { seed }),
+    ...defined({ seed }),
   })
   if (parts.train.length === 0) {
     throw nothingToTrainOn<SalmonnEntry>(entries, keysOf, {

@@ -1,6 +1,6 @@
 import { existsSync } from 'node:fs'
 import { dirname } from 'node:path'
-import { listOf, requireOptions, requireString } from '../../../base/check.js'
+import { defined, listOf, requireOptions, requireString } from '../../../base/check.js'
 import type { DataError } from '../../../base/errors.js'
 import { requireForm } from '../../../base/form.js'
 import { writeJson } from '../../../files/json/json.js'
@@ -63,7 +63,7 @@ export function convertHumDial(dialog: HumDialDialog, options: ConvertHumDialOpt
     target_text: turns.at(-1)?.reply ?? '',
     audio_files: turns.map(({ audio }) => audio),
     ...(emotions.every((emotion) => emotion !== '') && { emotion_sequence: emotions }),
-    ...(speaker !== undefined && { speaker }),
+    ...defined({ speaker }),
   }
 }
 
@@ -106,7 +106,7 @@ export async function convertHumDialFile(
   }
   const divides = valid > 0 || test > 0 || validSpeakers !== undefined || testSpeakers !== undefined
   const held = {
-    ...{ valid, test, ...(seed !== undefined && { seed }) },
+    ...{ valid, test, ...defined({ seed }) },
     ...{ ...(validSpeakers && { validSpeakers }), ...(testSpeakers && { testSpeakers }) },
   }
   const parts = divides ? splitSalmonn(entries, held) : { train: entries, valid: [], test: [] }

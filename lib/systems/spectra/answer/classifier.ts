@@ -1,5 +1,5 @@
 import { join } from 'node:path'
-import { misuse, requireObject, requireOptions, requireWhole } from '../../../base/check.js'
+import { defined, misuse, requireObject, requireOptions, requireWhole } from '../../../base/check.js'
 import { DataError } from '../../../base/errors.js'
 import { readJson, writeJson } from '../../../files/json/json.js'
 import { labelNames, scoresOf } from '../../../kit/task.js'
@@ -128,8 +128,7 @@ export class SpectraClassifier {
     requireWhole(where, 'maxAudioLength', maxAudioLength, 1)
     requireWhole(where, 'maxTextLength', maxTextLength, 2)
     const text = new SpectraDialogText(tokenizer, {
-      ...(lowercase !== undefined && { lowercase }),
-      ...(maxContext !== undefined && { maxContext }),
+      ...defined({ lowercase, maxContext }),
     })
     this.model = model
     this.tokenizer = tokenizer

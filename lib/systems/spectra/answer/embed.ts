@@ -1,4 +1,4 @@
-import { misuse, requireOptions } from '../../../base/check.js'
+import { defined, misuse, requireOptions } from '../../../base/check.js'
 import type { Tensor } from '../../../tensor/index.js'
 import type { Tokenizer } from '../../../text/tokenizer.js'
 import { SpectraDialogText, type SpectraDialogTextOptions } from '../data/text.js'
@@ -34,8 +34,7 @@ export async function embedTurns(
   requireOptions('embedTurns', options, ['tokenizer', 'batchSize', 'longAudio', 'lowercase', 'maxContext'])
   const { batchSize, longAudio, ...text } = options
   return embedded('embedTurns', model, turns, readingOf(model, text), {
-    ...(batchSize !== undefined && { batchSize }),
-    ...(longAudio !== undefined && { longAudio }),
+    ...defined({ batchSize, longAudio }),
   })
 }
 

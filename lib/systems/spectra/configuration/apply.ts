@@ -25,7 +25,7 @@ export function spectraTaskOfArguments(options: SpectraArguments): SpectraTask {
     name: task,
     kind: known,
     ...(labels && { labels }),
-    ...(keyMetric !== undefined && { keyMetric }),
+    ...defined({ keyMetric }),
   })
 }
 
@@ -47,11 +47,9 @@ export function spectraDataOfArguments(options: SpectraArguments): [path: string
     data,
     {
       task: spectraTaskOfArguments(options),
-      ...(tokenizer !== undefined && { tokenizer }),
+      ...defined({ tokenizer }),
       ...(layout !== undefined && { layout: layout as SpectraLayout }),
-      ...(onBadRecord !== undefined && { onBadRecord }),
-      ...(seed !== undefined && { seed }),
-      ...(maxAudioLength !== undefined && { maxAudioLength }),
+      ...defined({ onBadRecord, seed, maxAudioLength }),
       speakers: { ...(testSpeakers && { test: testSpeakers }), ...(validSpeakers && { valid: validSpeakers }) },
     },
   ]
@@ -73,8 +71,7 @@ export function spectraFinetuningOfArguments(
     outputDir: output ?? `spectra-${options.task}`,
     preset: defined({ ...preset, historyAudio, turnIds }),
     ...(compat && { compat }),
-    ...(maxAudioLength !== undefined && { maxAudioLength }),
-    ...(maxTextLength !== undefined && { maxTextLength }),
+    ...defined({ maxAudioLength, maxTextLength }),
     args: defined({
       // As the original: mixed precision is for CUDA.
       fp16: fp16 && device?.startsWith('cuda') ? true : undefined,
@@ -129,7 +126,7 @@ export async function spectraOfArguments(
   const config = {
     numLabels: data.task.numLabels,
     ...(compat && { compat }),
-    ...(numFusedLayers !== undefined && { numFusedLayers }),
+    ...defined({ numFusedLayers }),
   }
   if ((textModel === undefined) !== (audioModel === undefined) || (model !== undefined && textModel !== undefined)) {
     throw new ConfigError('Give --model, or --text-model together with --audio-model', { argument: 'model' })

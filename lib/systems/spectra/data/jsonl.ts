@@ -1,6 +1,7 @@
 import { dirname } from 'node:path'
 import { SPEECH_RATE } from '../../../audio/clip.js'
 import {
+  defined,
   misuse,
   requireObject,
   requireOneOf,
@@ -92,8 +93,7 @@ export async function readSpectraJsonl(file: string, options: ReadSpectraJsonlOp
   requireWhole(where, 'maxAudioLength', maxAudioLength, 1)
   if (history !== undefined && typeof history !== 'boolean') throw misuse(where, 'history', 'a boolean', history)
   const text = new SpectraDialogText(tokenizer, {
-    ...(lowercase !== undefined && { lowercase }),
-    ...(maxContext !== undefined && { maxContext }),
+    ...defined({ lowercase, maxContext }),
   })
   const lines = await jsonlDataset(file, { onBadRecord })
   const bad = new BadRecords(onBadRecord)

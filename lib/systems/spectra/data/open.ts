@@ -1,6 +1,6 @@
 import { existsSync, statSync } from 'node:fs'
 import { join } from 'node:path'
-import { misuse, requireNumber, requireOptions, requireString } from '../../../base/check.js'
+import { defined, misuse, requireNumber, requireOptions, requireString } from '../../../base/check.js'
 import { ConfigError, DataError } from '../../../base/errors.js'
 import { requireForm } from '../../../base/form.js'
 import { split } from '../../../kit/split.js'
@@ -88,8 +88,7 @@ async function published(path: string, task: SpectraTask, options: OpenSpectraDa
   const { layout, arrays } = options
   const { splits, files } = await readSpectraPickles(path, {
     task,
-    ...(layout !== undefined && { layout }),
-    ...(arrays !== undefined && { arrays }),
+    ...defined({ layout, arrays }),
   })
   const notes = files.map(({ split, file, layout }) => `${file}: layout ${layout}, ${splits[split]!.length} samples`)
   // A model's folder need not hold one, and the data has tokens.
@@ -113,11 +112,7 @@ async function own(
     return readSpectraJsonl(file, {
       task,
       tokenizer,
-      ...(history !== undefined && { history }),
-      ...(onBadRecord !== undefined && { onBadRecord }),
-      ...(maxAudioLength !== undefined && { maxAudioLength }),
-      ...(lowercase !== undefined && { lowercase }),
-      ...(maxContext !== undefined && { maxContext }),
+      ...defined({ history, onBadRecord, maxAudioLength, lowercase, maxContext }),
     })
   }
   const made = { tokenizer, text: textOptions(options) }
@@ -140,8 +135,7 @@ async function own(
 }
 
 const textOptions = ({ lowercase, maxContext }: SpectraDialogTextOptions): SpectraDialogTextOptions => ({
-  ...(lowercase !== undefined && { lowercase }),
-  ...(maxContext !== undefined && { maxContext }),
+  ...defined({ lowercase, maxContext }),
 })
 
 async function tokenizerOf(tokenizer: Tokenizer | string | undefined): Promise<Tokenizer> {

@@ -1,5 +1,5 @@
 import { shown } from '../../../base/arguments.js'
-import { requireString } from '../../../base/check.js'
+import { defined, requireString } from '../../../base/check.js'
 import { ConfigError } from '../../../base/errors.js'
 import { nearest, toSnake } from '../../../base/words.js'
 import { readJson } from '../../../files/json/json.js'
@@ -185,5 +185,5 @@ export async function readSpectraConfig(
   }
   const own = named ? undefined : config.textConfig.vocabSize
   const vocabSize = own ?? tokenizer?.vocabSize ?? config.textConfig.vocabSize
-  return { ...config, textConfig: { ...config.textConfig, ...(vocabSize !== undefined && { vocabSize }) } }
+  return { ...config, textConfig: { ...config.textConfig, ...defined({ vocabSize }) } }
 }

@@ -3,7 +3,7 @@ import { readdir, readFile } from 'node:fs/promises'
 import { basename, dirname, join, relative } from 'node:path'
 import { openClip } from '../../../audio/clip.js'
 import { energyVad } from '../../../audio/silence.js'
-import { requireOptions, requireString } from '../../../base/check.js'
+import { defined, requireOptions, requireString } from '../../../base/check.js'
 import { DataError } from '../../../base/errors.js'
 import { type CsvRow, readCsv } from '../../../files/csv/csv.js'
 import { readJson } from '../../../files/json/json.js'
@@ -88,7 +88,7 @@ export async function* clipTurns(
   for (const [dialog, own] of byDialog) {
     for (const [turn, { file, text, speaker }] of own.entries()) {
       const words = await uniformTimes(join(directory, file), text.split(/\s+/).filter(Boolean))
-      yield { dialog, turn, wav: file, words, ...(speaker !== undefined && { speaker }) }
+      yield { dialog, turn, wav: file, words, ...defined({ speaker }) }
     }
   }
 }

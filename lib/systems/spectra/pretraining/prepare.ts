@@ -2,7 +2,7 @@ import { dirname, join, resolve } from 'node:path'
 import { SPEECH_RATE } from '../../../audio/clip.js'
 import { writeWav } from '../../../audio/index.js'
 import { makeDirectory } from '../../../base/atomic.js'
-import { misuse, requireFunction, requireOneOf, requireOptions, requireString } from '../../../base/check.js'
+import { defined, misuse, requireFunction, requireOneOf, requireOptions, requireString } from '../../../base/check.js'
 import { DataError } from '../../../base/errors.js'
 import { writeJson } from '../../../files/json/json.js'
 import { readJsonl, writeJsonl } from '../../../files/json/jsonl.js'
@@ -229,7 +229,7 @@ class Preparation {
     })
     inputIds.push(2)
     const { dialog, turn: number, speaker } = turn
-    return { audio: '', inputIds, words, previous: -1, dialog, turn: number, ...(speaker !== undefined && { speaker }) }
+    return { audio: '', inputIds, words, previous: -1, dialog, turn: number, ...defined({ speaker }) }
   }
 
   /** The slice before, if it is near; and this one is the slice before the next. */

@@ -1,4 +1,4 @@
-import { misuse, requireFunction, requireObject, requireOptions, requireString } from '../../../base/check.js'
+import { defined, misuse, requireFunction, requireObject, requireOptions, requireString } from '../../../base/check.js'
 import { ConfigError } from '../../../base/errors.js'
 import { Module } from '../../../nn/index.js'
 import { noGrad, scope, Tensor } from '../../../tensor/index.js'
@@ -93,7 +93,7 @@ export async function pretrainSpectra(options: PretrainSpectraOptions): Promise<
     return new SpectraPretrainingDataset(source, {
       frames,
       seed: whole.dataSeed ?? whole.seed ?? 0,
-      ...(numTurns !== undefined && { numTurns }),
+      ...defined({ numTurns }),
       ...(mlm && { mlm }),
       ...(mam && { mam }),
     })
@@ -105,8 +105,7 @@ export async function pretrainSpectra(options: PretrainSpectraOptions): Promise<
     ...(options.evalData !== undefined && { evalDataset: await dataset(options.evalData) }),
     collate: spectraPretrainingCollate({
       frames,
-      ...(maxLength !== undefined && { maxLength }),
-      ...(padToSamples !== undefined && { padToSamples }),
+      ...defined({ maxLength, padToSamples }),
     }),
     computeLoss: async (network, batch) => {
       const forward = network.forward as unknown as (batch: SpectraPretrainingBatch) => unknown

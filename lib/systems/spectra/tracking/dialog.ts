@@ -1,6 +1,6 @@
 import { access } from 'node:fs/promises'
 import { dirname, isAbsolute, join } from 'node:path'
-import { requireString } from '../../../base/check.js'
+import { defined, requireString } from '../../../base/check.js'
 import { DataError } from '../../../base/errors.js'
 import { nearest } from '../../../base/words.js'
 import { readJsonl } from '../../../files/json/jsonl.js'
@@ -147,7 +147,7 @@ class Entry {
     const path = isAbsolute(audio) ? audio : join(dirname(this.file), audio)
     return {
       text,
-      audio: { path, ...(start !== undefined && { start }), ...(end !== undefined && { end }) } as DstAudio,
+      audio: { path, ...defined({ start, end }) } as DstAudio,
     }
   }
 

@@ -1,4 +1,5 @@
 import { join } from 'node:path'
+import { defined } from '../../../base/check.js'
 import { DataError } from '../../../base/errors.js'
 import { requireForm } from '../../../base/form.js'
 import { readPickle } from '../../../files/pickle/read-pickle.js'
@@ -79,7 +80,7 @@ export async function readDstFeatures(path: string, options: ReadDstPickleOption
 async function read(path: string, className: string, options: ReadDstPickleOptions): Promise<PickledRecord[]> {
   checkDstConfig(options.config)
   const { entry } = options
-  const list = await readPickle<unknown>(path, { records: [className], ...(entry !== undefined && { entry }) })
+  const list = await readPickle<unknown>(path, { records: [className], ...defined({ entry }) })
   if (!Array.isArray(list)) throw new DataError(`${path}: it must be a list of ${className}`, { file: path })
   return list.map((value, i) => new PickledRecord(path, i, value, options))
 }

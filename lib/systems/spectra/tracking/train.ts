@@ -1,3 +1,4 @@
+import { defined } from '../../../base/check.js'
 import { requireForm } from '../../../base/form.js'
 import { scope } from '../../../tensor/index.js'
 import { Trainer, type TrainerOptions, type TrainingArguments } from '../../../train/index.js'
@@ -38,7 +39,7 @@ export function dstTrainer(options: DstTrainerOptions): Trainer<SpectraForDst, D
     model,
     ...(trainDataset && { trainDataset }),
     ...(evalDataset && { evalDataset: evalDataset.dataset }),
-    collate: dstCollate({ padId, ...(textLength !== undefined && { textLength }) }),
+    collate: dstCollate({ padId, ...defined({ textLength }) }),
     // Every batch counts the same, for its loss is a sum.
     countItems: () => 1,
     async computeLoss(network, batch) {

@@ -108,8 +108,7 @@ function classifierOf<M extends Module>(options: FinetuneSpectraOptions<M>): Spe
     history: sample.turnIds !== undefined,
     historyAudio: historyAudio === true && sample.historyAudio !== undefined,
     turnIds: turnIds === true && sample.turnIds !== undefined,
-    ...(maxAudioLength !== undefined && { maxAudioLength }),
-    ...(maxTextLength !== undefined && { maxTextLength }),
+    ...defined({ maxAudioLength, maxTextLength }),
   })
 }
 
@@ -204,8 +203,7 @@ function collateOptions<M extends Module>(
     // Readers let a turn without speech through only where its record says so.
     emptyAudio: 'allow',
     ...(compat && { compat }),
-    ...(maxAudioLength !== undefined && { maxAudioLength }),
-    ...(maxTextLength !== undefined && { maxTextLength }),
+    ...defined({ maxAudioLength, maxTextLength }),
   }
 }
 
