@@ -4,8 +4,8 @@ export function nearest(word: string, words: Iterable<string>): string | undefin
   let least = Math.max(2, Math.ceil(word.length / 2)) + 1
   for (const candidate of words) {
     const changes = distance(word.toLowerCase(), candidate.toLowerCase())
-    // Of two words as near, the one as long as what was typed: two letters were swapped, none forgotten.
-    const closer = changes === least && best?.length !== word.length && candidate.length === word.length
+    // Of two words as near, the one of the same letters: swapping two is commoner than forgetting one.
+    const closer = changes === least && lettersOf(candidate) === lettersOf(word)
     if (changes < least || closer) {
       least = changes
       best = candidate
@@ -13,6 +13,8 @@ export function nearest(word: string, words: Iterable<string>): string | undefin
   }
   return best
 }
+
+const lettersOf = (word: string): string => [...word.toLowerCase()].sort().join('')
 
 /** The end of a sentence about a word that is none of `words`: what was probably meant; '' where nothing is near. */
 export function didYouMean(word: string, words: Iterable<string>): string {

@@ -35,6 +35,9 @@ export class Fields {
   }
 
   number(name: string, fallback?: number): number {
+    const value = this.get(name)
+    // transformers writes 10³⁰ for "no limit", which is read exactly.
+    if (typeof value === 'bigint') return Number(value)
     return this.#checked(name, fallback, (value) => typeof value === 'number', 'a number')
   }
 
