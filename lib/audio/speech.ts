@@ -17,7 +17,7 @@ export interface FitOptions {
   mostSamples?: number | undefined
   /**
    * Of more than `mostSamples`: `'windows'` (default) leaves it whole, for a network that reads it in windows (see
-   * {@link clipWindows}); `'cut'` leaves its beginning; `'error'` is a DataError.
+   * `clipWindows`); `'cut'` leaves its beginning; `'error'` is a DataError.
    */
   longAudio?: LongAudio | undefined
 }

@@ -1,3 +1,4 @@
+import { spawnSync } from 'node:child_process'
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -46,4 +47,15 @@ test('links of a built site are followed to files and to places in them', () => 
   expect(() => checkLinks(site)).toThrow(
     /2 links lead nowhere:\nguide\/memory.html: \/guide\/nowhere\nguide\/memory.html: .\/memory#nowhere/,
   )
+})
+
+test('comments of the reference link to what it has, and typedoc warns of nothing', { timeout: 600_000 }, () => {
+  const options = ['--options', 'docs/typedoc.json', '--emit', 'none', '--out', join(site, 'api')]
+  const { status, stdout, stderr } = spawnSync(process.execPath, ['node_modules/typedoc/bin/typedoc', ...options], {
+    encoding: 'utf8',
+  })
+  expect({ status, warnings: `${stdout}${stderr}`.match(/.*\bwarning\b.*/g) ?? [] }).toEqual({
+    status: 0,
+    warnings: [],
+  })
 })

@@ -55,7 +55,7 @@ export class Beats extends networkClass<Beats, BeatsConfig, BeatsInputs, BeatsOu
   }
 
   /**
-   * A published `.pt` file, whose configuration and labels are in it, or a directory that {@link Beats.save} wrote.
+   * A published `.pt` file, whose configuration and labels are in it, or a directory that `save` wrote.
    * @throws CheckpointError for a file that is not one or has another hash, and with missing, unexpected and mis-shaped names
    */
   static override fromPretrained(from: string, options: LoadBeatsOptions = {}): Promise<Beats> {

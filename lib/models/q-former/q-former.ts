@@ -79,7 +79,7 @@ const forward = opAsync(qFormerLayout.forward)
  */
 export class QFormer extends networkClass<QFormer, QFormerConfig, QFormerInputs, QFormerOutput>(qFormerLayout) {
   /**
-   * A directory that {@link QFormer.save} wrote, or a SALMONN checkpoint (`salmonn_v1.pth`), of which this is a part.
+   * A directory that `save` wrote, or a SALMONN checkpoint (`salmonn_v1.pth`), of which this is a part.
    * @throws CheckpointError that lists missing, unexpected and mis-shaped names
    */
   static override async fromPretrained(from: string, options: LoadQFormerOptions = {}): Promise<QFormer> {
