@@ -2,33 +2,17 @@ import { requireFunction, requireOptions, requireWhole, shown } from '../../../b
 import { ConfigError, DataError } from '../../../base/errors.js'
 import { lengthsTensor, padClips } from '../../../kit/pad.js'
 import { type Tensor, tensor } from '../../../tensor/index.js'
+import type { SpectraPretrainingInputs } from '../network/network.js'
 import type { FramesOf, SpectraMaskedText, SpectraPretrainingSample } from './dataset.js'
 import { type SpectraWord, timeLabel } from './entry.js'
 
-/** A batch of B examples with texts of L tokens, clips of S samples and F frames; the input of `SpectraForPreTraining`. */
-export interface SpectraPretrainingBatch {
-  /** int64 [2B, L]: history, previous and current turn; history, previous turn and false answer. Padded with 0. */
-  inputIds: Tensor
-  /** bool [2B, L] */
-  attentionMask: Tensor
+/**
+ * A batch of B examples with texts of L tokens (history, previous and current turn; history, previous turn and false answer),
+ * clips of S samples and F frames: what `SpectraForPreTraining` takes.
+ */
+export interface SpectraPretrainingBatch extends SpectraPretrainingInputs {
   /** int64 [2B, L]: 0 for history and previous turn, 1 for what comes after. */
   tokenTypeIds: Tensor
-  /** int64 [B, L]: of the true texts, -100 where nothing is predicted. */
-  mlmLabels: Tensor
-  /** float32 [3B, S]: previous, current and false clip. */
-  inputValues: Tensor
-  /** int64 [3B] */
-  audioLengths: Tensor
-  /** int8 [3B, F]: 0 untouched, 1 zeroed, 2 replaced, 3 kept but predicted. */
-  mamMask: Tensor
-  /** int64 [3B, F]: the frame that stands in for one that is replaced. */
-  mamSource: Tensor
-  /** bool [B, L]: the first sub-word of each word of the previous and the current turn, and the last. */
-  startMask: Tensor
-  endMask: Tensor
-  /** float32 [n]: when the words start and end, in units of ten seconds, in the order of the masks. */
-  starts: Tensor
-  ends: Tensor
 }
 
 export interface SpectraPretrainingCollateOptions {
