@@ -14,7 +14,7 @@ const BROKEN = {
     ['no mask in the backward', 'query < in.time && attends(in, at, key)', 'query < in.time && key < in.time'],
     ['no room for the scores', '(2 * kRows + kScores) * sizeof', '(2 * kRows) * sizeof'],
     ['shared memory is not asked for', 'if (bytes <= 48 << 10) return', 'return'],
-    ['one diagonal too many', 'n < 2 * Tile - 1)', 'n < 2 * Tile)'],
+    ['one diagonal too few', 'n < 2 * Tile - 1)', 'n < 2 * Tile - 2)'],
     ['all blocks add to one part', ' + blockIdx.x * span(in)', ''],
     ['no bound on the distances', 'if (index >= in.heads * distances) return;', ''],
     ['the gate from the rounded output', ' - row_sum(rest[r]) * row_sum(mean[r])', ''],
@@ -72,14 +72,14 @@ export function mutations() {
 export async function noticed({ kernel, text }, kinds) {
   for (const kind of kinds) {
     const driver = await build(kind, { [`${kernel}.cu`]: text })
-    const { status, stdout, stderr } = spawnSync(driver, [kernel, 'quick'], {
+    const { status, signal, stdout, stderr } = spawnSync(driver, kind === 'plain' ? [kernel] : [kernel, 'quick'], {
       encoding: 'utf8',
       timeout: 300_000,
       env: { ...process.env, ASAN_OPTIONS: 'detect_leaks=0', TSAN_OPTIONS: 'halt_on_error=1' },
     })
     if (status === 0) continue
     const words = /(?:FAILED|emulation:|runtime error:|SUMMARY:) [^\n]*/.exec(stdout + stderr)?.[0]
-    return `${kind}: ${(words ?? `ended with ${status}`).replace(/\/\S*\//g, '').slice(0, 110)}`
+    return `${kind}: ${(words ?? `ended with ${status ?? signal}`).replace(/\/\S*\//g, '').slice(0, 110)}`
   }
   return null
 }
