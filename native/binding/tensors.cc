@@ -74,6 +74,7 @@ Napi::Value to_bytes(Environment& self, const Napi::CallbackInfo& info) {
     Reader cells = self.arguments();
     const at::Tensor source = read_tensor(next(cells), self.slab);
     check_free(source, Use::kRead);
+    use_shared_streams();  // what wrote the tensor ran on one of them; this may be the thread's first call
     const at::Tensor tensor = readable(source);
     const size_t bytes = tensor.nbytes();
     void* data = nullptr;

@@ -174,7 +174,40 @@ describe('gradients', () => {
       for (const gradient of gradients) expect(numbers(gradient!).every((value) => Number.isFinite(value))).toBe(true)
       expect(numbers(gradients[0]!.at(1))).toEqual([0, 0, 0, 0, 0, 0])
     }))
+
+  test('whatever masked keys and values hold, also where gradients are differentiated again', () =>
+    scope(async () => {
+      const [query, key, value, gate, relative] = drawn(1, 2, 3, 2)
+      const bad = full([1, 2, 1, 2], Number.NaN).to({ dtype: 'float64' })
+      const spoilt = [key, value].map((input) => cat([input.detach().at(slice(), slice(), slice(0, 2)), bad], 2))
+      const leaves = [query, ...spoilt, gate, relative]
+      for (const leaf of leaves) leaf.requiresGrad = true
+      const loss = () =>
+        attention(leaves, { keyMask: mask([1, 1, 0]) })
+          .pow(2)
+          .sum()
+      const plain = await autograd.grad([loss()], leaves)
+      const again = await autograd.grad([loss()], leaves, { createGraph: true })
+      plain.forEach((gradient, i) => {
+        expect(numbers(gradient!).every(Number.isFinite), NAMES[i]).toBe(true)
+        expectClose(again[i]!, gradient!, 1e-12, NAMES[i])
+      })
+    }))
 })
+
+test('heads wider than what CUDA has a kernel for, there composed of other operators', () =>
+  scope(async () => {
+    const inputs = drawn(2, 2, 5, 130)
+    const [output, expected] = [attention(inputs), composed(inputs)]
+    expectClose(output, expected, 1e-12)
+    const gradients = await autograd.grad([output.pow(2).sum()], inputs)
+    const wanted = await autograd.grad([expected.pow(2).sum()], inputs)
+    gradients.forEach((gradient, i) => {
+      expectClose(gradient!, wanted[i]!, 1e-12, NAMES[i])
+    })
+    const nothing = attention(inputs, { keyMask: mask([1, 1, 1, 1, 0], [0, 0, 0, 0, 0]) })
+    expect(numbers(nothing.at(1)).every((value) => value === 0)).toBe(true)
+  }))
 
 test('scores hundreds apart, as after long training, lose nothing', () =>
   scope(async () => {

@@ -51,6 +51,18 @@ const SIZES: Record<string, Size> = {
     stride: 1,
     lengths: [9, 4],
   },
+  // Beyond what CUDA has a kernel for.
+  'a wide head': {
+    batch: 2,
+    windows: 3,
+    queries: 2,
+    heads: 1,
+    dim: 260,
+    time: 9,
+    window: 4,
+    stride: 3,
+    lengths: [9, 2],
+  },
 }
 type Inputs = [query: Tensor, key: Tensor, value: Tensor]
 

@@ -101,6 +101,7 @@ struct AttentionBackward {
   void* partials;       // Acc, zeros, as many as attention_partials() says
 };
 
+// The kernels' largest dim; beyond it cuda.cc composes the operator of ATen's.
 constexpr int64_t kMaxAttentionDim = 128;
 
 // How many blocks a launch has, and how many numbers the backward needs to sum grad_relative in a fixed order: about

@@ -48,8 +48,6 @@ struct Held {
 
   AttentionInputs inputs(const char* op, const GatedAttention& call) const {
     const Tensor& query = call.query;
-    TORCH_CHECK(query.size(3) <= kMaxAttentionDim, op, ": query has dim ", query.size(3), "; CUDA takes ",
-                kMaxAttentionDim, " at most, use more heads or the CPU");
     const AttentionInputs result{read(query),
                                  read(call.key),
                                  read(call.value),
@@ -77,6 +75,7 @@ AttentionOutput forward_cuda(const Tensor& query, const Tensor& key, const Tenso
   const GatedAttention call{query, key, value, gate, relative, key_mask, dropout, seed, scale};
   check_attention(op, call);
   const c10::cuda::CUDAGuard device(query.device());
+  if (query.size(3) > kMaxAttentionDim) return composed_attention(call);
   const Tensor output = empty_attention_output(call);
   const Tensor logsumexp = empty_logsumexp(call);
   if (output.numel() == 0) return {output, logsumexp};
@@ -94,6 +93,7 @@ AttentionGradients backward_cuda(const Tensor& grad_output, const Tensor& output
   const GatedAttention call{query, key, value, gate, relative, key_mask, dropout, seed, scale};
   check_attention_backward(call, grad_output, output, logsumexp);
   const c10::cuda::CUDAGuard device(query.device());
+  if (query.size(3) > kMaxAttentionDim) return composed_attention_backward(grad_output, call);
   const Held held(call);
   const Tensor grad_query = at::empty_like(query);
   const Tensor grad_key = at::empty_like(key);

@@ -22,6 +22,7 @@
 #include <ATen/ops/arange.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
+#include <ATen/ops/logsumexp.h>
 #include <ATen/ops/matmul.h>
 #include <ATen/ops/softmax.h>
 #include <ATen/ops/zeros.h>
@@ -189,31 +190,49 @@ Tensor dropout_factors(const GatedAttention& call) {
   return factors.to(call.query.device(), call.accumulator());
 }
 
+// The forward in plain operators, as far as the backward needs it too.
+struct ComposedAttention {
+  explicit ComposedAttention(const GatedAttention& call) {
+    const at::ScalarType type = call.accumulator();
+    q = call.query.to(type), k = call.key.to(type), v = call.value.to(type);
+    gate = call.gate.to(type).unsqueeze(-1);                                 // [batch, heads, time, 1]
+    bias = call.relative.to(type).unfold(1, call.query.size(2), 1).flip(1);  // [heads, time, time]
+    Tensor attend = call.mask();
+    if (attend.defined()) {
+      // Masked keys and values may hold anything, and zero times NaN is NaN.
+      const Tensor masked = ~attend.unsqueeze(1).unsqueeze(-1);  // [batch, 1, time, 1]
+      k = k.masked_fill(masked, 0);
+      v = v.masked_fill(masked, 0);
+    }
+    scores = at::matmul(q, k.transpose(-1, -2)) * call.score_scale() + gate * bias;  // [batch, heads, time, time]
+    if (attend.defined()) {
+      attend = attend.unsqueeze(1).unsqueeze(1);  // [batch, 1, 1, time]
+      empty = ~attend.any(-1, true);
+      scores = scores.masked_fill(~attend, -std::numeric_limits<double>::infinity());
+      // A row that attends to nothing would be NaN, and so would its gradients.
+      scores = scores.masked_fill(empty, 0);
+    }
+    probabilities = at::softmax(scores, -1);
+    if (attend.defined()) probabilities = probabilities.masked_fill(~attend, 0);
+    dropped = probabilities;
+    if (call.dropped().threshold == 0) return;
+    factors = dropout_factors(call);
+    dropped = probabilities * factors;
+  }
+
+  Tensor q, k, v, gate, bias, scores, probabilities, dropped;
+  Tensor factors;  // of dropout, or undefined
+  Tensor empty;    // the rows that attend to nothing, [batch, 1, 1, 1], or undefined
+};
+
 // The backward in plain operators, which autograd can differentiate again.
 AttentionGradients backward_formula(const Tensor& grad_output, const GatedAttention& call) {
-  const at::ScalarType type = call.accumulator();
   const int64_t time = call.query.size(2);
   const double scale = call.score_scale();
-  const Tensor q = call.query.to(type), k = call.key.to(type), v = call.value.to(type), grad = grad_output.to(type);
-  const Tensor gate = call.gate.to(type).unsqueeze(-1);                      // [batch, heads, time, 1]
-  const Tensor bias = call.relative.to(type).unfold(1, time, 1).flip(1);     // [heads, time, time]
-  Tensor scores = at::matmul(q, k.transpose(-1, -2)) * scale + gate * bias;  // [batch, heads, time, time]
-  Tensor attend = call.mask();
-  if (attend.defined()) {
-    attend = attend.unsqueeze(1).unsqueeze(1);  // [batch, 1, 1, time]
-    scores = scores.masked_fill(~attend, -std::numeric_limits<double>::infinity());
-    // A row that attends to nothing would be NaN, and so would its gradients.
-    scores = scores.masked_fill(~attend.any(-1, true), 0);
-  }
-  Tensor probabilities = at::softmax(scores, -1);
-  if (attend.defined()) probabilities = probabilities.masked_fill(~attend, 0);
-  Tensor dropped = probabilities;
+  const auto [q, k, v, gate, bias, scores, probabilities, dropped, factors, empty] = ComposedAttention(call);
+  const Tensor grad = grad_output.to(call.accumulator());
   Tensor grad_probabilities = at::matmul(grad, v.transpose(-1, -2));
-  if (call.dropped().threshold != 0) {
-    const Tensor factors = dropout_factors(call);
-    dropped = probabilities * factors;
-    grad_probabilities = grad_probabilities * factors;
-  }
+  if (factors.defined()) grad_probabilities = grad_probabilities * factors;
   const Tensor pull = (probabilities * grad_probabilities).sum(-1, true);
   const Tensor grad_scores = probabilities * (grad_probabilities - pull);
   const Tensor steps = at::arange(time, q.options().dtype(at::kLong));
@@ -225,6 +244,27 @@ AttentionGradients backward_formula(const Tensor& grad_output, const GatedAttent
           at::matmul(dropped.transpose(-1, -2), grad).to(call.value.scalar_type()),
           (grad_scores * bias).sum(-1).to(call.gate.scalar_type()), grad_relative.to(call.relative.scalar_type())};
 }
+
+}  // namespace
+
+AttentionOutput composed_attention(const GatedAttention& call) {
+  const c10::impl::ExcludeDispatchKeyGuard no_autocast(c10::autocast_dispatch_keyset);
+  const ComposedAttention composed(call);
+  const Tensor output = empty_attention_output(call);
+  output.copy_(at::matmul(composed.dropped, composed.v));
+  Tensor logsumexp = at::logsumexp(composed.scores, {-1});
+  if (composed.empty.defined()) {
+    logsumexp = logsumexp.masked_fill(composed.empty.squeeze(-1), std::numeric_limits<double>::infinity());
+  }
+  return {output, logsumexp.contiguous()};
+}
+
+AttentionGradients composed_attention_backward(const Tensor& grad_output, const GatedAttention& call) {
+  const c10::impl::ExcludeDispatchKeyGuard no_autocast(c10::autocast_dispatch_keyset);
+  return backward_formula(grad_output, call);
+}
+
+namespace {
 
 struct GatedPositionAttention : torch::autograd::Function<GatedPositionAttention> {
   static Tensor forward(AutogradContext* ctx, VOXTORCH_ATTENTION_PARAMETERS) {

@@ -2,6 +2,8 @@
 // tiles of scores in registers, a running maximum and sum per row, the probabilities computed again in the backward.
 // Sums and products are float32 (float64 for float64) on the ordinary cores, not on tensor cores. No atomics: the same
 // bits every time. Nothing of ATen is included, so this compiles in seconds.
+#include <atomic>
+
 #include "core/kernels/gated_position_attention/tiles.cuh"
 
 namespace voxtorch::kernels {
@@ -10,9 +12,9 @@ namespace {
 template <typename T, int Tile, int MaxDim>
 struct Kernel : Tiles<T, Tile, MaxDim> {
   using Base = Tiles<T, Tile, MaxDim>;
-  using Base::accumulate, Base::attends, Base::distance, Base::dropout_factors, Base::load, Base::multiply;
+  using Base::accumulate, Base::attends, Base::distance, Base::dropout_factors, Base::load, Base::load_attended;
   using Base::kPer, Base::kPerDim, Base::kRows, Base::kScorePitch, Base::kScores;
-  using Base::of_query, Base::place, Base::put, Base::tiles, Base::write;
+  using Base::multiply, Base::of_query, Base::place, Base::put, Base::tiles, Base::write;
   using typename Base::Acc;
   using typename Base::Place;
 
@@ -40,7 +42,7 @@ struct Kernel : Tiles<T, Tile, MaxDim> {
     load(queries, in.query, in, at, at.first);
     for (int64_t first = 0; first < in.time; first += Tile) {
       __syncthreads();  // the queries are there; the last tile's values are read
-      load(keys, in.key, in, at, first);
+      load_attended(keys, in.key, in, at, first);
       __syncthreads();
       Acc p[kPer][kPer];
       multiply(p, queries, keys, at);
@@ -70,7 +72,7 @@ struct Kernel : Tiles<T, Tile, MaxDim> {
       }
       put(scores, p, at);
       __syncthreads();  // the scores are there; the keys are read
-      load(keys, in.value, in, at, first);
+      load_attended(keys, in.value, in, at, first);
       __syncthreads();
       accumulate(sum, scores, kScorePitch, 1, keys, at);
     }
@@ -103,8 +105,9 @@ struct Kernel : Tiles<T, Tile, MaxDim> {
     return result;
   }
 
-  // From the products of queries and keys, and of output gradients and values: the dropped probabilities and the
-  // gradients of the scores, in their places.
+  // From the products of queries and keys, and of output gradients and values: the probabilities (with Dropped after
+  // dropout) and the gradients of the scores, in their places.
+  template <bool Dropped>
   __device__ static void differentiate(Acc (&p)[kPer][kPer], Acc (&grad)[kPer][kPer], const Queries& known,
                                        const AttentionInputs& in, const Place& at, int64_t first_query,
                                        int64_t first_key) {
@@ -117,7 +120,7 @@ struct Kernel : Tiles<T, Tile, MaxDim> {
         if (query < in.time && attends(in, at, key)) {
           const Acc score = static_cast<Acc>(in.scale) * p[r][c] + known.gate[r] * distance(in, at, query, key);
           const Acc probability = exponential(score - known.level[r]);
-          p[r][c] = probability * factors[c];
+          p[r][c] = Dropped ? probability * factors[c] : probability;
           grad[r][c] = probability * (grad[r][c] * factors[c] - known.correction[r]);
         } else {
           p[r][c] = 0;
@@ -144,7 +147,7 @@ struct Kernel : Tiles<T, Tile, MaxDim> {
 
     const Queries known = queries_from(args, at, at.first);
     Acc sum[kPer][kPerDim] = {};
-    Acc to_gate[kPer] = {};
+    Acc to_gate[kPer] = {}, mean[kPer] = {}, rest[kPer] = {};
     load(queries, in.query, in, at, at.first);
     load(grads, args.grad_output, in, at, at.first);
     if (at.x == 0) {
@@ -152,18 +155,21 @@ struct Kernel : Tiles<T, Tile, MaxDim> {
     }
     for (int64_t first = 0; first < in.time; first += Tile) {
       __syncthreads();  // the queries are there; the last tile's keys and scores are read, its part is written
-      load(keys, in.value, in, at, first);
+      load_attended(keys, in.value, in, at, first);
       __syncthreads();
       Acc p[kPer][kPer], grad[kPer][kPer];
       multiply(grad, grads, keys, at);
       __syncthreads();  // the values are read
-      load(keys, in.key, in, at, first);
+      load_attended(keys, in.key, in, at, first);
       __syncthreads();
       multiply(p, queries, keys, at);
-      differentiate(p, grad, known, in, at, at.first, first);
+      differentiate<false>(p, grad, known, in, at, at.first, first);
       for (int r = 0; r < kPer; ++r) {
         for (int c = 0; c < kPer; ++c) {
-          to_gate[r] += grad[r][c] * distance(in, at, at.first + at.y + kSide * r, first + at.x + kSide * c);
+          const Acc relative = distance(in, at, at.first + at.y + kSide * r, first + at.x + kSide * c);
+          to_gate[r] += grad[r][c] * relative;
+          mean[r] += p[r][c] * relative;
+          rest[r] += grad[r][c];
         }
       }
       put(scores, grad, at);
@@ -183,7 +189,9 @@ struct Kernel : Tiles<T, Tile, MaxDim> {
     Acc factor[kPer];
     for (int r = 0; r < kPer; ++r) {
       factor[r] = static_cast<Acc>(in.scale);
-      const Acc total = row_sum(to_gate[r]);
+      // The scores' gradients of a query sum to zero but for the rounding of the output, from which the correction is
+      // made. The gate sums them over all keys, so that it would show there.
+      const Acc total = row_sum(to_gate[r]) - row_sum(rest[r]) * row_sum(mean[r]);
       const int64_t query = at.first + at.y + kSide * r;
       if (at.x == 0 && query < in.time) static_cast<Acc*>(args.grad_gate)[at.row * in.time + query] = total;
     }
@@ -202,8 +210,8 @@ struct Kernel : Tiles<T, Tile, MaxDim> {
 
     Acc key_sum[kPer][kPerDim] = {};
     Acc value_sum[kPer][kPerDim] = {};
-    load(keys, in.key, in, at, at.first);
-    load(values, in.value, in, at, at.first);
+    load_attended(keys, in.key, in, at, at.first);
+    load_attended(values, in.value, in, at, at.first);
     for (int64_t first = 0; first < in.time; first += Tile) {
       __syncthreads();  // the last tile's queries, gradients and scores are read
       load(queries, in.query, in, at, first);
@@ -213,7 +221,7 @@ struct Kernel : Tiles<T, Tile, MaxDim> {
       Acc p[kPer][kPer], grad[kPer][kPer];
       multiply(p, queries, keys, at);
       multiply(grad, grads, values, at);
-      differentiate(p, grad, known, in, at, first, at.first);
+      differentiate<true>(p, grad, known, in, at, first, at.first);
       put(scores, p, at);
       __syncthreads();
       accumulate(value_sum, scores, 1, kScorePitch, grads, at);
@@ -271,11 +279,30 @@ __global__ void __launch_bounds__(kThreads) sum_partials_kernel(AttentionBackwar
   K::sum_partials(args);
 }
 
+// More than 48 KiB of shared memory has to be asked for, once for each kernel and device.
+class SharedMemory {
+ public:
+  template <typename Args>
+  cudaError_t ask(void (*kernel)(Args), size_t bytes) {
+    if (bytes <= 48 << 10) return cudaSuccess;
+    int device = 0;
+    cudaError_t error = cudaGetDevice(&device);
+    if (error != cudaSuccess) return error;
+    const uint64_t bit = device < 64 ? uint64_t{1} << device : 0;  // those beyond ask every time
+    if ((asked_.load() & bit) != 0) return cudaSuccess;
+    error = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes));
+    if (error == cudaSuccess) asked_.fetch_or(bit);
+    return error;
+  }
+
+ private:
+  std::atomic<uint64_t> asked_{0};
+};
+
 template <typename Args>
-cudaError_t launch(void (*kernel)(Args), int64_t blocks, size_t bytes, cudaStream_t stream, const Args& args) {
-  // More than 48 KiB of shared memory has to be asked for.
-  const cudaError_t error =
-      cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes));
+cudaError_t launch(void (*kernel)(Args), SharedMemory& shared, int64_t blocks, size_t bytes, cudaStream_t stream,
+                   const Args& args) {
+  const cudaError_t error = shared.ask(kernel, bytes);
   if (error != cudaSuccess) return error;
   kernel<<<static_cast<unsigned>(blocks), kThreads, bytes, stream>>>(args);
   return cudaGetLastError();
@@ -283,8 +310,11 @@ cudaError_t launch(void (*kernel)(Args), int64_t blocks, size_t bytes, cudaStrea
 
 int64_t tile_count(int64_t time, int64_t tile) { return (time + tile - 1) / tile; }
 
-// Large tiles where shared memory holds them: 64 x 64 up to dim 64, 32 x 32 beyond and for float64.
-int64_t tile_of(AttentionType type, int64_t dim) { return type == AttentionType::kFloat64 || dim > 64 ? 32 : 64; }
+// The largest tiles whose backward fits into the 99 KiB of shared memory of sm_86 and sm_89: 64 x 64 up to dim 64, 32 x
+// 32 beyond; half of that for float64.
+int64_t tile_of(AttentionType type, int64_t dim) {
+  return (dim > 64 ? 32 : 64) / (type == AttentionType::kFloat64 ? 2 : 1);
+}
 
 // Calls run(Kernel<...>()) with the one for the type and dim.
 template <typename Run>
@@ -298,7 +328,7 @@ cudaError_t with_kernel(AttentionType type, int64_t dim, Run run) {
     case AttentionType::kFloat16:
       return small ? run(Kernel<__half, 64, 64>()) : run(Kernel<__half, 32, 128>());
     case AttentionType::kFloat64:
-      return small ? run(Kernel<double, 32, 64>()) : run(Kernel<double, 32, 128>());
+      return small ? run(Kernel<double, 32, 64>()) : run(Kernel<double, 16, 128>());
   }
   return cudaErrorInvalidValue;
 }
@@ -317,7 +347,8 @@ int64_t attention_partials(AttentionType type, const AttentionInputs& inputs) {
 int launch_attention_forward(AttentionType type, const AttentionForward& args, void* stream) {
   return with_kernel(type, args.inputs.dim, [&](auto kernel) {
     using K = decltype(kernel);
-    return launch(forward_kernel<K>, attention_blocks(type, args.inputs), K::kForwardBytes,
+    static SharedMemory shared;
+    return launch(forward_kernel<K>, shared, attention_blocks(type, args.inputs), K::kForwardBytes,
                   static_cast<cudaStream_t>(stream), args);
   });
 }
@@ -328,9 +359,11 @@ int launch_attention_backward(AttentionType type, const AttentionBackward& args,
     const cudaStream_t on = static_cast<cudaStream_t>(stream);
     const int64_t blocks = attention_blocks(type, args.inputs);
     const int64_t distances = args.inputs.heads * (2 * args.inputs.time - 1);
-    cudaError_t error = launch(backward_queries_kernel<K>, blocks, K::kQueryBytes, on, args);
-    if (error == cudaSuccess) error = launch(backward_keys_kernel<K>, blocks, K::kKeyBytes, on, args);
-    if (error == cudaSuccess) error = launch(sum_partials_kernel<K>, tile_count(distances, kThreads), 0, on, args);
+    static SharedMemory of_queries, of_keys, of_sums;
+    cudaError_t error = launch(backward_queries_kernel<K>, of_queries, blocks, K::kQueryBytes, on, args);
+    if (error == cudaSuccess) error = launch(backward_keys_kernel<K>, of_keys, blocks, K::kKeyBytes, on, args);
+    if (error == cudaSuccess)
+      error = launch(sum_partials_kernel<K>, of_sums, tile_count(distances, kThreads), 0, on, args);
     return error;
   });
 }

@@ -47,4 +47,8 @@ at::Tensor empty_attention_output(const GatedAttention& call);
 // [batch, heads, time]
 at::Tensor empty_logsumexp(const GatedAttention& call);
 
+// Forward and backward in plain operators, which hold [batch, heads, time, time]: for what a device has no kernel for.
+AttentionOutput composed_attention(const GatedAttention& call);
+AttentionGradients composed_attention_backward(const at::Tensor& grad_output, const GatedAttention& call);
+
 }  // namespace voxtorch::kernels

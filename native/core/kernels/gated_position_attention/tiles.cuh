@@ -79,13 +79,24 @@ struct Tiles {
   // Rows [first, first + Tile) of one head into shared memory; zero beyond time and dim.
   __device__ static void load(Acc* shared, const Strided<const void>& from, const AttentionInputs& in, const Place& at,
                               int64_t first) {
+    load_where(shared, from, in, at, first, [&](int64_t row) { return row < in.time; });
+  }
+  // The same of keys or values. Those that no query attends to are zero too: they may hold anything, and zero times NaN
+  // is NaN.
+  __device__ static void load_attended(Acc* shared, const Strided<const void>& from, const AttentionInputs& in,
+                                       const Place& at, int64_t first) {
+    load_where(shared, from, in, at, first, [&](int64_t row) { return attends(in, at, row); });
+  }
+  template <typename Inside>
+  __device__ static void load_where(Acc* shared, const Strided<const void>& from, const AttentionInputs& in,
+                                    const Place& at, int64_t first, Inside inside) {
     const T* data = static_cast<const T*>(from.data) + at.batch * from.batch + at.head * from.head;
     for (int i = threadIdx.x; i < Tile * MaxDim; i += kThreads) {
       const int row = i / MaxDim;
       const int d = i % MaxDim;
-      const bool inside = first + row < in.time && d < in.dim;
-      shared[row * kPitch + d] =
-          inside ? static_cast<Acc>(data[(first + row) * from.time + d * from.dim]) : static_cast<Acc>(0);
+      shared[row * kPitch + d] = d < in.dim && inside(first + row)
+                                     ? static_cast<Acc>(data[(first + row) * from.time + d * from.dim])
+                                     : static_cast<Acc>(0);
     }
   }
 

@@ -58,7 +58,7 @@ enum class WindowType { kFloat32 = 0, kBFloat16 = 1, kFloat16 = 2, kFloat64 = 3 
 
 // On the cudaStream_t `stream`; each returns a cudaError_t. `deltas` has the size of logsumexp, for what the two
 // kernels of the backward share.
-constexpr int64_t kWindowCudaMaxDim = 256;
+constexpr int64_t kWindowCudaMaxDim = 256;  // beyond it cuda.cc composes the operator of ATen's
 int launch_window_forward(WindowType type, const WindowForward& args, void* stream);
 int launch_window_backward(WindowType type, const WindowBackward& args, void* deltas, void* stream);
 

@@ -13,17 +13,12 @@ namespace {
 using at::Tensor;
 using OptionalTensor = std::optional<Tensor>;
 
-void check_size(const WindowCall& call) {
-  TORCH_CHECK(call.query.size(4) <= kWindowCudaMaxDim, "window_cross_attention: CUDA takes a dim of ",
-              kWindowCudaMaxDim, " at most, got ", call.query.size(4));
-}
-
 WindowOutput forward_cuda(const Tensor& query, const Tensor& key, const Tensor& value, int64_t window, int64_t stride,
                           const OptionalTensor& lengths, double dropout, int64_t seed) {
   WindowCall call{query, key, value, window, stride, lengths, dropout, seed};
   check_window_attention("window_cross_attention", call);
-  check_size(call);
   const c10::cuda::CUDAGuard device(query.device());
+  if (query.size(4) > kWindowCudaMaxDim) return composed_window_attention(call);
   call = call.readable();
   const Tensor output = at::empty_like(call.query, at::MemoryFormat::Contiguous);
   const Tensor logsumexp = empty_window_logsumexp(call);
@@ -39,8 +34,8 @@ WindowGradients backward_cuda(const Tensor& grad_output, const Tensor& logsumexp
                               const OptionalTensor& lengths, double dropout, int64_t seed) {
   WindowCall call{query, key, value, window, stride, lengths, dropout, seed};
   check_window_attention_backward(call, grad_output, logsumexp);
-  check_size(call);
   const c10::cuda::CUDAGuard device(query.device());
+  if (query.size(4) > kWindowCudaMaxDim) return composed_window_attention_backward(grad_output, call);
   call = call.readable();
   const Tensor grad = grad_output.contiguous();
   const Tensor grad_query = at::empty_like(call.query, at::MemoryFormat::Contiguous);

@@ -20,6 +20,7 @@
 #include <ATen/ops/arange.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
+#include <ATen/ops/logsumexp.h>
 #include <ATen/ops/matmul.h>
 #include <ATen/ops/softmax.h>
 #include <ATen/ops/zeros.h>
@@ -204,8 +205,19 @@ Tensor dropout_factors(const WindowCall& call) {
   return factors.to(call.query.device(), call.accumulator());
 }
 
-// The backward in plain operators, which autograd can differentiate again.
-WindowGradients backward_formula(const Tensor& grad_output, const WindowCall& call) {
+// The forward in plain operators, as far as the backward needs it too.
+struct ComposedWindows {
+  explicit ComposedWindows(const WindowCall& call);
+
+  Tensor q;     // [batch, windows, heads, queries, dim]
+  Tensor k, v;  // [batch, windows, heads, window, dim]
+  Tensor scores, probabilities, dropped;
+  Tensor factors;  // of dropout, or undefined
+  Tensor flat;     // the frame of each place of each window
+  Tensor empty;    // the windows without frames, [batch, windows, 1, 1, 1]
+};
+
+ComposedWindows::ComposedWindows(const WindowCall& call) {
   const at::ScalarType type = call.accumulator();
   const int64_t time = call.key.size(1), windows = call.query.size(1);
   const auto whole = call.query.options().dtype(at::kLong);
@@ -213,25 +225,35 @@ WindowGradients backward_formula(const Tensor& grad_output, const WindowCall& ca
   Tensor length = call.lengths && call.lengths->defined() ? call.lengths->clamp_max(time).view({-1, 1, 1})
                                                           : at::zeros({1, 1, 1}, whole) + time;
   const Tensor attend = (places.unsqueeze(0) < length).unsqueeze(2).unsqueeze(2);  // [batch, windows, 1, 1, window]
-  const Tensor flat = places.clamp_max(std::max<int64_t>(time - 1, 0)).flatten();
+  flat = places.clamp_max(std::max<int64_t>(time - 1, 0)).flatten();
+  // Frames beyond the lengths may hold anything, and zero times NaN is NaN.
   const auto cut = [&](const Tensor& frames) {
-    return frames.to(type).index_select(1, flat).unflatten(1, {windows, call.window}).transpose(2, 3);
+    const Tensor cuts = frames.to(type).index_select(1, flat).unflatten(1, {windows, call.window}).transpose(2, 3);
+    return cuts.masked_fill(~attend.transpose(-1, -2), 0);
   };
-  const Tensor q = call.query.to(type).transpose(2, 3), grad = grad_output.to(type).transpose(2, 3);
-  const Tensor k = cut(call.key), v = cut(call.value);  // [batch, windows, heads, window, dim]
-  Tensor scores = at::matmul(q, k.transpose(-1, -2)) * call.scale();
+  q = call.query.to(type).transpose(2, 3);
+  k = cut(call.key), v = cut(call.value);
+  empty = ~attend.any(-1, true);
   // A window without frames would be NaN, and so would its gradients.
-  scores = scores.masked_fill(~attend, -std::numeric_limits<double>::infinity()).masked_fill(~attend.any(-1, true), 0);
-  const Tensor probabilities = at::softmax(scores, -1).masked_fill(~attend, 0);
-  Tensor dropped = probabilities, grad_probabilities = at::matmul(grad, v.transpose(-1, -2));
-  if (call.dropped().threshold != 0) {
-    const Tensor factors = dropout_factors(call);
-    dropped = probabilities * factors;
-    grad_probabilities = grad_probabilities * factors;
-  }
+  scores = (at::matmul(q, k.transpose(-1, -2)) * call.scale())
+               .masked_fill(~attend, -std::numeric_limits<double>::infinity())
+               .masked_fill(empty, 0);
+  probabilities = at::softmax(scores, -1).masked_fill(~attend, 0);
+  dropped = probabilities;
+  if (call.dropped().threshold == 0) return;
+  factors = dropout_factors(call);
+  dropped = probabilities * factors;
+}
+
+// The backward in plain operators, which autograd can differentiate again.
+WindowGradients backward_formula(const Tensor& grad_output, const WindowCall& call) {
+  const auto [q, k, v, scores, probabilities, dropped, factors, flat, empty] = ComposedWindows(call);
+  const Tensor grad = grad_output.to(call.accumulator()).transpose(2, 3);
+  Tensor grad_probabilities = at::matmul(grad, v.transpose(-1, -2));
+  if (factors.defined()) grad_probabilities = grad_probabilities * factors;
   const Tensor pull = (probabilities * grad_probabilities).sum(-1, true);
   const Tensor grad_scores = probabilities * (grad_probabilities - pull) * call.scale();
-  const auto join = [&](const Tensor& cuts, const Tensor& like) {
+  const auto join = [&flat = flat](const Tensor& cuts, const Tensor& like) {
     const Tensor rows = cuts.transpose(2, 3).flatten(1, 2);  // [batch, windows * window, heads, dim]
     return at::zeros(like.sizes(), rows.options()).index_add(1, flat, rows).to(like.scalar_type());
   };
@@ -239,6 +261,30 @@ WindowGradients backward_formula(const Tensor& grad_output, const WindowCall& ca
           join(at::matmul(grad_scores.transpose(-1, -2), q), call.key),
           join(at::matmul(dropped.transpose(-1, -2), grad), call.value)};
 }
+
+}  // namespace
+
+WindowOutput composed_window_attention(const WindowCall& call) {
+  const c10::impl::ExcludeDispatchKeyGuard no_autocast(c10::autocast_dispatch_keyset);
+  const Tensor logsumexp = empty_window_logsumexp(call);  // [batch, windows, queries, heads]
+  const double infinite = std::numeric_limits<double>::infinity();
+  if (call.key.size(1) == 0) return {at::zeros(call.query.sizes(), call.query.options()), logsumexp.fill_(infinite)};
+  const ComposedWindows composed(call);
+  const Tensor output = at::matmul(composed.dropped, composed.v).transpose(2, 3).to(call.query.scalar_type());
+  const Tensor sums = at::logsumexp(composed.scores, {-1}).masked_fill(composed.empty.squeeze(-1), infinite);
+  return {output.contiguous(), logsumexp.copy_(sums.transpose(2, 3))};
+}
+
+WindowGradients composed_window_attention_backward(const Tensor& grad_output, const WindowCall& call) {
+  const c10::impl::ExcludeDispatchKeyGuard no_autocast(c10::autocast_dispatch_keyset);
+  if (call.key.size(1) == 0) {
+    return {at::zeros(call.query.sizes(), call.query.options()), at::zeros(call.key.sizes(), call.key.options()),
+            at::zeros(call.value.sizes(), call.value.options())};
+  }
+  return backward_formula(grad_output, call);
+}
+
+namespace {
 
 struct WindowCrossAttention : torch::autograd::Function<WindowCrossAttention> {
   static Tensor forward(AutogradContext* ctx, VOXTORCH_WINDOW_PARAMETERS) {

@@ -36,4 +36,8 @@ using WindowOutput = std::tuple<at::Tensor, at::Tensor>;
 using WindowGradients = std::tuple<at::Tensor, at::Tensor, at::Tensor>;
 at::Tensor empty_window_logsumexp(const WindowCall& call);
 
+// Forward and backward in plain operators, which copy the windows: for what a device has no kernel for.
+WindowOutput composed_window_attention(const WindowCall& call);
+WindowGradients composed_window_attention_backward(const at::Tensor& grad_output, const WindowCall& call);
+
 }  // namespace voxtorch::kernels

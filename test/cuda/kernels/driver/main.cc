@@ -1,0 +1,16 @@
+// driver [kernel] [quick]: runs the emulated kernels, all dtypes or with `quick` float32 alone, and compares them with
+// plain loops. EMULATION_SEED draws other inputs and another order of threads.
+#include "checks.h"
+
+int main(int count, char** values) {
+  const std::string kernel = count > 1 ? values[1] : "all";
+  const bool quick = count > 2;
+  if (const char* seed = std::getenv("EMULATION_SEED"))
+    driver::random_bits.seed(static_cast<unsigned>(std::atoi(seed)));
+  const auto wanted = [&](const char* name) { return kernel == "all" || kernel == name; };
+  if (wanted("rms_norm_residual")) driver::rms_norm_residual(quick);
+  if (wanted("window_cross_attention")) driver::window_cross_attention(quick);
+  if (wanted("gated_position_attention")) driver::gated_position_attention(quick);
+  std::printf("%d passed, %d failed\n", driver::passed, driver::failed);
+  return driver::failed > 0 || driver::passed == 0;
+}

@@ -1,0 +1,3 @@
+// Found in place of the header of CUDA.
+#pragma once
+#include "emulation.h"

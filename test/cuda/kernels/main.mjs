@@ -1,0 +1,42 @@
+// The emulated kernels by command (kernels.test.ts has what every test run asks):
+//   npm run test:cuda                       plain, and with AddressSanitizer and UBSan
+//   npm run test:cuda -- --tsan             with ThreadSanitizer: float32 alone, some minutes
+//   npm run test:cuda -- --mutations [NAME] breaks the kernels (those whose name has NAME), and says what notices it
+//   npm run test:cuda -- --seeds 20         plain, with so many orders of threads and inputs
+import { spawnSync } from 'node:child_process'
+import { parseArgs } from 'node:util'
+import { build } from './build.mjs'
+import { mutations, noticed } from './mutations.mjs'
+
+const { values, positionals } = parseArgs({
+  allowPositionals: true,
+  options: { tsan: { type: 'boolean' }, mutations: { type: 'boolean' }, seeds: { type: 'string', default: '1' } },
+})
+
+/** @param {'plain' | 'asan' | 'tsan'} kind @param {string[]} given */
+async function run(kind, given = []) {
+  const driver = await build(kind)
+  for (let seed = 1; seed <= Number(values.seeds); ++seed) {
+    const env = { ...process.env, EMULATION_SEED: String(seed), TSAN_OPTIONS: 'halt_on_error=1' }
+    console.log(`${kind}, seed ${seed}`)
+    const { status } = spawnSync(driver, given, { stdio: 'inherit', env })
+    if (status !== 0) process.exitCode = 1
+  }
+}
+
+if (values.mutations) {
+  const wanted = mutations().filter(({ name, kernel }) => `${kernel} ${name}`.includes(positionals[0] ?? ''))
+  let count = 0
+  for (const mutation of wanted) {
+    const how = await noticed(mutation, ['plain', 'asan', 'tsan'])
+    if (how) ++count
+    console.log(`| ${mutation.kernel} | ${mutation.name} | ${how ?? 'not noticed'} |`)
+  }
+  console.log(`${count} of ${wanted.length} noticed`)
+  if (count < wanted.length) process.exitCode = 1
+} else if (values.tsan) {
+  await run('tsan', ['all', 'quick'])
+} else {
+  await run('plain')
+  await run('asan')
+}
