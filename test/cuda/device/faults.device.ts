@@ -15,6 +15,7 @@ import {
   Whisper,
 } from '../../../lib/index.js'
 import { op } from '../../../lib/native/call.js'
+import { onDevice } from '../../../lib/train/trainer/loss.js'
 import { decodeRng, encodeRng } from '../../../lib/train/trainer/rng.js'
 import { expectClose, fixturePath } from '../../helpers.js'
 import { counted, counts } from './counts.js'
@@ -140,6 +141,15 @@ describe('waits for the device', () => {
     await model.forward({ inputIds })
     const { waitsBy } = await counted(() => noGrad(() => model.forward({ inputIds })))
     expect(waitsBy).toEqual({})
+  })
+
+  it('never stop the event loop for a batch of the Trainer', async () => {
+    const { waitsBy, mainThreadWaits } = await counted(async () => {
+      const batch = await onDevice({ inputIds: ids, rows: [padded], name: 'one' }, 'cuda:0')
+      expect([batch.inputIds.device, batch.rows[0]?.device, batch.name]).toEqual(['cuda:0', 'cuda:0', 'one'])
+    })
+    expect(waitsBy).toEqual({ 'copy to the device': 2 })
+    expect(mainThreadWaits).toBe(0)
   })
 
   it('never stop the event loop in a step with a GradScaler', async () => {
