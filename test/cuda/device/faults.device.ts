@@ -77,7 +77,7 @@ describe('where inputs are', () => {
   it('does not matter to the lengths of a recurrent layer', () => {
     const layer = new RNN(4, 5, { batchFirst: true })
     const input = randn([2, 6, 4])
-    expect(layer.weight_ih_l0.device).toBe('cuda:0')
+    expect(layer.parameters()[0]?.device).toBe('cuda:0')
     const { output } = layer.forward(input, null, { lengths: [3, 6] })
     const { output: alone } = layer.forward(input.narrow(0, 0, 1).narrow(1, 0, 3))
     expectClose(output.narrow(0, 0, 1).narrow(1, 0, 3).to('cpu'), alone.to('cpu'))
