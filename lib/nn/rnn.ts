@@ -211,7 +211,8 @@ class Recurrent extends Module {
       forth ? input.indexSelect(batchDim, forth) : input,
       tensor(
         order.map((item) => counts[item]!),
-        { dtype: 'int64' },
+        // PyTorch wants them on the CPU, wherever the input is.
+        { dtype: 'int64', device: 'cpu' },
       ),
       this.batchFirst,
     ) as [Tensor, Tensor]

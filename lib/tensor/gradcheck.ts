@@ -94,7 +94,7 @@ function numericJacobian(
       scope(() => {
         const moved = [...values]
         moved[element] = moved[element]! + change
-        const replacement = tensor(moved, { dtype: 'float64' }).reshape(input.shape)
+        const replacement = tensor(moved, { dtype: 'float64', device: input.device }).reshape(input.shape)
         const result = fn(...inputs.map((other) => (other === input ? replacement : other)))
         return Array.from(result.to('float64').dataSync() as Float64Array)
       })

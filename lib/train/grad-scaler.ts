@@ -1,7 +1,7 @@
 import { misuse, requireFunction, requireNumber, requireObject, requireOptions, requireWhole } from '../base/check.js'
 import { CheckpointError, ConfigError } from '../base/errors.js'
 import { opAsync } from '../native/call.js'
-import { noGrad, scope, stack, Tensor, tensor } from '../tensor/index.js'
+import { full, noGrad, scope, stack, Tensor, zeros } from '../tensor/index.js'
 import { dense } from './gradients.js'
 
 export interface GradScalerOptions {
@@ -221,9 +221,10 @@ export class GradScaler {
         const jobs: Promise<unknown>[] = []
         for (const grads of kinds.values()) {
           const { device } = grads[0] as Tensor
-          const inf = tensor([0], { dtype: 'float32', device })
+          // Filled there: a copy would wait for the backward pass.
+          const inf = zeros([1], { dtype: 'float32', device })
           found.push(inf)
-          jobs.push(unscaleAll(grads, inf, tensor([inverse], { dtype: 'float32', device })))
+          jobs.push(unscaleAll(grads, inf, full([1], inverse, { dtype: 'float32', device })))
         }
         await Promise.all(jobs)
         if (found.length === 0) return false

@@ -256,7 +256,7 @@ c10::IValue convert(const ArgumentSpec& spec, const Reader& cell, const Slab& sl
       return c10::IValue(*memory_format_of(cell.text()));
     case Kind::kDevice: {
       const c10::Device device = *device_of(cell.text());
-      if (device.is_cuda()) expect_cuda();
+      if (device.is_cuda()) expect_cuda(device);
       return c10::IValue(device);
     }
     case Kind::kString:

@@ -51,7 +51,7 @@ Napi::Value from_bytes(Environment& self, const Napi::CallbackInfo& info) {
         at::empty(shape, at::TensorOptions().dtype(*type).device(device->is_cuda() ? at::kCPU : device->type()));
     if (bytes > 0 && !tensor.is_meta()) std::memcpy(tensor.mutable_data_ptr(), data, bytes);
     if (device->is_cuda()) {
-      expect_cuda();
+      expect_cuda(*device);
       tensor = tensor.to(*device);
     }
     self.write_result(c10::IValue(std::move(tensor)));

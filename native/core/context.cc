@@ -30,8 +30,8 @@ Context Context::decode(double flags, double device) {
   if (device >= 1) {
     const int code = static_cast<int>(device) - 1;
     const int index = code & 255;
-    if (static_cast<c10::DeviceType>(code >> 8) == c10::DeviceType::CUDA) expect_cuda();
     context.device = c10::Device(static_cast<c10::DeviceType>(code >> 8), index == 255 ? -1 : index);
+    if (context.device->is_cuda()) expect_cuda(*context.device);
   }
   return context;
 }

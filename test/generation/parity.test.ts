@@ -70,7 +70,7 @@ describe('scores', () => {
   it('of every step, before and after processing', async () => {
     const one = get(cases.find((other) => other.name === 'greedy-llama'))
     const model = network('llama')
-    const expected = get(tensorsOf(file, one.name, 'out').scores)
+    const expected = get(tensorsOf(file, one.name, 'out').scores).to('cpu')
     const plain = await model.generate(inputsOf(0, 1), configOf(one))
     const other = get(Array.from({ length: 40 }, (_, id) => id).find((id) => !plain.tokens[0]?.includes(id)))
     const config = { ...configOf(one), outputScores: true, outputLogits: true, suppressTokens: [other] }
@@ -79,7 +79,7 @@ describe('scores', () => {
     expectClose(get(logits), expected, 1e-5)
     expect(get(scores).select(2, other).eq(Number.NEGATIVE_INFINITY).all().item()).toBe(true)
     const rest = [...Array(40).keys()].filter((id) => id !== other)
-    const places = tensor(rest, { dtype: 'int64' })
+    const places = tensor(rest, { dtype: 'int64', device: 'cpu' })
     expectClose(get(scores).indexSelect(2, places), expected.indexSelect(2, places), 1e-5)
   })
 })

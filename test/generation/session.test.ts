@@ -257,10 +257,11 @@ describe('a cache', () => {
   })
 
   it('goes from turn to turn', async () => {
-    const question = tensor([[21, 22]])
+    // As texts are: on the CPU, wherever the network is.
+    const question = tensor([[21, 22]], { device: 'cpu' })
     using cache = new KvCache()
     const first = await model.generate({ inputIds, cache }, config)
-    const last = tensor([[get(first.tokens[0]).at(-1) as number]])
+    const last = tensor([[get(first.tokens[0]).at(-1) as number]], { device: 'cpu' })
     const second = await model.generate({ inputIds: ops.cat([last, question], 1), cache }, config)
     const text = ops.cat([first.sequences, question], 1)
     expect(second.tokens).toEqual((await model.generate({ inputIds: text }, config)).tokens)
@@ -280,7 +281,7 @@ describe('a cache', () => {
     expect(new Set(first.tokens.map((row) => row.length)).size).toBeGreaterThan(1)
     const mask = get(first.attentionMask)
     expect(mask.shape).toEqual([8, cache.length])
-    const question = tensor([20, 21, 22, 23, 24, 25, 26, 27]).unsqueeze(1)
+    const question = tensor([20, 21, 22, 23, 24, 25, 26, 27], { device: 'cpu' }).unsqueeze(1)
     const behind = { inputIds: question, attentionMask: ops.cat([mask, ops.onesLike(question)], 1), cache }
     const { tokens } = await model.generate(behind, config)
     for (let row = 0; row < 8; row++) {

@@ -277,7 +277,13 @@ function meanLogprob(output: Awaited<ReturnType<Whisper['generate']>>, temperatu
   if (logprobs) return (logprobs.sum().item() as number) / written.length
   const each = (scores as Tensor).select(1, 0).mul(temperature).logSoftmax(-1)
   return each
-    .gather(1, tensor(written.map((id) => [BigInt(id)])))
+    .gather(
+      1,
+      tensor(
+        written.map((id) => [BigInt(id)]),
+        { device: each.device },
+      ),
+    )
     .mean()
     .item() as number
 }

@@ -58,10 +58,10 @@ export async function runEvaluation<M extends Module, B>(options: EvalOptions<M,
           await scope(async () => {
             const count = options.countItems(given)
             samples += options.countRows(given)
-            const batch = onDevice(given, device)
+            const batch = await onDevice(given, device)
             const output = await options.forward(batch)
             if (output.loss) {
-              lossSum += Number(output.loss.item()) * count
+              lossSum += Number((await output.loss.to('float64').data())[0]) * count
               items += count
             }
             if (!collect) return

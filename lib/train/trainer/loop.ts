@@ -154,8 +154,8 @@ export class TrainingLoop<B> {
       const count = counts[i] as number
       // A mean over no items is not a number.
       if (count === 0) continue
-      await scope(() =>
-        gradients.of(onDevice(given, device), i === last, async (loss) => {
+      await scope(async () =>
+        gradients.of(await onDevice(given, device), i === last, async (loss) => {
           const part = count === items ? loss : loss.mul(count / items)
           // What the ranks send is averaged, and is to be added up.
           const sent = ranks.size === 1 ? part : part.mul(ranks.size)

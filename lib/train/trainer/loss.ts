@@ -1,4 +1,5 @@
 import { ConfigError } from '../../base/errors.js'
+import { opAsync } from '../../native/call.js'
 import { functional, type Module } from '../../nn/index.js'
 import { noGrad, scope, Tensor } from '../../tensor/index.js'
 
@@ -135,10 +136,13 @@ const firstTensor = (batch: unknown): Tensor | undefined =>
 
 const firstList = (batch: unknown): unknown[] | undefined => Object.values(batch ?? {}).find(Array.isArray)
 
-/** The batch with its tensors on a device, in arrays and plain objects. */
-export function onDevice<T>(value: T, device: string): T {
-  if (value instanceof Tensor) return (value.device === device ? value : value.to({ device: device as 'cpu' })) as T
-  if (Array.isArray(value)) return value.map((item) => onDevice(item, device)) as T
+const move = opAsync('aten::to')
+
+/** The batch with its tensors on a device, in arrays and plain objects. Copies wait for the device on the executor. */
+export async function onDevice<T>(value: T, device: string): Promise<T> {
+  if (value instanceof Tensor) return value.device === device ? value : ((await move(value, { device })) as T)
+  if (Array.isArray(value)) return (await Promise.all(value.map((item) => onDevice(item, device)))) as T
   if (typeof value !== 'object' || value === null || Object.getPrototypeOf(value) !== Object.prototype) return value
-  return Object.fromEntries(Object.entries(value).map(([key, item]) => [key, onDevice(item, device)])) as T
+  const entries = Object.entries(value).map(async ([key, item]) => [key, await onDevice(item, device)])
+  return Object.fromEntries(await Promise.all(entries)) as T
 }

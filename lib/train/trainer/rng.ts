@@ -69,7 +69,10 @@ export function decodeRng(value: unknown): unknown {
   if (Array.isArray(value)) return value.map(decodeRng)
   if (typeof value !== 'object' || value === null || value instanceof Tensor) return value
   const { $bytes } = value as Record<string, unknown>
-  if (typeof $bytes === 'string') return tensor(new Uint8Array(Buffer.from($bytes, 'base64')), { dtype: 'uint8' })
+  if (typeof $bytes === 'string') {
+    // The state of a generator is on the CPU, a GPU's too.
+    return tensor(new Uint8Array(Buffer.from($bytes, 'base64')), { dtype: 'uint8', device: 'cpu' })
+  }
   return Object.fromEntries(Object.entries(value).map(([key, item]) => [key, decodeRng(item)]))
 }
 

@@ -15,15 +15,15 @@ CachedStepper::CachedStepper(at::Device device, c10::intrusive_ptr<nn::KvCache> 
 CachedStepper::Tokens CachedStepper::read(const Prompt& prompt) {
   Tokens tokens;
   tokens.embeddings = prompt.embeddings;
-  if (!prompt.embeddings.defined()) tokens.ids = prompt.ids;
+  if (!prompt.embeddings.defined()) tokens.ids = prompt.ids.to(device_);
   const Tensor& given = prompt.embeddings.defined() ? prompt.embeddings : prompt.ids;
   cache_->reserve(cache_->length() + given.size(1) + prompt.more);
   if (prompt.mask.defined()) {
     const Tensor real = prompt.mask.to(at::kBool);
     if (!real.all().item<bool>()) {
-      tokens.mask = real;
-      mask_ = at::cat({real, at::ones({real.size(0), prompt.more}, real.options())}, 1);
-      next_ = real.sum(1, /*keepdim=*/true);
+      tokens.mask = real.to(device_);
+      mask_ = at::cat({tokens.mask, at::ones({real.size(0), prompt.more}, tokens.mask.options())}, 1);
+      next_ = tokens.mask.sum(1, /*keepdim=*/true);
     }
   }
   return tokens;

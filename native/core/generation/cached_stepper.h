@@ -14,7 +14,7 @@ class CachedStepper : public CausalStepper {
   void reorder(const at::Tensor& rows) override;
 
  protected:
-  // Ids are moved to `device`.
+  // Ids and masks are moved to `device`.
   CachedStepper(at::Device device, c10::intrusive_ptr<nn::KvCache> cache);
 
   // What the network reads next.
@@ -33,12 +33,12 @@ class CachedStepper : public CausalStepper {
   static c10::intrusive_ptr<nn::KvCache> or_new(c10::intrusive_ptr<nn::KvCache> cache);
 
   const c10::intrusive_ptr<nn::KvCache> cache_;
+  const at::Device device_;
 
  private:
   // Of one token of each row, [batch, vocabulary]; -1: the last.
   at::Tensor logits_at(const at::Tensor& hidden, int64_t place) const;
 
-  const at::Device device_;
   at::Tensor mask_;  // bool [batch, all tokens that may come]; undefined: no padding
   at::Tensor next_;  // int64 [batch, 1]: the position of the next token; with a mask only
 };

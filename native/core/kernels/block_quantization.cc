@@ -10,12 +10,16 @@
 #include <ATen/ops/full.h>
 #include <ATen/ops/stack.h>
 #include <ATen/ops/tensor.h>
+#include <c10/core/InferenceMode.h>
 #include <c10/core/ScalarType.h>
 #include <torch/library.h>
 
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <map>
+#include <mutex>
+#include <string>
 
 namespace voxtorch::kernels {
 
@@ -140,9 +144,21 @@ Tensor nearest_of(const Tensor& units, const Tensor& values) {
   return at::bucketize(units, middles).to(at::kByte);
 }
 
+// One of the tables of values on a device: uploaded once, since each copy waits for what the device still does.
+// `values` live as long as the process.
 template <typename Values>
 Tensor table(const Values& values, c10::Device device) {
-  return at::tensor(at::ArrayRef<float>(values.data(), values.size())).to(device);
+  static std::mutex mutex;
+  // Never destroyed: the device may be gone before.
+  static auto* const uploaded = new std::map<std::pair<const float*, std::string>, Tensor>();
+  const auto upload = [&] {
+    const c10::InferenceMode normal(false);
+    return at::tensor(at::ArrayRef<float>(values.data(), values.size())).to(device);
+  };
+  const std::lock_guard<std::mutex> lock(mutex);
+  const auto key = std::make_pair(values.data(), device.str());
+  const auto found = uploaded->find(key);
+  return found != uploaded->end() ? found->second : uploaded->emplace(key, upload()).first->second;
 }
 
 // For devices other than the CPU: units of each block and their scales.

@@ -29,7 +29,7 @@ class WhisperStepper : public generation::CachedStepper {
       heard_ = prompt.encoder_cache;
       shared_ = true;
     }
-    if (prompt.encoder_mask.defined()) heard_mask_ = prompt.encoder_mask.to(at::kBool);
+    if (prompt.encoder_mask.defined()) heard_mask_ = prompt.encoder_mask.to(device_, at::kBool);
     const Tensor hidden = decode(read(prompt), prompt.encoder_states);
     const int64_t rows = prompt.ids.size(0), group = rows / heard_->batch();
     for (int64_t row = 0; row < rows; ++row) audio_.push_back(row / group);

@@ -4,6 +4,7 @@
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/arange.h>
 #include <ATen/ops/empty.h>
+#include <ATen/ops/stack.h>
 #include <c10/core/InferenceMode.h>
 #include <torch/library.h>
 
@@ -126,9 +127,10 @@ void KvCache::reorder(const Tensor& rows) {
   const Tensor now = at::arange(batch(), at::TensorOptions().dtype(at::kLong));
   const Tensor wanted = rows.to(at::kCPU);
   if (wanted.size(0) == batch()) return move_rows(wanted, (wanted != now).nonzero().squeeze(1));
+  // Once for all layers: a copy to a GPU waits for it.
+  const Tensor places = rows.to(layers_.front().keys.device());
   std::vector<Layer> chosen;
   for (const Layer& layer : layers_) {
-    const Tensor places = rows.to(layer.keys.device());
     const auto taken = [&](const Tensor& old) {
       const Tensor used = old.narrow(2, 0, length()).index_select(0, places);
       return enlarged(used, used, length(), old.size(2));
@@ -141,8 +143,9 @@ void KvCache::reorder(const Tensor& rows) {
 // The same memory: only rows that change are copied.
 void KvCache::move_rows(const Tensor& rows, const Tensor& changed) {
   if (changed.numel() == 0) return;
+  const Tensor moves = at::stack({changed, rows.index_select(0, changed)}).to(layers_.front().keys.device());
+  const Tensor to = moves.select(0, 0), from = moves.select(0, 1);
   for (const Layer& layer : layers_) {
-    const Tensor to = changed.to(layer.keys.device()), from = rows.index_select(0, changed).to(layer.keys.device());
     for (const Tensor& all : {layer.keys, layer.values}) {
       Tensor used = all.narrow(2, 0, length());
       used.index_copy_(0, to, used.index_select(0, from));

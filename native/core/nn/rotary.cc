@@ -6,6 +6,7 @@
 #include <ATen/ops/pow.h>
 #include <ATen/ops/reciprocal.h>
 #include <ATen/ops/where.h>
+#include <c10/core/InferenceMode.h>
 
 #include <algorithm>
 #include <cmath>
@@ -66,13 +67,22 @@ Rotary::Rotary(const Config& config, int64_t dim, int64_t max_positions) : dim(d
 }
 
 Rotation Rotary::at(const Tensor& positions, at::ScalarType dtype) const {
-  const Tensor inverse = (grows ? dynamic(positions) : this->inverse).to(positions.device());
+  const Tensor inverse = grows ? dynamic(positions).to(positions.device()) : inverse_on(positions.device());
   const Tensor angles = (positions.to(at::kFloat).unsqueeze(-1) * inverse).unsqueeze(1);  // [batch, 1, time, dim / 2]
   return {(angles.cos() * attention_scaling).to(dtype), (angles.sin() * attention_scaling).to(dtype)};
 }
 
 Tensor Rotary::frequencies(double base) const {
   return at::reciprocal(at::pow(base, at::arange(0, dim, 2, at::TensorOptions().dtype(at::kFloat)) / dim));
+}
+
+Tensor Rotary::inverse_on(c10::Device device) const {
+  const std::lock_guard<std::mutex> lock(mutex);
+  if (!inverse_there.defined() || inverse_there.device() != device) {
+    const c10::InferenceMode normal(false);
+    inverse_there = inverse.to(device);
+  }
+  return inverse_there;
 }
 
 // NTK-aware scaling that begins where the text is longer than those of pre-training.

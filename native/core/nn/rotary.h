@@ -5,6 +5,8 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <mutex>
+
 #include "core/config.h"
 
 namespace voxtorch::nn {
@@ -27,6 +29,7 @@ class Rotary {
   at::Tensor frequencies(double base) const;
   at::Tensor llama3(const Config& scaling) const;
   at::Tensor yarn(const Config& scaling);
+  at::Tensor inverse_on(c10::Device device) const;
   at::Tensor dynamic(const at::Tensor& positions) const;
 
   const int64_t dim, max_positions;
@@ -34,6 +37,9 @@ class Rotary {
   double attention_scaling = 1;  // of cos and sin (YaRN)
   bool grows = false;            // 'dynamic': the base depends on the length
   at::Tensor inverse;            // float32 [dim / 2] on the CPU
+  // The same where positions were last: a copy to a GPU waits for it.
+  mutable std::mutex mutex;
+  mutable at::Tensor inverse_there;
 };
 
 }  // namespace voxtorch::nn

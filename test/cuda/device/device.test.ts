@@ -1,0 +1,44 @@
+import { spawnSync } from 'node:child_process'
+import { resolve } from 'node:path'
+import { describe, expect, it } from 'vitest'
+import { PATIENCE } from '../../patience.js'
+import { buildDevice } from './build.mjs'
+
+const preload = resolve('test/cuda/device/preload.mjs')
+const run = (...values: string[]) => {
+  const { status, stdout, stderr } = spawnSync(process.execPath, values, {
+    encoding: 'utf8',
+    timeout: PATIENCE,
+    env: { ...process.env, OMP_NUM_THREADS: '1', NODE_OPTIONS: '', VOXTORCH_GPU_CHECK_SIZE: '300' },
+  })
+  return { status, said: `${stdout}${stderr}` }
+}
+
+describe('the pretended CUDA device', () => {
+  it('is compiled with the compiler of the addon', { timeout: 3 * PATIENCE }, () => {
+    expect(buildDevice()).toMatch(/\.so$/)
+  })
+
+  it('gives what the CPU gives', () => {
+    const { status, said } = run('--import', preload, 'scripts/gpu/parity.mjs', 'parity')
+    expect(said).toContain('all passed')
+    expect(status).toBe(0)
+  })
+
+  it("ends a process that touches its memory as the host's", () => {
+    const touch = `
+      const { native } = await import('./dist/modules/native/addon.js')
+      const vt = await import('./dist/modules/index.js')
+      const { op } = await import('./dist/modules/native/call.js')
+      op('pretended_cuda::touch')(vt.ones([4], { device: 'cuda' }))`
+    const { status } = run('--import', preload, '--input-type=module', '-e', touch)
+    expect(status).not.toBe(0)
+  })
+
+  it('passes the tests of what was found with it', { timeout: 2 * PATIENCE }, () => {
+    const vitest = resolve('node_modules/vitest/vitest.mjs')
+    const { status, said } = run(vitest, 'run', '--config', 'test/cuda/device/vitest.config.ts', 'test/cuda/device')
+    expect(said).not.toContain('FAIL')
+    expect(status).toBe(0)
+  })
+})
