@@ -6,7 +6,9 @@ export * from './data/index.js'
 export * from './distributed/index.js'
 export {
   type CsvRow,
+  GgufFile,
   LazyTensor,
+  type LoadGgufOptions,
   type LoadSafetensorsOptions,
   type LoadTorchOptions,
   loadSafetensors,
@@ -16,10 +18,13 @@ export {
   type ReadJsonlOptions,
   type ReadPickleOptions,
   readCsv,
+  readGguf,
   readJson,
   readJsonl,
   readPickle,
   type SafetensorsFile,
+  type SaveGgufOptions,
+  saveGguf,
   saveSafetensors,
   type WriteJsonOptions,
   writeJson,

@@ -47,7 +47,12 @@ export async function readPlaces(
   return source.opened(async () => {
     const { path, offset: start } = source.disk!
     const copied = mmap ? places.filter(({ offset, dtype }) => !isAligned(start + offset, dtype)) : places
-    if (mmap || (device ?? currentContext().deviceName ?? 'cpu') === 'cpu') requireMemory(source, copied)
+    if (mmap || (device ?? currentContext().deviceName ?? 'cpu') === 'cpu') {
+      requireMemory(
+        source,
+        copied.reduce((sum, one) => sum + placeBytes(one), 0),
+      )
+    }
     const lists = [
       places.map(({ offset }) => start + offset),
       places.map(({ dtype }) => dtypeFacts(dtype).code),
@@ -78,8 +83,7 @@ function isAligned(offset: number, dtype: DType): boolean {
 }
 
 /** Linux grants more memory than there is, and ends the process when it is used. */
-function requireMemory({ place }: ByteSource, places: readonly TensorPlace[]): void {
-  const bytes = places.reduce((sum, one) => sum + placeBytes(one), 0)
+export function requireMemory({ place }: ByteSource, bytes: number): void {
   const available = process.availableMemory()
   if (bytes <= available) return
   throw new InsufficientMemoryError(

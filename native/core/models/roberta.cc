@@ -40,10 +40,12 @@ class RobertaEmbeddings : public Block {
   RobertaEmbeddings(const ModuleOptions& options, const RobertaConfig& c)
       : Block("RobertaEmbeddings", options),
         words(*child<Embedding>("word_embeddings", c.vocabulary, c.dim, c.padding, c.std)),
-        positions(*child<Embedding>("position_embeddings", c.positions, c.dim, c.padding, c.std)),
+        positions(
+            *child<Embedding>("position_embeddings", c.positions, c.dim, c.counts_padding ? -1 : c.padding, c.std)),
         types(*child<Embedding>("token_type_embeddings", c.types, c.dim, -1, c.std)),
         norm(*child<LayerNorm>("LayerNorm", c.dim, c.eps)),
-        dropout(c.dropout) {}
+        dropout(c.dropout),
+        first_position(c.counts_padding ? 0 : c.padding + 1) {}
 
   Tensor forward(const RobertaInputs& inputs, const Segments& segments) const {
     const Tensor& given = inputs.ids.defined() ? inputs.ids : inputs.embeddings;
@@ -62,12 +64,12 @@ class RobertaEmbeddings : public Block {
   Tensor embed_types(const Tensor& ids) const { return types.forward(ids); }
 
  private:
-  // Real tokens count from padding + 1; padding stays at `padding`.
+  // Real tokens count from padding + 1; padding stays at `padding`. BERT counts all from 0.
   Tensor count_positions(const RobertaInputs& inputs, int64_t time, const at::TensorOptions& integers) const {
-    const int64_t longest = positions.weight.size(0) - words.padding - 1;
+    const int64_t longest = positions.weight.size(0) - first_position;
     TORCH_CHECK(time <= longest, "the text has ", time, " tokens, but this network's positions end at ", longest);
-    if (!inputs.ids.defined()) {
-      return at::arange(words.padding + 1, words.padding + 1 + time, integers).unsqueeze(0);
+    if (!inputs.ids.defined() || first_position == 0) {
+      return at::arange(first_position, first_position + time, integers).unsqueeze(0);
     }
     const Tensor real = inputs.ids.ne(words.padding).to(at::kLong);
     return real.cumsum(1) * real + words.padding;
@@ -76,6 +78,7 @@ class RobertaEmbeddings : public Block {
   Embedding &words, &positions, &types;
   LayerNorm& norm;
   const double dropout;
+  const int64_t first_position;
 };
 
 namespace {
@@ -359,6 +362,20 @@ class RobertaForMaskedLM : public Module, public nn::TiedHead {
   }
 };
 
+class Bert : public Roberta {
+ public:
+  Bert(const ModuleOptions& options, const Config& config) : Roberta(options, of_bert(config)) {}
+
+ private:
+  static RobertaConfig of_bert(const Config& config) {
+    RobertaConfig c(config);
+    c.vocabulary = config.integer("vocab_size", 30522);
+    c.padding = config.integer("pad_token_id", 0);
+    c.counts_padding = true;
+    return c;
+  }
+};
+
 using OptionalTensor = std::optional<Tensor>;
 using ModulePtr = c10::intrusive_ptr<Module>;
 using Tensors = std::vector<Tensor>;
@@ -391,6 +408,7 @@ std::tuple<Tensor, Tensors, Tensors> masked_lm_forward(const ModulePtr& self, co
 }
 
 const RegisteredModule registered("roberta", make_module<Roberta>);
+const RegisteredModule registered_bert("bert", make_module<Bert>);
 const RegisteredModule registered_masked_lm("roberta_masked_lm", make_module<RobertaForMaskedLM>);
 
 }  // namespace

@@ -1,5 +1,6 @@
 // RoBERTa (Liu et al. 2019, https://arxiv.org/abs/1907.11692) with the names of transformers' RobertaModel and
-// RobertaForMaskedLM.
+// RobertaForMaskedLM; and BERT (Devlin et al. 2018, https://arxiv.org/abs/1810.04805), which counts its positions
+// otherwise, as BertModel.
 #pragma once
 
 #include "core/nn/checkpoint.h"
@@ -17,7 +18,8 @@ struct RobertaConfig {
   double eps, std, dropout, attention_dropout;
   std::string activation;
   bool pooler;
-  bool as_torch = false;  // first values of the layers as torch.nn.Linear has them, in place of std
+  bool counts_padding = false;  // positions are 0, 1, 2, ... whatever the tokens are, as BERT's
+  bool as_torch = false;        // first values of the layers as torch.nn.Linear has them, in place of std
 };
 
 struct RobertaInputs {

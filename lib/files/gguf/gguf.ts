@@ -1,0 +1,174 @@
+import { misuse, requireOneOf, requireOptions } from '../../base/check.js'
+import { CheckpointError, DTypeError } from '../../base/errors.js'
+import { opAsync } from '../../native/call.js'
+import type { Device } from '../../tensor/dtype.js'
+import { scope, type Tensor } from '../../tensor/index.js'
+import { type FileSource, quoted, withFile } from '../byte-source.js'
+import { placeBytes, readPlaces, requireMemory, requirePath } from '../file-tensors.js'
+import { chosenNames } from '../safetensors/file.js'
+import { type GgufHeader, readHeader } from './header.js'
+import { type GgufTensor, type GgufValue, type GgufValueType, READ_TYPES, TYPES } from './types.js'
+
+export interface LoadGgufOptions {
+  /** Only these tensors, by name or by a function of the name. Default: all. */
+  names?: readonly string[] | ((name: string) => boolean)
+  /** What quantised tensors become; the others keep their own. Default float32. */
+  dtype?: 'float32' | 'bfloat16' | 'float16'
+  /** Views of a mapping of the file instead of copies, for tensors that are not quantised; see `loadSafetensors`. Default false. */
+  mmap?: boolean
+  /** Default: that of `withDevice`, else the CPU. Not with `mmap`. */
+  device?: Device
+}
+
+const dequantize = opAsync('voxtorch::gguf_dequantize') as (
+  blocks: Tensor,
+  type: number,
+  size: readonly number[],
+  options: { dtype: string },
+) => Promise<Tensor>
+
+/**
+ * A GGUF file, of which the head was read: what llama.cpp and those that build on it publish. Its tensors are read when
+ * they are asked for, and refused where the file has changed since.
+ */
+export class GgufFile {
+  readonly version: number
+  /** By key. No prototype, so that any key is safe. */
+  readonly metadata: Readonly<Record<string, GgufValue>>
+  /** Of what type each value of the metadata is, as `saveGguf` takes it. */
+  readonly metadataTypes: Readonly<Record<string, GgufValueType>>
+  /** By name, in the order of the file's list. */
+  readonly tensors: Readonly<Record<string, GgufTensor>>
+  readonly #source: FileSource
+
+  /** @internal */
+  constructor(source: FileSource, { version, metadata, metadataTypes, tensors }: GgufHeader) {
+    this.#source = source
+    this.version = version
+    this.metadata = metadata
+    this.metadataTypes = metadataTypes
+    this.tensors = tensors
+  }
+
+  get path(): string {
+    return this.#source.place.file
+  }
+
+  /** `general.architecture`, such as `'llama'`; null where the file does not say. */
+  get architecture(): string | null {
+    const value = this.metadata['general.architecture']
+    return typeof value === 'string' ? value : null
+  }
+
+  /** The Jinja template of conversations; null where there is none. */
+  get chatTemplate(): string | null {
+    const value = this.metadata['tokenizer.chat_template']
+    return typeof value === 'string' ? value : null
+  }
+
+  /** What the file says of its tokenizer, without `tokenizer.ggml.`; `Tokenizer.fromFile` makes one of it. */
+  get tokenizer(): Readonly<Record<string, GgufValue>> {
+    const prefix = 'tokenizer.ggml.'
+    const own = Object.entries(this.metadata).filter(([key]) => key.startsWith(prefix))
+    return Object.assign(
+      Object.create(null),
+      Object.fromEntries(own.map(([key, value]) => [key.slice(prefix.length), value])),
+    )
+  }
+
+  /**
+   * The tensors by name. Quantised ones are turned into `dtype` on all threads of the executor.
+   * @throws CheckpointError for a name that is not there, and a file that has changed
+   * @throws DTypeError naming the tensor whose type cannot be read
+   * @throws InsufficientMemoryError where they need more memory than there is
+   */
+  async load(options: LoadGgufOptions = {}): Promise<Record<string, Tensor>> {
+    const where = 'GgufFile.load'
+    requireOptions(where, options, ['names', 'dtype', 'mmap', 'device'])
+    const { names: wanted, dtype = 'float32', mmap = false, device } = options
+    requireOneOf(where, 'dtype', dtype, ['float32', 'bfloat16', 'float16'])
+    if (typeof mmap !== 'boolean') throw misuse(where, 'mmap', 'a boolean', mmap)
+    const names = chosenNames(Object.keys(this.tensors), wanted, this.path)
+    for (const name of names) this.#requireReadable(name)
+    const plain = names.filter((name) => TYPES[this.#entry(name).type].dtype !== undefined)
+    const packed = names.filter((name) => TYPES[this.#entry(name).type].dtype === undefined)
+    if (device === undefined || device === 'cpu') {
+      requireMemory(
+        this.#source,
+        packed.reduce((sum, name) => sum + placeBytes({ dtype, shape: this.#entry(name).shape }), 0),
+      )
+    }
+    return scope(async () => {
+      const found = new Map<string, Tensor>()
+      const places = plain.map((name) => {
+        const { type, shape, offset } = this.#entry(name)
+        return { dtype: TYPES[type].dtype!, shape, offset }
+      })
+      const read = await readPlaces(this.#source, places, device === undefined ? { mmap } : { mmap, device })
+      plain.forEach((name, i) => {
+        found.set(name, read[i]!)
+      })
+      for (const name of packed) found.set(name, await this.#dequantized(name, dtype, device))
+      const tensors: Record<string, Tensor> = Object.create(null)
+      for (const name of names) tensors[name] = found.get(name)!
+      return tensors
+    })
+  }
+
+  /**
+   * The blocks of a quantised tensor as they lie in the file, uint8 [rows, bytes of a row], in a mapping of it: for those
+   * who compute with them. A tensor without rows is one.
+   * @throws CheckpointError for a name that is not there, or that is not quantised
+   */
+  async blocks(name: string): Promise<Tensor> {
+    const { type, shape, offset, bytes } = this.#entry(name)
+    if (TYPES[type].dtype !== undefined) {
+      throw new CheckpointError(`${this.path}: ${quoted(name)} is ${type}, which has no blocks; load() reads it`, {
+        file: this.path,
+        tensor: name,
+      })
+    }
+    const row = ((shape.at(-1) ?? 1) / TYPES[type].block) * TYPES[type].bytes
+    const place = { dtype: 'uint8' as const, shape: [row === 0 ? 0 : bytes / row, row], offset }
+    return (await readPlaces(this.#source, [place], { mmap: true }))[0]!
+  }
+
+  async #dequantized(name: string, dtype: string, device: Device | undefined): Promise<Tensor> {
+    const { type, shape } = this.#entry(name)
+    return scope(async () => {
+      const values = await dequantize((await this.blocks(name)).flatten(), TYPES[type].code, shape, { dtype })
+      return device === undefined ? values.to({}) : values.to({ device })
+    })
+  }
+
+  #entry(name: string): GgufTensor {
+    const entry = this.tensors[name]
+    if (entry !== undefined) return entry
+    throw new CheckpointError(`${this.path} has no tensor ${quoted(String(name))}`, { file: this.path, tensor: name })
+  }
+
+  #requireReadable(name: string): void {
+    const { type } = this.#entry(name)
+    if (READ_TYPES.includes(type)) return
+    throw new DTypeError(
+      `${this.path}: ${quoted(name)} is ${type}, which cannot be read; ${READ_TYPES.join(', ')} can, and \`names\` leaves it out`,
+      { file: this.path, tensor: name, dtype: type },
+    )
+  }
+}
+
+/**
+ * Reads the head of a GGUF file of version 2 or 3: metadata, tokenizer, chat template, and where its tensors are. All that
+ * it says is checked against the file's size; no tensor is read before `load` asks for it.
+ *
+ * ```ts
+ * const file = await readGguf('SmolLM2-135M-Instruct.Q4_1.gguf')
+ * file.metadata['general.name']
+ * const { 'token_embd.weight': embeddings } = await file.load({ names: ['token_embd.weight'], dtype: 'bfloat16' })
+ * ```
+ * @throws CheckpointError naming file, byte, and key or tensor, for anything that is not a whole, sound file
+ */
+export async function readGguf(path: string): Promise<GgufFile> {
+  requirePath('readGguf', 'path', path)
+  return withFile(path, CheckpointError, async (source) => new GgufFile(source, await readHeader(source)))
+}

@@ -1,0 +1,271 @@
+import { type ByteSource, quoted } from '../byte-source.js'
+import {
+  ARRAYS,
+  type GgufElementType,
+  type GgufTensor,
+  type GgufValue,
+  type GgufValueType,
+  TYPES,
+  typesByCode,
+  VALUE_TYPES,
+} from './types.js'
+
+/**
+ * The head of a GGUF file, versions 2 and 3 (https://github.com/ggml-org/ggml/blob/master/docs/gguf.md): metadata, then
+ * what each tensor is and where. Everything it says is checked here, so that nothing later reads outside the file.
+ */
+export interface GgufHeader {
+  version: number
+  metadata: Record<string, GgufValue>
+  metadataTypes: Record<string, GgufValueType>
+  tensors: Record<string, GgufTensor>
+}
+
+const MAGIC = 0x46554747
+const FIRST_READ = 1 << 20
+/** The largest published vocabularies make heads of 20 MB. */
+const MAX_HEADER = 1 << 27
+const MAX_KEYS = 1 << 16
+const MAX_TENSORS = 1 << 20
+const MAX_KEY = 65_535
+const MAX_DIMS = 4
+const MAX_NESTING = 4
+// libtorch computes strides from sizes without looking, also where one of them is 0.
+const MAX_SPAN = 2 ** 47
+
+type Unsound = (what: string, fields?: Record<string, unknown>) => never
+
+/** @throws CheckpointError naming the file, and the byte, key or tensor, for anything that is not a whole, sound file */
+export async function readHeader(source: ByteSource): Promise<GgufHeader> {
+  const unsound: Unsound = (what, fields = {}) => {
+    throw source.error(`it is not a sound GGUF file: ${what}`, fields)
+  }
+  // The head's length stands nowhere.
+  for (let length = Math.min(FIRST_READ, source.size); ; length = Math.min(2 * length, source.size)) {
+    const cursor = new Cursor(await source.bytes(0, length), source.size, unsound)
+    try {
+      return readAll(cursor, source.size, unsound)
+    } catch (error) {
+      if (error !== MORE) throw error
+    }
+  }
+}
+
+/** Thrown where the bytes read so far end; no error that anyone sees. */
+const MORE = Symbol('more')
+
+class Cursor {
+  at = 0
+
+  constructor(
+    readonly bytes: Buffer,
+    readonly size: number,
+    readonly unsound: Unsound,
+  ) {}
+
+  /** The place of the next `count` bytes, which are there. */
+  take(count: number): number {
+    const { at } = this
+    const end = at + count
+    if (end > this.size)
+      this.unsound(`it ends at byte ${this.size}, where ${count} bytes from ${at} on should be`, { byte: at })
+    if (end > MAX_HEADER) this.unsound(`its head has more than ${MAX_HEADER} bytes`, { byte: at })
+    if (end > this.bytes.length) throw MORE
+    this.at = end
+    return at
+  }
+
+  uint32(): number {
+    return this.bytes.readUInt32LE(this.take(4))
+  }
+
+  /** A 64-bit length or place. What no number holds exactly is larger than any file. */
+  whole(what: string): number {
+    const at = this.take(8)
+    const value = this.bytes.readBigUInt64LE(at)
+    if (value > BigInt(Number.MAX_SAFE_INTEGER)) this.unsound(`${what} is ${value}`, { byte: at })
+    return Number(value)
+  }
+
+  text(what: string, most: number, strict = false): string {
+    const from = this.at
+    const length = this.whole(`the length of ${what}`)
+    if (length > most) this.unsound(`${what} has ${length} bytes`, { byte: from })
+    const at = this.take(length)
+    const text = this.bytes.toString('utf8', at, at + length)
+    if (strict && (text.includes('\ufffd') || text.includes('\0'))) {
+      this.unsound(`${what} is no text: ${quoted(text)}`, { byte: from })
+    }
+    return text
+  }
+}
+
+function readAll(cursor: Cursor, size: number, unsound: Unsound): GgufHeader {
+  if (size < 24) unsound(`it has ${size} bytes, fewer than the 24 of its beginning`, { byte: size })
+  if (cursor.uint32() !== MAGIC) unsound("it does not begin with 'GGUF'", { byte: 0 })
+  const version = cursor.uint32()
+  if (version !== 0 && (version & 0xffff) === 0) unsound('it is of a big-endian machine', { byte: 4 })
+  if (version !== 2 && version !== 3) unsound(`it is of version ${version}; 2 and 3 can be read`, { byte: 4 })
+  const tensorCount = cursor.whole('the number of tensors')
+  const keyCount = cursor.whole('the number of keys')
+  if (tensorCount > MAX_TENSORS) unsound(`it claims ${tensorCount} tensors`, { byte: 8 })
+  if (keyCount > MAX_KEYS) unsound(`it claims ${keyCount} keys`, { byte: 16 })
+  const { metadata, types } = readMetadata(cursor, keyCount, unsound)
+  const tensors = readTensors(cursor, tensorCount, alignmentOf(metadata, unsound), unsound)
+  return { version, metadata, metadataTypes: types, tensors }
+}
+
+function readMetadata(cursor: Cursor, count: number, unsound: Unsound) {
+  const metadata: Record<string, GgufValue> = Object.create(null)
+  const types: Record<string, GgufValueType> = Object.create(null)
+  for (let i = 0; i < count; i++) {
+    const byte = cursor.at
+    const key = cursor.text(`key ${i + 1} of ${count}`, MAX_KEY, true)
+    if (key === '' || key in metadata) {
+      unsound(key === '' ? `key ${i + 1} is empty` : `the key ${quoted(key)} is there twice`, { byte, field: key })
+    }
+    const type = typeAt(cursor, key, unsound)
+    if (type === 'array') [types[key], metadata[key]] = readArray(cursor, key, 1, unsound)
+    else [types[key], metadata[key]] = [type, readValue(cursor, type, key, unsound)]
+  }
+  return { metadata, types }
+}
+
+function typeAt(cursor: Cursor, key: string, unsound: Unsound): GgufElementType | 'array' {
+  const byte = cursor.at
+  const code = cursor.uint32()
+  return (
+    VALUE_TYPES[code] ?? unsound(`the value of ${quoted(key)} is of the unknown type ${code}`, { byte, field: key })
+  )
+}
+
+function readValue(cursor: Cursor, type: GgufElementType, key: string, unsound: Unsound): GgufValue {
+  const { bytes } = cursor
+  switch (type) {
+    case 'uint8':
+      return bytes.readUInt8(cursor.take(1))
+    case 'int8':
+      return bytes.readInt8(cursor.take(1))
+    case 'uint16':
+      return bytes.readUInt16LE(cursor.take(2))
+    case 'int16':
+      return bytes.readInt16LE(cursor.take(2))
+    case 'uint32':
+      return bytes.readUInt32LE(cursor.take(4))
+    case 'int32':
+      return bytes.readInt32LE(cursor.take(4))
+    case 'float32':
+      return bytes.readFloatLE(cursor.take(4))
+    case 'float64':
+      return bytes.readDoubleLE(cursor.take(8))
+    case 'uint64':
+      return plain(bytes.readBigUInt64LE(cursor.take(8)))
+    case 'int64':
+      return plain(bytes.readBigInt64LE(cursor.take(8)))
+    case 'string':
+      return cursor.text(`the text of ${quoted(key)}`, MAX_HEADER)
+    case 'bool': {
+      const byte = cursor.take(1)
+      const value = bytes[byte] as number
+      if (value > 1) unsound(`the boolean ${quoted(key)} is ${value}`, { byte, field: key })
+      return value === 1
+    }
+  }
+}
+
+const plain = (value: bigint): number | bigint =>
+  BigInt(Number(value)) === value && Number.isSafeInteger(Number(value)) ? Number(value) : value
+
+function readArray(cursor: Cursor, key: string, depth: number, unsound: Unsound): [GgufValueType, GgufValue] {
+  const byte = cursor.at
+  const type = typeAt(cursor, key, unsound)
+  const count = cursor.whole(`the length of ${quoted(key)}`)
+  const numbers = type === 'array' ? undefined : ARRAYS[type]
+  // Checked before memory is taken: each element has at least as many bytes.
+  const least = numbers?.bytes ?? (type === 'bool' ? 1 : type === 'string' ? 8 : 12)
+  if (count > (cursor.size - cursor.at) / least) {
+    unsound(`${quoted(key)} claims ${count} elements, more than the file has bytes for`, { byte, field: key })
+  }
+  if (numbers !== undefined) {
+    const at = cursor.take(count * numbers.bytes)
+    const from = cursor.bytes.byteOffset + at
+    const own = cursor.bytes.buffer.slice(from, from + count * numbers.bytes) as ArrayBuffer
+    return [`${type as GgufElementType}[]`, numbers.make(own)]
+  }
+  if (type === 'array') {
+    if (depth === MAX_NESTING) unsound(`${quoted(key)} is nested more than ${MAX_NESTING} deep`, { byte, field: key })
+    const values: GgufValue[] = []
+    for (let i = 0; i < count; i++) values.push(readArray(cursor, key, depth + 1, unsound)[1])
+    return ['array[]', values]
+  }
+  const values: GgufValue[] = []
+  for (let i = 0; i < count; i++) values.push(readValue(cursor, type, key, unsound))
+  return [`${type}[]`, values as readonly string[]]
+}
+
+const ALIGNMENT = 32
+
+function alignmentOf(metadata: Record<string, GgufValue>, unsound: Unsound): number {
+  const field = 'general.alignment'
+  const given = metadata[field] ?? ALIGNMENT
+  const isSound = typeof given === 'number' && given >= 1 && given <= 1 << 20 && Number.isInteger(Math.log2(given))
+  return isSound ? given : unsound(`${field} is ${String(given)}, no power of 2`, { field })
+}
+
+function readTensors(cursor: Cursor, count: number, alignment: number, unsound: Unsound): Record<string, GgufTensor> {
+  const tensors: Record<string, GgufTensor> = Object.create(null)
+  const places: { name: string; place: GgufTensor }[] = []
+  for (let i = 0; i < count; i++) {
+    const byte = cursor.at
+    const name = cursor.text(`the name of tensor ${i + 1} of ${count}`, MAX_KEY, true)
+    if (name in tensors) unsound(`the tensor ${quoted(name)} is there twice`, { byte, tensor: name })
+    const place = readTensor(cursor, name, alignment, unsound)
+    tensors[name] = place
+    places.push({ name, place })
+  }
+  const start = Math.ceil(cursor.at / alignment) * alignment
+  let end = start
+  let before = ''
+  for (const { name, place } of places.sort(
+    (a, b) => a.place.offset - b.place.offset || a.place.bytes - b.place.bytes,
+  )) {
+    const offset = start + place.offset
+    tensors[name] = { ...place, offset }
+    if (offset < end)
+      unsound(`the tensors ${quoted(before)} and ${quoted(name)} overlap`, { tensor: name, byte: offset })
+    end = offset + place.bytes
+    before = name
+    if (end > cursor.size) {
+      unsound(`the tensor ${quoted(name)} ends at byte ${end}, the file at byte ${cursor.size}`, {
+        tensor: name,
+        byte: offset,
+      })
+    }
+  }
+  return tensors
+}
+
+/** With an offset from the beginning of the data. */
+function readTensor(cursor: Cursor, name: string, alignment: number, unsound: Unsound): GgufTensor {
+  const byte = cursor.at
+  const fail = (what: string): never => unsound(`the tensor ${quoted(name)} ${what}`, { tensor: name, byte })
+  const dims = cursor.uint32()
+  if (dims > MAX_DIMS) fail(`has ${dims} dimensions`)
+  const shape: number[] = []
+  let span = 1
+  for (let i = 0; i < dims; i++) {
+    const length = cursor.whole(`a length of the tensor ${quoted(name)}`)
+    span *= Math.max(length, 1)
+    if (span > MAX_SPAN) fail('has more values than any memory')
+    shape.unshift(length)
+  }
+  const code = cursor.uint32()
+  const type = typesByCode.get(code) ?? fail(`is of the unknown type ${code}`)
+  const { block, bytes } = TYPES[type]
+  const row = shape.at(-1) ?? 1
+  if (row % block !== 0) fail(`is ${type}, whose rows are blocks of ${block}, and has rows of ${row}`)
+  const offset = cursor.whole(`the offset of the tensor ${quoted(name)}`)
+  if (offset % alignment !== 0) fail(`is at ${offset}, no multiple of the alignment ${alignment}`)
+  const count = shape.reduce((product, length) => product * length, 1)
+  return { type, shape, offset, bytes: (count / block) * bytes }
+}

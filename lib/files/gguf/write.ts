@@ -1,0 +1,254 @@
+import { misuse, requireObject, requireOneOf, requireOptions, shown } from '../../base/check.js'
+import { CheckpointError } from '../../base/errors.js'
+import { opAsync } from '../../native/call.js'
+import { noGrad, scope, Tensor } from '../../tensor/index.js'
+import { quoted } from '../byte-source.js'
+import { bytePart, requirePath, writeFileParts } from '../file-tensors.js'
+import {
+  ARRAYS,
+  type GgufElementType,
+  type GgufSaveType,
+  type GgufValue,
+  type GgufValueType,
+  TYPES,
+  VALUE_TYPES,
+} from './types.js'
+
+export interface SaveGgufOptions {
+  /** `general.architecture` and what else llama.cpp is to know. */
+  metadata?: Readonly<Record<string, GgufValue>>
+  /**
+   * Of what type the values are. Default: of whole numbers uint32 (int32 below 0), of others float32; typed arrays say it
+   * themselves. What `readGguf` gave can be handed on.
+   */
+  metadataTypes?: Readonly<Record<string, GgufValueType>>
+  /**
+   * What the tensors become: one type for all that have rows (the others are F32, as llama.cpp wants it), or a function of
+   * name and tensor. Rows of Q8_0 and Q4_0 are a multiple of 32 long. Default F16.
+   */
+  type?: GgufSaveType | ((name: string, tensor: Tensor) => GgufSaveType)
+}
+
+const SAVED: readonly GgufSaveType[] = ['F32', 'F16', 'BF16', 'Q8_0', 'Q4_0']
+const ALIGNMENT = 32
+
+const quantize = opAsync('voxtorch::gguf_quantize') as (values: Tensor, type: number) => Promise<Tensor>
+
+/**
+ * Writes a GGUF file of version 3, which llama.cpp reads. It appears whole or not at all: it is written under another name,
+ * synced and renamed. Q8_0 and Q4_0 round as llama.cpp does.
+ * @throws CheckpointError naming key or tensor for what has no place in the format, and where the file cannot be written
+ */
+export async function saveGguf(
+  path: string,
+  tensors: Readonly<Record<string, Tensor>>,
+  options: SaveGgufOptions = {},
+): Promise<void> {
+  const where = 'saveGguf'
+  requirePath(where, 'path', path)
+  requireObject(where, 'tensors', tensors)
+  requireOptions(where, options, ['metadata', 'metadataTypes', 'type'])
+  const { metadata = {}, metadataTypes = {}, type = 'F16' } = options
+  requireObject(where, 'metadata', metadata)
+  requireObject(where, 'metadataTypes', metadataTypes)
+  if (typeof type !== 'function') requireOneOf(where, 'type', type, SAVED)
+  const fail = (what: string, fields: Record<string, unknown>): never => {
+    throw new CheckpointError(`${path}: ${what}`, { file: path, ...fields })
+  }
+  const entries = Object.entries(tensors).map(([name, value]) => {
+    if (!(value instanceof Tensor)) fail(`${quoted(name)} is not a tensor`, { tensor: name })
+    if (value.ndim > 4) fail(`${quoted(name)} has ${value.ndim} dimensions, the format allows 4`, { tensor: name })
+    if (!/^b?float/.test(value.dtype)) fail(`${quoted(name)} is ${value.dtype}, not of real numbers`, { tensor: name })
+    if (value.device === 'meta') fail(`${quoted(name)} is on the meta device and has no values`, { tensor: name })
+    const made = typeof type === 'function' ? type(name, value) : value.ndim < 2 ? 'F32' : type
+    if (!SAVED.includes(made)) throw misuse(where, 'type', `a function that gives ${SAVED.join(', ')}`, made)
+    const { block } = TYPES[made]
+    const row = value.shape.at(-1) ?? 1
+    if (row % block !== 0) {
+      fail(`${quoted(name)} has rows of ${row}, and ${made} needs a multiple of ${block}; give it another type`, {
+        tensor: name,
+      })
+    }
+    return { name, value, type: made }
+  })
+  const head = new Writer()
+  head.uint32(0x46554747)
+  head.uint32(3)
+  head.uint64(entries.length)
+  writeMetadata(head, { ...metadata }, metadataTypes, fail)
+  let offset = 0
+  for (const { name, value, type: made } of entries) {
+    head.text(name)
+    head.uint32(value.ndim)
+    for (const length of [...value.shape].reverse()) head.uint64(length)
+    head.uint32(TYPES[made].code)
+    head.uint64(offset)
+    offset = aligned(offset + bytesOf(value, made))
+  }
+  head.pad()
+  await noGrad(() =>
+    scope(async () => {
+      const parts = [bytePart(head.bytes())]
+      for (const { value, type: made, name } of entries) {
+        parts.push(await encoded(value, made, name, fail))
+        const gap = aligned(bytesOf(value, made)) - bytesOf(value, made)
+        if (gap > 0) parts.push(bytePart(new Uint8Array(gap)))
+      }
+      await writeFileParts(path, parts, CheckpointError)
+    }),
+  )
+}
+
+type Fail = (what: string, fields: Record<string, unknown>) => never
+
+const aligned = (bytes: number): number => Math.ceil(bytes / ALIGNMENT) * ALIGNMENT
+const bytesOf = (value: Tensor, type: GgufSaveType): number => (value.numel() / TYPES[type].block) * TYPES[type].bytes
+
+async function encoded(value: Tensor, type: GgufSaveType, tensor: string, fail: Fail): Promise<Tensor> {
+  const { dtype, code } = TYPES[type]
+  if (dtype !== undefined) return value.to({ dtype })
+  try {
+    return await quantize(value, code)
+  } catch (error) {
+    return fail(`${quoted(tensor)} cannot be ${type}: ${(error as Error).message}`, { tensor, cause: error })
+  }
+}
+
+function writeMetadata(
+  head: Writer,
+  metadata: Record<string, GgufValue>,
+  types: Readonly<Record<string, GgufValueType>>,
+  fail: Fail,
+): void {
+  // Every file has it at this default; another one's would not be true here.
+  delete metadata['general.alignment']
+  const keys = Object.entries(metadata).filter(([, value]) => value !== undefined)
+  head.uint64(keys.length)
+  for (const [key, value] of keys) {
+    const wrong = (what: string): never => fail(`the metadata ${quoted(key)} ${what}`, { field: key })
+    head.text(key)
+    const type = types[key] ?? typeOf(value) ?? wrong(`is ${shown(value)}, which has no place in the format`)
+    if (type.endsWith('[]')) {
+      head.uint32(VALUE_TYPES.indexOf('array'))
+      head.array(type.slice(0, -2) as GgufElementType, value, wrong)
+    } else {
+      head.uint32(VALUE_TYPES.indexOf(type as GgufElementType))
+      head.value(type as GgufElementType, value, wrong)
+    }
+  }
+}
+
+function typeOf(value: GgufValue): GgufValueType | undefined {
+  if (typeof value === 'string') return 'string'
+  if (typeof value === 'boolean') return 'bool'
+  if (typeof value === 'bigint') return value < 0n ? 'int64' : 'uint64'
+  if (typeof value === 'number') {
+    if (!Number.isInteger(value)) return 'float32'
+    if (value >= 0) return value < 2 ** 32 ? 'uint32' : 'uint64'
+    return value >= -(2 ** 31) ? 'int32' : 'int64'
+  }
+  if (Array.isArray(value)) {
+    const first = typeof value[0]
+    if (value.length === 0 || first === 'string') return 'string[]'
+    if (first === 'boolean') return 'bool[]'
+    return value.every((one) => Number.isInteger(one)) ? 'int32[]' : 'float32[]'
+  }
+  return (Object.keys(ARRAYS) as GgufElementType[]).flatMap((type) => {
+    const Kind = ARRAYS[type]!.make(new ArrayBuffer(0)).constructor as new () => unknown
+    return value instanceof Kind ? [`${type}[]` as const] : []
+  })[0]
+}
+
+type Wrong = (what: string) => never
+
+const RANGES: Partial<Record<GgufElementType, readonly [least: bigint, most: bigint]>> = {
+  uint8: [0n, 255n],
+  int8: [-128n, 127n],
+  uint16: [0n, 65535n],
+  int16: [-32768n, 32767n],
+  uint32: [0n, 2n ** 32n - 1n],
+  int32: [-(2n ** 31n), 2n ** 31n - 1n],
+  uint64: [0n, 2n ** 64n - 1n],
+  int64: [-(2n ** 63n), 2n ** 63n - 1n],
+}
+
+/** Bytes that grow. */
+class Writer {
+  #buffer = Buffer.alloc(1 << 16)
+  #used = 0
+
+  bytes(): Uint8Array {
+    return this.#buffer.subarray(0, this.#used)
+  }
+
+  pad(): void {
+    this.#room(aligned(this.#used) - this.#used)
+  }
+
+  uint32(value: number): void {
+    this.#buffer.writeUInt32LE(value, this.#room(4))
+  }
+
+  uint64(value: number | bigint): void {
+    this.#buffer.writeBigUInt64LE(BigInt(value), this.#room(8))
+  }
+
+  text(text: string): void {
+    const bytes = Buffer.from(text)
+    this.uint64(bytes.length)
+    bytes.copy(this.#buffer, this.#room(bytes.length))
+  }
+
+  array(type: GgufElementType, value: GgufValue, wrong: Wrong): void {
+    if (!Array.isArray(value) && !ArrayBuffer.isView(value))
+      return wrong(`must be an array of ${type}, not ${shown(value)}`)
+    const values = Array.from(value as ArrayLike<GgufValue>)
+    if (!VALUE_TYPES.includes(type) || (type as string) === 'array')
+      wrong('is an array of arrays, which is not written')
+    this.uint32(VALUE_TYPES.indexOf(type))
+    this.uint64(values.length)
+    for (const one of values) this.value(type, one, wrong)
+  }
+
+  value(type: GgufElementType, value: GgufValue, wrong: Wrong): void {
+    const bad = (): never => wrong(`must be ${type}, not ${shown(value)}`)
+    if (type === 'string') {
+      if (typeof value !== 'string' || /\p{Surrogate}/u.test(value)) return bad()
+      return this.text(value)
+    }
+    if (type === 'bool') {
+      if (typeof value !== 'boolean') return bad()
+      this.#buffer[this.#room(1)] = Number(value)
+      return
+    }
+    if (type === 'float32' || type === 'float64') {
+      if (typeof value !== 'number') return bad()
+      if (type === 'float32') this.#buffer.writeFloatLE(value, this.#room(4))
+      else this.#buffer.writeDoubleLE(value, this.#room(8))
+      return
+    }
+    const range = RANGES[type]
+    const whole = typeof value === 'bigint' || (typeof value === 'number' && Number.isSafeInteger(value))
+    if (range === undefined || !whole) return bad()
+    const exact = BigInt(value as number | bigint)
+    if (exact < range[0] || exact > range[1]) return bad()
+    const bytes = ARRAYS[type]!.bytes
+    const at = this.#room(bytes)
+    // Two's complement: the lower bytes are the same for every width.
+    const wide = Buffer.alloc(8)
+    wide.writeBigUInt64LE(BigInt.asUintN(64, exact))
+    wide.copy(this.#buffer, at, 0, bytes)
+  }
+
+  /** The place of that many new bytes, which are 0. */
+  #room(count: number): number {
+    const at = this.#used
+    this.#used += count
+    if (this.#used > this.#buffer.length) {
+      const larger = Buffer.alloc(2 * this.#used)
+      this.#buffer.copy(larger)
+      this.#buffer = larger
+    }
+    return at
+  }
+}

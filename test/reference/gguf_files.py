@@ -1,0 +1,93 @@
+"""Blocks of every type that voxtorch reads, with the values that Python's gguf makes of them, and a file that it wrote:
+test/fixtures/files/gguf.safetensors."""
+
+import tempfile
+from pathlib import Path
+
+import gguf
+import numpy as np
+import torch
+from gguf import GGMLQuantizationType, GGUFValueType
+
+from common import Fixture, generator, main, randn
+
+READ = ['Q4_0', 'Q4_1', 'Q5_0', 'Q5_1', 'Q8_0', 'Q4_K', 'Q5_K', 'Q6_K']
+WRITTEN = ['Q8_0', 'Q4_0', 'BF16', 'F16']
+# Where the float16 scales of a block begin.
+SCALES = {'Q4_0': [0], 'Q4_1': [0, 2], 'Q5_0': [0], 'Q5_1': [0, 2], 'Q8_0': [0], 'Q4_K': [0, 2], 'Q5_K': [0, 2], 'Q6_K': [208]}
+SHAPE = (3, 512)
+
+
+def blocks(name):
+    """Random bytes under scales from denormal to large."""
+    kind = GGMLQuantizationType[name]
+    block, size = gguf.GGML_QUANT_SIZES[kind]
+    count = SHAPE[0] * SHAPE[1] // block
+    numbers = generator(name)
+    data = numbers.randint(0, 256, (count, size)).astype(np.uint8)
+    for at in SCALES[name]:
+        scales = (numbers.standard_normal(count) * 10.0 ** numbers.randint(-7, 3, count)).astype(np.float16)
+        data[:, at : at + 2] = scales.reshape(-1, 1).view(np.uint8)
+    return data.reshape(SHAPE[0], -1)
+
+
+def sample(path):
+    writer = gguf.GGUFWriter(path, 'llama')
+    writer.add_name('a sample ü')
+    for kind, value in [('UINT8', 200), ('INT8', -100), ('UINT16', 60000), ('INT16', -30000), ('UINT32', 2**32 - 1)]:
+        writer.add_key_value(f'test.{kind.lower()}', value, GGUFValueType[kind])
+    for kind, value in [('INT32', -(2**31)), ('FLOAT32', 0.1), ('BOOL', True), ('UINT64', 2**63), ('INT64', -(2**40))]:
+        writer.add_key_value(f'test.{kind.lower()}', value, GGUFValueType[kind])
+    writer.add_key_value('test.float64', 0.1, GGUFValueType.FLOAT64)
+    writer.add_array('test.texts', ['one', '', 'drei ß'])
+    writer.add_array('test.wholes', [1, -2, 3])
+    writer.add_array('test.reals', [0.5, -1.5])
+    writer.add_array('test.flags', [True, False])
+    writer.add_chat_template('{{ messages[0].content }}')
+    values = randn('sample', 4, 64).numpy()
+    for name in ['F32', 'F16', 'BF16', 'Q8_0', 'Q4_0', 'Q5_1']:
+        kind = GGMLQuantizationType[name]
+        writer.add_tensor(f'as.{name}', gguf.quantize(values, kind), raw_dtype=kind)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
+def build():
+    fixture = Fixture()
+    for name in READ:
+        data = blocks(name)
+        values = gguf.dequantize(data, GGMLQuantizationType[name])
+        assert np.isfinite(values).all()
+        fixture.case(
+            {'name': name, 'code': int(GGMLQuantizationType[name]), 'shape': list(SHAPE)},
+            **{'in': {'blocks': torch.from_numpy(data)}, 'out': {'values': torch.from_numpy(values)}},
+        )
+    for name in WRITTEN:
+        # Halves of a step too, whose rounding differs from one rule to the other, and a block of zeros.
+        values = randn(f'{name} written', 4, 128)
+        values[1, :32] = torch.arange(32) - 15.5
+        values[2, 32:64] = 0
+        data = gguf.quantize(values.numpy(), GGMLQuantizationType[name])
+        fixture.case(
+            {'name': f'{name} written', 'type': name, 'code': int(GGMLQuantizationType[name])},
+            **{'in': {'values': values}, 'out': {'blocks': torch.from_numpy(data.reshape(-1).view(np.uint8).copy())}},
+        )
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / 'sample.gguf'
+        sample(path)
+        read = gguf.GGUFReader(path)
+        values = {
+            tensor.name: torch.from_numpy(
+                gguf.dequantize(tensor.data, tensor.tensor_type).astype(np.float32).reshape(4, 64).copy()
+            )
+            for tensor in read.tensors
+        }
+        contents = torch.from_numpy(np.fromfile(path, np.uint8))
+        places = {tensor.name: [int(tensor.data_offset), int(tensor.n_bytes)] for tensor in read.tensors}
+    fixture.case({'name': 'file', 'places': places}, **{'in': {'file': contents}, 'out': values})
+    return fixture
+
+
+main({'files/gguf': build})
