@@ -1,6 +1,12 @@
 export { readArchive } from './archive.js'
 export { type CsvRow, type ReadCsvOptions, readCsv, readCsvStream } from './csv/csv.js'
 export type { CsvEncoding } from './csv/text.js'
+export {
+  CTranslate2File,
+  type CTranslate2Variable,
+  type LoadCTranslate2Options,
+  readCTranslate2,
+} from './ctranslate2/ctranslate2.js'
 export { GgufFile, type LoadGgufOptions, readGguf } from './gguf/gguf.js'
 export type { GgufSaveType, GgufTensor, GgufType, GgufValue, GgufValueType } from './gguf/types.js'
 export { type SaveGgufOptions, saveGguf } from './gguf/write.js'

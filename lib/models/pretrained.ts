@@ -3,6 +3,7 @@ import { makeDirectory } from '../base/atomic.js'
 import { defined, requireOptions, shown } from '../base/check.js'
 import { CheckpointError } from '../base/errors.js'
 import { toCamel, toSnake } from '../base/words.js'
+import { isGguf } from '../files/gguf/find.js'
 import { readJson, writeJson } from '../files/json/json.js'
 import { saveSafetensorsSharded } from '../files/safetensors/sharded.js'
 import { HUB_OPTIONS, type ResolveModelOptions, resolveModel } from '../hub/resolve.js'
@@ -14,7 +15,7 @@ import { warnOfAdapters } from '../peft/parts.js'
 import type { QuantizeOptions } from '../peft/quantize.js'
 import { scope } from '../tensor/index.js'
 import type { NetworkConfig } from './network.js'
-import { type Factory, type Fillable, filled, readWeights, renamed } from './weights.js'
+import { type Factory, type Fillable, type FillOptions, filled, readWeights, renamed, type Weights } from './weights.js'
 
 /** How a network's checkpoints are laid out. */
 export interface NetworkKind {
@@ -38,6 +39,15 @@ export interface NetworkKind {
   rename?: (name: string) => string
   /** Which layers are packed where `quantize` does not say; all by default. */
   packed?: string
+  /** What reads files of other programs, with the network's configuration and names; undefined for a place that has none. */
+  foreign?: (place: string) => Promise<ForeignCheckpoint | undefined>
+}
+
+/** Weights in the format of another program. */
+export interface ForeignCheckpoint {
+  config: NetworkConfig
+  /** Under the names of transformers. Called inside a scope. */
+  weights(options: FillOptions): Promise<Weights>
 }
 
 /** For a repository of the hub, its options hold as well (revision, token, offline, progress, ...). */
@@ -71,12 +81,16 @@ export async function loadNetwork<M extends Fillable>(
   build: (config: NetworkConfig, factory: Factory, has: (name: string) => boolean) => M,
 ): Promise<{ network: M; directory: string }> {
   const { hub, ...fill } = parted(options)
-  const directory = await resolveModel(from, hub)
-  const config = await readConfig(directory)
+  const directory = isGguf(from) ? from : await resolveModel(from, hub)
+  const foreign = await kind.foreign?.(directory)
+  if (foreign === undefined && directory === from && isGguf(from)) {
+    throw new CheckpointError(`${from}: a GGUF file holds no ${kind.architecture}; DecoderLM reads them`, { file: from })
+  }
+  const config = foreign?.config ?? (await readConfig(directory))
   requireModelType(directory, config, kind)
   // In a scope of its own: what the network does not keep is freed, also when something is wrong.
   return scope(async () => {
-    const weights = await readWeights(directory, fill, kind)
+    const weights = foreign ? await foreign.weights(fill) : await readWeights(directory, fill, kind)
     const state = renamed(kind, weights.tensors)
     const { network } = await filled(kind, { ...weights, state }, fill, (factory) =>
       build(config, factory, (name) => state.has(name)),

@@ -1,8 +1,10 @@
 import { existsSync } from 'node:fs'
 import { basename, join } from 'node:path'
 import { ConfigError } from '../base/errors.js'
+import { ggufIn, isGguf } from '../files/gguf/find.js'
 import { emptyConfig, readConfig } from './config.js'
 import { readBytes, readJson } from './files.js'
+import { loadGguf } from './gguf.js'
 import { fromSentencePiece } from './sentencepiece/tokenizer.js'
 import { fromSpec } from './spec.js'
 import type { TokenizerParts } from './tokenizer.js'
@@ -11,6 +13,7 @@ import { fromClipMerges, fromVocabAndMerges, fromVocabText } from './vocabulary-
 const sentencePieceNames = ['tokenizer.model', 'spiece.model', 'sentencepiece.bpe.model', 'sentencepiece.model']
 
 export async function loadDirectory(directory: string): Promise<TokenizerParts> {
+  if (isGguf(directory)) return loadGguf(directory)
   const path = (name: string): string => join(directory, name)
   const has = (name: string): boolean => existsSync(path(name))
   const config = await readConfig(directory)
@@ -24,13 +27,16 @@ export async function loadDirectory(directory: string): Promise<TokenizerParts> 
   if (has('vocab.txt')) {
     return fromSpec(await fromVocabText(path('vocab.txt'), config), path('vocab.txt'), config)
   }
+  const gguf = ggufIn(directory)
+  if (gguf !== null) return loadGguf(gguf)
   throw new ConfigError(
-    `${directory} holds no tokenizer: none of tokenizer.json, ${sentencePieceNames.join(', ')}, vocab.json with merges.txt, vocab.txt`,
+    `${directory} holds no tokenizer: none of tokenizer.json, ${sentencePieceNames.join(', ')}, vocab.json with merges.txt, vocab.txt, *.gguf`,
     { file: directory },
   )
 }
 
 export async function loadFile(path: string): Promise<TokenizerParts> {
+  if (isGguf(path)) return loadGguf(path)
   const name = basename(path)
   // Mistral's files end in `.model.v3`.
   if (/\.model(\.v\w+)?$/.test(name)) return fromSentencePiece(await readBytes(path), path, null)
@@ -39,7 +45,7 @@ export async function loadFile(path: string): Promise<TokenizerParts> {
   if (name.startsWith('bpe_simple_vocab')) return fromSpec(await fromClipMerges(path, config), path, config)
   if (name.endsWith('.txt')) return fromSpec(await fromVocabText(path, config), path, config)
   throw new ConfigError(
-    `${path} is no tokenizer by its name: tokenizer.json, *.model, bpe_simple_vocab_16e6.txt.gz or vocab.txt are known`,
+    `${path} is no tokenizer by its name: tokenizer.json, *.model, *.gguf, bpe_simple_vocab_16e6.txt.gz or vocab.txt are known`,
     { file: path },
   )
 }

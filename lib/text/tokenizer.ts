@@ -1,16 +1,19 @@
 import { makeDirectory } from '../base/atomic.js'
 import { misuse, requireOptions, requireString } from '../base/check.js'
 import { ConfigError, DataError } from '../base/errors.js'
+import type { GgufValue } from '../files/gguf/types.js'
 import { type AddedTokenInput, completeToken } from './added-tokens.js'
 import { type BatchEncoding, type BatchOptions, encodeBatch, type TensorBatch } from './batch.js'
 import { type ChatMessage, type ChatOptions, renderChat } from './chat.js'
 import type { SpecialName, TokenizerConfig } from './config.js'
 import { DecodeStream } from './decode-stream.js'
 import type { Encoding } from './encoding.js'
+import { ggufOf } from './gguf.js'
 import type { Pipeline } from './pipeline.js'
 import type { PostProcessor } from './postprocessors.js'
 import { loadDirectory, loadFile } from './pretrained.js'
 import type { Saver } from './save.js'
+import type { SentencePieceProto } from './sentencepiece/proto.js'
 import { nextId } from './spec.js'
 import { type TruncationOptions, truncate } from './truncation.js'
 
@@ -21,7 +24,13 @@ export interface TokenizerParts {
   config: TokenizerConfig
   decode(ids: number[], cleansUp: boolean): string
   save: Saver
+  /** What a GGUF file can hold: byte-level BPE, or SentencePiece's. */
+  source?: TokenizerSource
 }
+
+export type TokenizerSource =
+  | { kind: 'bytes'; spec: Readonly<Record<string, unknown>>; merges(): readonly (readonly [string, string])[] }
+  | { kind: 'sentencepiece'; proto: SentencePieceProto }
 
 export interface EncodeOptions extends TruncationOptions {
   /** Put the model's special tokens around. Default true. */
@@ -53,7 +62,8 @@ export class Tokenizer {
   /**
    * Reads a directory of Hugging Face: tokenizer.json, else a SentencePiece model (tokenizer.model, spiece.model,
    * sentencepiece.bpe.model), else vocab.json and merges.txt, else vocab.txt; with tokenizer_config.json,
-   * special_tokens_map.json, added_tokens.json and chat_template.jinja beside it.
+   * special_tokens_map.json, added_tokens.json and chat_template.jinja beside it. A GGUF file, or a directory that has
+   * nothing but one, brings its own.
    * @throws DataError naming the file, and the entry or byte, when one is not sound; ConfigError when there is none or
    *   what it asks for is not supported
    */
@@ -64,7 +74,7 @@ export class Tokenizer {
 
   /**
    * Reads one file, without a configuration: a tokenizer.json, a SentencePiece `.model`, OpenAI's CLIP merges
-   * (`bpe_simple_vocab_16e6.txt.gz`) or a WordPiece `vocab.txt`.
+   * (`bpe_simple_vocab_16e6.txt.gz`) or a WordPiece `vocab.txt`; or with one, a GGUF file.
    * @throws DataError, ConfigError as `fromPretrained`
    */
   static async fromFile(path: string): Promise<Tokenizer> {
@@ -157,6 +167,16 @@ export class Tokenizer {
     }
     if (token === null) delete this.#parts.config.special.pad
     else this.#parts.config.special.pad = token
+  }
+
+  /** What a GGUF file of a network with that many rows of embeddings holds of this tokenizer. @internal */
+  ggufMetadata(rows: number): Record<string, GgufValue> {
+    const ids = this.encode('a').inputIds
+    return {
+      ...ggufOf(this.#parts, rows),
+      'tokenizer.ggml.add_bos_token': this.bosTokenId !== null && ids[0] === this.bosTokenId,
+      'tokenizer.ggml.add_eos_token': this.eosTokenId !== null && ids.at(-1) === this.eosTokenId,
+    }
   }
 
   /** The longest input of the model in tokens, null where the files set no limit. */

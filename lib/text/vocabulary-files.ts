@@ -126,7 +126,7 @@ function bytePairSpec(
   return spec
 }
 
-function splitThenBytes(pattern: string, behavior: string, invert: boolean, usesRegex: boolean): Spec {
+export function splitThenBytes(pattern: string, behavior: string, invert: boolean, usesRegex: boolean): Spec {
   return {
     type: 'Sequence',
     pretokenizers: [

@@ -14,6 +14,7 @@ import { withActiveAdapters } from '../../nn/native-module.js'
 import type { Tensor } from '../../tensor/index.js'
 import { type NetworkLayout, networkClass } from '../network.js'
 import type { SaveNetworkOptions } from '../pretrained.js'
+import { ggufCheckpoint } from './gguf.js'
 import { architectureOf, completed, type DecoderLMConfig, published, sizes } from './config.js'
 
 export interface DecoderLMInputs {
@@ -65,6 +66,7 @@ export const decoderLayout = {
   prefix: '',
   ignored: [/\.rotary_emb\.inv_freq$/],
   packed: 'model.layers',
+  foreign: ggufCheckpoint,
   rename: (name) => (/^(embed_tokens|layers|norm)\./.test(name) ? `model.${name}` : name),
   sizes,
   completed,
@@ -87,7 +89,8 @@ export const decoderLayout = {
  * `maxPositionEmbeddings` differs from one pass, because its keys were turned before.
  *
  * Published sizes: `'llama-7b'`, `'llama2-13b'`, `'llama3.1-8b'`, `'vicuna-13b-v1.1'`, `'mistral-7b-v0.1'`, `'qwen2-7b'` and so
- * on. Files are safetensors or `.bin`, in one or in shards; a config.json of another family is a ConfigError.
+ * on. Files are safetensors or `.bin`, in one or in shards; a config.json of another family is a ConfigError. A GGUF file of
+ * llama.cpp, or a folder that has nothing but one, works as well: its quantised tensors become values of `dtype`.
  */
 export class DecoderLM extends networkClass<DecoderLM, DecoderLMConfig, DecoderLMInputs, DecoderLMOutput>(
   decoderLayout,
@@ -104,6 +107,7 @@ export class DecoderLM extends networkClass<DecoderLM, DecoderLMConfig, DecoderL
 
   /** Takes how the directory's network generates. @internal */
   async loaded(directory: string): Promise<void> {
+    // A GGUF file has its special tokens in the configuration.
     this.generationConfig = await readGenerationConfig(directory, this.config)
   }
 

@@ -8,6 +8,7 @@ import { withActiveAdapters } from '../../nn/native-module.js'
 import { noGrad, scope, type Tensor, tensor } from '../../tensor/index.js'
 import { readConfig } from '../pretrained.js'
 import type { WhisperConfig } from './config.js'
+import { isCTranslate2 } from './ctranslate2.js'
 import { SECONDS_PER_STEP } from './options.js'
 import type { Whisper } from './whisper.js'
 
@@ -48,9 +49,9 @@ export function usualHeads(config: WhisperConfig): WhisperHead[] {
   return heads
 }
 
-/** The alignment_heads of a folder's generation_config.json, or the usual ones. */
+/** The alignment_heads of a folder's generation_config.json (of CTranslate2's, config.json), or the usual ones. */
 export async function readHeads(directory: string, config: WhisperConfig): Promise<WhisperHead[]> {
-  const name = 'generation_config.json'
+  const name = isCTranslate2(directory) ? 'config.json' : 'generation_config.json'
   if (!existsSync(join(directory, name))) return usualHeads(config)
   const heads: unknown = (await readConfig(directory, name)).alignmentHeads
   if (heads === undefined || heads === null) return usualHeads(config)

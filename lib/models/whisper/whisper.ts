@@ -30,6 +30,7 @@ import {
   type WhisperHead,
 } from './alignment.js'
 import { melBinsOf, sizes, type WhisperConfig, windowOf } from './config.js'
+import { ctranslate2Checkpoint, ctranslate2Generation } from './ctranslate2.js'
 import type {
   WhisperEncoderInputs,
   WhisperEncoderOutput,
@@ -60,6 +61,7 @@ export class WhisperEncoder extends networkClass<
   ignored: [],
   // As transformers' WhisperModel saves it.
   rename: (name) => name.replace(/^encoder\./, ''),
+  foreign: ctranslate2Checkpoint,
   optional: [/^decoder\./],
 }) {
   constructor(config: WhisperConfig, options: MakeOptions = {}) {
@@ -77,7 +79,8 @@ export class WhisperEncoder extends networkClass<
  * const { text, language, segments } = await whisper.transcribe('talk.mp3')
  * ```
  *
- * Published sizes: `'tiny.en'` to `'large-v3'`. `fromPretrained` also takes how the directory's network generates and its
+ * Published sizes: `'tiny.en'` to `'large-v3'`. Folders of CTranslate2 (faster-whisper) work as well as transformers'; their
+ * int8 weights become numbers. `fromPretrained` also takes how the directory's network generates and its
  * tokenizer, where they are there.
  */
 export class Whisper extends networkClass<Whisper, WhisperConfig, WhisperInputs, WhisperOutput>({
@@ -91,6 +94,7 @@ export class Whisper extends networkClass<Whisper, WhisperConfig, WhisperInputs,
   // Older files hold the tied head a second time, and some were saved without `model.`.
   tied: ({ tieWordEmbeddings }) => (tieWordEmbeddings === false ? [] : [/^proj_out\.weight$/]),
   rename: (name) => (/^(encoder|decoder)\./.test(name) ? `model.${name}` : name),
+  foreign: ctranslate2Checkpoint,
 }) {
   /** What `generate` and `transcribe` take for what their own configuration leaves out. */
   generationConfig: GenerationConfig
@@ -117,7 +121,11 @@ export class Whisper extends networkClass<Whisper, WhisperConfig, WhisperInputs,
       this.tokenizer = await Tokenizer.fromPretrained(directory)
     this.tokens = await readTokens(directory, this.config, this.tokenizer)
     this.alignmentHeads = await readHeads(directory, this.config)
-    this.generationConfig = { ...this.generationConfig, ...(await readGenerationConfig(directory, this.config)) }
+    this.generationConfig = {
+      ...this.generationConfig,
+      ...(await readGenerationConfig(directory, this.config)),
+      ...(await ctranslate2Generation(directory)),
+    }
   }
 
   /** The encoder alone, once for all that is asked about the same audio. Runs on the executor. */

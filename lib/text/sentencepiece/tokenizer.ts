@@ -45,6 +45,7 @@ export function fromSentencePiece(bytes: Uint8Array, file: string, given: Tokeni
       return cleansUp ? cleanUpSpaces(text) : text
     },
     save: sentencePieceSaver(bytes),
+    ...(proto.algorithm === 'bpe' && { source: { kind: 'sentencepiece', proto } }),
   }
 }
 

@@ -1,0 +1,202 @@
+import { existsSync } from 'node:fs'
+import { join } from 'node:path'
+import { CheckpointError, ConfigError } from '../../base/errors.js'
+import { type CTranslate2File, readCTranslate2 } from '../../files/ctranslate2/ctranslate2.js'
+import type { GenerationConfig } from '../../generation/config.js'
+import { scope, type Tensor } from '../../tensor/index.js'
+import { type ForeignCheckpoint, readConfig } from '../pretrained.js'
+import type { Weights } from '../weights.js'
+import type { WhisperConfig } from './config.js'
+
+/**
+ * Whisper as CTranslate2 holds it (https://github.com/OpenNMT/CTranslate2; faster-whisper's folders): a `model.bin` in which
+ * the projections of queries, keys and values are one, beside a config.json that has nothing of the network's sizes.
+ */
+
+const FILE = 'model.bin'
+const SPEC = 'WhisperSpec'
+
+export const isCTranslate2 = (directory: string): boolean =>
+  existsSync(join(directory, FILE)) &&
+  !['model.safetensors', 'model.safetensors.index.json', 'pytorch_model.bin', 'pytorch_model.bin.index.json'].some((name) =>
+    existsSync(join(directory, name)),
+  )
+
+export async function ctranslate2Checkpoint(directory: string): Promise<ForeignCheckpoint | undefined> {
+  if (!isCTranslate2(directory)) return undefined
+  const file = await readCTranslate2(join(directory, FILE))
+  if (file.spec !== SPEC) {
+    throw new CheckpointError(`${file.path} holds a ${file.spec}, and Whisper needs a ${SPEC}`, {
+      file: file.path,
+      field: 'spec',
+    })
+  }
+  return { config: await configOf(file), weights: () => weightsOf(file) }
+}
+
+function shapeOf(file: CTranslate2File, name: string): readonly number[] {
+  const found = file.variables[file.aliases[name] ?? name]
+  if (found !== undefined) return found.shape
+  throw new CheckpointError(`${file.path} lacks the variable ${name}`, { file: file.path, tensor: name })
+}
+
+/** The vocabularies of those that know English only end one token earlier. */
+const MULTILINGUAL = 51_865
+
+async function configOf(file: CTranslate2File): Promise<WhisperConfig> {
+  const layersOf = (side: string): number => {
+    const numbers = Object.keys(file.variables).flatMap((name) => {
+      const [, number] = new RegExp(`^${side}/layer_(\\d{1,6})/`).exec(name) ?? []
+      return number === undefined ? [] : [Number(number)]
+    })
+    return numbers.reduce((most, one) => Math.max(most, one + 1), 0)
+  }
+  const size = (name: string, dim: number): number => shapeOf(file, name)[dim] ?? 0
+  const vocabSize = size('decoder/embeddings/weight', 0)
+  const isMultilingual = vocabSize >= MULTILINGUAL
+  const last = isMultilingual ? 50_257 : 50_256
+  const [encoderHeads, decoderHeads] = await numbersOf(file, ['encoder/num_heads', 'decoder/num_heads'])
+  return {
+    vocabSize,
+    numMelBins: size('encoder/conv1/weight', 1),
+    dModel: size('decoder/embeddings/weight', 1),
+    encoderLayers: layersOf('encoder'),
+    encoderAttentionHeads: encoderHeads as number,
+    encoderFfnDim: size('encoder/layer_0/ffn/linear_0/weight', 0),
+    decoderLayers: layersOf('decoder'),
+    decoderAttentionHeads: decoderHeads as number,
+    decoderFfnDim: size('decoder/layer_0/ffn/linear_0/weight', 0),
+    maxSourcePositions: size('encoder/position_encodings/encodings', 0),
+    maxTargetPositions: size('decoder/position_encodings/encodings', 0),
+    padTokenId: vocabSize > MULTILINGUAL ? 50_256 : last,
+    bosTokenId: last,
+    eosTokenId: last,
+    decoderStartTokenId: last + 1,
+    tieWordEmbeddings: file.variables['decoder/projection/weight'] === undefined,
+  }
+}
+
+async function numbersOf(file: CTranslate2File, names: string[]): Promise<number[]> {
+  for (const name of names) {
+    if (shapeOf(file, name).length === 0) continue
+    throw new CheckpointError(`${file.path}: ${name} is no single number`, { file: file.path, tensor: name })
+  }
+  return scope(async () => {
+    const read = await file.load({ names })
+    return names.map((name) => Number((read[name] as Tensor).to('float32').item()))
+  })
+}
+
+/** What stands in a layer, and transformers' names of it; several for what is joined. */
+const PARTS: Readonly<Record<'encoder' | 'decoder', Readonly<Record<string, readonly string[]>>>> = {
+  encoder: {
+    'self_attention/layer_norm': ['self_attn_layer_norm'],
+    'self_attention/linear_0': ['self_attn.q_proj', 'self_attn.k_proj', 'self_attn.v_proj'],
+    'self_attention/linear_1': ['self_attn.out_proj'],
+    'ffn/layer_norm': ['final_layer_norm'],
+    'ffn/linear_0': ['fc1'],
+    'ffn/linear_1': ['fc2'],
+  },
+  decoder: {
+    'self_attention/layer_norm': ['self_attn_layer_norm'],
+    'self_attention/linear_0': ['self_attn.q_proj', 'self_attn.k_proj', 'self_attn.v_proj'],
+    'self_attention/linear_1': ['self_attn.out_proj'],
+    'attention/layer_norm': ['encoder_attn_layer_norm'],
+    'attention/linear_0': ['encoder_attn.q_proj'],
+    'attention/linear_1': ['encoder_attn.k_proj', 'encoder_attn.v_proj'],
+    'attention/linear_2': ['encoder_attn.out_proj'],
+    'ffn/layer_norm': ['final_layer_norm'],
+    'ffn/linear_0': ['fc1'],
+    'ffn/linear_1': ['fc2'],
+  },
+}
+
+const TOP: Readonly<Record<string, string>> = {
+  'encoder/position_encodings/encodings': 'model.encoder.embed_positions.weight',
+  'decoder/position_encodings/encodings': 'model.decoder.embed_positions.weight',
+  'decoder/embeddings/weight': 'model.decoder.embed_tokens.weight',
+  'decoder/projection/weight': 'proj_out.weight',
+}
+
+const KINDS: Readonly<Record<string, string>> = { weight: 'weight', bias: 'bias', gamma: 'weight', beta: 'bias' }
+
+/** The names of a variable's parts in transformers; one that is not known stays, so that it is reported. */
+function namesOf(variable: string): readonly string[] {
+  if (Object.hasOwn(TOP, variable)) return [TOP[variable] as string]
+  const [, side, place, kind] = /^(encoder|decoder)\/(.+)\/(weight|bias|gamma|beta)$/.exec(variable) ?? []
+  if (side === undefined || place === undefined) return [variable]
+  const end = KINDS[kind as string]
+  const [, layer, part] = /^layer_(\d+)\/(.+)$/.exec(place) ?? []
+  if (part === undefined) {
+    return /^(?:conv[12]|layer_norm)$/.test(place) ? [`model.${side}.${place}.${end}`] : [variable]
+  }
+  const parts = PARTS[side as 'encoder' | 'decoder']
+  if (!Object.hasOwn(parts, part)) return [variable]
+  return (parts[part] as readonly string[]).map((name) => `model.${side}.layers.${layer}.${name}.${end}`)
+}
+
+async function weightsOf(file: CTranslate2File): Promise<Weights> {
+  // Settings of the decoder are single numbers; of what is joined and packed, new tensors are made.
+  const names = Object.entries(file.variables).flatMap(([name, { shape }]) => (shape.length === 0 ? [] : [name]))
+  const loaded = await file.load({ names, mmap: true })
+  const tensors: Record<string, Tensor> = {}
+  for (const name of names) {
+    if (name.endsWith('_scale')) continue
+    const value = await plain(file, name, loaded)
+    const parts = namesOf(name)
+    const rows = (value.shape[0] ?? 0) / parts.length
+    if (!Number.isInteger(rows)) {
+      throw new CheckpointError(`${file.path}: ${name} has ${value.shape[0]} rows, not ${parts.length} times as many`, {
+        file: file.path,
+        tensor: name,
+      })
+    }
+    for (const [i, part] of parts.entries()) {
+      const own = parts.length === 1 ? value : value.narrow(0, i * rows, rows).clone()
+      // The network's keys have no bias; joined with the others they have zeros.
+      if (/\.k_proj\.bias$/.test(part)) await requireZeros(file, name, own)
+      else tensors[part] = own
+    }
+    if (parts.length > 1) value.dispose()
+  }
+  return { tensors, file: file.path, mapped: true }
+}
+
+/** int8 weights as numbers: CTranslate2 divides by what it multiplied each row with. */
+async function plain(file: CTranslate2File, name: string, loaded: Record<string, Tensor>): Promise<Tensor> {
+  const value = loaded[name] as Tensor
+  if (/^b?float/.test(value.dtype)) return value
+  const scale = loaded[`${name}_scale`]
+  const [rows = 0, ...rest] = value.shape
+  const fits = scale !== undefined && (scale.numel() === 1 || (scale.ndim === 1 && scale.shape[0] === rows))
+  if (!fits || (value.dtype !== 'int8' && value.dtype !== 'int16')) {
+    throw new CheckpointError(`${file.path}: ${name} is ${value.dtype} without a scale for each of its ${rows} rows`, {
+      file: file.path,
+      tensor: name,
+    })
+  }
+  return scope(() => value.to('float32').div(scale.to('float32').reshape(scale.numel() === 1 ? [] : [rows, ...rest.map(() => 1)])))
+}
+
+async function requireZeros(file: CTranslate2File, name: string, bias: Tensor): Promise<void> {
+  if (Number(bias.abs().max().item()) === 0) return
+  throw new CheckpointError(`${file.path}: ${name} has a bias for keys, which Whisper has not`, {
+    file: file.path,
+    tensor: name,
+  })
+}
+
+/** What its config.json says of generation; nothing for a folder of another kind. */
+export async function ctranslate2Generation(directory: string): Promise<GenerationConfig> {
+  if (!isCTranslate2(directory) || !existsSync(join(directory, 'config.json'))) return {}
+  const { suppressIds, suppressIdsBegin } = await readConfig(directory)
+  const ids = (key: string, value: unknown): number[] | undefined => {
+    if (value === undefined || value === null) return undefined
+    if (Array.isArray(value) && value.every((id) => Number.isInteger(id))) return value.filter((id) => id >= 0)
+    const file = join(directory, 'config.json')
+    throw new ConfigError(`${file}: ${key} must be a list of token ids`, { file, field: key })
+  }
+  const suppressTokens = ids('suppress_ids', suppressIds)
+  const beginSuppressTokens = ids('suppress_ids_begin', suppressIdsBegin)
+  return { ...(suppressTokens && { suppressTokens }), ...(beginSuppressTokens && { beginSuppressTokens }) }
+}

@@ -1,0 +1,288 @@
+import { isDeepStrictEqual } from 'node:util'
+import { ConfigError, DataError } from '../base/errors.js'
+import { quoted } from '../files/byte-source.js'
+import { type GgufFile, readGguf } from '../files/gguf/gguf.js'
+import type { GgufValue } from '../files/gguf/types.js'
+import type { AddedToken } from './added-tokens.js'
+import { emptyConfig, type SpecialName, type TokenizerConfig } from './config.js'
+import { published } from './patterns.js'
+import { PieceType } from './sentencepiece/proto.js'
+import { fromSentencePiece } from './sentencepiece/tokenizer.js'
+import { writeProto } from './sentencepiece/write-proto.js'
+import { fromSpec } from './spec.js'
+import type { TokenizerParts } from './tokenizer.js'
+import { type Spec, splitThenBytes } from './vocabulary-files.js'
+
+/**
+ * Tokenizers as GGUF files hold them (https://github.com/ggml-org/ggml/blob/master/docs/gguf.md#tokenizer): the pieces of a
+ * SentencePiece model (`llama`), or tokens and merges (`gpt2`), whose cutting into words has a name.
+ */
+
+const byteLevel = (usesRegex: boolean): Spec => ({
+  type: 'ByteLevel',
+  add_prefix_space: false,
+  trim_offsets: true,
+  use_regex: usesRegex,
+})
+const digitsFirst: Spec = {
+  type: 'Sequence',
+  pretokenizers: [{ type: 'Digits', individual_digits: true }, byteLevel(true)],
+}
+const split = (pattern: string): Spec => splitThenBytes(pattern, 'Isolated', false, false)
+
+interface Cutting {
+  preTokenizer: Spec
+  normalizer?: Spec
+  /** Words that are tokens are taken whole, whatever the merges say. */
+  ignoresMerges?: true
+  /** Where the file does not say. */
+  addsBos?: true
+}
+
+const llama3: Cutting = { preTokenizer: split(published.llama3), ignoresMerges: true, addsBos: true }
+const qwen2: Cutting = { preTokenizer: split(published.qwen2), normalizer: { type: 'NFC' } }
+
+/** By `tokenizer.ggml.pre`. Where several have the same, the first is written. */
+const CUTTINGS: Readonly<Record<string, Cutting>> = {
+  'gpt-2': { preTokenizer: byteLevel(true) },
+  smollm: { preTokenizer: digitsFirst },
+  starcoder: { preTokenizer: digitsFirst },
+  refact: { preTokenizer: digitsFirst },
+  codeshell: { preTokenizer: digitsFirst },
+  'llama-bpe': llama3,
+  llama3,
+  'llama-v3': llama3,
+  qwen2,
+  'deepseek-r1-qwen': { preTokenizer: split(published.qwen2), addsBos: true },
+  tekken: { preTokenizer: split(published.tekken), ignoresMerges: true, addsBos: true },
+}
+
+/** @throws DataError where the file's lists contradict each other, ConfigError for a kind that is not known */
+export async function loadGguf(path: string): Promise<TokenizerParts> {
+  return fromGguf(await readGguf(path))
+}
+
+export function fromGguf(file: GgufFile): TokenizerParts {
+  const { tokenizer, path } = file
+  const kind = tokenizer.model
+  if (kind !== 'gpt2' && kind !== 'llama') {
+    throw new ConfigError(
+      kind === undefined
+        ? `${path} holds no tokenizer`
+        : `${path} holds a tokenizer of the kind ${quoted(String(kind))}; 'gpt2' and 'llama' can be read`,
+      { file: path, field: 'tokenizer.ggml.model' },
+    )
+  }
+  const tokens = texts(file, 'tokens')
+  const types = kinds(file, tokens.length)
+  const config = configOf(file, tokens)
+  return kind === 'gpt2' ? fromMerges(file, tokens, types, config) : fromPieces(file, tokens, types, config)
+}
+
+function fail(file: GgufFile, key: string, what: string): never {
+  const field = `tokenizer.ggml.${key}`
+  throw new DataError(`${file.path}: ${field} ${what}`, { file: file.path, field })
+}
+
+function texts(file: GgufFile, key: string): readonly string[] {
+  const list = file.tokenizer[key]
+  if (Array.isArray(list) && list.every((one) => typeof one === 'string')) return list
+  return fail(file, key, list === undefined ? 'is missing' : 'is no list of texts')
+}
+
+function kinds(file: GgufFile, count: number): ArrayLike<number> {
+  const list = file.tokenizer.token_type
+  if (list === undefined) return new Int32Array(count).fill(PieceType.normal)
+  const isSound = (list instanceof Int32Array || list instanceof Uint32Array) && list.length === count
+  return isSound ? list : fail(file, 'token_type', `is no list of ${count} numbers`)
+}
+
+const NAMES: readonly [SpecialName, string][] = [
+  ['bos', 'bos_token_id'],
+  ['eos', 'eos_token_id'],
+  ['unk', 'unknown_token_id'],
+  ['pad', 'padding_token_id'],
+  ['sep', 'seperator_token_id'],
+  ['cls', 'cls_token_id'],
+  ['mask', 'mask_token_id'],
+]
+
+function configOf(file: GgufFile, tokens: readonly string[]): TokenizerConfig {
+  const { metadata, tokenizer, architecture } = file
+  const config = emptyConfig()
+  for (const [name, key] of NAMES) {
+    const id = tokenizer[key]
+    if (id === undefined) continue
+    const token = typeof id === 'number' ? tokens[id] : undefined
+    if (token === undefined) fail(file, key, `is ${String(id)}, and there are ${tokens.length} tokens`)
+    config.special[name] = token
+  }
+  const flag = (key: string): boolean | undefined => {
+    const value = tokenizer[key]
+    return value === undefined || typeof value === 'boolean' ? value : fail(file, key, 'is neither true nor false')
+  }
+  config.addBosToken = flag('add_bos_token')
+  config.addEosToken = flag('add_eos_token')
+  const length = metadata[`${architecture}.context_length`]
+  if (typeof length === 'number' && length > 0) config.modelMaxLength = length
+  for (const [key, value] of Object.entries(metadata)) {
+    const name = /^tokenizer\.chat_template(?:\.(.+))?$/.exec(key)
+    if (name && typeof value === 'string') config.chatTemplates[name[1] ?? 'default'] = value
+  }
+  return config
+}
+
+function added(content: string, special: boolean): AddedToken {
+  return { content, special, singleWord: false, lstrip: false, rstrip: false, normalized: false }
+}
+
+function fromMerges(
+  file: GgufFile,
+  tokens: readonly string[],
+  types: ArrayLike<number>,
+  config: TokenizerConfig,
+): TokenizerParts {
+  const pre = file.tokenizer.pre ?? 'gpt-2'
+  const cutting = Object.hasOwn(CUTTINGS, String(pre)) ? CUTTINGS[pre as string] : undefined
+  if (cutting === undefined) {
+    const field = 'tokenizer.ggml.pre'
+    throw new ConfigError(
+      `${file.path}: how ${quoted(String(pre))} (${field}) cuts a text into words is not known, only ${Object.keys(CUTTINGS).join(', ')}; take the tokenizer.json of the model instead`,
+      { file: file.path, field },
+    )
+  }
+  config.addBosToken = config.addBosToken ?? cutting.addsBos
+  if (!config.addBosToken && !config.addEosToken) {
+    config.addBosToken = undefined
+    config.addEosToken = undefined
+  }
+  const vocab: Record<string, number> = Object.create(null)
+  const list: Spec[] = []
+  for (const [id, content] of tokens.entries()) {
+    vocab[content] = id
+    const type = types[id]
+    if (type !== PieceType.control && type !== PieceType.userDefined && type !== PieceType.unknown) continue
+    list.push({ id, content, special: type !== PieceType.userDefined, normalized: false })
+  }
+  const spec = {
+    version: '1.0',
+    added_tokens: list,
+    normalizer: cutting.normalizer ?? null,
+    pre_tokenizer: cutting.preTokenizer,
+    post_processor: { ...byteLevel(true), trim_offsets: false },
+    decoder: { ...byteLevel(true), add_prefix_space: true },
+    model: {
+      type: 'BPE',
+      continuing_subword_prefix: '',
+      end_of_word_suffix: '',
+      fuse_unk: false,
+      ignore_merges: cutting.ignoresMerges ?? false,
+      vocab,
+      merges: texts(file, 'merges'),
+    },
+  }
+  return fromSpec(spec, file.path, config)
+}
+
+function fromPieces(
+  file: GgufFile,
+  tokens: readonly string[],
+  types: ArrayLike<number>,
+  config: TokenizerConfig,
+): TokenizerParts {
+  const { tokenizer } = file
+  const { scores } = tokenizer
+  if (!(scores instanceof Float32Array) || scores.length !== tokens.length) {
+    fail(file, 'scores', `is no list of ${tokens.length} numbers`)
+  }
+  // What is special or was added is sought in a text, as transformers does; control pieces alone never are.
+  for (const [id, content] of tokens.entries()) {
+    const type = types[id]
+    if (type === PieceType.control || type === PieceType.unknown) config.addedTokens.push([id, added(content, true)])
+  }
+  const idOf = (key: string): number => (typeof tokenizer[key] === 'number' ? tokenizer[key] : -1)
+  const bytes = writeProto({
+    pieces: tokens,
+    scores: scores as Float32Array,
+    types,
+    algorithm: 'bpe',
+    byteFallback: Array.from(types).includes(PieceType.byte),
+    addDummyPrefix: tokenizer.add_space_prefix !== false,
+    removeExtraWhitespaces: tokenizer.remove_extra_whitespaces === true,
+    bosId: idOf('bos_token_id'),
+    eosId: idOf('eos_token_id'),
+    padId: idOf('padding_token_id'),
+    unkId: Array.from(types).indexOf(PieceType.unknown),
+  })
+  return fromSentencePiece(bytes, file.path, config)
+}
+
+/** What `saveGguf` writes of a tokenizer, so that llama.cpp cuts texts as it does. */
+export function ggufOf(parts: TokenizerParts, rows: number): Record<string, GgufValue> {
+  const { addedTokens, model } = parts.pipeline
+  const tokens = Array.from({ length: rows }, (_, id) => `[PAD${id}]`)
+  const types = new Int32Array(rows).fill(PieceType.unused)
+  const source = parts.source
+  if (source === undefined) {
+    throw new ConfigError(`a ${model.kind} tokenizer has no place in a GGUF file: byte-level BPE and SentencePiece have`)
+  }
+  const put = (content: string, id: number, type: number): void => {
+    if (id >= rows) throw new ConfigError(`the token ${quoted(content)} is ${id}, and the network has ${rows} tokens`)
+    tokens[id] = content
+    types[id] = type
+  }
+  for (const [content, id] of model.entries()) put(content, id, PieceType.normal)
+  if (source.kind === 'sentencepiece') {
+    for (const [id, type] of source.proto.types.entries()) types[id] = type
+  }
+  for (const [id, { content, special }] of addedTokens.entries()) {
+    if (types[id] === PieceType.unknown) continue
+    put(content, id, special ? PieceType.control : PieceType.userDefined)
+  }
+  const { config } = parts
+  const result: Record<string, GgufValue> = {
+    'tokenizer.ggml.model': source.kind === 'sentencepiece' ? 'llama' : 'gpt2',
+    'tokenizer.ggml.tokens': tokens,
+    'tokenizer.ggml.token_type': types,
+  }
+  const idOf = (content: string): number | undefined => addedTokens.id(content) ?? model.tokenToId(content)
+  for (const [name, key] of NAMES) {
+    const id = config.special[name] === undefined ? undefined : idOf(config.special[name])
+    if (id !== undefined) result[`tokenizer.ggml.${key}`] = id
+  }
+  for (const [name, template] of Object.entries(config.chatTemplates)) {
+    result[name === 'default' ? 'tokenizer.chat_template' : `tokenizer.chat_template.${name}`] = template
+  }
+  if (source.kind === 'sentencepiece') {
+    const scores = new Float32Array(rows).fill(-1e4)
+    scores.set(source.proto.scores)
+    result['tokenizer.ggml.scores'] = scores
+    result['tokenizer.ggml.add_space_prefix'] = source.proto.normalizer.addDummyPrefix
+    return result
+  }
+  result['tokenizer.ggml.pre'] = nameOf(source.spec)
+  result['tokenizer.ggml.merges'] = source.merges().map(([a, b]) => `${a} ${b}`)
+  return result
+}
+
+/** @throws ConfigError where llama.cpp has no name for how the tokenizer cuts a text into words */
+function nameOf(spec: Spec): string {
+  const canonical = (value: unknown): unknown =>
+    typeof value !== 'object' || value === null
+      ? value
+      : Array.isArray(value)
+        ? value.map(canonical)
+        : Object.fromEntries(
+            Object.entries(value)
+              .filter(([key]) => key !== 'trim_offsets')
+              .sort(([a], [b]) => (a < b ? -1 : 1))
+              .map(([key, one]) => [key, canonical(one)]),
+          )
+  const own = canonical(spec.pre_tokenizer)
+  const found = Object.entries(CUTTINGS).find(([, { preTokenizer }]) => isDeepStrictEqual(canonical(preTokenizer), own))
+  if (found !== undefined) return found[0]
+  throw new ConfigError(
+    `llama.cpp has no name that is known here for how this tokenizer cuts a text into words: ${quoted(JSON.stringify(spec.pre_tokenizer))}`,
+    { argument: 'tokenizer' },
+  )
+}
