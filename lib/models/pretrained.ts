@@ -122,6 +122,7 @@ const CLASSES: Record<string, string> = {
   wavlm: 'WavLM',
   wav2vec2: 'Wav2Vec2',
   roberta: 'Roberta',
+  bert: 'Bert',
   beats: 'Beats',
   q_former: 'QFormer',
   spectra: 'Spectra',

@@ -2,6 +2,7 @@ import type { Clip } from '../audio/clip.js'
 import { misuse, requireObject, requireOptions, requireWhole } from '../base/check.js'
 import { ConfigError } from '../base/errors.js'
 import { Beats } from '../models/beats/beats.js'
+import { longestOfRoberta } from '../models/encoders/embed-sentences.js'
 import { RobertaForSequenceClassification } from '../models/encoders/roberta-classification.js'
 import type { LabelConfig } from '../models/labels.js'
 import { SpectraClassifier } from '../systems/spectra/answer/classifier.js'
@@ -67,7 +68,7 @@ export async function recognizeEmotion(
           return logitsOf(where, model, input as Clip, normalizesAudio)
         }
         if (typeof input !== 'string') throw misuse(where, 'input', 'a text: the network reads', input)
-        const { inputIds } = encodedText(tokenizer!, model.config, input)
+        const { inputIds } = encodedText(tokenizer!, longestOfRoberta(model.config), input)
         const { logits } = await model.forward({ inputIds: inputIds.to({ device: deviceOf(model) }) })
         return scored(model.config, logits)
       }),

@@ -2,6 +2,8 @@ import type { Clip } from '../audio/clip.js'
 import { logMelSpectrogram } from '../audio/features.js'
 import { misuse, requireOneOf, requireOptions } from '../base/check.js'
 import { Beats } from '../models/beats/beats.js'
+import { Bert } from '../models/encoders/bert.js'
+import { longestText } from '../models/encoders/embed-sentences.js'
 import { Roberta } from '../models/encoders/roberta.js'
 import { melBinsOf, windowOf } from '../models/whisper/config.js'
 import { WhisperEncoder } from '../models/whisper/whisper.js'
@@ -16,7 +18,7 @@ export interface FeatureExtractionOptions {
   normalize?: boolean
 }
 
-/** Texts for RoBERTa, audio for the others. */
+/** Texts for BERT and RoBERTa, audio for the others. */
 export type FeatureExtractionInput = Clip
 
 /** [inputs, positions, hiddenSize], zeros behind what is shorter; with pooling [inputs, hiddenSize]. */
@@ -54,9 +56,9 @@ async function statesOf(
   input: FeatureExtractionInput,
 ): Promise<Tensor> {
   const device = model.parameters()[0]?.device ?? 'cpu'
-  if (model instanceof Roberta) {
+  if (model instanceof Roberta || model instanceof Bert) {
     if (typeof input !== 'string') throw misuse(where, 'input', 'a text: the network reads', input)
-    const { inputIds } = encodedText(tokenizer!, model.config, input)
+    const { inputIds } = encodedText(tokenizer!, longestText(model), input)
     return (await model.forward({ inputIds: inputIds.to({ device }) })).lastHiddenState.select(0, 0)
   }
   if (model instanceof WhisperEncoder) {

@@ -112,7 +112,7 @@ export interface Pipelines {
  * | `audio-classification` | wav2vec 2.0 and WavLM for classification, BEATs | audio | `[{ label, score }]` |
  * | `emotion-recognition` | a fine-tuned SPECTRA; wav2vec 2.0, WavLM and RoBERTa for classification | a turn, audio, text | `[{ label, score }]` |
  * | `text-generation` | LLaMA, Mistral, Qwen2 | a text or messages | `[{ generated_text }]` |
- * | `feature-extraction` | RoBERTa; wav2vec 2.0, WavLM, Whisper's encoder, BEATs | text; audio | a tensor |
+ * | `feature-extraction` | BERT, RoBERTa; wav2vec 2.0, WavLM, Whisper's encoder, BEATs | text; audio | a tensor |
  *
  * A list of inputs gives a list of answers. The network is in evaluation mode and records no gradients.
  * @param model a folder, a repository of the hub, or a network that is loaded; that one is put in evaluation mode

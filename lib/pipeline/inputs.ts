@@ -1,6 +1,5 @@
 import { type Clip, openClip } from '../audio/clip.js'
 import { normalizeWav2Vec2 } from '../audio/normalize.js'
-import type { RobertaConfig } from '../models/encoders/roberta.js'
 import type { Tensor } from '../tensor/index.js'
 import type { TensorBatch } from '../text/batch.js'
 import type { Tokenizer } from '../text/tokenizer.js'
@@ -11,10 +10,8 @@ export async function inputValuesOf(where: string, audio: Clip, normalizes: bool
   return (normalizes ? await normalizeWav2Vec2(samples) : samples).unsqueeze(0)
 }
 
-/** A text for RoBERTa, cut to what it reads. */
-export function encodedText(tokenizer: Tokenizer, config: RobertaConfig, text: string): TensorBatch {
-  // Positions are counted from behind the padding's.
-  const room = (config.maxPositionEmbeddings ?? 512) - (config.padTokenId ?? 1) - 1
+/** A text for a network that reads texts of `room` tokens, cut to that. */
+export function encodedText(tokenizer: Tokenizer, room: number, text: string): TensorBatch {
   const maxLength = Math.min(tokenizer.modelMaxLength ?? room, room)
   return tokenizer.encodeBatch([text], { returnTensors: true, truncation: true, maxLength })
 }

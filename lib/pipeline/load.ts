@@ -8,6 +8,8 @@ import { readJson } from '../files/json/json.js'
 import { type ResolveModelOptions, resolveModel } from '../hub/resolve.js'
 import { Beats } from '../models/beats/beats.js'
 import { DecoderLM } from '../models/decoder/decoder-lm.js'
+import { ggufPath } from '../models/decoder/gguf.js'
+import { Bert } from '../models/encoders/bert.js'
 import { Roberta } from '../models/encoders/roberta.js'
 import { RobertaForSequenceClassification } from '../models/encoders/roberta-classification.js'
 import {
@@ -17,7 +19,9 @@ import {
 import { Wav2Vec2ForCTC, WavLMForCTC } from '../models/encoders/speech-ctc.js'
 import { Wav2Vec2 } from '../models/encoders/wav2vec2.js'
 import { WavLM } from '../models/encoders/wavlm.js'
+import type { NetworkConfig } from '../models/network.js'
 import { LOAD_OPTIONS, type LoadNetworkOptions, readConfig } from '../models/pretrained.js'
+import { isCTranslate2 } from '../models/whisper/ctranslate2.js'
 import { Whisper, WhisperEncoder } from '../models/whisper/whisper.js'
 import { SpectraClassifier } from '../systems/spectra/answer/classifier.js'
 import { Tokenizer } from '../text/tokenizer.js'
@@ -66,6 +70,7 @@ const TAKES = {
     qwen2: { Network: DecoderLM, head: 'ForCausalLM' },
   },
   'feature-extraction': {
+    bert: { Network: Bert },
     roberta: { Network: Roberta },
     'xlm-roberta': { Network: Roberta },
     camembert: { Network: Roberta },
@@ -86,7 +91,7 @@ export interface TaskNetworks {
   'automatic-speech-recognition': Whisper | Wav2Vec2ForCTC | WavLMForCTC
   'audio-classification': Wav2Vec2ForSequenceClassification | WavLMForSequenceClassification | Beats
   'text-generation': DecoderLM
-  'feature-extraction': Roberta | Wav2Vec2 | WavLM | WhisperEncoder | Beats
+  'feature-extraction': Bert | Roberta | Wav2Vec2 | WavLM | WhisperEncoder | Beats
   'emotion-recognition':
     | SpectraClassifier
     | Wav2Vec2ForSequenceClassification
@@ -98,7 +103,7 @@ export type NetworkOf<T extends PipelineTask> = TaskNetworks[T]
 export const TASKS = Object.keys(TAKES) as PipelineTask[]
 
 const OPTIONS = [...LOAD_OPTIONS.filter((name) => name !== 'allowMissing'), 'tokenizer', 'normalizeAudio']
-const READS_TEXT: readonly unknown[] = [DecoderLM, Roberta, RobertaForSequenceClassification]
+const READS_TEXT: readonly unknown[] = [DecoderLM, Bert, Roberta, RobertaForSequenceClassification]
 
 /** The network of a folder, of a repository of the hub or as it is given, in evaluation mode. */
 export async function loaded<T extends PipelineTask>(
@@ -147,11 +152,17 @@ function needed(where: string, Network: NetworkClass<unknown>, tokenizer: Tokeni
 
 /** The class that the folder's config.json names, where the task takes it. */
 async function networkOf(where: string, task: PipelineTask, directory: string): Promise<NetworkClass<unknown>> {
-  const { modelType, architectures } = await readConfig(directory)
+  const { modelType, architectures } = await described(directory)
   const architecture = Array.isArray(architectures) ? architectures[0] : undefined
   const kind = fitting(TAKES[task], modelType, architecture)
   if (kind === undefined) throw wrongModel(where, task, String(architecture ?? modelType), modelType)
   return kind
+}
+
+/** What config.json says; of files of other programs, what they can only be. */
+async function described(directory: string): Promise<NetworkConfig> {
+  if (isCTranslate2(directory)) return { modelType: 'whisper' }
+  return ggufPath(directory) === null ? readConfig(directory) : { modelType: 'llama' }
 }
 
 function fitting(takes: Takes, modelType: unknown, architecture: unknown): NetworkClass<unknown> | undefined {

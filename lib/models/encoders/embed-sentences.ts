@@ -1,0 +1,93 @@
+import { isArrayLike, misuse, requireOneOf, requireOptions, requireWhole } from '../../base/check.js'
+import { noGrad, ops, scope, type Tensor, tensor } from '../../tensor/index.js'
+import { Tokenizer } from '../../text/index.js'
+import { Bert } from './bert.js'
+import { Roberta, type RobertaConfig } from './roberta.js'
+
+export interface EmbedSentencesOptions {
+  /** `'mean'` over the tokens, or `'cls'`: the first one's. Default `'mean'`. */
+  pooling?: 'mean' | 'cls'
+  /** Vectors of length 1, whose products are cosines. Default false. */
+  normalize?: boolean
+  /** Texts that are computed together; those of like length are. Default 32. */
+  batchSize?: number
+  /** Tokens of a text, special ones included; what is longer is cut. Default: what network and tokenizer take. */
+  maxLength?: number
+}
+
+/** The longest text of a network: RoBERTa's positions count from behind the padding's. */
+export function longestText(model: Bert | Roberta): number {
+  return model instanceof Bert ? (model.config.maxPositionEmbeddings ?? 512) : longestOfRoberta(model.config)
+}
+
+export const longestOfRoberta = ({ maxPositionEmbeddings = 512, padTokenId = 1 }: RobertaConfig): number =>
+  maxPositionEmbeddings - padTokenId - 1
+
+/**
+ * One vector for each text, as sentence-transformers makes them (Reimers and Gurevych 2019,
+ * https://arxiv.org/abs/1908.10084): float [texts, hiddenSize], on the network's device, without gradients.
+ *
+ * ```ts
+ * const model = await Bert.fromPretrained('minilm')
+ * const tokenizer = await Tokenizer.fromPretrained('minilm')
+ * const vectors = await embedSentences(model, tokenizer, ['It rains.', 'The weather is bad.'], { normalize: true })
+ * ```
+ * @throws ConfigError for wrong arguments
+ */
+export async function embedSentences(
+  model: Bert | Roberta,
+  tokenizer: Tokenizer,
+  texts: readonly string[],
+  options: EmbedSentencesOptions = {},
+): Promise<Tensor> {
+  const where = 'embedSentences'
+  if (!(model instanceof Bert) && !(model instanceof Roberta)) throw misuse(where, 'model', 'a Bert or a Roberta', model)
+  if (!(tokenizer instanceof Tokenizer)) throw misuse(where, 'tokenizer', 'a Tokenizer', tokenizer)
+  if (!isArrayLike(texts) || !Array.from(texts).every((text) => typeof text === 'string') || texts.length === 0) {
+    throw misuse(where, 'texts', 'a list of at least one text', texts)
+  }
+  requireOptions(where, options, ['pooling', 'normalize', 'batchSize', 'maxLength'])
+  const longest = Math.min(longestText(model), tokenizer.modelMaxLength ?? Number.POSITIVE_INFINITY)
+  const { pooling = 'mean', normalize = false, batchSize = 32, maxLength = longest } = options
+  requireOneOf(where, 'pooling', pooling, ['mean', 'cls'])
+  if (typeof normalize !== 'boolean') throw misuse(where, 'normalize', 'true or false', normalize)
+  requireWhole(where, 'batchSize', batchSize, 1)
+  requireWhole(where, 'maxLength', maxLength, 1)
+  // Texts of like length stand together, so that little padding is computed.
+  const order = Array.from(texts, (text, i) => ({ length: text.length, i })).sort((a, b) => b.length - a.length)
+  const device = model.parameters()[0]?.device ?? 'cpu'
+  return noGrad(() =>
+    scope(async () => {
+      const rows: Tensor[] = []
+      for (let from = 0; from < order.length; from += batchSize) {
+        const batch = order.slice(from, from + batchSize).map(({ i }) => texts[i] as string)
+        rows.push(
+          await scope(async () => {
+            const { inputIds, attentionMask, tokenTypeIds } = tokenizer.encodeBatch(batch, {
+              padding: true,
+              truncation: true,
+              maxLength,
+              returnTensors: true,
+            })
+            const mask = attentionMask.to({ device })
+            const inputs = { inputIds: inputIds.to({ device }), attentionMask: mask }
+            const { lastHiddenState } = await model.forward(
+              model instanceof Bert ? { ...inputs, tokenTypeIds: tokenTypeIds.to({ device }) } : inputs,
+            )
+            return pooling === 'cls' ? lastHiddenState.select(1, 0).clone() : meanOf(lastHiddenState, mask)
+          }),
+        )
+      }
+      const places = new Array<bigint>(order.length)
+      for (const [place, { i }] of order.entries()) places[i] = BigInt(place)
+      const vectors = ops.cat(rows, 0).indexSelect(0, tensor(places, { dtype: 'int64', device }))
+      return normalize ? vectors.div(ops.linalgVectorNorm(vectors, 2, [-1], true).clampMin(1e-12)) : vectors
+    }),
+  )
+}
+
+/** Over the tokens that are no padding: [batch, time, dim] -> [batch, dim] */
+function meanOf(states: Tensor, mask: Tensor): Tensor {
+  const weights = mask.to(states.dtype).unsqueeze(-1)
+  return states.mul(weights).sum([1]).div(weights.sum([1]).clampMin(1e-9))
+}
