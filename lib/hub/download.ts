@@ -51,23 +51,38 @@ async function fetchBlob(
   count: (bytes: number) => void,
 ): Promise<void> {
   const url = `${wire.endpoint}/${cache.repository}/resolve/${commit}/${file.path.split('/').map(encodeURIComponent).join('/')}`
-  const partial = new Partial(`${blob}.voxtorch.incomplete`, file, count)
+  await fetchFile(wire, async () => url, file, blob, count)
+}
+
+/** What is to come: with the hash of its bytes, or its git id. */
+type Promised = Pick<HubFile, 'path' | 'size' | 'sha256'> & { oid?: string }
+
+/** Fetches a file to `to`, where it appears once size and hash are right. What is whole there is not fetched. */
+export async function fetchFile(
+  wire: Wire,
+  address: () => Promise<string>,
+  file: Promised,
+  to: string,
+  count: (bytes: number) => void,
+): Promise<void> {
+  const partial = new Partial(`${to}.voxtorch.incomplete`, file, count)
   await partial.open()
   try {
-    await refuseWithoutRoom(dirname(blob), file.size - partial.size)
+    await refuseWithoutRoom(dirname(to), file.size - partial.size)
     // What an earlier run left may be damaged; what this run fetched is not fetched twice.
     for (let fresh = partial.size === 0; ; fresh = true) {
+      const url = partial.size === file.size ? '' : await address()
       await complete(wire, url, partial)
       if (partial.hash() === (file.sha256 ?? file.oid)) break
       await partial.clear()
       if (fresh) {
         throw new HubError(
-          `${file.path} of ${cache.repository} came with another hash than the Hub promised and was thrown away; try again`,
+          `${file.path} came with another hash than was promised and was thrown away; try again (${url})`,
           { reason: 'integrity', file: file.path, url },
         )
       }
     }
-    await partial.publish(blob)
+    await partial.publish(to)
   } finally {
     await partial.close()
   }
@@ -142,7 +157,7 @@ class Partial {
 
   constructor(
     readonly path: string,
-    readonly file: HubFile,
+    readonly file: Promised,
     readonly count: (bytes: number) => void,
   ) {
     this.#hash = this.#begin()
@@ -215,7 +230,7 @@ const POLL = 100
  * folder. Python's huggingface_hub has locks of its own kind: the two need not wait for each other, because both publish
  * finished files by renaming.
  */
-async function withLock<T>(path: string, signal: AbortSignal, work: () => Promise<T>): Promise<T> {
+export async function withLock<T>(path: string, signal: AbortSignal, work: () => Promise<T>): Promise<T> {
   for (;;) {
     const lock = takeLock(path, { name: 'download', fromTheLiving: true })
     if (lock instanceof Lock) {

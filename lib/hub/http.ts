@@ -8,6 +8,10 @@ export interface Wire {
   /** Without a slash at the end. */
   endpoint: string
   token?: string
+  /** `user:password` in base64, in place of a token. */
+  basic?: string
+  /** The Hub, or an index of Python packages: its errors say what to do about it. Default the Hub. */
+  kind?: 'hub' | 'index'
   /** Seconds without a byte after which a request is given up. */
   timeout: number
   /** Further attempts after one that failed for a passing reason. */
@@ -47,6 +51,7 @@ export async function request<T>(
   // Lists may lead to other servers, whom the token does not concern. On redirects fetch itself takes it away.
   const ours = new URL(url).origin === new URL(wire.endpoint).origin
   if (wire.token !== undefined && ours) headers.set('authorization', `Bearer ${wire.token}`)
+  if (wire.basic !== undefined && ours) headers.set('authorization', `Basic ${wire.basic}`)
   try {
     const response = await fetch(url, { ...init, headers, signal: AbortSignal.any([wire.signal, stall.signal]) })
     timer.refresh()
@@ -58,7 +63,7 @@ export async function request<T>(
       timer.refresh()
     }
     try {
-      if (!response.ok && response.status !== 416) throw refusal(response, url)
+      if (!response.ok && response.status !== 416) throw refusal(response, url, wire.kind)
       return await consume(response, alive)
     } finally {
       // A body that nobody reads would keep its connection.
@@ -76,13 +81,20 @@ export async function request<T>(
   }
 }
 
-function refusal(response: Response, url: string): Error {
+function refusal(response: Response, url: string, from: Wire['kind'] = 'hub'): Error {
   const { status, headers } = response
   const kind = headers.get('x-error-code')
   const fields = { status, url }
   if ([408, 429, 500, 502, 503, 504].includes(status)) {
     const wait = Number(headers.get('retry-after') ?? Number.NaN)
     return new PassingFailure(`the server answered ${status}`, { status, wait: wait >= 0 ? wait : undefined })
+  }
+  if (from === 'index' && [401, 403, 404].includes(status)) {
+    const what = status === 404 ? 'does not have it' : 'refuses access'
+    return new HubError(`the index ${what} (${url}); --index-url or PIP_INDEX_URL names another`, {
+      ...fields,
+      reason: status === 404 ? 'not-found' : 'access',
+    })
   }
   if (kind === 'RevisionNotFound') {
     return new HubError(`the repository has no such revision (${url}); check the name`, {

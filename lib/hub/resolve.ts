@@ -1,13 +1,15 @@
 import { stat } from 'node:fs/promises'
 import { resolve as absolute } from 'node:path'
-import { misuse, requireNumber, requireOptions, requireString, requireWhole } from '../base/check.js'
+import { defined, misuse, requireNumber, requireOptions, requireString, requireWhole } from '../base/check.js'
 import { CheckpointError, ConfigError, HubError, VoxtorchError } from '../base/errors.js'
-import { ProgressBar, type ProgressStream } from '../data/progress.js'
+import type { ProgressStream } from '../data/progress.js'
 import { COMMIT, type HubFile, hubFile, RepositoryCache } from './cache.js'
 import { download } from './download.js'
 import { hubCache, hubEndpoint, hubOffline, hubTimeout, hubToken } from './environment.js'
 import { boundedFetch, cancelIfAborted, type Wire } from './http.js'
+import { progressBar } from './progress.js'
 import { matchingFiles, modelFiles } from './select.js'
+import { fetchWeights, isPublishedWeights } from './weights.js'
 
 export interface ResolveModelOptions {
   /** Branch, tag or commit. Default `'main'`. */
@@ -37,7 +39,8 @@ export interface ResolveModelOptions {
  * The local folder of a model: a folder is returned as it is, and a repository of the Hugging Face Hub, such as
  * `'microsoft/wavlm-base'`, is fetched into the cache that Python's huggingface_hub uses. A folder of that name wins over
  * the repository. What the cache has is not fetched again; every fetched file is checked against its hash before it
- * appears; several processes may ask for the same at once. `HF_ENDPOINT` names another server.
+ * appears; several processes may ask for the same at once. `HF_ENDPOINT` names another server. The names of
+ * `publishedWeights`, such as `'whisper-base'`, are those of {@link fetchWeights}.
  *
  * When the server cannot be reached but the cache has the revision, that is used, with a warning through
  * `process.emitWarning`.
@@ -52,6 +55,10 @@ export async function resolveModel(model: string, options: ResolveModelOptions =
   const settings = checked(model, options)
   const facts = await stat(model).catch(() => undefined)
   if (facts?.isDirectory()) return model
+  if (facts === undefined && isPublishedWeights(model)) {
+    const { offline, progress, signal, timeout, retries } = options
+    return fetchWeights(model, defined({ offline, progress, signal, timeout, retries }))
+  }
   if (facts !== undefined || /^(?:[./~\\]|$)|^[A-Za-z]:[\\/]/.test(model)) {
     const what = facts === undefined ? 'there is no such folder' : 'this is not a folder'
     throw new CheckpointError(`${model}: ${what}; give a model's folder, or a repository such as 'org/name'`, {
@@ -270,29 +277,4 @@ async function brought(
   // Not before: until then the earlier commit is the whole one.
   await cache.setCommit(settings.revision, commit)
   return cache.snapshot(commit)
-}
-
-const MB = 1e6
-
-function progressBar(label: string, files: readonly HubFile[], stream: ProgressStream | undefined) {
-  const bytes = files.reduce((sum, { size }) => sum + size, 0)
-  const bar =
-    stream === undefined || files.length === 0
-      ? undefined
-      : new ProgressBar({ total: Math.ceil(bytes / MB), label, unit: 'MB', stream })
-  let seen = 0
-  return {
-    /** For one file; a download that begins again counts from where it had been. */
-    counter() {
-      let most = 0
-      return (size: number): void => {
-        if (bar === undefined || size <= most) return
-        const before = seen
-        seen += size - most
-        most = size
-        bar.tick((seen === bytes ? Math.ceil(seen / MB) : Math.floor(seen / MB)) - Math.floor(before / MB))
-      }
-    },
-    close: (): void => bar?.close(),
-  }
 }

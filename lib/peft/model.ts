@@ -352,6 +352,31 @@ export class PeftModel<M extends Module = Module> {
     return [...this.#adapters.keys()].flatMap((name) => Object.values(this.#entries(name)))
   }
 
+  /**
+   * The matrices of an adapter that is nothing but them, for files of other programs.
+   * @throws ConfigError where it has more: biases, tokens, modules that are trained as a whole
+   * @internal
+   */
+  loraParts(
+    adapterName: string,
+  ): { path: string; A: Parameter; B: Parameter; magnitude: Parameter | null; scaling: number }[] {
+    const [name] = this.#known('loraParts', [adapterName]) as [string]
+    const saved = [...this.#saved.values()].find((module) => module.has(name))
+    const { bias } = (this.#adapters.get(name) as Adapter).config
+    if (saved !== undefined || bias !== 'none') {
+      const what = saved === undefined ? `biases ('${bias}')` : `all of '${saved.path}'`
+      throw new ConfigError(`the adapter '${name}' trains ${what} beside its matrices, which have no place there`, { name })
+    }
+    return this.#layersOf(name).map((layer) => {
+      const lora = layer.adapters.get(name)
+      if (lora === undefined) {
+        throw new ConfigError(`the adapter '${name}' trains tokens of '${layer.path}', which have no place there`, { name })
+      }
+      const { A, B, magnitude, scaling } = lora
+      return { path: layer.path, A, B, magnitude, scaling }
+    })
+  }
+
   /** How many numbers train, and how many there are. */
   getNbTrainableParameters(): { trainable: number; total: number } {
     const count = (parameters: Parameter[]) => parameters.reduce((sum, parameter) => sum + parameter.numel(), 0)

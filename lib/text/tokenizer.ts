@@ -1,7 +1,9 @@
+import { existsSync } from 'node:fs'
 import { makeDirectory } from '../base/atomic.js'
 import { misuse, requireOptions, requireString } from '../base/check.js'
 import { ConfigError, DataError } from '../base/errors.js'
 import type { GgufValue } from '../files/gguf/types.js'
+import { fetchWeights, isPublishedWeights } from '../hub/weights.js'
 import { type AddedTokenInput, completeToken } from './added-tokens.js'
 import { type BatchEncoding, type BatchOptions, encodeBatch, type TensorBatch } from './batch.js'
 import { type ChatMessage, type ChatOptions, renderChat } from './chat.js'
@@ -63,13 +65,14 @@ export class Tokenizer {
    * Reads a directory of Hugging Face: tokenizer.json, else a SentencePiece model (tokenizer.model, spiece.model,
    * sentencepiece.bpe.model), else vocab.json and merges.txt, else vocab.txt; with tokenizer_config.json,
    * special_tokens_map.json, added_tokens.json and chat_template.jinja beside it. A GGUF file, or a directory that has
-   * nothing but one, brings its own.
+   * nothing but one, brings its own. The names of `publishedWeights` work as well.
    * @throws DataError naming the file, and the entry or byte, when one is not sound; ConfigError when there is none or
    *   what it asks for is not supported
    */
   static async fromPretrained(directory: string): Promise<Tokenizer> {
     requireString('Tokenizer.fromPretrained', 'directory', directory)
-    return new Tokenizer(await loadDirectory(directory))
+    const isName = isPublishedWeights(directory) && !existsSync(directory)
+    return new Tokenizer(await loadDirectory(isName ? await fetchWeights(directory) : directory))
   }
 
   /**

@@ -106,6 +106,10 @@ const bytesOf = (value: Tensor, type: GgufSaveType): number => (value.numel() / 
 
 async function encoded(value: Tensor, type: GgufSaveType, tensor: string, fail: Fail): Promise<Tensor> {
   const { dtype, code } = TYPES[type]
+  if (dtype === 'float16' && value.dtype !== dtype && value.numel() > 0) {
+    const most = Number(value.abs().max().item())
+    if (!(most < 65_520)) fail(`${quoted(tensor)} has a weight of ${most}, which float16 cannot hold`, { tensor })
+  }
   if (dtype !== undefined) return value.to({ dtype })
   try {
     return await quantize(value, code)

@@ -15,6 +15,7 @@ import type { Tensor } from '../../tensor/index.js'
 import { type NetworkLayout, networkClass } from '../network.js'
 import type { SaveNetworkOptions } from '../pretrained.js'
 import { ggufCheckpoint } from './gguf.js'
+import { type SaveDecoderGgufOptions, saveDecoderGguf } from './save-gguf.js'
 import { architectureOf, completed, type DecoderLMConfig, published, sizes } from './config.js'
 
 export interface DecoderLMInputs {
@@ -141,6 +142,20 @@ export class DecoderLM extends networkClass<DecoderLM, DecoderLMConfig, DecoderL
     options?: GenerateOptions,
   ): AsyncGenerator<GenerateStep, void, void> {
     return stream(this, inputs, config, options)
+  }
+
+  /**
+   * Writes a GGUF file, which llama.cpp and what builds on it run: with the tokenizer's vocabulary and chat template, in half
+   * precision or quantised. Merge adapters first, or write them beside it with `saveGgufAdapter`. Of Mistral's sliding
+   * window the file tells, but llama.cpp looks at all tokens.
+   *
+   * ```ts
+   * await model.saveGguf('mine.gguf', { tokenizer, type: 'Q8_0' })
+   * ```
+   * @throws ConfigError for packed layers, and a tokenizer or RoPE scaling that llama.cpp has no name for
+   */
+  saveGguf(path: string, options: SaveDecoderGgufOptions = {}): Promise<void> {
+    return saveDecoderGguf(this, path, options)
   }
 
   /** Writes config.json, generation_config.json and model.safetensors, which transformers reads. */

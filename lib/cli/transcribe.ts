@@ -1,0 +1,91 @@
+import { defined } from '../base/check.js'
+import { ConfigError } from '../base/errors.js'
+import { commandRule } from '../kit/command.js'
+import type { OptionsOf } from '../kit/options.js'
+
+const OPTIONS = {
+  model: {
+    kind: 'text',
+    help: 'a folder, a repository of the hub, or a name that `voxtorch weights` lists',
+    value: 'model',
+    preset: 'whisper-base',
+  },
+  language: { kind: 'text', help: 'a code or an English name; else it is detected', value: 'name' },
+  task: { kind: ['transcribe', 'translate'], help: 'translate writes English', preset: 'transcribe' },
+  format: {
+    kind: ['lines', 'text', 'json', 'srt', 'vtt'],
+    help: 'lines have the times of segments; json has everything',
+    preset: 'lines',
+  },
+  words: { kind: 'flag', help: 'the times of words, in json' },
+  beams: { kind: 'whole', help: 'at temperature 0', preset: 1 },
+  prompt: { kind: 'text', help: 'names and words to expect, or a style', value: 'text' },
+  device: { kind: 'text', help: 'such as cpu or cuda', preset: 'cpu' },
+  dtype: { kind: 'text', help: 'of the weights, such as float32 or bfloat16', value: 'name' },
+  offline: { kind: 'flag', help: 'uses what is in the cache and asks nobody' },
+  quiet: { kind: 'flag', help: 'says nothing about what it fetches' },
+} as const
+
+/** `voxtorch transcribe`: what is said in recordings, with Whisper. */
+export const transcribeRule = commandRule({
+  name: 'transcribe',
+  summary: 'Writes what is said in recordings, with Whisper.',
+  details: `  voxtorch transcribe talk.mp3 --model whisper-base
+  voxtorch transcribe interview.flac --language de --format srt > interview.srt
+
+WAV, AIFF, FLAC, MP3, Ogg Vorbis and more, of any length. Weights that are known by name are fetched once.`,
+  files: 'FILE ...',
+  options: OPTIONS,
+  run: transcribe,
+})
+
+interface Segment {
+  start: number
+  end: number
+  text: string
+}
+
+async function transcribe(options: OptionsOf<typeof OPTIONS>, files: string[]): Promise<number> {
+  const { model = 'whisper-base', language, task, words = false, beams, prompt, device, dtype } = options
+  const { format = 'lines', offline, quiet = false } = options
+  if (files.length === 0) throw new ConfigError('transcribe: which recording? See `voxtorch transcribe --help`.')
+  if (words && format !== 'json') throw new ConfigError('transcribe: --words is for --format json')
+  const { Whisper } = await import('../models/whisper/whisper.js')
+  const loading = { device, dtype, offline, progress: !quiet } as never
+  const network = await Whisper.fromPretrained(model, defined(loading))
+  const rest = defined({ language, task, beams, initialPrompt: prompt })
+  for (const [i, file] of files.entries()) {
+    if (files.length > 1 && format !== 'json') console.log(`${i === 0 ? '' : '\n'}${file}`)
+    const segments = network.transcribeStream(file, { ...rest, timestamps: words ? 'word' : true })
+    if (format === 'vtt') console.log('WEBVTT\n')
+    let number = 0
+    for (;;) {
+      const { done, value } = await segments.next()
+      if (done) {
+        if (format === 'text') console.log(value.text.trim())
+        if (format === 'json') console.log(JSON.stringify({ file, ...value }))
+        break
+      }
+      number += 1
+      if (format === 'lines') console.log(`[${clock(value.start)} → ${clock(value.end)}] ${value.text.trim()}`)
+      if (format === 'srt' || format === 'vtt') console.log(subtitle(value, number, format))
+    }
+  }
+  return 0
+}
+
+function subtitle({ start, end, text }: Segment, number: number, format: 'srt' | 'vtt'): string {
+  const time = (seconds: number) => {
+    const whole = Math.floor(seconds / 3600)
+    const mark = format === 'srt' ? ',' : '.'
+    return `${String(whole).padStart(2, '0')}:${clock(seconds - 3600 * whole, 3).padStart(6, '0').replace('.', mark)}`
+  }
+  return `${format === 'srt' ? `${number}\n` : ''}${time(start)} --> ${time(end)}\n${text.trim()}\n`
+}
+
+/** mm:ss.xx */
+function clock(seconds: number, digits = 2): string {
+  const [whole, part] = seconds.toFixed(digits).split('.') as [string, string]
+  const two = (value: number) => String(value).padStart(2, '0')
+  return `${two(Math.floor(Number(whole) / 60))}:${two(Number(whole) % 60)}.${part}`
+}

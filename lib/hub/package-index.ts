@@ -1,0 +1,105 @@
+import { ConfigError, HubError } from '../base/errors.js'
+import { request, type Wire, withRetries } from './http.js'
+
+/**
+ * The simple index of Python packages (https://packaging.python.org/en/latest/specifications/simple-repository-api/): PyPI,
+ * or the mirror that pip is told of.
+ */
+const PYPI = 'https://pypi.org/simple'
+
+export interface PackageIndex {
+  /** Without user and slash at the end. */
+  url: string
+  /** `user:password` of the address, in base64. */
+  basic?: string
+}
+
+/**
+ * The index to ask.
+ * @param given of the caller; else pip's `PIP_INDEX_URL`, else PyPI
+ */
+export function packageIndex(given?: string): PackageIndex {
+  const from = given !== undefined ? 'indexUrl' : 'PIP_INDEX_URL'
+  const text = given ?? (process.env.PIP_INDEX_URL || PYPI)
+  const url = URL.canParse(text) ? new URL(text) : undefined
+  // The message must not hold a password.
+  if (url === undefined || !/^https?:$/.test(url.protocol)) throw new ConfigError(`${from} must be an http address`, { argument: from })
+  const { username, password } = url
+  url.username = ''
+  url.password = ''
+  url.hash = ''
+  const basic = username === '' ? undefined : `${decodeURIComponent(username)}:${decodeURIComponent(password)}`
+  return {
+    url: url.href.replace(/\/+$/, ''),
+    ...(basic !== undefined && { basic: Buffer.from(basic).toString('base64') }),
+  }
+}
+
+const MAX_PAGE = 1 << 24
+
+/**
+ * Where a package's file lies.
+ * @throws HubError with the reason `not-found` where the index does not have it
+ */
+export function findWheel(wire: Wire, project: string, wheel: string): Promise<string> {
+  const page = `${wire.endpoint}/${project}/`
+  const headers = { accept: 'application/vnd.pypi.simple.v1+json, text/html;q=0.2' }
+  return withRetries(wire, page, () =>
+    request(wire, page, { headers }, async (response, alive) => {
+      const parts: Uint8Array[] = []
+      let size = 0
+      for await (const part of response.body ?? []) {
+        alive(part.length)
+        size += part.length
+        if (size > MAX_PAGE) throw unfit(page, 'is larger than any index')
+        parts.push(part)
+      }
+      const text = Buffer.concat(parts).toString()
+      const isJson = /json/.test(response.headers.get('content-type') ?? '')
+      const found = (isJson ? linksOfJson(text, page) : linksOfHtml(text)).flatMap((link) => {
+        const base = response.url || page
+        const url = URL.canParse(link, base) ? new URL(link, base) : undefined
+        return url !== undefined && /^https?:$/.test(url.protocol) && nameOf(url) === wheel ? [url] : []
+      })[0]
+      if (found === undefined) {
+        throw new HubError(`${page} has no ${wheel}; another index may (--index-url, or PIP_INDEX_URL)`, {
+          reason: 'not-found',
+          url: page,
+        })
+      }
+      found.hash = ''
+      return found.href
+    }),
+  )
+}
+
+const unfit = (url: string, what: string): HubError =>
+  new HubError(`${url} ${what}: is it an index of Python packages?`, { reason: 'integrity', url })
+
+function linksOfJson(text: string, page: string): string[] {
+  let read: unknown
+  try {
+    read = JSON.parse(text)
+  } catch {
+    throw unfit(page, 'is no JSON')
+  }
+  const { files } = (read ?? {}) as { files?: unknown }
+  if (!Array.isArray(files)) throw unfit(page, 'has no list of files')
+  return files.flatMap((file) => {
+    const url = (file as { url?: unknown } | null)?.url
+    return typeof url === 'string' ? [url] : []
+  })
+}
+
+const linksOfHtml = (text: string): string[] =>
+  Array.from(text.matchAll(/<a\s[^>]*?href\s*=\s*["']([^"'<>]*)["']/gi), ([, link]) =>
+    (link as string).replaceAll('&amp;', '&'),
+  )
+
+function nameOf(url: URL): string {
+  try {
+    return decodeURIComponent(url.pathname.split('/').at(-1) ?? '')
+  } catch {
+    return ''
+  }
+}

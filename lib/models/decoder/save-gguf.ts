@@ -1,0 +1,201 @@
+import { misuse, requireOneOf, requireOptions, requireString } from '../../base/check.js'
+import { ConfigError } from '../../base/errors.js'
+import type { GgufSaveType, GgufValue, GgufValueType } from '../../files/gguf/types.js'
+import { saveGguf } from '../../files/gguf/write.js'
+import { PeftModel } from '../../peft/model.js'
+import { warnOfAdapters } from '../../peft/parts.js'
+import { noGrad, scope, type Tensor, tensor } from '../../tensor/index.js'
+import { Tokenizer } from '../../text/index.js'
+import type { DecoderLMConfig, RopeParameters } from './config.js'
+import type { DecoderLM } from './decoder-lm.js'
+import { neighboursTogether, theirName } from './gguf.js'
+import { llama3Factors } from './rope-factors.js'
+
+export interface SaveDecoderGgufOptions {
+  /** Its vocabulary goes into the file: llama.cpp reads texts with it. Without it the file takes token ids only. */
+  tokenizer?: Tokenizer
+  /** Of the weights; norms and biases are F32, and with Q4_0 embeddings and head are Q8_0. Default F16. */
+  type?: GgufSaveType
+  /** Shown to users. */
+  name?: string
+  /** Whether adapters are left out on purpose: {@link saveGgufAdapter} writes them. Default false: a warning says so. */
+  withoutAdapters?: boolean
+}
+
+export interface SaveGgufAdapterOptions {
+  /** Default: the one that is active. */
+  adapterName?: string
+  /** F32 or F16. Default F32. */
+  type?: 'F32' | 'F16'
+}
+
+/** llama.cpp's numbers of files' types. */
+const FILE_TYPES: Readonly<Record<GgufSaveType, number>> = { F32: 0, F16: 1, Q4_0: 2, Q8_0: 7, BF16: 32 }
+const architectureOf = ({ modelType = 'llama' }: DecoderLMConfig): 'llama' | 'qwen2' =>
+  modelType === 'qwen2' ? 'qwen2' : 'llama'
+
+/** See {@link DecoderLM.saveGguf}. */
+export async function saveDecoderGguf(model: DecoderLM, path: string, options: SaveDecoderGgufOptions): Promise<void> {
+  const where = 'DecoderLM.saveGguf'
+  requireOptions(where, options, ['tokenizer', 'type', 'name', 'withoutAdapters'])
+  const { tokenizer, type = 'F16', name, withoutAdapters = false } = options
+  requireOneOf(where, 'type', type, Object.keys(FILE_TYPES))
+  if (name !== undefined) requireString(where, 'name', name)
+  if (tokenizer !== undefined && !(tokenizer instanceof Tokenizer)) {
+    throw misuse(where, 'tokenizer', 'a Tokenizer', tokenizer)
+  }
+  if (!withoutAdapters) warnOfAdapters(model, path)
+  const { config } = model
+  const architecture = architectureOf(config)
+  await noGrad(() =>
+    scope(async () => {
+      const tensors: Record<string, Tensor> = {}
+      for (const [own, value] of Object.entries(model.stateDict())) {
+        const theirs = theirName(own)
+        if (theirs === null) {
+          throw new ConfigError(`${where}: llama.cpp has no place for ${own}; packed layers go back with dequantize()`, {
+            path: own,
+          })
+        }
+        const heads = headsOf(theirs, config)
+        tensors[theirs] = heads === null || architecture === 'qwen2' ? value : neighboursTogether(value, heads)
+      }
+      const sizes = sizesOf(config, tensors)
+      const rows = tensors['token_embd.weight']?.shape[0] ?? 0
+      const factors = factorsOf(config)
+      if (factors !== null) tensors['rope_freqs.weight'] = tensor(factors, { dtype: 'float32' })
+      const vocabulary = tokenizer?.ggufMetadata(rows) ?? { 'tokenizer.ggml.model': 'no_vocab' }
+      const metadata: Record<string, GgufValue> = {
+        'general.architecture': architecture,
+        'general.type': 'model',
+        'general.name': name ?? 'voxtorch',
+        'general.file_type': FILE_TYPES[type],
+        'general.quantization_version': 2,
+        ...prefixed(architecture, sizes),
+        ...vocabulary,
+      }
+      await saveGguf(path, tensors, {
+        metadata,
+        metadataTypes: typesOf(metadata),
+        type: (tensorName, value) => {
+          if (value.ndim < 2) return 'F32'
+          return type === 'Q4_0' && /^(?:token_embd|output)\./.test(tensorName) ? 'Q8_0' : type
+        },
+      })
+    }),
+  )
+}
+
+/** How many heads' rows are in llama.cpp's order. */
+function headsOf(theirs: string, config: DecoderLMConfig): number | null {
+  const part = /\.attn_([qk])\./.exec(theirs)?.[1]
+  if (part === undefined) return null
+  const { numAttentionHeads = 32, numKeyValueHeads = numAttentionHeads } = config
+  return part === 'q' ? numAttentionHeads : numKeyValueHeads
+}
+
+function sizesOf(config: DecoderLMConfig, tensors: Record<string, Tensor>): Record<string, GgufValue> {
+  const { numAttentionHeads: heads = 32, numKeyValueHeads = heads, numHiddenLayers = 32 } = config
+  const { maxPositionEmbeddings = 2048, rmsNormEps = 1e-6, slidingWindow, useSlidingWindow, modelType } = config
+  const [vocabSize = 0, hidden = 0] = tensors['token_embd.weight']?.shape ?? []
+  const dim = (tensors['blk.0.attn_q.weight']?.shape[0] ?? hidden) / heads
+  const scaling = scalingOf(config)
+  const window = modelType === 'mistral' || useSlidingWindow === true ? slidingWindow : null
+  const result: Record<string, GgufValue> = {
+    vocab_size: vocabSize,
+    block_count: numHiddenLayers,
+    context_length: maxPositionEmbeddings,
+    embedding_length: hidden,
+    feed_forward_length: tensors['blk.0.ffn_gate.weight']?.shape[0] ?? config.intermediateSize ?? 0,
+    'attention.head_count': heads,
+    'attention.head_count_kv': numKeyValueHeads,
+    'attention.layer_norm_rms_epsilon': rmsNormEps,
+    'rope.freq_base': scaling?.ropeTheta ?? config.ropeTheta ?? 10_000,
+    'rope.dimension_count': dim,
+    'attention.key_length': dim,
+    'attention.value_length': dim,
+  }
+  if (typeof window === 'number') result['attention.sliding_window'] = window
+  const kind = kindOf(scaling)
+  if (kind === 'default' || kind === 'llama3') return result
+  if (kind !== 'linear' && kind !== 'yarn') {
+    throw new ConfigError(`DecoderLM.saveGguf: llama.cpp has no RoPE scaling '${kind}'`, { ropeType: kind })
+  }
+  const { factor = 1, originalMaxPositionEmbeddings, betaFast, betaSlow } = scaling as RopeParameters
+  result['rope.scaling.type'] = kind
+  result['rope.scaling.factor'] = factor
+  if (originalMaxPositionEmbeddings) result['rope.scaling.original_context_length'] = originalMaxPositionEmbeddings
+  if (betaFast !== undefined) result['rope.scaling.yarn_beta_fast'] = betaFast
+  if (betaSlow !== undefined) result['rope.scaling.yarn_beta_slow'] = betaSlow
+  return result
+}
+
+const scalingOf = ({ ropeParameters, ropeScaling }: DecoderLMConfig) =>
+  (ropeParameters ?? ropeScaling ?? undefined) as (RopeParameters & { type?: string }) | undefined
+const kindOf = (scaling: ReturnType<typeof scalingOf>): string => scaling?.ropeType ?? scaling?.type ?? 'default'
+
+function factorsOf(config: DecoderLMConfig): number[] | null {
+  const scaling = scalingOf(config)
+  if (scaling === undefined || kindOf(scaling) !== 'llama3') return null
+  const { hiddenSize = 4096, numAttentionHeads = 32, headDim = hiddenSize / numAttentionHeads } = config
+  return llama3Factors(scaling, scaling.ropeTheta ?? config.ropeTheta ?? 10_000, headDim)
+}
+
+const prefixed = (prefix: string, values: Record<string, GgufValue>): Record<string, GgufValue> =>
+  Object.fromEntries(Object.entries(values).map(([key, value]) => [`${prefix}.${key}`, value]))
+
+/** Whole numbers that are real ones by what they mean. */
+function typesOf(metadata: Record<string, GgufValue>): Record<string, GgufValueType> {
+  const real = /\.(?:freq_base|layer_norm_rms_epsilon|factor|yarn_beta_\w+|alpha)$/
+  return Object.fromEntries(Object.keys(metadata).flatMap((key) => (real.test(key) ? [[key, 'float32']] : [])))
+}
+
+/**
+ * Writes a LoRA adapter of a {@link DecoderLM} as a GGUF file of its own, which llama.cpp adds to the network's file (`--lora`).
+ * @throws ConfigError for an adapter that llama.cpp has no place for: DoRA, biases, modules that are trained as a whole
+ */
+export async function saveGgufAdapter(
+  path: string,
+  peft: PeftModel<DecoderLM>,
+  options: SaveGgufAdapterOptions = {},
+): Promise<void> {
+  const where = 'saveGgufAdapter'
+  if (!(peft instanceof PeftModel)) throw misuse(where, 'peft', 'a PeftModel of a DecoderLM', peft)
+  requireOptions(where, options, ['adapterName', 'type'])
+  const { adapterName = peft.activeAdapters[0], type = 'F32' } = options
+  requireOneOf(where, 'type', type, ['F32', 'F16'])
+  if (adapterName === undefined) throw new ConfigError(`${where}: no adapter is active; name one: { adapterName }`)
+  const { config } = peft.model
+  const architecture = architectureOf(config)
+  const alpha = peft.peftConfig[adapterName]?.loraAlpha ?? 1
+  await noGrad(() =>
+    scope(async () => {
+      const tensors: Record<string, Tensor> = {}
+      for (const { path: layer, A, B, scaling, magnitude } of peft.loraParts(adapterName)) {
+        const theirs = theirName(`${layer}.weight`)
+        if (theirs === null || magnitude !== null) {
+          throw new ConfigError(`${where}: llama.cpp has no place for ${magnitude ? 'DoRA' : 'an adapter'} at ${layer}`, {
+            path: layer,
+          })
+        }
+        // llama.cpp multiplies with alpha over the rank, whatever the adapter's own rule.
+        const rank = A.shape[0] as number
+        const share = (scaling * rank) / alpha
+        const heads = headsOf(theirs, config)
+        const rows = share === 1 ? B : B.mul(share)
+        tensors[`${theirs}.lora_a`] = A
+        tensors[`${theirs}.lora_b`] =
+          heads === null || architecture === 'qwen2' ? rows : neighboursTogether(rows, heads)
+      }
+      const metadata: Record<string, GgufValue> = {
+        'general.architecture': architecture,
+        'general.type': 'adapter',
+        'general.name': adapterName,
+        'general.file_type': FILE_TYPES[type],
+        'adapter.type': 'lora',
+        'adapter.lora.alpha': alpha,
+      }
+      await saveGguf(path, tensors, { metadata, metadataTypes: typesOf(metadata), type: () => type })
+    }),
+  )
+}
