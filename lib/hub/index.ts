@@ -1,2 +1,2 @@
-export { type FetchWeightsOptions, fetchWeights, type PublishedWeights, publishedWeights } from './weights.js'
 export { type ResolveModelOptions, resolveModel } from './resolve.js'
+export { type FetchWeightsOptions, fetchWeights, type PublishedWeights, publishedWeights } from './weights.js'

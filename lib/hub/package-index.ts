@@ -23,7 +23,8 @@ export function packageIndex(given?: string): PackageIndex {
   const text = given ?? (process.env.PIP_INDEX_URL || PYPI)
   const url = URL.canParse(text) ? new URL(text) : undefined
   // The message must not hold a password.
-  if (url === undefined || !/^https?:$/.test(url.protocol)) throw new ConfigError(`${from} must be an http address`, { argument: from })
+  if (url === undefined || !/^https?:$/.test(url.protocol))
+    throw new ConfigError(`${from} must be an http address`, { argument: from })
   const { username, password } = url
   url.username = ''
   url.password = ''

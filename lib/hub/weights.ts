@@ -60,7 +60,15 @@ export function publishedWeights(cacheDir?: string): PublishedWeights[] {
     const folder = join(home(cacheDir), name)
     const { what, licence, packages, files } = entry
     const [download, size] = [packages, files].map((list) => list.reduce((sum, one) => sum + one.size, 0))
-    return { name, what, licence, download: download as number, size: size as number, folder, present: isWhole(folder, entry) }
+    return {
+      name,
+      what,
+      licence,
+      download: download as number,
+      size: size as number,
+      folder,
+      present: isWhole(folder, entry),
+    }
   })
 }
 
@@ -98,6 +106,11 @@ export async function fetchWeights(name: string, options: FetchWeightsOptions = 
       name,
     })
   }
+  return fetchEntry(name, entry, options)
+}
+
+/** For an entry that need not stand in the catalog. @internal */
+export async function fetchEntry(name: string, entry: WeightsEntry, options: FetchWeightsOptions): Promise<string> {
   const { verify = false, offline = isOffline(), progress = false, signal = new AbortController().signal } = options
   const root = home(options.cacheDir)
   const folder = join(root, name)

@@ -84,7 +84,9 @@ export async function loadNetwork<M extends Fillable>(
   const directory = isGguf(from) ? from : await resolveModel(from, hub)
   const foreign = await kind.foreign?.(directory)
   if (foreign === undefined && directory === from && isGguf(from)) {
-    throw new CheckpointError(`${from}: a GGUF file holds no ${kind.architecture}; DecoderLM reads them`, { file: from })
+    throw new CheckpointError(`${from}: a GGUF file holds no ${kind.architecture}; DecoderLM reads them`, {
+      file: from,
+    })
   }
   const config = foreign?.config ?? (await readConfig(directory))
   requireModelType(directory, config, kind)

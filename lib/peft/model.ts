@@ -365,12 +365,16 @@ export class PeftModel<M extends Module = Module> {
     const { bias } = (this.#adapters.get(name) as Adapter).config
     if (saved !== undefined || bias !== 'none') {
       const what = saved === undefined ? `biases ('${bias}')` : `all of '${saved.path}'`
-      throw new ConfigError(`the adapter '${name}' trains ${what} beside its matrices, which have no place there`, { name })
+      throw new ConfigError(`the adapter '${name}' trains ${what} beside its matrices, which have no place there`, {
+        name,
+      })
     }
     return this.#layersOf(name).map((layer) => {
       const lora = layer.adapters.get(name)
       if (lora === undefined) {
-        throw new ConfigError(`the adapter '${name}' trains tokens of '${layer.path}', which have no place there`, { name })
+        throw new ConfigError(`the adapter '${name}' trains tokens of '${layer.path}', which have no place there`, {
+          name,
+        })
       }
       const { A, B, magnitude, scaling } = lora
       return { path: layer.path, A, B, magnitude, scaling }

@@ -204,7 +204,8 @@ function fromPieces(
   const bytes = writeProto({
     pieces: tokens,
     scores: scores as Float32Array,
-    types,
+    // What fills the vocabulary up is no piece that was taken out of use, which SentencePiece cuts anew.
+    types: Array.from(types, (type) => (type === PieceType.unused ? PieceType.control : type)),
     algorithm: 'bpe',
     byteFallback: Array.from(types).includes(PieceType.byte),
     addDummyPrefix: tokenizer.add_space_prefix !== false,
@@ -224,7 +225,9 @@ export function ggufOf(parts: TokenizerParts, rows: number): Record<string, Gguf
   const types = new Int32Array(rows).fill(PieceType.unused)
   const source = parts.source
   if (source === undefined) {
-    throw new ConfigError(`a ${model.kind} tokenizer has no place in a GGUF file: byte-level BPE and SentencePiece have`)
+    throw new ConfigError(
+      `a ${model.kind} tokenizer has no place in a GGUF file: byte-level BPE and SentencePiece have`,
+    )
   }
   const put = (content: string, id: number, type: number): void => {
     if (id >= rows) throw new ConfigError(`the token ${quoted(content)} is ${id}, and the network has ${rows} tokens`)

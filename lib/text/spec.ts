@@ -61,7 +61,8 @@ export function fromSpec(spec: unknown, file: string, given: TokenizerConfig = e
       return cleansUp ? cleanUpSpaces(text) : text
     },
     save: specSaver(fields, model),
-    ...(rawBytes && model instanceof Bpe && { source: { kind: 'bytes', spec: fields.values, merges: () => model.pairs() } }),
+    ...(rawBytes &&
+      model instanceof Bpe && { source: { kind: 'bytes', spec: fields.values, merges: () => model.pairs() } }),
   }
 }
 

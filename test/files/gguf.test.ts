@@ -21,7 +21,8 @@ const file = await fixture<Case>('files/gguf')
 const folder = mkdtempSync(join(tmpdir(), 'voxtorch-gguf-'))
 afterAll(() => rmSync(folder, { recursive: true }))
 
-const bytesOf = (value: Tensor): Buffer => Buffer.from((value.contiguous().view('uint8').toArray() as number[][]).flat(9))
+const bytesOf = (value: Tensor): Buffer =>
+  Buffer.from((value.contiguous().view('uint8').toArray() as number[][]).flat(9))
 const expectBits = (actual: Tensor, expected: Tensor) => {
   expect(actual.shape).toEqual(expected.shape)
   expect(actual.dtype).toBe(expected.dtype)

@@ -2,7 +2,7 @@ import { requireOptions } from '../../base/check.js'
 import { CheckpointError } from '../../base/errors.js'
 import type { DType } from '../../tensor/dtype.js'
 import { scope, type Tensor } from '../../tensor/index.js'
-import { type ByteSource, type FileSource, quoted, withFile } from '../byte-source.js'
+import { type ByteSource, quoted, withFile } from '../byte-source.js'
 import { placeBytes, readPlaces, requirePath } from '../file-tensors.js'
 import { chosenNames } from '../safetensors/file.js'
 
@@ -39,10 +39,10 @@ export class CTranslate2File {
   readonly variables: Readonly<Record<string, CTranslate2Variable>>
   /** Names that stand for a variable of another name. */
   readonly aliases: Readonly<Record<string, string>>
-  readonly #source: FileSource
+  readonly #source: ByteSource
 
   /** @internal */
-  constructor(source: FileSource, head: Pick<CTranslate2File, 'spec' | 'revision' | 'variables' | 'aliases'>) {
+  constructor(source: ByteSource, head: Pick<CTranslate2File, 'spec' | 'revision' | 'variables' | 'aliases'>) {
     this.#source = source
     this.spec = head.spec
     this.revision = head.revision
@@ -80,14 +80,19 @@ export class CTranslate2File {
  */
 export async function readCTranslate2(path: string): Promise<CTranslate2File> {
   requirePath('readCTranslate2', 'path', path)
-  return withFile(path, CheckpointError, async (source) => new CTranslate2File(source, await readHead(source)))
+  return withFile(path, CheckpointError, openCTranslate2)
 }
+
+export const openCTranslate2 = async (source: ByteSource): Promise<CTranslate2File> =>
+  new CTranslate2File(source, await readHead(source))
 
 async function readHead(source: ByteSource) {
   const cursor = new Cursor(source)
   const version = await cursor.number(4)
   if (version !== VERSION) {
-    cursor.unsound(`it is of binary version ${version}, and ${VERSION} can be read; convert the model again`, { byte: 0 })
+    cursor.unsound(`it is of binary version ${version}, and ${VERSION} can be read; convert the model again`, {
+      byte: 0,
+    })
   }
   const spec = await cursor.text("the model's name")
   const revision = await cursor.number(4)
@@ -105,8 +110,10 @@ async function readHead(source: ByteSource) {
   for (let i = 0; i < others; i++) {
     const alias = await cursor.text(`alias ${i + 1} of ${others}`)
     const name = await cursor.text(`what ${quoted(alias)} stands for`)
-    if (!(name in variables)) cursor.unsound(`${quoted(alias)} stands for ${quoted(name)}, which is not there`, { tensor: name })
-    if (alias in variables || alias in aliases) cursor.unsound(`the name ${quoted(alias)} is there twice`, { tensor: alias })
+    if (!(name in variables))
+      cursor.unsound(`${quoted(alias)} stands for ${quoted(name)}, which is not there`, { tensor: name })
+    if (alias in variables || alias in aliases)
+      cursor.unsound(`the name ${quoted(alias)} is there twice`, { tensor: alias })
     aliases[alias] = name
   }
   if (cursor.at !== source.size) cursor.unsound(`it ends at byte ${cursor.at}, the file at byte ${source.size}`)
@@ -163,7 +170,9 @@ class Cursor {
   skip(bytes: number, tensor: string): number {
     const { at } = this
     if (bytes > this.source.size - at) {
-      this.unsound(`the variable ${quoted(tensor)} ends at byte ${at + bytes}, the file at byte ${this.source.size}`, { tensor })
+      this.unsound(`the variable ${quoted(tensor)} ends at byte ${at + bytes}, the file at byte ${this.source.size}`, {
+        tensor,
+      })
     }
     this.at += bytes
     return at

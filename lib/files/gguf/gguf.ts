@@ -3,7 +3,7 @@ import { CheckpointError, DTypeError } from '../../base/errors.js'
 import { opAsync } from '../../native/call.js'
 import type { Device } from '../../tensor/dtype.js'
 import { scope, type Tensor } from '../../tensor/index.js'
-import { type FileSource, quoted, withFile } from '../byte-source.js'
+import { type ByteSource, quoted, withFile } from '../byte-source.js'
 import { placeBytes, readPlaces, requireMemory, requirePath } from '../file-tensors.js'
 import { chosenNames } from '../safetensors/file.js'
 import { type GgufHeader, readHeader } from './header.js'
@@ -39,10 +39,10 @@ export class GgufFile {
   readonly metadataTypes: Readonly<Record<string, GgufValueType>>
   /** By name, in the order of the file's list. */
   readonly tensors: Readonly<Record<string, GgufTensor>>
-  readonly #source: FileSource
+  readonly #source: ByteSource
 
   /** @internal */
-  constructor(source: FileSource, { version, metadata, metadataTypes, tensors }: GgufHeader) {
+  constructor(source: ByteSource, { version, metadata, metadataTypes, tensors }: GgufHeader) {
     this.#source = source
     this.version = version
     this.metadata = metadata
@@ -170,5 +170,7 @@ export class GgufFile {
  */
 export async function readGguf(path: string): Promise<GgufFile> {
   requirePath('readGguf', 'path', path)
-  return withFile(path, CheckpointError, async (source) => new GgufFile(source, await readHeader(source)))
+  return withFile(path, CheckpointError, openGguf)
 }
+
+export const openGguf = async (source: ByteSource): Promise<GgufFile> => new GgufFile(source, await readHeader(source))

@@ -190,17 +190,20 @@ class Writer {
   }
 
   uint32(value: number): void {
-    this.#buffer.writeUInt32LE(value, this.#room(4))
+    const at = this.#room(4)
+    this.#buffer.writeUInt32LE(value, at)
   }
 
   uint64(value: number | bigint): void {
-    this.#buffer.writeBigUInt64LE(BigInt(value), this.#room(8))
+    const at = this.#room(8)
+    this.#buffer.writeBigUInt64LE(BigInt(value), at)
   }
 
   text(text: string): void {
     const bytes = Buffer.from(text)
     this.uint64(bytes.length)
-    bytes.copy(this.#buffer, this.#room(bytes.length))
+    const at = this.#room(bytes.length)
+    bytes.copy(this.#buffer, at)
   }
 
   array(type: GgufElementType, value: GgufValue, wrong: Wrong): void {
@@ -222,13 +225,15 @@ class Writer {
     }
     if (type === 'bool') {
       if (typeof value !== 'boolean') return bad()
-      this.#buffer[this.#room(1)] = Number(value)
+      const at = this.#room(1)
+      this.#buffer[at] = Number(value)
       return
     }
     if (type === 'float32' || type === 'float64') {
       if (typeof value !== 'number') return bad()
-      if (type === 'float32') this.#buffer.writeFloatLE(value, this.#room(4))
-      else this.#buffer.writeDoubleLE(value, this.#room(8))
+      const at = this.#room(type === 'float32' ? 4 : 8)
+      if (type === 'float32') this.#buffer.writeFloatLE(value, at)
+      else this.#buffer.writeDoubleLE(value, at)
       return
     }
     const range = RANGES[type]
@@ -244,7 +249,7 @@ class Writer {
     wide.copy(this.#buffer, at, 0, bytes)
   }
 
-  /** The place of that many new bytes, which are 0. */
+  /** The place of that many new bytes, which are 0. The buffer is another one after it. */
   #room(count: number): number {
     const at = this.#used
     this.#used += count

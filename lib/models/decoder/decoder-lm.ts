@@ -14,9 +14,9 @@ import { withActiveAdapters } from '../../nn/native-module.js'
 import type { Tensor } from '../../tensor/index.js'
 import { type NetworkLayout, networkClass } from '../network.js'
 import type { SaveNetworkOptions } from '../pretrained.js'
+import { architectureOf, completed, type DecoderLMConfig, published, sizes } from './config.js'
 import { ggufCheckpoint } from './gguf.js'
 import { type SaveDecoderGgufOptions, saveDecoderGguf } from './save-gguf.js'
-import { architectureOf, completed, type DecoderLMConfig, published, sizes } from './config.js'
 
 export interface DecoderLMInputs {
   /** Token ids [batch, time], int64. */

@@ -37,7 +37,10 @@ function factorScaling(file: GgufFile, { ropeTheta = 10_000, headDim = 0 }: Deco
     const { [FACTORS]: factors } = await file.load({ names: [FACTORS] })
     const found = llama3Scaling((await factors!.to('float32').data()) as Float32Array, ropeTheta, headDim)
     if (found !== null) return found
-    throw new ConfigError(`${file.path}: ${FACTORS} is no scaling of LLaMA 3.1's kind`, { file: file.path, tensor: FACTORS })
+    throw new ConfigError(`${file.path}: ${FACTORS} is no scaling of LLaMA 3.1's kind`, {
+      file: file.path,
+      tensor: FACTORS,
+    })
   })
 }
 
@@ -84,7 +87,8 @@ export function configOf(file: GgufFile): DecoderLMConfig {
   if (number('rope.dimension_count', headDim) !== headDim) {
     fail(`${architecture}.rope.dimension_count`, `is not the ${headDim} of a head`)
   }
-  if (number('expert_count', 0) > 0) fail(`${architecture}.expert_count`, 'says that it has experts, which are not read')
+  if (number('expert_count', 0) > 0)
+    fail(`${architecture}.expert_count`, 'says that it has experts, which are not read')
   const { tokenizer } = file
   const token = (key: string): number | null => (typeof tokenizer[key] === 'number' ? tokenizer[key] : null)
   const window = number('attention.sliding_window')
@@ -207,13 +211,22 @@ async function weightsOf(
 function halvesApart({ path }: GgufFile, tensor: string, rows: Tensor, heads: number): Tensor {
   const [count, ...rest] = rows.shape as [number, ...number[]]
   if (!(heads > 0) || count % (2 * heads) !== 0) {
-    throw new CheckpointError(`${path}: ${tensor} has ${count} rows, which are no ${heads} heads`, { file: path, tensor })
+    throw new CheckpointError(`${path}: ${tensor} has ${count} rows, which are no ${heads} heads`, {
+      file: path,
+      tensor,
+    })
   }
-  return rows.reshape([heads, count / heads / 2, 2, ...rest]).transpose(1, 2).reshape([count, ...rest])
+  return rows
+    .reshape([heads, count / heads / 2, 2, ...rest])
+    .transpose(1, 2)
+    .reshape([count, ...rest])
 }
 
 /** The other way round. [heads * dim, ...] */
 export function neighboursTogether(rows: Tensor, heads: number): Tensor {
   const [count, ...rest] = rows.shape as [number, ...number[]]
-  return rows.reshape([heads, 2, count / heads / 2, ...rest]).transpose(1, 2).reshape([count, ...rest])
+  return rows
+    .reshape([heads, 2, count / heads / 2, ...rest])
+    .transpose(1, 2)
+    .reshape([count, ...rest])
 }

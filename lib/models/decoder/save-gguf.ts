@@ -53,9 +53,12 @@ export async function saveDecoderGguf(model: DecoderLM, path: string, options: S
       for (const [own, value] of Object.entries(model.stateDict())) {
         const theirs = theirName(own)
         if (theirs === null) {
-          throw new ConfigError(`${where}: llama.cpp has no place for ${own}; packed layers go back with dequantize()`, {
-            path: own,
-          })
+          throw new ConfigError(
+            `${where}: llama.cpp has no place for ${own}; packed layers go back with dequantize()`,
+            {
+              path: own,
+            },
+          )
         }
         const heads = headsOf(theirs, config)
         tensors[theirs] = heads === null || architecture === 'qwen2' ? value : neighboursTogether(value, heads)
@@ -64,7 +67,7 @@ export async function saveDecoderGguf(model: DecoderLM, path: string, options: S
       const rows = tensors['token_embd.weight']?.shape[0] ?? 0
       const factors = factorsOf(config)
       if (factors !== null) tensors['rope_freqs.weight'] = tensor(factors, { dtype: 'float32' })
-      const vocabulary = tokenizer?.ggufMetadata(rows) ?? { 'tokenizer.ggml.model': 'no_vocab' }
+      const vocabulary = tokenizer?.ggufMetadata(rows) ?? { 'tokenizer.ggml.model': 'no_vocab', ...idsOf(config) }
       const metadata: Record<string, GgufValue> = {
         'general.architecture': architecture,
         'general.type': 'model',
@@ -82,6 +85,16 @@ export async function saveDecoderGguf(model: DecoderLM, path: string, options: S
           return type === 'Q4_0' && /^(?:token_embd|output)\./.test(tensorName) ? 'Q8_0' : type
         },
       })
+    }),
+  )
+}
+
+function idsOf(config: DecoderLMConfig): Record<string, number> {
+  const names = { bosTokenId: 'bos_token_id', eosTokenId: 'eos_token_id', padTokenId: 'padding_token_id' }
+  return Object.fromEntries(
+    Object.entries(names).flatMap(([own, theirs]) => {
+      const id = config[own]
+      return typeof id === 'number' && id >= 0 ? [[`tokenizer.ggml.${theirs}`, id]] : []
     }),
   )
 }
@@ -174,9 +187,12 @@ export async function saveGgufAdapter(
       for (const { path: layer, A, B, scaling, magnitude } of peft.loraParts(adapterName)) {
         const theirs = theirName(`${layer}.weight`)
         if (theirs === null || magnitude !== null) {
-          throw new ConfigError(`${where}: llama.cpp has no place for ${magnitude ? 'DoRA' : 'an adapter'} at ${layer}`, {
-            path: layer,
-          })
+          throw new ConfigError(
+            `${where}: llama.cpp has no place for ${magnitude ? 'DoRA' : 'an adapter'} at ${layer}`,
+            {
+              path: layer,
+            },
+          )
         }
         // llama.cpp multiplies with alpha over the rank, whatever the adapter's own rule.
         const rank = A.shape[0] as number

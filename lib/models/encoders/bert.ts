@@ -20,9 +20,12 @@ export const bertSizes: Record<string, BertConfig> = {
 function completed(config: BertConfig): BertConfig {
   const { positionEmbeddingType = 'absolute' } = config ?? {}
   if (positionEmbeddingType === 'absolute') return config
-  throw new ConfigError(`Bert has absolute positions, not positionEmbeddingType ${JSON.stringify(positionEmbeddingType)}`, {
-    positionEmbeddingType,
-  })
+  throw new ConfigError(
+    `Bert has absolute positions, not positionEmbeddingType ${JSON.stringify(positionEmbeddingType)}`,
+    {
+      positionEmbeddingType,
+    },
+  )
 }
 
 /**

@@ -41,7 +41,8 @@ export async function embedSentences(
   options: EmbedSentencesOptions = {},
 ): Promise<Tensor> {
   const where = 'embedSentences'
-  if (!(model instanceof Bert) && !(model instanceof Roberta)) throw misuse(where, 'model', 'a Bert or a Roberta', model)
+  if (!(model instanceof Bert) && !(model instanceof Roberta))
+    throw misuse(where, 'model', 'a Bert or a Roberta', model)
   if (!(tokenizer instanceof Tokenizer)) throw misuse(where, 'tokenizer', 'a Tokenizer', tokenizer)
   if (!isArrayLike(texts) || !Array.from(texts).every((text) => typeof text === 'string') || texts.length === 0) {
     throw misuse(where, 'texts', 'a list of at least one text', texts)
@@ -89,5 +90,8 @@ export async function embedSentences(
 /** Over the tokens that are no padding: [batch, time, dim] -> [batch, dim] */
 function meanOf(states: Tensor, mask: Tensor): Tensor {
   const weights = mask.to(states.dtype).unsqueeze(-1)
-  return states.mul(weights).sum([1]).div(weights.sum([1]).clampMin(1e-9))
+  return states
+    .mul(weights)
+    .sum([1])
+    .div(weights.sum([1]).clampMin(1e-9))
 }

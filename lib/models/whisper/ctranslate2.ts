@@ -18,8 +18,8 @@ const SPEC = 'WhisperSpec'
 
 export const isCTranslate2 = (directory: string): boolean =>
   existsSync(join(directory, FILE)) &&
-  !['model.safetensors', 'model.safetensors.index.json', 'pytorch_model.bin', 'pytorch_model.bin.index.json'].some((name) =>
-    existsSync(join(directory, name)),
+  !['model.safetensors', 'model.safetensors.index.json', 'pytorch_model.bin', 'pytorch_model.bin.index.json'].some(
+    (name) => existsSync(join(directory, name)),
   )
 
 export async function ctranslate2Checkpoint(directory: string): Promise<ForeignCheckpoint | undefined> {
@@ -55,6 +55,13 @@ async function configOf(file: CTranslate2File): Promise<WhisperConfig> {
   const vocabSize = size('decoder/embeddings/weight', 0)
   const isMultilingual = vocabSize >= MULTILINGUAL
   const last = isMultilingual ? 50_257 : 50_256
+  // Smaller vocabularies are nobody's that was published; where their special tokens are stands nowhere.
+  const special = vocabSize > last + 1 && {
+    padTokenId: vocabSize > MULTILINGUAL ? 50_256 : last,
+    bosTokenId: last,
+    eosTokenId: last,
+    decoderStartTokenId: last + 1,
+  }
   const [encoderHeads, decoderHeads] = await numbersOf(file, ['encoder/num_heads', 'decoder/num_heads'])
   return {
     vocabSize,
@@ -68,10 +75,7 @@ async function configOf(file: CTranslate2File): Promise<WhisperConfig> {
     decoderFfnDim: size('decoder/layer_0/ffn/linear_0/weight', 0),
     maxSourcePositions: size('encoder/position_encodings/encodings', 0),
     maxTargetPositions: size('decoder/position_encodings/encodings', 0),
-    padTokenId: vocabSize > MULTILINGUAL ? 50_256 : last,
-    bosTokenId: last,
-    eosTokenId: last,
-    decoderStartTokenId: last + 1,
+    ...(special || { padTokenId: 0, bosTokenId: 0, eosTokenId: 0, decoderStartTokenId: 0 }),
     tieWordEmbeddings: file.variables['decoder/projection/weight'] === undefined,
   }
 }
@@ -175,7 +179,9 @@ async function plain(file: CTranslate2File, name: string, loaded: Record<string,
       tensor: name,
     })
   }
-  return scope(() => value.to('float32').div(scale.to('float32').reshape(scale.numel() === 1 ? [] : [rows, ...rest.map(() => 1)])))
+  return scope(() =>
+    value.to('float32').div(scale.to('float32').reshape(scale.numel() === 1 ? [] : [rows, ...rest.map(() => 1)])),
+  )
 }
 
 async function requireZeros(file: CTranslate2File, name: string, bias: Tensor): Promise<void> {

@@ -1,7 +1,6 @@
 import type { SentencePieceProto } from './proto.js'
 
-export interface WrittenProto
-  extends Pick<SentencePieceProto, 'byteFallback' | 'bosId' | 'eosId' | 'padId' | 'unkId'> {
+export interface WrittenProto extends Pick<SentencePieceProto, 'byteFallback' | 'bosId' | 'eosId' | 'padId' | 'unkId'> {
   pieces: readonly string[]
   scores: ArrayLike<number>
   types: ArrayLike<number>
@@ -14,9 +13,7 @@ export interface WrittenProto
 export function writeProto(proto: WrittenProto): Buffer {
   const parts: Buffer[] = []
   for (const [id, piece] of proto.pieces.entries()) {
-    parts.push(
-      message(1, [text(1, piece), float(2, proto.scores[id] as number), whole(3, proto.types[id] as number)]),
-    )
+    parts.push(message(1, [text(1, piece), float(2, proto.scores[id] as number), whole(3, proto.types[id] as number)]))
   }
   parts.push(
     message(2, [

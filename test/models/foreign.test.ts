@@ -1,0 +1,297 @@
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { gunzipSync } from 'node:zlib'
+import { afterAll, describe, expect, it, vi } from 'vitest'
+import { readCTranslate2 } from '../../lib/files/index.js'
+import {
+  CheckpointError,
+  ConfigError,
+  DecoderLM,
+  noGrad,
+  ones,
+  type PeftModel as Peft,
+  PeftModel,
+  Roberta,
+  readGguf,
+  saveGguf,
+  saveGgufAdapter,
+  scope,
+  type Tensor,
+  Tokenizer,
+  Whisper,
+  WhisperEncoder,
+} from '../../lib/index.js'
+import { readProto } from '../../lib/text/sentencepiece/proto.js'
+import { expectClose, fixture, fixturePath, settledTensors, tensorsOf } from '../helpers.js'
+
+const folder = mkdtempSync(join(tmpdir(), 'voxtorch-foreign-'))
+afterAll(() => rmSync(folder, { recursive: true }))
+const decoders = await fixture<{ name: string }>('files/decoder-gguf')
+const whispers = await fixture<{ name: string }>('files/ctranslate2')
+
+async function stored(file: typeof decoders, name: string, path: string): Promise<string> {
+  const { file: bytes } = tensorsOf(file, name, 'in') as { file: Tensor }
+  writeFileSync(path, (await bytes.data()) as Uint8Array)
+  return path
+}
+
+const logitsOf = async (model: DecoderLM, inputIds: Tensor): Promise<Tensor> =>
+  (await noGrad(() => model.forward({ inputIds }))).logits as Tensor
+
+describe('DecoderLM of GGUF files, as transformers computes with the same tensors', () => {
+  it.each(decoders.cases)('$name', async ({ name }) => {
+    const path = await stored(decoders, name, join(folder, 'model.gguf'))
+    const { input_ids: ids } = tensorsOf(decoders, name, 'in') as { input_ids: Tensor }
+    const { logits } = tensorsOf(decoders, name, 'out') as { logits: Tensor }
+    const before = await settledTensors()
+    const model = await DecoderLM.fromPretrained(path)
+    await scope(async () => expectClose(await logitsOf(model, ids), logits, 1e-5))
+    expect(model.generationConfig).toMatchObject({ bosTokenId: 1, eosTokenId: 2 })
+    expect(model.config).toMatchObject({ rmsNormEps: 1e-5, tieWordEmbeddings: name === 'llama' })
+    model.dispose()
+    expect(await settledTensors()).toBe(before)
+  })
+
+  it.each(decoders.cases)('$name, written again', async ({ name }) => {
+    const path = await stored(decoders, name, join(folder, 'model.gguf'))
+    const { input_ids: ids } = tensorsOf(decoders, name, 'in') as { input_ids: Tensor }
+    const model = await DecoderLM.fromPretrained(path)
+    const again = join(folder, 'again.gguf')
+    await model.saveGguf(again, { type: 'F32' })
+    const [theirs, ours] = [await readGguf(path), await readGguf(again)]
+    expect(Object.keys(ours.tensors).sort()).toEqual(Object.keys(theirs.tensors).sort())
+    for (const key of Object.keys(theirs.metadata).filter((key) => key.includes('.') && !key.startsWith('general'))) {
+      expect([key, ours.metadata[key]]).toEqual([key, theirs.metadata[key]])
+    }
+    const [a, b] = [await theirs.load(), await ours.load()]
+    for (const key of Object.keys(a)) expectClose(b[key] as Tensor, a[key] as Tensor, 1e-6, key)
+    const copy = await DecoderLM.fromPretrained(again, { dtype: 'float64' })
+    const exact = await DecoderLM.fromPretrained(path, { dtype: 'float64' })
+    expectClose(await logitsOf(copy, ids), await logitsOf(exact, ids), 1e-7)
+  })
+
+  it('a folder that has one file, bfloat16, int8, and what is refused', async () => {
+    const place = join(folder, 'alone')
+    mkdirSync(place)
+    const path = await stored(decoders, 'llama', join(place, 'model.gguf'))
+    expect((await DecoderLM.fromPretrained(place, { dtype: 'bfloat16' })).parameters()[0]?.dtype).toBe('bfloat16')
+    await DecoderLM.fromPretrained(place, { quantize: 'int8' })
+    await expect(Roberta.fromPretrained(path)).rejects.toThrow(/GGUF file holds no RobertaModel/)
+    await stored(decoders, 'llama', join(place, 'other.gguf'))
+    await expect(DecoderLM.fromPretrained(place)).rejects.toThrow(/several GGUF files/)
+    const bad = join(folder, 'bad.gguf')
+    const weights = { 'token_embd.weight': ones([4, 8]) }
+    const llama = { 'general.architecture': 'llama', 'llama.block_count': 1, 'llama.context_length': 8 }
+    for (const [metadata, says] of [
+      [{ 'general.architecture': 'gemma3' }, /general\.architecture is gemma3/],
+      [llama, /llama\.embedding_length is missing/],
+      [{ ...llama, 'split.count': 3 }, /one of 3 files/],
+    ] as const) {
+      await saveGguf(bad, weights, { metadata })
+      await expect(DecoderLM.fromPretrained(bad)).rejects.toThrow(ConfigError)
+      await expect(DecoderLM.fromPretrained(bad)).rejects.toThrow(says)
+    }
+    await expect(Tokenizer.fromFile(bad)).rejects.toThrow(/no tokenizer/)
+  })
+})
+
+describe('adapters', () => {
+  it('are a file of their own, whose product is what merging adds', async () => {
+    const path = await stored(decoders, 'llama', join(folder, 'base.gguf'))
+    const model = await DecoderLM.fromPretrained(path)
+    const peft: Peft<DecoderLM> = new PeftModel(model)
+    peft.addAdapter('mine', {
+      r: 2,
+      loraAlpha: 6,
+      targetModules: ['q_proj', 'k_proj', 'down_proj'],
+      initLoraWeights: false,
+    })
+    const adapter = join(folder, 'adapter.gguf')
+    await saveGgufAdapter(adapter, peft)
+    const warning = vi.spyOn(process, 'emitWarning').mockImplementation(() => {})
+    await model.saveGguf(join(folder, 'without.gguf'), { type: 'F32' })
+    expect(warning.mock.calls.flat().join()).toMatch(/without its adapters/)
+    warning.mockRestore()
+    const merged = join(folder, 'merged.gguf')
+    await peft.mergeAndUnload().saveGguf(merged, { type: 'F32' })
+    const [base, delta, sum] = await Promise.all(
+      [path, adapter, merged].map(async (one) => (await readGguf(one)).load()),
+    )
+    expect((await readGguf(adapter)).metadata).toMatchObject({ 'adapter.type': 'lora', 'adapter.lora.alpha': 6 })
+    const names = Object.keys(delta as object).filter((name) => name.endsWith('.lora_a'))
+    expect(names.length).toBe(6)
+    for (const name of names.map((name) => name.slice(0, -'.lora_a'.length))) {
+      const [A, B] = [delta![`${name}.lora_a`] as Tensor, delta![`${name}.lora_b`] as Tensor]
+      // llama.cpp: alpha / rank
+      expectClose((base![name] as Tensor).add(B.matmul(A).mul(6 / 2)), sum![name] as Tensor, 1e-5, name)
+    }
+  })
+
+  it('that llama.cpp has no place for are refused', async () => {
+    const model = await DecoderLM.fromPretrained(await stored(decoders, 'llama', join(folder, 'base.gguf')))
+    const peft = new PeftModel(model)
+    peft.addAdapter('dora', { r: 2, targetModules: ['q_proj'], useDora: true })
+    await expect(saveGgufAdapter(join(folder, 'no.gguf'), peft)).rejects.toThrow(/DoRA/)
+    await expect(saveGgufAdapter(join(folder, 'no.gguf'), {} as never)).rejects.toThrow(/PeftModel/)
+  })
+})
+
+describe('tokenizers in GGUF files', () => {
+  it('SentencePiece: the ids of the .model, and it is written again', async () => {
+    const bytes = gunzipSync(readFileSync(fixturePath('text/bpe-bytes.model.gz')))
+    const model = join(folder, 'tokenizer.model')
+    writeFileSync(model, bytes)
+    const proto = readProto(bytes, model)
+    const path = join(folder, 'pieces.gguf')
+    const ids = { bos_token_id: proto.bosId, eos_token_id: proto.eosId, unknown_token_id: proto.unkId }
+    const metadata = {
+      'tokenizer.ggml.model': 'llama',
+      'tokenizer.ggml.tokens': proto.pieces,
+      'tokenizer.ggml.scores': proto.scores,
+      'tokenizer.ggml.token_type': Int32Array.from(proto.types),
+      'tokenizer.ggml.add_space_prefix': proto.normalizer.addDummyPrefix,
+      'tokenizer.ggml.remove_extra_whitespaces': proto.normalizer.removeExtraWhitespaces,
+      'tokenizer.ggml.add_bos_token': false,
+      'tokenizer.chat_template': '{{ messages[0].content }}',
+      ...Object.fromEntries(Object.entries(ids).map(([key, id]) => [`tokenizer.ggml.${key}`, id])),
+    }
+    await saveGguf(path, {}, { metadata })
+    const [own, read] = [await Tokenizer.fromFile(model), await Tokenizer.fromFile(path)]
+    expect([read.vocabSize, read.eosTokenId, read.chatTemplate]).toEqual([
+      own.vocabSize,
+      proto.eosId,
+      '{{ messages[0].content }}',
+    ])
+    for (const text of ['Hello world', 'ein  Haus', 'été 東京 🙂', 'a\nb', '']) {
+      expect(read.encode(text).inputIds).toEqual(own.encode(text).inputIds)
+      expect(read.decode(read.encode(text).inputIds)).toBe(own.decode(own.encode(text).inputIds))
+    }
+    await saveGguf(path, {}, { metadata: read.ggufMetadata(proto.pieces.length + 3) })
+    const again = await Tokenizer.fromFile(path)
+    expect(again.encode('été und so').inputIds).toEqual(own.encode('été und so').inputIds)
+  })
+
+  it('byte-level: every way of cutting words that has a name', async () => {
+    const alphabet = Array.from({ length: 94 }, (_, i) => String.fromCharCode(33 + i))
+    const tokens = [...alphabet, 'Ġ', 'Ċ', 'he', 'Ġhe', '<|end|>', '<think>', '12', '[PAD]']
+    const merges = ['h e', 'Ġ he', '1 2']
+    const types = Int32Array.from(tokens, (token) =>
+      token === '<|end|>' ? 3 : token === '<think>' ? 4 : token === '[PAD]' ? 5 : 1,
+    )
+    const path = join(folder, 'bytes.gguf')
+    const save = (pre: string, more: object = {}) =>
+      saveGguf(
+        path,
+        {},
+        {
+          metadata: {
+            'tokenizer.ggml.model': 'gpt2',
+            'tokenizer.ggml.pre': pre,
+            'tokenizer.ggml.tokens': tokens,
+            'tokenizer.ggml.token_type': types,
+            'tokenizer.ggml.merges': merges,
+            'tokenizer.ggml.bos_token_id': tokens.indexOf('<|end|>'),
+            ...more,
+          },
+        },
+      )
+    const cuts: Record<string, string[]> = {}
+    for (const pre of ['gpt-2', 'smollm', 'llama-bpe', 'qwen2', 'tekken']) {
+      await save(pre, { 'tokenizer.ggml.add_bos_token': false })
+      const tokenizer = await Tokenizer.fromFile(path)
+      cuts[pre] = tokenizer.encode('he 12he<|end|><think>').inputIds.map((id) => tokens[id] as string)
+      expect(tokenizer.decode(tokenizer.encode('he 12he<|end|>').inputIds)).toBe('he 12he<|end|>')
+      expect(tokenizer.decode(tokenizer.encode('he<|end|><think>').inputIds, { skipSpecialTokens: true })).toBe(
+        'he<think>',
+      )
+      // And back under its own name.
+      expect(tokenizer.ggufMetadata(tokens.length)).toMatchObject({
+        'tokenizer.ggml.pre': pre,
+        'tokenizer.ggml.tokens': tokens,
+        'tokenizer.ggml.merges': merges,
+        'tokenizer.ggml.add_bos_token': false,
+      })
+    }
+    const end = ['he', '<|end|>', '<think>']
+    expect(cuts).toEqual({
+      'gpt-2': ['he', 'Ġ', '12', ...end],
+      smollm: ['he', 'Ġ', '1', '2', ...end],
+      'llama-bpe': ['he', 'Ġ', '12', ...end],
+      qwen2: ['he', 'Ġ', '1', '2', ...end],
+      tekken: ['he', 'Ġ', '1', '2', ...end],
+    })
+    await save('llama-bpe')
+    expect((await Tokenizer.fromFile(path)).encode('he').inputIds.map((id) => tokens[id])).toEqual(['<|end|>', 'he'])
+    await save('klingon')
+    await expect(Tokenizer.fromFile(path)).rejects.toThrow(/"klingon" \(tokenizer\.ggml\.pre\)/)
+    await save('gpt-2', { 'tokenizer.ggml.bos_token_id': 4000 })
+    await expect(Tokenizer.fromFile(path)).rejects.toThrow(/bos_token_id is 4000/)
+    await save('gpt-2', { 'tokenizer.ggml.token_type': Int32Array.of(1) })
+    await expect(Tokenizer.fromFile(path)).rejects.toThrow(/token_type/)
+  })
+})
+
+describe('Whisper of CTranslate2, as transformers computes with the same weights', () => {
+  const place = (name: string) => join(folder, name)
+  const config = { alignment_heads: [[0, 1]], suppress_ids: [3, -1, 4], suppress_ids_begin: [5], lang_ids: [] }
+  const made = async (name: string): Promise<string> => {
+    mkdirSync(place(name), { recursive: true })
+    writeFileSync(join(place(name), 'config.json'), JSON.stringify(config))
+    await stored(whispers, name, join(place(name), 'model.bin'))
+    return place(name)
+  }
+
+  it.each(whispers.cases)('$name', async ({ name }) => {
+    const directory = await made(name)
+    const before = await settledTensors()
+    const model = await Whisper.fromPretrained(directory)
+    const { input_features, decoder_input_ids } = tensorsOf(whispers, name, 'in') as Record<string, Tensor>
+    const { logits } = tensorsOf(whispers, name, 'out') as { logits: Tensor }
+    await scope(async () => {
+      const output = await noGrad(() =>
+        model.forward({ inputFeatures: input_features as Tensor, decoderInputIds: decoder_input_ids as Tensor }),
+      )
+      expectClose(output.logits as Tensor, logits, 1e-5)
+      const encoder = await WhisperEncoder.fromPretrained(directory)
+      const { lastHiddenState } = await encoder.forward({ inputFeatures: input_features as Tensor })
+      expectClose(lastHiddenState, output.encoderLastHiddenState as Tensor, 1e-6)
+      encoder.dispose()
+    })
+    expect(model.alignmentHeads).toEqual([[0, 1]])
+    expect(model.generationConfig).toMatchObject({ suppressTokens: [3, 4], beginSuppressTokens: [5] })
+    model.dispose()
+    expect(await settledTensors()).toBe(before)
+  })
+
+  it('refuses files that lie, by name', async () => {
+    const directory = await made('int8')
+    const path = join(directory, 'model.bin')
+    const bytes = readFileSync(path)
+    const spoiled = (at: number, value: number[]) => {
+      const copy = Buffer.from(bytes)
+      Buffer.from(value).copy(copy, at)
+      writeFileSync(path, copy)
+      return readCTranslate2(path)
+    }
+    const name = 'decoder/embeddings/weight'
+    const at = bytes.indexOf(`${name}\0`) + name.length + 1
+    for (const [change, says] of [
+      [() => spoiled(0, [5]), /version 5/],
+      [() => spoiled(at, [9]), /decoder\/embeddings\/weight" has 9 dimensions/],
+      [() => spoiled(at + 1, [255, 255, 255, 255]), /decoder\/embeddings\/weight/],
+      [() => spoiled(at + 9, [77]), /type 77/],
+      [() => spoiled(at + 10, [1]), /has \d+ bytes/],
+      [() => spoiled(at + 10, [1]), /embeddings/],
+    ] as const) {
+      await expect(change()).rejects.toThrow(CheckpointError)
+      await expect(change()).rejects.toThrow(says)
+    }
+    for (const length of [0, 3, 20, 100, bytes.length - 1]) {
+      writeFileSync(path, bytes.subarray(0, length))
+      await expect(Whisper.fromPretrained(directory)).rejects.toThrow(CheckpointError)
+    }
+    writeFileSync(path, Buffer.concat([bytes, Buffer.from('x')]))
+    await expect(Whisper.fromPretrained(directory)).rejects.toThrow(/ends at byte/)
+  })
+})

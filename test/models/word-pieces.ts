@@ -1,0 +1,15 @@
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { Tokenizer } from '../../lib/index.js'
+
+/** A vocabulary of eight pieces. */
+export async function wordPieces(): Promise<Tokenizer> {
+  const folder = mkdtempSync(join(tmpdir(), 'voxtorch-pieces-'))
+  try {
+    writeFileSync(join(folder, 'vocab.txt'), '[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\none\ntwo\nthree\n')
+    return await Tokenizer.fromPretrained(folder)
+  } finally {
+    rmSync(folder, { recursive: true })
+  }
+}
