@@ -375,10 +375,33 @@ add(
   of('arrays.npz', options({ a: f([2, 3]), b: indices([2]) })),
 )
 
+add(
+  'saveGguf',
+  async (path, ...rest) => {
+    await lib.saveGguf(path, ...rest)
+    rmSync(path, { force: true })
+  },
+  of(
+    'weights.gguf',
+    options({ a: f([2, 32]), b: f([3]) }),
+    options({ type: 'Q8_0', metadata: options({ k: 'v', n: 3 }) }),
+  ),
+  of('weights.gguf', options({ a: f([2, 3]) })),
+)
+add('readGguf', async (path) => void (await lib.readGguf(path)), of(sound('sound.gguf')))
+add(
+  'GgufFile.load',
+  async (...rest) => Object.values(await (await lib.readGguf('sound.gguf')).load(...rest)),
+  of(options({ names: list(['a']), dtype: 'bfloat16', mmap: true })),
+  of(),
+)
+add('publishedWeights', (folder) => void lib.publishedWeights(folder), of('.'))
+
 /** Files that a reader finds. */
 export async function prepareFiles(): Promise<void> {
   const a = zeros([2, 3])
   await lib.saveSafetensors('sound.safetensors', { a, b: a })
+  await lib.saveGguf('sound.gguf', { a })
   await lib.saveNpy('sound.npy', a)
   writeFileSync('sound.pkl', Buffer.from('](K\x01X\x02\0\0\0hie.', 'latin1'))
   writeFileSync('sound.zip', makeZip([{ name: 'a', data: Buffer.from('a') }]))

@@ -28,6 +28,8 @@ describe('voxtorch', () => {
       ['serve'],
       ['runs'],
       ['launch'],
+      ['weights'],
+      ['transcribe'],
       ['spectra', 'finetune'],
       ['salmonn', 'train'],
     ]) {
@@ -46,6 +48,10 @@ describe('voxtorch', () => {
     [['salmonn', 'score', 'file'], /"file" is no option/],
     [['salmonn', 'chat'], /Say which model/],
     [['runs', 'a', 'b'], /Unexpected argument "b"/],
+    [['transcribe'], /which recording/],
+    [['transcribe', 'a.wav', '--words'], /--words is for --format json/],
+    [['weights', 'whisper-bas'], /did you mean 'whisper-base'/],
+    [['weights', 'minilm', '--index-url', 'nowhere'], /http address/],
   ])('%j fails with a sentence', (words, message) => {
     const { status, stdout, stderr } = voxtorch(...words)
     expect([status, stdout]).toEqual([1, ''])
