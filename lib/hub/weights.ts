@@ -112,6 +112,8 @@ export async function fetchWeights(name: string, options: FetchWeightsOptions = 
 /** For an entry that need not stand in the catalog. @internal */
 export async function fetchEntry(name: string, entry: WeightsEntry, options: FetchWeightsOptions): Promise<string> {
   const { verify = false, offline = isOffline(), progress = false, signal = new AbortController().signal } = options
+  // An address that is none is told of, also where nothing is fetched.
+  if (options.indexUrl !== undefined) packageIndex(options.indexUrl)
   const root = home(options.cacheDir)
   const folder = join(root, name)
   const isThere = async () => isWhole(folder, entry) && (!verify || (await isSound(folder, entry)))
