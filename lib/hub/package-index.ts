@@ -1,4 +1,5 @@
 import { ConfigError, HubError } from '../base/errors.js'
+import { parseJson } from '../files/json/json.js'
 import { request, type Wire, withRetries } from './http.js'
 
 /**
@@ -57,7 +58,7 @@ export function findWheel(wire: Wire, project: string, wheel: string): Promise<s
       }
       const text = Buffer.concat(parts).toString()
       const isJson = /json/.test(response.headers.get('content-type') ?? '')
-      const found = (isJson ? linksOfJson(text, page) : linksOfHtml(text)).flatMap((link) => {
+      const found = (isJson ? await linksOfJson(text, page) : linksOfHtml(text)).flatMap((link) => {
         const base = response.url || page
         const url = URL.canParse(link, base) ? new URL(link, base) : undefined
         return url !== undefined && /^https?:$/.test(url.protocol) && nameOf(url) === wheel ? [url] : []
@@ -77,10 +78,10 @@ export function findWheel(wire: Wire, project: string, wheel: string): Promise<s
 const unfit = (url: string, what: string): HubError =>
   new HubError(`${url} ${what}: is it an index of Python packages?`, { reason: 'integrity', url })
 
-function linksOfJson(text: string, page: string): string[] {
+async function linksOfJson(text: string, page: string): Promise<string[]> {
   let read: unknown
   try {
-    read = JSON.parse(text)
+    read = await parseJson([Buffer.from(text)], page)
   } catch {
     throw unfit(page, 'is no JSON')
   }
