@@ -20,7 +20,11 @@ it.each<[string, RegExp, string[]]>([
   ['files and folders are put in place', /\brename(?:Sync)?\(/, ['base/atomic.ts', 'base/lock.ts']],
   ['a file is written whole or not at all', /\bwriteFile(?:Sync)?\(/, ['cli/build.ts', 'files/file-tensors.ts']],
   ['texts are escaped for HTML', /&lt;/, ['base/words.ts', 'train/metrics/bleu.ts']],
-  ['a dtype has its names in other formats', /'BF16'|'BFloat16Storage'|\bf2: /, ['tensor/dtype.ts']],
+  [
+    'a dtype has its names in other formats',
+    /'BF16'|'BFloat16Storage'|\bf2: /,
+    ['files/gguf/types.ts', 'files/gguf/write.ts', 'tensor/dtype.ts'],
+  ],
   ['a dtype has its number', /\bbfloat16: \{/, ['tensor/dtype.ts']],
   ['a word is looked for that is near', /\bfunction (?:distance|levenshtein)\(a: string/, ['base/words.ts']],
   ['keys change their case', /\[A-Z\]\/g, \(letter\) => `_/, ['base/words.ts']],
