@@ -1,5 +1,5 @@
-// What a decoder language model is made of. The parts are seen from outside because a step of one token, decoder_step.cc,
-// joins what a whole pass does one by one.
+// What a decoder language model is made of. The parts are seen from outside because decoder_lm_decode.cc joins, for one
+// token of each row, what a pass does one by one.
 #pragma once
 
 #include "core/models/decoder_lm.h"

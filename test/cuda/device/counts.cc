@@ -23,6 +23,9 @@ using Table = std::map<std::string, int64_t>;
 
 struct Counts {
   Table launches;
+  // Kernels in the graphs that were launched.
+  Table replayed;
+  int64_t captures = 0;
   Table waits;
   // Those during which the event loop stands still.
   Table main_thread_waits;
@@ -59,7 +62,9 @@ std::string as_json() {
   }
   out << "],\"liveBytes\":" << live_bytes() << ",\"peakBytes\":" << peak_bytes() << ",\"bytesToDevice\":" << counts.bytes_to_device
       << ",\"bytesToHost\":" << counts.bytes_to_host;
+  out << ",\"captures\":" << counts.captures;
   write(out, "launches", counts.launches);
+  write(out, "replayed", counts.replayed);
   write(out, "waits", counts.waits);
   write(out, "mainThreadWaits", counts.main_thread_waits);
   write(out, "streams", counts.streams);
@@ -78,13 +83,21 @@ void set_current_stream(c10::DeviceIndex device, int64_t stream) { streams[devic
 int64_t current_stream(c10::DeviceIndex device) { return streams[device]; }
 
 void count_launch(const std::string& name) {
+  if (is_capturing()) return;
   const int device = current_device();
   const std::lock_guard<std::mutex> lock(mutex);
+  if (is_replaying() && name != "graph") {
+    ++counts.replayed[name];
+    return;
+  }
   ++counts.launches[name];
   ++counts.streams[std::to_string(device) + ":" + std::to_string(streams[device])];
 }
 
 void count_wait(const std::string& reason) {
+  refuse_while_capturing();
+  // A stream that was waited for has copied everything.
+  if (reason != "synchronizeEvent") arrive();
   const std::lock_guard<std::mutex> lock(mutex);
   ++counts.waits[reason];
   if (std::this_thread::get_id() == main_thread) ++counts.main_thread_waits[reason];
@@ -93,6 +106,11 @@ void count_wait(const std::string& reason) {
 void count_copy(Direction direction, size_t bytes) {
   const std::lock_guard<std::mutex> lock(mutex);
   (direction == Direction::kToDevice ? counts.bytes_to_device : counts.bytes_to_host) += static_cast<int64_t>(bytes);
+}
+
+void count_capture() {
+  const std::lock_guard<std::mutex> lock(mutex);
+  ++counts.captures;
 }
 
 void count_context(c10::DeviceIndex index) {

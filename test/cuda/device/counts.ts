@@ -10,6 +10,11 @@ export interface Counts {
   bytesToHost: number
   launches: number
   launchesBy: Record<string, number>
+  /** Graphs that were captured. A graph that is launched is one launch. */
+  captures: number
+  /** Kernels in the graphs that were launched. */
+  replayed: number
+  replayedBy: Record<string, number>
   /** How often the host waited for the device, on whatever thread, and for what. */
   waits: number
   waitsBy: Record<string, number>

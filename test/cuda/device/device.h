@@ -2,10 +2,12 @@
 #pragma once
 
 #include <ATen/core/Generator.h>
+#include <ATen/core/Tensor.h>
 #include <c10/core/Allocator.h>
 #include <c10/core/Device.h>
 
 #include <cstddef>
+#include <cstdint>
 #include <string>
 
 namespace pretended {
@@ -33,11 +35,29 @@ void end_kernel();
 size_t live_bytes();
 size_t peak_bytes();
 
+// operators.cc: a tensor of the device as the CPU may see it, the same memory through its mirror. Others as they are.
+at::Tensor mirrored(const at::Tensor& tensor);
+
+// pinned.cc
+c10::Allocator* pinned_allocator();
+bool is_pinned(const void* address);
+// Begins a copy of these bytes to pinned memory, which is there once the host has waited for it: for all, or for those up
+// to a number that last_sent() gave.
+void send_to_host(void* to, const void* from, size_t bytes);
+uint64_t last_sent();
+void arrive(uint64_t up_to = UINT64_MAX);
+
+// capture.cc: whether this thread notes down a graph, or does again what is in one.
+bool is_capturing();
+bool is_replaying();
+void refuse_while_capturing();
+
 // counts.cc
 enum class Direction { kToDevice, kToHost };
 void count_launch(const std::string& name);
 void count_wait(const std::string& reason);
 void count_copy(Direction direction, size_t bytes);
+void count_capture();
 void count_context(c10::DeviceIndex index);
 bool has_context(c10::DeviceIndex index);
 // The current stream of the current device: launches are counted by stream.

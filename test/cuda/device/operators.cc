@@ -28,7 +28,8 @@ constexpr c10::DispatchKeySet kKeys(c10::DispatchKey::CUDA);
 
 at::TensorOptions on_cpu(const Tensor& like) { return at::TensorOptions().dtype(like.scalar_type()).device(at::kCPU); }
 
-// A tensor of the device as the CPU may see it: the same memory, through its mirror. Others as they are.
+}  // namespace
+
 Tensor mirrored(const Tensor& tensor) {
   if (!tensor.defined() || !tensor.is_cuda()) return tensor;
   const void* const data = tensor.numel() > 0 ? tensor.const_data_ptr() : nullptr;
@@ -36,6 +37,8 @@ Tensor mirrored(const Tensor& tensor) {
   TORCH_CHECK(on_device(data), "a CUDA tensor whose memory is not the pretended device's");
   return at::from_blob(mirror(data), tensor.sizes(), tensor.strides(), [tensor](void*) {}, on_cpu(tensor));
 }
+
+namespace {
 
 Tensor empty(c10::IntArrayRef size, std::optional<at::ScalarType> dtype, std::optional<at::Layout>, std::optional<c10::Device> device,
              std::optional<bool>, std::optional<at::MemoryFormat> format) {
@@ -70,7 +73,13 @@ Tensor& copy_(Tensor& self, const Tensor& source, bool non_blocking) {
     const bool up = self.is_cuda();
     count_copy(up ? Direction::kToDevice : Direction::kToHost, source.nbytes());
     // Between a device and memory that is not pinned no copy is asynchronous, whatever it was asked to be.
-    count_wait(up ? "copy to the device" : "copy to the host");
+    const bool asynchronous = non_blocking && is_pinned((up ? source : self).const_data_ptr());
+    if (!asynchronous) count_wait(up ? "copy to the device" : "copy to the host");
+    if (asynchronous && !up && self.is_contiguous()) {
+      const Tensor sent = mirrored(source).to(self.scalar_type()).contiguous();
+      send_to_host(self.mutable_data_ptr(), sent.const_data_ptr(), sent.nbytes());
+      return self;
+    }
   }
   mirrored(self).copy_(mirrored(source));
   return self;

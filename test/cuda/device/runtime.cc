@@ -51,16 +51,23 @@ struct Guard final : c10::impl::DeviceGuardImplInterface {
     return before;
   }
 
-  // Everything is done when it is asked for, so that an event has always passed. A wait is one all the same.
+  // All but copies to pinned memory is done when it is asked for; those are there once the host has waited. An event is the
+  // number of those before it, and one.
   void record(void** event, const c10::Stream&, const c10::DeviceIndex, const c10::EventFlag) const override {
-    *event = const_cast<char*>("event");
+    *event = reinterpret_cast<void*>(last_sent() + 1);
   }
   void block(void*, const c10::Stream&) const override {}
-  bool queryEvent(void*) const override { return true; }
+  bool queryEvent(void* event) const override {
+    arrive(reinterpret_cast<uint64_t>(event) - 1);
+    return true;
+  }
   void destroyEvent(void*, const c10::DeviceIndex) const noexcept override {}
   bool queryStream(const c10::Stream&) const override { return true; }
   void synchronizeStream(const c10::Stream&) const override { count_wait("synchronizeStream"); }
-  void synchronizeEvent(void*) const override { count_wait("synchronizeEvent"); }
+  void synchronizeEvent(void* event) const override {
+    count_wait("synchronizeEvent");
+    arrive(reinterpret_cast<uint64_t>(event) - 1);
+  }
   void synchronizeDevice(const c10::DeviceIndex) const override { count_wait("synchronizeDevice"); }
 };
 C10_REGISTER_GUARD_IMPL(CUDA, Guard)
@@ -114,7 +121,8 @@ struct CUDAHooks final : CUDAHooksInterface {
     return pretended::make_random(index < 0 ? pretended::current_device() : index);
   }
   c10::Device getDeviceFromPtr(void*) const override { return {pretended::kCuda, 0}; }
-  c10::Allocator* getPinnedMemoryAllocator() const override { return c10::GetAllocator(c10::kCPU); }
+  c10::Allocator* getPinnedMemoryAllocator() const override { return pretended::pinned_allocator(); }
+  bool isPinnedPtr(const void* address) const override { return pretended::is_pinned(address); }
   c10::Allocator* getCUDADeviceAllocator() const override { return pretended::allocator(); }
 };
 
