@@ -8,6 +8,7 @@
 #include <torch/library.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cstring>
 #include <optional>
 #include <set>
@@ -75,6 +76,7 @@ struct Recording {
   bool failed = false;
 };
 
+std::atomic<bool> refused{false};
 thread_local Recording* recording = nullptr;
 thread_local bool replaying = false;
 
@@ -188,6 +190,7 @@ class Graph final : public at::GraphImplInterface {
   void capture_begin(at::MempoolId_t, at::GraphCaptureMode) override {
     TORCH_CHECK(current_stream(current_device()) != 0,
                 "CUDA graphs must be captured on a non-default stream. (However, after capture, it's ok to replay them on the default stream.)");
+    TORCH_CHECK(!refused, "CUDA error: operation not supported");
     TORCH_CHECK(recording == nullptr, "CUDA error: operation not permitted when stream is capturing");
     recording_ = {};
     recording = &recording_;
@@ -270,5 +273,10 @@ void refuse_while_capturing() {
 namespace at {
 C10_REGISTER_CLASS(GraphImplRegistry, CUDA, pretended::Graph)
 }  // namespace at
+
+TORCH_LIBRARY_FRAGMENT(pretended_cuda, m) {
+  // From here on no graph is captured, or again some are.
+  m.def("refuse_graphs(bool refused) -> ()", [](bool refused) { pretended::refused = refused; });
+}
 
 TORCH_LIBRARY_IMPL(_, TESTING_ONLY_GenericMode, m) { m.fallback(torch::CppFunction::makeFromBoxedFunction<&pretended::note>()); }

@@ -32,6 +32,8 @@ struct Counts {
   // "device:stream"
   Table streams;
   int64_t bytes_to_device = 0;
+  // Of these, those that nobody waited for.
+  int64_t bytes_behind = 0;
   int64_t bytes_to_host = 0;
 };
 
@@ -61,7 +63,7 @@ std::string as_json() {
     separator = ",";
   }
   out << "],\"liveBytes\":" << live_bytes() << ",\"peakBytes\":" << peak_bytes() << ",\"bytesToDevice\":" << counts.bytes_to_device
-      << ",\"bytesToHost\":" << counts.bytes_to_host;
+      << ",\"bytesToDeviceUnwaited\":" << counts.bytes_behind << ",\"bytesToHost\":" << counts.bytes_to_host;
   out << ",\"captures\":" << counts.captures;
   write(out, "launches", counts.launches);
   write(out, "replayed", counts.replayed);
@@ -84,9 +86,10 @@ int64_t current_stream(c10::DeviceIndex device) { return streams[device]; }
 
 void count_launch(const std::string& name) {
   if (is_capturing()) return;
-  const int device = current_device();
+  const c10::DeviceIndex device = current_device();
+  reach(now_on(device, streams[device]));
   const std::lock_guard<std::mutex> lock(mutex);
-  if (is_replaying() && name != "graph") {
+  if (is_replaying()) {
     ++counts.replayed[name];
     return;
   }
@@ -96,15 +99,14 @@ void count_launch(const std::string& name) {
 
 void count_wait(const std::string& reason) {
   refuse_while_capturing();
-  // A stream that was waited for has copied everything.
-  if (reason != "synchronizeEvent") arrive();
   const std::lock_guard<std::mutex> lock(mutex);
   ++counts.waits[reason];
   if (std::this_thread::get_id() == main_thread) ++counts.main_thread_waits[reason];
 }
 
-void count_copy(Direction direction, size_t bytes) {
+void count_copy(Direction direction, size_t bytes, bool waited_for) {
   const std::lock_guard<std::mutex> lock(mutex);
+  if (direction == Direction::kToDevice && !waited_for) counts.bytes_behind += static_cast<int64_t>(bytes);
   (direction == Direction::kToDevice ? counts.bytes_to_device : counts.bytes_to_host) += static_cast<int64_t>(bytes);
 }
 

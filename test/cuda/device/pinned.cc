@@ -1,47 +1,56 @@
-// Pinned memory of the host. A copy from the device to it is under way until the host has waited for it: whoever reads it
-// before finds NaN.
-#include <c10/core/CPUAllocator.h>
+// Pinned memory, and what is copied through it: a copy that need not be waited for is made when its stream is waited for,
+// by the host, by an event, or by the next launch on it, and not before. Who reads without a wait reads NaN.
 #include <c10/core/impl/alloc_cpu.h>
 
 #include <cstring>
 #include <deque>
 #include <map>
 #include <mutex>
-#include <vector>
 
 #include "device.h"
 
 namespace pretended {
 namespace {
 
-struct Arriving {
-  uint64_t number;
-  char* to;
-  std::vector<char> bytes;
-};
-
 std::mutex mutex;
+// Pinned blocks, by their address.
 std::map<const char*, size_t> blocks;
-std::deque<Arriving> under_way;
-uint64_t last = 0;
+
+using Stream = std::pair<c10::DeviceIndex, int64_t>;
+struct Pending {
+  int64_t number;
+  std::function<void()> run;
+};
+std::map<Stream, std::deque<Pending>> pending;
+int64_t last_number = 0;
+
+void run_up_to(Stream stream, int64_t number) {
+  // One that runs lets go of tensors, and with them of memory, which takes the mutex.
+  std::deque<Pending> due;
+  const std::lock_guard<std::mutex> lock(mutex);
+  auto& queue = pending[stream];
+  while (!queue.empty() && queue.front().number <= number) {
+    queue.front().run();
+    due.push_back(std::move(queue.front()));
+    queue.pop_front();
+  }
+}
 
 struct PinnedAllocator final : c10::Allocator {
   c10::DataPtr allocate(size_t bytes) override {
+    if (bytes == 0) return {nullptr, nullptr, raw_deleter(), c10::Device(c10::kCPU)};
     void* const address = c10::alloc_cpu(bytes);
-    if (address != nullptr) {
-      const std::lock_guard<std::mutex> lock(mutex);
-      blocks[static_cast<char*>(address)] = bytes;
-    }
+    std::memset(address, 0xff, bytes);
+    const std::lock_guard<std::mutex> lock(mutex);
+    blocks[static_cast<const char*>(address)] = bytes;
     return {address, address, raw_deleter(), c10::Device(c10::kCPU)};
   }
   c10::DeleterFnPtr raw_deleter() const override {
     return [](void* address) {
       if (address == nullptr) return;
-      // CUDA's allocator keeps the block until what is under way has arrived.
-      arrive();
       {
         const std::lock_guard<std::mutex> lock(mutex);
-        blocks.erase(static_cast<char*>(address));
+        blocks.erase(static_cast<const char*>(address));
       }
       c10::free_cpu(address);
     };
@@ -52,37 +61,40 @@ struct PinnedAllocator final : c10::Allocator {
 }  // namespace
 
 c10::Allocator* pinned_allocator() {
-  static PinnedAllocator made;
-  return &made;
+  static auto* const made = new PinnedAllocator;
+  return made;
 }
 
 bool is_pinned(const void* address) {
   const std::lock_guard<std::mutex> lock(mutex);
   const auto after = blocks.upper_bound(static_cast<const char*>(address));
   if (after == blocks.begin()) return false;
-  const auto& [begin, size] = *std::prev(after);
+  const auto [begin, size] = *std::prev(after);
   return static_cast<const char*>(address) < begin + size;
 }
 
-void send_to_host(void* to, const void* from, size_t bytes) {
+void later(std::function<void()> run) {
+  const Stream stream{current_device(), current_stream(current_device())};
   const std::lock_guard<std::mutex> lock(mutex);
-  const char* const data = static_cast<const char*>(from);
-  under_way.push_back({++last, static_cast<char*>(to), std::vector<char>(data, data + bytes)});
-  std::memset(to, 0xff, bytes);
+  pending[stream].push_back({++last_number, std::move(run)});
 }
 
-uint64_t last_sent() {
+Moment now_on(c10::DeviceIndex device, int64_t stream) {
   const std::lock_guard<std::mutex> lock(mutex);
-  return last;
+  return {device, stream, last_number};
 }
 
-void arrive(uint64_t up_to) {
-  const std::lock_guard<std::mutex> lock(mutex);
-  while (!under_way.empty() && under_way.front().number <= up_to) {
-    const Arriving& one = under_way.front();
-    std::memcpy(one.to, one.bytes.data(), one.bytes.size());
-    under_way.pop_front();
+void reach(const Moment& moment) { run_up_to({moment.device, moment.stream}, moment.number); }
+
+void reach_all(c10::DeviceIndex device) {
+  std::vector<Stream> streams;
+  {
+    const std::lock_guard<std::mutex> lock(mutex);
+    for (const auto& [stream, queue] : pending) {
+      if (stream.first == device) streams.push_back(stream);
+    }
   }
+  for (const Stream& stream : streams) run_up_to(stream, INT64_MAX);
 }
 
 }  // namespace pretended
