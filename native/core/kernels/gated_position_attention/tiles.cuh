@@ -182,7 +182,7 @@ struct Tiles {
     const PhiloxWords words = dropout_words(in.dropout, static_cast<uint32_t>(at.row), static_cast<uint32_t>(query),
                                             dropout_counter(first_key + at.x));
     for (int c = 0; c < kPer; ++c) {
-      const bool kept = words.word[dropout_word(first_key + at.x + kSide * c)] >= in.dropout.threshold;
+      const bool kept = chosen_word(words, dropout_word(first_key + at.x + kSide * c)) >= in.dropout.threshold;
       factors[c] = kept ? static_cast<Acc>(in.dropout.scale) : static_cast<Acc>(0);
     }
   }
