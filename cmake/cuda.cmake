@@ -60,5 +60,7 @@ if(VOXTORCH_CUDA)
   # Nothing else in core refers to them by name, so without --no-as-needed the linker would drop them, and their operators with them.
   target_link_libraries(voxtorch_core PRIVATE -Wl,--no-as-needed
     ${VOXTORCH_LIBTORCH}/lib/libtorch_cuda.so ${VOXTORCH_LIBTORCH}/lib/libc10_cuda.so ${VOXTORCH_CUDART})
-  set_target_properties(voxtorch_core PROPERTIES LINKER_LANGUAGE CXX)
+  # The target is older than the settings above, and takes the C++ standard, which not every nvcc is known to have, for CUDA's.
+  set_target_properties(voxtorch_core PROPERTIES LINKER_LANGUAGE CXX CUDA_STANDARD 17 CUDA_ARCHITECTURES "${CMAKE_CUDA_ARCHITECTURES}"
+    CUDA_RUNTIME_LIBRARY None)
 endif()
