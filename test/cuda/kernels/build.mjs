@@ -4,7 +4,7 @@ import { spawn } from 'node:child_process'
 import { createHash } from 'node:crypto'
 import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { availableParallelism } from 'node:os'
-import { basename, join } from 'node:path'
+import { basename, dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { findLibtorch } from '../../../dist/modules/native/libtorch.js'
 import { translate } from './translate.mjs'
@@ -29,6 +29,12 @@ export const kernels = readdirSync(join(native, 'core/kernels'), { recursive: tr
   .filter((path) => path.endsWith('.cu'))
   .map((path) => join(native, 'core/kernels', path))
   .sort()
+
+/** Headers of kernels with PTX, which g++ cannot take as they stand, as the includes name them. */
+const withPtx = readdirSync(join(native, 'core/kernels'), { recursive: true, encoding: 'utf8' })
+  .filter((path) => path.endsWith('.cuh'))
+  .map((path) => join('core/kernels', path))
+  .filter((path) => /\basm\b/.test(readFileSync(join(native, path), 'utf8')))
 
 /** The text of what kernels include of each other, and of what CUDA's headers are here. */
 const included = () =>
@@ -69,6 +75,11 @@ export async function build(kind, changed = {}) {
   const flags = ['-std=c++20', '-O1', '-g1', '-w', '-I', out, '-I', join(here, 'emulation'), '-I', join(here, 'driver')]
   flags.push('-I', native, '-isystem', join(libtorch.home, 'include'))
   const headers = [...included(), libtorch.home]
+  for (const path of withPtx) {
+    const text = changed[basename(path)] ?? readFileSync(join(native, path), 'utf8')
+    mkdirSync(dirname(join(out, path)), { recursive: true })
+    writeFileSync(join(out, path), translate(text, basename(path)))
+  }
 
   /** @param {string} path @param {string[]} extra */
   const object = async (path, extra) => {
@@ -95,6 +106,7 @@ export async function build(kind, changed = {}) {
     ...kernels.map((path) => () => object(path, sanitize)),
     ...drivers.map((file) => () => object(join(here, 'driver', file), sanitize)),
     () => object(join(here, 'emulation/emulation.cc'), define),
+    () => object(join(here, 'emulation/mma.cc'), sanitize),
   ]
   /** @type {string[]} */
   const objects = []
