@@ -3,7 +3,7 @@
 import { createHash } from 'node:crypto'
 import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { availableParallelism } from 'node:os'
-import { basename, join } from 'node:path'
+import { basename, dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { findLibtorch } from '../../../dist/modules/native/libtorch.js'
 import { made, run } from '../made.mjs'
@@ -30,6 +30,12 @@ export const kernels = readdirSync(join(native, 'core/kernels'), { recursive: tr
   .map((path) => join(native, 'core/kernels', path))
   .sort()
 
+/** Headers of kernels with PTX, which g++ cannot take as they stand, as the includes name them. */
+const withPtx = readdirSync(join(native, 'core/kernels'), { recursive: true, encoding: 'utf8' })
+  .filter((path) => path.endsWith('.cuh'))
+  .map((path) => join('core/kernels', path))
+  .filter((path) => /\basm\b/.test(readFileSync(join(native, path), 'utf8')))
+
 /** The text of what kernels include of each other, and of what CUDA's headers are here. */
 const included = () =>
   [join(native, 'core/kernels'), join(here, 'emulation'), join(here, 'driver')]
@@ -51,7 +57,12 @@ function compiler(kind, changed) {
   mkdirSync(out, { recursive: true })
   const flags = ['-std=c++20', '-O1', '-g1', '-w', '-fPIC', '-I', join(here, 'emulation'), '-I', join(here, 'driver')]
   flags.push('-I', native, '-isystem', join(libtorch.home, 'include'))
-  const headers = [...included(), libtorch.home]
+  const headers = [...included(), libtorch.home, ...Object.entries(changed).filter(([file]) => file.endsWith('.cuh'))]
+  for (const path of withPtx) {
+    const text = changed[basename(path)] ?? readFileSync(join(native, path), 'utf8')
+    mkdirSync(dirname(join(out, path)), { recursive: true })
+    writeFileSync(join(out, path), translate(text, basename(path)))
+  }
 
   /** @param {string} path @param {string[]} extra @returns {Promise<string>} */
   return async (path, extra) => {
@@ -62,11 +73,13 @@ function compiler(kind, changed) {
     const hash = createHash('sha256')
       .update(JSON.stringify([code, headers, flags, extra]))
       .digest('hex')
-    const unchanged = changed[source] === undefined ? join(folder, kind) : out
-    return made(join(unchanged, `${source}.o`), hash, async (to) => {
-      const from = cuda ? join(unchanged, `${source}.cc`) : path
+    const own = changed[source] !== undefined || Object.keys(changed).some((file) => file.endsWith('.cuh'))
+    const place = own ? out : join(folder, kind)
+    return made(join(place, `${source}.o`), hash, async (to) => {
+      const from = cuda ? join(place, `${source}.cc`) : path
       if (cuda) writeFileSync(from, code)
-      await run('g++', [...flags, ...extra, '-c', from, '-o', to])
+      // Translated headers are found before those that they were made of.
+      await run('g++', ['-I', out, ...flags, ...extra, '-c', from, '-o', to])
     })
   }
 }
@@ -84,11 +97,12 @@ async function inParallel(jobs) {
 }
 
 const machine = join(here, 'emulation/emulation.cc')
+const matrices = join(here, 'emulation/mma.cc')
 
 /** The kernels and the emulation, for whoever launches them: the paths of objects. */
 export function emulated() {
   const object = compiler('plain', {})
-  return inParallel([...kernels.map((path) => () => object(path, [])), () => object(machine, [])])
+  return inParallel([...kernels, machine, matrices].map((path) => () => object(path, [])))
 }
 
 /**
@@ -104,6 +118,7 @@ export async function build(kind, changed = {}) {
     ...kernels.map((path) => () => object(path, sanitize)),
     ...drivers.map((file) => () => object(join(here, 'driver', file), sanitize)),
     () => object(machine, define),
+    () => object(matrices, sanitize),
   ])
   const driver = join(folder, Object.keys(changed).length === 0 ? kind : `${kind}-changed`, 'driver')
   await run('g++', [...sanitize, '-o', driver, ...objects.sort()])

@@ -3,6 +3,7 @@
 import { spawnSync } from 'node:child_process'
 import { readFileSync } from 'node:fs'
 import { basename } from 'node:path'
+import { fileURLToPath } from 'node:url'
 import { build, kernels } from './build.mjs'
 
 /** @typedef {{ name: string, kernel: string, text: string }} Mutation */
@@ -19,6 +20,22 @@ const BROKEN = {
     ['no bound on the distances', 'if (index >= in.heads * distances) return;', ''],
     ['the gate from the rounded output', ' - row_sum(rest[r]) * row_sum(mean[r])', ''],
     ['the maximum of the last tile alone', 'best = top[r] > best ? top[r] : best;', ''],
+    ['tensor cores: masked keys are loaded', 'Attended ? attends(in, at, row) : row < in.time', 'row < in.time'],
+    ['tensor cores: no mask in the backward', 'inside && beside.attends[key]', 'inside'],
+    ['tensor cores: no mask in the gradients of keys', 'first + query < in.time && beside.attends[key]', 'true'],
+    ['tensor cores: numbers beyond dim', 'width = static_cast<int>((in.dim + 15) / 16 * 16)', 'width = static_cast<int>(in.dim)'],
+    ['tensor cores: 16 bytes that are not aligned', ' && reinterpret_cast<uintptr_t>(data) % 16 == 0', ''],
+    ['tensor cores: the right side is not turned over', 'load_matrices_transposed(right', 'load_matrices(right'],
+    ['tensor cores: two words in each other\'s place', 'left, right[2], right[3]', 'left, right[3], right[2]'],
+    ['tensor cores: the first number in the upper half', '"f"(second), "f"(first)', '"f"(first), "f"(second)'],
+    ['tensor cores: the rows of half a matrix', '8 * n * kPitch + 16 * step', '4 * n * kPitch + 16 * step'],
+    ['tensor cores: dropout of other keys', '>> (key / kSide) & 1', '>> (key / 32) & 1'],
+    ['tensor cores: sums of another maximum', 'sum[n][2 * half] *= correction;', ''],
+    ['tensor cores: a row of two lanes', 'for (int lane = 2; lane > 0; lane /= 2) value', 'for (int lane = 1; lane > 0; lane /= 2) value'],
+    ['tensor cores: the gate from the rounded output', ' - row_sum(rest[half]) * row_sum(mean[half])', ''],
+    ['tensor cores: one diagonal too few', 'n < 2 * kTile - 1)', 'n < 2 * kTile - 2)'],
+    ['tensor cores: no room for the scores', ' + kTile * kScorePitch * sizeof(float)', ''],
+    ['tensor cores: lanes leave before a product', 'const Place at = place(in);\n    T* const queries', 'const Place at = place(in);\n    if (at.first + 16 * at.warp + at.group >= in.time) return;\n    T* const queries'],
   ],
   rms_norm_residual: [
     ['vectors where they do not fit', 'if (dim % Width != 0) return false;', ''],
@@ -44,21 +61,28 @@ const BROKEN = {
   ],
 }
 
+/** The file with the kernels' own headers in their places, each once. @param {string} path @param {Set<string>} [seen] @returns {string} */
+function inlined(path, seen = new Set()) {
+  return readFileSync(path, 'utf8').replace(/#include "core\/kernels\/([^"]+\.cuh)"\n/g, (_, name) => {
+    if (seen.has(name)) return ''
+    seen.add(name)
+    return inlined(fileURLToPath(new URL(`../../../native/core/kernels/${name}`, import.meta.url)), seen)
+  })
+}
+
 /** @returns {Mutation[]} */
 export function mutations() {
   return kernels.flatMap((path) => {
     const kernel = basename(path, '.cu')
-    const files = [path, ...(kernel === 'gated_position_attention' ? [path.replace(/[^/]+$/, 'tiles.cuh')] : [])]
-    const text = readFileSync(path, 'utf8')
-    const barriers = [...text.matchAll(/__syncthreads\(\);/g)].map(({ index, 0: { length } }) => ({
-      name: `without the barrier of line ${text.slice(0, index).split('\n').length}`,
-      kernel,
-      text: text.slice(0, index) + text.slice(index + length),
-    }))
+    const text = inlined(path)
+    const barriers = [...text.matchAll(/__syncthreads\(\);/g)].map(({ index, 0: { length } }, at, { length: all }) => {
+      const inside = [...text.slice(0, index).matchAll(/__device__ static void (\w+)|__global__ [^;{]*?(\w+)\(/g)].at(-1)
+      const name = `without barrier ${at + 1} of ${all}, in ${inside?.[1] ?? inside?.[2]}`
+      return { name, kernel, text: text.slice(0, index) + text.slice(index + length) }
+    })
     const broken = (BROKEN[kernel] ?? []).map(([name, what, instead]) => {
-      const inlined = text.replace(/#include "(core\/[^"]+tiles\.cuh)"/, () => readFileSync(files[1], 'utf8'))
-      if (!inlined.includes(what)) throw new Error(`${kernel} has no "${what}" any more: mutations.mjs is out of date`)
-      return { name, kernel, text: inlined.replace(what, () => instead) }
+      if (!text.includes(what)) throw new Error(`${kernel} has no "${what}" any more: mutations.mjs is out of date`)
+      return { name, kernel, text: text.replace(what, () => instead) }
     })
     return [...barriers, ...broken]
   })
