@@ -33,6 +33,10 @@ void end_kernel();
 size_t live_bytes();
 size_t peak_bytes();
 
+// pinned.cc
+c10::Allocator* pinned_allocator();
+bool is_pinned(const void* address);
+
 // counts.cc
 enum class Direction { kToDevice, kToHost };
 void count_launch(const std::string& name);

@@ -70,7 +70,8 @@ Tensor& copy_(Tensor& self, const Tensor& source, bool non_blocking) {
     const bool up = self.is_cuda();
     count_copy(up ? Direction::kToDevice : Direction::kToHost, source.nbytes());
     // Between a device and memory that is not pinned no copy is asynchronous, whatever it was asked to be.
-    count_wait(up ? "copy to the device" : "copy to the host");
+    const void* const host = (up ? source : self).const_data_ptr();
+    if (!non_blocking || !is_pinned(host)) count_wait(up ? "copy to the device" : "copy to the host");
   }
   mirrored(self).copy_(mirrored(source));
   return self;

@@ -114,7 +114,8 @@ struct CUDAHooks final : CUDAHooksInterface {
     return pretended::make_random(index < 0 ? pretended::current_device() : index);
   }
   c10::Device getDeviceFromPtr(void*) const override { return {pretended::kCuda, 0}; }
-  c10::Allocator* getPinnedMemoryAllocator() const override { return c10::GetAllocator(c10::kCPU); }
+  c10::Allocator* getPinnedMemoryAllocator() const override { return pretended::pinned_allocator(); }
+  bool isPinnedPtr(const void* data) const override { return pretended::is_pinned(data); }
   c10::Allocator* getCUDADeviceAllocator() const override { return pretended::allocator(); }
 };
 
