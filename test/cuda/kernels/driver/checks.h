@@ -83,8 +83,9 @@ inline void check(bool good, const std::string& what) {
 }
 
 template <typename T>
-void compare(const std::string& what, const Array<T>& actual, const std::vector<double>& expected, double tolerance) {
-  double largest = 1e-2, furthest = 0;
+void compare(const std::string& what, const Array<T>& actual, const std::vector<double>& expected, double tolerance,
+             double least = 1e-2) {
+  double largest = least, furthest = 0;
   for (size_t i = 0; i < expected.size(); ++i) {
     largest = std::max(largest, std::fabs(expected[i]));
     const double off = std::fabs(actual[i] - expected[i]);
