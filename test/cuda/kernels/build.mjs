@@ -1,7 +1,7 @@
 // Compiles the driver, the emulation and the project's .cu files into build/cuda-emulation/KIND/driver. What is up to
 // date is left alone: an object is kept with the hash of all that it was made of.
 import { createHash } from 'node:crypto'
-import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs'
 import { availableParallelism } from 'node:os'
 import { basename, dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -36,6 +36,16 @@ const withPtx = readdirSync(join(native, 'core/kernels'), { recursive: true, enc
   .map((path) => join('core/kernels', path))
   .filter((path) => /\basm\b/.test(readFileSync(join(native, path), 'utf8')))
 
+/** Puts a header as C++ where it is found in place of itself. @param {string} folder @param {string} path @returns {string} its text */
+function put(folder, path) {
+  const [to, text] = [join(folder, path), translate(readFileSync(join(native, path), 'utf8'), basename(path))]
+  if (existsSync(to) && readFileSync(to, 'utf8') === text) return text
+  mkdirSync(dirname(to), { recursive: true })
+  writeFileSync(`${to}.${process.pid}`, text)
+  renameSync(`${to}.${process.pid}`, to) // others may be reading it
+  return text
+}
+
 /** The text of what kernels include of each other, and of what CUDA's headers are here. */
 const included = () =>
   [join(native, 'core/kernels'), join(here, 'emulation'), join(here, 'driver')]
@@ -55,14 +65,10 @@ function compiler(kind, changed) {
   const name = Object.keys(changed).length === 0 ? kind : `${kind}-changed`
   const out = join(folder, name)
   mkdirSync(out, { recursive: true })
-  const flags = ['-std=c++20', '-O1', '-g1', '-w', '-fPIC', '-I', join(here, 'emulation'), '-I', join(here, 'driver')]
-  flags.push('-I', native, '-isystem', join(libtorch.home, 'include'))
-  const headers = [...included(), libtorch.home, ...Object.entries(changed).filter(([file]) => file.endsWith('.cuh'))]
-  for (const path of withPtx) {
-    const text = changed[basename(path)] ?? readFileSync(join(native, path), 'utf8')
-    mkdirSync(dirname(join(out, path)), { recursive: true })
-    writeFileSync(join(out, path), translate(text, basename(path)))
-  }
+  const translated = join(folder, 'headers')
+  const flags = ['-std=c++20', '-O1', '-g1', '-w', '-fPIC', '-I', translated, '-I', join(here, 'emulation')]
+  flags.push('-I', join(here, 'driver'), '-I', native, '-isystem', join(libtorch.home, 'include'))
+  const headers = [...included(), ...withPtx.map((path) => put(translated, path)), libtorch.home]
 
   /** @param {string} path @param {string[]} extra @returns {Promise<string>} */
   return async (path, extra) => {
@@ -73,13 +79,11 @@ function compiler(kind, changed) {
     const hash = createHash('sha256')
       .update(JSON.stringify([code, headers, flags, extra]))
       .digest('hex')
-    const own = changed[source] !== undefined || Object.keys(changed).some((file) => file.endsWith('.cuh'))
-    const place = own ? out : join(folder, kind)
-    return made(join(place, `${source}.o`), hash, async (to) => {
-      const from = cuda ? join(place, `${source}.cc`) : path
+    const unchanged = changed[source] === undefined ? join(folder, kind) : out
+    return made(join(unchanged, `${source}.o`), hash, async (to) => {
+      const from = cuda ? join(unchanged, `${source}.cc`) : path
       if (cuda) writeFileSync(from, code)
-      // Translated headers are found before those that they were made of.
-      await run('g++', ['-I', out, ...flags, ...extra, '-c', from, '-o', to])
+      await run('g++', [...flags, ...extra, '-c', from, '-o', to])
     })
   }
 }
@@ -97,12 +101,12 @@ async function inParallel(jobs) {
 }
 
 const machine = join(here, 'emulation/emulation.cc')
-const matrices = join(here, 'emulation/mma.cc')
+const tensorCores = join(here, 'emulation/mma.cc')
 
 /** The kernels and the emulation, for whoever launches them: the paths of objects. */
 export function emulated() {
   const object = compiler('plain', {})
-  return inParallel([...kernels, machine, matrices].map((path) => () => object(path, [])))
+  return inParallel([...kernels, tensorCores].map((path) => () => object(path, [])).concat(() => object(machine, [])))
 }
 
 /**
@@ -115,10 +119,9 @@ export async function build(kind, changed = {}) {
   const object = compiler(kind, changed)
   const drivers = readdirSync(join(here, 'driver')).filter((file) => file.endsWith('.cc'))
   const objects = await inParallel([
-    ...kernels.map((path) => () => object(path, sanitize)),
+    ...[...kernels, tensorCores].map((path) => () => object(path, sanitize)),
     ...drivers.map((file) => () => object(join(here, 'driver', file), sanitize)),
     () => object(machine, define),
-    () => object(matrices, sanitize),
   ])
   const driver = join(folder, Object.keys(changed).length === 0 ? kind : `${kind}-changed`, 'driver')
   await run('g++', [...sanitize, '-o', driver, ...objects.sort()])

@@ -34,6 +34,6 @@ test('a spill, a stack and an exception that nobody needs are complained about',
     expect.stringContaining('some: f for sm_90 spills 8 bytes and loads 12; 0 are allowed'),
     expect.stringContaining('a stack of 24 bytes; 0 are allowed'),
   ])
-  const better = { ...row!, file: 'window_cross_attention', spillStores: 0, spillLoads: 0, stack: 0 }
-  expect(complaints([better])).toEqual([expect.stringMatching(/window_cross_attention needs its exception/)])
+  const better = { ...row!, file: 'gated_position_attention', spillStores: 0, spillLoads: 0, stack: 0 }
+  expect(complaints([better])).toEqual([expect.stringMatching(/gated_position_attention needs its exception/)])
 })

@@ -68,6 +68,7 @@ void run(const Case& c) {
 
   std::vector<double> o(query.size), dq(query.size), dk(query.size), dv(query.size);
   std::vector<double> dg(gate.size), dr(relative.size), weight(gate.size);
+  double subtracted = 1e-2;  // the largest number whose difference to another is part of a distance's gradient
   for (int64_t row = 0; row < B * H * N; ++row) {
     const int64_t b = row / N / H, h = row / N % H, i = row % N;
     std::vector<int64_t> keys;
@@ -98,6 +99,7 @@ void run(const Case& c) {
       const double to_score = p[j] * (dp[j] - pull);
       dg[row] += to_score * relative[distance(j)];
       dr[distance(j)] += to_score * gate[row];
+      subtracted = std::max(subtracted, std::fabs(p[j] * dp[j] * gate[row]));
       for (int64_t d = 0; d < D; ++d) {
         dq[at(b, h, i, d)] += scale * to_score * key[at(b, h, j, d)];
         dk[at(b, h, j, d)] += scale * to_score * query[at(b, h, i, d)];
@@ -132,7 +134,7 @@ void run(const Case& c) {
   compare(name + "gradient of key", grad_key, dk, Type<T>::rounded);
   compare(name + "gradient of value", grad_value, dv, Type<T>::rounded);
   compare(name + "gradient of gate", grad_gate, dg, Type<T>::exact);
-  compare(name + "gradient of relative", grad_relative, dr, Type<T>::rounded);
+  compare(name + "gradient of relative", grad_relative, dr, Type<T>::rounded, subtracted);
   bool rows = true;
   for (size_t i = 0; i < weight.size(); ++i) {
     rows = rows && (weight[i] == kInfinity ? logsumexp[i] == kInfinity : std::fabs(logsumexp[i] - weight[i]) < 1e-4);
@@ -158,7 +160,7 @@ void half_cases() {
   run<T>({1, 1, 70, 128, Mask::kNone, 0.3});                    // two of the largest dim
   run<T>({1, 1, 66, 16, Mask::kHoles, 0});                      // one step of 16
   run<T>({1, 1, 65, 24, Mask::kNone, 0, false, kNaN, 1});       // sixteen bytes do not lie so
-  run<T>({1, 1, 9, 96, Mask::kHoles, 0.3, true, kInfinity});    // columns that lie apart
+  run<T>({1, 1, 40, 96, Mask::kHoles, 0.3, true, kInfinity});   // columns that lie apart
 }
 
 }  // namespace
