@@ -22,7 +22,7 @@ async function driven(kind: 'plain' | 'asan', given: string[], env: Record<strin
 
 describe.skipIf(!supported)('the emulated CUDA kernels', () => {
   test('compute what plain loops in float64 do, whatever masked keys hold', async () => {
-    expect(kernels).toHaveLength(3)
+    expect(kernels).toHaveLength(7)
     expect(await driven('plain', [])).toMatch(/^\d{3,} passed, 0 failed$/)
   })
 
@@ -45,6 +45,10 @@ describe.skipIf(!supported)('the emulated CUDA kernels', () => {
     ['rms_norm_residual', 'no whole warps'],
     ['window_cross_attention', 'no bound on the queries'],
     ['window_cross_attention', 'lanes leave before a shuffle'],
+    ['decode_attention', 'tickets are not zero again'],
+    ['decode_attention', 'unseen values are read'],
+    ['few_rows_tiles', 'rows that there are not are read'],
+    ['rotary_append', 'places that the cache does not have'],
   ])('%s: %s is noticed', async (kernel, name) => {
     const [mutation] = mutations().filter((one) => one.kernel === kernel && one.name === name)
     expect(await noticed(mutation!, ['plain', 'asan'])).not.toBeNull()

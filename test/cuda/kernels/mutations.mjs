@@ -2,13 +2,75 @@
 // first the plain one, then the one with AddressSanitizer and UBSan, then the one with ThreadSanitizer.
 import { spawnSync } from 'node:child_process'
 import { readFileSync } from 'node:fs'
-import { basename } from 'node:path'
+import { basename, dirname, join } from 'node:path'
 import { build, kernels } from './build.mjs'
 
 /** @typedef {{ name: string, kernel: string, text: string }} Mutation */
 
 /** What is replaced, once, in a kernel; and every barrier is left out in turn. @type {Record<string, [string, string, string][]>} */
 const BROKEN = {
+  decode_attention: [
+    ['no mask', 'if (place == b.last || !args.mask) return true;', 'return true;'],
+    ['the token does not see itself', 'place == b.last || !args.mask', '!args.mask'],
+    ['columns that the mask does not have', 'place < args.mask_columns && ', ''],
+    ['no window', 'args.window > 0 && b.last', 'false && b.last'],
+    ['no bound on the position', 'position < args.capacity ? position : args.capacity - 1', 'position'],
+    ['unseen keys are read', 'own < size && seen[own]', 'own < size'],
+    ['unseen values are read', 'if (!seen[key]) continue;', ''],
+    ['a part that sees nothing', 'largest == kNone ? 0.0f : ', ''],
+    ['lanes of a key are not added', 'int offset = lanes / 2', 'int offset = lanes / 4'],
+    ['parts of a block are not added', 'step == 0 ? sums[h] : query[h][d] + sums[h]', 'sums[h]'],
+    ['as many query heads as fit', 'left < kDecodeHeads ? left : kDecodeHeads', 'kDecodeHeads'],
+    ['vectors where they do not fit', 'dim % kWidth == 0 && keys.row', 'keys.row'],
+    ['vectors where they are not aligned', ' && reinterpret_cast<uintptr_t>(keys.data) % 16 == 0', ''],
+    ['dims that are apart as vectors', 'keys.dim == 1 && ', ''],
+    ['each part is the whole', 'if (b.active == 1) {', 'if (true) {'],
+    ['one part too few', 'b.last / chunk - b.first / chunk + 1', 'b.last / chunk - b.first / chunk'],
+    ['tickets are not zero again', 'blockIdx.y, others)', 'blockIdx.y, 0xffffffffu)'],
+    ['all rows draw from one ticket', 'b.row * gridDim.y + ', ''],
+    ['no fence before the ticket', '__threadfence();', ''],
+    ['no fence after the ticket', '__threadfence();\n  }', '}'],
+  ],
+  few_rows_joined: [
+    ['vectors where they do not fit', 'args.in % held == 0 && ', ''],
+    ['vectors where inputs are not aligned', ' && is_aligned(args.input)', ''],
+    ['vectors where weights are not aligned', 'fits && is_aligned(args.projections[p].weight)', 'fits'],
+    ['vectors of two blocks', 'args.projections[p].shift >= 5', 'true'],
+    ['rows that there are not are read', '(r < last ? r : last)', 'r'],
+    ['rows that there are not are written', ' || row >= args.rows', ''],
+    ['rows that there are not have adapters', 'if (first_row + r < args.rows)', ''],
+    ['weights that there are not are read', 'row < out ? row : out - 1', 'row'],
+    ['outputs that there are not are written', '!slot.real || ', ''],
+    ['the parts of a group are not added', 'part < splits; ++part', 'part < 1; ++part'],
+    ['an adapter is added by each part', 'int64_t k = begin; b &&', 'int64_t k = lane; b &&'],
+    ['the halves of a byte change places', 'i % 2 == 0 ? 4 : 0', 'i % 2 == 0 ? 0 : 4'],
+    ['projections begin at the same column', 'column += args.projections[p].out', ''],
+  ],
+  few_rows_tiles: [
+    ['vectors where weights are not aligned', 'fits && is_aligned(args.projections[p].weight)', 'fits'],
+    [
+      'rows that there are not are read',
+      'first_row + place < args.rows ? first_row + place : args.rows - 1',
+      'first_row + place',
+    ],
+    ['rows that there are not are written', ' || row >= args.rows', ''],
+    ['outputs that there are not are written', '!slot.real || ', ''],
+    [
+      'inputs behind the end',
+      'begin + i < in ? static_cast<float>(row[begin + i]) : 0.0f',
+      'static_cast<float>(row[begin + i])',
+    ],
+    ['weights behind the end', 'if (begin + i >= in) continue;', ''],
+    ['vectors of weights behind the end', 'const bool inside = begin < in;', 'const bool inside = true;'],
+    ['rows that there are not have adapters', 'b && at < args.rows', 'b'],
+  ],
+  rotary_append: [
+    ['no bound on the threads', 'if (at >= args.rows * blocks * half) return;', ''],
+    ['places that the cache does not have', 'if (place < 0 || place >= args.capacity) return;', ''],
+    ['values are rotated', 'if (block < args.heads + args.kv_heads) {', '{'],
+    ['one rotation for all rows', 'row * args.rotation_row + d', 'd'],
+    ['values begin where keys do', '(is_key ? 0 : args.kv_heads)', '0'],
+  ],
   gated_position_attention: [
     ['masked keys are loaded', 'attends(in, at, row)', 'row < in.time'],
     ['no mask in the backward', 'query < in.time && attends(in, at, key)', 'query < in.time && key < in.time'],
@@ -44,11 +106,13 @@ const BROKEN = {
   ],
 }
 
+/** An include of what lies beside the kernel, which is broken with it. */
+const BESIDE = /#include "core\/[^"]+\/((?:tiles|joined)\.cuh)"/
+
 /** @returns {Mutation[]} */
 export function mutations() {
   return kernels.flatMap((path) => {
     const kernel = basename(path, '.cu')
-    const files = [path, ...(kernel === 'gated_position_attention' ? [path.replace(/[^/]+$/, 'tiles.cuh')] : [])]
     const text = readFileSync(path, 'utf8')
     const barriers = [...text.matchAll(/__syncthreads\(\);/g)].map(({ index, 0: { length } }) => ({
       name: `without the barrier of line ${text.slice(0, index).split('\n').length}`,
@@ -56,7 +120,7 @@ export function mutations() {
       text: text.slice(0, index) + text.slice(index + length),
     }))
     const broken = (BROKEN[kernel] ?? []).map(([name, what, instead]) => {
-      const inlined = text.replace(/#include "(core\/[^"]+tiles\.cuh)"/, () => readFileSync(files[1], 'utf8'))
+      const inlined = text.replace(BESIDE, (_, file) => readFileSync(join(dirname(path), file), 'utf8'))
       if (!inlined.includes(what)) throw new Error(`${kernel} has no "${what}" any more: mutations.mjs is out of date`)
       return { name, kernel, text: inlined.replace(what, () => instead) }
     })

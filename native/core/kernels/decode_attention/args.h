@@ -24,9 +24,9 @@ struct DecodeAttention {
   const int64_t* position;  // one number on the device
   const bool* mask;         // [rows, mask_columns], or null
   int64_t mask_row, mask_columns;
-  void* output;      // [rows, heads, dim], contiguous
-  float* partial;    // [rows * heads * splits, dim + 2]: sums of values, the maximum, the sum of weights
-  int32_t* tickets;  // zeros, one a row and block of heads; zeros again when the launch is done
+  void* output;       // [rows, heads, dim], contiguous
+  float* partial;     // [rows * heads * splits, dim + 2]: sums of values, the maximum, the sum of weights
+  unsigned* tickets;  // zeros, one a row and block of heads; zeros again when the launch is done
   int64_t rows, heads, kv_heads, capacity, dim, window;
   float scale;
 };

@@ -107,8 +107,12 @@ inline double factor_of(const voxtorch::kernels::AttentionDropout& dropout, int6
   return voxtorch::kernels::keeps(dropout, head, query, key) ? dropout.scale : 0;
 }
 
+void decode_attention(bool quick);
+void few_rows_joined(bool quick);
+void few_rows_tiles(bool quick);
 void gated_position_attention(bool quick);
 void rms_norm_residual(bool quick);
+void rotary_append(bool quick);
 void window_cross_attention(bool quick);
 
 }  // namespace driver

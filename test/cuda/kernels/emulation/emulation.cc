@@ -58,6 +58,9 @@ struct Fiber {
   unsigned mask = 0, from = 0;
   uint64_t value = 0;
   bool fence = false;
+  // Of __threadfence: whether there was one, and what the last atomic operation was on.
+  bool fenced = false;
+  void* atomic = nullptr;
 };
 
 struct Variable {
@@ -193,6 +196,8 @@ void prepare(Fiber& fiber, unsigned number) {
   fiber.pointer = top;
   fiber.number = number;
   fiber.state = State::ready;
+  fiber.fenced = false;
+  fiber.atomic = nullptr;
   fiber.sanitizer = nullptr;
 #if defined(EMULATION_TSAN)
   fiber.sanitizer = __tsan_create_fiber(0);
@@ -319,6 +324,18 @@ cudaError_t refuse(Machine& m, cudaError_t error) { return m.error = error; }
 unsigned lane() { return machine().running->number % kWarp; }
 
 void* dynamic_memory() { return machine().dynamic; }
+
+void fence() {
+  Fiber& fiber = *machine().running;
+  fiber.fenced = true;
+  if (fiber.atomic) observe(fiber.atomic);
+}
+
+void atomic(void* to) {
+  Fiber& fiber = *machine().running;
+  if (fiber.fenced) publish(to);
+  fiber.atomic = to;
+}
 
 void* shared_memory_of(const void* key, size_t bytes) {
   Machine& m = machine();

@@ -30,6 +30,12 @@ inline __nv_bfloat16 __float2bfloat16_rn(float value) { return value; }
 struct uint3 {
   unsigned x, y, z;
 };
+struct alignas(8) uint2 {
+  unsigned x, y;
+};
+struct alignas(16) uint4 {
+  unsigned x, y, z, w;
+};
 struct dim3 {
   dim3(unsigned x = 1, unsigned y = 1, unsigned z = 1) : x(x), y(y), z(z) {}
   unsigned x, y, z;
@@ -62,6 +68,11 @@ void wait_for_block();
 // Waits for the lanes of the mask, and returns what the lane `from` gave. `fence`: what they wrote before is seen.
 uint64_t wait_for_lanes(unsigned mask, uint64_t value, unsigned from, bool fence = false);
 unsigned lane();
+
+// What the thread knew at a fence is passed on by its atomic operations after it, and what those that others did before
+// passed on is seen after the next fence.
+void fence();
+void atomic(void* to);
 
 void* dynamic_memory();
 // The block's variable of this key, which is NaN until it is written.
@@ -115,6 +126,26 @@ T __shfl_down_sync(unsigned mask, T value, unsigned by) {
   const unsigned lane = emulation::lane();
   return emulation::shuffle(mask, value, lane + by < 32 ? lane + by : lane);
 }
+
+
+// Loads that go by or stay in a cache are loads here.
+template <typename T>
+T __ldcs(const T* from) {
+  return *from;
+}
+template <typename T>
+T __ldcg(const T* from) {
+  return *from;
+}
+// An atomic operation orders nothing by itself, but between two fences it does (ThreadSanitizer is told).
+inline unsigned atomicInc(unsigned* to, unsigned last) {
+  emulation::atomic(to);
+  unsigned was = __atomic_load_n(to, __ATOMIC_RELAXED);
+  while (!__atomic_compare_exchange_n(to, &was, was >= last ? 0 : was + 1, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED)) {
+  }
+  return was;
+}
+inline void __threadfence() { emulation::fence(); }
 
 template <typename... Parameters>
 cudaError_t cudaFuncSetAttribute(void (*kernel)(Parameters...), cudaFuncAttribute, int bytes) {
