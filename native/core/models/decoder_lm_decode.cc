@@ -8,6 +8,8 @@
 #include <c10/core/InferenceMode.h>
 #include <c10/util/Exception.h>
 
+#include <bit>
+
 #include "core/kernels/decode_attention/args.h"
 #include "core/kernels/decode_attention/decode_attention.h"
 #include "core/kernels/rotary_append/rotary_append.h"
@@ -45,13 +47,14 @@ bool add(std::vector<uintptr_t>& identity, const Linear& linear, at::ScalarType 
   }
   add(identity, linear.bias);
   const auto adapters = linear.slot().active();
-  identity.push_back(number(adapters.get()));
+  identity.push_back(adapters ? 1 : 0);
   if (!adapters) return true;
   if (adapters->a.size() != 1 || adapters->magnitude || adapters->a[0].scalar_type() == at::kLong) return false;
   if (linear.training() && adapters->dropout > 0) return false;
   add(identity, adapters->a[0], true);
   add(identity, adapters->b[0], true);
   identity.push_back(static_cast<uintptr_t>(adapters->a[0].size(0)));
+  identity.push_back(std::bit_cast<uintptr_t>(adapters->scaling[0]));
   return true;
 }
 
@@ -234,8 +237,9 @@ Tensor DecoderDecode::logits(const Tensor& ids, const Tensor& mask, const Tensor
     } catch (const std::exception& error) {
       captures_ = false;
       graph_logits_ = Tensor();
-      TORCH_WARN("the decoding step of ", network_.kind, " is not captured as a graph, and launches each kernel: ",
-                 error.what());
+      const auto* const known = dynamic_cast<const c10::Error*>(&error);
+      TORCH_WARN_ONCE("a token of ", network_.kind, " is not captured as a graph, but each kernel launched: ",
+                 known != nullptr ? known->what_without_backtrace() : error.what());
     }
   }
   Tensor result;

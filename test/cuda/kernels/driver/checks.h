@@ -108,6 +108,7 @@ inline double factor_of(const voxtorch::kernels::AttentionDropout& dropout, int6
   return voxtorch::kernels::keeps(dropout, head, query, key) ? dropout.scale : 0;
 }
 
+void adamw_8bit(bool quick);
 void decode_attention(bool quick);
 void few_rows_joined(bool quick);
 void few_rows_tiles(bool quick);
