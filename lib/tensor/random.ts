@@ -4,7 +4,7 @@ import { native } from '../native/addon.js'
 import { op } from '../native/call.js'
 import { Handle, handleOf, isHandle } from '../native/handle.js'
 import { freeWhenForgotten } from '../native/objects.js'
-import { noCudaReason } from '../native/runtime.js'
+import { cudaDeviceCount, noCudaReason } from '../native/runtime.js'
 import type { Device } from './dtype.js'
 import type { Tensor } from './tensor.js'
 
@@ -27,10 +27,11 @@ export function manualSeed(seed: number | bigint): void {
  * What `work` draws comes from `seed`; what others draw afterwards is as if it had not run. Without a seed it draws as it
  * is. `work` is synchronous. @internal
  */
-export function withSeed<T>(seed: number | bigint | undefined, work: () => T, device: Device = 'cpu'): T {
+export function withSeed<T>(seed: number | bigint | undefined, work: () => T): T {
   if (seed === undefined) return work()
   checkSeed(seed)
-  const devices: Device[] = device.startsWith('cuda') ? ['cpu', device] : ['cpu']
+  // manualSeed seeds them all, wherever `work` draws.
+  const devices: Device[] = ['cpu', ...Array.from({ length: cudaDeviceCount() }, (_, i): Device => `cuda:${i}`)]
   const before = devices.map((one) => getRngState(one))
   try {
     manualSeed(seed)

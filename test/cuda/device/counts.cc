@@ -29,6 +29,8 @@ struct Counts {
   // "device:stream"
   Table streams;
   int64_t bytes_to_device = 0;
+  // Of these, those that nobody waited for.
+  int64_t bytes_behind = 0;
   int64_t bytes_to_host = 0;
 };
 
@@ -58,7 +60,7 @@ std::string as_json() {
     separator = ",";
   }
   out << "],\"liveBytes\":" << live_bytes() << ",\"peakBytes\":" << peak_bytes() << ",\"bytesToDevice\":" << counts.bytes_to_device
-      << ",\"bytesToHost\":" << counts.bytes_to_host;
+      << ",\"bytesToDeviceUnwaited\":" << counts.bytes_behind << ",\"bytesToHost\":" << counts.bytes_to_host;
   write(out, "launches", counts.launches);
   write(out, "waits", counts.waits);
   write(out, "mainThreadWaits", counts.main_thread_waits);
@@ -78,7 +80,8 @@ void set_current_stream(c10::DeviceIndex device, int64_t stream) { streams[devic
 int64_t current_stream(c10::DeviceIndex device) { return streams[device]; }
 
 void count_launch(const std::string& name) {
-  const int device = current_device();
+  const c10::DeviceIndex device = current_device();
+  reach(now_on(device, streams[device]));
   const std::lock_guard<std::mutex> lock(mutex);
   ++counts.launches[name];
   ++counts.streams[std::to_string(device) + ":" + std::to_string(streams[device])];
@@ -90,8 +93,9 @@ void count_wait(const std::string& reason) {
   if (std::this_thread::get_id() == main_thread) ++counts.main_thread_waits[reason];
 }
 
-void count_copy(Direction direction, size_t bytes) {
+void count_copy(Direction direction, size_t bytes, bool waited_for) {
   const std::lock_guard<std::mutex> lock(mutex);
+  if (direction == Direction::kToDevice && !waited_for) counts.bytes_behind += static_cast<int64_t>(bytes);
   (direction == Direction::kToDevice ? counts.bytes_to_device : counts.bytes_to_host) += static_cast<int64_t>(bytes);
 }
 

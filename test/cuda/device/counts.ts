@@ -7,6 +7,8 @@ export interface Counts {
   liveBytes: number
   peakBytes: number
   bytesToDevice: number
+  /** Of these, those that nobody waited for: through pinned memory. */
+  bytesToDeviceUnwaited: number
   bytesToHost: number
   launches: number
   launchesBy: Record<string, number>

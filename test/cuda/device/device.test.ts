@@ -2,7 +2,7 @@ import { spawnSync } from 'node:child_process'
 import { resolve } from 'node:path'
 import { describe, expect, it } from 'vitest'
 import { PATIENCE } from '../../patience.js'
-import { buildDevice } from './build.mjs'
+import { buildDevice, buildKernels } from './build.mjs'
 
 const preload = resolve('test/cuda/device/preload.mjs')
 const run = (...values: string[]) => {
@@ -15,8 +15,9 @@ const run = (...values: string[]) => {
 }
 
 describe('the pretended CUDA device', () => {
-  it('is compiled with the compiler of the addon', { timeout: 3 * PATIENCE }, () => {
-    expect(buildDevice()).toMatch(/\.so$/)
+  it('is compiled with the compiler of the addon, and so are our kernels for it', { timeout: 3 * PATIENCE }, async () => {
+    expect(await buildDevice()).toMatch(/\.so$/)
+    expect(await buildKernels()).toMatch(/\.so$/)
   })
 
   it('gives what the CPU gives', () => {

@@ -1,12 +1,12 @@
 // Compiles the driver, the emulation and the project's .cu files into build/cuda-emulation/KIND/driver. What is up to
 // date is left alone: an object is kept with the hash of all that it was made of.
-import { spawn } from 'node:child_process'
 import { createHash } from 'node:crypto'
-import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { availableParallelism } from 'node:os'
 import { basename, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { findLibtorch } from '../../../dist/modules/native/libtorch.js'
+import { made, run } from '../made.mjs'
 import { translate } from './translate.mjs'
 
 const here = fileURLToPath(new URL('.', import.meta.url))
@@ -38,21 +38,58 @@ const included = () =>
     .sort()
     .map((path) => readFileSync(path, 'utf8'))
 
-/** @param {string} program @param {string[]} values */
-const run = (program, values) =>
-  new Promise((resolve, reject) => {
-    const child = spawn(program, values, { stdio: ['ignore', 'ignore', 'pipe'] })
-    let errors = ''
-    child.stderr.on('data', (chunk) => {
-      errors += chunk
+/**
+ * What compiles a file unless that has been done, to an object whose path it returns.
+ * @param {Kind} kind
+ * @param {Record<string, string>} changed other texts of native/core/kernels, by the name of the file
+ */
+function compiler(kind, changed) {
+  const { libtorch } = findLibtorch()
+  if (!libtorch) throw new Error('there is no libtorch, whose headers have the half precisions')
+  const name = Object.keys(changed).length === 0 ? kind : `${kind}-changed`
+  const out = join(folder, name)
+  mkdirSync(out, { recursive: true })
+  const flags = ['-std=c++20', '-O1', '-g1', '-w', '-fPIC', '-I', join(here, 'emulation'), '-I', join(here, 'driver')]
+  flags.push('-I', native, '-isystem', join(libtorch.home, 'include'))
+  const headers = [...included(), libtorch.home]
+
+  /** @param {string} path @param {string[]} extra @returns {Promise<string>} */
+  return async (path, extra) => {
+    const source = basename(path)
+    const text = readFileSync(path, 'utf8')
+    const cuda = path.endsWith('.cu')
+    const code = cuda ? translate(changed[source] ?? text, source) : text
+    const hash = createHash('sha256')
+      .update(JSON.stringify([code, headers, flags, extra]))
+      .digest('hex')
+    const unchanged = changed[source] === undefined ? join(folder, kind) : out
+    return made(join(unchanged, `${source}.o`), hash, async (to) => {
+      const from = cuda ? join(unchanged, `${source}.cc`) : path
+      if (cuda) writeFileSync(from, code)
+      await run('g++', [...flags, ...extra, '-c', from, '-o', to])
     })
-    child.on('error', reject)
-    child.on('close', (code) =>
-      code === 0
-        ? resolve(undefined)
-        : reject(new Error(`${program} ${values.join(' ')} ended with ${code}\n${errors}`)),
-    )
-  })
+  }
+}
+
+/** @template T @param {(() => Promise<T>)[]} jobs @returns {Promise<T[]>} in any order */
+async function inParallel(jobs) {
+  const done = /** @type {T[]} */ ([])
+  const workers = Array.from({ length: Number(process.env.CMAKE_BUILD_PARALLEL_LEVEL) || availableParallelism() })
+  await Promise.all(
+    workers.map(async () => {
+      for (let job = jobs.shift(); job; job = jobs.shift()) done.push(await job())
+    }),
+  )
+  return done
+}
+
+const machine = join(here, 'emulation/emulation.cc')
+
+/** The kernels and the emulation, for whoever launches them: the paths of objects. */
+export function emulated() {
+  const object = compiler('plain', {})
+  return inParallel([...kernels.map((path) => () => object(path, [])), () => object(machine, [])])
+}
 
 /**
  * @param {Kind} kind
@@ -60,51 +97,15 @@ const run = (program, values) =>
  * @returns {Promise<string>} the path of the driver
  */
 export async function build(kind, changed = {}) {
-  const { libtorch } = findLibtorch()
-  if (!libtorch) throw new Error('there is no libtorch, whose headers have the half precisions')
-  const name = Object.keys(changed).length === 0 ? kind : `${kind}-changed`
-  const out = join(folder, name)
-  mkdirSync(out, { recursive: true })
   const { sanitize, define } = KINDS[kind]
-  const flags = ['-std=c++20', '-O1', '-g1', '-w', '-I', out, '-I', join(here, 'emulation'), '-I', join(here, 'driver')]
-  flags.push('-I', native, '-isystem', join(libtorch.home, 'include'))
-  const headers = [...included(), libtorch.home]
-
-  /** @param {string} path @param {string[]} extra */
-  const object = async (path, extra) => {
-    const source = basename(path)
-    const text = readFileSync(path, 'utf8')
-    const cuda = path.endsWith('.cu')
-    const made = cuda ? translate(changed[source] ?? text, source) : text
-    const hash = createHash('sha256')
-      .update(JSON.stringify([made, headers, flags, extra]))
-      .digest('hex')
-    const unchanged = changed[source] === undefined ? join(folder, kind) : out
-    const to = join(unchanged, `${source}.o`)
-    if (existsSync(`${to}.hash`) && readFileSync(`${to}.hash`, 'utf8') === hash && existsSync(to)) return to
-    const from = cuda ? join(unchanged, `${source}.cc`) : path
-    if (cuda) writeFileSync(from, made)
-    await run('g++', [...flags, ...extra, '-c', from, '-o', to])
-    writeFileSync(`${to}.hash`, hash)
-    return to
-  }
-
+  const object = compiler(kind, changed)
   const drivers = readdirSync(join(here, 'driver')).filter((file) => file.endsWith('.cc'))
-  /** @type {(() => Promise<string>)[]} */
-  const jobs = [
+  const objects = await inParallel([
     ...kernels.map((path) => () => object(path, sanitize)),
     ...drivers.map((file) => () => object(join(here, 'driver', file), sanitize)),
-    () => object(join(here, 'emulation/emulation.cc'), define),
-  ]
-  /** @type {string[]} */
-  const objects = []
-  const workers = Array.from({ length: Number(process.env.CMAKE_BUILD_PARALLEL_LEVEL) || availableParallelism() })
-  await Promise.all(
-    workers.map(async () => {
-      for (let job = jobs.shift(); job; job = jobs.shift()) objects.push(await job())
-    }),
-  )
-  const driver = join(out, 'driver')
+    () => object(machine, define),
+  ])
+  const driver = join(folder, Object.keys(changed).length === 0 ? kind : `${kind}-changed`, 'driver')
   await run('g++', [...sanitize, '-o', driver, ...objects.sort()])
   return driver
 }

@@ -7,7 +7,10 @@ import { fileURLToPath } from 'node:url'
 /** @param {string} text @param {string} name of the file, for messages */
 export function translate(text, name) {
   const result = text
-    .replace(/([\w:]+(?:<[^<>;(){}]*>)?)<<<(.+?)>>>\(/gs, '::emulation::launch($1, $2)(')
+    .replace(
+      /([\w:]+)(<[^<>;(){}]*>)?<<<(.+?)>>>\(/gs,
+      (_, kernel, types = '', shape) => `::emulation::launch("${name.replace(/\.cuh?$/, '')}::${kernel}", ${kernel}${types}, ${shape})(`,
+    )
     .replace(
       /^extern __shared__ (?:__align__\(\d+\) )?([\w ]+) (\w+)\[\];/gm,
       '#define $2 (static_cast<$1*>(::emulation::dynamic_memory()))',

@@ -33,7 +33,7 @@ namespace emulation {
 
 uint3 thread_index, block_index;
 dim3 block_size, grid_size;
-void (*launch_begins)() = nullptr;
+void (*launch_begins)(const char* kernel) = nullptr;
 void (*launch_ends)() = nullptr;
 int shared_requests = 0;
 
@@ -361,7 +361,8 @@ cudaError_t allow_shared(const void* kernel, int bytes) {
   return cudaSuccess;
 }
 
-void run(const void* kernel, dim3 grid, dim3 block, size_t shared, const std::function<void()>& thread) {
+void run(const char* name, const void* kernel, dim3 grid, dim3 block, size_t shared,
+         const std::function<void()>& thread) {
   Machine& m = machine();
   const std::lock_guard<std::recursive_mutex> lock(m.launching);
   const uint64_t threads = uint64_t{block.x} * block.y * block.z;
@@ -372,7 +373,7 @@ void run(const void* kernel, dim3 grid, dim3 block, size_t shared, const std::fu
   if (!fits) return void(refuse(m, cudaErrorInvalidConfiguration));
   if (shared > most) return void(refuse(m, cudaErrorInvalidValue));
 
-  if (launch_begins) launch_begins();
+  if (launch_begins) launch_begins(name);
   if (m.fibers.size() < threads) m.fibers.resize(threads);
   m.thread = &thread;
   grid_size = grid;

@@ -53,8 +53,8 @@ namespace emulation {
 extern uint3 thread_index, block_index;
 extern dim3 block_size, grid_size;
 
-// Called before and after every launch that is not refused, where a pretended device sets them.
-extern void (*launch_begins)();
+// Called before and after every launch that is not refused, where a pretended device sets them. `kernel`: its name.
+extern void (*launch_begins)(const char* kernel);
 extern void (*launch_ends)();
 extern int shared_requests;  // calls of cudaFuncSetAttribute
 
@@ -71,14 +71,15 @@ T& shared_variable(const char& key) {
   return *static_cast<T*>(shared_memory_of(&key, sizeof(T)));
 }
 
-void run(const void* kernel, dim3 grid, dim3 block, size_t shared, const std::function<void()>& thread);
+void run(const char* name, const void* kernel, dim3 grid, dim3 block, size_t shared, const std::function<void()>& thread);
 cudaError_t allow_shared(const void* kernel, int bytes);
 
-// kernel<<<grid, block, shared, stream>>>(arguments...) is launch(kernel, grid, block, shared, stream)(arguments...).
+// kernel<<<grid, block, shared, stream>>>(arguments...) is launch("kernel", kernel, grid, block, shared,
+// stream)(arguments...).
 template <typename... Parameters>
-auto launch(void (*kernel)(Parameters...), dim3 grid, dim3 block, size_t shared = 0, cudaStream_t = nullptr) {
+auto launch(const char* name, void (*kernel)(Parameters...), dim3 grid, dim3 block, size_t shared = 0, cudaStream_t = nullptr) {
   return [=](Parameters... arguments) {
-    run(reinterpret_cast<const void*>(kernel), grid, block, shared, [&] { kernel(arguments...); });
+    run(name, reinterpret_cast<const void*>(kernel), grid, block, shared, [&] { kernel(arguments...); });
   };
 }
 
