@@ -20,6 +20,7 @@
 #include <limits>
 #include <map>
 
+#include "core/device_tables.h"
 #include "core/recording.h"
 
 namespace voxtorch::nn {
@@ -64,6 +65,12 @@ at::Tensor drop(const at::Tensor& input, double probability, bool training) {
 at::Tensor attention_mask(const at::Tensor& mask) {
   if (!mask.defined()) return mask;
   return mask.dim() == 4 ? mask.to(at::kBool) : mask.to(at::kBool).unsqueeze(1).unsqueeze(1);
+}
+
+at::Tensor mask_for(const at::Tensor& mask, c10::Device device) {
+  if (!mask.defined() || mask.device() == device) return mask;
+  if (mask.is_cpu() && mask.all().item<bool>()) return {};
+  return sent(mask, device);
 }
 
 namespace {
