@@ -3,10 +3,11 @@ import { requireObject } from '../base/check.js'
 import { ConfigError } from '../base/errors.js'
 import { type KvCache, nativeCacheOf } from '../generation/kv-cache.js'
 import { opAsync } from '../native/call.js'
+import { currentContext } from '../native/context.js'
 import { Module } from '../nn/module.js'
 import { isConfiguration, makeNative, NativeModule, withActiveAdapters } from '../nn/native-module.js'
 import type { MakeOptions, NetworkOptions } from '../nn/parameter.js'
-import { noGrad, type Tensor } from '../tensor/index.js'
+import { type Device, noGrad, type Tensor } from '../tensor/index.js'
 import { withSeed } from '../tensor/random.js'
 import {
   type LoadNetworkOptions,
@@ -208,7 +209,8 @@ function withFiles<C extends NetworkConfig, Class>(
     ): T {
       const { seed, ...factory } = optionsOf(options)
       const whole = configOf(this.name, config, layoutOf(this as never).sizes)
-      return withSeed(seed, () => new this(whole, factory))
+      const device = (factory.device ?? currentContext().deviceName ?? 'cpu') as Device
+      return withSeed(seed, () => new this(whole, factory), device)
     }
 
     static async fromPretrained<T extends Fillable>(

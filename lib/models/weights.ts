@@ -201,7 +201,7 @@ async function take(
     if (left === 0) source.dispose()
   }
   const absent = own.filter(([name]) => !state.has(name)).map(([name]) => name)
-  if (absent.length > 0) withSeed(seed, () => network.initialize(absent))
+  if (absent.length > 0) withSeed(seed, () => network.initialize(absent), device)
   return absent
 }
 

@@ -8,7 +8,7 @@ import { currentContext } from '../native/context.js'
 import { put } from '../native/encode.js'
 import { handleOf } from '../native/handle.js'
 import type { ModuleHandle } from '../native/objects.js'
-import { scope } from '../tensor/index.js'
+import { type Device, scope } from '../tensor/index.js'
 import { withSeed } from '../tensor/random.js'
 import { inCallback, Tensor } from '../tensor/tensor.js'
 import type { ForwardHooks } from './hooks.js'
@@ -59,7 +59,7 @@ export function makeNative(kind: string, config: object, options: MakeOptions = 
     // Linux grants more memory than there is, and ends the process when it is used.
     if (typeof device === 'string' && device.startsWith('cpu'))
       requireMemory(kind, bytesOf(kind, json, { dtype }) as number)
-    return withSeed(seed, () => make(kind, json, { device, dtype, initialize }) as ModuleHandle)
+    return withSeed(seed, () => make(kind, json, { device, dtype, initialize }) as ModuleHandle, device as Device)
   } catch (error) {
     // What the sentence speaks of is a key of the configuration, whatever its words sound like.
     const named = error instanceof ConfigError && /^module(_bytes)?: /.test(error.message)

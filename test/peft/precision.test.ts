@@ -147,7 +147,8 @@ describe.each(file.cases)('$name', (item) => {
   it.each(every)('$method in $precision has the loss of peft, and trains a step', async ({ method, precision }) => {
     const { model, loss } = await prepare(item, method, precision)
     const dtype: DType = precision === 'autocast' ? 'float32' : precision
-    const measure = () => (precision === 'autocast' ? autocast({ device: here(), dtype: 'bfloat16' }, () => loss(dtype)) : loss(dtype))
+    const measure = () =>
+      precision === 'autocast' ? autocast({ device: here(), dtype: 'bfloat16' }, () => loss(dtype)) : loss(dtype)
     const trained = model.parameters().filter((parameter) => parameter.requiresGrad)
     const optimizer = new AdamW(trained, { lr: 1e-2 })
     const before = await measure()

@@ -39,7 +39,7 @@ describe.skipIf(!supported)('the emulated CUDA kernels', () => {
     expect(await driven('asan', [])).toMatch(/^\d{3,} passed, 0 failed$/)
   })
 
-  // A few of the mutations; `npm run test:cuda -- --mutations` tries all.
+  // A few of the mutations; `node test/cuda/kernels/main.mjs --mutations` tries all.
   test.each([
     ['rms_norm_residual', 'all blocks add to one part'],
     ['rms_norm_residual', 'no whole warps'],

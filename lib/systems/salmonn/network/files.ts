@@ -120,7 +120,7 @@ export async function loadSalmonn(
         else if (adapter.isPublished) checkVicuna(found, adapter.file)
       }
       const rest = { ...encoders, parts: { whisper, beats, llm }, initialize: adapter === null }
-      const model = withSeed(options.seed, () => build(config, rest))
+      const model = withSeed(options.seed, () => build(config, rest), device)
       // It frees its parts.
       made.splice(0, made.length, model)
       const { parts } = plan

@@ -140,7 +140,7 @@ export class Salmonn extends Module {
   static fromConfig(config: SalmonnConfig | string, options: NetworkOptions = {}): Salmonn {
     requireOptions('Salmonn.fromConfig', options, ['device', 'dtype', 'seed'])
     const { seed, ...factory } = options
-    return withSeed(seed, () => new Salmonn(config, factory))
+    return withSeed(seed, () => new Salmonn(config, factory), factory.device)
   }
 
   /**

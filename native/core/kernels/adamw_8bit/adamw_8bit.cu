@@ -1,6 +1,7 @@
-// AdamW with 8-bit moments on CUDA, all parameters of a launch at once: a warp takes a run of blocks one after the other,
-// each lane eight elements of a block, and the scales are maxima over the warp. Bound by memory: every number is read and
-// written once. The products and sums are those of the CPU's pass, rounded one by one, so that the bits are its too.
+// AdamW with 8-bit moments on CUDA, all parameters of a launch at once: a warp takes a run of blocks one after the
+// other, each lane eight elements of a block, and the scales are maxima over the warp. Bound by memory: every number is
+// read and written once. The products and sums are those of the CPU's pass, rounded one by one, so that the bits are
+// its too.
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
 #include <cuda_runtime.h>
@@ -58,8 +59,8 @@ __device__ void pack(unsigned char* to, float* scale, const float* values, const
 }
 
 template <typename T>
-__global__ void __launch_bounds__(kWarp* kWarps) adamw_kernel(const __grid_constant__ AdamLaunch args,
-                                                                uint32_t blocks_of_warp) {
+__global__ void __launch_bounds__(kWarp* kWarps)
+    adamw_kernel(const __grid_constant__ AdamLaunch args, uint32_t blocks_of_warp) {
   __shared__ float signed_value[kCodes];
   __shared__ float signed_border[kCodes];
   __shared__ float plain_value[kCodes];

@@ -1,5 +1,5 @@
-// What AdamW's CUDA kernel with 8-bit moments is given: raw pointers only, and as many parameters at once as a launch has
-// room for. Nothing of ATen.
+// What AdamW's CUDA kernel with 8-bit moments is given: raw pointers only, and as many parameters at once as a launch
+// has room for. Nothing of ATen.
 #pragma once
 
 #include <cstdint>
@@ -10,8 +10,8 @@ constexpr int kAdamBlock = 256;  // elements that share a scale
 
 enum class AdamType { kFloat32 = 0, kBFloat16 = 1, kFloat16 = 2 };
 
-// A parameter and its gradient, of one dtype, contiguous. Moments are codes with a scale for each block; or float32, and
-// the scales null. `step` is one float32: the number of this step.
+// A parameter and its gradient, of one dtype, contiguous. Moments are codes with a scale for each block; or float32,
+// and the scales null. `step` is one float32: the number of this step.
 struct AdamTensor {
   void* param;
   const void* grad;

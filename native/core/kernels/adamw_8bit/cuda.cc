@@ -94,8 +94,8 @@ void step_together(const std::vector<AdamState>& states, const AdamRule& rule) {
 }
 
 void adamw_8bit_step_cuda(at::TensorList params, at::TensorList grads, at::TensorList state1, at::TensorList state2,
-                          at::TensorList absmax1, at::TensorList absmax2, at::TensorList steps, double lr,
-                          double beta1, double beta2, double eps, double weight_decay, bool maximize) {
+                          at::TensorList absmax1, at::TensorList absmax2, at::TensorList steps, double lr, double beta1,
+                          double beta2, double eps, double weight_decay, bool maximize) {
   const at::NoGradGuard no_grad;
   const AdamRule rule{lr, beta1, beta2, eps, weight_decay, maximize};
   std::map<std::pair<int, at::ScalarType>, std::vector<AdamState>> kinds;
