@@ -4,8 +4,8 @@ import {
   autograd,
   Beats,
   Generator,
-  manualSeed,
   type Module,
+  manualSeed,
   noGrad,
   QFormer,
   Roberta,
@@ -86,7 +86,13 @@ const NETWORKS: [string, (device: 'cpu' | 'cuda') => unknown, object, number, nu
   ['Wav2Vec2', (device) => Wav2Vec2.fromConfig({ ...SPEECH, ...DROPOUT }, { device }), speech, 0, 150],
   ['Roberta', (device) => Roberta.fromConfig(TEXT, { device }), text, 0, 90],
   ['BEATs', (device) => Beats.fromConfig(BEATS, { device }), { fbank, lengths: [64, 33] }, 0, 90],
-  ['QFormer', (device) => QFormer.fromConfig(QFORMER, { device }), { encoderHiddenStates: frames, lengths: [60, 30] }, 0, 85],
+  [
+    'QFormer',
+    (device) => QFormer.fromConfig(QFORMER, { device }),
+    { encoderHiddenStates: frames, lengths: [60, 30] },
+    0,
+    85,
+  ],
   ['SPECTRA', (device) => Spectra.fromConfig(SPECTRA, { device }), inputs, 1, 330],
 ]
 
@@ -147,8 +153,18 @@ describe("Whisper's encoder on the device", () => {
 
 describe('SpecAugment where the lengths are', () => {
   it('blanks spans of its length within each row, as many as on the CPU', async () => {
-    const masked = { ...SPEECH, maskTimeProb: 0.4, maskTimeLength: 4, maskTimeMinMasks: 1, hiddenDropout: 0, layerdrop: 0 }
-    const model = WavLM.fromConfig({ ...masked, featProjDropout: 0, attentionDropout: 0, activationDropout: 0 }, { device: 'cuda' })
+    const masked = {
+      ...SPEECH,
+      maskTimeProb: 0.4,
+      maskTimeLength: 4,
+      maskTimeMinMasks: 1,
+      hiddenDropout: 0,
+      layerdrop: 0,
+    }
+    const model = WavLM.fromConfig(
+      { ...masked, featProjDropout: 0, attentionDropout: 0, activationDropout: 0 },
+      { device: 'cuda' },
+    )
     model.train()
     manualSeed(2)
     await scope(() =>
@@ -158,7 +174,7 @@ describe('SpecAugment where the lengths are', () => {
           const blanks = await blanked(model)
           expect(blanks).toHaveLength(3)
           for (const [row, places] of blanks.entries()) {
-            const real = [34, 4, 17][row] as number
+            const real = [34, 5, 18][row] as number
             expect(places.every((place) => place < real)).toBe(true)
             if (row === 0) counts.push(places.length)
           }
@@ -211,8 +227,8 @@ describe('padding on the device', () => {
     )
     await scope(() => noGrad(() => there.forward(away(inputs))))
     for (const one of unhook) one()
-    // 12, 5 and 8 tokens; 34, 4 and 17 frames, before each a vector.
-    expect(shapes.map((shape) => shape.slice(0, -1))).toEqual([[1, 25], [55], [1, 58], [1, 83]])
+    // 12, 5 and 8 tokens; 34, 5 and 18 frames, before each a vector.
+    expect(shapes.map((shape) => shape.slice(0, -1))).toEqual([[1, 25], [57], [1, 60], [1, 85]])
   })
 
   it('and not computing it changes neither states nor gradients', async () => {
