@@ -98,6 +98,12 @@ Tensor derived(const std::vector<Tensor>& sources, const std::string& purpose, c
   return made;
 }
 
+void release_derived() {
+  const std::lock_guard<std::mutex> lock(mutex);
+  entries().clear();
+  held = 0;
+}
+
 Tensor derived_cast(const Tensor& tensor, at::ScalarType dtype) {
   if (tensor.scalar_type() == dtype) return tensor;
   return derived({tensor}, c10::toString(dtype), [&] { return tensor.to(dtype); });

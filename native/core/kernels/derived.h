@@ -16,6 +16,9 @@ namespace voxtorch::kernels {
 at::Tensor derived(const std::vector<at::Tensor>& sources, const std::string& purpose,
                    const std::function<at::Tensor()>& make);
 
+// Forgets all of it.
+void release_derived();
+
 // A tensor in another dtype, kept so.
 at::Tensor derived_cast(const at::Tensor& tensor, at::ScalarType dtype);
 
