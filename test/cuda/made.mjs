@@ -1,6 +1,7 @@
 // Compiles what is not up to date, once, however many processes ask for it at the same time.
 import { spawn } from 'node:child_process'
-import { existsSync, readFileSync, renameSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs'
+import { dirname } from 'node:path'
 import { setTimeout } from 'node:timers/promises'
 import { Lock, takeLock } from '../../dist/modules/base/lock.js'
 
@@ -14,6 +15,7 @@ export async function made(path, hash, make) {
   const stamp = `${path}.hash`
   const done = () => existsSync(path) && existsSync(stamp) && readFileSync(stamp, 'utf8') === hash
   if (done()) return path
+  mkdirSync(dirname(path), { recursive: true })
   const lock = await locked(`${path}.lock`)
   try {
     if (done()) return path

@@ -22,7 +22,7 @@ async function driven(kind: 'plain' | 'asan', given: string[], env: Record<strin
 
 describe.skipIf(!supported)('the emulated CUDA kernels', () => {
   test('compute what plain loops in float64 do, whatever masked keys hold', async () => {
-    expect(kernels).toHaveLength(3)
+    expect(kernels.length).toBeGreaterThanOrEqual(4)
     expect(await driven('plain', [])).toMatch(/^\d{3,} passed, 0 failed$/)
   })
 

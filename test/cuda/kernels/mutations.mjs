@@ -9,6 +9,14 @@ import { build, kernels } from './build.mjs'
 
 /** What is replaced, once, in a kernel; and every barrier is left out in turn. @type {Record<string, [string, string, string][]>} */
 const BROKEN = {
+  adamw_8bit: [
+    ['the scale before the maximum of the warp', 'for (int bits = kWarp / 2; bits > 0; bits /= 2) largest', 'for (int bits = 0; bits > 0; bits /= 2) largest'],
+    ['no bound on the elements', 'if (element >= count) continue;', ''],
+    ['the next parameter one block late', 'while (block >= args.begins[at + 1]) ++at;', 'while (block > args.begins[at + 1]) ++at;'],
+    ['a step for all parameters', 'if (known != at) {', 'if (known < 0) {'],
+    ['the correction of the wrong lane', 'rate = __shfl_sync(kAll, rate, 1);', 'rate = __shfl_sync(kAll, rate, 0);'],
+    ['one run too few', 'const uint64_t grid = (blocks + each * kWarps - 1)', 'const uint64_t grid = (blocks + each * kWarps - kWarps * each / 2)'],
+  ],
   gated_position_attention: [
     ['masked keys are loaded', 'attends(in, at, row)', 'row < in.time'],
     ['no mask in the backward', 'query < in.time && attends(in, at, key)', 'query < in.time && key < in.time'],

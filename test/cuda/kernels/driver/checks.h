@@ -107,6 +107,7 @@ inline double factor_of(const voxtorch::kernels::AttentionDropout& dropout, int6
   return voxtorch::kernels::keeps(dropout, head, query, key) ? dropout.scale : 0;
 }
 
+void adamw_8bit(bool quick);
 void gated_position_attention(bool quick);
 void rms_norm_residual(bool quick);
 void window_cross_attention(bool quick);

@@ -21,11 +21,15 @@
 #define __host__
 #define __forceinline__ inline
 #define __launch_bounds__(...)
+#define __grid_constant__
 
 using __half = c10::Half;
 using __nv_bfloat16 = c10::BFloat16;
 inline __half __float2half_rn(float value) { return value; }
 inline __nv_bfloat16 __float2bfloat16_rn(float value) { return value; }
+// Never fused: the baseline of x86-64 has nothing to fuse them to.
+inline float __fmul_rn(float a, float b) { return a * b; }
+inline float __fadd_rn(float a, float b) { return a + b; }
 
 struct uint3 {
   unsigned x, y, z;
