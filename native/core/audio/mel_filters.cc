@@ -126,18 +126,16 @@ Tensor make_kaldi_mel_filters(int64_t n_fft, int64_t bands, double sample_rate, 
 SpectrumTable mel_filters(int64_t n_fft, int64_t bands, double sample_rate, double f_min, double f_max,
                           std::string_view scale, std::string_view norm) {
   const std::string key = table_key("mel_filters", n_fft, bands, sample_rate, f_min, f_max, scale, norm);
-  return {key, kept_table(key, at::kDouble, at::kCPU, [&] {
-            return make_mel_filters(n_fft, bands, sample_rate, f_min, f_max, scale, norm);
-          })};
+  return {key, kept_table(key, at::kDouble, at::kCPU,
+                          [&] { return make_mel_filters(n_fft, bands, sample_rate, f_min, f_max, scale, norm); })};
 }
 
 SpectrumTable kaldi_mel_filters(int64_t n_fft, int64_t bands, double sample_rate, double f_min, double f_max,
                                 const Vtln& vtln) {
   const std::string key =
       table_key("kaldi_mel_filters", n_fft, bands, sample_rate, f_min, f_max, vtln.low, vtln.high, vtln.warp);
-  return {key, kept_table(key, at::kDouble, at::kCPU, [&] {
-            return make_kaldi_mel_filters(n_fft, bands, sample_rate, f_min, f_max, vtln);
-          })};
+  return {key, kept_table(key, at::kDouble, at::kCPU,
+                          [&] { return make_kaldi_mel_filters(n_fft, bands, sample_rate, f_min, f_max, vtln); })};
 }
 
 namespace {

@@ -89,7 +89,7 @@ struct SparseFilters {
   std::vector<const double*> weights;
 };
 
-constexpr int64_t kMostFramed = 1 << 25;  // elements of all frames that operators make at a time
+constexpr int64_t kMostFramed = 1 << 25;    // elements of all frames that operators make at a time
 constexpr int64_t kLongestFused = 1 << 15;  // beyond, four frames side by side leave the cache
 
 Tensor fused_energies(const Tensor& signal, const Tensor& window, const Tensor& filters, const SpectrumOptions& options,
@@ -182,8 +182,7 @@ Tensor make_window(std::string_view name, int64_t length, bool periodic, double 
 
 Tensor SpectrumTable::like(const Tensor& like, const std::string& purpose,
                            const std::function<Tensor(const Tensor&)>& derive) const {
-  return kept_table(key + purpose, like.scalar_type(), like.device(),
-                    [&] { return derive ? derive(values) : values; });
+  return kept_table(key + purpose, like.scalar_type(), like.device(), [&] { return derive ? derive(values) : values; });
 }
 
 SpectrumTable window_function(std::string_view name, int64_t length, bool periodic, double blackman_coefficient,

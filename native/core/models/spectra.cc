@@ -280,8 +280,7 @@ SpectraStates Spectra::fuse(const SpectraStates& text, const SpectraStates& audi
   const Tensor mask = at::cat({text.mask, audio.mask}, 1);
   const bool known = text.host_mask.defined() && audio.host_mask.defined();
   const Tensor host_mask = known ? at::cat({text.host_mask, audio.host_mask}, 1) : Tensor();
-  const auto segments =
-      config.padding_free && !attentions ? nn::Segments::of(host_mask, x.device()) : std::nullopt;
+  const auto segments = config.padding_free && !attentions ? nn::Segments::of(host_mask, x.device()) : std::nullopt;
   if (segments) {
     const RobertaOutput output = fused_encoder.forward(segments->pack(x), {}, false, false, segments);
     return {segments->pad(output.last_hidden_state), mask, host_mask, {}};
@@ -319,9 +318,9 @@ using Tensors = std::vector<Tensor>;
 std::tuple<Tensor, Tensor, Tensor, Tensor, Tensors, Tensors, Tensors> forward(
     const c10::intrusive_ptr<Module>& self, const Tensor& ids, const Tensor& mask, const OptionalTensor& types,
     const Tensor& values, const Tensor& lengths, int64_t audios_per_text, bool attentions) {
-  SpectraOutput output =
-      network<Spectra>(self, "spectra_forward")
-          .forward({ids, mask, types.value_or(Tensor()), values, lengths, {}}, audios_per_text, std::nullopt, attentions);
+  SpectraOutput output = network<Spectra>(self, "spectra_forward")
+                             .forward({ids, mask, types.value_or(Tensor()), values, lengths, {}}, audios_per_text,
+                                      std::nullopt, attentions);
   return {output.fused.states,
           output.fused.mask,
           output.text.states,

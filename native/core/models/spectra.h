@@ -49,8 +49,8 @@ struct SpectraTurns {
 };
 
 struct SpectraStates {
-  at::Tensor states;  // [rows, time, dim]
-  at::Tensor mask;    // bool [rows, time]
+  at::Tensor states;     // [rows, time, dim]
+  at::Tensor mask;       // bool [rows, time]
   at::Tensor host_mask;  // the same on the CPU; undefined: not known there
   std::vector<at::Tensor> attentions;
 };
@@ -70,7 +70,8 @@ class Spectra : public Module {
   // loss: a device is waited for once, and not at all where they are on the CPU already.
   SpectraInputs on_hand(SpectraInputs inputs, const std::vector<at::Tensor*>& more = {}) const;
 
-  // The steps of forward, with inputs that are on hand. Each row's clips stand one after the other, without the padding of any.
+  // The steps of forward, with inputs that are on hand. Each row's clips stand one after the other, without the padding
+  // of any.
   SpectraStates read(const SpectraInputs& inputs, bool attentions) const;
   SpectraClips extract(const at::Tensor& values, const at::Tensor& lengths) const;
   SpectraStates listen(const SpectraClips& clips, const std::vector<SpectraTurns>& rows, bool with_types,

@@ -70,8 +70,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensors> classify(const ModulePtr& se
   std::vector<Tensor*> more;
   if (model.labels > 1 && classes.defined()) more.push_back(&classes);
   const SpectraInputs inputs = model.on_hand({ids, mask, types.value_or(Tensor()), values, lengths, {}}, more);
-  SpectraOutput output =
-      model.forward(inputs, audios_per_text, std::nullopt, attentions);
+  SpectraOutput output = model.forward(inputs, audios_per_text, std::nullopt, attentions);
   const Tensor logits = model.head.forward(output.fused.states.select(1, 0));
   return {logits, labels ? model.loss(logits, *labels, classes) : Tensor(), output.fused.states, output.fused.mask,
           std::move(output.fused.attentions)};

@@ -223,8 +223,8 @@ PretrainingOutput SpectraForPreTraining::losses(const SpectraInputs& given,
                                                 const PretrainingTargets& given_targets) const {
   const int64_t batch = examples_of(given, given_targets);
   PretrainingTargets targets = given_targets;
-  const SpectraInputs inputs = on_hand(given, {&targets.words, &targets.mam_mask, &targets.mam_source,
-                                               &targets.start_mask, &targets.end_mask});
+  const SpectraInputs inputs =
+      on_hand(given, {&targets.words, &targets.mam_mask, &targets.mam_source, &targets.start_mask, &targets.end_mask});
   const SpectraStates text = read(inputs, false);
   SpectraClips clips = extract(inputs.values, inputs.lengths);
   const Tensor clean = clips.features;
@@ -250,8 +250,10 @@ PretrainingOutput SpectraForPreTraining::losses(const SpectraInputs& given,
     const auto take = [&](const Tensor& tensor, const Indices& places) {
       return tensor.index_select(0, sent(places, {size_of(places)}, tensor.device()));
     };
-    return SpectraStates{take(of.states, states), take(of.mask, masks),
-                         of.host_mask.defined() ? take(of.host_mask, masks) : Tensor(), {}};
+    return SpectraStates{take(of.states, states),
+                         take(of.mask, masks),
+                         of.host_mask.defined() ? take(of.host_mask, masks) : Tensor(),
+                         {}};
   };
   const Tensor fused =
       fuse(expanded(text, text_rows, text_masks), expanded(audio, audio_rows, audio_masks), false).states;
@@ -263,8 +265,7 @@ PretrainingOutput SpectraForPreTraining::losses(const SpectraInputs& given,
   output.mlm = word_loss(words_read, targets.words);
   output.mam = frame_loss(positive, time, clips, clean, masked);
   output.pairing_logits = selection.forward(fused.select(1, 0));
-  output.crs =
-      at::cross_entropy_loss(exact(output.pairing_logits), sent(classes, {size_of(classes)}, fused.device()));
+  output.crs = at::cross_entropy_loss(exact(output.pairing_logits), sent(classes, {size_of(classes)}, fused.device()));
   output.starts = start.forward(at_marks(words_read, targets.start_mask, targets.starts, "start"));
   output.ends = end.forward(at_marks(words_read, targets.end_mask, targets.ends, "end"));
   const Tensor predicted = exact(at::cat({output.starts, output.ends}));

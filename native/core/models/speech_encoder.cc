@@ -502,9 +502,8 @@ Tensor SpeechEncoder::project(const Tensor& features) const {
 SpeechOutput SpeechEncoder::transform(const Tensor& x, const Tensor& mask, bool hidden_states, bool attentions,
                                       bool skips_padding) const {
   const Segments segments = skips_padding && !attentions ? nn::Segments::of(mask, x.device()) : std::nullopt;
-  SpeechOutput output =
-      segments ? encoder.forward(segments->pack(x), {}, hidden_states, false, segments)
-               : encoder.forward(x, nn::mask_for(mask, x.device()), hidden_states, attentions);
+  SpeechOutput output = segments ? encoder.forward(segments->pack(x), {}, hidden_states, false, segments)
+                                 : encoder.forward(x, nn::mask_for(mask, x.device()), hidden_states, attentions);
   if (segments) {
     output.last_hidden_state = segments->pad(output.last_hidden_state);
     for (Tensor& states : output.hidden_states) states = segments->pad(states);

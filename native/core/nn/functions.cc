@@ -47,7 +47,7 @@ Activation activation(const std::string& name) {
       {"gelu_fast", gelu_tanh},
       {"gelu_pytorch_tanh", gelu_tanh},
       {"quick_gelu", Activation([](const at::Tensor& x) { return x * at::sigmoid(1.702 * x); })},
-      {"relu", Activation(at::relu, at::relu_)},
+      {"relu", Activation(at::relu, at::relu_, {"relu", ""})},
       {"silu", silu},
       {"swish", silu},
       {"tanh", Activation(at::tanh, at::tanh_)},

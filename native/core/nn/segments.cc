@@ -180,8 +180,7 @@ Tensor attend_each(const Segments& segments, const Tensor& query, const Tensor& 
         return segments.spread(steps_first(states)).transpose(1, 2);  // [sequences, heads, longest, dim]
       };
       const Tensor mask = attention_mask(segments.spread_mask());
-      return segments.join(
-          join_heads(attend(apart(query), apart(key), apart(value), mask, dropout, false).output));
+      return segments.join(join_heads(attend(apart(query), apart(key), apart(value), mask, dropout, false).output));
     }
   }
   const auto queries = segments.split(query, 2), keys = segments.split(key, 2), values = segments.split(value, 2);

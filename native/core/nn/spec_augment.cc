@@ -40,8 +40,9 @@ at::Tensor drawn_on_device(int64_t rows, int64_t size, const SpanMasking& maskin
   const at::Tensor chosen = std::get<1>(drawn.masked_fill(possible.logical_not(), -1).topk(most, 1));  // [rows, most]
   const at::Tensor taken = (at::arange(most, whole) < counts).to(at::kLong);
   const at::Tensor places = (chosen.unsqueeze(-1) + at::arange(masking.length, whole)).clamp_max(size - 1);
-  const at::Tensor times = at::zeros({rows, size}, whole).scatter_add_(
-      1, places.flatten(1), taken.unsqueeze(-1).expand({rows, most, masking.length}).flatten(1));
+  const at::Tensor times =
+      at::zeros({rows, size}, whole)
+          .scatter_add_(1, places.flatten(1), taken.unsqueeze(-1).expand({rows, most, masking.length}).flatten(1));
   return times.gt(0);
 }
 

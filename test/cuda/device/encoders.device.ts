@@ -4,8 +4,8 @@ import {
   autograd,
   Beats,
   Generator,
-  manualSeed,
   type Module,
+  manualSeed,
   noGrad,
   QFormer,
   Roberta,
@@ -82,12 +82,18 @@ const speech = { inputValues: inputs.inputValues, attentionMask: waveMask }
 const text = { inputIds: inputs.inputIds, attentionMask: inputs.attentionMask }
 // Waits with all inputs on the device, and launches at most.
 const NETWORKS: [string, (device: 'cpu' | 'cuda') => unknown, object, number, number][] = [
-  ['WavLM', (device) => WavLM.fromConfig({ ...SPEECH, ...DROPOUT, maskTimeProb: 0.1 }, { device }), speech, 0, 145],
-  ['Wav2Vec2', (device) => Wav2Vec2.fromConfig({ ...SPEECH, ...DROPOUT }, { device }), speech, 0, 150],
-  ['Roberta', (device) => Roberta.fromConfig(TEXT, { device }), text, 0, 90],
-  ['BEATs', (device) => Beats.fromConfig(BEATS, { device }), { fbank, lengths: [64, 33] }, 0, 90],
-  ['QFormer', (device) => QFormer.fromConfig(QFORMER, { device }), { encoderHiddenStates: frames, lengths: [60, 30] }, 0, 85],
-  ['SPECTRA', (device) => Spectra.fromConfig(SPECTRA, { device }), inputs, 1, 330],
+  ['WavLM', (device) => WavLM.fromConfig({ ...SPEECH, ...DROPOUT, maskTimeProb: 0.1 }, { device }), speech, 0, 104],
+  ['Wav2Vec2', (device) => Wav2Vec2.fromConfig({ ...SPEECH, ...DROPOUT }, { device }), speech, 0, 116],
+  ['Roberta', (device) => Roberta.fromConfig(TEXT, { device }), text, 0, 76],
+  ['BEATs', (device) => Beats.fromConfig(BEATS, { device }), { fbank, lengths: [64, 33] }, 0, 66],
+  [
+    'QFormer',
+    (device) => QFormer.fromConfig(QFORMER, { device }),
+    { encoderHiddenStates: frames, lengths: [60, 30] },
+    0,
+    82,
+  ],
+  ['SPECTRA', (device) => Spectra.fromConfig(SPECTRA, { device }), inputs, 1, 310],
 ]
 
 describe.each(NETWORKS)('%s on the device', (_, make, given, waits, launches) => {
@@ -110,7 +116,7 @@ describe.each(NETWORKS)('%s on the device', (_, make, given, waits, launches) =>
     await passed()
     const spent = await counted(passed)
     expect(spent.waits).toBe(waits)
-    expect(spent.launches).toBeLessThanOrEqual(mode === 'training' ? launches + 30 : launches)
+    expect(spent.launches).toBeLessThanOrEqual(mode === 'training' ? launches + 40 : launches)
     there.eval()
   })
 
@@ -147,8 +153,18 @@ describe("Whisper's encoder on the device", () => {
 
 describe('SpecAugment where the lengths are', () => {
   it('blanks spans of its length within each row, as many as on the CPU', async () => {
-    const masked = { ...SPEECH, maskTimeProb: 0.4, maskTimeLength: 4, maskTimeMinMasks: 1, hiddenDropout: 0, layerdrop: 0 }
-    const model = WavLM.fromConfig({ ...masked, featProjDropout: 0, attentionDropout: 0, activationDropout: 0 }, { device: 'cuda' })
+    const masked = {
+      ...SPEECH,
+      maskTimeProb: 0.4,
+      maskTimeLength: 4,
+      maskTimeMinMasks: 1,
+      hiddenDropout: 0,
+      layerdrop: 0,
+    }
+    const model = WavLM.fromConfig(
+      { ...masked, featProjDropout: 0, attentionDropout: 0, activationDropout: 0 },
+      { device: 'cuda' },
+    )
     model.train()
     manualSeed(2)
     await scope(() =>
@@ -158,7 +174,7 @@ describe('SpecAugment where the lengths are', () => {
           const blanks = await blanked(model)
           expect(blanks).toHaveLength(3)
           for (const [row, places] of blanks.entries()) {
-            const real = [34, 4, 17][row] as number
+            const real = [34, 5, 18][row] as number
             expect(places.every((place) => place < real)).toBe(true)
             if (row === 0) counts.push(places.length)
           }
@@ -211,8 +227,8 @@ describe('padding on the device', () => {
     )
     await scope(() => noGrad(() => there.forward(away(inputs))))
     for (const one of unhook) one()
-    // 12, 5 and 8 tokens; 34, 4 and 17 frames, before each a vector.
-    expect(shapes.map((shape) => shape.slice(0, -1))).toEqual([[1, 25], [55], [1, 58], [1, 83]])
+    // 12, 5 and 8 tokens; 34, 5 and 18 frames, before each a vector.
+    expect(shapes.map((shape) => shape.slice(0, -1))).toEqual([[1, 25], [57], [1, 60], [1, 85]])
   })
 
   it('and not computing it changes neither states nor gradients', async () => {

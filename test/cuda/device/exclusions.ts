@@ -1,6 +1,5 @@
 const SHAPES = ['1 rows of 768 to 256 in blocks of 64', '2 rows of 192 to 401 in blocks of 128', '3 rows of 320 to 257 in blocks of 256', '8 rows of 1024 to 130 in blocks of 64'] // biome-ignore format: one line
 const PACKED = [false, true].map((nested) => `few rows of an NF4 weight, double quantisation ${nested}`)
-const BATCHES = ['one clip', 'one clip, some absent', 'two clips, some absent', 'texts alone', 'clips of one length', 'one row that has padding'] // biome-ignore format: one line
 
 /** Tests that cannot pass on the pretended device, by file and full name, with the reason. */
 export const exclusions: readonly { file: string; tests: readonly string[]; reason: string }[] = [
@@ -15,15 +14,6 @@ export const exclusions: readonly { file: string; tests: readonly string[]; reas
     file: 'test/kernels/few-rows.test.ts',
     tests: PACKED.flatMap((group) => SHAPES.map((shape) => `${group} > ${shape} never make values in bfloat16`)),
     reason: 'A GPU makes the values in the dtype of the product, and a library multiplies them.',
-  },
-  {
-    file: 'test/models/padding-free.test.ts',
-    tests: ['a norm over time', 'norms over channels'].flatMap((norm) =>
-      BATCHES.map(
-        (batch) => `SPECTRA without padding, ${norm} > has the states and gradients that it has with padding: ${batch}`,
-      ),
-    ),
-    reason: "Only the CPU leaves padding out, so that on a GPU the states of padding are the network's and not zero.",
   },
   {
     file: 'test/models/checkpointing.test.ts',

@@ -182,6 +182,10 @@ std::vector<AdamState> adam_states(at::TensorList params, at::TensorList grads, 
     states.push_back({params[i], grads[i], state1[i], state2[i], absmax1[i], absmax2[i], steps[i]});
     check(states.back());
   }
+  // Kernels write past autograd: what is kept of a parameter's values (derived.h) must be told that they change.
+  for (const Tensor& param : params) {
+    if (!param.is_inference()) param.unsafeGetTensorImpl()->bump_version();
+  }
   return states;
 }
 
