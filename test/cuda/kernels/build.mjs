@@ -64,7 +64,7 @@ export async function build(kind, changed = {}) {
   if (!libtorch) throw new Error('there is no libtorch, whose headers have the half precisions')
   const name = Object.keys(changed).length === 0 ? kind : `${kind}-changed`
   const out = join(folder, name)
-  mkdirSync(out, { recursive: true })
+  for (const each of [kind, name]) mkdirSync(join(folder, each), { recursive: true })
   const { sanitize, define } = KINDS[kind]
   const flags = ['-std=c++20', '-O1', '-g1', '-w', '-I', out, '-I', join(here, 'emulation'), '-I', join(here, 'driver')]
   flags.push('-I', native, '-isystem', join(libtorch.home, 'include'))

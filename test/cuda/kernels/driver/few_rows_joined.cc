@@ -147,9 +147,18 @@ void run(const Case& c, JoinedWeight kind, bool tiles) {
   args.wide = c.wide;
   for (int i = 0; i < 16; ++i) args.values[i] = static_cast<float>(kValues[i]);
   // As many multiprocessors as make one warp, or several, compute a group.
+  const uint64_t before = emulation::streamed;
   const int launched = tiles ? launch_joined_tiles(type, kind, args, nullptr)
                              : launch_joined(type, kind, args, c.rows % 2 == 0 ? 132 : 1, nullptr);
   check(launched == 0, name + " is launched");
+  // Where vectors are read, and no row of weights is there twice to fill a group, each is read once for eight rows.
+  uint64_t bytes = 0;
+  bool whole = emulation::streamed > before;
+  for (const auto& each : made) {
+    whole = whole && each->out % 4 == 0;
+    bytes += kind == JoinedWeight::kValues ? each->values.size * sizeof(T) : each->codes.size;
+  }
+  if (whole) check(emulation::streamed - before == bytes * ((c.rows + 7) / 8), name + " reads weights once");
 
   std::vector<double> expected;
   for (int64_t row = 0; row < c.rows; ++row) {
@@ -187,6 +196,8 @@ void cases(bool tiles) {
     each({8, 2080, {7}, {5}});                             // several warps a group, the last vectors of some alone
     each({2, 544, {5, 3}, {}, JoinedFunction::kNone, false, 32});
     each({3, 96, {4}, {}, JoinedFunction::kMish});         // a row that there is not
+    each({8, 160, {12, 4, 8}, {}});
+    each({11, 128, {8}, {4}, JoinedFunction::kSilu});
     each({19, 64, {3, 2}, {2, 2}});                        // three times eight rows
     each({5, 37, {6, 1, 2}, {1, 0, 3}, JoinedFunction::kNone, false, 10});  // an odd width, blocks across rows
     each({2, 64, {5}, {}, JoinedFunction::kNone, false, 48});  // blocks that are no power of two

@@ -36,6 +36,7 @@ dim3 block_size, grid_size;
 void (*launch_begins)() = nullptr;
 void (*launch_ends)() = nullptr;
 int shared_requests = 0;
+uint64_t streamed = 0;
 
 namespace {
 
@@ -322,6 +323,8 @@ cudaError_t refuse(Machine& m, cudaError_t error) { return m.error = error; }
 }  // namespace
 
 unsigned lane() { return machine().running->number % kWarp; }
+
+void stream(size_t bytes) { streamed += bytes; }
 
 void* dynamic_memory() { return machine().dynamic; }
 
