@@ -1,6 +1,6 @@
 // How an emulated launch runs: block after block on the calling thread, each CUDA thread of a block on a stack of its
-// own (a fiber). A fiber runs until it waits for others, at a barrier or a shuffle, or ends. The order of warps and
-// lanes is drawn anew in every round (EMULATION_SEED), so that a kernel that leans on an order meets another one.
+// own (a fiber). A fiber runs until it waits for others, at a barrier or a shuffle, or ends. The order of
+// blocks is drawn, that of warps and lanes anew in every round (EMULATION_SEED), so that a kernel that leans on an order meets another one.
 //
 // What CUDA leaves undefined ends the process with a sentence: a barrier that some threads never reach, a shuffle of
 // lanes that are elsewhere. Shared memory begins as NaN, each variable an allocation of its own.
@@ -401,12 +401,13 @@ void run(const void* kernel, dim3 grid, dim3 block, size_t shared, const std::fu
   m.host.sanitizer = __tsan_get_current_fiber();
 #endif
   publish(&m.host);
-  for (block_index.z = 0; block_index.z < grid.z; ++block_index.z) {
-    for (block_index.y = 0; block_index.y < grid.y; ++block_index.y) {
-      for (block_index.x = 0; block_index.x < grid.x; ++block_index.x) {
-        run_block(m, static_cast<unsigned>(threads), shared);
-      }
-    }
+  std::vector<uint64_t> blocks(uint64_t{grid.x} * grid.y * grid.z);
+  for (uint64_t i = 0; i < blocks.size(); ++i) blocks[i] = i;
+  std::shuffle(blocks.begin(), blocks.end(), m.random);
+  for (const uint64_t block : blocks) {
+    block_index = {static_cast<unsigned>(block % grid.x), static_cast<unsigned>(block / grid.x % grid.y),
+                   static_cast<unsigned>(block / grid.x / grid.y)};
+    run_block(m, static_cast<unsigned>(threads), shared);
   }
   observe(&m.thread);
   release(m);
