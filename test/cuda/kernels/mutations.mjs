@@ -55,7 +55,6 @@ const BROKEN = {
       'first_row + place',
     ],
     ['rows that there are not are written', ' || row >= args.rows', ''],
-    ['outputs that there are not are written', '!slot.real || ', ''],
     [
       'inputs behind the end',
       'begin + i < in ? static_cast<float>(row[begin + i]) : 0.0f',
