@@ -57,8 +57,13 @@ async function library(name, sources, { headers, flags = [], objects = [], libra
   const linked = [...own, ...objects].sort()
   // By SONAME, as the addon finds libtorch: nothing is looked for that is not open.
   const link = ['-shared', `-Wl,-soname,${name}`, ...linked, `-L${torch}/lib`, '-Wl,--no-as-needed', ...libraries]
-  return made(join(output, name), hash(link, linked.map((path) => `${path}.hash`)), (to) =>
-    run(compiler, [...link, '-o', to]),
+  return made(
+    join(output, name),
+    hash(
+      link,
+      linked.map((path) => `${path}.hash`),
+    ),
+    (to) => run(compiler, [...link, '-o', to]),
   )
 }
 
@@ -77,12 +82,20 @@ export const buildDevice = () =>
 export async function buildKernels() {
   const native = join(root, 'native')
   const emulation = join(here, '../kernels/emulation')
-  return library('libvoxtorch_cuda_kernels.so', [...below(join(native, 'core/kernels'), /(^|\/)cuda\.cc$/), join(here, 'kernels/launches.cc')], {
-    headers: [...below(join(native, 'core'), /\.h$/), ...below(join(here, 'kernels'), /\.h$/), ...below(emulation, /\.h$/)],
-    flags: [join(here, 'kernels'), native, emulation].flatMap((path) => ['-I', path]),
-    objects: await emulated(),
-    libraries: ['-ltorch_cpu', '-lc10', `-L${join(root, 'build')}`, '-lvoxtorch_core', await buildDevice()],
-  })
+  return library(
+    'libvoxtorch_cuda_kernels.so',
+    [...below(join(native, 'core/kernels'), /(^|\/)cuda\.cc$/), join(here, 'kernels/launches.cc')],
+    {
+      headers: [
+        ...below(join(native, 'core'), /\.h$/),
+        ...below(join(here, 'kernels'), /\.h$/),
+        ...below(emulation, /\.h$/),
+      ],
+      flags: [join(here, 'kernels'), native, emulation].flatMap((path) => ['-I', path]),
+      objects: await emulated(),
+      libraries: ['-ltorch_cpu', '-lc10', `-L${join(root, 'build')}`, '-lvoxtorch_core', await buildDevice()],
+    },
+  )
 }
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) console.log(await buildDevice(), await buildKernels())

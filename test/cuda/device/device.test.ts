@@ -15,7 +15,9 @@ const run = (...values: string[]) => {
 }
 
 describe('the pretended CUDA device', () => {
-  it('is compiled with the compiler of the addon, and so are our kernels for it', { timeout: 3 * PATIENCE }, async () => {
+  it('is compiled with the compiler of the addon, and so are our kernels for it', {
+    timeout: 3 * PATIENCE,
+  }, async () => {
     expect(await buildDevice()).toMatch(/\.so$/)
     expect(await buildKernels()).toMatch(/\.so$/)
   })

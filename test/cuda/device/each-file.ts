@@ -7,7 +7,10 @@ import { exclusions } from './exclusions.js'
 // in withDevice('cuda'). Where no context was entered yet, the current one is the root of all.
 
 const put = (name: 'cpu' | 'cuda') =>
-  Object.assign(currentContext(), name === 'cpu' ? { device: 0, deviceName: null } : { device: deviceWord(name), deviceName: name })
+  Object.assign(
+    currentContext(),
+    name === 'cpu' ? { device: 0, deviceName: null } : { device: deviceWord(name), deviceName: name },
+  )
 put('cuda')
 
 const path = (expect.getState().testPath ?? '').replace(/^.*\/test\//, 'test/')

@@ -20,8 +20,7 @@ export const exclusions: readonly { file: string; tests: readonly string[]; reas
     file: 'test/models/padding-free.test.ts',
     tests: ['a norm over time', 'norms over channels'].flatMap((norm) =>
       BATCHES.map(
-        (batch) =>
-          `SPECTRA without padding, ${norm} > has the states and gradients that it has with padding: ${batch}`,
+        (batch) => `SPECTRA without padding, ${norm} > has the states and gradients that it has with padding: ${batch}`,
       ),
     ),
     reason: "Only the CPU leaves padding out, so that on a GPU the states of padding are the network's and not zero.",

@@ -64,7 +64,7 @@ function compiler(kind, changed) {
   if (!libtorch) throw new Error('there is no libtorch, whose headers have the half precisions')
   const name = Object.keys(changed).length === 0 ? kind : `${kind}-changed`
   const out = join(folder, name)
-  mkdirSync(out, { recursive: true })
+  for (const each of [join(folder, kind), out]) mkdirSync(each, { recursive: true })
   const translated = join(folder, 'headers')
   const flags = ['-std=c++20', '-O1', '-g1', '-w', '-fPIC', '-I', translated, '-I', join(here, 'emulation')]
   flags.push('-I', join(here, 'driver'), '-I', native, '-isystem', join(libtorch.home, 'include'))

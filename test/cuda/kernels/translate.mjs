@@ -19,7 +19,8 @@ export function translate(text, name) {
   const result = text
     .replace(
       /([\w:]+)(<[^<>;(){}]*>)?<<<(.+?)>>>\(/gs,
-      (_, kernel, types = '', shape) => `::emulation::launch("${name.replace(/\.cuh?$/, '')}::${kernel}", ${kernel}${types}, ${shape})(`,
+      (_, kernel, types = '', shape) =>
+        `::emulation::launch("${name.replace(/\.cuh?$/, '')}::${kernel}", ${kernel}${types}, ${shape})(`,
     )
     .replace(
       /^extern __shared__ (?:__align__\(\d+\) )?([\w ]+) (\w+)\[\];/gm,

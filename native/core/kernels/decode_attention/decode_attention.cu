@@ -78,7 +78,7 @@ __device__ float warp_maximum(float value) {
 
 // `lanes` lanes read a key, Width dimensions at once each, as often as it takes; Heads query heads at most.
 template <typename T, int Heads, int Width>
-__global__ void __launch_bounds__(kThreads) decode_kernel(DecodeAttention args, int64_t chunk, int lanes) {
+__global__ void __launch_bounds__(kThreads, 3) decode_kernel(DecodeAttention args, int64_t chunk, int lanes) {
   __shared__ float query[Heads][kMostDecodeDim];
   __shared__ float weights[Heads][kMostChunk];
   __shared__ bool seen[kMostChunk];

@@ -109,7 +109,7 @@ __device__ void add_products(const Joined& args, const Slot (&slots)[kGroup], co
 // Blocks of a multiprocessor that registers are spared for: as many as spill none.
 template <typename T, JoinedWeight Kind>
 constexpr int blocks_at_once(int rows) {
-  const int fewer = sizeof(T) == 4 && Kind == JoinedWeight::kNf4 && (rows == 2 || rows == 4);
+  const int fewer = sizeof(T) == 4 && Kind == JoinedWeight::kNf4 && rows < 8;
   return (rows == 1 ? 6 : rows == 2 ? 4 : rows == 4 ? 3 : 2) - fewer;
 }
 

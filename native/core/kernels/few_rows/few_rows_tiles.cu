@@ -7,11 +7,11 @@ namespace voxtorch::kernels {
 namespace {
 
 constexpr int kThreads = 256;
-constexpr int kTile = 64;              // rows, and outputs, of a block
-constexpr int kDepth = 32;             // inputs that are in shared memory at once
-constexpr int kEach = 4;               // rows, and outputs, of a thread
-constexpr int kPitch = kTile + kEach;  // keeps four floats aligned
-constexpr int kPiece = 8;              // inputs of a row that a thread brings to shared memory
+constexpr int kTile = 64;   // rows, and outputs, of a block
+constexpr int kDepth = 32;  // inputs that are in shared memory at once
+constexpr int kEach = 4;    // rows, and outputs, of a thread
+constexpr int kPitch = kTile + kEach;
+constexpr int kPiece = 8;  // inputs of a row that a thread brings to shared memory
 
 static_assert(kTile / kEach * (kTile / kEach) == kThreads && kTile * kDepth == kThreads * kPiece && kEach == kGroup);
 
@@ -63,8 +63,8 @@ __device__ void read_weights(const JoinedProjection& projection, int64_t row, in
 template <typename T, JoinedWeight Kind, bool Vectors>
 __global__ void __launch_bounds__(kThreads) tiles_kernel(Joined args) {
   __shared__ float table[16];
-  __shared__ float inputs[kDepth][kPitch];
-  __shared__ float weights[kDepth][kPitch];
+  __shared__ float4 inputs[kDepth][kPitch / kEach];
+  __shared__ float4 weights[kDepth][kPitch / kEach];
   const int thread = static_cast<int>(threadIdx.x);
   // What the thread brings to shared memory: a piece of row `place` of the inputs, and of output `place`.
   const int place = thread % kTile, depth = thread / kTile * kPiece;
@@ -84,19 +84,16 @@ __global__ void __launch_bounds__(kThreads) tiles_kernel(Joined args) {
     float piece[kPiece];
     read_inputs<T, Vectors>(input, begin + depth, args.in, piece);
 #pragma unroll
-    for (int i = 0; i < kPiece; ++i) inputs[depth + i][place] = piece[i];
+    for (int i = 0; i < kPiece; ++i) reinterpret_cast<float*>(inputs[depth + i])[place] = piece[i];
     read_weights<T, Kind, Vectors>(projection, slot.row, begin + depth, args.in, table, piece);
 #pragma unroll
-    for (int i = 0; i < kPiece; ++i) weights[depth + i][place] = piece[i];
+    for (int i = 0; i < kPiece; ++i) reinterpret_cast<float*>(weights[depth + i])[place] = piece[i];
     __syncthreads();
 #pragma unroll 8
     for (int k = 0; k < kDepth; ++k) {
-      float x[kEach], w[kGroup];
-#pragma unroll
-      for (int i = 0; i < kEach; ++i) {
-        x[i] = inputs[k][row * kEach + i];
-        w[i] = weights[k][column * kGroup + i];
-      }
+      const float4 four_inputs = inputs[k][row], four_weights = weights[k][column];
+      const float x[kEach] = {four_inputs.x, four_inputs.y, four_inputs.z, four_inputs.w};
+      const float w[kGroup] = {four_weights.x, four_weights.y, four_weights.z, four_weights.w};
 #pragma unroll
       for (int r = 0; r < kEach; ++r) {
 #pragma unroll

@@ -7,7 +7,9 @@ namespace {
 
 using namespace voxtorch::kernels;
 
-enum class Layout { kHeads, kPlaces, kDims };  // what lies side by side in the cache: [heads, places, dims] and so on
+// The cache in memory: [heads, places, dims], [places, heads, dims], [heads, dims, places]; the first with room for three
+// more dims, or with a hole after each.
+enum class Layout { kHeads, kPlaces, kDims, kRoom, kHoles };
 
 struct Case {
   int64_t rows, heads, kv_heads, capacity, dim, position;
@@ -25,7 +27,11 @@ void run(const Case& c) {
                            std::to_string(H) + " of " + std::to_string(K) + ", " + std::to_string(D) + "] at " +
                            std::to_string(c.position) + " of " + std::to_string(C) + " window " +
                            std::to_string(c.window) + " ";
-  Array<T> query(R * H * D), output(query.size), keys(R * K * C * D + c.shift), values(keys.size);
+  const int64_t step = c.layout == Layout::kDims ? C : c.layout == Layout::kHoles ? 2 : 1;
+  const int64_t inner = c.layout == Layout::kRoom ? D + 3 : c.layout == Layout::kHoles ? 2 * D : D;
+  const int64_t head = c.layout == Layout::kPlaces ? D : C * inner;
+  const int64_t place = c.layout == Layout::kPlaces ? K * D : c.layout == Layout::kDims ? 1 : inner;
+  Array<T> query(R * H * D), output(query.size), keys(R * K * C * inner + c.shift), values(keys.size);
   Array<bool> mask(R * c.columns);
   Array<int64_t> position(1);
   Array<float> partial(R * H * decode_splits(C) * (D + 2));
@@ -37,11 +43,8 @@ void run(const Case& c) {
   for (size_t i = 0; i < mask.size; ++i)
     mask.data[i] = random_bits() % 3 > 0 && static_cast<int64_t>(i) % c.columns != c.position;
 
-  const int64_t head = c.layout == Layout::kPlaces ? D : C * D;
-  const int64_t place = c.layout == Layout::kPlaces ? K * D : c.layout == Layout::kDims ? 1 : D;
-  const int64_t step = c.layout == Layout::kDims ? C : 1;
   const auto at = [&](int64_t row, int64_t h, int64_t p, int64_t d) {
-    return static_cast<size_t>(c.shift + row * K * C * D + h * head + p * place + d * step);
+    return static_cast<size_t>(c.shift + row * K * C * inner + h * head + p * place + d * step);
   };
   const int64_t last = std::min(c.position, C - 1);
   const auto sees = [&](int64_t row, int64_t p) {
@@ -75,7 +78,7 @@ void run(const Case& c) {
   }
 
   const auto places = [&](const Array<T>& of) {
-    return DecodePlaces{of.data + c.shift, K * C * D, head, place, step};
+    return DecodePlaces{of.data + c.shift, K * C * inner, head, place, step};
   };
   const DecodeAttention args{query.data,
                              places(keys),
@@ -113,8 +116,10 @@ void cases() {
   run<T>({1, 9, 1, 70, 40, 66, 3, 67});                    // more query heads than a block takes, a window of one part
   run<T>({2, 2, 1, 80, 256, 70, 0, 90, Layout::kPlaces});  // the largest dim, a mask that is wider than the cache
   run<T>({1, 4, 2, 90, 16, 88, 0, 0, Layout::kDims});
+  run<T>({2, 4, 2, 200, 5, 199, 0, 0, Layout::kRoom});   // places that are whole vectors apart, which a dim is not
+  run<T>({1, 2, 2, 70, 16, 69, 0, 0, Layout::kHoles});
   run<T>({1, 4, 1, 66, 24, 65, 65, 0, Layout::kHeads, 1});  // not aligned
-  run<T>({1, 5, 1, 5000, 8, 4000, 0, 4001});               // parts of 128
+  run<T>({1, 5, 1, 4200, 8, 300, 0, 301});                 // parts of 128
   run<T>({1, 1, 1, 300, 8, 290, 0, 100});                  // a mask without columns for the last parts: they see nothing
   run<T>({1, 2, 2, 3, 4, 7});                              // no such place: the last one
   run<T>({1, 1, 1, 1, 1, 0, 1});

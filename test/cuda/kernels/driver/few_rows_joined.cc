@@ -33,8 +33,9 @@ struct Case {
   JoinedFunction function = JoinedFunction::kNone;
   bool gated = false;
   int64_t block = 64;
-  size_t shift = 0;  // in bytes of a weight, or of one element of the input: 16 at once do not fit
+  size_t shift = 0;  // of weights, in elements or bytes of codes: 16 bytes at once do not fit
   bool wide = false;
+  size_t moved = 0;  // the same of the input
 };
 
 double applied(JoinedFunction function, double x) {
@@ -134,10 +135,10 @@ void run(const Case& c, JoinedWeight kind, bool tiles) {
     args.width += c.outs[p];
   }
   if (c.gated) args.width = c.outs[0];
-  Array<T> input(c.rows * c.in + c.shift), narrow(c.wide ? 0 : c.rows * args.width);
+  Array<T> input(c.rows * c.in + c.moved), narrow(c.wide ? 0 : c.rows * args.width);
   Array<float> wide(c.wide ? c.rows * args.width : 0);
   input.draw();
-  args.input = input.data + c.shift;
+  args.input = input.data + c.moved;
   args.output = c.wide ? static_cast<void*>(wide.data) : narrow.data;
   args.rows = c.rows;
   args.in = c.in;
@@ -147,16 +148,25 @@ void run(const Case& c, JoinedWeight kind, bool tiles) {
   args.wide = c.wide;
   for (int i = 0; i < 16; ++i) args.values[i] = static_cast<float>(kValues[i]);
   // As many multiprocessors as make one warp, or several, compute a group.
+  const uint64_t before = emulation::streamed;
   const int launched = tiles ? launch_joined_tiles(type, kind, args, nullptr)
                              : launch_joined(type, kind, args, c.rows % 2 == 0 ? 132 : 1, nullptr);
   check(launched == 0, name + " is launched");
+  // Where vectors are read, and no row of weights is there twice to fill a group, each is read once for eight rows.
+  uint64_t bytes = 0;
+  bool whole = emulation::streamed > before;
+  for (const auto& each : made) {
+    whole = whole && each->out % 4 == 0;
+    bytes += kind == JoinedWeight::kValues ? each->values.size * sizeof(T) : each->codes.size;
+  }
+  if (whole) check(emulation::streamed - before == bytes * ((c.rows + 7) / 8), name + " reads weights once");
 
   std::vector<double> expected;
   for (int64_t row = 0; row < c.rows; ++row) {
     for (size_t p = 0; p < (c.gated ? 1 : c.outs.size()); ++p) {
       for (int64_t o = 0; o < c.outs[p]; ++o) {
-        const double value = applied(c.function, made[p]->of(c, input.data + c.shift, row, o));
-        expected.push_back(c.gated ? value * made[1]->of(c, input.data + c.shift, row, o) : value);
+        const double value = applied(c.function, made[p]->of(c, input.data + c.moved, row, o));
+        expected.push_back(c.gated ? value * made[1]->of(c, input.data + c.moved, row, o) : value);
       }
     }
   }
@@ -180,6 +190,7 @@ void cases(bool tiles) {
       each({65, 33, {66}, {}, JoinedFunction::kSilu});  // one row and one input more than a tile
       each({64, 96, {64}, {}, JoinedFunction::kNone, false, 128, 0, true});
       mul(10, 40, 35, JoinedFunction::kGelu);
+      each({9, 48, {3}, {}});  // vectors, and half of those that are there at once
       mul(3, 64, 34, JoinedFunction::kRelu, 1);
       continue;
     }
@@ -187,6 +198,9 @@ void cases(bool tiles) {
     each({8, 2080, {7}, {5}});                             // several warps a group, the last vectors of some alone
     each({2, 544, {5, 3}, {}, JoinedFunction::kNone, false, 32});
     each({3, 96, {4}, {}, JoinedFunction::kMish});         // a row that there is not
+    each({8, 160, {12, 4, 8}, {}});
+    each({2, 64, {5}, {}, JoinedFunction::kNone, false, 64, 0, false, 1});
+    each({11, 128, {8}, {4}, JoinedFunction::kSilu});
     each({19, 64, {3, 2}, {2, 2}});                        // three times eight rows
     each({5, 37, {6, 1, 2}, {1, 0, 3}, JoinedFunction::kNone, false, 10});  // an odd width, blocks across rows
     each({2, 64, {5}, {}, JoinedFunction::kNone, false, 48});  // blocks that are no power of two

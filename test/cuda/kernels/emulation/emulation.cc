@@ -1,6 +1,6 @@
 // How an emulated launch runs: block after block on the calling thread, each CUDA thread of a block on a stack of its
-// own (a fiber). A fiber runs until it waits for others, at a barrier or a shuffle, or ends. The order of warps and
-// lanes is drawn anew in every round (EMULATION_SEED), so that a kernel that leans on an order meets another one.
+// own (a fiber). A fiber runs until it waits for others, at a barrier or a shuffle, or ends. The order of
+// blocks is drawn, that of warps and lanes anew in every round (EMULATION_SEED), so that a kernel that leans on an order meets another one.
 //
 // What CUDA leaves undefined ends the process with a sentence: a barrier that some threads never reach, a shuffle of
 // lanes that are elsewhere. Shared memory begins as NaN, each variable an allocation of its own.
@@ -36,6 +36,7 @@ dim3 block_size, grid_size;
 void (*launch_begins)(const char* kernel) = nullptr;
 void (*launch_ends)() = nullptr;
 int shared_requests = 0;
+uint64_t streamed = 0;
 
 namespace {
 
@@ -323,6 +324,8 @@ cudaError_t refuse(Machine& m, cudaError_t error) { return m.error = error; }
 
 unsigned lane() { return machine().running->number % kWarp; }
 
+void stream(size_t bytes) { streamed += bytes; }
+
 void* dynamic_memory() { return machine().dynamic; }
 
 void fence() {
@@ -399,12 +402,13 @@ void run(const char* name, const void* kernel, dim3 grid, dim3 block, size_t sha
   m.host.sanitizer = __tsan_get_current_fiber();
 #endif
   publish(&m.host);
-  for (block_index.z = 0; block_index.z < grid.z; ++block_index.z) {
-    for (block_index.y = 0; block_index.y < grid.y; ++block_index.y) {
-      for (block_index.x = 0; block_index.x < grid.x; ++block_index.x) {
-        run_block(m, static_cast<unsigned>(threads), shared);
-      }
-    }
+  std::vector<uint64_t> blocks(uint64_t{grid.x} * grid.y * grid.z);
+  for (uint64_t i = 0; i < blocks.size(); ++i) blocks[i] = i;
+  std::shuffle(blocks.begin(), blocks.end(), m.random);
+  for (const uint64_t block : blocks) {
+    block_index = {static_cast<unsigned>(block % grid.x), static_cast<unsigned>(block / grid.x % grid.y),
+                   static_cast<unsigned>(block / grid.x / grid.y)};
+    run_block(m, static_cast<unsigned>(threads), shared);
   }
   observe(&m.thread);
   release(m);

@@ -41,6 +41,10 @@ struct dim3 {
   unsigned x, y, z;
 };
 
+struct alignas(16) float4 {
+  float x, y, z, w;
+};
+
 using cudaStream_t = struct CUstream_st*;
 enum cudaError_t { cudaSuccess = 0, cudaErrorInvalidValue = 1, cudaErrorInvalidConfiguration = 9 };
 enum cudaFuncAttribute { cudaFuncAttributeMaxDynamicSharedMemorySize = 8 };
@@ -63,6 +67,8 @@ extern dim3 block_size, grid_size;
 extern void (*launch_begins)(const char* kernel);
 extern void (*launch_ends)();
 extern int shared_requests;  // calls of cudaFuncSetAttribute
+extern uint64_t streamed;    // bytes that __ldcs read
+void stream(size_t bytes);
 
 void wait_for_block();
 // Waits for the lanes of the mask, and returns what the lane `from` gave. `fence`: what they wrote before is seen.
@@ -128,9 +134,10 @@ T __shfl_down_sync(unsigned mask, T value, unsigned by) {
 }
 
 
-// Loads that go by or stay in a cache are loads here.
+// Loads that go by or stay in a cache are loads here; those that no cache is to keep are counted.
 template <typename T>
 T __ldcs(const T* from) {
+  emulation::stream(sizeof(T));
   return *from;
 }
 template <typename T>
