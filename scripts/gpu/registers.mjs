@@ -21,7 +21,12 @@ const ARCHITECTURES = ['80', '90']
  */
 const ALLOWED = [
   {
-    ...{ file: 'gated_position_attention', kernel: /^backward_queries_kernel<Kernel<float, 64, 64>>/, spills: 8, stack: 8 },
+    ...{
+      file: 'gated_position_attention',
+      kernel: /^backward_queries_kernel<Kernel<float, 64, 64>>/,
+      spills: 8,
+      stack: 8,
+    },
     why: 'two blocks an SM leave 128 registers a thread; one float32 of two is kept in memory across the loop over tiles',
   },
 ]
@@ -58,10 +63,20 @@ export function parse(text, file) {
     const [, name, sm] = /^'(.+)' for 'sm_(\w+)'/.exec(part) ?? []
     const memory = /(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads/.exec(part)
     const registers = /Used (\d+) registers/.exec(part)
-    if (!name || !sm || !memory || !registers) throw new Error(`ptxas speaks of ${file} in other words:\n${part.slice(0, 500)}`)
+    if (!name || !sm || !memory || !registers)
+      throw new Error(`ptxas speaks of ${file} in other words:\n${part.slice(0, 500)}`)
     const shared = Number(/, (\d+) bytes smem/.exec(part)?.[1] ?? 0)
     const [stack, spillStores, spillLoads] = memory.slice(1).map(Number)
-    rows.push({ file, kernel: shorten(name), sm, registers: Number(registers[1]), spillStores, spillLoads, stack, shared })
+    rows.push({
+      file,
+      kernel: shorten(name),
+      sm,
+      registers: Number(registers[1]),
+      spillStores,
+      spillLoads,
+      stack,
+      shared,
+    })
   }
   return rows
 }
@@ -70,7 +85,19 @@ export function parse(text, file) {
 async function compile(nvcc, path, out) {
   const to = join(out, `${basename(path)}.fatbin`)
   const targets = ARCHITECTURES.map((sm) => `-gencode=arch=compute_${sm},code=sm_${sm}`)
-  const child = spawn(nvcc, ['-std=c++17', '-O3', '-I', native, '-Xptxas', '-v', '--fatbin', '-o', to, ...targets, path])
+  const child = spawn(nvcc, [
+    '-std=c++17',
+    '-O3',
+    '-I',
+    native,
+    '-Xptxas',
+    '-v',
+    '--fatbin',
+    '-o',
+    to,
+    ...targets,
+    path,
+  ])
   let said = ''
   for (const stream of [child.stdout, child.stderr]) {
     stream.on('data', (chunk) => {
@@ -106,12 +133,15 @@ export function complaints(rows) {
     const allowed = ALLOWED.find((one) => one.file === file && one.kernel.test(kernel))
     if (allowed && (stack > 0 || spillStores + spillLoads > 0)) needed.add(allowed)
     if (Math.max(spillStores, spillLoads) > (allowed?.spills ?? 0))
-      said.push(`${file}: ${kernel} for sm_${sm} spills ${spillStores} bytes and loads ${spillLoads}; ${allowed?.spills ?? 0} are allowed`)
+      said.push(
+        `${file}: ${kernel} for sm_${sm} spills ${spillStores} bytes and loads ${spillLoads}; ${allowed?.spills ?? 0} are allowed`,
+      )
     if (stack > (allowed?.stack ?? 0))
       said.push(`${file}: ${kernel} for sm_${sm} has a stack of ${stack} bytes; ${allowed?.stack ?? 0} are allowed`)
   }
   for (const one of ALLOWED) {
-    if (rows.some(({ file }) => file === one.file) && !needed.has(one)) said.push(`no ${one.kernel} of ${one.file} needs its exception any more`)
+    if (rows.some(({ file }) => file === one.file) && !needed.has(one))
+      said.push(`no ${one.kernel} of ${one.file} needs its exception any more`)
   }
   return said
 }

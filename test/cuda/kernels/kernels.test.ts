@@ -55,6 +55,14 @@ describe.skipIf(!supported)('the emulated CUDA kernels', () => {
   })
 })
 
+test('PTX becomes a call of the emulation, and what is not understood is refused', () => {
+  const made = translate('asm volatile("mma {%0}, {%1};" : "+f"(sum[0]) : "r"(left) : "memory");', 'a.cu')
+  expect(made).toContain(
+    '::emulation::ptx("mma {%0}, {%1};", {::emulation::Operand("+f", sum[0]), ::emulation::Operand("r", left)});',
+  )
+  expect(() => translate('asm("nop");', 'a.cu')).toThrow(/a\.cu has PTX/)
+})
+
 test('a launch that the translation does not know is refused, not left out', () => {
   expect(() => translate('f <<<1, 2>>>(x);', 'a.cu')).toThrow(/a\.cu launches a kernel/)
   expect(() => translate('extern __shared__ float *x[];', 'a.cu')).toThrow(/a\.cu/)

@@ -104,19 +104,31 @@ const BROKEN = {
     ['tensor cores: masked keys are loaded', 'Attended ? attends(in, at, row) : row < in.time', 'row < in.time'],
     ['tensor cores: no mask in the backward', 'inside && beside.attends[key]', 'inside'],
     ['tensor cores: no mask in the gradients of keys', 'first + query < in.time && beside.attends[key]', 'true'],
-    ['tensor cores: numbers beyond dim', 'width = static_cast<int>((in.dim + 15) / 16 * 16)', 'width = static_cast<int>(in.dim)'],
+    [
+      'tensor cores: numbers beyond dim',
+      'width = static_cast<int>((in.dim + 15) / 16 * 16)',
+      'width = static_cast<int>(in.dim)',
+    ],
     ['tensor cores: 16 bytes that are not aligned', ' && reinterpret_cast<uintptr_t>(data) % 16 == 0', ''],
     ['tensor cores: the right side is not turned over', 'load_matrices_transposed(right', 'load_matrices(right'],
-    ['tensor cores: two words in each other\'s place', 'left, right[2], right[3]', 'left, right[3], right[2]'],
+    ["tensor cores: two words in each other's place", 'left, right[2], right[3]', 'left, right[3], right[2]'],
     ['tensor cores: the first number in the upper half', '"f"(second), "f"(first)', '"f"(first), "f"(second)'],
     ['tensor cores: the rows of half a matrix', '8 * n * kPitch + 16 * step', '4 * n * kPitch + 16 * step'],
     ['tensor cores: dropout of other keys', '>> (key / kSide) & 1', '>> (key / 32) & 1'],
     ['tensor cores: sums of another maximum', 'sum[n][2 * half] *= correction;', ''],
-    ['tensor cores: a row of two lanes', 'for (int lane = 2; lane > 0; lane /= 2) value', 'for (int lane = 1; lane > 0; lane /= 2) value'],
+    [
+      'tensor cores: a row of two lanes',
+      'for (int lane = 2; lane > 0; lane /= 2) value',
+      'for (int lane = 1; lane > 0; lane /= 2) value',
+    ],
     ['tensor cores: the gate from the rounded output', ' - row_sum(rest[half]) * row_sum(mean[half])', ''],
     ['tensor cores: one diagonal too few', 'n < 2 * kTile - 1)', 'n < 2 * kTile - 2)'],
     ['tensor cores: no room for the scores', ' + kTile * kScorePitch * sizeof(float)', ''],
-    ['tensor cores: lanes leave before a product', 'const Place at = place(in);\n    T* const queries', 'const Place at = place(in);\n    if (at.first + 16 * at.warp + at.group >= in.time) return;\n    T* const queries'],
+    [
+      'tensor cores: lanes leave before a product',
+      'const Place at = place(in);\n    T* const queries',
+      'const Place at = place(in);\n    if (at.first + 16 * at.warp + at.group >= in.time) return;\n    T* const queries',
+    ],
   ],
   rms_norm_residual: [
     ['vectors where they do not fit', 'if (dim % Width != 0) return false;', ''],
@@ -157,7 +169,9 @@ export function mutations() {
     const kernel = basename(path, '.cu')
     const text = inlined(path)
     const barriers = [...text.matchAll(/__syncthreads\(\);/g)].map(({ index, 0: { length } }, at, { length: all }) => {
-      const inside = [...text.slice(0, index).matchAll(/__device__ static void (\w+)|__global__ [^;{]*?(\w+)\(/g)].at(-1)
+      const inside = [...text.slice(0, index).matchAll(/__device__ static void (\w+)|__global__ [^;{]*?(\w+)\(/g)].at(
+        -1,
+      )
       const name = `without barrier ${at + 1} of ${all}, in ${inside?.[1] ?? inside?.[2]}`
       return { name, kernel, text: text.slice(0, index) + text.slice(index + length) }
     })

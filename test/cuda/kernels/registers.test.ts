@@ -14,7 +14,11 @@ describe.skipIf(!nvcc)('what ptxas makes of the kernels (skipped where there is 
   })
 })
 
-const said = (name: string, stack: number, spills: number) => `ptxas info    : Compiling entry function '${name}' for 'sm_90'
+const said = (
+  name: string,
+  stack: number,
+  spills: number,
+) => `ptxas info    : Compiling entry function '${name}' for 'sm_90'
 ptxas info    : Function properties for ${name}
     ${stack} bytes stack frame, ${spills} bytes spill stores, ${spills + 4} bytes spill loads
 ptxas info    : Used 255 registers, used 1 barriers, 64 bytes smem
@@ -23,7 +27,16 @@ ptxas info    : Used 255 registers, used 1 barriers, 64 bytes smem
 test('what ptxas says is read', () => {
   const name = 'void voxtorch::kernels::(anonymous namespace)::some_kernel<Rows<float, 4> >(Args<int>, float*)'
   expect(parse(said(name, 24, 8), 'some')).toEqual([
-    { file: 'some', kernel: 'some_kernel<Rows<float, 4>>', sm: '90', registers: 255, spillStores: 8, spillLoads: 12, stack: 24, shared: 64 },
+    {
+      file: 'some',
+      kernel: 'some_kernel<Rows<float, 4>>',
+      sm: '90',
+      registers: 255,
+      spillStores: 8,
+      spillLoads: 12,
+      stack: 24,
+      shared: 64,
+    },
   ])
   expect(() => parse("Compiling entry function 'f()' for 'sm_90'", 'some')).toThrow(/in other words/)
 })

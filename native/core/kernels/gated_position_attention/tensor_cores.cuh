@@ -323,7 +323,7 @@ struct TensorKernel {
     load<false>(queries, in.query, in, at, at.first);
     load<false>(grads, args.grad_output, in, at, at.first);
     for (int64_t first = 0; first < in.time; first += kTile) {
-      __syncthreads();  // the last tile is read
+      // All have left the last tile since the barrier before its diagonals.
       load<true>(keys, in.key, in, at, first);
       load<true>(values, in.value, in, at, first);
       load_beside(beside, in, at, at.first, first);
