@@ -38,6 +38,18 @@ describe('the pretended CUDA device', () => {
     expect(status).not.toBe(0)
   })
 
+  it('does without a driver that is new enough, and says so', () => {
+    const versions = `
+      const { native } = await import('./dist/modules/native/addon.js')
+      const { op } = await import('./dist/modules/native/call.js')
+      console.log(op('voxtorch::versions')().config)`
+    process.env.PRETENDED_CUDA_DRIVER = 'old'
+    const { said, status } = run('--import', preload, '--input-type=module', '-e', versions)
+    delete process.env.PRETENDED_CUDA_DRIVER
+    expect(said).toMatch(/^unknown: .*driver version is insufficient/m)
+    expect(status).toBe(0)
+  })
+
   it('passes the tests of what was found with it', { timeout: 2 * PATIENCE }, () => {
     const vitest = resolve('node_modules/vitest/vitest.mjs')
     const { status, said } = run(vitest, 'run', '--config', 'test/cuda/device/vitest.config.ts', 'test/cuda/device')
