@@ -47,7 +47,7 @@ describe.skipIf(!supported)('the emulated CUDA kernels', () => {
     ['window_cross_attention', 'lanes leave before a shuffle'],
     ['decode_attention', 'tickets are not zero again'],
     ['decode_attention', 'unseen values are read'],
-    ['few_rows_tiles', 'rows that there are not are read'],
+    ['few_rows_tiles', 'inputs behind the end'],
     ['rotary_append', 'places that the cache does not have'],
   ])('%s: %s is noticed', async (kernel, name) => {
     const [mutation] = mutations().filter((one) => one.kernel === kernel && one.name === name)
