@@ -221,11 +221,16 @@ describe('rotary_append_', () => {
     const of = (position: Tensor, width = 16, heads = 2, table = angle) =>
       rotaryAppend(randn([2, width]), table, table, cache(), cache(), position, heads)
     expect(of(at(0)).shape).toEqual([2, 2, 4])
-    expect(() => of(at(3))).toThrow(/has 3 places, none for position 3/)
-    expect(() => of(at(-1))).toThrow(/none for position -1/)
     expect(() => of(at(0), 12)).toThrow(/qkv must have shape \[2, \(2 \+ 2 \* 1\) \* 4\]/)
     expect(() => of(at(0), 16, 2, randn([3, 2]))).toThrow(/cos must have shape/)
     expect(() => of(tensor([0, 1], { dtype: 'int64' }))).toThrow(/position must be one int64 number/)
+  })
+
+  test('positions that the cache does not have are refused', () => {
+    const of = (position: Tensor) =>
+      rotaryAppend(randn([2, 16]), randn([1, 2]), randn([1, 2]), randn([2, 1, 3, 4]), randn([2, 1, 3, 4]), position, 2)
+    expect(() => of(at(3))).toThrow(/has 3 places, none for position 3/)
+    expect(() => of(at(-1))).toThrow(/none for position -1/)
   })
 })
 
@@ -280,10 +285,16 @@ describe('decode_attention', () => {
     const of = (position: Tensor, mask: Maybe = null, query = randn([2, 4, 4]), window = 0) =>
       decodeAttention(query, cache, cache, position, mask, window)
     expect(of(at(2)).shape).toEqual([2, 16])
-    expect(() => of(at(3))).toThrow(/none for position 3/)
-    expect(() => of(at(1), tensor([[true], [true]]))).toThrow(/a column for each of the 2 places/)
     expect(() => of(at(1), randn([2, 3]))).toThrow(/mask must be bool/)
     expect(() => of(at(1), null, randn([2, 3, 4]))).toThrow(/a multiple of 2, 4\]/)
     expect(() => of(at(1), null, randn([2, 4, 4]), -1)).toThrow(/window must be above 0/)
+  })
+
+  test('positions that the cache or the mask does not have are refused', () => {
+    const cache = randn([2, 2, 3, 4])
+    const of = (position: Tensor, mask: Maybe = null) =>
+      decodeAttention(randn([2, 4, 4]), cache, cache, position, mask, 0)
+    expect(() => of(at(3))).toThrow(/none for position 3/)
+    expect(() => of(at(1), tensor([[true], [true]]))).toThrow(/a column for each of the 2 places/)
   })
 })

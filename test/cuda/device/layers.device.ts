@@ -1,14 +1,19 @@
 import { describe, expect, it } from 'vitest'
 import {
+  Adagrad,
+  Adam,
+  AdamW,
   AdamW8bit,
   autograd,
   type DType,
   Generator,
   getPeftModel,
   noGrad,
+  RMSprop,
   Roberta,
   randint,
   randn,
+  SGD,
   scope,
   type Tensor,
 } from '../../../lib/index.js'
@@ -136,15 +141,18 @@ describe('a linear layer with LoRA, on the device', () => {
   it.each([
     ['in place', (one: Tensor) => void noGrad(() => one.mul_(3))],
     ['by a copy', (one: Tensor) => void noGrad(() => one.copy_(one.mul(3)))],
-    [
-      'by 8-bit AdamW',
-      async (one: Tensor) => {
-        const optimizer = new AdamW8bit([one], { lr: 0.5 })
-        one.grad = one.detach().clone()
-        await optimizer.step()
-      },
-    ],
-  ])('sees a change of its adapter: %s', async (_, change) => {
+    ...[AdamW8bit, AdamW, Adam, SGD, RMSprop, Adagrad].map(
+      (Optimizer) =>
+        [
+          `by ${Optimizer.name}`,
+          async (one: Tensor) => {
+            const optimizer = new Optimizer([one], { lr: 0.5 })
+            one.grad = one.detach().clone()
+            await optimizer.step()
+          },
+        ] as const,
+    ),
+  ] as [string, (one: Tensor) => unknown][])('sees a change of its adapter: %s', async (_, change) => {
     const one = layer('bfloat16', 'float32', 'cuda')
     await scope(async () => {
       const before = noGrad(() => forward(one)).to('cpu')

@@ -3,9 +3,10 @@ import { complaints, findNvcc, measure, parse } from '../../../scripts/gpu/regis
 
 // Registers that do not suffice are kept in local memory, which no number that a kernel computes shows.
 
-const nvcc = findNvcc()
+// Two minutes of nvcc: in `npm run test:cuda`.
+const nvcc = process.env.VOXTORCH_CUDA_SUITES === 'all' ? findNvcc() : null
 
-describe.skipIf(!nvcc)('what ptxas makes of the kernels (skipped where there is no nvcc)', () => {
+describe.skipIf(!nvcc)('what ptxas makes of the kernels (npm run test:cuda; skipped where there is no nvcc)', () => {
   test('no kernel spills, or has a stack, that is not named with its reason', async () => {
     const rows = await measure(nvcc!)
     expect(new Set(rows.map(({ sm }) => sm))).toEqual(new Set(['80', '90']))
