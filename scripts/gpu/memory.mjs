@@ -60,7 +60,9 @@ async function averaged(vt, model) {
 
 function ask(program, ...values) {
   try {
-    return execFileSync(program, values, { encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] }).trim().split('\n')
+    return execFileSync(program, values, { encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] })
+      .trim()
+      .split('\n')
   } catch {
     return []
   }
@@ -121,7 +123,9 @@ async function parent() {
       // A container may see one pid for all.
       const more = contexts.length - old.length
       const fresh = contexts.filter(([pid]) => !old.includes(pid)).map(([pid, mib]) => `${pid}: ${mib}`)
-      console.log(`${index} | ${before[i]?.total} | ${total} | ${more}${fresh.length > 0 ? ` (${fresh.join(', ')})` : ''}`)
+      console.log(
+        `${index} | ${before[i]?.total} | ${total} | ${more}${fresh.length > 0 ? ` (${fresh.join(', ')})` : ''}`,
+      )
       const wanted = ranks.filter(({ own }) => own === `cuda:${index}`).length
       if (contexts.length > 0) expect(more === wanted, `GPU ${index} has ${more} contexts of ${wanted} ranks`)
     }
