@@ -55,7 +55,9 @@ async function averaged(vt, model) {
   const gradients = model.parameters().map(({ grad }) => grad)
   const held = gradients.map((grad) => grad.detach().to('cpu').clone())
   await vt.allReduce(held, { op: 'mean' })
-  vt.noGrad(() => gradients.forEach((grad, i) => grad.copy_(held[i])))
+  vt.noGrad(() => {
+    for (const [i, grad] of gradients.entries()) grad.copy_(held[i])
+  })
 }
 
 function ask(program, ...values) {
