@@ -55,12 +55,16 @@ async function averaged(vt, model) {
   const gradients = model.parameters().map(({ grad }) => grad)
   const held = gradients.map((grad) => grad.detach().to('cpu').clone())
   await vt.allReduce(held, { op: 'mean' })
-  vt.noGrad(() => gradients.forEach((grad, i) => grad.copy_(held[i])))
+  vt.noGrad(() => {
+    for (const [i, grad] of gradients.entries()) grad.copy_(held[i])
+  })
 }
 
 function ask(program, ...values) {
   try {
-    return execFileSync(program, values, { encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] }).trim().split('\n')
+    return execFileSync(program, values, { encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] })
+      .trim()
+      .split('\n')
   } catch {
     return []
   }
@@ -121,7 +125,9 @@ async function parent() {
       // A container may see one pid for all.
       const more = contexts.length - old.length
       const fresh = contexts.filter(([pid]) => !old.includes(pid)).map(([pid, mib]) => `${pid}: ${mib}`)
-      console.log(`${index} | ${before[i]?.total} | ${total} | ${more}${fresh.length > 0 ? ` (${fresh.join(', ')})` : ''}`)
+      console.log(
+        `${index} | ${before[i]?.total} | ${total} | ${more}${fresh.length > 0 ? ` (${fresh.join(', ')})` : ''}`,
+      )
       const wanted = ranks.filter(({ own }) => own === `cuda:${index}`).length
       if (contexts.length > 0) expect(more === wanted, `GPU ${index} has ${more} contexts of ${wanted} ranks`)
     }

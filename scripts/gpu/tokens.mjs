@@ -91,6 +91,11 @@ async function same() {
 }
 
 async function speed() {
+  if (device !== 'cpu') {
+    vt.ones([1], { device }).dispose() // the first tensor there turns cuDNN's attention off
+    const kept = process.env.VOXTORCH_GPU_CHECK_CUDNN === 'on'
+    report(kept === Boolean(cudnn), `cuDNN attention was ${kept ? 'left as ATen has it' : 'turned off'}`)
+  }
   const attention = cudnn ? 'with cuDNN attention' : 'without cuDNN attention'
   const shape = device === 'cpu' || process.env.VOXTORCH_GPU_CHECK_SIZE ? SMALL : LARGE
   for (const scheme of ['bfloat16', 'int8', 'nf4']) {
@@ -111,9 +116,6 @@ async function speed() {
       model.dispose()
       vt.emptyCache()
     }
-  }
-  if (cudnn && device !== 'cpu') {
-    report(process.env.VOXTORCH_GPU_CHECK_CUDNN === 'on', 'the call that turns cuDNN attention off was kept away')
   }
 }
 
