@@ -16,11 +16,18 @@ import {
   Parameter,
   randn,
   SGD,
+  SpectraForSequenceClassification,
+  salmonnLoss,
+  salmonnOptimizer,
   scope,
+  spectraCollate,
   type Tensor,
   Trainer,
   tensor,
 } from '../../../lib/index.js'
+import { onDevice } from '../../../lib/train/trainer/loss.js'
+import { clip, tinySalmonn } from '../../systems/salmonn/network/tiny.js'
+import { smallSpectra } from '../../systems/spectra/network.js'
 import { type Counts, counted } from './counts.js'
 
 const CONFIG: DecoderLMConfig = {
@@ -90,6 +97,66 @@ describe('a step of training', () => {
     // 21 and 57 parameters: 56 fit a launch.
     const own = ({ launchesBy }: Counts) => launchesBy['adamw_8bit::adamw_kernel']
     expect([own(two), own(six)]).toEqual([1, 2])
+  })
+})
+
+/** The third step: forward, backward, and what `after` does with the gradients. */
+async function third(loss: () => Promise<Tensor>, after: () => Promise<unknown>): Promise<Counts> {
+  const train = () =>
+    scope(async () => {
+      await (await loss()).backward()
+      await after()
+    })
+  await train()
+  await train()
+  return counted(train)
+}
+
+describe('a step of training a system', () => {
+  // The loss, which must be a number, and the norm of the gradients.
+  it('waits for the device twice at most, and never the event loop: SALMONN', async () => {
+    const model = (await tinySalmonn(2)).train()
+    const optimizer = salmonnOptimizer(model)
+    const texts = ['ab<SpeechHere>c', '<SpeechHere>d<SpeechHere>', 'e<SpeechHere>f']
+    const clips = [[clip(1, 0.9)], [clip(2, 0.5), clip(3, 2.7)], [clip(4, 0.9)]]
+    const prompts = texts.map((text, i) => ({ text, clips: clips[i] as Float32Array[] }))
+    const { waits, waitsBy, mainThreadWaitsBy, bytesToDevice, bytesToDeviceUnwaited } = await third(
+      async () => (await salmonnLoss(model, { prompts, targets: ['ab', 'c', 'def'] })).loss,
+      async () => {
+        await optimizer.step()
+        optimizer.zeroGrad()
+      },
+    )
+    expect(waits, JSON.stringify(waitsBy)).toBeLessThanOrEqual(2)
+    expect(mainThreadWaitsBy).toEqual({})
+    expect(bytesToDeviceUnwaited).toBe(bytesToDevice)
+  })
+
+  // Lengths and masks, and the norm of the gradients.
+  it('waits for the device twice at most, and never the event loop: SPECTRA', async () => {
+    const model = SpectraForSequenceClassification.fromConfig(
+      { ...smallSpectra(50), numLabels: 3 },
+      { seed: 1 },
+    ).train()
+    const params = model.parameters().filter(({ requiresGrad }) => requiresGrad)
+    const optimizer = new AdamW(params, { lr: 1e-3 })
+    const wave = (seed: number, seconds: number) => tensor(clip(seed, seconds), { device: 'cpu' })
+    const collate = spectraCollate({ kind: 'classification' })
+    const samples = [3, 7].map((length, i) => ({
+      inputIds: Array.from({ length }, (_, j) => 2 + j),
+      turnIds: Array.from({ length }, (_, j) => (j > 1 ? 1 : 0)),
+      ...{ audio: wave(i, 0.3 + i / 5), historyAudio: wave(9 + i, 0.4), label: i, source: `${i}` },
+    }))
+    const { waits, waitsBy, mainThreadWaitsBy } = await third(
+      async () => (await model.forward(await onDevice(await collate(samples), 'cuda:0'))).loss as Tensor,
+      async () => {
+        await clipGradNorm(params, 1)
+        await optimizer.step()
+        optimizer.zeroGrad()
+      },
+    )
+    expect(waits, JSON.stringify(waitsBy)).toBeLessThanOrEqual(2)
+    expect(mainThreadWaitsBy).toEqual({})
   })
 })
 
