@@ -1,14 +1,13 @@
 #include "core/device_tables.h"
 
 #include <ATen/core/grad_mode.h>
-#include <ATen/ops/empty.h>
-#include <ATen/ops/tensor.h>
 #include <c10/core/InferenceMode.h>
 
-#include <algorithm>
 #include <iterator>
 #include <list>
 #include <mutex>
+
+#include "core/transfers.h"
 
 namespace voxtorch {
 namespace {
@@ -33,23 +32,6 @@ std::list<Table>& tables() {
 
 }  // namespace
 
-at::Tensor sent(const at::Tensor& tensor, c10::Device device) {
-  if (!device.is_cuda() || !tensor.is_cpu()) return tensor.to(device);
-  const at::Tensor pinned = at::empty(tensor.sizes(), tensor.options().pinned_memory(true));
-  pinned.copy_(tensor);
-  return pinned.to(device, /*non_blocking=*/true);
-}
-
-at::Tensor sent(const std::vector<int64_t>& values, at::IntArrayRef shape, c10::Device device) {
-  const auto options = at::TensorOptions().dtype(at::kLong);
-  if (!device.is_cuda()) return at::tensor(values, options).view(shape).to(device);
-  const at::Tensor pinned = at::empty(shape, options.device(at::kCPU).pinned_memory(true));
-  TORCH_CHECK(pinned.numel() == static_cast<int64_t>(values.size()), "a table of ", values.size(),
-              " numbers has no shape ", shape);
-  std::copy(values.begin(), values.end(), pinned.mutable_data_ptr<int64_t>());
-  return pinned.to(device, /*non_blocking=*/true);
-}
-
 at::Tensor kept_table(const std::string& key, c10::ScalarType dtype, c10::Device device,
                       const std::function<at::Tensor()>& make) {
   const auto take = [&]() -> at::Tensor {
@@ -69,7 +51,7 @@ at::Tensor kept_table(const std::string& key, c10::ScalarType dtype, c10::Device
   // Who asks may compute without gradients or in inference mode; the next may not.
   const c10::InferenceMode no_inference(false);
   const at::NoGradGuard no_grad;
-  const at::Tensor values = sent(make().to(dtype), device);
+  const at::Tensor values = upload(make().to(dtype), device);
   const std::lock_guard<std::mutex> lock(mutex);
   auto& all = tables();
   all.push_front({key, dtype, device, values});

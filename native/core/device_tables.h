@@ -1,5 +1,4 @@
-// Numbers that the host has and a device needs: sent there without waiting for the device, and, where they are always
-// the same, sent once.
+// Tables that the host computes and a device needs again and again: uploaded once.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -10,12 +9,6 @@
 #include <vector>
 
 namespace voxtorch {
-
-// A tensor of the CPU on `device`. To CUDA it goes through pinned memory, in order with what is launched before and
-// after: the host waits for nothing. A tensor that is on a device already is ATen's to move.
-at::Tensor sent(const at::Tensor& tensor, c10::Device device);
-// int64, in the shape given.
-at::Tensor sent(const std::vector<int64_t>& values, at::IntArrayRef shape, c10::Device device);
 
 // A key that tells apart whatever these values tell apart.
 template <typename... Values>

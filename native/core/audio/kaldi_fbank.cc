@@ -15,7 +15,7 @@
 
 #include "core/audio/mel_filters.h"
 #include "core/audio/spectrum.h"
-#include "core/device_tables.h"
+#include "core/transfers.h"
 
 namespace voxtorch::audio {
 namespace {
@@ -42,7 +42,7 @@ Tensor mirrored_edges(const char* op, const Tensor& signal, int64_t length, int6
 // Where the generator is, so that a seed of the CPU's gives the same noise on every device.
 Tensor noise(const Tensor& like, const std::optional<at::Generator>& generator) {
   const c10::Device device = generator.has_value() && generator->defined() ? generator->device() : like.device();
-  return sent(at::randn(like.sizes(), generator, like.options().device(device)), like.device());
+  return upload(at::randn(like.sizes(), generator, like.options().device(device)), like.device());
 }
 
 Tensor log_energy(const Tensor& frames, double floor) {

@@ -13,7 +13,7 @@
 #include <cmath>
 #include <functional>
 
-#include "core/device_tables.h"
+#include "core/transfers.h"
 
 namespace voxtorch::models {
 
@@ -122,7 +122,7 @@ SpectraStates Spectra::read(const SpectraInputs& inputs, bool attentions) const 
   TORCH_CHECK(!inputs.types.defined() || inputs.types.sizes().equals(inputs.ids.sizes()),
               "token_type_ids must have the shape ", inputs.ids.sizes(), " of input_ids, got ", inputs.types.sizes());
   RobertaInputs given;
-  const Tensor mask = sent(inputs.mask, inputs.ids.device()).to(at::kBool);
+  const Tensor mask = upload(inputs.mask, inputs.ids.device()).to(at::kBool);
   given.ids = inputs.ids;
   given.mask = inputs.host_mask.defined() && !attentions ? inputs.host_mask : mask;
   given.types = inputs.types;
@@ -164,7 +164,7 @@ SpectraClips Spectra::extract(const Tensor& given, const Tensor& given_lengths) 
   const int64_t width = config.published ? config.max_samples : std::max(longest, c.receptive_field());
   Tensor values = given.narrow(1, 0, std::min(width, given.size(1)));
   values = at::constant_pad_nd(values, {0, width - values.size(1)});
-  const Tensor samples = sent(lengths, {given.size(0)}, given.device());
+  const Tensor samples = upload(lengths, {given.size(0)}, given.device());
   values = values.masked_fill(at::arange(width, samples.options()) >= samples.unsqueeze(1), 0);
 
   const Tensor features = audio_encoder.extract(values, config.published ? Tensor() : samples);
@@ -187,7 +187,7 @@ SpectraClips Spectra::without_padding(const SpectraClips& clips) {
   }
   const int64_t total = static_cast<int64_t>(places.size());
   if (total == 0 || total == clips.features.size(0)) return clips;
-  kept.features = clips.features.index_select(0, sent(places, {total}, clips.features.device()));
+  kept.features = clips.features.index_select(0, upload(places, {total}, clips.features.device()));
   return kept;
 }
 
@@ -260,15 +260,15 @@ SpectraStates Spectra::listen(const SpectraClips& clips, const std::vector<Spect
     const Tensor learned = pairs ? at::stack({audio_encoder.cls, audio_encoder.sep}) : audio_encoder.cls.unsqueeze(0);
     table = at::cat({frames, learned.to(frames.scalar_type())});
   }
-  Tensor x = table.index_select(0, sent(index, {outputs * width}, device)).view({outputs, width, dim});
-  if (with_types) x = x + text_encoder.embed_types(sent(types, {outputs, width}, device));
+  Tensor x = table.index_select(0, upload(index, {outputs * width}, device)).view({outputs, width, dim});
+  if (with_types) x = x + text_encoder.embed_types(upload(types, {outputs, width}, device));
   if (config.published && config.legacy_cls_rows && cls && !pairs) {
     TORCH_CHECK(outputs >= 2, "legacy_audio_cls_rows zeroes the last two rows of a batch, but it has a size of 1");
     x = at::cat({x.narrow(0, 0, outputs - 2), at::zeros_like(x.narrow(0, outputs - 2, 2))});
   }
   SpeechOutput output = audio_encoder.transform(x, mask_of(keys), false, attentions, config.padding_free);
   const Tensor host_mask = mask_of(valid);
-  return {output.last_hidden_state, sent(host_mask, device), host_mask, std::move(output.attentions)};
+  return {output.last_hidden_state, upload(host_mask, device), host_mask, std::move(output.attentions)};
 }
 
 SpectraStates Spectra::fuse(const SpectraStates& text, const SpectraStates& audio, bool attentions) const {

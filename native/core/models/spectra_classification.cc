@@ -3,7 +3,7 @@
 #include <ATen/ops/l1_loss.h>
 #include <torch/library.h>
 
-#include "core/device_tables.h"
+#include "core/transfers.h"
 #include "core/models/spectra.h"
 
 namespace voxtorch::models {
@@ -41,7 +41,7 @@ class SpectraForSequenceClassification : public Spectra {
     TORCH_CHECK(given.dim() == 1 && given.size(0) == logits.size(0), "labels must have the shape [", logits.size(0),
                 "] of the texts, got ", given.sizes());
     const Tensor predicted = exact(logits);
-    const Tensor wanted = sent(given, predicted.device());
+    const Tensor wanted = upload(given, predicted.device());
     if (labels == 1) return at::l1_loss(predicted.squeeze(1), wanted.to(predicted.scalar_type()));
     TORCH_CHECK(c10::isIntegralType(given.scalar_type(), false), "labels of classes must have an integer dtype, got ",
                 given.scalar_type());

@@ -9,7 +9,7 @@
 #include <algorithm>
 #include <numeric>
 
-#include "core/device_tables.h"
+#include "core/transfers.h"
 #include "core/models/spectra.h"
 
 namespace voxtorch::models {
@@ -30,7 +30,7 @@ int64_t size_of(const Indices& indices) { return static_cast<int64_t>(indices.si
 // The rows of [..., dim] with these numbers, all leading dimensions counted as one.
 Tensor rows_of(const Tensor& states, const Indices& places) {
   const Tensor flat = states.reshape({-1, states.size(-1)});
-  return flat.index_select(0, sent(places, {size_of(places)}, states.device()));
+  return flat.index_select(0, upload(places, {size_of(places)}, states.device()));
 }
 
 // dense, gelu, norm, decoder: predicts words or frames.
@@ -156,7 +156,7 @@ std::vector<SpectraForPreTraining::Frame> SpectraForPreTraining::corrupt(Spectra
     }
   }
   const c10::Device device = clips.features.device();
-  const Tensor zeros = sent(zeroed, {steps, 1}, device).to(at::kBool);
+  const Tensor zeros = upload(zeroed, {steps, 1}, device).to(at::kBool);
   clips.features = rows_of(clips.features, taken).masked_fill(zeros, 0);
   return masked;
 }
@@ -172,7 +172,7 @@ Tensor SpectraForPreTraining::word_loss(const Tensor& text, const Tensor& given)
     labels.push_back(all[i]);
   }
   const Tensor read = rows_of(text, places);
-  const Tensor targets = sent(labels, {size_of(labels)}, text.device());
+  const Tensor targets = upload(labels, {size_of(labels)}, text.device());
   if (!places.empty() && (words.hooked() || words.decoder.altered())) {
     return at::cross_entropy_loss(exact(words.forward(read)), targets);
   }
@@ -248,7 +248,7 @@ PretrainingOutput SpectraForPreTraining::losses(const SpectraInputs& given,
   }
   const auto expanded = [&](const SpectraStates& of, const Indices& states, const Indices& masks) {
     const auto take = [&](const Tensor& tensor, const Indices& places) {
-      return tensor.index_select(0, sent(places, {size_of(places)}, tensor.device()));
+      return tensor.index_select(0, upload(places, {size_of(places)}, tensor.device()));
     };
     return SpectraStates{take(of.states, states),
                          take(of.mask, masks),
@@ -265,11 +265,11 @@ PretrainingOutput SpectraForPreTraining::losses(const SpectraInputs& given,
   output.mlm = word_loss(words_read, targets.words);
   output.mam = frame_loss(positive, time, clips, clean, masked);
   output.pairing_logits = selection.forward(fused.select(1, 0));
-  output.crs = at::cross_entropy_loss(exact(output.pairing_logits), sent(classes, {size_of(classes)}, fused.device()));
+  output.crs = at::cross_entropy_loss(exact(output.pairing_logits), upload(classes, {size_of(classes)}, fused.device()));
   output.starts = start.forward(at_marks(words_read, targets.start_mask, targets.starts, "start"));
   output.ends = end.forward(at_marks(words_read, targets.end_mask, targets.ends, "end"));
   const Tensor predicted = exact(at::cat({output.starts, output.ends}));
-  const Tensor wanted = sent(at::cat({targets.starts, targets.ends}), predicted.device()).to(predicted.scalar_type());
+  const Tensor wanted = upload(at::cat({targets.starts, targets.ends}), predicted.device()).to(predicted.scalar_type());
   output.tpp = at::mse_loss(predicted, wanted, at::Reduction::Sum) / std::max<int64_t>(1, predicted.numel());
   return output;
 }

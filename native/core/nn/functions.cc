@@ -20,7 +20,7 @@
 #include <limits>
 #include <map>
 
-#include "core/device_tables.h"
+#include "core/transfers.h"
 #include "core/recording.h"
 
 namespace voxtorch::nn {
@@ -70,7 +70,7 @@ at::Tensor attention_mask(const at::Tensor& mask) {
 at::Tensor mask_for(const at::Tensor& mask, c10::Device device) {
   if (!mask.defined() || mask.device() == device) return mask;
   if (mask.is_cpu() && mask.all().item<bool>()) return {};
-  return sent(mask, device);
+  return upload(mask, device);
 }
 
 namespace {

@@ -11,7 +11,7 @@
 #include <mutex>
 #include <numeric>
 
-#include "core/device_tables.h"
+#include "core/transfers.h"
 #include "core/nn/functions.h"
 
 namespace voxtorch::nn {
@@ -49,7 +49,7 @@ std::optional<Segments> Segments::of(const Tensor& mask, c10::Device device) {
   }
   if (static_cast<int64_t>(places.size()) == batch * time) return std::nullopt;
   const int64_t total = static_cast<int64_t>(places.size());
-  return Segments(batch, time, std::move(lengths), sent(places, {total}, device), device);
+  return Segments(batch, time, std::move(lengths), upload(places, {total}, device), device);
 }
 
 std::optional<Segments> Segments::of_blocks(const Tensor& mask, c10::Device device) {
@@ -112,8 +112,8 @@ const Segments::Tables& Segments::spread_tables() const {
       }
       begin += length;
     }
-    tables_->spread_from = sent(spread_from, {count * longest_}, device_);
-    tables_->joined_from = sent(joined_from, {total_}, device_);
+    tables_->spread_from = upload(spread_from, {count * longest_}, device_);
+    tables_->joined_from = upload(joined_from, {total_}, device_);
   });
   return *tables_;
 }
@@ -128,7 +128,7 @@ Tensor Segments::spread_mask() const {
     const Tensor mask = at::zeros({static_cast<int64_t>(lengths_.size()), longest_}, at::TensorOptions(at::kBool));
     bool* row = mask.mutable_data_ptr<bool>();
     for (size_t i = 0; i < lengths_.size(); ++i, row += longest_) std::fill_n(row, lengths_[i], true);
-    tables_->is_there = sent(mask, device_);
+    tables_->is_there = upload(mask, device_);
   });
   return tables_->is_there;
 }
@@ -142,7 +142,7 @@ Tensor Segments::begins() const {
     const Tensor starts = at::zeros({static_cast<int64_t>(lengths_.size()) + 1}, at::TensorOptions(at::kInt));
     int32_t* start = starts.mutable_data_ptr<int32_t>();
     for (size_t i = 0; i < lengths_.size(); ++i) start[i + 1] = start[i] + static_cast<int32_t>(lengths_[i]);
-    tables_->starts = sent(starts, device_);
+    tables_->starts = upload(starts, device_);
   });
   return tables_->starts;
 }

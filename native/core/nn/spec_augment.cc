@@ -9,7 +9,7 @@
 
 #include <algorithm>
 
-#include "core/device_tables.h"
+#include "core/transfers.h"
 
 namespace voxtorch::nn {
 namespace {
@@ -66,7 +66,7 @@ at::Tensor draw_spans(int64_t rows, int64_t size, const SpanMasking& masking, co
       std::fill_n(row + starts.const_data_ptr<int64_t>()[span], masking.length, true);
     }
   }
-  return sent(mask, device);
+  return upload(mask, device);
 }
 
 }  // namespace voxtorch::nn
