@@ -28,7 +28,7 @@ if(NOT CMAKE_CUDA_COMPILER)
   message(STATUS "No nvcc: the .cu files are not compiled")
   return()
 endif()
-# libtorch_cuda brings the one CUDA runtime; a second, static one would have its own state.
+# There is one CUDA runtime, libtorch's (below); a second, static one would have its own state.
 set(CMAKE_CUDA_RUNTIME_LIBRARY None)
 enable_language(CUDA)
 
@@ -44,8 +44,23 @@ if(VOXTORCH_CUDA)
   # NCCL's header, and those of the libraries that ATen's name, lie beside a libtorch that pip installed.
   set_source_files_properties(${CMAKE_SOURCE_DIR}/native/core/distributed/nccl_cuda.cc PROPERTIES INCLUDE_DIRECTORIES
     "${VOXTORCH_LIBTORCH}/../nvidia/nccl/include;${VOXTORCH_LIBTORCH}/../nvidia/cu13/include")
+  # The CUDA runtime that libtorch itself names: core calls it, so it stands among what core needs, and no symbol is found only because another
+  # library happens to bring it. Before core is loaded libtorch has it mapped, from wherever its own run path leads.
+  find_program(VOXTORCH_READELF NAMES readelf llvm-readelf REQUIRED)
+  execute_process(COMMAND ${VOXTORCH_READELF} -d "${VOXTORCH_LIBTORCH}/lib/libc10_cuda.so" OUTPUT_VARIABLE needed COMMAND_ERROR_IS_FATAL ANY)
+  if(NOT needed MATCHES "\\[(libcudart[^]]*)\\]")
+    message(FATAL_ERROR "${VOXTORCH_LIBTORCH}/lib/libc10_cuda.so names no libcudart among what it needs: is this a CUDA build of libtorch?")
+  endif()
+  set(cudart_name ${CMAKE_MATCH_1})
+  # Beside libtorch, where pip installs it (cu13, before CUDA 13 cuda_runtime), and in the toolkit.
+  get_filename_component(toolkit "${CMAKE_CUDA_TOOLKIT_INCLUDE_DIRECTORIES}" DIRECTORY)
+  find_file(VOXTORCH_CUDART ${cudart_name} REQUIRED NO_DEFAULT_PATH PATHS ${VOXTORCH_LIBTORCH}/lib ${VOXTORCH_LIBTORCH}/../nvidia/cu13/lib
+    ${VOXTORCH_LIBTORCH}/../nvidia/cuda_runtime/lib ${toolkit}/lib64 ${toolkit}/lib)
+
   # Nothing else in core refers to them by name, so without --no-as-needed the linker would drop them, and their operators with them.
   target_link_libraries(voxtorch_core PRIVATE -Wl,--no-as-needed
-    ${VOXTORCH_LIBTORCH}/lib/libtorch_cuda.so ${VOXTORCH_LIBTORCH}/lib/libc10_cuda.so)
-  set_target_properties(voxtorch_core PROPERTIES LINKER_LANGUAGE CXX)
+    ${VOXTORCH_LIBTORCH}/lib/libtorch_cuda.so ${VOXTORCH_LIBTORCH}/lib/libc10_cuda.so ${VOXTORCH_CUDART})
+  # The target is older than the settings above, and takes the C++ standard, which not every nvcc is known to have, for CUDA's.
+  set_target_properties(voxtorch_core PROPERTIES LINKER_LANGUAGE CXX CUDA_STANDARD 17 CUDA_ARCHITECTURES "${CMAKE_CUDA_ARCHITECTURES}"
+    CUDA_RUNTIME_LIBRARY None)
 endif()

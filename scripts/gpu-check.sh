@@ -7,6 +7,9 @@
 #           scripts/gpu-check.sh build         configure and compile; going on where it was cut off
 #           scripts/gpu-check.sh parity        CUDA against CPU, in Python and in Node
 #           scripts/gpu-check.sh sanitize      compute-sanitizer over our kernels
+#           scripts/gpu-check.sh tokens        a language model's tokens: from a graph those of its launches and of the CPU,
+#                                              and how many a second, with and without cuDNN's attention
+#           scripts/gpu-check.sh memory        what two ranks hold on each GPU
 #           scripts/gpu-check.sh bench         our kernels against plain operators
 #
 # Each phase ends within 9 minutes, can be run again, and adds to one report: gpu-check.txt in $OUT, or here without it.
@@ -89,7 +92,8 @@ in_node() {
     chmod +x "$node.part" && mv "$node.part" "$node"
   fi
   # TF32 would differ from the CPU by 1e-3.
-  NVIDIA_TF32_OVERRIDE=0 LIBTORCH=$(torch_home) VOXTORCH_ADDON=$build VOXTORCH_GPU_CHECK_DEVICE=$device "$node" "$root/scripts/gpu/parity.mjs" "$@"
+  NVIDIA_TF32_OVERRIDE=0 LIBTORCH=$(torch_home) VOXTORCH_ADDON=$build VOXTORCH_GPU_CHECK_DEVICE=$device LD_PRELOAD=${preload:-} \
+    "$node" "$root/scripts/gpu/${script:-parity}.mjs" "$@"
 }
 export -f in_node torch_home
 export root build device python
@@ -115,6 +119,19 @@ sanitize_phase() {
   done
 }
 
+tokens_phase() {
+  step 'tokens by graph, by launches and on the CPU' 140 bash -c 'script=tokens in_node same'
+  step 'speed without cuDNN attention' 190 bash -c 'script=tokens in_node speed'
+  # ATen's switch is turned off by the library, which is told from outside to leave it.
+  step 'a library that keeps it on' 10 c++ -x c -shared -fPIC -o "$build/cudnn-on.so" "$root/scripts/gpu/cudnn-on.c" || return
+  step 'speed with cuDNN attention' 190 bash -c 'script=tokens preload=$build/cudnn-on.so in_node speed cudnn'
+}
+
+memory_phase() {
+  machine
+  step 'two ranks in Node' 240 bash -c 'script=memory in_node'
+}
+
 bench_phase() {
   machine
   step bench 480 "$python" "$root/scripts/gpu/kernels.py" bench "$build" "$device"
@@ -122,7 +139,7 @@ bench_phase() {
 
 case $phase in
   pack) exec node "$root/scripts/gpu/pack.mjs" ;;
-  build | parity | sanitize | bench) ;;
+  build | parity | sanitize | tokens | memory | bench) ;;
   *)
     sed -n '2,/^set /{/^set /!s/^# \{0,1\}//p}' "${BASH_SOURCE[0]}"
     exit 2

@@ -1,6 +1,9 @@
 import { fileURLToPath } from 'node:url'
 import { expect } from 'vitest'
-import { loadSafetensors, memoryStats, type Tensor } from '../lib/index.js'
+import { loadSafetensors, memoryStats, ones, type Tensor } from '../lib/index.js'
+
+/** Where tensors are made: `cuda` on the pretended device (test/cuda/device). */
+export const here = (): 'cpu' | 'cuda' => (ones([1]).device === 'cpu' ? 'cpu' : 'cuda')
 
 export interface Fixture<Case> {
   cases: Case[]

@@ -28,6 +28,7 @@ const guide = [
       page('Files, audio and text', '/guide/files'),
       page('Serve', '/guide/serve'),
       page('CUDA', '/guide/cuda'),
+      page('CUDA: what is proven', '/guide/cuda-proof'),
       page('From PyTorch', '/guide/from-pytorch'),
     ],
   },

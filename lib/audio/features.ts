@@ -4,9 +4,10 @@ import type { Generator, Tensor } from '../tensor/index.js'
 import { requireSamples } from './resample.js'
 
 /**
- * Spectral features. All take samples [..., n] on any device, run on the executor and are differentiable. float32 samples
- * on the CPU that need no gradient are computed in float64 inside, in one pass over the clip; everything else in the
- * samples' dtype.
+ * Spectral features. All take samples [..., n], clips of one length at once, and compute on the samples' device: CUDA keeps
+ * windows and filters after the first call, and nothing waits for it. They run on the executor and are differentiable.
+ * float32 samples on the CPU that need no gradient are computed in float64 inside, in one pass over the clip; everything
+ * else in the samples' dtype, also under autocast.
  */
 
 export type WindowName = 'hann' | 'hamming' | 'povey' | 'blackman' | 'rectangular'
@@ -167,7 +168,8 @@ export interface KaldiFbankOptions {
   fMax?: number
   /** Standard deviation of the noise that is added to each sample of each frame. Default 0. */
   dither?: number
-  /** Source of that noise. Default: the global one. */
+  /** Source of that noise. Default: the global one of the samples' device. The same seed of the CPU's gives the same noise
+   * on every device. */
   generator?: Generator
   /** One more column, the log of each frame's energy: the first, or with `htkCompat` the last. Default false. */
   useEnergy?: boolean

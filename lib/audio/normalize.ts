@@ -1,7 +1,7 @@
 import { listOf, misuse, requireOptions, requireWhole } from '../base/check.js'
 import { ConfigError } from '../base/errors.js'
 import { opAsync } from '../native/call.js'
-import { scope, Tensor, tensor } from '../tensor/index.js'
+import { scope, Tensor, zeros } from '../tensor/index.js'
 import { stackSamples } from './clip.js'
 import { requireSamples } from './resample.js'
 
@@ -55,9 +55,9 @@ export async function padAudio(
   return scope(async () => {
     const device = list[0]!.device
     const padded = stackSamples(list, length, device)
-    const positions = tensor(Int32Array.from({ length }, (_, i) => i)).to({ device })
-    const mask = positions.lt(tensor(lengths, { shape: [list.length, 1], dtype: 'int64', device }))
-    const attentionMask = mask.to({ dtype: 'int64' })
+    // Filled row by row: numbers of the host would have to wait for a device.
+    const attentionMask = zeros([list.length, length], { dtype: 'int64', device })
+    for (const [i, own] of lengths.entries()) attentionMask.select(0, i).narrow(0, 0, own).fill_(1)
     const inputValues = normalize ? await normalizeWav2Vec2(padded, { attentionMask }) : padded
     return { inputValues, attentionMask }
   })

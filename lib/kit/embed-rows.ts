@@ -1,6 +1,7 @@
 import { ConfigError, ShapeError } from '../base/errors.js'
 import type { DecoderLM } from '../models/decoder/decoder-lm.js'
 import { cat, scope, type Tensor, tensor, zeros } from '../tensor/index.js'
+import { upload } from '../tensor/upload.js'
 import { padTokens } from './pad.js'
 
 export interface EmbedRowsOptions {
@@ -58,21 +59,18 @@ export function embedRows(
     // Rows of the table: tokens, then embeddings, then one of zeros for all padding.
     let [token, embedding] = [0, ids.length]
     const places = rows.map((row) => row.map((id) => (id === placeholder ? embedding++ : token++)))
-    const index = padTokens(places, { value: ids.length + count, side })
+    const index = upload(padTokens(places, { value: ids.length + count, side }), device)
     const table = [
       ...(ids.length > 0 ? [llm.embed(tensor(ids, int64))] : []),
       ...(embeddings ? [embeddings.to({ device, dtype })] : []),
       zeros([1, hiddenSize], { device, dtype }),
     ]
-    const inputsEmbeds = cat(table, 0).indexSelect(0, index.flatten().to({ device }))
+    const inputsEmbeds = cat(table, 0).indexSelect(0, index.flatten())
     const wanted = labels?.map((row, r) => row.map((id, i) => (rows[r]?.[i] === placeholder ? -100 : id)))
     return {
       inputsEmbeds: inputsEmbeds.reshape([...index.shape, hiddenSize]),
-      attentionMask: index
-        .ne(ids.length + count)
-        .to({ dtype: 'int64' })
-        .to({ device }),
-      ...(wanted && { labels: padTokens(wanted, { value: -100, side }).to({ device }) }),
+      attentionMask: index.ne(ids.length + count).to({ dtype: 'int64' }),
+      ...(wanted && { labels: upload(padTokens(wanted, { value: -100, side }), device) }),
     }
   })
 }

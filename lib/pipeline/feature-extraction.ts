@@ -66,11 +66,9 @@ async function statesOf(
     const window = windowOf(model.config) * 160
     // Longer audio than a window is refused by the network, not cut here.
     const length = samples.size(1) <= window ? window : null
-    const inputFeatures = await logMelSpectrogram(samples.select(0, 0), { nMels: melBinsOf(model.config), length })
-    return (await model.forward({ inputFeatures: inputFeatures.unsqueeze(0).to({ device }) })).lastHiddenState.select(
-      0,
-      0,
-    )
+    const options = { nMels: melBinsOf(model.config), length }
+    const inputFeatures = await logMelSpectrogram(samples.to({ device }), options)
+    return (await model.forward({ inputFeatures })).lastHiddenState.select(0, 0)
   }
   const normalizes = normalizesAudio && !(model instanceof Beats)
   const inputValues = (await inputValuesOf(where, input, normalizes)).to({ device })

@@ -2,6 +2,7 @@ import { optionsOf, shown } from '../base/arguments.js'
 import { ConfigError, DeviceError } from '../base/errors.js'
 import { native } from '../native/addon.js'
 import { op } from '../native/call.js'
+import { currentContext } from '../native/context.js'
 import { Handle, handleOf, isHandle } from '../native/handle.js'
 import { freeWhenForgotten } from '../native/objects.js'
 import { noCudaReason } from '../native/runtime.js'
@@ -27,13 +28,15 @@ export function manualSeed(seed: number | bigint): void {
  * What `work` draws comes from `seed`; what others draw afterwards is as if it had not run. Without a seed it draws as it
  * is. `work` is synchronous. @internal
  */
-export function withSeed<T>(seed: number | bigint | undefined, work: () => T, device: Device = 'cpu'): T {
+export function withSeed<T>(seed: number | bigint | undefined, work: () => T, device?: Device): T {
   if (seed === undefined) return work()
   checkSeed(seed)
-  const devices: Device[] = device.startsWith('cuda') ? ['cpu', device] : ['cpu']
+  const own = device ?? (currentContext().deviceName as Device | null) ?? 'cpu'
+  const devices: Device[] = own.startsWith('cuda') ? ['cpu', own] : ['cpu']
   const before = devices.map((one) => getRngState(one))
   try {
-    manualSeed(seed)
+    // Not manualSeed, which seeds what other devices draw too.
+    for (const one of devices) seedOne(one, seed)
     return work()
   } finally {
     for (const [i, one] of devices.entries()) {
@@ -41,6 +44,14 @@ export function withSeed<T>(seed: number | bigint | undefined, work: () => T, de
       before[i]?.dispose()
     }
   }
+}
+
+function seedOne(device: Device, seed: number | bigint): void {
+  const fresh = new Generator({ seed, device })
+  const state = fresh.getState()
+  setDefaultState(device, state)
+  state.dispose()
+  fresh.dispose()
 }
 
 /** The state of a device's default generator, a uint8 tensor on the CPU; `setRngState` restores it. */

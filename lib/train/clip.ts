@@ -3,6 +3,7 @@ import { GradientError } from '../base/errors.js'
 import { opAsync } from '../native/call.js'
 import { noGrad, scope, stack, Tensor } from '../tensor/index.js'
 import { dense } from './gradients.js'
+import { readNumbers } from './pending.js'
 
 export interface ClipOptions {
   /** The p of the norm, or Infinity. Default 2. */
@@ -37,8 +38,7 @@ export async function clipGradNorm(
       const total = stack(norms.flat().map((norm) => norm.to({ device: first.device }))).linalgVectorNorm(normType)
       const factor = total.add(1e-6).reciprocal().mul(maxNorm).clamp(null, 1)
       const both = stack([total, factor])
-      // Reading on the executor is a trip there, which only a wait for a device is worth.
-      const [norm, scale] = Array.from(first.device === 'cpu' ? both.dataSync() : await both.data(), Number)
+      const [norm, scale] = await readNumbers(both)
       if (errorIfNonfinite && !Number.isFinite(norm)) {
         throw new GradientError(
           `The gradients' norm of order ${normType} is ${norm}, so they cannot be clipped: find the first bad step with ` +

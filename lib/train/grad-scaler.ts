@@ -3,6 +3,7 @@ import { CheckpointError, ConfigError } from '../base/errors.js'
 import { opAsync } from '../native/call.js'
 import { full, noGrad, scope, stack, Tensor, zeros } from '../tensor/index.js'
 import { dense } from './gradients.js'
+import { PendingNumber } from './pending.js'
 
 export interface GradScalerOptions {
   /** The first scale. Default 65536. */
@@ -30,6 +31,8 @@ export type GradScalerState =
 
 interface Progress {
   stage: 'ready' | 'unscaled' | 'stepped'
+  /** Above 0 where a gradient is infinite or NaN; null where none was looked at, or when it has been read. */
+  found: PendingNumber | null
   foundInf: boolean
 }
 
@@ -101,7 +104,8 @@ export class GradScaler {
       throw new ConfigError('GradScaler.unscale was already called for this optimiser since the last update()', {})
     }
     if (progress.stage === 'stepped') throw new ConfigError('GradScaler.unscale was called after step()', {})
-    progress.foundInf = await this.#unscaled(optimizer)
+    // Read by step(), or before it with the norm of clipGradNorm.
+    progress.found = await this.#unscaled(optimizer)
     progress.stage = 'unscaled'
   }
 
@@ -121,6 +125,8 @@ export class GradScaler {
       throw new ConfigError('GradScaler.step was already called for this optimiser since the last update()', {})
     }
     if (progress.stage === 'ready') await this.unscale(optimizer)
+    if (progress.found) progress.foundInf = (await progress.found.value()) !== 0
+    progress.found = null
     if (!progress.foundInf) await optimizer.step()
     progress.stage = 'stepped'
     return !progress.foundInf
@@ -138,8 +144,9 @@ export class GradScaler {
     } else {
       const seen = [...this.#optimizers.values()].filter(({ stage }) => stage !== 'ready')
       if (seen.length === 0) throw new ConfigError('GradScaler.update needs a step() or unscale() before it', {})
-      this.#adapt(seen.some(({ foundInf }) => foundInf))
+      this.#adapt(seen.some(({ found, foundInf }) => (found ? found.now() !== 0 : foundInf)))
     }
+    for (const { found } of this.#optimizers.values()) found?.forget()
     this.#optimizers.clear()
   }
 
@@ -192,12 +199,12 @@ export class GradScaler {
     if (!Array.isArray(optimizer?.groups)) {
       throw misuse(`GradScaler.${method}`, 'optimizer', 'an optimiser', optimizer)
     }
-    const known = this.#optimizers.get(optimizer) ?? { stage: 'ready', foundInf: false }
+    const known = this.#optimizers.get(optimizer) ?? { stage: 'ready', found: null, foundInf: false }
     this.#optimizers.set(optimizer, known)
     return known
   }
 
-  async #unscaled(optimizer: ScaledOptimizer): Promise<boolean> {
+  async #unscaled(optimizer: ScaledOptimizer): Promise<PendingNumber | null> {
     return scope(() =>
       noGrad(async () => {
         // As in PyTorch the reciprocal is rounded from double precision.
@@ -227,9 +234,10 @@ export class GradScaler {
           jobs.push(unscaleAll(grads, inf, full([1], inverse, { dtype: 'float32', device })))
         }
         await Promise.all(jobs)
-        if (found.length === 0) return false
-        const all = stack(found.map((one) => one.to({ device: (found[0] as Tensor).device })))
-        return (await all.max().data())[0] !== 0
+        const [first, ...others] = found
+        if (first === undefined) return null
+        if (others.length === 0) return new PendingNumber(first)
+        return new PendingNumber(stack([first, ...others.map((one) => one.to({ device: first.device }))]).max())
       }),
     )
   }

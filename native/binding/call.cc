@@ -100,7 +100,10 @@ void call_boxed(Environment& self, Operator& op) {
   {
     ContextGuard guard(context);
     if (overload.guard != nullptr) overload.guard(overload.handle.schema(), stack);
+    std::vector<at::Tensor> written;
+    if (overload.writes) written = written_lists(overload.handle.schema(), stack);
     overload.handle.callBoxed(stack);
+    changed(written);
   }
   self.header(Environment::kOverload) = double(&overload - op.overloads.data());
   const double same = stack.size() == 1 ? same_argument(overload, binding, self.slab, stack[0]) : 0;

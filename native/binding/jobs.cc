@@ -23,7 +23,9 @@ class OperatorJob : public QueuedJob {
     torch::jit::Stack running = stack;
     // Here and not when queued: an earlier job may change what is checked.
     if (guard != nullptr) guard(handle.schema(), running);
+    const std::vector<at::Tensor> written = written_lists(handle.schema(), running);
     handle.callBoxed(running);
+    changed(written);
     stack.clear();
     empty = running.empty();
     if (same != 0 || empty) return c10::IValue();

@@ -99,6 +99,22 @@ std::vector<at::Tensor> parameters_of(const c10::IValue& network) {
   return network.toCustomClass<Module>()->all_parameters();
 }
 
+std::vector<at::Tensor> written_lists(const c10::FunctionSchema& schema, const torch::jit::Stack& stack) {
+  std::vector<at::Tensor> result;
+  for (size_t i = 0; i < schema.arguments().size(); ++i) {
+    const c10::AliasInfo* const alias = schema.arguments()[i].alias_info();
+    if (alias == nullptr || !alias->isWrite() || !stack[i].isTensorList()) continue;
+    for (const at::Tensor& tensor : stack[i].toTensorList()) result.push_back(tensor);
+  }
+  return result;
+}
+
+void changed(const std::vector<at::Tensor>& tensors) {
+  for (const at::Tensor& tensor : tensors) {
+    if (tensor.defined() && !tensor.is_inference()) tensor.unsafeGetTensorImpl()->bump_version();
+  }
+}
+
 std::optional<c10::IValue> take_result(const c10::FunctionSchema& schema, torch::jit::Stack& stack) {
   if (stack.empty()) return std::nullopt;
   if (stack.size() > 1) return c10::IValue(c10::ivalue::Tuple::create(std::move(stack)));

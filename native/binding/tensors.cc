@@ -3,6 +3,7 @@
 #include <ATen/Context.h>
 #include <ATen/TensorIndexing.h>
 #include <ATen/core/Tensor.h>
+#include <ATen/detail/CUDAHooksInterface.h>
 #include <ATen/ops/empty.h>
 
 #include <cstring>
@@ -47,13 +48,16 @@ Napi::Value from_bytes(Environment& self, const Napi::CallbackInfo& info) {
            "the data has " + std::to_string(bytes) + " bytes, the shape and dtype need " + std::to_string(wanted));
     }
     // Built outside inference mode's rules: data that a user made may be trained on.
-    at::Tensor tensor =
-        at::empty(shape, at::TensorOptions().dtype(*type).device(device->is_cuda() ? at::kCPU : device->type()));
+    // Through pinned memory, or the event loop would wait for all that the device still has to do. Not what is large:
+    // pinned memory is kept.
+    constexpr size_t kPinned = size_t{16} << 20;
+    if (device->is_cuda()) expect_cuda(*device);
+    const bool pinned =
+        device->is_cuda() && bytes > 0 && bytes <= kPinned && at::detail::getCUDAHooks().deviceCount() > 0;
+    const auto options = at::TensorOptions().dtype(*type).device(device->is_cuda() ? at::kCPU : device->type());
+    at::Tensor tensor = at::empty(shape, options.pinned_memory(pinned));
     if (bytes > 0 && !tensor.is_meta()) std::memcpy(tensor.mutable_data_ptr(), data, bytes);
-    if (device->is_cuda()) {
-      expect_cuda(*device);
-      tensor = tensor.to(*device);
-    }
+    if (device->is_cuda()) tensor = tensor.to(*device, /*non_blocking=*/pinned);
     self.write_result(c10::IValue(std::move(tensor)));
   });
   return info.Env().Undefined();

@@ -36,7 +36,14 @@ constexpr const char* kVariant = "cpu";
 
 // What the library was built for and what it runs on.
 std::tuple<std::string, std::string, std::string, std::string> versions() {
-  return {TORCH_VERSION, at::get_cpu_capability(), at::show_config(), kVariant};
+  std::string config;
+  try {
+    config = at::show_config();
+  } catch (const std::exception& error) {
+    // It asks the driver, which may be too old for this libtorch, or not there.
+    config = std::string("unknown: ") + error.what();
+  }
+  return {TORCH_VERSION, at::get_cpu_capability(), config, kVariant};
 }
 
 // Every operator schema in the loaded libtorch, as text; the generator's input.

@@ -109,12 +109,10 @@ def parity(device):
     print(f'forward and backward of {shape} hold {held:.0f} MiB at most; one [heads, time, time] would be 488 MiB')
     assert held < 122
 
-    try:
-        results(device, torch.float32, (1, 1, 4, 129))
-    except RuntimeError as error:
-        assert 'dim 129' in str(error), error
-    else:
-        raise AssertionError('a dim of 129 was taken')
+    # Composed of ATen's operators: the kernel has tiles for a dim of 128 at most.
+    shape = (1, 1, 4, 129)
+    pairs = zip(results(device, torch.float32, shape), results('cpu', torch.float32, shape), strict=True)
+    assert max(relative_error(a, b) for a, b in pairs) < 3e-5
 
     leaves = [leaf.detach() for leaf in inputs(device, torch.float32, (2, 2, 100, 64))[0]]
     stream = torch.cuda.Stream()

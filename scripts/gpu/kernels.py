@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import attention
+import decode
 import torch
 from measure import median_seconds, relative_error
 
@@ -132,3 +133,5 @@ if __name__ == '__main__':
     {'load': load, 'small': small, 'parity': parity, 'bench': bench}[mode](device)
     print('gated_position_attention')
     getattr(attention, mode)(device)
+    print('decoding, window attention, 8-bit AdamW')
+    getattr(decode, mode)(device)

@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'vitest'
 import {
+  autocast,
   Generator,
   kaldiFbank,
   logMelSpectrogram,
@@ -9,6 +10,7 @@ import {
   normalizeWav2Vec2,
   ops,
   padAudio,
+  resample,
   scope,
   spectrogram,
   type Tensor,
@@ -92,6 +94,21 @@ describe('against torchaudio and transformers', async () => {
     expect(relativeError(numbersOf(cut.inputValues.select(0, 1)), numbersOf(clips[1]!.narrow(0, 0, 200)))).toBe(0)
     expect(cut.attentionMask.sum(1).toArray()).toEqual([200, 200, 120])
   })
+})
+
+test('autocast lowers no feature', async () => {
+  const samples = ops.sin(ops.arange(0, 4000).div(9)).mul(0.3).requiresGrad_(true)
+  const features = [
+    logMelSpectrogram,
+    (clip: Tensor) => kaldiFbank(clip),
+    (clip: Tensor) => resample(clip, 16000, 22050),
+  ]
+  for (const feature of features) {
+    await scope(async () => {
+      const lowered = await autocast({ device: 'cpu', dtype: 'bfloat16' }, () => feature(samples))
+      expect(lowered.equal(await feature(samples))).toBe(true)
+    })
+  }
 })
 
 // The vectors of the SALMONN description, sections 2.1, 2.3 and 9: 440 Hz at half scale for a second. The tone was computed

@@ -42,8 +42,9 @@ describe('50 prompts as transformers generates from them', () => {
     expect(rows).toEqual(alone)
     if (expected.sequences_scores) {
       const known = numbers(expected.sequences_scores) as number[]
+      // The reference's float32 is up to 5e-6 from the same in float64; other orders of summation are as far, elsewhere.
       scores.forEach((score, i) => {
-        expect(Math.abs(score - get(known[i])), `score ${i}`).toBeLessThan(1e-5 * Math.max(1, Math.abs(score)))
+        expect(Math.abs(score - get(known[i])), `score ${i}`).toBeLessThan(2e-5 * Math.max(1, Math.abs(score)))
       })
     }
     const counts = expected.batched && PADDING_COUNTS.has(one.name)

@@ -26,7 +26,7 @@ import {
   zeros,
 } from '../../lib/index.js'
 import { op, opAsync } from '../../lib/native/call.js'
-import { expectClose, fixture, numbers, tensorsOf } from '../helpers.js'
+import { expectClose, fixture, here, numbers, tensorsOf } from '../helpers.js'
 
 interface Options {
   keyMask?: Tensor | null
@@ -306,7 +306,7 @@ test('any number of threads gives the same bits', async () => {
 
 test('autocast lowers the products and leaves a float32 bias alone', () =>
   scope(() =>
-    autocast({ device: 'cpu', dtype: 'bfloat16' }, async () => {
+    autocast({ device: here(), dtype: 'bfloat16' }, async () => {
       const inputs = drawn(1, 2, 6, 8, 'float32')
       const output = attention(inputs)
       expect(output.dtype).toBe('bfloat16')

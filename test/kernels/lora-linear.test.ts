@@ -14,7 +14,7 @@ import {
   type Tensor,
 } from '../../lib/index.js'
 import { op } from '../../lib/native/call.js'
-import { expectClose } from '../helpers.js'
+import { expectClose, here } from '../helpers.js'
 
 const loraLinear = op('voxtorch::lora_linear') as (
   input: Tensor,
@@ -142,7 +142,7 @@ it('a float32 adapter on a bfloat16 layer gets float32 gradients', async () => {
 it('computes in the dtype of autocast', () => {
   const given = leaves([6, 8], 4, 2, 'float32', adapterOnly)
   const call = () => loraLinear(given.input, given.weight, given.bias, given.A, given.B, SCALING)
-  const output = autocast({ dtype: 'bfloat16' }, call)
+  const output = autocast({ device: here(), dtype: 'bfloat16' }, call)
   expect(output.dtype).toBe('bfloat16')
   expectClose(output.to({ dtype: 'float32' }), call(), 4e-2)
 })

@@ -18,7 +18,7 @@ import {
   zeros,
 } from '../../lib/index.js'
 import { op } from '../../lib/native/call.js'
-import { expectClose, fixture, tensorsOf } from '../helpers.js'
+import { expectClose, fixture, here, tensorsOf } from '../helpers.js'
 
 interface Outputs {
   output: Tensor
@@ -119,7 +119,7 @@ describe('gradients', () => {
 
   test('autocast computes in the widest dtype given', () =>
     scope(() =>
-      autocast({ device: 'cpu', dtype: 'bfloat16' }, () => {
+      autocast({ device: here(), dtype: 'bfloat16' }, () => {
         const input = randn([2, 8]).to({ dtype: 'bfloat16' })
         expect(rmsNormResidual(input, null, ones([8])).output.dtype).toBe('float32')
         expect(rmsNormResidual(input).output.dtype).toBe('bfloat16')

@@ -18,7 +18,7 @@ import {
   VoxtorchError,
 } from '../../lib/index.js'
 import { op, opAsync } from '../../lib/native/call.js'
-import { expectClose, numbers, settledTensors } from '../helpers.js'
+import { expectClose, here, numbers, settledTensors } from '../helpers.js'
 
 const direct = op('voxtorch::window_cross_attention')
 const queued = opAsync('voxtorch::window_cross_attention')
@@ -228,7 +228,7 @@ describe('the operator', () => {
     const meta = drawn(size, 'float32').map((input) => input.detach().to({ device: 'meta' }))
     expect((direct(...meta, size.window, size.stride) as Tensor).shape).toEqual([2, 4, 3, 2, 17])
     const inputs = drawn(size, 'float32')
-    const lowered = autocast({ device: 'cpu', dtype: 'bfloat16' }, () => attend(size, inputs))
+    const lowered = autocast({ device: here(), dtype: 'bfloat16' }, () => attend(size, inputs))
     expect(lowered.dtype).toBe('bfloat16')
   })
 

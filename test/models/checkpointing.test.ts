@@ -16,6 +16,7 @@ import {
   Wav2Vec2,
   WavLM,
 } from '../../lib/index.js'
+import { here } from '../helpers.js'
 
 const SPEECH = {
   hiddenSize: 32,
@@ -88,7 +89,9 @@ const bits = (tensors: readonly (Tensor | null)[]) => tensors.map((one) => one?.
 describe.each(NETWORKS)('gradient checkpointing of %s', (_, make, makeInputs) => {
   const run = async (model: Network, inputs: object, dtype?: 'bfloat16') => {
     manualSeed(4)
-    const output = dtype ? await autocast({ dtype }, () => model.forward(inputs)) : await model.forward(inputs)
+    const output = dtype
+      ? await autocast({ device: here(), dtype }, () => model.forward(inputs))
+      : await model.forward(inputs)
     const loss = output.lastHiddenState.float().pow(2).sum()
     const grads = await autograd.grad(loss, [...model.parameters()], { allowUnused: true })
     return { output, state: bits([output.lastHiddenState]), grads: bits(grads) }

@@ -109,7 +109,9 @@ describe('tokenTimestamps against transformers', () => {
     const { lastHiddenState } = await noGrad(() => model.encode({ inputFeatures: features.narrow(0, 1, 1) }))
     using encoderCache = new KvCache()
     for (const inputs of [{ encoderHiddenStates: lastHiddenState, encoderCache }, { encoderCache }]) {
-      expect(await model.tokenTimestamps({ ...inputs, ...known })).toEqual([expected])
+      // Where the audio is encoded alone, products may be rounded otherwise.
+      const near = get(expected).map(({ time, probability }) => ({ time, probability: expect.closeTo(probability, 5) }))
+      expect(await model.tokenTimestamps({ ...inputs, ...known })).toEqual([near])
     }
     const [single] = await model.tokenTimestamps({ encoderCache, tokens: [[5]] })
     expect(get(single).map(({ time }) => time)).toEqual([0])

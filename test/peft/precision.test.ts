@@ -15,7 +15,7 @@ import {
   WavLM,
   Whisper,
 } from '../../lib/index.js'
-import { fixture, tensorsOf } from '../helpers.js'
+import { fixture, here, tensorsOf } from '../helpers.js'
 import { camelKeys, loadParameters } from '../models/networks.js'
 import { loadTiny, promptsOf, salmonnFile, tinyConfig, tinyTokenizer } from '../systems/salmonn/network/tiny.js'
 import { configOf, type SpectraCase } from '../systems/spectra/network/cases.js'
@@ -147,7 +147,8 @@ describe.each(file.cases)('$name', (item) => {
   it.each(every)('$method in $precision has the loss of peft, and trains a step', async ({ method, precision }) => {
     const { model, loss } = await prepare(item, method, precision)
     const dtype: DType = precision === 'autocast' ? 'float32' : precision
-    const measure = () => (precision === 'autocast' ? autocast({ dtype: 'bfloat16' }, () => loss(dtype)) : loss(dtype))
+    const measure = () =>
+      precision === 'autocast' ? autocast({ device: here(), dtype: 'bfloat16' }, () => loss(dtype)) : loss(dtype)
     const trained = model.parameters().filter((parameter) => parameter.requiresGrad)
     const optimizer = new AdamW(trained, { lr: 1e-2 })
     const before = await measure()

@@ -24,7 +24,7 @@ import {
   type Tensor,
   tensor,
 } from '../../lib/index.js'
-import { expectClose, fixture, settledTensors, tensorsOf } from '../helpers.js'
+import { expectClose, fixture, here, settledTensors, tensorsOf } from '../helpers.js'
 
 interface ScalerCase {
   name: string
@@ -91,7 +91,7 @@ describe('GradScaler', () => {
     const weight = new Parameter(tensor([[1]], { dtype: 'float32' }))
     const small = tensor([[2 ** -14]], { dtype: 'float32' })
     const loss = () =>
-      autocast({ dtype: 'float16' }, () => functional.linear(small, weight))
+      autocast({ device: here(), dtype: 'float16' }, () => functional.linear(small, weight))
         .float()
         .mul(2 ** -12)
         .sum()

@@ -152,7 +152,8 @@ export async function spectrogramOf(model: Whisper, audio: WhisperAudio): Promis
       const count = samples.shape[0] as number
       steps = Math.floor(count / HOP)
       const nMels = melBinsOf(model.config)
-      return logMelSpectrogram(samples, { nMels, length: count <= length ? length : null })
+      const { device } = model.parameters()[0] as Tensor
+      return logMelSpectrogram(samples.to({ device }), { nMels, length: count <= length ? length : null })
     }),
   )
   return { mel, steps }

@@ -1,15 +1,16 @@
 import { setImmediate as macrotask } from 'node:timers/promises'
-import { ConfigError, DataError } from '../../base/errors.js'
+import { DataError } from '../../base/errors.js'
 import { scope, type Tensor, zeros } from '../../tensor/index.js'
 import { keepForever } from '../../tensor/scope.js'
 import { clipGradNorm } from '../clip.js'
+import { BatchesAhead } from './ahead.js'
 import { newControl, type TrainerCallback, type TrainerEvents } from './callbacks.js'
 import { type Run, saveCheckpoint } from './checkpoint.js'
 import type { BatchSource } from './data-source.js'
 import type { Gradients } from './distributed.js'
 import { afterEpoch, afterStep, judge } from './flow.js'
 import type { Logger } from './logger.js'
-import { countTokens, isEmpty, onDevice } from './loss.js'
+import { countTokens, isEmpty, onDevice, type Sent } from './loss.js'
 import type { Speed } from './run-files.js'
 import { SIGNALS, type Signals } from './signals.js'
 import type { LogEntry } from './state.js'
@@ -100,15 +101,19 @@ export class TrainingLoop<B> {
     const { source, run } = this.#parts
     const { args, state } = run
     const batches = source[Symbol.asyncIterator]()
+    const { device } = this.#parts
+    const { generators } = run
+    const ahead = new BatchesAhead(batches, { count: args.gradientAccumulationSteps, device, generators })
     try {
       for (;;) {
+        const taken = await ahead.next()
         const stepped = await scope(async () => {
-          const window = await this.#window(await take(batches, args.gradientAccumulationSteps))
+          const window = await this.#window(taken.own)
           if (window.batches === 0) return false
-          await this.#step(window)
+          await this.#step(window, taken.first, () => ahead.begin())
           state.batchInEpoch += window.batches
           return true
-        })
+        }).finally(() => taken.release())
         if (!stepped) return true
         state.globalStep++
         state.epoch = state.epochIndex + (state.batchesPerEpoch ? state.batchInEpoch / state.batchesPerEpoch : 0)
@@ -120,6 +125,7 @@ export class TrainingLoop<B> {
         if (this.#interrupted || this.control.shouldStop || this.control.shouldEpochStop) return this.#atEnd()
       }
     } finally {
+      await ahead.close()
       await batches.return?.()
     }
   }
@@ -144,8 +150,11 @@ export class TrainingLoop<B> {
     return { own, counts, items: sum(0), batches: Math.max(...all.map((row) => row[3] as number)) }
   }
 
-  /** Gradients of a window of batches, each loss weighted by its share of all ranks' items, and one optimiser step. */
-  async #step({ own, counts, items }: Window<B>): Promise<void> {
+  /**
+   * Gradients of a window of batches, each loss weighted by its share of all ranks' items, and one optimiser step. `begin`
+   * is called when the device has the most to do.
+   */
+  async #step({ own, counts, items }: Window<B>, first: Sent<B> | null, begin: () => void): Promise<void> {
     const { run, device, gradients } = this.#parts
     const { args, state, optimizer, scheduler, scaler, ranks } = run
     await this.fire('onStepBegin')
@@ -155,11 +164,13 @@ export class TrainingLoop<B> {
       // A mean over no items is not a number.
       if (count === 0) continue
       await scope(async () =>
-        gradients.of(await onDevice(given, device), i === last, async (loss) => {
+        gradients.of(i === 0 && first ? first.arrived() : await onDevice(given, device), i === last, async (loss) => {
           const part = count === items ? loss : loss.mul(count / items)
           // What the ranks send is averaged, and is to be added up.
           const sent = ranks.size === 1 ? part : part.mul(ranks.size)
-          await (scaler ? scaler.scale(sent) : sent).backward()
+          const done = (scaler ? scaler.scale(sent) : sent).backward()
+          if (i === last) begin()
+          await done
           this.#lossSum.add_(part.detach().reshape([]))
         }),
       )
@@ -287,16 +298,4 @@ export class TrainingLoop<B> {
       if (handler) await handler.call(callback, { args, state, control: this.control, model, optimizer, ...extra[0] })
     }
   }
-}
-
-/** Up to `count` batches. */
-async function take<B>(batches: AsyncIterator<B>, count: number): Promise<B[]> {
-  const taken: B[] = []
-  while (taken.length < count) {
-    const next = await batches.next()
-    if (next.done) break
-    if (next.value === undefined) throw new ConfigError('collate returned nothing for a batch', { argument: 'collate' })
-    taken.push(next.value)
-  }
-  return taken
 }

@@ -1,5 +1,5 @@
 import { ConfigError } from '../../base/errors.js'
-import { opAsync } from '../../native/call.js'
+import { op, opAsync } from '../../native/call.js'
 import { functional, type Module } from '../../nn/index.js'
 import { noGrad, scope, Tensor } from '../../tensor/index.js'
 
@@ -136,13 +136,41 @@ const firstTensor = (batch: unknown): Tensor | undefined =>
 
 const firstList = (batch: unknown): unknown[] | undefined => Object.values(batch ?? {}).find(Array.isArray)
 
-const move = opAsync('aten::to')
+const copyAhead = opAsync('voxtorch::copy_ahead')
+const awaitCopies = op('voxtorch::await_copies')
 
-/** The batch with its tensors on a device, in arrays and plain objects. Copies wait for the device on the executor. */
+/** A batch whose tensors are on their way to a device. */
+export interface Sent<T> {
+  /** It, once what computes on the device from now on waits for them there; the host does not. */
+  arrived(): T
+}
+
+/** Sends the tensors of a batch, in arrays and plain objects, to a device: through pinned memory, beside what it computes. */
+export async function sendAhead<T>(value: T, device: string): Promise<Sent<T>> {
+  const found: Tensor[] = []
+  replaced(value, (tensor) => {
+    if (tensor.device !== device) found.push(tensor)
+    return tensor
+  })
+  if (found.length === 0) return { arrived: () => value }
+  const copies = (await copyAhead(found, device)) as Tensor[]
+  return {
+    arrived: () => {
+      awaitCopies(copies)
+      const sent = new Map(found.map((tensor, i) => [tensor, copies[i] as Tensor]))
+      return replaced(value, (tensor) => sent.get(tensor) ?? tensor)
+    },
+  }
+}
+
+/** The batch with its tensors on a device, in arrays and plain objects. The host does not wait for the copies. */
 export async function onDevice<T>(value: T, device: string): Promise<T> {
-  if (value instanceof Tensor) return value.device === device ? value : ((await move(value, { device })) as T)
-  if (Array.isArray(value)) return (await Promise.all(value.map((item) => onDevice(item, device)))) as T
+  return (await sendAhead(value, device)).arrived()
+}
+
+function replaced<T>(value: T, by: (tensor: Tensor) => Tensor): T {
+  if (value instanceof Tensor) return by(value) as T
+  if (Array.isArray(value)) return value.map((item) => replaced(item, by)) as T
   if (typeof value !== 'object' || value === null || Object.getPrototypeOf(value) !== Object.prototype) return value
-  const entries = Object.entries(value).map(async ([key, item]) => [key, await onDevice(item, device)])
-  return Object.fromEntries(await Promise.all(entries)) as T
+  return Object.fromEntries(Object.entries(value).map(([key, item]) => [key, replaced(item, by)])) as T
 }

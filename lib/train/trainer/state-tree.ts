@@ -22,7 +22,7 @@ export async function saveTree(folder: string, name: string, tree: unknown): Pro
 export async function loadTree(folder: string, name: string): Promise<unknown> {
   const file = join(folder, `${name}.json`)
   const weights = join(folder, `${name}.safetensors`)
-  const tensors = existsSync(weights) ? (await loadSafetensors(weights)).tensors : {}
+  const tensors = existsSync(weights) ? (await loadSafetensors(weights, { device: 'cpu' })).tensors : {}
   return restore(await readJson(file), tensors, file)
 }
 

@@ -2,8 +2,10 @@
 // torchaudio.compliance.kaldi.fbank define them.
 #include <ATen/TensorOperators.h>
 #include <ATen/core/Generator.h>
+#include <ATen/ops/add.h>
 #include <ATen/ops/cat.h>
 #include <ATen/ops/randn.h>
+#include <ATen/ops/sub.h>
 #include <c10/util/Exception.h>
 #include <torch/library.h>
 
@@ -13,6 +15,7 @@
 
 #include "core/audio/mel_filters.h"
 #include "core/audio/spectrum.h"
+#include "core/transfers.h"
 
 namespace voxtorch::audio {
 namespace {
@@ -34,6 +37,12 @@ Tensor mirrored_edges(const char* op, const Tensor& signal, int64_t length, int6
   if (right > 0) result = at::cat({result, signal.narrow(1, samples - right, right).flip(1)}, 1);
   if (left > 0) return at::cat({signal.narrow(1, 0, left).flip(1), result}, 1);
   return result.narrow(1, -left, (frames - 1) * hop + length);
+}
+
+// Where the generator is, so that a seed of the CPU's gives the same noise on every device.
+Tensor noise(const Tensor& like, const std::optional<at::Generator>& generator) {
+  const c10::Device device = generator.has_value() && generator->defined() ? generator->device() : like.device();
+  return upload(at::randn(like.sizes(), generator, like.options().device(device)), like.device());
 }
 
 Tensor log_energy(const Tensor& frames, double floor) {
@@ -73,8 +82,9 @@ Tensor kaldi_fbank(const Tensor& samples, double sample_rate, int64_t n_mels, do
   options.remove_dc = remove_dc;
   options.preemphasis = preemphasis;
   options.power = power;
-  const Tensor filters = kaldi_mel_filters(n_fft, n_mels, sample_rate, f_min, f_max, {vtln_low, vtln_high, vtln_warp});
-  const Tensor shape = window_function(window, length, /*periodic=*/false, blackman_coefficient);
+  const SpectrumTable filters =
+      kaldi_mel_filters(n_fft, n_mels, sample_rate, f_min, f_max, {vtln_low, vtln_high, vtln_warp});
+  const SpectrumTable shape = window_function(window, length, /*periodic=*/false, blackman_coefficient);
 
   Tensor signal = as_batch(op, samples);
   if (static_cast<double>(signal.size(1)) < min_duration * sample_rate) {
@@ -90,16 +100,17 @@ Tensor kaldi_fbank(const Tensor& samples, double sample_rate, int64_t n_mels, do
     if (log) mel.clamp_min_(kEpsilon).log_();
   } else {
     Tensor frames = signal.unfold(-1, length, hop);  // [batch, frames, length]
-    if (dither != 0) frames = frames + dither * at::randn(frames.sizes(), generator, frames.options());
+    if (dither != 0) frames = at::add(frames, noise(frames, generator), dither);
     if (remove_dc) frames = without_dc(frames);
     mel = energies_of_frames(frames, shape, filters, options);
     if (log) mel = mel.clamp_min(kEpsilon).log();
     if (use_energy) {
       if (!raw_energy) {
         if (preemphasis != 0) {
-          frames = frames - preemphasis * at::cat({frames.narrow(-1, 0, 1), frames.narrow(-1, 0, length - 1)}, -1);
+          const Tensor before = at::cat({frames.narrow(-1, 0, 1), frames.narrow(-1, 0, length - 1)}, -1);
+          frames = at::sub(frames, before, preemphasis);
         }
-        frames = frames * shape.to(frames.options());
+        frames = frames * shape.like(frames);
       }
       const Tensor energy = log_energy(frames, energy_floor);
       mel = htk_compat ? at::cat({mel, energy}, -1) : at::cat({energy, mel}, -1);

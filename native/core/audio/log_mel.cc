@@ -1,11 +1,13 @@
 // Mel spectrograms: the general one, and Whisper's (Radford et al., "Robust Speech Recognition via Large-Scale Weak
 // Supervision", 2022).
 #include <ATen/TensorOperators.h>
+#include <ATen/ops/add.h>
 #include <ATen/ops/amax.h>
 #include <ATen/ops/constant_pad_nd.h>
 #include <ATen/ops/maximum.h>
 #include <ATen/ops/reflection_pad1d.h>
 #include <ATen/ops/replication_pad1d.h>
+#include <ATen/ops/scalar_tensor.h>
 #include <c10/util/Exception.h>
 #include <torch/library.h>
 
@@ -32,13 +34,6 @@ Tensor padded(const char* op, const Tensor& signal, int64_t padding, std::string
   TORCH_CHECK(signal.size(1) > padding, op, ": reflecting ", padding, " samples at each end needs more than ", padding,
               " samples, got ", signal.size(1), "; pad the clip first");
   return at::reflection_pad1d(signal, {padding, padding});
-}
-
-// A window shorter than the transform stands in its middle.
-Tensor centred_window(std::string_view name, int64_t length, int64_t n_fft) {
-  const Tensor window = window_function(name, length, /*periodic=*/true);
-  const int64_t left = (n_fft - length) / 2;
-  return at::constant_pad_nd(window, {left, n_fft - length - left});
 }
 
 void check_transform(const char* op, int64_t n_fft, int64_t win_length, int64_t hop, int64_t padding) {
@@ -68,13 +63,13 @@ Tensor mel_spectrogram(const Tensor& samples, double sample_rate, int64_t n_fft,
   options.power = power;
   options.magnitude_epsilon = magnitude_epsilon;
   options.bands_first = true;
-  Tensor filters;
+  SpectrumTable filters;
   if (n_mels.has_value()) {
     filters = mel_filters(n_fft, *n_mels, sample_rate, f_min, f_max.value_or(sample_rate / 2), mel_scale, norm);
   }
   const Tensor signal = padded(op, as_batch(op, samples), edge, pad_mode);
-  Tensor energies =
-      spectral_energies(signal, centred_window(window, win_length.value_or(n_fft), n_fft), filters, options);
+  const SpectrumTable shape = window_function(window, win_length.value_or(n_fft), /*periodic=*/true, 0.42, n_fft);
+  Tensor energies = spectral_energies(signal, shape, filters, options);
   if (log != "none") {
     energies.clamp_min_(floor);
     log == "ln" ? energies.log_() : energies.log10_();
@@ -98,7 +93,7 @@ Tensor whisper_log_mel(const Tensor& samples, int64_t n_mels, std::optional<int6
   options.n_fft = kFft;
   options.hop = kHop;
   options.bands_first = true;
-  const Tensor filters = mel_filters(kFft, n_mels, 16000, 0, 8000, "slaney", "slaney");
+  const SpectrumTable filters = mel_filters(kFft, n_mels, 16000, 0, 8000, "slaney", "slaney");
   // One sample less at the end is one frame less where the last would begin: Whisper drops it.
   Tensor edges = padded(op, signal, kFft / 2, "reflect");
   edges = edges.narrow(1, 0, (signal.size(1) / kHop - 1) * kHop + kFft);
@@ -106,7 +101,7 @@ Tensor whisper_log_mel(const Tensor& samples, int64_t n_mels, std::optional<int6
       spectral_energies(edges, window_function("hann", kFft, true), filters, options);  // [batch, mels, frames]
   mel.clamp_min_(1e-10).log10_();
   mel = at::maximum(mel, mel.amax({1, 2}, true) - 8.0);
-  return unbatch(mel.add_(4.0).mul_(0.25), samples);
+  return unbatch(at::add(at::scalar_tensor(1, mel.options().device(at::kCPU)), mel, 0.25), samples);  // (x + 4) / 4
 }
 
 }  // namespace

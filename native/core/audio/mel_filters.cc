@@ -7,6 +7,8 @@
 #include <algorithm>
 #include <cmath>
 
+#include "core/device_tables.h"
+
 namespace voxtorch::audio {
 namespace {
 
@@ -51,10 +53,8 @@ double warped(double hertz, double f_min, double f_max, double low, double high,
   return f_max + (f_max - scale * h) / (f_max - h) * (hertz - f_max);
 }
 
-}  // namespace
-
-Tensor mel_filters(int64_t n_fft, int64_t bands, double sample_rate, double f_min, double f_max, std::string_view scale,
-                   std::string_view norm) {
+Tensor make_mel_filters(int64_t n_fft, int64_t bands, double sample_rate, double f_min, double f_max,
+                        std::string_view scale, std::string_view norm) {
   const char* op = "mel_filter_bank";
   check_sizes(op, n_fft, bands, sample_rate);
   TORCH_CHECK(f_min >= 0 && f_min < f_max && f_max <= sample_rate / 2, op,
@@ -84,8 +84,8 @@ Tensor mel_filters(int64_t n_fft, int64_t bands, double sample_rate, double f_mi
   return filters;
 }
 
-Tensor kaldi_mel_filters(int64_t n_fft, int64_t bands, double sample_rate, double f_min, double f_max,
-                         const Vtln& vtln) {
+Tensor make_kaldi_mel_filters(int64_t n_fft, int64_t bands, double sample_rate, double f_min, double f_max,
+                              const Vtln& vtln) {
   const char* op = "kaldi_mel_filter_bank";
   check_sizes(op, n_fft, bands, sample_rate);
   TORCH_CHECK(bands > 3, op, ": n_mels must be at least 4, got ", bands);
@@ -121,17 +121,35 @@ Tensor kaldi_mel_filters(int64_t n_fft, int64_t bands, double sample_rate, doubl
   return filters;
 }
 
+}  // namespace
+
+SpectrumTable mel_filters(int64_t n_fft, int64_t bands, double sample_rate, double f_min, double f_max,
+                          std::string_view scale, std::string_view norm) {
+  const std::string key = table_key("mel_filters", n_fft, bands, sample_rate, f_min, f_max, scale, norm);
+  return {key, kept_table(key, at::kDouble, at::kCPU,
+                          [&] { return make_mel_filters(n_fft, bands, sample_rate, f_min, f_max, scale, norm); })};
+}
+
+SpectrumTable kaldi_mel_filters(int64_t n_fft, int64_t bands, double sample_rate, double f_min, double f_max,
+                                const Vtln& vtln) {
+  const std::string key =
+      table_key("kaldi_mel_filters", n_fft, bands, sample_rate, f_min, f_max, vtln.low, vtln.high, vtln.warp);
+  return {key, kept_table(key, at::kDouble, at::kCPU,
+                          [&] { return make_kaldi_mel_filters(n_fft, bands, sample_rate, f_min, f_max, vtln); })};
+}
+
 namespace {
 
 Tensor mel_filter_bank(int64_t n_fft, int64_t n_mels, double sample_rate, double f_min, std::optional<double> f_max,
                        std::string_view mel_scale, std::string_view norm) {
   return mel_filters(n_fft, n_mels, sample_rate, f_min, f_max.value_or(sample_rate / 2), mel_scale, norm)
-      .to(at::kFloat);
+      .values.to(at::kFloat);
 }
 
 Tensor kaldi_mel_filter_bank(int64_t n_fft, int64_t n_mels, double sample_rate, double f_min, double f_max,
                              double vtln_low, double vtln_high, double vtln_warp) {
-  return kaldi_mel_filters(n_fft, n_mels, sample_rate, f_min, f_max, {vtln_low, vtln_high, vtln_warp}).to(at::kFloat);
+  return kaldi_mel_filters(n_fft, n_mels, sample_rate, f_min, f_max, {vtln_low, vtln_high, vtln_warp})
+      .values.to(at::kFloat);
 }
 
 }  // namespace

@@ -7,6 +7,7 @@
 #include <optional>
 
 #include "core/audio/spectrum.h"
+#include "core/transfers.h"
 
 namespace voxtorch::audio {
 namespace {
@@ -24,7 +25,7 @@ Tensor normalize_audio(const Tensor& samples, const std::optional<Tensor>& atten
   }
   TORCH_CHECK(attention_mask->sizes() == samples.sizes(), op, ": attention_mask must have the shape of samples ",
               samples.sizes(), ", got ", attention_mask->sizes());
-  const Tensor mask = attention_mask->to(clips.device()).reshape(clips.sizes()).to(at::kBool);
+  const Tensor mask = upload(*attention_mask, clips.device()).reshape(clips.sizes()).to(at::kBool);
   const Tensor count = mask.sum(1, true).clamp_min(1);
   const Tensor mean = clips.masked_fill(~mask, 0).sum(1, true) / count;
   const Tensor centred = (clips - mean).masked_fill(~mask, 0);

@@ -2,14 +2,16 @@
 // the parameters and the results of torchaudio.functional.resample.
 #include <ATen/Parallel.h>
 #include <ATen/TensorOperators.h>
+#include <ATen/autocast_mode.h>
 #include <ATen/core/grad_mode.h>
-#include <ATen/ops/addcmul.h>
+#include <ATen/ops/_convolution.h>
 #include <ATen/ops/arange.h>
 #include <ATen/ops/constant_pad_nd.h>
 #include <ATen/ops/conv1d.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/from_blob.h>
 #include <ATen/ops/zeros.h>
+#include <c10/core/impl/LocalDispatchKeySet.h>
 #include <c10/util/Exception.h>
 #include <torch/library.h>
 
@@ -22,6 +24,7 @@
 #include "core/audio/lanes_choice.h"
 #include "core/audio/resample_filter.h"
 #include "core/audio/spectrum.h"
+#include "core/device_tables.h"
 
 namespace voxtorch::audio {
 namespace {
@@ -75,19 +78,24 @@ Tensor polyphase(const Tensor& signal, int64_t start, const ResampleSpec& spec, 
   return output;
 }
 
-Tensor weights_like(const ResampleFilter& filter, const ResampleSpec& spec, const Tensor& signal) {
-  return at::from_blob(const_cast<double*>(filter.weights.data()), {spec.to, filter.taps},
-                       at::TensorOptions(at::kDouble))
-      .to(signal.options(), /*non_blocking=*/false, /*copy=*/true);
-}
-
 constexpr int64_t kMostDense = 1 << 24;
 
+// The filters of all phases over the samples that any of them reads, [to, span]: what a phase does not read is 0.
+Tensor dense_weights(const ResampleFilter& filter, int64_t phases, int64_t span) {
+  const Tensor dense = at::zeros({phases, span}, at::TensorOptions(at::kDouble));
+  double* row = dense.mutable_data_ptr<double>();
+  for (int64_t phase = 0; phase < phases; ++phase, row += span) {
+    const double* weights = filter.weights.data() + phase * filter.taps;
+    std::copy(weights, weights + filter.taps, row + filter.first[static_cast<size_t>(phase)] - filter.first.front());
+  }
+  return dense;
+}
+
 // In differentiable operators, on any device: one strided convolution whose channels are the phases, or, where its
-// filters would be mostly zeros, a sum over taps.
+// filters would be mostly zeros, a sum over taps. Whatever autocast says, in the signal's dtype.
 Tensor in_operators(const Tensor& signal, int64_t start, const ResampleSpec& spec, const ResampleFilter& filter,
                     const Range& range) {
-  const Tensor weights = weights_like(filter, spec, signal);
+  const c10::impl::ExcludeDispatchKeyGuard no_autocast(c10::autocast_dispatch_keyset);
   const int64_t batch = signal.size(0);
   const int64_t blocks = (range.begin + range.count - 1) / spec.to - range.begin / spec.to + 1;
   const int64_t base = range.begin / spec.to * spec.from;
@@ -95,16 +103,29 @@ Tensor in_operators(const Tensor& signal, int64_t start, const ResampleSpec& spe
   const int64_t span = filter.first.back() + filter.taps - lowest;
   const Reach reach = {base + lowest, base + (blocks - 1) * spec.from + lowest + span};
   const Tensor samples = covering(signal, start, reach);
-  const auto first = at::from_blob(const_cast<int64_t*>(filter.first.data()), {spec.to}, at::TensorOptions(at::kLong))
-                         .to(signal.device(), at::kLong, false, true) -
-                     lowest;
+  const std::string key = table_key("resample", spec.from, spec.to, spec.width, spec.rolloff, spec.kaiser, spec.beta);
+  const auto kept = [&](const char* what, at::ScalarType dtype, const std::function<Tensor()>& make) {
+    return kept_table(key + what, dtype, signal.device(), make);
+  };
   Tensor result;
   if (spec.to * span <= kMostDense) {
-    const auto taps = at::arange(filter.taps, first.options());
-    const Tensor dense = at::zeros({spec.to, span}, signal.options()).scatter(1, first.unsqueeze(1) + taps, weights);
-    result = at::conv1d(samples.unsqueeze(1), dense.unsqueeze(1), {}, spec.from);  // [batch, phases, blocks]
+    const Tensor dense =
+        kept("dense", signal.scalar_type(), [&] { return dense_weights(filter, spec.to, span); }).unsqueeze(1);
+    // Not in TF32, which CUDA's convolutions of float32 are otherwise: it would be heard.
+    result = at::GradMode::is_enabled() && signal.requires_grad()
+                 ? at::conv1d(samples.unsqueeze(1), dense, {}, spec.from)
+                 : at::_convolution(samples.unsqueeze(1), dense, {}, {spec.from}, {0}, {1}, false, {0}, 1, false, false,
+                                    /*cudnn_enabled=*/true, /*allow_tf32=*/false);  // [batch, phases, blocks]
     result = result.transpose(1, 2).reshape({batch, blocks * spec.to});
   } else {
+    const Tensor weights = kept("weights", signal.scalar_type(), [&] {
+      return at::from_blob(const_cast<double*>(filter.weights.data()), {spec.to, filter.taps},
+                           at::TensorOptions(at::kDouble))
+          .clone();
+    });
+    const Tensor first = kept("first", at::kLong, [&] {
+      return at::from_blob(const_cast<int64_t*>(filter.first.data()), {spec.to}, at::TensorOptions(at::kLong)) - lowest;
+    });
     const Tensor starts = (at::arange(blocks, first.options()).unsqueeze(1) * spec.from + first).reshape({-1});
     result = at::zeros({batch, blocks, spec.to}, signal.options());
     for (int64_t tap = 0; tap < filter.taps; ++tap) {

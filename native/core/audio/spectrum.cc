@@ -2,12 +2,16 @@
 
 #include <ATen/Parallel.h>
 #include <ATen/TensorOperators.h>
+#include <ATen/autocast_mode.h>
 #include <ATen/core/grad_mode.h>
+#include <ATen/ops/bmm.h>
 #include <ATen/ops/cat.h>
+#include <ATen/ops/constant_pad_nd.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/fft_rfft.h>
 #include <ATen/ops/matmul.h>
 #include <ATen/ops/view_as_real.h>
+#include <c10/core/impl/LocalDispatchKeySet.h>
 #include <c10/util/Exception.h>
 #include <c10/util/accumulate.h>
 
@@ -19,6 +23,7 @@
 
 #include "core/audio/lanes.h"
 #include "core/audio/lanes_choice.h"
+#include "core/device_tables.h"
 
 namespace voxtorch::audio {
 namespace {
@@ -84,6 +89,7 @@ struct SparseFilters {
   std::vector<const double*> weights;
 };
 
+constexpr int64_t kMostFramed = 1 << 25;    // elements of all frames that operators make at a time
 constexpr int64_t kLongestFused = 1 << 15;  // beyond, four frames side by side leave the cache
 
 Tensor fused_energies(const Tensor& signal, const Tensor& window, const Tensor& filters, const SpectrumOptions& options,
@@ -145,7 +151,9 @@ bool wants_gradient(const Tensor& tensor) { return at::GradMode::is_enabled() &&
 
 }  // namespace
 
-Tensor window_function(std::string_view name, int64_t length, bool periodic, double blackman_coefficient) {
+namespace {
+
+Tensor make_window(std::string_view name, int64_t length, bool periodic, double blackman_coefficient) {
   const Tensor window = at::empty({length}, at::TensorOptions(at::kDouble));
   double* values = window.mutable_data_ptr<double>();
   const double turn = 2 * M_PI / static_cast<double>(std::max<int64_t>(1, periodic ? length : length - 1));
@@ -170,40 +178,93 @@ Tensor window_function(std::string_view name, int64_t length, bool periodic, dou
   return window;
 }
 
-Tensor spectral_energies(const Tensor& signal, const Tensor& window, const Tensor& filters,
+}  // namespace
+
+Tensor SpectrumTable::like(const Tensor& like, const std::string& purpose,
+                           const std::function<Tensor(const Tensor&)>& derive) const {
+  return kept_table(key + purpose, like.scalar_type(), like.device(), [&] { return derive ? derive(values) : values; });
+}
+
+SpectrumTable window_function(std::string_view name, int64_t length, bool periodic, double blackman_coefficient,
+                              int64_t width) {
+  const std::string key = table_key("window", name, length, periodic, blackman_coefficient, width);
+  return {key, kept_table(key, at::kDouble, at::kCPU, [&] {
+            const Tensor window = make_window(name, length, periodic, blackman_coefficient);
+            const int64_t left = std::max<int64_t>(0, width - length) / 2;
+            return at::constant_pad_nd(window, {left, std::max(width, length) - length - left});
+          })};
+}
+
+Tensor spectral_energies(const Tensor& signal, const SpectrumTable& window, const SpectrumTable& filters,
                          const SpectrumOptions& options) {
-  const int64_t length = window.size(0);
+  const int64_t length = window.values.size(0);
   const int64_t frames = signal.size(1) < length ? 0 : (signal.size(1) - length) / options.hop + 1;
   if (signal.is_cpu() && signal.scalar_type() == at::kFloat && !wants_gradient(signal) &&
       options.n_fft <= kLongestFused && frames > 0) {
     if (const std::unique_ptr<Fft> fft = plan_fft(options.n_fft)) {
-      return fused_energies(signal, window, filters, options, *fft, frames);
+      return fused_energies(signal, window.values, filters.values, options, *fft, frames);
     }
   }
-  Tensor energies;
   if (frames == 0) {
-    energies = signal.new_zeros({signal.size(0), 0, filters.defined() ? filters.size(0) : options.n_fft / 2 + 1});
-  } else {
-    Tensor framed = signal.unfold(-1, length, options.hop);  // [batch, frames, length]
-    if (options.remove_dc) framed = without_dc(framed);
-    energies = energies_of_frames(framed, window, filters, options);
+    const int64_t bands = filters.values.defined() ? filters.values.size(0) : options.n_fft / 2 + 1;
+    return options.bands_first ? signal.new_zeros({signal.size(0), bands, 0})
+                               : signal.new_zeros({signal.size(0), 0, bands});
   }
-  return options.bands_first ? energies.transpose(-1, -2).contiguous() : energies;
+  const auto some = [&](const Tensor& part) {
+    const Tensor framed = part.unfold(-1, length, options.hop);  // [batch, frames, length]
+    return energies_of_frames(options.remove_dc ? without_dc(framed) : framed, window, filters, options);
+  };
+  // An hour's frames would take gigabytes.
+  const int64_t most = std::max<int64_t>(1, kMostFramed / (std::max<int64_t>(1, signal.size(0)) * options.n_fft));
+  if (frames <= most) return some(signal);
+  std::vector<Tensor> parts;
+  for (int64_t first = 0; first < frames; first += most) {
+    const int64_t count = std::min(most, frames - first);
+    parts.push_back(some(signal.narrow(1, first * options.hop, (count - 1) * options.hop + length)));
+  }
+  return at::cat(parts, options.bands_first ? 2 : 1);
 }
 
 Tensor without_dc(const Tensor& frames) { return frames - frames.mean(-1, true); }
 
-Tensor energies_of_frames(const Tensor& frames, const Tensor& window, const Tensor& filters,
+Tensor energies_of_frames(const Tensor& frames, const SpectrumTable& window, const SpectrumTable& filters,
                           const SpectrumOptions& options) {
-  Tensor framed = frames;
-  if (options.preemphasis != 0) {
-    const Tensor before = at::cat({framed.narrow(-1, 0, 1), framed.narrow(-1, 0, framed.size(-1) - 1)}, -1);
-    framed = framed - options.preemphasis * before;
+  const c10::impl::ExcludeDispatchKeyGuard no_autocast(c10::autocast_dispatch_keyset);
+  const double p = options.preemphasis;
+  Tensor framed;
+  if (p == 0) {
+    framed = frames * window.like(frames);
+  } else {
+    // w (x[i] - p x[i - 1]) as a product for each of the two; the first sample is its own predecessor.
+    const auto key = table_key("preemphasis", p);
+    const Tensor of_own = window.like(frames, key + "own", [p](const Tensor& w) {
+      Tensor own = w.clone();
+      own.narrow(0, 0, 1).mul_(1 - p);
+      return own;
+    });
+    const Tensor of_before =
+        window.like(frames, key + "before", [p](const Tensor& w) { return w.narrow(0, 1, w.size(0) - 1) * -p; });
+    const int64_t rest = frames.size(-1) - 1;
+    framed = frames * of_own;
+    framed.narrow(-1, 1, rest).addcmul_(frames.narrow(-1, 0, rest), of_before);
   }
-  framed = framed * window.to(frames.options());
-  Tensor energies = at::view_as_real(at::fft_rfft(framed, options.n_fft)).square().sum(-1);  // [batch, frames, bins]
-  if (!options.power) energies = (energies + options.magnitude_epsilon).sqrt();
-  return filters.defined() ? at::matmul(energies, filters.to(frames.options()).t()) : energies;
+  // The squares of real and imaginary parts, which power adds: so do the filters, where each weight stands twice.
+  const Tensor squares = at::view_as_real(at::fft_rfft(framed, options.n_fft)).square();  // [batch, frames, bins, 2]
+  Tensor energies;
+  if (options.power && filters.values.defined()) {
+    energies = squares.flatten(-2);
+  } else {
+    energies = squares.sum(-1);
+    if (!options.power) energies = (energies + options.magnitude_epsilon).sqrt();
+  }
+  if (filters.values.defined()) {
+    const Tensor weights =
+        options.power ? filters.like(frames, "twice", [](const Tensor& f) { return f.repeat_interleave(2, 1); })
+                      : filters.like(frames);  // [bands, bins or 2 bins]
+    if (!options.bands_first) return at::matmul(energies, weights.t());
+    return at::bmm(weights.unsqueeze(0).expand({energies.size(0), -1, -1}), energies.transpose(1, 2));
+  }
+  return options.bands_first ? energies.transpose(1, 2).contiguous() : energies;
 }
 
 Tensor as_batch(const char* op, const Tensor& samples) {

@@ -5,6 +5,8 @@
 #include <ATen/ops/cat.h>
 #include <ATen/ops/ones.h>
 
+#include "core/transfers.h"
+
 namespace voxtorch::generation {
 
 using at::Tensor;
@@ -15,7 +17,7 @@ CachedStepper::CachedStepper(at::Device device, c10::intrusive_ptr<nn::KvCache> 
 CachedStepper::Tokens CachedStepper::read(const Prompt& prompt) {
   Tokens tokens;
   tokens.embeddings = prompt.embeddings;
-  if (!prompt.embeddings.defined()) tokens.ids = prompt.ids.to(device_);
+  if (!prompt.embeddings.defined()) tokens.ids = upload(prompt.ids, device_);
   const Tensor& given = prompt.embeddings.defined() ? prompt.embeddings : prompt.ids;
   cache_->reserve(cache_->length() + given.size(1) + prompt.more);
   if (prompt.mask.defined()) {
@@ -23,49 +25,55 @@ CachedStepper::Tokens CachedStepper::read(const Prompt& prompt) {
     if (!real.all().item<bool>()) {
       tokens.mask = real.to(device_);
       mask_ = at::cat({tokens.mask, at::ones({real.size(0), prompt.more}, tokens.mask.options())}, 1);
-      next_ = tokens.mask.sum(1, /*keepdim=*/true);
+      shift_ = tokens.mask.sum(1, /*keepdim=*/true) - real.size(1);
     }
   }
   return tokens;
 }
 
 Tensor CachedStepper::step(const Tensor& ids) {
+  const Tensor there = upload(ids, device_);
+  if (const Tensor logits = quick_logits(there); logits.defined()) return logits;
   Tokens tokens;
-  tokens.ids = ids.to(device_).unsqueeze(1);
+  tokens.ids = there.unsqueeze(1);
   if (mask_.defined()) {
     tokens.mask = mask_.narrow(1, 0, cache_->length() + 1);
-    tokens.positions = next_;
+    tokens.positions = shift_ + cache_->length();
   }
-  const Tensor logits = logits_at(hidden_of(tokens), -1);
-  if (next_.defined()) next_ = next_ + 1;
+  return logits_at(hidden_of(tokens), -1);
+}
+
+Tensor CachedStepper::ahead(const Tensor& ids) {
+  if (device_.is_cpu()) return {};
+  Tensor logits = step(ids);
+  cache_->crop(cache_->length() - 1);
   return logits;
 }
 
+void CachedStepper::take_ahead() { cache_->advance(1); }
+
 Tensor CachedStepper::extend(const Tensor& ids) {
   Tokens tokens;
-  tokens.ids = ids.to(device_);
-  const int64_t time = ids.size(1);
+  tokens.ids = upload(ids, device_);
+  const int64_t past = cache_->length(), time = ids.size(1);
   if (mask_.defined()) {
-    tokens.mask = mask_.narrow(1, 0, cache_->length() + time);
-    tokens.positions = next_ + at::arange(time, next_.options());
+    tokens.mask = mask_.narrow(1, 0, past + time);
+    tokens.positions = shift_ + at::arange(past, past + time, shift_.options());
   }
-  const Tensor logits = logits_of(hidden_of(tokens));
-  if (next_.defined()) next_ = next_ + time;
-  return logits;
+  return logits_of(hidden_of(tokens));
 }
 
 void CachedStepper::rewind(int64_t tokens) {
   if (tokens == 0) return;
   cache_->crop(cache_->length() - tokens);
-  if (next_.defined()) next_ = next_ - tokens;
 }
 
 void CachedStepper::reorder(const Tensor& rows) {
   cache_->reorder(rows);
   if (!mask_.defined()) return;
-  const Tensor places = rows.to(mask_.device());
+  const Tensor places = upload(rows, mask_.device());
   mask_ = mask_.index_select(0, places);
-  next_ = next_.index_select(0, places);
+  shift_ = shift_.index_select(0, places);
 }
 
 PromptLogits CachedStepper::answer(const Prompt& prompt, const Tensor& hidden) const {

@@ -9,6 +9,8 @@ namespace voxtorch::generation {
 class CachedStepper : public CausalStepper {
  public:
   at::Tensor step(const at::Tensor& ids) final;
+  at::Tensor ahead(const at::Tensor& ids) final;
+  void take_ahead() final;
   at::Tensor extend(const at::Tensor& ids) final;
   void rewind(int64_t tokens) final;
   void reorder(const at::Tensor& rows) override;
@@ -26,21 +28,23 @@ class CachedStepper : public CausalStepper {
   };
   // The prompt, with memory for all that will follow.
   Tokens read(const Prompt& prompt);
-  virtual at::Tensor hidden_of(const Tokens& tokens) = 0;                     // -> [batch, time, dim]
-  virtual at::Tensor logits_of(const at::Tensor& hidden) const = 0;           // [..., dim] -> [..., vocabulary]
+  virtual at::Tensor hidden_of(const Tokens& tokens) = 0;  // -> [batch, time, dim]
+  // The logits [batch, vocabulary] behind one token of each row, ids int64 [batch] on the device, where there is a
+  // quicker way to them than a pass; undefined: there is none.
+  virtual at::Tensor quick_logits(const at::Tensor& ids) { return {}; }
+  virtual at::Tensor logits_of(const at::Tensor& hidden) const = 0;  // [..., dim] -> [..., vocabulary]
   PromptLogits answer(const Prompt& prompt, const at::Tensor& hidden) const;  // of the prompt's hidden states
   // The cache, or an empty one where there is none.
   static c10::intrusive_ptr<nn::KvCache> or_new(c10::intrusive_ptr<nn::KvCache> cache);
 
   const c10::intrusive_ptr<nn::KvCache> cache_;
   const at::Device device_;
+  at::Tensor mask_;   // bool [batch, all tokens that may come]; undefined: no padding
+  at::Tensor shift_;  // int64 [batch, 1]: the position of a token less its column; with a mask only
 
  private:
   // Of one token of each row, [batch, vocabulary]; -1: the last.
   at::Tensor logits_at(const at::Tensor& hidden, int64_t place) const;
-
-  at::Tensor mask_;  // bool [batch, all tokens that may come]; undefined: no padding
-  at::Tensor next_;  // int64 [batch, 1]: the position of the next token; with a mask only
 };
 
 }  // namespace voxtorch::generation

@@ -17,6 +17,7 @@
 #include <algorithm>
 
 #include "core/generation/sampling.h"
+#include "core/transfers.h"
 
 namespace voxtorch::generation {
 
@@ -87,7 +88,9 @@ Added Session::step(const Allowed* allowed) {
   const std::lock_guard<std::mutex> lock(mutex_);
   check_usable();
   TORCH_CHECK(begun_, "the generation has not begun");
-  if (!logits_.defined()) {
+  if (!logits_.defined() && upcoming_.defined()) {
+    take_ahead();
+  } else if (!logits_.defined()) {
     if (reordered_.defined()) {
       stepper_->reorder(reordered_);
       if (negative_) negative_->reorder(reordered_);
@@ -300,7 +303,10 @@ std::vector<bool> Session::stopped(const Tensor& texts) const {
 Added Session::choose(const Allowed* allowed) {
   TORCH_CHECK(allowed == nullptr || allowed->size() == rows_.size(),
               "there must be a set of allowed tokens for each of ", rows_.size(), " rows");
-  if (options_.keep_logits) kept_logits_.push_back(logits_.to(at::kCPU, at::kFloat, false, true));
+  if (options_.keep_logits) {
+    kept_logits_.push_back(logits_.to(at::kCPU, at::kFloat, false, true));
+    if (!logits_.is_cpu()) logits_ = kept_logits_.back().clone();
+  }
   Added added = beams_ ? choose_beams(allowed) : choose_tokens(allowed);
   logits_ = unconditional_ = Tensor();
   ++steps_;
@@ -310,7 +316,7 @@ Added Session::choose(const Allowed* allowed) {
     drafter_.reset();
     negative_.reset();
     assistant_.reset();
-    ahead_ = Tensor();
+    ahead_ = upcoming_ = Tensor();
     stepper_.reset();
     network_.reset();
   }
@@ -366,8 +372,11 @@ Added Session::choose_tokens(const Allowed* allowed) {
   Ids chosen(rows_.size(), options_.pad);
   std::vector<float> logprobs(rows_.size(), 0);
   if (plain) {
-    const Ids best = values_of(at::argmax(logits_, -1));
-    for (size_t i = 0; i < active_.size(); ++i) chosen[active_[i]] = best[i];
+    const Tensor best = at::argmax(logits_, -1);
+    Arrival arrival(best);
+    read_ahead(best);
+    const Ids ids = values_of(arrival.here());
+    for (size_t i = 0; i < active_.size(); ++i) chosen[active_[i]] = ids[i];
   } else {
     const Tensor scores = negative_ ? guided(logits_) : logits_.to(at::kCPU, at::kFloat).contiguous();
     process(scores, active_, allowed);
@@ -427,6 +436,36 @@ void Session::drop_ended() {
   reordered_ = going.size() < active_.size() ? at::tensor(places, at::kLong) : Tensor();
   active_ = std::move(going);
   next_ = at::tensor(next, at::kLong);
+}
+
+void Session::read_ahead(const Tensor& best) {
+  const auto ended = [&](size_t i) { return rows_[active_[i]].end != End::kNone; };
+  bool goes_on = false;
+  for (const Row& row : rows_) goes_on = goes_on || (row.end == End::kNone && row.generated + 1 < row.limit);
+  if (drafter_ || !goes_on || best.is_cpu()) return;
+  try {
+    for (size_t i = 0; i < active_.size(); ++i) {
+      if (ended(i)) best.narrow(0, static_cast<int64_t>(i), 1).fill_(options_.pad);
+    }
+    upcoming_ = stepper_->ahead(best);
+  } catch (const std::exception&) {
+    // These ids are told all the same; what is wrong is met again, and told, where they are read next.
+    upcoming_ = Tensor();
+  }
+}
+
+void Session::take_ahead() {
+  Tensor logits = upcoming_;
+  if (reordered_.defined()) logits = logits.index_select(0, upload(reordered_, logits.device()));
+  stepper_->take_ahead();
+  try {
+    if (reordered_.defined()) stepper_->reorder(reordered_);
+  } catch (...) {
+    stepper_->rewind(1);
+    throw;
+  }
+  logits_ = std::move(logits);
+  upcoming_ = reordered_ = Tensor();
 }
 
 Added Session::choose_beams(const Allowed* allowed) {

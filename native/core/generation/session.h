@@ -90,6 +90,9 @@ class Session : public Module {
   double uniform(int64_t row, int64_t place);
   End end_of(const Ids& ids, int64_t generated, int64_t limit) const;
   void drop_ended();
+  // What follows `best`, the device's choice of each active row, is computed while the host still waits for it.
+  void read_ahead(const at::Tensor& best);
+  void take_ahead();
   void read_negative(const Start& start, const Generative& network, int64_t longest, int64_t copies);
   void prepare_drafts(const Start& start, int64_t longest);
   at::Tensor next_logits();
@@ -131,6 +134,7 @@ class Session : public Module {
   std::vector<size_t> active_;  // the rows that the stepper has
   std::unique_ptr<BeamSearch> beams_;
   at::Tensor logits_;     // of the coming choice; defined while one is due
+  at::Tensor upcoming_;   // those behind it, which the stepper knows ahead; of the rows that were active before
   at::Tensor next_;       // ids that the stepper reads next
   at::Tensor reordered_;  // rows that it takes first, with beams
   int64_t steps_ = 0;

@@ -31,9 +31,13 @@ class CausalStepper {
  public:
   virtual ~CausalStepper() = default;
   virtual PromptLogits prefill(const Prompt& prompt) = 0;
-  // ids int64 [batch] on the CPU, one for each row -> logits [batch, vocabulary] of what follows. One that throws
-  // leaves the past as it was.
+  // ids int64 [batch], one for each row -> logits [batch, vocabulary] of what follows, which the next step may
+  // overwrite. One that throws leaves the past as it was.
   virtual at::Tensor step(const at::Tensor& ids) = 0;
+  // The same before anybody knows whether those ids are wanted: the past is as it was until they are taken. A device
+  // computes it while the host still reads what `ids` are. Undefined: there is nothing to be gained by it.
+  virtual at::Tensor ahead(const at::Tensor& ids) = 0;
+  virtual void take_ahead() = 0;
   // Several tokens of each row, ids int64 [batch, time] on the CPU -> logits [batch, time, vocabulary].
   virtual at::Tensor extend(const at::Tensor& ids) = 0;
   // Forgets the last tokens of each row.

@@ -212,6 +212,8 @@ const DynamicCodes& DynamicCodes::of(bool is_signed) {
   return is_signed ? with_sign : without;
 }
 
+Tensor DynamicCodes::on(c10::Device device) const { return table(values_, device); }
+
 std::tuple<Tensor, Tensor> quantize_blockwise(const Tensor& input, bool is_signed, int64_t block) {
   check_input("quantize_blockwise", input, block);
   const at::NoGradGuard no_grad;

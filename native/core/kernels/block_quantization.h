@@ -19,6 +19,8 @@ class DynamicCodes {
 
   float value(uint8_t code) const { return values_[code]; }
   const std::array<float, 256>& values() const { return values_; }
+  // The values as a tensor [256] on a device, uploaded once.
+  at::Tensor on(c10::Device device) const;
   uint8_t zero() const { return nearest(0); }
 
   // Of a number from -1 to 1. Exact: of a number halfway the lower.

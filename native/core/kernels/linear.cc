@@ -5,9 +5,13 @@
 #include <ATen/core/LegacyTypeDispatch.h>
 #include <ATen/core/dispatch/Dispatcher.h>
 #include <ATen/core/grad_mode.h>
+#include <ATen/ops/_addmm_activation.h>
 #include <ATen/ops/linear.h>
 #include <torch/csrc/autograd/custom_function.h>
 #include <torch/library.h>
+
+#include <string_view>
+#include <vector>
 
 #include "core/kernels/arguments.h"
 #include "core/kernels/few_rows/few_rows.h"
@@ -143,7 +147,34 @@ Tensor linear_input_gradient(const Tensor& grad, const Tensor& weight) {
   return product(grad, weight.t(), {});
 }
 
+namespace {
+
+// CUDA's product with an epilogue, which cublasLt adds to it: of the gelus it has the tanh form only.
+Tensor with_epilogue(const Tensor& input, const Tensor& weight, const OptionalTensor& bias,
+                     FusedActivation activation) {
+  const bool gelu = activation.algorithm == std::string_view("tanh");
+  if (!gelu && activation.attribute != std::string_view("relu")) return {};
+  const Tensor offset = defined_or_empty(bias);
+  if (!offset.defined() || input.dim() < 2 || weight.dim() != 2 || offset.dim() != 1 || input.numel() == 0 ||
+      input.size(-1) != weight.size(1) || offset.size(0) != weight.size(0) ||
+      any_requires_grad({&input, &weight, &offset}) || at::autocast::is_autocast_enabled(at::kCUDA))
+    return {};
+  for (const Tensor* tensor : {&input, &weight, &offset}) {
+    if (!tensor->is_cuda() || tensor->layout() != at::kStrided || tensor->scalar_type() != input.scalar_type() ||
+        at::isTensorSubclassLike(*tensor) || tensor->_fw_grad(0).defined())
+      return {};
+  }
+  std::vector<int64_t> sizes = input.sizes().vec();
+  sizes.back() = weight.size(0);
+  return at::_addmm_activation(offset, input.flatten(0, -2), weight.t(), 1, 1, gelu).view(sizes);
+}
+
+}  // namespace
+
 Tensor fused_linear(const Tensor& input, const Tensor& weight, const OptionalTensor& bias, FusedActivation activation) {
+  if (input.is_cuda() && activation.attribute != nullptr && !RunsAgain::active()) {
+    return with_epilogue(input, weight, bias, activation);
+  }
   const Tensor offset = defined_or_empty(bias);
   if (activation.attribute == nullptr || RunsAgain::active() || takes_few_rows(input, weight, bias) ||
       any_requires_grad({&input, &weight, &offset}) || !is_ours(input, weight, bias))

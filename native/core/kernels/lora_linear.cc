@@ -3,10 +3,11 @@
 //   output = input Wᵀ + bias + scaling * drop(input) Aᵀ Bᵀ        A [rank, in], B [out, rank]
 //
 // Its products add into each other's results, forward and backward, so nothing of the output's size is made beside the
-// output. A frozen W has no gradient and keeps nothing for one: what is saved is the input (shared by all layers that
-// read it), a byte per element where there is dropout, and [rows, rank]. It is made of ATen's products, so one file
-// serves every device. Gradients of any order: the first is written by hand, higher ones go through the same formula
-// in plain operators.
+// output: three launches forward, and two for each gradient but W's. An adapter in another dtype than the layer is cast
+// once for as long as it does not change, and its gradients are in its own. A frozen W has no gradient and keeps
+// nothing for one: what is saved is the input (shared by all layers that read it), a byte per element where there is
+// dropout, and [rows, rank]. It is made of ATen's products, so one file serves every device. Gradients of any order:
+// the first is written by hand, higher ones go through the same formula in plain operators.
 #include "core/kernels/lora_linear.h"
 
 #include <ATen/Parallel.h>
@@ -19,8 +20,8 @@
 #include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
 #include <ATen/ops/mm.h>
-#include <ATen/ops/mul.h>
 #include <ATen/ops/native_dropout.h>
+#include <ATen/ops/native_dropout_backward.h>
 #include <c10/core/ScalarType.h>
 #include <c10/util/accumulate.h>
 #include <torch/csrc/autograd/custom_function.h>
@@ -28,6 +29,7 @@
 
 #include <vector>
 
+#include "core/kernels/derived.h"
 #include "core/kernels/linear.h"
 #include "core/recording.h"
 
@@ -79,12 +81,8 @@ bool is_plain(const Tensor& tensor) {
 
 constexpr int64_t kGrain = 16384;  // elements below which a second thread costs more than it saves
 
-// output = input * mask * scale; output may be input.
+// output = input * mask * scale.
 void scale_kept(const Tensor& output, const Tensor& input, const Tensor& mask, double scale) {
-  if (!is_plain(input) || !is_plain(output)) {
-    at::mul_out(const_cast<Tensor&>(output), input, mask).mul_(scale);
-    return;
-  }
   float* to = output.mutable_data_ptr<float>();
   const float* from = input.const_data_ptr<float>();
   const auto* keep = reinterpret_cast<const uint8_t*>(mask.const_data_ptr<bool>());
@@ -97,7 +95,7 @@ void scale_kept(const Tensor& output, const Tensor& input, const Tensor& mask, d
 // sum += input * mask * scale; input is lost.
 void add_kept(const Tensor& sum, const Tensor& input, const Tensor& mask, double scale) {
   if (!is_plain(input) || !is_plain(sum)) {
-    sum.add_(input.mul_(mask), scale);
+    sum.addcmul_(input, mask, scale);
     return;
   }
   float* to = sum.mutable_data_ptr<float>();
@@ -107,6 +105,20 @@ void add_kept(const Tensor& sum, const Tensor& input, const Tensor& mask, double
   at::parallel_for(0, input.numel(), kGrain, [=](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) to[i] += from[i] * (factor * static_cast<float>(keep[i]));
   });
+}
+
+// input * mask * scale, as the dropout before gave it.
+Tensor dropped_again(const Tensor& input, const Tensor& mask, double scale) {
+  if (!is_plain(input)) return at::native_dropout_backward(input, mask, scale);
+  const Tensor output = at::empty_like(input);
+  scale_kept(output, input, mask, scale);
+  return output;
+}
+
+// scale * left right, in one launch.
+Tensor scaled_product(const Tensor& left, const Tensor& right, double scale) {
+  Tensor result = at::empty({left.size(0), right.size(1)}, left.options());
+  return at::addmm_out(result, result, left, right, 0, scale);
 }
 
 struct Dropped {
@@ -163,10 +175,10 @@ Gradients differentiate(const Tensor& grad, const Saved& saved, const Needs& nee
   Gradients result;
   if (needs.weight) result.weight = at::mm(grad.t(), saved.rows);
   if (needs.bias) result.bias = grad.sum({0});
-  if (needs.b) result.b = at::mm(grad.t(), saved.narrow).mul_(saved.scaling);
+  if (needs.b) result.b = scaled_product(grad.t(), saved.narrow, saved.scaling);
   if (needs.rows) result.rows = linear_input_gradient(grad.contiguous(), saved.weight);  // [rows, in]
   if (!needs.rows && !needs.a) return result;
-  const Tensor narrow = at::mm(grad, saved.b).mul_(saved.scaling);  // [rows, rank]
+  const Tensor narrow = scaled_product(grad, saved.b, saved.scaling);  // [rows, rank]
   if (!saved.mask.defined()) {
     if (needs.a) result.a = at::mm(narrow.t(), saved.rows);
     if (needs.rows) result.rows.addmm_(narrow, saved.a);
@@ -175,8 +187,7 @@ Gradients differentiate(const Tensor& grad, const Saved& saved, const Needs& nee
   const double scale = kept_scale(saved.dropout);
   Tensor buffer;  // [rows, in], for both gradients
   if (needs.a) {
-    buffer = at::empty_like(saved.rows);
-    scale_kept(buffer, saved.rows, saved.mask, scale);
+    buffer = dropped_again(saved.rows, saved.mask, scale);
     result.a = at::mm(narrow.t(), buffer);
   }
   if (needs.rows) {
@@ -211,7 +222,9 @@ struct LoraLinear : torch::autograd::Function<LoraLinear> {
   static Tensor forward(AutogradContext* ctx, const Tensor& rows, const Tensor& weight, const Tensor& a,
                         const Tensor& b, const OptionalTensor& bias, double scaling, double dropout) {
     const at::AutoDispatchBelowADInplaceOrView below_autograd;
-    const Computed computed = compute(rows, weight, bias.value_or(Tensor()), a, b, scaling, dropout);
+    const at::ScalarType dtype = rows.scalar_type();
+    const Computed computed = compute(rows, weight, bias.value_or(Tensor()), derived_cast(a, dtype),
+                                      derived_cast(b, dtype), scaling, dropout);
     const bool needs_rows = rows.requires_grad(), needs_a = a.requires_grad(), needs_b = b.requires_grad();
     const auto when = [](bool needed, const Tensor& tensor) { return needed ? tensor : Tensor(); };
     ctx->save_for_backward({when(weight.requires_grad() || needs_a || needs_b, rows), when(needs_rows, weight),
@@ -220,15 +233,22 @@ struct LoraLinear : torch::autograd::Function<LoraLinear> {
     ctx->saved_data["scaling"] = scaling;
     ctx->saved_data["dropout"] = dropout;
     ctx->saved_data["has_bias"] = bias.has_value();
+    ctx->saved_data["adapter"] = static_cast<int64_t>(a.scalar_type());
     return computed.output;
   }
 
   static variable_list backward(AutogradContext* ctx, const variable_list& grads) {
     const variable_list kept = ctx->get_saved_variables();
+    const at::ScalarType dtype = grads[0].scalar_type();
+    // A gradient of this gradient goes back to the adapter itself.
+    const auto lowered = [&](const Tensor& tensor) {
+      if (!tensor.defined()) return tensor;
+      return at::GradMode::is_enabled() ? tensor.to(dtype) : derived_cast(tensor, dtype);
+    };
     const Saved saved{kept[0],
                       kept[1],
-                      kept[2],
-                      kept[3],
+                      lowered(kept[2]),
+                      lowered(kept[3]),
                       kept[4],
                       kept[5],
                       ctx->saved_data["scaling"].toDouble(),
@@ -243,6 +263,10 @@ struct LoraLinear : torch::autograd::Function<LoraLinear> {
     } else {
       const at::AutoDispatchBelowADInplaceOrView below_autograd;
       result = differentiate(grads[0], saved, needs);
+    }
+    const auto adapter = static_cast<at::ScalarType>(ctx->saved_data["adapter"].toInt());
+    for (Tensor* grad : {&result.a, &result.b}) {
+      if (grad->defined()) *grad = grad->to(adapter);
     }
     return {result.rows, result.weight, result.a, result.b, result.bias, Tensor(), Tensor()};
   }
@@ -260,7 +284,7 @@ Tensor lora_linear_autocast(const Tensor& input, const Tensor& weight, const Opt
   const at::ScalarType type = at::autocast::get_autocast_dtype(device);
   const auto lowered = [&](const Tensor& tensor) { return at::autocast::cached_cast(type, tensor, device); };
   const OptionalTensor shift = bias.has_value() && bias->defined() ? OptionalTensor(lowered(*bias)) : std::nullopt;
-  return op.call(lowered(input), lowered(weight), shift, lowered(lora_A), lowered(lora_B), scaling, dropout, training);
+  return op.call(lowered(input), lowered(weight), shift, lora_A, lora_B, scaling, dropout, training);
 }
 
 }  // namespace
@@ -270,21 +294,21 @@ Tensor lora_linear(const Tensor& input, const Tensor& weight, const OptionalTens
   const Tensor shift = bias.value_or(Tensor());
   check(input, weight, shift, lora_A, lora_B, dropout);
   if (!training) dropout = 0;
-  // A float32 adapter on a bfloat16 layer computes in bfloat16; its gradients are float32.
-  const Tensor a = lora_A.to(input.scalar_type()), b = lora_B.to(input.scalar_type());
   const Tensor rows = rows_of(input);
   bool recorded = false;
-  for (const Tensor* tensor : {&rows, &weight, &shift, &a, &b}) {
+  for (const Tensor* tensor : {&rows, &weight, &shift, &lora_A, &lora_B}) {
     recorded |= at::GradMode::is_enabled() && tensor->defined() && tensor->requires_grad();
   }
   Tensor output;
   if (recorded) {
     const OptionalTensor given = shift.defined() ? OptionalTensor(shift) : std::nullopt;
     const RecordsForward no_shortcuts;
-    output = LoraLinear::apply(rows, weight, a, b, given, scaling, dropout);
+    output = LoraLinear::apply(rows, weight, lora_A, lora_B, given, scaling, dropout);
   } else {
     const at::AutoDispatchBelowADInplaceOrView below_autograd;
-    output = compute(rows, weight, shift, a, b, scaling, dropout).output;
+    const at::ScalarType dtype = input.scalar_type();
+    output =
+        compute(rows, weight, shift, derived_cast(lora_A, dtype), derived_cast(lora_B, dtype), scaling, dropout).output;
   }
   std::vector<int64_t> sizes = input.sizes().vec();
   sizes.back() = weight.size(0);

@@ -6,6 +6,8 @@
 #include <mutex>
 #include <unordered_map>
 
+#include "core/kernels/derived.h"
+
 namespace voxtorch::kernels {
 namespace {
 
@@ -89,6 +91,7 @@ Tensor packed_weight(const Tensor& weight, int64_t rows) {
 }
 
 void release_packed_weights() {
+  release_derived();
   PackedWeights& all = packed_weights();
   const std::lock_guard<std::mutex> lock(all.mutex);
   all.entries.clear();

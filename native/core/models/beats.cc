@@ -13,6 +13,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "core/transfers.h"
 #include "core/nn/checkpoint.h"
 #include "core/nn/conv.h"
 #include "core/nn/embedding.h"
@@ -363,14 +364,14 @@ Tensor Beats::padding_of_patches(const BeatsInputs& inputs, int64_t patches) con
                 " rows of fbank, got ", counts.size());
     if (std::all_of(counts.begin(), counts.end(), [&](int64_t count) { return count == patches; })) return {};
     const Tensor valid = at::tensor(counts, at::TensorOptions().dtype(at::kLong));
-    return (at::arange(patches, valid.options()).unsqueeze(0) >= valid.unsqueeze(1)).to(inputs.fbank.device());
+    return upload(at::arange(patches, valid.options()).unsqueeze(0) >= valid.unsqueeze(1), inputs.fbank.device());
   }
   if (!inputs.padding_mask.defined()) return {};
   const Tensor& mask = inputs.padding_mask;
   TORCH_CHECK(mask.dim() == 2 && mask.size(0) == batch && mask.size(1) >= frames,
               "padding_mask must be [batch, samples] with the ", batch, " rows and at least the ", frames,
               " frames of fbank, got ", mask.sizes());
-  return all_of_groups(all_of_groups(mask.to(inputs.fbank.device(), at::kBool), frames), patches);
+  return all_of_groups(all_of_groups(upload(mask, inputs.fbank.device()).to(at::kBool), frames), patches);
 }
 
 Tensor Beats::classify(const BeatsInputs& inputs) const {

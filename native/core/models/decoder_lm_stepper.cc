@@ -1,6 +1,6 @@
 // How a generation session drives the decoder.
 #include "core/generation/cached_stepper.h"
-#include "core/models/decoder_lm.h"
+#include "core/models/decoder_lm_decode.h"
 
 namespace voxtorch::models {
 
@@ -11,7 +11,9 @@ namespace {
 class DecoderStepper : public generation::CachedStepper {
  public:
   DecoderStepper(const DecoderLM& network, c10::intrusive_ptr<nn::KvCache> cache)
-      : CachedStepper(network.all_parameters().front().device(), std::move(cache)), network_(network) {}
+      : CachedStepper(network.all_parameters().front().device(), std::move(cache)),
+        network_(network),
+        decode_(network, *cache_) {}
 
   generation::PromptLogits prefill(const generation::Prompt& prompt) override {
     TORCH_CHECK(!prompt.encoder_states.defined() && !prompt.encoder_cache,
@@ -24,9 +26,14 @@ class DecoderStepper : public generation::CachedStepper {
     return network_.forward({tokens.ids, tokens.mask, tokens.positions, tokens.embeddings, cache_.get()})
         .last_hidden_state;
   }
+  // On the CPU a launch costs nothing, and a pass has kernels of its own.
+  Tensor quick_logits(const Tensor& ids) override {
+    return device_.is_cuda() ? decode_.logits(ids, mask_, shift_) : Tensor();
+  }
   Tensor logits_of(const Tensor& hidden) const override { return network_.logits(hidden); }
 
   const DecoderLM& network_;
+  DecoderDecode decode_;
 };
 
 }  // namespace

@@ -6,6 +6,8 @@
 
 #include <algorithm>
 
+#include "core/transfers.h"
+
 namespace voxtorch::models {
 
 using at::Tensor;
@@ -43,11 +45,11 @@ Tensor QFormerModel::forward(const QFormerInputs& inputs) const {
 
   const auto whole = at::TensorOptions().dtype(at::kLong);
   const bool full = std::all_of(lengths.begin(), lengths.end(), [&](int64_t length) { return length == time; });
-  const Tensor valid = full ? Tensor() : at::tensor(lengths, whole).to(frames.device());
+  const Tensor valid = full ? Tensor() : upload(lengths, {batch}, frames.device());
   Tensor result = qformer.forward(queries, frames, {most, window, stride, valid});  // [batch, windows, queries, dim]
   if (std::any_of(counts.begin(), counts.end(), [&](int64_t count) { return count != most; })) {
     const Tensor beyond = at::arange(most, whole).unsqueeze(0) >= at::tensor(counts, whole).unsqueeze(1);
-    result = result.masked_fill(beyond.to(frames.device()).unsqueeze(-1).unsqueeze(-1), 0);
+    result = result.masked_fill(upload(beyond, frames.device()).unsqueeze(-1).unsqueeze(-1), 0);
   }
   return result.flatten(1, 2);
 }

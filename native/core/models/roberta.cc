@@ -292,10 +292,10 @@ RobertaOutput Roberta::encode(const RobertaInputs& inputs, bool hidden_states, b
       "position_ids must be [", given.size(0), " or 1, ", given.size(1), "] like the tokens, got ",
       inputs.positions.defined() ? inputs.positions.sizes() : at::IntArrayRef());
   Segments segments;
-  if (of_pairs && !attentions) segments = nn::Segments::of_blocks(inputs.mask);
-  if (inputs.skips_padding && !of_pairs && !attentions) segments = nn::Segments::of(inputs.mask);
+  if (of_pairs && !attentions) segments = nn::Segments::of_blocks(inputs.mask, given.device());
+  if (inputs.skips_padding && !of_pairs && !attentions) segments = nn::Segments::of(inputs.mask, given.device());
   const Tensor x = embeddings.forward(inputs, segments);
-  const Tensor mask = segments ? Tensor() : nn::attention_mask(inputs.mask);
+  const Tensor mask = segments ? Tensor() : nn::attention_mask(nn::mask_for(inputs.mask, given.device()));
   RobertaOutput output = encoder.forward(x, mask, hidden_states, attentions, segments);
   if (segments) {
     output.last_hidden_state = segments->pad(output.last_hidden_state);

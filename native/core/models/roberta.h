@@ -28,7 +28,7 @@ struct RobertaInputs {
   at::Tensor types;       // [batch, time]; undefined: all 0
   at::Tensor positions;   // [batch, time]; undefined: counted from the ids
   at::Tensor embeddings;  // [batch, time, dim], in place of ids
-  // Computes nothing for padding where that saves work, and its states are then 0.
+  // Computes nothing for padding where that saves work and the mask is on the CPU, and its states are then 0.
   bool skips_padding = false;
 };
 

@@ -13,6 +13,8 @@
 #include <cmath>
 #include <functional>
 
+#include "core/transfers.h"
+
 namespace voxtorch::models {
 
 using at::Tensor;
@@ -87,8 +89,29 @@ std::vector<int64_t> on_host(const Tensor& tensor) {
   return {data, data + here.numel()};
 }
 
-Tensor on_device(const std::vector<int64_t>& values, at::IntArrayRef shape, c10::Device device) {
-  return at::tensor(values, at::TensorOptions().dtype(at::kLong)).view(shape).to(device);
+SpectraInputs Spectra::on_hand(SpectraInputs inputs, const std::vector<Tensor*>& more) const {
+  if (config.padding_free && !inputs.host_mask.defined()) inputs.host_mask = inputs.mask.to(at::kBool);
+  std::vector<Tensor*> wanted = {&inputs.lengths};
+  if (inputs.host_mask.defined()) wanted.push_back(&inputs.host_mask);
+  wanted.insert(wanted.end(), more.begin(), more.end());
+  // What is no whole number is refused where it is looked at.
+  wanted.erase(std::remove_if(wanted.begin(), wanted.end(),
+                              [](const Tensor* tensor) {
+                                return tensor->is_cpu() || !c10::isIntegralType(tensor->scalar_type(), true);
+                              }),
+               wanted.end());
+  if (wanted.empty()) return inputs;
+  std::vector<Tensor> flat;
+  std::vector<int64_t> counts;
+  for (const Tensor* tensor : wanted) {
+    flat.push_back(tensor->flatten().to(wanted[0]->device(), at::kLong));
+    counts.push_back(tensor->numel());
+  }
+  const std::vector<Tensor> here = at::cat(flat).to(at::kCPU).split_with_sizes(counts);
+  for (size_t i = 0; i < wanted.size(); ++i) {
+    *wanted[i] = here[i].view(wanted[i]->sizes()).to(wanted[i]->scalar_type());
+  }
+  return inputs;
 }
 
 SpectraStates Spectra::read(const SpectraInputs& inputs, bool attentions) const {
@@ -99,12 +122,13 @@ SpectraStates Spectra::read(const SpectraInputs& inputs, bool attentions) const 
   TORCH_CHECK(!inputs.types.defined() || inputs.types.sizes().equals(inputs.ids.sizes()),
               "token_type_ids must have the shape ", inputs.ids.sizes(), " of input_ids, got ", inputs.types.sizes());
   RobertaInputs given;
+  const Tensor mask = upload(inputs.mask, inputs.ids.device()).to(at::kBool);
   given.ids = inputs.ids;
-  given.mask = inputs.mask.to(at::kBool);
+  given.mask = inputs.host_mask.defined() && !attentions ? inputs.host_mask : mask;
   given.types = inputs.types;
   given.skips_padding = config.padding_free;
   RobertaOutput output = text_encoder.encode(given, false, attentions);
-  return {output.last_hidden_state, given.mask, std::move(output.attentions)};
+  return {output.last_hidden_state, mask, inputs.host_mask, std::move(output.attentions)};
 }
 
 // The formula of the authors' code rounds towards zero and takes one frame more than the samples give.
@@ -140,7 +164,7 @@ SpectraClips Spectra::extract(const Tensor& given, const Tensor& given_lengths) 
   const int64_t width = config.published ? config.max_samples : std::max(longest, c.receptive_field());
   Tensor values = given.narrow(1, 0, std::min(width, given.size(1)));
   values = at::constant_pad_nd(values, {0, width - values.size(1)});
-  const Tensor samples = on_device(lengths, {given.size(0)}, given.device());
+  const Tensor samples = upload(lengths, {given.size(0)}, given.device());
   values = values.masked_fill(at::arange(width, samples.options()) >= samples.unsqueeze(1), 0);
 
   const Tensor features = audio_encoder.extract(values, config.published ? Tensor() : samples);
@@ -150,7 +174,21 @@ SpectraClips Spectra::extract(const Tensor& given, const Tensor& given_lengths) 
     clips.begins.push_back(static_cast<int64_t>(row) * all);
     clips.frames.push_back(counted_frames(lengths[row], all));
   }
-  return clips;
+  return config.padding_free ? without_padding(clips) : clips;
+}
+
+// Only the frames that count, unless there are none. None but those are projected then.
+SpectraClips Spectra::without_padding(const SpectraClips& clips) {
+  SpectraClips kept{{}, {}, clips.frames};
+  std::vector<int64_t> places;
+  for (size_t row = 0; row < clips.frames.size(); ++row) {
+    kept.begins.push_back(static_cast<int64_t>(places.size()));
+    for (int64_t frame = 0; frame < clips.frames[row]; ++frame) places.push_back(clips.begins[row] + frame);
+  }
+  const int64_t total = static_cast<int64_t>(places.size());
+  if (total == 0 || total == clips.features.size(0)) return clips;
+  kept.features = clips.features.index_select(0, upload(places, {total}, clips.features.device()));
+  return kept;
 }
 
 // Each clip at its own length. At least one must have a frame.
@@ -215,21 +253,22 @@ SpectraStates Spectra::listen(const SpectraClips& clips, const std::vector<Spect
   }
   const c10::Device device = frames.device();
   const auto mask_of = [&](const std::vector<int64_t>& values) {
-    return on_device(values, {outputs, width}, device).to(at::kBool);
+    return at::tensor(values, at::TensorOptions().dtype(at::kLong)).view({outputs, width}).to(at::kBool);
   };
   Tensor table = frames;
   if (cls) {
     const Tensor learned = pairs ? at::stack({audio_encoder.cls, audio_encoder.sep}) : audio_encoder.cls.unsqueeze(0);
     table = at::cat({frames, learned.to(frames.scalar_type())});
   }
-  Tensor x = table.index_select(0, on_device(index, {outputs * width}, device)).view({outputs, width, dim});
-  if (with_types) x = x + text_encoder.embed_types(on_device(types, {outputs, width}, device));
+  Tensor x = table.index_select(0, upload(index, {outputs * width}, device)).view({outputs, width, dim});
+  if (with_types) x = x + text_encoder.embed_types(upload(types, {outputs, width}, device));
   if (config.published && config.legacy_cls_rows && cls && !pairs) {
     TORCH_CHECK(outputs >= 2, "legacy_audio_cls_rows zeroes the last two rows of a batch, but it has a size of 1");
     x = at::cat({x.narrow(0, 0, outputs - 2), at::zeros_like(x.narrow(0, outputs - 2, 2))});
   }
   SpeechOutput output = audio_encoder.transform(x, mask_of(keys), false, attentions, config.padding_free);
-  return {output.last_hidden_state, mask_of(valid), std::move(output.attentions)};
+  const Tensor host_mask = mask_of(valid);
+  return {output.last_hidden_state, upload(host_mask, device), host_mask, std::move(output.attentions)};
 }
 
 SpectraStates Spectra::fuse(const SpectraStates& text, const SpectraStates& audio, bool attentions) const {
@@ -239,17 +278,21 @@ SpectraStates Spectra::fuse(const SpectraStates& text, const SpectraStates& audi
   };
   const Tensor x = at::cat({add_modality(text.states, 0), add_modality(audio.states, 1)}, 1);
   const Tensor mask = at::cat({text.mask, audio.mask}, 1);
-  const auto segments = config.padding_free && !attentions ? nn::Segments::of(mask) : std::nullopt;
+  const bool known = text.host_mask.defined() && audio.host_mask.defined();
+  const Tensor host_mask = known ? at::cat({text.host_mask, audio.host_mask}, 1) : Tensor();
+  const auto segments = config.padding_free && !attentions ? nn::Segments::of(host_mask, x.device()) : std::nullopt;
   if (segments) {
     const RobertaOutput output = fused_encoder.forward(segments->pack(x), {}, false, false, segments);
-    return {segments->pad(output.last_hidden_state), mask, {}};
+    return {segments->pad(output.last_hidden_state), mask, host_mask, {}};
   }
-  RobertaOutput output = fused_encoder.forward(x, nn::attention_mask(mask), false, attentions);
-  return {output.last_hidden_state, mask, std::move(output.attentions)};
+  const Tensor seen = known ? nn::mask_for(host_mask, x.device()) : mask;
+  RobertaOutput output = fused_encoder.forward(x, nn::attention_mask(seen), false, attentions);
+  return {output.last_hidden_state, mask, host_mask, std::move(output.attentions)};
 }
 
-SpectraOutput Spectra::forward(const SpectraInputs& inputs, int64_t clips_per_text, std::optional<bool> with_types,
+SpectraOutput Spectra::forward(const SpectraInputs& given, int64_t clips_per_text, std::optional<bool> with_types,
                                bool attentions) const {
+  const SpectraInputs inputs = on_hand(given);
   TORCH_CHECK(clips_per_text == 1 || clips_per_text == 2, "audios_per_text must be 1 or 2, got ", clips_per_text);
   SpectraOutput output;
   output.text = read(inputs, attentions);
@@ -275,9 +318,9 @@ using Tensors = std::vector<Tensor>;
 std::tuple<Tensor, Tensor, Tensor, Tensor, Tensors, Tensors, Tensors> forward(
     const c10::intrusive_ptr<Module>& self, const Tensor& ids, const Tensor& mask, const OptionalTensor& types,
     const Tensor& values, const Tensor& lengths, int64_t audios_per_text, bool attentions) {
-  SpectraOutput output =
-      network<Spectra>(self, "spectra_forward")
-          .forward({ids, mask, types.value_or(Tensor()), values, lengths}, audios_per_text, std::nullopt, attentions);
+  SpectraOutput output = network<Spectra>(self, "spectra_forward")
+                             .forward({ids, mask, types.value_or(Tensor()), values, lengths, {}}, audios_per_text,
+                                      std::nullopt, attentions);
   return {output.fused.states,
           output.fused.mask,
           output.text.states,

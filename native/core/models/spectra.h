@@ -15,7 +15,7 @@ struct SpectraConfig {
   // is.
   bool published;
   bool legacy_fusion_mask;    // masks of other rows, as the authors' pre-training has them
-  bool padding_free;          // computes nothing for padding on the CPU
+  bool padding_free;          // computes nothing for padding
   bool legacy_cls_rows;       // the last two rows zeroed, as the authors' fine-tuning has it
   bool mam_target_gradients;  // gradients through the frames that masked acoustic modelling shall predict
   bool audio_cls;
@@ -26,6 +26,7 @@ struct SpectraInputs {
   at::Tensor ids, mask, types;  // [batch, time]; types undefined: all 0
   at::Tensor values;            // [clips, samples]
   at::Tensor lengths;           // int64 [clips]: valid samples
+  at::Tensor host_mask;         // the mask on the CPU, bool; undefined: not known there
 };
 
 // WavLM with two learned vectors that stand before and between clips.
@@ -48,8 +49,9 @@ struct SpectraTurns {
 };
 
 struct SpectraStates {
-  at::Tensor states;  // [rows, time, dim]
-  at::Tensor mask;    // bool [rows, time]
+  at::Tensor states;     // [rows, time, dim]
+  at::Tensor mask;       // bool [rows, time]
+  at::Tensor host_mask;  // the same on the CPU; undefined: not known there
   std::vector<at::Tensor> attentions;
 };
 
@@ -64,7 +66,12 @@ class Spectra : public Module {
   SpectraOutput forward(const SpectraInputs& inputs, int64_t clips_per_text, std::optional<bool> with_types,
                         bool attentions) const;
 
-  // The steps of forward. Each row's clips stand one after the other, without the padding of any.
+  // The same inputs with those that decide what is computed on the CPU, and so `more`, tensors of whole numbers of a
+  // loss: a device is waited for once, and not at all where they are on the CPU already.
+  SpectraInputs on_hand(SpectraInputs inputs, const std::vector<at::Tensor*>& more = {}) const;
+
+  // The steps of forward, with inputs that are on hand. Each row's clips stand one after the other, without the padding
+  // of any.
   SpectraStates read(const SpectraInputs& inputs, bool attentions) const;
   SpectraClips extract(const at::Tensor& values, const at::Tensor& lengths) const;
   SpectraStates listen(const SpectraClips& clips, const std::vector<SpectraTurns>& rows, bool with_types,
@@ -83,6 +90,7 @@ class Spectra : public Module {
 
  private:
   int64_t counted_frames(int64_t samples, int64_t all) const;
+  static SpectraClips without_padding(const SpectraClips& clips);
   SpectraClips extract_each(const at::Tensor& values, const std::vector<int64_t>& lengths) const;
 };
 
@@ -97,7 +105,5 @@ at::Tensor exact(const at::Tensor& tensor);
 
 // A tensor of whole numbers, wherever it is.
 std::vector<int64_t> on_host(const at::Tensor& tensor);
-// And back: int64, in the shape given.
-at::Tensor on_device(const std::vector<int64_t>& values, at::IntArrayRef shape, c10::Device device);
 
 }  // namespace voxtorch::models

@@ -3,6 +3,7 @@
 #include <ATen/ops/l1_loss.h>
 #include <torch/library.h>
 
+#include "core/transfers.h"
 #include "core/models/spectra.h"
 
 namespace voxtorch::models {
@@ -35,17 +36,19 @@ class SpectraForSequenceClassification : public Spectra {
   }
 
   // One label: a quantity, whose loss is L1. More: classes, whose loss is cross-entropy.
-  Tensor loss(const Tensor& logits, const Tensor& given) const {
+  // `classes` are the labels on the CPU, of the classes.
+  Tensor loss(const Tensor& logits, const Tensor& given, const Tensor& classes) const {
     TORCH_CHECK(given.dim() == 1 && given.size(0) == logits.size(0), "labels must have the shape [", logits.size(0),
                 "] of the texts, got ", given.sizes());
     const Tensor predicted = exact(logits);
-    if (labels == 1) return at::l1_loss(predicted.squeeze(1), given.to(predicted.device(), predicted.scalar_type()));
+    const Tensor wanted = upload(given, predicted.device());
+    if (labels == 1) return at::l1_loss(predicted.squeeze(1), wanted.to(predicted.scalar_type()));
     TORCH_CHECK(c10::isIntegralType(given.scalar_type(), false), "labels of classes must have an integer dtype, got ",
                 given.scalar_type());
-    for (const int64_t label : on_host(given)) {
+    for (const int64_t label : on_host(classes)) {
       TORCH_CHECK(label >= 0 && label < labels, "labels has the index ", label, ", but there are ", labels, " classes");
     }
-    return at::cross_entropy_loss(predicted, given.to(predicted.device(), at::kLong));
+    return at::cross_entropy_loss(predicted, wanted.to(at::kLong));
   }
 
   const int64_t labels;
@@ -62,10 +65,14 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensors> classify(const ModulePtr& se
                                                              int64_t audios_per_text, const OptionalTensor& labels,
                                                              bool attentions) {
   const auto& model = network<SpectraForSequenceClassification>(self, "spectra_classification_forward");
-  SpectraOutput output =
-      model.forward({ids, mask, types.value_or(Tensor()), values, lengths}, audios_per_text, std::nullopt, attentions);
+  // Those of classes are looked at; quantities may stay where they are.
+  Tensor classes = labels && c10::isIntegralType(labels->scalar_type(), false) ? *labels : Tensor();
+  std::vector<Tensor*> more;
+  if (model.labels > 1 && classes.defined()) more.push_back(&classes);
+  const SpectraInputs inputs = model.on_hand({ids, mask, types.value_or(Tensor()), values, lengths, {}}, more);
+  SpectraOutput output = model.forward(inputs, audios_per_text, std::nullopt, attentions);
   const Tensor logits = model.head.forward(output.fused.states.select(1, 0));
-  return {logits, labels ? model.loss(logits, *labels) : Tensor(), output.fused.states, output.fused.mask,
+  return {logits, labels ? model.loss(logits, *labels, classes) : Tensor(), output.fused.states, output.fused.mask,
           std::move(output.fused.attentions)};
 }
 

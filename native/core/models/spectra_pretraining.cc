@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <numeric>
 
+#include "core/transfers.h"
 #include "core/models/spectra.h"
 
 namespace voxtorch::models {
@@ -29,7 +30,7 @@ int64_t size_of(const Indices& indices) { return static_cast<int64_t>(indices.si
 // The rows of [..., dim] with these numbers, all leading dimensions counted as one.
 Tensor rows_of(const Tensor& states, const Indices& places) {
   const Tensor flat = states.reshape({-1, states.size(-1)});
-  return flat.index_select(0, on_device(places, {size_of(places)}, states.device()));
+  return flat.index_select(0, upload(places, {size_of(places)}, states.device()));
 }
 
 // dense, gelu, norm, decoder: predicts words or frames.
@@ -155,7 +156,7 @@ std::vector<SpectraForPreTraining::Frame> SpectraForPreTraining::corrupt(Spectra
     }
   }
   const c10::Device device = clips.features.device();
-  const Tensor zeros = on_device(zeroed, {steps, 1}, device).to(at::kBool);
+  const Tensor zeros = upload(zeroed, {steps, 1}, device).to(at::kBool);
   clips.features = rows_of(clips.features, taken).masked_fill(zeros, 0);
   return masked;
 }
@@ -171,7 +172,7 @@ Tensor SpectraForPreTraining::word_loss(const Tensor& text, const Tensor& given)
     labels.push_back(all[i]);
   }
   const Tensor read = rows_of(text, places);
-  const Tensor targets = on_device(labels, {size_of(labels)}, text.device());
+  const Tensor targets = upload(labels, {size_of(labels)}, text.device());
   if (!places.empty() && (words.hooked() || words.decoder.altered())) {
     return at::cross_entropy_loss(exact(words.forward(read)), targets);
   }
@@ -218,8 +219,12 @@ Tensor at_marks(const Tensor& text, const Tensor& mask, const Tensor& times, con
   return rows_of(text, places);
 }
 
-PretrainingOutput SpectraForPreTraining::losses(const SpectraInputs& inputs, const PretrainingTargets& targets) const {
-  const int64_t batch = examples_of(inputs, targets);
+PretrainingOutput SpectraForPreTraining::losses(const SpectraInputs& given,
+                                                const PretrainingTargets& given_targets) const {
+  const int64_t batch = examples_of(given, given_targets);
+  PretrainingTargets targets = given_targets;
+  const SpectraInputs inputs =
+      on_hand(given, {&targets.words, &targets.mam_mask, &targets.mam_source, &targets.start_mask, &targets.end_mask});
   const SpectraStates text = read(inputs, false);
   SpectraClips clips = extract(inputs.values, inputs.lengths);
   const Tensor clean = clips.features;
@@ -243,9 +248,12 @@ PretrainingOutput SpectraForPreTraining::losses(const SpectraInputs& inputs, con
   }
   const auto expanded = [&](const SpectraStates& of, const Indices& states, const Indices& masks) {
     const auto take = [&](const Tensor& tensor, const Indices& places) {
-      return tensor.index_select(0, on_device(places, {size_of(places)}, tensor.device()));
+      return tensor.index_select(0, upload(places, {size_of(places)}, tensor.device()));
     };
-    return SpectraStates{take(of.states, states), take(of.mask, masks), {}};
+    return SpectraStates{take(of.states, states),
+                         take(of.mask, masks),
+                         of.host_mask.defined() ? take(of.host_mask, masks) : Tensor(),
+                         {}};
   };
   const Tensor fused =
       fuse(expanded(text, text_rows, text_masks), expanded(audio, audio_rows, audio_masks), false).states;
@@ -257,12 +265,11 @@ PretrainingOutput SpectraForPreTraining::losses(const SpectraInputs& inputs, con
   output.mlm = word_loss(words_read, targets.words);
   output.mam = frame_loss(positive, time, clips, clean, masked);
   output.pairing_logits = selection.forward(fused.select(1, 0));
-  output.crs =
-      at::cross_entropy_loss(exact(output.pairing_logits), on_device(classes, {size_of(classes)}, fused.device()));
+  output.crs = at::cross_entropy_loss(exact(output.pairing_logits), upload(classes, {size_of(classes)}, fused.device()));
   output.starts = start.forward(at_marks(words_read, targets.start_mask, targets.starts, "start"));
   output.ends = end.forward(at_marks(words_read, targets.end_mask, targets.ends, "end"));
   const Tensor predicted = exact(at::cat({output.starts, output.ends}));
-  const Tensor wanted = at::cat({targets.starts, targets.ends}).to(predicted.device(), predicted.scalar_type());
+  const Tensor wanted = upload(at::cat({targets.starts, targets.ends}), predicted.device()).to(predicted.scalar_type());
   output.tpp = at::mse_loss(predicted, wanted, at::Reduction::Sum) / std::max<int64_t>(1, predicted.numel());
   return output;
 }
@@ -276,7 +283,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> pretr
     const Tensor& lengths, const Tensor& mlm_labels, const Tensor& mam_mask, const Tensor& mam_source,
     const Tensor& start_mask, const Tensor& end_mask, const Tensor& starts, const Tensor& ends) {
   const auto& model = network<SpectraForPreTraining>(self, "spectra_pretraining_forward");
-  const PretrainingOutput output = model.losses({ids, mask, types.value_or(Tensor()), values, lengths},
+  const PretrainingOutput output = model.losses({ids, mask, types.value_or(Tensor()), values, lengths, {}},
                                                 {mlm_labels, mam_mask, mam_source, start_mask, end_mask, starts, ends});
   return {output.mlm + output.mam + output.crs + output.tpp,
           output.mlm,
@@ -296,7 +303,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensors> predict(const Module
   const auto& model = network<SpectraForPreTraining>(self, "spectra_pretraining_predict");
   // As pre-training has it, speech always has token types.
   SpectraOutput output =
-      model.forward({ids, mask, types.value_or(Tensor()), values, lengths}, audios_per_text, true, attentions);
+      model.forward({ids, mask, types.value_or(Tensor()), values, lengths, {}}, audios_per_text, true, attentions);
   const Tensor& fused = output.fused.states;
   const Tensor text = fused.narrow(1, 0, ids.size(1));
   return {fused,

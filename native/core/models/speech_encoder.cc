@@ -237,6 +237,12 @@ class SpeechPositions : public Block {
   Tensor forward(const Tensor& x, const Segments& segments) const {
     const Tensor steps = x.transpose(1, 2), weight = conv.weight();
     if (!segments) return watched(x, activation(conv.forward(steps, weight)).transpose(1, 2));
+    if (!segments->is_on_cpu()) {
+      // Each with zeros behind it, as beyond every end: one convolution for all.
+      const Tensor apart = segments->spread(x).masked_fill(segments->spread_mask().logical_not().unsqueeze(-1), 0);
+      const Tensor convolved = activation(conv.forward(apart.transpose(1, 2), weight));
+      return watched(x, segments->join(convolved.transpose(1, 2)));
+    }
     std::vector<Tensor> each = segments->split(steps, 2);
     for (Tensor& sequence : each) sequence = conv.forward(sequence, weight);
     return watched(x, activation(at::cat(each, 2)).transpose(1, 2));
@@ -475,6 +481,7 @@ SpeechOutput SpeechEncoder::forward(const SpeechInputs& inputs, bool hidden_stat
   if (inputs.mask.defined()) {
     lengths = frame_lengths(inputs.mask, config);
     mask = at::arange(features.size(1), lengths.options()).unsqueeze(0) < lengths.unsqueeze(1);  // [batch, frames]
+    mask = nn::mask_for(mask, features.device());
   }
   const Tensor x = augment(feature_projection.project(features), inputs.time_mask, lengths);
   SpeechOutput result = encoder.forward(x, mask, hidden_states, attentions);
@@ -494,9 +501,9 @@ Tensor SpeechEncoder::project(const Tensor& features) const {
 
 SpeechOutput SpeechEncoder::transform(const Tensor& x, const Tensor& mask, bool hidden_states, bool attentions,
                                       bool skips_padding) const {
-  const Segments segments = skips_padding && !attentions ? nn::Segments::of(mask) : std::nullopt;
+  const Segments segments = skips_padding && !attentions ? nn::Segments::of(mask, x.device()) : std::nullopt;
   SpeechOutput output = segments ? encoder.forward(segments->pack(x), {}, hidden_states, false, segments)
-                                 : encoder.forward(x, mask, hidden_states, attentions);
+                                 : encoder.forward(x, nn::mask_for(mask, x.device()), hidden_states, attentions);
   if (segments) {
     output.last_hidden_state = segments->pad(output.last_hidden_state);
     for (Tensor& states : output.hidden_states) states = segments->pad(states);
@@ -529,12 +536,12 @@ Tensor SpeechEncoder::augment(const Tensor& input, const Tensor& given, const Te
   Tensor x = input;
   Tensor in_time = given.defined() ? given.to(at::kBool) : given;
   if (!in_time.defined() && training() && config.time_masking.probability > 0) {
-    in_time = nn::draw_spans(x.size(0), x.size(1), config.time_masking, lengths).to(x.device());
+    in_time = nn::draw_spans(x.size(0), x.size(1), config.time_masking, lengths, x.device());
   }
   if (in_time.defined()) x = at::where(in_time.unsqueeze(-1), masked_spec_embed.to(x.scalar_type()), x);
   if (training() && config.feature_masking.probability > 0) {
-    const Tensor of_features = nn::draw_spans(x.size(0), x.size(2), config.feature_masking, {});
-    x = x.masked_fill(of_features.to(x.device()).unsqueeze(1), 0);
+    const Tensor of_features = nn::draw_spans(x.size(0), x.size(2), config.feature_masking, {}, x.device());
+    x = x.masked_fill(of_features.unsqueeze(1), 0);
   }
   return x;
 }

@@ -81,8 +81,8 @@ class SpeechEncoder : public Block {
   // row in an int64 [batch], a norm over time takes its statistics from windows of those alone.
   at::Tensor extract(const at::Tensor& values, const at::Tensor& samples = {}) const;
   at::Tensor project(const at::Tensor& features) const;  // [batch, frames, conv_dim.back()] -> [batch, frames, dim]
-  // x [batch, time, dim], mask bool [batch, time] or undefined. `skips_padding` computes nothing for padding where that
-  // saves work, and its states are then 0.
+  // x [batch, time, dim], mask bool [batch, time], there or on the CPU, or undefined. `skips_padding` computes nothing
+  // for padding where that saves work and the mask is on the CPU, and its states are then 0.
   SpeechOutput transform(const at::Tensor& x, const at::Tensor& mask, bool hidden_states, bool attentions,
                          bool skips_padding = false) const;
 

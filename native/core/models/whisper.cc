@@ -103,12 +103,13 @@ WhisperEncoded Whisper::encode(const Tensor& features, const Tensor& mask, bool 
   Tensor masked = features;
   if (config.time_masking.probability > 0) {
     const Tensor lengths = mask.defined() ? mask.to(at::kLong).sum(-1) : Tensor();
-    const Tensor spans = nn::draw_spans(features.size(0), features.size(2), config.time_masking, lengths);
-    masked = masked.masked_fill(spans.to(features.device()).unsqueeze(1), 0);
+    const Tensor spans =
+        nn::draw_spans(features.size(0), features.size(2), config.time_masking, lengths, features.device());
+    masked = masked.masked_fill(spans.unsqueeze(1), 0);
   }
   if (config.mel_masking.probability > 0) {
-    const Tensor spans = nn::draw_spans(features.size(0), features.size(1), config.mel_masking, {});
-    masked = masked.masked_fill(spans.to(features.device()).unsqueeze(2), 0);
+    const Tensor spans = nn::draw_spans(features.size(0), features.size(1), config.mel_masking, {}, features.device());
+    masked = masked.masked_fill(spans.unsqueeze(2), 0);
   }
   return model.encoder.forward(masked, mask, hidden_states, attentions);
 }

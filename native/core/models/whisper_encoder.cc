@@ -9,11 +9,11 @@
 #include <ATen/ops/rand.h>
 #include <ATen/ops/scaled_dot_product_attention.h>
 #include <ATen/ops/softmax.h>
-#include <ATen/ops/tensor.h>
 
 #include <cmath>
 #include <limits>
 
+#include "core/transfers.h"
 #include "core/models/whisper.h"
 #include "core/recording.h"
 
@@ -69,7 +69,7 @@ Tensor WhisperAttention::add(const Tensor& x, const Tensor& attended, const Tens
 Tensor WhisperAttention::weights(const Tensor& x, const Tensor& keys, const std::vector<int64_t>& chosen) const {
   TORCH_CHECK(x.size(0) == keys.size(0), "there must be a row of audio for each row of tokens, got ", keys.size(0),
               " and ", x.size(0));
-  const Tensor places = at::tensor(chosen, at::TensorOptions(at::kLong).device(x.device()));
+  const Tensor places = upload(chosen, {static_cast<int64_t>(chosen.size())}, x.device());
   const Tensor q = nn::split_heads(query.forward(x), heads).index_select(1, places).to(at::kFloat);
   const Tensor k = keys.index_select(1, places).to(at::kFloat);
   const double scale = 1 / std::sqrt(static_cast<double>(q.size(3)));
@@ -193,6 +193,7 @@ WhisperEncoded WhisperEncoder::forward(const Tensor& features, const Tensor& giv
               "] like the steps of input_features, got ", given.sizes());
   Tensor mask = given.defined() ? given.to(at::kBool) : Tensor();
   if (mask.defined() && mask.is_cpu() && mask.all().item<bool>()) mask = Tensor();
+  if (mask.defined()) mask = upload(mask, features.device());
 
   WhisperEncoded result;
   Tensor x = convolved(features.to(conv1.weight.scalar_type()), mask);

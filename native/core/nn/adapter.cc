@@ -16,6 +16,8 @@
 
 #include <algorithm>
 
+#include "core/device_tables.h"
+#include "core/kernels/derived.h"
 #include "core/kernels/lora_linear.h"
 #include "core/module.h"
 #include "core/nn/tied_head.h"
@@ -104,9 +106,21 @@ JoinedAdapters join(const ActiveAdapters& adapters) {
               adapters.scaling.size());
   if (count == 1) return {adapters.a[0], adapters.b[0], adapters.scaling[0]};
   TORCH_CHECK(!adapters.magnitude, "an adapter with a magnitude (DoRA) cannot be active together with another");
-  std::vector<Tensor> scaled;
-  for (size_t i = 0; i < count; ++i) scaled.push_back(adapters.b[i] * adapters.scaling[i]);
-  return {at::cat(adapters.a, 0), at::cat(scaled, 1), 1};
+  const auto join_a = [&] { return at::cat(adapters.a, 0); };
+  const auto join_b = [&] {
+    std::vector<Tensor> scaled;
+    for (size_t i = 0; i < count; ++i) scaled.push_back(adapters.b[i] * adapters.scaling[i]);
+    return at::cat(scaled, 1);
+  };
+  const auto learns = [](const Tensor& tensor) { return tensor.requires_grad(); };
+  if (at::GradMode::is_enabled() && (std::any_of(adapters.a.begin(), adapters.a.end(), learns) ||
+                                     std::any_of(adapters.b.begin(), adapters.b.end(), learns))) {
+    return {join_a(), join_b(), 1};
+  }
+  std::string scalings;
+  for (const double scaling : adapters.scaling) scalings += table_key(scaling);
+  return {kernels::derived(adapters.a, "joined", join_a), kernels::derived(adapters.b, "joined " + scalings, join_b),
+          1};
 }
 
 Tensor dora_ratio(const Tensor& weight, const JoinedAdapters& adapter, const Tensor& magnitude) {

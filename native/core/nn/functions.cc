@@ -20,6 +20,7 @@
 #include <limits>
 #include <map>
 
+#include "core/transfers.h"
 #include "core/recording.h"
 
 namespace voxtorch::nn {
@@ -46,7 +47,7 @@ Activation activation(const std::string& name) {
       {"gelu_fast", gelu_tanh},
       {"gelu_pytorch_tanh", gelu_tanh},
       {"quick_gelu", Activation([](const at::Tensor& x) { return x * at::sigmoid(1.702 * x); })},
-      {"relu", Activation(at::relu, at::relu_)},
+      {"relu", Activation(at::relu, at::relu_, {"relu", ""})},
       {"silu", silu},
       {"swish", silu},
       {"tanh", Activation(at::tanh, at::tanh_)},
@@ -64,6 +65,12 @@ at::Tensor drop(const at::Tensor& input, double probability, bool training) {
 at::Tensor attention_mask(const at::Tensor& mask) {
   if (!mask.defined()) return mask;
   return mask.dim() == 4 ? mask.to(at::kBool) : mask.to(at::kBool).unsqueeze(1).unsqueeze(1);
+}
+
+at::Tensor mask_for(const at::Tensor& mask, c10::Device device) {
+  if (!mask.defined() || mask.device() == device) return mask;
+  if (mask.is_cpu() && mask.all().item<bool>()) return {};
+  return upload(mask, device);
 }
 
 namespace {

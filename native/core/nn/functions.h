@@ -40,6 +40,9 @@ at::Tensor drop(const at::Tensor& input, double probability, bool training);
 // One for pairs of steps, [batch, 1 or heads, queries, keys], keeps its shape. Undefined in, undefined out.
 at::Tensor attention_mask(const at::Tensor& mask);
 
+// A mask for states on `device`: one of the CPU is sent there, unless it masks nothing, which makes it undefined.
+at::Tensor mask_for(const at::Tensor& mask, c10::Device device);
+
 struct Attended {
   at::Tensor output;   // [batch, heads, queries, dim]
   at::Tensor weights;  // [batch, heads, queries, keys], only where asked for

@@ -10,6 +10,8 @@
 
 #include <algorithm>
 
+#include "core/transfers.h"
+
 namespace voxtorch::nn {
 
 using at::Tensor;
@@ -91,17 +93,29 @@ std::pair<Tensor, Tensor> KvCache::append(size_t layer, const Tensor& keys, cons
                     mine.keys.device() == keys.device(),
                 kForeign);
   }
-  const int64_t capacity = mine.keys.defined() ? mine.keys.size(2) : 0;
-  if (capacity < total) {
-    const int64_t ahead = std::min(reserved_, total + kMostAhead);
-    const int64_t wanted = std::max({total, ahead, kFirstCapacity, capacity * 3 / 2});
-    mine.keys = enlarged(mine.keys, keys, past, wanted);
-    mine.values = enlarged(mine.values, values, past, wanted);
-    count();
-  }
+  make_room(mine, total, keys, values);
   mine.keys.narrow(2, past, keys.size(2)).copy_(keys);
   mine.values.narrow(2, past, keys.size(2)).copy_(values);
   return {mine.keys.narrow(2, 0, total), mine.values.narrow(2, 0, total)};
+}
+
+// Keys and values are like those that are there or will be.
+void KvCache::make_room(Layer& layer, int64_t total, const Tensor& keys, const Tensor& values) {
+  const int64_t capacity = layer.keys.defined() ? layer.keys.size(2) : 0;
+  if (capacity >= total) return;
+  const int64_t ahead = std::min(reserved_, total + kMostAhead);
+  const int64_t wanted = std::max({total, ahead, kFirstCapacity, capacity * 3 / 2});
+  layer.keys = enlarged(layer.keys, keys, length(), wanted);
+  layer.values = enlarged(layer.values, values, length(), wanted);
+  count();
+}
+
+std::pair<Tensor, Tensor> KvCache::memory(size_t layer, int64_t time) {
+  const Unrecorded unrecorded;
+  TORCH_CHECK(length() > 0 && layer < layers_.size(), kForeign);
+  Layer& mine = layers_[layer];
+  make_room(mine, length() + time, mine.keys, mine.values);
+  return {mine.keys, mine.values};
 }
 
 std::pair<Tensor, Tensor> KvCache::get(size_t layer) const {
@@ -121,14 +135,13 @@ void KvCache::reorder(const Tensor& rows) {
   TORCH_CHECK(rows.dim() == 1 && rows.size(0) > 0 && rows.scalar_type() == at::kLong,
               "rows must be int64 [batch], at least one, got ", rows.scalar_type(), " ", rows.sizes());
   if (length() == 0) return;
-  TORCH_CHECK(rows.min().item<int64_t>() >= 0 && rows.max().item<int64_t>() < batch(), "rows must be from 0 to ",
-              batch() - 1, ", those of the cache");
   const Unrecorded unrecorded;
-  const Tensor now = at::arange(batch(), at::TensorOptions().dtype(at::kLong));
   const Tensor wanted = rows.to(at::kCPU);
+  TORCH_CHECK(wanted.min().item<int64_t>() >= 0 && wanted.max().item<int64_t>() < batch(), "rows must be from 0 to ",
+              batch() - 1, ", those of the cache");
+  const Tensor now = at::arange(batch(), at::TensorOptions().dtype(at::kLong));
   if (wanted.size(0) == batch()) return move_rows(wanted, (wanted != now).nonzero().squeeze(1));
-  // Once for all layers: a copy to a GPU waits for it.
-  const Tensor places = rows.to(layers_.front().keys.device());
+  const Tensor places = upload(wanted, layers_.front().keys.device());
   std::vector<Layer> chosen;
   for (const Layer& layer : layers_) {
     const auto taken = [&](const Tensor& old) {
@@ -143,7 +156,7 @@ void KvCache::reorder(const Tensor& rows) {
 // The same memory: only rows that change are copied.
 void KvCache::move_rows(const Tensor& rows, const Tensor& changed) {
   if (changed.numel() == 0) return;
-  const Tensor moves = at::stack({changed, rows.index_select(0, changed)}).to(layers_.front().keys.device());
+  const Tensor moves = upload(at::stack({changed, rows.index_select(0, changed)}), layers_.front().keys.device());
   const Tensor to = moves.select(0, 0), from = moves.select(0, 1);
   for (const Layer& layer : layers_) {
     for (const Tensor& all : {layer.keys, layer.values}) {

@@ -22,6 +22,8 @@ class Linear : public Block {
   // The weight becomes the codes, and computes with them; null: it has become values again. Not while a pass runs:
   // the caller has changed the weight just before, which a queued pass would have refused.
   void quantize(std::optional<QuantizedWeight> weight) { quantized_ = std::move(weight); }
+  const std::optional<QuantizedWeight>& quantized() const { return quantized_; }
+  const AdapterSlot& slot() const { return slot_; }
 
   const at::Tensor weight;
   const at::Tensor bias;  // undefined without

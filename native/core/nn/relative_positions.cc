@@ -8,7 +8,11 @@
 #include <ATen/ops/where.h>
 #include <torch/library.h>
 
+#include <algorithm>
+#include <bit>
 #include <cmath>
+
+#include "core/device_tables.h"
 
 namespace voxtorch::nn {
 
@@ -20,6 +24,13 @@ void DistanceBuckets::check(const char* count_name, const char* farthest_name) c
 }
 
 Tensor DistanceBuckets::of(int64_t time, c10::Device device) const {
+  if (device.is_cuda()) {
+    // The middle of a longer table.
+    const int64_t most = static_cast<int64_t>(std::bit_ceil(static_cast<uint64_t>(std::max<int64_t>(time, 1024))));
+    const Tensor table = kept_table(table_key("distance_buckets", count, farthest, most), at::kLong, device,
+                                    [&] { return of(most, c10::kCPU); });
+    return table.narrow(0, most - time, 2 * time - 1);
+  }
   const int64_t half = count / 2, exact = half / 2;
   const Tensor offset = at::arange(1 - time, time, at::TensorOptions().dtype(at::kLong).device(device));
   const Tensor distance = offset.abs();

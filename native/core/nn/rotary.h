@@ -24,6 +24,8 @@ class Rotary {
 
   // positions int64 [batch or 1, time]. Angles are float32, as transformers computes them; the result has `dtype`.
   Rotation at(const at::Tensor& positions, at::ScalarType dtype) const;
+  // Whether the angles of a position depend on how long the text is.
+  bool depends_on_length() const { return grows; }
 
  private:
   at::Tensor frequencies(double base) const;

@@ -1,18 +1,39 @@
 #include "core/nn/segments.h"
 
+#include <ATen/SDPBackend.h>
+#include <ATen/ops/_flash_attention_forward.h>
+#include <ATen/ops/_fused_sdp_choice.h>
 #include <ATen/ops/cat.h>
-#include <ATen/ops/tensor.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/zeros.h>
 
 #include <algorithm>
+#include <mutex>
 #include <numeric>
 
+#include "core/transfers.h"
 #include "core/nn/functions.h"
 
 namespace voxtorch::nn {
 
 using at::Tensor;
 
-std::optional<Segments> Segments::of(const Tensor& mask) {
+struct Segments::Tables {
+  std::once_flag spread, mask, begins;
+  Tensor spread_from, joined_from, is_there, starts;
+};
+
+Segments::Segments(int64_t batch, int64_t time, std::vector<int64_t> lengths, Tensor places, c10::Device device)
+    : batch_(batch),
+      time_(time),
+      lengths_(std::move(lengths)),
+      total_(std::accumulate(lengths_.begin(), lengths_.end(), int64_t{0})),
+      longest_(*std::max_element(lengths_.begin(), lengths_.end())),
+      places_(std::move(places)),
+      device_(device),
+      tables_(std::make_shared<Tables>()) {}
+
+std::optional<Segments> Segments::of(const Tensor& mask, c10::Device device) {
   if (!mask.defined() || !mask.is_cpu()) return std::nullopt;
   const int64_t batch = mask.size(0), time = mask.size(1);
   const Tensor flags = mask.to(at::kBool).contiguous();
@@ -27,10 +48,11 @@ std::optional<Segments> Segments::of(const Tensor& mask) {
     lengths.push_back(static_cast<int64_t>(places.size() - before));
   }
   if (static_cast<int64_t>(places.size()) == batch * time) return std::nullopt;
-  return Segments(batch, time, std::move(lengths), at::tensor(places, at::TensorOptions().dtype(at::kLong)));
+  const int64_t total = static_cast<int64_t>(places.size());
+  return Segments(batch, time, std::move(lengths), upload(places, {total}, device), device);
 }
 
-std::optional<Segments> Segments::of_blocks(const Tensor& mask) {
+std::optional<Segments> Segments::of_blocks(const Tensor& mask, c10::Device device) {
   if (!mask.is_cpu() || mask.size(1) != 1 || mask.numel() == 0) return std::nullopt;
   const int64_t batch = mask.size(0), time = mask.size(2);
   const Tensor flags = mask.to(at::kBool).contiguous();
@@ -51,7 +73,7 @@ std::optional<Segments> Segments::of_blocks(const Tensor& mask) {
     }
   }
   if (static_cast<int64_t>(lengths.size()) == batch) return std::nullopt;
-  return Segments(batch, time, std::move(lengths), {});
+  return Segments(batch, time, std::move(lengths), {}, device);
 }
 
 Tensor Segments::pack(const Tensor& padded) const {
@@ -71,10 +93,96 @@ std::vector<Tensor> Segments::split(const Tensor& packed, int64_t dimension) con
   return packed.split_with_sizes(lengths_, dimension);
 }
 
-int64_t Segments::longest() const { return *std::max_element(lengths_.begin(), lengths_.end()); }
+int64_t Segments::longest() const { return longest_; }
+
+bool Segments::spreads_well() const {
+  return static_cast<int64_t>(lengths_.size()) * longest_ <= 4 * std::max(total_, int64_t{1024});
+}
+
+const Segments::Tables& Segments::spread_tables() const {
+  std::call_once(tables_->spread, [&] {
+    const int64_t count = static_cast<int64_t>(lengths_.size());
+    std::vector<int64_t> spread_from, joined_from;
+    int64_t begin = 0;
+    for (int64_t i = 0; i < count; ++i) {
+      const int64_t length = lengths_[static_cast<size_t>(i)];
+      for (int64_t step = 0; step < longest_; ++step) {
+        spread_from.push_back(step < length ? begin + step : begin);
+        if (step < length) joined_from.push_back(i * longest_ + step);
+      }
+      begin += length;
+    }
+    tables_->spread_from = upload(spread_from, {count * longest_}, device_);
+    tables_->joined_from = upload(joined_from, {total_}, device_);
+  });
+  return *tables_;
+}
+
+Tensor Segments::spread(const Tensor& packed) const {
+  const int64_t count = static_cast<int64_t>(lengths_.size());
+  return packed.squeeze(0).index_select(0, spread_tables().spread_from).unflatten(0, {count, longest_});
+}
+
+Tensor Segments::spread_mask() const {
+  std::call_once(tables_->mask, [&] {
+    const Tensor mask = at::zeros({static_cast<int64_t>(lengths_.size()), longest_}, at::TensorOptions(at::kBool));
+    bool* row = mask.mutable_data_ptr<bool>();
+    for (size_t i = 0; i < lengths_.size(); ++i, row += longest_) std::fill_n(row, lengths_[i], true);
+    tables_->is_there = upload(mask, device_);
+  });
+  return tables_->is_there;
+}
+
+Tensor Segments::join(const Tensor& spread) const {
+  return spread.flatten(0, 1).index_select(0, spread_tables().joined_from).unsqueeze(0);
+}
+
+Tensor Segments::begins() const {
+  std::call_once(tables_->begins, [&] {
+    const Tensor starts = at::zeros({static_cast<int64_t>(lengths_.size()) + 1}, at::TensorOptions(at::kInt));
+    int32_t* start = starts.mutable_data_ptr<int32_t>();
+    for (size_t i = 0; i < lengths_.size(); ++i) start[i + 1] = start[i] + static_cast<int32_t>(lengths_[i]);
+    tables_->starts = upload(starts, device_);
+  });
+  return tables_->starts;
+}
+
+namespace {
+
+// [1, heads, total, ...] -> [1, total, heads, ...].
+Tensor steps_first(const Tensor& states) { return states.transpose(1, 2); }
+
+// Flash attention is asked by the choice that ATen's own attention makes: by the GPU, the dtype, the head dimension.
+bool takes_flash(const Tensor& query, const Tensor& key, const Tensor& value, double dropout) {
+  const c10::ScalarType dtype = query.scalar_type();
+  if ((dtype != at::kBFloat16 && dtype != at::kHalf) || query.size(3) % 8 != 0) return false;
+  return at::_fused_sdp_choice(query, key, value, std::nullopt, dropout) ==
+         static_cast<int64_t>(at::SDPBackend::flash_attention);
+}
+
+Tensor flash(const Segments& segments, const Tensor& query, const Tensor& key, const Tensor& value, double dropout) {
+  const auto rows = [](const Tensor& states) { return steps_first(states).squeeze(0); };  // [total, heads, dim]
+  const Tensor begins = segments.begins();
+  const auto result =
+      at::_flash_attention_forward(rows(query), rows(key), rows(value), begins, begins, segments.longest(),
+                                   segments.longest(), dropout, /*is_causal=*/false, /*return_debug_mask=*/false);
+  return std::get<0>(result).flatten(1).unsqueeze(0);
+}
+
+}  // namespace
 
 Tensor attend_each(const Segments& segments, const Tensor& query, const Tensor& key, const Tensor& value,
                    double dropout) {
+  if (!segments.is_on_cpu()) {
+    if (takes_flash(query, key, value, dropout)) return flash(segments, query, key, value, dropout);
+    if (segments.spreads_well()) {
+      const auto apart = [&](const Tensor& states) {
+        return segments.spread(steps_first(states)).transpose(1, 2);  // [sequences, heads, longest, dim]
+      };
+      const Tensor mask = attention_mask(segments.spread_mask());
+      return segments.join(join_heads(attend(apart(query), apart(key), apart(value), mask, dropout, false).output));
+    }
+  }
   const auto queries = segments.split(query, 2), keys = segments.split(key, 2), values = segments.split(value, 2);
   std::vector<Tensor> outputs;
   for (size_t i = 0; i < queries.size(); ++i) {
@@ -85,9 +193,15 @@ Tensor attend_each(const Segments& segments, const Tensor& query, const Tensor& 
 
 Tensor gated_attend_each(const Segments& segments, const Tensor& query, const Tensor& key, const Tensor& value,
                          const Tensor& gate, const Tensor& relative, double dropout) {
+  const int64_t longest = (relative.size(1) + 1) / 2;
+  if (!segments.is_on_cpu() && segments.spreads_well() && longest == segments.longest()) {
+    const auto apart = [&](const Tensor& states) { return segments.spread(steps_first(states)).transpose(1, 2); };
+    return segments.join(join_heads(gated_attend(apart(query), apart(key), apart(value), apart(gate), relative,
+                                                 segments.spread_mask(), dropout, false)
+                                        .output));
+  }
   const auto queries = segments.split(query, 2), keys = segments.split(key, 2), values = segments.split(value, 2);
   const auto gates = segments.split(gate, 2);
-  const int64_t longest = (relative.size(1) + 1) / 2;
   std::vector<Tensor> outputs;
   for (size_t i = 0; i < queries.size(); ++i) {
     const int64_t time = queries[i].size(2);

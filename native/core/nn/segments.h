@@ -4,6 +4,7 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <memory>
 #include <optional>
 #include <vector>
 
@@ -11,13 +12,13 @@ namespace voxtorch::nn {
 
 class Segments {
  public:
-  // Of a mask [batch, time], true for what is there, at any places of a row. None where that saves no work: where
-  // nothing is padding, or not on the CPU. None either where the first step of a row is padding, since networks may
-  // read a state there.
-  static std::optional<Segments> of(const at::Tensor& mask);
+  // Of a mask [batch, time], true for what is there, at any places of a row, for states on `device`. None where that
+  // saves no work, since nothing is padding, and where the mask is not on the CPU: a device would have to be waited
+  // for. None either where the first step of a row is padding, since networks may read a state there.
+  static std::optional<Segments> of(const at::Tensor& mask, c10::Device device);
   // Of a mask [batch, 1, time, time] that has blocks on its diagonal, as packed rows have: each block is a sequence.
-  // None where the mask says anything else, where all rows are one sequence, or not on the CPU.
-  static std::optional<Segments> of_blocks(const at::Tensor& mask);
+  // None where the mask says anything else, where all rows are one sequence, or where it is not on the CPU.
+  static std::optional<Segments> of_blocks(const at::Tensor& mask, c10::Device device);
 
   at::Tensor pack(const at::Tensor& padded) const;  // [batch, time, ...] -> [1, total, ...]
   at::Tensor pad(const at::Tensor& packed) const;   // [1, total, ...] -> [batch, time, ...], padding is 0
@@ -25,17 +26,35 @@ class Segments {
   std::vector<at::Tensor> split(const at::Tensor& packed, int64_t dimension) const;
   int64_t longest() const;
 
+  // Sequences beside each other for what must see them apart, [1, total, ...] -> [sequences, longest, ...]: behind its
+  // end a sequence has its first step again, which `spread_mask`, bool [sequences, longest], is false for.
+  at::Tensor spread(const at::Tensor& packed) const;
+  at::Tensor spread_mask() const;
+  at::Tensor join(const at::Tensor& spread) const;  // and back
+  // Whether they take little more than the packed steps.
+  bool spreads_well() const;
+  // Where each sequence begins, and the end of the last: int32 [sequences + 1].
+  at::Tensor begins() const;
+  bool is_on_cpu() const { return device_.is_cpu(); }
+
  private:
-  Segments(int64_t batch, int64_t time, std::vector<int64_t> lengths, at::Tensor places)
-      : batch_(batch), time_(time), lengths_(std::move(lengths)), places_(std::move(places)) {}
+  Segments(int64_t batch, int64_t time, std::vector<int64_t> lengths, at::Tensor places, c10::Device device);
+
+  // What only some ways to attend need, made for the first that does.
+  struct Tables;
+  const Tables& spread_tables() const;
 
   int64_t batch_, time_;
   std::vector<int64_t> lengths_;  // of each row's sequence, at least 1
-  at::Tensor places_;             // int64 [total]: where each step is among batch * time; undefined: all are there
+  int64_t total_, longest_;
+  at::Tensor places_;  // int64 [total]: where each step is among batch * time; undefined: all are there
+  c10::Device device_;
+  std::shared_ptr<Tables> tables_;
 };
 
 // attend and gated_attend (functions.h) for each sequence by itself: queries, keys and values [1, heads, total, dim],
-// gate [1, heads, total], relative [heads, 2 * longest - 1] -> [1, total, heads * dim].
+// gate [1, heads, total], relative [heads, 2 * longest - 1] -> [1, total, heads * dim]. On CUDA it is one attention for
+// all of them: with flash attention of unlike lengths where it takes the arguments, else spread out for it alone.
 at::Tensor attend_each(const Segments& segments, const at::Tensor& query, const at::Tensor& key,
                        const at::Tensor& value, double dropout);
 at::Tensor gated_attend_each(const Segments& segments, const at::Tensor& query, const at::Tensor& key,

@@ -11,10 +11,11 @@ struct SpanMasking {
   int64_t min_spans = 0;   // in each row
 };
 
-// Draws a bool mask [rows, size] on the CPU from the default generator, as wav2vec 2.0's authors draw theirs: spans
-// begin at different places but may overlap, and one draw for the whole batch decides how a fraction of a span is
-// rounded. Spans stay within the first lengths[row] positions ([rows], undefined: all); where a row is shorter than a
-// span, none is made.
-at::Tensor draw_spans(int64_t rows, int64_t size, const SpanMasking& masking, const at::Tensor& lengths);
+// Draws a bool mask [rows, size] on `device`, as wav2vec 2.0's authors draw theirs: spans begin at different places but
+// may overlap, and one draw for the whole batch decides how a fraction of a span is rounded. Spans stay within the
+// first lengths[row] positions ([rows], undefined: all); where a row is shorter than a span, none is made. Drawn from
+// the default generator of the CPU, and with lengths on another device from that one's: nobody waits for the lengths.
+at::Tensor draw_spans(int64_t rows, int64_t size, const SpanMasking& masking, const at::Tensor& lengths,
+                      c10::Device device);
 
 }  // namespace voxtorch::nn

@@ -96,21 +96,24 @@ void check(const Tensor& hidden, const Tensor& weight, const Tensor& bias, const
   TORCH_CHECK(o.chunk >= 0, kName, ": chunk must be a number of tokens, or 0 to have it chosen, got ", o.chunk);
 }
 
-// Reads from the device: a label outside the classes must be an error, and on CUDA it would end the process's context.
+// Reads the labels from the device, once: a label outside the classes must be an error, and on CUDA it would end the
+// process's context. What follows from them is found on the host, and goes up without a wait.
 Tokens counting_tokens(const Tensor& hidden, const Tensor& labels, int64_t ignore_index, int64_t classes) {
   Tokens tokens;
   tokens.labels = labels.reshape({-1});
   tokens.all = tokens.labels.size(0);
   tokens.hidden = hidden.reshape({tokens.all, hidden.size(-1)});
-  const Tensor counts = tokens.labels.ne(ignore_index);
-  const Tensor places = at::nonzero(counts).squeeze(1);
+  Tensor here = tokens.labels.to(at::kCPU);
+  const Tensor places = at::nonzero(here.ne(ignore_index)).squeeze(1);
   if (places.size(0) < tokens.all) {
-    tokens.places = places;
-    tokens.labels = tokens.labels.index_select(0, places);
-    tokens.hidden = tokens.hidden.index_select(0, places);
+    here = here.index_select(0, places);
+    tokens.places =
+        hidden.is_cuda() ? places.pin_memory().to(hidden.device(), /*non_blocking=*/true) : places.to(hidden.device());
+    tokens.labels = tokens.labels.index_select(0, tokens.places);
+    tokens.hidden = tokens.hidden.index_select(0, tokens.places);
   }
   if (tokens.count() > 0) {
-    const auto [least, most] = at::aminmax(tokens.labels);
+    const auto [least, most] = at::aminmax(here);
     const int64_t low = least.item<int64_t>(), high = most.item<int64_t>();
     TORCH_CHECK_INDEX(low >= 0 && high < classes, kName, ": label ", low < 0 ? low : high, " is outside the ", classes,
                       " classes and is not ignore_index ", ignore_index);

@@ -1,9 +1,11 @@
-// The pretended device as a shared library, compiled when its sources have changed. See README.md.
-import { spawnSync } from 'node:child_process'
+// The pretended device, and the project's own kernels for it, as shared libraries that are compiled when their sources
+// have changed. See README.md.
 import { createHash } from 'node:crypto'
-import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
-import { dirname, join } from 'node:path'
+import { mkdirSync, readdirSync, readFileSync } from 'node:fs'
+import { basename, dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
+import { emulated } from '../kernels/build.mjs'
+import { made, run } from '../made.mjs'
 
 const here = dirname(fileURLToPath(import.meta.url))
 const root = join(here, '../../..')
@@ -16,42 +18,84 @@ export function libtorch() {
   return line[1]
 }
 
-/** Compiles what has changed. @returns {string} the library's path */
-export function buildDevice() {
-  const torch = libtorch()
-  const includes = [`${torch}/include`, `${torch}/include/torch/csrc/api/include`].flatMap((path) => ['-isystem', path])
-  const compile = ['-std=c++20', '-O1', '-fPIC', '-Wall', '-Wextra', '-Wno-unused-parameter', ...includes]
-  const named = (/** @type {RegExp} */ pattern) => readdirSync(here).filter((name) => pattern.test(name))
-  mkdirSync(output, { recursive: true })
-  const objects = named(/\.cc$/).map((name) => {
-    const object = join(output, name.replace(/\.cc$/, '.o'))
-    make(object, [name, ...named(/\.h$/)], [...compile, '-c', join(here, name), '-o', object])
-    return object
-  })
-  const library = join(output, 'libpretended_cuda.so')
-  const libraries = [`-L${torch}/lib`, '-Wl,--no-as-needed', '-ltorch_cpu', '-lc10']
-  make(library, named(/\.(cc|h)$/), ['-shared', '-o', library, ...objects, ...libraries])
-  return library
-}
+const FLAGS = ['-std=c++20', '-O1', '-fPIC', '-Wall', '-Wextra', '-Wno-unused-parameter', '-DAT_PER_OPERATOR_HEADERS']
+
+/** Files below a folder. @param {string} folder @param {RegExp} pattern of their paths */
+const below = (folder, pattern) =>
+  readdirSync(folder, { recursive: true, encoding: 'utf8' })
+    .filter((path) => pattern.test(path))
+    .map((path) => join(folder, path))
+    .sort()
 
 /**
- * Runs the compiler unless `made` is of the same sources and options.
- * @param {string} made @param {string[]} sources @param {string[]} values
+ * Compiles `sources` and links them with `objects`.
+ * @param {string} name of the library
+ * @param {string[]} sources
+ * @param {{ headers: string[], flags?: string[], objects?: string[], libraries: string[] }} options headers: of whose text
+ *   an object is made besides
+ * @returns {Promise<string>} the library's path
  */
-function make(made, sources, values) {
-  const hash = createHash('sha256').update(values.join(' '))
-  for (const name of sources) hash.update(readFileSync(join(here, name)))
-  const [stamp, wanted] = [`${made}.stamp`, hash.digest('hex')]
-  if (existsSync(made) && existsSync(stamp) && readFileSync(stamp, 'utf8') === wanted) return
-  run(values)
-  writeFileSync(stamp, wanted)
+async function library(name, sources, { headers, flags = [], objects = [], libraries }) {
+  mkdirSync(output, { recursive: true })
+  const torch = libtorch()
+  const includes = [`${torch}/include`, `${torch}/include/torch/csrc/api/include`].flatMap((path) => ['-isystem', path])
+  const compile = [...FLAGS, ...flags, ...includes]
+  const compiler = process.env.CXX || 'g++'
+  const hash = (/** @type {string[]} */ values, /** @type {string[]} */ paths) => {
+    const sum = createHash('sha256').update(values.join(' '))
+    for (const path of paths) sum.update(readFileSync(path))
+    return sum.digest('hex')
+  }
+  const own = await Promise.all(
+    sources.map((source) => {
+      const object = join(output, `${basename(dirname(source))}-${basename(source)}.o`)
+      return made(object, hash(compile, [source, ...headers]), (to) =>
+        run(compiler, [...compile, '-c', source, '-o', to]),
+      )
+    }),
+  )
+  const linked = [...own, ...objects].sort()
+  // By SONAME, as the addon finds libtorch: nothing is looked for that is not open.
+  const link = ['-shared', `-Wl,-soname,${name}`, ...linked, `-L${torch}/lib`, '-Wl,--no-as-needed', ...libraries]
+  return made(
+    join(output, name),
+    hash(
+      link,
+      linked.map((path) => `${path}.hash`),
+    ),
+    (to) => run(compiler, [...link, '-o', to]),
+  )
 }
 
-/** @param {string[]} values */
-function run(values) {
-  const { error, status, stderr } = spawnSync(process.env.CXX || 'g++', values, { encoding: 'utf8' })
-  if (error) throw error
-  if (status !== 0) throw new Error(`the pretended CUDA device does not compile:\n${stderr}`)
+/** The device. @returns {Promise<string>} the library's path */
+export const buildDevice = () =>
+  library('libpretended_cuda.so', below(here, /^[^/]+\.cc$/), {
+    headers: below(here, /^[^/]+\.h$/),
+    libraries: ['-ltorch_cpu', '-lc10'],
+  })
+
+/**
+ * The project's launchers (`cuda.cc`) as they stand, with the emulated kernels (../kernels): what a CUDA build has beside the
+ * CPU's core.
+ * @returns {Promise<string>} the library's path
+ */
+export async function buildKernels() {
+  const native = join(root, 'native')
+  const emulation = join(here, '../kernels/emulation')
+  return library(
+    'libvoxtorch_cuda_kernels.so',
+    [...below(join(native, 'core/kernels'), /(^|\/)cuda\.cc$/), join(here, 'kernels/launches.cc')],
+    {
+      headers: [
+        ...below(join(native, 'core'), /\.h$/),
+        ...below(join(here, 'kernels'), /\.h$/),
+        ...below(emulation, /\.h$/),
+      ],
+      flags: [join(here, 'kernels'), native, emulation].flatMap((path) => ['-I', path]),
+      objects: await emulated(),
+      libraries: ['-ltorch_cpu', '-lc10', `-L${join(root, 'build')}`, '-lvoxtorch_core', await buildDevice()],
+    },
+  )
 }
 
-if (process.argv[1] === fileURLToPath(import.meta.url)) console.log(buildDevice())
+if (process.argv[1] === fileURLToPath(import.meta.url)) console.log(await buildDevice(), await buildKernels())

@@ -23,12 +23,17 @@ using Table = std::map<std::string, int64_t>;
 
 struct Counts {
   Table launches;
+  // Kernels in the graphs that were launched.
+  Table replayed;
+  int64_t captures = 0;
   Table waits;
   // Those during which the event loop stands still.
   Table main_thread_waits;
   // "device:stream"
   Table streams;
   int64_t bytes_to_device = 0;
+  // Of these, those that nobody waited for.
+  int64_t bytes_behind = 0;
   int64_t bytes_to_host = 0;
 };
 
@@ -58,8 +63,10 @@ std::string as_json() {
     separator = ",";
   }
   out << "],\"liveBytes\":" << live_bytes() << ",\"peakBytes\":" << peak_bytes() << ",\"bytesToDevice\":" << counts.bytes_to_device
-      << ",\"bytesToHost\":" << counts.bytes_to_host;
+      << ",\"bytesToDeviceUnwaited\":" << counts.bytes_behind << ",\"bytesToHost\":" << counts.bytes_to_host;
+  out << ",\"captures\":" << counts.captures;
   write(out, "launches", counts.launches);
+  write(out, "replayed", counts.replayed);
   write(out, "waits", counts.waits);
   write(out, "mainThreadWaits", counts.main_thread_waits);
   write(out, "streams", counts.streams);
@@ -78,21 +85,34 @@ void set_current_stream(c10::DeviceIndex device, int64_t stream) { streams[devic
 int64_t current_stream(c10::DeviceIndex device) { return streams[device]; }
 
 void count_launch(const std::string& name) {
-  const int device = current_device();
+  if (is_capturing()) return;
+  const c10::DeviceIndex device = current_device();
+  reach(now_on(device, streams[device]));
   const std::lock_guard<std::mutex> lock(mutex);
+  if (is_replaying()) {
+    ++counts.replayed[name];
+    return;
+  }
   ++counts.launches[name];
   ++counts.streams[std::to_string(device) + ":" + std::to_string(streams[device])];
 }
 
 void count_wait(const std::string& reason) {
+  refuse_while_capturing();
   const std::lock_guard<std::mutex> lock(mutex);
   ++counts.waits[reason];
   if (std::this_thread::get_id() == main_thread) ++counts.main_thread_waits[reason];
 }
 
-void count_copy(Direction direction, size_t bytes) {
+void count_copy(Direction direction, size_t bytes, bool waited_for) {
   const std::lock_guard<std::mutex> lock(mutex);
+  if (direction == Direction::kToDevice && !waited_for) counts.bytes_behind += static_cast<int64_t>(bytes);
   (direction == Direction::kToDevice ? counts.bytes_to_device : counts.bytes_to_host) += static_cast<int64_t>(bytes);
+}
+
+void count_capture() {
+  const std::lock_guard<std::mutex> lock(mutex);
+  ++counts.captures;
 }
 
 void count_context(c10::DeviceIndex index) {

@@ -7,9 +7,16 @@ export interface Counts {
   liveBytes: number
   peakBytes: number
   bytesToDevice: number
+  /** Of these, those that nobody waited for: through pinned memory. */
+  bytesToDeviceUnwaited: number
   bytesToHost: number
   launches: number
   launchesBy: Record<string, number>
+  /** Graphs that were captured. A graph that is launched is one launch. */
+  captures: number
+  /** Kernels in the graphs that were launched. */
+  replayed: number
+  replayedBy: Record<string, number>
   /** How often the host waited for the device, on whatever thread, and for what. */
   waits: number
   waitsBy: Record<string, number>

@@ -2,7 +2,7 @@ import { spawnSync } from 'node:child_process'
 import { resolve } from 'node:path'
 import { describe, expect, it } from 'vitest'
 import { PATIENCE } from '../../patience.js'
-import { buildDevice } from './build.mjs'
+import { buildDevice, buildKernels } from './build.mjs'
 
 const preload = resolve('test/cuda/device/preload.mjs')
 const run = (...values: string[]) => {
@@ -15,8 +15,11 @@ const run = (...values: string[]) => {
 }
 
 describe('the pretended CUDA device', () => {
-  it('is compiled with the compiler of the addon', { timeout: 3 * PATIENCE }, () => {
-    expect(buildDevice()).toMatch(/\.so$/)
+  it('is compiled with the compiler of the addon, and so are our kernels for it', {
+    timeout: 3 * PATIENCE,
+  }, async () => {
+    expect(await buildDevice()).toMatch(/\.so$/)
+    expect(await buildKernels()).toMatch(/\.so$/)
   })
 
   it('gives what the CPU gives', () => {
@@ -33,6 +36,18 @@ describe('the pretended CUDA device', () => {
       op('pretended_cuda::touch')(vt.ones([4], { device: 'cuda' }))`
     const { status } = run('--import', preload, '--input-type=module', '-e', touch)
     expect(status).not.toBe(0)
+  })
+
+  it('does without a driver that is new enough, and says so', () => {
+    const versions = `
+      const { native } = await import('./dist/modules/native/addon.js')
+      const { op } = await import('./dist/modules/native/call.js')
+      console.log(op('voxtorch::versions')().config)`
+    process.env.PRETENDED_CUDA_DRIVER = 'old'
+    const { said, status } = run('--import', preload, '--input-type=module', '-e', versions)
+    delete process.env.PRETENDED_CUDA_DRIVER
+    expect(said).toMatch(/^unknown: .*driver version is insufficient/m)
+    expect(status).toBe(0)
   })
 
   it('passes the tests of what was found with it', { timeout: 2 * PATIENCE }, () => {

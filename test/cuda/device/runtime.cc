@@ -51,17 +51,36 @@ struct Guard final : c10::impl::DeviceGuardImplInterface {
     return before;
   }
 
-  // Everything is done when it is asked for, so that an event has always passed. A wait is one all the same.
-  void record(void** event, const c10::Stream&, const c10::DeviceIndex, const c10::EventFlag) const override {
-    *event = const_cast<char*>("event");
+  // All but copies through pinned memory is done when it is asked for. A wait is one all the same.
+  void record(void** event, const c10::Stream& stream, const c10::DeviceIndex, const c10::EventFlag) const override {
+    delete static_cast<Moment*>(*event);
+    *event = new Moment(now_on(stream.device_index(), stream.id()));
   }
-  void block(void*, const c10::Stream&) const override {}
-  bool queryEvent(void*) const override { return true; }
-  void destroyEvent(void*, const c10::DeviceIndex) const noexcept override {}
-  bool queryStream(const c10::Stream&) const override { return true; }
-  void synchronizeStream(const c10::Stream&) const override { count_wait("synchronizeStream"); }
-  void synchronizeEvent(void*) const override { count_wait("synchronizeEvent"); }
-  void synchronizeDevice(const c10::DeviceIndex) const override { count_wait("synchronizeDevice"); }
+  void block(void* event, const c10::Stream&) const override { passed(event); }
+  bool queryEvent(void* event) const override {
+    passed(event);
+    return true;
+  }
+  void destroyEvent(void* event, const c10::DeviceIndex) const noexcept override { delete static_cast<Moment*>(event); }
+  bool queryStream(const c10::Stream& stream) const override {
+    reach(now_on(stream.device_index(), stream.id()));
+    return true;
+  }
+  void synchronizeStream(const c10::Stream& stream) const override {
+    count_wait("synchronizeStream");
+    reach(now_on(stream.device_index(), stream.id()));
+  }
+  void synchronizeEvent(void* event) const override {
+    count_wait("synchronizeEvent");
+    passed(event);
+  }
+  void synchronizeDevice(const c10::DeviceIndex index) const override {
+    count_wait("synchronizeDevice");
+    reach_all(index);
+  }
+  static void passed(void* event) {
+    if (event != nullptr) reach(*static_cast<Moment*>(event));
+  }
 };
 C10_REGISTER_GUARD_IMPL(CUDA, Guard)
 
@@ -102,19 +121,28 @@ struct CUDAHooks final : CUDAHooksInterface {
   bool hasCUDA() const override { return true; }
   bool hasCUDART() const override { return false; }
   bool hasPrimaryContext(c10::DeviceIndex index) const override { return pretended::has_context(index); }
-  std::string showConfig() const override { return "  - a pretended CUDA device\n"; }
+  // As on a machine whose driver is too old, with PRETENDED_CUDA_DRIVER=old.
+  std::string showConfig() const override {
+    const char* const driver = std::getenv("PRETENDED_CUDA_DRIVER");
+    TORCH_CHECK(driver == nullptr, "CUDA error: CUDA driver version is insufficient for CUDA runtime version");
+    return "  - a pretended CUDA device\n";
+  }
   c10::DeviceIndex deviceCount() const override { return static_cast<c10::DeviceIndex>(pretended::device_count()); }
   int getNumGPUs() const override { return pretended::device_count(); }
   c10::DeviceIndex current_device() const override { return pretended::current_device(); }
   c10::DeviceIndex getCurrentDevice() const override { return pretended::current_device(); }
   void setCurrentDevice(c10::DeviceIndex index) const override { pretended::set_current_device(index); }
-  void deviceSynchronize(c10::DeviceIndex) const override { pretended::count_wait("deviceSynchronize"); }
+  void deviceSynchronize(c10::DeviceIndex index) const override {
+    pretended::count_wait("deviceSynchronize");
+    pretended::reach_all(index);
+  }
   const Generator& getDefaultGenerator(c10::DeviceIndex index) const override { return pretended::default_generator(index); }
   Generator getNewGenerator(c10::DeviceIndex index) const override {
     return pretended::make_random(index < 0 ? pretended::current_device() : index);
   }
   c10::Device getDeviceFromPtr(void*) const override { return {pretended::kCuda, 0}; }
-  c10::Allocator* getPinnedMemoryAllocator() const override { return c10::GetAllocator(c10::kCPU); }
+  c10::Allocator* getPinnedMemoryAllocator() const override { return pretended::pinned_allocator(); }
+  bool isPinnedPtr(const void* address) const override { return pretended::is_pinned(address); }
   c10::Allocator* getCUDADeviceAllocator() const override { return pretended::allocator(); }
 };
 

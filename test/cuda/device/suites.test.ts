@@ -7,13 +7,18 @@ import { PATIENCE } from '../../patience.js'
 import { exclusions } from './exclusions.js'
 
 // How many tests of a folder do not pass on the pretended device. Mend one, take it from the list, and lower the number.
-const EXCLUDED = { generation: 0, peft: 0 }
+const EXCLUDED = { kernels: 13, generation: 0, peft: 0, models: 2, train: 1, serve: 0 }
+// What `npm test` runs of them; `npm run test:cuda` runs all, which takes three times as long.
+const OFTEN = ['generation']
+const folders = Object.entries(EXCLUDED).filter(
+  ([folder]) => process.env.VOXTORCH_CUDA_SUITES === 'all' || OFTEN.includes(folder),
+)
 
 const config = 'test/cuda/device/vitest.config.ts'
 const excludedIn = (folder: string) => exclusions.filter(({ file }) => file.startsWith(`test/${folder}/`))
 
 describe('suites on the pretended device', () => {
-  it.each(Object.entries(EXCLUDED))('test/%s passes but for %i', { timeout: 6 * PATIENCE }, (folder, count) => {
+  it.each(folders)('test/%s passes but for %i', { timeout: 6 * PATIENCE }, (folder, count) => {
     expect(excludedIn(folder).flatMap(({ tests }) => tests)).toHaveLength(count)
     const temporary = mkdtempSync(join(tmpdir(), 'voxtorch-device-'))
     try {

@@ -1,12 +1,12 @@
 // Compiles the driver, the emulation and the project's .cu files into build/cuda-emulation/KIND/driver. What is up to
 // date is left alone: an object is kept with the hash of all that it was made of.
-import { spawn } from 'node:child_process'
 import { createHash } from 'node:crypto'
-import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs'
 import { availableParallelism } from 'node:os'
-import { basename, join } from 'node:path'
+import { basename, dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { findLibtorch } from '../../../dist/modules/native/libtorch.js'
+import { made, run } from '../made.mjs'
 import { translate } from './translate.mjs'
 
 const here = fileURLToPath(new URL('.', import.meta.url))
@@ -30,6 +30,22 @@ export const kernels = readdirSync(join(native, 'core/kernels'), { recursive: tr
   .map((path) => join(native, 'core/kernels', path))
   .sort()
 
+/** Headers of kernels with PTX, which g++ cannot take as they stand, as the includes name them. */
+const withPtx = readdirSync(join(native, 'core/kernels'), { recursive: true, encoding: 'utf8' })
+  .filter((path) => path.endsWith('.cuh'))
+  .map((path) => join('core/kernels', path))
+  .filter((path) => /\basm\b/.test(readFileSync(join(native, path), 'utf8')))
+
+/** Puts a header as C++ where it is found in place of itself. @param {string} folder @param {string} path @returns {string} its text */
+function put(folder, path) {
+  const [to, text] = [join(folder, path), translate(readFileSync(join(native, path), 'utf8'), basename(path))]
+  if (existsSync(to) && readFileSync(to, 'utf8') === text) return text
+  mkdirSync(dirname(to), { recursive: true })
+  writeFileSync(`${to}.${process.pid}`, text)
+  renameSync(`${to}.${process.pid}`, to) // others may be reading it
+  return text
+}
+
 /** The text of what kernels include of each other, and of what CUDA's headers are here. */
 const included = () =>
   [join(native, 'core/kernels'), join(here, 'emulation'), join(here, 'driver')]
@@ -38,21 +54,60 @@ const included = () =>
     .sort()
     .map((path) => readFileSync(path, 'utf8'))
 
-/** @param {string} program @param {string[]} values */
-const run = (program, values) =>
-  new Promise((resolve, reject) => {
-    const child = spawn(program, values, { stdio: ['ignore', 'ignore', 'pipe'] })
-    let errors = ''
-    child.stderr.on('data', (chunk) => {
-      errors += chunk
+/**
+ * What compiles a file unless that has been done, to an object whose path it returns.
+ * @param {Kind} kind
+ * @param {Record<string, string>} changed other texts of native/core/kernels, by the name of the file
+ */
+function compiler(kind, changed) {
+  const { libtorch } = findLibtorch()
+  if (!libtorch) throw new Error('there is no libtorch, whose headers have the half precisions')
+  const name = Object.keys(changed).length === 0 ? kind : `${kind}-changed`
+  const out = join(folder, name)
+  for (const each of [kind, name]) mkdirSync(join(folder, each), { recursive: true })
+  const translated = join(folder, 'headers')
+  const flags = ['-std=c++20', '-O1', '-g1', '-w', '-fPIC', '-I', translated, '-I', join(here, 'emulation')]
+  flags.push('-I', join(here, 'driver'), '-I', native, '-isystem', join(libtorch.home, 'include'))
+  const headers = [...included(), ...withPtx.map((path) => put(translated, path)), libtorch.home]
+
+  /** @param {string} path @param {string[]} extra @returns {Promise<string>} */
+  return async (path, extra) => {
+    const source = basename(path)
+    const text = readFileSync(path, 'utf8')
+    const cuda = path.endsWith('.cu')
+    const code = cuda ? translate(changed[source] ?? text, source) : text
+    const hash = createHash('sha256')
+      .update(JSON.stringify([code, headers, flags, extra]))
+      .digest('hex')
+    const unchanged = changed[source] === undefined ? join(folder, kind) : out
+    return made(join(unchanged, `${source}.o`), hash, async (to) => {
+      const from = cuda ? join(unchanged, `${source}.cc`) : path
+      if (cuda) writeFileSync(from, code)
+      await run('g++', [...flags, ...extra, '-c', from, '-o', to])
     })
-    child.on('error', reject)
-    child.on('close', (code) =>
-      code === 0
-        ? resolve(undefined)
-        : reject(new Error(`${program} ${values.join(' ')} ended with ${code}\n${errors}`)),
-    )
-  })
+  }
+}
+
+/** @template T @param {(() => Promise<T>)[]} jobs @returns {Promise<T[]>} in any order */
+async function inParallel(jobs) {
+  const done = /** @type {T[]} */ ([])
+  const workers = Array.from({ length: Number(process.env.CMAKE_BUILD_PARALLEL_LEVEL) || availableParallelism() })
+  await Promise.all(
+    workers.map(async () => {
+      for (let job = jobs.shift(); job; job = jobs.shift()) done.push(await job())
+    }),
+  )
+  return done
+}
+
+const machine = join(here, 'emulation/emulation.cc')
+const tensorCores = join(here, 'emulation/mma.cc')
+
+/** The kernels and the emulation, for whoever launches them: the paths of objects. */
+export function emulated() {
+  const object = compiler('plain', {})
+  return inParallel([...kernels, tensorCores].map((path) => () => object(path, [])).concat(() => object(machine, [])))
+}
 
 /**
  * @param {Kind} kind
@@ -60,51 +115,15 @@ const run = (program, values) =>
  * @returns {Promise<string>} the path of the driver
  */
 export async function build(kind, changed = {}) {
-  const { libtorch } = findLibtorch()
-  if (!libtorch) throw new Error('there is no libtorch, whose headers have the half precisions')
-  const name = Object.keys(changed).length === 0 ? kind : `${kind}-changed`
-  const out = join(folder, name)
-  mkdirSync(out, { recursive: true })
   const { sanitize, define } = KINDS[kind]
-  const flags = ['-std=c++20', '-O1', '-g1', '-w', '-I', out, '-I', join(here, 'emulation'), '-I', join(here, 'driver')]
-  flags.push('-I', native, '-isystem', join(libtorch.home, 'include'))
-  const headers = [...included(), libtorch.home]
-
-  /** @param {string} path @param {string[]} extra */
-  const object = async (path, extra) => {
-    const source = basename(path)
-    const text = readFileSync(path, 'utf8')
-    const cuda = path.endsWith('.cu')
-    const made = cuda ? translate(changed[source] ?? text, source) : text
-    const hash = createHash('sha256')
-      .update(JSON.stringify([made, headers, flags, extra]))
-      .digest('hex')
-    const unchanged = changed[source] === undefined ? join(folder, kind) : out
-    const to = join(unchanged, `${source}.o`)
-    if (existsSync(`${to}.hash`) && readFileSync(`${to}.hash`, 'utf8') === hash && existsSync(to)) return to
-    const from = cuda ? join(unchanged, `${source}.cc`) : path
-    if (cuda) writeFileSync(from, made)
-    await run('g++', [...flags, ...extra, '-c', from, '-o', to])
-    writeFileSync(`${to}.hash`, hash)
-    return to
-  }
-
+  const object = compiler(kind, changed)
   const drivers = readdirSync(join(here, 'driver')).filter((file) => file.endsWith('.cc'))
-  /** @type {(() => Promise<string>)[]} */
-  const jobs = [
-    ...kernels.map((path) => () => object(path, sanitize)),
+  const objects = await inParallel([
+    ...[...kernels, tensorCores].map((path) => () => object(path, sanitize)),
     ...drivers.map((file) => () => object(join(here, 'driver', file), sanitize)),
-    () => object(join(here, 'emulation/emulation.cc'), define),
-  ]
-  /** @type {string[]} */
-  const objects = []
-  const workers = Array.from({ length: Number(process.env.CMAKE_BUILD_PARALLEL_LEVEL) || availableParallelism() })
-  await Promise.all(
-    workers.map(async () => {
-      for (let job = jobs.shift(); job; job = jobs.shift()) objects.push(await job())
-    }),
-  )
-  const driver = join(out, 'driver')
+    () => object(machine, define),
+  ])
+  const driver = join(folder, Object.keys(changed).length === 0 ? kind : `${kind}-changed`, 'driver')
   await run('g++', [...sanitize, '-o', driver, ...objects.sort()])
   return driver
 }

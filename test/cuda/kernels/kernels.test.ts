@@ -22,7 +22,7 @@ async function driven(kind: 'plain' | 'asan', given: string[], env: Record<strin
 
 describe.skipIf(!supported)('the emulated CUDA kernels', () => {
   test('compute what plain loops in float64 do, whatever masked keys hold', async () => {
-    expect(kernels).toHaveLength(3)
+    expect(kernels).toHaveLength(8)
     expect(await driven('plain', [])).toMatch(/^\d{3,} passed, 0 failed$/)
   })
 
@@ -36,19 +36,32 @@ describe.skipIf(!supported)('the emulated CUDA kernels', () => {
   })
 
   test('stay within their memory, by AddressSanitizer and UBSan', async () => {
-    expect(await driven('asan', [])).toMatch(/^\d{3,} passed, 0 failed$/)
+    const cases = process.env.VOXTORCH_CUDA_SUITES === 'all' ? [] : ['all', 'quick']
+    expect(await driven('asan', cases)).toMatch(/^\d{3,} passed, 0 failed$/)
   })
 
-  // A few of the mutations; `npm run test:cuda -- --mutations` tries all.
+  // A few of the mutations; `node test/cuda/kernels/main.mjs --mutations` tries all.
   test.each([
     ['rms_norm_residual', 'all blocks add to one part'],
     ['rms_norm_residual', 'no whole warps'],
     ['window_cross_attention', 'no bound on the queries'],
     ['window_cross_attention', 'lanes leave before a shuffle'],
+    ['decode_attention', 'tickets are not zero again'],
+    ['decode_attention', 'unseen values are read'],
+    ['few_rows_tiles', 'inputs behind the end'],
+    ['rotary_append', 'places that the cache does not have'],
   ])('%s: %s is noticed', async (kernel, name) => {
     const [mutation] = mutations().filter((one) => one.kernel === kernel && one.name === name)
     expect(await noticed(mutation!, ['plain', 'asan'])).not.toBeNull()
   })
+})
+
+test('PTX becomes a call of the emulation, and what is not understood is refused', () => {
+  const made = translate('asm volatile("mma {%0}, {%1};" : "+f"(sum[0]) : "r"(left) : "memory");', 'a.cu')
+  expect(made).toContain(
+    '::emulation::ptx("mma {%0}, {%1};", {::emulation::Operand("+f", sum[0]), ::emulation::Operand("r", left)});',
+  )
+  expect(() => translate('asm("nop");', 'a.cu')).toThrow(/a\.cu has PTX/)
 })
 
 test('a launch that the translation does not know is refused, not left out', () => {

@@ -1,8 +1,8 @@
 // The emulated kernels by command (kernels.test.ts has what every test run asks):
-//   npm run test:cuda                       plain, and with AddressSanitizer and UBSan
-//   npm run test:cuda -- --tsan             with ThreadSanitizer: float32 alone, some minutes
-//   npm run test:cuda -- --mutations [NAME] breaks the kernels (those whose name has NAME), and says what notices it
-//   npm run test:cuda -- --seeds 20         plain, with so many orders of threads and inputs
+//   node test/cuda/kernels/main.mjs                       plain, and with AddressSanitizer and UBSan
+//   node test/cuda/kernels/main.mjs --tsan             with ThreadSanitizer: float32 alone, some minutes
+//   node test/cuda/kernels/main.mjs --mutations [NAME] breaks the kernels (those whose name has NAME), and says what notices it
+//   node test/cuda/kernels/main.mjs --seeds 20         plain, with so many orders of threads and inputs
 import { spawnSync } from 'node:child_process'
 import { parseArgs } from 'node:util'
 import { build } from './build.mjs'

@@ -3,12 +3,94 @@
 import { spawnSync } from 'node:child_process'
 import { readFileSync } from 'node:fs'
 import { basename } from 'node:path'
+import { fileURLToPath } from 'node:url'
 import { build, kernels } from './build.mjs'
 
 /** @typedef {{ name: string, kernel: string, text: string }} Mutation */
 
 /** What is replaced, once, in a kernel; and every barrier is left out in turn. @type {Record<string, [string, string, string][]>} */
 const BROKEN = {
+  decode_attention: [
+    ['no mask', 'if (place == b.last || !args.mask) return true;', 'return true;'],
+    ['the token does not see itself', 'place == b.last || !args.mask', '!args.mask'],
+    ['columns that the mask does not have', 'place < args.mask_columns && ', ''],
+    ['no window', 'args.window > 0 && b.last', 'false && b.last'],
+    ['no bound on the position', 'position < args.capacity ? position : args.capacity - 1', 'position'],
+    ['unseen keys are read', 'own < size && seen[own]', 'own < size'],
+    ['unseen values are read', 'if (!seen[key]) continue;', ''],
+    ['a part that sees nothing', 'largest == kNone ? 0.0f : ', ''],
+    ['lanes of a key are not added', 'int offset = lanes / 2', 'int offset = lanes / 4'],
+    ['parts of a block are not added', 'step == 0 ? sums[h] : query[h][d] + sums[h]', 'sums[h]'],
+    ['as many query heads as fit', 'left < kDecodeHeads ? left : kDecodeHeads', 'kDecodeHeads'],
+    ['vectors where they do not fit', 'dim % kWidth == 0 && keys.row', 'keys.row'],
+    ['vectors where they are not aligned', ' && reinterpret_cast<uintptr_t>(keys.data) % 16 == 0', ''],
+    ['dims that are apart as vectors', 'keys.dim == 1 && ', ''],
+    ['each part is the whole', 'if (b.active == 1) {', 'if (true) {'],
+    ['one part too few', 'b.last / chunk - b.first / chunk + 1', 'b.last / chunk - b.first / chunk'],
+    ['tickets are not zero again', 'blockIdx.y, others)', 'blockIdx.y, 0xffffffffu)'],
+    ['all rows draw from one ticket', 'b.row * gridDim.y + ', ''],
+    ['no fence before the ticket', '__threadfence();', ''],
+    ['no fence after the ticket', '__threadfence();\n  }', '}'],
+  ],
+  few_rows_joined: [
+    ['vectors where they do not fit', 'args.in % held == 0 && ', ''],
+    ['vectors where inputs are not aligned', ' && is_aligned(args.input)', ''],
+    ['vectors where weights are not aligned', 'fits && is_aligned(args.projections[p].weight)', 'fits'],
+    ['vectors of two blocks', 'args.projections[p].shift >= 5', 'true'],
+    ['rows that there are not are read', '(r < last ? r : last)', 'r'],
+    ['rows that there are not are written', ' || row >= args.rows', ''],
+    ['rows that there are not have adapters', 'if (first_row + r < args.rows)', ''],
+    ['weights that there are not are read', 'row < out ? row : out - 1', 'row'],
+    ['outputs that there are not are written', '!slot.real || ', ''],
+    ['the parts of a group are not added', 'part < splits; ++part', 'part < 1; ++part'],
+    ['an adapter is added by each part', 'int64_t k = begin; b &&', 'int64_t k = lane; b &&'],
+    ['the halves of a byte change places', 'i % 2 == 0 ? 4 : 0', 'i % 2 == 0 ? 0 : 4'],
+    ['projections begin at the same column', 'column += args.projections[p].out', ''],
+  ],
+  few_rows_tiles: [
+    ['vectors where weights are not aligned', 'fits && is_aligned(args.projections[p].weight)', 'fits'],
+    [
+      'rows that there are not are read',
+      'first_row + place < args.rows ? first_row + place : args.rows - 1',
+      'first_row + place',
+    ],
+    ['rows that there are not are written', ' || row >= args.rows', ''],
+    [
+      'inputs behind the end',
+      'begin + i < in ? static_cast<float>(row[begin + i]) : 0.0f',
+      'static_cast<float>(row[begin + i])',
+    ],
+    ['weights behind the end', 'if (begin + i >= in) continue;', ''],
+    ['vectors of weights behind the end', 'const bool inside = begin < in;', 'const bool inside = true;'],
+    ['rows that there are not have adapters', 'b && at < args.rows', 'b'],
+  ],
+  rotary_append: [
+    ['no bound on the threads', 'if (at >= args.rows * blocks * half) return;', ''],
+    ['places that the cache does not have', 'if (place < 0 || place >= args.capacity) return;', ''],
+    ['values are rotated', 'if (block < args.heads + args.kv_heads) {', '{'],
+    ['one rotation for all rows', 'row * args.rotation_row + d', 'd'],
+    ['values begin where keys do', '(is_key ? 0 : args.kv_heads)', '0'],
+  ],
+  adamw_8bit: [
+    [
+      'the scale before the maximum of the warp',
+      'for (int bits = kWarp / 2; bits > 0; bits /= 2) largest',
+      'for (int bits = 0; bits > 0; bits /= 2) largest',
+    ],
+    ['no bound on the elements', 'if (element >= count) continue;', ''],
+    [
+      'the next parameter one block late',
+      'while (block >= args.begins[at + 1]) ++at;',
+      'while (block > args.begins[at + 1]) ++at;',
+    ],
+    ['a step for all parameters', 'if (known != at) {', 'if (known < 0) {'],
+    ['the correction of the wrong lane', 'rate = __shfl_sync(kAll, rate, 1);', 'rate = __shfl_sync(kAll, rate, 0);'],
+    [
+      'one run too few',
+      'const uint64_t grid = (blocks + each * kWarps - 1)',
+      'const uint64_t grid = (blocks + each * kWarps - kWarps * each / 2)',
+    ],
+  ],
   gated_position_attention: [
     ['masked keys are loaded', 'attends(in, at, row)', 'row < in.time'],
     ['no mask in the backward', 'query < in.time && attends(in, at, key)', 'query < in.time && key < in.time'],
@@ -19,6 +101,34 @@ const BROKEN = {
     ['no bound on the distances', 'if (index >= in.heads * distances) return;', ''],
     ['the gate from the rounded output', ' - row_sum(rest[r]) * row_sum(mean[r])', ''],
     ['the maximum of the last tile alone', 'best = top[r] > best ? top[r] : best;', ''],
+    ['tensor cores: masked keys are loaded', 'Attended ? attends(in, at, row) : row < in.time', 'row < in.time'],
+    ['tensor cores: no mask in the backward', 'inside && beside.attends[key]', 'inside'],
+    ['tensor cores: no mask in the gradients of keys', 'first + query < in.time && beside.attends[key]', 'true'],
+    [
+      'tensor cores: numbers beyond dim',
+      'width = static_cast<int>((in.dim + 15) / 16 * 16)',
+      'width = static_cast<int>(in.dim)',
+    ],
+    ['tensor cores: 16 bytes that are not aligned', ' && reinterpret_cast<uintptr_t>(data) % 16 == 0', ''],
+    ['tensor cores: the right side is not turned over', 'load_matrices_transposed(right', 'load_matrices(right'],
+    ["tensor cores: two words in each other's place", 'left, right[2], right[3]', 'left, right[3], right[2]'],
+    ['tensor cores: the first number in the upper half', '"f"(second), "f"(first)', '"f"(first), "f"(second)'],
+    ['tensor cores: the rows of half a matrix', '8 * n * kPitch + 16 * step', '4 * n * kPitch + 16 * step'],
+    ['tensor cores: dropout of other keys', '>> (key / kSide) & 1', '>> (key / 32) & 1'],
+    ['tensor cores: sums of another maximum', 'sum[n][2 * half] *= correction;', ''],
+    [
+      'tensor cores: a row of two lanes',
+      'for (int lane = 2; lane > 0; lane /= 2) value',
+      'for (int lane = 1; lane > 0; lane /= 2) value',
+    ],
+    ['tensor cores: the gate from the rounded output', ' - row_sum(rest[half]) * row_sum(mean[half])', ''],
+    ['tensor cores: one diagonal too few', 'n < 2 * kTile - 1)', 'n < 2 * kTile - 2)'],
+    ['tensor cores: no room for the scores', ' + kTile * kScorePitch * sizeof(float)', ''],
+    [
+      'tensor cores: lanes leave before a product',
+      'const Place at = place(in);\n    T* const queries',
+      'const Place at = place(in);\n    if (at.first + 16 * at.warp + at.group >= in.time) return;\n    T* const queries',
+    ],
   ],
   rms_norm_residual: [
     ['vectors where they do not fit', 'if (dim % Width != 0) return false;', ''],
@@ -44,21 +154,30 @@ const BROKEN = {
   ],
 }
 
+/** The file with the kernels' own headers in their places, each once. @param {string} path @param {Set<string>} [seen] @returns {string} */
+function inlined(path, seen = new Set()) {
+  return readFileSync(path, 'utf8').replace(/#include "core\/kernels\/([^"]+\.cuh)"\n/g, (_, name) => {
+    if (seen.has(name)) return ''
+    seen.add(name)
+    return inlined(fileURLToPath(new URL(`../../../native/core/kernels/${name}`, import.meta.url)), seen)
+  })
+}
+
 /** @returns {Mutation[]} */
 export function mutations() {
   return kernels.flatMap((path) => {
     const kernel = basename(path, '.cu')
-    const files = [path, ...(kernel === 'gated_position_attention' ? [path.replace(/[^/]+$/, 'tiles.cuh')] : [])]
-    const text = readFileSync(path, 'utf8')
-    const barriers = [...text.matchAll(/__syncthreads\(\);/g)].map(({ index, 0: { length } }) => ({
-      name: `without the barrier of line ${text.slice(0, index).split('\n').length}`,
-      kernel,
-      text: text.slice(0, index) + text.slice(index + length),
-    }))
+    const text = inlined(path)
+    const barriers = [...text.matchAll(/__syncthreads\(\);/g)].map(({ index, 0: { length } }, at, { length: all }) => {
+      const inside = [...text.slice(0, index).matchAll(/__device__ static void (\w+)|__global__ [^;{]*?(\w+)\(/g)].at(
+        -1,
+      )
+      const name = `without barrier ${at + 1} of ${all}, in ${inside?.[1] ?? inside?.[2]}`
+      return { name, kernel, text: text.slice(0, index) + text.slice(index + length) }
+    })
     const broken = (BROKEN[kernel] ?? []).map(([name, what, instead]) => {
-      const inlined = text.replace(/#include "(core\/[^"]+tiles\.cuh)"/, () => readFileSync(files[1], 'utf8'))
-      if (!inlined.includes(what)) throw new Error(`${kernel} has no "${what}" any more: mutations.mjs is out of date`)
-      return { name, kernel, text: inlined.replace(what, () => instead) }
+      if (!text.includes(what)) throw new Error(`${kernel} has no "${what}" any more: mutations.mjs is out of date`)
+      return { name, kernel, text: text.replace(what, () => instead) }
     })
     return [...barriers, ...broken]
   })

@@ -2,7 +2,7 @@ import { fitSamples, SPEECH_RATE } from '../../../audio/clip.js'
 import { logMelSpectrogram } from '../../../audio/features.js'
 import { requireNumber, requireOneOf } from '../../../base/check.js'
 import { ConfigError } from '../../../base/errors.js'
-import { lengthMask, padClips } from '../../../kit/pad.js'
+import { lengthMask, type PaddedClips, padClips } from '../../../kit/pad.js'
 import type { Beats } from '../../../models/beats/beats.js'
 import type { QFormer } from '../../../models/q-former/q-former.js'
 import { melBinsOf, type WhisperConfig, windowOf } from '../../../models/whisper/config.js'
@@ -10,7 +10,7 @@ import type { WhisperEncoder } from '../../../models/whisper/whisper.js'
 import type { Linear } from '../../../nn/linear.js'
 import type { Module } from '../../../nn/module.js'
 import type { LayerNorm } from '../../../nn/normalization.js'
-import { cat, noGrad, scope, type Tensor, zeros } from '../../../tensor/index.js'
+import { cat, noGrad, scope, stack, type Tensor, zeros } from '../../../tensor/index.js'
 import { SALMONN_LEAST_SAMPLES } from './clips.js'
 import { type ClipWindow, equalWindows, overlappingWindows } from './windows.js'
 
@@ -135,8 +135,10 @@ function encodeWindows(
 ): Promise<Tensor[]> {
   return scope(async () => {
     const { lnSpeech, lnAudio, qformer, projection } = encoders
-    const speech = await encodeFrozen(encoders.whisper, () => whisperStates(encoders.whisper, windows, compat))
-    const audio = await encodeFrozen(encoders.beats, () => beatsStates(encoders.beats, windows, compat))
+    const { device } = encoders.beats.parameters()[0] as Tensor
+    const heard = padClips(windows, { device })
+    const speech = await encodeFrozen(encoders.whisper, () => whisperStates(encoders.whisper, heard, compat))
+    const audio = await encodeFrozen(encoders.beats, () => beatsStates(encoders.beats, heard, compat))
     const dtype = projection.weight.dtype
     const both = [
       normalised(lnSpeech, speech.states.to({ dtype }), compat ? null : speech.lengths),
@@ -173,32 +175,41 @@ function encodeFrozen(encoder: Module, encode: () => Promise<EncoderFrames>): Pr
 
 async function whisperStates(
   whisper: WhisperEncoder,
-  windows: Tensor[],
+  { inputValues, lengths }: PaddedClips,
   compat: 'published' | undefined,
 ): Promise<EncoderFrames> {
   const { device, dtype } = whisper.parameters()[0] as Tensor
   const most = HOP * windowOf(whisper.config)
-  const steps = windows.map((window) => (compat ? most / HOP : Math.ceil(window.size(0) / HOP)))
+  const steps = lengths.map((samples) => (compat ? most / HOP : Math.ceil(samples / HOP)))
   const longest = Math.max(...steps)
+  // The last steps look into the silence behind the clip, as they do in a clip that is padded to 30 s.
+  const ends = lengths.map((samples) => (compat ? most : Math.min(most, HOP * Math.ceil((samples + FFT) / HOP))))
+  const samples = inputValues.to({ device })
   const spectra: Tensor[] = []
-  for (const [row, window] of windows.entries()) {
-    // The last steps look into the silence behind the clip, as they do in a clip that is padded to 30 s.
-    const length = compat ? most : Math.min(most, HOP * Math.ceil((window.size(0) + FFT) / HOP))
-    const options = { nMels: melBinsOf(whisper.config), length }
-    const spectrum = await logMelSpectrogram(window.to({ device }), options)
-    const own = spectrum.narrow(1, 0, steps[row] as number)
-    spectra.push(filled(own.t().unsqueeze(0), longest))
+  // A spectrum is reflected at its end, so those that end alike are computed together.
+  for (const length of new Set(ends)) {
+    const rows = [...ends.keys()].filter((row) => ends[row] === length)
+    const clips = rows.length === ends.length ? samples : stack(rows.map((row) => samples.select(0, row)))
+    const alike = await logMelSpectrogram(clips, { nMels: melBinsOf(whisper.config), length })
+    for (const [i, row] of rows.entries()) {
+      const own = alike.select(0, i).narrow(1, 0, steps[row] as number)
+      spectra[row] = filled(own.t().unsqueeze(0), longest)
+    }
   }
   const inputFeatures = cat(spectra, 0).transpose(1, 2).contiguous().to({ dtype })
   const isRagged = steps.some((count) => count < longest)
-  const attentionMask = isRagged ? lengthMask(steps, longest, device) : null
+  // On the CPU, where it is looked at.
+  const attentionMask = isRagged ? lengthMask(steps, longest) : null
   const { lastHiddenState } = await whisper.forward({ inputFeatures, attentionMask })
   return { states: lastHiddenState, lengths: steps.map((count) => Math.ceil(count / 2)) }
 }
 
-async function beatsStates(beats: Beats, windows: Tensor[], compat: 'published' | undefined): Promise<EncoderFrames> {
-  const { device, dtype } = beats.parameters()[0] as Tensor
-  const { inputValues, lengths } = padClips(windows, { device })
+async function beatsStates(
+  beats: Beats,
+  { inputValues, lengths }: PaddedClips,
+  compat: 'published' | undefined,
+): Promise<EncoderFrames> {
+  const { dtype } = beats.parameters()[0] as Tensor
   const longest = inputValues.size(1)
   const isRagged = lengths.some((length) => length < longest)
   // The published mask counts samples; its patches are those of the whole batch.

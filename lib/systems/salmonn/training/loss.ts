@@ -45,12 +45,17 @@ export async function salmonnLoss<M extends Module>(
     const counts = [[output?.correct ?? 0, output?.total ?? 0]]
     return { loss, logits: noGrad(() => tensor(counts, { dtype: 'float64' })) }
   }
-  const value = Number(noGrad(() => loss.item()))
-  if (!Number.isFinite(value)) {
-    onNonFinite?.(value)
-    return { loss: steepZero(model) }
+  if (onNonFinite) {
+    // Not item(), for which the event loop would wait.
+    const read = await scope(() => noGrad(() => loss.detach().to({ dtype: 'float64' }).data()))
+    if (!Number.isFinite(Number(read[0]))) onNonFinite(Number(read[0]))
   }
-  return { loss: gradientFactor === 1 ? loss : scope(() => scaledGradient(loss, gradientFactor)) }
+  return {
+    loss: scope(() => {
+      const guarded = zeroWhereNotFinite(loss, model)
+      return gradientFactor === 1 ? guarded : scaledGradient(guarded, gradientFactor)
+    }),
+  }
 }
 
 /** Token accuracy under teacher forcing, over all of the data. */
@@ -59,14 +64,21 @@ export function salmonnTokenAccuracy({ predictions }: EvalPrediction): Record<st
   return total > 0 ? { accuracy: correct / total } : {}
 }
 
-/** 0, with an infinite gradient: the root of x - x at 0. */
-function steepZero(model: Module): Tensor {
+/**
+ * The loss where it is finite; else 0 with an infinite gradient, that of a root at 0. It is chosen where the loss is: nobody
+ * waits for it.
+ */
+function zeroWhereNotFinite(loss: Tensor, model: Module): Tensor {
   const parameter = model.parameters().find(({ requiresGrad }) => requiresGrad)
   if (!parameter) throw new ConfigError(`Nothing of ${model.constructor.name} trains`, { argument: 'model' })
-  return scope(() => {
-    const one = parameter.flatten().select(0, 0)
-    return one.sub(one.detach()).to({ dtype: 'float32' }).sqrt()
-  })
+  const finite = loss.isfinite()
+  const zero = parameter.flatten().select(0, 0).to({ device: loss.device, dtype: 'float32' })
+  // Where it is not chosen it is the root of 1, whose gradient times 0 is 0.
+  const steep = zero
+    .sub(zero.detach())
+    .add(finite.to({ dtype: 'float32' }))
+    .sqrt()
+  return loss.where(finite, steep.to({ dtype: loss.dtype }).reshape(loss.shape))
 }
 
 /** The same value with another gradient. */

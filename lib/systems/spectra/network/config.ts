@@ -26,7 +26,7 @@ export interface SpectraOptions {
    */
   compat?: 'published'
   /**
-   * Computes nothing for padding on the CPU: each clip and text has its own length, whose results are the same, and states
+   * Computes nothing for padding: each clip and text has its own length, whose results are the same, and states
    * of padding are 0. Where attention maps are asked for, layers compute padding all the same [true, but with `compat` or
    * `legacyFusionMask`, which read padding].
    */

@@ -13,7 +13,10 @@ import {
 } from './files.js'
 import { FreshValues } from './untrained.js'
 
-/** Texts with one or two clips of speech each. */
+/**
+ * Texts with one or two clips of speech each. A network on CUDA waits once for `attentionMask` and `audioLengths` that are
+ * there, and for nothing where they are on the CPU.
+ */
 export interface SpectraInputs {
   /** [batch, time], int64. */
   inputIds: Tensor

@@ -1,7 +1,8 @@
 import { defined, misuse, requireFunction, requireObject, requireOptions, requireString } from '../../../base/check.js'
 import { ConfigError } from '../../../base/errors.js'
 import { Module } from '../../../nn/index.js'
-import { noGrad, scope, Tensor } from '../../../tensor/index.js'
+import { noGrad, scope, stack, Tensor, zeros } from '../../../tensor/index.js'
+import { keepForever } from '../../../tensor/scope.js'
 import { Trainer, type TrainerOptions, type TrainingArguments, type TrainOutput } from '../../../train/index.js'
 import { type SpectraPretrainingBatch, spectraPretrainingCollate } from './collate.js'
 import { SpectraPretrainingDataset, type SpectraPretrainingSample } from './dataset.js'
@@ -130,27 +131,43 @@ export async function pretrainSpectra(options: PretrainSpectraOptions): Promise<
   }
 }
 
-/** Means of the losses between two logs. */
+/** Means of the losses between two logs. They are added up where they are, and read when they are told. */
 class LossParts {
-  #sums: Record<string, number> = {}
+  #sums: Tensor | null = null
+  readonly #found = new Set<string>()
   #count = 0
 
   constructor(readonly tell: (losses: SpectraLosses) => void) {}
 
   add(output: Record<string, unknown>): void {
     this.#count++
-    for (const name of SPECTRA_LOSSES) {
-      const value = output[name]
-      if (!(value instanceof Tensor)) continue
-      this.#sums[name] = (this.#sums[name] ?? 0) + Number(noGrad(() => scope(() => value.item())))
-    }
+    noGrad(() =>
+      scope(() => {
+        const { device } = output.loss as Tensor
+        const losses = SPECTRA_LOSSES.map((name) => {
+          const value = output[name]
+          if (!(value instanceof Tensor)) return zeros([], { dtype: 'float64', device })
+          this.#found.add(name)
+          return value.detach().reshape([]).to({ dtype: 'float64' })
+        })
+        if (this.#sums) this.#sums.add_(stack(losses))
+        else this.#sums = keepForever(stack(losses))
+      }),
+    )
   }
 
-  onLog = ({ logs }: { logs: { step: number; [name: string]: number } }): void => {
-    if (this.#count === 0 || logs.loss === undefined) return
-    const means = Object.entries(this.#sums).map(([name, sum]) => [name, sum / this.#count])
-    this.tell({ step: logs.step, ...Object.fromEntries(means) })
-    this.#sums = {}
+  onLog = async ({ logs }: { logs: { step: number; [name: string]: number } }): Promise<void> => {
+    const sums = this.#sums
+    if (sums === null || logs.loss === undefined) return
+    const count = this.#count
+    this.#sums = null
     this.#count = 0
+    const read = Array.from(await sums.data(), Number)
+    sums.dispose()
+    const means = SPECTRA_LOSSES.flatMap((name, i) =>
+      this.#found.has(name) ? [[name, (read[i] as number) / count]] : [],
+    )
+    this.#found.clear()
+    this.tell({ step: logs.step, ...Object.fromEntries(means) })
   }
 }

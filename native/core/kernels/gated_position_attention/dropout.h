@@ -20,10 +20,17 @@ VOXTORCH_HOST_DEVICE inline PhiloxWords dropout_words(const AttentionDropout& dr
   return philox(counter, query, head, 0, dropout.seed);
 }
 
+// Chosen, not indexed: words that are indexed by what is known only when it runs lie in memory on a GPU, not in registers.
+VOXTORCH_HOST_DEVICE inline uint32_t chosen_word(const PhiloxWords& words, int index) {
+  const uint32_t low = index % 2 == 0 ? words.word[0] : words.word[1];
+  const uint32_t high = index % 2 == 0 ? words.word[2] : words.word[3];
+  return index / 2 == 0 ? low : high;
+}
+
 VOXTORCH_HOST_DEVICE inline bool keeps(const AttentionDropout& dropout, int64_t head, int64_t query, int64_t key) {
   const PhiloxWords words =
       dropout_words(dropout, static_cast<uint32_t>(head), static_cast<uint32_t>(query), dropout_counter(key));
-  return words.word[dropout_word(key)] >= dropout.threshold;
+  return chosen_word(words, dropout_word(key)) >= dropout.threshold;
 }
 
 }  // namespace

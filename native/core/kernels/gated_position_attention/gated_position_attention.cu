@@ -1,10 +1,11 @@
 // gated_position_attention on CUDA, in the manner of FlashAttention-2 (Dao 2023, https://arxiv.org/abs/2307.08691):
 // tiles of scores in registers, a running maximum and sum per row, the probabilities computed again in the backward.
-// Sums and products are float32 (float64 for float64) on the ordinary cores, not on tensor cores. No atomics: the same
-// bits every time. Nothing of ATen is included, so this compiles in seconds.
+// bfloat16 and float16 are multiplied on tensor cores (tensor_cores.cuh), float32 and float64 on the ordinary ones, in
+// their own precision (here). No atomics: the same bits every time. Nothing of ATen is included, so this compiles in
+// seconds.
 #include <atomic>
 
-#include "core/kernels/gated_position_attention/tiles.cuh"
+#include "core/kernels/gated_position_attention/tensor_cores.cuh"
 
 namespace voxtorch::kernels {
 namespace {
@@ -17,6 +18,9 @@ struct Kernel : Tiles<T, Tile, MaxDim> {
   using Base::multiply, Base::of_query, Base::place, Base::put, Base::tiles, Base::write;
   using typename Base::Acc;
   using typename Base::Place;
+  static constexpr int kTile = Tile;
+  static constexpr int kThreads = kSide * kSide;
+  static constexpr int kMinBlocks = 2;
 
   // Shared memory of each kernel.
   static constexpr size_t kForwardBytes = (2 * kRows + kScores) * sizeof(Acc);
@@ -24,7 +28,8 @@ struct Kernel : Tiles<T, Tile, MaxDim> {
   static constexpr size_t kKeyBytes = (4 * kRows + kScores) * sizeof(Acc);
 
   // A block: one tile of queries of one head, all keys.
-  __device__ static void forward(const AttentionForward& args, Acc* shared) {
+  __device__ static void forward(const AttentionForward& args, unsigned char* memory) {
+    Acc* const shared = reinterpret_cast<Acc*>(memory);
     const AttentionInputs& in = args.inputs;
     const Place at = place(in);
     Acc* queries = shared;
@@ -34,6 +39,7 @@ struct Kernel : Tiles<T, Tile, MaxDim> {
 
     Acc gate[kPer], top[kPer], weight[kPer];
     Acc sum[kPer][kPerDim] = {};
+#pragma unroll
     for (int r = 0; r < kPer; ++r) {
       gate[r] = of_query(in.gate, in, at, at.first + at.y + kSide * r, 0);
       top[r] = -infinite<Acc>();
@@ -46,9 +52,11 @@ struct Kernel : Tiles<T, Tile, MaxDim> {
       __syncthreads();
       Acc p[kPer][kPer];
       multiply(p, queries, keys, at);
+#pragma unroll
       for (int r = 0; r < kPer; ++r) {
         const int64_t query = at.first + at.y + kSide * r;
         Acc best = -infinite<Acc>();
+#pragma unroll
         for (int c = 0; c < kPer; ++c) {
           const int64_t key = first + at.x + kSide * c;
           p[r][c] = attends(in, at, key) ? scale * p[r][c] + gate[r] * distance(in, at, query, key) : -infinite<Acc>();
@@ -61,12 +69,14 @@ struct Kernel : Tiles<T, Tile, MaxDim> {
         Acc factors[kPer];
         dropout_factors(factors, in, at, query, first);
         Acc total = 0;
+#pragma unroll
         for (int c = 0; c < kPer; ++c) {
           p[r][c] = exponential(p[r][c] - shift);
           total += p[r][c];
           p[r][c] *= factors[c];
         }
         weight[r] = weight[r] * correction + row_sum(total);
+#pragma unroll
         for (int e = 0; e < kPerDim; ++e) sum[r][e] *= correction;
         top[r] = best;
       }
@@ -78,6 +88,7 @@ struct Kernel : Tiles<T, Tile, MaxDim> {
     }
 
     Acc share[kPer];
+#pragma unroll
     for (int r = 0; r < kPer; ++r) {
       share[r] = weight[r] == 0 ? static_cast<Acc>(0) : 1 / weight[r];
       const int64_t query = at.first + at.y + kSide * r;
@@ -96,6 +107,7 @@ struct Kernel : Tiles<T, Tile, MaxDim> {
 
   __device__ static Queries queries_from(const AttentionBackward& args, const Place& at, int64_t first) {
     Queries result;
+#pragma unroll
     for (int r = 0; r < kPer; ++r) {
       const int64_t query = first + at.y + kSide * r;
       result.gate[r] = of_query(args.inputs.gate, args.inputs, at, query, 0);
@@ -111,10 +123,12 @@ struct Kernel : Tiles<T, Tile, MaxDim> {
   __device__ static void differentiate(Acc (&p)[kPer][kPer], Acc (&grad)[kPer][kPer], const Queries& known,
                                        const AttentionInputs& in, const Place& at, int64_t first_query,
                                        int64_t first_key) {
+#pragma unroll
     for (int r = 0; r < kPer; ++r) {
       const int64_t query = first_query + at.y + kSide * r;
       Acc factors[kPer];
       dropout_factors(factors, in, at, query, first_key);
+#pragma unroll
       for (int c = 0; c < kPer; ++c) {
         const int64_t key = first_key + at.x + kSide * c;
         if (query < in.time && attends(in, at, key)) {
@@ -135,7 +149,8 @@ struct Kernel : Tiles<T, Tile, MaxDim> {
   // that of key - query = n - (Tile - 1) - at.first.
   __device__ static int64_t span(const AttentionInputs& in) { return (tiles(in) + 1) * Tile; }
 
-  __device__ static void backward_queries(const AttentionBackward& args, Acc* shared) {
+  __device__ static void backward_queries(const AttentionBackward& args, unsigned char* memory) {
+    Acc* const shared = reinterpret_cast<Acc*>(memory);
     const AttentionInputs& in = args.inputs;
     const Place at = place(in);
     Acc* queries = shared;
@@ -151,6 +166,7 @@ struct Kernel : Tiles<T, Tile, MaxDim> {
     load(queries, in.query, in, at, at.first);
     load(grads, args.grad_output, in, at, at.first);
     if (at.x == 0) {
+#pragma unroll
       for (int r = 0; r < kPer; ++r) gates[at.y + kSide * r] = known.gate[r];
     }
     for (int64_t first = 0; first < in.time; first += Tile) {
@@ -164,7 +180,9 @@ struct Kernel : Tiles<T, Tile, MaxDim> {
       __syncthreads();
       multiply(p, queries, keys, at);
       differentiate<false>(p, grad, known, in, at, at.first, first);
+#pragma unroll
       for (int r = 0; r < kPer; ++r) {
+#pragma unroll
         for (int c = 0; c < kPer; ++c) {
           const Acc relative = distance(in, at, at.first + at.y + kSide * r, first + at.x + kSide * c);
           to_gate[r] += grad[r][c] * relative;
@@ -187,6 +205,7 @@ struct Kernel : Tiles<T, Tile, MaxDim> {
     }
 
     Acc factor[kPer];
+#pragma unroll
     for (int r = 0; r < kPer; ++r) {
       factor[r] = static_cast<Acc>(in.scale);
       // The scores' gradients of a query sum to zero but for the rounding of the output, from which the correction is
@@ -199,7 +218,8 @@ struct Kernel : Tiles<T, Tile, MaxDim> {
   }
 
   // A block: one tile of keys of one head, all queries; the gradients of the keys and the values.
-  __device__ static void backward_keys(const AttentionBackward& args, Acc* shared) {
+  __device__ static void backward_keys(const AttentionBackward& args, unsigned char* memory) {
+    Acc* const shared = reinterpret_cast<Acc*>(memory);
     const AttentionInputs& in = args.inputs;
     const Place at = place(in);
     Acc* keys = shared;
@@ -232,6 +252,7 @@ struct Kernel : Tiles<T, Tile, MaxDim> {
     }
 
     Acc one[kPer], scale[kPer];
+#pragma unroll
     for (int r = 0; r < kPer; ++r) {
       one[r] = 1;
       scale[r] = static_cast<Acc>(in.scale);
@@ -239,44 +260,45 @@ struct Kernel : Tiles<T, Tile, MaxDim> {
     write(args.grad_value, value_sum, one, in, at);
     write(args.grad_key, key_sum, scale, in, at);
   }
-
-  // A thread: one distance of one head, summed over the batch and the tiles of queries in their order.
-  __device__ static void sum_partials(const AttentionBackward& args) {
-    const AttentionInputs& in = args.inputs;
-    const int64_t distances = 2 * in.time - 1;
-    const int64_t index = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x;
-    if (index >= in.heads * distances) return;
-    const int64_t head = index / distances;
-    const int64_t difference = index % distances - (in.time - 1);  // key - query
-    const Acc* parts = static_cast<const Acc*>(args.partials);
-    Acc total = 0;
-    for (int64_t batch = 0; batch < in.batch; ++batch) {
-      for (int64_t tile = 0; tile < tiles(in); ++tile) {
-        const int64_t n = difference + tile * Tile + (Tile - 1);
-        if (n >= 0 && n < span(in)) total += parts[((batch * in.heads + head) * tiles(in) + tile) * span(in) + n];
-      }
-    }
-    static_cast<Acc*>(args.grad_relative)[index] = total;
-  }
 };
 
 extern __shared__ __align__(16) unsigned char shared_memory[];
 
 template <typename K>
-__global__ void __launch_bounds__(kThreads) forward_kernel(AttentionForward args) {
-  K::forward(args, reinterpret_cast<typename K::Acc*>(shared_memory));
+__global__ void __launch_bounds__(K::kThreads, K::kMinBlocks) forward_kernel(AttentionForward args) {
+  K::forward(args, shared_memory);
 }
 template <typename K>
-__global__ void __launch_bounds__(kThreads) backward_queries_kernel(AttentionBackward args) {
-  K::backward_queries(args, reinterpret_cast<typename K::Acc*>(shared_memory));
+__global__ void __launch_bounds__(K::kThreads, K::kMinBlocks) backward_queries_kernel(AttentionBackward args) {
+  K::backward_queries(args, shared_memory);
 }
 template <typename K>
-__global__ void __launch_bounds__(kThreads) backward_keys_kernel(AttentionBackward args) {
-  K::backward_keys(args, reinterpret_cast<typename K::Acc*>(shared_memory));
+__global__ void __launch_bounds__(K::kThreads, K::kMinBlocks) backward_keys_kernel(AttentionBackward args) {
+  K::backward_keys(args, shared_memory);
 }
-template <typename K>
-__global__ void __launch_bounds__(kThreads) sum_partials_kernel(AttentionBackward args) {
-  K::sum_partials(args);
+
+constexpr int kSumThreads = 256;
+
+// A thread: one distance of one head, summed over the batch and the tiles of queries in their order.
+template <typename Acc, int Tile>
+__global__ void __launch_bounds__(kSumThreads) sum_partials_kernel(AttentionBackward args) {
+  const AttentionInputs& in = args.inputs;
+  const int64_t tiles = (in.time + Tile - 1) / Tile;
+  const int64_t span = (tiles + 1) * Tile;
+  const int64_t distances = 2 * in.time - 1;
+  const int64_t index = static_cast<int64_t>(blockIdx.x) * kSumThreads + threadIdx.x;
+  if (index >= in.heads * distances) return;
+  const int64_t head = index / distances;
+  const int64_t difference = index % distances - (in.time - 1);  // key - query
+  const Acc* parts = static_cast<const Acc*>(args.partials);
+  Acc total = 0;
+  for (int64_t batch = 0; batch < in.batch; ++batch) {
+    for (int64_t tile = 0; tile < tiles; ++tile) {
+      const int64_t n = difference + tile * Tile + (Tile - 1);
+      if (n >= 0 && n < span) total += parts[((batch * in.heads + head) * tiles + tile) * span + n];
+    }
+  }
+  static_cast<Acc*>(args.grad_relative)[index] = total;
 }
 
 // More than 48 KiB of shared memory has to be asked for, once for each kernel and device.
@@ -300,19 +322,20 @@ class SharedMemory {
 };
 
 template <typename Args>
-cudaError_t launch(void (*kernel)(Args), SharedMemory& shared, int64_t blocks, size_t bytes, cudaStream_t stream,
-                   const Args& args) {
+cudaError_t launch(void (*kernel)(Args), SharedMemory& shared, int64_t blocks, int threads, size_t bytes,
+                   cudaStream_t stream, const Args& args) {
   const cudaError_t error = shared.ask(kernel, bytes);
   if (error != cudaSuccess) return error;
-  kernel<<<static_cast<unsigned>(blocks), kThreads, bytes, stream>>>(args);
+  kernel<<<static_cast<unsigned>(blocks), static_cast<unsigned>(threads), bytes, stream>>>(args);
   return cudaGetLastError();
 }
 
 int64_t tile_count(int64_t time, int64_t tile) { return (time + tile - 1) / tile; }
 
-// The largest tiles whose backward fits into the 99 KiB of shared memory of sm_86 and sm_89: 64 x 64 up to dim 64, 32 x
-// 32 beyond; half of that for float64.
+// The largest tiles whose backward fits into the 99 KiB of shared memory of sm_86 and sm_89: 64 x 64 in half precision
+// and up to dim 64, 32 x 32 beyond; half of that for float64.
 int64_t tile_of(AttentionType type, int64_t dim) {
+  if (type == AttentionType::kBFloat16 || type == AttentionType::kFloat16) return 64;
   return (dim > 64 ? 32 : 64) / (type == AttentionType::kFloat64 ? 2 : 1);
 }
 
@@ -324,9 +347,9 @@ cudaError_t with_kernel(AttentionType type, int64_t dim, Run run) {
     case AttentionType::kFloat32:
       return small ? run(Kernel<float, 64, 64>()) : run(Kernel<float, 32, 128>());
     case AttentionType::kBFloat16:
-      return small ? run(Kernel<__nv_bfloat16, 64, 64>()) : run(Kernel<__nv_bfloat16, 32, 128>());
+      return small ? run(TensorKernel<__nv_bfloat16, 64>()) : run(TensorKernel<__nv_bfloat16, 128>());
     case AttentionType::kFloat16:
-      return small ? run(Kernel<__half, 64, 64>()) : run(Kernel<__half, 32, 128>());
+      return small ? run(TensorKernel<__half, 64>()) : run(TensorKernel<__half, 128>());
     case AttentionType::kFloat64:
       return small ? run(Kernel<double, 32, 64>()) : run(Kernel<double, 16, 128>());
   }
@@ -348,8 +371,8 @@ int launch_attention_forward(AttentionType type, const AttentionForward& args, v
   return with_kernel(type, args.inputs.dim, [&](auto kernel) {
     using K = decltype(kernel);
     static SharedMemory shared;
-    return launch(forward_kernel<K>, shared, attention_blocks(type, args.inputs), K::kForwardBytes,
-                  static_cast<cudaStream_t>(stream), args);
+    return launch(forward_kernel<K>, shared, attention_blocks(type, args.inputs), K::kThreads,
+                  K::kForwardBytes, static_cast<cudaStream_t>(stream), args);
   });
 }
 
@@ -360,10 +383,13 @@ int launch_attention_backward(AttentionType type, const AttentionBackward& args,
     const int64_t blocks = attention_blocks(type, args.inputs);
     const int64_t distances = args.inputs.heads * (2 * args.inputs.time - 1);
     static SharedMemory of_queries, of_keys, of_sums;
-    cudaError_t error = launch(backward_queries_kernel<K>, of_queries, blocks, K::kQueryBytes, on, args);
-    if (error == cudaSuccess) error = launch(backward_keys_kernel<K>, of_keys, blocks, K::kKeyBytes, on, args);
+    cudaError_t error = launch(backward_queries_kernel<K>, of_queries, blocks, K::kThreads, K::kQueryBytes, on, args);
     if (error == cudaSuccess)
-      error = launch(sum_partials_kernel<K>, of_sums, tile_count(distances, kThreads), 0, on, args);
+      error = launch(backward_keys_kernel<K>, of_keys, blocks, K::kThreads, K::kKeyBytes, on, args);
+    if (error == cudaSuccess) {
+      error = launch(sum_partials_kernel<typename K::Acc, K::kTile>, of_sums, tile_count(distances, kSumThreads),
+                     kSumThreads, 0, on, args);
+    }
     return error;
   });
 }

@@ -102,7 +102,9 @@ struct Tiles {
 
   // The products of this thread's rows of a and of b.
   __device__ static void multiply(Acc (&product)[kPer][kPer], const Acc* a, const Acc* b, const Place& at) {
+#pragma unroll
     for (int r = 0; r < kPer; ++r) {
+#pragma unroll
       for (int c = 0; c < kPer; ++c) product[r][c] = 0;
     }
 #pragma unroll 8
@@ -139,7 +141,9 @@ struct Tiles {
   }
 
   __device__ static void put(Acc* scores, const Acc (&values)[kPer][kPer], const Place& at) {
+#pragma unroll
     for (int r = 0; r < kPer; ++r) {
+#pragma unroll
       for (int c = 0; c < kPer; ++c) scores[(at.y + kSide * r) * kScorePitch + at.x + kSide * c] = values[r][c];
     }
   }
@@ -148,9 +152,11 @@ struct Tiles {
   __device__ static void write(const Strided<void>& to, const Acc (&sum)[kPer][kPerDim], const Acc (&factor)[kPer],
                                const AttentionInputs& in, const Place& at) {
     T* data = static_cast<T*>(to.data) + at.batch * to.batch + at.head * to.head;
+#pragma unroll
     for (int r = 0; r < kPer; ++r) {
       const int64_t row = at.first + at.y + kSide * r;
       if (row >= in.time) continue;
+#pragma unroll
       for (int e = 0; e < kPerDim; ++e) {
         const int d = at.x + kSide * e;
         if (d < in.dim) data[row * to.time + d * to.dim] = narrow<T, Acc>(sum[r][e] * factor[r]);
@@ -177,12 +183,14 @@ struct Tiles {
   // What dropout multiplies the probabilities of one query and this thread's keys of a tile by.
   __device__ static void dropout_factors(Acc (&factors)[kPer], const AttentionInputs& in, const Place& at,
                                          int64_t query, int64_t first_key) {
+#pragma unroll
     for (int c = 0; c < kPer; ++c) factors[c] = 1;
     if (in.dropout.threshold == 0) return;
     const PhiloxWords words = dropout_words(in.dropout, static_cast<uint32_t>(at.row), static_cast<uint32_t>(query),
                                             dropout_counter(first_key + at.x));
+#pragma unroll
     for (int c = 0; c < kPer; ++c) {
-      const bool kept = words.word[dropout_word(first_key + at.x + kSide * c)] >= in.dropout.threshold;
+      const bool kept = chosen_word(words, dropout_word(first_key + at.x + kSide * c)) >= in.dropout.threshold;
       factors[c] = kept ? static_cast<Acc>(in.dropout.scale) : static_cast<Acc>(0);
     }
   }

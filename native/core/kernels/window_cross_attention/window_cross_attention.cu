@@ -172,7 +172,7 @@ __global__ void __launch_bounds__(kWarp* kWarps)
 }
 
 template <typename T>
-__global__ void __launch_bounds__(kWarp* kWarps)
+__global__ void __launch_bounds__(kWarp* kWarps, sizeof(T) > 4 ? 3 : 4)
     backward_frames_kernel(WindowBackward args, const typename Accumulator<T>::type* deltas) {
   using Acc = typename Accumulator<T>::type;
   const WindowAttention& call = args.call;

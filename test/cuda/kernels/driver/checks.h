@@ -83,8 +83,9 @@ inline void check(bool good, const std::string& what) {
 }
 
 template <typename T>
-void compare(const std::string& what, const Array<T>& actual, const std::vector<double>& expected, double tolerance) {
-  double largest = 1e-2, furthest = 0;
+void compare(const std::string& what, const Array<T>& actual, const std::vector<double>& expected, double tolerance,
+             double least = 1e-2) {
+  double largest = least, furthest = 0;
   for (size_t i = 0; i < expected.size(); ++i) {
     largest = std::max(largest, std::fabs(expected[i]));
     const double off = std::fabs(actual[i] - expected[i]);
@@ -107,8 +108,13 @@ inline double factor_of(const voxtorch::kernels::AttentionDropout& dropout, int6
   return voxtorch::kernels::keeps(dropout, head, query, key) ? dropout.scale : 0;
 }
 
+void adamw_8bit(bool quick);
+void decode_attention(bool quick);
+void few_rows_joined(bool quick);
+void few_rows_tiles(bool quick);
 void gated_position_attention(bool quick);
 void rms_norm_residual(bool quick);
+void rotary_append(bool quick);
 void window_cross_attention(bool quick);
 
 }  // namespace driver

@@ -1,6 +1,6 @@
 // How an emulated launch runs: block after block on the calling thread, each CUDA thread of a block on a stack of its
-// own (a fiber). A fiber runs until it waits for others, at a barrier or a shuffle, or ends. The order of warps and
-// lanes is drawn anew in every round (EMULATION_SEED), so that a kernel that leans on an order meets another one.
+// own (a fiber). A fiber runs until it waits for others, at a barrier or a shuffle, or ends. The order of
+// blocks is drawn, that of warps and lanes anew in every round (EMULATION_SEED), so that a kernel that leans on an order meets another one.
 //
 // What CUDA leaves undefined ends the process with a sentence: a barrier that some threads never reach, a shuffle of
 // lanes that are elsewhere. Shared memory begins as NaN, each variable an allocation of its own.
@@ -33,9 +33,10 @@ namespace emulation {
 
 uint3 thread_index, block_index;
 dim3 block_size, grid_size;
-void (*launch_begins)() = nullptr;
+void (*launch_begins)(const char* kernel) = nullptr;
 void (*launch_ends)() = nullptr;
 int shared_requests = 0;
+uint64_t streamed = 0;
 
 namespace {
 
@@ -58,6 +59,9 @@ struct Fiber {
   unsigned mask = 0, from = 0;
   uint64_t value = 0;
   bool fence = false;
+  // Of __threadfence: whether there was one, and what the last atomic operation was on.
+  bool fenced = false;
+  void* atomic = nullptr;
 };
 
 struct Variable {
@@ -193,6 +197,8 @@ void prepare(Fiber& fiber, unsigned number) {
   fiber.pointer = top;
   fiber.number = number;
   fiber.state = State::ready;
+  fiber.fenced = false;
+  fiber.atomic = nullptr;
   fiber.sanitizer = nullptr;
 #if defined(EMULATION_TSAN)
   fiber.sanitizer = __tsan_create_fiber(0);
@@ -318,7 +324,21 @@ cudaError_t refuse(Machine& m, cudaError_t error) { return m.error = error; }
 
 unsigned lane() { return machine().running->number % kWarp; }
 
+void stream(size_t bytes) { streamed += bytes; }
+
 void* dynamic_memory() { return machine().dynamic; }
+
+void fence() {
+  Fiber& fiber = *machine().running;
+  fiber.fenced = true;
+  if (fiber.atomic) observe(fiber.atomic);
+}
+
+void atomic(void* to) {
+  Fiber& fiber = *machine().running;
+  if (fiber.fenced) publish(to);
+  fiber.atomic = to;
+}
 
 void* shared_memory_of(const void* key, size_t bytes) {
   Machine& m = machine();
@@ -361,7 +381,8 @@ cudaError_t allow_shared(const void* kernel, int bytes) {
   return cudaSuccess;
 }
 
-void run(const void* kernel, dim3 grid, dim3 block, size_t shared, const std::function<void()>& thread) {
+void run(const char* name, const void* kernel, dim3 grid, dim3 block, size_t shared,
+         const std::function<void()>& thread) {
   Machine& m = machine();
   const std::lock_guard<std::recursive_mutex> lock(m.launching);
   const uint64_t threads = uint64_t{block.x} * block.y * block.z;
@@ -372,7 +393,7 @@ void run(const void* kernel, dim3 grid, dim3 block, size_t shared, const std::fu
   if (!fits) return void(refuse(m, cudaErrorInvalidConfiguration));
   if (shared > most) return void(refuse(m, cudaErrorInvalidValue));
 
-  if (launch_begins) launch_begins();
+  if (launch_begins) launch_begins(name);
   if (m.fibers.size() < threads) m.fibers.resize(threads);
   m.thread = &thread;
   grid_size = grid;
@@ -381,12 +402,13 @@ void run(const void* kernel, dim3 grid, dim3 block, size_t shared, const std::fu
   m.host.sanitizer = __tsan_get_current_fiber();
 #endif
   publish(&m.host);
-  for (block_index.z = 0; block_index.z < grid.z; ++block_index.z) {
-    for (block_index.y = 0; block_index.y < grid.y; ++block_index.y) {
-      for (block_index.x = 0; block_index.x < grid.x; ++block_index.x) {
-        run_block(m, static_cast<unsigned>(threads), shared);
-      }
-    }
+  std::vector<uint64_t> blocks(uint64_t{grid.x} * grid.y * grid.z);
+  for (uint64_t i = 0; i < blocks.size(); ++i) blocks[i] = i;
+  std::shuffle(blocks.begin(), blocks.end(), m.random);
+  for (const uint64_t block : blocks) {
+    block_index = {static_cast<unsigned>(block % grid.x), static_cast<unsigned>(block / grid.x % grid.y),
+                   static_cast<unsigned>(block / grid.x / grid.y)};
+    run_block(m, static_cast<unsigned>(threads), shared);
   }
   observe(&m.thread);
   release(m);

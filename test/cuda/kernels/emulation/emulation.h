@@ -21,18 +21,32 @@
 #define __host__
 #define __forceinline__ inline
 #define __launch_bounds__(...)
+#define __grid_constant__
 
 using __half = c10::Half;
 using __nv_bfloat16 = c10::BFloat16;
 inline __half __float2half_rn(float value) { return value; }
 inline __nv_bfloat16 __float2bfloat16_rn(float value) { return value; }
+// Never fused: the baseline of x86-64 has nothing to fuse them to.
+inline float __fmul_rn(float a, float b) { return a * b; }
+inline float __fadd_rn(float a, float b) { return a + b; }
 
 struct uint3 {
   unsigned x, y, z;
 };
+struct alignas(8) uint2 {
+  unsigned x, y;
+};
+struct alignas(16) uint4 {
+  unsigned x, y, z, w;
+};
 struct dim3 {
   dim3(unsigned x = 1, unsigned y = 1, unsigned z = 1) : x(x), y(y), z(z) {}
   unsigned x, y, z;
+};
+
+struct alignas(16) float4 {
+  float x, y, z, w;
 };
 
 using cudaStream_t = struct CUstream_st*;
@@ -53,15 +67,22 @@ namespace emulation {
 extern uint3 thread_index, block_index;
 extern dim3 block_size, grid_size;
 
-// Called before and after every launch that is not refused, where a pretended device sets them.
-extern void (*launch_begins)();
+// Called before and after every launch that is not refused, where a pretended device sets them. `kernel`: its name.
+extern void (*launch_begins)(const char* kernel);
 extern void (*launch_ends)();
 extern int shared_requests;  // calls of cudaFuncSetAttribute
+extern uint64_t streamed;    // bytes that __ldcs read
+void stream(size_t bytes);
 
 void wait_for_block();
 // Waits for the lanes of the mask, and returns what the lane `from` gave. `fence`: what they wrote before is seen.
 uint64_t wait_for_lanes(unsigned mask, uint64_t value, unsigned from, bool fence = false);
 unsigned lane();
+
+// What the thread knew at a fence is passed on by its atomic operations after it, and what those that others did before
+// passed on is seen after the next fence.
+void fence();
+void atomic(void* to);
 
 void* dynamic_memory();
 // The block's variable of this key, which is NaN until it is written.
@@ -71,14 +92,15 @@ T& shared_variable(const char& key) {
   return *static_cast<T*>(shared_memory_of(&key, sizeof(T)));
 }
 
-void run(const void* kernel, dim3 grid, dim3 block, size_t shared, const std::function<void()>& thread);
+void run(const char* name, const void* kernel, dim3 grid, dim3 block, size_t shared, const std::function<void()>& thread);
 cudaError_t allow_shared(const void* kernel, int bytes);
 
-// kernel<<<grid, block, shared, stream>>>(arguments...) is launch(kernel, grid, block, shared, stream)(arguments...).
+// kernel<<<grid, block, shared, stream>>>(arguments...) is launch("kernel", kernel, grid, block, shared,
+// stream)(arguments...).
 template <typename... Parameters>
-auto launch(void (*kernel)(Parameters...), dim3 grid, dim3 block, size_t shared = 0, cudaStream_t = nullptr) {
+auto launch(const char* name, void (*kernel)(Parameters...), dim3 grid, dim3 block, size_t shared = 0, cudaStream_t = nullptr) {
   return [=](Parameters... arguments) {
-    run(reinterpret_cast<const void*>(kernel), grid, block, shared, [&] { kernel(arguments...); });
+    run(name, reinterpret_cast<const void*>(kernel), grid, block, shared, [&] { kernel(arguments...); });
   };
 }
 
@@ -114,6 +136,27 @@ T __shfl_down_sync(unsigned mask, T value, unsigned by) {
   const unsigned lane = emulation::lane();
   return emulation::shuffle(mask, value, lane + by < 32 ? lane + by : lane);
 }
+
+
+// Loads that go by or stay in a cache are loads here; those that no cache is to keep are counted.
+template <typename T>
+T __ldcs(const T* from) {
+  emulation::stream(sizeof(T));
+  return *from;
+}
+template <typename T>
+T __ldcg(const T* from) {
+  return *from;
+}
+// An atomic operation orders nothing by itself, but between two fences it does (ThreadSanitizer is told).
+inline unsigned atomicInc(unsigned* to, unsigned last) {
+  emulation::atomic(to);
+  unsigned was = __atomic_load_n(to, __ATOMIC_RELAXED);
+  while (!__atomic_compare_exchange_n(to, &was, was >= last ? 0 : was + 1, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED)) {
+  }
+  return was;
+}
+inline void __threadfence() { emulation::fence(); }
 
 template <typename... Parameters>
 cudaError_t cudaFuncSetAttribute(void (*kernel)(Parameters...), cudaFuncAttribute, int bytes) {

@@ -1,6 +1,8 @@
 // AdamW with both moments in 8 bits (Dettmers et al. 2022, https://arxiv.org/abs/2110.02861): blocks of 256 elements,
 // each with its largest magnitude as scale. One pass over a parameter: a block's moments are made float32, updated,
 // used and packed again while they are in the nearest cache.
+#include "core/kernels/adamw_8bit/adamw_8bit.h"
+
 #include <ATen/Dispatch.h>
 #include <ATen/Parallel.h>
 #include <ATen/TensorOperators.h>
@@ -13,24 +15,13 @@
 
 #include "core/kernels/block_quantization.h"
 
-namespace voxtorch {
+namespace voxtorch::kernels {
 namespace {
 
 using at::Tensor;
-using kernels::DynamicCodes;
 
-constexpr int64_t kBlock = 256;
+constexpr int64_t kBlock = kAdamBlock;
 constexpr int64_t kGrain = 16;  // blocks
-
-struct Rule {
-  double lr, beta1, beta2, eps, weight_decay;
-  bool maximize;
-};
-
-// One parameter. absmax is not looked at where the moments are float32.
-struct State {
-  Tensor param, grad, first, second, absmax1, absmax2, step;
-};
 
 struct Moments {
   float first[kBlock], second[kBlock];
@@ -54,7 +45,7 @@ void pack(uint8_t* to, float& scale, const float* from, const DynamicCodes& book
 // The factors of one step, in float32 as the numbers that they meet.
 struct Factors {
   float sign, decay, keep1, add1, keep2, add2, root, eps, rate;
-  Factors(const Rule& rule, double step)
+  Factors(const AdamRule& rule, double step)
       : sign(rule.maximize ? -1 : 1),
         decay(static_cast<float>(1 - rule.lr * rule.weight_decay)),
         keep1(static_cast<float>(rule.beta1)),
@@ -78,9 +69,9 @@ void advance(scalar_t* param, const scalar_t* grad, float* first, float* second,
 }
 
 template <typename scalar_t>
-void step_cpu(const State& state, const Tensor& param, const Tensor& grad, const Factors& factors) {
+void step_cpu(const AdamState& state, const Tensor& param, const Tensor& grad, const Factors& factors) {
   const int64_t count = param.numel();
-  const bool packed = state.first.scalar_type() == at::kByte;
+  const bool packed = state.packed();
   auto* values = param.mutable_data_ptr<scalar_t>();
   const auto* slopes = grad.const_data_ptr<scalar_t>();
   const DynamicCodes &with_sign = DynamicCodes::of(true), &without = DynamicCodes::of(false);
@@ -107,10 +98,10 @@ void step_cpu(const State& state, const Tensor& param, const Tensor& grad, const
 }
 
 // The same in ATen's operators, for every other device; nothing is read back from it.
-void step_anywhere(const State& state, const Tensor& param, const Tensor& grad, const Rule& rule) {
-  const bool packed = state.first.scalar_type() == at::kByte;
+void step_anywhere(const AdamState& state, const Tensor& param, const Tensor& grad, const AdamRule& rule) {
+  const bool packed = state.packed();
   const auto moment = [&](const Tensor& codes, const Tensor& absmax, bool is_signed) {
-    return packed ? kernels::dequantize_blockwise(codes, absmax, is_signed, kBlock, at::kFloat) : codes;
+    return packed ? dequantize_blockwise(codes, absmax, is_signed, kBlock, at::kFloat) : codes;
   };
   const Tensor slope = rule.maximize ? -grad.to(at::kFloat) : grad.to(at::kFloat);
   const Tensor first = moment(state.first, state.absmax1, true), second = moment(state.second, state.absmax2, false);
@@ -124,7 +115,7 @@ void step_anywhere(const State& state, const Tensor& param, const Tensor& grad, 
   param.copy_(param.to(at::kFloat) * (1 - rule.lr * rule.weight_decay) - first / size * rate.to(at::kFloat));
   if (!packed) return;
   const auto store = [&](const Tensor& values, const Tensor& codes, const Tensor& absmax, bool is_signed) {
-    const auto [packed_values, scales] = kernels::quantize_blockwise(values, is_signed, kBlock);
+    const auto [packed_values, scales] = quantize_blockwise(values, is_signed, kBlock);
     codes.copy_(packed_values);
     absmax.copy_(scales);
   };
@@ -132,7 +123,7 @@ void step_anywhere(const State& state, const Tensor& param, const Tensor& grad, 
   store(second, state.second, state.absmax2, false);
 }
 
-void check(const State& state) {
+void check(const AdamState& state) {
   const auto name = [](const Tensor& tensor) { return c10::getDtypeNames(tensor.scalar_type()).first; };
   const Tensor& param = state.param;
   const at::ScalarType type = param.scalar_type();
@@ -141,7 +132,7 @@ void check(const State& state) {
   TORCH_CHECK(state.grad.scalar_type() == type && state.grad.sizes() == param.sizes(),
               "adamw_8bit_step_: the gradient of a ", name(param), " parameter of shape ", param.sizes(), " is ",
               name(state.grad), " ", state.grad.sizes());
-  const bool packed = state.first.scalar_type() == at::kByte;
+  const bool packed = state.packed();
   for (const Tensor* moment : {&state.first, &state.second}) {
     TORCH_CHECK(moment->scalar_type() == (packed ? at::kByte : at::kFloat) && moment->sizes() == param.sizes() &&
                     moment->is_contiguous(),
@@ -165,47 +156,61 @@ void check(const State& state) {
   }
 }
 
-void adamw_8bit_step(const std::vector<Tensor>& params, const std::vector<Tensor>& grads,
-                     const std::vector<Tensor>& state1, const std::vector<Tensor>& state2,
-                     const std::vector<Tensor>& absmax1, const std::vector<Tensor>& absmax2,
-                     const std::vector<Tensor>& steps, double lr, double beta1, double beta2, double eps,
-                     double weight_decay, bool maximize) {
-  const size_t count = params.size();
-  for (const auto* list : {&grads, &state1, &state2, &absmax1, &absmax2, &steps}) {
-    TORCH_CHECK(list->size() == count, "adamw_8bit_step_: there are ", count, " parameters, and a list of ",
-                list->size());
-  }
-  TORCH_CHECK(beta1 >= 0 && beta1 < 1 && beta2 >= 0 && beta2 < 1, "adamw_8bit_step_: betas must be from 0 to below 1");
-  const Rule rule{lr, beta1, beta2, eps, weight_decay, maximize};
+void adamw_8bit_step(at::TensorList params, at::TensorList grads, at::TensorList state1, at::TensorList state2,
+                     at::TensorList absmax1, at::TensorList absmax2, at::TensorList steps, double lr, double beta1,
+                     double beta2, double eps, double weight_decay, bool maximize) {
   const at::NoGradGuard no_grad;
-  std::vector<State> states;
+  const AdamRule rule{lr, beta1, beta2, eps, weight_decay, maximize};
+  for (const AdamState& state : adam_states(params, grads, state1, state2, absmax1, absmax2, steps, rule))
+    adamw_8bit_alone(state, rule);
+}
+
+}  // namespace
+
+std::vector<AdamState> adam_states(at::TensorList params, at::TensorList grads, at::TensorList state1,
+                                   at::TensorList state2, at::TensorList absmax1, at::TensorList absmax2,
+                                   at::TensorList steps, const AdamRule& rule) {
+  const size_t count = params.size();
+  for (const auto& list : {grads, state1, state2, absmax1, absmax2, steps}) {
+    TORCH_CHECK(list.size() == count, "adamw_8bit_step_: there are ", count, " parameters, and a list of ",
+                list.size());
+  }
+  TORCH_CHECK(rule.beta1 >= 0 && rule.beta1 < 1 && rule.beta2 >= 0 && rule.beta2 < 1,
+              "adamw_8bit_step_: betas must be from 0 to below 1");
+  std::vector<AdamState> states;
   for (size_t i = 0; i < count; ++i) {
     states.push_back({params[i], grads[i], state1[i], state2[i], absmax1[i], absmax2[i], steps[i]});
     check(states.back());
   }
-  for (const State& state : states) {
-    if (state.param.numel() == 0) continue;
-    const Tensor param = state.param.contiguous(), grad = state.grad.contiguous();
-    if (param.is_cpu()) {
-      const Factors factors(rule, state.step.item<double>());
-      AT_DISPATCH_FLOATING_TYPES_AND2(at::kBFloat16, at::kHalf, param.scalar_type(), "adamw_8bit_step_",
-                                      [&] { step_cpu<scalar_t>(state, param, grad, factors); });
-    } else {
-      step_anywhere(state, param, grad, rule);
-    }
-    if (!param.is_same(state.param)) state.param.copy_(param);
+  // Kernels write past autograd: what is kept of a parameter's values (derived.h) must be told that they change.
+  for (const Tensor& param : params) {
+    if (!param.is_inference()) param.unsafeGetTensorImpl()->bump_version();
   }
+  return states;
 }
 
-}  // namespace
+void adamw_8bit_alone(const AdamState& state, const AdamRule& rule) {
+  if (state.param.numel() == 0) return;
+  const Tensor param = state.param.contiguous(), grad = state.grad.contiguous();
+  if (param.is_cpu()) {
+    const Factors factors(rule, state.step.item<double>());
+    AT_DISPATCH_FLOATING_TYPES_AND2(at::kBFloat16, at::kHalf, param.scalar_type(), "adamw_8bit_step_",
+                                    [&] { step_cpu<scalar_t>(state, param, grad, factors); });
+  } else {
+    step_anywhere(state, param, grad, rule);
+  }
+  if (!param.is_same(state.param)) state.param.copy_(param);
+}
 
 TORCH_LIBRARY_FRAGMENT(voxtorch, m) {
   // Moments are uint8 with their scales, or float32; then absmax is not read. The step is the number of this one.
   m.def(
       "adamw_8bit_step_(Tensor(a!)[] params, Tensor[] grads, Tensor(b!)[] state1, Tensor(c!)[] state2, "
       "Tensor(d!)[] absmax1, Tensor(e!)[] absmax2, Tensor[] steps, *, float lr, float beta1, float beta2, float eps, "
-      "float weight_decay, bool maximize=False) -> ()",
-      adamw_8bit_step);
+      "float weight_decay, bool maximize=False) -> ()");
 }
+// An optimiser's step: no part of a graph.
+TORCH_LIBRARY_IMPL(voxtorch, CompositeExplicitAutograd, m) { m.impl("adamw_8bit_step_", adamw_8bit_step); }
+TORCH_LIBRARY_IMPL(voxtorch, Autograd, m) { m.impl("adamw_8bit_step_", torch::CppFunction::makeFallthrough()); }
 
-}  // namespace voxtorch
+}  // namespace voxtorch::kernels

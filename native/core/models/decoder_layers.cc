@@ -1,0 +1,192 @@
+#include "core/models/decoder_layers.h"
+
+#include <ATen/core/dispatch/Dispatcher.h>
+#include <ATen/ops/arange.h>
+#include <ATen/ops/scaled_dot_product_attention.h>
+
+#include "core/kernels/rms_norm_residual/rms_norm_residual.h"
+
+namespace voxtorch::models {
+
+using at::Tensor;
+using nn::Embedding;
+using nn::Linear;
+
+namespace {
+
+// `real`: bool [batch, total], undefined where all are; window: 0 for none. Every query sees itself, padding too:
+// nothing reads what it answers, but it stays finite.
+Sight sight_of(int64_t past, int64_t time, int64_t window, const Tensor& real, bool with_mask,
+               const at::TensorOptions& on) {
+  const int64_t total = past + time;
+  Sight sight;
+  if (window >= total) window = 0;
+  if (window > 0 && !with_mask) sight.first_key = std::max<int64_t>(0, past - window + 1);
+  const bool all = time == 1 && (window == 0 || !with_mask);
+  if (!with_mask && !real.defined()) {
+    if (all) return sight;
+    sight.causal = past == 0 && window == 0;
+    if (sight.causal) return sight;
+  }
+  const auto integers = on.dtype(at::kLong);
+  const Tensor queries = at::arange(past, total, integers).unsqueeze(1);
+  const Tensor keys = at::arange(sight.first_key, total, integers).unsqueeze(0);
+  Tensor mask = keys <= queries;
+  if (window > 0) mask = mask & (keys > queries - window);
+  if (real.defined()) {
+    const Tensor known = real.narrow(1, sight.first_key, total - sight.first_key).unsqueeze(1).unsqueeze(1);
+    mask = (mask & known) | (keys == queries);
+  }
+  sight.mask = mask.dim() == 2 ? mask.unsqueeze(0).unsqueeze(0) : mask;
+  return sight;
+}
+
+// Each group of heads / kv_heads queries shares a key and a value.
+nn::Attended attend(const Tensor& q, Tensor k, Tensor v, const Sight& sight, double dropout, bool with_weights) {
+  if (sight.first_key > 0) {
+    const int64_t seen = k.size(2) - sight.first_key;
+    k = k.narrow(2, sight.first_key, seen);
+    v = v.narrow(2, sight.first_key, seen);
+  }
+  const int64_t batch = q.size(0), heads = q.size(1), time = q.size(2), groups = k.size(1), dim = q.size(3);
+  if (heads != groups && time == 1) {
+    // The queries of a group stand beside each other in time: no key is copied.
+    nn::Attended result =
+        nn::attend(q.reshape({batch, groups, heads / groups, dim}), k, v, sight.mask, dropout, with_weights);
+    result.output = result.output.reshape({batch, heads, 1, dim});
+    if (with_weights) result.weights = result.weights.reshape({batch, heads, 1, k.size(2)});
+    return result;
+  }
+  if (heads != groups) {
+    const auto for_each_head = [&](const Tensor& shared) {
+      return shared.unsqueeze(2).expand({batch, groups, heads / groups, shared.size(2), dim}).flatten(1, 2);
+    };
+    k = for_each_head(k);
+    v = for_each_head(v);
+  }
+  if (sight.causal) return {at::scaled_dot_product_attention(q, k, v, std::nullopt, dropout, true), Tensor()};
+  return nn::attend(q, k, v, sight.mask, dropout, with_weights);
+}
+
+}  // namespace
+
+RmsNorm::RmsNorm(const ModuleOptions& options, int64_t dim, double eps)
+    : Block("RmsNorm", options), weight(parameter("weight", {dim}, init::ones())), eps(eps) {}
+
+std::pair<Tensor, Tensor> RmsNorm::forward(const Tensor& input, const Tensor& residual) const {
+  using OptionalTensor = std::optional<Tensor>;
+  static const auto op =
+      c10::Dispatcher::singleton()
+          .findSchemaOrThrow("voxtorch::rms_norm_residual", "")
+          .typed<kernels::TensorPair(const Tensor&, const OptionalTensor&, const OptionalTensor&, double)>();
+  auto [output, sum] =
+      op.call(input, residual.defined() ? OptionalTensor(residual) : std::nullopt, OptionalTensor(weight), eps);
+  return {watched(sum, std::move(output)), sum};
+}
+
+DecoderAttention::DecoderAttention(const ModuleOptions& options, const DecoderLMConfig& c, int64_t index)
+    : Block("DecoderAttention", options),
+      query(*child<Linear>("q_proj", c.dim, c.heads * c.head_dim, c.qkv_bias, c.std)),
+      key(*child<Linear>("k_proj", c.dim, c.kv_heads * c.head_dim, c.qkv_bias, c.std)),
+      value(*child<Linear>("v_proj", c.dim, c.kv_heads * c.head_dim, c.qkv_bias, c.std)),
+      output(*child<Linear>("o_proj", c.heads * c.head_dim, c.dim, c.output_bias, c.std)),
+      heads(c.heads),
+      kv_heads(c.kv_heads),
+      index(static_cast<size_t>(index)),
+      windowed(c.window > 0 && index >= c.first_window_layer),
+      dropout(c.attention_dropout) {}
+
+nn::Attended DecoderAttention::forward(const Tensor& x, const Pass& pass) const {
+  const Tensor q = pass.rotation.apply(nn::split_heads(query.forward(x), heads));  // [batch, heads, time, head_dim]
+  Tensor k = pass.rotation.apply(nn::split_heads(key.forward(x), kv_heads));       // [batch, kv_heads, time, head_dim]
+  Tensor v = nn::split_heads(value.forward(x), kv_heads);
+  if (pass.cache != nullptr) std::tie(k, v) = pass.cache->append(index, k, v);  // [batch, kv_heads, past + time, ...]
+  nn::Attended result =
+      attend(q, k, v, windowed ? pass.windowed : pass.full, training() ? dropout : 0, pass.with_weights);
+  result.output = watched(x, output.forward(nn::join_heads(result.output)));  // [batch, time, dim]
+  return result;
+}
+
+DecoderMLP::DecoderMLP(const ModuleOptions& options, const DecoderLMConfig& c)
+    : Block("DecoderMLP", options),
+      gate(*child<Linear>("gate_proj", c.dim, c.intermediate, c.mlp_bias, c.std)),
+      up(*child<Linear>("up_proj", c.dim, c.intermediate, c.mlp_bias, c.std)),
+      down(*child<Linear>("down_proj", c.intermediate, c.dim, c.mlp_bias, c.std)),
+      activation(nn::activation(c.activation)) {}
+
+Tensor DecoderMLP::forward(const Tensor& x, const Tensor& residual) const {
+  const Tensor inner = gate.forward(x, activation) * up.forward(x);
+  return hooked() ? watched(x, down.forward(inner)) + residual : down.forward_add(inner, residual);
+}
+
+DecoderLayer::DecoderLayer(const ModuleOptions& options, const DecoderLMConfig& c, int64_t index)
+    : Block("DecoderLayer", options),
+      attention(*child<DecoderAttention>("self_attn", c, index)),
+      mlp(*child<DecoderMLP>("mlp", c)),
+      attention_norm(*child<RmsNorm>("input_layernorm", c.dim, c.eps)),
+      mlp_norm(*child<RmsNorm>("post_attention_layernorm", c.dim, c.eps)) {}
+
+nn::Attended DecoderLayer::forward(const Tensor& x, const Pass& pass) const {
+  nn::Attended result = attention.forward(attention_norm.forward(x).first, pass);
+  const auto [normed, stream] = mlp_norm.forward(result.output, x);
+  result.output = watched(x, mlp.forward(normed, stream));
+  return result;
+}
+
+DecoderModel::DecoderModel(const ModuleOptions& options, const DecoderLMConfig& c)
+    : Block("DecoderModel", options),
+      words(*child<Embedding>("embed_tokens", c.vocabulary, c.dim, c.padding, c.std)),
+      layers(*child<ModuleList<DecoderLayer>>("layers")),
+      norm(*child<RmsNorm>("norm", c.dim, c.eps)),
+      rotary(c.rope, c.head_dim, c.positions),
+      window(c.window) {
+  for (int64_t i = 0; i < c.layers; ++i) layers.add(c, i);
+}
+
+DecoderOutput DecoderModel::forward(const DecoderLMInputs& inputs, bool hidden_states, bool attentions) const {
+  const bool embedded = inputs.embeddings.defined();
+  Tensor x = embedded ? inputs.embeddings : words.forward(inputs.ids);  // [batch, time, dim]
+  const Pass pass = prepare(inputs, x, attentions);
+  DecoderOutput result;
+  for (DecoderLayer* layer : layers) {
+    if (hidden_states) result.hidden_states.push_back(x);
+    const bool again = pass.cache == nullptr && nn::should_checkpoint(*this);
+    nn::Attended attended = again ? again_later(*layer, x, pass) : layer->forward(x, pass);
+    x = std::move(attended.output);
+    if (attentions) result.attentions.push_back(std::move(attended.weights));
+  }
+  result.last_hidden_state = watched(embedded ? inputs.embeddings : inputs.ids, norm.forward(x).first);
+  if (hidden_states) result.hidden_states.push_back(result.last_hidden_state);
+  if (pass.cache != nullptr) pass.cache->advance(x.size(1));
+  return result;
+}
+
+Pass DecoderModel::prepare(const DecoderLMInputs& inputs, const Tensor& x, bool attentions) const {
+  const int64_t past = inputs.cache != nullptr ? inputs.cache->length() : 0, time = x.size(1);
+  const at::TensorOptions on = at::TensorOptions().device(x.device());
+  Tensor real = inputs.mask.defined() ? inputs.mask.to(on.dtype(at::kBool)) : Tensor();
+  Tensor positions = inputs.positions;
+  if (!positions.defined() && real.defined()) {
+    positions = (real.to(at::kLong).cumsum(1) - 1).clamp_min(0).narrow(1, past, time);
+  } else if (!positions.defined()) {
+    positions = at::arange(past, past + time, on.dtype(at::kLong)).unsqueeze(0);
+  }
+  // Kernels are faster without a mask; on other devices the question would wait for them.
+  if (real.defined() && real.is_cpu() && real.all().item<bool>()) real = Tensor();
+  const auto see = [&](int64_t wide) { return sight_of(past, time, wide, real, attentions, on); };
+  return {rotary.at(positions, x.scalar_type()), see(0), window > 0 ? see(window) : Sight(), inputs.cache,
+          attentions};
+}
+
+nn::Attended DecoderModel::again_later(DecoderLayer& layer, const Tensor& x, const Pass& pass) {
+  // Nothing but x takes part in the gradient, so the rest may stay with the function.
+  std::vector<Tensor> outputs =
+      nn::checkpoint(layer, {x}, [&layer, pass](const std::vector<Tensor>& in) -> std::vector<Tensor> {
+        nn::Attended attended = layer.forward(in[0], pass);
+        if (!pass.with_weights) return {attended.output};
+        return {attended.output, attended.weights};
+      });
+  return {outputs[0], pass.with_weights ? outputs[1] : Tensor()};
+}
+
+}  // namespace voxtorch::models

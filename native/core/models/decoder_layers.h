@@ -1,0 +1,84 @@
+// What a decoder language model is made of. The parts are seen from outside because decoder_lm_decode.cc joins, for one
+// token of each row, what a pass does one by one.
+#pragma once
+
+#include "core/models/decoder_lm.h"
+#include "core/nn/checkpoint.h"
+
+namespace voxtorch::models {
+
+// Which keys the queries of a pass see. They are the last `time` of all tokens, the past included.
+struct Sight {
+  int64_t first_key = 0;  // those before it are seen by none
+  at::Tensor mask;        // bool [batch or 1, 1, time, keys from first_key]; undefined: see `causal`
+  bool causal = false;    // without a mask: each query sees the keys up to its own; else all
+};
+
+// What all layers of a pass have in common.
+struct Pass {
+  nn::Rotation rotation;
+  Sight full, windowed;
+  nn::KvCache* cache = nullptr;
+  bool with_weights = false;
+};
+
+class RmsNorm : public Block {
+ public:
+  RmsNorm(const ModuleOptions& options, int64_t dim, double eps);
+
+  // Of input + residual, and that sum. An undefined residual is 0.
+  std::pair<at::Tensor, at::Tensor> forward(const at::Tensor& input, const at::Tensor& residual = {}) const;
+
+  const at::Tensor weight;
+  const double eps;
+};
+
+class DecoderAttention : public Block {
+ public:
+  DecoderAttention(const ModuleOptions& options, const DecoderLMConfig& c, int64_t index);
+  nn::Attended forward(const at::Tensor& x, const Pass& pass) const;
+
+  nn::Linear &query, &key, &value, &output;
+  const int64_t heads, kv_heads;
+  const size_t index;
+  const bool windowed;
+  const double dropout;
+};
+
+// SwiGLU (Shazeer 2020, https://arxiv.org/abs/2002.05202).
+class DecoderMLP : public Block {
+ public:
+  DecoderMLP(const ModuleOptions& options, const DecoderLMConfig& c);
+  at::Tensor forward(const at::Tensor& x, const at::Tensor& residual) const;
+
+  nn::Linear &gate, &up, &down;
+  const nn::Activation activation;
+};
+
+class DecoderLayer : public Block {
+ public:
+  DecoderLayer(const ModuleOptions& options, const DecoderLMConfig& c, int64_t index);
+  nn::Attended forward(const at::Tensor& x, const Pass& pass) const;
+
+  DecoderAttention& attention;
+  DecoderMLP& mlp;
+  RmsNorm &attention_norm, &mlp_norm;
+};
+
+class DecoderModel : public Block, public nn::Checkpointing {
+ public:
+  DecoderModel(const ModuleOptions& options, const DecoderLMConfig& c);
+  DecoderOutput forward(const DecoderLMInputs& inputs, bool hidden_states, bool attentions) const;
+
+  nn::Embedding& words;
+  ModuleList<DecoderLayer>& layers;
+  RmsNorm& norm;
+  const nn::Rotary rotary;
+  const int64_t window;
+
+ private:
+  Pass prepare(const DecoderLMInputs& inputs, const at::Tensor& x, bool attentions) const;
+  static nn::Attended again_later(DecoderLayer& layer, const at::Tensor& x, const Pass& pass);
+};
+
+}  // namespace voxtorch::models

@@ -1,0 +1,258 @@
+#include "core/models/decoder_lm_decode.h"
+
+#include <ATen/autocast_mode.h>
+#include <ATen/ops/arange.h>
+#include <ATen/ops/cat.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/zeros.h>
+#include <c10/core/InferenceMode.h>
+#include <c10/util/Exception.h>
+
+#include <bit>
+
+#include "core/kernels/decode_attention/args.h"
+#include "core/kernels/decode_attention/decode_attention.h"
+#include "core/kernels/rotary_append/rotary_append.h"
+#include "core/recording.h"
+
+namespace voxtorch::models {
+
+using at::Tensor;
+using kernels::Projection;
+using nn::Linear;
+
+namespace {
+
+uintptr_t number(const void* address) { return reinterpret_cast<uintptr_t>(address); }
+uintptr_t version_of(const Tensor& tensor) { return tensor.is_inference() ? 0 : static_cast<uintptr_t>(tensor._version()); }
+
+// Adds what a graph reads of a tensor; of one that is copied for it, its version too.
+void add(std::vector<uintptr_t>& identity, const Tensor& tensor, bool copied = false) {
+  identity.push_back(tensor.defined() ? number(tensor.const_data_ptr()) : 0);
+  identity.push_back(tensor.defined() ? static_cast<uintptr_t>(tensor.scalar_type()) : 0);
+  if (copied) identity.push_back(tensor.defined() ? version_of(tensor) : 0);
+}
+
+// Whether a layer is a plain projection with one adapter at most.
+bool add(std::vector<uintptr_t>& identity, const Linear& linear, at::ScalarType type) {
+  if (linear.hooked() || (linear.bias.defined() && linear.bias.scalar_type() != type)) return false;
+  if (const auto& quantized = linear.quantized()) {
+    add(identity, quantized->codes);
+    add(identity, quantized->absmax, true);
+    add(identity, quantized->nested_absmax, true);
+    add(identity, quantized->nested_offset, true);
+  } else {
+    if (linear.weight.scalar_type() != type || linear.weight.dim() != 2) return false;
+    add(identity, linear.weight);
+  }
+  add(identity, linear.bias);
+  const auto adapters = linear.slot().active();
+  identity.push_back(adapters ? 1 : 0);
+  if (!adapters) return true;
+  if (adapters->a.size() != 1 || adapters->magnitude || adapters->a[0].scalar_type() == at::kLong) return false;
+  if (linear.training() && adapters->dropout > 0) return false;
+  add(identity, adapters->a[0], true);
+  add(identity, adapters->b[0], true);
+  identity.push_back(static_cast<uintptr_t>(adapters->a[0].size(0)));
+  identity.push_back(std::bit_cast<uintptr_t>(adapters->scaling[0]));
+  return true;
+}
+
+}  // namespace
+
+std::optional<DecoderDecode::Identity> DecoderDecode::identity(const Tensor& ids, const Tensor& mask,
+                                                               const Tensor& shift) const {
+  const DecoderModel& model = network_.model;
+  const at::ScalarType type = model.words.weight.scalar_type();
+  if (!is_inference() || at::autocast::is_autocast_enabled(ids.device().type())) return std::nullopt;
+  if (type != at::kFloat && type != at::kBFloat16 && type != at::kHalf) return std::nullopt;
+  if (network_.config.head_dim > kernels::kMostDecodeDim || model.rotary.depends_on_length()) return std::nullopt;
+  if (model.hooked() || model.words.hooked() || model.norm.hooked()) return std::nullopt;
+  if (model.words.adapters()->active() || model.norm.weight.scalar_type() != type) return std::nullopt;
+  Identity result;
+  result.push_back(static_cast<uintptr_t>(ids.size(0)));
+  add(result, mask);
+  add(result, shift);
+  add(result, model.words.weight);
+  add(result, model.norm.weight);
+  for (const DecoderLayer* layer : model.layers) {
+    const DecoderAttention& attention = layer->attention;
+    const DecoderMLP& mlp = layer->mlp;
+    if (layer->hooked() || attention.hooked() || mlp.hooked()) return std::nullopt;
+    if (attention.training() && attention.dropout > 0) return std::nullopt;
+    for (const RmsNorm* norm : {&layer->attention_norm, &layer->mlp_norm}) {
+      if (norm->hooked() || norm->weight.scalar_type() != type) return std::nullopt;
+      add(result, norm->weight);
+    }
+    for (const Linear* linear :
+         {&attention.query, &attention.key, &attention.value, &attention.output, &mlp.gate, &mlp.up, &mlp.down}) {
+      if (!add(result, *linear, type)) return std::nullopt;
+    }
+    const auto [keys, values] = cache_.memory(attention.index, 1);
+    if (keys.scalar_type() != type) return std::nullopt;
+    add(result, keys);
+    add(result, values);
+    result.push_back(static_cast<uintptr_t>(keys.size(2)));
+  }
+  const auto own = network_.own_head();
+  const Linear* const head = own ? own.get() : network_.lm_head;
+  result.push_back(number(head));
+  if (head != nullptr && !add(result, *head, type)) return std::nullopt;
+  return result;
+}
+
+Projection DecoderDecode::projection(const Linear& linear) {
+  Projection result;
+  const at::ScalarType type = network_.model.words.weight.scalar_type();
+  if (const auto& quantized = linear.quantized()) {
+    result.weight = quantized->codes;
+    result.out = quantized->out;
+    result.scale = quantized->block == 0 ? quantized->absmax : quantized->scales();
+    result.block = quantized->block;
+  } else {
+    result.weight = linear.weight;
+    result.out = linear.weight.size(0);
+  }
+  result.bias = linear.bias;
+  if (auto adapters = linear.slot().active()) {
+    result.lora_a = adapters->a[0].to(type);
+    result.lora_b = adapters->b[0].to(type);
+    result.lora_scaling = adapters->scaling[0];
+    adapters_.push_back(std::move(adapters));
+  }
+  return result;
+}
+
+void DecoderDecode::prepare(const Tensor& ids, const Tensor& mask, const Tensor& shift) {
+  const DecoderLMConfig& c = network_.config;
+  const DecoderModel& model = network_.model;
+  graph_.reset();
+  graph_logits_ = Tensor();
+  warm_ = false;
+  adapters_.clear();
+  layers_.clear();
+  for (const DecoderLayer* layer : model.layers) {
+    const DecoderAttention& attention = layer->attention;
+    const DecoderMLP& mlp = layer->mlp;
+    auto [keys, values] = cache_.memory(attention.index, 1);
+    layers_.push_back({&layer->attention_norm,
+                       &layer->mlp_norm,
+                       {projection(attention.query), projection(attention.key), projection(attention.value)},
+                       {projection(attention.output)},
+                       {projection(mlp.gate), projection(mlp.up)},
+                       {projection(mlp.down)},
+                       mlp.activation,
+                       std::move(keys),
+                       std::move(values),
+                       attention.windowed ? c.window : 0});
+  }
+  const auto own = network_.own_head();
+  const Linear* const head = own ? own.get() : network_.lm_head;
+  head_.clear();
+  if (head != nullptr) {
+    head_.push_back(projection(*head));
+  } else {
+    head_.emplace_back();
+    head_[0].weight = model.words.weight;
+    head_[0].out = model.words.weight.size(0);
+  }
+  const at::TensorOptions integers = at::TensorOptions().device(ids.device()).dtype(at::kLong);
+  const int64_t rows = ids.size(0), capacity = layers_[0].keys.size(2);
+  ids_ = at::empty({rows}, integers);
+  position_ = at::empty({1}, integers);
+  counted_ = -1;
+  mask_ = mask;
+  shift_ = shift.defined() ? shift.flatten() : Tensor();
+  const nn::Rotation rotation =
+      model.rotary.at(at::arange(capacity, integers).unsqueeze(0), model.words.weight.scalar_type());
+  cos_ = rotation.cos.flatten(0, 2);
+  sin_ = rotation.sin.flatten(0, 2);
+  tickets_ = at::zeros({kernels::decode_tickets(rows, c.heads, c.kv_heads)}, integers.dtype(at::kInt));
+}
+
+// Weights that are not in codes go through ATen's products where there are more rows than the kernel takes.
+Tensor DecoderDecode::product(const Tensor& x, const std::vector<Projection>& projections) const {
+  bool joined = x.size(0) <= kernels::kMostJoinedRows;
+  if (!joined) {
+    joined = true;
+    for (const Projection& one : projections) joined = joined && one.scale.defined();
+  }
+  return joined ? kernels::few_rows_joined(x, projections) : kernels::joined_in_parts(x, projections, {});
+}
+
+Tensor DecoderDecode::compute() {
+  const DecoderLMConfig& c = network_.config;
+  const DecoderModel& model = network_.model;
+  const int64_t rows = ids_.size(0);
+  const bool few = rows <= kernels::kMostJoinedRows;
+  const Tensor places = shift_.defined() ? position_ + shift_ : position_;
+  const Tensor cos = cos_.index_select(0, places), sin = sin_.index_select(0, places);  // [rows or 1, head_dim / 2]
+  const std::string gated = c.activation + "_mul";
+  const std::optional<Tensor> mask = mask_.defined() ? std::optional<Tensor>(mask_) : std::nullopt;
+  Tensor added = model.words.forward(ids_), stream;  // [rows, dim]
+  for (Layer& layer : layers_) {
+    Tensor normed;
+    std::tie(normed, stream) = layer.attention_norm->forward(added, stream);
+    const Tensor qkv = product(normed, layer.inputs);  // [rows, (heads + 2 * kv_heads) * head_dim]
+    const Tensor query = kernels::rotary_append_(qkv, cos, sin, layer.keys, layer.values, position_, c.heads);
+    const Tensor attended = kernels::decode_attention(query, layer.keys, layer.values, position_, mask, layer.window,
+                                                      std::nullopt, tickets_);  // [rows, heads * head_dim]
+    std::tie(normed, stream) = layer.mlp_norm->forward(product(attended, layer.output), stream);
+    const bool coded = layer.gates[0].scale.defined() && layer.gates[1].scale.defined();
+    const Tensor inner = few || coded
+                             ? kernels::few_rows_joined(normed, layer.gates, gated)
+                             : layer.activation(kernels::joined_in_parts(normed, {layer.gates[0]}, {})) *
+                                   kernels::joined_in_parts(normed, {layer.gates[1]}, {});  // [rows, intermediate]
+    added = product(inner, layer.down);
+  }
+  const Tensor hidden = model.norm.forward(added, stream).first;
+  position_.add_(1);
+  return product(hidden, head_);
+}
+
+Tensor DecoderDecode::logits(const Tensor& ids, const Tensor& mask, const Tensor& shift) {
+  cache_.check(ids.size(0), network_.config.layers);
+  auto now = identity(ids, mask, shift);
+  if (!now) {
+    identity_.clear();
+    graph_.reset();
+    return {};
+  }
+  const c10::InferenceMode normal(false);
+  const at::NoGradGuard no_grad;
+  if (*now != identity_) {
+    identity_.clear();
+    prepare(ids, mask, shift);
+    // JavaScript may have attached an adapter meanwhile.
+    if (identity(ids, mask, shift) != now) return {};
+    identity_ = std::move(*now);
+  }
+  const int64_t past = cache_.length();
+  if (counted_ != past) position_.fill_(past);
+  counted_ = -1;
+  ids_.copy_(ids);
+  if (warm_ && !graph_ && captures_ && Graph::available(ids.device())) {
+    try {
+      graph_ = std::make_unique<Graph>(ids.device(), [&] { graph_logits_ = compute(); });
+    } catch (const std::exception& error) {
+      captures_ = false;
+      graph_logits_ = Tensor();
+      const auto* const known = dynamic_cast<const c10::Error*>(&error);
+      TORCH_WARN_ONCE("a token of ", network_.kind, " is not captured as a graph, but each kernel launched: ",
+                 known != nullptr ? known->what_without_backtrace() : error.what());
+    }
+  }
+  Tensor result;
+  if (graph_) {
+    graph_->replay();
+    result = graph_logits_;
+  } else {
+    result = compute();
+    warm_ = true;
+  }
+  counted_ = past + 1;
+  cache_.advance(1);
+  return result;
+}
+
+}  // namespace voxtorch::models

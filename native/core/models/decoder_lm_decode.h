@@ -1,0 +1,56 @@
+// One token of each row through a decoder language model over a cache, in eight launches a layer and, from the second
+// token on, one for all of it: a captured graph, in which the device counts the tokens itself.
+#pragma once
+
+#include "core/graphs.h"
+#include "core/kernels/few_rows/joined.h"
+#include "core/models/decoder_layers.h"
+
+namespace voxtorch::models {
+
+class DecoderDecode {
+ public:
+  DecoderDecode(const DecoderLM& network, nn::KvCache& cache) : network_(network), cache_(cache) {}
+
+  // ids int64 [rows] on the network's device -> logits [rows, vocabulary] of what follows, which the next call
+  // overwrites. `mask`: bool [rows, all tokens that may come], undefined without padding; `shift`: int64 [rows, 1], the
+  // position of a token less its column. Undefined where something asks for a whole pass: a hook, several adapters or
+  // one with a magnitude, dropout, autocast, angles that depend on the length, heads that the kernel does not take.
+  at::Tensor logits(const at::Tensor& ids, const at::Tensor& mask, const at::Tensor& shift);
+
+ private:
+  struct Layer {
+    const RmsNorm *attention_norm, *mlp_norm;
+    std::vector<kernels::Projection> inputs, output, gates, down;  // query, key and value; gate and up
+    nn::Activation activation;
+    at::Tensor keys, values;  // [rows, kv_heads, capacity, head_dim]
+    int64_t window;           // 0: none
+  };
+  // Addresses and versions of what a graph reads, and of what was copied for it: another one needs another graph.
+  using Identity = std::vector<uintptr_t>;
+
+  std::optional<Identity> identity(const at::Tensor& ids, const at::Tensor& mask, const at::Tensor& shift) const;
+  void prepare(const at::Tensor& ids, const at::Tensor& mask, const at::Tensor& shift);
+  at::Tensor compute();
+  at::Tensor product(const at::Tensor& x, const std::vector<kernels::Projection>& projections) const;
+  kernels::Projection projection(const nn::Linear& linear);
+
+  const DecoderLM& network_;
+  nn::KvCache& cache_;
+  Identity identity_;                                              // empty: nothing is prepared
+  std::vector<std::shared_ptr<const nn::ActiveAdapters>> adapters_;  // no others may get their addresses
+  std::vector<Layer> layers_;
+  std::vector<kernels::Projection> head_;
+  at::Tensor ids_;       // int64 [rows]
+  at::Tensor position_;  // int64 [1]: tokens in the cache before this one
+  at::Tensor mask_, shift_;
+  at::Tensor cos_, sin_;  // [capacity, head_dim / 2]
+  at::Tensor tickets_;    // see kernels::decode_attention
+  int64_t counted_ = -1;  // what position_ is once all that was launched is done
+  std::unique_ptr<Graph> graph_;
+  at::Tensor graph_logits_;
+  bool warm_ = false;  // one token has been computed without a graph
+  bool captures_ = true;
+};
+
+}  // namespace voxtorch::models
