@@ -39,9 +39,10 @@ class CudaGraph final : public at::GraphImplInterface {
 // A libtorch that has one of its own keeps it.
 [[maybe_unused]] const bool registered = [] {
   if (at::has_graph_impl(c10::DeviceType::CUDA)) return false;
-  at::GraphImplRegistry()->Register(
-      c10::DeviceTypeName(c10::DeviceType::CUDA, /*lower_case=*/false),
-      [](at::GraphImplArgs args) -> std::unique_ptr<at::GraphImplInterface> { return std::make_unique<CudaGraph>(args); });
+  at::GraphImplRegistry()->Register(c10::DeviceTypeName(c10::DeviceType::CUDA, /*lower_case=*/false),
+                                    [](at::GraphImplArgs args) -> std::unique_ptr<at::GraphImplInterface> {
+                                      return std::make_unique<CudaGraph>(args);
+                                    });
   return true;
 }();
 

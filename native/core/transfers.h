@@ -9,8 +9,8 @@
 
 namespace voxtorch {
 
-// A tensor of the CPU's on `device`. To CUDA it goes in order with what is launched before and after, and the host waits
-// for nothing. A tensor that is on `device` already is given back; one of another device is ATen's to move.
+// A tensor of the CPU's on `device`. To CUDA it goes in order with what is launched before and after, and the host
+// waits for nothing. A tensor that is on `device` already is given back; one of another device is ATen's to move.
 at::Tensor upload(const at::Tensor& tensor, c10::Device device);
 // The same of int64 numbers, in the shape given.
 at::Tensor upload(const std::vector<int64_t>& values, at::IntArrayRef shape, c10::Device device);

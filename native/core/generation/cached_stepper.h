@@ -32,7 +32,7 @@ class CachedStepper : public CausalStepper {
   // The logits [batch, vocabulary] behind one token of each row, ids int64 [batch] on the device, where there is a
   // quicker way to them than a pass; undefined: there is none.
   virtual at::Tensor quick_logits(const at::Tensor& ids) { return {}; }
-  virtual at::Tensor logits_of(const at::Tensor& hidden) const = 0;  // [..., dim] -> [..., vocabulary]
+  virtual at::Tensor logits_of(const at::Tensor& hidden) const = 0;           // [..., dim] -> [..., vocabulary]
   PromptLogits answer(const Prompt& prompt, const at::Tensor& hidden) const;  // of the prompt's hidden states
   // The cache, or an empty one where there is none.
   static c10::intrusive_ptr<nn::KvCache> or_new(c10::intrusive_ptr<nn::KvCache> cache);

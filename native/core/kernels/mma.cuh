@@ -1,6 +1,6 @@
 // The tensor cores of sm_80 and later, by their PTX instructions: a warp multiplies 16 x 16 by 16 x 8 numbers of half
-// precision and adds to float32. Where each number lies is documented in NVIDIA's "Parallel Thread Execution ISA", under
-// "Matrix fragments for mma.m16n8k16" and "ldmatrix". With group = lane / 4 and pair = lane % 4 * 2, a lane holds
+// precision and adds to float32. Where each number lies is documented in NVIDIA's "Parallel Thread Execution ISA",
+// under "Matrix fragments for mma.m16n8k16" and "ldmatrix". With group = lane / 4 and pair = lane % 4 * 2, a lane holds
 //
 //   left   [16 x 16], 4 words of two numbers: rows group and group + 8 of the columns pair, pair + 1; then of pair + 8,
 //                     pair + 9
@@ -40,8 +40,8 @@ __device__ __forceinline__ void multiply_add<__half>(float (&sum)[4], const uint
       : "r"(left[0]), "r"(left[1]), "r"(left[2]), "r"(left[3]), "r"(right0), "r"(right1));
 }
 
-// Four matrices of 8 x 8 from shared memory, of which lane i names row i % 8 of matrix i / 8, on 16 bytes: words[m] of a
-// lane is row group, columns pair and pair + 1 of matrix m.
+// Four matrices of 8 x 8 from shared memory, of which lane i names row i % 8 of matrix i / 8, on 16 bytes: words[m] of
+// a lane is row group, columns pair and pair + 1 of matrix m.
 __device__ __forceinline__ void load_matrices(uint32_t (&words)[4], const void* row) {
   const uint32_t address = static_cast<uint32_t>(__cvta_generic_to_shared(row));
   asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"

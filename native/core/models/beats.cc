@@ -13,13 +13,13 @@
 #include <algorithm>
 #include <cmath>
 
-#include "core/transfers.h"
 #include "core/nn/checkpoint.h"
 #include "core/nn/conv.h"
 #include "core/nn/embedding.h"
 #include "core/nn/linear.h"
 #include "core/nn/norm.h"
 #include "core/nn/relative_positions.h"
+#include "core/transfers.h"
 
 namespace voxtorch::models {
 

@@ -174,8 +174,7 @@ Pass DecoderModel::prepare(const DecoderLMInputs& inputs, const Tensor& x, bool 
   // Kernels are faster without a mask; on other devices the question would wait for them.
   if (real.defined() && real.is_cpu() && real.all().item<bool>()) real = Tensor();
   const auto see = [&](int64_t wide) { return sight_of(past, time, wide, real, attentions, on); };
-  return {rotary.at(positions, x.scalar_type()), see(0), window > 0 ? see(window) : Sight(), inputs.cache,
-          attentions};
+  return {rotary.at(positions, x.scalar_type()), see(0), window > 0 ? see(window) : Sight(), inputs.cache, attentions};
 }
 
 nn::Attended DecoderModel::again_later(DecoderLayer& layer, const Tensor& x, const Pass& pass) {

@@ -24,7 +24,9 @@ using nn::Linear;
 namespace {
 
 uintptr_t number(const void* address) { return reinterpret_cast<uintptr_t>(address); }
-uintptr_t version_of(const Tensor& tensor) { return tensor.is_inference() ? 0 : static_cast<uintptr_t>(tensor._version()); }
+uintptr_t version_of(const Tensor& tensor) {
+  return tensor.is_inference() ? 0 : static_cast<uintptr_t>(tensor._version());
+}
 
 // Adds what a graph reads of a tensor; of one that is copied for it, its version too.
 void add(std::vector<uintptr_t>& identity, const Tensor& tensor, bool copied = false) {
@@ -239,7 +241,7 @@ Tensor DecoderDecode::logits(const Tensor& ids, const Tensor& mask, const Tensor
       graph_logits_ = Tensor();
       const auto* const known = dynamic_cast<const c10::Error*>(&error);
       TORCH_WARN_ONCE("a token of ", network_.kind, " is not captured as a graph, but each kernel launched: ",
-                 known != nullptr ? known->what_without_backtrace() : error.what());
+                      known != nullptr ? known->what_without_backtrace() : error.what());
     }
   }
   Tensor result;

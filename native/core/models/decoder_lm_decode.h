@@ -37,7 +37,7 @@ class DecoderDecode {
 
   const DecoderLM& network_;
   nn::KvCache& cache_;
-  Identity identity_;                                              // empty: nothing is prepared
+  Identity identity_;                                                // empty: nothing is prepared
   std::vector<std::shared_ptr<const nn::ActiveAdapters>> adapters_;  // no others may get their addresses
   std::vector<Layer> layers_;
   std::vector<kernels::Projection> head_;

@@ -3,8 +3,8 @@
 #include <ATen/ops/l1_loss.h>
 #include <torch/library.h>
 
-#include "core/transfers.h"
 #include "core/models/spectra.h"
+#include "core/transfers.h"
 
 namespace voxtorch::models {
 

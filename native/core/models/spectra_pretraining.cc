@@ -9,8 +9,8 @@
 #include <algorithm>
 #include <numeric>
 
-#include "core/transfers.h"
 #include "core/models/spectra.h"
+#include "core/transfers.h"
 
 namespace voxtorch::models {
 
@@ -265,7 +265,8 @@ PretrainingOutput SpectraForPreTraining::losses(const SpectraInputs& given,
   output.mlm = word_loss(words_read, targets.words);
   output.mam = frame_loss(positive, time, clips, clean, masked);
   output.pairing_logits = selection.forward(fused.select(1, 0));
-  output.crs = at::cross_entropy_loss(exact(output.pairing_logits), upload(classes, {size_of(classes)}, fused.device()));
+  output.crs =
+      at::cross_entropy_loss(exact(output.pairing_logits), upload(classes, {size_of(classes)}, fused.device()));
   output.starts = start.forward(at_marks(words_read, targets.start_mask, targets.starts, "start"));
   output.ends = end.forward(at_marks(words_read, targets.end_mask, targets.ends, "end"));
   const Tensor predicted = exact(at::cat({output.starts, output.ends}));

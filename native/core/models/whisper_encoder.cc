@@ -13,9 +13,9 @@
 #include <cmath>
 #include <limits>
 
-#include "core/transfers.h"
 #include "core/models/whisper.h"
 #include "core/recording.h"
+#include "core/transfers.h"
 
 namespace voxtorch::models {
 

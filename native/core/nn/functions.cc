@@ -20,8 +20,8 @@
 #include <limits>
 #include <map>
 
-#include "core/transfers.h"
 #include "core/recording.h"
+#include "core/transfers.h"
 
 namespace voxtorch::nn {
 

@@ -31,9 +31,9 @@ class KvCache : public Module {
   std::pair<at::Tensor, at::Tensor> get(size_t layer) const;
   void advance(int64_t time) { length_.fetch_add(time, std::memory_order_relaxed); }
 
-  // All the memory of a layer, [batch, heads, tokens that there is room for, dim], with room for `time` more tokens than
-  // length(): what a step writes to that finds its place itself. It stays where it is until there is no more room, or
-  // rows are dropped.
+  // All the memory of a layer, [batch, heads, tokens that there is room for, dim], with room for `time` more tokens
+  // than length(): what a step writes to that finds its place itself. It stays where it is until there is no more room,
+  // or rows are dropped.
   std::pair<at::Tensor, at::Tensor> memory(size_t layer, int64_t time);
 
   // Takes memory for so many tokens at the next append, as far as it is reasonable to take it ahead.

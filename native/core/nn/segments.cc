@@ -11,8 +11,8 @@
 #include <mutex>
 #include <numeric>
 
-#include "core/transfers.h"
 #include "core/nn/functions.h"
+#include "core/transfers.h"
 
 namespace voxtorch::nn {
 

@@ -20,7 +20,8 @@ VOXTORCH_HOST_DEVICE inline PhiloxWords dropout_words(const AttentionDropout& dr
   return philox(counter, query, head, 0, dropout.seed);
 }
 
-// Chosen, not indexed: words that are indexed by what is known only when it runs lie in memory on a GPU, not in registers.
+// Chosen, not indexed: words that are indexed by what is known only when it runs lie in memory on a GPU, not in
+// registers.
 VOXTORCH_HOST_DEVICE inline uint32_t chosen_word(const PhiloxWords& words, int index) {
   const uint32_t low = index % 2 == 0 ? words.word[0] : words.word[1];
   const uint32_t high = index % 2 == 0 ? words.word[2] : words.word[3];

@@ -371,8 +371,8 @@ int launch_attention_forward(AttentionType type, const AttentionForward& args, v
   return with_kernel(type, args.inputs.dim, [&](auto kernel) {
     using K = decltype(kernel);
     static SharedMemory shared;
-    return launch(forward_kernel<K>, shared, attention_blocks(type, args.inputs), K::kThreads,
-                  K::kForwardBytes, static_cast<cudaStream_t>(stream), args);
+    return launch(forward_kernel<K>, shared, attention_blocks(type, args.inputs), K::kThreads, K::kForwardBytes,
+                  static_cast<cudaStream_t>(stream), args);
   });
 }
 

@@ -1,5 +1,5 @@
-// gated_position_attention of bfloat16 and float16 on tensor cores: what a block does with one tile of 64 queries and 64
-// keys. Internal to the file that includes it.
+// gated_position_attention of bfloat16 and float16 on tensor cores: what a block does with one tile of 64 queries and
+// 64 keys. Internal to the file that includes it.
 //
 // A block is four warps, each of which has 16 rows of the tile: queries, or in the gradients of keys and values keys.
 // Products are summed in float32, and what is made of them (softmax, dropout, the scores' gradients, those of gates and
@@ -19,7 +19,7 @@ struct TensorKernel {
   static constexpr int kTile = 64;
   static constexpr int kThreads = 128;
   static constexpr int kMinBlocks = MaxDim > 64 ? 1 : 2;
-  static constexpr int kPitch = MaxDim + 8;      // 16 bytes more than a power of two: the rows of a matrix lie in all banks
+  static constexpr int kPitch = MaxDim + 8;  // 16 bytes more than a power of two: the rows of a matrix lie in all banks
   static constexpr int kRows = kTile * kPitch;   // numbers in a shared tile
   static constexpr int kScorePitch = kTile + 8;  // even, for pairs
   static constexpr int kSteps = MaxDim / 16;
@@ -27,10 +27,10 @@ struct TensorKernel {
 
   // What belongs to a tile of scores besides its products.
   struct Beside {
-    float relative[2 * kTile];     // of key - query + kTile - 1, counted in the tile
-    float known[3][kTile];         // of the queries: gate, logsumexp, correction; in the gradients of keys and values
-    uint8_t attends[kTile];        // the keys
-    uint8_t keeps[kTile][kSide];   // dropout: bit w of [query][k] says whether key k + 16 w is kept
+    float relative[2 * kTile];    // of key - query + kTile - 1, counted in the tile
+    float known[3][kTile];        // of the queries: gate, logsumexp, correction; in the gradients of keys and values
+    uint8_t attends[kTile];       // the keys
+    uint8_t keeps[kTile][kSide];  // dropout: bit w of [query][k] says whether key k + 16 w is kept
   };
 
   // Shared memory of each kernel.
@@ -68,8 +68,8 @@ struct TensorKernel {
     uint32_t words[4];
   };
 
-  // Rows [first, first + kTile) of one head into shared memory, zero beyond time and dim; with Attended also those that no
-  // query attends to, which may hold anything, and zero times NaN is NaN. Sixteen bytes at once where they lie so.
+  // Rows [first, first + kTile) of one head into shared memory, zero beyond time and dim; with Attended also those that
+  // no query attends to, which may hold anything, and zero times NaN is NaN. Sixteen bytes at once where they lie so.
   template <bool Attended>
   __device__ static void load(T* shared, const Strided<const void>& from, const AttentionInputs& in, const Place& at,
                               int64_t first) {
@@ -80,15 +80,16 @@ struct TensorKernel {
       for (int i = threadIdx.x; i < kTile * (width / 8); i += kThreads) {
         const int row = i / (width / 8), d = i % (width / 8) * 8;
         Eight eight = {};
-        if (d < in.dim && inside(first + row)) eight = *reinterpret_cast<const Eight*>(data + (first + row) * from.time + d);
+        if (d < in.dim && inside(first + row))
+          eight = *reinterpret_cast<const Eight*>(data + (first + row) * from.time + d);
         *reinterpret_cast<Eight*>(shared + row * kPitch + d) = eight;
       }
       return;
     }
     for (int i = threadIdx.x; i < kTile * width; i += kThreads) {
       const int row = i / width, d = i % width;
-      shared[row * kPitch + d] = d < in.dim && inside(first + row) ? data[(first + row) * from.time + d * from.dim]
-                                                                   : narrow<T, float>(0.0f);
+      shared[row * kPitch + d] =
+          d < in.dim && inside(first + row) ? data[(first + row) * from.time + d * from.dim] : narrow<T, float>(0.0f);
     }
   }
 
@@ -355,7 +356,7 @@ struct TensorKernel {
         }
         accumulate<4>(sum, grad, keys, columns, in, at);
       }
-      __syncthreads();  // the scores are there
+      __syncthreads();            // the scores are there
       const int n = threadIdx.x;  // one diagonal a thread
       if (n < 2 * kTile - 1) {
         float total = 0;
