@@ -3,6 +3,7 @@
 
 #include <cstdint>
 
+#include "core/kernels/few_rows/args.h"
 #include "core/kernels/few_rows/joined_args.h"
 
 namespace voxtorch::kernels {
@@ -42,7 +43,8 @@ struct StepPieces {
   int64_t dim, count, stride;
 };
 
-// One build of them, by StepType. Every build sums in the same order, so all give the same bits.
+// One build of them, by StepType. All give the same within float32's rounding: products round once where the processor
+// multiplies and adds at once.
 struct StepRows {
   void (*norm[2])(const StepNorm& args);
   void (*attend[2])(const StepAttention& args);
@@ -52,6 +54,9 @@ struct StepRows {
   void (*gate)(JoinedFunction function, float* values, const float* factors, int64_t count);
   // output[i] += scale * (weight[i, :] · input)
   void (*add_product)(const float* weight, const float* input, int64_t in, float scale, float* output, int64_t count);
+  // The outputs [begin, end). For bfloat16 a row of inputs goes through pair_up.
+  void (*dense[2])(const FewRows& args, int64_t begin, int64_t end);
+  void (*pair_up)(const float* from, float* to, int64_t in);
 };
 
 extern const StepRows step_rows_default;

@@ -6,6 +6,7 @@
 #include <atomic>
 #include <cmath>
 #include <cstring>
+#include <utility>
 
 #include "core/kernels/decode_step/plan.h"
 #include "core/kernels/decode_step/team.h"
@@ -29,8 +30,9 @@ class DecodeStep::Job final : public TeamJob {
  private:
   // Memory of one worker.
   struct alignas(64) Worker {
-    float* input;  // [rows, most_in]: after the norm, or what attention has
-    float* lanes;  // the same as nf4 wants it
+    float* input;           // [rows, most_in]: after the norm, or what attention has
+    float* paired;          // as bfloat16 wants it
+    float *lanes, *codes;   // as nf4 wants it, and kinds with integer inputs
     float *first, *second;  // [rows, most_out]
     float* turned;
     float *own_key, *own_value;  // of the cache's type
@@ -48,8 +50,7 @@ class DecodeStep::Job final : public TeamJob {
   float* piece(int64_t index, int64_t row, int64_t head) const;
   void attend(Worker& mine, const StepPhase& phase, int64_t chunk) const;
   void keep_attended(const Worker& mine, const StepPhase& phase, int64_t chunk);
-  void multiply(const Worker& mine, const StepPhase& phase, const StepProduct& product, int64_t begin, int64_t end,
-                float* output) const;
+  void multiply(const Worker& mine, const StepProduct& product, int64_t begin, int64_t end, float* output) const;
 
   int64_t at_cache(int64_t row, int64_t head, int64_t place) const {
     const int64_t bytes = plan_->type == StepType::kFloat32 ? 4 : 2;
@@ -57,7 +58,8 @@ class DecodeStep::Job final : public TeamJob {
   }
 
   const std::unique_ptr<StepPlan> plan_;
-  const StepBuild& build_;
+  const StepRows& build_;
+  const FewRowsOutputs outputs_;
   std::vector<Worker> mine_;
   // Of the token. Who comes too late may read the next one's.
   std::atomic<int64_t> place_{0};
@@ -70,15 +72,18 @@ class DecodeStep::Job final : public TeamJob {
 DecodeStep::Job::Job(std::unique_ptr<StepPlan> plan, int workers)
     : TeamJob(workers, static_cast<int>(plan->phases.size()), plan->most_chunks),
       plan_(std::move(plan)),
-      build_(step_build()),
+      build_(step_rows()),
+      outputs_(outputs_of()),
       positions_(static_cast<size_t>(plan_->rows)),
       mask_(new bool[static_cast<size_t>(plan_->rows * plan_->capacity)]()) {
   StepPlan& p = *plan_;
   const int64_t in = std::max(p.most_in, p.heads * p.head_dim);
   const int64_t out = std::max(p.most_out, span(p.most_pieces()) * p.group() * (p.head_dim + 2));
   for (int i = 0; i < workers; ++i) {
-    mine_.push_back({p.memory(p.rows * in), p.memory(p.rows * in), p.memory(p.rows * out), p.memory(p.rows * out),
-                     p.memory((p.group() + 1) * p.head_dim), p.memory(p.head_dim), p.memory(p.head_dim), nullptr});
+    const int64_t prepared = p.most_prepared / static_cast<int64_t>(sizeof(float)) + 1;
+    mine_.push_back({p.memory(p.rows * in), p.memory(p.rows * in), p.memory(prepared), p.memory(prepared),
+                     p.memory(p.rows * out), p.memory(p.rows * out), p.memory((p.group() + 1) * p.head_dim),
+                     p.memory(p.head_dim), p.memory(p.head_dim), nullptr});
   }
 }
 
@@ -93,7 +98,7 @@ void DecodeStep::Job::set(const Tensor& ids, int64_t place, const Tensor& mask, 
                       " of the vocabulary, got ", id[row]);
   }
   for (int64_t row = 0; row < p.rows; ++row) {
-    build_.rows.widen[static_cast<int>(p.type)](static_cast<const char*>(p.words) + id[row] * p.dim * bytes,
+    build_.widen[static_cast<int>(p.type)](static_cast<const char*>(p.words) + id[row] * p.dim * bytes,
                                                 p.stream + row * p.dim, p.dim);
     const int64_t position = place + (shift.defined() ? shift.const_data_ptr<int64_t>()[row] : 0);
     positions_[static_cast<size_t>(row)] = std::clamp<int64_t>(position, 0, p.capacity - 1);
@@ -144,7 +149,7 @@ void DecodeStep::Job::begin(int worker, int phase) {
   int64_t in = p.dim;
   if (what.input == StepPhase::Input::stream) {
     for (int64_t row = 0; row < p.rows; ++row) {
-      build_.rows.norm[static_cast<int>(p.type)](
+      build_.norm[static_cast<int>(p.type)](
           {p.stream + row * p.dim, what.norm, mine.input + row * p.dim, p.dim, p.eps});
     }
   } else if (what.input == StepPhase::Input::attended) {
@@ -156,7 +161,7 @@ void DecodeStep::Job::begin(int worker, int phase) {
     const int64_t stride = p.rows * p.heads * (p.head_dim + 2);
     for (int64_t row = 0; row < p.rows; ++row) {
       for (int64_t head = 0; head < p.heads; ++head) {
-        build_.rows.join(
+        build_.join(
             {piece(0, row, head), mine.input + (row * p.heads + head) * p.head_dim, p.head_dim, count, stride});
       }
     }
@@ -164,25 +169,40 @@ void DecodeStep::Job::begin(int worker, int phase) {
     in = p.inner_width;
     mine.from = p.inner;
   }
-  const auto is_nf4 = [](const StepProduct& one) { return one.weight.type == FewRows::Weight::nf4; };
-  if (!std::any_of(what.products.begin(), what.products.end(), is_nf4)) return;
-  constexpr int64_t kPlaces = kNf4Group / kNf4Lanes;
-  for (int64_t group = 0; group < p.rows * in; group += kNf4Group) {
-    for (int64_t i = 0; i < kNf4Group; ++i) {
-      mine.lanes[group + i % kPlaces * kNf4Lanes + i / kPlaces] = mine.from[group + i];
+  using Weight = FewRows::Weight;
+  bool paired = false, lanes = false, codes = false;
+  for (const StepProduct& one : what.products) {
+    const Weight type = one.weight.type;
+    if (type == Weight::bfloat16 && !std::exchange(paired, true)) {
+      for (int64_t row = 0; row < p.rows; ++row) build_.pair_up(mine.from + row * in, mine.paired + row * in, in);
+    } else if (type == Weight::nf4 && !std::exchange(lanes, true)) {
+      prepare_rows(type, mine.from, p.rows, in, mine.lanes);
+    } else if (has_integer_inputs(type) && !std::exchange(codes, true)) {
+      prepare_rows(type, mine.from, p.rows, in, mine.codes);
     }
   }
 }
 
-void DecodeStep::Job::multiply(const Worker& mine, const StepPhase& phase, const StepProduct& product, int64_t begin,
-                               int64_t end, float* output) const {
+void DecodeStep::Job::multiply(const Worker& mine, const StepProduct& product, int64_t begin, int64_t end,
+                               float* output) const {
   FewRows weight = product.weight;
-  weight.input = weight.type == FewRows::Weight::nf4 ? mine.lanes : mine.from;
   weight.output = output;
-  build_.outputs(weight, begin, end);
+  switch (weight.type) {
+    case FewRows::Weight::float32:
+      weight.input = mine.from;
+      build_.dense[0](weight, begin, end);
+      break;
+    case FewRows::Weight::bfloat16:
+      weight.input = mine.paired;
+      build_.dense[1](weight, begin, end);
+      break;
+    default:
+      weight.input = weight.type == FewRows::Weight::nf4 ? mine.lanes : mine.codes;
+      outputs_(weight, begin, end);
+  }
   if (product.lora_b == nullptr) return;
   for (int64_t row = 0; row < plan_->rows; ++row) {
-    build_.rows.add_product(product.lora_b + begin * product.rank,
+    build_.add_product(product.lora_b + begin * product.rank,
                             plan_->low + row * plan_->low_width + product.lora_column, product.rank,
                             product.lora_scaling, output + row * weight.out + begin, end - begin);
   }
@@ -194,12 +214,12 @@ void DecodeStep::Job::compute(int worker, int phase, int64_t chunk) {
   if (what.products.empty()) return attend(mine, what, chunk);
   const auto [index, begin, end] = what.chunks[static_cast<size_t>(chunk)];
   const StepProduct& product = what.products[index];
-  multiply(mine, what, product, begin, end, mine.first);
+  multiply(mine, product, begin, end, mine.first);
   if (what.output != StepPhase::Output::gated) return;
-  multiply(mine, what, what.products[1], begin, end, mine.second);
+  multiply(mine, what.products[1], begin, end, mine.second);
   for (int64_t row = 0; row < plan_->rows; ++row) {
     const int64_t at = row * product.weight.out + begin;
-    build_.rows.gate(plan_->function, mine.first + at, mine.second + at, end - begin);
+    build_.gate(plan_->function, mine.first + at, mine.second + at, end - begin);
   }
 }
 
@@ -249,7 +269,7 @@ void DecodeStep::Job::attend(Worker& mine, const StepPhase& phase, int64_t chunk
       args.key = qkv + (p.heads + seen.head) * dim;
       args.value = qkv + (p.heads + p.kv_heads + seen.head) * dim;
     }
-    build_.rows.attend[static_cast<int>(p.type)](args);
+    build_.attend[static_cast<int>(p.type)](args);
   }
 }
 

@@ -195,27 +195,16 @@ class Builder {
     return false;
   }
 
-  static int64_t bytes_of_column(const FewRows& weight) {
-    switch (weight.type) {
-      case FewRows::Weight::float32:
-        return weight.in * 4;
-      case FewRows::Weight::bfloat16:
-        return weight.in * 2;
-      case FewRows::Weight::int8:
-        return weight.in;
-      case FewRows::Weight::nf4:
-        return weight.in / 2;
-    }
-    return weight.in;
-  }
-
   void cut(StepPhase phase) {
     const bool gated = phase.output == StepPhase::Output::gated;
     int64_t columns = 0, bytes = 0;
     for (StepProduct& product : phase.products) {
       product.weight.rows = plan_->rows;
       columns += product.weight.out;
-      bytes += product.weight.out * bytes_of_column(product.weight);
+      const auto [weights, size] = block_size(product.weight.type);
+      bytes += product.weight.out * product.weight.in / weights * size;
+      const size_t prepared = prepared_rows_bytes(product.weight.type, plan_->rows, product.weight.in);
+      plan_->most_prepared = std::max(plan_->most_prepared, static_cast<int64_t>(prepared));
       plan_->most_in = std::max(plan_->most_in, product.weight.in);
       plan_->most_out = std::max(plan_->most_out, product.weight.out);
     }
@@ -241,18 +230,18 @@ class Builder {
 
 }  // namespace
 
-const StepBuild& step_build() {
+const StepRows& step_rows() {
 #if defined(__x86_64__)
-  static const StepBuild chosen = []() -> StepBuild {
+  static const StepRows& chosen = []() -> const StepRows& {
     const std::string capability = at::get_cpu_capability();
-    if (capability.rfind("AVX512", 0) == 0) return {step_rows_avx512, few_rows_avx512};
-    if (capability == "AVX2") return {step_rows_avx2, few_rows_avx2};
-    return {step_rows_default, few_rows_default};
+    if (capability.rfind("AVX512", 0) == 0) return step_rows_avx512;
+    if (capability == "AVX2") return step_rows_avx2;
+    return step_rows_default;
   }();
-#else
-  static const StepBuild chosen{step_rows_default, few_rows_default};
-#endif
   return chosen;
+#else
+  return step_rows_default;
+#endif
 }
 
 float* StepPlan::memory(int64_t count) {

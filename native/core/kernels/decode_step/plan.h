@@ -3,16 +3,12 @@
 
 #include "core/kernels/decode_step/args.h"
 #include "core/kernels/decode_step/decode_step.h"
-#include "core/kernels/few_rows/args.h"
+#include "core/kernels/few_rows/few_rows.h"
 
 namespace voxtorch::kernels {
 
-// The rows in the widest build that the processor has; ATEN_CPU_CAPABILITY narrows it, as it does ATen's.
-struct StepBuild {
-  const StepRows& rows;
-  void (*outputs)(const FewRows&, int64_t, int64_t);
-};
-const StepBuild& step_build();
+// The widest build that the processor has; ATEN_CPU_CAPABILITY narrows it, as it does ATen's.
+const StepRows& step_rows();
 
 struct StepProduct {
   FewRows weight{};    // input and output are each worker's own
@@ -56,7 +52,7 @@ struct StepPlan {
   // kStepPlaces, rows, heads, head_dim + 2]; gate * up; input Aᵀ of the adapters.
   float *stream, *qkv, *pieces, *inner, *low;
   int64_t qkv_width, inner_width, low_width = 0;
-  int64_t most_in = 0, most_out = 0, most_chunks = 0;
+  int64_t most_in = 0, most_out = 0, most_chunks = 0, most_prepared = 0;  // the last in bytes
   std::vector<at::Storage> kept;
 
   int64_t group() const { return heads / kv_heads; }

@@ -1,6 +1,8 @@
 // The rows of a decoding step; the including file also defines VOXTORCH_ROWS (the table to fill).
 #include "core/kernels/decode_step/args.h"
 #include "core/kernels/row_blocks.h"
+//
+#include "core/kernels/decode_step/dense.h"
 
 namespace voxtorch::kernels {
 namespace {
@@ -280,6 +282,8 @@ extern const StepRows VOXTORCH_ROWS = {
     join,
     gate,
     add_product,
+    {dense<float>, dense<BFloat16>},
+    pair_up,
 };
 
 }  // namespace voxtorch::kernels

@@ -18,6 +18,8 @@ using Clock = std::chrono::steady_clock;
 constexpr auto kPatience = std::chrono::microseconds(25);
 // The next token comes some hundred microseconds after the last; waking a thread costs its waker some.
 constexpr auto kSpin = std::chrono::microseconds(100);
+// A share of what is left is this part of what each worker would have.
+constexpr int kShares = 2;
 constexpr int kChunkBits = 14;
 constexpr uint64_t kChunkMask = TeamJob::kMostChunks;
 
@@ -35,6 +37,7 @@ TeamJob::TeamJob(int workers, int phases, int64_t most_chunks)
     : workers_(workers),
       phases_(phases),
       committed_(static_cast<size_t>(most_chunks)),
+      helped_(static_cast<size_t>(most_chunks)),
       begun_(static_cast<size_t>(workers)) {
   TORCH_INTERNAL_ASSERT(workers > 0 && phases > 0 && most_chunks > 0 && most_chunks <= kMostChunks);
 }
@@ -56,24 +59,25 @@ void TeamJob::start() {
   place_.store(word_of(phase, chunks(0)), std::memory_order_release);
 }
 
-void TeamJob::run_chunk(int worker, uint64_t phase, const Place& place, int64_t chunk) {
-  const int number = static_cast<int>(phase % static_cast<uint64_t>(phases_));
+void TeamJob::run_chunk(int worker, const Place& place, int64_t chunk) {
+  const int number = static_cast<int>(place.phase % static_cast<uint64_t>(phases_));
+  std::atomic<uint64_t>& last = committed_[static_cast<size_t>(chunk)];
+  uint64_t known = last.load(std::memory_order_acquire);
+  if (known > place.phase) return;
   uint64_t& begun = begun_[static_cast<size_t>(worker)].phase;
-  if (begun != phase) {
+  if (begun != place.phase) {
     begin(worker, number);
-    begun = phase;
+    begun = place.phase;
   }
   compute(worker, number, chunk);
-  std::atomic<uint64_t>& last = committed_[static_cast<size_t>(chunk)];
-  uint64_t known = last.load(std::memory_order_relaxed);
   do {
-    if (known > phase) return;  // another worker was quicker
-  } while (!last.compare_exchange_weak(known, phase + 1, std::memory_order_acq_rel));
+    if (known > place.phase) return;  // another worker was quicker
+  } while (!last.compare_exchange_weak(known, place.phase + 1, std::memory_order_acq_rel));
   commit(worker, number, chunk);
   if (done_.fetch_add(1, std::memory_order_acq_rel) + 1 < place.chunks) return;
   done_.store(0, std::memory_order_relaxed);
   const bool last_phase = number + 1 == phases_;
-  place_.store(word_of(phase + 1, last_phase ? 0 : chunks(number + 1)), std::memory_order_release);
+  place_.store(word_of(place.phase + 1, last_phase ? 0 : chunks(number + 1)), std::memory_order_release);
 }
 
 void TeamJob::work(int worker) {
@@ -81,22 +85,31 @@ void TeamJob::work(int worker) {
     uint64_t word = place_.load(std::memory_order_acquire);
     const Place place = place_of(word);
     if (place.chunks == 0) return;
-    if (place.taken < place.chunks) {
-      if (place_.compare_exchange_weak(word, word + 1, std::memory_order_acq_rel)) {
-        run_chunk(worker, place.phase, place, place.taken);
-      }
+    if (place.taken == place.chunks) {
+      help(worker, word);
       continue;
     }
-    const auto moved = [&] { return place_.load(std::memory_order_acquire) != word; };
+    const int64_t share = std::max<int64_t>(1, (place.chunks - place.taken) / (kShares * workers_));
+    if (!place_.compare_exchange_weak(word, word + static_cast<uint64_t>(share), std::memory_order_acq_rel)) continue;
+    for (int64_t i = 0; i < share; ++i) run_chunk(worker, place, place.taken + i);
+  }
+}
+
+// Until the phase is over.
+void TeamJob::help(int worker, uint64_t word) {
+  const Place place = place_of(word);
+  const auto moved = [&] { return place_.load(std::memory_order_acquire) != word; };
+  for (int round = 0; !moved(); ++round) {
     const auto until = Clock::now() + kPatience;
     while (!moved() && Clock::now() < until) {
       for (int i = 0; i < 8 && !moved(); ++i) pause_briefly();
     }
-    // Those who help begin at different chunks.
-    for (int64_t i = 0; i < place.chunks && !moved(); ++i) {
-      const int64_t chunk = (i + worker * place.chunks / workers_) % place.chunks;
-      if (committed_[static_cast<size_t>(chunk)].load(std::memory_order_acquire) > place.phase) continue;
-      run_chunk(worker, place.phase, place, chunk);
+    // Backwards, because who has taken them goes forwards. Those who help share them out; at last nobody is waited for.
+    for (int64_t chunk = place.chunks - 1; chunk >= 0 && !moved(); --chunk) {
+      const auto index = static_cast<size_t>(chunk);
+      if (committed_[index].load(std::memory_order_acquire) > place.phase) continue;
+      if (helped_[index].exchange(place.phase + 1, std::memory_order_relaxed) > place.phase && round == 0) continue;
+      run_chunk(worker, place, chunk);
     }
   }
 }

@@ -1,9 +1,10 @@
 // Workers that run the phases of a job together, without a region of its own for each: a decoding step has sixty of
 // them and more, each of some tens of microseconds.
 //
-// A phase is cut into small chunks, which whoever is free takes. A chunk is computed into the worker's own memory and
-// then committed, once: so whoever finds none left, and waits, computes those again whose worker the system has taken
-// off its processor, and what that one brings later is dropped. Only its own chunk is lost, not its slice of time.
+// A phase is cut into small chunks. Whoever is free takes a share of those that are left, one behind the other, because
+// memory is quicker in order. A chunk is computed into the worker's own memory and then committed, once: so whoever
+// finds none left, and waits, computes those again whose worker the system has taken off its processor, and what that
+// one brings later is dropped. Only its own chunk is lost, not its slice of time.
 #pragma once
 
 #include <atomic>
@@ -48,13 +49,15 @@ class TeamJob {
   bool over() const;
   void start();
   void work(int worker);
-  void run_chunk(int worker, uint64_t phase, const Place& place, int64_t chunk);
+  void run_chunk(int worker, const Place& place, int64_t chunk);
+  void help(int worker, uint64_t word);
 
   const int workers_;
   const int phases_;
   std::atomic<uint64_t> place_{0};
   alignas(64) std::atomic<int64_t> done_{0};          // chunks of the phase that are committed
-  std::vector<std::atomic<uint64_t>> committed_;      // of each chunk: 1 + the last phase that has it
+  // Of each chunk, 1 + the last phase in which it was committed, and in which someone else began to compute it.
+  std::vector<std::atomic<uint64_t>> committed_, helped_;
   struct alignas(64) Begun {
     uint64_t phase = ~uint64_t{0};
   };
