@@ -1,6 +1,6 @@
 import { type Case, closePair, duel, rateCases, ratesOf, startPair } from './duel.js'
 import { againstLlamaCpp } from './gguf.js'
-import type { Options } from './options.js'
+import { isAsked, type Options } from './options.js'
 import { BenchError, peerModules, type Versions } from './peer.js'
 import type { Report, Row } from './report.js'
 import { removeScratch, scratchFolder } from './scratch.js'
@@ -31,7 +31,7 @@ export async function run({
     Object.assign(versions, made.versions)
   }
   if (asked('transformers')) {
-    const chosen = cases.filter(({ name, label }) => `${name} ${label}`.includes(only))
+    const chosen = cases.filter((one) => isAsked(only, one))
     if (chosen.length > 0) take(await againstTransformers(chosen, rounds, milliseconds))
   }
   if (asked('llama.cpp')) {

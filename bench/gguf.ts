@@ -3,6 +3,7 @@ import { existsSync } from 'node:fs'
 import { homedir } from 'node:os'
 import { join } from 'node:path'
 import { bandwidthCase, type Case, closePair, duel, type Pair, rateCases } from './duel.js'
+import { isAsked } from './options.js'
 import type { Versions } from './peer.js'
 import { BenchError, peersFolder, startNode, startVoxtorch } from './peer.js'
 import type { Row } from './report.js'
@@ -50,9 +51,7 @@ export async function againstLlamaCpp(
   folder: string,
   { rounds, only, tokens }: { rounds: number; only: string; tokens: number },
 ): Promise<{ rows: Row[]; versions: Versions }> {
-  const wanted = NETWORKS.flatMap((network) => casesOf(network, folder, tokens)).filter(({ name, label }) =>
-    `${name} ${label}`.includes(only),
-  )
+  const wanted = NETWORKS.flatMap((network) => casesOf(network, folder, tokens)).filter((one) => isAsked(only, one))
   const voxtorch = await startVoxtorch('gguf')
   const threads = voxtorch.versions.voxtorch_threads as string
   const torch = await startNode('llama.cpp', 'llama-cpp', modules, threads, folder)
