@@ -1,6 +1,20 @@
+import { type Beside, beside } from './beside.js'
 import { findPython, type Peer, startTorch, startVoxtorch } from './peer.js'
 import type { Rates, Row } from './report.js'
-import { compare, summarise } from './statistics.js'
+import { compare, median, summarise } from './statistics.js'
+
+/** What is read off one block: a case has one, its time, unless it says otherwise. */
+export type Figure = {
+  /** Of the reply. */
+  key: string
+  label: string
+  target?: number
+  unit?: 'µs' | 'ms'
+  /** What must be read from memory for it: the row says how much longer it took than that. */
+  bytes?: number
+  /** How much longer it may take. */
+  floorTarget?: number
+}
 
 /** `work` turns time into a rate: floating-point operations or bytes in one iteration. */
 export type Case = {
@@ -8,9 +22,23 @@ export type Case = {
   label: string
   target?: number
   work?: { amount: number; unit: 'GFLOP/s' | 'GB/s' }
+  /** What the other side calls it. */
+  theirs?: string
+  /** Measured of voxtorch only. */
+  alone?: boolean
+  /** What else a block is told. */
+  request?: Record<string, unknown>
+  theirRequest?: Record<string, unknown>
+  figures?: Figure[]
+  /** It has run before, and its blocks are of one size. */
+  isWarm?: boolean
 }
 
-export type Pair = { voxtorch: Peer; torch: Peer }
+/** `torch` is the other side, whoever it is; `against` names it. */
+export type Pair = { voxtorch: Peer; torch: Peer; against?: string }
+
+type Side = 'voxtorch' | 'torch'
+type Samples = Record<Side, number[]>
 
 export async function startPair(question: string): Promise<Pair> {
   const python = findPython()
@@ -24,53 +52,106 @@ export function closePair({ voxtorch, torch }: Pair) {
   torch.close()
 }
 
-async function block(peer: Peer, name: string, milliseconds: number): Promise<number> {
-  return Number((await peer.ask({ case: name, milliseconds })).nanoseconds)
-}
+const figuresOf = ({ label, target, figures }: Case): Figure[] => figures ?? [{ key: 'nanoseconds', label, target }]
 
 /**
  * Blocks of A and B alternate, and the order turns over every round, so heat, frequency and other work on the machine fall on both sides alike.
- * All cases take part in every round for the same reason.
+ * All cases take part in every round for the same reason. With `--loaded` each round is made twice: quiet, and beside the busy processes.
  */
 export async function duel(pair: Pair, cases: Case[], rounds: number, milliseconds: number): Promise<Row[]> {
-  const samples = cases.map(() => ({ voxtorch: [] as number[], torch: [] as number[] }))
-  for (let round = -1; round < rounds; round++) {
-    for (const [i, { name }] of cases.entries()) {
-      const order = round % 2 === 0 ? (['voxtorch', 'torch'] as const) : (['torch', 'voxtorch'] as const)
+  const busy = beside()
+  const empty = () => cases.map((one) => figuresOf(one).map((): Samples => ({ voxtorch: [], torch: [] })))
+  const [quiet, loaded] = [empty(), empty()]
+  const pass = async (round: number, into: Samples[][]) => {
+    for (const [i, one] of cases.entries()) {
+      if (round < 0 && one.isWarm) continue
+      const order: Side[] = one.alone ? ['voxtorch'] : round % 2 === 0 ? ['voxtorch', 'torch'] : ['torch', 'voxtorch']
       for (const side of order) {
-        const nanoseconds = await block(pair[side], name, milliseconds)
-        if (round >= 0) samples[i][side].push(nanoseconds) // round -1 warms up and calibrates
+        const name = side === 'torch' ? (one.theirs ?? one.name) : one.name
+        const more = side === 'torch' ? (one.theirRequest ?? one.request) : one.request
+        const reply = await pair[side].ask({ case: name, milliseconds, ...more })
+        if (round < 0) continue // warms up and calibrates
+        for (const [j, { key }] of figuresOf(one).entries()) into[i][j][side].push(Number(reply[key]))
       }
     }
   }
-  return cases.map((one, i) => toRow(one, samples[i]))
+  for (let round = -1; round < rounds; round++) {
+    await pass(round, quiet)
+    if (busy === undefined || round < 0) continue
+    await busy.go()
+    await pass(round, loaded)
+    await busy.rest()
+  }
+  const bandwidth = bandwidthOf(cases, quiet)
+  return cases.flatMap((one, i) =>
+    figuresOf(one).flatMap((figure, j) => {
+      const row = toRow(one, figure, quiet[i][j], pair.against, bandwidth)
+      return busy === undefined ? [row] : [row, ...loadedRows(row, one, quiet[i][j], loaded[i][j], busy)]
+    }),
+  )
 }
 
-function toRow({ label, target, work }: Case, times: { voxtorch: number[]; torch: number[] }): Row {
-  const ratios = compare(times.voxtorch, times.torch)
-  const convert = (ns: number) => (work ? work.amount / ns : ns / 1000)
-  return {
-    label,
-    unit: work?.unit ?? 'µs',
-    voxtorch: summarise(times.voxtorch.map(convert)),
-    torch: summarise(times.torch.map(convert)),
-    ...ratios,
-    target,
-    met: target === undefined ? undefined : ratios.ratio <= target,
+const converter =
+  ({ work }: Case, { unit = 'µs' }: Figure) =>
+  (ns: number) =>
+    work ? work.amount / ns : ns / (unit === 'ms' ? 1e6 : 1000)
+
+function toRow(one: Case, figure: Figure, times: Samples, against: string | undefined, bandwidth: number): Row {
+  const { label, target, unit = 'µs', bytes, floorTarget } = figure
+  const convert = converter(one, figure)
+  const row: Row = { label, unit: one.work?.unit ?? unit, voxtorch: summarise(times.voxtorch.map(convert)), against }
+  const floor = bytes === undefined ? Number.NaN : bytes / bandwidth
+  if (Number.isFinite(floor)) {
+    const over = (samples: number[]) => (samples.length === 0 ? undefined : median(samples) / floor)
+    row.floor = { value: convert(floor), voxtorch: over(times.voxtorch), torch: over(times.torch), target: floorTarget }
   }
+  if (times.torch.length === 0) return row
+  const ratios = compare(times.voxtorch, times.torch)
+  const met = target === undefined ? undefined : ratios.ratio <= target
+  return { ...row, torch: summarise(times.torch.map(convert)), ...ratios, target, met }
+}
+
+/** The same beside the busy processes, and how many times the median of the quiet blocks each of them took. */
+function loadedRows(row: Row, one: Case, quiet: Samples, loaded: Samples, { count, nice }: Beside): Row[] {
+  const label = `${row.label}, ${count} busy beside${nice === 0 ? '' : ` at nice ${nice}`}`
+  const figure: Figure = { key: '', label, unit: row.unit === 'ms' ? 'ms' : 'µs' }
+  const again = toRow(one, figure, loaded, row.against, Number.NaN)
+  const slowdown = (side: Side) => loaded[side].map((value) => value / median(quiet[side]))
+  const ours = summarise(slowdown('voxtorch'))
+  const slower: Row = { label: `${label}: slowdown`, unit: '×', voxtorch: ours, against: row.against }
+  if (one.alone || one.work !== undefined) return [again]
+  const theirs = summarise(slowdown('torch'))
+  const ratio = ours.median / theirs.median
+  return [again, { ...slower, torch: theirs, ratio, target: 1, met: ratio <= 1 }]
 }
 
 const gemmSize = 1024
 const gemvSize = 4096
+const bandwidthSize = 7168
 
 export const rateCases: Case[] = [
   { name: 'gemm', label: 'GEMM 1024, float32', work: { amount: 2 * gemmSize ** 3, unit: 'GFLOP/s' } },
   { name: 'gemv', label: 'GEMV 4096, float32', work: { amount: 4 * gemvSize ** 2, unit: 'GB/s' } },
 ]
 
+/** A product that reads 206 MB once: what no cache holds, as the weights of a language model. */
+export const bandwidthCase: Case = {
+  name: 'bandwidth',
+  label: 'memory: GEMV 7168, float32',
+  work: { amount: 4 * bandwidthSize ** 2, unit: 'GB/s' },
+  alone: true,
+}
+
+/** Bytes for each nanosecond. */
+function bandwidthOf(cases: Case[], samples: Samples[][]): number {
+  const i = cases.findIndex(({ name }) => name === bandwidthCase.name)
+  if (i < 0) return Number.NaN
+  return (bandwidthCase.work?.amount ?? Number.NaN) / median(samples[i][0].voxtorch)
+}
+
 /** How fast this machine was while this run was made: without it two runs cannot be compared. */
 export function ratesOf(rows: Row[]): Rates {
-  const rate = (label: string, side: 'voxtorch' | 'torch') =>
+  const rate = (label: string, side: Side) =>
     rows.find((row) => row.label.startsWith(label))?.[side]?.median ?? Number.NaN
   return {
     gemm: { voxtorch: rate('GEMM', 'voxtorch'), torch: rate('GEMM', 'torch') },

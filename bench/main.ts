@@ -1,8 +1,10 @@
-// npm run bench -- <question> [--rounds n] [--milliseconds n] [--only text] [--check]
+// npm run bench -- <question> [options]; usage is below
 import { parseArgs } from 'node:util'
+import { endBeside, startBeside } from './beside.js'
+import { holdTo } from './isa.js'
 import type { Options } from './options.js'
 import { BenchError } from './peer.js'
-import { type Report, table, writeCsv } from './report.js'
+import { isMet, type Report, table, writeCsv } from './report.js'
 
 const questions: Record<string, { asks: string; load: () => Promise<{ run: (options: Options) => Promise<Report> }> }> =
   {
@@ -34,14 +36,18 @@ const questions: Record<string, { asks: string; load: () => Promise<{ run: (opti
     memory: { asks: 'Does memory stay constant through 10,000 training steps?', load: () => import('./memory.js') },
   }
 
-const usage = `npm run bench -- <question> [--rounds n] [--milliseconds n per block] [--only part-of-a-case] [--check]
+const usage = `npm run bench -- <question> [--rounds n] [--milliseconds n per block] [--only part-of-a-case] [--against part-of-a-peer]
+                        [--isa avx2|avx512|amx] [--loaded n [--nice n]] [--tokens n] [--check]
 
 ${Object.entries(questions)
   .map(([name, { asks }]) => `  ${name.padEnd(11)}${asks}`)
   .join('\n')}
 
---check ends with code 1 when a target is missed. Results are appended to bench/results/<question>.csv.
-Python with torch is taken from VOXTORCH_BENCH_PYTHON, else python3.`
+--isa holds both sides to an instruction set, as far as they can be. --loaded measures each round twice: quiet, and beside n busy
+processes (--nice: their niceness). --tokens: how many a block of decode writes against llama.cpp, else 128. --check ends with code 1 when a target is missed. Results are appended to
+bench/results/<question>.csv.
+Python with torch is taken from VOXTORCH_BENCH_PYTHON, else python3; node-llama-cpp and onnxruntime-node from the node_modules that
+VOXTORCH_BENCH_MODULES names.`
 
 function positive(text: string | undefined, name: string): number | undefined {
   if (text === undefined) return undefined
@@ -57,6 +63,11 @@ async function main() {
       rounds: { type: 'string' },
       milliseconds: { type: 'string' },
       only: { type: 'string' },
+      against: { type: 'string' },
+      isa: { type: 'string' },
+      loaded: { type: 'string' },
+      nice: { type: 'string' },
+      tokens: { type: 'string' },
       check: { type: 'boolean', default: false },
     },
   })
@@ -68,11 +79,21 @@ async function main() {
   }
   const rounds = positive(values.rounds, 'rounds')
   const milliseconds = positive(values.milliseconds, 'milliseconds')
+  const tokens = positive(values.tokens, 'tokens')
+  const busy = positive(values.loaded, 'loaded')
+  const nice = positive(values.nice, 'nice') ?? 0
+  if (nice !== 0 && busy === undefined) throw new BenchError('--nice is of the processes that --loaded starts.')
+  if (values.isa !== undefined) holdTo(values.isa)
   const { run } = await question.load()
-  const report = await run({ rounds, milliseconds, only: values.only })
-  console.log(table(report))
-  console.log(`written to ${writeCsv(report)}`)
-  if (values.check && report.rows.some((row) => row.met === false)) process.exitCode = 1
+  if (busy !== undefined) startBeside(busy, nice)
+  try {
+    const report = await run({ rounds, milliseconds, only: values.only, against: values.against, tokens })
+    console.log(table(report))
+    console.log(`written to ${writeCsv(report)}`)
+    if (values.check && !report.rows.every(isMet)) process.exitCode = 1
+  } finally {
+    endBeside()
+  }
 }
 
 try {

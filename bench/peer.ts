@@ -1,5 +1,6 @@
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
 import { existsSync } from 'node:fs'
+import { join, resolve } from 'node:path'
 import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
 
@@ -81,6 +82,23 @@ export function findPython(): string {
   )
 }
 
+/**
+ * The node_modules that hold a peer from npm, which are no dependencies of this project: VOXTORCH_BENCH_MODULES; null where
+ * it is not set, and then it is said what is not compared.
+ */
+export function peerModules(name: string): string | null {
+  const folder = process.env.VOXTORCH_BENCH_MODULES || process.env.VOXTORCH_BENCH_ONNXRUNTIME
+  if (!folder) {
+    console.log(
+      `not compared with ${name}: npm install --prefix DIR --ignore-scripts ${name}, ` +
+        'and set VOXTORCH_BENCH_MODULES=DIR/node_modules',
+    )
+    return null
+  }
+  if (existsSync(join(folder, name))) return resolve(folder)
+  throw new BenchError(`VOXTORCH_BENCH_MODULES: there is no ${name} in ${folder}.`)
+}
+
 export function checkBuilt() {
   if (existsSync(distEntry)) return
   throw new BenchError(
@@ -91,7 +109,11 @@ export function checkBuilt() {
 /** The measured Node side is plain JavaScript: a loader's helpers around each closure would be measured too. */
 export function startVoxtorch(question: string): Promise<Peer> {
   checkBuilt()
-  return Peer.start('voxtorch', process.execPath, [`${peersFolder}${question}.mjs`])
+  return startNode('voxtorch', question)
+}
+
+export function startNode(name: string, script: string, ...args: string[]): Promise<Peer> {
+  return Peer.start(name, process.execPath, [`${peersFolder}${script}.mjs`, ...args])
 }
 
 export function startTorch(question: string, python: string): Promise<Peer> {

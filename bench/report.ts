@@ -1,19 +1,27 @@
-import { appendFileSync, existsSync, mkdirSync } from 'node:fs'
+import { appendFileSync, existsSync, mkdirSync, readFileSync, renameSync } from 'node:fs'
 import { cpus, release, totalmem } from 'node:os'
 import { fileURLToPath } from 'node:url'
+import { beside } from './beside.js'
+import { capability, isaOf } from './isa.js'
 import type { Versions } from './peer.js'
 import type { Summary } from './statistics.js'
 
-/** One line of the table. `ratio` is voxtorch over torch, below 1 is faster (or smaller); `met` judges it, or the value where there is no peer. */
+/**
+ * One line of the table. `ratio` is voxtorch over the other side, below 1 is faster (or smaller); `met` judges it, or the
+ * value where there is no peer. The other side is `torch`, unless `against` names it.
+ */
 export type Row = {
   label: string
   unit: string
   voxtorch: Summary
   torch?: Summary
+  against?: string
   ratio?: number
   pairRatio?: number
   target?: number
   met?: boolean
+  /** What reading the weights once takes at the speed that was measured, and each side's time as a multiple of it. */
+  floor?: { value: number; voxtorch?: number; torch?: number; target?: number }
 }
 
 export type Rates = Record<'gemm' | 'gemv', { voxtorch: number; torch: number }>
@@ -40,34 +48,52 @@ function verdict({ target, met }: Row): string {
   return `≤ ${target} ${met ? 'met' : 'MISSED'}`
 }
 
+function timesFloor({ floor, unit }: Row): string {
+  if (floor === undefined) return ''
+  const sides = [floor.voxtorch, floor.torch].map((one) => (one === undefined ? '-' : one.toFixed(2))).join(' / ')
+  const judged = floor.target === undefined ? '' : ` ≤ ${floor.target} ${isOnFloor(floor) ? 'met' : 'MISSED'}`
+  return `${sides} × ${short(floor.value)} ${unit}${judged}`
+}
+
+const isOnFloor = ({ voxtorch = 0, target = Number.POSITIVE_INFINITY }: NonNullable<Row['floor']>) => voxtorch <= target
+
+/** Whether no target of the row was missed. */
+export const isMet = ({ met, floor }: Row): boolean => met !== false && (floor === undefined || isOnFloor(floor))
+
 export function table({ question, rounds, rows, rates, versions }: Report): string {
   const lines = [
-    ['case', 'voxtorch', 'torch', 'ratio', 'pairs', 'target'],
+    ['case', 'voxtorch', 'peer', 'against', 'ratio', 'pairs', 'target', '× reading the weights'],
     ...rows.map((row) => [
       row.label,
       cell(row.voxtorch, row.unit),
       cell(row.torch, row.unit),
+      row.torch === undefined ? '' : (row.against ?? 'torch'),
       row.ratio === undefined ? '' : row.ratio.toFixed(2),
       row.pairRatio === undefined ? '' : row.pairRatio.toFixed(2),
       verdict(row),
+      timesFloor(row),
     ]),
   ]
-  const widths = lines[0].map((_, column) => Math.max(...lines.map((line) => line[column].length)))
+  const widths = lines[0].map((_, column) => Math.max(...lines.slice(1).map((line) => line[column].length)))
+  // What no row has is no column.
+  const columns = widths.flatMap((width, i) => (width > 0 ? [i] : []))
   const body = lines.map((line) =>
-    line
-      .map((text, i) => text.padEnd(widths[i]))
+    columns
+      .map((i) => line[i].padEnd(Math.max(widths[i], lines[0][i].length)))
       .join('  ')
       .trimEnd(),
   )
-  body.splice(1, 0, widths.map((width) => '-'.repeat(width)).join('  '))
+  body.splice(1, 0, columns.map((i) => '-'.repeat(Math.max(widths[i], lines[0][i].length))).join('  '))
+  const { cpu, cores, memory } = machine()
   return [
     `${question}: ${rounds} round${rounds === 1 ? '' : 's'}; median (quartiles); ratio of medians; median of the ratios of pairs`,
     ...body,
     `rates of this run, voxtorch / torch: GEMM ${short(rates.gemm.voxtorch)} / ${short(rates.gemm.torch)} GFLOP/s, ` +
       `GEMV ${short(rates.gemv.voxtorch)} / ${short(rates.gemv.torch)} GB/s`,
-    `${machine().cpu}, ${machine().cores} cores, ${machine().memory}; ${Object.entries(versions)
+    `${cpu}, ${cores} cores, ${memory}, with ${capability() || 'no instruction sets that are known'}; held to: ${isaOf()}`,
+    Object.entries(versions)
       .map(([name, version]) => `${name} ${version}`)
-      .join(', ')}`,
+      .join(', '),
   ].join('\n')
 }
 
@@ -95,7 +121,7 @@ export function writeCsv({ question, rounds, rows, rates, versions }: Report): s
           date,
           question,
           case: row.label,
-          side,
+          side: side === 'torch' ? (row.against ?? side) : side,
           unit: row.unit,
           median: summary.median,
           q1: summary.low,
@@ -106,13 +132,18 @@ export function writeCsv({ question, rounds, rows, rates, versions }: Report): s
           ratio: side === 'voxtorch' ? row.ratio : undefined,
           pair_ratio: side === 'voxtorch' ? row.pairRatio : undefined,
           target: side === 'voxtorch' ? row.target : undefined,
+          floor: row.floor?.value,
           gemm_gflops: rates.gemm[side],
           gemv_gbytes: rates.gemv[side],
           cpu,
           cores,
           memory,
+          isa: isaOf(),
+          beside: beside()?.count ?? 0,
           system: `${process.platform}-${process.arch} ${release()}`,
-          ...versions,
+          versions: Object.entries(versions)
+            .map(([name, version]) => `${name} ${version}`)
+            .join('; '),
           samples: summary.samples.map((value) => Number(value.toPrecision(5))).join(' '),
         },
       ]
@@ -120,7 +151,10 @@ export function writeCsv({ question, rounds, rows, rates, versions }: Report): s
   )
   mkdirSync(results, { recursive: true })
   const file = `${results}${question}.csv`
-  if (!existsSync(file)) appendFileSync(file, `${Object.keys(lines[0]).join(',')}\n`)
+  const head = `${Object.keys(lines[0]).join(',')}\n`
+  // A file whose columns were others is put aside: its rows would not line up with these.
+  if (existsSync(file) && !readFileSync(file, 'utf8').startsWith(head)) renameSync(file, `${file}.before-${date}`)
+  if (!existsSync(file)) appendFileSync(file, head)
   appendFileSync(file, lines.map((line) => `${Object.values(line).map(csvField).join(',')}\n`).join(''))
   return file
 }

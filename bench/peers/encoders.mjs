@@ -1,4 +1,6 @@
-import { noGrad, ops, Roberta, randint, randn, scope, WavLM } from 'voxtorch'
+import { mkdirSync } from 'node:fs'
+import { join } from 'node:path'
+import { noGrad, ops, Roberta, randint, randn, saveSafetensors, scope, WavLM } from 'voxtorch'
 import { serve, timedBlocks } from './serve.mjs'
 
 const ids = randint(5, 50265, [8, 128])
@@ -39,12 +41,28 @@ const repeated = (job) => async (n) => {
   for (let i = 0; i < n; i++) (await job()).dispose()
 }
 
-await serve(
-  timedBlocks({
-    ...Object.fromEntries(Object.keys(networks).map((name) => [name, forward(name)])),
-    robertaStep: step('roberta'),
-    wavlmStep: step('wavlm'),
-    gemm: repeated(() => ops.async.matmul(wide, tall)),
-    gemv: repeated(() => ops.async.matmul(matrix, vector)),
-  }),
-)
+/** Networks, inputs and what they give, for the other sides. */
+async function write(folder) {
+  const tensors = { ids, wave }
+  for (const name of ['roberta', 'wavlm']) {
+    const [network, inputs] = networks[name]
+    mkdirSync(join(folder, name))
+    await network.save(join(folder, name))
+    tensors[name] = (await noGrad(() => network.forward(inputs))).lastHiddenState
+  }
+  await saveSafetensors(join(folder, 'values.safetensors'), tensors)
+}
+
+const blocks = timedBlocks({
+  ...Object.fromEntries(Object.keys(networks).map((name) => [name, forward(name)])),
+  robertaStep: step('roberta'),
+  wavlmStep: step('wavlm'),
+  gemm: repeated(() => ops.async.matmul(wide, tall)),
+  gemv: repeated(() => ops.async.matmul(matrix, vector)),
+})
+
+await serve(async (request) => {
+  if (request.make === undefined) return blocks(request)
+  await write(request.make)
+  return {}
+})

@@ -1,51 +1,92 @@
-"""The same networks in transformers, with eager attention."""
+"""The same networks in transformers, with eager attention; compiled; and written for onnxruntime."""
+
+import logging
+from pathlib import Path
 
 import torch
+from safetensors.torch import load_file
 from serve import serve, timed_blocks
-from transformers import RobertaConfig, RobertaModel, WavLMConfig, WavLMModel
+from transformers import RobertaModel, WavLMModel
 
-ids = torch.randint(5, 50265, (8, 128))
-wave = torch.randn(1, 160_000)
 wide, tall = torch.randn(1024, 1024), torch.randn(1024, 1024)
 matrix, vector = torch.randn(4096, 4096), torch.randn(4096)
+CLASSES = {"roberta": RobertaModel, "wavlm": WavLMModel}
 
 
-def made(network, config):
-    # Of the checkpoint: the default configuration is BERT's size, which has fewer words and positions.
-    return network._from_config(config, attn_implementation="eager").eval()
+class Encoders:
+    def __init__(self, folder):
+        self.folder = folder
+        self.values = load_file(folder / "values.safetensors")
+        ids, wave = self.values["ids"], self.values["wave"]
+        self.networks = {
+            "roberta": (self.load("roberta"), ids),
+            "wavlm": (self.load("wavlm"), wave),
+            "robertaHalf": (self.load("roberta").bfloat16(), ids),
+            "wavlmHalf": (self.load("wavlm").bfloat16(), wave.bfloat16()),
+        }
+        # Compiled in the first call, which is outside of what is timed. It chooses its attention itself where it may.
+        self.compiled = {name: torch.compile(network) for name, (network, _) in self.networks.items()}
 
+    def load(self, name):
+        return CLASSES[name].from_pretrained(self.folder / name, attn_implementation="eager").eval()
 
-roberta_config = RobertaConfig(vocab_size=50265, max_position_embeddings=514, type_vocab_size=1, layer_norm_eps=1e-5)
-roberta = made(RobertaModel, roberta_config)
-wavlm = made(WavLMModel, WavLMConfig())
-networks = {
-    "roberta": (roberta, ids),
-    "wavlm": (wavlm, wave),
-    "robertaHalf": (made(RobertaModel, roberta_config).bfloat16(), ids),
-    "wavlmHalf": (made(WavLMModel, WavLMConfig()).bfloat16(), wave.bfloat16()),
-}
-
-
-def forward(name):
-    network, inputs = networks[name]
-
-    def run(n):
+    def differences(self):
         with torch.no_grad():
+            given = {name: network(inputs).last_hidden_state for name, (network, inputs) in self.networks.items()}
+        return {name: self.difference(name, given[name]) for name in CLASSES}
+
+    def difference(self, name, given):
+        expected = self.values[name]
+        return ((given - expected).abs().max() / expected.abs().max()).item()
+
+    def forward(self, name, compiled=False):
+        network, inputs = self.networks[name]
+        called = self.compiled[name] if compiled else network
+
+        def run(n):
+            with torch.no_grad():
+                for _ in range(n):
+                    called(inputs)
+
+        return run
+
+    def step(self, name):
+        network, inputs = self.networks[name]
+
+        def run(n):
             for _ in range(n):
-                network(inputs)
+                network(inputs).last_hidden_state.sum().backward()
+                network.zero_grad()
 
-    return run
+        return run
 
+    def cases(self):
+        return {
+            **{name: self.forward(name) for name in self.networks},
+            **{f"{name}Compiled": self.forward(name, compiled=True) for name in self.networks},
+            "robertaStep": self.step("roberta"),
+            "wavlmStep": self.step("wavlm"),
+            "gemm": repeated(lambda: wide @ tall),
+            "gemv": repeated(lambda: matrix @ vector),
+        }
 
-def step(name):
-    network, inputs = networks[name]
+    def export(self, name):
+        class Encoder(torch.nn.Module):
+            def __init__(self, network):
+                super().__init__()
+                self.network = network
 
-    def run(n):
-        for _ in range(n):
-            network(inputs).last_hidden_state.sum().backward()
-            network.zero_grad()
+            def forward(self, inputs):
+                return self.network(inputs).last_hidden_state
 
-    return run
+        network, inputs = self.networks[name]
+        encoder = Encoder(network).eval()
+        names = dict(input_names=["inputs"], output_names=["states"])
+        logging.disable(logging.WARNING)  # it tells of every operator that it leaves as it is
+        with torch.no_grad():
+            torch.onnx.export(encoder, (inputs,), str(self.folder / f"{name}.onnx"), dynamo=True, verbose=False, **names)
+        inputs.numpy().tofile(self.folder / f"{name}.in")
+        self.values[name].contiguous().numpy().tofile(self.folder / f"{name}.out")
 
 
 def repeated(job):
@@ -56,14 +97,20 @@ def repeated(job):
     return run
 
 
-serve(
-    timed_blocks(
-        {
-            **{name: forward(name) for name in networks},
-            "robertaStep": step("roberta"),
-            "wavlmStep": step("wavlm"),
-            "gemm": repeated(lambda: wide @ tall),
-            "gemv": repeated(lambda: matrix @ vector),
-        }
-    )
-)
+encoders = blocks = None
+
+
+def answer(request):
+    global encoders, blocks
+    if "load" in request:
+        encoders = Encoders(Path(request["load"]))
+        blocks = timed_blocks(encoders.cases())
+        return {"differences": encoders.differences()}
+    if "onnx" in request:
+        for name in request["onnx"]:
+            encoders.export(name)
+        return {"files": str(encoders.folder)}
+    return blocks(request)
+
+
+serve(answer)

@@ -1,0 +1,52 @@
+import { type ChildProcess, spawn } from 'node:child_process'
+import { setPriority } from 'node:os'
+
+/**
+ * Busy processes beside the benchmark, for `--loaded`. They compute when told to and rest when told to, and end with the
+ * benchmark: their standard input closes, whatever became of it.
+ */
+const PROGRAM = `
+  let busy = false, x = 1
+  const spin = () => {
+    const end = performance.now() + 20
+    while (performance.now() < end) for (let i = 0; i < 10000; i++) x = x * 1.0000001 + 1e-9
+    if (busy) setImmediate(spin)
+  }
+  process.stdin.on('data', (bytes) => {
+    const before = busy
+    busy = bytes.toString().trim().endsWith('go')
+    if (busy && !before) spin()
+  })
+  process.stdin.on('end', () => process.exit(0))
+`
+
+export interface Beside {
+  readonly count: number
+  readonly nice: number
+  go(): Promise<void>
+  rest(): Promise<void>
+}
+
+let started: { beside: Beside; children: ChildProcess[] } | undefined
+
+/** Those of this run; undefined where it is measured quiet alone. */
+export const beside = (): Beside | undefined => started?.beside
+
+export function startBeside(count: number, nice: number): void {
+  const children = Array.from({ length: count }, () => {
+    const child = spawn(process.execPath, ['-e', PROGRAM], { stdio: ['pipe', 'ignore', 'inherit'] })
+    if (nice !== 0 && child.pid !== undefined) setPriority(child.pid, nice)
+    return child
+  })
+  // The processes take a moment to hear it, and the caches a moment to be warm again.
+  const tell = async (word: string) => {
+    for (const child of children) child.stdin?.write(`${word}\n`)
+    await new Promise((resolve) => setTimeout(resolve, 200))
+  }
+  started = { beside: { count, nice, go: () => tell('go'), rest: () => tell('rest') }, children }
+}
+
+export function endBeside(): void {
+  for (const child of started?.children ?? []) child.kill('SIGKILL')
+  started = undefined
+}
