@@ -13,6 +13,10 @@ const questions: Record<string, { asks: string; load: () => Promise<{ run: (opti
     text: { asks: 'How fast is text cut into tokens?', load: () => import('./text.js') },
     encoders: { asks: 'How fast are the networks of speech and text?', load: () => import('./encoders.js') },
     decode: { asks: 'How long does a language model take for a token?', load: () => import('./decode.js') },
+    batching: {
+      asks: 'How many tokens a second do several clients of one language model get?',
+      load: () => import('./batching.js'),
+    },
     whisper: { asks: 'How long does transcribing half a minute take?', load: () => import('./whisper.js') },
     load: {
       asks: 'How long until a fresh process has its first tensor, or its network?',

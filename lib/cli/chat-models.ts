@@ -1,3 +1,4 @@
+import { basename } from 'node:path'
 import type { Device, DType } from '../index.js'
 import type { ChatModelLoader } from '../serve/index.js'
 
@@ -6,6 +7,15 @@ import type { ChatModelLoader } from '../serve/index.js'
  * libtorch.
  */
 export const chatModels: Record<string, ChatModelLoader> = {
+  async text(directory, options) {
+    const { DecoderLM } = await import('../models/decoder/decoder-lm.js')
+    const { TextChat } = await import('../serve/text-chat.js')
+    const { Tokenizer } = await import('../text/tokenizer.js')
+    const { device, dtype } = options as { device?: Device; dtype?: DType }
+    const tokenizer = await Tokenizer.fromPretrained(directory)
+    const model = await DecoderLM.fromPretrained(directory, { device, dtype })
+    return new TextChat(model, tokenizer, { name: basename(directory, '.gguf') })
+  },
   async salmonn(directory, options) {
     const { Salmonn } = await import('../systems/salmonn/network/network.js')
     const { SalmonnChat } = await import('../systems/salmonn/answer/chat.js')

@@ -7,7 +7,11 @@ import type { ChatModelLoader, Served, ServeOptions } from '../serve/index.js'
 import { chatModels } from './chat-models.js'
 
 const OPTIONS = {
-  model: { kind: 'text', help: "the model's folder", value: 'dir' },
+  model: {
+    kind: 'text',
+    help: "the model's folder; of text also a GGUF file, or a name of `voxtorch weights`",
+    value: 'dir',
+  },
   device: { kind: 'text', help: 'such as cpu or cuda', preset: 'cpu' },
   dtype: { kind: 'text', help: 'of the weights, such as float32 or bfloat16', value: 'name' },
   host: { kind: 'text', help: 'another than 127.0.0.1, this machine only, needs an API key', value: 'address' },
@@ -21,7 +25,7 @@ const OPTIONS = {
   maxBody: { kind: 'number', help: 'of a request, in MB', value: 'MB', preset: 25 },
   maxAudio: { kind: 'number', help: 'of all clips of a conversation', value: 'seconds', preset: 600 },
   maxTokens: { kind: 'whole', help: 'of an answer', preset: 2048 },
-  concurrent: { kind: 'whole', help: 'answers at once', preset: 2 },
+  concurrent: { kind: 'whole', help: 'answers at once; default 8, which are written in the same passes' },
   queue: { kind: 'whole', help: 'requests that wait', preset: 16 },
   answerTimeout: { kind: 'number', help: 'for a whole answer', value: 'seconds', preset: 300 },
   quiet: { kind: 'flag', help: 'no line for each request' },
@@ -31,8 +35,9 @@ const OPTIONS = {
 export const serveRule = (models: Record<string, ChatModelLoader> = chatModels) =>
   commandRule({
     name: 'serve',
-    summary: 'Serves a model of speech: a page to record or drop audio and ask, and an HTTP API.',
+    summary: 'Serves a model of speech or text: a page to record or drop audio and ask, and an HTTP API.',
     details: `  voxtorch serve salmonn --model runs/salmonn/model
+  voxtorch serve text --model smollm2-135m-instruct
 
 The API is OpenAI's chat completions (POST /v1/chat/completions, GET /v1/models, GET /health). MODEL is one of:
 ${Object.keys(models).join(', ')}. Stop it with ^C: running answers get 10 seconds to finish; a second ^C aborts them.`,

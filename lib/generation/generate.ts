@@ -4,6 +4,7 @@ import { ConfigError } from '../base/errors.js'
 import { didYouMean } from '../base/words.js'
 import { NativeModule, withActiveAdapters } from '../nn/native-module.js'
 import { type Generator, noGrad, scope, type Tensor } from '../tensor/index.js'
+import { ContinuousBatching, hasAdaptersOf, networkOf, type Seat, type Seated, seatIn } from './batching.js'
 import type { LogitsProcessor, StoppingCriteria } from './callbacks.js'
 import { type GenerationConfig, generationConfig } from './config.js'
 import { type KvCache, nativeCacheOf } from './kv-cache.js'
@@ -64,6 +65,8 @@ export interface GenerateOptions {
    * distribution, and comes the sooner the better the guesses are. One row, without beams.
    */
   assistantModel?: GenerativeModule
+  /** Writes the text in passes that it shares with others of the same network; see {@link ContinuousBatching}. */
+  batching?: ContinuousBatching
   /** A token of the inputs, from 0: the logits behind it come as `promptLogits`. */
   promptLogitsAt?: number
 }
@@ -78,6 +81,8 @@ export interface GenerateStep {
   finishReasons: FinishReason[]
   /** With `outputLogprobs`: the log probability of each token. */
   logprobs?: number[]
+  /** With a `batching` that the text is part of: tokens of the prompt that had been read before, for another one. */
+  cachedTokens?: number
 }
 
 export interface GenerateOutput {
@@ -100,6 +105,8 @@ export interface GenerateOutput {
   promptLogits: Tensor | null
   /** With an `assistantModel` or `promptLookupNumTokens`: tokens that were guessed, and those of them that were taken. */
   guesses?: { drafted: number; accepted: number }
+  /** With a `batching` that the text was part of: tokens of the prompt that had been read before, for another one. */
+  cachedTokens?: number
 }
 
 /** A network that generates; `generationConfig` is what it was published with. */
@@ -143,11 +150,13 @@ export async function* stream(
     let before: number[] = []
     for (let step = 0; ; step++) {
       const { tokens, ends, logprobs, done } = await run.next()
+      const { cachedTokens } = run
       yield {
         step,
         tokens: tokens.map((token, row) => ((before[row] ?? 0) === 0 ? token : null)),
         finishReasons: ends.map((end) => FINISH_REASONS[end] as FinishReason),
         ...(run.config.outputLogprobs ? { logprobs } : {}),
+        ...(cachedTokens === undefined ? {} : { cachedTokens }),
       }
       if (done) return
       before = ends
@@ -165,6 +174,9 @@ class Run {
   readonly #options: GenerateOptions
   readonly #session: GenerationSession
   #begun = false
+  #seat: Seat | undefined
+  /** Tokens of the prompt that had been read for another text; undefined outside of a batching. */
+  cachedTokens: number | undefined
 
   constructor(model: GenerativeModule, inputs: GenerateInputs, config: GenerationConfig, options: GenerateOptions) {
     checkKeys('inputs', optionsOf(inputs), INPUTS)
@@ -181,16 +193,61 @@ class Run {
     if (assistantModel !== undefined && !(assistantModel instanceof NativeModule)) {
       throw misuse('generate', 'assistantModel', 'a network that generates', assistantModel)
     }
+    checkBatching(model, options.batching)
     this.#session = new GenerationSession(this.config, { logitsProcessor, stoppingCriteria })
   }
 
   async next(): Promise<Added> {
-    const { signal } = this.#options
+    const { signal, batching } = this.#options
     signal?.throwIfAborted()
+    if (!this.#begun && batching && this.#goesWithOthers(batching)) this.#take(batching)
+    if (this.#seat) {
+      const token = await abortable<Seated>(signal, this.#seat.next())
+      this.cachedTokens = token.cachedTokens
+      return token
+    }
     return abortable(
       signal,
       noGrad(() => (this.#begun ? this.#step() : this.#begin())),
     )
+  }
+
+  /** Whether it is one text that is written token by token, as others of the batching are. */
+  #goesWithOthers(batching: ContinuousBatching): boolean {
+    const { inputIds, inputsEmbeds, encoderHiddenStates, encoderCache } = this.#inputs
+    const { numBeams = 1, numReturnSequences = 1, guidanceScale, promptLookupNumTokens } = this.config
+    const { assistantModel, promptLogitsAt } = this.#options
+    const alone =
+      (inputsEmbeds ?? inputIds)?.shape[0] !== 1 ||
+      numBeams > 1 ||
+      numReturnSequences > 1 ||
+      (guidanceScale ?? 1) !== 1 ||
+      promptLookupNumTokens != null ||
+      [assistantModel, promptLogitsAt, encoderHiddenStates, encoderCache].some((given) => given != null)
+    return !alone && hasAdaptersOf(batching)
+  }
+
+  #take(batching: ContinuousBatching): void {
+    this.#begun = true
+    const { inputIds, attentionMask, inputsEmbeds, cache, contextIds } = this.#inputs
+    const { generator, uniforms, maxNewTokensPerRow: limits } = this.#options
+    const { prefixAllowedTokensFn: fn, maxNewTokens, maxLength } = this.config
+    const kv = cache ? nativeCacheOf(cache) : undefined
+    const prompt = (inputsEmbeds ?? inputIds)?.shape[1] ?? 0
+    const most = Math.min(maxNewTokens ?? (maxLength == null ? 20 : maxLength - prompt), limits?.[0] ?? Infinity)
+    let first: number[][] | undefined = fn ? this.#prompts() : undefined
+    this.#seat = seatIn(batching, {
+      session: this.#session,
+      inputs: present({ inputIds, attentionMask, inputsEmbeds, contextIds, generator, uniforms, limits, cache: kv }),
+      tokens: (cache?.length ?? 0) + prompt + Math.max(0, most),
+      allowed: fn
+        ? () => {
+            const rows = first ?? this.#session.written()
+            first = undefined
+            return allowedBy(fn, rows, 1)
+          }
+        : undefined,
+    })
   }
 
   #begin(): Promise<Added> {
@@ -258,10 +315,12 @@ class Run {
       tokens: rows.map((row, i) => row.slice(width, width + (lengths[i] as number))),
       finishReasons: ends.map((end) => FINISH_REASONS[end] as FinishReason),
       ...(guesses ? { guesses: { drafted, accepted } } : {}),
+      ...(this.cachedTokens === undefined ? {} : { cachedTokens: this.cachedTokens }),
     }
   }
 
   dispose(): void {
+    this.#seat?.leave()
     this.#session.dispose()
   }
 }
@@ -288,7 +347,16 @@ const OPTIONS = [
   'logitsProcessor',
   'stoppingCriteria',
   'assistantModel',
+  'batching',
 ]
+
+function checkBatching(model: GenerativeModule, batching: ContinuousBatching | undefined): void {
+  if (batching === undefined) return
+  if (!(batching instanceof ContinuousBatching)) {
+    throw misuse('generate', 'batching', 'a ContinuousBatching', batching)
+  }
+  if (networkOf(batching) !== model) throw misuse('generate', 'batching', 'one of this network', batching)
+}
 
 function checkKeys(what: string, given: object, known: string[]): void {
   for (const key of Object.keys(given)) {

@@ -1,3 +1,4 @@
+export { ContinuousBatching, type ContinuousBatchingOptions, type ContinuousBatchingStats } from './batching.js'
 export type { LogitsProcessor, StoppingCriteria } from './callbacks.js'
 export { type GenerationConfig, generationConfig } from './config.js'
 export { type CtcAlignment, type CtcBeamOptions, type CtcHypothesis, ctcAlign, ctcBeamSearch } from './ctc.js'

@@ -58,6 +58,11 @@ export class GenerationSession {
     attachCallbacks(this.#handle, callbacks)
   }
 
+  /** For the batching that takes its steps. */
+  get handle(): ModuleHandle {
+    return this.#handle
+  }
+
   begin(network: ModuleHandle, inputs: Record<string, unknown>, allowed?: Allowed): Promise<Added> {
     return begin(this.#handle, network, { ...inputs, ...inOneList(allowed) })
   }

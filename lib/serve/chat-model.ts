@@ -33,6 +33,8 @@ export interface ChatDelta {
   tokens: number
   /** How many tokens the model was asked with, sounds included. The API's `prompt_tokens` are 0 where no piece tells. */
   promptTokens?: number
+  /** How many of those had been read before, for this conversation or another: the API's `cached_tokens`. */
+  cachedTokens?: number
 }
 
 /**
@@ -42,6 +44,10 @@ export interface ChatDelta {
 export interface ChatModel {
   /** As in `/v1/models` and a request's `model`. */
   readonly name: string
+  /** Answers that it writes at once: what `maxConcurrent` is where the server's options do not say. Default 2. */
+  readonly concurrent?: number
+  /** Further numbers for `/metrics`, each under `voxtorch_` and its name. */
+  metrics?(): Readonly<Record<string, number>>
   /** Answers the last message. Leaving the loop, or `options.signal`, ends the generation. */
   stream(messages: ChatTurn[], options: ChatAnswerOptions): AsyncIterable<ChatDelta>
 }

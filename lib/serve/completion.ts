@@ -6,6 +6,7 @@ import { ApiError, apiErrorOf } from './api-error.js'
 import { checkBodyHeaders, readJson } from './body.js'
 import type { ChatDelta, ChatModel } from './chat-model.js'
 import { decodeMessages, parseChatRequest } from './chat-request.js'
+import type { Metrics } from './metrics.js'
 import type { Settings } from './options.js'
 import { sendJson } from './response.js'
 
@@ -19,6 +20,7 @@ export async function complete(
   model: ChatModel,
   settings: Settings,
   admission: Admission,
+  metrics: Metrics,
   signal: AbortSignal,
 ): Promise<void> {
   checkBodyHeaders(request, settings.maxBodyBytes)
@@ -31,8 +33,12 @@ export async function complete(
     const options = { ...asked.options, signal: until }
     const answer = untilAborted(untilStop(model.stream(asked.messages, options), options.stop ?? []), until)
     const reply = new Reply(model.name, asked)
-    if (asked.stream) await sendEvents(response, answer, reply, settings.writeTimeout)
-    else sendJson(response, 200, await reply.whole(answer))
+    try {
+      if (asked.stream) await sendEvents(response, answer, reply, settings.writeTimeout)
+      else sendJson(response, 200, await reply.whole(answer))
+    } finally {
+      reply.tell(metrics)
+    }
   } finally {
     clearTimeout(timer)
     leave()
@@ -93,15 +99,23 @@ class Reply {
   readonly #model: string
   #tokens = 0
   #promptTokens = 0
+  #cachedTokens: number | undefined
 
   constructor(model: string, asked: Asked) {
     this.#model = model
     this.#asked = asked
   }
 
-  count({ tokens, promptTokens }: ChatDelta): void {
+  count({ tokens, promptTokens, cachedTokens }: ChatDelta): void {
     this.#tokens += tokens
+    this.#cachedTokens = cachedTokens ?? this.#cachedTokens
     this.#promptTokens = promptTokens ?? this.#promptTokens
+  }
+
+  tell(metrics: Metrics): void {
+    metrics.promptTokens += this.#promptTokens
+    metrics.cachedTokens += this.#cachedTokens ?? 0
+    metrics.completionTokens += this.#tokens
   }
 
   async whole(answer: AsyncIterable<ChatDelta>): Promise<object> {
@@ -136,7 +150,12 @@ class Reply {
 
   get #usage() {
     const [prompt, completion] = [this.#promptTokens, this.#tokens]
-    return { prompt_tokens: prompt, completion_tokens: completion, total_tokens: prompt + completion }
+    return {
+      prompt_tokens: prompt,
+      completion_tokens: completion,
+      total_tokens: prompt + completion,
+      ...(this.#cachedTokens === undefined ? {} : { prompt_tokens_details: { cached_tokens: this.#cachedTokens } }),
+    }
   }
 }
 

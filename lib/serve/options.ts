@@ -17,7 +17,7 @@ export interface ServeLimits {
   maxNewTokens: number
   /** Tokens of an answer where the request does not say. Default 512. */
   defaultNewTokens: number
-  /** Requests that are worked on at once. Default 2. */
+  /** Requests that are worked on at once. Default: as many as the model says that it takes at once, else 2. */
   maxConcurrent: number
   /** Requests that wait for a place; their bodies are not read yet. Default 16. */
   maxQueued: number
@@ -91,10 +91,17 @@ export function requireModel(model: ChatModel): void {
   requireObject(WHERE, 'model', model)
   requireString(WHERE, 'model.name', model.name)
   if (typeof model.stream !== 'function') throw misuse(WHERE, 'model.stream', 'a function', model.stream)
+  if (model.concurrent !== undefined) requireWhole(WHERE, 'model.concurrent', model.concurrent, 1)
+  if (model.metrics !== undefined && typeof model.metrics !== 'function') {
+    throw misuse(WHERE, 'model.metrics', 'a function', model.metrics)
+  }
 }
 
 /** Fills the options up. @throws ConfigError for an unknown one, a wrong value, and an open server without a key */
-export function settingsOf(options: ServeOptions): Settings {
+export function settingsOf(
+  options: ServeOptions,
+  { concurrent = limits.maxConcurrent }: Partial<ChatModel> = {},
+): Settings {
   requireOptions(WHERE, options, [...others, ...Object.keys(limits)])
   const { host = '127.0.0.1', port = 0, apiKey, allowedHosts, log = () => {} } = options
   requireString(WHERE, 'host', host)
@@ -117,7 +124,7 @@ export function settingsOf(options: ServeOptions): Settings {
     )
   }
   return {
-    ...checkedLimits(options),
+    ...checkedLimits(options, concurrent),
     host,
     port,
     apiKey,
@@ -126,8 +133,8 @@ export function settingsOf(options: ServeOptions): Settings {
   }
 }
 
-function checkedLimits(options: ServeOptions): ServeLimits {
-  const whole = { ...limits }
+function checkedLimits(options: ServeOptions, maxConcurrent: number): ServeLimits {
+  const whole = { ...limits, maxConcurrent }
   for (const key of Object.keys(limits) as (keyof ServeLimits)[]) {
     const value = options[key]
     if (value === undefined) continue

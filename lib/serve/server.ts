@@ -6,6 +6,7 @@ import { ApiError, apiErrorOf } from './api-error.js'
 import type { ChatModel } from './chat-model.js'
 import { complete } from './completion.js'
 import { checkKey, checkSource } from './guard.js'
+import { Metrics } from './metrics.js'
 import { requireModel, type ServeOptions, type Settings, settingsOf } from './options.js'
 import { pageFiles } from './page/files.js'
 import { SECURITY_HEADERS, sendError, sendJson } from './response.js'
@@ -24,7 +25,7 @@ export interface Served {
 
 /**
  * Serves a chat model over HTTP: OpenAI's chat completions with audio parts at `POST /v1/chat/completions` (whole or
- * streamed), `GET /v1/models`, `GET /health`, and at `/` a page to record or drop audio and ask about it.
+ * streamed), `GET /v1/models`, `GET /health`, `GET /metrics` for Prometheus, and at `/` a page to record or drop audio and ask about it.
  *
  * ```ts
  * const { url, close } = await serve(model, { port: 8080 })
@@ -37,7 +38,7 @@ export interface Served {
  */
 export async function serve(model: ChatModel, options: ServeOptions = {}): Promise<Served> {
   requireModel(model)
-  const settings = settingsOf(options)
+  const settings = settingsOf(options, model)
   // Not before it is needed: whoever imports voxtorch would wait for it.
   const { createServer } = await import('node:http')
   const running = new Running(model, settings, createServer)
@@ -56,6 +57,7 @@ class Running {
   /** One for each request that is answered. */
   readonly #requests = new Map<AbortController, Promise<void>>()
   readonly #aborted = new AbortController()
+  readonly #metrics = new Metrics()
   #closing: Promise<void> | undefined
 
   constructor(
@@ -149,6 +151,7 @@ class Running {
       this.#requests.delete(gone)
       const took = ((performance.now() - started) / 1000).toFixed(2)
       const status = response.headersSent ? response.statusCode : 'gone'
+      if (request.url?.startsWith('/v1/')) this.#metrics.count(response.writableFinished ? String(status) : 'gone')
       this.settings.log(`${request.method} ${printable(request.url)} ${status} ${took} s`)
     })
     this.#requests.set(gone, work)
@@ -187,6 +190,17 @@ class Running {
         const { running, queued } = this.#admission
         return sendJson(response, 200, { status: this.#closing ? 'closing' : 'ok', running, queued })
       }
+      case '/metrics': {
+        need('GET', 'HEAD')
+        checkKey(request, this.settings)
+        const { running, queued } = this.#admission
+        const now = { requests_running: running, requests_waiting: queued, ...this.model.metrics?.() }
+        const text = this.#metrics.text(now)
+        const length = Buffer.byteLength(text)
+        response.writeHead(200, { 'Content-Type': 'text/plain; version=0.0.4', 'Content-Length': length })
+        response.end(request.method === 'HEAD' ? undefined : text)
+        return
+      }
       case '/v1/models': {
         need('GET', 'HEAD')
         checkKey(request, this.settings)
@@ -198,7 +212,7 @@ class Running {
       case '/v1/chat/completions':
         need('POST')
         checkKey(request, this.settings)
-        return await complete(request, response, this.model, this.settings, this.#admission, signal)
+        return await complete(request, response, this.model, this.settings, this.#admission, this.#metrics, signal)
       default:
         throw new ApiError(404, 'There is nothing at this address.', { code: 'not_found' })
     }

@@ -1,15 +1,22 @@
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
+import { mkdtempSync, rmSync } from 'node:fs'
+import { connect } from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
 import { expect, it } from 'vitest'
+import { DecoderLM } from '../../lib/index.js'
 import { PATIENCE } from '../patience.js'
 import { ask, begin, call, sound, text, user } from './client.js'
 import { sineWav } from './models.mjs'
+import { writeTextModel } from './text-model.mjs'
 
-it('takes 50 requests of 5 MB at once, among large, broken and aborted ones, and gives the memory back', async () => {
+/** A server in a process of its own. */
+async function start(...values: string[]) {
   const script = fileURLToPath(new URL('process.mjs', import.meta.url))
-  const child = spawn(process.execPath, ['--expose-gc', script, 'load'], { stdio: ['pipe', 'pipe', 'inherit'] })
+  const child = spawn(process.execPath, ['--expose-gc', script, ...values], { stdio: ['pipe', 'pipe', 'inherit'] })
   const exit = once(child, 'exit')
   const lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]()
   const line = async () => (await lines.next()).value as string
@@ -18,8 +25,13 @@ it('takes 50 requests of 5 MB at once, among large, broken and aborted ones, and
     // Those that were aborted may still be decoded.
     await expect.poll(async () => (await call(url, '/health')).json.running, { timeout: PATIENCE }).toBe(0)
     child.stdin.write('\n')
-    return JSON.parse(await line()) as { rss: number; liveTensors: number; running: number; begun: number }
+    return JSON.parse(await line()) as Record<string, number> & { rss: number; liveTensors: number }
   }
+  return { url, stats, child, exit }
+}
+
+it('takes 50 requests of 5 MB at once, among large, broken and aborted ones, and gives the memory back', async () => {
+  const { url, stats, child, exit } = await start('load')
   // 3.7 MB of samples are 5 MB of base64.
   const body = JSON.stringify({ messages: [user(sound(sineWav({ seconds: 117 })), text('How long?'))] })
   expect(body.length).toBeGreaterThan(4_900_000)
@@ -74,6 +86,78 @@ it('takes 50 requests of 5 MB at once, among large, broken and aborted ones, and
     expect(json.choices[0].message.content).toBe('Turn 1: How long? | 117.00 s at 0.354')
   } finally {
     child.stdin.end()
+  }
+  expect(await exit).toEqual([0, null])
+})
+
+it('writes for 30 clients at once, among disconnects and bad requests, what each gets alone, and gives the memory back', async () => {
+  const directory = mkdtempSync(join(tmpdir(), 'voxtorch-load-text-'))
+  await writeTextModel(directory, DecoderLM)
+  const { url, stats, child, exit } = await start('text', directory)
+  const system = {
+    role: 'system',
+    content: 'All of these conversations begin with the same sentence, which is read once.',
+  }
+  const body = (question: string, more: object = {}) => ({
+    messages: [system, { role: 'user', content: question }],
+    max_tokens: 20,
+    ...more,
+  })
+  const questions = Array.from({ length: 30 }, (_, i) => `${'Go on. '.repeat((i * 7) % 40)}What is ${i}?`)
+  const bad: [unknown, number][] = [
+    ['{"messages":', 400],
+    [{ messages: [] }, 400],
+    [body('x', { model: 'another' }), 404],
+    [body('x', { temperature: -1 }), 400],
+    [body('x'.repeat(5000)), 400],
+    [{ messages: [user(sound(sineWav({ seconds: 1 })))] }, 400],
+    [body('x', { logit_bias: { 3: 100 } }), 400],
+  ]
+  /** Connections that end in the middle of a request, of reading the prompt and of the answer. */
+  const gone = (i: number) => {
+    if (i % 3 === 0) {
+      const socket = connect(Number(new URL(url).port), '127.0.0.1', () => {
+        socket.write('POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n')
+        socket.write('Content-Length: 1000\r\n\r\n{"messages":')
+        setTimeout(() => socket.destroy(), 10 * i)
+      })
+      socket.on('error', () => {})
+      return new Promise((resolve) => socket.once('close', resolve))
+    }
+    const request = begin(url, body('Long. '.repeat(i * 30), { stream: true, max_tokens: 1500 }))
+    if (i % 3 === 1) setTimeout(request.abort, 15 * i)
+    else void request.first.then(request.abort, () => {})
+    return request.first.catch(() => {})
+  }
+  const round = async () => {
+    const [answers, refusals] = await Promise.all([
+      Promise.all(questions.map((question) => ask(url, body(question)))),
+      Promise.all(bad.map(([wrong]) => ask(url, wrong))),
+      Promise.all(Array.from({ length: 12 }, (_, i) => gone(i))),
+    ])
+    expect(refusals.map(({ status }) => status)).toEqual(bad.map(([, status]) => status))
+    return answers.map(({ status, json }) => [status, json.choices?.[0].message.content])
+  }
+  try {
+    const alone: unknown[] = []
+    for (const question of questions) {
+      const { status, json } = await ask(url, body(question))
+      alone.push([status, json.choices[0].message.content])
+    }
+    expect(await round()).toEqual(alone)
+    const first = await stats()
+    for (let i = 0; i < 3; i++) expect(await round()).toEqual(alone)
+    const last = await stats()
+    expect(last).toMatchObject({ batch_running: 0, batch_waiting: 0, liveTensors: first.liveTensors })
+    // What is kept of beginnings is all that is left of keys and values.
+    await expect.poll(async () => (await stats()).kvCacheBytes, { timeout: PATIENCE }).toBeLessThanOrEqual(2_000_000)
+    expect(last.rss - first.rss, `${first.rss} ${last.rss}`).toBeLessThan(100e6)
+    const { text: told } = await call(url, '/metrics')
+    expect(told).toContain(`requests_total{status="200"} ${questions.length * 5}`)
+    expect(Number(/cached_prompt_tokens_total (\d+)/.exec(told)?.[1])).toBeGreaterThan(30 * 4 * 80)
+  } finally {
+    child.stdin.end()
+    rmSync(directory, { recursive: true, force: true })
   }
   expect(await exit).toEqual([0, null])
 })

@@ -1,26 +1,27 @@
 // Servers in processes of their own, for load.test.ts and cli.test.ts:
 //   node process.mjs load            serves, prints its address; answers { rss, tensors } to each line on stdin
+//   node process.mjs text DIRECTORY  the same with the language model of a folder
 //   node process.mjs cli ARGUMENTS   runs `voxtorch serve ARGUMENTS` with a model that these tests know
 import { createInterface } from 'node:readline'
-import { memoryStats, serve } from '../../dist/index.js'
+import { DecoderLM, memoryStats, serve, TextChat, Tokenizer } from '../../dist/index.js'
 import { serveRule } from '../../dist/modules/cli/serve.js'
 import { runCommand } from '../../dist/modules/kit/command.js'
 import { Parrot } from './models.mjs'
 
 const [mode, ...values] = process.argv.slice(2)
-if (mode === 'load') {
-  const model = new Parrot(2)
-  const { url } = await serve(model, { maxConcurrent: 4, maxQueued: 100, maxBodyBytes: 6_000_000 })
+if (mode === 'load' || mode === 'text') {
+  const model = mode === 'load' ? new Parrot(2) : await textChat(String(values[0]))
+  const limits = mode === 'load' ? { maxConcurrent: 4, maxBodyBytes: 6_000_000 } : {}
+  const { url } = await serve(model, { ...limits, maxQueued: 200, queueTimeout: 600, bodyTimeout: 600, answerTimeout: 600 })
   console.log(url)
   createInterface({ input: process.stdin }).on('line', async () => {
     for (let i = 0; i < 5; i++) {
       globalThis.gc?.()
       await new Promise((resolve) => setTimeout(resolve, 50))
     }
-    const { liveTensors } = memoryStats()
-    console.log(
-      JSON.stringify({ rss: process.memoryUsage.rss(), liveTensors, running: model.running, begun: model.begun }),
-    )
+    const { liveTensors, kvCacheBytes } = memoryStats()
+    const counts = model instanceof Parrot ? { running: model.running, begun: model.begun } : model.metrics()
+    console.log(JSON.stringify({ rss: process.memoryUsage.rss(), liveTensors, kvCacheBytes, ...counts }))
   })
   process.stdin.on('end', () => process.exit(0))
 } else {
@@ -31,4 +32,10 @@ if (mode === 'load') {
     },
   }
   process.exitCode = await runCommand('voxtorch serve', serveRule(models), values)
+}
+
+async function textChat(/** @type {string} */ directory) {
+  const model = await DecoderLM.fromPretrained(directory)
+  const tokenizer = await Tokenizer.fromPretrained(directory)
+  return new TextChat(model, tokenizer, { batching: { maxNumSeqs: 6, prefixCacheBytes: 2_000_000 } })
 }

@@ -2,7 +2,7 @@
 #include <ATen/core/grad_mode.h>
 #include <torch/library.h>
 
-#include "core/generation/session.h"
+#include "core/generation/batch.h"
 
 namespace voxtorch::generation {
 
@@ -33,6 +33,12 @@ StepResult told(Added added) {
   return {std::move(added.ids), std::move(added.ends), std::move(added.logprobs), added.done};
 }
 
+c10::intrusive_ptr<nn::KvCache> cache_of(const std::optional<ModulePtr>& given, const char* op) {
+  if (!given) return {};
+  voxtorch::network<nn::KvCache>(*given, op);
+  return c10::static_intrusive_pointer_cast<nn::KvCache>(*given);
+}
+
 StepResult begin(const ModulePtr& self, const ModulePtr& network, const OptionalTensor& ids, const OptionalTensor& mask,
                  const OptionalTensor& embeddings, const std::optional<ModulePtr>& cache, const OptionalTensor& context,
                  const OptionalTensor& encoder_states, const OptionalTensor& encoder_mask,
@@ -47,14 +53,8 @@ StepResult begin(const ModulePtr& self, const ModulePtr& network, const Optional
   start.prompt = {given(ids), given(embeddings), given(mask), given(encoder_states), given(encoder_mask)};
   start.prompt.place = prompt_place.value_or(-1);
   start.context = given(context);
-  if (cache) {
-    voxtorch::network<nn::KvCache>(*cache, "generation_begin");
-    start.cache = c10::static_intrusive_pointer_cast<nn::KvCache>(*cache);
-  }
-  if (encoder_cache) {
-    voxtorch::network<nn::KvCache>(*encoder_cache, "generation_begin");
-    start.prompt.encoder_cache = c10::static_intrusive_pointer_cast<nn::KvCache>(*encoder_cache);
-  }
+  start.cache = cache_of(cache, "generation_begin");
+  start.prompt.encoder_cache = cache_of(encoder_cache, "generation_begin");
   start.generator = std::move(generator);
   start.uniforms = given(uniforms);
   start.negative_ids = given(negative_ids);
@@ -74,9 +74,79 @@ StepResult step(const ModulePtr& self, const ModulePtr&, const OptionalIds& allo
   return told(voxtorch::network<Session>(self, "generation_step").step(allowed ? &*allowed : nullptr));
 }
 
+void join(const ModulePtr& self, int64_t member, const ModulePtr& session, const ModulePtr& network,
+          const OptionalTensor& ids, const OptionalTensor& mask, const OptionalTensor& embeddings,
+          const std::optional<ModulePtr>& cache, const OptionalTensor& context, std::optional<at::Generator> generator,
+          const OptionalTensor& uniforms, const OptionalIds& limits) {
+  const at::AutoGradMode unrecorded(false);
+  Start start;
+  start.prompt.ids = ids.value_or(Tensor());
+  start.prompt.mask = mask.value_or(Tensor());
+  start.prompt.embeddings = embeddings.value_or(Tensor());
+  start.cache = cache_of(cache, "generation_batch_join");
+  start.context = context.value_or(Tensor());
+  start.generator = std::move(generator);
+  start.uniforms = uniforms.value_or(Tensor());
+  start.limits = limits.value_or(Ids());
+  voxtorch::network<Session>(session, "generation_batch_join");
+  voxtorch::network<Batch>(self, "generation_batch_join")
+      .join(member, c10::static_intrusive_pointer_cast<Session>(session), network, start);
+}
+
+std::tuple<Ids, Ids, Ids, std::vector<double>, Ids, Ids> batch_step(const ModulePtr& self, const ModulePtr& network,
+                                                                    const Ids& paused,
+                                                                    const OptionalIds& allowed_members,
+                                                                    const OptionalIds& allowed_tokens,
+                                                                    const OptionalIds& allowed_counts) {
+  const at::AutoGradMode unrecorded(false);
+  std::map<int64_t, Allowed> allowed;
+  if (const auto sets = allowed_of(allowed_tokens, allowed_counts)) {
+    TORCH_CHECK_VALUE(allowed_members && allowed_members->size() == sets->size(), "allowed_members does not fit");
+    for (size_t i = 0; i < sets->size(); ++i) allowed[(*allowed_members)[i]] = {(*sets)[i]};
+  }
+  Batch::Told told = voxtorch::network<Batch>(self, "generation_batch_step").step(network, paused, allowed);
+  return {std::move(told.members),  std::move(told.tokens), std::move(told.ends),
+          std::move(told.logprobs), std::move(told.cached), std::move(told.failed)};
+}
+
 }  // namespace
 
 TORCH_LIBRARY_FRAGMENT(voxtorch, m) {
+  m.def("generation_batch(str config) -> __torch__.torch.classes.voxtorch.Module",
+        [](const std::string& config) -> ModulePtr { return c10::make_intrusive<Batch>(Config::parse(config)); });
+  m.def(
+      "generation_batch_join(__torch__.torch.classes.voxtorch.Module self, int member, "
+      "__torch__.torch.classes.voxtorch.Module session, __torch__.torch.classes.voxtorch.Module network, Tensor? "
+      "input_ids=None, Tensor? attention_mask=None, *, Tensor? inputs_embeds=None, "
+      "__torch__.torch.classes.voxtorch.Module? cache=None, Tensor? context_ids=None, Generator? generator=None, "
+      "Tensor? uniforms=None, int[]? limits=None) -> ()",
+      join);
+  m.def("generation_batch_leave(__torch__.torch.classes.voxtorch.Module self, int member) -> ()",
+        [](const ModulePtr& self, int64_t member) {
+          const at::AutoGradMode unrecorded(false);
+          network<Batch>(self, "generation_batch_leave").leave(member);
+        });
+  // A token of each member that got one, and who failed: generation_batch_error throws with what.
+  m.def(
+      "generation_batch_step(__torch__.torch.classes.voxtorch.Module self, __torch__.torch.classes.voxtorch.Module "
+      "network, int[] paused, *, int[]? allowed_members=None, int[]? allowed_tokens=None, int[]? allowed_counts=None) "
+      "-> (int[] members, int[] tokens, int[] ends, float[] logprobs, int[] cached, int[] failed)",
+      batch_step);
+  m.def("generation_batch_error(__torch__.torch.classes.voxtorch.Module self, int member) -> ()",
+        [](const ModulePtr& self, int64_t member) { network<Batch>(self, "generation_batch_error").rethrow(member); });
+  m.def(
+      "generation_batch_facts(__torch__.torch.classes.voxtorch.Module self) -> (int texts, int bytes, int asked, int "
+      "reused)",
+      [](const ModulePtr& self) -> std::tuple<int64_t, int64_t, int64_t, int64_t> {
+        const PrefixCache::Facts facts = network<Batch>(self, "generation_batch_facts").facts();
+        return {facts.texts, facts.bytes, facts.asked, facts.reused};
+      });
+  // Bytes that a token takes in the network's cache; 0 where it does not read for several texts in one pass.
+  m.def("generation_token_bytes(__torch__.torch.classes.voxtorch.Module network) -> int",
+        [](const ModulePtr& module) -> int64_t {
+          const auto* found = dynamic_cast<const Generative*>(module.get());
+          return found == nullptr ? 0 : found->token_bytes();
+        });
   m.def("generation_session(str config, float[] biases) -> __torch__.torch.classes.voxtorch.Module",
         [](const std::string& config, const std::vector<double>& biases) -> ModulePtr {
           return c10::make_intrusive<Session>(Config::parse(config), biases);

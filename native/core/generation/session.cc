@@ -64,30 +64,36 @@ Added Session::begin(const c10::intrusive_ptr<Module>& network, const Start& sta
   const std::lock_guard<std::mutex> lock(mutex_);
   check_usable();
   if (!begun_) {
-    const auto* generative = dynamic_cast<const Generative*>(network.get());
-    TORCH_CHECK(generative != nullptr, "a network of kind ", network->kind, " does not generate");
-    network_ = network;
-    vocabulary_ = generative->vocabulary_size();
-    processors_ = std::make_unique<LogitsProcessors>(options_, vocabulary_);
-    generator_ = start.generator;
-    uniforms_ = start.uniforms.defined() ? start.uniforms.to(at::kCPU, at::kDouble).contiguous() : Tensor();
+    prepare(network, start);
+    const auto& generative = dynamic_cast<const Generative&>(*network);
     const bool own_rows = options_.beams == 1 && options_.returned == 1;
     auto cache = start.cache;
     if (cache && !own_rows) cache = cache->copy();
     // Whoever looks at rows wants each in its place.
     const bool watched = logits_processor_.hooked() || stopping_criteria_.hooked();
     keeps_rows_ = options_.keep_scores || options_.keep_logits || cache || watched;
-    stepper_ = generative->stepper(std::move(cache));
-    read(start, *generative);
+    stepper_ = generative.stepper(std::move(cache));
+    read(start, generative);
     begun_ = true;
   }
   return choose(allowed);
+}
+
+void Session::prepare(const c10::intrusive_ptr<Module>& network, const Start& start) {
+  const auto* generative = dynamic_cast<const Generative*>(network.get());
+  TORCH_CHECK(generative != nullptr, "a network of kind ", network->kind, " does not generate");
+  network_ = network;
+  vocabulary_ = generative->vocabulary_size();
+  processors_ = std::make_unique<LogitsProcessors>(options_, vocabulary_);
+  generator_ = start.generator;
+  uniforms_ = start.uniforms.defined() ? start.uniforms.to(at::kCPU, at::kDouble).contiguous() : Tensor();
 }
 
 Added Session::step(const Allowed* allowed) {
   const std::lock_guard<std::mutex> lock(mutex_);
   check_usable();
   TORCH_CHECK(begun_, "the generation has not begun");
+  TORCH_CHECK(!joined_, "the generation is part of a batch, whose steps are its own");
   if (!logits_.defined() && upcoming_.defined()) {
     take_ahead();
   } else if (!logits_.defined()) {
@@ -102,7 +108,7 @@ Added Session::step(const Allowed* allowed) {
   return choose(allowed);
 }
 
-void Session::read(const Start& start, const Generative& network) {
+int64_t Session::take_prompt(const Start& start) {
   const Prompt& prompt = start.prompt;
   rows_.clear();
   active_.clear();
@@ -159,8 +165,14 @@ void Session::read(const Start& start, const Generative& network) {
     }
   }
   if (options_.beams > 1) beams_ = std::make_unique<BeamSearch>(options_, texts, longest);
+  return longest;
+}
 
-  Prompt whole = prompt;
+void Session::read(const Start& start, const Generative& network) {
+  const int64_t longest = take_prompt(start);
+  const int64_t copies = options_.beams > 1 ? options_.beams : options_.returned;
+  const int64_t batch = static_cast<int64_t>(rows_.size()) / copies;
+  Prompt whole = start.prompt;
   whole.more = longest;
   const PromptLogits read_logits = stepper_->prefill(whole);
   logits_ = read_logits.next;
@@ -253,6 +265,8 @@ Tensor Session::next_logits() {
   forget_guesses();
   const int64_t most = options_.lookup > 0 ? options_.lookup : options_.drafted;
   Draft draft = drafter_->draft(row.ids, std::min(most, row.limit - row.generated - 1));
+  draft_ = Draft();
+  if (draft.ids.empty()) return ahead_ = stepper_->step(next_);
   Ids read{id};
   read.insert(read.end(), draft.ids.begin(), draft.ids.end());
   ahead_ = stepper_->extend(at::tensor(read, at::kLong).unsqueeze(0)).squeeze(0);
@@ -265,6 +279,32 @@ void Session::forget_guesses() {
   stepper_->rewind(static_cast<int64_t>(draft_.ids.size() - guessed_));
   draft_ = Draft();
   guessed_ = 0;
+}
+
+// A pass over several tokens adds in another order than one over a single token, and so may choose otherwise where two
+// tokens are as good as each other: there a pass over one token decides, as it does without guesses.
+bool Session::is_near_tie(const Tensor& scores) const {
+  if (!drafter_ || !ahead_.defined() || ahead_.size(0) < 2 || options_.sample) return false;
+  const Tensor row = scores.reshape({-1});
+  if (row.numel() < 2) return false;
+  const Tensor best = std::get<0>(row.topk(2));
+  const auto type = logits_.scalar_type();
+  // Roundings of the dtype, relative to the largest logit: what the two passes of a deep network may differ by.
+  const double rounding = type == at::kBFloat16 ? 0x1p-6
+                          : type == at::kHalf   ? 0x1p-9
+                          : type == at::kDouble ? 1e-11
+                                                : 1e-4;
+  const double gap = best[0].item<double>() - best[1].item<double>();
+  return !(gap > rounding * logits_.abs().max().item<double>());
+}
+
+void Session::decide_alone() {
+  // The last token and what was guessed behind it are read no more, then the token by itself.
+  stepper_->rewind(static_cast<int64_t>(draft_.ids.size() - guessed_) + 1);
+  draft_ = Draft();
+  guessed_ = 0;
+  ahead_ = logits_ = stepper_->step(next_);
+  if (options_.keep_logits) kept_logits_.back() = logits_.to(at::kCPU, at::kFloat, false, true);
 }
 
 Tensor Session::guided(const Tensor& logits) const {
@@ -323,6 +363,71 @@ Added Session::choose(const Allowed* allowed) {
   return added;
 }
 
+void Session::open(const c10::intrusive_ptr<Module>& network, const Start& start) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  check_usable();
+  TORCH_CHECK(!begun_, "the generation has begun already");
+  prepare(network, start);
+  const Prompt& prompt = start.prompt;
+  TORCH_CHECK_VALUE(options_.beams == 1 && options_.returned == 1 && options_.guidance == 1 && options_.lookup == 0 &&
+                        !start.assistant && prompt.place < 0,
+                    "in a batch a text has no beams, no other answers, no guidance and no guesses");
+  TORCH_CHECK_VALUE(!prompt.encoder_states.defined() && !prompt.encoder_cache,
+                    "a decoder language model has no cross-attention");
+  const int64_t longest = take_prompt(start);
+  TORCH_CHECK_VALUE(rows_.size() == 1, "in a batch each text comes by itself, but there are ", rows_.size(), " rows");
+  TORCH_CHECK_VALUE(!prompt_mask_.defined() || prompt_mask_.ne(0).all().item<bool>(),
+                    "in a batch a text has no padding, but attention_mask has zeros");
+  TORCH_CHECK_VALUE(!prompt_mask_.defined() || prompt_mask_.size(1) == past_ + prompt_columns_,
+                    "attention_mask must be [1, ", past_ + prompt_columns_, "], got ", prompt_mask_.sizes());
+  const bool embedded = prompt.embeddings.defined();
+  to_read_ = embedded ? prompt.embeddings.select(0, 0) : prompt_ids_.select(0, 0).clone();
+  known_by_ids_ = !embedded && !start.cache && !start.context.defined();
+  cache_ = start.cache ? start.cache : c10::make_intrusive<nn::KvCache>(ModuleOptions(), Config());
+  cache_->reserve(cache_->length() + prompt_columns_ + longest);
+  stepper_ = dynamic_cast<const Generative&>(*network).stepper(cache_);
+  keeps_rows_ = start.cache || options_.keep_scores || options_.keep_logits || logits_processor_.hooked() ||
+                stopping_criteria_.hooked();
+  begun_ = joined_ = true;
+}
+
+void Session::skip(int64_t tokens) { to_read_ = to_read_.narrow(0, tokens, unread() - tokens); }
+
+int64_t Session::unread() const { return to_read_.defined() ? to_read_.size(0) : 0; }
+
+Piece Session::piece(int64_t most) const {
+  if (!to_read_.defined()) return {next_, Tensor(), cache_.get(), true};
+  const int64_t time = std::min(most, unread());
+  const Tensor part = to_read_.narrow(0, 0, time);
+  const bool ids = part.dim() == 1;
+  return {ids ? part : Tensor(), ids ? Tensor() : part, cache_.get(), time == unread()};
+}
+
+bool Session::has_read(int64_t tokens, const Tensor& logits) {
+  if (tokens < unread())
+    skip(tokens);
+  else
+    to_read_ = Tensor();
+  if (to_read_.defined()) return false;
+  logits_ = logits;
+  return true;
+}
+
+Added Session::choose_next(const Allowed* allowed) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  check_usable();
+  return choose(allowed);
+}
+
+Tensor Session::read_alone() { return stepper_->step(next_); }
+
+Ids Session::in_cache() const {
+  if (!known_by_ids_) return {};
+  const Ids& ids = rows_.front().ids;
+  const auto length = std::min(cache_->length(), static_cast<int64_t>(ids.size()));
+  return {ids.begin(), ids.begin() + length};
+}
+
 Written Session::written_of(size_t row) const {
   if (beams_) {
     const Beam& beam = beams_->running(static_cast<int64_t>(row));
@@ -372,14 +477,21 @@ Added Session::choose_tokens(const Allowed* allowed) {
   Ids chosen(rows_.size(), options_.pad);
   std::vector<float> logprobs(rows_.size(), 0);
   if (plain) {
+    if (is_near_tie(logits_)) decide_alone();
     const Tensor best = at::argmax(logits_, -1);
     Arrival arrival(best);
     read_ahead(best);
     const Ids ids = values_of(arrival.here());
     for (size_t i = 0; i < active_.size(); ++i) chosen[active_[i]] = ids[i];
   } else {
-    const Tensor scores = negative_ ? guided(logits_) : logits_.to(at::kCPU, at::kFloat).contiguous();
+    Tensor scores =
+        negative_ ? guided(logits_) : logits_.to(at::kCPU, at::kFloat, false, drafter_ != nullptr).contiguous();
     process(scores, active_, allowed);
+    if (is_near_tie(scores)) {
+      decide_alone();
+      scores = logits_.to(at::kCPU, at::kFloat, false, true).contiguous();
+      process(scores, active_, allowed);
+    }
     if (options_.keep_scores) kept_scores_.push_back(scores);
     for (size_t i = 0; i < active_.size(); ++i) {
       const size_t row = active_[i];
@@ -442,7 +554,7 @@ void Session::read_ahead(const Tensor& best) {
   const auto ended = [&](size_t i) { return rows_[active_[i]].end != End::kNone; };
   bool goes_on = false;
   for (const Row& row : rows_) goes_on = goes_on || (row.end == End::kNone && row.generated + 1 < row.limit);
-  if (drafter_ || !goes_on || best.is_cpu()) return;
+  if (!stepper_ || drafter_ || !goes_on || best.is_cpu()) return;
   try {
     for (size_t i = 0; i < active_.size(); ++i) {
       if (ended(i)) best.narrow(0, static_cast<int64_t>(i), 1).fill_(options_.pad);

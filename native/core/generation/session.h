@@ -55,6 +55,29 @@ class Session : public Module {
   Added step(const Allowed* allowed);
   // Whatever is queued after this is refused. From any thread.
   void cancel() { cancelled_ = true; }
+  bool cancelled() const { return cancelled_; }
+
+  // In place of begin and step, for a batch, which reads for several sessions at once: takes the prompt and reads
+  // nothing of it yet.
+  void open(const c10::intrusive_ptr<Module>& network, const Start& start);
+  // Tokens of the prompt that are still to be read.
+  int64_t unread() const;
+  // What to read next: of the prompt, at most so many tokens, else the token that was chosen last.
+  Piece piece(int64_t most) const;
+  // What piece() gave was read; `logits` [1, vocabulary] of what follows, undefined while there is more of the prompt.
+  // True where a token is to be chosen.
+  bool has_read(int64_t tokens, const at::Tensor& logits);
+  Added choose_next(const Allowed* allowed);
+  // Logits behind the token that was chosen last, as a session that is in no batch computes them.
+  at::Tensor read_alone();
+  // The prompt where it is told by its ids alone; and the tokens that are in the cache.
+  const Ids* prompt() const { return known_by_ids_ ? &rows_.front().ids : nullptr; }
+  Ids in_cache() const;
+  nn::KvCache& cache() const { return *cache_; }
+  // The first tokens of the prompt are in the cache already.
+  void skip(int64_t tokens);
+  // Of a session that is over.
+  c10::intrusive_ptr<nn::KvCache> take_cache() { return std::move(cache_); }
   // What each row has written: the running beams' texts too.
   std::vector<Ids> written() const;
 
@@ -80,6 +103,9 @@ class Session : public Module {
   };
 
   void check_usable() const;
+  void prepare(const c10::intrusive_ptr<Module>& network, const Start& start);
+  // Everything about the prompt but reading it; the most tokens that will follow.
+  int64_t take_prompt(const Start& start);
   void read(const Start& start, const Generative& network);
   Added choose(const Allowed* allowed);
   Added choose_tokens(const Allowed* allowed);
@@ -97,6 +123,9 @@ class Session : public Module {
   void prepare_drafts(const Start& start, int64_t longest);
   at::Tensor next_logits();
   void forget_guesses();
+  // Whether logits that were read ahead leave it to rounding which of the best two comes.
+  bool is_near_tie(const at::Tensor& scores) const;
+  void decide_alone();
   // log probabilities, led away from what would be written without the prompt.
   at::Tensor guided(const at::Tensor& logits) const;
   // The text of all rows, int64 [rows, columns], with padding before it, and behind rows that ended before `steps`.
@@ -142,6 +171,11 @@ class Session : public Module {
   at::Tensor uniforms_;
   std::vector<at::Tensor> kept_scores_, kept_logits_;
   bool begun_ = false, done_ = false;
+  // In a batch:
+  bool joined_ = false;
+  c10::intrusive_ptr<nn::KvCache> cache_;
+  at::Tensor to_read_;         // of the prompt: ids [time] or embeddings [time, dim]
+  bool known_by_ids_ = false;  // nothing was read before the prompt, and its ids are all there is of it
 };
 
 }  // namespace voxtorch::generation

@@ -46,6 +46,15 @@ class CausalStepper {
   virtual void reorder(const at::Tensor& rows) = 0;
 };
 
+// What one text adds to a pass that reads for several at once.
+struct Piece {
+  at::Tensor ids;         // int64 [time] on the CPU; undefined where there are
+  at::Tensor embeddings;  // [time, dim]
+  nn::KvCache* cache;     // its past, of one row, to which the pass adds the piece
+  bool wanted;            // whether somebody asks for what follows its last token
+  int64_t time() const { return embeddings.defined() ? embeddings.size(0) : ids.size(0); }
+};
+
 // A Module that can generate is this as well.
 class Generative {
  public:
@@ -54,6 +63,13 @@ class Generative {
   // `cache`: what was read before, which the stepper adds to; null: it begins with nothing and owns its memory. The
   // network outlives the stepper.
   virtual std::unique_ptr<CausalStepper> stepper(c10::intrusive_ptr<nn::KvCache> cache) const = 0;
+  // Pieces of texts of unlike length, each with a past of its own, in one pass -> logits [wanted pieces, vocabulary]. A
+  // pass that throws leaves every past as it was.
+  virtual at::Tensor read_together(const std::vector<Piece>& pieces) const {
+    TORCH_CHECK_VALUE(false, "this network does not read for several texts in one pass; language models do");
+  }
+  // Bytes that a token takes in a cache; 0: the network does not read for several texts in one pass.
+  virtual int64_t token_bytes() const { return 0; }
 };
 
 }  // namespace voxtorch::generation

@@ -46,6 +46,9 @@ class DecoderLM : public Module, public generation::Generative, public nn::TiedH
   int64_t vocabulary_size() const override { return config.vocabulary; }
   std::unique_ptr<generation::CausalStepper> stepper(c10::intrusive_ptr<nn::KvCache> cache) const override;
 
+  at::Tensor read_together(const std::vector<generation::Piece>& pieces) const override;
+  int64_t token_bytes() const override;
+
   DecoderOutput forward(const DecoderLMInputs& inputs, bool hidden_states = false, bool attentions = false) const;
   at::Tensor embed(const at::Tensor& ids) const;      // [...] -> [..., dim]
   at::Tensor logits(const at::Tensor& hidden) const;  // [..., dim] -> [..., vocabulary]

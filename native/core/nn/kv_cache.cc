@@ -73,6 +73,35 @@ c10::intrusive_ptr<KvCache> KvCache::copy() const {
   return made;
 }
 
+void KvCache::begin_with(const KvCache& other, int64_t tokens) {
+  TORCH_CHECK(length() == 0 && tokens > 0 && tokens <= other.length(), "a cache of ", length(),
+              " tokens cannot begin with ", tokens, " of ", other.length());
+  const Unrecorded unrecorded;
+  const int64_t capacity = std::max(tokens, std::min(reserved_, tokens + kMostAhead));
+  std::vector<Layer> layers;
+  for (const Layer& layer : other.layers_) {
+    layers.push_back(
+        {enlarged(layer.keys, layer.keys, tokens, capacity), enlarged(layer.values, layer.values, tokens, capacity)});
+  }
+  set_layers(std::move(layers));
+  length_.store(tokens, std::memory_order_relaxed);
+}
+
+void KvCache::compact() {
+  reserved_ = 0;
+  if (length() == 0) return set_layers({});
+  const Unrecorded unrecorded;
+  std::vector<Layer> layers;
+  for (Layer& layer : layers_) {
+    if (layer.keys.size(2) > length()) {
+      layer = {enlarged(layer.keys, layer.keys, length(), length()),
+               enlarged(layer.values, layer.values, length(), length())};
+    }
+    layers.push_back(layer);
+  }
+  set_layers(std::move(layers));
+}
+
 int64_t KvCache::batch() const { return layers_.empty() || length() == 0 ? 0 : layers_.front().keys.size(0); }
 
 void KvCache::check(int64_t batch, int64_t layers) const {
@@ -104,7 +133,10 @@ void KvCache::make_room(Layer& layer, int64_t total, const Tensor& keys, const T
   const int64_t capacity = layer.keys.defined() ? layer.keys.size(2) : 0;
   if (capacity >= total) return;
   const int64_t ahead = std::min(reserved_, total + kMostAhead);
-  const int64_t wanted = std::max({total, ahead, kFirstCapacity, capacity * 3 / 2});
+  // Whoever said how much will come gets no more than that.
+  const int64_t growth = reserved_ >= total ? std::min(capacity * 3 / 2, reserved_) : capacity * 3 / 2;
+  const int64_t first = reserved_ >= total ? std::min(kFirstCapacity, reserved_) : kFirstCapacity;
+  const int64_t wanted = std::max({total, ahead, first, growth});
   layer.keys = enlarged(layer.keys, keys, length(), wanted);
   layer.values = enlarged(layer.values, values, length(), wanted);
   count();

@@ -40,6 +40,11 @@ class KvCache : public Module {
   void reserve(int64_t tokens) { reserved_ = tokens; }
   // Another with the same tokens.
   c10::intrusive_ptr<KvCache> copy() const;
+  // Becomes, while empty, the first `tokens` of another's, with the room that was reserved.
+  void begin_with(const KvCache& other, int64_t tokens);
+  // Gives back the memory that was taken for tokens to come.
+  void compact();
+  int64_t bytes() const { return counted_; }
   // Of all caches in the process.
   static int64_t live_bytes();
 

@@ -1,5 +1,6 @@
 import { requireObject, requireWhole } from '../../../base/check.js'
 import { requireForm } from '../../../base/form.js'
+import { ContinuousBatching, type ContinuousBatchingOptions } from '../../../generation/batching.js'
 import { Conversations, untilStop } from '../../../kit/chat.js'
 import { Generator } from '../../../tensor/index.js'
 import { SalmonnCache } from '../network/cache.js'
@@ -22,6 +23,11 @@ export interface SalmonnChatSettings extends SalmonnChatOptions {
   name?: string
   /** Conversations whose audio and text are kept for their next turn. Default 2. */
   conversations?: number
+  /**
+   * Answers at once, which are written in the same passes; their limits, and how much of prompts a pass reads. Default 8.
+   * What is kept of a conversation is `conversations`' matter.
+   */
+  batching?: Omit<ContinuousBatchingOptions, 'prefixCacheBytes'>
 }
 
 /**
@@ -33,16 +39,22 @@ export interface SalmonnChatSettings extends SalmonnChatOptions {
 export class SalmonnChat {
   readonly model: Salmonn
   readonly name: string
+  /** Answers at once. */
+  readonly concurrent: number
   readonly #template: SalmonnChatOptions
+  readonly #batching: ContinuousBatching
   readonly #conversations: Conversations<SalmonnCache>
 
   constructor(model: Salmonn, settings: SalmonnChatSettings = {}) {
     requireForm('SalmonnChat', 'model', model, { config: { endSymbol: 'string' } })
     requireObject('SalmonnChat', 'settings', settings)
-    const { name = 'salmonn', conversations = 2, ...template } = settings
+    const { name = 'salmonn', conversations = 2, batching = {}, ...template } = settings
     requireWhole('SalmonnChat', 'conversations', conversations)
     this.model = model
     this.name = name
+    requireObject('SalmonnChat', 'batching', batching)
+    this.#batching = new ContinuousBatching(model.llm, { maxNumSeqs: 8, ...batching })
+    this.concurrent = batching.maxNumSeqs ?? 8
     this.#conversations = new Conversations(() => new SalmonnCache(), conversations)
     this.#template = { endOfTurn: model.config.endSymbol, ...template }
   }
@@ -64,6 +76,7 @@ export class SalmonnChat {
       const steps = this.model.stream(prompt, {
         ...rest,
         doSample,
+        batching: this.#batching,
         ...(doSample && { temperature }),
         ...(generator && { generator }),
         ...(conversation && { cache: conversation.cache }),
@@ -75,8 +88,15 @@ export class SalmonnChat {
     }
   }
 
-  /** Frees what is kept of all conversations. */
+  /** For `/metrics`. */
+  metrics(): Record<string, number> {
+    const { running, waiting } = this.#batching.stats()
+    return { batch_running: running, batch_waiting: waiting }
+  }
+
+  /** Ends what is being written, and frees what is kept of all conversations. */
   dispose(): void {
+    this.#batching.dispose()
     this.#conversations.dispose()
   }
 

@@ -38,14 +38,16 @@ export interface SalmonnStep {
 function divided(model: Salmonn, options: SalmonnGenerateOptions) {
   requireObject('Salmonn.generate', 'options', options)
   const { compat, overlap, loraScale, skipSpecialTokens = true, cache, ...rest } = options
-  const { signal, generator, uniforms, maxNewTokensPerRow, ...given } = rest
+  const { signal, generator, uniforms, maxNewTokensPerRow, batching, ...given } = rest
   const encoding = model.encoding('Salmonn.generate', { compat, overlap })
   requireSignal('Salmonn.generate', signal)
   if (cache !== undefined && !(cache instanceof SalmonnCache)) {
     throw misuse('Salmonn.generate', 'cache', 'a SalmonnCache', cache)
   }
   const control = Object.fromEntries(
-    Object.entries({ signal, generator, uniforms, maxNewTokensPerRow }).filter(([, value]) => value !== undefined),
+    Object.entries({ signal, generator, uniforms, maxNewTokensPerRow, batching }).filter(
+      ([, value]) => value !== undefined,
+    ),
   ) as GenerateOptions
   const set = Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined))
   const base = { ...ends(model), ...model.generationConfig }

@@ -1,0 +1,167 @@
+// One pass of the decoder for several texts of unlike length: their tokens stand behind each other, so that weights are
+// read once for all, and each text attends to its own cache.
+#include <ATen/ops/arange.h>
+#include <ATen/ops/cat.h>
+#include <ATen/ops/scaled_dot_product_attention.h>
+#include <ATen/ops/tensor.h>
+
+#include "core/models/decoder_layers.h"
+#include "core/transfers.h"
+
+namespace voxtorch::models {
+
+using at::Tensor;
+using generation::Piece;
+
+namespace {
+
+// Where a piece stands among the tokens of a pass, and what its tokens see.
+struct Span {
+  int64_t first, time, past;
+  nn::KvCache* cache;
+  int64_t full_from = 0, windowed_from = 0;  // keys before it are seen by none
+  Tensor full = {}, windowed = {};           // bool [1, 1, time, keys]; undefined: all, or see `causal`
+  bool causal = false;                       // there is no past, and no window that matters
+};
+
+Tensor seen(int64_t past, int64_t time, int64_t from, int64_t window, c10::Device device) {
+  const auto integers = at::TensorOptions().dtype(at::kLong).device(device);
+  const Tensor queries = at::arange(past, past + time, integers).unsqueeze(1);
+  const Tensor keys = at::arange(from, past + time, integers).unsqueeze(0);
+  const Tensor before = keys <= queries;
+  return (window > 0 ? before & (keys > queries - window) : before).unsqueeze(0).unsqueeze(0);
+}
+
+Span span_of(const Piece& piece, int64_t first, int64_t window, c10::Device device) {
+  Span span{first, piece.time(), piece.cache->length(), piece.cache};
+  const int64_t total = span.past + span.time;
+  if (window >= total) window = 0;
+  if (window > 0) span.windowed_from = std::max<int64_t>(0, span.past - window + 1);
+  if (span.time == 1) return span;
+  span.causal = span.past == 0;
+  if (!span.causal) span.full = seen(span.past, span.time, 0, 0, device);
+  span.windowed = window > 0 ? seen(span.past, span.time, span.windowed_from, window, device) : span.full;
+  return span;
+}
+
+// q [1, heads, time, head_dim]; keys and values [1, kv_heads, past + time, head_dim] -> like q
+Tensor attend(const Tensor& q, Tensor k, Tensor v, const Span& span, bool is_windowed) {
+  const int64_t heads = q.size(1), time = q.size(2), groups = k.size(1), dim = q.size(3);
+  const int64_t from = is_windowed ? span.windowed_from : span.full_from;
+  const Tensor& mask = is_windowed ? span.windowed : span.full;
+  if (from > 0) {
+    k = k.narrow(2, from, k.size(2) - from);
+    v = v.narrow(2, from, v.size(2) - from);
+  }
+  if (time == 1) {
+    // The queries of a group stand beside each other in time: no key is copied.
+    const Tensor grouped = q.reshape({1, groups, heads / groups, dim});
+    return nn::attend(grouped, k, v, Tensor(), 0, false).output.reshape({1, heads, 1, dim});
+  }
+  if (heads != groups) {
+    const auto for_each_head = [&](const Tensor& shared) {
+      return shared.unsqueeze(2).expand({1, groups, heads / groups, shared.size(2), dim}).flatten(1, 2);
+    };
+    k = for_each_head(k);
+    v = for_each_head(v);
+  }
+  if (!mask.defined() && span.causal) return at::scaled_dot_product_attention(q, k, v, std::nullopt, 0, true);
+  return nn::attend(q, k, v, mask, 0, false).output;
+}
+
+Tensor attend(const DecoderAttention& attention, const Tensor& x, const nn::Rotation& rotation,
+              const std::vector<Span>& spans) {
+  const Tensor q = rotation.apply(nn::split_heads(attention.query.forward(x), attention.heads));
+  const Tensor k = rotation.apply(nn::split_heads(attention.key.forward(x), attention.kv_heads));
+  const Tensor v = nn::split_heads(attention.value.forward(x), attention.kv_heads);  // [1, kv_heads, tokens, head_dim]
+  std::vector<Tensor> outputs;
+  for (const Span& span : spans) {
+    const auto mine = [&](const Tensor& all) { return all.narrow(2, span.first, span.time); };
+    const auto [keys, values] = span.cache->append(attention.index, mine(k), mine(v));
+    outputs.push_back(attend(mine(q), keys, values, span, attention.windowed));
+  }
+  const Tensor joined = outputs.size() == 1 ? outputs[0] : at::cat(outputs, 2);
+  return attention.output.forward(nn::join_heads(joined));  // [1, tokens, dim]
+}
+
+// Whether nobody looks at the parts of a pass, and none depends on the length of the text.
+bool goes_together(const DecoderModel& model) {
+  if (model.hooked() || model.words.hooked() || model.norm.hooked() || model.rotary.depends_on_length()) return false;
+  for (const DecoderLayer* layer : model.layers) {
+    const DecoderAttention& attention = layer->attention;
+    const DecoderMLP& mlp = layer->mlp;
+    if (layer->hooked() || attention.hooked() || mlp.hooked()) return false;
+    if (layer->attention_norm.hooked() || layer->mlp_norm.hooked()) return false;
+    if (attention.training() && attention.dropout > 0) return false;
+    for (const nn::Linear* linear :
+         {&attention.query, &attention.key, &attention.value, &attention.output, &mlp.gate, &mlp.up, &mlp.down}) {
+      if (linear->hooked()) return false;
+    }
+  }
+  return true;
+}
+
+Tensor apart(const DecoderLM& network, const std::vector<Piece>& pieces, c10::Device device) {
+  std::vector<Tensor> logits;
+  for (const Piece& piece : pieces) {
+    DecoderLMInputs inputs;
+    if (piece.embeddings.defined()) inputs.embeddings = piece.embeddings.unsqueeze(0);
+    if (!piece.embeddings.defined()) inputs.ids = upload(piece.ids, device).unsqueeze(0);
+    inputs.cache = piece.cache;
+    const Tensor hidden = network.forward(inputs).last_hidden_state;
+    if (piece.wanted) logits.push_back(network.logits(hidden.select(1, hidden.size(1) - 1).contiguous()));
+  }
+  return logits.empty() ? Tensor() : at::cat(logits, 0);
+}
+
+}  // namespace
+
+int64_t DecoderLM::token_bytes() const {
+  return 2 * config.layers * config.kv_heads * config.head_dim *
+         static_cast<int64_t>(model.words.weight.element_size());
+}
+
+Tensor DecoderLM::read_together(const std::vector<Piece>& pieces) const {
+  TORCH_CHECK(!pieces.empty(), "there is nothing to read");
+  const c10::Device device = model.words.weight.device();
+  for (const Piece& piece : pieces) piece.cache->check(1, config.layers);
+  if (pieces.size() == 1 || !goes_together(model)) return apart(*this, pieces, device);
+  std::vector<Span> spans;
+  std::vector<Tensor> embedded, ids;
+  std::vector<int64_t> positions, wanted;
+  int64_t tokens = 0;
+  const auto embed_ids = [&] {
+    if (!ids.empty()) embedded.push_back(model.words.forward(upload(at::cat(ids), device)));
+    ids.clear();
+  };
+  for (const Piece& piece : pieces) {
+    spans.push_back(span_of(piece, tokens, config.window, device));
+    for (int64_t i = 0; i < spans.back().time; ++i) positions.push_back(spans.back().past + i);
+    tokens += spans.back().time;
+    if (piece.wanted) wanted.push_back(tokens - 1);
+    if (piece.embeddings.defined()) {
+      embed_ids();
+      embedded.push_back(piece.embeddings);
+    } else {
+      ids.push_back(piece.ids);
+    }
+  }
+  embed_ids();
+  Tensor x = (embedded.size() == 1 ? embedded[0] : at::cat(embedded)).unsqueeze(0);  // [1, tokens, dim]
+  const nn::Rotation rotation = model.rotary.at(upload(positions, {1, tokens}, device), x.scalar_type());
+  for (DecoderLayer* layer : model.layers) {
+    const Tensor attended = attend(layer->attention, layer->attention_norm.forward(x).first, rotation, spans);
+    const auto [normed, stream] = layer->mlp_norm.forward(attended, x);
+    x = layer->mlp.forward(normed, stream);
+  }
+  Tensor result;
+  if (!wanted.empty()) {
+    const auto count = static_cast<int64_t>(wanted.size());
+    const Tensor last = count == tokens ? x : x.index_select(1, upload(wanted, {count}, device));
+    result = logits(model.norm.forward(last).first.squeeze(0));
+  }
+  for (const Span& span : spans) span.cache->advance(span.time);
+  return result;
+}
+
+}  // namespace voxtorch::models
