@@ -28,7 +28,8 @@ const expected = JSON.parse(readFileSync(fixturePath('models/published.json'), '
 describe('published weights (npx voxtorch weights NAME)', () => {
   here('smollm2-135m-instruct')('smollm2-135m-instruct: ids, logits and greedy tokens of transformers', async () => {
     const tokenizer = await Tokenizer.fromPretrained('smollm2-135m-instruct')
-    const model = await DecoderLM.fromPretrained('smollm2-135m-instruct')
+    // Its values: what is computed in blocks is another test's.
+    const model = await DecoderLM.fromPretrained('smollm2-135m-instruct', { quantize: false })
     for (const { prompt, ids, tokens, logits } of expected.smollm2) {
       await scope(async () => {
         expect(tokenizer.encode(prompt).inputIds).toEqual(ids)

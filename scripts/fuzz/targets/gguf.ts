@@ -2,12 +2,15 @@ import { readFileSync } from 'node:fs'
 import { MemorySource, Place } from '../../../lib/files/byte-source.js'
 import { openGguf } from '../../../lib/files/gguf/gguf.js'
 import { READ_TYPES } from '../../../lib/files/gguf/types.js'
-import { CheckpointError, scope, VoxtorchError } from '../../../lib/index.js'
+import { CheckpointError, noGrad, ones, scope, VoxtorchError } from '../../../lib/index.js'
 import { configOf } from '../../../lib/models/decoder/gguf.js'
+import { op } from '../../../lib/native/call.js'
+import { blockSchemeOf } from '../../../lib/nn/quantized-weight.js'
 import { fromGguf } from '../../../lib/text/gguf.js'
 import { safetensorsBytes } from '../stored-bytes.js'
 import type { FuzzTarget } from './target.js'
 
+const multiply = op('voxtorch::quantized_linear')
 const stored = (name: string, tensor: string): Uint8Array =>
   safetensorsBytes(readFileSync(new URL(`../../../test/fixtures/files/${name}.safetensors`, import.meta.url)), tensor)
 
@@ -22,6 +25,13 @@ async function readAll(bytes: Uint8Array): Promise<void> {
     }
   }
   await file.load({ names: (name) => READ_TYPES.includes(file.tensors[name]?.type ?? '') })
+  // Blocks of any bytes are computed with as they are.
+  for (const [name, { type, shape }] of Object.entries(file.tensors)) {
+    const scheme = blockSchemeOf(type)
+    if (scheme === undefined || shape.length !== 2 || shape.includes(0)) continue
+    const blocks = await file.blocks(name)
+    noGrad(() => multiply(ones([2, shape[1] as number]), blocks, null, shape, null, { scheme }))
+  }
 }
 
 export const target: FuzzTarget = {
