@@ -9,7 +9,7 @@ export {
 } from './ctranslate2/ctranslate2.js'
 export { GgufFile, type LoadGgufOptions, readGguf } from './gguf/gguf.js'
 export type { GgufSaveType, GgufTensor, GgufType, GgufValue, GgufValueType } from './gguf/types.js'
-export { type SaveGgufOptions, saveGguf } from './gguf/write.js'
+export { type GgufBlocks, type SaveGgufOptions, saveGguf } from './gguf/write.js'
 export { readJson, type WriteJsonOptions, writeJson } from './json/json.js'
 export { type ReadJsonlOptions, readJsonl, writeJsonl } from './json/jsonl.js'
 export { type NpyTexts, type NpyValue, type ReadNpyOptions, readNpy, readNpz, saveNpy, saveNpz } from './npy/npy.js'

@@ -10,9 +10,10 @@ import { HUB_OPTIONS, type ResolveModelOptions, resolveModel } from '../hub/reso
 import type { Module } from '../nn/module.js'
 import { isUntied } from '../nn/output-layer.js'
 import type { NetworkOptions } from '../nn/parameter.js'
-import type { QuantizationScheme } from '../nn/quantized-weight.js'
+import { isBlocks, type QuantizationScheme } from '../nn/quantized-weight.js'
 import { warnOfAdapters } from '../peft/parts.js'
 import type { QuantizeOptions } from '../peft/quantize.js'
+import { type PackedLayer, packedLayers } from '../peft/saved-packing.js'
 import { scope } from '../tensor/index.js'
 import type { NetworkConfig } from './network.js'
 import { type Factory, type Fillable, type FillOptions, filled, readWeights, renamed, type Weights } from './weights.js'
@@ -58,9 +59,11 @@ export interface LoadNetworkOptions extends NetworkOptions, Omit<ResolveModelOpt
   mmap?: boolean
   /**
    * Packs Linear layers as they come from the file, so that their weights never stand in memory as a whole; see
-   * {@link quantize}. Without `modules` it packs what is usual: all of them, and of a language model those of its layers.
+   * {@link quantize}. Without `modules` it packs what is usual: all of them, and of a language model those of its layers; with
+   * 'q8_0' and 'q4_0' its embeddings and output layer too. A GGUF file's blocks in Q8_0, Q4_0, Q4_1, Q4_K and Q6_K, and what
+   * was saved packed, stay as they are on the CPU; with false they become values of `dtype`, which can be trained.
    */
-  quantize?: QuantizationScheme | QuantizeOptions
+  quantize?: QuantizationScheme | QuantizeOptions | false
 }
 
 export const LOAD_OPTIONS: readonly (keyof LoadNetworkOptions)[] = [
@@ -92,12 +95,33 @@ export async function loadNetwork<M extends Fillable>(
   requireModelType(directory, config, kind)
   // In a scope of its own: what the network does not keep is freed, also when something is wrong.
   return scope(async () => {
-    const weights = foreign ? await foreign.weights(fill) : await readWeights(directory, fill, kind)
+    const weights = foreign
+      ? await foreign.weights(fill)
+      : { ...(await readWeights(directory, fill, kind)), packed: savedPacking(directory, config) }
     const state = renamed(kind, weights.tensors)
     const { network } = await filled(kind, { ...weights, state }, fill, (factory) =>
       build(config, factory, (name) => state.has(name)),
     )
     return { network, directory }
+  })
+}
+
+/** What `save` says of packed layers in config.json; other programs say other things at the same key. */
+const PACKING = 'voxtorch'
+
+function savedPacking(directory: string, { quantizationConfig }: NetworkConfig): PackedLayer[] {
+  const { quant_method: method, layers } = (quantizationConfig ?? {}) as Record<string, unknown>
+  if (method !== PACKING) return []
+  const file = join(directory, 'config.json')
+  const fail = () => new CheckpointError(`${file}: quantization_config has no list of layers and schemes`, { file })
+  if (!Array.isArray(layers)) throw fail()
+  return layers.map((one: unknown) => {
+    const { path, scheme, block_size: blockSize } = (one ?? {}) as Record<string, unknown>
+    if (typeof path !== 'string' || typeof scheme !== 'string') throw fail()
+    if (!isBlocks(scheme) && scheme !== 'nf4' && scheme !== 'int8') throw fail()
+    if (scheme !== 'nf4') return { path, scheme }
+    if (!Number.isSafeInteger(blockSize) || (blockSize as number) < 2) throw fail()
+    return { path, scheme, blockSize: blockSize as number }
   })
 }
 
@@ -170,6 +194,10 @@ export async function saveNetwork(
   if (!withoutAdapters) warnOfAdapters(module, directory)
   makeDirectory(directory, CheckpointError)
   const saved = { ...toSnake(config), architectures: [kind.architecture], model_type: kind.modelType }
+  const layers = packedLayers(module).map((one) => toSnake({ ...one }))
+  const before = (config as Record<string, unknown>).quantizationConfig as Record<string, unknown> | undefined
+  if (layers.length > 0) Object.assign(saved, { quantization_config: { quant_method: PACKING, layers } })
+  else if (before?.quant_method === PACKING) Reflect.deleteProperty(saved, 'quantization_config')
   // An adapter that was merged may have made two weights of a tied one.
   if (isUntied(module)) Object.assign(saved, { tie_word_embeddings: false })
   await saveSafetensorsSharded(directory, module.stateDict(), defined({ maxShardBytes }))

@@ -9,10 +9,11 @@ import { opAsync } from '../native/call.js'
 import { currentContext } from '../native/context.js'
 import type { Module } from '../nn/module.js'
 import type { NetworkOptions } from '../nn/parameter.js'
-import { quantizationOf } from '../nn/quantized-weight.js'
+import { isBlocks, QUANTIZATION_SCHEMES, quantizationOf } from '../nn/quantized-weight.js'
 import { areAlike, differences, misfit } from '../nn/text.js'
-import { buffersOf } from '../peft/packed-layer.js'
+import { buffersOf, dequantizeLayer } from '../peft/packed-layer.js'
 import { packLayers, type QuantizeOptions } from '../peft/quantize.js'
+import { type PackedLayer, packAsSaved } from '../peft/saved-packing.js'
 import { type Device, type DType, noGrad, scope, Tensor } from '../tensor/index.js'
 import { withSeed } from '../tensor/random.js'
 import type { LoadNetworkOptions, NetworkKind } from './pretrained.js'
@@ -34,6 +35,8 @@ export interface Weights {
   file: string
   /** Whether they lie in a mapping of the file. */
   mapped: boolean
+  /** Which layers' tensors are packed weights, under the names of the network. */
+  packed?: readonly PackedLayer[]
 }
 
 const SINGLE = ['model.safetensors', 'pytorch_model.bin']
@@ -72,7 +75,7 @@ export async function readWeights(
 
 function isMapped(options: FillOptions, dtypes: readonly (DType | null | undefined)[]): boolean {
   const { mmap = false, quantize, dtype = 'float32', device = currentContext().deviceName ?? 'cpu' } = options
-  return mmap || quantize !== undefined || device !== 'cpu' || dtypes.some((one) => one !== dtype)
+  return mmap || (quantize ?? false) !== false || device !== 'cpu' || dtypes.some((one) => one !== dtype)
 }
 
 async function shardsOf(directory: string, file: string): Promise<string[]> {
@@ -111,7 +114,7 @@ export function renamed(kind: NetworkKind, tensors: Record<string, Tensor>): Map
   return state
 }
 
-interface Source extends Pick<Weights, 'file' | 'mapped'> {
+interface Source extends Pick<Weights, 'file' | 'mapped' | 'packed'> {
   /** Under the network's names. What the network has taken over is disposed of. */
   state: Map<string, Tensor>
 }
@@ -133,9 +136,11 @@ export async function filled<M extends Fillable>(
     // What is packed is taken as it lies in the file.
     const place = packing ? { device: 'cpu' as const, dtype: commonDType(source.state) } : { device, dtype }
     network = build({ ...place, initialize: false })
+    if (source.packed) packAsSaved(network, source.packed, { ...source, copies: source.mapped && !mmap })
     check(network, source, kind, allowMissing)
     const fresh = await take(network, source, mmap || packing !== undefined || !source.mapped, options)
     if (packing) await pack(network, packing, options)
+    if (options.quantize === false) for (const layer of network.modules()) dequantizeLayer(layer)
     return { network: network.eval(), fresh }
   } catch (error) {
     network?.dispose()
@@ -144,14 +149,14 @@ export async function filled<M extends Fillable>(
 }
 
 function packingOf(kind: NetworkKind, given: LoadNetworkOptions['quantize']): QuantizeOptions | undefined {
-  if (given === undefined) return undefined
-  const usual = kind.packed !== undefined && { modules: kind.packed }
+  if (given === undefined || given === false) return undefined
   if (typeof given === 'string') {
-    requireOneOf('fromPretrained', 'quantize', given, ['nf4', 'int8'])
-    return { scheme: given, ...usual }
+    requireOneOf('fromPretrained', 'quantize', given, QUANTIZATION_SCHEMES)
+    return packingOf(kind, { scheme: given })
   }
   requireObject('fromPretrained', 'quantize', given)
-  return given.modules === undefined ? { ...given, ...usual } : given
+  if (given.modules !== undefined || kind.packed === undefined) return given
+  return { embeddings: isBlocks(String(given.scheme)), ...given, modules: kind.packed }
 }
 
 /** Of most of the values. */

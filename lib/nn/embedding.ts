@@ -6,6 +6,7 @@ import { embedding } from './functional.js'
 import { normal_ } from './init.js'
 import { adaptersOf, Module } from './module.js'
 import { type FactoryOptions, type Parameter, parameter } from './parameter.js'
+import { quantizationOf, quantizedEmbedding } from './quantized-weight.js'
 
 export interface EmbeddingOptions extends FactoryOptions {
   /** Row that starts as zeros and gets no gradient; negative counts from the end. */
@@ -59,6 +60,8 @@ export class Embedding extends Module {
   /** Integer indices [...] → [..., embeddingDim] */
   override forward(indices: Tensor): Tensor {
     const { weight, paddingIdx } = this
+    const packed = quantizationOf(this)
+    if (packed) return quantizedEmbedding(indices, packed)
     shorten(this, indices)
     const adapted = adaptersOf(this)?.forward(indices)
     if (adapted) return adapted

@@ -82,7 +82,10 @@ export class LoraLayer implements LayerAdapters {
    * be loaded.
    */
   add(name: string, config: ResolvedLoraConfig, { r, alpha }: Size, nativeName: string, fresh: boolean): void {
-    const { kind, weight } = this
+    const { kind, weight, path } = this
+    if (kind === 'embedding' && this.quantized) {
+      throw new ConfigError(`'${path}' is packed, and packed embeddings take no adapter; leave it out`, { path })
+    }
     const { shape, dtype } = this.quantized ?? weight
     const [rows, columns, ...kernel] = shape as [number, number, ...number[]]
     const shapes =
@@ -242,7 +245,7 @@ export class LoraLayer implements LayerAdapters {
     if (!quantized) return adaptedLinear(input, weight, bias, A, B, scaling, options)
     const { codes, absmax, shape } = quantized
     const how = { ...packingArguments(quantized), ...options }
-    return adaptedQuantized(input, codes, absmax, shape, bias, A, B, scaling, how)
+    return adaptedQuantized(input, codes, absmax ?? null, shape, bias, A, B, scaling, how)
   }
 
   /** The weight with adapters in it, a fresh tensor in the weight's dtype. */

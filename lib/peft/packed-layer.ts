@@ -3,6 +3,8 @@ import { keepDType, type Module, type StateForm, setStateForms } from '../nn/mod
 import { NativeModule, withActiveAdapters } from '../nn/native-module.js'
 import type { Parameter } from '../nn/parameter.js'
 import {
+  blockFacts,
+  isBlocks,
   type NestedScales,
   packingArguments,
   type QuantizedWeight,
@@ -16,6 +18,7 @@ const untell = op('voxtorch::module_dequantize_linear')
 const dequantizeNf4 = op('voxtorch::dequantize_nf4')
 const dequantizeInt8 = op('voxtorch::dequantize_int8')
 const dequantizeScales = op('voxtorch::dequantize_scales')
+const dequantizeBlocks = op('voxtorch::gguf_dequantize')
 
 /** bitsandbytes' words for the scales of scales. */
 const NESTED = { absmax: 'weight_nested_absmax', offset: 'weight_nested_offset' } as const
@@ -35,7 +38,8 @@ export function pack(layer: Module, weight: QuantizedWeight): void {
   setQuantization(layer, weight)
   setStateForms(layer, (entry) => formLike(layer, entry))
   if (!(layer instanceof NativeModule)) return
-  setPackedWeight(withActiveAdapters(layer), weight.codes, weight.absmax, weight.shape, packingArguments(weight))
+  const { codes, absmax = null, shape } = weight
+  setPackedWeight(withActiveAdapters(layer), codes, absmax, shape, packingArguments(weight))
 }
 
 /** The reverse of `quantize` for one layer: its weight is the values that the codes stand for, in the dtype it had. */
@@ -56,16 +60,23 @@ export function dequantizeLayer(layer: Module): void {
 
 /** What the codes stand for, a fresh tensor [out, in]. */
 export function valuesOf({ scheme, codes, absmax, nested, shape, blockSize }: QuantizedWeight, dtype: DType): Tensor {
-  if (scheme === 'int8') return dequantizeInt8(codes, absmax, { dtype }) as Tensor
+  if (isBlocks(scheme)) {
+    return scope(() => {
+      const direct = dtype === 'bfloat16' || dtype === 'float16' ? dtype : 'float32'
+      const values = dequantizeBlocks(codes.flatten(), blockFacts(scheme).code, shape, { dtype: direct }) as Tensor
+      return values.to({ dtype })
+    })
+  }
+  if (scheme === 'int8') return dequantizeInt8(codes, absmax as Tensor, { dtype }) as Tensor
   return scope(() => {
-    const scales = nested ? dequantizeScales(absmax, nested.absmax, nested.offset) : absmax
+    const scales = nested ? dequantizeScales(absmax as Tensor, nested.absmax, nested.offset) : absmax
     return dequantizeNf4(codes, scales as Tensor, shape, { blockSize, dtype }) as Tensor
   })
 }
 
 /** A layer's buffers by their names in the state dictionary. */
 export const buffersOf = ({ absmax, nested }: Scales): Record<string, Tensor> => ({
-  weight_absmax: absmax,
+  ...(absmax && { weight_absmax: absmax }),
   ...(nested && { [NESTED.absmax]: nested.absmax, [NESTED.offset]: nested.offset }),
 })
 
@@ -99,7 +110,8 @@ function formLike(layer: Module, entry: (name: string) => unknown): StateForm | 
 }
 
 /** Buffers for as many scales, without values. */
-function scalesOf({ absmax: { shape, device } }: QuantizedWeight, isNested: boolean): Scales {
+function scalesOf({ absmax }: QuantizedWeight, isNested: boolean): Scales {
+  const { shape, device } = absmax as Tensor
   const make = (shape: number[], dtype: DType) => {
     const buffer = empty(shape, { dtype, device })
     keepDType(buffer)

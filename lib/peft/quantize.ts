@@ -1,10 +1,18 @@
-import { misuse, requireObject, requireWhole } from '../base/check.js'
+import { misuse, requireObject, requireOneOf, requireWhole } from '../base/check.js'
 import { ConfigError } from '../base/errors.js'
 import { op, opAsync } from '../native/call.js'
+import { Embedding } from '../nn/embedding.js'
 import { Linear } from '../nn/linear.js'
 import { Module } from '../nn/module.js'
 import { NativeModule, nativeKind } from '../nn/native-module.js'
-import { type QuantizationScheme, quantizationOf } from '../nn/quantized-weight.js'
+import { outputLayerOf } from '../nn/output-layer.js'
+import {
+  blockFacts,
+  isBlocks,
+  QUANTIZATION_SCHEMES,
+  type QuantizationScheme,
+  quantizationOf,
+} from '../nn/quantized-weight.js'
 import { matcher } from '../nn/text.js'
 import { noGrad, scope, type Tensor } from '../tensor/index.js'
 import { pack, weightOf } from './packed-layer.js'
@@ -15,6 +23,12 @@ export interface PackingOptions {
    * - 'nf4': 4 bits, blocks of 64 in row-major order with one scale each. 4.13 bits a weight.
    * - 'int8': 8 bits, one float32 scale for each row: value = code · absmax / 127. Rows are not searched for outliers, so
    *   this is LLM.int8's storage, not its mixed product.
+   * - 'q8_0', 'q4_0': GGUF's blocks of 32 with a float16 scale, to the bit what llama.cpp's quantisation gives; 8.5 and 4.5
+   *   bits a weight. Rows must be a multiple of 32 long. They are computed with on the CPU only.
+   *
+   * Without gradients and on the CPU, 'int8' (up to 8 rows at once) and blocks multiply as integers: the input becomes 8 bits
+   * as well, 32 neighbours with one scale, as in llama.cpp. Of inputs that are normally distributed that changes a result by
+   * less than 1 % of its usual size.
    */
   scheme: QuantizationScheme
   /**
@@ -29,7 +43,16 @@ export interface PackingOptions {
 export interface QuantizeOptions extends PackingOptions {
   /** Which layers: a RegExp, a path, all below it, or a glob, as `freeze` takes; or a list of them. Default: every Linear. */
   modules?: string | RegExp | readonly (string | RegExp)[]
+  /**
+   * Whether embeddings and a language model's output layer are packed too, in Q8_0 whatever the scheme; a layer that is tied
+   * to the embeddings is packed with them. Default: true for 'q8_0' and 'q4_0' without `modules`, as in llama.cpp's files,
+   * else false.
+   */
+  embeddings?: boolean
 }
+
+const makeBlocks = op('voxtorch::gguf_quantize')
+const makeBlocksAsync = opAsync('voxtorch::gguf_quantize')
 
 const operators = {
   now: {
@@ -45,12 +68,12 @@ const operators = {
 }
 
 /**
- * Packs the weights of Linear layers into 4 or 8 bits and freezes them, as QLoRA does (Dettmers et al. 2023,
+ * Packs the weights of Linear layers, and of embeddings where `embeddings` says so, into 4 or 8 bits and freezes them, as QLoRA does (Dettmers et al. 2023,
  * https://arxiv.org/abs/2305.14314): `getPeftModel` then trains adapters on top. Works in native networks and in those
  * written in TypeScript. A forward or backward pass makes one layer's values at a time, in the dtype of its input.
  *
- * A packed layer's `weight` holds the codes, which stay as they are under `to({ dtype })`; its new buffer `weight_absmax`
- * has the scales. With double quantisation those are uint8 codes too, and `weight_nested_absmax` (float32 [⌈blocks / 256⌉])
+ * A packed layer's `weight` holds the codes, which stay as they are under `to({ dtype })`; of 'q8_0' and 'q4_0' that is all:
+ * uint8 [out, bytes of a row], as a GGUF file has them. Else its new buffer `weight_absmax` has the scales. With double quantisation those are uint8 codes too, and `weight_nested_absmax` (float32 [⌈blocks / 256⌉])
  * and `weight_nested_offset` (float32 [1], the scales' mean) say what they stand for. All are in the state dictionary, and
  * load into a network that was packed by the same scheme, with double quantisation or without. NF4's codes have
  * bitsandbytes' order: uint8 [⌈out · in / 2⌉, 1], the earlier of two elements in the upper four bits; and the scales its
@@ -66,43 +89,63 @@ const operators = {
  * @throws BusyError while a queued call still reads the weights; await it first
  */
 export function quantize(model: Module, options: QuantizeOptions): string[] {
-  const { layers, packing } = checked(model, options)
+  const layers = checked(model, options)
   const make = operators.now
-  for (const [, layer] of layers) {
+  for (const { layer, packing } of layers) {
+    const { scheme } = packing
     noGrad(() =>
       scope(() => {
-        const made = make[packing.scheme](...inputsOf(layer, packing)) as Codes
-        install(layer, packing, made, packing.doubleQuant ? (make.scales(made.absmax) as PackedScales) : undefined)
+        if (isBlocks(scheme)) {
+          return install(layer, packing, inRows(layer, makeBlocks(weightOf(layer), blockFacts(scheme).code) as Tensor))
+        }
+        const made = make[scheme](...inputsOf(layer, packing)) as Codes
+        install(
+          layer,
+          packing,
+          made,
+          packing.doubleQuant ? (make.scales(made.absmax as Tensor) as PackedScales) : undefined,
+        )
       }),
     )
   }
-  return layers.map(([path]) => path)
+  return layers.map(({ path }) => path)
 }
 
 /** The same with the work on the executor, one layer after the other. */
 export async function packLayers(model: Module, options: QuantizeOptions): Promise<string[]> {
-  const { layers, packing } = checked(model, options)
+  const layers = checked(model, options)
   const make = operators.queued
-  for (const [, layer] of layers) {
+  for (const { layer, packing } of layers) {
+    const { scheme } = packing
     await noGrad(() =>
       scope(async () => {
-        const made = (await make[packing.scheme](...inputsOf(layer, packing))) as Codes
-        const scales = packing.doubleQuant ? ((await make.scales(made.absmax)) as PackedScales) : undefined
+        if (isBlocks(scheme)) {
+          const blocks = (await makeBlocksAsync(weightOf(layer), blockFacts(scheme).code)) as Tensor
+          return install(layer, packing, inRows(layer, blocks))
+        }
+        const made = (await make[scheme](...inputsOf(layer, packing))) as Codes
+        const scales = packing.doubleQuant ? ((await make.scales(made.absmax as Tensor)) as PackedScales) : undefined
         install(layer, packing, made, scales)
       }),
     )
   }
-  return layers.map(([path]) => path)
+  return layers.map(({ path }) => path)
 }
 
 /** Checks how a weight shall be packed, and completes it. */
 export function packingOf(where: string, options: PackingOptions): Required<PackingOptions> {
   requireObject(where, 'options', options)
   const { scheme, doubleQuant = scheme === 'nf4', blockSize = 64, ...unknown } = options
-  if (scheme !== 'nf4' && scheme !== 'int8') throw misuse(where, 'scheme', "'nf4' or 'int8'", scheme)
+  requireOneOf(where, 'scheme', scheme, QUANTIZATION_SCHEMES)
+  if (isBlocks(scheme) && options.blockSize !== undefined) {
+    throw new ConfigError(`${where}: blockSize is of 'nf4'; the blocks of ${scheme} have 32`, { scheme })
+  }
   if (typeof doubleQuant !== 'boolean') throw misuse(where, 'doubleQuant', 'true or false', doubleQuant)
   if (doubleQuant && scheme !== 'nf4') {
-    throw new ConfigError(`${where}: doubleQuant is of 'nf4'; ${scheme} has one float32 scale for each row`, { scheme })
+    throw new ConfigError(
+      `${where}: doubleQuant is of 'nf4'; ${scheme} has ${isBlocks(scheme) ? 'float16 scales in its blocks' : 'one float32 scale for each row'}`,
+      { scheme },
+    )
   }
   requireWhole(where, 'blockSize', blockSize, 2)
   if (blockSize % 2 !== 0 || blockSize > 65536) {
@@ -110,29 +153,64 @@ export function packingOf(where: string, options: PackingOptions): Required<Pack
   }
   const other = Object.keys(unknown)[0]
   if (other !== undefined) {
-    const own = `scheme, doubleQuant, blockSize${where === 'quantize' ? ' and modules' : ''}`
+    const own = `scheme, doubleQuant, blockSize${where === 'quantize' ? ', modules and embeddings' : ''}`
     throw new ConfigError(`${where} has no option '${other}'; it has ${own}`, { option: other })
   }
   return { scheme, doubleQuant, blockSize }
 }
 
-function checked(model: Module, options: QuantizeOptions) {
-  if (!(model instanceof Module)) throw misuse('quantize', 'the model', 'a Module', model)
-  requireObject('quantize', 'options', options)
-  const { modules, ...how } = options
-  const packing = packingOf('quantize', how)
-  const layers = linears(model, modules)
-  for (const [path, layer] of layers) requireFresh(path, layer, model)
-  return { layers, packing }
+interface Packed {
+  path: string
+  layer: Module
+  packing: Required<PackingOptions>
 }
 
-function linears(model: Module, modules: QuantizeOptions['modules']): [string, Module][] {
+function checked(model: Module, options: QuantizeOptions): Packed[] {
+  if (!(model instanceof Module)) throw misuse('quantize', 'the model', 'a Module', model)
+  requireObject('quantize', 'options', options)
+  const { modules, embeddings, ...how } = options
+  const packing = packingOf('quantize', how)
+  if (embeddings !== undefined && typeof embeddings !== 'boolean') {
+    throw misuse('quantize', 'embeddings', 'true or false', embeddings)
+  }
+  const words =
+    (embeddings ?? (isBlocks(packing.scheme) && modules === undefined)) ? wordLayers(model) : new Map<Module, string>()
+  if (embeddings === true && words.size === 0) {
+    throw new ConfigError(`quantize: ${model.constructor.name} has no embeddings to pack, and no output layer`, {})
+  }
+  const inBlocks = packingOf('quantize', { scheme: 'q8_0' })
+  const layers = [
+    ...linears(model, modules, words.size > 0).flatMap(([path, layer]) =>
+      words.has(layer) ? [] : [{ path, layer, packing }],
+    ),
+    ...[...words].map(([layer, path]) => ({ path, layer, packing: inBlocks })),
+  ]
+  for (const one of layers) requireFresh(one, model)
+  return layers
+}
+
+/** Embeddings that can be packed, and the output layers of language models. */
+function wordLayers(model: Module): Map<Module, string> {
+  const found = new Map<Module, string>()
+  for (const [path, module] of model.namedModules()) {
+    if (module instanceof Embedding) found.set(module, path)
+    if (!(module instanceof NativeModule) || nativeKind(module) !== 'DecoderLM') continue
+    const output = outputLayerOf(module)
+    if (!output) continue
+    for (const name of output.tied ? [output.embeddings] : [output.embeddings, output.head]) {
+      found.set(module.get(name), path === '' ? name : `${path}.${name}`)
+    }
+  }
+  return found
+}
+
+function linears(model: Module, modules: QuantizeOptions['modules'], mayLack: boolean): [string, Module][] {
   const all = model.namedModules().filter(([, module]) => isLinear(module))
   const patterns = modules === undefined ? undefined : Array.isArray(modules) ? modules : [modules]
   const tests = patterns?.map((pattern: string | RegExp) => [pattern, matcher(pattern)] as const)
   const found = tests ? all.filter(([path]) => tests.some(([, test]) => test(path))) : all
   const empty = tests?.find(([, test]) => !all.some(([path]) => test(path)))
-  if (found.length > 0 && !empty) return found
+  if ((found.length > 0 || (mayLack && !tests)) && !empty) return found
   const some = all.slice(0, 5).map(([path]) => path || '(the model itself)')
   throw new ConfigError(
     `quantize: ${empty ? `no Linear of ${model.constructor.name} matches ${String(empty[0])}` : `${model.constructor.name} has none to pack`}; ` +
@@ -144,7 +222,7 @@ function linears(model: Module, modules: QuantizeOptions['modules']): [string, M
 const isLinear = (module: Module) =>
   module instanceof NativeModule ? nativeKind(module) === 'Linear' : module instanceof Linear
 
-function requireFresh(path: string, layer: Module, model: Module): void {
+function requireFresh({ path, layer, packing: { scheme } }: Packed, model: Module): void {
   const weight = weightOf(layer)
   const fail = (what: string) => new ConfigError(`quantize: '${path}' ${what}`, { path })
   if (quantizationOf(layer)) throw fail('is packed already')
@@ -152,6 +230,18 @@ function requireFresh(path: string, layer: Module, model: Module): void {
     throw fail(`has a ${weight.dtype} weight, expected float32, bfloat16 or float16`)
   }
   if (weight.device === 'meta') throw fail('is on the meta device, which has no values to pack; load the weights first')
+  if (isBlocks(scheme)) {
+    const { block } = blockFacts(scheme)
+    const width = weight.shape[1] as number
+    if (width % block !== 0) {
+      throw fail(`has rows of ${width}, and ${scheme} needs a multiple of ${block}; leave it out with \`modules\``)
+    }
+    if (!weight.device.startsWith('cpu'))
+      throw fail(`is on ${weight.device}, and ${scheme} is computed with on the CPU`)
+  }
+  if (layer instanceof Embedding && (layer.maxNorm !== null || layer.scaleGradByFreq)) {
+    throw fail('has maxNorm or scaleGradByFreq, which change rows or their gradients')
+  }
   if (layer.namedParameters().some(([name]) => name.startsWith('lora_'))) {
     throw fail('has an adapter; quantize the network first and attach adapters then')
   }
@@ -161,10 +251,18 @@ function requireFresh(path: string, layer: Module, model: Module): void {
 
 interface Codes {
   codes: Tensor
-  absmax: Tensor
+  absmax?: Tensor
 }
 
-interface PackedScales extends Codes {
+/** Of the blocks of a weight, one after the other. */
+function inRows(layer: Module, blocks: Tensor): Codes {
+  const rows = weightOf(layer).shape[0] as number
+  return { codes: blocks.view([rows, blocks.numel() / rows]) }
+}
+
+interface PackedScales {
+  codes: Tensor
+  absmax: Tensor
   offset: Tensor
 }
 
@@ -176,7 +274,7 @@ function install(
   layer: Module,
   { scheme, blockSize }: Required<PackingOptions>,
   { codes, absmax }: Codes,
-  scales: PackedScales | undefined,
+  scales?: PackedScales,
 ): void {
   const weight = weightOf(layer)
   const { dtype, requiresGrad } = weight

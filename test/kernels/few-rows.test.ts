@@ -223,7 +223,12 @@ it('every instruction set and number of threads gives the same bits', async () =
     console.log(hash.digest('hex'))`
   const root = new URL('../../', import.meta.url).pathname
   const digest = async (capability: string, threads: number, isa = 'ALL') => {
-    const env = { ...process.env, ATEN_CPU_CAPABILITY: capability, OMP_NUM_THREADS: String(threads), ONEDNN_MAX_CPU_ISA: isa }
+    const env = {
+      ...process.env,
+      ATEN_CPU_CAPABILITY: capability,
+      OMP_NUM_THREADS: String(threads),
+      ONEDNN_MAX_CPU_ISA: isa,
+    }
     const args = ['--input-type=module', '-e', program, root]
     return (await promisify(execFile)(process.execPath, args, { env })).stdout
   }

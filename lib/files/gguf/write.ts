@@ -8,6 +8,7 @@ import {
   ARRAYS,
   type GgufElementType,
   type GgufSaveType,
+  type GgufType,
   type GgufValue,
   type GgufValueType,
   TYPES,
@@ -29,6 +30,13 @@ export interface SaveGgufOptions {
   type?: GgufSaveType | ((name: string, tensor: Tensor) => GgufSaveType)
 }
 
+/** A tensor that is in blocks already: uint8, as many bytes as its shape takes, in one or more dimensions. */
+export interface GgufBlocks {
+  type: GgufType
+  shape: readonly number[]
+  blocks: Tensor
+}
+
 const SAVED: readonly GgufSaveType[] = ['F32', 'F16', 'BF16', 'Q8_0', 'Q4_0']
 const ALIGNMENT = 32
 
@@ -36,12 +44,12 @@ const quantize = opAsync('voxtorch::gguf_quantize') as (values: Tensor, type: nu
 
 /**
  * Writes a GGUF file of version 3, which llama.cpp reads. It appears whole or not at all: it is written under another name,
- * synced and renamed. Q8_0 and Q4_0 round as llama.cpp does.
+ * synced and renamed. Q8_0 and Q4_0 round as llama.cpp does; what is in blocks already is written as it is.
  * @throws CheckpointError naming key or tensor for what has no place in the format, and where the file cannot be written
  */
 export async function saveGguf(
   path: string,
-  tensors: Readonly<Record<string, Tensor>>,
+  tensors: Readonly<Record<string, Tensor | GgufBlocks>>,
   options: SaveGgufOptions = {},
 ): Promise<void> {
   const where = 'saveGguf'
@@ -55,7 +63,8 @@ export async function saveGguf(
   const fail = (what: string, fields: Record<string, unknown>): never => {
     throw new CheckpointError(`${path}: ${what}`, { file: path, ...fields })
   }
-  const entries = Object.entries(tensors).map(([name, value]) => {
+  const entries = Object.entries(tensors).map(([name, value]): Entry => {
+    if (isBlocks(value)) return blocksEntry(name, value, fail)
     if (!(value instanceof Tensor)) fail(`${quoted(name)} is not a tensor`, { tensor: name })
     if (value.ndim > 4) fail(`${quoted(name)} has ${value.ndim} dimensions, the format allows 4`, { tensor: name })
     if (!/^b?float/.test(value.dtype)) fail(`${quoted(name)} is ${value.dtype}, not of real numbers`, { tensor: name })
@@ -69,7 +78,7 @@ export async function saveGguf(
         tensor: name,
       })
     }
-    return { name, value, type: made }
+    return { name, value, type: made, shape: value.shape, bytes: (value.numel() / block) * TYPES[made].bytes }
   })
   const head = new Writer()
   head.uint32(0x46554747)
@@ -77,21 +86,21 @@ export async function saveGguf(
   head.uint64(entries.length)
   writeMetadata(head, { ...metadata }, metadataTypes, fail)
   let offset = 0
-  for (const { name, value, type: made } of entries) {
+  for (const { name, type: made, shape, bytes } of entries) {
     head.text(name)
-    head.uint32(value.ndim)
-    for (const length of [...value.shape].reverse()) head.uint64(length)
+    head.uint32(shape.length)
+    for (const length of [...shape].reverse()) head.uint64(length)
     head.uint32(TYPES[made].code)
     head.uint64(offset)
-    offset = aligned(offset + bytesOf(value, made))
+    offset = aligned(offset + bytes)
   }
   head.pad()
   await noGrad(() =>
     scope(async () => {
       const parts = [bytePart(head.bytes())]
-      for (const { value, type: made, name } of entries) {
-        parts.push(await encoded(value, made, name, fail))
-        const gap = aligned(bytesOf(value, made)) - bytesOf(value, made)
+      for (const { value, type: made, name, bytes } of entries) {
+        parts.push(value.dtype === 'uint8' ? value : await encoded(value, made as GgufSaveType, name, fail))
+        const gap = aligned(bytes) - bytes
         if (gap > 0) parts.push(bytePart(new Uint8Array(gap)))
       }
       await writeFileParts(path, parts, CheckpointError)
@@ -102,7 +111,36 @@ export async function saveGguf(
 type Fail = (what: string, fields: Record<string, unknown>) => never
 
 const aligned = (bytes: number): number => Math.ceil(bytes / ALIGNMENT) * ALIGNMENT
-const bytesOf = (value: Tensor, type: GgufSaveType): number => (value.numel() / TYPES[type].block) * TYPES[type].bytes
+
+interface Entry {
+  name: string
+  /** uint8 where it is in blocks. */
+  value: Tensor
+  type: GgufType
+  shape: readonly number[]
+  bytes: number
+}
+
+const isBlocks = (value: unknown): value is GgufBlocks =>
+  typeof value === 'object' && value !== null && !(value instanceof Tensor) && 'blocks' in value
+
+function blocksEntry(name: string, { type, shape, blocks }: GgufBlocks, fail: Fail): Entry {
+  const facts = Object.hasOwn(TYPES, type) ? TYPES[type] : undefined
+  const lengths = Array.isArray(shape) ? (shape as readonly unknown[]) : []
+  const isShape = lengths.length > 0 && lengths.length <= 4 && lengths.every((length) => Number.isSafeInteger(length))
+  if (facts === undefined || facts.dtype !== undefined || !isShape || shape.some((length) => length < 0)) {
+    return fail(`${quoted(name)} is no tensor in blocks: { type, shape, blocks }`, { tensor: name })
+  }
+  const count = shape.reduce((product, length) => product * length, 1)
+  const bytes = (count / facts.block) * facts.bytes
+  const fits = (shape.at(-1) as number) % facts.block === 0 && blocks instanceof Tensor && blocks.dtype === 'uint8'
+  if (!fits || blocks.device !== 'cpu' || blocks.numel() !== bytes) {
+    return fail(`${quoted(name)} of shape [${shape.join(', ')}] in ${type} is uint8 of ${bytes} bytes on the CPU`, {
+      tensor: name,
+    })
+  }
+  return { name, value: blocks, type, shape, bytes }
+}
 
 async function encoded(value: Tensor, type: GgufSaveType, tensor: string, fail: Fail): Promise<Tensor> {
   const { dtype, code } = TYPES[type]

@@ -91,7 +91,9 @@ export const decoderLayout = {
  *
  * Published sizes: `'llama-7b'`, `'llama2-13b'`, `'llama3.1-8b'`, `'vicuna-13b-v1.1'`, `'mistral-7b-v0.1'`, `'qwen2-7b'` and so
  * on. Files are safetensors or `.bin`, in one or in shards; a config.json of another family is a ConfigError. A GGUF file of
- * llama.cpp, or a folder that has nothing but one, works as well: its quantised tensors become values of `dtype`.
+ * llama.cpp, or a folder that has nothing but one, works as well: on the CPU its tensors in Q8_0, Q4_0, Q4_1, Q4_K and Q6_K
+ * stay as they are and are computed with, frozen (adapters train on top); other quantised ones become values of `dtype`, and
+ * with `quantize: false` all.
  */
 export class DecoderLM extends networkClass<DecoderLM, DecoderLMConfig, DecoderLMInputs, DecoderLMOutput>(
   decoderLayout,
@@ -152,7 +154,8 @@ export class DecoderLM extends networkClass<DecoderLM, DecoderLMConfig, DecoderL
    * ```ts
    * await model.saveGguf('mine.gguf', { tokenizer, type: 'Q8_0' })
    * ```
-   * @throws ConfigError for packed layers, and a tokenizer or RoPE scaling that llama.cpp has no name for
+   * Layers that are packed in GGUF's blocks are written as they are, whatever `type` says.
+   * @throws ConfigError for layers in NF4 or int8, and a tokenizer or RoPE scaling that llama.cpp has no name for
    */
   saveGguf(path: string, options: SaveDecoderGgufOptions = {}): Promise<void> {
     return saveDecoderGguf(this, path, options)

@@ -3,8 +3,10 @@ import { join } from 'node:path'
 import { CheckpointError, ConfigError } from '../../base/errors.js'
 import { ggufIn, isGguf } from '../../files/gguf/find.js'
 import { type GgufFile, readGguf } from '../../files/gguf/gguf.js'
-import type { GgufValue } from '../../files/gguf/types.js'
-import { scope, type Tensor } from '../../tensor/index.js'
+import type { GgufTensor, GgufValue } from '../../files/gguf/types.js'
+import { currentContext } from '../../native/context.js'
+import { blockSchemeOf } from '../../nn/quantized-weight.js'
+import { type Device, scope, type Tensor } from '../../tensor/index.js'
 import type { ForeignCheckpoint } from '../pretrained.js'
 import type { FillOptions, Weights } from '../weights.js'
 import type { DecoderLMConfig, RopeParameters } from './config.js'
@@ -182,19 +184,32 @@ export function theirName(name: string): string | null {
   return TOP_BACK[name] ?? null
 }
 
+/** What is no Linear's weight and no embedding's. */
+const VALUES = /(?:\.bias|_norm\.weight)$/
 /** Factors by which each frequency is divided: LLaMA 3.1's scaling, which has no keys in the metadata. */
 const FACTORS = 'rope_freqs.weight'
 
 async function weightsOf(
   file: GgufFile,
   config: DecoderLMConfig,
-  { dtype, mmap = false }: FillOptions,
+  { dtype, mmap = false, quantize, device = (currentContext().deviceName as Device | undefined) ?? 'cpu' }: FillOptions,
 ): Promise<Weights> {
   const { path, architecture } = file
   const names = Object.keys(file.tensors).filter((name) => name !== FACTORS)
-  // Quantised blocks become values here. A kernel that computes with them would take `file.blocks(name)` instead.
+  // Kernels compute with these as they are, on the CPU.
+  const stays = quantize === undefined && device.startsWith('cpu')
+  const packed = names.flatMap((name) => {
+    const scheme = stays && !VALUES.test(name) ? blockSchemeOf((file.tensors[name] as GgufTensor).type) : undefined
+    return scheme === undefined ? [] : [{ name, path: ourName(name).replace(/\.weight$/, ''), scheme }]
+  })
+  const blocks = new Set(packed.map(({ name }) => name))
   const made = dtype === 'bfloat16' || dtype === 'float16' ? dtype : 'float32'
-  const loaded = await file.load({ names, dtype: made, mmap })
+  const loaded = await file.load({ names: names.filter((name) => !blocks.has(name)), dtype: made, mmap })
+  for (const name of blocks) {
+    const found = await file.blocks(name)
+    loaded[name] = mmap ? found : found.clone()
+    if (!mmap) found.dispose()
+  }
   const heads = { q: config.numAttentionHeads as number, k: config.numKeyValueHeads as number }
   const tensors: Record<string, Tensor> = {}
   for (const [name, value] of Object.entries(loaded)) {
@@ -204,7 +219,7 @@ async function weightsOf(
     if (turns) value.dispose()
   }
   // What is shared or converted is copied by whoever takes it; what is whole is theirs.
-  return { tensors, file: path, mapped: mmap }
+  return { tensors, file: path, mapped: mmap, packed }
 }
 
 /** llama.cpp turns neighbouring rows of a head together, transformers the first half with the second. */

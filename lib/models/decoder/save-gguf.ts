@@ -1,7 +1,8 @@
 import { misuse, requireOneOf, requireOptions, requireString } from '../../base/check.js'
 import { ConfigError } from '../../base/errors.js'
 import type { GgufSaveType, GgufValue, GgufValueType } from '../../files/gguf/types.js'
-import { saveGguf } from '../../files/gguf/write.js'
+import { type GgufBlocks, saveGguf } from '../../files/gguf/write.js'
+import { type BlockScheme, blockFacts, isBlocks, quantizationOf } from '../../nn/quantized-weight.js'
 import { PeftModel } from '../../peft/model.js'
 import { warnOfAdapters } from '../../peft/parts.js'
 import { noGrad, scope, type Tensor, tensor } from '../../tensor/index.js'
@@ -49,10 +50,12 @@ export async function saveDecoderGguf(model: DecoderLM, path: string, options: S
   const architecture = architectureOf(config)
   await noGrad(() =>
     scope(async () => {
-      const tensors: Record<string, Tensor> = {}
+      const tensors: Record<string, Tensor | GgufBlocks> = {}
+      const packed = new Map(model.namedModules().map(([path, module]) => [`${path}.weight`, quantizationOf(module)]))
       for (const [own, value] of Object.entries(model.stateDict())) {
         const theirs = theirName(own)
-        if (theirs === null) {
+        const { scheme, shape } = packed.get(own) ?? {}
+        if (theirs === null || (scheme !== undefined && !isBlocks(scheme))) {
           throw new ConfigError(
             `${where}: llama.cpp has no place for ${own}; packed layers go back with dequantize()`,
             {
@@ -61,7 +64,8 @@ export async function saveDecoderGguf(model: DecoderLM, path: string, options: S
           )
         }
         const heads = headsOf(theirs, config)
-        tensors[theirs] = heads === null || architecture === 'qwen2' ? value : neighboursTogether(value, heads)
+        const rows = heads === null || architecture === 'qwen2' ? value : neighboursTogether(value, heads)
+        tensors[theirs] = shape ? { type: blockFacts(scheme as BlockScheme).type, shape, blocks: rows } : rows
       }
       const sizes = sizesOf(config, tensors)
       const rows = tensors['token_embd.weight']?.shape[0] ?? 0
@@ -107,7 +111,10 @@ function headsOf(theirs: string, config: DecoderLMConfig): number | null {
   return part === 'q' ? numAttentionHeads : numKeyValueHeads
 }
 
-function sizesOf(config: DecoderLMConfig, tensors: Record<string, Tensor>): Record<string, GgufValue> {
+function sizesOf(
+  config: DecoderLMConfig,
+  tensors: Record<string, { readonly shape: readonly number[] }>,
+): Record<string, GgufValue> {
   const { numAttentionHeads: heads = 32, numKeyValueHeads = heads, numHiddenLayers = 32 } = config
   const { maxPositionEmbeddings = 2048, rmsNormEps = 1e-6, slidingWindow, useSlidingWindow, modelType } = config
   const [vocabSize = 0, hidden = 0] = tensors['token_embd.weight']?.shape ?? []

@@ -145,7 +145,7 @@ DecoderModel::DecoderModel(const ModuleOptions& options, const DecoderLMConfig& 
 
 DecoderOutput DecoderModel::forward(const DecoderLMInputs& inputs, bool hidden_states, bool attentions) const {
   const bool embedded = inputs.embeddings.defined();
-  Tensor x = embedded ? inputs.embeddings : words.forward(inputs.ids);  // [batch, time, dim]
+  Tensor x = embedded ? inputs.embeddings : embed(inputs.ids);  // [batch, time, dim]
   const Pass pass = prepare(inputs, x, attentions);
   DecoderOutput result;
   for (DecoderLayer* layer : layers) {
@@ -160,6 +160,9 @@ DecoderOutput DecoderModel::forward(const DecoderLMInputs& inputs, bool hidden_s
   if (pass.cache != nullptr) pass.cache->advance(x.size(1));
   return result;
 }
+
+// Packed embeddings have no dtype to tell that of the network by.
+Tensor DecoderModel::embed(const Tensor& ids) const { return words.forward(ids, norm.weight.scalar_type()); }
 
 Pass DecoderModel::prepare(const DecoderLMInputs& inputs, const Tensor& x, bool attentions) const {
   const int64_t past = inputs.cache != nullptr ? inputs.cache->length() : 0, time = x.size(1);

@@ -69,6 +69,7 @@ class DecoderModel : public Block, public nn::Checkpointing {
  public:
   DecoderModel(const ModuleOptions& options, const DecoderLMConfig& c);
   DecoderOutput forward(const DecoderLMInputs& inputs, bool hidden_states, bool attentions) const;
+  at::Tensor embed(const at::Tensor& ids) const;  // [...] -> [..., dim]
 
   nn::Embedding& words;
   ModuleList<DecoderLayer>& layers;

@@ -83,7 +83,7 @@ DecoderOutput DecoderLM::forward(const DecoderLMInputs& inputs, bool hidden_stat
   return model.forward(inputs, hidden_states, attentions);
 }
 
-Tensor DecoderLM::embed(const Tensor& ids) const { return model.words.forward(ids); }
+Tensor DecoderLM::embed(const Tensor& ids) const { return model.embed(ids); }
 
 const Tensor& DecoderLM::tied_weight() const {
   static const Tensor none;
@@ -93,7 +93,10 @@ const Tensor& DecoderLM::tied_weight() const {
 Tensor DecoderLM::logits(const Tensor& hidden) const {
   const auto own = own_head();
   const Linear* const head = own ? own.get() : lm_head;
-  return head != nullptr ? head->forward(hidden) : kernels::linear(hidden, model.words.weight, std::nullopt);
+  if (head != nullptr) return head->forward(hidden);
+  const auto& packed = model.words.quantized();
+  return packed ? nn::quantized_linear(hidden, *packed, std::nullopt)
+                : kernels::linear(hidden, model.words.weight, std::nullopt);
 }
 
 Tensor DecoderLM::loss(const Tensor& hidden, const Tensor& labels, double smoothing) const {
@@ -104,7 +107,7 @@ Tensor DecoderLM::loss(const Tensor& hidden, const Tensor& labels, double smooth
   const Tensor before = hidden.narrow(1, 0, hidden.size(1) - 1), next = labels.narrow(1, 1, labels.size(1) - 1);
   const auto own = own_head();
   const Linear* const head = own ? own.get() : lm_head;
-  if (head != nullptr && head->altered()) {
+  if (head != nullptr ? head->altered() : model.words.quantized().has_value()) {
     return at::cross_entropy_loss(logits(before).flatten(0, 1).to(at::kFloat), next.flatten(), std::nullopt,
                                   at::Reduction::Mean, -100, smoothing);
   }

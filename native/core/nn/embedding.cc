@@ -13,7 +13,13 @@ Embedding::Embedding(const ModuleOptions& options, int64_t count, int64_t dim, i
                        })),
       padding(padding) {}
 
-at::Tensor Embedding::forward(const at::Tensor& ids) const {
+void Embedding::quantize(std::optional<QuantizedWeight> weight) { quantized_ = std::move(weight); }
+
+at::Tensor Embedding::forward(const at::Tensor& ids, at::ScalarType type) const {
+  if (quantized_) {
+    TORCH_CHECK(!slot_.active(), "embeddings that are packed take no adapter");
+    return watched(ids, quantized_->rows(ids, type));
+  }
   if (const auto adapters = slot_.active()) return watched(ids, adapted_embedding(weight, ids, padding, *adapters));
   return watched(ids, at::embedding(weight, ids, padding));
 }

@@ -8,25 +8,34 @@
 #include <string>
 #include <vector>
 
+#include "core/kernels/few_rows/args.h"
+
 namespace voxtorch::nn {
 
 struct ActiveAdapters;
 
 struct QuantizedWeight {
-  at::Tensor codes;   // nf4: uint8 [ceil(out * in / 2), 1]; int8: int8 [out, in]
-  at::Tensor absmax;  // nf4: [ceil(out * in / block)], float32, or uint8 with nested scales; int8: float32 [out]
+  using Type = kernels::FewRows::Weight;
+
+  // nf4: uint8 [ceil(out * in / 2), 1]; int8: int8 [out, in]; GGUF's blocks: uint8 [out, bytes of a row]
+  at::Tensor codes;
+  // nf4: [ceil(out * in / block)], float32, or uint8 with nested scales; int8: float32 [out]; blocks: undefined
+  at::Tensor absmax;
   int64_t out, in;
-  int64_t block;  // of nf4; 0: int8
+  int64_t block;  // of nf4; else 0
   // Of nf4 with double quantisation, what dequantize_scales takes; undefined without.
   at::Tensor nested_absmax, nested_offset;
+  Type type;
 
   at::Tensor values(at::ScalarType type) const;  // [out, in]
-  at::Tensor scales() const;                     // of nf4: [ceil(out * in / block)]
+  // Those rows of it: int64 [...] -> [..., in]. Of blocks alone.
+  at::Tensor rows(const at::Tensor& indices, at::ScalarType type) const;
+  at::Tensor scales() const;  // of nf4: [ceil(out * in / block)]
 };
 
 // Throws where codes and scales do not make such a weight.
-QuantizedWeight quantized_weight(const at::Tensor& codes, const at::Tensor& absmax, at::IntArrayRef shape,
-                                 const std::string& scheme, int64_t block,
+QuantizedWeight quantized_weight(const at::Tensor& codes, const std::optional<at::Tensor>& absmax,
+                                 at::IntArrayRef shape, const std::string& scheme, int64_t block,
                                  const std::optional<at::Tensor>& nested_absmax,
                                  const std::optional<at::Tensor>& nested_offset);
 

@@ -13,6 +13,9 @@ c10::intrusive_ptr<Linear> TiedHead::own_head() const {
 c10::intrusive_ptr<Linear> TiedHead::untie() {
   const at::Tensor& weight = tied_weight();
   TORCH_CHECK(weight.defined(), "the output layer has a weight of its own");
+  TORCH_CHECK(at::isFloatingType(weight.scalar_type()),
+              "the embeddings are packed, and the output layer with them: it gets a weight of its own once they are "
+              "values again (dequantizeLayer)");
   const std::lock_guard lock(mutex_);
   if (own_) return own_;
   const ModuleOptions options{weight.device(), weight.scalar_type()};

@@ -6,7 +6,7 @@ import { completed, type DecoderLMConfig, sizes as llmSizes } from '../../../mod
 import { configOf, type NetworkConfig } from '../../../models/network.js'
 import type { QFormerConfig } from '../../../models/q-former/q-former.js'
 import { type WhisperConfig, sizes as whisperSizes } from '../../../models/whisper/config.js'
-import type { QuantizationScheme } from '../../../nn/quantized-weight.js'
+import { QUANTIZATION_SCHEMES, type QuantizationScheme } from '../../../nn/quantized-weight.js'
 import { type PackingOptions, packingOf } from '../../../peft/quantize.js'
 
 /** The adapter of the language model; what is left out has the published value, in brackets. */
@@ -100,7 +100,7 @@ export function salmonnPacking(
 ): Required<PackingOptions> | undefined {
   if (given === undefined) return undefined
   if (typeof given === 'string') {
-    requireOneOf(where, 'quantize', given, ['int8', 'nf4'])
+    requireOneOf(where, 'quantize', given, QUANTIZATION_SCHEMES)
     return packingOf(where, { scheme: given })
   }
   requireObject(where, 'quantize', given)

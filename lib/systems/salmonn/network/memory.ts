@@ -1,5 +1,5 @@
 import { requireOneOf, requireOptions, requireWhole } from '../../../base/check.js'
-import type { QuantizationScheme } from '../../../nn/quantized-weight.js'
+import { blockFacts, isBlocks, type QuantizationScheme } from '../../../nn/quantized-weight.js'
 import type { PackingOptions } from '../../../peft/quantize.js'
 import { salmonnPart } from './adapter.js'
 import { type SalmonnConfig, salmonnPacking } from './config.js'
@@ -49,6 +49,7 @@ function packedBytes(
   rows: number,
   { scheme, doubleQuant, blockSize }: Required<PackingOptions>,
 ): number {
+  if (isBlocks(scheme)) return (count / blockFacts(scheme).block) * blockFacts(scheme).bytes
   if (scheme === 'int8') return count + 4 * rows
   const blocks = Math.ceil(count / blockSize)
   // Scales in float32; or in 8 bits, with a scale for each 256 of them and their mean.

@@ -1,6 +1,5 @@
-// The block formats of GGUF (https://github.com/ggml-org/ggml/blob/master/docs/gguf.md): a row is cut into blocks of 32
-// or 256 weights, each with its own scale. The values are those of llama.cpp's reference and of Python's `gguf`, to the
-// bit.
+#include "core/kernels/gguf_blocks.h"
+
 #include <ATen/Parallel.h>
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/empty.h>
@@ -14,15 +13,12 @@
 #include <cstring>
 #include <limits>
 
-namespace voxtorch::io {
+namespace voxtorch::kernels {
 namespace {
 
 using at::Tensor;
 using c10::BFloat16;
 using c10::Half;
-
-// Types by the numbers that files have.
-enum Type : int64_t { Q4_0 = 2, Q4_1 = 3, Q5_0 = 6, Q5_1 = 7, Q8_0 = 8, Q4_K = 12, Q5_K = 13, Q6_K = 14 };
 
 float half_at(const uint8_t* at) {
   uint16_t bits;
@@ -196,6 +192,8 @@ Tensor decoded(const Tensor& blocks, at::IntArrayRef size, at::ScalarType dtype)
   return result;
 }
 
+}  // namespace
+
 Tensor gguf_dequantize(const Tensor& blocks, int64_t type, at::IntArrayRef size, at::ScalarType dtype) {
   // Weights that are read inside inferenceMode may be trained outside of it.
   const c10::InferenceMode no_inference(false);
@@ -224,6 +222,8 @@ Tensor gguf_dequantize(const Tensor& blocks, int64_t type, at::IntArrayRef size,
       TORCH_CHECK_VALUE(false, "blocks of type ", type, " cannot be read");
   }
 }
+
+namespace {
 
 void put_half(uint8_t* to, float value) {
   const uint16_t bits = Half(value).x;
@@ -257,6 +257,8 @@ void encode_four(const float* from, uint8_t* block) {
   for (int i = 0; i < 16; ++i) block[2 + i] = static_cast<uint8_t>(code(from[i]) | code(from[i + 16]) << 4);
 }
 
+}  // namespace
+
 Tensor gguf_quantize(const Tensor& values, int64_t type) {
   TORCH_CHECK_VALUE(type == Q8_0 || type == Q4_0, "blocks of type ", type, " cannot be written");
   TORCH_CHECK_VALUE(values.dim() > 0 && values.size(-1) % 32 == 0, "rows of ", values.sizes(),
@@ -284,12 +286,10 @@ Tensor gguf_quantize(const Tensor& values, int64_t type) {
   return result;
 }
 
-}  // namespace
-
 TORCH_LIBRARY_FRAGMENT(voxtorch, m) {
   // `type` is the number that files have; the blocks of all rows follow each other without gaps.
   m.def("gguf_dequantize(Tensor blocks, int type, int[] size, *, ScalarType dtype=float) -> Tensor", gguf_dequantize);
   m.def("gguf_quantize(Tensor values, int type) -> Tensor", gguf_quantize);
 }
 
-}  // namespace voxtorch::io
+}  // namespace voxtorch::kernels

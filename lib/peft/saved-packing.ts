@@ -1,0 +1,85 @@
+import { CheckpointError, ConfigError } from '../base/errors.js'
+import type { Module } from '../nn/module.js'
+import { blockFacts, isBlocks, type PackedScheme, quantizationOf } from '../nn/quantized-weight.js'
+import { type DType, scope, type Tensor } from '../tensor/index.js'
+import { pack, weightOf } from './packed-layer.js'
+
+/** A layer whose weight in a file is packed. */
+export interface PackedLayer {
+  path: string
+  scheme: PackedScheme
+  /** Of 'nf4'. */
+  blockSize?: number
+}
+
+/**
+ * Packs layers of a network as a file has them, before its values come: with the file's own tensors, or copies of them.
+ * @throws CheckpointError where their bytes are not those of the layer's shape
+ * @throws ConfigError for blocks on another device than the CPU
+ */
+export function packAsSaved(
+  network: Module,
+  layers: readonly PackedLayer[],
+  { state, file, copies }: { state: Map<string, Tensor>; file: string; copies: boolean },
+): void {
+  const modules = new Map(network.namedModules())
+  for (const { path, scheme, blockSize = 64 } of layers) {
+    const layer = modules.get(path)
+    const codes = state.get(`${path}.weight`)
+    // Names that do not fit are told with all others.
+    if (!layer || !codes) continue
+    const weight = weightOf(layer)
+    const shape = weight.shape as [number, number]
+    const [out, width] = shape
+    const bytes = isBlocks(scheme) ? (width / blockFacts(scheme).block) * blockFacts(scheme).bytes : width
+    const wanted = scheme === 'nf4' ? [Math.ceil((out * width) / 2), 1] : [out, bytes]
+    const dtype: DType = scheme === 'int8' ? 'int8' : 'uint8'
+    if (codes.dtype !== dtype || codes.shape.join() !== wanted.join()) {
+      const found = `${codes.dtype} [${codes.shape.join(', ')}]`
+      throw new CheckpointError(
+        `${file}: '${path}.weight' in ${scheme} is ${found}, and the configuration needs ${dtype} [${wanted.join(', ')}]`,
+        { file, tensor: `${path}.weight` },
+      )
+    }
+    const part = (name: string) => state.get(`${path}.weight_${name}`)
+    const [absmax, nestedAbsmax, offset] = [part('absmax'), part('nested_absmax'), part('nested_offset')]
+    if (!isBlocks(scheme) && !absmax) {
+      throw new CheckpointError(`${file}: '${path}.weight' in ${scheme} has no '${path}.weight_absmax'`, {
+        file,
+        tensor: `${path}.weight_absmax`,
+      })
+    }
+    const { dtype: before, device } = weight
+    if (isBlocks(scheme) && !device.startsWith('cpu')) {
+      throw new ConfigError(
+        `'${path}' is in ${scheme}, which is computed with on the CPU; load with { quantize: false }`,
+        {
+          path,
+          device,
+        },
+      )
+    }
+    const own = (tensor: Tensor) => scope(() => (tensor.device === device ? tensor.clone() : tensor.to({ device })))
+    weight.requiresGrad = false
+    if (copies || codes.device !== device) scope(() => weight.setData(own(codes)))
+    else weight.setData(codes)
+    pack(layer, {
+      scheme,
+      codes: weight,
+      shape,
+      dtype: before,
+      blockSize,
+      absmax: absmax && own(absmax),
+      nested: nestedAbsmax && offset ? { absmax: own(nestedAbsmax), offset: own(offset) } : undefined,
+    })
+  }
+}
+
+/** What `packAsSaved` needs to know of a network's packed layers. */
+export const packedLayers = (network: Module): PackedLayer[] =>
+  network.namedModules().flatMap(([path, layer]) => {
+    const packed = quantizationOf(layer)
+    if (!packed) return []
+    const { scheme, blockSize } = packed
+    return [scheme === 'nf4' ? { path, scheme, blockSize } : { path, scheme }]
+  })
