@@ -36,11 +36,18 @@ void add(std::vector<uintptr_t>& identity, const Tensor& tensor, bool copied = f
   if (copied) identity.push_back(tensor.defined() ? version_of(tensor) : 0);
 }
 
+// GGUF's blocks are for the CPU alone.
+bool add(std::vector<uintptr_t>& identity, const nn::QuantizedWeight& weight) {
+  add(identity, weight.codes);
+  identity.push_back(static_cast<uintptr_t>(weight.type));
+  return !kernels::is_blocks(weight.type) || weight.codes.is_cpu();
+}
+
 // Whether a layer is a plain projection with one adapter at most.
 bool add(std::vector<uintptr_t>& identity, const Linear& linear, at::ScalarType type) {
   if (linear.hooked() || (linear.bias.defined() && linear.bias.scalar_type() != type)) return false;
   if (const auto& quantized = linear.quantized()) {
-    add(identity, quantized->codes);
+    if (!add(identity, *quantized)) return false;
     add(identity, quantized->absmax, true);
     add(identity, quantized->nested_absmax, true);
     add(identity, quantized->nested_offset, true);
@@ -65,12 +72,12 @@ bool add(std::vector<uintptr_t>& identity, const Linear& linear, at::ScalarType 
 
 bool DecoderDecode::identify(const Tensor& ids, const Tensor& mask, const Tensor& shift) {
   const DecoderModel& model = network_.model;
-  const at::ScalarType type = model.words.weight.scalar_type();
+  const at::ScalarType type = model.norm.weight.scalar_type();
   if (!is_inference() || at::autocast::is_autocast_enabled(ids.device().type())) return false;
   if (type != at::kFloat && type != at::kBFloat16 && type != at::kHalf) return false;
   if (network_.config.head_dim > kernels::kMostDecodeDim || model.rotary.depends_on_length()) return false;
   if (model.hooked() || model.words.hooked() || model.norm.hooked()) return false;
-  if (model.words.adapters()->active() || model.norm.weight.scalar_type() != type) return false;
+  if (model.words.adapters()->active()) return false;
   Identity& result = now_;
   result.clear();
   result.push_back(static_cast<uintptr_t>(ids.size(0)));
@@ -81,7 +88,12 @@ bool DecoderDecode::identify(const Tensor& ids, const Tensor& mask, const Tensor
     add(result, mask);
     add(result, shift);
   }
-  add(result, model.words.weight);
+  if (const auto& packed = model.words.quantized()) {
+    if (!add(result, *packed)) return false;
+  } else {
+    if (model.words.weight.scalar_type() != type) return false;
+    add(result, model.words.weight);
+  }
   add(result, model.norm.weight);
   for (const DecoderLayer* layer : model.layers) {
     const DecoderAttention& attention = layer->attention;
@@ -109,14 +121,28 @@ bool DecoderDecode::identify(const Tensor& ids, const Tensor& mask, const Tensor
   return true;
 }
 
+namespace {
+
+Projection projection_of(const nn::QuantizedWeight& weight) {
+  Projection result;
+  result.weight = weight.codes;
+  result.out = weight.out;
+  if (kernels::is_blocks(weight.type)) {
+    result.blocks = weight.type;
+  } else {
+    result.scale = weight.block == 0 ? weight.absmax : weight.scales();
+    result.block = weight.block;
+  }
+  return result;
+}
+
+}  // namespace
+
 Projection DecoderDecode::projection(const Linear& linear) {
   Projection result;
-  const at::ScalarType type = network_.model.words.weight.scalar_type();
+  const at::ScalarType type = network_.model.norm.weight.scalar_type();
   if (const auto& quantized = linear.quantized()) {
-    result.weight = quantized->codes;
-    result.out = quantized->out;
-    result.scale = quantized->block == 0 ? quantized->absmax : quantized->scales();
-    result.block = quantized->block;
+    result = projection_of(*quantized);
   } else {
     result.weight = linear.weight;
     result.out = linear.weight.size(0);
@@ -159,6 +185,8 @@ void DecoderDecode::prepare(const Tensor& ids, const Tensor& mask, const Tensor&
   head_.clear();
   if (head != nullptr) {
     head_.push_back(projection(*head));
+  } else if (const auto& packed = model.words.quantized()) {
+    head_.push_back(projection_of(*packed));
   } else {
     head_.emplace_back();
     head_[0].weight = model.words.weight;
@@ -167,7 +195,7 @@ void DecoderDecode::prepare(const Tensor& ids, const Tensor& mask, const Tensor&
   const at::TensorOptions integers = at::TensorOptions().device(ids.device()).dtype(at::kLong);
   const int64_t rows = ids.size(0), capacity = layers_[0].keys.size(2);
   const nn::Rotation rotation =
-      model.rotary.at(at::arange(capacity, integers).unsqueeze(0), model.words.weight.scalar_type());
+      model.rotary.at(at::arange(capacity, integers).unsqueeze(0), model.norm.weight.scalar_type());
   cos_ = rotation.cos.flatten(0, 2);
   sin_ = rotation.sin.flatten(0, 2);
   if (ids.is_cpu()) {
@@ -225,7 +253,7 @@ Tensor DecoderDecode::compute() {
 std::unique_ptr<kernels::DecodeStep> DecoderDecode::step(int workers) const {
   const DecoderModel& model = network_.model;
   kernels::StepNetwork network;
-  network.words = model.words.weight;
+  if (!model.words.quantized()) network.words = model.words.weight;
   for (const Layer& layer : layers_) {
     network.layers.push_back({layer.attention_norm->weight, layer.mlp_norm->weight, layer.inputs, layer.output,
                               layer.gates, layer.down, layer.keys, layer.values, layer.window});
@@ -247,7 +275,9 @@ Tensor DecoderDecode::run_step(const Tensor& ids, const Tensor& mask, const Tens
       step_logits_.size(0) != ids.size(0) || step_logits_.size(1) != head_.front().out) {
     step_logits_ = at::empty({ids.size(0), head_.front().out}, at::TensorOptions().dtype(at::kFloat));
   }
-  step_->run(ids, cache_.length(), mask, shift, step_logits_.mutable_data_ptr<float>());
+  const nn::Embedding& words = network_.model.words;
+  const Tensor embedded = words.quantized() ? words.forward(ids, at::kFloat) : Tensor();
+  step_->run(ids, embedded, cache_.length(), mask, shift, step_logits_.mutable_data_ptr<float>());
   cache_.advance(1);
   return step_logits_;
 }

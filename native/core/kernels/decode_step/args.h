@@ -24,16 +24,16 @@ struct StepNorm {
 
 // The queries of one row that share a key head, over some places of the cache.
 struct StepAttention {
-  const float* query;               // [group, dim], not turned yet
-  const float *key, *value;         // the token's own [dim], not turned yet; null: another chunk sees itself
-  const float *cos, *sin;           // [dim / 2]
-  const void *keys, *values;        // [capacity, dim]
-  const bool* mask;                 // of the places; null: all are seen
-  int64_t group, dim, begin, end;   // places [begin, end), kStepPlaces at most
+  const float* query;              // [group, dim], not turned yet
+  const float *key, *value;        // the token's own [dim], not turned yet; null: another chunk sees itself
+  const float *cos, *sin;          // [dim / 2]
+  const void *keys, *values;       // [capacity, dim]
+  const bool* mask;                // of the places; null: all are seen
+  int64_t group, dim, begin, end;  // places [begin, end), kStepPlaces at most
   float scale;
-  float* turned;                    // memory for [group + 1, dim]
-  void *own_key, *own_value;        // [dim] for the cache, with `key` only
-  float* output;                    // [group, dim + 2]: sums of values, the maximum, the sum of weights
+  float* turned;              // memory for [group + 1, dim]
+  void *own_key, *own_value;  // [dim] for the cache, with `key` only
+  float* output;              // [group, dim + 2]: sums of values, the maximum, the sum of weights
 };
 
 // What several chunks have of one query head; their outputs lie `stride` floats apart.

@@ -19,7 +19,8 @@ class DecodeStep::Job final : public TeamJob {
  public:
   Job(std::unique_ptr<StepPlan> plan, int workers);
 
-  void set(const Tensor& ids, int64_t place, const Tensor& mask, const Tensor& shift, float* logits);
+  void set(const Tensor& ids, const Tensor& embedded, int64_t place, const Tensor& mask, const Tensor& shift,
+           float* logits);
 
  protected:
   int64_t chunks(int phase) const override;
@@ -43,6 +44,7 @@ class DecodeStep::Job final : public TeamJob {
     int64_t row, head, first, last;
   };
 
+  void look_up(const int64_t* ids);
   // The first piece that is seen, and how many there are.
   std::pair<int64_t, int64_t> pieces(const StepPhase& phase, int64_t place) const;
   int64_t span(int64_t pieces) const;
@@ -87,19 +89,18 @@ DecodeStep::Job::Job(std::unique_ptr<StepPlan> plan, int workers)
   }
 }
 
-void DecodeStep::Job::set(const Tensor& ids, int64_t place, const Tensor& mask, const Tensor& shift, float* logits) {
+void DecodeStep::Job::set(const Tensor& ids, const Tensor& embedded, int64_t place, const Tensor& mask,
+                          const Tensor& shift, float* logits) {
   const StepPlan& p = *plan_;
   TORCH_INTERNAL_ASSERT(place >= 0 && place < p.capacity && ids.numel() == p.rows && ids.is_contiguous());
   TORCH_INTERNAL_ASSERT(!mask.defined() || (mask.size(0) == p.rows && mask.size(1) >= place));
-  const auto* id = ids.const_data_ptr<int64_t>();
-  const int64_t bytes = p.type == StepType::kFloat32 ? 4 : 2;
-  for (int64_t row = 0; row < p.rows; ++row) {
-    TORCH_CHECK_INDEX(id[row] >= 0 && id[row] < p.words_count, "input_ids must be below the ", p.words_count,
-                      " of the vocabulary, got ", id[row]);
+  if (embedded.defined()) {
+    TORCH_INTERNAL_ASSERT(embedded.is_contiguous() && embedded.numel() == p.rows * p.dim);
+    std::memcpy(p.stream, embedded.const_data_ptr<float>(), static_cast<size_t>(p.rows * p.dim) * sizeof(float));
+  } else {
+    look_up(ids.const_data_ptr<int64_t>());
   }
   for (int64_t row = 0; row < p.rows; ++row) {
-    build_.widen[static_cast<int>(p.type)](static_cast<const char*>(p.words) + id[row] * p.dim * bytes,
-                                                p.stream + row * p.dim, p.dim);
     const int64_t position = place + (shift.defined() ? shift.const_data_ptr<int64_t>()[row] : 0);
     positions_[static_cast<size_t>(row)] = std::clamp<int64_t>(position, 0, p.capacity - 1);
     if (mask.defined()) {
@@ -110,6 +111,19 @@ void DecodeStep::Job::set(const Tensor& ids, int64_t place, const Tensor& mask, 
   place_.store(place, std::memory_order_relaxed);
   masked_.store(mask.defined(), std::memory_order_relaxed);
   logits_ = logits;
+}
+
+void DecodeStep::Job::look_up(const int64_t* ids) {
+  const StepPlan& p = *plan_;
+  const int64_t bytes = p.type == StepType::kFloat32 ? 4 : 2;
+  for (int64_t row = 0; row < p.rows; ++row) {
+    TORCH_CHECK_INDEX(ids[row] >= 0 && ids[row] < p.words_count, "input_ids must be from 0 to ", p.words_count - 1,
+                      ", got ", ids[row]);
+  }
+  for (int64_t row = 0; row < p.rows; ++row) {
+    build_.widen[static_cast<int>(p.type)](static_cast<const char*>(p.words) + ids[row] * p.dim * bytes,
+                                           p.stream + row * p.dim, p.dim);
+  }
 }
 
 std::pair<int64_t, int64_t> DecodeStep::Job::pieces(const StepPhase& phase, int64_t place) const {
@@ -161,8 +175,7 @@ void DecodeStep::Job::begin(int worker, int phase) {
     const int64_t stride = p.rows * p.heads * (p.head_dim + 2);
     for (int64_t row = 0; row < p.rows; ++row) {
       for (int64_t head = 0; head < p.heads; ++head) {
-        build_.join(
-            {piece(0, row, head), mine.input + (row * p.heads + head) * p.head_dim, p.head_dim, count, stride});
+        build_.join({piece(0, row, head), mine.input + (row * p.heads + head) * p.head_dim, p.head_dim, count, stride});
       }
     }
   } else {
@@ -202,9 +215,8 @@ void DecodeStep::Job::multiply(const Worker& mine, const StepProduct& product, i
   }
   if (product.lora_b == nullptr) return;
   for (int64_t row = 0; row < plan_->rows; ++row) {
-    build_.add_product(product.lora_b + begin * product.rank,
-                            plan_->low + row * plan_->low_width + product.lora_column, product.rank,
-                            product.lora_scaling, output + row * weight.out + begin, end - begin);
+    build_.add_product(product.lora_b + begin * product.rank, plan_->low + row * plan_->low_width + product.lora_column,
+                       product.rank, product.lora_scaling, output + row * weight.out + begin, end - begin);
   }
 }
 
@@ -294,8 +306,9 @@ std::unique_ptr<DecodeStep> DecodeStep::make(const StepNetwork& network, int wor
   return std::unique_ptr<DecodeStep>(new DecodeStep(std::make_shared<Job>(std::move(plan), workers)));
 }
 
-void DecodeStep::run(const Tensor& ids, int64_t place, const Tensor& mask, const Tensor& shift, float* logits) {
-  job_->set(ids, place, mask, shift, logits);
+void DecodeStep::run(const Tensor& ids, const Tensor& embedded, int64_t place, const Tensor& mask, const Tensor& shift,
+                     float* logits) {
+  job_->set(ids, embedded, place, mask, shift, logits);
   Team::instance().run(job_);
 }
 

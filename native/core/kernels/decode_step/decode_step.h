@@ -23,9 +23,9 @@ struct StepLayer {
 };
 
 struct StepNetwork {
-  at::Tensor words;  // [vocabulary, dim], whose type, float32 or bfloat16, all have that are not in codes
+  at::Tensor words;  // [vocabulary, dim]; undefined: the tokens' embeddings are given
   std::vector<StepLayer> layers;
-  at::Tensor norm;
+  at::Tensor norm;  // [dim], whose type, float32 or bfloat16, all have that is not in codes
   Projection head;
   double eps;
   JoinedFunction function;  // of the gates
@@ -41,9 +41,11 @@ class DecodeStep {
   // and read where they are; biases, scales and adapters are copied.
   static std::unique_ptr<DecodeStep> make(const StepNetwork& network, int workers);
 
-  // ids int64 [rows]; the token's place in the cache; mask, bool [rows, place or more], and shift, int64 [rows], a
-  // position less its place: both undefined where nothing is padded. -> logits float32 [rows, vocabulary].
-  void run(const at::Tensor& ids, int64_t place, const at::Tensor& mask, const at::Tensor& shift, float* logits);
+  // ids int64 [rows], or their embeddings, float32 [rows, dim]; the token's place in the cache; mask, bool [rows, place
+  // or more], and shift, int64 [rows], a position less its place: both undefined where nothing is padded. -> logits
+  // float32 [rows, vocabulary].
+  void run(const at::Tensor& ids, const at::Tensor& embedded, int64_t place, const at::Tensor& mask,
+           const at::Tensor& shift, float* logits);
 
  private:
   class Job;

@@ -22,7 +22,7 @@ constexpr int kPartsOfWorker = 8;          // so that the last ones do not wait 
 class Builder {
  public:
   Builder(const StepNetwork& network, int workers)
-      : network_(network), type_(network.words.scalar_type()), workers_(workers), plan_(new StepPlan()) {}
+      : network_(network), type_(network.norm.scalar_type()), workers_(workers), plan_(new StepPlan()) {}
 
   std::unique_ptr<StepPlan> build() {
     if (!sizes() || !layers()) return nullptr;
@@ -46,13 +46,15 @@ class Builder {
   bool sizes() {
     StepPlan& p = *plan_;
     if (type_ != at::kFloat && type_ != at::kBFloat16) return false;
-    if (!fits(network_.words, type_) || !fits(network_.norm, type_)) return false;
+    if (!fits(network_.norm, type_) || (network_.words.defined() && !fits(network_.words, type_))) return false;
     const Tensor& keys = network_.layers.front().keys;
     p.type = type_ == at::kFloat ? StepType::kFloat32 : StepType::kBFloat16;
-    p.words = network_.words.const_data_ptr();
     p.rows = keys.size(0);
-    p.words_count = network_.words.size(0);
-    p.dim = network_.words.size(1);
+    p.dim = network_.norm.size(0);
+    if (network_.words.defined()) {
+      p.words = network_.words.const_data_ptr();
+      p.words_count = network_.words.size(0);
+    }
     p.heads = network_.heads;
     p.kv_heads = keys.size(1);
     p.capacity = keys.size(2);
@@ -176,6 +178,12 @@ class Builder {
     weight.out = projection.out;
     weight.bias = floats(projection.bias);
     weight.weight = projection.weight.const_data_ptr();
+    if (projection.blocks) {
+      weight.type = *projection.blocks;
+      const auto [weights, bytes] = block_size(weight.type);
+      return in % weights == 0 && fits(projection.weight, at::kByte) &&
+             projection.weight.numel() == weight.out * (in / weights) * bytes;
+    }
     switch (weight_kind(projection)) {
       case JoinedWeight::kValues:
         weight.type = type_ == at::kFloat ? FewRows::Weight::float32 : FewRows::Weight::bfloat16;
@@ -209,7 +217,8 @@ class Builder {
       plan_->most_out = std::max(plan_->most_out, product.weight.out);
     }
     if (gated) columns /= 2;
-    int64_t chunk = std::min(kChunkBytes * columns / std::max<int64_t>(1, bytes), columns / (workers_ * kPartsOfWorker));
+    int64_t chunk =
+        std::min(kChunkBytes * columns / std::max<int64_t>(1, bytes), columns / (workers_ * kPartsOfWorker));
     chunk = std::max(chunk, (columns + kMostParts / 2 - 1) / (kMostParts / 2));
     chunk = std::max<int64_t>(1, (chunk + kColumns / 2) / kColumns) * kColumns;
     const size_t cut_products = gated ? 1 : phase.products.size();

@@ -42,11 +42,11 @@ struct StepPhase {
 struct StepPlan {
   std::vector<StepPhase> phases;
   int64_t rows, dim, heads, kv_heads, head_dim, capacity;
-  int64_t words_count, vocabulary;  // rows of the embeddings and of the head
+  int64_t words_count = 0, vocabulary;  // rows of the embeddings and of the head
   StepType type;
   double eps;
   JoinedFunction function;
-  const void* words;
+  const void* words = nullptr;
   const float *cos, *sin;
   // Of all workers: the residual stream [rows, dim]; query, key and value; what chunks of attention have, [chunks of
   // kStepPlaces, rows, heads, head_dim + 2]; gate * up; input Aᵀ of the adapters.

@@ -68,7 +68,8 @@ VOXTORCH_INLINE Block activated(const Block& x, JoinedFunction function) {
     case JoinedFunction::kTanh:
       return each_lane(x, [](float v) { return __builtin_tanhf(v); });
     case JoinedFunction::kMish:
-      return each_lane(x, [](float v) { return v * __builtin_tanhf(v > 20 ? v : __builtin_log1pf(__builtin_expf(v))); });
+      return each_lane(x,
+                       [](float v) { return v * __builtin_tanhf(v > 20 ? v : __builtin_log1pf(__builtin_expf(v))); });
   }
   return x;
 }
@@ -83,9 +84,8 @@ void gate(JoinedFunction function, float* values, const float* factors, int64_t 
 template <typename T>
 void widen(const void* from, float* to, int64_t count) {
   each_block(
-      count, [&](int64_t at, int64_t n) __attribute__((always_inline)) {
-        store(to + at, load(static_cast<const T*>(from) + at, n), n);
-      });
+      count, [&](int64_t at, int64_t n)
+                 __attribute__((always_inline)) { store(to + at, load(static_cast<const T*>(from) + at, n), n); });
 }
 
 template <typename T>
@@ -124,42 +124,6 @@ VOXTORCH_INLINE void turn(const float* x, const float* cos, const float* sin, in
       });
 }
 
-#if defined(__AVX512F__)
-// The 16 sums of 16 blocks, each in the order that sum() has.
-VOXTORCH_INLINE Floats sums_of(const Block* blocks) {
-  Floats eight[8], four[4], two[2];
-  for (int i = 0; i < 8; ++i) {
-    const __m512 a = reinterpret_cast<__m512>(blocks[2 * i].part[0]);
-    const __m512 b = reinterpret_cast<__m512>(blocks[2 * i + 1].part[0]);
-    eight[i] = reinterpret_cast<Floats>(_mm512_shuffle_f32x4(a, b, 0x44)) +
-               reinterpret_cast<Floats>(_mm512_shuffle_f32x4(a, b, 0xee));
-  }
-  for (int i = 0; i < 4; ++i) {
-    const __m512 a = reinterpret_cast<__m512>(eight[2 * i]), b = reinterpret_cast<__m512>(eight[2 * i + 1]);
-    four[i] = reinterpret_cast<Floats>(_mm512_shuffle_f32x4(a, b, 0x88)) +
-              reinterpret_cast<Floats>(_mm512_shuffle_f32x4(a, b, 0xdd));
-  }
-  // Groups of four lanes are those of the blocks 0, 1, 2, 3 and so on.
-  for (int i = 0; i < 2; ++i) {
-    const __m512 a = reinterpret_cast<__m512>(four[2 * i]), b = reinterpret_cast<__m512>(four[2 * i + 1]);
-    two[i] = reinterpret_cast<Floats>(_mm512_shuffle_ps(a, b, 0x44)) +
-             reinterpret_cast<Floats>(_mm512_shuffle_ps(a, b, 0xee));
-  }
-  const __m512 a = reinterpret_cast<__m512>(two[0]), b = reinterpret_cast<__m512>(two[1]);
-  const __m512 all = reinterpret_cast<__m512>(reinterpret_cast<Floats>(_mm512_shuffle_ps(a, b, 0x88)) +
-                                              reinterpret_cast<Floats>(_mm512_shuffle_ps(a, b, 0xdd)));
-  // Lane 4 * i + j is the sum of block 4 * j + i.
-  const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
-  return reinterpret_cast<Floats>(_mm512_permutexvar_ps(order, all));
-}
-#else
-VOXTORCH_INLINE Block sums_of(const Block* blocks) {
-  float sums[kBlock];
-  for (int i = 0; i < kBlock; ++i) sums[i] = sum(blocks[i]);
-  return load_block(sums);
-}
-#endif
-
 VOXTORCH_INLINE float largest(const float* values, int64_t count) {
   float best = values[0];
   for (int64_t i = 1; i < count; ++i) best = values[i] > best ? values[i] : best;
@@ -181,14 +145,16 @@ void attend(const StepAttention& args) {
   if (args.key != nullptr) {
     turn(args.key, args.cos, args.sin, half, 1, own_key);
     each_block(
-        dim, [&](int64_t at, int64_t n) __attribute__((always_inline)) {
-          store(own_value + at, load(args.value + at, n), n);
-        });
+        dim, [&](int64_t at, int64_t n)
+                 __attribute__((always_inline)) { store(own_value + at, load(args.value + at, n), n); });
   }
   const int64_t own = args.key != nullptr ? 1 : 0, all = count + own;
-  const auto key_at = [&](int64_t i) __attribute__((always_inline)) { return i < count ? keys + places[i] * dim : own_key; };
-  const auto value_at =
-      [&](int64_t i) __attribute__((always_inline)) { return i < count ? values + places[i] * dim : own_value; };
+  const auto key_at = [&](int64_t i) __attribute__((always_inline)) {
+    return i < count ? keys + places[i] * dim : own_key;
+  };
+  const auto value_at = [&](int64_t i) __attribute__((always_inline)) {
+    return i < count ? values + places[i] * dim : own_value;
+  };
   for (int64_t h = 0; h < args.group; ++h) {
     float* output = args.output + h * (dim + 2);
     if (all == 0) {
@@ -268,9 +234,8 @@ void join(const StepPieces& args) {
   }
   const float inverse = 1.0f / total;
   each_block(
-      dim, [&](int64_t at, int64_t n) __attribute__((always_inline)) {
-        store(args.output + at, load(args.output + at, n) * inverse, n);
-      });
+      dim, [&](int64_t at, int64_t n)
+               __attribute__((always_inline)) { store(args.output + at, load(args.output + at, n) * inverse, n); });
 }
 
 }  // namespace

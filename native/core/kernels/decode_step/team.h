@@ -55,7 +55,7 @@ class TeamJob {
   const int workers_;
   const int phases_;
   std::atomic<uint64_t> place_{0};
-  alignas(64) std::atomic<int64_t> done_{0};          // chunks of the phase that are committed
+  alignas(64) std::atomic<int64_t> done_{0};  // chunks of the phase that are committed
   // Of each chunk, 1 + the last phase in which it was committed, and in which someone else began to compute it.
   std::vector<std::atomic<uint64_t>> committed_, helped_;
   struct alignas(64) Begun {

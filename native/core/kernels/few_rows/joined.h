@@ -7,9 +7,11 @@
 
 #include <array>
 #include <cstdint>
+#include <optional>
 #include <string_view>
 #include <vector>
 
+#include "core/kernels/few_rows/args.h"
 #include "core/kernels/few_rows/joined_args.h"
 
 namespace voxtorch::kernels {
@@ -24,6 +26,8 @@ struct Projection {
   at::Tensor lora_a{};  // [rank, in] of the input's dtype
   at::Tensor lora_b{};  // [out, rank] of the input's dtype
   double lora_scaling = 1;
+  // Of GGUF's blocks, which kernels::DecodeStep alone takes; the weight is uint8 [out, bytes of a row] then.
+  std::optional<FewRows::Weight> blocks{};
 };
 
 // Rows that a weight of the input's dtype takes at most; ATen's product is for more. Codes take any number of rows.

@@ -1,0 +1,216 @@
+import { execFile } from 'node:child_process'
+import { fileURLToPath } from 'node:url'
+import { promisify } from 'node:util'
+import { afterEach, describe, expect, it } from 'vitest'
+import {
+  DecoderLM,
+  type DecoderLMConfig,
+  getNumThreads,
+  getPeftModel,
+  manualSeed,
+  noGrad,
+  ones,
+  ops,
+  profile,
+  quantize,
+  randint,
+  scope,
+  setNumThreads,
+  type Tensor,
+} from '../../lib/index.js'
+import { expectClose } from '../helpers.js'
+import { get } from './decoder.js'
+
+// A token behind others, in one native step, against one pass over the whole text in float64.
+
+const CONFIG = {
+  vocabSize: 61,
+  hiddenSize: 80,
+  intermediateSize: 144,
+  numHiddenLayers: 2,
+  numAttentionHeads: 6,
+  numKeyValueHeads: 2,
+  headDim: 8,
+  maxPositionEmbeddings: 512,
+}
+
+/** Larger weights than at a network's beginning: with those it would say much the same to all. */
+function made(more: Partial<DecoderLMConfig> = {}, dtype: 'float32' | 'bfloat16' = 'float32'): DecoderLM {
+  manualSeed(7)
+  const model = new DecoderLM({ ...CONFIG, ...more }, { dtype }).eval()
+  noGrad(() => {
+    for (const [, parameter] of model.namedParameters()) {
+      if (parameter.dim() === 2) parameter.mul_(6)
+      else if (parameter.dim() === 1)
+        parameter.add_(
+          randint(0, 9, parameter.shape)
+            .to({ dtype })
+            .mul(1 / 32),
+        )
+    }
+  })
+  return model
+}
+
+const STEPS = 12
+
+/** `rows` texts of which the later ones are padded on the left, where `padded`. */
+async function check(model: DecoderLM, tolerance: number, { rows = 1, time = 9, padded = false, exact = model } = {}) {
+  await scope(async () => {
+    const inputIds = randint(0, CONFIG.vocabSize, [rows, time])
+    const mask = ones([rows, time], { dtype: 'int64' })
+    if (padded)
+      noGrad(() =>
+        mask
+          .narrow(0, 1, rows - 1)
+          .narrow(1, 0, 4)
+          .fill_(0),
+      )
+    const attentionMask = padded ? mask : undefined
+    const config = { outputLogits: true, eosTokenId: null }
+    const generated = async (maxNewTokens: number) => {
+      const run = () => model.generate({ inputIds, attentionMask }, { ...config, maxNewTokens })
+      const { result, rows: operators } = await profile(run)
+      return { ...result, norms: get(operators.find(({ name }) => name === 'voxtorch::rms_norm_residual')).calls }
+    }
+    const { logits, sequences, norms } = await generated(STEPS)
+    // The prompt's pass alone is made of operators.
+    expect(norms).toBe((await generated(1)).norms)
+    const whole = ops.cat([mask, ones([rows, STEPS - 1], { dtype: 'int64' })], 1)
+    const reference = await exact.forward({
+      inputIds: sequences.narrow(1, 0, time + STEPS - 1),
+      ...(padded ? { attentionMask: whole } : {}),
+      logitsToKeep: STEPS,
+    })
+    expectClose(get(logits).double(), get(reference.logits).double().transpose(0, 1), tolerance)
+  })
+}
+
+const exactly = (model: DecoderLM): DecoderLM => {
+  const exact = new DecoderLM(model.config, { dtype: 'float64' }).eval()
+  exact.loadStateDict(model.stateDict())
+  return exact
+}
+
+describe('a step has the logits of a whole pass', () => {
+  it.each([1, 2, 3, 4, 5, 6, 7, 8])('%i rows, padded too', async (rows) => {
+    const model = made()
+    await check(model, 1e-5, { rows, exact: exactly(model) })
+    if (rows > 1) await check(model, 1e-5, { rows, padded: true, exact: exactly(model) })
+  })
+
+  it.each([
+    { name: 'a long past', config: {}, time: 300 },
+    { name: 'a window', config: { modelType: 'mistral', slidingWindow: 5 }, time: 9 },
+    { name: 'a window over a long past', config: { modelType: 'mistral', slidingWindow: 140 }, time: 290 },
+    { name: 'biases of queries, keys and values', config: { modelType: 'qwen2' }, time: 9 },
+    { name: 'biases everywhere', config: { attentionBias: true, mlpBias: true }, time: 9 },
+    { name: 'a tied head', config: { tieWordEmbeddings: true }, time: 9 },
+    { name: 'as many key heads as heads', config: { numKeyValueHeads: 6, headDim: 20 }, time: 130 },
+    { name: 'heads of 128', config: { numAttentionHeads: 2, numKeyValueHeads: 1, headDim: 128 }, time: 40 },
+    { name: 'sizes that nothing divides', config: { hiddenSize: 75, intermediateSize: 37, headDim: 6 }, time: 9 },
+  ] as const)('$name', async ({ config, time }) => {
+    const model = made(config)
+    await check(model, 1e-5, { time, exact: exactly(model) })
+    await check(model, 1e-5, { time, rows: 3, padded: true, exact: exactly(model) })
+  })
+
+  it.each(['silu', 'gelu', 'gelu_new', 'gelu_pytorch_tanh', 'quick_gelu', 'relu', 'tanh', 'mish'])(
+    'with %s',
+    async (hiddenAct) => {
+      const model = made({ hiddenAct })
+      await check(model, 1e-5, { exact: exactly(model) })
+    },
+  )
+
+  it('in bfloat16', async () => {
+    const model = made({}, 'bfloat16')
+    for (const rows of [1, 8]) await check(model, 0.02, { rows, exact: exactly(model) })
+  })
+
+  it.each(['int8', 'nf4', 'q8_0', 'q4_0'] as const)('in %s', async (scheme) => {
+    const config = {
+      hiddenSize: 128,
+      intermediateSize: 192,
+      headDim: 32,
+      numAttentionHeads: 4,
+      tieWordEmbeddings: true,
+    }
+    for (const dtype of ['float32', 'bfloat16'] as const) {
+      const model = made(config, dtype)
+      quantize(model, { scheme })
+      // All kinds but nf4 take inputs of 8 bits in a step, but not in a pass of many rows.
+      for (const rows of [1, 5]) await check(model, scheme === 'nf4' && dtype === 'float32' ? 1e-5 : 0.08, { rows })
+    }
+  })
+
+  it('with an adapter of each projection, and of the head', async () => {
+    for (const dtype of ['float32', 'bfloat16'] as const) {
+      const model = made({}, dtype)
+      getPeftModel(model, {
+        r: 3,
+        loraAlpha: 12,
+        targetModules: ['q_proj', 'v_proj', 'o_proj', 'gate_proj', 'down_proj', 'lm_head'],
+        initLoraWeights: false,
+      })
+      model.eval()
+      await check(model, dtype === 'float32' ? 1e-5 : 0.04, { rows: 2 })
+    }
+  })
+
+  it('follows a network that changes between tokens', async () => {
+    const model = made({ tieWordEmbeddings: true })
+    const inputIds = randint(0, CONFIG.vocabSize, [1, 6])
+    const seen: number[] = []
+    const bias = model.get('model.norm').parameters()[0] as Tensor
+    for await (const { tokens } of model.stream({ inputIds }, { maxNewTokens: 8, eosTokenId: null })) {
+      seen.push(tokens[0] as number)
+      // All logits become 0, and the first token the best.
+      if (seen.length === 4) noGrad(() => bias.zero_())
+    }
+    expect(seen.slice(4)).toEqual([0, 0, 0, 0])
+    expect(seen.slice(0, 4)).not.toEqual([0, 0, 0, 0])
+  })
+})
+
+describe('workers', () => {
+  const threads = getNumThreads()
+  afterEach(() => setNumThreads(threads))
+
+  it('give the same bits, however many there are', async () => {
+    const model = made({}, 'float32')
+    const inputIds = randint(0, CONFIG.vocabSize, [2, 140])
+    const texts: Tensor[] = []
+    for (const count of [1, 2, 7, 3, 1]) {
+      setNumThreads(count)
+      const { logits } = await model.generate({ inputIds }, { maxNewTokens: 40, outputLogits: true, eosTokenId: null })
+      // The prompt is read by ATen.
+      texts.push(get(logits).narrow(0, 1, 39))
+    }
+    for (const other of texts.slice(1)) expectClose(other, get(texts[0]), 1e-6)
+  })
+
+  it('do not keep a process from ending, in a text too', async () => {
+    const index = new URL('../../dist/modules/index.js', import.meta.url)
+    const program = `
+      import { DecoderLM, randint, setNumThreads } from '${index}'
+      const model = new DecoderLM(${JSON.stringify(CONFIG)}).eval()
+      const text = { inputIds: randint(0, 61, [1, 9]) }
+      for (const threads of [4, 2, 3]) {
+        setNumThreads(threads)
+        await model.generate(text, { maxNewTokens: 9, eosTokenId: null })
+      }
+      let count = 0
+      for await (const _ of model.stream(text, { maxNewTokens: 400, eosTokenId: null })) {
+        if (++count === 20) setImmediate(() => process.exit(process.argv[1] === 'now' ? 3 : 4))
+      }`
+    for (const [when, code] of [
+      ['now', 3],
+      ['later', 4],
+    ] as const) {
+      const cwd = fileURLToPath(new URL('../../', import.meta.url))
+      const run = promisify(execFile)(process.execPath, ['--input-type=module', '-e', program, when], { cwd })
+      await expect(run).rejects.toMatchObject({ code, signal: null })
+    }
+  })
+})
