@@ -233,7 +233,10 @@ describe('guesses', () => {
     // with half precision many choices are near ties.
     const { vocabSize = 0 } = model.config
     for (const dtype of ['float32', 'bfloat16'] as const) {
-      const doubled = new DecoderLM({ ...model.config, vocabSize: 2 * vocabSize + 1, tieWordEmbeddings: false }, { dtype })
+      const doubled = new DecoderLM(
+        { ...model.config, vocabSize: 2 * vocabSize + 1, tieWordEmbeddings: false },
+        { dtype },
+      )
       doubled.eval()
       const state = model.stateDict()
       noGrad(() => {
@@ -245,7 +248,9 @@ describe('guesses', () => {
             own.narrow(0, vocabSize, vocabSize).copy_(given)
           }
         }
-        get(doubled.stateDict()['lm_head.weight']).narrow(0, 2 * vocabSize, 1).fill_(-1)
+        get(doubled.stateDict()['lm_head.weight'])
+          .narrow(0, 2 * vocabSize, 1)
+          .fill_(-1)
       })
       const config: GenerationConfig = { maxNewTokens: 24, eosTokenId: null, padTokenId: PAD }
       const guesses: GenerateOptions[] = [{ assistantModel: doubled }, {}]
