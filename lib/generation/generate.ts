@@ -62,7 +62,8 @@ export interface GenerateOptions {
   /**
    * A smaller network with the same vocabulary that guesses at the next tokens, which this one then reads in one pass
    * (Leviathan et al. 2022, https://arxiv.org/abs/2211.17192): the text is that without it, while sampling it has the same
-   * distribution, and comes the sooner the better the guesses are. One row, without beams.
+   * distribution, and comes the sooner the better the guesses are. Where rounding could decide between two tokens, the
+   * token is computed again by itself, as it is without. One row, without beams.
    */
   assistantModel?: GenerativeModule
   /** Writes the text in passes that it shares with others of the same network; see {@link ContinuousBatching}. */

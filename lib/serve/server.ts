@@ -30,7 +30,7 @@ export interface Served {
  * ```ts
  * const { url, close } = await serve(model, { port: 8080 })
  * ```
- * It keeps nothing of a conversation: a request holds all earlier turns, their audio included. By default it listens to this
+ * A request holds all earlier turns, their audio included; what a model keeps of them saves time, and nothing else. By default it listens to this
  * machine only, and to no page but its own. Limits: {@link ServeOptions}. An aborted request ends its generation.
  * API: https://platform.openai.com/docs/api-reference/chat
  *

@@ -12,7 +12,13 @@ const [mode, ...values] = process.argv.slice(2)
 if (mode === 'load' || mode === 'text') {
   const model = mode === 'load' ? new Parrot(2) : await textChat(String(values[0]))
   const limits = mode === 'load' ? { maxConcurrent: 4, maxBodyBytes: 6_000_000 } : {}
-  const { url } = await serve(model, { ...limits, maxQueued: 200, queueTimeout: 600, bodyTimeout: 600, answerTimeout: 600 })
+  const { url } = await serve(model, {
+    ...limits,
+    maxQueued: 200,
+    queueTimeout: 600,
+    bodyTimeout: 600,
+    answerTimeout: 600,
+  })
   console.log(url)
   createInterface({ input: process.stdin }).on('line', async () => {
     for (let i = 0; i < 5; i++) {
