@@ -5,7 +5,7 @@
 #include <algorithm>
 
 #include "core/generation/cached_stepper.h"
-#include "core/models/whisper.h"
+#include "core/models/whisper_decode.h"
 
 namespace voxtorch::models {
 
@@ -18,6 +18,7 @@ class WhisperStepper : public generation::CachedStepper {
   WhisperStepper(const Whisper& network, c10::intrusive_ptr<nn::KvCache> cache)
       : CachedStepper(network.all_parameters().front().device(), std::move(cache)),
         network_(network),
+        decode_(network),
         heard_(or_new({})) {}
 
   generation::PromptLogits prefill(const generation::Prompt& prompt) override {
@@ -70,6 +71,10 @@ class WhisperStepper : public generation::CachedStepper {
     for (int64_t row = 0; row < rows; ++row) audio_[static_cast<size_t>(row)] = row / group;
   }
 
+  Tensor quick_logits(const Tensor& ids) override {
+    if (mask_.defined() || heard_mask_.defined()) return {};
+    return decode_.logits(ids, *cache_, *heard_);
+  }
   Tensor hidden_of(const Tokens& tokens) override { return decode(tokens, Tensor()); }
   Tensor logits_of(const Tensor& hidden) const override { return network_.logits(hidden); }
 
@@ -82,6 +87,7 @@ class WhisperStepper : public generation::CachedStepper {
   }
 
   const Whisper& network_;
+  WhisperDecode decode_;
   c10::intrusive_ptr<nn::KvCache> heard_;  // of the audio
   bool shared_ = false;                    // it is the caller's, to be left as it is
   std::vector<int64_t> audio_;             // the row of heard_ for each row
