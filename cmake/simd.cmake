@@ -1,4 +1,4 @@
-# Kernels in several builds, one file each, chosen at run time: baseline.cc, avx2.cc, avx512.cc
+# Kernels in several builds, one file each, chosen at run time: baseline.cc, avx2.cc, avx512.cc, avx512_vnni.cc
 # (or *_avx2.cc, where a folder has several).
 # They leave fused multiply-adds alone, so that every build gives the same bits. They take no precompiled header: an inline function of
 # ATen that was compiled with AVX-512 could be the copy that the linker keeps for everyone.
@@ -9,10 +9,13 @@ function(voxtorch_simd_sources target)
     if(source MATCHES "[/_]baseline\\.cc$")
       set(flags ${common})
     elseif(source MATCHES "[/_]avx2\\.cc$")
-      set(flags ${common} -mavx2)
-    elseif(source MATCHES "[/_]avx512\\.cc$")
+      set(flags ${common} -mavx2 -mf16c)
+    elseif(source MATCHES "[/_]avx512(_vnni)?\\.cc$")
       # GCC 12 takes the undefined lanes of its own intrinsics for a mistake.
       set(flags ${common} -mavx512f -mavx512bw -mavx512dq -mavx512vl -Wno-uninitialized -Wno-maybe-uninitialized)
+      if(source MATCHES "_vnni")
+        list(APPEND flags -mavx512vnni)
+      endif()
     else()
       continue()
     endif()

@@ -16,7 +16,9 @@ import {
 } from '../../lib/index.js'
 import { op } from '../../lib/native/call.js'
 import { difference, expectAsExact, settledTensors } from '../helpers.js'
+import { integerInputs } from './integer-inputs.js'
 
+const dequantizeInt8 = op('voxtorch::dequantize_int8') as (codes: Tensor, absmax: Tensor) => Tensor
 const exact = (x: Tensor, weight: Tensor, bias: Tensor | null) =>
   ops.linear(x.double(), weight.double(), bias?.double() ?? null)
 
@@ -59,11 +61,16 @@ describe('linear of a few rows without gradients', () => {
     const layer = new Linear(300, 401)
     const input = randn([2, 300])
     await quantize(layer, { scheme: 'int8' })
-    const rows = noGrad(() => layer.to({ dtype }).forward(input.to(dtype)))
-    // Nine rows make the values and multiply those.
-    const many = noGrad(() => layer.forward(cat([input, randn([7, 300])]).to(dtype)))
+    const half = input.to(dtype)
+    const rows = noGrad(() => layer.to({ dtype }).forward(half))
+    const values = dequantizeInt8(layer.weight, layer.namedBuffers()[0]![1]).double()
     expect(rows.dtype).toBe(dtype)
-    expect(difference(rows.double(), many.slice(0, 0, 2).double())).toBeLessThan(dtype === 'float32' ? 1e-6 : 2 ** -7)
+    const stepped = exact(integerInputs(half), values, layer.bias)
+    expect(difference(rows.double(), stepped)).toBeLessThan(dtype === 'float32' ? 1e-6 : 2 ** -7)
+    // Of an input of normal numbers, steps are off by 1 % of their size at most in the mean.
+    const whole = exact(half, values, layer.bias)
+    const off = rows.double().sub(whole).square().mean().div(whole.square().mean()).sqrt()
+    expect(Number(off.item())).toBeLessThan(0.01)
   })
 
   it('leaves gradients and autocast alone, and no tensors', async () => {
@@ -215,8 +222,8 @@ it('every instruction set and number of threads gives the same bits', async () =
     })
     console.log(hash.digest('hex'))`
   const root = new URL('../../', import.meta.url).pathname
-  const digest = async (capability: string, threads: number) => {
-    const env = { ...process.env, ATEN_CPU_CAPABILITY: capability, OMP_NUM_THREADS: String(threads) }
+  const digest = async (capability: string, threads: number, isa = 'ALL') => {
+    const env = { ...process.env, ATEN_CPU_CAPABILITY: capability, OMP_NUM_THREADS: String(threads), ONEDNN_MAX_CPU_ISA: isa }
     const args = ['--input-type=module', '-e', program, root]
     return (await promisify(execFile)(process.execPath, args, { env })).stdout
   }
@@ -224,4 +231,6 @@ it('every instruction set and number of threads gives the same bits', async () =
   expect(baseline).toHaveLength(65)
   // ATen ignores a name that the processor lacks, so these run everywhere.
   for (const capability of ['default', 'avx2', 'avx512']) expect(await digest(capability, 2)).toBe(baseline)
+  // Without VNNI.
+  expect(await digest('avx512', 2, 'AVX512_CORE')).toBe(baseline)
 })

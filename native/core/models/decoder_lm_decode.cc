@@ -1,5 +1,6 @@
 #include "core/models/decoder_lm_decode.h"
 
+#include <ATen/Parallel.h>
 #include <ATen/autocast_mode.h>
 #include <ATen/ops/arange.h>
 #include <ATen/ops/cat.h>
@@ -47,7 +48,7 @@ bool add(std::vector<uintptr_t>& identity, const Linear& linear, at::ScalarType 
     if (linear.weight.scalar_type() != type || linear.weight.dim() != 2) return false;
     add(identity, linear.weight);
   }
-  add(identity, linear.bias);
+  add(identity, linear.bias, true);
   const auto adapters = linear.slot().active();
   identity.push_back(adapters ? 1 : 0);
   if (!adapters) return true;
@@ -62,36 +63,41 @@ bool add(std::vector<uintptr_t>& identity, const Linear& linear, at::ScalarType 
 
 }  // namespace
 
-std::optional<DecoderDecode::Identity> DecoderDecode::identity(const Tensor& ids, const Tensor& mask,
-                                                               const Tensor& shift) const {
+bool DecoderDecode::identify(const Tensor& ids, const Tensor& mask, const Tensor& shift) {
   const DecoderModel& model = network_.model;
   const at::ScalarType type = model.words.weight.scalar_type();
-  if (!is_inference() || at::autocast::is_autocast_enabled(ids.device().type())) return std::nullopt;
-  if (type != at::kFloat && type != at::kBFloat16 && type != at::kHalf) return std::nullopt;
-  if (network_.config.head_dim > kernels::kMostDecodeDim || model.rotary.depends_on_length()) return std::nullopt;
-  if (model.hooked() || model.words.hooked() || model.norm.hooked()) return std::nullopt;
-  if (model.words.adapters()->active() || model.norm.weight.scalar_type() != type) return std::nullopt;
-  Identity result;
+  if (!is_inference() || at::autocast::is_autocast_enabled(ids.device().type())) return false;
+  if (type != at::kFloat && type != at::kBFloat16 && type != at::kHalf) return false;
+  if (network_.config.head_dim > kernels::kMostDecodeDim || model.rotary.depends_on_length()) return false;
+  if (model.hooked() || model.words.hooked() || model.norm.hooked()) return false;
+  if (model.words.adapters()->active() || model.norm.weight.scalar_type() != type) return false;
+  Identity& result = now_;
+  result.clear();
   result.push_back(static_cast<uintptr_t>(ids.size(0)));
-  add(result, mask);
-  add(result, shift);
+  if (ids.is_cpu()) {
+    if (ids.size(0) > kernels::kMostStepRows || type == at::kHalf) return false;
+    result.push_back(static_cast<uintptr_t>(at::get_num_threads()));
+  } else {
+    add(result, mask);
+    add(result, shift);
+  }
   add(result, model.words.weight);
   add(result, model.norm.weight);
   for (const DecoderLayer* layer : model.layers) {
     const DecoderAttention& attention = layer->attention;
     const DecoderMLP& mlp = layer->mlp;
-    if (layer->hooked() || attention.hooked() || mlp.hooked()) return std::nullopt;
-    if (attention.training() && attention.dropout > 0) return std::nullopt;
+    if (layer->hooked() || attention.hooked() || mlp.hooked()) return false;
+    if (attention.training() && attention.dropout > 0) return false;
     for (const RmsNorm* norm : {&layer->attention_norm, &layer->mlp_norm}) {
-      if (norm->hooked() || norm->weight.scalar_type() != type) return std::nullopt;
+      if (norm->hooked() || norm->weight.scalar_type() != type) return false;
       add(result, norm->weight);
     }
     for (const Linear* linear :
          {&attention.query, &attention.key, &attention.value, &attention.output, &mlp.gate, &mlp.up, &mlp.down}) {
-      if (!add(result, *linear, type)) return std::nullopt;
+      if (!add(result, *linear, type)) return false;
     }
     const auto [keys, values] = cache_.memory(attention.index, 1);
-    if (keys.scalar_type() != type) return std::nullopt;
+    if (keys.scalar_type() != type) return false;
     add(result, keys);
     add(result, values);
     result.push_back(static_cast<uintptr_t>(keys.size(2)));
@@ -99,8 +105,8 @@ std::optional<DecoderDecode::Identity> DecoderDecode::identity(const Tensor& ids
   const auto own = network_.own_head();
   const Linear* const head = own ? own.get() : network_.lm_head;
   result.push_back(number(head));
-  if (head != nullptr && !add(result, *head, type)) return std::nullopt;
-  return result;
+  if (head != nullptr && !add(result, *head, type)) return false;
+  return true;
 }
 
 Projection DecoderDecode::projection(const Linear& linear) {
@@ -160,15 +166,19 @@ void DecoderDecode::prepare(const Tensor& ids, const Tensor& mask, const Tensor&
   }
   const at::TensorOptions integers = at::TensorOptions().device(ids.device()).dtype(at::kLong);
   const int64_t rows = ids.size(0), capacity = layers_[0].keys.size(2);
+  const nn::Rotation rotation =
+      model.rotary.at(at::arange(capacity, integers).unsqueeze(0), model.words.weight.scalar_type());
+  cos_ = rotation.cos.flatten(0, 2);
+  sin_ = rotation.sin.flatten(0, 2);
+  if (ids.is_cpu()) {
+    step_ = step(at::get_num_threads());
+    return;
+  }
   ids_ = at::empty({rows}, integers);
   position_ = at::empty({1}, integers);
   counted_ = -1;
   mask_ = mask;
   shift_ = shift.defined() ? shift.flatten() : Tensor();
-  const nn::Rotation rotation =
-      model.rotary.at(at::arange(capacity, integers).unsqueeze(0), model.words.weight.scalar_type());
-  cos_ = rotation.cos.flatten(0, 2);
-  sin_ = rotation.sin.flatten(0, 2);
   tickets_ = at::zeros({kernels::decode_tickets(rows, c.heads, c.kv_heads)}, integers.dtype(at::kInt));
 }
 
@@ -212,23 +222,61 @@ Tensor DecoderDecode::compute() {
   return product(hidden, head_);
 }
 
+std::unique_ptr<kernels::DecodeStep> DecoderDecode::step(int workers) const {
+  const DecoderModel& model = network_.model;
+  kernels::StepNetwork network;
+  network.words = model.words.weight;
+  for (const Layer& layer : layers_) {
+    network.layers.push_back({layer.attention_norm->weight, layer.mlp_norm->weight, layer.inputs, layer.output,
+                              layer.gates, layer.down, layer.keys, layer.values, layer.window});
+  }
+  network.norm = model.norm.weight;
+  network.head = head_.front();
+  network.eps = network_.config.eps;
+  network.function = kernels::joined_function(network_.config.activation);
+  network.heads = network_.config.heads;
+  network.cos = cos_;
+  network.sin = sin_;
+  return kernels::DecodeStep::make(network, workers);
+}
+
+Tensor DecoderDecode::run_step(const Tensor& ids, const Tensor& mask, const Tensor& shift) {
+  if (!step_) return {};
+  // Whoever keeps the last ones keeps their memory.
+  if (!step_logits_.defined() || step_logits_.use_count() > 1 || step_logits_.storage().use_count() > 1 ||
+      step_logits_.size(0) != ids.size(0) || step_logits_.size(1) != head_.front().out) {
+    step_logits_ = at::empty({ids.size(0), head_.front().out}, at::TensorOptions().dtype(at::kFloat));
+  }
+  step_->run(ids, cache_.length(), mask, shift, step_logits_.mutable_data_ptr<float>());
+  cache_.advance(1);
+  return step_logits_;
+}
+
 Tensor DecoderDecode::logits(const Tensor& ids, const Tensor& mask, const Tensor& shift) {
   cache_.check(ids.size(0), network_.config.layers);
-  auto now = identity(ids, mask, shift);
-  if (!now) {
+  if (!identify(ids, mask, shift)) {
     identity_.clear();
     graph_.reset();
+    step_.reset();
     return {};
   }
   const c10::InferenceMode normal(false);
   const at::NoGradGuard no_grad;
-  if (*now != identity_) {
-    identity_.clear();
-    prepare(ids, mask, shift);
-    // JavaScript may have attached an adapter meanwhile.
-    if (identity(ids, mask, shift) != now) return {};
-    identity_ = std::move(*now);
+  if (now_ != identity_) {
+    identity_ = now_;
+    try {
+      prepare(ids, mask, shift);
+      // JavaScript may have attached an adapter meanwhile.
+      if (!identify(ids, mask, shift) || now_ != identity_) {
+        identity_.clear();
+        return {};
+      }
+    } catch (...) {
+      identity_.clear();
+      throw;
+    }
   }
+  if (ids.is_cpu()) return run_step(ids, mask, shift);
   const int64_t past = cache_.length();
   if (counted_ != past) position_.fill_(past);
   counted_ = -1;

@@ -1,8 +1,10 @@
-// One token of each row through a decoder language model over a cache, in eight launches a layer and, from the second
-// token on, one for all of it: a captured graph, in which the device counts the tokens itself.
+// One token of each row through a decoder language model over a cache. On CUDA in eight launches a layer and, from the
+// second token on, one for all of it: a captured graph, in which the device counts the tokens itself. On the CPU in one
+// parallel region: see kernels::DecodeStep.
 #pragma once
 
 #include "core/graphs.h"
+#include "core/kernels/decode_step/decode_step.h"
 #include "core/kernels/few_rows/joined.h"
 #include "core/models/decoder_layers.h"
 
@@ -15,7 +17,8 @@ class DecoderDecode {
   // ids int64 [rows] on the network's device -> logits [rows, vocabulary] of what follows, which the next call
   // overwrites. `mask`: bool [rows, all tokens that may come], undefined without padding; `shift`: int64 [rows, 1], the
   // position of a token less its column. Undefined where something asks for a whole pass: a hook, several adapters or
-  // one with a magnitude, dropout, autocast, angles that depend on the length, heads that the kernel does not take.
+  // one with a magnitude, dropout, autocast, angles that depend on the length, heads that the kernel does not take; on
+  // the CPU also float16, and more rows than kernels::kMostStepRows.
   at::Tensor logits(const at::Tensor& ids, const at::Tensor& mask, const at::Tensor& shift);
 
  private:
@@ -29,15 +32,18 @@ class DecoderDecode {
   // Addresses and versions of what a graph reads, and of what was copied for it: another one needs another graph.
   using Identity = std::vector<uintptr_t>;
 
-  std::optional<Identity> identity(const at::Tensor& ids, const at::Tensor& mask, const at::Tensor& shift) const;
+  // Into `now_`, whose memory stays; false: a whole pass is asked for.
+  bool identify(const at::Tensor& ids, const at::Tensor& mask, const at::Tensor& shift);
   void prepare(const at::Tensor& ids, const at::Tensor& mask, const at::Tensor& shift);
   at::Tensor compute();
+  std::unique_ptr<kernels::DecodeStep> step(int workers) const;
+  at::Tensor run_step(const at::Tensor& ids, const at::Tensor& mask, const at::Tensor& shift);
   at::Tensor product(const at::Tensor& x, const std::vector<kernels::Projection>& projections) const;
   kernels::Projection projection(const nn::Linear& linear);
 
   const DecoderLM& network_;
   nn::KvCache& cache_;
-  Identity identity_;                                                // empty: nothing is prepared
+  Identity identity_, now_;                                          // empty: nothing is prepared
   std::vector<std::shared_ptr<const nn::ActiveAdapters>> adapters_;  // no others may get their addresses
   std::vector<Layer> layers_;
   std::vector<kernels::Projection> head_;
@@ -51,6 +57,8 @@ class DecoderDecode {
   at::Tensor graph_logits_;
   bool warm_ = false;  // one token has been computed without a graph
   bool captures_ = true;
+  std::unique_ptr<kernels::DecodeStep> step_;  // on the CPU, where its kernels take the network
+  at::Tensor step_logits_;
 };
 
 }  // namespace voxtorch::models

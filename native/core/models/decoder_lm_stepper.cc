@@ -26,10 +26,7 @@ class DecoderStepper : public generation::CachedStepper {
     return network_.forward({tokens.ids, tokens.mask, tokens.positions, tokens.embeddings, cache_.get()})
         .last_hidden_state;
   }
-  // On the CPU a launch costs nothing, and a pass has kernels of its own.
-  Tensor quick_logits(const Tensor& ids) override {
-    return device_.is_cuda() ? decode_.logits(ids, mask_, shift_) : Tensor();
-  }
+  Tensor quick_logits(const Tensor& ids) override { return decode_.logits(ids, mask_, shift_); }
   Tensor logits_of(const Tensor& hidden) const override { return network_.logits(hidden); }
 
   const DecoderLM& network_;

@@ -7,6 +7,8 @@
 #include <ATen/ops/empty.h>
 
 #include <algorithm>
+#include <cstdlib>
+#include <string_view>
 
 #include "core/kernels/block_quantization.h"
 #include "core/kernels/few_rows/args.h"
@@ -18,25 +20,42 @@ namespace {
 
 using at::Tensor;
 using OptionalTensor = std::optional<Tensor>;
-using Outputs = void (*)(const FewRows&, int64_t, int64_t);
 
 // More rows are oneDNN's.
 constexpr int64_t kMostRows = 8;
 constexpr int64_t kGrain = 1 << 16;      // weights below which a second thread costs more than it saves
 constexpr int64_t kFewWeights = kGrain;  // these are in a cache, and quick anyway
+constexpr int64_t kFewRowsToPrepare = 16;
 
-Outputs chosen_outputs() {
+// A build of the kernels.
+struct Build {
+  FewRowsOutputs outputs;
+  void (*prepare)(const float* input, int64_t rows, int64_t in, void* to);
+};
+
+// As oneDNN, so that one name holds both to what an older processor has.
 #if defined(__x86_64__)
-  static const Outputs chosen = [] {
-    const std::string capability = at::get_cpu_capability();
-    if (capability.rfind("AVX512", 0) == 0) return few_rows_avx512;
-    if (capability == "AVX2") return few_rows_avx2;
-    return few_rows_default;
-  }();
-  return chosen;
-#else
-  return few_rows_default;
+bool has_vnni() {
+  const char* const most = std::getenv("ONEDNN_MAX_CPU_ISA");
+  return __builtin_cpu_supports("avx512vnni") && (most == nullptr || std::string_view(most) != "AVX512_CORE");
+}
 #endif
+
+const Build& chosen() {
+#if defined(__x86_64__)
+  static const Build build = [] {
+    const std::string capability = at::get_cpu_capability();
+    if (capability.rfind("AVX512", 0) == 0) {
+      return has_vnni() ? Build{few_rows_avx512_vnni, few_rows_prepare_avx512_vnni}
+                        : Build{few_rows_avx512, few_rows_prepare_avx512};
+    }
+    if (capability == "AVX2") return Build{few_rows_avx2, few_rows_prepare_avx2};
+    return Build{few_rows_default, few_rows_prepare_default};
+  }();
+#else
+  static const Build build{few_rows_default, few_rows_prepare_default};
+#endif
+  return build;
 }
 
 FewRows::Weight weight_type(const Tensor& weight) {
@@ -64,7 +83,8 @@ Tensor floats(const Tensor& tensor) { return tensor.to(at::kFloat).contiguous();
 const float* pointer(const Tensor& tensor) { return tensor.defined() ? tensor.const_data_ptr<float>() : nullptr; }
 
 // `weights` has all but what follows from the other arguments.
-Tensor product(const Tensor& input, const Tensor& rows, const OptionalTensor& bias, FewRows weights) {
+Tensor product(const Tensor& input, const OptionalTensor& bias, FewRows weights) {
+  const Tensor rows = floats(input);
   const Tensor offset = bias.has_value() && bias->defined() ? floats(*bias) : Tensor();
   std::vector<int64_t> shape = input.sizes().vec();
   shape.back() = weights.out;
@@ -73,26 +93,57 @@ Tensor product(const Tensor& input, const Tensor& rows, const OptionalTensor& bi
   weights.bias = pointer(offset);
   weights.output = output.mutable_data_ptr<float>();
   weights.rows = rows.numel() / weights.in;
-  const Outputs outputs = chosen_outputs();
+  Tensor prepared;
+  if (needs_prepared_rows(weights.type)) {
+    const size_t bytes = prepared_rows_bytes(weights.type, weights.rows, weights.in);
+    prepared = at::empty({static_cast<int64_t>(bytes)}, rows.options().dtype(at::kByte));
+    const int64_t of_row = static_cast<int64_t>(bytes) / weights.rows;
+    auto* const to = prepared.mutable_data_ptr<uint8_t>();
+    at::parallel_for(0, weights.rows, kFewRowsToPrepare, [&](int64_t begin, int64_t end) {
+      prepare_rows(weights.type, pointer(rows) + begin * weights.in, end - begin, weights.in, to + begin * of_row);
+    });
+    weights.input = to;
+  }
+  const FewRowsOutputs outputs = outputs_of();
   at::parallel_for(0, weights.out, std::max<int64_t>(1, kGrain / weights.in),
                    [&](int64_t begin, int64_t end) { outputs(weights, begin, end); });
   return output.to(input.scalar_type());
 }
 
-// float32 in the order that nf4's codes want.
-Tensor in_lanes(const Tensor& input) {
+// In the order that nf4's codes want.
+void in_lanes(const float* from, int64_t count, float* to) {
   constexpr int64_t kPlaces = kNf4Group / kNf4Lanes;
-  const Tensor rows = floats(input);
-  Tensor sorted = at::empty(rows.sizes(), rows.options());
-  const auto* from = rows.const_data_ptr<float>();
-  auto* to = sorted.mutable_data_ptr<float>();
-  for (int64_t group = 0; group < rows.numel(); group += kNf4Group) {
+  for (int64_t group = 0; group < count; group += kNf4Group) {
     for (int64_t i = 0; i < kNf4Group; ++i) to[group + i % kPlaces * kNf4Lanes + i / kPlaces] = from[group + i];
   }
-  return sorted;
+}
+
+// Those in which an input of any number of rows is multiplied as integers.
+bool has_plain_rows(const Tensor& input, int64_t in) {
+  const c10::ScalarType dtype = input.scalar_type();
+  return (dtype == at::kFloat || dtype == at::kBFloat16) && is_inference() && input.dim() > 0 && input.size(-1) == in &&
+         input.numel() > 0 && is_plain(input, dtype) && !at::autocast::is_autocast_enabled(at::kCPU);
 }
 
 }  // namespace
+
+FewRowsOutputs outputs_of() { return chosen().outputs; }
+
+bool needs_prepared_rows(FewRows::Weight type) {
+  return type == FewRows::Weight::nf4 || has_integer_inputs(type);
+}
+
+size_t prepared_rows_bytes(FewRows::Weight type, int64_t rows, int64_t in) {
+  if (type == FewRows::Weight::nf4) return static_cast<size_t>(rows * in) * sizeof(float);
+  return has_integer_inputs(type) ? static_cast<size_t>(rows * integer_row_bytes(in)) : 0;
+}
+
+void prepare_rows(FewRows::Weight type, const float* input, int64_t rows, int64_t in, void* to) {
+  if (type == FewRows::Weight::nf4)
+    in_lanes(input, rows * in, static_cast<float*>(to));
+  else if (has_integer_inputs(type))
+    chosen().prepare(input, rows, in, to);
+}
 
 bool are_few_rows(const Tensor& input, const Tensor& weight) {
   if (weight.dim() != 2 || !are_few(input, weight.size(0), weight.size(1))) return false;
@@ -112,7 +163,7 @@ Tensor few_rows_linear(const Tensor& input, const Tensor& weight, const Optional
   weights.in = weight.size(1);
   weights.out = weight.size(0);
   weights.type = weight_type(weight);
-  return product(input, floats(input), bias, weights);
+  return product(input, bias, weights);
 }
 
 bool are_few_rows_of_nf4(const Tensor& input, const Tensor& codes, int64_t out, int64_t in, int64_t block) {
@@ -135,7 +186,23 @@ Tensor few_rows_nf4_linear(const Tensor& input, const Tensor& codes, const Tenso
   weights.type = FewRows::Weight::nf4;
   weights.block = block;
   weights.values = nf4_values().data();
-  return product(input, in_lanes(input), bias, weights);
+  return product(input, bias, weights);
+}
+
+bool takes_blocks(const Tensor& input, const Tensor& blocks, FewRows::Weight type) {
+  const auto [weights, bytes] = block_size(type);
+  return is_blocks(type) && blocks.dim() == 2 && is_plain(blocks, at::kByte) && blocks.is_contiguous() &&
+         blocks.size(1) % bytes == 0 && has_plain_rows(input, blocks.size(1) / bytes * weights);
+}
+
+Tensor blocks_linear(const Tensor& input, const Tensor& blocks, FewRows::Weight type, const OptionalTensor& bias) {
+  const at::AutoDispatchBelowADInplaceOrView below_autograd;
+  FewRows weights{};
+  weights.weight = blocks.const_data_ptr();
+  weights.in = input.size(-1);
+  weights.out = blocks.size(0);
+  weights.type = type;
+  return product(input, bias, weights);
 }
 
 }  // namespace voxtorch::kernels

@@ -34,26 +34,6 @@ constexpr const char* kName = "few_rows_joined";
 
 OptionalTensor optional(const Tensor& tensor) { return tensor.defined() ? OptionalTensor(tensor) : std::nullopt; }
 
-// As nn::activation names them.
-JoinedFunction function_of(std::string_view name) {
-  static const std::map<std::string_view, JoinedFunction> known = {
-      {"none", JoinedFunction::kNone},
-      {"silu", JoinedFunction::kSilu},
-      {"swish", JoinedFunction::kSilu},
-      {"gelu", JoinedFunction::kGelu},
-      {"gelu_new", JoinedFunction::kGeluTanh},
-      {"gelu_fast", JoinedFunction::kGeluTanh},
-      {"gelu_pytorch_tanh", JoinedFunction::kGeluTanh},
-      {"quick_gelu", JoinedFunction::kQuickGelu},
-      {"relu", JoinedFunction::kRelu},
-      {"tanh", JoinedFunction::kTanh},
-      {"mish", JoinedFunction::kMish},
-  };
-  const auto found = known.find(name);
-  TORCH_CHECK(found != known.end(), kName, ": there is no activation '", name, "'");
-  return found->second;
-}
-
 Tensor activated(const Tensor& input, JoinedFunction function) {
   switch (function) {
     case JoinedFunction::kNone:
@@ -141,6 +121,25 @@ Tensor few_rows_joined_cpu(const Tensor& input, at::TensorList weights, const Op
 
 }  // namespace
 
+JoinedFunction joined_function(std::string_view name) {
+  static const std::map<std::string_view, JoinedFunction> known = {
+      {"none", JoinedFunction::kNone},
+      {"silu", JoinedFunction::kSilu},
+      {"swish", JoinedFunction::kSilu},
+      {"gelu", JoinedFunction::kGelu},
+      {"gelu_new", JoinedFunction::kGeluTanh},
+      {"gelu_fast", JoinedFunction::kGeluTanh},
+      {"gelu_pytorch_tanh", JoinedFunction::kGeluTanh},
+      {"quick_gelu", JoinedFunction::kQuickGelu},
+      {"relu", JoinedFunction::kRelu},
+      {"tanh", JoinedFunction::kTanh},
+      {"mish", JoinedFunction::kMish},
+  };
+  const auto found = known.find(name);
+  TORCH_CHECK(found != known.end(), kName, ": there is no activation '", name, "'");
+  return found->second;
+}
+
 JoinedWeight weight_kind(const Projection& projection) {
   if (projection.weight.scalar_type() == at::kByte) return JoinedWeight::kNf4;
   return projection.weight.scalar_type() == at::kChar ? JoinedWeight::kInt8 : JoinedWeight::kValues;
@@ -176,7 +175,7 @@ JoinedActivation check_joined(const Tensor& input, at::ArrayRef<Projection> proj
   constexpr std::string_view kMul = "_mul";
   JoinedActivation result;
   result.gated = activation.size() > kMul.size() && activation.substr(activation.size() - kMul.size()) == kMul;
-  result.function = function_of(result.gated ? activation.substr(0, activation.size() - kMul.size()) : activation);
+  result.function = joined_function(result.gated ? activation.substr(0, activation.size() - kMul.size()) : activation);
   TORCH_CHECK(projections.size() >= 1 && projections.size() <= kMostJoined, kName,
               ": there must be one to three projections, got ", projections.size());
   TORCH_CHECK(!result.gated || projections.size() == 2, kName, ": the activation '", activation,

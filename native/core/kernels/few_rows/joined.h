@@ -39,6 +39,8 @@ struct JoinedActivation {
   JoinedFunction function = JoinedFunction::kNone;
   bool gated = false;
 };
+// As nn::activation names them; throws for others.
+JoinedFunction joined_function(std::string_view name);
 // Throws a sentence for what does not fit.
 JoinedActivation check_joined(const at::Tensor& input, at::ArrayRef<Projection> projections,
                               std::string_view activation);

@@ -1,6 +1,9 @@
-// The outputs of few_rows_linear; the including file also defines VOXTORCH_ROWS (the function to define).
+// The outputs of few_rows_linear; the including file also defines VOXTORCH_ROWS and VOXTORCH_PREPARE (the functions to
+// define).
 #include "core/kernels/few_rows/args.h"
 #include "core/kernels/row_blocks.h"
+//
+#include "core/kernels/few_rows/integer_rows.h"
 
 namespace voxtorch::kernels {
 namespace {
@@ -33,8 +36,6 @@ struct Dense {
   template <int Rows>
   static VOXTORCH_INLINE void dot(const FewRows& args, const float* input, int64_t j, float* sums) {
     kernels::dot<T, Rows>(input, static_cast<const T*>(args.weight) + j * args.in, args.in, sums);
-    if (!args.scale) return;
-    for (int r = 0; r < Rows; ++r) sums[r] *= args.scale[j];
   }
 };
 
@@ -101,7 +102,7 @@ template <typename Weight>
 VOXTORCH_INLINE void outputs(const FewRows& args, int64_t begin, int64_t end) {
   for (int64_t j = begin; j < end; ++j) {
     for (int64_t row = 0; row < args.rows;) {
-      const float* input = args.input + row * args.in;
+      const float* input = static_cast<const float*>(args.input) + row * args.in;
       float sums[2];
       const int64_t many = args.rows - row >= 2 ? 2 : 1;
       if (many == 2)
@@ -125,10 +126,22 @@ void VOXTORCH_ROWS(const FewRows& args, int64_t begin, int64_t end) {
     case FewRows::Weight::bfloat16:
       return outputs<Dense<BFloat16>>(args, begin, end);
     case FewRows::Weight::int8:
-      return outputs<Dense<int8_t>>(args, begin, end);
+      return integer_outputs<RowInt8>(args, begin, end);
     case FewRows::Weight::nf4:
       return outputs<Nf4>(args, begin, end);
+    case FewRows::Weight::q8_0:
+      return integer_outputs<Q8_0>(args, begin, end);
+    case FewRows::Weight::q4_0:
+      return integer_outputs<Q4_0>(args, begin, end);
+    case FewRows::Weight::q4_1:
+      return integer_outputs<Q4_1>(args, begin, end);
+    case FewRows::Weight::q4_k:
+      return integer_outputs<Q4_K>(args, begin, end);
+    case FewRows::Weight::q6_k:
+      return integer_outputs<Q6_K>(args, begin, end);
   }
 }
+
+void VOXTORCH_PREPARE(const float* input, int64_t rows, int64_t in, void* to) { prepare_rows(input, rows, in, to); }
 
 }  // namespace voxtorch::kernels

@@ -1,0 +1,63 @@
+// What the row kernels of a decoding step are given: raw pointers only, as in layer_norm_args.h.
+#pragma once
+
+#include <cstdint>
+
+#include "core/kernels/few_rows/joined_args.h"
+
+namespace voxtorch::kernels {
+
+enum class StepType { kFloat32 = 0, kBFloat16 = 1 };
+
+// Places of the cache that one chunk of attention sees.
+constexpr int64_t kStepPlaces = 128;
+
+// RMS norm of a row: float32 in and out, the weight of the network's type.
+struct StepNorm {
+  const float* input;
+  const void* weight;
+  float* output;
+  int64_t dim;
+  double eps;
+};
+
+// The queries of one row that share a key head, over some places of the cache.
+struct StepAttention {
+  const float* query;               // [group, dim], not turned yet
+  const float *key, *value;         // the token's own [dim], not turned yet; null: another chunk sees itself
+  const float *cos, *sin;           // [dim / 2]
+  const void *keys, *values;        // [capacity, dim]
+  const bool* mask;                 // of the places; null: all are seen
+  int64_t group, dim, begin, end;   // places [begin, end), kStepPlaces at most
+  float scale;
+  float* turned;                    // memory for [group + 1, dim]
+  void *own_key, *own_value;        // [dim] for the cache, with `key` only
+  float* output;                    // [group, dim + 2]: sums of values, the maximum, the sum of weights
+};
+
+// What several chunks have of one query head; their outputs lie `stride` floats apart.
+struct StepPieces {
+  const float* pieces;
+  float* output;  // [dim]
+  int64_t dim, count, stride;
+};
+
+// One build of them, by StepType. Every build sums in the same order, so all give the same bits.
+struct StepRows {
+  void (*norm[2])(const StepNorm& args);
+  void (*attend[2])(const StepAttention& args);
+  void (*widen[2])(const void* from, float* to, int64_t count);
+  void (*join)(const StepPieces& args);
+  // values = function(values) * factors
+  void (*gate)(JoinedFunction function, float* values, const float* factors, int64_t count);
+  // output[i] += scale * (weight[i, :] · input)
+  void (*add_product)(const float* weight, const float* input, int64_t in, float scale, float* output, int64_t count);
+};
+
+extern const StepRows step_rows_default;
+#if defined(__x86_64__)
+extern const StepRows step_rows_avx2;
+extern const StepRows step_rows_avx512;
+#endif
+
+}  // namespace voxtorch::kernels

@@ -1,0 +1,282 @@
+#include "core/kernels/decode_step/decode_step.h"
+
+#include <c10/util/Exception.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cmath>
+#include <cstring>
+
+#include "core/kernels/decode_step/plan.h"
+#include "core/kernels/decode_step/team.h"
+
+namespace voxtorch::kernels {
+
+using at::Tensor;
+
+class DecodeStep::Job final : public TeamJob {
+ public:
+  Job(std::unique_ptr<StepPlan> plan, int workers);
+
+  void set(const Tensor& ids, int64_t place, const Tensor& mask, const Tensor& shift, float* logits);
+
+ protected:
+  int64_t chunks(int phase) const override;
+  void begin(int worker, int phase) override;
+  void compute(int worker, int phase, int64_t chunk) override;
+  void commit(int worker, int phase, int64_t chunk) override;
+
+ private:
+  // Memory of one worker.
+  struct alignas(64) Worker {
+    float* input;  // [rows, most_in]: after the norm, or what attention has
+    float* lanes;  // the same as nf4 wants it
+    float *first, *second;  // [rows, most_out]
+    float* turned;
+    float *own_key, *own_value;  // of the cache's type
+    const float* from;           // the phase's input
+  };
+  // What a chunk of attention sees: pieces [first, last) of kStepPlaces of one row and key head.
+  struct Sight {
+    int64_t row, head, first, last;
+  };
+
+  // The first piece that is seen, and how many there are.
+  std::pair<int64_t, int64_t> pieces(const StepPhase& phase, int64_t place) const;
+  int64_t span(int64_t pieces) const;
+  Sight sight(const StepPhase& phase, int64_t place, int64_t chunk) const;
+  float* piece(int64_t index, int64_t row, int64_t head) const;
+  void attend(Worker& mine, const StepPhase& phase, int64_t chunk) const;
+  void keep_attended(const Worker& mine, const StepPhase& phase, int64_t chunk);
+  void multiply(const Worker& mine, const StepPhase& phase, const StepProduct& product, int64_t begin, int64_t end,
+                float* output) const;
+
+  int64_t at_cache(int64_t row, int64_t head, int64_t place) const {
+    const int64_t bytes = plan_->type == StepType::kFloat32 ? 4 : 2;
+    return ((row * plan_->kv_heads + head) * plan_->capacity + place) * plan_->head_dim * bytes;
+  }
+
+  const std::unique_ptr<StepPlan> plan_;
+  const StepBuild& build_;
+  std::vector<Worker> mine_;
+  // Of the token. Who comes too late may read the next one's.
+  std::atomic<int64_t> place_{0};
+  std::atomic<bool> masked_{false};
+  std::vector<int64_t> positions_;
+  std::unique_ptr<bool[]> mask_;  // [rows, capacity]
+  float* logits_ = nullptr;
+};
+
+DecodeStep::Job::Job(std::unique_ptr<StepPlan> plan, int workers)
+    : TeamJob(workers, static_cast<int>(plan->phases.size()), plan->most_chunks),
+      plan_(std::move(plan)),
+      build_(step_build()),
+      positions_(static_cast<size_t>(plan_->rows)),
+      mask_(new bool[static_cast<size_t>(plan_->rows * plan_->capacity)]()) {
+  StepPlan& p = *plan_;
+  const int64_t in = std::max(p.most_in, p.heads * p.head_dim);
+  const int64_t out = std::max(p.most_out, span(p.most_pieces()) * p.group() * (p.head_dim + 2));
+  for (int i = 0; i < workers; ++i) {
+    mine_.push_back({p.memory(p.rows * in), p.memory(p.rows * in), p.memory(p.rows * out), p.memory(p.rows * out),
+                     p.memory((p.group() + 1) * p.head_dim), p.memory(p.head_dim), p.memory(p.head_dim), nullptr});
+  }
+}
+
+void DecodeStep::Job::set(const Tensor& ids, int64_t place, const Tensor& mask, const Tensor& shift, float* logits) {
+  const StepPlan& p = *plan_;
+  TORCH_INTERNAL_ASSERT(place >= 0 && place < p.capacity && ids.numel() == p.rows && ids.is_contiguous());
+  TORCH_INTERNAL_ASSERT(!mask.defined() || (mask.size(0) == p.rows && mask.size(1) >= place));
+  const auto* id = ids.const_data_ptr<int64_t>();
+  const int64_t bytes = p.type == StepType::kFloat32 ? 4 : 2;
+  for (int64_t row = 0; row < p.rows; ++row) {
+    TORCH_CHECK_INDEX(id[row] >= 0 && id[row] < p.words_count, "input_ids must be below the ", p.words_count,
+                      " of the vocabulary, got ", id[row]);
+  }
+  for (int64_t row = 0; row < p.rows; ++row) {
+    build_.rows.widen[static_cast<int>(p.type)](static_cast<const char*>(p.words) + id[row] * p.dim * bytes,
+                                                p.stream + row * p.dim, p.dim);
+    const int64_t position = place + (shift.defined() ? shift.const_data_ptr<int64_t>()[row] : 0);
+    positions_[static_cast<size_t>(row)] = std::clamp<int64_t>(position, 0, p.capacity - 1);
+    if (mask.defined()) {
+      std::memcpy(mask_.get() + row * p.capacity, mask.const_data_ptr<bool>() + row * mask.stride(0),
+                  static_cast<size_t>(place));
+    }
+  }
+  place_.store(place, std::memory_order_relaxed);
+  masked_.store(mask.defined(), std::memory_order_relaxed);
+  logits_ = logits;
+}
+
+std::pair<int64_t, int64_t> DecodeStep::Job::pieces(const StepPhase& phase, int64_t place) const {
+  const int64_t first = phase.window > 0 ? std::max<int64_t>(0, place + 1 - phase.window) / kStepPlaces : 0;
+  return {first, place / kStepPlaces + 1 - first};
+}
+
+int64_t DecodeStep::Job::span(int64_t pieces) const {
+  return 1 + plan_->rows * plan_->kv_heads * pieces / (plan_->most_chunks / 2);
+}
+
+int64_t DecodeStep::Job::chunks(int phase) const {
+  const StepPhase& what = plan_->phases[static_cast<size_t>(phase)];
+  if (!what.products.empty()) return static_cast<int64_t>(what.chunks.size());
+  const int64_t count = pieces(what, place_.load(std::memory_order_relaxed)).second, each = span(count);
+  return plan_->rows * plan_->kv_heads * ((count + each - 1) / each);
+}
+
+DecodeStep::Job::Sight DecodeStep::Job::sight(const StepPhase& phase, int64_t place, int64_t chunk) const {
+  const int64_t count = pieces(phase, place).second, each = span(count);
+  const int64_t heads = plan_->rows * plan_->kv_heads, row_and_head = chunk % heads, first = chunk / heads * each;
+  return {row_and_head / plan_->kv_heads, row_and_head % plan_->kv_heads, std::min(first, count),
+          std::min(first + each, count)};
+}
+
+// Of a query head.
+float* DecodeStep::Job::piece(int64_t index, int64_t row, int64_t head) const {
+  return plan_->pieces + ((index * plan_->rows + row) * plan_->heads + head) * (plan_->head_dim + 2);
+}
+
+void DecodeStep::Job::begin(int worker, int phase) {
+  const StepPlan& p = *plan_;
+  const StepPhase& what = p.phases[static_cast<size_t>(phase)];
+  if (what.products.empty()) return;
+  Worker& mine = mine_[static_cast<size_t>(worker)];
+  mine.from = mine.input;
+  int64_t in = p.dim;
+  if (what.input == StepPhase::Input::stream) {
+    for (int64_t row = 0; row < p.rows; ++row) {
+      build_.rows.norm[static_cast<int>(p.type)](
+          {p.stream + row * p.dim, what.norm, mine.input + row * p.dim, p.dim, p.eps});
+    }
+  } else if (what.input == StepPhase::Input::attended) {
+    in = p.heads * p.head_dim;
+    // The phase before is that of attention, or one of adapters behind it.
+    const StepPhase* attention = &what;
+    while (!attention->products.empty()) --attention;
+    const int64_t count = pieces(*attention, place_.load(std::memory_order_relaxed)).second;
+    const int64_t stride = p.rows * p.heads * (p.head_dim + 2);
+    for (int64_t row = 0; row < p.rows; ++row) {
+      for (int64_t head = 0; head < p.heads; ++head) {
+        build_.rows.join(
+            {piece(0, row, head), mine.input + (row * p.heads + head) * p.head_dim, p.head_dim, count, stride});
+      }
+    }
+  } else {
+    in = p.inner_width;
+    mine.from = p.inner;
+  }
+  const auto is_nf4 = [](const StepProduct& one) { return one.weight.type == FewRows::Weight::nf4; };
+  if (!std::any_of(what.products.begin(), what.products.end(), is_nf4)) return;
+  constexpr int64_t kPlaces = kNf4Group / kNf4Lanes;
+  for (int64_t group = 0; group < p.rows * in; group += kNf4Group) {
+    for (int64_t i = 0; i < kNf4Group; ++i) {
+      mine.lanes[group + i % kPlaces * kNf4Lanes + i / kPlaces] = mine.from[group + i];
+    }
+  }
+}
+
+void DecodeStep::Job::multiply(const Worker& mine, const StepPhase& phase, const StepProduct& product, int64_t begin,
+                               int64_t end, float* output) const {
+  FewRows weight = product.weight;
+  weight.input = weight.type == FewRows::Weight::nf4 ? mine.lanes : mine.from;
+  weight.output = output;
+  build_.outputs(weight, begin, end);
+  if (product.lora_b == nullptr) return;
+  for (int64_t row = 0; row < plan_->rows; ++row) {
+    build_.rows.add_product(product.lora_b + begin * product.rank,
+                            plan_->low + row * plan_->low_width + product.lora_column, product.rank,
+                            product.lora_scaling, output + row * weight.out + begin, end - begin);
+  }
+}
+
+void DecodeStep::Job::compute(int worker, int phase, int64_t chunk) {
+  Worker& mine = mine_[static_cast<size_t>(worker)];
+  const StepPhase& what = plan_->phases[static_cast<size_t>(phase)];
+  if (what.products.empty()) return attend(mine, what, chunk);
+  const auto [index, begin, end] = what.chunks[static_cast<size_t>(chunk)];
+  const StepProduct& product = what.products[index];
+  multiply(mine, what, product, begin, end, mine.first);
+  if (what.output != StepPhase::Output::gated) return;
+  multiply(mine, what, what.products[1], begin, end, mine.second);
+  for (int64_t row = 0; row < plan_->rows; ++row) {
+    const int64_t at = row * product.weight.out + begin;
+    build_.rows.gate(plan_->function, mine.first + at, mine.second + at, end - begin);
+  }
+}
+
+void DecodeStep::Job::commit(int worker, int phase, int64_t chunk) {
+  const Worker& mine = mine_[static_cast<size_t>(worker)];
+  const StepPhase& what = plan_->phases[static_cast<size_t>(phase)];
+  if (what.products.empty()) return keep_attended(mine, what, chunk);
+  const auto [index, begin, end] = what.chunks[static_cast<size_t>(chunk)];
+  const StepProduct& product = what.products[index];
+  for (int64_t row = 0; row < plan_->rows; ++row) {
+    const float* from = mine.first + row * product.weight.out + begin;
+    float* to = (what.to != nullptr ? what.to : logits_) + row * what.width + product.column + begin;
+    if (what.output == StepPhase::Output::add) {
+      for (int64_t i = 0; i < end - begin; ++i) to[i] += from[i];
+    } else {
+      std::memcpy(to, from, static_cast<size_t>(end - begin) * sizeof(float));
+    }
+  }
+}
+
+void DecodeStep::Job::attend(Worker& mine, const StepPhase& phase, int64_t chunk) const {
+  const StepPlan& p = *plan_;
+  const int64_t place = place_.load(std::memory_order_relaxed), group = p.group(), dim = p.head_dim;
+  const Sight seen = sight(phase, place, chunk);
+  const auto [first, count] = pieces(phase, place);
+  const int64_t earliest = phase.window > 0 ? std::max<int64_t>(0, place + 1 - phase.window) : 0;
+  const float* qkv = p.qkv + seen.row * p.qkv_width;
+  const int64_t position = positions_[static_cast<size_t>(seen.row)];
+  StepAttention args{};
+  args.query = qkv + seen.head * group * dim;
+  args.cos = p.cos + position * dim / 2;
+  args.sin = p.sin + position * dim / 2;
+  args.keys = phase.keys + at_cache(seen.row, seen.head, 0);
+  args.values = phase.values + at_cache(seen.row, seen.head, 0);
+  args.mask = masked_.load(std::memory_order_relaxed) ? mask_.get() + seen.row * p.capacity : nullptr;
+  args.group = group;
+  args.dim = dim;
+  args.scale = static_cast<float>(1 / std::sqrt(static_cast<double>(dim)));
+  args.turned = mine.turned;
+  args.own_key = mine.own_key;
+  args.own_value = mine.own_value;
+  for (int64_t i = seen.first; i < seen.last; ++i) {
+    args.begin = std::max(earliest, (first + i) * kStepPlaces);
+    args.end = std::min(place, (first + i + 1) * kStepPlaces);
+    args.output = mine.first + (i - seen.first) * group * (dim + 2);
+    if (i + 1 == count) {
+      args.key = qkv + (p.heads + seen.head) * dim;
+      args.value = qkv + (p.heads + p.kv_heads + seen.head) * dim;
+    }
+    build_.rows.attend[static_cast<int>(p.type)](args);
+  }
+}
+
+void DecodeStep::Job::keep_attended(const Worker& mine, const StepPhase& phase, int64_t chunk) {
+  const StepPlan& p = *plan_;
+  const int64_t place = place_.load(std::memory_order_relaxed), size = p.group() * (p.head_dim + 2);
+  const Sight seen = sight(phase, place, chunk);
+  for (int64_t i = seen.first; i < seen.last; ++i) {
+    std::memcpy(piece(i, seen.row, seen.head * p.group()), mine.first + (i - seen.first) * size,
+                static_cast<size_t>(size) * sizeof(float));
+  }
+  if (seen.last < pieces(phase, place).second) return;
+  const size_t bytes = static_cast<size_t>(p.head_dim) * (p.type == StepType::kFloat32 ? 4 : 2);
+  std::memcpy(phase.keys + at_cache(seen.row, seen.head, place), mine.own_key, bytes);
+  std::memcpy(phase.values + at_cache(seen.row, seen.head, place), mine.own_value, bytes);
+}
+
+std::unique_ptr<DecodeStep> DecodeStep::make(const StepNetwork& network, int workers) {
+  auto plan = step_plan(network, workers);
+  if (!plan) return nullptr;
+  Team::instance().shrink(workers);
+  return std::unique_ptr<DecodeStep>(new DecodeStep(std::make_shared<Job>(std::move(plan), workers)));
+}
+
+void DecodeStep::run(const Tensor& ids, int64_t place, const Tensor& mask, const Tensor& shift, float* logits) {
+  job_->set(ids, place, mask, shift, logits);
+  Team::instance().run(job_);
+}
+
+}  // namespace voxtorch::kernels

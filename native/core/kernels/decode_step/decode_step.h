@@ -1,0 +1,55 @@
+// One token of each row through all layers of a LLaMA-like decoder on the CPU, in one parallel region (team.h): norms,
+// products, rotation, cache and attention in memory that is made once. Activations and sums are float32 whatever the
+// weights are; the cache has the network's type.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <memory>
+#include <vector>
+
+#include "core/kernels/few_rows/joined.h"
+
+namespace voxtorch::kernels {
+
+// Rows that a step takes at most.
+constexpr int64_t kMostStepRows = 8;
+
+struct StepLayer {
+  at::Tensor attention_norm, mlp_norm;                  // [dim]
+  std::vector<Projection> inputs, output, gates, down;  // query, key and value; gate and up
+  at::Tensor keys, values;                              // [rows, kv_heads, capacity, head_dim]
+  int64_t window;                                       // 0: none
+};
+
+struct StepNetwork {
+  at::Tensor words;  // [vocabulary, dim], whose type, float32 or bfloat16, all have that are not in codes
+  std::vector<StepLayer> layers;
+  at::Tensor norm;
+  Projection head;
+  double eps;
+  JoinedFunction function;  // of the gates
+  int64_t heads;
+  at::Tensor cos, sin;  // [capacity, head_dim / 2]
+};
+
+struct StepPlan;
+
+class DecodeStep {
+ public:
+  // Null where a weight, a layout or a number of rows is none that the kernels take. Weights and caches are kept alive,
+  // and read where they are; biases, scales and adapters are copied.
+  static std::unique_ptr<DecodeStep> make(const StepNetwork& network, int workers);
+
+  // ids int64 [rows]; the token's place in the cache; mask, bool [rows, place or more], and shift, int64 [rows], a
+  // position less its place: both undefined where nothing is padded. -> logits float32 [rows, vocabulary].
+  void run(const at::Tensor& ids, int64_t place, const at::Tensor& mask, const at::Tensor& shift, float* logits);
+
+ private:
+  class Job;
+  explicit DecodeStep(std::shared_ptr<Job> job) : job_(std::move(job)) {}
+
+  const std::shared_ptr<Job> job_;  // a worker that comes too late may outlive the step with it
+};
+
+}  // namespace voxtorch::kernels

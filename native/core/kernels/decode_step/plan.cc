@@ -1,0 +1,269 @@
+#include "core/kernels/decode_step/plan.h"
+
+#include <ATen/Version.h>
+#include <ATen/ops/zeros.h>
+
+#include <algorithm>
+
+#include "core/kernels/block_quantization.h"
+#include "core/kernels/decode_step/team.h"
+#include "core/kernels/plain.h"
+
+namespace voxtorch::kernels {
+namespace {
+
+using at::Tensor;
+
+constexpr int64_t kChunkBytes = 64 << 10;  // of weights, some microseconds of reading
+constexpr int64_t kColumns = 16;           // chunks of fewer would share a line of the processor's cache
+constexpr int64_t kMostParts = 1 << 13;    // of a phase
+constexpr int kPartsOfWorker = 8;          // so that the last ones do not wait long for each other
+
+class Builder {
+ public:
+  Builder(const StepNetwork& network, int workers)
+      : network_(network), type_(network.words.scalar_type()), workers_(workers), plan_(new StepPlan()) {}
+
+  std::unique_ptr<StepPlan> build() {
+    if (!sizes() || !layers()) return nullptr;
+    return std::move(plan_);
+  }
+
+ private:
+  bool fits(const Tensor& tensor, at::ScalarType type) {
+    if (!is_plain(tensor, type) || !tensor.is_contiguous()) return false;
+    plan_->kept.push_back(tensor.storage());
+    return true;
+  }
+
+  const float* floats(const Tensor& tensor) {
+    if (!tensor.defined()) return nullptr;
+    const Tensor copy = tensor.to(at::kFloat).contiguous();
+    plan_->kept.push_back(copy.storage());
+    return copy.const_data_ptr<float>();
+  }
+
+  bool sizes() {
+    StepPlan& p = *plan_;
+    if (type_ != at::kFloat && type_ != at::kBFloat16) return false;
+    if (!fits(network_.words, type_) || !fits(network_.norm, type_)) return false;
+    const Tensor& keys = network_.layers.front().keys;
+    p.type = type_ == at::kFloat ? StepType::kFloat32 : StepType::kBFloat16;
+    p.words = network_.words.const_data_ptr();
+    p.rows = keys.size(0);
+    p.words_count = network_.words.size(0);
+    p.dim = network_.words.size(1);
+    p.heads = network_.heads;
+    p.kv_heads = keys.size(1);
+    p.capacity = keys.size(2);
+    p.head_dim = keys.size(3);
+    p.vocabulary = network_.head.out;
+    p.eps = network_.eps;
+    p.function = network_.function;
+    if (p.rows > kMostStepRows) return false;
+    p.cos = floats(network_.cos);
+    p.sin = floats(network_.sin);
+    p.qkv_width = (p.heads + 2 * p.kv_heads) * p.head_dim;
+    p.inner_width = network_.layers.front().gates.front().out;
+    for (const StepLayer& layer : network_.layers) {
+      p.low_width = std::max({p.low_width, ranks(layer.inputs), ranks(layer.output), ranks(layer.gates),
+                              ranks(layer.down), ranks({network_.head})});
+    }
+    p.stream = p.memory(p.rows * p.dim);
+    p.qkv = p.memory(p.rows * p.qkv_width);
+    p.inner = p.memory(p.rows * p.inner_width);
+    p.low = p.memory(p.rows * p.low_width);
+    p.pieces = p.memory(p.most_pieces() * p.rows * p.heads * (p.head_dim + 2));
+    // Attention takes fewer and longer chunks where there were more.
+    p.most_chunks = kMostParts;
+    return true;
+  }
+
+  bool layers() {
+    StepPlan& p = *plan_;
+    for (const StepLayer& layer : network_.layers) {
+      if (!fits(layer.attention_norm, type_) || !fits(layer.mlp_norm, type_)) return false;
+      if (!fits(layer.keys, type_) || !fits(layer.values, type_)) return false;
+      StepPhase phase;
+      phase.norm = layer.attention_norm.const_data_ptr();
+      phase.to = p.qkv;
+      phase.width = p.qkv_width;
+      if (!add(std::move(phase), layer.inputs)) return false;
+      phase = StepPhase();
+      phase.keys = static_cast<char*>(layer.keys.mutable_data_ptr());
+      phase.values = static_cast<char*>(layer.values.mutable_data_ptr());
+      phase.window = layer.window;
+      p.phases.push_back(std::move(phase));
+      phase = StepPhase();
+      phase.input = StepPhase::Input::attended;
+      phase.output = StepPhase::Output::add;
+      phase.to = p.stream;
+      phase.width = p.dim;
+      if (!add(std::move(phase), layer.output)) return false;
+      phase = StepPhase();
+      phase.norm = layer.mlp_norm.const_data_ptr();
+      phase.output = StepPhase::Output::gated;
+      phase.to = p.inner;
+      phase.width = p.inner_width;
+      if (!add(std::move(phase), layer.gates)) return false;
+      phase = StepPhase();
+      phase.input = StepPhase::Input::inner;
+      phase.output = StepPhase::Output::add;
+      phase.to = p.stream;
+      phase.width = p.dim;
+      if (!add(std::move(phase), layer.down)) return false;
+    }
+    StepPhase head;
+    head.norm = network_.norm.const_data_ptr();
+    head.width = p.vocabulary;
+    return add(std::move(head), {network_.head});
+  }
+
+  static int64_t ranks(const std::vector<Projection>& projections) {
+    int64_t sum = 0;
+    for (const Projection& one : projections) sum += one.lora_a.defined() ? one.lora_a.size(0) : 0;
+    return sum;
+  }
+
+  int64_t width_of(StepPhase::Input input) const {
+    switch (input) {
+      case StepPhase::Input::stream:
+        return plan_->dim;
+      case StepPhase::Input::attended:
+        return plan_->heads * plan_->head_dim;
+      case StepPhase::Input::inner:
+        return plan_->inner_width;
+    }
+    return 0;
+  }
+
+  // The phase, and before it one for the first halves of its adapters.
+  bool add(StepPhase phase, const std::vector<Projection>& projections) {
+    const int64_t in = width_of(phase.input);
+    StepPhase low;
+    low.norm = phase.norm;
+    low.input = phase.input;
+    low.to = plan_->low;
+    low.width = plan_->low_width;
+    int64_t column = 0, lora_column = 0;
+    for (const Projection& projection : projections) {
+      StepProduct product;
+      if (!set_weight(product.weight, projection, in)) return false;
+      product.column = column;
+      if (phase.output != StepPhase::Output::gated) column += projection.out;
+      if (projection.lora_a.defined()) {
+        StepProduct first;
+        first.weight.weight = floats(projection.lora_a);
+        first.weight.type = FewRows::Weight::float32;
+        first.weight.in = in;
+        first.weight.out = product.rank = projection.lora_a.size(0);
+        first.column = product.lora_column = lora_column;
+        lora_column += product.rank;
+        product.lora_b = floats(projection.lora_b);
+        product.lora_scaling = static_cast<float>(projection.lora_scaling);
+        low.products.push_back(first);
+      }
+      phase.products.push_back(product);
+    }
+    if (!low.products.empty()) cut(std::move(low));
+    cut(std::move(phase));
+    return true;
+  }
+
+  bool set_weight(FewRows& weight, const Projection& projection, int64_t in) {
+    weight.rows = plan_->rows;
+    weight.in = in;
+    weight.out = projection.out;
+    weight.bias = floats(projection.bias);
+    weight.weight = projection.weight.const_data_ptr();
+    switch (weight_kind(projection)) {
+      case JoinedWeight::kValues:
+        weight.type = type_ == at::kFloat ? FewRows::Weight::float32 : FewRows::Weight::bfloat16;
+        return fits(projection.weight, type_) && projection.weight.numel() == in * weight.out;
+      case JoinedWeight::kInt8:
+        weight.type = FewRows::Weight::int8;
+        weight.scale = floats(projection.scale.div(127));
+        return fits(projection.weight, at::kChar) && projection.weight.numel() == in * weight.out;
+      case JoinedWeight::kNf4:
+        weight.type = FewRows::Weight::nf4;
+        weight.scale = floats(projection.scale);
+        weight.block = projection.block;
+        weight.values = nf4_values().data();
+        return in % kNf4Group == 0 && weight.block % kNf4Group == 0 && fits(projection.weight, at::kByte) &&
+               projection.weight.numel() == in * weight.out / 2;
+    }
+    return false;
+  }
+
+  static int64_t bytes_of_column(const FewRows& weight) {
+    switch (weight.type) {
+      case FewRows::Weight::float32:
+        return weight.in * 4;
+      case FewRows::Weight::bfloat16:
+        return weight.in * 2;
+      case FewRows::Weight::int8:
+        return weight.in;
+      case FewRows::Weight::nf4:
+        return weight.in / 2;
+    }
+    return weight.in;
+  }
+
+  void cut(StepPhase phase) {
+    const bool gated = phase.output == StepPhase::Output::gated;
+    int64_t columns = 0, bytes = 0;
+    for (StepProduct& product : phase.products) {
+      product.weight.rows = plan_->rows;
+      columns += product.weight.out;
+      bytes += product.weight.out * bytes_of_column(product.weight);
+      plan_->most_in = std::max(plan_->most_in, product.weight.in);
+      plan_->most_out = std::max(plan_->most_out, product.weight.out);
+    }
+    if (gated) columns /= 2;
+    int64_t chunk = std::min(kChunkBytes * columns / std::max<int64_t>(1, bytes), columns / (workers_ * kPartsOfWorker));
+    chunk = std::max(chunk, (columns + kMostParts / 2 - 1) / (kMostParts / 2));
+    chunk = std::max<int64_t>(1, (chunk + kColumns / 2) / kColumns) * kColumns;
+    const size_t cut_products = gated ? 1 : phase.products.size();
+    for (size_t i = 0; i < cut_products; ++i) {
+      const int64_t out = phase.products[i].weight.out;
+      for (int64_t begin = 0; begin < out; begin += chunk) {
+        phase.chunks.push_back({i, begin, std::min(out, begin + chunk)});
+      }
+    }
+    plan_->phases.push_back(std::move(phase));
+  }
+
+  const StepNetwork& network_;
+  const at::ScalarType type_;
+  const int workers_;
+  std::unique_ptr<StepPlan> plan_;
+};
+
+}  // namespace
+
+const StepBuild& step_build() {
+#if defined(__x86_64__)
+  static const StepBuild chosen = []() -> StepBuild {
+    const std::string capability = at::get_cpu_capability();
+    if (capability.rfind("AVX512", 0) == 0) return {step_rows_avx512, few_rows_avx512};
+    if (capability == "AVX2") return {step_rows_avx2, few_rows_avx2};
+    return {step_rows_default, few_rows_default};
+  }();
+#else
+  static const StepBuild chosen{step_rows_default, few_rows_default};
+#endif
+  return chosen;
+}
+
+float* StepPlan::memory(int64_t count) {
+  // ATen's memory begins at a line of the processor's cache.
+  const Tensor made = at::zeros({std::max<int64_t>(1, count)}, at::TensorOptions().dtype(at::kFloat));
+  kept.push_back(made.storage());
+  return made.mutable_data_ptr<float>();
+}
+
+std::unique_ptr<StepPlan> step_plan(const StepNetwork& network, int workers) {
+  return Builder(network, workers).build();
+}
+
+}  // namespace voxtorch::kernels

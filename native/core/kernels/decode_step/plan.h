@@ -1,0 +1,71 @@
+// What a decoding step does, phase by phase: raw pointers, and what they point to kept alive.
+#pragma once
+
+#include "core/kernels/decode_step/args.h"
+#include "core/kernels/decode_step/decode_step.h"
+#include "core/kernels/few_rows/args.h"
+
+namespace voxtorch::kernels {
+
+// The rows in the widest build that the processor has; ATEN_CPU_CAPABILITY narrows it, as it does ATen's.
+struct StepBuild {
+  const StepRows& rows;
+  void (*outputs)(const FewRows&, int64_t, int64_t);
+};
+const StepBuild& step_build();
+
+struct StepProduct {
+  FewRows weight{};    // input and output are each worker's own
+  int64_t column = 0;  // where its first output goes in a row of the phase's
+  const float* lora_b = nullptr;
+  int64_t rank = 0, lora_column = 0;  // of StepPlan::low
+  float lora_scaling = 1;
+};
+
+struct StepPhase {
+  enum class Input { stream, attended, inner };
+  enum class Output { store, add, gated };
+
+  const void* norm = nullptr;  // of the stream
+  Input input = Input::stream;
+  Output output = Output::store;
+  std::vector<StepProduct> products;  // none: attention
+  float* to = nullptr;                // null: the logits
+  int64_t width = 0;                  // of its rows
+
+  struct Chunk {
+    size_t product;
+    int64_t begin, end;
+  };
+  std::vector<Chunk> chunks;  // of products
+
+  char *keys = nullptr, *values = nullptr;
+  int64_t window = 0;
+};
+
+struct StepPlan {
+  std::vector<StepPhase> phases;
+  int64_t rows, dim, heads, kv_heads, head_dim, capacity;
+  int64_t words_count, vocabulary;  // rows of the embeddings and of the head
+  StepType type;
+  double eps;
+  JoinedFunction function;
+  const void* words;
+  const float *cos, *sin;
+  // Of all workers: the residual stream [rows, dim]; query, key and value; what chunks of attention have, [chunks of
+  // kStepPlaces, rows, heads, head_dim + 2]; gate * up; input Aᵀ of the adapters.
+  float *stream, *qkv, *pieces, *inner, *low;
+  int64_t qkv_width, inner_width, low_width = 0;
+  int64_t most_in = 0, most_out = 0, most_chunks = 0;
+  std::vector<at::Storage> kept;
+
+  int64_t group() const { return heads / kv_heads; }
+  int64_t most_pieces() const { return capacity / kStepPlaces + 2; }
+  // Zeros, for as long as the plan is there.
+  float* memory(int64_t count);
+};
+
+// Null where a kernel does not take it.
+std::unique_ptr<StepPlan> step_plan(const StepNetwork& network, int workers);
+
+}  // namespace voxtorch::kernels
