@@ -7,11 +7,12 @@
 #include <c10/core/InferenceMode.h>
 
 #include <algorithm>
-#include <bit>
+#include <atomic>
 #include <cmath>
 #include <cstring>
 
-#include "core/kernels/few_rows/args.h"
+#include "core/kernels/decode_step/team.h"
+#include "core/kernels/few_rows/few_rows.h"
 #include "core/kernels/layer_norm/args.h"
 #include "core/recording.h"
 
@@ -30,23 +31,30 @@ constexpr int64_t kMostRows = 8;
 // Of a chunk: some microseconds.
 constexpr int64_t kChunkWeights = 1 << 15;
 
-struct Build {
-  void (*products)(const FewRows&, int64_t, int64_t);
-  void (*norm)(const kernels::LayerNormForward&, int64_t, int64_t);
-};
+using NormRows = void (*)(const kernels::LayerNormForward&, int64_t, int64_t);
 
-const Build& build() {
+NormRows norm_rows() {
 #if defined(__x86_64__)
-  static const Build chosen = []() -> Build {
-    const std::string capability = at::get_cpu_capability();
-    if (capability.rfind("AVX512", 0) == 0) return {kernels::few_rows_avx512, kernels::layer_norm_rows_avx512};
-    if (capability == "AVX2") return {kernels::few_rows_avx2, kernels::layer_norm_rows_avx2};
-    return {kernels::few_rows_default, kernels::layer_norm_rows_default};
-  }();
-#else
-  static const Build chosen{kernels::few_rows_default, kernels::layer_norm_rows_default};
+  const std::string capability = at::get_cpu_capability();
+  if (capability.rfind("AVX512", 0) == 0) return kernels::layer_norm_rows_avx512;
+  if (capability == "AVX2") return kernels::layer_norm_rows_avx2;
 #endif
-  return chosen;
+  return kernels::layer_norm_rows_default;
+}
+
+// Outputs of a product that are one chunk.
+int64_t chunk_width(int64_t in, int64_t out) {
+  const int64_t wanted = std::max<int64_t>(kChunkWeights / in, 1);
+  return std::min(std::max((wanted + 15) / 16 * 16, (out + kernels::TeamJob::kMostChunks - 1) / kernels::TeamJob::kMostChunks), out);
+}
+
+int64_t most_chunks(const WhisperConfig& c) {
+  const auto chunks = [](int64_t in, int64_t out) {
+    const int64_t width = chunk_width(in, out);
+    return (out + width - 1) / width;
+  };
+  return std::max({c.decoder_heads, chunks(c.dim, c.dim), chunks(c.dim, c.decoder_intermediate),
+                   chunks(c.decoder_intermediate, c.dim), chunks(c.dim, c.vocabulary)});
 }
 
 // What a job was prepared for: addresses and versions. Another one needs another job.
@@ -95,20 +103,27 @@ void widen(const Tensor& table, int64_t row, int64_t dim, float* to, bool adds) 
 
 }  // namespace
 
-class WhisperDecodeJob {
+class WhisperDecodeJob final : public kernels::TeamJob {
  public:
   WhisperDecodeJob(const Whisper& network, Identity identity, KvCache& cache, KvCache& heard, int64_t rows);
 
   const Identity identity;
   static std::optional<Identity> identity_of(const Whisper& network, KvCache& cache, KvCache& heard, int64_t rows);
 
-  Tensor logits(const int64_t* ids, int64_t past);
+  // Where the token is that comes next; `clips`: which of the heard each row is about.
+  void set(const int64_t* ids, const std::vector<int64_t>& clips, int64_t past, float* logits);
+
+ protected:
+  int64_t chunks(int number) const override;
+  void begin(int worker, int number) override;
+  void compute(int worker, int number, int64_t chunk) override;
+  void commit(int worker, int number, int64_t chunk) override;
 
  private:
   struct Product {
     FewRows args;  // without inputs and outputs
     int64_t item;  // bytes of a weight
-    int64_t width() const;
+    int64_t width() const { return chunk_width(args.in, args.out); }
     int64_t chunks() const { return (args.out + width() - 1) / width(); }
   };
   struct Norm {
@@ -131,35 +146,36 @@ class WhisperDecodeJob {
     Part part;
   };
   // What one worker computes with.
-  struct Desk {
+  struct alignas(64) Desk {
     std::vector<float> normed, chunk, query, key, value, attended, scores;
+    std::vector<float> prepared;  // the phase's input as integers
+    const float* input = nullptr;
   };
 
   Phase phase(int number) const;
-  int64_t chunks(int number) const;
-  void begin(int worker, int number);
-  void compute(int worker, int number, int64_t chunk);
-  void commit(int worker, int number, int64_t chunk);
-
   const float* floats(const Tensor& tensor, double scale = 1);
   Product product(const Linear& linear);
   Product head(const Whisper& network);
   Norm norm(const LayerNorm& layer) { return {floats(layer.weight), floats(layer.bias), layer.eps}; }
   Memory memory(const std::pair<Tensor, Tensor>& both);
-  void multiply(const Product& product, const float* input, int64_t from, int64_t width, float* output) const;
+  void multiply(const Product& product, const Desk& desk, int64_t from, int64_t width, float* output) const;
   const Product& product_of(const Phase& now) const;
 
-  const int64_t rows_, dim_, inner_, heads_, head_dim_, clips_, frames_;
+  const int64_t rows_, dim_, inner_, heads_, head_dim_, frames_;
   const bool half_;  // keys and values are bfloat16
   const kernels::StepKernels& kernels_ = kernels::step_kernels();
+  const kernels::FewRowsOutputs outputs_ = kernels::outputs_of();
+  const NormRows norm_rows_ = norm_rows();
   const Tensor words_, positions_;
-  std::vector<Tensor> kept_;  // what pointers lead into
+  std::vector<at::Storage> kept_;  // what pointers lead into
   std::vector<Layer> layers_;
   Norm norm_;
   Product head_;
   std::vector<Desk> desks_;
   std::vector<float> stream_, attended_, between_;  // [rows, dim or inner]
-  int64_t past_ = 0;
+  // Of the token. Who comes too late may read the next one's.
+  std::atomic<int64_t> past_{0};
+  std::unique_ptr<std::atomic<int64_t>[]> clip_of_;
   float* logits_ = nullptr;
 };
 
@@ -172,7 +188,7 @@ std::optional<Identity> WhisperDecodeJob::identity_of(const Whisper& network, Kv
   if (!is_inference() || at::autocast::is_autocast_enabled(at::kCPU)) return std::nullopt;
   if (type != at::kFloat && type != at::kBFloat16) return std::nullopt;
   if (rows > kMostRows || head_dim > kernels::kMostQueryDim || network.training()) return std::nullopt;
-  if (decoder.layers.size() == 0 || heard.length() == 0 || rows % heard.batch() != 0) return std::nullopt;
+  if (decoder.layers.size() == 0 || heard.length() == 0) return std::nullopt;
   if (decoder.hooked() || decoder.words.hooked() || decoder.positions.hooked()) return std::nullopt;
   if (decoder.words.slot().active() || decoder.positions.slot().active()) return std::nullopt;
   if (!is_ours(decoder.words.weight, type) || !is_ours(decoder.positions.weight, type)) return std::nullopt;
@@ -214,17 +230,18 @@ std::optional<Identity> WhisperDecodeJob::identity_of(const Whisper& network, Kv
 }
 
 WhisperDecodeJob::WhisperDecodeJob(const Whisper& network, Identity known, KvCache& cache, KvCache& heard, int64_t rows)
-    : identity(std::move(known)),
+    : TeamJob(at::get_num_threads(), static_cast<int>(network.model.decoder.layers.size()) * kParts + 1,
+              most_chunks(network.config)),
+      identity(std::move(known)),
       rows_(rows),
       dim_(network.config.dim),
       inner_(network.config.decoder_intermediate),
       heads_(network.config.decoder_heads),
       head_dim_(dim_ / heads_),
-      clips_(heard.batch()),
       frames_(heard.length()),
       half_(network.model.decoder.words.weight.scalar_type() == at::kBFloat16),
-      words_(network.model.decoder.words.weight),
-      positions_(network.model.decoder.positions.weight),
+      words_(network.model.decoder.words.weight.detach()),
+      positions_(network.model.decoder.positions.weight.detach()),
       norm_(norm(network.model.decoder.norm)),
       head_(head(network)) {
   const WhisperDecoder& decoder = network.model.decoder;
@@ -244,11 +261,13 @@ WhisperDecodeJob::WhisperDecodeJob(const Whisper& network, Identity known, KvCac
     }
   }
   const int64_t places = std::max(frames_, network.config.target_positions) + 1;
-  desks_.resize(static_cast<size_t>(at::get_num_threads()));
+  const size_t prepared = kernels::prepared_rows_bytes(FewRows::Weight::int8, rows_, std::max(dim_, inner_));
+  desks_.resize(static_cast<size_t>(workers()));
   for (Desk& desk : desks_) {
     desk = {of(dim_), of(widest), of(head_dim_), of(head_dim_), of(head_dim_), of(head_dim_),
-            std::vector<float>(static_cast<size_t>(places))};
+            std::vector<float>(static_cast<size_t>(places)), std::vector<float>(prepared / sizeof(float) + 1)};
   }
+  clip_of_ = std::make_unique<std::atomic<int64_t>[]>(static_cast<size_t>(rows_));
   stream_ = of(dim_);
   attended_ = of(dim_);
   between_ = of(inner_);
@@ -258,7 +277,7 @@ const float* WhisperDecodeJob::floats(const Tensor& tensor, double scale) {
   if (!tensor.defined()) return nullptr;
   Tensor values = tensor.detach().to(at::kFloat).contiguous();
   if (scale != 1) values = values * scale;
-  kept_.push_back(values);
+  kept_.push_back(values.storage());
   return values.const_data_ptr<float>();
 }
 
@@ -266,7 +285,7 @@ WhisperDecodeJob::Product WhisperDecodeJob::product(const Linear& linear) {
   Product result{};
   const auto& quantized = linear.quantized();
   const Tensor& weight = quantized ? quantized->codes : linear.weight;
-  kept_.push_back(weight);
+  kept_.push_back(weight.storage());
   FewRows& args = result.args;
   args.weight = weight.const_data_ptr();
   args.scale = quantized ? floats(quantized->absmax, 1.0 / 127) : nullptr;
@@ -295,14 +314,9 @@ WhisperDecodeJob::Product WhisperDecodeJob::head(const Whisper& network) {
 
 WhisperDecodeJob::Memory WhisperDecodeJob::memory(const std::pair<Tensor, Tensor>& both) {
   const auto& [keys, values] = both;
-  kept_.push_back(keys);
-  kept_.push_back(values);
+  kept_.push_back(keys.storage());
+  kept_.push_back(values.storage());
   return {keys.mutable_data_ptr(), values.mutable_data_ptr(), keys.stride(0), keys.stride(1), keys.stride(2)};
-}
-
-int64_t WhisperDecodeJob::Product::width() const {
-  const int64_t wanted = std::max<int64_t>(kChunkWeights / args.in, 1);
-  return std::min((wanted + 15) / 16 * 16, args.out);
 }
 
 WhisperDecodeJob::Phase WhisperDecodeJob::phase(int number) const {
@@ -313,9 +327,20 @@ WhisperDecodeJob::Phase WhisperDecodeJob::phase(int number) const {
 
 const WhisperDecodeJob::Product& WhisperDecodeJob::product_of(const Phase& now) const {
   if (now.layer == nullptr) return head_;
-  if (now.part == kOutput) return now.layer->output;
-  if (now.part == kCrossOutput) return now.layer->cross_output;
-  return now.part == kUp ? now.layer->up : now.layer->down;
+  switch (now.part) {
+    case kOwn:
+      return now.layer->query;
+    case kOutput:
+      return now.layer->output;
+    case kCross:
+      return now.layer->cross_query;
+    case kCrossOutput:
+      return now.layer->cross_output;
+    case kUp:
+      return now.layer->up;
+    default:
+      return now.layer->down;
+  }
 }
 
 int64_t WhisperDecodeJob::chunks(int number) const {
@@ -326,27 +351,43 @@ int64_t WhisperDecodeJob::chunks(int number) const {
 
 void WhisperDecodeJob::begin(int worker, int number) {
   const Phase now = phase(number);
+  Desk& desk = desks_[static_cast<size_t>(worker)];
   const Norm* norm = nullptr;
-  if (now.layer == nullptr) norm = &norm_;
-  else if (now.part == kOwn) norm = &now.layer->norm;
-  else if (now.part == kCross) norm = &now.layer->cross_norm;
-  else if (now.part == kUp) norm = &now.layer->mlp_norm;
-  if (norm == nullptr) return;
-  float* const normed = desks_[static_cast<size_t>(worker)].normed.data();
-  build().norm({stream_.data(), norm->weight, norm->bias, normed, false, nullptr, nullptr, dim_, norm->eps}, 0, rows_);
+  if (now.layer == nullptr) {
+    norm = &norm_;
+  } else if (now.part == kOwn) {
+    norm = &now.layer->norm;
+  } else if (now.part == kCross) {
+    norm = &now.layer->cross_norm;
+  } else if (now.part == kUp) {
+    norm = &now.layer->mlp_norm;
+  }
+  desk.input = now.part == kDown ? between_.data() : attended_.data();
+  if (norm != nullptr) {
+    desk.input = desk.normed.data();
+    norm_rows_({stream_.data(), norm->weight, norm->bias, desk.normed.data(), false, nullptr, nullptr, dim_, norm->eps},
+               0, rows_);
+  }
+  const auto prepare = [&](const Product& one) {
+    const bool needs = kernels::needs_prepared_rows(one.args.type);
+    if (needs) kernels::prepare_rows(one.args.type, desk.input, rows_, one.args.in, desk.prepared.data());
+    return needs;
+  };
+  const bool own = now.layer != nullptr && now.part == kOwn;
+  if (!prepare(product_of(now)) && own && !prepare(now.layer->key)) prepare(now.layer->value);
 }
 
 // The outputs [from, from + width) -> [rows, width].
-void WhisperDecodeJob::multiply(const Product& product, const float* input, int64_t from, int64_t width,
+void WhisperDecodeJob::multiply(const Product& product, const Desk& desk, int64_t from, int64_t width,
                                 float* output) const {
   FewRows args = product.args;
-  args.input = input;
+  args.input = kernels::needs_prepared_rows(args.type) ? desk.prepared.data() : desk.input;
   args.output = output;
   args.weight = static_cast<const char*>(args.weight) + from * args.in * product.item;
   if (args.scale != nullptr) args.scale += from;
   if (args.bias != nullptr) args.bias += from;
   args.out = width;
-  build().products(args, 0, width);
+  outputs_(args, 0, width);
 }
 
 void WhisperDecodeJob::compute(int worker, int number, int64_t chunk) {
@@ -356,31 +397,28 @@ void WhisperDecodeJob::compute(int worker, int number, int64_t chunk) {
   if (!attends) {
     const Product& product = product_of(now);
     const int64_t width = product.width(), from = chunk * width, here = std::min(width, product.args.out - from);
-    const float* input = desk.normed.data();
-    if (now.layer != nullptr && now.part == kDown) input = between_.data();
-    if (now.layer != nullptr && (now.part == kOutput || now.part == kCrossOutput)) input = attended_.data();
-    multiply(product, input, from, here, desk.chunk.data());
+    multiply(product, desk, from, here, desk.chunk.data());
     if (now.layer != nullptr && now.part == kUp) kernels_.gelu(desk.chunk.data(), rows_ * here);
     return;
   }
   const Layer& layer = *now.layer;
   const int64_t from = chunk * head_dim_;
-  multiply(own ? layer.query : layer.cross_query, desk.normed.data(), from, head_dim_, desk.query.data());
+  multiply(own ? layer.query : layer.cross_query, desk, from, head_dim_, desk.query.data());
   if (own) {
-    multiply(layer.key, desk.normed.data(), from, head_dim_, desk.key.data());
-    multiply(layer.value, desk.normed.data(), from, head_dim_, desk.value.data());
+    multiply(layer.key, desk, from, head_dim_, desk.key.data());
+    multiply(layer.value, desk, from, head_dim_, desk.value.data());
   }
   const Memory& memory = own ? layer.own : layer.heard;
-  const int64_t item = half_ ? 2 : 4, group = rows_ / clips_;
+  const int64_t item = half_ ? 2 : 4, past = past_.load(std::memory_order_relaxed);
   for (int64_t row = 0; row < rows_; ++row) {
-    const int64_t at = ((own ? row : row / group) * memory.row + chunk * memory.head) * item;
+    const int64_t at = ((own ? row : clip_of_[static_cast<size_t>(row)].load(std::memory_order_relaxed)) * memory.row + chunk * memory.head) * item;
     kernels::QueryAttention args{};
     args.query = desk.query.data() + row * head_dim_;
     args.keys = static_cast<const char*>(memory.keys) + at;
     args.values = static_cast<const char*>(memory.values) + at;
     args.key_stride = args.value_stride = memory.place;
     args.is_bfloat16 = half_;
-    args.count = own ? past_ : frames_;
+    args.count = own ? past : frames_;
     args.dim = head_dim_;
     args.own_key = own ? desk.key.data() + row * head_dim_ : nullptr;
     args.own_value = own ? desk.value.data() + row * head_dim_ : nullptr;
@@ -400,7 +438,8 @@ void WhisperDecodeJob::commit(int worker, int number, int64_t chunk) {
       std::copy_n(desk.attended.data() + at, head_dim_, attended_.data() + row * dim_ + chunk * head_dim_);
       if (now.part != kOwn) continue;
       const Memory& memory = now.layer->own;
-      const int64_t to = row * memory.row + chunk * memory.head + past_ * memory.place;
+      const int64_t past = past_.load(std::memory_order_relaxed);
+      const int64_t to = row * memory.row + chunk * memory.head + past * memory.place;
       for (const auto& [values, place] : {std::pair{&desk.key, memory.keys}, std::pair{&desk.value, memory.values}}) {
         if (half_)
           std::copy_n(values->data() + at, head_dim_, static_cast<at::BFloat16*>(place) + to);
@@ -423,33 +462,21 @@ void WhisperDecodeJob::commit(int worker, int number, int64_t chunk) {
   }
 }
 
-Tensor WhisperDecodeJob::logits(const int64_t* ids, int64_t past) {
-  past_ = past;
+void WhisperDecodeJob::set(const int64_t* ids, const std::vector<int64_t>& clips, int64_t past, float* logits) {
   for (int64_t row = 0; row < rows_; ++row) {
     float* const to = stream_.data() + row * dim_;
     widen(words_, ids[row], dim_, to, false);
     widen(positions_, past, dim_, to, true);
+    clip_of_[static_cast<size_t>(row)].store(clips[static_cast<size_t>(row)], std::memory_order_relaxed);
   }
-  Tensor result = at::empty({rows_, head_.args.out}, at::TensorOptions().dtype(at::kFloat));
-  logits_ = result.mutable_data_ptr<float>();
-  const int phases = static_cast<int>(layers_.size()) * kParts + 1;
-  for (int number = 0; number < phases; ++number) {
-    at::parallel_for(0, chunks(number), 1, [&](int64_t first, int64_t last) {
-      const int worker = at::get_thread_num();
-      begin(worker, number);
-      for (int64_t chunk = first; chunk < last; ++chunk) {
-        compute(worker, number, chunk);
-        commit(worker, number, chunk);
-      }
-    });
-  }
-  return result;
+  past_.store(past, std::memory_order_relaxed);
+  logits_ = logits;
 }
 
 WhisperDecode::WhisperDecode(const Whisper& network) : network_(network) {}
 WhisperDecode::~WhisperDecode() = default;
 
-Tensor WhisperDecode::logits(const Tensor& ids, KvCache& cache, KvCache& heard) {
+Tensor WhisperDecode::logits(const Tensor& ids, const std::vector<int64_t>& clips, KvCache& cache, KvCache& heard) {
   const int64_t rows = ids.size(0), past = cache.length();
   if (!ids.is_cpu() || past == 0 || cache.batch() != rows) return {};
   if (past >= network_.config.target_positions) return {};  // a whole pass says what is wrong
@@ -466,9 +493,12 @@ Tensor WhisperDecode::logits(const Tensor& ids, KvCache& cache, KvCache& heard) 
     if (tokens[row] < 0 || tokens[row] >= network_.config.vocabulary) return {};
   }
   if (!job_ || job_->identity != *now) {
+    kernels::Team::instance().shrink(at::get_num_threads());
     job_ = std::make_shared<WhisperDecodeJob>(network_, std::move(*now), cache, heard, rows);
   }
-  Tensor result = job_->logits(tokens, past);
+  Tensor result = at::empty({rows, network_.config.vocabulary}, at::TensorOptions().dtype(at::kFloat));
+  job_->set(tokens, clips, past, result.mutable_data_ptr<float>());
+  kernels::Team::instance().run(job_);
   cache.advance(1);
   return result;
 }

@@ -43,12 +43,12 @@ class WhisperStepper : public generation::CachedStepper {
     std::vector<int64_t> audio;
     for (int64_t i = 0; i < rows.size(0); ++i) audio.push_back(audio_[static_cast<size_t>(sources[i])]);
     audio_ = std::move(audio);
-    move_audio();
   }
 
  private:
-  // Rows must be as many for each clip, clip by clip; where they are not, each gets a clip of its own.
+  // For a whole pass rows must be as many for each clip, clip by clip; where they are not, each gets a clip of its own.
   void move_audio() {
+    if (audio_.empty()) return;
     const auto rows = static_cast<int64_t>(audio_.size());
     std::vector<int64_t> clips = audio_;
     clips.erase(std::unique(clips.begin(), clips.end()), clips.end());
@@ -73,13 +73,14 @@ class WhisperStepper : public generation::CachedStepper {
 
   Tensor quick_logits(const Tensor& ids) override {
     if (mask_.defined() || heard_mask_.defined()) return {};
-    return decode_.logits(ids, *cache_, *heard_);
+    return decode_.logits(ids, audio_, *cache_, *heard_);
   }
   Tensor hidden_of(const Tokens& tokens) override { return decode(tokens, Tensor()); }
   Tensor logits_of(const Tensor& hidden) const override { return network_.logits(hidden); }
 
   // Encoder states are needed until heard_ has their keys and values.
   Tensor decode(const Tokens& tokens, const Tensor& encoder_states) {
+    move_audio();
     WhisperDecoderInputs inputs{tokens.ids, tokens.mask, tokens.positions, encoder_states, heard_mask_};
     inputs.cache = cache_.get();
     inputs.encoder_cache = heard_.get();
