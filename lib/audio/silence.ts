@@ -91,7 +91,8 @@ function checked(segments: Segment[], duration: number): Segment[] {
   let before = 0
   for (const segment of Array.isArray(segments) ? segments : [[Number.NaN]]) {
     const [begin, end] = segment as Segment
-    if (!(begin >= before && end > begin && end <= duration)) {
+    // A millisecond more is rounding.
+    if (!(begin >= before && end > begin && end <= duration + 1e-3)) {
       throw new ConfigError(
         `splitOnSilence: vad must give segments in order within the clip's ${duration} s, not [${begin}, ${end}] behind ${before}`,
         { option: 'vad' },
@@ -99,7 +100,7 @@ function checked(segments: Segment[], duration: number): Segment[] {
     }
     before = end
   }
-  return segments
+  return segments.map(([begin, end]) => [begin, Math.min(end, duration)])
 }
 
 interface Levels {

@@ -44,7 +44,8 @@ export function segmentsOf(tokens: number[], first: number, steps: number): { pa
 export function allSegmentsOf(tokens: number[], first: number, steps: number): TimedTokens[] {
   const { parts } = segmentsOf(tokens, first, steps)
   const whole = Math.floor(steps / 2)
-  const rest = tokens.slice(parts.reduce((sum, part) => sum + part.tokens.length, 0))
-  if (rest.some((id) => id < first)) parts.push({ start: parts.at(-1)?.end ?? 0, end: whole, tokens: rest })
+  const cut = parts.reduce((sum, part) => sum + part.tokens.length, 0)
+  const rest = tokens.slice(cut)
+  if (rest.some((id) => id < first)) parts.push({ start: (tokens[cut - 1] as number) - first, end: whole, tokens: rest })
   return parts.map((part) => ({ ...part, start: Math.min(part.start, whole), end: Math.min(part.end, whole) }))
 }
