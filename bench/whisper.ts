@@ -25,10 +25,18 @@ const cases: Case[] = [
 const publishedCases: Case[] = [
   { name: 'encoder', label: 'Whisper base as published, encoder, 30 s, float32, against CTranslate2', target: 0.8 },
   { name: 'decode', label: 'Whisper base as published, 64 tokens, float32, against CTranslate2', target: 0.8 },
-  { name: 'transcription', label: 'Whisper base as published, 30 s to 64 tokens, float32, against CTranslate2', target: 0.8 },
+  {
+    name: 'transcription',
+    label: 'Whisper base as published, 30 s to 64 tokens, float32, against CTranslate2',
+    target: 0.8,
+  },
   { name: 'encoderInt8', label: 'Whisper base as published, encoder, 30 s, int8, against CTranslate2', target: 0.9 },
   { name: 'decodeInt8', label: 'Whisper base as published, 64 tokens, int8, against CTranslate2', target: 0.9 },
-  { name: 'transcriptionInt8', label: 'Whisper base as published, 30 s to 64 tokens, int8, against CTranslate2', target: 0.9 },
+  {
+    name: 'transcriptionInt8',
+    label: 'Whisper base as published, 30 s to 64 tokens, int8, against CTranslate2',
+    target: 0.9,
+  },
 ]
 
 const MOST_DIFFERENCE = 1e-3

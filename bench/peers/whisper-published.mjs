@@ -5,7 +5,13 @@ import { serve, timedBlocks } from './serve.mjs'
 
 const PROMPT = [50258n, 50259n, 50359n, 50363n] // English, transcribe, without timestamps
 const exactly64 = { maxNewTokens: 64, minNewTokens: 64 }
-const options = { language: 'en', timestamps: false, temperature: 0, maxNewTokens: 64, generation: { minNewTokens: 64 } }
+const options = {
+  language: 'en',
+  timestamps: false,
+  temperature: 0,
+  maxNewTokens: 64,
+  generation: { minNewTokens: 64 },
+}
 
 const repeatedly = (job) => async (n) => {
   for (let i = 0; i < n; i++) await noGrad(() => scope(async () => void (await job())))

@@ -11,7 +11,7 @@ import { type ResolveModelOptions, resolveModel } from '../hub/resolve.js'
 import { Conv1d } from '../nn/conv.js'
 import { Module } from '../nn/module.js'
 import { LSTMCell } from '../nn/rnn-cells.js'
-import { noGrad, ops, scope, Tensor, zeros } from '../tensor/index.js'
+import { noGrad, ops, scope, type Tensor, zeros } from '../tensor/index.js'
 import { savePretrained } from './own-module.js'
 
 /** The sizes of a {@link SileroVad}; what is left out has the value of the published network. */
@@ -111,7 +111,9 @@ export class SileroVad extends Module {
     const directory = await resolveModel(from, options)
     const name = FILES.find((one) => existsSync(join(directory, one)))
     if (name === undefined) {
-      throw new CheckpointError(`${directory} has no weights of SileroVad: neither ${FILES.join(' nor ')}`, { directory })
+      throw new CheckpointError(`${directory} has no weights of SileroVad: neither ${FILES.join(' nor ')}`, {
+        directory,
+      })
     }
     const place = join(directory, 'config.json')
     const config = existsSync(place) ? ((await readCheckpointJson(place)) as SileroVadConfig) : {}
@@ -156,7 +158,17 @@ export class SileroVad extends Module {
         const frames = padded
           .narrow(0, at * frame, context + Math.min(PIECE, count - at) * frame)
           .unfold(0, context + frame, frame)
-        const [output, hidden, cell] = await ops.async.lstm(await this.#seen(frames), state, this.#memory(), true, 1, 0, false, false, false)
+        const [output, hidden, cell] = await ops.async.lstm(
+          await this.#seen(frames),
+          state,
+          this.#memory(),
+          true,
+          1,
+          0,
+          false,
+          false,
+          false,
+        )
         state.splice(0, 2, hidden, cell)
         const rows = output.relu().permute([1, 2, 0]) // [1, hiddenSize, frames]
         likely.push(this.final_conv.forward(rows).sigmoid().flatten())
@@ -170,7 +182,10 @@ export class SileroVad extends Module {
     const { nFft, context } = this.config
     const half = nFft / 2 + 1
     const waves = await this.#convolved(this.stft_conv, ops.reflectionPad1d(frames.unsqueeze(1), [0, context]))
-    const squares = waves.narrow(1, 0, half).square().add(waves.narrow(1, half, half).square())
+    const squares = waves
+      .narrow(1, 0, half)
+      .square()
+      .add(waves.narrow(1, half, half).square())
     let x = squares.sqrt()
     for (const layer of [this.conv1, this.conv2, this.conv3, this.conv4]) x = (await this.#convolved(layer, x)).relu()
     return x.transpose(1, 2) // one step is left
@@ -207,7 +222,11 @@ export class SileroVad extends Module {
       }),
     )
     const duration = samples.size(0) / sampleRate
-    return padded(spoken(likely as Float32Array, this.config.frame / SPEECH_RATE, duration, settings), duration, settings)
+    return padded(
+      spoken(likely as Float32Array, this.config.frame / SPEECH_RATE, duration, settings),
+      duration,
+      settings,
+    )
   }
 }
 

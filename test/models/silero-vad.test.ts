@@ -26,7 +26,11 @@ const small = () => {
   const { name, config } = get(file.cases[0])
   const vad = new SileroVad(config).eval()
   vad.loadStateDict(tensorsOf(file, name, 'param') as Record<string, Tensor>)
-  return { vad, samples: get(tensorsOf(file, name, 'in').samples), expected: get(tensorsOf(file, name, 'out').probabilities) }
+  return {
+    vad,
+    samples: get(tensorsOf(file, name, 'in').samples),
+    expected: get(tensorsOf(file, name, 'out').probabilities),
+  }
 }
 
 interface Published {
@@ -87,20 +91,23 @@ describe('SileroVad', () => {
 })
 
 describe.skipIf(!isHere || !hasData('librispeech-other'))('silero-vad, the published safetensors', () => {
-  test.each(published)('$clip, $settings: probabilities of PyTorch, segments of its own package', async ({ clip, settings, segments, probabilities }) => {
-    const vad = await SileroVad.fromPretrained('silero-vad', { offline: true })
-    const { samples } = await readAudio(dataPath(`librispeech-other/${clip}`))
-    const likely = (await noGrad(() => vad.forward(samples))).toArray() as number[]
-    expect(likely.length).toBe(probabilities.length)
-    const most = Math.max(...likely.map((one, i) => Math.abs(one - (probabilities[i] as number))))
-    expect(most / Math.max(...probabilities)).toBeLessThan(1e-5)
-    const { threshold = 0.5, min_silence_duration_ms: pause = 100, speech_pad_ms: pad = 30 } = settings
-    const found = await vad.segments(samples, 16_000, { threshold, minSilence: pause / 1000, padding: pad / 1000 })
-    expect(found.length).toBe(segments.length)
-    // Theirs are whole samples.
-    for (const [i, [start, end]] of found.entries()) {
-      expect(start).toBeCloseTo(get(segments[i])[0], 3)
-      expect(end).toBeCloseTo(get(segments[i])[1], 3)
-    }
-  })
+  test.each(published)(
+    '$clip, $settings: probabilities of PyTorch, segments of its own package',
+    async ({ clip, settings, segments, probabilities }) => {
+      const vad = await SileroVad.fromPretrained('silero-vad', { offline: true })
+      const { samples } = await readAudio(dataPath(`librispeech-other/${clip}`))
+      const likely = (await noGrad(() => vad.forward(samples))).toArray() as number[]
+      expect(likely.length).toBe(probabilities.length)
+      const most = Math.max(...likely.map((one, i) => Math.abs(one - (probabilities[i] as number))))
+      expect(most / Math.max(...probabilities)).toBeLessThan(1e-5)
+      const { threshold = 0.5, min_silence_duration_ms: pause = 100, speech_pad_ms: pad = 30 } = settings
+      const found = await vad.segments(samples, 16_000, { threshold, minSilence: pause / 1000, padding: pad / 1000 })
+      expect(found.length).toBe(segments.length)
+      // Theirs are whole samples.
+      for (const [i, [start, end]] of found.entries()) {
+        expect(start).toBeCloseTo(get(segments[i])[0], 3)
+        expect(end).toBeCloseTo(get(segments[i])[1], 3)
+      }
+    },
+  )
 })

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest'
-import { ConfigError, memoryStats, scope, type Segment, setNumThreads, Whisper } from '../../lib/index.js'
+import { ConfigError, memoryStats, type Segment, scope, setNumThreads, Whisper } from '../../lib/index.js'
 import { allSegmentsOf } from '../../lib/models/whisper/segments.js'
 import { fixture, fixturePath, settledTensors, tensorsOf } from '../helpers.js'
 import { get } from './decoder.js'
@@ -9,7 +9,10 @@ setNumThreads(1)
 const file = await fixture<{ name: string }>('models/whisper-generation')
 const model = await Whisper.fromPretrained(fixturePath('models/whisper-tiny'))
 const { name } = get(file.cases.find((one) => one.name.startsWith('wave-0')))
-const wave = () => get(tensorsOf(file, name, 'in').wave).to('float32').div(32768)
+const wave = () =>
+  get(tensorsOf(file, name, 'in').wave)
+    .to('float32')
+    .div(32768)
 const plain = { temperature: 0, logprobThreshold: null, noSpeechThreshold: null, compressionRatioThreshold: null }
 // A window is 0.4 s.
 const speech: Segment[] = [
@@ -31,12 +34,21 @@ describe('transcribe({ batchSize })', () => {
   it.each([1, 2, 3, 8])('%i pieces at once have the text of each alone', async (batchSize) => {
     const samples = wave()
     expect(samples.size(0)).toBe(20_800)
-    for (const more of [{ language: 'de' }, { language: 'en', beams: 2 }, { timestamps: 'word' as const, language: 'fr' }]) {
+    for (const more of [
+      { language: 'de' },
+      { language: 'en', beams: 2 },
+      { timestamps: 'word' as const, language: 'fr' },
+    ]) {
       const together = await model.transcribe(samples, { ...plain, ...more, batchSize, vad })
       const alone = []
       for (const [start, end] of pieces) {
         const piece = samples.narrow(0, Math.round(start * 16_000), Math.round((end - start) * 16_000))
-        const { segments } = await model.transcribe(piece, { ...plain, ...more, batchSize: 1, vad: async () => [[0, end - start]] })
+        const { segments } = await model.transcribe(piece, {
+          ...plain,
+          ...more,
+          batchSize: 1,
+          vad: async () => [[0, end - start]],
+        })
         alone.push(...segments.map((one) => ({ ...one, start: one.start + start, end: one.end + start })))
       }
       expect(together.segments.map(({ tokens }) => tokens)).toEqual(alone.map(({ tokens }) => tokens))
@@ -98,9 +110,21 @@ describe('allSegmentsOf', () => {
   // Timestamps are 100 and above, 20 ms each; the window has 30 of them.
   it.each([
     [[100, 1, 2, 110], [[0, 10, [100, 1, 2, 110]]]],
-    [[100, 1, 110, 110, 2, 140], [[0, 10, [100, 1, 110]], [10, 30, [110, 2, 140]]]],
+    [
+      [100, 1, 110, 110, 2, 140],
+      [
+        [0, 10, [100, 1, 110]],
+        [10, 30, [110, 2, 140]],
+      ],
+    ],
     // The text behind the last pair is not lost: no other window comes.
-    [[100, 1, 110, 112, 2, 3], [[0, 10, [100, 1, 110, 112]], [12, 30, [2, 3]]]],
+    [
+      [100, 1, 110, 112, 2, 3],
+      [
+        [0, 10, [100, 1, 110, 112]],
+        [12, 30, [2, 3]],
+      ],
+    ],
     [[1, 2], [[0, 30, [1, 2]]]],
   ] as [number[], [number, number, number[]][]][])('%j', (tokens, expected) => {
     expect(allSegmentsOf(tokens, 100, 60).map(({ start, end, tokens }) => [start, end, tokens])).toEqual(expected)

@@ -53,7 +53,9 @@ async function both(model: Whisper, inputFeatures: Tensor, more: GenerationConfi
   const rows = inputFeatures.size(0)
   const inputIds = tensor(Array.from({ length: rows }, () => [2n, 7n, 11n]))
   const { logits, sequences, tokens } = await model.generate({ inputFeatures, inputIds }, { ...config, ...more })
-  const whole = await noGrad(() => model.forward({ inputFeatures, decoderInputIds: sequences.narrow(1, 0, sequences.size(1) - 1) }))
+  const whole = await noGrad(() =>
+    model.forward({ inputFeatures, decoderInputIds: sequences.narrow(1, 0, sequences.size(1) - 1) }),
+  )
   return { tokens, steps: get(logits).transpose(0, 1), whole: get(whole.logits).narrow(1, 2, 24).to('float32') }
 }
 
@@ -116,7 +118,9 @@ describe('a token through the decoder over plain pointers', () => {
     const { model, inputFeatures } = made('heads of 64')
     const one = inputFeatures.narrow(0, 0, 1)
     const before = await both(model, one)
-    noGrad(() => scope(() => void (model.get('model.decoder.layers.1.fc2') as unknown as { weight: Tensor }).weight.mul_(-1)))
+    noGrad(() =>
+      scope(() => void (model.get('model.decoder.layers.1.fc2') as unknown as { weight: Tensor }).weight.mul_(-1)),
+    )
     const changed = await both(model, one)
     expect(off(changed.steps, changed.whole)).toBeLessThan(1e-5)
     expect(off(changed.steps, before.steps)).toBeGreaterThan(0.1)

@@ -46,6 +46,7 @@ export function allSegmentsOf(tokens: number[], first: number, steps: number): T
   const whole = Math.floor(steps / 2)
   const cut = parts.reduce((sum, part) => sum + part.tokens.length, 0)
   const rest = tokens.slice(cut)
-  if (rest.some((id) => id < first)) parts.push({ start: (tokens[cut - 1] as number) - first, end: whole, tokens: rest })
+  if (rest.some((id) => id < first))
+    parts.push({ start: (tokens[cut - 1] as number) - first, end: whole, tokens: rest })
   return parts.map((part) => ({ ...part, start: Math.min(part.start, whole), end: Math.min(part.end, whole) }))
 }

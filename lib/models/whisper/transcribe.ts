@@ -9,8 +9,8 @@ import { positionsOf, windowOf } from './config.js'
 import {
   SECONDS_PER_STEP,
   type Settings,
-  settingsOf,
   samplesOf,
+  settingsOf,
   spectrogramOf,
   type TranscribeOptions,
   type WhisperAudio,
@@ -131,7 +131,10 @@ class Run {
       heard.push(await spectrogramOf(this.#model, samples.narrow(0, from, length)))
     }
     const steps = heard.map((one) => one.steps)
-    const windows = await this.#decode(ops.stack(heard.map(({ mel }) => mel.narrow(1, 0, windowOf(this.#model.config)))), steps)
+    const windows = await this.#decode(
+      ops.stack(heard.map(({ mel }) => mel.narrow(1, 0, windowOf(this.#model.config)))),
+      steps,
+    )
     return windows.map((window, i) => ({ window, steps: steps[i] as number }))
   }
 
@@ -227,7 +230,11 @@ class Run {
       if (this.#settings.timestamps === 'word' && written.some(({ tokens }) => tokens.length > 0)) {
         const frames = steps.map((count) => Math.floor(count / 2))
         const tokens = written.map((one) => one.written)
-        times.splice(0, times.length, ...(await model.tokenTimestamps({ encoderCache, prompt: beginning, tokens, frames })))
+        times.splice(
+          0,
+          times.length,
+          ...(await model.tokenTimestamps({ encoderCache, prompt: beginning, tokens, frames })),
+        )
       }
       return written.map(({ written: _, ...text }, i) => ({ ...text, times: times[i] as TokenTimestamp[] }))
     } finally {

@@ -45,7 +45,9 @@ NormRows norm_rows() {
 // Outputs of a product that are one chunk.
 int64_t chunk_width(int64_t in, int64_t out) {
   const int64_t wanted = std::max<int64_t>(kChunkWeights / in, 1);
-  return std::min(std::max((wanted + 15) / 16 * 16, (out + kernels::TeamJob::kMostChunks - 1) / kernels::TeamJob::kMostChunks), out);
+  return std::min(
+      std::max((wanted + 15) / 16 * 16, (out + kernels::TeamJob::kMostChunks - 1) / kernels::TeamJob::kMostChunks),
+      out);
 }
 
 int64_t most_chunks(const WhisperConfig& c) {
@@ -264,8 +266,14 @@ WhisperDecodeJob::WhisperDecodeJob(const Whisper& network, Identity known, KvCac
   const size_t prepared = kernels::prepared_rows_bytes(FewRows::Weight::int8, rows_, std::max(dim_, inner_));
   desks_.resize(static_cast<size_t>(workers()));
   for (Desk& desk : desks_) {
-    desk = {of(dim_), of(widest), of(head_dim_), of(head_dim_), of(head_dim_), of(head_dim_),
-            std::vector<float>(static_cast<size_t>(places)), std::vector<float>(prepared / sizeof(float) + 1)};
+    desk = {of(dim_),
+            of(widest),
+            of(head_dim_),
+            of(head_dim_),
+            of(head_dim_),
+            of(head_dim_),
+            std::vector<float>(static_cast<size_t>(places)),
+            std::vector<float>(prepared / sizeof(float) + 1)};
   }
   clip_of_ = std::make_unique<std::atomic<int64_t>[]>(static_cast<size_t>(rows_));
   stream_ = of(dim_);
@@ -411,7 +419,9 @@ void WhisperDecodeJob::compute(int worker, int number, int64_t chunk) {
   const Memory& memory = own ? layer.own : layer.heard;
   const int64_t item = half_ ? 2 : 4, past = past_.load(std::memory_order_relaxed);
   for (int64_t row = 0; row < rows_; ++row) {
-    const int64_t at = ((own ? row : clip_of_[static_cast<size_t>(row)].load(std::memory_order_relaxed)) * memory.row + chunk * memory.head) * item;
+    const int64_t at = ((own ? row : clip_of_[static_cast<size_t>(row)].load(std::memory_order_relaxed)) * memory.row +
+                        chunk * memory.head) *
+                       item;
     kernels::QueryAttention args{};
     args.query = desk.query.data() + row * head_dim_;
     args.keys = static_cast<const char*>(memory.keys) + at;
@@ -453,7 +463,9 @@ void WhisperDecodeJob::commit(int worker, int number, int64_t chunk) {
   const int64_t width = product.width(), from = chunk * width, here = std::min(width, product.args.out - from);
   for (int64_t row = 0; row < rows_; ++row) {
     const float* result = desk.chunk.data() + row * here;
-    float* to = (now.layer == nullptr ? logits_ : now.part == kUp ? between_.data() : stream_.data()) +
+    float* to = (now.layer == nullptr ? logits_
+                 : now.part == kUp    ? between_.data()
+                                      : stream_.data()) +
                 row * product.args.out + from;
     if (now.layer == nullptr || now.part == kUp)
       std::copy_n(result, here, to);

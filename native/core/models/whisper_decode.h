@@ -1,5 +1,5 @@
-// One token of each row through Whisper's decoder on the CPU, over plain pointers: no operator, no temporary, six phases
-// a layer in one parallel region.
+// One token of each row through Whisper's decoder on the CPU, over plain pointers: no operator, no temporary, six
+// phases a layer in one parallel region.
 #pragma once
 
 #include <memory>

@@ -83,12 +83,11 @@ VOXTORCH_INLINE void attend(const QueryAttention& args) {
   }
   const int64_t scores = args.count + (args.own_key ? 1 : 0);
   const Block most = all(largest(args.scores, scores));
-  const float total = sum_of(
-      scores, [&](int64_t at, int64_t count) VOXTORCH_BODY {
-        const Block share = first(exponential(load(args.scores + at, count) - most), count);
-        store(args.scores + at, share, count);
-        return share;
-      });
+  const float total = sum_of(scores, [&](int64_t at, int64_t count) VOXTORCH_BODY {
+    const Block share = first(exponential(load(args.scores + at, count) - most), count);
+    store(args.scores + at, share, count);
+    return share;
+  });
   // Two chains for each block: one would wait for each addition before the next.
   Block even[kMost] = {}, odd[kMost] = {};
   int64_t i = 0;
@@ -130,28 +129,27 @@ void attention(const QueryAttention& args) {
 
 // Abramowitz and Stegun 7.1.26: erf within 1.5e-7.
 void gelu(float* x, int64_t count) {
-  each_block(
-      count, [&](int64_t at, int64_t width) VOXTORCH_BODY {
-        const Block given = load(x + at, width);
-        Block scaled = given * 0.70710678118654752f, t;
-        VOXTORCH_EACH_PART {
-          const Floats positive = scaled.part[k] < 0.0f ? -scaled.part[k] : scaled.part[k];
-          scaled.part[k] = positive;
-          t.part[k] = 1.0f / (positive * 0.3275911f + 1.0f);
-        }
-        Block minus_squares;
-        VOXTORCH_EACH_PART minus_squares.part[k] = -(scaled.part[k] * scaled.part[k]);
-        const Block tail = exponential(minus_squares);
-        Block result;
-        VOXTORCH_EACH_PART {
-          const Floats v = t.part[k];
-          const Floats p =
-              ((((v * 1.061405429f - 1.453152027f) * v + 1.421413741f) * v - 0.284496736f) * v + 0.254829592f) * v;
-          const Floats erf = 1.0f - p * tail.part[k];
-          result.part[k] = given.part[k] * 0.5f * (given.part[k] < 0.0f ? 1.0f - erf : 1.0f + erf);
-        }
-        store(x + at, result, width);
-      });
+  each_block(count, [&](int64_t at, int64_t width) VOXTORCH_BODY {
+    const Block given = load(x + at, width);
+    Block scaled = given * 0.70710678118654752f, t;
+    VOXTORCH_EACH_PART {
+      const Floats positive = scaled.part[k] < 0.0f ? -scaled.part[k] : scaled.part[k];
+      scaled.part[k] = positive;
+      t.part[k] = 1.0f / (positive * 0.3275911f + 1.0f);
+    }
+    Block minus_squares;
+    VOXTORCH_EACH_PART minus_squares.part[k] = -(scaled.part[k] * scaled.part[k]);
+    const Block tail = exponential(minus_squares);
+    Block result;
+    VOXTORCH_EACH_PART {
+      const Floats v = t.part[k];
+      const Floats p =
+          ((((v * 1.061405429f - 1.453152027f) * v + 1.421413741f) * v - 0.284496736f) * v + 0.254829592f) * v;
+      const Floats erf = 1.0f - p * tail.part[k];
+      result.part[k] = given.part[k] * 0.5f * (given.part[k] < 0.0f ? 1.0f - erf : 1.0f + erf);
+    }
+    store(x + at, result, width);
+  });
 }
 
 double exponentials(const float* x, int64_t count, float most) {
@@ -160,10 +158,8 @@ double exponentials(const float* x, int64_t count, float most) {
   double total = 0;
   for (int64_t from = 0; from < count; from += kPiece) {
     const int64_t size = count - from < kPiece ? count - from : kPiece;
-    total += sum_of(
-        size, [&](int64_t at, int64_t width) VOXTORCH_BODY {
-          return first(exponential(load(x + from + at, width) - offset), width);
-        });
+    total += sum_of(size, [&](int64_t at, int64_t width)
+                              VOXTORCH_BODY { return first(exponential(load(x + from + at, width) - offset), width); });
   }
   return total;
 }
