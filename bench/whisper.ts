@@ -1,13 +1,15 @@
+import { spawnSync } from 'node:child_process'
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
+import { publishedWeights } from 'voxtorch'
 import { type Case, closePair, duel, type Pair, rateCases, ratesOf, startPair } from './duel.js'
 import type { Options } from './options.js'
-import { BenchError, Peer, peersFolder } from './peer.js'
+import { BenchError, findPython, Peer, peersFolder } from './peer.js'
 import type { Report, Row } from './report.js'
 import { removeScratch, scratchFolder } from './scratch.js'
 
 /**
- * Whisper-base with random weights, the same on all sides, on 30 seconds; Python's with the attention that transformers
+ * Whisper-base with random weights, and where they are here with its published ones; the same on all sides, on 30 seconds; Python's with the attention that transformers
  * chooses itself. Both write as many tokens. A whole transcription is the spectrogram, the encoder, the prompt and 64 greedy
  * tokens. Nothing is timed before all sides gave the same encoder states and tokens.
  */
@@ -17,6 +19,24 @@ const cases: Case[] = [
   { name: 'decode', label: 'Whisper-base, 64 tokens, 1 row, float32' },
   { name: 'beams', label: 'Whisper-base, 64 tokens, 5 beams, float32' },
   { name: 'transcription', label: 'Whisper-base, 30 s of audio to 64 tokens, float32' },
+]
+
+/** The published weights of `voxtorch weights whisper-base` on both sides, from CTranslate2's own folder. */
+const publishedCases: Case[] = [
+  { name: 'encoder', label: 'Whisper base as published, encoder, 30 s, float32, against CTranslate2', target: 0.8 },
+  { name: 'decode', label: 'Whisper base as published, 64 tokens, float32, against CTranslate2', target: 0.8 },
+  {
+    name: 'transcription',
+    label: 'Whisper base as published, 30 s to 64 tokens, float32, against CTranslate2',
+    target: 0.8,
+  },
+  { name: 'encoderInt8', label: 'Whisper base as published, encoder, 30 s, int8, against CTranslate2', target: 0.9 },
+  { name: 'decodeInt8', label: 'Whisper base as published, 64 tokens, int8, against CTranslate2', target: 0.9 },
+  {
+    name: 'transcriptionInt8',
+    label: 'Whisper base as published, 30 s to 64 tokens, int8, against CTranslate2',
+    target: 0.9,
+  },
 ]
 
 const MOST_DIFFERENCE = 1e-3
@@ -41,6 +61,9 @@ export async function run({ rounds = 5, milliseconds = 1, only = '' }: Options):
       rows.splice(1, 0, row)
       versions.onnxruntime = version
     }
+    const published = await againstCTranslate2(join(folder, 'sound.f32'), only, rounds, milliseconds)
+    rows.push(...published.rows)
+    Object.assign(versions, published.versions)
     return { question: 'whisper', rounds, rows, rates: ratesOf(rows), versions }
   } finally {
     closePair(pair)
@@ -60,6 +83,46 @@ function printRealTimeFactor(rows: Row[]) {
     const factor = (microseconds: number) => (microseconds / 30e6).toFixed(4)
     console.log(`real-time factor: ${factor(voxtorch.median)}, transformers ${factor(torch.median)}`)
   }
+}
+
+interface First {
+  states: number[]
+  tokens: number[]
+}
+
+/** Nothing where the weights or Python's ctranslate2 and faster-whisper are not here, which is told. */
+async function againstCTranslate2(sound: string, only: string, rounds: number, milliseconds: number) {
+  const chosen = publishedCases.filter(({ name, label }) => `${name} ${label}`.includes(only))
+  const weights = publishedWeights().find(({ name }) => name === 'whisper-base')
+  const lacking = !weights?.present
+    ? 'npx voxtorch weights whisper-base'
+    : spawnSync(findPython(), ['-c', 'import ctranslate2, faster_whisper']).status !== 0
+      ? 'pip install ctranslate2==4.8.5 faster-whisper==1.2.1'
+      : null
+  if (lacking !== null || chosen.length === 0) {
+    if (lacking !== null) console.log(`not compared with CTranslate2: ${lacking}`)
+    return { rows: [], versions: {} }
+  }
+  const pair = await startPair('whisper-published')
+  try {
+    const load = { folder: weights?.folder, sound }
+    const ours = (await pair.voxtorch.ask({ load })).first as Record<string, First>
+    const threads = Number(pair.voxtorch.versions.voxtorch_threads)
+    const theirs = await pair.torch.ask({ load, threads })
+    const first = theirs.first as Record<string, First>
+    agree('CTranslate2', differenceOf((ours[''] as First).states, (first[''] as First).states))
+    const same = (ours[''] as First).tokens.findIndex((token, i) => token !== first['']?.tokens[i])
+    console.log(`of 64 tokens in float32, ${same < 0 ? 'all' : `the first ${same}`} are those of CTranslate2`)
+    const rows = await duel(pair, chosen, rounds, milliseconds)
+    return { rows, versions: theirs.versions as Record<string, string> }
+  } finally {
+    closePair(pair)
+  }
+}
+
+function differenceOf(ours: number[], theirs: number[]): number {
+  const largest = (values: number[]) => values.reduce((most, value) => Math.max(most, Math.abs(value)), 0)
+  return largest(ours.map((value, i) => value - (theirs[i] as number))) / largest(theirs)
 }
 
 /** The node_modules that hold onnxruntime-node: VOXTORCH_BENCH_ONNXRUNTIME; null where it is not set. */

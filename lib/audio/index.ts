@@ -26,7 +26,14 @@ export type { WavSampleFormat } from './pcm.js'
 
 export { type Audio, type ReadAudioOptions, readAudio } from './read.js'
 export { type ResampleOptions, type ResampleQuality, Resampler, resample } from './resample.js'
-export { type EnergyVadOptions, energyVad, type Segment, type SplitOptions, splitOnSilence } from './silence.js'
+export {
+  type EnergyVadOptions,
+  energyVad,
+  type Segment,
+  type SplitOptions,
+  splitOnSilence,
+  type VoiceActivity,
+} from './silence.js'
 export type { AudioFormat, AudioInput } from './sniff.js'
 export { type AudioChunk, type ReadAudioStreamOptions, readAudioStream } from './stream.js'
 export { type WriteWavOptions, writeWav } from './write.js'

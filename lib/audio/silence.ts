@@ -1,4 +1,4 @@
-import { requireNumber, requireOptions } from '../base/check.js'
+import { requireFunction, requireNumber, requireOptions } from '../base/check.js'
 import { ConfigError } from '../base/errors.js'
 import { ops, scope, type Tensor } from '../tensor/index.js'
 import { requireSamples } from './resample.js'
@@ -43,14 +43,19 @@ const LEVELS: readonly (keyof EnergyVadOptions)[] = [
   'padding',
 ]
 
+/** Says where in a clip [n] somebody speaks, in order and without overlap: {@link energyVad}, or a network's `segments`. */
+export type VoiceActivity = (samples: Tensor, sampleRate: number) => Promise<Segment[]>
+
 export interface SplitOptions extends EnergyVadOptions {
   /** The most that a piece may last, in seconds. Default 30. */
   maxSeconds?: number
+  /** What finds the segments. Default: {@link energyVad}, with these options. */
+  vad?: VoiceActivity
 }
 
 /**
  * Cuts a long clip [n] into pieces of at most `maxSeconds` for models that read no more at once. Pieces hold all of
- * {@link energyVad}'s segments, as many as fit, and begin and end in pauses. A segment that is too long itself is cut
+ * {@link energyVad}'s segments (or those of `vad`), as many as fit, and begin and end in pauses. A segment that is too long itself is cut
  * at the quietest frame of the second half of what fits.
  */
 export async function splitOnSilence(
@@ -58,12 +63,14 @@ export async function splitOnSilence(
   sampleRate: number,
   options: SplitOptions = {},
 ): Promise<Segment[]> {
-  requireOptions('splitOnSilence', options, ['maxSeconds', ...LEVELS])
-  const { maxSeconds = 30, ...levelOptions } = options
+  requireOptions('splitOnSilence', options, ['maxSeconds', 'vad', ...LEVELS])
+  const { maxSeconds = 30, vad, ...levelOptions } = options
   requireNumber('splitOnSilence', 'maxSeconds', maxSeconds, { least: 0.1 })
+  if (vad !== undefined) requireFunction('splitOnSilence', 'vad', vad)
   const levels = await levelsOf('splitOnSilence', samples, sampleRate, levelOptions)
+  const found = vad ? checked(await vad(samples, sampleRate), levels.duration) : segmentsOf(levels)
   const pieces: Segment[] = []
-  for (const [begin, end] of segmentsOf(levels)) {
+  for (const [begin, end] of found) {
     const last = pieces.at(-1)
     if (last !== undefined && end - last[0] <= maxSeconds) {
       last[1] = end
@@ -78,6 +85,22 @@ export async function splitOnSilence(
     pieces.push([from, end])
   }
   return pieces
+}
+
+function checked(segments: Segment[], duration: number): Segment[] {
+  let before = 0
+  for (const segment of Array.isArray(segments) ? segments : [[Number.NaN]]) {
+    const [begin, end] = segment as Segment
+    // A millisecond more is rounding.
+    if (!(begin >= before && end > begin && end <= duration + 1e-3)) {
+      throw new ConfigError(
+        `splitOnSilence: vad must give segments in order within the clip's ${duration} s, not [${begin}, ${end}] behind ${before}`,
+        { option: 'vad' },
+      )
+    }
+    before = end
+  }
+  return segments.map(([begin, end]) => [begin, Math.min(end, duration)])
 }
 
 interface Levels {

@@ -22,6 +22,14 @@ const OPTIONS = {
   prompt: { kind: 'text', help: 'names and words to expect, or a style', value: 'text' },
   device: { kind: 'text', help: 'such as cpu or cuda', preset: 'cpu' },
   dtype: { kind: 'text', help: 'of the weights, such as float32 or bfloat16', value: 'name' },
+  quantize: { kind: ['int8', 'nf4'], help: 'packs the weights into 8 or 4 bits' },
+  batchSize: { kind: 'whole', help: 'cuts at pauses and writes so many pieces at once: quicker for long recordings' },
+  vad: {
+    kind: 'text',
+    help: 'finds the pauses for --batch-size: energy, or a network such as silero-vad',
+    value: 'name',
+    preset: 'energy',
+  },
   offline: { kind: 'flag', help: 'uses what is in the cache and asks nobody' },
   quiet: { kind: 'flag', help: 'says nothing about what it fetches' },
 } as const
@@ -32,6 +40,7 @@ export const transcribeRule = commandRule({
   summary: 'Writes what is said in recordings, with Whisper.',
   details: `  voxtorch transcribe talk.mp3 --model whisper-base
   voxtorch transcribe interview.flac --language de --format srt > interview.srt
+  voxtorch transcribe lecture.mp3 --batch-size 8 --vad silero-vad --quantize int8
 
 WAV, AIFF, FLAC, MP3, Ogg Vorbis and more, of any length. Weights that are known by name are fetched once.`,
   files: 'FILE ...',
@@ -47,13 +56,16 @@ interface Segment {
 
 async function transcribe(options: OptionsOf<typeof OPTIONS>, files: string[]): Promise<number> {
   const { model = 'whisper-base', language, task, words = false, beams, prompt, device, dtype } = options
-  const { format = 'lines', offline, quiet = false } = options
+  const { format = 'lines', offline, quiet = false, quantize, batchSize, vad = 'energy' } = options
   if (files.length === 0) throw new ConfigError('transcribe: which recording? See `voxtorch transcribe --help`.')
   if (words && format !== 'json') throw new ConfigError('transcribe: --words is for --format json')
+  if (vad !== 'energy' && batchSize === undefined) throw new ConfigError('transcribe: --vad is for --batch-size')
   const { Whisper } = await import('../models/whisper/whisper.js')
-  const loading = { device, dtype, offline, progress: !quiet } as never
+  const fetching = defined({ offline, progress: !quiet })
+  const loading = { device, dtype, quantize, ...fetching } as never
   const network = await Whisper.fromPretrained(model, defined(loading))
-  const rest = defined({ language, task, beams, initialPrompt: prompt })
+  const finder = vad === 'energy' ? undefined : await voiceActivity(vad, fetching)
+  const rest = defined({ language, task, beams, initialPrompt: prompt, batchSize, vad: finder })
   for (const [i, file] of files.entries()) {
     if (files.length > 1 && format !== 'json') console.log(`${i === 0 ? '' : '\n'}${file}`)
     const segments = network.transcribeStream(file, { ...rest, timestamps: words ? 'word' : true })
@@ -72,6 +84,11 @@ async function transcribe(options: OptionsOf<typeof OPTIONS>, files: string[]): 
     }
   }
   return 0
+}
+
+async function voiceActivity(name: string, fetching: { offline?: boolean; progress?: boolean }) {
+  const { SileroVad } = await import('../models/silero-vad.js')
+  return (await SileroVad.fromPretrained(name, fetching)).segments
 }
 
 function subtitle({ start, end, text }: Segment, number: number, format: 'srt' | 'vtt'): string {

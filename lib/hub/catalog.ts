@@ -137,4 +137,24 @@ export const CATALOG: Readonly<Record<string, WeightsEntry>> = {
       one(minilm, 'special_tokens_map.json', 112, '303df45a03609e4ead04bc3dc1536d0ab19b5358db685b6f3da123d05ec200e3'),
     ],
   },
+  'silero-vad': {
+    what: 'Silero VAD: where in a recording somebody speaks',
+    licence: 'MIT',
+    packages: [
+      {
+        project: 'silero-vad',
+        wheel: 'silero_vad-6.2.3-py3-none-any.whl',
+        size: 11_317_527,
+        sha256: '7b7f5436cfcb02fae583a05b512ea96467fd449fe54cb49a5e4f06c51a1e43b8',
+      },
+    ],
+    files: [
+      one(
+        'silero_vad/data',
+        'silero_vad_16k.safetensors',
+        1_239_748,
+        'c59271c284ae9c8335d795d60e0bfdb71aaaceec578d9bd9ffc1b8153c319ea1',
+      ),
+    ],
+  },
 }

@@ -69,6 +69,7 @@ export {
   type QFormerInputs,
   type QFormerOutput,
 } from './q-former/q-former.js'
+export { SileroVad, type SileroVadConfig, type SpeechSegmentOptions } from './silero-vad.js'
 export type { TokenTimestamp, WhisperAlignmentInputs, WhisperHead } from './whisper/alignment.js'
 export type { WhisperConfig } from './whisper/config.js'
 export type {

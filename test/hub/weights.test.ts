@@ -226,6 +226,7 @@ describe('names', () => {
       'whisper-tiny.en',
       'smollm2-135m-instruct',
       'minilm',
+      'silero-vad',
     ])
     for (const { present, folder, name } of listed) expect([present, folder]).toEqual([false, join(cacheDir, name)])
     for (const { packages, files } of Object.values(CATALOG)) {

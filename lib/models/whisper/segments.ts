@@ -39,3 +39,14 @@ export function segmentsOf(tokens: number[], first: number, steps: number): { pa
   })
   return { parts, done: endsWithOne ? steps : 2 * timeAt(from - 2) }
 }
+
+/** The same of a window that no other goes on from: what comes behind the last pair is a segment to the window's end. */
+export function allSegmentsOf(tokens: number[], first: number, steps: number): TimedTokens[] {
+  const { parts } = segmentsOf(tokens, first, steps)
+  const whole = Math.floor(steps / 2)
+  const cut = parts.reduce((sum, part) => sum + part.tokens.length, 0)
+  const rest = tokens.slice(cut)
+  if (rest.some((id) => id < first))
+    parts.push({ start: (tokens[cut - 1] as number) - first, end: whole, tokens: rest })
+  return parts.map((part) => ({ ...part, start: Math.min(part.start, whole), end: Math.min(part.end, whole) }))
+}

@@ -1,4 +1,6 @@
 import { deflateSync } from 'node:zlib'
+import { splitOnSilence } from '../../audio/silence.js'
+import { SPEECH_RATE } from '../../audio/speech.js'
 import type { GenerationConfig } from '../../generation/config.js'
 import { KvCache } from '../../generation/kv-cache.js'
 import { noGrad, ops, scope, type Tensor, tensor } from '../../tensor/index.js'
@@ -7,6 +9,7 @@ import { positionsOf, windowOf } from './config.js'
 import {
   SECONDS_PER_STEP,
   type Settings,
+  samplesOf,
   settingsOf,
   spectrogramOf,
   type TranscribeOptions,
@@ -15,7 +18,7 @@ import {
   type WhisperTranscription,
 } from './options.js'
 import { endOfSpeech, type SpokenSegment, type TimedPiece, withoutPauses } from './pauses.js'
-import { segmentsOf, type TimedTokens } from './segments.js'
+import { allSegmentsOf, segmentsOf, type TimedTokens } from './segments.js'
 import { languageCode } from './tokens.js'
 import type { Whisper } from './whisper.js'
 import { type Piece, piecesOf, wordsOf } from './words.js'
@@ -42,26 +45,22 @@ export async function* transcribeSegments(
   options: TranscribeOptions,
 ): AsyncGenerator<WhisperSegment, WhisperTranscription, void> {
   const settings = settingsOf(model, options)
-  const { signal } = settings
-  signal?.throwIfAborted()
-  const { mel, steps } = await spectrogramOf(model, audio)
+  settings.signal?.throwIfAborted()
+  const samples = await scope(() => samplesOf(model, audio))
+  const run = new Run(model, settings)
+  const segments: WhisperSegment[] = []
   try {
-    const run = new Run(model, settings)
-    const segments: WhisperSegment[] = []
-    for (let seek = 0; seek < steps; ) {
-      signal?.throwIfAborted()
-      const { made, done } = await run.window(mel, seek, Math.min(windowOf(model.config), steps - seek))
-      seek += done
+    for await (const made of settings.batchSize === undefined ? run.windows(samples) : run.pieces(samples)) {
       for (const segment of made) {
         segments.push(segment)
         yield segment
       }
     }
-    const text = segments.map((segment) => segment.text).join('')
-    return { text: text.trim(), language: run.language, segments }
   } finally {
-    mel.dispose()
+    samples.dispose()
   }
+  const text = segments.map((segment) => segment.text).join('')
+  return { text: text.trim(), language: run.language, segments }
 }
 
 /** One transcription under way. */
@@ -88,16 +87,63 @@ class Run {
     return this.#model.tokenizer as NonNullable<Whisper['tokenizer']>
   }
 
-  /** The segments that begin at a step of the spectrogram, and how many steps are done with them. */
-  async window(mel: Tensor, seek: number, steps: number): Promise<{ made: WhisperSegment[]; done: number }> {
-    const { timestamps, conditionOnPrevious, logprobThreshold, noSpeechThreshold } = this.#settings
-    const decoded = await noGrad(() => scope(() => this.#decode(mel, seek, steps)))
-    const { tokens, times, ...statistics } = decoded
-    const { avgLogprob, noSpeechProb, temperature } = statistics
-    const unlikely = logprobThreshold !== null && avgLogprob < logprobThreshold
-    if (noSpeechThreshold !== null && noSpeechProb > noSpeechThreshold && (unlikely || logprobThreshold === null)) {
-      return { made: [], done: steps }
+  /** The segments of one window after the other, each beginning where the last whole segment ended. */
+  async *windows(samples: Tensor): AsyncGenerator<WhisperSegment[]> {
+    const { mel, steps } = await noGrad(() => scope(() => spectrogramOf(this.#model, samples)))
+    try {
+      for (let seek = 0; seek < steps; ) {
+        this.#settings.signal?.throwIfAborted()
+        const { made, done } = await this.#window(mel, seek, Math.min(windowOf(this.#model.config), steps - seek))
+        seek += done
+        yield made
+      }
+    } finally {
+      mel.dispose()
     }
+  }
+
+  /** The segments of one piece after the other, which are written `batchSize` at a time. */
+  async *pieces(samples: Tensor): AsyncGenerator<WhisperSegment[]> {
+    const { batchSize = 1, vad, signal } = this.#settings
+    const split = { maxSeconds: windowOf(this.#model.config) * SECONDS_PER_STEP, ...(vad && { vad }) }
+    const pieces = await noGrad(() => scope(() => splitOnSilence(samples, SPEECH_RATE, split)))
+    for (let at = 0; at < pieces.length; at += batchSize) {
+      signal?.throwIfAborted()
+      const places = pieces.slice(at, at + batchSize).map(([start, end]) => {
+        const from = Math.round(start * SPEECH_RATE)
+        return { from, length: Math.min(Math.round(end * SPEECH_RATE), samples.size(0)) - from }
+      })
+      const decoded = await noGrad(() => scope(() => this.#decodePieces(samples, places)))
+      for (const [i, { window, steps }] of decoded.entries()) {
+        const first = this.#model.tokens.noTimestamps + 1
+        const parts = this.#settings.timestamps
+          ? allSegmentsOf(window.tokens, first, steps)
+          : [{ start: 0, end: Math.floor(steps / 2), tokens: window.tokens }]
+        const offset = (places[i] as { from: number }).from / SPEECH_RATE
+        yield this.#isSilent(window) ? [] : this.#made(window, parts, offset)
+      }
+    }
+  }
+
+  async #decodePieces(samples: Tensor, places: { from: number; length: number }[]) {
+    const heard: { mel: Tensor; steps: number }[] = []
+    for (const { from, length } of places) {
+      heard.push(await spectrogramOf(this.#model, samples.narrow(0, from, length)))
+    }
+    const steps = heard.map((one) => one.steps)
+    const windows = await this.#decode(
+      ops.stack(heard.map(({ mel }) => mel.narrow(1, 0, windowOf(this.#model.config)))),
+      steps,
+    )
+    return windows.map((window, i) => ({ window, steps: steps[i] as number }))
+  }
+
+  /** The segments that begin at a step of the spectrogram, and how many steps are done with them. */
+  async #window(mel: Tensor, seek: number, steps: number): Promise<{ made: WhisperSegment[]; done: number }> {
+    const { timestamps, conditionOnPrevious } = this.#settings
+    const [window] = (await noGrad(() => scope(() => this.#decodeWindow(mel, seek, steps)))) as [Window]
+    if (this.#isSilent(window)) return { made: [], done: steps }
+    const { tokens, temperature } = window
     const first = this.#model.tokens.noTimestamps + 1
     const { parts, done } = timestamps
       ? segmentsOf(tokens, first, steps)
@@ -110,16 +156,27 @@ class Run {
         this.#history.push(...(closed ? part.tokens.slice(0, -1) : part.tokens))
       }
     }
-    const offset = seek * SECONDS_PER_STEP
+    // A pair of timestamps at the window's very beginning would be read again for ever.
+    return { made: this.#made(window, parts, seek * SECONDS_PER_STEP), done: done > 0 ? done : steps }
+  }
+
+  #isSilent({ avgLogprob, noSpeechProb }: Window): boolean {
+    const { logprobThreshold, noSpeechThreshold } = this.#settings
+    const unlikely = logprobThreshold === null || avgLogprob < logprobThreshold
+    return noSpeechThreshold !== null && noSpeechProb > noSpeechThreshold && unlikely
+  }
+
+  /** `offset`: where the window begins, in seconds. */
+  #made(window: Window, parts: TimedTokens[], offset: number): WhisperSegment[] {
+    const { tokens: _, times, ...statistics } = window
     const segments = parts.map(({ start, end, tokens }) => ({
       start: offset + start * 2 * SECONDS_PER_STEP,
       end: offset + end * 2 * SECONDS_PER_STEP,
       tokens,
     }))
-    const complete = timestamps === 'word' ? this.#withWords(segments, times, offset) : segments
+    const complete = this.#settings.timestamps === 'word' ? this.#withWords(segments, times, offset) : segments
     const made = complete.map((segment) => ({ ...segment, text: this.#textOf(segment.tokens), ...statistics }))
-    // A pair of timestamps at the window's very beginning would be read again for ever.
-    return { made: made.filter(({ text }) => text.trim() !== ''), done: done > 0 ? done : steps }
+    return made.filter(({ text }) => text.trim() !== '')
   }
 
   /** With the words of each segment; `times` are those of the window's tokens, which begins at `offset` seconds. */
@@ -150,14 +207,17 @@ class Run {
     return this.#tokenizer.decode(tokens.filter((id) => id < this.#model.tokens.endOfText))
   }
 
-  async #decode(mel: Tensor, seek: number, steps: number): Promise<Window> {
-    const model = this.#model
-    const size = windowOf(model.config)
+  #decodeWindow(mel: Tensor, seek: number, steps: number): Promise<Window[]> {
+    const size = windowOf(this.#model.config)
     const there = Math.min(size, (mel.shape[1] as number) - seek)
     let window = mel.narrow(1, seek, there)
     if (there < size) window = ops.constantPadNd(window, [0, size - there])
-    const like = model.parameters()[0] as Tensor
-    const inputFeatures = window.unsqueeze(0).to(like.device)
+    return this.#decode(window.unsqueeze(0), [steps])
+  }
+
+  /** Of each of the spectrograms [batch, numMelBins, steps of a window], of which `steps` are audio. */
+  async #decode(inputFeatures: Tensor, steps: number[]): Promise<Window[]> {
+    const model = this.#model
     const { lastHiddenState: encoderHiddenStates } = await model.encode({ inputFeatures })
     const encoderCache = new KvCache()
     try {
@@ -165,11 +225,18 @@ class Run {
         this.language = await this.#languageOf(encoderHiddenStates, encoderCache)
       }
       const beginning = this.#beginning()
-      const { written, ...text } = await this.#write(beginning, encoderHiddenStates, encoderCache)
-      const words = this.#settings.timestamps === 'word' && text.tokens.length > 0
-      const aligned = { encoderCache, prompt: beginning, tokens: [written], frames: [Math.floor(steps / 2)] }
-      const times = words ? ((await model.tokenTimestamps(aligned))[0] as TokenTimestamp[]) : []
-      return { ...text, times }
+      const written = await this.#write(beginning, encoderHiddenStates, encoderCache)
+      const times: TokenTimestamp[][] = written.map(() => [])
+      if (this.#settings.timestamps === 'word' && written.some(({ tokens }) => tokens.length > 0)) {
+        const frames = steps.map((count) => Math.floor(count / 2))
+        const tokens = written.map((one) => one.written)
+        times.splice(
+          0,
+          times.length,
+          ...(await model.tokenTimestamps({ encoderCache, prompt: beginning, tokens, frames })),
+        )
+      }
+      return written.map(({ written: _, ...text }, i) => ({ ...text, times: times[i] as TokenTimestamp[] }))
     } finally {
       encoderCache.dispose()
     }
@@ -187,41 +254,60 @@ class Run {
     return [tokens.startOfPrevious, ...kept, ...start]
   }
 
+  /** By the first clip. */
   async #languageOf(encoderHiddenStates: Tensor, encoderCache: KvCache): Promise<string> {
     const { languages, startOfTranscript } = this.#model.tokens
-    const decoderInputIds = this.#row([startOfTranscript])
+    const decoderInputIds = this.#rows([startOfTranscript], encoderHiddenStates.size(0))
     const { logits } = await this.#model.forward({ decoderInputIds, encoderHiddenStates, encoderCache })
-    const scores = (logits as Tensor).to('float32').flatten().toArray() as number[]
+    const scores = (logits as Tensor).select(0, 0).to('float32').flatten().toArray() as number[]
     const score = (code: string): number => scores[languages[code] as number] as number
     return Object.keys(languages).reduce((best, code) => (score(code) > score(best) ? code : best))
   }
 
-  #row(ids: number[]): Tensor {
+  #rows(ids: number[], count: number): Tensor {
     const { device } = this.#model.parameters()[0] as Tensor
-    return tensor([ids.map(BigInt)]).to(device)
+    return tensor(Array.from({ length: count }, () => ids.map(BigInt))).to(device)
   }
 
-  async #write(beginning: number[], encoderHiddenStates: Tensor, encoderCache: KvCache): Promise<Written> {
-    const { compressionRatioThreshold, logprobThreshold, noSpeechThreshold } = this.#settings
-    const temperatures = [this.#settings.temperature].flat()
-    const inputIds = this.#row(beginning)
+  async #write(beginning: number[], encoderHiddenStates: Tensor, encoderCache: KvCache): Promise<Written[]> {
+    const [first, ...warmer] = [this.#settings.temperature].flat() as [number, ...number[]]
     const start = beginning.lastIndexOf(this.#model.tokens.startOfTranscript)
-    let last: Written | undefined
-    for (const temperature of temperatures) {
-      last = await scope(() => this.#try(temperature, { inputIds, encoderHiddenStates, encoderCache }, start))
-      const unlikely = logprobThreshold !== null && last.avgLogprob < logprobThreshold
-      const repeats = compressionRatioThreshold !== null && last.compressionRatio > compressionRatioThreshold
-      const silent = noSpeechThreshold !== null && last.noSpeechProb > noSpeechThreshold
-      if (!(unlikely || repeats) || (silent && unlikely)) break
+    const count = encoderHiddenStates.size(0)
+    const inputIds = this.#rows(beginning, count)
+    const written = await scope(() => this.#try(first, { inputIds, encoderHiddenStates, encoderCache }, start))
+    for (const [i, one] of written.entries()) {
+      if (warmer.length === 0 || !this.#isDoubtful(one)) continue
+      const own = count === 1 ? encoderCache : new KvCache()
+      const inputs = {
+        inputIds: inputIds.narrow(0, i, 1),
+        encoderHiddenStates: encoderHiddenStates.narrow(0, i, 1),
+        encoderCache: own,
+      }
+      try {
+        for (const temperature of warmer) {
+          written[i] = (await scope(() => this.#try(temperature, inputs, start)))[0] as Written
+          if (!this.#isDoubtful(written[i])) break
+        }
+      } finally {
+        if (own !== encoderCache) own.dispose()
+      }
     }
-    return last as Written
+    return written
+  }
+
+  #isDoubtful({ avgLogprob, compressionRatio, noSpeechProb }: Written): boolean {
+    const { compressionRatioThreshold, logprobThreshold, noSpeechThreshold } = this.#settings
+    const unlikely = logprobThreshold !== null && avgLogprob < logprobThreshold
+    const repeats = compressionRatioThreshold !== null && compressionRatio > compressionRatioThreshold
+    const silent = noSpeechThreshold !== null && noSpeechProb > noSpeechThreshold
+    return (unlikely || repeats) && !(silent && unlikely)
   }
 
   async #try(
     temperature: number,
     inputs: { inputIds: Tensor; encoderHiddenStates: Tensor; encoderCache: KvCache },
     start: number,
-  ): Promise<Written> {
+  ): Promise<Written[]> {
     const { beams, lengthPenalty, timestamps, generation, generator, signal, maxNewTokens } = this.#settings
     const { tokens: special, config } = this.#model
     const room = positionsOf(config) - (inputs.inputIds.shape[1] as number)
@@ -243,16 +329,17 @@ class Run {
       },
       { generator, signal, promptLogitsAt: start },
     )
-    const written = output.tokens[0] as number[]
-    const tokens = written.at(-1) === special.endOfText ? written.slice(0, -1) : written
-    return {
-      written,
-      tokens,
-      temperature,
-      avgLogprob: meanLogprob(output, temperature),
-      noSpeechProb: probabilityOf(special.noSpeech, output.promptLogits as Tensor),
-      compressionRatio: ratioOf(this.#textOf(tokens)),
-    }
+    return output.tokens.map((written, row) => {
+      const tokens = written.at(-1) === special.endOfText ? written.slice(0, -1) : written
+      return {
+        written,
+        tokens,
+        temperature,
+        avgLogprob: meanLogprob(output, temperature, row),
+        noSpeechProb: probabilityOf(special.noSpeech, (output.promptLogits as Tensor).narrow(0, row, 1)),
+        compressionRatio: ratioOf(this.#textOf(tokens)),
+      }
+    })
   }
 }
 
@@ -269,13 +356,13 @@ function timed(piece: Piece, places: number[], times: TokenTimestamp[], offset: 
 const probabilityOf = (id: number, logits: Tensor): number =>
   id >= 0 && id < logits.size(1) ? (logits.softmax(-1).select(1, id).item() as number) : 0
 
-/** Of all tokens, the end of the text too, as they are at temperature 1; with beams it is their score. */
-function meanLogprob(output: Awaited<ReturnType<Whisper['generate']>>, temperature: number): number {
+/** Of all tokens of a row, the end of the text too, as they are at temperature 1; with beams it is their score. */
+function meanLogprob(output: Awaited<ReturnType<Whisper['generate']>>, temperature: number, row: number): number {
   const { sequencesScores, logprobs, scores } = output
-  const written = output.tokens[0] as number[]
-  if (sequencesScores) return sequencesScores.select(0, 0).item() as number
-  if (logprobs) return (logprobs.sum().item() as number) / written.length
-  const each = (scores as Tensor).select(1, 0).mul(temperature).logSoftmax(-1)
+  const written = output.tokens[row] as number[]
+  if (sequencesScores) return sequencesScores.select(0, row).item() as number
+  if (logprobs) return (logprobs.select(0, row).sum().item() as number) / written.length
+  const each = (scores as Tensor).select(1, row).narrow(0, 0, written.length).mul(temperature).logSoftmax(-1)
   return each
     .gather(
       1,

@@ -49,7 +49,6 @@ class WhisperAttention : public Block {
   // How some heads divide their attention, float32 [batch, chosen, time, keys].
   at::Tensor weights(const at::Tensor& x, const at::Tensor& keys, const std::vector<int64_t>& chosen) const;
 
- private:
   nn::Linear &key, &value, &query, &output;
   const int64_t heads;
   const double dropout;
@@ -61,7 +60,6 @@ class WhisperFeedForward {
   WhisperFeedForward(const WhisperConfig& config, nn::Linear& up, nn::Linear& down);
   at::Tensor forward(const at::Tensor& x, const at::Tensor& residual, bool training) const;
 
- private:
   nn::Linear &up, &down;
   const nn::Activation activation;
   const double activation_dropout, dropout;
@@ -136,14 +134,12 @@ class WhisperDecoder : public Block, public nn::Checkpointing {
   void read_encoder(const at::Tensor& encoder_states, nn::KvCache& cache) const;
 
   const WhisperConfig config;
-  nn::Embedding& words;
+  nn::Embedding &words, &positions;
+  ModuleList<WhisperDecoderLayer>& layers;
+  nn::LayerNorm& norm;
 
  private:
   void check(const WhisperDecoderInputs& inputs) const;
-
-  nn::Embedding& positions;
-  ModuleList<WhisperDecoderLayer>& layers;
-  nn::LayerNorm& norm;
 };
 
 class WhisperModel : public Module {

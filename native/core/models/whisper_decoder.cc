@@ -2,35 +2,19 @@
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/arange.h>
 
-#include "core/models/whisper.h"
+#include "core/models/whisper_layers.h"
 
 namespace voxtorch::models {
 
 using at::Tensor;
 using nn::Embedding;
 using nn::KvCache;
-using nn::LayerNorm;
-using nn::Linear;
 
 namespace {
 
-// What all layers of a pass have in common, but for the tensors that a gradient may go to.
-struct Pass {
-  Tensor mask;          // bool [batch or 1, 1, time, past + time]; undefined: see `causal`
-  bool causal = false;  // without a mask: each query sees the keys up to its own; else all
-  Tensor encoder_mask;  // bool [batch, 1, 1, frames]
-  KvCache *cache = nullptr, *encoder_cache = nullptr;
-  bool with_weights = false;
-  const WhisperWatcher* watcher = nullptr;
-};
-
-struct Layered {
-  Tensor output, weights, cross_weights;
-};
-
 // The queries are the last `time` of all tokens. `real`: bool [batch, total], undefined where all are. Every query sees
 // itself, padding too: nothing reads what it answers, but it stays finite.
-void look(Pass& pass, int64_t past, int64_t time, const Tensor& real, const at::TensorOptions& on) {
+void look(WhisperPass& pass, int64_t past, int64_t time, const Tensor& real, const at::TensorOptions& on) {
   if (!real.defined() && !pass.with_weights) {
     pass.causal = past == 0 && time > 1;
     if (pass.causal || time == 1) return;
@@ -44,47 +28,23 @@ void look(Pass& pass, int64_t past, int64_t time, const Tensor& real, const at::
 
 }  // namespace
 
-class WhisperDecoderLayer : public Block {
- public:
-  WhisperDecoderLayer(const ModuleOptions& options, const WhisperConfig& c, int64_t index)
-      : Block("WhisperDecoderLayer", options),
-        attention(*child<WhisperAttention>("self_attn", c.dim, c.decoder_heads, c.attention_dropout, c.std)),
-        cross(*child<WhisperAttention>("encoder_attn", c.dim, c.decoder_heads, c.attention_dropout, c.std)),
-        attention_norm(*child<LayerNorm>("self_attn_layer_norm", c.dim, 1e-5)),
-        cross_norm(*child<LayerNorm>("encoder_attn_layer_norm", c.dim, 1e-5)),
-        feed_forward(c, *child<Linear>("fc1", c.dim, c.decoder_intermediate, true, c.std),
-                     *child<Linear>("fc2", c.decoder_intermediate, c.dim, true, c.std)),
-        norm(*child<LayerNorm>("final_layer_norm", c.dim, 1e-5)),
-        index(static_cast<size_t>(index)),
-        dropout(c.dropout) {}
+WhisperLayered WhisperDecoderLayer::forward(const Tensor& x, const Tensor& encoder_states,
+                                            const WhisperPass& pass) const {
+  Tensor normed = attention_norm.forward(x);
+  KeysValues keys = attention.keys_values(normed);
+  if (pass.cache != nullptr) keys = pass.cache->append(index, keys.first, keys.second);
+  const nn::Attended own = attention.attend(normed, keys, pass.mask, pass.causal, pass.with_weights);
+  Tensor stream = attention.add(normed, own.output, x, dropout);
 
-  Layered forward(const Tensor& x, const Tensor& encoder_states, const Pass& pass) const {
-    Tensor normed = attention_norm.forward(x);
-    KeysValues keys = attention.keys_values(normed);
-    if (pass.cache != nullptr) keys = pass.cache->append(index, keys.first, keys.second);
-    const nn::Attended own = attention.attend(normed, keys, pass.mask, pass.causal, pass.with_weights);
-    Tensor stream = attention.add(normed, own.output, x, dropout);
-
-    normed = cross_norm.forward(stream);
-    keys = pass.encoder_cache != nullptr ? pass.encoder_cache->get(index) : cross.keys_values(encoder_states);
-    const nn::Attended heard = cross.attend(normed, keys, pass.encoder_mask, false, pass.with_weights);
-    if (pass.watcher != nullptr && !pass.watcher->heads[index].empty()) {
-      pass.watcher->on_layer(cross.weights(normed, keys.first, pass.watcher->heads[index]));
-    }
-    stream = cross.add(normed, heard.output, stream, dropout);
-    return {watched(x, feed_forward.forward(norm.forward(stream), stream, training())), own.weights, heard.weights};
+  normed = cross_norm.forward(stream);
+  keys = pass.encoder_cache != nullptr ? pass.encoder_cache->get(index) : cross.keys_values(encoder_states);
+  const nn::Attended heard = cross.attend(normed, keys, pass.encoder_mask, false, pass.with_weights);
+  if (pass.watcher != nullptr && !pass.watcher->heads[index].empty()) {
+    pass.watcher->on_layer(cross.weights(normed, keys.first, pass.watcher->heads[index]));
   }
-
-  WhisperAttention &attention, &cross;
-
- private:
-  LayerNorm& attention_norm;
-  LayerNorm& cross_norm;
-  const WhisperFeedForward feed_forward;
-  LayerNorm& norm;
-  const size_t index;
-  const double dropout;
-};
+  stream = cross.add(normed, heard.output, stream, dropout);
+  return {watched(x, feed_forward.forward(norm.forward(stream), stream, training())), own.weights, heard.weights};
+}
 
 WhisperDecoder::WhisperDecoder(const ModuleOptions& options, const WhisperConfig& c)
     : Block("WhisperDecoder", options),
@@ -92,7 +52,7 @@ WhisperDecoder::WhisperDecoder(const ModuleOptions& options, const WhisperConfig
       words(*child<Embedding>("embed_tokens", c.vocabulary, c.dim, c.padding, c.std)),
       positions(*child<Embedding>("embed_positions", c.target_positions, c.dim, -1, c.std)),
       layers(*child<ModuleList<WhisperDecoderLayer>>("layers")),
-      norm(*child<LayerNorm>("layer_norm", c.dim, 1e-5)) {
+      norm(*child<nn::LayerNorm>("layer_norm", c.dim, 1e-5)) {
   for (int64_t i = 0; i < c.decoder_layers; ++i) layers.add(c, i);
 }
 
@@ -162,7 +122,7 @@ WhisperDecoded WhisperDecoder::forward(const WhisperDecoderInputs& inputs, bool 
     places = at::arange(past, past + time, on.dtype(at::kLong)).unsqueeze(0);
   }
   if (real.defined() && real.is_cpu() && real.all().item<bool>()) real = Tensor();
-  Pass pass;
+  WhisperPass pass;
   pass.with_weights = attentions;
   pass.cache = inputs.cache;
   pass.encoder_cache = inputs.encoder_cache;
@@ -177,10 +137,10 @@ WhisperDecoded WhisperDecoder::forward(const WhisperDecoderInputs& inputs, bool 
   for (WhisperDecoderLayer* layer : layers) {
     if (hidden_states) result.hidden_states.push_back(x);
     if (pass.cache == nullptr && is_dropped(config.decoder_layer_drop, training())) continue;
-    Layered one;
+    WhisperLayered one;
     if (pass.cache == nullptr && pass.encoder_cache == nullptr && nn::should_checkpoint(*this)) {
       nn::Tensors outputs = nn::checkpoint(*layer, {x, heard}, [layer, pass](const nn::Tensors& in) -> nn::Tensors {
-        const Layered again = layer->forward(in[0], in[1], pass);
+        const WhisperLayered again = layer->forward(in[0], in[1], pass);
         if (!pass.with_weights) return {again.output};
         return {again.output, again.weights, again.cross_weights};
       });

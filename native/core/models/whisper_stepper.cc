@@ -5,7 +5,7 @@
 #include <algorithm>
 
 #include "core/generation/cached_stepper.h"
-#include "core/models/whisper.h"
+#include "core/models/whisper_decode.h"
 
 namespace voxtorch::models {
 
@@ -18,6 +18,7 @@ class WhisperStepper : public generation::CachedStepper {
   WhisperStepper(const Whisper& network, c10::intrusive_ptr<nn::KvCache> cache)
       : CachedStepper(network.all_parameters().front().device(), std::move(cache)),
         network_(network),
+        decode_(network),
         heard_(or_new({})) {}
 
   generation::PromptLogits prefill(const generation::Prompt& prompt) override {
@@ -42,12 +43,12 @@ class WhisperStepper : public generation::CachedStepper {
     std::vector<int64_t> audio;
     for (int64_t i = 0; i < rows.size(0); ++i) audio.push_back(audio_[static_cast<size_t>(sources[i])]);
     audio_ = std::move(audio);
-    move_audio();
   }
 
  private:
-  // Rows must be as many for each clip, clip by clip; where they are not, each gets a clip of its own.
+  // For a whole pass rows must be as many for each clip, clip by clip; where they are not, each gets a clip of its own.
   void move_audio() {
+    if (audio_.empty()) return;
     const auto rows = static_cast<int64_t>(audio_.size());
     std::vector<int64_t> clips = audio_;
     clips.erase(std::unique(clips.begin(), clips.end()), clips.end());
@@ -70,11 +71,16 @@ class WhisperStepper : public generation::CachedStepper {
     for (int64_t row = 0; row < rows; ++row) audio_[static_cast<size_t>(row)] = row / group;
   }
 
+  Tensor quick_logits(const Tensor& ids) override {
+    if (mask_.defined() || heard_mask_.defined()) return {};
+    return decode_.logits(ids, audio_, *cache_, *heard_);
+  }
   Tensor hidden_of(const Tokens& tokens) override { return decode(tokens, Tensor()); }
   Tensor logits_of(const Tensor& hidden) const override { return network_.logits(hidden); }
 
   // Encoder states are needed until heard_ has their keys and values.
   Tensor decode(const Tokens& tokens, const Tensor& encoder_states) {
+    move_audio();
     WhisperDecoderInputs inputs{tokens.ids, tokens.mask, tokens.positions, encoder_states, heard_mask_};
     inputs.cache = cache_.get();
     inputs.encoder_cache = heard_.get();
@@ -82,6 +88,7 @@ class WhisperStepper : public generation::CachedStepper {
   }
 
   const Whisper& network_;
+  WhisperDecode decode_;
   c10::intrusive_ptr<nn::KvCache> heard_;  // of the audio
   bool shared_ = false;                    // it is the caller's, to be left as it is
   std::vector<int64_t> audio_;             // the row of heard_ for each row

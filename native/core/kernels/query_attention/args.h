@@ -1,0 +1,43 @@
+// What the kernels of a decoding step are given that are no products: raw pointers only, as in few_rows/args.h.
+#pragma once
+
+#include <cstdint>
+
+namespace voxtorch::kernels {
+
+// softmax(scale * keys query) values: one query of one head over all its keys.
+struct QueryAttention {
+  const float* query;  // [dim]
+  const void* keys;    // [count, dim], key_stride elements from one to the next; values likewise
+  const void* values;
+  int64_t key_stride, value_stride;
+  bool is_bfloat16;  // keys and values; else float32
+  int64_t count, dim;
+  const float *own_key, *own_value;  // one more, [dim]; null: none
+  float scale;
+  float* scores;  // [count + 1]: memory to work in
+  float* output;  // [dim]
+};
+
+// Most numbers of a head.
+constexpr int64_t kMostQueryDim = 256;
+
+struct StepKernels {
+  void (*attention)(const QueryAttention& args);
+  // x Φ(x) in place, of `count` numbers.
+  void (*gelu)(float* x, int64_t count);
+  // The sum of exp(x - most) over `count` numbers.
+  double (*exponentials)(const float* x, int64_t count, float most);
+};
+
+// Every build computes in the same order without fused multiply-adds, so all give the same bits.
+extern const StepKernels step_kernels_default;
+#if defined(__x86_64__)
+extern const StepKernels step_kernels_avx2;
+extern const StepKernels step_kernels_avx512;
+#endif
+
+// The one for this processor, as ATen chooses its own.
+const StepKernels& step_kernels();
+
+}  // namespace voxtorch::kernels
