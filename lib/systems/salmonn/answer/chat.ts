@@ -37,14 +37,15 @@ export class SalmonnChat {
   readonly #conversations: Conversations<SalmonnCache>
 
   constructor(model: Salmonn, settings: SalmonnChatSettings = {}) {
-    requireForm('SalmonnChat', 'model', model, { config: { endSymbol: 'string' } })
+    requireForm('SalmonnChat', 'model', model, { config: { endSymbol: 'string', 'template?': 'string' } })
     requireObject('SalmonnChat', 'settings', settings)
     const { name = 'salmonn', conversations = 2, ...template } = settings
     requireWhole('SalmonnChat', 'conversations', conversations)
     this.model = model
     this.name = name
     this.#conversations = new Conversations(() => new SalmonnCache(), conversations)
-    this.#template = { endOfTurn: model.config.endSymbol, ...template }
+    const { endSymbol: endOfTurn, template: own } = model.config
+    this.#template = { endOfTurn, template: own, ...template }
   }
 
   /**
