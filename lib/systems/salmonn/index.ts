@@ -1,4 +1,9 @@
 export type { OnBadRecord, OnBadRecord as OnBadItem } from '../../kit/records.js'
+export {
+  type SalmonnAnswerShown,
+  type SalmonnAnswersReport,
+  salmonnAnswersPage,
+} from './answer/answers-page.js'
 export { type SalmonnAnswerOptions, SalmonnChat, type SalmonnChatSettings } from './answer/chat.js'
 export { type ChatLine, parseChatLine } from './answer/chat-line.js'
 export {
@@ -58,6 +63,7 @@ export {
   SALMONN_TEMPLATE,
   SPEECH_BLOCK,
   salmonnQuestion,
+  salmonnTemplate,
 } from './data/prompt.js'
 export { SalmonnPrompts, type SalmonnPromptTable } from './data/prompt-table.js'
 export { type SalmonnSplit, type SplitSalmonnOptions, sharedDialogs, splitSalmonn } from './data/split.js'
@@ -100,6 +106,7 @@ export { SalmonnCache } from './network/cache.js'
 export { SALMONN_LEAST_SAMPLES, SALMONN_RATE, type SalmonnSound } from './network/clips.js'
 export { type SalmonnConfig, type SalmonnLoraConfig, salmonnWindowFrames } from './network/config.js'
 export type { LoadSalmonnOptions, SalmonnPartsFrom } from './network/files.js'
+export { SalmonnFrames } from './network/frames.js'
 export type { SalmonnAnswers, SalmonnGenerateOptions, SalmonnStep } from './network/generate.js'
 export { type SalmonnMemory, type SalmonnMemoryOptions, salmonnMemory } from './network/memory.js'
 export {

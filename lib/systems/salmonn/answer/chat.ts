@@ -46,7 +46,7 @@ export class SalmonnChat {
   readonly #conversations: Conversations<SalmonnCache>
 
   constructor(model: Salmonn, settings: SalmonnChatSettings = {}) {
-    requireForm('SalmonnChat', 'model', model, { config: { endSymbol: 'string' } })
+    requireForm('SalmonnChat', 'model', model, { config: { endSymbol: 'string', 'template?': 'string' } })
     requireObject('SalmonnChat', 'settings', settings)
     const { name = 'salmonn', conversations = 2, batching = {}, ...template } = settings
     requireWhole('SalmonnChat', 'conversations', conversations)
@@ -56,7 +56,8 @@ export class SalmonnChat {
     this.#batching = new ContinuousBatching(model.llm, { maxNumSeqs: 8, ...batching })
     this.concurrent = batching.maxNumSeqs ?? 8
     this.#conversations = new Conversations(() => new SalmonnCache(), conversations)
-    this.#template = { endOfTurn: model.config.endSymbol, ...template }
+    const { endSymbol: endOfTurn, template: own } = model.config
+    this.#template = { endOfTurn, template: own, ...template }
   }
 
   /**

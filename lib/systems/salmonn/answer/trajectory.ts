@@ -6,6 +6,7 @@ import { parseEmotionSuffix } from '../data/emotion-suffix.js'
 import type { SalmonnEntry } from '../data/entry.js'
 import { emotionIn } from '../evaluation/emotion-words.js'
 import { scoreSalmonn } from '../evaluation/evaluate.js'
+import { Salmonn } from '../network/network.js'
 import { SALMONN_TEST_PROMPTS } from '../published/prompts.js'
 import type { TrajectoryDialog } from './trajectory-dialogs.js'
 import type { EmotionalTrajectory } from './trajectory-report.js'
@@ -46,7 +47,9 @@ export async function predictTrajectory(
   requireOneOf(where, 'perTurn', perTurn, ['missing', 'always', 'never'])
   if (!Array.isArray(labels)) throw misuse(where, 'labels', 'a list of emotions', labels)
   const ask = async (entries: SalmonnEntry[]) => {
-    const dataset = new SalmonnDataset(entries, { prompts: SALMONN_TEST_PROMPTS, ...data, drawPrompts: false })
+    const template = model instanceof Salmonn ? model.config.template : undefined
+    const own = { prompts: SALMONN_TEST_PROMPTS, ...(template && { template }) }
+    const dataset = new SalmonnDataset(entries, { ...own, ...data, drawPrompts: false })
     const { answers } = await scoreSalmonn(model, dataset, { generation })
     return answers.map(({ prediction }) => prediction)
   }

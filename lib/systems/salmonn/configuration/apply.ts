@@ -41,7 +41,7 @@ export async function salmonnOfConfiguration(
   }
 }
 
-function changes({ model: given }: SalmonnConfiguration): Partial<SalmonnConfig> {
+function changes({ model: given, data }: SalmonnConfiguration): Partial<SalmonnConfig> {
   const { lora, loraRank: r, loraAlpha, loraDropout, queries, secondsPerWindow, secondsPerStride } = given
   const { maxTextLength, endSymbol } = given
   return defined({
@@ -53,15 +53,17 @@ function changes({ model: given }: SalmonnConfiguration): Partial<SalmonnConfig>
     }),
     maxTextLength,
     endSymbol,
+    template: data.template,
   })
 }
 
-function required(parts: Record<'whisper' | 'beats' | 'llm', string | undefined>) {
+function required(parts: { whisper: string | undefined; beats: string | null | undefined; llm: string | undefined }) {
   for (const [part, place] of Object.entries(parts)) {
-    if (place === undefined)
-      throw new ConfigError(`The configuration does not say where ${part} is (model.${part})`, {})
+    if (place !== undefined) continue
+    const without = part === 'beats' ? "; 'none' where Whisper hears alone" : ''
+    throw new ConfigError(`The configuration does not say where ${part} is (model.${part})${without}`, {})
   }
-  return parts as Record<'whisper' | 'beats' | 'llm', string>
+  return parts as { whisper: string; beats: string | null; llm: string }
 }
 
 /** A projection alone, as `speech_llama_proj_model` of the published configuration names it. */

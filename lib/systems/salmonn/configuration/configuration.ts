@@ -12,7 +12,8 @@ export interface SalmonnModelSettings {
   /** Folders or files of the published parts. */
   llm?: string
   whisper?: string
-  beats?: string
+  /** null, in a file 'none': Whisper hears alone. */
+  beats?: string | null
   /** What was trained: `salmonn_v1.pth`, or ours. */
   adapter?: string
   /** A projection to begin with. */

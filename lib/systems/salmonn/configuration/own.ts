@@ -27,7 +27,13 @@ export const OWN_SECTIONS: Sections = {
   model: {
     llm: into('model', 'llm', 'text'),
     whisper: into('model', 'whisper', 'text'),
-    beats: into('model', 'beats', 'text'),
+    // Our files write the word, since an empty value is as none.
+    beats: {
+      kind: 'text',
+      set: (to, value: string) => {
+        to.model.beats = value === 'none' ? null : value
+      },
+    },
     adapter: into('model', 'adapter', 'text'),
     projection: into('model', 'projection', 'text'),
     lora: into('model', 'lora', 'flag'),

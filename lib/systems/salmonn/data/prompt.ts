@@ -1,5 +1,7 @@
 import { misuse, requireOptions, requireString } from '../../../base/check.js'
 import { ConfigError } from '../../../base/errors.js'
+import { requireForm } from '../../../base/form.js'
+import type { Tokenizer } from '../../../text/index.js'
 import { SPEECH_MARKER } from '../network/prompt.js'
 
 /** How the published prompts hold it: the tags around it are plain text. */
@@ -46,6 +48,22 @@ export function buildSalmonnPrompt(options: BuildSalmonnPromptOptions): string {
 export function salmonnQuestion(text: string): string {
   requireString('salmonnQuestion', 'text', text)
   return `${SPEECH_BLOCK} ${text}`
+}
+
+/**
+ * The template that a tokenizer's chat template makes of one turn of a user: `<|im_start|>user\n{}<|im_end|>…` for ChatML.
+ * @param options `system`: a system message before it. Default: what the chat template says by itself
+ * @throws ConfigError where the tokenizer has no chat template, or it has not one place for what the user says
+ */
+export function salmonnTemplate(tokenizer: Tokenizer, options: { system?: string } = {}): string {
+  const where = 'salmonnTemplate'
+  requireForm(where, 'tokenizer', tokenizer, { applyChatTemplate: 'function' })
+  requireOptions(where, options, ['system'])
+  const { system } = options
+  if (system !== undefined) requireString(where, 'system', system)
+  const before = system === undefined ? [] : [{ role: 'system', content: system }]
+  const messages = [...before, { role: 'user', content: SLOT }]
+  return checkTemplate(tokenizer.applyChatTemplate(messages, { addGenerationPrompt: true, tokenize: false }))
 }
 
 /** How often a text has the marker. */

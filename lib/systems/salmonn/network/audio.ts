@@ -11,7 +11,8 @@ import type { Linear } from '../../../nn/linear.js'
 import type { Module } from '../../../nn/module.js'
 import type { LayerNorm } from '../../../nn/normalization.js'
 import { cat, noGrad, scope, stack, type Tensor, zeros } from '../../../tensor/index.js'
-import { SALMONN_LEAST_SAMPLES } from './clips.js'
+import { clipKey, SALMONN_LEAST_SAMPLES } from './clips.js'
+import type { EncoderFrames, HeardFrames, SalmonnFrames } from './frames.js'
 import { type ClipWindow, equalWindows, overlappingWindows } from './windows.js'
 
 const HOP = 160
@@ -32,11 +33,13 @@ const OVERLAP = 2.56
 /** The part of SALMONN that hears. */
 export interface SalmonnEncoders {
   whisper: WhisperEncoder
-  beats: Beats
+  /** With its norm; null where Whisper hears alone. */
+  audio: { beats: Beats; lnAudio: LayerNorm } | null
   lnSpeech: LayerNorm
-  lnAudio: LayerNorm
   qformer: QFormer
   projection: Linear
+  /** Keeps what frozen encoders gave. */
+  frames: SalmonnFrames | null
 }
 
 /** How clips are heard. */
@@ -105,15 +108,16 @@ export function encodeClips(
 }
 
 function windowsOf(
-  { whisper, beats, qformer }: SalmonnEncoders,
+  { whisper, audio, qformer }: SalmonnEncoders,
   samples: number,
   encoding: AudioEncoding,
 ): ClipWindow[] {
   const most = HOP * windowOf(whisper.config)
   const { window = 0, stride = window } = qformer.config
-  const { inputPatchSize: patch = 16 } = beats.config
+  // Alone, Whisper may be cut between any two frames.
+  const { inputPatchSize: patch = 16 } = audio?.beats.config ?? { inputPatchSize: FRAME / HOP }
   // Where frames of the two do not last equally long, or the Q-Former reads all frames at once, tokens have no places.
-  const isOnGrid = window > 0 && patch * HOP === FRAME * Math.floor(BANDS / patch)
+  const isOnGrid = window > 0 && (audio === null || patch * HOP === FRAME * Math.floor(BANDS / patch))
   if (encoding.compat || !isOnGrid) return equalWindows(samples, most)
   const overlap = Math.round(encoding.overlap * SPEECH_RATE)
   return overlappingWindows(samples, {
@@ -134,24 +138,18 @@ function encodeWindows(
   compat: 'published' | undefined,
 ): Promise<Tensor[]> {
   return scope(async () => {
-    const { lnSpeech, lnAudio, qformer, projection } = encoders
-    const { device } = encoders.beats.parameters()[0] as Tensor
-    const heard = padClips(windows, { device })
-    const speech = await encodeFrozen(encoders.whisper, () => whisperStates(encoders.whisper, heard, compat))
-    const audio = await encodeFrozen(encoders.beats, () => beatsStates(encoders.beats, heard, compat))
+    const { qformer, projection } = encoders
+    const { speech, audio } = await hear(encoders, windows, compat)
     const dtype = projection.weight.dtype
-    const both = [
-      normalised(lnSpeech, speech.states.to({ dtype }), compat ? null : speech.lengths),
-      normalised(lnAudio, audio.states.to({ dtype }), compat ? null : audio.lengths),
-    ]
+    const norms = [encoders.lnSpeech, ...(encoders.audio ? [encoders.audio.lnAudio] : [])]
+    const both = [speech, ...(audio ? [audio] : [])].map(({ states, lengths }, i) => {
+      return normalised(norms[i] as LayerNorm, states.to({ dtype }), compat ? null : lengths)
+    })
     const time = Math.max(...both.map((states) => states.size(1)))
-    const frames = cat(
-      both.map((states) => filled(states, time)),
-      2,
-    )
-    const lengths = speech.lengths.map((length, row) => Math.max(length, audio.lengths[row] as number))
+    const padded = both.map((states) => filled(states, time))
+    const lengths = speech.lengths.map((length, row) => Math.max(length, audio?.lengths[row] ?? 0))
     const read = await qformer.forward({
-      encoderHiddenStates: frames,
+      encoderHiddenStates: cat(padded, 2),
       ...(compat ? { compat } : { lengths }),
     })
     const embeddings = projection.forward(read.lastHiddenState)
@@ -159,16 +157,57 @@ function encodeWindows(
   })
 }
 
-interface EncoderFrames {
-  /** [windows, frames, size] */
-  states: Tensor
-  /** Frames of each. */
-  lengths: number[]
+/** What the encoders give: of all windows at once, or, where that is kept, of each by itself, so that none changes another's. */
+async function hear(
+  encoders: SalmonnEncoders,
+  windows: Tensor[],
+  compat: 'published' | undefined,
+): Promise<HeardFrames> {
+  const { whisper, audio, frames } = encoders
+  const trains = [whisper, ...(audio ? [audio.beats] : [])].some(isTrained)
+  // The published padding of BEATs depends on the whole batch.
+  if (!frames || trains || compat) return heardTogether(encoders, windows, compat)
+  const alone: HeardFrames[] = []
+  for (const window of windows) {
+    const key = await clipKey(window)
+    alone.push(frames.get(key) ?? frames.keep(key, await scope(() => heardTogether(encoders, [window], compat))))
+  }
+  return {
+    speech: together(alone.map(({ speech }) => speech)),
+    audio: audio && together(alone.map((one) => one.audio as EncoderFrames)),
+  }
 }
+
+async function heardTogether(
+  { whisper, audio }: SalmonnEncoders,
+  windows: Tensor[],
+  compat: 'published' | undefined,
+): Promise<HeardFrames> {
+  const { device } = whisper.parameters()[0] as Tensor
+  const heard = padClips(windows, { device })
+  return {
+    speech: await encodeFrozen(whisper, () => whisperStates(whisper, heard, compat)),
+    audio: audio && (await encodeFrozen(audio.beats, () => beatsStates(audio.beats, heard, compat))),
+  }
+}
+
+/** Frames of several as a batch. */
+function together(rows: EncoderFrames[]): EncoderFrames {
+  const time = Math.max(...rows.map(({ states }) => states.size(1)))
+  return {
+    states: cat(
+      rows.map(({ states }) => filled(states, time)),
+      0,
+    ),
+    lengths: rows.flatMap(({ lengths }) => lengths),
+  }
+}
+
+const isTrained = (encoder: Module): boolean => encoder.parameters().some(({ requiresGrad }) => requiresGrad)
 
 /** A frozen encoder computes as in evaluation, and without a graph. */
 function encodeFrozen(encoder: Module, encode: () => Promise<EncoderFrames>): Promise<EncoderFrames> {
-  if (encoder.parameters().some(({ requiresGrad }) => requiresGrad)) return encode()
+  if (isTrained(encoder)) return encode()
   if (encoder.training) encoder.eval()
   return noGrad(encode)
 }

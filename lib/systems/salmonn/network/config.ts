@@ -8,6 +8,7 @@ import type { QFormerConfig } from '../../../models/q-former/q-former.js'
 import { type WhisperConfig, sizes as whisperSizes } from '../../../models/whisper/config.js'
 import { QUANTIZATION_SCHEMES, type QuantizationScheme } from '../../../nn/quantized-weight.js'
 import { type PackingOptions, packingOf } from '../../../peft/quantize.js'
+import { checkTemplate, SALMONN_TEMPLATE } from '../data/prompt.js'
 
 /** The adapter of the language model; what is left out has the published value, in brackets. */
 export interface SalmonnLoraConfig {
@@ -25,8 +26,8 @@ export interface SalmonnLoraConfig {
 export interface SalmonnConfig extends NetworkConfig {
   /** A configuration, or a name that `Whisper.fromConfig` knows ['large-v2']. */
   whisper?: WhisperConfig | string
-  /** ['as2m'] */
-  beats?: BeatsConfig | string
+  /** ['as2m'] null: Whisper hears alone. */
+  beats?: BeatsConfig | string | null
   /** ['vicuna-13b-v1.1'] */
   llm?: DecoderLMConfig | string
   /** Its `encoderWidth` follows from the encoders. [windows of 17 frames, 2 layers, 1 query] */
@@ -35,19 +36,22 @@ export interface SalmonnConfig extends NetworkConfig {
   lora?: SalmonnLoraConfig | null
   /** Longest answer to learn from, in tokens, its end included [300]. */
   maxTextLength?: number
-  /** What stands behind an answer to learn from ['</s>']. */
+  /** What stands behind an answer to learn from ['</s>', or the tokenizer's own end where it has no such token]. */
   endSymbol?: string
+  /** The text around what a user says, at its `{}`; `salmonnTemplate` makes one of a chat template ['USER: {}\nASSISTANT:']. */
+  template?: string
 }
 
 /** The same with every part's own configuration. */
 export interface CompleteSalmonnConfig extends SalmonnConfig {
   whisper: WhisperConfig
-  beats: BeatsConfig
+  beats: BeatsConfig | null
   llm: DecoderLMConfig
   qformer: QFormerConfig
   lora: Required<SalmonnLoraConfig> | null
   maxTextLength: number
   endSymbol: string
+  template: string
 }
 
 /** The two published models. */
@@ -56,7 +60,7 @@ export const salmonnSizes: Record<string, SalmonnConfig> = {
   '13b': { llm: 'vicuna-13b-v1.1' },
 }
 
-const KEYS = ['whisper', 'beats', 'llm', 'qformer', 'lora', 'maxTextLength', 'endSymbol']
+const KEYS = ['whisper', 'beats', 'llm', 'qformer', 'lora', 'maxTextLength', 'endSymbol', 'template']
 const LORA: Required<SalmonnLoraConfig> = { r: 8, loraAlpha: 32, loraDropout: 0.1, targetModules: ['q_proj', 'v_proj'] }
 
 /** @throws ConfigError for an unknown key, naming the nearest, and for a part that does not fit */
@@ -67,11 +71,11 @@ export function salmonnConfig(given: SalmonnConfig | string): CompleteSalmonnCon
     const near = nearest(key, KEYS)
     throw new ConfigError(`Salmonn's configuration has no '${key}'${near ? `; did you mean '${near}'?` : ''}`, { key })
   }
-  const { lora = {}, maxTextLength = 300, endSymbol = '</s>' } = config
+  const { lora = {}, maxTextLength = 300, endSymbol = '</s>', template = SALMONN_TEMPLATE } = config
   requireWhole('Salmonn', 'maxTextLength', maxTextLength, 1)
   const whisper = configOf('WhisperEncoder', config.whisper ?? 'large-v2', whisperSizes)
-  const beats = configOf('Beats', config.beats ?? 'as2m', beatsSizes)
-  const encoderWidth = (whisper.dModel ?? 384) + (beats.encoderEmbedDim ?? 768)
+  const beats = config.beats === null ? null : configOf('Beats', config.beats ?? 'as2m', beatsSizes)
+  const encoderWidth = (whisper.dModel ?? 384) + (beats ? (beats.encoderEmbedDim ?? 768) : 0)
   const qformer: QFormerConfig = { window: 17, stride: 17, ...config.qformer, encoderWidth }
   if (config.qformer?.encoderWidth !== undefined && config.qformer.encoderWidth !== encoderWidth) {
     throw new ConfigError(
@@ -87,6 +91,7 @@ export function salmonnConfig(given: SalmonnConfig | string): CompleteSalmonnCon
     lora: lora === null ? null : { ...LORA, ...lora },
     maxTextLength,
     endSymbol,
+    template: checkTemplate(template),
   }
 }
 

@@ -28,8 +28,8 @@ import type { Salmonn, SalmonnOptions, SalmonnParts } from './network.js'
 export interface SalmonnPartsFrom {
   /** A whole Whisper or its encoder. */
   whisper: string
-  /** The published `.pt`, or a directory that `Beats.save` wrote. */
-  beats: string
+  /** The published `.pt`, or a directory that `Beats.save` wrote; null: Whisper hears alone. */
+  beats: string | null
   /** Safetensors or `.bin`, in one file or in shards. */
   llm: string
   /** `salmonn_v1.pth`, or an `adapter.safetensors`, or the folder that has one. Without it the rest begins anew. */
@@ -107,11 +107,8 @@ export async function loadSalmonn(
       const encoders = { ...(device && { device }), dtype: encoderDtype }
       const whisper = await WhisperEncoder.fromPretrained(plan.parts.whisper, encoders)
       made.push(whisper)
-      const beats = await Beats.fromPretrained(plan.parts.beats, {
-        ...encoders,
-        ...(options.beatsSha256 !== undefined && { sha256: options.beatsSha256 }),
-      })
-      made.push(beats)
+      const beats = plan.parts.beats === null ? null : await loadBeats(plan.parts.beats, encoders, options)
+      if (beats) made.push(beats)
       const llm = await loadLlm(plan.parts.llm, dtype, options)
       made.push(llm)
       const found = fingerprint(llm)
@@ -132,7 +129,12 @@ export async function loadSalmonn(
         model.compat = plan.encoding.compat
         model.overlap = plan.encoding.overlap
       }
-      model.tokenizer = await Tokenizer.fromPretrained(plan.parts.tokenizer ?? (await resolveModel(plan.parts.llm, {})))
+      model.tokenizer = await Tokenizer.fromPretrained(plan.parts.tokenizer ?? (await tokenizerPlace(plan.parts.llm)))
+      // A symbol that is no token would be learnt letter by letter, and end nothing.
+      const { eosToken } = model.tokenizer
+      if (config.endSymbol === undefined && model.tokenizer.tokenToId('</s>') === undefined && eosToken !== null) {
+        model.config.endSymbol = eosToken
+      }
       return model.eval() as Salmonn
     } catch (error) {
       for (const one of made.reverse()) one.dispose()
@@ -144,7 +146,8 @@ export async function loadSalmonn(
 function publishedPlan(from: SalmonnPartsFrom, options: LoadSalmonnOptions): Plan {
   const where = 'Salmonn.fromPretrained'
   requireObject(where, 'the parts', from)
-  for (const part of ['whisper', 'beats', 'llm'] as const) requireString(where, part, from[part])
+  for (const part of ['whisper', 'llm'] as const) requireString(where, part, from[part])
+  if (from.beats !== null) requireString(where, 'beats', from.beats)
   for (const part of ['adapter', 'tokenizer'] as const) {
     if (from[part] !== undefined) requireString(where, part, from[part])
   }
@@ -158,19 +161,19 @@ async function ownPlan(directory: string, options: LoadSalmonnOptions): Promise<
       file: join(directory, CONFIG),
     })
   }
-  const recorded = (parts ?? {}) as Partial<Record<keyof typeof FOLDERS, string>>
+  const recorded = (parts ?? {}) as Partial<Record<keyof typeof FOLDERS, string | null>>
   const place = (part: keyof typeof FOLDERS): string => {
     const own = join(directory, FOLDERS[part])
     const found = options[part] ?? (existsSync(own) ? own : recorded[part])
-    if (found !== undefined) return found
+    if (found != null) return found
     throw new ConfigError(`${directory} holds no ${part}; say in the options where it is: { ${part}: … }`, { part })
   }
   const tokenizer = options.tokenizer ?? join(directory, TOKENIZER)
-  const { whisper: _w, beats: _b, llm: _l, ...rest } = config as SalmonnConfig
+  const { whisper: _w, beats, llm: _l, ...rest } = config as SalmonnConfig
   return {
     parts: {
       whisper: place('whisper'),
-      beats: place('beats'),
+      beats: beats === null ? null : place('beats'),
       llm: place('llm'),
       adapter: join(directory, ADAPTER),
       ...(existsSync(tokenizer) && { tokenizer }),
@@ -180,6 +183,18 @@ async function ownPlan(directory: string, options: LoadSalmonnOptions): Promise<
     encoding: { compat, overlap } as SalmonnOptions,
   }
 }
+
+function loadBeats(
+  from: string,
+  encoders: NetworkOptions,
+  { beatsSha256: sha256 }: LoadSalmonnOptions,
+): Promise<Beats> {
+  return Beats.fromPretrained(from, { ...encoders, ...(sha256 !== undefined && { sha256 }) })
+}
+
+/** A GGUF file holds its tokenizer. */
+const tokenizerPlace = async (llm: string): Promise<string> =>
+  statSync(llm, { throwIfNoEntry: false })?.isFile() ? llm : resolveModel(llm, {})
 
 /** In the file's own dtype nothing is copied; packing takes layer by layer from there. */
 function loadLlm(from: string, dtype: DType, { device, quantize }: LoadSalmonnOptions): Promise<DecoderLM> {
@@ -272,7 +287,7 @@ export async function saveSalmonn(model: Salmonn, directory: string, options: { 
   const { speech_encoder, beats, llm } = model
   if (whole) {
     if (typeof whole !== 'boolean') throw misuse(where, 'whole', 'true or false', whole)
-    if (!speech_encoder || !beats)
+    if (!speech_encoder || (model.config.beats && !beats))
       throw new ConfigError(`${where}: the encoders were freed, so not all can be saved`, {})
     if (llm.modules().some((module) => quantizationOf(module))) {
       throw new ConfigError(
@@ -281,7 +296,7 @@ export async function saveSalmonn(model: Salmonn, directory: string, options: { 
       )
     }
     await speech_encoder.save(join(directory, FOLDERS.whisper))
-    await beats.save(join(directory, FOLDERS.beats))
+    await beats?.save(join(directory, FOLDERS.beats))
     await llm.save(join(directory, FOLDERS.llm), { withoutAdapters: true })
   }
   const parameters = model.namedParameters().filter(([name, { requiresGrad }]) => {
@@ -296,7 +311,7 @@ export async function saveSalmonn(model: Salmonn, directory: string, options: { 
 }
 
 function fileConfig(model: Salmonn): object {
-  const { whisper, beats, llm, qformer, lora, maxTextLength, endSymbol } = salmonnConfig(model.config)
+  const { whisper, beats, llm, qformer, lora, maxTextLength, endSymbol, template } = salmonnConfig(model.config)
   return {
     architectures: ['Salmonn'],
     model_type: 'salmonn',
@@ -307,6 +322,7 @@ function fileConfig(model: Salmonn): object {
     lora,
     maxTextLength,
     endSymbol,
+    template,
     ...(model.compat && { compat: model.compat }),
     ...(model.overlap !== undefined && { overlap: model.overlap }),
     base: fingerprint(model.llm),

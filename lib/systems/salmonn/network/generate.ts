@@ -168,7 +168,7 @@ async function prepare(
   }
   const segments = model.segments(prompt)
   const manner = encoding.compat ?? encoding.overlap
-  const read: Read[] = [...model.begin()]
+  const read: Read[] = [...model.begin(segments)]
   const inputs = await scope(() =>
     noGrad(async () => {
       const clips = await model.sounds(prompt)
@@ -184,7 +184,7 @@ async function prepare(
         const made = await model.embeddingsOf([...fresh.values()], encoding)
         for (const [i, key] of [...fresh.keys()].entries()) cache.keepClip(key, (made[i] as Tensor).clone())
         const embeddings = clips.map((clip, i) => (isEncoded(clip) ? clip : (cache.clip(keys[i] as string) as Tensor)))
-        const row = model.begin()
+        const row = model.begin(segments)
         for (const [i, ids] of segments.entries()) {
           read.push(...ids)
           row.push(...ids)

@@ -18,6 +18,7 @@ import { type AudioEncoding, audioEncoding, encodeClips, type SalmonnEncoders } 
 import { isEncoded, type SalmonnSound, salmonnSamples, wrongTensor } from './clips.js'
 import { type CompleteSalmonnConfig, type SalmonnConfig, salmonnConfig } from './config.js'
 import { type LoadSalmonnOptions, loadSalmonn, type SalmonnPartsFrom, saveSalmonn } from './files.js'
+import type { SalmonnFrames } from './frames.js'
 import {
   generateSalmonn,
   type SalmonnAnswers,
@@ -65,7 +66,8 @@ export interface SalmonnOutput {
 /** What the constructor is given: networks that exist, of `config`. */
 export interface SalmonnParts {
   whisper: WhisperEncoder
-  beats: Beats
+  /** null: Whisper hears alone. */
+  beats: Beats | null
   llm: DecoderLM
 }
 
@@ -89,7 +91,8 @@ export class Salmonn extends Module {
   speech_encoder: WhisperEncoder | null
   beats: Beats | null
   readonly ln_speech: LayerNorm
-  readonly ln_audio: LayerNorm
+  /** null without BEATs. */
+  readonly ln_audio: LayerNorm | null
   readonly speech_Qformer: Module
   readonly speech_query_tokens: Parameter
   readonly speech_llama_proj: Linear
@@ -97,6 +100,8 @@ export class Salmonn extends Module {
   /** How audio is heard where a call does not say; see {@link SalmonnOptions}. */
   compat: 'published' | undefined
   overlap: number | undefined
+  /** Keeps what the frozen encoders gave, so that a clip is heard once; freed with the model. Default null: nothing is kept. */
+  frames: SalmonnFrames | null = null
   /** Where its parts were loaded from; what `save` writes down for the next time. */
   origin: Pick<SalmonnPartsFrom, 'whisper' | 'beats' | 'llm'> | null = null
   /** What `generate` and `stream` take for what they are not told. */
@@ -116,13 +121,13 @@ export class Salmonn extends Module {
     this.config = salmonnConfig(parts ? { ...configObject(given), ...configsOf(parts) } : given)
     const { whisper, beats, llm, qformer, lora } = this.config
     this.speech_encoder = parts?.whisper ?? new WhisperEncoder(whisper, factory)
-    this.beats = parts?.beats ?? new Beats(beats, factory)
+    this.beats = beats && (parts?.beats ?? new Beats(beats, factory))
     // Its field names are those of the published file, so the object itself stays out of sight.
     this.#qformer = new QFormer(qformer, { ...factory, initialize })
     const fields = this.#qformer as unknown as { Qformer: Module; query_tokens: Parameter }
     const { device = fields.query_tokens.device, dtype } = factory
     this.ln_speech = new LayerNorm(sizeOf(whisper.dModel, 384), { device, dtype })
-    this.ln_audio = new LayerNorm(sizeOf(beats.encoderEmbedDim, 768), { device, dtype })
+    this.ln_audio = beats && new LayerNorm(sizeOf(beats.encoderEmbedDim, 768), { device, dtype })
     this.speech_Qformer = fields.Qformer
     this.speech_query_tokens = fields.query_tokens
     this.#llm = parts?.llm ?? new DecoderLM(llm, factory)
@@ -130,7 +135,7 @@ export class Salmonn extends Module {
     this.#llm.generationConfig = {}
     const hidden = sizeOf(this.#llm.config.hiddenSize, 4096)
     this.speech_llama_proj = new Linear(sizeOf(qformer.hiddenSize, 768), hidden, { device, dtype })
-    for (const frozen of [this.speech_encoder, this.beats, this.#llm]) frozen.freeze()
+    for (const frozen of [this.speech_encoder, this.beats, this.#llm]) frozen?.freeze()
     this.#peft = lora ? getPeftModel(this.#llm, lora) : null
     this.llama_model = lora ? adapterNames(this.#llm) : this.#llm
     this.train()
@@ -189,7 +194,7 @@ export class Salmonn extends Module {
     return this
   }
 
-  /** Frees both encoders, when all audio is encoded: `encodeAudio` then fails, and prompts hold what it gave before. */
+  /** Frees the encoders, when all audio is encoded: `encodeAudio` then fails, and prompts hold what it gave before. */
   releaseEncoders(): void {
     this.speech_encoder?.dispose()
     this.beats?.dispose()
@@ -281,7 +286,7 @@ export class Salmonn extends Module {
     const rows = segments.map((parts, index) => {
       const counts = embeddings.slice(next, (next += parts.length - 1)).map((clip) => clip.size(0))
       const marked = parts.flatMap((ids, i) => (i === 0 ? ids : [AUDIO, ...ids]))
-      const row = [...this.begin(), ...expandPlaceholders(marked, AUDIO, counts)]
+      const row = [...this.begin(parts), ...expandPlaceholders(marked, AUDIO, counts)]
       requireRoom(this.#llm, row, `prompts[${index}]`)
       return row
     })
@@ -296,10 +301,10 @@ export class Salmonn extends Module {
     return promptSegments(this.tokenizer, prompt.text, prompt.clips.length)
   }
 
-  /** What every row begins with. @internal */
-  begin(): number[] {
+  /** What a row of these texts begins with: a chat template may have written its first token itself. @internal */
+  begin([first]: readonly (readonly number[])[] = []): number[] {
     const { bosTokenId } = this.tokenizer
-    return bosTokenId === null ? [] : [bosTokenId]
+    return bosTokenId === null || first?.[0] === bosTokenId ? [] : [bosTokenId]
   }
 
   /** What a call and the model say of hearing. @internal */
@@ -336,6 +341,7 @@ export class Salmonn extends Module {
   }
 
   protected override freeNative(): void {
+    this.frames?.clear()
     this.#qformer.dispose()
   }
 
@@ -348,17 +354,17 @@ export class Salmonn extends Module {
   }
 
   #encoders(): SalmonnEncoders {
-    if (!this.speech_encoder || !this.beats) {
+    if (!this.speech_encoder || (this.ln_audio && !this.beats)) {
       throw new ConfigError('Salmonn: the encoders were freed; give what encodeAudio() made of the clips before', {})
     }
     this.#qformer.training = this.speech_Qformer.training
     return {
       whisper: this.speech_encoder,
-      beats: this.beats,
+      audio: this.beats && this.ln_audio && { beats: this.beats, lnAudio: this.ln_audio },
       lnSpeech: this.ln_speech,
-      lnAudio: this.ln_audio,
       qformer: this.#qformer,
       projection: this.speech_llama_proj,
+      frames: this.frames,
     }
   }
 }
@@ -370,7 +376,7 @@ const configObject = (given: SalmonnConfig | string): SalmonnConfig =>
 
 const configsOf = ({ whisper, beats, llm }: SalmonnParts): SalmonnConfig => ({
   whisper: whisper.config,
-  beats: beats.config,
+  beats: beats === null ? null : beats.config,
   llm: llm.config,
 })
 
