@@ -2,6 +2,7 @@
 # (or *_avx2.cc, where a folder has several).
 # They leave fused multiply-adds alone, so that every build gives the same bits. They take no precompiled header: an inline function of
 # ATen that was compiled with AVX-512 could be the copy that the linker keeps for everyone.
+include(CheckCXXCompilerFlag)
 function(voxtorch_simd_sources target)
   get_target_property(sources ${target} SOURCES)
   set(common -O3 -fno-math-errno -ffp-contract=off)
@@ -13,6 +14,13 @@ function(voxtorch_simd_sources target)
     elseif(source MATCHES "[/_]avx512\\.cc$")
       # GCC 12 takes the undefined lanes of its own intrinsics for a mistake.
       set(flags ${common} -mavx512f -mavx512bw -mavx512dq -mavx512vl -Wno-uninitialized -Wno-maybe-uninitialized)
+    elseif(source MATCHES "/amx\\.cc$")
+      set(flags ${common} -mavx512f -mavx512bw -mavx512dq -mavx512vl -Wno-uninitialized -Wno-maybe-uninitialized)
+      check_cxx_compiler_flag("-mamx-tile -mamx-bf16 -mamx-int8" VOXTORCH_COMPILES_AMX)
+      if(VOXTORCH_COMPILES_AMX)
+        list(APPEND flags -mamx-tile -mamx-bf16 -mamx-int8)
+        set_source_files_properties(native/core/kernels/tile_linear/tile_linear.cc PROPERTIES COMPILE_DEFINITIONS VOXTORCH_AMX)
+      endif()
     else()
       continue()
     endif()
