@@ -2,6 +2,7 @@
 # (or *_avx2.cc, where a folder has several).
 # No multiply-add is fused but where a kernel says so, so that every build gives the same bits. They take no precompiled header: an inline function of
 # ATen that was compiled with AVX-512 could be the copy that the linker keeps for everyone.
+include(CheckCXXCompilerFlag)
 function(voxtorch_simd_sources target)
   get_target_property(sources ${target} SOURCES)
   set(common -O3 -fno-math-errno -ffp-contract=off)
@@ -15,6 +16,13 @@ function(voxtorch_simd_sources target)
       set(flags ${common} -mavx512f -mavx512bw -mavx512dq -mavx512vl -Wno-uninitialized -Wno-maybe-uninitialized)
       if(source MATCHES "_vnni")
         list(APPEND flags -mavx512vnni)
+      endif()
+    elseif(source MATCHES "/amx\\.cc$")
+      set(flags ${common} -mavx512f -mavx512bw -mavx512dq -mavx512vl -Wno-uninitialized -Wno-maybe-uninitialized)
+      check_cxx_compiler_flag("-mamx-tile -mamx-bf16 -mamx-int8" VOXTORCH_COMPILES_AMX)
+      if(VOXTORCH_COMPILES_AMX)
+        list(APPEND flags -mamx-tile -mamx-bf16 -mamx-int8)
+        set_source_files_properties(native/core/kernels/tile_linear/tile_linear.cc PROPERTIES COMPILE_DEFINITIONS VOXTORCH_AMX)
       endif()
     else()
       continue()

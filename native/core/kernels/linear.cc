@@ -17,6 +17,7 @@
 #include "core/kernels/few_rows/few_rows.h"
 #include "core/kernels/packed_weights.h"
 #include "core/kernels/plain.h"
+#include "core/kernels/tile_linear/tile_linear.h"
 #include "core/recording.h"
 
 namespace voxtorch::kernels {
@@ -58,8 +59,10 @@ bool multiplies(c10::ScalarType dtype) {
 
 // As packed_weight gives it.
 bool is_packed(const Tensor& weight, c10::ScalarType dtype) {
-  return weight.layout() == at::kMkldnn && weight.scalar_type() == dtype;
+  return (weight.layout() == at::kMkldnn || is_tiled(weight)) && weight.scalar_type() == dtype;
 }
+
+int64_t outputs_of(const Tensor& weight) { return is_tiled(weight) ? weight.size(0) * weight.size(2) : weight.size(0); }
 
 // Whatever is wrong with the arguments is left for ATen to say.
 bool is_ours(const Tensor& input, const Tensor& weight, const OptionalTensor& bias) {
@@ -88,11 +91,13 @@ Tensor defined_or_empty(const OptionalTensor& tensor) { return tensor.value_or(T
 
 // Below autograd only.
 Tensor product(const Tensor& input, const Tensor& weight, const OptionalTensor& bias,
-               FusedActivation activation = {"none", ""}) {
+               FusedActivation activation = {}) {
+  if (is_tiled(weight)) return tile_linear(input, weight, bias, activation, {});
+  const char* const attribute = activation.attribute == nullptr ? "none" : activation.attribute;
   torch::jit::Stack stack{input,
                           weight,
                           bias,
-                          c10::IValue(std::string(activation.attribute)),
+                          c10::IValue(std::string(attribute)),
                           c10::IValue(c10::impl::GenericList(c10::OptionalType::create(c10::NumberType::get()))),
                           c10::IValue(std::string(activation.algorithm))};
   Pointwise::instance().unary->callBoxed(stack);
@@ -189,10 +194,11 @@ Tensor fused_linear_add(const Tensor& input, const Tensor& weight, const Optiona
       any_requires_grad({&input, &weight, &offset, &residual}) || !is_ours(input, weight, bias))
     return {};
   if (!is_plain(residual, input.scalar_type()) || !residual.is_contiguous() || residual.dim() != input.dim() ||
-      residual.size(-1) != weight.size(0) ||
+      residual.size(-1) != outputs_of(weight) ||
       !residual.sizes().slice(0, residual.dim() - 1).equals(input.sizes().slice(0, input.dim() - 1)) ||
       !Pointwise::instance().add.has_value())
     return {};
+  if (is_tiled(weight)) return tile_linear(input, weight, bias, {}, residual);
   const at::AutoDispatchBelowADInplaceOrView below_autograd;
   torch::jit::Stack stack{input, residual, weight, bias, c10::IValue(std::string("add"))};
   Pointwise::instance().add->callBoxed(stack);

@@ -7,6 +7,7 @@
 #include <unordered_map>
 
 #include "core/kernels/derived.h"
+#include "core/kernels/tile_linear/tile_linear.h"
 
 namespace voxtorch::kernels {
 namespace {
@@ -51,6 +52,9 @@ PackedWeights& packed_weights() {
 }
 
 Tensor pack(const Tensor& weight, int64_t rows) {
+  if (weight.is_contiguous()) {
+    if (Tensor tiled = tiled_weight(weight.detach()); tiled.defined() || weight.scalar_type() == at::kChar) return tiled;
+  }
   // libtorch has it for its own compiler; absent in a build without oneDNN.
   static const auto op = c10::Dispatcher::singleton().findSchema({"mkldnn::_reorder_linear_weight", ""});
   if (!op) return {};
@@ -62,7 +66,7 @@ Tensor pack(const Tensor& weight, int64_t rows) {
 
 }  // namespace
 
-Tensor packed_weight(const Tensor& weight, int64_t rows) {
+Tensor packed_weight(const Tensor& weight, int64_t rows, bool at_once) {
   if (weight.is_inference()) return {};  // has no version to tell a change by
   PackedWeights& all = packed_weights();
   const std::lock_guard<std::mutex> lock(all.mutex);
@@ -70,6 +74,11 @@ Tensor packed_weight(const Tensor& weight, int64_t rows) {
   const void* const data = weight.const_data_ptr();
   const uint32_t version = weight._version();
   auto found = all.entries.find(key);
+  if (at_once && found == all.entries.end()) {
+    if (all.entries.size() >= all.sweep_at) all.sweep();
+    const Entry seen{c10::weak_intrusive_ptr<c10::TensorImpl>(weight.getIntrusivePtr()), data, version, {}};
+    found = all.entries.emplace(key, seen).first;
+  }
   if (found != all.entries.end()) {
     Entry& entry = found->second;
     const bool same = !entry.weight.expired() && entry.data == data && entry.version == version;

@@ -69,12 +69,34 @@ VOXTORCH_INLINE void store_block(float* to, const Block& block) {
   VOXTORCH_EACH_PART std::memcpy(to + k * kLanes, &block.part[k], sizeof(Floats));
 }
 
+// GCC makes conversions between vectors of these widths in halves of halves.
+VOXTORCH_INLINE Words widened(Halves halves) {
+#if defined(__AVX512F__)
+  return reinterpret_cast<Words>(_mm512_cvtepu16_epi32(reinterpret_cast<__m256i>(halves)));
+#elif defined(__AVX2__)
+  return reinterpret_cast<Words>(_mm256_cvtepu16_epi32(reinterpret_cast<__m128i>(halves)));
+#else
+  return __builtin_convertvector(halves, Words);
+#endif
+}
+// Of words below 2^16.
+VOXTORCH_INLINE Halves narrowed(Words words) {
+#if defined(__AVX512F__)
+  return reinterpret_cast<Halves>(_mm512_cvtepi32_epi16(reinterpret_cast<__m512i>(words)));
+#elif defined(__AVX2__)
+  const __m256i packed = _mm256_packus_epi32(reinterpret_cast<__m256i>(words), reinterpret_cast<__m256i>(words));
+  return reinterpret_cast<Halves>(_mm256_castsi256_si128(_mm256_permute4x64_epi64(packed, 0x08)));
+#else
+  return __builtin_convertvector(words, Halves);
+#endif
+}
+
 VOXTORCH_INLINE Block load_block(const BFloat16* from) {
   Block block;
   VOXTORCH_EACH_PART {
     Halves halves;
     std::memcpy(&halves, from + k * kLanes, sizeof(halves));
-    const Words words = __builtin_convertvector(halves, Words) << 16;
+    const Words words = widened(halves) << 16;
     std::memcpy(&block.part[k], &words, sizeof(words));
   }
   return block;
@@ -105,7 +127,7 @@ VOXTORCH_INLINE Halves round_to_bfloat16(Floats value) {
   std::memcpy(&words, &value, sizeof(words));
   const Words rounded = (words + 0x7fffu + ((words >> 16) & 1u)) >> 16;
   const Words is_nan = reinterpret_cast<Words>(value != value);
-  return __builtin_convertvector((rounded & ~is_nan) | (0x7fc0u & is_nan), Halves);
+  return narrowed((rounded & ~is_nan) | (0x7fc0u & is_nan));
 }
 VOXTORCH_INLINE void store_block(BFloat16* to, const Block& block) {
   VOXTORCH_EACH_PART {
@@ -157,6 +179,39 @@ VOXTORCH_INLINE float sum_of(int64_t dim, BlockAt block) {
   }
   for (; at < dim; at += kBlock) a = a + block(at, dim - at < kBlock ? dim - at : kBlock);
   return sum((a + b) + (c + d));
+}
+
+VOXTORCH_INLINE Block all(float value) {
+  Block block;
+  VOXTORCH_EACH_PART block.part[k] = Floats{} + value;
+  return block;
+}
+
+VOXTORCH_INLINE Words bits_of(Floats value) { return reinterpret_cast<Words>(value); }
+VOXTORCH_INLINE Floats floats_of(Words bits) { return reinterpret_cast<Floats>(bits); }
+
+// e to a power of at most 88: 2^n times a polynomial in what is left, below 2 ulp. Powers below -87 give zero (the
+// smallest normal number is e^-87.3), NaN gives NaN.
+VOXTORCH_INLINE Floats exp_of(Floats x) {
+  constexpr float kRound = 12582912.0f;  // 1.5 * 2^23: adding it leaves the nearest integer in the low bits
+  const Floats shifted = x * 1.44269504088896341f + kRound;
+  const Floats n = shifted - kRound;
+  const Floats r = (x - n * 0.693359375f) + n * 2.12194440e-4f;  // ln 2 in two parts, the first one exact times n
+  Floats y = r * 1.9875691500e-4f + 1.3981999507e-3f;
+  y = y * r + 8.3334519073e-3f;
+  y = y * r + 4.1665795894e-2f;
+  y = y * r + 1.6666665459e-1f;
+  y = y * r + 5.0000001201e-1f;
+  y = y * (r * r) + r + 1.0f;
+  const Words power = bits_of(y) + (bits_of(shifted) << 23);
+  const Words in_range = reinterpret_cast<Words>(x >= -87.0f);
+  const Words is_nan = reinterpret_cast<Words>(x != x);
+  return floats_of((power & in_range) | is_nan);
+}
+
+VOXTORCH_INLINE Block exp_of(Block x) {
+  VOXTORCH_EACH_PART x.part[k] = exp_of(x.part[k]);
+  return x;
 }
 
 }  // namespace

@@ -3,7 +3,6 @@
 #include <ATen/TensorOperators.h>
 #include <ATen/core/dispatch/Dispatcher.h>
 #include <ATen/core/grad_mode.h>
-#include <ATen/ops/_safe_softmax.h>
 #include <ATen/ops/dropout.h>
 #include <ATen/ops/gelu.h>
 #include <ATen/ops/matmul.h>
@@ -82,25 +81,11 @@ at::Tensor masked(const at::Tensor& scores, const at::Tensor& mask) {
              : scores + mask;
 }
 
-// libtorch's attention kernel for the CPU multiplies bfloat16 slowly: where no gradient is needed and all scores fit,
-// plain operators take half its time.
-bool is_quicker_in_parts(const at::Tensor& query, const at::Tensor& key) {
-  constexpr int64_t kMaxScores = int64_t{1} << 24;
-  return query.is_cpu() && query.scalar_type() == at::kBFloat16 && is_inference() &&
-         query.numel() / query.size(-1) * key.size(-2) <= kMaxScores;
-}
-
 }  // namespace
 
 Attended attend(const at::Tensor& query, const at::Tensor& key, const at::Tensor& value, const at::Tensor& mask,
                 double probability, bool with_weights) {
   const double scale = 1 / std::sqrt(static_cast<double>(query.size(-1)));
-  if (!with_weights && probability == 0 && is_quicker_in_parts(query, key)) {
-    const at::Tensor scores = masked(at::matmul(query.mul(scale), key.transpose(-1, -2)), mask);
-    // A row without any key is 0, as libtorch's kernel has it.
-    const at::Tensor weights = mask.defined() ? at::_safe_softmax(scores, -1) : at::softmax(scores, -1);
-    return {at::matmul(weights, value), at::Tensor()};
-  }
   if (!with_weights) {
     const std::optional<at::Tensor> given = mask.defined() ? std::optional<at::Tensor>(mask) : std::nullopt;
     return {at::scaled_dot_product_attention(query, key, value, given, probability), at::Tensor()};

@@ -6,9 +6,6 @@
 namespace voxtorch::kernels {
 namespace {
 
-VOXTORCH_INLINE Words bits_of(Floats value) { return reinterpret_cast<Words>(value); }
-VOXTORCH_INLINE Floats floats_of(Words bits) { return reinterpret_cast<Floats>(bits); }
-
 struct WordBlock {
   Words part[kParts];
 };
@@ -16,12 +13,6 @@ struct WordBlock {
 VOXTORCH_INLINE WordBlock load_words(const uint32_t* from) {
   WordBlock block;
   std::memcpy(&block, from, sizeof(block));
-  return block;
-}
-
-VOXTORCH_INLINE Block all(float value) {
-  Block block;
-  VOXTORCH_EACH_PART block.part[k] = Floats{} + value;
   return block;
 }
 
@@ -45,30 +36,6 @@ VOXTORCH_INLINE float largest(const Block& block) {
   float result = lanes[0];
   for (int i = 1; i < kBlock; ++i) result = lanes[i] > result ? lanes[i] : result;
   return result;
-}
-
-// e to a power of at most 88: 2^n times a polynomial in what is left, below 2 ulp. Powers below -87 give zero (the
-// smallest normal number is e^-87.3), NaN gives NaN.
-VOXTORCH_INLINE Floats exp_of(Floats x) {
-  constexpr float kRound = 12582912.0f;  // 1.5 * 2^23: adding it leaves the nearest integer in the low bits
-  const Floats shifted = x * 1.44269504088896341f + kRound;
-  const Floats n = shifted - kRound;
-  const Floats r = (x - n * 0.693359375f) + n * 2.12194440e-4f;  // ln 2 in two parts, the first one exact times n
-  Floats y = r * 1.9875691500e-4f + 1.3981999507e-3f;
-  y = y * r + 8.3334519073e-3f;
-  y = y * r + 4.1665795894e-2f;
-  y = y * r + 1.6666665459e-1f;
-  y = y * r + 5.0000001201e-1f;
-  y = y * (r * r) + r + 1.0f;
-  const Words power = bits_of(y) + (bits_of(shifted) << 23);
-  const Words in_range = reinterpret_cast<Words>(x >= -87.0f);
-  const Words is_nan = reinterpret_cast<Words>(x != x);
-  return floats_of((power & in_range) | is_nan);
-}
-
-VOXTORCH_INLINE Block exp_of(Block x) {
-  VOXTORCH_EACH_PART x.part[k] = exp_of(x.part[k]);
-  return x;
 }
 
 // The keys [64 g, 64 g + 64) of query `row`: all ones where the probability is kept.
