@@ -7,30 +7,6 @@
 namespace voxtorch::kernels {
 namespace {
 
-// As Cephes has it: within 2 units in the last place. What is below or above float32's range is taken to its ends.
-VOXTORCH_INLINE Floats exp_of(Floats x) {
-  constexpr float kLowest = -87.0f, kHighest = 88.0f, kRound = 12582912.0f;
-  x = x < kLowest ? Floats{} + kLowest : x;
-  x = x > kHighest ? Floats{} + kHighest : x;
-  const Floats shifted = x * 1.44269504088896341f + kRound;  // the nearest whole number, in its lowest bits
-  const Floats whole = shifted - kRound;
-  const Floats r = (x - whole * 0.693359375f) + whole * 2.12194440e-4f;
-  Floats p = r * 1.9875691500e-4f + 1.3981999507e-3f;
-  p = p * r + 8.3334519073e-3f;
-  p = p * r + 4.1665795894e-2f;
-  p = p * r + 1.6666665459e-1f;
-  p = p * r + 5.0000001201e-1f;
-  p = p * (r * r) + r + 1.0f;
-  const Floats round = Floats{} + kRound;
-  const Ints exponent = reinterpret_cast<Ints>(shifted) - reinterpret_cast<Ints>(round) + 127;
-  return p * reinterpret_cast<Floats>(exponent << 23);
-}
-
-VOXTORCH_INLINE Block exp_of(Block x) {
-  VOXTORCH_EACH_PART x.part[k] = exp_of(x.part[k]);
-  return x;
-}
-
 // x / (1 + exp(-scale * x - cubic * x³))
 VOXTORCH_INLINE Block times_sigmoid(Block x, float scale, float cubic = 0) {
   VOXTORCH_EACH_PART {
