@@ -12,7 +12,6 @@ class Embedding : public Block {
   at::Tensor forward(const at::Tensor& ids) const;  // [...] -> [..., dim]
 
   AdapterSlot* adapters() override { return &slot_; }
-  const AdapterSlot& slot() const { return slot_; }
 
   const at::Tensor weight;
   const int64_t padding;
