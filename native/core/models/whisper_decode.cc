@@ -192,7 +192,7 @@ std::optional<Identity> WhisperDecodeJob::identity_of(const Whisper& network, Kv
   if (rows > kMostRows || head_dim > kernels::kMostQueryDim || network.training()) return std::nullopt;
   if (decoder.layers.size() == 0 || heard.length() == 0) return std::nullopt;
   if (decoder.hooked() || decoder.words.hooked() || decoder.positions.hooked()) return std::nullopt;
-  if (decoder.words.slot().active() || decoder.positions.slot().active()) return std::nullopt;
+  if (decoder.words.adapters()->active() || decoder.positions.adapters()->active()) return std::nullopt;
   if (!is_ours(decoder.words.weight, type) || !is_ours(decoder.positions.weight, type)) return std::nullopt;
   Identity result{static_cast<uintptr_t>(rows), static_cast<uintptr_t>(heard.batch()),
                   static_cast<uintptr_t>(heard.length()), static_cast<uintptr_t>(at::get_num_threads())};

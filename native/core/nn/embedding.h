@@ -14,7 +14,6 @@ class Embedding : public Block {
   at::Tensor forward(const at::Tensor& ids, at::ScalarType type = at::kFloat) const;
 
   AdapterSlot* adapters() override { return &slot_; }
-  const AdapterSlot& slot() const { return slot_; }
   // As that of Linear, in blocks.
   void quantize(std::optional<QuantizedWeight> weight);
   const std::optional<QuantizedWeight>& quantized() const { return quantized_; }

@@ -26,8 +26,6 @@ struct StepKernels {
   void (*attention)(const QueryAttention& args);
   // x Φ(x) in place, of `count` numbers.
   void (*gelu)(float* x, int64_t count);
-  // The sum of exp(x - most) over `count` numbers.
-  double (*exponentials)(const float* x, int64_t count, float most);
 };
 
 // Every build computes in the same order without fused multiply-adds, so all give the same bits.

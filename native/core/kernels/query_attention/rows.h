@@ -7,38 +7,6 @@ namespace {
 
 #define VOXTORCH_BODY __attribute__((always_inline))
 
-VOXTORCH_INLINE Block all(float value) {
-  Block block;
-  VOXTORCH_EACH_PART block.part[k] = Floats{} + value;
-  return block;
-}
-
-// Within two roundings of eˣ from -87 to 88, beyond which it stays as it is there.
-VOXTORCH_INLINE Block exponential(Block x) {
-  constexpr float magic = 12582912.0f;  // 1.5 * 2²³: what is added to it loses its fraction
-  VOXTORCH_EACH_PART {
-    Floats v = x.part[k];
-    v = v < -87.0f ? Floats{} - 87.0f : v;
-    v = v > 88.0f ? Floats{} + 88.0f : v;
-    const Floats shifted = v * 1.44269504088896341f + magic;
-    const Floats whole = shifted - magic;
-    const Floats rest = (v - whole * 0.693359375f) - whole * -2.12194440e-4f;
-    Floats y = rest * 1.9875691500e-4f + 1.3981999507e-3f;
-    y = y * rest + 8.3334519073e-3f;
-    y = y * rest + 4.1665795894e-2f;
-    y = y * rest + 1.6666665459e-1f;
-    y = y * rest + 5.0000001201e-1f;
-    y = y * (rest * rest) + rest + 1.0f;
-    Words bits;
-    std::memcpy(&bits, &shifted, sizeof(bits));
-    bits = (bits - 0x4b400000u + 127u) << 23;
-    Floats power;
-    std::memcpy(&power, &bits, sizeof(power));
-    x.part[k] = y * power;
-  }
-  return x;
-}
-
 VOXTORCH_INLINE Block larger(Block a, const Block& b) {
   VOXTORCH_EACH_PART a.part[k] = a.part[k] > b.part[k] ? a.part[k] : b.part[k];
   return a;
@@ -84,7 +52,7 @@ VOXTORCH_INLINE void attend(const QueryAttention& args) {
   const int64_t scores = args.count + (args.own_key ? 1 : 0);
   const Block most = all(largest(args.scores, scores));
   const float total = sum_of(scores, [&](int64_t at, int64_t count) VOXTORCH_BODY {
-    const Block share = first(exponential(load(args.scores + at, count) - most), count);
+    const Block share = first(exp_of(load(args.scores + at, count) - most), count);
     store(args.scores + at, share, count);
     return share;
   });
@@ -139,7 +107,7 @@ void gelu(float* x, int64_t count) {
     }
     Block minus_squares;
     VOXTORCH_EACH_PART minus_squares.part[k] = -(scaled.part[k] * scaled.part[k]);
-    const Block tail = exponential(minus_squares);
+    const Block tail = exp_of(minus_squares);
     Block result;
     VOXTORCH_EACH_PART {
       const Floats v = t.part[k];
@@ -152,20 +120,8 @@ void gelu(float* x, int64_t count) {
   });
 }
 
-double exponentials(const float* x, int64_t count, float most) {
-  const Block offset = all(most);
-  constexpr int64_t kPiece = 4096;  // sums of more would lose digits in float32
-  double total = 0;
-  for (int64_t from = 0; from < count; from += kPiece) {
-    const int64_t size = count - from < kPiece ? count - from : kPiece;
-    total += sum_of(size, [&](int64_t at, int64_t width)
-                              VOXTORCH_BODY { return first(exponential(load(x + from + at, width) - offset), width); });
-  }
-  return total;
-}
-
 }  // namespace
 
-const StepKernels VOXTORCH_ROWS = {attention, gelu, exponentials};
+const StepKernels VOXTORCH_ROWS = {attention, gelu};
 
 }  // namespace voxtorch::kernels
