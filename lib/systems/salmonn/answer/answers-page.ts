@@ -34,7 +34,12 @@ export interface SalmonnAnswersReport {
  * with its question, the right answer and what was said.
  */
 export function salmonnAnswersPage(report: SalmonnAnswersReport): string {
-  requireForm('salmonnAnswersPage', 'report', report, { title: 'string', lead: 'string', figures: 'object' })
+  requireForm('salmonnAnswersPage', 'report', report, {
+    ...{ title: 'string', lead: 'string', 'notes?': ['string'] },
+    figures: { head: ['string'], rows: [['string']] },
+    curves: [{ name: 'string', points: [['number']] }],
+    answers: [{ id: 'string', question: 'string', right: 'string', said: 'string', 'otherwise?': 'string' }],
+  })
   const { title, lead, notes = [], figures, curves, answers } = report
   const parts = [
     '<h2>Figures</h2>',
