@@ -24,14 +24,13 @@ function installed() {
       encoding: 'utf8',
       env: { PATH: '/nonexistent', HOME: root, ...environment },
     })
-  /** nativeInfo() there. */
-  const info = (environment: Record<string, string>) =>
-    JSON.parse(
-      run(
-        ['-e', "import('./dist/native/load.js').then((m) => console.log(JSON.stringify(m.nativeInfo())))"],
-        environment,
-      ).stdout,
-    )
+  /** nativeInfo() there. A process that dies says why: nothing on its output would only be bad JSON. */
+  const info = (environment: Record<string, string>) => {
+    const script = "import('./dist/native/load.js').then((m) => console.log(JSON.stringify(m.nativeInfo())))"
+    const { stdout, stderr, status, signal, error } = run(['-e', script], environment)
+    if (status !== 0) throw new Error(`no nativeInfo(): ${error?.message ?? signal ?? `code ${status}`}: ${stderr}`)
+    return JSON.parse(stdout)
+  }
   return { root, libtorch, addon, run, info }
 }
 
