@@ -90,8 +90,7 @@ bool takes_few_rows(const Tensor& input, const Tensor& weight, const OptionalTen
 Tensor defined_or_empty(const OptionalTensor& tensor) { return tensor.value_or(Tensor()); }
 
 // Below autograd only.
-Tensor product(const Tensor& input, const Tensor& weight, const OptionalTensor& bias,
-               FusedActivation activation = {}) {
+Tensor product(const Tensor& input, const Tensor& weight, const OptionalTensor& bias, FusedActivation activation = {}) {
   if (is_tiled(weight)) return tile_linear(input, weight, bias, activation, {});
   const char* const attribute = activation.attribute == nullptr ? "none" : activation.attribute;
   torch::jit::Stack stack{input,

@@ -53,7 +53,8 @@ PackedWeights& packed_weights() {
 
 Tensor pack(const Tensor& weight, int64_t rows) {
   if (weight.is_contiguous()) {
-    if (Tensor tiled = tiled_weight(weight.detach()); tiled.defined() || weight.scalar_type() == at::kChar) return tiled;
+    if (Tensor tiled = tiled_weight(weight.detach()); tiled.defined() || weight.scalar_type() == at::kChar)
+      return tiled;
   }
   // libtorch has it for its own compiler; absent in a build without oneDNN.
   static const auto op = c10::Dispatcher::singleton().findSchema({"mkldnn::_reorder_linear_weight", ""});

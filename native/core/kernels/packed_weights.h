@@ -8,8 +8,8 @@
 namespace voxtorch::kernels {
 
 // The weight [out, in] in blocks for products with inputs of so many rows; undefined where it is not kept: it was not
-// used before (unless `at_once`), or all that is kept has reached 512 MiB. A weight that has changed since is packed again.
-// Of bfloat16 on a processor with AMX, and of int8, this is tiled_weight.
+// used before (unless `at_once`), or all that is kept has reached 512 MiB. A weight that has changed since is packed
+// again. Of bfloat16 on a processor with AMX, and of int8, this is tiled_weight.
 at::Tensor packed_weight(const at::Tensor& weight, int64_t rows, bool at_once = false);
 
 void release_packed_weights();

@@ -23,6 +23,8 @@ class Linear : public Block {
   // the caller has changed the weight just before, which a queued pass would have refused.
   void quantize(std::optional<QuantizedWeight> weight) { quantized_ = std::move(weight); }
   const std::optional<QuantizedWeight>& quantized() const { return quantized_; }
+  // Whether a weight in int8 is multiplied with inputs in int8 too, where no gradient is needed.
+  void quantize_inputs(bool on) { quantizes_inputs_ = on; }
   const AdapterSlot& slot() const { return slot_; }
 
   const at::Tensor weight;
@@ -30,9 +32,13 @@ class Linear : public Block {
 
  private:
   at::Tensor product(const at::Tensor& input) const;
+  // The product of int8 with what can be applied to it; undefined where this layer or these inputs have none.
+  at::Tensor int8_product(const at::Tensor& input, kernels::FusedActivation activation = {},
+                          const at::Tensor& residual = {}) const;
 
   AdapterSlot slot_;
   std::optional<QuantizedWeight> quantized_;
+  bool quantizes_inputs_ = false;
 };
 
 }  // namespace voxtorch::nn

@@ -6,8 +6,8 @@
 namespace voxtorch::kernels {
 
 // Outputs are computed in squares of 32 x 32. The weight lies in the order in which they read it: [out / 32, in / step,
-// 2, 16, 16, step / 16], that is, of 32 outputs, for each step of 64 bytes of input, two tiles of 16 outputs; a row of a
-// tile has 4 bytes (2 bfloat16 or 4 int8 of consecutive inputs) of each output.
+// 2, 16, 16, step / 16], that is, of 32 outputs, for each step of 64 bytes of input, two tiles of 16 outputs; a row of
+// a tile has 4 bytes (2 bfloat16 or 4 int8 of consecutive inputs) of each output.
 constexpr int64_t kTileSide = 32;
 constexpr int64_t kTileStep = 64;  // bytes
 
@@ -22,7 +22,7 @@ struct TileLinear {
   const float* bias;          // [out] or null
   const void* residual;       // [rows, out] of the output's type, or null: added after the activation
   void* output;               // [rows, out]
-  bool is_bfloat16;  // the output; else float32
+  bool is_bfloat16;           // the output; else float32
   Activation activation;
   Type type;
   int64_t rows, in, out;

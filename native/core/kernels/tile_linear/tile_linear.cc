@@ -120,7 +120,8 @@ bool is_tile_activation(FusedActivation activation) {
 Tensor tiled_weight(const Tensor& weight) {
   const int64_t together = weight.scalar_type() == at::kChar ? 4 : 2;  // inputs in 4 bytes
   const int64_t step = 16 * together;
-  if (weight.dim() != 2 || weight.size(0) % kTileSide != 0 || weight.size(1) % step != 0 || weight.numel() == 0) return {};
+  if (weight.dim() != 2 || weight.size(0) % kTileSide != 0 || weight.size(1) % step != 0 || weight.numel() == 0)
+    return {};
   if (weight.scalar_type() != at::kChar && (weight.scalar_type() != at::kBFloat16 || !has_tiles())) return {};
   const at::AutoDispatchBelowADInplaceOrView below_autograd;
   const int64_t columns = weight.size(0) / kTileSide, steps = weight.size(1) / step;

@@ -14,8 +14,8 @@ namespace voxtorch::kernels {
 // Whether this processor multiplies tiles (AMX) and nobody has held it back (ATEN_CPU_CAPABILITY, ONEDNN_MAX_CPU_ISA).
 bool has_tiles();
 
-// weight [out, in], bfloat16 or int8, in the kernels' order, [out / 32, in / step, 32, step] with 32 or 64 inputs a step;
-// undefined where its sizes are no multiples of these, and for bfloat16 on a processor without tiles.
+// weight [out, in], bfloat16 or int8, in the kernels' order, [out / 32, in / step, 32, step] with 32 or 64 inputs a
+// step; undefined where its sizes are no multiples of these, and for bfloat16 on a processor without tiles.
 at::Tensor tiled_weight(const at::Tensor& weight);
 
 // As tiled_weight gives it: a weight otherwise has two dimensions.
