@@ -17,19 +17,18 @@ import { median } from './statistics.js'
 interface Form {
   /** How both files are written. */
   type: 'F32' | 'BF16' | 'Q8_0' | 'Q4_0' | 'Q4_K_M'
-  /** How it is loaded here, and what that makes of the weights. */
+  /** How it is loaded here; blocks stay as they are in the file. */
   options: Record<string, unknown>
-  here: string
   /** Of a token. */
   target?: number
 }
 
 const FORMS: Form[] = [
-  { type: 'F32', options: { dtype: 'float32' }, here: 'float32', target: 0.75 },
-  { type: 'BF16', options: { dtype: 'bfloat16' }, here: 'bfloat16', target: 0.6 },
-  { type: 'Q8_0', options: { dtype: 'float32', quantize: 'int8' }, here: 'int8', target: 0.9 },
-  { type: 'Q4_0', options: { dtype: 'float32', quantize: 'nf4' }, here: 'NF4', target: 0.9 },
-  { type: 'Q4_K_M', options: { dtype: 'float32', quantize: 'nf4' }, here: 'NF4', target: 0.9 },
+  { type: 'F32', options: { dtype: 'float32' }, target: 0.75 },
+  { type: 'BF16', options: { dtype: 'bfloat16' }, target: 0.6 },
+  { type: 'Q8_0', options: { dtype: 'float32' }, target: 0.9 },
+  { type: 'Q4_0', options: { dtype: 'float32' }, target: 0.9 },
+  { type: 'Q4_K_M', options: { dtype: 'float32' }, target: 0.9 },
 ]
 
 /** How much longer than reading the weights once a token may take. */
@@ -77,12 +76,11 @@ function casesOf(
   folder: string,
   count: number,
 ): Asked[] {
-  return FORMS.filter(({ type }) => types.includes(type)).flatMap(({ type, options, here, target }) => {
+  return FORMS.filter(({ type }) => types.includes(type)).flatMap(({ type, options, target }) => {
     const path = (kind: string) => join(folder, `${network}-${kind}.gguf`)
-    const inOther = here === 'float32' || here === 'bfloat16' ? '' : ` (here ${here})`
-    // Rows are of the plain forms and of int8: the other ones are the same kernels.
+    // Rows are of the plain forms and of Q8_0: the other ones are the same kernels.
     return (['F32', 'BF16', 'Q8_0'].includes(type) && network === 'llama' ? [1, 8] : [1]).map((rows): Asked => {
-      const what = `${label} ${type}${inOther}, ${rows} row${rows === 1 ? '' : 's'}`
+      const what = `${label} ${type}, ${rows} row${rows === 1 ? '' : 's'}`
       return {
         ...{ name: `${network}-${type}-${rows}`, label: what, network, type, file: path(type), from: path('F32') },
         request: { file: path(type), options, rows, count },

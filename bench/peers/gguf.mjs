@@ -42,7 +42,7 @@ async function random(folder) {
 }
 
 const published = async (name) => ({
-  model: await DecoderLM.fromPretrained(name, { dtype: 'float32' }),
+  model: await DecoderLM.fromPretrained(name, { dtype: 'float32', quantize: false }),
   tokenizer: await Tokenizer.fromPretrained(name),
 })
 
