@@ -57,7 +57,7 @@ const PIECE = 2048
 /**
  * Voice activity detection by a small network, as Silero VAD (https://github.com/snakers4/silero-vad, MIT): a Fourier
  * transform, four convolutions and an LSTM over frames of 32 ms at 16 kHz. Hears speech in noise and music, where
- * {@link energyVad} hears any sound.
+ * `energyVad` hears any sound.
  *
  * ```ts
  * const vad = await SileroVad.fromPretrained('silero-vad')

@@ -50,7 +50,7 @@ export interface TranscribeOptions {
    * one after the other.
    */
   batchSize?: number
-  /** With `batchSize`: what finds speech, such as {@link SileroVad}'s `segments`. Default {@link energyVad}. */
+  /** With `batchSize`: what finds speech, such as {@link SileroVad}'s `segments`. Default `energyVad`. */
   vad?: VoiceActivity
   /** Most tokens of a window. Default: as there is room for. */
   maxNewTokens?: number
