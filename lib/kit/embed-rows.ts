@@ -46,9 +46,12 @@ export function embedRows(
   rows: readonly (readonly number[])[],
   { placeholder, embeddings, side = 'right', labels }: EmbedRowsOptions,
 ): EmbeddedRows & { labels?: Tensor } {
-  const { weight } = (llm as unknown as { model: { embed_tokens: { weight: Tensor } } }).model.embed_tokens
-  const { device, dtype } = weight
-  const hiddenSize = weight.size(1)
+  const { embed_tokens, norm } = (llm as unknown as { model: Record<string, { weight: Tensor }> }).model
+  const { weight } = embed_tokens as { weight: Tensor }
+  // Packed embeddings are bytes, in rows of another length.
+  const states = (norm as { weight: Tensor }).weight
+  const { device, dtype } = states
+  const hiddenSize = states.size(0)
   const ids = rows.flatMap((row) => row.filter((id) => id !== placeholder))
   const count = rows.reduce((sum, { length }) => sum + length, 0) - ids.length
   requireFitting(count, embeddings, hiddenSize)

@@ -101,9 +101,9 @@ export const salmonnWindowFrames = (seconds: number): number => Math.max(1, Math
 /** How the language model's layers are packed: a scheme alone, or with its options. Which layers is not to be chosen. */
 export function salmonnPacking(
   where: string,
-  given: QuantizationScheme | PackingOptions | undefined,
+  given: QuantizationScheme | PackingOptions | false | undefined,
 ): Required<PackingOptions> | undefined {
-  if (given === undefined) return undefined
+  if (given === undefined || given === false) return undefined
   if (typeof given === 'string') {
     requireOneOf(where, 'quantize', given, QUANTIZATION_SCHEMES)
     return packingOf(where, { scheme: given })

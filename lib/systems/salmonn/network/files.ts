@@ -1,7 +1,7 @@
 import { existsSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import { makeDirectory } from '../../../base/atomic.js'
-import { misuse, requireObject, requireOptions, requireString } from '../../../base/check.js'
+import { defined, misuse, requireObject, requireOptions, requireString } from '../../../base/check.js'
 import { CheckpointError, ConfigError } from '../../../base/errors.js'
 import { writeJson } from '../../../files/json/json.js'
 import { loadSafetensors, saveSafetensors } from '../../../files/safetensors/safetensors.js'
@@ -46,8 +46,11 @@ export interface LoadSalmonnOptions extends Partial<Omit<SalmonnPartsFrom, 'adap
   encoderDtype?: DType
   /** Of what no file holds: an adapter that begins anew. Default: the default generator goes on. */
   seed?: number | bigint
-  /** Packs the language model's layers as they come from the mapped file; see {@link quantize}. */
-  quantize?: QuantizationScheme | PackingOptions
+  /**
+   * Packs the language model's layers as they come from the mapped file; see {@link quantize}. false: those of a GGUF file
+   * become values too.
+   */
+  quantize?: QuantizationScheme | PackingOptions | false
   /** What the files do not say: heads and windows of the Q-Former, the scale of LoRA. */
   config?: Partial<SalmonnConfig>
   /** What the published file of BEATs must hash to; see `Beats.fromPretrained`. */
@@ -198,7 +201,7 @@ const tokenizerPlace = async (llm: string): Promise<string> =>
 
 /** In the file's own dtype nothing is copied; packing takes layer by layer from there. */
 function loadLlm(from: string, dtype: DType, { device, quantize }: LoadSalmonnOptions): Promise<DecoderLM> {
-  return DecoderLM.fromPretrained(from, { ...(device && { device }), ...(quantize && { quantize }), dtype, mmap: true })
+  return DecoderLM.fromPretrained(from, { ...defined({ device, quantize }), dtype, mmap: true })
 }
 
 async function readAdapter(from: string): Promise<Adapter> {

@@ -85,7 +85,9 @@ describe('the memory that a model will take', () => {
     salmonnMemory(tinyConfig())
     expect(memoryStats().liveTensors).toBe(before)
     expect(() => salmonnMemory('13b', { dtype: 'int8' } as never)).toThrow(ConfigError)
-    expect(() => salmonnMemory('13b', { quantize: 'int4' } as never)).toThrow(/quantize must be 'nf4', 'int8', 'q8_0', 'q4_0'/)
+    expect(() => salmonnMemory('13b', { quantize: 'int4' } as never)).toThrow(
+      /quantize must be 'nf4', 'int8', 'q8_0', 'q4_0'/,
+    )
     const packed = (options: object) => () => salmonnMemory('13b', { quantize: options as PackingOptions })
     expect(packed({ scheme: 'nf4', modules: 'model' })).toThrow(/quantize has no option 'modules'/)
     expect(packed({ scheme: 'int8', doubleQuant: true })).toThrow(ConfigError)
