@@ -229,7 +229,7 @@ describe('guesses', () => {
   })
 
   /** Tokens before the first that another rounding to bfloat16 of what is kept of a text, a share of 2⁻⁶, may change. */
-  const clear = ({ logits }: { logits?: Tensor | undefined }): number =>
+  const clear = ({ logits }: { logits: Tensor | null }): number =>
     scope(() => {
       const sorted = get(logits).to('float32').select(1, 0).sort(1, true).values.toArray() as number[][]
       const at = sorted.findIndex((row) => {

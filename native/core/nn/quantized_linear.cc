@@ -56,8 +56,9 @@ struct QuantizedLinear : torch::autograd::Function<QuantizedLinear> {
   static variable_list backward(AutogradContext* ctx, const variable_list& grads) {
     const variable_list saved = ctx->get_saved_variables();
     const auto number = [&](const char* name) { return ctx->saved_data[name].toInt(); };
-    const QuantizedWeight weight{saved[0], saved[1], number("out"), number("in"), number("block"), saved[2], saved[3],
-                                 static_cast<QuantizedWeight::Type>(number("type"))};
+    const QuantizedWeight weight{
+        saved[0],        saved[1], number("out"), number("in"),
+        number("block"), saved[2], saved[3],      static_cast<QuantizedWeight::Type>(number("type"))};
     const Tensor grad = grads[0].contiguous();
     Tensor grad_input, grad_bias;
     if (ctx->needs_input_grad(0)) {
@@ -267,7 +268,8 @@ TORCH_LIBRARY_FRAGMENT(voxtorch, m) {
             input, quantized_weight(codes, absmax, shape, scheme, block, nested_absmax, nested_offset), bias);
       });
   m.def(
-      "adapted_quantized_linear(Tensor input, Tensor codes, Tensor? absmax, int[] shape, Tensor? bias, Tensor[] lora_A, "
+      "adapted_quantized_linear(Tensor input, Tensor codes, Tensor? absmax, int[] shape, Tensor? bias, Tensor[] "
+      "lora_A, "
       "Tensor[] lora_B, float[] scaling, *, str scheme, int block_size=64, Tensor? nested_absmax=None, "
       "Tensor? nested_offset=None, Tensor? magnitude=None, float dropout=0., bool training=False) -> Tensor",
       [](const Tensor& input, const Tensor& codes, const OptionalTensor& absmax, at::IntArrayRef shape,
@@ -290,8 +292,8 @@ TORCH_LIBRARY_FRAGMENT(voxtorch, m) {
   m.def(
       "module_quantize_linear(__torch__.torch.classes.voxtorch.Module self, Tensor codes, Tensor? absmax, int[] shape, "
       "*, str scheme, int block_size=64, Tensor? nested_absmax=None, Tensor? nested_offset=None) -> ()",
-      [](const c10::intrusive_ptr<Module>& self, const Tensor& codes, const OptionalTensor& absmax, at::IntArrayRef shape,
-         const std::string& scheme, int64_t block, const OptionalTensor& nested_absmax,
+      [](const c10::intrusive_ptr<Module>& self, const Tensor& codes, const OptionalTensor& absmax,
+         at::IntArrayRef shape, const std::string& scheme, int64_t block, const OptionalTensor& nested_absmax,
          const OptionalTensor& nested_offset) {
         quantize(self, quantized_weight(codes, absmax, shape, scheme, block, nested_absmax, nested_offset));
       });

@@ -28,9 +28,7 @@ constexpr int64_t kNf4Lanes = 16;
 
 constexpr bool is_blocks(FewRows::Weight type) { return type >= FewRows::Weight::q8_0; }
 // Kinds whose inputs become integers too, in blocks of 32.
-constexpr bool has_integer_inputs(FewRows::Weight type) {
-  return type == FewRows::Weight::int8 || is_blocks(type);
-}
+constexpr bool has_integer_inputs(FewRows::Weight type) { return type == FewRows::Weight::int8 || is_blocks(type); }
 
 // Weights of a block, of which a row has a whole number, and its bytes.
 struct BlockSize {
@@ -68,7 +66,7 @@ constexpr int64_t integer_row_bytes(int64_t in) { return padded_inputs(in) / 4 *
 
 // The outputs [begin, end). Every build sums in the same order, whatever the number of rows, so all give the same bits.
 // `prepare`: float [rows, in] -> as many rows of integer_row_bytes, one after the other.
-#define VOXTORCH_FEW_ROWS_BUILD(name)                                     \
+#define VOXTORCH_FEW_ROWS_BUILD(name)                                    \
   void few_rows_##name(const FewRows& args, int64_t begin, int64_t end); \
   void few_rows_prepare_##name(const float* input, int64_t rows, int64_t in, void* to)
 VOXTORCH_FEW_ROWS_BUILD(default);

@@ -129,9 +129,7 @@ bool has_plain_rows(const Tensor& input, int64_t in) {
 
 FewRowsOutputs outputs_of() { return chosen().outputs; }
 
-bool needs_prepared_rows(FewRows::Weight type) {
-  return type == FewRows::Weight::nf4 || has_integer_inputs(type);
-}
+bool needs_prepared_rows(FewRows::Weight type) { return type == FewRows::Weight::nf4 || has_integer_inputs(type); }
 
 size_t prepared_rows_bytes(FewRows::Weight type, int64_t rows, int64_t in) {
   if (type == FewRows::Weight::nf4) return static_cast<size_t>(rows * in) * sizeof(float);

@@ -158,8 +158,8 @@ VOXTORCH_INLINE Block spread(Four scales) {
   Block block;
 #if defined(__AVX512F__)
   const __m512i places = _mm512_set_epi32(3, 3, 3, 3, 2, 2, 2, 2, 1, 1, 1, 1, 0, 0, 0, 0);
-  block.part[0] = reinterpret_cast<Floats>(
-      _mm512_permutexvar_ps(places, _mm512_castps128_ps512(reinterpret_cast<__m128>(scales))));
+  block.part[0] =
+      reinterpret_cast<Floats>(_mm512_permutexvar_ps(places, _mm512_castps128_ps512(reinterpret_cast<__m128>(scales))));
 #elif defined(__AVX2__)
   const __m256 wide = _mm256_castps128_ps256(reinterpret_cast<__m128>(scales));
   block.part[0] = reinterpret_cast<Floats>(_mm256_permutevar8x32_ps(wide, _mm256_set_epi32(1, 1, 1, 1, 0, 0, 0, 0)));
@@ -211,8 +211,8 @@ VOXTORCH_INLINE Four halves_at(const uint8_t* first, const uint8_t* second) {
 #endif
 }
 
-// Each kind gives the codes of the blocks 2 * pair and 2 * pair + 1 of a row, their scales, and where it has some what is
-// added to all weights of a block. An odd last block stands for the one behind it too, whose inputs are zero.
+// Each kind gives the codes of the blocks 2 * pair and 2 * pair + 1 of a row, their scales, and where it has some what
+// is added to all weights of a block. An odd last block stands for the one behind it too, whose inputs are zero.
 struct Pair {
   Codes codes;
   Four scales, least;
@@ -397,8 +397,8 @@ VOXTORCH_INLINE void integer_outputs(const FewRows& args, int64_t begin, int64_t
   }
 }
 
-// 32 inputs share a scale, the largest magnitude over 127; halves go away from zero. A number that is none, or infinite,
-// makes all of them none.
+// 32 inputs share a scale, the largest magnitude over 127; halves go away from zero. A number that is none, or
+// infinite, makes all of them none.
 VOXTORCH_INLINE void prepare_block(const float* from, int8_t* codes, int32_t* negative, float* scale, float* sum) {
   uint32_t words[kInputBlock], most = 0;
   std::memcpy(words, from, sizeof(words));
