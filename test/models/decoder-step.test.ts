@@ -92,7 +92,7 @@ const exactly = (model: DecoderLM): DecoderLM => {
   return exact
 }
 
-describe('a step has the logits of a whole pass', () => {
+describe('a step on the CPU has the logits of a whole pass', () => {
   it.each([1, 2, 3, 4, 5, 6, 7, 8])('%i rows, padded too', async (rows) => {
     const model = made()
     await check(model, 1e-5, { rows, exact: exactly(model) })

@@ -59,7 +59,7 @@ async function both(model: Whisper, inputFeatures: Tensor, more: GenerationConfi
   return { tokens, steps: get(logits).transpose(0, 1), whole: get(whole.logits).narrow(1, 2, 24).to('float32') }
 }
 
-describe('a token through the decoder over plain pointers', () => {
+describe('a token on the CPU, through the decoder over plain pointers', () => {
   it.each(Object.keys(sizes))('%s: the logits are those of a whole pass', async (size) => {
     const { model, inputFeatures } = made(size)
     for (const rows of [1, 3, 4]) {
