@@ -1,7 +1,6 @@
 #include "core/models/whisper_decode_job.h"
 
 #include <ATen/Parallel.h>
-#include <ATen/Version.h>
 
 #include <algorithm>
 #include <cmath>
@@ -44,15 +43,6 @@ void widen(const Tensor& table, int64_t row, int64_t dim, float* to, bool adds) 
 }
 
 }  // namespace
-
-WhisperDecodeJob::NormRows WhisperDecodeJob::norm_rows() {
-#if defined(__x86_64__)
-  const std::string capability = at::get_cpu_capability();
-  if (capability.rfind("AVX512", 0) == 0) return kernels::layer_norm_rows_avx512;
-  if (capability == "AVX2") return kernels::layer_norm_rows_avx2;
-#endif
-  return kernels::layer_norm_rows_default;
-}
 
 int64_t WhisperDecodeJob::Product::width() const { return chunk_width(args.in, args.out); }
 

@@ -38,7 +38,6 @@ class WhisperDecodeJob final : public kernels::TeamJob {
     int64_t width() const;  // outputs that are one chunk
     int64_t chunks() const { return (args.out + width() - 1) / width(); }
   };
-  using NormRows = void (*)(const kernels::LayerNormForward&, int64_t, int64_t);
   struct Norm {
     const float *weight, *bias;
     double eps;
@@ -69,7 +68,6 @@ class WhisperDecodeJob final : public kernels::TeamJob {
   const float* floats(const at::Tensor& tensor, double scale = 1);
   Product product(const nn::Linear& linear);
   Product head(const Whisper& network);
-  static NormRows norm_rows();
   Norm norm(const nn::LayerNorm& layer) { return {floats(layer.weight), floats(layer.bias), layer.eps}; }
   Memory memory(const std::pair<at::Tensor, at::Tensor>& both);
   void multiply(const Product& product, const Desk& desk, int64_t from, int64_t width, float* output) const;
@@ -79,7 +77,7 @@ class WhisperDecodeJob final : public kernels::TeamJob {
   const bool half_;  // keys and values are bfloat16
   const kernels::StepKernels& kernels_ = kernels::step_kernels();
   const kernels::FewRowsOutputs outputs_ = kernels::outputs_of();
-  const NormRows norm_rows_ = norm_rows();
+  const kernels::LayerNormRows norm_rows_ = kernels::layer_norm_rows();
   const at::Tensor words_, positions_;
   std::vector<at::Storage> kept_;  // what pointers lead into
   std::vector<Layer> layers_;
