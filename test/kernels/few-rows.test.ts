@@ -67,7 +67,9 @@ describe('linear of a few rows without gradients', () => {
     expect(rows.dtype).toBe(dtype)
     // The CPU multiplies whole steps of the input; a GPU makes values of the weight.
     const steps = half.device === 'cpu' ? integerInputs(half) : half
-    expect(difference(rows.double(), exact(steps, values, layer.bias))).toBeLessThan(dtype === 'float32' ? 1e-6 : 2 ** -7)
+    expect(difference(rows.double(), exact(steps, values, layer.bias))).toBeLessThan(
+      dtype === 'float32' ? 1e-6 : 2 ** -7,
+    )
     // Of an input of normal numbers, steps are off by 1 % of their size at most in the mean.
     const whole = exact(half, values, layer.bias)
     const off = rows.double().sub(whole).square().mean().div(whole.square().mean()).sqrt()

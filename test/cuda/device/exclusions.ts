@@ -34,7 +34,8 @@ export const exclusions: readonly { file: string; tests: readonly string[]; reas
 export const leftOut: readonly { file: string; reason: string }[] = [
   {
     file: 'test/models/published.test.ts',
-    reason: 'Networks of 135 million numbers take 20 minutes where every thread of a GPU is a fiber. Their tiny twins run.',
+    reason:
+      'Networks of 135 million numbers take 20 minutes where every thread of a GPU is a fiber. Their tiny twins run.',
   },
   {
     file: 'test/models/whisper-published.test.ts',
