@@ -325,37 +325,71 @@ struct IntegerRow {
   }
 };
 
+// The four sums that remain of 16 lanes, added in the order that sum() has.
+VOXTORCH_INLINE Four folded(const Block& block) {
+#if defined(__AVX512F__)
+  const __m512 all = reinterpret_cast<__m512>(block.part[0]);
+  const __m256 eight = _mm256_add_ps(_mm512_castps512_ps256(all), _mm512_extractf32x8_ps(all, 1));
+#elif defined(__AVX2__)
+  const __m256 eight = reinterpret_cast<__m256>(block.part[0] + block.part[1]);
+#endif
+#if defined(__AVX2__)
+  return reinterpret_cast<Four>(_mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1)));
+#else
+  return (block.part[0] + block.part[2]) + (block.part[1] + block.part[3]);
+#endif
+}
+VOXTORCH_INLINE float sum_of_four(Four four) { return (four[0] + four[2]) + (four[1] + four[3]); }
+VOXTORCH_INLINE Four sums_of_four(Four a, Four b, Four c, Four d) {
+  const Four first = __builtin_shufflevector(a, b, 0, 1, 4, 5) + __builtin_shufflevector(a, b, 2, 3, 6, 7);
+  const Four second = __builtin_shufflevector(c, d, 0, 1, 4, 5) + __builtin_shufflevector(c, d, 2, 3, 6, 7);
+  return __builtin_shufflevector(first, second, 0, 2, 4, 6) + __builtin_shufflevector(first, second, 1, 3, 5, 7);
+}
+
+// Bytes ahead of what is read: the processor's own look-ahead ends with a page of memory.
+constexpr int64_t kAheadOfCodes = 4096;
+
 template <typename Kind>
 struct Integers {
   static constexpr int kMostRows = kLanes == 16 ? 4 : 2;
+  // Of one row: their inputs are read once for all.
+  static constexpr int kMostOuts = kLanes == 16 ? 4 : 1;
 
-  // One output of `Rows` rows at once, in two chains.
-  template <int Rows>
+  // `Outs` outputs of `Rows` rows at once, each in two chains, to sums[out][row].
+  template <int Rows, int Outs>
   static VOXTORCH_INLINE void dot(const FewRows& args, int64_t row, int64_t j, float* sums) {
     const auto [weights, bytes] = block_size(args.type);
-    const uint8_t* codes = static_cast<const uint8_t*>(args.weight) + j * (args.in / weights * bytes);
+    const int64_t length = args.in / weights * bytes;
+    const uint8_t* codes = static_cast<const uint8_t*>(args.weight) + j * length;
     const int64_t pairs = padded_inputs(args.in) / 64;
-    Block chains[Rows][2] = {};
-    Four least[Rows] = {};
+    const int64_t pair_bytes = 64 / weights * bytes, pieces = weights == 256 ? 4 : 1;
+    Block chains[Outs][Rows][2] = {};
+    Four least[Outs][Rows] = {};
     const IntegerRow first(args.input, row, args.in);
     const int64_t stride = integer_row_bytes(args.in);
     const auto step = [&](int64_t pair, int chain) __attribute__((always_inline)) {
-      const Pair now = Kind::at(codes, pair, args.in);
-      for (int r = 0; r < Rows; ++r) {
-        const auto of_row = [&](const auto* from) __attribute__((always_inline)) {
-          return reinterpret_cast<decltype(from)>(reinterpret_cast<const char*>(from) + r * stride);
-        };
-        const int8_t* input = of_row(first.codes) + pair * 64;
-        const int32_t* negative = of_row(first.negative) + pair * 16;
-        Quads whole;
-        if constexpr (Kind::kSigned)
-          whole = signed_quads(now.codes, input, negative);
-        else
-          whole = quads<Kind::kOffset>(now.codes, input, negative);
-        Four scales = twice_each(of_row(first.scales) + 2 * pair);
-        if constexpr (Kind::kScaled) scales = scales * now.scales;
-        chains[r][chain] = chains[r][chain] + floats_of(whole) * spread(scales);
-        if constexpr (Kind::kLeast) least[r] = least[r] + twice_each(of_row(first.sums) + 2 * pair) * now.least;
+      for (int o = 0; o < Outs; ++o) {
+        const uint8_t* own = codes + o * length;
+        __builtin_prefetch(own + (pieces == 1 ? pair * pair_bytes : pair * bytes / pieces) + kAheadOfCodes);
+        const Pair now = Kind::at(own, pair, args.in);
+        for (int r = 0; r < Rows; ++r) {
+          const auto of_row = [&](const auto* from) __attribute__((always_inline)) {
+            return reinterpret_cast<decltype(from)>(reinterpret_cast<const char*>(from) + r * stride);
+          };
+          const int8_t* input = of_row(first.codes) + pair * 64;
+          const int32_t* negative = of_row(first.negative) + pair * 16;
+          Quads whole;
+          if constexpr (Kind::kSigned)
+            whole = signed_quads(now.codes, input, negative);
+          else
+            whole = quads<Kind::kOffset>(now.codes, input, negative);
+          Four scales = twice_each(of_row(first.scales) + 2 * pair);
+          if constexpr (Kind::kScaled) scales = scales * now.scales;
+          chains[o][r][chain] = chains[o][r][chain] + floats_of(whole) * spread(scales);
+          if constexpr (Kind::kLeast) {
+            least[o][r] = least[o][r] + twice_each(of_row(first.sums) + 2 * pair) * now.least;
+          }
+        }
       }
     };
     int64_t pair = 0;
@@ -364,10 +398,36 @@ struct Integers {
       step(pair + 1, 1);
     }
     if (pair < pairs) step(pair, 0);
-    for (int r = 0; r < Rows; ++r) {
-      sums[r] = sum(chains[r][0] + chains[r][1]);
-      if constexpr (Kind::kLeast) sums[r] += least[r][0] + least[r][2];
-      if constexpr (!Kind::kScaled) sums[r] *= args.scale[j];
+    Four four[Outs][Rows];
+    for (int o = 0; o < Outs; ++o) {
+      for (int r = 0; r < Rows; ++r) four[o][r] = folded(chains[o][r][0] + chains[o][r][1]);
+    }
+    if constexpr (Outs == 4 && Rows == 1) {
+      const Four all = sums_of_four(four[0][0], four[1][0], four[2][0], four[3][0]);
+      std::memcpy(sums, &all, sizeof(all));
+    } else {
+      for (int o = 0; o < Outs; ++o) {
+        for (int r = 0; r < Rows; ++r) sums[o * Rows + r] = sum_of_four(four[o][r]);
+      }
+    }
+    for (int o = 0; o < Outs; ++o) {
+      for (int r = 0; r < Rows; ++r) {
+        float& sum = sums[o * Rows + r];
+        if constexpr (Kind::kLeast) sum += least[o][r][0] + least[o][r][2];
+        if constexpr (!Kind::kScaled) sum *= args.scale[j + o];
+      }
+    }
+  }
+
+  template <int Rows, int Outs>
+  static VOXTORCH_INLINE void keep(const FewRows& args, int64_t row, int64_t j) {
+    float sums[Outs * Rows];
+    dot<Rows, Outs>(args, row, j, sums);
+    for (int o = 0; o < Outs; ++o) {
+      for (int r = 0; r < Rows; ++r) {
+        const float value = sums[o * Rows + r];
+        args.output[(row + r) * args.out + j + o] = args.bias ? value + args.bias[j + o] : value;
+      }
     }
   }
 };
@@ -377,22 +437,18 @@ constexpr int64_t kNear = 16;
 
 template <typename Kind>
 VOXTORCH_INLINE void integer_outputs(const FewRows& args, int64_t begin, int64_t end) {
-  constexpr int kMost = Integers<Kind>::kMostRows;
+  using Now = Integers<Kind>;
+  constexpr int kMost = Now::kMostRows, kOuts = Now::kMostOuts;
   for (int64_t from = begin; from < end; from += kNear) {
     const int64_t to = from + kNear < end ? from + kNear : end;
-    for (int64_t row = 0; row < args.rows;) {
-      const int64_t many = args.rows - row >= kMost ? kMost : 1;
-      for (int64_t j = from; j < to; ++j) {
-        float sums[kMost];
-        if (many == kMost)
-          Integers<Kind>::template dot<kMost>(args, row, j, sums);
-        else
-          Integers<Kind>::template dot<1>(args, row, j, sums);
-        for (int64_t r = 0; r < many; ++r) {
-          args.output[(row + r) * args.out + j] = args.bias ? sums[r] + args.bias[j] : sums[r];
-        }
-      }
-      row += many;
+    int64_t row = 0;
+    for (; row + kMost <= args.rows; row += kMost) {
+      for (int64_t j = from; j < to; ++j) Now::template keep<kMost, 1>(args, row, j);
+    }
+    for (; row < args.rows; ++row) {
+      int64_t j = from;
+      for (; j + kOuts <= to; j += kOuts) Now::template keep<1, kOuts>(args, row, j);
+      for (; j < to; ++j) Now::template keep<1, 1>(args, row, j);
     }
   }
 }
