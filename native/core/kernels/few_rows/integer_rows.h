@@ -211,6 +211,19 @@ VOXTORCH_INLINE Four halves_at(const uint8_t* first, const uint8_t* second) {
 #endif
 }
 
+// The bytes of a word as numbers, the lowest first.
+template <typename Byte>
+VOXTORCH_INLINE Four floats_of_bytes(uint32_t word) {
+#if defined(__SSE4_1__)
+  const __m128i bytes = _mm_cvtsi32_si128(static_cast<int>(word));
+  const __m128i whole = static_cast<Byte>(-1) < 0 ? _mm_cvtepi8_epi32(bytes) : _mm_cvtepu8_epi32(bytes);
+  return reinterpret_cast<Four>(_mm_cvtepi32_ps(whole));
+#else
+  const auto byte = [&](int i) { return static_cast<float>(static_cast<Byte>(word >> 8 * i)); };
+  return Four{byte(0), byte(1), byte(2), byte(3)};
+#endif
+}
+
 // Each kind gives the codes of the blocks 2 * pair and 2 * pair + 1 of a row, their scales, and where it has some what
 // is added to all weights of a block. An odd last block stands for the one behind it too, whose inputs are zero.
 struct Pair {
@@ -272,17 +285,19 @@ struct Q4_K {
     const uint8_t* block = row + pair / 4 * 144;
     const int64_t part = pair % 4;  // 64 of the 256
     const uint8_t* packed = block + 4;
-    const auto scale = [&](int64_t i) -> float {
-      return i < 4 ? packed[i] & 63 : (packed[i + 4] & 15) | (packed[i - 4] >> 2 & 48);
-    };
-    const auto least = [&](int64_t i) -> float {
-      return i < 4 ? packed[i + 4] & 63 : (packed[i + 4] >> 4) | (packed[i] >> 2 & 48);
-    };
-    const float d = half_at(block), m = -half_at(block + 2);
-    const float a = d * scale(2 * part), b = d * scale(2 * part + 1);
-    const float below = m * least(2 * part), other = m * least(2 * part + 1);
+    // Two scales and two of what is added, of 6 bits each, as bytes of a word.
+    const auto two = [&](int64_t i) -> uint32_t { return packed[i] | packed[i + 1] << 8; };
+    const int64_t i = 2 * part;
+    const uint32_t word =
+        part < 2 ? (two(i) & 0x3f3f) | (two(i + 4) & 0x3f3f) << 16
+                 : (two(i + 4) & 0x0f0f) | (two(i - 4) >> 2 & 0x3030) | (two(i + 4) & 0xf0f0) << 12 |
+                       (two(i) & 0xc0c0) << 14;
+    const Four d = halves_at(block, block + 2);
+    const Four both = floats_of_bytes<uint8_t>(word) * Four{d[0], d[1], -d[2], -d[3]};
+    const Four scales = __builtin_shufflevector(both, both, 0, 0, 1, 1);
+    const Four least = __builtin_shufflevector(both, both, 2, 2, 3, 3);
     const uint8_t* codes = block + 16 + part * 32;
-    return {bits<0, 0, 4, 4>(load_codes(codes, codes), 15), Four{a, a, b, b}, Four{below, below, other, other}};
+    return {bits<0, 0, 4, 4>(load_codes(codes, codes), 15), scales, least};
   }
 };
 
@@ -302,10 +317,10 @@ struct Q6_K {
       const Codes four = bits<4, 4, 4, 4>(low, 15), two = bits<4, 4, 6, 6>(high, 3);
       VOXTORCH_EACH_PART codes.part[k] = four.part[k] | two.part[k] << 4;
     }
-    const auto* scales = reinterpret_cast<const int8_t*>(block + 192 + pair % 4 * 4);
+    uint32_t scales;
+    std::memcpy(&scales, block + 192 + pair % 4 * 4, sizeof(scales));
     const float d = half_at(block + 208);
-    const Four whole = {static_cast<float>(scales[0]), static_cast<float>(scales[1]), static_cast<float>(scales[2]),
-                        static_cast<float>(scales[3])};
+    const Four whole = floats_of_bytes<int8_t>(scales);
     return {codes, whole * Four{d, d, d, d}, Four{}};
   }
 };
@@ -346,7 +361,7 @@ VOXTORCH_INLINE Four sums_of_four(Four a, Four b, Four c, Four d) {
   return __builtin_shufflevector(first, second, 0, 2, 4, 6) + __builtin_shufflevector(first, second, 1, 3, 5, 7);
 }
 
-// Bytes ahead of what is read: the processor's own look-ahead ends with a page of memory.
+// The least bytes ahead of what is read: the processor's own look-ahead ends with a page of memory.
 constexpr int64_t kAheadOfCodes = 4096;
 
 template <typename Kind>
@@ -362,7 +377,9 @@ struct Integers {
     const int64_t length = args.in / weights * bytes;
     const uint8_t* codes = static_cast<const uint8_t*>(args.weight) + j * length;
     const int64_t pairs = padded_inputs(args.in) / 64;
-    const int64_t pair_bytes = 64 / weights * bytes, pieces = weights == 256 ? 4 : 1;
+    const int64_t pair_bytes = weights == 256 ? bytes / 4 : 64 / weights * bytes;
+    // The same place of outputs that come later, as all of these before them are read meanwhile.
+    const int64_t ahead = (kAheadOfCodes + Outs * length - 1) / (Outs * length) * (Outs * length);
     Block chains[Outs][Rows][2] = {};
     Four least[Outs][Rows] = {};
     const IntegerRow first(args.input, row, args.in);
@@ -370,7 +387,7 @@ struct Integers {
     const auto step = [&](int64_t pair, int chain) __attribute__((always_inline)) {
       for (int o = 0; o < Outs; ++o) {
         const uint8_t* own = codes + o * length;
-        __builtin_prefetch(own + (pieces == 1 ? pair * pair_bytes : pair * bytes / pieces) + kAheadOfCodes);
+        __builtin_prefetch(own + pair * pair_bytes + ahead);
         const Pair now = Kind::at(own, pair, args.in);
         for (int r = 0; r < Rows; ++r) {
           const auto of_row = [&](const auto* from) __attribute__((always_inline)) {
