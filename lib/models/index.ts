@@ -11,6 +11,7 @@ export {
 } from './decoder/classification.js'
 export type { DecoderLMConfig, RopeParameters } from './decoder/config.js'
 export { DecoderLM, type DecoderLMInputs, type DecoderLMOutput } from './decoder/decoder-lm.js'
+export type { ResizeTokenEmbeddingsOptions } from './decoder/resize.js'
 export { type SaveDecoderGgufOptions, type SaveGgufAdapterOptions, saveGgufAdapter } from './decoder/save-gguf.js'
 export { Bert, type BertConfig } from './encoders/bert.js'
 export type { CtcStretch, CtcTranscribeOptions, CtcTranscription } from './encoders/ctc-transcribe.js'
