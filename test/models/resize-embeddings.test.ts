@@ -31,7 +31,7 @@ const size: DecoderLMConfig = {
 }
 const make = (more: DecoderLMConfig = {}) => DecoderLM.fromConfig({ ...size, ...more }, { seed: 5 }).eval()
 const ids = (...list: number[]) => tensor([list.map(BigInt)], { dtype: 'int64' })
-const weight = (model: DecoderLM, path: string): Tensor => model.get<{ weight: Tensor } & never>(path).weight
+const weight = (model: DecoderLM, path: string): Tensor => (model.get(path) as unknown as { weight: Tensor }).weight
 const tables = (model: DecoderLM) =>
   (model.config.tieWordEmbeddings ? ['model.embed_tokens'] : ['model.embed_tokens', 'lm_head']).map((path) =>
     weight(model, path),

@@ -297,6 +297,7 @@ describe.skipIf(!chromium)('the page, in Chromium', () => {
       await withPage(silent.url, async (page) => {
         await page.until(() => document.getElementById('model').textContent === 'parrot')
         expect((await page.evaluate(look)).buttons).toMatchObject({ record: 'hidden', choose: 'hidden' })
+        // biome-ignore lint/performance/useDomNodeTextContent: what is to be seen
         expect(await page.evaluate(() => document.body.innerText)).not.toMatch(/audio|hear|record/i)
         await page.drop('main', [wav])
         await page.click('#prompt')
