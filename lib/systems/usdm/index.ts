@@ -33,4 +33,31 @@ export {
   UsdmTokenizer,
   type UsdmTokenizerOptions,
 } from './data/text.js'
+export {
+  type Draws,
+  type SegmentOptions,
+  type UstmSegment,
+  ustmPacks,
+  ustmSegments,
+  ustmSequence,
+} from './pretraining/interleave.js'
+export {
+  type PreparedUstm,
+  type PrepareUstmOptions,
+  packUstm,
+  prepareUstm,
+  readUstmRows,
+  type UstmReport,
+  type UstmSequenceOptions,
+  type UstmUtterance,
+  ustmSequences,
+} from './pretraining/prepare.js'
+export {
+  type AlignedWord,
+  type UnitWord,
+  unitWords,
+  ustmTranscript,
+  wordsOfTextGrid,
+  wordsOfTimes,
+} from './pretraining/words.js'
 export { type DailyTalk, type ReadDailyTalkOptions, readDailyTalk } from './published/dailytalk.js'
