@@ -71,6 +71,20 @@ export {
   type QFormerOutput,
 } from './q-former/q-former.js'
 export { SileroVad, type SileroVadConfig, type SpeechSegmentOptions } from './silero-vad.js'
+export { UnitEncoder, type UnitNetwork } from './units/encoder.js'
+export { type LoadUnitEncoderOptions, loadUnitEncoder } from './units/files.js'
+export { type FitUnitsOptions, fitUnits } from './units/fit.js'
+export { type FitKMeansOptions, fitKMeans, KMeans } from './units/kmeans.js'
+export { type ExtractOptions, UnitExtractor, type UnitExtractorSource } from './units/unit-extractor.js'
+export {
+  type ExtractedUnits,
+  type ExtractUnitsOptions,
+  extractUnits,
+  type NamedClip,
+  type ReadUnitsOptions,
+  readUnits,
+  UnitFolder,
+} from './units/unit-folder.js'
 export type { TokenTimestamp, WhisperAlignmentInputs, WhisperHead } from './whisper/alignment.js'
 export type { WhisperConfig } from './whisper/config.js'
 export type {
