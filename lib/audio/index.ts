@@ -21,6 +21,12 @@ export {
   spectrogram,
   type WindowName,
 } from './features.js'
+export {
+  type GriffinLimOptions,
+  griffinLim,
+  type InverseMelOptions,
+  inverseMelSpectrogram,
+} from './griffin-lim.js'
 export { type NormalizeOptions, normalizeWav2Vec2, type PadAudioOptions, padAudio } from './normalize.js'
 export type { WavSampleFormat } from './pcm.js'
 

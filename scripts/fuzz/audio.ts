@@ -47,6 +47,33 @@ exported(
   of(batch, 8000, options({ nMels: 20, padMode: 'constant', log: 'ln', floor: 1e-5, magnitudeEpsilon: 1e-9 })),
 )
 exported(
+  'griffinLim',
+  of(f([9, 6])),
+  of(
+    f([2, 17, 5], 'normal', 'float64'),
+    options({
+      nFft: 32,
+      hopLength: 4,
+      winLength: 16,
+      padding: 12,
+      padMode: 'constant',
+      iterations: 2,
+      momentum: 0.5,
+      init: 'zero',
+      seed: 1,
+    }),
+  ),
+)
+exported(
+  'inverseMelSpectrogram',
+  of(f([4, 6]), 16000, options({ nFft: 64 })),
+  of(
+    f([2, 4, 6]),
+    8000,
+    options({ nFft: 64, log: 'ln', power: true, iterations: 3, fMin: 20, fMax: 3000, melScale: 'htk' }),
+  ),
+)
+exported(
   'kaldiFbank',
   of(sound),
   of(batch, options({ nMels: 40, window: 'hann', snipEdges: false, useEnergy: true, htkCompat: true, vtlnWarp: 1.1 })),
