@@ -288,10 +288,9 @@ struct Q4_K {
     // Two scales and two of what is added, of 6 bits each, as bytes of a word.
     const auto two = [&](int64_t i) -> uint32_t { return packed[i] | packed[i + 1] << 8; };
     const int64_t i = 2 * part;
-    const uint32_t word =
-        part < 2 ? (two(i) & 0x3f3f) | (two(i + 4) & 0x3f3f) << 16
-                 : (two(i + 4) & 0x0f0f) | (two(i - 4) >> 2 & 0x3030) | (two(i + 4) & 0xf0f0) << 12 |
-                       (two(i) & 0xc0c0) << 14;
+    const uint32_t word = part < 2 ? (two(i) & 0x3f3f) | (two(i + 4) & 0x3f3f) << 16
+                                   : (two(i + 4) & 0x0f0f) | (two(i - 4) >> 2 & 0x3030) | (two(i + 4) & 0xf0f0) << 12 |
+                                         (two(i) & 0xc0c0) << 14;
     const Four d = halves_at(block, block + 2);
     const Four both = floats_of_bytes<uint8_t>(word) * Four{d[0], d[1], -d[2], -d[3]};
     const Four scales = __builtin_shufflevector(both, both, 0, 0, 1, 1);
