@@ -1,4 +1,4 @@
-import { existsSync, readFileSync, statSync } from 'node:fs'
+import { existsSync, statSync } from 'node:fs'
 import { readdir, readFile } from 'node:fs/promises'
 import { dirname, extname, join } from 'node:path'
 import { type Clip, clipSeconds } from '../../audio/clip.js'
@@ -6,6 +6,7 @@ import { makeDirectory, writeAtomicallySync } from '../../base/atomic.js'
 import { misuse, requireNumber, requireObject, requireOptions, requireSignal, requireString } from '../../base/check.js'
 import { ConfigError, DataError } from '../../base/errors.js'
 import { ProgressBar, type ProgressStream } from '../../data/progress.js'
+import { readJson } from '../../files/json/json.js'
 import { UnitExtractor } from './unit-extractor.js'
 
 /** A clip and what its units are called in a folder. */
@@ -61,7 +62,7 @@ export class UnitFolder {
     const made = { fingerprint: await extractor.fingerprint(), layer: extractor.layer, units: extractor.units }
     const file = join(folder, INDEX)
     if (existsSync(file)) {
-      const found = indexOf(file)
+      const found = await indexOf(file)
       if (found.fingerprint !== made.fingerprint) {
         throw new ConfigError(
           `${folder} has units of another encoder, layer or centroids (layer ${String(found.layer)}, ${String(found.units)} units); take another folder`,
@@ -174,13 +175,9 @@ async function lengthOf(audio: Clip): Promise<number> {
   return (await clipSeconds(path).catch(() => 0)) ?? 0
 }
 
-function indexOf(file: string): { fingerprint?: unknown; layer?: unknown; units?: unknown } {
-  try {
-    const value: unknown = JSON.parse(readFileSync(file, 'utf8'))
-    if (typeof value === 'object' && value !== null) return value
-  } catch (cause) {
-    throw new DataError(`${file} cannot be read: ${(cause as Error).message}`, { file, cause })
-  }
+async function indexOf(file: string): Promise<{ fingerprint?: unknown; layer?: unknown; units?: unknown }> {
+  const value = await readJson(file)
+  if (typeof value === 'object' && value !== null) return value
   throw new DataError(`${file} does not say what units these are`, { file })
 }
 
