@@ -1,6 +1,7 @@
 export type { OnBadRecord } from '../../kit/records.js'
 export { type PreviewPart, previewPage, previewParts, previewText } from './answer/preview.js'
 export { type UsdmArguments, unitExtractorOfArguments, usdmTokenizerOfArguments } from './configuration/apply.js'
+export type { UsdmExamples } from './data/dataset.js'
 export type { UsdmDialog, UsdmDialogs, UsdmSpokenTurn } from './data/dialogs.js'
 export { readUsdmExamples, writeUsdmExamples } from './data/examples.js'
 export {
@@ -52,6 +53,7 @@ export {
   type UstmUtterance,
   ustmSequences,
 } from './pretraining/prepare.js'
+export { type PretrainUsdmOptions, pretrainUsdm, type UstmRows } from './pretraining/train.js'
 export {
   type AlignedWord,
   type UnitWord,
@@ -61,3 +63,6 @@ export {
   wordsOfTimes,
 } from './pretraining/words.js'
 export { type DailyTalk, type ReadDailyTalkOptions, readDailyTalk } from './published/dailytalk.js'
+export { USDM_RECIPE, USTM_RECIPE, type UsdmRecipe, usdmRecipe } from './training/recipe.js'
+export { type FinetuneUsdmOptions, finetuneUsdm } from './training/train.js'
+export type { UsdmMeasured, UsdmResults, UsdmTrainingOptions } from './training/trainer.js'
