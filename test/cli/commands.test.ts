@@ -56,6 +56,7 @@ describe('voxtorch', () => {
     [['usdm', 'finetune', '--data', 'x', '--output', 'y', '--lora_r', '8'], /are for --lora/],
     [['usdm', 'prepare', '--data', 'x'], /Say where rows go/],
     [['usdm', 'pretrain', '--data', 'x'], /Say where results go/],
+    [['usdm', 'score'], /Say --predictions/],
     [['runs', 'a', 'b'], /Unexpected argument "b"/],
     [['transcribe'], /which recording/],
     [['transcribe', 'a.wav', '--words'], /--words is for --format json/],

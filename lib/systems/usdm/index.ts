@@ -34,6 +34,15 @@ export {
   UsdmTokenizer,
   type UsdmTokenizerOptions,
 } from './data/text.js'
+export { type ScoredUsdm, type ScoreUsdmOptions, scoreUsdm } from './evaluation/evaluate.js'
+export { type UsdmLosses, usdmLosses } from './evaluation/losses.js'
+export { type UsdmScores, usdmScores } from './evaluation/metrics.js'
+export {
+  readUsdmPredictions,
+  type UsdmPrediction,
+  type UsdmPredictions,
+  writeUsdmPredictions,
+} from './evaluation/predictions.js'
 export {
   type Draws,
   type SegmentOptions,

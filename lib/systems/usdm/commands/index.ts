@@ -4,7 +4,8 @@ import { prepare } from './prepare.js'
 import { preprocess } from './preprocess.js'
 import { pretrain } from './pretrain.js'
 import { preview } from './preview.js'
+import { score } from './score.js'
 import { units } from './units.js'
 
 /** `voxtorch usdm VERB` */
-export const usdmCommands: readonly CommandRule[] = [units, preprocess, preview, finetune, prepare, pretrain]
+export const usdmCommands: readonly CommandRule[] = [units, preprocess, preview, finetune, score, prepare, pretrain]
