@@ -52,7 +52,7 @@ describe('voxtorch', () => {
     [['usdm', 'units', '--data', 'x'], /Say what to write/],
     [['usdm', 'preview'], /Say which file of examples/],
     [['usdm', 'finetune'], /Say what to train on/],
-    [['usdm', 'finetune', '--data', 'x', '--lora_rank', '8'], /no option --lora_rank; did you mean --lora-r/],
+    [['usdm', 'finetune', '--data', 'x', '--lora-alpa', '8'], /no option --lora-alpa; did you mean --lora-alpha\?/],
     [['usdm', 'finetune', '--data', 'x', '--output', 'y', '--lora_r', '8'], /are for --lora/],
     [['usdm', 'prepare', '--data', 'x'], /Say where rows go/],
     [['usdm', 'pretrain', '--data', 'x'], /Say where results go/],

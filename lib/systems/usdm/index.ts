@@ -37,6 +37,7 @@ export {
 export { type ScoredUsdm, type ScoreUsdmOptions, scoreUsdm } from './evaluation/evaluate.js'
 export { type UsdmLosses, usdmLosses } from './evaluation/losses.js'
 export { type UsdmScores, usdmScores } from './evaluation/metrics.js'
+export { type AnswersSpeech, type PredictUsdmOptions, predictUsdm } from './evaluation/predict.js'
 export {
   readUsdmPredictions,
   type UsdmPrediction,

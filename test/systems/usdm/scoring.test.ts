@@ -1,6 +1,6 @@
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { basename, join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import {
   type DecoderLM,
@@ -15,6 +15,8 @@ import {
 import { runCommand } from '../../../lib/kit/command.js'
 import { score } from '../../../lib/systems/usdm/commands/score.js'
 import {
+  predictUsdm,
+  readUsdmJsonl,
   readUsdmPredictions,
   scoreUsdm,
   type UsdmPrediction,
@@ -61,7 +63,7 @@ describe('usdmScores', () => {
 describe('predictions in a file', () => {
   it('are read as they were written, with sound files that are there', async () => {
     const file = join(home, 'predictions.jsonl')
-    scope(() => writeWav(join(home, 'a.wav'), zeros([1600]), { sampleRate: 16_000 }))
+    await scope(async () => writeWav(join(home, 'a.wav'), zeros([1600]), { sampleRate: 16_000 }))
     const given = PREDICTIONS.map((one) => (one.id === 'a' ? { ...one, wav: join(home, 'a.wav') } : one))
     await writeUsdmPredictions(file, given)
     expect((await readUsdmPredictions(file)).predictions).toEqual(given)
@@ -82,6 +84,47 @@ describe('predictions in a file', () => {
     await expect(readUsdmPredictions(file)).rejects.toThrow(message)
     const { badRecords } = await readUsdmPredictions(file, { onBadRecord: 'skip' })
     expect(badRecords).toBe(1)
+  })
+})
+
+describe('predictUsdm', () => {
+  it('asks for each turn that has an answer, once, and goes on where it was ended', async () => {
+    const file = join(home, 'turns.jsonl')
+    const turns = ['hi', 'hello', 'tea?', 'yes'].map((text, turn) => ({
+      dialog: 'd',
+      turn,
+      speaker: turn % 2,
+      text,
+      wav: `${turn}.wav`,
+    }))
+    writeFileSync(file, turns.map((turn) => JSON.stringify(turn)).join('\n'))
+    const dialogs = await readUsdmJsonl(file)
+    const output = join(home, 'answers.jsonl')
+    const asked: string[] = []
+    const respond = async (wav: string) => {
+      asked.push(basename(wav))
+      if (asked.length === 40) throw new Error('out of breath')
+      const transcript = turns[Number.parseInt(basename(wav), 10)]?.text as string
+      return { transcript, text: 'yes', wav: { samples: new Float32Array(441).fill(0.5), sampleRate: 22_050 } }
+    }
+    const first = await predictUsdm({ respond }, dialogs, { output, limit: 2 })
+    expect(asked).toEqual(['0.wav', '2.wav'])
+    const all = await predictUsdm({ respond }, dialogs, { output })
+    expect(asked).toEqual(['0.wav', '2.wav', '1.wav'])
+    expect(all.slice(0, 2)).toEqual(first)
+    expect(all.map(({ id, user, agent }) => [id, user, agent])).toEqual([
+      ['d:0', 'hi', 'hello'],
+      ['d:2', 'tea?', 'yes'],
+      ['d:1', 'hello', 'tea?'],
+    ])
+    expect((await readUsdmPredictions(output)).predictions).toEqual(all)
+    expect(usdmScores(all)).toMatchObject({ sttWer: 0, sttSamples: 3, replySamples: 3 })
+    asked.push(...Array(36).fill(''))
+    const other = join(home, 'other.jsonl')
+    await expect(predictUsdm({ respond }, dialogs, { output: other })).rejects.toThrow(
+      /turns\.jsonl, line 1: .*0\.wav: out of breath/,
+    )
+    await expect(predictUsdm({} as never, dialogs, { output })).rejects.toThrow(/model\.respond must be a function/)
   })
 })
 

@@ -108,8 +108,6 @@ it('prepare packs, and pretrain trains on what it wrote', async () => {
   expect(JSON.parse(out).globalStep).toBeGreaterThan(0)
   using model = await DecoderLM.fromPretrained(at('pt/model'))
   expect([model.config.slidingWindow, model.config.windowInclusive]).toEqual([8, true])
-  const args = JSON.parse(
-    readFileSync(at(`pt/checkpoint-${JSON.parse(out).globalStep}/training_args.json`), 'utf8'),
-  )
+  const args = JSON.parse(readFileSync(at(`pt/checkpoint-${JSON.parse(out).globalStep}/training_args.json`), 'utf8'))
   expect(args.gradientAccumulationSteps).toBe(2)
 })

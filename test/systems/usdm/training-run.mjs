@@ -1,5 +1,5 @@
 // A small training of USDM that the tests kill, or run in two processes: `node training-run.mjs KIND TOKENIZER OUTPUT`. KIND is
-// whole, lora, ustm or ranks. Prints "step N" after each step. There is dropout in the attention, so that generators count.
+// whole, lora, ustm, ranks or ustm-ranks. Prints "step N" after each step. There is dropout in the attention, so that generators count.
 import * as vt from 'voxtorch'
 import * as usdm from 'voxtorch/usdm'
 
@@ -7,7 +7,7 @@ const [kind, folder, outputDir] = process.argv.slice(2)
 vt.setNumThreads(1)
 const tokenizer = await usdm.UsdmTokenizer.fromPretrained(folder, { units: 6 })
 const random = new vt.Random(3)
-const ranks = kind === 'ranks'
+const ranks = kind.endsWith('ranks')
 const say = () => ({
   text: Array.from({ length: 1 + random.below(3) }, () => ['good', 'tea', 'please', 'where'][random.below(4)]).join(
     ' ',
@@ -35,13 +35,12 @@ const recipe = {
 }
 const train = examples.slice(0, 20)
 const valid = examples.slice(20)
-const results =
-  kind === 'ustm'
-    ? await usdm.pretrainUsdm({
-        ...{ ...shared, recipe, valid: valid.map(({ inputIds }) => inputIds), compat: 'published' },
-        // Two sequences in a row.
-        train: train.slice(0, 10).flatMap(({ inputIds }, i) => [[...inputIds, ...train[10 + i].inputIds], inputIds]),
-      })
-    : await usdm.finetuneUsdm({ ...shared, recipe, train, valid, ...(kind === 'lora' && { lora: true }) })
+const results = kind.startsWith('ustm')
+  ? await usdm.pretrainUsdm({
+      ...{ ...shared, recipe, valid: valid.map(({ inputIds }) => inputIds), ...(!ranks && { compat: 'published' }) },
+      // Two sequences in a row.
+      train: train.slice(0, 10).flatMap(({ inputIds }, i) => [[...inputIds, ...train[10 + i].inputIds], inputIds]),
+    })
+  : await usdm.finetuneUsdm({ ...shared, recipe, train, valid, ...(kind === 'lora' && { lora: true }) })
 if (vt.isMainProcess()) console.log(`done ${JSON.stringify(results)}`)
 if (ranks && vt.worldSize() > 1) await vt.destroyProcessGroup()

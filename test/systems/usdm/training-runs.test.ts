@@ -63,21 +63,24 @@ it.each(['whole', 'lora', 'ustm'])('%s: ends with the same bytes after SIGKILLs 
   }
 })
 
-it('two processes, with the optimiser divided, train to the weights of one', async () => {
-  const [one, two] = [join(home, 'one'), join(home, 'two')]
-  const alone = run('ranks', one)
-  expect(await alone.exit, alone.errors()).toEqual({ code: 0, signal: null })
-  const { code, stderr } = await launch(['--nproc', '2', ...args('ranks', two)]).ended
-  expect(code, stderr).toBe(0)
-  await scope(async () => {
-    const weights = async (folder: string) => (await loadSafetensors(join(folder, 'model/model.safetensors'))).tensors
-    const [a, b] = [await weights(two), await weights(one)]
-    expect(Object.keys(a)).toEqual(Object.keys(b))
-    for (const [name, value] of Object.entries(b)) expectClose(a[name] as Tensor, value, 1e-5, name)
-  })
-  const losses = (folder: string) => metrics(folder).flatMap(({ loss, evalLoss }) => [loss ?? evalLoss])
-  const [mine, other] = [losses(two), losses(one)]
-  expect(mine).toHaveLength(other.length)
-  for (const [i, loss] of mine.entries()) expect(loss).toBeCloseTo(other[i], 5)
-  expect(existsSync(join(two, 'model/tokenizer.json'))).toBe(true)
-})
+it.each(['ranks', 'ustm-ranks'])(
+  '%s: two processes, with the optimiser divided, train to the weights of one',
+  async (kind) => {
+    const [one, two] = [join(home, `${kind}-one`), join(home, `${kind}-two`)]
+    const alone = run(kind, one)
+    expect(await alone.exit, alone.errors()).toEqual({ code: 0, signal: null })
+    const { code, stderr } = await launch(['--nproc', '2', ...args(kind, two)]).ended
+    expect(code, stderr).toBe(0)
+    await scope(async () => {
+      const weights = async (folder: string) => (await loadSafetensors(join(folder, 'model/model.safetensors'))).tensors
+      const [a, b] = [await weights(two), await weights(one)]
+      expect(Object.keys(a)).toEqual(Object.keys(b))
+      for (const [name, value] of Object.entries(b)) expectClose(a[name] as Tensor, value, 1e-5, name)
+    })
+    const losses = (folder: string) => metrics(folder).flatMap(({ loss, evalLoss }) => [loss ?? evalLoss])
+    const [mine, other] = [losses(two), losses(one)]
+    expect(mine).toHaveLength(other.length)
+    for (const [i, loss] of mine.entries()) expect(loss).toBeCloseTo(other[i], 5)
+    expect(existsSync(join(two, 'model/tokenizer.json'))).toBe(true)
+  },
+)

@@ -35,7 +35,8 @@ export async function usdmTrainedOfArguments(
   given: UsdmTrainingArguments & { model?: string },
   preset: string,
 ): Promise<{ model: DecoderLM; tokenizer: UsdmTokenizer }> {
-  const { model = preset, modelCacheDir, units, windowInclusive, device, dtype = 'bfloat16' } = given
+  const { model = preset, modelCacheDir, units, compat, device, dtype = 'bfloat16' } = given
+  const windowInclusive = given.windowInclusive ?? (compat === 'published' ? true : undefined)
   const inCache = modelCacheDir !== undefined && existsSync(join(modelCacheDir, 'tokenizer.json'))
   const from = given.tokenizer ?? (inCache ? modelCacheDir : model)
   const tokenizer = await usdmTokenizerOfArguments(

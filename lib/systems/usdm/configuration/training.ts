@@ -29,6 +29,7 @@ export const USDM_TRAINING_OPTIONS = {
   windowInclusive: {
     kind: 'flag',
     help: "Mistral's window as published: a token sees 4,096 before it and itself; else 4,096 with itself",
+    preset: 'as --compat says',
   },
   batchSize: {
     kind: 'whole',

@@ -11,6 +11,7 @@ import type { TrainerCallback } from '../../../train/trainer/callbacks.js'
 import type { TrainerData } from '../../../train/trainer/data-source.js'
 import { writeFolder } from '../../../train/trainer/folders.js'
 import type { Logger } from '../../../train/trainer/logger.js'
+import { countItems } from '../../../train/trainer/loss.js'
 import { Trainer } from '../../../train/trainer/trainer.js'
 import type { UsdmBatch } from '../data/collate.js'
 import { UsdmTokenizer } from '../data/text.js'
@@ -113,7 +114,8 @@ export async function runUsdmTraining<T>(training: UsdmTraining<T>): Promise<Usd
     trainDataset: train,
     ...(valid && { evalDataset: valid }),
     collate: collate as never,
-    ...(meanOfMeans && { countItems: () => 1 }),
+    // One where something is learnt: the mean over nothing is no number.
+    ...(meanOfMeans && { countItems: (batch: UsdmBatch) => Math.min(1, countItems(model, batch)) }),
     ...{ callbacks, loggers },
     args: { ...trainingArguments(recipe, outputDir, valid !== undefined), ...args },
   })
