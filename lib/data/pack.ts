@@ -27,13 +27,16 @@ export type PackedBatch<F extends string> = Record<F, Tensor> & {
   cuSeqlens: Tensor
   /** The longest sequence. */
   maxSeqlen: number
+  /** How many tokens each sequence has: what `DecoderLM.forward` takes. */
+  sequenceLengths: number[]
 }
 
 /**
  * A collate function without padding: all sequences of a batch one after the other in one row. `packSequences(['inputIds',
  * 'labels'])` turns samples `{ inputIds: [5, 6], labels: [5, 6] }` into `{ inputIds: [1, total], labels, positionIds,
- * sequenceIds, cuSeqlens, maxSeqlen }`. The network needs `positionIds` and an attention mask that keeps sequences apart:
- * `blockDiagonalMask(sequenceIds)`. `PackedBatchSampler` chooses what fits into a row.
+ * sequenceIds, cuSeqlens, maxSeqlen, sequenceLengths }`. A network needs `positionIds` and an attention mask that keeps sequences
+ * apart: `blockDiagonalMask(sequenceIds)`. A `DecoderLM` needs no mask, only `sequenceLengths`. `PackedBatchSampler` chooses
+ * what fits into a row.
  *
  * @param fields lists of whole numbers, in each sample of one length
  * Errors: `DataError` naming field and sample; also when the row would be longer than `maxLength`.
@@ -46,7 +49,9 @@ export function packSequences<const F extends string>(
   if (!Array.isArray(fields) || fields.length === 0 || fields.some((field) => typeof field !== 'string')) {
     throw misuse(where, 'fields', 'an array of names', fields)
   }
-  const made = fields.find((field) => ['positionIds', 'sequenceIds', 'cuSeqlens', 'maxSeqlen'].includes(field))
+  const made = fields.find((field) =>
+    ['positionIds', 'sequenceIds', 'cuSeqlens', 'maxSeqlen', 'sequenceLengths'].includes(field),
+  )
   if (made !== undefined) throw new ConfigError(`${where} makes ${made} itself: leave it out of the fields`, {})
   requireOptions(where, options, ['causalLabels', 'positionOffset', 'maxLength'])
   const { causalLabels = fields.filter((field) => (field as string) === 'labels'), positionOffset = 0 } = options
@@ -90,7 +95,7 @@ export function packSequences<const F extends string>(
       lengths.forEach((length, sequence) => {
         for (let i = 0; i < length; i++) put((ends[sequence] as number) + i, sequence, i)
       })
-    const batch: Record<string, Tensor | number> = {}
+    const batch: Record<string, Tensor | number | number[]> = {}
     fields.forEach((field, f) => {
       const hidden = causalLabels.includes(field)
       batch[field] = row((put) =>
@@ -102,6 +107,7 @@ export function packSequences<const F extends string>(
     batch.positionIds = row((put) => each((at, _, i) => put(at, BigInt(i + positionOffset))))
     batch.sequenceIds = row((put) => each((at, sequence) => put(at, BigInt(sequence))))
     batch.cuSeqlens = tensor(ends)
+    batch.sequenceLengths = lengths
     batch.maxSeqlen = lengths.reduce((most, length) => Math.max(most, length), 0)
     return batch as PackedBatch<F>
   }

@@ -54,7 +54,12 @@ export interface NetworkStatics<M, C extends NetworkConfig> {
    * another head on top work too; one that lacks weights needs `allowMissing`, which gives those fresh values.
    * @throws CheckpointError that lists missing, unexpected and mis-shaped names
    */
-  fromPretrained(from: string, options?: LoadNetworkOptions): Promise<M>
+  fromPretrained(from: string, options?: LoadNetworkOptions & ConfigChanges<C>): Promise<M>
+}
+
+export interface ConfigChanges<C> {
+  /** Over the directory's configuration, such as `{ attentionDropout: 0.1 }`; what decides shapes has to stay as it is. */
+  config?: Partial<C>
 }
 
 /** Its constructor. */
@@ -68,7 +73,7 @@ export interface HeadStatics<C extends NetworkConfig> {
   fromPretrained<M extends Fillable>(
     this: NetworkConstructor<C, M>,
     from: string,
-    options?: LoadNetworkOptions,
+    options?: LoadNetworkOptions & ConfigChanges<C>,
   ): Promise<M>
 }
 
@@ -216,12 +221,15 @@ function withFiles<C extends NetworkConfig, Class>(
     static async fromPretrained<T extends Fillable>(
       this: NetworkConstructor<C, T>,
       from: string,
-      options: LoadNetworkOptions = {},
+      options: LoadNetworkOptions & ConfigChanges<C> = {},
     ): Promise<T> {
       const layout = layoutOf(this as never)
       const optional = [...(layout.optional ?? [])]
-      const { network, directory } = await loadNetwork({ ...layout, optional }, from, options, (read, factory, has) => {
-        const made = new this(layout.found?.(read as C, has) ?? (read as C), factory)
+      const { config: changes = {}, ...others } = optionsOf(options)
+      requireObject(`${this.name}.fromPretrained`, 'config', changes)
+      const loading = options.config === undefined ? options : others
+      const { network, directory } = await loadNetwork({ ...layout, optional }, from, loading, (read, factory, has) => {
+        const made = new this({ ...(layout.found?.(read as C, has) ?? (read as C)), ...changes }, factory)
         // What the configuration says with its defaults is known to the network.
         optional.push(...(layout.tied?.((made as unknown as SavableNetwork<C>).config) ?? []))
         return made

@@ -1,6 +1,6 @@
 import { existsSync } from 'node:fs'
 import { makeDirectory } from '../base/atomic.js'
-import { misuse, requireOptions, requireString } from '../base/check.js'
+import { misuse, requireOptions, requireString, requireWhole } from '../base/check.js'
 import { ConfigError, DataError } from '../base/errors.js'
 import type { GgufValue } from '../files/gguf/types.js'
 import { fetchWeights, isPublishedWeights } from '../hub/weights.js'
@@ -185,6 +185,10 @@ export class Tokenizer {
   /** The longest input of the model in tokens, null where the files set no limit. */
   get modelMaxLength(): number | null {
     return this.#parts.config.modelMaxLength
+  }
+  set modelMaxLength(length: number | null) {
+    if (length !== null) requireWhole('Tokenizer', 'modelMaxLength', length, 1)
+    this.#parts.config.modelMaxLength = length
   }
 
   /** The side on which batches are filled up. */

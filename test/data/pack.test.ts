@@ -37,6 +37,7 @@ describe('packSequences', () => {
       expect(batch.positionIds.toArray()).toEqual([[2, 3, 4, 2, 3, 2, 3, 4, 5]])
       expect(batch.sequenceIds.toArray()).toEqual([[0, 0, 0, 1, 1, 2, 2, 2, 2]])
       expect(batch.cuSeqlens.toArray()).toEqual([0, 3, 5, 9])
+      expect(batch.sequenceLengths).toEqual([3, 2, 4])
       expect([batch.cuSeqlens.dtype, batch.inputIds.dtype, batch.maxSeqlen]).toEqual(['int32', 'int64', 4])
       const plain = packSequences(['labels'], { causalLabels: [] })(samples)
       expect(plain.labels.toArray()).toEqual([sequences.flat()])

@@ -1,7 +1,9 @@
-"""Fixtures for lib/train/metrics: values against scikit-learn and scipy, texts against sacrebleu, jiwer and rouge_score.
+"""Fixtures for lib/train/metrics: values against scikit-learn and scipy, texts against sacrebleu, jiwer, rouge_score and NLTK.
 
-    python test/reference/train_metrics.py [--check] [train/metrics-values train/metrics-auc train/metrics-text]
+    python test/reference/train_metrics.py [--check] [train/metrics-values train/metrics-auc train/metrics-text train/metrics-meteor]
 """
+
+import re
 
 import warnings
 
@@ -9,6 +11,8 @@ import jiwer
 import numpy as np
 import sacrebleu
 import torch
+from nltk.stem.porter import PorterStemmer
+from nltk.translate.meteor_score import meteor_score
 from rouge_score import rouge_scorer
 from scipy import stats
 from sklearn import metrics
@@ -250,6 +254,53 @@ def text_cases():
     return fixture
 
 
+BASES = """relate condition valence hesitate digit conform radical differ vile analog vietnam predicate operate feudal
+decide hope call formal sense triplic form electric good revive allow infer air gyro adjust defend irritate replace depend adopt
+homolog commune active angular effect bowdler probate rate cease control roll happy sky enjoy try fly spy die lie tie
+ties pony caress cat feed agree plaster bleed motor sing conflate trouble size hop tan fall hiss fizz fail file geology theology
+archaeology yes y by ivy syzygy toy news inning outing canning proceed exceed succeed howe big run swim beautiful careful useful
+logical full dull ball bow box saw play say boy key queue eye axe ox aye yyy""".split()
+SUFFIXES = """ s es ed ing er ers ly ally alli ation ations ational tional iveness fulness ousness ality iviti biliti fulli fully logi
+logies able ible ability ance ence ant ent ement ment ion ions sion tion ous ive ize izer ization ized izing ist ism ate ator ical
+icate ative alize iciti ness ful y ies ied ying eed eedly ing's""".split()
+
+
+class NoSynonyms:
+    def synsets(self, word):
+        return []
+
+
+def meteor_cases():
+    """NLTK's METEOR without synonyms, and its stemmer, on words that nobody may have said before."""
+    fixture = Fixture()
+    forms = sorted({base[: len(base) - cut] + suffix for base in BASES for suffix in ['', *SUFFIXES] for cut in (0, 1)})
+    forms = [form for form in forms if form][::5]
+    stemmer = PorterStemmer()
+    fixture.case({'name': 'stems', 'forms': forms, 'stems': [stemmer.stem(form) for form in forms]})
+    random = generator('meteor')
+    words = 'the cat sat on a mat sitting cats mats and dogs dog barked barking bark loudly loud don\'t stop stopped'.split()
+    for name, repeats, longest in [('plain', 12, 12), ('long', 3, 60), ('nothing', 1, 0)]:
+        line = lambda: ' '.join(random.choice(words, random.randint(0, longest + 1))) + random.choice(['', '.', ' !', '?'])
+        guess = [line() for _ in range(repeats)]
+        references = [[line() for _ in range(1 + i % 3)] for i in range(repeats)]
+        # Nearly right ones too.
+        guess[0] = references[0][0].upper()
+        tokens = lambda text: re.findall(r"[^\W_]+(?:'[^\W_]+)*", text.lower())
+        out = {}
+        for key, options in {'usual': {}, 'other': dict(alpha=0.5, beta=1.5, gamma=0.2)}.items():
+            scores = [meteor_score(list(map(tokens, r)), tokens(g), wordnet=NoSynonyms(), **options) for g, r in zip(guess, references)]
+            out[key] = np.asarray(scores)
+        fixture.case({'name': name, 'guess': guess, 'references': references}, out=doubles(out))
+    return fixture
+
+
 if __name__ == '__main__':
     warnings.filterwarnings('ignore')
-    main({'train/metrics-values': value_cases, 'train/metrics-auc': auc_cases, 'train/metrics-text': text_cases})
+    main(
+        {
+            'train/metrics-values': value_cases,
+            'train/metrics-auc': auc_cases,
+            'train/metrics-text': text_cases,
+            'train/metrics-meteor': meteor_cases,
+        }
+    )

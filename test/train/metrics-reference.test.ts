@@ -14,6 +14,7 @@ import {
   matthewsCorrcoef,
   meanAbsoluteError,
   meanSquaredError,
+  meteor,
   pearson,
   RegressionMetric,
   RougeMetric,
@@ -28,6 +29,7 @@ import {
   WordErrorRate,
   wordErrors,
 } from '../../lib/index.js'
+import { porterStem } from '../../lib/train/metrics/porter.js'
 import { fixture, numbers, tensorsOf } from '../helpers.js'
 
 /** Equal within 1e-12 of the value, NaN only to NaN. */
@@ -191,5 +193,30 @@ describe('metrics of texts against sacrebleu, jiwer and rouge_score', async () =
     expect(streams[0].compute()).toEqual(withoutWords)
     expect(streams[1].compute()).toEqual(withoutCharacters)
     expect([...seen].sort()).toEqual(Object.keys(out).sort())
+  })
+})
+
+describe("METEOR against NLTK's without synonyms", async () => {
+  type Case = { name: string; guess: string[]; references: string[][]; forms?: string[]; stems?: string[] }
+  const file = await fixture<Case>('train/metrics-meteor')
+  const [first, ...texts] = file.cases as [Case, ...Case[]]
+
+  it('has its stems', () => {
+    const found = (first.forms as string[]).map(porterStem)
+    const wrong = (first.forms as string[]).filter((_, i) => found[i] !== first.stems?.[i])
+    expect(wrong).toEqual([])
+    expect(found.length).toBeGreaterThan(1000)
+  })
+
+  it.each(texts.map((one) => [one.name, one] as const))('%s', (name, { guess, references }) => {
+    const options = { usual: {}, other: { alpha: 0.5, beta: 1.5, gamma: 0.2 } }
+    for (const [key, values] of Object.entries(tensorsOf(file, name, 'out'))) {
+      const wanted = numbers(values) as number[]
+      for (const [i, text] of guess.entries()) {
+        const score = meteor([text], [references[i] as string[]], options[key as keyof typeof options])
+        expect(score.meteor, `${key} ${i}`).toBeCloseTo(wanted[i] as number, 12)
+        expect(score.variant).toBe('exact and stem, without WordNet')
+      }
+    }
   })
 })

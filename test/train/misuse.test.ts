@@ -172,6 +172,7 @@ const CALLS: Record<string, () => unknown> = {
       () => vt.sentenceBleu(or('a'), or('b'), options(bleu)),
       () => vt.corpusChrf(a, b, options({ charOrder: 2, wordOrder: 1, beta: 1 })),
       () => vt.rouge(a, b),
+      () => vt.meteor(a, b, options({ alpha: 0.5, beta: 2, gamma: 0.3 })),
       () => vt.perplexity(or(1), or(2)),
     ])()
   },

@@ -50,6 +50,11 @@ export interface DecoderLMConfig extends NetworkConfig {
   padTokenId?: number | null
   /** How many tokens a token sees, itself included; null: all before it. Mistral, and Qwen2 with `useSlidingWindow`. */
   slidingWindow?: number | null
+  /**
+   * With a window, a token sees `slidingWindow` tokens before it and itself, one more: flash attention in transformers below
+   * 4.56 (https://github.com/huggingface/transformers/pull/40163), with which USDM was trained. Default false.
+   */
+  windowInclusive?: boolean
   useSlidingWindow?: boolean
   /** Qwen2: the first layer that has the window. */
   maxWindowLayers?: number

@@ -26,6 +26,12 @@ export interface DecoderLMInputs {
   attentionMask?: Tensor | null
   /** [batch, time] or [1, time], int64; counted over the real tokens by default, those in the cache included. */
   positionIds?: Tensor | null
+  /**
+   * Packed rows: how many tokens each sequence has, in the order in which they stand in the rows, as `packSequences` gives
+   * them. Positions and attention begin anew in each, and the sliding window is of each; nothing of size [time, time] is made.
+   * In place of `attentionMask`; not with a cache.
+   */
+  sequenceLengths?: readonly number[] | null
   /** [batch, time, hiddenSize], in place of `inputIds`. */
   inputsEmbeds?: Tensor | null
   /**

@@ -135,7 +135,8 @@ function sizesOf(
     'attention.key_length': dim,
     'attention.value_length': dim,
   }
-  if (typeof window === 'number') result['attention.sliding_window'] = window
+  if (typeof window === 'number')
+    result['attention.sliding_window'] = window + (config.windowInclusive === true ? 1 : 0)
   const kind = kindOf(scaling)
   if (kind === 'default' || kind === 'llama3') return result
   if (kind !== 'linear' && kind !== 'yarn') {

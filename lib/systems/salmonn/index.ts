@@ -1,4 +1,5 @@
 export type { OnBadRecord, OnBadRecord as OnBadItem } from '../../kit/records.js'
+export { rougeL } from '../../kit/rouge-l.js'
 export {
   type SalmonnAnswerShown,
   type SalmonnAnswersReport,
@@ -100,7 +101,6 @@ export {
   type TrajectoryPrediction,
   type TrajectoryPredictions,
 } from './evaluation/predictions.js'
-export { rougeL } from './evaluation/rouge-l.js'
 export { checkSalmonnAdapter, type SalmonnPart, salmonnPart } from './network/adapter.js'
 export { SalmonnCache } from './network/cache.js'
 export { SALMONN_LEAST_SAMPLES, SALMONN_RATE, type SalmonnSound } from './network/clips.js'

@@ -1,6 +1,7 @@
 export type { OnBadRecord } from '../../kit/records.js'
 export { type PreviewPart, previewPage, previewParts, previewText } from './answer/preview.js'
 export { type UsdmArguments, unitExtractorOfArguments, usdmTokenizerOfArguments } from './configuration/apply.js'
+export type { UsdmExamples } from './data/dataset.js'
 export type { UsdmDialog, UsdmDialogs, UsdmSpokenTurn } from './data/dialogs.js'
 export { readUsdmExamples, writeUsdmExamples } from './data/examples.js'
 export {
@@ -33,6 +34,16 @@ export {
   UsdmTokenizer,
   type UsdmTokenizerOptions,
 } from './data/text.js'
+export { type ScoredUsdm, type ScoreUsdmOptions, scoreUsdm } from './evaluation/evaluate.js'
+export { type UsdmLosses, usdmLosses } from './evaluation/losses.js'
+export { type UsdmScores, usdmScores } from './evaluation/metrics.js'
+export { type AnswersSpeech, type PredictUsdmOptions, predictUsdm } from './evaluation/predict.js'
+export {
+  readUsdmPredictions,
+  type UsdmPrediction,
+  type UsdmPredictions,
+  writeUsdmPredictions,
+} from './evaluation/predictions.js'
 export {
   type Draws,
   type SegmentOptions,
@@ -52,6 +63,7 @@ export {
   type UstmUtterance,
   ustmSequences,
 } from './pretraining/prepare.js'
+export { type PretrainUsdmOptions, pretrainUsdm, type UstmRows } from './pretraining/train.js'
 export {
   type AlignedWord,
   type UnitWord,
@@ -61,3 +73,6 @@ export {
   wordsOfTimes,
 } from './pretraining/words.js'
 export { type DailyTalk, type ReadDailyTalkOptions, readDailyTalk } from './published/dailytalk.js'
+export { USDM_RECIPE, USTM_RECIPE, type UsdmRecipe, usdmRecipe } from './training/recipe.js'
+export { type FinetuneUsdmOptions, finetuneUsdm } from './training/train.js'
+export type { UsdmMeasured, UsdmResults, UsdmTrainingOptions } from './training/trainer.js'

@@ -30,6 +30,7 @@ export {
   wordErrors,
 } from './error-rate.js'
 export type { Label, Labels } from './labels.js'
+export { METEOR_VARIANT, type Meteor, MeteorMetric, type MeteorOptions, meteor } from './meteor.js'
 export { Metric, type MetricDefinition, type MetricState } from './metric.js'
 export { Perplexity, perplexity } from './perplexity.js'
 export {

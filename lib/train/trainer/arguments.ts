@@ -36,6 +36,8 @@ export interface TrainingArguments {
   masterWeights?: boolean
   /** Decoupled decay of all weights but biases and those of norms. Default 0. */
   weightDecay?: number
+  /** Biases and the weights of norms decay too, as under DeepSpeed with one group. Default false. Not in transformers. */
+  decayAll?: boolean
   adamBeta1?: number
   adamBeta2?: number
   adamEpsilon?: number

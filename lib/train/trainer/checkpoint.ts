@@ -300,7 +300,9 @@ const HARMLESS = new Set(
 async function compareArguments(path: string, args: ResolvedArguments): Promise<void> {
   const saved = (await readJson(join(path, 'training_args.json'))) as Record<string, unknown>
   const changed = Object.entries(args)
-    .filter(([name, value]) => !HARMLESS.has(name) && JSON.stringify(value) !== JSON.stringify(saved?.[name]))
+    // What an older version did not know was as it is by default.
+    .filter(([name, value]) => !HARMLESS.has(name) && !(value === false && saved?.[name] === undefined))
+    .filter(([name, value]) => JSON.stringify(value) !== JSON.stringify(saved?.[name]))
     .map(([name, value]) => `${name} (${JSON.stringify(saved?.[name])}, now ${JSON.stringify(value)})`)
   if (changed.length === 0) return
   warn(

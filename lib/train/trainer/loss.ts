@@ -102,8 +102,10 @@ export function countItems(model: Module, batch: unknown): number {
 /** What a causal language model learns to tell. */
 const targetsOf = (labels: Tensor): Tensor => labels.slice(-1, 1)
 
-/** Samples of a list, rows of the first tensor, or items of the first list where there is no tensor. */
+/** Samples of a list, sequences of packed rows, rows of the first tensor, or items of the first list where there is no tensor. */
 export function countRows(batch: unknown): number {
+  const { sequenceLengths } = (batch ?? {}) as { sequenceLengths?: unknown }
+  if (Array.isArray(sequenceLengths)) return sequenceLengths.length
   const rows = Array.isArray(batch) ? batch.length : (firstTensor(batch)?.shape[0] ?? firstList(batch)?.length)
   if (rows !== undefined) return rows
   throw new ConfigError(

@@ -88,9 +88,10 @@ function adamOptions(args: ResolvedArguments) {
   return { ...plainOptions(args), betas, eps: args.adamEpsilon }
 }
 
-/** The optimiser of what is trained, divided over the ranks with `zero`; biases and weights of norms do not decay. */
+/** The optimiser of what is trained, divided over the ranks with `zero`; without `decayAll` biases and norms do not decay. */
 export function makeOptimizer(model: Module, args: ResolvedArguments, ranks: Ranks): TrainerOptimizer {
-  const groups = parameterGroups(model, { weightDecay: args.weightDecay })
+  const { weightDecay, decayAll } = args
+  const groups = parameterGroups(model, { weightDecay, ...(decayAll && { noDecay: () => false }) })
   const make = OPTIMIZERS[args.optim] as (groups: Groups, args: ResolvedArguments) => Optimizer<GroupOptions>
   if (args.zero === 0 || ranks.size === 1) return make(groups, args)
   return new ZeroRedundancyOptimizer<GroupOptions>(groups, (params) => make(params as Groups, args))

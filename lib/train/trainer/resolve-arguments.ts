@@ -66,6 +66,7 @@ const OPTIONS: {
   learningRate: [number(0), 5e-5],
   masterWeights: [boolean, true],
   weightDecay: [number(0), 0],
+  decayAll: [boolean, false],
   adamBeta1: [number(0, 1), 0.9],
   adamBeta2: [number(0, 1), 0.999],
   adamEpsilon: [number(0), 1e-8],

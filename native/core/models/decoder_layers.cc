@@ -2,7 +2,6 @@
 
 #include <ATen/core/dispatch/Dispatcher.h>
 #include <ATen/ops/arange.h>
-#include <ATen/ops/scaled_dot_product_attention.h>
 
 #include "core/kernels/rms_norm_residual/rms_norm_residual.h"
 
@@ -25,7 +24,8 @@ Sight sight_of(int64_t past, int64_t time, int64_t window, const Tensor& real, b
   const bool all = time == 1 && (window == 0 || !with_mask);
   if (!with_mask && !real.defined()) {
     if (all) return sight;
-    sight.causal = past == 0 && window == 0;
+    sight.causal = past == 0;
+    sight.window = window;
     if (sight.causal) return sight;
   }
   const auto integers = on.dtype(at::kLong);
@@ -42,14 +42,15 @@ Sight sight_of(int64_t past, int64_t time, int64_t window, const Tensor& real, b
 }
 
 // Each group of heads / kv_heads queries shares a key and a value.
-nn::Attended attend(const Tensor& q, Tensor k, Tensor v, const Sight& sight, double dropout, bool with_weights) {
+nn::Attended attend(const Tensor& q, Tensor k, Tensor v, const Sight& sight,
+                    const std::optional<nn::Segments>& segments, double dropout, bool with_weights) {
   if (sight.first_key > 0) {
     const int64_t seen = k.size(2) - sight.first_key;
     k = k.narrow(2, sight.first_key, seen);
     v = v.narrow(2, sight.first_key, seen);
   }
   const int64_t batch = q.size(0), heads = q.size(1), time = q.size(2), groups = k.size(1), dim = q.size(3);
-  if (heads != groups && time == 1) {
+  if (heads != groups && time == 1 && !sight.causal) {
     // The queries of a group stand beside each other in time: no key is copied.
     nn::Attended result =
         nn::attend(q.reshape({batch, groups, heads / groups, dim}), k, v, sight.mask, dropout, with_weights);
@@ -64,7 +65,10 @@ nn::Attended attend(const Tensor& q, Tensor k, Tensor v, const Sight& sight, dou
     k = for_each_head(k);
     v = for_each_head(v);
   }
-  if (sight.causal) return {at::scaled_dot_product_attention(q, k, v, std::nullopt, dropout, true), Tensor()};
+  if (sight.causal && segments) {
+    return {nn::attend_causal_each(*segments, q, k, v, sight.window, dropout), Tensor()};
+  }
+  if (sight.causal) return {nn::attend_causal(q, k, v, sight.window, dropout), Tensor()};
   return nn::attend(q, k, v, sight.mask, dropout, with_weights);
 }
 
@@ -102,7 +106,7 @@ nn::Attended DecoderAttention::forward(const Tensor& x, const Pass& pass) const 
   Tensor v = nn::split_heads(value.forward(x), kv_heads);
   if (pass.cache != nullptr) std::tie(k, v) = pass.cache->append(index, k, v);  // [batch, kv_heads, past + time, ...]
   nn::Attended result =
-      attend(q, k, v, windowed ? pass.windowed : pass.full, training() ? dropout : 0, pass.with_weights);
+      attend(q, k, v, windowed ? pass.windowed : pass.full, pass.segments, training() ? dropout : 0, pass.with_weights);
   result.output = watched(x, output.forward(nn::join_heads(result.output)));  // [batch, time, dim]
   return result;
 }
@@ -146,16 +150,19 @@ DecoderModel::DecoderModel(const ModuleOptions& options, const DecoderLMConfig& 
 DecoderOutput DecoderModel::forward(const DecoderLMInputs& inputs, bool hidden_states, bool attentions) const {
   const bool embedded = inputs.embeddings.defined();
   Tensor x = embedded ? inputs.embeddings : embed(inputs.ids);  // [batch, time, dim]
-  const Pass pass = prepare(inputs, x, attentions);
+  const Pass pass = inputs.lengths ? prepare_packed(inputs, x, attentions) : prepare(inputs, x, attentions);
+  const auto in_rows = [&](const Tensor& states) { return pass.segments ? pass.segments->pad(states) : states; };
+  if (pass.segments) x = pass.segments->pack(x);  // [1, batch * time, dim]
   DecoderOutput result;
   for (DecoderLayer* layer : layers) {
-    if (hidden_states) result.hidden_states.push_back(x);
+    if (hidden_states) result.hidden_states.push_back(in_rows(x));
     const bool again = pass.cache == nullptr && nn::should_checkpoint(*this);
     nn::Attended attended = again ? again_later(*layer, x, pass) : layer->forward(x, pass);
     x = std::move(attended.output);
     if (attentions) result.attentions.push_back(std::move(attended.weights));
   }
-  result.last_hidden_state = watched(embedded ? inputs.embeddings : inputs.ids, norm.forward(x).first);
+  x = in_rows(norm.forward(x).first);
+  result.last_hidden_state = watched(embedded ? inputs.embeddings : inputs.ids, x);
   if (hidden_states) result.hidden_states.push_back(result.last_hidden_state);
   if (pass.cache != nullptr) pass.cache->advance(x.size(1));
   return result;
@@ -177,7 +184,30 @@ Pass DecoderModel::prepare(const DecoderLMInputs& inputs, const Tensor& x, bool 
   // Kernels are faster without a mask; on other devices the question would wait for them.
   if (real.defined() && real.is_cpu() && real.all().item<bool>()) real = Tensor();
   const auto see = [&](int64_t wide) { return sight_of(past, time, wide, real, attentions, on); };
-  return {rotary.at(positions, x.scalar_type()), see(0), window > 0 ? see(window) : Sight(), inputs.cache, attentions};
+  return {rotary.at(positions, x.scalar_type()), see(0), window > 0 ? see(window) : Sight(), {}, inputs.cache, attentions};
+}
+
+Pass DecoderModel::prepare_packed(const DecoderLMInputs& inputs, const Tensor& x, bool attentions) const {
+  auto segments = nn::Segments::of_lengths(x.size(0), x.size(1), *inputs.lengths, x.device());
+  const Tensor positions = inputs.positions.defined()
+                               ? inputs.positions.expand({x.size(0), x.size(1)}).reshape({1, -1})
+                               : segments.positions();
+  const auto see = [&](int64_t wide) {
+    Sight sight;
+    sight.causal = !attentions;
+    sight.window = wide;
+    if (sight.causal) return sight;
+    // Who asks for the weights of all pairs has the memory for their mask.
+    const Tensor number = segments.numbers(), place = segments.positions();
+    const Tensor before = place.unsqueeze(2) - place.unsqueeze(1);  // [1, queries, keys]
+    Tensor mask = (number.unsqueeze(2) == number.unsqueeze(1)) & (before >= 0);
+    if (wide > 0) mask = mask & (before < wide);
+    sight.mask = mask.unsqueeze(1);
+    return sight;
+  };
+  Pass pass{rotary.at(positions, x.scalar_type()), see(0), window > 0 ? see(window) : Sight(), {}, nullptr, attentions};
+  pass.segments = std::move(segments);
+  return pass;
 }
 
 nn::Attended DecoderModel::again_later(DecoderLayer& layer, const Tensor& x, const Pass& pass) {

@@ -4,6 +4,7 @@
 
 #include "core/models/decoder_lm.h"
 #include "core/nn/checkpoint.h"
+#include "core/nn/segments.h"
 
 namespace voxtorch::models {
 
@@ -12,12 +13,14 @@ struct Sight {
   int64_t first_key = 0;  // those before it are seen by none
   at::Tensor mask;        // bool [batch or 1, 1, time, keys from first_key]; undefined: see `causal`
   bool causal = false;    // without a mask: each query sees the keys up to its own; else all
+  int64_t window = 0;     // where causal: the last so many of them; 0: all
 };
 
 // What all layers of a pass have in common.
 struct Pass {
   nn::Rotation rotation;
   Sight full, windowed;
+  std::optional<nn::Segments> segments;  // of packed rows, whose tokens then stand in one row
   nn::KvCache* cache = nullptr;
   bool with_weights = false;
 };
@@ -79,6 +82,7 @@ class DecoderModel : public Block, public nn::Checkpointing {
 
  private:
   Pass prepare(const DecoderLMInputs& inputs, const at::Tensor& x, bool attentions) const;
+  Pass prepare_packed(const DecoderLMInputs& inputs, const at::Tensor& x, bool attentions) const;
   static nn::Attended again_later(DecoderLayer& layer, const at::Tensor& x, const Pass& pass);
 };
 

@@ -47,6 +47,7 @@ DecoderLMConfig::DecoderLMConfig(const Config& config)
   if (type == "mistral" || (type == "qwen2" && config.boolean("use_sliding_window", false))) {
     window = config.integer("sliding_window", 0);
     TORCH_CHECK(window >= 0, "sliding_window must be above 0, got ", window);
+    if (window > 0 && config.boolean("window_inclusive", false)) ++window;
   }
   if (type == "qwen2") first_window_layer = config.integer("max_window_layers", 28);
 }
@@ -79,6 +80,11 @@ DecoderOutput DecoderLM::forward(const DecoderLMInputs& inputs, bool hidden_stat
     const at::IntArrayRef shape = inputs.positions.sizes();
     TORCH_CHECK(shape.equals({batch, time}) || shape.equals({1, time}), "position_ids must be [", batch, ", ", time,
                 "] like the tokens, got ", shape);
+  }
+  if (inputs.lengths) {
+    TORCH_CHECK(!inputs.mask.defined() && inputs.cache == nullptr,
+                "sequence_lengths say what a token sees: give no attention_mask and no cache with them");
+    TORCH_CHECK(batch == 1 || !attentions, "output_attentions with sequence_lengths is for one row, got ", batch);
   }
   return model.forward(inputs, hidden_states, attentions);
 }
@@ -129,10 +135,12 @@ using Tensors = std::vector<Tensor>;
 std::tuple<Tensor, Tensor, Tensor, Tensors, Tensors> forward(
     const ModulePtr& self, const OptionalTensor& ids, const OptionalTensor& mask, const OptionalTensor& positions,
     const OptionalTensor& embeddings, const OptionalTensor& labels, const std::optional<ModulePtr>& cache,
-    std::optional<int64_t> logits_to_keep, bool hidden_states, bool attentions, double label_smoothing) {
+    std::optional<int64_t> logits_to_keep, bool hidden_states, bool attentions, double label_smoothing,
+    at::OptionalIntArrayRef sequence_lengths) {
   const auto& network = voxtorch::network<DecoderLM>(self, "decoder_lm_forward");
   DecoderLMInputs inputs{ids.value_or(Tensor()), mask.value_or(Tensor()), positions.value_or(Tensor()),
                          embeddings.value_or(Tensor())};
+  if (sequence_lengths) inputs.lengths = *sequence_lengths;
   if (cache) inputs.cache = &voxtorch::network<KvCache>(*cache, "decoder_lm_forward");
   TORCH_CHECK(!cache || !labels, "give either labels or a cache: no gradient goes through a cache");
   TORCH_CHECK(!logits_to_keep || *logits_to_keep >= 0, "logits_to_keep must be 0 (all) or above, got ",
@@ -161,8 +169,8 @@ TORCH_LIBRARY_FRAGMENT(voxtorch, m) {
       "decoder_lm_forward(__torch__.torch.classes.voxtorch.Module self, Tensor? input_ids=None, Tensor? "
       "attention_mask=None, *, Tensor? position_ids=None, Tensor? inputs_embeds=None, Tensor? labels=None, "
       "__torch__.torch.classes.voxtorch.Module? cache=None, int? logits_to_keep=None, bool output_hidden_states=False, "
-      "bool output_attentions=False, float label_smoothing=0.) -> (Tensor loss, Tensor logits, Tensor "
-      "last_hidden_state, Tensor[] hidden_states, Tensor[] attentions)",
+      "bool output_attentions=False, float label_smoothing=0., int[]? sequence_lengths=None) -> (Tensor loss, Tensor "
+      "logits, Tensor last_hidden_state, Tensor[] hidden_states, Tensor[] attentions)",
       forward);
   m.def(
       "decoder_lm_embed(__torch__.torch.classes.voxtorch.Module self, Tensor input_ids) -> Tensor",

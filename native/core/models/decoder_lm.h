@@ -16,7 +16,7 @@ struct DecoderLMConfig {
   explicit DecoderLMConfig(const Config& config);
   std::string type;  // llama, mistral, qwen2
   int64_t vocabulary, dim, layers, heads, kv_heads, head_dim, intermediate, positions, padding;
-  int64_t window, first_window_layer;  // 0: no sliding window
+  int64_t window, first_window_layer;  // keys that a query sees, its own included; 0: all
   double eps, std, attention_dropout;
   std::string activation;
   bool qkv_bias, output_bias, mlp_bias, tied;
@@ -29,6 +29,8 @@ struct DecoderLMInputs {
   at::Tensor positions;   // [batch or 1, time]; undefined: counted over the real tokens
   at::Tensor embeddings;  // [batch, time, dim], in place of ids
   nn::KvCache* cache = nullptr;
+  // Of the sequences that stand behind each other in packed rows: positions and attention begin anew in each.
+  std::optional<at::IntArrayRef> lengths = std::nullopt;
 };
 
 struct DecoderOutput {

@@ -3,8 +3,10 @@
 #include <ATen/SDPBackend.h>
 #include <ATen/ops/_flash_attention_forward.h>
 #include <ATen/ops/_fused_sdp_choice.h>
+#include <ATen/ops/arange.h>
 #include <ATen/ops/cat.h>
 #include <ATen/ops/empty.h>
+#include <ATen/ops/scaled_dot_product_attention.h>
 #include <ATen/ops/zeros.h>
 
 #include <algorithm>
@@ -76,6 +78,21 @@ std::optional<Segments> Segments::of_blocks(const Tensor& mask, c10::Device devi
   return Segments(batch, time, std::move(lengths), {}, device);
 }
 
+Segments Segments::of_lengths(int64_t batch, int64_t time, at::IntArrayRef given, c10::Device device) {
+  std::vector<int64_t> lengths;
+  int64_t end = 0;
+  for (const int64_t length : given) {
+    TORCH_CHECK(length >= 0, "a sequence cannot have ", length, " tokens");
+    TORCH_CHECK(length <= batch * time - end && end % time + length <= time, "sequences of ", given,
+                " tokens do not fit rows of ", time, ": the one of ", length, " that begins at ", end,
+                " reaches beyond the end of its row");
+    if (length > 0) lengths.push_back(length);
+    end += length;
+  }
+  TORCH_CHECK(end == batch * time, "sequences of ", given, " tokens are ", end, " in all, and there are ", batch * time);
+  return Segments(batch, time, std::move(lengths), {}, device);
+}
+
 Tensor Segments::pack(const Tensor& padded) const {
   const Tensor steps = padded.flatten(0, 1);
   return (places_.defined() ? steps.index_select(0, places_) : steps).unsqueeze(0);
@@ -94,6 +111,22 @@ std::vector<Tensor> Segments::split(const Tensor& packed, int64_t dimension) con
 }
 
 int64_t Segments::longest() const { return longest_; }
+
+Tensor Segments::positions() const {
+  std::vector<int64_t> positions;
+  for (const int64_t length : lengths_) {
+    for (int64_t step = 0; step < length; ++step) positions.push_back(step);
+  }
+  return upload(positions, {1, total_}, device_);
+}
+
+Tensor Segments::numbers() const {
+  std::vector<int64_t> numbers;
+  for (size_t i = 0; i < lengths_.size(); ++i) {
+    numbers.insert(numbers.end(), static_cast<size_t>(lengths_[i]), static_cast<int64_t>(i));
+  }
+  return upload(numbers, {1, total_}, device_);
+}
 
 bool Segments::spreads_well() const {
   return static_cast<int64_t>(lengths_.size()) * longest_ <= 4 * std::max(total_, int64_t{1024});
@@ -160,13 +193,17 @@ bool takes_flash(const Tensor& query, const Tensor& key, const Tensor& value, do
          static_cast<int64_t>(at::SDPBackend::flash_attention);
 }
 
-Tensor flash(const Segments& segments, const Tensor& query, const Tensor& key, const Tensor& value, double dropout) {
+// [1, heads, total, dim] -> [1, total, heads, dim]; window: of causal attention, 0 for none.
+Tensor flash(const Segments& segments, const Tensor& query, const Tensor& key, const Tensor& value, double dropout,
+             bool causal = false, int64_t window = 0) {
   const auto rows = [](const Tensor& states) { return steps_first(states).squeeze(0); };  // [total, heads, dim]
   const Tensor begins = segments.begins();
-  const auto result =
-      at::_flash_attention_forward(rows(query), rows(key), rows(value), begins, begins, segments.longest(),
-                                   segments.longest(), dropout, /*is_causal=*/false, /*return_debug_mask=*/false);
-  return std::get<0>(result).flatten(1).unsqueeze(0);
+  std::optional<int64_t> before, after;
+  if (window > 0) before = window - 1, after = 0;
+  const auto result = at::_flash_attention_forward(rows(query), rows(key), rows(value), begins, begins,
+                                                   segments.longest(), segments.longest(), dropout, causal,
+                                                   /*return_debug_mask=*/false, /*scale=*/std::nullopt, before, after);
+  return std::get<0>(result).unsqueeze(0);
 }
 
 }  // namespace
@@ -174,7 +211,7 @@ Tensor flash(const Segments& segments, const Tensor& query, const Tensor& key, c
 Tensor attend_each(const Segments& segments, const Tensor& query, const Tensor& key, const Tensor& value,
                    double dropout) {
   if (!segments.is_on_cpu()) {
-    if (takes_flash(query, key, value, dropout)) return flash(segments, query, key, value, dropout);
+    if (takes_flash(query, key, value, dropout)) return flash(segments, query, key, value, dropout).flatten(2);
     if (segments.spreads_well()) {
       const auto apart = [&](const Tensor& states) {
         return segments.spread(steps_first(states)).transpose(1, 2);  // [sequences, heads, longest, dim]
@@ -210,6 +247,53 @@ Tensor gated_attend_each(const Segments& segments, const Tensor& query, const Te
         join_heads(gated_attend(queries[i], keys[i], values[i], gates[i], near, {}, dropout, false).output));
   }
   return at::cat(outputs, 1);
+}
+
+Tensor attend_causal(const Tensor& query, const Tensor& key, const Tensor& value, int64_t window, double dropout) {
+  const int64_t time = query.size(2);
+  if (window <= 0 || window >= time) {
+    return at::scaled_dot_product_attention(query, key, value, std::nullopt, dropout, /*is_causal=*/true);
+  }
+  const auto part = [](const Tensor& states, int64_t from, int64_t to) { return states.narrow(2, from, to - from); };
+  // The first queries have no more keys than a window; the others come in blocks, all of which see alike.
+  std::vector<Tensor> outputs = {at::scaled_dot_product_attention(
+      part(query, 0, window), part(key, 0, window), part(value, 0, window), std::nullopt, dropout, /*is_causal=*/true)};
+  const int64_t block = std::min(std::max<int64_t>(window / 4, 64), time - window);
+  const auto integers = at::TensorOptions().dtype(at::kLong).device(query.device());
+  const Tensor first = at::arange(block, integers).unsqueeze(1);             // the first key of a query
+  const Tensor places = at::arange(block + window - 1, integers).unsqueeze(0);
+  const Tensor mask = (places >= first) & (places < first + window);
+  for (int64_t begin = window; begin < time; begin += block) {
+    const int64_t end = std::min(begin + block, time), from = begin - window + 1;
+    const Tensor seen = mask.narrow(0, 0, end - begin).narrow(1, 0, end - from);
+    outputs.push_back(at::scaled_dot_product_attention(part(query, begin, end), part(key, from, end),
+                                                       part(value, from, end), seen, dropout));
+  }
+  return at::cat(outputs, 2);
+}
+
+Tensor attend_causal_each(const Segments& segments, const Tensor& query, const Tensor& key, const Tensor& value,
+                          int64_t window, double dropout) {
+  if (window >= segments.longest()) window = 0;
+  if (!segments.is_on_cpu()) {
+    if (takes_flash(query, key, value, dropout)) {
+      return flash(segments, query, key, value, dropout, true, window).transpose(1, 2);
+    }
+    if (segments.spreads_well()) {
+      // Behind the end of a sequence nothing is seen by what stands before it.
+      const auto apart = [&](const Tensor& states) {
+        return segments.spread(steps_first(states)).transpose(1, 2);  // [sequences, heads, longest, dim]
+      };
+      const Tensor attended = attend_causal(apart(query), apart(key), apart(value), window, dropout);
+      return segments.join(attended.transpose(1, 2)).transpose(1, 2);
+    }
+  }
+  const auto queries = segments.split(query, 2), keys = segments.split(key, 2), values = segments.split(value, 2);
+  std::vector<Tensor> outputs;
+  for (size_t i = 0; i < queries.size(); ++i) {
+    outputs.push_back(attend_causal(queries[i], keys[i], values[i], window, dropout));
+  }
+  return at::cat(outputs, 2);
 }
 
 }  // namespace voxtorch::nn

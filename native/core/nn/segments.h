@@ -19,12 +19,17 @@ class Segments {
   // Of a mask [batch, 1, time, time] that has blocks on its diagonal, as packed rows have: each block is a sequence.
   // None where the mask says anything else, where all rows are one sequence, or where it is not on the CPU.
   static std::optional<Segments> of_blocks(const at::Tensor& mask, c10::Device device);
+  // Of the lengths of the sequences that stand behind each other in rows [batch, time]; each row ends with one. Empty ones
+  // are left out. Throws where they do not fit.
+  static Segments of_lengths(int64_t batch, int64_t time, at::IntArrayRef lengths, c10::Device device);
 
   at::Tensor pack(const at::Tensor& padded) const;  // [batch, time, ...] -> [1, total, ...]
   at::Tensor pad(const at::Tensor& packed) const;   // [1, total, ...] -> [batch, time, ...], padding is 0
   // One view for each sequence, along the dimension that holds the total.
   std::vector<at::Tensor> split(const at::Tensor& packed, int64_t dimension) const;
   int64_t longest() const;
+  at::Tensor positions() const;  // int64 [1, total]: counted anew in each sequence
+  at::Tensor numbers() const;    // int64 [1, total]: which sequence a step is of
 
   // Sequences beside each other for what must see them apart, [1, total, ...] -> [sequences, longest, ...]: behind its
   // end a sequence has its first step again, which `spread_mask`, bool [sequences, longest], is false for.
@@ -60,5 +65,13 @@ at::Tensor attend_each(const Segments& segments, const at::Tensor& query, const 
 at::Tensor gated_attend_each(const Segments& segments, const at::Tensor& query, const at::Tensor& key,
                              const at::Tensor& value, const at::Tensor& gate, const at::Tensor& relative,
                              double dropout);
+
+// Causal attention, [batch, heads, time, dim] all: each query sees the keys up to its own, with a window the last `window`
+// of them (0: all). Without a mask for all pairs: the longest that is made is [window / 4, 1.25 window].
+at::Tensor attend_causal(const at::Tensor& query, const at::Tensor& key, const at::Tensor& value, int64_t window,
+                         double dropout);
+// The same for each sequence by itself: [1, heads, total, dim] -> [1, heads, total, dim].
+at::Tensor attend_causal_each(const Segments& segments, const at::Tensor& query, const at::Tensor& key,
+                              const at::Tensor& value, int64_t window, double dropout);
 
 }  // namespace voxtorch::nn

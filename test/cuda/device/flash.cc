@@ -72,6 +72,17 @@ void check(const Tensor& tensor, const Tensor& query) {
               "Input tensor must be [steps, heads, dim] with a contiguous last dimension, a multiple of 8 up to 256");
 }
 
+// Scores [heads, queries, keys] of what a query does not see are -inf: with `causal` the keys behind it, with `before` those
+// further back than so many.
+Tensor hidden(const Tensor& scores, bool causal, std::optional<int64_t> before) {
+  if (!causal && !before) return scores;
+  const Tensor places = at::arange(scores.size(1), at::kLong);
+  const Tensor back = places.unsqueeze(1) - places.unsqueeze(0);
+  Tensor mask = causal ? back < 0 : at::zeros_like(back, at::kBool);
+  if (before) mask = mask | (back > *before);
+  return scores.masked_fill(mask, -std::numeric_limits<double>::infinity());
+}
+
 void check_begins(const Tensor& begins) {
   TORCH_CHECK(begins.is_cuda() && begins.scalar_type() == at::kInt && begins.is_contiguous(),
               "cu_seqlens must have dtype int32 and be contiguous on the device");
@@ -97,7 +108,9 @@ void forward(const c10::OperatorHandle& op, Stack* stack) {
   const Tensor begins_q = given(3).toTensor(), begins_k = given(4).toTensor();
   for (const Tensor* tensor : {&query, &key, &value}) check(*tensor, query);
   for (const Tensor* tensor : {&begins_q, &begins_k}) check_begins(*tensor);
-  TORCH_CHECK(!given(8).toBool() && !given(9).toBool(), "the pretended device has flash attention without a causal mask only");
+  const bool causal = given(8).toBool();
+  const auto before = given(11).toOptional<int64_t>();
+  TORCH_CHECK(!given(9).toBool(), "the pretended device has flash attention without a debug mask only");
   const Tensor output = at::empty(query.sizes(), query.options());
   const Tensor logsumexp = at::empty({query.size(1), query.size(0)}, query.options().dtype(at::kFloat));
   const double dropout = given(7).toDouble();
@@ -107,7 +120,8 @@ void forward(const c10::OperatorHandle& op, Stack* stack) {
     const Sequences sequences(query, begins_q, begins_k, given(5).toInt(), dropout, given(10).toOptional<double>());
     at::Generator generator = generator_of(state);
     for (size_t i = 0; i < sequences.count(); ++i) {
-      const Tensor scores = at::matmul(sequences.of(query, i), sequences.of(key, i).transpose(1, 2)) * sequences.scale;
+      const Tensor scores = hidden(
+          at::matmul(sequences.of(query, i), sequences.of(key, i).transpose(1, 2)) * sequences.scale, causal, before);
       const Tensor weights = at::softmax(scores, -1);
       const Tensor mixed = at::matmul(weights * sequences.kept(weights, generator), sequences.of(value, i)).transpose(0, 1);
       const int64_t begin = sequences.begins[i], length = sequences.begins[i + 1] - begin;
@@ -124,6 +138,7 @@ void backward(const c10::OperatorHandle& op, Stack* stack) {
   const auto given = [&](size_t i) -> c10::IValue& { return (*stack)[stack->size() - count + i]; };
   const Tensor grad = given(0).toTensor(), query = given(1).toTensor(), key = given(2).toTensor(), value = given(3).toTensor();
   const Tensor begins_q = given(6).toTensor(), begins_k = given(7).toTensor(), state = given(12).toTensor();
+  const auto before = given(15).toOptional<int64_t>();
   for (const Tensor* tensor : {&query, &key, &value}) check(*tensor, query);
   for (const Tensor* tensor : {&begins_q, &begins_k}) check_begins(*tensor);
   const auto like = [&](const Tensor& tensor) { return at::empty(tensor.sizes(), tensor.options()); };
@@ -134,7 +149,8 @@ void backward(const c10::OperatorHandle& op, Stack* stack) {
     at::Generator generator = generator_of(state);
     for (size_t i = 0; i < sequences.count(); ++i) {
       const Tensor q = sequences.of(query, i), k = sequences.of(key, i), v = sequences.of(value, i), g = sequences.of(grad, i);
-      const Tensor weights = at::softmax(at::matmul(q, k.transpose(1, 2)) * sequences.scale, -1);
+      const Tensor weights =
+          at::softmax(hidden(at::matmul(q, k.transpose(1, 2)) * sequences.scale, given(11).toBool(), before), -1);
       const Tensor kept = sequences.kept(weights, generator);
       const Tensor of_weights = at::matmul(g, v.transpose(1, 2)) * kept;
       const Tensor of_scores = weights * (of_weights - (of_weights * weights).sum(-1, true)) * sequences.scale;

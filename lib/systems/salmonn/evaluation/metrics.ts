@@ -1,9 +1,9 @@
 import { listOf, misuse } from '../../../base/check.js'
 import { DataError } from '../../../base/errors.js'
 import { requireForm } from '../../../base/form.js'
+import { rougeL } from '../../../kit/rouge-l.js'
 import { f1Score, precisionRecallF1, recall } from '../../../train/metrics/classification.js'
 import { parseEmotionSuffix } from '../data/emotion-suffix.js'
-import { rougeL } from './rouge-l.js'
 
 /** An answer, and what would have been right. */
 export interface TrajectoryPair {

@@ -1,7 +1,11 @@
 import type { CommandRule } from '../../../kit/command.js'
+import { finetune } from './finetune.js'
+import { prepare } from './prepare.js'
 import { preprocess } from './preprocess.js'
+import { pretrain } from './pretrain.js'
 import { preview } from './preview.js'
+import { score } from './score.js'
 import { units } from './units.js'
 
 /** `voxtorch usdm VERB` */
-export const usdmCommands: readonly CommandRule[] = [preprocess, preview, units]
+export const usdmCommands: readonly CommandRule[] = [units, preprocess, preview, finetune, score, prepare, pretrain]

@@ -3,10 +3,12 @@ import { join } from 'node:path'
 import { ConfigError } from '../../../base/errors.js'
 import { resolveModel } from '../../../hub/resolve.js'
 import type { OptionsOf } from '../../../kit/options.js'
+import { DecoderLM } from '../../../models/decoder/decoder-lm.js'
 import { UnitExtractor } from '../../../models/units/unit-extractor.js'
 import type { Device } from '../../../tensor/index.js'
 import { UsdmTokenizer } from '../data/text.js'
 import type { USDM_OPTIONS } from './arguments.js'
+import type { UsdmTrainingArguments } from './training.js'
 
 export type UsdmArguments = OptionsOf<typeof USDM_OPTIONS>
 
@@ -23,6 +25,31 @@ export async function usdmTokenizerOfArguments(options: UsdmArguments, units?: n
         ...(modelCacheDir !== undefined && { cacheDir: modelCacheDir }),
       })
   return UsdmTokenizer.fromPretrained(directory, units === undefined ? {} : { units })
+}
+
+/**
+ * The network and the tokenizer that a command line of a training names: the tokenizer is that of `--tokenizer`, else the model
+ * cache's, where `preprocess` writes it, else the network's.
+ */
+export async function usdmTrainedOfArguments(
+  given: UsdmTrainingArguments & { model?: string },
+  preset: string,
+): Promise<{ model: DecoderLM; tokenizer: UsdmTokenizer }> {
+  const { model = preset, modelCacheDir, units, compat, device, dtype = 'bfloat16' } = given
+  const windowInclusive = given.windowInclusive ?? (compat === 'published' ? true : undefined)
+  const inCache = modelCacheDir !== undefined && existsSync(join(modelCacheDir, 'tokenizer.json'))
+  const from = given.tokenizer ?? (inCache ? modelCacheDir : model)
+  const tokenizer = await usdmTokenizerOfArguments(
+    { model: from, ...(modelCacheDir !== undefined && { modelCacheDir }) },
+    units,
+  )
+  const network = await DecoderLM.fromPretrained(model, {
+    dtype,
+    ...(modelCacheDir !== undefined && !existsSync(model) && { cacheDir: modelCacheDir }),
+    ...(device !== undefined && { device: device as Device }),
+    ...(windowInclusive !== undefined && { config: { windowInclusive } }),
+  })
+  return { model: network, tokenizer }
 }
 
 /** The extractor that a command line names. @throws ConfigError where encoder or centroids are not there */

@@ -208,19 +208,23 @@ export async function* readUstmRows(path: string): AsyncGenerator<number[], void
   requireString('readUstmRows', 'path', path)
   let rest = ''
   let line = 0
-  const read = (text: string): number[] => {
-    line += 1
-    return text.split(' ').map((word) => {
-      if (/^\d{1,10}$/.test(word)) return Number(word)
-      throw new DataError(`${path}, line ${line}: ${JSON.stringify(word.slice(0, 40))} is no id`, { file: path, line })
-    })
-  }
   for await (const chunk of chunksOf(path)) {
     const lines = (rest + utf8(chunk, path, line + 1)).split('\n')
     rest = lines.pop() as string
-    for (const text of lines) yield read(text)
+    for (const text of lines) yield parseUstmRow(text, path, ++line)
   }
-  if (rest !== '') yield read(rest)
+  if (rest !== '') yield parseUstmRow(rest, path, ++line)
+}
+
+/** A line of ids. */
+export function parseUstmRow(text: string, file: string, line: number): number[] {
+  return text
+    .trimEnd()
+    .split(' ')
+    .map((word) => {
+      if (/^\d{1,10}$/.test(word)) return Number(word)
+      throw new DataError(`${file}, line ${line}: ${JSON.stringify(word.slice(0, 40))} is no id`, { file, line })
+    })
 }
 
 async function writeLines(path: string, rows: readonly (readonly number[])[]): Promise<void> {

@@ -1,5 +1,5 @@
-import { requireString } from '../../../base/check.js'
-import { commonSubsequence, type RougeScore, score } from '../../../train/metrics/rouge.js'
+import { requireString } from '../base/check.js'
+import { commonSubsequence, type RougeScore, score } from '../train/metrics/rouge.js'
 
 /**
  * ROUGE-L of one answer, for any script: words are runs of letters and digits in lower case, and each Chinese or Japanese

@@ -1,0 +1,64 @@
+import { listOf } from '../../../base/check.js'
+import { requireForm } from '../../../base/form.js'
+import { rougeL } from '../../../kit/rouge-l.js'
+import { wer } from '../../../train/metrics/error-rate.js'
+import { METEOR_VARIANT, meteor } from '../../../train/metrics/meteor.js'
+import type { UsdmPrediction } from './predictions.js'
+
+/** What predictions score; null where there is nothing of that kind, else with how many it is of. */
+export interface UsdmScores {
+  predictions: number
+  /** Word error rate of the transcripts of the user's speech. */
+  sttWer: number | null
+  sttSamples: number
+  /** Word error rate of what a judge hears in the spoken reply, against the text that was to be spoken. */
+  ttsWer: number | null
+  ttsSamples: number
+  /** Of the reply's text against the agent's in the data, means over the replies, 0 … 1. */
+  meteor: number | null
+  /** How METEOR matches words: figures of other variants do not compare. */
+  meteorVariant: typeof METEOR_VARIANT
+  /** F1. */
+  rougeL: number | null
+  replySamples: number
+}
+
+/**
+ * Word error rates, METEOR and ROUGE-L of predictions that are there. Words of error rates are runs of letters and digits, with
+ * apostrophes inside, in small letters: punctuation does not count, and numbers are not spelt out.
+ */
+export function usdmScores(predictions: readonly UsdmPrediction[]): UsdmScores {
+  const list = listOf<UsdmPrediction>('usdmScores', 'predictions', predictions, 'predictions')
+  requireForm('usdmScores', 'predictions', list, [{ id: 'string' }])
+  const pairs = (truth: keyof UsdmPrediction, guess: keyof UsdmPrediction) =>
+    list.flatMap((one) => {
+      const [a, b] = [one[truth], one[guess]]
+      return a === undefined || b === undefined ? [] : [[a, b] as const]
+    })
+  const rate = (found: readonly (readonly [string, string])[]) =>
+    found.length === 0
+      ? null
+      : wer(
+          found.map(([truth]) => spoken(truth)),
+          found.map(([, guess]) => spoken(guess)),
+        )
+  const [stt, tts, replies] = [pairs('user', 'transcript'), pairs('reply', 'heard'), pairs('agent', 'reply')]
+  const [truths, guesses] = [replies.map(([truth]) => truth), replies.map(([, guess]) => guess)]
+  const f1 = replies.map(([truth, guess]) => rougeL(guess, truth).f1)
+  return {
+    predictions: list.length,
+    ...{ sttWer: rate(stt), sttSamples: stt.length, ttsWer: rate(tts), ttsSamples: tts.length },
+    meteor: replies.length === 0 ? null : meteor(guesses, truths).meteor,
+    meteorVariant: METEOR_VARIANT,
+    rougeL: replies.length === 0 ? null : f1.reduce((sum, one) => sum + one, 0) / f1.length,
+    replySamples: replies.length,
+  }
+}
+
+const spoken = (text: string): string =>
+  (
+    text
+      .toLowerCase()
+      .replaceAll('’', "'")
+      .match(/[\p{L}\p{M}\p{N}]+(?:'[\p{L}\p{M}\p{N}]+)*/gu) ?? []
+  ).join(' ')

@@ -1,0 +1,102 @@
+import { misuse, requireNumber, requireObject, requireOneOf, requireWhole } from '../../../base/check.js'
+import { ConfigError } from '../../../base/errors.js'
+import { didYouMean } from '../../../base/words.js'
+import { SCHEDULER_TYPES, type SchedulerType } from '../../../train/scheduler.js'
+
+/**
+ * How USDM is trained. The defaults are what the original's programs and their DeepSpeed file come to: no clipping of
+ * gradients, and decay of all weights, those of norms too.
+ */
+export interface UsdmRecipe {
+  /** Default 2e-5. */
+  learningRate: number
+  /** Default 'cosine', down to 0. */
+  schedule: SchedulerType
+  /** Share of all steps over which the rate climbs from 0, at which the first step is made. Default 0.03. */
+  warmupRatio: number
+  /** Default 1. */
+  epochs: number
+  /** Default [0.9, 0.95]. */
+  betas: [number, number]
+  /** Default 1e-8. */
+  eps: number
+  /** Of all weights. Default 0.01. */
+  weightDecay: number
+  /** Default 0: gradients stay as they are. */
+  maxGradNorm: number
+  /** Examples, or packed rows of pre-training, in a batch of each process. Default 2 and 2. */
+  batchSize: number
+  evalBatchSize: number
+  /** Batches whose gradients make one step. Default 4, of pre-training 2. */
+  accumulation: number
+  /** Layers compute again in backward what is between them. Default true. */
+  gradientCheckpointing: boolean
+  /** Default 42. */
+  seed: number
+  /** Steps between logs, evaluations and checkpoints. Default 50, 1000 and 1000. */
+  logSteps: number
+  evalSteps: number
+  saveSteps: number
+  /** Checkpoints that stay. Default 2. */
+  saveTotalLimit: number
+}
+
+export const USDM_RECIPE: Readonly<UsdmRecipe> = {
+  learningRate: 2e-5,
+  schedule: 'cosine',
+  warmupRatio: 0.03,
+  epochs: 1,
+  betas: [0.9, 0.95],
+  eps: 1e-8,
+  weightDecay: 0.01,
+  maxGradNorm: 0,
+  batchSize: 2,
+  evalBatchSize: 2,
+  accumulation: 4,
+  gradientCheckpointing: true,
+  seed: 42,
+  logSteps: 50,
+  evalSteps: 1000,
+  saveSteps: 1000,
+  saveTotalLimit: 2,
+}
+
+/** That of pre-training. */
+export const USTM_RECIPE: Readonly<UsdmRecipe> = { ...USDM_RECIPE, accumulation: 2 }
+
+/** A recipe with changes. @throws ConfigError for an unknown name or a value that cannot be */
+export function usdmRecipe(changes: Partial<UsdmRecipe> = {}, preset: Readonly<UsdmRecipe> = USDM_RECIPE): UsdmRecipe {
+  const where = 'usdmRecipe'
+  requireObject(where, 'changes', changes)
+  const names = Object.keys(preset)
+  const given = Object.entries(changes).filter(([, value]) => value !== undefined)
+  for (const [name] of given) {
+    if (names.includes(name)) continue
+    throw new ConfigError(`USDM's recipe has no '${name}'${didYouMean(name, names)}`, { argument: name })
+  }
+  const recipe: UsdmRecipe = { ...preset, ...Object.fromEntries(given) }
+  for (const name of ['learningRate', 'epochs', 'eps', 'weightDecay', 'maxGradNorm'] as const) {
+    requireNumber(where, name, recipe[name], { least: 0 })
+  }
+  requireNumber(where, 'warmupRatio', recipe.warmupRatio, { least: 0, below: 1 })
+  requireOneOf(where, 'schedule', recipe.schedule, SCHEDULER_TYPES)
+  const { betas, gradientCheckpointing } = recipe
+  if (!Array.isArray(betas) || betas.length !== 2) throw misuse(where, 'betas', 'two numbers', betas)
+  for (const beta of betas) requireNumber(where, 'betas', beta, { least: 0, below: 1 })
+  if (typeof gradientCheckpointing !== 'boolean') {
+    throw misuse(where, 'gradientCheckpointing', 'a boolean', gradientCheckpointing)
+  }
+  for (const name of [
+    'batchSize',
+    'evalBatchSize',
+    'accumulation',
+    'logSteps',
+    'evalSteps',
+    'saveSteps',
+    'saveTotalLimit',
+  ] as const) {
+    requireWhole(where, name, recipe[name], 1)
+  }
+  requireWhole(where, 'seed', recipe.seed)
+  return recipe
+}

@@ -1,0 +1,126 @@
+import { requireNumber, requireOptions } from '../../base/check.js'
+import { DataError } from '../../base/errors.js'
+import { addCounts, Metric, referencesOf, requireSameCount, textsOf } from './metric.js'
+import { porterStem } from './porter.js'
+
+export interface MeteorOptions {
+  /** How much recall weighs against precision, from 0 to 1. Default 0.9. */
+  alpha?: number
+  /** The exponent of the penalty. Default 3. */
+  beta?: number
+  /** The penalty where no two matches stand together. Default 0.5. */
+  gamma?: number
+}
+
+export interface Meteor {
+  /** The mean over the samples, 0 … 1. */
+  meteor: number
+  /** How words are matched; figures of other variants do not compare. */
+  variant: typeof METEOR_VARIANT
+}
+
+/** Equal words, then equal stems (Porter's, as NLTK has it); no synonyms. */
+export const METEOR_VARIANT = 'exact and stem, without WordNet'
+
+type References = readonly (string | readonly string[])[]
+
+interface MeteorStatistics {
+  samples: number
+  sum: number
+}
+
+/**
+ * METEOR (Banerjee and Lavie 2005, https://aclanthology.org/W05-0909) in the variant {@link METEOR_VARIANT}: what NLTK's
+ * `meteor_score` gives with no synonyms. Words are runs of letters and digits, with apostrophes inside, in lower case. Of
+ * several references the best counts.
+ *
+ * @throws DataError when there is no prediction, or not one set of references for each
+ */
+export function meteor(predictions: readonly string[], references: References, options: MeteorOptions = {}): Meteor {
+  return scoreOf(measure('meteor', predictions, references, settingsOf('meteor', options)))
+}
+
+/** `meteor` batch by batch. */
+export class MeteorMetric extends Metric<readonly string[], References, MeteorStatistics, Meteor> {
+  constructor(options: MeteorOptions = {}) {
+    const settings = settingsOf('MeteorMetric', options)
+    super({
+      name: `meteor ${settings.alpha} ${settings.beta} ${settings.gamma}`,
+      empty: none,
+      measure: (predictions, references) => measure('MeteorMetric', predictions, references, settings),
+      merge: addCounts,
+      compute: scoreOf,
+    })
+  }
+}
+
+const none = (): MeteorStatistics => ({ samples: 0, sum: 0 })
+
+function settingsOf(where: string, options: MeteorOptions): Required<MeteorOptions> {
+  requireOptions(where, options, ['alpha', 'beta', 'gamma'])
+  const { alpha = 0.9, beta = 3, gamma = 0.5 } = options
+  requireNumber(where, 'alpha', alpha, { least: 0, below: 1 + Number.EPSILON })
+  requireNumber(where, 'beta', beta, { least: 0 })
+  requireNumber(where, 'gamma', gamma, { least: 0, below: 1 + Number.EPSILON })
+  return { alpha, beta, gamma }
+}
+
+function measure(
+  where: string,
+  predictions: readonly string[],
+  references: References,
+  settings: Required<MeteorOptions>,
+): MeteorStatistics {
+  const guess = textsOf(where, 'predictions', predictions)
+  const truth = referencesOf(where, references)
+  requireSameCount(where, guess.length, truth.length)
+  const statistics = none()
+  for (const [i, text] of guess.entries()) {
+    const words = wordsOf(text)
+    const scores = (truth[i] as string[]).map((reference) => scored(words, wordsOf(reference), settings))
+    addCounts(statistics, { samples: 1, sum: Math.max(...scores) })
+  }
+  return statistics
+}
+
+const wordsOf = (text: string): string[] =>
+  text.toLowerCase().match(/[\p{L}\p{M}\p{N}]+(?:['’][\p{L}\p{M}\p{N}]+)*/gu) ?? []
+
+function scored(words: string[], reference: string[], { alpha, beta, gamma }: Required<MeteorOptions>): number {
+  const partners: (number | undefined)[] = words.map(() => undefined)
+  const taken = reference.map(() => false)
+  match(words, reference, partners, taken)
+  match(words.map(porterStem), reference.map(porterStem), partners, taken)
+  const matches = partners.flatMap((partner, i) => (partner === undefined ? [] : [[i, partner] as const]))
+  if (matches.length === 0) return 0
+  const [precision, recall] = [matches.length / words.length, matches.length / reference.length]
+  const mean = (precision * recall) / (alpha * precision + (1 - alpha) * recall)
+  const chunks = matches.filter(([i, partner], place) => {
+    const [before, beside] = matches[place - 1] ?? [Number.NaN, Number.NaN]
+    return before + 1 !== i || beside + 1 !== partner
+  }).length
+  return (1 - gamma * (chunks / matches.length) ** beta) * mean
+}
+
+/** From the last word back, each that has no partner takes the last equal one of the reference that is free. */
+function match(words: string[], reference: string[], partners: (number | undefined)[], taken: boolean[]): void {
+  const places = new Map<string, number[]>()
+  for (const [place, word] of reference.entries()) {
+    if (taken[place]) continue
+    const own = places.get(word)
+    if (own) own.push(place)
+    else places.set(word, [place])
+  }
+  for (let i = words.length - 1; i >= 0; i -= 1) {
+    if (partners[i] !== undefined) continue
+    const place = places.get(words[i] as string)?.pop()
+    if (place === undefined) continue
+    partners[i] = place
+    taken[place] = true
+  }
+}
+
+function scoreOf({ samples, sum }: MeteorStatistics): Meteor {
+  if (samples === 0) throw new DataError('METEOR was asked for before there was a sample')
+  return { meteor: sum / samples, variant: METEOR_VARIANT }
+}
