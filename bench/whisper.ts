@@ -1,10 +1,9 @@
 import { spawnSync } from 'node:child_process'
-import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import { publishedWeights } from 'voxtorch'
 import { type Case, closePair, duel, type Pair, rateCases, ratesOf, startPair } from './duel.js'
-import type { Options } from './options.js'
-import { BenchError, findPython, Peer, peersFolder } from './peer.js'
+import { isAsked, type Options } from './options.js'
+import { BenchError, findPython, Peer, peerModules, peersFolder } from './peer.js'
 import type { Report, Row } from './report.js'
 import { removeScratch, scratchFolder } from './scratch.js'
 
@@ -21,49 +20,59 @@ const cases: Case[] = [
   { name: 'transcription', label: 'Whisper-base, 30 s of audio to 64 tokens, float32' },
 ]
 
+const onnxCases: Case[] = [{ name: 'encoder', label: 'Whisper-base encoder, 30 s, float32', target: 1 }]
+
 /** The published weights of `voxtorch weights whisper-base` on both sides, from CTranslate2's own folder. */
 const publishedCases: Case[] = [
-  { name: 'encoder', label: 'Whisper base as published, encoder, 30 s, float32, against CTranslate2', target: 0.8 },
-  { name: 'decode', label: 'Whisper base as published, 64 tokens, float32, against CTranslate2', target: 0.8 },
+  { name: 'encoder', label: 'Whisper base as published, encoder, 30 s, float32', target: 0.8 },
+  { name: 'decode', label: 'Whisper base as published, 64 tokens, float32', target: 0.8 },
   {
     name: 'transcription',
-    label: 'Whisper base as published, 30 s to 64 tokens, float32, against CTranslate2',
+    label: 'Whisper base as published, 30 s to 64 tokens, float32',
     target: 0.8,
   },
-  { name: 'encoderInt8', label: 'Whisper base as published, encoder, 30 s, int8, against CTranslate2', target: 0.9 },
-  { name: 'decodeInt8', label: 'Whisper base as published, 64 tokens, int8, against CTranslate2', target: 0.9 },
+  { name: 'encoderInt8', label: 'Whisper base as published, encoder, 30 s, int8', target: 0.9 },
+  { name: 'decodeInt8', label: 'Whisper base as published, 64 tokens, int8', target: 0.9 },
   {
     name: 'transcriptionInt8',
-    label: 'Whisper base as published, 30 s to 64 tokens, int8, against CTranslate2',
+    label: 'Whisper base as published, 30 s to 64 tokens, int8',
     target: 0.9,
   },
 ]
 
 const MOST_DIFFERENCE = 1e-3
 
-export async function run({ rounds = 5, milliseconds = 1, only = '' }: Options): Promise<Report> {
-  const chosen = cases.filter(({ name, label }) => `${name} ${label}`.includes(only))
+export async function run({ rounds = 5, milliseconds = 1, only = '', against = '' }: Options): Promise<Report> {
+  const of = (peer: string, all: Case[]) => (peer.includes(against) ? all.filter((one) => isAsked(only, one)) : [])
+  const own = of('transformers', cases)
+  const encoder = of('onnxruntime', onnxCases)
+  const published = of('CTranslate2', publishedCases)
   const folder = scratchFolder()
   const pair = await startPair('whisper')
   try {
-    const modules = onnxruntimeFolder()
     const { tokens } = await pair.voxtorch.ask({ make: folder })
-    const { tokens: theirs, difference } = await pair.torch.ask({ load: folder, onnx: modules !== null })
-    agree('transformers', Number(difference))
-    if (JSON.stringify(tokens) !== JSON.stringify(theirs)) {
-      throw new BenchError(`The tokens of both sides differ: ${tokens} here, ${theirs} in transformers.`)
-    }
-    const rows = await duel(pair, [...chosen, ...rateCases], rounds, milliseconds)
-    printRealTimeFactor(rows)
+    const rows: Row[] = []
     const versions: Record<string, string> = { ...pair.voxtorch.versions, ...pair.torch.versions }
-    if (modules !== null && chosen.some(({ name }) => name === 'encoder')) {
-      const { row, version } = await againstOnnxruntime(pair, folder, modules, rounds, milliseconds)
-      rows.splice(1, 0, row)
-      versions.onnxruntime = version
+    const modules = encoder.length === 0 ? null : peerModules('onnxruntime-node')
+    if (own.length > 0 || modules !== null) {
+      const { tokens: theirs, difference } = await pair.torch.ask({ load: folder, onnx: modules !== null })
+      agree('transformers', Number(difference))
+      if (JSON.stringify(tokens) !== JSON.stringify(theirs)) {
+        throw new BenchError(`The tokens of both sides differ: ${tokens} here, ${theirs} in transformers.`)
+      }
     }
-    const published = await againstCTranslate2(join(folder, 'sound.f32'), only, rounds, milliseconds)
-    rows.push(...published.rows)
-    Object.assign(versions, published.versions)
+    if (own.length > 0) rows.push(...(await duel({ ...pair, against: 'transformers' }, own, rounds, milliseconds)))
+    printRealTimeFactor(rows)
+    if (modules !== null) {
+      const found = await againstOnnxruntime(pair, encoder, folder, modules, rounds, milliseconds)
+      rows.push(...found.rows)
+      versions.onnxruntime = found.version
+    }
+    const found = await againstCTranslate2(join(folder, 'sound.f32'), published, rounds, milliseconds)
+    rows.push(...found.rows)
+    Object.assign(versions, found.versions)
+    if (rows.length === 0) throw new BenchError('Nothing was measured: no case or no peer is called that.')
+    if (found.rows.length === 0) rows.push(...(await duel(pair, rateCases, rounds, milliseconds)))
     return { question: 'whisper', rounds, rows, rates: ratesOf(rows), versions }
   } finally {
     closePair(pair)
@@ -91,16 +100,16 @@ interface First {
 }
 
 /** Nothing where the weights or Python's ctranslate2 and faster-whisper are not here, which is told. */
-async function againstCTranslate2(sound: string, only: string, rounds: number, milliseconds: number) {
-  const chosen = publishedCases.filter(({ name, label }) => `${name} ${label}`.includes(only))
+async function againstCTranslate2(sound: string, chosen: Case[], rounds: number, milliseconds: number) {
+  if (chosen.length === 0) return { rows: [], versions: {} }
   const weights = publishedWeights().find(({ name }) => name === 'whisper-base')
   const lacking = !weights?.present
     ? 'npx voxtorch weights whisper-base'
     : spawnSync(findPython(), ['-c', 'import ctranslate2, faster_whisper']).status !== 0
       ? 'pip install ctranslate2==4.8.5 faster-whisper==1.2.1'
       : null
-  if (lacking !== null || chosen.length === 0) {
-    if (lacking !== null) console.log(`not compared with CTranslate2: ${lacking}`)
+  if (lacking !== null) {
+    console.log(`not compared with CTranslate2: ${lacking}`)
     return { rows: [], versions: {} }
   }
   const pair = await startPair('whisper-published')
@@ -113,7 +122,7 @@ async function againstCTranslate2(sound: string, only: string, rounds: number, m
     agree('CTranslate2', differenceOf((ours[''] as First).states, (first[''] as First).states))
     const same = (ours[''] as First).tokens.findIndex((token, i) => token !== first['']?.tokens[i])
     console.log(`of 64 tokens in float32, ${same < 0 ? 'all' : `the first ${same}`} are those of CTranslate2`)
-    const rows = await duel(pair, chosen, rounds, milliseconds)
+    const rows = await duel({ ...pair, against: 'CTranslate2' }, [...chosen, ...rateCases], rounds, milliseconds)
     return { rows, versions: theirs.versions as Record<string, string> }
   } finally {
     closePair(pair)
@@ -125,36 +134,22 @@ function differenceOf(ours: number[], theirs: number[]): number {
   return largest(ours.map((value, i) => value - (theirs[i] as number))) / largest(theirs)
 }
 
-/** The node_modules that hold onnxruntime-node: VOXTORCH_BENCH_ONNXRUNTIME; null where it is not set. */
-function onnxruntimeFolder(): string | null {
-  const folder = process.env.VOXTORCH_BENCH_ONNXRUNTIME
-  if (!folder) {
-    console.log(
-      'not compared with onnxruntime: npm install --prefix DIR --ignore-scripts onnxruntime-node, ' +
-        'and set VOXTORCH_BENCH_ONNXRUNTIME=DIR/node_modules',
-    )
-    return null
-  }
-  if (existsSync(join(folder, 'onnxruntime-node'))) return folder
-  throw new BenchError(`VOXTORCH_BENCH_ONNXRUNTIME: there is no onnxruntime-node in ${folder}.`)
-}
-
 /** The same encoder, written by torch.onnx, in a process of its own. */
 async function againstOnnxruntime(
   { voxtorch }: Pair,
+  chosen: Case[],
   folder: string,
   modules: string,
   rounds: number,
   milliseconds: number,
-): Promise<{ row: Row; version: string }> {
+): Promise<{ rows: Row[]; version: string }> {
   const threads = voxtorch.versions.voxtorch_threads as string
   const script = `${peersFolder}whisper-onnxruntime.mjs`
   const onnx = await Peer.start('onnxruntime', process.execPath, [script, modules, folder, threads])
   try {
     agree('onnxruntime', Number(onnx.versions.difference))
-    const one = { name: 'encoder', label: 'Whisper-base encoder, 30 s, float32, against onnxruntime-node', target: 1 }
-    const [row] = await duel({ voxtorch, torch: onnx }, [one], rounds, milliseconds)
-    return { row, version: onnx.versions.onnxruntime as string }
+    const rows = await duel({ voxtorch, torch: onnx, against: 'onnxruntime' }, chosen, rounds, milliseconds)
+    return { rows, version: onnx.versions.onnxruntime as string }
   } finally {
     onnx.close()
   }

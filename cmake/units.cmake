@@ -4,7 +4,7 @@
 function(voxtorch_unit_groups core addon)
   set(groups audio generation io base jobs autograd_a autograd_b autograd_c autograd_d nn)
   set(audio kaldi_fbank log_mel mel_filters normalize resample resample_filter spectrum)
-  set(generation beams cached_stepper operators options prefix_tree processors sampling session)
+  set(generation beams cached_stepper operators options prefix_tree processors sampling session session_batch session_choice session_drafts)
   set(io crc32 file read write)
   set(base block busy config executor library module streams)
   set(jobs channel context errors names profile queued_job runtime)

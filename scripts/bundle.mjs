@@ -13,6 +13,7 @@ const ENTRIES = [
   'serve/index',
   'systems/salmonn/index',
   'systems/spectra/index',
+  'systems/usdm/index',
   'cli/main',
   'cli/install',
   'data/worker',

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest'
 import { functional, QFormer, randn, type Tensor } from '../lib/index.js'
-import { expectAsExact, fixture, tensorsOf } from './helpers.js'
+import { expectAsExact, expectAsNear, fixture, tensorsOf } from './helpers.js'
 import { camelKeys, expectGradients, loadParameters } from './models/networks.js'
 
 // The tolerances that a processor's rounding may not break still see a fault of 1e-4, and smaller ones.
@@ -11,6 +11,13 @@ it.each([1e-4, 1e-5])('a fused product that is %d off is seen', (fault) => {
   const theirs = functional.linear(x, weight)
   expectAsExact(theirs, theirs, exact, 512)
   expect(() => expectAsExact(theirs.mul(1 + fault), theirs, exact, 512)).toThrow()
+})
+
+it('a pass that rounds much more coarsely than another is seen', () => {
+  const exact = randn([64, 64], { dtype: 'float64' })
+  const rounded = (share: number) => exact.add(randn([64, 64], { dtype: 'float64' }).mul(share))
+  expectAsNear(rounded(0.02), rounded(0.02), exact)
+  for (const share of [0.04, Number.NaN]) expect(() => expectAsNear(rounded(share), rounded(0.02), exact)).toThrow()
 })
 
 describe('a gradient', async () => {

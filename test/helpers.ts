@@ -1,6 +1,6 @@
 import { fileURLToPath } from 'node:url'
 import { expect } from 'vitest'
-import { loadSafetensors, memoryStats, ones, type Tensor } from '../lib/index.js'
+import { loadSafetensors, memoryStats, ones, scope, type Tensor } from '../lib/index.js'
 
 /** Where tensors are made: `cuda` on the pretended device (test/cuda/device). */
 export const here = (): 'cpu' | 'cuda' => (ones([1]).device === 'cpu' ? 'cpu' : 'cuda')
@@ -76,6 +76,18 @@ export function expectAsExact(ours: Tensor, theirs: Tensor, exact: Tensor, terms
   const once = ROUNDING[theirs.dtype as keyof typeof ROUNDING]
   const limit = 4 * Math.max(error(theirs), once, Math.sqrt(terms) * ROUNDING.float32)
   expect(error(ours), `${label} max|a-b| / max|b|`).toBeLessThanOrEqual(limit)
+}
+
+/**
+ * As near to the float64 result `exact` on the whole as `theirs`, which rounds as coarsely and in as many places: half
+ * precision, or inputs that become integers. There a difference of one rounding in float32 moves some values to the next
+ * step, and with them what is computed of them, so that two right results are as far from each other as from `exact`: only
+ * how far they are off can be compared. The mean over many numbers hardly varies, and may be half as large again.
+ */
+export function expectAsNear(ours: Tensor, theirs: Tensor, exact: Tensor, label = ''): void {
+  expect(ours.shape, `${label} shape`).toEqual(exact.shape)
+  const error = (found: Tensor) => scope(() => found.double().sub(exact).square().mean().sqrt().item() as number)
+  expect(error(ours), `${label} root mean square error`).toBeLessThanOrEqual(1.5 * error(theirs))
 }
 
 /** The elements in row-major order, whatever the strides. */

@@ -1,18 +1,10 @@
 import { ContinuousBatching, DecoderLM, noGrad, randint, scope } from 'voxtorch'
 import { serve } from './serve.mjs'
+import { LLAMA } from './weights.mjs'
 
-const config = {
-  vocabSize: 32000,
-  hiddenSize: 768,
-  intermediateSize: 2048,
-  numHiddenLayers: 12,
-  numAttentionHeads: 12,
-  maxPositionEmbeddings: 1024,
-  tieWordEmbeddings: true,
-}
 const networks = new Map()
 const networkOf = (dtype) => {
-  if (!networks.has(dtype)) networks.set(dtype, DecoderLM.fromConfig(config, { dtype, seed: 1 }).eval().freeze())
+  if (!networks.has(dtype)) networks.set(dtype, DecoderLM.fromConfig(LLAMA, { dtype, seed: 1 }).eval().freeze())
   return networks.get(dtype)
 }
 

@@ -1,21 +1,9 @@
-import { DecoderLM, noGrad, ones, ops, quantize, randint, randn, scope, zeros } from 'voxtorch'
+import { DecoderLM, noGrad, ones, ops, quantize, randint, scope, zeros } from 'voxtorch'
+import { rates } from './rates.mjs'
 import { serve, timedBlocks } from './serve.mjs'
+import { LLAMA } from './weights.mjs'
 
-const wide = randn([1024, 1024])
-const tall = randn([1024, 1024])
-const matrix = randn([4096, 4096])
-const vector = randn([4096])
-
-const config = {
-  vocabSize: 32000,
-  hiddenSize: 768,
-  intermediateSize: 2048,
-  numHiddenLayers: 12,
-  numAttentionHeads: 12,
-  maxPositionEmbeddings: 1024,
-  tieWordEmbeddings: true,
-}
-const made = (options) => DecoderLM.fromConfig(config, options).eval().freeze()
+const made = (options) => DecoderLM.fromConfig(LLAMA, options).eval().freeze()
 const networks = { plain: made({}), half: made({ dtype: 'bfloat16' }), int8: made({}), nf4: made({}) }
 quantize(networks.int8, { scheme: 'int8' })
 quantize(networks.nf4, { scheme: 'nf4' })
@@ -31,10 +19,6 @@ const generate = (network, inputs, more) => async (n) => {
   }
 }
 
-const repeated = (job) => async (n) => {
-  for (let i = 0; i < n; i++) (await job()).dispose()
-}
-
 await serve(
   timedBlocks({
     single: generate('plain', { inputIds }),
@@ -44,7 +28,6 @@ await serve(
     batch: generate('plain', { inputIds: rows, attentionMask: mask }),
     beams: generate('plain', { inputIds }, { numBeams: 4 }),
     sampled: generate('plain', { inputIds }, { doSample: true, topK: 50, topP: 0.9, repetitionPenalty: 1.1 }),
-    gemm: repeated(() => ops.async.matmul(wide, tall)),
-    gemv: repeated(() => ops.async.matmul(matrix, vector)),
+    ...rates,
   }),
 )

@@ -1,14 +1,11 @@
 import { mkdirSync } from 'node:fs'
 import { join } from 'node:path'
-import { noGrad, ops, Roberta, randint, randn, saveSafetensors, scope, WavLM } from 'voxtorch'
+import { noGrad, Roberta, randint, randn, saveSafetensors, scope, WavLM } from 'voxtorch'
+import { rates } from './rates.mjs'
 import { serve, timedBlocks } from './serve.mjs'
 
 const ids = randint(5, 50265, [8, 128])
 const wave = randn([1, 160_000])
-const wide = randn([1024, 1024])
-const tall = randn([1024, 1024])
-const matrix = randn([4096, 4096])
-const vector = randn([4096])
 
 const config = { vocabSize: 50265, maxPositionEmbeddings: 514, typeVocabSize: 1, layerNormEps: 1e-5 }
 const networks = {
@@ -37,10 +34,6 @@ const step = (name) => async (n) => {
   }
 }
 
-const repeated = (job) => async (n) => {
-  for (let i = 0; i < n; i++) (await job()).dispose()
-}
-
 /** Networks, inputs and what they give, for the other sides. */
 async function write(folder) {
   const tensors = { ids, wave }
@@ -57,8 +50,7 @@ const blocks = timedBlocks({
   ...Object.fromEntries(Object.keys(networks).map((name) => [name, forward(name)])),
   robertaStep: step('roberta'),
   wavlmStep: step('wavlm'),
-  gemm: repeated(() => ops.async.matmul(wide, tall)),
-  gemv: repeated(() => ops.async.matmul(matrix, vector)),
+  ...rates,
 })
 
 await serve(async (request) => {

@@ -32,8 +32,8 @@ class Encoders:
 
     def differences(self):
         with torch.no_grad():
-            given = {name: network(inputs).last_hidden_state for name, (network, inputs) in self.networks.items()}
-        return {name: self.difference(name, given[name]) for name in CLASSES}
+            given = {name: self.networks[name][0](self.networks[name][1]).last_hidden_state for name in CLASSES}
+        return {name: self.difference(name, value) for name, value in given.items()}
 
     def difference(self, name, given):
         expected = self.values[name]

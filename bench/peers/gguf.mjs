@@ -3,17 +3,9 @@ import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { DecoderLM, manualSeed, noGrad, ops, randn, readGguf, scope, Tokenizer, tensor } from 'voxtorch'
 import { prompts, timedGreedy } from './greedy.mjs'
+import { rates, repeated } from './rates.mjs'
 import { serve, timedBlocks } from './serve.mjs'
-
-const LLAMA = {
-  vocabSize: 32000,
-  hiddenSize: 768,
-  intermediateSize: 2048,
-  numHiddenLayers: 12,
-  numAttentionHeads: 12,
-  maxPositionEmbeddings: 1024,
-  tieWordEmbeddings: true,
-}
+import { LLAMA } from './weights.mjs'
 
 /** llama.cpp loads no network without a vocabulary: the bytes, and names that mean nothing. */
 async function tokenizer(folder) {
@@ -84,25 +76,16 @@ async function greedy({ file, options, rows, count }) {
   )
 }
 
-const wide = randn([1024, 1024])
-const tall = randn([1024, 1024])
-const matrix = randn([4096, 4096])
-const vector = randn([4096])
 const large = randn([7168, 7168])
 const long = randn([7168])
 
-const repeated = (job) => async (n) => {
-  for (let i = 0; i < n; i++) (await job()).dispose()
-}
-
-const rates = timedBlocks({
-  gemm: repeated(() => ops.async.matmul(wide, tall)),
-  gemv: repeated(() => ops.async.matmul(matrix, vector)),
+const blocks = timedBlocks({
+  ...rates,
   bandwidth: repeated(() => ops.async.matmul(large, long)),
 })
 
 await serve(async (request) => {
   if (request.write !== undefined) return { files: await written(request.write) }
   if (request.bytes !== undefined) return { bytes: await bytesOf(request.bytes) }
-  return request.file === undefined ? rates(request) : greedy(request)
+  return request.file === undefined ? blocks(request) : greedy(request)
 })

@@ -1,5 +1,6 @@
 import { setImmediate } from 'node:timers/promises'
-import { functional, ones, ops, randn, scope, zeros } from 'voxtorch'
+import { functional, ones, randn, scope, zeros } from 'voxtorch'
+import { rates } from './rates.mjs'
 import { serve, timedBlocks } from './serve.mjs'
 import { makeTrainingStep } from './training-step.mjs'
 
@@ -10,10 +11,6 @@ const second = randn([64, 64])
 const rows = randn([32, 768])
 const weight = ones([768])
 const bias = zeros([768])
-const wide = randn([1024, 1024])
-const tall = randn([1024, 1024])
-const matrix = randn([4096, 4096])
-const vector = randn([4096])
 const step = makeTrainingStep()
 
 /** `perScope` operators share a scope: about what one training step makes, or one layer where results are large. */
@@ -53,12 +50,6 @@ await serve(
     trainingStep: async (n) => {
       for (let i = 0; i < n; i++) await step()
     },
-    // Big operators go through the queue, where all threads work on them.
-    gemm: async (n) => {
-      for (let i = 0; i < n; i++) (await ops.async.matmul(wide, tall)).dispose()
-    },
-    gemv: async (n) => {
-      for (let i = 0; i < n; i++) (await ops.async.matmul(matrix, vector)).dispose()
-    },
+    ...rates,
   }),
 )

@@ -1,5 +1,16 @@
-// Weights and inputs that both sides make alike.
+// Weights and inputs that both sides make alike, and the sizes of what they make.
 import * as vt from 'voxtorch'
+
+/** LLaMA of 110M parameters, as in decode.py. */
+export const LLAMA = {
+  vocabSize: 32000,
+  hiddenSize: 768,
+  intermediateSize: 2048,
+  numHiddenLayers: 12,
+  numAttentionHeads: 12,
+  maxPositionEmbeddings: 1024,
+  tieWordEmbeddings: true,
+}
 
 /** Numbers between -0.5 and 0.5. */
 export const pattern = vt

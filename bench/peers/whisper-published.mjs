@@ -1,6 +1,7 @@
 // Whisper base with its published weights: in float32, and packed into int8.
 import { readFileSync } from 'node:fs'
-import { logMelSpectrogram, noGrad, ops, quantize, randn, scope, tensor, Whisper } from 'voxtorch'
+import { logMelSpectrogram, noGrad, quantize, scope, tensor, Whisper } from 'voxtorch'
+import { rates } from './rates.mjs'
 import { serve, timedBlocks } from './serve.mjs'
 
 const PROMPT = [50258n, 50259n, 50359n, 50363n] // English, transcribe, without timestamps
@@ -21,7 +22,7 @@ async function made({ folder, sound }) {
   const bytes = readFileSync(sound)
   const samples = new Float32Array(bytes.buffer, bytes.byteOffset, bytes.byteLength / 4)
   const features = (await logMelSpectrogram(tensor(samples))).unsqueeze(0)
-  const cases = {}
+  const cases = { ...rates }
   const first = {}
   for (const [name, quantized] of [
     ['', false],
@@ -39,9 +40,6 @@ async function made({ folder, sound }) {
     cases[`transcription${name}`] = repeatedly(() => model.transcribe(samples, options))
     first[name] = { states: heard.narrow(1, 0, 8).flatten().toArray(), tokens: (await write()).tokens[0] }
   }
-  const [wide, tall, matrix, vector] = [[1024, 1024], [1024, 1024], [4096, 4096], [4096]].map((shape) => randn(shape))
-  cases.gemm = repeatedly(() => ops.async.matmul(wide, tall))
-  cases.gemv = repeatedly(() => ops.async.matmul(matrix, vector))
   return { cases, first }
 }
 

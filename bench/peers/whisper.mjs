@@ -1,7 +1,8 @@
 import { writeFileSync } from 'node:fs'
 import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { manualSeed, noGrad, ops, randn, scope, Tokenizer, tensor, Whisper } from 'voxtorch'
+import { manualSeed, noGrad, randn, scope, Tokenizer, tensor, Whisper } from 'voxtorch'
+import { rates } from './rates.mjs'
 import { serve, timedBlocks } from './serve.mjs'
 
 const SECONDS = 30
@@ -75,15 +76,13 @@ async function made(folder) {
   const generation = { minNewTokens: 64 }
   const options = { language: 'en', timestamps: false, temperature: 0, maxNewTokens: 64, generation }
   const transcribe = () => model.transcribe(samples, options)
-  const [wide, tall, matrix, vector] = [[1024, 1024], [1024, 1024], [4096, 4096], [4096]].map((shape) => randn(shape))
   const cases = {
     encoder: repeatedly(() => model.encode({ inputFeatures: features })),
     encoderHalf: repeatedly(() => half.encode({ inputFeatures: halfFeatures })),
     decode: repeatedly(() => generate(exactly64)),
     beams: repeatedly(() => generate({ ...exactly64, numBeams: 5 })),
     transcription: repeatedly(transcribe),
-    gemm: repeatedly(() => ops.async.matmul(wide, tall)),
-    gemv: repeatedly(() => ops.async.matmul(matrix, vector)),
+    ...rates,
   }
   const said = await transcribe()
   const tokens = {

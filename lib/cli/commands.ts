@@ -3,6 +3,7 @@ import { ConfigError } from '../base/errors.js'
 import { type CommandRule, commandRule } from '../kit/command.js'
 import { salmonnCommands } from '../systems/salmonn/commands/index.js'
 import { spectraCommands } from '../systems/spectra/commands/index.js'
+import { usdmCommands } from '../systems/usdm/commands/index.js'
 import { doctor } from './doctor.js'
 import { install } from './install.js'
 import { launch } from './launch.js'
@@ -70,4 +71,5 @@ export const COMMANDS: readonly CommandRule[] = [
 export const SYSTEMS: Readonly<Record<string, readonly CommandRule[]>> = {
   spectra: spectraCommands,
   salmonn: salmonnCommands,
+  usdm: usdmCommands,
 }

@@ -31,5 +31,13 @@ export type {
   SafetensorsHeader,
 } from './safetensors/types.js'
 export type { ArchiveEntry } from './tar.js'
+export {
+  type ReadTextGridOptions,
+  readTextGrid,
+  type TextGrid,
+  type TextGridInterval,
+  type TextGridPoint,
+  type TextGridTier,
+} from './textgrid.js'
 export { type LoadTorchOptions, loadTorch } from './torch/torch.js'
 export { type ReadYamlOptions, readConfig, readYaml } from './yaml/yaml.js'

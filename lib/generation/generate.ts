@@ -87,7 +87,7 @@ export interface GenerateStep {
 }
 
 export interface GenerateOutput {
-  /** int64 [answers, prompt + longest answer]; without `inputIds` only the answers. Padding behind the shorter ones. */
+  /** int64 [answers, prompt + longest answer], on the CPU; without `inputIds` only the answers. Padding behind the shorter ones. */
   sequences: Tensor
   /** The answers alone, without padding; prompt by prompt, the best first. */
   tokens: number[][]

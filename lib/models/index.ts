@@ -15,6 +15,7 @@ export {
 } from './decoder/classification.js'
 export type { DecoderLMConfig, RopeParameters } from './decoder/config.js'
 export { DecoderLM, type DecoderLMInputs, type DecoderLMOutput } from './decoder/decoder-lm.js'
+export type { ResizeTokenEmbeddingsOptions } from './decoder/resize.js'
 export { type SaveDecoderGgufOptions, type SaveGgufAdapterOptions, saveGgufAdapter } from './decoder/save-gguf.js'
 export { Bert, type BertConfig } from './encoders/bert.js'
 export type { CtcStretch, CtcTranscribeOptions, CtcTranscription } from './encoders/ctc-transcribe.js'
@@ -82,6 +83,20 @@ export {
   type UnitVoiceboxLossInputs,
   type UnitVoiceboxOutput,
 } from './unit-voicebox/unit-voicebox.js'
+export { UnitEncoder, type UnitNetwork } from './units/encoder.js'
+export { type LoadUnitEncoderOptions, loadUnitEncoder } from './units/files.js'
+export { type FitUnitsOptions, fitUnits } from './units/fit.js'
+export { type FitKMeansOptions, fitKMeans, KMeans } from './units/kmeans.js'
+export { type ExtractOptions, UnitExtractor, type UnitExtractorSource } from './units/unit-extractor.js'
+export {
+  type ExtractedUnits,
+  type ExtractUnitsOptions,
+  extractUnits,
+  type NamedClip,
+  type ReadUnitsOptions,
+  readUnits,
+  UnitFolder,
+} from './units/unit-folder.js'
 export type { TokenTimestamp, WhisperAlignmentInputs, WhisperHead } from './whisper/alignment.js'
 export type { WhisperConfig } from './whisper/config.js'
 export type {

@@ -44,6 +44,8 @@ export interface ChatDelta {
 export interface ChatModel {
   /** As in `/v1/models` and a request's `model`. */
   readonly name: string
+  /** What messages may hold, for `/v1/models` and the page. Default text and audio. */
+  readonly inputModalities?: readonly ('text' | 'audio')[]
   /** Answers that it writes at once: what `maxConcurrent` is where the server's options do not say. Default 2. */
   readonly concurrent?: number
   /** Further numbers for `/metrics`, each under `voxtorch_` and its name. */

@@ -206,7 +206,8 @@ class Running {
         checkKey(request, this.settings)
         const { maxAudioSeconds, maxAudioParts, maxBodyBytes, maxNewTokens, defaultNewTokens } = this.settings
         const limits = { maxAudioSeconds, maxAudioParts, maxBodyBytes, maxNewTokens, defaultNewTokens }
-        const entry = { id: this.model.name, object: 'model', created: 0, owned_by: 'voxtorch', limits }
+        const { name: id, inputModalities: input_modalities = ['text', 'audio'] } = this.model
+        const entry = { id, object: 'model', created: 0, owned_by: 'voxtorch', input_modalities, limits }
         return sendJson(response, 200, { object: 'list', data: [entry] })
       }
       case '/v1/chat/completions':

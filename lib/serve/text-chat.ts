@@ -35,6 +35,7 @@ export class TextChat implements ChatModel {
   readonly model: DecoderLM
   readonly tokenizer: Tokenizer
   readonly name: string
+  readonly inputModalities = ['text'] as const
   /** Answers at once. */
   readonly concurrent: number
   readonly #batching: ContinuousBatching

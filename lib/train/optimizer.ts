@@ -2,6 +2,7 @@ import { defined, listOf, misuse, requireNumber, requireObject, requireOptions }
 import { CheckpointError, ConfigError } from '../base/errors.js'
 import { snakeCase } from '../base/words.js'
 import { opAsync } from '../native/call.js'
+import { setOptimized } from '../nn/parameter.js'
 import { noGrad, scope, Tensor, zeros } from '../tensor/index.js'
 import { keepForever } from '../tensor/scope.js'
 import type { Job } from './foreach.js'
@@ -100,6 +101,7 @@ export abstract class Optimizer<O extends GroupOptions = GroupOptions> {
         throw this.#config(`was given a ${param.dtype} parameter, expected floating point`)
       known.add(param)
     }
+    for (const param of group.params) setOptimized(param)
     this.groups.push(group)
   }
 

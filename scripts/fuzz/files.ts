@@ -28,6 +28,8 @@ reader('readCsv', 'csv', 'a,b\n1,"2"\n', table)
 reader('readCsvStream', 'csv', 'a,b\n1,"2"\n', table)
 reader('readYaml', 'yaml', 'a: [1, 2]\n', { maxTokens: 100 })
 reader('readConfig', 'yml', 'a: {b: 1e-4}\n', {})
+reader('readTextGrid', 'TextGrid', '"ooTextFile" "TextGrid" 0 1 <exists> 0', { gaps: 'fill' })
+reader('readUnits', 'txt', '1 2 3', { units: 10 })
 
 // ---- writers
 

@@ -4,6 +4,7 @@ import { describe, expect, it } from 'vitest'
 import { helpOf } from '../../lib/kit/command.js'
 import { salmonnCommands } from '../../lib/systems/salmonn/commands/index.js'
 import { spectraCommands } from '../../lib/systems/spectra/commands/index.js'
+import { usdmCommands } from '../../lib/systems/usdm/commands/index.js'
 
 const main = fileURLToPath(new URL('../../dist/cli/main.js', import.meta.url))
 // Not one of them may need libtorch to say how it is used.
@@ -12,7 +13,7 @@ const voxtorch = (...words: string[]) => {
   const { status, stdout, stderr } = spawnSync(process.execPath, [main, ...words], { encoding: 'utf8', env })
   return { status, stdout, stderr }
 }
-const SYSTEMS = { spectra: spectraCommands, salmonn: salmonnCommands }
+const SYSTEMS = { spectra: spectraCommands, salmonn: salmonnCommands, usdm: usdmCommands }
 const verbs = Object.entries(SYSTEMS).flatMap(([system, rules]) => rules.map((rule) => ({ system, rule })))
 
 describe('voxtorch', () => {
@@ -47,6 +48,9 @@ describe('voxtorch', () => {
     [['spectra', 'finetune', '--modle', 'x'], /no option --modle; did you mean --model\?/],
     [['salmonn', 'score', 'file'], /"file" is no option/],
     [['salmonn', 'chat'], /Say which model/],
+    [['usdm', 'preprocess'], /Say where the dialogs are/],
+    [['usdm', 'units', '--data', 'x'], /Say what to write/],
+    [['usdm', 'preview'], /Say which file of examples/],
     [['runs', 'a', 'b'], /Unexpected argument "b"/],
     [['transcribe'], /which recording/],
     [['transcribe', 'a.wav', '--words'], /--words is for --format json/],

@@ -80,7 +80,7 @@ const cases = (['q8_0', 'q4_0', 'q4_1', 'q4_k', 'q6_k'] as const).flatMap((schem
   (blockFacts(scheme).block === 32 ? of32 : of256).map((sizes) => [scheme, ...sizes] as [BlockScheme, ...number[]]),
 )
 
-describe('products with blocks', () => {
+describe('products with blocks on the CPU', () => {
   it.each(cases)('%s: %i rows of %i to %i', (scheme, rows = 1, from = 1, to = 1) => {
     manualSeed(1)
     noGrad(() =>

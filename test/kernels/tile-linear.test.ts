@@ -71,7 +71,7 @@ describe('products with a weight in tiles', () => {
   })
 })
 
-describe('quantizeDynamic', () => {
+describe('quantizeDynamic on the CPU', () => {
   const make = () => {
     manualSeed(3)
     return new Roberta({ ...config, intermediateSize: 384 }).eval()

@@ -52,7 +52,7 @@ const schemes = (model: DecoderLM) =>
     }),
   )
 
-describe.each(['q8_0', 'q4_0'] as const)('%s', (scheme) => {
+describe.each(['q8_0', 'q4_0'] as const)('%s on the CPU', (scheme) => {
   const type = scheme.toUpperCase() as 'Q8_0' | 'Q4_0'
 
   it.each([true, false])(
@@ -165,7 +165,7 @@ describe.each(['q8_0', 'q4_0'] as const)('%s', (scheme) => {
   })
 })
 
-it('embeddings of TypeScript are looked up in blocks', () => {
+it('embeddings of TypeScript on the CPU are looked up in blocks', () => {
   const words = new Embedding(10, 64)
   const exact = words.weight.detach().clone()
   expect(quantize(words, { scheme: 'q8_0' })).toEqual([''])
@@ -181,7 +181,7 @@ it('embeddings of TypeScript are looked up in blocks', () => {
   expect(() => quantize(new Linear(32, 32), { scheme: 'q8_0', embeddings: true })).toThrow(/no embeddings/)
 })
 
-describe('int8 and NF4', () => {
+describe('int8 and NF4 on the CPU', () => {
   it.each(['int8', 'nf4'] as const)('%s is saved and loaded as it is, with embeddings in Q8_0', async (scheme) => {
     const model = made()
     quantize(model, { scheme, modules: 'model.layers', embeddings: true })
@@ -195,7 +195,7 @@ describe('int8 and NF4', () => {
   })
 })
 
-it('K-quants and Q4_1 of a GGUF file stay as they are, other types become values', async () => {
+it('K-quants and Q4_1 of a GGUF file stay as they are on the CPU, other types become values', async () => {
   manualSeed(6)
   const config = small({ hiddenSize: 256, intermediateSize: 256, numAttentionHeads: 4, tieWordEmbeddings: true })
   const model = DecoderLM.fromConfig(config, { seed: 2 }).eval()

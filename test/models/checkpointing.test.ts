@@ -115,7 +115,7 @@ describe.each(NETWORKS)('gradient checkpointing of %s', (_, make, makeInputs) =>
     }
   })
 
-  it('holds less memory between forward and backward', async () => {
+  it('holds less memory on the CPU between forward and backward', async () => {
     const wide = { hiddenSize: 128, intermediateSize: 512, numHiddenLayers: 6 }
     const model = make(wide)
     const inputs =

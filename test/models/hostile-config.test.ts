@@ -194,7 +194,7 @@ describe('values of a configuration that no network can have', () => {
     expect(encoder({ hiddenAct: Symbol('gelu') })).toThrow(/'hidden_act' .* cannot be/)
   })
 
-  test('a network larger than memory is refused before it is begun', () => {
+  test('a network on the CPU larger than memory is refused before it is begun', () => {
     const before = memoryStats().liveTensors
     const large = { ...roberta, vocabSize: 2 ** 31, hiddenSize: 4096 }
     expect(() => new Roberta(large as never, {})).toThrow(InsufficientMemoryError)

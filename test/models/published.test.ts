@@ -1,7 +1,10 @@
 // The weights that `voxtorch weights` fetches, where they are in the user's cache; a test whose weights are absent is skipped
 // under its name. test/reference/published.py has what transformers makes of them.
-import { readFileSync } from 'node:fs'
+import { existsSync, readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
 import { describe, expect, it } from 'vitest'
+import { readCsv } from '../../lib/files/index.js'
 import {
   Bert,
   DecoderLM,
@@ -62,6 +65,33 @@ describe('published weights (npx voxtorch weights NAME)', () => {
     using extractor = await pipeline('feature-extraction', 'minilm')
     expectClose(await extractor(sentences, { pooling: 'mean', normalize: true }), tensor(vectors), 1e-5)
   })
+
+  const data = process.env.VOXTORCH_DATA ?? fileURLToPath(new URL('../../../shared/data', import.meta.url))
+  const dialogs = join(data, 'meld/train_sent_emo.csv')
+  // The rounding of transformers' own float32 moves a similarity by 4.7e-7 (test/reference/minilm_ranks.py), and neighbours
+  // lie closer: of 1,000 rows it has 898 in the order of float64. Two that are nearer than both errors may change places.
+  const APART = 2 * 4.7e-7
+  it.skipIf(!present.has('minilm') || !existsSync(dialogs))(
+    'minilm: 1,000 sentences of ../shared/data/meld, each ranked as float64 ranks them',
+    async () => {
+      const said = (await readCsv(dialogs)).map(({ Utterance }) => String(Utterance))
+      const sentences = [...new Set(said)].filter((text) => text.length > 20).slice(0, 1000)
+      expect(sentences.length).toBe(1000)
+      const tokenizer = await Tokenizer.fromPretrained('minilm')
+      const similarities = async (dtype: 'float32' | 'float64') => {
+        const model = await Bert.fromPretrained('minilm', { dtype })
+        const vectors = (await embedSentences(model, tokenizer, sentences, { normalize: true })).to('float64')
+        model.dispose()
+        return vectors.matmul(vectors.t())
+      }
+      const [rounded, exact] = [await similarities('float32'), await similarities('float64')]
+      const ranked = exact.gather(1, rounded.argsort({ dim: 1, descending: true }))
+      // The most that any one behind a place has more than the one in it.
+      const behind = ranked.flip([1]).cummax(1).values.flip([1])
+      expect(Number(behind.sub(ranked).max().item())).toBeLessThan(APART)
+      expect(Number(rounded.sub(exact).abs().max().item())).toBeLessThan(1e-5)
+    },
+  )
 
   for (const [name, languages] of [
     ['whisper-base', 99],

@@ -37,7 +37,7 @@ describe.each(Object.keys(texts))('%s, as published, on LibriSpeech clips', (nam
   )
 
   it.skipIf(!hasData('librispeech-other'))('the clips are those', () => {
-    expect(written.length).toBeGreaterThan(30)
+    expect(written.length).toBe(100)
     expect(written.filter(([clip]) => !existsSync(pathOf(clip)))).toEqual([])
   })
 })

@@ -254,7 +254,8 @@ describe('the rest of the server', () => {
   it('lists its model, and says that it is well', async () => {
     const { url } = await start()
     const { json } = await call(url, '/v1/models')
-    expect(json).toMatchObject({ object: 'list', data: [{ id: 'parrot', object: 'model', owned_by: 'voxtorch' }] })
+    const entry = { id: 'parrot', object: 'model', owned_by: 'voxtorch', input_modalities: ['text', 'audio'] }
+    expect(json).toMatchObject({ object: 'list', data: [entry] })
     expect((await call(url, '/health')).json).toEqual({ status: 'ok', running: 0, queued: 0 })
   })
 

@@ -291,6 +291,33 @@ describe.skipIf(!chromium)('the page, in Chromium', () => {
     })
   })
 
+  it('offers nothing for audio where the model takes none', async () => {
+    const silent = await serve(Object.assign(new Parrot(), { inputModalities: ['text'] as const }))
+    try {
+      await withPage(silent.url, async (page) => {
+        await page.until(() => document.getElementById('model').textContent === 'parrot')
+        expect((await page.evaluate(look)).buttons).toMatchObject({ record: 'hidden', choose: 'hidden' })
+        // biome-ignore lint/performance/useDomNodeTextContent: what is to be seen
+        expect(await page.evaluate(() => document.body.innerText)).not.toMatch(/audio|hear|record/i)
+        await page.drop('main', [wav])
+        await page.click('#prompt')
+        await page.type('hello')
+        await page.press('Enter')
+        await page.until(idle)
+        expect(await page.evaluate(look)).toMatchObject({
+          clips: [],
+          error: null,
+          turns: [{ clips: [] }, { note: null }],
+        })
+        const pictures = process.env.VOXTORCH_SCREENSHOTS
+        if (pictures) await page.screenshot(join(pictures, 'text.png'), false)
+        expect(page.problems).toEqual([])
+      })
+    } finally {
+      await silent.close({ now: true })
+    }
+  })
+
   it('asks for the key of a server that has one', async () => {
     const locked = await serve(model, { apiKey: 'open-sesame' })
     try {

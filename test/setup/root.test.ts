@@ -6,8 +6,11 @@ import * as root from '../../lib/root.js'
 import * as serve from '../../lib/serve/index.js'
 import * as salmonn from '../../lib/systems/salmonn/index.js'
 import * as spectra from '../../lib/systems/spectra/index.js'
+import * as usdm from '../../lib/systems/usdm/index.js'
 
-const subpaths: Record<string, object> = { files, serve, salmonn, spectra }
+/** What could be imported from the root once. */
+const older: Record<string, object> = { files, serve, salmonn, spectra }
+const subpaths: Record<string, object> = { ...older, usdm }
 const names = Object.keys(root)
 
 describe('the root of the package', () => {
@@ -40,7 +43,9 @@ describe('the root of the package', () => {
       'SpectraForSequenceClassification',
     ]
     expect(names.filter((name) => name in spectra || name in salmonn || name in serve)).toEqual(networks)
-    expect(names.filter((name) => /spectra|salmonn|dst|humdial|spokenwoz|trippy|judge/i.test(name))).toEqual(networks)
+    expect(names.filter((name) => /spectra|salmonn|usdm|dst|humdial|spokenwoz|trippy|judge/i.test(name))).toEqual(
+      networks,
+    )
     expect(names).not.toContain('saveNpz')
     expect(files).toHaveProperty('saveNpz')
   })
@@ -53,7 +58,7 @@ describe('the root of the package', () => {
       expect(homes, name).not.toEqual([])
       for (const home of homes) expect(Reflect.get(everything, name), name).toBe(Reflect.get(home, name))
     }
-    for (const [subpath, module] of Object.entries(subpaths)) expect(everything, subpath).toMatchObject(module)
+    for (const [subpath, module] of Object.entries(older)) expect(everything, subpath).toMatchObject(module)
   })
 
   it('has each subpath in the exports of the package and in tsconfig.json', () => {

@@ -16,6 +16,7 @@ import { type NetworkLayout, networkClass } from '../network.js'
 import type { SaveNetworkOptions } from '../pretrained.js'
 import { architectureOf, completed, type DecoderLMConfig, published, sizes } from './config.js'
 import { ggufCheckpoint } from './gguf.js'
+import { type ResizeTokenEmbeddingsOptions, resizeTokenEmbeddings } from './resize.js'
 import { type SaveDecoderGgufOptions, saveDecoderGguf } from './save-gguf.js'
 
 export interface DecoderLMInputs {
@@ -117,6 +118,27 @@ export class DecoderLM extends networkClass<DecoderLM, DecoderLMConfig, DecoderL
   /** The embeddings of token ids [...] as [..., hiddenSize], to stand in `inputsEmbeds` beside those of another network. */
   embed(inputIds: Tensor): Tensor {
     return embed(withActiveAdapters(this), inputIds) as Tensor
+  }
+
+  /**
+   * Gives the embeddings, and the output layer with them, a row for each of `count` tokens, as after tokens were added to the
+   * tokenizer. The rows that there were keep their bits; new ones are drawn from N(0, std). With fewer tokens than before
+   * the last rows go. `config.vocabSize` follows.
+   *
+   * The parameters stay the same objects, but an optimiser's state has the old size: a warning says so where one was made
+   * before. Gradients of both tables are dropped.
+   *
+   * ```ts
+   * tokenizer.addSpecialTokens(['<|unit0|>', '<|unit1|>'])
+   * model.resizeTokenEmbeddings(tokenizer.vocabSize)
+   * ```
+   * @throws ConfigError where a table is packed in 4 or 8 bits or in a GGUF file's blocks, for a model with adapters, and
+   * where the row of `padTokenId` would go
+   * @throws BusyError while a queued call still reads the tables; await it first
+   */
+  resizeTokenEmbeddings(count: number, options: ResizeTokenEmbeddingsOptions = {}): this {
+    resizeTokenEmbeddings(this, count, options)
+    return this
   }
 
   /**

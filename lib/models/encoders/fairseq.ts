@@ -38,6 +38,25 @@ export function fairseqName(name: string): string {
   return renamings.reduce((result, [pattern, to]) => result.replace(pattern, to as string), name)
 }
 
+const fairseq2Renamings: [RegExp, string][] = [
+  [/^encoder_frontend\.feature_extractor\.layers\.(\d+)\.conv\./, 'feature_extractor.conv_layers.$1.0.'],
+  [/^encoder_frontend\.feature_extractor\.layers\.(\d+)\.layer_norm\./, 'feature_extractor.conv_layers.$1.2.1.'],
+  [/^encoder_frontend\.feature_extractor\.layers\.(\d+)\.group_norm\./, 'feature_extractor.conv_layers.$1.2.'],
+  [/^encoder_frontend\.post_extract_layer_norm\./, 'layer_norm.'],
+  [/^encoder_frontend\.model_dim_proj\./, 'post_extract_proj.'],
+  [/^encoder_frontend\.pos_encoder\.conv\./, 'encoder.pos_conv.0.'],
+  [/^encoder_frontend\.layer_norm\./, 'encoder.layer_norm.'],
+  [/^(encoder\.layers\.\d+\.self_attn)\.output_proj\./, '$1.out_proj.'],
+  [/^(encoder\.layers\.\d+)\.ffn\.inner_proj\./, '$1.fc1.'],
+  [/^(encoder\.layers\.\d+)\.ffn\.output_proj\./, '$1.fc2.'],
+  [/^(encoder\.layers\.\d+)\.ffn_layer_norm\./, '$1.final_layer_norm.'],
+  [/^(encoder_frontend\.)?masker\.temporal_mask_embed$/, 'mask_emb'],
+]
+
+/** fairseq's name for fairseq2's name of a wav2vec 2.0 weight; other names stay. */
+export const fairseq2Name = (name: string): string =>
+  fairseq2Renamings.reduce((result, [pattern, to]) => result.replace(pattern, to), name)
+
 /** How a key of `cfg` is called in a config.json. */
 const configKeys: Record<string, string> = {
   encoder_layers: 'numHiddenLayers',

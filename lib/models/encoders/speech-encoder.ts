@@ -9,7 +9,7 @@ import {
   type NetworkStatics,
   networkClass,
 } from '../network.js'
-import { fairseqName } from './fairseq.js'
+import { fairseq2Name, fairseqName } from './fairseq.js'
 
 /**
  * What {@link Wav2Vec2} and {@link WavLM} are configured by: the keys of a published config.json in camelCase. What is
@@ -135,16 +135,16 @@ export function convolutionsOf(config: SpeechEncoderConfig): { kernel: number; s
   ]
 }
 
-/** The network's name for a name in a published file, of transformers (new or old weight normalisation) or fairseq. */
+/** The network's name for a name in a published file, of transformers (new or old weight normalisation), fairseq or fairseq2. */
 export function speechEncoderName(name: string): string {
-  return fairseqName(name)
+  return fairseqName(fairseq2Name(name))
     .replace(/\.weight_g$/, '.parametrizations.weight.original0')
     .replace(/\.weight_v$/, '.parametrizations.weight.original1')
 }
 
 /** What fine-tuned and pre-training checkpoints have on top of the network, in transformers and fairseq. */
 export const speechEncoderHeads = [
-  /^(w2v_encoder\.(w2v_model\.)?)?(quantizer|project_q|project_hid|final_proj|proj|label_embs_concat)\b/,
+  /^(w2v_encoder\.(w2v_model\.)?)?(quantizer|project_q|project_hid|final_proj|final_target_proj|proj|label_embs_concat)\b/,
   /^(lm_head|projector|classifier|layer_weights)\b/,
 ]
 

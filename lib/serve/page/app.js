@@ -17,6 +17,8 @@ let clips = []
 let model
 let answering
 let recording
+/** Whether the model takes audio. */
+let hears = true
 
 // Asking
 
@@ -32,7 +34,7 @@ async function send() {
   clear()
   answering = new AbortController()
   update()
-  say('Listening…')
+  say(hears ? 'Listening…' : 'Thinking…')
   try {
     const messages = await Promise.all([...history, turn].map(message))
     for await (const piece of streamAnswer({ model: model.id, messages, ...settings() }, answering.signal)) {
@@ -216,6 +218,8 @@ async function connect() {
   try {
     model = await readModel()
     find('model').textContent = model.id
+    hears = model.input_modalities.includes('audio')
+    if (!hears) askInWords()
     find('tokens').max = model.limits.maxNewTokens
     find('tokens').placeholder = model.limits.defaultNewTokens
     document.title = `${model.id} · voxtorch`
@@ -227,6 +231,16 @@ async function connect() {
   }
   update()
   return model !== undefined
+}
+
+/** Without what is there for audio. */
+function askInWords() {
+  for (const id of ['record', 'choose']) find(id).hidden = true
+  document.querySelector('.ideas').hidden = true
+  find('welcome-title').textContent = 'Ask something'
+  find('welcome-text').textContent = 'Write below. You can go on asking.'
+  find('privacy').textContent = 'What you write goes to this server only.'
+  prompt.placeholder = 'Your question…'
 }
 
 function refused(error) {
@@ -306,7 +320,7 @@ const showDrop = (change) => {
   inside = Math.max(0, inside + change)
   find('drop').hidden = inside === 0
 }
-const hasFiles = (event) => event.dataTransfer?.types.includes('Files')
+const hasFiles = (event) => hears && event.dataTransfer?.types.includes('Files')
 document.ondragenter = (event) => hasFiles(event) && showDrop(1)
 document.ondragleave = (event) => hasFiles(event) && showDrop(-1)
 document.ondragover = (event) => event.preventDefault()
@@ -314,7 +328,7 @@ document.ondrop = (event) => {
   event.preventDefault()
   inside = 0
   showDrop(0)
-  if (!answering) addFiles([...(event.dataTransfer?.files ?? [])])
+  if (!answering && hears) addFiles([...(event.dataTransfer?.files ?? [])])
 }
 
 for (const idea of IDEAS) {

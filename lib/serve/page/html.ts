@@ -9,7 +9,7 @@ export const HTML: string = `<!doctype html>
 <main>
 <section id="welcome" class="welcome" aria-labelledby="welcome-title">
 <h2 id="welcome-title">Ask about what you hear</h2>
-<p>Record a voice or drop audio files below, then ask. You can go on asking, and add more clips on the way.</p>
+<p id="welcome-text">Record a voice or drop audio files below, then ask. You can go on asking, and add more clips on the way.</p>
 <div class="ideas" role="group" aria-label="Questions to begin with"></div>
 </section>
 <div id="log" class="log" role="log" aria-label="Conversation" tabindex="0" hidden></div>
@@ -35,7 +35,7 @@ export const HTML: string = `<!doctype html>
 <span class="gap"></span>
 <button type="button" id="stop" class="stop" hidden>Stop</button>
 <button type="submit" id="ask" class="ask">Ask</button></div>
-<p id="hint" class="hint">Enter asks, Shift and Enter begin a new line. Audio goes to this server only.</p>
+<p id="hint" class="hint">Enter asks, Shift and Enter begin a new line. <span id="privacy">Audio goes to this server only.</span></p>
 <p id="status" class="unseen" role="status"></p></div>
 </form>
 <div id="drop" class="drop" aria-hidden="true" hidden><p>Drop audio here</p></div>

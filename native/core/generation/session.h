@@ -104,6 +104,7 @@ class Session : public Module {
 
   void check_usable() const;
   void prepare(const c10::intrusive_ptr<Module>& network, const Start& start);
+  static Ids values_of(const at::Tensor& ids);  // on any device
   // Everything about the prompt but reading it; the most tokens that will follow.
   int64_t take_prompt(const Start& start);
   void read(const Start& start, const Generative& network);

@@ -83,6 +83,8 @@ DecoderOutput DecoderLM::forward(const DecoderLMInputs& inputs, bool hidden_stat
   return model.forward(inputs, hidden_states, attentions);
 }
 
+int64_t DecoderLM::vocabulary_size() const { return model.words.weight.size(0); }
+
 Tensor DecoderLM::embed(const Tensor& ids) const { return model.embed(ids); }
 
 const Tensor& DecoderLM::tied_weight() const {

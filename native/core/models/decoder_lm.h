@@ -43,7 +43,8 @@ class DecoderLM : public Module, public generation::Generative, public nn::TiedH
  public:
   DecoderLM(const ModuleOptions& options, const Config& config);
 
-  int64_t vocabulary_size() const override { return config.vocabulary; }
+  // Rows of the embeddings, whose number JavaScript may change.
+  int64_t vocabulary_size() const override;
   std::unique_ptr<generation::CausalStepper> stepper(c10::intrusive_ptr<nn::KvCache> cache) const override;
 
   at::Tensor read_together(const std::vector<generation::Piece>& pieces) const override;

@@ -1,6 +1,7 @@
 import { fileURLToPath } from 'node:url'
 import { mergeConfig } from 'vitest/config'
 import base from '../../../vitest.config.js'
+import { leftOut } from './exclusions.js'
 
 // Suites of the library with the pretended CUDA device as the default one:
 //   npx vitest run --config test/cuda/device/vitest.config.ts test/models
@@ -10,7 +11,7 @@ export default mergeConfig(base, {
   root: fileURLToPath(new URL('../../..', import.meta.url)),
   test: {
     include: ['test/cuda/device/*.device.ts'],
-    exclude: ['test/cuda/**/*.test.ts'],
+    exclude: ['test/cuda/**/*.test.ts', ...leftOut.map(({ file }) => file)],
     setupFiles: ['test/cuda/device/each-file.ts'],
     execArgv: ['--import', preload],
     // Kernels of one thread: nothing here asks for time.

@@ -211,6 +211,19 @@ VOXTORCH_INLINE Four halves_at(const uint8_t* first, const uint8_t* second) {
 #endif
 }
 
+// The bytes of a word as numbers, the lowest first.
+template <typename Byte>
+VOXTORCH_INLINE Four floats_of_bytes(uint32_t word) {
+#if defined(__SSE4_1__)
+  const __m128i bytes = _mm_cvtsi32_si128(static_cast<int>(word));
+  const __m128i whole = static_cast<Byte>(-1) < 0 ? _mm_cvtepi8_epi32(bytes) : _mm_cvtepu8_epi32(bytes);
+  return reinterpret_cast<Four>(_mm_cvtepi32_ps(whole));
+#else
+  const auto byte = [&](int i) { return static_cast<float>(static_cast<Byte>(word >> 8 * i)); };
+  return Four{byte(0), byte(1), byte(2), byte(3)};
+#endif
+}
+
 // Each kind gives the codes of the blocks 2 * pair and 2 * pair + 1 of a row, their scales, and where it has some what
 // is added to all weights of a block. An odd last block stands for the one behind it too, whose inputs are zero.
 struct Pair {
@@ -272,17 +285,18 @@ struct Q4_K {
     const uint8_t* block = row + pair / 4 * 144;
     const int64_t part = pair % 4;  // 64 of the 256
     const uint8_t* packed = block + 4;
-    const auto scale = [&](int64_t i) -> float {
-      return i < 4 ? packed[i] & 63 : (packed[i + 4] & 15) | (packed[i - 4] >> 2 & 48);
-    };
-    const auto least = [&](int64_t i) -> float {
-      return i < 4 ? packed[i + 4] & 63 : (packed[i + 4] >> 4) | (packed[i] >> 2 & 48);
-    };
-    const float d = half_at(block), m = -half_at(block + 2);
-    const float a = d * scale(2 * part), b = d * scale(2 * part + 1);
-    const float below = m * least(2 * part), other = m * least(2 * part + 1);
+    // Two scales and two of what is added, of 6 bits each, as bytes of a word.
+    const auto two = [&](int64_t i) -> uint32_t { return packed[i] | packed[i + 1] << 8; };
+    const int64_t i = 2 * part;
+    const uint32_t word = part < 2 ? (two(i) & 0x3f3f) | (two(i + 4) & 0x3f3f) << 16
+                                   : (two(i + 4) & 0x0f0f) | (two(i - 4) >> 2 & 0x3030) | (two(i + 4) & 0xf0f0) << 12 |
+                                         (two(i) & 0xc0c0) << 14;
+    const Four d = halves_at(block, block + 2);
+    const Four both = floats_of_bytes<uint8_t>(word) * Four{d[0], d[1], -d[2], -d[3]};
+    const Four scales = __builtin_shufflevector(both, both, 0, 0, 1, 1);
+    const Four least = __builtin_shufflevector(both, both, 2, 2, 3, 3);
     const uint8_t* codes = block + 16 + part * 32;
-    return {bits<0, 0, 4, 4>(load_codes(codes, codes), 15), Four{a, a, b, b}, Four{below, below, other, other}};
+    return {bits<0, 0, 4, 4>(load_codes(codes, codes), 15), scales, least};
   }
 };
 
@@ -302,10 +316,10 @@ struct Q6_K {
       const Codes four = bits<4, 4, 4, 4>(low, 15), two = bits<4, 4, 6, 6>(high, 3);
       VOXTORCH_EACH_PART codes.part[k] = four.part[k] | two.part[k] << 4;
     }
-    const auto* scales = reinterpret_cast<const int8_t*>(block + 192 + pair % 4 * 4);
+    uint32_t scales;
+    std::memcpy(&scales, block + 192 + pair % 4 * 4, sizeof(scales));
     const float d = half_at(block + 208);
-    const Four whole = {static_cast<float>(scales[0]), static_cast<float>(scales[1]), static_cast<float>(scales[2]),
-                        static_cast<float>(scales[3])};
+    const Four whole = floats_of_bytes<int8_t>(scales);
     return {codes, whole * Four{d, d, d, d}, Four{}};
   }
 };
@@ -325,37 +339,73 @@ struct IntegerRow {
   }
 };
 
+// The four sums that remain of 16 lanes, added in the order that sum() has.
+VOXTORCH_INLINE Four folded(const Block& block) {
+#if defined(__AVX512F__)
+  const __m512 all = reinterpret_cast<__m512>(block.part[0]);
+  const __m256 eight = _mm256_add_ps(_mm512_castps512_ps256(all), _mm512_extractf32x8_ps(all, 1));
+#elif defined(__AVX2__)
+  const __m256 eight = reinterpret_cast<__m256>(block.part[0] + block.part[1]);
+#endif
+#if defined(__AVX2__)
+  return reinterpret_cast<Four>(_mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1)));
+#else
+  return (block.part[0] + block.part[2]) + (block.part[1] + block.part[3]);
+#endif
+}
+VOXTORCH_INLINE float sum_of_four(Four four) { return (four[0] + four[2]) + (four[1] + four[3]); }
+VOXTORCH_INLINE Four sums_of_four(Four a, Four b, Four c, Four d) {
+  const Four first = __builtin_shufflevector(a, b, 0, 1, 4, 5) + __builtin_shufflevector(a, b, 2, 3, 6, 7);
+  const Four second = __builtin_shufflevector(c, d, 0, 1, 4, 5) + __builtin_shufflevector(c, d, 2, 3, 6, 7);
+  return __builtin_shufflevector(first, second, 0, 2, 4, 6) + __builtin_shufflevector(first, second, 1, 3, 5, 7);
+}
+
+// The least bytes ahead of what is read: the processor's own look-ahead ends with a page of memory.
+constexpr int64_t kAheadOfCodes = 4096;
+
 template <typename Kind>
 struct Integers {
   static constexpr int kMostRows = kLanes == 16 ? 4 : 2;
+  // Of one row: their inputs are read once for all.
+  static constexpr int kMostOuts = kLanes == 16 ? 4 : 1;
 
-  // One output of `Rows` rows at once, in two chains.
-  template <int Rows>
+  // `Outs` outputs of `Rows` rows at once, each in two chains, to sums[out][row].
+  template <int Rows, int Outs>
   static VOXTORCH_INLINE void dot(const FewRows& args, int64_t row, int64_t j, float* sums) {
     const auto [weights, bytes] = block_size(args.type);
-    const uint8_t* codes = static_cast<const uint8_t*>(args.weight) + j * (args.in / weights * bytes);
+    const int64_t length = args.in / weights * bytes;
+    const uint8_t* codes = static_cast<const uint8_t*>(args.weight) + j * length;
     const int64_t pairs = padded_inputs(args.in) / 64;
-    Block chains[Rows][2] = {};
-    Four least[Rows] = {};
+    const int64_t pair_bytes = weights == 256 ? bytes / 4 : 64 / weights * bytes;
+    // The same place of outputs that come later, as all of these before them are read meanwhile.
+    const int64_t ahead = (kAheadOfCodes + Outs * length - 1) / (Outs * length) * (Outs * length);
+    Block chains[Outs][Rows][2] = {};
+    Four least[Outs][Rows] = {};
     const IntegerRow first(args.input, row, args.in);
     const int64_t stride = integer_row_bytes(args.in);
     const auto step = [&](int64_t pair, int chain) __attribute__((always_inline)) {
-      const Pair now = Kind::at(codes, pair, args.in);
-      for (int r = 0; r < Rows; ++r) {
-        const auto of_row = [&](const auto* from) __attribute__((always_inline)) {
-          return reinterpret_cast<decltype(from)>(reinterpret_cast<const char*>(from) + r * stride);
-        };
-        const int8_t* input = of_row(first.codes) + pair * 64;
-        const int32_t* negative = of_row(first.negative) + pair * 16;
-        Quads whole;
-        if constexpr (Kind::kSigned)
-          whole = signed_quads(now.codes, input, negative);
-        else
-          whole = quads<Kind::kOffset>(now.codes, input, negative);
-        Four scales = twice_each(of_row(first.scales) + 2 * pair);
-        if constexpr (Kind::kScaled) scales = scales * now.scales;
-        chains[r][chain] = chains[r][chain] + floats_of(whole) * spread(scales);
-        if constexpr (Kind::kLeast) least[r] = least[r] + twice_each(of_row(first.sums) + 2 * pair) * now.least;
+      for (int o = 0; o < Outs; ++o) {
+        const uint8_t* own = codes + o * length;
+        __builtin_prefetch(own + pair * pair_bytes + ahead);
+        const Pair now = Kind::at(own, pair, args.in);
+        for (int r = 0; r < Rows; ++r) {
+          const auto of_row = [&](const auto* from) __attribute__((always_inline)) {
+            return reinterpret_cast<decltype(from)>(reinterpret_cast<const char*>(from) + r * stride);
+          };
+          const int8_t* input = of_row(first.codes) + pair * 64;
+          const int32_t* negative = of_row(first.negative) + pair * 16;
+          Quads whole;
+          if constexpr (Kind::kSigned)
+            whole = signed_quads(now.codes, input, negative);
+          else
+            whole = quads<Kind::kOffset>(now.codes, input, negative);
+          Four scales = twice_each(of_row(first.scales) + 2 * pair);
+          if constexpr (Kind::kScaled) scales = scales * now.scales;
+          chains[o][r][chain] = chains[o][r][chain] + floats_of(whole) * spread(scales);
+          if constexpr (Kind::kLeast) {
+            least[o][r] = least[o][r] + twice_each(of_row(first.sums) + 2 * pair) * now.least;
+          }
+        }
       }
     };
     int64_t pair = 0;
@@ -364,10 +414,36 @@ struct Integers {
       step(pair + 1, 1);
     }
     if (pair < pairs) step(pair, 0);
-    for (int r = 0; r < Rows; ++r) {
-      sums[r] = sum(chains[r][0] + chains[r][1]);
-      if constexpr (Kind::kLeast) sums[r] += least[r][0] + least[r][2];
-      if constexpr (!Kind::kScaled) sums[r] *= args.scale[j];
+    Four four[Outs][Rows];
+    for (int o = 0; o < Outs; ++o) {
+      for (int r = 0; r < Rows; ++r) four[o][r] = folded(chains[o][r][0] + chains[o][r][1]);
+    }
+    if constexpr (Outs == 4 && Rows == 1) {
+      const Four all = sums_of_four(four[0][0], four[1][0], four[2][0], four[3][0]);
+      std::memcpy(sums, &all, sizeof(all));
+    } else {
+      for (int o = 0; o < Outs; ++o) {
+        for (int r = 0; r < Rows; ++r) sums[o * Rows + r] = sum_of_four(four[o][r]);
+      }
+    }
+    for (int o = 0; o < Outs; ++o) {
+      for (int r = 0; r < Rows; ++r) {
+        float& sum = sums[o * Rows + r];
+        if constexpr (Kind::kLeast) sum += least[o][r][0] + least[o][r][2];
+        if constexpr (!Kind::kScaled) sum *= args.scale[j + o];
+      }
+    }
+  }
+
+  template <int Rows, int Outs>
+  static VOXTORCH_INLINE void keep(const FewRows& args, int64_t row, int64_t j) {
+    float sums[Outs * Rows];
+    dot<Rows, Outs>(args, row, j, sums);
+    for (int o = 0; o < Outs; ++o) {
+      for (int r = 0; r < Rows; ++r) {
+        const float value = sums[o * Rows + r];
+        args.output[(row + r) * args.out + j + o] = args.bias ? value + args.bias[j + o] : value;
+      }
     }
   }
 };
@@ -377,22 +453,18 @@ constexpr int64_t kNear = 16;
 
 template <typename Kind>
 VOXTORCH_INLINE void integer_outputs(const FewRows& args, int64_t begin, int64_t end) {
-  constexpr int kMost = Integers<Kind>::kMostRows;
+  using Now = Integers<Kind>;
+  constexpr int kMost = Now::kMostRows, kOuts = Now::kMostOuts;
   for (int64_t from = begin; from < end; from += kNear) {
     const int64_t to = from + kNear < end ? from + kNear : end;
-    for (int64_t row = 0; row < args.rows;) {
-      const int64_t many = args.rows - row >= kMost ? kMost : 1;
-      for (int64_t j = from; j < to; ++j) {
-        float sums[kMost];
-        if (many == kMost)
-          Integers<Kind>::template dot<kMost>(args, row, j, sums);
-        else
-          Integers<Kind>::template dot<1>(args, row, j, sums);
-        for (int64_t r = 0; r < many; ++r) {
-          args.output[(row + r) * args.out + j] = args.bias ? sums[r] + args.bias[j] : sums[r];
-        }
-      }
-      row += many;
+    int64_t row = 0;
+    for (; row + kMost <= args.rows; row += kMost) {
+      for (int64_t j = from; j < to; ++j) Now::template keep<kMost, 1>(args, row, j);
+    }
+    for (; row < args.rows; ++row) {
+      int64_t j = from;
+      for (; j + kOuts <= to; j += kOuts) Now::template keep<1, kOuts>(args, row, j);
+      for (; j < to; ++j) Now::template keep<1, 1>(args, row, j);
     }
   }
 }

@@ -26,4 +26,8 @@ void layer_norm_rows_avx2(const LayerNormForward& args, int64_t begin, int64_t e
 void layer_norm_rows_avx512(const LayerNormForward& args, int64_t begin, int64_t end);
 #endif
 
+using LayerNormRows = void (*)(const LayerNormForward& args, int64_t begin, int64_t end);
+// The build for this processor.
+LayerNormRows layer_norm_rows();
+
 }  // namespace voxtorch::kernels

@@ -28,23 +28,8 @@ using at::Tensor;
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 using OptionalTensor = std::optional<Tensor>;
-using Rows = void (*)(const LayerNormForward&, int64_t, int64_t);
 
 constexpr int64_t kGrain = 16384;  // elements below which a second thread costs more than it saves
-
-Rows chosen_rows() {
-#if defined(__x86_64__)
-  static const Rows chosen = [] {
-    const std::string capability = at::get_cpu_capability();
-    if (capability.rfind("AVX512", 0) == 0) return layer_norm_rows_avx512;
-    if (capability == "AVX2") return layer_norm_rows_avx2;
-    return layer_norm_rows_default;
-  }();
-  return chosen;
-#else
-  return layer_norm_rows_default;
-#endif
-}
 
 // Whether the fast forward may run; whatever is wrong with the arguments is left for ATen to say.
 bool is_ours(const Tensor& input, at::IntArrayRef shape, const OptionalTensor& weight, const OptionalTensor& bias) {
@@ -92,7 +77,7 @@ Normed forward(const Tensor& input, at::IntArrayRef shape, const OptionalTensor&
                               with_stats ? result.rstd.mutable_data_ptr<float>() : nullptr,
                               dim,
                               eps};
-  const Rows run = chosen_rows();
+  const LayerNormRows run = layer_norm_rows();
   at::parallel_for(0, rows, std::max<int64_t>(1, kGrain / dim),
                    [&](int64_t begin, int64_t end) { run(args, begin, end); });
   return result;
@@ -120,6 +105,20 @@ struct LayerNorm : torch::autograd::Function<LayerNorm> {
 };
 
 }  // namespace
+
+LayerNormRows layer_norm_rows() {
+#if defined(__x86_64__)
+  static const LayerNormRows chosen = [] {
+    const std::string capability = at::get_cpu_capability();
+    if (capability.rfind("AVX512", 0) == 0) return layer_norm_rows_avx512;
+    if (capability == "AVX2") return layer_norm_rows_avx2;
+    return layer_norm_rows_default;
+  }();
+  return chosen;
+#else
+  return layer_norm_rows_default;
+#endif
+}
 
 Tensor layer_norm(const Tensor& input, at::IntArrayRef normalized_shape, const OptionalTensor& weight,
                   const OptionalTensor& bias, double eps) {

@@ -33,32 +33,12 @@ void configure(int64_t rows) {
   _tile_loadconfig(&config);
 }
 
-template <typename Sum>
-struct Dot;
-template <>
-struct Dot<float> {
-#define VOXTORCH_DOT(sums, inputs, weights) _tile_dpbf16ps(sums, inputs, weights)
-  static VOXTORCH_INLINE void all(bool is_tall) {
-    VOXTORCH_DOT(0, 4, 6);
-    VOXTORCH_DOT(1, 4, 7);
-    if (!is_tall) return;
-    VOXTORCH_DOT(2, 5, 6);
-    VOXTORCH_DOT(3, 5, 7);
-  }
-#undef VOXTORCH_DOT
-};
-template <>
-struct Dot<int32_t> {
-#define VOXTORCH_DOT(sums, inputs, weights) _tile_dpbssd(sums, inputs, weights)
-  static VOXTORCH_INLINE void all(bool is_tall) {
-    VOXTORCH_DOT(0, 4, 6);
-    VOXTORCH_DOT(1, 4, 7);
-    if (!is_tall) return;
-    VOXTORCH_DOT(2, 5, 6);
-    VOXTORCH_DOT(3, 5, 7);
-  }
-#undef VOXTORCH_DOT
-};
+// A tile is named by a literal, which a function's argument is not.
+#define VOXTORCH_DOT(sums, inputs, weights) \
+  if constexpr (std::is_same_v<Sum, float>) \
+    _tile_dpbf16ps(sums, inputs, weights);  \
+  else                                      \
+    _tile_dpbssd(sums, inputs, weights)
 
 template <typename Sum, bool is_tall>
 VOXTORCH_INLINE void add_steps(const char* input, int64_t stride, const char* weight, int64_t steps, Sum* sums,
@@ -85,7 +65,12 @@ VOXTORCH_INLINE void add_steps(const char* input, int64_t stride, const char* we
     _tile_loadd(6, weight + s * 2048, 64);
     _tile_loadd(7, weight + s * 2048 + 1024, 64);
     if (is_tall) _tile_loadd(5, lower + s * kTileStep, stride);
-    Dot<Sum>::all(is_tall);
+    VOXTORCH_DOT(0, 4, 6);
+    VOXTORCH_DOT(1, 4, 7);
+    if constexpr (is_tall) {
+      VOXTORCH_DOT(2, 5, 6);
+      VOXTORCH_DOT(3, 5, 7);
+    }
   }
   _tile_stored(0, sums, kSumStride);
   _tile_stored(1, sums + 16, kSumStride);
@@ -94,6 +79,8 @@ VOXTORCH_INLINE void add_steps(const char* input, int64_t stride, const char* we
     _tile_stored(3, sums + 16 * kTileSide + 16, kSumStride);
   }
 }
+
+#undef VOXTORCH_DOT
 
 // A strip of rows by some outputs: its inputs of some steps stay in the first cache while the weights, which the strips
 // of a task share in the second, stream by.

@@ -98,14 +98,17 @@ describe('the memory that a model will take', () => {
   })
 })
 
-/** By how many bytes the process grew in between at most. */
+/**
+ * By how many bytes the process grew in between at most. Where a pass takes long, V8 gives back some of its own heap
+ * meanwhile, tens of megabytes, and the process grew by so much less: what was taken is told by bounds that leave room for it.
+ */
 async function taken(work: () => Promise<unknown>): Promise<number> {
   const inUse = (of: 'VmHWM' | 'VmRSS') =>
     1024 * Number(new RegExp(`${of}:\\s+(\\d+)`).exec(readFileSync('/proc/self/status', 'utf8'))?.[1])
   emptyCache()
   writeFileSync('/proc/self/clear_refs', '5')
   const before = inUse('VmRSS')
-  await scope(work)
+  await scope(async () => void (await work()))
   return inUse('VmHWM') - before
 }
 
@@ -169,10 +172,10 @@ describe('memory is not taken', () => {
       const answer = await taken(() => model.generate([prompt], { maxNewTokens: 1, ...options }))
       expect(answer).toBeLessThan(all / 4)
     }
-    // What would be taken otherwise.
+    // What would be taken otherwise, less what V8 may give back: far above the limit.
     const { inputIds } = model.tokenizer.encode(prompt.text, { addSpecialTokens: false })
     const ids = tensor([[...inputIds].slice(0, time)], { dtype: 'int64' })
-    expect(await taken(() => noGrad(() => model.llm.forward({ inputIds: ids })))).toBeGreaterThan(0.9 * all)
+    expect(await taken(() => noGrad(() => model.llm.forward({ inputIds: ids })))).toBeGreaterThan(all / 2)
     model.dispose()
   })
 })

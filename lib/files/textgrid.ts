@@ -1,0 +1,241 @@
+import { requireOneOf, requireOptions, requireString } from '../base/check.js'
+import type { DataError } from '../base/errors.js'
+import { LONGEST_STRING } from '../base/heap.js'
+import { asBuffer, chunksOf, countLines, faultIn, isUtf16, utf8, withoutMark } from './text.js'
+
+/** A stretch of a tier, in seconds. */
+export interface TextGridInterval {
+  minTime: number
+  maxTime: number
+  /** Empty for a pause. */
+  text: string
+}
+
+/** A moment of a tier, in seconds. */
+export interface TextGridPoint {
+  time: number
+  text: string
+}
+
+export type TextGridTier =
+  | { kind: 'interval'; name: string; minTime: number; maxTime: number; intervals: TextGridInterval[] }
+  | { kind: 'point'; name: string; minTime: number; maxTime: number; points: TextGridPoint[] }
+
+/** What was said when, as Praat and forced aligners write it. */
+export interface TextGrid {
+  minTime: number
+  maxTime: number
+  /** In the order of the file; names may be alike. */
+  tiers: TextGridTier[]
+}
+
+export interface ReadTextGridOptions {
+  /**
+   * What time between two intervals that no interval has does: 'refuse' (default) throws, 'keep' leaves it, 'fill' puts an
+   * empty interval there. The same goes for the beginning and the end of a tier.
+   */
+  gaps?: 'refuse' | 'keep' | 'fill'
+}
+
+/**
+ * Reads a TextGrid of Praat (https://www.fon.hum.uva.nl/praat/manual/TextGrid_file_formats.html), as the Montreal Forced
+ * Aligner writes them: the long and the short text form, in UTF-8 or in UTF-16 with a byte order mark.
+ *
+ * ```ts
+ * const words = (await readTextGrid('84_121123_000007.TextGrid')).tiers.find(({ name }) => name === 'words')
+ * ```
+ * @throws DataError with `file` and `line` for what is no whole TextGrid, for intervals that overlap, have no length or leave
+ * their tier, and for gaps between them unless `gaps` allows them
+ */
+export async function readTextGrid(path: string, options: ReadTextGridOptions = {}): Promise<TextGrid> {
+  requireString('readTextGrid', 'path', path)
+  const parts: Buffer[] = []
+  for await (const part of chunksOf(path, MOST_BYTES)) parts.push(part)
+  return parseTextGrid(Buffer.concat(parts), path, options)
+}
+
+/** A TextGrid from the bytes of its file; `file` is what errors call it. @internal */
+export function parseTextGrid(bytes: Uint8Array, file: string, options: ReadTextGridOptions = {}): TextGrid {
+  requireOptions('readTextGrid', options, ['gaps'])
+  const { gaps = 'refuse' } = options
+  requireOneOf('readTextGrid', 'gaps', gaps, ['refuse', 'keep', 'fill'])
+  return new TextGridReader(new Words(textOf(bytes, file), file), gaps).read()
+}
+
+// A tier of a day's phones is some 50 MB.
+const MOST_BYTES = Math.min(1 << 28, LONGEST_STRING)
+/** Times of one boundary that differ by less are the same: aligners write five digits. */
+const SAME = 1e-5
+
+function textOf(bytes: Uint8Array, file: string): string {
+  if (!isUtf16(bytes)) return utf8(withoutMark(bytes), file)
+  if (bytes.length % 2 === 1) throw faultIn(file, 'half a character stands at the end of this UTF-16', {})
+  const own = asBuffer(bytes).subarray(2)
+  const text = (bytes[0] === 0xff ? own : Buffer.from(own).swap16()).toString('utf16le')
+  if (text.includes('\0') || /\p{Surrogate}/u.test(text)) throw faultIn(file, 'this UTF-16 holds what is no text', {})
+  return text
+}
+
+type Kind = 'text' | 'number' | 'flag'
+const NAMES: Record<Kind, string> = { text: 'a text in quotes', number: 'a number', flag: '<exists> or <absent>' }
+
+/**
+ * What Praat reads of a text file: texts in quotes, numbers and flags that stand free. All else (`xmin =`, `intervals [3]:`) is
+ * for people, so that the long and the short form are one.
+ */
+class Words {
+  #at = 0
+  /** Where the last word began. */
+  start = 0
+
+  constructor(
+    readonly text: string,
+    readonly file: string,
+  ) {}
+
+  /** What is left of the file, in characters. */
+  get left(): number {
+    return this.text.length - this.#at
+  }
+
+  fault(what: string, at = this.start): DataError {
+    return faultIn(this.file, what, { line: 1 + countLines(Buffer.from(this.text.slice(0, at))) })
+  }
+
+  /** The next word, which must be of a kind. `what` is what it says. */
+  take(kind: 'text' | 'flag', what: string): string
+  take(kind: 'number', what: string): number
+  take(kind: Kind, what: string): string | number {
+    const found = this.#next()
+    if (found === undefined) throw this.fault(`the file ends before ${what}`, this.text.length)
+    if (found.kind === kind) return found.value
+    throw this.fault(`${what} must be ${NAMES[kind]}, not ${JSON.stringify(String(found.value).slice(0, 40))}`)
+  }
+
+  #next(): { kind: Kind; value: string | number } | undefined {
+    const { text } = this
+    for (;;) {
+      while (this.#at < text.length && isSpace(text.charCodeAt(this.#at))) this.#at += 1
+      if (this.#at >= text.length) return undefined
+      this.start = this.#at
+      const first = text[this.#at]
+      if (first === '"') return { kind: 'text', value: this.#quoted() }
+      if (first === '!') {
+        const end = text.indexOf('\n', this.#at)
+        this.#at = end < 0 ? text.length : end
+        continue
+      }
+      let end = this.#at
+      while (end < text.length && !isSpace(text.charCodeAt(end)) && text[end] !== '"') end += 1
+      const word = text.slice(this.#at, Math.min(end, this.#at + 64))
+      this.#at = end
+      if (word === '<exists>' || word === '<absent>') return { kind: 'flag', value: word }
+      if (NUMBER.test(word)) return { kind: 'number', value: Number(word) }
+    }
+  }
+
+  /** A text in quotes, in which a quote stands twice. */
+  #quoted(): string {
+    const { text } = this
+    for (let at = this.#at + 1; ; at += 2) {
+      at = text.indexOf('"', at)
+      if (at < 0) throw this.fault('a text in quotes does not end')
+      if (text[at + 1] === '"') continue
+      const found = text.slice(this.#at + 1, at).replaceAll('""', '"')
+      this.#at = at + 1
+      return found
+    }
+  }
+}
+
+const NUMBER = /^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,3})?$/
+const isSpace = (code: number): boolean => code === 32 || (code >= 9 && code <= 13)
+
+class TextGridReader {
+  readonly #words: Words
+  readonly #gaps: 'refuse' | 'keep' | 'fill'
+
+  constructor(words: Words, gaps: 'refuse' | 'keep' | 'fill') {
+    this.#words = words
+    this.#gaps = gaps
+  }
+
+  read(): TextGrid {
+    const words = this.#words
+    const form = words.take('text', 'the type of the file')
+    if (!/^ooTextFile( short)?$/.test(form)) throw words.fault(`the file is ${JSON.stringify(form)}, not "ooTextFile"`)
+    const content = words.take('text', 'the class of what it holds')
+    if (content !== 'TextGrid') throw words.fault(`the file holds a ${JSON.stringify(content)}, not a "TextGrid"`)
+    const { minTime, maxTime } = this.#span('the file')
+    if (words.take('flag', 'whether there are tiers') === '<absent>') return { minTime, maxTime, tiers: [] }
+    const count = this.#count('tiers')
+    return { minTime, maxTime, tiers: Array.from({ length: count }, (_, i) => this.#tier(`tier ${i + 1}`)) }
+  }
+
+  #tier(which: string): TextGridTier {
+    const words = this.#words
+    const kind = words.take('text', `the class of ${which}`)
+    if (kind !== 'IntervalTier' && kind !== 'TextTier') {
+      throw words.fault(`${which} is a ${JSON.stringify(kind)}, not an "IntervalTier" or "TextTier"`)
+    }
+    const name = words.take('text', `the name of ${which}`)
+    const span = this.#span(which)
+    if (kind === 'IntervalTier') return { kind: 'interval', name, ...span, intervals: this.#intervals(which, span) }
+    const points = Array.from({ length: this.#count(`points of ${which}`) }, (_, i) => ({
+      time: this.#time(`point ${i + 1} of ${which}`, span),
+      text: words.take('text', `the text of point ${i + 1} of ${which}`),
+    }))
+    return { kind: 'point', name, ...span, points }
+  }
+
+  #intervals(which: string, { minTime: first, maxTime: last }: Span): TextGridInterval[] {
+    const words = this.#words
+    const count = this.#count(`intervals of ${which}`)
+    const found: TextGridInterval[] = []
+    let before = first
+    const gap = (to: number, what: string) => {
+      if (to - before <= SAME || this.#gaps === 'keep') return
+      if (this.#gaps === 'fill') return void found.push({ minTime: before, maxTime: to, text: '' })
+      throw words.fault(`${what}: nothing stands from ${before} to ${to} s; gaps: 'fill' puts a pause there`)
+    }
+    for (let i = 1; i <= count; i++) {
+      const place = `interval ${i} of ${which}`
+      const minTime = words.take('number', `the beginning of ${place}`)
+      if (minTime < before - SAME) throw words.fault(`${place} begins at ${minTime}, before ${before}, where it could`)
+      gap(minTime, place)
+      const maxTime = words.take('number', `the end of ${place}`)
+      if (!(maxTime > minTime)) throw words.fault(`${place} ends at ${maxTime}, and begins at ${minTime}`)
+      if (maxTime > last + SAME)
+        throw words.fault(`${place} ends at ${maxTime}, behind the tier, which ends at ${last}`)
+      found.push({ minTime, maxTime, text: words.take('text', `the text of ${place}`) })
+      before = maxTime
+    }
+    gap(last, `the end of ${which}`)
+    return found
+  }
+
+  #span(which: string): Span {
+    const minTime = this.#words.take('number', `the beginning of ${which}`)
+    const maxTime = this.#words.take('number', `the end of ${which}`)
+    if (maxTime >= minTime) return { minTime, maxTime }
+    throw this.#words.fault(`${which} ends at ${maxTime}, before it begins at ${minTime}`)
+  }
+
+  #time(place: string, { minTime, maxTime }: Span): number {
+    const time = this.#words.take('number', `the time of ${place}`)
+    if (time >= minTime - SAME && time <= maxTime + SAME) return time
+    throw this.#words.fault(`${place} is at ${time}, outside its tier (${minTime} to ${maxTime})`)
+  }
+
+  #count(what: string): number {
+    const count = this.#words.take('number', `the number of ${what}`)
+    // Each has at least a text.
+    if (Number.isInteger(count) && count >= 0 && count * 2 <= this.#words.left) return count
+    throw this.#words.fault(`there cannot be ${count} ${what} in what is left of the file`)
+  }
+}
+
+interface Span {
+  minTime: number
+  maxTime: number
+}

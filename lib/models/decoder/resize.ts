@@ -1,0 +1,98 @@
+import { requireNumber, requireOptions, requireWhole } from '../../base/check.js'
+import { ConfigError } from '../../base/errors.js'
+import type { Module } from '../../nn/module.js'
+import { outputLayerOf } from '../../nn/output-layer.js'
+import { isOptimized } from '../../nn/parameter.js'
+import { quantizationOf } from '../../nn/quantized-weight.js'
+import { peftModelOf } from '../../peft/model.js'
+import { empty, noGrad, scope, type Tensor } from '../../tensor/index.js'
+import { withSeed } from '../../tensor/random.js'
+import type { DecoderLM } from './decoder-lm.js'
+
+export interface ResizeTokenEmbeddingsOptions {
+  /** Standard deviation of the new rows. Default: the configuration's `initializerRange`, which is 0.02 where it has none. */
+  std?: number
+  /** Of the new rows; what is drawn afterwards is as if they had not been. Default: the default generator goes on. */
+  seed?: number | bigint
+}
+
+const WHERE = 'resizeTokenEmbeddings'
+
+/** See `DecoderLM.resizeTokenEmbeddings`. */
+export function resizeTokenEmbeddings(model: DecoderLM, count: number, options: ResizeTokenEmbeddingsOptions): void {
+  requireWhole(WHERE, 'count', count, 1)
+  requireOptions(WHERE, options, ['std', 'seed'])
+  const { std = model.config.initializerRange ?? 0.02, seed } = options
+  requireNumber(WHERE, 'std', std, { least: 0, below: Number.POSITIVE_INFINITY })
+  const { padTokenId } = model.config
+  if (typeof padTokenId === 'number' && padTokenId >= count) {
+    throw new ConfigError(`${WHERE}: padTokenId is ${padTokenId}, and there would be no row of it among ${count}`, {
+      padTokenId,
+      count,
+    })
+  }
+  const peft = peftModelOf(model)
+  if (peft && peft.adapterNames.length > 0) {
+    const names = peft.adapterNames.join(', ')
+    throw new ConfigError(`${WHERE}: the model has adapters (${names}): resize it first, and attach them then`, {
+      names,
+    })
+  }
+  const tables = tablesOf(model)
+  for (const { path, layer } of tables) requireValues(path, layer)
+  // All are made before any is put in its place, so that a failure leaves the model as it was.
+  scope(() => {
+    const grown = noGrad(() =>
+      withSeed(seed, () => tables.map(({ weight }) => resized(weight, count, std)), tables[0]?.weight.device ?? 'cpu'),
+    )
+    const stale = tables.filter(({ weight }) => weight.size(0) !== count && isOptimized(weight))
+    for (const [i, { weight }] of tables.entries()) {
+      weight.setData(grown[i] as Tensor)
+      weight.grad = null
+    }
+    if (stale.length > 0) warn(stale.map(({ path }) => path))
+  })
+  model.config.vocabSize = count
+}
+
+interface Table {
+  path: string
+  layer: Module
+  weight: Tensor
+}
+
+function tablesOf(model: DecoderLM): Table[] {
+  const output = outputLayerOf(model)
+  if (!output) throw new ConfigError(`${WHERE}: the model has no embeddings`, {})
+  return (output.tied ? [output.embeddings] : [output.embeddings, output.head]).map((path) => {
+    const layer = model.get<Module>(path)
+    return { path, layer, weight: Reflect.get(layer, 'weight') as Tensor }
+  })
+}
+
+function requireValues(path: string, layer: Module): void {
+  const packing = quantizationOf(layer)
+  if (!packing) return
+  throw new ConfigError(
+    `${WHERE}: '${path}' is packed (${packing.scheme}) and takes no new rows; load the model with quantize: false, or ` +
+      'dequantizeLayer() it first',
+    { path, scheme: packing.scheme },
+  )
+}
+
+/** [rows, dim] -> [count, dim]: the same bits, and fresh rows below them. */
+function resized(weight: Tensor, count: number, std: number): Tensor {
+  const [rows, dim] = weight.shape as [number, number]
+  const result = empty([count, dim], { dtype: weight.dtype, device: weight.device })
+  const kept = Math.min(rows, count)
+  result.narrow(0, 0, kept).copy_(weight.narrow(0, 0, kept))
+  if (count > kept) result.narrow(0, kept, count - kept).normal_(0, std)
+  return result
+}
+
+function warn(paths: string[]): void {
+  process.emitWarning(
+    `${WHERE}: an optimiser was made for ${paths.join(' and ')} before; its state has the old size: make it anew`,
+    'OptimizerWarning',
+  )
+}

@@ -1,0 +1,93 @@
+import { readFile } from 'node:fs/promises'
+import { basename, extname } from 'node:path'
+import { DataError } from '../../../base/errors.js'
+import { escaped } from '../../../base/words.js'
+import { page } from '../../../kit/picture.js'
+import { IGNORED, type UsdmExample } from '../data/prompt.js'
+import type { UsdmTokenizer } from '../data/text.js'
+
+/** A stretch of an example: all of it is learnt, or nothing. */
+export interface PreviewPart {
+  text: string
+  learnt: boolean
+}
+
+/** An example as text, in stretches; units that repeat stand there once, as `<|unit7|>×3`. */
+export function previewParts(tokenizer: UsdmTokenizer, { inputIds, labels }: UsdmExample): PreviewPart[] {
+  const parts: { ids: number[]; learnt: boolean }[] = []
+  for (const [i, id] of inputIds.entries()) {
+    const learnt = labels[i] !== IGNORED
+    const last = parts.at(-1)
+    if (last?.learnt === learnt) last.ids.push(id)
+    else parts.push({ ids: [id], learnt })
+  }
+  return parts.map(({ ids, learnt }) => ({ text: written(tokenizer, ids), learnt }))
+}
+
+function written(tokenizer: UsdmTokenizer, ids: readonly number[]): string {
+  const runs: string[] = []
+  let words: number[] = []
+  const flush = () => {
+    if (words.length > 0) runs.push(tokenizer.decode(words))
+    words = []
+  }
+  for (let at = 0; at < ids.length; ) {
+    const id = ids[at] as number
+    if (!tokenizer.isUnit(id)) {
+      words.push(id)
+      at += 1
+      continue
+    }
+    let end = at
+    while (ids[end] === id) end += 1
+    flush()
+    runs.push(`${tokenizer.decode([id])}${end - at > 1 ? `×${end - at}` : ''}`)
+    at = end
+  }
+  flush()
+  return runs.join('')
+}
+
+/** For a terminal: what is learnt in green, or without colours between ⟦ and ⟧. */
+export function previewText(tokenizer: UsdmTokenizer, example: UsdmExample, colours: boolean): string {
+  const [open, close] = colours ? ['\u001b[32m', '\u001b[0m'] : ['⟦', '⟧']
+  return previewParts(tokenizer, example)
+    .map(({ text, learnt }) => (learnt ? `${open}${text}${close}` : text))
+    .join('')
+}
+
+const TYPES: Record<string, string> = {
+  '.wav': 'audio/wav',
+  '.mp3': 'audio/mpeg',
+  '.flac': 'audio/flac',
+  '.ogg': 'audio/ogg',
+}
+
+/** A page that stands alone, with the clips in it. @throws DataError for a clip that cannot be read */
+export async function previewPage(
+  tokenizer: UsdmTokenizer,
+  example: UsdmExample,
+  { title, clips }: { title: string; clips: readonly string[] },
+): Promise<string> {
+  const text = previewParts(tokenizer, example).map(({ text, learnt }) =>
+    learnt ? `<mark>${escaped(text)}</mark>` : escaped(text),
+  )
+  const players = await Promise.all(
+    clips.map(async (path) => {
+      const bytes = await readFile(path).catch((cause: Error) => {
+        throw new DataError(`${path} cannot be read: ${cause.message}`, { file: path, cause })
+      })
+      const type = TYPES[extname(path).toLowerCase()] ?? 'audio/wav'
+      const name = escaped(basename(path))
+      return `<figure><figcaption>${name}</figcaption><audio controls aria-label="${name}" src="data:${type};base64,${bytes.toString('base64')}"></audio></figure>`
+    }),
+  )
+  const learnt = example.labels.filter((label) => label !== IGNORED).length
+  return page({
+    title,
+    lead: `${example.inputIds.length} tokens, of which ${learnt} are learnt: they are marked.`,
+    parts: [...players, `<pre>${text.join('')}</pre>`],
+    style:
+      'pre{white-space:pre-wrap;overflow-wrap:anywhere;background:var(--sheet);padding:16px}mark{background:#2e7d3233;color:inherit}audio{width:100%}',
+  })
+}

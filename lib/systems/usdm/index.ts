@@ -1,0 +1,63 @@
+export type { OnBadRecord } from '../../kit/records.js'
+export { type PreviewPart, previewPage, previewParts, previewText } from './answer/preview.js'
+export { type UsdmArguments, unitExtractorOfArguments, usdmTokenizerOfArguments } from './configuration/apply.js'
+export type { UsdmDialog, UsdmDialogs, UsdmSpokenTurn } from './data/dialogs.js'
+export { readUsdmExamples, writeUsdmExamples } from './data/examples.js'
+export {
+  type PreprocessDailyTalkOptions,
+  type PreprocessedFile,
+  type PreprocessUsdmJsonlOptions,
+  preprocessDailyTalk,
+  preprocessUsdmJsonl,
+  type UnitSource,
+  type UsdmExampleOptions,
+  type UsdmExampleReport,
+  usdmExamples,
+} from './data/preprocess.js'
+export {
+  USDM_INSTRUCTION,
+  type UsdmExample,
+  type UsdmPromptInput,
+  type UsdmTurn,
+  type UsdmUtterance,
+  usdmExample,
+  usdmLabels,
+  usdmPrompt,
+} from './data/prompt.js'
+export { type ReadUsdmJsonlOptions, readUsdmJsonl, type UsdmJsonlDialogs, type UsdmRecord } from './data/record.js'
+export {
+  USDM_MAX_LENGTH,
+  USDM_UNITS,
+  type UsdmIds,
+  type UsdmPiece,
+  UsdmTokenizer,
+  type UsdmTokenizerOptions,
+} from './data/text.js'
+export {
+  type Draws,
+  type SegmentOptions,
+  type UstmSegment,
+  ustmPacks,
+  ustmSegments,
+  ustmSequence,
+} from './pretraining/interleave.js'
+export {
+  type PreparedUstm,
+  type PrepareUstmOptions,
+  packUstm,
+  prepareUstm,
+  readUstmRows,
+  type UstmReport,
+  type UstmSequenceOptions,
+  type UstmUtterance,
+  ustmSequences,
+} from './pretraining/prepare.js'
+export {
+  type AlignedWord,
+  type UnitWord,
+  unitWords,
+  ustmTranscript,
+  wordsOfTextGrid,
+  wordsOfTimes,
+} from './pretraining/words.js'
+export { type DailyTalk, type ReadDailyTalkOptions, readDailyTalk } from './published/dailytalk.js'

@@ -1,0 +1,165 @@
+import { misuse, requireObject, requireOptions, requireString, requireWhole } from '../../../base/check.js'
+import { DataError } from '../../../base/errors.js'
+import type { TextGrid } from '../../../files/textgrid.js'
+
+/** When a word is said, in seconds; a pause has an empty text. */
+export interface AlignedWord {
+  text: string
+  start: number
+  end: number
+}
+
+/** A word, or several joined by blanks, with the units of its speech: from `start` to before `end`. */
+export interface UnitWord {
+  text: string
+  start: number
+  end: number
+}
+
+/** A transcript as USDM's pre-training has it: small letters, without ASCII punctuation but the apostrophe. */
+export function ustmTranscript(text: string): string {
+  requireString('ustmTranscript', 'text', text)
+  return text
+    .toLowerCase()
+    .replace(/[!-&(-/:-@[-`{-~]/g, '')
+    .trim()
+}
+
+/**
+ * The words of a TextGrid, from the interval tier of a name.
+ * @throws DataError where there is no such tier
+ */
+export function wordsOfTextGrid(grid: TextGrid, options: { tier?: string } = {}): AlignedWord[] {
+  requireObject('wordsOfTextGrid', 'grid', grid)
+  requireOptions('wordsOfTextGrid', options, ['tier'])
+  const { tier: name = 'words' } = options
+  if (!Array.isArray(grid.tiers)) throw misuse('wordsOfTextGrid', 'grid', 'what readTextGrid gives', grid)
+  const tier = grid.tiers.find((one) => one.kind === 'interval' && one.name === name)
+  if (tier?.kind === 'interval') {
+    return tier.intervals.map(({ text, minTime, maxTime }) => ({ text: text.trim(), start: minTime, end: maxTime }))
+  }
+  const names = grid.tiers.map((one) => `'${one.name}' (${one.kind})`).join(', ')
+  throw new DataError(`the TextGrid has no interval tier '${name}'; it has ${names || 'none'}`, { tier: name })
+}
+
+/**
+ * Words with times, such as Whisper's with `wordTimestamps`, with a pause wherever nothing is said: no other aligner is needed.
+ * Words that overlap meet in the middle.
+ * @param seconds how long the clip is
+ * @throws DataError for times that go back, or lie outside the clip
+ */
+export function wordsOfTimes(
+  words: readonly { word: string; start: number; end: number }[],
+  seconds: number,
+): AlignedWord[] {
+  const where = 'wordsOfTimes'
+  if (!Array.isArray(words)) throw misuse(where, 'words', 'a list of words', words)
+  if (!(seconds > 0)) throw misuse(where, 'seconds', 'above 0', seconds)
+  const result: AlignedWord[] = []
+  for (const [i, { word, start, end }] of words.entries()) {
+    const before = result.at(-1)
+    if (!(start >= 0 && end >= start && start <= seconds) || (before && start < before.start)) {
+      throw new DataError(
+        `word ${i + 1} (${JSON.stringify(word)}) is said from ${start} to ${end} s, which cannot be`,
+        {
+          word,
+          start,
+          end,
+        },
+      )
+    }
+    let from = start
+    const last = before?.end ?? 0
+    if (before && start < last) {
+      from = (start + last) / 2
+      before.end = from
+    } else if (start > last) result.push({ text: '', start: last, end: start })
+    result.push({ text: word.trim(), start: from, end: Math.max(from, Math.min(end, seconds)) })
+  }
+  const last = result.at(-1)
+  if (last && last.end < seconds) result.push({ text: '', start: last.end, end: seconds })
+  return result
+}
+
+/** As Python's round: halves go to the even neighbour. */
+export function roundHalfEven(value: number): number {
+  const down = Math.floor(value)
+  const rest = value - down
+  if (rest !== 0.5) return Math.round(value)
+  return down % 2 === 0 ? down : down + 1
+}
+
+/** Two decimals, as Python's round: only eighths lie exactly between two. */
+const hundredths = (value: number): number =>
+  Number.isInteger(value * 8) ? roundHalfEven(value * 100) / 100 : Number(value.toFixed(2))
+
+/**
+ * The units of each word of an utterance. Pauses go to the words beside them, half to each; words too short for a unit are
+ * joined with a neighbour.
+ * @param units how many the utterance has
+ * @returns null for fewer than three words, which the original leaves out
+ * @throws DataError for words that do not follow each other
+ */
+export function unitWords(words: readonly AlignedWord[], units: number): UnitWord[] | null {
+  requireWhole('unitWords', 'units', units, 1)
+  if (!Array.isArray(words)) throw misuse('unitWords', 'words', 'a list of words', words)
+  const last = words.at(-1)
+  if (!last || !(last.end > 0)) return null
+  const spoken = withoutPauses(words)
+  const ratio = units / last.end
+  const at = (seconds: number) => roundHalfEven(seconds * ratio)
+  const placed = spoken.map(({ text, start, end }) => ({ text, start: at(start), end: at(end) }))
+  for (const [i, word] of placed.entries()) {
+    const before = placed[i - 1]
+    if (word.end >= word.start && (!before || before.end === word.start)) continue
+    throw new DataError(`the words ${JSON.stringify(before?.text)} and ${JSON.stringify(word.text)} do not meet`, {
+      start: word.start,
+      before: before?.end,
+    })
+  }
+  const joined = withoutEmpty(placed)
+  return joined.length < 3 ? null : joined
+}
+
+function withoutPauses(words: readonly AlignedWord[]): AlignedWord[] {
+  const merged: AlignedWord[] = []
+  for (const word of words) {
+    const before = merged.at(-1)
+    if (word.text === '' && before?.text === '') before.end = word.end
+    else merged.push({ ...word })
+  }
+  const found = merged.filter(({ text }) => text !== '')
+  for (const [i, { text, start, end }] of merged.entries()) {
+    if (text !== '') continue
+    const [before, after] = [merged[i - 1], merged[i + 1]]
+    const middle = hundredths((start + end) / 2)
+    if (before && after) {
+      before.end = middle
+      after.start = middle
+    } else if (after) after.start = start
+    else if (before) before.end = end
+  }
+  return found
+}
+
+function withoutEmpty(words: readonly UnitWord[]): UnitWord[] {
+  const left = words.map((word) => ({ ...word }))
+  /** The word before takes so many from a place on. */
+  const absorb = (into: number, count: number) => {
+    for (const { text, end } of left.splice(into + 1, count)) {
+      const taker = left[into] as UnitWord
+      taker.text = `${taker.text} ${text}`
+      taker.end = end
+    }
+  }
+  for (let i = 0; i < left.length; ) {
+    const { start, end } = left[i] as UnitWord
+    if (end > start || left.length === 1) i += 1
+    else if (i === 0) absorb(0, 1)
+    else {
+      const next = left[i + 1]
+      absorb(i - 1, next && next.end > next.start ? 2 : 1)
+    }
+  }
+  return left
+}

@@ -1,0 +1,102 @@
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterAll, describe, expect, it } from 'vitest'
+import { type ReadTextGridOptions, readTextGrid } from '../../lib/files/index.js'
+import { DataError } from '../../lib/index.js'
+import { fixture, tensorsOf } from '../helpers.js'
+
+const folder = mkdtempSync(join(tmpdir(), 'voxtorch-textgrid-'))
+afterAll(() => rmSync(folder, { recursive: true, force: true }))
+
+type Tier = { name: string } & (
+  | { kind: 'interval'; intervals: [number, number, string][] }
+  | { kind: 'point'; points: [number, string][] }
+)
+const made = await fixture<{ name: string; tiers: Tier[] }>('files/textgrid')
+
+let count = 0
+const read = (content: string | Buffer, options?: ReadTextGridOptions) => {
+  const path = join(folder, `${count++}.TextGrid`)
+  writeFileSync(path, content)
+  return readTextGrid(path, options)
+}
+/** A file in the short form with one tier from 0 to 1. */
+const short = (...intervals: (readonly [number | string, number | string, string])[]) =>
+  `File type = "ooTextFile"\nObject class = "TextGrid"\n0\n1\n<exists>\n1\n"IntervalTier"\n"words"\n0\n1\n${intervals.length}\n${intervals
+    .map(([from, to, text]) => `${from}\n${to}\n"${text}"\n`)
+    .join('')}`
+const intervals = async (content: string, options?: ReadTextGridOptions) => {
+  const [tier] = (await read(content, options)).tiers
+  return tier?.kind === 'interval' ? tier.intervals.map((one) => [one.minTime, one.maxTime, one.text]) : undefined
+}
+
+describe('readTextGrid', () => {
+  it.each(made.cases)('reads $name as the reader of PyPI does', async ({ name, tiers }) => {
+    const grid = await read(Buffer.from(tensorsOf(made, name, 'in').file?.toArray() as number[]))
+    expect([grid.minTime, grid.maxTime]).toEqual([0, 10])
+    const plain = grid.tiers.map((tier) =>
+      tier.kind === 'interval'
+        ? { ...tier, intervals: tier.intervals.map((one) => [one.minTime, one.maxTime, one.text]) }
+        : { ...tier, points: tier.points.map((one) => [one.time, one.text]) },
+    )
+    expect(plain).toEqual(tiers.map((tier) => ({ ...tier, minTime: 0, maxTime: 10 })))
+  })
+
+  it('a quote stands twice, in names of tiers too', async () => {
+    const { tiers } = await read(short([0, 1, 'a ""b""']).replace('"words"', '"a ""tier"" of words"'))
+    expect(tiers).toMatchObject([{ name: 'a "tier" of words', intervals: [{ text: 'a "b"' }] }])
+  })
+
+  it('takes the form that Praat takes: what is for people may say anything', async () => {
+    const text =
+      '"ooTextFile"\n! a comment with "quotes" and 7\n"TextGrid" 0 1 <exists> 1 class="IntervalTier" "w" 0 1. 1 a 0 b 1e0 "x"'
+    expect(await intervals(text)).toEqual([[0, 1, 'x']])
+    expect((await read('"ooTextFile" "TextGrid" 0 2 <absent>')).tiers).toEqual([])
+  })
+
+  it('gaps are refused, kept or filled, as asked', async () => {
+    const text = short([0.1, 0.4, 'a'], [0.5, 0.9, 'b'])
+    await expect(intervals(text)).rejects.toThrow(/line 12: interval 1 of tier 1: nothing stands from 0 to 0\.1 s/)
+    const [a, b] = [
+      [0.1, 0.4, 'a'],
+      [0.5, 0.9, 'b'],
+    ]
+    expect(await intervals(text, { gaps: 'keep' })).toEqual([a, b])
+    expect(await intervals(text, { gaps: 'fill' })).toEqual([[0, 0.1, ''], a, [0.4, 0.5, ''], b, [0.9, 1, '']])
+    await expect(intervals(short([0, 0.9, 'a']))).rejects.toThrow(/the end of tier 1: nothing stands from 0\.9 to 1/)
+    // Two digits of one boundary that differ are no gap.
+    expect(await intervals(short([0, 0.333333, 'a'], [0.333334, 1, 'b']))).toHaveLength(2)
+    await expect(intervals(text, { gaps: 'leave' as never })).rejects.toThrow(/gaps/)
+  })
+
+  it.each([
+    ['', /ends before the type of the file/],
+    ['"ooTextFile"', /ends before the class/],
+    ['"ooTextFile" "Pitch 1"', /holds a "Pitch 1", not a "TextGrid"/],
+    ['"Praat chronological TextGrid text file"', /not "ooTextFile"/],
+    [short([0, 0.5, 'a'], [0.4, 1, 'b']), /line 15: interval 2 of tier 1 begins at 0\.4, before 0\.5/],
+    [short([0, 0, 'a']), /line 13: interval 1 of tier 1 ends at 0, and begins at 0/],
+    [short([0, 1.5, 'a']), /ends at 1\.5, behind the tier, which ends at 1/],
+    [short([0, 1, 'a']).replace('\n1\n0\n1\n"a"', '\n2\n0\n1\n"a"'), /ends before the beginning of interval 2/],
+    [short([0, 1, 'a']).replace('\n1\n0\n1\n"a"', '\n900000000\n0\n1\n"a"'), /there cannot be 900000000 intervals/],
+    [short([0, 1, 'a']).replace('"a"', '"a'), /a text in quotes does not end/],
+    [short([0, 1, 'a']).replace('"a"', '7'), /the text of interval 1 of tier 1 must be a text in quotes, not "7"/],
+    [short(['"x"', 1, 'a']), /the beginning of interval 1 of tier 1 must be a number, not "x"/],
+    [short([0, 1, 'a']).replace('IntervalTier', 'PitchTier'), /tier 1 is a "PitchTier"/],
+    ['"ooTextFile" "TextGrid" 2 1 <exists> 0', /the file ends at 1, before it begins at 2/],
+    ['"ooTextFile" "TextGrid" 0 1 <exists> 1 "TextTier" "t" 0 1 1 3 "x"', /point 1 of tier 1 is at 3, outside/],
+  ])('names file and line of what is wrong: %j', async (text, message) => {
+    const error = await read(text).catch((error: unknown) => error)
+    expect(error).toBeInstanceOf(DataError)
+    expect(error).toMatchObject({ message: expect.stringMatching(message), file: expect.stringMatching(/TextGrid$/) })
+    expect((error as { line: number }).line).toBeGreaterThan(0)
+  })
+
+  it('refuses what is no text, half a character, and a file that is not there', async () => {
+    await expect(read(Buffer.from([0xff, 0xfe, 0x22]))).rejects.toThrow(DataError)
+    await expect(read(Buffer.from([0xff, 0xfe, 0x00, 0xd8]))).rejects.toThrow(/no text/)
+    await expect(read(Buffer.from([0x22, 0xc3]))).rejects.toThrow(/not UTF-8/)
+    await expect(readTextGrid(join(folder, 'none'))).rejects.toThrow(DataError)
+  })
+})
