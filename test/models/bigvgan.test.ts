@@ -39,7 +39,8 @@ function load(name: string, weightNorm = true): BigVGAN {
   const model = new BigVGAN(configOf(name, weightNorm))
   const given = tensorsOf(file, name, 'param')
   const state: Record<string, Tensor> = {}
-  for (const key of Object.keys(model.stateDict())) if (key.endsWith('.filter')) state[key] = key.includes('.up') ? up : down
+  for (const key of Object.keys(model.stateDict()))
+    if (key.endsWith('.filter')) state[key] = key.includes('.up') ? up : down
   for (const [key, value] of Object.entries(given)) {
     if (weightNorm || !/weight_[gv]$/.test(key)) state[key] = value
   }

@@ -159,8 +159,7 @@ class Activation : public Block {
       frequency = frequency.to(x.scalar_type());
       magnitude = magnitude.to(x.scalar_type());
     }
-    return watched(
-        x, kernels::anti_aliased_snake(x, frequency, magnitude, upsample.filter, downsample.lowpass.filter));
+    return watched(x, kernels::anti_aliased_snake(x, frequency, magnitude, upsample.filter, downsample.lowpass.filter));
   }
 
  private:

@@ -91,7 +91,8 @@ struct Pass {
 std::vector<double> slopes(int64_t heads) {
   const auto powers = [](int64_t count) {
     std::vector<double> result;
-    for (int64_t h = 1; h <= count; ++h) result.push_back(std::pow(2, -8.0 * static_cast<double>(h) / static_cast<double>(count)));
+    for (int64_t h = 1; h <= count; ++h)
+      result.push_back(std::pow(2, -8.0 * static_cast<double>(h) / static_cast<double>(count)));
     return result;
   };
   int64_t closest = 1;
@@ -129,10 +130,9 @@ class VoiceboxAttention : public Block {
     const double p = pass.training ? dropout : 0;
     // The time, which comes before the frames, is equally near to all of them.
     constexpr int64_t kFreeKeys = 1;
-    const Tensor attended =
-        attend.call(split(query), split(key), split(value), pass.gate, pass.relative,
-                    pass.valid.defined() ? std::optional<Tensor>(pass.valid) : std::nullopt, p,
-                    p > 0 ? nn::draw_seed() : 0, std::nullopt, kFreeKeys);
+    const Tensor attended = attend.call(split(query), split(key), split(value), pass.gate, pass.relative,
+                                        pass.valid.defined() ? std::optional<Tensor>(pass.valid) : std::nullopt, p,
+                                        p > 0 ? nn::draw_seed() : 0, std::nullopt, kFreeKeys);
     return watched(x, output.forward(nn::join_heads(attended)));
   }
 
@@ -251,8 +251,8 @@ class Estimator : public Block, public nn::Checkpointing {
     const int64_t batch = in.units.size(0), frames = in.units.size(1), time = frames + 1;
     const Tensor seen = at::cat({embed.forward(in.units) * std::sqrt(static_cast<double>(c.unit_dim)),
                                  in.noisy.transpose(1, 2), in.condition.transpose(1, 2)},
-                                2);                                                      // [batch, frames, channels]
-    const Tensor projected = proj_in.forward(seen);                                      // [batch, frames, dim]
+                                2);                                                       // [batch, frames, channels]
+    const Tensor projected = proj_in.forward(seen);                                       // [batch, frames, dim]
     Tensor x = at::cat({time_token(in.time).to(projected.scalar_type()), projected}, 1);  // [batch, time, dim]
     const Pass pass{valid(in, time), at::ones({batch, c.heads, time}, x.options()),
                     distance_biases(c.heads, time, x.scalar_type(), x.device()), training};

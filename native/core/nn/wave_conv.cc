@@ -43,8 +43,8 @@ at::Tensor WaveConv1d::forward(const at::Tensor& input) const {
   const at::Tensor taps = shape.weight_norm ? at::_weight_norm(direction, magnitude, 0) : weight;
   const auto shift = bias.defined() ? std::optional<at::Tensor>(bias) : std::nullopt;
   if (shape.transposed) {
-    return watched(input, at::conv_transpose1d(input, taps, shift, shape.stride, shape.padding, 0, shape.groups,
-                                               shape.dilation));
+    return watched(
+        input, at::conv_transpose1d(input, taps, shift, shape.stride, shape.padding, 0, shape.groups, shape.dilation));
   }
   return watched(input, at::conv1d(input, taps, shift, shape.stride, shape.padding, shape.dilation, shape.groups));
 }

@@ -12,8 +12,8 @@ namespace voxtorch::kernels {
 namespace {
 
 constexpr int kThreads = 256;
-constexpr int kTile = 512;                  // outputs of a block
-constexpr int kBefore = kSnakeHalf / 2;     // places of the phases that a tile sees on each side
+constexpr int kTile = 512;               // outputs of a block
+constexpr int kBefore = kSnakeHalf / 2;  // places of the phases that a tile sees on each side
 constexpr int kPlaces = kTile + 2 * kBefore;
 constexpr int kSeen = kPlaces + 2 * kBefore;  // and of the input
 
@@ -102,12 +102,14 @@ __global__ void __launch_bounds__(kThreads) forward_kernel(SnakeForward args) {
   for (int k = threadIdx.x; k < kTile && tile.first + k < tile.time; k += kThreads) {
     Acc sum = 0;
 #pragma unroll
-    for (int q = 0; q < kSnakeHalf; ++q) sum += tile.down[2 * q + 1] * even_at(k + q + 1) + tile.down[2 * q] * odd_at(k + q);
+    for (int q = 0; q < kSnakeHalf; ++q)
+      sum += tile.down[2 * q + 1] * even_at(k + q + 1) + tile.down[2 * q] * odd_at(k + q);
     output[tile.first + k] = narrow<T, Acc>(sum);
   }
 }
 
-// The gradient of the doubled signal's place `place`, which may lie beyond the row, after the second filter's transpose.
+// The gradient of the doubled signal's place `place`, which may lie beyond the row, after the second filter's
+// transpose.
 template <typename T, typename Acc>
 __device__ Acc filtered(const T* grads, int64_t time, const Acc (&down)[kSnakeTaps], int64_t place, int odd) {
   Acc sum = 0;

@@ -9,9 +9,9 @@
 namespace voxtorch::kernels {
 namespace {
 
-constexpr int64_t kBefore = kSnakeHalf / 2;            // places of the phases that a tile sees before its first
-constexpr int64_t kSpace = kSnakeTile + 4 * kBlock;    // a tile with what it sees on both sides, in whole blocks
-constexpr float kReducible = 25000.0f;                 // beyond it pi in three parts is too few
+constexpr int64_t kBefore = kSnakeHalf / 2;          // places of the phases that a tile sees before its first
+constexpr int64_t kSpace = kSnakeTile + 4 * kBlock;  // a tile with what it sees on both sides, in whole blocks
+constexpr float kReducible = 25000.0f;               // beyond it pi in three parts is too few
 
 struct Filter {
   float even[kSnakeHalf], odd[kSnakeHalf];  // the taps that the even and the odd phase are made with
@@ -35,9 +35,10 @@ template <typename T, bool Repeat>
 void load_around(float* to, const T* row, int64_t time, int64_t first, int64_t count) {
   const int64_t begin = first < 0 ? -first : 0;
   const int64_t end = first + count > time ? time - first : count;
-  each_block(end - begin, [&](int64_t at, int64_t many) __attribute__((always_inline)) {
-    store(to + begin + at, load(row + first + begin + at, many), many);
-  });
+  each_block(
+      end - begin, [&](int64_t at, int64_t many) __attribute__((always_inline)) {
+        store(to + begin + at, load(row + first + begin + at, many), many);
+      });
   const float low = Repeat ? to[begin] : 0.0f, high = Repeat ? to[end - 1] : 0.0f;
   for (int64_t k = 0; k < begin; ++k) to[k] = low;
   for (int64_t k = end; k < count; ++k) to[k] = high;
@@ -163,9 +164,9 @@ void forward_rows(const SnakeForward& args, int64_t row, int64_t begin, int64_t 
     // Beyond its ends the doubled signal repeats its first and its last number.
     for (int64_t k = 0; k < -start; ++k) even[k] = odd[k] = even[-start];
     for (int64_t k = time - start; k < places; ++k) even[k] = odd[k] = odd[time - start - 1];
-    each_block(count, [&](int64_t at, int64_t many) __attribute__((always_inline)) {
-      store(output + first + at, join(even, odd, down, at), many);
-    });
+    each_block(
+        count, [&](int64_t at, int64_t many)
+                   __attribute__((always_inline)) { store(output + first + at, join(even, odd, down, at), many); });
   }
 }
 
@@ -174,8 +175,8 @@ struct Sums {
   Block frequency = {}, magnitude = {};
 };
 // One block of a phase: `grads` become those of what the activation was given.
-VOXTORCH_INLINE void differentiate(const float* x, float* grads, int64_t at, int64_t owned, float frequency, float magnitude,
-                                   bool is_reducible, Sums& sums) {
+VOXTORCH_INLINE void differentiate(const float* x, float* grads, int64_t at, int64_t owned, float frequency,
+                                   float magnitude, bool is_reducible, Sums& sums) {
   const Block value = load_block(x + at), grad = load_block(grads + at);
   Block squares, doubles;  // sin(a)^2 and sin(2 a)
   if (is_reducible) {
@@ -255,9 +256,9 @@ void backward_rows(const SnakeBackward& args, int64_t row) {
     for (int64_t k = -kBefore; first == 0 && k < 0; ++k) result[0] += at_join(even_grad, odd_grad, up, k, places);
     for (int64_t k = count; first + count == time && k < count + kBefore; ++k)
       result[count - 1] += at_join(even_grad, odd_grad, up, k, places);
-    each_block(count, [&](int64_t at, int64_t many) __attribute__((always_inline)) {
-      store(grad_input + first + at, load_block(result + at), many);
-    });
+    each_block(
+        count, [&](int64_t at, int64_t many)
+                   __attribute__((always_inline)) { store(grad_input + first + at, load_block(result + at), many); });
   }
   static_cast<float*>(args.grad_frequency)[row] = static_cast<float>(to_frequency);
   static_cast<float*>(args.grad_magnitude)[row] = static_cast<float>(to_magnitude);

@@ -8,11 +8,12 @@
 // query, key, value: [batch, heads, time, dim], any strides. gate: [batch, heads, time]; relative: [heads,
 // 2 * time - 1], one number for each distance from -(time - 1) to time - 1; both of query's dtype, or float32 beside
 // half precision. key_mask: bool [batch, time], true where a key is attended to; a row without any such key gives
-// zeros. scale: 1 / sqrt(dim) where none is given. With gates of 1 and relative = -slope * |distance| it is ALiBi (Press et
-// al. 2021, https://arxiv.org/abs/2108.12409), where a token before the frames that all see alike is a free key. Nothing of size [time, time] is ever held: the CPU computes a block
-// of rows at a time, CUDA a tile. Dropout is a function of `seed` and the element's place (see AttentionDropout), so
-// the same seed drops the same elements on every device and again in the backward. Gradients of any order: the first
-// is fused, higher ones go through the same formula in plain operators and hold [batch, heads, time, time].
+// zeros. scale: 1 / sqrt(dim) where none is given. With gates of 1 and relative = -slope * |distance| it is ALiBi
+// (Press et al. 2021, https://arxiv.org/abs/2108.12409), where a token before the frames that all see alike is a free
+// key. Nothing of size [time, time] is ever held: the CPU computes a block of rows at a time, CUDA a tile. Dropout is a
+// function of `seed` and the element's place (see AttentionDropout), so the same seed drops the same elements on every
+// device and again in the backward. Gradients of any order: the first is fused, higher ones go through the same formula
+// in plain operators and hold [batch, heads, time, time].
 #include "core/kernels/gated_position_attention/gated_position_attention.h"
 
 #include <ATen/OpMathType.h>
@@ -205,7 +206,7 @@ struct ComposedAttention {
   explicit ComposedAttention(const GatedAttention& call) {
     const at::ScalarType type = call.accumulator();
     q = call.query.to(type), k = call.key.to(type), v = call.value.to(type);
-    gate = call.gate.to(type).unsqueeze(-1);                                 // [batch, heads, time, 1]
+    gate = call.gate.to(type).unsqueeze(-1);  // [batch, heads, time, 1]
     bias = without_free(call.relative.to(type).unfold(1, call.query.size(2), 1).flip(1), call);  // [heads, time, time]
     Tensor attend = call.mask();
     if (attend.defined()) {
@@ -247,8 +248,8 @@ AttentionGradients backward_formula(const Tensor& grad_output, const GatedAttent
   const Tensor grad_scores = probabilities * (grad_probabilities - pull);
   const Tensor steps = at::arange(time, q.options().dtype(at::kLong));
   const Tensor distances = (steps.unsqueeze(0) - steps.unsqueeze(1) + (time - 1)).flatten();
-  const Tensor grad_relative =
-      at::zeros(call.relative.sizes(), q.options()).index_add(1, distances, without_free((grad_scores * gate).sum(0), call).flatten(1));
+  const Tensor grad_relative = at::zeros(call.relative.sizes(), q.options())
+                                   .index_add(1, distances, without_free((grad_scores * gate).sum(0), call).flatten(1));
   return {(at::matmul(grad_scores, k) * scale).to(call.query.scalar_type()),
           (at::matmul(grad_scores.transpose(-1, -2), q) * scale).to(call.key.scalar_type()),
           at::matmul(dropped.transpose(-1, -2), grad).to(call.value.scalar_type()),
@@ -346,12 +347,14 @@ TORCH_LIBRARY_FRAGMENT(voxtorch, m) {
   // logsumexp [batch, heads, time], of the scores; infinite for a row that attends to nothing.
   m.def(
       "gated_position_attention_forward(Tensor query, Tensor key, Tensor value, Tensor gate, Tensor relative, "
-      "Tensor? key_mask=None, float dropout=0., int seed=0, float? scale=None, int free_keys=0) -> (Tensor output, Tensor logsumexp)");
+      "Tensor? key_mask=None, float dropout=0., int seed=0, float? scale=None, int free_keys=0) -> (Tensor output, "
+      "Tensor logsumexp)");
   m.def(
       "gated_position_attention_backward(Tensor grad_output, Tensor output, Tensor logsumexp, Tensor query, Tensor "
       "key, "
       "Tensor value, Tensor gate, Tensor relative, Tensor? key_mask=None, float dropout=0., int seed=0, "
-      "float? scale=None, int free_keys=0) -> (Tensor grad_query, Tensor grad_key, Tensor grad_value, Tensor grad_gate, "
+      "float? scale=None, int free_keys=0) -> (Tensor grad_query, Tensor grad_key, Tensor grad_value, Tensor "
+      "grad_gate, "
       "Tensor grad_relative)");
 }
 

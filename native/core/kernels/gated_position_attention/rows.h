@@ -136,7 +136,8 @@ void backward_rows(const AttentionBlock<float>& args, float* scores, float* grad
     const float gate = args.gate[r];
     const Block level = all(logsumexp[r]);
     const auto probability = [&](int64_t at, const WordBlock& attend) __attribute__((always_inline)) {
-      return select(attend, exp_of(load_block(row + at) + biased_only(args, at, load_block(relative + at)) * gate - level), 0);
+      return select(attend,
+                    exp_of(load_block(row + at) + biased_only(args, at, load_block(relative + at)) * gate - level), 0);
     };
 
     Block total = {};

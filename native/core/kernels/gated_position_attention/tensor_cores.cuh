@@ -252,8 +252,8 @@ struct TensorKernel {
           for (int e = 0; e < 2; ++e) {
             const int key = 8 * n + at.pair + e;
             float& score = p[n][2 * half + e];
-            score = beside.attends[key] ? scale * score + gate[half] * relative_of(beside, query, key)
-                                        : -infinite<float>();
+            score =
+                beside.attends[key] ? scale * score + gate[half] * relative_of(beside, query, key) : -infinite<float>();
             best = score > best ? score : best;
           }
         }
