@@ -68,6 +68,19 @@ export async function jsonlDataset<T = unknown>(
 }
 
 /**
+ * The same for lines that are no JSON: `parse` makes a sample of the text of one. Blank lines do not count.
+ * @throws DataError as `jsonlDataset`, and what `parse` throws when a line is read. @internal
+ */
+export async function lineDataset<T>(
+  file: string,
+  parse: (text: string, file: string, line: number) => T,
+): Promise<Dataset<T>> {
+  const index = await indexOf(file, false, LONGEST_LINE, [])
+  const reader = new LineReader(file, index, (bytes, path, line) => parse(utf8(bytes, path, line), path, line))
+  return { length: index.starts.length, get: (i) => reader.get(i) as Promise<T> }
+}
+
+/**
  * The values of a JSON Lines file one after the other, for a `DataLoader` or `for await (… of stream.iterate())`. Of
  * several workers each parses its own lines only. With `onBadRecord: 'skip'` bad lines are passed over: the loader counts
  * them in its `badRecords`, and the stream itself in its own of what it read in this thread.
@@ -254,6 +267,7 @@ class LineReader {
   constructor(
     readonly file: string,
     readonly index: JsonlIndex,
+    readonly parse: (bytes: Buffer, file: string, line: number) => unknown = parsed,
   ) {}
 
   async get(i: number): Promise<unknown> {
@@ -274,7 +288,7 @@ class LineReader {
         done += bytesRead
       }
     })
-    return parsed(bytes, this.file, line)
+    return this.parse(bytes, this.file, line)
   }
 
   /** Reads that are under way together share one handle, which the last one closes. */

@@ -4,7 +4,7 @@ export type { BeatsConfig } from './beats/config.js'
 export type { LoadBeatsOptions } from './beats/files.js'
 export type { SoundTag, TagOptions } from './beats/tags.js'
 export { BigVGAN, type BigVGANInputs, type BigVGANOutput } from './bigvgan/bigvgan.js'
-export type { BigVGANConfig } from './bigvgan/config.js'
+export { BIGVGAN_MEL, type BigVGANConfig } from './bigvgan/config.js'
 export type { LoadBigVGANOptions } from './bigvgan/files.js'
 export type { VocoderStreamOptions } from './bigvgan/stream.js'
 export {

@@ -4,6 +4,7 @@ import { join } from 'node:path'
 import { afterAll, describe, expect, it } from 'vitest'
 import {
   arange,
+  BigVGAN,
   ConfigError,
   IndexError,
   memoryStats,
@@ -226,6 +227,47 @@ describe('sampling', () => {
     mel.dispose()
   })
 
+  it('a reply in pieces, each behind what was said before it, has no step at a seam', async () => {
+    const model = load('whole')
+    const vocoder = BigVGAN.fromConfig(
+      {
+        ...{ numMels: 5, upsampleRates: [4, 2], upsampleKernelSizes: [8, 4], upsampleInitialChannel: 8 },
+        ...{ resblockKernelSizes: [3], resblockDilationSizes: [[1, 3]], weightNorm: false },
+      },
+      { seed: 4 },
+    ).eval()
+    // Louder than fresh weights are, so that there are steps to compare with.
+    noGrad(() => vocoder.parameters().forEach((one) => void one.mul_(one.ndim === 3 ? 20 : 1)))
+    const [pieceFrames, context, count] = [9, 15, 6]
+    const units = randint(0, 11, [1, pieceFrames * count])
+    async function* pieces() {
+      let said: Tensor | undefined
+      for (let from = 0; from < pieceFrames * count; from += pieceFrames) {
+        const before = Math.min(from, context)
+        const prompt = said?.narrow(2, from - before, before)
+        const made = await model.generate({
+          ...{ units: units.narrow(1, from - before, before + pieceFrames), steps: 6, seed: from },
+          ...(prompt && { prompt }),
+        })
+        // What is known stays: (1 - (1 - sigmaMin)) of noise is left on it.
+        if (prompt) expect(made.narrow(2, 0, before).sub(prompt).abs().max().item()).toBeLessThan(1e-3)
+        const own = made.narrow(2, before, pieceFrames)
+        said = said ? ops.cat([said, own], 2) : own
+        yield own
+      }
+    }
+    const samples: number[] = []
+    for await (const piece of vocoder.stream(pieces(), { chunkFrames: 4 }))
+      samples.push(...(piece.toArray() as number[]))
+    const seam = pieceFrames * vocoder.samplesPerFrame
+    expect(samples.length).toBe(seam * count)
+    const steps = samples.slice(1).map((sample, i) => Math.abs(sample - (samples[i] as number)))
+    const isSeam = (i: number) => (i + 1) % seam === 0
+    const largest = Math.max(...steps.filter((_, i) => !isSeam(i)))
+    expect(largest).toBeGreaterThan(1e-3)
+    expect(Math.max(...steps.filter((_, i) => isSeam(i)))).toBeLessThanOrEqual(3 * largest)
+  })
+
   const { units, mel } = givenOf('whole')
   it.each<[string, Partial<UnitVoiceboxGenerateInputs>, RegExp]>([
     ['no units', { units: zeros([1, 0]).to('int64') }, /units/],
@@ -238,6 +280,9 @@ describe('sampling', () => {
     ['lengths of no prompt', { promptLengths: [1, 1] }, /promptLengths/],
     ['noise of another shape', { noise: randn([2, 5, 12]) }, /noise/],
     ['an option that is none', { step: 3 } as never, /step/],
+    ['lengths that are no list', { lengths: 3 as never }, /lengths/],
+    ['prompt lengths that are no list', { prompt: mel, promptLengths: 3 as never }, /promptLengths/],
+    ['progress that is told to nobody', { onProgress: 1 as never }, /onProgress/],
   ])('refuses %s', async (_, changes, sentence) => {
     const model = load('whole')
     await expect(model.generate({ units, ...changes })).rejects.toThrow(sentence)
@@ -294,6 +339,9 @@ describe('sizes and files', () => {
     await expect(model.forward({ ...fine, units: units.float() })).rejects.toThrow(/units/)
     await expect(model.forward({ ...fine, lengths: [14, 1] })).rejects.toThrow(/lengths/)
     await expect(model.forward({ ...fine, lengths: [13] })).rejects.toThrow(/lengths/)
+    await expect(model.forward({ ...fine, lengths: 13 as never })).rejects.toThrow(/lengths/)
+    await expect(model.loss({ units, mel: noise, noise: 1 as never })).rejects.toThrow(/noise/)
+    await expect(model.loss({ units, mel: noise, lengths: 13 as never })).rejects.toThrow(/lengths/)
     await expect(model.forward({ ...fine, units: randint(12, 13, [2, 13]) })).rejects.toThrow(IndexError)
     await expect(model.loss({ units, mel: noise, visible: zeros([2, 12]) })).rejects.toThrow(/visible/)
   })

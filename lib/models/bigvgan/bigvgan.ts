@@ -10,8 +10,8 @@ import { renderInChunks, type VocoderStreamOptions } from './stream.js'
 
 export interface BigVGANInputs {
   /**
-   * Log-mel spectrogram [batch, numMels, frames]: `melSpectrogram(samples, 22050, { nFft: 1024, hopLength: 256, padding: 384,
-   * power: false, magnitudeEpsilon: 1e-9, fMax: 8000, log: 'ln', floor: 1e-5 })` for the one of 22 kHz and 80 bands.
+   * Log-mel spectrogram [batch, numMels, frames], natural logarithms: for the one of 22 kHz and 80 bands what `melSpectrogram`
+   * gives with {@link BIGVGAN_MEL}.
    */
   mel: Tensor
 }

@@ -51,6 +51,22 @@ const first: BigVGANConfig = {
   samplingRate: 22050,
 }
 
+/**
+ * The spectrograms that vocoders of 22.05 kHz and 80 bands read, and that Voiceboxes are trained on: what `melSpectrogram` is given
+ * beside samples and rate. With n · 256 samples they have n frames.
+ */
+export const BIGVGAN_MEL = {
+  sampleRate: 22_050,
+  nFft: 1024,
+  hopLength: 256,
+  padding: 384,
+  power: false,
+  magnitudeEpsilon: 1e-9,
+  fMax: 8000,
+  log: 'ln',
+  floor: 1e-5,
+} as const
+
 /** By the names of NVIDIA's repositories. */
 export const bigVGANSizes: Record<string, BigVGANConfig> = {
   bigvgan_22khz_80band: first,

@@ -32,6 +32,9 @@ export interface UnitVoiceboxConfig extends NetworkConfig {
   sigmaMin?: number
 }
 
+/** Of the log-mel spectrograms that the published model was trained on, by which they are normalised. @internal */
+export const MEL = { mean: -5.5419, std: 2.1575 }
+
 /** The size of `naver-ai/xlsr-token-Voicebox`. */
 export const unitVoiceboxSizes: Record<string, UnitVoiceboxConfig> = {
   'xlsr-token-voicebox': {

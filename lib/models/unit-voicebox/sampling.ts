@@ -1,4 +1,13 @@
-import { misuse, requireNumber, requireOneOf, requireOptions, requireSignal, requireWhole } from '../../base/check.js'
+import {
+  listOf,
+  misuse,
+  requireFunction,
+  requireNumber,
+  requireOneOf,
+  requireOptions,
+  requireSignal,
+  requireWhole,
+} from '../../base/check.js'
 import { ConfigError, ShapeError } from '../../base/errors.js'
 import { evaluating } from '../../nn/evaluating.js'
 import { arange, Generator, linspace, noGrad, ops, randn, scope, Tensor, tensor } from '../../tensor/index.js'
@@ -75,6 +84,10 @@ export async function generate(model: UnitVoicebox, inputs: UnitVoiceboxGenerate
   requireNumber(WHERE, 'guidance', guidance, { least: 0, below: Number.POSITIVE_INFINITY })
   requireOneOf(WHERE, 'promptNoise', promptNoise, ['redrawn', 'fixed'])
   requireSignal(WHERE, signal)
+  if (onProgress !== undefined) requireFunction(WHERE, 'onProgress', onProgress)
+  for (const name of ['lengths', 'promptLengths'] as const) {
+    if (inputs[name] !== undefined) listOf(WHERE, name, inputs[name], 'whole numbers')
+  }
   return scope(() =>
     evaluating(model, () =>
       noGrad(async () => {
@@ -189,7 +202,7 @@ function promptOf(
       {},
     )
   }
-  const ends = promptLengths ?? new Array<number>(batch as number).fill(width)
+  const ends = promptLengths ? [...promptLengths] : new Array<number>(batch as number).fill(width)
   const bad = ends.findIndex(
     (end, i) => !Number.isInteger(end) || end < 0 || end > width || end > (lengths?.[i] ?? width),
   )

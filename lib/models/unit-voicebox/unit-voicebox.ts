@@ -1,10 +1,10 @@
-import { misuse, requireObject, requireOptions } from '../../base/check.js'
+import { listOf, misuse, requireObject, requireOptions } from '../../base/check.js'
 import { ShapeError } from '../../base/errors.js'
 import { opAsync } from '../../native/call.js'
 import { withActiveAdapters } from '../../nn/native-module.js'
 import { arange, ops, scope, Tensor, tensor } from '../../tensor/index.js'
 import { networkClass } from '../network.js'
-import { type UnitVoiceboxConfig, unitVoiceboxSizes } from './config.js'
+import { MEL, type UnitVoiceboxConfig, unitVoiceboxSizes } from './config.js'
 import { generate, type UnitVoiceboxGenerateInputs } from './sampling.js'
 
 export interface UnitVoiceboxInputs {
@@ -41,7 +41,6 @@ export interface UnitVoiceboxLossInputs {
 }
 
 const forward = opAsync('voxtorch::unit_voicebox_forward')
-const MEL = { mean: -5.5419, std: 2.1575 }
 
 /**
  * USDM's token-Voicebox (Kim et al. 2024, https://arxiv.org/abs/2402.05706; Voicebox: Le et al. 2023,
@@ -75,7 +74,7 @@ export class UnitVoicebox extends networkClass<
     for (const [name, value] of Object.entries({ units, noisy, condition, time })) {
       if (!(value instanceof Tensor)) throw misuse('UnitVoicebox.forward', name, 'a tensor', value)
     }
-    const ends = lengths === undefined ? null : [...lengths]
+    const ends = lengths === undefined ? null : listOf('UnitVoicebox.forward', 'lengths', lengths, 'whole numbers')
     return { velocity: (await forward(withActiveAdapters(this), units, noisy, condition, time, ends)) as Tensor }
   }
 
@@ -88,9 +87,11 @@ export class UnitVoicebox extends networkClass<
     const where = 'UnitVoicebox.loss'
     requireOptions(where, inputs, ['units', 'mel', 'visible', 'lengths', 'time', 'noise'])
     const { units, mel, visible, lengths } = inputs
-    for (const [name, value] of Object.entries({ units, mel })) {
-      if (!(value instanceof Tensor)) throw misuse(where, name, 'a tensor', value)
+    for (const [name, value] of Object.entries({ units, mel, visible, time: inputs.time, noise: inputs.noise })) {
+      const left = value === undefined && name !== 'units' && name !== 'mel'
+      if (!left && !(value instanceof Tensor)) throw misuse(where, name, 'a tensor', value)
     }
+    if (lengths !== undefined) listOf(where, 'lengths', lengths, 'whole numbers')
     if (mel.ndim !== 3 || units.ndim !== 2) {
       throw new ShapeError(
         `${where}: mel must be [batch, nFeats, frames] and units [batch, frames], not [${mel.shape}] and [${units.shape}]`,

@@ -61,3 +61,20 @@ export {
   wordsOfTimes,
 } from './pretraining/words.js'
 export { type DailyTalk, type ReadDailyTalkOptions, readDailyTalk } from './published/dailytalk.js'
+export {
+  type VoiceboxBatch,
+  VoiceboxDataset,
+  type VoiceboxDatasetOptions,
+  type VoiceboxDraws,
+  type VoiceboxSample,
+  voiceboxCollate,
+} from './voicebox/dataset.js'
+export {
+  parseVoiceboxLine,
+  type VoiceboxRecord,
+  type VoiceboxRecords,
+  writeVoiceboxFilelist,
+} from './voicebox/filelist.js'
+export { type PreparedVoicebox, type PrepareVoiceboxOptions, prepareVoicebox } from './voicebox/prepare.js'
+export { VOICEBOX_RECIPE, type VoiceboxRecipe, voiceboxRecipe } from './voicebox/recipe.js'
+export { type TrainUnitVoiceboxOptions, trainUnitVoicebox, type UnitVoiceboxResults } from './voicebox/train.js'
