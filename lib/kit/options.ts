@@ -18,7 +18,7 @@ export interface OptionRule {
   readonly value?: string
   /** What holds where it is left out, in words or as it is. */
   readonly preset?: string | number
-  /** Other spellings, such as the original's. Hyphen and underscore are alike. */
+  /** Other spellings, such as the original's. Hyphen and underscore are alike. `-c` is a short one. */
   readonly aliases?: readonly string[]
   /** Of `texts`: one behind each option, since what follows may be no option. */
   readonly oneEach?: boolean
@@ -84,7 +84,9 @@ export function commanderOptions(table: OptionTable): Option[] {
     const { kind, help, preset, aliases = [], hidden = false } = rule
     const notes = [
       ...(preset === undefined ? [] : [`default: ${preset}`]),
-      ...(aliases.length === 0 ? [] : [`also ${aliases.map((alias) => `--${alias}`).join(', ')}`]),
+      ...(aliases.length === 0
+        ? []
+        : [`also ${aliases.map((alias) => (alias.startsWith('-') ? alias : `--${alias}`)).join(', ')}`]),
     ]
     const text = notes.length === 0 ? help : `${help} (${notes.join('; ')})`
     if (kind === 'flag') {
@@ -150,13 +152,14 @@ function spelled(subject: string, table: OptionTable, argv: readonly string[], f
   }
   while (rest.length > 0) {
     const word = rest.shift() as string
-    const match = /^--([A-Za-z][\w-]*)(?:=([\s\S]*))?$/.exec(word)
+    const isShort = /^-[A-Za-z]/.test(word) && (names.has(word) || others.has(word))
+    const match = isShort ? [word, word] : /^--([A-Za-z][\w-]*)(?:=([\s\S]*))?$/.exec(word)
     if (word === '--') files.push(...rest.splice(0))
     else if (!match && /^-./.test(word)) throw wrong(word, `${JSON.stringify(word)} is no option: they begin with --`)
     else if (!match) files.push(word)
     if (!match) continue
     const [, key = '', given] = match
-    const flag = `--${key}`
+    const flag = isShort ? word : `--${key}`
     const value = (): string => {
       const found = given ?? rest.shift()
       if (found !== undefined && found !== '' && !(given === undefined && /^--[A-Za-z]/.test(found))) return found

@@ -3,6 +3,10 @@ export { Beats, type BeatsInputs, type BeatsOutput } from './beats/beats.js'
 export type { BeatsConfig } from './beats/config.js'
 export type { LoadBeatsOptions } from './beats/files.js'
 export type { SoundTag, TagOptions } from './beats/tags.js'
+export { BigVGAN, type BigVGANInputs, type BigVGANOutput } from './bigvgan/bigvgan.js'
+export { BIGVGAN_MEL, type BigVGANConfig } from './bigvgan/config.js'
+export type { LoadBigVGANOptions } from './bigvgan/files.js'
+export type { VocoderStreamOptions } from './bigvgan/stream.js'
 export {
   type DecoderLMClassifierConfig,
   type DecoderLMClassifierInputs,
@@ -71,6 +75,14 @@ export {
   type QFormerOutput,
 } from './q-former/q-former.js'
 export { SileroVad, type SileroVadConfig, type SpeechSegmentOptions } from './silero-vad.js'
+export type { UnitVoiceboxConfig } from './unit-voicebox/config.js'
+export type { UnitVoiceboxGenerateInputs } from './unit-voicebox/sampling.js'
+export {
+  UnitVoicebox,
+  type UnitVoiceboxInputs,
+  type UnitVoiceboxLossInputs,
+  type UnitVoiceboxOutput,
+} from './unit-voicebox/unit-voicebox.js'
 export { UnitEncoder, type UnitNetwork } from './units/encoder.js'
 export { type LoadUnitEncoderOptions, loadUnitEncoder } from './units/files.js'
 export { type FitUnitsOptions, fitUnits } from './units/fit.js'

@@ -107,7 +107,9 @@ export function networkClass<M, C extends NetworkConfig, Inputs extends object, 
 
       constructor(config: C, options: MakeOptions = {}) {
         const whole = layout.completed?.(config) ?? config
-        super(makeNative(layout.kind, layout.native?.(whole) ?? whole, options))
+        // What is no configuration is not to become one by being copied: makeNative says what is wrong with it.
+        const native = isConfiguration(whole) ? layout.native?.(whole) : undefined
+        super(makeNative(layout.kind, native ?? whole, options))
         this.config = whole
       }
 

@@ -151,6 +151,8 @@ const CLASSES: Record<string, string> = {
   bert: 'Bert',
   beats: 'Beats',
   q_former: 'QFormer',
+  bigvgan: 'BigVGAN',
+  unit_voicebox: 'UnitVoicebox',
   spectra: 'Spectra',
   salmonn: 'Salmonn',
 }

@@ -2,6 +2,7 @@ import { execFile } from 'node:child_process'
 import { promisify } from 'node:util'
 import { describe, expect, test } from 'vitest'
 import {
+  arange,
   autocast,
   autograd,
   cat,
@@ -33,12 +34,15 @@ interface Options {
   dropout?: number
   seed?: number
   scale?: number | null
+  freeKeys?: number
 }
 type Inputs = [query: Tensor, key: Tensor, value: Tensor, gate: Tensor, relative: Tensor]
 const direct = op('voxtorch::gated_position_attention')
 const queued = opAsync('voxtorch::gated_position_attention')
-const attention = (inputs: readonly Tensor[], { keyMask = null, dropout = 0, seed = 0, scale = null }: Options = {}) =>
-  direct(...inputs, keyMask, dropout, seed, scale) as Tensor
+const attention = (
+  inputs: readonly Tensor[],
+  { keyMask = null, dropout = 0, seed = 0, scale = null, freeKeys = 0 }: Options = {},
+) => direct(...inputs, keyMask, dropout, seed, scale, freeKeys) as Tensor
 
 const NAMES = ['query', 'key', 'value', 'gate', 'relative'] as const
 
@@ -58,9 +62,11 @@ const mask = (...rows: number[][]) => tensor(rows).to({ dtype: 'bool' })
 const biasOf = (relative: Tensor, time: number) => relative.unfold(1, time, 1).flip([1])
 
 /** The same in plain operators, for keys that are all attended to. */
-function composed([query, key, value, gate, relative]: readonly Tensor[]): Tensor {
+function composed([query, key, value, gate, relative]: readonly Tensor[], freeKeys = 0): Tensor {
+  const time = query!.size(2)
   const products = query!.matmul(key!.transpose(2, 3)).mul(query!.size(3) ** -0.5)
-  const bias = gate!.unsqueeze(-1).mul(biasOf(relative!, query!.size(2)))
+  const free = arange(time, { device: query!.device }).lt(freeKeys)
+  const bias = gate!.unsqueeze(-1).mul(biasOf(relative!, time)).maskedFill(free, 0)
   return products.add(bias).softmax(-1).matmul(value!)
 }
 
@@ -105,6 +111,55 @@ describe('as PyTorch operators compute it', async () => {
       })
     }),
   )
+})
+
+describe('keys without a bias', () => {
+  test.each(['float64', 'float32', 'bfloat16', 'float16'] as const)('%s, forward and gradients', (dtype) =>
+    scope(async () => {
+      for (const [time, freeKeys] of [
+        [9, 1],
+        [70, 1],
+        [70, 17],
+        [5, 9],
+      ] as const) {
+        const inputs = drawn(2, 3, time, 8, dtype)
+        const output = attention(inputs, { freeKeys })
+        const exact = inputs.map((one) => {
+          const leaf = one.detach().double()
+          leaf.requiresGrad = true
+          return leaf
+        })
+        const wanted = composed(exact, freeKeys)
+        const tolerance = dtype === 'float64' ? 1e-12 : (TOLERANCE[dtype] as number)
+        expectClose(output.double(), wanted, tolerance, `output of ${time}`)
+        const cotangent = randn(output.shape)
+        const found = await autograd.grad([output], inputs, { gradOutputs: [cotangent.to({ dtype })] })
+        const right = await autograd.grad([wanted], exact, { gradOutputs: [cotangent.to({ dtype }).double()] })
+        // The biases' gradients are sums of terms of both signs over all queries.
+        found.forEach((one, i) => {
+          expectClose(one!.double(), right[i]!, (i < 3 ? 2 : 8) * tolerance, `${NAMES[i]} of ${time}`)
+        })
+      }
+    }),
+  )
+
+  test('masked ones, finite differences, second order, and a number that is none', () =>
+    scope(async () => {
+      const inputs = drawn(1, 2, 5, 2)
+      const keyMask = mask([0, 1, 1, 0, 1])
+      expect(await gradcheck((...leaves) => attention(leaves, { keyMask, freeKeys: 2 }), inputs)).toBe(true)
+      const second = async (output: Tensor) => {
+        const first = await autograd.grad([output.pow(3).sum()], inputs, { createGraph: true })
+        const squares = first.map((gradient) => gradient!.pow(2).sum()).reduce((sum, term) => sum.add(term))
+        return autograd.grad([squares], inputs)
+      }
+      const actual = await second(attention(inputs, { freeKeys: 1 }))
+      const expected = await second(composed(inputs, 1))
+      actual.forEach((gradient, i) => {
+        expectClose(gradient!, expected[i]!, 1e-9, NAMES[i])
+      })
+      expect(() => attention(inputs, { freeKeys: -1 })).toThrow(/free_keys/)
+    }))
 })
 
 describe('gradients', () => {

@@ -73,6 +73,16 @@ describe('a table of options', () => {
     expect(() => read(line)).toThrow(message)
   })
 
+  it('takes the short spellings that a table has, and no others', () => {
+    const table = { output: { kind: 'text', help: 'x', aliases: ['log_dir', '-l'] } } as const
+    const foreign = { '-mc': { takesValue: true, reason: 'nothing is kept' } } as const
+    const { options, ignored } = readOptions('thing', table, ['-l', 'run', '-mc', 'dir'], foreign)
+    expect([options.output, ignored]).toEqual(['run', [{ flag: '-mc', reason: 'nothing is kept' }]])
+    expect(() => readOptions('thing', table, ['-m', 'x'], foreign)).toThrow(/"-m" is no option/)
+    expect(() => readOptions('thing', table, ['-l'], foreign)).toThrow(/^-l needs a value/)
+    expect(() => readOptions('thing', table, ['--l', 'x'], foreign)).toThrow(/no option --l/)
+  })
+
   it('names options as the field does', () => {
     expect(['maxSteps', 'fp16', 'loadIn8bit', 'model'].map(flagOf)).toEqual([
       ...['--max-steps', '--fp16', '--load-in8bit', '--model'],

@@ -16,6 +16,7 @@ const names = Object.keys(root)
 describe('the root of the package', () => {
   it.each([
     ['networks', 'WavLM Wav2Vec2 Whisper WhisperEncoder Beats Roberta DecoderLM QFormer Wav2Vec2ForCTC WavLMForCTC'],
+    ['vocoders', 'BigVGAN UnitVoicebox griffinLim'],
     ['heads', 'WavLMForSequenceClassification RobertaForSequenceClassification DecoderLMForSequenceClassification'],
     ['systems', 'Spectra SpectraForPreTraining SpectraForSequenceClassification SpectraForDst Salmonn'],
     ['tensors', 'tensor zeros ones randn arange scope noGrad inferenceMode autocast memoryStats manualSeed Generator'],

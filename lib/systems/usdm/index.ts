@@ -76,3 +76,20 @@ export { type DailyTalk, type ReadDailyTalkOptions, readDailyTalk } from './publ
 export { USDM_RECIPE, USTM_RECIPE, type UsdmRecipe, usdmRecipe } from './training/recipe.js'
 export { type FinetuneUsdmOptions, finetuneUsdm } from './training/train.js'
 export type { UsdmMeasured, UsdmResults, UsdmTrainingOptions } from './training/trainer.js'
+export {
+  type VoiceboxBatch,
+  VoiceboxDataset,
+  type VoiceboxDatasetOptions,
+  type VoiceboxDraws,
+  type VoiceboxSample,
+  voiceboxCollate,
+} from './voicebox/dataset.js'
+export {
+  parseVoiceboxLine,
+  type VoiceboxRecord,
+  type VoiceboxRecords,
+  writeVoiceboxFilelist,
+} from './voicebox/filelist.js'
+export { type PreparedVoicebox, type PrepareVoiceboxOptions, prepareVoicebox } from './voicebox/prepare.js'
+export { VOICEBOX_RECIPE, type VoiceboxRecipe, voiceboxRecipe } from './voicebox/recipe.js'
+export { type TrainUnitVoiceboxOptions, trainUnitVoicebox, type UnitVoiceboxResults } from './voicebox/train.js'

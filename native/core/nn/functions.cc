@@ -108,10 +108,10 @@ Attended gated_attend(const at::Tensor& query, const at::Tensor& key, const at::
                                .findSchemaOrThrow("voxtorch::gated_position_attention", "")
                                .typed<at::Tensor(const at::Tensor&, const at::Tensor&, const at::Tensor&,
                                                  const at::Tensor&, const at::Tensor&, const std::optional<at::Tensor>&,
-                                                 double, int64_t, std::optional<double>)>();
-    return {
-        op.call(query, key, value, gate, relative, mask, probability, probability > 0 ? draw_seed() : 0, std::nullopt),
-        at::Tensor()};
+                                                 double, int64_t, std::optional<double>, int64_t)>();
+    return {op.call(query, key, value, gate, relative, mask, probability, probability > 0 ? draw_seed() : 0,
+                    std::nullopt, 0),
+            at::Tensor()};
   }
   const int64_t time = query.size(2);
   // Row r of the windows has the biases of query time - 1 - r.

@@ -22,7 +22,7 @@ async function driven(kind: 'plain' | 'asan', given: string[], env: Record<strin
 
 describe.skipIf(!supported)('the emulated CUDA kernels', () => {
   test('compute what plain loops in float64 do, whatever masked keys hold', async () => {
-    expect(kernels).toHaveLength(8)
+    expect(kernels).toHaveLength(9)
     expect(await driven('plain', [])).toMatch(/^\d{3,} passed, 0 failed$/)
   })
 
@@ -50,6 +50,8 @@ describe.skipIf(!supported)('the emulated CUDA kernels', () => {
     ['decode_attention', 'unseen values are read'],
     ['few_rows_tiles', 'inputs behind the end'],
     ['rotary_append', 'places that the cache does not have'],
+    ['anti_aliased_snake', 'places that two tiles see count twice'],
+    ['gated_position_attention', 'free keys give the distances a gradient'],
   ])('%s: %s is noticed', async (kernel, name) => {
     const [mutation] = mutations().filter((one) => one.kernel === kernel && one.name === name)
     expect(await noticed(mutation!, ['plain', 'asan'])).not.toBeNull()

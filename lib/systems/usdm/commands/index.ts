@@ -6,6 +6,18 @@ import { pretrain } from './pretrain.js'
 import { preview } from './preview.js'
 import { score } from './score.js'
 import { units } from './units.js'
+import { voiceboxPreprocess } from './voicebox-preprocess.js'
+import { voiceboxTrain } from './voicebox-train.js'
 
 /** `voxtorch usdm VERB` */
-export const usdmCommands: readonly CommandRule[] = [units, preprocess, preview, finetune, score, prepare, pretrain]
+export const usdmCommands: readonly CommandRule[] = [
+  units,
+  preprocess,
+  preview,
+  finetune,
+  score,
+  prepare,
+  pretrain,
+  voiceboxPreprocess,
+  voiceboxTrain,
+]

@@ -21,10 +21,11 @@ struct AttentionBlock {
   const Acc* relative;     // of this head, [2 * time - 1], then 16 zeros
   const uint32_t* attend;  // [stride], all ones or zero; zero in the columns beyond the last key
   int64_t time;
-  int64_t row;     // the index of the first query
-  int64_t rows;    // how many there are
-  int64_t stride;  // columns, a multiple of 16
-  uint32_t head;   // the index in batch * heads
+  int64_t row;        // the index of the first query
+  int64_t rows;       // how many there are
+  int64_t stride;     // columns, a multiple of 16
+  int64_t free_keys;  // the first so many keys have no bias
+  uint32_t head;      // the index in batch * heads
   AttentionDropout dropout;
 };
 
@@ -80,6 +81,7 @@ struct AttentionInputs {
   int64_t dim;
   double scale;
   AttentionDropout dropout;
+  int64_t free_keys;  // the first so many keys have no bias
 };
 
 struct AttentionForward {

@@ -53,7 +53,7 @@ void forward_plain(const AttentionBlock<double>& args, double* scores, double* l
     const double* relative = args.relative + (args.time - 1 - (args.row + r));
     double top = -infinity;
     for (int64_t j = 0; j < args.stride; ++j) {
-      row[j] = args.attend[j] ? row[j] + args.gate[r] * relative[j] : -infinity;
+      row[j] = args.attend[j] ? row[j] + (j < args.free_keys ? 0 : args.gate[r] * relative[j]) : -infinity;
       top = row[j] > top ? row[j] : top;
     }
     const double shift = top == -infinity ? 0 : top;
@@ -79,7 +79,8 @@ void backward_plain(const AttentionBlock<double>& args, double* scores, double* 
     double weight = 0;
     double products = 0;
     for (int64_t j = 0; j < args.stride; ++j) {
-      probabilities[j] = args.attend[j] ? std::exp(row[j] + args.gate[r] * relative[j] - logsumexp[r]) : 0;
+      const double bias = j < args.free_keys ? 0 : args.gate[r] * relative[j];
+      probabilities[j] = args.attend[j] ? std::exp(row[j] + bias - logsumexp[r]) : 0;
       row[j] = probabilities[j];
       if (!args.attend[j]) grad[j] = 0;
       if (args.dropout.threshold != 0) {
@@ -94,6 +95,7 @@ void backward_plain(const AttentionBlock<double>& args, double* scores, double* 
     grad_gate[r] = 0;
     for (int64_t j = 0; j < args.stride; ++j) {
       grad[j] = probabilities[j] * (grad[j] - mean);
+      if (j < args.free_keys) continue;
       grad_gate[r] += grad[j] * relative[j];
       grad_relative[shift + j] += grad[j] * args.gate[r];
     }
@@ -159,6 +161,7 @@ struct Work {
         gate(call.gate.to(type).contiguous()),
         relative(at::constant_pad_nd(call.relative.to(type), {0, kColumns})),
         scale(call.score_scale()),
+        free_keys(call.free_keys),
         dropout(call.dropped()),
         keys(batch, time),
         attend(padded(time) * batch, 0) {
@@ -187,6 +190,7 @@ struct Work {
             row,
             rows,
             padded(keys[b]),
+            free_keys,
             static_cast<uint32_t>(head),
             dropout};
   }
@@ -204,6 +208,7 @@ struct Work {
   int64_t batch, heads, time, dim;
   Tensor query, key, value, gate, relative;
   double scale;
+  int64_t free_keys;
   AttentionDropout dropout;
   std::vector<int64_t> keys;  // of each batch row: the last key attended to and those before it
   std::vector<uint32_t> attend;
@@ -348,8 +353,8 @@ AttentionGradients backward(const GatedAttention& call, const Tensor& grad_outpu
 
 AttentionOutput forward_cpu(const Tensor& query, const Tensor& key, const Tensor& value, const Tensor& gate,
                             const Tensor& relative, const OptionalTensor& key_mask, double dropout, int64_t seed,
-                            std::optional<double> scale) {
-  const GatedAttention call{query, key, value, gate, relative, key_mask, dropout, seed, scale};
+                            std::optional<double> scale, int64_t free_keys) {
+  const GatedAttention call{query, key, value, gate, relative, key_mask, dropout, seed, scale, free_keys};
   check_attention("gated_position_attention", call);
   const Tensor output = empty_attention_output(call);
   const Tensor logsumexp = empty_logsumexp(call);
@@ -365,8 +370,8 @@ AttentionOutput forward_cpu(const Tensor& query, const Tensor& key, const Tensor
 AttentionGradients backward_cpu(const Tensor& grad_output, const Tensor& output, const Tensor& logsumexp,
                                 const Tensor& query, const Tensor& key, const Tensor& value, const Tensor& gate,
                                 const Tensor& relative, const OptionalTensor& key_mask, double dropout, int64_t seed,
-                                std::optional<double> scale) {
-  const GatedAttention call{query, key, value, gate, relative, key_mask, dropout, seed, scale};
+                                std::optional<double> scale, int64_t free_keys) {
+  const GatedAttention call{query, key, value, gate, relative, key_mask, dropout, seed, scale, free_keys};
   check_attention_backward(call, grad_output, output, logsumexp);
   return call.accumulator() == at::kDouble ? backward<double>(call, grad_output, logsumexp)
                                            : backward<float>(call, grad_output, logsumexp);

@@ -59,7 +59,8 @@ struct Held {
                                  query.size(2),
                                  query.size(3),
                                  call.score_scale(),
-                                 call.dropped()};
+                                 call.dropped(),
+                                 call.free_keys};
     TORCH_CHECK(attention_blocks(attention_type(query), result) <= std::numeric_limits<int32_t>::max(), op, ": query ",
                 query.sizes(), " needs more than 2147483647 blocks; split the batch");
     return result;
@@ -70,9 +71,9 @@ struct Held {
 
 AttentionOutput forward_cuda(const Tensor& query, const Tensor& key, const Tensor& value, const Tensor& gate,
                              const Tensor& relative, const OptionalTensor& key_mask, double dropout, int64_t seed,
-                             std::optional<double> scale) {
+                             std::optional<double> scale, int64_t free_keys) {
   const char* op = "gated_position_attention";
-  const GatedAttention call{query, key, value, gate, relative, key_mask, dropout, seed, scale};
+  const GatedAttention call{query, key, value, gate, relative, key_mask, dropout, seed, scale, free_keys};
   check_attention(op, call);
   const c10::cuda::CUDAGuard device(query.device());
   if (query.size(3) > kMaxAttentionDim) return composed_attention(call);
@@ -89,8 +90,8 @@ AttentionOutput forward_cuda(const Tensor& query, const Tensor& key, const Tenso
 AttentionGradients backward_cuda(const Tensor& grad_output, const Tensor& output, const Tensor& logsumexp,
                                  const Tensor& query, const Tensor& key, const Tensor& value, const Tensor& gate,
                                  const Tensor& relative, const OptionalTensor& key_mask, double dropout, int64_t seed,
-                                 std::optional<double> scale) {
-  const GatedAttention call{query, key, value, gate, relative, key_mask, dropout, seed, scale};
+                                 std::optional<double> scale, int64_t free_keys) {
+  const GatedAttention call{query, key, value, gate, relative, key_mask, dropout, seed, scale, free_keys};
   check_attention_backward(call, grad_output, output, logsumexp);
   const c10::cuda::CUDAGuard device(query.device());
   if (query.size(3) > kMaxAttentionDim) return composed_attention_backward(grad_output, call);

@@ -2,15 +2,18 @@
 // bias is that of Chi et al., https://arxiv.org/abs/2106.16138):
 //
 //   scores[b, h, i, j] = scale * query[b, h, i] · key[b, h, j] + gate[b, h, i] * relative[h, j - i + time - 1]
+//                        (without the bias for the first `free_keys` keys)
 //   output[b, h, i]    = sum over j of dropout(softmax over j (scores))[b, h, i, j] * value[b, h, j]
 //
 // query, key, value: [batch, heads, time, dim], any strides. gate: [batch, heads, time]; relative: [heads,
 // 2 * time - 1], one number for each distance from -(time - 1) to time - 1; both of query's dtype, or float32 beside
 // half precision. key_mask: bool [batch, time], true where a key is attended to; a row without any such key gives
-// zeros. scale: 1 / sqrt(dim) where none is given. Nothing of size [time, time] is ever held: the CPU computes a block
-// of rows at a time, CUDA a tile. Dropout is a function of `seed` and the element's place (see AttentionDropout), so
-// the same seed drops the same elements on every device and again in the backward. Gradients of any order: the first
-// is fused, higher ones go through the same formula in plain operators and hold [batch, heads, time, time].
+// zeros. scale: 1 / sqrt(dim) where none is given. With gates of 1 and relative = -slope * |distance| it is ALiBi
+// (Press et al. 2021, https://arxiv.org/abs/2108.12409), where a token before the frames that all see alike is a free
+// key. Nothing of size [time, time] is ever held: the CPU computes a block of rows at a time, CUDA a tile. Dropout is a
+// function of `seed` and the element's place (see AttentionDropout), so the same seed drops the same elements on every
+// device and again in the backward. Gradients of any order: the first is fused, higher ones go through the same formula
+// in plain operators and hold [batch, heads, time, time].
 #include "core/kernels/gated_position_attention/gated_position_attention.h"
 
 #include <ATen/OpMathType.h>
@@ -110,6 +113,7 @@ void check_attention(const char* op, const GatedAttention& call) {
                 ", which follows from query ", query.sym_sizes(), ", got ", mask.sym_sizes());
   }
   TORCH_CHECK(call.dropout >= 0 && call.dropout <= 1, op, ": dropout must be a number from 0 to 1, got ", call.dropout);
+  TORCH_CHECK(call.free_keys >= 0, op, ": free_keys must not be negative, got ", call.free_keys);
   TORCH_CHECK(!call.scale.has_value() || std::isfinite(*call.scale), op, ": scale must be a finite number, got ",
               call.scale.value_or(0));
 }
@@ -140,8 +144,8 @@ namespace {
 
 #define VOXTORCH_ATTENTION_PARAMETERS                                                                      \
   const Tensor &query, const Tensor &key, const Tensor &value, const Tensor &gate, const Tensor &relative, \
-      const OptionalTensor &key_mask, double dropout, int64_t seed, std::optional<double> scale
-#define VOXTORCH_ATTENTION_ARGUMENTS query, key, value, gate, relative, key_mask, dropout, seed, scale
+      const OptionalTensor &key_mask, double dropout, int64_t seed, std::optional<double> scale, int64_t free_keys
+#define VOXTORCH_ATTENTION_ARGUMENTS query, key, value, gate, relative, key_mask, dropout, seed, scale, free_keys
 
 AttentionOutput call_forward(VOXTORCH_ATTENTION_PARAMETERS) {
   static const auto op = c10::Dispatcher::singleton()
@@ -190,13 +194,20 @@ Tensor dropout_factors(const GatedAttention& call) {
   return factors.to(call.query.device(), call.accumulator());
 }
 
+// Zeros in the columns of the keys that have no bias, [..., time, time].
+Tensor without_free(const Tensor& columns, const GatedAttention& call) {
+  if (call.free_keys == 0) return columns;
+  const Tensor keys = at::arange(columns.size(-1), columns.options().dtype(at::kLong));
+  return columns.masked_fill(keys < call.free_keys, 0);
+}
+
 // The forward in plain operators, as far as the backward needs it too.
 struct ComposedAttention {
   explicit ComposedAttention(const GatedAttention& call) {
     const at::ScalarType type = call.accumulator();
     q = call.query.to(type), k = call.key.to(type), v = call.value.to(type);
-    gate = call.gate.to(type).unsqueeze(-1);                                 // [batch, heads, time, 1]
-    bias = call.relative.to(type).unfold(1, call.query.size(2), 1).flip(1);  // [heads, time, time]
+    gate = call.gate.to(type).unsqueeze(-1);  // [batch, heads, time, 1]
+    bias = without_free(call.relative.to(type).unfold(1, call.query.size(2), 1).flip(1), call);  // [heads, time, time]
     Tensor attend = call.mask();
     if (attend.defined()) {
       // Masked keys and values may hold anything, and zero times NaN is NaN.
@@ -237,8 +248,8 @@ AttentionGradients backward_formula(const Tensor& grad_output, const GatedAttent
   const Tensor grad_scores = probabilities * (grad_probabilities - pull);
   const Tensor steps = at::arange(time, q.options().dtype(at::kLong));
   const Tensor distances = (steps.unsqueeze(0) - steps.unsqueeze(1) + (time - 1)).flatten();
-  const Tensor grad_relative =
-      at::zeros(call.relative.sizes(), q.options()).index_add(1, distances, (grad_scores * gate).sum(0).flatten(1));
+  const Tensor grad_relative = at::zeros(call.relative.sizes(), q.options())
+                                   .index_add(1, distances, without_free((grad_scores * gate).sum(0), call).flatten(1));
   return {(at::matmul(grad_scores, k) * scale).to(call.query.scalar_type()),
           (at::matmul(grad_scores.transpose(-1, -2), q) * scale).to(call.key.scalar_type()),
           at::matmul(dropped.transpose(-1, -2), grad).to(call.value.scalar_type()),
@@ -274,19 +285,20 @@ struct GatedPositionAttention : torch::autograd::Function<GatedPositionAttention
     ctx->saved_data["dropout"] = dropout;
     ctx->saved_data["seed"] = seed;
     ctx->saved_data["scale"] = scale;
+    ctx->saved_data["free_keys"] = free_keys;
     ctx->set_materialize_grads(false);
     return output;
   }
 
   static variable_list backward(AutogradContext* ctx, const variable_list& grads) {
-    variable_list result(9);
+    variable_list result(10);
     if (!grads[0].defined()) return result;
     const variable_list saved = ctx->get_saved_variables();
     const OptionalTensor key_mask = saved[5].defined() ? OptionalTensor(saved[5]) : std::nullopt;
     std::tie(result[0], result[1], result[2], result[3], result[4]) =
         call_backward(grads[0], saved[6], saved[7], saved[0], saved[1], saved[2], saved[3], saved[4], key_mask,
                       ctx->saved_data["dropout"].toDouble(), ctx->saved_data["seed"].toInt(),
-                      ctx->saved_data["scale"].toOptional<double>());
+                      ctx->saved_data["scale"].toOptional<double>(), ctx->saved_data["free_keys"].toInt());
     return result;
   }
 };
@@ -323,7 +335,7 @@ Tensor attention_autocast(VOXTORCH_ATTENTION_PARAMETERS) {
   const auto lowered = [&](const Tensor& tensor) { return at::autocast::cached_cast(type, tensor, device); };
   const auto bias = [&](const Tensor& tensor) { return tensor.scalar_type() == at::kFloat ? tensor : lowered(tensor); };
   return op.call(lowered(query), lowered(key), lowered(value), bias(gate), bias(relative), key_mask, dropout, seed,
-                 scale);
+                 scale, free_keys);
 }
 
 }  // namespace
@@ -331,16 +343,18 @@ Tensor attention_autocast(VOXTORCH_ATTENTION_PARAMETERS) {
 TORCH_LIBRARY_FRAGMENT(voxtorch, m) {
   m.def(
       "gated_position_attention(Tensor query, Tensor key, Tensor value, Tensor gate, Tensor relative, "
-      "Tensor? key_mask=None, float dropout=0., int seed=0, float? scale=None) -> Tensor");
+      "Tensor? key_mask=None, float dropout=0., int seed=0, float? scale=None, int free_keys=0) -> Tensor");
   // logsumexp [batch, heads, time], of the scores; infinite for a row that attends to nothing.
   m.def(
       "gated_position_attention_forward(Tensor query, Tensor key, Tensor value, Tensor gate, Tensor relative, "
-      "Tensor? key_mask=None, float dropout=0., int seed=0, float? scale=None) -> (Tensor output, Tensor logsumexp)");
+      "Tensor? key_mask=None, float dropout=0., int seed=0, float? scale=None, int free_keys=0) -> (Tensor output, "
+      "Tensor logsumexp)");
   m.def(
       "gated_position_attention_backward(Tensor grad_output, Tensor output, Tensor logsumexp, Tensor query, Tensor "
       "key, "
       "Tensor value, Tensor gate, Tensor relative, Tensor? key_mask=None, float dropout=0., int seed=0, "
-      "float? scale=None) -> (Tensor grad_query, Tensor grad_key, Tensor grad_value, Tensor grad_gate, "
+      "float? scale=None, int free_keys=0) -> (Tensor grad_query, Tensor grad_key, Tensor grad_value, Tensor "
+      "grad_gate, "
       "Tensor grad_relative)");
 }
 

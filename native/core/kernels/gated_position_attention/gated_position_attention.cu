@@ -198,7 +198,7 @@ struct Kernel : Tiles<T, Tile, MaxDim> {
         Acc total = 0;
         for (int q = 0; q < Tile; ++q) {
           const int k = n - (Tile - 1) + q;
-          if (k >= 0 && k < Tile) total += gates[q] * scores[q * kScorePitch + k];
+          if (k >= 0 && k < Tile && first + k >= in.free_keys) total += gates[q] * scores[q * kScorePitch + k];
         }
         part[first + n] += total;
       }

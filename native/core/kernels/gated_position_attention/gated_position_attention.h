@@ -24,6 +24,7 @@ struct GatedAttention {
   double dropout;
   int64_t seed;
   std::optional<double> scale;
+  int64_t free_keys;
 
   // What computes: float32, for float64 inputs float64.
   at::ScalarType accumulator() const;

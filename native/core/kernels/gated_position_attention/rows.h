@@ -24,6 +24,15 @@ VOXTORCH_INLINE Block select(const WordBlock& mask, const Block& value, float ot
   return chosen;
 }
 
+// What the relative biases at `at` are: zero for the keys that have none.
+VOXTORCH_INLINE Block biased_only(const AttentionBlock<float>& args, int64_t at, const Block& block) {
+  if (at >= args.free_keys) return block;
+  float lanes[kBlock];
+  store_block(lanes, block);
+  for (int64_t i = 0; i < kBlock && at + i < args.free_keys; ++i) lanes[i] = 0;
+  return load_block(lanes);
+}
+
 // The larger of each; a NaN in b leaves a.
 VOXTORCH_INLINE Block larger(Block a, const Block& b) {
   VOXTORCH_EACH_PART a.part[k] = b.part[k] > a.part[k] ? b.part[k] : a.part[k];
@@ -88,7 +97,7 @@ void forward_rows(const AttentionBlock<float>& args, float* scores, float* logsu
     const float gate = args.gate[r];
     Block best = all(-infinity);
     for (int64_t at = 0; at < args.stride; at += kBlock) {
-      const Block biased = load_block(row + at) + load_block(relative + at) * gate;
+      const Block biased = load_block(row + at) + biased_only(args, at, load_block(relative + at)) * gate;
       const Block score = select(load_words(args.attend + at), biased, -infinity);
       store_block(row + at, score);
       best = larger(best, score);
@@ -127,7 +136,8 @@ void backward_rows(const AttentionBlock<float>& args, float* scores, float* grad
     const float gate = args.gate[r];
     const Block level = all(logsumexp[r]);
     const auto probability = [&](int64_t at, const WordBlock& attend) __attribute__((always_inline)) {
-      return select(attend, exp_of(load_block(row + at) + load_block(relative + at) * gate - level), 0);
+      return select(attend,
+                    exp_of(load_block(row + at) + biased_only(args, at, load_block(relative + at)) * gate - level), 0);
     };
 
     Block total = {};
@@ -167,8 +177,9 @@ void backward_rows(const AttentionBlock<float>& args, float* scores, float* grad
     for (int64_t at = 0; at < args.stride; at += kBlock) {
       const Block g = load_block(probabilities + at) * (load_block(grad + at) - mean);
       store_block(grad + at, g);
-      to_gate = to_gate + g * load_block(relative + at);
-      store_block(to_relative + at, load_block(to_relative + at) + g * gate);
+      const Block bias_grad = biased_only(args, at, g);
+      to_gate = to_gate + bias_grad * load_block(relative + at);
+      store_block(to_relative + at, load_block(to_relative + at) + bias_grad * gate);
     }
     grad_gate[r] = sum(to_gate);
   }

@@ -29,7 +29,7 @@ struct TensorKernel {
   struct Beside {
     float relative[2 * kTile];    // of key - query + kTile - 1, counted in the tile
     float known[3][kTile];        // of the queries: gate, logsumexp, correction; in the gradients of keys and values
-    uint8_t attends[kTile];       // the keys
+    uint8_t attends[kTile];       // the keys; 2: without a bias
     uint8_t keeps[kTile][kSide];  // dropout: bit w of [query][k] says whether key k + 16 w is kept
   };
 
@@ -100,7 +100,10 @@ struct TensorKernel {
       const int64_t n = first_key - first_query + i - (kTile - 1) + in.time - 1;
       beside.relative[i] = n >= 0 && n < 2 * in.time - 1 ? relative[n] : 0.0f;
     }
-    for (int i = threadIdx.x; i < kTile; i += kThreads) beside.attends[i] = attends(in, at, first_key + i) ? 1 : 0;
+    for (int i = threadIdx.x; i < kTile; i += kThreads) {
+      const int64_t key = first_key + i;
+      beside.attends[i] = !attends(in, at, key) ? 0 : key < in.free_keys ? 2 : 1;
+    }
     if (in.dropout.threshold == 0) return;
     for (int i = threadIdx.x; i < kTile * kSide; i += kThreads) {
       const PhiloxWords words =
@@ -114,6 +117,11 @@ struct TensorKernel {
       }
       beside.keeps[i / kSide][i % kSide] = static_cast<uint8_t>(bits);
     }
+  }
+
+  // Of a key and a query of the tile; zero for a key that has no bias.
+  __device__ static float relative_of(const Beside& beside, int query, int key) {
+    return beside.attends[key] == 2 ? 0.0f : beside.relative[key - query + kTile - 1];
   }
 
   __device__ static float factor(const Beside& beside, const AttentionInputs& in, int query, int key) {
@@ -244,8 +252,8 @@ struct TensorKernel {
           for (int e = 0; e < 2; ++e) {
             const int key = 8 * n + at.pair + e;
             float& score = p[n][2 * half + e];
-            score = beside.attends[key] ? scale * score + gate[half] * beside.relative[key - query + kTile - 1]
-                                        : -infinite<float>();
+            score =
+                beside.attends[key] ? scale * score + gate[half] * relative_of(beside, query, key) : -infinite<float>();
             best = score > best ? score : best;
           }
         }
@@ -343,14 +351,14 @@ struct TensorKernel {
 #pragma unroll
             for (int e = 0; e < 2; ++e) {
               const int key = columns + 8 * n + at.pair + e;
-              const float relative = beside.relative[key - query + kTile - 1];
+              const float relative = relative_of(beside, query, key);
               float& one = grad[n][2 * half + e];
               differentiate(p[n][2 * half + e], one, inside && beside.attends[key], factor(beside, in, query, key),
                             gate[half] * relative, level[half], correction[half], scale);
               to_gate[half] += one * relative;
               mean[half] += p[n][2 * half + e] * relative;
               rest[half] += one;
-              scores[query * kScorePitch + key] = gate[half] * one;
+              scores[query * kScorePitch + key] = beside.attends[key] == 2 ? 0.0f : gate[half] * one;
             }
           }
         }
@@ -416,7 +424,7 @@ struct TensorKernel {
           for (int i = 0; i < 4; ++i) {
             const int key = row_of(at, i / 2), query = columns + 8 * n + at.pair + i % 2;
             const float kept = factor(beside, in, query, key);
-            const float bias = beside.known[0][query] * beside.relative[key - query + kTile - 1];
+            const float bias = beside.known[0][query] * relative_of(beside, query, key);
             differentiate(p[n][i], grad[n][i], first + query < in.time && beside.attends[key], kept, bias,
                           beside.known[1][query], beside.known[2][query], scale);
             p[n][i] *= kept;

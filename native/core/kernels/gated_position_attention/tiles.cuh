@@ -168,9 +168,9 @@ struct Tiles {
     return key < in.time && (in.key_mask == nullptr || in.key_mask[at.batch * in.time + key]);
   }
 
-  // relative[key - query + time - 1]; zero outside of the sequence.
+  // relative[key - query + time - 1]; zero outside of the sequence, and for a key that has no bias.
   __device__ static Acc distance(const AttentionInputs& in, const Place& at, int64_t query, int64_t key) {
-    if (query >= in.time || key >= in.time) return 0;
+    if (query >= in.time || key >= in.time || key < in.free_keys) return 0;
     return static_cast<const Acc*>(in.relative)[at.head * (2 * in.time - 1) + key - query + in.time - 1];
   }
 

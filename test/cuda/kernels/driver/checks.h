@@ -109,6 +109,7 @@ inline double factor_of(const voxtorch::kernels::AttentionDropout& dropout, int6
 }
 
 void adamw_8bit(bool quick);
+void anti_aliased_snake(bool quick);
 void decode_attention(bool quick);
 void few_rows_joined(bool quick);
 void few_rows_tiles(bool quick);

@@ -16,6 +16,7 @@ struct Case {
   bool transposed = false;  // dim before time in memory, else [batch, time, heads, dim]
   double masked = kNaN;     // what masked keys and values hold: none of it may reach a result
   int64_t shift = 0;        // in elements, so that 16 bytes at once do not fit
+  int64_t free_keys = 0;
 };
 
 template <typename T>
@@ -25,7 +26,8 @@ void run(const Case& c) {
   const int64_t B = c.batch, H = c.heads, N = c.time, D = c.dim, distances = 2 * N - 1;
   const std::string name = std::string("gated_position_attention ") + Type<T>::name + " [" + std::to_string(B) + ", " +
                            std::to_string(H) + ", " + std::to_string(N) + ", " + std::to_string(D) + "] mask " +
-                           std::to_string(static_cast<int>(c.mask)) + " dropout " + std::to_string(c.dropout) + " ";
+                           std::to_string(static_cast<int>(c.mask)) + " dropout " + std::to_string(c.dropout) + " free " +
+                           std::to_string(c.free_keys) + " ";
   const int64_t batch_stride = N * H * D, head_stride = c.transposed ? D * N : D;
   const int64_t time_stride = c.transposed ? 1 : H * D, dim_stride = c.transposed ? N : 1;
   const auto at = [&](int64_t b, int64_t h, int64_t t, int64_t d) {
@@ -62,7 +64,8 @@ void run(const Case& c) {
   const double scale = 1 / std::sqrt(static_cast<double>(D));
   const bool* const key_mask = c.mask == Mask::kNone ? nullptr : mask.data;
   const AttentionInputs inputs{read(query), read(key), read(value), gate.data, relative.data, key_mask,
-                               B,           H,         N,           D,         scale,         dropout_of(c.dropout)};
+                               B,           H,         N,           D,         scale,         dropout_of(c.dropout),
+                               c.free_keys};
   check(launch_attention_forward(type, {inputs, written(output), logsumexp.data}, nullptr) == 0,
         name + "forward is launched");
 
@@ -79,7 +82,7 @@ void run(const Case& c) {
     std::vector<double> p(N), dp(N), factor(N);
     double top = -kInfinity, sum = 0, pull = 0;
     for (const int64_t j : keys) {
-      p[j] = gate[row] * relative[distance(j)];
+      p[j] = j < c.free_keys ? 0 : gate[row] * relative[distance(j)];
       for (int64_t d = 0; d < D; ++d) p[j] += scale * query[at(b, h, i, d)] * key[at(b, h, j, d)];
       factor[j] = factor_of(inputs.dropout, b * H + h, i, j);
       top = std::max(top, p[j]);
@@ -97,8 +100,10 @@ void run(const Case& c) {
     }
     for (const int64_t j : keys) {
       const double to_score = p[j] * (dp[j] - pull);
-      dg[row] += to_score * relative[distance(j)];
-      dr[distance(j)] += to_score * gate[row];
+      if (j >= c.free_keys) {
+        dg[row] += to_score * relative[distance(j)];
+        dr[distance(j)] += to_score * gate[row];
+      }
       subtracted = std::max(subtracted, std::fabs(p[j] * dp[j] * gate[row]));
       for (int64_t d = 0; d < D; ++d) {
         dq[at(b, h, i, d)] += scale * to_score * key[at(b, h, j, d)];
@@ -151,6 +156,8 @@ void cases() {
   run<T>({1, 1, 17, 128, Mask::kNone, 1, true});             // the largest dim, all dropped
   run<T>({1, 1, 64, 3, Mask::kNone, 0});                     // exactly one tile
   run<T>({1, 1, 1, 1, Mask::kNone, 0});
+  run<T>({1, 2, 70, 8, Mask::kHoles, 0, false, kNaN, 0, 1});  // a key without a bias
+  run<T>({1, 1, 70, 8, Mask::kNone, 0.3, false, kNaN, 0, 66});  // and more of them than a tile has
 }
 
 // Of what tensor cores compute.
@@ -169,6 +176,7 @@ void gated_position_attention(bool quick) {
   cases<float>();
   run<c10::BFloat16>({1, 2, 65, 33, Mask::kHoles, 0.3, true, kInfinity});
   run<c10::Half>({1, 1, 65, 24, Mask::kNone, 0, false, kNaN, 1});
+  run<c10::Half>({1, 1, 65, 24, Mask::kNone, 0, false, kNaN, 0, 1});
   if (quick) return;
   half_cases<c10::BFloat16>();
   half_cases<c10::Half>();

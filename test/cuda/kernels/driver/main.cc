@@ -9,6 +9,7 @@ int main(int count, char** values) {
     driver::random_bits.seed(static_cast<unsigned>(std::atoi(seed)));
   const auto wanted = [&](const char* name) { return kernel == "all" || kernel == name; };
   if (wanted("adamw_8bit")) driver::adamw_8bit(quick);
+  if (wanted("anti_aliased_snake")) driver::anti_aliased_snake(quick);
   if (wanted("rms_norm_residual")) driver::rms_norm_residual(quick);
   if (wanted("window_cross_attention")) driver::window_cross_attention(quick);
   if (wanted("few_rows_joined")) driver::few_rows_joined(quick);

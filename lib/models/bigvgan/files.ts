@@ -1,0 +1,105 @@
+/**
+ * Files of BigVGAN: NVIDIA's repositories (config.json and `bigvgan_generator.pt`, whose `generator` is the state
+ * dictionary; {@link https://huggingface.co/nvidia/bigvgan_22khz_80band}), what its training writes (`g_05000000` beside a
+ * config.json), and folders with safetensors.
+ */
+import { existsSync, statSync } from 'node:fs'
+import { dirname, join } from 'node:path'
+import { CheckpointError } from '../../base/errors.js'
+import { loadTorch } from '../../files/torch/torch.js'
+import { resolveModel } from '../../hub/resolve.js'
+import { op } from '../../native/call.js'
+import { scope, Tensor } from '../../tensor/index.js'
+import { type LoadNetworkOptions, parted, readConfig, requireModelType } from '../pretrained.js'
+import { type Factory, type Fillable, filled, onlyTensors, readWeights, renamed } from '../weights.js'
+import { type BigVGANConfig, bigVGANSizes, nativeConfig } from './config.js'
+
+export interface LoadBigVGANOptions extends LoadNetworkOptions {
+  /**
+   * Whether the network has its weights as magnitude and direction, to be trained (true), or folded into one, which is
+   * quicker (false), whichever the file has. Default: as the file has them.
+   */
+  weightNorm?: boolean
+}
+
+export const bigVGANLayout = {
+  kind: 'bigvgan',
+  forward: 'voxtorch::bigvgan_forward',
+  modelType: 'bigvgan',
+  architecture: 'BigVGAN',
+  prefix: '',
+  ignored: [],
+  // The filters follow from nothing: a file that lacks them gets them.
+  optional: [/\.filter$/],
+  sizes: bigVGANSizes,
+  native: nativeConfig,
+  // As newer versions of PyTorch call the parts of a weight norm.
+  rename: (name: string) =>
+    name
+      .replace(/\.parametrizations\.weight\.original0$/, '.weight_g')
+      .replace(/\.parametrizations\.weight\.original1$/, '.weight_v'),
+}
+
+const GENERATOR = 'bigvgan_generator.pt'
+
+/** Builds a network from such a file or folder, or from a repository of the hub that holds one. */
+export async function loadBigVGAN<M extends Fillable>(
+  from: string,
+  options: LoadBigVGANOptions,
+  build: (config: BigVGANConfig, factory: Factory) => M,
+): Promise<M> {
+  const { weightNorm, ...load } = options
+  const { hub, ...fill } = parted(load)
+  const isFile = typeof from === 'string' && statSync(from, { throwIfNoEntry: false })?.isFile() === true
+  // A repository has the discriminators too, which are larger.
+  const files = ['config.json', GENERATOR, '*.safetensors', '*.safetensors.index.json']
+  const directory = isFile ? dirname(from) : await resolveModel(from, { ...hub, files })
+  return scope(async () => {
+    const config = await readConfig(directory)
+    requireModelType(directory, config, bigVGANLayout)
+    const generator = isFile ? from : join(directory, GENERATOR)
+    const source = existsSync(generator) ? await readGenerator(generator) : await readWeights(directory, fill)
+    const { tensors, ...rest } = source
+    const state = renamed(bigVGANLayout, tensors)
+    const found = [...state.keys()].some((name) => name.endsWith('.weight_v'))
+    const wanted = weightNorm ?? found
+    if (wanted !== found) convert(state, wanted)
+    const { network } = await filled(bigVGANLayout, { ...rest, state }, fill, (factory) =>
+      build({ ...config, weightNorm: wanted }, factory),
+    )
+    return network
+  })
+}
+
+async function readGenerator(file: string) {
+  const root: unknown = await loadTorch(file, { mmap: true })
+  const isRecord = (value: unknown): value is object => typeof value === 'object' && value !== null
+  const found = isRecord(root) ? Reflect.get(root, 'generator') : undefined
+  const bare = isRecord(root) && Object.values(root).some((value) => value instanceof Tensor)
+  if (!isRecord(found) && !bare) {
+    throw new CheckpointError(`${file} is no BigVGAN checkpoint: it has no dictionary 'generator'`, { file })
+  }
+  return { tensors: onlyTensors(isRecord(found) ? found : (root as object)), file, mapped: true }
+}
+
+const weightNorm = op('aten::_weight_norm')
+const magnitudes = op('aten::linalg_vector_norm')
+
+/** Magnitude and direction into the weight, or the weight into both. Inside a scope. */
+export function convert(state: Map<string, Tensor>, split: boolean): void {
+  for (const [name, value] of [...state]) {
+    const part = split ? '.weight' : '.weight_v'
+    if (!name.endsWith(part)) continue
+    const layer = name.slice(0, -part.length)
+    state.delete(name)
+    if (split) {
+      state.set(`${layer}.weight_v`, value)
+      state.set(`${layer}.weight_g`, magnitudes(value, 2, [1, 2], true) as Tensor)
+      continue
+    }
+    const magnitude = state.get(`${layer}.weight_g`)
+    if (!magnitude) throw new CheckpointError(`the file has ${name} and no ${layer}.weight_g`, { tensor: name })
+    state.delete(`${layer}.weight_g`)
+    state.set(`${layer}.weight`, weightNorm(value, magnitude, 0) as Tensor)
+  }
+}

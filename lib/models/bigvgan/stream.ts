@@ -1,0 +1,85 @@
+import { misuse, requireOptions, requireSignal, requireWhole } from '../../base/check.js'
+import { ShapeError } from '../../base/errors.js'
+import { noGrad, ops, scope, Tensor } from '../../tensor/index.js'
+
+export interface VocoderStreamOptions {
+  /** Frames that are rendered at once; a last piece may be shorter. Default 32. */
+  chunkFrames?: number
+  /** Ends the stream before its next chunk, which throws the signal's reason. */
+  signal?: AbortSignal
+}
+
+/** What makes samples of a mel spectrogram, and how much of it each sample depends on. */
+export interface Renderer {
+  where: string
+  bands: number
+  margin: number
+  samplesPerFrame: number
+  render(mel: Tensor): Promise<Tensor>
+}
+
+/**
+ * Pieces of samples, each rendered with `margin` frames before and behind it: what is at the ends of a piece has seen all
+ * that it depends on, so all pieces together are the samples of the whole.
+ */
+export async function* renderInChunks(
+  renderer: Renderer,
+  mel: Tensor | Iterable<Tensor> | AsyncIterable<Tensor>,
+  options: VocoderStreamOptions,
+): AsyncGenerator<Tensor, void, undefined> {
+  const { where, margin, samplesPerFrame } = renderer
+  requireOptions(where, options, ['chunkFrames', 'signal'])
+  const { chunkFrames = 32, signal } = options
+  requireWhole(where, 'chunkFrames', chunkFrames, 1)
+  requireSignal(where, signal)
+  const pieces = mel instanceof Tensor ? [mel] : mel
+  if (pieces === null || typeof pieces !== 'object' || !(Symbol.iterator in pieces || Symbol.asyncIterator in pieces)) {
+    throw misuse(where, 'mel', 'a tensor or tensors in order', mel)
+  }
+
+  // Frames [begin, begin + held.size(1)), of which those before `done` are only seen from those behind.
+  let held: Tensor | undefined
+  let begin = 0
+  let done = 0
+  const next = async (count: number): Promise<Tensor> => {
+    signal?.throwIfAborted()
+    const all = held as Tensor
+    const chunk = await scope(() =>
+      noGrad(async () => {
+        const from = Math.max(done - margin, begin)
+        const to = Math.min(done + count + margin, begin + all.size(1))
+        const samples = await renderer.render(all.narrow(1, from - begin, to - from).unsqueeze(0))
+        return samples
+          .flatten()
+          .narrow(0, (done - from) * samplesPerFrame, count * samplesPerFrame)
+          .clone()
+      }),
+    )
+    done += count
+    return chunk
+  }
+  try {
+    for await (const piece of pieces) {
+      held = joined(renderer, held, piece, Math.max(done - margin, begin) - begin)
+      begin = Math.max(done - margin, begin)
+      while (begin + held.size(1) - done >= chunkFrames + margin) yield await next(chunkFrames)
+    }
+    while (held && begin + held.size(1) > done) yield await next(Math.min(chunkFrames, begin + held.size(1) - done))
+  } finally {
+    held?.dispose()
+  }
+}
+
+/** What was held without its first frames, and the next piece behind it. */
+function joined({ where, bands }: Renderer, held: Tensor | undefined, piece: unknown, drop: number): Tensor {
+  if (!(piece instanceof Tensor)) throw misuse(where, 'mel', 'a tensor or tensors in order', piece)
+  const row = piece.ndim === 3 && piece.size(0) === 1 ? piece.select(0, 0) : piece
+  if (row.ndim !== 2 || row.size(0) !== bands) {
+    throw new ShapeError(`${where}: mel must be [${bands}, frames] of one clip, not [${piece.shape}]`, {})
+  }
+  return scope(() => {
+    const made = held ? ops.cat([held.narrow(1, drop, held.size(1) - drop), row], 1) : row.clone()
+    held?.dispose()
+    return made
+  })
+}

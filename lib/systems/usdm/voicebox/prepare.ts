@@ -1,0 +1,91 @@
+import { join } from 'node:path'
+import { misuse, requireOneOf, requireOptions, requireString, requireWhole } from '../../../base/check.js'
+import { ConfigError, DataError } from '../../../base/errors.js'
+import { Random } from '../../../data/random.js'
+import { BadRecords, type OnBadRecord } from '../../../kit/records.js'
+import { UnitExtractor } from '../../../models/units/unit-extractor.js'
+import { type ExtractUnitsOptions, type NamedClip, soundFiles, UnitFolder } from '../../../models/units/unit-folder.js'
+import { type VoiceboxRecord, writeVoiceboxFilelist } from './filelist.js'
+
+export interface PrepareVoiceboxOptions {
+  extractor: UnitExtractor
+  /** The folder of sound files (WAV, FLAC, MP3, …), of any depth. No transcripts are needed. */
+  data: string
+  /** What the corpus and its part are called: the list is `<output>/<name>/<split>.txt`. */
+  name: string
+  split: string
+  /** Default 'filelists'. */
+  output?: string
+  /** Where units are kept; what is there is not extracted again. Default `<output>/<name>/<split>-units`. */
+  unitFolder?: string
+  /** Of the order. Default 37. */
+  seed?: number
+  /** What a clip that cannot be used does: 'stop' (default) throws; 'skip' leaves it out and counts it. */
+  onBadRecord?: OnBadRecord
+  extract?: ExtractUnitsOptions
+}
+
+export interface PreparedVoicebox {
+  file: string
+  clips: number
+  badRecords: number
+  badRecordErrors: DataError[]
+}
+
+/** Clips that are done together where bad ones are left out. */
+const GROUP = 512
+
+/**
+ * Makes the file list that a `UnitVoicebox` is trained on: a line `audio|units|durations` for each sound file below a folder,
+ * shuffled by the seed. A run that was ended goes on, and the same clips give the same bytes.
+ * @throws DataError naming the clip that cannot be used; ConfigError where there is no sound file
+ */
+export async function prepareVoicebox(options: PrepareVoiceboxOptions): Promise<PreparedVoicebox> {
+  const where = 'prepareVoicebox'
+  requireOptions(where, options, ['extractor', 'data', 'name', 'split', 'output', 'unitFolder', 'seed', 'onBadRecord', 'extract']) // biome-ignore format: one line
+  const { extractor, data, name, split, output = 'filelists', seed = 37, onBadRecord = 'stop', extract = {} } = options
+  if (!(extractor instanceof UnitExtractor)) throw misuse(where, 'extractor', 'a UnitExtractor', extractor)
+  for (const [key, value] of Object.entries({ data, name, split, output })) requireString(where, key, value)
+  for (const [key, value] of Object.entries({ name, split })) {
+    if (value === '' || /[/\\]|^\.\.?$/.test(value)) throw misuse(where, key, 'the name of a folder or file', value)
+  }
+  requireWhole(where, 'seed', seed)
+  requireOneOf(where, 'onBadRecord', onBadRecord, ['stop', 'skip'])
+  const unitFolder = options.unitFolder ?? join(output, name, `${split}-units`)
+  // Named with their endings: one of two clips that differ in these alone would have the other's units.
+  const clips = (await soundFiles(where, data)).map(
+    (path): NamedClip => ({ name: path.replaceAll('\\', '/'), audio: join(data, path) }),
+  )
+  const folder = await UnitFolder.open(unitFolder, extractor)
+  const bad = new BadRecords(onBadRecord)
+  const size = onBadRecord === 'stop' ? clips.length : GROUP
+  for (let from = 0; from < clips.length; from += size) {
+    await fill(folder, extractor, clips.slice(from, from + size), extract, bad)
+  }
+  const good = clips.filter((clip) => folder.has(clip.name))
+  if (good.length === 0) throw new ConfigError(`${where}: ${data} holds no clip that can be used`, { argument: 'data' })
+  const file = join(output, name, `${split}.txt`)
+  await writeVoiceboxFilelist(file, recordsOf(folder, new Random(seed).shuffle(good)))
+  return { file, clips: good.length, badRecords: bad.count, badRecordErrors: bad.errors }
+}
+
+async function* recordsOf(folder: UnitFolder, clips: readonly NamedClip[]): AsyncGenerator<VoiceboxRecord> {
+  for (const { name, audio } of clips) yield { audio: audio as string, units: await folder.read(name) }
+}
+
+/** Where one of several cannot be used they are done one by one, which tells which. */
+async function fill(
+  folder: UnitFolder,
+  extractor: UnitExtractor,
+  clips: readonly NamedClip[],
+  extract: ExtractUnitsOptions,
+  bad: BadRecords,
+): Promise<void> {
+  try {
+    await folder.fill(extractor, clips, extract)
+  } catch (error) {
+    if (bad.policy === 'stop' || !(error instanceof DataError)) throw error
+    const { progress: _, ...quiet } = extract
+    for (const clip of clips) await folder.fill(extractor, [clip], quiet).catch((cause) => bad.add(cause))
+  }
+}

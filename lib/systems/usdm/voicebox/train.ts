@@ -1,0 +1,136 @@
+import { misuse, requireOptions, requireString } from '../../../base/check.js'
+import { isMainProcess } from '../../../distributed/index.js'
+import { plainMetrics, type RecipeResults, runRecipe } from '../../../kit/recipe.js'
+import { UnitVoicebox } from '../../../models/unit-voicebox/unit-voicebox.js'
+import type { TrainingArguments } from '../../../train/trainer/arguments.js'
+import type { TrainerCallback } from '../../../train/trainer/callbacks.js'
+import type { Logger } from '../../../train/trainer/logger.js'
+import { Trainer } from '../../../train/trainer/trainer.js'
+import { type VoiceboxBatch, VoiceboxDataset, type VoiceboxSample, voiceboxCollate } from './dataset.js'
+import { openVoiceboxRecords, type VoiceboxRecords } from './filelist.js'
+import { type VoiceboxRecipe, voiceboxRecipe } from './recipe.js'
+
+export interface TrainUnitVoiceboxOptions {
+  /** Trained where it is. */
+  model: UnitVoicebox
+  /** File lists as `prepareVoicebox` or the original writes them, or records. */
+  train: VoiceboxRecords
+  /** Evaluated each epoch, always with the same draws; the weights that do best there are kept. */
+  valid?: VoiceboxRecords
+  /** Where checkpoints, logs, the trained model (`model/`) and `results.json` go. */
+  outputDir: string
+  /** Changes to {@link VOICEBOX_RECIPE}. */
+  recipe?: Partial<VoiceboxRecipe>
+  /** Folder that relative paths in file lists begin in. Default: the working directory. */
+  audioRoot?: string
+  /** For the Trainer, over what is said above: `maxSteps`, `gradientCheckpointing`, `zero`, `reportTo`, … */
+  args?: Partial<TrainingArguments>
+  callbacks?: readonly TrainerCallback[]
+  loggers?: readonly Logger[]
+}
+
+/** What a training came to; `results.json` holds the same. */
+export interface UnitVoiceboxResults extends RecipeResults<{ loss: number | null }> {
+  /** Of all steps. */
+  trainingLoss: number
+}
+
+/**
+ * Trains a Voicebox to make mel spectrograms of units (flow matching; see `UnitVoicebox.loss`): of each clip a stretch of at most
+ * 16 seconds, of which it sees a part or nothing. What is drawn for a clip depends on seed, epoch and its place in the data alone.
+ * The same call on the same folder goes on where a killed run was, bit for bit on the CPU, and after the end gives the results
+ * that it finds. In several processes (`npx voxtorch launch`) each takes its share of every batch; all frames that are asked for
+ * count alike, in whichever batch they are.
+ *
+ * ```ts
+ * const extractor = await UnitExtractor.fromPretrained({ encoder: 'xlsr2_1b_v2.pt', kmeans: 'kmeans_10k.npy', layer: 35 })
+ * const { file } = await prepareVoicebox({ extractor, data: 'LibriTTS/dev-clean', name: 'libritts', split: 'train' })
+ * const model = UnitVoicebox.fromConfig('xlsr-token-voicebox', { seed: 0 })
+ * await trainUnitVoicebox({ model, train: file, outputDir: 'run', args: { maxSteps: 100000 } })
+ * ```
+ * @throws DataError with `file` and `line` for a line that is none, and naming a clip that cannot be read or is not that of its
+ * units; else as the Trainer
+ */
+export async function trainUnitVoicebox(options: TrainUnitVoiceboxOptions): Promise<UnitVoiceboxResults> {
+  const where = 'trainUnitVoicebox'
+  requireOptions(where, options, ['model', 'train', 'valid', 'outputDir', 'recipe', 'audioRoot', 'args', 'callbacks', 'loggers']) // biome-ignore format: one line
+  const { model, outputDir, audioRoot, args = {}, callbacks = [], loggers = [] } = options
+  if (!(model instanceof UnitVoicebox)) throw misuse(where, 'model', 'a UnitVoicebox', model)
+  requireString(where, 'outputDir', outputDir)
+  const recipe = voiceboxRecipe(options.recipe)
+  const { windowFrames, dropShare, contextShare, leastMasked, mostMasked, seed } = recipe
+  const { nTokens = 10_000, nFeats = 80 } = model.config
+  const open = async (name: 'train' | 'valid', given: VoiceboxRecords) =>
+    new VoiceboxDataset(await openVoiceboxRecords(where, name, given), {
+      ...{ nTokens, nFeats, draws: { windowFrames, dropShare, contextShare, leastMasked, mostMasked, seed } },
+      ...(audioRoot !== undefined && { audioRoot }),
+    })
+  const train = await open('train', options.train)
+  const valid = options.valid === undefined ? undefined : await open('valid', options.valid)
+  const trainer = new Trainer<UnitVoicebox, VoiceboxSample, VoiceboxBatch>({
+    model,
+    trainDataset: train,
+    ...(valid && { evalDataset: valid }),
+    collate: voiceboxCollate(nTokens) as never,
+    computeLoss: async (network, { asked: _, ...batch }) => network.loss(batch),
+    countItems: ({ asked }) => asked,
+    ...{ callbacks, loggers },
+    args: { ...trainingArguments(recipe, model, outputDir, valid !== undefined), ...args },
+  })
+  return runRecipe<
+    { loss: number | null },
+    UnitVoiceboxResults,
+    VoiceboxDataset,
+    Awaited<ReturnType<Trainer<UnitVoicebox>['train']>>
+  >({
+    // biome-ignore format: one line
+    ...{ trainer, outputDir, best: 'model', data: { train, ...(valid && { valid }) } },
+    measure: async (data) => {
+      const { loss } = plainMetrics(await trainer.evaluate(data))
+      return { loss: loss !== undefined && Number.isFinite(loss) ? loss : null }
+    },
+    async save(folder) {
+      if (isMainProcess()) await model.save(folder)
+    },
+    more: ({ trainingLoss }) => ({ trainingLoss }),
+    dispose: () => trainer.dispose(),
+  })
+}
+
+function trainingArguments(
+  recipe: VoiceboxRecipe,
+  model: UnitVoicebox,
+  outputDir: string,
+  evaluates: boolean,
+): TrainingArguments {
+  const onCuda = model.parameters()[0]?.device.startsWith('cuda') === true
+  const { precision = onCuda ? 'fp16' : 'float32', saveSteps } = recipe
+  const each = saveSteps === undefined ? 'epoch' : 'steps'
+  const steps = saveSteps === undefined ? {} : { saveSteps, ...(evaluates && { evalSteps: saveSteps }) }
+  return {
+    outputDir,
+    perDeviceTrainBatchSize: recipe.batchSize,
+    perDeviceEvalBatchSize: recipe.evalBatchSize,
+    gradientAccumulationSteps: recipe.accumulation,
+    numTrainEpochs: recipe.epochs,
+    learningRate: recipe.learningRate,
+    lrSchedulerType: 'constant',
+    adamBeta1: recipe.betas[0],
+    adamBeta2: recipe.betas[1],
+    adamEpsilon: recipe.eps,
+    maxGradNorm: recipe.maxGradNorm,
+    fp16: precision === 'fp16',
+    bf16: precision === 'bf16',
+    seed: recipe.seed,
+    loggingSteps: recipe.logSteps,
+    saveStrategy: each,
+    saveTotalLimit: recipe.saveTotalLimit,
+    ...steps,
+    ...(evaluates && {
+      evalStrategy: each,
+      loadBestModelAtEnd: true,
+      metricForBestModel: 'loss',
+      greaterIsBetter: false,
+    }),
+  }
+}
