@@ -69,12 +69,12 @@ const of32 = [
   [2, 96, 17],
   [5, 800, 401],
   [8, 2048, 33],
-  [37, 576, 50],
+  [11, 576, 50],
 ]
 const of256 = [
   [1, 256, 3],
   [5, 768, 401],
-  [37, 2048, 33],
+  [11, 2048, 33],
 ]
 const cases = (['q8_0', 'q4_0', 'q4_1', 'q4_k', 'q6_k'] as const).flatMap((scheme) =>
   (blockFacts(scheme).block === 32 ? of32 : of256).map((sizes) => [scheme, ...sizes] as [BlockScheme, ...number[]]),

@@ -17,7 +17,7 @@
 
 #include "core/kernels/block_quantization.h"
 #include "core/kernels/few_rows/few_rows.h"
-#include "core/kernels/gguf_blocks.h"
+#include "core/kernels/gguf_blocks/gguf_blocks.h"
 #include "core/kernels/linear.h"
 #include "core/nn/embedding.h"
 #include "core/nn/linear.h"
@@ -93,21 +93,6 @@ Tensor lowered(const Tensor& tensor, c10::DeviceType device) {
   return at::autocast::cached_cast(at::autocast::get_autocast_dtype(device), tensor, device);
 }
 
-// The product by the kernels that multiply with codes; undefined where the values must be made.
-Tensor few_rows(const Tensor& input, const QuantizedWeight& weight, const OptionalTensor& bias) {
-  const Tensor& codes = weight.codes;
-  if (kernels::is_blocks(weight.type)) {
-    return kernels::takes_blocks(input, codes, weight.type) ? kernels::blocks_linear(input, codes, weight.type, bias)
-                                                            : Tensor();
-  }
-  if (weight.type == QuantizedWeight::Type::int8) {
-    if (codes.scalar_type() != at::kChar || !kernels::are_few_rows(input, codes)) return {};
-    return kernels::few_rows_linear(input, codes, bias, weight.absmax);
-  }
-  if (!kernels::are_few_rows_of_nf4(input, codes, weight.out, weight.in, weight.block)) return {};
-  return kernels::few_rows_nf4_linear(input, codes, weight.scales(), weight.out, weight.block, bias);
-}
-
 using Type = QuantizedWeight::Type;
 
 struct Scheme {
@@ -125,6 +110,22 @@ constexpr Scheme kSchemes[] = {{"nf4", Type::nf4},
 
 const Scheme& scheme_of(Type type) {
   return *std::find_if(std::begin(kSchemes), std::end(kSchemes), [&](const Scheme& one) { return one.type == type; });
+}
+
+// The product by the kernels that multiply with codes; undefined where the values must be made.
+Tensor few_rows(const Tensor& input, const QuantizedWeight& weight, const OptionalTensor& bias) {
+  const Tensor& codes = weight.codes;
+  if (kernels::is_blocks(weight.type)) {
+    if (!kernels::takes_blocks(input, codes, weight.type)) return {};
+    if (kernels::are_many_rows(input)) return kernels::gguf_linear(input, codes, scheme_of(weight.type).gguf, bias);
+    return kernels::blocks_linear(input, codes, weight.type, bias);
+  }
+  if (weight.type == QuantizedWeight::Type::int8) {
+    if (codes.scalar_type() != at::kChar || !kernels::are_few_rows(input, codes)) return {};
+    return kernels::few_rows_linear(input, codes, bias, weight.absmax);
+  }
+  if (!kernels::are_few_rows_of_nf4(input, codes, weight.out, weight.in, weight.block)) return {};
+  return kernels::few_rows_nf4_linear(input, codes, weight.scales(), weight.out, weight.block, bias);
 }
 
 Tensor values_of_blocks(const Tensor& blocks, Type type, at::IntArrayRef size, at::ScalarType dtype) {

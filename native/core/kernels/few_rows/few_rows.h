@@ -35,7 +35,8 @@ bool are_few_rows_of_nf4(const at::Tensor& input, const at::Tensor& codes, int64
 at::Tensor few_rows_nf4_linear(const at::Tensor& input, const at::Tensor& codes, const at::Tensor& scales, int64_t out,
                                int64_t block, const std::optional<at::Tensor>& bias);
 
-// The same with GGUF's blocks, uint8 [out, bytes of a row]; any number of rows, of float32 or bfloat16.
+// The same with GGUF's blocks, uint8 [out, bytes of a row]; any number of rows, of float32 or bfloat16, though many
+// are gguf_linear's.
 bool takes_blocks(const at::Tensor& input, const at::Tensor& blocks, FewRows::Weight type);
 at::Tensor blocks_linear(const at::Tensor& input, const at::Tensor& blocks, FewRows::Weight type,
                          const std::optional<at::Tensor>& bias);

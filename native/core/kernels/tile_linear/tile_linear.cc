@@ -111,6 +111,8 @@ Tensor product(const Tensor& input, const Tensor& tiled, const OptionalTensor& b
 
 bool has_tiles() { return kernels().has_tiles; }
 
+TileLinearSquares tile_squares() { return kernels().squares; }
+
 bool is_tile_activation(FusedActivation activation) {
   if (activation.attribute == nullptr) return true;
   const std::string_view attribute = activation.attribute, algorithm = activation.algorithm;

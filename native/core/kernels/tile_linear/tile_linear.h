@@ -8,6 +8,7 @@
 #include <optional>
 
 #include "core/kernels/linear.h"
+#include "core/kernels/tile_linear/args.h"
 
 namespace voxtorch::kernels {
 
@@ -30,6 +31,9 @@ at::Tensor tile_linear(const at::Tensor& input, const at::Tensor& tiled, const s
 at::Tensor tile_linear_int8(const at::Tensor& input, const at::Tensor& tiled, const at::Tensor& scale,
                             const std::optional<at::Tensor>& bias, FusedActivation activation,
                             const at::Tensor& residual);
+
+// The build for this processor, for those who share out the outputs themselves; of bfloat16 only where has_tiles().
+TileLinearSquares tile_squares();
 
 // Whether the kernels can apply it; nothing counts as one.
 bool is_tile_activation(FusedActivation activation);
