@@ -28,7 +28,6 @@ export interface Figures {
   emotion: Measured
   sex: Measured
   steps: number
-  bestStep: number | null
 }
 
 const isOf = (set: string) => (answer: Answer) => answer.id.startsWith(`${set}/`)
@@ -39,7 +38,7 @@ export function measured(
   heard: readonly Answer[],
   others: readonly Answer[],
   learnt: readonly salmonn.SalmonnEntry[],
-): Omit<Figures, 'steps' | 'bestStep'> {
+): Omit<Figures, 'steps'> {
   const words = (set: string): Measured => {
     const rate = (answers: readonly Answer[]) =>
       wordErrorRate(
@@ -128,7 +127,7 @@ export async function reportOf(
       ],
     },
     notes: [
-      `${figures.steps} steps; the weights are those of step ${figures.bestStep}, which the validation data chose.`,
+      `The weights are those of the last of ${figures.steps} steps.`,
       'The prompts of asterisk are of one voice, the same in training and test; their texts are not. For LibriSpeech the words that count as right are those that Whisper base writes down, so its own mistakes count as right. Its readings are cut into phrases of a few words, and stand whole beside them where they are short.',
       'Whoever says nothing has 100 % word errors.',
     ],

@@ -104,7 +104,7 @@ describe('file lists', () => {
     expect(() => parseVoiceboxLine(line, 'list.txt', 9)).toThrow(/list\.txt, line 9/)
   })
 
-  const xlsr = { hiddenSize: 8, numHiddenLayers: 2, numAttentionHeads: 2, intermediateSize: 12, convDim: [4, 4, 4, 4, 4, 4, 4], convKernel: [10, 3, 3, 3, 3, 2, 2], convStride: [5, 2, 2, 2, 2, 2, 2], numConvPosEmbeddings: 4, numConvPosEmbeddingGroups: 2, featExtractNorm: 'layer', doStableLayerNorm: true, convBias: true } as const // biome-ignore format: one line
+  const xlsr = { hiddenSize: 8, numHiddenLayers: 2, numAttentionHeads: 2, intermediateSize: 12, convDim: [4, 4, 4, 4, 4, 4, 4], convKernel: [10, 3, 3, 3, 3, 2, 2], convStride: [5, 2, 2, 2, 2, 2, 2], numConvPosEmbeddings: 4, numConvPosEmbeddingGroups: 2, featExtractNorm: 'layer' as const, doStableLayerNorm: true, convBias: true } // biome-ignore format: one line
 
   it('are made of a folder of clips, once for each, in the same bytes', async () => {
     const clips = join(folder, 'corpus')
