@@ -124,7 +124,7 @@ export async function generate(model: UnitVoicebox, inputs: UnitVoiceboxGenerate
 
 async function solve(flow: Flow, noise: Tensor, solver: 'euler' | 'heun', steps: number): Promise<Tensor> {
   const count = solver === 'heun' ? Math.floor((steps + 1) / 2) : steps
-  const grid = scope(() => linspace(0, 1, count + 1).toArray() as number[])
+  const grid = scope(() => linspace(0, 1, count + 1, { device: 'cpu' }).toArray() as number[])
   let z = noise
   let t = grid[0] as number
   for (let step = 0; step < count; step += 1) {

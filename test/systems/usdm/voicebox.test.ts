@@ -19,6 +19,7 @@ import {
   UnitExtractor,
   UnitVoicebox,
   Wav2Vec2,
+  type Wav2Vec2Config,
   writeWav,
 } from '../../../lib/index.js'
 import { runCommand } from '../../../lib/kit/command.js'
@@ -104,7 +105,11 @@ describe('file lists', () => {
     expect(() => parseVoiceboxLine(line, 'list.txt', 9)).toThrow(/list\.txt, line 9/)
   })
 
-  const xlsr = { hiddenSize: 8, numHiddenLayers: 2, numAttentionHeads: 2, intermediateSize: 12, convDim: [4, 4, 4, 4, 4, 4, 4], convKernel: [10, 3, 3, 3, 3, 2, 2], convStride: [5, 2, 2, 2, 2, 2, 2], numConvPosEmbeddings: 4, numConvPosEmbeddingGroups: 2, featExtractNorm: 'layer' as const, doStableLayerNorm: true, convBias: true } // biome-ignore format: one line
+  const xlsr: Wav2Vec2Config = {
+    ...{ hiddenSize: 8, numHiddenLayers: 2, numAttentionHeads: 2, intermediateSize: 12, convDim: new Array(7).fill(4) },
+    ...{ numConvPosEmbeddings: 4, numConvPosEmbeddingGroups: 2, doStableLayerNorm: true, convBias: true },
+    featExtractNorm: 'layer',
+  }
 
   it('are made of a folder of clips, once for each, in the same bytes', async () => {
     const clips = join(folder, 'corpus')
