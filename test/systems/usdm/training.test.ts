@@ -10,6 +10,7 @@ import {
   USDM_RECIPE,
   type UsdmExample,
   UsdmTokenizer,
+  usdmExample,
   usdmPrompt,
   usdmRecipe,
   writeUsdmExamples,
@@ -18,7 +19,8 @@ import { sequencesOf, ustmCollate } from '../../../lib/systems/usdm/pretraining/
 import { expectClose, fixture, tensorsOf } from '../../helpers.js'
 import { get } from '../../models/decoder.js'
 import { camelKeys, loadParameters } from '../../models/networks.js'
-import { byteTokenizer, tinyDialogs, tinyNetwork } from './tiny.js'
+import { mistral } from './mistral.js'
+import { byteTokenizer, TINY, tinyDialogs, tinyNetwork } from './tiny.js'
 
 const home = mkdtempSync(join(tmpdir(), 'voxtorch-usdm-training-'))
 afterAll(() => rmSync(home, { recursive: true, force: true }))
@@ -104,34 +106,36 @@ describe('finetuneUsdm', () => {
   })
 
   it('learns dialogs by heart, so that greedy decoding yields them in three passes', async () => {
-    const train = tinyDialogs(tokenizer, 4)
+    const speech = await mistral(10)
+    const train = [
+      ...tinyDialogs(speech, 3),
+      usdmExample(speech, [
+        {
+          user: { text: 'I am looking for a pan.', units: [0, 9, 0] },
+          agent: { text: 'No problem. What size would you like?', units: [1, 2, 2] },
+        },
+      ]),
+    ]
     const path = join(home, 'dialogs.txt')
     await writeUsdmExamples(path, train)
     const outputDir = join(home, 'by-heart')
     // A network without the rows of speech: it gets them.
-    using model = DecoderLM.fromConfig(
-      { ...tinyNetwork(tokenizer).config, vocabSize: 258, hiddenSize: 64 },
-      { seed: 1 },
-    )
-    const recipe = { learningRate: 5e-3, epochs: 150, batchSize: 4, accumulation: 1, maxGradNorm: 1, logSteps: 50 }
-    const results = await finetuneUsdm({
-      model,
-      tokenizer,
-      train: path,
-      valid: path,
-      outputDir,
-      recipe,
-      args: quiet,
-      maxLength: 512,
-    })
-    expect(results).toMatchObject({ vocabSize: tokenizer.vocabSize, newRows: tokenizer.units + 3, adapters: false })
+    const config = { ...TINY, modelType: 'mistral', vocabSize: 32_000, maxPositionEmbeddings: 128 } as const
+    using model = DecoderLM.fromConfig(config, { seed: 1 })
+    const recipe = {
+      ...{ learningRate: 1e-2, schedule: 'constant' as const, epochs: 90, batchSize: 4, accumulation: 1 },
+      ...{ maxGradNorm: 1, gradientCheckpointing: false, logSteps: 20 },
+    }
+    const data = { train: path, valid: path, maxLength: 128 }
+    const results = await finetuneUsdm({ model, tokenizer: speech, ...data, outputDir, recipe, args: quiet })
+    expect(results).toMatchObject({ vocabSize: 32_013, newRows: 13, adapters: false })
     expect(results.valid?.loss).toBeLessThan(0.05)
 
     const saved = join(outputDir, 'model')
     using again = await DecoderLM.fromPretrained(saved)
-    expect(again.config.padTokenId).toBe(tokenizer.ids.pad)
+    expect(again.config.padTokenId).toBe(32_012)
     const own = await UsdmTokenizer.fromPretrained(saved)
-    expect([own.modelMaxLength, own.units, own.vocabSize]).toEqual([512, 6, tokenizer.vocabSize])
+    expect([own.modelMaxLength, own.units, own.vocabSize]).toEqual([128, 10, 32_013])
     const { ids } = own
     for (const { inputIds, labels } of train) {
       const learnt = labels.map((label) => label !== -100)
