@@ -189,6 +189,7 @@ async function beginRecording() {
   if (isBeginning) return
   isBeginning = true
   showError()
+  find('time').textContent = clock(0)
   // Who speaks is listened to.
   if (speaks) hush()
   find('record').disabled = !speaks
