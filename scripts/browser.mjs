@@ -34,11 +34,12 @@ export async function checkPage(file, look, compare, screenshot) {
  * @template T
  * @param {string} url
  * @param {(page: Page) => Promise<T>} use
+ * @param {string} [microphone] a WAV file that the microphone hears, over and over. Default: beeps
  * @returns {Promise<T>}
  */
-export async function withPage(url, use) {
+export async function withPage(url, use, microphone) {
   const profile = mkdtempSync(join(tmpdir(), 'voxtorch-chromium-'))
-  const browser = openBrowser(profile)
+  const browser = openBrowser(profile, microphone)
   try {
     return await use(await pageOf(browser, url))
   } finally {
@@ -95,6 +96,19 @@ async function pageOf(browser, url) {
       await send('Input.dispatchMouseEvent', { type: 'mousePressed', ...place })
       await send('Input.dispatchMouseEvent', { type: 'mouseReleased', ...place })
     },
+    /** Presses the mouse on an element and holds it. @param {string} selector @param {number} milliseconds */
+    async hold(selector, milliseconds) {
+      const place = { ...(await middle(selector)), button: 'left', clickCount: 1 }
+      await send('Input.dispatchMouseEvent', { type: 'mousePressed', ...place })
+      await new Promise((next) => setTimeout(next, milliseconds))
+      await send('Input.dispatchMouseEvent', { type: 'mouseReleased', ...place })
+    },
+    /** Gives files to an input, as somebody who chooses them. @param {string} selector @param {string[]} files */
+    async choose(selector, files) {
+      const { root } = await send('DOM.getDocument')
+      const { nodeId } = await send('DOM.querySelector', { nodeId: root.nodeId, selector })
+      await send('DOM.setFileInputFiles', { nodeId, files })
+    },
     /** Into whatever has the focus. @param {string} text */
     type: (text) => send('Input.insertText', { text }),
     /** @param {'Enter' | 'Tab' | 'Escape' | 'ArrowRight'} key @param {{ shift?: boolean }} [how] */
@@ -132,8 +146,8 @@ async function pageOf(browser, url) {
 /** For an answer of the browser, in milliseconds. */
 const PATIENCE = 20_000
 
-/** @param {string} profile a folder for the browser's own files */
-function openBrowser(profile) {
+/** @param {string} profile a folder for the browser's own files @param {string} [microphone] */
+function openBrowser(profile, microphone) {
   const names = ['chromium', 'chromium-browser', 'google-chrome', 'google-chrome-stable']
   const found = process.env.CHROMIUM ?? names.find((name) => works(name))
   if (!found) throw new Error('there is no Chromium: install it, or give its path in CHROMIUM')
@@ -146,8 +160,9 @@ function openBrowser(profile) {
   ]
   // Names do not resolve, so what a page would load from a network shows as an error. The microphone is a beeping one.
   const isolation = ['--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1', '--no-first-run', '--mute-audio']
-  const microphone = ['--use-fake-device-for-media-stream', '--use-fake-ui-for-media-stream']
-  const child = spawn(found, [...flags, ...isolation, ...microphone], {
+  const hears = ['--use-fake-device-for-media-stream', '--use-fake-ui-for-media-stream']
+  if (microphone) hears.push(`--use-file-for-fake-audio-capture=${microphone}`)
+  const child = spawn(found, [...flags, ...isolation, ...hears], {
     stdio: ['ignore', 'ignore', 'ignore', 'pipe', 'pipe'],
   })
   const [to, from] = [/** @type {any} */ (child.stdio[3]), /** @type {any} */ (child.stdio[4])]

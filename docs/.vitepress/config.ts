@@ -32,7 +32,10 @@ const guide = [
       page('From PyTorch', '/guide/from-pytorch'),
     ],
   },
-  { text: 'Systems', items: [page('SPECTRA', '/systems/spectra'), page('SALMONN', '/systems/salmonn')] },
+  {
+    text: 'Systems',
+    items: [page('SPECTRA', '/systems/spectra'), page('SALMONN', '/systems/salmonn'), page('USDM', '/systems/usdm')],
+  },
   {
     text: 'More',
     items: [page('Commands', '/cli'), page('Reference', '/api/'), page('Performance', '/performance')],

@@ -58,6 +58,16 @@ export async function writeWav(path: string, samples: Tensor, options: WriteWavO
   })
 }
 
+/** Samples of one channel as 16-bit PCM; NaN is silence. */
+export const pcm16Bytes = (parts: readonly Float32Array[]): Buffer =>
+  Buffer.concat(parts.map((part) => encodePcm([part.map((value) => (Number.isNaN(value) ? 0 : value))], 'pcm16', 0)))
+
+/** The same as a WAV file in memory. */
+export function wavBytes(parts: readonly Float32Array[], sampleRate: number): Buffer {
+  const bytes = pcm16Bytes(parts)
+  return Buffer.concat([header(1, sampleRate, 'pcm16', bytes.length), bytes])
+}
+
 async function floats(
   rows: Tensor[] | undefined,
   samples: Tensor,

@@ -22,4 +22,10 @@ export const chatModels: Record<string, ChatModelLoader> = {
     const { device, dtype } = options as { device?: Device; dtype?: DType }
     return new SalmonnChat(await Salmonn.fromPretrained(directory, { device, dtype }))
   },
+  async usdm(directory, options) {
+    const { Usdm } = await import('../systems/usdm/answer/usdm.js')
+    const { UsdmChat } = await import('../systems/usdm/answer/chat.js')
+    const { device, dtype } = options as { device?: Device; dtype?: DType }
+    return new UsdmChat(await Usdm.fromPretrained(directory, { ...(device && { device }), ...(dtype && { dtype }) }))
+  },
 }

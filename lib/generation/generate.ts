@@ -1,3 +1,4 @@
+import { abortable } from '../base/abort.js'
 import { optionsOf } from '../base/arguments.js'
 import { misuse, requireSignal, requireWhole } from '../base/check.js'
 import { ConfigError } from '../base/errors.js'
@@ -373,14 +374,4 @@ function listsOf(tensor: Tensor | null | undefined): number[][] | undefined {
   if (!tensor) return undefined
   if (tensor.shape.length !== 2) throw misuse('generate', 'inputs', 'matrices [batch, time]', tensor)
   return scope(() => (tensor.to('int64').toArray() as unknown[][]).map((row) => row.map(Number)))
-}
-
-/** Rejects as soon as the signal says so; what runs meanwhile is nobody's business any more. */
-function abortable<T>(signal: AbortSignal | undefined, job: Promise<T>): Promise<T> {
-  if (!signal) return job
-  return new Promise((resolve, reject) => {
-    const stop = () => reject(signal.reason)
-    signal.addEventListener('abort', stop, { once: true })
-    job.then(resolve, reject).finally(() => signal.removeEventListener('abort', stop))
-  })
 }

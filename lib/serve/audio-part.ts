@@ -46,30 +46,37 @@ export function encodedAudio(value: unknown, param: string): EncodedAudio {
  * @param most seconds that are left for it
  * @param signal ends it when nobody waits for the answer any more
  */
-export async function decodeAudio(
+export async function decodeAudio(part: EncodedAudio, most: number, signal: AbortSignal): Promise<ChatPart> {
+  const { samples, sampleRate } = await decodeClip(part, most, signal, SPEECH_RATE)
+  return { type: 'audio', samples, seconds: samples.length / sampleRate }
+}
+
+/** The same at a rate, or at the clip's own. */
+export async function decodeClip(
   { data, format, param }: EncodedAudio,
   most: number,
   signal: AbortSignal,
-): Promise<ChatPart> {
+  sampleRate: number | null,
+): Promise<{ samples: Float32Array; sampleRate: number }> {
   const bytes = fromBase64(data, `${param}.data`)
   try {
     return await scope(async () => {
       // A little more than allowed tells that there is more.
       const maxSeconds = most + 0.1
       const maxBytes = Math.ceil(BYTES_A_SECOND * maxSeconds)
-      const limits = { maxSeconds, maxBytes, signal, allowEmpty: true }
+      const limits = { maxSeconds, maxBytes, signal, sampleRate, allowEmpty: true }
       const audio = await openClip({ where: 'serve' }, bytes, limits)
       const found = audio.source?.format as AudioFormat
       if (!formats[format]?.includes(found)) {
         throw badRequest(`The audio is ${found}, not ${format}.`, `${param}.format`, 'unsupported_format')
       }
       const samples = (await audio.samples.data()) as Float32Array
-      const seconds = samples.length / SPEECH_RATE
+      const seconds = samples.length / audio.sampleRate
       if (samples.length === 0) throw badRequest('The audio is empty.', `${param}.data`, 'invalid_audio')
       if (seconds > most + 0.05) {
         throw badRequest(`The clips are longer than the server allows.`, `${param}.data`, 'audio_too_long')
       }
-      return { type: 'audio', samples, seconds }
+      return { samples, sampleRate: audio.sampleRate }
     })
   } catch (error) {
     if (!(error instanceof VoxtorchError) || error instanceof OutOfMemoryError) throw error

@@ -8,6 +8,16 @@ export type ChatPart =
 export interface ChatTurn {
   role: 'system' | 'user' | 'assistant'
   content: ChatPart[]
+  /** Of an assistant's turn, in place of its content: the `audioId` of the answer that it was. */
+  audioId?: string
+}
+
+/** How an answer is spoken, for models that speak. */
+export interface ChatSpeech {
+  /** A clip whose voice it is spoken in: mono, full scale is 1. Default: the model's own. */
+  voice?: { samples: Float32Array; sampleRate: number }
+  /** Steps of the solver that makes sound. Default: the model's own. */
+  steps?: number
 }
 
 /** How an answer is made. What is left out is the model's own default. */
@@ -20,6 +30,8 @@ export interface ChatAnswerOptions {
   topK?: number
   numBeams?: number
   seed?: number
+  /** Set where the answer is to be heard too. */
+  speech?: ChatSpeech
   /** Texts that end the answer. The server cuts the answer there in any case; a model may stop sooner for it. */
   stop?: string[]
   /** Aborted when nobody waits for the answer any more: the model stops within a token. */
@@ -35,6 +47,14 @@ export interface ChatDelta {
   promptTokens?: number
   /** How many of those had been read before, for this conversation or another: the API's `cached_tokens`. */
   cachedTokens?: number
+  /** What was heard in the last message, its next letters. */
+  heard?: string
+  /** The answer as sound, its next samples: mono at the model's `audioRate`, from -1 to 1. */
+  audio?: Float32Array
+  /** A name under which later messages may mean this answer. */
+  audioId?: string
+  /** Why the answer ended, where its tokens do not tell. */
+  finishReason?: 'stop' | 'length'
 }
 
 /**
@@ -46,6 +66,10 @@ export interface ChatModel {
   readonly name: string
   /** What messages may hold, for `/v1/models` and the page. Default text and audio. */
   readonly inputModalities?: readonly ('text' | 'audio')[]
+  /** What answers may be, for `/v1/models` and the page. Default text. */
+  readonly outputModalities?: readonly ('text' | 'audio')[]
+  /** Of the sound that it gives, in Hz; needed where there is some. */
+  readonly audioRate?: number
   /** Answers that it writes at once: what `maxConcurrent` is where the server's options do not say. Default 2. */
   readonly concurrent?: number
   /** Further numbers for `/metrics`, each under `voxtorch_` and its name. */

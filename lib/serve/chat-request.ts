@@ -1,13 +1,15 @@
 import { nearest } from '../base/words.js'
 import { ApiError, badRequest } from './api-error.js'
-import { decodeAudio, type EncodedAudio, encodedAudio } from './audio-part.js'
-import type { ChatAnswerOptions, ChatPart, ChatTurn } from './chat-model.js'
+import { decodeAudio, decodeClip, type EncodedAudio, encodedAudio } from './audio-part.js'
+import type { ChatAnswerOptions, ChatModel, ChatPart, ChatSpeech, ChatTurn } from './chat-model.js'
 import type { ServeLimits } from './options.js'
+import { type SpokenRequest, spokenRequest, VOICE_SECONDS } from './speech-request.js'
 
 /** A request to `/v1/chat/completions`, checked. Its clips are not decoded yet. */
 export interface ChatRequest {
-  messages: { role: ChatTurn['role']; content: (ChatPart | EncodedAudio)[] }[]
-  options: Omit<ChatAnswerOptions, 'signal'>
+  messages: { role: ChatTurn['role']; content: (ChatPart | EncodedAudio)[]; audioId?: string }[]
+  options: Omit<ChatAnswerOptions, 'signal' | 'speech'>
+  spoken: SpokenRequest | undefined
   stream: boolean
   includeUsage: boolean
 }
@@ -15,21 +17,24 @@ export interface ChatRequest {
 type Fields = Record<string, unknown>
 
 /** @throws ApiError 400 naming the field, 404 for another model */
-export function parseChatRequest(body: unknown, model: string, limits: ServeLimits): ChatRequest {
+export function parseChatRequest(body: unknown, model: ChatModel, limits: ServeLimits): ChatRequest {
   if (!isFields(body)) throw badRequest('The body must be a JSON object.')
   checkNames(body)
-  if (body.model != null && body.model !== model) {
-    throw new ApiError(404, `There is no model ${JSON.stringify(String(body.model)).slice(0, 100)}, only "${model}".`, {
+  if (body.model != null && body.model !== model.name) {
+    const asked = JSON.stringify(String(body.model)).slice(0, 100)
+    throw new ApiError(404, `There is no model ${asked}, only "${model.name}".`, {
       code: 'model_not_found',
       param: 'model',
     })
   }
   const streamOptions = body.stream_options ?? {}
   if (!isFields(streamOptions)) throw badRequest('stream_options must be an object.', 'stream_options')
+  const stream = flag(body, 'stream')
   return {
-    messages: messagesOf(body.messages, limits),
+    messages: messagesOf(body.messages, limits, model.outputModalities?.includes('audio') === true),
     options: optionsOf(body, limits),
-    stream: flag(body, 'stream'),
+    spoken: spokenRequest(body, model, stream),
+    stream,
     includeUsage: flag(streamOptions, 'include_usage', 'stream_options.include_usage'),
   }
 }
@@ -42,7 +47,7 @@ export async function decodeMessages(
 ): Promise<ChatTurn[]> {
   let left = maxAudioSeconds
   const decoded: ChatTurn[] = []
-  for (const { role, content } of messages) {
+  for (const { role, content, ...rest } of messages) {
     const parts: ChatPart[] = []
     for (const part of content) {
       signal.throwIfAborted()
@@ -50,18 +55,31 @@ export async function decodeMessages(
       if (whole.type === 'audio') left = Math.max(0, left - whole.seconds)
       parts.push(whole)
     }
-    decoded.push({ role, content: parts })
+    decoded.push({ role, content: parts, ...rest })
   }
   return decoded
 }
 
+/** Decodes the clip whose voice is wanted. */
+export async function decodeSpoken(
+  spoken: SpokenRequest | undefined,
+  signal: AbortSignal,
+): Promise<ChatSpeech | undefined> {
+  if (spoken === undefined) return undefined
+  const { voice, steps } = spoken
+  return {
+    ...(voice && { voice: await decodeClip(voice, VOICE_SECONDS, signal, null) }),
+    ...(steps !== undefined && { steps }),
+  }
+}
+
 /** What is understood. */
 const understood =
-  'messages model stream stream_options max_tokens max_completion_tokens temperature top_p top_k num_beams seed stop n'.split(
+  'messages model stream stream_options max_tokens max_completion_tokens temperature top_p top_k num_beams seed stop n modalities audio'.split(
     ' ',
   )
 /** What says nothing to the model. */
-const ignored = 'user metadata store service_tier safety_identifier prompt_cache_key modalities verbosity'.split(' ')
+const ignored = 'user metadata store service_tier safety_identifier prompt_cache_key verbosity'.split(' ')
 /** What would change the answer, and is refused unless it asks for nothing. */
 const neutral: Record<string, (value: unknown) => boolean> = {
   frequency_penalty: (value) => value === 0,
@@ -90,7 +108,7 @@ function checkNames(body: Fields): void {
   if (body.n != null && body.n !== 1) throw badRequest('n must be 1.', 'n', 'unsupported_parameter')
 }
 
-function messagesOf(value: unknown, limits: ServeLimits): ChatRequest['messages'] {
+function messagesOf(value: unknown, limits: ServeLimits, speaks: boolean): ChatRequest['messages'] {
   if (!Array.isArray(value) || value.length === 0)
     throw badRequest('messages must be a list that is not empty.', 'messages')
   if (value.length > limits.maxMessages)
@@ -103,6 +121,8 @@ function messagesOf(value: unknown, limits: ServeLimits): ChatRequest['messages'
     if (role !== 'system' && role !== 'user' && role !== 'assistant') {
       throw badRequest('A role must be "system", "user" or "assistant".', `${param}.role`)
     }
+    const audioId = speaks && role === 'assistant' ? audioIdOf(message.audio, `${param}.audio`) : undefined
+    if (audioId !== undefined) return { role, content: [], audioId } as ChatRequest['messages'][number]
     const content = contentOf(message.content, `${param}.content`)
     const sounds = content.filter(({ type }) => type === 'encoded').length
     if (sounds > 0 && role !== 'user') throw badRequest('Only a user sends audio.', `${param}.content`)
@@ -114,6 +134,13 @@ function messagesOf(value: unknown, limits: ServeLimits): ChatRequest['messages'
   })
   if (messages.at(-1)?.role !== 'user') throw badRequest("The last message must be the user's.", 'messages')
   return messages
+}
+
+/** Of an answer that was heard. */
+function audioIdOf(value: unknown, param: string): string | undefined {
+  if (value == null) return undefined
+  if (isFields(value) && typeof value.id === 'string' && /^[\w-]{1,200}$/.test(value.id)) return value.id
+  throw badRequest('audio must have the id of an earlier answer.', param)
 }
 
 const MOST_PARTS = 256

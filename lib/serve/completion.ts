@@ -1,11 +1,12 @@
 import { randomUUID } from 'node:crypto'
 import type { IncomingMessage, ServerResponse } from 'node:http'
+import { pcm16Bytes, wavBytes } from '../audio/write.js'
 import { untilStop } from '../kit/chat.js'
 import type { Admission } from './admission.js'
 import { ApiError, apiErrorOf } from './api-error.js'
 import { checkBodyHeaders, readJson } from './body.js'
 import type { ChatDelta, ChatModel } from './chat-model.js'
-import { decodeMessages, parseChatRequest } from './chat-request.js'
+import { decodeMessages, decodeSpoken, parseChatRequest } from './chat-request.js'
 import type { Metrics } from './metrics.js'
 import type { Settings } from './options.js'
 import { sendJson } from './response.js'
@@ -29,10 +30,10 @@ export async function complete(
   const timer = setTimeout(() => late.abort(timedOut(settings.answerTimeout)), settings.answerTimeout * 1000)
   try {
     const until = AbortSignal.any([signal, late.signal])
-    const asked = await understand(await readJson(request, response, settings), model.name, settings, until)
-    const options = { ...asked.options, signal: until }
+    const asked = await understand(await readJson(request, response, settings), model, settings, until)
+    const options = { ...asked.options, ...(asked.speech && { speech: asked.speech }), signal: until }
     const answer = untilAborted(untilStop(model.stream(asked.messages, options), options.stop ?? []), until)
-    const reply = new Reply(model.name, asked)
+    const reply = new Reply(model, asked)
     try {
       if (asked.stream) await sendEvents(response, answer, reply, settings.writeTimeout)
       else sendJson(response, 200, await reply.whole(answer))
@@ -46,9 +47,10 @@ export async function complete(
 }
 
 /** In a function of its own: nothing of the encoded clips is held while the answer is made. */
-async function understand(body: unknown, model: string, settings: Settings, signal: AbortSignal) {
-  const parsed = parseChatRequest(body, model, settings)
-  return { ...parsed, messages: await decodeMessages(parsed.messages, settings, signal) }
+async function understand(body: unknown, model: ChatModel, settings: Settings, signal: AbortSignal) {
+  const { messages, spoken, ...parsed } = parseChatRequest(body, model, settings)
+  const decoded = await decodeMessages(messages, settings, signal)
+  return { ...parsed, format: spoken?.format, messages: decoded, speech: await decodeSpoken(spoken, signal) }
 }
 
 type Asked = Awaited<ReturnType<typeof understand>>
@@ -91,25 +93,33 @@ function withinReason(end: Promise<unknown>): Promise<unknown> {
   return Promise.race([end.catch(() => {}), patience]).finally(() => clearTimeout(timer))
 }
 
+/** How long a model that speaks is asked to know its answers by their ids, in seconds. */
+const AUDIO_SECONDS = 3600
+
 /** The objects of OpenAI's API for one answer. */
 class Reply {
   readonly #id = `chatcmpl-${randomUUID()}`
   readonly #created = Math.floor(Date.now() / 1000)
   readonly #asked: Asked
-  readonly #model: string
+  readonly #model: ChatModel
+  /** Of the answer as sound. */
+  #audioId = `audio_${randomUUID()}`
+  #finish: 'length' | 'stop' | undefined
   #tokens = 0
   #promptTokens = 0
   #cachedTokens: number | undefined
 
-  constructor(model: string, asked: Asked) {
+  constructor(model: ChatModel, asked: Asked) {
     this.#model = model
     this.#asked = asked
   }
 
-  count({ tokens, promptTokens, cachedTokens }: ChatDelta): void {
+  count({ tokens, promptTokens, cachedTokens, audioId, finishReason }: ChatDelta): void {
     this.#tokens += tokens
     this.#cachedTokens = cachedTokens ?? this.#cachedTokens
     this.#promptTokens = promptTokens ?? this.#promptTokens
+    this.#audioId = audioId ?? this.#audioId
+    this.#finish = finishReason ?? this.#finish
   }
 
   tell(metrics: Metrics): void {
@@ -120,11 +130,31 @@ class Reply {
 
   async whole(answer: AsyncIterable<ChatDelta>): Promise<object> {
     let content = ''
+    let heard = ''
+    const sounds: Float32Array[] = []
     for await (const delta of answer) {
       this.count(delta)
       content += delta.text
+      heard += delta.heard ?? ''
+      if (delta.audio) sounds.push(delta.audio)
     }
-    const message = { role: 'assistant', content, refusal: null }
+    const { format } = this.#asked
+    const rate = this.#model.audioRate ?? 0
+    const message = {
+      role: 'assistant',
+      content: format === undefined ? content : null,
+      refusal: null,
+      ...(heard !== '' && { input_transcript: heard }),
+      ...(format !== undefined && {
+        audio: {
+          id: this.#audioId,
+          data: (format === 'wav' ? wavBytes(sounds, rate) : pcm16Bytes(sounds)).toString('base64'),
+          transcript: content,
+          sample_rate: rate,
+          expires_at: this.#created + AUDIO_SECONDS,
+        },
+      }),
+    }
     const choices = [{ index: 0, message, logprobs: null, finish_reason: this.#finishReason }]
     return { ...this.#head('chat.completion'), choices, usage: this.#usage }
   }
@@ -134,6 +164,25 @@ class Reply {
     return { ...this.#head('chat.completion.chunk'), choices }
   }
 
+  /** What a piece of the answer is to whoever reads it; there may be nothing. */
+  deltas({ text, heard = '', audio }: ChatDelta): object[] {
+    const { format } = this.#asked
+    const id = this.#audioId
+    const found: object[] = []
+    if (heard !== '') found.push({ input_transcript: heard })
+    if (text !== '') found.push(format === undefined ? { content: text } : { audio: { id, transcript: text } })
+    if (audio && audio.length > 0 && format !== undefined) {
+      found.push({ audio: { id, data: pcm16Bytes([audio]).toString('base64'), sample_rate: this.#model.audioRate } })
+    }
+    return found
+  }
+
+  /** Says how long the answer may be meant by its id. */
+  audioEnd(): object | undefined {
+    if (this.#asked.format === undefined) return undefined
+    return { audio: { id: this.#audioId, expires_at: this.#created + AUDIO_SECONDS } }
+  }
+
   /** The last event, for those who asked for it. */
   usageChunk(): object | undefined {
     if (!this.#asked.includeUsage) return undefined
@@ -141,11 +190,11 @@ class Reply {
   }
 
   #head(object: string) {
-    return { id: this.#id, object, created: this.#created, model: this.#model }
+    return { id: this.#id, object, created: this.#created, model: this.#model.name }
   }
 
   get #finishReason(): 'length' | 'stop' {
-    return this.#tokens >= this.#asked.options.maxNewTokens ? 'length' : 'stop'
+    return this.#finish ?? (this.#tokens >= this.#asked.options.maxNewTokens ? 'length' : 'stop')
   }
 
   get #usage() {
@@ -177,9 +226,11 @@ async function sendEvents(
     for await (const delta of answer) {
       await open()
       reply.count(delta)
-      if (delta.text !== '') await send(reply.chunk({ content: delta.text }))
+      for (const one of reply.deltas(delta)) await send(reply.chunk(one))
     }
     await open()
+    const audioEnd = reply.audioEnd()
+    if (audioEnd !== undefined) await send(reply.chunk(audioEnd))
     await send(reply.chunk({}, true))
     const usage = reply.usageChunk()
     if (usage !== undefined) await send(usage)

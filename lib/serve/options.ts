@@ -91,6 +91,7 @@ export function requireModel(model: ChatModel): void {
   requireObject(WHERE, 'model', model)
   requireString(WHERE, 'model.name', model.name)
   if (typeof model.stream !== 'function') throw misuse(WHERE, 'model.stream', 'a function', model.stream)
+  if (model.outputModalities?.includes('audio')) requireWhole(WHERE, 'model.audioRate', model.audioRate, 1)
   if (model.concurrent !== undefined) requireWhole(WHERE, 'model.concurrent', model.concurrent, 1)
   if (model.metrics !== undefined && typeof model.metrics !== 'function') {
     throw misuse(WHERE, 'model.metrics', 'a function', model.metrics)

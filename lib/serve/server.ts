@@ -25,7 +25,7 @@ export interface Served {
 
 /**
  * Serves a chat model over HTTP: OpenAI's chat completions with audio parts at `POST /v1/chat/completions` (whole or
- * streamed), `GET /v1/models`, `GET /health`, `GET /metrics` for Prometheus, and at `/` a page to record or drop audio and ask about it.
+ * streamed, with answers in sound from models that speak), `GET /v1/models`, `GET /health`, `GET /metrics` for Prometheus, and at `/` a page to record or drop audio and ask about it.
  *
  * ```ts
  * const { url, close } = await serve(model, { port: 8080 })
@@ -207,7 +207,9 @@ class Running {
         const { maxAudioSeconds, maxAudioParts, maxBodyBytes, maxNewTokens, defaultNewTokens } = this.settings
         const limits = { maxAudioSeconds, maxAudioParts, maxBodyBytes, maxNewTokens, defaultNewTokens }
         const { name: id, inputModalities: input_modalities = ['text', 'audio'] } = this.model
-        const entry = { id, object: 'model', created: 0, owned_by: 'voxtorch', input_modalities, limits }
+        const { outputModalities: output_modalities = ['text'], audioRate } = this.model
+        const speech = output_modalities.includes('audio') ? { output_modalities, audio_rate: audioRate } : {}
+        const entry = { id, object: 'model', created: 0, owned_by: 'voxtorch', input_modalities, ...speech, limits }
         return sendJson(response, 200, { object: 'list', data: [entry] })
       }
       case '/v1/chat/completions':

@@ -1,5 +1,7 @@
 // The server, as the page uses it.
 
+import { fromPcm } from './player.js'
+
 const KEY = 'voxtorch-api-key'
 
 export const apiKey = {
@@ -36,7 +38,7 @@ export async function readModel() {
   return data[0]
 }
 
-/** The answer piece by piece, then `{ finish }`. */
+/** The answer piece by piece: `{ heard }`, `{ text }` and `{ samples, sampleRate }`, then `{ finish }`. */
 export async function* streamAnswer(body, signal) {
   const response = await ask('/v1/chat/completions', {
     method: 'POST',
@@ -55,7 +57,10 @@ export async function* streamAnswer(body, signal) {
     if (error) throw new Error(error.message)
     tokens = usage?.completion_tokens ?? tokens
     const [choice] = choices
-    if (choice?.delta.content) yield { text: choice.delta.content }
+    const { content, audio, input_transcript: heard } = choice?.delta ?? {}
+    if (heard) yield { heard }
+    if (content || audio?.transcript) yield { text: content || audio.transcript }
+    if (audio?.data) yield { samples: fromPcm(audio.data), sampleRate: audio.sample_rate }
     finish = choice?.finish_reason ?? finish
   }
   throw new Error('The connection was lost before the answer ended.')

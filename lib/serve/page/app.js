@@ -2,8 +2,11 @@
 
 import { apiKey, readModel, streamAnswer } from './api.js'
 import { clipItem, clock, element, makeClip } from './clip.js'
+import { makePlayer } from './player.js'
 import { startRecording } from './recorder.js'
 import { decodeFile, toBase64, toRate } from './sound.js'
+import { holdOrClick, setUpTalk, talkSettings } from './talk.js'
+import { discard, showAnswer, showUser } from './turns.js'
 import { drawWave } from './wave.js'
 
 const find = (id) => document.getElementById(id)
@@ -17,19 +20,38 @@ let clips = []
 let model
 let answering
 let recording
-/** Whether the model takes audio. */
+/** Whether the model takes audio, takes words, and answers in sound. */
 let hears = true
+let reads = true
+let speaks = false
+/** What plays the latest answer. */
+let player
+/** Ends with the turn that is being answered. */
+let turnOver = Promise.resolve()
 
 // Asking
 
-async function send() {
+function send() {
+  turnOver = answerTurn()
+  return turnOver
+}
+
+async function answerTurn() {
   const text = prompt.value.trim()
   if (answering || recording || (text === '' && clips.length === 0)) return
   if (!model && !(await connect())) return
   showError()
   const turn = { role: 'user', clips, text }
-  const shown = [showUser(turn), showAnswer()]
+  const shown = [showUser(turn), showAnswer(model.id)]
   const answer = { role: 'assistant', text: '' }
+  const sounds = []
+  let rate
+  player?.stop()
+  const own = makePlayer(() => {
+    shown[1].playing(own.isPlaying)
+    update()
+  })
+  player = own
   const conversation = history
   clear()
   answering = new AbortController()
@@ -37,10 +59,17 @@ async function send() {
   say(hears ? 'Listening…' : 'Thinking…')
   try {
     const messages = await Promise.all([...history, turn].map(message))
-    for await (const piece of streamAnswer({ model: model.id, messages, ...settings() }, answering.signal)) {
-      if (piece.text) shown[1].add((answer.text += piece.text) && piece.text)
-      else shown[1].end(piece.finish === 'length' ? 'The answer reached its longest length.' : '')
+    const wishes = { ...settings(), ...(speaks && (await talkSettings())) }
+    for await (const piece of streamAnswer({ model: model.id, messages, ...wishes }, answering.signal)) {
+      if (piece.heard) shown[0].add(piece.heard)
+      else if (piece.text) shown[1].add((answer.text += piece.text) && piece.text)
+      else if (piece.samples) {
+        sounds.push(piece.samples)
+        rate = piece.sampleRate
+        own.push(piece.samples, rate)
+      } else shown[1].end(piece.finish === 'length' ? 'The answer reached its longest length.' : '')
     }
+    if (sounds.length > 0) shown[1].sound(sounds, rate)
     history.push(turn, answer)
     say(`Answer: ${answer.text}`)
   } catch (error) {
@@ -48,6 +77,7 @@ async function send() {
     else if (error.name === 'AbortError') {
       shown[1].end('Stopped.')
       say('Stopped.')
+      if (sounds.length > 0) shown[1].sound(sounds, rate)
       if (answer.text) history.push(turn, answer)
       else giveBack(turn, shown)
     } else {
@@ -58,7 +88,7 @@ async function send() {
   }
   answering = undefined
   update()
-  prompt.focus()
+  if (reads) prompt.focus()
 }
 
 /** A turn that was not answered goes back to where it was written. */
@@ -89,52 +119,14 @@ function settings() {
 
 // The conversation
 
-function showUser({ clips: sent, text }) {
-  const list = element('ul', { className: 'clips', ariaLabel: 'Clips' }, ...sent.map((clip) => clipItem(clip)))
-  const node = element('article', { className: 'turn user', ariaLabel: 'You' }, element('h3', { textContent: 'You' }))
-  if (sent.length > 0) node.append(list)
-  if (text) node.append(element('p', { textContent: text }))
-  show(node)
-  return { node }
-}
-
-function showAnswer() {
-  const text = element('p')
-  const node = element('article', { className: 'turn assistant', ariaLabel: 'Answer', ariaBusy: 'true' })
-  node.append(element('h3', { textContent: model.id }), text)
-  show(node)
-  return {
-    node,
-    add(piece) {
-      const near = atEnd()
-      text.append(piece)
-      if (near) scrollToEnd()
-    },
-    end(note) {
-      node.ariaBusy = 'false'
-      if (note) node.append(element('p', { className: 'note', textContent: note }))
-    },
-  }
-}
-
-function show(node) {
-  find('welcome').hidden = true
-  find('log').hidden = false
-  find('log').append(node)
-  scrollToEnd()
-}
-
-const atEnd = () => innerHeight + scrollY >= document.documentElement.scrollHeight - 80
-const scrollToEnd = () => scrollTo(0, document.documentElement.scrollHeight)
-
-/** Removes a node with what its clips hold. */
-function discard(node) {
-  for (const item of node.querySelectorAll('.clip')) item.discard()
-  node.remove()
+/** Ends the answer, in words and in sound. */
+function hush() {
+  answering?.abort()
+  player?.stop()
 }
 
 function startAnew() {
-  answering?.abort()
+  hush()
   history = []
   for (const node of [...find('log').children]) discard(node)
   find('log').hidden = true
@@ -142,7 +134,7 @@ function startAnew() {
   clear()
   showError()
   update()
-  prompt.focus()
+  if (reads) prompt.focus()
 }
 
 // Clips
@@ -176,19 +168,31 @@ async function addFiles(files) {
 
 let recorded = 0
 
-async function toggleRecording() {
+const toggleRecording = () => (recording ? finishRecording() : beginRecording())
+
+async function finishRecording() {
+  const { stop } = recording
+  recording = undefined
+  update()
+  const { samples, sampleRate } = await stop()
+  const clip = await toRate(samples, sampleRate)
+  if (clip.length > 0) addClip(makeClip(`Recording ${++recorded}`, clip))
+  say('Recording added')
+  if (reads) return prompt.focus()
+  await turnOver
+  await send()
+}
+
+let isBeginning = false
+
+async function beginRecording() {
+  if (isBeginning) return
+  isBeginning = true
   showError()
-  if (recording) {
-    const { stop } = recording
-    recording = undefined
-    update()
-    const { samples, sampleRate } = await stop()
-    const clip = await toRate(samples, sampleRate)
-    if (clip.length > 0) addClip(makeClip(`Recording ${++recorded}`, clip))
-    say('Recording added')
-    return prompt.focus()
-  }
-  find('record').disabled = true
+  find('time').textContent = clock(0)
+  // Who speaks is listened to.
+  if (speaks) hush()
+  find('record').disabled = !speaks
   try {
     const most = model?.limits.maxAudioSeconds ?? 600
     const levels = []
@@ -209,6 +213,7 @@ async function toggleRecording() {
     showError(refused ? 'The browser does not allow this page to use the microphone.' : error.message)
   }
   find('record').disabled = false
+  isBeginning = false
   update()
 }
 
@@ -219,7 +224,11 @@ async function connect() {
     model = await readModel()
     find('model').textContent = model.id
     hears = model.input_modalities.includes('audio')
+    reads = model.input_modalities.includes('text')
+    speaks = model.output_modalities?.includes('audio') === true
     if (!hears) askInWords()
+    if (!reads) askInSpeech()
+    if (speaks) setUpTalk(showError)
     find('tokens').max = model.limits.maxNewTokens
     find('tokens').placeholder = model.limits.defaultNewTokens
     document.title = `${model.id} · voxtorch`
@@ -241,6 +250,19 @@ function askInWords() {
   find('welcome-text').textContent = 'Write below. You can go on asking.'
   find('privacy').textContent = 'What you write goes to this server only.'
   prompt.placeholder = 'Your question…'
+}
+
+/** Without what is there for words. */
+function askInSpeech() {
+  document.body.classList.add('talks')
+  find('prompt').hidden = true
+  document.querySelector('.ideas').hidden = true
+  find('welcome-title').textContent = 'Say something'
+  find('welcome-text').textContent =
+    'Hold the button while you speak, or click it before and after. You can go on, and interrupt.'
+  find('hint').firstChild.textContent = ''
+  find('ask').textContent = 'Send'
+  holdOrClick(find('record'), { isOn: () => recording !== undefined, begin: beginRecording, end: finishRecording })
 }
 
 function refused(error) {
@@ -271,10 +293,10 @@ function update() {
   find('clips').hidden = clips.length === 0
   find('recording').hidden = !recording
   find('record').ariaPressed = String(Boolean(recording))
-  find('record-text').textContent = recording ? 'Finish' : 'Record'
-  find('record').disabled = Boolean(answering)
+  find('record-text').textContent = reads ? (recording ? 'Finish' : 'Record') : recording ? 'Send' : 'Talk'
+  find('record').disabled = Boolean(answering) && !speaks
   find('choose').disabled = Boolean(answering)
-  find('stop').hidden = !answering
+  find('stop').hidden = !answering && !player?.isPlaying
   find('ask').hidden = Boolean(answering)
   find('ask').disabled = Boolean(recording) || (prompt.value.trim() === '' && clips.length === 0)
   find('fresh').disabled = history.length === 0 && !answering
@@ -294,7 +316,7 @@ prompt.onkeydown = (event) => {
   send()
 }
 prompt.oninput = update
-find('stop').onclick = () => answering?.abort()
+find('stop').onclick = hush
 find('fresh').onclick = startAnew
 find('record').onclick = toggleRecording
 find('choose').onclick = () => find('files').click()
@@ -312,7 +334,7 @@ document.onkeydown = (event) => {
   if (panel.open) {
     panel.open = false
     panel.firstElementChild.focus()
-  } else answering?.abort()
+  } else hush()
 }
 
 let inside = 0

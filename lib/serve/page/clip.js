@@ -3,8 +3,8 @@
 import { RATE, toWav } from './sound.js'
 import { drawWave } from './wave.js'
 
-export function makeClip(name, samples) {
-  return { name, samples, seconds: samples.length / RATE, blob: toWav(samples), base64: undefined }
+export function makeClip(name, samples, rate = RATE) {
+  return { name, samples, seconds: samples.length / rate, blob: toWav(samples, rate), base64: undefined }
 }
 
 const PLAY = 'M4 2.5v11l9-5.5z'

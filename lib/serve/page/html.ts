@@ -31,7 +31,15 @@ export const HTML: string = `<!doctype html>
 <details class="settings"><summary class="tool">Settings</summary><div class="panel">
 <label>Longest answer, in tokens<input id="tokens" type="number" min="1" step="1"></label>
 <label>Temperature<input id="temperature" type="number" min="0" max="2" step="0.1" placeholder="the model's own"></label>
-<label>Seed<input id="seed" type="number" min="0" step="1" placeholder="any"></label></div></details>
+<label>Seed<input id="seed" type="number" min="0" step="1" placeholder="any"></label>
+<div id="speech" class="speech" hidden>
+<label>Temperature<span class="value"></span><input id="slide-temperature" type="range" min="0" max="1" step="0.05" value="0"></label>
+<label>Top-p<span class="value"></span><input id="slide-top-p" type="range" min="0" max="1" step="0.05" value="1"></label>
+<label>Top-k<span class="value"></span><input id="slide-top-k" type="range" min="0" max="100" step="1" value="0"></label>
+<label>Solver steps<span class="value"></span><input id="slide-steps" type="range" min="1" max="100" step="1" value="15"></label>
+<ul id="voice-clip" class="clips" aria-label="Voice of the answers"></ul>
+<button type="button" id="voice">Choose a voice…</button>
+<input id="voice-file" type="file" accept="audio/*,.wav,.flac,.mp3,.ogg,.opus,.m4a,.aac" hidden></div></div></details>
 <span class="gap"></span>
 <button type="button" id="stop" class="stop" hidden>Stop</button>
 <button type="submit" id="ask" class="ask">Ask</button></div>

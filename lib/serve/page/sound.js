@@ -29,7 +29,7 @@ export async function toRate(samples, sampleRate) {
 }
 
 /** 16-bit PCM. */
-export function toWav(samples) {
+export function toWav(samples, rate = RATE) {
   const bytes = new DataView(new ArrayBuffer(44 + 2 * samples.length))
   const word = (at, text) => {
     for (let i = 0; i < 4; i++) bytes.setUint8(at + i, text.charCodeAt(i))
@@ -41,8 +41,8 @@ export function toWav(samples) {
   bytes.setUint32(16, 16, true)
   bytes.setUint16(20, 1, true)
   bytes.setUint16(22, 1, true)
-  bytes.setUint32(24, RATE, true)
-  bytes.setUint32(28, 2 * RATE, true)
+  bytes.setUint32(24, rate, true)
+  bytes.setUint32(28, 2 * rate, true)
   bytes.setUint16(32, 2, true)
   bytes.setUint16(34, 16, true)
   word(36, 'data')

@@ -54,7 +54,11 @@ input[type=number],input[type=password]{background:var(--card);border:1px solid 
 .tools{display:flex;flex-wrap:wrap;gap:8px;margin-top:10px;align-items:center}.gap{flex:1}
 .tool{display:inline-flex;align-items:center;gap:8px;font-size:15px}[aria-pressed=true].tool{border-color:var(--bad)}[aria-pressed=true] .mic{border-radius:2px}
 .settings{position:relative}.settings summary{list-style:none}.settings summary::-webkit-details-marker{display:none}
-.panel{position:absolute;bottom:46px;left:0;width:240px;background:var(--card);border:1px solid var(--line);border-radius:10px;padding:12px 14px;display:grid;gap:10px;font-size:14px;box-shadow:0 6px 24px rgba(0,0,0,.16)}
+.panel{position:absolute;bottom:46px;left:0;width:260px;max-height:70vh;overflow-y:auto;background:var(--card);border:1px solid var(--line);border-radius:10px;padding:12px 14px;display:grid;gap:10px;font-size:14px;box-shadow:0 6px 24px rgba(0,0,0,.16)}
+.speech{display:grid;gap:8px;border-top:1px solid var(--line);padding-top:10px}.speech label{display:grid;grid-template-columns:1fr auto}
+.speech input[type=range]{grid-column:1/-1;width:100%;accent-color:var(--main)}.speech .value{font-variant-numeric:tabular-nums;color:var(--soft)}
+.speech .clips{margin:0}.speech .clip{min-width:0}.assistant .clips{margin:8px 0 0}.assistant .clip{grid-template-columns:auto minmax(0,1fr)}
+#record{touch-action:none;user-select:none}.talks #record{min-width:130px;justify-content:center}
 .hint{font-size:13px;color:var(--soft);margin:8px 0 0}
 .error{color:var(--bad);background:var(--bad-back);border-radius:8px;padding:8px 12px;margin:0 0 10px;overflow-wrap:anywhere}
 .key{display:flex;gap:8px;align-items:center;margin-bottom:10px;font-size:14px}.key label{white-space:nowrap}

@@ -1,9 +1,30 @@
 export type { OnBadRecord } from '../../kit/records.js'
+export { UsdmCache } from './answer/cache.js'
+export { UsdmChat, type UsdmChatSettings } from './answer/chat.js'
+export type { LoadUsdmOptions, UsdmSource } from './answer/files.js'
+export type {
+  UsdmEvent,
+  UsdmParts,
+  UsdmQuestion,
+  UsdmReply,
+  UsdmRespondOptions,
+  UsdmStreamOptions,
+} from './answer/options.js'
+export type { UsdmFinish, UsdmSampling } from './answer/passes.js'
 export { type PreviewPart, previewPage, previewParts, previewText } from './answer/preview.js'
+export {
+  GriffinLimVocoder,
+  type UsdmSpeaking,
+  type UsdmVocoder,
+  UsdmVoice,
+  type UsdmVoicebox,
+} from './answer/speech.js'
+export { Usdm } from './answer/usdm.js'
 export { type UsdmArguments, unitExtractorOfArguments, usdmTokenizerOfArguments } from './configuration/apply.js'
 export type { UsdmExamples } from './data/dataset.js'
 export type { UsdmDialog, UsdmDialogs, UsdmSpokenTurn } from './data/dialogs.js'
 export { readUsdmExamples, writeUsdmExamples } from './data/examples.js'
+export { type FrameUnitsOptions, frameUnits, unitFrames } from './data/frames.js'
 export {
   type PreprocessDailyTalkOptions,
   type PreprocessedFile,

@@ -4,6 +4,7 @@ import { prepare } from './prepare.js'
 import { preprocess } from './preprocess.js'
 import { pretrain } from './pretrain.js'
 import { preview } from './preview.js'
+import { respond } from './respond.js'
 import { score } from './score.js'
 import { units } from './units.js'
 import { voiceboxPreprocess } from './voicebox-preprocess.js'
@@ -16,6 +17,7 @@ export const usdmCommands: readonly CommandRule[] = [
   preview,
   finetune,
   score,
+  respond,
   prepare,
   pretrain,
   voiceboxPreprocess,

@@ -1,19 +1,19 @@
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
+import { defined } from '../../../base/check.js'
 import { ConfigError } from '../../../base/errors.js'
 import { resolveModel } from '../../../hub/resolve.js'
 import type { OptionsOf } from '../../../kit/options.js'
 import { DecoderLM } from '../../../models/decoder/decoder-lm.js'
 import { UnitExtractor } from '../../../models/units/unit-extractor.js'
-import type { Device } from '../../../tensor/index.js'
+import type { Device, DType } from '../../../tensor/index.js'
+import { isWholeUsdm, TOKENIZER_FILES, USDM_PUBLISHED } from '../answer/files.js'
+import { Usdm } from '../answer/usdm.js'
 import { UsdmTokenizer } from '../data/text.js'
 import type { USDM_OPTIONS } from './arguments.js'
 import type { UsdmTrainingArguments } from './training.js'
 
 export type UsdmArguments = OptionsOf<typeof USDM_OPTIONS>
-
-/** Of what a tokenizer is read. */
-const TOKENIZER_FILES = ['tokenizer*', 'special_tokens_map.json', 'added_tokens.json', 'vocab.*', 'merges.txt']
 
 /** The tokenizer that a command line names, with the tokens of speech. @throws what reading it throws */
 export async function usdmTokenizerOfArguments(options: UsdmArguments, units?: number): Promise<UsdmTokenizer> {
@@ -52,19 +52,63 @@ export async function usdmTrainedOfArguments(
   return { model: network, tokenizer }
 }
 
-/** The extractor that a command line names. @throws ConfigError where encoder or centroids are not there */
-export async function unitExtractorOfArguments(options: UsdmArguments): Promise<UnitExtractor> {
-  const { modelCacheDir, layer = 35, device } = options
+/** Encoder and centroids that a command line names. @throws ConfigError where they are not there */
+function hearingOf(options: Pick<UsdmArguments, 'modelCacheDir' | 'encoder' | 'kmeans'>) {
+  const { modelCacheDir } = options
   const inCache = (flag: string, name: string): string => {
     const found = modelCacheDir === undefined ? undefined : join(modelCacheDir, name)
     if (found !== undefined && existsSync(found)) return found
     const where = found ?? `${name} in --model-cache-dir`
     throw new ConfigError(`There is no ${where}: say ${flag}`, { argument: flag })
   }
-  return UnitExtractor.fromPretrained({
+  return {
     encoder: options.encoder ?? inCache('--encoder', 'xlsr2_1b_v2.pt'),
     kmeans: options.kmeans ?? inCache('--kmeans', 'kmeans_10k.npy'),
-    layer,
+  }
+}
+
+/** The extractor that a command line names. @throws ConfigError where encoder or centroids are not there */
+export async function unitExtractorOfArguments(options: UsdmArguments): Promise<UnitExtractor> {
+  const { layer = 35, device } = options
+  return UnitExtractor.fromPretrained({
+    ...{ ...hearingOf(options), layer },
     ...(device !== undefined && { device: device as Device }),
   })
+}
+
+/** The parts of a USDM, as a command line names them. */
+export interface UsdmModelArguments
+  extends Pick<UsdmArguments, 'model' | 'modelCacheDir' | 'encoder' | 'kmeans' | 'layer'> {
+  voicebox?: string
+  vocoder?: string
+  textOnly?: boolean
+  device?: string
+  dtype?: string
+  offload?: boolean
+}
+
+/** The USDM that a command line names. @throws ConfigError where its parts are not there */
+export async function usdmOfArguments(options: UsdmModelArguments): Promise<Usdm> {
+  const { model, modelCacheDir, device, dtype, offload, layer, textOnly = false } = options
+  const load = defined({
+    ...{ offload, cacheDir: modelCacheDir },
+    device: device as Device | undefined,
+    dtype: dtype as DType | undefined,
+  })
+  if (model !== undefined && isWholeUsdm(model)) {
+    for (const name of ['encoder', 'kmeans', 'layer', 'voicebox', 'vocoder'] as const) {
+      if (options[name] === undefined) continue
+      throw new ConfigError(`--${name} is for parts: ${model} is a whole USDM, which has its own`, { argument: name })
+    }
+    return Usdm.fromPretrained(model, { ...load, textOnly })
+  }
+  const { voicebox = USDM_PUBLISHED.voicebox, vocoder = USDM_PUBLISHED.vocoder } = options
+  const isPublished = model === undefined || !existsSync(model)
+  return Usdm.fromPretrained(
+    {
+      ...{ llm: model ?? USDM_PUBLISHED.llm, ...hearingOf(options), ...defined({ layer }) },
+      ...(!textOnly && { voicebox, vocoder }),
+    },
+    { ...(isPublished && { dtype: 'bfloat16' }), ...load },
+  )
 }

@@ -1,0 +1,299 @@
+import { createHash } from 'node:crypto'
+import { defined, misuse, requireObject, requireOptions, requireString, requireWhole } from '../../../base/check.js'
+import { ConfigError, DataError } from '../../../base/errors.js'
+import { ContinuousBatching, type ContinuousBatchingOptions } from '../../../generation/batching.js'
+import { Conversations, requireConversation } from '../../../kit/chat.js'
+import type { ChatAnswerOptions, ChatDelta, ChatModel, ChatPart, ChatTurn } from '../../../serve/chat-model.js'
+import { type UsdmTurn, usdmPrompt } from '../data/prompt.js'
+import { UsdmCache } from './cache.js'
+import type { UsdmVoice } from './speech.js'
+import { Usdm } from './usdm.js'
+
+export interface UsdmChatSettings {
+  /** As in `/v1/models`. Default 'usdm'. */
+  name?: string
+  /** Conversations of which what was read is kept for their next turn. Default 2. */
+  conversations?: number
+  /** Evaluations of the Voicebox for each piece of speech, where a request does not say. Default 15. */
+  steps?: number
+  /** Units of the first piece of speech, and of each later one. Default 25 and 100. */
+  firstUnits?: number
+  chunkUnits?: number
+  /** Replies that are written in the same passes. Default 4 at once. */
+  batching?: Omit<ContinuousBatchingOptions, 'prefixCacheBytes'>
+}
+
+const SETTINGS: readonly (keyof UsdmChatSettings)[] = [
+  'name',
+  'conversations',
+  'steps',
+  'firstUnits',
+  'chunkUnits',
+  'batching',
+]
+
+/** Most tokens of a transcript, or of a reply's text. */
+const TEXT_TOKENS = 512
+/** What is kept of earlier requests: clips' units, turns, voices. */
+const KEPT = { clips: 256, turns: 2000, voices: 4 }
+
+/**
+ * USDM in conversation, for `serve`: the user's speech in, the reply as text and as sound out, as they come. Each call has the whole
+ * conversation; what was heard and said in it before is known by its sound and its words, and is not heard or said again. Replies
+ * are `strict`.
+ *
+ * ```ts
+ * const chat = new UsdmChat(await Usdm.fromPretrained('./usdm'))
+ * await serve(chat, { port: 8080 })
+ * ```
+ *
+ * Its caches live as long as it does: `dispose()` it, or declare it with `using`. The Usdm is not disposed with it.
+ */
+export class UsdmChat implements ChatModel {
+  readonly model: Usdm
+  readonly name: string
+  readonly inputModalities = ['audio'] as const
+  readonly outputModalities: readonly ('text' | 'audio')[]
+  readonly audioRate: number
+  /** Replies at once. */
+  readonly concurrent: number
+  readonly #pieces: { firstUnits: number; chunkUnits: number }
+  readonly #steps: number
+  readonly #batching: ContinuousBatching
+  readonly #conversations: Conversations<UsdmCache>
+  readonly #clips = new Kept<Promise<Int32Array>>(KEPT.clips)
+  readonly #turns = new Kept<UsdmTurn>(KEPT.turns)
+  readonly #voices = new Kept<Voice>(KEPT.voices, (voice) => voice.leave())
+
+  constructor(model: Usdm, settings: UsdmChatSettings = {}) {
+    if (!(model instanceof Usdm)) throw misuse('UsdmChat', 'model', 'a Usdm', model)
+    requireOptions('UsdmChat', settings, SETTINGS)
+    const { name = 'usdm', conversations = 2, steps = 15, firstUnits = 25, chunkUnits = 100, batching = {} } = settings
+    requireString('UsdmChat', 'name', name)
+    for (const [key, value] of Object.entries({ conversations, steps, firstUnits, chunkUnits })) {
+      requireWhole('UsdmChat', key, value, 1)
+    }
+    requireObject('UsdmChat', 'batching', batching)
+    this.model = model
+    this.name = name
+    this.outputModalities = model.speaks ? ['text', 'audio'] : ['text']
+    this.audioRate = model.sampleRate
+    this.#steps = steps
+    this.#pieces = { firstUnits, chunkUnits }
+    this.#batching = new ContinuousBatching(model.llm, { maxNumSeqs: 4, ...batching })
+    this.concurrent = batching.maxNumSeqs ?? 4
+    this.#conversations = new Conversations(() => new UsdmCache(), conversations)
+  }
+
+  /**
+   * The reply to the last message. Leaving the loop, or the signal, ends it.
+   * @throws ConfigError for messages that are no conversation of clips and replies, and for an answer that is not known any more;
+   * DataError for a clip that cannot be used
+   */
+  async *stream(messages: readonly ChatTurn[], options: ChatAnswerOptions): AsyncGenerator<ChatDelta, void, void> {
+    this.#requireClips(messages)
+    const { maxNewTokens, temperature, topP, topK, numBeams = 1, seed, speech, signal } = options
+    if (numBeams > 1) throw new ConfigError(`${this.name} takes no beams`, { argument: 'numBeams' })
+    const { history, units, id } = await this.#heard(messages, signal)
+    const key = history.map((turn) => `${turn.user.units}|${turn.agent.text}|${turn.agent.units}|`).join('')
+    const promptTokens = usdmPrompt(this.model.tokenizer, { units, history }).length
+    let [transcript, text] = ['', '']
+    const voice = speech?.voice && (await this.#voice(speech.voice, signal))
+    const conversation = this.#conversations.take(`${key}${units}`)
+    try {
+      const events = this.model.stream(
+        { units },
+        {
+          ...this.#pieces,
+          ...{ history, signal, strict: true, batching: this.#batching, audio: speech !== undefined },
+          ...{ maxUnits: maxNewTokens, maxTextTokens: Math.min(maxNewTokens, TEXT_TOKENS) },
+          sampling: defined({ temperature, topP, topK }),
+          ...(speech && { steps: speech.steps ?? this.#steps }),
+          ...defined({ seed, reference: voice?.value, cache: conversation?.cache }),
+        },
+      )
+      for await (const event of events) {
+        if (event.type === 'transcript') {
+          yield { text: '', tokens: 0, promptTokens, heard: added(transcript, event.text) }
+          transcript = longer(transcript, event.text)
+        } else if (event.type === 'text') {
+          yield { text: added(text, event.text), tokens: 1 }
+          text = longer(text, event.text)
+        } else if (event.type === 'speech') {
+          yield { text: '', tokens: event.units.length, ...(event.samples && { audio: event.samples }) }
+        } else if (event.type === 'reply') {
+          const { turn, finish } = event.reply
+          const audioId = idOf(id, units, turn.agent.text)
+          if (turn.agent.units.length > 0) this.#turns.put(audioId, turn)
+          const isCut = finish.text === 'length' || finish.units === 'length'
+          const rest = added(text, turn.agent.text)
+          yield { text: rest, tokens: 0, audioId, finishReason: isCut ? 'length' : 'stop' }
+        }
+      }
+    } catch (error) {
+      // A reply that is not to be heard is read.
+      if (!(error instanceof DataError && Reflect.get(error, 'text') !== undefined)) throw error
+    } finally {
+      voice?.leave()
+      conversation?.leave()
+    }
+  }
+
+  /** For `/metrics`. */
+  metrics(): Record<string, number> {
+    const { running, waiting } = this.#batching.stats()
+    return { batch_running: running, batch_waiting: waiting }
+  }
+
+  /** Ends what is being written, and frees what is kept of all conversations. */
+  dispose(): void {
+    this.#batching.dispose()
+    this.#conversations.dispose()
+    this.#voices.clear()
+  }
+
+  [Symbol.dispose](): void {
+    this.dispose()
+  }
+
+  #requireClips(messages: readonly ChatTurn[]): void {
+    requireConversation<ChatPart>(this.name, messages, (message, name) => {
+      const { role, content, audioId } = message as ChatTurn
+      const clips = content.filter(({ type }) => type === 'audio').length
+      const words = content.map((part) => (part.type === 'text' ? part.text.trim() : '')).join('')
+      if (role === 'system') throw new ConfigError(`${this.name} takes no system message: it has its own`, {})
+      if (role === 'user' && words !== '') {
+        throw new ConfigError(`${this.name} hears what the user says: ${name} has text`, { argument: name })
+      }
+      if (role === 'assistant' && words === '' && audioId === undefined) {
+        throw new ConfigError(`${name} must have the reply, or the id of its audio`, { argument: name })
+      }
+      return { isEmpty: role === 'user' && clips === 0, isText: clips === 0 }
+    })
+  }
+
+  /** The turns before the last message, and what that says. */
+  async #heard(messages: readonly ChatTurn[], signal: AbortSignal) {
+    const history: UsdmTurn[] = []
+    let id = ''
+    let units: number[] = []
+    for (const message of messages) {
+      if (message.role === 'user') {
+        units = []
+        for (const part of message.content)
+          if (part.type === 'audio') units.push(...(await this.#units(part.samples, signal)))
+        continue
+      }
+      const text = message.content.map((part) => (part.type === 'text' ? part.text : '')).join('')
+      id = message.audioId ?? idOf(id, units, text)
+      let turn = this.#turns.get(id)
+      if (!turn && message.audioId !== undefined) {
+        throw new ConfigError(`${this.name}: the answer ${id} is not known any more; send its text`, { audioId: id })
+      }
+      turn ??= await this.#recalled(units, text, history, signal)
+      this.#turns.put(id, turn)
+      history.push({ user: { text: turn.user.text, units }, agent: turn.agent })
+    }
+    return { history, units, id }
+  }
+
+  async #units(samples: Float32Array, signal: AbortSignal): Promise<Int32Array> {
+    const name = hashOf(samples)
+    const known = this.#clips.get(name)
+    if (known) return known
+    // Another request may wait for the same, so that the signal ends the waiting and not the work.
+    const units = this.model.hear(samples)
+    this.#clips.put(name, units)
+    units.catch(() => this.#clips.delete(name))
+    signal.throwIfAborted()
+    return units
+  }
+
+  /** A turn that was not kept, or was interrupted: heard and said again, without sound. */
+  async #recalled(units: number[], text: string, history: readonly UsdmTurn[], signal: AbortSignal): Promise<UsdmTurn> {
+    const { turn } = await this.model.respond(
+      { units },
+      {
+        ...{ history, reply: text, audio: false, strict: true, signal, batching: this.#batching },
+        ...{ maxTextTokens: TEXT_TOKENS, maxUnits: TEXT_TOKENS },
+      },
+    )
+    if (turn.agent.units.length > 0) return turn
+    throw new DataError(`${this.name}: an earlier reply has no units, ${JSON.stringify(text.slice(0, 100))}`, {})
+  }
+
+  /** Leave it when it is not needed any more. */
+  async #voice(clip: { samples: Float32Array; sampleRate: number }, signal: AbortSignal): Promise<Voice> {
+    const name = `${hashOf(clip.samples)} ${clip.sampleRate}`
+    const voice = this.#voices.get(name) ?? new Voice(await this.model.voice(clip, { signal }))
+    if (this.#voices.get(name) !== voice) this.#voices.put(name, voice.enter())
+    return voice.enter()
+  }
+}
+
+/** A voice, freed when the last who has it leaves. */
+class Voice {
+  #users = 0
+  constructor(readonly value: UsdmVoice) {}
+  enter(): this {
+    this.#users += 1
+    return this
+  }
+  leave(): void {
+    if (--this.#users === 0) this.value.dispose()
+  }
+}
+
+/** The latest of something, by name. */
+class Kept<T> {
+  readonly #all = new Map<string, T>()
+  constructor(
+    readonly most: number,
+    readonly forget: (value: T) => void = () => {},
+  ) {}
+
+  get(name: string): T | undefined {
+    const found = this.#all.get(name)
+    if (found !== undefined) {
+      this.#all.delete(name)
+      this.#all.set(name, found)
+    }
+    return found
+  }
+
+  put(name: string, value: T): void {
+    const before = this.#all.get(name)
+    this.#all.delete(name)
+    if (before !== undefined && before !== value) this.forget(before)
+    this.#all.set(name, value)
+    const [oldest] = this.#all.keys()
+    if (this.#all.size > this.most && oldest !== undefined) this.delete(oldest)
+  }
+
+  delete(name: string): void {
+    const found = this.#all.get(name)
+    if (found === undefined) return
+    this.#all.delete(name)
+    this.forget(found)
+  }
+
+  clear(): void {
+    for (const name of [...this.#all.keys()]) this.delete(name)
+  }
+}
+
+const hashOf = (samples: Float32Array): string =>
+  createHash('sha256')
+    .update(new Uint8Array(samples.buffer, samples.byteOffset, samples.byteLength))
+    .digest('hex')
+
+/** The name of a turn: by all that was said up to it. */
+const idOf = (before: string, units: ArrayLike<number>, text: string): string =>
+  `audio_${createHash('sha256')
+    .update(`${before}|${Array.from(units)}|${text}`)
+    .digest('hex')
+    .slice(0, 40)}`
+
+/** What is new of a text that grows; one that begins anew was never told. */
+const added = (before: string, now: string): string => (now.startsWith(before) ? now.slice(before.length) : '')
+const longer = (before: string, now: string): string => (now.startsWith(before) ? now : before)

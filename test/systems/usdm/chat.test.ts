@@ -1,0 +1,369 @@
+import { execFile } from 'node:child_process'
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { promisify } from 'node:util'
+import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest'
+import { readAudio, setNumThreads, tensor, writeWav } from '../../../lib/index.js'
+import { type ChatDelta, type ChatTurn, type Served, serve } from '../../../lib/serve/index.js'
+import { GriffinLimVocoder, Usdm, UsdmChat, unitFrames } from '../../../lib/systems/usdm/index.js'
+import { settledTensors } from '../../helpers.js'
+import { ask, begin, call, events, sound, text, until, user } from '../../serve/client.js'
+import { sineWav } from '../../serve/models.mjs'
+import { chirp, SCRIPT, type Script, scriptedLlm, TinyVoicebox, tinyTokenizer, tinyUnits } from './tiny-parts.js'
+
+const folder = mkdtempSync(join(tmpdir(), 'voxtorch-usdm-chat-'))
+afterAll(() => rmSync(folder, { recursive: true, force: true }))
+
+afterEach(() => {
+  vi.restoreAllMocks()
+})
+
+let parts: { tokenizer: Awaited<ReturnType<typeof tinyTokenizer>>; units: Awaited<ReturnType<typeof tinyUnits>> }
+beforeAll(async () => {
+  setNumThreads(1)
+  parts = { tokenizer: await tinyTokenizer(join(folder, 'text')), units: await tinyUnits() }
+})
+
+const open = (script: Script = {}, silent = false) => {
+  const voicebox = new TinyVoicebox()
+  const llm = scriptedLlm(parts.tokenizer, { ...SCRIPT, ...script })
+  const usdm = new Usdm({ llm, ...parts, ...(silent ? {} : { voicebox, vocoder: new GriffinLimVocoder() }) })
+  return { usdm, voicebox, llm }
+}
+const ENDLESS: Script = { '<|unit12|>': '<|unit5|>' }
+
+const said = (samples: Float32Array): ChatTurn => ({
+  role: 'user',
+  content: [{ type: 'audio', samples, seconds: samples.length / 16_000 }],
+})
+const replied = (reply: string): ChatTurn => ({ role: 'assistant', content: [{ type: 'text', text: reply }] })
+const settings = () => ({ maxNewTokens: 100, signal: new AbortController().signal })
+
+async function gathered(stream: AsyncIterable<ChatDelta>) {
+  const deltas: ChatDelta[] = []
+  for await (const delta of stream) deltas.push(delta)
+  return {
+    deltas,
+    heard: deltas.map(({ heard = '' }) => heard).join(''),
+    text: deltas.map((delta) => delta.text).join(''),
+    tokens: deltas.reduce((sum, { tokens }) => sum + tokens, 0),
+    samples: deltas.reduce((sum, { audio }) => sum + (audio?.length ?? 0), 0),
+    audioId: deltas.at(-1)?.audioId,
+    finishReason: deltas.at(-1)?.finishReason,
+  }
+}
+
+describe('UsdmChat', () => {
+  it('gives what was heard, the reply, and its sound', async () => {
+    const { usdm } = open()
+    using chat = new UsdmChat(usdm)
+    expect(chat).toMatchObject({ outputModalities: ['text', 'audio'], inputModalities: ['audio'], audioRate: 22_050 })
+    const whole = await gathered(chat.stream([said(chirp(0.5))], { ...settings(), speech: {} }))
+    expect(whole).toMatchObject({ heard: 'hi!', text: 'ok.', samples: 256 * unitFrames(8), finishReason: 'stop' })
+    // Three letters and their end, eight units.
+    expect(whole.tokens).toBe(4 + 8)
+    expect(whole.deltas[0]?.promptTokens).toBeGreaterThan(200)
+    const silent = await gathered(chat.stream([said(chirp(0.5))], settings()))
+    expect(silent).toMatchObject({ heard: 'hi!', text: 'ok.', samples: 0 })
+  })
+
+  it('hears no clip twice, and knows earlier turns by their words, their ids, or by saying them again', async () => {
+    const { usdm, llm } = open()
+    using chat = new UsdmChat(usdm)
+    const extract = vi.spyOn(usdm.units, 'extract')
+    const read: number[] = []
+    const stream = llm.stream.bind(llm)
+    vi.spyOn(llm, 'stream').mockImplementation((inputs, ...rest) => {
+      read.push(inputs.inputIds?.shape[1] ?? 0)
+      return stream(inputs, ...rest)
+    })
+    const prompts = () => read.splice(0)
+    const first = await gathered(chat.stream([said(chirp(0.5))], settings()))
+    const [all = 0, second = 0, third = 0] = prompts()
+    // The second and third pass read what is new of their prompts and the last token.
+    expect(all).toBeGreaterThan(200)
+    expect(second).toBe('\n### Agent\n'.length)
+    expect(third).toBe(1)
+    const messages = [said(chirp(0.5)), replied('ok.'), said(chirp(0.4, 1))]
+    const next = await gathered(chat.stream(messages, settings()))
+    expect(next.text).toBe('ok.')
+    expect(extract).toHaveBeenCalledTimes(2)
+    // What the first turn was is not read again.
+    const [after = 0] = prompts()
+    expect(after).toBeLessThan(60)
+    const byId: ChatTurn[] = [
+      said(chirp(0.5)),
+      { role: 'assistant', content: [], audioId: first.audioId! },
+      messages[2]!,
+    ]
+    expect(await gathered(chat.stream(byId, settings()))).toMatchObject({ text: 'ok.', audioId: next.audioId })
+    expect(prompts()).toHaveLength(3)
+    // A reply that was never given.
+    const other = [said(chirp(0.5)), replied('no way'), said(chirp(0.4, 1))]
+    expect(await gathered(chat.stream(other, settings()))).toMatchObject({ text: 'ok.' })
+    expect(prompts()).toHaveLength(2 + 3)
+    expect(await gathered(chat.stream(other, settings()))).toMatchObject({ text: 'ok.' })
+    expect(prompts()).toHaveLength(3)
+    expect(extract).toHaveBeenCalledTimes(2)
+    const unknown: ChatTurn[] = [said(chirp(0.5)), { role: 'assistant', content: [], audioId: 'audio_x' }, messages[2]!]
+    await expect(gathered(chat.stream(unknown, settings()))).rejects.toThrow(/audio_x is not known any more/)
+  })
+
+  it('speaks in the voice of a clip, which is heard once', async () => {
+    const { usdm, voicebox } = open()
+    using chat = new UsdmChat(usdm)
+    const voice = { samples: chirp(0.6, 2, 22_050), sampleRate: 22_050 }
+    const extract = vi.spyOn(usdm.units, 'extract')
+    for (let i = 0; i < 2; i++) {
+      await gathered(chat.stream([said(chirp(0.5))], { ...settings(), speech: { voice, steps: 3 } }))
+    }
+    expect(extract).toHaveBeenCalledTimes(2)
+    expect(voicebox.calls.map(({ prompt, steps }) => [prompt > 40, steps])).toEqual([
+      [true, 3],
+      [true, 3],
+    ])
+    await gathered(chat.stream([said(chirp(0.5))], { ...settings(), speech: {} }))
+    expect(voicebox.calls.at(-1)).toMatchObject({ prompt: 0, steps: 15 })
+    // More voices than are kept.
+    const before = await settledTensors()
+    for (let seed = 3; seed < 9; seed++) {
+      const other = { samples: chirp(0.5, seed, 22_050), sampleRate: 22_050 }
+      await gathered(chat.stream([said(chirp(0.5))], { ...settings(), speech: { voice: other } }))
+    }
+    expect(await settledTensors()).toBeLessThanOrEqual(before + 3)
+  })
+
+  it('refuses what is no conversation in speech, and reads a reply that has no sound', async () => {
+    const { usdm } = open()
+    using chat = new UsdmChat(usdm)
+    const clip = said(chirp(0.5))
+    const wrong: [ChatTurn[], RegExp][] = [
+      [[], /list of messages/],
+      [
+        [{ role: 'user', content: [{ type: 'text', text: 'hello' }] }],
+        /hears what the user says: messages\[0\] has text/,
+      ],
+      [[{ role: 'user', content: [] }], /it is empty/],
+      [[{ role: 'system', content: [{ type: 'text', text: 'be kind' }] }, clip], /takes no system message/],
+      [[clip, { role: 'assistant', content: [] }, clip], /messages\[1\] must have the reply/],
+      [[clip, clip], /the assistant has the word/],
+      [[said(new Float32Array(300))], /too few for a unit/],
+    ]
+    for (const [messages, error] of wrong)
+      await expect(gathered(chat.stream(messages, settings()))).rejects.toThrow(error)
+    await expect(gathered(chat.stream([clip], { ...settings(), numBeams: 2 }))).rejects.toThrow(/no beams/)
+    const mute = open({ '<|correspond|>': ['h', '\n'] })
+    using reader = new UsdmChat(mute.usdm)
+    expect(await gathered(reader.stream([clip], { ...settings(), speech: {} }))).toMatchObject({
+      text: 'ok.',
+      samples: 0,
+    })
+    for (const given of [{ steps: 0 }, { chunkUnits: 0 }, { named: 'x' }, { conversations: 1.5 }]) {
+      expect(() => new UsdmChat(usdm, given as object)).toThrow(/steps|chunkUnits|named|conversations/)
+    }
+    expect(() => new UsdmChat({} as Usdm)).toThrow(/a Usdm/)
+  })
+})
+
+describe('the API', () => {
+  let served: Served
+  let chat: UsdmChat
+  afterEach(async () => {
+    await served.close({ now: true })
+    chat.dispose()
+  })
+  const start = async (script: Script = {}, options: object = {}) => {
+    const made = open(script)
+    chat = new UsdmChat(made.usdm, { steps: 2 })
+    served = await serve(chat, options)
+    return { url: served.url, ...made }
+  }
+  const spoken = { modalities: ['text', 'audio'] }
+  const question = (seconds = 0.5) => user(sound(sineWav({ seconds })))
+
+  it('gives a WAV file and its transcript, and 16-bit samples as they come', async () => {
+    const { url } = await start()
+    const entry = (await call(url, '/v1/models')).json.data[0]
+    expect(entry).toMatchObject({
+      id: 'usdm',
+      ...{ input_modalities: ['audio'], output_modalities: ['text', 'audio'], audio_rate: 22_050 },
+    })
+    const whole = await ask(url, { messages: [question()], ...spoken, seed: 3 })
+    expect(whole.status).toBe(200)
+    const { message, finish_reason } = whole.json.choices[0]
+    expect(message).toMatchObject({ role: 'assistant', content: null, input_transcript: 'hi!' })
+    expect(finish_reason).toBe('stop')
+    const { audio } = message
+    expect(audio).toMatchObject({
+      transcript: 'ok.',
+      sample_rate: 22_050,
+      id: expect.stringMatching(/^audio_[0-9a-f]{40}$/),
+    })
+    expect(audio.expires_at).toBeGreaterThan(Date.now() / 1000 + 3000)
+    const wav = await readAudio(Buffer.from(audio.data, 'base64'))
+    expect([wav.sampleRate, wav.samples.shape]).toEqual([22_050, [256 * unitFrames(8)]])
+    expect(whole.json.usage).toMatchObject({ completion_tokens: 12 })
+
+    const streamed = await ask(url, { messages: [question()], ...spoken, seed: 3, stream: true })
+    const deltas = events(streamed)
+      .slice(0, -1)
+      .map((event) => JSON.parse(event).choices[0].delta)
+    expect(events(streamed).at(-1)).toBe('[DONE]')
+    expect(deltas.map((delta) => delta.input_transcript ?? '').join('')).toBe('hi!')
+    expect(deltas.map((delta) => delta.audio?.transcript ?? '').join('')).toBe('ok.')
+    expect(deltas.map((delta) => delta.content ?? '').join('')).toBe('')
+    const pcm = Buffer.concat(deltas.flatMap(({ audio }) => (audio?.data ? [Buffer.from(audio.data, 'base64')] : [])))
+    // The one piece of so short a reply is the whole.
+    expect(pcm).toEqual(Buffer.from(audio.data, 'base64').subarray(44))
+    expect(deltas.find(({ audio }) => audio?.data).audio.sample_rate).toBe(22_050)
+    expect(deltas.find(({ audio }) => audio?.expires_at).audio.id).toBe(audio.id)
+
+    const words = await ask(url, { messages: [question()], modalities: ['text'] })
+    expect(words.json.choices[0].message).toMatchObject({ content: 'ok.', input_transcript: 'hi!' })
+    expect(words.json.choices[0].message.audio).toBeUndefined()
+    const raw = await ask(url, {
+      messages: [question()],
+      ...spoken,
+      audio: { format: 'pcm16', voice: 'default' },
+      seed: 3,
+    })
+    expect(Buffer.from(raw.json.choices[0].message.audio.data, 'base64')).toEqual(pcm)
+    // The next turn, by the id, as OpenAI's clients say it.
+    const turns = [question(), { role: 'assistant', audio: { id: audio.id } }, question(0.4)]
+    expect((await ask(url, { messages: turns, ...spoken })).json.choices[0].message.audio.transcript).toBe('ok.')
+  })
+
+  it('takes a voice, steps and limits, and refuses what it cannot do by name', async () => {
+    const { url, voicebox } = await start(ENDLESS)
+    const reference = { data: sineWav({ seconds: 0.6, rate: 44_100 }).toString('base64'), format: 'wav' }
+    const voiced = await ask(url, { messages: [question()], ...spoken, audio: { reference, steps: 7 }, max_tokens: 30 })
+    expect(voiced.status).toBe(200)
+    expect(voiced.json.choices[0].finish_reason).toBe('length')
+    expect(voicebox.calls[0]).toMatchObject({ steps: 7 })
+    expect(voicebox.calls[0]!.prompt).toBeGreaterThan(40)
+    const wav = await readAudio(Buffer.from(voiced.json.choices[0].message.audio.data, 'base64'))
+    expect(wav.samples.shape).toEqual([256 * unitFrames(30)])
+    const audio = (given: object) => ({ ...spoken, audio: given })
+    const wrong: [object, string][] = [
+      [{ modalities: ['audio'] }, 'modalities'],
+      [{ modalities: 'text' }, 'modalities'],
+      [{ modalities: [] }, 'modalities'],
+      [{ audio: { format: 'wav' } }, 'audio'],
+      [audio([]), 'audio'],
+      [audio({ format: 'mp3' }), 'audio.format'],
+      [{ ...audio({ format: 'wav' }), stream: true }, 'audio.format'],
+      [audio({ voice: 'alloy' }), 'audio.voice'],
+      [audio({ steps: 0 }), 'audio.steps'],
+      [audio({ steps: 1e9 }), 'audio.steps'],
+      [audio({ referense: reference }), 'audio'],
+      [audio({ reference: { ...reference, format: 'mp3' } }), 'audio.reference.format'],
+      [audio({ reference: { data: 'x', format: 'wav' } }), 'audio.reference.data'],
+      [{ ...spoken, stop: ['k'] }, 'stop'],
+    ]
+    for (const [fields, param] of wrong) {
+      const { status, json } = await ask(url, { messages: [question()], ...fields })
+      expect([status, json.error.param], JSON.stringify(fields).slice(0, 80)).toEqual([400, param])
+    }
+    const long = { data: sineWav({ seconds: 61 }).toString('base64'), format: 'wav' }
+    const tooLong = await ask(url, { messages: [question()], ...audio({ reference: long }) })
+    expect(tooLong.json.error).toMatchObject({ code: 'audio_too_long', param: 'audio.reference.data' })
+    for (const messages of [
+      [user(text('hello'))],
+      [question(), question()],
+      [user(sound(sineWav({ seconds: 0.01 })))],
+    ]) {
+      expect((await ask(url, { messages })).status).toBe(400)
+    }
+  })
+
+  it('takes 20 requests at once among oversize, malformed and aborted ones, and gives the memory back', async () => {
+    const limits = { maxQueued: 100, maxBodyBytes: 400_000, queueTimeout: 600, answerTimeout: 600, bodyTimeout: 600 }
+    const { url } = await start({}, limits)
+    const round = async () => {
+      const good = Array.from({ length: 20 }, (_, i) =>
+        ask(url, { messages: [question(0.3 + 0.02 * i)], ...spoken, stream: i % 2 === 0 }),
+      )
+      const large = Array.from({ length: 3 }, () => ask(url, { messages: [question(20)], ...spoken }))
+      const broken = ['{', '{"messages":7}', '{"messages":[{"role":"user","content":[{"type":"input_audio"}]}]}'].map(
+        (body) => ask(url, body),
+      )
+      const aborted = Array.from({ length: 6 }, (_, i) => {
+        const request = begin(url, { messages: [question(0.5)], ...spoken, stream: true })
+        setTimeout(request.abort, 40 * i)
+        return request.first.then(
+          () => 'answered',
+          () => 'aborted',
+        )
+      })
+      const [answers, refused, faults] = await Promise.all([Promise.all(good), Promise.all(large), Promise.all(broken)])
+      await Promise.all(aborted)
+      expect(answers.map(({ status }) => status)).toEqual(Array(20).fill(200))
+      for (const answer of answers) expect(answer.text).toContain('ok')
+      expect(refused.map(({ status }) => status)).toEqual([413, 413, 413])
+      expect(faults.map(({ status }) => status)).toEqual([400, 400, 400])
+    }
+    await round()
+    const idle = async () => (await call(url, '/health')).json
+    await expect.poll(idle).toMatchObject({ running: 0, queued: 0 })
+    const before = await settledTensors()
+    await round()
+    await expect.poll(idle).toMatchObject({ running: 0, queued: 0 })
+    await expect.poll(() => settledTensors()).toBe(before)
+    expect(chat.metrics()).toEqual({ batch_running: 0, batch_waiting: 0 })
+  }, 300_000)
+
+  it('an aborted request ends its reply, in the middle of its words and of its sound', async () => {
+    const { url, voicebox } = await start(ENDLESS, { maxNewTokens: 5000, defaultNewTokens: 5000 })
+    let stepping = false
+    voicebox.onStep = () => {
+      stepping = true
+    }
+    const request = begin(url, { messages: [question()], ...spoken, stream: true })
+    await request.first
+    await until(() => stepping)
+    request.abort()
+    await expect.poll(async () => (await call(url, '/health')).json.running).toBe(0)
+    expect(chat.metrics().batch_running).toBe(0)
+    const after = voicebox.calls.length
+    await new Promise((resolve) => setTimeout(resolve, 100))
+    expect(voicebox.calls.length).toBe(after)
+  })
+})
+
+describe('voxtorch usdm respond', () => {
+  const main = fileURLToPath(new URL('../../../dist/cli/main.js', import.meta.url))
+  const run = (...words: string[]) => promisify(execFile)(process.execPath, [main, 'usdm', 'respond', ...words])
+
+  it('answers files, turn after turn, and writes a folder that is served', async () => {
+    const { usdm } = open({}, true)
+    const saved = join(folder, 'saved')
+    await new Usdm({ llm: usdm.llm, ...parts, vocoder: new GriffinLimVocoder() }).save(saved)
+    const wav = join(folder, 'question.wav')
+    await writeWav(wav, tensor(chirp(0.5)), { sampleRate: 16_000 })
+    const { stdout } = await run('--input_path', wav, wav, '--model', saved, '--text-only', '--json')
+    const lines = stdout
+      .trim()
+      .split('\n')
+      .map((line) => JSON.parse(line))
+    const wanted = { transcript: 'hi!', text: 'ok.', units: [5, 6, 7, 8, 9, 10, 11, 12], output: null }
+    expect(lines).toMatchObject([wanted, wanted])
+    const again = join(folder, 'again')
+    const parts_ = [
+      '--model',
+      join(saved, 'llm'),
+      '--encoder',
+      join(saved, 'encoder'),
+      '--kmeans',
+      join(saved, 'kmeans.npy'),
+    ]
+    const shown = await run(wav, ...parts_, '--layer', '2', '--text-only', '--save', again)
+    expect(shown.stdout).toContain('heard: hi!\n  reply: ok. (0.2 s)')
+    expect(JSON.parse(readFileSync(join(again, 'config.json'), 'utf8'))).toMatchObject({ model_type: 'usdm', layer: 2 })
+    await expect(run('--model', saved)).rejects.toThrow(/Say what was asked/)
+    await expect(run(wav, '--model', saved, '--text-only', '--output_path', 'x.wav')).rejects.toThrow(/--output is for/)
+    await expect(run(wav, '--model', saved, '--output_path', 'x.wav')).rejects.toThrow(/no Voicebox or no vocoder/)
+    await expect(run(wav, '--model', saved, '--layer', '3')).rejects.toThrow(/is a whole USDM, which has its own/)
+  }, 300_000)
+})

@@ -1,0 +1,675 @@
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import {
+  BigVGAN,
+  CheckpointError,
+  ConfigError,
+  ContinuousBatching,
+  DataError,
+  type DecoderLM,
+  DisposedError,
+  KMeans,
+  Module,
+  memoryStats,
+  noGrad,
+  randn,
+  scope,
+  setNumThreads,
+  Tokenizer,
+  tensor,
+  UnitExtractor,
+  UnitVoicebox,
+  writeWav,
+} from '../../../lib/index.js'
+import { replyOf, transcriptOf } from '../../../lib/systems/usdm/answer/passes.js'
+import { Residence } from '../../../lib/systems/usdm/answer/residence.js'
+import {
+  frameUnits,
+  GriffinLimVocoder,
+  Usdm,
+  UsdmCache,
+  type UsdmEvent,
+  type UsdmRespondOptions,
+  type UsdmTokenizer,
+  unitFrames,
+  usdmPrompt,
+} from '../../../lib/systems/usdm/index.js'
+import { relativeError, settledTensors } from '../../helpers.js'
+import { mistral } from './mistral.js'
+import {
+  chirp,
+  SCRIPT,
+  type Script,
+  scriptedLlm,
+  TinyVocoder,
+  TinyVoicebox,
+  tinyLlm,
+  tinyTokenizer,
+  tinyUnits,
+  UNITS,
+} from './tiny-parts.js'
+
+const folder = mkdtempSync(join(tmpdir(), 'voxtorch-usdm-respond-'))
+afterAll(() => rmSync(folder, { recursive: true, force: true }))
+
+let tokenizer: UsdmTokenizer
+let units: UnitExtractor
+beforeAll(async () => {
+  setNumThreads(1)
+  tokenizer = await tinyTokenizer(join(folder, 'text'))
+  units = await tinyUnits()
+})
+
+const vocoder = new GriffinLimVocoder()
+const scripted = (script: Script = {}, parts: object = {}, config: object = {}) =>
+  new Usdm({ llm: scriptedLlm(tokenizer, { ...SCRIPT, ...script }, config), tokenizer, units, ...parts })
+const speaking = (script: Script = {}, config: object = {}) => {
+  const voicebox = new TinyVoicebox()
+  return { usdm: scripted(script, { voicebox, vocoder }, config), voicebox }
+}
+const QUESTION = { units: [1, 2, 3] }
+
+async function eventsOf(stream: AsyncIterable<UsdmEvent>): Promise<UsdmEvent[]> {
+  const events: UsdmEvent[] = []
+  for await (const event of stream) events.push(event)
+  return events
+}
+
+describe('frameUnits', () => {
+  it('gives each frame of 256 samples the unit that has most of its 441, the smaller of two that have as much', () => {
+    expect([...frameUnits([0, 1, 2, 3, 4, 5, 6, 7, 8, 9])]).toEqual([0, 0, 1, 2, 2, 3, 3, 4, 4, 5, 6, 6, 7, 7, 8, 8, 9])
+    expect([49, 50, 99, 100, 149].map((n) => unitFrames(n))).toEqual([84, 86, 170, 172, 256])
+    const many = Array.from({ length: 300 }, (_, i) => i)
+    // Half of frame 220 is unit 126's, half 127's neighbour's: both orders give the smaller.
+    const up = frameUnits(many)
+    const down = frameUnits(many.map((unit) => 299 - unit))
+    expect(up[220]).toBe(127)
+    expect(down[220]).toBe(299 - 128)
+    // As the definition says it, sample by sample.
+    const samples = many.flatMap((unit) => new Array<number>(441).fill(unit))
+    for (let frame = 0; frame < up.length; frame++) {
+      const counts = new Map<number, number>()
+      for (const unit of samples.slice(256 * frame, 256 * frame + 256)) counts.set(unit, (counts.get(unit) ?? 0) + 1)
+      const [mode] = [...counts].sort(([a, n], [b, m]) => m - n || a - b)[0] as [number, number]
+      expect(up[frame], `frame ${frame}`).toBe(mode)
+    }
+    expect(frameUnits([])).toHaveLength(0)
+    expect(() => frameUnits('abc' as never)).toThrow(ConfigError)
+    expect(() => frameUnits([1], { samplesPerUnit: 100 })).toThrow(/longer than a unit/)
+  })
+})
+
+describe('what of a text counts', () => {
+  it.each([
+    [' hi.\n', 'hi.'],
+    ['a<|correspond|> hi.\n', 'hi.'],
+    ['  hi \n', ' hi'],
+    ['', ''],
+  ])('transcript %j', (text, wanted) => expect(transcriptOf(text)).toBe(wanted))
+  it.each([
+    ['ok.<|correspond|>', 'ok.'],
+    ['a\nb<|correspond|>', 'b'],
+    [' ok <|correspond|>', 'ok '],
+    ['<|correspond|>', ''],
+  ])('reply %j', (text, wanted) => expect(replyOf(text)).toBe(wanted))
+})
+
+/** The likeliest tokens one by one, each from all that stands before it, in plain loops. */
+async function plainly(llm: DecoderLM, prompt: number[], may: (id: number) => boolean, stops: number[], most: number) {
+  const ids = [...prompt]
+  for (let i = 0; i < most; i++) {
+    const next = await noGrad(() =>
+      scope(async () => {
+        const { logits } = await llm.forward({ inputIds: tensor([ids], { dtype: 'int64' }), logitsToKeep: 1 })
+        const scores = [...((await logits!.flatten().data()) as Float32Array)]
+        return scores.reduce((best, score, id) => (may(id) && (best < 0 || score > scores[best]!) ? id : best), -1)
+      }),
+    )
+    ids.push(next)
+    if (stops.includes(next)) break
+  }
+  return ids.slice(prompt.length)
+}
+
+/** The three passes as §5.2 has them. */
+async function plainReply(
+  llm: DecoderLM,
+  words: UsdmTokenizer,
+  question: number[],
+  { text, speech, history = [] }: { text: number; speech: number; history?: UsdmRespondOptions['history'] },
+) {
+  const { ids } = words
+  const special = (id: number) => words.isUnit(id) || id === ids.pad
+  const input = { units: question, history: history ?? [] }
+  const first = await plainly(
+    llm,
+    usdmPrompt(words, input),
+    (id) => !special(id) && id !== ids.continue && id !== ids.correspond,
+    [ids.newline],
+    text,
+  )
+  const transcript = transcriptOf(words.decode([ids.correspond, ...first]))
+  const second = await plainly(
+    llm,
+    usdmPrompt(words, { ...input, transcript }),
+    (id) => !special(id),
+    [ids.correspond],
+    text,
+  )
+  const reply = replyOf(words.decode([ids.newline, ...second]))
+  const third = await plainly(
+    llm,
+    usdmPrompt(words, { ...input, transcript, reply }),
+    (id) => special(id) || id === ids.endOfSpeech,
+    [ids.endOfSpeech],
+    speech,
+  )
+  return { transcript, text: reply, units: words.unitsOf(third) }
+}
+
+describe('the three passes', () => {
+  it('write what plain loops over the whole text write, with one cache, over several turns', async () => {
+    const llm = tinyLlm(tokenizer.vocabSize)
+    const usdm = new Usdm({ llm, tokenizer, units })
+    const limits = { maxTextTokens: 24, maxUnits: 30 }
+    using cache = new UsdmCache()
+    const history = []
+    for (const seed of [0, 1, 2]) {
+      const question = [...(await usdm.hear(chirp(0.3, seed)))]
+      const reply = await usdm.respond({ units: question }, { ...limits, history, cache })
+      const wanted = await plainReply(llm, tokenizer, question, { text: 24, speech: 30, history })
+      const { transcript, text, units: said, wav } = reply
+      expect({ transcript, text, units: said }).toEqual(wanted)
+      expect(wav).toBeNull()
+      // All but the last token was read.
+      const prompt = usdmPrompt(tokenizer, { units: question, transcript, reply: text, history })
+      expect(cache.length).toBeGreaterThanOrEqual(prompt.length)
+      const alone = await usdm.respond(chirp(0.3, seed), { ...limits, history })
+      expect(alone).toEqual({
+        ...reply,
+        turn: { ...reply.turn, user: { ...reply.turn.user, units: expect.anything() } },
+      })
+      if (said.length === 0) throw new Error('the next turn wants units')
+      history.push(reply.turn)
+    }
+  }, 300_000)
+
+  it("have the published ids with Mistral's tokenizer: 28705 ends speech, 13 the transcript", async () => {
+    const words = await mistral()
+    const llm = tinyLlm(words.vocabSize, { hiddenSize: 16, intermediateSize: 16, numHiddenLayers: 1 })
+    const { network, layer } = units.encoder
+    const kmeans = randn([10_000, units.kmeans.dim])
+    using many = await UnitExtractor.fromPretrained({ encoder: network, kmeans, layer })
+    const usdm = new Usdm({ llm, tokenizer: words, units: many })
+    const reply = await usdm.respond({ units: [5, 9999, 5] }, { maxTextTokens: 10, maxUnits: 12 })
+    const wanted = await plainReply(llm, words, [5, 9999, 5], { text: 10, speech: 12 })
+    expect({ transcript: reply.transcript, text: reply.text, units: reply.units }).toEqual(wanted)
+    expect(reply.finish.units).toBe(wanted.units.length === 12 ? 'length' : reply.finish.units)
+  }, 300_000)
+
+  it('end at their own tokens, and read each prompt as far as it is new', async () => {
+    const usdm = scripted()
+    using cache = new UsdmCache()
+    const reply = await usdm.respond(QUESTION, { cache })
+    expect(reply).toMatchObject({
+      transcript: 'hi!',
+      text: 'ok.',
+      units: [5, 6, 7, 8, 9, 10, 11, 12],
+      wav: null,
+      finish: { transcript: 'stop', text: 'stop', units: 'stop' },
+      turn: { user: { text: 'hi!' }, agent: { text: 'ok.' } },
+    })
+    const prompt = usdmPrompt(tokenizer, { units: [1, 2, 3], transcript: 'hi!', reply: 'ok.' })
+    // The line break that ends speech was never read.
+    expect(cache.length).toBe(prompt.length + 8)
+    const next = await usdm.respond(QUESTION, { cache, history: [reply.turn] })
+    expect(next.text).toBe('ok.')
+    expect(cache.length).toBeGreaterThan(2 * prompt.length - 200)
+  })
+
+  it('with `strict` no padding, no <|continue|> and no line break comes', async () => {
+    const script: Script = {
+      k: ['\n', '.'],
+      '.': ['<|continue|>', '<|correspond|>'],
+      '<|continue|>': '<|correspond|>',
+      '<|unit5|>': ['<pad>', '<|unit6|>'],
+      '<pad>': '<|unit6|>',
+    }
+    const { k: _, ...rest } = script
+    const loose = await scripted(rest).respond(QUESTION)
+    expect(loose.text).toBe('ok.<|continue|>')
+    expect(loose.units).toEqual([5, 6, 7, 8, 9, 10, 11, 12])
+    const strict = await scripted(script).respond(QUESTION, { strict: true })
+    expect(strict).toMatchObject({ text: 'ok.', units: [5, 6, 7, 8, 9, 10, 11, 12] })
+    // What comes behind the last line break is the reply, as published.
+    const broken = await scripted({ k: '\n', '\n': ['o', '.'] }).respond(QUESTION, { maxTextTokens: 8 })
+    expect(broken).toMatchObject({ finish: { text: 'length' } })
+    expect(broken.text).not.toContain('\n')
+  })
+
+  it('a reply that never stops ends at its limit, and at the end of the room', async () => {
+    const endless: Script = { '<|unit12|>': '<|unit5|>' }
+    const limited = await scripted(endless).respond(QUESTION, { maxUnits: 21 })
+    expect(limited.units).toHaveLength(21)
+    expect(limited.finish.units).toBe('length')
+    const room = 320
+    const filled = await scripted(endless, {}, { maxPositionEmbeddings: room }).respond(QUESTION)
+    const prompt = usdmPrompt(tokenizer, { units: [1, 2, 3], transcript: 'hi!', reply: 'ok.' })
+    expect(filled.units).toHaveLength(room - prompt.length)
+    const chatter = await scripted({ '!': 'h' }).respond(QUESTION, { maxTextTokens: 9 })
+    expect(chatter).toMatchObject({ transcript: 'hi!hi!hi!', finish: { transcript: 'length' } })
+    const full = scripted({}, {}, { maxPositionEmbeddings: 200 }).respond(QUESTION)
+    await expect(full).rejects.toThrow(/has \d+ tokens, and 200 is what there is room for/)
+    await expect(full).rejects.toBeInstanceOf(DataError)
+  })
+
+  it('draws the same for the same seed, and the likeliest without a temperature', async () => {
+    const usdm = new Usdm({ llm: tinyLlm(tokenizer.vocabSize), tokenizer, units })
+    const limits = { maxTextTokens: 12, maxUnits: 12, strict: true }
+    const ask = (options: UsdmRespondOptions) => usdm.respond(QUESTION, { ...limits, ...options })
+    const sampling = { temperature: 1.3, topP: 0.95, topK: 100 }
+    const first = await ask({ sampling, seed: 4 })
+    expect(await ask({ sampling, seed: 4 })).toEqual(first)
+    expect(await ask({ sampling, seed: 5 })).not.toEqual(first)
+    const greedy = await ask({})
+    expect(await ask({ sampling: { temperature: 1, topK: 1 }, seed: 1 })).toEqual(greedy)
+    expect(await ask({ sampling: { temperature: 0, topP: 0.5 } })).toEqual(greedy)
+  })
+
+  it('several at once share passes, and each is what it is alone', async () => {
+    const llm = tinyLlm(tokenizer.vocabSize)
+    const usdm = new Usdm({ llm, tokenizer, units })
+    using batching = new ContinuousBatching(llm, { maxNumSeqs: 3, maxNumBatchedTokens: 64 })
+    const limits = { maxTextTokens: 10, maxUnits: 12, strict: true }
+    const questions = [[1], [2, 3], [4, 5, 6, 6], [7]].map((list) => ({ units: list }))
+    const alone = []
+    for (const question of questions) alone.push(await usdm.respond(question, limits))
+    expect(await Promise.all(questions.map((question) => usdm.respond(question, { ...limits, batching })))).toEqual(
+      alone,
+    )
+  })
+})
+
+describe('speech', () => {
+  it('is made of all units at once, in the voice of a clip', async () => {
+    const { usdm, voicebox } = speaking()
+    const reply = await usdm.respond(QUESTION, { steps: 6, seed: 3 })
+    expect(reply.wav?.sampleRate).toBe(22_050)
+    expect(reply.wav?.samples).toHaveLength(unitFrames(8) * 256)
+    expect(Math.max(...reply.wav!.samples.map(Math.abs))).toBeLessThanOrEqual(1)
+    expect(Math.max(...reply.wav!.samples.map(Math.abs))).toBeGreaterThan(0)
+    expect(voicebox.calls).toEqual([
+      { prompt: 0, frames: 13, steps: 6, seed: 3, units: [...frameUnits([5, 6, 7, 8, 9, 10, 11, 12])] },
+    ])
+    const reference = { samples: chirp(0.5, 2, 44_100), sampleRate: 44_100 }
+    voicebox.calls = []
+    await usdm.respond(QUESTION, { reference })
+    const heard = await usdm.hear(reference)
+    const [call] = voicebox.calls
+    expect(call).toMatchObject({ prompt: unitFrames(heard.length), frames: unitFrames(heard.length) + 13 })
+    expect(call?.units.slice(0, call.prompt)).toEqual([...frameUnits(heard)])
+    using voice = await usdm.voice(reference)
+    expect(voice.mel.shape).toEqual([1, 80, unitFrames(heard.length)])
+    voicebox.calls = []
+    await usdm.respond(QUESTION, { reference: voice })
+    expect(voicebox.calls[0]?.units).toEqual(call?.units)
+  })
+
+  it('comes in pieces while units are still written, each with what was said before as its prompt', async () => {
+    const voicebox = new TinyVoicebox()
+    const usdm = scripted({ '<|unit12|>': '<|unit5|>' }, { voicebox, vocoder: new TinyVocoder() })
+    const options = { maxUnits: 60, firstUnits: 10, chunkUnits: 20, steps: 2 }
+    const events = await eventsOf(usdm.stream(QUESTION, options))
+    const kinds = events.map(({ type }) => type)
+    expect([...new Set(kinds)]).toEqual(['question', 'transcript', 'text', 'speech', 'reply'])
+    const growing = (type: 'transcript' | 'text') =>
+      events.flatMap((event) => (event.type === type ? [event.text] : []))
+    expect(growing('transcript')).toEqual(['h', 'hi', 'hi!', 'hi!'])
+    expect(growing('text')).toEqual(['o', 'ok', 'ok.', 'ok.'])
+    expect(voicebox.calls.map(({ prompt, frames }) => [prompt, frames - prompt])).toEqual([
+      [0, unitFrames(10)],
+      [unitFrames(10), unitFrames(30) - unitFrames(10)],
+      [unitFrames(30), unitFrames(50) - unitFrames(30)],
+      [unitFrames(50), unitFrames(60) - unitFrames(50)],
+    ])
+    const reply = events.at(-1)
+    if (reply?.type !== 'reply') throw new Error('no reply')
+    const parts = events.flatMap((event) => (event.type === 'speech' ? [event] : []))
+    expect(parts.flatMap(({ units }) => units)).toEqual(reply.reply.units)
+    // The first piece is there when ten of the sixty units are.
+    expect(parts.map(({ units }) => units.length)).toEqual([10, 20, 20, 10])
+    const samples = parts.flatMap((part) => (part.samples ? [...part.samples] : []))
+    expect(samples).toHaveLength(256 * unitFrames(60))
+    expect(samples).toEqual([...reply.reply.wav!.samples])
+    // The text is that of the whole.
+    const whole = await usdm.respond(QUESTION, { maxUnits: 60, audio: false })
+    expect({ ...reply.reply, wav: null }).toEqual(whole)
+    // A vocoder that has no pieces gives one.
+    const griffinLim = scripted({}, { voicebox, vocoder })
+    const one = await eventsOf(griffinLim.stream(QUESTION, { firstUnits: 2, chunkUnits: 3, steps: 1 }))
+    const sounds = one.flatMap((event) => (event.type === 'speech' && event.samples ? [event.samples.length] : []))
+    expect(sounds).toEqual([256 * unitFrames(8)])
+  })
+
+  it('is told from text alone: without its parts a reply has units, and asking for sound is refused', async () => {
+    const silent = scripted()
+    expect(silent.speaks).toBe(false)
+    await expect(silent.respond(QUESTION, { audio: true })).rejects.toThrow(/there is no Voicebox to make sound with/)
+    await expect(silent.respond(QUESTION, { steps: 5 })).rejects.toThrow(/steps is for a reply with sound/)
+    await expect(silent.voice(chirp(0.5))).rejects.toThrow(ConfigError)
+    const half = scripted({}, { voicebox: new TinyVoicebox() })
+    await expect(half.respond(QUESTION, { audio: true })).rejects.toThrow(/there is no vocoder/)
+    const { usdm, voicebox } = speaking()
+    expect((await usdm.respond(QUESTION, { audio: false })).wav).toBeNull()
+    expect(voicebox.calls).toEqual([])
+  })
+
+  it('of no units is an error that has the text', async () => {
+    const { usdm } = speaking({ '<|correspond|>': ['h', '\n'] })
+    await expect(usdm.respond(QUESTION)).rejects.toMatchObject({
+      name: 'DataError',
+      message: expect.stringMatching(/the reply "ok\." has no units/),
+      text: 'ok.',
+      transcript: 'hi!',
+    })
+    await expect(eventsOf(usdm.stream(QUESTION))).rejects.toThrow(DataError)
+    expect((await usdm.respond(QUESTION, { audio: false })).units).toEqual([])
+  })
+})
+
+describe('a signal', () => {
+  it('ends a reply within a token, a step of the Voicebox, or the encoder, and everything is freed', async () => {
+    const { usdm, voicebox } = speaking({ '<|unit12|>': '<|unit5|>' })
+    await usdm.respond(QUESTION, { maxUnits: 8, steps: 2 })
+    const before = await settledTensors()
+    const { kvCacheBytes } = memoryStats()
+    const abortAt = async (when: (event: UsdmEvent, stop: () => void) => void, options: object = {}) => {
+      const controller = new AbortController()
+      const seen: UsdmEvent[] = []
+      const run = async () => {
+        const { signal } = controller
+        for await (const event of usdm.stream(QUESTION, { maxUnits: 500, steps: 8, ...options, signal })) {
+          seen.push(event)
+          when(event, () => controller.abort(new Error('enough')))
+        }
+      }
+      await expect(run()).rejects.toThrow('enough')
+      return seen
+    }
+    const first = await abortAt((event, stop) => event.type === 'transcript' && stop())
+    expect(first.filter(({ type }) => type === 'transcript')).toHaveLength(1)
+    const second = await abortAt((event, stop) => event.type === 'text' && stop())
+    expect(second.filter(({ type }) => type === 'text')).toHaveLength(1)
+    await abortAt((event, stop) => event.type === 'question' && stop())
+    // In the middle of a piece of speech.
+    const controller = new AbortController()
+    let steps = 0
+    voicebox.onStep = (step) => {
+      steps += 1
+      if (step === 3) controller.abort(new Error('enough'))
+    }
+    await expect(usdm.respond(QUESTION, { maxUnits: 40, steps: 8, signal: controller.signal })).rejects.toThrow(
+      'enough',
+    )
+    expect(steps).toBe(4)
+    voicebox.onStep = () => {}
+    // While the clip is heard, and before anything.
+    const early = new AbortController()
+    const hearing = usdm.respond(chirp(2), { signal: early.signal })
+    early.abort(new Error('enough'))
+    await expect(hearing).rejects.toThrow('enough')
+    await expect(usdm.respond(QUESTION, { signal: AbortSignal.abort(new Error('enough')) })).rejects.toThrow('enough')
+    // Leaving the loop.
+    for await (const { type } of usdm.stream(QUESTION, { maxUnits: 500, steps: 2 })) if (type === 'speech') break
+    for await (const { type } of usdm.stream(QUESTION, { maxUnits: 500 })) if (type === 'transcript') break
+    await expect.poll(() => settledTensors()).toBe(before)
+    expect(memoryStats().kvCacheBytes).toBe(kvCacheBytes)
+    expect((await usdm.respond(QUESTION, { maxUnits: 8, steps: 2 })).text).toBe('ok.')
+  }, 300_000)
+
+  it('leaves a cache usable', async () => {
+    const usdm = new Usdm({ llm: tinyLlm(tokenizer.vocabSize), tokenizer, units })
+    const limits = { maxTextTokens: 10, maxUnits: 12, strict: true }
+    using cache = new UsdmCache()
+    const whole = await usdm.respond(QUESTION, limits)
+    for (const kind of ['transcript', 'text', 'speech']) {
+      const controller = new AbortController()
+      const run = async () => {
+        for await (const { type } of usdm.stream(QUESTION, { ...limits, cache, signal: controller.signal })) {
+          if (type === kind) controller.abort()
+        }
+      }
+      await expect(run()).rejects.toThrow(/abort/i)
+      expect(await usdm.respond(QUESTION, { ...limits, cache })).toEqual(whole)
+    }
+    const stream = usdm.stream(QUESTION, { ...limits, cache })
+    await stream.next()
+    await expect(usdm.respond(QUESTION, { cache })).rejects.toThrow(/in use by another reply/)
+    await stream.return()
+    expect(await usdm.respond(QUESTION, { ...limits, cache })).toEqual(whole)
+  })
+})
+
+describe('bad input', () => {
+  it('clips: too short, silent, NaN, stereo, at 8 and 48 kHz, missing', async () => {
+    const { usdm } = speaking()
+    const options = { maxUnits: 4, steps: 1 }
+    const fails = async (question: unknown, error: RegExp) => {
+      const before = await settledTensors()
+      const call = usdm.respond(question as never, options)
+      await expect(call.then(() => 'answered')).rejects.toThrow(error)
+      await expect(call).rejects.toMatchObject({ code: expect.stringMatching(/^ERR_(DATA|CONFIG)$/) })
+      expect(await settledTensors()).toBe(before)
+    }
+    await fails(new Float32Array(398), /has 398 samples at 16 kHz, too few for a unit/)
+    await fails(new Float32Array(0), /holds no sound/)
+    await fails(chirp(0.5).fill(Number.NaN, 100, 101), /holds NaN or infinities, the first at sample 100/)
+    await fails(join(folder, 'missing.wav'), /missing\.wav/)
+    writeFileSync(join(folder, 'text.wav'), 'no sound at all, only words')
+    await fails(join(folder, 'text.wav'), /text\.wav/)
+    for (const wrong of [undefined, null, 7, {}, [chirp(1)], { units: null }]) await fails(wrong, /./)
+    await fails({ units: [] }, /the speech of the user has no units/)
+    await fails({ units: [UNITS] }, /40 is no unit: there are 40, from 0/)
+    await fails({ units: [1.5] }, /no unit/)
+    const good: unknown[] = [
+      new Float32Array(400).fill(0.1),
+      new Float32Array(8000),
+      { samples: chirp(0.5, 0, 8000), sampleRate: 8000 },
+      { samples: chirp(0.5, 0, 48_000), sampleRate: 48_000 },
+      { samples: tensor([[...chirp(0.5)], [...chirp(0.5, 1)]]), sampleRate: 16_000 },
+    ]
+    for (const question of good) {
+      const reference = question === good[0] ? undefined : question
+      const reply = await usdm.respond(question as never, { ...options, reference: reference as never })
+      expect(reply.units).toEqual([5, 6, 7, 8])
+      expect(reply.wav?.samples.every(Number.isFinite)).toBe(true)
+    }
+    const stereo = join(folder, 'stereo.wav')
+    await writeWav(stereo, tensor([[...chirp(0.4)], [...chirp(0.4)]]), { sampleRate: 16_000, format: 'float32' })
+    expect([...(await usdm.hear(stereo))]).toEqual([...(await usdm.hear(chirp(0.4)))])
+    for (const samples of [100, 400]) {
+      const short = usdm.respond(QUESTION, { ...options, reference: new Float32Array(samples) })
+      await expect(short).rejects.toThrow(/too few/)
+      await expect(short).rejects.toBeInstanceOf(DataError)
+    }
+  })
+
+  it('options and histories', async () => {
+    const { usdm } = speaking()
+    const wrong: [object, RegExp][] = [
+      [{ maxunits: 4 }, /maxunits.*maxUnits/],
+      [{ maxUnits: 0 }, /maxUnits must be a whole number of at least 1/],
+      [{ maxTextTokens: 1.5 }, /maxTextTokens/],
+      [{ steps: -1 }, /steps/],
+      [{ sampling: { temperature: -1 } }, /sampling\.temperature/],
+      [{ sampling: { topP: 2 } }, /sampling\.topP/],
+      [{ sampling: { topk: 2 } }, /topk/],
+      [{ strict: 'yes' }, /strict must be true or false/],
+      [{ solver: 'midpoint' }, /solver/],
+      [{ guidance: Number.NaN }, /guidance/],
+      [{ cache: {} }, /cache must be a UsdmCache/],
+      [{ signal: {} }, /signal/],
+      [{ history: 'none' }, /history/],
+      [{ history: [{ user: { text: 'a', units: [1] }, agent: { text: 'b', units: [] } }] }, /agent has no units/],
+      [{ history: [{ user: { text: 7, units: [1] }, agent: { text: 'b', units: [1] } }] }, /text of the user/],
+    ]
+    for (const [options, error] of wrong) await expect(usdm.respond(QUESTION, options)).rejects.toThrow(error)
+    await expect(usdm.respond(QUESTION, { firstUnits: 3 } as object)).rejects.toThrow(/firstUnits/)
+    await expect(eventsOf(usdm.stream(QUESTION, { firstUnits: 0 }))).rejects.toThrow(/firstUnits/)
+  })
+
+  it('parts that do not fit each other', async () => {
+    const llm = scriptedLlm(tokenizer)
+    await expect(
+      Usdm.fromPretrained({
+        llm: join(folder, 'text'),
+        encoder: units.encoder.network,
+        kmeans: units.kmeans,
+        layer: 2,
+      }),
+    ).rejects.toThrow(/has no <\|correspond\|>: its language model was not trained to speak/)
+    expect(() => new Usdm({ llm: tinyLlm(100), tokenizer, units })).toThrow(
+      /has 100 rows, and the tokenizer 301 tokens/,
+    )
+    const source = { llm, tokenizer, encoder: units.encoder.network, layer: 2 }
+    await expect(Usdm.fromPretrained({ ...source, kmeans: randn([units.kmeans.dim, UNITS]) })).rejects.toThrow(
+      /centroids of 40 values.*transposed/,
+    )
+    await expect(Usdm.fromPretrained({ ...source, kmeans: randn([7, units.kmeans.dim]) })).rejects.toThrow(
+      /there are 7 centroids, and 40 units in the tokenizer/,
+    )
+    const voicebox = Object.assign(new TinyVoicebox(), { config: { nTokens: 50 } })
+    expect(() => new Usdm({ llm, tokenizer, units, voicebox })).toThrow(/the Voicebox has 50 units/)
+    const other = Object.assign(new GriffinLimVocoder(), { sampleRate: 24_000 })
+    expect(() => new Usdm({ llm, tokenizer, units, vocoder: other })).toThrow(/256 samples of a frame at 24000 Hz/)
+    await expect(Usdm.fromPretrained({ ...source, kmean: 1 } as never)).rejects.toThrow(/kmean/)
+    await expect(Usdm.fromPretrained({ ...source, kmeans: units.kmeans }, { offload: true })).rejects.toThrow(
+      /offload needs the device/,
+    )
+    for (const wrong of [undefined, 7, {}]) {
+      await expect(Usdm.fromPretrained(wrong as never)).rejects.toThrow(ConfigError)
+      expect(() => new Usdm(wrong as never)).toThrow(ConfigError)
+    }
+    const plain = await Tokenizer.fromPretrained(join(folder, 'text'))
+    expect(() => new Usdm({ llm, tokenizer: plain as never, units })).toThrow(/a UsdmTokenizer/)
+  })
+})
+
+/** Small ones of the published kinds, with random weights. */
+function tinySpeech() {
+  const voicebox = UnitVoicebox.fromConfig(
+    {
+      ...{ nFeats: 80, nTokens: UNITS, embeddingDim: 16, hiddenSize: 32, intermediateSize: 64, numAttentionHeads: 4 },
+      ...{ numHiddenLayers: 4, convposWidth: 5, convposGroups: 4, convposDepth: 2 },
+    },
+    { seed: 1 },
+  ).eval()
+  const bigvgan = BigVGAN.fromConfig(
+    {
+      ...{ numMels: 80, upsampleInitialChannel: 64, upsampleRates: [4, 4, 2, 2, 2, 2] },
+      ...{ upsampleKernelSizes: [8, 8, 4, 4, 4, 4], resblockKernelSizes: [3], resblockDilationSizes: [[1, 3]] },
+    },
+    { seed: 2 },
+  ).eval()
+  return { voicebox, vocoder: bigvgan }
+}
+
+it('UnitVoicebox and BigVGAN: whole, in pieces without a step at their seams, in a voice', async () => {
+  const usdm = scripted({ '<|unit12|>': '<|unit5|>' }, tinySpeech())
+  const options = { maxUnits: 60, steps: 3, seed: 7 }
+  const whole = await usdm.respond(QUESTION, { ...options, reference: chirp(0.5) })
+  expect(whole.wav?.samples).toHaveLength(256 * unitFrames(60))
+  expect(await usdm.respond(QUESTION, { ...options, reference: chirp(0.5) })).toEqual(whole)
+  expect((await usdm.respond(QUESTION, options)).wav).not.toEqual(whole.wav)
+  const before = await settledTensors()
+  const pieces: Float32Array[] = []
+  for await (const event of usdm.stream(QUESTION, { ...options, firstUnits: 20, chunkUnits: 15 })) {
+    if (event.type === 'speech' && event.samples) pieces.push(event.samples)
+  }
+  expect(await settledTensors()).toBe(before)
+  const samples = pieces.flatMap((piece) => [...piece])
+  expect(samples).toHaveLength(256 * unitFrames(60))
+  const ends = new Set(pieces.map((_, i) => pieces.slice(0, i + 1).reduce((sum, { length }) => sum + length, 0)))
+  const steps = samples.slice(1).map((value, i) => Math.abs(value - samples[i]!))
+  const atSeams = Math.max(...steps.filter((_, i) => ends.has(i + 1)))
+  expect(atSeams).toBeLessThan(3 * Math.max(...steps.filter((_, i) => !ends.has(i + 1))))
+}, 300_000)
+
+describe('files', () => {
+  it('a saved folder answers as before, and a folder that is none says so', async () => {
+    const directory = join(folder, 'saved')
+    const llm = tinyLlm(tokenizer.vocabSize)
+    const whole = new Usdm({ llm, tokenizer, units, ...tinySpeech() })
+    await whole.save(join(folder, 'whole'))
+    {
+      using again = await Usdm.fromPretrained(join(folder, 'whole'))
+      expect(again.voicebox).toBeInstanceOf(UnitVoicebox)
+      expect(again.vocoder).toBeInstanceOf(BigVGAN)
+      const spoken = { maxTextTokens: 5, maxUnits: 8, strict: true, steps: 2, seed: 3 }
+      const [mine, theirs] = [await whole.respond(QUESTION, spoken), await again.respond(QUESTION, spoken)]
+      expect({ ...theirs, wav: null }).toEqual({ ...mine, wav: null })
+      // Its weight norm is folded.
+      expect(relativeError(theirs.wav!.samples, mine.wav!.samples)).toBeLessThan(1e-5)
+      using silent = await Usdm.fromPretrained(join(folder, 'whole'), { textOnly: true })
+      expect(silent.speaks).toBe(false)
+    }
+    const usdm = new Usdm({ llm, tokenizer, units, vocoder })
+    await usdm.save(directory)
+    const limits = { maxTextTokens: 10, maxUnits: 12 }
+    const before = await settledTensors()
+    {
+      using again = await Usdm.fromPretrained(directory)
+      expect(again.units.layer).toBe(2)
+      expect(again.vocoder).toBeInstanceOf(GriffinLimVocoder)
+      expect(await again.respond(chirp(0.6), limits)).toEqual(await usdm.respond(chirp(0.6), limits))
+    }
+    expect(await settledTensors()).toBe(before)
+    await expect(Usdm.fromPretrained(join(folder, 'text'))).rejects.toThrow(/of model type "llama"/)
+    await expect(Usdm.fromPretrained(folder)).rejects.toThrow(/holds no USDM: neither the config\.json/)
+    await expect(Usdm.fromPretrained(folder)).rejects.toBeInstanceOf(CheckpointError)
+  })
+
+  it('what was loaded is freed with it, and what was given stays', async () => {
+    const own = await Usdm.fromPretrained({
+      llm: join(folder, 'saved/llm'),
+      encoder: join(folder, 'saved/encoder'),
+      kmeans: join(folder, 'saved/kmeans.npy'),
+      layer: 2,
+    })
+    const some = own.llm.parameters()[0]
+    own.dispose()
+    expect(() => some?.shape).toThrow(DisposedError)
+    const centroids = new KMeans(units.kmeans.centroids)
+    const given = await Usdm.fromPretrained({
+      ...{ llm: scriptedLlm(tokenizer), tokenizer, encoder: units.encoder.network, kmeans: centroids, layer: 2 },
+    })
+    given.dispose()
+    expect((await given.respond(QUESTION)).text).toBe('ok.')
+  })
+})
+
+describe('Residence', () => {
+  it('has a part on its device from the first who comes to the last who leaves', () => {
+    const moves: unknown[] = []
+    class Part extends Module {
+      override to(options: object): this {
+        moves.push(options)
+        return this
+      }
+    }
+    const residence = new Residence([new Part(), null, {}], 'cuda:0')
+    {
+      using _one = residence.enter()
+      const two = residence.enter()
+      two[Symbol.dispose]()
+      two[Symbol.dispose]()
+      expect(moves).toEqual([{ device: 'cuda:0' }])
+    }
+    expect(moves).toEqual([{ device: 'cuda:0' }, { device: 'cpu' }])
+    const staying = new Residence([new Part()], undefined)
+    staying.enter()[Symbol.dispose]()
+    expect(moves).toHaveLength(2)
+  })
+})
