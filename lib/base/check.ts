@@ -90,6 +90,17 @@ export function requireSignal(where: string, signal: unknown): void {
   throw misuse(where, 'signal', 'an AbortSignal', signal)
 }
 
+/** Rejects as soon as the signal says so; what runs meanwhile is nobody's business any more. */
+export function abortable<T>(signal: AbortSignal | undefined, job: Promise<T>): Promise<T> {
+  if (!signal) return job
+  return new Promise((resolve, reject) => {
+    const stop = () => reject(signal.reason)
+    if (signal.aborted) stop()
+    signal.addEventListener('abort', stop, { once: true })
+    job.then(resolve, reject).finally(() => signal.removeEventListener('abort', stop))
+  })
+}
+
 type Defined<T> = { [K in keyof T as undefined extends T[K] ? never : K]: T[K] } & {
   [K in keyof T as undefined extends T[K] ? K : never]?: Exclude<T[K], undefined>
 }

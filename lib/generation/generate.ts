@@ -1,6 +1,5 @@
-import { abortable } from '../base/abort.js'
 import { optionsOf } from '../base/arguments.js'
-import { misuse, requireSignal, requireWhole } from '../base/check.js'
+import { abortable, misuse, requireSignal, requireWhole } from '../base/check.js'
 import { ConfigError } from '../base/errors.js'
 import { didYouMean } from '../base/words.js'
 import { NativeModule, withActiveAdapters } from '../nn/native-module.js'

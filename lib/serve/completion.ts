@@ -148,7 +148,7 @@ class Reply {
       ...(format !== undefined && {
         audio: {
           id: this.#audioId,
-          data: (format === 'wav' ? wavBytes(sounds, rate) : pcm16Bytes(sounds)).toString('base64'),
+          data: base64(format === 'wav' ? wavBytes(sounds, rate) : pcm16Bytes(sounds)),
           transcript: content,
           sample_rate: rate,
           expires_at: this.#created + AUDIO_SECONDS,
@@ -172,7 +172,7 @@ class Reply {
     if (heard !== '') found.push({ input_transcript: heard })
     if (text !== '') found.push(format === undefined ? { content: text } : { audio: { id, transcript: text } })
     if (audio && audio.length > 0 && format !== undefined) {
-      found.push({ audio: { id, data: pcm16Bytes([audio]).toString('base64'), sample_rate: this.#model.audioRate } })
+      found.push({ audio: { id, data: base64(pcm16Bytes([audio])), sample_rate: this.#model.audioRate } })
     }
     return found
   }
@@ -257,3 +257,5 @@ function written(response: ServerResponse, text: string, seconds: number): Promi
     response.on('drain', done).on('close', done)
   })
 }
+
+const base64 = (bytes: Uint8Array): string => Buffer.from(bytes).toString('base64')

@@ -1,6 +1,13 @@
 import { type Clip, openClip, SPEECH_RATE } from '../../../audio/clip.js'
-import { abortable } from '../../../base/abort.js'
-import { defined, isArrayLike, misuse, requireOptions, requireSignal, requireWhole } from '../../../base/check.js'
+import {
+  abortable,
+  defined,
+  isArrayLike,
+  misuse,
+  requireOptions,
+  requireSignal,
+  requireWhole,
+} from '../../../base/check.js'
 import { ConfigError, DataError } from '../../../base/errors.js'
 import { DecoderLM } from '../../../models/decoder/decoder-lm.js'
 import { UnitExtractor } from '../../../models/units/unit-extractor.js'
