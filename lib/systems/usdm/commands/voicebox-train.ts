@@ -9,10 +9,10 @@ export const voiceboxTrain = commandRule({
   summary: 'Trains a Voicebox, which makes mel spectrograms of units of speech.',
   details: `  voxtorch usdm voicebox-train --train filelists/libritts/train.txt --valid filelists/libritts/valid.txt --log-dir run
   voxtorch usdm voicebox-train -c configs/libritts/config.json -l run
-  voxtorch launch --nproc 4 -- usdm voicebox-train -c config.json -l run
 
-The configuration is the original's, which names file lists and says how to train, or a network's config.json; what is said here counts
-before it. Without one the network has the published size. The network goes to <output>/model; stopped and started again, it goes on.`,
+The configuration is the original's, which names file lists and says how to train, or a network's config.json; what is said here
+counts before it. Without one the network has the published size. The network goes to <output>/model; stopped and started again, it
+goes on.`,
   options: {
     config: { kind: 'text', help: 'a configuration', value: 'file', aliases: ['-c'] },
     train: {

@@ -95,26 +95,14 @@ export class VoiceboxDataset implements Dataset<VoiceboxSample> {
     const { nTokens, nFeats: bands } = this.#options
     const all = frameUnits(record.units)
     const whole = await this.#melOf(record, all)
-    const { windowFrames, dropShare, contextShare, leastMasked, mostMasked, seed } = this.#draws
-    const random = new Random(seed, epoch * 2 ** 32 + index)
-    const count = Math.min(all.length, windowFrames)
-    const from = all.length > count ? random.below(all.length - count) : 0
+    const { from, count, dropped, ...drawn } = drawSample(this.#draws, all.length, index, epoch)
     const mel = new Float32Array(bands * count)
     for (let band = 0; band < bands; band++) {
       const start = band * all.length + from
       mel.set(whole.subarray(start, start + count), band * count)
     }
-    const dropped = random.float() < dropShare
     const units = dropped ? new Int32Array(count).fill(nTokens) : all.slice(from, from + count)
-    let visible: [number, number] = [0, 0]
-    if (!dropped && random.float() < contextShare) {
-      const masked = leastMasked + (mostMasked - leastMasked) * random.float()
-      const seen = Math.min(count - 1, Math.floor(count * (1 - masked)))
-      const first = random.below(count - seen + 1)
-      visible = [first, first + seen]
-    }
-    const time = random.float()
-    return { units, mel, bands, visible, time, noiseSeed: random.uint32() * 2 ** 20 + (random.uint32() >>> 12) }
+    return { units, mel, bands, ...drawn }
   }
 
   /** Normalised, [bands, frames of the units] row by row. */
@@ -143,6 +131,24 @@ export class VoiceboxDataset implements Dataset<VoiceboxSample> {
       }),
     )
   }
+}
+
+/** What is drawn for a clip of so many frames: which of them, whether without units, what of them is seen. @internal */
+export function drawSample(draws: VoiceboxDraws, frames: number, index: number, epoch: number) {
+  const { windowFrames, dropShare, contextShare, leastMasked, mostMasked, seed } = draws
+  const random = new Random(seed, epoch * 2 ** 32 + index)
+  const count = Math.min(frames, windowFrames)
+  const from = frames > count ? random.below(frames - count) : 0
+  const dropped = random.float() < dropShare
+  let visible: [number, number] = [0, 0]
+  if (!dropped && random.float() < contextShare) {
+    const masked = leastMasked + (mostMasked - leastMasked) * random.float()
+    const seen = Math.min(count - 1, Math.floor(count * (1 - masked)))
+    const first = random.below(count - seen + 1)
+    visible = [first, first + seen]
+  }
+  const time = random.float()
+  return { from, count, dropped, visible, time, noiseSeed: random.uint32() * 2 ** 20 + (random.uint32() >>> 12) }
 }
 
 /** @throws DataError that says where the clip is asked for */
