@@ -14,7 +14,7 @@ const text = { type: 'string' } as const
 const { values } = parseArgs({
   options: {
     ...{ input_path: text, reference_path: text, output_path: text, model_cache_dir: text },
-    ...{ device: text, steps: text, seed: text },
+    ...{ device: text, solver_steps: text, seed: text },
   },
 })
 const { input_path: input, output_path: output, model_cache_dir: cache, reference_path: reference } = values
@@ -30,7 +30,7 @@ const {
   wav,
 } = await model.respond(input, {
   ...(reference !== undefined && { reference }),
-  ...(values.steps !== undefined && { steps: Number(values.steps) }),
+  ...(values.solver_steps !== undefined && { steps: Number(values.solver_steps) }),
   ...(values.seed !== undefined && { seed: Number(values.seed) }),
 })
 console.log(`heard: ${transcript}\nreply: ${reply}`)

@@ -9,7 +9,7 @@ import { chatModels } from './chat-models.js'
 const OPTIONS = {
   model: {
     kind: 'text',
-    help: "the model's folder; of text also a GGUF file, or a name of `voxtorch weights`",
+    help: "the model's folder; of text also a GGUF file, or a name of `voxtorch weights`; of usdm by default MODEL_CACHE_DIR",
     value: 'dir',
   },
   device: { kind: 'text', help: 'such as cpu or cuda', preset: 'cpu' },
@@ -38,6 +38,7 @@ export const serveRule = (models: Record<string, ChatModelLoader> = chatModels) 
     summary: 'Serves a model of speech or text: a page to record or drop audio and ask, and an HTTP API.',
     details: `  voxtorch serve salmonn --model runs/salmonn/model
   voxtorch serve text --model smollm2-135m-instruct
+  voxtorch serve usdm --model runs/usdm
 
 The API is OpenAI's chat completions (POST /v1/chat/completions, GET /v1/models, GET /health). MODEL is one of:
 ${Object.keys(models).join(', ')}. Stop it with ^C: running answers get 10 seconds to finish; a second ^C aborts them.`,
@@ -77,10 +78,12 @@ function serveCommand(
   if (load === undefined) throw wrong(`there is no model "${name}"${hint(name, Object.keys(models))}.`)
   const { allowHost, answerTimeout, concurrent, device, dtype, host, maxAudio, maxBody, maxTokens, model, queue } =
     given
-  if (model === undefined) throw wrong('--model DIR is missing.')
+  // As the original's demo has it.
+  const directory = model ?? (name === 'usdm' ? env.MODEL_CACHE_DIR || undefined : undefined)
+  if (directory === undefined) throw wrong('--model DIR is missing.')
   return {
     load,
-    directory: model,
+    directory,
     loading: defined({ device, dtype }),
     options: {
       ...defined({

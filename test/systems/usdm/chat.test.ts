@@ -5,13 +5,15 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
 import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest'
+import { chatModels } from '../../../lib/cli/chat-models.js'
+import { parseServe } from '../../../lib/cli/serve.js'
 import { readAudio, setNumThreads, tensor, writeWav } from '../../../lib/index.js'
 import { type ChatDelta, type ChatTurn, type Served, serve } from '../../../lib/serve/index.js'
 import { GriffinLimVocoder, Usdm, UsdmChat, unitFrames } from '../../../lib/systems/usdm/index.js'
 import { settledTensors } from '../../helpers.js'
 import { ask, begin, call, events, sound, text, until, user } from '../../serve/client.js'
 import { sineWav } from '../../serve/models.mjs'
-import { chirp, SCRIPT, type Script, scriptedLlm, TinyVoicebox, tinyTokenizer, tinyUnits } from './tiny-parts.js'
+import { chirp, SCRIPT, type Script, scriptedLlm, TinyVoicebox, tinySpeech, tinyTokenizer, tinyUnits } from './tiny-parts.js'
 
 const folder = mkdtempSync(join(tmpdir(), 'voxtorch-usdm-chat-'))
 afterAll(() => rmSync(folder, { recursive: true, force: true }))
@@ -332,6 +334,14 @@ describe('the API', () => {
   })
 })
 
+it('`voxtorch serve usdm` takes the model cache that the demo of the original has in its environment', () => {
+  const parse = (env: NodeJS.ProcessEnv, ...words: string[]) => parseServe(words, chatModels, env)
+  expect(parse({ MODEL_CACHE_DIR: 'cache' }, 'usdm')).toMatchObject({ directory: 'cache' })
+  expect(parse({ MODEL_CACHE_DIR: 'cache' }, 'usdm', '--model', 'own')).toMatchObject({ directory: 'own' })
+  expect(() => parse({}, 'usdm')).toThrow(/--model DIR is missing/)
+  expect(() => parse({ MODEL_CACHE_DIR: 'cache' }, 'salmonn')).toThrow(/--model DIR is missing/)
+})
+
 describe('voxtorch usdm respond', () => {
   const main = fileURLToPath(new URL('../../../dist/cli/main.js', import.meta.url))
   const run = (...words: string[]) => promisify(execFile)(process.execPath, [main, 'usdm', 'respond', ...words])
@@ -361,6 +371,23 @@ describe('voxtorch usdm respond', () => {
     const shown = await run(wav, ...parts_, '--layer', '2', '--text-only', '--save', again)
     expect(shown.stdout).toContain('heard: hi!\n  reply: ok. (0.2 s)')
     expect(JSON.parse(readFileSync(join(again, 'config.json'), 'utf8'))).toMatchObject({ model_type: 'usdm', layer: 2 })
+    // With sound, by the command and by the example, which has the original's words.
+    const whole = join(folder, 'whole')
+    await new Usdm({ llm: usdm.llm, ...parts, ...tinySpeech() }).save(whole)
+    const files = ['answer.wav', 'example.wav'].map((name) => join(folder, name)) as [string, string]
+    const how = ['--seed', '3', '--reference_path', wav]
+    const command = await run(wav, '--model', whole, '--output', files[0], '--solver-steps', '2', ...how)
+    expect(command.stdout).toContain(`  ${files[0]}`)
+    const example = ['--import', 'tsx', 'examples/usdm-chat.ts', '--input_path', wav, '--output_path', files[1]]
+    const words = [...example, '--model_cache_dir', whole, '--solver_steps', '2', ...how]
+    expect((await promisify(execFile)(process.execPath, words)).stdout).toBe('heard: hi!\nreply: ok.\n')
+    const sounds = await Promise.all(files.map(async (file) => (await readAudio(file)).samples))
+    expect(sounds[0]?.shape).toEqual([256 * unitFrames(8)])
+    expect(sounds[1]?.equal(sounds[0]!)).toBe(true)
+    const served = (await chatModels.usdm!(whole, {})) as UsdmChat
+    expect(served).toMatchObject({ name: 'usdm', outputModalities: ['text', 'audio'] })
+    served.dispose()
+    served.model.dispose()
     await expect(run('--model', saved)).rejects.toThrow(/Say what was asked/)
     await expect(run(wav, '--model', saved, '--text-only', '--output_path', 'x.wav')).rejects.toThrow(/--output is for/)
     await expect(run(wav, '--model', saved, '--output_path', 'x.wav')).rejects.toThrow(/no Voicebox or no vocoder/)

@@ -46,6 +46,7 @@ import {
   TinyVocoder,
   TinyVoicebox,
   tinyLlm,
+  tinySpeech,
   tinyTokenizer,
   tinyUnits,
   UNITS,
@@ -556,25 +557,6 @@ describe('bad input', () => {
     expect(() => new Usdm({ llm, tokenizer: plain as never, units })).toThrow(/a UsdmTokenizer/)
   })
 })
-
-/** Small ones of the published kinds, with random weights. */
-function tinySpeech() {
-  const voicebox = UnitVoicebox.fromConfig(
-    {
-      ...{ nFeats: 80, nTokens: UNITS, embeddingDim: 16, hiddenSize: 32, intermediateSize: 64, numAttentionHeads: 4 },
-      ...{ numHiddenLayers: 4, convposWidth: 5, convposGroups: 4, convposDepth: 2 },
-    },
-    { seed: 1 },
-  ).eval()
-  const bigvgan = BigVGAN.fromConfig(
-    {
-      ...{ numMels: 80, upsampleInitialChannel: 64, upsampleRates: [4, 4, 2, 2, 2, 2] },
-      ...{ upsampleKernelSizes: [8, 8, 4, 4, 4, 4], resblockKernelSizes: [3], resblockDilationSizes: [[1, 3]] },
-    },
-    { seed: 2 },
-  ).eval()
-  return { voicebox, vocoder: bigvgan }
-}
 
 it('UnitVoicebox and BigVGAN: whole, in pieces without a step at their seams, in a voice', async () => {
   const usdm = scripted({ '<|unit12|>': '<|unit5|>' }, tinySpeech())

@@ -1,4 +1,5 @@
 import {
+  BigVGAN,
   DecoderLM,
   Linear,
   Module,
@@ -9,6 +10,7 @@ import {
   Tokenizer,
   tensor,
   UnitExtractor,
+  UnitVoicebox,
   Wav2Vec2,
   zerosLike,
 } from '../../../lib/index.js'
@@ -146,6 +148,25 @@ export class TinyVocoder implements UsdmVocoder {
       return mel.select(0, 0).tanh().add(1.5).unsqueeze(1).mul(tone).flatten()
     })
   }
+}
+
+/** Small ones of the published kinds, with random weights. */
+export function tinySpeech() {
+  const voicebox = UnitVoicebox.fromConfig(
+    {
+      ...{ nFeats: 80, nTokens: UNITS, embeddingDim: 16, hiddenSize: 32, intermediateSize: 64, numAttentionHeads: 4 },
+      ...{ numHiddenLayers: 4, convposWidth: 5, convposGroups: 4, convposDepth: 2 },
+    },
+    { seed: 1 },
+  ).eval()
+  const bigvgan = BigVGAN.fromConfig(
+    {
+      ...{ numMels: 80, upsampleInitialChannel: 64, upsampleRates: [4, 4, 2, 2, 2, 2] },
+      ...{ upsampleKernelSizes: [8, 8, 4, 4, 4, 4], resblockKernelSizes: [3], resblockDilationSizes: [[1, 3]] },
+    },
+    { seed: 2 },
+  ).eval()
+  return { voicebox, vocoder: bigvgan }
 }
 
 /** A tone that rises: units of many kinds. */

@@ -45,7 +45,7 @@ likeliest token is taken each time; --strict keeps the model from what it should
     topP: { kind: 'number', help: 'the fewest tokens that hold so much probability', preset: 1 },
     topK: { kind: 'whole', help: 'only so many of the likeliest tokens; 0 for all', preset: 0 },
     maxUnits: { kind: 'whole', help: 'of the reply, 50 a second', preset: 'what there is room for' },
-    steps: { kind: 'whole', help: 'evaluations of the Voicebox', preset: 50 },
+    solverSteps: { kind: 'whole', help: 'evaluations of the Voicebox', preset: 50 },
     seed: { kind: 'whole', help: 'of tokens and of the noise that speech is made of', preset: 'another each time' },
     device,
     dtype: { kind: 'text', help: 'of the language model', value: 'name', preset: 'bfloat16 of a repository' },
@@ -55,7 +55,17 @@ likeliest token is taken each time; --strict keeps the model from what it should
   },
   async run(given, files) {
     const questions = given.input === undefined ? files : [given.input, ...files]
-    const { output, save, json = false, textOnly = false, reference, steps, maxUnits, seed, strict } = given
+    const {
+      output,
+      save,
+      json = false,
+      textOnly = false,
+      reference,
+      solverSteps: steps,
+      maxUnits,
+      seed,
+      strict,
+    } = given
     if (questions.length === 0 && save === undefined) {
       throw new ConfigError('Say what was asked: voxtorch usdm respond QUESTION.wav', { argument: 'input' })
     }
