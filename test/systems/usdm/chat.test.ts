@@ -13,7 +13,16 @@ import { GriffinLimVocoder, Usdm, UsdmChat, unitFrames } from '../../../lib/syst
 import { settledTensors } from '../../helpers.js'
 import { ask, begin, call, events, sound, text, until, user } from '../../serve/client.js'
 import { sineWav } from '../../serve/models.mjs'
-import { chirp, SCRIPT, type Script, scriptedLlm, TinyVoicebox, tinySpeech, tinyTokenizer, tinyUnits } from './tiny-parts.js'
+import {
+  chirp,
+  SCRIPT,
+  type Script,
+  scriptedLlm,
+  TinyVoicebox,
+  tinySpeech,
+  tinyTokenizer,
+  tinyUnits,
+} from './tiny-parts.js'
 
 const folder = mkdtempSync(join(tmpdir(), 'voxtorch-usdm-chat-'))
 afterAll(() => rmSync(folder, { recursive: true, force: true }))
