@@ -37,6 +37,7 @@ const questions: Record<string, { asks: string; load: () => Promise<{ run: (opti
       asks: 'What do fine-tuning and inference of SPECTRA take, and what does computing no padding save?',
       load: () => import('./spectra.js'),
     },
+    usdm: { asks: 'How fast are the networks that hear and speak for USDM?', load: () => import('./usdm.js') },
     memory: { asks: 'Does memory stay constant through 10,000 training steps?', load: () => import('./memory.js') },
   }
 

@@ -116,7 +116,7 @@ class Network:
         heads = self.c['num_attention_heads']
         q, k, v = (self.linear(f'{at}{part}_proj', x).view(batch, time, heads, -1).transpose(1, 2) for part in 'qkv')
         place = torch.arange(time)
-        bias = -slopes(heads)[:, None, None] * (place[:, None] - place[None]).abs()
+        bias = -slopes(heads).to(x.dtype)[:, None, None] * (place[:, None] - place[None]).abs()
         bias[:, :, 0] = 0
         scores = q @ k.transpose(2, 3) / math.sqrt(dim // heads) + bias
         scores = scores.masked_fill(~valid[:, None, None], -math.inf)
@@ -132,8 +132,8 @@ class Network:
         c, half = self.c, self.c['hidden_size'] // 2
         e = self.of('embed.weight')[units] * math.sqrt(c['embedding_dim'])
         x = self.linear('proj_in', torch.cat([e, noisy.transpose(1, 2), condition.transpose(1, 2)], 2))
-        angles = 1000 * time[:, None] * 10000 ** (-torch.arange(half, dtype=torch.float64) / (half - 1))
-        x = torch.cat([torch.cat([angles.sin(), angles.cos()], 1)[:, None], x], 1)
+        angles = 1000 * time.double()[:, None] * 10000 ** (-torch.arange(half, dtype=torch.float64) / (half - 1))
+        x = torch.cat([torch.cat([angles.sin(), angles.cos()], 1)[:, None].to(x.dtype), x], 1)
         valid = torch.arange(x.shape[1])[None] < lengths[:, None] + 1
         mask = valid[..., None]
         x = x * mask

@@ -1,0 +1,98 @@
+"""The same networks: transformers' Wav2Vec2, the Voicebox restated in PyTorch, and NVIDIA's BigVGAN (PyPI bigvgan 2.4.1)."""
+
+import json
+import sys
+import types
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+from serve import serve, timed_blocks
+from transformers import Wav2Vec2Model
+
+# What bigvgan imports for pictures is not needed.
+for module in ["matplotlib", "matplotlib.pylab"]:
+    sys.modules.setdefault(module, types.ModuleType(module))
+sys.modules["matplotlib"].use = lambda backend: None
+sys.path.append(str(Path(__file__).parents[2] / "test/reference"))
+
+STEPS = 2
+wide, tall = torch.randn(1024, 1024), torch.randn(1024, 1024)
+matrix, vector = torch.randn(4096, 4096), torch.randn(4096)
+
+
+def weights(folder):
+    return {key: value for file in sorted(folder.glob("*.safetensors")) for key, value in load_file(file).items()}
+
+
+def xlsr(folder, values):
+    network = Wav2Vec2Model.from_pretrained(folder, attn_implementation="eager").eval()
+    cut = network.encoder.layers
+    # The rest of the 48: what they hold changes no time.
+    whole = torch.nn.ModuleList([*cut, *cut[: 48 - len(cut)]])
+    wave = values["xlsr.inputValues"]
+
+    def run(layers):
+        network.encoder.layers = layers
+        return network(wave).last_hidden_state
+
+    return {"xlsr": lambda: run(cut), "xlsrWhole": lambda: run(whole)}
+
+
+def voicebox(folder, values):
+    from unit_voicebox import Network, solve
+
+    config = json.loads((folder / "config.json").read_text())
+    network = Network(config, weights(folder))
+    units, noise = values["voicebox.units"], values["voicebox.noise"]
+    lengths, none = torch.tensor([units.shape[1]]), torch.zeros(1, dtype=torch.long)
+    return {"voicebox": lambda: solve(network, units, noise, 0 * noise, lengths, none, "euler", STEPS, 1.0)}
+
+
+def bigvgan(folder, values):
+    from bigvgan.bigvgan import BigVGAN
+    from bigvgan.env import AttrDict
+
+    network = BigVGAN(AttrDict(json.loads((folder / "config.json").read_text())))
+    network.remove_weight_norm()
+    missing, unexpected = network.load_state_dict(weights(folder), strict=False)
+    assert not unexpected and all(key.endswith(".filter") for key in missing), (missing, unexpected)
+    mel = values["bigvgan.mel"]
+    return {"bigvgan": lambda: network.eval()(mel).squeeze(1)}
+
+
+MAKERS = {"xlsr": xlsr, "voicebox": voicebox, "bigvgan": bigvgan}
+
+
+def repeated(job):
+    def run(n):
+        with torch.no_grad():
+            for _ in range(n):
+                job()
+
+    return run
+
+
+blocks = None
+
+
+def load(folder, names):
+    global blocks
+    values = load_file(folder / "values.safetensors")
+    jobs = {}
+    for name in names:
+        jobs |= MAKERS[name](folder / name, values)
+    rates = {"gemm": lambda: wide @ tall, "gemv": lambda: matrix @ vector}
+    blocks = timed_blocks({name: repeated(job) for name, job in {**jobs, **rates}.items()})
+    with torch.no_grad():
+        given = {name: jobs[name]() for name in names}
+    return {name: ((given[name] - values[name]).abs().max() / values[name].abs().max()).item() for name in names}
+
+
+def answer(request):
+    if "load" in request:
+        return {"differences": load(Path(request["load"]), request["names"])}
+    return blocks(request)
+
+
+serve(answer)
