@@ -59,11 +59,11 @@ export async function writeWav(path: string, samples: Tensor, options: WriteWavO
 }
 
 /** Samples of one channel as 16-bit PCM; NaN is silence. */
-export const pcm16Bytes = (parts: readonly Float32Array[]): Buffer =>
+export const pcm16Bytes = (parts: readonly Float32Array[]): Uint8Array =>
   Buffer.concat(parts.map((part) => encodePcm([part.map((value) => (Number.isNaN(value) ? 0 : value))], 'pcm16', 0)))
 
 /** The same as a WAV file in memory. */
-export function wavBytes(parts: readonly Float32Array[], sampleRate: number): Buffer {
+export function wavBytes(parts: readonly Float32Array[], sampleRate: number): Uint8Array {
   const bytes = pcm16Bytes(parts)
   return Buffer.concat([header(1, sampleRate, 'pcm16', bytes.length), bytes])
 }

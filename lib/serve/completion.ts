@@ -93,6 +93,9 @@ function withinReason(end: Promise<unknown>): Promise<unknown> {
   return Promise.race([end.catch(() => {}), patience]).finally(() => clearTimeout(timer))
 }
 
+const base64 = ({ buffer, byteOffset, length }: Uint8Array): string =>
+  Buffer.from(buffer, byteOffset, length).toString('base64')
+
 /** How long a model that speaks is asked to know its answers by their ids, in seconds. */
 const AUDIO_SECONDS = 3600
 
@@ -148,7 +151,7 @@ class Reply {
       ...(format !== undefined && {
         audio: {
           id: this.#audioId,
-          data: (format === 'wav' ? wavBytes(sounds, rate) : pcm16Bytes(sounds)).toString('base64'),
+          data: base64(format === 'wav' ? wavBytes(sounds, rate) : pcm16Bytes(sounds)),
           transcript: content,
           sample_rate: rate,
           expires_at: this.#created + AUDIO_SECONDS,
@@ -172,7 +175,7 @@ class Reply {
     if (heard !== '') found.push({ input_transcript: heard })
     if (text !== '') found.push(format === undefined ? { content: text } : { audio: { id, transcript: text } })
     if (audio && audio.length > 0 && format !== undefined) {
-      found.push({ audio: { id, data: pcm16Bytes([audio]).toString('base64'), sample_rate: this.#model.audioRate } })
+      found.push({ audio: { id, data: base64(pcm16Bytes([audio])), sample_rate: this.#model.audioRate } })
     }
     return found
   }
