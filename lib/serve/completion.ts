@@ -93,6 +93,9 @@ function withinReason(end: Promise<unknown>): Promise<unknown> {
   return Promise.race([end.catch(() => {}), patience]).finally(() => clearTimeout(timer))
 }
 
+const base64 = ({ buffer, byteOffset, length }: Uint8Array): string =>
+  Buffer.from(buffer, byteOffset, length).toString('base64')
+
 /** How long a model that speaks is asked to know its answers by their ids, in seconds. */
 const AUDIO_SECONDS = 3600
 

@@ -8,10 +8,12 @@ import {
   ConfigError,
   ContinuousBatching,
   DataError,
-  type DecoderLM,
+  DecoderLM,
   DisposedError,
+  getPeftModel,
   KMeans,
   Module,
+  manualSeed,
   memoryStats,
   noGrad,
   randn,
@@ -611,6 +613,40 @@ describe('files', () => {
     await expect(Usdm.fromPretrained(join(folder, 'text'))).rejects.toThrow(/of model type "llama"/)
     await expect(Usdm.fromPretrained(folder)).rejects.toThrow(/holds no USDM: neither the config\.json/)
     await expect(Usdm.fromPretrained(folder)).rejects.toBeInstanceOf(CheckpointError)
+  })
+
+  it('adapters of a fine-tuning are merged into the model that they were trained on', async () => {
+    const base = join(folder, 'text')
+    const adapter = join(folder, 'adapter')
+    const llm = await DecoderLM.fromPretrained(base)
+    llm.resizeTokenEmbeddings(tokenizer.vocabSize, { seed: 5 })
+    manualSeed(8)
+    const peft = getPeftModel(llm, {
+      ...{ r: 4, loraAlpha: 8, targetModules: ['q_proj', 'v_proj'], taskType: 'CAUSAL_LM' },
+      ...{ modulesToSave: ['embed_tokens', 'lm_head'], initLoraWeights: false },
+    })
+    llm.eval()
+    await peft.savePretrained(adapter)
+    tokenizer.saveTo(adapter)
+    const limits = { maxTextTokens: 12, maxUnits: 12 }
+    const wanted = await new Usdm({ llm, tokenizer, units }).respond(QUESTION, limits)
+    const hearing = { encoder: units.encoder.network, kmeans: units.kmeans, layer: 2 }
+    using usdm = await Usdm.fromPretrained({ llm: base, adapter, ...hearing })
+    expect(await usdm.respond(QUESTION, limits)).toEqual(wanted)
+    const without = await peft.disableAdapter(() => new Usdm({ llm, tokenizer, units }).respond(QUESTION, limits))
+    expect(without).not.toEqual(wanted)
+    await expect(Usdm.fromPretrained({ llm, adapter, ...hearing })).rejects.toThrow(
+      /adapter is for a language model that is loaded/,
+    )
+    const bare = join(folder, 'bare')
+    const other = await DecoderLM.fromPretrained(base)
+    await getPeftModel(other, { r: 2, targetModules: ['q_proj'], taskType: 'CAUSAL_LM' }).savePretrained(bare)
+    const before = await settledTensors()
+    await expect(Usdm.fromPretrained({ llm: base, tokenizer, adapter: bare, ...hearing })).rejects.toThrow(
+      /neither .*text nor .*bare has embeddings for the tokens of speech/,
+    )
+    await expect(Usdm.fromPretrained({ llm: base, tokenizer, adapter: base, ...hearing })).rejects.toThrow(/adapter/)
+    expect(await settledTensors()).toBe(before)
   })
 
   it('what was loaded is freed with it, and what was given stays', async () => {

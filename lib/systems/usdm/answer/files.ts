@@ -8,10 +8,11 @@ import { writeJson } from '../../../files/json/json.js'
 import { HUB_OPTIONS, type ResolveModelOptions, resolveModel } from '../../../hub/resolve.js'
 import { BigVGAN } from '../../../models/bigvgan/bigvgan.js'
 import { DecoderLM } from '../../../models/decoder/decoder-lm.js'
-import { readConfig } from '../../../models/pretrained.js'
+import { type LoadNetworkOptions, readConfig } from '../../../models/pretrained.js'
 import { UnitVoicebox } from '../../../models/unit-voicebox/unit-voicebox.js'
 import { KMeans } from '../../../models/units/kmeans.js'
 import { UnitExtractor, type UnitExtractorSource } from '../../../models/units/unit-extractor.js'
+import { PeftModel } from '../../../peft/model.js'
 import type { Device, DType, Tensor } from '../../../tensor/index.js'
 import { Tokenizer } from '../../../text/tokenizer.js'
 import { CORRESPOND, UsdmTokenizer } from '../data/text.js'
@@ -22,7 +23,11 @@ import { GriffinLimVocoder, type UsdmVocoder, type UsdmVoicebox } from './speech
 export interface UsdmSource {
   /** The language model after fine-tuning, such as `'naver-ai/USDM-DailyTalk'`. */
   llm: string | DecoderLM
-  /** A folder or repository. Default: that of `llm`. */
+  /**
+   * A folder of adapters, as fine-tuning with LoRA leaves it, for `llm` as it was before; they are merged into it. Default: none.
+   */
+  adapter?: string
+  /** A folder or repository. Default: that of `adapter`, else of `llm`. */
   tokenizer?: string | UsdmTokenizer
   /** XLS-R, such as `xlsr2_1b_v2.pt`, or another; as `UnitExtractor.fromPretrained` takes it. */
   encoder: UnitExtractorSource['encoder']
@@ -64,6 +69,7 @@ const GRIFFIN_LIM = 'griffin-lim'
 const WHERE = 'Usdm.fromPretrained'
 const SOURCES: readonly (keyof UsdmSource)[] = [
   'llm',
+  'adapter',
   'tokenizer',
   'encoder',
   'kmeans',
@@ -90,7 +96,20 @@ export async function loadUsdm(
   const { from, load } =
     typeof source === 'string' ? await folder(source, { dtype, ...hub }) : { from: source, load: { dtype, ...hub } }
   requireOptions(WHERE, from, SOURCES)
-  const { llm, tokenizer = llm, encoder, kmeans, layer = 35, encoderConfig, voicebox = null, vocoder = null } = from
+  const {
+    llm,
+    adapter,
+    tokenizer = adapter ?? llm,
+    encoder,
+    kmeans,
+    layer = 35,
+    encoderConfig,
+    voicebox = null,
+    vocoder = null,
+  } = from
+  if (adapter !== undefined && typeof llm !== 'string') {
+    throw new ConfigError(`${WHERE}: adapter is for a language model that is loaded, and one was given`, { adapter })
+  }
   const place = defined({ device: offload ? undefined : device })
   const { dtype: llmType, ...wire } = load
   const own: { dispose(): void }[] = []
@@ -119,7 +138,7 @@ export async function loadUsdm(
     const parts: UsdmParts = {
       llm:
         typeof llm === 'string'
-          ? mine(await DecoderLM.fromPretrained(llm, { ...place, ...defined({ dtype: llmType, ...wire }) }))
+          ? mine(await llmOf(llm, adapter, words, { ...place, ...defined({ dtype: llmType, ...wire }) }))
           : llm,
       tokenizer: words,
       units,
@@ -192,6 +211,35 @@ async function tokenizerOf(
     )
   }
   return UsdmTokenizer.extend(tokenizer)
+}
+
+/** The language model, with what its adapters add. */
+async function llmOf(
+  from: string,
+  adapter: string | undefined,
+  tokenizer: UsdmTokenizer,
+  options: LoadNetworkOptions,
+): Promise<DecoderLM> {
+  const model = await DecoderLM.fromPretrained(from, options)
+  if (adapter === undefined) return model
+  try {
+    const grows = (model.config.vocabSize ?? 0) < tokenizer.vocabSize
+    if (grows) model.resizeTokenEmbeddings(tokenizer.vocabSize)
+    const peft = await PeftModel.fromPretrained(model, adapter)
+    const bringsRows = Object.values(peft.peftConfig).some(({ modulesToSave }) =>
+      modulesToSave?.includes('embed_tokens'),
+    )
+    if (grows && !bringsRows) {
+      throw new ConfigError(
+        `${WHERE}: neither ${from} nor ${adapter} has embeddings for the tokens of speech; give the model that the adapters were trained on`,
+        { adapter },
+      )
+    }
+    return peft.mergeAndUnload()
+  } catch (error) {
+    model.dispose()
+    throw error
+  }
 }
 
 /** Writes them all. @throws ConfigError for a part that has no `save`; DataError where the folder refuses */

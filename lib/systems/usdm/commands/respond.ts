@@ -26,6 +26,7 @@ likeliest token is taken each time; --strict keeps the model from what it should
       aliases: ['reference_path'],
     },
     model: { ...model, preset: 'naver-ai/USDM-DailyTalk', aliases: ['llm'] },
+    adapter: { kind: 'text', help: 'what fine-tuning with --lora left, for --model as it was before', value: 'dir' },
     ...{ modelCacheDir, encoder, kmeans, layer },
     voicebox: {
       kind: 'text',

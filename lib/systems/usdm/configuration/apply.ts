@@ -79,6 +79,7 @@ export async function unitExtractorOfArguments(options: UsdmArguments): Promise<
 /** The parts of a USDM, as a command line names them. */
 export interface UsdmModelArguments
   extends Pick<UsdmArguments, 'model' | 'modelCacheDir' | 'encoder' | 'kmeans' | 'layer'> {
+  adapter?: string
   voicebox?: string
   vocoder?: string
   textOnly?: boolean
@@ -96,7 +97,7 @@ export async function usdmOfArguments(options: UsdmModelArguments): Promise<Usdm
     dtype: dtype as DType | undefined,
   })
   if (model !== undefined && isWholeUsdm(model)) {
-    for (const name of ['encoder', 'kmeans', 'layer', 'voicebox', 'vocoder'] as const) {
+    for (const name of ['adapter', 'encoder', 'kmeans', 'layer', 'voicebox', 'vocoder'] as const) {
       if (options[name] === undefined) continue
       throw new ConfigError(`--${name} is for parts: ${model} is a whole USDM, which has its own`, { argument: name })
     }
@@ -106,7 +107,7 @@ export async function usdmOfArguments(options: UsdmModelArguments): Promise<Usdm
   const isPublished = model === undefined || !existsSync(model)
   return Usdm.fromPretrained(
     {
-      ...{ llm: model ?? USDM_PUBLISHED.llm, ...hearingOf(options), ...defined({ layer }) },
+      ...{ llm: model ?? USDM_PUBLISHED.llm, ...hearingOf(options), ...defined({ layer, adapter: options.adapter }) },
       ...(!textOnly && { voicebox, vocoder }),
     },
     { ...(isPublished && { dtype: 'bfloat16' }), ...load },
