@@ -260,5 +260,3 @@ function written(response: ServerResponse, text: string, seconds: number): Promi
     response.on('drain', done).on('close', done)
   })
 }
-
-const base64 = (bytes: Uint8Array): string => Buffer.from(bytes).toString('base64')
