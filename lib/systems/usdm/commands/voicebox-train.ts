@@ -4,6 +4,8 @@ import { ConfigError } from '../../../base/errors.js'
 import { commandRule } from '../../../kit/command.js'
 import type { Device } from '../../../tensor/index.js'
 
+const PRECISIONS = { float32: 'float32', float16: 'fp16', bfloat16: 'bf16' } as const
+
 export const voiceboxTrain = commandRule({
   name: 'voicebox-train',
   summary: 'Trains a Voicebox, which makes mel spectrograms of units of speech.',
@@ -35,7 +37,7 @@ goes on.`,
     batchSize: { kind: 'whole', help: 'clips in a batch of each process', preset: 8 },
     accumulation: { kind: 'whole', help: 'batches of a step', preset: 1 },
     learningRate: { kind: 'number', help: 'of all steps', value: 'rate', preset: 1e-4 },
-    precision: { kind: ['float32', 'fp16', 'bf16'], help: 'what it computes in', preset: 'fp16 on CUDA, else float32' },
+    dtype: { kind: ['float32', 'float16', 'bfloat16'], help: 'what it computes in', preset: 'float16 on CUDA, else float32' }, // biome-ignore format: one line
     gradientCheckpointing: { kind: 'flag', help: 'less memory, more time' },
     logSteps: { kind: 'whole', help: 'steps between logs', preset: 50 },
     saveSteps: { kind: 'whole', help: 'steps between checkpoints', preset: 'an epoch' },
@@ -50,7 +52,16 @@ goes on.`,
     }).flatMap(([names, reason]) => names.split(' ').map((name) => [name, { takesValue: true, reason }])),
   ),
   async run(given) {
-    const { config, audioRoot, maxSteps, gradientCheckpointing, device, output = 'usdm-voicebox', ...recipe } = given
+    const {
+      config,
+      audioRoot,
+      maxSteps,
+      gradientCheckpointing,
+      device,
+      dtype,
+      output = 'usdm-voicebox',
+      ...recipe
+    } = given
     const { train, valid, model: from, ...changes } = recipe
     const { readVoiceboxConfig } = await import('../published/voicebox-config.js')
     const said = config === undefined ? { model: {}, recipe: {} } : await readVoiceboxConfig(config)
@@ -77,7 +88,7 @@ goes on.`,
     } = await trainUnitVoicebox({
       ...{ model, train: lists, outputDir: output },
       ...defined({ valid: valid ?? said.valid, audioRoot }),
-      recipe: { ...said.recipe, ...changes },
+      recipe: { ...said.recipe, ...changes, ...(dtype !== undefined && { precision: PRECISIONS[dtype] }) },
       args: { progress: true, ...defined({ maxSteps, gradientCheckpointing }) },
     })
     const held = measured?.loss == null ? '' : `, of validation ${measured.loss.toFixed(4)}`
