@@ -184,14 +184,14 @@ Pass DecoderModel::prepare(const DecoderLMInputs& inputs, const Tensor& x, bool 
   // Kernels are faster without a mask; on other devices the question would wait for them.
   if (real.defined() && real.is_cpu() && real.all().item<bool>()) real = Tensor();
   const auto see = [&](int64_t wide) { return sight_of(past, time, wide, real, attentions, on); };
-  return {rotary.at(positions, x.scalar_type()), see(0), window > 0 ? see(window) : Sight(), {}, inputs.cache, attentions};
+  return {
+      rotary.at(positions, x.scalar_type()), see(0), window > 0 ? see(window) : Sight(), {}, inputs.cache, attentions};
 }
 
 Pass DecoderModel::prepare_packed(const DecoderLMInputs& inputs, const Tensor& x, bool attentions) const {
   auto segments = nn::Segments::of_lengths(x.size(0), x.size(1), *inputs.lengths, x.device());
-  const Tensor positions = inputs.positions.defined()
-                               ? inputs.positions.expand({x.size(0), x.size(1)}).reshape({1, -1})
-                               : segments.positions();
+  const Tensor positions = inputs.positions.defined() ? inputs.positions.expand({x.size(0), x.size(1)}).reshape({1, -1})
+                                                      : segments.positions();
   const auto see = [&](int64_t wide) {
     Sight sight;
     sight.causal = !attentions;

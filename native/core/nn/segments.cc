@@ -89,7 +89,8 @@ Segments Segments::of_lengths(int64_t batch, int64_t time, at::IntArrayRef given
     if (length > 0) lengths.push_back(length);
     end += length;
   }
-  TORCH_CHECK(end == batch * time, "sequences of ", given, " tokens are ", end, " in all, and there are ", batch * time);
+  TORCH_CHECK(end == batch * time, "sequences of ", given, " tokens are ", end, " in all, and there are ",
+              batch * time);
   return Segments(batch, time, std::move(lengths), {}, device);
 }
 
@@ -260,7 +261,7 @@ Tensor attend_causal(const Tensor& query, const Tensor& key, const Tensor& value
       part(query, 0, window), part(key, 0, window), part(value, 0, window), std::nullopt, dropout, /*is_causal=*/true)};
   const int64_t block = std::min(std::max<int64_t>(window / 4, 64), time - window);
   const auto integers = at::TensorOptions().dtype(at::kLong).device(query.device());
-  const Tensor first = at::arange(block, integers).unsqueeze(1);             // the first key of a query
+  const Tensor first = at::arange(block, integers).unsqueeze(1);  // the first key of a query
   const Tensor places = at::arange(block + window - 1, integers).unsqueeze(0);
   const Tensor mask = (places >= first) & (places < first + window);
   for (int64_t begin = window; begin < time; begin += block) {

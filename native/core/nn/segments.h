@@ -19,8 +19,8 @@ class Segments {
   // Of a mask [batch, 1, time, time] that has blocks on its diagonal, as packed rows have: each block is a sequence.
   // None where the mask says anything else, where all rows are one sequence, or where it is not on the CPU.
   static std::optional<Segments> of_blocks(const at::Tensor& mask, c10::Device device);
-  // Of the lengths of the sequences that stand behind each other in rows [batch, time]; each row ends with one. Empty ones
-  // are left out. Throws where they do not fit.
+  // Of the lengths of the sequences that stand behind each other in rows [batch, time]; each row ends with one. Empty
+  // ones are left out. Throws where they do not fit.
   static Segments of_lengths(int64_t batch, int64_t time, at::IntArrayRef lengths, c10::Device device);
 
   at::Tensor pack(const at::Tensor& padded) const;  // [batch, time, ...] -> [1, total, ...]
@@ -66,8 +66,8 @@ at::Tensor gated_attend_each(const Segments& segments, const at::Tensor& query, 
                              const at::Tensor& value, const at::Tensor& gate, const at::Tensor& relative,
                              double dropout);
 
-// Causal attention, [batch, heads, time, dim] all: each query sees the keys up to its own, with a window the last `window`
-// of them (0: all). Without a mask for all pairs: the longest that is made is [window / 4, 1.25 window].
+// Causal attention, [batch, heads, time, dim] all: each query sees the keys up to its own, with a window the last
+// `window` of them (0: all). Without a mask for all pairs: the longest that is made is [window / 4, 1.25 window].
 at::Tensor attend_causal(const at::Tensor& query, const at::Tensor& key, const at::Tensor& value, int64_t window,
                          double dropout);
 // The same for each sequence by itself: [1, heads, total, dim] -> [1, heads, total, dim].
