@@ -49,7 +49,7 @@ describe('voxtorch', () => {
     [['salmonn', 'score', 'file'], /"file" is no option/],
     [['salmonn', 'chat'], /Say which model/],
     [['usdm', 'preprocess'], /Say where the dialogs are/],
-    [['usdm', 'units', '--data', 'x'], /Say what to write/],
+    [['usdm', 'units'], /Say where the clips are/],
     [['usdm', 'preview'], /Say which file of examples/],
     [['usdm', 'finetune'], /Say what to train on/],
     [['usdm', 'finetune', '--data', 'x', '--lora-alpa', '8'], /no option --lora-alpa; did you mean --lora-alpha\?/],

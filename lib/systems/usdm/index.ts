@@ -85,6 +85,7 @@ export {
   ustmSequences,
 } from './pretraining/prepare.js'
 export { type PretrainUsdmOptions, pretrainUsdm, type UstmRows } from './pretraining/train.js'
+export { writeUstmTranscripts } from './pretraining/transcripts.js'
 export {
   type AlignedWord,
   type UnitWord,

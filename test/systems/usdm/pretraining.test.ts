@@ -18,6 +18,7 @@ import {
   ustmTranscript,
   wordsOfTextGrid,
   wordsOfTimes,
+  writeUstmTranscripts,
 } from '../../../lib/systems/usdm/index.js'
 import { roundHalfEven } from '../../../lib/systems/usdm/pretraining/words.js'
 import { mistral } from './mistral.js'
@@ -276,5 +277,22 @@ describe('rows', () => {
     expect(() => wordsOfTextGrid({ minTime: 0, maxTime: 1, tiers: [] })).toThrow(
       /no interval tier 'words'; it has none/,
     )
+  })
+})
+
+describe('writeUstmTranscripts', () => {
+  it('writes what is said beside what LibriTTS says, and refuses what is no text', async () => {
+    const corpus = join(folder, 'corpus')
+    mkdirSync(join(corpus, '84/1'), { recursive: true })
+    writeFileSync(join(corpus, '84/1/84_1_0.normalized.txt'), 'But he wouldn\'t; "No," said she!\n')
+    expect(await writeUstmTranscripts(corpus)).toBe(1)
+    expect(readFileSync(join(corpus, '84/1/84_1_0.txt'), 'utf8')).toBe("but he wouldn't no said she")
+    const other = join(folder, 'corpus-texts')
+    await writeUstmTranscripts(corpus, other)
+    expect(readFileSync(join(other, '84/1/84_1_0.txt'), 'utf8')).toBe("but he wouldn't no said she")
+    await expect(writeUstmTranscripts(other)).rejects.toThrow(/holds no <name>\.normalized\.txt/)
+    await expect(writeUstmTranscripts(join(folder, 'nowhere'))).rejects.toThrow(ConfigError)
+    writeFileSync(join(corpus, 'b.normalized.txt'), Buffer.from([0xff, 0xfe, 0xfd]))
+    await expect(writeUstmTranscripts(corpus)).rejects.toThrow(/b\.normalized\.txt/)
   })
 })

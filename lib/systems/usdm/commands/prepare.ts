@@ -8,7 +8,7 @@ const { model, modelCacheDir, units } = USDM_OPTIONS
 export const prepare = commandRule({
   name: 'prepare',
   summary: 'Makes packed rows of text and speech in turns, which USDM is pre-trained on, from aligned words and units.',
-  details: `  voxtorch usdm units --data LibriTTS/dev-clean --output LibriTTS/dev-clean --model-cache-dir CACHE
+  details: `  voxtorch usdm units --data LibriTTS/dev-clean --model-cache-dir CACHE --transcripts
   voxtorch usdm prepare --data LibriTTS/dev-clean-textgrid --output ustm --model mistralai/Mistral-7B-v0.1 --model-cache-dir CACHE
 
 --data is a folder of TextGrids as the Montreal Forced Aligner writes them, with a tier 'words'; the units are <name>_unit.txt in

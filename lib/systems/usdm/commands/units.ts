@@ -9,25 +9,33 @@ const { modelCacheDir, encoder, kmeans, layer, batchSeconds, device, progress } 
 export const units = commandRule({
   name: 'units',
   summary: 'Makes units of speech of all sound files below a folder, or the centroids that units come from.',
-  details: `  voxtorch usdm units --data LibriTTS/dev-clean --output units --model-cache-dir CACHE
+  details: `  voxtorch usdm units --data LibriTTS/dev-clean --model-cache-dir CACHE --transcripts
   voxtorch usdm units --data clips --fit 500 --encoder whisper-base --layer 4 --kmeans 500.npy
 
 Writes <name>_unit.txt for each clip, whole numbers with blanks between them, 50 a second; a run that was ended goes on. With --fit
 it writes the file of --kmeans instead: that many centroids of the clips' frames.`,
   options: {
     data: { kind: 'text', help: 'the folder of sound files', value: 'dir', aliases: ['data_path'] },
-    output: { kind: 'text', help: 'the folder to write', value: 'dir' },
+    output: { kind: 'text', help: 'the folder to write', value: 'dir', preset: 'that of --data' },
+    transcripts: {
+      kind: 'flag',
+      help: 'writes <name>.txt of each <name>.normalized.txt too, for an aligner, as stage 1 of the original does',
+    },
     ...{ modelCacheDir, encoder, kmeans, layer, batchSeconds, device, progress },
     fit: { kind: 'whole', help: 'how many centroids to find', value: 'n' },
     maxFrames: { kind: 'whole', help: 'with --fit: frames that are kept, drawn evenly', preset: 200000 },
     seed: { kind: 'whole', help: 'with --fit: of what is drawn', preset: 0 },
   },
   async run(given) {
-    const { data, output, fit, maxFrames, seed } = given
+    const { data, fit, maxFrames, seed } = given
     if (data === undefined) throw new ConfigError('Say where the clips are: --data DIR', { argument: 'data' })
+    const { output = data } = given
     if (fit !== undefined) {
       if (given.kmeans === undefined || given.encoder === undefined || given.layer === undefined) {
         throw new ConfigError('--fit needs --encoder, --layer, and --kmeans: the file to write', { argument: 'fit' })
+      }
+      for (const name of ['output', 'transcripts'] as const) {
+        if (given[name] !== undefined) throw new ConfigError(`--${name} is not for --fit`, { argument: name })
       }
       const { soundFiles } = await import('../../../models/units/unit-folder.js')
       const { fitUnits } = await import('../../../models/units/fit.js')
@@ -46,7 +54,6 @@ it writes the file of --kmeans instead: that many centroids of the clips' frames
     for (const [name, value] of Object.entries({ maxFrames, seed })) {
       if (value !== undefined) throw new ConfigError(`--${name} is for --fit`, { argument: name })
     }
-    if (output === undefined) throw new ConfigError('Say what to write: --output DIR', { argument: 'output' })
     const { extractUnits } = await import('../../../models/units/unit-folder.js')
     const { unitExtractorOfArguments } = await import('../configuration/apply.js')
     using extractor = await unitExtractorOfArguments(given)
@@ -56,6 +63,10 @@ it writes the file of --kmeans instead: that many centroids of the clips' frames
       defined({ batchSeconds: given.batchSeconds, progress: given.progress }),
     )
     console.log(`${output}: units of ${done.clips} clips, of which ${done.extracted} were extracted now`)
+    if (given.transcripts) {
+      const { writeUstmTranscripts } = await import('../pretraining/transcripts.js')
+      console.log(`${output}: ${await writeUstmTranscripts(data, output)} transcripts`)
+    }
     return 0
   },
 })
