@@ -1,18 +1,24 @@
 // The words that Whisper gets wrong, in each form of its weights; after `npm run build` and `npx voxtorch weights whisper-base`:
 //
-//     node test/reference/whisper_wer_check.mjs [--data ../shared/data] [--sounds FOLDER] NAME FORM ...
+//     node test/reference/whisper_wer_check.mjs [--data ../shared/data] [--sounds FOLDER] [--write FILE.json] NAME FORM ...
 //
 // FORM: float32, bfloat16, int8 (all of it), int8-decoder, nf4. On 100 clips of LibriSpeech test-other against what transformers
 // writes in float32 (test/fixtures/models/whisper-published.json), as there are no transcripts here; and on Asterisk's English
-// prompts (Debian's asterisk-core-sounds-en-wav, unpacked into FOLDER) against their transcripts. Lower case, without punctuation.
-import { existsSync, readFileSync } from 'node:fs'
+// prompts (Debian's asterisk-core-sounds-en-wav, unpacked into FOLDER) against their transcripts, as `transcribe` does by default.
+// Lower case, without punctuation. --write keeps clip, transcript and what was written of the prompts, for
+// whisper_wer_ctranslate2.py, which asks faster-whisper the same and counts both alike.
+import { existsSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
-import { quantize, Whisper, wer } from 'voxtorch'
+import { Generator, quantize, Whisper, wer } from 'voxtorch'
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,
-  options: { data: { type: 'string', default: '../shared/data' }, sounds: { type: 'string' } },
+  options: {
+    data: { type: 'string', default: '../shared/data' },
+    sounds: { type: 'string' },
+    write: { type: 'string' },
+  },
 })
 const [name, ...forms] = positionals
 const folder = new URL('../fixtures/models/', import.meta.url)
@@ -44,6 +50,7 @@ const wordsOf = (text) =>
     .split(/\s+/)
     .filter(Boolean)
 
+const kept = {}
 for (const form of forms) {
   const whisper = await Whisper.fromPretrained(name, { dtype: form === 'bfloat16' ? 'bfloat16' : 'float32' })
   whisper.freeze()
@@ -54,12 +61,13 @@ for (const form of forms) {
     const [said, written] = [[], []]
     let same = 0
     for (const [path, text] of set) {
+      // The texts of transformers are greedy ones; a prompt may end in a loop, which is drawn again at other temperatures.
+      const greedy = { timestamps: false, temperature: 0, noSpeechThreshold: null }
       const found = await whisper.transcribe(path, {
         language,
-        timestamps: false,
-        temperature: 0,
-        noSpeechThreshold: null,
+        ...(what === 'librispeech' ? greedy : { generator: new Generator(0) }),
       })
+      if (what === 'asterisk') (kept[form] ??= []).push({ path, text, written: found.text })
       said.push(wordsOf(text).join(' '))
       written.push(wordsOf(found.text).join(' '))
       if (found.text === text) same += 1
@@ -70,3 +78,4 @@ for (const form of forms) {
   }
   whisper.dispose()
 }
+if (values.write !== undefined) writeFileSync(values.write, JSON.stringify(kept, null, 1))
