@@ -144,6 +144,8 @@ const CLASSES: Record<string, string> = {
   llama: 'DecoderLM',
   mistral: 'DecoderLM',
   qwen2: 'DecoderLM',
+  phi3: 'DecoderLM',
+  internlm2: 'DecoderLM',
   whisper: 'Whisper',
   wavlm: 'WavLM',
   wav2vec2: 'Wav2Vec2',

@@ -4,6 +4,7 @@
 
 #include "core/models/decoder_lm.h"
 #include "core/nn/checkpoint.h"
+#include "core/nn/rotary.h"
 #include "core/nn/segments.h"
 
 namespace voxtorch::models {
@@ -36,12 +37,24 @@ class RmsNorm : public Block {
   const double eps;
 };
 
+using Linears = c10::SmallVector<const nn::Linear*, 4>;
+
 class DecoderAttention : public Block {
  public:
   DecoderAttention(const ModuleOptions& options, const DecoderLMConfig& c, int64_t index);
   nn::Attended forward(const at::Tensor& x, const Pass& pass) const;
 
-  nn::Linear &query, &key, &value, &output;
+  // Not turned yet: the query [batch, heads, time, head_dim], key and value [batch, kv_heads, time, head_dim].
+  struct Heads {
+    at::Tensor query, key, value;
+  };
+  Heads project(const at::Tensor& x) const;
+  // One that makes all, or three.
+  Linears inputs() const;
+
+  const QkvLayout layout;
+  nn::Linear *const fused, *const query, *const key, *const value;  // null: not in this layout
+  nn::Linear& output;
   const int64_t heads, kv_heads;
   const size_t index;
   const bool windowed;
@@ -53,8 +66,11 @@ class DecoderMLP : public Block {
  public:
   DecoderMLP(const ModuleOptions& options, const DecoderLMConfig& c);
   at::Tensor forward(const at::Tensor& x, const at::Tensor& residual) const;
+  // One that makes gate and up, or two.
+  Linears inputs() const;
 
-  nn::Linear &gate, &up, &down;
+  nn::Linear *const fused, *const gate, *const up;  // null: not in this layout
+  nn::Linear& down;
   const nn::Activation activation;
 };
 
@@ -62,6 +78,9 @@ class DecoderLayer : public Block {
  public:
   DecoderLayer(const ModuleOptions& options, const DecoderLMConfig& c, int64_t index);
   nn::Attended forward(const at::Tensor& x, const Pass& pass) const;
+
+  // Of attention and feed-forward.
+  Linears linears() const;
 
   DecoderAttention& attention;
   DecoderMLP& mlp;
