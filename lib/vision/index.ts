@@ -1,3 +1,4 @@
+export { type ImageInput, type RawImage, type ReadImageOptions, readImage } from './image.js'
 export {
   CLIP_STATISTICS,
   centerCrop,
