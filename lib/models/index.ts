@@ -1,4 +1,3 @@
-export type { AudioClip } from './beats/audio.js'
 export { Beats, type BeatsInputs, type BeatsOutput } from './beats/beats.js'
 export type { BeatsConfig } from './beats/config.js'
 export type { LoadBeatsOptions } from './beats/files.js'
@@ -7,6 +6,18 @@ export { BigVGAN, type BigVGANInputs, type BigVGANOutput } from './bigvgan/bigvg
 export { BIGVGAN_MEL, type BigVGANConfig } from './bigvgan/config.js'
 export type { LoadBigVGANOptions } from './bigvgan/files.js'
 export type { VocoderStreamOptions } from './bigvgan/stream.js'
+export {
+  Clip,
+  type ClipInputs,
+  type ClipOutput,
+  type ClipTextInputs,
+  ClipTextModel,
+  type ClipTextOutput,
+  type ClipVisionInputs,
+  ClipVisionModel,
+  type ClipVisionOutput,
+} from './clip/clip.js'
+export type { ClipConfig, ClipTextConfig, ClipVisionConfig } from './clip/config.js'
 export {
   type DecoderLMClassifierConfig,
   type DecoderLMClassifierInputs,

@@ -1,0 +1,13 @@
+export {
+  CLIP_STATISTICS,
+  centerCrop,
+  IMAGENET_STATISTICS,
+  type ImageFilter,
+  type ImageSize,
+  type NormalizeImageOptions,
+  normalizeImage,
+  type ResizeImageOptions,
+  type ResizeTensorOptions,
+  resizeImage,
+  resizeTensor,
+} from './resize.js'
