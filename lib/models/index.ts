@@ -66,6 +66,16 @@ export type {
 export type { SpeechHeadConfig, SpeechLabelInputs } from './encoders/speech-head.js'
 export { Wav2Vec2, type Wav2Vec2Config } from './encoders/wav2vec2.js'
 export { WavLM, type WavLMConfig } from './encoders/wavlm.js'
+export type { InternViTConfig, InternVLConfig } from './internvl/config.js'
+export type { SaveInternVLOptions } from './internvl/files.js'
+export { InternViT, type InternViTInputs, type InternViTOutput } from './internvl/intern-vit.js'
+export {
+  InternVL,
+  type InternVLGenerateInputs,
+  type InternVLInputs,
+  type InternVLOutput,
+  type InternVLPictures,
+} from './internvl/internvl.js'
 export type { LabelConfig, ProblemType } from './labels.js'
 export type {
   HeadNetwork,

@@ -160,6 +160,9 @@ const CLASSES: Record<string, string> = {
   unit_voicebox: 'UnitVoicebox',
   spectra: 'Spectra',
   salmonn: 'Salmonn',
+  internvl_chat: 'InternVL',
+  internvl: 'InternVL',
+  intern_vit_6b: 'InternViT',
 }
 
 /**

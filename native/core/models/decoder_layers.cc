@@ -1,15 +1,13 @@
 #include "core/models/decoder_layers.h"
 
-#include <ATen/core/dispatch/Dispatcher.h>
 #include <ATen/ops/arange.h>
-
-#include "core/kernels/rms_norm_residual/rms_norm_residual.h"
 
 namespace voxtorch::models {
 
 using at::Tensor;
 using nn::Embedding;
 using nn::Linear;
+using nn::RmsNorm;
 
 namespace {
 
@@ -73,20 +71,6 @@ nn::Attended attend(const Tensor& q, Tensor k, Tensor v, const Sight& sight,
 }
 
 }  // namespace
-
-RmsNorm::RmsNorm(const ModuleOptions& options, int64_t dim, double eps)
-    : Block("RmsNorm", options), weight(parameter("weight", {dim}, init::ones())), eps(eps) {}
-
-std::pair<Tensor, Tensor> RmsNorm::forward(const Tensor& input, const Tensor& residual) const {
-  using OptionalTensor = std::optional<Tensor>;
-  static const auto op =
-      c10::Dispatcher::singleton()
-          .findSchemaOrThrow("voxtorch::rms_norm_residual", "")
-          .typed<kernels::TensorPair(const Tensor&, const OptionalTensor&, const OptionalTensor&, double)>();
-  auto [output, sum] =
-      op.call(input, residual.defined() ? OptionalTensor(residual) : std::nullopt, OptionalTensor(weight), eps);
-  return {watched(sum, std::move(output)), sum};
-}
 
 namespace {
 

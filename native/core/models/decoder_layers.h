@@ -4,6 +4,7 @@
 
 #include "core/models/decoder_lm.h"
 #include "core/nn/checkpoint.h"
+#include "core/nn/rms_norm.h"
 #include "core/nn/rotary.h"
 #include "core/nn/segments.h"
 
@@ -24,17 +25,6 @@ struct Pass {
   std::optional<nn::Segments> segments;  // of packed rows, whose tokens then stand in one row
   nn::KvCache* cache = nullptr;
   bool with_weights = false;
-};
-
-class RmsNorm : public Block {
- public:
-  RmsNorm(const ModuleOptions& options, int64_t dim, double eps);
-
-  // Of input + residual, and that sum. An undefined residual is 0.
-  std::pair<at::Tensor, at::Tensor> forward(const at::Tensor& input, const at::Tensor& residual = {}) const;
-
-  const at::Tensor weight;
-  const double eps;
 };
 
 using Linears = c10::SmallVector<const nn::Linear*, 4>;
@@ -84,7 +74,7 @@ class DecoderLayer : public Block {
 
   DecoderAttention& attention;
   DecoderMLP& mlp;
-  RmsNorm &attention_norm, &mlp_norm;
+  nn::RmsNorm &attention_norm, &mlp_norm;
 };
 
 class DecoderModel : public Block, public nn::Checkpointing {
@@ -95,7 +85,7 @@ class DecoderModel : public Block, public nn::Checkpointing {
 
   nn::Embedding& words;
   ModuleList<DecoderLayer>& layers;
-  RmsNorm& norm;
+  nn::RmsNorm& norm;
   const nn::Rotary rotary;
   const int64_t window;
 

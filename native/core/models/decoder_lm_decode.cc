@@ -118,7 +118,7 @@ bool DecoderDecode::identify(const Tensor& ids, const Tensor& mask, const Tensor
     const DecoderMLP& mlp = layer->mlp;
     if (layer->hooked() || attention.hooked() || mlp.hooked()) return false;
     if (attention.training() && attention.dropout > 0) return false;
-    for (const RmsNorm* norm : {&layer->attention_norm, &layer->mlp_norm}) {
+    for (const nn::RmsNorm* norm : {&layer->attention_norm, &layer->mlp_norm}) {
       if (norm->hooked() || norm->weight.scalar_type() != type) return false;
       add(result, norm->weight);
     }

@@ -24,7 +24,7 @@ class DecoderDecode {
 
  private:
   struct Layer {
-    const RmsNorm *attention_norm, *mlp_norm;
+    const nn::RmsNorm *attention_norm, *mlp_norm;
     std::vector<kernels::Projection> inputs, output, gates, down;  // query, key and value, or all in one; gate and up
     nn::Activation activation;
     at::Tensor keys, values;  // [rows, kv_heads, capacity, head_dim]
