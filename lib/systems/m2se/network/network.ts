@@ -151,7 +151,8 @@ export class EmoVerse {
     const settings: GenerationConfig = { maxNewTokens: 2048, ...config, ...this.#end() }
     return evaluating(this.model, async () => {
       using batching = new ContinuousBatching(this.model, { maxNumSeqs: batchSize, prefixCacheBytes: PREFIX_BYTES })
-      return Promise.all(
+      // Awaited here: what is declared with `using` is freed when the function returns.
+      return await Promise.all(
         prompts.map(async (ids) => {
           if (ids === undefined) return { text: '', tokens: 0 }
           const written = await scope(async () => {
