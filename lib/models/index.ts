@@ -80,6 +80,14 @@ export {
   type LanguageBindVisionConfig,
   languageBindSizes,
 } from './languagebind/config.js'
+export {
+  type ContrastiveInputs,
+  type ContrastiveLossOptions,
+  ContrastiveModel,
+  type ContrastiveOptions,
+  type ContrastiveOutput,
+  contrastiveLoss,
+} from './languagebind/contrastive.js'
 export type { LanguageBindFrom, LoadLanguageBindOptions } from './languagebind/files.js'
 export {
   type EmbedOptions,
