@@ -12,6 +12,7 @@ const floors = [
   'data',
   'hub',
   'audio',
+  'vision',
   'text',
   'nn',
   'generation',
