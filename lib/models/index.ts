@@ -18,6 +18,7 @@ export {
   type ClipVisionOutput,
 } from './clip/clip.js'
 export type { ClipConfig, ClipTextConfig, ClipVisionConfig } from './clip/config.js'
+export { type ClipEncodeOptions, ClipTokenizer, type ClipTokens } from './clip/tokenizer.js'
 export {
   type DecoderLMClassifierConfig,
   type DecoderLMClassifierInputs,
@@ -77,6 +78,39 @@ export {
   type InternVLPictures,
 } from './internvl/internvl.js'
 export type { LabelConfig, ProblemType } from './labels.js'
+export {
+  type LanguageBindAudioOptions,
+  type LanguageBindSound,
+  languageBindAudio,
+} from './languagebind/audio.js'
+export {
+  type LanguageBindConfig,
+  type LanguageBindModality,
+  type LanguageBindTowerConfig,
+  type LanguageBindVisionConfig,
+  languageBindSizes,
+} from './languagebind/config.js'
+export {
+  type ContrastiveInputs,
+  type ContrastiveLossOptions,
+  ContrastiveModel,
+  type ContrastiveOptions,
+  type ContrastiveOutput,
+  contrastiveLoss,
+} from './languagebind/contrastive.js'
+export type { LanguageBindFrom, LoadLanguageBindOptions } from './languagebind/files.js'
+export {
+  type EmbedOptions,
+  LanguageBind,
+  type LanguageBindEmbeddings,
+  type LanguageBindInputs,
+  type LanguageBindRawInputs,
+  type LanguageBindTokens,
+  type ScaleOptions,
+  type ZeroShotLabel,
+  type ZeroShotOptions,
+} from './languagebind/languagebind.js'
+export { type PatchGrid, resizePositions } from './languagebind/positions.js'
 export type {
   HeadNetwork,
   HeadStatics,
