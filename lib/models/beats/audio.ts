@@ -1,5 +1,5 @@
 import type { LongAudio } from '../../audio/clip.js'
-import { type AudioClip, clipWindows, SPEECH_RATE, stackSamples } from '../../audio/clip.js'
+import { clipWindows, SPEECH_RATE, stackSamples } from '../../audio/clip.js'
 import { kaldiFbank } from '../../audio/features.js'
 import { misuse } from '../../base/check.js'
 import { DataError } from '../../base/errors.js'
