@@ -32,6 +32,7 @@ export function listGrammar(
   options: ListGrammarOptions,
 ): NonNullable<GenerationConfig['prefixAllowedTokensFn']> {
   const where = 'listGrammar'
+  if (typeof tokenizer?.encode !== 'function') throw misuse(where, 'tokenizer', 'a Tokenizer', tokenizer)
   requireOptions(where, options, ['items', 'separator', 'end', 'most', 'empty'])
   const { items, separator = ';', end = tokenizer.eosToken, most = items?.length, empty = false } = options
   requireString(where, 'separator', separator)

@@ -1,3 +1,4 @@
+import { shown } from '../../base/arguments.js'
 import { misuse, requireObject, requireOneOf, requireOptions, requireString, requireWhole } from '../../base/check.js'
 import { ConfigError, DataError } from '../../base/errors.js'
 import type { Tokenizer } from '../../text/index.js'
@@ -48,7 +49,7 @@ const [IMAGE, VIDEO, CONTEXT] = ['<image>', '<video>', '<IMG_CONTEXT>']
 export function internVLTemplate(name: unknown): InternVLTemplate {
   if (typeof name === 'string' && Object.hasOwn(NAMES, name)) return NAMES[name] as InternVLTemplate
   if (typeof name === 'string' && Object.hasOwn(INTERNVL_TEMPLATES, name)) return name as InternVLTemplate
-  throw new ConfigError(`InternVL has no template ${JSON.stringify(name)}; it has ${Object.keys(NAMES).join(', ')}`, {
+  throw new ConfigError(`InternVL has no template ${shown(name)}; it has ${Object.keys(NAMES).join(', ')}`, {
     template: name,
   })
 }
@@ -81,6 +82,9 @@ export interface InternVLPrompt {
   tiles: number
 }
 
+/** Tokens of all pictures: a hundred times what the networks know positions for. */
+const MOST = 1 << 22
+
 type Piece = { text: string | number[]; learnt: boolean }
 
 /**
@@ -99,6 +103,7 @@ export function internVLPrompt(
   options: InternVLPromptOptions,
 ): InternVLPrompt {
   const where = 'internVLPrompt'
+  if (typeof tokenizer?.encode !== 'function') throw misuse(where, 'tokenizer', 'a Tokenizer', tokenizer)
   requireObject(where, 'conversation', conversation)
   requireOptions(where, conversation, ['turns', 'system', 'images', 'videos'])
   requireOptions(where, options, ['template', 'tileTokens', 'imgContextTokenId'])
@@ -113,6 +118,12 @@ export function internVLPrompt(
     if (text?.includes(CONTEXT))
       throw new DataError(`${where}: a text holds ${CONTEXT}, whose places are those of pictures`, {})
   }
+  for (const [name, list] of Object.entries({ images, videos })) {
+    if (!Array.isArray(list)) throw misuse(where, name, 'a list of numbers', list)
+    for (const count of list) requireWhole(where, name, count, 1)
+  }
+  const places = [...images, ...videos].reduce((sum, count) => sum + count, 0) * tileTokens
+  if (places > MOST) throw new DataError(`${where}: the pictures have ${places} tokens, more than ${MOST}`, { places })
   const media = new Media(where, images, videos, (tiles) => {
     if (imgContextTokenId !== undefined) return new Array<number>(tiles * tileTokens).fill(imgContextTokenId)
     throw new ConfigError(`${where}: the tokenizer has no ${CONTEXT}; say its imgContextTokenId`, {})
@@ -152,15 +163,7 @@ class Media {
     private readonly images: readonly number[],
     private readonly videos: readonly number[],
     private readonly places: (tiles: number) => number[],
-  ) {
-    for (const [name, list] of [
-      ['images', images],
-      ['videos', videos],
-    ] as const) {
-      if (!Array.isArray(list)) throw misuse(where, name, 'a list of numbers', list)
-      for (const count of list) requireWhole(where, name, count, 1)
-    }
-  }
+  ) {}
 
   /** Without any pictures the markers are words like others. */
   split(text: string): Piece[] {
