@@ -77,6 +77,15 @@ export {
   type InternVLOutput,
   type InternVLPictures,
 } from './internvl/internvl.js'
+export {
+  INTERNVL_SYSTEM,
+  type InternVLConversation,
+  type InternVLPrompt,
+  type InternVLPromptOptions,
+  type InternVLTemplate,
+  internVLPrompt,
+  internVLTemplate,
+} from './internvl/prompt.js'
 export type { LabelConfig, ProblemType } from './labels.js'
 export {
   type LanguageBindAudioOptions,
@@ -129,6 +138,7 @@ export {
   type QFormerInputs,
   type QFormerOutput,
 } from './q-former/q-former.js'
+export { type LabelScores, type ScoreLabelsInputs, type ScoreLabelsOptions, scoreLabels } from './score-labels.js'
 export { SileroVad, type SileroVadConfig, type SpeechSegmentOptions } from './silero-vad.js'
 export type { UnitVoiceboxConfig } from './unit-voicebox/config.js'
 export type { UnitVoiceboxGenerateInputs } from './unit-voicebox/sampling.js'

@@ -22,3 +22,4 @@ export {
   resizeImage,
   resizeTensor,
 } from './resize.js'
+export { type TiledImage, type TileGrid, type TileImageOptions, tileGrid, tileImage } from './tile.js'

@@ -1,4 +1,4 @@
-import { misuse, requireObject, requireOptions } from '../../base/check.js'
+import { misuse, requireObject, requireOptions, requireWhole } from '../../base/check.js'
 import { ConfigError, ShapeError } from '../../base/errors.js'
 import type { GenerationConfig } from '../../generation/config.js'
 import {
@@ -128,11 +128,18 @@ export class InternVL extends Module implements SavableNetwork<InternVLConfig> {
     return true
   }
 
-  /** Tokens of a tile of `height` x `width` pixels; by default of the size that the network is for. */
+  /**
+   * Tokens of a tile of `height` x `width` pixels; by default of the size that the network is for.
+   * @throws ConfigError where the sides are no multiples of what one token sees
+   */
   tileTokens(height = this.config.visionConfig.imageSize ?? 224, width = height): number {
+    const where = 'InternVL.tileTokens'
+    requireWhole(where, 'height', height, 1)
+    requireWhole(where, 'width', width, 1)
     const { patchSize = 14 } = this.config.visionConfig
-    const factor = shuffleFactor(this.config.downsampleRatio ?? 0.5) * patchSize
-    return (height / factor) * (width / factor)
+    const side = shuffleFactor(this.config.downsampleRatio ?? 0.5) * patchSize
+    if (height % side === 0 && width % side === 0) return (height / side) * (width / side)
+    throw new ConfigError(`${where}: ${height} x ${width} pixels are no squares of ${side}`, { height, width })
   }
 
   /** Gives the parameters with these names fresh values, from the default generator. */
