@@ -54,6 +54,7 @@ const REFERENCE = `# Reference
 | \`voxtorch/spectra\` | [SPECTRA](./systems/spectra/index.md); its networks are in \`voxtorch\` too |
 | \`voxtorch/salmonn\` | [SALMONN](./systems/salmonn/index.md); its network is in \`voxtorch\` too |
 | \`voxtorch/usdm\` | [USDM](./systems/usdm/index.md): its tokenizer, prompts and data |
+| \`voxtorch/emoverse\` | [EmoVerse](./systems/m2se/index.md): its data, stages, answers and scores |
 
 ::: warning Deprecated
 Everything of the subpaths can still be imported from \`voxtorch\`, until 1.0: import it from its subpath.
