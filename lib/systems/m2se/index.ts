@@ -27,6 +27,18 @@ export type { EmoVerseRecords } from './data/open.js'
 export { type EmoVerseTemplate, taskOf } from './data/prompt.js'
 export type { EmoVerseSource, MoseiSample } from './data/samples.js'
 export { type WriteSwiftDatasetOptions, writeSwiftDataset } from './data/write.js'
+export { type MosiMetrics, mosiMetrics } from './evaluation/metrics.js'
+export { type EmoVerseResult, readResults } from './evaluation/results.js'
+export type { CauseScores, ClassScores, LabelScores } from './evaluation/robust.js'
+export {
+  type EmoVerseScores,
+  type NumberScores,
+  type RobustTaskScores,
+  type ScoredTask,
+  type ScoreEmoVerseOptions,
+  scoreEmoVerse,
+} from './evaluation/score.js'
+export type { PythonFault, StrictScores, StrictVariant } from './evaluation/strict.js'
 export type { EmoVerseStages, LoadEmoVerseOptions, NewEmoVerseOptions } from './network/files.js'
 export { EmoVerse, type EmoVerseAnswer, type EmoVerseGenerateOptions, type EmoVerseParts } from './network/network.js'
 export {

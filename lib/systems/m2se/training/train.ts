@@ -1,6 +1,5 @@
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
-import { isDeepStrictEqual } from 'node:util'
 import {
   defined,
   misuse,
@@ -183,7 +182,7 @@ async function trainStage(
     ...{ r: 8, loraAlpha: 32, loraDropout: 0.05, targetModules: 'all-linear', taskType: 'CAUSAL_LM' },
     ...stage.lora,
   }
-  const settings = JSON.parse(JSON.stringify({ recipe, lora, compat: compat ?? null, args: options.args ?? {} }))
+  const settings = { recipe, lora, compat: compat ?? null, args: options.args ?? {} }
   const llm = model.model
   const before = await finished(folder, settings)
   if (before) {
@@ -228,7 +227,7 @@ async function finished(folder: string, settings: object): Promise<EmoVerseStage
       file,
     })
   }
-  if (isDeepStrictEqual(found.settings, settings)) return found
+  if (JSON.stringify(found.settings) === JSON.stringify(settings)) return found
   throw new ConfigError(`${folder} holds a stage that was trained with other settings: give another outputDir`, {
     argument: 'outputDir',
     before: found.settings,
