@@ -1,4 +1,3 @@
-export type { AudioClip } from './beats/audio.js'
 export { Beats, type BeatsInputs, type BeatsOutput } from './beats/beats.js'
 export type { BeatsConfig } from './beats/config.js'
 export type { LoadBeatsOptions } from './beats/files.js'
@@ -7,6 +6,19 @@ export { BigVGAN, type BigVGANInputs, type BigVGANOutput } from './bigvgan/bigvg
 export { BIGVGAN_MEL, type BigVGANConfig } from './bigvgan/config.js'
 export type { LoadBigVGANOptions } from './bigvgan/files.js'
 export type { VocoderStreamOptions } from './bigvgan/stream.js'
+export {
+  Clip,
+  type ClipInputs,
+  type ClipOutput,
+  type ClipTextInputs,
+  ClipTextModel,
+  type ClipTextOutput,
+  type ClipVisionInputs,
+  ClipVisionModel,
+  type ClipVisionOutput,
+} from './clip/clip.js'
+export type { ClipConfig, ClipTextConfig, ClipVisionConfig } from './clip/config.js'
+export { type ClipEncodeOptions, ClipTokenizer, type ClipTokens } from './clip/tokenizer.js'
 export {
   type DecoderLMClassifierConfig,
   type DecoderLMClassifierInputs,
@@ -56,6 +68,31 @@ export type { SpeechHeadConfig, SpeechLabelInputs } from './encoders/speech-head
 export { Wav2Vec2, type Wav2Vec2Config } from './encoders/wav2vec2.js'
 export { WavLM, type WavLMConfig } from './encoders/wavlm.js'
 export type { LabelConfig, ProblemType } from './labels.js'
+export {
+  type LanguageBindAudioOptions,
+  type LanguageBindSound,
+  languageBindAudio,
+} from './languagebind/audio.js'
+export {
+  type LanguageBindConfig,
+  type LanguageBindModality,
+  type LanguageBindTowerConfig,
+  type LanguageBindVisionConfig,
+  languageBindSizes,
+} from './languagebind/config.js'
+export type { LanguageBindFrom, LoadLanguageBindOptions } from './languagebind/files.js'
+export {
+  type EmbedOptions,
+  LanguageBind,
+  type LanguageBindEmbeddings,
+  type LanguageBindInputs,
+  type LanguageBindRawInputs,
+  type LanguageBindTokens,
+  type ScaleOptions,
+  type ZeroShotLabel,
+  type ZeroShotOptions,
+} from './languagebind/languagebind.js'
+export { type PatchGrid, resizePositions } from './languagebind/positions.js'
 export type {
   HeadNetwork,
   HeadStatics,

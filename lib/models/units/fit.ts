@@ -1,4 +1,4 @@
-import { type Clip, openClip } from '../../audio/clip.js'
+import { type AudioClip, openClip } from '../../audio/clip.js'
 import { listOf, misuse, requireOptions, requireWhole } from '../../base/check.js'
 import { ConfigError } from '../../base/errors.js'
 import { Random } from '../../data/random.js'
@@ -13,7 +13,7 @@ export interface FitUnitsOptions extends FitKMeansOptions {
   /** Whose output becomes units, from 1. */
   layer: number
   /** What is heard: paths, or clips of any form. */
-  clips: Iterable<Clip>
+  clips: Iterable<AudioClip>
   /** How many frames are kept; of more, a sample that is drawn evenly. Default 200,000. */
   maxFrames?: number
   /** Told after each clip. */

@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto'
-import { type Clip, openClip, SPEECH_RATE } from '../../audio/clip.js'
+import { type AudioClip, openClip, SPEECH_RATE } from '../../audio/clip.js'
 import { misuse, requireObject, requireOptions, requireSignal, requireWhole } from '../../base/check.js'
 import { ConfigError, DataError } from '../../base/errors.js'
 import { noGrad, scope, Tensor } from '../../tensor/index.js'
@@ -120,13 +120,13 @@ export class UnitExtractor {
    * @throws DataError for a clip that is too short for a unit (XLS-R: below 400 samples at 16 kHz), cannot be read, or holds NaN
    * or infinities
    */
-  async extract(audio: Clip): Promise<Int32Array> {
+  async extract(audio: AudioClip): Promise<Int32Array> {
     const [units] = await this.extractBatch([audio])
     return units as Int32Array
   }
 
   /** The units of clips, each as `extract` gives it, in batches of clips of like length. @throws as that */
-  async extractBatch(clips: readonly Clip[], options: ExtractOptions = {}): Promise<Int32Array[]> {
+  async extractBatch(clips: readonly AudioClip[], options: ExtractOptions = {}): Promise<Int32Array[]> {
     const where = 'UnitExtractor.extractBatch'
     if (!Array.isArray(clips)) throw misuse(where, 'clips', 'a list of clips', clips)
     requireOptions(where, options, ['batchSeconds', 'signal'])
