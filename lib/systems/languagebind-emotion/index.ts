@@ -29,6 +29,34 @@ export { type EmotionJsonlRecord, readEmotionJsonl } from '../../kit/emotion/jso
 export { MELD_BAD_CLIPS, type ReadMeldOptions, readMeld } from '../../kit/emotion/meld.js'
 export type { OnBadRecord } from '../../kit/records.js'
 export {
+  type LabelledDialog,
+  type LabelledUtterance,
+  labelDialogs,
+  type TurnsOptions,
+  turnsOf,
+} from './answer/label.js'
+export { type EmotionReportOptions, emotionReport } from './answer/report.js'
+export { emotionStrip, type StripMedia } from './answer/strip.js'
+export { CauseScorer, type CauseScorerConfig } from './causes/network.js'
+export {
+  CAUSE_RECIPE,
+  type CauseRecipe,
+  type CauseResults,
+  type CauseThreshold,
+  findCauses,
+  loadCauses,
+  type TrainCausesOptions,
+  trainCauses,
+} from './causes/train.js'
+export {
+  emotionDataOfArguments,
+  emotionText,
+  emotionTrainingOfArguments,
+  readEmotionArguments,
+  towersOfArguments,
+} from './configuration/apply.js'
+export type { EmotionArguments } from './configuration/arguments.js'
+export {
   type EmotionBatch,
   type EmotionCollator,
   type EmotionSample,
@@ -36,7 +64,13 @@ export {
   emotionSamples,
 } from './data/collate.js'
 export { FeatureCache, type FeatureCacheOptions } from './data/features.js'
-export { type EmotionFormat, type EmotionParts, type OpenEmotionOptions, openEmotionData } from './data/open.js'
+export {
+  type EmotionFormat,
+  type EmotionParts,
+  type OpenEmotionOptions,
+  openEmotionData,
+  readDialogs,
+} from './data/open.js'
 export { type AnswerOptions, type DialogAnswer, emotionAnswers } from './evaluation/evaluate.js'
 export { type ClassScores, classScores, type EmotionMetrics, emotionMetrics } from './evaluation/metrics.js'
 export type {
@@ -55,6 +89,16 @@ export {
 export { type TextInput, TextTower, type TextTowerOptions } from './network/text-tower.js'
 export type { EmotionTower } from './network/towers.js'
 export { FbankTower, type FbankTowerOptions, VoiceTower, type VoiceTowerOptions } from './network/voice-tower.js'
+export {
+  FrameHead,
+  type FrameHeadOptions,
+  PairHead,
+  PointerHead,
+  type PointerHeadOptions,
+  pairLoss,
+  pointerLabel,
+} from './published/heads.js'
+export { type EmotionPair, publishedPairs } from './published/pairs.js'
 export { EMOTION_RECIPE, type EmotionRecipe, PUBLISHED_EMOTION_RECIPE } from './training/recipe.js'
 export {
   type EmotionLora,

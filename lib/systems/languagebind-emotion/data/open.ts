@@ -153,7 +153,12 @@ export function readDialogs(
   return read(file, undefined, options.format ?? formatOf(file), options)
 }
 
-function read(file: string, part: Part | undefined, format: EmotionFormat, options: OpenEmotionOptions): Promise<EmotionData> {
+function read(
+  file: string,
+  part: Part | undefined,
+  format: EmotionFormat,
+  options: OpenEmotionOptions,
+): Promise<EmotionData> {
   const { onBadRecord, clips, labels } = options
   const reading: ReadDialogsOptions = defined({ onBadRecord, clips, emotions: labels })
   if (format === 'meld') return readMeld(file, { ...reading, ...defined({ part }) })

@@ -221,7 +221,7 @@ export class FbankTower extends Voice implements EmotionTower<Tensor> {
 
   async #one(clip: Tensor): Promise<Tensor> {
     const { nMels } = this.#options
-    const bands = await kaldiFbank(clip.to({ device: 'cpu' }), { nMels, window: 'hanning' as never })
+    const bands = await kaldiFbank(clip.to({ device: 'cpu' }), { nMels, window: 'hann' })
     const change = bands.slice(0, 1).sub(bands.slice(0, 0, -1))
     const facts = [bands, change].flatMap((rows) => {
       const mean = rows.mean([0])
