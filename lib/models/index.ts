@@ -97,6 +97,7 @@ export {
   readUnits,
   UnitFolder,
 } from './units/unit-folder.js'
+export type { AlignTextOptions } from './whisper/align-text.js'
 export type { TokenTimestamp, WhisperAlignmentInputs, WhisperHead } from './whisper/alignment.js'
 export type { WhisperConfig } from './whisper/config.js'
 export type {
