@@ -87,7 +87,12 @@ export { UnitEncoder, type UnitNetwork } from './units/encoder.js'
 export { type LoadUnitEncoderOptions, loadUnitEncoder } from './units/files.js'
 export { type FitUnitsOptions, fitUnits } from './units/fit.js'
 export { type FitKMeansOptions, fitKMeans, KMeans } from './units/kmeans.js'
-export { type ExtractOptions, UnitExtractor, type UnitExtractorSource } from './units/unit-extractor.js'
+export {
+  type ExtractOptions,
+  type HeardInWindows,
+  UnitExtractor,
+  type UnitExtractorSource,
+} from './units/unit-extractor.js'
 export {
   type ExtractedUnits,
   type ExtractUnitsOptions,
