@@ -152,7 +152,12 @@ export { UnitEncoder, type UnitNetwork } from './units/encoder.js'
 export { type LoadUnitEncoderOptions, loadUnitEncoder } from './units/files.js'
 export { type FitUnitsOptions, fitUnits } from './units/fit.js'
 export { type FitKMeansOptions, fitKMeans, KMeans } from './units/kmeans.js'
-export { type ExtractOptions, UnitExtractor, type UnitExtractorSource } from './units/unit-extractor.js'
+export {
+  type ExtractOptions,
+  type HeardInWindows,
+  UnitExtractor,
+  type UnitExtractorSource,
+} from './units/unit-extractor.js'
 export {
   type ExtractedUnits,
   type ExtractUnitsOptions,
@@ -162,6 +167,7 @@ export {
   readUnits,
   UnitFolder,
 } from './units/unit-folder.js'
+export type { AlignTextOptions } from './whisper/align-text.js'
 export type { TokenTimestamp, WhisperAlignmentInputs, WhisperHead } from './whisper/alignment.js'
 export type { WhisperConfig } from './whisper/config.js'
 export type {
