@@ -81,6 +81,12 @@ export type {
 } from './network/config.js'
 export { type LoadEmotionOptions, openTower } from './network/files.js'
 export {
+  LanguageBindPart,
+  LanguageBindTower,
+  type LanguageBindTowerOptions,
+  languageBindTowers,
+} from './network/languagebind-towers.js'
+export {
   EmotionClassifier,
   type EmotionInputs,
   type EmotionOutput,

@@ -6,6 +6,8 @@ import { type IgnoredOption, readOptions, refuseFiles } from '../../../kit/optio
 import { metricsTable } from '../../../kit/recipe.js'
 import type { Device } from '../../../tensor/index.js'
 import type { OpenEmotionOptions } from '../data/open.js'
+import type { EmotionModality } from '../network/config.js'
+import { isLanguageBind, languageBindTowers } from '../network/languagebind-towers.js'
 import { TextTower } from '../network/text-tower.js'
 import type { EmotionTower } from '../network/towers.js'
 import { FbankTower, VoiceTower } from '../network/voice-tower.js'
@@ -66,18 +68,35 @@ export async function towersOfArguments(options: EmotionArguments): Promise<Emot
   const { text = 'minilm', textHistory, textNames, textLength, audio, video, device } = options
   const factory = device === undefined ? {} : { device: device as Device }
   const towers: EmotionTower[] = []
-  if (video !== undefined) {
-    throw new ConfigError('--video needs the LanguageBind networks, which this build has not yet', {
-      argument: 'video',
-    })
+  const bound = async (place: string | undefined) =>
+    place !== undefined && place !== 'fbank' && (await isLanguageBind(place))
+  const [isText, isAudio] = [text !== 'none' && (await bound(text)), await bound(audio)]
+  if (video !== undefined || isText || isAudio) {
+    if (isText && ![video, audio].includes(text)) {
+      throw new ConfigError('--text of LanguageBind is that of --video or --audio: name the same folder', {
+        argument: 'text',
+      })
+    }
+    const names: EmotionModality[] = [
+      ...(video === undefined ? [] : ['video' as const]),
+      ...(isAudio ? ['audio' as const] : []),
+      ...(isText ? ['text' as const] : []),
+    ]
+    const made = await languageBindTowers(
+      { video, audio: isAudio ? audio : undefined },
+      names,
+      factory as { device?: 'cpu' },
+    )
+    towers.push(...(made as unknown as EmotionTower[]))
   }
-  if (text !== 'none') {
+  if (text !== 'none' && !isText) {
     const reading = defined({ history: textHistory, names: textNames, maxLength: textLength })
     towers.push((await TextTower.fromPretrained(text, { ...reading, ...factory })) as EmotionTower)
   }
   if (audio === 'fbank') towers.push(new FbankTower() as unknown as EmotionTower)
-  else if (audio !== undefined)
+  else if (audio !== undefined && !isAudio) {
     towers.push((await VoiceTower.fromPretrained(audio, factory)) as unknown as EmotionTower)
+  }
   if (towers.length === 0) throw new ConfigError('Say what to read: --text, --audio or --video', { argument: 'text' })
   return towers
 }

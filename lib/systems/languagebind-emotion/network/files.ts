@@ -6,9 +6,11 @@ import { CheckpointError, ConfigError } from '../../../base/errors.js'
 import { toCamel, toSnake } from '../../../base/words.js'
 import { readCheckpointJson, writeJson } from '../../../files/json/json.js'
 import { loadSafetensors, saveSafetensors } from '../../../files/safetensors/safetensors.js'
+import { LanguageBind } from '../../../models/languagebind/languagebind.js'
 import type { Device, DType } from '../../../tensor/index.js'
 import { scope } from '../../../tensor/index.js'
 import { type EmotionClassifierConfig, type EmotionModality, MODALITIES } from './config.js'
+import { LanguageBindTower, SHARED } from './languagebind-towers.js'
 import type { EmotionClassifier, MakeEmotionOptions } from './network.js'
 import { TextTower } from './text-tower.js'
 import type { EmotionTower } from './towers.js'
@@ -28,6 +30,7 @@ type Make = (config: EmotionClassifierConfig, options: MakeEmotionOptions) => Em
 export async function openTower(
   folder: string,
   options: Omit<LoadEmotionOptions, 'towers'> = {},
+  models: Map<string, Promise<LanguageBind>> = new Map(),
 ): Promise<EmotionTower> {
   requireString('openTower', 'folder', folder)
   const file = join(folder, 'tower.json')
@@ -38,7 +41,19 @@ export async function openTower(
   if (tower === 'text') return (await TextTower.fromPretrained(place, factory)) as EmotionTower
   if (tower === 'voice') return (await VoiceTower.fromPretrained(place, factory)) as unknown as EmotionTower
   if (tower === 'fbank') return new FbankTower(rest) as unknown as EmotionTower
-  throw new CheckpointError(`${file}: there is no tower '${tower}'; there are text, voice and fbank`, { file, tower })
+  if (tower === 'languagebind') {
+    const shared = typeof from === 'string' ? from : join(folder, '..', SHARED)
+    const model = models.get(shared) ?? LanguageBind.fromPretrained(shared, defined(options))
+    models.set(shared, model)
+    const { modality, useTemp } = rest as { modality: EmotionModality; useTemp?: boolean }
+    return new LanguageBindTower(await model, modality, {
+      ...defined({ useTemp }),
+      from: shared,
+    }) as unknown as EmotionTower
+  }
+  throw new CheckpointError(`${file}: there is no tower '${tower}'; there are text, voice, fbank and languagebind`, {
+    ...{ file, tower },
+  })
 }
 
 /** @throws ConfigError for a tower that cannot be saved */
@@ -50,6 +65,7 @@ export async function saveEmotionClassifier(
   const where = 'EmotionClassifier.save'
   requireString(where, 'folder', folder)
   makeDirectory(folder, CheckpointError)
+  const saved = new Set<object>()
   for (const tower of [...Object.values(model.ownTowers), ...frozen]) {
     const { modality } = tower
     const isFrozen = frozen.includes(tower)
@@ -59,7 +75,7 @@ export async function saveEmotionClassifier(
     }
     makeDirectory(join(folder, modality), CheckpointError)
     if (isFrozen) await writeJson(join(folder, modality, 'tower.json'), tower.reference)
-    else await tower.save?.(join(folder, modality))
+    else await tower.save?.(join(folder, modality), saved)
   }
   await scope(() => saveSafetensors(join(folder, 'model.safetensors'), model.head.stateDict(), { format: 'pt' }))
   const file = { architectures: ['EmotionClassifier'], modelType: 'languagebind-emotion', ...model.config }
@@ -81,10 +97,12 @@ export async function loadEmotionClassifier(
     throw new CheckpointError(`${folder} is no EmotionClassifier: its model_type is ${modelType}`, { file })
   }
   const towers: Partial<Record<EmotionModality, EmotionTower>> = {}
+  const models = new Map<string, Promise<LanguageBind>>()
   for (const name of MODALITIES) {
     const own = given.find((tower) => tower.modality === name)
     if (own) towers[name] = own
-    else if (existsSync(join(folder, name, 'tower.json'))) towers[name] = await openTower(join(folder, name), factory)
+    else if (existsSync(join(folder, name, 'tower.json')))
+      towers[name] = await openTower(join(folder, name), factory, models)
   }
   const model = make(config as unknown as EmotionClassifierConfig, { towers, ...defined(factory) })
   await scope(async () => {

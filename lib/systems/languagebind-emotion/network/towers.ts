@@ -28,8 +28,11 @@ export interface EmotionTower<Input = unknown> {
   encode(inputs: readonly Input[]): Promise<Tensor>
   /** What `openTower` finds it again by, where it came from a file: `{ tower, from, … }`. */
   readonly reference?: Readonly<Record<string, unknown>> | undefined
-  /** Writes it to a folder, from which `openTower` reads it. Left out where it cannot be saved. */
-  save?(folder: string): Promise<void>
+  /**
+   * Writes it to a folder, from which `openTower` reads it. Left out where it cannot be saved.
+   * @param saved what towers of the same classifier have in common and have written already
+   */
+  save?(folder: string, saved: Set<object>): Promise<void>
 }
 
 /** Hashes of clips that were read already, by path, size and time of change. */

@@ -137,7 +137,7 @@ export async function trainEmotion(options: TrainEmotionOptions): Promise<Traine
   const sizes = Object.fromEntries(towers.map(({ modality, size }) => [modality, size]))
   manualSeed(recipe.seed)
   const model = new EmotionClassifier({ ...config, labels: data.labels, sizes }, { towers: live })
-  const peft = typeof tune === 'string' ? undefined : adapted(model, tune, compat)
+  const peft = typeof tune === 'string' ? undefined : withAdapters(model, tune, compat)
   const collate = emotionCollate(model.config.sizes, live)
   const optimizer = args.zero ? undefined : emotionOptimizer(model, recipe)
   const known = (part: readonly EmotionSample[]) => part.filter(({ labels }) => labels.some((label) => label >= 0))
@@ -234,7 +234,8 @@ async function samplesOf(data: EmotionParts, frozen: readonly EmotionTower[], op
 /** Every projection of attention, by the names of BERT, RoBERTa, WavLM, Whisper and CLIP. */
 const ATTENTION = ['query', 'key', 'value', 'q_proj', 'k_proj', 'v_proj', 'out_proj']
 
-function adapted(
+/** Adapters in the towers of a classifier. As published the head then never trains, and all biases do. */
+export function withAdapters(
   model: EmotionClassifier,
   lora: EmotionLora,
   compat: 'published' | undefined,
