@@ -25,6 +25,7 @@ import {
   zeros,
 } from '../../lib/index.js'
 import { pixelShuffle } from '../../lib/models/internvl/projector.js'
+import { quantizationOf } from '../../lib/nn/quantized-weight.js'
 import { expectClose, fixture, fixturePath, ROUNDING, settledTensors, tensorsOf } from '../helpers.js'
 import { atReal, get } from './decoder.js'
 import { camelKeys, expectGradients, loadParameters } from './networks.js'
@@ -429,6 +430,25 @@ describe('the published layout', () => {
     await expect(load).rejects.toThrow(CheckpointError)
     await expect(load).rejects.toThrow(/language_model\.model\.layers\.2/)
     await expect(DecoderLM.fromPretrained(to)).rejects.toThrow(/load it with InternVL/)
+  })
+
+  it('takes changes of a part, and packs the layers of the language model', async () => {
+    const { model, inputs } = open('qwen2')
+    const to = join(directory, 'changes')
+    await model.save(to)
+    const again = await InternVL.fromPretrained(to, { config: { llmConfig: { attentionDropout: 0.25 } } })
+    expect(again.config.llmConfig).toMatchObject({ attentionDropout: 0.25, vocabSize: 29, modelType: 'qwen2' })
+    expect(again.config.imgContextTokenId).toBe(IMAGE)
+    const packed = await InternVL.fromPretrained(to, { quantize: 'int8' })
+    const paths = packed.namedModules().flatMap(([path, module]) => (quantizationOf(module) ? [path] : []))
+    expect(paths.length).toBe(14)
+    expect(paths.every((path) => path.startsWith('language_model.model.layers.'))).toBe(true)
+    const [a, b] = [
+      await model.forward({ ...inputs, logitsToKeep: 0 }),
+      await packed.forward({ ...inputs, logitsToKeep: 0 }),
+    ]
+    expectClose(get(b.logits), get(a.logits), 0.05)
+    await expect(packed.save(join(directory, 'no'), { layout: 'transformers' })).rejects.toThrow(/packed/)
   })
 
   it('reads what transformers writes, and writes what it reads', async () => {

@@ -3,10 +3,11 @@ import { optionsOf } from '../../base/arguments.js'
 import { makeDirectory } from '../../base/atomic.js'
 import { defined, requireObject, requireOneOf, requireOptions, requireString } from '../../base/check.js'
 import { CheckpointError, ConfigError } from '../../base/errors.js'
-import { toSnake } from '../../base/words.js'
+import { toCamel, toSnake } from '../../base/words.js'
 import { writeJson } from '../../files/json/json.js'
 import { saveSafetensorsSharded } from '../../files/safetensors/sharded.js'
 import { readGenerationConfig, writeGenerationConfig } from '../../generation/files.js'
+import { isConfiguration } from '../../nn/native-module.js'
 import { quantizationOf } from '../../nn/quantized-weight.js'
 import { warnOfAdapters } from '../../peft/parts.js'
 import { noGrad, scope, type Tensor } from '../../tensor/index.js'
@@ -51,7 +52,7 @@ export async function loadInternVL(
   requireObject('InternVL.fromPretrained', 'config', changes)
   const optional: RegExp[] = []
   const { network, directory } = await loadNetwork({ ...layout, optional }, from, others, (config, factory) => {
-    const made = build({ ...config, ...changes }, factory)
+    const made = build(changed(config, changes), factory)
     if (made.config.llmConfig.tieWordEmbeddings) optional.push(/^language_model\.(lm_head|output)\.weight$/)
     return made
   })
@@ -63,6 +64,15 @@ export async function loadInternVL(
     throw error
   }
   return network
+}
+
+/** A part's configuration is changed key by key, as the whole one is. */
+function changed(config: InternVLConfig, changes: Partial<InternVLConfig>): InternVLConfig {
+  const part = (key: 'visionConfig' | 'llmConfig') => {
+    const given = changes[key]
+    return isConfiguration(given) ? { [key]: { ...toCamel(config[key] ?? {}), ...given } } : {}
+  }
+  return { ...config, ...changes, ...part('visionConfig'), ...part('llmConfig') }
 }
 
 export async function saveInternVL(model: InternVL, directory: string, options: SaveInternVLOptions): Promise<void> {
