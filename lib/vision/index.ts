@@ -23,3 +23,4 @@ export {
   resizeTensor,
 } from './resize.js'
 export { type TiledImage, type TileGrid, type TileImageOptions, tileGrid, tileImage } from './tile.js'
+export { type OpenVideoOptions, openVideo, type ReadFramesOptions, type ReadSoundOptions, Video } from './video.js'

@@ -11,6 +11,7 @@ import './schedulers.js'
 import './systems.js'
 import './internvl.js'
 import './audio.js'
+import './vision.js'
 import type { Random } from './random.js'
 
 export interface Job {
