@@ -108,13 +108,16 @@ export {
   contrastiveLoss,
 } from './languagebind/contrastive.js'
 export type { LanguageBindFrom, LoadLanguageBindOptions } from './languagebind/files.js'
+export type {
+  LanguageBindClip,
+  LanguageBindInputs,
+  LanguageBindRawInputs,
+  LanguageBindTokens,
+} from './languagebind/inputs.js'
 export {
   type EmbedOptions,
   LanguageBind,
   type LanguageBindEmbeddings,
-  type LanguageBindInputs,
-  type LanguageBindRawInputs,
-  type LanguageBindTokens,
   type ScaleOptions,
   type ZeroShotLabel,
   type ZeroShotOptions,

@@ -2,6 +2,9 @@ import { describe, expect, test } from 'vitest'
 import {
   Beats,
   BigVGAN,
+  Clip,
+  ClipTextModel,
+  ClipVisionModel,
   ConfigError,
   DecoderLM,
   InsufficientMemoryError,
@@ -48,6 +51,32 @@ const whisper = {
   padTokenId: 2,
   eosTokenId: 2,
   decoderStartTokenId: 3,
+}
+
+const clipText = {
+  ...trunk,
+  vocabSize: 12,
+  maxPositionEmbeddings: 8,
+  hiddenAct: 'gelu',
+  eosTokenId: 11,
+  layerNormEps: 1e-5,
+}
+const clipVision = {
+  ...trunk,
+  imageSize: 8,
+  patchSize: 4,
+  numChannels: 3,
+  numFrames: 2,
+  addTimeAttn: true,
+  clipType: 'vl_new',
+  tubeSize: 1,
+  temporalMlp: true,
+  forcePatchDropout: 0.1,
+  attentionDropout: 0.1,
+  initializerFactor: 1,
+  initializerRange: 0.02,
+  numMelBins: 8,
+  targetLength: 8,
 }
 
 const networks: [string, Network, Record<string, unknown>][] = [
@@ -110,6 +139,9 @@ const networks: [string, Network, Record<string, unknown>][] = [
   ],
   ['Whisper', Whisper as never, whisper],
   ['WhisperEncoder', WhisperEncoder as never, whisper],
+  ['ClipTextModel', ClipTextModel as never, clipText],
+  ['ClipVisionModel', ClipVisionModel as never, clipVision],
+  ['Clip', Clip as never, { textConfig: clipText, visionConfig: clipVision, projectionDim: 4, logitScaleInitValue: 2 }],
   ['QFormer', QFormer as never, { ...trunk, encoderWidth: 6, queryLength: 2, crossAttentionFreq: 1 }],
   [
     'Beats',

@@ -14,10 +14,15 @@ import {
   Module,
   manualSeed,
   noGrad,
+  preprocessDepth,
+  preprocessImage,
+  preprocessVideo,
   Random,
+  randint,
   randn,
   resizePositions,
   saveSafetensors,
+  stack,
   type Tensor,
   tensor,
 } from '../../lib/index.js'
@@ -372,6 +377,47 @@ describe('the front end of sounds', async () => {
 
 const every = (step: number, length: number) =>
   tensor(Array.from({ length: Math.ceil(length / step) }, (_, i) => BigInt(i * step)))
+
+describe('what is not prepared yet', () => {
+  const pixels = (shape: number[]) => randint(0, 256, shape).to('uint8')
+
+  it('pictures, warmth and depths go the way of the original', async () => {
+    const from = { image: await folderOf('image'), depth: await folderOf('depth'), thermal: await folderOf('thermal') }
+    const model = await LanguageBind.fromPretrained(from)
+    const [one, other] = [pixels([20, 30, 3]), pixels([17, 9, 3])]
+    const depth = randint(0, 9000, [12, 15]).to('int32')
+    for (const compat of [undefined, 'published'] as const) {
+      const options = compat ? { compat } : {}
+      const found = await model.embed({ image: [one, other], thermal: other, depth }, { ...options, batchSize: 1 })
+      const recipe = { size: 8, ...(compat && { antialias: false }) }
+      const wanted = await model.embed({
+        image: await preprocessImage([one, other], recipe),
+        thermal: await preprocessImage([other], recipe),
+        depth: await preprocessDepth([depth], recipe),
+      })
+      for (const key of ['image', 'thermal', 'depth'] as const) expectClose(found[key], wanted[key], 1e-5, key)
+    }
+  })
+
+  it('of a clip as many frames are looked at as the tower reads', async () => {
+    const model = await load('video')
+    const frames = pixels([11, 12, 16, 3])
+    const { video } = await model.embed({ video: frames })
+    const chosen = stack([0, 3, 6, 10].map((place) => frames.select(0, place)))
+    const wanted = await model.embed({ video: (await preprocessVideo(chosen, { size: 8 })).unsqueeze(0) })
+    expectClose(video, wanted.video)
+    await expect(model.embed({ video: pixels([11, 12, 3]) })).rejects.toThrow(/frames, uint8/)
+  })
+
+  it('sounds are read by the numbers of their checkpoint', async () => {
+    const model = await load('audio')
+    const samples = randn([4000])
+    const { audio } = await model.embed({ audio: [samples, samples.mul(0.5)] })
+    const own = { nMels: 8, targetLength: 24 }
+    const wanted = await model.embed({ audio: await languageBindAudio([samples, samples.mul(0.5)], own) })
+    expectClose(audio, wanted.audio)
+  })
+})
 
 it('leaves no tensors behind', async () => {
   const model = await load('image')

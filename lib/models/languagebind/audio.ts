@@ -2,7 +2,7 @@ import { type AudioClip, openClip, SPEECH_RATE } from '../../audio/clip.js'
 import { kaldiFbank } from '../../audio/features.js'
 import { misuse, requireNumber, requireOneOf, requireOptions, requireWhole } from '../../base/check.js'
 import { Random } from '../../data/random.js'
-import { cat, noGrad, scope, stack, Tensor } from '../../tensor/index.js'
+import { cat, noGrad, scope, stack, type Tensor } from '../../tensor/index.js'
 import type { LanguageBindVisionConfig } from './config.js'
 
 /** A sound file, its bytes, or samples: what {@link readClip} takes. */
@@ -119,6 +119,3 @@ export const audioFrontEnd = ({
   ...(audioMean !== undefined && { mean: audioMean }),
   ...(audioStd !== undefined && { std: audioStd }),
 })
-
-/** Whether sounds are spectrograms already: [sounds, 3, bands, frames]. */
-export const isFeatures = (value: unknown): value is Tensor => value instanceof Tensor && value.ndim === 4

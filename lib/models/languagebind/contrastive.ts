@@ -7,7 +7,8 @@ import type { LoraConfig } from '../../peft/config.js'
 import { getPeftModel, peftModelOf } from '../../peft/model.js'
 import { arange, noGrad, ops, scope, Tensor, tensor } from '../../tensor/index.js'
 import type { LanguageBindModality } from './config.js'
-import { LanguageBind, type LanguageBindTokens } from './languagebind.js'
+import type { LanguageBindTokens } from './inputs.js'
+import { LanguageBind } from './languagebind.js'
 
 /** ln(1 / 0.07) and ln 100, the first temperature and the last. */
 const FIRST_SCALE = Math.log(1 / 0.07)

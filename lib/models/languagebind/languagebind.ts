@@ -1,4 +1,4 @@
-import { misuse, requireObject, requireOptions, requireString, requireWhole } from '../../base/check.js'
+import { misuse, requireObject, requireOneOf, requireOptions, requireString, requireWhole } from '../../base/check.js'
 import { ConfigError } from '../../base/errors.js'
 import { ModuleDict } from '../../nn/containers.js'
 import { evaluating } from '../../nn/evaluating.js'
@@ -8,9 +8,8 @@ import { NativeModule } from '../../nn/native-module.js'
 import type { MakeOptions, NetworkOptions } from '../../nn/parameter.js'
 import { cat, type Device, full, noGrad, ops, scope, Tensor } from '../../tensor/index.js'
 import { withSeed } from '../../tensor/random.js'
-import { type ClipTextInputs, ClipTextModel, ClipVisionModel } from '../clip/clip.js'
+import { ClipTextModel, ClipVisionModel } from '../clip/clip.js'
 import type { ClipTokenizer } from '../clip/tokenizer.js'
-import { type AudioFrontEnd, audioFrontEnd, isFeatures, type LanguageBindSound, languageBindAudio } from './audio.js'
 import {
   type CompleteLanguageBindConfig,
   completeConfig,
@@ -20,29 +19,7 @@ import {
   textTowerConfig,
 } from './config.js'
 import { type LanguageBindFrom, type LoadLanguageBindOptions, loadLanguageBind, saveLanguageBind } from './files.js'
-
-/** Tokens [texts, time] with their mask, as `ClipTokenizer.encode` gives them. */
-export type LanguageBindTokens = Pick<ClipTextInputs, 'inputIds' | 'attentionMask'>
-
-/** What the towers read. */
-export interface LanguageBindInputs {
-  text?: LanguageBindTokens
-  /** [clips, 3, frames, height, width] */
-  video?: Tensor
-  /** Spectrograms [clips, 3, bands, frames], as `languageBindAudio` gives them. */
-  audio?: Tensor
-  /** [pictures, 3, height, width] */
-  image?: Tensor
-  depth?: Tensor
-  thermal?: Tensor
-}
-
-export interface LanguageBindRawInputs extends Omit<LanguageBindInputs, 'text' | 'audio'> {
-  /** Texts, or their tokens. */
-  text?: string | readonly string[] | LanguageBindTokens
-  /** Sounds, which then go through `languageBindAudio` with `crop: 'first'`; or spectrograms. */
-  audio?: LanguageBindSound | readonly LanguageBindSound[] | Tensor
-}
+import { batchesOf, type LanguageBindInputs, type LanguageBindRawInputs, type LanguageBindTokens } from './inputs.js'
 
 export interface ScaleOptions {
   /** Whether all but texts are multiplied with their modality's temperature, as published. Default true. */
@@ -52,15 +29,16 @@ export interface ScaleOptions {
 export interface EmbedOptions extends ScaleOptions {
   /** How many texts, clips or pictures are computed together. Default 8. */
   batchSize?: number
+  /** Pictures are made smaller without averaging over what is left out, as for the published checkpoints' training. */
+  compat?: 'published'
 }
 
 /** Of each modality that was given, [items, projectionDim]. */
 export type LanguageBindEmbeddings<Inputs> = { [K in keyof Inputs]-?: Tensor }
 
-export interface ZeroShotOptions {
+export interface ZeroShotOptions extends Pick<EmbedOptions, 'batchSize' | 'compat'> {
   /** Around each label, with {} in its place. Default '{}'. */
   template?: string
-  batchSize?: number
 }
 
 export interface ZeroShotLabel {
@@ -232,9 +210,9 @@ export class LanguageBind extends Module {
   }
 
   /**
-   * The same without gradients and in evaluation mode, from texts and sounds as they are: the same input gives the same
-   * numbers, every time.
-   * @throws ConfigError where there are texts and no tokenizer; what `languageBindAudio` throws
+   * The same without gradients and in evaluation mode, from texts, sounds, pictures and frames as they are: the same input
+   * gives the same numbers, every time.
+   * @throws ConfigError where there are texts and no tokenizer; DataError naming a file that cannot be read
    */
   async embed<I extends LanguageBindRawInputs>(
     inputs: I,
@@ -242,15 +220,16 @@ export class LanguageBind extends Module {
   ): Promise<LanguageBindEmbeddings<I>> {
     const where = 'LanguageBind.embed'
     requireObject(where, 'inputs', inputs)
-    requireOptions(where, options, ['useTemp', 'batchSize'])
-    const { batchSize = 8, ...scale } = options
+    requireOptions(where, options, ['useTemp', 'batchSize', 'compat'])
+    const { batchSize = 8, compat } = options
     requireWhole(where, 'batchSize', batchSize, 1)
+    if (compat !== undefined) requireOneOf(where, 'compat', compat, ['published'])
     return evaluating(this, () =>
       noGrad(() =>
         scope(async () => {
           const outputs: Record<string, Tensor> = {}
           for (const [modality, value] of this.#given(where, inputs)) {
-            outputs[modality] = await this.#embedAll(where, modality, value, batchSize, scale)
+            outputs[modality] = await this.#embedAll(where, modality, value, options)
           }
           return outputs as LanguageBindEmbeddings<I>
         }),
@@ -282,7 +261,7 @@ export class LanguageBind extends Module {
   ): Promise<ZeroShotLabel[][]> {
     const where = 'LanguageBind.classify'
     requireObject(where, 'inputs', inputs)
-    requireOptions(where, options, ['template', 'batchSize'])
+    requireOptions(where, options, ['template', 'batchSize', 'compat'])
     const { template = '{}', ...rest } = options
     requireString(where, 'template', template)
     if (!template.includes('{}')) throw misuse(where, 'template', 'a text with {} in it', template)
@@ -312,11 +291,6 @@ export class LanguageBind extends Module {
   /** Writes config.json, model.safetensors, adapters in PEFT's layout and the tokenizer, which `fromPretrained` reads. */
   save(directory: string): Promise<void> {
     return saveLanguageBind(this, directory)
-  }
-
-  /** How sounds become what the audio tower reads. @internal */
-  get audioFrontEnd(): AudioFrontEnd {
-    return audioFrontEnd(this.config.audio?.visionConfig ?? {})
   }
 
   #require(where: string, modality: unknown): void {
@@ -351,69 +325,18 @@ export class LanguageBind extends Module {
     where: string,
     modality: LanguageBindModality | 'text',
     value: unknown,
-    batchSize: number,
-    scale: ScaleOptions,
+    { batchSize = 8, compat, ...scale }: EmbedOptions,
   ): Promise<Tensor> {
     const rows: Tensor[] = []
-    for await (const batch of this.#batches(where, modality, value, batchSize)) {
+    const { device, dtype } = this.modality_proj.at('language').weight
+    const vision = modality === 'text' ? {} : (this.config[modality]?.visionConfig ?? {})
+    const { tokenizer } = this
+    const reader = { where, tokenizer, vision, batchSize, compat, device, dtype }
+    for await (const batch of batchesOf(modality, value, reader)) {
       rows.push(await this.#embedded(modality, batch, scale))
     }
     return rows.length === 1 ? (rows[0] as Tensor) : cat(rows, 0)
   }
-
-  async *#batches(where: string, modality: LanguageBindModality | 'text', value: unknown, size: number) {
-    const { device, dtype } = this.modality_proj.at('language').weight
-    if (modality === 'text') {
-      const tokens = this.#tokens(where, value)
-      for (const from of starts(tokens.inputIds, size)) yield part(tokens, from, size, device)
-      return
-    }
-    const items = modality === 'audio' && !isFeatures(value) ? (Array.isArray(value) ? value : [value]) : undefined
-    if (items) {
-      if (items.length === 0) throw misuse(where, 'audio', 'at least one sound', value)
-      for (let from = 0; from < items.length; from += size) {
-        const features = await languageBindAudio(items.slice(from, from + size), this.audioFrontEnd)
-        yield features.to({ device, dtype })
-      }
-      return
-    }
-    if (!(value instanceof Tensor)) throw misuse(where, modality, 'a tensor', value)
-    for (const from of starts(value, size)) {
-      yield value.narrow(0, from, Math.min(size, (value.shape[0] as number) - from)).to({ device, dtype })
-    }
-  }
-
-  #tokens(where: string, value: unknown): LanguageBindTokens {
-    if (typeof value !== 'string' && !Array.isArray(value)) {
-      requireObject(where, 'text', value)
-      const tokens = value as LanguageBindTokens
-      if (!(tokens.inputIds instanceof Tensor)) throw misuse(where, 'text.inputIds', 'a tensor', tokens.inputIds)
-      return tokens
-    }
-    if (this.tokenizer) return this.tokenizer.encode(value as string | string[], { padding: 'longest' })
-    throw new ConfigError(`${where}: this LanguageBind has no tokenizer; set \`tokenizer\`, or give tokens`, {})
-  }
 }
 
 const keyOf = (modality: string): string => (modality === 'text' ? 'language' : modality)
-
-function* starts(tensor: Tensor, size: number): Generator<number> {
-  const rows = tensor.shape[0] ?? 0
-  // What has no rows is the tower's to refuse.
-  for (let from = 0; from < Math.max(rows, 1); from += size) yield from
-}
-
-function part(
-  { inputIds, attentionMask }: LanguageBindTokens,
-  from: number,
-  size: number,
-  device: Device,
-): LanguageBindTokens {
-  const rows = (tensor: Tensor) => tensor.narrow(0, from, Math.min(size, (tensor.shape[0] as number) - from))
-  const ids = rows(inputIds)
-  return {
-    inputIds: ids.to({ device }),
-    // The mask stays on the CPU, where it can be looked at without a wait.
-    ...(attentionMask && { attentionMask: rows(attentionMask) }),
-  } as LanguageBindTokens
-}
