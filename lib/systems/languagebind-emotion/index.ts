@@ -39,6 +39,15 @@ export { type EmotionReportOptions, emotionReport } from './answer/report.js'
 export { emotionStrip, type StripMedia } from './answer/strip.js'
 export { CauseScorer, type CauseScorerConfig } from './causes/network.js'
 export {
+  findSpans,
+  loadSpans,
+  type SpanResults,
+  SpanTagger,
+  type TrainSpansOptions,
+  trainSpans,
+  type WordReader,
+} from './causes/spans.js'
+export {
   CAUSE_RECIPE,
   type CauseRecipe,
   type CauseResults,

@@ -3,7 +3,10 @@ import { writeEcfSubmission } from '../../../kit/emotion/ecf-score.js'
 import type { EmotionSample } from '../data/collate.js'
 import { emotionVectors, FeatureCache } from '../data/features.js'
 import type { EmotionClassifier } from '../network/network.js'
+import { TextTower } from '../network/text-tower.js'
+import type { EmotionTower } from '../network/towers.js'
 import type { TrainedEmotion } from '../training/train.js'
+import { findSpans, trainSpans } from './spans.js'
 import { findCauses, trainCauses } from './train.js'
 
 /** Samples with the vectors of towers that trained with the classifier, as they are now. */
@@ -32,12 +35,12 @@ export async function withOwnVectors<T extends TrainedEmotion['samples']>(
 }
 
 /**
- * Learns causes with a classifier that was trained just now, writes the submission of its test data, and says what came out.
- * Spans of subtask 1 are whole utterances.
+ * Learns causes with a classifier that was trained just now, and their words where the data has them and a `TextTower` reads
+ * them; writes the submission of its test data, and says what came out. Else spans are whole utterances.
  */
 export async function trainCausesOf(
   { model, samples: given }: TrainedEmotion,
-  options: { outputDir: string; seed?: number },
+  options: { outputDir: string; towers: readonly EmotionTower[]; seed?: number },
 ): Promise<string> {
   const outputDir = join(options.outputDir, 'causes')
   const samples = await withOwnVectors(model, given, join(outputDir, 'features'))
@@ -49,9 +52,25 @@ export async function trainCausesOf(
     `causes: weighted F1 of pairs ${shown(valid?.weightedF1)} on validation, ${shown(test?.weightedF1)} on the test data`,
   ]
   const found = samples.test.length > 0 ? await findCauses(model, { scorer, threshold }, samples.test) : []
+  const reader = options.towers.find((tower): tower is EmotionTower & TextTower => tower instanceof TextTower)
+  const dialogs = (part: readonly EmotionSample[]) => part.map(({ dialog }) => dialog)
+  const [train, held] = [dialogs(samples.train), dialogs(samples.valid)]
+  const { labels } = model.config
+  let spoken = found
+  if (
+    reader &&
+    [train, held].every((part) => part.some(({ causes }) => causes?.some(({ span }) => span !== undefined)))
+  ) {
+    const spans = await trainSpans({ reader, train, valid: held, labels, outputDir: join(outputDir, 'spans'), recipe })
+    const { exact, floor } = spans.results
+    lines.push(
+      `words of causes: ${shown(exact)} of the validation data exactly right, whole utterances ${shown(floor)}`,
+    )
+    if (found.length > 0) spoken = await findSpans(spans, reader, found, labels)
+  }
   if (found.length > 0 && found.every(({ id }) => /^\d+$/.test(id))) {
     const zip = join(outputDir, 'submission.zip')
-    await writeEcfSubmission(zip, { subtask1: found, subtask2: found })
+    await writeEcfSubmission(zip, { subtask1: spoken, subtask2: found })
     lines.push(zip)
   }
   return lines.join('\n')

@@ -28,7 +28,9 @@ The same command goes on where a killed run was. Names of transformers' Training
     if (options.causes) {
       const { trainCausesOf } = await import('../causes/run.js')
       const { seed } = options
-      console.log(await trainCausesOf(trained, { outputDir: training.outputDir, ...(seed !== undefined && { seed }) }))
+      console.log(
+        await trainCausesOf(trained, { outputDir: training.outputDir, towers, ...(seed !== undefined && { seed }) }),
+      )
     }
     return 0
   },

@@ -9,8 +9,9 @@ import { Bert } from '../../../models/encoders/bert.js'
 import { longestText } from '../../../models/encoders/embed-sentences.js'
 import { Roberta } from '../../../models/encoders/roberta.js'
 import { readConfig } from '../../../models/pretrained.js'
-import { type Device, type DType, ops, scope, type Tensor } from '../../../tensor/index.js'
+import { type Device, type DType, noGrad, ops, scope, type Tensor } from '../../../tensor/index.js'
 import { Tokenizer } from '../../../text/tokenizer.js'
+import { splitWords } from '../../../train/metrics/values.js'
 import type { EmotionTower } from './towers.js'
 
 export interface TextTowerOptions {
@@ -153,6 +154,45 @@ export class TextTower implements EmotionTower<TextInput> {
       const counted = own.to({ dtype: lastHiddenState.dtype })
       return { lastHiddenState, weights: counted.div(counted.sum([1], true)) }
     })
+  }
+
+  /**
+   * A vector for each word between blanks: the mean of its tokens, of the text alone. Words behind `maxLength` tokens have none.
+   * Runs without gradients.
+   */
+  async words(texts: readonly string[]): Promise<Float32Array[][]> {
+    const { first, last } = this.#ids
+    const spans: [number, number][][] = []
+    const inputs = texts.map((text): TextInput => {
+      const ids = [first]
+      const own: [number, number][] = []
+      for (const [i, word] of splitWords(text).entries()) {
+        const tokens = this.#encode(this.network instanceof Roberta && i > 0 ? ` ${word}` : word)
+        if (ids.length + tokens.length + 1 > this.#options.maxLength) break
+        own.push([ids.length, ids.length + tokens.length])
+        ids.push(...tokens)
+      }
+      spans.push(own)
+      return { ids: [...ids, last], begin: 1 }
+    })
+    return noGrad(() =>
+      scope(async () => {
+        const { lastHiddenState } = await this.states(inputs)
+        const rows = lastHiddenState.to({ device: 'cpu', dtype: 'float32' }).contiguous()
+        const [width, size] = [rows.size(1), rows.size(2)]
+        const values = (await rows.data()) as Float32Array
+        return spans.map((own, row) =>
+          own.map(([from, to]) => {
+            const mean = new Float32Array(size)
+            for (let token = from; token < to; token += 1) {
+              const at = (row * width + token) * size
+              for (let i = 0; i < size; i += 1) mean[i] = (mean[i] as number) + (values[at + i] as number) / (to - from)
+            }
+            return mean
+          }),
+        )
+      }),
+    )
   }
 
   async save(folder: string): Promise<void> {

@@ -138,8 +138,14 @@ export class VoiceTower extends Voice implements EmotionTower<Tensor> {
     const steps = lengths.map((length) => Math.max(2, Math.floor(length / 160)))
     // Frames come in pairs, and the front end wants a whole number of its hops.
     const width = 2 * Math.ceil(Math.max(...steps) / 2)
+    // Silence of its own behind each clip, or its last steps would depend on how far the batch fills it up.
     const rows = await Promise.all(
-      clips.map((clip) => logMelSpectrogram(clip.to({ device: 'cpu' }), { nMels: numMelBins, length: width * 160 })),
+      clips.map(async (clip, i) => {
+        const own = steps[i] as number
+        const length = 160 * (own + 4)
+        const mel = await logMelSpectrogram(clip.to({ device: 'cpu' }), { nMels: numMelBins, length })
+        return ops.constantPadNd(mel.narrow(1, 0, own), [0, width - own])
+      }),
     )
     const inputFeatures = ops.stack(rows).to({ device, dtype })
     const attentionMask = lengthMask(steps, width, device)
