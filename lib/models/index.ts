@@ -18,6 +18,7 @@ export {
   type ClipVisionOutput,
 } from './clip/clip.js'
 export type { ClipConfig, ClipTextConfig, ClipVisionConfig } from './clip/config.js'
+export { type ClipEncodeOptions, ClipTokenizer, type ClipTokens } from './clip/tokenizer.js'
 export {
   type DecoderLMClassifierConfig,
   type DecoderLMClassifierInputs,
@@ -86,6 +87,39 @@ export {
   internVLTemplate,
 } from './internvl/prompt.js'
 export type { LabelConfig, ProblemType } from './labels.js'
+export {
+  type LanguageBindAudioOptions,
+  type LanguageBindSound,
+  languageBindAudio,
+} from './languagebind/audio.js'
+export {
+  type LanguageBindConfig,
+  type LanguageBindModality,
+  type LanguageBindTowerConfig,
+  type LanguageBindVisionConfig,
+  languageBindSizes,
+} from './languagebind/config.js'
+export {
+  type ContrastiveInputs,
+  type ContrastiveLossOptions,
+  ContrastiveModel,
+  type ContrastiveOptions,
+  type ContrastiveOutput,
+  contrastiveLoss,
+} from './languagebind/contrastive.js'
+export type { LanguageBindFrom, LoadLanguageBindOptions } from './languagebind/files.js'
+export {
+  type EmbedOptions,
+  LanguageBind,
+  type LanguageBindEmbeddings,
+  type LanguageBindInputs,
+  type LanguageBindRawInputs,
+  type LanguageBindTokens,
+  type ScaleOptions,
+  type ZeroShotLabel,
+  type ZeroShotOptions,
+} from './languagebind/languagebind.js'
+export { type PatchGrid, resizePositions } from './languagebind/positions.js'
 export type {
   HeadNetwork,
   HeadStatics,
@@ -118,7 +152,12 @@ export { UnitEncoder, type UnitNetwork } from './units/encoder.js'
 export { type LoadUnitEncoderOptions, loadUnitEncoder } from './units/files.js'
 export { type FitUnitsOptions, fitUnits } from './units/fit.js'
 export { type FitKMeansOptions, fitKMeans, KMeans } from './units/kmeans.js'
-export { type ExtractOptions, UnitExtractor, type UnitExtractorSource } from './units/unit-extractor.js'
+export {
+  type ExtractOptions,
+  type HeardInWindows,
+  UnitExtractor,
+  type UnitExtractorSource,
+} from './units/unit-extractor.js'
 export {
   type ExtractedUnits,
   type ExtractUnitsOptions,
@@ -128,6 +167,7 @@ export {
   readUnits,
   UnitFolder,
 } from './units/unit-folder.js'
+export type { AlignTextOptions } from './whisper/align-text.js'
 export type { TokenTimestamp, WhisperAlignmentInputs, WhisperHead } from './whisper/alignment.js'
 export type { WhisperConfig } from './whisper/config.js'
 export type {

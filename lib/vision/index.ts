@@ -1,3 +1,14 @@
+export { type ImageInput, type RawImage, type ReadImageOptions, readImage } from './image.js'
+export {
+  type PreprocessDepthOptions,
+  type PreprocessOptions,
+  type PreprocessVideoOptions,
+  preprocessDepth,
+  preprocessImage,
+  preprocessVideo,
+  type SampleFramesOptions,
+  sampleFrames,
+} from './preprocess.js'
 export {
   CLIP_STATISTICS,
   centerCrop,

@@ -146,23 +146,26 @@ export async function normalizeImage(image: Tensor, options: NormalizeImageOptio
   requireOptions(where, options, ['mean', 'std'])
   const channels = image.size(-3)
   const { device, dtype } = image
-  const list = (name: 'mean' | 'std') => {
-    const values = options[name]
-    const good = (value: unknown) => Number.isFinite(value) && (name === 'mean' || value !== 0)
-    if (!Array.isArray(values) || values.length !== channels || !values.every(good)) {
-      throw misuse(
-        where,
-        name,
-        `${channels} finite numbers, one for each channel${name === 'std' ? ', not 0' : ''}`,
-        values,
-      )
-    }
-    return tensor([...values], { dtype, device, shape: [channels, 1, 1] })
-  }
+  requireStatistics(where, options, channels)
+  const list = (name: 'mean' | 'std') => tensor([...options[name]], { dtype, device, shape: [channels, 1, 1] })
   return scope(async () => {
     const centred = await ops.async.sub(image, list('mean'))
     return ops.async.div(centred, list('std'))
   })
+}
+
+export function requireStatistics(where: string, options: NormalizeImageOptions, channels: number): void {
+  for (const name of ['mean', 'std'] as const) {
+    const values = options[name]
+    const good = (value: unknown) => Number.isFinite(value) && (name === 'mean' || value !== 0)
+    if (Array.isArray(values) && values.length === channels && values.every(good)) continue
+    throw misuse(
+      where,
+      name,
+      `${channels} finite numbers, one for each channel${name === 'std' ? ', not 0' : ''}`,
+      values,
+    )
+  }
 }
 
 /** Checks that something is pictures of 8 bits. */

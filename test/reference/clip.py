@@ -10,7 +10,15 @@ sys.modules['torchvision._meta_registrations'] = types.ModuleType('torchvision._
 
 import open_clip
 import torch
-from transformers import CLIPConfig, CLIPModel, CLIPTextConfig, CLIPTextModel, CLIPVisionConfig, CLIPVisionModel
+from transformers import (
+    CLIPConfig,
+    CLIPModel,
+    CLIPTextConfig,
+    CLIPTextModel,
+    CLIPTokenizer,
+    CLIPVisionConfig,
+    CLIPVisionModel,
+)
 
 from common import FIXTURES, Fixture, main, randint, randn
 
@@ -179,5 +187,38 @@ def answers(fixture, name, model):
     )
 
 
+MERGES = """t h;th e</w>;a n;an d</w>;d o;do g</w>;r a;i n</w>;ra in</w>;c a;ca t</w>;b a;ba r;bar k;bark s</w>;o f</w>;' s</w>;i s</w>;
+l o;lo u;lou d;e r</w>;Ã ©</w>"""
+SENTENCES = [
+    'The dog barks', 'the  DOG\tbarks and\nbarks.', "A cat's rain", 'louder, LOUDER!!! 123', '', ' ', 'café é É',
+    '雨の音 🐕', 'the dog ' * 60, '<|endoftext|> in the text', 'x' * 300,
+]
+
+
+def tokens():
+    """A tiny vocabulary of CLIP's kind, and what transformers' tokenizer makes of some sentences."""
+    visible = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    alphabet = [chr(b) for b in visible] + [chr(256 + n) for n in range(256 - len(visible))]
+    merges = [tuple(merge.strip().split(' ')) for merge in MERGES.replace('\n', '').split(';')]
+    entries = alphabet + [c + '</w>' for c in alphabet] + [''.join(merge) for merge in merges]
+    vocab = {token: i for i, token in enumerate([*entries, '<|startoftext|>', '<|endoftext|>'])}
+    tokenizer = CLIPTokenizer(vocab=vocab, merges=merges, model_max_length=77)
+    folder = FIXTURES / 'models/clip-tokenizer'
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / 'vocab.json').write_text(json.dumps(vocab, ensure_ascii=False) + '\n')
+    (folder / 'merges.txt').write_text('\n'.join(['#version: 0.2', *(' '.join(merge) for merge in merges)]) + '\n')
+    settings = dict(tokenizer_class='CLIPTokenizer', model_max_length=77, pad_token='<|endoftext|>')
+    (folder / 'tokenizer_config.json').write_text(json.dumps(settings, indent=2) + '\n')
+    fixture = Fixture()
+    for name, options in [
+        ('whole', dict(padding='max_length', max_length=77)),
+        ('short', dict(padding='max_length', max_length=6)),
+    ]:
+        encoded = tokenizer(SENTENCES, truncation=True, return_tensors='pt', **options)
+        out = {'input_ids': encoded['input_ids'], 'attention_mask': encoded['attention_mask']}
+        fixture.case(dict(name=name, sentences=SENTENCES), out=out)
+    return fixture
+
+
 if __name__ == '__main__':
-    main({'models/clip': clip, 'models/clip-pretrained': pretrained})
+    main({'models/clip': clip, 'models/clip-pretrained': pretrained, 'models/clip-tokens': tokens})

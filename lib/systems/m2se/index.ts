@@ -1,3 +1,4 @@
+export { type EmoVerseBatch, type EmoVerseSampleTokens, emoverseCollate } from './data/collate.js'
 export {
   type ReadSwiftDatasetOptions,
   readSwiftDataset,
@@ -22,8 +23,24 @@ export {
   readFaceExpressions,
 } from './data/faces.js'
 export { type MoseiData, type ReadMoseiOptions, readMosei } from './data/mosei.js'
+export type { EmoVerseRecords } from './data/open.js'
+export { type EmoVerseTemplate, taskOf } from './data/prompt.js'
 export type { EmoVerseSource, MoseiSample } from './data/samples.js'
 export { type WriteSwiftDatasetOptions, writeSwiftDataset } from './data/write.js'
+export { type MosiMetrics, mosiMetrics } from './evaluation/metrics.js'
+export { type EmoVerseResult, readResults } from './evaluation/results.js'
+export type { CauseScores, ClassScores, LabelScores } from './evaluation/robust.js'
+export {
+  type EmoVerseScores,
+  type NumberScores,
+  type RobustTaskScores,
+  type ScoredTask,
+  type ScoreEmoVerseOptions,
+  scoreEmoVerse,
+} from './evaluation/score.js'
+export type { PythonFault, StrictScores, StrictVariant } from './evaluation/strict.js'
+export type { EmoVerseStages, LoadEmoVerseOptions, NewEmoVerseOptions } from './network/files.js'
+export { EmoVerse, type EmoVerseAnswer, type EmoVerseGenerateOptions, type EmoVerseParts } from './network/network.js'
 export {
   ECPE_WORDING,
   type EcpeWording,
@@ -35,3 +52,14 @@ export {
   ecpeWordingOf,
   SENTIMENT_LABELS,
 } from './published/wording.js'
+export { emoverseLoss } from './training/loss.js'
+export { EMOVERSE_RECIPE, type EmoVerseRecipe, emoverseRecipe } from './training/recipe.js'
+export type { TaskLogEntry, TaskNumbers } from './training/tally.js'
+export {
+  type EmoVerseMeasured,
+  type EmoVerseResults,
+  type EmoVerseStageOptions,
+  type EmoVerseStageResults,
+  type TrainEmoVerseOptions,
+  trainEmoVerse,
+} from './training/train.js'

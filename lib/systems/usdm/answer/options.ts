@@ -69,8 +69,14 @@ export interface UsdmRespondOptions extends UsdmSpeaking {
   signal?: AbortSignal
 }
 
+/**
+ * Units of the first piece of speech, and of each later one: a BigVGAN of the published size looks 40 frames ahead, so that fewer than
+ * 42 units make no sound yet.
+ */
+export const PIECES = { firstUnits: 50, chunkUnits: 100 } as const
+
 export interface UsdmStreamOptions extends UsdmRespondOptions {
-  /** Units of the first piece of speech. Default 25: half a second. */
+  /** Units of the first piece of speech. Default 50, a second; with a BigVGAN of the published size at least 42 are wanted for sound. */
   firstUnits?: number
   /** Units of each later one. Default 100. */
   chunkUnits?: number

@@ -18,6 +18,7 @@ import { type LoadUsdmOptions, loadUsdm, saveUsdm, type UsdmSource } from './fil
 import {
   checkParts,
   checkRespond,
+  PIECES,
   RESPOND,
   STREAM,
   type UsdmEvent,
@@ -131,7 +132,7 @@ export class Usdm {
    */
   async *stream(question: UsdmQuestion, options: UsdmStreamOptions = {}): AsyncGenerator<UsdmEvent, void, undefined> {
     requireOptions('Usdm.stream', options, STREAM)
-    const { firstUnits = 25, chunkUnits = 100, ...rest } = options
+    const { firstUnits = PIECES.firstUnits, chunkUnits = PIECES.chunkUnits, ...rest } = options
     requireWhole('Usdm.stream', 'firstUnits', firstUnits, 1)
     requireWhole('Usdm.stream', 'chunkUnits', chunkUnits, 1)
     yield* this.#answer('Usdm.stream', question, rest, { firstUnits, chunkUnits })
