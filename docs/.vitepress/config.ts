@@ -24,6 +24,7 @@ const guide = [
       page('Training', '/guide/training'),
       page('Published networks', '/guide/networks'),
       page('Published weights', '/guide/published-weights'),
+      page('Pictures in a conversation', '/guide/pictures'),
       page('LoRA and packed weights', '/guide/lora'),
       page('Files, audio and text', '/guide/files'),
       page('Serve', '/guide/serve'),

@@ -406,6 +406,12 @@ describe('the published layout', () => {
       await model.save(port, { layout: 'transformers' })
       const written = JSON.parse(readFileSync(join(port, 'config.json'), 'utf8'))
       expect(written).toMatchObject({ model_type: 'internvl', image_token_id: IMAGE })
+      // transformers refuses one that is written as a whole number.
+      expect(written.vision_config.layer_scale_init_value).toBe(0.1)
+      const whole = InternVL.fromConfig({ ...base, visionConfig: { ...base.visionConfig, initializerFactor: 1 } })
+      await whole.save(join(directory, `${kind}-whole`), { layout: 'transformers' })
+      const other = JSON.parse(readFileSync(join(directory, `${kind}-whole`, 'config.json'), 'utf8'))
+      expect(other.vision_config).not.toHaveProperty('layer_scale_init_value')
       const again = await InternVL.fromPretrained(port)
       expect(again.config.llmConfig.modelType).toBe(kind === 'internlm2' ? 'llama' : kind)
       expectClose(await answer(again), expected, 1e-5)

@@ -197,6 +197,8 @@ export function portConfig(config: CompleteInternVLConfig): Record<string, unkno
   }
   const vision: NetworkConfig = { modelType: 'internvl_vision', ...FIXED_VISION }
   for (const [theirs, ours] of Object.entries(VISION)) if (complete[ours] !== undefined) vision[theirs] = complete[ours]
+  // transformers refuses a whole number there, and JSON has no other form of one; it matters to fresh weights alone.
+  if (Number.isInteger(vision.layerScaleInitValue)) Reflect.deleteProperty(vision, 'layerScaleInitValue')
   const { imageSize = 224, patchSize = 14 } = visionConfig
   Object.assign(vision, { imageSize: [imageSize, imageSize], patchSize: [patchSize, patchSize] })
   const side = (imageSize / patchSize) * downsampleRatio
