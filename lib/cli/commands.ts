@@ -1,6 +1,7 @@
 // The commands of `voxtorch`. Their tables make the page of the documentation too.
 import { ConfigError } from '../base/errors.js'
 import { type CommandRule, commandRule } from '../kit/command.js'
+import { emoverseCommands } from '../systems/m2se/commands/index.js'
 import { salmonnCommands } from '../systems/salmonn/commands/index.js'
 import { spectraCommands } from '../systems/spectra/commands/index.js'
 import { usdmCommands } from '../systems/usdm/commands/index.js'
@@ -72,4 +73,5 @@ export const SYSTEMS: Readonly<Record<string, readonly CommandRule[]>> = {
   spectra: spectraCommands,
   salmonn: salmonnCommands,
   usdm: usdmCommands,
+  emoverse: emoverseCommands,
 }
