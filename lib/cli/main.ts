@@ -40,6 +40,9 @@ async function main([command, ...rest]: readonly string[]): Promise<number> {
   }
   // As it was called before there were verbs.
   if (command === 'salmonn-convert') return main(['salmonn', 'convert', ...rest])
+  // One word, to stand in scripts where a program's name stood.
+  const joined = /^emoverse-(data|sft|infer|score)$/.exec(command as string)
+  if (joined) return main(['emoverse', joined[1] as string, ...rest])
   const name = command as string
   const verbs = Object.hasOwn(SYSTEMS, name) ? SYSTEMS[name] : undefined
   if (verbs === undefined)

@@ -1,3 +1,5 @@
+export { type InferEmoVerseOptions, type InferredEmoVerse, inferEmoVerse } from './answer/infer.js'
+export { readEmoVerseStage } from './configuration/apply.js'
 export { type EmoVerseBatch, type EmoVerseSampleTokens, emoverseCollate } from './data/collate.js'
 export {
   type ReadSwiftDatasetOptions,
@@ -28,6 +30,7 @@ export { type EmoVerseTemplate, taskOf } from './data/prompt.js'
 export type { EmoVerseSource, MoseiSample } from './data/samples.js'
 export { type WriteSwiftDatasetOptions, writeSwiftDataset } from './data/write.js'
 export { type MosiMetrics, mosiMetrics } from './evaluation/metrics.js'
+export { emoverseScoresPage } from './evaluation/page.js'
 export { type EmoVerseResult, readResults } from './evaluation/results.js'
 export type { CauseScores, ClassScores, LabelScores } from './evaluation/robust.js'
 export {
