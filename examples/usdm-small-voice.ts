@@ -45,9 +45,15 @@ export async function trainVoicebox(
 
 export interface MelError {
   clips: number
-  /** Mean absolute difference of the log-mel spectrogram from the recording's, in nepers: of its units, and of the same shuffled. */
+  /**
+   * Mean absolute difference of the log-mel spectrogram from the recording's, in nepers: of its units, and of the same shuffled. The
+   * flow begins at noise of zero, in the middle of all that it could begin at.
+   */
   units: number
   shuffled: number
+  /** The same of flows that begin at noise that is drawn, as speech is made: each is one of many that are as likely. */
+  unitsDrawn: number
+  shuffledDrawn: number
 }
 
 /** A clip of the test as it was recorded, made of its units, and made of its units in another order. */
@@ -72,7 +78,8 @@ export async function melErrors(
   const records = lines.map((line, i) => usdm.parseVoiceboxLine(line, 'test.txt', i + 1))
   const all = { windowFrames: 100_000, dropShare: 0, contextShare: 0 }
   const dataset = new usdm.VoiceboxDataset({ length: records.length, get: (i) => records[i]! }, { nTokens, draws: all })
-  const sums = { units: 0, shuffled: 0, frames: 0 }
+  const sums = { units: 0, shuffled: 0, unitsDrawn: 0, shuffledDrawn: 0 }
+  let frames = 0
   const clips: Resaid[] = []
   const vocoder = new usdm.GriffinLimVocoder()
   for (const [i, { audio, units }] of records.entries()) {
@@ -85,12 +92,13 @@ export async function melErrors(
     await vt.scope(async () => {
       const mel = vt.tensor(recorded, { shape: [1, bands, own.length] })
       const prompt = mel.narrow(2, 0, begin)
-      const of = (frames: Int32Array) =>
+      const of = (ids: Int32Array, drawn: boolean) =>
         model.generate({
-          units: vt.tensor(BigInt64Array.from(frames, BigInt), { shape: [1, frames.length] }),
-          ...{ prompt, steps, guidance, seed: i },
+          units: vt.tensor(BigInt64Array.from(ids, BigInt), { shape: [1, ids.length] }),
+          ...{ prompt, steps, guidance },
+          ...(drawn ? { seed: i } : { noise: vt.zerosLike(mel), promptNoise: 'fixed' as const }),
         })
-      const [made, shuffled] = [await of(own), await of(others)]
+      const [made, shuffled] = [await of(own, false), await of(others, false)]
       const off = (other: vt.Tensor) =>
         vt.scope(() => {
           const rest = own.length - begin
@@ -99,7 +107,9 @@ export async function melErrors(
         })
       sums.units += off(made)
       sums.shuffled += off(shuffled)
-      sums.frames += own.length - begin
+      sums.unitsDrawn += off(await of(own, true))
+      sums.shuffledDrawn += off(await of(others, true))
+      frames += own.length - begin
       if (clips.length === heard) return
       const sound = async (mel: vt.Tensor) =>
         (await (await vocoder.forward({ mel: model.denormalize(mel) })).waveform.flatten().data()) as Float32Array
@@ -109,9 +119,6 @@ export async function melErrors(
       })
     })
   }
-  const { frames } = sums
-  return {
-    error: { clips: Math.min(most, records.length), units: sums.units / frames, shuffled: sums.shuffled / frames },
-    clips,
-  }
+  const means = Object.fromEntries(Object.entries(sums).map(([name, sum]) => [name, sum / frames])) as typeof sums
+  return { error: { clips: Math.min(most, records.length), ...means }, clips }
 }
