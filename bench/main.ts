@@ -38,6 +38,7 @@ const questions: Record<string, { asks: string; load: () => Promise<{ run: (opti
       load: () => import('./spectra.js'),
     },
     usdm: { asks: 'How fast are the networks that hear and speak for USDM?', load: () => import('./usdm.js') },
+    languagebind: { asks: 'How fast are the towers of LanguageBind?', load: () => import('./languagebind.js') },
     memory: { asks: 'Does memory stay constant through 10,000 training steps?', load: () => import('./memory.js') },
   }
 
