@@ -18,6 +18,7 @@ const ENTRIES = [
   'cli/install',
   'data/worker',
   'audio/decoder-worker',
+  'vision/video-worker',
   'serve/page/app',
   'serve/page/recorder-worklet',
   'native/load',

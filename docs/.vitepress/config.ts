@@ -26,6 +26,7 @@ const guide = [
       page('Published weights', '/guide/published-weights'),
       page('LoRA and packed weights', '/guide/lora'),
       page('Files, audio and text', '/guide/files'),
+      page('Pictures and video', '/guide/pictures'),
       page('Serve', '/guide/serve'),
       page('CUDA', '/guide/cuda'),
       page('CUDA: what is proven', '/guide/cuda-proof'),

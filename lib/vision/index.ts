@@ -22,3 +22,4 @@ export {
   resizeImage,
   resizeTensor,
 } from './resize.js'
+export { type OpenVideoOptions, openVideo, type ReadFramesOptions, type ReadSoundOptions, Video } from './video.js'

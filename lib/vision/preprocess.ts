@@ -151,6 +151,9 @@ export interface SampleFramesOptions {
   method?: 'linspace' | 'segments' | undefined
 }
 
+/** More than a network looks at in any clip, and few enough for a list. */
+const MOST_FRAMES = 1 << 20
+
 /**
  * Which frames of a clip a network looks at, in order: places of `frames` frames, from 0. Of a short clip some come twice.
  * @throws ConfigError for a clip without frames, and for options
@@ -161,6 +164,7 @@ export function sampleFrames(frames: number, options: SampleFramesOptions = {}):
   requireOptions(where, options, ['count', 'method'])
   const { count = 8, method = 'linspace' } = options
   requireWhole(where, 'count', count, 1)
+  if (count > MOST_FRAMES) throw misuse(where, 'count', `at most ${MOST_FRAMES}`, count)
   if (method !== 'linspace' && method !== 'segments') throw misuse(where, 'method', "'linspace' or 'segments'", method)
   const last = frames - 1
   if (method === 'segments') {

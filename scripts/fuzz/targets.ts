@@ -10,6 +10,7 @@ import './training.js'
 import './schedulers.js'
 import './systems.js'
 import './audio.js'
+import './vision.js'
 import type { Random } from './random.js'
 
 export interface Job {

@@ -125,6 +125,7 @@ describe('sampleFrames', async () => {
   test('wrong arguments', () => {
     expect(() => sampleFrames(0)).toThrow(/frames must be a whole number of at least 1/)
     expect(() => sampleFrames(8, { count: 0 })).toThrow(/count/)
+    expect(() => sampleFrames(8, { count: 2 ** 31 - 1 })).toThrow(/count must be at most 1048576/)
     expect(() => sampleFrames(8, { method: 'random' as never })).toThrow(/'linspace' or 'segments'/)
     expect(() => sampleFrames(8, { fps: 1 } as never)).toThrow(/no option 'fps'/)
   })
