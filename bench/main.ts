@@ -42,6 +42,7 @@ const questions: Record<string, { asks: string; load: () => Promise<{ run: (opti
       asks: 'How fast are the network that sees for EmoVerse, its training and its tiles?',
       load: () => import('./m2se.js'),
     },
+    languagebind: { asks: 'How fast are the towers of LanguageBind?', load: () => import('./languagebind.js') },
     memory: { asks: 'Does memory stay constant through 10,000 training steps?', load: () => import('./memory.js') },
   }
 

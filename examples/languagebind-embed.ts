@@ -1,7 +1,7 @@
 /**
- * A folder of clips sorted by how well a sentence fits them. `npx tsx examples/languagebind-embed.ts DIR "a dog barks"`: sounds
- * by LanguageBind's audio tower, pictures by its image tower; `--audio` and `--image` say where those are, folders or
- * repositories of the hub.
+ * A folder of clips sorted by how well a sentence fits them. `npx tsx examples/languagebind-embed.ts DIR "a dog barks"`: videos,
+ * sounds and pictures, each by LanguageBind's tower for them; `--video`, `--audio` and `--image` say where those are, folders
+ * or repositories of the hub. Videos want npm's `node-av`, pictures `sharp`.
  */
 import { readdir } from 'node:fs/promises'
 import { join } from 'node:path'
@@ -11,15 +11,20 @@ import { LanguageBind } from 'voxtorch'
 const { positionals, values } = parseArgs({
   allowPositionals: true,
   options: {
+    video: { type: 'string', default: 'LanguageBind/LanguageBind_Video_FT' },
     audio: { type: 'string', default: 'LanguageBind/LanguageBind_Audio_FT' },
     image: { type: 'string', default: 'LanguageBind/LanguageBind_Image' },
   },
 })
 const [folder = '.', sentence = 'a dog barks'] = positionals
 const files = (await readdir(folder)).sort().map((name) => join(folder, name))
-const kinds = { audio: /\.(wav|mp3|flac|ogg|opus)$/i, image: /\.(jpe?g|png|webp|ppm)$/i }
+const kinds = {
+  video: /\.(mp4|mkv|webm|avi|mov)$/i,
+  audio: /\.(wav|mp3|flac|ogg|opus)$/i,
+  image: /\.(jpe?g|png|webp|ppm)$/i,
+}
 
-for (const modality of ['audio', 'image'] as const) {
+for (const modality of ['video', 'audio', 'image'] as const) {
   const clips = files.filter((file) => kinds[modality].test(file))
   if (clips.length === 0) continue
   const model = await LanguageBind.fromPretrained({ [modality]: values[modality] })

@@ -40,7 +40,9 @@ const guide = [
       page('SPECTRA', '/systems/spectra'),
       page('SALMONN', '/systems/salmonn'),
       page('USDM', '/systems/usdm'),
+      page('LanguageBind', '/systems/languagebind'),
       page('LanguageBind emotion', '/systems/emotion'),
+      page('EmoVerse', '/systems/emoverse'),
     ],
   },
   {
@@ -53,7 +55,9 @@ const guide = [
 const nameOf = (folder: string): string =>
   folder === 'languagebind-emotion'
     ? 'voxtorch/languagebind'
-    : /^(files|serve|salmonn|spectra|usdm)$/.test(folder)
+    : folder === 'm2se'
+      ? 'voxtorch/emoverse'
+      : /^(files|serve|salmonn|spectra|usdm)$/.test(folder)
       ? `voxtorch/${folder}`
       : folder
 const modules = reference.flatMap((item) => (item.link ? [item] : (item.items ?? [])))

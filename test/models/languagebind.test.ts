@@ -6,6 +6,8 @@ import {
   type AudioClip,
   CheckpointError,
   ConfigError,
+  cat,
+  DataError,
   getPeftModel,
   LanguageBind,
   type LanguageBindModality,
@@ -407,6 +409,15 @@ describe('what is not prepared yet', () => {
     const wanted = await model.embed({ video: (await preprocessVideo(chosen, { size: 8 })).unsqueeze(0) })
     expectClose(video, wanted.video)
     await expect(model.embed({ video: pixels([11, 12, 3]) })).rejects.toThrow(/frames, uint8/)
+    const folder = join(directory, 'frames')
+    mkdirSync(folder)
+    for (let i = 0; i < 11; i += 1) {
+      const rgb = Buffer.from((frames.select(0, i).flatten().toArray() as number[]).map(Number))
+      writeFileSync(join(folder, `frame${i}.ppm`), Buffer.concat([Buffer.from('P6 16 12 255\n'), rgb]))
+    }
+    const both = await model.embed({ video: [folder, frames] })
+    expectClose(both.video, cat([video, video]))
+    await expect(model.embed({ video: join(directory, 'nowhere.mp4') })).rejects.toThrow(DataError)
   })
 
   it('sounds are read by the numbers of their checkpoint', async () => {

@@ -1,7 +1,14 @@
 import { misuse, requireObject } from '../../base/check.js'
 import { ConfigError } from '../../base/errors.js'
 import { type Device, type DType, stack, Tensor } from '../../tensor/index.js'
-import { type ImageInput, preprocessDepth, preprocessImage, preprocessVideo, sampleFrames } from '../../vision/index.js'
+import {
+  type ImageInput,
+  openVideo,
+  preprocessDepth,
+  preprocessImage,
+  preprocessVideo,
+  sampleFrames,
+} from '../../vision/index.js'
 import type { ClipTextInputs } from '../clip/clip.js'
 import { imageSizeOf } from '../clip/config.js'
 import type { ClipTokenizer } from '../clip/tokenizer.js'
@@ -25,8 +32,8 @@ export interface LanguageBindInputs {
   thermal?: Tensor
 }
 
-/** A clip's frames, uint8 [count, height, width, 3]. */
-export type LanguageBindClip = Tensor
+/** A video file, a folder of its frames (see `openVideo`), or frames, uint8 [count, height, width, 3]. */
+export type LanguageBindClip = string | Tensor
 
 /** The same, or what becomes of it: texts, sounds, pictures and clips as they are. Floating-point tensors go as they are. */
 export interface LanguageBindRawInputs {
@@ -99,10 +106,19 @@ async function read(modality: LanguageBindModality, items: readonly unknown[], r
 
 /** As many of a clip's frames as the tower reads. */
 async function framesOf(clip: unknown, { where, vision }: RawReader): Promise<Tensor> {
-  if (!(clip instanceof Tensor) || clip.ndim !== 4) {
-    throw misuse(where, 'video', 'frames, uint8 [count, height, width, 3]', clip)
+  const count = vision.numFrames ?? 8
+  if (typeof clip === 'string') {
+    const video = await openVideo(clip)
+    try {
+      return await video.frames(sampleFrames(video.frameCount, { count }))
+    } finally {
+      await video.close()
+    }
   }
-  const chosen = sampleFrames(clip.shape[0] as number, { count: vision.numFrames ?? 8 })
+  if (!(clip instanceof Tensor) || clip.ndim !== 4) {
+    throw misuse(where, 'video', 'a file, a folder of frames, or frames, uint8 [count, height, width, 3]', clip)
+  }
+  const chosen = sampleFrames(clip.shape[0] as number, { count })
   return stack(chosen.map((place) => clip.select(0, place)))
 }
 

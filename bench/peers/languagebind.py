@@ -1,0 +1,158 @@
+"""The same networks: transformers' text tower, and LanguageBind's vision towers in PyTorch's own layers, as its modules compute them."""
+
+import json
+import sys
+import types
+from pathlib import Path
+
+# Of the wheel of torchvision for CUDA, where that is beside torch for the CPU: transformers asks for it, and nothing here does.
+sys.modules["torchvision._meta_registrations"] = types.ModuleType("torchvision._meta_registrations")
+
+import torch
+from peft import LoraConfig, get_peft_model
+from safetensors.torch import load_file
+from serve import serve, timed_blocks
+from torch import nn
+from torch.nn import functional as F
+from transformers import CLIPTextModel
+
+wide, tall = torch.randn(1024, 1024), torch.randn(1024, 1024)
+matrix, vector = torch.randn(4096, 4096), torch.randn(4096)
+
+
+class Attention(nn.Module):
+    def __init__(self, dim, heads):
+        super().__init__()
+        self.heads = heads
+        for name in ("k_proj", "v_proj", "q_proj", "out_proj"):
+            setattr(self, name, nn.Linear(dim, dim))
+
+    def forward(self, x):
+        split = lambda y: y.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        attended = F.scaled_dot_product_attention(split(self.q_proj(x)), split(self.k_proj(x)), split(self.v_proj(x)))
+        return self.out_proj(attended.transpose(1, 2).flatten(2))
+
+
+class Mlp(nn.Module):
+    def __init__(self, dim, inner):
+        super().__init__()
+        self.fc1, self.fc2 = nn.Linear(dim, inner), nn.Linear(inner, dim)
+
+    def forward(self, x):
+        return self.fc2(F.gelu(self.fc1(x)))
+
+
+class Layer(nn.Module):
+    def __init__(self, config):
+        super().__init__()
+        dim, heads = config["hidden_size"], config["num_attention_heads"]
+        self.frames = config.get("num_frames", 1) if config.get("add_time_attn") else 0
+        self.self_attn, self.mlp = Attention(dim, heads), Mlp(dim, config["intermediate_size"])
+        self.layer_norm1, self.layer_norm2 = nn.LayerNorm(dim), nn.LayerNorm(dim)
+        if self.frames:
+            self.temporal_embedding = nn.Parameter(torch.zeros(1, self.frames, dim))
+            self.temporal_attn, self.temporal_layer_norm1 = Attention(dim, heads), nn.LayerNorm(dim)
+
+    def forward(self, x):
+        if self.frames:
+            places = x.shape[1]
+            over_time = lambda y: y.unflatten(0, (-1, self.frames)).transpose(1, 2).flatten(0, 1)
+            back = lambda y: y.unflatten(0, (-1, places)).transpose(1, 2).flatten(0, 1)
+            x = back(over_time(x) + self.temporal_embedding)
+            x = x + back(self.temporal_attn(self.temporal_layer_norm1(over_time(x))))
+        x = x + self.self_attn(self.layer_norm1(x))
+        return x + self.mlp(self.layer_norm2(x))
+
+
+class Vision(nn.Module):
+    def __init__(self, config):
+        super().__init__()
+        dim, patch = config["hidden_size"], config["patch_size"]
+        size = config.get("image_size", 224)
+        height, width = (size, size) if isinstance(size, int) else size
+        self.embeddings = nn.Module()
+        self.embeddings.class_embedding = nn.Parameter(torch.zeros(dim))
+        self.embeddings.patch_embedding = nn.Conv2d(3, dim, patch, patch, bias=False)
+        self.embeddings.position_embedding = nn.Embedding((height // patch) * (width // patch) + 1, dim)
+        self.pre_layrnorm, self.post_layernorm = nn.LayerNorm(dim), nn.LayerNorm(dim)
+        self.encoder = nn.Module()
+        self.encoder.layers = nn.ModuleList([Layer(config) for _ in range(config["num_hidden_layers"])])
+
+    def forward(self, pixels):
+        frames = pixels.shape[2] if pixels.dim() == 5 else 1
+        if pixels.dim() == 5:
+            pixels = pixels.transpose(1, 2).flatten(0, 1)
+        parts = self.embeddings
+        x = parts.patch_embedding(pixels).flatten(2).transpose(1, 2)
+        x = torch.cat([parts.class_embedding.expand(x.shape[0], 1, -1), x], 1) + parts.position_embedding.weight
+        x = self.pre_layrnorm(x)
+        for layer in self.encoder.layers:
+            x = layer(x)
+        return self.post_layernorm(x[:, 0]).unflatten(0, (-1, frames)).mean(1)
+
+
+def text(folder, values):
+    network = CLIPTextModel.from_pretrained(folder).eval()
+    ids, mask = values["text.inputIds"], values["text.attentionMask"]
+    return lambda: network(input_ids=ids, attention_mask=mask).pooler_output
+
+
+def vision(folder, pixels, dtype=torch.float32):
+    network = Vision(json.loads((folder / "config.json").read_text()))
+    state = {key: value for file in folder.glob("*.safetensors") for key, value in load_file(file).items()}
+    network.load_state_dict(state)
+    return network.eval().requires_grad_(False).to(dtype), pixels.to(dtype)
+
+
+def maker(name):
+    def make(folder, values):
+        dtype = torch.bfloat16 if name == "videoHalf" else torch.float32
+        network, pixels = vision(folder, values[f"{name}.pixelValues"], dtype)
+        if name != "lora":
+            return lambda: network(pixels)
+        config = LoraConfig(r=16, lora_alpha=16, target_modules=r".*temporal_attn\.(q|k|v|out)_proj")
+        adapted = get_peft_model(network, config)
+
+        def step():
+            with torch.enable_grad():
+                pooled = adapted(pixels)
+                pooled.square().sum().backward()
+            adapted.zero_grad()
+            return pooled
+
+        return step
+
+    return make
+
+
+MAKERS = {"text": text, **{name: maker(name) for name in ("audio", "video", "videoHalf", "lora")}}
+blocks = None
+
+
+def repeated(job):
+    def run(n):
+        with torch.no_grad():
+            for _ in range(n):
+                job()
+
+    return run
+
+
+def load(folder, names):
+    global blocks
+    values = load_file(folder / "values.safetensors")
+    jobs = {name: MAKERS[name](folder / name, values) for name in names}
+    rates = {"gemm": lambda: wide @ tall, "gemv": lambda: matrix @ vector}
+    blocks = timed_blocks({name: repeated(job) for name, job in {**jobs, **rates}.items()})
+    with torch.no_grad():
+        given = {name: jobs[name]().float() for name in names}
+    return {name: ((given[name] - values[name]).abs().max() / values[name].abs().max()).item() for name in names}
+
+
+def answer(request):
+    if "load" in request:
+        return {"differences": load(Path(request["load"]), request["names"])}
+    return blocks(request)
+
+
+serve(answer)
