@@ -10,6 +10,7 @@ import { train } from '../../../lib/systems/languagebind-emotion/commands/train.
 import {
   emotionDataOfArguments,
   emotionTrainingOfArguments,
+  unusedEmotionArguments,
   withConfigFile,
 } from '../../../lib/systems/languagebind-emotion/configuration/apply.js'
 import { EMOTION_FOREIGN, EMOTION_OPTIONS } from '../../../lib/systems/languagebind-emotion/configuration/arguments.js'
@@ -83,6 +84,16 @@ describe('voxtorch emotion train', () => {
     expect(() => emotionDataOfArguments({})).toThrow(ConfigError)
   })
 
+  it('says what has no effect beside the rest', () => {
+    const flags = (...argv: string[]) => unusedEmotionArguments(read(...argv).options).map(({ flag }) => flag)
+    expect(flags('--lora-rank', '8', '--tower-learning-rate', '1', '--text', 'none', '--text-names')).toEqual([
+      ...['--lora-rank', '--tower-learning-rate', '--text-names'],
+    ])
+    expect(flags('--context-layers', '0', '--causal', '--hidden-size', '8')).toEqual(['--causal', '--hidden-size'])
+    expect(flags('--context-layers', '0', '--fusion', 'gated', '--hidden-size', '8')).toEqual([])
+    expect(flags('--tune', 'lora', '--lora-rank', '8', '--tower-learning-rate', '1', '--causal')).toEqual([])
+  })
+
   it('reads a file of options, below what the command line says', async () => {
     const file = join(folder(), 'x.yaml')
     writeFileSync(
@@ -101,6 +112,8 @@ describe('voxtorch emotion train', () => {
     expect(ignored.map(({ flag }) => flag)).toEqual(['--logging_steps'])
     writeFileSync(file, 'epoch: 3\n')
     await expect(withConfigFile({ config: file })).rejects.toThrow(/no option --epoch; did you mean --epochs/)
+    writeFileSync(file, 'config: y.yaml\n')
+    await expect(withConfigFile({ config: file })).rejects.toThrow(/names no other one/)
     writeFileSync(file, 'data: {a: 1}\n')
     await expect(withConfigFile({ config: file })).rejects.toThrow(/data has parts/)
   })

@@ -15,7 +15,8 @@ The same command goes on where a killed run was. Names of transformers' Training
   async run(given) {
     const command = await import('../configuration/apply.js')
     const { options, ignored } = await command.withConfigFile(given)
-    for (const { flag, reason } of ignored) console.error(`${flag} has no effect: ${reason}`)
+    for (const { flag, reason } of [...ignored, ...command.unusedEmotionArguments(options)])
+      console.error(`${flag} has no effect: ${reason}`)
     const { openEmotionData } = await import('../data/open.js')
     const { trainEmotion } = await import('../training/train.js')
     const data = await openEmotionData(...command.emotionDataOfArguments(options))

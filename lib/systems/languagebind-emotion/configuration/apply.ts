@@ -2,7 +2,7 @@ import { defined } from '../../../base/check.js'
 import { ConfigError } from '../../../base/errors.js'
 import { snakeCase } from '../../../base/words.js'
 import { readConfig } from '../../../files/yaml/yaml.js'
-import { type IgnoredOption, readOptions, refuseFiles } from '../../../kit/options.js'
+import { flagOf, type IgnoredOption, readOptions, refuseFiles } from '../../../kit/options.js'
 import { metricsTable } from '../../../kit/recipe.js'
 import type { Device } from '../../../tensor/index.js'
 import type { OpenEmotionOptions } from '../data/open.js'
@@ -38,6 +38,9 @@ export async function withConfigFile(
   })
   const read = readOptions(file, EMOTION_OPTIONS, words, EMOTION_FOREIGN)
   refuseFiles(file, read.files)
+  if (read.options.config !== undefined) {
+    throw new ConfigError(`${file}: a file of options names no other one`, { file, argument: 'config' })
+  }
   return { options: { ...read.options, ...options }, ignored: read.ignored }
 }
 
@@ -51,7 +54,24 @@ export async function readEmotionArguments(
   const given = readOptions('emotion', EMOTION_OPTIONS, argv, EMOTION_FOREIGN)
   refuseFiles('emotion', given.files)
   const { options, ignored } = await withConfigFile(given.options)
-  return { options, ignored: [...given.ignored, ...ignored] }
+  return { options, ignored: [...given.ignored, ...ignored, ...unusedEmotionArguments(options)] }
+}
+
+/** What options say that has no effect beside the others, with the reason: tell the user. */
+export function unusedEmotionArguments(options: EmotionArguments): IgnoredOption[] {
+  const { tune = 'head', contextLayers, fusion, compat, text = 'minilm' } = options
+  const layers = contextLayers ?? (compat === 'published' ? 0 : 2)
+  const isPlain = ['concat', 'concat-ln'].includes(fusion ?? (compat === 'published' ? 'concat' : 'concat-ln'))
+  const rules: [boolean, string, (keyof EmotionArguments)[]][] = [
+    [tune !== 'lora', 'it is for --tune lora', ['loraRank', 'loraAlpha', 'loraDropout', 'loraTargets', 'loraBias']],
+    [tune === 'head', 'no tower trains', ['towerLearningRate']],
+    [layers === 0, 'there is no context', ['contextHeads', 'causal']],
+    [layers === 0 && isPlain, 'vectors stand side by side', ['hiddenSize']],
+    [text === 'none', 'no text is read', ['textHistory', 'textNames', 'textLength']],
+  ]
+  return rules.flatMap(([holds, reason, names]) =>
+    names.filter((name) => holds && options[name] !== undefined).map((name) => ({ flag: flagOf(name), reason })),
+  )
 }
 
 /** What `openEmotionData` is given. @throws ConfigError where no data is named */
@@ -74,6 +94,11 @@ export async function towersOfArguments(options: EmotionArguments): Promise<Emot
   if (video !== undefined || isText || isAudio) {
     if (isText && ![video, audio].includes(text)) {
       throw new ConfigError('--text of LanguageBind is that of --video or --audio: name the same folder', {
+        argument: 'text',
+      })
+    }
+    if (isText && (textHistory ?? textNames ?? textLength) !== undefined) {
+      throw new ConfigError('--text-history, --text-names and --text-length are for a BERT or a RoBERTa', {
         argument: 'text',
       })
     }

@@ -1,3 +1,4 @@
+import { requireOptions, requireWhole } from '../../../base/check.js'
 import type { EmotionDialog } from '../../../kit/emotion/dialog.js'
 import { evaluateBatches } from '../../../kit/evaluate.js'
 import type { Tensor } from '../../../tensor/index.js'
@@ -25,8 +26,11 @@ export interface AnswerOptions {
 export async function emotionAnswers(
   model: EmotionClassifier,
   samples: readonly EmotionSample[],
-  { batchSize = 8, states = false }: AnswerOptions = {},
+  options: AnswerOptions = {},
 ): Promise<DialogAnswer[]> {
+  requireOptions('emotionAnswers', options, ['batchSize', 'states'])
+  const { batchSize = 8, states = false } = options
+  requireWhole('emotionAnswers', 'batchSize', batchSize, 1)
   const collate = emotionCollate(model.config.sizes, model.ownTowers)
   const device = (model.head.parameters()[0] as Tensor).device
   const parts = await evaluateBatches(model, inBatches(samples, batchSize), async (some) => {

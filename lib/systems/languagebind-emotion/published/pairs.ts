@@ -1,4 +1,4 @@
-import { requireWhole } from '../../../base/check.js'
+import { requireOptions, requireWhole } from '../../../base/check.js'
 import { Random } from '../../../data/random.js'
 import type { EmotionDialog } from '../../../kit/emotion/dialog.js'
 
@@ -18,6 +18,7 @@ export interface EmotionPair {
  * drawn from all ordered pairs, those of an utterance with itself included. Where there are not so many, all of them.
  */
 export function publishedPairs(dialogs: readonly EmotionDialog[], options: { seed?: number } = {}): EmotionPair[] {
+  requireOptions('publishedPairs', options, ['seed'])
   const { seed = 42 } = options
   requireWhole('publishedPairs', 'seed', seed)
   const random = new Random(seed)
