@@ -105,7 +105,7 @@ describe('the cache', () => {
     for (let step = 0; step < 6; step++) {
       const { logits } = await model.forward({ inputIds: read, cache: again, logitsToKeep: 1 })
       expectClose(get(generated.logits).select(0, step), get(logits).squeeze(1), 1e-5, `step ${step}`)
-      read = generated.sequences.narrow(1, 4 + step, 1)
+      read = generated.sequences.narrow(1, 4 + step, 1).to(inputIds.device)
     }
   })
 })
@@ -266,7 +266,10 @@ describe('LoRA on fused projections', () => {
     // Quick steps with an adapter, against passes.
     const settings = { maxNewTokens: 5, eosTokenId: null, outputLogits: true }
     const generated = await model.generate({ inputIds }, settings)
-    const whole = await model.forward({ inputIds: generated.sequences.narrow(1, 0, 12), logitsToKeep: 5 })
+    const whole = await model.forward({
+      inputIds: generated.sequences.narrow(1, 0, 12).to(inputIds.device),
+      logitsToKeep: 5,
+    })
     expectClose(get(generated.logits).transpose(0, 1), get(whole.logits), 1e-5, 'generated')
     peft.mergeAdapter()
     expectClose(get((await model.forward({ inputIds })).logits), get(logits), 1e-5, 'merged')
