@@ -11,6 +11,7 @@ const ENTRIES = [
   // The subpaths of package.json's exports.
   'files/index',
   'serve/index',
+  'systems/languagebind-emotion/index',
   'systems/m2se/index',
   'systems/salmonn/index',
   'systems/spectra/index',

@@ -1,6 +1,8 @@
 // The commands of `voxtorch`. Their tables make the page of the documentation too.
 import { ConfigError } from '../base/errors.js'
 import { type CommandRule, commandRule } from '../kit/command.js'
+import { ecfScore } from '../systems/languagebind-emotion/commands/ecf-score.js'
+import { emotionCommands } from '../systems/languagebind-emotion/commands/index.js'
 import { emoverseCommands } from '../systems/m2se/commands/index.js'
 import { salmonnCommands } from '../systems/salmonn/commands/index.js'
 import { spectraCommands } from '../systems/spectra/commands/index.js'
@@ -67,6 +69,7 @@ export const COMMANDS: readonly CommandRule[] = [
   serveRule(),
   runsRule,
   launchRule,
+  ecfScore,
 ]
 /** The verbs of each system. */
 export const SYSTEMS: Readonly<Record<string, readonly CommandRule[]>> = {
@@ -74,4 +77,7 @@ export const SYSTEMS: Readonly<Record<string, readonly CommandRule[]>> = {
   salmonn: salmonnCommands,
   usdm: usdmCommands,
   emoverse: emoverseCommands,
+  emotion: emotionCommands,
 }
+/** The verb of a system that is meant where a file stands in its place. */
+export const FILE_VERBS: Readonly<Record<string, string>> = { emotion: 'label' }

@@ -83,7 +83,7 @@ export const lineDataset = <T>(
 ): Promise<Dataset<T>> =>
   recordDataset(file, { parse: (bytes, path, line) => parse(utf8(bytes, path, line), path, line) })
 
-/** How records of a file are read. */
+/** How records of a file are read. @internal */
 export interface RecordOptions<T> {
   /** The file is one JSON array, whose values are the records. Default: each line that is not blank is one. */
   isArray?: boolean

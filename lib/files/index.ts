@@ -38,6 +38,7 @@ export {
   type TextGridInterval,
   type TextGridPoint,
   type TextGridTier,
+  writeTextGrid,
 } from './textgrid.js'
 export { type LoadTorchOptions, loadTorch } from './torch/torch.js'
 export { type ReadYamlOptions, readConfig, readYaml } from './yaml/yaml.js'

@@ -1,5 +1,6 @@
-import { requireOneOf, requireOptions, requireString } from '../base/check.js'
-import type { DataError } from '../base/errors.js'
+import { writeAtomically } from '../base/atomic.js'
+import { requireObject, requireOneOf, requireOptions, requireString } from '../base/check.js'
+import { DataError } from '../base/errors.js'
 import { LONGEST_STRING } from '../base/heap.js'
 import { asBuffer, chunksOf, countLines, faultIn, isUtf16, utf8, withoutMark } from './text.js'
 
@@ -60,6 +61,61 @@ export function parseTextGrid(bytes: Uint8Array, file: string, options: ReadText
   const { gaps = 'refuse' } = options
   requireOneOf('readTextGrid', 'gaps', gaps, ['refuse', 'keep', 'fill'])
   return new TextGridReader(new Words(textOf(bytes, file), file), gaps).read()
+}
+
+/**
+ * Writes a TextGrid in the long text form and UTF-8, which Praat, the Montreal Forced Aligner and `readTextGrid` read.
+ * @throws DataError for times that are no numbers or go back, and where the file cannot be written
+ */
+export async function writeTextGrid(path: string, grid: TextGrid): Promise<void> {
+  const where = 'writeTextGrid'
+  requireString(where, 'path', path)
+  requireObject(where, 'grid', grid)
+  const bytes = Buffer.from(textGridText(grid, path))
+  await writeAtomically(path, DataError, (write) => write(bytes))
+}
+
+function textGridText({ minTime, maxTime, tiers }: TextGrid, file: string): string {
+  const quoted = (text: string) => `"${requireText(text, file).replaceAll('"', '""')}"`
+  const span = (from: number, to: number, indent: string, what: string) => {
+    if (Number.isFinite(from) && Number.isFinite(to) && from <= to) {
+      return `${indent}xmin = ${from} \n${indent}xmax = ${to} \n`
+    }
+    throw new DataError(`${file}: ${what} cannot last from ${from} to ${to} s`, { file, minTime: from, maxTime: to })
+  }
+  const head = `File type = "ooTextFile"\nObject class = "TextGrid"\n\n${span(minTime, maxTime, '', 'the whole')}`
+  if (tiers.length === 0) return `${head}tiers? <absent> \n`
+  const written = tiers.map((tier, i) => {
+    const [kind, items] = tier.kind === 'interval' ? ['Interval', tier.intervals] : ['Text', tier.points]
+    const name = `    item [${i + 1}]:\n        class = "${kind}Tier" \n        name = ${quoted(tier.name)} \n`
+    const size = `        ${tier.kind === 'interval' ? 'intervals' : 'points'}: size = ${items.length} \n`
+    const each =
+      tier.kind === 'interval'
+        ? tier.intervals.map(({ minTime: from, maxTime: to, text }, k) => {
+            const before = tier.intervals[k - 1]?.maxTime ?? tier.minTime
+            if (from < before || !(to > from) || to > tier.maxTime) {
+              const what = `interval ${k + 1} of tier ${i + 1}`
+              throw new DataError(`${file}: ${what} cannot last from ${from} to ${to} s`, {
+                file,
+                minTime: from,
+                maxTime: to,
+              })
+            }
+            const times = span(from, to, '            ', 'an interval')
+            return `        intervals [${k + 1}]:\n${times}            text = ${quoted(text)} \n`
+          })
+        : tier.points.map(({ time, text }, k) => {
+            span(time, tier.maxTime, '', `point ${k + 1} of tier ${i + 1}`)
+            return `        points [${k + 1}]:\n            number = ${time} \n            mark = ${quoted(text)} \n`
+          })
+    return `${name}${span(tier.minTime, tier.maxTime, '        ', `tier ${i + 1}`)}${size}${each.join('')}`
+  })
+  return `${head}tiers? <exists> \nsize = ${tiers.length} \nitem []: \n${written.join('')}`
+}
+
+function requireText(text: unknown, file: string): string {
+  if (typeof text === 'string' && !/\p{Surrogate}/u.test(text)) return text
+  throw new DataError(`${file}: ${JSON.stringify(text)} is no text`, { file })
 }
 
 // A tier of a day's phones is some 50 MB.

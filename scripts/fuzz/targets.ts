@@ -9,6 +9,7 @@ import './more-layers.js'
 import './training.js'
 import './schedulers.js'
 import './systems.js'
+import './internvl.js'
 import './audio.js'
 import type { Random } from './random.js'
 

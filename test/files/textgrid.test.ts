@@ -1,8 +1,8 @@
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, describe, expect, it } from 'vitest'
-import { type ReadTextGridOptions, readTextGrid } from '../../lib/files/index.js'
+import { type ReadTextGridOptions, readTextGrid, type TextGrid, writeTextGrid } from '../../lib/files/index.js'
 import { DataError } from '../../lib/index.js'
 import { fixture, tensorsOf } from '../helpers.js'
 
@@ -100,3 +100,49 @@ describe('readTextGrid', () => {
     await expect(readTextGrid(join(folder, 'none'))).rejects.toThrow(DataError)
   })
 })
+
+describe('writeTextGrid', () => {
+  const path = join(folder, 'written.TextGrid')
+
+  it.each(made.cases)('what it writes of $name is read as the same', async ({ name }) => {
+    const grid = await read(Buffer.from(tensorsOf(made, name, 'in').file?.toArray() as number[]))
+    await writeTextGrid(path, grid)
+    expect(await readTextGrid(path)).toEqual(grid)
+  })
+
+  it('is the long form, as Praat writes it', async () => {
+    const intervals = [{ minTime: 0, maxTime: 0.5, text: 'a "b"' }]
+    const points = [{ time: 0.25, text: 'é' }]
+    await writeTextGrid(path, {
+      minTime: 0,
+      maxTime: 1,
+      tiers: [
+        { kind: 'interval', name: 'words', minTime: 0, maxTime: 0.5, intervals },
+        { kind: 'point', name: 'moments', minTime: 0, maxTime: 1, points },
+      ],
+    })
+    const text = readFileSync(path, 'utf8').replaceAll(' \n', '\n')
+    expect(text.startsWith('File type = "ooTextFile"\nObject class = "TextGrid"\n\nxmin = 0\nxmax = 1\n')).toBe(true)
+    expect(text).toContain(
+      'intervals [1]:\n            xmin = 0\n            xmax = 0.5\n            text = "a ""b"""\n',
+    )
+    expect(text).toContain('points [1]:\n            number = 0.25\n            mark = "é"\n')
+  })
+
+  it.each([
+    [{ minTime: 0, maxTime: Number.NaN, tiers: [] }, /the whole cannot last from 0 to NaN/],
+    [tierOf([0, 0.6, 'a'], [0.5, 1, 'b']), /interval 2 of tier 1 cannot last from 0\.5 to 1/],
+    [tierOf([0, 0, 'a']), /interval 1 of tier 1/],
+    [tierOf([0, 1.5, 'a']), /interval 1 of tier 1/],
+    [tierOf([0, 1, '\ud800']), /is no text/],
+  ])('refuses %j', async (grid, message) => {
+    const error = await writeTextGrid(path, grid as TextGrid).catch((error: unknown) => error)
+    expect(error).toBeInstanceOf(DataError)
+    expect(error).toMatchObject({ file: path, message: expect.stringMatching(message) })
+  })
+})
+
+function tierOf(...list: [number, number, string][]): TextGrid {
+  const intervals = list.map(([minTime, maxTime, text]) => ({ minTime, maxTime, text }))
+  return { minTime: 0, maxTime: 1, tiers: [{ kind: 'interval', name: 'words', minTime: 0, maxTime: 1, intervals }] }
+}

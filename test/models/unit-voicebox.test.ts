@@ -208,6 +208,18 @@ describe('sampling', () => {
     expect(fixed.equal(a)).toBe(false)
   })
 
+  it('a seed draws the same noise in every dtype, as on every device', async () => {
+    const model = load('whole').eval()
+    const { units } = givenOf('whole')
+    const wide = new UnitVoicebox(model.config, { dtype: 'float64' }).eval()
+    wide.loadStateDict(Object.fromEntries(Object.entries(model.stateDict()).map(([name, one]) => [name, one.double()])))
+    const [narrow, exact] = [await model.generate({ units, steps: 4, seed: 3 }), await wide.generate({ units, steps: 4, seed: 3 })] // biome-ignore format: one line
+    expect(exact.dtype).toBe('float64')
+    expectClose(narrow, exact.float(), 1e-4)
+    const other = await wide.generate({ units, steps: 4, seed: 4 })
+    expect(other.sub(exact).abs().max().item<number>()).toBeGreaterThan(0.1)
+  })
+
   it('is given up within a step, and leaves nothing', async () => {
     const model = load('whole')
     const { units } = givenOf('whole')

@@ -4,6 +4,7 @@ import * as files from '../../lib/files/index.js'
 import * as everything from '../../lib/index.js'
 import * as root from '../../lib/root.js'
 import * as serve from '../../lib/serve/index.js'
+import * as languagebind from '../../lib/systems/languagebind-emotion/index.js'
 import * as emoverse from '../../lib/systems/m2se/index.js'
 import * as salmonn from '../../lib/systems/salmonn/index.js'
 import * as spectra from '../../lib/systems/spectra/index.js'
@@ -11,7 +12,7 @@ import * as usdm from '../../lib/systems/usdm/index.js'
 
 /** What could be imported from the root once. */
 const older: Record<string, object> = { files, serve, salmonn, spectra }
-const subpaths: Record<string, object> = { ...older, usdm, emoverse }
+const subpaths: Record<string, object> = { ...older, emoverse, languagebind, usdm }
 const names = Object.keys(root)
 
 describe('the root of the package', () => {

@@ -38,7 +38,7 @@ export interface UnitVoiceboxGenerateInputs {
   promptNoise?: 'redrawn' | 'fixed'
   /** Where the flow begins, [batch, nFeats, frames]. Default: drawn. */
   noise?: Tensor
-  /** Of what is drawn. Default: the default generator goes on. */
+  /** Of what is drawn, the same on every device. Default: the default generator goes on. */
   seed?: number | bigint
   /** Called with how much is done, from 0 to 1, after every step. */
   onProgress?: (done: number) => void
@@ -94,9 +94,12 @@ export async function generate(model: UnitVoicebox, inputs: UnitVoiceboxGenerate
         const some = model.parameters()[0] as Tensor
         const place = { device: some.device, dtype: some.dtype }
         const shape = [units.size(0), model.config.nFeats ?? 80, units.size(1)] as const
-        const generator =
-          inputs.seed === undefined ? undefined : new Generator({ seed: inputs.seed, device: some.device })
-        const draw = () => randn([...shape], generator ? { ...place, generator } : place)
+        // On the CPU and in float32 wherever the network is: a seed says the same on every device.
+        const generator = inputs.seed === undefined ? undefined : new Generator({ seed: inputs.seed, device: 'cpu' })
+        const draw = () =>
+          generator
+            ? randn([...shape], { device: 'cpu', dtype: 'float32', generator }).to(place)
+            : randn([...shape], place)
         try {
           const noise = inputs.noise ? given('noise', inputs.noise, [...shape], place) : draw()
           const { condition, inside } = promptOf(inputs, [...shape], place)

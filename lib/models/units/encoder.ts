@@ -5,7 +5,7 @@ import { ConfigError, DataError } from '../../base/errors.js'
 import type { NativeModule } from '../../nn/native-module.js'
 import { noGrad, ones, ops, scope, type Tensor, zeros } from '../../tensor/index.js'
 import { keepForever } from '../../tensor/scope.js'
-import { framesOf, type SpeechEncoder, type SpeechEncoderConfig } from '../encoders/speech-encoder.js'
+import { convolutionsOf, framesOf, type SpeechEncoder, type SpeechEncoderConfig } from '../encoders/speech-encoder.js'
 import { Wav2Vec2 } from '../encoders/wav2vec2.js'
 import type { WavLM } from '../encoders/wavlm.js'
 import { melBinsOf, windowOf } from '../whisper/config.js'
@@ -19,6 +19,17 @@ const EPSILON = 1e-5
 /** Samples from one frame of Whisper's encoder to the next. */
 const WHISPER_STEP = 320
 const MEL_STEP = 160
+
+/** Windows of Whisper's that it hears in one pass. */
+const WINDOWS_AT_ONCE = 8
+
+/** A clip as an encoder reads it; of XLS-R's recipe with the sample that makes it even. */
+export interface PreparedClip {
+  /** float32 [n] */
+  wave: Tensor
+  /** Its samples without that one. */
+  length: number
+}
 
 /** What a layer of an encoder makes of clips, to be assigned to units. */
 export class UnitEncoder {
@@ -72,6 +83,23 @@ export class UnitEncoder {
     return framesOf(this.#speech, samples + (this.#evens ? samples % 2 : 0))
   }
 
+  /** Samples from one unit to the next, and how many one is made of. */
+  get step(): { hop: number; width: number } {
+    if (isWhisper(this.network)) return { hop: WHISPER_STEP, width: WHISPER_STEP }
+    const convolutions = convolutionsOf(this.#speech)
+    let [hop, width] = [1, 1]
+    for (const { kernel, stride } of convolutions) {
+      width += (kernel - 1) * hop
+      hop *= stride
+    }
+    return { hop, width }
+  }
+
+  /** Whether it hears windows of its own in any case. */
+  get hasWindows(): boolean {
+    return isWhisper(this.network)
+  }
+
   get #speech(): SpeechEncoderConfig {
     return this.network.config as SpeechEncoderConfig
   }
@@ -96,36 +124,47 @@ export class UnitEncoder {
         },
       )
     }
+    return noGrad(() => scope(async () => this.statesOf(await Promise.all(clips.map((clip) => this.prepared(clip))))))
+  }
+
+  /** A clip as it is read: of XLS-R even, and with mean 0 and variance 1 as a whole. In a scope of the caller's. */
+  async prepared(clip: Tensor): Promise<PreparedClip> {
+    const length = clip.size(0)
+    if (isWhisper(this.network)) return { wave: clip, length }
+    const even = this.#evens && length % 2 === 1 ? ops.cat([clip, ones([1], { device: clip.device })]) : clip
+    const wide = this.#speech.featExtractNorm === 'layer'
+    return { wave: wide ? await normalizeWav2Vec2(even, { epsilon: EPSILON }) : even, length }
+  }
+
+  /** The states of clips that are prepared, or of windows that were cut out of such. */
+  async statesOf(clips: readonly PreparedClip[]): Promise<Tensor[]> {
     const { network } = this
     return noGrad(() =>
-      scope(() => (isWhisper(network) ? this.#whisperStates(network, clips) : this.#speechStates(network, clips))),
+      scope(() =>
+        isWhisper(network)
+          ? this.#whisperStates(
+              network,
+              clips.map(({ wave }) => wave),
+            )
+          : this.#speechStates(network, clips),
+      ),
     )
   }
 
-  async #speechStates(network: Wav2Vec2 | WavLM, clips: readonly Tensor[]): Promise<Tensor[]> {
-    const wide = this.#speech.featExtractNorm === 'layer'
+  async #speechStates(network: Wav2Vec2 | WavLM, clips: readonly PreparedClip[]): Promise<Tensor[]> {
     const device = (network.parameters()[0] as Tensor).device
-    const waves = await Promise.all(
-      clips.map(async (clip) => {
-        const even = this.#evens && clip.size(0) % 2 === 1 ? ops.cat([clip, ones([1], { device: clip.device })]) : clip
-        return wide ? normalizeWav2Vec2(even, { epsilon: EPSILON }) : even
-      }),
-    )
-    const width = Math.max(...waves.map((wave) => wave.size(0)))
-    if (!wide && waves.some((wave) => wave.size(0) !== width)) {
+    const width = Math.max(...clips.map(({ wave }) => wave.size(0)))
+    if (!this.takesPadding && clips.some(({ wave }) => wave.size(0) !== width)) {
       throw new ConfigError('UnitEncoder.states: this encoder takes clips of one length together', {})
     }
     const inputValues = zeros([clips.length, width], { dtype: 'float32', device: 'cpu' })
-    const lengths = clips.map((clip) => clip.size(0))
+    const lengths = clips.map(({ length }) => length)
     const attentionMask = lengths.every((length) => length === width)
       ? null
       : zeros([clips.length, width], { dtype: 'bool', device: 'cpu' })
-    for (const [i, wave] of waves.entries()) {
+    for (const [i, { wave, length }] of clips.entries()) {
       inputValues.select(0, i).narrow(0, 0, wave.size(0)).copy_(wave)
-      attentionMask
-        ?.select(0, i)
-        .narrow(0, 0, lengths[i] as number)
-        .fill_(1)
+      attentionMask?.select(0, i).narrow(0, 0, length).fill_(1)
     }
     const states = await this.#run(() =>
       (network as SpeechEncoder<SpeechEncoderConfig>).forward({
@@ -145,25 +184,33 @@ export class UnitEncoder {
         clip.narrow(0, i * window, Math.min(window, clip.size(0) - i * window)),
       ).filter((part, i) => i === 0 || part.size(0) >= WHISPER_STEP),
     )
-    const features = await Promise.all(
-      windows.flat().map((part) => {
-        const silence = window - part.size(0)
-        const whole = silence === 0 ? part : ops.cat([part, part.newZeros([silence])])
-        return logMelSpectrogram(whole, { nMels: melBinsOf(network.config), length: null })
-      }),
-    )
-    const inputFeatures = ops.stack(features).to({ device })
-    const states = await this.#run(() =>
-      network instanceof Whisper ? network.encode({ inputFeatures }) : network.forward({ inputFeatures }),
-    )
+    const all = windows.flat()
+    const parts: Tensor[] = []
+    for (let from = 0; from < all.length; from += WINDOWS_AT_ONCE) {
+      const part = await scope(async () => {
+        const features = await Promise.all(
+          all.slice(from, from + WINDOWS_AT_ONCE).map((part) => {
+            const silence = window - part.size(0)
+            const whole = silence === 0 ? part : ops.cat([part, part.newZeros([silence])])
+            return logMelSpectrogram(whole, { nMels: melBinsOf(network.config), length: null })
+          }),
+        )
+        const inputFeatures = ops.stack(features).to({ device })
+        return this.#run(() =>
+          network instanceof Whisper ? network.encode({ inputFeatures }) : network.forward({ inputFeatures }),
+        )
+      })
+      parts.push(part)
+    }
+    const states = parts.length === 1 ? (parts[0] as Tensor) : ops.cat(parts)
     let row = 0
     return clips.map((clip, i) => {
       const left = this.unitsOf(clip.size(0))
       const per = window / WHISPER_STEP
-      const parts = (windows[i] as Tensor[]).map((_, part) =>
+      const own = (windows[i] as Tensor[]).map((_, part) =>
         states.select(0, row++).narrow(0, 0, Math.min(per, left - part * per)),
       )
-      return ops.cat(parts)
+      return ops.cat(own)
     })
   }
 

@@ -1,8 +1,8 @@
-import { type Clip, openClip } from '../../audio/clip.js'
-import { listOf, misuse, requireOptions, requireWhole } from '../../base/check.js'
+import { type AudioClip, openClip } from '../../audio/clip.js'
+import { defined, listOf, misuse, requireOptions, requireWhole } from '../../base/check.js'
 import { ConfigError } from '../../base/errors.js'
 import { Random } from '../../data/random.js'
-import { empty, noGrad, scope, type Tensor, tensor } from '../../tensor/index.js'
+import { type Device, type DType, empty, noGrad, scope, type Tensor, tensor } from '../../tensor/index.js'
 import { UnitEncoder, type UnitNetwork } from './encoder.js'
 import { loadUnitEncoder } from './files.js'
 import { type FitKMeansOptions, fitKMeans, type KMeans } from './kmeans.js'
@@ -12,8 +12,11 @@ export interface FitUnitsOptions extends FitKMeansOptions {
   encoder: string | UnitNetwork
   /** Whose output becomes units, from 1. */
   layer: number
+  /** Where an encoder that is loaded works, and in which type. Default: 'cpu', and that of its files. */
+  device?: Device
+  dtype?: DType
   /** What is heard: paths, or clips of any form. */
-  clips: Iterable<Clip>
+  clips: Iterable<AudioClip>
   /** How many frames are kept; of more, a sample that is drawn evenly. Default 200,000. */
   maxFrames?: number
   /** Told after each clip. */
@@ -33,17 +36,24 @@ export interface FitUnitsOptions extends FitKMeansOptions {
 export async function fitUnits(options: FitUnitsOptions): Promise<KMeans> {
   const where = 'fitUnits'
   requireOptions(where, options, [
-    ...['encoder', 'layer', 'clips', 'maxFrames', 'onClip'],
+    ...['encoder', 'layer', 'device', 'dtype', 'clips', 'maxFrames', 'onClip'],
     ...['clusters', 'batchFrames', 'epochs', 'seed', 'signal'],
   ])
-  const { encoder, layer, clips, maxFrames = 200_000, onClip, ...fit } = options
+  const { encoder, layer, device, dtype, clips, maxFrames = 200_000, onClip, ...fit } = options
   requireWhole(where, 'layer', layer, 1)
   requireWhole(where, 'clusters', fit.clusters, 1)
   requireWhole(where, 'maxFrames', maxFrames, fit.clusters)
   if (onClip !== undefined && typeof onClip !== 'function') throw misuse(where, 'onClip', 'a function', onClip)
   const list = listOf(where, 'clips', clips, 'clips')
+  const place = defined({ device, dtype })
+  const unread = Object.keys(place)[0]
+  if (typeof encoder !== 'string' && unread !== undefined) {
+    throw new ConfigError(`${where}: ${unread} is for an encoder that is loaded, and a network was given`, {
+      option: unread,
+    })
+  }
   const source =
-    typeof encoder === 'string' ? await loadUnitEncoder(encoder, { layer }) : new UnitEncoder(encoder, layer)
+    typeof encoder === 'string' ? await loadUnitEncoder(encoder, { layer, ...place }) : new UnitEncoder(encoder, layer)
   try {
     return await noGrad(() =>
       scope(async () => {

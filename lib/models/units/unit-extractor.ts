@@ -1,13 +1,21 @@
 import { createHash } from 'node:crypto'
-import { type Clip, openClip, SPEECH_RATE } from '../../audio/clip.js'
-import { misuse, requireObject, requireOptions, requireSignal, requireWhole } from '../../base/check.js'
+import { type AudioClip, openClip, SPEECH_RATE } from '../../audio/clip.js'
+import {
+  misuse,
+  requireFunction,
+  requireNumber,
+  requireObject,
+  requireOptions,
+  requireSignal,
+  requireWhole,
+} from '../../base/check.js'
 import { ConfigError, DataError } from '../../base/errors.js'
 import { noGrad, scope, Tensor } from '../../tensor/index.js'
 import { Wav2Vec2, type Wav2Vec2Config } from '../encoders/wav2vec2.js'
 import { WavLM } from '../encoders/wavlm.js'
 import type { LoadNetworkOptions } from '../pretrained.js'
 import { Whisper, WhisperEncoder } from '../whisper/whisper.js'
-import { UnitEncoder, type UnitNetwork } from './encoder.js'
+import { type PreparedClip, UnitEncoder, type UnitNetwork } from './encoder.js'
 import { loadUnitEncoder } from './files.js'
 import { KMeans } from './kmeans.js'
 
@@ -23,14 +31,39 @@ export interface UnitExtractorSource extends LoadNetworkOptions {
   layer: number
   /** Of a `.pt` file, what its weights do not tell: `numAttentionHeads`, `convStride`. */
   config?: Wav2Vec2Config
+  /**
+   * Longer clips are heard in windows of so many seconds, which changes some of their units: attention sees a window, and not the
+   * clip. Memory grows with the length of a clip either way, not with its square; the time grows with the square without windows.
+   * Default: a clip is heard as a whole, and its units are exact. Not for Whisper, which hears windows of 30 seconds anyway.
+   */
+  windowSeconds?: number
+  /** How far a window reaches into the next; of that each gives half. Default 2. */
+  overlapSeconds?: number
+}
+
+/** What hearing a clip in windows did to it. */
+export interface HeardInWindows {
+  /** Which of the clips, from 0. */
+  clip: number
+  windows: number
+  units: number
+  /** Units that two windows gave, and of how many of them they gave another: what cutting the clip changes. */
+  compared: number
+  different: number
 }
 
 export interface ExtractOptions {
-  /** The most seconds of audio in a batch, padding included. Default 60. */
+  /** The most seconds of audio in a batch, padding included. Default 16. */
   batchSeconds?: number
+  /** Told of each clip that was longer than a window. */
+  onWindows?: (heard: HeardInWindows) => void
   /** Gives up between two batches. */
   signal?: AbortSignal
 }
+
+/** More is no quicker: a batch's activations no longer fit caches. @internal */
+export const BATCH_SECONDS = 16
+const OVERLAP_SECONDS = 2
 
 /**
  * Makes units of speech: what the frames of an encoder's layer are nearest to among centroids. One for each frame (50 a second),
@@ -53,11 +86,13 @@ export class UnitExtractor {
   readonly kmeans: KMeans
   /** What is freed with the extractor. */
   readonly #own: { dispose(): void }[]
+  readonly #windows: Windows | null
   #fingerprint: Promise<string> | undefined
 
-  private constructor(encoder: UnitEncoder, kmeans: KMeans, own: { dispose(): void }[]) {
+  private constructor(encoder: UnitEncoder, kmeans: KMeans, windows: Windows | null, own: { dispose(): void }[]) {
     this.encoder = encoder
     this.kmeans = kmeans
+    this.#windows = windows
     this.#own = own
   }
 
@@ -68,7 +103,7 @@ export class UnitExtractor {
   static async fromPretrained(source: UnitExtractorSource): Promise<UnitExtractor> {
     const where = 'UnitExtractor.fromPretrained'
     requireObject(where, 'source', source)
-    const { encoder, kmeans, layer, config, ...load } = source
+    const { encoder, kmeans, layer, config, windowSeconds, overlapSeconds, ...load } = source
     requireWhole(where, 'layer', layer, 1)
     const unread = Object.keys({ ...load, ...(config && { config }) })[0]
     if (typeof encoder !== 'string' && unread !== undefined) {
@@ -92,7 +127,8 @@ export class UnitExtractor {
           { shape: centroids.centroids.shape, dim: network.dim },
         )
       }
-      return new UnitExtractor(network, centroids, own)
+      const windows = windowsOf(where, network, windowSeconds, overlapSeconds)
+      return new UnitExtractor(network, centroids, windows, own)
     } catch (error) {
       for (const one of own) one.dispose()
       throw error
@@ -120,17 +156,19 @@ export class UnitExtractor {
    * @throws DataError for a clip that is too short for a unit (XLS-R: below 400 samples at 16 kHz), cannot be read, or holds NaN
    * or infinities
    */
-  async extract(audio: Clip): Promise<Int32Array> {
-    const [units] = await this.extractBatch([audio])
+  async extract(audio: AudioClip, options: Omit<ExtractOptions, 'batchSeconds'> = {}): Promise<Int32Array> {
+    requireOptions('UnitExtractor.extract', options, ['onWindows', 'signal'])
+    const [units] = await this.extractBatch([audio], options)
     return units as Int32Array
   }
 
   /** The units of clips, each as `extract` gives it, in batches of clips of like length. @throws as that */
-  async extractBatch(clips: readonly Clip[], options: ExtractOptions = {}): Promise<Int32Array[]> {
+  async extractBatch(clips: readonly AudioClip[], options: ExtractOptions = {}): Promise<Int32Array[]> {
     const where = 'UnitExtractor.extractBatch'
     if (!Array.isArray(clips)) throw misuse(where, 'clips', 'a list of clips', clips)
-    requireOptions(where, options, ['batchSeconds', 'signal'])
-    const { batchSeconds = 60, signal } = options
+    requireOptions(where, options, ['batchSeconds', 'onWindows', 'signal'])
+    const { batchSeconds = BATCH_SECONDS, onWindows, signal } = options
+    if (onWindows !== undefined) requireFunction(where, 'onWindows', onWindows)
     if (!(batchSeconds > 0)) throw misuse(where, 'batchSeconds', 'above 0', batchSeconds)
     requireSignal(where, signal)
     const result = new Array<Int32Array>(clips.length)
@@ -150,7 +188,16 @@ export class UnitExtractor {
             { samples: samples.size(0), least: this.encoder.leastSamples },
           )
         }
-        for (const batch of this.#batches(read, batchSeconds)) {
+        const windows = this.#windows
+        const isLong = ({ samples }: { samples: Tensor }) =>
+          windows !== null && this.encoder.unitsOf(samples.size(0)) > windows.units
+        for (const { i, samples } of windows ? read.filter(isLong) : []) {
+          const { units, ...heard } = await this.#inWindows(samples, windows as Windows, batchSeconds, signal)
+          result[i] = units
+          onWindows?.({ clip: i, ...heard, units: units.length })
+        }
+        const whole = read.filter((one) => !isLong(one))
+        for (const batch of this.#batches(whole, batchSeconds)) {
           signal?.throwIfAborted()
           await scope(async () => {
             const states = await this.encoder.states(batch.map(({ samples }) => samples))
@@ -160,6 +207,53 @@ export class UnitExtractor {
         return result
       }),
     )
+  }
+
+  /** The units of a clip that is longer than a window, and how often two windows differ where both have heard. */
+  async #inWindows(
+    samples: Tensor,
+    { units: size, overlap }: Windows,
+    batchSeconds: number,
+    signal: AbortSignal | undefined,
+  ): Promise<{ units: Int32Array; windows: number; compared: number; different: number }> {
+    const { encoder } = this
+    const { hop, width } = encoder.step
+    const total = encoder.unitsOf(samples.size(0))
+    const count = Math.ceil((total - overlap) / (size - overlap))
+    const atOnce = Math.max(1, Math.floor((batchSeconds * SPEECH_RATE) / (size * hop)))
+    const units = new Int32Array(total)
+    let [compared, different] = [0, 0]
+    await scope(async () => {
+      const clip = await encoder.prepared(samples)
+      for (let first = 0; first < count; first += atOnce) {
+        signal?.throwIfAborted()
+        await scope(async () => {
+          const numbers = Array.from({ length: Math.min(atOnce, count - first) }, (_, k) => first + k)
+          // The last reaches to the end, wherever that is; it may be as short as its overlap and a unit.
+          const windows = numbers.map((number): PreparedClip => {
+            const from = number * (size - overlap) * hop
+            const most = number === count - 1 ? Number.POSITIVE_INFINITY : (size - 1) * hop + width
+            const length = Math.min(most, clip.length - from)
+            const whole = Math.min(most, clip.wave.size(0) - from)
+            return { wave: clip.wave.narrow(0, from, whole), length }
+          })
+          const states = encoder.takesPadding
+            ? await encoder.statesOf(windows)
+            : (await Promise.all(windows.map((window) => encoder.statesOf([window])))).flat()
+          for (const [k, number] of numbers.entries()) {
+            const own = await this.kmeans.assign(states[k] as Tensor)
+            const from = number * (size - overlap)
+            const shared = number === 0 ? 0 : Math.min(overlap, own.length)
+            for (let i = 0; i < shared; i++) different += own[i] === units[from + i] ? 0 : 1
+            compared += shared
+            // Each gives the half of what both have heard that lies deeper in it.
+            const begin = Math.ceil(shared / 2)
+            units.set(own.subarray(begin), from + begin)
+          }
+        })
+      }
+    })
+    return { units, windows: count, compared, different }
   }
 
   #batches<C extends { samples: Tensor }>(clips: readonly C[], batchSeconds: number): C[][] {
@@ -195,6 +289,7 @@ export class UnitExtractor {
         hash.update(`${name.replace(/^model\.encoder\./, '')} ${parameter.dtype} ${parameter.shape.join()}\n`)
         hash.update(await bytesOf(parameter))
       }
+      if (this.#windows) hash.update(`windows of ${this.#windows.units}, ${this.#windows.overlap} in both\n`)
       hash.update(`layer ${layer} of ${this.kmeans.clusters}\n`).update(await bytesOf(this.kmeans.centroids))
       return hash.digest('hex')
     })()
@@ -209,6 +304,31 @@ export class UnitExtractor {
   [Symbol.dispose](): void {
     this.dispose()
   }
+}
+
+/** In units. */
+interface Windows {
+  units: number
+  overlap: number
+}
+
+function windowsOf(where: string, encoder: UnitEncoder, seconds?: number, overlapSeconds?: number): Windows | null {
+  if (seconds === undefined) {
+    if (overlapSeconds === undefined) return null
+    throw new ConfigError(`${where}: overlapSeconds is for windowSeconds`, { option: 'overlapSeconds' })
+  }
+  requireNumber(where, 'windowSeconds', seconds, { least: 0 })
+  if (encoder.hasWindows) {
+    throw new ConfigError(`${where}: windowSeconds is not for Whisper, which hears windows of its own`, {
+      option: 'windowSeconds',
+    })
+  }
+  const over = overlapSeconds ?? Math.min(OVERLAP_SECONDS, seconds / 4)
+  requireNumber(where, 'overlapSeconds', over, { least: 0 })
+  const { hop } = encoder.step
+  const [units, overlap] = [seconds, over].map((value) => Math.round((value * SPEECH_RATE) / hop)) as [number, number]
+  if (units >= 1 && overlap <= units / 2) return { units, overlap }
+  throw misuse(where, 'overlapSeconds', `at most half of windowSeconds, which is ${seconds}`, over)
 }
 
 async function bytesOf(value: Tensor): Promise<Uint8Array> {

@@ -1,19 +1,28 @@
 import { existsSync, statSync } from 'node:fs'
 import { readdir, readFile } from 'node:fs/promises'
 import { dirname, extname, join } from 'node:path'
-import { type Clip, clipSeconds } from '../../audio/clip.js'
+import { type AudioClip, clipSeconds } from '../../audio/clip.js'
 import { makeDirectory, writeAtomicallySync } from '../../base/atomic.js'
-import { misuse, requireNumber, requireObject, requireOptions, requireSignal, requireString } from '../../base/check.js'
+import {
+  defined,
+  misuse,
+  requireFunction,
+  requireNumber,
+  requireObject,
+  requireOptions,
+  requireSignal,
+  requireString,
+} from '../../base/check.js'
 import { ConfigError, DataError } from '../../base/errors.js'
 import { ProgressBar, type ProgressStream } from '../../data/progress.js'
 import { readJson } from '../../files/json/json.js'
-import { UnitExtractor } from './unit-extractor.js'
+import { BATCH_SECONDS, type HeardInWindows, UnitExtractor } from './unit-extractor.js'
 
 /** A clip and what its units are called in a folder. */
 export interface NamedClip {
   /** A relative path without an ending, such as `84/121123/84_121123_000007`. */
   name: string
-  audio: Clip
+  audio: AudioClip
   /** How it is called in messages. Default: the audio's path, or the name. */
   place?: string
 }
@@ -21,8 +30,10 @@ export interface NamedClip {
 export interface ExtractUnitsOptions {
   /** A bar on stderr, or on the stream given. Default false. */
   progress?: boolean | ProgressStream
-  /** The most seconds of audio in a batch, padding included. Default 60. */
+  /** The most seconds of audio in a batch, padding included. Default 16. */
   batchSeconds?: number
+  /** Told of each clip that was longer than the extractor's window, by its name. */
+  onWindows?: (heard: Omit<HeardInWindows, 'clip'> & { name: string }) => void
   /** Gives up between two batches; what was written stays, and the next call goes on from it. */
   signal?: AbortSignal
 }
@@ -108,9 +119,10 @@ export class UnitFolder {
     clips: readonly NamedClip[],
     options: ExtractUnitsOptions = {},
   ): Promise<ExtractedUnits> {
-    requireOptions('UnitFolder.fill', options, ['progress', 'batchSeconds', 'signal'])
-    const { progress = false, batchSeconds = 60, signal } = options
+    requireOptions('UnitFolder.fill', options, ['progress', 'batchSeconds', 'onWindows', 'signal'])
+    const { progress = false, batchSeconds = BATCH_SECONDS, onWindows, signal } = options
     requireNumber('UnitFolder.fill', 'batchSeconds', batchSeconds, { least: 0 })
+    if (onWindows !== undefined) requireFunction('UnitFolder.fill', 'onWindows', onWindows)
     requireSignal('UnitFolder.fill', signal)
     const missing = new Map(clips.filter(({ name }) => !this.has(name)).map((clip) => [clip.name, clip]))
     const timed = await Promise.all(
@@ -134,7 +146,7 @@ export class UnitFolder {
         if (sum > 4 * batchSeconds) break
       }
       const some = timed.slice(from, to).map(({ clip }) => clip)
-      const found = await extractNamed(extractor, some, { batchSeconds, ...(signal && { signal }) })
+      const found = await extractNamed(extractor, some, { batchSeconds, ...defined({ onWindows, signal }) })
       for (const [i, { name }] of some.entries()) this.write(name, found[i] as Int32Array)
       bar?.tick(some.length)
       from = to
@@ -147,12 +159,16 @@ export class UnitFolder {
 async function extractNamed(
   extractor: UnitExtractor,
   clips: readonly NamedClip[],
-  options: { batchSeconds: number; signal?: AbortSignal },
+  options: Pick<ExtractUnitsOptions, 'batchSeconds' | 'onWindows' | 'signal'>,
 ): Promise<Int32Array[]> {
+  const { onWindows, ...rest } = options
   try {
     return await extractor.extractBatch(
       clips.map(({ audio }) => audio),
-      options,
+      {
+        ...rest,
+        ...(onWindows && { onWindows: ({ clip, ...heard }) => onWindows({ name: clips[clip]?.name ?? '', ...heard }) }),
+      },
     )
   } catch (cause) {
     if (!(cause instanceof DataError)) throw cause
@@ -169,7 +185,7 @@ async function extractNamed(
 }
 
 /** Of a file by its header, else 0: it only decides about batches. */
-async function lengthOf(audio: Clip): Promise<number> {
+async function lengthOf(audio: AudioClip): Promise<number> {
   const path = typeof audio === 'object' && audio !== null && 'path' in audio ? audio.path : audio
   if (typeof path !== 'string' || /\.npy$/i.test(path)) return 0
   return (await clipSeconds(path).catch(() => 0)) ?? 0

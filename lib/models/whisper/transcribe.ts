@@ -344,7 +344,7 @@ class Run {
 }
 
 /** `places`: where the tokens that a piece counts stand in the window. */
-function timed(piece: Piece, places: number[], times: TokenTimestamp[], offset: number): TimedPiece {
+export function timed(piece: Piece, places: number[], times: TokenTimestamp[], offset: number): TimedPiece {
   const own = piece.places.map((i) => places[i] as number)
   const endOf = (place: number): number => offset + (times[place]?.time ?? 0)
   const sum = own.reduce((sum, place) => sum + (times[place]?.probability ?? 0), 0)

@@ -21,6 +21,7 @@ import { noGrad, scope, type Tensor, tensor } from '../../tensor/index.js'
 import { Tokenizer } from '../../text/index.js'
 import { networkClass } from '../network.js'
 import type { SaveNetworkOptions } from '../pretrained.js'
+import { type AlignTextOptions, alignText } from './align-text.js'
 import {
   alignTokens,
   readHeads,
@@ -41,6 +42,7 @@ import type {
 import type { TranscribeOptions, WhisperAudio, WhisperSegment, WhisperTranscription } from './options.js'
 import { readTokens, tokensOf, type WhisperTokens } from './tokens.js'
 import { transcribeSegments } from './transcribe.js'
+import type { WhisperWord } from './words.js'
 
 const ENCODER = 'voxtorch::whisper_encoder_forward'
 const encoderForward = opAsync(ENCODER)
@@ -216,6 +218,18 @@ export class Whisper extends networkClass<Whisper, WhisperConfig, WhisperInputs,
    */
   tokenTimestamps(inputs: WhisperAlignmentInputs): Promise<TokenTimestamp[][]> {
     return alignTokens(this, inputs)
+  }
+
+  /**
+   * When each word of a text is said, where the text is known: forced alignment by the heads of the cross-attention that
+   * follow the speech.
+   *
+   * @param audio a file, its bytes, what `readAudio` gave, or samples [n] at 16 kHz; of one window (30 seconds) at most
+   * @throws DataError for a longer clip, and for a text that is empty or too long; ConfigError for an unknown language, or a
+   * network without a tokenizer
+   */
+  alignText(audio: WhisperAudio, text: string, options: AlignTextOptions = {}): Promise<WhisperWord[]> {
+    return alignText(this, audio, text, options)
   }
 
   /**

@@ -65,6 +65,7 @@ export {
   type UsdmPredictions,
   writeUsdmPredictions,
 } from './evaluation/predictions.js'
+export { type AlignedUstm, type AlignUstmOptions, alignUstm } from './pretraining/align.js'
 export {
   type Draws,
   type SegmentOptions,

@@ -97,6 +97,14 @@ describe('UnitVoicebox on the device', () => {
     })
   })
 
+  it('draws the noise of a seed as the CPU does, under the prompt too', async () => {
+    await scope(async () => {
+      const { noise: _, promptNoise: __, ...drawn } = given
+      const far = { ...drawn, units: away.units, prompt: away.prompt, seed: 9 }
+      expectClose((await there.generate(far)).to('cpu'), await here.generate({ ...drawn, seed: 9 }), 1e-5)
+    })
+  })
+
   it('waits for nothing, however many steps it takes', async () => {
     const run = (steps: number) => scope(async () => void (await there.generate({ ...away, steps })))
     await run(3)

@@ -581,6 +581,30 @@ it('UnitVoicebox and BigVGAN: whole, in pieces without a step at their seams, in
   expect(atSeams).toBeLessThan(3 * Math.max(...steps.filter((_, i) => !ends.has(i + 1))))
 }, 300_000)
 
+it('sound begins with the first piece of 50 units, though a BigVGAN as published looks 40 frames ahead', async () => {
+  const config = { numMels: 80, upsampleInitialChannel: 64 }
+  const published = BigVGAN.fromConfig({ ...BigVGAN.fromConfig('bigvgan_22khz_80band', { device: 'meta' }).config, ...config }, { seed: 2 }) // biome-ignore format: one line
+  expect(published.receptiveFrames).toBe(40)
+  const voicebox = new TinyVoicebox()
+  const usdm = scripted({ '<|unit12|>': '<|unit5|>' }, { voicebox, vocoder: published.eval() })
+  const first = async (options: object) => {
+    let [written, rendered] = [0, 0]
+    voicebox.calls = []
+    for await (const event of usdm.stream(QUESTION, { maxUnits: 300, steps: 1, ...options })) {
+      if (event.type !== 'speech') continue
+      written += event.units.length
+      rendered = voicebox.calls.reduce((sum, { frames }) => sum + frames, 0)
+      if (event.samples) break
+    }
+    return { written, rendered }
+  }
+  // Of 300 units, and of the 516 frames that are rendered at once without a stream.
+  expect(await first({})).toEqual({ written: 50, rendered: 86 })
+  expect(await first({ firstUnits: 42 })).toEqual({ written: 42, rendered: 72 })
+  // Fewer wait for the next piece.
+  expect((await first({ firstUnits: 41 })).written).toBe(141)
+})
+
 describe('files', () => {
   it('a saved folder answers as before, and a folder that is none says so', async () => {
     const directory = join(folder, 'saved')

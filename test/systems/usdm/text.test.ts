@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto'
 import { copyFileSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -5,6 +6,8 @@ import { fileURLToPath } from 'node:url'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { ConfigError, DataError, Tokenizer } from '../../../lib/index.js'
 import { UsdmTokenizer, usdmExample, usdmLabels, usdmPrompt } from '../../../lib/systems/usdm/index.js'
+import { dataPath, hasData } from '../../audio/helpers.js'
+import { fixturePath } from '../../helpers.js'
 import { G1, G3, INSTRUCTION, mistral } from './mistral.js'
 
 const folder = mkdtempSync(join(tmpdir(), 'voxtorch-usdm-text-'))
@@ -51,6 +54,22 @@ describe('UsdmTokenizer on Mistral', () => {
     else expect(found).toEqual(ids)
     expect(tokenizer.encode(text, { addBos: false })).toEqual(found.slice(1))
   })
+
+  // The texts are DailyTalk's (CC-BY-SA 4.0); see test/reference/usdm_tokens.py.
+  it.skipIf(!hasData('dailytalk'))(
+    "DailyTalk's 1,197 validation texts get the ids of Python's tokenizers, and come back",
+    () => {
+      const expected = JSON.parse(readFileSync(fixturePath('models/usdm-tokens.json'), 'utf8'))
+      const lines = readFileSync(dataPath('dailytalk/val_phone.txt'), 'utf8').trimEnd().split('\n')
+      const texts = lines.map((line) => line.split('|').at(-2)!.toLowerCase())
+      const rows = texts.map((text) => tokenizer.encode([{ token: 'correspond' }, `${text}\n`], { addBos: false }))
+      const hash = createHash('sha256')
+        .update(rows.map((row) => row.join(' ')).join('\n'))
+        .digest('hex')
+      expect({ texts: rows.length, ids: rows.flat().length, sha256: hash }).toEqual(expected)
+      expect(rows.map((row) => tokenizer.decode(row))).toEqual(texts.map((text) => `<|correspond|> ${text}\n`))
+    },
+  )
 
   it('pieces are what the same text is, and units cost nothing but their ids', () => {
     const text = 'a<|unit3|><|unit4|><|correspond|>i am\n<|continue|>'

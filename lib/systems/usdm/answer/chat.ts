@@ -6,6 +6,7 @@ import { Conversations, requireConversation } from '../../../kit/chat.js'
 import type { ChatAnswerOptions, ChatDelta, ChatModel, ChatPart, ChatTurn } from '../../../serve/chat-model.js'
 import { type UsdmTurn, usdmPrompt } from '../data/prompt.js'
 import { UsdmCache } from './cache.js'
+import { PIECES } from './options.js'
 import type { UsdmVoice } from './speech.js'
 import { Usdm } from './usdm.js'
 
@@ -16,7 +17,7 @@ export interface UsdmChatSettings {
   conversations?: number
   /** Evaluations of the Voicebox for each piece of speech, where a request does not say. Default 15. */
   steps?: number
-  /** Units of the first piece of speech, and of each later one. Default 25 and 100. */
+  /** Units of the first piece of speech, and of each later one. Default 50 and 100. */
   firstUnits?: number
   chunkUnits?: number
   /** Replies that are written in the same passes. Default 4 at once. */
@@ -68,7 +69,8 @@ export class UsdmChat implements ChatModel {
   constructor(model: Usdm, settings: UsdmChatSettings = {}) {
     if (!(model instanceof Usdm)) throw misuse('UsdmChat', 'model', 'a Usdm', model)
     requireOptions('UsdmChat', settings, SETTINGS)
-    const { name = 'usdm', conversations = 2, steps = 15, firstUnits = 25, chunkUnits = 100, batching = {} } = settings
+    const { name = 'usdm', conversations = 2, steps = 15, batching = {} } = settings
+    const { firstUnits, chunkUnits } = { ...PIECES, ...defined(settings) }
     requireString('UsdmChat', 'name', name)
     for (const [key, value] of Object.entries({ conversations, steps, firstUnits, chunkUnits })) {
       requireWhole('UsdmChat', key, value, 1)

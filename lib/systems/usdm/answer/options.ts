@@ -1,4 +1,4 @@
-import type { Clip } from '../../../audio/clip.js'
+import type { AudioClip } from '../../../audio/clip.js'
 import {
   misuse,
   requireNumber,
@@ -38,13 +38,13 @@ export interface UsdmParts {
 }
 
 /** Something said: a clip, or its units where they are known. */
-export type UsdmQuestion = Clip | { units: ArrayLike<number> }
+export type UsdmQuestion = AudioClip | { units: ArrayLike<number> }
 
 export interface UsdmRespondOptions extends UsdmSpeaking {
   /** Turns before this one. Default none. */
   history?: readonly UsdmTurn[]
   /** A clip whose voice the reply is spoken in, or what `voice` made of one. Default: the Voicebox's own, another each time. */
-  reference?: Clip | UsdmVoice
+  reference?: AudioClip | UsdmVoice
   /** What was said, where it is known. Default: the first pass writes it. */
   transcript?: string
   /** What to reply, to have it spoken. Default: the second pass writes it. */
@@ -69,8 +69,14 @@ export interface UsdmRespondOptions extends UsdmSpeaking {
   signal?: AbortSignal
 }
 
+/**
+ * Units of the first piece of speech, and of each later one: a BigVGAN of the published size looks 40 frames ahead, so that fewer than
+ * 42 units make no sound yet.
+ */
+export const PIECES = { firstUnits: 50, chunkUnits: 100 } as const
+
 export interface UsdmStreamOptions extends UsdmRespondOptions {
-  /** Units of the first piece of speech. Default 25: half a second. */
+  /** Units of the first piece of speech. Default 50, a second; with a BigVGAN of the published size at least 42 are wanted for sound. */
   firstUnits?: number
   /** Units of each later one. Default 100. */
   chunkUnits?: number

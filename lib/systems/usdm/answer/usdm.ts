@@ -1,4 +1,4 @@
-import { type Clip, openClip, SPEECH_RATE } from '../../../audio/clip.js'
+import { type AudioClip, openClip, SPEECH_RATE } from '../../../audio/clip.js'
 import {
   abortable,
   defined,
@@ -18,6 +18,7 @@ import { type LoadUsdmOptions, loadUsdm, saveUsdm, type UsdmSource } from './fil
 import {
   checkParts,
   checkRespond,
+  PIECES,
   RESPOND,
   STREAM,
   type UsdmEvent,
@@ -131,7 +132,7 @@ export class Usdm {
    */
   async *stream(question: UsdmQuestion, options: UsdmStreamOptions = {}): AsyncGenerator<UsdmEvent, void, undefined> {
     requireOptions('Usdm.stream', options, STREAM)
-    const { firstUnits = 25, chunkUnits = 100, ...rest } = options
+    const { firstUnits = PIECES.firstUnits, chunkUnits = PIECES.chunkUnits, ...rest } = options
     requireWhole('Usdm.stream', 'firstUnits', firstUnits, 1)
     requireWhole('Usdm.stream', 'chunkUnits', chunkUnits, 1)
     yield* this.#answer('Usdm.stream', question, rest, { firstUnits, chunkUnits })
@@ -142,7 +143,7 @@ export class Usdm {
    * slower.
    * @throws ConfigError without a Voicebox; DataError as `respond`
    */
-  async voice(clip: Clip, options: { signal?: AbortSignal } = {}): Promise<UsdmVoice> {
+  async voice(clip: AudioClip, options: { signal?: AbortSignal } = {}): Promise<UsdmVoice> {
     const where = 'Usdm.voice'
     requireOptions(where, options, ['signal'])
     requireSignal(where, options.signal)
@@ -162,7 +163,7 @@ export class Usdm {
   }
 
   /** The units of what was said, with which several questions about it are asked. @throws DataError as `respond` */
-  async hear(clip: Clip, options: { signal?: AbortSignal } = {}): Promise<Int32Array> {
+  async hear(clip: AudioClip, options: { signal?: AbortSignal } = {}): Promise<Int32Array> {
     requireOptions('Usdm.hear', options, ['signal'])
     requireSignal('Usdm.hear', options.signal)
     return this.#heard(clip, options.signal)
@@ -262,7 +263,7 @@ export class Usdm {
     const { reference, steps, solver, guidance, seed, signal } = options
     let voice = reference instanceof UsdmVoice ? reference : undefined
     if (reference !== undefined && voice === undefined) {
-      voice = await this.voice(reference as Clip, defined({ signal }))
+      voice = await this.voice(reference as AudioClip, defined({ signal }))
       made.push(voice)
     }
     return {

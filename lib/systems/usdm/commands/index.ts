@@ -1,4 +1,5 @@
 import type { CommandRule } from '../../../kit/command.js'
+import { align } from './align.js'
 import { finetune } from './finetune.js'
 import { prepare } from './prepare.js'
 import { preprocess } from './preprocess.js'
@@ -18,6 +19,7 @@ export const usdmCommands: readonly CommandRule[] = [
   finetune,
   score,
   respond,
+  align,
   prepare,
   pretrain,
   voiceboxPreprocess,

@@ -2,9 +2,11 @@ import { join } from 'node:path'
 import { defined } from '../../../base/check.js'
 import { ConfigError } from '../../../base/errors.js'
 import { commandRule } from '../../../kit/command.js'
+import type { Device } from '../../../tensor/index.js'
 import { USDM_OPTIONS } from '../configuration/arguments.js'
 
-const { modelCacheDir, encoder, kmeans, layer, batchSeconds, device, progress } = USDM_OPTIONS
+const { modelCacheDir, encoder, kmeans, layer, batchSeconds, windowSeconds, overlapSeconds, device, progress } =
+  USDM_OPTIONS
 
 export const units = commandRule({
   name: 'units',
@@ -21,7 +23,7 @@ it writes the file of --kmeans instead: that many centroids of the clips' frames
       kind: 'flag',
       help: 'writes <name>.txt of each <name>.normalized.txt too, for an aligner, as stage 1 of the original does',
     },
-    ...{ modelCacheDir, encoder, kmeans, layer, batchSeconds, device, progress },
+    ...{ modelCacheDir, encoder, kmeans, layer, batchSeconds, windowSeconds, overlapSeconds, device, progress },
     fit: { kind: 'whole', help: 'how many centroids to find', value: 'n' },
     maxFrames: { kind: 'whole', help: 'with --fit: frames that are kept, drawn evenly', preset: 200000 },
     seed: { kind: 'whole', help: 'with --fit: of what is drawn', preset: 0 },
@@ -34,8 +36,12 @@ it writes the file of --kmeans instead: that many centroids of the clips' frames
       if (given.kmeans === undefined || given.encoder === undefined || given.layer === undefined) {
         throw new ConfigError('--fit needs --encoder, --layer, and --kmeans: the file to write', { argument: 'fit' })
       }
-      for (const name of ['output', 'transcripts'] as const) {
-        if (given[name] !== undefined) throw new ConfigError(`--${name} is not for --fit`, { argument: name })
+      for (const name of ['output', 'transcripts', 'windowSeconds', 'overlapSeconds'] as const) {
+        if (given[name] !== undefined)
+          throw new ConfigError(
+            `--${name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)} is not for --fit`,
+            { argument: name },
+          )
       }
       const { soundFiles } = await import('../../../models/units/unit-folder.js')
       const { fitUnits } = await import('../../../models/units/fit.js')
@@ -44,7 +50,7 @@ it writes the file of --kmeans instead: that many centroids of the clips' frames
       using bar = given.progress ? new ProgressBar({ total: clips.length, label: 'frames', unit: 'clip' }) : undefined
       using found = await fitUnits({
         ...{ encoder: given.encoder, layer: given.layer, clips, clusters: fit },
-        ...defined({ maxFrames, seed }),
+        ...defined({ maxFrames, seed, device: given.device as Device | undefined }),
         onClip: ({ frames }) => bar?.tick(1, { frames }),
       })
       await found.save(given.kmeans)
@@ -57,12 +63,24 @@ it writes the file of --kmeans instead: that many centroids of the clips' frames
     const { extractUnits } = await import('../../../models/units/unit-folder.js')
     const { unitExtractorOfArguments } = await import('../configuration/apply.js')
     using extractor = await unitExtractorOfArguments(given)
+    const cut = { clips: 0, compared: 0, different: 0 }
     const done = await extractUnits(
       extractor,
       { input: data, output },
-      defined({ batchSeconds: given.batchSeconds, progress: given.progress }),
+      {
+        ...defined({ batchSeconds: given.batchSeconds, progress: given.progress }),
+        onWindows({ compared, different }) {
+          cut.clips += 1
+          cut.compared += compared
+          cut.different += different
+        },
+      },
     )
     console.log(`${output}: units of ${done.clips} clips, of which ${done.extracted} were extracted now`)
+    if (cut.clips > 0) {
+      const among = `${cut.different} of ${cut.compared} units that two windows gave differ`
+      console.log(`${cut.clips} clips were heard in windows, so that some of their units are others: ${among}`)
+    }
     if (given.transcripts) {
       const { writeUstmTranscripts } = await import('../pretraining/transcripts.js')
       console.log(`${output}: ${await writeUstmTranscripts(data, output)} transcripts`)

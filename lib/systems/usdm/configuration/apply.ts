@@ -69,9 +69,9 @@ function hearingOf(options: Pick<UsdmArguments, 'modelCacheDir' | 'encoder' | 'k
 
 /** The extractor that a command line names. @throws ConfigError where encoder or centroids are not there */
 export async function unitExtractorOfArguments(options: UsdmArguments): Promise<UnitExtractor> {
-  const { layer = 35, device } = options
+  const { layer = 35, device, windowSeconds, overlapSeconds } = options
   return UnitExtractor.fromPretrained({
-    ...{ ...hearingOf(options), layer },
+    ...{ ...hearingOf(options), layer, ...defined({ windowSeconds, overlapSeconds }) },
     ...(device !== undefined && { device: device as Device }),
   })
 }

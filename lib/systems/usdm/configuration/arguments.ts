@@ -29,7 +29,14 @@ export const USDM_OPTIONS = {
   },
   layer: { kind: 'whole', help: 'of the encoder, whose output becomes units', preset: 35 },
   units: { kind: 'whole', help: 'how many units there are', preset: 'as many as centroids' },
-  batchSeconds: { kind: 'number', help: 'of audio in a batch of the encoder', preset: 60 },
+  batchSeconds: { kind: 'number', help: 'of audio in a batch of the encoder', preset: 16 },
+  windowSeconds: {
+    kind: 'number',
+    help: 'longer clips are heard in windows, which changes some units; how many is said',
+    value: 'seconds',
+    preset: 'clips are heard as a whole',
+  },
+  overlapSeconds: { kind: 'number', help: 'how far a window reaches into the next', value: 'seconds', preset: 2 },
   device: { kind: 'text', help: 'such as cpu or cuda:0', preset: 'cpu' },
   progress: { kind: 'flag', help: 'a bar, or lines without a terminal' },
 } as const satisfies OptionTable

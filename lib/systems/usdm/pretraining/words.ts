@@ -43,7 +43,7 @@ export function wordsOfTextGrid(grid: TextGrid, options: { tier?: string } = {})
 }
 
 /**
- * Words with times, such as Whisper's with `wordTimestamps`, with a pause wherever nothing is said: no other aligner is needed.
+ * Words with times, such as those of Whisper, with a pause wherever nothing is said.
  * Words that overlap meet in the middle.
  * @param seconds how long the clip is
  * @throws DataError for times that go back, or lie outside the clip

@@ -1,0 +1,276 @@
+/** The language model of usdm-small.ts: units for it, its two trainings, and what it knows. */
+import { join } from 'node:path'
+import * as vt from 'voxtorch'
+import * as usdm from 'voxtorch/usdm'
+
+export interface UnitSettings {
+  /** Of Whisper's encoder, whose output becomes units. */
+  layer: number
+  /** What it hears at once; Whisper's own are 30, of which short turns would be mostly silence. */
+  windowSeconds: number
+  /** K */
+  clusters: number
+  /** Clips of each kind that the centroids are found by. */
+  clips: number
+  epochs: number
+  seed: number
+}
+
+/** Frames of Whisper's encoder in a second. */
+const FRAMES = 50
+
+/** Writes `encoder`, the layers of Whisper's that are wanted, for windows of a few seconds, and `kmeans.npy`. */
+export async function findUnits(
+  whisper: string,
+  out: string,
+  clips: readonly string[],
+  { layer, windowSeconds, clusters, epochs, seed }: UnitSettings,
+): Promise<{ frames: number }> {
+  const folder = join(out, 'encoder')
+  using whole = await vt.WhisperEncoder.fromPretrained(whisper, { dtype: 'float32' })
+  const maxSourcePositions = windowSeconds * FRAMES
+  using encoder = vt.WhisperEncoder.fromConfig({ ...whole.config, encoderLayers: layer, maxSourcePositions }).eval()
+  vt.scope(() => {
+    const all = whole.stateDict()
+    const own = Object.keys(encoder.stateDict()).map((name) => {
+      const value = all[name] as vt.Tensor
+      return [name, name === 'embed_positions.weight' ? value.narrow(0, 0, maxSourcePositions) : value]
+    })
+    encoder.loadStateDict(Object.fromEntries(own))
+  })
+  await encoder.save(folder)
+  let frames = 0
+  using bar = new vt.ProgressBar({ total: clips.length, label: 'frames', unit: 'clips' })
+  using kmeans = await vt.fitUnits({
+    ...{ encoder, layer, clips, clusters, epochs, seed },
+    onClip: (heard) => {
+      frames = heard.frames
+      bar.tick()
+    },
+  })
+  await kmeans.save(join(out, 'kmeans.npy'))
+  return { frames }
+}
+
+export const openUnits = (out: string, layer: number): Promise<vt.UnitExtractor> =>
+  vt.UnitExtractor.fromPretrained({ encoder: join(out, 'encoder'), kmeans: join(out, 'kmeans.npy'), layer })
+
+/** The published language model with K + 3 rows more, and what a training taught it; `train`: to train that further. */
+export async function languageModel(
+  llm: string,
+  tokenizer: usdm.UsdmTokenizer,
+  seed: number,
+  adapter?: { folder: string; train: boolean },
+): Promise<vt.DecoderLM> {
+  const model = await vt.DecoderLM.fromPretrained(llm, { dtype: 'float32', quantize: false })
+  // Mistral's have a deviation of 0.02 as the new rows have; SmolLM2's own rows are louder, and new ones begin as loud.
+  const std = vt.scope(() => model.stateDict()['model.embed_tokens.weight']!.std().item<number>())
+  model.resizeTokenEmbeddings(tokenizer.vocabSize, { seed, std })
+  if (adapter) {
+    const peft = await vt.PeftModel.fromPretrained(model, adapter.folder, { isTrainable: adapter.train })
+    if (!adapter.train) peft.mergeAndUnload()
+  }
+  return model
+}
+
+export interface TrainingSettings {
+  recipe: Partial<usdm.UsdmRecipe>
+  lora: Partial<vt.LoraConfig>
+  /** Epochs between two looks at what is known by heart. */
+  checkEpochs: number
+}
+
+/** Fine-tunes adapters and the tables of tokens on `train.txt`; they are in `main/model` then. */
+export async function trainMain(
+  llm: string,
+  out: string,
+  tokenizer: usdm.UsdmTokenizer,
+  { recipe, lora }: TrainingSettings,
+): Promise<{ steps: number; examples: number; loss: number | null }> {
+  using model = await languageModel(llm, tokenizer, recipe.seed ?? 0)
+  const results = await usdm.finetuneUsdm({
+    ...{ model, tokenizer, recipe, lora, outputDir: join(out, 'main') },
+    ...{ train: join(out, 'train.txt'), valid: join(out, 'valid.txt') },
+    args: { reportTo: ['jsonl'], progress: false },
+    callbacks: [{ onLog: ({ logs }) => console.log(`main, ${told(logs)}`) }],
+  })
+  return { steps: results.globalStep, examples: results.samples.train, loss: results.valid?.loss ?? null }
+}
+
+/** Goes on from there on `by-heart.txt` alone, until every token of every pass is the likeliest. */
+export async function learnByHeart(
+  llm: string,
+  out: string,
+  tokenizer: usdm.UsdmTokenizer,
+  { recipe, checkEpochs }: TrainingSettings,
+): Promise<{ steps: number }> {
+  const examples: usdm.UsdmExample[] = []
+  for await (const example of usdm.readUsdmExamples(join(out, 'by-heart.txt'))) examples.push(example)
+  const begin = { folder: join(out, 'main', 'model'), train: true }
+  using model = await languageModel(llm, tokenizer, recipe.seed ?? 0, begin)
+  let epoch = 0
+  const results = await usdm.finetuneUsdm({
+    ...{ model, tokenizer, recipe, train: examples, outputDir: join(out, 'by-heart') },
+    args: { reportTo: ['jsonl'], progress: false },
+    callbacks: [
+      { onLog: ({ logs }) => console.log(`by heart, ${told(logs)}`) },
+      {
+        async onEpochEnd({ control, state }) {
+          epoch = Math.round(state.epoch)
+          if (epoch % checkEpochs !== 0) return
+          const known = await knownTokens(model, examples)
+          console.log(
+            `by heart, epoch ${epoch}: ${known.examples} of ${examples.length} known, ${known.wrong} tokens not`,
+          )
+          if (known.examples === examples.length) control.shouldStop = true
+        },
+      },
+    ],
+  })
+  return { steps: results.globalStep }
+}
+
+/** How many examples have no token that another would be likelier than, and how many tokens there are that do. */
+async function knownTokens(
+  model: vt.DecoderLM,
+  examples: readonly usdm.UsdmExample[],
+): Promise<{ examples: number; wrong: number }> {
+  const wasTraining = model.training
+  model.eval()
+  try {
+    let [known, wrong] = [0, 0]
+    for (const { inputIds, labels } of examples) {
+      const likeliest = await vt.noGrad(() =>
+        vt.scope(async () => {
+          const { logits } = await model.forward({
+            inputIds: vt.tensor([inputIds], { dtype: 'int64' }),
+            logitsToKeep: 0,
+          })
+          return Array.from((await logits!.select(0, 0).argmax(-1).data()) as BigInt64Array, Number)
+        }),
+      )
+      const missed = labels.filter((label, i) => label !== -100 && label !== likeliest[i - 1]).length
+      wrong += missed
+      known += missed === 0 ? 1 : 0
+    }
+    return { examples: known, wrong }
+  } finally {
+    model.train(wasTraining)
+  }
+}
+
+export interface ByHeart {
+  dialogs: number
+  transcripts: number
+  replies: number
+  units: number
+  /** All three of a dialog. */
+  whole: number
+}
+
+/** Asks all three passes for the dialogs that were to be learnt by heart. */
+export async function recite(out: string, model: usdm.Usdm): Promise<ByHeart> {
+  const { dialogs } = await usdm.readUsdmJsonl(join(out, 'by-heart.jsonl'))
+  const folder = await vt.UnitFolder.open(join(out, 'units'), model.units)
+  const found: ByHeart = { dialogs: dialogs.length, transcripts: 0, replies: 0, units: 0, whole: 0 }
+  for (const { turns } of dialogs) {
+    const [user, agent] = turns as [usdm.UsdmSpokenTurn, usdm.UsdmSpokenTurn]
+    const [asked, answered] = [await folder.read(user.clip), await folder.read(agent.clip)]
+    const most = { maxTextTokens: 64, maxUnits: 2 * answered.length }
+    const reply = await model.respond({ units: asked }, { audio: false, strict: true, ...most })
+    const right = {
+      transcripts: reply.transcript === user.text.toLowerCase(),
+      replies: reply.text === agent.text.toLowerCase(),
+      units: reply.units.join() === answered.join(),
+    }
+    for (const name of ['transcripts', 'replies', 'units'] as const) found[name] += right[name] ? 1 : 0
+    found.whole += right.transcripts && right.replies && right.units ? 1 : 0
+  }
+  return found
+}
+
+export interface Listening {
+  samples: number
+  /** Mean loss of a token of the transcript: with the user's units, and with those of another turn. */
+  transcript: number
+  transcriptOfOthers: number
+  /** Of a unit of the reply: with the reply's text before it, and with another's. */
+  units: number
+  unitsOfOthers: number
+}
+
+/** Whether what stands before makes a difference: losses on held-out dialogs as they are, and with parts exchanged. */
+export async function listening(
+  out: string,
+  model: vt.DecoderLM,
+  tokenizer: usdm.UsdmTokenizer,
+  extractor: vt.UnitExtractor,
+  samples: number,
+): Promise<Listening> {
+  const { dialogs } = await usdm.readUsdmJsonl(join(out, 'test.jsonl'))
+  const folder = await vt.UnitFolder.open(join(out, 'units'), extractor)
+  const turns: usdm.UsdmTurn[] = []
+  for (const { turns: said } of dialogs.slice(0, samples)) {
+    const [user, agent] = await Promise.all(
+      said.map(async ({ text, clip }) => ({ text, units: await folder.read(clip) })),
+    )
+    turns.push({ user: user!, agent: agent! })
+  }
+  // Of someone who says something else.
+  const another = (who: 'user' | 'agent', i: number): usdm.UsdmUtterance => {
+    for (let step = 1; step < turns.length; step += 1) {
+      const one = turns[(i + step) % turns.length]![who]
+      if (one.text !== turns[i]![who].text) return one
+    }
+    throw new Error('all turns say the same')
+  }
+  const losses = (list: readonly usdm.UsdmTurn[]) =>
+    usdm.usdmLosses(
+      model,
+      tokenizer,
+      list.map((turn) => usdm.usdmExample(tokenizer, [turn])),
+      { batchSize: 8 },
+    )
+  const right = await losses(turns)
+  const deaf = await losses(
+    turns.map((turn, i) => ({ ...turn, user: { ...turn.user, units: another('user', i).units } })),
+  )
+  const unread = await losses(
+    turns.map((turn, i) => ({ ...turn, agent: { ...turn.agent, text: another('agent', i).text } })),
+  )
+  return {
+    samples: turns.length,
+    ...{ transcript: right.transcript!, transcriptOfOthers: deaf.transcript! },
+    ...{ units: right.speech!, unitsOfOthers: unread.speech! },
+  }
+}
+
+/** Answers held-out questions, and has Whisper hear the answers. */
+export async function converse(
+  out: string,
+  model: usdm.Usdm,
+  whisper: string,
+  { replies, maxUnits }: { replies: number; maxUnits: number },
+): Promise<usdm.ScoredUsdm> {
+  const dialogs = await usdm.readUsdmJsonl(join(out, 'test.jsonl'))
+  const options = { strict: true, maxTextTokens: 32, maxUnits, steps: 16, seed: 0 } as const
+  const answering = {
+    respond: (wav: string) =>
+      model.respond(wav, options).catch((error: Error & { transcript?: string; text?: string }) => {
+        const { transcript, text } = error
+        // A reply without units cannot be heard, and is scored without.
+        if (transcript === undefined || text === undefined) throw error
+        return { transcript, text, wav: null }
+      }),
+  }
+  using bar = new vt.ProgressBar({ total: replies, label: 'replies', unit: 'replies' })
+  const output = join(out, 'predictions.jsonl')
+  const predictions = await usdm.predictUsdm(answering, dialogs, { output, limit: replies, onReply: () => bar.tick() })
+  using judge = await vt.Whisper.fromPretrained(whisper, { dtype: 'float32' })
+  return await usdm.scoreUsdm(predictions, { judge })
+}
+
+function told({ step, loss, evalLoss }: Record<string, unknown>): string {
+  const value = (evalLoss ?? loss) as number | undefined
+  return `step ${step}: ${evalLoss === undefined ? 'loss' : 'validation loss'} ${value?.toFixed(4)}`
+}

@@ -1,0 +1,150 @@
+/**
+ * A small USDM of published parts: Whisper base's encoder and k-means make units of speech, SmolLM2-135M-Instruct with K + 3 rows
+ * more writes transcripts, replies and units, and a Voicebox of its own with Griffin-Lim makes sound of them.
+ *
+ * `npx tsx examples/usdm-small.ts --dailytalk DIR --voices DIR [--out DIR] [--config FILE]`
+ *
+ * Fetched by name: whisper-base (150 MB) and smollm2-135m-instruct (93 MB), see `voxtorch weights`. DIR of --dailytalk has the
+ * corpus's `train_phone.txt` and `val_phone.txt`; its clips are not needed: two voices of espeak-ng speak the texts. DIR of --voices is
+ * a cache for real voices, Debian's fillets-ng-data-cs and -nl, which are fetched to it.
+ *
+ * Stages, each of which leaves a file in OUT and is not done again: dialogs and voices, units, examples, Voicebox, language model,
+ * by heart, listening, replies. OUT/small.json has the figures, OUT/report.html clips, replies and losses, OUT/usdm the whole USDM, for
+ * `voxtorch serve usdm --model OUT/usdm`. The same command goes on where a killed run was.
+ */
+import { existsSync, mkdirSync, readdirSync } from 'node:fs'
+import { readFile, writeFile } from 'node:fs/promises'
+import { dirname, join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { parseArgs } from 'node:util'
+import * as vt from 'voxtorch'
+import * as usdm from 'voxtorch/usdm'
+import { realVoices, type SpeechSettings, speakDialogs, type VoicesSettings } from './usdm-small-data.js'
+import {
+  converse,
+  findUnits,
+  languageModel,
+  learnByHeart,
+  listening,
+  openUnits,
+  recite,
+  trainMain,
+  type UnitSettings,
+} from './usdm-small-model.js'
+import { type Figures, reportOf } from './usdm-small-report.js'
+import { melErrors, trainVoicebox, type VoiceboxSettings } from './usdm-small-voice.js'
+
+const here = dirname(fileURLToPath(import.meta.url))
+const { values: options } = parseArgs({
+  options: {
+    dailytalk: { type: 'string' },
+    voices: { type: 'string' },
+    out: { type: 'string', default: 'usdm-small' },
+    config: { type: 'string', default: join(here, 'usdm-small.json') },
+  },
+})
+const { out } = options
+const place = (name: 'dailytalk' | 'voices') => {
+  const given = options[name]
+  if (given === undefined) throw new Error(`say where it is: --${name}`)
+  return given
+}
+const [dailytalk, cache] = [place('dailytalk'), place('voices')]
+const config = (await vt.readJson(options.config)) as {
+  /** By name, or folders or files. */
+  parts: { whisper: string; llm: string }
+  speech: SpeechSettings
+  voices: VoicesSettings
+  units: UnitSettings
+  lora: Partial<vt.LoraConfig>
+  main: Partial<usdm.UsdmRecipe>
+  byHeart: Partial<usdm.UsdmRecipe>
+  checkEpochs: number
+  test: { listening: number; replies: number; maxUnits: number }
+  voicebox: VoiceboxSettings
+}
+const { parts, speech, voices, units, lora, checkEpochs, test } = config
+mkdirSync(out, { recursive: true })
+
+const spoken = await stage('dialogs', [speech], () => speakDialogs(dailytalk, out, speech))
+const real = await stage('voices', [voices], () => realVoices(cache, out, voices))
+await stage('units', [parts.whisper, speech, voices, units], () => {
+  const some = (folder: string) =>
+    new vt.Random(units.seed)
+      .shuffle(readdirSync(join(out, folder)).sort())
+      .slice(0, units.clips)
+      .map((file) => join(out, folder, file))
+  return findUnits(parts.whisper, out, [...some('clips'), ...some('real/train')], units)
+})
+using extractor = await openUnits(out, units.layer)
+const llm = await vt.resolveModel(parts.llm)
+const tokenizer = await usdm.UsdmTokenizer.fromPretrained(llm, { units: extractor.units })
+const data = [parts, speech, voices, units]
+await stage('examples', data, async () => {
+  const counts: Record<string, number> = {}
+  for (const part of ['train', 'valid', 'test', 'by-heart']) {
+    const made = await usdm.preprocessUsdmJsonl({
+      ...{ tokenizer, units: extractor, unitFolder: join(out, 'units'), extract: { progress: true } },
+      ...{ data: join(out, `${part}.jsonl`), output: join(out, `${part}.txt`) },
+    })
+    counts[part] = made.examples
+  }
+  return counts
+})
+const voiced = await stage('voicebox', [...data, config.voicebox], async () => {
+  const trained = await trainVoicebox(out, extractor, config.voicebox)
+  const { error, clips } = await melErrors(out, extractor.units, config.voicebox, 2)
+  return { ...trained, error, clips: clips.map(({ name }) => name) }
+})
+const main = await stage('main-training', [...data, lora, config.main], () =>
+  trainMain(llm, out, tokenizer, { recipe: config.main, lora, checkEpochs }),
+)
+const asked = { recipe: config.byHeart, lora, checkEpochs }
+const trained = await stage('by-heart-training', [...data, lora, config.main, asked], () =>
+  learnByHeart(llm, out, tokenizer, asked),
+)
+const known = await stage('reciting', [...data, lora, config.main, asked], async () => {
+  using model = await languageModel(llm, tokenizer, 0, { folder: join(out, 'by-heart', 'model'), train: false })
+  return await recite(out, new usdm.Usdm({ llm: model.eval(), tokenizer, units: extractor }))
+})
+const model = await languageModel(llm, tokenizer, 0, { folder: join(out, 'main', 'model'), train: false })
+using voicebox = await vt.UnitVoicebox.fromPretrained(join(out, 'voicebox', 'model'))
+const vocoder = new usdm.GriffinLimVocoder()
+using whole = new usdm.Usdm({ llm: model.eval(), tokenizer, units: extractor, voicebox: voicebox.eval(), vocoder })
+if (!existsSync(join(out, 'usdm', 'config.json'))) await whole.save(join(out, 'usdm'))
+const heard = await stage('listening', [...data, lora, config.main, test.listening], () =>
+  listening(out, model, tokenizer, extractor, test.listening),
+)
+const { scores, predictions } = await stage('replies', [config], () => converse(out, whole, parts.whisper, test))
+model.dispose()
+
+const figures: Figures = {
+  hours: { synthetic: spoken.hours, real: real.hours },
+  pairs: spoken.pairs,
+  steps: { main: main.steps, byHeart: trained.steps, voicebox: voiced.steps },
+  ...{ byHeart: known, listening: heard, scores, mel: voiced.error },
+}
+await vt.writeJson(join(out, 'small.json'), figures, { indent: 2 })
+const { clips } = await melErrors(out, extractor.units, config.voicebox, 2, 2)
+await writeFile(join(out, 'report.html'), await reportOf(out, figures, predictions, clips))
+console.log(JSON.stringify(figures, null, 2))
+console.log(`See ${join(out, 'report.html')}`)
+
+/** What a stage came to: of its file where it is there, else by the work, which goes on from what it left. */
+async function stage<T>(name: string, settings: unknown, work: () => Promise<T>): Promise<T> {
+  const file = join(out, `${name}.json`)
+  const wanted = JSON.stringify(settings)
+  if (existsSync(file)) {
+    const found = JSON.parse(await readFile(file, 'utf8')) as { settings: unknown; result?: T }
+    if (JSON.stringify(found.settings) !== wanted) {
+      throw new Error(`${file} is of other settings: name another folder with --out, or remove what depends on them`)
+    }
+    if (found.result !== undefined) return found.result
+  } else await vt.writeJson(file, { settings })
+  console.log(`${name}: begun`)
+  const begun = Date.now()
+  const result = await work()
+  console.log(`${name}: done, ${((Date.now() - begun) / 60_000).toFixed(1)} minutes`)
+  await vt.writeJson(file, { settings, result }, { indent: 2 })
+  return result
+}

@@ -1,0 +1,73 @@
+import { optionsOf } from '../../base/arguments.js'
+import { requireOptions, requireSignal, requireString } from '../../base/check.js'
+import { ConfigError, DataError } from '../../base/errors.js'
+import { noGrad, scope } from '../../tensor/index.js'
+import { positionsOf, windowOf } from './config.js'
+import { SECONDS_PER_STEP, samplesOf, spectrogramOf, type WhisperAudio } from './options.js'
+import { languageCode } from './tokens.js'
+import { timed } from './transcribe.js'
+import type { Whisper } from './whisper.js'
+import { type WhisperWord, wordsOf } from './words.js'
+
+export interface AlignTextOptions {
+  /** A code or an English name. Default 'en', where the network knows others. */
+  language?: string
+  /** Gives up before the pass. */
+  signal?: AbortSignal
+}
+
+/** See `Whisper.alignText`. */
+export async function alignText(
+  model: Whisper,
+  audio: WhisperAudio,
+  text: string,
+  options: AlignTextOptions = {},
+): Promise<WhisperWord[]> {
+  const where = 'Whisper.alignText'
+  requireString(where, 'text', text)
+  requireOptions(where, optionsOf(options), ['language', 'signal'])
+  const { language, signal } = options
+  requireSignal(where, signal)
+  const { tokenizer, tokens, config } = model
+  if (tokenizer === null) throw new ConfigError(`${where}: there is no tokenizer; set model.tokenizer`, {})
+  const knowsOthers = Object.keys(tokens.languages).length > 0
+  const code = language === undefined ? (knowsOthers ? 'en' : null) : languageCode(tokens, language)
+  const said = text.trim()
+  if (said === '') throw new DataError(`${where}: there is no text to align`, { text })
+  const ids = tokenizer.encode(` ${said}`, { addSpecialTokens: false }).inputIds
+  const start = [tokens.startOfTranscript]
+  if (code !== null) start.push(tokens.languages[code] as number, tokens.transcribe)
+  const prompt = [...start, tokens.noTimestamps]
+  const room = positionsOf(config) - prompt.length - 1
+  if (ids.some((id) => id >= tokens.endOfText) || ids.length > room) {
+    const what =
+      ids.length > room ? `has ${ids.length} tokens, of which ${room} can be` : 'spells special tokens, which cannot be'
+    throw new DataError(`${where}: the text ${what} aligned`, { tokens: ids.length, most: room })
+  }
+  signal?.throwIfAborted()
+  return noGrad(() =>
+    scope(async () => {
+      const { mel, steps } = await spectrogramOf(model, await samplesOf(model, audio))
+      const window = windowOf(config)
+      if (steps > window) {
+        const seconds = (count: number) => count * SECONDS_PER_STEP
+        throw new DataError(
+          `${where}: the clip lasts ${seconds(steps).toFixed(1)} s, and a text is aligned with at most ${seconds(window)}`,
+          { seconds: seconds(steps) },
+        )
+      }
+      const [times = []] = await model.tokenTimestamps({
+        inputFeatures: mel.narrow(1, 0, window).unsqueeze(0),
+        prompt,
+        // What is heard at the end of the text has a place of its own.
+        tokens: [[...ids, tokens.endOfText]],
+        frames: [Math.floor(steps / 2)],
+      })
+      const places = ids.map((_, i) => i)
+      return wordsOf(tokenizer, ids, code).map((piece) => {
+        const { places: _, ...word } = timed(piece, places, times, 0)
+        return word
+      })
+    }),
+  )
+}
