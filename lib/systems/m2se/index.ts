@@ -26,7 +26,7 @@ export {
 } from './data/faces.js'
 export { type MoseiData, type ReadMoseiOptions, readMosei } from './data/mosei.js'
 export type { EmoVerseRecords } from './data/open.js'
-export { type EmoVerseTemplate, taskOf } from './data/prompt.js'
+export { taskOf } from './data/prompt.js'
 export type { EmoVerseSource, MoseiSample } from './data/samples.js'
 export { type WriteSwiftDatasetOptions, writeSwiftDataset } from './data/write.js'
 export { type MosiMetrics, mosiMetrics } from './evaluation/metrics.js'

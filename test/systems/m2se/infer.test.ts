@@ -4,14 +4,18 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { DataError } from '../../../lib/index.js'
+import { DataError, noGrad, scope, type Tensor } from '../../../lib/index.js'
 import {
+  EMOTION_LABELS,
+  emoverseCollate,
+  emoverseLoss,
   emoverseScoresPage,
   inferEmoVerse,
   readEmoVerseStage,
   scoreEmoVerse,
   writeSwiftDataset,
 } from '../../../lib/systems/m2se/index.js'
+import { settledTensors } from '../../helpers.js'
 import { PATIENCE } from '../../patience.js'
 import { asked, tinyEmoVerse } from './tiny.js'
 
@@ -84,6 +88,42 @@ describe('inferEmoVerse', () => {
     await expect(inferEmoVerse(model, other)).rejects.toThrow(/line 1: this result has another question/)
     appendFileSync(cut, `${ends[0]}\n`)
     await expect(inferEmoVerse(model, { ...options, output: cut })).rejects.toThrow(/line 43: .*one more than the data/)
+  })
+
+  it('answers by the likeliest label where that is wanted', async () => {
+    using model = await tinyEmoVerse()
+    const query = "'a' <emotion> anger, joy, neutral or fear."
+    const data = [
+      { query, response: 'Joy.' },
+      { query: 'What else?', response: 'x' },
+    ]
+    const output = join(folder, 'labels.jsonl')
+    const before = await settledTensors()
+    await inferEmoVerse(model, { data, output, byLabels: true, maxNewTokens: 2 })
+    expect(await settledTensors()).toBe(before)
+    const [first, second] = linesOf(output)
+    const shares = Object.entries(first.probabilities as Record<string, number>)
+    expect(shares.map(([label]) => label)).toEqual(EMOTION_LABELS.meld)
+    expect(shares.reduce((sum, [, share]) => sum + share, 0)).toBeCloseTo(1, 5)
+    expect(first.probabilities[first.response]).toBe(Math.max(...shares.map(([, share]) => share)))
+    expect(second).not.toHaveProperty('probabilities')
+    // Each label by itself behind the question.
+    const lost = await Promise.all(
+      EMOTION_LABELS.meld.map((response) =>
+        scope(() =>
+          noGrad(async () => {
+            const { loss, logits } = await emoverseLoss(
+              model.model,
+              emoverseCollate([model.encode({ query, response })]),
+            )
+            loss.dispose()
+            return ((logits as Tensor).toArray() as number[][])[0]?.[0] as number
+          }),
+        ),
+      ),
+    )
+    const all = lost.reduce((sum, loss) => sum + Math.exp(-loss), 0)
+    for (const [i, [, share]] of shares.entries()) expect(share).toBeCloseTo(Math.exp(-(lost[i] as number)) / all, 5)
   })
 
   it('refuses what cannot be', async () => {

@@ -9,6 +9,7 @@ import { chunksOf, utf8 } from '../../../files/text.js'
 import { MEDIA_KEYS, type SwiftRecord } from '../data/entry.js'
 import { type EmoVerseRecords, openRecords } from '../data/open.js'
 import { EmoVerse, type EmoVerseGenerateOptions } from '../network/network.js'
+import { labelsAllowed } from '../published/wording.js'
 
 export interface InferEmoVerseOptions extends EmoVerseGenerateOptions {
   /** Instruction data; its answers, where it has any, become the `label` of a result. */
@@ -20,6 +21,11 @@ export interface InferEmoVerseOptions extends EmoVerseGenerateOptions {
   output: string
   /** What a record that cannot be used does: 'skip' (default) leaves it out, 'stop' throws. */
   onBadRecord?: 'skip' | 'stop'
+  /**
+   * Questions about sentiment and emotion are answered with the likeliest of the labels that they allow, and a result has the
+   * `probabilities` of all. Default false: every answer is written freely.
+   */
+  byLabels?: boolean
   /** Hears how many results there are, of how many. */
   onProgress?: (done: number, all: number) => void
 }
@@ -50,10 +56,11 @@ export async function inferEmoVerse(model: EmoVerse, options: InferEmoVerseOptio
   const where = 'inferEmoVerse'
   if (!(model instanceof EmoVerse)) throw misuse(where, 'model', 'an EmoVerse', model)
   // What is left is the generation's, which refuses what it does not know.
-  const { data, output, onBadRecord = 'skip', onProgress, ...generation } = options ?? {}
+  const { data, output, onBadRecord = 'skip', byLabels = false, onProgress, ...generation } = options ?? {}
   requireString(where, 'output', output)
   const { batchSize = 8 } = generation
   requireWhole(where, 'batchSize', batchSize, 1)
+  if (typeof byLabels !== 'boolean') throw misuse(where, 'byLabels', 'a boolean', byLabels)
   if (onProgress !== undefined && typeof onProgress !== 'function') {
     throw misuse(where, 'onProgress', 'a function', onProgress)
   }
@@ -65,13 +72,46 @@ export async function inferEmoVerse(model: EmoVerse, options: InferEmoVerseOptio
     const part = await Promise.all(
       Array.from({ length: Math.min(wave, records.length - i) }, (_, k) => records.get(i + k, 0)),
     )
-    const answers = await model.generate(part, generation)
-    const lines = part.map((record, k) => `${jsonFor(file, resultOf(model, record, answers[k]?.text as string), 0)}\n`)
+    const answers = await answersTo(model, part, byLabels, generation)
+    const lines = part.map((record, k) => {
+      const { response, ...rest } = answers[k] as Answer
+      return `${jsonFor(file, { ...resultOf(model, record, response), ...rest }, 0)}\n`
+    })
     await appended(file, lines.join(''))
     onProgress?.(i + part.length, records.length)
   }
   if (records.length === 0) await appended(file, '')
   return { file, records: records.length, continued: done, notes }
+}
+
+interface Answer {
+  response: string
+  probabilities?: Record<string, number>
+}
+
+async function answersTo(
+  model: EmoVerse,
+  records: readonly SwiftRecord[],
+  byLabels: boolean,
+  generation: EmoVerseGenerateOptions,
+): Promise<Answer[]> {
+  const allowed = records.map(({ query }) => (byLabels ? labelsAllowed(query) : undefined))
+  const written = await model.generate(
+    records.filter((_, i) => allowed[i] === undefined),
+    generation,
+  )
+  const answers: Answer[] = []
+  for (const [i, record] of records.entries()) {
+    const labels = allowed[i]
+    if (labels === undefined) {
+      answers.push({ response: written.shift()?.text as string })
+      continue
+    }
+    const probabilities = await model.scoreLabels(record, labels)
+    const [best] = Object.entries(probabilities).sort(([, a], [, b]) => b - a)
+    answers.push({ response: (best as [string, number])[0], probabilities })
+  }
+  return answers
 }
 
 function resultOf(model: EmoVerse, record: SwiftRecord, response: string): Record<string, unknown> {

@@ -32,6 +32,7 @@ otherwise. The same command goes on with a file that is not finished.`,
     repetitionPenalty: { kind: 'number', help: 'above 1: what stands there already becomes less likely' },
     numBeams: { kind: 'whole', help: 'texts that are looked for together', preset: 1 },
     seed: { kind: 'whole', help: 'while sampling', preset: 42 },
+    byLabels: { kind: 'flag', help: 'sentiment and emotion: the likeliest label, with the probabilities of all' },
     onBadRecord: { kind: ['stop', 'skip'], help: 'what a record that cannot be used does', preset: 'skip' },
     compat: { kind: ['published'], help: "a prompt that is too long is answered with ''" },
   },
@@ -39,7 +40,7 @@ otherwise. The same command goes on with a file that is not finished.`,
   async run(given) {
     const { valDataset, resultDir, output, maxLength, maxNewTokens, batchSize, doSample, temperature, topK, topP } =
       given
-    const { repetitionPenalty, numBeams, seed = 42, onBadRecord, compat } = given
+    const { repetitionPenalty, numBeams, seed = 42, onBadRecord, byLabels, compat } = given
     if (valDataset === undefined)
       throw new ConfigError('Say what to answer: --val-dataset FILE', { argument: 'valDataset' })
     if (output !== undefined && resultDir !== undefined) {
@@ -53,7 +54,7 @@ otherwise. The same command goes on with a file that is not finished.`,
     const { file, records, continued, notes } = await inferEmoVerse(model, {
       ...{ data: valDataset, output: output ?? resultDir ?? 'infer_result' },
       ...defined({ maxLength, maxNewTokens, batchSize, temperature, topK, topP, repetitionPenalty, numBeams }),
-      ...defined({ onBadRecord, compat, doSample: doSample === undefined ? undefined : doSample === 'true' }),
+      ...defined({ onBadRecord, byLabels, compat, doSample: doSample === undefined ? undefined : doSample === 'true' }),
       onProgress: (done, all) => console.error(`${done} of ${all}`),
     })
     for (const note of notes) console.error(note)

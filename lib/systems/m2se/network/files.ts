@@ -2,11 +2,11 @@ import { defined, misuse, requireOptions } from '../../../base/check.js'
 import { requireForm } from '../../../base/form.js'
 import type { DecoderLMConfig } from '../../../models/decoder/config.js'
 import { DecoderLM } from '../../../models/decoder/decoder-lm.js'
+import type { InternVLTemplate } from '../../../models/internvl/prompt.js'
 import { PeftModel } from '../../../peft/model.js'
 import type { Device, DType } from '../../../tensor/index.js'
 import { Tokenizer } from '../../../text/index.js'
 import { writeFolder } from '../../../train/trainer/folders.js'
-import type { EmoVerseTemplate } from '../data/prompt.js'
 import type { EmoVerseParts } from './network.js'
 
 /** A network and the adapters of its stages, each of which was trained on what those before it made of the network. */
@@ -23,7 +23,7 @@ export interface LoadEmoVerseOptions {
   dtype?: DType
   /** Where the tokenizer is. Default: with the network. */
   tokenizer?: string
-  template?: EmoVerseTemplate
+  template?: InternVLTemplate
   system?: string | null
 }
 

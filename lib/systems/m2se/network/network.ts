@@ -4,19 +4,14 @@ import { ContinuousBatching } from '../../../generation/batching.js'
 import type { GenerationConfig } from '../../../generation/config.js'
 import type { DecoderLMConfig } from '../../../models/decoder/config.js'
 import { DecoderLM } from '../../../models/decoder/decoder-lm.js'
+import { INTERNVL_TEMPLATES, type InternVLTemplate } from '../../../models/internvl/prompt.js'
+import { scoreLabels } from '../../../models/score-labels.js'
 import { evaluating } from '../../../nn/index.js'
 import { scope, tensor } from '../../../tensor/index.js'
 import { Tokenizer } from '../../../text/index.js'
 import type { EmoVerseSampleTokens } from '../data/collate.js'
 import { MEDIA_KEYS, MEDIA_MARKERS, type SwiftRecord } from '../data/entry.js'
-import {
-  EMOVERSE_TEMPLATES,
-  type EmoVerseTemplate,
-  encodePieces,
-  piecesOf,
-  taskOf,
-  templateOf,
-} from '../data/prompt.js'
+import { encodeRecord, taskOf, templateOf } from '../data/prompt.js'
 import { EMOVERSE_SYSTEM } from '../published/wording.js'
 import {
   type EmoVerseStages,
@@ -32,7 +27,7 @@ export interface EmoVerseParts {
   model: DecoderLM
   tokenizer: Tokenizer
   /** How turns are written. Default: by the tokenizer's tokens. */
-  template?: EmoVerseTemplate
+  template?: InternVLTemplate
   /** Where a record has none. Default {@link EMOVERSE_SYSTEM}; null for none at all. */
   system?: string | null
 }
@@ -65,7 +60,7 @@ const PREFIX_BYTES = 128e6
 export class EmoVerse {
   readonly model: DecoderLM
   readonly tokenizer: Tokenizer
-  readonly template: EmoVerseTemplate
+  readonly template: InternVLTemplate
   readonly system: string | null
 
   /** It owns the network: `dispose()` it. */
@@ -74,7 +69,7 @@ export class EmoVerse {
     const { model, tokenizer, template, system = EMOVERSE_SYSTEM } = parts ?? {}
     if (!(model instanceof DecoderLM)) throw misuse(where, 'model', 'a DecoderLM', model)
     if (!(tokenizer instanceof Tokenizer)) throw misuse(where, 'tokenizer', 'a Tokenizer', tokenizer)
-    if (template !== undefined) requireOneOf(where, 'template', template, Object.keys(EMOVERSE_TEMPLATES))
+    if (template !== undefined) requireOneOf(where, 'template', template, Object.keys(INTERNVL_TEMPLATES))
     if (system !== null) requireString(where, 'system', system)
     this.model = model
     this.tokenizer = tokenizer
@@ -112,8 +107,8 @@ export class EmoVerse {
    */
   encode(record: SwiftRecord, { answer = true }: { answer?: boolean } = {}): EmoVerseSampleTokens {
     const { template, system, tokenizer } = this
-    const pieces = piecesOf(withoutMarkers(record), { template, system, answer })
-    return { ...encodePieces(tokenizer, pieces), task: taskOf(record) }
+    const encoded = encodeRecord(tokenizer, withoutMarkers(record), { template, system, answer })
+    return { ...encoded, task: taskOf(record) }
   }
 
   /** Tokens of a record, as limits of data count them. */
@@ -170,11 +165,32 @@ export class EmoVerse {
   }
 
   /**
+   * How likely each of the answers is that are allowed, their end counted, as shares of all: no answer that cannot be read, and
+   * probabilities to set thresholds for. The question is read once.
+   *
+   * ```ts
+   * const { 'Joy.': joy } = await model.scoreLabels(record, EMOTION_LABELS.meld)
+   * ```
+   */
+  async scoreLabels(record: SwiftRecord, labels: readonly string[]): Promise<Record<string, number>> {
+    const { inputIds } = this.encode(record, { answer: false })
+    const { tokenizer, template } = this
+    const { end } = INTERNVL_TEMPLATES[template]
+    return evaluating(this.model, () =>
+      scope(async () => {
+        const prompt = tensor([inputIds], { dtype: 'int64', device: this.#device() })
+        const { probabilities } = await scoreLabels(this.model, { inputIds: prompt }, labels, { tokenizer, end })
+        return Object.fromEntries(labels.map((label, i) => [label, probabilities[0]?.[i] as number]))
+      }),
+    )
+  }
+
+  /**
    * The text of an answer's tokens: without one token that ends a text at its end, and without what ends an answer. Other special
    * tokens stay, as in ms-swift.
    */
   textOf(tokens: readonly number[]): string {
-    const { end } = EMOVERSE_TEMPLATES[this.template]
+    const { end } = INTERNVL_TEMPLATES[this.template]
     const ids = tokens.at(-1) === this.tokenizer.eosTokenId ? tokens.slice(0, -1) : tokens
     const text = this.tokenizer.decode(ids, { skipSpecialTokens: false })
     return text.endsWith(end) ? text.slice(0, -end.length) : text
@@ -182,7 +198,7 @@ export class EmoVerse {
 
   /** What ends an answer, as the generation knows it. */
   #end(): GenerationConfig {
-    const { end } = EMOVERSE_TEMPLATES[this.template]
+    const { end } = INTERNVL_TEMPLATES[this.template]
     const { tokenizer } = this
     const id = tokenizer.tokenToId(end)
     const ends = [id, tokenizer.eosTokenId].filter((one): one is number => one !== undefined && one !== null)

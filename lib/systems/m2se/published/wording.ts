@@ -40,6 +40,13 @@ export const EMOTION_LABELS: Readonly<Record<EmotionNames, readonly string[]>> =
   mosei: ['Happy.', 'Sadness.', 'Surprise.', 'Disgust.', 'Anger.', 'Fear.', 'Neutral.'],
 }
 
+/** The answers that a question about sentiment or emotion allows; undefined for other questions. */
+export function labelsAllowed(query: string): readonly string[] | undefined {
+  if (query.includes('<sentiment>')) return query.includes(QUESTIONS.MSA) ? SENTIMENT_LABELS : undefined
+  if (!query.includes('<emotion>')) return undefined
+  return /\bhappy\b/.test(query.slice(query.indexOf('<emotion>'))) ? EMOTION_LABELS.mosei : EMOTION_LABELS.meld
+}
+
 /** The answer that names an emotion of the data: `joy` is `Joy.` of MELD and `Happy.` of MOSEI, `sad` is `Sadness.` of both. */
 export function emotionLabel(emotion: string, names: EmotionNames): string | undefined {
   const happy = emotion === 'joy' || emotion === 'happy'

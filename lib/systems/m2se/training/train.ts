@@ -88,7 +88,7 @@ export interface EmoVerseStageResults extends RecipeResults<EmoVerseMeasured> {
   /** Parameters that were trained. */
   trained: number
   seconds: number
-  /** Whether it was there already. */
+  /** What it was trained with, which a call that goes on has to say too. */
   settings: object
 }
 
