@@ -1,4 +1,5 @@
 import { misuse, requireNumber, requireOptions, requireSignal, requireWhole } from '../base/check.js'
+import { DataError } from '../base/errors.js'
 import { opAsync } from '../native/call.js'
 import { ops, scope, type Tensor } from '../tensor/index.js'
 import { type ImageInput, openImage } from './image.js'
@@ -38,8 +39,8 @@ const OPTIONS: readonly (keyof PreprocessOptions)[] = ['size', 'antialias', 'mea
  * const pixelValues = await preprocessImage(['a.jpg', 'b.png']) // [2, 3, 224, 224]
  * ```
  *
- * @throws DataError naming the file for one that cannot be read; ConfigError for options; ShapeError for tensors that are no
- *   pictures
+ * @throws DataError naming the file for one that cannot be read, or is a strip too narrow to be cut to a square; ConfigError
+ *   for options; ShapeError for tensors that are no pictures
  */
 export async function preprocessImage(
   images: ImageInput | readonly ImageInput[],
@@ -49,6 +50,7 @@ export async function preprocessImage(
   const recipe = recipeOf(where, options, OPTIONS, true)
   return eachOf(where, 'images', images, async (image) => {
     const pixels = await openImage(where, image, {}, options.signal)
+    requireBreadth(where, image, pixels.size(0), pixels.size(1), recipe.size)
     const planes: Tensor = await ops.async.div(pixels.permute([2, 0, 1]), 255)
     return finished(planes, recipe)
   })
@@ -83,6 +85,7 @@ export async function preprocessDepth(
   requireNumber(where, 'scale', scale, { least: Number.MIN_VALUE, below: Number.POSITIVE_INFINITY })
   return eachOf(where, 'depths', depths, async (depth) => {
     const steps = await openImage(where, depth, { mode: 'depth' }, options.signal)
+    requireBreadth(where, depth, steps.size(0), steps.size(1), recipe.size)
     const metres: Tensor = (await ops.async.div(steps.float(), scale)).clampMin(minDepth)
     // Of a picture of nothing but zeros with minDepth 0 the farthest point is 0 too.
     const shares = maxDepth > 0 ? metres.clampMax(maxDepth).div(maxDepth) : metres.div(metres.max().clampMin(1e-30))
@@ -125,6 +128,7 @@ export async function preprocessVideo(frames: Tensor, options: PreprocessVideoOp
   return scope(async () => {
     let planes: Tensor
     if (antialias) {
+      requireBreadth(where, frames, height, width, size)
       const all = await ops.async.div(frames.permute([0, 3, 1, 2]), 255)
       const resized = await resizeTensor(await normalizeImage(all, statistics), to, { filter: 'bilinear' })
       planes = centerCrop(resized, size).transpose(0, 1).contiguous()
@@ -190,6 +194,18 @@ function recipeOf(where: string, options: PreprocessOptions, known: readonly str
   requireSignal(where, options.signal)
   requireStatistics(where, { mean, std }, 3)
   return { size, antialias, statistics: { mean, std } }
+}
+
+/** Pixels that a picture may have between being resized and being cut to its middle: 400 MB of floats. */
+const MOST_BETWEEN = 1 << 25
+
+/** A picture 30,000 pixels wide and one high would become 224 times as large in both directions. */
+function requireBreadth(where: string, input: ImageInput, height: number, width: number, size: number): void {
+  const long = Math.floor((Math.max(height, width) / Math.min(height, width)) * size)
+  if (long * size <= MOST_BETWEEN) return
+  const file = typeof input === 'string' ? input : `${where}: the picture`
+  const what = `it is ${width} × ${height} pixels, so narrow that its longer side would become ${long} with the shorter at ${size}`
+  throw new DataError(`${file}: ${what}`, { ...(typeof input === 'string' && { file }), width, height })
 }
 
 /** planes [3, height, width] */

@@ -7,6 +7,7 @@ import {
   preprocessDepth,
   preprocessImage,
   preprocessVideo,
+  resizeImage,
   resizeTensor,
   sampleFrames,
   type Tensor,
@@ -142,6 +143,23 @@ test('wrong arguments', async () => {
   await expect(preprocessDepth(frames)).rejects.toThrow(/\[height, width\]/)
   await expect(preprocessDepth(zeros([2, 2]), { scale: 0 })).rejects.toThrow(/scale/)
   await expect(preprocessImage('nowhere.png')).rejects.toThrow(/nowhere\.png/)
+})
+
+test('pictures of 30,000 pixels by one, and of one pixel', async () => {
+  const wide = noise(1, [1, 30_000, 3])
+  expect((await resizeImage(wide, [224, 224])).shape).toEqual([224, 224, 3])
+  expect((await resizeImage(wide.transpose(0, 1), [3, 7], { pillow: 13 })).shape).toEqual([3, 7, 3])
+  for (const picture of [wide, wide.transpose(0, 1)]) {
+    await expect(preprocessImage(picture)).rejects.toThrow(/so narrow that its longer side would become 6720000/)
+    await expect(preprocessDepth(picture.select(-1, 0))).rejects.toThrow(/so narrow/)
+    await expect(preprocessVideo(picture.unsqueeze(0), { antialias: true })).rejects.toThrow(/so narrow/)
+    expect((await preprocessVideo(picture.unsqueeze(0))).shape).toEqual([3, 1, 224, 224])
+  }
+  expect((await preprocessImage(wide, { size: 2 })).shape).toEqual([3, 2, 2])
+  const pixel = noise(2, [1, 1, 3])
+  const square = await preprocessImage(pixel)
+  expectClose(square, square.narrow(1, 0, 1).narrow(2, 0, 1).expand([3, 224, 224]))
+  expect((await preprocessVideo(pixel.unsqueeze(0), { size: 3 })).shape).toEqual([3, 1, 3, 3])
 })
 
 test('no temporaries stay', async () => {

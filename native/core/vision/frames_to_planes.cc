@@ -64,7 +64,7 @@ Tensor frames_to_planes(const Tensor& frames, int64_t height, int64_t width, int
                         int64_t crop_height, int64_t crop_width, c10::ArrayRef<double> mean,
                         c10::ArrayRef<double> std) {
   const char* op = "frames_to_planes";
-  constexpr int64_t kLargest = int64_t{1} << 20;
+  constexpr int64_t kLargest = int64_t{1} << 40;  // nothing of that size is made
   TORCH_CHECK(frames.scalar_type() == at::kByte && frames.device().is_cpu(), op,
               ": frames are uint8 on the CPU, got dtype ", frames.scalar_type(), " on device ", frames.device());
   TORCH_CHECK(frames.dim() == 4 && frames.size(3) == 3 && frames.size(1) >= 1 && frames.size(2) >= 1, op,

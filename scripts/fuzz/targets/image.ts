@@ -3,8 +3,8 @@ import { readImage } from '../../../lib/vision/image.js'
 import type { Random } from '../random.js'
 import type { FuzzTarget } from './target.js'
 
-/** The files of a fixture of pictures, whose tensors are called `<case>/file/bytes`. */
-function pictureFiles(name: string): Uint8Array[] {
+/** The files of a fixture of pictures or videos, whose tensors are called `<case>/file/bytes`. */
+export function pictureFiles(name: string): Uint8Array[] {
   const bytes = readFileSync(new URL(`../../../test/fixtures/vision/${name}.safetensors`, import.meta.url))
   const begin = 8 + Number(bytes.readBigUInt64LE(0))
   const head = JSON.parse(bytes.toString('utf8', 8, begin)) as Record<string, { data_offsets: [number, number] }>
