@@ -33,12 +33,12 @@ const questions: Record<string, { asks: string; load: () => Promise<{ run: (opti
       asks: 'What does a training step take, in time and memory: full, and with LoRA?',
       load: () => import('./train.js'),
     },
+    languagebind: { asks: 'How fast are the towers of LanguageBind?', load: () => import('./languagebind.js') },
     spectra: {
       asks: 'What do fine-tuning and inference of SPECTRA take, and what does computing no padding save?',
       load: () => import('./spectra.js'),
     },
     usdm: { asks: 'How fast are the networks that hear and speak for USDM?', load: () => import('./usdm.js') },
-    languagebind: { asks: 'How fast are the towers of LanguageBind?', load: () => import('./languagebind.js') },
     memory: { asks: 'Does memory stay constant through 10,000 training steps?', load: () => import('./memory.js') },
   }
 
