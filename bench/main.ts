@@ -33,6 +33,7 @@ const questions: Record<string, { asks: string; load: () => Promise<{ run: (opti
       asks: 'What does a training step take, in time and memory: full, and with LoRA?',
       load: () => import('./train.js'),
     },
+    languagebind: { asks: 'How fast are the towers of LanguageBind?', load: () => import('./languagebind.js') },
     spectra: {
       asks: 'What do fine-tuning and inference of SPECTRA take, and what does computing no padding save?',
       load: () => import('./spectra.js'),
@@ -42,7 +43,6 @@ const questions: Record<string, { asks: string; load: () => Promise<{ run: (opti
       asks: 'How fast are the network that sees for EmoVerse, its training and its tiles?',
       load: () => import('./m2se.js'),
     },
-    languagebind: { asks: 'How fast are the towers of LanguageBind?', load: () => import('./languagebind.js') },
     memory: { asks: 'Does memory stay constant through 10,000 training steps?', load: () => import('./memory.js') },
   }
 
