@@ -13,6 +13,7 @@ const cases: Case[] = [
   { name: 'nf4', label: 'LLaMA 110M, 1 row, NF4 weights against float32' },
   { name: 'batch', label: 'LLaMA 110M, 8 rows padded on the left, float32', target: 0.6 },
   { name: 'beams', label: 'LLaMA 110M, 4 beams, float32' },
+  { name: 'banned', label: 'LLaMA 110M, 1 row, 10,000 tokens suppressed, float32', target: 0.65 },
   { name: 'sampled', label: 'LLaMA 110M, 1 row, top-k, top-p, repetition penalty, float32' },
 ]
 

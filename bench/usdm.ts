@@ -7,13 +7,19 @@ import { removeScratch, scratchFolder } from './scratch.js'
 /**
  * The networks around USDM's language model in their published sizes with random weights, the same on both sides: XLS-R 1B as far as
  * units need it, against transformers' as far and against all 48 blocks, which the original runs; a step of the Voicebox with
- * guidance, against a restatement in PyTorch that makes all scores and biases as the original does; BigVGAN by NVIDIA's own code.
+ * guidance, against a restatement in PyTorch that makes all scores and biases as the original does; BigVGAN by NVIDIA's own code; and
+ * units of a folder of clips, batched by length and one by one, both ours.
  */
+const BATCHED = 'units of 48 clips of 1 to 5 s (XLS-R 300M, 24 layers), batched'
+const SINGLY = 'the same, one by one'
+
 const cases: Case[] = [
   { name: 'xlsr', label: 'XLS-R 1B, 35 blocks, 10 s', target: 0.95 },
   { name: 'xlsr', theirs: 'xlsrWhole', label: 'XLS-R 1B, 10 s, 35 of the 48 blocks that they run', target: 0.7 },
   { name: 'voicebox', label: 'Voicebox, 2 evaluations with guidance, 5 s', target: 0.95 },
-  { name: 'bigvgan', label: 'BigVGAN, 1 s', target: 0.8 },
+  { name: 'bigvgan', label: 'BigVGAN, 5 s', target: 0.8 },
+  { name: 'unitsBatched', label: BATCHED, alone: true },
+  { name: 'unitsSingly', label: SINGLY, alone: true },
 ]
 
 const MOST_DIFFERENCE = 1e-3
@@ -26,12 +32,20 @@ export async function run({ rounds = 3, milliseconds = 1, only = '' }: Options):
   const pair = await startPair('usdm')
   try {
     await pair.voxtorch.ask({ make: folder, names })
-    const { differences } = await pair.torch.ask({ load: folder, names })
+    const { differences } = await pair.torch.ask({
+      load: folder,
+      names: names.filter((name) => !name.startsWith('units')),
+    })
     for (const [name, difference] of Object.entries(differences as Record<string, number>)) {
       console.log(`${name}: differs from theirs by ${difference.toExponential(1)}`)
       if (!(difference <= MOST_DIFFERENCE)) throw new BenchError(`${name} differs by more than ${MOST_DIFFERENCE}.`)
     }
     const rows = await duel(pair, [...asked, ...rateCases], rounds, milliseconds)
+    const time = (label: string) => rows.find((row) => row.label === label)?.voxtorch.median
+    const [batched, singly] = [time(BATCHED), time(SINGLY)]
+    if (batched !== undefined && singly !== undefined) {
+      console.log(`units batched take ${(batched / singly).toFixed(2)} of their time one by one (target 0.67)`)
+    }
     const versions = { ...pair.voxtorch.versions, ...pair.torch.versions }
     return { question: 'usdm', rounds, rows, rates: ratesOf(rows), versions }
   } finally {

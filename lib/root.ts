@@ -47,3 +47,4 @@ export {
 export * from './tensor/index.js'
 export * from './text/index.js'
 export * from './train/index.js'
+export * from './vision/index.js'

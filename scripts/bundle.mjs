@@ -11,6 +11,8 @@ const ENTRIES = [
   // The subpaths of package.json's exports.
   'files/index',
   'serve/index',
+  'systems/languagebind-emotion/index',
+  'systems/m2se/index',
   'systems/salmonn/index',
   'systems/spectra/index',
   'systems/usdm/index',
@@ -18,6 +20,7 @@ const ENTRIES = [
   'cli/install',
   'data/worker',
   'audio/decoder-worker',
+  'vision/video-worker',
   'serve/page/app',
   'serve/page/recorder-worklet',
   'native/load',

@@ -118,7 +118,8 @@ export function notices() {
 all of them are permissive. Written by scripts/licences.mjs.
 
 Not among them, and installed only by those who ask for it: libtorch (BSD-3-Clause, with the notices in its own folder),
-@huggingface/hub (MIT), and @audio/decode-aac (GPL-2.0), which reads AAC and M4A.
+@huggingface/hub (MIT), @audio/decode-aac (GPL-2.0), which reads AAC and M4A, sharp (Apache-2.0, with libvips under the
+LGPL-3.0), which reads JPEG, PNG and WebP, and node-av (MIT, with an FFmpeg under the GPL-3.0), which reads video.
 
 ${[...titles].map(([text, of]) => `${line}\n${of.join('\n')}\n${line}\n\n${text}\n`).join('\n')}`
 }

@@ -27,6 +27,7 @@ await serve(
     nf4: generate('nf4', { inputIds }),
     batch: generate('plain', { inputIds: rows, attentionMask: mask }),
     beams: generate('plain', { inputIds }, { numBeams: 4 }),
+    banned: generate('plain', { inputIds }, { suppressTokens: Array.from({ length: 10_000 }, (_, i) => i) }),
     sampled: generate('plain', { inputIds }, { doSample: true, topK: 50, topP: 0.9, repetitionPenalty: 1.1 }),
     ...rates,
   }),

@@ -54,6 +54,7 @@ serve(
             "nf4": generate(plain, ids),
             "batch": generate(plain, rows, mask),
             "beams": generate(plain, ids, num_beams=4),
+            "banned": generate(plain, ids, suppress_tokens=list(range(10_000))),
             "sampled": generate(plain, ids, do_sample=True, top_k=50, top_p=0.9, repetition_penalty=1.1),
             "gemm": repeated(lambda: wide @ tall),
             "gemv": repeated(lambda: matrix @ vector),

@@ -1,6 +1,16 @@
 import { mkdirSync } from 'node:fs'
 import { join } from 'node:path'
-import { BigVGAN, noGrad, randint, randn, saveSafetensors, scope, UnitVoicebox, Wav2Vec2 } from 'voxtorch'
+import {
+  BigVGAN,
+  noGrad,
+  randint,
+  randn,
+  saveSafetensors,
+  scope,
+  UnitExtractor,
+  UnitVoicebox,
+  Wav2Vec2,
+} from 'voxtorch'
 import { rates } from './rates.mjs'
 import { serve, timedBlocks } from './serve.mjs'
 
@@ -14,6 +24,9 @@ const xlsr = {
   convBias: true,
   doStableLayerNorm: true,
 }
+/** For units of many clips: XLS-R 300M, whole. */
+const smaller = { ...xlsr, hiddenSize: 1024, numHiddenLayers: 24, intermediateSize: 4096 }
+const CLIPS = 48
 /** The published configurations in full, as the other side has no values of its own. */
 const voicebox = {
   nFeats: 80,
@@ -48,7 +61,7 @@ const makers = {
     new UnitVoicebox(voicebox),
     { units: randint(0, 10_000, [1, FRAMES]), noise: randn([1, 80, FRAMES]) },
   ],
-  bigvgan: () => [new BigVGAN({ ...bigvgan, weightNorm: false }), { mel: randn([1, 80, 86]) }],
+  bigvgan: () => [new BigVGAN({ ...bigvgan, weightNorm: false }), { mel: randn([1, 80, FRAMES]) }],
 }
 const calls = {
   xlsr: async (network, inputs) => (await network.forward(inputs)).lastHiddenState,
@@ -61,10 +74,26 @@ const runs = (name) => async (n) => {
   for (let i = 0; i < n; i++) await noGrad(() => scope(async () => void (await calls[name](...networks[name]))))
 }
 
+/** Clips of 1 to 5 seconds, in no order. */
+async function units() {
+  const encoder = new Wav2Vec2(smaller).eval().freeze()
+  const kmeans = randn([1000, smaller.hiddenSize])
+  const extractor = await UnitExtractor.fromPretrained({ encoder, kmeans, layer: smaller.numHiddenLayers })
+  const clips = Array.from({ length: CLIPS }, (_, i) => randn([16_000 + ((i * 29) % CLIPS) * 1333]))
+  return {
+    unitsBatched: async () => void (await extractor.extractBatch(clips)),
+    unitsSingly: async () => {
+      for (const clip of clips) await extractor.extract(clip)
+    },
+  }
+}
+let extraction
+
 /** Networks, inputs and what they give, for the other side. */
 async function write(folder, names) {
   const tensors = {}
   for (const name of names) {
+    if (!(name in makers)) continue
     const [network, inputs] = makers[name]()
     network.eval().freeze()
     networks[name] = [network, inputs]
@@ -76,7 +105,17 @@ async function write(folder, names) {
   await saveSafetensors(join(folder, 'values.safetensors'), tensors)
 }
 
-const blocks = timedBlocks({ ...Object.fromEntries(Object.keys(makers).map((name) => [name, runs(name)])), ...rates })
+const unitRuns = (name) => async (n) => {
+  extraction ??= await units()
+  for (let i = 0; i < n; i++) await extraction[name]()
+}
+
+const blocks = timedBlocks({
+  ...Object.fromEntries(Object.keys(makers).map((name) => [name, runs(name)])),
+  unitsBatched: unitRuns('unitsBatched'),
+  unitsSingly: unitRuns('unitsSingly'),
+  ...rates,
+})
 
 await serve(async (request) => {
   if (request.make === undefined) return blocks(request)

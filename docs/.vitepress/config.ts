@@ -24,6 +24,7 @@ const guide = [
       page('Training', '/guide/training'),
       page('Published networks', '/guide/networks'),
       page('Published weights', '/guide/published-weights'),
+      page('Pictures in a conversation', '/guide/pictures'),
       page('LoRA and packed weights', '/guide/lora'),
       page('Files, audio and text', '/guide/files'),
       page('Serve', '/guide/serve'),
@@ -34,7 +35,12 @@ const guide = [
   },
   {
     text: 'Systems',
-    items: [page('SPECTRA', '/systems/spectra'), page('SALMONN', '/systems/salmonn'), page('USDM', '/systems/usdm')],
+    items: [
+      page('SPECTRA', '/systems/spectra'),
+      page('SALMONN', '/systems/salmonn'),
+      page('USDM', '/systems/usdm'),
+      page('LanguageBind emotion', '/systems/emotion'),
+    ],
   },
   {
     text: 'More',
@@ -44,7 +50,11 @@ const guide = [
 
 /** A folder of lib/ by what its names are imported from. */
 const nameOf = (folder: string): string =>
-  /^(files|serve|salmonn|spectra|usdm)$/.test(folder) ? `voxtorch/${folder}` : folder
+  folder === 'languagebind-emotion'
+    ? 'voxtorch/languagebind'
+    : /^(files|serve|salmonn|spectra|usdm)$/.test(folder)
+      ? `voxtorch/${folder}`
+      : folder
 const modules = reference.flatMap((item) => (item.link ? [item] : (item.items ?? [])))
 /** Each module has a sidebar of its own: that of all would be most of every page. */
 const sidebars = modules.map(({ text, link = '', items = [] }) => [

@@ -24,7 +24,7 @@ export { clipWindows, type FitOptions, LONG_AUDIO, type LongAudio, SPEECH_RATE }
  * Speech, as callers have it: a sound file, or a part of one in seconds; the bytes of a file; samples with their rate, such
  * as `readAudio` gives; or samples [n] alone. A file whose name ends in `.npy` holds samples [n] alone.
  */
-export type Clip =
+export type AudioClip =
   | AudioInput
   | { path: string; start?: number | undefined; end?: number | undefined }
   | { samples: Tensor | Float32Array; sampleRate: number }
@@ -94,12 +94,12 @@ const OPTIONS: readonly (keyof ReadClipOptions)[] = [
  * @throws ConfigError for what is no clip; DataError naming the file for one that cannot be read, has no samples, holds NaN or
  * infinities, or is too long with `longAudio: 'error'`
  */
-export async function readClip(clip: Clip, options: ReadClipOptions = {}): Promise<Tensor> {
+export async function readClip(clip: AudioClip, options: ReadClipOptions = {}): Promise<Tensor> {
   return (await openClip({ where: 'readClip' }, clip, options)).samples
 }
 
 /** {@link readClip} for one who says whose clip it is, with what the file told. */
-export async function openClip(place: ClipPlace, clip: Clip, options: ReadClipOptions = {}): Promise<ReadClip> {
+export async function openClip(place: ClipPlace, clip: AudioClip, options: ReadClipOptions = {}): Promise<ReadClip> {
   const { where } = place
   checkOptions(where, options)
   return scope(async () => {
@@ -132,7 +132,7 @@ function checkOptions(where: string, options: ReadClipOptions): void {
 
 type Found = Omit<ReadClip, 'lost'>
 
-async function read(place: ClipPlace, clip: Clip, options: ReadClipOptions): Promise<Found> {
+async function read(place: ClipPlace, clip: AudioClip, options: ReadClipOptions): Promise<Found> {
   const { where, argument = 'audio' } = place
   const { sampleRate: wanted = SPEECH_RATE } = options
   if (typeof clip === 'string' || clip instanceof Uint8Array || clip instanceof ArrayBuffer) {
@@ -240,7 +240,7 @@ function firstBad(samples: Tensor): number | undefined {
   })
 }
 
-const fileOf = (clip: Clip): { file?: string } => {
+const fileOf = (clip: AudioClip): { file?: string } => {
   const path = typeof clip === 'object' && clip !== null && 'path' in clip ? clip.path : clip
   return typeof path === 'string' ? { file: path } : {}
 }

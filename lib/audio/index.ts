@@ -1,6 +1,6 @@
 export { type Channels, mixChannels } from './channels.js'
 export {
-  type Clip,
+  type AudioClip,
   clipSeconds,
   type FitOptions,
   type LongAudio,

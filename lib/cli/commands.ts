@@ -1,6 +1,9 @@
 // The commands of `voxtorch`. Their tables make the page of the documentation too.
 import { ConfigError } from '../base/errors.js'
 import { type CommandRule, commandRule } from '../kit/command.js'
+import { ecfScore } from '../systems/languagebind-emotion/commands/ecf-score.js'
+import { emotionCommands } from '../systems/languagebind-emotion/commands/index.js'
+import { emoverseCommands } from '../systems/m2se/commands/index.js'
 import { salmonnCommands } from '../systems/salmonn/commands/index.js'
 import { spectraCommands } from '../systems/spectra/commands/index.js'
 import { usdmCommands } from '../systems/usdm/commands/index.js'
@@ -66,10 +69,15 @@ export const COMMANDS: readonly CommandRule[] = [
   serveRule(),
   runsRule,
   launchRule,
+  ecfScore,
 ]
 /** The verbs of each system. */
 export const SYSTEMS: Readonly<Record<string, readonly CommandRule[]>> = {
   spectra: spectraCommands,
   salmonn: salmonnCommands,
   usdm: usdmCommands,
+  emotion: emotionCommands,
+  emoverse: emoverseCommands,
 }
+/** The verb of a system that is meant where a file stands in its place. */
+export const FILE_VERBS: Readonly<Record<string, string>> = { emotion: 'label' }

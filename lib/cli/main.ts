@@ -5,7 +5,7 @@ import { nearest } from '../base/words.js'
 import { type CommandRule, helpOf, runCommand } from '../kit/command.js'
 import { SUPPORTED } from '../native/libtorch.js'
 import { packageVersion } from '../native/load.js'
-import { COMMANDS, launchRule, SYSTEMS } from './commands.js'
+import { COMMANDS, FILE_VERBS, launchRule, SYSTEMS } from './commands.js'
 import { launch } from './launch.js'
 
 const row = (name: string, { summary }: CommandRule) => `  ${name.padEnd(20)}  ${summary}`
@@ -40,12 +40,18 @@ async function main([command, ...rest]: readonly string[]): Promise<number> {
   }
   // As it was called before there were verbs.
   if (command === 'salmonn-convert') return main(['salmonn', 'convert', ...rest])
+  // One word, to stand in scripts where a program's name stood.
+  const joined = /^emoverse-(data|sft|infer|score)$/.exec(command as string)
+  if (joined) return main(['emoverse', joined[1] as string, ...rest])
   const name = command as string
   const verbs = Object.hasOwn(SYSTEMS, name) ? SYSTEMS[name] : undefined
   if (verbs === undefined)
     return await runCommand(`voxtorch ${name}`, oneOf(COMMANDS, name, Object.keys(SYSTEMS)), rest)
   const [verb, ...words] = rest
   if (isHelp(verb)) return say(verbs.map((rule) => row(`voxtorch ${name} ${rule.name}`, rule)).join('\n'))
+  const forFiles = verbs.find((rule) => rule.name === FILE_VERBS[name])
+  // A file's name has a dot, and a verb has none.
+  if (forFiles && (verb as string).includes('.')) return await runCommand(`voxtorch ${name}`, forFiles, rest)
   return await runCommand(`voxtorch ${name} ${verb}`, oneOf(verbs, verb as string, [], `${name} `), words)
 }
 

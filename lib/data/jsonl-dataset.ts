@@ -1,6 +1,7 @@
 import { type FileHandle, open, stat } from 'node:fs/promises'
 import { misuse, requireObject, requireOneOf, requireOptions, requireString, requireWhole } from '../base/check.js'
 import { ConfigError, DataError } from '../base/errors.js'
+import { elementsOf, type FileRecord } from '../files/json/elements.js'
 import { jsonValue, refuseTooMuch } from '../files/json/json.js'
 import { JsonScan } from '../files/json/scan.js'
 import { chunksOf, faultIn, LONGEST_LINE, utf8, withoutMark } from '../files/text.js'
@@ -54,9 +55,14 @@ export async function jsonlDataset<T = unknown>(
   requireString('jsonlDataset', 'file', file)
   const { skip, maxLineBytes } = settingsOf('jsonlDataset', options, 'index')
   const errors: DataError[] = []
-  const index = options.index ? checkedIndex(options.index) : await indexOf(file, skip, maxLineBytes, errors)
+  const onBad = (error: DataError) => {
+    if (errors.length < 100) errors.push(error)
+  }
+  const index = options.index
+    ? checkedIndex(options.index)
+    : await indexOf(file, linesOf(file, maxLineBytes), skip ? { parse: jsonRecord, onBad } : undefined)
   if (options.index) await requireUnchanged(file, await stat(file).catch(unopened(file)), index)
-  const reader = new LineReader(file, index)
+  const reader = new RecordReader(file, index)
   return {
     file,
     index,
@@ -71,13 +77,46 @@ export async function jsonlDataset<T = unknown>(
  * The same for lines that are no JSON: `parse` makes a sample of the text of one. Blank lines do not count.
  * @throws DataError as `jsonlDataset`, and what `parse` throws when a line is read. @internal
  */
-export async function lineDataset<T>(
+export const lineDataset = <T>(
   file: string,
   parse: (text: string, file: string, line: number) => T,
-): Promise<Dataset<T>> {
-  const index = await indexOf(file, false, LONGEST_LINE, [])
-  const reader = new LineReader(file, index, (bytes, path, line) => parse(utf8(bytes, path, line), path, line))
+): Promise<Dataset<T>> =>
+  recordDataset(file, { parse: (bytes, path, line) => parse(utf8(bytes, path, line), path, line) })
+
+/** How records of a file are read. @internal */
+export interface RecordOptions<T> {
+  /** The file is one JSON array, whose values are the records. Default: each line that is not blank is one. */
+  isArray?: boolean
+  parse(bytes: Buffer, file: string, line: number): T
+  /** Hears of each record that `parse` throws a DataError for, which is left out; each is parsed for that when the file is opened. */
+  onBad?: (error: DataError) => void
+  /** Of a record. Default: as many as JavaScript holds in a text. */
+  maxBytes?: number
+}
+
+/**
+ * Records of a file by index, from a file that may be larger than memory; see {@link jsonlDataset}.
+ * @throws DataError as `jsonlDataset`, for a file that is no array where `isArray` says so, and what `parse` throws. @internal
+ */
+export async function recordDataset<T>(file: string, options: RecordOptions<T>): Promise<Dataset<T>> {
+  const { isArray = false, parse, onBad, maxBytes = LONGEST_LINE } = options
+  const check = onBad && { parse, onBad }
+  const index = await indexOf(
+    file,
+    isArray ? elementsOf(chunksOf(file), file, maxBytes) : linesOf(file, maxBytes),
+    check,
+  )
+  const reader = new RecordReader(file, index, parse)
   return { length: index.starts.length, get: (i) => reader.get(i) as Promise<T> }
+}
+
+/** The value of a record in JSON. @internal */
+export function jsonRecord(bytes: Buffer, file: string, line: number): unknown {
+  const text = utf8(bytes, file, line)
+  const scan = new JsonScan()
+  const deep = scan.push(bytes) >= 0
+  refuseTooMuch(scan, file, line)
+  return jsonValue(text, deep || scan.wide, file, line)
 }
 
 /**
@@ -103,7 +142,7 @@ export function jsonlStream<T = unknown>(file: string, options: JsonlDatasetOpti
       if (number++ % shards !== shard) continue
       let value: unknown
       try {
-        value = parsed(bytes, file, line)
+        value = jsonRecord(bytes, file, line)
       } catch (error) {
         if (!skip || !(error instanceof DataError)) throw error
         badRecords++
@@ -137,15 +176,8 @@ function settingsOf(
   return { skip: onBadRecord === 'skip', maxLineBytes: Math.min(maxLineBytes, LONGEST_LINE) }
 }
 
-interface Line {
-  bytes: Buffer
-  /** Its first byte in the file. */
-  start: number
-  line: number
-}
-
 /** Lines that are not blank. */
-async function* linesOf(file: string, longest: number): AsyncGenerator<Line, void, void> {
+async function* linesOf(file: string, longest: number): AsyncGenerator<FileRecord, void, void> {
   let open: Buffer[] = []
   let held = 0
   let start = 0
@@ -177,15 +209,12 @@ async function* linesOf(file: string, longest: number): AsyncGenerator<Line, voi
 
 const blank = (bytes: Buffer): boolean => bytes.every((byte) => byte === 32 || (byte >= 9 && byte <= 13))
 
-function parsed(bytes: Buffer, file: string, line: number): unknown {
-  const text = utf8(bytes, file, line)
-  const scan = new JsonScan()
-  const deep = scan.push(bytes) >= 0
-  refuseTooMuch(scan, file, line)
-  return jsonValue(text, deep || scan.wide, file, line)
-}
-
-async function indexOf(file: string, skip: boolean, longest: number, errors: DataError[]): Promise<JsonlIndex> {
+/** Where records are; with `check` those that it can parse. */
+async function indexOf(
+  file: string,
+  records: AsyncIterable<FileRecord>,
+  check: { parse(bytes: Buffer, file: string, line: number): unknown; onBad(error: DataError): void } | undefined,
+): Promise<JsonlIndex> {
   const facts = await stat(file).catch(unopened(file))
   const columns = [
     new Column<Float64Array>(Float64Array),
@@ -193,13 +222,14 @@ async function indexOf(file: string, skip: boolean, longest: number, errors: Dat
     new Column<Uint32Array>(Uint32Array),
   ] as const
   let badRecords = 0
-  for await (const { bytes, start, line } of linesOf(file, longest)) {
-    if (skip) {
+  for await (const { bytes, start, line } of records) {
+    if (check) {
       try {
-        parsed(bytes, file, line)
+        check.parse(bytes, file, line)
       } catch (error) {
         if (!(error instanceof DataError)) throw error
-        if (badRecords++ < 100) errors.push(error)
+        badRecords++
+        check.onBad(error)
         continue
       }
     }
@@ -260,14 +290,14 @@ class Column<A extends Float64Array | Uint32Array> {
   }
 }
 
-class LineReader {
+class RecordReader {
   #handle: Promise<FileHandle> | undefined
   #readers = 0
 
   constructor(
     readonly file: string,
     readonly index: JsonlIndex,
-    readonly parse: (bytes: Buffer, file: string, line: number) => unknown = parsed,
+    readonly parse: (bytes: Buffer, file: string, line: number) => unknown = jsonRecord,
   ) {}
 
   async get(i: number): Promise<unknown> {

@@ -5,5 +5,6 @@ export { type CtcAlignment, type CtcBeamOptions, type CtcHypothesis, ctcAlign, c
 export { readGenerationConfig } from './files.js'
 export type { GenerateInputs, GenerateOptions, GenerateOutput, GenerateStep } from './generate.js'
 export { KvCache } from './kv-cache.js'
+export { type ListGrammarOptions, listGrammar } from './list-grammar.js'
 export type { FinishReason } from './session.js'
 export { type StreamTextOptions, streamText } from './text.js'

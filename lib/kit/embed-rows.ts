@@ -1,5 +1,6 @@
 import { ConfigError, ShapeError } from '../base/errors.js'
 import type { DecoderLM } from '../models/decoder/decoder-lm.js'
+import { type OutputLayer, outputLayerOf } from '../nn/output-layer.js'
 import { cat, scope, type Tensor, tensor, zeros } from '../tensor/index.js'
 import { upload } from '../tensor/upload.js'
 import { padTokens } from './pad.js'
@@ -46,10 +47,10 @@ export function embedRows(
   rows: readonly (readonly number[])[],
   { placeholder, embeddings, side = 'right', labels }: EmbedRowsOptions,
 ): EmbeddedRows & { labels?: Tensor } {
-  const { embed_tokens, norm } = (llm as unknown as { model: Record<string, { weight: Tensor }> }).model
-  const { weight } = embed_tokens as { weight: Tensor }
+  const tableOf = (path: string): Tensor => (llm.get(path) as unknown as { weight: Tensor }).weight
+  const weight = tableOf((outputLayerOf(llm) as OutputLayer).embeddings)
   // Packed embeddings are bytes, in rows of another length.
-  const states = (norm as { weight: Tensor }).weight
+  const states = tableOf('model.norm')
   const { device, dtype } = states
   const hiddenSize = states.size(0)
   const ids = rows.flatMap((row) => row.filter((id) => id !== placeholder))

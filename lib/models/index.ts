@@ -1,4 +1,3 @@
-export type { AudioClip } from './beats/audio.js'
 export { Beats, type BeatsInputs, type BeatsOutput } from './beats/beats.js'
 export type { BeatsConfig } from './beats/config.js'
 export type { LoadBeatsOptions } from './beats/files.js'
@@ -7,6 +6,19 @@ export { BigVGAN, type BigVGANInputs, type BigVGANOutput } from './bigvgan/bigvg
 export { BIGVGAN_MEL, type BigVGANConfig } from './bigvgan/config.js'
 export type { LoadBigVGANOptions } from './bigvgan/files.js'
 export type { VocoderStreamOptions } from './bigvgan/stream.js'
+export {
+  Clip,
+  type ClipInputs,
+  type ClipOutput,
+  type ClipTextInputs,
+  ClipTextModel,
+  type ClipTextOutput,
+  type ClipVisionInputs,
+  ClipVisionModel,
+  type ClipVisionOutput,
+} from './clip/clip.js'
+export type { ClipConfig, ClipTextConfig, ClipVisionConfig } from './clip/config.js'
+export { type ClipEncodeOptions, ClipTokenizer, type ClipTokens } from './clip/tokenizer.js'
 export {
   type DecoderLMClassifierConfig,
   type DecoderLMClassifierInputs,
@@ -55,7 +67,62 @@ export type {
 export type { SpeechHeadConfig, SpeechLabelInputs } from './encoders/speech-head.js'
 export { Wav2Vec2, type Wav2Vec2Config } from './encoders/wav2vec2.js'
 export { WavLM, type WavLMConfig } from './encoders/wavlm.js'
+export type { InternViTConfig, InternVLConfig } from './internvl/config.js'
+export type { SaveInternVLOptions } from './internvl/files.js'
+export { InternViT, type InternViTInputs, type InternViTOutput } from './internvl/intern-vit.js'
+export {
+  InternVL,
+  type InternVLGenerateInputs,
+  type InternVLInputs,
+  type InternVLOutput,
+  type InternVLPictures,
+} from './internvl/internvl.js'
+export {
+  INTERNVL_SYSTEM,
+  type InternVLConversation,
+  type InternVLPrompt,
+  type InternVLPromptOptions,
+  type InternVLTemplate,
+  internVLPrompt,
+  internVLTemplate,
+} from './internvl/prompt.js'
 export type { LabelConfig, ProblemType } from './labels.js'
+export {
+  type LanguageBindAudioOptions,
+  type LanguageBindSound,
+  languageBindAudio,
+} from './languagebind/audio.js'
+export {
+  type LanguageBindConfig,
+  type LanguageBindModality,
+  type LanguageBindTowerConfig,
+  type LanguageBindVisionConfig,
+  languageBindSizes,
+} from './languagebind/config.js'
+export {
+  type ContrastiveInputs,
+  type ContrastiveLossOptions,
+  ContrastiveModel,
+  type ContrastiveOptions,
+  type ContrastiveOutput,
+  contrastiveLoss,
+} from './languagebind/contrastive.js'
+export type { LanguageBindFrom, LoadLanguageBindOptions } from './languagebind/files.js'
+export type {
+  LanguageBindClip,
+  LanguageBindInputs,
+  LanguageBindRawInputs,
+  LanguageBindTokens,
+} from './languagebind/inputs.js'
+export {
+  type EmbedOptions,
+  LanguageBind,
+  type LanguageBindEmbeddings,
+  type ScaleOptions,
+  type ZeroShotLabel,
+  type ZeroShotOptions,
+} from './languagebind/languagebind.js'
+export { type PatchGrid, resizePositions } from './languagebind/positions.js'
 export type {
   HeadNetwork,
   HeadStatics,
@@ -74,6 +141,7 @@ export {
   type QFormerInputs,
   type QFormerOutput,
 } from './q-former/q-former.js'
+export { type LabelScores, type ScoreLabelsInputs, type ScoreLabelsOptions, scoreLabels } from './score-labels.js'
 export { SileroVad, type SileroVadConfig, type SpeechSegmentOptions } from './silero-vad.js'
 export type { UnitVoiceboxConfig } from './unit-voicebox/config.js'
 export type { UnitVoiceboxGenerateInputs } from './unit-voicebox/sampling.js'

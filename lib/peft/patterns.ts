@@ -1,8 +1,11 @@
 import { ConfigError } from '../base/errors.js'
 import { withinTime } from '../text/time-limit.js'
 
-/** How long the matching of one pattern with all of a network's paths may take: adapters' files come from strangers. */
-const LIMIT_MS = 1000
+/**
+ * How long the matching of one pattern with all of a network's paths may take: adapters' files come from strangers. Thousands of times
+ * what a pattern needs, so that a machine with other work to do refuses none.
+ */
+const LIMIT_MS = 3000
 
 /** Those of the paths that a regular expression matches as a whole. @throws ConfigError for none, and one that takes too long */
 export function matches(source: string, paths: readonly string[]): Set<string> {

@@ -1,4 +1,4 @@
-import type { Clip } from '../audio/clip.js'
+import type { AudioClip } from '../audio/clip.js'
 import { misuse, requireObject, requireOptions, requireWhole } from '../base/check.js'
 import { ConfigError } from '../base/errors.js'
 import { Beats } from '../models/beats/beats.js'
@@ -26,12 +26,12 @@ export interface ClassificationOutput {
  * What `emotion-recognition` is asked about: audio for a network that hears, a text for one that reads, a turn with `text`
  * and `audio` (and what was said before) for SPECTRA.
  */
-export type EmotionInput = Clip | SpectraTurn
+export type EmotionInput = AudioClip | SpectraTurn
 
 export async function classify(
   where: string,
   { model, normalizesAudio }: Loaded<NetworkOf<'audio-classification'>>,
-  audio: Clip,
+  audio: AudioClip,
   options: ClassificationOptions,
 ): Promise<ClassificationOutput[]> {
   const topK = most(where, options, 5)
@@ -65,7 +65,7 @@ export async function recognizeEmotion(
     await noGrad(() =>
       scope(async () => {
         if (!(model instanceof RobertaForSequenceClassification)) {
-          return logitsOf(where, model, input as Clip, normalizesAudio)
+          return logitsOf(where, model, input as AudioClip, normalizesAudio)
         }
         if (typeof input !== 'string') throw misuse(where, 'input', 'a text: the network reads', input)
         const { inputIds } = encodedText(tokenizer!, longestOfRoberta(model.config), input)
@@ -83,7 +83,7 @@ export const quantity = (where: string): ConfigError =>
 
 type AudioClassifier = Exclude<NetworkOf<'audio-classification'>, Beats>
 
-async function logitsOf(where: string, model: AudioClassifier, audio: Clip, normalizes: boolean) {
+async function logitsOf(where: string, model: AudioClassifier, audio: AudioClip, normalizes: boolean) {
   const inputValues = (await inputValuesOf(where, audio, normalizes)).to({ device: deviceOf(model) })
   const { logits } = await model.forward({ inputValues })
   return scored(model.config, logits)

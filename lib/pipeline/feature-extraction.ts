@@ -1,4 +1,4 @@
-import type { Clip } from '../audio/clip.js'
+import type { AudioClip } from '../audio/clip.js'
 import { logMelSpectrogram } from '../audio/features.js'
 import { misuse, requireOneOf, requireOptions } from '../base/check.js'
 import { Beats } from '../models/beats/beats.js'
@@ -19,7 +19,7 @@ export interface FeatureExtractionOptions {
 }
 
 /** Texts for BERT and RoBERTa, audio for the others. */
-export type FeatureExtractionInput = Clip
+export type FeatureExtractionInput = AudioClip
 
 /** [inputs, positions, hiddenSize], zeros behind what is shorter; with pooling [inputs, hiddenSize]. */
 export function extractFeatures(

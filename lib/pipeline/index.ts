@@ -1,4 +1,4 @@
-import type { Clip } from '../audio/clip.js'
+import type { AudioClip } from '../audio/clip.js'
 import { shown } from '../base/check.js'
 import { ConfigError } from '../base/errors.js'
 import { nearest } from '../base/words.js'
@@ -28,10 +28,10 @@ import {
 } from './text-generation.js'
 
 export type {
+  AudioClip,
   ChatGenerationOutput,
   ClassificationOptions,
   ClassificationOutput,
-  Clip,
   EitherCase,
   EmotionInput,
   FeatureExtractionInput,
@@ -57,13 +57,13 @@ export interface PipelineParts<T extends PipelineTask> {
 }
 
 export interface SpeechRecognitionPipeline extends PipelineParts<'automatic-speech-recognition'> {
-  (audio: Clip, options?: EitherCase<SpeechRecognitionOptions>): Promise<SpeechRecognitionOutput>
-  (audio: readonly Clip[], options?: EitherCase<SpeechRecognitionOptions>): Promise<SpeechRecognitionOutput[]>
+  (audio: AudioClip, options?: EitherCase<SpeechRecognitionOptions>): Promise<SpeechRecognitionOutput>
+  (audio: readonly AudioClip[], options?: EitherCase<SpeechRecognitionOptions>): Promise<SpeechRecognitionOutput[]>
 }
 
 export interface AudioClassificationPipeline extends PipelineParts<'audio-classification'> {
-  (audio: Clip, options?: EitherCase<ClassificationOptions>): Promise<ClassificationOutput[]>
-  (audio: readonly Clip[], options?: EitherCase<ClassificationOptions>): Promise<ClassificationOutput[][]>
+  (audio: AudioClip, options?: EitherCase<ClassificationOptions>): Promise<ClassificationOutput[]>
+  (audio: readonly AudioClip[], options?: EitherCase<ClassificationOptions>): Promise<ClassificationOutput[][]>
 }
 
 export interface EmotionRecognitionPipeline extends PipelineParts<'emotion-recognition'> {
@@ -161,9 +161,9 @@ function answers(
 ): Promise<unknown> {
   switch (task) {
     case 'automatic-speech-recognition':
-      return each<Clip, SpeechRecognitionOutput>(input, (one) => recognize(where, parts.model, one, options))
+      return each<AudioClip, SpeechRecognitionOutput>(input, (one) => recognize(where, parts.model, one, options))
     case 'audio-classification':
-      return each<Clip, ClassificationOutput[]>(input, (one) => classify(where, parts, one, options))
+      return each<AudioClip, ClassificationOutput[]>(input, (one) => classify(where, parts, one, options))
     case 'emotion-recognition':
       return each<EmotionInput, ClassificationOutput[]>(input, (one) => recognizeEmotion(where, parts, one, options))
     case 'feature-extraction':

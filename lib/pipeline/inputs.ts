@@ -1,11 +1,11 @@
-import { type Clip, openClip } from '../audio/clip.js'
+import { type AudioClip, openClip } from '../audio/clip.js'
 import { normalizeWav2Vec2 } from '../audio/normalize.js'
 import type { Tensor } from '../tensor/index.js'
 import type { TensorBatch } from '../text/batch.js'
 import type { Tokenizer } from '../text/tokenizer.js'
 
 /** float32 [1, samples] at 16 kHz for wav2vec 2.0, WavLM and BEATs. */
-export async function inputValuesOf(where: string, audio: Clip, normalizes: boolean): Promise<Tensor> {
+export async function inputValuesOf(where: string, audio: AudioClip, normalizes: boolean): Promise<Tensor> {
   const { samples } = await openClip({ where }, audio)
   return (normalizes ? await normalizeWav2Vec2(samples) : samples).unsqueeze(0)
 }

@@ -1,4 +1,4 @@
-import type { Clip } from '../audio/clip.js'
+import type { AudioClip } from '../audio/clip.js'
 import { ConfigError } from '../base/errors.js'
 import type { CtcTranscribeOptions } from '../models/encoders/ctc-transcribe.js'
 import type { TranscribeOptions } from '../models/whisper/options.js'
@@ -38,7 +38,7 @@ const chunksOf = (stretches: readonly Stretch[]): Required<SpeechRecognitionOutp
 export function recognize(
   where: string,
   model: NetworkOf<'automatic-speech-recognition'>,
-  audio: Clip,
+  audio: AudioClip,
   options: SpeechRecognitionOptions,
 ): Promise<SpeechRecognitionOutput> {
   const { returnTimestamps = false, chunkLengthS, strideLengthS, ...rest } = options

@@ -53,7 +53,9 @@ const REFERENCE = `# Reference
 | \`voxtorch/serve\` | [the server](./serve/index.md) |
 | \`voxtorch/spectra\` | [SPECTRA](./systems/spectra/index.md); its networks are in \`voxtorch\` too |
 | \`voxtorch/salmonn\` | [SALMONN](./systems/salmonn/index.md); its network is in \`voxtorch\` too |
+| \`voxtorch/languagebind\` | [LanguageBind emotion](./systems/languagebind-emotion/index.md): dialogs, the classifier, causes, ECF's scorer |
 | \`voxtorch/usdm\` | [USDM](./systems/usdm/index.md): its tokenizer, prompts and data |
+| \`voxtorch/emoverse\` | [EmoVerse](./systems/m2se/index.md): its data, stages, answers and scores |
 
 ::: warning Deprecated
 Everything of the subpaths can still be imported from \`voxtorch\`, until 1.0: import it from its subpath.

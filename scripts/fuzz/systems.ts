@@ -1,6 +1,6 @@
 /** Right calls of pipelines, and of what SPECTRA, its state tracking, SALMONN and their scoring export. */
-import { type Args, add, exported, lib, many, of, options } from './define.js'
-import { list, made, type Spec } from './values.js'
+import { type Args, add, exported, type Loose, lib, many, of, options } from './define.js'
+import { dense, indices, list, made, type Spec } from './values.js'
 
 const floats = made('new Float32Array(3000)', () => new Float32Array(3000))
 const texts = (...items: string[]): Spec => list(items)
@@ -20,6 +20,46 @@ add(
     return run(audio, given)
   },
   of('feature-extraction', wavlm, floats, options({ pooling: 'mean', normalize: true })),
+)
+
+// ---- LanguageBind
+
+const tower = { hiddenSize: 8, numHiddenLayers: 1, numAttentionHeads: 2, intermediateSize: 8 }
+async function bound(call: (model: Loose) => unknown): Promise<unknown> {
+  const model = lib.LanguageBind.fromConfig({
+    image: {
+      textConfig: { ...tower, vocabSize: 12, maxPositionEmbeddings: 6 },
+      visionConfig: { ...tower, imageSize: 8, patchSize: 4 },
+      projectionDim: 4,
+    },
+  })
+  try {
+    return await call(model)
+  } finally {
+    model.dispose()
+  }
+}
+add(
+  'LanguageBind.embed',
+  (inputs, given) => bound((model) => model.embed(inputs, given)),
+  of(options({ image: dense([2, 3, 8, 8]) }), options({ useTemp: false, batchSize: 1, compat: 'published' })),
+  of(options({ text: options({ inputIds: indices([2, 4]) }) }), options({})),
+)
+add(
+  'LanguageBind.similarity',
+  (first, second) => bound((model) => model.similarity(first, second)),
+  of(dense([2, 4]), dense([3, 4])),
+)
+exported(
+  'contrastiveLoss',
+  of(dense([3, 4]), dense([3, 4])),
+  of(dense([3, 4]), dense([3, 4]), options({ logitScale: 2 })),
+)
+exported('resizePositions', of(dense([5, 4]), list([3, 2])), of(dense([7, 4]), list([2, 2]), list([2, 3])))
+exported(
+  'languageBindAudio',
+  of(floats),
+  of(many(floats, floats), options({ nMels: 20, targetLength: 8, mean: 0, std: 1, crop: 'first' })),
 )
 
 // ---- SALMONN

@@ -9,7 +9,9 @@ import './more-layers.js'
 import './training.js'
 import './schedulers.js'
 import './systems.js'
+import './internvl.js'
 import './audio.js'
+import './vision.js'
 import type { Random } from './random.js'
 
 export interface Job {

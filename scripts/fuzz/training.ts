@@ -182,6 +182,13 @@ for (const name of ['precision', 'recall', 'f1Score', 'precisionRecallF1']) {
 exported('unweightedAverageRecall', of(truth, guess), of(['a', 'b'], ['a', 'a']))
 exported('confusionMatrix', of(truth, guess), of(truth, guess, options({ normalize: 'true', labels: list([0, 1]) })))
 
+exported(
+  'retrievalMetrics',
+  of(f([3, 3])),
+  of(f([2, 4]), options({ targets: list([3, 0]), at: list([1, 2]) })),
+  of(many(list([1, 2]), list([2, 1]))),
+)
+
 // ---- progress, events
 
 const stream = made('{ write() {} }', () => ({ write() {} }))

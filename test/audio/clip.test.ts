@@ -13,7 +13,7 @@ afterAll(() => rmSync(folder, { recursive: true }))
 // Sixteenths are exact in every format.
 const ramp = Float32Array.from({ length: 32_000 }, (_, i) => ((i % 31) - 15) / 16)
 const numbers = (samples: vt.Tensor) => Array.from(samples.dataSync() as Float32Array)
-const shown = async (clip: vt.Clip, options?: vt.ReadClipOptions) =>
+const shown = async (clip: vt.AudioClip, options?: vt.ReadClipOptions) =>
   vt.scope(async () => {
     const samples = await vt.readClip(clip, options)
     expect([samples.dtype, samples.ndim]).toEqual(['float32', 1])
@@ -41,7 +41,15 @@ describe('readClip', () => {
     const bytes = readFileSync(path('mono.wav'))
     const buffer = bytes.buffer.slice(bytes.byteOffset, bytes.byteOffset + bytes.byteLength) as ArrayBuffer
     const tensor = vt.tensor(ramp)
-    const forms: vt.Clip[] = [path('mono.wav'), bytes, new Uint8Array(bytes), buffer, ramp, tensor, path('mono.npy')]
+    const forms: vt.AudioClip[] = [
+      path('mono.wav'),
+      bytes,
+      new Uint8Array(bytes),
+      buffer,
+      ramp,
+      tensor,
+      path('mono.npy'),
+    ]
     const rated = [
       { samples: tensor, sampleRate: 16_000 },
       { samples: ramp, sampleRate: 16_000 },
@@ -123,7 +131,7 @@ describe('readClip', () => {
     ['an array of rows', path('wide.npy'), /wide\.npy holds float32 \[2,3\], not the samples of a clip/, 'DATA'],
   ])('refuses %s', async (_, clip, message, code) => {
     const before = await settledTensors()
-    const error = await vt.readClip(clip as vt.Clip).catch((error) => error)
+    const error = await vt.readClip(clip as vt.AudioClip).catch((error) => error)
     expect(error.message).toMatch(message)
     expect(error.code).toBe(`ERR_${code}`)
     if (typeof clip === 'string') expect(error.file).toContain(clip)

@@ -124,6 +124,13 @@ describe('a step on the CPU has the logits of a whole pass', () => {
     { name: 'biases of queries, keys and values', config: { modelType: 'qwen2' }, time: 9 },
     { name: 'biases everywhere', config: { attentionBias: true, mlpBias: true }, time: 9 },
     { name: 'a tied head', config: { tieWordEmbeddings: true }, time: 9 },
+    {
+      name: 'one projection for queries, keys and values, one for gate and up',
+      config: { modelType: 'phi3' },
+      time: 9,
+    },
+    { name: 'projections by group', config: { modelType: 'internlm2' }, time: 9 },
+    { name: 'projections by group of one', config: { modelType: 'internlm2', numKeyValueHeads: 6 }, time: 130 },
     { name: 'as many key heads as heads', config: { numKeyValueHeads: 6, headDim: 20 }, time: 130 },
     { name: 'heads of 128', config: { numAttentionHeads: 2, numKeyValueHeads: 1, headDim: 128 }, time: 40 },
     { name: 'sizes that nothing divides', config: { hiddenSize: 75, intermediateSize: 37, headDim: 6 }, time: 9 },
@@ -165,6 +172,37 @@ describe('a step on the CPU has the logits of a whole pass', () => {
       const rounds = scheme !== 'nf4' || dtype === 'bfloat16'
       for (const rows of [1, 5]) await check(model, rounds ? { rows, exact, coarse } : { rows, exact })
     }
+  })
+
+  it.each([
+    ['phi3', 'int8'],
+    ['phi3', 'nf4'],
+    ['phi3', 'q8_0'],
+    ['internlm2', 'int8'],
+    ['internlm2', 'nf4'],
+    ['internlm2', 'q4_0'],
+  ] as const)('%s with its joined projections in %s', async (modelType, scheme) => {
+    const config = { modelType, hiddenSize: 128, intermediateSize: 192, headDim: 32, numAttentionHeads: 4 }
+    const model = made(config)
+    const layers = quantize(model, { scheme, modules: 'model.layers' })
+    const coarse = copied(model, 'float32')
+    if (scheme !== 'nf4') withIntegerInputs(coarse, layers)
+    for (const rows of [1, 5]) {
+      await check(model, scheme === 'nf4' ? { rows, exact: exactly(model) } : { rows, exact: exactly(model), coarse })
+    }
+  })
+
+  it.each([
+    ['phi3', ['qkv_proj', 'gate_up_proj', 'down_proj']],
+    ['internlm2', ['wqkv', 'w1', 'w3', 'output']],
+  ] as const)('%s with adapters', async (modelType, names) => {
+    const adapted = () => {
+      const model = made({ modelType })
+      const targetModules = names.slice()
+      getPeftModel(model, { r: 3, loraAlpha: 12, targetModules, initLoraWeights: false })
+      return model.eval()
+    }
+    await check(adapted(), { rows: 2, exact: await adapted().to({ dtype: 'float64' }) })
   })
 
   it('with an adapter of each projection, and of the head', async () => {

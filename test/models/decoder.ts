@@ -6,12 +6,12 @@ import { camelKeys, loadParameters } from './networks.js'
 export const file = await fixture<{ name: string; config: Record<string, unknown> }>('models/decoder-lm')
 
 /** A case's network with its weights, its inputs and its answers. */
-export function open(name: string) {
-  const found = file.cases.find((one) => one.name === name)
+export function open(name: string, from = file) {
+  const found = from.cases.find((one) => one.name === name)
   const model = new DecoderLM(camelKeys(found?.config ?? {})).eval()
-  loadParameters(model, file, name)
-  const { real, ...inputs } = camelKeys(tensorsOf(file, name, 'in'))
-  return { model, real: real as Tensor, inputs: inputs as DecoderLMInputs, expected: tensorsOf(file, name, 'out') }
+  loadParameters(model, from, name)
+  const { real, ...inputs } = camelKeys(tensorsOf(from, name, 'in'))
+  return { model, real: real as Tensor, inputs: inputs as DecoderLMInputs, expected: tensorsOf(from, name, 'out') }
 }
 
 /** Without what stands at padding, whose rows are those of `dim`. */

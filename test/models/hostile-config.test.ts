@@ -2,9 +2,13 @@ import { describe, expect, test } from 'vitest'
 import {
   Beats,
   BigVGAN,
+  Clip,
+  ClipTextModel,
+  ClipVisionModel,
   ConfigError,
   DecoderLM,
   InsufficientMemoryError,
+  InternViT,
   memoryStats,
   type NativeModule,
   QFormer,
@@ -49,6 +53,32 @@ const whisper = {
   decoderStartTokenId: 3,
 }
 
+const clipText = {
+  ...trunk,
+  vocabSize: 12,
+  maxPositionEmbeddings: 8,
+  hiddenAct: 'gelu',
+  eosTokenId: 11,
+  layerNormEps: 1e-5,
+}
+const clipVision = {
+  ...trunk,
+  imageSize: 8,
+  patchSize: 4,
+  numChannels: 3,
+  numFrames: 2,
+  addTimeAttn: true,
+  clipType: 'vl_new',
+  tubeSize: 1,
+  temporalMlp: true,
+  forcePatchDropout: 0.1,
+  attentionDropout: 0.1,
+  initializerFactor: 1,
+  initializerRange: 0.02,
+  numMelBins: 8,
+  targetLength: 8,
+}
+
 const networks: [string, Network, Record<string, unknown>][] = [
   [
     'WavLM',
@@ -72,8 +102,46 @@ const networks: [string, Network, Record<string, unknown>][] = [
       ropeScaling: { type: 'linear', factor: 2 },
     },
   ],
+  [
+    'DecoderLM of Phi-3',
+    DecoderLM as never,
+    {
+      ...trunk,
+      modelType: 'phi3',
+      vocabSize: 12,
+      numKeyValueHeads: 1,
+      headDim: 4,
+      maxPositionEmbeddings: 8,
+      originalMaxPositionEmbeddings: 4,
+      slidingWindow: 3,
+      ropeScaling: { type: 'longrope', shortFactor: [1, 1], longFactor: [1, 2], attentionFactor: 1 },
+    },
+  ],
+  [
+    'DecoderLM of InternLM2',
+    DecoderLM as never,
+    { ...trunk, modelType: 'internlm2', vocabSize: 12, numKeyValueHeads: 1, bias: false },
+  ],
+  [
+    'InternViT',
+    InternViT as never,
+    {
+      ...trunk,
+      numChannels: 1,
+      patchSize: 2,
+      imageSize: 4,
+      qkvBias: true,
+      qkNormalization: true,
+      normType: 'layer_norm',
+      initializerFactor: 0.1,
+      dropPathRate: 0.1,
+    },
+  ],
   ['Whisper', Whisper as never, whisper],
   ['WhisperEncoder', WhisperEncoder as never, whisper],
+  ['ClipTextModel', ClipTextModel as never, clipText],
+  ['ClipVisionModel', ClipVisionModel as never, clipVision],
+  ['Clip', Clip as never, { textConfig: clipText, visionConfig: clipVision, projectionDim: 4, logitScaleInitValue: 2 }],
   ['QFormer', QFormer as never, { ...trunk, encoderWidth: 6, queryLength: 2, crossAttentionFreq: 1 }],
   [
     'Beats',

@@ -4,13 +4,15 @@ import * as files from '../../lib/files/index.js'
 import * as everything from '../../lib/index.js'
 import * as root from '../../lib/root.js'
 import * as serve from '../../lib/serve/index.js'
+import * as languagebind from '../../lib/systems/languagebind-emotion/index.js'
+import * as emoverse from '../../lib/systems/m2se/index.js'
 import * as salmonn from '../../lib/systems/salmonn/index.js'
 import * as spectra from '../../lib/systems/spectra/index.js'
 import * as usdm from '../../lib/systems/usdm/index.js'
 
 /** What could be imported from the root once. */
 const older: Record<string, object> = { files, serve, salmonn, spectra }
-const subpaths: Record<string, object> = { ...older, usdm }
+const subpaths: Record<string, object> = { ...older, emoverse, languagebind, usdm }
 const names = Object.keys(root)
 
 describe('the root of the package', () => {
@@ -43,9 +45,9 @@ describe('the root of the package', () => {
       'SpectraForSequenceClassification',
     ]
     expect(names.filter((name) => name in spectra || name in salmonn || name in serve)).toEqual(networks)
-    expect(names.filter((name) => /spectra|salmonn|usdm|dst|humdial|spokenwoz|trippy|judge/i.test(name))).toEqual(
-      networks,
-    )
+    expect(
+      names.filter((name) => /spectra|salmonn|usdm|emoverse|dst|humdial|spokenwoz|trippy|judge/i.test(name)),
+    ).toEqual(networks)
     expect(names).not.toContain('saveNpz')
     expect(files).toHaveProperty('saveNpz')
   })

@@ -1,5 +1,5 @@
 import type { LongAudio } from '../../audio/clip.js'
-import { type Clip, clipWindows, SPEECH_RATE, stackSamples } from '../../audio/clip.js'
+import { clipWindows, SPEECH_RATE, stackSamples } from '../../audio/clip.js'
 import { kaldiFbank } from '../../audio/features.js'
 import { misuse } from '../../base/check.js'
 import { DataError } from '../../base/errors.js'
@@ -28,12 +28,6 @@ export async function beatsFbank(inputValues: Tensor): Promise<Tensor> {
     return fbank.sub(MEAN).div(2 * DEVIATION)
   })
 }
-
-/**
- * A clip: samples [n] at 16 kHz, an audio file or its bytes, or what `readAudio` returned, at any rate. Channels are
- * averaged.
- */
-export type AudioClip = Clip
 
 /** A part of a clip, [from, to) in samples. */
 export interface Stretch {

@@ -1,3 +1,4 @@
+import type { AudioClip } from '../../audio/clip.js'
 import { misuse, requireObject, requireOneOf } from '../../base/check.js'
 import { ConfigError, ShapeError } from '../../base/errors.js'
 import { opAsync } from '../../native/call.js'
@@ -5,7 +6,7 @@ import { type NativeModule, withActiveAdapters } from '../../nn/native-module.js
 import type { MakeOptions } from '../../nn/parameter.js'
 import { arange, scope, Tensor, tensor } from '../../tensor/index.js'
 import { networkClass } from '../network.js'
-import { type AudioClip, beatsFbank, framesOf, samplesFor } from './audio.js'
+import { beatsFbank, framesOf, samplesFor } from './audio.js'
 import type { BeatsConfig } from './config.js'
 import { beatsLayout, type LoadBeatsOptions, loadBeats } from './files.js'
 import { type SoundTag, type TagOptions, tagClips } from './tags.js'

@@ -1,8 +1,8 @@
-import { LONG_AUDIO, type LongAudio, openClip, SPEECH_RATE } from '../../audio/clip.js'
+import { type AudioClip, LONG_AUDIO, type LongAudio, openClip, SPEECH_RATE } from '../../audio/clip.js'
 import { requireNumber, requireOneOf, requireOptions, requireWhole } from '../../base/check.js'
 import { DataError } from '../../base/errors.js'
 import { noGrad, scope, type Tensor } from '../../tensor/index.js'
-import { type AudioClip, padded, type Stretch, stretchesOf } from './audio.js'
+import { padded, type Stretch, stretchesOf } from './audio.js'
 import type { Beats } from './beats.js'
 
 export interface TagOptions {

@@ -6,23 +6,27 @@ import { configOf, type NetworkConfig } from '../network.js'
 
 /** What rotary positions are scaled with; `ropeType` decides which of the others are read. */
 export interface RopeParameters {
-  ropeType?: 'default' | 'linear' | 'dynamic' | 'llama3' | 'yarn'
+  ropeType?: 'default' | 'linear' | 'dynamic' | 'llama3' | 'yarn' | 'longrope'
   ropeTheta?: number
   factor?: number
   originalMaxPositionEmbeddings?: number
   /** llama3 */
   lowFreqFactor?: number
   highFreqFactor?: number
+  /** longrope: what divides the frequency of each pair of a head, in texts up to `originalMaxPositionEmbeddings` and in longer ones. */
+  shortFactor?: number[]
+  longFactor?: number[]
+  /** yarn and longrope: of cos and sin. Default: what the lengths give. */
+  attentionFactor?: number
   /** yarn */
   betaFast?: number
   betaSlow?: number
-  attentionFactor?: number
   mscale?: number
   mscaleAllDim?: number
   truncate?: boolean
 }
 
-type ModelType = 'llama' | 'mistral' | 'qwen2'
+type ModelType = 'llama' | 'mistral' | 'qwen2' | 'phi3' | 'internlm2'
 
 /** The keys of a published config.json in camelCase; what is left out has the value of transformers' configuration class. */
 export interface DecoderLMConfig extends NetworkConfig {
@@ -37,6 +41,8 @@ export interface DecoderLMConfig extends NetworkConfig {
   numKeyValueHeads?: number
   headDim?: number
   maxPositionEmbeddings?: number
+  /** Phi-3: longest text of pre-training, beyond which a longrope scaling has its other factors. */
+  originalMaxPositionEmbeddings?: number
   rmsNormEps?: number
   initializerRange?: number
   hiddenAct?: string
@@ -45,10 +51,12 @@ export interface DecoderLMConfig extends NetworkConfig {
   attentionBias?: boolean
   /** LLaMA only. */
   mlpBias?: boolean
+  /** InternLM2: biases of both projections of the attention. Default true; published checkpoints have none. */
+  bias?: boolean
   tieWordEmbeddings?: boolean
   /** The row of the embeddings that gets no gradient; none by default. */
   padTokenId?: number | null
-  /** How many tokens a token sees, itself included; null: all before it. Mistral, and Qwen2 with `useSlidingWindow`. */
+  /** How many tokens a token sees, itself included; null: all before it. Mistral, Phi-3, and Qwen2 with `useSlidingWindow`. */
   slidingWindow?: number | null
   /**
    * With a window, a token sees `slidingWindow` tokens before it and itself, one more: flash attention in transformers below
@@ -69,12 +77,23 @@ const defaults: Record<ModelType, DecoderLMConfig> = {
   llama: {},
   mistral: { intermediateSize: 14336, numKeyValueHeads: 8, maxPositionEmbeddings: 131072, slidingWindow: 4096 },
   qwen2: { vocabSize: 151936, intermediateSize: 22016, maxPositionEmbeddings: 32768, maxWindowLayers: 28 },
+  phi3: {
+    vocabSize: 32064,
+    hiddenSize: 3072,
+    intermediateSize: 8192,
+    maxPositionEmbeddings: 4096,
+    originalMaxPositionEmbeddings: 4096,
+    rmsNormEps: 1e-5,
+  },
+  internlm2: { vocabSize: 103168, bias: true },
 }
 
 const architectures: Record<ModelType, string> = {
   llama: 'LlamaForCausalLM',
   mistral: 'MistralForCausalLM',
   qwen2: 'Qwen2ForCausalLM',
+  phi3: 'Phi3ForCausalLM',
+  internlm2: 'InternLM2ForCausalLM',
 }
 
 /** transformers' class for a model type. */
@@ -105,6 +124,21 @@ export function published(config: DecoderLMConfig): NetworkConfig {
   return result
 }
 
+/** What native code is given: its lists of numbers are objects by place. */
+export function native(config: DecoderLMConfig): NetworkConfig {
+  const result = published(config)
+  for (const key of ROPE) {
+    const scaling = result[key] as Record<string, unknown> | null | undefined
+    if (typeof scaling !== 'object' || scaling === null) continue
+    const lists = ['short_factor', 'long_factor'].flatMap((name) => {
+      const list = scaling[name]
+      return Array.isArray(list) ? [[name, { ...list }] as const] : []
+    })
+    result[key] = { ...scaling, ...Object.fromEntries(lists) }
+  }
+  return result
+}
+
 const ROPE = ['ropeParameters', 'ropeScaling'] as const
 
 function typeOf(config: DecoderLMConfig): ModelType {
@@ -120,8 +154,9 @@ function typeOf(config: DecoderLMConfig): ModelType {
 function checkLayerTypes(config: DecoderLMConfig): void {
   const { modelType, layerTypes, slidingWindow, useSlidingWindow, maxWindowLayers = 28 } = config
   if (!Array.isArray(layerTypes)) return
-  const first = modelType === 'mistral' ? 0 : useSlidingWindow ? maxWindowLayers : Number.POSITIVE_INFINITY
-  const has = modelType !== 'llama' && typeof slidingWindow === 'number'
+  const first =
+    modelType === 'mistral' || modelType === 'phi3' ? 0 : useSlidingWindow ? maxWindowLayers : Number.POSITIVE_INFINITY
+  const has = modelType !== 'llama' && modelType !== 'internlm2' && typeof slidingWindow === 'number'
   layerTypes.forEach((type, layer) => {
     const expected = has && layer >= first ? 'sliding_attention' : 'full_attention'
     if (type === expected) return
@@ -146,6 +181,17 @@ const llama3: DecoderLMConfig = {
   maxPositionEmbeddings: 8192,
   rmsNormEps: 1e-5,
   ropeTheta: 500000,
+}
+
+const internlm2: DecoderLMConfig = {
+  modelType: 'internlm2',
+  vocabSize: 92544,
+  numKeyValueHeads: 8,
+  maxPositionEmbeddings: 32768,
+  rmsNormEps: 1e-5,
+  bias: false,
+  ropeTheta: 1e6,
+  ropeScaling: { ropeType: 'dynamic', factor: 2 },
 }
 
 /** Published sizes by name. */
@@ -181,4 +227,23 @@ export const sizes: Record<string, DecoderLMConfig> = {
     numKeyValueHeads: 4,
     ropeTheta: 1e6,
   },
+  'qwen2-0.5b': {
+    modelType: 'qwen2',
+    hiddenSize: 896,
+    intermediateSize: 4864,
+    numHiddenLayers: 24,
+    numAttentionHeads: 14,
+    numKeyValueHeads: 2,
+    ropeTheta: 1e6,
+    tieWordEmbeddings: true,
+  },
+  'phi-3-mini-4k': { modelType: 'phi3', slidingWindow: 2047 },
+  'internlm2-1.8b': {
+    ...internlm2,
+    hiddenSize: 2048,
+    intermediateSize: 8192,
+    numHiddenLayers: 24,
+    numAttentionHeads: 16,
+  },
+  'internlm2-7b': { ...internlm2, intermediateSize: 14336 },
 }

@@ -14,7 +14,7 @@ import { withActiveAdapters } from '../../nn/native-module.js'
 import type { Tensor } from '../../tensor/index.js'
 import { type NetworkLayout, networkClass } from '../network.js'
 import type { SaveNetworkOptions } from '../pretrained.js'
-import { architectureOf, completed, type DecoderLMConfig, published, sizes } from './config.js'
+import { architectureOf, completed, type DecoderLMConfig, native, published, sizes } from './config.js'
 import { ggufCheckpoint } from './gguf.js'
 import { type ResizeTokenEmbeddingsOptions, resizeTokenEmbeddings } from './resize.js'
 import { type SaveDecoderGgufOptions, saveDecoderGguf } from './save-gguf.js'
@@ -69,35 +69,39 @@ export const decoderLayout = {
   kind: 'decoder_lm',
   forward: 'voxtorch::decoder_lm_forward',
   modelType: 'llama',
-  alike: ['mistral', 'qwen2'],
+  alike: ['mistral', 'qwen2', 'phi3', 'internlm2'],
   architecture: 'DecoderLM',
   prefix: '',
   ignored: [/\.rotary_emb\.inv_freq$/],
   packed: 'model.layers',
   foreign: ggufCheckpoint,
-  rename: (name) => (/^(embed_tokens|layers|norm)\./.test(name) ? `model.${name}` : name),
+  rename: (name) => (/^(embed_tokens|tok_embeddings|layers|norm)\./.test(name) ? `model.${name}` : name),
   sizes,
   completed,
-  native: published,
+  native,
   saved: published,
   savedAs: (config) => ({ modelType: config.modelType as string, architecture: architectureOf(config) }),
   // Some files hold the tied head a second time, which only their configuration tells.
-  tied: ({ tieWordEmbeddings }) => (tieWordEmbeddings === true ? [/^lm_head\.weight$/] : []),
+  tied: ({ tieWordEmbeddings }) => (tieWordEmbeddings === true ? [/^(lm_head|output)\.weight$/] : []),
 } satisfies NetworkLayout<DecoderLMConfig> & { forward: string }
 
 /**
  * The decoder language model of the LLaMA family, by configuration: LLaMA 1 (Touvron et al. 2023,
  * https://arxiv.org/abs/2302.13971), 2 (https://arxiv.org/abs/2307.09288), 3 (https://arxiv.org/abs/2407.21783) and
  * Vicuna; Mistral (Jiang et al. 2023, https://arxiv.org/abs/2310.06825), with its sliding window; Qwen2 (Yang et al. 2024,
- * https://arxiv.org/abs/2407.10671). As transformers' LlamaForCausalLM, MistralForCausalLM and Qwen2ForCausalLM; runs in
- * native code.
+ * https://arxiv.org/abs/2407.10671); Phi-3 (Abdin et al. 2024, https://arxiv.org/abs/2404.14219); InternLM2 (Cai et al. 2024,
+ * https://arxiv.org/abs/2403.17297). As transformers' LlamaForCausalLM, MistralForCausalLM, Qwen2ForCausalLM and
+ * Phi3ForCausalLM, and as InternLM's own InternLM2ForCausalLM; the projections that Phi-3 and InternLM2 have in one stay so.
+ * Runs in native code.
  *
  * The answer for a real token does not depend on the padding, whichever side it is on. What stands at padding means
- * nothing. With RoPE scaling 'dynamic' it does depend on the longest row of the batch, and a cached decode that grows beyond
- * `maxPositionEmbeddings` differs from one pass, because its keys were turned before.
+ * nothing. With RoPE scaling 'dynamic' and 'longrope' it does depend on the longest row of the batch: beyond
+ * `maxPositionEmbeddings`, and beyond `originalMaxPositionEmbeddings`, all tokens of a call turn otherwise. A cached decode that
+ * grows beyond it differs from one pass, because what was turned before stays so: each key keeps the angles of the call that
+ * read it, as in transformers' `forward` with a cache (its `generate` reads a Phi-3's whole text again there).
  *
- * Published sizes: `'llama-7b'`, `'llama2-13b'`, `'llama3.1-8b'`, `'vicuna-13b-v1.1'`, `'mistral-7b-v0.1'`, `'qwen2-7b'` and so
- * on. Files are safetensors or `.bin`, in one or in shards; a config.json of another family is a ConfigError. A GGUF file of
+ * Published sizes: `'llama-7b'`, `'llama2-13b'`, `'llama3.1-8b'`, `'vicuna-13b-v1.1'`, `'mistral-7b-v0.1'`, `'qwen2-7b'`,
+ * `'phi-3-mini-4k'`, `'internlm2-1.8b'` and so on. Files are safetensors or `.bin`, in one or in shards; a config.json of another family is a ConfigError. A GGUF file of
  * llama.cpp, or a folder that has nothing but one, works as well: on the CPU its tensors in Q8_0, Q4_0, Q4_1, Q4_K and Q6_K
  * stay as they are and are computed with, frozen (adapters train on top); other quantised ones become values of `dtype`, and
  * with `quantize: false` all.

@@ -32,8 +32,17 @@ export interface SaveGgufAdapterOptions {
 
 /** llama.cpp's numbers of files' types. */
 const FILE_TYPES: Readonly<Record<GgufSaveType, number>> = { F32: 0, F16: 1, Q4_0: 2, Q8_0: 7, BF16: 32 }
-const architectureOf = ({ modelType = 'llama' }: DecoderLMConfig): 'llama' | 'qwen2' =>
-  modelType === 'qwen2' ? 'qwen2' : 'llama'
+const architectureOf = ({ modelType = 'llama' }: DecoderLMConfig): 'llama' | 'qwen2' => {
+  if (modelType === 'phi3' || modelType === 'internlm2') {
+    throw new ConfigError(
+      `GGUF files of ${modelType} are not written: llama.cpp has other layouts for its projections`,
+      {
+        modelType,
+      },
+    )
+  }
+  return modelType === 'qwen2' ? 'qwen2' : 'llama'
+}
 
 /** See {@link DecoderLM.saveGguf}. */
 export async function saveDecoderGguf(model: DecoderLM, path: string, options: SaveDecoderGgufOptions): Promise<void> {

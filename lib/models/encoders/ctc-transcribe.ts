@@ -1,4 +1,4 @@
-import { type Clip, openClip, SPEECH_RATE } from '../../audio/clip.js'
+import { type AudioClip, openClip, SPEECH_RATE } from '../../audio/clip.js'
 import { normalizeWav2Vec2 } from '../../audio/normalize.js'
 import { defined, requireNumber, requireOptions, requireWhole } from '../../base/check.js'
 import { ConfigError, DataError } from '../../base/errors.js'
@@ -47,7 +47,7 @@ const KEYS = ['beamWidth', 'nBest', 'timestamps', 'chunkSeconds', 'strideSeconds
 /** See `Wav2Vec2ForCTC.transcribe`. */
 export async function transcribeCtc(
   model: SpeechForCTC,
-  audio: Clip,
+  audio: AudioClip,
   options: CtcTranscribeOptions,
 ): Promise<CtcTranscription> {
   const where = `${model.constructor.name}.transcribe`

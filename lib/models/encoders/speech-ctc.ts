@@ -1,6 +1,6 @@
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
-import { type Clip, SPEECH_RATE } from '../../audio/clip.js'
+import { type AudioClip, SPEECH_RATE } from '../../audio/clip.js'
 import { makeDirectory } from '../../base/atomic.js'
 import { requireObject, requireOptions, requireString } from '../../base/check.js'
 import { CheckpointError, ConfigError } from '../../base/errors.js'
@@ -159,7 +159,7 @@ abstract class SpeechForCTC extends SpeechHead {
    * @param audio a file, its bytes, what `readAudio` gave, or samples [n] at 16 kHz
    * @throws ConfigError for wrong options, or for a network without a tokenizer
    */
-  transcribe(audio: Clip, options: CtcTranscribeOptions = {}): Promise<CtcTranscription> {
+  transcribe(audio: AudioClip, options: CtcTranscribeOptions = {}): Promise<CtcTranscription> {
     return transcribeCtc(this, audio, options)
   }
 

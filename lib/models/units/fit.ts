@@ -1,4 +1,4 @@
-import { type Clip, openClip } from '../../audio/clip.js'
+import { type AudioClip, openClip } from '../../audio/clip.js'
 import { defined, listOf, misuse, requireOptions, requireWhole } from '../../base/check.js'
 import { ConfigError } from '../../base/errors.js'
 import { Random } from '../../data/random.js'
@@ -16,7 +16,7 @@ export interface FitUnitsOptions extends FitKMeansOptions {
   device?: Device
   dtype?: DType
   /** What is heard: paths, or clips of any form. */
-  clips: Iterable<Clip>
+  clips: Iterable<AudioClip>
   /** How many frames are kept; of more, a sample that is drawn evenly. Default 200,000. */
   maxFrames?: number
   /** Told after each clip. */

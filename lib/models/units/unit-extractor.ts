@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto'
-import { type Clip, openClip, SPEECH_RATE } from '../../audio/clip.js'
+import { type AudioClip, openClip, SPEECH_RATE } from '../../audio/clip.js'
 import {
   misuse,
   requireFunction,
@@ -156,14 +156,14 @@ export class UnitExtractor {
    * @throws DataError for a clip that is too short for a unit (XLS-R: below 400 samples at 16 kHz), cannot be read, or holds NaN
    * or infinities
    */
-  async extract(audio: Clip, options: Omit<ExtractOptions, 'batchSeconds'> = {}): Promise<Int32Array> {
+  async extract(audio: AudioClip, options: Omit<ExtractOptions, 'batchSeconds'> = {}): Promise<Int32Array> {
     requireOptions('UnitExtractor.extract', options, ['onWindows', 'signal'])
     const [units] = await this.extractBatch([audio], options)
     return units as Int32Array
   }
 
   /** The units of clips, each as `extract` gives it, in batches of clips of like length. @throws as that */
-  async extractBatch(clips: readonly Clip[], options: ExtractOptions = {}): Promise<Int32Array[]> {
+  async extractBatch(clips: readonly AudioClip[], options: ExtractOptions = {}): Promise<Int32Array[]> {
     const where = 'UnitExtractor.extractBatch'
     if (!Array.isArray(clips)) throw misuse(where, 'clips', 'a list of clips', clips)
     requireOptions(where, options, ['batchSeconds', 'onWindows', 'signal'])

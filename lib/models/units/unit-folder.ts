@@ -1,7 +1,7 @@
 import { existsSync, statSync } from 'node:fs'
 import { readdir, readFile } from 'node:fs/promises'
 import { dirname, extname, join } from 'node:path'
-import { type Clip, clipSeconds } from '../../audio/clip.js'
+import { type AudioClip, clipSeconds } from '../../audio/clip.js'
 import { makeDirectory, writeAtomicallySync } from '../../base/atomic.js'
 import {
   defined,
@@ -22,7 +22,7 @@ import { BATCH_SECONDS, type HeardInWindows, UnitExtractor } from './unit-extrac
 export interface NamedClip {
   /** A relative path without an ending, such as `84/121123/84_121123_000007`. */
   name: string
-  audio: Clip
+  audio: AudioClip
   /** How it is called in messages. Default: the audio's path, or the name. */
   place?: string
 }
@@ -185,7 +185,7 @@ async function extractNamed(
 }
 
 /** Of a file by its header, else 0: it only decides about batches. */
-async function lengthOf(audio: Clip): Promise<number> {
+async function lengthOf(audio: AudioClip): Promise<number> {
   const path = typeof audio === 'object' && audio !== null && 'path' in audio ? audio.path : audio
   if (typeof path !== 'string' || /\.npy$/i.test(path)) return 0
   return (await clipSeconds(path).catch(() => 0)) ?? 0

@@ -1,4 +1,4 @@
-import { type Clip, openClip, SPEECH_RATE } from '../../audio/clip.js'
+import { type AudioClip, openClip, SPEECH_RATE } from '../../audio/clip.js'
 import { logMelSpectrogram } from '../../audio/features.js'
 import type { VoiceActivity } from '../../audio/silence.js'
 import { shown } from '../../base/arguments.js'
@@ -12,7 +12,7 @@ import type { Whisper } from './whisper.js'
 import type { WhisperWord } from './words.js'
 
 /** A path, the bytes of a file, what `readAudio` gave, or samples [n] at 16 kHz. */
-export type WhisperAudio = Clip
+export type WhisperAudio = AudioClip
 
 export interface TranscribeOptions {
   /** A code or an English name; by default it is detected in the first window. */

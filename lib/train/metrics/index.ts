@@ -45,6 +45,7 @@ export {
   SpearmanMetric,
   spearman,
 } from './regression.js'
+export { type RetrievalMetrics, type RetrievalOptions, retrievalMetrics } from './retrieval.js'
 export { type ClassScores, RocAucMetric, type RocAucOptions, rocAuc, rocAucMultiClass } from './roc.js'
 export { type Rouge, RougeMetric, type RougeScore, rouge } from './rouge.js'
 export type { Values } from './values.js'

@@ -25,7 +25,9 @@ CachedStepper::Tokens CachedStepper::read(const Prompt& prompt) {
     if (!real.all().item<bool>()) {
       tokens.mask = real.to(device_);
       mask_ = at::cat({tokens.mask, at::ones({real.size(0), prompt.more}, tokens.mask.options())}, 1);
-      shift_ = tokens.mask.sum(1, /*keepdim=*/true) - real.size(1);
+      host_shift_ = real.cpu().sum(1, /*keepdim=*/true) - real.size(1);
+      shift_ = upload(host_shift_, device_);
+      most_shift_ = host_shift_.max().item<int64_t>();
     }
   }
   return tokens;
@@ -74,6 +76,8 @@ void CachedStepper::reorder(const Tensor& rows) {
   const Tensor places = upload(rows, mask_.device());
   mask_ = mask_.index_select(0, places);
   shift_ = shift_.index_select(0, places);
+  host_shift_ = host_shift_.index_select(0, rows);
+  if (rows.numel() > 0) most_shift_ = host_shift_.max().item<int64_t>();
 }
 
 PromptLogits CachedStepper::answer(const Prompt& prompt, const Tensor& hidden) const {

@@ -1,15 +1,13 @@
 #include "core/models/decoder_layers.h"
 
-#include <ATen/core/dispatch/Dispatcher.h>
 #include <ATen/ops/arange.h>
-
-#include "core/kernels/rms_norm_residual/rms_norm_residual.h"
 
 namespace voxtorch::models {
 
 using at::Tensor;
 using nn::Embedding;
 using nn::Linear;
+using nn::RmsNorm;
 
 namespace {
 
@@ -74,36 +72,49 @@ nn::Attended attend(const Tensor& q, Tensor k, Tensor v, const Sight& sight,
 
 }  // namespace
 
-RmsNorm::RmsNorm(const ModuleOptions& options, int64_t dim, double eps)
-    : Block("RmsNorm", options), weight(parameter("weight", {dim}, init::ones())), eps(eps) {}
+namespace {
 
-std::pair<Tensor, Tensor> RmsNorm::forward(const Tensor& input, const Tensor& residual) const {
-  using OptionalTensor = std::optional<Tensor>;
-  static const auto op =
-      c10::Dispatcher::singleton()
-          .findSchemaOrThrow("voxtorch::rms_norm_residual", "")
-          .typed<kernels::TensorPair(const Tensor&, const OptionalTensor&, const OptionalTensor&, double)>();
-  auto [output, sum] =
-      op.call(input, residual.defined() ? OptionalTensor(residual) : std::nullopt, OptionalTensor(weight), eps);
-  return {watched(sum, std::move(output)), sum};
-}
+int64_t qkv_width(const DecoderLMConfig& c) { return (c.heads + 2 * c.kv_heads) * c.head_dim; }
+
+}  // namespace
 
 DecoderAttention::DecoderAttention(const ModuleOptions& options, const DecoderLMConfig& c, int64_t index)
     : Block("DecoderAttention", options),
-      query(*child<Linear>("q_proj", c.dim, c.heads * c.head_dim, c.qkv_bias, c.std)),
-      key(*child<Linear>("k_proj", c.dim, c.kv_heads * c.head_dim, c.qkv_bias, c.std)),
-      value(*child<Linear>("v_proj", c.dim, c.kv_heads * c.head_dim, c.qkv_bias, c.std)),
-      output(*child<Linear>("o_proj", c.heads * c.head_dim, c.dim, c.output_bias, c.std)),
+      layout(c.qkv),
+      fused(layout == QkvLayout::kApart ? nullptr
+                                        : child<Linear>(layout == QkvLayout::kInOrder ? "qkv_proj" : "wqkv", c.dim,
+                                                        qkv_width(c), c.qkv_bias, c.std)),
+      query(fused ? nullptr : child<Linear>("q_proj", c.dim, c.heads * c.head_dim, c.qkv_bias, c.std)),
+      key(fused ? nullptr : child<Linear>("k_proj", c.dim, c.kv_heads * c.head_dim, c.qkv_bias, c.std)),
+      value(fused ? nullptr : child<Linear>("v_proj", c.dim, c.kv_heads * c.head_dim, c.qkv_bias, c.std)),
+      output(*child<Linear>(c.names.output, c.heads * c.head_dim, c.dim, c.output_bias, c.std)),
       heads(c.heads),
       kv_heads(c.kv_heads),
       index(static_cast<size_t>(index)),
       windowed(c.window > 0 && index >= c.first_window_layer),
       dropout(c.attention_dropout) {}
 
+DecoderAttention::Heads DecoderAttention::project(const Tensor& x) const {
+  if (layout == QkvLayout::kApart) {
+    return {nn::split_heads(query->forward(x), heads), nn::split_heads(key->forward(x), kv_heads),
+            nn::split_heads(value->forward(x), kv_heads)};
+  }
+  const Tensor all = fused->forward(x);
+  const int64_t dim = all.size(2) / (heads + 2 * kv_heads), group = heads / kv_heads;
+  if (layout == QkvLayout::kInOrder) {
+    const Tensor each = nn::split_heads(all, heads + 2 * kv_heads);  // [batch, heads + 2 * kv_heads, time, head_dim]
+    return {each.narrow(1, 0, heads), each.narrow(1, heads, kv_heads), each.narrow(1, heads + kv_heads, kv_heads)};
+  }
+  const Tensor each = all.view({all.size(0), all.size(1), kv_heads, group + 2, dim}).permute({0, 2, 3, 1, 4});
+  return {each.narrow(2, 0, group).flatten(1, 2), each.select(2, group), each.select(2, group + 1)};
+}
+
+Linears DecoderAttention::inputs() const { return fused != nullptr ? Linears{fused} : Linears{query, key, value}; }
+
 nn::Attended DecoderAttention::forward(const Tensor& x, const Pass& pass) const {
-  const Tensor q = pass.rotation.apply(nn::split_heads(query.forward(x), heads));  // [batch, heads, time, head_dim]
-  Tensor k = pass.rotation.apply(nn::split_heads(key.forward(x), kv_heads));       // [batch, kv_heads, time, head_dim]
-  Tensor v = nn::split_heads(value.forward(x), kv_heads);
+  const Heads made = project(x);
+  const Tensor q = pass.rotation.apply(made.query);  // [batch, heads, time, head_dim]
+  Tensor k = pass.rotation.apply(made.key), v = made.value;
   if (pass.cache != nullptr) std::tie(k, v) = pass.cache->append(index, k, v);  // [batch, kv_heads, past + time, ...]
   nn::Attended result =
       attend(q, k, v, windowed ? pass.windowed : pass.full, pass.segments, training() ? dropout : 0, pass.with_weights);
@@ -113,22 +124,41 @@ nn::Attended DecoderAttention::forward(const Tensor& x, const Pass& pass) const 
 
 DecoderMLP::DecoderMLP(const ModuleOptions& options, const DecoderLMConfig& c)
     : Block("DecoderMLP", options),
-      gate(*child<Linear>("gate_proj", c.dim, c.intermediate, c.mlp_bias, c.std)),
-      up(*child<Linear>("up_proj", c.dim, c.intermediate, c.mlp_bias, c.std)),
-      down(*child<Linear>("down_proj", c.intermediate, c.dim, c.mlp_bias, c.std)),
+      fused(c.fused_gate ? child<Linear>("gate_up_proj", c.dim, 2 * c.intermediate, c.mlp_bias, c.std) : nullptr),
+      gate(fused ? nullptr : child<Linear>(c.names.gate, c.dim, c.intermediate, c.mlp_bias, c.std)),
+      up(fused ? nullptr : child<Linear>(c.names.up, c.dim, c.intermediate, c.mlp_bias, c.std)),
+      down(*child<Linear>(c.names.down, c.intermediate, c.dim, c.mlp_bias, c.std)),
       activation(nn::activation(c.activation)) {}
 
+Linears DecoderMLP::inputs() const { return fused != nullptr ? Linears{fused} : Linears{gate, up}; }
+
 Tensor DecoderMLP::forward(const Tensor& x, const Tensor& residual) const {
-  const Tensor inner = gate.forward(x, activation) * up.forward(x);
+  Tensor inner;
+  if (fused != nullptr) {
+    const Tensor both = fused->forward(x);  // [batch, time, 2 * intermediate]
+    const int64_t half = both.size(-1) / 2;
+    inner = activation(both.narrow(-1, 0, half)) * both.narrow(-1, half, half);
+  } else {
+    inner = gate->forward(x, activation) * up->forward(x);
+  }
   return hooked() ? watched(x, down.forward(inner)) + residual : down.forward_add(inner, residual);
 }
 
 DecoderLayer::DecoderLayer(const ModuleOptions& options, const DecoderLMConfig& c, int64_t index)
     : Block("DecoderLayer", options),
-      attention(*child<DecoderAttention>("self_attn", c, index)),
-      mlp(*child<DecoderMLP>("mlp", c)),
-      attention_norm(*child<RmsNorm>("input_layernorm", c.dim, c.eps)),
-      mlp_norm(*child<RmsNorm>("post_attention_layernorm", c.dim, c.eps)) {}
+      attention(*child<DecoderAttention>(c.names.attention, c, index)),
+      mlp(*child<DecoderMLP>(c.names.mlp, c)),
+      attention_norm(*child<RmsNorm>(c.names.attention_norm, c.dim, c.eps)),
+      mlp_norm(*child<RmsNorm>(c.names.mlp_norm, c.dim, c.eps)) {}
+
+Linears DecoderLayer::linears() const {
+  Linears all = attention.inputs();
+  all.push_back(&attention.output);
+  const Linears gates = mlp.inputs();
+  all.append(gates.begin(), gates.end());
+  all.push_back(&mlp.down);
+  return all;
+}
 
 nn::Attended DecoderLayer::forward(const Tensor& x, const Pass& pass) const {
   nn::Attended result = attention.forward(attention_norm.forward(x).first, pass);
@@ -139,7 +169,7 @@ nn::Attended DecoderLayer::forward(const Tensor& x, const Pass& pass) const {
 
 DecoderModel::DecoderModel(const ModuleOptions& options, const DecoderLMConfig& c)
     : Block("DecoderModel", options),
-      words(*child<Embedding>("embed_tokens", c.vocabulary, c.dim, c.padding, c.std)),
+      words(*child<Embedding>(c.names.embeddings, c.vocabulary, c.dim, c.padding, c.std)),
       layers(*child<ModuleList<DecoderLayer>>("layers")),
       norm(*child<RmsNorm>("norm", c.dim, c.eps)),
       rotary(c.rope, c.head_dim, c.positions),
@@ -176,6 +206,8 @@ Pass DecoderModel::prepare(const DecoderLMInputs& inputs, const Tensor& x, bool 
   const at::TensorOptions on = at::TensorOptions().device(x.device());
   Tensor real = inputs.mask.defined() ? inputs.mask.to(on.dtype(at::kBool)) : Tensor();
   Tensor positions = inputs.positions;
+  std::optional<int64_t> length;  // of the longest row, where it is known without asking the device
+  if (!positions.defined() && !real.defined()) length = past + time;
   if (!positions.defined() && real.defined()) {
     positions = (real.to(at::kLong).cumsum(1) - 1).clamp_min(0).narrow(1, past, time);
   } else if (!positions.defined()) {
@@ -184,8 +216,12 @@ Pass DecoderModel::prepare(const DecoderLMInputs& inputs, const Tensor& x, bool 
   // Kernels are faster without a mask; on other devices the question would wait for them.
   if (real.defined() && real.is_cpu() && real.all().item<bool>()) real = Tensor();
   const auto see = [&](int64_t wide) { return sight_of(past, time, wide, real, attentions, on); };
-  return {
-      rotary.at(positions, x.scalar_type()), see(0), window > 0 ? see(window) : Sight(), {}, inputs.cache, attentions};
+  return {rotary.at(positions, x.scalar_type(), length),
+          see(0),
+          window > 0 ? see(window) : Sight(),
+          {},
+          inputs.cache,
+          attentions};
 }
 
 Pass DecoderModel::prepare_packed(const DecoderLMInputs& inputs, const Tensor& x, bool attentions) const {

@@ -4,6 +4,8 @@
 
 #include "core/models/decoder_lm.h"
 #include "core/nn/checkpoint.h"
+#include "core/nn/rms_norm.h"
+#include "core/nn/rotary.h"
 #include "core/nn/segments.h"
 
 namespace voxtorch::models {
@@ -25,23 +27,24 @@ struct Pass {
   bool with_weights = false;
 };
 
-class RmsNorm : public Block {
- public:
-  RmsNorm(const ModuleOptions& options, int64_t dim, double eps);
-
-  // Of input + residual, and that sum. An undefined residual is 0.
-  std::pair<at::Tensor, at::Tensor> forward(const at::Tensor& input, const at::Tensor& residual = {}) const;
-
-  const at::Tensor weight;
-  const double eps;
-};
+using Linears = c10::SmallVector<const nn::Linear*, 4>;
 
 class DecoderAttention : public Block {
  public:
   DecoderAttention(const ModuleOptions& options, const DecoderLMConfig& c, int64_t index);
   nn::Attended forward(const at::Tensor& x, const Pass& pass) const;
 
-  nn::Linear &query, &key, &value, &output;
+  // Not turned yet: the query [batch, heads, time, head_dim], key and value [batch, kv_heads, time, head_dim].
+  struct Heads {
+    at::Tensor query, key, value;
+  };
+  Heads project(const at::Tensor& x) const;
+  // One that makes all, or three.
+  Linears inputs() const;
+
+  const QkvLayout layout;
+  nn::Linear *const fused, *const query, *const key, *const value;  // null: not in this layout
+  nn::Linear& output;
   const int64_t heads, kv_heads;
   const size_t index;
   const bool windowed;
@@ -53,8 +56,11 @@ class DecoderMLP : public Block {
  public:
   DecoderMLP(const ModuleOptions& options, const DecoderLMConfig& c);
   at::Tensor forward(const at::Tensor& x, const at::Tensor& residual) const;
+  // One that makes gate and up, or two.
+  Linears inputs() const;
 
-  nn::Linear &gate, &up, &down;
+  nn::Linear *const fused, *const gate, *const up;  // null: not in this layout
+  nn::Linear& down;
   const nn::Activation activation;
 };
 
@@ -63,9 +69,12 @@ class DecoderLayer : public Block {
   DecoderLayer(const ModuleOptions& options, const DecoderLMConfig& c, int64_t index);
   nn::Attended forward(const at::Tensor& x, const Pass& pass) const;
 
+  // Of attention and feed-forward.
+  Linears linears() const;
+
   DecoderAttention& attention;
   DecoderMLP& mlp;
-  RmsNorm &attention_norm, &mlp_norm;
+  nn::RmsNorm &attention_norm, &mlp_norm;
 };
 
 class DecoderModel : public Block, public nn::Checkpointing {
@@ -76,7 +85,7 @@ class DecoderModel : public Block, public nn::Checkpointing {
 
   nn::Embedding& words;
   ModuleList<DecoderLayer>& layers;
-  RmsNorm& norm;
+  nn::RmsNorm& norm;
   const nn::Rotary rotary;
   const int64_t window;
 

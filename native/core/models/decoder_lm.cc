@@ -15,48 +15,12 @@ using nn::KvCache;
 using nn::Linear;
 using OptionalTensor = std::optional<Tensor>;
 
-DecoderLMConfig::DecoderLMConfig(const Config& config)
-    : type(config.text("model_type", "llama")),
-      vocabulary(config.integer("vocab_size", 32000)),
-      dim(config.integer("hidden_size", 4096)),
-      layers(config.integer("num_hidden_layers", 32)),
-      heads(config.integer("num_attention_heads", 32)),
-      kv_heads(config.integer("num_key_value_heads", heads)),
-      head_dim(config.integer("head_dim", heads > 0 ? dim / heads : 0)),
-      intermediate(config.integer("intermediate_size", 11008)),
-      positions(config.integer("max_position_embeddings", 2048)),
-      padding(std::max<int64_t>(config.integer("pad_token_id", -1), -1)),
-      window(0),
-      first_window_layer(0),
-      eps(config.number("rms_norm_eps", 1e-6)),
-      std(config.number("initializer_range", 0.02)),
-      attention_dropout(config.number("attention_dropout", 0)),
-      activation(config.text("hidden_act", "silu")),
-      qkv_bias(type == "qwen2" || (type == "llama" && config.boolean("attention_bias", false))),
-      output_bias(type == "llama" && qkv_bias),
-      mlp_bias(type == "llama" && config.boolean("mlp_bias", false)),
-      tied(config.boolean("tie_word_embeddings", false)),
-      rope(config) {
-  TORCH_CHECK(type == "llama" || type == "mistral" || type == "qwen2",
-              "model_type must be llama, mistral or qwen2, got '", type, "'");
-  TORCH_CHECK(heads > 0 && (config.has("head_dim") || dim % heads == 0), "hidden_size ", dim,
-              " is not divisible by num_attention_heads ", heads);
-  TORCH_CHECK(kv_heads > 0 && heads % kv_heads == 0, "num_attention_heads ", heads,
-              " is not divisible by num_key_value_heads ", kv_heads);
-  TORCH_CHECK(padding < vocabulary, "pad_token_id ", padding, " is not below vocab_size ", vocabulary);
-  if (type == "mistral" || (type == "qwen2" && config.boolean("use_sliding_window", false))) {
-    window = config.integer("sliding_window", 0);
-    TORCH_CHECK(window >= 0, "sliding_window must be above 0, got ", window);
-    if (window > 0 && config.boolean("window_inclusive", false)) ++window;
-  }
-  if (type == "qwen2") first_window_layer = config.integer("max_window_layers", 28);
-}
-
 DecoderLM::DecoderLM(const ModuleOptions& options, const Config& settings)
     : Module("DecoderLM", options),
       config(settings),
       model(*child<DecoderModel>("model", config)),
-      lm_head(config.tied ? nullptr : child<Linear>("lm_head", config.dim, config.vocabulary, false, config.std)) {}
+      lm_head(config.tied ? nullptr
+                          : child<Linear>(config.names.head, config.dim, config.vocabulary, false, config.std)) {}
 
 DecoderOutput DecoderLM::forward(const DecoderLMInputs& inputs, bool hidden_states, bool attentions) const {
   TORCH_CHECK(inputs.ids.defined() != inputs.embeddings.defined(), "give either input_ids or inputs_embeds");

@@ -1,27 +1,17 @@
 // The decoder language model of the LLaMA family (Touvron et al. 2023, https://arxiv.org/abs/2302.13971): LLaMA 1 to 3
-// and Vicuna, Mistral (https://arxiv.org/abs/2310.06825) and Qwen2 (https://arxiv.org/abs/2407.10671), with the names
-// of transformers' LlamaForCausalLM, MistralForCausalLM and Qwen2ForCausalLM.
+// and Vicuna, Mistral (https://arxiv.org/abs/2310.06825), Qwen2 (https://arxiv.org/abs/2407.10671), Phi-3
+// (https://arxiv.org/abs/2404.14219) and InternLM2 (https://arxiv.org/abs/2403.17297), with the names of their
+// published checkpoints.
 #pragma once
 
 #include "core/generation/stepper.h"
+#include "core/models/decoder_lm_config.h"
 #include "core/nn/embedding.h"
 #include "core/nn/functions.h"
 #include "core/nn/kv_cache.h"
-#include "core/nn/rotary.h"
 #include "core/nn/tied_head.h"
 
 namespace voxtorch::models {
-
-struct DecoderLMConfig {
-  explicit DecoderLMConfig(const Config& config);
-  std::string type;  // llama, mistral, qwen2
-  int64_t vocabulary, dim, layers, heads, kv_heads, head_dim, intermediate, positions, padding;
-  int64_t window, first_window_layer;  // keys that a query sees, its own included; 0: all
-  double eps, std, attention_dropout;
-  std::string activation;
-  bool qkv_bias, output_bias, mlp_bias, tied;
-  Config rope;
-};
 
 struct DecoderLMInputs {
   at::Tensor ids;         // [batch, time]
@@ -58,7 +48,7 @@ class DecoderLM : public Module, public generation::Generative, public nn::TiedH
   // Mean cross-entropy of each token given those before it, where labels [batch, time] are not -100.
   at::Tensor loss(const at::Tensor& hidden, const at::Tensor& labels, double smoothing) const;
 
-  Names names() const override { return {"lm_head", "model.embed_tokens"}; }
+  Names names() const override { return {config.names.head, config.names.embeddings_path}; }
   const at::Tensor& tied_weight() const override;
 
   const DecoderLMConfig config;

@@ -43,6 +43,22 @@ bool add(std::vector<uintptr_t>& identity, const nn::QuantizedWeight& weight) {
   return !kernels::is_blocks(weight.type) || weight.codes.is_cpu();
 }
 
+// Whether the first half of the rows ends where a scale of NF4 does.
+bool halves(const Linear& linear) {
+  const auto& quantized = linear.quantized();
+  if (!quantized || quantized->block == 0 || kernels::is_blocks(quantized->type)) return true;
+  const int64_t half = quantized->out / 2 * quantized->in;
+  return half % quantized->block == 0 && half % 2 == 0;
+}
+
+// In a projection's columns by group: those of all queries, then of all keys, then of all values.
+Tensor in_order(const DecoderLMConfig& c, const at::TensorOptions& integers) {
+  const int64_t group = c.heads / c.kv_heads;
+  const Tensor all = at::arange(c.kv_heads * (group + 2) * c.head_dim, integers).view({c.kv_heads, group + 2, -1});
+  return at::cat(
+      {all.narrow(1, 0, group).flatten(), all.select(1, group).flatten(), all.select(1, group + 1).flatten()});
+}
+
 // Whether a layer is a plain projection with one adapter at most.
 bool add(std::vector<uintptr_t>& identity, const Linear& linear, at::ScalarType type) {
   if (linear.hooked() || (linear.bias.defined() && linear.bias.scalar_type() != type)) return false;
@@ -70,17 +86,19 @@ bool add(std::vector<uintptr_t>& identity, const Linear& linear, at::ScalarType 
 
 }  // namespace
 
-bool DecoderDecode::identify(const Tensor& ids, const Tensor& mask, const Tensor& shift) {
+bool DecoderDecode::identify(const Tensor& ids, const Tensor& mask, const Tensor& shift, int64_t length) {
   const DecoderModel& model = network_.model;
   const at::ScalarType type = model.norm.weight.scalar_type();
   if (!is_inference() || at::autocast::is_autocast_enabled(ids.device().type())) return false;
   if (type != at::kFloat && type != at::kBFloat16 && type != at::kHalf) return false;
-  if (network_.config.head_dim > kernels::kMostDecodeDim || model.rotary.depends_on_length()) return false;
+  const std::optional<int> stage = model.rotary.stage(length);
+  if (network_.config.head_dim > kernels::kMostDecodeDim || !stage) return false;
   if (model.hooked() || model.words.hooked() || model.norm.hooked()) return false;
   if (model.words.adapters()->active()) return false;
   Identity& result = now_;
   result.clear();
   result.push_back(static_cast<uintptr_t>(ids.size(0)));
+  result.push_back(static_cast<uintptr_t>(*stage));
   if (ids.is_cpu()) {
     if (ids.size(0) > kernels::kMostStepRows || type == at::kHalf) return false;
     result.push_back(static_cast<uintptr_t>(at::get_num_threads()));
@@ -100,14 +118,14 @@ bool DecoderDecode::identify(const Tensor& ids, const Tensor& mask, const Tensor
     const DecoderMLP& mlp = layer->mlp;
     if (layer->hooked() || attention.hooked() || mlp.hooked()) return false;
     if (attention.training() && attention.dropout > 0) return false;
-    for (const RmsNorm* norm : {&layer->attention_norm, &layer->mlp_norm}) {
+    for (const nn::RmsNorm* norm : {&layer->attention_norm, &layer->mlp_norm}) {
       if (norm->hooked() || norm->weight.scalar_type() != type) return false;
       add(result, norm->weight);
     }
-    for (const Linear* linear :
-         {&attention.query, &attention.key, &attention.value, &attention.output, &mlp.gate, &mlp.up, &mlp.down}) {
+    for (const Linear* linear : layer->linears()) {
       if (!add(result, *linear, type)) return false;
     }
+    if (mlp.fused != nullptr && !halves(*mlp.fused)) return false;
     const auto [keys, values] = cache_.memory(attention.index, 1);
     if (keys.scalar_type() != type) return false;
     add(result, keys);
@@ -157,7 +175,35 @@ Projection DecoderDecode::projection(const Linear& linear) {
   return result;
 }
 
-void DecoderDecode::prepare(const Tensor& ids, const Tensor& mask, const Tensor& shift) {
+std::vector<Projection> DecoderDecode::projections(const Linears& linears) {
+  std::vector<Projection> result;
+  for (const Linear* linear : linears) result.push_back(projection(*linear));
+  return result;
+}
+
+// Gate and up, which are the halves of one projection where the network has one for both.
+std::vector<Projection> DecoderDecode::gates(const DecoderMLP& mlp) {
+  std::vector<Projection> made = projections(mlp.inputs());
+  if (mlp.fused == nullptr) return made;
+  const Projection whole = std::move(made[0]);
+  const int64_t half = whole.out / 2;
+  made.clear();
+  for (const int64_t begin : {int64_t{0}, half}) {
+    const auto rows = [&](const Tensor& tensor) {
+      return tensor.defined() ? tensor.narrow(0, begin * tensor.size(0) / whole.out, tensor.size(0) / 2) : Tensor();
+    };
+    Projection one = whole;
+    one.out = half;
+    one.weight = rows(whole.weight);
+    one.scale = rows(whole.scale);
+    one.bias = rows(whole.bias);
+    one.lora_b = rows(whole.lora_b);
+    made.push_back(std::move(one));
+  }
+  return made;
+}
+
+void DecoderDecode::prepare(const Tensor& ids, const Tensor& mask, const Tensor& shift, int64_t length) {
   const DecoderLMConfig& c = network_.config;
   const DecoderModel& model = network_.model;
   graph_.reset();
@@ -171,9 +217,9 @@ void DecoderDecode::prepare(const Tensor& ids, const Tensor& mask, const Tensor&
     auto [keys, values] = cache_.memory(attention.index, 1);
     layers_.push_back({&layer->attention_norm,
                        &layer->mlp_norm,
-                       {projection(attention.query), projection(attention.key), projection(attention.value)},
+                       projections(attention.inputs()),
                        {projection(attention.output)},
-                       {projection(mlp.gate), projection(mlp.up)},
+                       gates(mlp),
                        {projection(mlp.down)},
                        mlp.activation,
                        std::move(keys),
@@ -195,13 +241,14 @@ void DecoderDecode::prepare(const Tensor& ids, const Tensor& mask, const Tensor&
   const at::TensorOptions integers = at::TensorOptions().device(ids.device()).dtype(at::kLong);
   const int64_t rows = ids.size(0), capacity = layers_[0].keys.size(2);
   const nn::Rotation rotation =
-      model.rotary.at(at::arange(capacity, integers).unsqueeze(0), model.norm.weight.scalar_type());
+      model.rotary.at(at::arange(capacity, integers).unsqueeze(0), model.norm.weight.scalar_type(), length);
   cos_ = rotation.cos.flatten(0, 2);
   sin_ = rotation.sin.flatten(0, 2);
   if (ids.is_cpu()) {
     step_ = step(at::get_num_threads());
     return;
   }
+  columns_ = c.qkv == QkvLayout::kByGroup ? in_order(c, integers) : Tensor();
   ids_ = at::empty({rows}, integers);
   position_ = at::empty({1}, integers);
   counted_ = -1;
@@ -233,7 +280,8 @@ Tensor DecoderDecode::compute() {
   for (Layer& layer : layers_) {
     Tensor normed;
     std::tie(normed, stream) = layer.attention_norm->forward(added, stream);
-    const Tensor qkv = product(normed, layer.inputs);  // [rows, (heads + 2 * kv_heads) * head_dim]
+    Tensor qkv = product(normed, layer.inputs);  // [rows, (heads + 2 * kv_heads) * head_dim]
+    if (columns_.defined()) qkv = qkv.index_select(1, columns_);
     const Tensor query = kernels::rotary_append_(qkv, cos, sin, layer.keys, layer.values, position_, c.heads);
     const Tensor attended = kernels::decode_attention(query, layer.keys, layer.values, position_, mask, layer.window,
                                                       std::nullopt, tickets_);  // [rows, heads * head_dim]
@@ -263,6 +311,7 @@ std::unique_ptr<kernels::DecodeStep> DecoderDecode::step(int workers) const {
   network.eps = network_.config.eps;
   network.function = kernels::joined_function(network_.config.activation);
   network.heads = network_.config.heads;
+  network.by_group = network_.config.qkv == QkvLayout::kByGroup;
   network.cos = cos_;
   network.sin = sin_;
   return kernels::DecodeStep::make(network, workers);
@@ -282,9 +331,10 @@ Tensor DecoderDecode::run_step(const Tensor& ids, const Tensor& mask, const Tens
   return step_logits_;
 }
 
-Tensor DecoderDecode::logits(const Tensor& ids, const Tensor& mask, const Tensor& shift) {
+Tensor DecoderDecode::logits(const Tensor& ids, const Tensor& mask, const Tensor& shift, int64_t most_shift) {
   cache_.check(ids.size(0), network_.config.layers);
-  if (!identify(ids, mask, shift)) {
+  const int64_t length = cache_.length() + 1 + most_shift;
+  if (!identify(ids, mask, shift, length)) {
     identity_.clear();
     graph_.reset();
     step_.reset();
@@ -295,9 +345,9 @@ Tensor DecoderDecode::logits(const Tensor& ids, const Tensor& mask, const Tensor
   if (now_ != identity_) {
     identity_ = now_;
     try {
-      prepare(ids, mask, shift);
+      prepare(ids, mask, shift, length);
       // JavaScript may have attached an adapter meanwhile.
-      if (!identify(ids, mask, shift) || now_ != identity_) {
+      if (!identify(ids, mask, shift, length) || now_ != identity_) {
         identity_.clear();
         return {};
       }

@@ -16,15 +16,16 @@ class DecoderDecode {
 
   // ids int64 [rows] on the network's device -> logits [rows, vocabulary] of what follows, which the next call
   // overwrites. `mask`: bool [rows, all tokens that may come], undefined without padding; `shift`: int64 [rows, 1], the
-  // position of a token less its column. Undefined where something asks for a whole pass: a hook, several adapters or
-  // one with a magnitude, dropout, autocast, angles that depend on the length, heads that the kernel does not take; on
-  // the CPU also float16, and more rows than kernels::kMostStepRows.
-  at::Tensor logits(const at::Tensor& ids, const at::Tensor& mask, const at::Tensor& shift);
+  // position of a token less its column, at most `most_shift`. Undefined where something asks for a whole pass: a hook,
+  // several adapters or one with a magnitude, dropout, autocast, a text so long that each further token changes the
+  // angles of all, heads that the kernel does not take; on the CPU also float16, and more rows than
+  // kernels::kMostStepRows.
+  at::Tensor logits(const at::Tensor& ids, const at::Tensor& mask, const at::Tensor& shift, int64_t most_shift);
 
  private:
   struct Layer {
-    const RmsNorm *attention_norm, *mlp_norm;
-    std::vector<kernels::Projection> inputs, output, gates, down;  // query, key and value; gate and up
+    const nn::RmsNorm *attention_norm, *mlp_norm;
+    std::vector<kernels::Projection> inputs, output, gates, down;  // query, key and value, or all in one; gate and up
     nn::Activation activation;
     at::Tensor keys, values;  // [rows, kv_heads, capacity, head_dim]
     int64_t window;           // 0: none
@@ -33,13 +34,15 @@ class DecoderDecode {
   using Identity = std::vector<uintptr_t>;
 
   // Into `now_`, whose memory stays; false: a whole pass is asked for.
-  bool identify(const at::Tensor& ids, const at::Tensor& mask, const at::Tensor& shift);
-  void prepare(const at::Tensor& ids, const at::Tensor& mask, const at::Tensor& shift);
+  bool identify(const at::Tensor& ids, const at::Tensor& mask, const at::Tensor& shift, int64_t length);
+  void prepare(const at::Tensor& ids, const at::Tensor& mask, const at::Tensor& shift, int64_t length);
   at::Tensor compute();
   std::unique_ptr<kernels::DecodeStep> step(int workers) const;
   at::Tensor run_step(const at::Tensor& ids, const at::Tensor& mask, const at::Tensor& shift);
   at::Tensor product(const at::Tensor& x, const std::vector<kernels::Projection>& projections) const;
   kernels::Projection projection(const nn::Linear& linear);
+  std::vector<kernels::Projection> projections(const Linears& linears);
+  std::vector<kernels::Projection> gates(const DecoderMLP& mlp);
 
   const DecoderLM& network_;
   nn::KvCache& cache_;
@@ -51,6 +54,7 @@ class DecoderDecode {
   at::Tensor position_;  // int64 [1]: tokens in the cache before this one
   at::Tensor mask_, shift_;
   at::Tensor cos_, sin_;  // [capacity, head_dim / 2]
+  at::Tensor columns_;    // int64: where all queries, keys and values stand that a projection makes by group
   at::Tensor tickets_;    // see kernels::decode_attention
   int64_t counted_ = -1;  // what position_ is once all that was launched is done
   std::unique_ptr<Graph> graph_;

@@ -26,7 +26,7 @@ class DecoderStepper : public generation::CachedStepper {
     return network_.forward({tokens.ids, tokens.mask, tokens.positions, tokens.embeddings, cache_.get()})
         .last_hidden_state;
   }
-  Tensor quick_logits(const Tensor& ids) override { return decode_.logits(ids, mask_, shift_); }
+  Tensor quick_logits(const Tensor& ids) override { return decode_.logits(ids, mask_, shift_, most_shift_); }
   Tensor logits_of(const Tensor& hidden) const override { return network_.logits(hidden); }
 
   const DecoderLM& network_;

@@ -71,9 +71,9 @@ Tensor attend(const Tensor& q, Tensor k, Tensor v, const Span& span, bool is_win
 
 Tensor attend(const DecoderAttention& attention, const Tensor& x, const nn::Rotation& rotation,
               const std::vector<Span>& spans) {
-  const Tensor q = rotation.apply(nn::split_heads(attention.query.forward(x), attention.heads));
-  const Tensor k = rotation.apply(nn::split_heads(attention.key.forward(x), attention.kv_heads));
-  const Tensor v = nn::split_heads(attention.value.forward(x), attention.kv_heads);  // [1, kv_heads, tokens, head_dim]
+  const DecoderAttention::Heads made = attention.project(x);
+  const Tensor q = rotation.apply(made.query), k = rotation.apply(made.key);
+  const Tensor& v = made.value;  // [1, kv_heads, tokens, head_dim]
   std::vector<Tensor> outputs;
   for (const Span& span : spans) {
     const auto mine = [&](const Tensor& all) { return all.narrow(2, span.first, span.time); };
@@ -84,21 +84,34 @@ Tensor attend(const DecoderAttention& attention, const Tensor& x, const nn::Rota
   return attention.output.forward(nn::join_heads(joined));  // [1, tokens, dim]
 }
 
-// Whether nobody looks at the parts of a pass, and none depends on the length of the text.
+// Whether nobody looks at the parts of a pass.
 bool goes_together(const DecoderModel& model) {
-  if (model.hooked() || model.words.hooked() || model.norm.hooked() || model.rotary.depends_on_length()) return false;
+  if (model.hooked() || model.words.hooked() || model.norm.hooked()) return false;
   for (const DecoderLayer* layer : model.layers) {
     const DecoderAttention& attention = layer->attention;
     const DecoderMLP& mlp = layer->mlp;
     if (layer->hooked() || attention.hooked() || mlp.hooked()) return false;
     if (layer->attention_norm.hooked() || layer->mlp_norm.hooked()) return false;
     if (attention.training() && attention.dropout > 0) return false;
-    for (const nn::Linear* linear :
-         {&attention.query, &attention.key, &attention.value, &attention.output, &mlp.gate, &mlp.up, &mlp.down}) {
+    for (const nn::Linear* linear : layer->linears()) {
       if (linear->hooked()) return false;
     }
   }
   return true;
+}
+
+// Each text has the angles of its own length.
+nn::Rotation turns(const nn::Rotary& rotary, const Tensor& positions, const std::vector<Span>& spans,
+                   at::ScalarType dtype) {
+  if (!rotary.depends_on_length()) return rotary.at(positions, dtype);
+  std::vector<Tensor> cos, sin;
+  for (const Span& span : spans) {
+    const nn::Rotation one =
+        rotary.at(positions.narrow(1, span.first, span.time), dtype, /*length=*/span.past + span.time);
+    cos.push_back(one.cos);
+    sin.push_back(one.sin);
+  }
+  return {at::cat(cos, 2), at::cat(sin, 2)};
 }
 
 Tensor apart(const DecoderLM& network, const std::vector<Piece>& pieces, c10::Device device) {
@@ -148,7 +161,7 @@ Tensor DecoderLM::read_together(const std::vector<Piece>& pieces) const {
   }
   embed_ids();
   Tensor x = (embedded.size() == 1 ? embedded[0] : at::cat(embedded)).unsqueeze(0);  // [1, tokens, dim]
-  const nn::Rotation rotation = model.rotary.at(upload(positions, {1, tokens}, device), x.scalar_type());
+  const nn::Rotation rotation = turns(model.rotary, upload(positions, {1, tokens}, device), spans, x.scalar_type());
   for (DecoderLayer* layer : model.layers) {
     const Tensor attended = attend(layer->attention, layer->attention_norm.forward(x).first, rotation, spans);
     const auto [normed, stream] = layer->mlp_norm.forward(attended, x);

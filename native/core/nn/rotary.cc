@@ -5,6 +5,7 @@
 #include <ATen/ops/cat.h>
 #include <ATen/ops/pow.h>
 #include <ATen/ops/reciprocal.h>
+#include <ATen/ops/tensor.h>
 #include <ATen/ops/where.h>
 #include <c10/core/InferenceMode.h>
 
@@ -50,9 +51,14 @@ Rotary::Rotary(const Config& config, int64_t dim, int64_t max_positions) : dim(d
     inverse = frequencies(theta);
     return;
   }
+  // Early files of Phi-3 call the same lists of factors by these names.
+  if (type == "longrope" || type == "su" || (type == "yarn" && scaling.has("long_factor"))) {
+    longrope(config, scaling, type);
+    return;
+  }
   const bool known = type == "linear" || type == "dynamic" || type == "llama3" || type == "yarn";
   TORCH_CHECK(known, "the configuration names an unknown RoPE scaling '", type,
-              "'; known are default, linear, dynamic, llama3, yarn");
+              "'; known are default, linear, dynamic, llama3, yarn, longrope");
   factor = needed(scaling, "factor", type);
   TORCH_CHECK(factor > 0, "the factor of the RoPE scaling must be above 0, got ", factor);
   grows = type == "dynamic";
@@ -66,9 +72,12 @@ Rotary::Rotary(const Config& config, int64_t dim, int64_t max_positions) : dim(d
   }
 }
 
-Rotation Rotary::at(const Tensor& positions, at::ScalarType dtype) const {
-  const Tensor inverse = grows ? dynamic(positions).to(positions.device()) : inverse_on(positions.device());
-  const Tensor angles = (positions.to(at::kFloat).unsqueeze(-1) * inverse).unsqueeze(1);  // [batch, 1, time, dim / 2]
+Rotation Rotary::at(const Tensor& positions, at::ScalarType dtype, std::optional<int64_t> length) const {
+  if (depends_on_length() && !length) {
+    length = positions.is_meta() || positions.numel() == 0 ? 0 : positions.max().item<int64_t>() + 1;
+  }
+  const Tensor there = grows ? dynamic(*length).to(positions.device()) : inverse_on(positions.device(), length);
+  const Tensor angles = (positions.to(at::kFloat).unsqueeze(-1) * there).unsqueeze(1);  // [batch, 1, time, dim / 2]
   return {(angles.cos() * attention_scaling).to(dtype), (angles.sin() * attention_scaling).to(dtype)};
 }
 
@@ -76,22 +85,57 @@ Tensor Rotary::frequencies(double base) const {
   return at::reciprocal(at::pow(base, at::arange(0, dim, 2, at::TensorOptions().dtype(at::kFloat)) / dim));
 }
 
-Tensor Rotary::inverse_on(c10::Device device) const {
+std::optional<int> Rotary::stage(int64_t length) const {
+  if (grows) return length <= max_positions ? std::optional<int>(0) : std::nullopt;
+  return inverse_long.defined() && length > original ? 1 : 0;
+}
+
+Tensor Rotary::inverse_on(c10::Device device, std::optional<int64_t> length) const {
+  const bool is_long = inverse_long.defined() && *length > original;
   const std::lock_guard<std::mutex> lock(mutex);
-  if (!inverse_there.defined() || inverse_there.device() != device) {
+  Tensor& there = is_long ? inverse_long_there : inverse_there;
+  if (!there.defined() || there.device() != device) {
     const c10::InferenceMode normal(false);
-    inverse_there = inverse.to(device);
+    there = (is_long ? inverse_long : inverse).to(device);
   }
-  return inverse_there;
+  return there;
 }
 
 // NTK-aware scaling that begins where the text is longer than those of pre-training.
-Tensor Rotary::dynamic(const Tensor& positions) const {
-  if (positions.is_meta() || positions.numel() == 0) return inverse;
-  const double longest = static_cast<double>(positions.max().item<int64_t>() + 1);
-  const double original = static_cast<double>(max_positions), d = static_cast<double>(dim);
-  if (longest <= original) return inverse;
-  return frequencies(theta * std::pow(factor * longest / original - (factor - 1), d / (d - 2)));
+Tensor Rotary::dynamic(int64_t length) const {
+  if (length <= max_positions) return inverse;
+  const double share = static_cast<double>(length) / static_cast<double>(max_positions), d = static_cast<double>(dim);
+  return frequencies(theta * std::pow(factor * share - (factor - 1), d / (d - 2)));
+}
+
+// LongRoPE (Ding et al. 2024, https://arxiv.org/abs/2402.13753): a factor for each frequency, one list for texts as
+// long as those of pre-training and one for all tokens of longer texts.
+void Rotary::longrope(const Config& config, const Config& scaling, const std::string& type) {
+  const auto positions = static_cast<double>(max_positions);
+  original = static_cast<int64_t>(
+      scaling.number("original_max_position_embeddings", config.number("original_max_position_embeddings", positions)));
+  TORCH_CHECK(original > 1, "original_max_position_embeddings must be above 1 for RoPE scaling of type '", type,
+              "', got ", original);
+  const auto list = [&](const char* key) {
+    const Config given = scaling.object(key);
+    std::vector<double> factors;
+    while (given.has(std::to_string(factors.size()))) {
+      factors.push_back(given.number(std::to_string(factors.size()), 0));
+      TORCH_CHECK(factors.back() > 0, "the numbers in ", key, " must be above 0, got ", factors.back());
+    }
+    TORCH_CHECK(static_cast<int64_t>(factors.size()) == dim / 2, "RoPE scaling of type '", type, "' needs ", dim / 2,
+                " numbers in ", key, ", one for each pair of a head's dimensions, got ", factors.size());
+    const Tensor factor = at::tensor(factors, at::TensorOptions().dtype(at::kFloat));
+    return at::reciprocal(factor * at::pow(theta, at::arange(0, dim, 2, factor.options()) / dim));
+  };
+  inverse = list("short_factor");
+  inverse_long = list("long_factor");
+  factor = scaling.number("factor", positions / static_cast<double>(original));
+  if (factor > 1 && type == "yarn") attention_scaling = 0.1 * std::log(factor) + 1;
+  if (factor > 1 && type != "yarn") {
+    attention_scaling = std::sqrt(1 + std::log(factor) / std::log(static_cast<double>(original)));
+  }
+  attention_scaling = scaling.number("attention_factor", attention_scaling);
 }
 
 // Llama 3.1 (https://arxiv.org/abs/2407.21783): long wavelengths are stretched by the factor, short ones stay.

@@ -6,6 +6,7 @@
 #include <ATen/core/Tensor.h>
 
 #include <mutex>
+#include <optional>
 
 #include "core/config.h"
 
@@ -19,29 +20,36 @@ struct Rotation {
 
 class Rotary {
  public:
-  // Reads rope_parameters, or rope_theta and rope_scaling as older files have them.
+  // Reads rope_parameters, or rope_theta and rope_scaling as older files have them. The lists of longrope's factors are
+  // objects whose keys are their places, from 0.
   Rotary(const Config& config, int64_t dim, int64_t max_positions);
 
   // positions int64 [batch or 1, time]. Angles are float32, as transformers computes them; the result has `dtype`.
-  Rotation at(const at::Tensor& positions, at::ScalarType dtype) const;
+  // Where they depend on the length of the text, that is `length` tokens; without it, one more than the last position.
+  Rotation at(const at::Tensor& positions, at::ScalarType dtype, std::optional<int64_t> length = {}) const;
   // Whether the angles of a position depend on how long the text is.
-  bool depends_on_length() const { return grows; }
+  bool depends_on_length() const { return grows || inverse_long.defined(); }
+  // Texts of two lengths that are at the same stage have the same angles; none: those of this length are its own.
+  std::optional<int> stage(int64_t length) const;
 
  private:
   at::Tensor frequencies(double base) const;
   at::Tensor llama3(const Config& scaling) const;
   at::Tensor yarn(const Config& scaling);
-  at::Tensor inverse_on(c10::Device device) const;
-  at::Tensor dynamic(const at::Tensor& positions) const;
+  void longrope(const Config& config, const Config& scaling, const std::string& type);
+  at::Tensor inverse_on(c10::Device device, std::optional<int64_t> length) const;
+  at::Tensor dynamic(int64_t length) const;
 
   const int64_t dim, max_positions;
   double theta = 10000, factor = 1;
-  double attention_scaling = 1;  // of cos and sin (YaRN)
+  double attention_scaling = 1;  // of cos and sin (YaRN, LongRoPE)
   bool grows = false;            // 'dynamic': the base depends on the length
   at::Tensor inverse;            // float32 [dim / 2] on the CPU
+  at::Tensor inverse_long;       // LongRoPE: of texts of more than `original` tokens; else undefined
+  int64_t original = 0;
   // The same where positions were last: a copy to a GPU waits for it.
   mutable std::mutex mutex;
-  mutable at::Tensor inverse_there;
+  mutable at::Tensor inverse_there, inverse_long_there;
 };
 
 }  // namespace voxtorch::nn

@@ -54,9 +54,22 @@ const qwen: DecoderLMConfig = {
   ...{ modelType: 'qwen2', numKeyValueHeads: 2, tieWordEmbeddings: true },
   ...{ useSlidingWindow: true, slidingWindow: 4, maxWindowLayers: 1 },
 }
+const phi3: DecoderLMConfig = { modelType: 'phi3', numKeyValueHeads: 2 }
+const factors: DecoderLMConfig = {
+  originalMaxPositionEmbeddings: 9,
+  ropeScaling: {
+    type: 'longrope',
+    shortFactor: Array.from({ length: 8 }, (_, i) => 1 + i / 20),
+    longFactor: Array.from({ length: 8 }, (_, i) => 1 + i / 3),
+  },
+}
+const internlm2: DecoderLMConfig = {
+  ...{ modelType: 'internlm2', numKeyValueHeads: 2, bias: false },
+  ropeScaling: { type: 'dynamic', factor: 2 },
+}
 const TARGETS = ['q_proj', 'k_proj', 'v_proj', 'o_proj', 'gate_proj', 'up_proj', 'down_proj']
-function adapted(model: DecoderLM): void {
-  getPeftModel(model, { r: 4, loraAlpha: 8, targetModules: TARGETS })
+function adapted(model: DecoderLM, targetModules = TARGETS): void {
+  getPeftModel(model, { r: 4, loraAlpha: 8, targetModules })
   // By a formula, so that both devices have the same.
   for (const parameter of model.parameters().filter(({ requiresGrad }) => requiresGrad)) {
     const values = Array.from({ length: parameter.numel() }, (_, i) => 0.1 * Math.sin(i * 0.7))
@@ -87,6 +100,25 @@ const CASES: Record<string, Case> = {
   'angles that depend on the length': {
     config: { ropeScaling: { type: 'dynamic', factor: 2 }, maxPositionEmbeddings: 8 },
   },
+  'one projection for queries, keys and values, one for gate and up': { config: phi3 },
+  'factors of angles that change on the way': { config: { ...phi3, ...factors } },
+  'factors that change, and padding': { config: { ...phi3, ...factors }, inputs: { inputIds, attentionMask } },
+  'projections by group': { config: internlm2 },
+  'projections by group, and padding': { config: internlm2, inputs: { inputIds, attentionMask } },
+  'joined projections in NF4 with adapters': {
+    config: phi3,
+    change: (model) => {
+      quantize(model, { scheme: 'nf4' })
+      adapted(model, ['qkv_proj', 'o_proj', 'gate_up_proj', 'down_proj'])
+    },
+  },
+  'projections by group in NF4 with adapters': {
+    config: internlm2,
+    change: (model) => {
+      quantize(model, { scheme: 'nf4' })
+      adapted(model, ['wqkv', 'wo', 'w1', 'w2', 'w3'])
+    },
+  },
   'more rows than a kernel of few rows takes': { inputs: { inputIds: int64([...PROMPTS, ...PROMPTS, ...PROMPTS]) } },
   NF4: { change: (model) => quantize(model, { scheme: 'nf4', blockSize: 64 }) },
   'NF4 with packed scales': { change: (model) => quantize(model, { scheme: 'nf4', doubleQuant: true }) },
@@ -97,7 +129,7 @@ const CASES: Record<string, Case> = {
       if (model.parameters()[0]?.device === 'cpu') for (const layer of model.modules()) dequantizeLayer(layer)
     },
   },
-  'an adapter of all projections': { change: adapted },
+  'an adapter of all projections': { change: (model) => adapted(model) },
   'NF4 and an adapter': {
     change: (model) => {
       quantize(model, { scheme: 'nf4' })

@@ -4,6 +4,7 @@ import {
   autograd,
   Beats,
   Generator,
+  InternViT,
   type Module,
   manualSeed,
   noGrad,
@@ -76,6 +77,11 @@ const QFORMER = {
   ...{ queryLength: 2, window: 17, stride: 17 },
 }
 
+const VIT = {
+  ...{ hiddenSize: 32, numHiddenLayers: 2, numAttentionHeads: 4, intermediateSize: 48, imageSize: 8, patchSize: 4 },
+  ...{ qkvBias: true, qkNormalization: true, normType: 'rms_norm' as const, dropPathRate: 0.1 },
+}
+
 type Network = Module & { forward(inputs: object): Promise<{ lastHiddenState: Tensor }> }
 const waveMask = upTo([700, 111, 380], 700)
 const speech = { inputValues: inputs.inputValues, attentionMask: waveMask }
@@ -86,6 +92,13 @@ const NETWORKS: [string, (device: 'cpu' | 'cuda') => unknown, object, number, nu
   ['Wav2Vec2', (device) => Wav2Vec2.fromConfig({ ...SPEECH, ...DROPOUT }, { device }), speech, 0, 116],
   ['Roberta', (device) => Roberta.fromConfig(TEXT, { device }), text, 0, 76],
   ['BEATs', (device) => Beats.fromConfig(BEATS, { device }), { fbank, lengths: [64, 33] }, 0, 66],
+  [
+    'InternViT',
+    (device) => InternViT.fromConfig(VIT, { device }),
+    { pixelValues: randn([3, 3, 16, 16], { ...host, generator: random() }) },
+    0,
+    120,
+  ],
   [
     'QFormer',
     (device) => QFormer.fromConfig(QFORMER, { device }),

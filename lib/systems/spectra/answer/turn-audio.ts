@@ -1,4 +1,4 @@
-import { type Clip, openClip } from '../../../audio/clip.js'
+import { type AudioClip, openClip } from '../../../audio/clip.js'
 import { DataError } from '../../../base/errors.js'
 import { noGrad, scope, type Tensor } from '../../../tensor/index.js'
 
@@ -6,7 +6,7 @@ import { noGrad, scope, type Tensor } from '../../../tensor/index.js'
  * Speech, as users have it: the path of a sound file; a part of one, in seconds; the bytes of one; samples with their rate,
  * such as `readAudio` gives; or samples [samples] at 16 kHz alone. null where nobody speaks.
  */
-export type SpectraTurnAudio = Clip | null
+export type SpectraTurnAudio = AudioClip | null
 
 /**
  * The samples at 16 kHz, float32 [samples] on the CPU; null for no speech.

@@ -1,4 +1,4 @@
-import type { Clip } from '../../../audio/clip.js'
+import type { AudioClip } from '../../../audio/clip.js'
 import {
   misuse,
   requireNumber,
@@ -38,13 +38,13 @@ export interface UsdmParts {
 }
 
 /** Something said: a clip, or its units where they are known. */
-export type UsdmQuestion = Clip | { units: ArrayLike<number> }
+export type UsdmQuestion = AudioClip | { units: ArrayLike<number> }
 
 export interface UsdmRespondOptions extends UsdmSpeaking {
   /** Turns before this one. Default none. */
   history?: readonly UsdmTurn[]
   /** A clip whose voice the reply is spoken in, or what `voice` made of one. Default: the Voicebox's own, another each time. */
-  reference?: Clip | UsdmVoice
+  reference?: AudioClip | UsdmVoice
   /** What was said, where it is known. Default: the first pass writes it. */
   transcript?: string
   /** What to reply, to have it spoken. Default: the second pass writes it. */

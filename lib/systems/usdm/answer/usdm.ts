@@ -1,4 +1,4 @@
-import { type Clip, openClip, SPEECH_RATE } from '../../../audio/clip.js'
+import { type AudioClip, openClip, SPEECH_RATE } from '../../../audio/clip.js'
 import {
   abortable,
   defined,
@@ -143,7 +143,7 @@ export class Usdm {
    * slower.
    * @throws ConfigError without a Voicebox; DataError as `respond`
    */
-  async voice(clip: Clip, options: { signal?: AbortSignal } = {}): Promise<UsdmVoice> {
+  async voice(clip: AudioClip, options: { signal?: AbortSignal } = {}): Promise<UsdmVoice> {
     const where = 'Usdm.voice'
     requireOptions(where, options, ['signal'])
     requireSignal(where, options.signal)
@@ -163,7 +163,7 @@ export class Usdm {
   }
 
   /** The units of what was said, with which several questions about it are asked. @throws DataError as `respond` */
-  async hear(clip: Clip, options: { signal?: AbortSignal } = {}): Promise<Int32Array> {
+  async hear(clip: AudioClip, options: { signal?: AbortSignal } = {}): Promise<Int32Array> {
     requireOptions('Usdm.hear', options, ['signal'])
     requireSignal('Usdm.hear', options.signal)
     return this.#heard(clip, options.signal)
@@ -263,7 +263,7 @@ export class Usdm {
     const { reference, steps, solver, guidance, seed, signal } = options
     let voice = reference instanceof UsdmVoice ? reference : undefined
     if (reference !== undefined && voice === undefined) {
-      voice = await this.voice(reference as Clip, defined({ signal }))
+      voice = await this.voice(reference as AudioClip, defined({ signal }))
       made.push(voice)
     }
     return {

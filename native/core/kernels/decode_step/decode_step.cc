@@ -261,7 +261,7 @@ void DecodeStep::Job::attend(Worker& mine, const StepPhase& phase, int64_t chunk
   const float* qkv = p.qkv + seen.row * p.qkv_width;
   const int64_t position = positions_[static_cast<size_t>(seen.row)];
   StepAttention args{};
-  args.query = qkv + seen.head * group * dim;
+  args.query = qkv + seen.head * (p.by_group ? group + 2 : group) * dim;
   args.cos = p.cos + position * dim / 2;
   args.sin = p.sin + position * dim / 2;
   args.keys = phase.keys + at_cache(seen.row, seen.head, 0);
@@ -278,8 +278,8 @@ void DecodeStep::Job::attend(Worker& mine, const StepPhase& phase, int64_t chunk
     args.end = std::min(place, (first + i + 1) * kStepPlaces);
     args.output = mine.first + (i - seen.first) * group * (dim + 2);
     if (i + 1 == count) {
-      args.key = qkv + (p.heads + seen.head) * dim;
-      args.value = qkv + (p.heads + p.kv_heads + seen.head) * dim;
+      args.key = p.by_group ? args.query + group * dim : qkv + (p.heads + seen.head) * dim;
+      args.value = args.key + (p.by_group ? dim : p.kv_heads * dim);
     }
     build_.attend[static_cast<int>(p.type)](args);
   }

@@ -17,7 +17,7 @@ constexpr int64_t kMostStepRows = 8;
 
 struct StepLayer {
   at::Tensor attention_norm, mlp_norm;                  // [dim]
-  std::vector<Projection> inputs, output, gates, down;  // query, key and value; gate and up
+  std::vector<Projection> inputs, output, gates, down;  // query, key and value, or all in one; gate and up
   at::Tensor keys, values;                              // [rows, kv_heads, capacity, head_dim]
   int64_t window;                                       // 0: none
 };
@@ -30,7 +30,8 @@ struct StepNetwork {
   double eps;
   JoinedFunction function;  // of the gates
   int64_t heads;
-  at::Tensor cos, sin;  // [capacity, head_dim / 2]
+  bool by_group = false;  // whether `inputs` makes, for each key head, its queries, its key and its value
+  at::Tensor cos, sin;    // [capacity, head_dim / 2]
 };
 
 struct StepPlan;

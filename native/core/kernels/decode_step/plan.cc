@@ -62,6 +62,7 @@ class Builder {
     p.vocabulary = network_.head.out;
     p.eps = network_.eps;
     p.function = network_.function;
+    p.by_group = network_.by_group;
     if (p.rows > kMostStepRows) return false;
     p.cos = floats(network_.cos);
     p.sin = floats(network_.sin);

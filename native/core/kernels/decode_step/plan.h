@@ -46,6 +46,7 @@ struct StepPlan {
   StepType type;
   double eps;
   JoinedFunction function;
+  bool by_group;  // as in StepNetwork
   const void* words = nullptr;
   const float *cos, *sin;
   // Of all workers: the residual stream [rows, dim]; query, key and value; what chunks of attention have, [chunks of

@@ -1,0 +1,41 @@
+import { type Case, closePair, duel, rateCases, ratesOf, startPair } from './duel.js'
+import { isAsked, type Options } from './options.js'
+import { BenchError } from './peer.js'
+import type { Report } from './report.js'
+import { removeScratch, scratchFolder } from './scratch.js'
+
+/**
+ * An InternVL2 of the 1B's widths with 4 layers of each part and random weights, the same on both sides: transformers' InternVL with
+ * the attention that it chooses itself, PEFT's LoRA, Pillow. A step of LoRA is forward and backward of one clip of 8 frames; with
+ * the vision part's features kept, ours needs no vision part. Seven labels are scored there by seven passes.
+ */
+const cases: Case[] = [
+  { name: 'vision', label: 'InternViT, 4 of 24 layers, 4 tiles' },
+  { name: 'prefill', label: 'prefill of 2,048 visual tokens, 4 of 24 layers', target: 0.95 },
+  { name: 'decode', label: '32 tokens behind 288, 4 of 24 layers', target: 0.65 },
+  { name: 'step', label: 'LoRA step, 8 frames', target: 0.9 },
+  { name: 'stepKept', theirs: 'step', label: 'LoRA step, 8 frames, features kept', target: 0.6 },
+  { name: 'labels', label: '7 labels behind 2,048 visual tokens', target: 0.3 },
+  { name: 'tiles', label: 'tiles of 10 photographs of 1280 x 720', target: 1 },
+]
+
+const MOST_DIFFERENCE = 1e-3
+
+export async function run({ rounds = 3, milliseconds = 1, only = '' }: Options): Promise<Report> {
+  const asked = cases.filter((one) => isAsked(only, one))
+  if (asked.length === 0) throw new BenchError('Nothing was measured: no case is called that.')
+  const folder = scratchFolder()
+  const pair = await startPair('m2se')
+  try {
+    await pair.voxtorch.ask({ make: folder })
+    const { difference, tiles } = await pair.torch.ask({ load: folder })
+    console.log(`logits differ from transformers' by ${Number(difference).toExponential(1)}, tiles in ${tiles} bytes`)
+    if (!(Number(difference) <= MOST_DIFFERENCE)) throw new BenchError(`Logits differ by more than ${MOST_DIFFERENCE}.`)
+    const rows = await duel({ ...pair, against: 'transformers' }, [...asked, ...rateCases], rounds, milliseconds)
+    const versions = { ...pair.voxtorch.versions, ...pair.torch.versions }
+    return { question: 'm2se', rounds, rows, rates: ratesOf(rows), versions }
+  } finally {
+    closePair(pair)
+    removeScratch(folder)
+  }
+}

@@ -1,0 +1,115 @@
+import { join } from 'node:path'
+import {
+  getPeftModel,
+  InternVL,
+  noGrad,
+  randint,
+  randn,
+  saveSafetensors,
+  scope,
+  scoreLabels,
+  tileImage,
+} from 'voxtorch'
+import { rates } from './rates.mjs'
+import { serve, timedBlocks } from './serve.mjs'
+
+/** The 1B network's widths. */
+const config = {
+  visionConfig: {
+    hiddenSize: 1024,
+    numHiddenLayers: 4,
+    numAttentionHeads: 16,
+    intermediateSize: 4096,
+    imageSize: 448,
+    qkvBias: true,
+    qkNormalization: false,
+    normType: 'layer_norm',
+    initializerFactor: 1,
+  },
+  llmConfig: {
+    modelType: 'qwen2',
+    vocabSize: 151655,
+    hiddenSize: 896,
+    intermediateSize: 4864,
+    numHiddenLayers: 4,
+    numAttentionHeads: 14,
+    numKeyValueHeads: 2,
+    ropeTheta: 1e6,
+  },
+  imgContextTokenId: 151648,
+}
+const IMAGE = config.imgContextTokenId
+const TARGETS = '^(language_model|mlp1)(?!.*(lm_head|output|emb|wte|shared)).*'
+const LABELS = Array.from({ length: 7 }, (_, i) => [1000 + i, 13, 151645])
+
+const network = InternVL.fromConfig(config, { seed: 1 }).eval().freeze()
+let trained
+/** Made where a step is asked for: it is as large again. */
+function adapted() {
+  if (trained) return trained
+  trained = InternVL.fromConfig(config, { seed: 1 }).freeze()
+  getPeftModel(trained, { r: 8, loraAlpha: 32, loraDropout: 0.05, targetModules: TARGETS })
+  return trained
+}
+
+/** Words, so many tiles, words. */
+function textOf(tiles) {
+  const ids = randint(5, 1000, [1, 32 + tiles * 256])
+  noGrad(() => ids.narrow(1, 16, tiles * 256).fill_(IMAGE))
+  return ids
+}
+const [four, eight] = [randn([4, 3, 448, 448]), randn([8, 3, 448, 448])]
+const [short, long] = [textOf(1), textOf(8)]
+const labels = long.clone()
+noGrad(() => labels.narrow(1, 0, long.size(1) - 4).fill_(-100))
+const one = four.narrow(0, 0, 1)
+const imageFeatures = await noGrad(() => network.encodeImages(eight))
+const imageEmbeds = await noGrad(() => network.projectImages(imageFeatures))
+const photographs = Array.from({ length: 10 }, () => randint(0, 256, [720, 1280, 3]).to({ dtype: 'uint8' }))
+
+const often = (work) => async (n) => {
+  for (let i = 0; i < n; i++) await scope(async () => void (await work()))
+}
+const step = (pictures) => async () => {
+  const model = adapted()
+  const { loss } = await model.forward({ inputIds: long, labels, ...pictures })
+  await loss.backward()
+  model.zeroGrad()
+}
+
+const blocks = timedBlocks({
+  vision: often(() => noGrad(() => network.encodeImages(four))),
+  prefill: often(() => noGrad(() => network.forward({ inputIds: long, imageEmbeds, logitsToKeep: 1 }))),
+  decode: often(() => network.generate({ inputIds: short, pixelValues: one }, { maxNewTokens: 32, eosTokenId: null })),
+  step: often(step({ pixelValues: eight })),
+  stepKept: often(step({ imageFeatures })),
+  labels: often(() => scoreLabels(network, { inputIds: long, imageEmbeds }, LABELS)),
+  tiles: often(async () => {
+    for (const photograph of photographs) await tileImage(photograph)
+  }),
+  ...rates,
+})
+
+/** The network as transformers reads it, inputs and what they give. */
+async function write(folder) {
+  await network.save(folder, { layout: 'transformers' })
+  const { logits } = await noGrad(() => network.forward({ inputIds: short, pixelValues: one }))
+  const { tiles } = await tileImage(photographs[0], { pillow: 13 })
+  await saveSafetensors(join(folder, 'values.safetensors'), {
+    four,
+    eight,
+    short,
+    long,
+    labels,
+    logits,
+    imageEmbeds,
+    photograph: photographs[0],
+    tiles,
+  })
+}
+
+await serve(async (request) => {
+  if (request.make === undefined) return blocks(request)
+  await write(request.make)
+  return {}
+})

@@ -1,0 +1,109 @@
+"""The same network in transformers, with PEFT's LoRA, and tiles by Pillow."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from peft import LoraConfig, get_peft_model
+from PIL import Image
+from safetensors.torch import load_file
+from serve import serve, timed_blocks
+from transformers import InternVLForConditionalGeneration
+
+wide, tall = torch.randn(1024, 1024), torch.randn(1024, 1024)
+matrix, vector = torch.randn(4096, 4096), torch.randn(4096)
+TARGETS = r".*(language_model|multi_modal_projector)(?!.*(lm_head|output|emb|wte|shared)).*(proj|linear_\d)$"
+LABELS = [[1000 + i, 13, 151645] for i in range(7)]
+
+
+class Peer:
+    def __init__(self, folder):
+        self.values = load_file(folder / "values.safetensors")
+        self.network = InternVLForConditionalGeneration.from_pretrained(folder).eval()
+        self.folder, self.trained = folder, None
+
+    def differences(self):
+        v = self.values
+        with torch.no_grad():
+            logits = self.network(input_ids=v["short"], pixel_values=v["four"][:1]).logits
+        tiles = torch.from_numpy(np.stack([np.asarray(tile) for tile in tiled(self.photograph())]))
+        return {
+            "difference": ((logits - v["logits"]).abs().max() / v["logits"].abs().max()).item(),
+            "tiles": int((tiles != v["tiles"]).sum()),
+        }
+
+    def photograph(self):
+        return Image.fromarray(self.values["photograph"].numpy())
+
+    def vision(self):
+        self.network.get_image_features(pixel_values=self.values["four"])
+
+    def seen(self, ids):
+        words = self.network.get_input_embeddings()(ids)
+        place = (ids == self.network.config.image_token_id)[..., None]
+        return words.masked_scatter(place, self.values["imageEmbeds"])
+
+    def prefill(self):
+        self.network(inputs_embeds=self.seen(self.values["long"]), logits_to_keep=1)
+
+    def decode(self):
+        given = dict(input_ids=self.values["short"], pixel_values=self.values["four"][:1])
+        self.network.generate(**given, max_new_tokens=32, min_new_tokens=32, do_sample=False, eos_token_id=None)
+
+    def labels(self):
+        for label in LABELS:
+            ids = torch.cat([self.values["long"], torch.tensor([label])], 1)
+            self.network(inputs_embeds=self.seen(ids), logits_to_keep=len(label) + 1)
+
+    def adapted(self):
+        """Made where a step is asked for: it is as large again."""
+        if self.trained is None:
+            trained = InternVLForConditionalGeneration.from_pretrained(self.folder)
+            config = LoraConfig(r=8, lora_alpha=32, lora_dropout=0.05, target_modules=TARGETS)
+            self.trained = get_peft_model(trained, config).train()
+        return self.trained
+
+    def step(self):
+        v = self.values
+        self.adapted()
+        self.trained(input_ids=v["long"], labels=v["labels"], pixel_values=v["eight"]).loss.backward()
+        self.trained.zero_grad()
+
+    def cases(self):
+        def often(work, records=False):
+            def run(n):
+                with torch.set_grad_enabled(records):
+                    for _ in range(n):
+                        work()
+
+            return run
+
+        return {
+            **{name: often(getattr(self, name)) for name in ["vision", "prefill", "decode", "labels"]},
+            "step": often(self.step, records=True),
+            "tiles": often(lambda: [tiled(self.photograph()) for _ in range(10)]),
+            "gemm": often(lambda: wide @ tall),
+            "gemv": often(lambda: matrix @ vector),
+        }
+
+
+def tiled(image, size=448, columns=4, rows=2):
+    """Of 1280 x 720 the grid is 4 x 2."""
+    whole = image.resize((size * columns, size * rows))
+    boxes = [(i * size, j * size, (i + 1) * size, (j + 1) * size) for j in range(rows) for i in range(columns)]
+    return [*(whole.crop(box) for box in boxes), image.resize((size, size))]
+
+
+peer = blocks = None
+
+
+def answer(request):
+    global peer, blocks
+    if "load" in request:
+        peer = Peer(Path(request["load"]))
+        blocks = timed_blocks(peer.cases())
+        return peer.differences()
+    return blocks(request)
+
+
+serve(answer)

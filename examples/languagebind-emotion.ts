@@ -1,0 +1,26 @@
+/**
+ * Trains an emotion classifier on dialogs, learns causes where the data has them, and draws what is felt in the test dialogs.
+ * `npx tsx examples/languagebind-emotion.ts --data DIR [--config examples/configs/languagebind/exp-12.yaml] [--text minilm]`:
+ * a folder of MELD or ECF, or a JSONL file, with the options of `voxtorch emotion train`.
+ */
+import { writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import * as lb from 'voxtorch/languagebind'
+
+const { options, ignored } = await lb.readEmotionArguments(process.argv.slice(2))
+for (const { flag, reason } of ignored) console.error(`${flag} has no effect: ${reason}`)
+const data = await lb.openEmotionData(...lb.emotionDataOfArguments(options))
+const towers = await lb.towersOfArguments(options)
+const settings = lb.emotionTrainingOfArguments(options)
+const { results, model, samples } = await lb.trainEmotion({ data, towers, ...settings })
+console.log(lb.emotionText(results))
+if (options.causes) {
+  const outputDir = join(settings.outputDir, 'causes')
+  const causes = await lb.trainCauses({ classifier: model, samples, outputDir })
+  console.log(causes.results.official)
+}
+const shown = data.test.slice(0, 20)
+if (shown.length > 0) {
+  const classifier = await lb.EmotionClassifier.fromPretrained(join(settings.outputDir, 'best'))
+  writeFileSync(join(settings.outputDir, 'strips.html'), lb.emotionReport(await lb.labelDialogs(classifier, shown)))
+}

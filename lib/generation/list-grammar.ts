@@ -1,0 +1,107 @@
+import { misuse, requireOptions, requireString } from '../base/check.js'
+import { ConfigError } from '../base/errors.js'
+import type { Tokenizer } from '../text/index.js'
+import type { GenerationConfig } from './config.js'
+
+export interface ListGrammarOptions {
+  /** Texts that an answer may list, such as `'3_joy,1'`. */
+  items: readonly string[]
+  /** Between two of them. Default `';'`. */
+  separator?: string
+  /** What ends an answer: a special token. Default the tokenizer's end of sequence. */
+  end?: string
+  /** Most items of an answer. Default all of them. */
+  most?: number
+  /** Whether an answer may be none at all. Default false. */
+  empty?: boolean
+}
+
+/**
+ * A rule for `prefixAllowedTokensFn` of one call of `generate`: answers list some of the items, none twice, in any order. Tokens
+ * are those that the tokenizer gives for the whole answer, as a network has learnt it.
+ *
+ * ```ts
+ * const items = causes.map((cause) => `5_surprise,${cause}`)
+ * await model.generate(inputs, { prefixAllowedTokensFn: listGrammar(tokenizer, { items }), maxNewTokens: 64 })
+ * ```
+ * For one item alone the configuration has `allowedSequences`, which is quicker.
+ * @throws ConfigError for items that are empty, double, or contain the separator, and for an end that is no single token
+ */
+export function listGrammar(
+  tokenizer: Tokenizer,
+  options: ListGrammarOptions,
+): NonNullable<GenerationConfig['prefixAllowedTokensFn']> {
+  const where = 'listGrammar'
+  if (typeof tokenizer?.encode !== 'function') throw misuse(where, 'tokenizer', 'a Tokenizer', tokenizer)
+  requireOptions(where, options, ['items', 'separator', 'end', 'most', 'empty'])
+  const { items, separator = ';', end = tokenizer.eosToken, most = items?.length, empty = false } = options
+  requireString(where, 'separator', separator)
+  const isList =
+    Array.isArray(items) && items.length > 0 && items.every((item) => typeof item === 'string' && item !== '')
+  if (!isList || separator === '') throw misuse(where, 'items', 'a list of texts with a separator', items)
+  if (new Set(items).size < items.length || items.some((item) => item.includes(separator))) {
+    throw new ConfigError(`${where}: an item comes twice or contains the separator ${JSON.stringify(separator)}`, {
+      items,
+    })
+  }
+  if (!Number.isSafeInteger(most) || most < 1) throw misuse(where, 'most', 'a whole number above 0', most)
+  const endId = end === null || end === undefined ? undefined : tokenizer.tokenToId(end)
+  if (endId === undefined)
+    throw new ConfigError(`${where}: ${JSON.stringify(end)} is no token of the tokenizer`, { end })
+  const idsOf = (text: string): number[] => [...tokenizer.encode(text, { addSpecialTokens: false }).inputIds]
+  const rules = { items, separator, most, empty }
+  const begins = new Map<number, number>()
+  const known = new Map<string, number[]>()
+  return (prompt, ids) => {
+    // The text before the answer is that of the first call for a prompt.
+    const begin = begins.get(prompt) ?? ids.length
+    begins.set(prompt, begin)
+    const written = ids.slice(begin)
+    if (written.at(-1) === endId) return [endId]
+    const key = written.join()
+    const found = known.get(key) ?? nextTokens(written, tokenizer.decode(written), rules, endId, idsOf)
+    known.set(key, found)
+    return found
+  }
+}
+
+type Rules = Required<Pick<ListGrammarOptions, 'items' | 'separator' | 'most' | 'empty'>>
+
+/** What may follow: the next token of every answer that begins with `text` and whose tokens begin with `written`. */
+function nextTokens(
+  written: readonly number[],
+  text: string,
+  rules: Rules,
+  endId: number,
+  idsOf: (text: string) => number[],
+): number[] {
+  const allowed = new Set<number>()
+  for (const { answer, ends } of answersOf(text, rules)) {
+    const ids = idsOf(answer)
+    if (ids.length < written.length || written.some((id, i) => ids[i] !== id)) continue
+    const next = ids[written.length]
+    if (next !== undefined) allowed.add(next)
+    else if (ends) allowed.add(endId)
+  }
+  // What was written has another form than the tokenizer's: nothing but an end is certain to be right.
+  return allowed.size > 0 ? [...allowed] : [endId]
+}
+
+/** Whole answers that go on from `text` by an item at most, and those that begin a further one. */
+function answersOf(text: string, { items, separator, most, empty }: Rules): { answer: string; ends: boolean }[] {
+  const parts = text.split(separator)
+  const begun = parts.pop() as string
+  const left = items.filter((item) => !parts.includes(item))
+  const before = parts.map((part) => `${part}${separator}`).join('')
+  const answers: { answer: string; ends: boolean }[] = text === '' && empty ? [{ answer: '', ends: true }] : []
+  for (const item of left) {
+    if (!item.startsWith(begun)) continue
+    const answer = before + item
+    answers.push({ answer, ends: true })
+    if (parts.length + 1 >= most) continue
+    // Tokens may reach over the separator: one further item for each letter that can stand behind it.
+    const letters = new Map(left.filter((other) => other !== item).map((other) => [other[0], other]))
+    for (const other of letters.values()) answers.push({ answer: `${answer}${separator}${other}`, ends: false })
+  }
+  return answers
+}

@@ -1,0 +1,300 @@
+import { crc32 } from 'node:zlib'
+import { writeAtomically } from '../../base/atomic.js'
+import { misuse, requireOptions, requireString } from '../../base/check.js'
+import { ConfigError, DataError } from '../../base/errors.js'
+import { jsonFor } from '../../files/json/json.js'
+import { type WrittenEntry, zipDirectory, zipHead } from '../../files/zip/writer.js'
+import type { EmotionDialog } from './dialog.js'
+import { conversationsOf, type EcfConversation, type EcfSubtask, ecfConversations, requireSubtask } from './ecf.js'
+import { cleanSpan, spanPosition } from './span.js'
+
+/** The emotions as the official scorer numbers them; the first has no causes. */
+const SCORED = ['neutral', 'anger', 'disgust', 'fear', 'joy', 'sadness', 'surprise']
+const EPSILON = 1e-8
+
+/** Subtask 1: words of a text. `weighted…`: each emotion counts as often as it is true; the others pool all. */
+export interface EcfSpanScores {
+  weightedStrictPrecision: number
+  weightedStrictRecall: number
+  /** By which teams were ranked. */
+  weightedStrictF1: number
+  weightedProportionalPrecision: number
+  weightedProportionalRecall: number
+  weightedProportionalF1: number
+  strictPrecision: number
+  strictRecall: number
+  strictF1: number
+  proportionalPrecision: number
+  proportionalRecall: number
+  proportionalF1: number
+}
+
+/** Subtask 2: utterances. */
+export interface EcfPairScores {
+  precisionPair: number
+  recallPair: number
+  f1Pair: number
+  weightedPrecision: number
+  weightedRecall: number
+  /** By which teams were ranked. */
+  weightedF1: number
+}
+
+/** A file, or the conversations in it, or dialogs of one's own. */
+export type EcfSource = string | readonly EcfConversation[]
+
+export interface ScoreEcfOptions<T extends EcfSubtask = EcfSubtask> {
+  subtask: T
+  /** What is true; for subtask 1 spans are words. */
+  gold: EcfSource
+  /** What somebody says; for subtask 1 spans are numbers. Conversations that the gold has not do not count. */
+  predictions: EcfSource
+}
+
+/**
+ * The metrics of SemEval-2024 Task 3, with the numbers of its official scorer: pairs said twice count once, and emotions that
+ * never occur count as 0. Where no pair is true, weighted scores are NaN.
+ *
+ * @throws DataError where that scorer gives up: a conversation is missing or stands twice, an emotion is unknown, a pair has
+ * another form, a predicted span has letters
+ */
+export async function scoreEcf<T extends EcfSubtask>(
+  options: ScoreEcfOptions<T>,
+): Promise<T extends 1 ? EcfSpanScores : T extends 2 ? EcfPairScores : never> {
+  const where = 'scoreEcf'
+  requireOptions(where, options, ['subtask', 'gold', 'predictions'])
+  const { subtask, gold, predictions } = options
+  requireSubtask(where, subtask)
+  const truth = byNumber(await listOf(where, 'gold', gold), nameOf('gold', gold))
+  const said = byNumber(await listOf(where, 'predictions', predictions), nameOf('predictions', predictions))
+  const parts = [...truth].map(([id, conversation]) => {
+    const answer = said.get(id)
+    const place = `${nameOf('predictions', predictions)}, conversation ${id}`
+    if (answer === undefined) throw new DataError(`${place} is missing`, { conversation: id })
+    return { id, conversation, answer, place, goldPlace: `${nameOf('gold', gold)}, conversation ${id}` }
+  })
+  const truePairs = parts.flatMap(({ id, conversation, goldPlace }) => {
+    const texts = conversation.conversation?.map?.(({ text }) => text) ?? []
+    return once(pairsOf(conversation, goldPlace).map((pair) => parsed(pair, id, subtask, goldPlace, texts)))
+  })
+  const saidPairs = parts.flatMap(({ id, answer, place }) =>
+    once(pairsOf(answer, place).map((pair) => parsed(pair, id, subtask, place))),
+  )
+  return (subtask === 1 ? spanScores(truePairs, saidPairs) : pairScores(truePairs, saidPairs)) as never
+}
+
+/** The lines of the official scorer's `scores.txt`. */
+export function ecfScoreLines(scores: EcfSpanScores | EcfPairScores): string[] {
+  return Object.entries(scores).map(([name, value]) => {
+    const words = name.replace(/([A-Z])/g, '_$1').split('_')
+    const key = words.map((word) =>
+      word === 'Proportional' || word === 'proportional' ? 'Proportional' : word.toLowerCase(),
+    )
+    return `${key.join('_')}:${value}`
+  })
+}
+
+const nameOf = (argument: string, source: EcfSource): string => (typeof source === 'string' ? source : argument)
+
+async function listOf(where: string, argument: string, source: EcfSource): Promise<readonly unknown[]> {
+  if (typeof source === 'string') return conversationsOf(source)
+  if (Array.isArray(source)) return source
+  throw misuse(where, argument, 'a file or a list of conversations', source)
+}
+
+function byNumber(list: readonly unknown[], file: string): Map<number, EcfConversation> {
+  const found = new Map<number, EcfConversation>()
+  for (const [place, value] of list.entries()) {
+    const conversation = value as EcfConversation | null
+    const id = Number(conversation?.conversation_ID ?? Number.NaN)
+    if (!Number.isSafeInteger(id)) {
+      throw new DataError(`${file}, entry ${place + 1}: its conversation_ID is no whole number`, { place })
+    }
+    if (found.has(id)) throw new DataError(`${file} has conversation ${id} twice`, { conversation: id })
+    found.set(id, conversation as EcfConversation)
+  }
+  return found
+}
+
+function pairsOf(conversation: EcfConversation, place: string): readonly unknown[] {
+  const pairs = conversation['emotion-cause_pairs'] as unknown
+  if (Array.isArray(pairs)) return pairs
+  throw new DataError(`${place} has no list of emotion-cause_pairs`, {})
+}
+
+interface Pair {
+  /** Conversation and utterances. */
+  key: string
+  emotion: number
+  span: readonly [number, number]
+}
+
+function parsed(pair: unknown, id: number, subtask: EcfSubtask, place: string, texts?: readonly string[]): Pair {
+  const fail = (what: string) => new DataError(`${place}: the pair ${JSON.stringify(pair)} ${what}`, { pair })
+  if (!Array.isArray(pair) || (subtask === 1 ? pair.length !== 2 : pair.length < 2))
+    throw fail('is no list of two texts')
+  if (pair.some((text) => typeof text !== 'string')) throw fail('is no list of two texts')
+  const [shown, said] = pair as [string, string]
+  const [first, name, ...rest] = shown.split('_')
+  const emotion = SCORED.indexOf(name ?? '')
+  if (rest.length > 0 || name === undefined || emotion < 0) throw fail(`has no emotion of ${SCORED.join(', ')}`)
+  const number = (text: string | undefined) => {
+    const plain = (text ?? '').replaceAll('U', '')
+    if (!/^\s*[+-]?\d+\s*$/.test(plain)) throw fail('has something else where a number should be')
+    return Number(plain)
+  }
+  const effect = number(first)
+  if (subtask === 2) return { key: `${id} ${effect} ${number(said)}`, emotion, span: [0, 0] }
+  if (texts === undefined && /\p{L}/u.test(said)) {
+    throw fail('has letters in its span, which must be given as numbers of words, such as 1_0_4')
+  }
+  const parts = said.split('_')
+  if (parts.length !== (texts === undefined ? 3 : 2)) throw fail('has no span')
+  const cause = number(parts[0])
+  if (texts === undefined)
+    return { key: `${id} ${effect} ${cause}`, emotion, span: [number(parts[1]), number(parts[2])] }
+  const text = texts.at(cause - 1)
+  if (typeof text !== 'string') throw fail('names an utterance that the conversation has not')
+  return { key: `${id} ${effect} ${cause}`, emotion, span: spanPosition(cleanSpan(parts[1] as string), text) }
+}
+
+const nameOfPair = ({ key, emotion, span }: Pair): string => `${key} ${emotion} ${span[0]} ${span[1]}`
+const once = (pairs: readonly Pair[]): Pair[] => [...new Map(pairs.map((pair) => [nameOfPair(pair), pair])).values()]
+
+const sum = (values: readonly number[]): number => values.reduce((total, value) => total + value, 0)
+
+/** What is right, said and true of each emotion; weighted by how often it is true. */
+function averaged(
+  right: readonly number[],
+  said: readonly number[],
+  truth: readonly number[],
+  weights: readonly number[],
+) {
+  const f1 = (p: number, r: number) => (2 * p * r) / (p + r + EPSILON)
+  const precision = right.map((count, i) => count / ((said[i] as number) + EPSILON))
+  const recall = right.map((count, i) => count / ((truth[i] as number) + EPSILON))
+  const all = sum(weights)
+  const weigh = (values: readonly number[]) => sum(values.map((value, i) => value * ((weights[i] as number) / all)))
+  const [p, r] = [sum(right) / (sum(said) + EPSILON), sum(right) / (sum(truth) + EPSILON)]
+  return {
+    weighted: [
+      weigh(precision),
+      weigh(recall),
+      weigh(precision.map((value, i) => f1(value, recall[i] as number))),
+    ] as const,
+    micro: [p, r, f1(p, r)] as const,
+  }
+}
+
+/** Pairs that are exactly right. What is not emotional is no emotion with causes, and does not count. */
+function exact(truth: readonly Pair[], said: readonly Pair[]) {
+  const known = new Set(truth.map(nameOfPair))
+  const emotions = SCORED.slice(1).map((_, i) => i + 1)
+  const count = (pairs: readonly Pair[]) =>
+    emotions.map((emotion) => pairs.filter((pair) => pair.emotion === emotion).length)
+  const total = count(truth)
+  return averaged(count(said.filter((pair) => known.has(nameOfPair(pair)))), count(said), total, total)
+}
+
+function pairScores(truth: readonly Pair[], said: readonly Pair[]): EcfPairScores {
+  const { weighted, micro } = exact(truth, said)
+  const [precisionPair, recallPair, f1Pair] = micro
+  const [weightedPrecision, weightedRecall, weightedF1] = weighted
+  return { precisionPair, recallPair, f1Pair, weightedPrecision, weightedRecall, weightedF1 }
+}
+
+function spanScores(truth: readonly Pair[], said: readonly Pair[]): EcfSpanScores {
+  const strict = exact(truth, said)
+  const proportional = proportionally(truth, said)
+  return {
+    weightedStrictPrecision: strict.weighted[0],
+    weightedStrictRecall: strict.weighted[1],
+    weightedStrictF1: strict.weighted[2],
+    weightedProportionalPrecision: proportional.weighted[0],
+    weightedProportionalRecall: proportional.weighted[1],
+    weightedProportionalF1: proportional.weighted[2],
+    strictPrecision: strict.micro[0],
+    strictRecall: strict.micro[1],
+    strictF1: strict.micro[2],
+    proportionalPrecision: proportional.micro[0],
+    proportionalRecall: proportional.micro[1],
+    proportionalF1: proportional.micro[2],
+  }
+}
+
+/** Each predicted span against the true one of the same utterances and emotion of which it covers the largest share. */
+function proportionally(truth: readonly Pair[], said: readonly Pair[]) {
+  const byKey = grouped(truth)
+  const zeros = () => SCORED.map(() => 0)
+  const [right, words, trueWords, weights] = [zeros(), zeros(), zeros(), zeros()]
+  const matched = new Set<Pair>()
+  const add = (counts: number[], emotion: number, value: number) => {
+    counts[emotion] = (counts[emotion] as number) + value
+  }
+  const lengthOf = ({ span }: Pair) => span[1] - span[0]
+  for (const pair of said) {
+    add(words, pair.emotion, lengthOf(pair))
+    let best: { pair: Pair; overlap: number; share: number } | undefined
+    for (const candidate of byKey.get(pair.key) ?? []) {
+      if (candidate.emotion !== pair.emotion) continue
+      if (pair.span[1] <= candidate.span[0] || pair.span[0] >= candidate.span[1]) continue
+      const overlap = Math.min(pair.span[1], candidate.span[1]) - Math.max(pair.span[0], candidate.span[0])
+      const share = overlap / lengthOf(candidate)
+      const better = share > (best?.share ?? 0) || (share > 0 && share === best?.share && overlap > best.overlap)
+      if (better) best = { pair: candidate, overlap, share }
+    }
+    if (best === undefined || best.overlap <= 0) continue
+    add(right, pair.emotion, best.overlap)
+    // As often as a prediction meets it.
+    add(trueWords, pair.emotion, lengthOf(best.pair))
+    matched.add(best.pair)
+  }
+  for (const pair of truth) {
+    add(weights, pair.emotion, 1)
+    if (!matched.has(pair)) add(trueWords, pair.emotion, lengthOf(pair))
+  }
+  const ofEmotions = (counts: readonly number[]) => counts.slice(1)
+  return averaged(ofEmotions(right), ofEmotions(words), ofEmotions(trueWords), ofEmotions(weights))
+}
+
+function grouped(pairs: readonly Pair[]): Map<string, Pair[]> {
+  const found = new Map<string, Pair[]>()
+  for (const pair of pairs) found.set(pair.key, [...(found.get(pair.key) ?? []), pair])
+  return found
+}
+
+/**
+ * Writes what was found as the competition takes it: a zip with `Subtask_1_pred.json`, `Subtask_2_pred.json`, or both. The same
+ * dialogs give the same bytes.
+ * @throws ConfigError without either; DataError as {@link ecfConversations}
+ */
+export async function writeEcfSubmission(
+  path: string,
+  predictions: { subtask1?: readonly EmotionDialog[]; subtask2?: readonly EmotionDialog[] },
+): Promise<void> {
+  const where = 'writeEcfSubmission'
+  requireString(where, 'path', path)
+  requireOptions(where, predictions, ['subtask1', 'subtask2'])
+  const { subtask1, subtask2 } = predictions
+  if (subtask1 === undefined && subtask2 === undefined) {
+    throw new ConfigError(`${where}: give the dialogs of subtask1, of subtask2 or of both`, { argument: 'predictions' })
+  }
+  const entries: (WrittenEntry & { bytes: Buffer; head: Uint8Array })[] = []
+  let offset = 0
+  for (const [i, dialogs] of [subtask1, subtask2].entries()) {
+    if (dialogs === undefined) continue
+    const subtask = (i + 1) as EcfSubtask
+    const bytes = Buffer.from(`${jsonFor(path, ecfConversations(dialogs, { subtask }), 4)}\n`)
+    const entry = { name: `Subtask_${subtask}_pred.json`, size: bytes.length, crc: crc32(bytes), offset }
+    const head = zipHead(entry)
+    entries.push({ ...entry, bytes, head })
+    offset += head.length + bytes.length
+  }
+  await writeAtomically(path, DataError, async (write) => {
+    for (const { head, bytes } of entries) {
+      await write(head)
+      await write(bytes)
+    }
+    await write(zipDirectory(entries, offset))
+  })
+}

@@ -1,0 +1,180 @@
+import { misuse, requireObject } from '../../base/check.js'
+import { opAsync } from '../../native/call.js'
+import { withActiveAdapters } from '../../nn/native-module.js'
+import { Tensor } from '../../tensor/index.js'
+import { networkClass } from '../network.js'
+import {
+  bothOf,
+  type ClipConfig,
+  type ClipTextConfig,
+  type ClipVisionConfig,
+  clipSizes,
+  clipTextSizes,
+  clipVisionSizes,
+  nativeClip,
+  nativeVision,
+  partOf,
+  savedClip,
+} from './config.js'
+import { openClipCheckpoint } from './open-clip.js'
+
+export interface ClipTextInputs {
+  /** Token ids [batch, time], int64. */
+  inputIds: Tensor
+  /** [batch, time], 1 for real tokens and 0 for padding. */
+  attentionMask?: Tensor | null
+  /** [batch or 1, time], int64; default 0, 1, 2, … */
+  positionIds?: Tensor | null
+  outputHiddenStates?: boolean
+  outputAttentions?: boolean
+}
+
+export interface ClipTextOutput {
+  /** [batch, time, hiddenSize], behind the last norm. */
+  lastHiddenState: Tensor
+  /** [batch, hiddenSize]: the state of the text's end. */
+  poolerOutput: Tensor
+  /** What the layers are given and each layer's output, [batch, time, hiddenSize]; empty unless asked for. */
+  hiddenStates: Tensor[]
+  /** Per layer [batch, heads, time, time]; empty unless asked for. */
+  attentions: Tensor[]
+}
+
+export interface ClipVisionInputs {
+  /** [batch, channels, height, width], or of frames [batch, channels, frames, height, width]. */
+  pixelValues: Tensor
+  outputHiddenStates?: boolean
+  outputAttentions?: boolean
+}
+
+export interface ClipVisionOutput {
+  /** [batch · frames, patches + 1, hiddenSize] as the last layer gives it, the class token first. */
+  lastHiddenState: Tensor
+  /** [batch, hiddenSize]: the class token behind the last norm, the mean over the frames. */
+  poolerOutput: Tensor
+  /** [batch, frames, hiddenSize]: each frame's class token behind the last norm. */
+  frameOutput: Tensor
+  /** What the layers are given and each layer's output, [batch · frames, patches + 1, hiddenSize]; empty unless asked for. */
+  hiddenStates: Tensor[]
+  /** Per layer [batch · frames, heads, patches + 1, patches + 1]; empty unless asked for. */
+  attentions: Tensor[]
+}
+
+const families = [
+  'LanguageBindVideo',
+  'LanguageBindAudio',
+  'LanguageBindImage',
+  'LanguageBindDepth',
+  'LanguageBindThermal',
+]
+const OTHERS = [/(^|\.)position_ids$/, /^(visual|text)_projection\./, /^logit_scale$/]
+
+/**
+ * CLIP's text tower, as transformers' CLIPTextModel; runs in native code. Folders of a whole CLIP, in transformers' layout or
+ * OpenCLIP's, work as well.
+ */
+export class ClipTextModel extends networkClass<ClipTextModel, ClipTextConfig, ClipTextInputs, ClipTextOutput>({
+  kind: 'clip_text',
+  forward: 'voxtorch::clip_text_forward',
+  modelType: 'clip_text_model',
+  alike: ['clip', ...families],
+  architecture: 'CLIPTextModel',
+  sizes: clipTextSizes,
+  prefix: 'text_model.',
+  ignored: [...OTHERS, /^vision_model\./],
+  found: (config) => partOf(config, 'textConfig'),
+  foreign: openClipCheckpoint,
+}) {}
+
+/**
+ * CLIP's vision tower, as transformers' CLIPVisionModel; runs in native code. Beyond that: pictures that are not square,
+ * frames, of which the mean is taken, attention over time as LanguageBind has it (Zhu et al. 2023,
+ * https://arxiv.org/abs/2310.01852), and patches dropped in training (Li et al. 2022, https://arxiv.org/abs/2212.00794).
+ */
+export class ClipVisionModel extends networkClass<
+  ClipVisionModel,
+  ClipVisionConfig,
+  ClipVisionInputs,
+  ClipVisionOutput
+>({
+  kind: 'clip_vision',
+  forward: 'voxtorch::clip_vision_forward',
+  modelType: 'clip_vision_model',
+  alike: ['clip', ...families],
+  architecture: 'CLIPVisionModel',
+  sizes: clipVisionSizes,
+  prefix: 'vision_model.',
+  ignored: [...OTHERS, /^text_model\./],
+  found: (config) => partOf(config, 'visionConfig'),
+  native: nativeVision,
+  foreign: openClipCheckpoint,
+}) {}
+
+export interface ClipInputs {
+  /** Token ids [texts, time], int64. */
+  inputIds: Tensor
+  /** [images, channels, height, width] */
+  pixelValues: Tensor
+  /** [texts, time], 1 for real tokens and 0 for padding. */
+  attentionMask?: Tensor | null
+  positionIds?: Tensor | null
+  /** Whether the contrastive loss is computed, for which text i belongs to picture i. Default false. */
+  returnLoss?: boolean
+}
+
+export interface ClipOutput {
+  /** null unless asked for. */
+  loss: Tensor | null
+  /** [images, texts] */
+  logitsPerImage: Tensor
+  /** [texts, images]: cosines times the temperature. */
+  logitsPerText: Tensor
+  /** [texts, projectionDim], of length 1. */
+  textEmbeds: Tensor
+  /** [images, projectionDim], of length 1. */
+  imageEmbeds: Tensor
+}
+
+const textFeatures = opAsync('voxtorch::clip_text_features')
+const imageFeatures = opAsync('voxtorch::clip_image_features')
+
+/**
+ * CLIP (Radford et al. 2021, https://arxiv.org/abs/2103.00020), as transformers' CLIPModel: a text tower and a vision tower
+ * that meet in one space. Runs in native code.
+ *
+ * ```ts
+ * const clip = await Clip.fromPretrained('openai/clip-vit-base-patch32')
+ * const { logitsPerImage } = await clip.forward({ inputIds, attentionMask, pixelValues })
+ * ```
+ *
+ * Published sizes: `'vit-base-patch32'`, `'vit-base-patch16'`, `'vit-large-patch14'`, `'vit-large-patch14-336'`. Folders of
+ * OpenCLIP (`open_clip_config.json`) work as well as transformers', which is what `save` writes.
+ */
+export class Clip extends networkClass<Clip, ClipConfig, ClipInputs, ClipOutput>({
+  kind: 'clip',
+  forward: 'voxtorch::clip_forward',
+  modelType: 'clip',
+  architecture: 'CLIPModel',
+  sizes: clipSizes,
+  prefix: '',
+  ignored: [/(^|\.)position_ids$/],
+  found: bothOf,
+  native: nativeClip,
+  saved: savedClip,
+  foreign: openClipCheckpoint,
+}) {
+  /** Texts in the shared space, [texts, projectionDim], not yet of length 1. Runs on the executor. */
+  textFeatures(inputs: Pick<ClipInputs, 'inputIds' | 'attentionMask' | 'positionIds'>): Promise<Tensor> {
+    requireObject('Clip.textFeatures', 'inputs', inputs)
+    return textFeatures(withActiveAdapters(this), inputs) as Promise<Tensor>
+  }
+
+  /** Pictures in the shared space, [images, projectionDim], not yet of length 1. Runs on the executor. */
+  imageFeatures(inputs: { pixelValues: Tensor }): Promise<Tensor> {
+    requireObject('Clip.imageFeatures', 'inputs', inputs)
+    if (!(inputs.pixelValues instanceof Tensor)) {
+      throw misuse('Clip.imageFeatures', 'pixelValues', 'a tensor', inputs.pixelValues)
+    }
+    return imageFeatures(withActiveAdapters(this), inputs) as Promise<Tensor>
+  }
+}

@@ -1,0 +1,135 @@
+import { requireObject, shown } from '../../base/check.js'
+import { ConfigError } from '../../base/errors.js'
+import { toCamel, toSnake } from '../../base/words.js'
+import type { NetworkConfig } from '../network.js'
+
+/** The keys of a published text_config in camelCase; what is left out has the value of transformers' CLIPTextConfig. */
+export interface ClipTextConfig extends NetworkConfig {
+  vocabSize?: number
+  hiddenSize?: number
+  intermediateSize?: number
+  projectionDim?: number
+  numHiddenLayers?: number
+  numAttentionHeads?: number
+  /** Tokens of a text, its start and end included. Default 77. */
+  maxPositionEmbeddings?: number
+  /** 'quick_gelu' (default), 'gelu', … */
+  hiddenAct?: string
+  layerNormEps?: number
+  attentionDropout?: number
+  initializerFactor?: number
+  /** Whose state stands for the text: the first such token's; with 2, as older files have it, that of the highest id. */
+  eosTokenId?: number
+}
+
+/** The keys of a published vision_config in camelCase; what is left out has the value of transformers' CLIPVisionConfig. */
+export interface ClipVisionConfig extends NetworkConfig {
+  hiddenSize?: number
+  intermediateSize?: number
+  projectionDim?: number
+  numHiddenLayers?: number
+  numAttentionHeads?: number
+  numChannels?: number
+  /** In pixels: of both sides, or height and width. Default 224. */
+  imageSize?: number | [height: number, width: number]
+  patchSize?: number
+  hiddenAct?: string
+  layerNormEps?: number
+  attentionDropout?: number
+  initializerFactor?: number
+  initializerRange?: number
+  /** Share of the patches that training leaves out, 0 (default) … 1. */
+  forcePatchDropout?: number
+  /** Whether each layer looks at the same place of all frames before it looks at the places of a frame. Default false. */
+  addTimeAttn?: boolean
+  /** How many frames `addTimeAttn` is for. Default 1. */
+  numFrames?: number
+  /** With `addTimeAttn`: 'vl_new' has patches of three dimensions and a class token for each frame; 'vl' (default) not. */
+  clipType?: string
+  /** Frames of a patch of three dimensions: 1. */
+  tubeSize?: number
+  /** With `addTimeAttn`: a second feed-forward behind the attention over time. Default false. */
+  temporalMlp?: boolean
+  /** Where both are not 0, the height and width of the input in place of `imageSize`: bands and frames of a spectrogram. */
+  numMelBins?: number
+  targetLength?: number
+}
+
+/** Of both towers. */
+export interface ClipConfig extends NetworkConfig {
+  textConfig?: ClipTextConfig
+  visionConfig?: ClipVisionConfig
+  /** Of the space that texts and pictures share. Default 512. */
+  projectionDim?: number
+  /** The logarithm of the first temperature. Default ln(1 / 0.07). */
+  logitScaleInitValue?: number
+}
+
+const large = { hiddenSize: 1024, intermediateSize: 4096, numHiddenLayers: 24, numAttentionHeads: 16, patchSize: 14 }
+const textLarge = { hiddenSize: 768, intermediateSize: 3072, numAttentionHeads: 12 }
+const sized = (textConfig: ClipTextConfig, visionConfig: ClipVisionConfig, projectionDim: number): ClipConfig => ({
+  textConfig,
+  visionConfig,
+  projectionDim,
+})
+
+/** Published sizes by name, with OpenAI's activation. */
+export const clipSizes: Record<string, ClipConfig> = {
+  'vit-base-patch32': sized({}, { patchSize: 32 }, 512),
+  'vit-base-patch16': sized({}, { patchSize: 16 }, 512),
+  'vit-large-patch14': sized(textLarge, large, 768),
+  'vit-large-patch14-336': sized(textLarge, { ...large, imageSize: 336 }, 768),
+}
+const parts = <K extends 'textConfig' | 'visionConfig'>(part: K) =>
+  Object.fromEntries(Object.entries(clipSizes).map(([name, config]) => [name, { ...config[part] }])) as Record<
+    string,
+    NonNullable<ClipConfig[K]>
+  >
+export const clipTextSizes = parts('textConfig')
+export const clipVisionSizes = parts('visionConfig')
+
+type Part = 'textConfig' | 'visionConfig'
+
+/** A tower's keys out of a file's configuration: those of a whole CLIP stand one level deeper, and in some files twice. */
+export function partOf(config: NetworkConfig, part: Part): NetworkConfig {
+  const twice = config[`${part}Dict`]
+  if (config[part] === undefined && twice === undefined) return { ...config }
+  const known: NetworkConfig = {}
+  for (const value of [config[part], twice]) {
+    if (value === undefined || value === null) continue
+    if (typeof value !== 'object' || Array.isArray(value)) {
+      throw new ConfigError(`the configuration's ${part} must be an object, not ${shown(value)}`, { key: part })
+    }
+    Object.assign(known, toCamel(value))
+  }
+  return known
+}
+
+/** A file's configuration of both towers with camelCase all the way down. */
+export function bothOf(config: NetworkConfig): ClipConfig {
+  const { textConfigDict: _, visionConfigDict: __, ...rest } = config
+  return { ...rest, textConfig: partOf(config, 'textConfig'), visionConfig: partOf(config, 'visionConfig') }
+}
+
+/** Height and width that the vision tower takes. */
+export function imageSizeOf({ imageSize = 224, numMelBins, targetLength }: ClipVisionConfig): [number, number] {
+  if (numMelBins && targetLength) return [numMelBins, targetLength]
+  return typeof imageSize === 'number' ? [imageSize, imageSize] : (imageSize as [number, number])
+}
+
+/** As native code reads it: the size of a picture is always two numbers. */
+export const nativeVision = (config: ClipVisionConfig): NetworkConfig => ({ ...config, imageSize: imageSizeOf(config) })
+
+export function nativeClip(config: ClipConfig): NetworkConfig {
+  const { textConfig = {}, visionConfig = {} } = config
+  requireObject('Clip', 'textConfig', textConfig)
+  requireObject('Clip', 'visionConfig', visionConfig)
+  return { ...config, textConfig: toSnake(textConfig), visionConfig: toSnake(nativeVision(visionConfig)) }
+}
+
+/** As config.json has it. */
+export const savedClip = (config: ClipConfig): NetworkConfig => ({
+  ...config,
+  textConfig: { ...toSnake(config.textConfig ?? {}), model_type: 'clip_text_model' },
+  visionConfig: { ...toSnake(config.visionConfig ?? {}), model_type: 'clip_vision_model' },
+})

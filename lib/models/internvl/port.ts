@@ -1,0 +1,268 @@
+import { existsSync } from 'node:fs'
+import { join } from 'node:path'
+import { ConfigError } from '../../base/errors.js'
+import { toCamel, toSnake } from '../../base/words.js'
+import { cat, type Tensor } from '../../tensor/index.js'
+import { type DecoderLMConfig, published } from '../decoder/config.js'
+import type { NetworkConfig } from '../network.js'
+import { type ForeignCheckpoint, readConfig } from '../pretrained.js'
+import { readWeights } from '../weights.js'
+import type { CompleteInternVLConfig, InternViTConfig, InternVLConfig } from './config.js'
+
+/**
+ * transformers' port of InternVL (https://huggingface.co/docs/transformers/model_doc/internvl): other names, in the vision part
+ * three projections for one, and an InternLM2 as the LLaMA that it is with its projections taken apart.
+ */
+
+/** Keys of the vision part: theirs and ours. */
+const VISION: Readonly<Record<string, keyof InternViTConfig>> = {
+  hiddenSize: 'hiddenSize',
+  numHiddenLayers: 'numHiddenLayers',
+  numAttentionHeads: 'numAttentionHeads',
+  intermediateSize: 'intermediateSize',
+  numChannels: 'numChannels',
+  attentionBias: 'qkvBias',
+  useQkNorm: 'qkNormalization',
+  normType: 'normType',
+  layerNormEps: 'layerNormEps',
+  hiddenAct: 'hiddenAct',
+  initializerRange: 'initializerRange',
+  layerScaleInitValue: 'initializerFactor',
+  projectionDropout: 'dropout',
+  attentionDropout: 'attentionDropout',
+}
+/** What a port's file may not say otherwise: theirs of the vision part, and of the whole. */
+const FIXED_VISION = {
+  useMeanPooling: true,
+  useMaskToken: false,
+  useAbsolutePositionEmbeddings: true,
+  hiddenDropoutProb: 0,
+}
+const FIXED = { visionFeatureSelectStrategy: 'default', projectorHiddenAct: 'gelu' }
+const VISION_DEFAULTS: InternViTConfig = {
+  hiddenSize: 1024,
+  numHiddenLayers: 24,
+  numAttentionHeads: 16,
+  intermediateSize: 4096,
+  imageSize: 448,
+  qkvBias: false,
+  qkNormalization: false,
+  normType: 'layer_norm',
+}
+
+/** The port's names -> ours, in order; each once in a name. */
+const VISION_NAMES: readonly (readonly [string, string])[] = [
+  ['vision_tower.', 'vision_model.'],
+  ['.encoder.layer.', '.encoder.layers.'],
+  ['.cls_token', '.class_embedding'],
+  ['.position_embeddings', '.position_embedding'],
+  ['.patch_embeddings.projection.', '.patch_embedding.'],
+  ['.lambda_', '.ls'],
+  ['.attention.projection_layer.', '.attn.proj.'],
+  ['.attention.', '.attn.'],
+  ['.layernorm_before.', '.norm1.'],
+  ['.layernorm_after.', '.norm2.'],
+]
+const PROJECTOR_NAMES = { layer_norm: '0', linear_1: '1', linear_2: '3' } as const
+const LLAMA_NAMES: readonly (readonly [string, string])[] = [
+  ['language_model.output.', 'language_model.lm_head.'],
+  ['.tok_embeddings.', '.embed_tokens.'],
+  ['.attention_norm.', '.input_layernorm.'],
+  ['.ffn_norm.', '.post_attention_layernorm.'],
+  ['.attention.wo.', '.self_attn.o_proj.'],
+  ['.feed_forward.w1.', '.mlp.gate_proj.'],
+  ['.feed_forward.w2.', '.mlp.down_proj.'],
+  ['.feed_forward.w3.', '.mlp.up_proj.'],
+]
+
+/** A folder whose config.json is of the port; undefined for others. */
+export async function portCheckpoint(directory: string): Promise<ForeignCheckpoint | undefined> {
+  if (!existsSync(join(directory, 'config.json'))) return undefined
+  const config = await readConfig(directory)
+  if (config.modelType !== 'internvl') return undefined
+  return {
+    config: ownConfig(config, join(directory, 'config.json')),
+    weights: async (options) => {
+      const read = await readWeights(directory, options)
+      return { ...read, tensors: ownState(read.tensors) }
+    },
+  }
+}
+
+function ownConfig(config: NetworkConfig, file: string): InternVLConfig {
+  const part = (key: string): NetworkConfig => {
+    const value = config[key]
+    return typeof value === 'object' && value !== null && !Array.isArray(value) ? toCamel(value) : {}
+  }
+  const [vision, text] = [part('visionConfig'), part('textConfig')]
+  const check = (given: NetworkConfig, fixed: Record<string, unknown>) => {
+    for (const [key, value] of Object.entries(fixed)) {
+      if (given[key] === undefined || given[key] === value) continue
+      throw new ConfigError(
+        `${file}: ${key} is ${JSON.stringify(given[key])}, and InternVL reads ${JSON.stringify(value)} alone`,
+        {
+          file,
+          key,
+        },
+      )
+    }
+  }
+  check(vision, FIXED_VISION)
+  check(config, FIXED)
+  const visionConfig: InternViTConfig = { ...VISION_DEFAULTS }
+  for (const [theirs, ours] of Object.entries(VISION))
+    if (vision[theirs] !== undefined) visionConfig[ours] = vision[theirs]
+  for (const key of ['imageSize', 'patchSize'] as const) {
+    const given = vision[key]
+    const [height, width] = Array.isArray(given) ? given : [given, given]
+    if (height !== width)
+      throw new ConfigError(`${file}: ${key} is not square: ${JSON.stringify(given)}`, { file, key })
+    if (height !== undefined) visionConfig[key] = height as number
+  }
+  const {
+    tieWordEmbeddings = text.tieWordEmbeddings,
+    imageTokenId = null,
+    downsampleRatio,
+    visionFeatureLayer,
+  } = config
+  return {
+    visionConfig,
+    llmConfig: { ...text, ...(tieWordEmbeddings !== undefined && { tieWordEmbeddings }) } as DecoderLMConfig,
+    imgContextTokenId: imageTokenId as number | null,
+    ...(downsampleRatio !== undefined && { downsampleRatio: downsampleRatio as number }),
+    ...(visionFeatureLayer !== undefined && { selectLayer: visionFeatureLayer as number }),
+  }
+}
+
+const replaced = (name: string, pairs: readonly (readonly [string, string])[], back = false): string =>
+  pairs.reduce((made, [theirs, ours]) => (back ? made.replace(ours, theirs) : made.replace(theirs, ours)), name)
+
+/** The port's tensors under our names. Called in a scope. */
+function ownState(tensors: Record<string, Tensor>): Record<string, Tensor> {
+  const state: Record<string, Tensor> = {}
+  const apart = new Map<string, Tensor[]>()
+  for (const [given, tensor] of Object.entries(tensors)) {
+    const name = given.replace(/^model\./, '')
+    if (name.startsWith('vision_tower.')) {
+      const ours = replaced(name, VISION_NAMES)
+      const [, letter] = /\.attn\.([qkv])_proj\./.exec(ours) ?? []
+      if (letter === undefined) {
+        state[ours] = tensor
+        continue
+      }
+      const whole = ours.replace(`.${letter}_proj.`, '.qkv.')
+      const rows = apart.get(whole) ?? []
+      rows['qkv'.indexOf(letter)] = tensor
+      apart.set(whole, rows)
+    } else if (name.startsWith('multi_modal_projector.')) {
+      const [, layer, kind] = name.split('.') as [string, string, string]
+      const number = Object.hasOwn(PROJECTOR_NAMES, layer) ? PROJECTOR_NAMES[layer as 'linear_1'] : layer
+      state[`mlp1.${number}.${kind}`] = tensor
+    } else if (name === 'lm_head.weight') {
+      state['language_model.lm_head.weight'] = tensor
+    } else {
+      state[name.replace(/^language_model\.(?!model\.|lm_head\.)/, 'language_model.model.')] = tensor
+    }
+  }
+  for (const [name, rows] of apart) {
+    // One that lacks a part is missed under its name.
+    if (rows[0] && rows[1] && rows[2]) state[name] = cat(rows, 0)
+  }
+  return state
+}
+
+/** config.json as the port has it. @throws ConfigError for what it cannot say */
+export function portConfig(config: CompleteInternVLConfig): Record<string, unknown> {
+  const {
+    visionConfig,
+    llmConfig,
+    downsampleRatio = 0.5,
+    selectLayer = -1,
+    psVersion = 'v2',
+    imgContextTokenId,
+  } = config
+  if (psVersion !== 'v2')
+    throw new ConfigError("InternVL.save: transformers' layout has no psVersion 'v1'", { psVersion })
+  const complete: InternViTConfig = {
+    hiddenSize: 3200,
+    numHiddenLayers: 48,
+    numAttentionHeads: 25,
+    intermediateSize: 12800,
+    qkvBias: false,
+    qkNormalization: true,
+    normType: 'rms_norm',
+    layerNormEps: 1e-6,
+    initializerFactor: 0.1,
+    ...visionConfig,
+  }
+  const vision: NetworkConfig = { modelType: 'internvl_vision', ...FIXED_VISION }
+  for (const [theirs, ours] of Object.entries(VISION)) if (complete[ours] !== undefined) vision[theirs] = complete[ours]
+  // transformers refuses a whole number there, and JSON has no other form of one; it matters to fresh weights alone.
+  if (Number.isInteger(vision.layerScaleInitValue)) Reflect.deleteProperty(vision, 'layerScaleInitValue')
+  const { imageSize = 224, patchSize = 14 } = visionConfig
+  Object.assign(vision, { imageSize: [imageSize, imageSize], patchSize: [patchSize, patchSize] })
+  const side = (imageSize / patchSize) * downsampleRatio
+  return {
+    architectures: ['InternVLForConditionalGeneration'],
+    model_type: 'internvl',
+    ...toSnake(FIXED),
+    downsample_ratio: downsampleRatio,
+    image_seq_length: side * side,
+    vision_feature_layer: selectLayer,
+    ...(imgContextTokenId != null && { image_token_id: imgContextTokenId }),
+    tie_word_embeddings: llmConfig.tieWordEmbeddings ?? false,
+    vision_config: toSnake(vision),
+    text_config: toSnake(published(textConfig(llmConfig))),
+  }
+}
+
+/** An InternLM2 is a LLaMA there. */
+function textConfig({ architectures: _, autoMap: __, bias, ...llm }: DecoderLMConfig): DecoderLMConfig {
+  if (llm.modelType !== 'internlm2') return { ...llm, ...(bias !== undefined && { bias }) }
+  return { ...llm, modelType: 'llama', attentionBias: bias ?? true }
+}
+
+/** Our tensors under the port's names. Called in a scope. */
+export function portState(config: CompleteInternVLConfig, own: Record<string, Tensor>): Record<string, Tensor> {
+  const state: Record<string, Tensor> = {}
+  for (const [name, tensor] of Object.entries(own)) {
+    if (name.startsWith('mlp1.')) {
+      const [, number, kind] = name.split('.') as [string, string, string]
+      const layer = Object.entries(PROJECTOR_NAMES).find(([, ours]) => ours === number)?.[0]
+      state[`multi_modal_projector.${layer}.${kind}`] = tensor
+    } else if (name.startsWith('vision_model.')) {
+      const theirs = replaced(name.replace('.attn.proj.', '.attention.projection_layer.'), VISION_NAMES, true)
+      if (theirs.includes('.qkv.')) {
+        for (const [i, rows] of tensor.chunk(3, 0).entries())
+          state[theirs.replace('.qkv.', `.${'qkv'[i]}_proj.`)] = rows.clone()
+      } else {
+        state[theirs] = tensor
+      }
+    } else if (config.llmConfig.modelType !== 'internlm2') {
+      state[name] = tensor
+    } else if (name.includes('.attention.wqkv.')) {
+      for (const [letter, rows] of takenApart(config.llmConfig, tensor)) {
+        state[name.replace('.attention.wqkv.', `.self_attn.${letter}_proj.`)] = rows
+      }
+    } else {
+      state[replaced(name, LLAMA_NAMES)] = tensor
+    }
+  }
+  return state
+}
+
+/** Rows of InternLM2's projection by group, as those of all queries, all keys and all values. */
+function takenApart({ numAttentionHeads: heads = 32, numKeyValueHeads: groups = heads }: DecoderLMConfig, all: Tensor) {
+  const each = heads / groups
+  const dim = all.size(0) / (heads + 2 * groups)
+  const rest = all.shape.slice(1)
+  const slots = all.reshape([groups, each + 2, dim, ...rest])
+  const part = (letter: string, from: number, count: number): [string, Tensor] => [
+    letter,
+    slots
+      .narrow(1, from, count)
+      .reshape([groups * count * dim, ...rest])
+      .clone(),
+  ]
+  return [part('q', 0, each), part('k', each, 1), part('v', each + 1, 1)]
+}

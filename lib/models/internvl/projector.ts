@@ -1,0 +1,31 @@
+import { opAsync } from '../../native/call.js'
+import { makeNative, NativeModule, withActiveAdapters } from '../../nn/native-module.js'
+import type { MakeOptions } from '../../nn/parameter.js'
+import type { Tensor } from '../../tensor/index.js'
+
+const project = opAsync('voxtorch::internvl_project')
+const shuffle = opAsync('voxtorch::internvl_pixel_shuffle')
+
+/** Layer norm, projection, gelu and projection (mlp1): [tiles, tokens, inputSize] -> [tiles, tokens, hiddenSize]. */
+export class InternVLProjector extends NativeModule {
+  constructor(inputSize: number, hiddenSize: number, options: MakeOptions) {
+    super(makeNative('internvl_projector', { inputSize, hiddenSize }, options))
+  }
+
+  override forward(features: Tensor): Promise<Tensor> {
+    return project(withActiveAdapters(this), features) as Promise<Tensor>
+  }
+}
+
+/**
+ * States of a grid of patches behind one of none, [tiles, 1 + down * across, dim], as tokens of `factor` x `factor` patches
+ * each: [tiles, tokens, factor² * dim]; `swapped`: column by column.
+ */
+export function pixelShuffle(
+  states: Tensor,
+  [down, across]: readonly [number, number],
+  factor: number,
+  swapped: boolean,
+): Promise<Tensor> {
+  return shuffle(states, down, across, factor, { swapped }) as Promise<Tensor>
+}

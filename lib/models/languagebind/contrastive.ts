@@ -1,0 +1,184 @@
+import { misuse, requireObject, requireOneOf, requireOptions } from '../../base/check.js'
+import { ConfigError, ShapeError } from '../../base/errors.js'
+import { crossEntropy } from '../../nn/losses.js'
+import { Module } from '../../nn/module.js'
+import { Parameter } from '../../nn/parameter.js'
+import type { LoraConfig } from '../../peft/config.js'
+import { getPeftModel, peftModelOf } from '../../peft/model.js'
+import { arange, noGrad, ops, scope, Tensor, tensor } from '../../tensor/index.js'
+import type { LanguageBindModality } from './config.js'
+import type { LanguageBindTokens } from './inputs.js'
+import { LanguageBind } from './languagebind.js'
+
+/** ln(1 / 0.07) and ln 100, the first temperature and the last. */
+const FIRST_SCALE = Math.log(1 / 0.07)
+const MOST_SCALE = Math.log(100)
+
+export interface ContrastiveLossOptions {
+  /** The logarithm of what cosines are multiplied with, [] or a number. Default ln(1 / 0.07). */
+  logitScale?: Tensor | number
+}
+
+/**
+ * The symmetric contrastive loss (InfoNCE, Radford et al. 2021, https://arxiv.org/abs/2103.00020) of embeddings [n, dim] and
+ * [n, dim] of any length, of which row i belongs to row i: the mean of both directions' cross-entropies, [].
+ * @throws ShapeError where there are not as many of both, of the same dimensions
+ */
+export function contrastiveLoss(first: Tensor, second: Tensor, options: ContrastiveLossOptions = {}): Tensor {
+  const where = 'contrastiveLoss'
+  requireOptions(where, options, ['logitScale'])
+  const { logitScale = FIRST_SCALE } = options
+  if (!(logitScale instanceof Tensor) && typeof logitScale !== 'number') {
+    throw misuse(where, 'logitScale', 'a tensor or a number', logitScale)
+  }
+  for (const [name, value] of Object.entries({ first, second })) {
+    if (!(value instanceof Tensor)) throw misuse(where, name, 'a tensor', value)
+  }
+  if (first.ndim !== 2 || first.shape[0] === 0 || first.shape.join() !== second.shape.join()) {
+    throw new ShapeError(`${where} takes two of [n, dim], got [${first.shape}] and [${second.shape}]`, {
+      first: first.shape,
+      second: second.shape,
+    })
+  }
+  return scope(() => lossOf(logitsOf(first, second, logitScale)))
+}
+
+const unit = (rows: Tensor): Tensor => rows.div(ops.linalgVectorNorm(rows, 2, [-1], true))
+
+function logitsOf(first: Tensor, second: Tensor, logitScale: Tensor | number): Tensor {
+  const scale = typeof logitScale === 'number' ? Math.exp(logitScale) : logitScale.exp()
+  return unit(first)
+    .matmul(unit(second).t())
+    .mul(scale as Tensor)
+}
+
+function lossOf(logits: Tensor): Tensor {
+  const own = arange(logits.shape[0] as number, { dtype: 'int64', device: logits.device })
+  return crossEntropy(logits, own).add(crossEntropy(logits.t(), own)).div(2)
+}
+
+export interface ContrastiveOptions {
+  /** Whose tower is trained. Default: the only one. */
+  modality?: LanguageBindModality
+  /**
+   * Adapters of the tower, over r 16 and loraAlpha 16 on the projections of the attention, which in a tower with time is that
+   * over time, as published; null: the whole tower is trained.
+   */
+  lora?: Partial<LoraConfig> | null
+  /** What else is trained: 'projection', into the space of texts. Default: nothing. */
+  also?: 'projection' | null
+  /** Whether the temperature is learned. Default true. */
+  learnTemperature?: boolean
+}
+
+/** A batch: `text` and the modality's own input, as {@link LanguageBind.forward} takes them. Row i belongs to row i. */
+export type ContrastiveInputs = { text: LanguageBindTokens } & { [M in LanguageBindModality]?: Tensor }
+
+export interface ContrastiveOutput {
+  loss: Tensor
+  /** [items, texts]: cosines times the temperature. */
+  logits: Tensor
+}
+
+/**
+ * Teaches one tower of a LanguageBind from pairs with texts, whose tower stays as it is: the symmetric contrastive loss over a
+ * batch, with a learned temperature of at most 100. For the Trainer, or a loop of one's own:
+ *
+ * ```ts
+ * const training = new ContrastiveModel(model, { modality: 'audio', lora: { r: 8 } })
+ * const optimizer = new AdamW(training.parameters().filter(({ requiresGrad }) => requiresGrad), { lr: 1e-3, betas: [0.9, 0.98] })
+ * const { loss } = await training.forward({ text, audio })
+ * …
+ * training.applyTemperature()
+ * await model.save('tuned')
+ * ```
+ *
+ * The LanguageBind given is trained in place, and stays the caller's.
+ */
+export class ContrastiveModel extends Module {
+  readonly model: LanguageBind
+  /** The temperature's logarithm, []. */
+  readonly logit_scale: Parameter
+  readonly modality: LanguageBindModality
+
+  /** @throws ConfigError for a modality without a tower, and where several could be meant */
+  constructor(model: LanguageBind, options: ContrastiveOptions = {}) {
+    super()
+    const where = 'ContrastiveModel'
+    if (!(model instanceof LanguageBind)) throw misuse(where, 'model', 'a LanguageBind', model)
+    requireOptions(where, options, ['modality', 'lora', 'also', 'learnTemperature'])
+    const { modality = model.modalities[0], lora = {}, also = null, learnTemperature = true } = options
+    if (options.modality === undefined && model.modalities.length > 1) {
+      throw new ConfigError(`${where}: say which of ${model.modalities.join(', ')} is trained, as 'modality'`, {})
+    }
+    if (lora !== null) requireObject(where, 'lora', lora)
+    if (also !== null) requireOneOf(where, 'also', also, ['projection'])
+    if (typeof learnTemperature !== 'boolean')
+      throw misuse(where, 'learnTemperature', 'true or false', learnTemperature)
+    this.modality = modality as LanguageBindModality
+    const tower = model.tower(this.modality)
+    model.freeze()
+    if (lora === null) tower.unfreeze()
+    else if (peftModelOf(tower)) tower.unfreeze(/\.lora_[AB]\./)
+    else {
+      const attention = model.config[this.modality]?.visionConfig?.addTimeAttn ? 'temporal_attn' : 'self_attn'
+      const targetModules = ['q_proj', 'k_proj', 'v_proj', 'out_proj'].map((name) => `${attention}.${name}`)
+      getPeftModel(tower, { r: 16, loraAlpha: 16, targetModules, ...lora })
+    }
+    if (also === 'projection') model.modality_proj.at(this.modality).unfreeze()
+    this.model = model
+    const { device } = model.modality_proj.at(this.modality).weight
+    const first = Math.log(model.temperature(this.modality))
+    this.logit_scale = scope(
+      () =>
+        new Parameter(tensor(first, { dtype: 'float32', device }) as Tensor, {
+          requiresGrad: learnTemperature,
+        }),
+    )
+    this.train()
+  }
+
+  /** What is locked stays in evaluation mode. */
+  override train(mode = true): this {
+    super.train(mode)
+    for (const [name, part] of this.model.modality_encoder) if (name !== this.modality) part.eval()
+    return this
+  }
+
+  /**
+   * @throws ConfigError where the text or the modality's input is missing, or another modality is given; ShapeError where
+   *   there are not as many of both
+   */
+  override async forward(inputs: ContrastiveInputs): Promise<ContrastiveOutput> {
+    const where = 'ContrastiveModel.forward'
+    requireObject(where, 'inputs', inputs)
+    const { modality } = this
+    const { text, [modality]: own, ...others } = inputs
+    const other = Object.entries(others).find(([, value]) => value !== undefined)
+    if (other) throw new ConfigError(`${where}: '${other[0]}' is neither text nor ${modality}, which is trained`, {})
+    if (!text || !own) throw new ConfigError(`${where} takes text and ${modality}`, {})
+    return scope(async () => {
+      // Beyond the last temperature there is no way back for a gradient.
+      if (this.training) noGrad(() => this.logit_scale.clamp_(null, MOST_SCALE))
+      const locked = (await noGrad(() => this.model.forward({ text }))) as { text: Tensor }
+      const found = (await this.model.forward({ [modality]: own }, { useTemp: false })) as Record<string, Tensor>
+      const items = found[modality] as Tensor
+      if (items.shape.join() !== locked.text.shape.join()) {
+        throw new ShapeError(`${where}: there are ${locked.text.shape[0]} texts and ${items.shape[0]} of ${modality}`, {
+          text: locked.text.shape,
+          [modality]: items.shape,
+        })
+      }
+      const logits = logitsOf(items, locked.text, this.logit_scale)
+      return { loss: lossOf(logits), logits }
+    })
+  }
+
+  /** Gives the LanguageBind the temperature that was learned, for `embed`, `classify` and `save`. */
+  applyTemperature(): void {
+    noGrad(() => {
+      const own = Reflect.get(this.model.modality_scale, this.modality) as Tensor
+      own.copy_(this.logit_scale)
+    })
+  }
+}

@@ -1,0 +1,306 @@
+/**
+ * Files of LanguageBind: the published checkpoints (https://huggingface.co/LanguageBind), each of which holds the tower of
+ * one modality and a text tower in `pytorch_model.bin`, some with adapters beside the weights; and what `save` writes.
+ */
+import { existsSync } from 'node:fs'
+import { join } from 'node:path'
+import { makeDirectory } from '../../base/atomic.js'
+import { requireObject, requireOneOf, requireOptions, requireString } from '../../base/check.js'
+import { CheckpointError, ConfigError } from '../../base/errors.js'
+import { writeJson } from '../../files/json/json.js'
+import { saveSafetensors } from '../../files/safetensors/safetensors.js'
+import { resolveModel } from '../../hub/resolve.js'
+import { getPeftModel } from '../../peft/model.js'
+import { loadParts, saveParts } from '../../peft/parts.js'
+import { noGrad, scope, type Tensor } from '../../tensor/index.js'
+import type { ClipVisionModel } from '../clip/clip.js'
+import { imageSizeOf } from '../clip/config.js'
+import { ClipTokenizer } from '../clip/tokenizer.js'
+import { LOAD_OPTIONS, type LoadNetworkOptions, parted, readConfig, requireModelType } from '../pretrained.js'
+import { type Factory, filled, readWeights } from '../weights.js'
+import {
+  type CompleteLanguageBindConfig,
+  completeConfig,
+  type LanguageBindModality,
+  type LanguageBindTowerConfig,
+  MODALITIES,
+  modelTypeOf,
+  readSavedConfig,
+  savedConfig,
+} from './config.js'
+import type { LanguageBind } from './languagebind.js'
+import { knownRows } from './positions.js'
+
+/** A directory or hub repository for each modality. The text tower is the last one's. */
+export type LanguageBindFrom = { [M in LanguageBindModality]?: string }
+
+export interface LoadLanguageBindOptions extends LoadNetworkOptions {
+  /**
+   * What becomes of adapters that a checkpoint holds beside its weights: `'merge'` (default) adds them to these; `'keep'`
+   * leaves them adapters, which can be trained on, and are saved as such.
+   */
+  lora?: 'merge' | 'keep'
+}
+
+type Build = (config: CompleteLanguageBindConfig, factory: Factory) => LanguageBind
+
+const KIND = {
+  kind: 'languagebind',
+  modelType: 'languagebind',
+  architecture: 'LanguageBind',
+  prefix: '',
+  ignored: [/(^|\.)position_ids$/],
+}
+const WHERE = 'LanguageBind.fromPretrained'
+
+export async function loadLanguageBind(
+  from: LanguageBindFrom | string,
+  options: LoadLanguageBindOptions,
+  build: Build,
+): Promise<LanguageBind> {
+  requireOptions(WHERE, options, [...LOAD_OPTIONS, 'lora'])
+  const { lora = 'merge', ...load } = options
+  requireOneOf(WHERE, 'lora', lora, ['merge', 'keep'])
+  const { hub, ...fill } = parted(load)
+  if (typeof from !== 'string') return loadPublished(await placesOf(from, hub), { ...fill, lora }, build)
+  const directory = await resolveModel(from, hub)
+  const config = await readConfig(directory)
+  const modality = MODALITIES.find((one) => modelTypeOf(one) === config.modelType)
+  if (modality) return loadPublished([{ modality, directory }], { ...fill, lora }, build)
+  requireModelType(directory, config, KIND)
+  if (typeof config.towers !== 'object' || config.towers === null) {
+    throw new CheckpointError(`${join(directory, 'config.json')} has no towers`, { file: directory })
+  }
+  const complete = completeConfig(join(directory, 'config.json'), readSavedConfig(config.towers))
+  return scope(async () => {
+    const { tensors, ...rest } = await readWeights(directory, fill, KIND)
+    const state = new Map(Object.entries(tensors))
+    const { network } = await filled(KIND, { ...rest, state }, fill, (factory) => build(complete, factory))
+    try {
+      await loadParts(directory, network)
+      network.tokenizer = await tokenizerIn([directory])
+    } catch (error) {
+      network.dispose()
+      throw error
+    }
+    return network
+  })
+}
+
+interface Place {
+  modality: LanguageBindModality
+  directory: string
+}
+
+async function placesOf(from: LanguageBindFrom, hub: object): Promise<Place[]> {
+  requireObject(WHERE, 'from', from)
+  const strange = Object.keys(from).find((name) => !(MODALITIES as readonly string[]).includes(name))
+  const given = Object.entries(from).filter(([, place]) => place !== undefined) as [LanguageBindModality, string][]
+  if (strange !== undefined || given.length === 0) {
+    const what = strange === undefined ? 'there is no modality' : `there is no modality '${strange}'`
+    throw new ConfigError(`${WHERE}: ${what}; LanguageBind has ${MODALITIES.join(', ')}`, { from })
+  }
+  const places: Place[] = []
+  for (const [modality, place] of given) {
+    requireString(WHERE, modality, place)
+    places.push({ modality, directory: await resolveModel(place, hub) })
+  }
+  return places
+}
+
+type Fill = Omit<LoadLanguageBindOptions, 'lora'> & { lora: 'merge' | 'keep' }
+
+async function loadPublished(places: Place[], { lora, ...fill }: Fill, build: Build): Promise<LanguageBind> {
+  return scope(async () => {
+    const towers: CompleteLanguageBindConfig = {}
+    const state = new Map<string, Tensor>()
+    const files: string[] = []
+    const kept: { modality: LanguageBindModality; adapters: Adapters }[] = []
+    let mapped = false
+    for (const [i, { modality, directory }] of places.entries()) {
+      const given = await readConfig(directory)
+      const file = join(directory, 'config.json')
+      requireModelType(directory, given, { ...KIND, modelType: modelTypeOf(modality) })
+      const config = completeConfig(file, { [modality]: given })[modality] as LanguageBindTowerConfig
+      const source = await readWeights(directory, fill, KIND)
+      mapped ||= source.mapped
+      files.push(source.file)
+      const isLast = i === places.length - 1
+      const { tower, adapters } = sorted(modality, source.tensors, isLast)
+      checkShapes(modality, config, tower, source.file)
+      const scaled = checkAdapters(config, adapters, source.file)
+      if (scaled && lora === 'merge') merge(modality, adapters, scaled.scale, tower, source.file)
+      else if (scaled) kept.push({ modality, adapters })
+      towers[modality] = config
+      for (const [name, value] of tower) state.set(name, value)
+    }
+    const { network } = await filled(KIND, { file: files.join(', '), mapped, state }, fill, (factory) =>
+      build(towers, factory),
+    )
+    try {
+      for (const { modality, adapters } of kept) attach(network, modality, towers[modality], adapters)
+      // The adapters are in the weights now, or what PEFT saves.
+      for (const { modality } of places) Object.assign(network.config[modality]?.visionConfig ?? {}, { loraR: 0 })
+      network.tokenizer = await tokenizerIn(places.map(({ directory }) => directory).reverse())
+    } catch (error) {
+      network.dispose()
+      throw error
+    }
+    return network
+  })
+}
+
+/** By the path of the layer in the vision tower. */
+type Adapters = Map<string, { A?: Tensor; B?: Tensor }>
+
+/** A checkpoint's tensors under the names of the whole, and its adapters apart. */
+function sorted(modality: LanguageBindModality, tensors: Record<string, Tensor>, withText: boolean) {
+  const tower = new Map<string, Tensor>()
+  const adapters: Adapters = new Map()
+  for (const [name, value] of Object.entries(tensors)) {
+    if (KIND.ignored.some((pattern) => pattern.test(name))) continue
+    // What peft put around the encoder, and newer versions around each layer.
+    const plain = name.replace('.encoder.base_model.model.', '.encoder.').replace('.base_layer.', '.')
+    const [, path, part] = /^vision_model\.(.+)\.lora_(A|B)\.(?:default\.)?weight$/.exec(plain) ?? []
+    if (path !== undefined) {
+      adapters.set(path, { ...adapters.get(path), [part as 'A' | 'B']: value })
+      continue
+    }
+    const isText = /^text_(model|projection)\./.test(plain)
+    if (!isText || withText) tower.set(renamed(modality, plain), value)
+  }
+  return { tower, adapters }
+}
+
+const renamed = (modality: LanguageBindModality, name: string): string =>
+  name === 'logit_scale'
+    ? `modality_scale.${modality}`
+    : name
+        .replace(/^vision_model\./, `modality_encoder.${modality}.`)
+        .replace(/^visual_projection\./, `modality_proj.${modality}.`)
+        .replace(/^text_model\./, 'modality_encoder.language.')
+        .replace(/^text_projection\./, 'modality_proj.language.')
+
+/** What is often wrong: the sizes of another checkpoint. */
+function checkShapes(
+  modality: LanguageBindModality,
+  config: LanguageBindTowerConfig,
+  tower: Map<string, Tensor>,
+  file: string,
+): void {
+  const vision = config.visionConfig ?? {}
+  // Not every configuration says so.
+  if (vision.addTimeAttn && vision.clipType === undefined) {
+    const own = tower.get(`modality_encoder.${modality}.embeddings.class_embedding`)
+    if (own?.ndim === 2) vision.clipType = 'vl_new'
+  }
+  const tensor = `modality_encoder.${modality}.embeddings.position_embedding.weight`
+  const rows = tower.get(tensor)?.shape[0]
+  const [height, width] = imageSizeOf(vision)
+  const patch = vision.patchSize ?? 32
+  const [down, across] = [Math.floor(height / patch), Math.floor(width / patch)]
+  const wanted = down * across + 1
+  if (rows === undefined || rows === wanted) return
+  throw new CheckpointError(
+    `${file} has ${rows} positions${knownRows(rows)}; its configuration has ${wanted}, for ${down} × ${across} patches of ` +
+      `${height} × ${width}${knownRows(wanted)}: take the config.json of the checkpoint, or ` +
+      'resizePositions to make one table of the other',
+    { file, tensor, rows, wanted },
+  )
+}
+
+function checkAdapters(config: LanguageBindTowerConfig, adapters: Adapters, file: string) {
+  const { loraR = 0, loraAlpha = 16 } = config.visionConfig ?? {}
+  if (adapters.size === 0) {
+    if (loraR === 0) return undefined
+    throw new CheckpointError(
+      `${file} holds no adapters, and its configuration has lora_r ${loraR}; where they were merged, set lora_r to 0`,
+      { file, loraR },
+    )
+  }
+  for (const [path, { A, B }] of adapters) {
+    const fault = !A || !B ? `has only one half of the adapter of ${path}` : wrongRank(path, A, B, loraR)
+    if (fault) throw new CheckpointError(`${file} ${fault}`, { file, tensor: path })
+  }
+  return { scale: loraAlpha / loraR }
+}
+
+function wrongRank(path: string, A: Tensor, B: Tensor, rank: number): string | undefined {
+  const fits = A.ndim === 2 && B.ndim === 2 && A.shape[0] === rank && B.shape[1] === rank
+  if (fits) return undefined
+  return `has an adapter of ${path} of [${A.shape}] and [${B.shape}], and its configuration lora_r ${rank}`
+}
+
+/** W + scale · B A, in float32. */
+function merge(
+  modality: LanguageBindModality,
+  adapters: Adapters,
+  scale: number,
+  tower: Map<string, Tensor>,
+  file: string,
+): void {
+  for (const [path, { A, B }] of adapters) {
+    const name = `modality_encoder.${modality}.${path}.weight`
+    const weight = tower.get(name)
+    const [rows, columns] = [(B as Tensor).shape[0], (A as Tensor).shape[1]]
+    if (weight?.ndim !== 2 || weight.shape[0] !== rows || weight.shape[1] !== columns) {
+      throw new CheckpointError(`${file} has an adapter [${rows}, ${columns}] of ${path} and no weight that it fits`, {
+        file,
+        tensor: path,
+      })
+    }
+    const merged = noGrad(() =>
+      scope(() => {
+        const product = (B as Tensor).float().matmul((A as Tensor).float())
+        return weight.float().add(product.mul(scale)).to(weight.dtype)
+      }),
+    )
+    weight.dispose()
+    tower.set(name, merged)
+  }
+}
+
+function attach(
+  model: LanguageBind,
+  modality: LanguageBindModality,
+  config: LanguageBindTowerConfig | undefined,
+  adapters: Adapters,
+): void {
+  const { loraR = 0, loraAlpha = 16, loraDropout = 0 } = config?.visionConfig ?? {}
+  const tower = model.tower(modality) as ClipVisionModel
+  getPeftModel(tower, { r: loraR, loraAlpha, loraDropout, targetModules: [...adapters.keys()] })
+  const own = new Map<string, Tensor>(tower.namedParameters())
+  noGrad(() => {
+    for (const [path, pair] of adapters) {
+      for (const part of ['A', 'B'] as const) {
+        const parameter = own.get(`${path}.lora_${part}.default.weight`)
+        if (parameter?.shape.join() !== pair[part]?.shape.join()) {
+          throw new CheckpointError(`an adapter of ${modality} does not fit ${path}`, { tensor: path })
+        }
+        parameter?.copy_(pair[part] as Tensor)
+      }
+    }
+  })
+}
+
+async function tokenizerIn(directories: readonly string[]): Promise<ClipTokenizer | null> {
+  const found = directories.find((directory) =>
+    ['tokenizer.json', 'vocab.json'].some((name) => existsSync(join(directory, name))),
+  )
+  return found === undefined ? null : ClipTokenizer.fromPretrained(found)
+}
+
+export async function saveLanguageBind(model: LanguageBind, directory: string): Promise<void> {
+  const where = 'LanguageBind.save'
+  requireString(where, 'directory', directory)
+  makeDirectory(directory, CheckpointError)
+  await saveSafetensors(join(directory, 'model.safetensors'), model.stateDict(), { format: 'pt' })
+  await saveParts(where, directory, model)
+  const config = {
+    architectures: [KIND.architecture],
+    model_type: KIND.modelType,
+    towers: savedConfig(model.config),
+  }
+  await writeJson(join(directory, 'config.json'), config, { indent: 2 })
+  model.tokenizer?.tokenizer.saveTo(directory)
+}

@@ -1,0 +1,58 @@
+import { isArrayLike, misuse, requireWhole } from '../../base/check.js'
+import { ShapeError } from '../../base/errors.js'
+import { interpolate } from '../../nn/resize.js'
+import { noGrad, ops, scope, Tensor } from '../../tensor/index.js'
+
+/** Rows and columns of patches. */
+export type PatchGrid = readonly [rows: number, columns: number]
+
+/**
+ * A vision tower's table of positions [1 + rows · columns, dim] for another grid of patches: bicubic with antialiasing, the
+ * corners not aligned; the class token's row stays. So an image tower's 16 × 16 (257 rows) becomes an audio tower's 8 × 74
+ * (593).
+ * @param from the table's own grid; default a square
+ * @throws ShapeError for a table that is of no such grid, naming both and the checkpoint that has so many rows
+ */
+export function resizePositions(table: Tensor, to: PatchGrid, from?: PatchGrid): Tensor {
+  const where = 'resizePositions'
+  if (!(table instanceof Tensor)) throw misuse(where, 'table', 'a tensor', table)
+  for (const [name, grid] of Object.entries({ to, from })) {
+    if (name === 'from' && grid === undefined) continue
+    if (!isArrayLike(grid) || grid.length !== 2) throw misuse(where, name, 'rows and columns', grid)
+    for (const size of [grid[0], grid[1]]) requireWhole(where, name, size, 1)
+  }
+  const rows = table.shape[0] ?? 0
+  const side = Math.round(Math.sqrt(rows - 1))
+  const [height, width] = from ?? [side, side]
+  if (table.ndim !== 2 || rows !== height * width + 1) {
+    const grid = from ? `a grid of ${height} × ${width}` : 'a square grid'
+    throw new ShapeError(
+      `${where}: a table of [${table.shape.join(', ')}] is not that of a class token and ${grid}${knownRows(rows)}; say with 'from' which grid it has`,
+      { shape: table.shape },
+    )
+  }
+  return noGrad(() =>
+    scope(() => {
+      const places = table
+        .detach()
+        .narrow(0, 1, rows - 1)
+        .reshape([1, height, width, -1])
+        .permute([0, 3, 1, 2])
+        .float()
+      const resized = interpolate(places.contiguous(), { size: [...to], mode: 'bicubic', antialias: true })
+        .permute([0, 2, 3, 1])
+        .reshape([to[0] * to[1], -1])
+      return ops.cat([table.detach().narrow(0, 0, 1), resized.to(table.dtype)], 0)
+    }),
+  )
+}
+
+/** Of which checkpoint a number of positions is. */
+const KNOWN: Record<number, string> = {
+  257: '16 × 16 patches of a picture of 224 × 224: LanguageBind_Video, _Image, _Depth, _Thermal, and CLIP ViT-L/14',
+  593: '8 × 74 patches of 112 bands × 1,036 frames: LanguageBind_Audio_FT',
+  667: '9 × 74 patches of 126 bands × 1,036 frames: LanguageBind_Audio',
+}
+
+/** ', as …' for a number of rows that a published checkpoint has. */
+export const knownRows = (rows: number): string => (KNOWN[rows] === undefined ? '' : `, as ${KNOWN[rows]}`)

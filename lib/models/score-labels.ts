@@ -1,0 +1,246 @@
+import { misuse, requireObject, requireOptions, requireSignal, requireWhole } from '../base/check.js'
+import { ConfigError } from '../base/errors.js'
+import { KvCache } from '../generation/kv-cache.js'
+import { arange, noGrad, ops, scope, type Tensor, tensor } from '../tensor/index.js'
+import { Tokenizer } from '../text/index.js'
+import { DecoderLM } from './decoder/decoder-lm.js'
+import { InternVL, type InternVLPictures } from './internvl/internvl.js'
+
+/** A prompt, or several; shorter ones are padded on the left. */
+export interface ScoreLabelsInputs extends InternVLPictures {
+  /** Token ids [batch, time], int64; of an InternVL with the id of `<IMG_CONTEXT>` at pictures. */
+  inputIds?: Tensor | null
+  /** [batch, time, hiddenSize], in place of `inputIds`. */
+  inputsEmbeds?: Tensor | null
+  /** [batch, time], with a cache [batch, cache.length + time]: 1 for real tokens and 0 for padding on the left. */
+  attentionMask?: Tensor | null
+  /** What was read before, such as a picture; it is left as it was. */
+  cache?: KvCache | null
+}
+
+export interface ScoreLabelsOptions {
+  /** For labels that are texts. */
+  tokenizer?: Tokenizer
+  /** What ends an answer, such as `'<|im_end|>'`, which counts too: behind each label that is a text. Default none. */
+  end?: string
+  /** Divides by the number of tokens, so that long labels are not the less likely for it. Default false. */
+  perToken?: boolean
+  /** Labels that are read at a time; each takes the memory of a prompt's cache. Default 16. */
+  batchSize?: number
+  signal?: AbortSignal
+}
+
+/** Of each prompt and label, in their order. */
+export interface LabelScores {
+  /** Natural logarithm of the likelihood of the label's tokens behind the prompt; with `perToken` their mean. */
+  logprobs: number[][]
+  /** The same as shares of all labels. */
+  probabilities: number[][]
+  /** Number of the likeliest label. */
+  best: number[]
+}
+
+const INPUTS: readonly (keyof ScoreLabelsInputs)[] = [
+  'inputIds',
+  'inputsEmbeds',
+  'attentionMask',
+  'cache',
+  'pixelValues',
+  'imageFeatures',
+  'imageEmbeds',
+]
+
+/**
+ * How likely each of the allowed answers is behind a prompt, which is read once: no answer that cannot be understood, and
+ * probabilities to set thresholds for.
+ *
+ * ```ts
+ * const { probabilities } = await scoreLabels(model, { inputIds, pixelValues }, ['Joy.', 'Anger.'], { tokenizer, end: '<|im_end|>' })
+ * ```
+ *
+ * @param labels texts, or token ids
+ * @throws ConfigError for labels and options; ShapeError for inputs that do not fit
+ */
+export async function scoreLabels(
+  model: DecoderLM | InternVL,
+  inputs: ScoreLabelsInputs,
+  labels: readonly string[] | readonly (readonly number[])[],
+  options: ScoreLabelsOptions = {},
+): Promise<LabelScores> {
+  const where = 'scoreLabels'
+  requireObject(where, 'inputs', inputs)
+  requireOptions(where, inputs, INPUTS)
+  requireOptions(where, options, ['tokenizer', 'end', 'perToken', 'batchSize', 'signal'])
+  const { perToken = false, batchSize = 16, signal } = options
+  if (typeof perToken !== 'boolean') throw misuse(where, 'perToken', 'true or false', perToken)
+  requireWhole(where, 'batchSize', batchSize, 1)
+  requireSignal(where, signal)
+  if (!(model instanceof DecoderLM) && !(model instanceof InternVL)) {
+    throw misuse(where, 'model', 'a DecoderLM or an InternVL', model)
+  }
+  const llm = model instanceof InternVL ? model.language_model : model
+  const ids = labelIds(where, labels, options, llm.config.vocabSize ?? 32000)
+  signal?.throwIfAborted()
+  return scope(() =>
+    noGrad(async () => {
+      const prompt = await read(where, model, inputs)
+      const cache = inputs.cache ?? new KvCache()
+      try {
+        const sums = await sumsOf({ llm, cache, prompt, ids, batchSize, signal })
+        return finished(sums, ids, perToken)
+      } finally {
+        if (!inputs.cache) cache.dispose()
+      }
+    }),
+  )
+}
+
+function labelIds(
+  where: string,
+  labels: readonly string[] | readonly (readonly number[])[],
+  { tokenizer, end = '' }: ScoreLabelsOptions,
+  vocabSize: number,
+): number[][] {
+  if (!Array.isArray(labels) || labels.length === 0)
+    throw misuse(where, 'labels', 'a list of texts or token ids', labels)
+  if (typeof end !== 'string') throw misuse(where, 'end', 'a text', end)
+  return (labels as readonly (string | readonly number[])[]).map((label, i) => {
+    let ids: readonly number[]
+    if (typeof label === 'string') {
+      if (!(tokenizer instanceof Tokenizer))
+        throw misuse(where, 'tokenizer', 'a Tokenizer, for labels that are texts', tokenizer)
+      ids = [...tokenizer.encode(label + end, { addSpecialTokens: false }).inputIds]
+    } else {
+      ids = label
+    }
+    const good = (id: unknown) => Number.isSafeInteger(id) && (id as number) >= 0 && (id as number) < vocabSize
+    if (Array.isArray(ids) && ids.length > 0 && ids.every(good)) return [...ids]
+    throw new ConfigError(`${where}: label ${i} has no tokens, or one that is none of ${vocabSize}`, { label })
+  })
+}
+
+type Prompt = { inputIds?: Tensor; inputsEmbeds?: Tensor; attentionMask: Tensor | null; rows: number }
+
+async function read(where: string, model: DecoderLM | InternVL, inputs: ScoreLabelsInputs): Promise<Prompt> {
+  const { inputIds, inputsEmbeds, attentionMask = null, cache: _, ...pictures } = inputs
+  const hasPictures = Object.values(pictures).some((value) => value != null)
+  if (hasPictures && !(model instanceof InternVL && inputIds && !inputsEmbeds)) {
+    throw new ConfigError(`${where}: pictures are for an InternVL, with inputIds`, {})
+  }
+  if ((inputIds == null) === (inputsEmbeds == null)) {
+    throw new ConfigError(`${where}: give either inputIds or inputsEmbeds`, {})
+  }
+  if (attentionMask && Number((await attentionMask.select(1, -1).ne(0).all().data())[0]) === 0) {
+    throw new ConfigError(`${where}: a row of attentionMask ends with padding; pad on the left`, {})
+  }
+  const given = (inputIds ?? inputsEmbeds) as Tensor
+  const base = { attentionMask, rows: given.size(0) }
+  if (inputsEmbeds) return { ...base, inputsEmbeds }
+  if (model instanceof InternVL) return { ...base, inputsEmbeds: await model.embed(inputIds as Tensor, pictures) }
+  return { ...base, inputIds: inputIds as Tensor }
+}
+
+interface Work {
+  llm: DecoderLM
+  cache: KvCache
+  prompt: Prompt
+  ids: readonly number[][]
+  batchSize: number
+  signal: AbortSignal | undefined
+}
+
+/** Sum of the log probabilities of each label's tokens, by prompt. */
+async function sumsOf({ llm, cache, prompt, ids, batchSize, signal }: Work): Promise<number[][]> {
+  const { rows, ...first } = prompt
+  const past = cache.length
+  const { logits } = await llm.forward({ ...first, cache, logitsToKeep: 1 })
+  const device = (logits as Tensor).device
+  try {
+    const begins = ops.logSoftmax((logits as Tensor).select(1, 0).float(), -1)
+    const firstIds = tensor(
+      ids.map(([id]) => id as number),
+      { dtype: 'int64', device },
+    )
+    const sums = listOf(await begins.indexSelect(1, firstIds).double().data(), rows, ids.length)
+    const longer = ids.flatMap((label, i) => (label.length > 1 ? [i] : []))
+    const length = cache.length
+    // Each group of rows is all prompts with one label: the first of them are the prompts themselves again.
+    const width = Math.min(batchSize, longer.length)
+    if (width > 1) {
+      await cache.reorder(arange(rows, { dtype: 'int64' }).repeat([width]))
+    }
+    for (let from = 0; from < longer.length; from += width) {
+      signal?.throwIfAborted()
+      const group = Array.from({ length: width }, (_, k) => longer[Math.min(from + k, longer.length - 1)] as number)
+      const scored = await scope(() => restOf({ llm, cache, prompt, ids, group, device }))
+      for (const [k, label] of group.slice(0, longer.length - from).entries()) {
+        for (let row = 0; row < rows; row++) (sums[row] as number[])[label] += scored[k * rows + row] as number
+      }
+      await cache.crop(length)
+    }
+    return sums
+  } finally {
+    // A cache that was given is left as it was.
+    if (cache.length > past) {
+      await cache.reorder(arange(rows, { dtype: 'int64' }))
+      await cache.crop(past)
+    }
+  }
+}
+
+/** Of labels `group`, for each all prompts: the log probabilities of their tokens behind the first. */
+async function restOf({
+  llm,
+  cache,
+  prompt,
+  ids,
+  group,
+  device,
+}: Pick<Work, 'llm' | 'cache' | 'prompt' | 'ids'> & { group: number[]; device: Tensor['device'] }): Promise<number[]> {
+  const { rows, attentionMask } = prompt
+  const labels = group.map((i) => ids[i] as number[])
+  const time = Math.max(...labels.map(({ length }) => length)) - 1
+  const padded = (list: readonly number[], value: number) => [
+    ...list,
+    ...new Array<number>(time - list.length).fill(value),
+  ]
+  const repeated = (lists: number[][]) =>
+    tensor(
+      lists.flatMap((list) => new Array(rows).fill(list)),
+      { dtype: 'int64', device },
+    )
+  const inputIds = repeated(labels.map((label) => padded(label.slice(0, -1), 0)))
+  const targets = repeated(labels.map((label) => padded(label.slice(1), 0)))
+  const counted = repeated(
+    labels.map((label) =>
+      padded(
+        label.slice(1).map(() => 1),
+        0,
+      ),
+    ),
+  )
+  const mask = attentionMask
+    ? ops.cat([attentionMask.to({ dtype: 'int64', device }).repeat([group.length, 1]), ops.onesLike(inputIds)], 1)
+    : null
+  const { logits } = await llm.forward({ inputIds, attentionMask: mask, cache, logitsToKeep: 0 })
+  const chosen = ops
+    .logSoftmax((logits as Tensor).float(), -1)
+    .gather(2, targets.unsqueeze(2))
+    .squeeze(2)
+  return Array.from((await chosen.double().mul(counted).sum(1).data()) as Float64Array)
+}
+
+const listOf = (values: ArrayLike<number | bigint>, rows: number, columns: number): number[][] =>
+  Array.from({ length: rows }, (_, row) => Array.from({ length: columns }, (_, i) => Number(values[row * columns + i])))
+
+function finished(sums: number[][], ids: readonly number[][], perToken: boolean): LabelScores {
+  const logprobs = sums.map((row) => row.map((sum, i) => (perToken ? sum / (ids[i] as number[]).length : sum)))
+  const best = logprobs.map((row) => row.indexOf(Math.max(...row)))
+  const probabilities = logprobs.map((row, i) => {
+    const most = row[best[i] as number] as number
+    const shares = row.map((value) => Math.exp(value - most))
+    const whole = shares.reduce((a, b) => a + b, 0)
+    return shares.map((share) => share / whole)
+  })
+  return { logprobs, probabilities, best }
+}

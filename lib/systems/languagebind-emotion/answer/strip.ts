@@ -1,0 +1,108 @@
+import { escaped } from '../../../base/words.js'
+import { round, shortened, svg } from '../../../kit/picture.js'
+import type { LabelledDialog } from './label.js'
+
+/** What belongs to an utterance in a page, by its place: a picture, a sound. */
+export interface StripMedia {
+  /** `data:` of a small picture. */
+  thumbnail?: string
+  /** `data:` of its sound, or where it is. */
+  sound?: string
+}
+
+const [LEFT, TOP, ROW, STEP, RIGHT] = [96, 64, 58, 84, 12]
+const PICTURE = 44
+/** Colours of the seven; others follow. Each is told by its word too. */
+export const COLOURS: Record<string, [light: string, dark: string]> = {
+  ...{ surprise: ['#b07500', '#e8b545'], fear: ['#5b4b9a', '#a99bf0'], sadness: ['#3567a8', '#86b4f2'] },
+  ...{ neutral: ['#6b7480', '#9aa4b0'], joy: ['#2f7d4f', '#6cc48f'], anger: ['#b3311e', '#f2806c'] },
+  ...{ disgust: ['#7a5a12', '#c9a65a'] },
+}
+const OTHERS: [string, string][] = [
+  ['#0f6b66', '#4fc0b7'],
+  ['#a02c5a', '#ef83ab'],
+  ['#4a6b00', '#a5cf4f'],
+]
+
+export const colourOf = (label: string, labels: readonly string[]): [string, string] =>
+  COLOURS[label] ?? (OTHERS[Math.max(0, labels.indexOf(label)) % OTHERS.length] as [string, string])
+
+/**
+ * A dialog from left to right, a row for each speaker: what is felt in each utterance, in a ring what would have been right,
+ * and an arrow from each cause to what it caused. With sound, each utterance can be clicked in a page of `emotionReport`.
+ */
+export function emotionStrip(
+  { dialog, labels, utterances, causes = [] }: LabelledDialog,
+  media: readonly StripMedia[] = [],
+): string {
+  const speakers = [...new Set(dialog.utterances.map(({ speaker }) => speaker))]
+  const arrows = causes.length === 0 ? 0 : 46
+  const pictures = media.some(({ thumbnail }) => thumbnail !== undefined) ? PICTURE + 6 : 0
+  const row = ROW + pictures
+  const width = LEFT + STEP * utterances.length + RIGHT
+  const top = TOP - 40 + arrows
+  const height = top + row * speakers.length + 24
+  const x = (place: number) => LEFT + STEP * (place + 0.5)
+  const y = (place: number) => top + row * (speakers.indexOf(dialog.utterances[place]?.speaker ?? '') + 0.5)
+  const lines = speakers.map((speaker, i) => {
+    const level = top + row * (i + 0.5)
+    const name = `<text x="${LEFT - 10}" y="${level + 5}" text-anchor="end">${escaped(shortened(speaker || 'somebody', 11))}</text>`
+    return `<line class="grid" x1="${LEFT}" x2="${width - RIGHT}" y1="${level}" y2="${level}"/>${name}`
+  })
+  const cells = utterances.map(({ emotion, probabilities }, place) => {
+    const {
+      text,
+      emotion: truth,
+      clip,
+      id,
+    } = dialog.utterances[place] as LabelledDialog['dialog']['utterances'][number]
+    const wrong = truth !== undefined && truth !== emotion
+    const sure = Math.round(100 * Math.max(...probabilities))
+    const tip = `${id}. ${text} — ${emotion}, ${sure} %${wrong ? `, in truth ${truth}` : ''}`
+    const { thumbnail, sound } = media[place] ?? {}
+    const [cx, cy] = [x(place), y(place) + pictures / 2]
+    const picture =
+      thumbnail === undefined
+        ? ''
+        : `<image href="${escaped(thumbnail)}" x="${cx - PICTURE / 2 - 8}" y="${cy - PICTURE - 20}" width="${PICTURE + 16}" height="${PICTURE}" preserveAspectRatio="xMidYMid meet"/>`
+    const ring = wrong
+      ? `<rect class="ring c${labels.indexOf(truth)}" x="${cx - 40}" y="${cy - 18}" width="80" height="36" rx="9"/><text class="truth" x="${cx}" y="${cy + 30}" text-anchor="middle">${escaped(shortened(truth, 10))}</text>`
+      : ''
+    const when = clip?.start === undefined ? '' : ` data-start="${clip.start}" data-end="${clip.end}"`
+    const heard =
+      sound === undefined
+        ? ''
+        : ` data-sound="${escaped(sound)}" tabindex="0" role="button" aria-label="${escaped(`hear: ${text}`)}"`
+    return `<g class="say c${labels.indexOf(emotion)}"${heard}${when}><title>${escaped(tip)}</title>${picture}${ring}<rect class="felt" x="${cx - 36}" y="${cy - 14}" width="72" height="28" rx="6" fill-opacity="${round(0.35 + 0.65 * Math.max(...probabilities))}"/><text class="word" x="${cx}" y="${cy + 5}" text-anchor="middle">${escaped(shortened(emotion, 9))}</text></g>`
+  })
+  const paths = causes.map(({ effect, cause }) => {
+    const from = x(cause) + (cause < effect ? 10 : cause > effect ? -10 : -14)
+    const to = x(effect) + (cause < effect ? -10 : cause > effect ? 10 : 14)
+    const [a, b] = [y(cause) - 16, y(effect) - 16]
+    const lift = Math.min(a, b) - Math.min(20 + 9 * Math.abs(effect - cause), arrows + row / 3)
+    return `<path class="cause" marker-end="url(#arrow)" d="M${round(from)} ${round(a)}C${round(from)} ${round(lift)} ${round(to)} ${round(lift)} ${round(to)} ${round(b)}"/>`
+  })
+  const numbers = utterances.map(
+    (_, place) =>
+      `<text class="number" x="${x(place)}" y="${height - 6}" text-anchor="middle">${dialog.utterances[place]?.id}</text>`,
+  )
+  const colours = (dark: 0 | 1) => labels.map((label, i) => `--c${i}:${colourOf(label, labels)[dark]}`).join(';')
+  const classes = labels
+    .map((_, i) => `.strip .c${i} .felt{fill:var(--c${i})}.strip .ring.c${i}{stroke:var(--c${i})}`)
+    .join('')
+  const described = utterances.map(({ emotion }, i) => `${dialog.utterances[i]?.id}: ${emotion}`).join(', ')
+  return svg({
+    ...{ name: 'strip', title: `Dialog ${dialog.id}`, description: described, width, height, scale: 1 },
+    colours: {
+      light: `--line:#dad7cf;--word:#fff;${colours(0)}`,
+      dark: `--line:#39424d;--word:#12161b;${colours(1)}`,
+    },
+    style: `${classes}.strip .grid{stroke:var(--line)}.strip .word{fill:var(--word);font-size:13px;font-weight:600}.strip .truth,.strip .number{font-size:11px;fill:var(--soft)}
+.strip .ring{fill:none;stroke-width:2;stroke-dasharray:4 3}.strip .cause{fill:none;stroke:var(--soft);stroke-width:1.5}.strip .head{fill:var(--soft)}
+.strip [data-sound]{cursor:pointer}.strip [data-sound]:focus-visible .felt,.strip .playing .felt{stroke:var(--ink);stroke-width:3}`,
+    parts: [
+      '<defs><marker id="arrow" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" markerHeight="7" orient="auto-start-reverse"><path class="head" d="M0 0L8 4L0 8z"/></marker></defs>',
+      ...[...lines, ...cells, ...paths, ...numbers],
+    ],
+  })
+}

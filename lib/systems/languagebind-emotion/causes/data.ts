@@ -1,0 +1,84 @@
+import type { EmotionDialog } from '../../../kit/emotion/dialog.js'
+import { scope, type Tensor, tensor } from '../../../tensor/index.js'
+import { type EmotionSample, speakersOf } from '../data/collate.js'
+import { MODALITIES } from '../network/config.js'
+import type { CauseInputs } from './network.js'
+
+/** A dialog with what is felt in it, as numbers, and its pairs of effect and cause. */
+export interface CauseSample {
+  dialog: EmotionDialog
+  /** What is known of each utterance, side by side; zeros where a modality is missing. */
+  vectors: readonly Float32Array[]
+  emotions: readonly number[]
+  /** The emotions that have no causes here: their utterances are no effects. */
+  neutral: number
+  /** `effect,cause` of each pair. */
+  pairs: ReadonlySet<string>
+}
+
+/** Vectors of all modalities as one, in the order of the published heads. */
+export function joinedVectors(
+  { dialog, vectors }: EmotionSample,
+  sizes: Readonly<Record<string, number>>,
+): Float32Array[] {
+  const names = MODALITIES.filter((name) => sizes[name] !== undefined)
+  const size = names.reduce((sum, name) => sum + (sizes[name] as number), 0)
+  return dialog.utterances.map((_, place) => {
+    const row = new Float32Array(size)
+    let at = 0
+    for (const name of names) {
+      const own = vectors[name]?.[place]
+      if (own) row.set(own, at)
+      at += sizes[name] as number
+    }
+    return row
+  })
+}
+
+export interface CauseBatch extends CauseInputs {
+  /** float32 [asked pairs], 1 for a cause. */
+  labels: Tensor
+  /** int64 [asked pairs]: their places in [dialogs · effects · causes]. */
+  asked: Tensor
+}
+
+/** Which pairs are asked about: of each utterance with an emotion, all utterances of its dialog. */
+export function causeCollate(samples: readonly CauseSample[]): CauseBatch {
+  return scope(() => {
+    const time = Math.max(...samples.map(({ dialog }) => dialog.utterances.length))
+    const size = ((samples[0] as CauseSample).vectors[0] as Float32Array).length
+    const count = samples.length * time
+    const [flat, mask] = [new Float32Array(count * size), new Uint8Array(count)]
+    const [speakers, emotions] = [new BigInt64Array(count), new BigInt64Array(count)]
+    const [labels, asked]: [number[], bigint[]] = [[], []]
+    for (const [row, sample] of samples.entries()) {
+      for (const [place, speaker] of speakersOf(sample.dialog).entries()) {
+        const at = row * time + place
+        flat.set(sample.vectors[place] as Float32Array, at * size)
+        mask[at] = 1
+        speakers[at] = BigInt(speaker)
+        emotions[at] = BigInt(sample.emotions[place] as number)
+      }
+      for (const { effect, cause } of askedPairs(sample)) {
+        asked.push(BigInt((row * time + effect) * time + cause))
+        labels.push(sample.pairs.has(`${effect},${cause}`) ? 1 : 0)
+      }
+    }
+    const shape = [samples.length, time]
+    return {
+      vectors: tensor(flat, { shape: [...shape, size], device: 'cpu' }),
+      mask: tensor(mask, { shape, dtype: 'uint8', device: 'cpu' }).to({ dtype: 'bool' }),
+      speakers: tensor(speakers, { shape, device: 'cpu' }),
+      emotions: tensor(emotions, { shape, device: 'cpu' }),
+      labels: tensor(Float32Array.from(labels), { device: 'cpu' }),
+      asked: tensor(BigInt64Array.from(asked), { device: 'cpu' }),
+    }
+  })
+}
+
+export function askedPairs({ dialog, emotions, neutral }: Pick<CauseSample, 'dialog' | 'emotions' | 'neutral'>) {
+  const places = [...dialog.utterances.keys()]
+  return places.flatMap((effect) =>
+    emotions[effect] === neutral || (emotions[effect] as number) < 0 ? [] : places.map((cause) => ({ effect, cause })),
+  )
+}

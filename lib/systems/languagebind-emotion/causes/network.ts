@@ -1,0 +1,94 @@
+import { requireNumber, requireOptions, requireWhole } from '../../../base/check.js'
+import { Dropout, Embedding, functional, LayerNorm, Linear, Module } from '../../../nn/index.js'
+import { arange, scope, type Tensor } from '../../../tensor/index.js'
+import { contextConfig, type EmotionContextConfig } from '../network/config.js'
+import { DialogContext } from '../network/context.js'
+
+export interface CauseScorerConfig {
+  /** Of an utterance's vectors, side by side. */
+  size: number
+  /** How many emotions there are. */
+  emotions: number
+  /** [128] */
+  hiddenSize?: number
+  context?: EmotionContextConfig
+  /** Utterances further apart than these count as so far apart [10]. */
+  maxDistance?: number
+  /** [0.2] */
+  dropout?: number
+}
+
+export interface CauseInputs {
+  /** [dialogs, utterances, size] */
+  vectors: Tensor
+  /** bool [dialogs, utterances] */
+  mask: Tensor
+  /** int64 [dialogs, utterances] */
+  speakers: Tensor
+  /** int64 [dialogs, utterances]: what is felt. */
+  emotions: Tensor
+}
+
+/**
+ * How likely one utterance is the cause of what is felt in another: both in their dialog, what is felt in each, how far the
+ * cause is before or behind, and whether one speaker says both.
+ */
+export class CauseScorer extends Module {
+  readonly config: Required<CauseScorerConfig>
+  norm: LayerNorm
+  entry: Linear
+  emotion: Embedding
+  context: DialogContext
+  effect: Linear
+  cause: Linear
+  both: Linear
+  distance: Embedding
+  speaker: Embedding
+  dropout: Dropout
+  out: Linear
+
+  constructor(config: CauseScorerConfig) {
+    super()
+    const where = 'CauseScorer'
+    requireOptions(where, config, ['size', 'emotions', 'hiddenSize', 'context', 'maxDistance', 'dropout'])
+    const { size, emotions, hiddenSize = 128, maxDistance = 10, dropout = 0.2 } = config
+    requireWhole(where, 'size', size, 1)
+    requireWhole(where, 'emotions', emotions, 1)
+    requireWhole(where, 'maxDistance', maxDistance, 1)
+    requireNumber(where, 'dropout', dropout, { least: 0, below: 1 })
+    const context = contextConfig(where, { layers: 1, ...config.context }, hiddenSize)
+    this.config = { size, emotions, hiddenSize, context, maxDistance, dropout }
+    this.norm = new LayerNorm([size])
+    this.entry = new Linear(size, hiddenSize)
+    this.emotion = new Embedding(emotions, hiddenSize)
+    this.context = new DialogContext(hiddenSize, context, dropout)
+    this.effect = new Linear(hiddenSize, hiddenSize)
+    this.cause = new Linear(hiddenSize, hiddenSize, { bias: false })
+    this.both = new Linear(hiddenSize, hiddenSize, { bias: false })
+    this.distance = new Embedding(2 * maxDistance + 1, hiddenSize)
+    this.speaker = new Embedding(2, hiddenSize)
+    this.dropout = new Dropout(dropout)
+    this.out = new Linear(hiddenSize, 1)
+  }
+
+  /** [dialogs, effects, causes] */
+  override forward({ vectors, mask, speakers, emotions }: CauseInputs): Tensor {
+    return scope(() => {
+      const entered = this.entry.forward(this.dropout.forward(this.norm.forward(vectors)))
+      const felt = entered.add(this.emotion.forward(emotions))
+      const states = this.dropout.forward(this.context.forward(felt, mask, speakers)) // [dialogs, time, hidden]
+      const places = arange(states.size(1), { dtype: 'int64', device: states.device })
+      const { maxDistance } = this.config
+      const away = places.unsqueeze(0).sub(places.unsqueeze(1)).clamp(-maxDistance, maxDistance).add(maxDistance)
+      const same = speakers.unsqueeze(2).eq(speakers.unsqueeze(1)).to({ dtype: 'int64' })
+      const pairs = this.effect
+        .forward(states)
+        .unsqueeze(2)
+        .add(this.cause.forward(states).unsqueeze(1))
+        .add(this.both.forward(states.unsqueeze(2).mul(states.unsqueeze(1))))
+        .add(this.distance.forward(away).unsqueeze(0))
+        .add(this.speaker.forward(same)) // [dialogs, time, time, hidden]
+      return this.out.forward(this.dropout.forward(functional.gelu(pairs))).squeeze(3)
+    })
+  }
+}

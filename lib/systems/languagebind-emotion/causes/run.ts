@@ -1,0 +1,77 @@
+import { join } from 'node:path'
+import { writeEcfSubmission } from '../../../kit/emotion/ecf-score.js'
+import type { EmotionSample } from '../data/collate.js'
+import { emotionVectors, FeatureCache } from '../data/features.js'
+import type { EmotionClassifier } from '../network/network.js'
+import { TextTower } from '../network/text-tower.js'
+import type { EmotionTower } from '../network/towers.js'
+import type { TrainedEmotion } from '../training/train.js'
+import { findSpans, trainSpans } from './spans.js'
+import { findCauses, trainCauses } from './train.js'
+
+/** Samples with the vectors of towers that trained with the classifier, as they are now. */
+export async function withOwnVectors<T extends TrainedEmotion['samples']>(
+  model: EmotionClassifier,
+  samples: T,
+  cache: string,
+): Promise<T> {
+  const towers = Object.values(model.ownTowers)
+  const missing = towers.filter(({ modality }) =>
+    Object.values(samples)
+      .flat()
+      .some(({ vectors }) => !vectors[modality]),
+  )
+  if (missing.length === 0) return samples
+  const opened = FeatureCache.open(cache)
+  try {
+    const all = Object.values(samples).flatMap((part) => part.map(({ dialog }) => dialog))
+    const found = await emotionVectors(missing, all, opened)
+    const grown = (part: readonly EmotionSample[]) =>
+      part.map((sample) => ({ ...sample, vectors: { ...sample.vectors, ...found(sample.dialog) } }))
+    return Object.fromEntries(Object.entries(samples).map(([name, part]) => [name, grown(part)])) as unknown as T
+  } finally {
+    await opened.close()
+  }
+}
+
+/**
+ * Learns causes with a classifier that was trained just now, and their words where the data has them and a `TextTower` reads
+ * them; writes the submission of its test data, and says what came out. Else spans are whole utterances.
+ */
+export async function trainCausesOf(
+  { model, samples: given }: TrainedEmotion,
+  options: { outputDir: string; towers: readonly EmotionTower[]; seed?: number },
+): Promise<string> {
+  const outputDir = join(options.outputDir, 'causes')
+  const samples = await withOwnVectors(model, given, join(outputDir, 'features'))
+  const recipe = options.seed === undefined ? {} : { seed: options.seed }
+  const { results, scorer, threshold } = await trainCauses({ classifier: model, samples, outputDir, recipe })
+  const { valid, test } = results.official
+  const shown = (value: number | undefined) => value?.toFixed(4) ?? 'nothing'
+  const lines = [
+    `causes: weighted F1 of pairs ${shown(valid?.weightedF1)} on validation, ${shown(test?.weightedF1)} on the test data`,
+  ]
+  const found = samples.test.length > 0 ? await findCauses(model, { scorer, threshold }, samples.test) : []
+  const reader = options.towers.find((tower): tower is EmotionTower & TextTower => tower instanceof TextTower)
+  const dialogs = (part: readonly EmotionSample[]) => part.map(({ dialog }) => dialog)
+  const [train, held] = [dialogs(samples.train), dialogs(samples.valid)]
+  const { labels } = model.config
+  let spoken = found
+  if (
+    reader &&
+    [train, held].every((part) => part.some(({ causes }) => causes?.some(({ span }) => span !== undefined)))
+  ) {
+    const spans = await trainSpans({ reader, train, valid: held, labels, outputDir: join(outputDir, 'spans'), recipe })
+    const { exact, floor } = spans.results
+    lines.push(
+      `words of causes: ${shown(exact)} of the validation data exactly right, whole utterances ${shown(floor)}`,
+    )
+    if (found.length > 0) spoken = await findSpans(spans, reader, found, labels)
+  }
+  if (found.length > 0 && found.every(({ id }) => /^\d+$/.test(id))) {
+    const zip = join(outputDir, 'submission.zip')
+    await writeEcfSubmission(zip, { subtask1: spoken, subtask2: found })
+    lines.push(zip)
+  }
+  return lines.join('\n')
+}

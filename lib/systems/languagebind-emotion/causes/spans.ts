@@ -1,0 +1,334 @@
+import { join } from 'node:path'
+import { makeDirectory } from '../../../base/atomic.js'
+import { defined, requireOptions, requireString } from '../../../base/check.js'
+import { CheckpointError, DataError } from '../../../base/errors.js'
+import { readCheckpointJson, writeJson } from '../../../files/json/json.js'
+import { loadSafetensors, saveSafetensors } from '../../../files/safetensors/safetensors.js'
+import type { EmotionDialog } from '../../../kit/emotion/dialog.js'
+import { wholeSpan } from '../../../kit/emotion/span.js'
+import { evaluateBatches } from '../../../kit/evaluate.js'
+import { bestEpochBy, plainMetrics, type RecipeResults, runRecipe } from '../../../kit/recipe.js'
+import {
+  Dropout,
+  Embedding,
+  functional,
+  LayerNorm,
+  Linear,
+  Module,
+  TransformerEncoderLayer,
+} from '../../../nn/index.js'
+import { arange, manualSeed, ops, scope, stack, type Tensor, tensor } from '../../../tensor/index.js'
+import type { TrainingArguments } from '../../../train/trainer/arguments.js'
+import { Trainer } from '../../../train/trainer/trainer.js'
+import { emotionOptimizer } from '../training/optimizer.js'
+
+/** Makes a vector of each word of texts, between blanks: `TextTower` does. */
+export interface WordReader {
+  words(texts: readonly string[]): Promise<Float32Array[][]>
+}
+
+/** A cause, whose words are to be found. */
+interface SpanSample {
+  /** Of the utterance that is the cause. */
+  words: readonly Float32Array[]
+  /** The mean of the words of the utterance that shows the emotion. */
+  effect: Float32Array
+  emotion: number
+  /** Utterances that the cause is behind the effect, from -8 to 8. */
+  distance: number
+  /** The true one, [start, end); undefined where it is not known. */
+  span?: readonly [number, number]
+  whole: readonly [number, number]
+}
+
+interface SpanBatch {
+  words: Tensor
+  mask: Tensor
+  effect: Tensor
+  emotions: Tensor
+  distances: Tensor
+  /** int64 [causes, 2]: the first word and the last. */
+  labels: Tensor
+}
+
+const FAR = 8
+
+/** Tells of each word of a cause whether the span begins or ends there. */
+export class SpanTagger extends Module {
+  norm: LayerNorm
+  entry: Linear
+  effect: Linear
+  emotion: Embedding
+  distance: Embedding
+  layer: TransformerEncoderLayer
+  dropout: Dropout
+  out: Linear
+
+  constructor(readonly config: { size: number; emotions: number; hiddenSize?: number; dropout?: number }) {
+    super()
+    requireOptions('SpanTagger', config, ['size', 'emotions', 'hiddenSize', 'dropout'])
+    const { size, emotions, hiddenSize = 96, dropout = 0.2 } = config
+    this.norm = new LayerNorm([size])
+    this.entry = new Linear(size, hiddenSize)
+    this.effect = new Linear(size, hiddenSize)
+    this.emotion = new Embedding(emotions, hiddenSize)
+    this.distance = new Embedding(2 * FAR + 1, hiddenSize)
+    const sizes = { dimFeedforward: 2 * hiddenSize, dropout, activation: 'gelu' as const }
+    this.layer = new TransformerEncoderLayer(hiddenSize, 4, { ...sizes, batchFirst: true, normFirst: true })
+    this.dropout = new Dropout(dropout)
+    this.out = new Linear(hiddenSize, 2)
+  }
+
+  /** [causes, 2, words]: of beginning and end; -Infinity at padding. */
+  override forward({ words, mask, effect, emotions, distances }: Omit<SpanBatch, 'labels'>): Tensor {
+    return scope(() => {
+      const why = this.effect
+        .forward(this.norm.forward(effect))
+        .add(this.emotion.forward(emotions))
+        .add(this.distance.forward(distances))
+      const places = positions(words.size(1), this.entry.outFeatures, words)
+      const states = this.entry
+        .forward(this.dropout.forward(this.norm.forward(words)))
+        .add(why.unsqueeze(1))
+        .add(places)
+      const seen = this.layer.forward(states, { keyPaddingMask: mask.logicalNot() })
+      const logits = this.out.forward(seen).transpose(1, 2) // [causes, 2, words]
+      return ops.maskedFill(logits, mask.logicalNot().unsqueeze(1), Number.NEGATIVE_INFINITY)
+    })
+  }
+}
+
+/** Sines and cosines, [1, words, size]. */
+function positions(count: number, size: number, like: Tensor): Tensor {
+  const rates = arange(size / 2, { device: like.device })
+    .mul((-2 * Math.log(1e4)) / size)
+    .exp()
+  const angles = arange(count, { device: like.device }).unsqueeze(1).mul(rates.unsqueeze(0))
+  return ops.cat([angles.sin(), angles.cos()], 1).unsqueeze(0).to({ dtype: like.dtype })
+}
+
+export interface TrainSpansOptions {
+  reader: WordReader
+  /** Dialogs with the words of their causes, as subtask 1 of ECF has them. */
+  train: readonly EmotionDialog[]
+  valid: readonly EmotionDialog[]
+  labels: readonly string[]
+  outputDir: string
+  recipe?: { epochs?: number; batchSize?: number; learningRate?: number; seed?: number; patience?: number }
+  hiddenSize?: number
+  args?: Partial<TrainingArguments>
+}
+
+export interface SpanResults extends RecipeResults<Record<string, number>> {
+  /** What the whole utterance's score is raised by before it is compared with the best other's: found on validation data. */
+  bias: number
+  /** The share of the validation data's spans that are found exactly, and that the whole utterance is. */
+  exact: number
+  floor: number
+}
+
+/**
+ * Trains a tagger of the words of true causes, and finds on the validation data how much better than the whole utterance a span
+ * has to look to be taken. The whole utterance without the punctuation at its ends is the floor.
+ */
+export async function trainSpans(
+  options: TrainSpansOptions,
+): Promise<{ results: SpanResults; tagger: SpanTagger; bias: number }> {
+  const where = 'trainSpans'
+  requireOptions(where, options, ['reader', 'train', 'valid', 'labels', 'outputDir', 'recipe', 'hiddenSize', 'args'])
+  const { reader, labels, outputDir, hiddenSize, args = {} } = options
+  requireString(where, 'outputDir', outputDir)
+  const { recipe = {} } = options
+  requireOptions(`${where}: recipe`, recipe, ['epochs', 'batchSize', 'learningRate', 'seed', 'patience'])
+  const { epochs = 6, batchSize = 32, learningRate = 1e-3, seed = 42, patience = 3 } = recipe
+  const known = async (dialogs: readonly EmotionDialog[]) =>
+    (await spanSamples(reader, dialogs, labels)).filter(
+      ({ span, words }) => span && span[1] > span[0] && span[1] <= words.length,
+    )
+  const data = { train: await known(options.train), valid: await known(options.valid) }
+  const first = data.train[0]
+  if (first === undefined) throw new DataError(`${where}: no dialog has the words of a cause`, {})
+  if (data.valid.length === 0)
+    throw new DataError(`${where}: no dialog of the validation data has the words of a cause`, {})
+  manualSeed(seed)
+  const tagger = new SpanTagger({ size: first.effect.length, emotions: labels.length, ...defined({ hiddenSize }) })
+  const optimizer = emotionOptimizer(tagger, {
+    headLearningRate: learningRate,
+    towerLearningRate: 0,
+    weightDecay: 0.01,
+  })
+  const trainer = new Trainer<SpanTagger, SpanSample, SpanBatch>({
+    model: tagger,
+    trainDataset: data.train,
+    evalDataset: data.valid,
+    collate: spanCollate,
+    computeLoss: (network, { labels: truth, ...inputs }) => {
+      const logits = network.forward(inputs)
+      const each = (which: number) => functional.crossEntropy(logits.select(1, which).float(), truth.select(1, which))
+      return scope(() => ({ loss: each(0).add(each(1)) }))
+    },
+    countItems: ({ labels: truth }) => truth.size(0),
+    optimizers: { optimizer },
+    args: {
+      ...{ outputDir, numTrainEpochs: epochs, perDeviceTrainBatchSize: batchSize, perDeviceEvalBatchSize: batchSize },
+      ...{
+        learningRate,
+        warmupRatio: 0.06,
+        seed,
+        loggingSteps: 10,
+        ...bestEpochBy('loss'),
+        earlyStoppingPatience: patience,
+      },
+      ...args,
+    },
+  })
+  let found = { bias: 0, exact: 0, floor: 0 }
+  const results = await runRecipe<Record<string, number>, SpanResults, SpanSample[]>({
+    ...{ trainer, outputDir, data },
+    async save(folder) {
+      found = await bestBias(tagger, data.valid)
+      makeDirectory(folder, CheckpointError)
+      await scope(() => saveSafetensors(join(folder, 'model.safetensors'), tagger.stateDict(), { format: 'pt' }))
+      await writeJson(join(folder, 'config.json'), { modelType: 'emotion-spans', ...tagger.config, bias: found.bias })
+    },
+    measure: async (part) => plainMetrics(await trainer.evaluate(part)),
+    more: () => found,
+    dispose: () => {
+      trainer.dispose()
+      optimizer.dispose()
+    },
+  })
+  return { results, tagger: tagger.eval(), bias: results.bias }
+}
+
+/** A tagger that `trainSpans` saved. @throws CheckpointError for a folder that is none */
+export async function loadSpans(folder: string): Promise<{ tagger: SpanTagger; bias: number }> {
+  const file = join(folder, 'config.json')
+  const { modelType, bias, ...config } = await readCheckpointJson(file)
+  if (modelType !== 'emotion-spans') throw new CheckpointError(`${folder} is no tagger of spans`, { file })
+  const tagger = new SpanTagger(config as unknown as SpanTagger['config'])
+  await scope(async () => {
+    const { tensors } = await loadSafetensors(join(folder, 'model.safetensors'))
+    tagger.loadStateDict(tensors)
+  })
+  return { tagger: tagger.eval(), bias: Number(bias) }
+}
+
+/** Dialogs whose causes have the words that a tagger finds. */
+export async function findSpans(
+  { tagger, bias }: { tagger: SpanTagger; bias: number },
+  reader: WordReader,
+  dialogs: readonly EmotionDialog[],
+  labels: readonly string[],
+): Promise<EmotionDialog[]> {
+  const samples = await spanSamples(reader, dialogs, labels)
+  const spans = decoded(await scoresOf(tagger, samples), samples, bias)
+  let at = 0
+  return dialogs.map((dialog) => {
+    if (dialog.causes === undefined) return dialog
+    return { ...dialog, causes: dialog.causes.map((cause) => ({ ...cause, span: spans[at++] as [number, number] })) }
+  })
+}
+
+/** The causes of dialogs in their order. Each utterance is read once. */
+async function spanSamples(
+  reader: WordReader,
+  dialogs: readonly EmotionDialog[],
+  labels: readonly string[],
+): Promise<SpanSample[]> {
+  const samples: SpanSample[] = []
+  for (const { utterances, causes = [] } of dialogs) {
+    if (causes.length === 0) continue
+    const wanted = [...new Set(causes.flatMap(({ effect, cause }) => [effect, cause]))]
+    const read = await reader.words(wanted.map((place) => utterances[place]?.text ?? ''))
+    const words = new Map(wanted.map((place, i) => [place, read[i] as Float32Array[]]))
+    const size = read.flat()[0]?.length ?? 1
+    for (const { effect, cause, emotion, span } of causes) {
+      samples.push({
+        words: words.get(cause) as Float32Array[],
+        effect: meanOf(words.get(effect) as Float32Array[], size),
+        emotion: Math.max(0, labels.indexOf(emotion)),
+        distance: Math.max(-FAR, Math.min(FAR, cause - effect)),
+        ...(span && { span }),
+        whole: wholeSpan(utterances[cause]?.text ?? ''),
+      })
+    }
+  }
+  return samples
+}
+
+function meanOf(rows: readonly Float32Array[], size: number): Float32Array {
+  const mean = new Float32Array(size)
+  for (const row of rows)
+    for (let i = 0; i < size; i += 1) mean[i] = (mean[i] as number) + (row[i] as number) / rows.length
+  return mean
+}
+
+function spanCollate(samples: readonly SpanSample[]): SpanBatch {
+  return scope(() => {
+    const most = Math.max(1, ...samples.map(({ words }) => words.length))
+    const size = (samples[0] as SpanSample).effect.length
+    const flat = new Float32Array(samples.length * most * size)
+    const mask = new Uint8Array(samples.length * most)
+    for (const [row, { words }] of samples.entries()) {
+      for (const [i, word] of words.entries()) {
+        flat.set(word, (row * most + i) * size)
+        mask[row * most + i] = 1
+      }
+      // A text without words has one place that is empty.
+      if (words.length === 0) mask[row * most] = 1
+    }
+    const whole = (values: readonly number[]) => tensor(BigInt64Array.from(values, BigInt), { device: 'cpu' })
+    return {
+      words: tensor(flat, { shape: [samples.length, most, size], device: 'cpu' }),
+      mask: tensor(mask, { shape: [samples.length, most], dtype: 'uint8', device: 'cpu' }).to({ dtype: 'bool' }),
+      effect: stack(samples.map(({ effect }) => tensor(effect, { device: 'cpu' }))),
+      emotions: whole(samples.map(({ emotion }) => emotion)),
+      distances: whole(samples.map(({ distance }) => distance + FAR)),
+      labels: whole(samples.flatMap(({ span = [0, 1] }) => [span[0], span[1] - 1])).reshape([-1, 2]),
+    }
+  })
+}
+
+/** Of each cause the logarithms of the probabilities that the span begins and ends at each word. */
+async function scoresOf(tagger: SpanTagger, samples: readonly SpanSample[]): Promise<number[][][]> {
+  const batches = Array.from({ length: Math.ceil(samples.length / 64) }, (_, i) => samples.slice(64 * i, 64 * i + 64))
+  const rows = await evaluateBatches(tagger, batches, async (some) => {
+    const { labels: _, ...inputs } = spanCollate(some)
+    return tagger.forward(inputs).logSoftmax(2).toArray() as number[][][]
+  })
+  return rows.flat()
+}
+
+function decoded(scores: readonly number[][][], samples: readonly SpanSample[], bias: number): [number, number][] {
+  return samples.map(({ words, whole }, i): [number, number] => {
+    const [begins = [], ends = []] = scores[i] as number[][]
+    // What lies behind the words that were read has no score.
+    if (whole[1] > words.length || whole[1] <= whole[0]) return [whole[0], whole[1]]
+    let best: [number, number] = [whole[0], whole[1]]
+    let most = (begins[whole[0]] as number) + (ends[whole[1] - 1] as number) + bias
+    for (let from = 0; from < words.length; from += 1) {
+      for (let to = from; to < words.length; to += 1) {
+        const score = (begins[from] as number) + (ends[to] as number)
+        if (score > most) [best, most] = [[from, to + 1], score]
+      }
+    }
+    return best
+  })
+}
+
+async function bestBias(tagger: SpanTagger, samples: readonly SpanSample[]) {
+  const scores = await scoresOf(tagger, samples)
+  const exact = (bias: number) =>
+    decoded(scores, samples, bias).filter(([from, to], i) => {
+      const { span } = samples[i] as SpanSample
+      return span?.[0] === from && span[1] === to
+    }).length / samples.length
+  const floor = exact(1e6)
+  let best = { bias: 1e6, exact: floor }
+  for (const bias of [0, 0.5, 1, 1.5, 2, 3, 4, 6]) {
+    const found = exact(bias)
+    if (found > best.exact) best = { bias, exact: found }
+  }
+  return { ...best, floor }
+}

@@ -1,0 +1,302 @@
+import { existsSync } from 'node:fs'
+import { join } from 'node:path'
+import { makeDirectory } from '../../../base/atomic.js'
+import { defined, requireOptions, requireString } from '../../../base/check.js'
+import { CheckpointError, ConfigError, DataError } from '../../../base/errors.js'
+import { readCheckpointJson, writeJson } from '../../../files/json/json.js'
+import { loadSafetensors, saveSafetensors } from '../../../files/safetensors/safetensors.js'
+import type { EmotionCause, EmotionDialog } from '../../../kit/emotion/dialog.js'
+import { ecfConversations } from '../../../kit/emotion/ecf.js'
+import { type EcfPairScores, scoreEcf } from '../../../kit/emotion/ecf-score.js'
+import { wholeSpan } from '../../../kit/emotion/span.js'
+import { evaluateBatches } from '../../../kit/evaluate.js'
+import { bestEpochBy, plainMetrics, type RecipeResults, runRecipe } from '../../../kit/recipe.js'
+import { functional } from '../../../nn/index.js'
+import { manualSeed, scope, type Tensor } from '../../../tensor/index.js'
+import type { TrainingArguments } from '../../../train/trainer/arguments.js'
+import { Trainer } from '../../../train/trainer/trainer.js'
+import type { EmotionSample } from '../data/collate.js'
+import { emotionAnswers } from '../evaluation/evaluate.js'
+import type { EmotionClassifier } from '../network/network.js'
+import { emotionOptimizer } from '../training/optimizer.js'
+import { type CauseBatch, type CauseSample, causeCollate, joinedVectors } from './data.js'
+import { CauseScorer, type CauseScorerConfig } from './network.js'
+
+/** The emotion that needs no cause. */
+const NEUTRAL = 'neutral'
+
+export interface CauseRecipe {
+  epochs: number
+  batchSize: number
+  learningRate: number
+  weightDecay: number
+  /** How much more a cause counts than what is none. */
+  positiveWeight: number
+  patience: number
+  seed: number
+}
+
+export const CAUSE_RECIPE: CauseRecipe = {
+  ...{ epochs: 15, batchSize: 16, learningRate: 1e-3, weightDecay: 0.01, positiveWeight: 2, patience: 4, seed: 42 },
+}
+
+export interface TrainCausesOptions {
+  /** Says what is felt; trained already. */
+  classifier: EmotionClassifier
+  /** Samples with the vectors of all modalities, as `trainEmotion` gives them; those without causes are left out. */
+  samples: Readonly<Record<'train' | 'valid' | 'test', readonly EmotionSample[]>>
+  /** The scorer (`best/`) and `results.json` go here. */
+  outputDir: string
+  config?: Omit<CauseScorerConfig, 'size' | 'emotions'>
+  recipe?: Partial<CauseRecipe>
+  args?: Partial<TrainingArguments>
+}
+
+/** When a pair is said to be one. Both are found on the validation data. */
+export interface CauseThreshold {
+  /** The least probability of a cause. */
+  probability: number
+  /** What is taken from the logit of neutral, so that as many emotions are found as serve the pairs. */
+  neutral: number
+}
+
+export interface CauseResults extends RecipeResults<Record<string, number>> {
+  threshold: CauseThreshold
+  /** The official metrics of subtask 2, with emotions that the classifier says; null where there is no such data. */
+  official: { valid: EcfPairScores | null; test: EcfPairScores | null }
+}
+
+/**
+ * Trains the scorer of pairs on true emotions, and finds on the validation data, with emotions that the classifier says, from
+ * which probability on a pair is one. Going on, keeping the best epoch and `results.json` are as in `trainEmotion`.
+ */
+export async function trainCauses(
+  options: TrainCausesOptions,
+): Promise<{ results: CauseResults; scorer: CauseScorer; threshold: CauseThreshold }> {
+  const where = 'trainCauses'
+  requireOptions(where, options, ['classifier', 'samples', 'outputDir', 'config', 'recipe', 'args'])
+  const { classifier, samples, outputDir, config = {}, args = {} } = options
+  requireString(where, 'outputDir', outputDir)
+  requireOptions(`${where}: recipe`, options.recipe ?? {}, Object.keys(CAUSE_RECIPE))
+  const recipe = { ...CAUSE_RECIPE, ...defined(options.recipe ?? {}) } as CauseRecipe
+  const { labels } = classifier.config
+  const of = (part: readonly EmotionSample[]) => part.flatMap((sample) => causeSampleOf(sample, classifier) ?? [])
+  const parts = { train: of(samples.train), valid: of(samples.valid), test: of(samples.test) }
+  const first = parts.train[0]
+  if (first === undefined) throw new DataError(`${where}: no dialog of the training data has causes`, {})
+  if (parts.valid.length === 0) throw new DataError(`${where}: no dialog of the validation data has causes`, {})
+  manualSeed(recipe.seed)
+  const size = (first.vectors[0] as Float32Array).length
+  const scorer = new CauseScorer({ ...config, size, emotions: labels.length })
+  const { learningRate, weightDecay, positiveWeight } = recipe
+  const optimizer = emotionOptimizer(scorer, { headLearningRate: learningRate, towerLearningRate: 0, weightDecay })
+  const trainer = new Trainer<CauseScorer, CauseSample, CauseBatch>({
+    model: scorer,
+    trainDataset: parts.train,
+    evalDataset: parts.valid,
+    collate: causeCollate,
+    computeLoss: (network, { labels: truth, asked, ...inputs }) => {
+      const logits = network.forward(inputs).reshape([-1]).indexSelect(0, asked)
+      return scope(() => {
+        const weight = truth.mul(positiveWeight - 1).add(1)
+        return {
+          loss: functional.binaryCrossEntropyWithLogits(logits.to({ dtype: 'float32' }), truth, { weight }),
+          logits,
+        }
+      })
+    },
+    countItems: ({ labels: truth }) => truth.size(0),
+    computeMetrics: ({ predictions, labels: truth }) => ({
+      f1: bestF1(predictions.toArray() as number[], (truth as Tensor).toArray() as number[]),
+    }),
+    optimizers: { optimizer },
+    args: {
+      ...{ outputDir, numTrainEpochs: recipe.epochs, perDeviceTrainBatchSize: recipe.batchSize, learningRate },
+      ...{ perDeviceEvalBatchSize: recipe.batchSize, warmupRatio: 0.06, loggingSteps: 10, seed: recipe.seed },
+      ...bestEpochBy('f1'),
+      earlyStoppingPatience: recipe.patience,
+      ...args,
+    },
+  })
+  let threshold: CauseThreshold | undefined
+  const official = { valid: null as EcfPairScores | null, test: null as EcfPairScores | null }
+  const results = await runRecipe<Record<string, number>, CauseResults, CauseSample[]>({
+    ...{ trainer, outputDir, data: parts },
+    async save(folder) {
+      const valid = withCauses(samples.valid)
+      const scored = await scoredDialogs(classifier, scorer, valid)
+      threshold = await bestThreshold(scored, labels)
+      official.valid = await officialScores(scored, labels, threshold)
+      await saveScorer(scorer, folder, threshold)
+    },
+    measure: async (part) => plainMetrics(await trainer.evaluate(part)),
+    more: () => ({ threshold: threshold as CauseThreshold, official }),
+    dispose: () => {
+      trainer.dispose()
+      optimizer.dispose()
+    },
+  })
+  const file = join(outputDir, 'official.json')
+  if (threshold === undefined) {
+    const before = await readCheckpointJson(file)
+    return { results: { ...results, official: before as never }, scorer: scorer.eval(), threshold: results.threshold }
+  }
+  const test = withCauses(samples.test)
+  if (test.length > 0) {
+    official.test = await officialScores(await scoredDialogs(classifier, scorer, test), labels, threshold)
+  }
+  await writeJson(file, official)
+  return { results: { ...results, official }, scorer: scorer.eval(), threshold }
+}
+
+const withCauses = (samples: readonly EmotionSample[]) => samples.filter(({ dialog }) => dialog.causes !== undefined)
+
+function causeSampleOf(
+  sample: EmotionSample,
+  { config }: EmotionClassifier,
+  emotions = sample.labels,
+): CauseSample | undefined {
+  const { dialog } = sample
+  if (dialog.causes === undefined) return undefined
+  return {
+    ...{ dialog, vectors: joinedVectors(sample, config.sizes as Record<string, number>) },
+    emotions: emotions.map((label) => Math.max(0, label)),
+    neutral: config.labels.indexOf(NEUTRAL),
+    pairs: new Set(dialog.causes.map(({ effect, cause }) => `${effect},${cause}`)),
+  }
+}
+
+/** The best F1 over all thresholds. */
+export function bestF1(scores: readonly number[], truth: readonly number[]): number {
+  const order = scores.map((score, i) => ({ score, is: truth[i] as number })).sort((a, b) => b.score - a.score)
+  const all = truth.reduce((sum, value) => sum + value, 0)
+  let [right, best] = [0, 0]
+  for (const [i, { is }] of order.entries()) {
+    right += is
+    best = Math.max(best, (2 * right) / (i + 1 + all))
+  }
+  return best
+}
+
+/** A dialog with the logits of its emotions, and the probability of each pair. */
+export interface ScoredDialog {
+  dialog: EmotionDialog
+  logits: number[][]
+  /** [effects][causes] */
+  causes: number[][]
+}
+
+/** What a classifier and a scorer say of dialogs. */
+export async function scoredDialogs(
+  classifier: EmotionClassifier,
+  scorer: CauseScorer,
+  samples: readonly EmotionSample[],
+): Promise<ScoredDialog[]> {
+  const answers = await emotionAnswers(classifier, samples)
+  const asked = samples.map((sample, i): CauseSample => {
+    const rows = (answers[i] as (typeof answers)[number]).logits
+    // As it is said; which utterances are effects is decided later, so all are asked about.
+    const emotions = rows.map((row) => row.indexOf(Math.max(...row)))
+    const made = causeSampleOf(
+      { ...sample, dialog: { ...sample.dialog, causes: [] } },
+      classifier,
+      emotions,
+    ) as CauseSample
+    return { ...made, neutral: -1 }
+  })
+  const batches = Array.from({ length: Math.ceil(asked.length / 16) }, (_, i) => asked.slice(16 * i, 16 * i + 16))
+  const scores = await evaluateBatches(scorer, batches, async (some) => {
+    const { labels: _, asked: __, ...inputs } = causeCollate(some)
+    return scorer.forward(inputs).sigmoid().toArray() as number[][][]
+  })
+  return scores.flat().map((rows, i) => {
+    const { dialog } = samples[i] as EmotionSample
+    const count = dialog.utterances.length
+    const { logits } = answers[i] as (typeof answers)[number]
+    return { dialog, logits, causes: rows.slice(0, count).map((row) => row.slice(0, count)) }
+  })
+}
+
+/** A dialog with the emotions and causes that were found. */
+export function withFoundCauses(
+  { dialog, logits, causes }: ScoredDialog,
+  labels: readonly string[],
+  { probability, neutral }: CauseThreshold,
+): EmotionDialog {
+  const place = labels.indexOf(NEUTRAL)
+  const felt = logits.map((row) => {
+    const shifted = row.map((value, i) => (i === place ? value - neutral : value))
+    return shifted.indexOf(Math.max(...shifted))
+  })
+  const found = causes.flatMap((row, effect): EmotionCause[] => {
+    if (felt[effect] === place) return []
+    return row.flatMap((score, cause) => {
+      if (score < probability) return []
+      const emotion = labels[felt[effect] as number] as string
+      return [{ effect, cause, emotion, span: wholeSpan(dialog.utterances[cause]?.text ?? '') }]
+    })
+  })
+  const utterances = dialog.utterances.map((utterance, i) => ({
+    ...utterance,
+    emotion: labels[felt[i] as number] as string,
+  }))
+  return { ...dialog, utterances, causes: found }
+}
+
+async function officialScores(
+  scored: readonly ScoredDialog[],
+  labels: readonly string[],
+  threshold: CauseThreshold,
+): Promise<EcfPairScores> {
+  const gold = ecfConversations(numbered(scored.map(({ dialog }) => dialog)), { subtask: 2 })
+  const said = numbered(scored.map((one) => withFoundCauses(one, labels, threshold)))
+  return scoreEcf({ subtask: 2, gold, predictions: ecfConversations(said, { subtask: 2 }) })
+}
+
+/** The official scorer wants numbers for names. */
+const numbered = (dialogs: readonly EmotionDialog[]): EmotionDialog[] =>
+  dialogs.map((dialog, i) => ({ ...dialog, id: String(i + 1) }))
+
+async function bestThreshold(scored: readonly ScoredDialog[], labels: readonly string[]): Promise<CauseThreshold> {
+  let best: { threshold: CauseThreshold; f1: number } | undefined
+  for (const neutral of [-1, -0.5, 0, 0.5, 1]) {
+    for (let step = 2; step <= 18; step += 1) {
+      const threshold = { probability: step / 20, neutral }
+      const { weightedF1 } = await officialScores(scored, labels, threshold)
+      if (best === undefined || weightedF1 > best.f1) best = { threshold, f1: weightedF1 }
+    }
+  }
+  return (best as NonNullable<typeof best>).threshold
+}
+
+async function saveScorer(scorer: CauseScorer, folder: string, threshold: CauseThreshold): Promise<void> {
+  makeDirectory(folder, CheckpointError)
+  await scope(() => saveSafetensors(join(folder, 'model.safetensors'), scorer.stateDict(), { format: 'pt' }))
+  await writeJson(join(folder, 'config.json'), { modelType: 'emotion-causes', ...scorer.config, threshold })
+}
+
+/** A scorer that `trainCauses` saved. @throws CheckpointError for a folder that is none */
+export async function loadCauses(folder: string): Promise<{ scorer: CauseScorer; threshold: CauseThreshold }> {
+  const file = join(folder, 'config.json')
+  if (!existsSync(file)) throw new CheckpointError(`${folder} has no config.json`, { file })
+  const { modelType, threshold, ...config } = await readCheckpointJson(file)
+  if (modelType !== 'emotion-causes') throw new CheckpointError(`${folder} is no scorer of causes`, { file })
+  const scorer = new CauseScorer(config as unknown as CauseScorerConfig)
+  await scope(async () => {
+    const { tensors } = await loadSafetensors(join(folder, 'model.safetensors'))
+    scorer.loadStateDict(tensors)
+  })
+  return { scorer: scorer.eval(), threshold: threshold as CauseThreshold }
+}
+
+/** Emotions and causes of dialogs whose samples have the vectors of all modalities. */
+export async function findCauses(
+  classifier: EmotionClassifier,
+  { scorer, threshold }: { scorer: CauseScorer; threshold: CauseThreshold },
+  samples: readonly EmotionSample[],
+): Promise<EmotionDialog[]> {
+  if (!(scorer instanceof CauseScorer))
+    throw new ConfigError('findCauses: scorer must be a CauseScorer', { argument: 'scorer' })
+  const scored = await scoredDialogs(classifier, scorer, samples)
+  return scored.map((one) => withFoundCauses(one, classifier.config.labels, threshold))
+}

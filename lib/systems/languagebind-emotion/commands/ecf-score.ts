@@ -1,0 +1,53 @@
+import { ConfigError, DataError } from '../../../base/errors.js'
+import { commandRule } from '../../../kit/command.js'
+
+/** `voxtorch ecf-score`, which is `voxtorch emotion ecf-score` too. */
+export const ecfScore = commandRule({
+  name: 'ecf-score',
+  summary: 'Scores predictions of emotion causes as the official scorer of SemEval-2024 Task 3 does.',
+  details: `  voxtorch ecf-score Subtask_2_pred.json --gold Subtask_2_test.json
+  voxtorch ecf-score Subtask_1_pred.json --gold Subtask_1_test.json --output scores.txt
+  voxtorch ecf-score DIR
+
+DIR is a folder as that scorer takes it: Subtask_1_gold.json and Subtask_1_pred.json, those of subtask 2, or both.`,
+  files: 'PRED.json|DIR',
+  options: {
+    gold: { kind: 'text', help: 'the file with what is true', value: 'file' },
+    subtask: { kind: ['1', '2'], help: 'default: as the file is called' },
+    output: { kind: 'text', help: 'the file that the lines are written to as well', value: 'file' },
+  },
+  async run({ gold, subtask, output }, files) {
+    const [given, more] = files
+    if (given === undefined || more !== undefined) {
+      throw new ConfigError('ecf-score: name one file of predictions, or one folder', { argument: 'files' })
+    }
+    const { statSync } = await import('node:fs')
+    const { basename, join } = await import('node:path')
+    const { ecfScoreLines, scoreEcf } = await import('../../../kit/emotion/ecf-score.js')
+    const facts = statSync(given, { throwIfNoEntry: false })
+    if (facts === undefined) throw new DataError(`${given}: there is no such file or folder`, { file: given })
+    const pairs: { subtask: 1 | 2; gold: string; predictions: string }[] = []
+    if (facts.isDirectory()) {
+      for (const one of [1, 2] as const) {
+        const predictions = join(given, `Subtask_${one}_pred.json`)
+        if (!statSync(predictions, { throwIfNoEntry: false })) continue
+        pairs.push({ subtask: one, predictions, gold: gold ?? join(given, `Subtask_${one}_gold.json`) })
+      }
+      if (pairs.length === 0)
+        throw new DataError(`${given} has no Subtask_1_pred.json or Subtask_2_pred.json`, { file: given })
+    } else {
+      const named = subtask ?? /Subtask_([12])/.exec(basename(given))?.[1]
+      if (named === undefined) throw new ConfigError('ecf-score: say --subtask 1 or 2', { argument: 'subtask' })
+      if (gold === undefined) throw new ConfigError('ecf-score: say what is true: --gold FILE', { argument: 'gold' })
+      pairs.push({ subtask: Number(named) as 1 | 2, gold, predictions: given })
+    }
+    const lines: string[] = []
+    for (const pair of pairs) lines.push(...ecfScoreLines(await scoreEcf(pair)))
+    console.log(lines.join('\n'))
+    if (output !== undefined) {
+      const { writeAtomicallySync } = await import('../../../base/atomic.js')
+      writeAtomicallySync(output, DataError, `${lines.join('\n')}\n`)
+    }
+    return 0
+  },
+})

@@ -1,0 +1,37 @@
+import { commandRule } from '../../../kit/command.js'
+import { EMOTION_FOREIGN, EMOTION_OPTIONS } from '../configuration/arguments.js'
+
+export const train = commandRule({
+  name: 'train',
+  summary: 'Trains an emotion classifier on dialogs: MELD, ECF or your own, from text, voice and video.',
+  details: `  voxtorch emotion train --data MELD --text minilm --context-layers 2
+  voxtorch emotion train --data ECF --causes
+  voxtorch emotion train --config examples/configs/languagebind/exp-01.yaml --data ECF --clips CLIPS
+
+The best epoch by validation is saved in OUTPUT/best and measured once on the test data, with a report in OUTPUT/report.html.
+The same command goes on where a killed run was. Names of transformers' TrainingArguments work too.`,
+  options: EMOTION_OPTIONS,
+  foreign: EMOTION_FOREIGN,
+  async run(given) {
+    const command = await import('../configuration/apply.js')
+    const { options, ignored } = await command.withConfigFile(given)
+    for (const { flag, reason } of ignored) console.error(`${flag} has no effect: ${reason}`)
+    const { openEmotionData } = await import('../data/open.js')
+    const { trainEmotion } = await import('../training/train.js')
+    const data = await openEmotionData(...command.emotionDataOfArguments(options))
+    const towers = await command.towersOfArguments(options)
+    const training = command.emotionTrainingOfArguments(options)
+    const trained = await trainEmotion({ data, towers, ...training })
+    console.log(command.emotionText(trained.results))
+    const { writeTrainingReport } = await import('../answer/report-files.js')
+    console.log(await writeTrainingReport(trained, training.outputDir))
+    if (options.causes) {
+      const { trainCausesOf } = await import('../causes/run.js')
+      const { seed } = options
+      console.log(
+        await trainCausesOf(trained, { outputDir: training.outputDir, towers, ...(seed !== undefined && { seed }) }),
+      )
+    }
+    return 0
+  },
+})

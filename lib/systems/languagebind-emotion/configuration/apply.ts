@@ -1,0 +1,143 @@
+import { defined } from '../../../base/check.js'
+import { ConfigError } from '../../../base/errors.js'
+import { snakeCase } from '../../../base/words.js'
+import { readConfig } from '../../../files/yaml/yaml.js'
+import { type IgnoredOption, readOptions, refuseFiles } from '../../../kit/options.js'
+import { metricsTable } from '../../../kit/recipe.js'
+import type { Device } from '../../../tensor/index.js'
+import type { OpenEmotionOptions } from '../data/open.js'
+import type { EmotionModality } from '../network/config.js'
+import { isLanguageBind, languageBindTowers } from '../network/languagebind-towers.js'
+import { TextTower } from '../network/text-tower.js'
+import type { EmotionTower } from '../network/towers.js'
+import { FbankTower, VoiceTower } from '../network/voice-tower.js'
+import type { EmotionResults, TrainEmotionOptions } from '../training/train.js'
+import { EMOTION_FOREIGN, EMOTION_OPTIONS, type EmotionArguments } from './arguments.js'
+
+/**
+ * Options with those of the file that `config` names below them. Its keys are the options' names, in camelCase, with
+ * hyphens or underscores, or the original's.
+ * @throws ConfigError for a key that is none, and a value that it cannot have; DataError for a broken file
+ */
+export async function withConfigFile(
+  options: EmotionArguments,
+): Promise<{ options: EmotionArguments; ignored: IgnoredOption[] }> {
+  if (options.config === undefined) return { options, ignored: [] }
+  const file = options.config
+  const value = await readConfig(file)
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) {
+    throw new ConfigError(`${file} is no list of options and their values`, { file })
+  }
+  const words = Object.entries(value).flatMap(([name, given]) => {
+    const flag = `--${snakeCase(name)}`
+    if (given === null || given === undefined) return []
+    if (typeof given === 'object' && !Array.isArray(given)) {
+      throw new ConfigError(`${file}: ${name} has parts, which no option has`, { file, argument: name })
+    }
+    return [`${flag}=${Array.isArray(given) ? given.join(',') : String(given)}`]
+  })
+  const read = readOptions(file, EMOTION_OPTIONS, words, EMOTION_FOREIGN)
+  refuseFiles(file, read.files)
+  return { options: { ...read.options, ...options }, ignored: read.ignored }
+}
+
+/**
+ * Reads a command line as `voxtorch emotion train` does, with the file that its `--config` names.
+ * @throws ConfigError as {@link withConfigFile}, and for an option that is none
+ */
+export async function readEmotionArguments(
+  argv: readonly string[],
+): Promise<{ options: EmotionArguments; ignored: IgnoredOption[] }> {
+  const given = readOptions('emotion', EMOTION_OPTIONS, argv, EMOTION_FOREIGN)
+  refuseFiles('emotion', given.files)
+  const { options, ignored } = await withConfigFile(given.options)
+  return { options, ignored: [...given.ignored, ...ignored] }
+}
+
+/** What `openEmotionData` is given. @throws ConfigError where no data is named */
+export function emotionDataOfArguments(options: EmotionArguments): [path: string, options: OpenEmotionOptions] {
+  const { data, format, valid, test, clips, labels, onBadRecord, validShare, testShare, seed } = options
+  if (data === undefined) throw new ConfigError('Say where the data is: --data DIR or FILE', { argument: 'data' })
+  const splitBy = options.splitBy ?? (options.compat === 'published' ? 'utterance' : undefined)
+  const rest = { format, valid, test, clips, labels, onBadRecord, validShare, testShare, seed, splitBy }
+  return [data, defined(rest)]
+}
+
+/** The towers that a command line names. */
+export async function towersOfArguments(options: EmotionArguments): Promise<EmotionTower[]> {
+  const { text = 'minilm', textHistory, textNames, textLength, audio, video, device } = options
+  const factory = device === undefined ? {} : { device: device as Device }
+  const towers: EmotionTower[] = []
+  const bound = async (place: string | undefined) =>
+    place !== undefined && place !== 'fbank' && (await isLanguageBind(place))
+  const [isText, isAudio] = [text !== 'none' && (await bound(text)), await bound(audio)]
+  if (video !== undefined || isText || isAudio) {
+    if (isText && ![video, audio].includes(text)) {
+      throw new ConfigError('--text of LanguageBind is that of --video or --audio: name the same folder', {
+        argument: 'text',
+      })
+    }
+    const names: EmotionModality[] = [
+      ...(video === undefined ? [] : ['video' as const]),
+      ...(isAudio ? ['audio' as const] : []),
+      ...(isText ? ['text' as const] : []),
+    ]
+    const made = await languageBindTowers(
+      { video, audio: isAudio ? audio : undefined },
+      names,
+      factory as { device?: 'cpu' },
+    )
+    towers.push(...(made as unknown as EmotionTower[]))
+  }
+  if (text !== 'none' && !isText) {
+    const reading = defined({ history: textHistory, names: textNames, maxLength: textLength })
+    towers.push((await TextTower.fromPretrained(text, { ...reading, ...factory })) as EmotionTower)
+  }
+  if (audio === 'fbank') towers.push(new FbankTower() as unknown as EmotionTower)
+  else if (audio !== undefined && !isAudio) {
+    towers.push((await VoiceTower.fromPretrained(audio, factory)) as unknown as EmotionTower)
+  }
+  if (towers.length === 0) throw new ConfigError('Say what to read: --text, --audio or --video', { argument: 'text' })
+  return towers
+}
+
+/** What `trainEmotion` is given beside data and towers. */
+export function emotionTrainingOfArguments(options: EmotionArguments): Omit<TrainEmotionOptions, 'data' | 'towers'> {
+  const { fusion, hiddenSize, contextLayers, contextHeads, causal, dropout, modalityDropout, headBias, compat } =
+    options
+  const { tune = 'head', loraRank, loraAlpha, loraDropout, loraTargets, loraBias } = options
+  const { epochs, batchSize, accumulation, learningRate, towerLearningRate, weightDecay, warmup, maxGradNorm } = options
+  const { patience, classWeights, focalGamma, labelSmoothing, keyMetric, bf16, seed, maxSteps, progress, cache } =
+    options
+  const published = compat === 'published'
+  const layers = contextLayers ?? (published ? 0 : 2)
+  const lora = { r: loraRank, loraAlpha, loraDropout, bias: loraBias, targetModules: loraTargets }
+  return {
+    outputDir: options.output ?? 'emotion',
+    config: {
+      ...(published && { fusion: 'concat' as const, headBias: false }),
+      ...defined({ fusion, hiddenSize, dropout, modalityDropout, headBias }),
+      context: layers === 0 ? null : { layers, ...defined({ heads: contextHeads, causal }) },
+    },
+    recipe: defined({
+      ...{ epochs, batchSize, accumulation, headLearningRate: learningRate, weightDecay, warmup, maxGradNorm },
+      towerLearningRate: towerLearningRate ?? (published ? learningRate : undefined),
+      ...{ patience, classWeights, focalGamma, labelSmoothing, keyMetric, bf16, seed },
+    }),
+    tune: tune === 'lora' ? defined(lora) : tune,
+    ...(compat && { compat }),
+    ...(cache !== undefined && { cache }),
+    args: defined({ maxSteps, progress }),
+  }
+}
+
+/** Results as text. */
+export function emotionText(results: EmotionResults): string {
+  const { samples, bestStep, keyMetric, temperature, trainable, parameters, notes } = results
+  return [
+    ...notes,
+    `${samples.train} dialogs to learn from, ${samples.valid} to choose by, ${samples.test} to test on; best at step ${bestStep}`,
+    `${trainable} of ${parameters} parameters trained; temperature ${temperature.toFixed(3)}`,
+    metricsTable(results, keyMetric),
+  ].join('\n')
+}

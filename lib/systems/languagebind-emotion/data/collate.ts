@@ -1,0 +1,136 @@
+import { misuse } from '../../../base/check.js'
+import { DataError } from '../../../base/errors.js'
+import type { EmotionDialog } from '../../../kit/emotion/dialog.js'
+import { scope, type Tensor, tensor } from '../../../tensor/index.js'
+import { type EmotionModality, MODALITIES } from '../network/config.js'
+import type { EmotionInputs } from '../network/network.js'
+import type { EmotionTower } from '../network/towers.js'
+
+/** A dialog to learn from, or to be told about. */
+export interface EmotionSample {
+  readonly dialog: EmotionDialog
+  /** The class of each utterance; -100 where it is not known. */
+  readonly labels: readonly number[]
+  /** Of modalities whose towers have run: the vector of each utterance, or undefined where it lacks the modality. */
+  readonly vectors: Readonly<Partial<Record<EmotionModality, readonly (Float32Array | undefined)[]>>>
+}
+
+/** A batch of dialogs. `labels` are those of the utterances that have one, one after the other. */
+export interface EmotionBatch extends EmotionInputs {
+  /** int64 [known utterances] */
+  labels: Tensor
+  /** int64 [known utterances]: their places in [dialogs · utterances]. */
+  known: Tensor
+}
+
+/** Dialogs as samples. @param labels the classes */
+export function emotionSamples(
+  dialogs: readonly EmotionDialog[],
+  labels: readonly string[],
+  vectors: (dialog: EmotionDialog) => EmotionSample['vectors'] = () => ({}),
+): EmotionSample[] {
+  return dialogs.map((dialog) => ({
+    dialog,
+    labels: dialog.utterances.map(({ emotion }) => (emotion === undefined ? -100 : classOf(emotion, labels, dialog))),
+    vectors: vectors(dialog),
+  }))
+}
+
+function classOf(emotion: string, labels: readonly string[], { source }: EmotionDialog): number {
+  const found = labels.indexOf(emotion)
+  if (found >= 0) return found
+  throw new DataError(`${source}: the emotion ${emotion} is none of ${labels.join(', ')}`, { emotion })
+}
+
+/** Numbers of speakers in the order in which they begin; each utterance of nobody is of a speaker of its own. */
+export function speakersOf({ utterances }: EmotionDialog): number[] {
+  const known = new Map<string, number>()
+  return utterances.map(({ speaker }, place) => {
+    const name = speaker === '' ? `\0${place}` : speaker
+    if (!known.has(name)) known.set(name, known.size)
+    return known.get(name) as number
+  })
+}
+
+export type EmotionCollator = (samples: readonly EmotionSample[]) => Promise<EmotionBatch>
+
+/**
+ * Makes batches of dialogs.
+ * @param sizes of the modalities that the network knows
+ * @param towers that are part of the network: what they read is read here, unless a sample has its vectors
+ */
+export function emotionCollate(
+  sizes: Readonly<Partial<Record<EmotionModality, number>>>,
+  towers: Readonly<Partial<Record<EmotionModality, EmotionTower>>> = {},
+): EmotionCollator {
+  const modalities = MODALITIES.filter((name) => sizes[name] !== undefined)
+  return (samples) =>
+    scope(async () => {
+      if (!Array.isArray(samples) || samples.length === 0) {
+        throw misuse('emotionCollate', 'samples', 'a list of at least one dialog', samples)
+      }
+      const time = Math.max(...samples.map(({ dialog }) => dialog.utterances.length))
+      const at = (row: number, place: number) => row * time + place
+      const shape = [samples.length, time]
+      const [mask, speakers] = [new Uint8Array(samples.length * time), new BigInt64Array(samples.length * time)]
+      const [labels, known]: [bigint[], bigint[]] = [[], []]
+      for (const [row, { dialog, labels: own }] of samples.entries()) {
+        for (const [place, speaker] of speakersOf(dialog).entries()) {
+          mask[at(row, place)] = 1
+          speakers[at(row, place)] = BigInt(speaker)
+          const label = own[place] as number
+          if (label === -100) continue
+          labels.push(BigInt(label))
+          known.push(BigInt(at(row, place)))
+        }
+      }
+      const vectors: Partial<Record<EmotionModality, Tensor>> = {}
+      const inputs: Partial<Record<EmotionModality, unknown[]>> = {}
+      const present: Partial<Record<EmotionModality, Tensor>> = {}
+      for (const name of modalities) {
+        const there = new Uint8Array(samples.length * time)
+        const size = sizes[name] as number
+        const given = samples.map((sample) => sample.vectors[name])
+        if (given.every((rows) => rows !== undefined)) {
+          const flat = new Float32Array(samples.length * time * size)
+          for (const [row, rows] of given.entries()) {
+            for (const [place, vector] of (rows as readonly (Float32Array | undefined)[]).entries()) {
+              if (vector === undefined) continue
+              if (vector.length !== size) {
+                const { source } = (samples[row] as EmotionSample).dialog
+                throw new DataError(`${source}: its ${name} has vectors of ${vector.length}, expected ${size}`, {
+                  source,
+                })
+              }
+              flat.set(vector, at(row, place) * size)
+              there[at(row, place)] = 1
+            }
+          }
+          vectors[name] = tensor(flat, { shape: [...shape, size], device: 'cpu' })
+        } else {
+          const tower = towers[name]
+          const read: unknown[] = []
+          for (const [row, { dialog }] of samples.entries()) {
+            for (const place of dialog.utterances.keys()) {
+              const input = await tower?.read(dialog, place)
+              if (input === undefined) continue
+              read.push(input)
+              there[at(row, place)] = 1
+            }
+          }
+          inputs[name] = read
+        }
+        present[name] = boolTensor(there, shape)
+      }
+      return {
+        mask: boolTensor(mask, shape),
+        speakers: tensor(speakers, { shape, device: 'cpu' }),
+        ...{ present, vectors, inputs },
+        labels: tensor(BigInt64Array.from(labels), { device: 'cpu' }),
+        known: tensor(BigInt64Array.from(known), { device: 'cpu' }),
+      }
+    })
+}
+
+const boolTensor = (values: Uint8Array, shape: number[]): Tensor =>
+  tensor(values, { shape, dtype: 'uint8', device: 'cpu' }).to({ dtype: 'bool' })

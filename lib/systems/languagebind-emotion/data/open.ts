@@ -1,0 +1,186 @@
+import { existsSync, statSync } from 'node:fs'
+import { basename, join } from 'node:path'
+import {
+  defined,
+  requireNumber,
+  requireOneOf,
+  requireOptions,
+  requireString,
+  requireWhole,
+} from '../../../base/check.js'
+import { ConfigError, DataError } from '../../../base/errors.js'
+import type { EmotionClips } from '../../../kit/emotion/clips.js'
+import { EMOTIONS, type EmotionData, type EmotionDialog, type ReadDialogsOptions } from '../../../kit/emotion/dialog.js'
+import { readEcf } from '../../../kit/emotion/ecf.js'
+import { readEmotionJsonl } from '../../../kit/emotion/jsonl.js'
+import { readMeld } from '../../../kit/emotion/meld.js'
+import type { OnBadRecord } from '../../../kit/records.js'
+import { type Part, split } from '../../../kit/split.js'
+
+export type EmotionFormat = 'ecf' | 'meld' | 'jsonl'
+
+export interface OpenEmotionOptions {
+  /** What the files are. Default: as they are called. */
+  format?: EmotionFormat
+  /** Files for validation and test, where they are no part of `path`. */
+  valid?: string
+  test?: string
+  clips?: EmotionClips
+  onBadRecord?: OnBadRecord
+  /** The classes, in the order of their numbers. Default {@link EMOTIONS}; of JSONL those that occur, sorted. */
+  labels?: readonly string[]
+  /** Where there is no data for validation: the share of the dialogs that is drawn for it [0.1]. */
+  validShare?: number
+  /** Where there is none to test on: the share that is kept for it [0]. */
+  testShare?: number
+  /** For these draws [42]. */
+  seed?: number
+  /**
+   * What is drawn: whole conversations (default), or single utterances, as the original does, so that neighbours of what is
+   * trained on are tested on.
+   */
+  splitBy?: 'conversation' | 'utterance'
+}
+
+/** Dialogs for training, validation and test. */
+export interface EmotionParts extends Record<Part, EmotionDialog[]> {
+  labels: readonly string[]
+  /** What was found and done, line by line. */
+  notes: string[]
+}
+
+/**
+ * Opens dialogs with emotions: a folder of MELD or ECF, a file of either, or JSONL of one's own, which may say its parts.
+ * @throws DataError as the readers; ConfigError for a format that cannot be told
+ */
+export async function openEmotionData(path: string, options: OpenEmotionOptions = {}): Promise<EmotionParts> {
+  const where = 'openEmotionData'
+  requireString(where, 'path', path)
+  requireOptions(where, options, [
+    ...['format', 'valid', 'test', 'clips', 'onBadRecord', 'labels', 'validShare', 'testShare', 'seed', 'splitBy'],
+  ])
+  const { validShare = 0.1, testShare = 0, seed = 42, splitBy = 'conversation' } = options
+  requireNumber(where, 'validShare', validShare, { least: 0, below: 1 })
+  requireNumber(where, 'testShare', testShare, { least: 0, below: 1 })
+  requireWhole(where, 'seed', seed)
+  requireOneOf(where, 'splitBy', splitBy, ['conversation', 'utterance'])
+  if (!existsSync(path)) throw new DataError(`${path}: there is no such file or folder`, { file: path })
+  const format = options.format ?? formatOf(path)
+  requireOneOf(where, 'format', format, ['ecf', 'meld', 'jsonl'])
+  const found = await filesOf(path, format, options)
+  const notes: string[] = []
+  const parts: Record<Part, EmotionDialog[]> = { train: [], valid: [], test: [] }
+  for (const { file, part } of found) {
+    const data = await read(file, part, format, options)
+    notes.push(...noted(file, data))
+    if (part === 'train' && data.dialogs.some((dialog) => dialog.part !== undefined && format === 'jsonl')) {
+      const own = split(data.dialogs, { partOf: (dialog) => dialog.part, source: file })
+      for (const name of ['train', 'valid', 'test'] as const) parts[name].push(...own[name])
+    } else parts[part].push(...data.dialogs)
+  }
+  if (parts.train.length === 0) throw new DataError(`${path} has no training data`, { file: path })
+  const shares = { valid: parts.valid.length > 0 ? 0 : validShare, test: parts.test.length > 0 ? 0 : testShare }
+  if (shares.valid + shares.test > 0) {
+    const whole = splitBy === 'conversation' ? parts.train : parts.train.flatMap(alone)
+    const drawn = split(whole, { ...shares, seed, keysOf: ({ source }) => [source], source: path })
+    if (drawn.train.length === 0) throw new DataError(`${path}: nothing is left to train on`, { file: path })
+    const what = splitBy === 'conversation' ? 'conversations' : 'utterances'
+    for (const name of ['valid', 'test'] as const) {
+      if (shares[name] === 0) continue
+      parts[name] = drawn[name]
+      notes.push(`${drawn[name].length} of ${whole.length} ${what} were drawn for ${name} (seed ${seed})`)
+    }
+    parts.train = drawn.train
+  }
+  return { ...parts, labels: labelsOf(parts, format, options.labels), notes }
+}
+
+/** Each utterance as a dialog of its own; what was said before is not known then. */
+export const alone = (dialog: EmotionDialog): EmotionDialog[] =>
+  dialog.utterances.map((utterance) => ({
+    ...{
+      id: `${dialog.id}/${utterance.id}`,
+      utterances: [utterance],
+      source: `${dialog.source}, utterance ${utterance.id}`,
+    },
+    ...(dialog.part && { part: dialog.part }),
+  }))
+
+function formatOf(path: string): EmotionFormat {
+  if (statSync(path).isDirectory()) {
+    if (existsSync(join(path, 'train_sent_emo.csv'))) return 'meld'
+    if (existsSync(join(path, 'Subtask_1_train.json')) || existsSync(join(path, 'Subtask_2_train.json'))) return 'ecf'
+    if (existsSync(join(path, 'train.jsonl'))) return 'jsonl'
+  }
+  const name = basename(path)
+  if (name.endsWith('.csv')) return 'meld'
+  if (name.endsWith('.json')) return 'ecf'
+  if (name.endsWith('.jsonl')) return 'jsonl'
+  throw new ConfigError(
+    `${path} has none of train_sent_emo.csv (MELD), Subtask_1_train.json (ECF) and train.jsonl, and is none of them: say its format`,
+    { argument: 'format' },
+  )
+}
+
+async function filesOf(path: string, format: EmotionFormat, { valid, test }: OpenEmotionOptions) {
+  const given = [
+    ...(valid === undefined ? [] : [{ file: valid, part: 'valid' as const }]),
+    ...(test === undefined ? [] : [{ file: test, part: 'test' as const }]),
+  ]
+  if (!statSync(path).isDirectory()) return [{ file: path, part: 'train' as const }, ...given]
+  const names: Record<EmotionFormat, Record<Part, string[]>> = {
+    meld: { train: ['train_sent_emo.csv'], valid: ['dev_sent_emo.csv'], test: ['test_sent_emo.csv'] },
+    ecf: {
+      train: ['Subtask_2_train.json', 'Subtask_1_train.json'],
+      valid: [],
+      test: ['Subtask_2_test.json', 'Subtask_1_test.json'],
+    },
+    jsonl: { train: ['train.jsonl'], valid: ['valid.jsonl'], test: ['test.jsonl'] },
+  }
+  const found = (['train', 'valid', 'test'] as const).flatMap((part) => {
+    if (given.some((one) => one.part === part)) return []
+    const name = names[format][part].find((candidate) => existsSync(join(path, candidate)))
+    return name === undefined ? [] : [{ file: join(path, name), part }]
+  })
+  return [...found, ...given]
+}
+
+/** The dialogs of one file, whatever it is. */
+export function readDialogs(
+  file: string,
+  options: Pick<OpenEmotionOptions, 'format' | 'clips' | 'onBadRecord' | 'labels'> = {},
+): Promise<EmotionData> {
+  return read(file, undefined, options.format ?? formatOf(file), options)
+}
+
+function read(
+  file: string,
+  part: Part | undefined,
+  format: EmotionFormat,
+  options: OpenEmotionOptions,
+): Promise<EmotionData> {
+  const { onBadRecord, clips, labels } = options
+  const reading: ReadDialogsOptions = defined({ onBadRecord, clips, emotions: labels })
+  if (format === 'meld') return readMeld(file, { ...reading, ...defined({ part }) })
+  return format === 'ecf' ? readEcf(file, reading) : readEmotionJsonl(file, reading)
+}
+
+function noted(file: string, data: EmotionData): string[] {
+  const { dialogs, utterances, causes, badRecords, badRecordErrors, missingClips } = data
+  const notes = [`${file}: ${dialogs.length} dialogs, ${utterances} utterances, ${causes} causes`]
+  if (missingClips > 0) notes.push(`${file}: ${missingClips} utterances have no clip`)
+  if (badRecords > 0)
+    notes.push(`${file}: ${badRecords} bad records left out, the first: ${badRecordErrors[0]?.message}`)
+  return notes
+}
+
+function labelsOf(parts: Record<Part, EmotionDialog[]>, format: EmotionFormat, given?: readonly string[]) {
+  if (given) return given
+  if (format !== 'jsonl') return EMOTIONS
+  const found = [...parts.train, ...parts.valid, ...parts.test].flatMap(({ utterances }) =>
+    utterances.flatMap(({ emotion }) => emotion ?? []),
+  )
+  const names = [...new Set(found)].sort()
+  // The seven in their usual order, where all are of them.
+  return names.every((name) => (EMOTIONS as readonly string[]).includes(name)) ? EMOTIONS : names
+}

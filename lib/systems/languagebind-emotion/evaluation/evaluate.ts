@@ -1,0 +1,94 @@
+import type { EmotionDialog } from '../../../kit/emotion/dialog.js'
+import { evaluateBatches } from '../../../kit/evaluate.js'
+import type { Tensor } from '../../../tensor/index.js'
+import { type EmotionBatch, type EmotionSample, emotionCollate } from '../data/collate.js'
+import type { EmotionClassifier } from '../network/network.js'
+import { bestTemperature, type EmotionMetrics, emotionMetrics, reliability, softmaxOf } from './metrics.js'
+
+/** What a classifier says of a dialog. */
+export interface DialogAnswer {
+  dialog: EmotionDialog
+  /** Of each utterance, in the order of the labels. */
+  logits: number[][]
+  /** Where they are wanted: what the logits are made of. */
+  states?: Float32Array[]
+}
+
+export interface AnswerOptions {
+  /** Dialogs at once [8]. */
+  batchSize?: number
+  /** Gives the vectors behind the logits too [false]. */
+  states?: boolean
+}
+
+/** Runs a classifier over dialogs, in evaluation mode and without gradients. */
+export async function emotionAnswers(
+  model: EmotionClassifier,
+  samples: readonly EmotionSample[],
+  { batchSize = 8, states = false }: AnswerOptions = {},
+): Promise<DialogAnswer[]> {
+  const collate = emotionCollate(model.config.sizes, model.ownTowers)
+  const device = (model.head.parameters()[0] as Tensor).device
+  const parts = await evaluateBatches(model, inBatches(samples, batchSize), async (some) => {
+    const { labels: _, known: __, ...inputs } = moved(await collate(some), device)
+    const output = await model.forward(inputs)
+    const logits = output.logits.to({ dtype: 'float32', device: 'cpu' }).toArray() as number[][][]
+    const rows = states ? (output.states.to({ dtype: 'float32', device: 'cpu' }).toArray() as number[][][]) : undefined
+    return some.map(({ dialog }, i): DialogAnswer => {
+      const count = dialog.utterances.length
+      const own = rows?.[i]?.slice(0, count).map((row) => Float32Array.from(row))
+      return { dialog, logits: (logits[i] as number[][]).slice(0, count), ...(own && { states: own }) }
+    })
+  })
+  return parts.flat()
+}
+
+function* inBatches<S>(all: readonly S[], size: number): Generator<readonly S[]> {
+  for (let from = 0; from < all.length; from += size) yield all.slice(from, from + size)
+}
+
+function moved(batch: EmotionBatch, device: string): EmotionBatch {
+  if (device === 'cpu') return batch
+  const all = (tensors: Readonly<Record<string, Tensor>> | undefined) =>
+    Object.fromEntries(
+      Object.entries(tensors ?? {}).map(([name, tensor]) => [name, tensor.to({ device: device as 'cuda' })]),
+    )
+  const { mask, speakers, present, vectors } = batch
+  return {
+    ...batch,
+    ...{ mask: mask.to({ device: device as 'cuda' }), speakers: speakers.to({ device: device as 'cuda' }) },
+    ...{ present: all(present as Record<string, Tensor>), vectors: all(vectors as Record<string, Tensor>) },
+  }
+}
+
+/** The utterances whose emotion is known: their logits and classes. */
+export function knownAnswers(answers: readonly DialogAnswer[], labels: readonly string[]) {
+  const logits: number[][] = []
+  const truth: number[] = []
+  for (const { dialog, logits: rows } of answers) {
+    for (const [place, { emotion }] of dialog.utterances.entries()) {
+      if (emotion === undefined) continue
+      logits.push(rows[place] as number[])
+      truth.push(labels.indexOf(emotion))
+    }
+  }
+  return { logits, truth, said: logits.map((row) => row.indexOf(Math.max(...row))) }
+}
+
+/** The metrics of answers, with the expected calibration error at a temperature. */
+export function measureAnswers(
+  answers: readonly DialogAnswer[],
+  labels: readonly string[],
+  temperature: number,
+): EmotionMetrics & { calibrationError: number } {
+  const { logits, truth, said } = knownAnswers(answers, labels)
+  const probabilities = logits.map((row) => softmaxOf(row, temperature))
+  return { ...emotionMetrics(truth, said), calibrationError: reliability(probabilities, truth).error }
+}
+
+/** Finds the temperature on validation data, and gives it to the classifier. */
+export async function calibrate(model: EmotionClassifier, samples: readonly EmotionSample[]): Promise<number> {
+  const { logits, truth } = knownAnswers(await emotionAnswers(model, samples), model.config.labels)
+  model.config.temperature = bestTemperature(logits, truth)
+  return model.config.temperature
+}

@@ -1,0 +1,107 @@
+import { accuracy, confusionMatrix, f1Score, precisionRecallF1 } from '../../../train/metrics/classification.js'
+
+/** Numbers of one part of the data. */
+export interface EmotionMetrics {
+  [name: string]: number
+  accuracy: number
+  /** The mean of the classes' F1 that occur in truth or prediction, as scikit-learn's: the original's `f1_score`. */
+  macroF1: number
+  /** Each class as often as it is true: MELD's. */
+  weightedF1: number
+}
+
+export const emotionMetrics = (truth: readonly number[], said: readonly number[]): EmotionMetrics => ({
+  accuracy: accuracy(truth, said),
+  macroF1: f1Score(truth, said),
+  weightedF1: f1Score(truth, said, { average: 'weighted' }),
+})
+
+export interface ClassScores {
+  label: string
+  precision: number
+  recall: number
+  f1: number
+  /** How often it is true. */
+  support: number
+}
+
+/** Of each class, in their order. */
+export function classScores(
+  truth: readonly number[],
+  said: readonly number[],
+  labels: readonly string[],
+): ClassScores[] {
+  return labels.map((label, one) => {
+    const { precision, recall, f1 } = precisionRecallF1(truth, said, { labels: [one], average: 'macro' })
+    return { label, precision, recall, f1, support: truth.filter((label) => label === one).length }
+  })
+}
+
+/** How often each class was taken for each: rows are true. */
+export function confusions(truth: readonly number[], said: readonly number[], classes: number): number[][] {
+  const { labels, matrix } = confusionMatrix(truth, said, { labels: Array.from({ length: classes }, (_, i) => i) })
+  return labels.length === classes ? matrix : []
+}
+
+export interface ReliabilityBin {
+  /** Mean probability of what was said, and how often it was right. */
+  confidence: number
+  accuracy: number
+  count: number
+}
+
+/** Whether probabilities mean what they say: bins of equal width over the highest probability. */
+export function reliability(probabilities: readonly (readonly number[])[], truth: readonly number[], bins = 10) {
+  const sums = Array.from({ length: bins }, () => ({ confidence: 0, right: 0, count: 0 }))
+  for (const [i, row] of probabilities.entries()) {
+    const best = row.indexOf(Math.max(...row))
+    const confidence = row[best] as number
+    const bin = sums[Math.min(bins - 1, Math.floor(confidence * bins))] as (typeof sums)[number]
+    bin.confidence += confidence
+    bin.right += Number(best === truth[i])
+    bin.count += 1
+  }
+  const filled: ReliabilityBin[] = sums.map(({ confidence, right, count }) => ({
+    confidence: count === 0 ? Number.NaN : confidence / count,
+    accuracy: count === 0 ? Number.NaN : right / count,
+    count,
+  }))
+  // Expected calibration error (Naeini et al. 2015).
+  const error = filled.reduce(
+    (sum, { confidence, accuracy, count }) =>
+      count === 0 ? sum : sum + (count * Math.abs(confidence - accuracy)) / truth.length,
+    0,
+  )
+  return { bins: filled, error }
+}
+
+/** Probabilities of logits over a temperature. */
+export function softmaxOf(logits: readonly number[], temperature = 1): number[] {
+  const most = Math.max(...logits)
+  const powers = logits.map((value) => Math.exp((value - most) / temperature))
+  const sum = powers.reduce((total, value) => total + value, 0)
+  return powers.map((value) => value / sum)
+}
+
+/**
+ * The temperature with which the truth is likeliest (Guo et al. 2017, https://arxiv.org/abs/1706.04599), from 0.05 to 20; the
+ * loss has one lowest point in its inverse.
+ */
+export function bestTemperature(logits: readonly (readonly number[])[], truth: readonly number[]): number {
+  if (logits.length === 0) return 1
+  const loss = (inverse: number) =>
+    logits.reduce((sum, row, i) => {
+      const scaled = row.map((value) => value * inverse)
+      const most = Math.max(...scaled)
+      const log = most + Math.log(scaled.reduce((total, value) => total + Math.exp(value - most), 0))
+      return sum + log - (scaled[truth[i] as number] as number)
+    }, 0)
+  const ratio = (Math.sqrt(5) - 1) / 2
+  let [low, high] = [0.05, 20]
+  for (let step = 0; step < 60; step += 1) {
+    const [a, b] = [high - ratio * (high - low), low + ratio * (high - low)]
+    if (loss(a) < loss(b)) high = b
+    else low = a
+  }
+  return 2 / (low + high)
+}

@@ -1,0 +1,124 @@
+export type { AskedClip, EmotionClip, EmotionClips } from '../../kit/emotion/clips.js'
+export {
+  EMOTIONS,
+  type Emotion,
+  type EmotionCause,
+  type EmotionData,
+  type EmotionDialog,
+  type EmotionUtterance,
+  type ReadDialogsOptions,
+} from '../../kit/emotion/dialog.js'
+export {
+  type EcfConversation,
+  type EcfSubtask,
+  type EcfUtterance,
+  ecfConversations,
+  type ReadEcfOptions,
+  readEcf,
+} from '../../kit/emotion/ecf.js'
+export {
+  type EcfPairScores,
+  type EcfSource,
+  type EcfSpanScores,
+  ecfScoreLines,
+  type ScoreEcfOptions,
+  scoreEcf,
+  writeEcfSubmission,
+} from '../../kit/emotion/ecf-score.js'
+export { type EmotionJsonlRecord, readEmotionJsonl } from '../../kit/emotion/jsonl.js'
+export { MELD_BAD_CLIPS, type ReadMeldOptions, readMeld } from '../../kit/emotion/meld.js'
+export type { OnBadRecord } from '../../kit/records.js'
+export {
+  type LabelledDialog,
+  type LabelledUtterance,
+  labelDialogs,
+  type TurnsOptions,
+  turnsOf,
+} from './answer/label.js'
+export { type EmotionReportOptions, emotionReport } from './answer/report.js'
+export { emotionStrip, type StripMedia } from './answer/strip.js'
+export { CauseScorer, type CauseScorerConfig } from './causes/network.js'
+export {
+  findSpans,
+  loadSpans,
+  type SpanResults,
+  SpanTagger,
+  type TrainSpansOptions,
+  trainSpans,
+  type WordReader,
+} from './causes/spans.js'
+export {
+  CAUSE_RECIPE,
+  type CauseRecipe,
+  type CauseResults,
+  type CauseThreshold,
+  findCauses,
+  loadCauses,
+  type TrainCausesOptions,
+  trainCauses,
+} from './causes/train.js'
+export {
+  emotionDataOfArguments,
+  emotionText,
+  emotionTrainingOfArguments,
+  readEmotionArguments,
+  towersOfArguments,
+} from './configuration/apply.js'
+export type { EmotionArguments } from './configuration/arguments.js'
+export {
+  type EmotionBatch,
+  type EmotionCollator,
+  type EmotionSample,
+  emotionCollate,
+  emotionSamples,
+} from './data/collate.js'
+export { FeatureCache, type FeatureCacheOptions } from './data/features.js'
+export {
+  type EmotionFormat,
+  type EmotionParts,
+  type OpenEmotionOptions,
+  openEmotionData,
+  readDialogs,
+} from './data/open.js'
+export { type AnswerOptions, type DialogAnswer, emotionAnswers } from './evaluation/evaluate.js'
+export { type ClassScores, classScores, type EmotionMetrics, emotionMetrics } from './evaluation/metrics.js'
+export type {
+  EmotionClassifierConfig,
+  EmotionContextConfig,
+  EmotionFusion,
+  EmotionModality,
+} from './network/config.js'
+export { type LoadEmotionOptions, openTower } from './network/files.js'
+export {
+  LanguageBindPart,
+  LanguageBindTower,
+  type LanguageBindTowerOptions,
+  languageBindTowers,
+} from './network/languagebind-towers.js'
+export {
+  EmotionClassifier,
+  type EmotionInputs,
+  type EmotionOutput,
+  type MakeEmotionOptions,
+} from './network/network.js'
+export { type TextInput, TextTower, type TextTowerOptions } from './network/text-tower.js'
+export type { EmotionTower } from './network/towers.js'
+export { FbankTower, type FbankTowerOptions, VoiceTower, type VoiceTowerOptions } from './network/voice-tower.js'
+export {
+  FrameHead,
+  type FrameHeadOptions,
+  PairHead,
+  PointerHead,
+  type PointerHeadOptions,
+  pairLoss,
+  pointerLabel,
+} from './published/heads.js'
+export { type EmotionPair, publishedPairs } from './published/pairs.js'
+export { EMOTION_RECIPE, type EmotionRecipe, PUBLISHED_EMOTION_RECIPE } from './training/recipe.js'
+export {
+  type EmotionLora,
+  type EmotionResults,
+  type TrainEmotionOptions,
+  type TrainedEmotion,
+  trainEmotion,
+} from './training/train.js'

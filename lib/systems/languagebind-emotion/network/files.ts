@@ -1,0 +1,113 @@
+import { existsSync } from 'node:fs'
+import { join } from 'node:path'
+import { makeDirectory } from '../../../base/atomic.js'
+import { defined, requireOptions, requireString } from '../../../base/check.js'
+import { CheckpointError, ConfigError } from '../../../base/errors.js'
+import { toCamel, toSnake } from '../../../base/words.js'
+import { readCheckpointJson, writeJson } from '../../../files/json/json.js'
+import { loadSafetensors, saveSafetensors } from '../../../files/safetensors/safetensors.js'
+import { LanguageBind } from '../../../models/languagebind/languagebind.js'
+import type { Device, DType } from '../../../tensor/index.js'
+import { scope } from '../../../tensor/index.js'
+import { type EmotionClassifierConfig, type EmotionModality, MODALITIES } from './config.js'
+import { LanguageBindTower, SHARED } from './languagebind-towers.js'
+import type { EmotionClassifier, MakeEmotionOptions } from './network.js'
+import { TextTower } from './text-tower.js'
+import type { EmotionTower } from './towers.js'
+import { FbankTower, VoiceTower } from './voice-tower.js'
+
+export interface LoadEmotionOptions {
+  device?: Device
+  dtype?: DType
+  /** Towers in place of those that the folder names, or of a kind that `openTower` does not know. */
+  towers?: readonly EmotionTower[]
+}
+
+/** Makes the class, which a file that it imports cannot name. */
+type Make = (config: EmotionClassifierConfig, options: MakeEmotionOptions) => EmotionClassifier
+
+/** Reads a tower that `save` wrote. @throws CheckpointError for a folder without `tower.json`, or one of another kind */
+export async function openTower(
+  folder: string,
+  options: Omit<LoadEmotionOptions, 'towers'> = {},
+  models: Map<string, Promise<LanguageBind>> = new Map(),
+): Promise<EmotionTower> {
+  requireString('openTower', 'folder', folder)
+  const file = join(folder, 'tower.json')
+  const { tower, from, ...rest } = await readCheckpointJson(file)
+  // A frozen one lies where it lay: only where that is, and how it reads, stands here.
+  const place = typeof from === 'string' ? from : folder
+  const factory = { ...defined(options), ...(typeof from === 'string' && rest) }
+  if (tower === 'text') return (await TextTower.fromPretrained(place, factory)) as EmotionTower
+  if (tower === 'voice') return (await VoiceTower.fromPretrained(place, factory)) as unknown as EmotionTower
+  if (tower === 'fbank') return new FbankTower(rest) as unknown as EmotionTower
+  if (tower === 'languagebind') {
+    const shared = typeof from === 'string' ? from : join(folder, '..', SHARED)
+    const model = models.get(shared) ?? LanguageBind.fromPretrained(shared, defined(options))
+    models.set(shared, model)
+    const { modality, useTemp } = rest as { modality: EmotionModality; useTemp?: boolean }
+    return new LanguageBindTower(await model, modality, {
+      ...defined({ useTemp }),
+      from: shared,
+    }) as unknown as EmotionTower
+  }
+  throw new CheckpointError(`${file}: there is no tower '${tower}'; there are text, voice, fbank and languagebind`, {
+    ...{ file, tower },
+  })
+}
+
+/** @throws ConfigError for a tower that cannot be saved */
+export async function saveEmotionClassifier(
+  model: EmotionClassifier,
+  folder: string,
+  frozen: readonly EmotionTower[] = [],
+): Promise<void> {
+  const where = 'EmotionClassifier.save'
+  requireString(where, 'folder', folder)
+  makeDirectory(folder, CheckpointError)
+  const saved = new Set<object>()
+  for (const tower of [...Object.values(model.ownTowers), ...frozen]) {
+    const { modality } = tower
+    const isFrozen = frozen.includes(tower)
+    if (isFrozen && tower.reference === undefined) continue
+    if (!isFrozen && !tower.save) {
+      throw new ConfigError(`${where}: the tower of ${modality} cannot be saved`, { modality })
+    }
+    makeDirectory(join(folder, modality), CheckpointError)
+    if (isFrozen) await writeJson(join(folder, modality, 'tower.json'), tower.reference)
+    else await tower.save?.(join(folder, modality), saved)
+  }
+  await scope(() => saveSafetensors(join(folder, 'model.safetensors'), model.head.stateDict(), { format: 'pt' }))
+  const file = { architectures: ['EmotionClassifier'], modelType: 'languagebind-emotion', ...model.config }
+  await writeJson(join(folder, 'config.json'), toSnake(file))
+}
+
+export async function loadEmotionClassifier(
+  folder: string,
+  options: LoadEmotionOptions,
+  make: Make,
+): Promise<EmotionClassifier> {
+  const where = 'EmotionClassifier.fromPretrained'
+  requireString(where, 'folder', folder)
+  requireOptions(where, options, ['device', 'dtype', 'towers'])
+  const { towers: given = [], ...factory } = options
+  const file = join(folder, 'config.json')
+  const { modelType, architectures: _, ...config } = toCamel(await readCheckpointJson(file))
+  if (modelType !== 'languagebind-emotion') {
+    throw new CheckpointError(`${folder} is no EmotionClassifier: its model_type is ${modelType}`, { file })
+  }
+  const towers: Partial<Record<EmotionModality, EmotionTower>> = {}
+  const models = new Map<string, Promise<LanguageBind>>()
+  for (const name of MODALITIES) {
+    const own = given.find((tower) => tower.modality === name)
+    if (own) towers[name] = own
+    else if (existsSync(join(folder, name, 'tower.json')))
+      towers[name] = await openTower(join(folder, name), factory, models)
+  }
+  const model = make(config as unknown as EmotionClassifierConfig, { towers, ...defined(factory) })
+  await scope(async () => {
+    const { tensors } = await loadSafetensors(join(folder, 'model.safetensors'))
+    model.head.loadStateDict(tensors)
+  })
+  return model.eval()
+}

@@ -1,0 +1,128 @@
+import {
+  Dropout,
+  LayerNorm,
+  Linear,
+  Module,
+  ModuleDict,
+  Parameter,
+  TransformerEncoderLayer,
+} from '../../../nn/index.js'
+import type { FactoryOptions } from '../../../nn/parameter.js'
+import { cat, ops, rand, scope, stack, type Tensor, zeros } from '../../../tensor/index.js'
+import { type EmotionModality, MODALITIES, type ResolvedEmotionConfig } from './config.js'
+
+/** The vectors of utterances, and which of them are there. */
+export interface EmotionVectors {
+  /** [utterances, size]; what is missing may hold anything but NaN. */
+  vectors: Readonly<Partial<Record<EmotionModality, Tensor>>>
+  /** bool [utterances], true where the utterance has that modality. */
+  present: Readonly<Partial<Record<EmotionModality, Tensor>>>
+}
+
+/** Makes one vector of those of the modalities; see `EmotionFusion`. */
+export class Fusion extends Module {
+  /** Of each modality, but for 'concat'. */
+  norms: ModuleDict<LayerNorm> | null
+  /** Of each modality, to `hiddenSize`, for 'gated' and 'cross-attention'. */
+  projections: ModuleDict<Linear> | null = null
+  /** [modalities, hiddenSize]: what stands for a modality that is missing, or tells which one a vector is. */
+  kinds: Parameter | null = null
+  gate: Linear | null = null
+  layer: TransformerEncoderLayer | null = null
+  dropout: Dropout
+  readonly #config: ResolvedEmotionConfig
+  readonly #modalities: readonly EmotionModality[]
+
+  constructor(config: ResolvedEmotionConfig, factory: FactoryOptions = {}) {
+    super()
+    this.#config = config
+    const { sizes, fusion, hiddenSize, dropout } = config
+    this.#modalities = MODALITIES.filter((name) => sizes[name] !== undefined)
+    const each = <M extends Module>(make: (size: number) => M) =>
+      new ModuleDict(Object.fromEntries(this.#modalities.map((name) => [name, make(sizes[name] as number)])))
+    this.norms = fusion === 'concat' ? null : each((size) => new LayerNorm([size], factory))
+    if (fusion === 'gated' || fusion === 'cross-attention') {
+      this.projections = each((size) => new Linear(size, hiddenSize, factory))
+      this.kinds = new Parameter(zeros([this.#modalities.length, hiddenSize], factory))
+    }
+    if (fusion === 'gated') {
+      this.gate = new Linear(hiddenSize * this.#modalities.length, this.#modalities.length, factory)
+    }
+    if (fusion === 'cross-attention') {
+      const heads = [8, 4, 2, 1].find((count) => hiddenSize % count === 0) as number
+      const sizes = { dimFeedforward: 2 * hiddenSize, dropout, activation: 'gelu' as const }
+      this.layer = new TransformerEncoderLayer(hiddenSize, heads, {
+        ...sizes,
+        batchFirst: true,
+        normFirst: true,
+        ...factory,
+      })
+    }
+    this.dropout = new Dropout(dropout)
+  }
+
+  /** Of what comes out. */
+  get size(): number {
+    const { fusion, hiddenSize, sizes } = this.#config
+    const all = this.#modalities.reduce((sum, name) => sum + (sizes[name] as number), 0)
+    return fusion === 'concat' || fusion === 'concat-ln' ? all : hiddenSize
+  }
+
+  /** [utterances, size] */
+  override forward(inputs: EmotionVectors): Tensor {
+    return scope(() => {
+      const shown = this.#shown(inputs) // [utterances, modalities], 1 or 0
+      const columns = this.#modalities.map((name, i) => {
+        const raw = inputs.vectors[name] as Tensor
+        const even = this.norms ? this.norms.at(name).forward(raw) : raw
+        const made = this.projections ? this.dropout.forward(this.projections.at(name).forward(even)) : even
+        return made.mul(shown.narrow(1, i, 1).to({ dtype: made.dtype }))
+      })
+      if (this.projections === null)
+        return this.#config.fusion === 'concat' ? cat(columns, 1) : this.dropout.forward(cat(columns, 1))
+      return this.gate ? this.#gated(columns, shown) : this.#attended(columns, shown)
+    })
+  }
+
+  /** Which modalities count: those that are there, of which training drops some, but never all that an utterance has. */
+  #shown({ present }: EmotionVectors): Tensor {
+    const there = stack(
+      this.#modalities.map((name) => present[name] as Tensor),
+      1,
+    ) // bool [utterances, modalities]
+    const { modalityDropout } = this.#config
+    if (!this.training || modalityDropout === 0 || this.#modalities.length === 1) return there.to({ dtype: 'float32' })
+    const drawn = rand(there.shape, { device: there.device })
+    const kept = there.logicalAnd(drawn.ge(modalityDropout))
+    // Where all were dropped, the one with the highest draw stays.
+    const best = ops.where(there, drawn, drawn.sub(2)).argmax(1, true)
+    const one = drawn.lt(0).scatter(1, best, true).logicalAnd(there)
+    return kept.logicalOr(one.logicalAnd(kept.any(1, true).logicalNot())).to({ dtype: 'float32' })
+  }
+
+  #gated(columns: readonly Tensor[], shown: Tensor): Tensor {
+    const gate = this.gate as Linear
+    const missing = columns.map((column, i) => {
+      const absent = shown.narrow(1, i, 1).neg().add(1).to({ dtype: column.dtype })
+      return column.add(absent.mul((this.kinds as Parameter).select(0, i).to({ dtype: column.dtype })))
+    })
+    const logits = gate.forward(cat(missing, 1))
+    // One that is missing has no say. Where all are, each has the same, in what is 0.
+    const none = shown.sum([1], true).eq(0)
+    const weights = ops
+      .maskedFill(logits, shown.eq(0).logicalAnd(none.logicalNot()), Number.NEGATIVE_INFINITY)
+      .softmax(1)
+    const mixed = stack([...columns], 1).mul(weights.unsqueeze(2))
+    return mixed.sum([1])
+  }
+
+  #attended(columns: readonly Tensor[], shown: Tensor): Tensor {
+    const kinds = this.kinds as Parameter
+    const tokens = stack([...columns], 1).add(kinds.to({ dtype: (columns[0] as Tensor).dtype })) // [utterances, modalities, hiddenSize]
+    const none = shown.sum([1], true).eq(0)
+    const hidden = shown.eq(0).logicalAnd(none.logicalNot())
+    const states = (this.layer as TransformerEncoderLayer).forward(tokens, { keyPaddingMask: hidden })
+    const weights = shown.div(shown.sum([1], true).clampMin(1)).to({ dtype: states.dtype })
+    return states.mul(weights.unsqueeze(2)).sum([1])
+  }
+}

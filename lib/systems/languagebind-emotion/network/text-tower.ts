@@ -1,0 +1,204 @@
+import { existsSync } from 'node:fs'
+import { join, resolve } from 'node:path'
+import { requireOneOf, requireOptions, requireWhole } from '../../../base/check.js'
+import { ConfigError } from '../../../base/errors.js'
+import { resolveModel } from '../../../hub/index.js'
+import type { EmotionDialog } from '../../../kit/emotion/dialog.js'
+import { padTokens } from '../../../kit/pad.js'
+import { Bert } from '../../../models/encoders/bert.js'
+import { longestText } from '../../../models/encoders/embed-sentences.js'
+import { Roberta } from '../../../models/encoders/roberta.js'
+import { readConfig } from '../../../models/pretrained.js'
+import { type Device, type DType, noGrad, ops, scope, type Tensor } from '../../../tensor/index.js'
+import { Tokenizer } from '../../../text/tokenizer.js'
+import { splitWords } from '../../../train/metrics/values.js'
+import type { EmotionTower } from './towers.js'
+
+export interface TextTowerOptions {
+  /** Utterances before the one that is read, which its tokens see [0]. */
+  history?: number
+  /** Whether texts begin with who says them [false]. */
+  names?: boolean
+  /** Tokens of a text with what stands before it; its beginning is cut [128]. */
+  maxLength?: number
+  /** The mean over the tokens of the utterance, or the first token's ['mean']. */
+  pooling?: 'mean' | 'cls'
+}
+
+/** Tokens of an utterance, those of what was said before in front. */
+export interface TextInput {
+  ids: readonly number[]
+  /** Where the utterance itself begins. */
+  begin: number
+}
+
+/** Words as BERT, MiniLM or RoBERTa reads them. */
+export class TextTower implements EmotionTower<TextInput> {
+  readonly modality = 'text'
+  readonly #options: Required<TextTowerOptions>
+  #from: string | undefined
+  readonly #ids: { first: number; last: number; pad: number }
+
+  /** @throws ConfigError for a tokenizer without the tokens that begin and end a text */
+  constructor(
+    readonly network: Bert | Roberta,
+    readonly tokenizer: Tokenizer,
+    options: TextTowerOptions = {},
+  ) {
+    const where = 'TextTower'
+    requireOptions(where, options, ['history', 'names', 'maxLength', 'pooling'])
+    const longest = longestText(network)
+    const { history = 0, names = false, maxLength = Math.min(128, longest), pooling = 'mean' } = options
+    requireWhole(where, 'history', history)
+    requireWhole(where, 'maxLength', maxLength, 3)
+    requireOneOf(where, 'pooling', pooling, ['mean', 'cls'])
+    if (maxLength > longest)
+      throw new ConfigError(`${where}: maxLength ${maxLength} is more than the network's ${longest}`, {})
+    this.#options = { history, names, maxLength, pooling }
+    const id = (...words: string[]) => {
+      const found = words.map((word) => tokenizer.tokenToId(word)).find((one) => one !== undefined)
+      if (found === undefined) throw new ConfigError(`${where}: the tokenizer has no ${words.join(' or ')}`, {})
+      return found
+    }
+    this.#ids = { first: id('[CLS]', '<s>'), last: id('[SEP]', '</s>'), pad: id('[PAD]', '<pad>') }
+  }
+
+  /** A folder, a repository of the hub, or a name that `voxtorch weights` lists, of a BERT or a RoBERTa with its tokenizer. */
+  static async fromPretrained(
+    from: string,
+    options: TextTowerOptions & { device?: Device; dtype?: DType } = {},
+  ): Promise<TextTower> {
+    const { device, dtype, ...rest } = options
+    const folder = await resolveModel(from, {})
+    const saved = join(folder, 'tower.json')
+    const own = existsSync(saved) ? ((await readConfig(folder, 'tower.json')) as TextTowerOptions) : {}
+    const { modelType } = (await readConfig(folder)) as { modelType?: string }
+    const Network = modelType === 'roberta' ? Roberta : Bert
+    const factory = { ...(device && { device }), ...(dtype && { dtype }) }
+    const network = await Network.fromPretrained(folder, factory)
+    const { history, names, maxLength, pooling } = own
+    const kept = Object.fromEntries(
+      Object.entries({ history, names, maxLength, pooling }).filter(([, v]) => v !== undefined),
+    )
+    const tower = new TextTower(network, await Tokenizer.fromPretrained(folder), { ...kept, ...rest })
+    tower.#from = existsSync(from) ? resolve(from) : from
+    return tower
+  }
+
+  get reference() {
+    return this.#from === undefined ? undefined : { tower: 'text', from: this.#from, ...this.#options }
+  }
+
+  get size(): number {
+    return this.network.config.hiddenSize ?? 768
+  }
+
+  get recipe() {
+    return { tower: 'text', network: this.network.constructor.name, ...this.#options }
+  }
+
+  async source(dialog: EmotionDialog, place: number): Promise<string | undefined> {
+    return this.#texts(dialog, place)?.join('\n')
+  }
+
+  async read(dialog: EmotionDialog, place: number): Promise<TextInput | undefined> {
+    const texts = this.#texts(dialog, place)
+    if (texts === undefined) return undefined
+    const { maxLength } = this.#options
+    const own = this.#encode(texts.at(-1) as string).slice(0, maxLength - 2)
+    // As much of what was said before as there is room for, the latest first.
+    const before: number[] = []
+    for (const text of texts.slice(0, -1).reverse()) {
+      const ids = [...this.#encode(text), this.#ids.last]
+      if (before.length + ids.length + own.length + 2 > maxLength) break
+      before.unshift(...ids)
+    }
+    return { ids: [this.#ids.first, ...before, ...own, this.#ids.last], begin: 1 + before.length }
+  }
+
+  /** What is said, oldest first, the utterance itself last; undefined for an empty text. */
+  #texts({ utterances }: EmotionDialog, place: number): string[] | undefined {
+    const { history, names } = this.#options
+    if (utterances[place] === undefined || utterances[place].text.trim() === '') return undefined
+    return utterances
+      .slice(Math.max(0, place - history), place + 1)
+      .map(({ text, speaker }) => (names && speaker !== '' ? `${speaker}: ${text}` : text))
+  }
+
+  #encode(text: string): number[] {
+    return this.tokenizer.encode(text, { addSpecialTokens: false }).inputIds
+  }
+
+  async encode(inputs: readonly TextInput[]): Promise<Tensor> {
+    return scope(async () => {
+      const { lastHiddenState, weights } = await this.states(inputs)
+      if (this.#options.pooling === 'cls') return lastHiddenState.select(1, 0).clone()
+      return lastHiddenState.mul(weights.unsqueeze(2)).sum([1])
+    })
+  }
+
+  /** States of all tokens [inputs, tokens, size], and weights [inputs, tokens] whose sum is 1 over the utterance's own. */
+  async states(inputs: readonly TextInput[]): Promise<{ lastHiddenState: Tensor; weights: Tensor }> {
+    const rows = inputs.map(({ ids }) => ids)
+    const device = (this.network.parameters()[0] as Tensor).device
+    return scope(async () => {
+      const inputIds = padTokens(rows, { value: this.#ids.pad }).to({ device })
+      const places = ops.arange(inputIds.size(1), { device }).unsqueeze(0)
+      const column = (values: readonly number[]) => padTokens(values.map((value) => [value])).to({ device })
+      const attentionMask = places.lt(column(rows.map(({ length }) => length)))
+      const { lastHiddenState } = await this.network.forward({
+        ...{ inputIds, attentionMask: attentionMask.to({ dtype: 'int64' }) },
+      })
+      // The end of the text counts as its own, as sentence-transformers' mean has it; its beginning where nothing is before.
+      const own = attentionMask.logicalAnd(places.ge(column(inputs.map(({ begin }) => (begin === 1 ? 0 : begin)))))
+      const counted = own.to({ dtype: lastHiddenState.dtype })
+      return { lastHiddenState, weights: counted.div(counted.sum([1], true)) }
+    })
+  }
+
+  /**
+   * A vector for each word between blanks: the mean of its tokens, of the text alone. Words behind `maxLength` tokens have none.
+   * Runs without gradients.
+   */
+  async words(texts: readonly string[]): Promise<Float32Array[][]> {
+    const { first, last } = this.#ids
+    const spans: [number, number][][] = []
+    const inputs = texts.map((text): TextInput => {
+      const ids = [first]
+      const own: [number, number][] = []
+      for (const [i, word] of splitWords(text).entries()) {
+        const tokens = this.#encode(this.network instanceof Roberta && i > 0 ? ` ${word}` : word)
+        if (ids.length + tokens.length + 1 > this.#options.maxLength) break
+        own.push([ids.length, ids.length + tokens.length])
+        ids.push(...tokens)
+      }
+      spans.push(own)
+      return { ids: [...ids, last], begin: 1 }
+    })
+    return noGrad(() =>
+      scope(async () => {
+        const { lastHiddenState } = await this.states(inputs)
+        const rows = lastHiddenState.to({ device: 'cpu', dtype: 'float32' }).contiguous()
+        const [width, size] = [rows.size(1), rows.size(2)]
+        const values = (await rows.data()) as Float32Array
+        return spans.map((own, row) =>
+          own.map(([from, to]) => {
+            const mean = new Float32Array(size)
+            for (let token = from; token < to; token += 1) {
+              const at = (row * width + token) * size
+              for (let i = 0; i < size; i += 1) mean[i] = (mean[i] as number) + (values[at + i] as number) / (to - from)
+            }
+            return mean
+          }),
+        )
+      }),
+    )
+  }
+
+  async save(folder: string): Promise<void> {
+    const { writeJson } = await import('../../../files/json/json.js')
+    await this.network.save(folder)
+    this.tokenizer.saveTo(folder)
+    await writeJson(join(folder, 'tower.json'), { tower: 'text', ...this.#options })
+  }
+}

@@ -1,0 +1,244 @@
+import { existsSync } from 'node:fs'
+import { join, resolve } from 'node:path'
+import { readClip, SPEECH_RATE } from '../../../audio/clip.js'
+import { kaldiFbank, logMelSpectrogram } from '../../../audio/features.js'
+import { defined, requireNumber, requireOneOf, requireOptions } from '../../../base/check.js'
+import { ConfigError } from '../../../base/errors.js'
+import { writeJson } from '../../../files/json/json.js'
+import { resolveModel } from '../../../hub/index.js'
+import type { EmotionDialog } from '../../../kit/emotion/dialog.js'
+import { lengthMask, padClips } from '../../../kit/pad.js'
+import { WavLM } from '../../../models/encoders/wavlm.js'
+import { readConfig } from '../../../models/pretrained.js'
+import { WhisperEncoder } from '../../../models/whisper/whisper.js'
+import { cat, type Device, type DType, ops, scope, type Tensor } from '../../../tensor/index.js'
+import { clipSource, type EmotionTower, soundOf } from './towers.js'
+
+export interface VoiceTowerOptions {
+  /** More of a clip is not heard [30, Whisper's most]. */
+  maxSeconds?: number
+  /** 'mean' over time, or 'mean-std': the standard deviation behind it ['mean-std']. */
+  pooling?: 'mean' | 'mean-std'
+  /** The last layer's states, or the mean of all layers' ['mean']. */
+  layers?: 'last' | 'mean'
+}
+
+abstract class Voice {
+  readonly modality = 'audio'
+
+  constructor(protected readonly maxSeconds: number) {}
+
+  async source(dialog: EmotionDialog, place: number): Promise<string | undefined> {
+    const found = soundOf(dialog.utterances[place] as EmotionDialog['utterances'][number])
+    return found && clipSource(found.path, found.clip)
+  }
+
+  /** float32 [samples] of 16 kHz */
+  async read(dialog: EmotionDialog, place: number): Promise<Tensor | undefined> {
+    const found = soundOf(dialog.utterances[place] as EmotionDialog['utterances'][number])
+    if (found === undefined) return undefined
+    const { start, end } = found.clip
+    const maxSamples = Math.round(this.maxSeconds * SPEECH_RATE)
+    return readClip(
+      { path: found.path, ...defined({ start, end }) },
+      { longAudio: 'cut', mostSamples: maxSamples, leastSamples: LEAST, maxSeconds: this.maxSeconds + 0.1 },
+    )
+  }
+}
+
+/** A tenth of a second: below it, WavLM has no frames. */
+const LEAST = SPEECH_RATE / 10
+
+/** A voice as WavLM or Whisper's encoder hears it. */
+export class VoiceTower extends Voice implements EmotionTower<Tensor> {
+  readonly #options: Required<VoiceTowerOptions>
+  #from: string | undefined
+
+  constructor(
+    readonly network: WavLM | WhisperEncoder,
+    options: VoiceTowerOptions = {},
+  ) {
+    const where = 'VoiceTower'
+    requireOptions(where, options, ['maxSeconds', 'pooling', 'layers'])
+    const { maxSeconds = 30, pooling = 'mean-std', layers = 'mean' } = options
+    requireNumber(where, 'maxSeconds', maxSeconds, { least: 0.1 })
+    requireOneOf(where, 'pooling', pooling, ['mean', 'mean-std'])
+    requireOneOf(where, 'layers', layers, ['last', 'mean'])
+    super(maxSeconds)
+    this.#options = { maxSeconds, pooling, layers }
+    if (network instanceof WhisperEncoder && maxSeconds > 30) {
+      throw new ConfigError(`${where}: Whisper hears 30 seconds, not ${maxSeconds}`, { argument: 'maxSeconds' })
+    }
+  }
+
+  /** A folder, a repository of the hub, or a name that `voxtorch weights` lists, of a WavLM or a Whisper. */
+  static async fromPretrained(
+    from: string,
+    options: VoiceTowerOptions & { device?: Device; dtype?: DType } = {},
+  ): Promise<VoiceTower> {
+    const { device, dtype, ...rest } = options
+    const folder = await resolveModel(from, {})
+    const saved = existsSync(join(folder, 'tower.json')) ? await readConfig(folder, 'tower.json') : {}
+    const { maxSeconds, pooling, layers } = saved as VoiceTowerOptions
+    const factory = defined({ device, dtype })
+    const { modelType } = (existsSync(join(folder, 'config.json')) ? await readConfig(folder) : {}) as {
+      modelType?: string
+    }
+    const network =
+      modelType === 'wavlm'
+        ? await WavLM.fromPretrained(folder, factory)
+        : await WhisperEncoder.fromPretrained(folder, factory)
+    const tower = new VoiceTower(network, { ...defined({ maxSeconds, pooling, layers }), ...rest })
+    tower.#from = existsSync(from) ? resolve(from) : from
+    return tower
+  }
+
+  get reference() {
+    return this.#from === undefined ? undefined : { tower: 'voice', from: this.#from, ...this.#options }
+  }
+
+  get size(): number {
+    const { hiddenSize, dModel } = this.network.config as { hiddenSize?: number; dModel?: number }
+    const size = this.network instanceof WavLM ? (hiddenSize ?? 768) : (dModel ?? 512)
+    return this.#options.pooling === 'mean' ? size : 2 * size
+  }
+
+  get recipe() {
+    return { tower: 'voice', network: this.network.constructor.name, ...this.#options }
+  }
+
+  async encode(clips: readonly Tensor[]): Promise<Tensor> {
+    return scope(async () => {
+      const { states, mask } = await this.#states(clips)
+      return pooled(states, mask, this.#options.pooling)
+    })
+  }
+
+  /** [clips, frames, size], bool [clips, frames] */
+  async #states(clips: readonly Tensor[]): Promise<{ states: Tensor; mask: Tensor }> {
+    const { network } = this
+    const { device, dtype } = network.parameters()[0] as Tensor
+    const lengths = clips.map((clip) => clip.size(0))
+    const outputHiddenStates = this.#options.layers === 'mean'
+    if (network instanceof WavLM) {
+      const { inputValues } = padClips(clips, { device })
+      const attentionMask = lengthMask(lengths, inputValues.size(1), device)
+      const output = await network.forward({
+        ...{
+          inputValues: inputValues.to({ dtype }),
+          attentionMask: attentionMask.to({ dtype: 'int64' }),
+          outputHiddenStates,
+        },
+      })
+      const frames = output.lastHiddenState.size(1)
+      const own = lengths.map((length) => Math.max(1, Math.floor((frames * length) / inputValues.size(1))))
+      return { states: layersOf(output), mask: lengthMask(own, frames, device) }
+    }
+    const { numMelBins = 80 } = network.config as { numMelBins?: number }
+    const steps = lengths.map((length) => Math.max(2, Math.floor(length / 160)))
+    // Frames come in pairs, and the front end wants a whole number of its hops.
+    const width = 2 * Math.ceil(Math.max(...steps) / 2)
+    // Silence of its own behind each clip, or its last steps would depend on how far the batch fills it up.
+    const rows = await Promise.all(
+      clips.map(async (clip, i) => {
+        const own = steps[i] as number
+        const length = 160 * (own + 4)
+        const mel = await logMelSpectrogram(clip.to({ device: 'cpu' }), { nMels: numMelBins, length })
+        return ops.constantPadNd(mel.narrow(1, 0, own), [0, width - own])
+      }),
+    )
+    const inputFeatures = ops.stack(rows).to({ device, dtype })
+    const attentionMask = lengthMask(steps, width, device)
+    const output = await network.forward({
+      ...{ inputFeatures, attentionMask: attentionMask.to({ dtype: 'int64' }), outputHiddenStates },
+    })
+    const states = layersOf(output)
+    const mask =
+      output.attentionMask ??
+      lengthMask(
+        lengths.map(() => states.size(1)),
+        states.size(1),
+        device,
+      )
+    return { states, mask }
+  }
+
+  async save(folder: string): Promise<void> {
+    await this.network.save(folder)
+    await writeJson(join(folder, 'tower.json'), { tower: 'voice', ...this.#options })
+  }
+}
+
+const layersOf = ({
+  lastHiddenState,
+  hiddenStates,
+}: {
+  lastHiddenState: Tensor
+  hiddenStates: readonly Tensor[]
+}): Tensor => (hiddenStates.length === 0 ? lastHiddenState : ops.stack([...hiddenStates]).mean([0]))
+
+/** Over the frames that are there: [clips, frames, size] → [clips, size or 2 size] */
+function pooled(states: Tensor, mask: Tensor, pooling: 'mean' | 'mean-std'): Tensor {
+  const weights = mask.to({ dtype: states.dtype }).unsqueeze(2)
+  const count = weights.sum([1]).clampMin(1)
+  const mean = states.mul(weights).sum([1]).div(count)
+  if (pooling === 'mean') return mean
+  const centred = states.sub(mean.unsqueeze(1)).mul(weights)
+  return cat([mean, centred.square().sum([1]).div(count).add(1e-6).sqrt()], 1)
+}
+
+export interface FbankTowerOptions {
+  /** [64] */
+  nMels?: number
+  /** [10] */
+  maxSeconds?: number
+}
+
+/**
+ * What a voice sounds like without any network: of Kaldi's log-mel bands, and of how they change from frame to frame, mean,
+ * standard deviation, and how far the quiet and the loud are from the mean: [8 nMels].
+ */
+export class FbankTower extends Voice implements EmotionTower<Tensor> {
+  readonly network = null
+  readonly #options: Required<FbankTowerOptions>
+
+  constructor(options: FbankTowerOptions = {}) {
+    requireOptions('FbankTower', options, ['nMels', 'maxSeconds'])
+    const { nMels = 64, maxSeconds = 10 } = options
+    super(maxSeconds)
+    this.#options = { nMels, maxSeconds }
+  }
+
+  get reference() {
+    return { tower: 'fbank', ...this.#options }
+  }
+
+  get size(): number {
+    return 8 * this.#options.nMels
+  }
+
+  get recipe() {
+    return { tower: 'fbank', ...this.#options }
+  }
+
+  async encode(clips: readonly Tensor[]): Promise<Tensor> {
+    return scope(async () => ops.stack(await Promise.all(clips.map((clip) => this.#one(clip)))))
+  }
+
+  async #one(clip: Tensor): Promise<Tensor> {
+    const { nMels } = this.#options
+    const bands = await kaldiFbank(clip.to({ device: 'cpu' }), { nMels, window: 'hann' })
+    const change = bands.slice(0, 1).sub(bands.slice(0, 0, -1))
+    const facts = [bands, change].flatMap((rows) => {
+      const mean = rows.mean([0])
+      const sorted = rows.sort(0).values
+      const at = (share: number) => sorted.select(0, Math.floor(share * (rows.size(0) - 1))).sub(mean)
+      return [mean, rows.sub(mean).square().mean([0]).add(1e-6).sqrt(), at(0.1), at(0.9)]
+    })
+    return cat(facts, 0)
+  }
+
+  async save(folder: string): Promise<void> {
+    await writeJson(join(folder, 'tower.json'), { tower: 'fbank', ...this.#options })
+  }
+}

@@ -1,0 +1,27 @@
+import { ConfigError } from '../../../base/errors.js'
+import type { Module } from '../../../nn/index.js'
+import { AdamW } from '../../../train/adam.js'
+import type { EmotionRecipe } from './recipe.js'
+
+/** What is new learns at a rate of its own; biases, norms and scales do not decay. */
+export function emotionOptimizer(
+  model: Module,
+  {
+    headLearningRate,
+    towerLearningRate,
+    weightDecay,
+  }: Pick<EmotionRecipe, 'headLearningRate' | 'towerLearningRate' | 'weightDecay'>,
+): AdamW {
+  const trained = model.namedParameters().filter(([, parameter]) => parameter.requiresGrad)
+  const groups = [false, true].flatMap((isTower) =>
+    [false, true].flatMap((decays) => {
+      const params = trained
+        .filter(([name, parameter]) => name.startsWith('towers.') === isTower && parameter.ndim > 1 === decays)
+        .map(([, parameter]) => parameter)
+      const lr = isTower ? towerLearningRate : headLearningRate
+      return params.length === 0 ? [] : [{ params, lr, weightDecay: decays ? weightDecay : 0 }]
+    }),
+  )
+  if (groups.length === 0) throw new ConfigError('trainEmotion: nothing trains: is the whole model frozen?', {})
+  return new AdamW(groups, { lr: headLearningRate })
+}

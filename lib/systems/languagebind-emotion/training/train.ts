@@ -1,0 +1,291 @@
+import { join } from 'node:path'
+import { misuse, requireObject, requireOneOf, requireOptions, requireString } from '../../../base/check.js'
+import { ConfigError, DataError } from '../../../base/errors.js'
+import { isMainProcess } from '../../../distributed/index.js'
+import type { EmotionDialog } from '../../../kit/emotion/dialog.js'
+import { bestEpochBy, type RecipeResults, runRecipe } from '../../../kit/recipe.js'
+import { getPeftModel, type LoraConfig, type PeftModel } from '../../../peft/index.js'
+import { manualSeed, scope, type Tensor } from '../../../tensor/index.js'
+import type { TrainingArguments } from '../../../train/trainer/arguments.js'
+import type { TrainerCallback } from '../../../train/trainer/callbacks.js'
+import type { Logger } from '../../../train/trainer/logger.js'
+import { Trainer } from '../../../train/trainer/trainer.js'
+import { type EmotionBatch, type EmotionSample, emotionCollate, emotionSamples } from '../data/collate.js'
+import { emotionVectors, FeatureCache, type FeatureCacheOptions } from '../data/features.js'
+import type { EmotionParts } from '../data/open.js'
+import { calibrate, emotionAnswers, measureAnswers } from '../evaluation/evaluate.js'
+import { emotionMetrics } from '../evaluation/metrics.js'
+import type { EmotionClassifierConfig, EmotionModality } from '../network/config.js'
+import { EmotionClassifier } from '../network/network.js'
+import type { EmotionTower } from '../network/towers.js'
+import { emotionLoss, inverseFrequencies, weightsTensor } from './loss.js'
+import { emotionOptimizer } from './optimizer.js'
+import { type EmotionRecipe, emotionRecipe, PUBLISHED_EMOTION_RECIPE } from './recipe.js'
+
+/** Adapters for the towers; what is not said is peft's default. */
+export interface EmotionLora extends Partial<Omit<LoraConfig, 'modulesToSave'>> {
+  /** Default: query, key, value and their like in every tower. */
+  targetModules?: string[] | string
+}
+
+export interface TrainEmotionOptions {
+  data: EmotionParts
+  /** What makes vectors of utterances; one for each modality at most. */
+  towers: readonly EmotionTower[]
+  /** Checkpoints, the best classifier (`best/`) and `results.json` go here. */
+  outputDir: string
+  /** Changes to the classifier's configuration. */
+  config?: Omit<EmotionClassifierConfig, 'labels' | 'sizes'>
+  recipe?: Partial<EmotionRecipe>
+  /** What trains beside fusion, context and head: nothing ('head', the default), the towers, or adapters in them. */
+  tune?: 'head' | 'full' | EmotionLora
+  /** Where vectors of frozen towers are kept. Default: `features` in the output folder. */
+  cache?: string
+  /**
+   * 'published': the recipe of the original, and with adapters its head that never trains, all biases that do. By default
+   * the head trains with them.
+   */
+  compat?: 'published'
+  /** For the Trainer, over what is said above. */
+  args?: Partial<TrainingArguments>
+  callbacks?: readonly TrainerCallback[]
+  loggers?: readonly Logger[]
+  onFeatures?: FeatureCacheOptions['onProgress']
+}
+
+export interface EmotionResults extends RecipeResults<Record<string, number>> {
+  labels: readonly string[]
+  keyMetric: string
+  temperature: number
+  trainable: number
+  parameters: number
+  notes: string[]
+}
+
+export interface TrainedEmotion {
+  results: EmotionResults
+  /** The best one, in evaluation mode, with the towers that trained with it. */
+  model: EmotionClassifier
+  /** Samples with their vectors, for those who go on with them. */
+  samples: Record<'train' | 'valid' | 'test', EmotionSample[]>
+}
+
+const OPTIONS: readonly (keyof TrainEmotionOptions)[] = [
+  ...([
+    'data',
+    'towers',
+    'outputDir',
+    'config',
+    'recipe',
+    'tune',
+    'cache',
+    'compat',
+    'args',
+    'callbacks',
+    'loggers',
+  ] as const),
+  'onFeatures',
+]
+
+/**
+ * Trains an emotion classifier: frozen towers run once for each utterance (see `FeatureCache`), each epoch is evaluated, the
+ * best by `keyMetric` is kept, its temperature is found on the validation data, and only then is it measured on the test
+ * data. The same call on the same folder goes on where a killed run was, bit for bit on the CPU.
+ *
+ * ```ts
+ * const towers = [await TextTower.fromPretrained('minilm')]
+ * const data = await openEmotionData('meld')
+ * const { results } = await trainEmotion({ data, towers, outputDir: 'run', config: { context: {} } })
+ * ```
+ * @throws DataError where no utterance has an emotion; else as the Trainer
+ */
+export async function trainEmotion(options: TrainEmotionOptions): Promise<TrainedEmotion> {
+  const where = 'trainEmotion'
+  requireOptions(where, options, OPTIONS)
+  const {
+    data,
+    towers,
+    outputDir,
+    config = {},
+    tune = 'head',
+    compat,
+    args = {},
+    callbacks = [],
+    loggers = [],
+  } = options
+  requireObject(where, 'data', data)
+  requireString(where, 'outputDir', outputDir)
+  if (compat !== undefined) requireOneOf(where, 'compat', compat, ['published'])
+  if (typeof tune === 'string') requireOneOf(where, 'tune', tune, ['head', 'full'])
+  else requireObject(where, 'tune', tune)
+  if (!Array.isArray(towers) || towers.length === 0)
+    throw misuse(where, 'towers', 'a list of at least one tower', towers)
+  const recipe = emotionRecipe(options.recipe, compat === 'published' ? PUBLISHED_EMOTION_RECIPE : undefined)
+  const byName = named(where, towers)
+  const live = tune === 'head' ? {} : Object.fromEntries(Object.entries(byName).filter(([, tower]) => tower.network))
+  if (tune !== 'head' && Object.keys(live).length === 0) {
+    throw new ConfigError(`${where}: no tower has a network that could train`, { argument: 'tune' })
+  }
+  for (const tower of Object.values(live)) {
+    if (tower.save) continue
+    throw new ConfigError(`${where}: the tower of ${tower.modality} trains, and cannot be saved`, {
+      argument: 'towers',
+    })
+  }
+  const frozen = towers.filter(({ modality }) => !Object.hasOwn(live, modality))
+  const samples = await samplesOf(data, frozen, options)
+  const sizes = Object.fromEntries(towers.map(({ modality, size }) => [modality, size]))
+  manualSeed(recipe.seed)
+  const model = new EmotionClassifier({ ...config, labels: data.labels, sizes }, { towers: live })
+  const peft = typeof tune === 'string' ? undefined : withAdapters(model, tune, compat)
+  const collate = emotionCollate(model.config.sizes, live)
+  const optimizer = args.zero ? undefined : emotionOptimizer(model, recipe)
+  const known = (part: readonly EmotionSample[]) => part.filter(({ labels }) => labels.some((label) => label >= 0))
+  const train = known(samples.train)
+  if (train.length === 0) throw new DataError(`${where}: no utterance of the training data has an emotion`, {})
+  const classWeights = weightsOf(train, data.labels.length, recipe)
+  const trainer = new Trainer<EmotionClassifier, EmotionSample, EmotionBatch>({
+    model: peft ?? model,
+    trainDataset: train,
+    evalDataset: known(samples.valid),
+    collate,
+    computeLoss: async (network, { labels, known: places, ...inputs }) => {
+      const { logits } = await network.forward(inputs)
+      return scope(() => {
+        const rows = logits.reshape([-1, data.labels.length]).indexSelect(0, places)
+        const weights = classWeights?.to({ device: rows.device }) ?? null
+        const { focalGamma, labelSmoothing } = recipe
+        return { loss: emotionLoss(rows, labels, { classWeights: weights, focalGamma, labelSmoothing }), logits: rows }
+      })
+    },
+    computeMetrics: ({ predictions, labels }) =>
+      emotionMetrics(
+        (labels as Tensor).toArray() as number[],
+        scope(() => predictions.argmax(-1).toArray()) as number[],
+      ),
+    ...(optimizer && { optimizers: { optimizer } }),
+    ...{ callbacks, loggers },
+    lengthOf: ({ dialog }) => dialog.utterances.length,
+    args: trainingArguments(outputDir, recipe, samples.valid.length > 0, args),
+  })
+  const parameters = model.namedParameters().map(([, parameter]) => parameter)
+  const count = (some: readonly Tensor[]) => some.reduce((sum, parameter) => sum + parameter.numel(), 0)
+  const counts = { trainable: count(parameters.filter((one) => one.requiresGrad)), parameters: count(parameters) }
+  const results = await runRecipe<Record<string, number>, EmotionResults, EmotionSample[]>({
+    ...{ trainer, outputDir, data: { ...samples, train } },
+    async save(folder) {
+      peft?.mergeAndUnload()
+      model.eval()
+      if (known(samples.valid).length > 0) await calibrate(model, known(samples.valid))
+      if (isMainProcess()) await model.save(folder, frozen)
+    },
+    measure: async (part) =>
+      measureAnswers(await emotionAnswers(model, part), data.labels, model.config.temperature) as Record<
+        string,
+        number
+      >,
+    more: () => {
+      const { temperature } = model.config
+      return { labels: data.labels, keyMetric: recipe.keyMetric, temperature, ...counts, notes: data.notes }
+    },
+    dispose: () => {
+      trainer.dispose()
+      optimizer?.dispose()
+      classWeights?.dispose()
+    },
+  })
+  if (results.temperature !== model.config.temperature) {
+    // The run had ended before: its weights are those of the folder.
+    const best = await EmotionClassifier.fromPretrained(join(outputDir, 'best'), { towers })
+    return { results, model: best, samples }
+  }
+  return { results, model: model.eval(), samples }
+}
+
+function named(where: string, towers: readonly EmotionTower[]): Partial<Record<EmotionModality, EmotionTower>> {
+  const found: Partial<Record<EmotionModality, EmotionTower>> = {}
+  for (const tower of towers) {
+    if (found[tower.modality])
+      throw new ConfigError(`${where}: two towers of ${tower.modality}`, { argument: 'towers' })
+    found[tower.modality] = tower
+  }
+  return found
+}
+
+async function samplesOf(data: EmotionParts, frozen: readonly EmotionTower[], options: TrainEmotionOptions) {
+  const parts = ['train', 'valid', 'test'] as const
+  const all: EmotionDialog[] = parts.flatMap((part) => data[part])
+  let vectors: Awaited<ReturnType<typeof emotionVectors>> = () => ({})
+  if (frozen.length > 0) {
+    const { outputDir, cache = join(outputDir, 'features'), onFeatures } = options
+    const opened = FeatureCache.open(cache)
+    try {
+      vectors = await emotionVectors(frozen, all, opened, onFeatures ? { onProgress: onFeatures } : {})
+    } finally {
+      await opened.close()
+    }
+  }
+  return Object.fromEntries(parts.map((part) => [part, emotionSamples(data[part], data.labels, vectors)])) as Record<
+    (typeof parts)[number],
+    EmotionSample[]
+  >
+}
+
+/** Every projection of attention, by the names of BERT, RoBERTa, WavLM, Whisper and CLIP. */
+const ATTENTION = ['query', 'key', 'value', 'q_proj', 'k_proj', 'v_proj', 'out_proj']
+
+/** Adapters in the towers of a classifier. As published the head then never trains, and all biases do. */
+export function withAdapters(
+  model: EmotionClassifier,
+  lora: EmotionLora,
+  compat: 'published' | undefined,
+): PeftModel<EmotionClassifier> {
+  const { targetModules, ...rest } = lora
+  // By their whole path, so that no projection of the head is one.
+  const endings = Array.isArray(targetModules) ? targetModules : targetModules === undefined ? ATTENTION : undefined
+  const pattern =
+    endings === undefined
+      ? (targetModules as string)
+      : `towers\\..*\\.(${endings.map((name) => name.replace(/[^\w.]/g, '')).join('|')})`
+  const published = { r: 16, loraAlpha: 16, loraDropout: 0.1, bias: 'all' as const }
+  return getPeftModel(model, {
+    ...(compat === 'published' ? published : { r: 16, loraAlpha: 16, modulesToSave: ['head'] }),
+    ...rest,
+    targetModules: pattern,
+  })
+}
+
+function weightsOf(
+  train: readonly EmotionSample[],
+  classes: number,
+  { classWeights }: EmotionRecipe,
+): Tensor | undefined {
+  if (classWeights === 'none') return undefined
+  const labels = train.flatMap((sample) => [...sample.labels])
+  return weightsTensor(inverseFrequencies(labels, classes, classWeights === 'root' ? 0.5 : 1))
+}
+
+function trainingArguments(
+  outputDir: string,
+  recipe: EmotionRecipe,
+  evaluates: boolean,
+  args: Partial<TrainingArguments>,
+): TrainingArguments {
+  const { epochs, batchSize, accumulation, headLearningRate, warmup, maxGradNorm, seed, bf16, patience, keyMetric } =
+    recipe
+  return {
+    outputDir,
+    numTrainEpochs: epochs,
+    perDeviceTrainBatchSize: batchSize,
+    perDeviceEvalBatchSize: batchSize,
+    gradientAccumulationSteps: accumulation,
+    learningRate: headLearningRate,
+    lrSchedulerType: 'linear',
+    warmupRatio: warmup,
+    ...{ maxGradNorm, seed, bf16 },
+    loggingSteps: 10,
+    ...(evaluates ? bestEpochBy(keyMetric) : { saveStrategy: 'epoch' as const, saveTotalLimit: 1 }),
+    ...(evaluates && patience > 0 && { earlyStoppingPatience: patience }),
+    ...args,
+  }
+}

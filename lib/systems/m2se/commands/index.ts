@@ -1,0 +1,8 @@
+import type { CommandRule } from '../../../kit/command.js'
+import { data } from './data.js'
+import { infer } from './infer.js'
+import { score } from './score.js'
+import { sft } from './sft.js'
+
+/** `voxtorch emoverse VERB` */
+export const emoverseCommands: readonly CommandRule[] = [data, sft, infer, score]

@@ -1,0 +1,122 @@
+import { defined } from '../../../base/check.js'
+import { ConfigError } from '../../../base/errors.js'
+import { requireForm } from '../../../base/form.js'
+import { didYouMean } from '../../../base/words.js'
+import { readConfig } from '../../../files/yaml/yaml.js'
+import type { OptionsOf } from '../../../kit/options.js'
+import type { LoraConfig } from '../../../peft/config.js'
+import type { Device, DType } from '../../../tensor/index.js'
+import { EmoVerse } from '../network/network.js'
+import { SWIFT_MODELS } from '../published/swift.js'
+import { type EmoVerseRecipe, emoverseRecipe } from '../training/recipe.js'
+import type { EmoVerseStageOptions } from '../training/train.js'
+import type { EMOVERSE_MODEL_OPTIONS, EMOVERSE_TRAINING_OPTIONS } from './arguments.js'
+
+export type EmoVerseModelArguments = OptionsOf<typeof EMOVERSE_MODEL_OPTIONS>
+export type EmoVerseTrainingArguments = OptionsOf<typeof EMOVERSE_TRAINING_OPTIONS>
+
+const DTYPES: Readonly<Record<string, DType>> = { fp32: 'float32', bf16: 'bfloat16', fp16: 'float16' }
+
+/** The model that a command line names. @throws ConfigError where it names none */
+export async function emoverseOfArguments(given: EmoVerseModelArguments): Promise<EmoVerse> {
+  const { modelType, adapters = [], tokenizer, template, system, device, dtype } = given
+  const known = modelType !== undefined && Object.hasOwn(SWIFT_MODELS, modelType) ? SWIFT_MODELS[modelType] : undefined
+  const base = given.model ?? known
+  if (base === undefined) {
+    const near =
+      modelType === undefined
+        ? ''
+        : `; --model-type ${modelType} is unknown${didYouMean(modelType, Object.keys(SWIFT_MODELS))}`
+    throw new ConfigError(`Say which model: --model DIR${near}`, { argument: 'model' })
+  }
+  const plain = dtype === undefined || dtype === 'AUTO' ? undefined : (DTYPES[dtype] ?? (dtype as DType))
+  return EmoVerse.fromPretrained(
+    { base, adapters },
+    defined({ tokenizer, template, system, device: device as Device | undefined, dtype: plain }),
+  )
+}
+
+/** The stages that a command line says. @throws ConfigError where it says none, or says one twice over */
+export async function stagesOfArguments(given: EmoVerseTrainingArguments): Promise<EmoVerseStageOptions[]> {
+  const { stages, dataset, valDataset } = given
+  const { epochs, batchSize, evalBatchSize, accumulation, learningRate, schedule, warmupRatio, weightDecay } = given
+  const { maxGradNorm, maxLength, validationShare, loadBest, seed, logSteps, evalSteps, saveSteps, saveTotalLimit } =
+    given
+  const { adamBeta1, adamBeta2, adamEpsilon, gradientCheckpointing, loraR, loraAlpha, loraDropout, targetModules } =
+    given
+  const betas: [number, number] | undefined =
+    (adamBeta1 ?? adamBeta2) === undefined ? undefined : [adamBeta1 ?? 0.9, adamBeta2 ?? 0.95]
+  const recipe = defined({
+    ...{
+      epochs,
+      batchSize,
+      evalBatchSize,
+      accumulation,
+      learningRate,
+      warmupRatio,
+      weightDecay,
+      maxGradNorm,
+      maxLength,
+    },
+    ...{ validationShare, loadBest, seed, logSteps, evalSteps, saveSteps, saveTotalLimit, betas, eps: adamEpsilon },
+    // The recipe checks it.
+    schedule: schedule as EmoVerseRecipe['schedule'] | undefined,
+    gradientCheckpointing: gradientCheckpointing === undefined ? undefined : gradientCheckpointing === 'true',
+  }) as Partial<EmoVerseRecipe>
+  const names = targetModules?.flatMap((name) => name.split(','))
+  const isAll =
+    names === undefined || names.some((name) => name === 'DEFAULT' || name === 'ALL' || name === 'all-linear')
+  const lora = defined({
+    r: loraR,
+    loraAlpha,
+    loraDropout,
+    targetModules: isAll ? undefined : names,
+  }) as Partial<LoraConfig>
+  if (stages === undefined) {
+    if (dataset === undefined)
+      throw new ConfigError('Say what to train on: --dataset FILE, or --stages FILE', { argument: 'dataset' })
+    return [{ data: dataset, recipe, lora, ...(valDataset && { valid: valDataset }) }]
+  }
+  const extra = [
+    ...Object.keys(recipe),
+    ...Object.keys(lora),
+    ...(dataset ? ['dataset'] : []),
+    ...(valDataset ? ['valDataset'] : []),
+  ]
+  if (extra.length > 0) {
+    throw new ConfigError(`--stages says all of each stage: ${extra.join(', ')} would be said again`, {
+      argument: extra[0],
+    })
+  }
+  return Promise.all(stages.map(readEmoVerseStage))
+}
+
+const STAGE_KEYS = ['name', 'data', 'valid', 'recipe', 'lora']
+
+/**
+ * Reads a stage from a YAML or JSON file: `data` (a file or several), and `name`, `valid`, `recipe` and `lora` with the keys of
+ * {@link EmoVerseStageOptions}.
+ * @throws ConfigError for an unknown key, naming the nearest
+ */
+export async function readEmoVerseStage(file: string): Promise<EmoVerseStageOptions> {
+  const value = (await readConfig(file)) as Record<string, unknown>
+  requireForm('readEmoVerseStage', file, value, { 'name?': 'string', 'recipe?': 'object', 'lora?': 'object' })
+  for (const key of Object.keys(value)) {
+    if (STAGE_KEYS.includes(key)) continue
+    throw new ConfigError(`${file}: a stage has no '${key}'${didYouMean(key, STAGE_KEYS)}`, { file, key })
+  }
+  const filesOf = (key: string) => {
+    const given = value[key]
+    const good = typeof given === 'string' || (Array.isArray(given) && given.every((one) => typeof one === 'string'))
+    if (!good) throw new ConfigError(`${file}: ${key} is no file and no list of files`, { file, key })
+    return given as string | string[]
+  }
+  emoverseRecipe(value.recipe as object | undefined)
+  return {
+    ...(value.name !== undefined && { name: value.name as string }),
+    data: filesOf('data'),
+    ...(value.valid !== undefined && { valid: filesOf('valid') }),
+    ...(value.recipe !== undefined && { recipe: value.recipe as Partial<EmoVerseRecipe> }),
+    ...(value.lora !== undefined && { lora: value.lora as Partial<LoraConfig> }),
+  }
+}

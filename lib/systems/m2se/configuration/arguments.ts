@@ -1,0 +1,116 @@
+import type { OptionTable } from '../../../kit/options.js'
+
+/** Which model, with the names of ms-swift 2.6 and 3.x. */
+export const EMOVERSE_MODEL_OPTIONS = {
+  model: {
+    kind: 'text',
+    help: 'the model: a folder, a GGUF file, a repository of the hub, or the name of published weights',
+    value: 'dir',
+    aliases: ['model_id_or_path'],
+  },
+  modelType: {
+    kind: 'text',
+    help: "ms-swift's name of a model, such as internvl2-4b: its repository where --model is not given",
+    value: 'name',
+  },
+  adapters: {
+    kind: 'texts',
+    help: 'adapters of the stages before, in their order',
+    value: 'dir',
+    aliases: ['ckpt_dir', 'resume_from_adapters'],
+  },
+  tokenizer: { kind: 'text', help: 'where the tokenizer is', value: 'dir', preset: "the model's" },
+  template: {
+    kind: ['hermes2', 'internlm2', 'phi3'],
+    help: 'how turns are written',
+    preset: "by the tokenizer's tokens",
+  },
+  system: { kind: 'text', help: 'the system text', preset: "EmoVerse's" },
+  device: { kind: 'text', help: 'such as cpu or cuda:0', preset: 'cpu' },
+  dtype: {
+    kind: 'text',
+    help: 'of the weights: float32 (fp32), bfloat16 (bf16), …',
+    preset: 'float32',
+    aliases: ['torch_dtype'],
+  },
+} as const satisfies OptionTable
+
+/** How a stage is trained. */
+export const EMOVERSE_TRAINING_OPTIONS = {
+  dataset: { kind: 'texts', help: 'instruction files to train on', value: 'file', aliases: ['data'] },
+  valDataset: { kind: 'texts', help: 'files to validate with', value: 'file', aliases: ['valid'] },
+  validationShare: {
+    kind: 'share',
+    help: 'of the data, to validate with where no files are given',
+    preset: 0.01,
+    aliases: ['dataset_test_ratio', 'split_dataset_ratio'],
+  },
+  output: {
+    kind: 'text',
+    help: 'checkpoints, adapters, logs and the whole model (model/) go here',
+    value: 'dir',
+    preset: 'output',
+    aliases: ['output_dir'],
+  },
+  stages: {
+    kind: 'texts',
+    help: 'YAML files, one for each stage, in place of --dataset and what is said of one',
+    value: 'file',
+  },
+  startAt: {
+    kind: 'whole',
+    help: 'the first of --stages that is trained; the model is what those before made',
+    preset: 1,
+  },
+  sftType: { kind: ['lora'], help: 'what trains', preset: 'lora', aliases: ['train_type', 'tuner_type'] },
+  epochs: { kind: 'number', help: 'passes over the data', preset: 2, aliases: ['num_train_epochs'] },
+  batchSize: { kind: 'whole', help: 'records in a batch', preset: 1, aliases: ['per_device_train_batch_size'] },
+  evalBatchSize: { kind: 'whole', help: 'the same of validation', preset: 1, aliases: ['per_device_eval_batch_size'] },
+  accumulation: {
+    kind: 'whole',
+    help: 'batches whose gradients make one step',
+    preset: 8,
+    aliases: ['gradient_accumulation_steps'],
+  },
+  learningRate: { kind: 'number', help: 'the highest', preset: 1e-4 },
+  schedule: {
+    kind: 'text',
+    help: "of the rate, by transformers' name",
+    preset: 'cosine',
+    aliases: ['lr_scheduler_type'],
+  },
+  warmupRatio: { kind: 'share', help: 'of all steps, over which the rate climbs', preset: 0.05 },
+  weightDecay: { kind: 'number', help: 'of the matrices', preset: 0.1 },
+  maxGradNorm: { kind: 'number', help: 'gradients are clipped to it; 0: not', preset: 1 },
+  adamBeta1: { kind: 'share', help: 'of AdamW', preset: 0.9 },
+  adamBeta2: { kind: 'share', help: 'of AdamW', preset: 0.95 },
+  adamEpsilon: { kind: 'number', help: 'of AdamW', preset: 1e-8 },
+  maxLength: {
+    kind: 'whole',
+    help: 'longer records are left out; each of their media counts as one token',
+    preset: 2048,
+  },
+  gradientCheckpointing: {
+    kind: ['true', 'false'],
+    help: 'whether layers compute again in backward',
+    preset: 'true',
+  },
+  loraR: { kind: 'whole', help: 'rank of the adapters', preset: 8, aliases: ['lora_rank'] },
+  loraAlpha: { kind: 'number', help: 'their scale times the rank', preset: 32 },
+  loraDropout: { kind: 'share', help: 'of their input', preset: 0.05, aliases: ['lora_dropout_p'] },
+  targetModules: {
+    kind: 'texts',
+    help: 'layers that get one',
+    value: 'name',
+    preset: 'all-linear',
+    aliases: ['lora_target_modules'],
+  },
+  logSteps: { kind: 'whole', help: 'steps between logs', preset: 10, aliases: ['logging_steps'] },
+  evalSteps: { kind: 'whole', help: 'steps between evaluations', preset: 1000 },
+  saveSteps: { kind: 'whole', help: 'steps between checkpoints', preset: 500 },
+  saveTotalLimit: { kind: 'whole', help: 'checkpoints that stay', preset: 3 },
+  loadBest: { kind: 'flag', help: 'ends with the weights of the best evaluation, one each epoch' },
+  seed: { kind: 'whole', help: 'of the order and of new adapters', preset: 42 },
+  progress: { kind: 'flag', help: 'a bar, or lines without a terminal; --no-progress for nothing', preset: 'on' },
+  compat: { kind: ['published'], help: 'what ms-swift 2.6 does where ours does better' },
+} as const satisfies OptionTable

@@ -1,0 +1,40 @@
+import { packSequences } from '../../../data/pack.js'
+import type { Tensor } from '../../../tensor/index.js'
+import type { EmoVerseTask } from '../published/wording.js'
+import type { EncodedText } from './prompt.js'
+
+/** A record as a network learns it. */
+export interface EmoVerseSampleTokens extends EncodedText {
+  task: EmoVerseTask | 'other'
+}
+
+/** Records behind each other in one row, none of which sees another. */
+export interface EmoVerseBatch {
+  /** int64 [1, total] */
+  inputIds: Tensor
+  /** int64 [1, total]; -100 for what is not learnt, and for the first token of each record. */
+  labels: Tensor
+  sequenceLengths: number[]
+  /** The task of each record. */
+  tasks: (EmoVerseTask | 'other')[]
+  /** Where the tokens that are learnt stand in the row, what they are, and which record each is of. */
+  targets: { places: number[]; ids: number[]; records: number[] }
+}
+
+const pack = packSequences(['inputIds', 'labels'])
+
+export function emoverseCollate(samples: readonly EmoVerseSampleTokens[]): EmoVerseBatch {
+  const { inputIds, labels, sequenceLengths } = pack(samples)
+  const targets: EmoVerseBatch['targets'] = { places: [], ids: [], records: [] }
+  let start = 0
+  for (const [record, sample] of samples.entries()) {
+    for (const [i, id] of sample.labels.entries()) {
+      if (i === 0 || id < 0) continue
+      targets.places.push(start + i)
+      targets.ids.push(id)
+      targets.records.push(record)
+    }
+    start += sample.labels.length
+  }
+  return { inputIds, labels, sequenceLengths, tasks: samples.map(({ task }) => task), targets }
+}

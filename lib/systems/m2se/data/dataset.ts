@@ -1,0 +1,235 @@
+import { existsSync } from 'node:fs'
+import { resolve } from 'node:path'
+import { misuse, requireOneOf, requireOptions, requireString, requireWhole } from '../../../base/check.js'
+import { DataError } from '../../../base/errors.js'
+import { requireForm } from '../../../base/form.js'
+import type { Dataset } from '../../../data/dataset.js'
+import { ConcatDataset } from '../../../data/datasets.js'
+import { jsonRecord, recordDataset } from '../../../data/jsonl-dataset.js'
+import { Random } from '../../../data/random.js'
+import { beginsArray } from '../../../files/json/elements.js'
+import { chunksOf } from '../../../files/text.js'
+import { insertMarkers, MEDIA_KEYS, parseSwiftEntry, type SwiftCause, type SwiftRecord } from './entry.js'
+
+/** How many tokens a record has: with each of its media as one, and with all that they become. */
+export interface SwiftLength {
+  text: number
+  expanded: number
+}
+
+export interface ReadSwiftDatasetOptions {
+  /** What a record that cannot be used does: 'skip' (default) leaves it out and counts it by cause, 'stop' throws. */
+  onBadRecord?: 'skip' | 'stop'
+  /** Whether a record without an answer cannot be used. Default true; false for what is only asked. */
+  requireResponse?: boolean
+  /** Whether markers are put in front where they are missing. Default true; that there are not too many is checked in any case. */
+  markers?: boolean
+  /** What paths of media are relative to. With it their files have to be there. */
+  mediaRoot?: string
+  /** Tokens of a record, for the limits. */
+  lengthOf?: (record: SwiftRecord) => number | SwiftLength
+  /** Longer records cannot be used; each of the media counts as one token, as in ms-swift. Default: no limit. */
+  maxLength?: number
+  /** The same with all tokens that media become. Default: no limit. */
+  maxExpandedLength?: number
+  /**
+   * 'published': nothing is left out beforehand. A record that cannot be used gives way, when it is its turn, to another one
+   * drawn at random, in 20 attempts, so that an epoch keeps its length. As ms-swift 2.6 does for models with pictures.
+   */
+  compat?: 'published'
+  /** Of what is drawn with `compat`. Default 42. */
+  seed?: number
+}
+
+const OPTIONS = [
+  'onBadRecord',
+  'requireResponse',
+  'markers',
+  'mediaRoot',
+  'lengthOf',
+  'maxLength',
+  'maxExpandedLength',
+  'compat',
+  'seed',
+] as const
+
+/** Attempts for a record with `compat`, the record itself among them. */
+const ATTEMPTS = 20
+/** Errors that are kept; all are counted. */
+const KEPT = 100
+
+/** Records of instruction files by index, read when it is their turn. Made by {@link readSwiftDataset}. */
+export class SwiftDataset implements Dataset<SwiftRecord> {
+  /** How many records were left out, or with `compat` replaced so far, by cause. */
+  readonly dropped: Partial<Record<SwiftCause, number>> = {}
+  /** The errors of the first hundred. */
+  readonly errors: DataError[] = []
+  /** Keys of records that nobody reads, and how many records have each. */
+  readonly unread: Record<string, number> = {}
+  /** The largest number of tokens of a record that is used; 0 without `lengthOf`. */
+  readonly longest: SwiftLength = { text: 0, expanded: 0 }
+  #records: Dataset<SwiftRecord> | undefined
+
+  /** @internal */
+  constructor(readonly files: readonly string[]) {}
+
+  /** @internal */
+  get isOpen(): boolean {
+    return this.#records !== undefined
+  }
+
+  /** @internal */
+  open(records: Dataset<SwiftRecord>): this {
+    this.#records = records
+    return this
+  }
+
+  get length(): number {
+    return this.#records?.length ?? 0
+  }
+
+  get(index: number, epoch = 0): SwiftRecord | Promise<SwiftRecord> {
+    return (this.#records as Dataset<SwiftRecord>).get(index, epoch)
+  }
+
+  /** All of them in order. */
+  async *[Symbol.asyncIterator](): AsyncGenerator<SwiftRecord, void, void> {
+    for (let i = 0; i < this.length; i++) yield await this.get(i)
+  }
+
+  /** @internal */
+  count(error: DataError): void {
+    const reason = causeOf(error)
+    this.dropped[reason] = (this.dropped[reason] ?? 0) + 1
+    if (this.errors.length < KEPT) this.errors.push(error)
+  }
+}
+
+/**
+ * Opens instruction files: one JSON array, or a JSON value per line, with records in any of the forms that ms-swift reads
+ * (`query` and `response` with `history`, `messages`, `conversations`). A file is gone through once, for where its records
+ * are and which of them can be used, and each is read when it is its turn: memory holds 20 bytes for each and the longest one.
+ *
+ * ```ts
+ * const data = await readSwiftDataset('emt_data_second.json')
+ * console.log(data.length, data.dropped)
+ * for await (const { query, response } of data) …
+ * ```
+ * @throws DataError with `file` and `line` for a file that is cut off or no JSON at all, and with `onBadRecord: 'stop'` for each
+ * record that cannot be used
+ */
+export async function readSwiftDataset(
+  path: string | readonly string[],
+  options: ReadSwiftDatasetOptions = {},
+): Promise<SwiftDataset> {
+  const where = 'readSwiftDataset'
+  requireOptions(where, options, OPTIONS)
+  const files = typeof path === 'string' ? [path] : path
+  requireForm(where, 'path', files, ['string'])
+  if (files.length === 0) throw misuse(where, 'path', 'a file, or a list of files', path)
+  const settings = checked(where, options)
+  const { onBadRecord, compat, seed } = settings
+  const dataset = new SwiftDataset(files)
+  const parse = recordParser(settings, dataset)
+  const onBad = (error: DataError) => {
+    if (onBadRecord === 'stop') throw error
+    dataset.count(error)
+  }
+  const parts: Dataset<SwiftRecord>[] = []
+  for (const file of files) {
+    const isArray = await beginsArray(chunksOf(file))
+    parts.push(await recordDataset(file, { isArray, parse, ...(compat === undefined && { onBad }) }))
+  }
+  const all = parts.length === 1 ? (parts[0] as Dataset<SwiftRecord>) : new ConcatDataset(parts)
+  return dataset.open(compat === undefined ? all : replacing(all, seed, dataset))
+}
+
+function checked(where: string, options: ReadSwiftDatasetOptions) {
+  const { onBadRecord = 'skip', requireResponse = true, markers = true, mediaRoot, lengthOf } = options
+  const { maxLength, maxExpandedLength, compat, seed = 42 } = options
+  requireOneOf(where, 'onBadRecord', onBadRecord, ['skip', 'stop'])
+  requireForm(where, 'options', { requireResponse, markers }, { requireResponse: 'boolean', markers: 'boolean' })
+  if (mediaRoot !== undefined) requireString(where, 'mediaRoot', mediaRoot)
+  if (lengthOf !== undefined && typeof lengthOf !== 'function') {
+    throw misuse(where, 'lengthOf', 'a function of a record', lengthOf)
+  }
+  for (const [name, value] of Object.entries({ maxLength, maxExpandedLength })) {
+    if (value === undefined) continue
+    requireWhole(where, name, value, 1)
+    if (!lengthOf) throw misuse(where, 'lengthOf', `a function that counts a record's tokens, for ${name}`, lengthOf)
+  }
+  if (compat !== undefined) requireOneOf(where, 'compat', compat, ['published'])
+  requireWhole(where, 'seed', seed)
+  return { onBadRecord, requireResponse, markers, mediaRoot, lengthOf, maxLength, maxExpandedLength, compat, seed }
+}
+
+/** Makes a record of a file's bytes, or says why it cannot be used. */
+function recordParser(
+  settings: ReturnType<typeof checked>,
+  dataset: SwiftDataset,
+): (bytes: Buffer, file: string, line: number) => SwiftRecord {
+  const { requireResponse, markers, mediaRoot, lengthOf, maxLength, maxExpandedLength } = settings
+  return (bytes, file, line) => {
+    const value = jsonRecord(bytes, file, line)
+    try {
+      const { record, unread } = parseSwiftEntry(value, requireResponse)
+      // It is parsed again when it is its turn.
+      if (!dataset.isOpen) for (const key of unread) dataset.unread[key] = (dataset.unread[key] ?? 0) + 1
+      const marked = insertMarkers(record)
+      if (mediaRoot !== undefined) requireMedia(record, mediaRoot)
+      if (lengthOf) {
+        const length = lengthOf(marked)
+        const { text, expanded } = typeof length === 'number' ? { text: length, expanded: length } : length
+        requireLength('tokens', text, maxLength)
+        requireLength('tokens with those of its media', expanded, maxExpandedLength)
+        dataset.longest.text = Math.max(dataset.longest.text, text)
+        dataset.longest.expanded = Math.max(dataset.longest.expanded, expanded)
+      }
+      return markers ? marked : record
+    } catch (cause) {
+      if (!(cause instanceof DataError)) throw cause
+      const { message, code: _, name: __, ...fields } = cause as DataError & Record<string, unknown>
+      throw new DataError(`${file} line ${line}: ${cause.message}`, { ...fields, file, line, cause })
+    }
+  }
+}
+
+function requireMedia(record: SwiftRecord, root: string): void {
+  for (const key of MEDIA_KEYS) {
+    for (const path of record[key] ?? []) {
+      if (existsSync(resolve(root, path))) continue
+      throw new DataError(`its ${key} name ${path}, and there is no ${resolve(root, path)}`, { reason: 'media', path })
+    }
+  }
+}
+
+function requireLength(what: string, length: number, most: number | undefined): void {
+  if (most === undefined || length <= most) return
+  throw new DataError(`it has ${length} ${what}, more than ${most}`, { reason: 'length', length, most })
+}
+
+/** Why a record cannot be used: what is no JSON says so by its place. */
+function causeOf(error: DataError): SwiftCause {
+  const { reason, byte } = error as DataError & { reason?: SwiftCause; byte?: unknown }
+  return reason ?? (byte === undefined ? 'json' : 'encoding')
+}
+
+/** Records of which one that cannot be used gives way to others, drawn by seed, epoch and place. */
+const replacing = (records: Dataset<SwiftRecord>, seed: number, dataset: SwiftDataset): Dataset<SwiftRecord> => ({
+  length: records.length,
+  async get(index, epoch) {
+    const random = new Random(seed, epoch * records.length + index)
+    const most = Math.min(ATTEMPTS, records.length)
+    let last: DataError | undefined
+    for (let attempt = 0; attempt < most; attempt++) {
+      try {
+        return await records.get(attempt === 0 ? index : random.below(records.length), epoch)
+      } catch (error) {
+        if (!(error instanceof DataError)) throw error
+        dataset.count(error)
+        last = error
+      }
+    }
+    throw new DataError(`${most} records that were drawn cannot be used, the last: ${last?.message}`, { cause: last })
+  },
+})

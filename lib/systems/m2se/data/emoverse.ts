@@ -1,0 +1,350 @@
+import { existsSync, statSync } from 'node:fs'
+import {
+  misuse,
+  requireNumber,
+  requireObject,
+  requireOneOf,
+  requireOptions,
+  requireWhole,
+} from '../../../base/check.js'
+import { ConfigError, DataError } from '../../../base/errors.js'
+import { Random } from '../../../data/random.js'
+import type { EmotionDialog } from '../../../kit/emotion/dialog.js'
+import { readEcf } from '../../../kit/emotion/ecf.js'
+import { readMeld } from '../../../kit/emotion/meld.js'
+import type { Part } from '../../../kit/split.js'
+import {
+  ECPE_WORDING,
+  type EcpeWording,
+  EMOVERSE_TASKS,
+  type EmoVerseTask,
+  ecpeWordingOf,
+} from '../published/wording.js'
+import { readSwiftDataset } from './dataset.js'
+import type { SwiftRecord } from './entry.js'
+import { type FaceTables, faceTable, readFaceExpressions } from './faces.js'
+import { readMosei } from './mosei.js'
+import {
+  EMOVERSE_SOURCES,
+  type EmoVerseSample,
+  type EmoVerseSource,
+  ecfSamples,
+  type MoseiSample,
+  meldSamples,
+  moseiSamples,
+  type SampleOptions,
+} from './samples.js'
+
+export type EmoVerseStage = 1 | 2
+
+/**
+ * How often each task is chosen where a clip has an answer for several. The order of the weights is that of the paper's figure; the
+ * numbers are not published.
+ */
+export const EMOVERSE_WEIGHTS: Readonly<Record<EmoVerseStage, Readonly<Record<EmoVerseTask, number>>>> = {
+  1: { MSA: 2, MER: 1, FER: 2, ERI: 0, ECPE: 0 },
+  2: { MSA: 1, MER: 2, FER: 0, ERI: 2, ECPE: 2 },
+}
+
+/** Stage 1 is MOSEI's alone. */
+const STAGE_SOURCES: Readonly<Record<EmoVerseStage, readonly EmoVerseSource[]>> = { 1: ['mosei'], 2: EMOVERSE_SOURCES }
+
+/** What instruction data is made of. */
+export interface EmoVerseInputs {
+  /** A table of MELD, its folder, or dialogs. */
+  meld?: string | readonly EmotionDialog[]
+  /** A file of ECF of either subtask, or dialogs. */
+  ecf?: string | readonly EmotionDialog[]
+  /** A file of MMSA, or clips with their labels. */
+  mosei?: string | readonly MoseiSample[]
+  /** A table of MOSEI's emotions, see `readMosei`. */
+  moseiEmotions?: string
+  /** Tables of OpenFace for MOSEI's clips. */
+  faces?: FaceTables
+  /** Why somebody feels so, by the id of a clip: a JSON or JSONL file of `{ "id": …, "text": … }`, or the texts. */
+  reasons?: string | Readonly<Record<string, string>>
+}
+
+export interface EmoVerseDataOptions {
+  /** 1: MOSEI alone. 2 (default): all that is given. */
+  stage?: EmoVerseStage
+  /** Changes to {@link EMOVERSE_WEIGHTS} of the stage; 0 leaves a task out. */
+  weights?: Partial<Record<EmoVerseTask, number>>
+  /** Which data is used. Default: MOSEI in stage 1, and all that is given in stage 2. */
+  sources?: readonly EmoVerseSource[]
+  /** Most records of a source (`meld: 1000`) or of a task (`ECPE: 500`), drawn at random. */
+  caps?: Partial<Record<EmoVerseSource | EmoVerseTask, number>>
+  /** Default 42. */
+  seed?: number
+  /** Which part of the data is read, and named in paths. Default 'train'. */
+  part?: Part
+  /** Every clip for each task that it has an answer for, in the order of the data, and no drawing: for tests. Default false. */
+  all?: boolean
+  /** The texts around a conversation: ours, some of your own, or those of a published instruction file. */
+  wording?: string | EcpeWording
+  /** How many utterances of the dialog stand before MELD's words; the published questions have none. Default 0. */
+  context?: number
+  /** Which utterances are shown as candidates for causes: those before the target, as published, or all. Default 'before'. */
+  candidates?: 'before' | 'all'
+  /** MOSEI's sentiment as a word, as published, or as a number from -3 to 3. Default 'words'. */
+  sentiment?: 'words' | 'number'
+  /** The emotions that questions about causes show and ask for, in place of the true ones. */
+  predicted?: (dialog: EmotionDialog, place: number) => string
+}
+
+/** How many records there are. */
+export interface EmoVerseReport {
+  records: number
+  /** Of each task: in all, of each source, and of each answer where answers are labels or emotions. */
+  tasks: Partial<
+    Record<EmoVerseTask, { records: number; sources: Record<string, number>; classes: Record<string, number> }>
+  >
+  /** Clips that no task with a weight has an answer for, by source. */
+  unused: Partial<Record<EmoVerseSource, number>>
+  /** Records that `caps` left out, by what was full. */
+  capped: Record<string, number>
+  /** Ids of one input that another lacks. */
+  unmatched: Record<string, string[]>
+}
+
+export interface EmoVerseData {
+  /** Made when they are asked for. */
+  records: Iterable<SwiftRecord> & { readonly length: number }
+  report: EmoVerseReport
+}
+
+const INPUTS = ['meld', 'ecf', 'mosei', 'moseiEmotions', 'faces', 'reasons'] as const
+const OPTIONS = [
+  'stage',
+  'weights',
+  'sources',
+  'caps',
+  'seed',
+  'part',
+  'all',
+  'wording',
+  'context',
+  'candidates',
+  'sentiment',
+  'predicted',
+] as const
+
+/**
+ * Makes the instruction data of a stage out of labels: for each clip a task is drawn by its weight among those that the clip has
+ * an answer for, then all are shuffled. What is drawn depends on the seed and the place of a clip alone.
+ *
+ * ```ts
+ * const { records, report } = await emoverseData({ meld: 'MELD', ecf: 'Subtask_2_train.json' }, { stage: 2 })
+ * await writeSwiftDataset('emt_data_second.json', records)
+ * ```
+ * @throws ConfigError where an option cannot be, or nothing is given that the stage uses; DataError naming file and place for
+ * data that cannot be read
+ */
+export async function emoverseData(inputs: EmoVerseInputs, options: EmoVerseDataOptions = {}): Promise<EmoVerseData> {
+  const where = 'emoverseData'
+  requireOptions(where, inputs, INPUTS)
+  requireOptions(where, options, OPTIONS)
+  const { stage = 2, caps = {}, seed = 42, part = 'train', all = false } = options
+  requireOneOf(where, 'stage', String(stage), ['1', '2'])
+  requireWhole(where, 'seed', seed)
+  requireOneOf(where, 'part', part, ['train', 'valid', 'test'])
+  if (typeof all !== 'boolean') throw misuse(where, 'all', 'a boolean', all)
+  requireObject(where, 'caps', caps)
+  for (const [name, most] of Object.entries(caps)) {
+    requireOneOf(where, 'a name in caps', name, [...EMOVERSE_SOURCES, ...EMOVERSE_TASKS])
+    requireWhole(where, `caps.${name}`, most)
+  }
+  const weights = weightsOf(where, stage, options.weights)
+  const sources = options.sources ?? STAGE_SOURCES[stage]
+  if (!Array.isArray(sources)) throw misuse(where, 'sources', 'a list of sources', sources)
+  for (const source of sources) requireOneOf(where, 'a source', source, EMOVERSE_SOURCES)
+  const unmatched: Record<string, string[]> = {}
+  const made = await sampleOptions(where, inputs, options)
+  const samples = await samplesOf(where, inputs, sources, made, unmatched)
+  if (samples.length === 0) {
+    throw new ConfigError(`${where}: stage ${stage} is made of ${sources.join(', ')}, and none of it is given`, {
+      argument: 'inputs',
+    })
+  }
+  const used = new Set(samples.map(({ id }) => id))
+  if (made.reasons.size > 0) unmatched.reasonsWithoutClip = [...made.reasons.keys()].filter((id) => !used.has(id))
+  return drawn(samples, { weights, caps, seed, all, unmatched })
+}
+
+function weightsOf(where: string, stage: EmoVerseStage, changes: EmoVerseDataOptions['weights'] = {}) {
+  requireObject(where, 'weights', changes)
+  for (const [name, weight] of Object.entries(changes)) {
+    requireOneOf(where, 'a name in weights', name, EMOVERSE_TASKS)
+    requireNumber(where, `weights.${name}`, weight, { least: 0 })
+    if (!Number.isFinite(weight)) throw misuse(where, `weights.${name}`, 'a number', weight)
+  }
+  return { ...EMOVERSE_WEIGHTS[stage], ...changes }
+}
+
+async function sampleOptions(
+  where: string,
+  { reasons }: EmoVerseInputs,
+  options: EmoVerseDataOptions,
+): Promise<SampleOptions> {
+  const { context = 0, candidates = 'before', sentiment = 'words', predicted, part = 'train', wording } = options
+  requireWhole(where, 'context', context)
+  requireOneOf(where, 'candidates', candidates, ['before', 'all'])
+  requireOneOf(where, 'sentiment', sentiment, ['words', 'number'])
+  if (predicted !== undefined && typeof predicted !== 'function') {
+    throw misuse(where, 'predicted', 'a function of a dialog and the place of an utterance', predicted)
+  }
+  return {
+    ...{ context, candidates, sentiment, predicted, part },
+    wording: await wordingOf(wording),
+    reasons: await reasonsOf(reasons),
+  }
+}
+
+async function wordingOf(given: string | EcpeWording | undefined): Promise<Readonly<EcpeWording>> {
+  if (typeof given !== 'string') return given ?? ECPE_WORDING
+  for await (const record of await readSwiftDataset(given, { requireResponse: false, markers: false })) {
+    return ecpeWordingOf(record)
+  }
+  throw new DataError(`${given} holds no record to take the wording from`, { file: given })
+}
+
+async function reasonsOf(given: EmoVerseInputs['reasons']): Promise<Map<string, string>> {
+  if (given === undefined) return new Map()
+  if (typeof given !== 'string') return new Map(Object.entries(given))
+  const { readJson } = await import('../../../files/json/json.js')
+  const { readJsonl } = await import('../../../files/json/jsonl.js')
+  const rows: unknown[] = []
+  if (given.endsWith('.jsonl')) for await (const row of readJsonl(given, { skipBlank: true })) rows.push(row)
+  else rows.push(...((await readJson(given)) as unknown[]))
+  return new Map(
+    rows.map((row, i) => {
+      const { id, text } = (row ?? {}) as { id?: unknown; text?: unknown }
+      if (typeof id === 'string' && typeof text === 'string') return [id, text]
+      throw new DataError(`${given}: record ${i + 1} is no { "id": …, "text": … }`, { file: given, record: i + 1 })
+    }),
+  )
+}
+
+async function samplesOf(
+  where: string,
+  { meld, ecf, mosei, moseiEmotions, faces }: EmoVerseInputs,
+  sources: readonly EmoVerseSource[],
+  options: SampleOptions,
+  unmatched: Record<string, string[]>,
+): Promise<EmoVerseSample[]> {
+  const { part } = options
+  const found: EmoVerseSample[] = []
+  if (mosei !== undefined && sources.includes('mosei')) {
+    let samples = mosei as readonly MoseiSample[]
+    if (typeof mosei === 'string') {
+      const read = await readMosei(mosei, { part, ...(moseiEmotions !== undefined && { emotions: moseiEmotions }) })
+      samples = read.samples
+      if (moseiEmotions !== undefined) {
+        unmatched.clipsWithoutEmotions = read.unmatched.withoutEmotions
+        unmatched.emotionsWithoutClip = read.unmatched.withoutClip
+      }
+    } else if (!Array.isArray(mosei)) throw misuse(where, 'mosei', "MMSA's file, or a list of clips", mosei)
+    found.push(...moseiSamples(faces === undefined ? samples : await withFaces(samples, faces, unmatched), options))
+  }
+  if (meld !== undefined && sources.includes('meld')) {
+    const dialogs = typeof meld === 'string' ? (await readMeld(meld, meldPart(meld, part))).dialogs : meld
+    if (!Array.isArray(dialogs)) throw misuse(where, 'meld', 'a path, or a list of dialogs', meld)
+    found.push(...meldSamples(dialogs, options))
+  }
+  if (ecf !== undefined && sources.includes('ecf')) {
+    const dialogs = typeof ecf === 'string' ? (await readEcf(ecf)).dialogs : ecf
+    if (!Array.isArray(dialogs)) throw misuse(where, 'ecf', 'a path, or a list of dialogs', ecf)
+    found.push(...ecfSamples(dialogs, options))
+  }
+  return found
+}
+
+/** A file says itself which part it is. */
+const meldPart = (path: string, part: Part): { part?: Part } =>
+  existsSync(path) && statSync(path).isDirectory() ? { part } : {}
+
+async function withFaces(
+  samples: readonly MoseiSample[],
+  faces: FaceTables,
+  unmatched: Record<string, string[]>,
+): Promise<MoseiSample[]> {
+  const without: string[] = []
+  const found: MoseiSample[] = []
+  for (const sample of samples) {
+    const table = faceTable(faces, sample.id)
+    if (table === undefined) without.push(sample.id)
+    const expressions = table === undefined ? undefined : (await readFaceExpressions(table)).phrases
+    found.push(expressions === undefined || sample.expressions ? sample : { ...sample, expressions })
+  }
+  unmatched.clipsWithoutFaces = without
+  if (typeof faces !== 'string') {
+    const known = new Set(samples.map(({ id }) => id))
+    unmatched.facesWithoutClip = Object.keys(faces).filter((id) => !known.has(id))
+  }
+  return found
+}
+
+interface Drawing {
+  weights: Readonly<Record<EmoVerseTask, number>>
+  caps: Partial<Record<EmoVerseSource | EmoVerseTask, number>>
+  seed: number
+  all: boolean
+  unmatched: Record<string, string[]>
+}
+
+interface Chosen {
+  sample: EmoVerseSample
+  task: EmoVerseTask
+}
+
+function drawn(samples: readonly EmoVerseSample[], { weights, caps, seed, all, unmatched }: Drawing): EmoVerseData {
+  const report: EmoVerseReport = { records: 0, tasks: {}, unused: {}, capped: {}, unmatched }
+  const candidates = samples.flatMap((sample, place): Chosen[] => {
+    const tasks = EMOVERSE_TASKS.filter((task) => sample.tasks[task] && weights[task] > 0)
+    if (tasks.length === 0) report.unused[sample.source] = (report.unused[sample.source] ?? 0) + 1
+    if (all || tasks.length === 0) return tasks.map((task) => ({ sample, task }))
+    return [{ sample, task: chosenTask(tasks, weights, new Random(seed, place + 1)) }]
+  })
+  const random = new Random(seed)
+  const inOrder = all ? candidates : random.shuffle(candidates)
+  const counts: Partial<Record<string, number>> = {}
+  const chosen = inOrder.filter(({ sample: { source }, task }) => {
+    const full = [source, task].find((name) => (counts[name] ?? 0) >= (caps[name] ?? Number.POSITIVE_INFINITY))
+    if (full !== undefined) report.capped[full] = (report.capped[full] ?? 0) + 1
+    else for (const name of [source, task]) counts[name] = (counts[name] ?? 0) + 1
+    return full === undefined
+  })
+  report.records = chosen.length
+  for (const { sample, task } of chosen) count(report, sample, task)
+  const records = {
+    length: chosen.length,
+    *[Symbol.iterator]() {
+      for (const { sample, task } of chosen) yield sample.tasks[task]?.() as SwiftRecord
+    },
+  }
+  return { records, report }
+}
+
+function chosenTask(
+  tasks: readonly EmoVerseTask[],
+  weights: Readonly<Record<EmoVerseTask, number>>,
+  random: Random,
+): EmoVerseTask {
+  let place = random.float() * tasks.reduce((sum, task) => sum + weights[task], 0)
+  for (const task of tasks) {
+    place -= weights[task]
+    if (place < 0) return task
+  }
+  return tasks.at(-1) as EmoVerseTask
+}
+
+function count(report: EmoVerseReport, sample: EmoVerseSample, task: EmoVerseTask): void {
+  const entry = report.tasks[task] ?? { records: 0, sources: {}, classes: {} }
+  report.tasks[task] = entry
+  entry.records += 1
+  entry.sources[sample.source] = (entry.sources[sample.source] ?? 0) + 1
+  if (task === 'FER' || task === 'ERI') return
+  const answer = sample.tasks[task]?.().response ?? ''
+  const name = task === 'ECPE' ? (/_([a-z]+),/.exec(answer)?.[1] ?? 'no cause') : answer
+  entry.classes[name] = (entry.classes[name] ?? 0) + 1
+}

@@ -1,0 +1,71 @@
+import { writeAtomically } from '../../../base/atomic.js'
+import { misuse, requireOptions, requireString, requireWhole } from '../../../base/check.js'
+import { DataError } from '../../../base/errors.js'
+import { jsonFor } from '../../../files/json/json.js'
+import { writeJsonl } from '../../../files/json/jsonl.js'
+import { parseSwiftEntry, type SwiftRecord } from './entry.js'
+
+export interface WriteSwiftDatasetOptions {
+  /** Of a JSON array: spaces per level, 0 … 10. Default 4, as the published files have. */
+  indent?: number
+}
+
+/** Bytes gathered before they are written. */
+const BATCH = 1 << 20
+
+/**
+ * Writes an instruction file: JSON Lines where the name ends in `.jsonl`, else one JSON array as Python's
+ * `json.dump(…, indent=4, ensure_ascii=False)` has it, byte for byte. Keys keep their order. The file appears whole or not
+ * at all, and memory holds about a megabyte of it.
+ * @returns how many records there are
+ * @throws DataError naming the record that is none
+ */
+export async function writeSwiftDataset(
+  path: string,
+  records: Iterable<SwiftRecord> | AsyncIterable<SwiftRecord>,
+  options: WriteSwiftDatasetOptions = {},
+): Promise<number> {
+  const where = 'writeSwiftDataset'
+  requireString(where, 'path', path)
+  requireOptions(where, options, ['indent'])
+  const { indent = 4 } = options
+  requireWhole(where, 'indent', indent)
+  if (indent > 10) throw misuse(where, 'indent', 'at most 10', indent)
+  const source = records as Partial<Iterable<unknown> & AsyncIterable<unknown>> | null | undefined
+  if (typeof records === 'string' || !(source?.[Symbol.asyncIterator] ?? source?.[Symbol.iterator])) {
+    throw misuse(where, 'records', 'an iterable of records', records)
+  }
+  let count = 0
+  async function* good() {
+    for await (const record of records) {
+      count += 1
+      try {
+        parseSwiftEntry(record, false)
+      } catch (cause) {
+        if (!(cause instanceof DataError)) throw cause
+        throw new DataError(`${path} cannot be written: of record ${count} ${cause.message}`, { file: path, cause })
+      }
+      yield record
+    }
+  }
+  if (path.toLowerCase().endsWith('.jsonl')) await writeJsonl(path, good())
+  else await writeArray(path, good(), indent)
+  return count
+}
+
+async function writeArray(path: string, records: AsyncIterable<SwiftRecord>, indent: number): Promise<void> {
+  const inner = indent > 0 ? `\n${' '.repeat(indent)}` : ''
+  await writeAtomically(path, DataError, async (write) => {
+    let text = '['
+    let line = 1
+    for await (const record of records) {
+      // A line break in a text is escaped: those that stand there are of the form.
+      const item = jsonFor(path, record, indent, line)
+      text += `${line++ > 1 ? ',' : ''}${inner}${indent > 0 ? item.replaceAll('\n', inner) : item}`
+      if (text.length < BATCH) continue
+      await write(Buffer.from(text))
+      text = ''
+    }
+    await write(Buffer.from(`${text}${line > 1 && indent > 0 ? '\n' : ''}]`))
+  })
+}

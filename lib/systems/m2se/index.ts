@@ -1,0 +1,68 @@
+export { type InferEmoVerseOptions, type InferredEmoVerse, inferEmoVerse } from './answer/infer.js'
+export { readEmoVerseStage } from './configuration/apply.js'
+export { type EmoVerseBatch, type EmoVerseSampleTokens, emoverseCollate } from './data/collate.js'
+export {
+  type ReadSwiftDatasetOptions,
+  readSwiftDataset,
+  SwiftDataset,
+  type SwiftLength,
+} from './data/dataset.js'
+export {
+  EMOVERSE_WEIGHTS,
+  type EmoVerseData,
+  type EmoVerseDataOptions,
+  type EmoVerseInputs,
+  type EmoVerseReport,
+  type EmoVerseStage,
+  emoverseData,
+} from './data/emoverse.js'
+export { insertMarkers, type SwiftCause, type SwiftRecord } from './data/entry.js'
+export {
+  ACTION_UNITS,
+  type FaceExpressions,
+  type FaceTables,
+  type ReadFaceOptions,
+  readFaceExpressions,
+} from './data/faces.js'
+export { type MoseiData, type ReadMoseiOptions, readMosei } from './data/mosei.js'
+export type { EmoVerseRecords } from './data/open.js'
+export { type EmoVerseTemplate, taskOf } from './data/prompt.js'
+export type { EmoVerseSource, MoseiSample } from './data/samples.js'
+export { type WriteSwiftDatasetOptions, writeSwiftDataset } from './data/write.js'
+export { type MosiMetrics, mosiMetrics } from './evaluation/metrics.js'
+export { emoverseScoresPage } from './evaluation/page.js'
+export { type EmoVerseResult, readResults } from './evaluation/results.js'
+export type { CauseScores, ClassScores, LabelScores } from './evaluation/robust.js'
+export {
+  type EmoVerseScores,
+  type NumberScores,
+  type RobustTaskScores,
+  type ScoredTask,
+  type ScoreEmoVerseOptions,
+  scoreEmoVerse,
+} from './evaluation/score.js'
+export type { PythonFault, StrictScores, StrictVariant } from './evaluation/strict.js'
+export type { EmoVerseStages, LoadEmoVerseOptions, NewEmoVerseOptions } from './network/files.js'
+export { EmoVerse, type EmoVerseAnswer, type EmoVerseGenerateOptions, type EmoVerseParts } from './network/network.js'
+export {
+  ECPE_WORDING,
+  type EcpeWording,
+  EMOTION_LABELS,
+  EMOVERSE_SYSTEM,
+  EMOVERSE_TASKS,
+  type EmotionNames,
+  type EmoVerseTask,
+  ecpeWordingOf,
+  SENTIMENT_LABELS,
+} from './published/wording.js'
+export { emoverseLoss } from './training/loss.js'
+export { EMOVERSE_RECIPE, type EmoVerseRecipe, emoverseRecipe } from './training/recipe.js'
+export type { TaskLogEntry, TaskNumbers } from './training/tally.js'
+export {
+  type EmoVerseMeasured,
+  type EmoVerseResults,
+  type EmoVerseStageOptions,
+  type EmoVerseStageResults,
+  type TrainEmoVerseOptions,
+  trainEmoVerse,
+} from './training/train.js'

@@ -1,0 +1,69 @@
+import type { DecoderLM } from '../../../models/decoder/decoder-lm.js'
+import { functional } from '../../../nn/index.js'
+import { outputLayerOf } from '../../../nn/output-layer.js'
+import { noGrad, ops, type Tensor, tensor } from '../../../tensor/index.js'
+import type { LossOutput } from '../../../train/trainer/loss.js'
+import type { EmoVerseBatch } from '../data/collate.js'
+import type { TaskTally } from './tally.js'
+
+/** What a batch came to, a row for each record: see {@link emoverseLoss}. */
+export const LOSS_COLUMNS = ['loss', 'tokens', 'right'] as const
+
+/**
+ * The mean loss over the tokens of a batch that are learnt. Logits are computed for those alone. `logits` is float64
+ * [records, 3]: of each record the sum of its losses, how many tokens it has to learn, and how many of them are right.
+ * @param tally hears of each record, by its task
+ */
+export async function emoverseLoss(model: DecoderLM, batch: EmoVerseBatch, tally?: TaskTally): Promise<LossOutput> {
+  const { inputIds, labels, sequenceLengths, tasks, targets } = batch
+  const weight = headOf(model)
+  if (weight === undefined) {
+    // A packed head: the network itself multiplies with it.
+    const { loss } = await model.forward({ inputIds, labels, sequenceLengths })
+    return {
+      loss: loss as Tensor,
+      logits: noGrad(() =>
+        tensor(
+          tasks.map(() => [0, 0, 0]),
+          { dtype: 'float64' },
+        ),
+      ),
+    }
+  }
+  // The logits of the last token, which nobody looks at: none cannot be asked for without labels.
+  const { lastHiddenState } = await model.forward({ inputIds, sequenceLengths, logitsToKeep: 1 })
+  const { device } = lastHiddenState
+  const before = tensor(
+    targets.places.map((place) => place - 1),
+    { dtype: 'int64', device },
+  )
+  const wanted = tensor(targets.ids, { dtype: 'int64', device })
+  const rows = lastHiddenState.select(0, 0).indexSelect(0, before) // [learnt, hiddenSize]
+  const logits = (await ops.async.linear(rows, weight)).to({ dtype: 'float32' })
+  const losses = functional.crossEntropy(logits, wanted, { reduction: 'none' })
+  const facts = noGrad(() =>
+    ops.stack([losses.detach(), logits.detach().argmax(-1).eq(wanted).to({ dtype: 'float32' })]),
+  )
+  const [lost, right] = (await facts.to({ dtype: 'float64', device: 'cpu' })).toArray() as [number[], number[]]
+  const table = tasks.map(() => [0, 0, 0] as [number, number, number])
+  for (const [i, record] of targets.records.entries()) {
+    const row = table[record] as [number, number, number]
+    row[0] += lost[i] as number
+    row[1] += 1
+    row[2] += right[i] as number
+  }
+  tally?.add(tasks, table)
+  return { loss: losses.mean(), logits: noGrad(() => tensor(table, { dtype: 'float64' })) }
+}
+
+/** The weight [vocabSize, hiddenSize] of the output layer; undefined where it is packed, or is no plain matrix. */
+function headOf(model: DecoderLM): Tensor | undefined {
+  const layer = outputLayerOf(model)
+  if (!layer) return undefined
+  const { weight } = model.get<{ weight?: Tensor } & never>(layer.tied ? layer.embeddings : layer.head) as {
+    weight?: Tensor
+  }
+  return weight !== undefined && weight.shape[0] === model.config.vocabSize && /float/.test(weight.dtype)
+    ? weight
+    : undefined
+}

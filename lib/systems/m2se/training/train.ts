@@ -1,0 +1,358 @@
+import { existsSync } from 'node:fs'
+import { join } from 'node:path'
+import {
+  defined,
+  misuse,
+  requireObject,
+  requireOneOf,
+  requireOptions,
+  requireString,
+  requireWhole,
+} from '../../../base/check.js'
+import { CheckpointError, ConfigError } from '../../../base/errors.js'
+import { requireForm } from '../../../base/form.js'
+import type { Dataset } from '../../../data/dataset.js'
+import { isMainProcess } from '../../../distributed/index.js'
+import { readJson } from '../../../files/json/json.js'
+import { writeJsonl } from '../../../files/json/jsonl.js'
+import { bestEpochBy, type RecipeResults, runRecipe } from '../../../kit/recipe.js'
+import type { DecoderLM } from '../../../models/decoder/decoder-lm.js'
+import type { LoraConfig } from '../../../peft/config.js'
+import { getPeftModel, PeftModel, peftModelOf } from '../../../peft/model.js'
+import { withSeed } from '../../../tensor/random.js'
+import type { TrainingArguments } from '../../../train/trainer/arguments.js'
+import type { TrainerCallback } from '../../../train/trainer/callbacks.js'
+import { writeFolder } from '../../../train/trainer/folders.js'
+import type { Logger } from '../../../train/trainer/logger.js'
+import { Trainer } from '../../../train/trainer/trainer.js'
+import { type EmoVerseBatch, type EmoVerseSampleTokens, emoverseCollate } from '../data/collate.js'
+import type { SwiftRecord } from '../data/entry.js'
+import { type EmoVerseRecords, openRecords, splitRecords } from '../data/open.js'
+import { saveEmoVerse } from '../network/files.js'
+import { EmoVerse } from '../network/network.js'
+import { emoverseLoss } from './loss.js'
+import { type EmoVerseRecipe, emoverseRecipe } from './recipe.js'
+import { numbersOf, type TaskNumbers, TaskTally } from './tally.js'
+
+/** One stage of a training: its data, and what differs from the defaults. */
+export interface EmoVerseStageOptions {
+  /** The folder of its results. Default `stage-1`, `stage-2`, … */
+  name?: string
+  data: EmoVerseRecords
+  /** Default: a share of `data`, see the recipe's `validationShare`. */
+  valid?: EmoVerseRecords
+  /** Changes to {@link EMOVERSE_RECIPE}. */
+  recipe?: Partial<EmoVerseRecipe>
+  /** Changes to the adapter: rank 8, alpha 32, dropout 0.05, all linear layers of the language model but its head. */
+  lora?: Partial<LoraConfig>
+}
+
+export interface TrainEmoVerseOptions {
+  /** One after the other: each trains a fresh adapter on what those before it made of the network. */
+  stages: readonly EmoVerseStageOptions[]
+  /** Checkpoints, adapters, logs and `results.json` of each stage go into a folder of its own in it; the trained model into `model/`. */
+  outputDir: string
+  /**
+   * The stage that is trained first, from 1; those before it are not looked at: the model is what they made already. Default 1.
+   */
+  startAt?: number
+  /** Writes the whole model at the end, with all stages in it, into `model/`. Default true. */
+  saveModel?: boolean
+  /**
+   * 'published': as ms-swift 2.6 trains this family: a record that cannot be used gives way to another one drawn at random, and
+   * batches of a step count alike, whatever each has to learn. By default such records are left out and counted, and all tokens
+   * of a step count alike.
+   */
+  compat?: 'published'
+  /** For the Trainer of each stage, over what is said above. */
+  args?: Partial<TrainingArguments>
+  callbacks?: readonly TrainerCallback[]
+  loggers?: readonly Logger[]
+  /** Hears of what was left out of the data. Default: nobody. */
+  onNote?: (note: string) => void
+}
+
+/** What a stage measured on its validation data. */
+export interface EmoVerseMeasured {
+  loss: number | null
+  /** The share of records of which every token is the likeliest, the true ones before it given. */
+  accuracy: number | null
+  tasks: Record<string, Omit<TaskNumbers, 'seconds'>>
+}
+
+/** What a stage came to; `results.json` in its folder holds the same. */
+export interface EmoVerseStageResults extends RecipeResults<EmoVerseMeasured> {
+  name: string
+  /** Where its adapter is. */
+  adapter: string
+  /** Parameters that were trained. */
+  trained: number
+  seconds: number
+  /** Whether it was there already. */
+  settings: object
+}
+
+export interface EmoVerseResults {
+  stages: EmoVerseStageResults[]
+  /** Where the trained model is; null where it was not to be written. */
+  model: string | null
+}
+
+const ADAPTER = 'adapter'
+const OPTIONS = [
+  'stages',
+  'outputDir',
+  'startAt',
+  'saveModel',
+  'compat',
+  'args',
+  'callbacks',
+  'loggers',
+  'onNote',
+] as const
+
+/**
+ * Trains an EmoVerse in stages: each with a fresh low-rank adapter, which is then added to the weights. The same call on the same
+ * folder goes on where a killed run was, within a stage, between two or while the model is written, and on the CPU ends with the
+ * same weights bit for bit; after the end it gives the results that it finds, and the model has all stages in it.
+ *
+ * ```ts
+ * using model = await EmoVerse.fromPretrained('smollm2-135m-instruct')
+ * await trainEmoVerse(model, {
+ *   stages: [{ data: 'emt_data_first.json' }, { data: 'emt_data_second.json' }],
+ *   outputDir: 'runs/emoverse',
+ * })
+ * ```
+ * @throws ConfigError where a stage in the folder was trained with other settings; else as the Trainer
+ */
+export async function trainEmoVerse(model: EmoVerse, options: TrainEmoVerseOptions): Promise<EmoVerseResults> {
+  const where = 'trainEmoVerse'
+  if (!(model instanceof EmoVerse)) throw misuse(where, 'model', 'an EmoVerse', model)
+  requireOptions(where, options, OPTIONS)
+  const { stages, outputDir, startAt = 1, saveModel = true, compat } = options
+  requireString(where, 'outputDir', outputDir)
+  requireWhole(where, 'startAt', startAt, 1)
+  requireForm(where, 'options', { saveModel }, { saveModel: 'boolean' })
+  if (compat !== undefined) requireOneOf(where, 'compat', compat, ['published'])
+  if (!Array.isArray(stages) || stages.length === 0) throw misuse(where, 'stages', 'a list of stages', stages)
+  if (startAt > stages.length) throw misuse(where, 'startAt', `at most ${stages.length}, the number of stages`, startAt)
+  const names = stages.map((stage, i) => checkStage(where, stage, i))
+  if (new Set(names).size < names.length) throw misuse(where, 'stages', 'a different name for each', names)
+  if (peftModelOf(model.model)) {
+    throw new ConfigError(`${where}: the model has adapters already: merge them first`, { argument: 'model' })
+  }
+  const results: EmoVerseStageResults[] = []
+  for (const [i, stage] of stages.entries()) {
+    if (i + 1 < startAt) continue
+    results.push(await trainStage(model, stage, { index: i, name: names[i] as string, options }))
+  }
+  const folder = join(outputDir, 'model')
+  if (saveModel && isMainProcess() && !existsSync(folder)) await saveEmoVerse(folder, model)
+  return { stages: results, model: saveModel ? folder : null }
+}
+
+function checkStage(where: string, stage: EmoVerseStageOptions, index: number): string {
+  requireObject(where, `stages[${index}]`, stage)
+  requireOptions(where, stage, ['name', 'data', 'valid', 'recipe', 'lora'])
+  const { name = `stage-${index + 1}`, lora = {} } = stage
+  requireString(where, `stages[${index}].name`, name)
+  if (!/^[\w.-]+$/.test(name) || name === ADAPTER || name === 'model') {
+    throw misuse(where, `stages[${index}].name`, 'a name that a folder can have', name)
+  }
+  requireObject(where, `stages[${index}].lora`, lora)
+  emoverseRecipe(stage.recipe)
+  return name
+}
+
+interface StagePlace {
+  index: number
+  name: string
+  options: TrainEmoVerseOptions
+}
+
+async function trainStage(
+  model: EmoVerse,
+  stage: EmoVerseStageOptions,
+  { index, name, options }: StagePlace,
+): Promise<EmoVerseStageResults> {
+  const { compat, onNote } = options
+  const recipe = emoverseRecipe(stage.recipe)
+  const folder = join(options.outputDir, name)
+  const lora: LoraConfig = {
+    ...{ r: 8, loraAlpha: 32, loraDropout: 0.05, targetModules: 'all-linear', taskType: 'CAUSAL_LM' },
+    ...stage.lora,
+  }
+  const settings = { recipe, lora, compat: compat ?? null, args: options.args ?? {} }
+  const llm = model.model
+  const before = await finished(folder, settings)
+  if (before) {
+    ;(await PeftModel.fromPretrained(llm, join(folder, ADAPTER))).mergeAndUnload()
+    return before
+  }
+  const { train, valid, notes } = await openStage(model, stage, recipe, compat)
+  for (const note of notes) onNote?.(note)
+  const peft = withSeed(recipe.seed + index, () => getPeftModel(llm, lora), llm.parameters()[0]?.device ?? 'cpu')
+  const tally = new TaskTally()
+  const trainer = stageTrainer(llm, { train, valid, recipe, folder, tally, options })
+  const began = performance.now()
+  const results = await runRecipe<EmoVerseMeasured, EmoVerseStageResults, Dataset<EmoVerseSampleTokens>>({
+    trainer,
+    outputDir: folder,
+    best: ADAPTER,
+    data: { train, ...(valid && { valid }) },
+    measure: (data) => measured(trainer, data),
+    async save(path) {
+      if (isMainProcess()) await writeFolder(path, (temporary) => peft.savePretrained(temporary))
+    },
+    more: () => ({
+      name,
+      adapter: join(folder, ADAPTER),
+      trained: llm.parameters().reduce((sum, one) => sum + (one.requiresGrad ? one.numel() : 0), 0),
+      seconds: (performance.now() - began) / 1000,
+      settings,
+    }),
+    dispose: () => trainer.dispose(),
+  })
+  peft.mergeAndUnload()
+  return results
+}
+
+/** What a stage came to that has ended. @throws ConfigError where it was another training */
+async function finished(folder: string, settings: object): Promise<EmoVerseStageResults | undefined> {
+  const file = join(folder, 'results.json')
+  if (!existsSync(file)) return undefined
+  const found = (await readJson(file)) as EmoVerseStageResults
+  if (!existsSync(join(folder, ADAPTER))) {
+    throw new CheckpointError(`${folder} has results and no ${ADAPTER}/: take the results away to train again`, {
+      file,
+    })
+  }
+  if (JSON.stringify(found.settings) === JSON.stringify(settings)) return found
+  throw new ConfigError(`${folder} holds a stage that was trained with other settings: give another outputDir`, {
+    argument: 'outputDir',
+    before: found.settings,
+    now: settings,
+  })
+}
+
+async function openStage(
+  model: EmoVerse,
+  { data, valid }: EmoVerseStageOptions,
+  { seed, validationShare, maxLength }: EmoVerseRecipe,
+  compat: 'published' | undefined,
+) {
+  const limits = { lengthOf: model.lengthOf, maxLength, seed, ...defined({ compat }) }
+  const [own, other] = [
+    await openRecords(data, limits),
+    valid === undefined ? undefined : await openRecords(valid, limits),
+  ]
+  const parts = other
+    ? { train: own.records, valid: other.records }
+    : splitRecords(own.records, { share: validationShare, seed })
+  if (parts.train.length === 0) throw new ConfigError('There is no record to train on', { argument: 'data' })
+  const notes = [...own.notes, ...(other?.notes ?? [])]
+  if (!model.seesMedia && (await namesMedia(parts.train))) {
+    notes.push('the model sees neither pictures nor films: it is trained on the words alone')
+  }
+  const encoded = (records: Dataset<SwiftRecord>): Dataset<EmoVerseSampleTokens> => ({
+    length: records.length,
+    get: async (i, epoch) => model.encode(await records.get(i, epoch)),
+  })
+  return { train: encoded(parts.train), valid: parts.valid && encoded(parts.valid), notes }
+}
+
+async function namesMedia(records: Dataset<SwiftRecord>): Promise<boolean> {
+  const { images, videos, audios } = await records.get(0, 0)
+  return [images, videos, audios].some((paths) => paths !== undefined && paths.length > 0)
+}
+
+interface StageTraining {
+  train: Dataset<EmoVerseSampleTokens>
+  valid: Dataset<EmoVerseSampleTokens> | undefined
+  recipe: EmoVerseRecipe
+  folder: string
+  tally: TaskTally
+  options: TrainEmoVerseOptions
+}
+
+function stageTrainer(llm: DecoderLM, { train, valid, recipe, folder, tally, options }: StageTraining) {
+  const { compat, args = {}, callbacks = [], loggers = [] } = options
+  const byTask: TrainerCallback = {
+    onStepBegin: () => tally.beginStep(),
+    onStepEnd: () => tally.endStep(),
+    async onLog({ logs }) {
+      if (logs.loss === undefined) return
+      const history = tally.log(logs.step)
+      if (isMainProcess()) await writeJsonl(join(folder, 'tasks.jsonl'), history)
+    },
+  }
+  return new Trainer<DecoderLM, EmoVerseSampleTokens, EmoVerseBatch>({
+    model: llm,
+    trainDataset: train,
+    ...(valid && { evalDataset: valid }),
+    collate: emoverseCollate,
+    computeLoss: (network, batch) => emoverseLoss(network, batch, network.training ? tally : undefined),
+    countItems: ({ targets }) => (compat === 'published' ? 1 : targets.ids.length),
+    computeMetrics: ({ predictions }) => {
+      const rows = predictions.toArray() as [number, number, number][]
+      return { accuracy: rows.filter(([, tokens, right]) => tokens === right).length / rows.length }
+    },
+    extraState: { tasks: tally },
+    callbacks: [byTask, ...callbacks],
+    loggers,
+    args: { ...trainingArguments(recipe, folder, valid !== undefined), ...args },
+  })
+}
+
+const trainingArguments = (recipe: EmoVerseRecipe, outputDir: string, evaluates: boolean): TrainingArguments => ({
+  outputDir,
+  perDeviceTrainBatchSize: recipe.batchSize,
+  perDeviceEvalBatchSize: recipe.evalBatchSize,
+  gradientAccumulationSteps: recipe.accumulation,
+  numTrainEpochs: recipe.epochs,
+  learningRate: recipe.learningRate,
+  lrSchedulerType: recipe.schedule,
+  warmupRatio: recipe.warmupRatio,
+  adamBeta1: recipe.betas[0],
+  adamBeta2: recipe.betas[1],
+  adamEpsilon: recipe.eps,
+  weightDecay: recipe.weightDecay,
+  maxGradNorm: recipe.maxGradNorm,
+  gradientCheckpointing: recipe.gradientCheckpointing,
+  seed: recipe.seed,
+  loggingSteps: recipe.logSteps,
+  evalStrategy: evaluates ? 'steps' : 'no',
+  evalSteps: recipe.evalSteps,
+  saveStrategy: 'steps',
+  saveSteps: recipe.saveSteps,
+  ...(recipe.loadBest && evaluates && bestEpochBy('loss')),
+  saveTotalLimit: recipe.saveTotalLimit,
+  progress: true,
+})
+
+/** Loss and accuracy on validation data, in all and by task. */
+async function measured(
+  trainer: Trainer<DecoderLM, EmoVerseSampleTokens, EmoVerseBatch>,
+  data: Dataset<EmoVerseSampleTokens>,
+): Promise<EmoVerseMeasured> {
+  const { predictions, metrics } = await trainer.predict(data)
+  const rows = predictions.toArray() as [number, number, number][]
+  predictions.dispose()
+  const sums: Record<string, Parameters<typeof numbersOf>[0]> = {}
+  for (const [i, [loss, tokens, right]] of rows.entries()) {
+    const { task } = await data.get(i, 0)
+    const own = sums[task] ?? { records: 0, whole: 0, loss: 0, tokens: 0, right: 0, seconds: 0 }
+    sums[task] = own
+    own.records += 1
+    own.whole += tokens === right ? 1 : 0
+    own.loss += loss
+    own.tokens += tokens
+    own.right += right
+  }
+  const tasks = Object.entries(sums).map(([task, own]) => {
+    const { seconds: _, ...numbers } = numbersOf(own)
+    return [task, numbers]
+  })
+  const finite = (value: number | undefined) => (value !== undefined && Number.isFinite(value) ? value : null)
+  return { loss: finite(metrics.evalLoss), accuracy: finite(metrics.evalAccuracy), tasks: Object.fromEntries(tasks) }
+}

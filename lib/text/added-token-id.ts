@@ -1,0 +1,17 @@
+import { existsSync } from 'node:fs'
+import { join } from 'node:path'
+import { readConfig } from './config.js'
+import { readJson } from './files.js'
+
+/** The id of a token that was added to the tokenizer of a folder; null where its files tell of none. */
+export async function addedTokenId(directory: string, token: string): Promise<number | null> {
+  const { addedTokens } = await readConfig(directory)
+  const found = addedTokens.find(([, { content }]) => content === token)
+  if (found) return found[0]
+  const file = join(directory, 'tokenizer.json')
+  if (!existsSync(file)) return null
+  const { added_tokens: list } = ((await readJson(file)) ?? {}) as { added_tokens?: unknown }
+  const entries = (Array.isArray(list) ? list : []) as ({ id?: unknown; content?: unknown } | null)[]
+  const id = entries.find((one) => one?.content === token)?.id
+  return typeof id === 'number' ? id : null
+}

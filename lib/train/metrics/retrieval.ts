@@ -1,0 +1,83 @@
+import { isArrayLike, misuse, requireOptions, requireWhole } from '../../base/check.js'
+import { DataError, ShapeError } from '../../base/errors.js'
+import { Tensor } from '../../tensor/index.js'
+
+export interface RetrievalOptions {
+  /** The right candidate of each query. Default: query i's is candidate i. */
+  targets?: ArrayLike<number>
+  /** Within how many of the best the right one counts. Default 1, 5, 10. */
+  at?: readonly number[]
+}
+
+export interface RetrievalMetrics {
+  /** R@k: the share of queries whose right candidate is among the k best, by k. */
+  recall: Record<number, number>
+  medianRank: number
+  meanRank: number
+  /** The mean of 1 / rank. */
+  meanReciprocalRank: number
+}
+
+/**
+ * How well scores [queries, candidates] find what belongs to each query, the highest being the best; a rank counts from 1, and
+ * candidates with the right one's score stand before it, so that a constant finds nothing.
+ *
+ * ```ts
+ * const { recall } = retrievalMetrics(model.similarity(text, video))
+ * recall[1] // R@1, text to video; of the transposed scores video to text
+ * ```
+ * @throws ShapeError for scores that are not [queries, candidates]; DataError for NaN, no query, or a target that is no candidate
+ */
+export function retrievalMetrics(
+  scores: Tensor | readonly ArrayLike<number>[],
+  options: RetrievalOptions = {},
+): RetrievalMetrics {
+  const where = 'retrievalMetrics'
+  requireOptions(where, options, ['targets', 'at'])
+  const { targets, at = [1, 5, 10] } = options
+  if (!isArrayLike(at) || at.length === 0) throw misuse(where, 'at', 'a list of at least one number', at)
+  for (const k of at) requireWhole(where, 'at', k, 1)
+  const rows = rowsOf(where, scores)
+  const wanted = targets ?? rows.map((_, i) => i)
+  if (!isArrayLike(wanted) || wanted.length !== rows.length) {
+    throw misuse(where, 'targets', `one candidate for each of the ${rows.length} queries`, targets)
+  }
+  const ranks = rows.map((row, query) => rankOf(row, wanted[query] as number, query))
+  const mean = (values: number[]) => values.reduce((sum, value) => sum + value, 0) / values.length
+  const sorted = [...ranks].sort((a, b) => a - b)
+  const middle = (sorted.length - 1) / 2
+  return {
+    recall: Object.fromEntries(at.map((k) => [k, mean(ranks.map((rank) => (rank <= k ? 1 : 0)))])),
+    medianRank: ((sorted[Math.floor(middle)] as number) + (sorted[Math.ceil(middle)] as number)) / 2,
+    meanRank: mean(ranks),
+    meanReciprocalRank: mean(ranks.map((rank) => 1 / rank)),
+  }
+}
+
+function rowsOf(where: string, scores: unknown): ArrayLike<number>[] {
+  if (scores instanceof Tensor && scores.ndim !== 2) {
+    throw new ShapeError(`${where} takes scores [queries, candidates], not [${scores.shape}]`, { shape: scores.shape })
+  }
+  const rows: unknown = scores instanceof Tensor ? scores.toArray() : scores
+  if (!Array.isArray(rows) || !rows.every(isArrayLike)) throw misuse(where, 'scores', 'a tensor or rows', scores)
+  const width = rows[0]?.length ?? 0
+  if (width === 0) throw new DataError(`${where} was given no scores`, {})
+  if (rows.some((row) => row.length !== width)) {
+    throw new ShapeError(`${where} was given rows of unlike lengths`, { width })
+  }
+  return rows as ArrayLike<number>[]
+}
+
+function rankOf(row: ArrayLike<number>, target: number, query: number): number {
+  const own = Number.isInteger(target) ? row[target] : undefined
+  if (own === undefined) {
+    throw new DataError(`the target ${target} of query ${query} is none of ${row.length} candidates`, { query, target })
+  }
+  let before = 0
+  for (let i = 0; i < row.length; i += 1) {
+    const score = row[i] as number
+    if (Number.isNaN(score)) throw new DataError(`the score of query ${query} and candidate ${i} is NaN`, { query })
+    if (score >= own) before += 1
+  }
+  return before
+}

@@ -1,0 +1,26 @@
+export { type ImageInput, type RawImage, type ReadImageOptions, readImage } from './image.js'
+export {
+  type PreprocessDepthOptions,
+  type PreprocessOptions,
+  type PreprocessVideoOptions,
+  preprocessDepth,
+  preprocessImage,
+  preprocessVideo,
+  type SampleFramesOptions,
+  sampleFrames,
+} from './preprocess.js'
+export {
+  CLIP_STATISTICS,
+  centerCrop,
+  IMAGENET_STATISTICS,
+  type ImageFilter,
+  type ImageSize,
+  type NormalizeImageOptions,
+  normalizeImage,
+  type ResizeImageOptions,
+  type ResizeTensorOptions,
+  resizeImage,
+  resizeTensor,
+} from './resize.js'
+export { type TiledImage, type TileGrid, type TileImageOptions, tileGrid, tileImage } from './tile.js'
+export { type OpenVideoOptions, openVideo, type ReadFramesOptions, type ReadSoundOptions, Video } from './video.js'

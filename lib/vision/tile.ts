@@ -1,0 +1,120 @@
+import { requireOptions, requireWhole } from '../base/check.js'
+import { ConfigError } from '../base/errors.js'
+import { cat, scope, type Tensor } from '../tensor/index.js'
+import { requireImage, resizeImage } from './resize.js'
+import { setOrder } from './tile-order.js'
+
+/** Columns and rows of tiles. */
+export type TileGrid = readonly [columns: number, rows: number]
+
+export interface TileImageOptions {
+  /** Side of a tile in pixels. Default 448. */
+  size?: number
+  /** Fewest and most tiles of the grid, the thumbnail not counted. Default 1 and 12. */
+  minTiles?: number
+  maxTiles?: number
+  /** Whether the whole picture at a tile's size comes behind several tiles. Default true. */
+  thumbnail?: boolean
+  /** Which version's order of passes is taken, see {@link ResizeImageOptions}. Default 12. */
+  pillow?: 12 | 13
+}
+
+export interface TiledImage {
+  /** uint8 [tiles, size, size, 3], row by row, the thumbnail last. */
+  tiles: Tensor
+  grid: TileGrid
+}
+
+const OPTIONS: readonly (keyof TileImageOptions)[] = ['size', 'minTiles', 'maxTiles', 'thumbnail', 'pillow']
+/** The most tiles that a grid may have: a picture of 100 tiles has 25,600 tokens. */
+const MOST = 100
+
+const grids = new Map<string, readonly TileGrid[]>()
+
+/** All grids of so many tiles, in the order in which the published code tries them: of two that fit alike the later may win. */
+export function tileGrids(minTiles = 1, maxTiles = 12): readonly TileGrid[] {
+  const key = `${minTiles} ${maxTiles}`
+  const known = grids.get(key)
+  if (known) return known
+  const where = 'tileImage'
+  requireWhole(where, 'minTiles', minTiles, 1)
+  requireWhole(where, 'maxTiles', maxTiles, 1)
+  if (minTiles > maxTiles || maxTiles > MOST) {
+    throw new ConfigError(
+      `${where}: minTiles and maxTiles must be from 1 to ${MOST} in that order, got ${minTiles} and ${maxTiles}`,
+      { minTiles, maxTiles },
+    )
+  }
+  const found: [number, number][] = []
+  for (let n = minTiles; n <= maxTiles; n++) {
+    for (let i = 1; i <= n; i++) {
+      for (let j = 1; j <= n; j++) if (i * j <= maxTiles && i * j >= minTiles) found.push([i, j])
+    }
+  }
+  const ordered = setOrder(found).sort((a, b) => a[0] * a[1] - b[0] * b[1])
+  grids.set(key, ordered)
+  return ordered
+}
+
+/**
+ * The grid of square tiles whose ratio of width and height is nearest to a picture's. Of two that are as near, the later one,
+ * of more tiles, where the picture has more than half of its pixels.
+ * @throws ConfigError for sizes and options
+ */
+export function tileGrid(width: number, height: number, options: TileImageOptions = {}): TileGrid {
+  const where = 'tileGrid'
+  requireWhole(where, 'width', width, 1)
+  requireWhole(where, 'height', height, 1)
+  const { size, minTiles, maxTiles } = settings(where, options)
+  const ratio = width / height
+  let best: TileGrid = [1, 1]
+  let least = Number.POSITIVE_INFINITY
+  for (const grid of tileGrids(minTiles, maxTiles)) {
+    const distance = Math.abs(ratio - grid[0] / grid[1])
+    if (distance < least) {
+      least = distance
+      best = grid
+    } else if (distance === least && width * height > 0.5 * size * size * grid[0] * grid[1]) {
+      best = grid
+    }
+  }
+  return best
+}
+
+/**
+ * A picture as tiles for InternVL (https://arxiv.org/abs/2404.16821): resized to the grid that is nearest to its ratio, cut, and
+ * with a thumbnail behind where there are several. Each has the bytes that Pillow's `resize` gives.
+ *
+ * ```ts
+ * const { tiles, grid } = await tileImage(picture, { maxTiles: 12 })
+ * ```
+ *
+ * @param image uint8 [height, width, 3]
+ * @throws ConfigError for options; ShapeError for what is no such picture
+ */
+export async function tileImage(image: Tensor, options: TileImageOptions = {}): Promise<TiledImage> {
+  const where = 'tileImage'
+  requireImage(where, image)
+  const { size, thumbnail, pillow } = settings(where, options)
+  const [height, width, channels] = image.shape as [number, number, number]
+  const grid = tileGrid(width, height, options)
+  const [columns, rows] = grid
+  const tiles = await scope(async () => {
+    const whole = await resizeImage(image, [size * rows, size * columns], { pillow })
+    const cut = whole
+      .reshape([rows, size, columns, size, channels])
+      .permute([0, 2, 1, 3, 4])
+      .reshape([rows * columns, size, size, channels])
+    if (!thumbnail || rows * columns === 1) return cut.contiguous()
+    return cat([cut, (await resizeImage(image, [size, size], { pillow })).unsqueeze(0)], 0)
+  })
+  return { tiles, grid }
+}
+
+function settings(where: string, options: TileImageOptions): Required<TileImageOptions> {
+  requireOptions(where, options, OPTIONS)
+  const { size = 448, minTiles = 1, maxTiles = 12, thumbnail = true, pillow = 12 } = options
+  requireWhole(where, 'size', size, 1)
+  if (typeof thumbnail !== 'boolean') throw new ConfigError(`${where}: thumbnail must be true or false`, { thumbnail })
+  return { size, minTiles, maxTiles, thumbnail, pillow }
+}

@@ -1,0 +1,480 @@
+// What is used of npm's node-av, and a decoder on it that knows frames by their number. Runs in a thread of its own
+// (video-worker.ts), so all of it is synchronous.
+
+import type { SoundBlock } from './video-messages.js'
+
+/** libav's objects, by node-av's names. */
+interface Rational {
+  num: number
+  den: number
+}
+interface Stream {
+  index: number
+  codecpar: { codecId: number; width: number; height: number; sampleRate: number; channels: number }
+  timeBase: Rational
+  avgFrameRate: Rational
+  rFrameRate: Rational
+}
+interface Packet {
+  streamIndex: number
+  pts: bigint
+  dts: bigint
+  flags: number
+  alloc(): void
+  unref(): void
+  free(): void
+}
+interface Frame {
+  width: number
+  height: number
+  format: number
+  colorTrc: number
+  colorPrimaries: number
+  pts: bigint
+  bestEffortTimestamp: bigint
+  nbSamples: number
+  channels: number
+  sampleRate: number
+  channelLayout: unknown
+  linesize: number[]
+  data: Buffer[] | null
+  extendedData: Buffer[] | null
+  alloc(): void
+  getBuffer(): number
+  unref(): void
+  free(): void
+}
+interface FormatContext {
+  streams: Stream[]
+  duration: bigint
+  iformat: { name: string | null } | null
+  openInputSync(url: string, format: null, options: unknown): number
+  findStreamInfoSync(): number
+  findBestStream(type: number): number
+  readFrameSync(packet: Packet): number
+  seekFrameSync(stream: number, timestamp: bigint, flags: number): number
+  closeInputSync(): void
+}
+interface CodecContext {
+  threadCount: number
+  allocContext3(codec: unknown): void
+  parametersToContext(parameters: unknown): number
+  open2Sync(codec: unknown): number
+  sendPacketSync(packet: Packet | null): number
+  receiveFrameSync(frame: Frame): number
+  flushBuffers(): void
+  freeContext(): void
+}
+interface Scaler {
+  allocContext(): void
+  setOption(name: string, value: number): unknown
+  scaleFrameSync(to: Frame, from: Frame): number
+  freeContext(): void
+}
+interface Resampler {
+  allocSetOpts2(
+    layout: unknown,
+    format: number,
+    rate: number,
+    fromLayout: unknown,
+    from: number,
+    fromRate: number,
+  ): number
+  init(): number
+  convertSync(to: Buffer[], count: number, from: Buffer[] | null, fromCount: number): number
+  free(): void
+}
+export interface Av {
+  FormatContext: new () => FormatContext
+  CodecContext: new () => CodecContext
+  Codec: { findDecoder(id: number): { name: string | null } | null }
+  Packet: new () => Packet
+  Frame: new () => Frame
+  Dictionary: { fromObject(values: Record<string, string>): unknown }
+  SoftwareScaleContext: new () => Scaler
+  SoftwareResampleContext: new () => Resampler
+  Log: { setLevel(level: number): void }
+}
+
+// FFmpeg's numbers, which are part of its ABI; node-av's module of all constants takes longer to load than to read a clip.
+const VIDEO = 0
+const AUDIO = 1
+const RGB24 = 2
+const FLOAT_PLANES = 8
+const BILINEAR = 2
+const UNSPECIFIED = 2
+const BACKWARD = 1
+const KEY = 1
+const DISCARD = 4
+const NO_TIME = -(2n ** 63n)
+
+/** Containers of video alone: playlists, subtitles and text would lead to other files, or make pictures of letters. */
+const FORMATS =
+  'mov,mp4,matroska,webm,avi,mpegts,mpeg,mpegvideo,flv,ogg,asf,gif,apng,ivf,h264,hevc,obu,av1,m4v,nut,dv,rm,wtv,yuv4mpegpipe'
+const MOST_PACKETS = 1 << 24
+
+export interface VideoFacts {
+  width: number
+  height: number
+  rate: number | null
+  frameCount: number
+  seconds: number
+  codec: string
+  audio: { sampleRate: number; channels: number } | null
+}
+
+export interface VideoLimits {
+  maxPixels: number
+  threads: number
+}
+
+/** What is wrong with a file. */
+export class VideoFault extends Error {}
+
+/** Stops what runs, and says that it does. */
+export type Watch = () => void
+
+export class VideoDecoder {
+  readonly facts: VideoFacts
+  readonly #av: Av
+  readonly #path: string
+  readonly #limits: VideoLimits
+  readonly #stream: number
+  /** Of each frame in the order in which they are shown; undefined where a file does not say. */
+  readonly #times: readonly bigint[] | undefined
+  /** Frames that can be decoded without others, in order. */
+  readonly #keys: readonly Key[]
+  /** The frame that was shown last. */
+  #last = -1
+  #reading: Reading
+
+  constructor(av: Av, path: string, limits: VideoLimits, watch: Watch) {
+    this.#av = av
+    this.#path = path
+    this.#limits = limits
+    av.Log.setLevel(-8)
+    const format = openFormat(av, path)
+    try {
+      const stream = bestStream(format, VIDEO)
+      if (stream === undefined) throw new VideoFault('it has no video in it')
+      const { width, height, codecId } = stream.codecpar
+      if (!(width >= 1 && height >= 1)) throw new VideoFault(`its frames are ${width} × ${height} pixels`)
+      if (width * height > limits.maxPixels) {
+        const what = `its frames are ${width} × ${height} pixels, more than ${limits.maxPixels}`
+        throw new VideoFault(`${what}; set maxPixels to allow that`)
+      }
+      const codec = av.Codec.findDecoder(codecId)
+      if (codec === null) throw new VideoFault('there is no decoder for its video')
+      const index = indexOf(av, format, stream.index, watch)
+      if (index.count === 0) throw new VideoFault('it has no frames')
+      const sound = bestStream(format, AUDIO)
+      const rates = [stream.avgFrameRate, stream.rFrameRate].map(({ num, den }) => num / den)
+      this.facts = {
+        width,
+        height,
+        rate: rates.find((rate) => Number.isFinite(rate) && rate > 0) ?? null,
+        frameCount: index.count,
+        seconds: format.duration > 0n ? Number(format.duration) / 1e6 : 0,
+        codec: codec.name ?? 'unknown',
+        audio:
+          sound === undefined ? null : { sampleRate: sound.codecpar.sampleRate, channels: sound.codecpar.channels },
+      }
+      this.#stream = stream.index
+      this.#times = index.times
+      this.#keys = index.keys
+    } finally {
+      format.closeInputSync()
+    }
+    this.#reading = new Reading(av, path, this.#stream, limits.threads)
+  }
+
+  /** RGB of frames by their numbers, which ascend. */
+  *frames(places: readonly number[], watch: Watch): Generator<{ place: number; pixels: Uint8Array }> {
+    for (const place of places) {
+      const frame = this.#frame(place, watch)
+      if (frame === undefined) throw new VideoFault(`its frame ${place} of ${this.facts.frameCount} cannot be decoded`)
+      const { width, height } = this.facts
+      if (frame.width !== width || frame.height !== height) {
+        const what = `its frame ${place} is ${frame.width} × ${frame.height} pixels`
+        throw new VideoFault(`${what}, the others are ${width} × ${height}`)
+      }
+      yield { place, pixels: this.#reading.rgb(frame) }
+    }
+  }
+
+  #frame(place: number, watch: Watch): Frame | undefined {
+    const time = this.#times?.[place]
+    if (time === undefined) return this.#counted(place, watch)
+    const key = lastAtMost(this.#keys, place)
+    const next = this.#last + 1
+    if (place < next || (key !== undefined && key.place > next + NEAR)) {
+      if (key === undefined || !this.#reading.seek(key.entry)) this.#restart()
+    }
+    let frame = this.#until(time, watch)
+    if (frame === undefined) {
+      // An index may be wrong: what was not found from there is looked for from the beginning.
+      this.#restart()
+      frame = this.#until(time, watch)
+    }
+    this.#last = frame === undefined ? Number.POSITIVE_INFINITY : place
+    return frame
+  }
+
+  #until(time: bigint, watch: Watch): Frame | undefined {
+    for (;;) {
+      const frame = this.#reading.next(watch)
+      const shown = frame === undefined ? undefined : this.#reading.shown
+      if (frame === undefined || shown === undefined || shown > time) return undefined
+      if (shown === time) return frame
+    }
+  }
+
+  /** In files that say no times, frames are counted from the beginning. */
+  #counted(place: number, watch: Watch): Frame | undefined {
+    if (this.#reading.count > place) this.#restart()
+    for (;;) {
+      const frame = this.#reading.next(watch)
+      if (frame === undefined || this.#reading.count === place + 1) return frame
+    }
+  }
+
+  #restart(): void {
+    this.#reading.close()
+    this.#reading = new Reading(this.#av, this.#path, this.#stream, this.#limits.threads)
+  }
+
+  /** Float32 samples of all channels, a block at a time. */
+  *sound(watch: Watch): Generator<SoundBlock> {
+    const format = openFormat(this.#av, this.#path)
+    const index = bestStream(format, AUDIO)?.index
+    format.closeInputSync()
+    if (index === undefined) throw new VideoFault('it has no sound')
+    const reading = new Reading(this.#av, this.#path, index, 1)
+    try {
+      for (let frame = reading.next(watch); frame !== undefined; frame = reading.next(watch)) {
+        if (frame.nbSamples > 0) yield { channelData: reading.planes(frame), sampleRate: frame.sampleRate }
+      }
+    } finally {
+      reading.close()
+    }
+  }
+
+  close(): void {
+    this.#reading.close()
+  }
+}
+
+function openFormat(av: Av, path: string): FormatContext {
+  const format = new av.FormatContext()
+  // Neither the name nor the content may lead anywhere else.
+  const options = av.Dictionary.fromObject({ protocol_whitelist: 'file', format_whitelist: FORMATS })
+  if (format.openInputSync(`file:${path}`, null, options) < 0) {
+    throw new VideoFault('it is no video that is known here, or it is cut off before its index')
+  }
+  if (format.findStreamInfoSync() >= 0) return format
+  format.closeInputSync()
+  throw new VideoFault('nothing can be found out about what is in it')
+}
+
+function bestStream(format: FormatContext, type: number): Stream | undefined {
+  const found = format.findBestStream(type)
+  return found < 0 ? undefined : format.streams[found]
+}
+
+/** A frame's number, and where the file is entered for it. */
+interface Key {
+  place: number
+  entry: bigint
+}
+
+/** A leap empties the decoder: to a frame that is no farther away it is not worth it. */
+const NEAR = 16
+
+function lastAtMost(keys: readonly Key[], place: number): Key | undefined {
+  let [from, to] = [0, keys.length]
+  while (from < to) {
+    const middle = (from + to) >> 1
+    if (keys[middle]!.place <= place) from = middle + 1
+    else to = middle
+  }
+  return keys[from - 1]
+}
+
+interface Index {
+  count: number
+  times: bigint[] | undefined
+  keys: Key[]
+}
+
+/** Reads through all packets, and decodes none. */
+function indexOf(av: Av, format: FormatContext, stream: number, watch: Watch): Index {
+  const packet = new av.Packet()
+  packet.alloc()
+  const times: bigint[] = []
+  const entries = new Map<bigint, bigint>()
+  let said = true
+  try {
+    while (format.readFrameSync(packet) >= 0) {
+      if (packet.streamIndex === stream && (packet.flags & DISCARD) === 0) {
+        const { pts, dts, flags } = packet
+        said &&= pts !== NO_TIME
+        times.push(pts)
+        if (times.length > MOST_PACKETS) throw new VideoFault(`it has more than ${MOST_PACKETS} frames`)
+        if ((flags & KEY) !== 0) entries.set(pts, dts === NO_TIME ? pts : dts)
+      }
+      packet.unref()
+      watch()
+    }
+  } finally {
+    packet.free()
+  }
+  times.sort((a, b) => (a < b ? -1 : a > b ? 1 : 0))
+  if (!said || times.some((time, i) => i > 0 && time === times[i - 1]))
+    return { count: times.length, times: undefined, keys: [] }
+  const keys = times.flatMap((time, place) => {
+    const entry = entries.get(time)
+    return entry === undefined ? [] : [{ place, entry }]
+  })
+  return { count: times.length, times, keys }
+}
+
+/** One pass through a stream. */
+class Reading {
+  /** Frames that were decoded since the beginning or the last leap. */
+  count = 0
+  /** When the last frame is shown. */
+  shown: bigint | undefined
+  readonly #av: Av
+  readonly #format: FormatContext
+  readonly #decoder: CodecContext
+  readonly #stream: number
+  readonly #packet: Packet
+  readonly #frame: Frame
+  #scaler: { make: Scaler; target: Frame } | undefined
+  #resampler: { make: Resampler; key: string } | undefined
+  #ended = false
+  #closed = false
+
+  constructor(av: Av, path: string, stream: number, threads: number) {
+    this.#av = av
+    this.#format = openFormat(av, path)
+    this.#stream = stream
+    const parameters = this.#format.streams[stream]!.codecpar
+    const codec = av.Codec.findDecoder(parameters.codecId)
+    this.#decoder = new av.CodecContext()
+    this.#decoder.allocContext3(codec)
+    this.#decoder.threadCount = threads
+    this.#packet = new av.Packet()
+    this.#packet.alloc()
+    this.#frame = new av.Frame()
+    this.#frame.alloc()
+    if (codec === null || this.#decoder.parametersToContext(parameters) < 0 || this.#decoder.open2Sync(codec) < 0) {
+      this.close()
+      throw new VideoFault(`its decoder ${codec?.name ?? ''} does not take it`)
+    }
+  }
+
+  /** The next frame, which is valid until the next call; undefined behind the last. */
+  next(watch: Watch): Frame | undefined {
+    for (;;) {
+      this.#frame.unref()
+      if (this.#decoder.receiveFrameSync(this.#frame) >= 0) {
+        this.count += 1
+        const { bestEffortTimestamp, pts } = this.#frame
+        this.shown = bestEffortTimestamp !== NO_TIME ? bestEffortTimestamp : pts
+        return this.#frame
+      }
+      if (this.#ended) return undefined
+      watch()
+      if (this.#format.readFrameSync(this.#packet) < 0) {
+        this.#ended = true
+        this.#decoder.sendPacketSync(null)
+        continue
+      }
+      // A damaged packet costs its own frames alone.
+      if (this.#packet.streamIndex === this.#stream) this.#decoder.sendPacketSync(this.#packet)
+      this.#packet.unref()
+    }
+  }
+
+  /** Goes on at a frame that needs no other. */
+  seek(entry: bigint): boolean {
+    if (this.#format.seekFrameSync(this.#stream, entry, BACKWARD) < 0) return false
+    this.#decoder.flushBuffers()
+    this.#ended = false
+    this.count = 0
+    this.shown = undefined
+    return true
+  }
+
+  /** Width × height × 3 bytes, by the matrix and the range that the frame says. */
+  rgb(frame: Frame): Uint8Array {
+    const { width, height } = frame
+    // As PyAV: colours are made RGB and not taken to another display's.
+    frame.colorTrc = UNSPECIFIED
+    frame.colorPrimaries = UNSPECIFIED
+    this.#scaler ??= this.#makeScaler(width, height)
+    const { make, target } = this.#scaler
+    const done = make.scaleFrameSync(target, frame)
+    const rows = target.data?.[0]
+    const stride = target.linesize[0]
+    if (done < 0 || rows === undefined || stride === undefined) {
+      throw new VideoFault(`its pixel format ${frame.format} cannot be made RGB`)
+    }
+    const pixels = new Uint8Array(3 * width * height)
+    for (let y = 0; y < height; y++) pixels.set(rows.subarray(y * stride, y * stride + 3 * width), 3 * width * y)
+    return pixels
+  }
+
+  #makeScaler(width: number, height: number): { make: Scaler; target: Frame } {
+    const make = new this.#av.SoftwareScaleContext()
+    make.allocContext()
+    make.setOption('sws_flags', BILINEAR)
+    const target = new this.#av.Frame()
+    target.alloc()
+    Object.assign(target, { width, height, format: RGB24 })
+    if (target.getBuffer() >= 0) return { make, target }
+    target.free()
+    make.freeContext()
+    throw new VideoFault(`there is no memory for frames of ${width} × ${height} pixels`)
+  }
+
+  /** Samples of each channel. */
+  planes(frame: Frame): Float32Array[] {
+    const { nbSamples: count, channels, format, sampleRate } = frame
+    const source = frame.extendedData ?? frame.data
+    if (source === null) throw new VideoFault('its sound cannot be decoded')
+    const made = Array.from({ length: channels }, () => new Float32Array(count))
+    const bytes = made.map(({ buffer }) => Buffer.from(buffer))
+    if (format === FLOAT_PLANES) {
+      for (const [channel, plane] of bytes.entries()) plane.set(source[channel]!.subarray(0, 4 * count))
+      return made
+    }
+    const key = `${format} ${sampleRate} ${channels}`
+    if (this.#resampler?.key !== key) {
+      this.#resampler?.make.free()
+      const make = new this.#av.SoftwareResampleContext()
+      const { channelLayout: layout } = frame
+      if (make.allocSetOpts2(layout, FLOAT_PLANES, sampleRate, layout, format, sampleRate) < 0 || make.init() < 0) {
+        throw new VideoFault(`its sample format ${format} cannot be made floats`)
+      }
+      this.#resampler = { make, key }
+    }
+    if (this.#resampler.make.convertSync(bytes, count, source, count) !== count) {
+      throw new VideoFault('its sound cannot be made floats')
+    }
+    return made
+  }
+
+  close(): void {
+    if (this.#closed) return
+    this.#closed = true
+    this.#scaler?.target.free()
+    this.#scaler?.make.freeContext()
+    this.#resampler?.make.free()
+    this.#frame.free()
+    this.#packet.free()
+    this.#decoder.freeContext()
+    this.#format.closeInputSync()
+  }
+}

@@ -1,0 +1,233 @@
+import { join } from 'node:path'
+import { Worker } from 'node:worker_threads'
+import { resample } from '../audio/resample.js'
+import { DataError, DisposedError, type VoxtorchError } from '../base/errors.js'
+import { packageDirectory } from '../native/load.js'
+import { ops, type Tensor, tensor } from '../tensor/index.js'
+import type { FrameSource, ReadSoundOptions } from './video.js'
+import type { VideoFacts, VideoLimits } from './video-decoder.js'
+import { LEFT, type SoundBlock, STOPPED, type VideoReply, type VideoRequest } from './video-messages.js'
+
+/** Bytes of frames that are decoded ahead, and how many of them at least and at most. */
+const AHEAD_BYTES = 1 << 26
+const LEAST_AHEAD = 2
+const MOST_AHEAD = 32
+/** Its thread says every second that it is at work. */
+const PATIENCE_MS = 120_000
+const MOST_SOUND = 2 ** 30
+
+/** A video file, in a thread of its own: it is started when something is read, and ends after an error or an abort. */
+export class VideoFile implements FrameSource {
+  #worker: Worker | undefined
+  #closed = false
+  /** What an open generator would still wait for. */
+  #abandon: (() => void) | undefined
+
+  private constructor(
+    /** As the caller wrote it. */
+    readonly file: string,
+    private readonly path: string,
+    private readonly limits: VideoLimits,
+    private facts: VideoFacts,
+  ) {}
+
+  static async open(file: string, path: string, limits: VideoLimits, signal?: AbortSignal): Promise<VideoFile> {
+    const video = new VideoFile(file, path, limits, undefined as never)
+    try {
+      video.facts = await video.#start(signal)
+      return video
+    } catch (error) {
+      await video.close()
+      throw error
+    }
+  }
+
+  get width(): number {
+    return this.facts.width
+  }
+
+  get height(): number {
+    return this.facts.height
+  }
+
+  get rate(): number | null {
+    return this.facts.rate
+  }
+
+  get frameCount(): number {
+    return this.facts.frameCount
+  }
+
+  get codec(): string {
+    return this.facts.codec
+  }
+
+  get audio(): { sampleRate: number; channels: number } | null {
+    return this.facts.audio
+  }
+
+  async *frames(
+    places: readonly number[],
+    signal?: AbortSignal,
+  ): AsyncGenerator<{ place: number; pixels: Uint8Array }> {
+    if (places.length === 0) return
+    const bytes = 3 * this.width * this.height
+    const ahead = Math.max(LEAST_AHEAD, Math.min(MOST_AHEAD, Math.floor(AHEAD_BYTES / bytes)))
+    for await (const reply of this.#ask({ frames: places }, ahead, signal)) if ('pixels' in reply) yield reply
+  }
+
+  async sound({
+    sampleRate,
+    channels = 'mean',
+    maxBytes = MOST_SOUND,
+    signal,
+  }: ReadSoundOptions): Promise<{ samples: Tensor; sampleRate: number }> {
+    const blocks: SoundBlock[] = []
+    let bytes = 0
+    for await (const reply of this.#ask({ sound: true }, LEAST_AHEAD, signal)) {
+      if (!('channelData' in reply)) continue
+      bytes += reply.channelData.reduce((sum, { byteLength }) => sum + byteLength, 0)
+      if (bytes > maxBytes) throw this.#error(`its sound is more than ${maxBytes} bytes; set maxBytes to allow that`)
+      blocks.push(reply)
+    }
+    const first = blocks[0]
+    if (first === undefined) throw this.#error('nothing of its sound can be decoded')
+    const planes = first.channelData.map((_, channel) => {
+      const parts = blocks.map(({ channelData }) => tensor(channelData[channel]!))
+      return parts.length === 1 ? parts[0]! : ops.cat(parts)
+    })
+    const all = ops.stack(planes)
+    const rate = first.sampleRate
+    const wanted = channels === 'all' ? all : all.mean(0)
+    if (sampleRate === undefined || sampleRate === rate) return { samples: wanted, sampleRate: rate }
+    return { samples: await resample(wanted, rate, sampleRate), sampleRate }
+  }
+
+  async close(): Promise<void> {
+    this.#closed = true
+    await this.#end()
+  }
+
+  async #start(signal?: AbortSignal): Promise<VideoFacts> {
+    const { path, limits } = this
+    let facts: VideoFacts | undefined
+    for await (const reply of this.#ask({ open: { path, limits } }, 1, signal))
+      if ('facts' in reply) facts = reply.facts
+    if (facts === undefined) throw this.#error('its decoder says nothing')
+    return facts
+  }
+
+  async #end(): Promise<void> {
+    const worker = this.#worker
+    this.#worker = undefined
+    this.#abandon?.()
+    await worker?.terminate()
+  }
+
+  /** Replies as they come; each that is taken lets the thread make another. */
+  async *#ask(
+    request: Omit<VideoRequest, 'control'>,
+    ahead: number,
+    signal: AbortSignal | undefined,
+  ): AsyncGenerator<VideoReply, void> {
+    signal?.throwIfAborted()
+    if (this.#closed) throw new DisposedError(`${this.file}: the video was closed`, { file: this.file })
+    if (this.#worker === undefined) {
+      this.#worker = new Worker(join(packageDirectory, 'dist/vision/video-worker.js'), {
+        execArgv: [],
+        name: 'voxtorch video',
+      })
+      if (request.open === undefined) await this.#start(signal)
+    }
+    const worker = this.#worker
+    const control = new Int32Array(new SharedArrayBuffer(8))
+    control[LEFT] = ahead
+    const queue = new Replies()
+    let heard = 0
+    const timer = setTimeout(() => {
+      // Where this thread was busy for that long, what has come meanwhile is delivered before the immediate.
+      const before = heard
+      setImmediate(() => {
+        if (heard === before) queue.fail(this.#error(`its decoder says nothing for ${PATIENCE_MS / 1000} s`))
+      })
+    }, PATIENCE_MS)
+    const onMessage = (reply: VideoReply) => {
+      heard += 1
+      timer.refresh()
+      if (!('alive' in reply)) queue.push(reply)
+    }
+    const onError = (cause: Error) => queue.fail(this.#error(`its decoder failed: ${cause.message}`, { cause }))
+    const onExit = () => queue.fail(this.#error('its decoder ended'))
+    const onAbort = () => queue.fail(signal!.reason)
+    this.#abandon = () => queue.fail(new DisposedError(`${this.file}: the video was closed`, { file: this.file }))
+    worker.on('message', onMessage).on('error', onError).on('exit', onExit)
+    signal?.addEventListener('abort', onAbort)
+    worker.ref()
+    let sound = false
+    try {
+      worker.postMessage({ ...request, control: control.buffer } satisfies VideoRequest)
+      for (;;) {
+        const reply = await queue.next()
+        if ('done' in reply) {
+          sound = true
+          return
+        }
+        if ('error' in reply) throw this.#refusal(reply)
+        yield reply
+        Atomics.add(control, LEFT, 1)
+        Atomics.notify(control, LEFT)
+      }
+    } finally {
+      clearTimeout(timer)
+      Atomics.store(control, STOPPED, 1)
+      Atomics.notify(control, LEFT)
+      worker.off('message', onMessage).off('error', onError).off('exit', onExit)
+      signal?.removeEventListener('abort', onAbort)
+      this.#abandon = undefined
+      worker.unref()
+      // In the middle of something nobody knows when it would listen again; the next call starts another.
+      if (!sound && this.#worker === worker) await this.#end()
+    }
+  }
+
+  #refusal({ error, missing, fault }: Extract<VideoReply, { error: string }>): VoxtorchError {
+    if (!missing) return this.#error(fault ? error : `its decoder gives up: ${error}`)
+    return this.#error(
+      `video files are read by npm's node-av, ${error}: npm install node-av. It is under the MIT licence, and the FFmpeg ` +
+        'inside it under the GPL-3.0. A folder of pictures is read without it',
+      { missing: 'node-av' },
+    )
+  }
+
+  #error(what: string, fields: Record<string, unknown> = {}): VoxtorchError {
+    return new DataError(`${this.file}: ${what}`, { file: this.file, ...fields })
+  }
+}
+
+/** What has come and was not taken yet. */
+class Replies {
+  readonly #come: VideoReply[] = []
+  #failure: { reason: unknown } | undefined
+  #wake: (() => void) | undefined
+
+  push(reply: VideoReply): void {
+    this.#come.push(reply)
+    this.#wake?.()
+  }
+
+  fail(reason: unknown): void {
+    this.#failure ??= { reason }
+    this.#wake?.()
+  }
+
+  async next(): Promise<VideoReply> {
+    for (;;) {
+      if (this.#failure !== undefined) throw this.#failure.reason
+      const reply = this.#come.shift()
+      if (reply !== undefined) return reply
+      await new Promise<void>((resolve) => {
+        this.#wake = resolve
+      })
+    }
+  }
+}

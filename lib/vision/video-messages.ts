@@ -1,0 +1,31 @@
+import type { VideoFacts, VideoLimits } from './video-decoder.js'
+
+// What a video's thread is asked for and answers. `control` is shared with the one who asks: how many replies he still takes,
+// and whether he has had enough. What is decoded ahead is bounded by that.
+
+/** Places in `control`, which is of int32. */
+export const LEFT = 0
+export const STOPPED = 1
+
+export interface VideoRequest {
+  control: SharedArrayBuffer
+  open?: { path: string; limits: VideoLimits }
+  /** Numbers of frames, which ascend. */
+  frames?: readonly number[]
+  sound?: true
+}
+
+export interface SoundBlock {
+  channelData: Float32Array[]
+  sampleRate: number
+}
+
+export type VideoReply =
+  | { facts: VideoFacts }
+  | { place: number; pixels: Uint8Array }
+  | SoundBlock
+  /** Something is being done. */
+  | { alive: true }
+  | { done: true }
+  /** `missing`: there is no node-av; `fault`: the file is to blame, and not us. */
+  | { error: string; missing: boolean; fault: boolean }

@@ -1,0 +1,104 @@
+import { parentPort } from 'node:worker_threads'
+import { type Av, VideoDecoder, VideoFault } from './video-decoder.js'
+import { LEFT, type SoundBlock, STOPPED, type VideoReply, type VideoRequest } from './video-messages.js'
+
+// The entry of a video's thread; one request at a time.
+
+const NAME = 'node-av/lib'
+const BEAT_MS = 1000
+/** Samples of a channel that are sent at once. */
+const BLOCK = 1 << 18
+
+class Stopped extends Error {}
+class Missing extends Error {}
+
+const port = parentPort!
+let decoder: VideoDecoder | undefined
+
+port.on('message', async (request: VideoRequest) => {
+  try {
+    await answer(request)
+    post({ done: true })
+  } catch (error) {
+    if (error instanceof Stopped) return post({ done: true })
+    const message = error instanceof Error ? error.message : String(error)
+    post({ error: message, missing: error instanceof Missing, fault: error instanceof VideoFault })
+  }
+})
+
+const post = (reply: VideoReply, transfer: ArrayBuffer[] = []) => port.postMessage(reply, transfer)
+
+async function answer({ control, open, frames, sound }: VideoRequest): Promise<void> {
+  const shared = new Int32Array(control)
+  let last = Date.now()
+  const watch = () => {
+    if (Atomics.load(shared, STOPPED) !== 0) throw new Stopped()
+    if (Date.now() - last < BEAT_MS) return
+    last = Date.now()
+    post({ alive: true })
+  }
+  const turn = () => {
+    while (Atomics.load(shared, LEFT) <= 0) {
+      watch()
+      Atomics.wait(shared, LEFT, 0, BEAT_MS)
+    }
+    Atomics.sub(shared, LEFT, 1)
+  }
+  if (open !== undefined) {
+    decoder?.close()
+    decoder = new VideoDecoder(await load(), open.path, open.limits, watch)
+    post({ facts: decoder.facts })
+  }
+  if (decoder === undefined) throw new Error('no video is open')
+  for (const { place, pixels } of frames === undefined ? [] : decoder.frames(frames, watch)) {
+    turn()
+    post({ place, pixels }, [pixels.buffer as ArrayBuffer])
+  }
+  if (sound) sendSound(decoder.sound(watch), turn)
+}
+
+/** A decoder's blocks are of a thousand samples: they are sent together. */
+function sendSound(blocks: Generator<SoundBlock>, turn: () => void): void {
+  let waiting: Float32Array[][] = []
+  let count = 0
+  let sampleRate = 0
+  const send = () => {
+    if (count === 0) return
+    const channelData = waiting[0]!.map((_, channel) => {
+      const whole = new Float32Array(count)
+      let at = 0
+      for (const block of waiting) {
+        whole.set(block[channel]!, at)
+        at += block[channel]!.length
+      }
+      return whole
+    })
+    turn()
+    const transfer = channelData.map(({ buffer }) => buffer as ArrayBuffer)
+    post({ channelData, sampleRate }, transfer)
+    waiting = []
+    count = 0
+  }
+  for (const block of blocks) {
+    const channels = block.channelData.length
+    if (sampleRate !== 0 && block.sampleRate !== sampleRate) throw new VideoFault('its sample rate changes on the way')
+    if (waiting.length > 0 && waiting[0]!.length !== channels) {
+      throw new VideoFault('the number of its channels changes on the way')
+    }
+    sampleRate = block.sampleRate
+    waiting.push(block.channelData)
+    count += block.channelData[0]!.length
+    if (count >= BLOCK) send()
+  }
+  send()
+}
+
+async function load(): Promise<Av> {
+  try {
+    return (await import(NAME)) as Av
+  } catch (cause) {
+    const { code, message } = cause as Error & { code?: string }
+    const missing = code === 'ERR_MODULE_NOT_FOUND'
+    throw new Missing(missing ? 'which is not installed' : `which does not load (${message.split('\n')[0]})`)
+  }
+}

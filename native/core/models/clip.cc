@@ -1,0 +1,540 @@
+#include "core/models/clip.h"
+
+#include <ATen/ops/arange.h>
+#include <ATen/ops/cat.h>
+#include <ATen/ops/cross_entropy_loss.h>
+#include <ATen/ops/eye.h>
+#include <ATen/ops/matmul.h>
+#include <ATen/ops/ones.h>
+#include <ATen/ops/randn.h>
+#include <ATen/ops/scaled_dot_product_attention.h>
+#include <torch/library.h>
+
+#include <algorithm>
+#include <cmath>
+
+namespace voxtorch::models {
+
+using at::Tensor;
+using nn::Embedding;
+using nn::LayerNorm;
+using nn::Linear;
+
+namespace {
+
+double root(int64_t size) { return 1 / std::sqrt(static_cast<double>(size)); }
+
+int64_t positive(const Config& config, const char* key, int64_t fallback) {
+  const int64_t value = config.integer(key, fallback);
+  TORCH_CHECK(value > 0, key, " must be positive, got ", value);
+  return value;
+}
+
+}  // namespace
+
+ClipLayerConfig::ClipLayerConfig(const Config& config, int64_t dim, int64_t intermediate, int64_t layers, int64_t heads)
+    : dim(positive(config, "hidden_size", dim)),
+      intermediate(positive(config, "intermediate_size", intermediate)),
+      layers(config.integer("num_hidden_layers", layers)),
+      heads(positive(config, "num_attention_heads", heads)),
+      eps(config.number("layer_norm_eps", 1e-5)),
+      attention_dropout(config.probability("attention_dropout", 0)),
+      factor(config.number("initializer_factor", 1)),
+      activation(config.text("hidden_act", "quick_gelu")) {
+  TORCH_CHECK(this->layers >= 0, "num_hidden_layers must not be negative, got ", this->layers);
+  TORCH_CHECK(this->dim % this->heads == 0, "hidden_size ", this->dim, " is not divisible by num_attention_heads ",
+              this->heads);
+}
+
+ClipTextConfig::ClipTextConfig(const Config& config)
+    : layer(config, 512, 2048, 12, 8),
+      vocabulary(positive(config, "vocab_size", 49408)),
+      positions(positive(config, "max_position_embeddings", 77)),
+      end(config.integer("eos_token_id", 49407)) {
+  // Published files say 2, which is no end of theirs: the end is then the highest id.
+  if (end == 2) end = -1;
+}
+
+ClipVisionConfig::ClipVisionConfig(const Config& config)
+    : layer(config, 768, 3072, 12, 12),
+      channels(positive(config, "num_channels", 3)),
+      patch(positive(config, "patch_size", 32)),
+      frames(positive(config, "num_frames", 1)),
+      patch_dropout(config.probability("force_patch_dropout", 0)),
+      range(config.number("initializer_range", 0.02)),
+      tubes(false) {
+  constexpr int64_t kMost = int64_t{1} << 20;
+  const std::vector<int64_t> size = config.integers("image_size", {224, 224});
+  TORCH_CHECK(size.size() == 2 && patch <= size[0] && patch <= size[1] && size[0] <= kMost && size[1] <= kMost,
+              "image_size must be a height and a width, each at least patch_size ", patch, ", got ", size);
+  height = size[0];
+  width = size[1];
+  TORCH_CHECK(patch_dropout < 1, "force_patch_dropout must be below 1, got ", patch_dropout);
+  if (!config.boolean("add_time_attn", false)) return;
+  layer.frames = frames;
+  layer.temporal_mlp = config.boolean("temporal_mlp", false);
+  const std::string type = config.text("clip_type", "vl");
+  TORCH_CHECK(type == "vl" || type == "vl_new", "clip_type must be 'vl' or 'vl_new', got '", type, "'");
+  tubes = type == "vl_new";
+  const int64_t tube = config.integer("tube_size", 1);
+  TORCH_CHECK(!tubes || tube == 1, "tube_size must be 1, as in every published checkpoint, got ", tube);
+}
+
+namespace {
+
+class ClipAttention : public Block {
+ public:
+  ClipAttention(const ModuleOptions& options, const ClipLayerConfig& c)
+      : Block("CLIPAttention", options),
+        key(*child<Linear>("k_proj", c.dim, c.dim, true, in_std(c))),
+        value(*child<Linear>("v_proj", c.dim, c.dim, true, in_std(c))),
+        query(*child<Linear>("q_proj", c.dim, c.dim, true, in_std(c))),
+        output(*child<Linear>("out_proj", c.dim, c.dim, true, root(c.dim) * c.factor)),
+        heads(c.heads),
+        dropout(c.attention_dropout) {}
+
+  static double in_std(const ClipLayerConfig& c) {
+    return root(c.dim) * root(2 * std::max<int64_t>(c.layers, 1)) * c.factor;
+  }
+
+  // x [batch, time, dim]; without a mask and causal, each query sees the keys up to its own
+  nn::Attended forward(const Tensor& x, const Tensor& mask, bool causal, bool with_weights) const {
+    const auto project = [&](const Linear& layer) { return nn::split_heads(layer.forward(x), heads); };
+    const Tensor q = project(query), k = project(key), v = project(value);
+    const double drop = training() ? dropout : 0;
+    if (causal && !mask.defined() && !with_weights) {
+      return {nn::join_heads(at::scaled_dot_product_attention(q, k, v, std::nullopt, drop, true)), Tensor()};
+    }
+    const Tensor seen = causal && !mask.defined() ? causal_mask(x.size(1), x.device()) : mask;
+    nn::Attended result = nn::attend(q, k, v, seen, drop, with_weights);
+    result.output = nn::join_heads(result.output);  // [batch, time, dim]
+    return result;
+  }
+
+  // Each place of a picture over the frames: x [batch * frames, places, dim] -> the same.
+  Tensor over_time(const Tensor& x, int64_t frames) const {
+    const int64_t batch = x.size(0) / frames, places = x.size(1), dim = x.size(2);
+    const auto project = [&](const Linear& layer) {
+      return layer.forward(x)
+          .view({batch, frames, places, heads, dim / heads})
+          .permute({0, 2, 3, 1, 4})
+          .reshape({batch * places, heads, frames, dim / heads});
+    };
+    const Tensor attended =
+        nn::attend(project(query), project(key), project(value), {}, training() ? dropout : 0, false).output;
+    return attended.view({batch, places, heads, frames, dim / heads})
+        .permute({0, 3, 1, 2, 4})
+        .reshape({batch * frames, places, dim});
+  }
+
+  Tensor add(const Tensor& x, const Tensor& attended, const Tensor& residual) const {
+    if (!hooked()) return output.forward_add(attended, residual);
+    return residual + watched(x, output.forward(attended));
+  }
+
+  static Tensor causal_mask(int64_t time, c10::Device device) {
+    return at::ones({1, 1, time, time}, at::TensorOptions().dtype(at::kBool).device(device)).tril();
+  }
+
+ private:
+  Linear &key, &value, &query, &output;
+  const int64_t heads;
+  const double dropout;
+};
+
+class ClipMlp : public Block {
+ public:
+  ClipMlp(const ModuleOptions& options, const ClipLayerConfig& c)
+      : Block("CLIPMLP", options),
+        up(*child<Linear>("fc1", c.dim, c.intermediate, true, root(2 * c.dim) * c.factor)),
+        down(*child<Linear>("fc2", c.intermediate, c.dim, true, ClipAttention::in_std(c))),
+        activation(nn::activation(c.activation)) {}
+
+  Tensor add(const Tensor& x, const Tensor& residual) const {
+    const Tensor inner = up.forward(x, activation);
+    if (!hooked()) return down.forward_add(inner, residual);
+    return residual + watched(x, down.forward(inner));
+  }
+
+ private:
+  Linear &up, &down;
+  const nn::Activation activation;
+};
+
+class ClipLayer : public Block {
+ public:
+  ClipLayer(const ModuleOptions& options, const ClipLayerConfig& c)
+      : Block("CLIPEncoderLayer", options),
+        attention(*child<ClipAttention>("self_attn", c)),
+        attention_norm(*child<LayerNorm>("layer_norm1", c.dim, c.eps)),
+        mlp(*child<ClipMlp>("mlp", c)),
+        mlp_norm(*child<LayerNorm>("layer_norm2", c.dim, c.eps)),
+        frames(c.frames) {
+    if (frames == 0) return;
+    time_embedding = parameter("temporal_embedding", {1, frames, c.dim}, init::normal(root(c.dim)));
+    time_attention = child<ClipAttention>("temporal_attn", c);
+    time_norm = child<LayerNorm>("temporal_layer_norm1", c.dim, c.eps);
+    if (!c.temporal_mlp) return;
+    time_mlp = child<ClipMlp>("temporal_mlp", c);
+    time_mlp_norm = child<LayerNorm>("temporal_layer_norm2", c.dim, c.eps);
+  }
+
+  nn::Attended forward(const Tensor& given, const Tensor& mask, bool causal, bool with_weights) const {
+    const Tensor x = frames == 0 ? given : over_time(given);
+    const Tensor normed = attention_norm.forward(x);
+    nn::Attended result = attention.forward(normed, mask, causal, with_weights);
+    const Tensor stream = attention.add(normed, result.output, x);
+    result.output = watched(given, mlp.add(mlp_norm.forward(stream), stream));
+    return result;
+  }
+
+ private:
+  // [batch * frames, places, dim] -> the same
+  Tensor over_time(const Tensor& given) const {
+    // One frame has no order, but is attended to all the same.
+    const Tensor x =
+        frames == 1
+            ? given
+            : (given.unflatten(0, {given.size(0) / frames, frames}) + time_embedding.unsqueeze(2)).flatten(0, 1);
+    const Tensor normed = time_norm->forward(x);
+    const Tensor attended = time_attention->add(normed, time_attention->over_time(normed, frames), x);
+    return time_mlp == nullptr ? attended : time_mlp->add(time_mlp_norm->forward(attended), attended);
+  }
+
+  ClipAttention& attention;
+  LayerNorm& attention_norm;
+  ClipMlp& mlp;
+  LayerNorm& mlp_norm;
+  const int64_t frames;
+  Tensor time_embedding;  // [1, frames, dim]
+  ClipAttention* time_attention = nullptr;
+  LayerNorm *time_norm = nullptr, *time_mlp_norm = nullptr;
+  ClipMlp* time_mlp = nullptr;
+};
+
+}  // namespace
+
+class ClipEncoder : public Block, public nn::Checkpointing {
+ public:
+  ClipEncoder(const ModuleOptions& options, const ClipLayerConfig& c)
+      : Block("CLIPEncoder", options), layers(*child<ModuleList<ClipLayer>>("layers")) {
+    for (int64_t i = 0; i < c.layers; ++i) layers.add(c);
+  }
+
+  ClipOutput forward(Tensor x, const Tensor& mask, bool causal, bool hidden_states, bool attentions) const {
+    const Tensor given = x;
+    ClipOutput result;
+    for (ClipLayer* layer : layers) {
+      if (hidden_states) result.hidden_states.push_back(x);
+      nn::Attended attended;
+      if (nn::should_checkpoint(*this)) {
+        nn::Tensors outputs =
+            nn::checkpoint(*layer, {x, mask}, [layer, causal, attentions](const nn::Tensors& in) -> nn::Tensors {
+              nn::Attended one = layer->forward(in[0], in[1], causal, attentions);
+              if (!attentions) return {one.output};
+              return {one.output, one.weights};
+            });
+        attended = {outputs[0], attentions ? outputs[1] : Tensor()};
+      } else {
+        attended = layer->forward(x, mask, causal, attentions);
+      }
+      x = std::move(attended.output);
+      if (attentions) result.attentions.push_back(std::move(attended.weights));
+    }
+    if (hidden_states) result.hidden_states.push_back(x);
+    result.last_hidden_state = watched(given, std::move(x));
+    return result;
+  }
+
+ private:
+  ModuleList<ClipLayer>& layers;
+};
+
+class ClipTextEmbeddings : public Block {
+ public:
+  ClipTextEmbeddings(const ModuleOptions& options, const ClipTextConfig& c)
+      : Block("CLIPTextEmbeddings", options),
+        tokens(*child<Embedding>("token_embedding", c.vocabulary, c.layer.dim, -1, 0.02 * c.layer.factor)),
+        positions(*child<Embedding>("position_embedding", c.positions, c.layer.dim, -1, 0.02 * c.layer.factor)) {}
+
+  Tensor forward(const Tensor& ids, const Tensor& given) const {
+    const Tensor& table = positions.weight;
+    TORCH_CHECK(ids.size(1) <= table.size(0), "the text has ", ids.size(1),
+                " tokens, but this network's positions end at ", table.size(0));
+    const Tensor places =
+        given.defined()
+            ? given
+            : at::arange(ids.size(1), at::TensorOptions().dtype(at::kLong).device(ids.device())).unsqueeze(0);
+    return watched(ids, tokens.forward(ids) + positions.forward(places));  // [batch, time, dim]
+  }
+
+ private:
+  Embedding &tokens, &positions;
+};
+
+ClipText::ClipText(const ModuleOptions& options, const Config& settings)
+    : Block("CLIPTextModel", options),
+      config(settings),
+      embeddings(*child<ClipTextEmbeddings>("embeddings", config)),
+      encoder(*child<ClipEncoder>("encoder", config.layer)),
+      norm(*child<LayerNorm>("final_layer_norm", config.layer.dim, config.layer.eps)) {}
+
+namespace {
+
+// Which keys of a text each query sees, bool [batch, 1, time, time]: real ones up to its own. A query that would see
+// none, in the padding before a text, sees itself.
+Tensor text_mask(const Tensor& given, c10::Device device) {
+  const Tensor real = nn::attention_mask(nn::mask_for(given, device));
+  if (!real.defined()) return real;
+  const int64_t time = real.size(-1);
+  const Tensor seen = real.logical_and(ClipAttention::causal_mask(time, device));
+  const Tensor itself = at::eye(time, at::TensorOptions().dtype(at::kBool).device(device));
+  return seen.logical_or(seen.any(-1, true).logical_not().logical_and(itself));
+}
+
+}  // namespace
+
+ClipOutput ClipText::forward(const Tensor& ids, const Tensor& mask, const Tensor& positions, bool hidden_states,
+                             bool attentions) const {
+  TORCH_CHECK(ids.dim() == 2 && ids.size(0) > 0 && ids.size(1) > 0 && !ids.is_floating_point(),
+              "input_ids must be int64 [batch, time], at least one token, got ", ids.scalar_type(), " ", ids.sizes());
+  TORCH_CHECK(!mask.defined() || mask.sizes().equals(ids.sizes()), "attention_mask must be [", ids.size(0), ", ",
+              ids.size(1), "] like input_ids, got ", mask.sizes());
+  TORCH_CHECK(!positions.defined() || (positions.dim() == 2 && positions.size(1) == ids.size(1) &&
+                                       (positions.size(0) == 1 || positions.size(0) == ids.size(0))),
+              "position_ids must be [", ids.size(0), " or 1, ", ids.size(1), "] like input_ids, got ",
+              positions.sizes());
+  const Tensor x = embeddings.forward(ids, positions);
+  ClipOutput result = encoder.forward(x, text_mask(mask, ids.device()), true, hidden_states, attentions);
+  const Tensor normed = norm.forward(result.last_hidden_state);
+  // The first of equals.
+  const Tensor last = (config.end < 0 ? ids : ids.eq(config.end).to(at::kInt)).argmax(-1);  // [batch]
+  const Tensor places = last.view({-1, 1, 1}).expand({-1, 1, normed.size(2)});
+  result.pooler_output = normed.gather(1, places).squeeze(1);  // [batch, dim]
+  result.last_hidden_state = watched(ids, normed);
+  return result;
+}
+
+namespace {
+
+// Pictures in patches that do not overlap, each times the weight [dim, channels, patch, patch], or of tubes [dim,
+// channels, 1, patch, patch].
+class ClipPatches : public Block {
+ public:
+  ClipPatches(const ModuleOptions& options, const ClipVisionConfig& c)
+      : Block("Conv", options),
+        weight(parameter("weight", shape_of(c), init::normal(c.range * c.layer.factor))),
+        patch(c.patch) {}
+
+  // [batch, channels, frames, height, width] -> [batch * frames, patches, dim]
+  Tensor forward(const Tensor& pixels) const {
+    const int64_t rows = pixels.size(3) / patch, columns = pixels.size(4) / patch;
+    const Tensor whole = pixels.narrow(3, 0, rows * patch).narrow(4, 0, columns * patch);
+    const Tensor patches = whole.unflatten(4, {columns, patch})
+                               .unflatten(3, {rows, patch})
+                               .permute({0, 2, 3, 5, 1, 4, 6})
+                               .reshape({pixels.size(0) * pixels.size(2), rows * columns, -1});
+    const Tensor output = kernels::linear(patches, weight.flatten(1), std::nullopt);
+    if (!hooked()) return output;
+    return watched(pixels, output.transpose(1, 2).unflatten(2, {rows, columns})).flatten(2).transpose(1, 2);
+  }
+
+  const Tensor weight;
+
+ private:
+  static std::vector<int64_t> shape_of(const ClipVisionConfig& c) {
+    if (c.tubes) return {c.layer.dim, c.channels, 1, c.patch, c.patch};
+    return {c.layer.dim, c.channels, c.patch, c.patch};
+  }
+  const int64_t patch;
+};
+
+}  // namespace
+
+class ClipVisionEmbeddings : public Block {
+ public:
+  ClipVisionEmbeddings(const ModuleOptions& options, const ClipVisionConfig& c)
+      : Block("CLIPVisionEmbeddings", options),
+        class_embedding(parameter("class_embedding", class_shape(c), init::normal(root(c.layer.dim) * c.layer.factor))),
+        patches(*child<ClipPatches>("patch_embedding", c)),
+        positions(*child<Embedding>("position_embedding", c.rows() * c.columns() + 1, c.layer.dim, -1,
+                                    c.range * c.layer.factor)) {}
+
+  // [batch, channels, frames, height, width] -> [batch * frames, patches + 1, dim]
+  Tensor forward(const Tensor& pixels) const {
+    const int64_t batch = pixels.size(0), frames = pixels.size(2), dim = class_embedding.size(-1);
+    const Tensor seen = patches.forward(pixels.to(patches.weight.scalar_type()));
+    const Tensor own = class_embedding.dim() == 2 ? class_embedding.repeat({batch, 1}).unsqueeze(1)
+                                                  : class_embedding.expand({batch * frames, 1, dim});
+    return watched(pixels, at::cat({own, seen}, 1) + positions.weight);
+  }
+
+ private:
+  static std::vector<int64_t> class_shape(const ClipVisionConfig& c) {
+    if (c.tubes) return {c.frames, c.layer.dim};
+    return {c.layer.dim};
+  }
+  const Tensor class_embedding;  // [dim], or [frames, dim]
+  ClipPatches& patches;
+  Embedding& positions;
+};
+
+ClipVision::ClipVision(const ModuleOptions& options, const Config& settings)
+    : Block("CLIPVisionModel", options),
+      config(settings),
+      embeddings(*child<ClipVisionEmbeddings>("embeddings", config)),
+      pre_norm(*child<LayerNorm>("pre_layrnorm", config.layer.dim, config.layer.eps)),
+      encoder(*child<ClipEncoder>("encoder", config.layer)),
+      post_norm(*child<LayerNorm>("post_layernorm", config.layer.dim, config.layer.eps)) {}
+
+// Patch dropout (Li et al. 2022, https://arxiv.org/abs/2212.00794): training sees a share of the patches, the same of
+// all frames of a clip.
+Tensor ClipVision::drop_patches(const Tensor& x, int64_t frames) const {
+  if (!training() || config.patch_dropout == 0) return x;
+  const int64_t patches = x.size(1) - 1;
+  const auto kept =
+      std::max<int64_t>(1, static_cast<int64_t>(static_cast<double>(patches) * (1 - config.patch_dropout)));
+  const Tensor noise =
+      at::randn({x.size(0) / frames, patches}, at::TensorOptions().dtype(at::kFloat).device(x.device()));
+  Tensor chosen = std::get<1>(noise.topk(kept, -1));  // [batch, kept]
+  if (frames > 1) chosen = chosen.repeat_interleave(frames, 0);
+  const Tensor places = (chosen + 1).unsqueeze(-1).expand({-1, -1, x.size(2)});
+  return at::cat({x.narrow(1, 0, 1), x.gather(1, places)}, 1);  // [batch * frames, kept + 1, dim]
+}
+
+ClipOutput ClipVision::forward(const Tensor& given, bool hidden_states, bool attentions) const {
+  const ClipVisionConfig& c = config;
+  const bool of_frames = given.dim() == 5;
+  TORCH_CHECK((of_frames || given.dim() == 4) && given.size(0) > 0 && given.size(1) == c.channels &&
+                  given.size(-2) == c.height && given.size(-1) == c.width && given.is_floating_point(),
+              "pixel_values must be floating point [batch, ", c.channels, ", ", c.height, ", ", c.width,
+              "], with the frames before the height where there are any, got ", given.scalar_type(), " ",
+              given.sizes());
+  const Tensor pixels = of_frames ? given : given.unsqueeze(2);
+  const int64_t batch = pixels.size(0), frames = pixels.size(2);
+  TORCH_CHECK(frames > 0, "pixel_values has no frames");
+  TORCH_CHECK(c.layer.frames == 0 || frames == c.layer.frames, "pixel_values has ", frames,
+              " frames, but this network's num_frames is ", c.layer.frames);
+  const Tensor x = pre_norm.forward(drop_patches(embeddings.forward(pixels), frames));
+  ClipOutput result = encoder.forward(x, {}, false, hidden_states, attentions);
+  const Tensor first = post_norm.forward(result.last_hidden_state.select(1, 0));  // [batch * frames, dim]
+  result.frame_output = first.unflatten(0, {batch, frames});                      // [batch, frames, dim]
+  result.pooler_output = frames == 1 ? first : result.frame_output.mean(1);
+  result.last_hidden_state = watched(given, std::move(result.last_hidden_state));
+  return result;
+}
+
+namespace {
+
+class Clip : public Module {
+ public:
+  Clip(const ModuleOptions& options, const Config& settings)
+      : Module("CLIPModel", options),
+        logit_scale(parameter("logit_scale", {}, init::constant(settings.number("logit_scale_init_value", 2.6592)))),
+        text(*child<ClipText>("text_model", settings.object("text_config"))),
+        vision(*child<ClipVision>("vision_model", settings.object("vision_config"))),
+        visual_projection(projection(settings, "visual_projection", vision.config.layer)),
+        text_projection(projection(settings, "text_projection", text.config.layer)) {}
+
+  Tensor text_features(const Tensor& ids, const Tensor& mask, const Tensor& positions) const {
+    return text_projection.forward(text.forward(ids, mask, positions).pooler_output);
+  }
+  Tensor image_features(const Tensor& pixels) const {
+    return visual_projection.forward(vision.forward(pixels).pooler_output);
+  }
+
+  const Tensor logit_scale;
+  ClipText& text;
+  ClipVision& vision;
+
+ private:
+  Linear& projection(const Config& settings, const char* name, const ClipLayerConfig& c) {
+    return *child<Linear>(name, c.dim, positive(settings, "projection_dim", 512), false, root(c.dim) * c.factor);
+  }
+  Linear &visual_projection, &text_projection;
+};
+
+Tensor normalized(const Tensor& x) { return x / x.norm(2, -1, true); }
+
+using ModulePtr = c10::intrusive_ptr<Module>;
+using OptionalTensor = std::optional<Tensor>;
+using Tensors = std::vector<Tensor>;
+
+std::tuple<Tensor, Tensor, Tensors, Tensors> text_forward(const ModulePtr& self, const Tensor& ids,
+                                                          const OptionalTensor& mask, const OptionalTensor& positions,
+                                                          bool hidden_states, bool attentions) {
+  ClipOutput result =
+      network<ClipText>(self, "clip_text_forward")
+          .forward(ids, mask.value_or(Tensor()), positions.value_or(Tensor()), hidden_states, attentions);
+  return {result.last_hidden_state, result.pooler_output, std::move(result.hidden_states),
+          std::move(result.attentions)};
+}
+
+std::tuple<Tensor, Tensor, Tensor, Tensors, Tensors> vision_forward(const ModulePtr& self, const Tensor& pixels,
+                                                                    bool hidden_states, bool attentions) {
+  ClipOutput result = network<ClipVision>(self, "clip_vision_forward").forward(pixels, hidden_states, attentions);
+  return {result.last_hidden_state, result.pooler_output, result.frame_output, std::move(result.hidden_states),
+          std::move(result.attentions)};
+}
+
+Tensor text_features(const ModulePtr& self, const Tensor& ids, const OptionalTensor& mask,
+                     const OptionalTensor& positions) {
+  return network<Clip>(self, "clip_text_features")
+      .text_features(ids, mask.value_or(Tensor()), positions.value_or(Tensor()));
+}
+
+Tensor image_features(const ModulePtr& self, const Tensor& pixels) {
+  return network<Clip>(self, "clip_image_features").image_features(pixels);
+}
+
+// Each row's own column is the right one, in both directions.
+Tensor contrastive_loss(const Tensor& logits) {
+  TORCH_CHECK(logits.dim() == 2 && logits.size(0) == logits.size(1) && logits.size(0) > 0,
+              "the loss needs as many texts as pictures, got ", logits.size(0), " and ", logits.size(1));
+  const Tensor own = at::arange(logits.size(0), at::TensorOptions().dtype(at::kLong).device(logits.device()));
+  return (at::cross_entropy_loss(logits, own) + at::cross_entropy_loss(logits.t(), own)) / 2;
+}
+
+std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> forward(const ModulePtr& self, const Tensor& ids,
+                                                           const Tensor& pixels, const OptionalTensor& mask,
+                                                           const OptionalTensor& positions, bool with_loss) {
+  const auto& clip = network<Clip>(self, "clip_forward");
+  const Tensor images = normalized(clip.image_features(pixels));
+  const Tensor texts = normalized(clip.text_features(ids, mask.value_or(Tensor()), positions.value_or(Tensor())));
+  const Tensor logits = at::matmul(texts, images.t()) * clip.logit_scale.exp();  // [texts, images]
+  return {with_loss ? contrastive_loss(logits) : Tensor(), logits.t(), logits, texts, images};
+}
+
+const RegisteredModule registered("clip", make_module<Clip>);
+const RegisteredModule registered_text("clip_text", make_module<ClipText>);
+const RegisteredModule registered_vision("clip_vision", make_module<ClipVision>);
+
+}  // namespace
+
+TORCH_LIBRARY_FRAGMENT(voxtorch, m) {
+  m.def(
+      "clip_text_forward(__torch__.torch.classes.voxtorch.Module self, Tensor input_ids, Tensor? attention_mask=None, "
+      "*, Tensor? position_ids=None, bool output_hidden_states=False, bool output_attentions=False) -> (Tensor "
+      "last_hidden_state, Tensor pooler_output, Tensor[] hidden_states, Tensor[] attentions)",
+      text_forward);
+  // frame_output: each frame's class token behind the last norm; pooler_output is its mean.
+  m.def(
+      "clip_vision_forward(__torch__.torch.classes.voxtorch.Module self, Tensor pixel_values, *, bool "
+      "output_hidden_states=False, bool output_attentions=False) -> (Tensor last_hidden_state, Tensor pooler_output, "
+      "Tensor frame_output, Tensor[] hidden_states, Tensor[] attentions)",
+      vision_forward);
+  m.def(
+      "clip_text_features(__torch__.torch.classes.voxtorch.Module self, Tensor input_ids, Tensor? attention_mask=None, "
+      "*, Tensor? position_ids=None) -> Tensor text_features",
+      text_features);
+  m.def(
+      "clip_image_features(__torch__.torch.classes.voxtorch.Module self, Tensor pixel_values) -> Tensor image_features",
+      image_features);
+  m.def(
+      "clip_forward(__torch__.torch.classes.voxtorch.Module self, Tensor input_ids, Tensor pixel_values, *, Tensor? "
+      "attention_mask=None, Tensor? position_ids=None, bool return_loss=False) -> (Tensor loss, Tensor "
+      "logits_per_image, Tensor logits_per_text, Tensor text_embeds, Tensor image_embeds)",
+      forward);
+}
+
+}  // namespace voxtorch::models

@@ -1,0 +1,21 @@
+#pragma once
+
+#include <utility>
+
+#include "core/block.h"
+
+namespace voxtorch::nn {
+
+// Root mean square norm (Zhang and Sennrich 2019, https://arxiv.org/abs/1910.07467) over the last dimension.
+class RmsNorm : public Block {
+ public:
+  RmsNorm(const ModuleOptions& options, int64_t dim, double eps);
+
+  // Of input + residual, and that sum. An undefined residual is 0.
+  std::pair<at::Tensor, at::Tensor> forward(const at::Tensor& input, const at::Tensor& residual = {}) const;
+
+  const at::Tensor weight;
+  const double eps;
+};
+
+}  // namespace voxtorch::nn

@@ -1,0 +1,89 @@
+import { join } from 'node:path'
+import { describe, expect, it } from 'vitest'
+import { DataError } from '../../../lib/index.js'
+import { readEmotionJsonl } from '../../../lib/kit/emotion/jsonl.js'
+import { folder } from './helpers.js'
+
+function write(lines: readonly unknown[], more: Record<string, string> = {}) {
+  const text = lines.map((line) => (typeof line === 'string' ? line : JSON.stringify(line))).join('\n')
+  const dir = folder({ 'x.jsonl': `${text}\n`, ...more })
+  return { dir, file: join(dir, 'x.jsonl') }
+}
+
+describe('readEmotionJsonl', () => {
+  it('reads utterances line by line, with files, times and causes', async () => {
+    const { dir, file } = write(
+      [
+        {
+          dialog: 1,
+          speaker: 'Ann',
+          text: 'They took it !',
+          emotion: 'anger',
+          video: 'a.mp4',
+          causes: [1],
+          split: 'train',
+        },
+        { dialog: 'b', text: 'Fine .' },
+        {
+          ...{ dialog: 1, speaker: 'Ben', text: 'Who ?', emotion: 'surprise', audio: 'all.wav', start: 3, end: 4.5 },
+          ...{ causes: [{ utterance: 1, words: [0, 3] }, 2], meta: { any: 1 } },
+        },
+      ],
+      { 'a.mp4': 'x', 'all.wav': 'x' },
+    )
+    const { dialogs, utterances, causes } = await readEmotionJsonl(file)
+    expect([utterances, causes]).toEqual([3, 3])
+    expect(dialogs).toEqual([
+      {
+        ...{ id: '1', part: 'train', source: `${file}, dialog 1` },
+        utterances: [
+          { id: 1, text: 'They took it !', speaker: 'Ann', emotion: 'anger', clip: { video: join(dir, 'a.mp4') } },
+          {
+            ...{ id: 2, text: 'Who ?', speaker: 'Ben', emotion: 'surprise' },
+            clip: { audio: join(dir, 'all.wav'), start: 3, end: 4.5 },
+          },
+        ],
+        causes: [
+          { effect: 0, cause: 0, emotion: 'anger' },
+          { effect: 1, cause: 0, emotion: 'surprise', span: [0, 3] },
+          { effect: 1, cause: 1, emotion: 'surprise' },
+        ],
+      },
+      { id: 'b', source: `${file}, dialog b`, utterances: [{ id: 1, text: 'Fine .', speaker: '' }] },
+    ])
+  })
+
+  it.each<[string, unknown, RegExp]>([
+    ['no JSON', '{', /line 2/],
+    ['no object', [1], /line 2: it is no object/],
+    ['an unknown field', { dialog: 1, text: 'a', emotoin: 'joy' }, /line 2: .*"emotoin"; did you mean emotion\?/],
+    ['no dialog', { text: 'a' }, /its dialog is neither/],
+    ['no text', { dialog: 1 }, /it has no text/],
+    ['a file that is not there', { dialog: 1, text: 'a', audio: 'no.wav' }, /its audio no.wav is not there/],
+    ['times without a clip', { dialog: 1, text: 'a', start: 1 }, /it has times, but neither/],
+    [
+      'times that run back',
+      { dialog: 1, text: 'a', audio: 'x.jsonl', start: 2, end: 1 },
+      /no number of seconds behind/,
+    ],
+    ['a part', { dialog: 1, text: 'a', split: 'dev' }, /its split is not/],
+    ['two parts', { dialog: 0, text: 'a', split: 'test' }, /dialog 0 is said to be of train and of test/],
+    ['causes', { dialog: 1, text: 'a', emotion: 'joy', causes: ['1'] }, /its causes are no list/],
+    ['a cause outside', { dialog: 1, text: 'a', emotion: 'joy', causes: [2] }, /outside the dialog, which has 1/],
+    ['a cause of nothing', { dialog: 1, text: 'a', causes: [1] }, /that of no emotion/],
+    [
+      'words outside',
+      { dialog: 1, text: 'a b', emotion: 'joy', causes: [{ utterance: 1, words: [1, 3] }] },
+      /words that the utterance has not/,
+    ],
+    ['an emotion', { dialog: 1, text: 'a', emotion: 'love' }, /"love", none of joy, anger/],
+  ])('refuses %s, or counts it', async (_what, line, message) => {
+    const { file } = write([{ dialog: 0, text: 'a', emotion: 'joy', split: 'train' }, line])
+    const emotions = ['joy', 'anger']
+    await expect(readEmotionJsonl(file, { emotions })).rejects.toThrow(message)
+    await expect(readEmotionJsonl(file, { emotions })).rejects.toThrow(DataError)
+    const found = await readEmotionJsonl(file, { emotions, onBadRecord: 'skip' })
+    expect(found.badRecords).toBe(1)
+    expect(found.dialogs[0]?.utterances[0]).toMatchObject({ emotion: 'joy' })
+  })
+})

@@ -1,0 +1,147 @@
+import { mkdtempSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { describe, expect, it } from 'vitest'
+import { DataError, manualSeed, noGrad, randn } from '../../../../lib/index.js'
+import type { EmotionDialog } from '../../../../lib/kit/emotion/dialog.js'
+import { causeCollate } from '../../../../lib/systems/languagebind-emotion/causes/data.js'
+import { CauseScorer } from '../../../../lib/systems/languagebind-emotion/causes/network.js'
+import {
+  bestF1,
+  findCauses,
+  loadCauses,
+  trainCauses,
+  withFoundCauses,
+} from '../../../../lib/systems/languagebind-emotion/causes/train.js'
+import { trainEmotion } from '../../../../lib/systems/languagebind-emotion/training/train.js'
+import { difference } from '../../../helpers.js'
+import { PATIENCE } from '../../../patience.js'
+import { hot, TinyTower } from '../tiny.js'
+
+const labels = ['neutral', 'joy', 'anger']
+
+/** Whoever is angry is so because of what was said just before; whoever is glad, because of what they say. */
+function made(id: number): EmotionDialog {
+  const emotions = Array.from({ length: 5 }, (_, i) => labels[(id * (i + 3) + ((i * i) % 4)) % 3] as string)
+  const causes = emotions.flatMap((emotion, effect) => {
+    const cause = emotion === 'joy' ? effect : effect - 1
+    return emotion === 'neutral' || cause < 0 ? [] : [{ effect, cause, emotion }]
+  })
+  const utterances = emotions.map((emotion, i) => ({
+    id: i + 1,
+    text: `so it is ${id} ${i} .`,
+    speaker: 'AB'[i % 2] as string,
+    emotion,
+  }))
+  return { id: String(id), source: `dialog ${id}`, utterances, causes }
+}
+const facts = (dialog: EmotionDialog, place: number) =>
+  hot(8, labels.indexOf(dialog.utterances[place]?.emotion as string), Number(dialog.id) * 10 + place)
+
+describe('trainCauses', () => {
+  it(
+    'learns which utterance causes what is felt',
+    async () => {
+      const all = Array.from({ length: 60 }, (_, i) => made(i + 1))
+      const data = { train: all.slice(0, 40), valid: all.slice(40, 50), test: all.slice(50), labels, notes: [] }
+      const outputDir = mkdtempSync(join(tmpdir(), 'voxtorch-causes-'))
+      const args = { progress: false, reportTo: 'none' } as const
+      const towers = [new TinyTower('text', 8, facts)]
+      const trained = await trainEmotion({
+        ...{ data, towers, outputDir, args, recipe: { epochs: 8, batchSize: 4, headLearningRate: 1e-2 } },
+      })
+      const options = {
+        classifier: trained.model,
+        samples: trained.samples,
+        outputDir: join(outputDir, 'causes'),
+        args,
+      }
+      const small = {
+        ...options,
+        config: { hiddenSize: 32 },
+        recipe: { epochs: 30, batchSize: 8, learningRate: 5e-3, patience: 30 },
+      }
+      const { results, scorer, threshold } = await trainCauses(small)
+      expect(results.official.test?.weightedF1).toBeGreaterThan(0.9)
+      const found = await findCauses(trained.model, { scorer, threshold }, trained.samples.test)
+      expect(found[0]?.causes?.map(({ effect, cause }) => [effect, cause])).toEqual(
+        data.test[0]?.causes?.map(({ effect, cause }) => [effect, cause]),
+      )
+      // A whole utterance without the mark at its end.
+      expect(found[0]?.causes?.[0]?.span).toEqual([0, 5])
+      const again = await loadCauses(join(outputDir, 'causes/best'))
+      expect(again.threshold).toEqual(threshold)
+      expect(await findCauses(trained.model, again, trained.samples.test)).toEqual(found)
+      expect((await trainCauses(small)).results.official).toEqual(results.official)
+      const bare = trained.samples.train.map(({ dialog, ...rest }) => {
+        const { causes: _, ...open } = dialog
+        return { ...rest, dialog: open }
+      })
+      const none = trainCauses({ ...options, samples: { ...trained.samples, train: bare } })
+      await expect(none).rejects.toThrow(DataError)
+    },
+    PATIENCE,
+  )
+})
+
+describe('CauseScorer', () => {
+  const sample = (count: number) => ({
+    dialog: { ...made(3), utterances: made(3).utterances.slice(0, count) },
+    vectors: Array.from({ length: count }, (_, i) => Float32Array.from(hot(6, i, i))),
+    emotions: [0, 1, 2, 1, 0].slice(0, count),
+    neutral: 0,
+    pairs: new Set(['1,0', '2,2']),
+  })
+
+  it('asks about each utterance with an emotion and all of its dialog', () => {
+    const batch = causeCollate([sample(3), sample(2)])
+    expect(batch.asked.toArray()).toEqual([3, 4, 5, 6, 7, 8, 12, 13])
+    expect(batch.labels.toArray()).toEqual([1, 0, 0, 0, 0, 1, 1, 0])
+    expect(batch.mask.toArray()).toEqual([
+      [true, true, true],
+      [true, true, false],
+    ])
+  })
+
+  it('does not see padding, and knows before from behind', () => {
+    manualSeed(3)
+    const scorer = new CauseScorer({ size: 6, emotions: 3, hiddenSize: 16 }).eval()
+    noGrad(() => scorer.context.distance.copy_(randn(scorer.context.distance.shape)))
+    const of = (...samples: ReturnType<typeof sample>[]) => {
+      const { labels: _, asked: __, ...inputs } = causeCollate(samples)
+      return noGrad(() => scorer.forward(inputs))
+    }
+    const both = of(sample(2), sample(5))
+    expect(difference(both.select(0, 0).narrow(0, 0, 2).narrow(1, 0, 2), of(sample(2)).select(0, 0))).toBeLessThan(1e-5)
+    expect(difference(both.select(0, 1), of(sample(5)).select(0, 0))).toBeLessThan(1e-5)
+    const rows = both.select(0, 1)
+    expect(difference(rows, rows.transpose(0, 1))).toBeGreaterThan(0.01)
+  })
+})
+
+it('the best F1 over all thresholds', () => {
+  // After 1, 2, 3, 4 of the highest scores: 2/3, 2/4, 4/5, 4/6.
+  expect(bestF1([0.9, 0.8, 0.3, -1], [1, 0, 1, 0])).toBeCloseTo(0.8, 12)
+  expect(bestF1([1, 2], [0, 0])).toBe(0)
+})
+
+it('what is taken from neutral finds more emotions', () => {
+  const scored = {
+    dialog: made(1),
+    logits: [
+      [2, 1, 0],
+      [0, 0, 3],
+      [5, 0, 0],
+      [5, 0, 0],
+      [5, 0, 0],
+    ],
+    causes: Array.from({ length: 5 }, () => [0.6, 0.1, 0.1, 0.1, 0.1]),
+  }
+  const pairs = (neutral: number, probability = 0.5) =>
+    withFoundCauses(scored, labels, { neutral, probability }).causes?.map(
+      ({ effect, cause, emotion }) => `${effect} ${cause} ${emotion}`,
+    )
+  expect(pairs(0)).toEqual(['1 0 anger'])
+  expect(pairs(1.5)).toEqual(['0 0 joy', '1 0 anger'])
+  expect(pairs(0, 0.7)).toEqual([])
+})

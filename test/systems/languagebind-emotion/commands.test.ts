@@ -1,0 +1,215 @@
+import { mkdtempSync, readFileSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterEach, describe, expect, it, vi } from 'vitest'
+import { arange, ConfigError, DataError, scope, writeWav } from '../../../lib/index.js'
+import { runCommand } from '../../../lib/kit/command.js'
+import { readOptions } from '../../../lib/kit/options.js'
+import { ecfScore } from '../../../lib/systems/languagebind-emotion/commands/ecf-score.js'
+import { train } from '../../../lib/systems/languagebind-emotion/commands/train.js'
+import {
+  emotionDataOfArguments,
+  emotionTrainingOfArguments,
+  withConfigFile,
+} from '../../../lib/systems/languagebind-emotion/configuration/apply.js'
+import { EMOTION_FOREIGN, EMOTION_OPTIONS } from '../../../lib/systems/languagebind-emotion/configuration/arguments.js'
+import { PATIENCE } from '../../patience.js'
+
+afterEach(() => vi.restoreAllMocks())
+const folder = () => mkdtempSync(join(tmpdir(), 'voxtorch-emotion-cli-'))
+const read = (...argv: string[]) => readOptions('emotion', EMOTION_OPTIONS, argv, EMOTION_FOREIGN)
+
+describe('voxtorch emotion train', () => {
+  it('takes the names of TrainingArguments, and says which have no effect', () => {
+    const { options, ignored } = read(
+      ...[
+        '--num_train_epochs=10',
+        '--per_device_train_batch_size',
+        '4',
+        '--gradient_accumulation_steps=16',
+        '--bf16=true',
+      ],
+      ...[
+        '--evaluation_strategy=epoch',
+        '--save_total_limit=1',
+        '--learning_rate=5e-5',
+        '--output_dir=x',
+        '--remove_unused_columns=false',
+      ],
+    )
+    expect(options).toEqual({ epochs: 10, batchSize: 4, accumulation: 16, bf16: true, learningRate: 5e-5, output: 'x' })
+    expect(ignored.map(({ flag }) => flag)).toEqual([
+      '--evaluation_strategy',
+      '--save_total_limit',
+      '--remove_unused_columns',
+    ])
+  })
+
+  it('makes of them what trainEmotion is given', () => {
+    const { options } = read(
+      ...[
+        '--data',
+        'meld',
+        '--fusion',
+        'gated',
+        '--context-layers',
+        '0',
+        '--tune',
+        'lora',
+        '--lora-rank',
+        '8',
+        '--learning-rate',
+        '0.01',
+      ],
+    )
+    expect(emotionDataOfArguments(options)).toEqual(['meld', {}])
+    expect(emotionTrainingOfArguments(options)).toMatchObject({
+      ...{
+        outputDir: 'emotion',
+        config: { fusion: 'gated', context: null },
+        tune: { r: 8 },
+        recipe: { headLearningRate: 0.01 },
+      },
+    })
+    const published = emotionTrainingOfArguments({ compat: 'published', learningRate: 5e-5 })
+    expect(published).toMatchObject({
+      ...{
+        compat: 'published',
+        config: { fusion: 'concat', headBias: false, context: null },
+        recipe: { towerLearningRate: 5e-5 },
+      },
+    })
+    expect(emotionDataOfArguments({ data: 'x', compat: 'published' })[1]).toEqual({ splitBy: 'utterance' })
+    expect(() => emotionDataOfArguments({})).toThrow(ConfigError)
+  })
+
+  it('reads a file of options, below what the command line says', async () => {
+    const file = join(folder(), 'x.yaml')
+    writeFileSync(
+      file,
+      'data: ecf\nnum_train_epochs: 3\nloraTargets: [q_proj, k_proj]\nbf16: true\nlogging_steps: 5\nseed: 7\n',
+    )
+    const { options, ignored } = await withConfigFile({ config: file, seed: 9 })
+    expect(options).toEqual({
+      config: file,
+      data: 'ecf',
+      epochs: 3,
+      loraTargets: ['q_proj', 'k_proj'],
+      bf16: true,
+      seed: 9,
+    })
+    expect(ignored.map(({ flag }) => flag)).toEqual(['--logging_steps'])
+    writeFileSync(file, 'epoch: 3\n')
+    await expect(withConfigFile({ config: file })).rejects.toThrow(/no option --epoch; did you mean --epochs/)
+    writeFileSync(file, 'data: {a: 1}\n')
+    await expect(withConfigFile({ config: file })).rejects.toThrow(/data has parts/)
+  })
+
+  it(
+    'trains on sounds without any network, reports, and labels',
+    async () => {
+      const dir = folder()
+      const sine = (frequency: number) =>
+        scope(() =>
+          arange(4000)
+            .mul((2 * Math.PI * frequency) / 16000)
+            .sin()
+            .mul(0.3),
+        )
+      const lines: string[] = []
+      for (let i = 0; i < 24; i += 1) {
+        const isHigh = i % 2 === 0
+        const wave = sine((isHigh ? 900 : 200) + 5 * i)
+        await writeWav(join(dir, `${i}.wav`), wave, { sampleRate: 16000 })
+        const split = i < 16 ? 'train' : i < 20 ? 'valid' : 'test'
+        lines.push(
+          JSON.stringify({
+            dialog: i,
+            text: 'the same',
+            emotion: isHigh ? 'joy' : 'sadness',
+            audio: `${i}.wav`,
+            split,
+          }),
+        )
+      }
+      writeFileSync(join(dir, 'x.jsonl'), `${lines.join('\n')}\n`)
+      const said = vi.spyOn(console, 'log').mockImplementation(() => {})
+      const output = join(dir, 'run')
+      const argv = [
+        '--data',
+        join(dir, 'x.jsonl'),
+        '--text',
+        'none',
+        '--audio',
+        'fbank',
+        '--output',
+        output,
+        '--context-layers',
+        '0',
+      ]
+      expect(
+        await runCommand('voxtorch emotion train', train, [
+          ...argv,
+          '--epochs',
+          '6',
+          '--learning-rate',
+          '0.01',
+          '--no-progress',
+        ]),
+      ).toBe(0)
+      expect(said.mock.calls.flat().join('\n')).toMatch(/16 dialogs to learn from, 4 to choose by, 4 to test on/)
+      expect(JSON.parse(readFileSync(join(output, 'results.json'), 'utf8')).test.accuracy).toBe(1)
+      expect(readFileSync(join(output, 'report.html'), 'utf8')).toContain('data-sound="data:audio/wav;base64,')
+      const { label } = await import('../../../lib/systems/languagebind-emotion/commands/label.js')
+      const labelled = join(dir, 'out.jsonl')
+      const page = join(dir, 'page.html')
+      await runCommand('voxtorch emotion label', label, [
+        join(dir, 'x.jsonl'),
+        '--model',
+        join(output, 'best'),
+        '--output',
+        labelled,
+        '--report',
+        page,
+      ])
+      const rows = readFileSync(labelled, 'utf8')
+        .trim()
+        .split('\n')
+        .map((line) => JSON.parse(line))
+      expect(rows.slice(20).map(({ emotion }) => emotion)).toEqual(['joy', 'sadness', 'joy', 'sadness'])
+      expect(readFileSync(page, 'utf8')).toContain('24 dialogs')
+    },
+    PATIENCE,
+  )
+})
+
+describe('voxtorch ecf-score', () => {
+  const conversation = {
+    conversation_ID: 1,
+    conversation: [{ utterance_ID: 1, text: 'a', speaker: 'A', emotion: 'joy' }],
+    'emotion-cause_pairs': [['1_joy', '1']],
+  }
+
+  it('prints the lines of the official scorer', async () => {
+    const dir = folder()
+    for (const name of ['gold', 'pred'])
+      writeFileSync(join(dir, `Subtask_2_${name}.json`), JSON.stringify([conversation]))
+    const said = vi.spyOn(console, 'log').mockImplementation(() => {})
+    const output = join(dir, 'scores.txt')
+    await runCommand('voxtorch ecf-score', ecfScore, [
+      join(dir, 'Subtask_2_pred.json'),
+      '--gold',
+      join(dir, 'Subtask_2_gold.json'),
+      '--output',
+      output,
+    ])
+    await runCommand('voxtorch ecf-score', ecfScore, [dir])
+    expect(said.mock.calls[0]).toEqual(said.mock.calls[1])
+    expect(readFileSync(output, 'utf8').split('\n')[5]).toMatch(/^weighted_f1:0\.99999/)
+    await expect(runCommand('voxtorch ecf-score', ecfScore, [])).rejects.toThrow(ConfigError)
+    await expect(runCommand('voxtorch ecf-score', ecfScore, ['/no/such.json'])).rejects.toThrow(DataError)
+    await expect(runCommand('voxtorch ecf-score', ecfScore, [join(dir, 'Subtask_2_pred.json')])).rejects.toThrow(
+      /--gold/,
+    )
+  })
+})

@@ -1,0 +1,128 @@
+import { mkdtempSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { describe, expect, it } from 'vitest'
+import {
+  arange,
+  type Bert,
+  ConfigError,
+  embedSentences,
+  manualSeed,
+  noGrad,
+  publishedWeights,
+  scope,
+  type Tensor,
+  Tokenizer,
+  WavLM,
+  WhisperEncoder,
+  writeWav,
+} from '../../../../lib/index.js'
+import type { EmotionDialog } from '../../../../lib/kit/emotion/dialog.js'
+import { TextTower } from '../../../../lib/systems/languagebind-emotion/network/text-tower.js'
+import { FbankTower, VoiceTower } from '../../../../lib/systems/languagebind-emotion/network/voice-tower.js'
+import { difference } from '../../../helpers.js'
+import { PATIENCE } from '../../../patience.js'
+
+const texts = ['Who took it away ?', 'They did , I think .', '', 'Fine .']
+const folder = mkdtempSync(join(tmpdir(), 'voxtorch-emotion-towers-'))
+const wav = (name: string) => join(folder, name)
+await scope(async () => {
+  await writeWav(wav('long.wav'), arange(8000).mul(0.3).sin().mul(0.4), { sampleRate: 16000 })
+  await writeWav(wav('short.wav'), arange(4800).mul(0.05).sin().mul(0.2), { sampleRate: 16000 })
+})
+const dialog: EmotionDialog = {
+  ...{ id: '1', source: 'made' },
+  utterances: texts.map((text, i) => ({
+    ...{ id: i + 1, text, speaker: i % 2 ? 'Ben' : 'Ann' },
+    ...(i < 3 && {
+      clip: { audio: wav(i === 0 ? 'long.wav' : 'short.wav'), ...(i === 2 && { start: 0.1, end: 0.25 }) },
+    }),
+  })),
+}
+
+const minilm = publishedWeights().find(({ name }) => name === 'minilm')
+
+describe.skipIf(!minilm?.present)('TextTower, with minilm of the cache', () => {
+  it(
+    'is the mean that sentence-transformers takes, and reads what was said before',
+    async () => {
+      const tower = await TextTower.fromPretrained('minilm')
+      const read = (one: TextTower) => Promise.all([0, 1, 3].map(async (place) => (await one.read(dialog, place))!))
+      const vectors = await noGrad(async () => tower.encode(await read(tower)))
+      const tokenizer = await Tokenizer.fromPretrained(minilm?.folder as string)
+      const wanted = await embedSentences(tower.network as Bert, tokenizer, [texts[0]!, texts[1]!, texts[3]!])
+      expect(difference(vectors, wanted)).toBeLessThan(1e-5)
+      expect([await tower.read(dialog, 2), await tower.source(dialog, 2)]).toEqual([undefined, undefined])
+      const history = new TextTower(tower.network, tower.tokenizer, { history: 2, names: true })
+      expect(await history.source(dialog, 1)).toBe('Ann: Who took it away ?\nBen: They did , I think .')
+      const long = (await history.read(dialog, 1))!
+      expect(tower.tokenizer.decode(long.ids.slice(long.begin), { skipSpecialTokens: true })).toMatch(/^ben/)
+      const narrow = new TextTower(tower.network, tower.tokenizer, { history: 2, maxLength: 10 })
+      expect((await narrow.read(dialog, 1))!.begin).toBe(1)
+      expect(difference(await noGrad(() => history.encode([long])), vectors.narrow(0, 1, 1))).toBeGreaterThan(0.01)
+      const [words] = await tower.words([texts[0]!, ''])
+      expect(words?.length).toBe(5)
+      const alone = await tower.words(['away'])
+      expect(alone[0]?.[0]?.length).toBe(384)
+      expect(tower.reference).toEqual({
+        tower: 'text',
+        from: 'minilm',
+        history: 0,
+        names: false,
+        maxLength: 128,
+        pooling: 'mean',
+      })
+      expect(() => new TextTower(tower.network, tower.tokenizer, { maxLength: 1000 })).toThrow(ConfigError)
+    },
+    PATIENCE,
+  )
+})
+
+describe('VoiceTower', () => {
+  const small = {
+    hiddenSize: 16,
+    numHiddenLayers: 2,
+    numAttentionHeads: 2,
+    intermediateSize: 24,
+    convDim: [8, 8, 8, 8, 8, 8, 8],
+    featExtractNorm: 'layer' as const,
+    doStableLayerNorm: true,
+    numConvPosEmbeddings: 8,
+    numConvPosEmbeddingGroups: 2,
+    applySpecAugment: false,
+  }
+  const whisper = {
+    dModel: 16,
+    encoderLayers: 2,
+    encoderAttentionHeads: 2,
+    encoderFfnDim: 24,
+    numMelBins: 80,
+    maxSourcePositions: 100,
+  }
+
+  it.each(['WavLM', 'Whisper'])('%s: a clip’s vector does not depend on what else is in the batch', async (kind) => {
+    manualSeed(2)
+    const network = kind === 'WavLM' ? WavLM.fromConfig(small) : WhisperEncoder.fromConfig(whisper)
+    const tower = new VoiceTower(network.eval(), kind === 'WavLM' ? {} : { maxSeconds: 2 })
+    expect(tower.size).toBe(32)
+    const clips = (await Promise.all([0, 1, 2].map((place) => tower.read(dialog, place)))) as Tensor[]
+    expect(clips.map((clip) => clip.size(0))).toEqual([8000, 4800, 2400])
+    expect(await tower.read(dialog, 3)).toBeUndefined()
+    const together = await noGrad(() => tower.encode(clips))
+    for (const [i, clip] of clips.entries()) {
+      const alone = await noGrad(() => tower.encode([clip]))
+      expect(difference(together.narrow(0, i, 1), alone), `clip ${i}`).toBeLessThan(kind === 'WavLM' ? 0.05 : 1e-3)
+    }
+    expect(await tower.source(dialog, 1)).not.toBe(await tower.source(dialog, 2))
+  })
+
+  it('without a network: means and spreads of bands', async () => {
+    const tower = new FbankTower({ nMels: 10 })
+    const clips = (await Promise.all([0, 1].map((place) => tower.read(dialog, place)))) as Tensor[]
+    const vectors = await tower.encode(clips)
+    expect(vectors.shape).toEqual([2, 80])
+    expect(vectors.isfinite().all().item()).toBe(true)
+    // A steady tone does not change.
+    expect(Number(vectors.select(0, 0).narrow(0, 40, 10).abs().max().item())).toBeLessThan(0.5)
+  })
+})

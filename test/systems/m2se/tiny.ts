@@ -1,0 +1,67 @@
+import { mkdtempSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { DecoderLM, manualSeed, Tokenizer } from '../../../lib/index.js'
+import { EmoVerse, type SwiftRecord } from '../../../lib/systems/m2se/index.js'
+
+/** A tokenizer of single bytes with the tokens around turns: every text is as many tokens as bytes. */
+export async function byteTokenizer(): Promise<Tokenizer> {
+  const folder = mkdtempSync(join(tmpdir(), 'voxtorch-bytes-'))
+  const letters = byteLetters()
+  const specials = ['<|im_start|>', '<|im_end|>']
+  const vocab = Object.fromEntries([...specials, ...letters].map((token, id) => [token, id]))
+  writeFileSync(
+    join(folder, 'tokenizer.json'),
+    JSON.stringify({
+      version: '1.0',
+      added_tokens: specials.map((content, id) => ({ id, content, special: true, normalized: false, single_word: false, lstrip: false, rstrip: false })),
+      normalizer: null,
+      pre_tokenizer: { type: 'ByteLevel', add_prefix_space: false, trim_offsets: true, use_regex: false },
+      post_processor: null,
+      decoder: { type: 'ByteLevel', add_prefix_space: false, trim_offsets: true, use_regex: false },
+      model: { type: 'BPE', vocab, merges: [] },
+    }),
+  ) // biome-ignore format: one token a line is no help
+  writeFileSync(
+    join(folder, 'tokenizer_config.json'),
+    JSON.stringify({ tokenizer_class: 'PreTrainedTokenizerFast', eos_token: '<|im_end|>', pad_token: '<|im_end|>' }),
+  )
+  return Tokenizer.fromPretrained(folder)
+}
+
+/** GPT-2's letter for each byte. */
+function byteLetters(): string[] {
+  let next = 256
+  return Array.from({ length: 256 }, (_, byte) => {
+    const isPlain = (byte >= 33 && byte <= 126) || (byte >= 161 && byte <= 172) || byte >= 174
+    return String.fromCodePoint(isPlain ? byte : next++)
+  })
+}
+
+export const TINY = {
+  vocabSize: 258,
+  hiddenSize: 32,
+  intermediateSize: 64,
+  numHiddenLayers: 2,
+  numAttentionHeads: 4,
+  numKeyValueHeads: 2,
+  maxPositionEmbeddings: 512,
+}
+
+/** An EmoVerse of two small layers over bytes; with the same seed the same. */
+export async function tinyEmoVerse(
+  options: { seed?: number; dtype?: 'float32' | 'float64'; system?: string | null } = {},
+) {
+  const { seed = 1, dtype = 'float32', system = null } = options
+  manualSeed(seed)
+  const tokenizer = await byteTokenizer()
+  return new EmoVerse({ model: DecoderLM.fromConfig(TINY, { dtype, seed }), tokenizer, system })
+}
+
+/** Short questions whose answers their words tell. */
+export const asked = (count: number): SwiftRecord[] =>
+  Array.from({ length: count }, (_, i) =>
+    i % 3 === 0
+      ? { query: `'${'ab'[(i / 3) % 2]}' <sentiment>`, response: ['Pos.', 'Neg.'][(i / 3) % 2] as string }
+      : { query: `'${'xyz'[i % 3]}' <emotion>`, response: ['Joy.', 'Fear.', 'Sad.'][i % 3] as string },
+  )

@@ -1,0 +1,279 @@
+import { createHash } from 'node:crypto'
+import { cpSync, existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { afterAll, describe, expect, it } from 'vitest'
+import { ConfigError, DataError, noGrad, scope, type Tensor } from '../../../lib/index.js'
+import {
+  EmoVerse,
+  emoverseCollate,
+  emoverseLoss,
+  emoverseRecipe,
+  type SwiftRecord,
+  type TrainEmoVerseOptions,
+  trainEmoVerse,
+} from '../../../lib/systems/m2se/index.js'
+import { settledTensors } from '../../helpers.js'
+import { start } from '../../train/trainer/child.js'
+import { asked, byteTokenizer, TINY, tinyEmoVerse } from './tiny.js'
+
+const folder = mkdtempSync(join(tmpdir(), 'voxtorch-emoverse-train-'))
+afterAll(() => rmSync(folder, { recursive: true, force: true }))
+
+const fast = { learningRate: 1e-2, batchSize: 6, accumulation: 1, epochs: 4, gradientCheckpointing: false, logSteps: 5 }
+const quiet: Pick<TrainEmoVerseOptions, 'args'> = { args: { progress: false, reportTo: 'none' } }
+
+describe('records as tokens', () => {
+  it('are turns with their ends, of which the answers are learnt, those before too', async () => {
+    using model = await tinyEmoVerse({ system: 'S' })
+    const record: SwiftRecord = {
+      query: 'c<video>',
+      response: 'd',
+      history: [['<image>a', 'b']],
+      videos: ['v'],
+      images: ['i'],
+    }
+    const { inputIds, labels, task } = model.encode(record)
+    const text = model.tokenizer.decode(inputIds, { skipSpecialTokens: false })
+    expect(text).toBe(
+      '<|im_start|>system\nS<|im_end|><|im_start|>user\na<|im_end|><|im_start|>assistant\nb<|im_end|><|im_start|>user\nc<|im_end|><|im_start|>assistant\nd<|im_end|>',
+    )
+    const learnt = labels.filter((id, i) => id !== -100 && id === inputIds[i])
+    expect(learnt).toHaveLength(labels.filter((id) => id !== -100).length)
+    expect(model.tokenizer.decode(learnt, { skipSpecialTokens: false })).toBe('b<|im_end|>d<|im_end|>')
+    expect(task).toBe('other')
+    expect(model.encode({ ...record, system: 'Own' }).inputIds.length).toBe(inputIds.length + 2)
+    expect(model.encode(record, { answer: false }).labels.filter((id) => id >= 0)).toHaveLength(2)
+    expect(() => model.encode({ query: 'a', response: null })).toThrow(DataError)
+    expect(model.lengthOf(record)).toEqual({ text: inputIds.length + 2, expanded: inputIds.length })
+    expect(asked(4).map((one) => model.encode(one).task)).toEqual(['MSA', 'MER', 'MER', 'MSA'])
+  })
+
+  it('have the loss of the network itself, and gradients alike', async () => {
+    using model = await tinyEmoVerse({ dtype: 'float64' })
+    await scope(async () => {
+      const batch = emoverseCollate(asked(5).map((record) => model.encode(record)))
+      const grads = async (lossOf: () => Promise<Tensor>) => {
+        for (const parameter of model.model.parameters()) parameter.grad = null
+        const loss = await lossOf()
+        await loss.backward()
+        return { loss: loss.item() as number, grads: model.model.parameters().map(({ grad }) => Array.from((grad as Tensor).flatten().toArray() as number[])) }
+      } // biome-ignore format: one line
+      const { inputIds, labels, sequenceLengths } = batch
+      const own = await grads(async () => (await emoverseLoss(model.model, batch)).loss)
+      const native = await grads(
+        async () => (await model.model.forward({ inputIds, labels, sequenceLengths })).loss as Tensor,
+      )
+      // The loss is float32 in both, the cross-entropy of float32 logits in ours.
+      expect(Math.abs(own.loss - native.loss)).toBeLessThan(1e-5)
+      for (const [i, grad] of own.grads.entries()) {
+        const other = native.grads[i] as number[]
+        const scale = Math.max(...other.map(Math.abs))
+        expect(Math.max(...grad.map((value, j) => Math.abs(value - (other[j] as number)))) / scale).toBeLessThan(1e-5)
+      }
+    })
+    await noGrad(async () => {
+      const { logits, loss } = await emoverseLoss(
+        model.model,
+        emoverseCollate(asked(5).map((one) => model.encode(one))),
+      )
+      const rows = (logits as Tensor).toArray() as [number, number, number][]
+      const tokens = rows.reduce((sum, [, count]) => sum + count, 0)
+      expect(rows).toHaveLength(5)
+      expect(rows.reduce((sum, [one]) => sum + one, 0) / tokens).toBeCloseTo(loss.item() as number, 5)
+      logits?.dispose()
+      loss.dispose()
+    })
+  })
+})
+
+describe('trainEmoVerse', () => {
+  it('trains a fresh adapter in each stage on what the one before made, and answers as taught', async () => {
+    using model = await tinyEmoVerse({ seed: 3 })
+    const words = model.model.stateDict()
+    const frozen = hashOf(words['model.embed_tokens.weight'] as Tensor)
+    const outputDir = join(folder, 'two')
+    const notes: string[] = []
+    const first = asked(60).map((record) => ({ ...record, images: ['a.png'] }))
+    const { stages, model: saved } = await trainEmoVerse(model, {
+      ...{ ...quiet, outputDir, onNote: (note) => void notes.push(note) },
+      stages: [
+        { data: first.filter(({ query }) => query.includes('sentiment')), recipe: { ...fast, epochs: 6 }, lora: { loraDropout: 0 } },
+        { name: 'second', data: asked(90), recipe: { ...fast, epochs: 12, loadBest: true, validationShare: 0.1 }, lora: { loraDropout: 0 } },
+      ],
+    }) // biome-ignore format: one stage a line
+    expect(notes).toEqual(['the model sees neither pictures nor films: it is trained on the words alone'])
+    expect(stages.map(({ name }) => name)).toEqual(['stage-1', 'second'])
+    expect(stages[0]?.samples).toEqual({ train: 19, valid: 1, test: 0 })
+    expect(stages[1]?.valid?.accuracy).toBe(1)
+    expect(Object.keys(stages[1]?.valid?.tasks ?? {}).sort()).toEqual(['MER', 'MSA'])
+    // 14 linear layers of rank 8.
+    const sizes = [[32, 32], [32, 16], [32, 16], [32, 32], [32, 64], [32, 64], [64, 32]] as const // biome-ignore format: one line
+    expect(stages[0]?.trained).toBe(2 * 8 * sizes.reduce((sum, [a, b]) => sum + a + b, 0))
+    expect(hashOf(model.model.stateDict()['model.embed_tokens.weight'] as Tensor)).toBe(frozen)
+    const log = readFileSync(join(outputDir, 'second/tasks.jsonl'), 'utf8')
+      .trim()
+      .split('\n')
+      .map((line) => JSON.parse(line))
+    expect(log.at(-1).tasks.MER.accuracy).toBeGreaterThan(log[0].tasks.MER.accuracy)
+    expect(log[0].tasks.MSA.records + log[0].tasks.MER.records).toBe(30)
+    const questions = asked(6)
+    const texts = async (one: EmoVerse) => (await one.generate(questions, { maxNewTokens: 8 })).map(({ text }) => text)
+    expect(await texts(model)).toEqual(questions.map(({ response }) => response))
+    // The whole model, and its base with the adapters of both stages, say the same.
+    using whole = await EmoVerse.fromPretrained(saved as string, { system: null })
+    using base = await tinyEmoVerse({ seed: 3 })
+    await base.save(join(folder, 'base'))
+    const adapters = stages.map(({ adapter }) => adapter)
+    using merged = await EmoVerse.fromPretrained({ base: join(folder, 'base'), adapters }, { system: null })
+    for (const name of ['model.layers.0.self_attn.q_proj.weight', 'model.layers.1.mlp.down_proj.weight']) {
+      expect(hashOf(whole.model.stateDict()[name] as Tensor)).toBe(hashOf(model.model.stateDict()[name] as Tensor))
+      expect(hashOf(merged.model.stateDict()[name] as Tensor)).toBe(hashOf(model.model.stateDict()[name] as Tensor))
+    }
+    expect(await texts(merged)).toEqual(questions.map(({ response }) => response))
+    // Once more: the results that are there, and the model with all stages in it.
+    using again = await tinyEmoVerse({ seed: 3 })
+    const settings = (epochs: number) => ({
+      ...{ ...quiet, outputDir },
+      stages: [
+        { data: first, recipe: { ...fast, epochs }, lora: { loraDropout: 0 } },
+        { name: 'second', data: asked(90), recipe: { ...fast, epochs: 12, loadBest: true, validationShare: 0.1 }, lora: { loraDropout: 0 } },
+      ],
+    }) // biome-ignore format: one stage a line
+    expect((await trainEmoVerse(again, settings(6))).stages).toEqual(stages)
+    expect(hashOf(again.model.stateDict()['model.layers.0.self_attn.q_proj.weight'] as Tensor)).toBe(
+      hashOf(model.model.stateDict()['model.layers.0.self_attn.q_proj.weight'] as Tensor),
+    )
+    using other = await tinyEmoVerse({ seed: 3 })
+    await expect(trainEmoVerse(other, settings(7))).rejects.toThrow(/trained with other settings/)
+  })
+
+  it('begins at any stage, with the model as it is', async () => {
+    using model = await tinyEmoVerse()
+    const stage = { data: asked(12), recipe: { ...fast, epochs: 1 } }
+    const options = { ...quiet, outputDir: join(folder, 'late'), stages: [stage, stage], saveModel: false }
+    const { stages, model: saved } = await trainEmoVerse(model, { ...options, startAt: 2 })
+    expect([stages.map(({ name }) => name), saved]).toEqual([['stage-2'], null])
+    expect(existsSync(join(folder, 'late/stage-1'))).toBe(false)
+    await expect(trainEmoVerse(model, { ...options, startAt: 3 })).rejects.toThrow(/startAt/)
+  })
+
+  it('leaves out what is too long, and says so; replaces it as published where that is wanted', async () => {
+    using model = await tinyEmoVerse()
+    const notes: string[] = []
+    const { writeSwiftDataset } = await import('../../../lib/systems/m2se/index.js')
+    const path = join(folder, 'long.json')
+    await writeSwiftDataset(path, [...asked(10), { query: 'x'.repeat(300), response: 'y' }])
+    const options = (compat?: 'published') => ({
+      ...{ ...quiet, outputDir: join(folder, `long-${compat}`), saveModel: false, onNote: (note: string) => void notes.push(note) },
+      stages: [{ data: path, recipe: { ...fast, epochs: 1, maxLength: 200, validationShare: 0 } }],
+      ...(compat && { compat }),
+    }) // biome-ignore format: one line
+    expect((await trainEmoVerse(model, options())).stages[0]?.samples.train).toBe(10)
+    expect(notes).toEqual([expect.stringMatching(/long\.json: 10 records, without 1 that are too long/)])
+    expect((await trainEmoVerse(model, options('published'))).stages[0]?.samples.train).toBe(11)
+  })
+
+  it('refuses what cannot be', async () => {
+    using model = await tinyEmoVerse()
+    const stage = { data: asked(6) }
+    const bad: [object, RegExp][] = [
+      [{ stages: [], outputDir: 'x' }, /a list of stages/],
+      [{ stages: [stage], outputDir: 1 }, /outputDir/],
+      [{ stages: [{ ...stage, epochs: 1 }], outputDir: 'x' }, /epochs/],
+      [{ stages: [{ ...stage, recipe: { epoch: 1 } }], outputDir: 'x' }, /did you mean 'epochs'/],
+      [{ stages: [{ ...stage, name: '../up' }], outputDir: 'x' }, /a name that a folder can have/],
+      [
+        {
+          stages: [
+            { ...stage, name: 'a' },
+            { ...stage, name: 'a' },
+          ],
+          outputDir: 'x',
+        },
+        /different name/,
+      ],
+      [{ stages: [stage], outputDir: 'x', output: 1 }, /output/],
+    ]
+    for (const [options, message] of bad) {
+      await expect(trainEmoVerse(model, options as TrainEmoVerseOptions)).rejects.toThrow(message)
+    }
+    await expect(trainEmoVerse({} as EmoVerse, { stages: [stage], outputDir: 'x' })).rejects.toThrow(ConfigError)
+    expect(() => emoverseRecipe({ batchSize: 0 })).toThrow(/batchSize/)
+    expect(existsSync('x')).toBe(false)
+  })
+
+  const script = fileURLToPath(new URL('./stages-run.mjs', import.meta.url))
+  it('ends with the same bytes after SIGKILLs in each stage, between two and while the model is written', async () => {
+    const home = join(folder, 'kills')
+    const run = (outputDir: string) => start([script, outputDir])
+    const whole = run(join(home, 'whole'))
+    expect(await whole.exit, whole.errors()).toEqual({ code: 0, signal: null })
+    const killed = join(home, 'killed')
+    // After steps of the first stage, of the second, when the first has ended, and when both have.
+    for (const [line, count] of [[/^step/, 3], [/^step/, 6], [/^stage-1 ends/, 1], [/^step/, 4], [/^stage-2 ends/, 1]] as const) {
+      const child = run(killed)
+      for (let i = 0; i < count; i++) await child.line(line)
+      child.process.kill('SIGKILL')
+      expect((await child.exit).signal).toBe('SIGKILL')
+    } // biome-ignore format: one line
+    const last = run(killed)
+    expect(await last.exit, last.errors()).toEqual({ code: 0, signal: null })
+    const bytes = (outputDir: string, name: string) => readFileSync(join(outputDir, name))
+    for (const name of ['stage-1/adapter/adapter_model.safetensors', 'stage-2/adapter/adapter_model.safetensors', 'model/model.safetensors']) {
+      expect(bytes(killed, name).equals(bytes(join(home, 'whole'), name)), name).toBe(true)
+    }
+    const losses = (outputDir: string) => ['stage-1', 'stage-2'].map((stage) => bytes(outputDir, `${stage}/tasks.jsonl`).toString().replaceAll(/"seconds":[^}]*/g, ''))
+    expect(losses(killed)).toEqual(losses(join(home, 'whole')))
+    expect(readdirSync(killed).sort()).toEqual(['model', 'stage-1', 'stage-2'])
+    // A model that was cut off while it was written is written again.
+    cpSync(killed, join(home, 'cut'), { recursive: true })
+    rmSync(join(home, 'cut/model'), { recursive: true })
+    const cut = run(join(home, 'cut'))
+    expect(await cut.exit, cut.errors()).toEqual({ code: 0, signal: null })
+    expect(bytes(join(home, 'cut'), 'model/model.safetensors').equals(bytes(join(home, 'whole'), 'model/model.safetensors'))).toBe(true)
+  }) // biome-ignore format: long lines
+})
+
+describe('EmoVerse', () => {
+  it('answers prompts that begin alike as each by itself, and refuses those that are too long', async () => {
+    using model = await tinyEmoVerse({ system: 'The same for all of them, which is read once.' })
+    const records = asked(7)
+    const before = await settledTensors()
+    const together = await model.generate(records, { maxNewTokens: 6 })
+    for (const [i, record] of records.entries()) {
+      expect((await model.generate([record], { maxNewTokens: 6 }))[0]).toEqual(together[i])
+    }
+    expect(await settledTensors()).toBe(before)
+    await expect(model.generate(records, { maxLength: 10 })).rejects.toThrow(
+      /Record 1 of 7 has \d+ tokens, more than 10/,
+    )
+    const published = await model.generate(records, { maxLength: 10, compat: 'published' })
+    expect(published.map(({ text }) => text)).toEqual(records.map(() => ''))
+    await expect(model.generate(records, { maxNewToken: 1 } as never)).rejects.toThrow(/maxNewToken/)
+  })
+
+  it('leaves special tokens in an answer but for its end, as ms-swift', async () => {
+    using model = await tinyEmoVerse()
+    const ids = (text: string) => model.tokenizer.encode(text, { addSpecialTokens: false }).inputIds
+    expect(model.textOf(ids('Joy.<|im_end|>'))).toBe('Joy.')
+    expect(model.textOf(ids('Joy.<|im_start|> <|im_end|>'))).toBe('Joy.<|im_start|> ')
+    expect(model.textOf(ids('Joy.<|im_end|><|im_end|>'))).toBe('Joy.')
+    expect(model.textOf(ids(' Joy. '))).toBe(' Joy. ')
+  })
+
+  it('is made of a configuration too', async () => {
+    const tokenizer = await byteTokenizer()
+    using model = EmoVerse.fromConfig(TINY, { tokenizer, seed: 1, system: null })
+    expect([model.template, model.seesMedia, model.system]).toEqual(['hermes2', false, null])
+    expect(() => EmoVerse.fromConfig(TINY, { tokenizer, template: 'llama' as never })).toThrow(/template/)
+    expect(() => EmoVerse.fromConfig(TINY, { tokenizer, size: 1 } as never)).toThrow(/size/)
+    await expect(EmoVerse.fromPretrained({ base: 'x' } as never)).rejects.toThrow(/adapters/)
+  })
+})
+
+const hashOf = (tensor: Tensor): string =>
+  createHash('sha256')
+    .update(Buffer.from(Float64Array.from(tensor.detach().flatten().toArray() as number[]).buffer))
+    .digest('hex')

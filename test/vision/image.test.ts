@@ -1,0 +1,159 @@
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterAll, describe, expect, test } from 'vitest'
+import { DataError, memoryStats, ops, readImage, type Tensor, tensor, zeros } from '../../lib/index.js'
+import { type Fixture, fixture, settledTensors } from '../helpers.js'
+
+const folder = mkdtempSync(join(tmpdir(), 'voxtorch-image-'))
+afterAll(() => rmSync(folder, { recursive: true }))
+
+const bytesOf = (file: Fixture<unknown>, name: string) => file.tensors[`${name}/file/bytes`]!.dataSync() as Uint8Array
+const differences = (a: Tensor, b: Tensor) => a.int().sub(b.int()).abs()
+
+describe('pixels are those of Pillow', async () => {
+  const file = await fixture<{ name: string }>('vision/images')
+  test.each(file.cases)('$name', async ({ name }) => {
+    const wanted = file.tensors[`${name}/out/rgb`]!
+    const read = await readImage(bytesOf(file, name))
+    expect([read.shape, read.dtype]).toEqual([wanted.shape, 'uint8'])
+    // JPEG's and lossy WebP's decoders may round otherwise in another build; so far they do not either.
+    const lossy = /^jpeg|^webp$/.test(name)
+    expect(differences(read, wanted).max().item()).toBeLessThanOrEqual(lossy ? 1 : 0)
+    const path = join(folder, `${name}.txt`)
+    writeFileSync(path, bytesOf(file, name))
+    expect(ops.equal(await readImage(path), read)).toBe(true)
+  })
+})
+
+describe('depths are the numbers in the file', async () => {
+  const file = await fixture<{ name: string }>('vision/depths')
+  test.each(file.cases)('$name', async ({ name }) => {
+    const read = await readImage(bytesOf(file, name), { mode: 'depth' })
+    expect(read.dtype).toBe('int32')
+    expect(ops.equal(read, file.tensors[`${name}/out/values`]!)).toBe(true)
+  })
+
+  test('of which a picture in RGB is made of the upper 8 bits', async () => {
+    const rgb = await readImage(bytesOf(file, 'png-16'))
+    const values = file.tensors['png-16/out/values']!
+    expect(rgb.shape).toEqual([...values.shape, 3])
+    expect(ops.equal(rgb.select(-1, 1).int(), values.floorDivide(256).int())).toBe(true)
+  })
+
+  test('colours are refused', async () => {
+    const { tensors } = await fixture('vision/images')
+    const coloured = tensors['png-rgb/file/bytes']!.dataSync() as Uint8Array
+    await expect(readImage(coloured, { mode: 'depth' })).rejects.toThrow(/it has 3 channels, where a picture of depths/)
+    await expect(readImage(Buffer.from('P3 1 1 9 1 2 3'), { mode: 'depth' })).rejects.toThrow(/3 channels/)
+  })
+})
+
+test('raw pixels and tensors', async () => {
+  const data = Uint8Array.from({ length: 24 }, (_, i) => i)
+  expect((await readImage({ data, width: 4, height: 2 })).toArray()).toEqual(
+    tensor(data, { shape: [2, 4, 3] }).toArray(),
+  )
+  const clear = await readImage({ data: new Uint8ClampedArray(data), width: 3, height: 2, channels: 4 })
+  expect(clear.toArray()).toEqual([
+    [
+      [0, 1, 2],
+      [4, 5, 6],
+      [8, 9, 10],
+    ],
+    [
+      [12, 13, 14],
+      [16, 17, 18],
+      [20, 21, 22],
+    ],
+  ])
+  const grey = await readImage({ data, width: 12, height: 2, channels: 1 })
+  expect(grey.select(-1, 2).toArray()).toEqual(tensor(data, { shape: [2, 12] }).toArray())
+  const own = zeros([2, 3, 1], { dtype: 'uint8' })
+  expect((await readImage(own)).shape).toEqual([2, 3, 3])
+  await expect(readImage({ data, width: 4, height: 3 })).rejects.toThrow(/data must be 4 × 3 × 3 bytes/)
+  await expect(readImage({ data, width: 4, height: 2, channels: 2 as never })).rejects.toThrow(
+    /channels must be 1, 3 or 4/,
+  )
+  await expect(readImage(zeros([2, 2, 2, 3], { dtype: 'uint8' }))).rejects.toThrow(/one picture/)
+  await expect(readImage(7 as never)).rejects.toThrow(/image must be a path, the bytes/)
+  await expect(readImage(own, { mode: 'bgr' as never })).rejects.toThrow(/'rgb', 'depth'/)
+  await expect(readImage(own, { rotate: true } as never)).rejects.toThrow(/no option 'rotate'/)
+})
+
+describe('what cannot be read', async () => {
+  const { tensors, cases } = await fixture<{ name: string }>('vision/images')
+  const whole = (name: string) => tensors[`${name}/file/bytes`]!.dataSync() as Uint8Array
+  // What is lossless says exactly where it ends; JPEG's decoder and WebP's say that something is missing.
+  const coded = cases.map(({ name }) => name).filter((name) => !/few|text/.test(name))
+
+  test.each(coded)('%s, cut off', async (name) => {
+    const bytes = whole(name)
+    for (const share of [0.1, 0.5, 0.9]) {
+      const cut = bytes.subarray(0, Math.floor(bytes.length * share))
+      // The last tenth of an animation is its second picture, of others it may be what is no pixel.
+      if (share === 0.9 && /animated|clear|turned|profile|one/.test(name)) continue
+      await expect(readImage(cut), `${share}`).rejects.toThrow(DataError)
+    }
+  })
+
+  test('says which file, and why', async () => {
+    const path = join(folder, 'talk.png')
+    writeFileSync(path, 'Hello, this is text.')
+    await expect(readImage(path)).rejects.toMatchObject({ code: 'ERR_DATA', file: path })
+    await expect(readImage(path)).rejects.toThrow(/no known picture format: JPEG, PNG, WebP, PPM or PGM/)
+    await expect(readImage(join(folder, 'nowhere.png'))).rejects.toThrow(/nowhere\.png: it cannot be opened/)
+    await expect(readImage(folder)).rejects.toThrow(/not a regular file/)
+    await expect(readImage(new Uint8Array(0))).rejects.toThrow(/the picture in memory: it is empty/)
+    await expect(readImage(Buffer.from('<svg xmlns="http://www.w3.org/2000/svg"/>'))).rejects.toThrow(
+      /no known picture/,
+    )
+    await expect(readImage(whole('png-rgb').slice(0, 60))).rejects.toThrow(/the png decoder gives up/)
+  })
+
+  test.each([
+    ['P6 2 2 255\n', /12 of its bytes are missing/],
+    ['P6 2 x 255\n', /its height is "x", not a number/],
+    ['P6 2 2 70000\n', /largest sample is 70000/],
+    ['P6 0 2 255\n', /it is 0 × 2 pixels/],
+    ['P6 100000 100000 255\n', /100000 × 100000 pixels, more than 178956970/],
+    ['P2 2 2 9 1 2 3', /ends before its last sample|ends before its sample 3/],
+    ['P2 2 2 9 1 2 3     ', /ends before its sample 3/],
+    ['P2 2 2 9 1 2 3 10', /its sample 3 is "10", not a number up to 9/],
+    ['P5', /no known picture format/],
+    ['P5 ', /its width is "", not a number/],
+  ])('%j', async (text, message) => {
+    await expect(readImage(Buffer.from(text))).rejects.toThrow(message)
+  })
+
+  test('is too large', async () => {
+    await expect(readImage(whole('png-rgb'), { maxPixels: 38 * 29 - 1 })).rejects.toThrow(
+      /38 × 29 pixels, more than 1101; set maxPixels/,
+    )
+    expect((await readImage(whole('png-rgb'), { maxPixels: 38 * 29 })).shape).toEqual([29, 38, 3])
+    // A head that promises 30,000 × 30,000.
+    const png = Uint8Array.from(whole('png-rgb'))
+    png.set([0, 0, 0x75, 0x30, 0, 0, 0x75, 0x30], 16)
+    await expect(readImage(png)).rejects.toThrow(DataError)
+  })
+
+  test('is not waited for after an abort', async () => {
+    await expect(readImage(whole('png-rgb'), { signal: AbortSignal.abort(new Error('enough')) })).rejects.toThrow(
+      'enough',
+    )
+    const controller = new AbortController()
+    const reading = readImage(whole('png-rgb'), { signal: controller.signal })
+    controller.abort(new Error('enough'))
+    await expect(reading).rejects.toThrow('enough')
+  })
+})
+
+test('no temporaries stay', async () => {
+  const { tensors } = await fixture('vision/images')
+  const bytes = tensors['png-grey/file/bytes']!.dataSync() as Uint8Array
+  await readImage(bytes)
+  const before = await settledTensors()
+  const read = await readImage(bytes)
+  expect(memoryStats().liveTensors - before).toBe(1)
+  expect(read.shape).toEqual([19, 26, 3])
+})

@@ -1,0 +1,51 @@
+import { execFile } from 'node:child_process'
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { promisify } from 'node:util'
+import { expect, test } from 'vitest'
+import { PATIENCE } from '../patience.js'
+
+const here = (name: string) => fileURLToPath(new URL(name, import.meta.url))
+
+test(
+  'without sharp everything else is read, and what is not says how',
+  async () => {
+    const folder = mkdtempSync(join(tmpdir(), 'voxtorch-peers-'))
+    try {
+      for (const name of ['frame10.ppm', 'frame2.ppm']) {
+        writeFileSync(join(folder, name), `P3 2 1 255 ${name.length} 2 3 4 5 6\n`)
+      }
+      writeFileSync(join(folder, 'notes.txt'), 'not a picture')
+      const script = `
+        import { openVideo, preprocessImage, readImage } from ${JSON.stringify(here('../../dist/index.js'))}
+        const failure = (work) => work.then(() => 'nothing', ({ name, message }) => name + ': ' + message)
+        const png = Buffer.from('\\x89PNG\\r\\n\\x1a\\n', 'latin1')
+        const video = await openVideo(${JSON.stringify(folder)}, { rate: 5 })
+        console.log(JSON.stringify({
+          png: await failure(readImage(png)),
+          ppm: (await readImage(Buffer.from('P3 1 1 9 1 2 9'))).toArray(),
+          prepared: (await preprocessImage({ data: new Uint8Array(12), width: 2, height: 2 }, { size: 4 })).shape,
+          video: [video.width, video.height, video.rate, video.frameCount],
+          frames: (await video.frames([1, 0])).toArray(),
+        }))`
+      const { stdout } = await promisify(execFile)(
+        process.execPath,
+        ['--import', here('without-peers.mjs'), '--input-type=module', '-e', script],
+        { timeout: PATIENCE },
+      )
+      const told = JSON.parse(stdout)
+      expect(told.png).toMatch(
+        /^DataError: the picture in memory: .*read by npm's sharp, which is not installed: npm install sharp/,
+      )
+      expect(told.ppm).toEqual([[[28, 57, 255]]])
+      expect(told.prepared).toEqual([3, 4, 4])
+      expect(told.video).toEqual([2, 1, 5, 2])
+      expect(told.frames.map((frame: number[][][]) => frame[0]![0]![0])).toEqual([11, 10])
+    } finally {
+      rmSync(folder, { recursive: true })
+    }
+  },
+  PATIENCE,
+)
