@@ -23,7 +23,7 @@ const MEL_STEP = 160
 /** Windows of Whisper's that it hears in one pass. */
 const WINDOWS_AT_ONCE = 8
 
-/** A clip as an encoder reads it; of XLS-R's recipe with the sample that makes it even. */
+/** A clip as an encoder reads it; of XLS-R's recipe with the sample that makes it even. @internal */
 export interface PreparedClip {
   /** float32 [n] */
   wave: Tensor
@@ -83,7 +83,7 @@ export class UnitEncoder {
     return framesOf(this.#speech, samples + (this.#evens ? samples % 2 : 0))
   }
 
-  /** Samples from one unit to the next, and how many one is made of. */
+  /** Samples from one unit to the next, and how many one is made of. @internal */
   get step(): { hop: number; width: number } {
     if (isWhisper(this.network)) return { hop: WHISPER_STEP, width: WHISPER_STEP }
     const convolutions = convolutionsOf(this.#speech)
@@ -127,7 +127,7 @@ export class UnitEncoder {
     return noGrad(() => scope(async () => this.statesOf(await Promise.all(clips.map((clip) => this.prepared(clip))))))
   }
 
-  /** A clip as it is read: of XLS-R even, and with mean 0 and variance 1 as a whole. In a scope of the caller's. */
+  /** A clip as it is read: of XLS-R even, and with mean 0 and variance 1 as a whole. In a scope of the caller's. @internal */
   async prepared(clip: Tensor): Promise<PreparedClip> {
     const length = clip.size(0)
     if (isWhisper(this.network)) return { wave: clip, length }
@@ -136,7 +136,7 @@ export class UnitEncoder {
     return { wave: wide ? await normalizeWav2Vec2(even, { epsilon: EPSILON }) : even, length }
   }
 
-  /** The states of clips that are prepared, or of windows that were cut out of such. */
+  /** The states of clips that are prepared, or of windows that were cut out of such. @internal */
   async statesOf(clips: readonly PreparedClip[]): Promise<Tensor[]> {
     const { network } = this
     return noGrad(() =>
