@@ -58,8 +58,8 @@ const nameOf = (folder: string): string =>
     : folder === 'm2se'
       ? 'voxtorch/emoverse'
       : /^(files|serve|salmonn|spectra|usdm)$/.test(folder)
-      ? `voxtorch/${folder}`
-      : folder
+        ? `voxtorch/${folder}`
+        : folder
 const modules = reference.flatMap((item) => (item.link ? [item] : (item.items ?? [])))
 /** Each module has a sidebar of its own: that of all would be most of every page. */
 const sidebars = modules.map(({ text, link = '', items = [] }) => [

@@ -6,7 +6,7 @@ import { readCheckpointJson, writeJson } from '../../../files/json/json.js'
 import type { EmotionClip } from '../../../kit/emotion/clips.js'
 import type { EmotionDialog } from '../../../kit/emotion/dialog.js'
 import type { ClipTextModel, ClipVisionModel } from '../../../models/clip/clip.js'
-import { languageBindAudio } from '../../../models/languagebind/audio.js'
+import { audioFrontEnd, languageBindAudio } from '../../../models/languagebind/audio.js'
 import { LanguageBind } from '../../../models/languagebind/languagebind.js'
 import { type Linear, Module } from '../../../nn/index.js'
 import { cat, ops, scope, type Tensor } from '../../../tensor/index.js'
@@ -69,6 +69,10 @@ export class LanguageBindTower implements EmotionTower<Tensor> {
     return this.network.proj.outFeatures
   }
 
+  get #frontEnd() {
+    return audioFrontEnd(this.model.config.audio?.visionConfig ?? {})
+  }
+
   get reference() {
     const { useTemp = true } = this.#options
     return this.#from === undefined
@@ -79,7 +83,7 @@ export class LanguageBindTower implements EmotionTower<Tensor> {
   get recipe() {
     const { useTemp = true, videoRecipe = '' } = this.#options
     const scaled = this.modality !== 'text' && useTemp
-    const own = { text: {}, audio: { ...this.model.audioFrontEnd, crop: 'first' }, video: { videoRecipe } }[
+    const own = { text: {}, audio: { ...this.#frontEnd, crop: 'first' }, video: { videoRecipe } }[
       this.modality
     ]
     return { tower: 'languagebind', scale: scaled ? this.model.temperature(this.modality as 'video') : 1, ...own }
@@ -107,7 +111,7 @@ export class LanguageBindTower implements EmotionTower<Tensor> {
       const sound = soundOf(utterance)
       if (sound === undefined) return undefined
       const { start, end } = sound.clip
-      return languageBindAudio({ path: sound.path, ...defined({ start, end }) }, this.model.audioFrontEnd)
+      return languageBindAudio({ path: sound.path, ...defined({ start, end }) }, this.#frontEnd)
     }
     const { clip } = utterance
     if (clip === undefined || (clip.video ?? clip.frames) === undefined) return undefined
