@@ -83,9 +83,7 @@ export class LanguageBindTower implements EmotionTower<Tensor> {
   get recipe() {
     const { useTemp = true, videoRecipe = '' } = this.#options
     const scaled = this.modality !== 'text' && useTemp
-    const own = { text: {}, audio: { ...this.#frontEnd, crop: 'first' }, video: { videoRecipe } }[
-      this.modality
-    ]
+    const own = { text: {}, audio: { ...this.#frontEnd, crop: 'first' }, video: { videoRecipe } }[this.modality]
     return { tower: 'languagebind', scale: scaled ? this.model.temperature(this.modality as 'video') : 1, ...own }
   }
 
