@@ -233,7 +233,7 @@ test('the builds for older instruction sets and other numbers of threads give th
   }
   const baseline = await digest('default', '1')
   expect(baseline).toHaveLength(65)
-  // ATen ignores a name that the processor lacks, so these run everywhere.
+  // A name that the processor lacks is replaced by what it has, so these run everywhere.
   expect(await digest('avx2', '2')).toBe(baseline)
   expect(await digest('avx512', '3')).toBe(baseline)
 })

@@ -237,7 +237,7 @@ it('every instruction set and number of threads gives the same bits', async () =
   }
   const baseline = await digest('default', 1)
   expect(baseline).toHaveLength(65)
-  // ATen ignores a name that the processor lacks, so these run everywhere.
+  // A name that the processor lacks is replaced by what it has, so these run everywhere.
   for (const capability of ['default', 'avx2', 'avx512']) expect(await digest(capability, 2)).toBe(baseline)
   // Without VNNI.
   expect(await digest('avx512', 2, 'AVX512_CORE')).toBe(baseline)
