@@ -1,6 +1,6 @@
 import { misuse, requireObject } from '../../base/check.js'
-import { ConfigError } from '../../base/errors.js'
-import { type Device, type DType, stack, Tensor } from '../../tensor/index.js'
+import { ConfigError, DataError } from '../../base/errors.js'
+import { type Device, type DType, scope, stack, Tensor } from '../../tensor/index.js'
 import {
   type ImageInput,
   openVideo,
@@ -104,17 +104,43 @@ async function read(modality: LanguageBindModality, items: readonly unknown[], r
   return stack(clips)
 }
 
-/** As many of a clip's frames as the tower reads. */
-async function framesOf(clip: unknown, { where, vision }: RawReader): Promise<Tensor> {
-  const count = vision.numFrames ?? 8
-  if (typeof clip === 'string') {
-    const video = await openVideo(clip)
-    try {
-      return await video.frames(sampleFrames(video.frameCount, { count }))
-    } finally {
-      await video.close()
+/** Evenly spread frames of a film or a folder of frames, uint8 [count, height, width, 3]; between two of its seconds where these are given. */
+async function framesOfFile(path: string, count: number, { start = 0, end }: ClipSpan = {}): Promise<Tensor> {
+  const video = await openVideo(path)
+  try {
+    const { frameCount, rate } = video
+    if (rate === null && (start > 0 || end !== undefined)) {
+      throw new DataError(`${path} says of no frame when it is shown, and seconds of it were asked for`, { file: path })
     }
+    const first = Math.min(frameCount - 1, Math.round(start * (rate ?? 0)))
+    const last = end === undefined ? frameCount : Math.min(frameCount, Math.round(end * (rate as number)))
+    const places = sampleFrames(Math.max(1, last - first), { count })
+    return await video.frames(places.map((place) => first + place))
+  } finally {
+    await video.close()
   }
+}
+
+/** Which seconds of a file. */
+export interface ClipSpan {
+  start?: number | undefined
+  end?: number | undefined
+}
+
+/** A film or a folder of frames as a video tower of that configuration reads it: float32 [3, frames, size, size]. */
+export async function readVideoClip(
+  path: string,
+  vision: LanguageBindVisionConfig,
+  span: ClipSpan = {},
+): Promise<Tensor> {
+  const [size] = imageSizeOf(vision)
+  return scope(async () => preprocessVideo(await framesOfFile(path, vision.numFrames ?? 8, span), { size }))
+}
+
+/** As many of a clip's frames as the tower reads. */
+async function framesOf(clip: unknown, { where, vision }: Pick<RawReader, 'where' | 'vision'>): Promise<Tensor> {
+  const count = vision.numFrames ?? 8
+  if (typeof clip === 'string') return framesOfFile(clip, count)
   if (!(clip instanceof Tensor) || clip.ndim !== 4) {
     throw misuse(where, 'video', 'a file, a folder of frames, or frames, uint8 [count, height, width, 3]', clip)
   }

@@ -7,6 +7,7 @@ import type { EmotionClip } from '../../../kit/emotion/clips.js'
 import type { EmotionDialog } from '../../../kit/emotion/dialog.js'
 import type { ClipTextModel, ClipVisionModel } from '../../../models/clip/clip.js'
 import { audioFrontEnd, languageBindAudio } from '../../../models/languagebind/audio.js'
+import { readVideoClip } from '../../../models/languagebind/inputs.js'
 import { LanguageBind } from '../../../models/languagebind/languagebind.js'
 import { type Linear, Module } from '../../../nn/index.js'
 import { cat, ops, scope, type Tensor } from '../../../tensor/index.js'
@@ -20,7 +21,8 @@ export interface LanguageBindTowerOptions {
    */
   useTemp?: boolean
   /**
-   * Reads a film or a folder of frames as the video tower takes it: float32 [3, frames, 224, 224]. Needed for video.
+   * Reads a film or a folder of frames as the video tower takes it: float32 [3, frames, 224, 224]. Default: frames evenly spread
+   * over the utterance's seconds, prepared as LanguageBind does; films need the optional package `node-av`.
    */
   readVideo?: (clip: EmotionClip) => Promise<Tensor>
   /** What `readVideo` does, in words: another text, and vectors are computed anew. */
@@ -46,7 +48,7 @@ export class LanguageBindTower implements EmotionTower<Tensor> {
   readonly #options: LanguageBindTowerOptions
   #from: string | undefined
 
-  /** @throws ConfigError where the model has no such tower, no tokenizer for text, or nothing reads videos */
+  /** @throws ConfigError where the model has no such tower, and for text where it has no tokenizer */
   constructor(
     readonly model: LanguageBind,
     readonly modality: EmotionModality,
@@ -113,13 +115,12 @@ export class LanguageBindTower implements EmotionTower<Tensor> {
     }
     const { clip } = utterance
     if (clip === undefined || (clip.video ?? clip.frames) === undefined) return undefined
-    const { readVideo } = this.#options
-    if (!readVideo) {
-      throw new ConfigError('LanguageBindTower: videos need readVideo, which gives [3, frames, height, width]', {
-        argument: 'readVideo',
-      })
-    }
+    const { readVideo = (one) => this.#frames(one) } = this.#options
     return scope(async () => (await readVideo(clip)).unsqueeze(0))
+  }
+
+  #frames({ video, frames, start, end }: EmotionClip): Promise<Tensor> {
+    return readVideoClip((video ?? frames) as string, this.model.config.video?.visionConfig ?? {}, { start, end })
   }
 
   async encode(inputs: readonly Tensor[]): Promise<Tensor> {

@@ -1,4 +1,4 @@
-import { mkdtempSync, readdirSync, writeFileSync } from 'node:fs'
+import { mkdirSync, mkdtempSync, readdirSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
@@ -8,12 +8,15 @@ import {
   LanguageBind,
   manualSeed,
   noGrad,
+  preprocessVideo,
   randn,
+  sampleFrames,
   scope,
   type Tensor,
   tensor,
   writeWav,
 } from '../../../../lib/index.js'
+import type { EmotionClip } from '../../../../lib/kit/emotion/clips.js'
 import type { EmotionDialog } from '../../../../lib/kit/emotion/dialog.js'
 import { emotionSamples } from '../../../../lib/systems/languagebind-emotion/data/collate.js'
 import { FeatureCache } from '../../../../lib/systems/languagebind-emotion/data/features.js'
@@ -111,10 +114,28 @@ describe('LanguageBindTower', () => {
     const words = (await all.text.read(dialog, 0)) as Tensor
     expect(difference(await noGrad(() => all.text.encode([words])), own.text)).toBeLessThan(1e-5)
     expect([await all.audio.read(dialog, 1), await all.video.source(dialog, 1)]).toEqual([undefined, undefined])
-    const blind = new LanguageBindTower(bind, 'video')
-    await expect(blind.read(dialog, 0)).rejects.toThrow(/videos need readVideo/)
     bind.tokenizer = null
     expect(() => new LanguageBindTower(bind, 'text')).toThrow(ConfigError)
+  })
+
+  it('reads frames spread evenly over a film or a folder of pictures, as LanguageBind prepares them', async () => {
+    const tower = new LanguageBindTower(model(), 'video')
+    const frames = join(folder, 'frames')
+    mkdirSync(frames)
+    const pictures = Array.from({ length: 10 }, (_, i) =>
+      Array.from({ length: 9 * 11 * 3 }, (_, k) => (i * 25 + k * 7) % 256),
+    )
+    for (const [i, bytes] of pictures.entries())
+      writeFileSync(join(frames, `${i}.ppm`), `P3 11 9 255 ${bytes.join(' ')}`)
+    const of = (clip: EmotionClip) => ({ ...dialog, utterances: [{ ...dialog.utterances[1], clip }] }) as EmotionDialog
+    const seen = (await tower.read(of({ frames }), 0)) as Tensor
+    const chosen = sampleFrames(10, { count: 4 }).map((i) => pictures[i] as number[])
+    const clip = tensor(chosen.flat(), { dtype: 'uint8' }).reshape([4, 9, 11, 3])
+    expect(seen.shape).toEqual([1, 3, 4, 8, 8])
+    expect(difference(seen.select(0, 0), await preprocessVideo(clip, { size: 8 }))).toBe(0)
+    await expect(tower.read(of({ frames, start: 1 }), 0)).rejects.toThrow(/says of no frame when it is shown/)
+    // No film, or nothing that reads films.
+    await expect(tower.read(dialog, 0)).rejects.toThrow(/a\.mp4|node-av/)
   })
 
   it('trains with a classifier, and is saved once for all of its towers', async () => {
