@@ -5,7 +5,7 @@ import { Random } from '../../data/random.js'
 import { cat, noGrad, scope, stack, type Tensor } from '../../tensor/index.js'
 import type { LanguageBindVisionConfig } from './config.js'
 
-/** A sound file, its bytes, or samples: what {@link readClip} takes. */
+/** A sound file, its bytes, or samples. */
 export type LanguageBindSound = AudioClip
 
 /** What of a sound becomes what, as a checkpoint's configuration says it. */
