@@ -1,6 +1,7 @@
 // Compiles what is not up to date, once, however many processes ask for it at the same time.
 import { spawn } from 'node:child_process'
 import { existsSync, mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs'
+import { availableParallelism } from 'node:os'
 import { dirname } from 'node:path'
 import { setTimeout } from 'node:timers/promises'
 import { Lock, takeLock } from '../../dist/modules/base/lock.js'
@@ -53,3 +54,15 @@ export const run = (program, values) =>
         : reject(new Error(`${program} ${values.join(' ')} ended with ${code}\n${errors}`)),
     )
   })
+
+/** @template T @param {(() => Promise<T>)[]} jobs @returns {Promise<T[]>} in any order */
+export async function inParallel(jobs) {
+  const done = /** @type {T[]} */ ([])
+  const workers = Array.from({ length: Number(process.env.CMAKE_BUILD_PARALLEL_LEVEL) || availableParallelism() })
+  await Promise.all(
+    workers.map(async () => {
+      for (let job = jobs.shift(); job; job = jobs.shift()) done.push(await job())
+    }),
+  )
+  return done
+}

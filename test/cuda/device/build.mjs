@@ -5,7 +5,7 @@ import { mkdirSync, readdirSync, readFileSync } from 'node:fs'
 import { basename, dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { emulated } from '../kernels/build.mjs'
-import { made, run } from '../made.mjs'
+import { inParallel, made, run } from '../made.mjs'
 
 const here = dirname(fileURLToPath(import.meta.url))
 const root = join(here, '../../..')
@@ -46,8 +46,8 @@ async function library(name, sources, { headers, flags = [], objects = [], libra
     for (const path of paths) sum.update(readFileSync(path))
     return sum.digest('hex')
   }
-  const own = await Promise.all(
-    sources.map((source) => {
+  const own = await inParallel(
+    sources.map((source) => () => {
       const object = join(output, `${basename(dirname(source))}-${basename(source)}.o`)
       return made(object, hash(compile, [source, ...headers]), (to) =>
         run(compiler, [...compile, '-c', source, '-o', to]),

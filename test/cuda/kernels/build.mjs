@@ -2,11 +2,10 @@
 // date is left alone: an object is kept with the hash of all that it was made of.
 import { createHash } from 'node:crypto'
 import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs'
-import { availableParallelism } from 'node:os'
 import { basename, dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { findLibtorch } from '../../../dist/modules/native/libtorch.js'
-import { made, run } from '../made.mjs'
+import { inParallel, made, run } from '../made.mjs'
 import { translate } from './translate.mjs'
 
 const here = fileURLToPath(new URL('.', import.meta.url))
@@ -86,18 +85,6 @@ function compiler(kind, changed) {
       await run('g++', [...flags, ...extra, '-c', from, '-o', to])
     })
   }
-}
-
-/** @template T @param {(() => Promise<T>)[]} jobs @returns {Promise<T[]>} in any order */
-async function inParallel(jobs) {
-  const done = /** @type {T[]} */ ([])
-  const workers = Array.from({ length: Number(process.env.CMAKE_BUILD_PARALLEL_LEVEL) || availableParallelism() })
-  await Promise.all(
-    workers.map(async () => {
-      for (let job = jobs.shift(); job; job = jobs.shift()) done.push(await job())
-    }),
-  )
-  return done
 }
 
 const machine = join(here, 'emulation/emulation.cc')
