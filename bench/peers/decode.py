@@ -1,7 +1,7 @@
 """The same network in transformers' generate. Its float32 stands against our int8 and NF4 weights, too."""
 
 import torch
-from serve import serve, timed_blocks
+from serve import repeated, serve, timed_blocks
 from transformers import LlamaConfig, LlamaForCausalLM
 
 wide, tall = torch.randn(1024, 1024), torch.randn(1024, 1024)
@@ -33,14 +33,6 @@ def generate(network, input_ids, attention_mask=None, **more):
         with torch.no_grad():
             for _ in range(n):
                 network.generate(input_ids=input_ids, attention_mask=attention_mask, **{**greedy, **more})
-
-    return run
-
-
-def repeated(job):
-    def run(n):
-        for _ in range(n):
-            job()
 
     return run
 

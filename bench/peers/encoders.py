@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import load_file
-from serve import serve, timed_blocks
+from serve import repeated, serve, timed_blocks
 from transformers import RobertaModel, WavLMModel
 
 wide, tall = torch.randn(1024, 1024), torch.randn(1024, 1024)
@@ -87,14 +87,6 @@ class Encoders:
             torch.onnx.export(encoder, (inputs,), str(self.folder / f"{name}.onnx"), dynamo=True, verbose=False, **names)
         inputs.numpy().tofile(self.folder / f"{name}.in")
         self.values[name].contiguous().numpy().tofile(self.folder / f"{name}.out")
-
-
-def repeated(job):
-    def run(n):
-        for _ in range(n):
-            job()
-
-    return run
 
 
 encoders = blocks = None

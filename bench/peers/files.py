@@ -5,7 +5,7 @@ import pickle
 
 import torch
 from safetensors.torch import load_file
-from serve import serve, timed_blocks
+from serve import repeated, serve, timed_blocks
 
 FOLDER = os.environ["VOXTORCH_BENCH_FILES"]
 wide, tall = torch.randn(1024, 1024), torch.randn(1024, 1024)
@@ -14,14 +14,6 @@ matrix, vector = torch.randn(4096, 4096), torch.randn(4096)
 
 def file(name):
     return os.path.join(FOLDER, name)
-
-
-def repeated(job):
-    def run(n):
-        for _ in range(n):
-            job()
-
-    return run
 
 
 def load_pickle(name):

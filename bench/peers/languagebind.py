@@ -3,21 +3,17 @@
 import json
 import sys
 import types
-from pathlib import Path
 
 # Of the wheel of torchvision for CUDA, where that is beside torch for the CPU: transformers asks for it, and nothing here does.
 sys.modules["torchvision._meta_registrations"] = types.ModuleType("torchvision._meta_registrations")
 
 import torch
+from networks import serve_networks
 from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file
-from serve import serve, timed_blocks
 from torch import nn
 from torch.nn import functional as F
 from transformers import CLIPTextModel
-
-wide, tall = torch.randn(1024, 1024), torch.randn(1024, 1024)
-matrix, vector = torch.randn(4096, 4096), torch.randn(4096)
 
 
 class Attention(nn.Module):
@@ -94,7 +90,7 @@ class Vision(nn.Module):
 def text(folder, values):
     network = CLIPTextModel.from_pretrained(folder).eval()
     ids, mask = values["text.inputIds"], values["text.attentionMask"]
-    return lambda: network(input_ids=ids, attention_mask=mask).pooler_output
+    return {"text": lambda: network(input_ids=ids, attention_mask=mask).pooler_output}
 
 
 def vision(folder, pixels, dtype=torch.float32):
@@ -109,7 +105,7 @@ def maker(name):
         dtype = torch.bfloat16 if name == "videoHalf" else torch.float32
         network, pixels = vision(folder, values[f"{name}.pixelValues"], dtype)
         if name != "lora":
-            return lambda: network(pixels)
+            return {name: lambda: network(pixels)}
         config = LoraConfig(r=16, lora_alpha=16, target_modules=r".*temporal_attn\.(q|k|v|out)_proj")
         adapted = get_peft_model(network, config)
 
@@ -120,39 +116,9 @@ def maker(name):
             adapted.zero_grad()
             return pooled
 
-        return step
+        return {name: step}
 
     return make
 
 
-MAKERS = {"text": text, **{name: maker(name) for name in ("audio", "video", "videoHalf", "lora")}}
-blocks = None
-
-
-def repeated(job):
-    def run(n):
-        with torch.no_grad():
-            for _ in range(n):
-                job()
-
-    return run
-
-
-def load(folder, names):
-    global blocks
-    values = load_file(folder / "values.safetensors")
-    jobs = {name: MAKERS[name](folder / name, values) for name in names}
-    rates = {"gemm": lambda: wide @ tall, "gemv": lambda: matrix @ vector}
-    blocks = timed_blocks({name: repeated(job) for name, job in {**jobs, **rates}.items()})
-    with torch.no_grad():
-        given = {name: jobs[name]().float() for name in names}
-    return {name: ((given[name] - values[name]).abs().max() / values[name].abs().max()).item() for name in names}
-
-
-def answer(request):
-    if "load" in request:
-        return {"differences": load(Path(request["load"]), request["names"])}
-    return blocks(request)
-
-
-serve(answer)
+serve_networks({"text": text, **{name: maker(name) for name in ("audio", "video", "videoHalf", "lora")}})

@@ -43,3 +43,14 @@ def timed_blocks(cases):
         return {"nanoseconds": time_of(run, n) / n}
 
     return answer
+
+
+def repeated(job):
+    """job, run without a graph, as a case of timed_blocks."""
+
+    def run(n):
+        with torch.no_grad():
+            for _ in range(n):
+                job()
+
+    return run

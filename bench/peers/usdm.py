@@ -6,8 +6,8 @@ import types
 from pathlib import Path
 
 import torch
+from networks import serve_networks
 from safetensors.torch import load_file
-from serve import serve, timed_blocks
 from transformers import Wav2Vec2Model
 
 # What bigvgan imports for pictures is not needed.
@@ -17,8 +17,6 @@ sys.modules["matplotlib"].use = lambda backend: None
 sys.path.append(str(Path(__file__).parents[2] / "test/reference"))
 
 STEPS = 2
-wide, tall = torch.randn(1024, 1024), torch.randn(1024, 1024)
-matrix, vector = torch.randn(4096, 4096), torch.randn(4096)
 
 
 def weights(folder):
@@ -61,38 +59,4 @@ def bigvgan(folder, values):
     return {"bigvgan": lambda: network.eval()(mel).squeeze(1)}
 
 
-MAKERS = {"xlsr": xlsr, "voicebox": voicebox, "bigvgan": bigvgan}
-
-
-def repeated(job):
-    def run(n):
-        with torch.no_grad():
-            for _ in range(n):
-                job()
-
-    return run
-
-
-blocks = None
-
-
-def load(folder, names):
-    global blocks
-    values = load_file(folder / "values.safetensors")
-    jobs = {}
-    for name in names:
-        jobs |= MAKERS[name](folder / name, values)
-    rates = {"gemm": lambda: wide @ tall, "gemv": lambda: matrix @ vector}
-    blocks = timed_blocks({name: repeated(job) for name, job in {**jobs, **rates}.items()})
-    with torch.no_grad():
-        given = {name: jobs[name]() for name in names}
-    return {name: ((given[name] - values[name]).abs().max() / values[name].abs().max()).item() for name in names}
-
-
-def answer(request):
-    if "load" in request:
-        return {"differences": load(Path(request["load"]), request["names"])}
-    return blocks(request)
-
-
-serve(answer)
+serve_networks({"xlsr": xlsr, "voicebox": voicebox, "bigvgan": bigvgan})

@@ -5,20 +5,11 @@ import faster_whisper
 import numpy as np
 import torch
 from faster_whisper.feature_extractor import FeatureExtractor
-from serve import serve, timed_blocks
+from serve import repeated, serve, timed_blocks
 from tokenizers import Tokenizer as Pieces
 
 PROMPT = [[50258, 50259, 50359, 50363]]
 END = 50257
-
-
-def repeatedly(job):
-    def run(n):
-        with torch.no_grad():
-            for _ in range(n):
-                job()
-
-    return run
 
 
 class Whisper:
@@ -44,9 +35,9 @@ class Whisper:
 
     def cases(self, name):
         return {
-            f"encoder{name}": repeatedly(lambda: self.model.encode(self.features)),
-            f"decode{name}": repeatedly(lambda: self.write(self.heard)),
-            f"transcription{name}": repeatedly(self.transcribe),
+            f"encoder{name}": repeated(lambda: self.model.encode(self.features)),
+            f"decode{name}": repeated(lambda: self.write(self.heard)),
+            f"transcription{name}": repeated(self.transcribe),
         }
 
 
@@ -66,7 +57,7 @@ def answer(request):
         first[name] = {"states": states[0, :8].flatten().tolist(), "tokens": whisper.write(whisper.heard)}
     wide, tall = torch.randn(1024, 1024), torch.randn(1024, 1024)
     matrix, vector = torch.randn(4096, 4096), torch.randn(4096)
-    cases |= {"gemm": repeatedly(lambda: wide @ tall), "gemv": repeatedly(lambda: matrix @ vector)}
+    cases |= {"gemm": repeated(lambda: wide @ tall), "gemv": repeated(lambda: matrix @ vector)}
     blocks = timed_blocks(cases)
     versions = {"ctranslate2": ctranslate2.__version__, "faster_whisper": faster_whisper.__version__}
     return {"first": first, "versions": versions}

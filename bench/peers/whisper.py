@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from serve import serve, timed_blocks
+from serve import repeated, serve, timed_blocks
 import transformers
 from transformers import PreTrainedTokenizerFast, WhisperFeatureExtractor, WhisperForConditionalGeneration
 from transformers.generation import GenerationMixin
@@ -16,15 +16,6 @@ PROMPT = torch.tensor([[50258, 50259, 50359, 50363]])
 
 def read(folder, name):
     return torch.from_numpy(np.fromfile(folder / f"{name}.f32", dtype=np.float32))
-
-
-def repeatedly(job):
-    def run(n):
-        with torch.no_grad():
-            for _ in range(n):
-                job()
-
-    return run
 
 
 class Whisper:
@@ -69,13 +60,13 @@ class Whisper:
         wide, tall = torch.randn(1024, 1024), torch.randn(1024, 1024)
         matrix, vector = torch.randn(4096, 4096), torch.randn(4096)
         return {
-            "encoder": repeatedly(self.encode),
-            "encoderHalf": repeatedly(lambda: self.half.model.encoder(self.half_features)),
-            "decode": repeatedly(self.write),
-            "beams": repeatedly(lambda: self.write(5)),
-            "transcription": repeatedly(self.transcribe),
-            "gemm": repeatedly(lambda: wide @ tall),
-            "gemv": repeatedly(lambda: matrix @ vector),
+            "encoder": repeated(self.encode),
+            "encoderHalf": repeated(lambda: self.half.model.encoder(self.half_features)),
+            "decode": repeated(self.write),
+            "beams": repeated(lambda: self.write(5)),
+            "transcription": repeated(self.transcribe),
+            "gemm": repeated(lambda: wide @ tall),
+            "gemv": repeated(lambda: matrix @ vector),
         }
 
     def export(self, path):
