@@ -2,6 +2,7 @@ import { mkdirSync } from 'node:fs'
 import { join } from 'node:path'
 import {
   BigVGAN,
+  DecoderLM,
   noGrad,
   randint,
   randn,
@@ -11,6 +12,7 @@ import {
   UnitVoicebox,
   Wav2Vec2,
 } from 'voxtorch'
+import { Usdm, UsdmTokenizer } from 'voxtorch/usdm'
 import { rates } from './rates.mjs'
 import { serve, timedBlocks } from './serve.mjs'
 
@@ -27,6 +29,9 @@ const xlsr = {
 /** For units of many clips: XLS-R 300M, whole. */
 const smaller = { ...xlsr, hiddenSize: 1024, numHiddenLayers: 24, intermediateSize: 4096 }
 const CLIPS = 48
+/** Of a reply, 50 a second. */
+const REPLY_UNITS = 300
+const LLM = 'smollm2-135m-instruct'
 /** The published configurations in full, as the other side has no values of its own. */
 const voicebox = {
   nFeats: 80,
@@ -87,7 +92,6 @@ async function units() {
     },
   }
 }
-let extraction
 
 /** Networks, inputs and what they give, for the other side. */
 async function write(folder, names) {
@@ -105,15 +109,54 @@ async function write(folder, names) {
   await saveSafetensors(join(folder, 'values.safetensors'), tensors)
 }
 
-const unitRuns = (name) => async (n) => {
-  extraction ??= await units()
-  for (let i = 0; i < n; i++) await extraction[name]()
+/** A question of 3 seconds and a reply of 6: all of its sound, and until its sound begins. The text of both is given. */
+async function replies() {
+  const encoder = new Wav2Vec2(smaller).eval().freeze()
+  const units = await UnitExtractor.fromPretrained({
+    ...{ encoder, kmeans: randn([1000, smaller.hiddenSize]), layer: smaller.numHiddenLayers },
+  })
+  const tokenizer = await UsdmTokenizer.fromPretrained(LLM, { units: units.units })
+  const llm = await DecoderLM.fromPretrained(LLM, { dtype: 'float32' })
+  llm.resizeTokenEmbeddings(tokenizer.vocabSize)
+  const usdm = new Usdm({
+    ...{ llm: llm.eval(), tokenizer, units },
+    voicebox: new UnitVoicebox({ ...voicebox, nTokens: units.units }).eval(),
+    vocoder: new BigVGAN({ ...bigvgan, weightNorm: false }).eval(),
+  })
+  const question = { samples: randn([48_000]), sampleRate: 16_000 }
+  const options = {
+    ...{ transcript: 'where have you been?', reply: 'i was at home all day.', strict: true, seed: 0 },
+    // What is drawn at this temperature is a unit, one of many, and ends the reply once in a thousand.
+    ...{ sampling: { temperature: 1 }, maxUnits: REPLY_UNITS },
+  }
+  return {
+    replyWhole: async () => {
+      const { units: said } = await usdm.respond(question, options)
+      if (said.length !== REPLY_UNITS) throw new Error(`a reply of ${said.length} units: give another seed`)
+    },
+    replyFirst: async () => {
+      for await (const event of usdm.stream(question, options)) {
+        if (event.type === 'speech' && event.samples) return
+      }
+      throw new Error('a reply without sound')
+    },
+  }
+}
+
+/** Cases that are ours alone; `make` gives them, once. */
+function alone(make, names) {
+  let made
+  const run = (name) => async (n) => {
+    made ??= await make()
+    for (let i = 0; i < n; i++) await made[name]()
+  }
+  return Object.fromEntries(names.map((name) => [name, run(name)]))
 }
 
 const blocks = timedBlocks({
   ...Object.fromEntries(Object.keys(makers).map((name) => [name, runs(name)])),
-  unitsBatched: unitRuns('unitsBatched'),
-  unitsSingly: unitRuns('unitsSingly'),
+  ...alone(units, ['unitsBatched', 'unitsSingly']),
+  ...alone(replies, ['replyWhole', 'replyFirst']),
   ...rates,
 })
 
