@@ -1,22 +1,11 @@
-/** The demo's data: which sentence is spoken by which voice in which tone, and the sound files of that plan. */
-import { createHash } from 'node:crypto'
-import { existsSync } from 'node:fs'
-import { mkdir } from 'node:fs/promises'
+/** The demo's data: which sentence is spoken by which voice in which tone. */
 import { createRequire } from 'node:module'
 import { homedir } from 'node:os'
 import { join } from 'node:path'
 import * as vt from 'voxtorch'
+import { type Spoken, spoken } from './speech.js'
 
-export interface Clip {
-  /** Of the WAV file: a hash of all that follows, so a changed plan never reads an old file. */
-  file: string
-  text: string
-  /** An espeak-ng voice and its variant. */
-  voice: string
-  /** espeak-ng's base pitch (0 to 99), speed (words a minute) and pitch range (0 to 99). */
-  pitch: number
-  speed: number
-  range: number
+export interface Clip extends Spoken {
   /** 1 for pleasant words. */
   words: number
   /** 1 for a bright voice. */
@@ -27,8 +16,6 @@ export interface Clips {
   train: Clip[]
   test: Clip[]
 }
-
-export const RATE = 16000
 
 export const LABELS = [
   ...['unpleasant words, flat voice', 'unpleasant words, bright voice'],
@@ -54,8 +41,7 @@ export function planClips(options: { quick?: boolean; seed?: number } = {}): Cli
   const between = (low: number, high: number) => low + random.below(high - low + 1)
   const say = (text: string, words: number, tone: number, voice: string): Clip => {
     const range = tone === 1 ? between(75, 99) : between(5, 25)
-    const clip = { text, voice, pitch: between(35, 65), speed: between(150, 200), range, words, tone }
-    return { file: `${createHash('sha256').update(JSON.stringify(clip)).digest('hex').slice(0, 20)}.wav`, ...clip }
+    return spoken({ text, voice, pitch: between(35, 65), speed: between(150, 200), range, words, tone })
   }
   const all = random.shuffle(sentences())
   const shown = quick ? all.slice(0, 42) : all
@@ -83,21 +69,4 @@ function sentences(): { text: string; words: number }[] {
 /** Where clips are kept, so that only the first run has to speak them. */
 export function clipFolder(): string {
   return join(process.env.XDG_CACHE_HOME || join(homedir(), '.cache'), 'voxtorch', 'demo', 'clips-1')
-}
-
-/** Speaks what is not in the folder yet, in two worker threads, at 16 kHz. A run that was stopped goes on where it was. */
-export async function speakClips(clips: Clip[], folder: string): Promise<void> {
-  await mkdir(folder, { recursive: true })
-  const missing = clips.filter((clip) => !existsSync(join(folder, clip.file)))
-  if (missing.length === 0) return
-  const speaker = new URL('./speak.js', import.meta.url)
-  const loader = new vt.DataLoader<{ file: string; wav: Uint8Array }>(speaker, { workers: 2, workerData: missing })
-  using bar = new vt.ProgressBar({ total: missing.length, label: 'speak', unit: 'clips' })
-  for await (const [spoken] of loader) {
-    await vt.scope(async () => {
-      const { samples } = await vt.readAudio(spoken!.wav, { sampleRate: RATE })
-      await vt.writeWav(join(folder, spoken!.file), samples, { sampleRate: RATE })
-    })
-    bar.tick()
-  }
 }

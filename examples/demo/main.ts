@@ -10,10 +10,11 @@ import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 import * as vt from 'voxtorch'
-import { type Clip, clipFolder, LABELS, labelOf, planClips, RATE, speakClips } from './clips.js'
+import { type Clip, clipFolder, LABELS, labelOf, planClips } from './clips.js'
 import { SpeechTextClassifier } from './model.js'
 import { outcomeOf, table } from './outcome.js'
 import { page } from './report.js'
+import { RATE, speakClips } from './speech.js'
 import { Vocabulary } from './vocabulary.js'
 
 const { values: options } = parseArgs({

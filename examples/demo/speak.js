@@ -6,13 +6,13 @@ import { createRequire } from 'node:module'
 // @ts-expect-error: the package has no types
 import ESpeakNg from 'espeak-ng'
 
-/** @param {unknown} clips what `planClips` made */
+/** @param {unknown} clips what `spoken` made */
 export const dataset = (clips) => {
-  const list = /** @type {import('./clips.js').Clip[]} */ (clips)
+  const list = /** @type {import('./speech.js').Spoken[]} */ (clips)
   return { length: list.length, get: (/** @type {number} */ i) => speak(/** @type {*} */ (list[i])) }
 }
 
-/** @param {import('./clips.js').Clip} clip */
+/** @param {import('./speech.js').Spoken} clip */
 async function speak({ file, text, voice, pitch, speed, range }) {
   const numbers = ['-p', `${pitch}`, '-s', `${speed}`, '-P', `${range}`]
   const { run, files } = await program()
