@@ -78,7 +78,10 @@ async function pageOf(browser, url) {
   /** The middle of an element, which must be seen. */
   const middle = async (/** @type {string} */ selector) => {
     const place = await evaluate((query) => {
-      const box = globalThis.document.querySelector(query)?.getBoundingClientRect()
+      const element = globalThis.document.querySelector(query)
+      const { top = 0, bottom = 0 } = element?.getBoundingClientRect() ?? {}
+      if (top < 0 || bottom > globalThis.innerHeight) element?.scrollIntoView({ block: 'center', behavior: 'instant' })
+      const box = element?.getBoundingClientRect()
       return box && box.width > 0 ? { x: box.x + box.width / 2, y: box.y + box.height / 2 } : null
     }, selector)
     assert.ok(place, `${selector} is not to be seen`)
@@ -128,7 +131,7 @@ async function pageOf(browser, url) {
       }
     },
     /** Waits until a function of the page gives something true. @param {() => unknown} what */
-    async until(what, seconds = 10) {
+    async until(what, seconds = PATIENCE / 1000) {
       const end = performance.now() + seconds * 1000
       while (!(await evaluate(what))) {
         assert.ok(performance.now() < end, `not within ${seconds} s: ${what}`)
@@ -143,8 +146,8 @@ async function pageOf(browser, url) {
   }
 }
 
-/** For an answer of the browser, in milliseconds. */
-const PATIENCE = 20_000
+/** For what hangs, in milliseconds: a machine that does other work besides may take a minute for a second's. */
+const PATIENCE = 120_000
 
 /** @param {string} profile a folder for the browser's own files @param {string} [microphone] */
 function openBrowser(profile, microphone) {
@@ -207,7 +210,7 @@ function openBrowser(profile, microphone) {
     async close() {
       const gone = new Promise((done) => child.once('exit', done))
       // A browser that is killed leaves children that still write into its profile.
-      const late = setTimeout(() => child.kill(), 5000)
+      const late = setTimeout(() => child.kill(), 20_000)
       to.write(`${JSON.stringify({ id: ++last, method: 'Browser.close' })}\0`)
       await gone
       clearTimeout(late)

@@ -39,6 +39,19 @@ export function requireConversation<P>(
 const wrong = (index: number, what: string): ConfigError =>
   new ConfigError(`messages[${index}] cannot be asked: ${what}`, { argument: 'messages', index })
 
+/** @throws ConfigError for a message with parts of other types, naming it */
+export function requireParts(
+  where: string,
+  { content }: ChatMessage<{ type: string }>,
+  name: string,
+  known: readonly string[],
+): void {
+  const other = content.find((part) => !known.includes(part?.type))
+  if (other === undefined) return
+  const takes = known.join(' and ')
+  throw new ConfigError(`${where} takes ${takes} alone, but ${name} has ${String(other?.type)}`, { argument: name })
+}
+
 /** A piece of an answer, and how many tokens it took. */
 export interface AnswerPiece {
   text: string

@@ -3,6 +3,7 @@ import type { AudioFormat } from '../audio/sniff.js'
 import { OutOfMemoryError, VoxtorchError } from '../base/errors.js'
 import { scope } from '../tensor/index.js'
 import { badRequest } from './api-error.js'
+import { fromBase64 } from './base64.js'
 import type { ChatPart } from './chat-model.js'
 
 /** Of a clip as it is decoded: stereo at 48 kHz. More channels or a higher rate leave fewer seconds. */
@@ -58,7 +59,7 @@ export async function decodeClip(
   signal: AbortSignal,
   sampleRate: number | null,
 ): Promise<{ samples: Float32Array; sampleRate: number }> {
-  const bytes = fromBase64(data, `${param}.data`)
+  const bytes = fromBase64(data, 'audio', `${param}.data`)
   try {
     return await scope(async () => {
       // A little more than allowed tells that there is more.
@@ -83,12 +84,4 @@ export async function decodeClip(
     const what = error.message.replace(/^the audio in memory: |^serve: /, '')
     throw badRequest(`The audio cannot be read: ${what}.`, `${param}.data`, 'invalid_audio')
   }
-}
-
-function fromBase64(data: string, param: string): Buffer {
-  const bytes = Buffer.from(data, 'base64')
-  // Node passes over what is not base64, and then there is less than its length promises.
-  const letters = data.length - (data.endsWith('==') ? 2 : data.endsWith('=') ? 1 : 0)
-  if (bytes.length > 0 && bytes.length === Math.floor((letters * 3) / 4) && letters % 4 !== 1) return bytes
-  throw badRequest('The audio data is not valid base64.', param, 'invalid_base64')
 }

@@ -2,12 +2,15 @@ import { nearest } from '../base/words.js'
 import { ApiError, badRequest } from './api-error.js'
 import { decodeAudio, decodeClip, type EncodedAudio, encodedAudio } from './audio-part.js'
 import type { ChatAnswerOptions, ChatModel, ChatPart, ChatSpeech, ChatTurn } from './chat-model.js'
+import { decodeMedia, type EncodedMedia, encodedMedia, isMediaPart, type MediaBudget } from './media-part.js'
 import type { ServeLimits } from './options.js'
 import { type SpokenRequest, spokenRequest, VOICE_SECONDS } from './speech-request.js'
 
-/** A request to `/v1/chat/completions`, checked. Its clips are not decoded yet. */
+type EncodedPart = ChatPart | EncodedAudio | EncodedMedia
+
+/** A request to `/v1/chat/completions`, checked. Its clips, pictures and films are not decoded yet. */
 export interface ChatRequest {
-  messages: { role: ChatTurn['role']; content: (ChatPart | EncodedAudio)[]; audioId?: string }[]
+  messages: { role: ChatTurn['role']; content: EncodedPart[]; audioId?: string }[]
   options: Omit<ChatAnswerOptions, 'signal' | 'speech'>
   spoken: SpokenRequest | undefined
   stream: boolean
@@ -31,18 +34,20 @@ export function parseChatRequest(body: unknown, model: ChatModel, limits: ServeL
   if (!isFields(streamOptions)) throw badRequest('stream_options must be an object.', 'stream_options')
   const stream = flag(body, 'stream')
   return {
-    messages: messagesOf(body.messages, limits, model.outputModalities?.includes('audio') === true),
-    options: optionsOf(body, limits),
+    messages: messagesOf(body.messages, limits, model),
+    options: { ...optionsOf(body, limits), ...extrasOf(body, model) },
     spoken: spokenRequest(body, model, stream),
     stream,
     includeUsage: flag(streamOptions, 'include_usage', 'stream_options.include_usage'),
   }
 }
 
-/** Decodes the clips, one after the other. */
+/** Decodes clips, pictures and films, one after the other. Films are open until the budget is released. */
 export async function decodeMessages(
   messages: ChatRequest['messages'],
   { maxAudioSeconds }: ServeLimits,
+  budget: MediaBudget,
+  model: ChatModel,
   signal: AbortSignal,
 ): Promise<ChatTurn[]> {
   let left = maxAudioSeconds
@@ -51,7 +56,12 @@ export async function decodeMessages(
     const parts: ChatPart[] = []
     for (const part of content) {
       signal.throwIfAborted()
-      const whole = part.type === 'encoded' ? await decodeAudio(part, left, signal) : part
+      const whole =
+        part.type === 'encoded'
+          ? await decodeAudio(part, left, signal)
+          : 'param' in part
+            ? await decodeMedia(part, budget, model, signal)
+            : part
       if (whole.type === 'audio') left = Math.max(0, left - whole.seconds)
       parts.push(whole)
     }
@@ -75,7 +85,7 @@ export async function decodeSpoken(
 
 /** What is understood. */
 const understood =
-  'messages model stream stream_options max_tokens max_completion_tokens temperature top_p top_k num_beams seed stop n modalities audio'.split(
+  'messages model stream stream_options max_tokens max_completion_tokens temperature top_p top_k num_beams seed stop n modalities audio task score_labels views'.split(
     ' ',
   )
 /** What says nothing to the model. */
@@ -108,12 +118,14 @@ function checkNames(body: Fields): void {
   if (body.n != null && body.n !== 1) throw badRequest('n must be 1.', 'n', 'unsupported_parameter')
 }
 
-function messagesOf(value: unknown, limits: ServeLimits, speaks: boolean): ChatRequest['messages'] {
+function messagesOf(value: unknown, limits: ServeLimits, model: ChatModel): ChatRequest['messages'] {
+  const speaks = model.outputModalities?.includes('audio') === true
   if (!Array.isArray(value) || value.length === 0)
     throw badRequest('messages must be a list that is not empty.', 'messages')
   if (value.length > limits.maxMessages)
     throw badRequest(`There are more than ${limits.maxMessages} messages.`, 'messages')
   let clips = 0
+  let media = 0
   const messages = value.map((message: unknown, i) => {
     const param = `messages[${i}]`
     if (!isFields(message)) throw badRequest('A message must be an object.', param)
@@ -123,12 +135,19 @@ function messagesOf(value: unknown, limits: ServeLimits, speaks: boolean): ChatR
     }
     const audioId = speaks && role === 'assistant' ? audioIdOf(message.audio, `${param}.audio`) : undefined
     if (audioId !== undefined) return { role, content: [], audioId } as ChatRequest['messages'][number]
-    const content = contentOf(message.content, `${param}.content`)
+    const content = contentOf(message.content, `${param}.content`, model)
     const sounds = content.filter(({ type }) => type === 'encoded').length
     if (sounds > 0 && role !== 'user') throw badRequest('Only a user sends audio.', `${param}.content`)
     clips += sounds
     if (clips > limits.maxAudioParts) {
       throw badRequest(`There are more than ${limits.maxAudioParts} clips.`, `${param}.content`, 'too_many_clips')
+    }
+    const seen = content.filter(({ type }) => type === 'encoded-image' || type === 'encoded-video').length
+    if (seen > 0 && role !== 'user') throw badRequest('Only a user sends pictures and films.', `${param}.content`)
+    media += seen
+    if (media > limits.maxMediaParts) {
+      const most = `There are more than ${limits.maxMediaParts} pictures and films.`
+      throw badRequest(most, `${param}.content`, 'too_many_pictures')
     }
     return { role, content } as ChatRequest['messages'][number]
   })
@@ -145,7 +164,7 @@ function audioIdOf(value: unknown, param: string): string | undefined {
 
 const MOST_PARTS = 256
 
-function contentOf(value: unknown, param: string): (ChatPart | EncodedAudio)[] {
+function contentOf(value: unknown, param: string, model: ChatModel): EncodedPart[] {
   if (typeof value === 'string') return [{ type: 'text', text: value }]
   if (!Array.isArray(value) || value.length === 0) throw badRequest('Content must be a text or a list of parts.', param)
   if (value.length > MOST_PARTS) throw badRequest(`There are more than ${MOST_PARTS} parts.`, param)
@@ -153,7 +172,11 @@ function contentOf(value: unknown, param: string): (ChatPart | EncodedAudio)[] {
     const place = `${param}[${i}]`
     if (!isFields(part)) throw badRequest('A part must be an object.', place)
     if (part.type === 'input_audio') return encodedAudio(part.input_audio, `${place}.input_audio`)
-    if (part.type !== 'text') throw badRequest('A part must be of type "text" or "input_audio".', `${place}.type`)
+    if (isMediaPart(part.type)) return encodedMedia(part.type, part[part.type], place, model)
+    if (part.type !== 'text') {
+      const types = '"text", "input_audio", "image_url" or "video_url"'
+      throw badRequest(`A part must be of type ${types}.`, `${place}.type`)
+    }
     if (typeof part.text !== 'string') throw badRequest('A text must be a string.', `${place}.text`)
     return { type: 'text', text: part.text }
   })
@@ -173,6 +196,39 @@ function optionsOf(body: Fields, limits: ServeLimits): ChatRequest['options'] {
   const present = Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined))
   return { maxNewTokens: length ?? defaultNewTokens, ...present }
 }
+
+const MOST_LABELS = 64
+
+/** What is not OpenAI's: a task of the model's, probabilities of labels, and what is looked at. */
+function extrasOf(body: Fields, model: ChatModel): Pick<ChatAnswerOptions, 'task' | 'labels' | 'views'> {
+  const { task = null, score_labels: labels = null } = body
+  const views = flag(body, 'views')
+  const { tasks = [], extras = [] } = model
+  if (task !== null && !tasks.some(({ id }) => id === task)) {
+    const known = tasks.length === 0 ? 'it has none' : `one of ${tasks.map(({ id }) => id).join(', ')}`
+    throw badRequest(`${model.name} has no such task: ${known}.`, 'task', 'unsupported_value')
+  }
+  if (labels !== null) {
+    if (!extras.includes('label_scores')) throw lacks(model, 'score_labels')
+    const good =
+      Array.isArray(labels) &&
+      labels.length >= 2 &&
+      labels.length <= MOST_LABELS &&
+      labels.every((label) => typeof label === 'string' && label.trim() !== '' && label.length <= 256) &&
+      new Set(labels).size === labels.length
+    const wanted = `score_labels must be 2 to ${MOST_LABELS} different texts of up to 256 characters.`
+    if (!good) throw badRequest(wanted, 'score_labels')
+  }
+  if (views && !extras.includes('views')) throw lacks(model, 'views')
+  return {
+    ...(task !== null && { task: task as string }),
+    ...(labels !== null && { labels: labels as string[] }),
+    ...(views && { views }),
+  }
+}
+
+const lacks = (model: ChatModel, field: string) =>
+  badRequest(`${model.name} gives no ${field}.`, field, 'unsupported_value')
 
 function number(body: Fields, key: string, least: number, most: number, whole = false): number | undefined {
   const value = body[key]

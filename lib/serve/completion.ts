@@ -7,9 +7,11 @@ import { ApiError, apiErrorOf } from './api-error.js'
 import { checkBodyHeaders, readJson } from './body.js'
 import type { ChatDelta, ChatModel } from './chat-model.js'
 import { decodeMessages, decodeSpoken, parseChatRequest } from './chat-request.js'
+import { type MediaBudget, mediaBudget, release } from './media-part.js'
 import type { Metrics } from './metrics.js'
 import type { Settings } from './options.js'
 import { sendJson } from './response.js'
+import { viewsOf } from './views.js'
 
 /**
  * `POST /v1/chat/completions`. The body is read only once there is a place for the request, so that those who wait take no
@@ -28,9 +30,10 @@ export async function complete(
   const leave = await admission.enter(signal)
   const late = new AbortController()
   const timer = setTimeout(() => late.abort(timedOut(settings.answerTimeout)), settings.answerTimeout * 1000)
+  const budget = mediaBudget(settings)
   try {
     const until = AbortSignal.any([signal, late.signal])
-    const asked = await understand(await readJson(request, response, settings), model, settings, until)
+    const asked = await understand(await readJson(request, response, settings), model, settings, budget, until)
     const options = { ...asked.options, ...(asked.speech && { speech: asked.speech }), signal: until }
     const answer = untilAborted(untilStop(model.stream(asked.messages, options), options.stop ?? []), until)
     const reply = new Reply(model, asked)
@@ -42,14 +45,21 @@ export async function complete(
     }
   } finally {
     clearTimeout(timer)
+    await release(budget)
     leave()
   }
 }
 
 /** In a function of its own: nothing of the encoded clips is held while the answer is made. */
-async function understand(body: unknown, model: ChatModel, settings: Settings, signal: AbortSignal) {
+async function understand(
+  body: unknown,
+  model: ChatModel,
+  settings: Settings,
+  budget: MediaBudget,
+  signal: AbortSignal,
+) {
   const { messages, spoken, ...parsed } = parseChatRequest(body, model, settings)
-  const decoded = await decodeMessages(messages, settings, signal)
+  const decoded = await decodeMessages(messages, settings, budget, model, signal)
   return { ...parsed, format: spoken?.format, messages: decoded, speech: await decodeSpoken(spoken, signal) }
 }
 
@@ -134,12 +144,14 @@ class Reply {
   async whole(answer: AsyncIterable<ChatDelta>): Promise<object> {
     let content = ''
     let heard = ''
+    let extras = {}
     const sounds: Float32Array[] = []
     for await (const delta of answer) {
       this.count(delta)
       content += delta.text
       heard += delta.heard ?? ''
       if (delta.audio) sounds.push(delta.audio)
+      extras = { ...extras, ...(await extrasOf(delta)) }
     }
     const { format } = this.#asked
     const rate = this.#model.audioRate ?? 0
@@ -148,6 +160,7 @@ class Reply {
       content: format === undefined ? content : null,
       refusal: null,
       ...(heard !== '' && { input_transcript: heard }),
+      ...extras,
       ...(format !== undefined && {
         audio: {
           id: this.#audioId,
@@ -168,10 +181,12 @@ class Reply {
   }
 
   /** What a piece of the answer is to whoever reads it; there may be nothing. */
-  deltas({ text, heard = '', audio }: ChatDelta): object[] {
+  async deltas(delta: ChatDelta): Promise<object[]> {
+    const { text, heard = '', audio } = delta
     const { format } = this.#asked
     const id = this.#audioId
-    const found: object[] = []
+    const extras = await extrasOf(delta)
+    const found: object[] = Object.keys(extras).length > 0 ? [extras] : []
     if (heard !== '') found.push({ input_transcript: heard })
     if (text !== '') found.push(format === undefined ? { content: text } : { audio: { id, transcript: text } })
     if (audio && audio.length > 0 && format !== undefined) {
@@ -211,6 +226,15 @@ class Reply {
   }
 }
 
+/** What a piece has beside the answer. */
+async function extrasOf({ asked, labelScores, views }: ChatDelta): Promise<object> {
+  return {
+    ...(asked !== undefined && { asked }),
+    ...(labelScores !== undefined && { label_scores: labelScores }),
+    ...(views !== undefined && { views: await viewsOf(views) }),
+  }
+}
+
 /** Server-sent events. Until there is a first piece, a failure still has a status of its own. */
 async function sendEvents(
   response: ServerResponse,
@@ -229,7 +253,7 @@ async function sendEvents(
     for await (const delta of answer) {
       await open()
       reply.count(delta)
-      for (const one of reply.deltas(delta)) await send(reply.chunk(one))
+      for (const one of await reply.deltas(delta)) await send(reply.chunk(one))
     }
     await open()
     const audioEnd = reply.audioEnd()

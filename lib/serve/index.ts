@@ -1,11 +1,14 @@
 export type {
   ChatAnswerOptions,
   ChatDelta,
+  ChatModality,
   ChatModel,
   ChatModelLoader,
   ChatPart,
   ChatSpeech,
+  ChatTask,
   ChatTurn,
+  ChatView,
 } from './chat-model.js'
 export type { ServeLimits, ServeOptions } from './options.js'
 export { type Served, serve } from './server.js'

@@ -11,6 +11,12 @@ export interface ServeLimits {
   maxAudioSeconds: number
   /** Clips in a conversation. Default 32. */
   maxAudioParts: number
+  /** Pictures and films in a conversation. Default 16. */
+  maxMediaParts: number
+  /** Of all pictures of a conversation together, and of the frames of its films that are looked at. Default 64 million. */
+  maxPixels: number
+  /** Frames of all films of a conversation that come as frames. Default 512. */
+  maxVideoFrames: number
   /** Messages in a conversation. Default 256. */
   maxMessages: number
   /** Tokens of an answer that a request may ask for. Default 2048. */
@@ -67,6 +73,9 @@ const limits: ServeLimits = {
   maxBodyBytes: 25_000_000,
   maxAudioSeconds: 600,
   maxAudioParts: 32,
+  maxMediaParts: 16,
+  maxPixels: 64_000_000,
+  maxVideoFrames: 512,
   maxMessages: 256,
   maxNewTokens: 2048,
   defaultNewTokens: 512,
@@ -93,6 +102,7 @@ export function requireModel(model: ChatModel): void {
   if (typeof model.stream !== 'function') throw misuse(WHERE, 'model.stream', 'a function', model.stream)
   if (model.outputModalities?.includes('audio')) requireWhole(WHERE, 'model.audioRate', model.audioRate, 1)
   if (model.concurrent !== undefined) requireWhole(WHERE, 'model.concurrent', model.concurrent, 1)
+  if (model.videoFrames !== undefined) requireWhole(WHERE, 'model.videoFrames', model.videoFrames, 1)
   if (model.metrics !== undefined && typeof model.metrics !== 'function') {
     throw misuse(WHERE, 'model.metrics', 'a function', model.metrics)
   }

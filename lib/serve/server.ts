@@ -24,7 +24,7 @@ export interface Served {
 }
 
 /**
- * Serves a chat model over HTTP: OpenAI's chat completions with audio parts at `POST /v1/chat/completions` (whole or
+ * Serves a chat model over HTTP: OpenAI's chat completions with parts of sound, pictures and films at `POST /v1/chat/completions` (whole or
  * streamed, with answers in sound from models that speak), `GET /v1/models`, `GET /health`, `GET /metrics` for Prometheus, and at `/` a page to record or drop audio and ask about it.
  *
  * ```ts
@@ -204,12 +204,19 @@ class Running {
       case '/v1/models': {
         need('GET', 'HEAD')
         checkKey(request, this.settings)
-        const { maxAudioSeconds, maxAudioParts, maxBodyBytes, maxNewTokens, defaultNewTokens } = this.settings
-        const limits = { maxAudioSeconds, maxAudioParts, maxBodyBytes, maxNewTokens, defaultNewTokens }
+        const { maxAudioSeconds, maxAudioParts, maxMediaParts, maxPixels, maxVideoFrames } = this.settings
+        const { maxBodyBytes, maxNewTokens, defaultNewTokens } = this.settings
+        const limits = {
+          ...{ maxAudioSeconds, maxAudioParts, maxMediaParts, maxPixels, maxVideoFrames },
+          ...{ maxBodyBytes, maxNewTokens, defaultNewTokens },
+        }
         const { name: id, inputModalities: input_modalities = ['text', 'audio'] } = this.model
         const { outputModalities: output_modalities = ['text'], audioRate } = this.model
         const speech = output_modalities.includes('audio') ? { output_modalities, audio_rate: audioRate } : {}
-        const entry = { id, object: 'model', created: 0, owned_by: 'voxtorch', input_modalities, ...speech, limits }
+        const { tasks = [], extras = [] } = this.model
+        const own = { ...(tasks.length > 0 && { tasks }), ...(extras.length > 0 && { extras }) }
+        const head = { id, object: 'model', created: 0, owned_by: 'voxtorch' }
+        const entry = { ...head, input_modalities, ...speech, ...own, limits }
         return sendJson(response, 200, { object: 'list', data: [entry] })
       }
       case '/v1/chat/completions':

@@ -123,7 +123,7 @@ export class TextChat implements ChatModel {
     const plain = (messages as readonly ChatTurn[]).map(({ role, content }, i) => {
       const texts = content.map((part) => {
         if (part.type === 'text') return part.text
-        throw new ConfigError(`${this.name} reads text alone, but messages[${i}] has audio`, { index: i })
+        throw new ConfigError(`${this.name} reads text alone, but messages[${i}] has ${part.type}`, { index: i })
       })
       return { role, content: texts.join('') }
     })

@@ -174,7 +174,9 @@ describe('POST /v1/chat/completions', () => {
     await refusal({ messages: [{ role: 'user' }] }, 400, 'invalid_value', 'messages[0].content')
     await refusal({ messages: [user(7)] }, 400, 'invalid_value', 'messages[0].content[0]')
     const image = { type: 'image_url', image_url: {} }
-    await refusal({ messages: [user(text('x'), image)] }, 400, 'invalid_value', 'messages[0].content[1].type')
+    await refusal({ messages: [user(text('x'), image)] }, 400, 'unsupported_value', 'messages[0].content[1].type')
+    const smell = { type: 'smell' }
+    await refusal({ messages: [user(text('x'), smell)] }, 400, 'invalid_value', 'messages[0].content[1].type')
     await refusal({ messages: [{ role: 'assistant', content: 'x' }] }, 400, 'invalid_value', 'messages')
     await refusal({ messages: [{ role: 'system', content: [sound()] }] }, 400, 'invalid_value', 'messages[0].content')
     const messages = [user(text('x'))]

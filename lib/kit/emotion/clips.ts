@@ -37,6 +37,8 @@ export type FindClip = (asked: AskedClip) => EmotionClip | undefined
 
 const VIDEO = ['.mp4', '.m4v', '.mkv', '.webm', '.mov', '.avi']
 const AUDIO = ['.wav', '.flac', '.mp3', '.ogg', '.opus', '.m4a', '.aac', '.aif', '.aiff']
+/** Whether a file's name is that of a film. */
+export const isFilm = (path: string): boolean => VIDEO.includes(extname(path).toLowerCase())
 const PICTURE = ['.jpg', '.jpeg', '.png', '.webp', '.ppm']
 
 /** ECF counts from 1 and writes `dia1utt1`; MELD counts from 0 and writes `dia0_utt0`. */

@@ -38,7 +38,7 @@ export async function readModel() {
   return data[0]
 }
 
-/** The answer piece by piece: `{ heard }`, `{ text }` and `{ samples, sampleRate }`, then `{ finish }`. */
+/** The answer piece by piece: `{ asked }`, `{ views }`, `{ scores }`, `{ heard }`, `{ text }` and `{ samples, sampleRate }`, then `{ finish }`. */
 export async function* streamAnswer(body, signal) {
   const response = await ask('/v1/chat/completions', {
     method: 'POST',
@@ -57,7 +57,10 @@ export async function* streamAnswer(body, signal) {
     if (error) throw new Error(error.message)
     tokens = usage?.completion_tokens ?? tokens
     const [choice] = choices
-    const { content, audio, input_transcript: heard } = choice?.delta ?? {}
+    const { content, audio, input_transcript: heard, asked, views, label_scores: scores } = choice?.delta ?? {}
+    if (asked) yield { asked }
+    if (views) yield { views }
+    if (scores) yield { scores }
     if (heard) yield { heard }
     if (content || audio?.transcript) yield { text: content || audio.transcript }
     if (audio?.data) yield { samples: fromPcm(audio.data), sampleRate: audio.sample_rate }

@@ -1,12 +1,14 @@
 // The page: clips and a question go to the server with all earlier turns, and the answer is shown as it comes.
 
 import { apiKey, readModel, streamAnswer } from './api.js'
-import { clipItem, clock, element, makeClip } from './clip.js'
+import { setUpCamera } from './camera.js'
+import { clock, element, makeClip } from './clip.js'
+import { partOf, readFilm, readPicture } from './picture.js'
 import { makePlayer } from './player.js'
 import { startRecording } from './recorder.js'
 import { decodeFile, toBase64, toRate } from './sound.js'
 import { holdOrClick, setUpTalk, talkSettings } from './talk.js'
-import { discard, showAnswer, showUser } from './turns.js'
+import { discard, itemOf, showAnswer, showUser } from './turns.js'
 import { drawWave } from './wave.js'
 
 const find = (id) => document.getElementById(id)
@@ -24,6 +26,9 @@ let recording
 let hears = true
 let reads = true
 let speaks = false
+/** Whether it takes pictures, and films. */
+let sees = false
+let watches = false
 /** What plays the latest answer. */
 let player
 /** Ends with the turn that is being answered. */
@@ -31,17 +36,18 @@ let turnOver = Promise.resolve()
 
 // Asking
 
-function send() {
-  turnOver = answerTurn()
+function send(task) {
+  turnOver = answerTurn(task)
   return turnOver
 }
 
-async function answerTurn() {
+/** @param task one of the model's, which has words of its own */
+async function answerTurn(task) {
   const text = prompt.value.trim()
-  if (answering || recording || (text === '' && clips.length === 0)) return
+  if (answering || recording || (text === '' && clips.length === 0 && !task)) return
   if (!model && !(await connect())) return
   showError()
-  const turn = { role: 'user', clips, text }
+  const turn = { role: 'user', clips, text, task }
   const shown = [showUser(turn), showAnswer(model.id)]
   const answer = { role: 'assistant', text: '' }
   const sounds = []
@@ -56,12 +62,15 @@ async function answerTurn() {
   clear()
   answering = new AbortController()
   update()
-  say(hears ? 'Listening…' : 'Thinking…')
+  say(sees ? 'Looking…' : hears ? 'Listening…' : 'Thinking…')
   try {
     const messages = await Promise.all([...history, turn].map(message))
-    const wishes = { ...settings(), ...(speaks && (await talkSettings())) }
+    const wishes = { ...settings(), ...(speaks && (await talkSettings())), ...extras(turn) }
     for await (const piece of streamAnswer({ model: model.id, messages, ...wishes }, answering.signal)) {
-      if (piece.heard) shown[0].add(piece.heard)
+      if (piece.asked) turn.asked = piece.asked
+      else if (piece.views) shown[1].views(piece.views)
+      else if (piece.scores) shown[1].scores(piece.scores)
+      else if (piece.heard) shown[0].add(piece.heard)
       else if (piece.text) shown[1].add((answer.text += piece.text) && piece.text)
       else if (piece.samples) {
         sounds.push(piece.samples)
@@ -101,15 +110,24 @@ function giveBack(turn, shown) {
   find('welcome').hidden = history.length > 0
 }
 
-async function message({ role, clips = [], text }) {
+/** A turn as the server is told it; one that a task was asked in has the task's words from then on. */
+async function message({ role, clips = [], text: written, asked }) {
+  const text = asked ?? written
   if (clips.length === 0) return { role, content: text }
   const sounds = clips.map(async (clip) => {
+    if (clip.kind !== undefined) return partOf(clip)
     clip.base64 ??= await toBase64(clip.blob)
     return { type: 'input_audio', input_audio: { data: clip.base64, format: 'wav' } }
   })
   const parts = await Promise.all(sounds)
   return { role, content: text ? [...parts, { type: 'text', text }] : parts }
 }
+
+/** What is wanted beside the answer. */
+const extras = ({ task, clips: sent }) => ({
+  ...(task && { task: task.id }),
+  ...(model.extras?.includes('views') && sent.length > 0 && { views: true }),
+})
 
 function settings() {
   const [max_tokens, temperature, seed] = ['tokens', 'temperature', 'seed'].map((id) => find(id).valueAsNumber)
@@ -147,7 +165,7 @@ function addClip(clip) {
     say(`${clip.name} removed`)
     prompt.focus()
   }
-  find('clips').append(clipItem(clip, remove))
+  find('clips').append(itemOf(clip, remove))
   update()
 }
 
@@ -155,15 +173,22 @@ async function addFiles(files) {
   showError()
   for (const file of files) {
     try {
-      const samples = await decodeFile(file)
-      if (samples.length === 0) throw new Error(`${file.name} is empty.`)
-      addClip(makeClip(file.name, samples))
+      addClip(await readFile(file))
       say(`${file.name} added`)
     } catch (error) {
       showError(error.message)
     }
   }
   prompt.focus()
+}
+
+async function readFile(file) {
+  if (sees && file.type.startsWith('image/')) return readPicture(file)
+  if (watches && file.type.startsWith('video/')) return readFilm(file)
+  if (!hears) throw new Error(`${file.name} is nothing that ${model?.id ?? 'the model'} takes.`)
+  const samples = await decodeFile(file)
+  if (samples.length === 0) throw new Error(`${file.name} is empty.`)
+  return makeClip(file.name, samples)
 }
 
 let recorded = 0
@@ -226,7 +251,10 @@ async function connect() {
     hears = model.input_modalities.includes('audio')
     reads = model.input_modalities.includes('text')
     speaks = model.output_modalities?.includes('audio') === true
-    if (!hears) askInWords()
+    sees = model.input_modalities.includes('image')
+    watches = model.input_modalities.includes('video')
+    if (sees) askAboutPictures()
+    else if (!hears) askInWords()
     if (!reads) askInSpeech()
     if (speaks) setUpTalk(showError)
     find('tokens').max = model.limits.maxNewTokens
@@ -250,6 +278,30 @@ function askInWords() {
   find('welcome-text').textContent = 'Write below. You can go on asking.'
   find('privacy').textContent = 'What you write goes to this server only.'
   prompt.placeholder = 'Your question…'
+}
+
+/** With what is there for pictures, in place of what is there for audio alone. */
+function askAboutPictures() {
+  find('record').hidden = !hears
+  const types = [...(hears ? ['audio/*'] : []), 'image/*', ...(watches ? ['video/*'] : [])]
+  find('files').accept = types.join(',')
+  const what = watches ? 'a photo or a film' : 'a photo'
+  find('choose').textContent = watches ? 'Add a photo or film' : 'Add a photo'
+  find('drop').firstChild.textContent = `Drop ${what} here`
+  find('welcome-title').textContent = 'Ask about a face'
+  find('welcome-text').textContent =
+    `Drop ${what}, or use the camera. Write what is said in it, then choose a task; or just ask. You can go on asking.`
+  find('privacy').textContent = 'Pictures and words go to this server only.'
+  prompt.placeholder = 'What is said, or your question…'
+  document.querySelector('.ideas').hidden = true
+  setUpCamera({ add: addClip, showError, say })
+  const tasks = (model.tasks ?? []).map((task) => {
+    const button = element('button', { type: 'button', textContent: task.title, title: task.hint })
+    button.onclick = () => send(task)
+    return button
+  })
+  find('tasks').replaceChildren(...tasks)
+  find('tasks').hidden = tasks.length === 0
 }
 
 /** Without what is there for words. */
@@ -296,8 +348,11 @@ function update() {
   find('record-text').textContent = reads ? (recording ? 'Finish' : 'Record') : recording ? 'Send' : 'Talk'
   find('record').disabled = Boolean(answering) && !speaks
   find('choose').disabled = Boolean(answering)
+  for (const button of find('tasks').children) button.disabled = Boolean(answering) || Boolean(recording)
+  find('camera').disabled = Boolean(answering)
   find('stop').hidden = !answering && !player?.isPlaying
-  find('ask').hidden = Boolean(answering)
+  // Who talks sends with the same button; this one is for files alone.
+  find('ask').hidden = Boolean(answering) || (!reads && clips.length === 0)
   find('ask').disabled = Boolean(recording) || (prompt.value.trim() === '' && clips.length === 0)
   find('fresh').disabled = history.length === 0 && !answering
 }
@@ -305,7 +360,7 @@ function update() {
 find('composer').onsubmit = (event) => {
   event.preventDefault()
   const key = find('key').value.trim()
-  if (find('key-row').hidden || key === '') return send()
+  if (find('key-row').hidden || key === '') return void send()
   apiKey.set(key)
   find('key').value = ''
   connect()
@@ -342,7 +397,7 @@ const showDrop = (change) => {
   inside = Math.max(0, inside + change)
   find('drop').hidden = inside === 0
 }
-const hasFiles = (event) => hears && event.dataTransfer?.types.includes('Files')
+const hasFiles = (event) => (hears || sees) && event.dataTransfer?.types.includes('Files')
 document.ondragenter = (event) => hasFiles(event) && showDrop(1)
 document.ondragleave = (event) => hasFiles(event) && showDrop(-1)
 document.ondragover = (event) => event.preventDefault()
@@ -350,7 +405,7 @@ document.ondrop = (event) => {
   event.preventDefault()
   inside = 0
   showDrop(0)
-  if (!answering && hears) addFiles([...(event.dataTransfer?.files ?? [])])
+  if (!answering && (hears || sees)) addFiles([...(event.dataTransfer?.files ?? [])])
 }
 
 for (const idea of IDEAS) {

@@ -7,9 +7,9 @@ export function makeClip(name, samples, rate = RATE) {
   return { name, samples, seconds: samples.length / rate, blob: toWav(samples, rate), base64: undefined }
 }
 
-const PLAY = 'M4 2.5v11l9-5.5z'
-const PAUSE = 'M3.5 2.5h3v11h-3zM9.5 2.5h3v11h-3z'
-const REMOVE = 'M4 2.6 8 6.6l4-4L13.4 4l-4 4 4 4-1.4 1.4-4-4-4 4L2.6 12l4-4-4-4z'
+export const PLAY = 'M4 2.5v11l9-5.5z'
+export const PAUSE = 'M3.5 2.5h3v11h-3zM9.5 2.5h3v11h-3z'
+export const REMOVE = 'M4 2.6 8 6.6l4-4L13.4 4l-4 4 4 4-1.4 1.4-4-4-4 4L2.6 12l4-4-4-4z'
 
 let playing
 
@@ -96,7 +96,7 @@ export function element(tag, fields = {}, ...children) {
   return made
 }
 
-function iconButton(path, label) {
+export function iconButton(path, label) {
   const button = element('button', { type: 'button', className: 'round', ariaLabel: label })
   const svg = document.createElementNS('http://www.w3.org/2000/svg', 'svg')
   svg.setAttribute('viewBox', '0 0 16 16')

@@ -22,10 +22,16 @@ export const HTML: string = `<!doctype html>
 <ul id="clips" class="clips" aria-label="Clips to send" hidden></ul>
 <div id="recording" class="recording" hidden><span class="dot" aria-hidden="true"></span>
 <canvas id="level" aria-hidden="true"></canvas><output id="time" aria-label="Recorded time">0:00.0</output></div>
+<div id="viewer" class="viewer" hidden><video id="finder" muted playsinline aria-label="What the camera sees"></video>
+<div class="shutters"><button type="button" id="shoot">Take a photo</button>
+<button type="button" id="film" aria-pressed="false" class="tool"><span class="mic" aria-hidden="true"></span><span id="film-text">Record a film</span><output id="film-time" aria-label="Filmed time"></output></button>
+<button type="button" id="camera-off" class="quiet">Close the camera</button></div></div>
+<div id="tasks" class="tasks" role="group" aria-label="Tasks" hidden></div>
 <label for="prompt" class="unseen">Your question</label>
 <textarea id="prompt" rows="2" placeholder="Ask about the audio…" aria-describedby="hint"></textarea>
 <div class="tools">
 <button type="button" id="record" class="tool" aria-pressed="false"><span class="mic" aria-hidden="true"></span><span id="record-text">Record</span></button>
+<button type="button" id="camera" class="tool" aria-pressed="false" hidden>Camera</button>
 <button type="button" id="choose" class="tool">Add audio</button>
 <input id="files" type="file" accept="audio/*,.wav,.flac,.mp3,.ogg,.opus,.m4a,.aac" multiple hidden>
 <details class="settings"><summary class="tool">Settings</summary><div class="panel">

@@ -1,12 +1,18 @@
 // The turns of the conversation, as they are shown.
 
 import { clipItem, element, makeClip } from './clip.js'
+import { bars, views } from './insight.js'
+import { pictureItem } from './picture.js'
 
 const find = (id) => document.getElementById(id)
 
-export function showUser({ clips: sent, text }) {
-  const list = element('ul', { className: 'clips', ariaLabel: 'Clips' }, ...sent.map((clip) => clipItem(clip)))
+/** A list item of a sound, a picture or a film. */
+export const itemOf = (clip, remove) => (clip.kind === undefined ? clipItem(clip, remove) : pictureItem(clip, remove))
+
+export function showUser({ clips: sent, text, task }) {
+  const list = element('ul', { className: 'clips', ariaLabel: 'Clips' }, ...sent.map((clip) => itemOf(clip)))
   const node = element('article', { className: 'turn user', ariaLabel: 'You' }, element('h3', { textContent: 'You' }))
+  if (task) node.firstChild.append(element('span', { className: 'task', textContent: task.title }))
   if (sent.length > 0) node.append(list)
   const words = element('p', { textContent: text })
   if (text) node.append(words)
@@ -26,6 +32,11 @@ export function showAnswer(name) {
   const node = element('article', { className: 'turn assistant', ariaLabel: 'Answer', ariaBusy: 'true' })
   node.append(element('h3', { textContent: name }), text)
   show(node)
+  const beforeText = (part) => {
+    const near = atEnd()
+    node.insertBefore(part, text)
+    if (near) scrollToEnd()
+  }
   return {
     node,
     add(piece) {
@@ -33,6 +44,9 @@ export function showAnswer(name) {
       text.append(piece)
       if (near) scrollToEnd()
     },
+    /** How likely each label is, and what was looked at: before the words. */
+    scores: (shares) => beforeText(bars(shares)),
+    views: (all) => beforeText(views(all)),
     end(note) {
       node.ariaBusy = 'false'
       if (note) node.append(element('p', { className: 'note', textContent: note }))

@@ -42,6 +42,7 @@ function look() {
     record: document.getElementById('record-text').textContent,
     pressed: document.getElementById('record').ariaPressed,
     stop: hidden('stop') ? 'hidden' : 'shown',
+    ask: hidden('ask') ? 'hidden' : document.getElementById('ask').textContent,
     values: all('.speech .value').map((value) => value.textContent),
     unnamed: all('button, input, textarea, canvas, summary').filter(
       (control) =>
@@ -107,7 +108,7 @@ describe.skipIf(!chromium)('the page of a model that speaks, in Chromium', () =>
         voicebox.pause = 250
         await page.click('#record')
         await page.until(recorded)
-        expect(await page.evaluate(look)).toMatchObject({ record: 'Send', pressed: 'true' })
+        expect(await page.evaluate(look)).toMatchObject({ record: 'Send', pressed: 'true', ask: 'hidden' })
         if (pictures) await page.screenshot(join(pictures, 'talk-recording.png'), false)
         await page.click('#record')
         await page.until(() => document.querySelector('.assistant')?.dataset.voice === 'playing')
@@ -222,6 +223,7 @@ describe.skipIf(!chromium)('the page of a model that speaks, in Chromium', () =>
         await writeWav(short, tensor(chirp(0.01)), { sampleRate: 16_000 })
         await page.drop('main', [short])
         await page.until(() => document.querySelectorAll('#clips .clip').length === 1)
+        expect((await page.evaluate(look)).ask).toBe('Send')
         await page.click('#ask')
         await page.until(() => /too few for a unit/.test(document.getElementById('error').textContent))
         expect(await page.evaluate(look)).toMatchObject({ turns: [], clips: 1 })

@@ -10,6 +10,7 @@ import type { TrainedEmotion } from '../training/train.js'
 import { type LabelledDialog, labelledOf } from './label.js'
 import { emotionReport } from './report.js'
 import type { StripMedia } from './strip.js'
+import { Thumbnails } from './thumbnails.js'
 
 /** Bytes of sound that a page may hold; what is more is only named. */
 const MOST_SOUND = 24 * 2 ** 20
@@ -21,7 +22,7 @@ export async function writeTrainingReport({ model, samples }: TrainedEmotion, fo
   return writeEmotionReport(join(folder, 'report.html'), dialogs, 'Emotions of the test data')
 }
 
-/** Writes a report with the sounds of the dialogs that are drawn. @returns the file */
+/** Writes a report with the sounds of the dialogs that are drawn, and pictures of their films. @returns the file */
 export async function writeEmotionReport(
   file: string,
   dialogs: readonly LabelledDialog[],
@@ -29,18 +30,24 @@ export async function writeEmotionReport(
 ): Promise<string> {
   const most = 20
   const media = new Map<LabelledDialog, StripMedia[]>()
+  const thumbnails = new Thumbnails()
   let left = MOST_SOUND
-  for (const one of dialogs.slice(0, most)) {
-    const found: StripMedia[] = []
-    for (const { clip } of one.dialog.utterances) {
-      const path = clip?.audio ?? clip?.video
-      const sound = path === undefined || left <= 0 ? undefined : await soundData(path, clip?.start, clip?.end)
-      left -= sound?.length ?? 0
-      found.push(sound === undefined ? {} : { sound })
+  try {
+    for (const one of dialogs.slice(0, most)) {
+      const found: StripMedia[] = []
+      for (const { clip } of one.dialog.utterances) {
+        const path = clip?.audio ?? clip?.video
+        const sound = path === undefined || left <= 0 ? undefined : await soundData(path, clip?.start, clip?.end)
+        left -= sound?.length ?? 0
+        found.push(defined({ sound, thumbnail: clip && (await thumbnails.of(clip)) }))
+      }
+      media.set(one, found)
     }
-    media.set(one, found)
+  } finally {
+    await thumbnails.close()
   }
-  const text = emotionReport(dialogs, { title, mostDialogs: most, media: (dialog) => media.get(dialog) ?? [] })
+  const { note } = thumbnails
+  const text = emotionReport(dialogs, { title, note, mostDialogs: most, media: (dialog) => media.get(dialog) ?? [] })
   writeAtomicallySync(file, DataError, text)
   return file
 }

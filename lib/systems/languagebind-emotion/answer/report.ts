@@ -11,6 +11,8 @@ export interface EmotionReportOptions {
   mostDialogs?: number
   /** Pictures and sounds of a dialog's utterances, in their order. Default: none. */
   media?: (dialog: LabelledDialog) => readonly StripMedia[]
+  /** What else is to be said, such as pictures that are missing. */
+  note?: string
 }
 
 /**
@@ -19,9 +21,10 @@ export interface EmotionReportOptions {
  */
 export function emotionReport(dialogs: readonly LabelledDialog[], options: EmotionReportOptions = {}): string {
   const where = 'emotionReport'
-  requireOptions(where, options, ['title', 'mostDialogs', 'media'])
-  const { title = 'Emotions', mostDialogs = 20, media = () => [] } = options
+  requireOptions(where, options, ['title', 'mostDialogs', 'media', 'note'])
+  const { title = 'Emotions', mostDialogs = 20, media = () => [], note = '' } = options
   requireString(where, 'title', title)
+  requireString(where, 'note', note)
   const [first] = dialogs
   if (first === undefined) throw misuse(where, 'dialogs', 'a list of at least one dialog', dialogs)
   const { labels } = first
@@ -42,6 +45,7 @@ export function emotionReport(dialogs: readonly LabelledDialog[], options: Emoti
     title,
     lead: `${counted(dialogs.length, 'dialog')}, ${counted(count, 'utterance')}${known.length > 0 ? `, ${known.length} with a known emotion` : ''}.`,
     parts: [
+      ...(note === '' ? [] : [`<p class="note">${escaped(note)}</p>`]),
       ...(known.length > 0 ? measured(known, labels) : []),
       ...strips,
       ...(left > 0 ? [`<p>${counted(left, 'more dialog')} not drawn.</p>`] : []),
@@ -96,8 +100,8 @@ function confusionTable(matrix: readonly (readonly number[])[], labels: readonly
     )
     const cells = row.map((value, j) => {
       const share = Math.round((100 * value) / total)
-      const right = i === j ? ' class="right"' : ''
-      return `<td${right} style="--share:${share}%" title="${share} % of ${escaped(labels[i] as string)}">${value}</td>`
+      const classes = [...(i === j ? ['right'] : []), ...(share > 40 ? ['full'] : [])].join(' ')
+      return `<td${classes && ` class="${classes}"`} style="--share:${share}%" title="${share} % of ${escaped(labels[i] as string)}">${value}</td>`
     })
     return `<tr><th scope="row">${escaped(labels[i] as string)}</th>${cells.join('')}</tr>`
   })
@@ -144,9 +148,9 @@ function curve(bins: readonly ReliabilityBin[]): string {
 }
 
 const STYLE = `
-h2{font-size:20px;margin:32px 0 8px}.numbers b{font-variant-numeric:tabular-nums}figure.dialog svg{width:auto;max-width:none;margin:0}
+h2{font-size:20px;margin:32px 0 8px}.note{color:var(--soft)}.numbers b{font-variant-numeric:tabular-nums}figure.dialog svg{width:auto;max-width:none;margin:0}
 figure.curve svg{max-width:420px}details{margin:-16px 0 24px}summary{cursor:pointer;color:var(--soft)}td{overflow-wrap:anywhere}
-.confusion td{background:color-mix(in srgb,#b3541e var(--share),var(--sheet));font-variant-numeric:tabular-nums}.confusion td.right{background:color-mix(in srgb,#0f6b66 var(--share),var(--sheet))}`
+.confusion td{background:color-mix(in srgb,#b3541e var(--share),var(--sheet));font-variant-numeric:tabular-nums}.confusion td.right{background:color-mix(in srgb,#0f6b66 var(--share),var(--sheet))}.confusion td.full{color:#fff}`
 
 /** Plays what is clicked, from its beginning to its end. */
 const SCRIPT = `

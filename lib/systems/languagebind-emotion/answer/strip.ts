@@ -12,11 +12,13 @@ export interface StripMedia {
 
 const [LEFT, TOP, ROW, STEP, RIGHT] = [96, 64, 58, 84, 12]
 const PICTURE = 44
+/** From this probability on a field has its whole colour, so that its word stands out; below it a tint. */
+const SURE = 0.6
 /** Colours of the seven; others follow. Each is told by its word too. */
 export const COLOURS: Record<string, [light: string, dark: string]> = {
-  ...{ surprise: ['#b07500', '#e8b545'], fear: ['#5b4b9a', '#a99bf0'], sadness: ['#3567a8', '#86b4f2'] },
+  ...{ surprise: ['#8a5a00', '#e8b545'], fear: ['#5b4b9a', '#a99bf0'], sadness: ['#3567a8', '#86b4f2'] },
   ...{ neutral: ['#6b7480', '#9aa4b0'], joy: ['#2f7d4f', '#6cc48f'], anger: ['#b3311e', '#f2806c'] },
-  ...{ disgust: ['#7a5a12', '#c9a65a'] },
+  ...{ disgust: ['#5c6610', '#b9c060'] },
 }
 const OTHERS: [string, string][] = [
   ['#0f6b66', '#4fc0b7'],
@@ -43,11 +45,15 @@ export function emotionStrip(
   const top = TOP - 40 + arrows
   const height = top + row * speakers.length + 24
   const x = (place: number) => LEFT + STEP * (place + 0.5)
-  const y = (place: number) => top + row * (speakers.indexOf(dialog.utterances[place]?.speaker ?? '') + 0.5)
+  /** The middle of a speaker's fields, below the pictures. */
+  const level = (speaker: number) => top + row * (speaker + 0.5) + pictures / 2
+  const y = (place: number) => level(speakers.indexOf(dialog.utterances[place]?.speaker ?? ''))
+  /** Above which nothing of an utterance is. */
+  const roof = (place: number) => y(place) - (media[place]?.thumbnail === undefined ? 16 : PICTURE + 22)
   const lines = speakers.map((speaker, i) => {
-    const level = top + row * (i + 0.5)
-    const name = `<text x="${LEFT - 10}" y="${level + 5}" text-anchor="end">${escaped(shortened(speaker || 'somebody', 11))}</text>`
-    return `<line class="grid" x1="${LEFT}" x2="${width - RIGHT}" y1="${level}" y2="${level}"/>${name}`
+    const at = level(i)
+    const name = `<text x="${LEFT - 10}" y="${at + 5}" text-anchor="end">${escaped(shortened(speaker || 'somebody', 11))}</text>`
+    return `<line class="grid" x1="${LEFT}" x2="${width - RIGHT}" y1="${at}" y2="${at}"/>${name}`
   })
   const cells = utterances.map(({ emotion, probabilities }, place) => {
     const {
@@ -57,10 +63,12 @@ export function emotionStrip(
       id,
     } = dialog.utterances[place] as LabelledDialog['dialog']['utterances'][number]
     const wrong = truth !== undefined && truth !== emotion
-    const sure = Math.round(100 * Math.max(...probabilities))
+    const most = Math.max(...probabilities)
+    const sure = Math.round(100 * most)
+    const isSure = most >= SURE
     const tip = `${id}. ${text} — ${emotion}, ${sure} %${wrong ? `, in truth ${truth}` : ''}`
     const { thumbnail, sound } = media[place] ?? {}
-    const [cx, cy] = [x(place), y(place) + pictures / 2]
+    const [cx, cy] = [x(place), y(place)]
     const picture =
       thumbnail === undefined
         ? ''
@@ -69,16 +77,17 @@ export function emotionStrip(
       ? `<rect class="ring c${labels.indexOf(truth)}" x="${cx - 40}" y="${cy - 18}" width="80" height="36" rx="9"/><text class="truth" x="${cx}" y="${cy + 30}" text-anchor="middle">${escaped(shortened(truth, 10))}</text>`
       : ''
     const when = clip?.start === undefined ? '' : ` data-start="${clip.start}" data-end="${clip.end}"`
+    const field = `x="${cx - 36}" y="${cy - 14}" width="72" height="28" rx="6"`
     const heard =
       sound === undefined
         ? ''
         : ` data-sound="${escaped(sound)}" tabindex="0" role="button" aria-label="${escaped(`hear: ${text}`)}"`
-    return `<g class="say c${labels.indexOf(emotion)}"${heard}${when}><title>${escaped(tip)}</title>${picture}${ring}<rect class="felt" x="${cx - 36}" y="${cy - 14}" width="72" height="28" rx="6" fill-opacity="${round(0.35 + 0.65 * Math.max(...probabilities))}"/><text class="word" x="${cx}" y="${cy + 5}" text-anchor="middle">${escaped(shortened(emotion, 9))}</text></g>`
+    return `<g class="say c${labels.indexOf(emotion)}"${heard}${when}><title>${escaped(tip)}</title>${picture}${ring}<rect class="under" ${field}/><rect class="felt" ${field} fill-opacity="${(isSure ? 0.5 + 0.5 * most : 0.16 + 0.3 * most).toFixed(2)}"/><text class="word${isSure ? '' : ' unsure'}" x="${cx}" y="${cy + 5}" text-anchor="middle">${escaped(shortened(emotion, 9))}</text></g>`
   })
   const paths = causes.map(({ effect, cause }) => {
     const from = x(cause) + (cause < effect ? 10 : cause > effect ? -10 : -14)
     const to = x(effect) + (cause < effect ? -10 : cause > effect ? 10 : 14)
-    const [a, b] = [y(cause) - 16, y(effect) - 16]
+    const [a, b] = [roof(cause), roof(effect)]
     const lift = Math.min(a, b) - Math.min(20 + 9 * Math.abs(effect - cause), arrows + row / 3)
     return `<path class="cause" marker-end="url(#arrow)" d="M${round(from)} ${round(a)}C${round(from)} ${round(lift)} ${round(to)} ${round(lift)} ${round(to)} ${round(b)}"/>`
   })
@@ -97,7 +106,7 @@ export function emotionStrip(
       light: `--line:#dad7cf;--word:#fff;${colours(0)}`,
       dark: `--line:#39424d;--word:#12161b;${colours(1)}`,
     },
-    style: `${classes}.strip .grid{stroke:var(--line)}.strip .word{fill:var(--word);font-size:13px;font-weight:600}.strip .truth,.strip .number{font-size:11px;fill:var(--soft)}
+    style: `${classes}.strip .grid{stroke:var(--line)}.strip .under{fill:var(--sheet,Canvas)}.strip .word{fill:var(--word);font-size:13px;font-weight:600}.strip .word.unsure{fill:var(--ink)}.strip .truth,.strip .number{font-size:11px;fill:var(--soft)}
 .strip .ring{fill:none;stroke-width:2;stroke-dasharray:4 3}.strip .cause{fill:none;stroke:var(--soft);stroke-width:1.5}.strip .head{fill:var(--soft)}
 .strip [data-sound]{cursor:pointer}.strip [data-sound]:focus-visible .felt,.strip .playing .felt{stroke:var(--ink);stroke-width:3}`,
     parts: [

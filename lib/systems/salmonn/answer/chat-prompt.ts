@@ -1,5 +1,5 @@
 import { misuse, requireString } from '../../../base/check.js'
-import { type ChatMessage, requireConversation } from '../../../kit/chat.js'
+import { type ChatMessage, requireConversation, requireParts } from '../../../kit/chat.js'
 import { inTemplate, refuseMarker, SALMONN_TEMPLATE, SPEECH_BLOCK } from '../data/prompt.js'
 import type { SalmonnSound } from '../network/clips.js'
 import type { SalmonnQuestion } from '../network/network.js'
@@ -36,6 +36,7 @@ export function salmonnChatPrompt(
   const clips: SalmonnSound[] = []
   let text = ''
   requireConversation<SalmonnChatPart>(where, messages, (message, name) => {
+    requireParts(where, message, name, ['audio', 'text'])
     const content = contentOf(message, name)
     clips.push(...content.clips)
     if (message.role === 'user') text += inTemplate(content.text, template)

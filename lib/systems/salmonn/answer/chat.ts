@@ -2,6 +2,7 @@ import { requireObject, requireWhole } from '../../../base/check.js'
 import { requireForm } from '../../../base/form.js'
 import { ContinuousBatching, type ContinuousBatchingOptions } from '../../../generation/batching.js'
 import { Conversations, untilStop } from '../../../kit/chat.js'
+import type { ChatTurn } from '../../../serve/chat-model.js'
 import { Generator } from '../../../tensor/index.js'
 import { SalmonnCache } from '../network/cache.js'
 import type { SalmonnStep } from '../network/generate.js'
@@ -62,13 +63,14 @@ export class SalmonnChat {
 
   /**
    * The answer to the last message. Leaving the loop, or the signal, ends it.
-   * @throws ConfigError for messages that are no conversation
+   * @throws ConfigError for messages that are no conversation of texts and sounds
    */
   async *stream(
-    messages: readonly SalmonnChatMessage[],
+    messages: readonly SalmonnChatMessage[] | readonly ChatTurn[],
     options: SalmonnAnswerOptions = {},
   ): AsyncGenerator<{ text: string; tokens: number; promptTokens?: number }, void, void> {
-    const prompt = salmonnChatPrompt(messages, this.#template)
+    // Parts of other kinds are refused there.
+    const prompt = salmonnChatPrompt(messages as readonly SalmonnChatMessage[], this.#template)
     const { temperature, seed, stop = [], ...rest } = options
     const doSample = typeof temperature === 'number' && temperature > 0
     const conversation = this.#conversations.take(prompt.text)

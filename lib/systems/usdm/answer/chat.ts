@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto'
 import { defined, misuse, requireObject, requireOptions, requireString, requireWhole } from '../../../base/check.js'
 import { ConfigError, DataError } from '../../../base/errors.js'
 import { ContinuousBatching, type ContinuousBatchingOptions } from '../../../generation/batching.js'
-import { Conversations, requireConversation } from '../../../kit/chat.js'
+import { Conversations, requireConversation, requireParts } from '../../../kit/chat.js'
 import type { ChatAnswerOptions, ChatDelta, ChatModel, ChatPart, ChatTurn } from '../../../serve/chat-model.js'
 import { type UsdmTurn, usdmPrompt } from '../data/prompt.js'
 import { UsdmCache } from './cache.js'
@@ -161,6 +161,7 @@ export class UsdmChat implements ChatModel {
   #requireClips(messages: readonly ChatTurn[]): void {
     requireConversation<ChatPart>(this.name, messages, (message, name) => {
       const { role, content, audioId } = message as ChatTurn
+      requireParts(this.name, message, name, ['audio', 'text'])
       const clips = content.filter(({ type }) => type === 'audio').length
       const words = content.map((part) => (part.type === 'text' ? part.text.trim() : '')).join('')
       if (role === 'system') throw new ConfigError(`${this.name} takes no system message: it has its own`, {})

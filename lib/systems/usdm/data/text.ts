@@ -1,5 +1,6 @@
 import { misuse, requireOptions, requireString, requireWhole } from '../../../base/check.js'
 import { ConfigError, DataError } from '../../../base/errors.js'
+import { harmlessText } from '../../../kit/harmless-text.js'
 import { Tokenizer } from '../../../text/tokenizer.js'
 
 /** The same content stream goes on in the other modality. */
@@ -203,24 +204,7 @@ export class UsdmTokenizer {
   /** A text of which nothing is a special token: in each that it spells, a space follows the first character. */
   harmless(text: string): string {
     requireString('UsdmTokenizer.harmless', 'text', text)
-    let result = text
-    // What is spelt anew by the spaces themselves ends after a round or two.
-    for (let round = 0; round < 8; round++) {
-      const { inputIds, starts, ends } = this.tokenizer.encode(result, { addSpecialTokens: false })
-      const found = inputIds.flatMap((id, i) => {
-        // A character that is in no vocabulary becomes `<unk>` without spelling it.
-        const token = this.tokenizer.isSpecial(id) ? this.tokenizer.idToToken(id) : undefined
-        const at = token === undefined ? -1 : result.slice(starts[i], ends[i]).indexOf(token)
-        return at < 0 ? [] : [(starts[i] as number) + at + 1]
-      })
-      if (found.length === 0) return result
-      const cuts = [0, ...found, result.length]
-      result = cuts
-        .slice(1)
-        .map((to, i) => result.slice(cuts[i], to))
-        .join(' ')
-    }
-    throw new DataError('the text spells special tokens whatever is put between their characters', { text })
+    return harmlessText(this.tokenizer, text)
   }
 
   /** The text of ids, special tokens included; spaces stay where they are. @throws ConfigError for what is no id */

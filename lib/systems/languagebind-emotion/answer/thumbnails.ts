@@ -1,0 +1,61 @@
+import { DataError } from '../../../base/errors.js'
+import { type EmotionClip, isFilm } from '../../../kit/emotion/clips.js'
+import { scope } from '../../../tensor/index.js'
+import { openVideo, resizeImage, type Video } from '../../../vision/index.js'
+import { pngAddress } from '../../../vision/png.js'
+
+/** Of a thumbnail, in pixels: twice as many as the strip gives it. */
+const MOST = { width: 120, height: 88 }
+
+/** Small pictures of films, each from the middle of what is said. A film that was opened last stays open: `close` it. */
+export class Thumbnails {
+  #open: { path: string; video: Promise<Video> } | undefined
+  #failed = new Map<string, string>()
+
+  /** The address of a picture that a page holds; undefined of a clip without a film, and of one that cannot be read. */
+  async of({ video, frames, audio, start, end }: EmotionClip): Promise<string | undefined> {
+    const path = video ?? frames ?? (audio !== undefined && isFilm(audio) ? audio : undefined)
+    if (path === undefined || this.#failed.has(path)) return undefined
+    try {
+      return await thumbnail(await this.#film(path), start, end)
+    } catch (error) {
+      if (!(error instanceof DataError)) throw error
+      this.#failed.set(path, error.message)
+      return undefined
+    }
+  }
+
+  /** What pictures are missing, and why; '' where none is. */
+  get note(): string {
+    const [why] = this.#failed.values()
+    if (why === undefined) return ''
+    const count = this.#failed.size
+    return `There are no pictures of ${count === 1 ? 'a film' : `${count} films`}: ${why}.`
+  }
+
+  async close(): Promise<void> {
+    const open = this.#open
+    this.#open = undefined
+    await (await open?.video.catch(() => undefined))?.close()
+  }
+
+  async #film(path: string): Promise<Video> {
+    if (this.#open?.path !== path) {
+      await this.close()
+      this.#open = { path, video: openVideo(path) }
+    }
+    return this.#open!.video
+  }
+}
+
+function thumbnail(video: Video, start: number | undefined, end: number | undefined): Promise<string> {
+  const { frameCount, rate, width, height } = video
+  const middle = start === undefined || rate === null ? frameCount / 2 : ((start + (end ?? start)) / 2) * rate
+  const place = Math.max(0, Math.min(frameCount - 1, Math.floor(middle)))
+  const share = Math.min(1, MOST.width / width, MOST.height / height)
+  const [wide, high] = [Math.max(1, Math.round(share * width)), Math.max(1, Math.round(share * height))]
+  return scope(async () => {
+    const small = await resizeImage(await video.frames([place]), [high, wide], { filter: 'bilinear' })
+    return pngAddress((await small.data()) as Uint8Array, wide, high)
+  })
+}
