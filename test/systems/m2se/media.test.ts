@@ -101,7 +101,7 @@ describe('records with pictures and films', () => {
     ])
     expect(looks[0]?.pixels).toHaveLength(3 * 28 * 28 * 3)
     const { tiles } = await tileImage(asTensor, { size: 28 })
-    expect([...(looks[0]?.pixels as Uint8Array)]).toEqual(tiles.flatten().toArray())
+    expect(Array.from(looks[0]?.pixels ?? [])).toEqual(tiles.flatten().toArray())
   })
 
   it('that cannot be are refused by name', async () => {
