@@ -20,7 +20,9 @@ const { model: name = 'smollm2-135m-instruct', output: outputDir, test } = value
 const files = [...(values.stages ?? []), ...positionals]
 if (files.length === 0 || outputDir === undefined) throw new vt.ConfigError('Say --stages FILE … and --output DIR')
 
-using model = await ev.EmoVerse.fromPretrained(name)
+// A language model by itself reads the words alone.
+const media = name === 'smollm2-135m-instruct' ? 'ignore' : 'read'
+using model = await ev.EmoVerse.fromPretrained(name, { media })
 const startAt = Number(values['start-at'] ?? 1)
 const stages = await Promise.all(files.map((file) => ev.readEmoVerseStage(file)))
 console.log(await ev.trainEmoVerse(model, { stages, outputDir, startAt, onNote: console.error }))

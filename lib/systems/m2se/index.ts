@@ -16,7 +16,7 @@ export {
   type EmoVerseStage,
   emoverseData,
 } from './data/emoverse.js'
-export { insertMarkers, type SwiftCause, type SwiftRecord } from './data/entry.js'
+export { type EmoVerseQuestion, insertMarkers, type SwiftCause, type SwiftRecord } from './data/entry.js'
 export {
   ACTION_UNITS,
   type FaceExpressions,
@@ -24,6 +24,7 @@ export {
   type ReadFaceOptions,
   readFaceExpressions,
 } from './data/faces.js'
+export type { EmoVerseLook, EmoVerseVideo, MediaPlace } from './data/media.js'
 export { type MoseiData, type ReadMoseiOptions, readMosei } from './data/mosei.js'
 export type { EmoVerseRecords } from './data/open.js'
 export { taskOf } from './data/prompt.js'
@@ -42,8 +43,15 @@ export {
   scoreEmoVerse,
 } from './evaluation/score.js'
 export type { PythonFault, StrictScores, StrictVariant } from './evaluation/strict.js'
+export type {
+  EmoVerseAnswer,
+  EmoVerseGenerateOptions,
+  EmoVersePiece,
+  EmoVerseStreamOptions,
+} from './network/answers.js'
 export type { EmoVerseStages, LoadEmoVerseOptions, NewEmoVerseOptions } from './network/files.js'
-export { EmoVerse, type EmoVerseAnswer, type EmoVerseGenerateOptions, type EmoVerseParts } from './network/network.js'
+export { EmoVerse, type EmoVerseParts, type EncodeEmoVerseOptions } from './network/network.js'
+export type { EmoVersePicture, EmoVerseVisionOptions } from './network/vision.js'
 export {
   ECPE_WORDING,
   type EcpeWording,
@@ -55,6 +63,7 @@ export {
   ecpeWordingOf,
   SENTIMENT_LABELS,
 } from './published/wording.js'
+export type { ProjectorTraining } from './training/adapter.js'
 export { emoverseLoss } from './training/loss.js'
 export { EMOVERSE_RECIPE, type EmoVerseRecipe, emoverseRecipe } from './training/recipe.js'
 export type { TaskLogEntry, TaskNumbers } from './training/tally.js'

@@ -48,7 +48,7 @@ it.skipIf(!wanted)(
     const tested =
       process.env.VOXTORCH_EMOVERSE_TESTED === undefined ? undefined : Number(process.env.VOXTORCH_EMOVERSE_TESTED)
     setNumThreads(Number(process.env.VOXTORCH_EMOVERSE_THREADS ?? 2))
-    using model = await EmoVerse.fromPretrained(name)
+    using model = await EmoVerse.fromPretrained(name, { media: 'ignore' })
     const recipe = {
       learningRate: 5e-4,
       batchSize: 8,

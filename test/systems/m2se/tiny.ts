@@ -1,20 +1,21 @@
 import { mkdtempSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { DecoderLM, manualSeed, Tokenizer } from '../../../lib/index.js'
-import { EmoVerse, type SwiftRecord } from '../../../lib/systems/m2se/index.js'
+import { DecoderLM, InternVL, type InternVLConfig, manualSeed, Tokenizer } from '../../../lib/index.js'
+import { EmoVerse, type EmoVerseParts, type SwiftRecord } from '../../../lib/systems/m2se/index.js'
 
 /** A tokenizer of single bytes with the tokens around turns: every text is as many tokens as bytes. */
-export async function byteTokenizer(): Promise<Tokenizer> {
+export async function byteTokenizer(more: readonly string[] = []): Promise<Tokenizer> {
   const folder = mkdtempSync(join(tmpdir(), 'voxtorch-bytes-'))
   const letters = byteLetters()
   const specials = ['<|im_start|>', '<|im_end|>']
-  const vocab = Object.fromEntries([...specials, ...letters].map((token, id) => [token, id]))
+  const tokens = [...specials, ...letters, ...more]
+  const vocab = Object.fromEntries(tokens.map((token, id) => [token, id]))
   writeFileSync(
     join(folder, 'tokenizer.json'),
     JSON.stringify({
       version: '1.0',
-      added_tokens: specials.map((content, id) => ({ id, content, special: true, normalized: false, single_word: false, lstrip: false, rstrip: false })),
+      added_tokens: [...specials, ...more].map((content) => ({ id: vocab[content], content, special: true, normalized: false, single_word: false, lstrip: false, rstrip: false })),
       normalizer: null,
       pre_tokenizer: { type: 'ByteLevel', add_prefix_space: false, trim_offsets: true, use_regex: false },
       post_processor: null,
@@ -48,14 +49,52 @@ export const TINY = {
   maxPositionEmbeddings: 512,
 }
 
-/** An EmoVerse of two small layers over bytes; with the same seed the same. */
+/** An EmoVerse of two small layers over bytes, which reads words alone; with the same seed the same. */
 export async function tinyEmoVerse(
-  options: { seed?: number; dtype?: 'float32' | 'float64'; system?: string | null } = {},
+  options: { seed?: number; dtype?: 'float32' | 'float64'; system?: string | null; media?: 'read' | 'ignore' } = {},
 ) {
-  const { seed = 1, dtype = 'float32', system = null } = options
+  const { seed = 1, dtype = 'float32', system = null, media = 'ignore' } = options
   manualSeed(seed)
   const tokenizer = await byteTokenizer()
-  return new EmoVerse({ model: DecoderLM.fromConfig(TINY, { dtype, seed }), tokenizer, system })
+  return new EmoVerse({ model: DecoderLM.fromConfig(TINY, { dtype, seed }), tokenizer, system, media })
+}
+
+/** An InternVL of a small vision part and two small layers: tiles of 28 x 28 pixels are four tokens. */
+export const TINY_SEEING = {
+  visionConfig: {
+    hiddenSize: 16,
+    numHiddenLayers: 2,
+    numAttentionHeads: 2,
+    intermediateSize: 32,
+    imageSize: 28,
+    patchSize: 7,
+    qkvBias: true,
+    qkNormalization: false,
+    normType: 'layer_norm',
+    initializerFactor: 1,
+  },
+  llmConfig: { ...TINY, modelType: 'qwen2', vocabSize: 261, architectures: ['Qwen2ForCausalLM'] },
+  forceImageSize: 28,
+  template: 'Hermes-2',
+} as const satisfies InternVLConfig
+
+/** An EmoVerse that sees; with the same seed the same. */
+export async function seeingEmoVerse(
+  options: { seed?: number; dtype?: 'float32' | 'float64'; system?: string | null } & Partial<EmoVerseParts> = {},
+) {
+  const { seed = 1, dtype = 'float32', system = null, ...rest } = options
+  const tokenizer = await byteTokenizer(['<img>', '</img>', '<IMG_CONTEXT>'])
+  const model = InternVL.fromConfig({ ...TINY_SEEING, llmConfig: { ...TINY_SEEING.llmConfig } }, { dtype, seed })
+  return new EmoVerse({ model, tokenizer, system, ...rest })
+}
+
+/** A picture as the bytes of a PPM file, by the colour of each place. */
+export function ppm(width: number, height: number, at: (x: number, y: number) => Iterable<number>): Buffer {
+  const places = Array.from({ length: width * height }, (_, i) => [i % width, Math.floor(i / width)] as const)
+  return Buffer.concat([
+    Buffer.from(`P6\n${width} ${height}\n255\n`),
+    Buffer.from(places.flatMap(([x, y]) => [...at(x, y)])),
+  ])
 }
 
 /** Short questions whose answers their words tell. */

@@ -34,7 +34,7 @@ describe('records as tokens', () => {
       videos: ['v'],
       images: ['i'],
     }
-    const { inputIds, labels, task } = model.encode(record)
+    const { inputIds, labels, task } = await model.encode(record)
     const text = model.tokenizer.decode(inputIds, { skipSpecialTokens: false })
     expect(text).toBe(
       '<|im_start|>system\nS<|im_end|><|im_start|>user\na<|im_end|><|im_start|>assistant\nb<|im_end|><|im_start|>user\nc<|im_end|><|im_start|>assistant\nd<|im_end|>',
@@ -43,18 +43,19 @@ describe('records as tokens', () => {
     expect(learnt).toHaveLength(labels.filter((id) => id !== -100).length)
     expect(model.tokenizer.decode(learnt, { skipSpecialTokens: false })).toBe('b<|im_end|>d<|im_end|>')
     expect(task).toBe('other')
-    expect(model.encode({ ...record, system: 'Own' }).inputIds.length).toBe(inputIds.length + 2)
-    const prompt = model.encode(record, { answer: false }).inputIds
+    expect((await model.encode({ ...record, system: 'Own' })).inputIds.length).toBe(inputIds.length + 2)
+    const { inputIds: prompt } = await model.encode(record, { answer: false })
     expect(prompt).toEqual(inputIds.slice(0, -2))
-    expect(() => model.encode({ query: 'a', response: null })).toThrow(DataError)
-    expect(model.lengthOf(record)).toEqual({ text: inputIds.length + 2, expanded: inputIds.length })
-    expect(asked(4).map((one) => model.encode(one).task)).toEqual(['MSA', 'MER', 'MER', 'MSA'])
+    await expect(model.encode({ query: 'a', response: null })).rejects.toBeInstanceOf(DataError)
+    expect(model.lengthOf(record)).toBe(inputIds.length + 2)
+    const tasks = await Promise.all(asked(4).map(async (one) => (await model.encode(one)).task))
+    expect(tasks).toEqual(['MSA', 'MER', 'MER', 'MSA'])
   })
 
   it('have the loss of the network itself, and gradients alike', async () => {
     using model = await tinyEmoVerse({ dtype: 'float64' })
     await scope(async () => {
-      const batch = emoverseCollate(asked(5).map((record) => model.encode(record)))
+      const batch = emoverseCollate(await Promise.all(asked(5).map((record) => model.encode(record))))
       const grads = async (lossOf: () => Promise<Tensor>) => {
         for (const parameter of model.model.parameters()) parameter.grad = null
         const loss = await lossOf()
@@ -62,9 +63,9 @@ describe('records as tokens', () => {
         return { loss: loss.item() as number, grads: model.model.parameters().map(({ grad }) => Array.from((grad as Tensor).flatten().toArray() as number[])) }
       } // biome-ignore format: one line
       const { inputIds, labels, sequenceLengths } = batch
-      const own = await grads(async () => (await emoverseLoss(model.model, batch)).loss)
+      const own = await grads(async () => (await emoverseLoss(model, batch)).loss)
       const native = await grads(
-        async () => (await model.model.forward({ inputIds, labels, sequenceLengths })).loss as Tensor,
+        async () => (await model.llm.forward({ inputIds, labels, sequenceLengths })).loss as Tensor,
       )
       // The loss is float32 in both, the cross-entropy of float32 logits in ours.
       expect(Math.abs(own.loss - native.loss)).toBeLessThan(1e-5)
@@ -76,8 +77,8 @@ describe('records as tokens', () => {
     })
     await noGrad(async () => {
       const { logits, loss } = await emoverseLoss(
-        model.model,
-        emoverseCollate(asked(5).map((one) => model.encode(one))),
+        model,
+        emoverseCollate(await Promise.all(asked(5).map((one) => model.encode(one)))),
       )
       const rows = (logits as Tensor).toArray() as [number, number, number][]
       const tokens = rows.reduce((sum, [, count]) => sum + count, 0)

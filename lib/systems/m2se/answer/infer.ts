@@ -1,14 +1,16 @@
 import { existsSync, mkdirSync, readdirSync, statSync } from 'node:fs'
 import { open, truncate } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
-import { misuse, requireString, requireWhole } from '../../../base/check.js'
+import { defined, misuse, requireString, requireWhole } from '../../../base/check.js'
 import { DataError } from '../../../base/errors.js'
 import type { Dataset } from '../../../data/dataset.js'
 import { jsonFor, jsonValue } from '../../../files/json/json.js'
 import { chunksOf, utf8 } from '../../../files/text.js'
 import { MEDIA_KEYS, type SwiftRecord } from '../data/entry.js'
 import { type EmoVerseRecords, openRecords } from '../data/open.js'
-import { EmoVerse, type EmoVerseGenerateOptions } from '../network/network.js'
+import type { EmoVerseGenerateOptions } from '../network/answers.js'
+import { EmoVerse } from '../network/network.js'
+import { withVisionCache } from '../network/vision-cache.js'
 import { labelsAllowed } from '../published/wording.js'
 
 export interface InferEmoVerseOptions extends EmoVerseGenerateOptions {
@@ -26,6 +28,8 @@ export interface InferEmoVerseOptions extends EmoVerseGenerateOptions {
    * `probabilities` of all. Default false: every answer is written freely.
    */
   byLabels?: boolean
+  /** A folder that keeps what the vision part makes of each picture and frame, so that it is computed once by whatever run. */
+  visionCache?: string
   /** Hears how many results there are, of how many. */
   onProgress?: (done: number, all: number) => void
 }
@@ -56,30 +60,36 @@ export async function inferEmoVerse(model: EmoVerse, options: InferEmoVerseOptio
   const where = 'inferEmoVerse'
   if (!(model instanceof EmoVerse)) throw misuse(where, 'model', 'an EmoVerse', model)
   // What is left is the generation's, which refuses what it does not know.
-  const { data, output, onBadRecord = 'skip', byLabels = false, onProgress, ...generation } = options ?? {}
+  const { data, output, onBadRecord = 'skip', byLabels = false, visionCache, onProgress, ...generation } = options ?? {}
   requireString(where, 'output', output)
-  const { batchSize = 8 } = generation
+  if (visionCache !== undefined) requireString(where, 'visionCache', visionCache)
+  const { batchSize = 8, mediaRoot = '.' } = generation
   requireWhole(where, 'batchSize', batchSize, 1)
   if (typeof byLabels !== 'boolean') throw misuse(where, 'byLabels', 'a boolean', byLabels)
   if (onProgress !== undefined && typeof onProgress !== 'function') {
     throw misuse(where, 'onProgress', 'a function', onProgress)
   }
-  const { records, notes } = await openRecords(data, { onBadRecord, requireResponse: false, markers: false })
+  const { records, notes } = await openRecords(data, {
+    ...{ onBadRecord, requireResponse: false, markers: false },
+    ...(model.seesMedia && { mediaRoot }),
+  })
   const { file, done } = await resultFile(output, records)
   mkdirSync(dirname(file), { recursive: true })
   const wave = batchSize * WAVES
-  for (let i = done; i < records.length; i += wave) {
-    const part = await Promise.all(
-      Array.from({ length: Math.min(wave, records.length - i) }, (_, k) => records.get(i + k, 0)),
-    )
-    const answers = await answersTo(model, part, byLabels, generation)
-    const lines = part.map((record, k) => {
-      const { response, ...rest } = answers[k] as Answer
-      return `${jsonFor(file, { ...resultOf(model, record, response), ...rest }, 0)}\n`
-    })
-    await appended(file, lines.join(''))
-    onProgress?.(i + part.length, records.length)
-  }
+  await withVisionCache(model, visionCache, async () => {
+    for (let i = done; i < records.length; i += wave) {
+      const part = await Promise.all(
+        Array.from({ length: Math.min(wave, records.length - i) }, (_, k) => records.get(i + k, 0)),
+      )
+      const answers = await answersTo(model, part, byLabels, generation)
+      const lines = part.map((record, k) => {
+        const { response, ...rest } = answers[k] as Answer
+        return `${jsonFor(file, { ...resultOf(model, record, response), ...rest }, 0)}\n`
+      })
+      await appended(file, lines.join(''))
+      onProgress?.(i + part.length, records.length)
+    }
+  })
   if (records.length === 0) await appended(file, '')
   return { file, records: records.length, continued: done, notes }
 }
@@ -107,7 +117,8 @@ async function answersTo(
       answers.push({ response: written.shift()?.text as string })
       continue
     }
-    const probabilities = await model.scoreLabels(record, labels)
+    const { mediaRoot, signal } = generation
+    const probabilities = await model.scoreLabels(record, labels, defined({ mediaRoot, signal }))
     const [best] = Object.entries(probabilities).sort(([, a], [, b]) => b - a)
     answers.push({ response: (best as [string, number])[0], probabilities })
   }

@@ -40,7 +40,7 @@ otherwise. The same command goes on with a file that is not finished.`,
   async run(given) {
     const { valDataset, resultDir, output, maxLength, maxNewTokens, batchSize, doSample, temperature, topK, topP } =
       given
-    const { repetitionPenalty, numBeams, seed = 42, onBadRecord, byLabels, compat } = given
+    const { repetitionPenalty, numBeams, seed = 42, onBadRecord, byLabels, compat, mediaRoot, visionCache } = given
     if (valDataset === undefined)
       throw new ConfigError('Say what to answer: --val-dataset FILE', { argument: 'valDataset' })
     if (output !== undefined && resultDir !== undefined) {
@@ -54,6 +54,7 @@ otherwise. The same command goes on with a file that is not finished.`,
     const { file, records, continued, notes } = await inferEmoVerse(model, {
       ...{ data: valDataset, output: output ?? resultDir ?? 'infer_result' },
       ...defined({ maxLength, maxNewTokens, batchSize, temperature, topK, topP, repetitionPenalty, numBeams }),
+      ...defined({ mediaRoot, visionCache }),
       ...defined({ onBadRecord, byLabels, compat, doSample: doSample === undefined ? undefined : doSample === 'true' }),
       onProgress: (done, all) => console.error(`${done} of ${all}`),
     })

@@ -8,6 +8,7 @@ import type { LoraConfig } from '../../../peft/config.js'
 import type { Device, DType } from '../../../tensor/index.js'
 import { EmoVerse } from '../network/network.js'
 import { SWIFT_MODELS } from '../published/swift.js'
+import type { ProjectorTraining } from '../training/adapter.js'
 import { type EmoVerseRecipe, emoverseRecipe } from '../training/recipe.js'
 import type { EmoVerseStageOptions } from '../training/train.js'
 import type { EMOVERSE_MODEL_OPTIONS, EMOVERSE_TRAINING_OPTIONS } from './arguments.js'
@@ -19,7 +20,19 @@ const DTYPES: Readonly<Record<string, DType>> = { fp32: 'float32', bf16: 'bfloat
 
 /** The model that a command line names. @throws ConfigError where it names none */
 export async function emoverseOfArguments(given: EmoVerseModelArguments): Promise<EmoVerse> {
-  const { modelType, adapters = [], tokenizer, template, system, device, dtype } = given
+  const {
+    modelType,
+    adapters = [],
+    tokenizer,
+    template,
+    system,
+    media,
+    maxTiles,
+    frames,
+    quantize,
+    device,
+    dtype,
+  } = given
   const known = modelType !== undefined && Object.hasOwn(SWIFT_MODELS, modelType) ? SWIFT_MODELS[modelType] : undefined
   const base = given.model ?? known
   if (base === undefined) {
@@ -32,13 +45,17 @@ export async function emoverseOfArguments(given: EmoVerseModelArguments): Promis
   const plain = dtype === undefined || dtype === 'AUTO' ? undefined : (DTYPES[dtype] ?? (dtype as DType))
   return EmoVerse.fromPretrained(
     { base, adapters },
-    defined({ tokenizer, template, system, device: device as Device | undefined, dtype: plain }),
+    defined({
+      ...{ tokenizer, template, system, media, quantize, dtype: plain },
+      device: device as Device | undefined,
+      vision: maxTiles === undefined && frames === undefined ? undefined : defined({ maxTiles, frames }),
+    }),
   )
 }
 
 /** The stages that a command line says. @throws ConfigError where it says none, or says one twice over */
 export async function stagesOfArguments(given: EmoVerseTrainingArguments): Promise<EmoVerseStageOptions[]> {
-  const { stages, dataset, valDataset } = given
+  const { stages, dataset, valDataset, projector } = given
   const { epochs, batchSize, evalBatchSize, accumulation, learningRate, schedule, warmupRatio, weightDecay } = given
   const { maxGradNorm, maxLength, validationShare, loadBest, seed, logSteps, evalSteps, saveSteps, saveTotalLimit } =
     given
@@ -75,13 +92,14 @@ export async function stagesOfArguments(given: EmoVerseTrainingArguments): Promi
   if (stages === undefined) {
     if (dataset === undefined)
       throw new ConfigError('Say what to train on: --dataset FILE, or --stages FILE', { argument: 'dataset' })
-    return [{ data: dataset, recipe, lora, ...(valDataset && { valid: valDataset }) }]
+    return [{ data: dataset, recipe, lora, ...defined({ valid: valDataset, projector }) }]
   }
   const extra = [
     ...Object.keys(recipe),
     ...Object.keys(lora),
     ...(dataset ? ['dataset'] : []),
     ...(valDataset ? ['valDataset'] : []),
+    ...(projector ? ['projector'] : []),
   ]
   if (extra.length > 0) {
     throw new ConfigError(`--stages says all of each stage: ${extra.join(', ')} would be said again`, {
@@ -91,16 +109,18 @@ export async function stagesOfArguments(given: EmoVerseTrainingArguments): Promi
   return Promise.all(stages.map(readEmoVerseStage))
 }
 
-const STAGE_KEYS = ['name', 'data', 'valid', 'recipe', 'lora']
+const STAGE_KEYS = ['name', 'data', 'valid', 'recipe', 'lora', 'projector']
 
 /**
- * Reads a stage from a YAML or JSON file: `data` (a file or several), and `name`, `valid`, `recipe` and `lora` with the keys of
+ * Reads a stage from a YAML or JSON file: `data` (a file or several), and `name`, `valid`, `recipe`, `lora` and `projector` with the keys of
  * {@link EmoVerseStageOptions}.
  * @throws ConfigError for an unknown key, naming the nearest
  */
 export async function readEmoVerseStage(file: string): Promise<EmoVerseStageOptions> {
   const value = (await readConfig(file)) as Record<string, unknown>
-  requireForm('readEmoVerseStage', file, value, { 'name?': 'string', 'recipe?': 'object', 'lora?': 'object' })
+  requireForm('readEmoVerseStage', file, value, {
+    ...{ 'name?': 'string', 'recipe?': 'object', 'lora?': 'object', 'projector?': 'string' },
+  })
   for (const key of Object.keys(value)) {
     if (STAGE_KEYS.includes(key)) continue
     throw new ConfigError(`${file}: a stage has no '${key}'${didYouMean(key, STAGE_KEYS)}`, { file, key })
@@ -118,5 +138,7 @@ export async function readEmoVerseStage(file: string): Promise<EmoVerseStageOpti
     ...(value.valid !== undefined && { valid: filesOf('valid') }),
     ...(value.recipe !== undefined && { recipe: value.recipe as Partial<EmoVerseRecipe> }),
     ...(value.lora !== undefined && { lora: value.lora as Partial<LoraConfig> }),
+    // The training checks it.
+    ...(value.projector !== undefined && { projector: value.projector as ProjectorTraining }),
   }
 }

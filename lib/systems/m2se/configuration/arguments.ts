@@ -26,6 +26,31 @@ export const EMOVERSE_MODEL_OPTIONS = {
     preset: "by the tokenizer's tokens",
   },
   system: { kind: 'text', help: 'the system text', preset: "EmoVerse's" },
+  media: {
+    kind: ['read', 'ignore'],
+    help: "what becomes of pictures and films: 'ignore' reads the words alone, as a language model without eyes has to",
+    preset: 'read',
+  },
+  mediaRoot: { kind: 'text', help: 'what paths of media are relative to', value: 'dir', preset: '.' },
+  maxTiles: {
+    kind: 'whole',
+    help: 'most tiles of a picture, the thumbnail not counted',
+    preset: "the network's, 12",
+    aliases: ['max_num'],
+  },
+  frames: { kind: 'whole', help: 'frames of a film', preset: 8, aliases: ['video_segments'] },
+  visionCache: {
+    kind: 'text',
+    help: 'keeps what the vision part makes of each picture and frame, for all runs',
+    value: 'dir',
+    preset: 'nothing is kept',
+  },
+  quantize: {
+    kind: ['nf4', 'int8', 'q8_0', 'q4_0'],
+    help: "packs the language model's layers; adapters stand beside them",
+    preset: 'not',
+    aliases: ['quant_method'],
+  },
   device: { kind: 'text', help: 'such as cpu or cuda:0', preset: 'cpu' },
   dtype: {
     kind: 'text',
@@ -104,6 +129,11 @@ export const EMOVERSE_TRAINING_OPTIONS = {
     value: 'name',
     preset: 'all-linear',
     aliases: ['lora_target_modules'],
+  },
+  projector: {
+    kind: ['lora', 'whole', 'frozen'],
+    help: "how an InternVL's projection trains",
+    preset: 'lora',
   },
   logSteps: { kind: 'whole', help: 'steps between logs', preset: 10, aliases: ['logging_steps'] },
   evalSteps: { kind: 'whole', help: 'steps between evaluations', preset: 1000 },

@@ -1,11 +1,14 @@
 import { packSequences } from '../../../data/pack.js'
 import type { Tensor } from '../../../tensor/index.js'
+import type { EmoVersePicture } from '../network/vision.js'
 import type { EmoVerseTask } from '../published/wording.js'
 import type { EncodedText } from './prompt.js'
 
 /** A record as a network learns it. */
 export interface EmoVerseSampleTokens extends EncodedText {
   task: EmoVerseTask | 'other'
+  /** Its pictures and films, in the order of their places in the text. */
+  pictures: readonly EmoVersePicture[]
 }
 
 /** Records behind each other in one row, none of which sees another. */
@@ -19,6 +22,8 @@ export interface EmoVerseBatch {
   tasks: (EmoVerseTask | 'other')[]
   /** Where the tokens that are learnt stand in the row, what they are, and which record each is of. */
   targets: { places: number[]; ids: number[]; records: number[] }
+  /** Of all records, in the order of their places in the row. */
+  pictures: readonly EmoVersePicture[]
 }
 
 const pack = packSequences(['inputIds', 'labels'])
@@ -36,5 +41,6 @@ export function emoverseCollate(samples: readonly EmoVerseSampleTokens[]): EmoVe
     }
     start += sample.labels.length
   }
-  return { inputIds, labels, sequenceLengths, tasks: samples.map(({ task }) => task), targets }
+  const pictures = samples.flatMap((sample) => sample.pictures)
+  return { inputIds, labels, sequenceLengths, tasks: samples.map(({ task }) => task), targets, pictures }
 }

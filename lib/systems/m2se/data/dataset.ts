@@ -6,10 +6,10 @@ import { requireForm } from '../../../base/form.js'
 import type { Dataset } from '../../../data/dataset.js'
 import { ConcatDataset } from '../../../data/datasets.js'
 import { jsonRecord, recordDataset } from '../../../data/jsonl-dataset.js'
-import { Random } from '../../../data/random.js'
 import { beginsArray } from '../../../files/json/elements.js'
 import { chunksOf } from '../../../files/text.js'
 import { insertMarkers, MEDIA_KEYS, parseSwiftEntry, type SwiftCause, type SwiftRecord } from './entry.js'
+import { replacing } from './replace.js'
 
 /** How many tokens a record has: with each of its media as one, and with all that they become. */
 export interface SwiftLength {
@@ -53,8 +53,6 @@ const OPTIONS = [
   'seed',
 ] as const
 
-/** Attempts for a record with `compat`, the record itself among them. */
-const ATTEMPTS = 20
 /** Errors that are kept; all are counted. */
 const KEPT = 100
 
@@ -141,7 +139,7 @@ export async function readSwiftDataset(
     parts.push(await recordDataset(file, { isArray, parse, ...(compat === undefined && { onBad }) }))
   }
   const all = parts.length === 1 ? (parts[0] as Dataset<SwiftRecord>) : new ConcatDataset(parts)
-  return dataset.open(compat === undefined ? all : replacing(all, seed, dataset))
+  return dataset.open(compat === undefined ? all : replacing(all, seed, (error) => dataset.count(error)))
 }
 
 function checked(where: string, options: ReadSwiftDatasetOptions) {
@@ -213,23 +211,3 @@ function causeOf(error: DataError): SwiftCause {
   const { reason, byte } = error as DataError & { reason?: SwiftCause; byte?: unknown }
   return reason ?? (byte === undefined ? 'json' : 'encoding')
 }
-
-/** Records of which one that cannot be used gives way to others, drawn by seed, epoch and place. */
-const replacing = (records: Dataset<SwiftRecord>, seed: number, dataset: SwiftDataset): Dataset<SwiftRecord> => ({
-  length: records.length,
-  async get(index, epoch) {
-    const random = new Random(seed, epoch * records.length + index)
-    const most = Math.min(ATTEMPTS, records.length)
-    let last: DataError | undefined
-    for (let attempt = 0; attempt < most; attempt++) {
-      try {
-        return await records.get(attempt === 0 ? index : random.below(records.length), epoch)
-      } catch (error) {
-        if (!(error instanceof DataError)) throw error
-        dataset.count(error)
-        last = error
-      }
-    }
-    throw new DataError(`${most} records that were drawn cannot be used, the last: ${last?.message}`, { cause: last })
-  },
-})

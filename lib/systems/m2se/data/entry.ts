@@ -1,4 +1,6 @@
 import { DataError } from '../../../base/errors.js'
+import type { ImageInput } from '../../../vision/index.js'
+import type { EmoVerseVideo } from './media.js'
 
 /** The kinds of media a record can name, by their keys, and the marker that stands for one in a text. */
 export const MEDIA_MARKERS = { images: '<image>', videos: '<video>', audios: '<audio>' } as const
@@ -21,6 +23,23 @@ export interface SwiftRecord {
   images?: string[]
   videos?: string[]
   audios?: string[]
+}
+
+/** What an EmoVerse is asked: a record of a file, or the same with media in memory. */
+export interface EmoVerseQuestion {
+  query: string
+  /** What it is to learn; not looked at where an answer is wanted. */
+  response?: string | null
+  /** What was asked and answered before; markers may stand in any question. */
+  history?: readonly (readonly [query: string, response: string])[]
+  /** In place of the system text of the model; '' for none. */
+  system?: string
+  /** For each `<image>` of the questions, in order: a file, the bytes of one, raw pixels or a tensor. */
+  images?: readonly ImageInput[]
+  /** For each `<video>`. */
+  videos?: readonly EmoVerseVideo[]
+  /** For each `<audio>`: files. */
+  audios?: readonly string[]
 }
 
 /** Why a record cannot be used. */
@@ -174,7 +193,7 @@ function inlineMedia(record: SwiftRecord): void {
  * as ms-swift puts them (`<audio>` before `<image>` before `<video>`).
  * @throws DataError with both numbers, where there are more markers than media
  */
-export function insertMarkers(record: SwiftRecord): SwiftRecord {
+export function insertMarkers<R extends EmoVerseQuestion>(record: R): R {
   const history = (record.history ?? []).map((turn) => [...turn] as [string, string])
   let { query } = record
   const texts = () => [...history.flat(), query, record.response ?? '']

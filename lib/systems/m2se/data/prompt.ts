@@ -2,7 +2,7 @@ import { ConfigError, DataError } from '../../../base/errors.js'
 import { type InternVLTemplate, internVLPrompt } from '../../../models/internvl/prompt.js'
 import type { Tokenizer } from '../../../text/index.js'
 import type { EmoVerseTask } from '../published/wording.js'
-import type { SwiftRecord } from './entry.js'
+import type { EmoVerseQuestion } from './entry.js'
 
 /** The template whose end of an answer a tokenizer has as one token. @throws ConfigError for one that has neither */
 export function templateOf(tokenizer: Tokenizer): InternVLTemplate {
@@ -19,20 +19,34 @@ export interface EncodedText {
   labels: number[]
 }
 
+export interface EncodeRecordOptions {
+  template: InternVLTemplate
+  system: string | null
+  /** Whether it ends with the answer. */
+  answer: boolean
+  /** Tiles of each of its pictures, and frames of each of its films; without them markers are words like others. */
+  images?: readonly number[]
+  videos?: readonly number[]
+  tileTokens?: number
+  /** Default: the tokenizer's `<IMG_CONTEXT>`. */
+  imgContextTokenId?: number
+}
+
 /**
  * A record as tokens, as ms-swift 2.6 writes it. All answers are learnt, those of the history too; without `answer` it ends where
  * the answer begins.
- * @throws DataError for a record without an answer where it is wanted
+ * @throws DataError for a record without an answer where it is wanted, and where markers and media are not as many
  */
 export function encodeRecord(
   tokenizer: Tokenizer,
-  record: SwiftRecord,
-  { template, system, answer }: { template: InternVLTemplate; system: string | null; answer: boolean },
+  { query, response = null, history = [], ...record }: EmoVerseQuestion,
+  { system, answer, images = [], videos = [], ...options }: EncodeRecordOptions,
 ): EncodedText {
-  if (answer && record.response === null) throw new DataError('it has no response', { reason: 'response' })
+  if (answer && response === null) throw new DataError('it has no response', { reason: 'response' })
   const said = record.system ?? system
-  const turns = [...(record.history ?? []), [record.query, answer ? record.response : null] as const]
-  const { inputIds, labels } = internVLPrompt(tokenizer, { turns, system: said === '' ? null : said }, { template })
+  const turns = [...history, [query, answer ? response : null] as const]
+  const conversation = { turns, system: said === '' ? null : said, images, videos }
+  const { inputIds, labels } = internVLPrompt(tokenizer, conversation, options)
   return { inputIds, labels }
 }
 
@@ -45,5 +59,5 @@ const IDENTIFIERS: readonly [RegExp, EmoVerseTask][] = [
 ]
 
 /** The task that a question names by its identifier; 'other' where it names none. */
-export const taskOf = ({ query }: Pick<SwiftRecord, 'query'>): EmoVerseTask | 'other' =>
+export const taskOf = ({ query }: Pick<EmoVerseQuestion, 'query'>): EmoVerseTask | 'other' =>
   IDENTIFIERS.find(([pattern]) => pattern.test(query))?.[1] ?? 'other'

@@ -1,9 +1,16 @@
+import { existsSync } from 'node:fs'
+import { join } from 'node:path'
 import { defined, misuse, requireOptions } from '../../../base/check.js'
 import { requireForm } from '../../../base/form.js'
+import { resolveModel } from '../../../hub/resolve.js'
 import type { DecoderLMConfig } from '../../../models/decoder/config.js'
 import { DecoderLM } from '../../../models/decoder/decoder-lm.js'
-import type { InternVLTemplate } from '../../../models/internvl/prompt.js'
-import { PeftModel } from '../../../peft/model.js'
+import { type InternVLConfig, internVLSizes } from '../../../models/internvl/config.js'
+import { InternVL } from '../../../models/internvl/internvl.js'
+import { type LoadNetworkOptions, readConfig } from '../../../models/pretrained.js'
+import type { Module } from '../../../nn/index.js'
+import { quantizationOf } from '../../../nn/quantized-weight.js'
+import { PeftModel, peftModelOf } from '../../../peft/model.js'
 import type { Device, DType } from '../../../tensor/index.js'
 import { Tokenizer } from '../../../text/index.js'
 import { writeFolder } from '../../../train/trainer/folders.js'
@@ -11,28 +18,35 @@ import type { EmoVerseParts } from './network.js'
 
 /** A network and the adapters of its stages, each of which was trained on what those before it made of the network. */
 export interface EmoVerseStages {
-  /** A folder, a GGUF file, a repository of the hub, or the name of published weights. */
+  /** An InternVL or a language model: a folder, a GGUF file, a repository of the hub, or the name of published weights. */
   base: string
   /** Folders of adapters in PEFT's layout, in the order of the stages. */
   adapters: readonly string[]
 }
 
-export interface LoadEmoVerseOptions {
+/** What an EmoVerse is beside its network and tokenizer. */
+type Settings = Omit<EmoVerseParts, 'model' | 'tokenizer'>
+
+export interface LoadEmoVerseOptions extends Settings {
   device?: Device
   /** Default float32. */
   dtype?: DType
+  /**
+   * Packs the linear layers of the language model, such as 'nf4' or 'int8'; adapters then stand beside them, and are not added to
+   * them. Default false.
+   */
+  quantize?: LoadNetworkOptions['quantize']
   /** Where the tokenizer is. Default: with the network. */
   tokenizer?: string
-  template?: InternVLTemplate
-  system?: string | null
 }
 
-export interface NewEmoVerseOptions extends Omit<LoadEmoVerseOptions, 'tokenizer'> {
+export interface NewEmoVerseOptions extends Omit<LoadEmoVerseOptions, 'tokenizer' | 'quantize'> {
   tokenizer: Tokenizer
   seed?: number
 }
 
-const OPTIONS = ['device', 'dtype', 'tokenizer', 'template', 'system'] as const
+const SETTINGS = ['template', 'system', 'media', 'vision'] as const
+const PICTURES = ['internvl_chat', 'internvl']
 
 /** The parts of an EmoVerse that files hold. */
 export async function loadEmoVerse(
@@ -40,34 +54,77 @@ export async function loadEmoVerse(
   options: LoadEmoVerseOptions = {},
 ): Promise<EmoVerseParts> {
   const where = 'EmoVerse.fromPretrained'
-  requireOptions(where, options, OPTIONS)
+  requireOptions(where, options, [...SETTINGS, 'device', 'dtype', 'quantize', 'tokenizer'])
   const { base, adapters } = typeof from === 'string' ? { base: from, adapters: [] } : (from ?? {})
   requireForm(where, 'from', { base, adapters }, { base: 'string', adapters: ['string'] })
-  const { device, dtype = 'float32', tokenizer: words = base, ...rest } = options
+  const { device, dtype = 'float32', quantize = false, tokenizer: words = base, ...settings } = options
   const tokenizer = await Tokenizer.fromPretrained(words)
-  // Blocks of a GGUF file cannot take adapters in.
-  const model = await DecoderLM.fromPretrained(base, { dtype, quantize: false, ...(device && { device }) } as object)
+  const loading = { dtype, quantize, ...(device && { device }) }
+  const model = (await seesPictures(base))
+    ? await InternVL.fromPretrained(base, loading)
+    : await DecoderLM.fromPretrained(base, loading)
   try {
-    for (const adapter of adapters) (await PeftModel.fromPretrained(model, adapter)).mergeAndUnload()
-    return { model, tokenizer, ...rest }
+    for (const folder of adapters) await addStage(model, folder)
+    return { model, tokenizer, ...settings }
   } catch (error) {
     model.dispose()
     throw error
   }
 }
 
+/** Whether a folder or repository holds an InternVL; what has no config.json is a language model. */
+async function seesPictures(base: string): Promise<boolean> {
+  const directory = base.endsWith('.gguf') ? base : await resolveModel(base)
+  if (!existsSync(join(directory, 'config.json'))) return false
+  return PICTURES.includes((await readConfig(directory)).modelType as string)
+}
+
+/** Whether weights of a network are packed, which cannot take adapters in. */
+export const isPacked = (model: Module): boolean =>
+  model.modules().some((module) => quantizationOf(module) !== undefined)
+
+/**
+ * Adds an adapter to the weights of a network; where these are packed it stands beside them, frozen, with those before it.
+ * @throws CheckpointError for one that does not fit
+ */
+export async function addStage(model: Module, folder: string): Promise<void> {
+  if (!isPacked(model)) {
+    const peft = await PeftModel.fromPretrained(model, folder)
+    peft.mergeAndUnload()
+    return
+  }
+  const before = peftModelOf(model)
+  const adapterName = `stage-${(before?.adapterNames.length ?? 0) + 1}`
+  if (before) {
+    await before.loadAdapter(folder, { adapterName })
+    before.setAdapter(before.adapterNames)
+  } else {
+    await PeftModel.fromPretrained(model, folder, { adapterName })
+  }
+}
+
 /** The parts of an EmoVerse with random weights. */
-export function newEmoVerse(config: DecoderLMConfig | string, options: NewEmoVerseOptions): EmoVerseParts {
+export function newEmoVerse(
+  config: InternVLConfig | DecoderLMConfig | string,
+  options: NewEmoVerseOptions,
+): EmoVerseParts {
   const where = 'EmoVerse.fromConfig'
-  requireOptions(where, options, [...OPTIONS, 'seed'])
-  const { tokenizer, template, system, ...rest } = options
+  requireOptions(where, options, [...SETTINGS, 'device', 'dtype', 'tokenizer', 'seed'])
+  const { tokenizer, template, system, media, vision, ...rest } = options
   if (!(tokenizer instanceof Tokenizer)) throw misuse(where, 'tokenizer', 'a Tokenizer', tokenizer)
-  const model = DecoderLM.fromConfig(config as DecoderLMConfig, rest as object)
-  return { model, tokenizer, ...defined({ template, system }) }
+  const sees =
+    typeof config === 'string' ? Object.hasOwn(internVLSizes, config) : config !== null && 'llmConfig' in config
+  const model = sees
+    ? InternVL.fromConfig(config as InternVLConfig, rest)
+    : DecoderLM.fromConfig(config as DecoderLMConfig, rest)
+  return { model, tokenizer, ...defined({ template, system, media, vision }) }
 }
 
 /** Writes a folder that {@link loadEmoVerse} reads: the network with its tokenizer, which transformers reads too. */
-export const saveEmoVerse = (folder: string, { model, tokenizer }: EmoVerseParts): Promise<void> =>
+export const saveEmoVerse = (
+  folder: string,
+  { model, tokenizer }: Pick<EmoVerseParts, 'model' | 'tokenizer'>,
+): Promise<void> =>
   writeFolder(folder, async (temporary) => {
     await model.save(temporary)
     tokenizer.saveTo(temporary)

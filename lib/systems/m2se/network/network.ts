@@ -1,18 +1,27 @@
-import { misuse, requireOneOf, requireString, requireWhole } from '../../../base/check.js'
-import { ConfigError, DataError } from '../../../base/errors.js'
-import { ContinuousBatching } from '../../../generation/batching.js'
-import type { GenerationConfig } from '../../../generation/config.js'
+import { misuse, requireOneOf, requireOptions, requireSignal, requireString } from '../../../base/check.js'
+import { ConfigError } from '../../../base/errors.js'
 import type { DecoderLMConfig } from '../../../models/decoder/config.js'
 import { DecoderLM } from '../../../models/decoder/decoder-lm.js'
-import { INTERNVL_TEMPLATES, type InternVLTemplate } from '../../../models/internvl/prompt.js'
-import { scoreLabels } from '../../../models/score-labels.js'
-import { evaluating } from '../../../nn/index.js'
-import { scope, tensor } from '../../../tensor/index.js'
+import type { InternVLConfig } from '../../../models/internvl/config.js'
+import { InternVL } from '../../../models/internvl/internvl.js'
+import { INTERNVL_TEMPLATES, type InternVLTemplate, internVLTemplate } from '../../../models/internvl/prompt.js'
+import type { Tensor } from '../../../tensor/index.js'
 import { Tokenizer } from '../../../text/index.js'
 import type { EmoVerseSampleTokens } from '../data/collate.js'
-import { MEDIA_KEYS, MEDIA_MARKERS, type SwiftRecord } from '../data/entry.js'
+import { type EmoVerseQuestion, insertMarkers, MEDIA_KEYS, MEDIA_MARKERS } from '../data/entry.js'
+import type { EmoVerseLook, MediaPlace } from '../data/media.js'
 import { encodeRecord, taskOf, templateOf } from '../data/prompt.js'
 import { EMOVERSE_SYSTEM } from '../published/wording.js'
+import {
+  type EmoVerseAnswer,
+  type EmoVerseGenerateOptions,
+  type EmoVersePiece,
+  type EmoVerseStreamOptions,
+  generateAnswers,
+  labelShares,
+  streamAnswer,
+} from './answers.js'
+import { Beginnings } from './beginnings.js'
 import {
   type EmoVerseStages,
   type LoadEmoVerseOptions,
@@ -21,147 +30,209 @@ import {
   newEmoVerse,
   saveEmoVerse,
 } from './files.js'
+import { type EmoVersePicture, EmoVerseVision, type EmoVerseVisionOptions } from './vision.js'
 
 /** What an EmoVerse is made of. */
 export interface EmoVerseParts {
-  model: DecoderLM
+  /** An InternVL sees; a language model by itself reads. */
+  model: DecoderLM | InternVL
   tokenizer: Tokenizer
-  /** How turns are written. Default: by the tokenizer's tokens. */
+  /** How turns are written. Default: the one that an InternVL's configuration names, else by the tokenizer's tokens. */
   template?: InternVLTemplate
   /** Where a record has none. Default {@link EMOVERSE_SYSTEM}; null for none at all. */
   system?: string | null
+  /** 'ignore': markers and media of records are left out, and the words alone are read. Default 'read'. */
+  media?: 'read' | 'ignore'
+  vision?: EmoVerseVisionOptions
 }
 
-export interface EmoVerseGenerateOptions extends GenerationConfig {
-  /** Prompts of more tokens are refused. Default: no limit. */
-  maxLength?: number
-  /** 'published': such a prompt is answered with '' instead, as ms-swift 2.6 does. */
-  compat?: 'published'
-  /** Prompts that are answered at a time. Default 8. */
-  batchSize?: number
+const PARTS: readonly (keyof EmoVerseParts)[] = ['model', 'tokenizer', 'template', 'system', 'media', 'vision']
+
+/** Conversations that are gone on with. */
+const CONVERSATIONS = 4
+
+export interface EncodeEmoVerseOptions extends MediaPlace {
+  /** Whether it ends with the answer, and answers are labels; else where the answer begins. Default true. */
+  answer?: boolean
   signal?: AbortSignal
 }
 
-/** An answer, and how it came about. */
-export interface EmoVerseAnswer {
-  text: string
-  /** Tokens that were written. */
-  tokens: number
-}
-
-/** Memory of what prompts begin with, which others that begin alike need not read again. */
-const PREFIX_BYTES = 128e6
-
 /**
- * EmoVerse (Li et al. 2024, https://arxiv.org/abs/2412.08049): a language model that was taught tasks of sentiment and emotion
- * by instructions. Without a network for pictures, as here, it reads the words alone: markers of media are left out of the text,
- * and {@link EmoVerse.seesMedia} says so.
+ * EmoVerse (Li et al. 2024, https://arxiv.org/abs/2412.08049): an InternVL that was taught tasks of sentiment and emotion by
+ * instructions. A language model without eyes can be taught them too, by the words alone (`media: 'ignore'`).
+ *
+ * ```ts
+ * using model = await EmoVerse.fromPretrained('./InternVL2-2B')
+ * const question = { query: 'The person says: "Oh." <emotion> Please determine …', images: ['face.jpg'] }
+ * const [{ text }] = await model.generate([question], { maxNewTokens: 16 })
+ * const { 'Joy.': joy } = await model.scoreLabels(question, EMOTION_LABELS.meld)
+ * ```
  */
 export class EmoVerse {
-  readonly model: DecoderLM
+  readonly model: DecoderLM | InternVL
   readonly tokenizer: Tokenizer
   readonly template: InternVLTemplate
   readonly system: string | null
+  readonly media: 'read' | 'ignore'
+  /** Null where it sees nothing. */
+  readonly vision: EmoVerseVision | null
+  /** What was read last, for the next question about it. @internal */
+  readonly beginnings: Beginnings
 
   /** It owns the network: `dispose()` it. */
   constructor(parts: EmoVerseParts) {
     const where = 'EmoVerse'
-    const { model, tokenizer, template, system = EMOVERSE_SYSTEM } = parts ?? {}
-    if (!(model instanceof DecoderLM)) throw misuse(where, 'model', 'a DecoderLM', model)
+    requireOptions(where, parts ?? {}, PARTS)
+    const { model, tokenizer, template, system = EMOVERSE_SYSTEM, media = 'read', vision } = parts ?? {}
+    if (!(model instanceof DecoderLM || model instanceof InternVL)) {
+      throw misuse(where, 'model', 'an InternVL or a DecoderLM', model)
+    }
     if (!(tokenizer instanceof Tokenizer)) throw misuse(where, 'tokenizer', 'a Tokenizer', tokenizer)
     if (template !== undefined) requireOneOf(where, 'template', template, Object.keys(INTERNVL_TEMPLATES))
     if (system !== null) requireString(where, 'system', system)
+    requireOneOf(where, 'media', media, ['read', 'ignore'])
+    if (vision !== undefined && !(model instanceof InternVL)) {
+      throw new ConfigError(`${where}: vision is of an InternVL, and a DecoderLM sees nothing`, { argument: 'vision' })
+    }
     this.model = model
     this.tokenizer = tokenizer
-    this.template = template ?? templateOf(tokenizer)
+    this.template = template ?? ownTemplate(model) ?? templateOf(tokenizer)
     this.system = system
+    this.media = media
+    this.vision = model instanceof InternVL && media === 'read' ? new EmoVerseVision(model, tokenizer, vision) : null
+    this.beginnings = new Beginnings(model, CONVERSATIONS)
   }
 
   /**
-   * Reads a whole model, or a base with the adapters of its stages, which are added to its weights one after the other. Blocks of a
-   * GGUF file become numbers, since they cannot take adapters in.
+   * Reads a whole model, or a base with the adapters of its stages, which are added to its weights one after the other; where these
+   * are packed the adapters stand beside them. The base is an InternVL, or any language model. Blocks of a GGUF file become
+   * numbers unless `quantize` says otherwise.
    *
    * ```ts
-   * using model = await EmoVerse.fromPretrained({ base: 'smollm2-135m-instruct', adapters: ['run/stage-1/adapter', 'run/stage-2/adapter'] })
+   * using model = await EmoVerse.fromPretrained({ base: './InternVL2-2B', adapters: ['run/stage-1/adapter', 'run/stage-2/adapter'] })
    * ```
-   * @throws CheckpointError for an adapter that does not fit; else as `DecoderLM.fromPretrained`
+   * @throws CheckpointError for an adapter that does not fit; else as `InternVL.fromPretrained` and `DecoderLM.fromPretrained`
    */
   static async fromPretrained(from: string | EmoVerseStages, options: LoadEmoVerseOptions = {}): Promise<EmoVerse> {
     return new EmoVerse(await loadEmoVerse(from, options))
   }
 
-  /** One with random weights. @throws ConfigError as `DecoderLM.fromConfig` */
-  static fromConfig(config: DecoderLMConfig | string, options: NewEmoVerseOptions): EmoVerse {
+  /** One with random weights: an InternVL where the configuration has an `llmConfig`, or is the name of one's size. */
+  static fromConfig(config: InternVLConfig | DecoderLMConfig | string, options: NewEmoVerseOptions): EmoVerse {
     return new EmoVerse(newEmoVerse(config, options))
+  }
+
+  /** The language model. */
+  get llm(): DecoderLM {
+    return this.model instanceof InternVL ? this.model.language_model : this.model
   }
 
   /** Whether pictures and films reach the network; else only the words of a record do. */
   get seesMedia(): boolean {
-    return false
+    return this.vision !== null
   }
 
   /**
-   * A record as tokens, each piece made tokens by itself as ms-swift does. With `answer` (default) it ends with the answer, and
-   * all answers are labels; else where the answer begins.
-   * @throws DataError for a record without an answer where it is wanted
+   * A record as tokens, each piece made tokens by itself as ms-swift does, with its pictures and films as tiles.
+   * @throws DataError for a record without an answer where it is wanted, for media that cannot be read, and where there are more
+   * markers than media; ConfigError for media where there are no eyes, unless `media` is 'ignore'
    */
-  encode(record: SwiftRecord, { answer = true }: { answer?: boolean } = {}): EmoVerseSampleTokens {
-    const { template, system, tokenizer } = this
-    const encoded = encodeRecord(tokenizer, withoutMarkers(record), { template, system, answer })
-    return { ...encoded, task: taskOf(record) }
+  async encode(record: EmoVerseQuestion, options: EncodeEmoVerseOptions = {}): Promise<EmoVerseSampleTokens> {
+    const where = 'EmoVerse.encode'
+    requireOptions(where, options, ['answer', 'signal', 'mediaRoot'])
+    const { answer = true, signal, mediaRoot } = options
+    requireSignal(where, signal)
+    const { template, system, tokenizer, vision } = this
+    const marked = this.#readable(record)
+    const settings = { template, system, answer }
+    const task = taskOf(record)
+    const count = (marked.images?.length ?? 0) + (marked.videos?.length ?? 0)
+    if (vision === null || count === 0) return { ...encodeRecord(tokenizer, marked, settings), task, pictures: [] }
+    const pictures = await vision.read(marked, { mediaRoot, ...(signal && { signal }) })
+    const tilesOf = (kind: string) => pictures.flatMap((picture) => (picture.kind === kind ? [picture.tiles] : []))
+    const encoded = encodeRecord(tokenizer, marked, {
+      ...{ ...settings, images: tilesOf('image'), videos: tilesOf('video') },
+      tileTokens: vision.tileTokens,
+      imgContextTokenId: vision.contextTokenId,
+    })
+    return { ...encoded, task, pictures }
   }
 
-  /** Tokens of a record, as limits of data count them. */
-  lengthOf = (record: SwiftRecord): { text: number; expanded: number } => {
+  /** Tokens of a record, as limits of data count them: each of its media is one, as in ms-swift. */
+  lengthOf = (record: EmoVerseQuestion): number => {
     const media = MEDIA_KEYS.reduce((sum, key) => sum + (record[key]?.length ?? 0), 0)
-    const { length } = this.encode(record, { answer: record.response !== null }).inputIds
-    // Each counts as one there, whatever becomes of it.
-    return { text: length + media, expanded: length }
+    const { template, system, tokenizer } = this
+    const answer = record.response != null
+    if (this.media === 'read') this.#readable(record)
+    return encodeRecord(tokenizer, withoutMarkers(record), { template, system, answer }).inputIds.length + media
+  }
+
+  /** The record as it is read: with a marker for each medium, or without any. */
+  #readable<R extends EmoVerseQuestion>(record: R): R {
+    if (this.media === 'ignore') return withoutMarkers(record)
+    const blind = MEDIA_KEYS.find((key) => record[key]?.length && !(key !== 'audios' && this.seesMedia))
+    if (blind !== undefined) {
+      const what = blind === 'audios' ? 'hears no sound' : 'sees neither pictures nor films'
+      throw new ConfigError(`The model ${what}, and the record has ${blind}: media 'ignore' reads the words alone`, {
+        argument: 'media',
+        key: blind,
+      })
+    }
+    return insertMarkers(record)
+  }
+
+  /** Embeddings of token ids [1, time] with pictures at their places; undefined where there are none. @internal */
+  async embed(inputIds: Tensor, pictures: readonly EmoVersePicture[]): Promise<Tensor | undefined> {
+    if (pictures.length === 0) return undefined
+    const { network } = this.vision as EmoVerseVision
+    const imageFeatures = await this.vision?.features(pictures)
+    return network.embed(inputIds, imageFeatures ? { imageFeatures } : {})
+  }
+
+  /** What tells a prompt from others: its ids, and at pictures a number of each picture below 0. @internal */
+  marksOf({ inputIds, pictures }: EmoVerseSampleTokens): readonly number[] {
+    if (pictures.length === 0) return inputIds
+    const { contextTokenId, tileTokens } = this.vision as EmoVerseVision
+    const numbers = pictures.map(({ key, tiles }) => ({
+      mark: -1 - Number.parseInt(key.slice(0, 12), 16),
+      left: tiles * tileTokens,
+    }))
+    return inputIds.map((id) => {
+      if (id !== contextTokenId) return id
+      if (numbers[0]?.left === 0) numbers.shift()
+      const first = numbers[0] as { mark: number; left: number }
+      first.left -= 1
+      return first.mark
+    })
+  }
+
+  /** The pictures whose places are behind the first `from` tokens. @internal */
+  picturesFrom(inputIds: readonly number[], pictures: readonly EmoVersePicture[], from: number): EmoVersePicture[] {
+    if (from === 0 || this.vision === null) return [...pictures]
+    const { contextTokenId, tileTokens } = this.vision
+    let before = 0
+    for (let i = 0; i < from; i++) if (inputIds[i] === contextTokenId) before += 1
+    return pictures.filter(({ tiles }) => {
+      before -= tiles * tileTokens
+      return before < 0
+    })
   }
 
   /**
-   * Answers records: greedily, or as the options say. Those that begin alike share what was read of it.
-   * @throws DataError naming the record for a prompt that is too long, unless `compat` is 'published'
+   * Answers records: greedily, or as the options say. Texts that begin alike share what was read of it.
+   * @throws DataError naming the record for a prompt that is too long, unless `compat` is 'published'; else as `encode`
    */
-  async generate(records: readonly SwiftRecord[], options: EmoVerseGenerateOptions = {}): Promise<EmoVerseAnswer[]> {
-    const where = 'EmoVerse.generate'
-    if (!Array.isArray(records)) throw misuse(where, 'records', 'a list of records', records)
-    const { maxLength, compat, batchSize = 8, signal, ...config } = options
-    if (maxLength !== undefined) requireWhole(where, 'maxLength', maxLength, 1)
-    requireWhole(where, 'batchSize', batchSize, 1)
-    if (compat !== undefined) requireOneOf(where, 'compat', compat, ['published'])
-    const prompts = records.map((record, i) => {
-      const { inputIds } = this.encode(record, { answer: false })
-      if (maxLength === undefined || inputIds.length <= maxLength) return inputIds
-      if (compat === 'published') return undefined
-      throw new DataError(
-        `Record ${i + 1} of ${records.length} has ${inputIds.length} tokens, more than ${maxLength}`,
-        {
-          record: i + 1,
-          length: inputIds.length,
-          most: maxLength,
-        },
-      )
-    })
-    const settings: GenerationConfig = { maxNewTokens: 2048, ...config, ...this.#end() }
-    return evaluating(this.model, async () => {
-      using batching = new ContinuousBatching(this.model, { maxNumSeqs: batchSize, prefixCacheBytes: PREFIX_BYTES })
-      // Awaited here: what is declared with `using` is freed when the function returns.
-      return await Promise.all(
-        prompts.map(async (ids) => {
-          if (ids === undefined) return { text: '', tokens: 0 }
-          const written = await scope(async () => {
-            const inputIds = tensor([ids], { dtype: 'int64', device: this.#device() })
-            const { tokens } = await this.model.generate({ inputIds }, settings, {
-              batching,
-              ...(signal && { signal }),
-            })
-            return tokens[0] as number[]
-          })
-          return { text: this.textOf(written), tokens: written.length }
-        }),
-      )
-    })
+  generate(records: readonly EmoVerseQuestion[], options: EmoVerseGenerateOptions = {}): Promise<EmoVerseAnswer[]> {
+    return generateAnswers(this, records, options)
+  }
+
+  /**
+   * An answer piece by piece, without what ends it; leaving the loop, or the signal, gives it up. The next turn of a conversation,
+   * and another question about the same pictures, read only what is new.
+   * @throws DataError for a prompt that is too long; ConfigError with beams; else as `encode`
+   */
+  stream(record: EmoVerseQuestion, options: EmoVerseStreamOptions = {}): AsyncGenerator<EmoVersePiece, void, void> {
+    return streamAnswer(this, record, options)
   }
 
   /**
@@ -172,17 +243,25 @@ export class EmoVerse {
    * const { 'Joy.': joy } = await model.scoreLabels(record, EMOTION_LABELS.meld)
    * ```
    */
-  async scoreLabels(record: SwiftRecord, labels: readonly string[]): Promise<Record<string, number>> {
-    const { inputIds } = this.encode(record, { answer: false })
-    const { tokenizer, template } = this
-    const { end } = INTERNVL_TEMPLATES[template]
-    return evaluating(this.model, () =>
-      scope(async () => {
-        const prompt = tensor([inputIds], { dtype: 'int64', device: this.#device() })
-        const { probabilities } = await scoreLabels(this.model, { inputIds: prompt }, labels, { tokenizer, end })
-        return Object.fromEntries(labels.map((label, i) => [label, probabilities[0]?.[i] as number]))
-      }),
-    )
+  scoreLabels(
+    record: EmoVerseQuestion,
+    labels: readonly string[],
+    options: MediaPlace & { signal?: AbortSignal } = {},
+  ): Promise<Record<string, number>> {
+    requireOptions('EmoVerse.scoreLabels', options, ['signal', 'mediaRoot'])
+    return labelShares(this, record, labels, options)
+  }
+
+  /**
+   * What the network looks at of pictures and films, in this order: their tiles and frames.
+   * @throws ConfigError where it has no eyes; DataError for media that cannot be read
+   */
+  async look(
+    { images = [], videos = [] }: Pick<EmoVerseQuestion, 'images' | 'videos'>,
+    { signal }: { signal?: AbortSignal } = {},
+  ): Promise<EmoVerseLook[]> {
+    if (this.vision) return this.vision.look({ query: '', images, videos }, signal)
+    throw new ConfigError('EmoVerse.look: the model sees neither pictures nor films', { argument: 'model' })
   }
 
   /**
@@ -196,21 +275,6 @@ export class EmoVerse {
     return text.endsWith(end) ? text.slice(0, -end.length) : text
   }
 
-  /** What ends an answer, as the generation knows it. */
-  #end(): GenerationConfig {
-    const { end } = INTERNVL_TEMPLATES[this.template]
-    const { tokenizer } = this
-    const id = tokenizer.tokenToId(end)
-    const ends = [id, tokenizer.eosTokenId].filter((one): one is number => one !== undefined && one !== null)
-    if (ends.length === 0) throw new ConfigError(`The tokenizer has no token that ends an answer, as ${end} does`, {})
-    const spelled = id === undefined ? tokenizer.encode(end, { addSpecialTokens: false }).inputIds : undefined
-    return { eosTokenId: [...new Set(ends)], ...(spelled && { stopSequences: [spelled] }) }
-  }
-
-  #device() {
-    return this.model.parameters()[0]?.device ?? 'cpu'
-  }
-
   /** Writes a folder that {@link EmoVerse.fromPretrained} reads, and transformers. */
   save(folder: string): Promise<void> {
     return saveEmoVerse(folder, this)
@@ -218,6 +282,7 @@ export class EmoVerse {
 
   /** Frees the network. */
   dispose(): void {
+    this.beginnings.dispose()
     this.model.dispose()
   }
 
@@ -226,15 +291,20 @@ export class EmoVerse {
   }
 }
 
+function ownTemplate(model: DecoderLM | InternVL): InternVLTemplate | undefined {
+  const { template } = model.config as InternVLConfig
+  return model instanceof InternVL && template !== undefined ? internVLTemplate(template) : undefined
+}
+
 /** The texts of a record for a network that sees nothing. */
-function withoutMarkers(record: SwiftRecord): SwiftRecord {
+function withoutMarkers<R extends EmoVerseQuestion>(record: R): R {
   const without = (text: string) =>
     Object.values(MEDIA_MARKERS).reduce((rest, marker) => rest.replaceAll(marker, ''), text)
   const { history, query, response } = record
   return {
     ...record,
     query: without(query),
-    response: response === null ? null : without(response),
+    ...(typeof response === 'string' && { response: without(response) }),
     ...(history && { history: history.map(([asked, said]) => [without(asked), without(said)] as [string, string]) }),
   }
 }

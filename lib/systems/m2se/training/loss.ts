@@ -4,22 +4,27 @@ import { outputLayerOf } from '../../../nn/output-layer.js'
 import { noGrad, ops, type Tensor, tensor } from '../../../tensor/index.js'
 import type { LossOutput } from '../../../train/trainer/loss.js'
 import type { EmoVerseBatch } from '../data/collate.js'
+import type { EmoVerse } from '../network/network.js'
 import type { TaskTally } from './tally.js'
 
 /** What a batch came to, a row for each record: see {@link emoverseLoss}. */
 export const LOSS_COLUMNS = ['loss', 'tokens', 'right'] as const
 
 /**
- * The mean loss over the tokens of a batch that are learnt. Logits are computed for those alone. `logits` is float64
- * [records, 3]: of each record the sum of its losses, how many tokens it has to learn, and how many of them are right.
+ * The mean loss over the tokens of a batch that are learnt. Logits are computed for those alone; the vision part is never in the
+ * graph. `logits` is float64 [records, 3]: of each record the sum of its losses, how many tokens it has to learn, and how many of
+ * them are right.
  * @param tally hears of each record, by its task
  */
-export async function emoverseLoss(model: DecoderLM, batch: EmoVerseBatch, tally?: TaskTally): Promise<LossOutput> {
-  const { inputIds, labels, sequenceLengths, tasks, targets } = batch
-  const weight = headOf(model)
+export async function emoverseLoss(model: EmoVerse, batch: EmoVerseBatch, tally?: TaskTally): Promise<LossOutput> {
+  const { inputIds, labels, sequenceLengths, tasks, targets, pictures } = batch
+  const { llm } = model
+  const inputsEmbeds = await model.embed(inputIds, pictures)
+  const inputs = { ...(inputsEmbeds ? { inputsEmbeds } : { inputIds }), sequenceLengths }
+  const weight = headOf(llm)
   if (weight === undefined) {
     // A packed head: the network itself multiplies with it.
-    const { loss } = await model.forward({ inputIds, labels, sequenceLengths })
+    const { loss } = await llm.forward({ ...inputs, labels })
     return {
       loss: loss as Tensor,
       logits: noGrad(() =>
@@ -31,7 +36,7 @@ export async function emoverseLoss(model: DecoderLM, batch: EmoVerseBatch, tally
     }
   }
   // The logits of the last token, which nobody looks at: none cannot be asked for without labels.
-  const { lastHiddenState } = await model.forward({ inputIds, sequenceLengths, logitsToKeep: 1 })
+  const { lastHiddenState } = await llm.forward({ ...inputs, logitsToKeep: 1 })
   const { device } = lastHiddenState
   const before = tensor(
     targets.places.map((place) => place - 1),

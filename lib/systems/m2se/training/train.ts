@@ -11,14 +11,13 @@ import {
 } from '../../../base/check.js'
 import { CheckpointError, ConfigError } from '../../../base/errors.js'
 import { requireForm } from '../../../base/form.js'
-import type { Dataset } from '../../../data/dataset.js'
 import { isMainProcess } from '../../../distributed/index.js'
 import { readJson } from '../../../files/json/json.js'
 import { writeJsonl } from '../../../files/json/jsonl.js'
 import { bestEpochBy, type RecipeResults, runRecipe } from '../../../kit/recipe.js'
-import type { DecoderLM } from '../../../models/decoder/decoder-lm.js'
 import type { LoraConfig } from '../../../peft/config.js'
-import { getPeftModel, PeftModel, peftModelOf } from '../../../peft/model.js'
+import { peftModelOf } from '../../../peft/model.js'
+import type { Device } from '../../../tensor/index.js'
 import { withSeed } from '../../../tensor/random.js'
 import type { TrainingArguments } from '../../../train/trainer/arguments.js'
 import type { TrainerCallback } from '../../../train/trainer/callbacks.js'
@@ -26,10 +25,13 @@ import { writeFolder } from '../../../train/trainer/folders.js'
 import type { Logger } from '../../../train/trainer/logger.js'
 import { Trainer } from '../../../train/trainer/trainer.js'
 import { type EmoVerseBatch, type EmoVerseSampleTokens, emoverseCollate } from '../data/collate.js'
-import type { SwiftRecord } from '../data/entry.js'
-import { type EmoVerseRecords, openRecords, splitRecords } from '../data/open.js'
-import { saveEmoVerse } from '../network/files.js'
+import type { EmoVerseRecords } from '../data/open.js'
+import { taskOf } from '../data/prompt.js'
+import { addStage, isPacked, saveEmoVerse } from '../network/files.js'
 import { EmoVerse } from '../network/network.js'
+import { withVisionCache } from '../network/vision-cache.js'
+import { beginStage, endStage, PROJECTOR_TRAINING, type ProjectorTraining, saveStage, stageAdapter } from './adapter.js'
+import { type EncodedRecords, openStage } from './data.js'
 import { emoverseLoss } from './loss.js'
 import { type EmoVerseRecipe, emoverseRecipe } from './recipe.js'
 import { numbersOf, type TaskNumbers, TaskTally } from './tally.js'
@@ -43,8 +45,13 @@ export interface EmoVerseStageOptions {
   valid?: EmoVerseRecords
   /** Changes to {@link EMOVERSE_RECIPE}. */
   recipe?: Partial<EmoVerseRecipe>
-  /** Changes to the adapter: rank 8, alpha 32, dropout 0.05, all linear layers of the language model but its head. */
+  /** Changes to the adapter: rank 8, alpha 32, dropout 0.05, all linear layers of language model and projection but the head. */
   lora?: Partial<LoraConfig>
+  /**
+   * How an InternVL's projection trains: with an adapter as the language model (default, as the scripts do), as a whole (as the
+   * paper's figure shows it), or not at all. The vision part never trains.
+   */
+  projector?: ProjectorTraining
 }
 
 export interface TrainEmoVerseOptions {
@@ -56,8 +63,18 @@ export interface TrainEmoVerseOptions {
    * The stage that is trained first, from 1; those before it are not looked at: the model is what they made already. Default 1.
    */
   startAt?: number
-  /** Writes the whole model at the end, with all stages in it, into `model/`. Default true. */
+  /**
+   * Writes the whole model at the end, with all stages in it, into `model/`. Default true; false where its weights are packed, which
+   * cannot take the stages in: it is then the base with their adapters.
+   */
   saveModel?: boolean
+  /** What paths of media are relative to. Default: the working directory. */
+  mediaRoot?: string
+  /**
+   * A folder that keeps what the vision part makes of each picture and frame, so that it is computed once: for all epochs, stages and
+   * runs. Before a stage begins all of its media are looked at, and records whose media cannot be read are left out.
+   */
+  visionCache?: string
   /**
    * 'published': as ms-swift 2.6 trains this family: a record that cannot be used gives way to another one drawn at random, and
    * batches of a step count alike, whatever each has to learn. By default such records are left out and counted, and all tokens
@@ -104,6 +121,8 @@ const OPTIONS = [
   'outputDir',
   'startAt',
   'saveModel',
+  'mediaRoot',
+  'visionCache',
   'compat',
   'args',
   'callbacks',
@@ -112,7 +131,8 @@ const OPTIONS = [
 ] as const
 
 /**
- * Trains an EmoVerse in stages: each with a fresh low-rank adapter, which is then added to the weights. The same call on the same
+ * Trains an EmoVerse in stages: each with a fresh low-rank adapter, which is then added to the weights; where these are packed it
+ * stays beside them, frozen. The same call on the same
  * folder goes on where a killed run was, within a stage, between two or while the model is written, and on the CPU ends with the
  * same weights bit for bit; after the end it gives the results that it finds, and the model has all stages in it.
  *
@@ -129,8 +149,11 @@ export async function trainEmoVerse(model: EmoVerse, options: TrainEmoVerseOptio
   const where = 'trainEmoVerse'
   if (!(model instanceof EmoVerse)) throw misuse(where, 'model', 'an EmoVerse', model)
   requireOptions(where, options, OPTIONS)
-  const { stages, outputDir, startAt = 1, saveModel = true, compat } = options
+  const { stages, outputDir, startAt = 1, compat, mediaRoot, visionCache } = options
+  const packed = isPacked(model.model)
+  const { saveModel = !packed } = options
   requireString(where, 'outputDir', outputDir)
+  for (const [name, path] of Object.entries(defined({ mediaRoot, visionCache }))) requireString(where, name, path)
   requireWhole(where, 'startAt', startAt, 1)
   requireForm(where, 'options', { saveModel }, { saveModel: 'boolean' })
   if (compat !== undefined) requireOneOf(where, 'compat', compat, ['published'])
@@ -138,14 +161,21 @@ export async function trainEmoVerse(model: EmoVerse, options: TrainEmoVerseOptio
   if (startAt > stages.length) throw misuse(where, 'startAt', `at most ${stages.length}, the number of stages`, startAt)
   const names = stages.map((stage, i) => checkStage(where, stage, i))
   if (new Set(names).size < names.length) throw misuse(where, 'stages', 'a different name for each', names)
-  if (peftModelOf(model.model)) {
+  if (packed && saveModel) {
+    throw new ConfigError(`${where}: packed weights cannot take adapters in: the trained model is the base with them`, {
+      argument: 'saveModel',
+    })
+  }
+  if (peftModelOf(model.model) && !packed) {
     throw new ConfigError(`${where}: the model has adapters already: merge them first`, { argument: 'model' })
   }
   const results: EmoVerseStageResults[] = []
-  for (const [i, stage] of stages.entries()) {
-    if (i + 1 < startAt) continue
-    results.push(await trainStage(model, stage, { index: i, name: names[i] as string, options }))
-  }
+  await withVisionCache(model, visionCache, async () => {
+    for (const [i, stage] of stages.entries()) {
+      if (i + 1 < startAt) continue
+      results.push(await trainStage(model, stage, { index: i, name: names[i] as string, options }))
+    }
+  })
   const folder = join(outputDir, 'model')
   if (saveModel && isMainProcess() && !existsSync(folder)) await saveEmoVerse(folder, model)
   return { stages: results, model: saveModel ? folder : null }
@@ -153,8 +183,9 @@ export async function trainEmoVerse(model: EmoVerse, options: TrainEmoVerseOptio
 
 function checkStage(where: string, stage: EmoVerseStageOptions, index: number): string {
   requireObject(where, `stages[${index}]`, stage)
-  requireOptions(where, stage, ['name', 'data', 'valid', 'recipe', 'lora'])
-  const { name = `stage-${index + 1}`, lora = {} } = stage
+  requireOptions(where, stage, ['name', 'data', 'valid', 'recipe', 'lora', 'projector'])
+  const { name = `stage-${index + 1}`, lora = {}, projector } = stage
+  if (projector !== undefined) requireOneOf(where, `stages[${index}].projector`, projector, PROJECTOR_TRAINING)
   requireString(where, `stages[${index}].name`, name)
   if (!/^[\w.-]+$/.test(name) || name === ADAPTER || name === 'model') {
     throw misuse(where, `stages[${index}].name`, 'a name that a folder can have', name)
@@ -175,45 +206,44 @@ async function trainStage(
   stage: EmoVerseStageOptions,
   { index, name, options }: StagePlace,
 ): Promise<EmoVerseStageResults> {
-  const { compat, onNote } = options
+  const { compat, onNote, mediaRoot, visionCache } = options
   const recipe = emoverseRecipe(stage.recipe)
   const folder = join(options.outputDir, name)
-  const lora: LoraConfig = {
-    ...{ r: 8, loraAlpha: 32, loraDropout: 0.05, targetModules: 'all-linear', taskType: 'CAUSAL_LM' },
-    ...stage.lora,
-  }
+  const lora = stageAdapter(model, stage.lora ?? {}, stage.projector)
   const settings = { recipe, lora, compat: compat ?? null, args: options.args ?? {} }
-  const llm = model.model
+  const network = model.model
   const before = await finished(folder, settings)
   if (before) {
-    ;(await PeftModel.fromPretrained(llm, join(folder, ADAPTER))).mergeAndUnload()
+    await addStage(network, join(folder, ADAPTER))
     return before
   }
-  const { train, valid, notes } = await openStage(model, stage, recipe, compat)
+  const places = defined({ mediaRoot, looksAhead: visionCache !== undefined && model.seesMedia })
+  const { train, valid, notes } = await openStage(model, stage, recipe, { ...places, ...defined({ compat, onNote }) })
   for (const note of notes) onNote?.(note)
-  const peft = withSeed(recipe.seed + index, () => getPeftModel(llm, lora), llm.parameters()[0]?.device ?? 'cpu')
+  const { device } = model.llm.parameters()[0] as { device: Device }
+  const peft = withSeed(recipe.seed + index, () => beginStage(model, lora), device)
   const tally = new TaskTally()
-  const trainer = stageTrainer(llm, { train, valid, recipe, folder, tally, options })
+  const trainer = stageTrainer(model, { train, valid, recipe, folder, tally, options })
   const began = performance.now()
-  const results = await runRecipe<EmoVerseMeasured, EmoVerseStageResults, Dataset<EmoVerseSampleTokens>>({
+  const results = await runRecipe<EmoVerseMeasured, EmoVerseStageResults, EncodedRecords>({
     trainer,
     outputDir: folder,
     best: ADAPTER,
     data: { train, ...(valid && { valid }) },
     measure: (data) => measured(trainer, data),
     async save(path) {
-      if (isMainProcess()) await writeFolder(path, (temporary) => peft.savePretrained(temporary))
+      if (isMainProcess()) await writeFolder(path, (temporary) => saveStage(peft, temporary))
     },
     more: () => ({
       name,
       adapter: join(folder, ADAPTER),
-      trained: llm.parameters().reduce((sum, one) => sum + (one.requiresGrad ? one.numel() : 0), 0),
+      trained: network.parameters().reduce((sum, one) => sum + (one.requiresGrad ? one.numel() : 0), 0),
       seconds: (performance.now() - began) / 1000,
       settings,
     }),
     dispose: () => trainer.dispose(),
   })
-  peft.mergeAndUnload()
+  await endStage(model, peft, join(folder, ADAPTER))
   return results
 }
 
@@ -235,47 +265,16 @@ async function finished(folder: string, settings: object): Promise<EmoVerseStage
   })
 }
 
-async function openStage(
-  model: EmoVerse,
-  { data, valid }: EmoVerseStageOptions,
-  { seed, validationShare, maxLength }: EmoVerseRecipe,
-  compat: 'published' | undefined,
-) {
-  const limits = { lengthOf: model.lengthOf, maxLength, seed, ...defined({ compat }) }
-  const [own, other] = [
-    await openRecords(data, limits),
-    valid === undefined ? undefined : await openRecords(valid, limits),
-  ]
-  const parts = other
-    ? { train: own.records, valid: other.records }
-    : splitRecords(own.records, { share: validationShare, seed })
-  if (parts.train.length === 0) throw new ConfigError('There is no record to train on', { argument: 'data' })
-  const notes = [...own.notes, ...(other?.notes ?? [])]
-  if (!model.seesMedia && (await namesMedia(parts.train))) {
-    notes.push('the model sees neither pictures nor films: it is trained on the words alone')
-  }
-  const encoded = (records: Dataset<SwiftRecord>): Dataset<EmoVerseSampleTokens> => ({
-    length: records.length,
-    get: async (i, epoch) => model.encode(await records.get(i, epoch)),
-  })
-  return { train: encoded(parts.train), valid: parts.valid && encoded(parts.valid), notes }
-}
-
-async function namesMedia(records: Dataset<SwiftRecord>): Promise<boolean> {
-  const { images, videos, audios } = await records.get(0, 0)
-  return [images, videos, audios].some((paths) => paths !== undefined && paths.length > 0)
-}
-
 interface StageTraining {
-  train: Dataset<EmoVerseSampleTokens>
-  valid: Dataset<EmoVerseSampleTokens> | undefined
+  train: EncodedRecords
+  valid: EncodedRecords | undefined
   recipe: EmoVerseRecipe
   folder: string
   tally: TaskTally
   options: TrainEmoVerseOptions
 }
 
-function stageTrainer(llm: DecoderLM, { train, valid, recipe, folder, tally, options }: StageTraining) {
+function stageTrainer(model: EmoVerse, { train, valid, recipe, folder, tally, options }: StageTraining) {
   const { compat, args = {}, callbacks = [], loggers = [] } = options
   const byTask: TrainerCallback = {
     onStepBegin: () => tally.beginStep(),
@@ -286,12 +285,12 @@ function stageTrainer(llm: DecoderLM, { train, valid, recipe, folder, tally, opt
       if (isMainProcess()) await writeJsonl(join(folder, 'tasks.jsonl'), history)
     },
   }
-  return new Trainer<DecoderLM, EmoVerseSampleTokens, EmoVerseBatch>({
-    model: llm,
+  return new Trainer<EmoVerse['model'], EmoVerseSampleTokens, EmoVerseBatch>({
+    model: model.model,
     trainDataset: train,
     ...(valid && { evalDataset: valid }),
     collate: emoverseCollate,
-    computeLoss: (network, batch) => emoverseLoss(network, batch, network.training ? tally : undefined),
+    computeLoss: (network, batch) => emoverseLoss(model, batch, network.training ? tally : undefined),
     countItems: ({ targets }) => (compat === 'published' ? 1 : targets.ids.length),
     computeMetrics: ({ predictions }) => {
       const rows = predictions.toArray() as [number, number, number][]
@@ -332,15 +331,15 @@ const trainingArguments = (recipe: EmoVerseRecipe, outputDir: string, evaluates:
 
 /** Loss and accuracy on validation data, in all and by task. */
 async function measured(
-  trainer: Trainer<DecoderLM, EmoVerseSampleTokens, EmoVerseBatch>,
-  data: Dataset<EmoVerseSampleTokens>,
+  trainer: Trainer<EmoVerse['model'], EmoVerseSampleTokens, EmoVerseBatch>,
+  data: EncodedRecords,
 ): Promise<EmoVerseMeasured> {
   const { predictions, metrics } = await trainer.predict(data)
   const rows = predictions.toArray() as [number, number, number][]
   predictions.dispose()
   const sums: Record<string, Parameters<typeof numbersOf>[0]> = {}
   for (const [i, [loss, tokens, right]] of rows.entries()) {
-    const { task } = await data.get(i, 0)
+    const task = taskOf(await data.records.get(i, 0))
     const own = sums[task] ?? { records: 0, whole: 0, loss: 0, tokens: 0, right: 0, seconds: 0 }
     sums[task] = own
     own.records += 1

@@ -1,0 +1,65 @@
+import { createHash } from 'node:crypto'
+import { createReadStream } from 'node:fs'
+import { readdir, stat } from 'node:fs/promises'
+import { join } from 'node:path'
+import { DataError } from '../base/errors.js'
+import type { Module } from '../nn/index.js'
+import { noGrad, scope, type Tensor } from '../tensor/index.js'
+
+/** Hashes of files that were read already, by path, size and time of change. */
+const hashes = new Map<string, string>()
+const MOST_HASHES = 200_000
+
+/**
+ * The SHA-256 of a file's bytes; of a folder that of its files' names and bytes. A file that was read before and is as long and
+ * as old as then is not read again.
+ * @throws DataError naming a file that is not there
+ */
+export async function contentHash(path: string): Promise<string> {
+  try {
+    const facts = await stat(path)
+    if (facts.isDirectory()) return await folderHash(path)
+    const key = `${path} ${facts.size} ${facts.mtimeMs}`
+    const known = hashes.get(key)
+    if (known !== undefined) return known
+    const hash = createHash('sha256')
+    for await (const chunk of createReadStream(path)) hash.update(chunk as Buffer)
+    const found = hash.digest('hex')
+    if (hashes.size >= MOST_HASHES) hashes.clear()
+    hashes.set(key, found)
+    return found
+  } catch (cause) {
+    if (cause instanceof DataError) throw cause
+    throw new DataError(`${path} cannot be read: ${(cause as Error).message}`, { file: path, cause })
+  }
+}
+
+async function folderHash(folder: string): Promise<string> {
+  const hash = createHash('sha256')
+  for (const name of (await readdir(folder)).sort()) {
+    hash.update(`${name}\0${await contentHash(join(folder, name))}\0`)
+  }
+  return hash.digest('hex')
+}
+
+/** The SHA-256 of a network's weights: names, dtypes, shapes and bytes. */
+export async function weightsHash(network: Module): Promise<string> {
+  const hash = createHash('sha256')
+  for (const [name, tensor] of Object.entries(network.stateDict())) {
+    hash.update(`${name} ${tensor.dtype} ${tensor.shape} `)
+    hash.update(await tensorBytes(tensor))
+  }
+  return hash.digest('hex')
+}
+
+/** The bytes of a tensor as they lie in memory, row by row, in its own dtype. */
+export const tensorBytes = (tensor: Tensor): Promise<Uint8Array> =>
+  noGrad(() =>
+    scope(async () => {
+      const flat = tensor.detach().to({ device: 'cpu' }).contiguous().reshape([-1])
+      // JavaScript has no array for these.
+      const plain = /^(bfloat16|float16)$/.test(flat.dtype) ? flat.view('int16') : flat
+      const { buffer, byteOffset, byteLength } = await plain.data()
+      return new Uint8Array(buffer.slice(byteOffset, byteOffset + byteLength))
+    }),
+  )

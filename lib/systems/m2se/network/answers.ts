@@ -1,0 +1,242 @@
+import { misuse, requireOneOf, requireSignal, requireWhole } from '../../../base/check.js'
+import { ConfigError, DataError } from '../../../base/errors.js'
+import { ContinuousBatching } from '../../../generation/batching.js'
+import type { GenerationConfig } from '../../../generation/config.js'
+import { stream } from '../../../generation/generate.js'
+import { untilStop } from '../../../kit/chat.js'
+import { INTERNVL_TEMPLATES } from '../../../models/internvl/prompt.js'
+import { scoreLabels } from '../../../models/score-labels.js'
+import { evaluating } from '../../../nn/index.js'
+import { type Generator, noGrad, scope, tensor } from '../../../tensor/index.js'
+import type { EmoVerseSampleTokens } from '../data/collate.js'
+import type { EmoVerseQuestion } from '../data/entry.js'
+import type { MediaPlace } from '../data/media.js'
+import type { EmoVerse } from './network.js'
+
+export interface EmoVerseGenerateOptions extends GenerationConfig, MediaPlace {
+  /** Prompts of more tokens are refused, those of pictures counted. Default: no limit. */
+  maxLength?: number
+  /** 'published': such a prompt is answered with '' instead, as ms-swift 2.6 does. */
+  compat?: 'published'
+  /** Prompts that are answered at a time. Default 8. */
+  batchSize?: number
+  signal?: AbortSignal
+}
+
+/** An answer, and how it came about. */
+export interface EmoVerseAnswer {
+  text: string
+  /** Tokens that were written. */
+  tokens: number
+}
+
+export interface EmoVerseStreamOptions extends GenerationConfig, MediaPlace {
+  /** A prompt of more tokens is refused, those of pictures counted. Default: no limit. */
+  maxLength?: number
+  signal?: AbortSignal
+  /** Where draws come from. Default: the CPU's default generator. */
+  generator?: Generator
+}
+
+/** A piece of an answer. */
+export interface EmoVersePiece {
+  text: string
+  /** Tokens that it took. */
+  tokens: number
+  /** In the last piece: whether the answer ended, or reached the limit. */
+  finishReason: 'stop' | 'length' | null
+}
+
+/** Memory of what prompts begin with, which others that begin alike need not read again. */
+const PREFIX_BYTES = 128e6
+
+/** Answers records. @see EmoVerse.generate */
+export async function generateAnswers(
+  model: EmoVerse,
+  records: readonly EmoVerseQuestion[],
+  options: EmoVerseGenerateOptions,
+): Promise<EmoVerseAnswer[]> {
+  const where = 'EmoVerse.generate'
+  if (!Array.isArray(records)) throw misuse(where, 'records', 'a list of records', records)
+  const { maxLength, compat, batchSize = 8, signal, mediaRoot, ...config } = options
+  if (maxLength !== undefined) requireWhole(where, 'maxLength', maxLength, 1)
+  requireWhole(where, 'batchSize', batchSize, 1)
+  requireSignal(where, signal)
+  if (compat !== undefined) requireOneOf(where, 'compat', compat, ['published'])
+  const settings: GenerationConfig = { maxNewTokens: 2048, ...config, ...endOf(model) }
+  const { llm } = model
+  const answers = new Array<EmoVerseAnswer>(records.length)
+  const answer = async (i: number, batching: ContinuousBatching): Promise<EmoVerseAnswer> => {
+    const sample = await model.encode(records[i] as EmoVerseQuestion, {
+      answer: false,
+      mediaRoot,
+      ...(signal && { signal }),
+    })
+    const { length } = sample.inputIds
+    if (maxLength !== undefined && length > maxLength) {
+      if (compat === 'published') return { text: '', tokens: 0 }
+      throw tooLong(`Record ${i + 1} of ${records.length}`, length, maxLength, { record: i + 1 })
+    }
+    const written = await scope(async () => {
+      const prompt = await promptOf(model, sample, 0)
+      const { tokens } = await llm.generate(prompt, settings, { batching, ...(signal && { signal }) })
+      return tokens[0] as number[]
+    })
+    return { text: model.textOf(written), tokens: written.length }
+  }
+  return evaluating(model.model, async () => {
+    using batching = new ContinuousBatching(llm, { maxNumSeqs: batchSize, prefixCacheBytes: PREFIX_BYTES })
+    // As many at a time as are written together: pictures of those that wait would take memory.
+    let next = 0
+    const turns = Array.from({ length: Math.min(batchSize, records.length) }, async () => {
+      while (next < records.length) {
+        const i = next++
+        answers[i] = await answer(i, batching)
+      }
+    })
+    try {
+      await Promise.all(turns)
+    } catch (error) {
+      next = records.length
+      throw error
+    }
+    return answers
+  })
+}
+
+/** An answer as it is written. @see EmoVerse.stream */
+export async function* streamAnswer(
+  model: EmoVerse,
+  record: EmoVerseQuestion,
+  options: EmoVerseStreamOptions,
+): AsyncGenerator<EmoVersePiece, void, void> {
+  const where = 'EmoVerse.stream'
+  const { maxLength, signal, mediaRoot, generator, ...config } = options
+  if (maxLength !== undefined) requireWhole(where, 'maxLength', maxLength, 1)
+  requireSignal(where, signal)
+  const sample = await model.encode(record, { answer: false, mediaRoot, ...(signal && { signal }) })
+  const { length } = sample.inputIds
+  if (maxLength !== undefined && length > maxLength) throw tooLong('The prompt', length, maxLength)
+  const marks = model.marksOf(sample)
+  const begun = await model.beginnings.take(marks)
+  const written: number[] = []
+  let isWhole = false
+  let reason: EmoVersePiece['finishReason'] = null
+  const decoder = model.tokenizer.decodeStream({ skipSpecialTokens: false })
+  const { end } = INTERNVL_TEMPLATES[model.template]
+  const last = model.tokenizer.eosTokenId
+  async function* pieces(): AsyncGenerator<{ text: string; tokens: number }, void, void> {
+    const prompt = await scope(() => promptOf(model, sample, begun.known))
+    try {
+      const settings = { maxNewTokens: 2048, ...config, ...endOf(model) }
+      const control = { ...(signal && { signal }), ...(generator && { generator }) }
+      const steps = stream(model.llm, { ...prompt, cache: begun.cache }, settings, control)
+      for await (const { tokens, finishReasons } of steps) {
+        const token = tokens[0] as number
+        const finish = finishReasons[0] ?? null
+        written.push(token)
+        if (finish !== null) {
+          reason = finish === 'length' ? 'length' : 'stop'
+          isWhole = true
+        }
+        const isEnd = finish !== null && token === last
+        yield { text: isEnd ? '' : decoder.push(token), tokens: 1 }
+      }
+      const rest = decoder.end()
+      if (rest !== '') yield { text: rest, tokens: 0 }
+    } finally {
+      for (const made of Object.values(prompt)) made.dispose()
+    }
+  }
+  try {
+    yield* evaluatingEach(model, async function* () {
+      for await (const piece of untilStop(pieces(), [end])) yield { ...piece, finishReason: null }
+    })
+    yield { text: '', tokens: 0, finishReason: reason ?? 'stop' }
+  } finally {
+    begun.leave(isWhole ? [...marks, ...written.slice(0, -1)] : undefined)
+  }
+}
+
+/** Steps of a generator with a network in evaluation mode, whose mode between them is its own. */
+async function* evaluatingEach<T>(
+  model: EmoVerse,
+  make: () => AsyncGenerator<T, void, void>,
+): AsyncGenerator<T, void, void> {
+  const steps = make()
+  try {
+    for (;;) {
+      const { value, done } = await evaluating(model.model, () => steps.next())
+      if (done) return
+      yield value as T
+    }
+  } finally {
+    await steps.return()
+  }
+}
+
+/** How likely each allowed answer is. @see EmoVerse.scoreLabels */
+export async function labelShares(
+  model: EmoVerse,
+  record: EmoVerseQuestion,
+  labels: readonly string[],
+  { signal, ...place }: MediaPlace & { signal?: AbortSignal },
+): Promise<Record<string, number>> {
+  requireSignal('EmoVerse.scoreLabels', signal)
+  const sample = await model.encode(record, { answer: false, ...place, ...(signal && { signal }) })
+  const { tokenizer, llm } = model
+  const { end } = INTERNVL_TEMPLATES[model.template]
+  const marks = model.marksOf(sample)
+  const begun = await model.beginnings.take(marks)
+  const { cache } = begun
+  let isRead = false
+  try {
+    return await evaluating(model.model, () =>
+      scope(() =>
+        noGrad(async () => {
+          const last = sample.inputIds.length - 1
+          if (begun.known < last) {
+            await scope(async () => {
+              const { inputIds, inputsEmbeds } = await promptOf(model, sample, begun.known, last)
+              await llm.forward({ ...(inputsEmbeds ? { inputsEmbeds } : { inputIds }), cache, logitsToKeep: 1 })
+            })
+          }
+          isRead = true
+          const inputIds = tensor([sample.inputIds.slice(last)], { dtype: 'int64', device: deviceOf(model) })
+          const options = { tokenizer, end, ...(signal && { signal }) }
+          const { probabilities } = await scoreLabels(llm, { inputIds, cache }, labels, options)
+          return Object.fromEntries(labels.map((label, i) => [label, probabilities[0]?.[i] as number]))
+        }),
+      ),
+    )
+  } finally {
+    begun.leave(isRead ? marks.slice(0, -1) : undefined)
+  }
+}
+
+/** A prompt from its `from`-th token on, as the language model reads it; in the caller's scope. */
+async function promptOf(
+  model: EmoVerse,
+  { inputIds, pictures }: EmoVerseSampleTokens,
+  from: number,
+  to = inputIds.length,
+) {
+  const ids = tensor([inputIds.slice(from, to)], { dtype: 'int64', device: deviceOf(model) })
+  const inputsEmbeds = await noGrad(() => model.embed(ids, model.picturesFrom(inputIds, pictures, from)))
+  return inputsEmbeds === undefined ? { inputIds: ids } : { inputIds: ids, inputsEmbeds }
+}
+
+const deviceOf = ({ llm }: EmoVerse) => llm.parameters()[0]?.device ?? 'cpu'
+
+const tooLong = (what: string, length: number, most: number, fields: object = {}) =>
+  new DataError(`${what} has ${length} tokens, more than ${most}`, { ...fields, length, most })
+
+/** What ends an answer, as the generation knows it. */
+function endOf({ template, tokenizer }: EmoVerse): GenerationConfig {
+  const { end } = INTERNVL_TEMPLATES[template]
+  const id = tokenizer.tokenToId(end)
+  const ends = [id, tokenizer.eosTokenId].filter((one): one is number => one !== undefined && one !== null)
+  if (ends.length === 0) throw new ConfigError(`The tokenizer has no token that ends an answer, as ${end} does`, {})
+  const spelled = id === undefined ? tokenizer.encode(end, { addSpecialTokens: false }).inputIds : undefined
+  return { eosTokenId: [...new Set(ends)], ...(spelled && { stopSequences: [spelled] }) }
+}

@@ -1,0 +1,82 @@
+import { join } from 'node:path'
+import { makeDirectory } from '../../../base/atomic.js'
+import { requireString } from '../../../base/check.js'
+import { BusyError, DataError } from '../../../base/errors.js'
+import { Lock, takeLock } from '../../../base/lock.js'
+import { rank } from '../../../distributed/index.js'
+import { FeatureFile } from '../../../kit/feature-file.js'
+import { weightsHash } from '../../../kit/fingerprint.js'
+import { keyOf } from '../data/media.js'
+import type { EmoVerse } from './network.js'
+import type { EmoVerseVision, VisionStore } from './vision.js'
+
+/**
+ * What the vision part made of pictures, on the disk, so that each is looked at once, by whatever run. Its key is the SHA-256 of
+ * a file's bytes, of how it is cut into tiles and frames, and of the network's weights with their dtype: whatever of these changes,
+ * it is computed anew. What a kill left half written is cut off, and the rest goes on.
+ *
+ * One process has a folder at a time; others get BusyError. Processes of one training have a folder each in it.
+ */
+export class VisionCache implements VisionStore {
+  private constructor(
+    readonly file: FeatureFile,
+    readonly lock: Lock,
+  ) {}
+
+  /** @throws BusyError where another process has the folder; DataError where it cannot be made */
+  static async open(folder: string, { network }: EmoVerseVision): Promise<VisionCache> {
+    requireString('VisionCache', 'folder', folder)
+    const own = rank() === 0 ? folder : join(folder, `rank-${rank()}`)
+    makeDirectory(own, DataError)
+    const lock = takeLock(join(own, 'lock'), { name: 'a vision cache' })
+    if (!(lock instanceof Lock)) {
+      const { pid, host } = lock
+      const message = `${own} is filled by process ${pid} on ${host}: wait for it, or give another folder`
+      throw new BusyError(message, { pid, host })
+    }
+    try {
+      const { selectLayer = -1, psVersion = 'v2', downsampleRatio = 0.5, visionConfig } = network.config
+      const facts = JSON.stringify({ selectLayer, psVersion, downsampleRatio, visionConfig })
+      const key = keyOf(facts, await weightsHash(network.vision_model))
+      return new VisionCache(await FeatureFile.open(join(own, `${key.slice(0, 32)}.features`)), lock)
+    } catch (error) {
+      lock.release()
+      throw error
+    }
+  }
+
+  has(key: string): boolean {
+    return this.file.has(key)
+  }
+
+  get(key: string): Promise<Uint8Array | undefined> {
+    return this.file.get(key)
+  }
+
+  put(key: string, features: Uint8Array): Promise<void> {
+    return this.file.append(key, features)
+  }
+
+  async close(): Promise<void> {
+    await this.file.close()
+    this.lock.release()
+  }
+}
+
+/** Runs something while a model keeps what it sees in a folder; without one, or without eyes, as it is. */
+export async function withVisionCache<T>(
+  { vision }: EmoVerse,
+  folder: string | undefined,
+  work: () => Promise<T>,
+): Promise<T> {
+  if (folder === undefined || vision === null) return work()
+  const before = vision.store
+  const cache = await VisionCache.open(folder, vision)
+  vision.store = cache
+  try {
+    return await work()
+  } finally {
+    vision.store = before
+    await cache.close()
+  }
+}
