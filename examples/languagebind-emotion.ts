@@ -11,6 +11,11 @@ const { options, ignored } = await lb.readEmotionArguments(process.argv.slice(2)
 for (const { flag, reason } of ignored) console.error(`${flag} has no effect: ${reason}`)
 const data = await lb.openEmotionData(...lb.emotionDataOfArguments(options))
 const towers = await lb.towersOfArguments(options)
+if (options.pairs) {
+  const { results } = await lb.trainPairs({ data, towers, ...lb.pairTrainingOfArguments(options) })
+  console.log(lb.pairText(results))
+  process.exit()
+}
 const settings = lb.emotionTrainingOfArguments(options)
 const { results, model, samples } = await lb.trainEmotion({ data, towers, ...settings })
 console.log(lb.emotionText(results))

@@ -61,6 +61,8 @@ export {
   emotionDataOfArguments,
   emotionText,
   emotionTrainingOfArguments,
+  pairText,
+  pairTrainingOfArguments,
   readEmotionArguments,
   towersOfArguments,
 } from './configuration/apply.js'
@@ -113,7 +115,16 @@ export {
   pairLoss,
   pointerLabel,
 } from './published/heads.js'
+export { EmotionPairClassifier, type EmotionPairConfig } from './published/pair-network.js'
 export { type EmotionPair, publishedPairs } from './published/pairs.js'
+export {
+  findPairs,
+  PAIR_RECIPE,
+  type PairRecipe,
+  type PairResults,
+  type TrainPairsOptions,
+  trainPairs,
+} from './published/train-pairs.js'
 export { EMOTION_RECIPE, type EmotionRecipe, PUBLISHED_EMOTION_RECIPE } from './training/recipe.js'
 export {
   type EmotionLora,

@@ -1,6 +1,7 @@
-import { mkdtempSync, readFileSync, writeFileSync } from 'node:fs'
+import { mkdtempSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
 import { afterEach, describe, expect, it, vi } from 'vitest'
 import { arange, ConfigError, DataError, scope, writeWav } from '../../../lib/index.js'
 import { runCommand } from '../../../lib/kit/command.js'
@@ -10,6 +11,7 @@ import { train } from '../../../lib/systems/languagebind-emotion/commands/train.
 import {
   emotionDataOfArguments,
   emotionTrainingOfArguments,
+  pairTrainingOfArguments,
   unusedEmotionArguments,
   withConfigFile,
 } from '../../../lib/systems/languagebind-emotion/configuration/apply.js'
@@ -82,6 +84,26 @@ describe('voxtorch emotion train', () => {
     })
     expect(emotionDataOfArguments({ data: 'x', compat: 'published' })[1]).toEqual({ splitBy: 'utterance' })
     expect(() => emotionDataOfArguments({})).toThrow(ConfigError)
+  })
+
+  it('has a file for each published experiment, of which all is known', async () => {
+    const configs = fileURLToPath(new URL('../../../examples/configs/languagebind/', import.meta.url))
+    const names = readdirSync(configs).filter((name) => name.startsWith('exp-'))
+    expect(names.map((name) => name.slice(4, -5)).join(' ')).toBe('01 02 03 04 05 06 07-08 09 10 12')
+    for (const name of names) {
+      const { options, ignored } = await withConfigFile({ config: join(configs, name) })
+      expect([...ignored, ...unusedEmotionArguments(options)], name).toEqual([])
+      const isPairs = /09|10/.test(name)
+      expect(options.pairs ?? false, name).toBe(isPairs)
+      const { config, recipe, compat } = emotionTrainingOfArguments(options)
+      expect([compat, recipe?.bf16, config?.context]).toEqual(['published', true, null])
+      expect(emotionDataOfArguments({ ...options, data: 'x' })[1].splitBy).toBe(isPairs ? undefined : 'utterance')
+      if (name.includes('07')) expect(config).toMatchObject({ fusion: 'frames', compat: 'published', headBias: true })
+      if (!isPairs) continue
+      const pairs = pairTrainingOfArguments(options)
+      expect((pairs.recipe?.batchSize ?? 0) * (pairs.recipe?.accumulation ?? 0)).toBe(16)
+      expect(pairs.tune).toEqual(name.includes('09') ? 'full' : expect.objectContaining({ r: 16, bias: 'all' }))
+    }
   })
 
   it('says what has no effect beside the rest', () => {

@@ -21,6 +21,12 @@ The same command goes on where a killed run was. Names of transformers' Training
     const { trainEmotion } = await import('../training/train.js')
     const data = await openEmotionData(...command.emotionDataOfArguments(options))
     const towers = await command.towersOfArguments(options)
+    if (options.pairs) {
+      const { trainPairs } = await import('../published/train-pairs.js')
+      const { results } = await trainPairs({ data, towers, ...command.pairTrainingOfArguments(options) })
+      console.log(command.pairText(results))
+      return 0
+    }
     const training = command.emotionTrainingOfArguments(options)
     const trained = await trainEmotion({ data, towers, ...training })
     console.log(command.emotionText(trained.results))

@@ -11,6 +11,7 @@ import { isLanguageBind, languageBindTowers } from '../network/languagebind-towe
 import { TextTower } from '../network/text-tower.js'
 import type { EmotionTower } from '../network/towers.js'
 import { FbankTower, VoiceTower } from '../network/voice-tower.js'
+import type { PairResults, TrainPairsOptions } from '../published/train-pairs.js'
 import type { EmotionResults, TrainEmotionOptions } from '../training/train.js'
 import { EMOTION_FOREIGN, EMOTION_OPTIONS, type EmotionArguments } from './arguments.js'
 
@@ -57,17 +58,26 @@ export async function readEmotionArguments(
   return { options, ignored: [...given.ignored, ...ignored, ...unusedEmotionArguments(options)] }
 }
 
+/** What a training on pairs has no use for. */
+const PAIRLESS = [
+  ...(['fusion', 'hiddenSize', 'contextLayers', 'contextHeads', 'causal', 'dropout', 'modalityDropout'] as const),
+  ...(['headBias', 'classWeights', 'focalGamma', 'labelSmoothing', 'causes'] as const),
+]
+
 /** What options say that has no effect beside the others, with the reason: tell the user. */
 export function unusedEmotionArguments(options: EmotionArguments): IgnoredOption[] {
   const { tune = 'head', contextLayers, fusion, compat, text = 'minilm' } = options
   const layers = contextLayers ?? (compat === 'published' ? 0 : 2)
-  const isPlain = ['concat', 'concat-ln'].includes(fusion ?? (compat === 'published' ? 'concat' : 'concat-ln'))
+  const isPlain = ['concat', 'concat-ln', 'frames'].includes(
+    fusion ?? (compat === 'published' ? 'concat' : 'concat-ln'),
+  )
   const rules: [boolean, string, (keyof EmotionArguments)[]][] = [
     [tune !== 'lora', 'it is for --tune lora', ['loraRank', 'loraAlpha', 'loraDropout', 'loraTargets', 'loraBias']],
     [tune === 'head', 'no tower trains', ['towerLearningRate']],
     [layers === 0, 'there is no context', ['contextHeads', 'causal']],
     [layers === 0 && isPlain, 'vectors stand side by side', ['hiddenSize']],
     [text === 'none', 'no text is read', ['textHistory', 'textNames', 'textLength']],
+    [options.pairs === true, 'pairs are told apart by layers alone', PAIRLESS],
   ]
   return rules.flatMap(([holds, reason, names]) =>
     names.filter((name) => holds && options[name] !== undefined).map((name) => ({ flag: flagOf(name), reason })),
@@ -78,14 +88,16 @@ export function unusedEmotionArguments(options: EmotionArguments): IgnoredOption
 export function emotionDataOfArguments(options: EmotionArguments): [path: string, options: OpenEmotionOptions] {
   const { data, format, valid, test, clips, labels, onBadRecord, validShare, testShare, seed } = options
   if (data === undefined) throw new ConfigError('Say where the data is: --data DIR or FILE', { argument: 'data' })
-  const splitBy = options.splitBy ?? (options.compat === 'published' ? 'utterance' : undefined)
+  // Pairs are of one dialog, which then stays whole.
+  const utterances = options.compat === 'published' && !options.pairs
+  const splitBy = options.splitBy ?? (utterances ? 'utterance' : undefined)
   const rest = { format, valid, test, clips, labels, onBadRecord, validShare, testShare, seed, splitBy }
   return [data, defined(rest)]
 }
 
 /** The towers that a command line names. */
 export async function towersOfArguments(options: EmotionArguments): Promise<EmotionTower[]> {
-  const { text = 'minilm', textHistory, textNames, textLength, audio, video, device } = options
+  const { text = 'minilm', textHistory, textNames, textLength, audio, video, device, fusion } = options
   const factory = device === undefined ? {} : { device: device as Device }
   const towers: EmotionTower[] = []
   const bound = async (place: string | undefined) =>
@@ -102,16 +114,16 @@ export async function towersOfArguments(options: EmotionArguments): Promise<Emot
         argument: 'text',
       })
     }
+    const states = fusion === 'frames'
     const names: EmotionModality[] = [
       ...(video === undefined ? [] : ['video' as const]),
       ...(isAudio ? ['audio' as const] : []),
       ...(isText ? ['text' as const] : []),
     ]
-    const made = await languageBindTowers(
-      { video, audio: isAudio ? audio : undefined },
-      names,
-      factory as { device?: 'cpu' },
-    )
+    const made = await languageBindTowers({ video, audio: isAudio ? audio : undefined }, names, {
+      ...(factory as { device?: 'cpu' }),
+      ...(states && { states }),
+    })
     towers.push(...(made as unknown as EmotionTower[]))
   }
   if (text !== 'none' && !isText) {
@@ -141,6 +153,7 @@ export function emotionTrainingOfArguments(options: EmotionArguments): Omit<Trai
     outputDir: options.output ?? 'emotion',
     config: {
       ...(published && { fusion: 'concat' as const, headBias: false }),
+      ...(published && fusion === 'frames' && { compat: 'published' as const }),
       ...defined({ fusion, hiddenSize, dropout, modalityDropout, headBias }),
       context: layers === 0 ? null : { layers, ...defined({ heads: contextHeads, causal }) },
     },
@@ -154,6 +167,35 @@ export function emotionTrainingOfArguments(options: EmotionArguments): Omit<Trai
     ...(cache !== undefined && { cache }),
     args: defined({ maxSteps, progress }),
   }
+}
+
+/** What `trainPairs` is given beside data and towers. */
+export function pairTrainingOfArguments(options: EmotionArguments): Omit<TrainPairsOptions, 'data' | 'towers'> {
+  const { outputDir, tune, compat, cache, args } = emotionTrainingOfArguments(options)
+  const { epochs, batchSize, accumulation, learningRate, towerLearningRate, weightDecay, warmup, maxGradNorm } = options
+  const { patience, keyMetric, bf16, seed } = options
+  return {
+    outputDir,
+    recipe: defined({
+      ...{ epochs, batchSize, accumulation, headLearningRate: learningRate, weightDecay, warmup, maxGradNorm },
+      ...{ towerLearningRate: towerLearningRate ?? learningRate, patience, bf16, seed },
+      // The metrics of single utterances are none of pairs.
+      keyMetric: keyMetric === 'loss' ? keyMetric : undefined,
+    }),
+    ...defined({ tune, compat, cache, args }),
+  }
+}
+
+/** Results of pairs as text. */
+export function pairText(results: PairResults): string {
+  const { pairs, bestStep, keyMetric, trainable, parameters, notes, official } = results
+  return [
+    ...notes,
+    `${pairs.train} pairs to learn from, ${pairs.valid} to choose by, ${pairs.test} to test on; best at step ${bestStep}`,
+    `${trainable} of ${parameters} parameters trained`,
+    metricsTable(results, keyMetric),
+    ...(official ? [`pairs of the test data, weighted F1 ${official.weightedF1.toFixed(4)}`] : []),
+  ].join('\n')
 }
 
 /** Results as text. */

@@ -38,7 +38,7 @@ export const EMOTION_OPTIONS = {
   audio: { kind: 'text', help: 'a WavLM or Whisper, a LanguageBind folder, or fbank', value: 'model' },
   video: { kind: 'text', help: 'a LanguageBind folder', value: 'dir', aliases: ['video_model'] },
   fusion: {
-    kind: ['concat', 'concat-ln', 'gated', 'cross-attention'],
+    kind: ['concat', 'concat-ln', 'gated', 'cross-attention', 'frames'],
     help: 'how the vectors of an utterance become one',
     preset: 'concat-ln',
   },
@@ -104,6 +104,7 @@ export const EMOTION_OPTIONS = {
   device: { kind: 'text', help: 'such as cpu or cuda:0', preset: 'cpu' },
   progress: { kind: 'flag', help: 'a bar, or lines without a terminal' },
   causes: { kind: 'flag', help: 'learns causes too, and writes the submission, where the data has them' },
+  pairs: { kind: 'flag', help: 'learns on pairs of utterances, emotion and cause at once, as experiments 9 and 10 do' },
 } as const
 
 const EPOCH = 'each epoch is evaluated and saved, and the best kept'

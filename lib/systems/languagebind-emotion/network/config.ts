@@ -20,10 +20,11 @@ export const MODALITIES: readonly EmotionModality[] = ['video', 'audio', 'text']
  * - 'concat': side by side as they are, as the published heads have them;
  * - 'concat-ln': side by side after a layer norm each, so that none outweighs the others by its length;
  * - 'gated': their projections, weighted by what all of them say of each;
- * - 'cross-attention': their projections look at each other, and the mean of those that are there is taken.
+ * - 'cross-attention': their projections look at each other, and the mean of those that are there is taken;
+ * - 'frames': of a film's frames and a text's tokens, all of which look at each other, as in experiments 7 and 8.
  */
-export type EmotionFusion = 'concat' | 'concat-ln' | 'gated' | 'cross-attention'
-export const FUSIONS: readonly EmotionFusion[] = ['concat', 'concat-ln', 'gated', 'cross-attention']
+export type EmotionFusion = 'concat' | 'concat-ln' | 'gated' | 'cross-attention' | 'frames'
+export const FUSIONS: readonly EmotionFusion[] = ['concat', 'concat-ln', 'gated', 'cross-attention', 'frames']
 
 /** A transformer over the utterances of a dialog, which knows how far apart they are, and whose they are. */
 export interface EmotionContextConfig {
@@ -44,6 +45,8 @@ export interface EmotionClassifierConfig {
   labels?: readonly string[]
   /** The modalities that there are, each with the size of its vectors. */
   sizes: Readonly<Partial<Record<EmotionModality, number>>>
+  /** For 'frames': how many states the vector of a modality is, side by side [1]. */
+  steps?: Readonly<Partial<Record<EmotionModality, number>>>
   /** ['concat-ln'] */
   fusion?: EmotionFusion
   /** Of an utterance's vector behind fusion, where there is context or vectors are projected [256]. */
@@ -54,6 +57,8 @@ export interface EmotionClassifierConfig {
   dropout?: number
   /** How often training drops a modality of an utterance that has another [0]. */
   modalityDropout?: number
+  /** 'published': 'frames' has attention across the batch, and nothing of the film, as the original's code computes [null]. */
+  compat?: 'published' | null
   /** Whether the last layer has a bias [true]. */
   headBias?: boolean
   /** What probabilities' logits are divided by; found on validation data after training [1]. */
@@ -66,6 +71,7 @@ export interface ResolvedEmotionConfig extends Required<EmotionClassifierConfig>
 
 const KEYS = [
   ...['labels', 'sizes', 'fusion', 'hiddenSize', 'context', 'dropout', 'modalityDropout', 'headBias', 'temperature'],
+  ...['steps', 'compat'],
 ]
 
 /** The configuration with its defaults. @throws ConfigError for an unknown key, or one that makes no network */
@@ -73,7 +79,7 @@ export function emotionConfig(config: EmotionClassifierConfig): ResolvedEmotionC
   const where = 'EmotionClassifier'
   requireOptions(where, config, KEYS)
   const { labels = EMOTIONS, sizes, fusion = 'concat-ln', hiddenSize = 256, context = null } = config
-  const { dropout = 0.1, modalityDropout = 0, headBias = true, temperature = 1 } = config
+  const { dropout = 0.1, modalityDropout = 0, headBias = true, temperature = 1, steps = {}, compat = null } = config
   if (!Array.isArray(labels) || labels.length < 2 || new Set(labels).size < labels.length) {
     throw misuse(where, 'labels', 'at least two different names', labels)
   }
@@ -86,6 +92,19 @@ export function emotionConfig(config: EmotionClassifierConfig): ResolvedEmotionC
     })
   }
   requireOneOf(where, 'fusion', fusion, FUSIONS)
+  requireObject(where, 'steps', steps)
+  requireOptions(`${where}: steps`, steps, MODALITIES)
+  for (const [name, count] of Object.entries(defined(steps))) {
+    requireWhole(where, `steps.${name}`, count, 1)
+    const size = sizes[name as EmotionModality]
+    if (size !== undefined && size % count === 0) continue
+    throw new ConfigError(`${where}: vectors of ${name} have ${size} numbers, which are not ${count} states`, { steps })
+  }
+  if (compat !== null) requireOneOf(where, 'compat', compat, ['published'])
+  if (compat !== null && fusion !== 'frames') {
+    throw new ConfigError(`${where}: compat is for fusion 'frames', not '${fusion}'`, { argument: 'compat' })
+  }
+  if (fusion === 'frames') framesConfig(where, { ...config, modalityDropout })
   requireWhole(where, 'hiddenSize', hiddenSize, 1)
   requireNumber(where, 'dropout', dropout, { least: 0, below: 1 })
   requireNumber(where, 'modalityDropout', modalityDropout, { least: 0, below: 1 })
@@ -94,9 +113,22 @@ export function emotionConfig(config: EmotionClassifierConfig): ResolvedEmotionC
   const complete = { labels: [...labels], sizes: { ...defined(sizes) }, fusion, hiddenSize, dropout, modalityDropout }
   return {
     ...complete,
+    ...{ steps: { ...defined(steps) }, compat },
     headBias,
     temperature,
     context: context === null ? null : contextConfig(where, context, hiddenSize),
+  }
+}
+
+function framesConfig(where: string, { sizes, steps = {}, modalityDropout }: EmotionClassifierConfig): void {
+  const named = Object.keys(defined(sizes)).sort().join()
+  if (named !== 'text,video' || steps.video === undefined || steps.text === undefined) {
+    throw new ConfigError(`${where}: fusion 'frames' is for states of video and of text, and sizes and steps say so`, {
+      ...{ sizes, steps },
+    })
+  }
+  if (modalityDropout !== 0) {
+    throw new ConfigError(`${where}: modalityDropout is for the other ways of fusion`, { argument: 'modalityDropout' })
   }
 }
 

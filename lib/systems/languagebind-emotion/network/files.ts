@@ -45,9 +45,9 @@ export async function openTower(
     const shared = typeof from === 'string' ? from : join(folder, '..', SHARED)
     const model = models.get(shared) ?? LanguageBind.fromPretrained(shared, defined(options))
     models.set(shared, model)
-    const { modality, useTemp } = rest as { modality: EmotionModality; useTemp?: boolean }
+    const { modality, useTemp, states } = rest as { modality: EmotionModality; useTemp?: boolean; states?: boolean }
     return new LanguageBindTower(await model, modality, {
-      ...defined({ useTemp }),
+      ...defined({ useTemp, states }),
       from: shared,
     }) as unknown as EmotionTower
   }
@@ -56,17 +56,17 @@ export async function openTower(
   })
 }
 
-/** @throws ConfigError for a tower that cannot be saved */
-export async function saveEmotionClassifier(
-  model: EmotionClassifier,
+/** Towers that are part of a network, whole, and of frozen ones where they are. */
+export async function saveTowers(
+  where: string,
   folder: string,
-  frozen: readonly EmotionTower[] = [],
+  own: readonly EmotionTower[],
+  frozen: readonly EmotionTower[],
 ): Promise<void> {
-  const where = 'EmotionClassifier.save'
   requireString(where, 'folder', folder)
   makeDirectory(folder, CheckpointError)
   const saved = new Set<object>()
-  for (const tower of [...Object.values(model.ownTowers), ...frozen]) {
+  for (const tower of [...own, ...frozen]) {
     const { modality } = tower
     const isFrozen = frozen.includes(tower)
     if (isFrozen && tower.reference === undefined) continue
@@ -77,6 +77,33 @@ export async function saveEmotionClassifier(
     if (isFrozen) await writeJson(join(folder, modality, 'tower.json'), tower.reference)
     else await tower.save?.(join(folder, modality), saved)
   }
+}
+
+/** Those that are given, and of the rest those that {@link saveTowers} wrote. */
+export async function loadTowers(
+  folder: string,
+  given: readonly EmotionTower[],
+  factory: Omit<LoadEmotionOptions, 'towers'>,
+): Promise<Partial<Record<EmotionModality, EmotionTower>>> {
+  const towers: Partial<Record<EmotionModality, EmotionTower>> = {}
+  const models = new Map<string, Promise<LanguageBind>>()
+  for (const name of MODALITIES) {
+    const own = given.find((tower) => tower.modality === name)
+    if (own) towers[name] = own
+    else if (existsSync(join(folder, name, 'tower.json')))
+      towers[name] = await openTower(join(folder, name), factory, models)
+  }
+  return towers
+}
+
+/** @throws ConfigError for a tower that cannot be saved */
+export async function saveEmotionClassifier(
+  model: EmotionClassifier,
+  folder: string,
+  frozen: readonly EmotionTower[] = [],
+): Promise<void> {
+  const where = 'EmotionClassifier.save'
+  await saveTowers(where, folder, Object.values(model.ownTowers), frozen)
   await scope(() => saveSafetensors(join(folder, 'model.safetensors'), model.head.stateDict(), { format: 'pt' }))
   const file = { architectures: ['EmotionClassifier'], modelType: 'languagebind-emotion', ...model.config }
   await writeJson(join(folder, 'config.json'), toSnake(file))
@@ -96,14 +123,7 @@ export async function loadEmotionClassifier(
   if (modelType !== 'languagebind-emotion') {
     throw new CheckpointError(`${folder} is no EmotionClassifier: its model_type is ${modelType}`, { file })
   }
-  const towers: Partial<Record<EmotionModality, EmotionTower>> = {}
-  const models = new Map<string, Promise<LanguageBind>>()
-  for (const name of MODALITIES) {
-    const own = given.find((tower) => tower.modality === name)
-    if (own) towers[name] = own
-    else if (existsSync(join(folder, name, 'tower.json')))
-      towers[name] = await openTower(join(folder, name), factory, models)
-  }
+  const towers = await loadTowers(folder, given, factory)
   const model = make(config as unknown as EmotionClassifierConfig, { towers, ...defined(factory) })
   await scope(async () => {
     const { tensors } = await loadSafetensors(join(folder, 'model.safetensors'))

@@ -10,6 +10,7 @@ import {
 import type { FactoryOptions } from '../../../nn/parameter.js'
 import { cat, ops, rand, scope, stack, type Tensor, zeros } from '../../../tensor/index.js'
 import { type EmotionModality, MODALITIES, type ResolvedEmotionConfig } from './config.js'
+import { FrameFusion } from './frames.js'
 
 /** The vectors of utterances, and which of them are there. */
 export interface EmotionVectors {
@@ -21,7 +22,7 @@ export interface EmotionVectors {
 
 /** Makes one vector of those of the modalities; see `EmotionFusion`. */
 export class Fusion extends Module {
-  /** Of each modality, but for 'concat'. */
+  /** Of each modality, but for 'concat' and 'frames'. */
   norms: ModuleDict<LayerNorm> | null
   /** Of each modality, to `hiddenSize`, for 'gated' and 'cross-attention'. */
   projections: ModuleDict<Linear> | null = null
@@ -29,6 +30,7 @@ export class Fusion extends Module {
   kinds: Parameter | null = null
   gate: Linear | null = null
   layer: TransformerEncoderLayer | null = null
+  frames: FrameFusion | null = null
   dropout: Dropout
   readonly #config: ResolvedEmotionConfig
   readonly #modalities: readonly EmotionModality[]
@@ -40,7 +42,7 @@ export class Fusion extends Module {
     this.#modalities = MODALITIES.filter((name) => sizes[name] !== undefined)
     const each = <M extends Module>(make: (size: number) => M) =>
       new ModuleDict(Object.fromEntries(this.#modalities.map((name) => [name, make(sizes[name] as number)])))
-    this.norms = fusion === 'concat' ? null : each((size) => new LayerNorm([size], factory))
+    this.norms = fusion === 'concat' || fusion === 'frames' ? null : each((size) => new LayerNorm([size], factory))
     if (fusion === 'gated' || fusion === 'cross-attention') {
       this.projections = each((size) => new Linear(size, hiddenSize, factory))
       this.kinds = new Parameter(zeros([this.#modalities.length, hiddenSize], factory))
@@ -58,12 +60,23 @@ export class Fusion extends Module {
         ...factory,
       })
     }
+    if (fusion === 'frames') {
+      const [film, words] = [this.#stateSize('video'), this.#stateSize('text')]
+      const heads = [4, 2, 1].find((count) => words % count === 0) as number
+      this.frames = new FrameFusion(film, words, heads, config.compat === 'published', factory)
+    }
     this.dropout = new Dropout(dropout)
+  }
+
+  #stateSize(name: EmotionModality): number {
+    const { sizes, steps } = this.#config
+    return (sizes[name] as number) / (steps[name] ?? 1)
   }
 
   /** Of what comes out. */
   get size(): number {
     const { fusion, hiddenSize, sizes } = this.#config
+    if (fusion === 'frames') return this.#stateSize('text')
     const all = this.#modalities.reduce((sum, name) => sum + (sizes[name] as number), 0)
     return fusion === 'concat' || fusion === 'concat-ln' ? all : hiddenSize
   }
@@ -71,6 +84,7 @@ export class Fusion extends Module {
   /** [utterances, size] */
   override forward(inputs: EmotionVectors): Tensor {
     return scope(() => {
+      if (this.frames) return this.#framed(this.frames, inputs)
       const shown = this.#shown(inputs) // [utterances, modalities], 1 or 0
       const columns = this.#modalities.map((name, i) => {
         const raw = inputs.vectors[name] as Tensor
@@ -98,6 +112,17 @@ export class Fusion extends Module {
     const best = ops.where(there, drawn, drawn.sub(2)).argmax(1, true)
     const one = drawn.lt(0).scatter(1, best, true).logicalAnd(there)
     return kept.logicalOr(one.logicalAnd(kept.any(1, true).logicalNot())).to({ dtype: 'float32' })
+  }
+
+  /** States that are 0 through and through are padding. */
+  #framed(frames: FrameFusion, { vectors, present }: EmotionVectors): Tensor {
+    const of = (name: EmotionModality) => {
+      const rows = vectors[name] as Tensor
+      const there = (present[name] as Tensor).to({ dtype: rows.dtype }).unsqueeze(1)
+      return rows.mul(there).reshape([rows.size(0), -1, this.#stateSize(name)])
+    }
+    const text = of('text')
+    return frames.fused(of('video'), text, { video: present.video ?? null, text: text.ne(0).any(2) })
   }
 
   #gated(columns: readonly Tensor[], shown: Tensor): Tensor {

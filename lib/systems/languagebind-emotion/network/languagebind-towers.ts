@@ -21,6 +21,11 @@ export interface LanguageBindTowerOptions {
    */
   useTemp?: boolean
   /**
+   * Gives states in place of one vector: of a film each frame's, behind the last norm, of a text each token's, and 0 behind its
+   * end. They are not taken to the common space, and know no temperature. Not for sound [false].
+   */
+  states?: boolean
+  /**
    * Reads a film or a folder of frames as the video tower takes it: float32 [3, frames, 224, 224]. Default: frames evenly spread
    * over the utterance's seconds, prepared as LanguageBind does; films need the optional package `node-av`.
    */
@@ -56,10 +61,13 @@ export class LanguageBindTower implements EmotionTower<Tensor> {
   ) {
     const where = 'LanguageBindTower'
     requireOneOf(where, 'modality', modality, ['text', 'video', 'audio'])
-    requireOptions(where, options, ['useTemp', 'readVideo', 'videoRecipe', 'from'])
+    requireOptions(where, options, ['useTemp', 'readVideo', 'videoRecipe', 'states', 'from'])
     const { from, ...rest } = options
     this.#options = rest
     this.#from = from === undefined ? undefined : existsSync(from) ? resolve(from) : from
+    if (rest.states && modality === 'audio') {
+      throw new ConfigError(`${where}: states are for video and text`, { argument: 'states' })
+    }
     if (modality === 'text' && model.tokenizer === null) {
       throw new ConfigError(`${where}: this LanguageBind has no tokenizer; set \`tokenizer\``, { modality })
     }
@@ -68,7 +76,14 @@ export class LanguageBindTower implements EmotionTower<Tensor> {
   }
 
   get size(): number {
-    return this.network.proj.outFeatures
+    return this.steps === undefined ? this.network.proj.outFeatures : this.steps * this.network.proj.inFeatures
+  }
+
+  get steps(): number | undefined {
+    if (!this.#options.states) return undefined
+    const { config } = this.model
+    if (this.modality === 'video') return config.video?.visionConfig?.numFrames ?? 8
+    return this.model.tower('text').config.maxPositionEmbeddings ?? 77
   }
 
   get #frontEnd() {
@@ -76,14 +91,15 @@ export class LanguageBindTower implements EmotionTower<Tensor> {
   }
 
   get reference() {
-    const { useTemp = true } = this.#options
+    const { useTemp = true, states = false } = this.#options
     return this.#from === undefined
       ? undefined
-      : { tower: 'languagebind', modality: this.modality, from: this.#from, useTemp }
+      : { tower: 'languagebind', modality: this.modality, from: this.#from, useTemp, ...(states && { states }) }
   }
 
   get recipe() {
-    const { useTemp = true, videoRecipe = '' } = this.#options
+    const { useTemp = true, videoRecipe = '', states = false } = this.#options
+    if (states) return { tower: 'languagebind', states, ...(this.modality === 'video' && { videoRecipe }) }
     const scaled = this.modality !== 'text' && useTemp
     const own = { text: {}, audio: { ...this.#frontEnd, crop: 'first' }, video: { videoRecipe } }[this.modality]
     return { tower: 'languagebind', scale: scaled ? this.model.temperature(this.modality as 'video') : 1, ...own }
@@ -124,7 +140,7 @@ export class LanguageBindTower implements EmotionTower<Tensor> {
   }
 
   async encode(inputs: readonly Tensor[]): Promise<Tensor> {
-    const { useTemp = true } = this.#options
+    const { useTemp = true, states = false } = this.#options
     return scope(async () => {
       const { device, dtype } = this.network.proj.weight
       const rows = cat([...inputs], 0)
@@ -135,11 +151,21 @@ export class LanguageBindTower implements EmotionTower<Tensor> {
           .cumsum(rows.eq(end).to({ dtype: 'int64' }), 1)
           .le(1)
           .to({ dtype: 'int64' })
-        const { text } = await this.model.forward({ text: { inputIds: rows.to({ device }), attentionMask } })
-        return text
+        const tokens = { inputIds: rows.to({ device }), attentionMask: attentionMask.to({ device }) }
+        if (states) {
+          const { lastHiddenState } = await this.model.tower('text').forward(tokens) // [texts, tokens, size]
+          const there = tokens.attentionMask.to({ dtype: lastHiddenState.dtype }).unsqueeze(2)
+          const room = (this.steps as number) - rows.size(1)
+          return ops.constantPadNd(lastHiddenState.mul(there), [0, 0, 0, room]).reshape([rows.size(0), -1])
+        }
+        return (await this.model.forward({ text: tokens })).text
       }
       const moved = rows.to({ device, dtype })
       const name = this.modality
+      if (states) {
+        const { frameOutput } = await this.model.tower('video').forward({ pixelValues: moved }) // [clips, frames, size]
+        return frameOutput.reshape([rows.size(0), -1])
+      }
       const found = await this.model.forward(name === 'video' ? { video: moved } : { audio: moved }, { useTemp })
       return (found as Record<string, Tensor>)[name] as Tensor
     })
@@ -149,8 +175,9 @@ export class LanguageBindTower implements EmotionTower<Tensor> {
   async save(folder: string, saved: Set<object> = new Set()): Promise<void> {
     if (!saved.has(this.model)) await this.model.save(join(folder, '..', SHARED))
     saved.add(this.model)
-    const { useTemp = true } = this.#options
-    await writeJson(join(folder, 'tower.json'), { tower: 'languagebind', modality: this.modality, useTemp })
+    const { useTemp = true, states = false } = this.#options
+    const { modality } = this
+    await writeJson(join(folder, 'tower.json'), { tower: 'languagebind', modality, useTemp, ...(states && { states }) })
   }
 }
 

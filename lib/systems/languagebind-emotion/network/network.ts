@@ -1,8 +1,7 @@
-import { misuse, requireOptions } from '../../../base/check.js'
-import { ShapeError } from '../../../base/errors.js'
-import { Dropout, Linear, Module, ModuleDict } from '../../../nn/index.js'
+import { requireOptions } from '../../../base/check.js'
+import { Dropout, Linear, Module, type ModuleDict } from '../../../nn/index.js'
 import type { NetworkOptions } from '../../../nn/parameter.js'
-import { noGrad, scope, Tensor, zeros } from '../../../tensor/index.js'
+import { scope, type Tensor } from '../../../tensor/index.js'
 import { withSeed } from '../../../tensor/random.js'
 import {
   type EmotionClassifierConfig,
@@ -15,6 +14,7 @@ import { DialogContext } from './context.js'
 import { type LoadEmotionOptions, loadEmotionClassifier, saveEmotionClassifier } from './files.js'
 import { Fusion } from './fusion.js'
 import type { EmotionTower } from './towers.js'
+import { checkMask, towerNetworks, utteranceVectors } from './vectors.js'
 
 /** Dialogs as a batch: D dialogs of at most T utterances. */
 export interface EmotionInputs {
@@ -80,8 +80,8 @@ export class EmotionHead extends Module {
       const entered = this.entry ? this.entry.forward(fused) : fused
       const rows = entered.reshape([dialogs, time, -1])
       const states = this.context ? this.context.forward(rows, mask, speakers) : rows
-      // The published head reads its vectors as they are.
-      const bare = this.context === null && this.config.fusion === 'concat'
+      // The published heads read their vectors as they are.
+      const bare = this.context === null && (this.config.fusion === 'concat' || this.config.compat !== null)
       return { logits: this.linear.forward(bare ? states : this.dropout.forward(states)), states }
     })
   }
@@ -107,19 +107,7 @@ export class EmotionClassifier extends Module {
     const { towers = {}, ...factory } = options
     this.config = emotionConfig(config)
     this.#towers = towers
-    for (const [name, tower] of Object.entries(towers)) {
-      const size = this.config.sizes[name as EmotionModality]
-      if (tower.modality !== name)
-        throw misuse('EmotionClassifier', `towers.${name}`, `a tower of ${name}`, tower.modality)
-      if (tower.size !== size) {
-        const message = `EmotionClassifier: the tower of ${name} gives vectors of ${tower.size}, and sizes.${name} is ${size}`
-        throw new ShapeError(message, { modality: name })
-      }
-    }
-    const networks = Object.entries(towers).flatMap(([name, { network }]) =>
-      network ? [[name, network] as const] : [],
-    )
-    this.towers = new ModuleDict(Object.fromEntries(networks))
+    this.towers = towerNetworks('EmotionClassifier', towers, this.config.sizes)
     this.head = withSeed(factory.seed, () => new EmotionHead(this.config, factory))
   }
 
@@ -145,57 +133,19 @@ export class EmotionClassifier extends Module {
   override async forward(inputs: EmotionInputs): Promise<EmotionOutput> {
     requireOptions('EmotionClassifier.forward', inputs, ['mask', 'speakers', 'present', 'vectors', 'inputs'])
     const { mask, speakers, present } = inputs
-    for (const [name, tensor] of Object.entries({ mask, speakers })) {
-      if (!(tensor instanceof Tensor) || tensor.ndim !== 2) {
-        throw new ShapeError(`EmotionClassifier: ${name} must be a tensor [dialogs, utterances]`, { argument: name })
-      }
-    }
+    checkMask('EmotionClassifier', { mask, speakers })
     return scope(async () => {
       const vectors: Partial<Record<EmotionModality, Tensor>> = {}
-      for (const name of this.modalities) vectors[name] = await this.#vectorsOf(name, inputs)
+      for (const name of this.modalities)
+        vectors[name] = await utteranceVectors(
+          'EmotionClassifier',
+          name,
+          this.config.sizes[name] as number,
+          this.#towers[name],
+          inputs,
+        )
       return this.head.forward({ mask, speakers, present, vectors })
     })
-  }
-
-  /** [dialogs, utterances, size] */
-  async #vectorsOf(name: EmotionModality, { mask, present, vectors, inputs }: EmotionInputs): Promise<Tensor> {
-    const shape = [...mask.shape, this.config.sizes[name] as number]
-    const fits = (tensor: unknown, wanted: readonly number[]) =>
-      tensor instanceof Tensor && tensor.shape.length === wanted.length && tensor.shape.every((n, i) => n === wanted[i])
-    const there = present[name]
-    if (!there || !fits(there, mask.shape)) {
-      throw new ShapeError(`EmotionClassifier: present.${name} must be [${mask.shape}], as the mask is`, {
-        modality: name,
-      })
-    }
-    const given = vectors?.[name]
-    if (given !== undefined) {
-      if (fits(given, shape)) return given
-      throw new ShapeError(`EmotionClassifier: vectors.${name} is [${given.shape}], expected [${shape}]`, {
-        modality: name,
-      })
-    }
-    const tower = this.#towers[name]
-    const items = inputs?.[name]
-    if (!tower || items === undefined) {
-      const what = tower ? 'nothing that its tower reads' : 'no vectors, and there is no tower'
-      throw new ShapeError(`EmotionClassifier: the batch has ${what} for ${name}`, { modality: name })
-    }
-    const empty = zeros(shape, { device: mask.device })
-    if (items.length === 0) return empty
-    const rows = await tower.encode(items) // [items, size]
-    const places = noGrad(() => there.reshape([-1]).nonzero().reshape([-1]))
-    if (places.numel() !== items.length) {
-      throw new ShapeError(
-        `EmotionClassifier: present.${name} has ${places.numel()} utterances, and there are ${items.length} to read`,
-        { modality: name },
-      )
-    }
-    return empty
-      .reshape([-1, shape[2] as number])
-      .to({ dtype: rows.dtype })
-      .indexAdd(0, places, rows)
-      .reshape(shape)
   }
 
   /**

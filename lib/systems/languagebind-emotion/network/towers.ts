@@ -16,6 +16,8 @@ export interface EmotionTower<Input = unknown> {
   readonly modality: EmotionModality
   /** Of its vectors. */
   readonly size: number
+  /** How many states its vectors are, side by side, where they are more than one; for fusion 'frames'. */
+  readonly steps?: number | undefined
   /** Null for features that have no weights. */
   readonly network: Module | null
   /** All that its vectors depend on beside its weights and what it reads: whatever is written here. */

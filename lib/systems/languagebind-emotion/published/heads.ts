@@ -7,10 +7,11 @@ import {
   Linear,
   Module,
   ModuleList,
-  MultiheadAttention,
   TransformerEncoderLayer,
 } from '../../../nn/index.js'
+import type { FactoryOptions } from '../../../nn/parameter.js'
 import { arange, cat, ops, scope, type Tensor } from '../../../tensor/index.js'
+import { FrameFusion } from '../network/frames.js'
 
 export interface FrameHeadOptions {
   /** [1024] */
@@ -32,20 +33,14 @@ export interface FrameHeadOptions {
  * The head of experiments 7 and 8, over the class tokens of a clip's frames and the states of its text: a projection of the
  * frames, attention over all of them, the mean, a linear layer.
  */
-export class FrameHead extends Module {
-  video: Linear
-  attention: MultiheadAttention
+export class FrameHead extends FrameFusion {
   linear: Linear
-  readonly #compat: 'published' | undefined
 
   constructor(options: FrameHeadOptions = {}) {
-    super()
     requireOptions('FrameHead', options, ['videoSize', 'textSize', 'labels', 'heads', 'compat'])
     const { videoSize = 1024, textSize = 768, labels = 7, heads = 4, compat } = options
     if (compat !== undefined) requireOneOf('FrameHead', 'compat', compat, ['published'])
-    this.#compat = compat
-    this.video = new Linear(videoSize, textSize, { bias: false })
-    this.attention = new MultiheadAttention(textSize, heads, { batchFirst: true })
+    super(videoSize, textSize, heads, compat === 'published')
     this.linear = new Linear(textSize, labels)
   }
 
@@ -56,32 +51,7 @@ export class FrameHead extends Module {
    * @returns [clips, labels]
    */
   override forward(video: Tensor, text: Tensor, textMask: Tensor | null = null): Tensor {
-    if (video.ndim !== 3 || text.ndim !== 3 || video.size(0) !== text.size(0)) {
-      throw new ShapeError(
-        `FrameHead: video [${video.shape}] and text [${text.shape}] must be [clips, steps, size]`,
-        {},
-      )
-    }
-    return scope(() => {
-      if (this.#compat === 'published') {
-        const across = text.transpose(0, 1)
-        const { output } = this.attention.forward(across, across, across, { needWeights: false })
-        return this.linear.forward(output.transpose(0, 1).mean([1]))
-      }
-      const states = cat([this.video.forward(video), text], 1) // [clips, frames + tokens, textSize]
-      const frames = ops.ones([video.size(0), video.size(1)], { device: video.device }).ne(0)
-      const tokens = textMask ?? ops.ones([text.size(0), text.size(1)], { device: text.device }).ne(0)
-      const there = cat([frames, tokens], 1)
-      const masks = { keyPaddingMask: there.logicalNot(), needWeights: false }
-      const { output } = this.attention.forward(states, states, states, masks)
-      const weights = there.to({ dtype: output.dtype }).unsqueeze(2)
-      return this.linear.forward(
-        output
-          .mul(weights)
-          .sum([1])
-          .div(weights.sum([1])),
-      )
-    })
+    return scope(() => this.linear.forward(this.fused(video, text, { text: textMask })))
   }
 }
 
@@ -94,10 +64,10 @@ export class PairHead extends Module {
   cause: Linear
 
   /** @param size of all four vectors together [3072] */
-  constructor({ size = 3072, labels = 7 }: { size?: number; labels?: number } = {}) {
+  constructor({ size = 3072, labels = 7, ...factory }: { size?: number; labels?: number } & FactoryOptions = {}) {
     super()
-    this.emotion = new Linear(size, labels)
-    this.cause = new Linear(size, 2)
+    this.emotion = new Linear(size, labels, factory)
+    this.cause = new Linear(size, 2, factory)
   }
 
   /** [pairs, size] → [pairs, labels], [pairs, 2] */

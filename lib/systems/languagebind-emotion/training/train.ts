@@ -1,26 +1,27 @@
 import { join } from 'node:path'
-import { misuse, requireObject, requireOneOf, requireOptions, requireString } from '../../../base/check.js'
-import { ConfigError, DataError } from '../../../base/errors.js'
+import { requireObject, requireOneOf, requireOptions, requireString } from '../../../base/check.js'
+import { DataError } from '../../../base/errors.js'
 import { isMainProcess } from '../../../distributed/index.js'
-import type { EmotionDialog } from '../../../kit/emotion/dialog.js'
 import { bestEpochBy, type RecipeResults, runRecipe } from '../../../kit/recipe.js'
+import type { Module } from '../../../nn/index.js'
 import { getPeftModel, type LoraConfig, type PeftModel } from '../../../peft/index.js'
 import { manualSeed, scope, type Tensor } from '../../../tensor/index.js'
 import type { TrainingArguments } from '../../../train/trainer/arguments.js'
 import type { TrainerCallback } from '../../../train/trainer/callbacks.js'
 import type { Logger } from '../../../train/trainer/logger.js'
 import { Trainer } from '../../../train/trainer/trainer.js'
-import { type EmotionBatch, type EmotionSample, emotionCollate, emotionSamples } from '../data/collate.js'
-import { emotionVectors, FeatureCache, type FeatureCacheOptions } from '../data/features.js'
+import { type EmotionBatch, type EmotionSample, emotionCollate } from '../data/collate.js'
+import type { FeatureCacheOptions } from '../data/features.js'
 import type { EmotionParts } from '../data/open.js'
 import { calibrate, emotionAnswers, measureAnswers } from '../evaluation/evaluate.js'
 import { emotionMetrics } from '../evaluation/metrics.js'
-import type { EmotionClassifierConfig, EmotionModality } from '../network/config.js'
+import type { EmotionClassifierConfig } from '../network/config.js'
 import { EmotionClassifier } from '../network/network.js'
 import type { EmotionTower } from '../network/towers.js'
 import { emotionLoss, inverseFrequencies, weightsTensor } from './loss.js'
 import { emotionOptimizer } from './optimizer.js'
 import { type EmotionRecipe, emotionRecipe, PUBLISHED_EMOTION_RECIPE } from './recipe.js'
+import { samplesOf, splitTowers } from './samples.js'
 
 /** Adapters for the towers; what is not said is peft's default. */
 export interface EmotionLora extends Partial<Omit<LoraConfig, 'modulesToSave'>> {
@@ -35,7 +36,7 @@ export interface TrainEmotionOptions {
   /** Checkpoints, the best classifier (`best/`) and `results.json` go here. */
   outputDir: string
   /** Changes to the classifier's configuration. */
-  config?: Omit<EmotionClassifierConfig, 'labels' | 'sizes'>
+  config?: Omit<EmotionClassifierConfig, 'labels' | 'sizes' | 'steps'>
   recipe?: Partial<EmotionRecipe>
   /** What trains beside fusion, context and head: nothing ('head', the default), the towers, or adapters in them. */
   tune?: 'head' | 'full' | EmotionLora
@@ -118,25 +119,15 @@ export async function trainEmotion(options: TrainEmotionOptions): Promise<Traine
   if (compat !== undefined) requireOneOf(where, 'compat', compat, ['published'])
   if (typeof tune === 'string') requireOneOf(where, 'tune', tune, ['head', 'full'])
   else requireObject(where, 'tune', tune)
-  if (!Array.isArray(towers) || towers.length === 0)
-    throw misuse(where, 'towers', 'a list of at least one tower', towers)
   const recipe = emotionRecipe(options.recipe, compat === 'published' ? PUBLISHED_EMOTION_RECIPE : undefined)
-  const byName = named(where, towers)
-  const live = tune === 'head' ? {} : Object.fromEntries(Object.entries(byName).filter(([, tower]) => tower.network))
-  if (tune !== 'head' && Object.keys(live).length === 0) {
-    throw new ConfigError(`${where}: no tower has a network that could train`, { argument: 'tune' })
-  }
-  for (const tower of Object.values(live)) {
-    if (tower.save) continue
-    throw new ConfigError(`${where}: the tower of ${tower.modality} trains, and cannot be saved`, {
-      argument: 'towers',
-    })
-  }
-  const frozen = towers.filter(({ modality }) => !Object.hasOwn(live, modality))
+  const { live, frozen } = splitTowers(where, towers, tune !== 'head')
   const samples = await samplesOf(data, frozen, options)
   const sizes = Object.fromEntries(towers.map(({ modality, size }) => [modality, size]))
+  const steps = Object.fromEntries(
+    towers.flatMap(({ modality, steps: own }) => (own ? [[modality, own] as const] : [])),
+  )
   manualSeed(recipe.seed)
-  const model = new EmotionClassifier({ ...config, labels: data.labels, sizes }, { towers: live })
+  const model = new EmotionClassifier({ ...config, labels: data.labels, sizes, steps }, { towers: live })
   const peft = typeof tune === 'string' ? undefined : withAdapters(model, tune, compat)
   const collate = emotionCollate(model.config.sizes, live)
   const optimizer = args.zero ? undefined : emotionOptimizer(model, recipe)
@@ -202,44 +193,15 @@ export async function trainEmotion(options: TrainEmotionOptions): Promise<Traine
   return { results, model: model.eval(), samples }
 }
 
-function named(where: string, towers: readonly EmotionTower[]): Partial<Record<EmotionModality, EmotionTower>> {
-  const found: Partial<Record<EmotionModality, EmotionTower>> = {}
-  for (const tower of towers) {
-    if (found[tower.modality])
-      throw new ConfigError(`${where}: two towers of ${tower.modality}`, { argument: 'towers' })
-    found[tower.modality] = tower
-  }
-  return found
-}
-
-async function samplesOf(data: EmotionParts, frozen: readonly EmotionTower[], options: TrainEmotionOptions) {
-  const parts = ['train', 'valid', 'test'] as const
-  const all: EmotionDialog[] = parts.flatMap((part) => data[part])
-  let vectors: Awaited<ReturnType<typeof emotionVectors>> = () => ({})
-  if (frozen.length > 0) {
-    const { outputDir, cache = join(outputDir, 'features'), onFeatures } = options
-    const opened = FeatureCache.open(cache)
-    try {
-      vectors = await emotionVectors(frozen, all, opened, onFeatures ? { onProgress: onFeatures } : {})
-    } finally {
-      await opened.close()
-    }
-  }
-  return Object.fromEntries(parts.map((part) => [part, emotionSamples(data[part], data.labels, vectors)])) as Record<
-    (typeof parts)[number],
-    EmotionSample[]
-  >
-}
-
 /** Every projection of attention, by the names of BERT, RoBERTa, WavLM, Whisper and CLIP. */
 const ATTENTION = ['query', 'key', 'value', 'q_proj', 'k_proj', 'v_proj', 'out_proj']
 
-/** Adapters in the towers of a classifier. As published the head then never trains, and all biases do. */
-export function withAdapters(
-  model: EmotionClassifier,
+/** Adapters in the `towers` of a network with a `head`. As published the head then never trains, and all biases do. */
+export function withAdapters<M extends Module>(
+  model: M,
   lora: EmotionLora,
   compat: 'published' | undefined,
-): PeftModel<EmotionClassifier> {
+): PeftModel<M> {
   const { targetModules, ...rest } = lora
   // By their whole path, so that no projection of the head is one.
   const endings = Array.isArray(targetModules) ? targetModules : targetModules === undefined ? ATTENTION : undefined

@@ -1,11 +1,15 @@
 import { appendFileSync, mkdtempSync, readdirSync, statSync, truncateSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
 import { describe, expect, it } from 'vitest'
-import { BusyError, DataError, noGrad } from '../../../../lib/index.js'
+import { BusyError, DataError, full, noGrad, scope, stack, type Tensor } from '../../../../lib/index.js'
 import type { EmotionDialog } from '../../../../lib/kit/emotion/dialog.js'
 import { FeatureCache } from '../../../../lib/systems/languagebind-emotion/data/features.js'
 import { clipSource } from '../../../../lib/systems/languagebind-emotion/network/towers.js'
+import { settledTensors } from '../../../helpers.js'
+import { PATIENCE } from '../../../patience.js'
+import { start } from '../../../train/trainer/child.js'
 import { dialogs, hot, TinyTower } from '../tiny.js'
 
 const folder = () => mkdtempSync(join(tmpdir(), 'voxtorch-emotion-cache-'))
@@ -122,6 +126,69 @@ describe('FeatureCache', () => {
     expect(await using(other, (cache) => cache.vectors(rest, data))).toEqual(found)
     expect(cut.encoded + rest.encoded).toBe(15)
   })
+
+  it(
+    'has after SIGKILLs what it has without them, and computes nothing that was there',
+    async () => {
+      const script = fileURLToPath(new URL('cache-run.mjs', import.meta.url))
+      const run = (where: string) => start([script, where])
+      const whole = run(folder())
+      expect(await whole.exit, whole.errors()).toEqual({ code: 0, signal: null })
+      expect(whole.lines.at(-2)).toBe('computed 120')
+      const where = folder()
+      let there = 0
+      for (const batches of [2, 7]) {
+        const child = run(where)
+        for (let i = 0; i < batches; i += 1) await child.line(/^done/)
+        child.process.kill('SIGKILL')
+        expect((await child.exit).signal).toBe('SIGKILL')
+        const begun = Number(child.lines.find((line) => line.startsWith('done'))?.slice(5))
+        // What an earlier one had computed is there.
+        expect(begun).toBeGreaterThanOrEqual(there)
+        there = Math.max(...child.lines.flatMap((line) => (line.startsWith('done') ? [Number(line.slice(5))] : [])))
+      }
+      const last = run(where)
+      expect(await last.exit, last.errors()).toEqual({ code: 0, signal: null })
+      expect(last.lines.at(-1)).toBe(whole.lines.at(-1))
+      expect(Number(last.lines.at(-2)?.slice(9))).toBeLessThanOrEqual(120 - there)
+      const after = run(where)
+      expect(await after.exit, after.errors()).toEqual({ code: 0, signal: null })
+      expect(after.lines.slice(-3)).toEqual(['done 120', 'computed 0', whole.lines.at(-1)])
+    },
+    PATIENCE,
+  )
+
+  it(
+    'reads 10,000 clips without keeping them',
+    async () => {
+      const many = Array.from({ length: 1000 }, (_, d) => ({
+        ...{ id: String(d), source: `made ${d}` },
+        utterances: Array.from({ length: 10 }, (_, u) => ({ id: u, text: '', speaker: '' })),
+      }))
+      const BYTES = 1 << 18
+      const clips = {
+        ...{ modality: 'video' as const, size: 8, network: null, recipe: { tower: 'clips' }, reads: 0 },
+        source: async ({ id }: EmotionDialog, place: number) => `${id} ${place}`,
+        async read({ id }: EmotionDialog, place: number) {
+          this.reads += 1
+          return full([BYTES], (Number(id) + place) % 256, { dtype: 'uint8' })
+        },
+        encode: async (inputs: readonly Tensor[]) =>
+          scope(() => stack(inputs.map((clip) => clip.slice(0, 0, 8).to({ dtype: 'float32' })))),
+      }
+      const where = folder()
+      const warm = await using(where, (cache) => cache.vectors(clips, many.slice(0, 50)))
+      const [before, live] = [process.memoryUsage().rss, await settledTensors()]
+      const found = await using(where, (cache) => cache.vectors(clips, many))
+      // All clips together are 2.6 GB; their vectors and keys are a few MB.
+      expect(process.memoryUsage().rss - before).toBeLessThan(400 * 2 ** 20)
+      expect([clips.reads, (await settledTensors()) - live]).toEqual([10_000, 0])
+      expect([found.flat().length, found[999]?.[9]?.[0], warm[3]]).toEqual([10_000, (999 + 9) % 256, found[3]])
+      await using(where, (cache) => cache.vectors(clips, many))
+      expect(clips.reads).toBe(10_000)
+    },
+    PATIENCE,
+  )
 
   it('has one writer, and refuses vectors that are no numbers', async () => {
     const where = folder()

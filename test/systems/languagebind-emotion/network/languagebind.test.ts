@@ -17,7 +17,7 @@ import {
   writeWav,
 } from '../../../../lib/index.js'
 import type { EmotionClip } from '../../../../lib/kit/emotion/clips.js'
-import type { EmotionDialog } from '../../../../lib/kit/emotion/dialog.js'
+import { EMOTIONS, type EmotionDialog } from '../../../../lib/kit/emotion/dialog.js'
 import { emotionSamples } from '../../../../lib/systems/languagebind-emotion/data/collate.js'
 import { FeatureCache } from '../../../../lib/systems/languagebind-emotion/data/features.js'
 import { emotionAnswers } from '../../../../lib/systems/languagebind-emotion/evaluation/evaluate.js'
@@ -27,6 +27,8 @@ import {
   LanguageBindTower,
 } from '../../../../lib/systems/languagebind-emotion/network/languagebind-towers.js'
 import { EmotionClassifier } from '../../../../lib/systems/languagebind-emotion/network/network.js'
+import { FrameHead } from '../../../../lib/systems/languagebind-emotion/published/heads.js'
+import { EmotionPairClassifier } from '../../../../lib/systems/languagebind-emotion/published/pair-network.js'
 import { withAdapters } from '../../../../lib/systems/languagebind-emotion/training/train.js'
 import { difference } from '../../../helpers.js'
 
@@ -138,6 +140,59 @@ describe('LanguageBindTower', () => {
     await expect(tower.read(dialog, 0)).rejects.toThrow(/a\.mp4|node-av/)
   })
 
+  it('gives states of frames and of tokens, over which attention runs', async () => {
+    const bind = model().eval()
+    const states = (name: 'video' | 'text') => new LanguageBindTower(bind, name, { readVideo, states: true })
+    const towers = { video: states('video'), text: states('text') }
+    expect([towers.video.size, towers.video.steps, towers.text.size, towers.text.steps]).toEqual([32, 4, 48, 6])
+    const film = (await towers.video.read(dialog, 0)) as Tensor
+    const words = (await towers.text.read(dialog, 0)) as Tensor
+    const [seen, said] = await noGrad(async () => [
+      await towers.video.encode([film]),
+      await towers.text.encode([words]),
+    ])
+    const { frameOutput, poolerOutput } = await noGrad(() => bind.tower('video').forward({ pixelValues: film }))
+    expect(difference(seen.reshape([1, 4, 8]), frameOutput)).toBe(0)
+    expect(difference(seen.reshape([4, 8]).mean([0], true), poolerOutput)).toBeLessThan(1e-5)
+    // Three words, a beginning and an end: the sixth place is padding.
+    const rows = said.reshape([6, 8])
+    expect(rows.ne(0).any(1).toArray()).toEqual([true, true, true, true, true, false])
+    expect(await FeatureCache.keyOf(towers.video as never)).not.toBe(
+      await FeatureCache.keyOf(new LanguageBindTower(bind, 'video', { readVideo }) as never),
+    )
+    const config = { sizes: { video: 32, text: 48 }, steps: { video: 4, text: 6 }, fusion: 'frames' as const }
+    const [ours, theirs] = [null, 'published' as const].map(
+      (compat) => new EmotionClassifier({ ...config, compat }, { towers: towers as never }).eval() as EmotionClassifier,
+    ) as [EmotionClassifier, EmotionClassifier]
+    const samples = emotionSamples([dialog], EMOTIONS)
+    const logits = async (one: EmotionClassifier, some = samples) =>
+      (await emotionAnswers(one, some)).flatMap((answer) => answer.logits)
+    const single = emotionSamples([{ ...dialog, utterances: dialog.utterances.slice(0, 1) }], EMOTIONS)
+    for (const [i, value] of ((await logits(ours))[0] as number[]).entries())
+      expect((await logits(ours, single))[0]?.[i]).toBeCloseTo(value, 5)
+    expect((await logits(theirs))[0]).not.toEqual((await logits(theirs, single))[0])
+    // The second utterance has no film, and its answer is a number all the same.
+    expect((await logits(ours)).flat().every(Number.isFinite)).toBe(true)
+    const head = new FrameHead({ videoSize: 8, textSize: 8 })
+    const { fusion, linear } = ours.head
+    head.loadStateDict({
+      ...Object.fromEntries(Object.entries(fusion.frames?.stateDict() ?? {})),
+      'linear.weight': linear.weight,
+      'linear.bias': linear.bias as Tensor,
+    })
+    const mask = tensor([[1, 1, 1, 1, 1, 0]]).ne(0)
+    const wanted = noGrad(() => head.forward(seen.reshape([1, 4, 8]), rows.unsqueeze(0), mask)).toArray() as number[][]
+    for (const [i, value] of (wanted[0] as number[]).entries())
+      expect((await logits(ours))[0]?.[i]).toBeCloseTo(value, 5)
+    for (const broken of [
+      { steps: { video: 5, text: 6 } },
+      { steps: {} },
+      { fusion: 'concat' as const, compat: 'published' as const },
+    ])
+      expect(() => new EmotionClassifier({ ...config, ...broken })).toThrow(ConfigError)
+    expect(() => new LanguageBindTower(bind, 'audio', { states: true })).toThrow(ConfigError)
+  })
+
   it('trains with a classifier, and is saved once for all of its towers', async () => {
     const bind = model()
     const towers = towersOf(bind)
@@ -189,7 +244,7 @@ describe('LanguageBindTower', () => {
   it('has the counts of the published experiments', () => {
     const count = (some: readonly Tensor[]) => some.reduce((sum, one) => sum + one.numel(), 0)
     const attention = ['q_proj', 'k_proj', 'v_proj', 'out_proj']
-    const counts = (names: ('video' | 'audio' | 'text')[], targetModules: string[]) => {
+    const counts = (names: ('video' | 'audio' | 'text')[], targetModules: string[], pairs = false) => {
       const bind = LanguageBind.fromConfig(
         names.includes('audio')
           ? { video: 'LanguageBind_Video_FT', audio: 'LanguageBind_Audio_FT' }
@@ -199,10 +254,10 @@ describe('LanguageBindTower', () => {
       bind.tokenizer = tokenizer as never
       const towers = Object.fromEntries(names.map((name) => [name, new LanguageBindTower(bind, name)]))
       const sizes = Object.fromEntries(names.map((name) => [name, 768]))
-      const model = new EmotionClassifier(
-        { sizes, fusion: 'concat', headBias: false },
-        { towers: towers as never, device: 'meta' },
-      )
+      const options = { towers: towers as never, device: 'meta' as const }
+      const model = pairs
+        ? new EmotionPairClassifier({ sizes }, options)
+        : new EmotionClassifier({ sizes, fusion: 'concat', headBias: false }, options)
       const whole = count(model.parameters())
       withAdapters(model, { targetModules }, 'published')
       const all = model.parameters()
@@ -215,6 +270,10 @@ describe('LanguageBindTower', () => {
       832_934_144 + 16_128,
       20_725_504,
       852_905_984,
+    ])
+    // Experiment 10, whose heads keep their matrices and train their nine biases.
+    expect(counts(['video', 'text'], [...attention, 'fc1', 'fc2'], true)).toEqual([
+      528_651_529, 13_375_241, 541_529_353,
     ])
   })
 })

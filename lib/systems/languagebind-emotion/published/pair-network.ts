@@ -1,0 +1,112 @@
+import { join } from 'node:path'
+import { requireOptions } from '../../../base/check.js'
+import { CheckpointError } from '../../../base/errors.js'
+import { toCamel, toSnake } from '../../../base/words.js'
+import { readCheckpointJson, writeJson } from '../../../files/json/json.js'
+import { loadSafetensors, saveSafetensors } from '../../../files/safetensors/safetensors.js'
+import { Module, type ModuleDict } from '../../../nn/index.js'
+import { cat, scope, type Tensor } from '../../../tensor/index.js'
+import { withSeed } from '../../../tensor/random.js'
+import { type EmotionModality, emotionConfig, MODALITIES } from '../network/config.js'
+import { type LoadEmotionOptions, loadTowers, saveTowers } from '../network/files.js'
+import type { EmotionInputs, MakeEmotionOptions } from '../network/network.js'
+import type { EmotionTower } from '../network/towers.js'
+import { checkMask, towerNetworks, utteranceVectors } from '../network/vectors.js'
+import { PairHead } from './heads.js'
+
+export interface EmotionPairConfig {
+  /** What the first utterance shows, in the order of the logits [EMOTIONS]. */
+  labels?: readonly string[]
+  /** The modalities that there are, each with the size of its vectors. */
+  sizes: Readonly<Partial<Record<EmotionModality, number>>>
+}
+
+/**
+ * Experiments 9 and 10: towers, and of two utterances' vectors what is felt in the first and whether the second is its cause.
+ * A batch has each pair as a dialog of two utterances.
+ */
+export class EmotionPairClassifier extends Module {
+  readonly config: Required<EmotionPairConfig>
+  /** The networks of towers that are part of this one. */
+  towers: ModuleDict
+  head: PairHead
+  readonly #towers: Readonly<Partial<Record<EmotionModality, EmotionTower>>>
+
+  constructor(config: EmotionPairConfig, options: MakeEmotionOptions = {}) {
+    super()
+    const where = 'EmotionPairClassifier'
+    requireOptions(where, config, ['labels', 'sizes'])
+    requireOptions(where, options, ['towers', 'device', 'dtype', 'seed'])
+    const { towers = {}, seed, ...factory } = options
+    const { labels, sizes } = emotionConfig(config)
+    this.config = { labels, sizes }
+    this.#towers = towers
+    this.towers = towerNetworks(where, towers, sizes)
+    this.head = withSeed(seed, () => new PairHead({ size: 2 * this.size, labels: labels.length, ...factory }))
+  }
+
+  /** @throws CheckpointError for a folder that is none of its own */
+  static async fromPretrained(folder: string, options: LoadEmotionOptions = {}): Promise<EmotionPairClassifier> {
+    requireOptions('EmotionPairClassifier.fromPretrained', options, ['device', 'dtype', 'towers'])
+    const { towers: given = [], ...factory } = options
+    const file = join(folder, 'config.json')
+    const { modelType, architectures: _, ...config } = toCamel(await readCheckpointJson(file))
+    if (modelType !== 'emotion-pairs') {
+      throw new CheckpointError(`${folder} is no EmotionPairClassifier: its model_type is ${modelType}`, { file })
+    }
+    const towers = await loadTowers(folder, given, factory)
+    const model = new EmotionPairClassifier(config as unknown as EmotionPairConfig, { towers, ...factory })
+    await scope(async () => {
+      const { tensors } = await loadSafetensors(join(folder, 'model.safetensors'))
+      model.head.loadStateDict(tensors)
+    })
+    return model.eval()
+  }
+
+  /** Which modalities it knows, in the order in which the head reads them. */
+  get modalities(): EmotionModality[] {
+    return MODALITIES.filter((name) => this.config.sizes[name] !== undefined)
+  }
+
+  /** Of an utterance's vectors together. */
+  get size(): number {
+    return this.modalities.reduce((sum, name) => sum + (this.config.sizes[name] as number), 0)
+  }
+
+  /** The towers that are part of it. */
+  get ownTowers(): Readonly<Partial<Record<EmotionModality, EmotionTower>>> {
+    return this.#towers
+  }
+
+  /** The vectors of utterances side by side, 0 where one lacks a modality: [dialogs, utterances, size]. */
+  async encode(inputs: EmotionInputs): Promise<Tensor> {
+    const where = 'EmotionPairClassifier'
+    requireOptions(where, inputs, ['mask', 'speakers', 'present', 'vectors', 'inputs'])
+    const { mask, speakers } = inputs
+    checkMask(where, { mask, speakers })
+    return scope(async () => {
+      const columns: Tensor[] = []
+      for (const name of this.modalities) {
+        const size = this.config.sizes[name] as number
+        columns.push(await utteranceVectors(where, name, size, this.#towers[name], inputs))
+      }
+      return cat(columns, 2)
+    })
+  }
+
+  /** Pairs as dialogs of two utterances → [pairs, labels], [pairs, 2]. */
+  override async forward(inputs: EmotionInputs): Promise<{ emotion: Tensor; cause: Tensor }> {
+    return scope(async () => {
+      const rows = await this.encode(inputs)
+      return this.head.forward(rows.reshape([-1, 2 * this.size]))
+    })
+  }
+
+  /** Writes config.json, model.safetensors, and a folder for each tower; `frozen` as `EmotionClassifier.save`. */
+  async save(folder: string, frozen: readonly EmotionTower[] = []): Promise<void> {
+    await saveTowers('EmotionPairClassifier.save', folder, Object.values(this.#towers), frozen)
+    await scope(() => saveSafetensors(join(folder, 'model.safetensors'), this.head.stateDict(), { format: 'pt' }))
+    const file = { architectures: ['EmotionPairClassifier'], modelType: 'emotion-pairs', ...this.config }
+    await writeJson(join(folder, 'config.json'), toSnake(file))
+  }
+}

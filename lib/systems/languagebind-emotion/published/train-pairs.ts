@@ -1,0 +1,269 @@
+import {
+  defined,
+  requireNumber,
+  requireOneOf,
+  requireOptions,
+  requireString,
+  requireWhole,
+} from '../../../base/check.js'
+import { ConfigError, DataError } from '../../../base/errors.js'
+import { isMainProcess } from '../../../distributed/index.js'
+import type { EmotionCause, EmotionDialog } from '../../../kit/emotion/dialog.js'
+import { ecfConversations } from '../../../kit/emotion/ecf.js'
+import { type EcfPairScores, scoreEcf } from '../../../kit/emotion/ecf-score.js'
+import { wholeSpan } from '../../../kit/emotion/span.js'
+import { evaluateBatches } from '../../../kit/evaluate.js'
+import { bestEpochBy, plainMetrics, type RecipeResults, runRecipe } from '../../../kit/recipe.js'
+import { cat, manualSeed, scope, type Tensor, tensor } from '../../../tensor/index.js'
+import { f1Score } from '../../../train/metrics/classification.js'
+import type { TrainerCallback } from '../../../train/trainer/callbacks.js'
+import { Trainer } from '../../../train/trainer/trainer.js'
+import { type EmotionBatch, type EmotionSample, emotionCollate } from '../data/collate.js'
+import { emotionOptimizer } from '../training/optimizer.js'
+import { type EmotionRecipe, PUBLISHED_EMOTION_RECIPE } from '../training/recipe.js'
+import { samplesOf, splitTowers } from '../training/samples.js'
+import { type TrainEmotionOptions, withAdapters } from '../training/train.js'
+import { pairLoss } from './heads.js'
+import { EmotionPairClassifier } from './pair-network.js'
+import { publishedPairs } from './pairs.js'
+
+/** How experiments 9 and 10 train; batches are of pairs. */
+export interface PairRecipe
+  extends Pick<EmotionRecipe, 'epochs' | 'batchSize' | 'accumulation' | 'headLearningRate' | 'towerLearningRate'>,
+    Pick<EmotionRecipe, 'weightDecay' | 'warmup' | 'maxGradNorm' | 'patience' | 'seed' | 'bf16'> {
+  /** By which the best epoch is chosen: 'causeF1', 'emotionF1' or 'loss'. */
+  keyMetric: string
+}
+
+const { classWeights: _, focalGamma: __, labelSmoothing: ___, ...PUBLISHED } = PUBLISHED_EMOTION_RECIPE
+/** The published one: 4 × 4 pairs, and the epoch with the best F1 of causes. */
+export const PAIR_RECIPE: PairRecipe = { ...PUBLISHED, accumulation: 4, keyMetric: 'causeF1' }
+
+export interface TrainPairsOptions
+  extends Pick<TrainEmotionOptions, 'data' | 'towers' | 'outputDir' | 'tune' | 'cache' | 'compat' | 'args'> {
+  recipe?: Partial<PairRecipe>
+  callbacks?: readonly TrainerCallback[]
+}
+
+export interface PairResults extends RecipeResults<Record<string, number>> {
+  labels: readonly string[]
+  keyMetric: string
+  trainable: number
+  parameters: number
+  /** Pairs of each part. */
+  pairs: Record<'train' | 'valid' | 'test', number>
+  /** What the official scorer says of all pairs of the test dialogs that it finds; null where there are none. */
+  official: EcfPairScores | null
+  notes: string[]
+}
+
+/** A pair as a dialog of two utterances, and what is true of it. */
+interface PairSample extends EmotionSample {
+  cause: 0 | 1
+}
+
+interface PairBatch extends EmotionBatch {
+  /** int64 [pairs, 2]: emotion and cause. */
+  labels: Tensor
+}
+
+/**
+ * Trains on pairs as experiments 9 and 10 do: of each dialog with causes its true pairs and as many others (`publishedPairs`), the
+ * sum of both cross-entropies. Everything else is as `trainEmotion` has it: the cache of frozen towers, the best epoch, going on
+ * after a kill.
+ * @throws DataError where no dialog of the training data has causes; else as `trainEmotion`
+ */
+export async function trainPairs(options: TrainPairsOptions): Promise<{
+  results: PairResults
+  model: EmotionPairClassifier
+  samples: Record<'train' | 'valid' | 'test', EmotionSample[]>
+}> {
+  const where = 'trainPairs'
+  requireOptions(where, options, [
+    ...(['data', 'towers', 'outputDir', 'tune', 'cache', 'compat', 'args', 'recipe', 'callbacks'] as const),
+  ])
+  const { data, towers, outputDir, tune = 'head', compat, args = {}, callbacks = [] } = options
+  requireString(where, 'outputDir', outputDir)
+  if (compat !== undefined) requireOneOf(where, 'compat', compat, ['published'])
+  if (typeof tune === 'string') requireOneOf(where, 'tune', tune, ['head', 'full'])
+  const recipe = pairRecipe(options.recipe)
+  const { live, frozen } = splitTowers(where, towers, tune !== 'head')
+  for (const { modality, recipe: reading } of Object.values(live)) {
+    // A pair is a dialog of two utterances, of which the first would be what was said before the second.
+    if (!reading.history) continue
+    throw new ConfigError(`${where}: the tower of ${modality} reads what was said before, which a pair does not have`, {
+      ...{ argument: 'towers', modality },
+    })
+  }
+  const samples = await samplesOf(data, frozen, options)
+  const { seed } = recipe
+  const pairs = {
+    train: pairSamples(samples.train, seed),
+    valid: pairSamples(samples.valid, seed),
+    test: pairSamples(samples.test, seed),
+  }
+  if (pairs.train.length === 0) throw new DataError(`${where}: no dialog of the training data has causes`, {})
+  const sizes = Object.fromEntries(towers.map(({ modality, size }) => [modality, size]))
+  manualSeed(seed)
+  const model = new EmotionPairClassifier({ labels: data.labels, sizes }, { towers: live })
+  const peft = typeof tune === 'string' ? undefined : withAdapters(model, tune, compat)
+  const optimizer = emotionOptimizer(model, recipe)
+  const evaluates = pairs.valid.length > 0
+  const trainer = new Trainer<EmotionPairClassifier, PairSample, PairBatch>({
+    model: peft ?? model,
+    trainDataset: pairs.train,
+    evalDataset: pairs.valid,
+    collate: pairCollate(model),
+    computeLoss: async (network, { labels, known: _, ...inputs }) => {
+      const { emotion, cause } = await network.forward(inputs)
+      return scope(() => {
+        const logits = { emotion: emotion.to({ dtype: 'float32' }), cause: cause.to({ dtype: 'float32' }) }
+        return {
+          loss: pairLoss(logits, labels.select(1, 0), labels.select(1, 1)),
+          logits: cat([logits.emotion, logits.cause], 1),
+        }
+      })
+    },
+    computeMetrics: ({ predictions, labels }) => pairMetrics(predictions, labels as Tensor, data.labels.length),
+    countItems: ({ labels }) => labels.size(0),
+    optimizers: { optimizer },
+    callbacks,
+    args: {
+      outputDir,
+      ...{ numTrainEpochs: recipe.epochs, learningRate: recipe.headLearningRate, lrSchedulerType: 'linear' },
+      ...{ perDeviceTrainBatchSize: recipe.batchSize, perDeviceEvalBatchSize: recipe.batchSize },
+      ...{
+        gradientAccumulationSteps: recipe.accumulation,
+        warmupRatio: recipe.warmup,
+        maxGradNorm: recipe.maxGradNorm,
+      },
+      ...{ seed, bf16: recipe.bf16, loggingSteps: 10 },
+      ...(evaluates ? bestEpochBy(recipe.keyMetric) : { saveStrategy: 'epoch' as const, saveTotalLimit: 1 }),
+      ...(evaluates && recipe.patience > 0 && { earlyStoppingPatience: recipe.patience }),
+      ...args,
+    },
+  })
+  const parameters = model.parameters()
+  const count = (some: readonly Tensor[]) => some.reduce((sum, one) => sum + one.numel(), 0)
+  const counts = { trainable: count(parameters.filter((one) => one.requiresGrad)), parameters: count(parameters) }
+  let official: EcfPairScores | null = null
+  const results = await runRecipe<Record<string, number>, PairResults, PairSample[]>({
+    ...{ trainer, outputDir, data: pairs },
+    async save(folder) {
+      peft?.mergeAndUnload()
+      model.eval()
+      if (isMainProcess()) await model.save(folder, frozen)
+    },
+    async measure(part) {
+      if (part === pairs.test) official = await officialOf(model, samples.test)
+      return plainMetrics(await trainer.evaluate(part))
+    },
+    more: () => ({
+      ...{ labels: data.labels, keyMetric: recipe.keyMetric, ...counts, official, notes: data.notes },
+      pairs: { train: pairs.train.length, valid: pairs.valid.length, test: pairs.test.length },
+    }),
+    dispose: () => {
+      trainer.dispose()
+      optimizer.dispose()
+    },
+  })
+  return { results, model: model.eval(), samples }
+}
+
+function pairRecipe(changes: Partial<PairRecipe> = {}): PairRecipe {
+  const where = 'trainPairs: recipe'
+  requireOptions(where, changes, Object.keys(PAIR_RECIPE))
+  const recipe = { ...PAIR_RECIPE, ...defined(changes) }
+  for (const name of ['batchSize', 'accumulation'] as const) requireWhole(where, name, recipe[name], 1)
+  for (const name of ['patience', 'seed'] as const) requireWhole(where, name, recipe[name])
+  for (const name of ['epochs', 'headLearningRate', 'towerLearningRate', 'weightDecay', 'maxGradNorm'] as const) {
+    requireNumber(where, name, recipe[name], { least: 0 })
+  }
+  requireNumber(where, 'warmup', recipe.warmup, { least: 0, below: 1 })
+  requireOneOf(where, 'keyMetric', recipe.keyMetric, ['causeF1', 'emotionF1', 'loss'])
+  return recipe
+}
+
+/** The pairs of dialogs whose causes are known; those whose first utterance has no emotion are none. */
+function pairSamples(samples: readonly EmotionSample[], seed: number): PairSample[] {
+  const known = samples.filter(({ dialog }) => dialog.causes !== undefined)
+  const byDialog = new Map(known.map((sample) => [sample.dialog, sample]))
+  const found = publishedPairs([...byDialog.keys()], { seed })
+  return found.flatMap(({ dialog, initial, causal, cause }): PairSample[] => {
+    const { labels, vectors } = byDialog.get(dialog) as EmotionSample
+    const [felt, other] = [labels[initial] as number, labels[causal] as number]
+    if (felt < 0) return []
+    const both = [initial, causal]
+    const utterances = both.map((place) => dialog.utterances[place] as EmotionDialog['utterances'][number])
+    const own = Object.entries(vectors).map(([name, rows]) => [name, both.map((place) => rows?.[place])])
+    return [{ dialog: { ...dialog, utterances }, labels: [felt, other], vectors: Object.fromEntries(own), cause }]
+  })
+}
+
+function pairCollate(model: EmotionPairClassifier) {
+  const collate = emotionCollate(model.config.sizes, model.ownTowers)
+  return async (samples: readonly PairSample[]): Promise<PairBatch> => {
+    const batch = await collate(samples)
+    batch.labels.dispose()
+    const labels = samples.flatMap(({ labels: [felt], cause }) => [BigInt(felt as number), BigInt(cause)])
+    const values = BigInt64Array.from(labels)
+    return { ...batch, labels: tensor(values, { shape: [samples.length, 2], device: 'cpu' }) }
+  }
+}
+
+/** The original's: the mean F1 of the emotions, and of cause and no cause. */
+function pairMetrics(logits: Tensor, labels: Tensor, classes: number): Record<string, number> {
+  const best = (from: number, count: number) =>
+    scope(() => logits.narrow(1, from, count).argmax(-1).toArray()) as number[]
+  const truth = labels.toArray() as number[][]
+  const column = (which: number) => truth.map((row) => row[which] as number)
+  return { emotionF1: f1Score(column(0), best(0, classes)), causeF1: f1Score(column(1), best(classes, 2)) }
+}
+
+/**
+ * All ordered pairs of each dialog, as the original's prediction script asks about them: those whose first utterance is not
+ * neutral and whose second is a cause, with the emotion that is said of the first beside the second.
+ */
+export async function findPairs(
+  model: EmotionPairClassifier,
+  samples: readonly EmotionSample[],
+): Promise<EmotionDialog[]> {
+  const { labels, sizes } = model.config
+  const neutral = labels.indexOf('neutral')
+  const collate = emotionCollate(sizes, model.ownTowers)
+  const device = (model.head.parameters()[0] as Tensor).device
+  const single = samples.map((sample) => [sample])
+  return evaluateBatches(model, single, async (some) => {
+    const { labels: _, known: __, ...inputs } = await collate(some)
+    const rows = (await model.encode(inputs)).select(0, 0).to({ device }) // [utterances, size]
+    const count = rows.size(0)
+    const shape = [count, count, rows.size(1)]
+    const both = cat([rows.unsqueeze(1).expand(shape), rows.unsqueeze(0).expand(shape)], 2)
+    const logits = model.head.forward(both.reshape([count * count, -1]))
+    const [felt, is] = [logits.emotion.argmax(-1).toArray(), logits.cause.argmax(-1).toArray()] as number[][]
+    const { dialog } = some[0] as EmotionSample
+    const causes = Array.from({ length: count * count }, (_, pair) => pair).flatMap((pair): EmotionCause[] => {
+      if (felt?.[pair] === neutral || is?.[pair] !== 1) return []
+      const [effect, cause] = [Math.floor(pair / count), pair % count]
+      const span = wholeSpan(dialog.utterances[cause]?.text ?? '')
+      return [{ effect, cause, emotion: labels[felt?.[pair] as number] as string, span }]
+    })
+    return { ...dialog, causes }
+  })
+}
+
+async function officialOf(
+  model: EmotionPairClassifier,
+  samples: readonly EmotionSample[],
+): Promise<EcfPairScores | null> {
+  const known = samples.filter(({ dialog }) => dialog.causes !== undefined)
+  if (known.length === 0) return null
+  // The official scorer wants numbers for names.
+  const numbered = (dialogs: readonly EmotionDialog[]) =>
+    ecfConversations(
+      dialogs.map((dialog, i) => ({ ...dialog, id: String(i + 1) })),
+      { subtask: 2 },
+    )
+  const gold = numbered(known.map(({ dialog }) => dialog))
+  return scoreEcf({ subtask: 2, gold, predictions: numbered(await findPairs(model, known)) })
+}

@@ -1,0 +1,148 @@
+import { mkdtempSync, readdirSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { describe, expect, it } from 'vitest'
+import {
+  ConfigError,
+  DataError,
+  manualSeed,
+  noGrad,
+  randn,
+  type Tensor,
+  type TrainerCallback,
+} from '../../../lib/index.js'
+import type { EmotionDialog } from '../../../lib/kit/emotion/dialog.js'
+import { emotionCollate, emotionSamples } from '../../../lib/systems/languagebind-emotion/data/collate.js'
+import type { EmotionParts } from '../../../lib/systems/languagebind-emotion/data/open.js'
+import { PairHead } from '../../../lib/systems/languagebind-emotion/published/heads.js'
+import { EmotionPairClassifier } from '../../../lib/systems/languagebind-emotion/published/pair-network.js'
+import {
+  findPairs,
+  type TrainPairsOptions,
+  trainPairs,
+} from '../../../lib/systems/languagebind-emotion/published/train-pairs.js'
+import { PATIENCE } from '../../patience.js'
+import { hot, TinyTower } from './tiny.js'
+
+const folder = () => mkdtempSync(join(tmpdir(), 'voxtorch-emotion-pairs-'))
+const labels = ['neutral', 'joy', 'fear']
+
+/** Dialogs of three, in which the first is why the last feels so, whatever that is. */
+function dialogs(count: number): EmotionDialog[] {
+  return Array.from({ length: count }, (_, d) => {
+    const emotion = labels[1 + (d % 2)] as string
+    const utterances = ['neutral', 'neutral', emotion].map((felt, u) => ({
+      ...{ id: u + 1, text: `words ${u}`, speaker: 'AB'[u % 2] as string, emotion: felt },
+    }))
+    return {
+      id: String(d + 1),
+      source: `made, dialog ${d + 1}`,
+      utterances,
+      causes: [{ effect: 2, cause: 0, emotion }],
+    }
+  })
+}
+const facts = (dialog: EmotionDialog, place: number) => {
+  const utterance = dialog.utterances[place] as EmotionDialog['utterances'][number]
+  const which = utterance.emotion === 'neutral' ? utterance.id : 2 + labels.indexOf(utterance.emotion as string)
+  return hot(8, which, Number(dialog.id) * 10 + utterance.id)
+}
+function data(): EmotionParts {
+  const all = dialogs(132)
+  return { train: all.slice(0, 120), valid: all.slice(120, 126), test: all.slice(126), labels, notes: [] }
+}
+const options = (more: Partial<TrainPairsOptions> = {}): TrainPairsOptions => ({
+  ...{ data: data(), towers: [new TinyTower('text', 8, facts)], outputDir: folder() },
+  recipe: { epochs: 12, batchSize: 8, accumulation: 1, headLearningRate: 0.1, bf16: false },
+  args: { progress: false, reportTo: 'none' },
+  ...more,
+})
+
+describe('EmotionPairClassifier', () => {
+  it("puts both utterances' vectors side by side, the film before the text, and 0 where one is missing", async () => {
+    manualSeed(1)
+    const model = new EmotionPairClassifier({ labels, sizes: { text: 2, video: 3 } })
+    const [dialog] = dialogs(1) as [EmotionDialog]
+    const pair = { ...dialog, utterances: dialog.utterances.slice(0, 2) }
+    const film = [undefined, Float32Array.of(1, 2, 3)]
+    const text = [Float32Array.of(4, 5), Float32Array.of(6, 7)]
+    const samples = emotionSamples([pair], labels, () => ({ video: film, text }))
+    const { labels: _, known: __, ...inputs } = await emotionCollate(model.config.sizes)(samples)
+    const rows = await noGrad(() => model.encode(inputs))
+    expect(rows.reshape([-1]).toArray()).toEqual([0, 0, 0, 4, 5, 1, 2, 3, 6, 7])
+    const { emotion, cause } = await noGrad(() => model.forward(inputs))
+    const head = new PairHead({ size: 10, labels: 3 })
+    head.loadStateDict(model.head.stateDict())
+    const alone = noGrad(() => head.forward(rows.reshape([1, 10])))
+    expect([emotion.toArray(), cause.toArray()]).toEqual([alone.emotion.toArray(), alone.cause.toArray()])
+    await expect(model.forward({ ...inputs, mask: randn([2]) })).rejects.toThrow(/mask must be a tensor/)
+  })
+})
+
+describe('trainPairs', () => {
+  it(
+    'learns emotion and cause of pairs, and finds them among all of a dialog',
+    async () => {
+      const given = options()
+      const { results, model, samples } = await trainPairs(given)
+      // Each dialog has one true pair and one that is not.
+      expect(results.pairs).toEqual({ train: 240, valid: 12, test: 12 })
+      expect(results.test).toMatchObject({ emotionF1: 1, causeF1: 1 })
+      expect(results.official?.weightedF1).toBeGreaterThan(0.99)
+      const [first] = await findPairs(model, samples.test)
+      expect(first?.causes).toMatchObject([
+        { effect: 2, cause: 0, emotion: first?.utterances[2]?.emotion, span: [0, 2] },
+      ])
+      const best = join(given.outputDir, 'best')
+      expect(readdirSync(best).sort()).toEqual(['config.json', 'model.safetensors'])
+      const again = await EmotionPairClassifier.fromPretrained(best)
+      expect(await findPairs(again, samples.test)).toEqual(await findPairs(model, samples.test))
+      const found = await trainPairs(given)
+      expect(found.results).toEqual(results)
+      expect(await findPairs(found.model, samples.test)).toEqual(await findPairs(model, samples.test))
+    },
+    PATIENCE,
+  )
+
+  it(
+    'goes on after a kill, to the same bits, with a tower that trains',
+    async () => {
+      const given = (outputDir: string, callbacks: TrainerCallback[] = []) => {
+        manualSeed(5)
+        const recipe = { epochs: 3, batchSize: 8, accumulation: 2, bf16: false, patience: 0 }
+        return options({
+          towers: [new TinyTower('text', 8, facts, {}, true)],
+          tune: 'full',
+          recipe,
+          outputDir,
+          callbacks,
+        })
+      }
+      const whole = await trainPairs(given(folder()))
+      const outputDir = folder()
+      const kill: TrainerCallback = {
+        onStepEnd({ state }) {
+          if (state.globalStep === 20) throw new Error('killed')
+        },
+      }
+      await expect(trainPairs(given(outputDir, [kill]))).rejects.toThrow('killed')
+      const again = await trainPairs(given(outputDir))
+      expect(again.results).toEqual(whole.results)
+      const [a, b] = [whole.model.stateDict(), again.model.stateDict()]
+      expect(Object.keys(a)).toContain('towers.text.table.weight')
+      for (const [name, tensor] of Object.entries(a)) expect(b[name]?.equal(tensor as Tensor), name).toBe(true)
+    },
+    PATIENCE,
+  )
+
+  it('refuses what it cannot learn from', async () => {
+    const mute = data()
+    for (const part of ['train', 'valid', 'test'] as const)
+      mute[part] = mute[part].map(({ causes: _, ...dialog }) => dialog)
+    await expect(trainPairs(options({ data: mute }))).rejects.toThrow(DataError)
+    await expect(trainPairs(options({ recipe: { classWeights: 'root' } as never }))).rejects.toThrow(/classWeights/)
+    const reading = new TinyTower('text', 8, facts, { history: 2 }, true)
+    await expect(trainPairs(options({ towers: [reading], tune: 'full' }))).rejects.toThrow(ConfigError)
+    await expect(trainPairs(options({ recipe: { keyMetric: 'macroF1' } }))).rejects.toThrow(/keyMetric/)
+  })
+})
