@@ -23,7 +23,7 @@ export const chatModels: Record<string, ChatModelLoader> = {
     return new SalmonnChat(await Salmonn.fromPretrained(directory, { device, dtype }))
   },
   async usdm(directory, options) {
-    const { Usdm } = await import('../systems/usdm/answer/usdm.js')
+    const { Usdm } = await import('../systems/usdm/network/network.js')
     const { UsdmChat } = await import('../systems/usdm/answer/chat.js')
     const { device, dtype } = options as { device?: Device; dtype?: DType }
     return new UsdmChat(await Usdm.fromPretrained(directory, { ...(device && { device }), ...(dtype && { dtype }) }))

@@ -1,25 +1,6 @@
 export type { OnBadRecord } from '../../kit/records.js'
-export { UsdmCache } from './answer/cache.js'
 export { UsdmChat, type UsdmChatSettings } from './answer/chat.js'
-export type { LoadUsdmOptions, UsdmSource } from './answer/files.js'
-export type {
-  UsdmEvent,
-  UsdmParts,
-  UsdmQuestion,
-  UsdmReply,
-  UsdmRespondOptions,
-  UsdmStreamOptions,
-} from './answer/options.js'
-export type { UsdmFinish, UsdmSampling } from './answer/passes.js'
 export { type PreviewPart, previewPage, previewParts, previewText } from './answer/preview.js'
-export {
-  GriffinLimVocoder,
-  type UsdmSpeaking,
-  type UsdmVocoder,
-  UsdmVoice,
-  type UsdmVoicebox,
-} from './answer/speech.js'
-export { Usdm } from './answer/usdm.js'
 export { type UsdmArguments, unitExtractorOfArguments, usdmTokenizerOfArguments } from './configuration/apply.js'
 export type { UsdmExamples } from './data/dataset.js'
 export type { UsdmDialog, UsdmDialogs, UsdmSpokenTurn } from './data/dialogs.js'
@@ -65,6 +46,25 @@ export {
   type UsdmPredictions,
   writeUsdmPredictions,
 } from './evaluation/predictions.js'
+export { UsdmCache } from './network/cache.js'
+export type { LoadUsdmOptions, UsdmSource } from './network/files.js'
+export { Usdm } from './network/network.js'
+export type {
+  UsdmEvent,
+  UsdmParts,
+  UsdmQuestion,
+  UsdmReply,
+  UsdmRespondOptions,
+  UsdmStreamOptions,
+} from './network/options.js'
+export type { UsdmFinish, UsdmSampling } from './network/passes.js'
+export {
+  GriffinLimVocoder,
+  type UsdmSpeaking,
+  type UsdmVocoder,
+  UsdmVoice,
+  type UsdmVoicebox,
+} from './network/speech.js'
 export { type AlignedUstm, type AlignUstmOptions, alignUstm } from './pretraining/align.js'
 export {
   type Draws,

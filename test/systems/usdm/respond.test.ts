@@ -25,8 +25,6 @@ import {
   UnitVoicebox,
   writeWav,
 } from '../../../lib/index.js'
-import { replyOf, transcriptOf } from '../../../lib/systems/usdm/answer/passes.js'
-import { Residence } from '../../../lib/systems/usdm/answer/residence.js'
 import {
   frameUnits,
   GriffinLimVocoder,
@@ -38,6 +36,8 @@ import {
   unitFrames,
   usdmPrompt,
 } from '../../../lib/systems/usdm/index.js'
+import { replyOf, transcriptOf } from '../../../lib/systems/usdm/network/passes.js'
+import { Residence } from '../../../lib/systems/usdm/network/residence.js'
 import { relativeError, settledTensors } from '../../helpers.js'
 import { mistral } from './mistral.js'
 import {

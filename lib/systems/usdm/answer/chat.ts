@@ -5,10 +5,10 @@ import { ContinuousBatching, type ContinuousBatchingOptions } from '../../../gen
 import { Conversations, requireConversation, requireParts } from '../../../kit/chat.js'
 import type { ChatAnswerOptions, ChatDelta, ChatModel, ChatPart, ChatTurn } from '../../../serve/chat-model.js'
 import { type UsdmTurn, usdmPrompt } from '../data/prompt.js'
-import { UsdmCache } from './cache.js'
-import { PIECES } from './options.js'
-import type { UsdmVoice } from './speech.js'
-import { Usdm } from './usdm.js'
+import { UsdmCache } from '../network/cache.js'
+import { Usdm } from '../network/network.js'
+import { PIECES } from '../network/options.js'
+import type { UsdmVoice } from '../network/speech.js'
 
 export interface UsdmChatSettings {
   /** As in `/v1/models`. Default 'usdm'. */

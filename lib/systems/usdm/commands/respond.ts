@@ -83,7 +83,7 @@ likeliest token is taken each time; --strict keeps the model from what it should
         argument: 'output',
       })
     }
-    const { UsdmCache } = await import('../answer/cache.js')
+    const { UsdmCache } = await import('../network/cache.js')
     using cache = new UsdmCache()
     using voice = reference === undefined ? undefined : await usdm.voice(reference)
     const history = []
