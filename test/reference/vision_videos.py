@@ -21,7 +21,9 @@ def moving(count, height, width):
 
 def encoded(codec, container, *, count=20, height=48, width=64, pixels='yuv420p', times=None, sound=None, tags=None, **options):
     file = io.BytesIO()
-    with av.open(file, 'w', format=container) as out:
+    # Matroska numbers its tracks at random, unless it is told not to.
+    flags = {'fflags': 'bitexact'} if container in ('matroska', 'webm') else {}
+    with av.open(file, 'w', format=container, options=flags) as out:
         stream = out.add_stream(codec, rate=25, options=options)
         stream.width, stream.height, stream.pix_fmt = width, height, pixels
         for name, value in (tags or {}).items():
@@ -67,9 +69,18 @@ def files():
     yield 'one-frame', encoded('libx264', 'mp4', **x264, count=1)
 
 
-def videos():
+def odd_files():
+    yield 'one-pixel', encoded('libx264', 'mp4', preset='fast', crf='10', g='4', height=1, width=1, pixels='yuv444p', count=6)
+    yield 'wide', encoded('mjpeg', 'matroska', qscale='20', height=2, width=30000, pixels='yuvj444p', count=1)
+
+
+def odd_videos():
+    return videos(odd_files())
+
+
+def videos(made=None):
     fixture = Fixture()
-    for name, data in files():
+    for name, data in made or files():
         with av.open(io.BytesIO(data)) as video:
             stream = video.streams.video[0]
             rate = stream.average_rate or stream.guessed_rate
@@ -88,4 +99,4 @@ def videos():
 
 
 if __name__ == '__main__':
-    main({'vision/videos-decoded': videos})
+    main({'vision/videos-decoded': videos, 'vision/videos-odd': odd_videos})

@@ -1,0 +1,91 @@
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterAll, describe, expect, test } from 'vitest'
+import { openVideo, ops, preprocessVideo, readImage, sampleFrames, type Tensor } from '../../lib/index.js'
+import { type Fixture, fixture } from '../helpers.js'
+import { PATIENCE } from '../patience.js'
+import { boxAt, repeated } from './mp4.js'
+import { nodeAv } from './node-av.js'
+
+const folder = mkdtempSync(join(tmpdir(), 'voxtorch-video-odd-'))
+afterAll(() => rmSync(folder, { recursive: true }))
+
+const usual = (await fixture('vision/videos-decoded')) as Fixture<unknown>
+const odd = (await fixture<{ name: string; size: [number, number]; count: number }>('vision/videos-odd')) as Fixture<{
+  name: string
+  size: [number, number]
+  count: number
+}>
+const bytesOf = (file: Fixture<unknown>, name: string) =>
+  Buffer.from(file.tensors[`${name}/file/bytes`]!.dataSync() as Uint8Array)
+const written = (name: string, bytes: Uint8Array): string => {
+  const path = join(folder, name)
+  writeFileSync(path, bytes)
+  return path
+}
+const mostOff = (a: Tensor, b: Tensor) => a.int().sub(b.int()).abs().max().item() as number
+
+describe.skipIf(!nodeAv)('videos that are unlike others, of npm node-av', { timeout: PATIENCE }, () => {
+  // One pixel; 30,000 pixels wide.
+  test.each(odd.cases)("$name: PyAV's frames, and what a network is given of them", async ({ name, size, count }) => {
+    await using video = await openVideo(written(`${name}.mp4`, bytesOf(odd, name)))
+    expect([video.height, video.width, video.frameCount, video.audioTrack]).toEqual([...size, count, null])
+    const frames = await video.frames(Array.from({ length: count }, (_, i) => i))
+    const every6 = frames.indexSelect(1, ops.arange(0, size[0], 6)).indexSelect(2, ops.arange(0, size[1], 6))
+    expect(mostOff(every6, odd.tensors[`${name}/out/every6`]!)).toBeLessThanOrEqual(1)
+    expect((await video.frames([count - 1])).shape).toEqual([1, ...size, 3])
+    // Its short side is made 224 pixels long: of 2 × 30,000 that would be 2 GB a frame, which is refused before it is made.
+    if (name === 'wide') return
+    expect((await preprocessVideo(frames)).shape).toEqual([3, count, 224, 224])
+  })
+
+  test('frames of a film that players turn are as they are stored', async () => {
+    const bytes = bytesOf(usual, 'h264')
+    const turned = Buffer.from(bytes)
+    // The matrix of a quarter turn.
+    const at = boxAt(turned, 'moov/trak/tkhd').from + 40
+    for (const [i, value] of [0, 0x10000, 0, 0xffff0000, 0, 0, 0, 0, 0x40000000].entries())
+      turned.writeUInt32BE(value, at + 4 * i)
+    expect(turned.equals(bytes)).toBe(false)
+    await using straight = await openVideo(written('straight.mp4', bytes))
+    await using video = await openVideo(written('turned.mp4', turned))
+    expect([video.width, video.height, video.frameCount]).toEqual([64, 48, 20])
+    expect(ops.equal(await video.frames([0, 7, 19]), await straight.frames([0, 7, 19]))).toBe(true)
+  })
+
+  test('eight frames of two hours', async () => {
+    const bytes = bytesOf(usual, 'h264')
+    const [keys, count] = [[0, 8, 16], 2 * 3600 * 25]
+    await using video = await openVideo(written('long.mp4', repeated(bytes, keys, count)))
+    expect([video.frameCount, video.rate]).toEqual([count, 25])
+    const before = process.memoryUsage().rss
+    const wanted = sampleFrames(count, { count: 8 })
+    expect([wanted[0], wanted[7]]).toEqual([0, count - 1])
+    const frames = await video.frames(wanted)
+    expect(process.memoryUsage().rss - before).toBeLessThan(300 * 2 ** 20)
+    await using short = await openVideo(written('short.mp4', bytes))
+    const shown = await short.frames(keys)
+    for (const [i, place] of wanted.entries())
+      expect(ops.equal(frames.select(0, i), shown.select(0, place % keys.length)), `${place}`).toBe(true)
+  })
+
+  test('mp4 cut off at every tenth of its length is read as far as it goes, or refused by name', async () => {
+    const bytes = bytesOf(usual, 'h264-sound')
+    for (let tenth = 1; tenth < 10; tenth += 1) {
+      const path = written('cut.mp4', bytes.subarray(0, Math.floor((bytes.length * tenth) / 10)))
+      await expect(openVideo(path), `${tenth}`).rejects.toMatchObject({ code: 'ERR_DATA', file: path })
+    }
+  })
+})
+
+describe('pictures that are unlike others', () => {
+  test('30,000 pixels wide', async () => {
+    const row = Buffer.from(Uint8Array.from({ length: 90_000 }, (_, i) => i % 251))
+    const wide = await readImage(Buffer.concat([Buffer.from('P6 30000 1 255\n'), row]))
+    expect(wide.shape).toEqual([1, 30_000, 3])
+    expect(wide.select(0, 0).select(0, 29_999).toArray()).toEqual([89_997, 89_998, 89_999].map((i) => i % 251))
+    const tall = await readImage(Buffer.concat([Buffer.from('P6 1 30000 255\n'), row]))
+    expect(tall.shape).toEqual([30_000, 1, 3])
+  })
+})
