@@ -78,13 +78,24 @@ export const TINY_SEEING = {
   template: 'Hermes-2',
 } as const satisfies InternVLConfig
 
+interface SeeingOptions {
+  seed?: number
+  dtype?: 'float32' | 'float64'
+  system?: string | null
+  /** Of all weights: with those of 0.02 no frozen head can be sure of anything. */
+  initializerRange?: number
+}
+
 /** An EmoVerse that sees; with the same seed the same. */
-export async function seeingEmoVerse(
-  options: { seed?: number; dtype?: 'float32' | 'float64'; system?: string | null } & Partial<EmoVerseParts> = {},
-) {
-  const { seed = 1, dtype = 'float32', system = null, ...rest } = options
+export async function seeingEmoVerse(options: SeeingOptions & Partial<EmoVerseParts> = {}) {
+  const { seed = 1, dtype = 'float32', system = null, initializerRange = 0.02, ...rest } = options
   const tokenizer = await byteTokenizer(['<img>', '</img>', '<IMG_CONTEXT>'])
-  const model = InternVL.fromConfig({ ...TINY_SEEING, llmConfig: { ...TINY_SEEING.llmConfig } }, { dtype, seed })
+  const { visionConfig, llmConfig, ...config } = TINY_SEEING
+  const parts = {
+    visionConfig: { ...visionConfig, initializerRange },
+    llmConfig: { ...llmConfig, architectures: [...llmConfig.architectures], initializerRange },
+  }
+  const model = InternVL.fromConfig({ ...config, ...parts }, { dtype, seed })
   return new EmoVerse({ model, tokenizer, system, ...rest })
 }
 

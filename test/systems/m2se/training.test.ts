@@ -1,5 +1,16 @@
 import { createHash } from 'node:crypto'
-import { cpSync, existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
+import {
+  cpSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  truncateSync,
+  writeFileSync,
+} from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -16,6 +27,7 @@ import {
 } from '../../../lib/systems/m2se/index.js'
 import { settledTensors } from '../../helpers.js'
 import { start } from '../../train/trainer/child.js'
+import { faceData } from './faces.js'
 import { asked, byteTokenizer, TINY, tinyEmoVerse } from './tiny.js'
 
 const folder = mkdtempSync(join(tmpdir(), 'voxtorch-emoverse-train-'))
@@ -209,7 +221,10 @@ describe('trainEmoVerse', () => {
   const script = fileURLToPath(new URL('./stages-run.mjs', import.meta.url))
   it('ends with the same bytes after SIGKILLs in each stage, between two and while the model is written', async () => {
     const home = join(folder, 'kills')
-    const run = (outputDir: string) => start([script, outputDir])
+    const pictures = join(home, 'pictures')
+    mkdirSync(pictures, { recursive: true })
+    for (const [name, bytes] of Object.entries(faceData('face', 8, 1).files)) writeFileSync(join(pictures, name), bytes)
+    const run = (outputDir: string) => start([script, outputDir, pictures])
     const whole = run(join(home, 'whole'))
     expect(await whole.exit, whole.errors()).toEqual({ code: 0, signal: null })
     const killed = join(home, 'killed')
@@ -219,6 +234,9 @@ describe('trainEmoVerse', () => {
       for (let i = 0; i < count; i++) await child.line(line)
       child.process.kill('SIGKILL')
       expect((await child.exit).signal).toBe('SIGKILL')
+      // As a kill in the middle of writing leaves it.
+      const features = join(killed, 'features')
+      for (const name of readdirSync(features)) if (name.endsWith('.features')) truncateSync(join(features, name), statSync(join(features, name)).size - 5)
     } // biome-ignore format: one line
     const last = run(killed)
     expect(await last.exit, last.errors()).toEqual({ code: 0, signal: null })
@@ -228,7 +246,7 @@ describe('trainEmoVerse', () => {
     }
     const losses = (outputDir: string) => ['stage-1', 'stage-2'].map((stage) => bytes(outputDir, `${stage}/tasks.jsonl`).toString().replaceAll(/"seconds":[^}]*/g, ''))
     expect(losses(killed)).toEqual(losses(join(home, 'whole')))
-    expect(readdirSync(killed).sort()).toEqual(['model', 'stage-1', 'stage-2'])
+    expect(readdirSync(killed).sort()).toEqual(['features', 'model', 'stage-1', 'stage-2'])
     // A model that was cut off while it was written is written again.
     cpSync(killed, join(home, 'cut'), { recursive: true })
     rmSync(join(home, 'cut/model'), { recursive: true })
