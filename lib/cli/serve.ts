@@ -24,6 +24,12 @@ const OPTIONS = {
   allowHost: { kind: 'texts', help: "names under which the server may be addressed, such as a proxy's", value: 'name' },
   maxBody: { kind: 'number', help: 'of a request, in MB', value: 'MB', preset: 25 },
   maxAudio: { kind: 'number', help: 'of all clips of a conversation', value: 'seconds', preset: 600 },
+  maxPixels: {
+    kind: 'number',
+    help: 'of all pictures of a conversation, and of the frames of its films that are looked at, in millions',
+    value: 'millions',
+    preset: 64,
+  },
   maxTokens: { kind: 'whole', help: 'of an answer', preset: 2048 },
   concurrent: { kind: 'whole', help: 'answers at once; default 8, which are written in the same passes' },
   queue: { kind: 'whole', help: 'requests that wait', preset: 16 },
@@ -35,10 +41,12 @@ const OPTIONS = {
 export const serveRule = (models: Record<string, ChatModelLoader> = chatModels) =>
   commandRule({
     name: 'serve',
-    summary: 'Serves a model of speech or text: a page to record or drop audio and ask, and an HTTP API.',
+    summary:
+      'Serves a model of speech, pictures or text: a page to record or drop what it is asked about, and an HTTP API.',
     details: `  voxtorch serve salmonn --model runs/salmonn/model
   voxtorch serve text --model smollm2-135m-instruct
   voxtorch serve usdm --model runs/usdm
+  voxtorch serve emoverse --model runs/emoverse/model
 
 The API is OpenAI's chat completions (POST /v1/chat/completions, GET /v1/models, GET /health). MODEL is one of:
 ${Object.keys(models).join(', ')}. Stop it with ^C: running answers get 10 seconds to finish; a second ^C aborts them.`,
@@ -76,8 +84,20 @@ function serveCommand(
   if (more.length > 0) throw wrong(`unexpected argument "${more[0]}".`)
   const load = Object.hasOwn(models, name) ? models[name] : undefined
   if (load === undefined) throw wrong(`there is no model "${name}"${hint(name, Object.keys(models))}.`)
-  const { allowHost, answerTimeout, concurrent, device, dtype, host, maxAudio, maxBody, maxTokens, model, queue } =
-    given
+  const {
+    allowHost,
+    answerTimeout,
+    concurrent,
+    device,
+    dtype,
+    host,
+    maxAudio,
+    maxBody,
+    maxPixels,
+    maxTokens,
+    model,
+    queue,
+  } = given
   // As the original's demo has it.
   const directory = model ?? (name === 'usdm' ? env.MODEL_CACHE_DIR || undefined : undefined)
   if (directory === undefined) throw wrong('--model DIR is missing.')
@@ -89,6 +109,7 @@ function serveCommand(
       ...defined({
         maxBodyBytes: maxBody === undefined ? undefined : Math.round(maxBody * 1e6),
         maxAudioSeconds: maxAudio,
+        maxPixels: maxPixels === undefined ? undefined : Math.round(maxPixels * 1e6),
         maxNewTokens: maxTokens,
         maxConcurrent: concurrent,
         maxQueued: queue,

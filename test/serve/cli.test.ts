@@ -23,7 +23,7 @@ describe('voxtorch serve', () => {
     })
     const all =
       'parrot --model dir --device cuda --dtype bfloat16 --host 0.0.0.0 --port 0 --api-key some-long-key --max-body 1.5 ' +
-      '--max-audio 90.5 --max-tokens 64 --concurrent 3 --queue 0 --answer-timeout 7 --allow-host a.example --quiet'
+      '--max-audio 90.5 --max-pixels 2.5 --max-tokens 64 --concurrent 3 --queue 0 --answer-timeout 7 --allow-host a.example --quiet'
     expect(parsed(all)).toMatchObject({
       loading: { device: 'cuda', dtype: 'bfloat16' },
       options: {
@@ -32,6 +32,7 @@ describe('voxtorch serve', () => {
         apiKey: 'some-long-key',
         maxBodyBytes: 1_500_000,
         maxAudioSeconds: 90.5,
+        maxPixels: 2_500_000,
         maxNewTokens: 64,
         maxConcurrent: 3,
         maxQueued: 0,

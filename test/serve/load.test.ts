@@ -10,7 +10,7 @@ import { expect, it } from 'vitest'
 import { DecoderLM } from '../../lib/index.js'
 import { PATIENCE } from '../patience.js'
 import { ask, begin, call, sound, text, user } from './client.js'
-import { sineWav } from './models.mjs'
+import { facePpm, sineWav } from './models.mjs'
 import { writeTextModel } from './text-model.mjs'
 
 /** A server in a process of its own. */
@@ -84,6 +84,73 @@ it('takes 50 requests of 5 MB at once, among large, broken and aborted ones, and
     expect((await call(url, '/health')).json).toEqual({ status: 'ok', running: 0, queued: 0 })
     const { json } = await ask(url, body)
     expect(json.choices[0].message.content).toBe('Turn 1: How long? | 117.00 s at 0.354')
+  } finally {
+    child.stdin.end()
+  }
+  expect(await exit).toEqual([0, null])
+})
+
+it('takes a flood of pictures of 20 MB among hostile ones, counts them, and gives the memory back', async () => {
+  const { url, stats, child, exit } = await start('watch')
+  const picture = (bytes: Buffer) => ({
+    type: 'image_url',
+    image_url: { url: `data:image/x-portable-pixmap;base64,${bytes.toString('base64')}` },
+  })
+  const [width, height] = [2600, 2600]
+  const large = Buffer.concat([Buffer.from(`P6 ${width} ${height} 255\n`), Buffer.alloc(3 * width * height, 77)])
+  const body = JSON.stringify({ messages: [user(picture(large), text('What?'))] })
+  expect(body.length).toBeGreaterThan(27e6)
+  const frames = Array.from({ length: 40 }, () => facePpm().toString('base64'))
+  const film = (all: string[]) => ({
+    messages: [
+      user(
+        { type: 'video_url', video_url: { url: `data:video/x-portable-pixmap;base64,${all.join(',')}` } },
+        text('?'),
+      ),
+    ],
+  })
+  const hostile: [unknown, number][] = [
+    [{ messages: [user(picture(Buffer.from('P6 0 0 255\n')))] }, 400],
+    [{ messages: [user(picture(Buffer.from('P6 40000 40000 255\n')))] }, 400],
+    [{ messages: [user(picture(large.subarray(0, 1e6)))] }, 400],
+    [{ messages: [user(picture(Buffer.alloc(24e6)))] }, 413],
+    [body.slice(0, -3), 400],
+    [film(frames), 200],
+    [film([...frames.slice(0, 39), (frames[39] as string).slice(0, 4000)]), 400],
+    [film(Array.from({ length: 600 }, () => 'UDYg')), 400],
+    [{ messages: [user(text('<IMG_CONTEXT><image>'))] }, 200],
+  ]
+  const round = async () => {
+    const [answers, others] = await Promise.all([
+      Promise.all(Array.from({ length: 12 }, () => ask(url, body))),
+      Promise.all(hostile.flatMap(([wrong]) => [ask(url, wrong), ask(url, wrong)])),
+      Promise.all(
+        Array.from({ length: 4 }, (_, i) => {
+          const request = begin(url, { messages: [user(picture(large), text('count 100'))], stream: true })
+          if (i % 2 === 0) setTimeout(request.abort, 100 * i)
+          else void request.first.then(request.abort, () => {})
+          return request.first.catch(() => 'gone')
+        }),
+      ),
+    ])
+    expect(answers.map(({ json }) => json.choices?.[0].message.content)).toEqual(
+      Array(12).fill('Turn 1: What? | 2600 × 2600 in 77 77 77'),
+    )
+    expect(others.map(({ status }) => status)).toEqual(hostile.flatMap(([, status]) => [status, status]))
+  }
+  try {
+    const before = await stats()
+    await round()
+    const first = await stats()
+    for (let i = 0; i < 2; i++) await round()
+    const last = await stats()
+    expect(last).toMatchObject({ running: 0, liveTensors: before.liveTensors })
+    // Three rounds hold what one did: a round's bodies and pixels are 1.5 GB.
+    expect(last.rss - first.rss, `${first.rss} ${last.rss}`).toBeLessThan(300e6)
+    expect(last.rss - before.rss, `${before.rss} ${last.rss}`).toBeLessThan(700e6)
+    const { text: told } = await call(url, '/metrics')
+    expect(told).toContain('requests_total{status="413"} 6')
+    expect(told).toContain('requests_total{status="400"} 36')
   } finally {
     child.stdin.end()
   }

@@ -1,17 +1,18 @@
 // Servers in processes of their own, for load.test.ts and cli.test.ts:
 //   node process.mjs load            serves, prints its address; answers { rss, tensors } to each line on stdin
+//   node process.mjs watch           the same with a model that sees
 //   node process.mjs text DIRECTORY  the same with the language model of a folder
 //   node process.mjs cli ARGUMENTS   runs `voxtorch serve ARGUMENTS` with a model that these tests know
 import { createInterface } from 'node:readline'
 import { DecoderLM, memoryStats, serve, TextChat, Tokenizer } from '../../dist/index.js'
 import { serveRule } from '../../dist/modules/cli/serve.js'
 import { runCommand } from '../../dist/modules/kit/command.js'
-import { Parrot } from './models.mjs'
+import { Parrot, Watcher } from './models.mjs'
 
 const [mode, ...values] = process.argv.slice(2)
-if (mode === 'load' || mode === 'text') {
-  const model = mode === 'load' ? new Parrot(2) : await textChat(String(values[0]))
-  const limits = mode === 'load' ? { maxConcurrent: 4, maxBodyBytes: 6_000_000 } : {}
+if (mode === 'load' || mode === 'watch' || mode === 'text') {
+  const model = mode === 'load' ? new Parrot(2) : mode === 'watch' ? new Watcher(2) : await textChat(String(values[0]))
+  const limits = { load: { maxConcurrent: 4, maxBodyBytes: 6_000_000 }, watch: { maxConcurrent: 4, maxBodyBytes: 30_000_000 }, text: {} }[mode] // biome-ignore format: one line
   const { url } = await serve(model, {
     ...limits,
     maxQueued: 200,
