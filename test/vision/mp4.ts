@@ -53,7 +53,7 @@ function samplesOf(bytes: Buffer): { offset: number; size: number }[] {
   const found: { offset: number; size: number }[] = []
   for (let chunk = 0; chunk < bytes.readUInt32BE(stco + 4); chunk += 1) {
     let offset = bytes.readUInt32BE(stco + 8 + 4 * chunk)
-    const run = runs.findLast(({ first }) => first <= chunk + 1)
+    const run = runs.filter(({ first }) => first <= chunk + 1).at(-1)
     for (let i = 0; i < (run?.count ?? 0); i += 1) {
       const size = bytes.readUInt32BE(stsz + 12 + 4 * found.length)
       found.push({ offset, size })

@@ -82,6 +82,7 @@ export {
   openEmotionData,
   readDialogs,
 } from './data/open.js'
+export { type SpeakerNormOptions, speakerNormalized } from './data/speaker-norm.js'
 export { type AnswerOptions, type DialogAnswer, emotionAnswers } from './evaluation/evaluate.js'
 export { type ClassScores, classScores, type EmotionMetrics, emotionMetrics } from './evaluation/metrics.js'
 export type {

@@ -86,12 +86,12 @@ export function unusedEmotionArguments(options: EmotionArguments): IgnoredOption
 
 /** What `openEmotionData` is given. @throws ConfigError where no data is named */
 export function emotionDataOfArguments(options: EmotionArguments): [path: string, options: OpenEmotionOptions] {
-  const { data, format, valid, test, clips, labels, onBadRecord, validShare, testShare, seed } = options
+  const { data, format, valid, test, clips, labels, onBadRecord, validShare, testShare, trainShare, seed } = options
   if (data === undefined) throw new ConfigError('Say where the data is: --data DIR or FILE', { argument: 'data' })
   // Pairs are of one dialog, which then stays whole.
   const utterances = options.compat === 'published' && !options.pairs
   const splitBy = options.splitBy ?? (utterances ? 'utterance' : undefined)
-  const rest = { format, valid, test, clips, labels, onBadRecord, validShare, testShare, seed, splitBy }
+  const rest = { format, valid, test, clips, labels, onBadRecord, validShare, testShare, trainShare, seed, splitBy }
   return [data, defined(rest)]
 }
 

@@ -26,6 +26,7 @@ export const EMOTION_OPTIONS = {
   },
   validShare: { kind: 'share', help: 'that is drawn where there is no data for validation', preset: 0.1 },
   testShare: { kind: 'share', help: 'that is drawn where there is no data to test on', preset: 0 },
+  trainShare: { kind: 'share', help: 'of the training data that is learnt from', value: 'share' },
   text: {
     kind: 'text',
     help: 'a BERT, MiniLM or RoBERTa, a LanguageBind folder, or none',

@@ -2,6 +2,7 @@ import { existsSync, statSync } from 'node:fs'
 import { basename, join } from 'node:path'
 import {
   defined,
+  misuse,
   requireNumber,
   requireOneOf,
   requireOptions,
@@ -33,6 +34,8 @@ export interface OpenEmotionOptions {
   validShare?: number
   /** Where there is none to test on: the share that is kept for it [0]. */
   testShare?: number
+  /** The share of the training data that is learnt from, of the whole conversations [1]: how much more data would help. */
+  trainShare?: number
   /** For these draws [42]. */
   seed?: number
   /**
@@ -58,10 +61,14 @@ export async function openEmotionData(path: string, options: OpenEmotionOptions 
   requireString(where, 'path', path)
   requireOptions(where, options, [
     ...['format', 'valid', 'test', 'clips', 'onBadRecord', 'labels', 'validShare', 'testShare', 'seed', 'splitBy'],
+    'trainShare',
   ])
-  const { validShare = 0.1, testShare = 0, seed = 42, splitBy = 'conversation' } = options
+  const { validShare = 0.1, testShare = 0, trainShare = 1, seed = 42, splitBy = 'conversation' } = options
   requireNumber(where, 'validShare', validShare, { least: 0, below: 1 })
   requireNumber(where, 'testShare', testShare, { least: 0, below: 1 })
+  if (typeof trainShare !== 'number' || !(trainShare > 0 && trainShare <= 1)) {
+    throw misuse(where, 'trainShare', 'a number above 0, at most 1', trainShare)
+  }
   requireWhole(where, 'seed', seed)
   requireOneOf(where, 'splitBy', splitBy, ['conversation', 'utterance'])
   if (!existsSync(path)) throw new DataError(`${path}: there is no such file or folder`, { file: path })
@@ -91,6 +98,11 @@ export async function openEmotionData(path: string, options: OpenEmotionOptions 
       notes.push(`${drawn[name].length} of ${whole.length} ${what} were drawn for ${name} (seed ${seed})`)
     }
     parts.train = drawn.train
+  }
+  if (trainShare < 1) {
+    const all = parts.train.length
+    parts.train = split(parts.train, { valid: trainShare, seed, keysOf: ({ source }) => [source], source: path }).valid
+    notes.push(`${parts.train.length} of ${all} dialogs for training were drawn to learn from (seed ${seed})`)
   }
   return { ...parts, labels: labelsOf(parts, format, options.labels), notes }
 }

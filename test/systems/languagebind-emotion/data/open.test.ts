@@ -36,6 +36,13 @@ describe('openEmotionData', () => {
     const single = await openEmotionData(dir, { splitBy: 'utterance', validShare: 0.25 })
     expect([single.train.length, single.valid.length]).toEqual([30, 10])
     expect(single.train.every(({ utterances }) => utterances.length === 1)).toBe(true)
+    // Less to learn from; what it is chosen and measured by stays.
+    const fewer = await openEmotionData(dir, { testShare: 0.2, trainShare: 0.5 })
+    expect([fewer.valid, fewer.test]).toEqual([drawn.valid, drawn.test])
+    expect(fewer.train).toHaveLength(Math.round(drawn.train.length / 2))
+    expect(drawn.train).toEqual(expect.arrayContaining(fewer.train))
+    expect(fewer.notes.at(-1)).toMatch(/dialogs for training were drawn to learn from/)
+    await expect(openEmotionData(dir, { trainShare: 0 })).rejects.toThrow(ConfigError)
   })
 
   it('obeys what JSONL says of its parts, and knows its classes', async () => {

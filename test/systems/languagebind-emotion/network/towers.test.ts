@@ -60,6 +60,15 @@ describe.skipIf(!minilm?.present)('TextTower, with minilm of the cache', () => {
       const narrow = new TextTower(tower.network, tower.tokenizer, { history: 2, maxLength: 10 })
       expect((await narrow.read(dialog, 1))!.begin).toBe(1)
       expect(difference(await noGrad(() => history.encode([long])), vectors.narrow(0, 1, 1))).toBeGreaterThan(0.01)
+      // Short ones are not filled up to the long ones among them, and each stays at its place.
+      const mixed = ['Fine .', 'away '.repeat(60), texts[0]!, 'And so on . '.repeat(4), 'Fine .', 'no '.repeat(50)].map(
+        (text) => ({ ids: tower.tokenizer.encode(text).inputIds, begin: 1 }),
+      )
+      const together = await noGrad(() => tower.encode(mixed))
+      for (const [i, one] of mixed.entries()) {
+        const alone = await noGrad(() => tower.encode([one]))
+        expect(difference(together.narrow(0, i, 1), alone), `${i}`).toBeLessThan(1e-5)
+      }
       const [words] = await tower.words([texts[0]!, ''])
       expect(words?.length).toBe(5)
       const alone = await tower.words(['away'])
