@@ -43,7 +43,10 @@ const NAMES: Readonly<Record<string, InternVLTemplate>> = {
 export const INTERNVL_SYSTEM =
   '你是由上海人工智能实验室联合商汤科技开发的书生多模态大模型，英文名叫InternVL, 是一个有用无害的人工智能助手。'
 
-const [IMAGE, VIDEO, CONTEXT] = ['<image>', '<video>', '<IMG_CONTEXT>']
+const [IMAGE, VIDEO, AUDIO, CONTEXT] = ['<image>', '<video>', '<audio>', '<IMG_CONTEXT>']
+
+/** Stands where the embedding of a sound does; no token has this id. */
+export const AUDIO_PLACE = -1
 
 /** The template that a configuration names. @throws ConfigError for one that is not known */
 export function internVLTemplate(name: unknown): InternVLTemplate {
@@ -64,6 +67,8 @@ export interface InternVLConversation {
   images?: readonly number[]
   /** For each `<video>`: its frames, of one tile each. */
   videos?: readonly number[]
+  /** For each `<audio>`: tokens of its embeddings, where the language model is given ears. */
+  audios?: readonly number[]
 }
 
 export interface InternVLPromptOptions {
@@ -75,6 +80,7 @@ export interface InternVLPromptOptions {
 }
 
 export interface InternVLPrompt {
+  /** Token ids; {@link AUDIO_PLACE} at sounds. */
   inputIds: number[]
   /** What is learnt: each answer with what ends it; -100 for all else. */
   labels: number[]
@@ -105,12 +111,12 @@ export function internVLPrompt(
   const where = 'internVLPrompt'
   if (typeof tokenizer?.encode !== 'function') throw misuse(where, 'tokenizer', 'a Tokenizer', tokenizer)
   requireObject(where, 'conversation', conversation)
-  requireOptions(where, conversation, ['turns', 'system', 'images', 'videos'])
+  requireOptions(where, conversation, ['turns', 'system', 'images', 'videos', 'audios'])
   requireOptions(where, options, ['template', 'tileTokens', 'imgContextTokenId'])
   requireOneOf(where, 'template', options.template, Object.keys(INTERNVL_TEMPLATES))
   const { tileTokens = 256, imgContextTokenId = tokenizer.tokenToId(CONTEXT) } = options
   requireWhole(where, 'tileTokens', tileTokens, 1)
-  const { turns, system = INTERNVL_SYSTEM, images = [], videos = [] } = conversation
+  const { turns, system = INTERNVL_SYSTEM, images = [], videos = [], audios = [] } = conversation
   requireTurns(where, turns)
   if (system !== null) requireString(where, 'system', system)
   const template = INTERNVL_TEMPLATES[options.template]
@@ -118,13 +124,15 @@ export function internVLPrompt(
     if (text?.includes(CONTEXT))
       throw new DataError(`${where}: a text holds ${CONTEXT}, whose places are those of pictures`, {})
   }
-  for (const [name, list] of Object.entries({ images, videos })) {
+  for (const [name, list] of Object.entries({ images, videos, audios })) {
     if (!Array.isArray(list)) throw misuse(where, name, 'a list of numbers', list)
     for (const count of list) requireWhole(where, name, count, 1)
   }
-  const places = [...images, ...videos].reduce((sum, count) => sum + count, 0) * tileTokens
-  if (places > MOST) throw new DataError(`${where}: the pictures have ${places} tokens, more than ${MOST}`, { places })
-  const media = new Media(where, images, videos, (tiles) => {
+  const sum = (counts: readonly number[]) => counts.reduce((all, count) => all + count, 0)
+  const places = sum([...images, ...videos]) * tileTokens + sum(audios)
+  if (places > MOST)
+    throw new DataError(`${where}: pictures and sounds have ${places} tokens, more than ${MOST}`, { places })
+  const media = new Media(where, { images, videos, audios }, (tiles) => {
     if (imgContextTokenId !== undefined) return new Array<number>(tiles * tileTokens).fill(imgContextTokenId)
     throw new ConfigError(`${where}: the tokenizer has no ${CONTEXT}; say its imgContextTokenId`, {})
   })
@@ -152,27 +160,40 @@ function requireTurns(where: string, turns: unknown): asserts turns is InternVLC
   }
 }
 
-/** Pictures and frames at their markers. */
+/** Pictures, frames and sounds at their markers. */
 class Media {
   tiles = 0
   #images = 0
   #videos = 0
+  #audios = 0
 
   constructor(
     private readonly where: string,
-    private readonly images: readonly number[],
-    private readonly videos: readonly number[],
+    private readonly given: { images: readonly number[]; videos: readonly number[]; audios: readonly number[] },
     private readonly places: (tiles: number) => number[],
   ) {}
 
-  /** Without any pictures the markers are words like others. */
+  /** Without any pictures, or sounds, their markers are words like others. */
   split(text: string): Piece[] {
-    if (this.images.length + this.videos.length === 0) return [{ text, learnt: false }]
-    return text.split(/(<image>|<video>)/).flatMap((part): Piece[] => {
-      if (part === IMAGE) return this.#picture(this.images[this.#images++] ?? 0)
-      if (part === VIDEO) return this.#frames(this.videos[this.#videos++] ?? 0)
+    const { images, videos, audios } = this.given
+    const seen = images.length + videos.length > 0 ? [IMAGE, VIDEO] : []
+    const markers = audios.length > 0 ? [...seen, AUDIO] : seen
+    if (markers.length === 0) return [{ text, learnt: false }]
+    return text.split(new RegExp(`(${markers.join('|')})`)).flatMap((part): Piece[] => {
+      if (part === IMAGE && seen.length > 0) return this.#picture(images[this.#images++] ?? 0)
+      if (part === VIDEO && seen.length > 0) return this.#frames(videos[this.#videos++] ?? 0)
+      if (part === AUDIO && audios.length > 0) return this.#sound(audios[this.#audios++] ?? 0)
       return part === '' ? [] : [{ text: part, learnt: false }]
     })
+  }
+
+  /** As SALMONN marks it. */
+  #sound(tokens: number): Piece[] {
+    return [
+      { text: '<Speech>', learnt: false },
+      { text: new Array<number>(tokens).fill(AUDIO_PLACE), learnt: false },
+      { text: '</Speech>\n', learnt: false },
+    ]
   }
 
   #picture(tiles: number): Piece[] {
@@ -193,8 +214,9 @@ class Media {
 
   finish(): void {
     for (const [marker, found, given] of [
-      [IMAGE, this.#images, this.images.length],
-      [VIDEO, this.#videos, this.videos.length],
+      [IMAGE, this.#images, this.given.images.length],
+      [VIDEO, this.#videos, this.given.videos.length],
+      [AUDIO, this.#audios, this.given.audios.length],
     ] as const) {
       if (found === given) continue
       throw new DataError(`${this.where}: the questions have ${marker} ${found} times, and there are ${given}`, {

@@ -24,7 +24,7 @@ export {
   type ReadFaceOptions,
   readFaceExpressions,
 } from './data/faces.js'
-export type { EmoVerseLook, EmoVerseVideo, MediaPlace } from './data/media.js'
+export type { EmoVerseAudio, EmoVerseLook, EmoVerseVideo, MediaPlace } from './data/media.js'
 export { type MoseiData, type ReadMoseiOptions, readMosei } from './data/mosei.js'
 export type { EmoVerseRecords } from './data/open.js'
 export { taskOf } from './data/prompt.js'
@@ -51,6 +51,7 @@ export type {
 } from './network/answers.js'
 export type { EmoVerseStages, LoadEmoVerseOptions, NewEmoVerseOptions } from './network/files.js'
 export { EmoVerse, type EmoVerseParts, type EncodeEmoVerseOptions } from './network/network.js'
+export { type EmoVerseSound, type NewSpeechBranch, SpeechBranch } from './network/speech.js'
 export type { EmoVersePicture, EmoVerseVisionOptions } from './network/vision.js'
 export {
   ECPE_WORDING,
@@ -63,7 +64,7 @@ export {
   ecpeWordingOf,
   SENTIMENT_LABELS,
 } from './published/wording.js'
-export type { ProjectorTraining } from './training/adapter.js'
+export type { ProjectorTraining, SpeechTraining } from './training/adapter.js'
 export { emoverseLoss } from './training/loss.js'
 export { EMOVERSE_RECIPE, type EmoVerseRecipe, emoverseRecipe } from './training/recipe.js'
 export type { TaskLogEntry, TaskNumbers } from './training/tally.js'

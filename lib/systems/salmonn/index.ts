@@ -1,3 +1,4 @@
+export { SalmonnFrames } from '../../kit/hearing/frames.js'
 export type { OnBadRecord, OnBadRecord as OnBadItem } from '../../kit/records.js'
 export { rougeL } from '../../kit/rouge-l.js'
 export {
@@ -106,7 +107,6 @@ export { SalmonnCache } from './network/cache.js'
 export { SALMONN_LEAST_SAMPLES, SALMONN_RATE, type SalmonnSound } from './network/clips.js'
 export { type SalmonnConfig, type SalmonnLoraConfig, salmonnWindowFrames } from './network/config.js'
 export type { LoadSalmonnOptions, SalmonnPartsFrom } from './network/files.js'
-export { SalmonnFrames } from './network/frames.js'
 export type { SalmonnAnswers, SalmonnGenerateOptions, SalmonnStep } from './network/generate.js'
 export { type SalmonnMemory, type SalmonnMemoryOptions, salmonnMemory } from './network/memory.js'
 export {

@@ -8,7 +8,7 @@ import type { LoraConfig } from '../../../peft/config.js'
 import type { Device, DType } from '../../../tensor/index.js'
 import { EmoVerse } from '../network/network.js'
 import { SWIFT_MODELS } from '../published/swift.js'
-import type { ProjectorTraining } from '../training/adapter.js'
+import type { ProjectorTraining, SpeechTraining } from '../training/adapter.js'
 import { type EmoVerseRecipe, emoverseRecipe } from '../training/recipe.js'
 import type { EmoVerseStageOptions } from '../training/train.js'
 import type { EMOVERSE_MODEL_OPTIONS, EMOVERSE_TRAINING_OPTIONS } from './arguments.js'
@@ -27,6 +27,8 @@ export async function emoverseOfArguments(given: EmoVerseModelArguments): Promis
     template,
     system,
     media,
+    sounds,
+    speech,
     maxTiles,
     frames,
     quantize,
@@ -46,7 +48,8 @@ export async function emoverseOfArguments(given: EmoVerseModelArguments): Promis
   return EmoVerse.fromPretrained(
     { base, adapters },
     defined({
-      ...{ tokenizer, template, system, media, quantize, dtype: plain },
+      ...{ tokenizer, template, system, media, sounds, quantize, dtype: plain },
+      speech: speech === undefined ? undefined : { whisper: speech },
       device: device as Device | undefined,
       vision: maxTiles === undefined && frames === undefined ? undefined : defined({ maxTiles, frames }),
     }),
@@ -92,7 +95,14 @@ export async function stagesOfArguments(given: EmoVerseTrainingArguments): Promi
   if (stages === undefined) {
     if (dataset === undefined)
       throw new ConfigError('Say what to train on: --dataset FILE, or --stages FILE', { argument: 'dataset' })
-    return [{ data: dataset, recipe, lora, ...defined({ valid: valDataset, projector }) }]
+    return [
+      {
+        data: dataset,
+        recipe,
+        ...(given.trainSpeech !== 'alone' && { lora }),
+        ...defined({ valid: valDataset, projector, speech: given.trainSpeech }),
+      },
+    ]
   }
   const extra = [
     ...Object.keys(recipe),
@@ -100,6 +110,7 @@ export async function stagesOfArguments(given: EmoVerseTrainingArguments): Promi
     ...(dataset ? ['dataset'] : []),
     ...(valDataset ? ['valDataset'] : []),
     ...(projector ? ['projector'] : []),
+    ...(given.trainSpeech ? ['trainSpeech'] : []),
   ]
   if (extra.length > 0) {
     throw new ConfigError(`--stages says all of each stage: ${extra.join(', ')} would be said again`, {
@@ -109,17 +120,17 @@ export async function stagesOfArguments(given: EmoVerseTrainingArguments): Promi
   return Promise.all(stages.map(readEmoVerseStage))
 }
 
-const STAGE_KEYS = ['name', 'data', 'valid', 'recipe', 'lora', 'projector']
+const STAGE_KEYS = ['name', 'data', 'valid', 'recipe', 'lora', 'projector', 'speech']
 
 /**
- * Reads a stage from a YAML or JSON file: `data` (a file or several), and `name`, `valid`, `recipe`, `lora` and `projector` with the keys of
+ * Reads a stage from a YAML or JSON file: `data` (a file or several), and `name`, `valid`, `recipe`, `lora`, `projector` and `speech` with the keys of
  * {@link EmoVerseStageOptions}.
  * @throws ConfigError for an unknown key, naming the nearest
  */
 export async function readEmoVerseStage(file: string): Promise<EmoVerseStageOptions> {
   const value = (await readConfig(file)) as Record<string, unknown>
   requireForm('readEmoVerseStage', file, value, {
-    ...{ 'name?': 'string', 'recipe?': 'object', 'lora?': 'object', 'projector?': 'string' },
+    ...{ 'name?': 'string', 'recipe?': 'object', 'lora?': 'object', 'projector?': 'string', 'speech?': 'string' },
   })
   for (const key of Object.keys(value)) {
     if (STAGE_KEYS.includes(key)) continue
@@ -140,5 +151,6 @@ export async function readEmoVerseStage(file: string): Promise<EmoVerseStageOpti
     ...(value.lora !== undefined && { lora: value.lora as Partial<LoraConfig> }),
     // The training checks it.
     ...(value.projector !== undefined && { projector: value.projector as ProjectorTraining }),
+    ...(value.speech !== undefined && { speech: value.speech as SpeechTraining }),
   }
 }

@@ -31,6 +31,17 @@ export const EMOVERSE_MODEL_OPTIONS = {
     help: "what becomes of pictures and films: 'ignore' reads the words alone, as a language model without eyes has to",
     preset: 'read',
   },
+  speech: {
+    kind: 'text',
+    help: 'a Whisper whose encoder is to be the ears of a model that has none; train them with --train-speech',
+    value: 'dir',
+    preset: 'the ears that the model has',
+  },
+  sounds: {
+    kind: ['read', 'ignore'],
+    help: "what becomes of sounds where the model has ears: 'ignore' leaves them out",
+    preset: 'read',
+  },
   mediaRoot: { kind: 'text', help: 'what paths of media are relative to', value: 'dir', preset: '.' },
   maxTiles: {
     kind: 'whole',
@@ -134,6 +145,11 @@ export const EMOVERSE_TRAINING_OPTIONS = {
     kind: ['lora', 'whole', 'frozen'],
     help: "how an InternVL's projection trains",
     preset: 'lora',
+  },
+  trainSpeech: {
+    kind: ['frozen', 'whole', 'alone'],
+    help: 'whether the ears train: beside the adapter, or alone without one',
+    preset: 'frozen',
   },
   logSteps: { kind: 'whole', help: 'steps between logs', preset: 10, aliases: ['logging_steps'] },
   evalSteps: { kind: 'whole', help: 'steps between evaluations', preset: 1000 },

@@ -1,5 +1,7 @@
 import { packSequences } from '../../../data/pack.js'
+import { AUDIO_PLACE } from '../../../models/internvl/prompt.js'
 import type { Tensor } from '../../../tensor/index.js'
+import type { EmoVerseSound } from '../network/speech.js'
 import type { EmoVersePicture } from '../network/vision.js'
 import type { EmoVerseTask } from '../published/wording.js'
 import type { EncodedText } from './prompt.js'
@@ -9,6 +11,8 @@ export interface EmoVerseSampleTokens extends EncodedText {
   task: EmoVerseTask | 'other'
   /** Its pictures and films, in the order of their places in the text. */
   pictures: readonly EmoVersePicture[]
+  /** Its sounds, likewise; at the places of their tokens `inputIds` has none. */
+  sounds: readonly EmoVerseSound[]
 }
 
 /** Records behind each other in one row, none of which sees another. */
@@ -24,12 +28,17 @@ export interface EmoVerseBatch {
   targets: { places: number[]; ids: number[]; records: number[] }
   /** Of all records, in the order of their places in the row. */
   pictures: readonly EmoVersePicture[]
+  /** Likewise, and where in the row their tokens stand; `inputIds` has 0 there. */
+  sounds: readonly EmoVerseSound[]
+  soundPlaces: readonly number[]
 }
 
 const pack = packSequences(['inputIds', 'labels'])
 
 export function emoverseCollate(samples: readonly EmoVerseSampleTokens[]): EmoVerseBatch {
-  const { inputIds, labels, sequenceLengths } = pack(samples)
+  const soundPlaces = soundPlacesOf(samples.flatMap(({ inputIds }) => inputIds))
+  const words = samples.map(({ inputIds, labels }) => ({ inputIds: withoutPlaces(inputIds), labels }))
+  const { inputIds, labels, sequenceLengths } = pack(words)
   const targets: EmoVerseBatch['targets'] = { places: [], ids: [], records: [] }
   let start = 0
   for (const [record, sample] of samples.entries()) {
@@ -42,5 +51,15 @@ export function emoverseCollate(samples: readonly EmoVerseSampleTokens[]): EmoVe
     start += sample.labels.length
   }
   const pictures = samples.flatMap((sample) => sample.pictures)
-  return { inputIds, labels, sequenceLengths, tasks: samples.map(({ task }) => task), targets, pictures }
+  const sounds = samples.flatMap((sample) => sample.sounds)
+  const tasks = samples.map(({ task }) => task)
+  return { inputIds, labels, sequenceLengths, tasks, targets, pictures, sounds, soundPlaces }
 }
+
+/** Where in a row the tokens of sounds stand. */
+export const soundPlacesOf = (ids: readonly number[]): number[] =>
+  ids.flatMap((id, place) => (id === AUDIO_PLACE ? [place] : []))
+
+/** Ids that each are a token. */
+export const withoutPlaces = (ids: number[]): number[] =>
+  ids.includes(AUDIO_PLACE) ? ids.map((id) => (id === AUDIO_PLACE ? 0 : id)) : ids

@@ -1,6 +1,6 @@
 import { DataError } from '../../../base/errors.js'
 import type { ImageInput } from '../../../vision/index.js'
-import type { EmoVerseVideo } from './media.js'
+import type { EmoVerseAudio, EmoVerseVideo } from './media.js'
 
 /** The kinds of media a record can name, by their keys, and the marker that stands for one in a text. */
 export const MEDIA_MARKERS = { images: '<image>', videos: '<video>', audios: '<audio>' } as const
@@ -38,8 +38,8 @@ export interface EmoVerseQuestion {
   images?: readonly ImageInput[]
   /** For each `<video>`. */
   videos?: readonly EmoVerseVideo[]
-  /** For each `<audio>`: files. */
-  audios?: readonly string[]
+  /** For each `<audio>`: a sound file, the bytes of one, or samples. */
+  audios?: readonly EmoVerseAudio[]
 }
 
 /** Why a record cannot be used. */

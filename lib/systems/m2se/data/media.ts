@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto'
 import { isAbsolute, join } from 'node:path'
+import type { AudioClip } from '../../../audio/clip.js'
 import { misuse } from '../../../base/check.js'
 import { DataError } from '../../../base/errors.js'
 import { contentHash, tensorBytes } from '../../../kit/fingerprint.js'
@@ -20,6 +21,9 @@ import type { EmoVerseQuestion } from './entry.js'
  * its frames.
  */
 export type EmoVerseVideo = string | Video | Tensor | readonly ImageInput[]
+
+/** A sound: a file or a part of one in seconds, the bytes of a file, samples with their rate, or samples of 16 kHz. */
+export type EmoVerseAudio = AudioClip
 
 /** How pictures and films become tiles. */
 export interface TilingRecipe {

@@ -27,6 +27,8 @@ export interface EncodeRecordOptions {
   /** Tiles of each of its pictures, and frames of each of its films; without them markers are words like others. */
   images?: readonly number[]
   videos?: readonly number[]
+  /** Tokens of each of its sounds. */
+  audios?: readonly number[]
   tileTokens?: number
   /** Default: the tokenizer's `<IMG_CONTEXT>`. */
   imgContextTokenId?: number
@@ -40,12 +42,12 @@ export interface EncodeRecordOptions {
 export function encodeRecord(
   tokenizer: Tokenizer,
   { query, response = null, history = [], ...record }: EmoVerseQuestion,
-  { system, answer, images = [], videos = [], ...options }: EncodeRecordOptions,
+  { system, answer, images = [], videos = [], audios = [], ...options }: EncodeRecordOptions,
 ): EncodedText {
   if (answer && response === null) throw new DataError('it has no response', { reason: 'response' })
   const said = record.system ?? system
   const turns = [...history, [query, answer ? response : null] as const]
-  const conversation = { turns, system: said === '' ? null : said, images, videos }
+  const conversation = { turns, system: said === '' ? null : said, images, videos, audios }
   const { inputIds, labels } = internVLPrompt(tokenizer, conversation, options)
   return { inputIds, labels }
 }

@@ -8,7 +8,7 @@ import { INTERNVL_TEMPLATES } from '../../../models/internvl/prompt.js'
 import { scoreLabels } from '../../../models/score-labels.js'
 import { evaluating } from '../../../nn/index.js'
 import { type Generator, noGrad, scope, tensor } from '../../../tensor/index.js'
-import type { EmoVerseSampleTokens } from '../data/collate.js'
+import { type EmoVerseSampleTokens, soundPlacesOf, withoutPlaces } from '../data/collate.js'
 import type { EmoVerseQuestion } from '../data/entry.js'
 import type { MediaPlace } from '../data/media.js'
 import type { EmoVerse } from './network.js'
@@ -84,7 +84,7 @@ export async function generateAnswers(
     })
     return { text: model.textOf(written), tokens: written.length }
   }
-  return evaluating(model.model, async () => {
+  return evaluating(model.whole, async () => {
     using batching = new ContinuousBatching(llm, { maxNumSeqs: batchSize, prefixCacheBytes: PREFIX_BYTES })
     // As many at a time as are written together: pictures of those that wait would take memory.
     let next = 0
@@ -166,7 +166,7 @@ async function* evaluatingEach<T>(
   const steps = make()
   try {
     for (;;) {
-      const { value, done } = await evaluating(model.model, () => steps.next())
+      const { value, done } = await evaluating(model.whole, () => steps.next())
       if (done) return
       yield value as T
     }
@@ -191,7 +191,7 @@ export async function labelShares(
   const { cache } = begun
   let isRead = false
   try {
-    return await evaluating(model.model, () =>
+    return await evaluating(model.whole, () =>
       scope(() =>
         noGrad(async () => {
           const last = sample.inputIds.length - 1
@@ -215,14 +215,11 @@ export async function labelShares(
 }
 
 /** A prompt from its `from`-th token on, as the language model reads it; in the caller's scope. */
-async function promptOf(
-  model: EmoVerse,
-  { inputIds, pictures }: EmoVerseSampleTokens,
-  from: number,
-  to = inputIds.length,
-) {
-  const ids = tensor([inputIds.slice(from, to)], { dtype: 'int64', device: deviceOf(model) })
-  const inputsEmbeds = await noGrad(() => model.embed(ids, model.picturesFrom(inputIds, pictures, from)))
+async function promptOf(model: EmoVerse, sample: EmoVerseSampleTokens, from: number, to = sample.inputIds.length) {
+  const own = sample.inputIds.slice(from, to)
+  const ids = tensor([withoutPlaces(own)], { dtype: 'int64', device: deviceOf(model) })
+  const media = { ...model.mediaFrom(sample, from), soundPlaces: soundPlacesOf(own) }
+  const inputsEmbeds = await noGrad(() => model.embed(ids, media))
   return inputsEmbeds === undefined ? { inputIds: ids } : { inputIds: ids, inputsEmbeds }
 }
 

@@ -2,7 +2,7 @@ import { KvCache } from '../../../generation/kv-cache.js'
 import type { DecoderLM } from '../../../models/decoder/decoder-lm.js'
 import type { InternVL } from '../../../models/internvl/internvl.js'
 import { op } from '../../../native/call.js'
-import { adaptersOf } from '../../../nn/module.js'
+import { adaptersOf, type Module } from '../../../nn/module.js'
 import { peftModelOf } from '../../../peft/model.js'
 import type { Tensor } from '../../../tensor/index.js'
 
@@ -36,6 +36,8 @@ export class Beginnings {
 
   constructor(
     readonly model: DecoderLM | InternVL,
+    /** All that makes embeddings. */
+    readonly whole: Module,
     readonly most: number,
   ) {}
 
@@ -64,7 +66,7 @@ export class Beginnings {
 
   /** Forgets what was read by other weights or adapters. */
   #check(): void {
-    const tensors = this.model.parameters()
+    const tensors = this.whole.parameters()
     const versions = tensors.reduce((sum, tensor) => sum + versionOf(tensor), 0)
     const adapters = this.model.modules().some((module) => adaptersOf(module) !== undefined)
     const active = adapters ? peftModelOf(this.model)?.activeAdapters : undefined

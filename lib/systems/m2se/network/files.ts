@@ -1,6 +1,7 @@
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import { defined, misuse, requireOptions } from '../../../base/check.js'
+import { ConfigError } from '../../../base/errors.js'
 import { requireForm } from '../../../base/form.js'
 import { resolveModel } from '../../../hub/resolve.js'
 import type { DecoderLMConfig } from '../../../models/decoder/config.js'
@@ -15,6 +16,7 @@ import type { Device, DType } from '../../../tensor/index.js'
 import { Tokenizer } from '../../../text/index.js'
 import { writeFolder } from '../../../train/trainer/folders.js'
 import type { EmoVerseParts } from './network.js'
+import { type NewSpeechBranch, SpeechBranch } from './speech.js'
 
 /** A network and the adapters of its stages, each of which was trained on what those before it made of the network. */
 export interface EmoVerseStages {
@@ -24,8 +26,8 @@ export interface EmoVerseStages {
   adapters: readonly string[]
 }
 
-/** What an EmoVerse is beside its network and tokenizer. */
-type Settings = Omit<EmoVerseParts, 'model' | 'tokenizer'>
+/** What an EmoVerse is beside its networks and tokenizer. */
+type Settings = Omit<EmoVerseParts, 'model' | 'tokenizer' | 'speech'>
 
 export interface LoadEmoVerseOptions extends Settings {
   device?: Device
@@ -38,14 +40,17 @@ export interface LoadEmoVerseOptions extends Settings {
   quantize?: LoadNetworkOptions['quantize']
   /** Where the tokenizer is. Default: with the network. */
   tokenizer?: string
+  /** Gives ears to a model that has none; a stage can train them. */
+  speech?: NewSpeechBranch
 }
 
-export interface NewEmoVerseOptions extends Omit<LoadEmoVerseOptions, 'tokenizer' | 'quantize'> {
+export interface NewEmoVerseOptions extends Omit<LoadEmoVerseOptions, 'tokenizer' | 'quantize' | 'speech'> {
   tokenizer: Tokenizer
   seed?: number
 }
 
-const SETTINGS = ['template', 'system', 'media', 'vision'] as const
+const SETTINGS = ['template', 'system', 'media', 'vision', 'sounds'] as const
+const SPEECH = 'speech'
 const PICTURES = ['internvl_chat', 'internvl']
 
 /** The parts of an EmoVerse that files hold. */
@@ -54,22 +59,39 @@ export async function loadEmoVerse(
   options: LoadEmoVerseOptions = {},
 ): Promise<EmoVerseParts> {
   const where = 'EmoVerse.fromPretrained'
-  requireOptions(where, options, [...SETTINGS, 'device', 'dtype', 'quantize', 'tokenizer'])
+  requireOptions(where, options, [...SETTINGS, 'device', 'dtype', 'quantize', 'tokenizer', 'speech'])
   const { base, adapters } = typeof from === 'string' ? { base: from, adapters: [] } : (from ?? {})
   requireForm(where, 'from', { base, adapters }, { base: 'string', adapters: ['string'] })
-  const { device, dtype = 'float32', quantize = false, tokenizer: words = base, ...settings } = options
+  const { device, dtype = 'float32', quantize = false, tokenizer: words = base, speech: ears, ...settings } = options
   const tokenizer = await Tokenizer.fromPretrained(words)
   const loading = { dtype, quantize, ...(device && { device }) }
   const model = (await seesPictures(base))
     ? await InternVL.fromPretrained(base, loading)
     : await DecoderLM.fromPretrained(base, loading)
+  let speech: SpeechBranch | null = null
   try {
-    for (const folder of adapters) await addStage(model, folder)
-    return { model, tokenizer, ...settings }
+    const { hiddenSize = 4096 } = (model instanceof InternVL ? model.language_model : model).config
+    speech = await loadSpeech(base, ears, hiddenSize, defined({ device }))
+    for (const folder of adapters) await addStage({ model, speech }, folder)
+    return { model, tokenizer, ...settings, ...(speech && { speech }) }
   } catch (error) {
+    speech?.dispose()
     model.dispose()
     throw error
   }
+}
+
+/** The ears that a base has, or is given; float32 as in SALMONN. */
+async function loadSpeech(
+  base: string,
+  ears: NewSpeechBranch | undefined,
+  hiddenSize: number,
+  factory: { device?: Device },
+): Promise<SpeechBranch | null> {
+  const folder = join(base, SPEECH)
+  if (!existsSync(join(folder, 'config.json'))) return ears ? SpeechBranch.begin(ears, hiddenSize, factory) : null
+  if (ears === undefined) return SpeechBranch.fromPretrained(folder, factory)
+  throw new ConfigError(`EmoVerse.fromPretrained: ${base} has a speech branch already`, { argument: 'speech' })
 }
 
 /** Whether a folder or repository holds an InternVL; what has no config.json is a language model. */
@@ -84,10 +106,35 @@ export const isPacked = (model: Module): boolean =>
   model.modules().some((module) => quantizationOf(module) !== undefined)
 
 /**
- * Adds an adapter to the weights of a network; where these are packed it stands beside them, frozen, with those before it.
+ * Adds what a stage trained: an adapter to the weights of a network, where these are packed beside them, frozen, with those before
+ * it; and what it made of the ears.
  * @throws CheckpointError for one that does not fit
  */
-export async function addStage(model: Module, folder: string): Promise<void> {
+export async function addStage(
+  { model, speech }: { model: EmoVerseParts['model']; speech: SpeechBranch | null },
+  folder: string,
+): Promise<void> {
+  const ears = join(folder, SPEECH)
+  if (existsSync(ears)) {
+    if (speech === null) {
+      throw new ConfigError(
+        `${folder} has trained a speech branch, and the model has none: give it one by \`speech\``,
+        {
+          argument: 'speech',
+        },
+      )
+    }
+    await speech.restore(ears)
+    if (!existsSync(join(folder, 'adapter_config.json'))) return
+  }
+  await addAdapter(model, folder)
+}
+
+/** Writes what a stage has made of the ears. */
+export const saveSpeechStage = (speech: SpeechBranch, folder: string): Promise<void> =>
+  speech.save(join(folder, SPEECH), { whole: false })
+
+export async function addAdapter(model: Module, folder: string): Promise<void> {
   if (!isPacked(model)) {
     const peft = await PeftModel.fromPretrained(model, folder)
     peft.mergeAndUnload()
@@ -110,22 +157,23 @@ export function newEmoVerse(
 ): EmoVerseParts {
   const where = 'EmoVerse.fromConfig'
   requireOptions(where, options, [...SETTINGS, 'device', 'dtype', 'tokenizer', 'seed'])
-  const { tokenizer, template, system, media, vision, ...rest } = options
+  const { tokenizer, template, system, media, vision, sounds, ...rest } = options
   if (!(tokenizer instanceof Tokenizer)) throw misuse(where, 'tokenizer', 'a Tokenizer', tokenizer)
   const sees =
     typeof config === 'string' ? Object.hasOwn(internVLSizes, config) : config !== null && 'llmConfig' in config
   const model = sees
     ? InternVL.fromConfig(config as InternVLConfig, rest)
     : DecoderLM.fromConfig(config as DecoderLMConfig, rest)
-  return { model, tokenizer, ...defined({ template, system, media, vision }) }
+  return { model, tokenizer, ...defined({ template, system, media, vision, sounds }) }
 }
 
 /** Writes a folder that {@link loadEmoVerse} reads: the network with its tokenizer, which transformers reads too. */
 export const saveEmoVerse = (
   folder: string,
-  { model, tokenizer }: Pick<EmoVerseParts, 'model' | 'tokenizer'>,
+  { model, tokenizer, speech }: Pick<EmoVerseParts, 'model' | 'tokenizer' | 'speech'>,
 ): Promise<void> =>
   writeFolder(folder, async (temporary) => {
     await model.save(temporary)
     tokenizer.saveTo(temporary)
+    await speech?.save(join(temporary, SPEECH))
   })

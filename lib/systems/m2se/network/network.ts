@@ -1,13 +1,20 @@
+import { createHash } from 'node:crypto'
 import { misuse, requireOneOf, requireOptions, requireSignal, requireString } from '../../../base/check.js'
-import { ConfigError } from '../../../base/errors.js'
+import { ConfigError, ShapeError } from '../../../base/errors.js'
 import type { DecoderLMConfig } from '../../../models/decoder/config.js'
 import { DecoderLM } from '../../../models/decoder/decoder-lm.js'
 import type { InternVLConfig } from '../../../models/internvl/config.js'
 import { InternVL } from '../../../models/internvl/internvl.js'
-import { INTERNVL_TEMPLATES, type InternVLTemplate, internVLTemplate } from '../../../models/internvl/prompt.js'
-import type { Tensor } from '../../../tensor/index.js'
+import {
+  AUDIO_PLACE,
+  INTERNVL_TEMPLATES,
+  type InternVLTemplate,
+  internVLTemplate,
+} from '../../../models/internvl/prompt.js'
+import { Module } from '../../../nn/index.js'
+import { cat, ops, scope, type Tensor, tensor } from '../../../tensor/index.js'
 import { Tokenizer } from '../../../text/index.js'
-import type { EmoVerseSampleTokens } from '../data/collate.js'
+import type { EmoVerseBatch, EmoVerseSampleTokens } from '../data/collate.js'
 import { type EmoVerseQuestion, insertMarkers, MEDIA_KEYS, MEDIA_MARKERS } from '../data/entry.js'
 import type { EmoVerseLook, MediaPlace } from '../data/media.js'
 import { encodeRecord, taskOf, templateOf } from '../data/prompt.js'
@@ -30,7 +37,8 @@ import {
   newEmoVerse,
   saveEmoVerse,
 } from './files.js'
-import { type EmoVersePicture, EmoVerseVision, type EmoVerseVisionOptions } from './vision.js'
+import { SpeechBranch } from './speech.js'
+import { EmoVerseVision, type EmoVerseVisionOptions } from './vision.js'
 
 /** What an EmoVerse is made of. */
 export interface EmoVerseParts {
@@ -44,9 +52,15 @@ export interface EmoVerseParts {
   /** 'ignore': markers and media of records are left out, and the words alone are read. Default 'read'. */
   media?: 'read' | 'ignore'
   vision?: EmoVerseVisionOptions
+  /** Ears, which belong to it then. Default: none. */
+  speech?: SpeechBranch | null
+  /** 'ignore': sounds of records and their markers are left out, as by a model without ears. Default 'read'. */
+  sounds?: 'read' | 'ignore'
 }
 
-const PARTS: readonly (keyof EmoVerseParts)[] = ['model', 'tokenizer', 'template', 'system', 'media', 'vision']
+const PARTS: readonly (keyof EmoVerseParts)[] = [
+  ...(['model', 'tokenizer', 'template', 'system', 'media', 'vision', 'speech', 'sounds'] as const),
+]
 
 /** Conversations that are gone on with. */
 const CONVERSATIONS = 4
@@ -76,6 +90,11 @@ export class EmoVerse {
   readonly media: 'read' | 'ignore'
   /** Null where it sees nothing. */
   readonly vision: EmoVerseVision | null
+  /** Null where it has no ears. */
+  readonly speech: SpeechBranch | null
+  readonly sounds: 'read' | 'ignore'
+  /** The network, with the ears where it has some. @internal */
+  readonly whole: Module
   /** What was read last, for the next question about it. @internal */
   readonly beginnings: Beginnings
 
@@ -84,6 +103,7 @@ export class EmoVerse {
     const where = 'EmoVerse'
     requireOptions(where, parts ?? {}, PARTS)
     const { model, tokenizer, template, system = EMOVERSE_SYSTEM, media = 'read', vision } = parts ?? {}
+    const { speech = null, sounds = 'read' } = parts ?? {}
     if (!(model instanceof DecoderLM || model instanceof InternVL)) {
       throw misuse(where, 'model', 'an InternVL or a DecoderLM', model)
     }
@@ -91,6 +111,8 @@ export class EmoVerse {
     if (template !== undefined) requireOneOf(where, 'template', template, Object.keys(INTERNVL_TEMPLATES))
     if (system !== null) requireString(where, 'system', system)
     requireOneOf(where, 'media', media, ['read', 'ignore'])
+    requireOneOf(where, 'sounds', sounds, ['read', 'ignore'])
+    if (speech !== null && !(speech instanceof SpeechBranch)) throw misuse(where, 'speech', 'a SpeechBranch', speech)
     if (vision !== undefined && !(model instanceof InternVL)) {
       throw new ConfigError(`${where}: vision is of an InternVL, and a DecoderLM sees nothing`, { argument: 'vision' })
     }
@@ -100,7 +122,17 @@ export class EmoVerse {
     this.system = system
     this.media = media
     this.vision = model instanceof InternVL && media === 'read' ? new EmoVerseVision(model, tokenizer, vision) : null
-    this.beginnings = new Beginnings(model, CONVERSATIONS)
+    this.speech = speech
+    this.sounds = sounds
+    this.whole = speech === null ? model : new Hearing(model, speech)
+    const { hiddenSize = 4096 } = this.llm.config
+    if (speech !== null && speech.config.hiddenSize !== hiddenSize) {
+      throw new ConfigError(
+        `${where}: the speech branch gives ${speech.config.hiddenSize} dimensions, and the language model has ${hiddenSize}`,
+        { argument: 'speech' },
+      )
+    }
+    this.beginnings = new Beginnings(model, this.whole, CONVERSATIONS)
   }
 
   /**
@@ -132,6 +164,11 @@ export class EmoVerse {
     return this.vision !== null
   }
 
+  /** Whether sounds reach the network. */
+  get hearsMedia(): boolean {
+    return this.speech !== null && this.media === 'read' && this.sounds === 'read'
+  }
+
   /**
    * A record as tokens, each piece made tokens by itself as ms-swift does, with its pictures and films as tiles.
    * @throws DataError for a record without an answer where it is wanted, for media that cannot be read, and where there are more
@@ -146,16 +183,21 @@ export class EmoVerse {
     const marked = this.#readable(record)
     const settings = { template, system, answer }
     const task = taskOf(record)
+    const place = { mediaRoot, ...(signal && { signal }) }
+    const sounds = marked.audios?.length && this.speech ? await this.speech.read(marked.audios, place) : []
+    const audios = sounds.map(({ tokens }) => tokens)
     const count = (marked.images?.length ?? 0) + (marked.videos?.length ?? 0)
-    if (vision === null || count === 0) return { ...encodeRecord(tokenizer, marked, settings), task, pictures: [] }
-    const pictures = await vision.read(marked, { mediaRoot, ...(signal && { signal }) })
+    if (vision === null || count === 0) {
+      return { ...encodeRecord(tokenizer, marked, { ...settings, audios }), task, pictures: [], sounds }
+    }
+    const pictures = await vision.read(marked, place)
     const tilesOf = (kind: string) => pictures.flatMap((picture) => (picture.kind === kind ? [picture.tiles] : []))
     const encoded = encodeRecord(tokenizer, marked, {
-      ...{ ...settings, images: tilesOf('image'), videos: tilesOf('video') },
+      ...{ ...settings, audios, images: tilesOf('image'), videos: tilesOf('video') },
       tileTokens: vision.tileTokens,
       imgContextTokenId: vision.contextTokenId,
     })
-    return { ...encoded, task, pictures }
+    return { ...encoded, task, pictures, sounds }
   }
 
   /** Tokens of a record, as limits of data count them: each of its media is one, as in ms-swift. */
@@ -168,9 +210,12 @@ export class EmoVerse {
   }
 
   /** The record as it is read: with a marker for each medium, or without any. */
-  #readable<R extends EmoVerseQuestion>(record: R): R {
-    if (this.media === 'ignore') return withoutMarkers(record)
-    const blind = MEDIA_KEYS.find((key) => record[key]?.length && !(key !== 'audios' && this.seesMedia))
+  #readable<R extends EmoVerseQuestion>(given: R): R {
+    if (this.media === 'ignore') return withoutMarkers(given)
+    const record = this.sounds === 'ignore' ? withoutSounds(given) : given
+    const blind = MEDIA_KEYS.find(
+      (key) => record[key]?.length && !(key === 'audios' ? this.hearsMedia : this.seesMedia),
+    )
     if (blind !== undefined) {
       const what = blind === 'audios' ? 'hears no sound' : 'sees neither pictures nor films'
       throw new ConfigError(`The model ${what}, and the record has ${blind}: media 'ignore' reads the words alone`, {
@@ -181,24 +226,46 @@ export class EmoVerse {
     return insertMarkers(record)
   }
 
-  /** Embeddings of token ids [1, time] with pictures at their places; undefined where there are none. @internal */
-  async embed(inputIds: Tensor, pictures: readonly EmoVersePicture[]): Promise<Tensor | undefined> {
-    if (pictures.length === 0) return undefined
-    const { network } = this.vision as EmoVerseVision
-    const imageFeatures = await this.vision?.features(pictures)
-    return network.embed(inputIds, imageFeatures ? { imageFeatures } : {})
+  /**
+   * Embeddings of token ids [1, time] with pictures and sounds at their places; undefined where there are none.
+   * @internal
+   */
+  async embed(
+    inputIds: Tensor,
+    { pictures, sounds, soundPlaces }: Pick<EmoVerseBatch, 'pictures' | 'sounds' | 'soundPlaces'>,
+  ): Promise<Tensor | undefined> {
+    if (pictures.length + sounds.length === 0) return undefined
+    return scope(async () => {
+      const imageFeatures = pictures.length > 0 ? await this.vision?.features(pictures) : undefined
+      const seen = imageFeatures
+        ? await (this.vision as EmoVerseVision).network.embed(inputIds, { imageFeatures })
+        : this.llm.embed(inputIds)
+      if (sounds.length === 0) return seen
+      const heard = cat(await (this.speech as SpeechBranch).encode(sounds), 0)
+      if (heard.size(0) !== soundPlaces.length) {
+        throw new ShapeError(
+          `the text has ${soundPlaces.length} places of sounds, which have ${heard.size(0)} tokens`,
+          {},
+        )
+      }
+      const { device, dtype } = seen
+      const places = tensor(soundPlaces, { dtype: 'int64', device })
+      return ops.indexCopy(seen.select(0, 0), 0, places, heard.to({ device, dtype })).unsqueeze(0)
+    })
   }
 
-  /** What tells a prompt from others: its ids, and at pictures a number of each picture below 0. @internal */
-  marksOf({ inputIds, pictures }: EmoVerseSampleTokens): readonly number[] {
-    if (pictures.length === 0) return inputIds
-    const { contextTokenId, tileTokens } = this.vision as EmoVerseVision
-    const numbers = pictures.map(({ key, tiles }) => ({
-      mark: -1 - Number.parseInt(key.slice(0, 12), 16),
-      left: tiles * tileTokens,
-    }))
+  /** What tells a prompt from others: its ids, and at pictures and sounds a number of each below 0. @internal */
+  marksOf({ inputIds, pictures, sounds }: EmoVerseSampleTokens): readonly number[] {
+    if (pictures.length + sounds.length === 0) return inputIds
+    const tileTokens = this.vision?.tileTokens ?? 0
+    const left = [
+      pictures.map(({ key, tiles }) => ({ mark: markOf(key), left: tiles * tileTokens })),
+      sounds.map(({ key, tokens }) => ({ mark: markOf(key), left: tokens })),
+    ] as const
     return inputIds.map((id) => {
-      if (id !== contextTokenId) return id
+      const isSound = id === AUDIO_PLACE
+      if (!isSound && (pictures.length === 0 || id !== this.vision?.contextTokenId)) return id
+      const numbers = left[isSound ? 1 : 0]
       if (numbers[0]?.left === 0) numbers.shift()
       const first = numbers[0] as { mark: number; left: number }
       first.left -= 1
@@ -206,16 +273,14 @@ export class EmoVerse {
     })
   }
 
-  /** The pictures whose places are behind the first `from` tokens. @internal */
-  picturesFrom(inputIds: readonly number[], pictures: readonly EmoVersePicture[], from: number): EmoVersePicture[] {
-    if (from === 0 || this.vision === null) return [...pictures]
-    const { contextTokenId, tileTokens } = this.vision
-    let before = 0
-    for (let i = 0; i < from; i++) if (inputIds[i] === contextTokenId) before += 1
-    return pictures.filter(({ tiles }) => {
-      before -= tiles * tileTokens
-      return before < 0
-    })
+  /** The pictures and sounds whose places are behind the first `from` tokens. @internal */
+  mediaFrom({ inputIds, pictures, sounds }: EmoVerseSampleTokens, from: number) {
+    const { contextTokenId, tileTokens = 0 } = this.vision ?? {}
+    const count = (place: number | undefined) => inputIds.slice(0, from).filter((id) => id === place).length
+    return {
+      pictures: pictures.length === 0 ? [] : behind(pictures, count(contextTokenId), ({ tiles }) => tiles * tileTokens),
+      sounds: sounds.length === 0 ? [] : behind(sounds, count(AUDIO_PLACE), ({ tokens }) => tokens),
+    }
   }
 
   /**
@@ -283,6 +348,7 @@ export class EmoVerse {
   /** Frees the network. */
   dispose(): void {
     this.beginnings.dispose()
+    this.speech?.dispose()
     this.model.dispose()
   }
 
@@ -296,10 +362,41 @@ function ownTemplate(model: DecoderLM | InternVL): InternVLTemplate | undefined 
   return model instanceof InternVL && template !== undefined ? internVLTemplate(template) : undefined
 }
 
-/** The texts of a record for a network that sees nothing. */
+/** The network with its ears: what is trained, and evaluated, as one. */
+class Hearing extends Module {
+  constructor(
+    readonly network: DecoderLM | InternVL,
+    readonly speech: SpeechBranch,
+  ) {
+    super()
+  }
+}
+
+/** A number below those of places. */
+function markOf(key: string): number {
+  return -2 - Number.parseInt(createHash('sha256').update(key).digest('hex').slice(0, 12), 16)
+}
+
+/** Those of media that come behind so many of their tokens. */
+function behind<T>(media: readonly T[], before: number, tokensOf: (one: T) => number): T[] {
+  let left = before
+  return media.filter((one) => {
+    left -= tokensOf(one)
+    return left < 0
+  })
+}
+
+/** The texts of a record for a network that sees and hears nothing. */
 function withoutMarkers<R extends EmoVerseQuestion>(record: R): R {
-  const without = (text: string) =>
-    Object.values(MEDIA_MARKERS).reduce((rest, marker) => rest.replaceAll(marker, ''), text)
+  return withTexts(record, Object.values(MEDIA_MARKERS))
+}
+
+function withoutSounds<R extends EmoVerseQuestion>({ audios: _, ...record }: R): R {
+  return withTexts(record as R, [MEDIA_MARKERS.audios])
+}
+
+function withTexts<R extends EmoVerseQuestion>(record: R, markers: readonly string[]): R {
+  const without = (text: string) => markers.reduce((rest, marker) => rest.replaceAll(marker, ''), text)
   const { history, query, response } = record
   return {
     ...record,

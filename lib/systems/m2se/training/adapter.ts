@@ -2,12 +2,16 @@ import { ConfigError } from '../../../base/errors.js'
 import { InternVL } from '../../../models/internvl/internvl.js'
 import type { LoraConfig } from '../../../peft/config.js'
 import { getPeftModel, type PeftModel, peftModelOf } from '../../../peft/model.js'
-import { addStage, isPacked } from '../network/files.js'
+import { addAdapter, isPacked } from '../network/files.js'
 import type { EmoVerse } from '../network/network.js'
 
 /** How the projection between pictures and words trains: with an adapter as the language model, as a whole, or not at all. */
 export const PROJECTOR_TRAINING = ['lora', 'whole', 'frozen'] as const
 export type ProjectorTraining = (typeof PROJECTOR_TRAINING)[number]
+
+/** What a stage does with the ears: nothing, trains them beside the adapter, or trains them and nothing else. */
+export const SPEECH_TRAINING = ['frozen', 'whole', 'alone'] as const
+export type SpeechTraining = (typeof SPEECH_TRAINING)[number]
 
 /** ms-swift's expression for this family: linear layers of both parts but the head, and nothing of the vision part. */
 const expressionOf = (parts: string) => `^(${parts})(?!.*(lm_head|output|emb|wte|shared)).*`
@@ -72,5 +76,5 @@ export async function endStage({ model }: EmoVerse, peft: PeftModel, folder: str
   }
   peft.deleteAdapter(TRAINED)
   if (peft.adapterNames.length === 0) peft.unload()
-  await addStage(model, folder)
+  await addAdapter(model, folder)
 }

@@ -32,7 +32,7 @@ export async function openStage(
   { compat, mediaRoot, looksAhead = false, onNote }: StageData,
 ): Promise<{ train: EncodedRecords; valid: EncodedRecords | undefined; notes: string[] }> {
   // Files have to be there where somebody looks at them.
-  const root = model.seesMedia ? (mediaRoot ?? '.') : undefined
+  const root = model.seesMedia || model.hearsMedia ? (mediaRoot ?? '.') : undefined
   const limits = { lengthOf: model.lengthOf, maxLength, seed, ...defined({ compat, mediaRoot: root }) }
   const notes: string[] = []
   const open = async (given: typeof data) => {
@@ -46,7 +46,7 @@ export async function openStage(
   const [own, other] = [await open(data), valid === undefined ? undefined : await open(valid)]
   const parts = other ? { train: own, valid: other } : splitRecords(own, { share: validationShare, seed })
   if (parts.train.length === 0) throw new ConfigError('There is no record to train on', { argument: 'data' })
-  if (!model.seesMedia && (await namesMedia(parts.train))) {
+  if (!model.seesMedia && !model.hearsMedia && (await namesMedia(parts.train))) {
     notes.push('the model sees neither pictures nor films: it is trained on the words alone')
   }
   let isKnown = false

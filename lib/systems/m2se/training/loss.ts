@@ -17,9 +17,9 @@ export const LOSS_COLUMNS = ['loss', 'tokens', 'right'] as const
  * @param tally hears of each record, by its task
  */
 export async function emoverseLoss(model: EmoVerse, batch: EmoVerseBatch, tally?: TaskTally): Promise<LossOutput> {
-  const { inputIds, labels, sequenceLengths, tasks, targets, pictures } = batch
+  const { inputIds, labels, sequenceLengths, tasks, targets } = batch
   const { llm } = model
-  const inputsEmbeds = await model.embed(inputIds, pictures)
+  const inputsEmbeds = await model.embed(inputIds, batch)
   const inputs = { ...(inputsEmbeds ? { inputsEmbeds } : { inputIds }), sequenceLengths }
   const weight = headOf(llm)
   if (weight === undefined) {

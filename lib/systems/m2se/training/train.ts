@@ -15,6 +15,7 @@ import { isMainProcess } from '../../../distributed/index.js'
 import { readJson } from '../../../files/json/json.js'
 import { writeJsonl } from '../../../files/json/jsonl.js'
 import { bestEpochBy, type RecipeResults, runRecipe } from '../../../kit/recipe.js'
+import type { Module } from '../../../nn/index.js'
 import type { LoraConfig } from '../../../peft/config.js'
 import { peftModelOf } from '../../../peft/model.js'
 import type { Device } from '../../../tensor/index.js'
@@ -27,10 +28,19 @@ import { Trainer } from '../../../train/trainer/trainer.js'
 import { type EmoVerseBatch, type EmoVerseSampleTokens, emoverseCollate } from '../data/collate.js'
 import type { EmoVerseRecords } from '../data/open.js'
 import { taskOf } from '../data/prompt.js'
-import { addStage, isPacked, saveEmoVerse } from '../network/files.js'
+import { addStage, isPacked, saveEmoVerse, saveSpeechStage } from '../network/files.js'
 import { EmoVerse } from '../network/network.js'
 import { withVisionCache } from '../network/vision-cache.js'
-import { beginStage, endStage, PROJECTOR_TRAINING, type ProjectorTraining, saveStage, stageAdapter } from './adapter.js'
+import {
+  beginStage,
+  endStage,
+  PROJECTOR_TRAINING,
+  type ProjectorTraining,
+  SPEECH_TRAINING,
+  type SpeechTraining,
+  saveStage,
+  stageAdapter,
+} from './adapter.js'
 import { type EncodedRecords, openStage } from './data.js'
 import { emoverseLoss } from './loss.js'
 import { type EmoVerseRecipe, emoverseRecipe } from './recipe.js'
@@ -52,6 +62,10 @@ export interface EmoVerseStageOptions {
    * paper's figure shows it), or not at all. The vision part never trains.
    */
   projector?: ProjectorTraining
+  /**
+   * Whether the speech branch trains, whose encoder never does: 'whole' beside the adapter, 'alone' without one. Default 'frozen'.
+   */
+  speech?: SpeechTraining
 }
 
 export interface TrainEmoVerseOptions {
@@ -183,8 +197,14 @@ export async function trainEmoVerse(model: EmoVerse, options: TrainEmoVerseOptio
 
 function checkStage(where: string, stage: EmoVerseStageOptions, index: number): string {
   requireObject(where, `stages[${index}]`, stage)
-  requireOptions(where, stage, ['name', 'data', 'valid', 'recipe', 'lora', 'projector'])
-  const { name = `stage-${index + 1}`, lora = {}, projector } = stage
+  requireOptions(where, stage, ['name', 'data', 'valid', 'recipe', 'lora', 'projector', 'speech'])
+  const { name = `stage-${index + 1}`, lora = {}, projector, speech } = stage
+  if (speech !== undefined) requireOneOf(where, `stages[${index}].speech`, speech, SPEECH_TRAINING)
+  if (speech === 'alone' && (stage.lora ?? projector) !== undefined) {
+    throw new ConfigError(`${where}: stages[${index}] trains the speech branch alone: lora and projector do nothing`, {
+      argument: 'speech',
+    })
+  }
   if (projector !== undefined) requireOneOf(where, `stages[${index}].projector`, projector, PROJECTOR_TRAINING)
   requireString(where, `stages[${index}].name`, name)
   if (!/^[\w.-]+$/.test(name) || name === ADAPTER || name === 'model') {
@@ -209,21 +229,34 @@ async function trainStage(
   const { compat, onNote, mediaRoot, visionCache } = options
   const recipe = emoverseRecipe(stage.recipe)
   const folder = join(options.outputDir, name)
-  const lora = stageAdapter(model, stage.lora ?? {}, stage.projector)
-  const settings = { recipe, lora, compat: compat ?? null, args: options.args ?? {} }
-  const network = model.model
+  const { speech = 'frozen' } = stage
+  if (speech !== 'frozen' && !model.hearsMedia) {
+    throw new ConfigError(`trainEmoVerse: ${name} trains a speech branch, and the model hears nothing`, {
+      argument: 'speech',
+    })
+  }
+  const lora = speech === 'alone' ? null : stageAdapter(model, stage.lora ?? {}, stage.projector)
+  const settings = {
+    recipe,
+    lora,
+    compat: compat ?? null,
+    args: options.args ?? {},
+    ...(speech !== 'frozen' && { speech }),
+  }
   const before = await finished(folder, settings)
   if (before) {
-    await addStage(network, join(folder, ADAPTER))
+    await addStage(model, join(folder, ADAPTER))
     return before
   }
   const places = defined({ mediaRoot, looksAhead: visionCache !== undefined && model.seesMedia })
   const { train, valid, notes } = await openStage(model, stage, recipe, { ...places, ...defined({ compat, onNote }) })
   for (const note of notes) onNote?.(note)
   const { device } = model.llm.parameters()[0] as { device: Device }
-  const peft = withSeed(recipe.seed + index, () => beginStage(model, lora), device)
+  model.speech?.trains(speech !== 'frozen')
+  const peft = lora && withSeed(recipe.seed + index, () => beginStage(model, lora), device)
+  if (peft === null) model.model.freeze()
   const tally = new TaskTally()
-  const trainer = stageTrainer(model, { train, valid, recipe, folder, tally, options })
+  const trainer = stageTrainer(model, { train, valid, recipe, folder, tally, options, hears: speech !== 'frozen' })
   const began = performance.now()
   const results = await runRecipe<EmoVerseMeasured, EmoVerseStageResults, EncodedRecords>({
     trainer,
@@ -232,18 +265,23 @@ async function trainStage(
     data: { train, ...(valid && { valid }) },
     measure: (data) => measured(trainer, data),
     async save(path) {
-      if (isMainProcess()) await writeFolder(path, (temporary) => saveStage(peft, temporary))
+      if (!isMainProcess()) return
+      await writeFolder(path, async (temporary) => {
+        if (peft) await saveStage(peft, temporary)
+        if (speech !== 'frozen' && model.speech) await saveSpeechStage(model.speech, temporary)
+      })
     },
     more: () => ({
       name,
       adapter: join(folder, ADAPTER),
-      trained: network.parameters().reduce((sum, one) => sum + (one.requiresGrad ? one.numel() : 0), 0),
+      trained: trainer.model.parameters().reduce((sum, one) => sum + (one.requiresGrad ? one.numel() : 0), 0),
       seconds: (performance.now() - began) / 1000,
       settings,
     }),
     dispose: () => trainer.dispose(),
   })
-  await endStage(model, peft, join(folder, ADAPTER))
+  if (peft) await endStage(model, peft, join(folder, ADAPTER))
+  model.speech?.trains(false)
   return results
 }
 
@@ -272,9 +310,11 @@ interface StageTraining {
   folder: string
   tally: TaskTally
   options: TrainEmoVerseOptions
+  /** Whether the ears train too. */
+  hears: boolean
 }
 
-function stageTrainer(model: EmoVerse, { train, valid, recipe, folder, tally, options }: StageTraining) {
+function stageTrainer(model: EmoVerse, { train, valid, recipe, folder, tally, options, hears }: StageTraining) {
   const { compat, args = {}, callbacks = [], loggers = [] } = options
   const byTask: TrainerCallback = {
     onStepBegin: () => tally.beginStep(),
@@ -285,8 +325,9 @@ function stageTrainer(model: EmoVerse, { train, valid, recipe, folder, tally, op
       if (isMainProcess()) await writeJsonl(join(folder, 'tasks.jsonl'), history)
     },
   }
-  return new Trainer<EmoVerse['model'], EmoVerseSampleTokens, EmoVerseBatch>({
-    model: model.model,
+  return new Trainer<Module, EmoVerseSampleTokens, EmoVerseBatch>({
+    // Frozen ears are none of the training's business.
+    model: hears ? model.whole : model.model,
     trainDataset: train,
     ...(valid && { evalDataset: valid }),
     collate: emoverseCollate,
@@ -299,7 +340,11 @@ function stageTrainer(model: EmoVerse, { train, valid, recipe, folder, tally, op
     extraState: { tasks: tally },
     callbacks: [byTask, ...callbacks],
     loggers,
-    args: { ...trainingArguments(recipe, folder, valid !== undefined), ...args },
+    args: {
+      ...trainingArguments(recipe, folder, valid !== undefined),
+      ...(hears && { saveOnlyTrained: true }),
+      ...args,
+    },
   })
 }
 
@@ -331,7 +376,7 @@ const trainingArguments = (recipe: EmoVerseRecipe, outputDir: string, evaluates:
 
 /** Loss and accuracy on validation data, in all and by task. */
 async function measured(
-  trainer: Trainer<EmoVerse['model'], EmoVerseSampleTokens, EmoVerseBatch>,
+  trainer: Trainer<Module, EmoVerseSampleTokens, EmoVerseBatch>,
   data: EncodedRecords,
 ): Promise<EmoVerseMeasured> {
   const { predictions, metrics } = await trainer.predict(data)

@@ -1,13 +1,13 @@
-import { createHash } from 'node:crypto'
 import { openClip, SPEECH_RATE } from '../../../audio/clip.js'
 import { misuse } from '../../../base/check.js'
 import { ConfigError } from '../../../base/errors.js'
+import { LEAST_HEARD } from '../../../kit/hearing/encode.js'
 import { Tensor } from '../../../tensor/index.js'
 
 /** What SALMONN hears, in Hz. */
 export const SALMONN_RATE = SPEECH_RATE
 /** The fewest samples of which BEATs makes a patch. */
-export const SALMONN_LEAST_SAMPLES = 2800
+export const SALMONN_LEAST_SAMPLES = LEAST_HEARD
 
 /**
  * A sound: samples of 16 kHz mono from -1 to 1, as a Float32Array or a float32 tensor [samples]; or what `readAudio`
@@ -37,11 +37,3 @@ export async function salmonnSamples(clip: SalmonnSound, name: string): Promise<
 /** Says which tensor a clip should have been, and which it is. */
 export const wrongTensor = (name: string, expected: string, { dtype, shape }: Tensor): ConfigError =>
   new ConfigError(`Salmonn: ${name} must be ${expected}, not ${dtype} [${shape.join(', ')}]`, { argument: name, shape })
-
-/** Names a sound by its samples. */
-export async function clipKey(samples: Tensor): Promise<string> {
-  const { buffer, byteOffset, byteLength } = await samples.data()
-  return createHash('sha256')
-    .update(new Uint8Array(buffer, byteOffset, byteLength))
-    .digest('base64')
-}

@@ -2,6 +2,8 @@ import { misuse, requireObject, requireOptions, requireString } from '../../../b
 import { ConfigError } from '../../../base/errors.js'
 import type { GenerationConfig } from '../../../generation/config.js'
 import { embedRows, expandPlaceholders } from '../../../kit/embed-rows.js'
+import { type AudioEncoding, audioEncoding, encodeClips, type HearingParts } from '../../../kit/hearing/encode.js'
+import type { SalmonnFrames } from '../../../kit/hearing/frames.js'
 import { Beats } from '../../../models/beats/beats.js'
 import { DecoderLM } from '../../../models/decoder/decoder-lm.js'
 import { QFormer } from '../../../models/q-former/q-former.js'
@@ -14,11 +16,9 @@ import { getPeftModel, type PeftModel } from '../../../peft/model.js'
 import { cat, noGrad, scope, type Tensor } from '../../../tensor/index.js'
 import { withSeed } from '../../../tensor/random.js'
 import type { Tokenizer } from '../../../text/index.js'
-import { type AudioEncoding, audioEncoding, encodeClips, type SalmonnEncoders } from './audio.js'
 import { isEncoded, type SalmonnSound, salmonnSamples, wrongTensor } from './clips.js'
 import { type CompleteSalmonnConfig, type SalmonnConfig, salmonnConfig } from './config.js'
 import { type LoadSalmonnOptions, loadSalmonn, type SalmonnPartsFrom, saveSalmonn } from './files.js'
-import type { SalmonnFrames } from './frames.js'
 import {
   generateSalmonn,
   type SalmonnAnswers,
@@ -353,7 +353,7 @@ export class Salmonn extends Module {
     throw new ConfigError('Salmonn.forward: a target without any token cannot be learnt', { target })
   }
 
-  #encoders(): SalmonnEncoders {
+  #encoders(): HearingParts {
     if (!this.speech_encoder || (this.ln_audio && !this.beats)) {
       throw new ConfigError('Salmonn: the encoders were freed; give what encodeAudio() made of the clips before', {})
     }

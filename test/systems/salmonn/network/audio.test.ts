@@ -12,7 +12,7 @@ import {
   type Tensor,
   tensor,
 } from '../../../../lib/index.js'
-import { overlappingWindows } from '../../../../lib/systems/salmonn/network/windows.js'
+import { overlappingWindows } from '../../../../lib/kit/hearing/windows.js'
 import { numbers, relativeError, settledTensors } from '../../../helpers.js'
 import { clip, tinySalmonn } from './tiny.js'
 

@@ -1,6 +1,7 @@
-import { requireNumber } from '../../../base/check.js'
-import type { Tensor } from '../../../tensor/index.js'
-import { keepForever } from '../../../tensor/scope.js'
+import { createHash } from 'node:crypto'
+import { requireNumber } from '../../base/check.js'
+import type { Tensor } from '../../tensor/index.js'
+import { keepForever } from '../../tensor/scope.js'
 
 /** What an encoder gives for a batch of windows. */
 export interface EncoderFrames {
@@ -97,3 +98,11 @@ const copied = ({ states, lengths }: EncoderFrames): EncoderFrames => ({
   states: keepForever(states.detach().clone()),
   lengths,
 })
+
+/** Names a sound by its samples. */
+export async function clipKey(samples: Tensor): Promise<string> {
+  const { buffer, byteOffset, byteLength } = await samples.data()
+  return createHash('sha256')
+    .update(new Uint8Array(buffer, byteOffset, byteLength))
+    .digest('base64')
+}

@@ -1,4 +1,4 @@
-import { clipWindows } from '../../../audio/clip.js'
+import { clipWindows } from '../../audio/clip.js'
 
 /** A stretch of a clip that the encoders hear at once, and which of its tokens are taken. */
 export interface ClipWindow {

@@ -1,18 +1,17 @@
-import { fitSamples, SPEECH_RATE } from '../../../audio/clip.js'
-import { logMelSpectrogram } from '../../../audio/features.js'
-import { requireNumber, requireOneOf } from '../../../base/check.js'
-import { ConfigError } from '../../../base/errors.js'
-import { lengthMask, type PaddedClips, padClips } from '../../../kit/pad.js'
-import type { Beats } from '../../../models/beats/beats.js'
-import type { QFormer } from '../../../models/q-former/q-former.js'
-import { melBinsOf, type WhisperConfig, windowOf } from '../../../models/whisper/config.js'
-import type { WhisperEncoder } from '../../../models/whisper/whisper.js'
-import type { Linear } from '../../../nn/linear.js'
-import type { Module } from '../../../nn/module.js'
-import type { LayerNorm } from '../../../nn/normalization.js'
-import { cat, noGrad, scope, stack, type Tensor, zeros } from '../../../tensor/index.js'
-import { clipKey, SALMONN_LEAST_SAMPLES } from './clips.js'
-import type { EncoderFrames, HeardFrames, SalmonnFrames } from './frames.js'
+import { fitSamples, SPEECH_RATE } from '../../audio/clip.js'
+import { logMelSpectrogram } from '../../audio/features.js'
+import { requireNumber, requireOneOf } from '../../base/check.js'
+import { ConfigError } from '../../base/errors.js'
+import type { Beats } from '../../models/beats/beats.js'
+import type { QFormer } from '../../models/q-former/q-former.js'
+import { melBinsOf, type WhisperConfig, windowOf } from '../../models/whisper/config.js'
+import type { WhisperEncoder } from '../../models/whisper/whisper.js'
+import type { Linear } from '../../nn/linear.js'
+import type { Module } from '../../nn/module.js'
+import type { LayerNorm } from '../../nn/normalization.js'
+import { cat, noGrad, scope, stack, type Tensor, zeros } from '../../tensor/index.js'
+import { lengthMask, type PaddedClips, padClips } from '../pad.js'
+import { clipKey, type EncoderFrames, type HeardFrames, type SalmonnFrames } from './frames.js'
 import { type ClipWindow, equalWindows, overlappingWindows } from './windows.js'
 
 const HOP = 160
@@ -20,6 +19,8 @@ const FFT = 400
 /** Samples of one of Whisper's frames. */
 const FRAME = 2 * HOP
 const BANDS = 128
+/** The fewest samples of which BEATs makes a patch. */
+export const LEAST_HEARD = 2800
 /** Published: a clip has at least a second. */
 const PUBLISHED_LEAST = SPEECH_RATE
 /** Windows that frozen encoders hear at once: enough for their kernels, little memory. */
@@ -30,8 +31,8 @@ const GROUP = 8
  */
 const OVERLAP = 2.56
 
-/** The part of SALMONN that hears. */
-export interface SalmonnEncoders {
+/** What makes embeddings of sounds, as SALMONN (Tang et al. 2024, https://arxiv.org/abs/2310.13289). */
+export interface HearingParts {
   whisper: WhisperEncoder
   /** With its norm; null where Whisper hears alone. */
   audio: { beats: Beats; lnAudio: LayerNorm } | null
@@ -79,14 +80,14 @@ export function audioEncoding(
  * published code does.
  */
 export function encodeClips(
-  encoders: SalmonnEncoders,
+  encoders: HearingParts,
   clips: readonly Tensor[],
   encoding: AudioEncoding,
 ): Promise<Tensor[]> {
   const { compat } = encoding
   return scope(async () => {
     const most = HOP * windowOf(encoders.whisper.config)
-    const least = Math.min(most, compat ? PUBLISHED_LEAST : SALMONN_LEAST_SAMPLES)
+    const least = Math.min(most, compat ? PUBLISHED_LEAST : LEAST_HEARD)
     const parts = clips.map((clip) => windowsOf(encoders, clip.size(0), encoding).map((part) => ({ clip, ...part })))
     const windows = parts.flat()
     // The published padding depends on the whole batch.
@@ -107,8 +108,23 @@ export function encodeClips(
   })
 }
 
+/** How many tokens {@link encodeClips} makes of so many samples. */
+export function heardTokens(
+  parts: Pick<HearingParts, 'whisper' | 'audio' | 'qformer'>,
+  samples: number,
+  encoding: AudioEncoding,
+): number {
+  const { qformer, whisper } = parts
+  const { queryLength = 1 } = qformer.config
+  const least = Math.min(HOP * windowOf(whisper.config), LEAST_HEARD)
+  return windowsOf(parts, samples, encoding).reduce((sum, { from, to, first, end }) => {
+    const frames = Math.ceil(Math.ceil(Math.max(to - from, least) / HOP) / 2)
+    return sum + ((end ?? (qformer.windowCounts([frames])[0] as number)) - first) * queryLength
+  }, 0)
+}
+
 function windowsOf(
-  { whisper, audio, qformer }: SalmonnEncoders,
+  { whisper, audio, qformer }: Pick<HearingParts, 'whisper' | 'audio' | 'qformer'>,
   samples: number,
   encoding: AudioEncoding,
 ): ClipWindow[] {
@@ -132,11 +148,7 @@ function taken(tokens: Tensor, { first, end }: ClipWindow, { config }: QFormer):
   return tokens.narrow(0, first * queryLength, last - first * queryLength)
 }
 
-function encodeWindows(
-  encoders: SalmonnEncoders,
-  windows: Tensor[],
-  compat: 'published' | undefined,
-): Promise<Tensor[]> {
+function encodeWindows(encoders: HearingParts, windows: Tensor[], compat: 'published' | undefined): Promise<Tensor[]> {
   return scope(async () => {
     const { qformer, projection } = encoders
     const { speech, audio } = await hear(encoders, windows, compat)
@@ -158,11 +170,7 @@ function encodeWindows(
 }
 
 /** What the encoders give: of all windows at once, or, where that is kept, of each by itself, so that none changes another's. */
-async function hear(
-  encoders: SalmonnEncoders,
-  windows: Tensor[],
-  compat: 'published' | undefined,
-): Promise<HeardFrames> {
+async function hear(encoders: HearingParts, windows: Tensor[], compat: 'published' | undefined): Promise<HeardFrames> {
   const { whisper, audio, frames } = encoders
   const trains = [whisper, ...(audio ? [audio.beats] : [])].some(isTrained)
   // The published padding of BEATs depends on the whole batch.
@@ -179,7 +187,7 @@ async function hear(
 }
 
 async function heardTogether(
-  { whisper, audio }: SalmonnEncoders,
+  { whisper, audio }: HearingParts,
   windows: Tensor[],
   compat: 'published' | undefined,
 ): Promise<HeardFrames> {

@@ -1,0 +1,211 @@
+import { isAbsolute, join } from 'node:path'
+import { readClip } from '../../../audio/clip.js'
+import { makeDirectory } from '../../../base/atomic.js'
+import { defined, misuse, requireOptions, requireWhole } from '../../../base/check.js'
+import { CheckpointError, ConfigError } from '../../../base/errors.js'
+import { readCheckpointJson, writeJson } from '../../../files/json/json.js'
+import { loadSafetensors, saveSafetensors } from '../../../files/safetensors/safetensors.js'
+import {
+  type AudioEncoding,
+  audioEncoding,
+  encodeClips,
+  type HearingParts,
+  heardTokens,
+} from '../../../kit/hearing/encode.js'
+import { clipKey, SalmonnFrames } from '../../../kit/hearing/frames.js'
+import { QFormer, type QFormerConfig } from '../../../models/q-former/q-former.js'
+import type { WhisperConfig } from '../../../models/whisper/config.js'
+import { WhisperEncoder } from '../../../models/whisper/whisper.js'
+import { LayerNorm, Linear, Module } from '../../../nn/index.js'
+import { type Device, type DType, scope, type Tensor, tensor } from '../../../tensor/index.js'
+import { withSeed } from '../../../tensor/random.js'
+import type { EmoVerseAudio, MediaPlace } from '../data/media.js'
+
+/** A new speech branch. */
+export interface NewSpeechBranch {
+  /** A folder, a repository of the hub or the name of published weights, of a Whisper; or a configuration, with random weights. */
+  whisper: string | WhisperConfig
+  /** Changes to SALMONN's Q-Former: windows of 17 of Whisper's frames, 2 layers, 1 query. `encoderWidth` follows from Whisper. */
+  qformer?: QFormerConfig
+  /** Of the Q-Former and the projection. Default: the default generator goes on. */
+  seed?: number
+}
+
+/** A sound of a record. */
+export interface EmoVerseSound {
+  /** The same for the same samples. */
+  key: string
+  /** 16 kHz mono. */
+  samples: Float32Array
+  /** How many tokens it has in a text. */
+  tokens: number
+}
+
+interface BranchConfig {
+  whisper: WhisperConfig
+  qformer: QFormerConfig
+  hiddenSize: number
+}
+
+const [ENCODER, CONFIG, WEIGHTS] = ['encoder', 'config.json', 'model.safetensors']
+
+/**
+ * The ears of an EmoVerse, which the published model does not have: Whisper's encoder, frozen, and behind it the Q-Former that
+ * SALMONN reads windows of a third of a second with (Tang et al. 2024, https://arxiv.org/abs/2310.13289), whose tokens stand beside
+ * those of pictures in the language model's text.
+ */
+export class SpeechBranch extends Module {
+  readonly config: BranchConfig
+  readonly speech_encoder: WhisperEncoder
+  readonly ln_speech: LayerNorm
+  readonly qformer: QFormer
+  readonly speech_proj: Linear
+  /** What the frozen encoder gave, so that a clip is heard once. */
+  readonly #frames = new SalmonnFrames()
+  readonly #encoding: AudioEncoding
+
+  /** It owns the encoder. @throws ConfigError where the Q-Former does not fit it */
+  constructor(encoder: WhisperEncoder, qformer: QFormerConfig, hiddenSize: number, dtype?: DType) {
+    super()
+    const where = 'SpeechBranch'
+    requireWhole(where, 'hiddenSize', hiddenSize, 1)
+    const { dModel: encoderWidth = 384 } = encoder.config
+    if (qformer.encoderWidth !== undefined && qformer.encoderWidth !== encoderWidth) {
+      throw new ConfigError(
+        `${where}: qformer.encoderWidth is ${qformer.encoderWidth}, and the encoder gives ${encoderWidth}`,
+        { qformer },
+      )
+    }
+    const { device } = encoder.parameters()[0] as Tensor
+    const factory = { device: device as Device, ...defined({ dtype }) }
+    const complete = { window: 17, stride: 17, ...qformer, encoderWidth }
+    this.config = { whisper: encoder.config, qformer: complete, hiddenSize }
+    this.speech_encoder = encoder
+    this.ln_speech = new LayerNorm(encoderWidth, factory)
+    this.qformer = new QFormer(complete, factory)
+    this.speech_proj = new Linear(complete.hiddenSize ?? 768, hiddenSize, factory)
+    this.#encoding = audioEncoding(where, encoder.config, {})
+    encoder.freeze()
+    this.train()
+  }
+
+  /** One that has learnt nothing yet, for a language model of so many dimensions. */
+  static async begin(
+    { whisper, qformer = {}, seed, ...rest }: NewSpeechBranch,
+    hiddenSize: number,
+    factory: { device?: Device; dtype?: DType } = {},
+  ): Promise<SpeechBranch> {
+    requireOptions('EmoVerse: speech', rest, [])
+    const options = defined(factory)
+    const encoder =
+      typeof whisper === 'string'
+        ? await WhisperEncoder.fromPretrained(whisper, options)
+        : WhisperEncoder.fromConfig(whisper, { ...options, ...defined({ seed }) })
+    return withSeed(seed, () => new SpeechBranch(encoder, qformer, hiddenSize, factory.dtype), factory.device)
+  }
+
+  /** What `save` wrote. @throws CheckpointError for files that do not fit */
+  static async fromPretrained(folder: string, factory: { device?: Device; dtype?: DType } = {}): Promise<SpeechBranch> {
+    const config = (await readCheckpointJson(join(folder, CONFIG))) as unknown as BranchConfig
+    const encoder = await WhisperEncoder.fromPretrained(join(folder, ENCODER), defined(factory))
+    const branch = new SpeechBranch(encoder, config.qformer, config.hiddenSize, factory.dtype)
+    try {
+      await branch.restore(folder)
+      return branch
+    } catch (error) {
+      branch.dispose()
+      throw error
+    }
+  }
+
+  /** The frozen encoder stays in evaluation mode. */
+  override train(mode = true): this {
+    super.train(mode)
+    this.speech_encoder.eval()
+    return this
+  }
+
+  /** Whether what is behind the encoder trains. */
+  trains(wanted: boolean): void {
+    for (const [name, parameter] of this.namedParameters()) {
+      if (!name.startsWith('speech_encoder.')) parameter.requiresGrad = wanted
+    }
+  }
+
+  /** Writes what trains of it; with `whole` the encoder too. */
+  async save(folder: string, { whole = true }: { whole?: boolean } = {}): Promise<void> {
+    makeDirectory(folder, CheckpointError)
+    if (whole) await this.speech_encoder.save(join(folder, ENCODER))
+    await saveSafetensors(join(folder, WEIGHTS), this.#learnt(), { format: 'pt' })
+    await writeJson(join(folder, CONFIG), this.config)
+  }
+
+  /** Takes in what `save` wrote of another one's training. @throws CheckpointError for what does not fit */
+  async restore(folder: string): Promise<void> {
+    const file = join(folder, WEIGHTS)
+    const { tensors } = await loadSafetensors(file)
+    try {
+      const own = this.#learnt()
+      const missing = Object.keys(own).filter((name) => String(tensors[name]?.shape) !== String(own[name]?.shape))
+      const unexpected = Object.keys(tensors).filter((name) => own[name] === undefined)
+      if (missing.length + unexpected.length > 0) {
+        const names = [...missing, ...unexpected].slice(0, 4).join(', ')
+        throw new CheckpointError(`${file} is of another speech branch: ${names}`, { file, missing, unexpected })
+      }
+      this.loadStateDict({ ...this.stateDict(), ...tensors })
+    } finally {
+      for (const one of Object.values(tensors)) one.dispose()
+    }
+  }
+
+  #learnt(): Record<string, Tensor> {
+    return Object.fromEntries(Object.entries(this.stateDict()).filter(([name]) => !name.startsWith('speech_encoder.')))
+  }
+
+  /** Sounds of a record. @throws DataError for one that cannot be read, or is empty */
+  async read(
+    audios: readonly EmoVerseAudio[],
+    { mediaRoot, signal }: MediaPlace & { signal?: AbortSignal } = {},
+  ): Promise<EmoVerseSound[]> {
+    const sounds: EmoVerseSound[] = []
+    for (const audio of audios) {
+      const place = (path: string) => (mediaRoot === undefined || isAbsolute(path) ? path : join(mediaRoot, path))
+      const here =
+        typeof audio === 'string'
+          ? place(audio)
+          : typeof audio === 'object' && audio !== null && 'path' in audio
+            ? { ...audio, path: place(audio.path) }
+            : audio
+      const sound = await scope(async () => {
+        const clip = await readClip(here, defined({ signal }))
+        const samples = (await clip.data()) as Float32Array
+        return { key: await clipKey(clip), samples: Float32Array.from(samples) }
+      })
+      sounds.push({ ...sound, tokens: heardTokens(this.#hearing, sound.samples.length, this.#encoding) })
+    }
+    return sounds
+  }
+
+  /** Embeddings of all tokens of sounds, one sound after the other: [tokens, hiddenSize]. */
+  async encode(sounds: readonly EmoVerseSound[]): Promise<Tensor[]> {
+    if (sounds.length === 0) throw misuse('SpeechBranch.encode', 'sounds', 'at least one', sounds)
+    return scope(async () => {
+      const clips = sounds.map(({ samples }) => tensor(samples))
+      return encodeClips(this.#hearing, clips, this.#encoding)
+    })
+  }
+
+  get #hearing(): HearingParts {
+    const { speech_encoder, ln_speech, qformer, speech_proj } = this
+    return {
+      ...{ whisper: speech_encoder, audio: null, lnSpeech: ln_speech, qformer },
+      projection: speech_proj,
+      frames: this.#frames,
+    }
+  }
+
+  override dispose(): void {
+    this.#frames.clear()
+    super.dispose()
+  }
+}
