@@ -28,4 +28,11 @@ export const chatModels: Record<string, ChatModelLoader> = {
     const { device, dtype } = options as { device?: Device; dtype?: DType }
     return new UsdmChat(await Usdm.fromPretrained(directory, { ...(device && { device }), ...(dtype && { dtype }) }))
   },
+  async emoverse(directory, options) {
+    const { EmoVerse } = await import('../systems/m2se/network/network.js')
+    const { EmoVerseChat } = await import('../systems/m2se/answer/chat.js')
+    const { device, dtype } = options as { device?: Device; dtype?: DType }
+    const settings = { ...(device && { device }), ...(dtype && { dtype }) }
+    return new EmoVerseChat(await EmoVerse.fromPretrained(directory, settings))
+  },
 }

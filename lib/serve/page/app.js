@@ -256,6 +256,7 @@ async function connect() {
     if (sees) askAboutPictures()
     else if (!hears) askInWords()
     if (!reads) askInSpeech()
+    showTasks(model.tasks)
     if (speaks) setUpTalk(showError)
     find('tokens').max = model.limits.maxNewTokens
     find('tokens').placeholder = model.limits.defaultNewTokens
@@ -292,16 +293,24 @@ function askAboutPictures() {
   find('welcome-text').textContent =
     `Drop ${what}, or use the camera. Write what is said in it, then choose a task; or just ask. You can go on asking.`
   find('privacy').textContent = 'Pictures and words go to this server only.'
-  prompt.placeholder = 'What is said, or your question…'
+  prompt.placeholder = 'Your question…'
   document.querySelector('.ideas').hidden = true
   setUpCamera({ add: addClip, showError, say })
-  const tasks = (model.tasks ?? []).map((task) => {
+}
+
+/** What the model was taught to be asked, a button each. */
+function showTasks(tasks = []) {
+  const buttons = tasks.map((task) => {
     const button = element('button', { type: 'button', textContent: task.title, title: task.hint })
     button.onclick = () => send(task)
     return button
   })
-  find('tasks').replaceChildren(...tasks)
-  find('tasks').hidden = tasks.length === 0
+  find('tasks').replaceChildren(...buttons)
+  find('tasks').hidden = buttons.length === 0
+  if (buttons.length === 0) return
+  prompt.placeholder = 'What is said, or your question…'
+  if (!sees)
+    find('welcome-text').textContent = 'Write what is said, then choose a task; or just ask. You can go on asking.'
 }
 
 /** Without what is there for words. */

@@ -59,6 +59,18 @@ it('`voxtorch serve salmonn` answers a question about a clip, streamed as whole'
     const events = (await (await ask(true)).text()).split('\n').filter((line) => line.startsWith('data: {'))
     const parts = events.map((line) => JSON.parse(line.slice(6)).choices[0]?.delta?.content ?? '')
     expect(parts.join('')).toBe(answer)
+    for (const type of ['image_url', 'video_url']) {
+      const refused = await fetch(`${server.url}/v1/chat/completions`, {
+        method: 'POST',
+        headers: { 'Content-Type': 'application/json' },
+        body: JSON.stringify({ messages: [{ role: 'user', content: [{ type, [type]: { url: 'data:x' } }] }] }),
+      })
+      const { error } = (await refused.json()) as { error: { message: string } }
+      expect([refused.status, error.message]).toEqual([
+        400,
+        expect.stringMatching(/^salmonn takes no (pictures|films)/),
+      ])
+    }
   } finally {
     await server.close()
   }

@@ -272,6 +272,8 @@ describe('the API', () => {
       [audio({ reference: { ...reference, format: 'mp3' } }), 'audio.reference.format'],
       [audio({ reference: { data: 'x', format: 'wav' } }), 'audio.reference.data'],
       [{ ...spoken, stop: ['k'] }, 'stop'],
+      [{ messages: [user({ type: 'image_url', image_url: { url: 'data:x' } })] }, 'messages[0].content[0].type'],
+      [{ messages: [user({ type: 'video_url', video_url: { url: 'data:x' } })] }, 'messages[0].content[0].type'],
     ]
     for (const [fields, param] of wrong) {
       const { status, json } = await ask(url, { messages: [question()], ...fields })

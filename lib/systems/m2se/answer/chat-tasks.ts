@@ -1,0 +1,100 @@
+import { DataError } from '../../../base/errors.js'
+import type { ChatTask } from '../../../serve/chat-model.js'
+import {
+  ECPE_WORDING,
+  type EcpeLine,
+  type EcpeWording,
+  EMOTION_LABELS,
+  type EmotionNames,
+  type EmoVerseTask,
+  ecpeQuestion,
+  emotionLabel,
+  questionOf,
+  SENTIMENT_LABELS,
+  wordsSaid,
+} from '../published/wording.js'
+
+/** The five tasks, as a conversation offers them. */
+export const CHAT_TASKS: readonly (ChatTask & { id: EmoVerseTask })[] = [
+  { id: 'MSA', title: 'Sentiment', hint: 'Whether what is shown and said is positive or negative.' },
+  { id: 'MER', title: 'Emotion', hint: 'Which of seven emotions the person has.' },
+  { id: 'FER', title: 'Expression', hint: 'What the face does.' },
+  { id: 'ERI', title: 'Reason', hint: 'What the person feels, and why.' },
+  {
+    id: 'ECPE',
+    title: 'Cause',
+    hint: 'Which utterances cause the emotion of the last: a line for each, as in “Anna (anger): You lied!”. An emotion that is left out is guessed first.',
+  },
+]
+
+export interface AskedTask {
+  /** What is asked, in the words that the network was taught. */
+  text: string
+  /** The answers that are allowed, where there are some. */
+  labels?: readonly string[]
+}
+
+export interface AskTaskOptions {
+  names: EmotionNames
+  /** Of a question about causes. */
+  wording?: Readonly<EcpeWording>
+  /** The likeliest label of a question, for utterances whose emotion is not told. */
+  likeliest(query: string, labels: readonly string[]): Promise<string>
+}
+
+/**
+ * A task about what was said, which may be nothing but for causes.
+ * @throws DataError for a conversation that cannot be read, naming the line
+ */
+export async function askedTask(task: EmoVerseTask, said: string, options: AskTaskOptions): Promise<AskedTask> {
+  const { names } = options
+  const words = said.trim()
+  if (task === 'ECPE') return { text: await aboutCauses(words, options) }
+  const text = `${words === '' ? '' : wordsSaid(words, names)}${questionOf(task, names)}`
+  if (task === 'MSA') return { text, labels: SENTIMENT_LABELS }
+  return task === 'MER' ? { text, labels: EMOTION_LABELS[names] } : { text }
+}
+
+/** `Anna: You lied to me!` or `Anna (anger): You lied to me!` */
+const LINE = /^([^:()]{1,80}?)\s*(?:\(\s*(\p{L}+)\s*\))?\s*:\s*(\S.*)$/u
+
+async function aboutCauses(said: string, { names, wording = ECPE_WORDING, likeliest }: AskTaskOptions) {
+  const written = said.split('\n').filter((line) => line.trim() !== '')
+  if (written.length < 2) {
+    throw new DataError(
+      'A question about causes needs the conversation, a line for each utterance: “Anna: You lied!”',
+      {
+        lines: written.length,
+      },
+    )
+  }
+  // All of them before the first is guessed, which takes a while.
+  const read = written.map((line, i) => lineOf(line.trim(), i + 1, names))
+  const lines: EcpeLine[] = []
+  for (const { emotion, ...line } of read) {
+    const known = emotion ?? wordOf(await likeliest(`${wordsSaid(line.text, names)}${questionOf('MER', names)}`, EMOTION_LABELS[names])) // biome-ignore format: one line
+    lines.push({ ...line, emotion: known })
+  }
+  return ecpeQuestion(lines, lines.at(-1) as EcpeLine, lines.slice(0, -1), wording)
+}
+
+function lineOf(line: string, number: number, names: EmotionNames) {
+  const [, speaker, emotion, text] = LINE.exec(line) ?? []
+  if (speaker === undefined || text === undefined) {
+    throw new DataError(`Line ${number} of the conversation has no speaker: it should be like “Anna: You lied!”`, {
+      line: number,
+    })
+  }
+  const label = emotion === undefined ? undefined : emotionLabel(emotion.toLowerCase(), names)
+  if (emotion !== undefined && label === undefined) {
+    const known = EMOTION_LABELS[names].map(wordOf).join(', ')
+    throw new DataError(`Line ${number} of the conversation has the emotion “${emotion}”, which is none of ${known}`, {
+      line: number,
+      emotion,
+    })
+  }
+  return { number, speaker: speaker.trim(), text, emotion: label && wordOf(label) }
+}
+
+/** `Joy.` as it stands in a conversation. */
+const wordOf = (label: string): string => label.toLowerCase().replace('.', '')
