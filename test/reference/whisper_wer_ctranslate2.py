@@ -1,10 +1,10 @@
 """Wrong words of Whisper in faster-whisper (CTranslate2), beside ours, on the same clips and counted alike:
 
     node test/reference/whisper_wer_check.mjs --sounds FOLDER --write ours.json whisper-base float32 int8
-    python test/reference/whisper_wer_ctranslate2.py ours.json FOLDER_OF_MODEL_BIN
+    python -P test/reference/whisper_wer_ctranslate2.py ours.json FOLDER_OF_MODEL_BIN [float32] [int8]
 
-With jiwer, faster-whisper and openai-whisper's normalizer, which writes numbers in digits. Both sides greedy, with timestamps, and
-with their own fall-back to higher temperatures.
+With jiwer, faster-whisper and openai-whisper's normalizer, which writes numbers in digits; -P, since a whisper.py stands beside
+this file. Both sides greedy, with timestamps, and with their own fall-back to higher temperatures.
 """
 
 import json
@@ -26,7 +26,7 @@ ours = json.load(open(sys.argv[1]))
 for form, clips in ours.items():
     print(f"voxtorch {form}: {rate([(one['text'], one['written']) for one in clips])}", flush=True)
 clips = next(iter(ours.values()))
-for compute in ("float32", "int8"):
+for compute in sys.argv[3:] or ("float32", "int8"):
     model = WhisperModel(sys.argv[2], device="cpu", compute_type=compute)
     pairs = []
     for one in clips:
