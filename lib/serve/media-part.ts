@@ -1,6 +1,7 @@
-import { mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { writeAtomically } from '../base/atomic.js'
 import { OutOfMemoryError, VoxtorchError } from '../base/errors.js'
 import { scope } from '../tensor/index.js'
 import { openVideo, type RawImage, readImage, type Video } from '../vision/index.js'
@@ -149,7 +150,7 @@ async function decodeFilm(
   const folder = await mkdtemp(join(tmpdir(), 'voxtorch-serve-'))
   budget.held.push(() => rm(folder, { recursive: true, force: true }))
   const file = join(folder, 'film')
-  await writeFile(file, bytes)
+  await writeAtomically(file, VoxtorchError, (write) => write(bytes))
   return typed('film', param, signal, async () => {
     const video = await openVideo(file, { maxPixels: Math.max(1, budget.pixels), signal })
     budget.held.unshift(() => video.close())

@@ -142,8 +142,9 @@ describe.skipIf(!chromium)('the page of a model that speaks, in Chromium', () =>
           { who: 'You', text: 'hi!', clips: [{ name: 'Recording 2' }] },
           { who: 'Answer', text: 'ok.', clips: [{ name: 'Answer' }] },
         ])
+        await page.size(1280, 900)
         if (pictures) await page.screenshot(join(pictures, 'talk.png'), false)
-        await page.size(360, 700, true)
+        await page.size(390, 844, true)
         expect((await page.evaluate(look)).wide).toBe(false)
         if (pictures) await page.screenshot(join(pictures, 'talk-narrow.png'), false)
         await page.click('.settings summary')

@@ -1,5 +1,6 @@
 import { defined, requireOptions, requireString } from '../../../base/check.js'
 import { DataError } from '../../../base/errors.js'
+import { isFilm } from '../../../kit/emotion/clips.js'
 import type { EmotionCause, EmotionDialog } from '../../../kit/emotion/dialog.js'
 import type { Whisper } from '../../../models/whisper/whisper.js'
 import { emotionSamples } from '../data/collate.js'
@@ -64,7 +65,7 @@ export interface TurnsOptions {
 
 /**
  * The turns of a recording by Whisper's times of words: a new one begins behind a pause, or behind the end of a sentence. Who
- * speaks is not known.
+ * speaks is not known. Of a film the pictures are part of the turns.
  * @throws DataError where nothing is said in it
  */
 export async function turnsOf(whisper: Whisper, file: string, options: TurnsOptions = {}): Promise<EmotionDialog> {
@@ -87,7 +88,7 @@ export async function turnsOf(whisper: Whisper, file: string, options: TurnsOpti
   if (spoken.length === 0) throw new DataError(`${file}: nobody says anything in it`, { file })
   const utterances = spoken.map(({ text, start, end }, i) => ({
     ...{ id: i + 1, text: text.trim(), speaker: '' },
-    clip: { audio: file, start, end },
+    clip: { audio: file, ...(isFilm(file) && { video: file }), start, end },
   }))
   return { id: file, utterances, source: file }
 }

@@ -141,6 +141,7 @@ function curve(bins: readonly ReliabilityBin[]): string {
       `<rect class="frame" x="${left}" y="${top}" width="${size}" height="${size}"/><path class="ideal" d="M${left} ${top + size}L${left + size} ${top}"/>`,
       ...ticks,
       `<text class="axis" x="${left + size / 2}" y="${top + size + 36}" text-anchor="middle">probability</text>`,
+      `<text class="axis" transform="translate(12 ${top + size / 2}) rotate(-90)" text-anchor="middle">right</text>`,
       `<path class="line" d="M${line}"/>`,
       ...points,
     ],

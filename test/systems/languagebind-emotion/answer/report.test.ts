@@ -104,6 +104,9 @@ describe('turnsOf', () => {
       ['then', 3.4, 3.6],
     ])
     expect((await turnsOf(said, 'a.wav', { pause: 2 })).utterances).toHaveLength(3)
+    expect(utterances[0]?.clip).not.toHaveProperty('video')
+    const film = (await turnsOf(said, 'a.mp4')).utterances[0]?.clip
+    expect(film).toEqual({ ...utterances[0]?.clip, audio: 'a.mp4', video: 'a.mp4' })
     await expect(turnsOf(whisper(), 'a.wav')).rejects.toThrow(/nobody says anything/)
   })
 })
