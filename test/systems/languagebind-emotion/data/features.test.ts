@@ -2,11 +2,23 @@ import { appendFileSync, mkdtempSync, readdirSync, statSync, truncateSync, write
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { describe, expect, it } from 'vitest'
-import { BusyError, DataError, full, noGrad, scope, stack, type Tensor } from '../../../../lib/index.js'
+import { describe, expect, it, vi } from 'vitest'
+import {
+  arange,
+  BusyError,
+  DataError,
+  full,
+  noGrad,
+  scope,
+  stack,
+  type Tensor,
+  WhisperEncoder,
+  writeWav,
+} from '../../../../lib/index.js'
 import type { EmotionDialog } from '../../../../lib/kit/emotion/dialog.js'
 import { FeatureCache } from '../../../../lib/systems/languagebind-emotion/data/features.js'
 import { clipSource } from '../../../../lib/systems/languagebind-emotion/network/towers.js'
+import { VoiceTower } from '../../../../lib/systems/languagebind-emotion/network/voice-tower.js'
 import { settledTensors } from '../../../helpers.js'
 import { PATIENCE } from '../../../patience.js'
 import { start } from '../../../train/trainer/child.js'
@@ -54,6 +66,48 @@ describe('FeatureCache', () => {
     const copied = [...data, { ...data[0]!, source: 'elsewhere' }]
     expect((await using(folder(), (cache) => cache.vectors(tower(), copied)))[5]).toEqual(found[0])
   })
+
+  it(
+    'reads a second epoch from the disk alone, and says how much sooner it is there',
+    async () => {
+      const sound = join(folder(), 'long.wav')
+      await scope(() =>
+        writeWav(
+          sound,
+          arange(60 * 16000)
+            .mul(0.3)
+            .sin()
+            .mul(0.4),
+          { sampleRate: 16000 },
+        ),
+      )
+      const network = WhisperEncoder.fromConfig({
+        ...{ dModel: 256, encoderLayers: 4, encoderAttentionHeads: 4, encoderFfnDim: 1024, numMelBins: 80 },
+        maxSourcePositions: 100,
+      })
+      const listener = new VoiceTower(network.eval(), { maxSeconds: 2 })
+      const clips = Array.from({ length: 150 }, (_, i) => ({
+        ...{ id: String(i), source: `made ${i}` },
+        utterances: [{ id: 1, text: '', speaker: 'A', clip: { audio: sound, start: 0.38 * i, end: 0.38 * i + 2 } }],
+      }))
+      const encode = vi.spyOn(listener, 'encode')
+      const where = folder()
+      const epoch = async () => {
+        const [began, asked] = [process.cpuUsage(), encode.mock.calls.length]
+        const vectors = await using(where, (cache) => cache.vectors(listener as never, clips))
+        const { user, system } = process.cpuUsage(began)
+        return { vectors, seconds: (user + system) / 1e6, encoded: encode.mock.calls.length - asked }
+      }
+      const [first, second] = [await epoch(), await epoch()]
+      expect([first.encoded, second.encoded]).toEqual([10, 0])
+      expect(second.vectors).toEqual(first.vectors)
+      const times = Math.round(first.seconds / second.seconds)
+      console.log(
+        `features of 150 clips: ${first.seconds.toFixed(2)} s of processor time, then ${second.seconds.toFixed(2)} s: ${times} times as fast`,
+      )
+    },
+    PATIENCE,
+  )
 
   it('misses where the input, the recipe, the weights, the dtype or the size is another', async () => {
     const where = folder()
