@@ -1,3 +1,4 @@
+import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import {
   getPeftModel,
@@ -8,11 +9,15 @@ import {
   saveSafetensors,
   scope,
   scoreLabels,
+  tensor,
   tileImage,
 } from 'voxtorch'
 import { rates } from './rates.mjs'
 import { serve, timedBlocks } from './serve.mjs'
 
+/** To see that it runs: VOXTORCH_BENCH_SIZE=tiny has no figures worth anything. */
+const isTiny = process.env.VOXTORCH_BENCH_SIZE === 'tiny'
+const narrow = (sizes) => (isTiny ? sizes : {})
 /** The 1B network's widths. */
 const config = {
   visionConfig: {
@@ -25,6 +30,7 @@ const config = {
     qkNormalization: false,
     normType: 'layer_norm',
     initializerFactor: 1,
+    ...narrow({ hiddenSize: 32, numHiddenLayers: 1, numAttentionHeads: 2, intermediateSize: 64 }),
   },
   llmConfig: {
     modelType: 'qwen2',
@@ -35,12 +41,13 @@ const config = {
     numAttentionHeads: 14,
     numKeyValueHeads: 2,
     ropeTheta: 1e6,
+    ...narrow({ vocabSize: 1100, hiddenSize: 32, numHiddenLayers: 1, numAttentionHeads: 2, intermediateSize: 64 }),
   },
-  imgContextTokenId: 151648,
+  imgContextTokenId: isTiny ? 1099 : 151648,
 }
 const IMAGE = config.imgContextTokenId
 const TARGETS = '^(language_model|mlp1)(?!.*(lm_head|output|emb|wte|shared)).*'
-const LABELS = Array.from({ length: 7 }, (_, i) => [1000 + i, 13, 151645])
+const LABELS = Array.from({ length: 7 }, (_, i) => [1000 + i, 13, isTiny ? 1098 : 151645])
 
 const network = InternVL.fromConfig(config, { seed: 1 }).eval().freeze()
 let trained
@@ -65,7 +72,9 @@ noGrad(() => labels.narrow(1, 0, long.size(1) - 4).fill_(-100))
 const one = four.narrow(0, 0, 1)
 const imageFeatures = await noGrad(() => network.encodeImages(eight))
 const imageEmbeds = await noGrad(() => network.projectImages(imageFeatures))
-const photographs = Array.from({ length: 10 }, () => randint(0, 256, [720, 1280, 3]).to({ dtype: 'uint8' }))
+const photographs = Array.from({ length: isTiny ? 1 : 100 }, () =>
+  randint(0, 256, [720, 1280, 3]).to({ dtype: 'uint8' }),
+)
 
 const often = (work) => async (n) => {
   for (let i = 0; i < n; i++) await scope(async () => void (await work()))
@@ -77,7 +86,7 @@ const step = (pictures) => async () => {
   model.zeroGrad()
 }
 
-const blocks = timedBlocks({
+const cases = {
   vision: often(() => noGrad(() => network.encodeImages(four))),
   prefill: often(() => noGrad(() => network.forward({ inputIds: long, imageEmbeds, logitsToKeep: 1 }))),
   decode: often(() => network.generate({ inputIds: short, pixelValues: one }, { maxNewTokens: 32, eosTokenId: null })),
@@ -88,7 +97,20 @@ const blocks = timedBlocks({
     for (const photograph of photographs) await tileImage(photograph)
   }),
   ...rates,
-})
+}
+const blocks = timedBlocks(cases)
+
+const kibibytes = (field) =>
+  Number(readFileSync('/proc/self/status', 'utf8').match(new RegExp(`${field}:\\s+(\\d+)`))[1])
+
+/** The most memory that a case takes above what was taken before it, in bytes. */
+async function peakOf(name) {
+  await cases[name](1)
+  writeFileSync('/proc/self/clear_refs', '5')
+  const before = kibibytes('VmRSS')
+  await cases[name](1)
+  return { peak: (kibibytes('VmHWM') - before) * 1024 }
+}
 
 /** The network as transformers reads it, inputs and what they give. */
 async function write(folder) {
@@ -103,12 +125,15 @@ async function write(folder) {
     labels,
     logits,
     imageEmbeds,
+    answers: tensor(LABELS, { dtype: 'int64' }),
     photograph: photographs[0],
+    count: tensor([photographs.length], { dtype: 'int64' }),
     tiles,
   })
 }
 
 await serve(async (request) => {
+  if (request.peak !== undefined) return peakOf(request.peak)
   if (request.make === undefined) return blocks(request)
   await write(request.make)
   return {}

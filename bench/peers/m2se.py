@@ -1,6 +1,11 @@
 """The same network in transformers, with PEFT's LoRA, and tiles by Pillow."""
 
+import sys
+import types
 from pathlib import Path
+
+# The wheel of torchvision on PyPI is for CUDA: without its operators it loads but for this table of shapes.
+sys.modules["torchvision._meta_registrations"] = types.ModuleType("torchvision._meta_registrations")
 
 import numpy as np
 import torch
@@ -13,7 +18,6 @@ from transformers import InternVLForConditionalGeneration
 wide, tall = torch.randn(1024, 1024), torch.randn(1024, 1024)
 matrix, vector = torch.randn(4096, 4096), torch.randn(4096)
 TARGETS = r".*(language_model|multi_modal_projector)(?!.*(lm_head|output|emb|wte|shared)).*(proj|linear_\d)$"
-LABELS = [[1000 + i, 13, 151645] for i in range(7)]
 
 
 class Peer:
@@ -51,8 +55,8 @@ class Peer:
         self.network.generate(**given, max_new_tokens=32, min_new_tokens=32, do_sample=False, eos_token_id=None)
 
     def labels(self):
-        for label in LABELS:
-            ids = torch.cat([self.values["long"], torch.tensor([label])], 1)
+        for label in self.values["answers"]:
+            ids = torch.cat([self.values["long"], label[None]], 1)
             self.network(inputs_embeds=self.seen(ids), logits_to_keep=len(label) + 1)
 
     def adapted(self):
@@ -81,7 +85,7 @@ class Peer:
         return {
             **{name: often(getattr(self, name)) for name in ["vision", "prefill", "decode", "labels"]},
             "step": often(self.step, records=True),
-            "tiles": often(lambda: [tiled(self.photograph()) for _ in range(10)]),
+            "tiles": often(lambda: [tiled(self.photograph()) for _ in range(int(self.values["count"][0]))]),
             "gemm": often(lambda: wide @ tall),
             "gemv": often(lambda: matrix @ vector),
         }
@@ -94,6 +98,20 @@ def tiled(image, size=448, columns=4, rows=2):
     return [*(whole.crop(box) for box in boxes), image.resize((size, size))]
 
 
+def kibibytes(field):
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return int(next(line for line in lines if line.startswith(f"{field}:")).split()[1])
+
+
+def peak_of(case):
+    """The most memory that a case takes above what was taken before it, in bytes."""
+    case(1)
+    Path("/proc/self/clear_refs").write_text("5")
+    before = kibibytes("VmRSS")
+    case(1)
+    return {"peak": (kibibytes("VmHWM") - before) * 1024}
+
+
 peer = blocks = None
 
 
@@ -103,6 +121,8 @@ def answer(request):
         peer = Peer(Path(request["load"]))
         blocks = timed_blocks(peer.cases())
         return peer.differences()
+    if "peak" in request:
+        return peak_of(peer.cases()[request["peak"]])
     return blocks(request)
 
 

@@ -28,6 +28,7 @@ import { expectClose, fixture, fixturePath, settledTensors, tensorsOf } from '..
 const folder = mkdtempSync(join(tmpdir(), 'voxtorch-foreign-'))
 afterAll(() => rmSync(folder, { recursive: true }))
 const decoders = await fixture<{ name: string }>('files/decoder-gguf')
+const fused = await fixture<{ name: string }>('files/decoder-gguf-fused')
 const whispers = await fixture<{ name: string }>('files/ctranslate2')
 
 async function stored(file: typeof decoders, name: string, path: string): Promise<string> {
@@ -49,6 +50,18 @@ describe('DecoderLM of GGUF files, as transformers computes with the same tensor
     await scope(async () => expectClose(await logitsOf(model, ids), logits, 1e-5))
     expect(model.generationConfig).toMatchObject({ bosTokenId: 1, eosTokenId: 2 })
     expect(model.config).toMatchObject({ rmsNormEps: 1e-5, tieWordEmbeddings: name === 'llama' })
+    model.dispose()
+    expect(await settledTensors()).toBe(before)
+  })
+
+  it.each(fused.cases)('$name', async ({ name }) => {
+    const path = await stored(fused, name, join(folder, 'model.gguf'))
+    const { input_ids: ids } = tensorsOf(fused, name, 'in') as { input_ids: Tensor }
+    const { logits } = tensorsOf(fused, name, 'out') as { logits: Tensor }
+    const before = await settledTensors()
+    const model = await DecoderLM.fromPretrained(path)
+    await scope(async () => expectClose(await logitsOf(model, ids), logits, 1e-5))
+    expect(model.config.modelType).toBe(name === 'internlm2' ? 'llama' : 'phi3')
     model.dispose()
     expect(await settledTensors()).toBe(before)
   })

@@ -1,15 +1,21 @@
-"""Tiny decoders as llama.cpp's converter writes them, with the logits of transformers: test/fixtures/files/decoder-gguf.safetensors.
+"""Tiny decoders as llama.cpp's converter writes them, with the logits of transformers: test/fixtures/files/decoder-gguf.safetensors,
+and of families whose projections are fused in transformers: decoder-gguf-fused.safetensors.
 
 The order of q's and k's rows is that of `LlamaModel.permute` in llama.cpp's convert_hf_to_gguf.py.
 """
 
+import sys
 import tempfile
+import types
 from pathlib import Path
+
+# The wheel of torchvision on PyPI is for CUDA: without its operators it loads but for this table of shapes.
+sys.modules['torchvision._meta_registrations'] = types.ModuleType('torchvision._meta_registrations')
 
 import gguf
 import numpy as np
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM
+from transformers import LlamaConfig, LlamaForCausalLM, Phi3Config, Phi3ForCausalLM, Qwen2Config, Qwen2ForCausalLM
 
 from common import Fixture, main, randint, randn
 
@@ -26,6 +32,7 @@ SIZE = dict(
     eos_token_id=2,
 )
 LLAMA3 = dict(rope_type='llama3', factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0, original_max_position_embeddings=16)
+LONGROPE = dict(rope_type='longrope', rope_theta=10000.0, short_factor=[1.0, 1.1, 1.25, 1.5], long_factor=[1.0, 1.7, 3.0, 5.5])
 CASES = [
     dict(name='llama', tie_word_embeddings=True, rope_parameters=dict(rope_type='default', rope_theta=10000.0)),
     dict(name='llama with biases', attention_bias=True, head_dim=16, rope_parameters=dict(rope_type='default', rope_theta=500.0)),
@@ -33,8 +40,24 @@ CASES = [
     dict(name='linear scaling', rope_parameters=dict(rope_type='linear', factor=4.0, rope_theta=10000.0)),
     dict(name='qwen2', rope_parameters=dict(rope_type='default', rope_theta=1e6)),
 ]
+SMALL = dict(hidden_size=16, intermediate_size=24, num_hidden_layers=1, num_attention_heads=2, num_key_value_heads=1)
+FUSED = [
+    # The converter takes InternLM2's fused projection apart: its files hold a LLaMA under another name.
+    dict(name='internlm2', rope_parameters=dict(rope_type='default', rope_theta=1e6)),
+    dict(name='phi3', rope_parameters=dict(rope_type='default', rope_theta=10000.0)),
+    dict(name='phi3 long factors', original_max_position_embeddings=16, rope_parameters=LONGROPE),
+    dict(name='phi3 short factors', original_max_position_embeddings=48, rope_parameters=LONGROPE),
+]
+NETWORKS = {
+    'llama': (LlamaConfig, LlamaForCausalLM),
+    'internlm2': (LlamaConfig, LlamaForCausalLM),
+    'qwen2': (Qwen2Config, Qwen2ForCausalLM),
+    'phi3': (Phi3Config, Phi3ForCausalLM),
+}
 PARTS = {
     'input_layernorm': 'attn_norm',
+    'self_attn.qkv_proj': 'attn_qkv',
+    'mlp.gate_up_proj': 'ffn_up',
     'self_attn.q_proj': 'attn_q',
     'self_attn.k_proj': 'attn_k',
     'self_attn.v_proj': 'attn_v',
@@ -75,15 +98,26 @@ def write(path, model, config, architecture):
     if rope['rope_type'] == 'linear':
         writer.add_rope_scaling_type(gguf.RopeScalingType.LINEAR)
         writer.add_rope_scaling_factor(rope['factor'])
+    if architecture == 'phi3':
+        writer.add_rope_dimension_count(config.hidden_size // config.num_attention_heads)
+        writer.add_rope_scaling_orig_ctx_len(config.original_max_position_embeddings)
+        writer.add_sliding_window(config.sliding_window or 0)
+    if rope['rope_type'] == 'longrope':
+        scale = config.max_position_embeddings / config.original_max_position_embeddings
+        attention = (1 + np.log(scale) / np.log(config.original_max_position_embeddings)) ** 0.5
+        writer.add_rope_scaling_attn_factors(float(attention))
+        for length in ('long', 'short'):
+            factors = np.array(rope[f'{length}_factor'], dtype=np.float32)
+            writer.add_tensor(f'rope_factors_{length}.weight', factors)
     writer.add_bos_token_id(1)
     writer.add_eos_token_id(2)
     for name, value in model.state_dict().items():
         if name == 'lm_head.weight' and config.tie_word_embeddings:
             continue
         values = value.numpy()
-        if architecture == 'llama' and '.q_proj.' in name:
+        if architecture in ('llama', 'internlm2') and '.q_proj.' in name:
             values = permute(values, config.num_attention_heads)
-        if architecture == 'llama' and '.k_proj.' in name:
+        if architecture in ('llama', 'internlm2') and '.k_proj.' in name:
             values = permute(values, config.num_key_value_heads)
         kind = gguf.GGMLQuantizationType.F32
         writer.add_tensor(name_of(name), np.ascontiguousarray(values), raw_dtype=kind)
@@ -99,10 +133,12 @@ def write(path, model, config, architecture):
 
 
 def one(fixture, name, **options):
-    is_qwen = name.startswith('qwen2')
-    config = (Qwen2Config if is_qwen else LlamaConfig)(**{**SIZE, 'tie_word_embeddings': False, **options})
+    architecture = next((known for known in NETWORKS if name.split()[0] == known), 'llama')
+    make, network = NETWORKS[architecture]
+    more = dict(pad_token_id=0) if architecture == 'phi3' else {}
+    config = make(**{**SIZE, 'tie_word_embeddings': False, **more, **options})
     config._attn_implementation = 'eager'
-    model = (Qwen2ForCausalLM if is_qwen else LlamaForCausalLM)(config).eval()
+    model = network(config).eval()
     with torch.no_grad():
         for key, parameter in model.named_parameters():
             parameter.copy_(randn(f'{name}/{key}', *parameter.shape, scale=0.2))
@@ -112,7 +148,7 @@ def one(fixture, name, **options):
         logits = model(ids).logits
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / 'model.gguf'
-        write(path, model, config, 'qwen2' if is_qwen else 'llama')
+        write(path, model, config, architecture)
         contents = torch.from_numpy(np.fromfile(path, np.uint8))
     fixture.case({'name': name}, **{'in': {'input_ids': ids, 'file': contents}, 'out': {'logits': logits}})
 
@@ -124,4 +160,11 @@ def build():
     return fixture
 
 
-main({'files/decoder-gguf': build})
+def build_fused():
+    fixture = Fixture()
+    for case in FUSED:
+        one(fixture, **SMALL, **case)
+    return fixture
+
+
+main({'files/decoder-gguf': build, 'files/decoder-gguf-fused': build_fused})

@@ -17,12 +17,19 @@ import { llama3Scaling } from './rope-factors.js'
  * of q and k in the order in which it turns them (https://github.com/ggml-org/llama.cpp/blob/master/convert_hf_to_gguf.py).
  */
 
-/** Its architectures, and what ours they are. Mistral's files say `llama`, with the same tensors. */
-const MODEL_TYPES: Readonly<Record<string, 'llama' | 'mistral' | 'qwen2'>> = {
+/**
+ * Its architectures, and what ours they are. Mistral's files say `llama`, with the same tensors. InternLM2's fused projection is
+ * taken apart in them, and what is left is a LLaMA. Phi-3's stay fused.
+ */
+const MODEL_TYPES: Readonly<Record<string, 'llama' | 'mistral' | 'qwen2' | 'phi3'>> = {
   llama: 'llama',
   mistral: 'mistral',
   qwen2: 'qwen2',
+  internlm2: 'llama',
+  phi3: 'phi3',
 }
+/** Those whose rows of q and k stand as in transformers. */
+const AS_THERE: readonly (string | null)[] = ['qwen2', 'phi3']
 
 /** The GGUF file that a place is or has; undefined for a folder with a configuration of its own. */
 export async function ggufCheckpoint(place: string): Promise<ForeignCheckpoint | undefined> {
@@ -31,6 +38,7 @@ export async function ggufCheckpoint(place: string): Promise<ForeignCheckpoint |
   const file = await readGguf(path)
   const config = configOf(file)
   if (file.tensors[FACTORS] !== undefined) config.ropeScaling = await factorScaling(file, config)
+  if (config.modelType === 'phi3') Object.assign(config, await longropeOf(file, config))
   return { config, weights: (options) => weightsOf(file, config, options) }
 }
 
@@ -43,6 +51,31 @@ function factorScaling(file: GgufFile, { ropeTheta = 10_000, headDim = 0 }: Deco
       file: file.path,
       tensor: FACTORS,
     })
+  })
+}
+
+/** Phi-3's factors of both lengths, which are tensors. */
+function longropeOf(file: GgufFile, { maxPositionEmbeddings, originalMaxPositionEmbeddings }: DecoderLMConfig) {
+  return scope(async (): Promise<Pick<DecoderLMConfig, 'ropeScaling'>> => {
+    const missing = LONGROPE.filter((name) => file.tensors[name] === undefined)
+    if (missing.length === LONGROPE.length) return {}
+    if (missing.length > 0) {
+      throw new ConfigError(`${file.path}: ${missing[0]} is missing`, { file: file.path, tensor: missing[0] })
+    }
+    const found = await file.load({ names: [...LONGROPE] })
+    const lists = LONGROPE.map((name) => (found[name] as Tensor).to('float32'))
+    const [shortFactor, longFactor] = await Promise.all(
+      lists.map(async (one) => Array.from((await one.data()) as Float32Array, shortest)),
+    )
+    const written = file.metadata['phi3.rope.scaling.attn_factor']
+    // What the lengths give, in float32, is not repeated.
+    const scale = (maxPositionEmbeddings as number) / (originalMaxPositionEmbeddings as number)
+    const usual = scale > 1 ? Math.sqrt(1 + Math.log(scale) / Math.log(originalMaxPositionEmbeddings as number)) : 1
+    const own =
+      typeof written === 'number' && Math.abs(written - usual) > 1e-6 * usual
+        ? { attentionFactor: shortest(written) }
+        : {}
+    return { ropeScaling: { ropeType: 'longrope', shortFactor, longFactor, ...own } as RopeParameters }
   })
 }
 
@@ -112,6 +145,13 @@ export function configOf(file: GgufFile): DecoderLMConfig {
     eosTokenId: token('eos_token_id'),
     padTokenId: token('padding_token_id'),
   }
+  if (config.modelType === 'phi3') {
+    config.originalMaxPositionEmbeddings = number('rope.scaling.original_context_length', needed('context_length'))
+    config.slidingWindow = window === undefined || window === 0 ? null : window
+    // In one file with both; llama.cpp calls it by its second half.
+    if (tensors['blk.0.ffn_gate.weight'] !== undefined)
+      fail('blk.0.ffn_gate.weight', 'is there, and Phi-3 has it within ffn_up')
+  }
   if (config.modelType === 'mistral') config.slidingWindow = window ?? null
   if (config.modelType === 'llama') config.attentionBias = tensors['blk.0.attn_q.bias'] !== undefined
   const scaling = scalingOf(file, number, (field, what) => fail(`${architecture}.${field}`, what))
@@ -167,13 +207,16 @@ const LAYER: Readonly<Record<string, string>> = {
   ffn_up: 'mlp.up_proj',
   ffn_down: 'mlp.down_proj',
 }
+/** Phi-3's, in place of theirs. */
+const FUSED: Readonly<Record<string, string>> = { ...LAYER, attn_qkv: 'self_attn.qkv_proj', ffn_up: 'mlp.gate_up_proj' }
 const BACK = Object.fromEntries(Object.entries(LAYER).map(([theirs, ours]) => [ours, theirs]))
 const TOP_BACK = Object.fromEntries(Object.entries(TOP).map(([theirs, ours]) => [ours, theirs]))
 
 /** Transformers' name for one of llama.cpp's; one that is not known stays, so that it is reported. */
-export function ourName(name: string): string {
+export function ourName(name: string, architecture: string | null = 'llama'): string {
+  const parts = architecture === 'phi3' ? FUSED : LAYER
   const [, layer, part, kind] = /^blk\.(\d+)\.(\w+)\.(weight|bias)$/.exec(name) ?? []
-  if (part !== undefined && Object.hasOwn(LAYER, part)) return `model.layers.${layer}.${LAYER[part]}.${kind}`
+  if (part !== undefined && Object.hasOwn(parts, part)) return `model.layers.${layer}.${parts[part]}.${kind}`
   return TOP[name] ?? name
 }
 
@@ -188,6 +231,8 @@ export function theirName(name: string): string | null {
 const VALUES = /(?:\.bias|_norm\.weight)$/
 /** Factors by which each frequency is divided: LLaMA 3.1's scaling, which has no keys in the metadata. */
 const FACTORS = 'rope_freqs.weight'
+/** Phi-3's, for short texts and for long ones. */
+const LONGROPE = ['rope_factors_short.weight', 'rope_factors_long.weight'] as const
 
 async function weightsOf(
   file: GgufFile,
@@ -195,12 +240,14 @@ async function weightsOf(
   { dtype, mmap = false, quantize, device = (currentContext().deviceName as Device | undefined) ?? 'cpu' }: FillOptions,
 ): Promise<Weights> {
   const { path, architecture } = file
-  const names = Object.keys(file.tensors).filter((name) => name !== FACTORS)
+  const names = Object.keys(file.tensors).filter(
+    (name) => name !== FACTORS && !(LONGROPE as readonly string[]).includes(name),
+  )
   // Kernels compute with these as they are, on the CPU.
   const stays = quantize === undefined && device.startsWith('cpu')
   const packed = names.flatMap((name) => {
     const scheme = stays && !VALUES.test(name) ? blockSchemeOf((file.tensors[name] as GgufTensor).type) : undefined
-    return scheme === undefined ? [] : [{ name, path: ourName(name).replace(/\.weight$/, ''), scheme }]
+    return scheme === undefined ? [] : [{ name, path: ourName(name, architecture).replace(/\.weight$/, ''), scheme }]
   })
   const blocks = new Set(packed.map(({ name }) => name))
   const made = dtype === 'bfloat16' || dtype === 'float16' ? dtype : 'float32'
@@ -214,8 +261,8 @@ async function weightsOf(
   const tensors: Record<string, Tensor> = {}
   for (const [name, value] of Object.entries(loaded)) {
     const part = /\.attn_([qk])\.(?:weight|bias)$/.exec(name)?.[1] as 'q' | 'k' | undefined
-    const turns = part !== undefined && architecture !== 'qwen2'
-    tensors[ourName(name)] = turns ? halvesApart(file, name, value, heads[part]) : value
+    const turns = part !== undefined && !AS_THERE.includes(architecture)
+    tensors[ourName(name, architecture)] = turns ? halvesApart(file, name, value, heads[part]) : value
     if (turns) value.dispose()
   }
   // What is shared or converted is copied by whoever takes it; what is whole is theirs.

@@ -1,3 +1,4 @@
+export { type FindCausesOptions, type FoundCauses, findCauses } from './answer/causes.js'
 export { EmoVerseChat, type EmoVerseChatSettings } from './answer/chat.js'
 export { type InferEmoVerseOptions, type InferredEmoVerse, inferEmoVerse } from './answer/infer.js'
 export { readEmoVerseStage } from './configuration/apply.js'

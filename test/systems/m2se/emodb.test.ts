@@ -3,9 +3,17 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { expect, it } from 'vitest'
-import { DecoderLM, manualSeed, publishedWeights, Random, readCsv, setNumThreads } from '../../../lib/index.js'
+import {
+  DecoderLM,
+  manualSeed,
+  publishedWeights,
+  Random,
+  readCsv,
+  setNumThreads,
+  Tokenizer,
+  writeJson,
+} from '../../../lib/index.js'
 import { EmoVerse, SpeechBranch, type SwiftRecord, trainEmoVerse } from '../../../lib/systems/m2se/index.js'
-import { byteTokenizer } from './tiny.js'
 
 const shared = process.env.VOXTORCH_DATA ?? fileURLToPath(new URL('../../../../shared/data', import.meta.url))
 const emodb = join(shared, 'emodb')
@@ -24,17 +32,18 @@ interface Clip {
   emotion: string
 }
 
+const questionOf = ({ text }: Clip) => `<audio>The person says: '${text}' <emotion>`
+
 /** Dialogs of two turns: the same actor says two of the ten sentences, each of which is said in every mood. */
 function dialogs(clips: readonly Clip[], passes: number, seed: number): SwiftRecord[] {
   const random = new Random(seed)
-  const question = ({ text }: Clip) => `<audio>The person says: '${text}' <emotion>`
   return Array.from({ length: passes }, () =>
     clips.map((clip): SwiftRecord => {
       const others = clips.filter(({ actor, file }) => actor === clip.actor && file !== clip.file)
       const before = others[random.below(others.length)] as Clip
       return {
-        history: [[question(before), `${before.emotion}.`]],
-        query: question(clip),
+        history: [[questionOf(before), `${before.emotion}.`]],
+        query: questionOf(clip),
         response: `${clip.emotion}.`,
         audios: [before.file, clip.file],
       }
@@ -42,12 +51,33 @@ function dialogs(clips: readonly Clip[], passes: number, seed: number): SwiftRec
   ).flat()
 }
 
+/** Every word is a token, and every mood: what is learnt is to hear, not to spell. */
+async function wordTokenizer(clips: readonly Clip[]): Promise<Tokenizer> {
+  const folder = mkdtempSync(join(tmpdir(), 'voxtorch-words-'))
+  const specials = ['<|im_start|>', '<|im_end|>', '<unk>']
+  const texts = clips.flatMap((clip) => [
+    questionOf(clip).replace('<audio>', '<Speech> </Speech> user assistant '),
+    ...LABELS,
+  ])
+  const words = [...new Set([...specials, ...texts.flatMap((text) => text.split(/\s+/))])].filter((word) => word !== '')
+  await writeJson(join(folder, 'tokenizer.json'), {
+    version: '1.0',
+    added_tokens: specials.map((content, id) => ({ id, content, special: true, normalized: false })),
+    pre_tokenizer: { type: 'WhitespaceSplit' },
+    model: { type: 'WordLevel', unk_token: '<unk>', vocab: Object.fromEntries(words.map((word, id) => [word, id])) },
+  })
+  await writeJson(join(folder, 'tokenizer_config.json'), { eos_token: '<|im_end|>', unk_token: '<unk>' })
+  return Tokenizer.fromPretrained(folder)
+}
+
+const number = (name: string, usual: number) => Number(process.env[`VOXTORCH_EMOVERSE_${name}`] ?? usual)
+
 // Some ten minutes on two cores.
 it.skipIf(!wanted)(
   `hears in Emo-DB's dialogs what their words do not say (VOXTORCH_EMOVERSE_EMODB=1, ../shared/data/emodb, ${whisper})`,
   { timeout: 0 },
   async () => {
-    setNumThreads(Number(process.env.VOXTORCH_EMOVERSE_THREADS ?? 2))
+    setNumThreads(number('THREADS', 2))
     const home = process.env.VOXTORCH_EMOVERSE_OUTPUT ?? mkdtempSync(join(tmpdir(), 'voxtorch-emoverse-emodb-'))
     const rows = (await readCsv(join(emodb, 'labels.csv'))) as unknown as Clip[]
     const heard = rows.filter(({ actor }) => !HELD_OUT.includes(actor))
@@ -55,14 +85,16 @@ it.skipIf(!wanted)(
     expect([heard.length > 250, unseen.length > 60, new Set(rows.map(({ text }) => text)).size]).toEqual([true, true, 10])
     const [data, test] = [dialogs(heard, 2, 0), dialogs(unseen, 1, 1)]
     const speech = { whisper, qformer: { hiddenSize: 128, numHiddenLayers: 2, numAttentionHeads: 4, intermediateSize: 256 }, seed: 0 }
-    const llm = { vocabSize: 258, hiddenSize: 128, intermediateSize: 256, numHiddenLayers: 3, numAttentionHeads: 4, numKeyValueHeads: 4, maxPositionEmbeddings: 1024 }
-    const recipe = { learningRate: 1e-3, batchSize: 8, accumulation: 1, gradientCheckpointing: false, validationShare: 0, logSteps: 20, saveSteps: 1000 }
+    const tokenizer = await wordTokenizer(rows)
+    const llm = { vocabSize: tokenizer.vocabSize, hiddenSize: 128, intermediateSize: 256, numHiddenLayers: 3, numAttentionHeads: 4, numKeyValueHeads: 4, maxPositionEmbeddings: 1024 }
+    const recipe = { learningRate: 2e-3, batchSize: 8, accumulation: 1, gradientCheckpointing: false, validationShare: 0, logSteps: 20, saveSteps: 1000 }
     const accuracy: Record<string, number> = {}
     for (const sounds of ['read', 'ignore'] as const) {
       manualSeed(0)
       const model = DecoderLM.fromConfig({ ...llm, initializerRange: 0.05 }, { seed: 0 })
-      using emoverse = new EmoVerse({ model, tokenizer: await byteTokenizer(), system: null, sounds, speech: await SpeechBranch.begin(speech, llm.hiddenSize) })
-      const lora = { r: 32, loraAlpha: 64, loraDropout: 0.05 }
+      using emoverse = new EmoVerse({ model, tokenizer, system: null, sounds, speech: await SpeechBranch.begin(speech, llm.hiddenSize) })
+      // Nothing is known before: words are learnt too.
+      const lora = { r: 32, loraAlpha: 64, loraDropout: 0.05, modulesToSave: ['embed_tokens', 'lm_head'] }
       const hears = sounds === 'read' ? ({ speech: 'whole' } as const) : {}
       const trained = await trainEmoVerse(emoverse, {
         outputDir: join(home, sounds),
@@ -70,8 +102,8 @@ it.skipIf(!wanted)(
         saveModel: false,
         args: { progress: false },
         stages: [
-          ...(sounds === 'read' ? [{ name: 'ears', data, recipe: { ...recipe, epochs: 1 }, speech: 'alone' as const }] : []),
-          { name: 'both', data, recipe: { ...recipe, epochs: Number(process.env.VOXTORCH_EMOVERSE_EPOCHS ?? 6) }, lora, ...hears },
+          ...(sounds === 'read' ? [{ name: 'ears', data: data.slice(0, heard.length), recipe: { ...recipe, epochs: 1 }, speech: 'alone' as const }] : []),
+          { name: 'both', data, recipe: { ...recipe, epochs: number('EPOCHS', 6) }, lora, ...hears },
         ],
       })
       let right = 0

@@ -124,24 +124,26 @@ describe('an EmoVerse in two stages', () => {
     await expect(trainEmoVerse(model, { ...quiet, outputDir, mediaRoot: folder, stages: [stage] })).rejects.toThrow(/broken\.ppm/)
   }) // biome-ignore format: long lines
 
-  it('leaves packed weights as they are, and has the stages beside them', async () => {
+  it.each(['int8', 'nf4'] as const)('leaves weights packed as %s as they are, and has the stages beside them', async (quantize) => {
     using plain = await seeingEmoVerse(LIVELY)
-    const base = join(folder, 'packed')
+    const base = join(folder, `packed-${quantize}`)
     await plain.save(base)
     const data = learnt.emotion.slice(0, 8)
     const recipe = { ...fast, batchSize: 2, epochs: 4 }
-    using model = await EmoVerse.fromPretrained(base, { quantize: 'int8', system: null })
-    const options = { ...quiet, outputDir: join(folder, 'packed-run'), mediaRoot: folder, stages: [{ data, recipe }, { data, recipe }] }
+    using model = await EmoVerse.fromPretrained(base, { quantize, system: null })
+    const options = { ...quiet, outputDir: join(folder, `packed-run-${quantize}`), mediaRoot: folder, stages: [{ data, recipe }, { data, recipe }] }
     await expect(trainEmoVerse(model, { ...options, saveModel: true })).rejects.toBeInstanceOf(ConfigError)
+    const frozen = hashOf(model.model)
     const { stages, model: saved } = await trainEmoVerse(model, options)
     expect(saved).toBe(null)
+    expect(hashOf(model.model)).toBe(frozen)
     const question = { query: "'Hey!' <emotion>", images: [join(folder, 'unseen0.ppm')] }
     const shares = await model.scoreLabels(question, FACE_LABELS)
     const adapters = stages.map(({ adapter }) => adapter)
-    using again = await EmoVerse.fromPretrained({ base, adapters }, { quantize: 'int8', system: null })
+    using again = await EmoVerse.fromPretrained({ base, adapters }, { quantize, system: null })
     const others = await again.scoreLabels(question, FACE_LABELS)
     for (const label of FACE_LABELS) expect(others[label]).toBeCloseTo(shares[label] as number, 5)
-    using alone = await EmoVerse.fromPretrained(base, { quantize: 'int8', system: null })
+    using alone = await EmoVerse.fromPretrained(base, { quantize, system: null })
     const untrained = await alone.scoreLabels(question, FACE_LABELS)
     expect(Math.max(...FACE_LABELS.map((label) => Math.abs((untrained[label] as number) - (shares[label] as number))))).toBeGreaterThan(1e-3)
   }) // biome-ignore format: long lines
