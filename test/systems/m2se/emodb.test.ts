@@ -72,7 +72,7 @@ async function wordTokenizer(clips: readonly Clip[]): Promise<Tokenizer> {
 
 const number = (name: string, usual: number) => Number(process.env[`VOXTORCH_EMOVERSE_${name}`] ?? usual)
 
-// Some ten minutes on two cores.
+// Minutes on two cores. Measured: 0.508 with the voice, 0.225 without.
 it.skipIf(!wanted)(
   `hears in Emo-DB's dialogs what their words do not say (VOXTORCH_EMOVERSE_EMODB=1, ../shared/data/emodb, ${whisper})`,
   { timeout: 0 },
@@ -103,7 +103,7 @@ it.skipIf(!wanted)(
         args: { progress: false },
         stages: [
           ...(sounds === 'read' ? [{ name: 'ears', data: data.slice(0, heard.length), recipe: { ...recipe, epochs: 1 }, speech: 'alone' as const }] : []),
-          { name: 'both', data, recipe: { ...recipe, epochs: number('EPOCHS', 6) }, lora, ...hears },
+          { name: 'both', data, recipe: { ...recipe, epochs: number('EPOCHS', 3) }, lora, ...hears },
         ],
       })
       let right = 0
