@@ -46,12 +46,8 @@ async function read(clips: Clip[], vocabulary: Vocabulary): Promise<Sample[]> {
     await vt.scope(async () => {
       const { samples: wave } = await vt.readAudio(join(options.clips, clip.file), { sampleRate: RATE })
       const mel = await vt.melSpectrogram(wave, RATE, settings) // [bands, frames]
-      const frames = mel
-        .sub(mel.mean([1], { keepdim: true }))
-        .div(2)
-        .transpose(0, 1)
-        .contiguous()
-      const speech = (await frames.data()) as Float32Array
+      const even = mel.sub(mel.mean([1], { keepdim: true })).div(2)
+      const speech = (await even.transpose(0, 1).contiguous().data()) as Float32Array
       samples.push({ text: vocabulary.encode(clip.text), speech, label: labelOf(clip) })
     })
   }
