@@ -40,7 +40,7 @@ const forms: Record<string, LoadNetworkOptions & { file?: string }> = {
   float32: {},
   bfloat16: { dtype: 'bfloat16' },
   int8: { quantize: { scheme: 'int8', modules: 'model.layers' } },
-  'int8, words Q8_0': { quantize: { scheme: 'int8', modules: 'model.layers', embeddings: true } },
+  'int8 + words Q8_0': { quantize: { scheme: 'int8', modules: 'model.layers', embeddings: true } },
   NF4: { quantize: { scheme: 'nf4', modules: 'model.layers' } },
   Q8_0: { quantize: 'q8_0' },
   Q4_0: { quantize: 'q4_0' },

@@ -80,7 +80,7 @@ export interface InternVLPromptOptions {
 }
 
 export interface InternVLPrompt {
-  /** Token ids; {@link AUDIO_PLACE} at sounds. */
+  /** Token ids; -1 at places of sounds, where no token is. */
   inputIds: number[]
   /** What is learnt: each answer with what ends it; -100 for all else. */
   labels: number[]
