@@ -1,9 +1,9 @@
 /** Dialogs as two synthetic voices speak them, and clips of real voices: made once, and used by usdm-small.ts. */
 import { spawnSync } from 'node:child_process'
-import { createHash } from 'node:crypto'
 import { existsSync, mkdirSync, readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import * as vt from 'voxtorch'
+import { RATE, type Spoken, speakClips, spoken } from './demo/speech.js'
 
 export interface SpeechSettings {
   /** espeak-ng's voice of each of the two speakers. */
@@ -12,6 +12,10 @@ export interface SpeechSettings {
   speed: number
   /** The most words of a turn: what is trained on stays short. */
   words: number
+  /** How many words there are: a turn has no other than those that are said most often. */
+  vocabulary: number
+  /** How many phrases of longer turns, of the same words, pre-training has besides. */
+  phrases: number
   /** How many pairs of turns of DailyTalk's training part, of its validation part to watch, and of that to test on. */
   train: number
   valid: number
@@ -40,13 +44,17 @@ interface Pair {
   said: [user: Said, agent: Said]
 }
 const PARTS = ['train', 'valid', 'test', 'by-heart'] as const
-export type SpokenFiles = Record<(typeof PARTS)[number], string>
-
-const RATE = 16_000
+/** What is said in a clip of pre-training: one word, some that follow each other in a turn, or a turn. */
+export interface Phrase {
+  kind: 'word' | 'phrase' | 'turn'
+  text: string
+  wav: string
+}
 
 /**
  * Writes `train.jsonl`, `valid.jsonl`, `test.jsonl` and `by-heart.jsonl`, dialogs of two turns each in the form that
- * `preprocessUsdmJsonl` reads, and the clips, which nobody recorded: espeak-ng speaks them. What is there already stays.
+ * `preprocessUsdmJsonl` reads; `phrases.jsonl`, each word in both voices, phrases of the training part and its short turns; and the
+ * clips, which nobody recorded: espeak-ng speaks them. What is there already stays.
  */
 export async function speakDialogs(
   dailytalk: string,
@@ -54,8 +62,14 @@ export async function speakDialogs(
   settings: SpeechSettings,
 ): Promise<{ clips: number; hours: number; pairs: Record<string, number> }> {
   const random = new vt.Random(settings.seed)
-  const learnt = random.shuffle(pairsOf(join(dailytalk, 'train_phone.txt'), settings.words)).slice(0, settings.train)
-  const held = random.shuffle(pairsOf(join(dailytalk, 'val_phone.txt'), settings.words))
+  const dialogs = readDialogs(join(dailytalk, 'train_phone.txt'))
+  const everyTurn = [...dialogs.values()].flatMap((said) => [...said.values()])
+  const short = ({ text }: Said) => /^[a-z' ,.?!]+$/.test(text) && wordsOf(text).length <= settings.words
+  const turns = everyTurn.filter(short)
+  const vocabulary = mostSaid(turns, settings.vocabulary)
+  const isEasy = (turn: Said) => short(turn) && wordsOf(turn.text).every((word) => vocabulary.has(word))
+  const learnt = random.shuffle(pairsOf(dialogs, isEasy)).slice(0, settings.train)
+  const held = random.shuffle(pairsOf(readDialogs(join(dailytalk, 'val_phone.txt')), isEasy))
   const pairs: Record<(typeof PARTS)[number], Pair[]> = {
     train: learnt,
     valid: held.slice(0, settings.valid),
@@ -63,13 +77,24 @@ export async function speakDialogs(
     'by-heart': shortest(learnt, settings.byHeart),
   }
   const clips = new Map<string, Spoken>()
-  for (const { said } of Object.values(pairs).flat()) {
-    for (const turn of said) {
-      const clip = spokenBy(settings, turn)
-      clips.set(clip.file, clip)
-    }
+  const phrases = new Map<string, Phrase>()
+  const say = (turn: Said, kind?: Phrase['kind']) => {
+    const clip = spokenBy(settings, turn)
+    clips.set(clip.file, clip)
+    if (kind) phrases.set(clip.file, { kind, text: turn.text, wav: join('clips', clip.file) })
   }
-  const seconds = await speak([...clips.values()], join(out, 'clips'))
+  for (const { said } of Object.values(pairs).flat()) for (const turn of said) say(turn)
+  for (const text of vocabulary) for (const speaker of [0, 1] as const) say({ text, speaker }, 'word')
+  const cut = everyTurn
+    .filter((turn) => !isEasy(turn))
+    .flatMap((turn) => phrasesOf(turn, vocabulary, settings.words, random))
+  for (const phrase of random.shuffle(cut).slice(0, settings.phrases)) say(phrase, 'phrase')
+  for (const turn of turns) if (isEasy(turn) && wordsOf(turn.text).length > 1) say(turn, 'turn')
+  await vt.writeJsonl(join(out, 'phrases.jsonl'), [...phrases.values()])
+  const folder = join(out, 'clips')
+  await speakClips([...clips.values()], folder, (samples) => withoutSilence(samples, RATE))
+  let seconds = 0
+  for (const file of clips.keys()) seconds += (await vt.clipSeconds(join(folder, file))) ?? 0
   for (const part of PARTS) {
     const lines = pairs[part].flatMap(({ id, said }) =>
       said.map((turn, i) => ({
@@ -83,8 +108,8 @@ export async function speakDialogs(
   return { clips: clips.size, hours: seconds / 3600, pairs: counts }
 }
 
-/** Turns that follow each other, of two speakers, each of a few words, of a file `id|speaker|{phones}|text|emotion`. */
-function pairsOf(file: string, words: number): Pair[] {
+/** Dialogs by their names, of a file of lines `id|speaker|{phones}|text|emotion`: turns by their numbers. */
+function readDialogs(file: string): Map<string, Map<number, Said>> {
   const dialogs = new Map<string, Map<number, Said>>()
   for (const line of readFileSync(file, 'utf8').split('\n')) {
     if (line.trim() === '') continue
@@ -94,13 +119,52 @@ function pairsOf(file: string, words: number): Pair[] {
     const turns = dialogs.get(dialog) ?? new Map<number, Said>()
     dialogs.set(dialog, turns.set(Number(turn), { text, speaker: speaker === '1' ? 1 : 0 }))
   }
-  const short = ({ text }: Said) => /^[a-z' ,.?!]+$/.test(text) && text.split(/\s+/).length <= words
+  return dialogs
+}
+
+const wordsOf = (text: string) =>
+  text
+    .replace(/[,.?!]/g, ' ')
+    .split(/\s+/)
+    .filter(Boolean)
+
+/** So many of the words that are said most often. */
+function mostSaid(turns: readonly Said[], count: number): Set<string> {
+  const said = new Map<string, number>()
+  for (const { text } of turns) for (const word of wordsOf(text)) said.set(word, (said.get(word) ?? 0) + 1)
+  const order = [...said].sort(([a, m], [b, n]) => n - m || (a < b ? -1 : 1))
+  return new Set(order.slice(0, count).map(([word]) => word))
+}
+
+/** Words of a turn that follow each other without a stop, two at least and so many at most, and are all of the vocabulary. */
+function phrasesOf({ text, speaker }: Said, vocabulary: ReadonlySet<string>, most: number, random: vt.Random): Said[] {
+  const phrases: Said[] = []
+  let words: string[] = []
+  let length = 0
+  const end = () => {
+    if (words.length > 1) phrases.push({ text: words.join(' '), speaker })
+    words = []
+    length = 2 + random.below(most - 1)
+  }
+  end()
+  for (const part of text.split(/[^a-z' ]+/)) {
+    for (const word of wordsOf(part)) {
+      if (!vocabulary.has(word) || words.length === length) end()
+      if (vocabulary.has(word)) words.push(word)
+    }
+    end()
+  }
+  return phrases
+}
+
+/** Turns that follow each other, of two speakers, both of which are fit. */
+function pairsOf(dialogs: ReadonlyMap<string, ReadonlyMap<number, Said>>, isFit: (turn: Said) => boolean): Pair[] {
   return [...dialogs].sort().flatMap(([dialog, turns]) =>
     [...turns.keys()]
       .sort((a, b) => a - b)
       .flatMap((at): Pair[] => {
         const [user, agent] = [turns.get(at)!, turns.get(at + 1)]
-        if (!agent || user.speaker === agent.speaker || !short(user) || !short(agent)) return []
+        if (!agent || user.speaker === agent.speaker || !isFit(user) || !isFit(agent)) return []
         return [{ id: `${dialog}-${at}`, said: [user, agent] }]
       }),
   )
@@ -120,40 +184,8 @@ function shortest(pairs: readonly Pair[], count: number): Pair[] {
     .slice(0, count)
 }
 
-/** What demo/speak.js reads. */
-interface Spoken {
-  file: string
-  text: string
-  voice: string
-  pitch: number
-  speed: number
-  range: number
-}
-
 function spokenBy({ voices, speed }: SpeechSettings, { text, speaker }: Said): Spoken {
-  const clip = { text, voice: voices[speaker], pitch: 50, speed, range: 50 }
-  return { file: `${createHash('sha256').update(JSON.stringify(clip)).digest('hex').slice(0, 20)}.wav`, ...clip }
-}
-
-/** Speaks what is not in the folder yet, in two worker threads, at 16 kHz; gives the seconds of all clips. */
-async function speak(clips: readonly Spoken[], folder: string): Promise<number> {
-  mkdirSync(folder, { recursive: true })
-  const missing = clips.filter(({ file }) => !existsSync(join(folder, file)))
-  if (missing.length > 0) {
-    const speaker = new URL('./demo/speak.js', import.meta.url)
-    const loader = new vt.DataLoader<{ file: string; wav: Uint8Array }>(speaker, { workers: 2, workerData: missing })
-    using bar = new vt.ProgressBar({ total: missing.length, label: 'speak', unit: 'clips' })
-    for await (const [spoken] of loader) {
-      await vt.scope(async () => {
-        const { samples } = await vt.readAudio(spoken!.wav, { sampleRate: RATE })
-        await vt.writeWav(join(folder, spoken!.file), withoutSilence(samples.flatten(), RATE), { sampleRate: RATE })
-      })
-      bar.tick()
-    }
-  }
-  let seconds = 0
-  for (const { file } of clips) seconds += (await vt.clipSeconds(join(folder, file))) ?? 0
-  return seconds
+  return spoken({ text, voice: voices[speaker], pitch: 50, speed, range: 50 })
 }
 
 /** Both ends without what is below a hundredth of the loudest, but for 40 ms. */

@@ -2,6 +2,7 @@
 import { join } from 'node:path'
 import * as vt from 'voxtorch'
 import * as usdm from 'voxtorch/usdm'
+import type { Phrase } from './usdm-small-data.js'
 
 export interface UnitSettings {
   /** Of Whisper's encoder, whose output becomes units. */
@@ -80,16 +81,70 @@ export interface TrainingSettings {
   checkEpochs: number
 }
 
-/** Fine-tunes adapters and the tables of tokens on `train.txt`; they are in `main/model` then. */
+export interface PretrainingSettings {
+  /** How often each phrase is told anew, one kind after the other: its units with their text behind them, and its text with its units. */
+  rounds: Record<Phrase['kind'], number>
+  /** Tokens of a row, and so of a step. */
+  rowTokens: number
+  recipe: Partial<usdm.UsdmRecipe>
+}
+
+/**
+ * Trains adapters and the tables of tokens on speech with its text and text with its speech, as USDM's own pre-training does: first
+ * words alone, of which a few units are one word wherever the model looks, then phrases and turns. They are in `pretraining/model` then.
+ */
+export async function pretrain(
+  llm: string,
+  out: string,
+  tokenizer: usdm.UsdmTokenizer,
+  extractor: vt.UnitExtractor,
+  { rounds, rowTokens, recipe, lora }: PretrainingSettings & Pick<TrainingSettings, 'lora'>,
+): Promise<{ phrases: number; steps: number; tokens: number }> {
+  const phrases: Phrase[] = []
+  for await (const phrase of vt.readJsonl(join(out, 'phrases.jsonl'))) phrases.push(phrase as Phrase)
+  const folder = await vt.UnitFolder.open(join(out, 'units'), extractor)
+  const nameOf = ({ wav }: Phrase) => wav.replace(/\.wav$/, '')
+  const clips = phrases.map((phrase) => ({ name: nameOf(phrase), audio: join(out, phrase.wav) }))
+  await folder.fill(extractor, clips, { progress: true })
+  const random = new vt.Random(recipe.seed ?? 0, 7)
+  const rows: number[][] = []
+  for (const [kind, count] of Object.entries(rounds)) {
+    for (let round = 0; round < count; round += 1) {
+      const sequences: number[][] = []
+      for (const phrase of phrases.filter((one) => one.kind === kind)) {
+        const segment = { text: phrase.text, units: [...(await folder.read(nameOf(phrase)))] }
+        for (const first of [0, 0.9]) {
+          // What is first, and that the other follows, is what a sequence draws.
+          const draws = [first, 0.9]
+          sequences.push(usdm.ustmSequence(tokenizer, [segment], { float: () => draws.shift()! }))
+        }
+      }
+      random.shuffle(sequences)
+      const lengths = sequences.map(({ length }) => length)
+      rows.push(...usdm.ustmPacks(lengths, rowTokens).map((row) => row.flatMap((i) => sequences[i]!)))
+    }
+  }
+  using model = await languageModel(llm, tokenizer, recipe.seed ?? 0)
+  const results = await usdm.pretrainUsdm({
+    ...{ model, tokenizer, recipe, lora, train: rows, outputDir: join(out, 'pretraining') },
+    args: { reportTo: ['jsonl'], progress: false },
+    callbacks: [{ onLog: ({ logs }) => console.log(`pretraining, ${told(logs)}`) }],
+  })
+  const tokens = rows.reduce((sum, { length }) => sum + length, 0)
+  return { phrases: phrases.length, steps: results.globalStep, tokens }
+}
+
+/** Goes on from there: fine-tunes the same adapters and tables on `train.txt`; they are in `main/model` then. */
 export async function trainMain(
   llm: string,
   out: string,
   tokenizer: usdm.UsdmTokenizer,
-  { recipe, lora }: TrainingSettings,
+  { recipe }: TrainingSettings,
 ): Promise<{ steps: number; examples: number; loss: number | null }> {
-  using model = await languageModel(llm, tokenizer, recipe.seed ?? 0)
+  const begin = { folder: join(out, 'pretraining', 'model'), train: true }
+  using model = await languageModel(llm, tokenizer, recipe.seed ?? 0, begin)
   const results = await usdm.finetuneUsdm({
-    ...{ model, tokenizer, recipe, lora, outputDir: join(out, 'main') },
+    ...{ model, tokenizer, recipe, outputDir: join(out, 'main') },
     ...{ train: join(out, 'train.txt'), valid: join(out, 'valid.txt') },
     args: { reportTo: ['jsonl'], progress: false },
     callbacks: [{ onLog: ({ logs }) => console.log(`main, ${told(logs)}`) }],

@@ -8,8 +8,8 @@
  * corpus's `train_phone.txt` and `val_phone.txt`; its clips are not needed: two voices of espeak-ng speak the texts. DIR of --voices is
  * a cache for real voices, Debian's fillets-ng-data-cs and -nl, which are fetched to it.
  *
- * Stages, each of which leaves a file in OUT and is not done again: dialogs and voices, units, examples, Voicebox, language model,
- * by heart, listening, replies. OUT/small.json has the figures, OUT/report.html clips, replies and losses, OUT/usdm the whole USDM, for
+ * Stages, each of which leaves a file in OUT and is not done again: dialogs and voices, units, examples, pre-training and fine-tuning of
+ * the language model, listening, by heart, Voicebox, replies. OUT/small.json has the figures, OUT/report.html clips, replies and losses, OUT/usdm the whole USDM, for
  * `voxtorch serve usdm --model OUT/usdm`. The same command goes on where a killed run was.
  */
 import { existsSync, mkdirSync, readdirSync } from 'node:fs'
@@ -27,6 +27,8 @@ import {
   learnByHeart,
   listening,
   openUnits,
+  type PretrainingSettings,
+  pretrain,
   recite,
   trainMain,
   type UnitSettings,
@@ -57,6 +59,7 @@ const config = (await vt.readJson(options.config)) as {
   voices: VoicesSettings
   units: UnitSettings
   lora: Partial<vt.LoraConfig>
+  pretraining: PretrainingSettings
   main: Partial<usdm.UsdmRecipe>
   byHeart: Partial<usdm.UsdmRecipe>
   checkEpochs: number
@@ -91,37 +94,47 @@ await stage('examples', data, async () => {
   }
   return counts
 })
-const voiced = await stage('voicebox', [...data, config.voicebox], async () => {
-  const trained = await trainVoicebox(out, extractor, config.voicebox)
-  const { error, clips } = await melErrors(out, extractor.units, config.voicebox, 2)
-  return { ...trained, error, clips: clips.map(({ name }) => name) }
-})
-const main = await stage('main-training', [...data, lora, config.main], () =>
-  trainMain(llm, out, tokenizer, { recipe: config.main, lora, checkEpochs }),
+const told = [...data, lora, config.pretraining]
+const phrases = await stage('pre-training', told, () =>
+  pretrain(llm, out, tokenizer, extractor, { ...config.pretraining, lora }),
 )
 const asked = { recipe: config.byHeart, lora, checkEpochs }
-const trained = await stage('by-heart-training', [...data, lora, config.main, asked], () =>
+const main = await stage('main-training', [...told, config.main], () =>
+  trainMain(llm, out, tokenizer, { recipe: config.main, lora, checkEpochs }),
+)
+const heard = await stage('listening', [...told, config.main, test.listening], async () => {
+  using model = await languageModel(llm, tokenizer, 0, { folder: join(out, 'main', 'model'), train: false })
+  return await listening(out, model.eval(), tokenizer, extractor, test.listening)
+})
+const trained = await stage('by-heart-training', [...told, config.main, asked], () =>
   learnByHeart(llm, out, tokenizer, asked),
 )
-const known = await stage('reciting', [...data, lora, config.main, asked], async () => {
+const known = await stage('reciting', [...told, config.main, asked], async () => {
   using model = await languageModel(llm, tokenizer, 0, { folder: join(out, 'by-heart', 'model'), train: false })
   return await recite(out, new usdm.Usdm({ llm: model.eval(), tokenizer, units: extractor }))
+})
+const voiced = await stage('voicebox', [...data, config.voicebox], async () => {
+  const { steps, parameters } = await trainVoicebox(out, extractor, config.voicebox)
+  const { error, clips } = await melErrors(out, extractor.units, config.voicebox, 2)
+  return { steps, parameters, error, clips: clips.map(({ name }) => name) }
 })
 const model = await languageModel(llm, tokenizer, 0, { folder: join(out, 'main', 'model'), train: false })
 using voicebox = await vt.UnitVoicebox.fromPretrained(join(out, 'voicebox', 'model'))
 const vocoder = new usdm.GriffinLimVocoder()
 using whole = new usdm.Usdm({ llm: model.eval(), tokenizer, units: extractor, voicebox: voicebox.eval(), vocoder })
 if (!existsSync(join(out, 'usdm', 'config.json'))) await whole.save(join(out, 'usdm'))
-const heard = await stage('listening', [...data, lora, config.main, test.listening], () =>
-  listening(out, model, tokenizer, extractor, test.listening),
-)
 const { scores, predictions } = await stage('replies', [config], () => converse(out, whole, parts.whisper, test))
 model.dispose()
 
 const figures: Figures = {
   hours: { synthetic: spoken.hours, real: real.hours },
   pairs: spoken.pairs,
-  steps: { main: main.steps, byHeart: trained.steps, voicebox: voiced.steps },
+  steps: {
+    pretraining: phrases.steps,
+    main: main.steps,
+    byHeart: trained.steps,
+    voicebox: voiced.steps,
+  },
   ...{ byHeart: known, listening: heard, scores, mel: voiced.error },
 }
 await vt.writeJson(join(out, 'small.json'), figures, { indent: 2 })

@@ -55,16 +55,24 @@ describe('examples/usdm-small.ts on made-up parts and recordings', () => {
       )
       await vt.scope(() => vt.writeWav(path, vt.tensor(sound), { sampleRate: 22_050 }))
     }
-    writeFileSync(join(data, 'train_phone.txt'), dialogs('1234', ['good day', 'hi there', 'how are you?', 'well']))
-    writeFileSync(join(data, 'val_phone.txt'), dialogs('5678', ['good bye', 'see you', 'soon']))
+    writeFileSync(
+      join(data, 'train_phone.txt'),
+      dialogs('1234', ['good day', 'hi there', 'how are you?', 'well, how are you there good day']),
+    )
+    writeFileSync(join(data, 'val_phone.txt'), dialogs('5678', ['there you are', 'good', 'hi you']))
     const given = JSON.parse(readFileSync(join(root, 'examples/usdm-small.json'), 'utf8'))
     const changed = {
       ...given,
       parts: { whisper: fixturePath('models/whisper-tiny'), llm },
-      speech: { ...given.speech, speed: 450, train: 6, valid: 2, test: 3, byHeart: 2 },
+      speech: { ...given.speech, speed: 450, vocabulary: 20, phrases: 4, train: 6, valid: 2, test: 3, byHeart: 2 },
       voices: { ...given.voices, seconds: [0.5, 2], train: 4, test: 2 },
       units: { ...given.units, layer: 1, windowSeconds: 0.2, clusters: 6, clips: 3, epochs: 2 },
       lora: { ...given.lora, r: 2, loraDropout: 0.1 },
+      pretraining: {
+        rounds: { word: 1, phrase: 1, turn: 1 },
+        rowTokens: 60,
+        recipe: { ...given.pretraining.recipe, logSteps: 1, saveSteps: 2 },
+      },
       main: { ...given.main, epochs: 4, batchSize: 2, logSteps: 1, evalSteps: 4, saveSteps: 2 },
       byHeart: { ...given.byHeart, epochs: 2, batchSize: 1, logSteps: 1, saveSteps: 2 },
       checkEpochs: 1,
@@ -84,7 +92,8 @@ describe('examples/usdm-small.ts on made-up parts and recordings', () => {
     expect(await first.exit, first.errors()).toEqual({ code: 0, signal: null })
     // espeak-ng draws its breath by lot: what it spoke once is the data.
     cpSync(join(whole, 'clips'), join(killed, 'clips'), { recursive: true })
-    for (const line of [/^voicebox, step 3:/, /^main, step 7:/, /^by heart, step 3:/]) {
+    for (const name of ['pretraining, step 3:', 'main, step 7:', 'by heart, step 3:', 'voicebox, step 3:']) {
+      const line = new RegExp(`^${name}`)
       const child = run(killed)
       expect(await child.line(line), child.errors()).toBeDefined()
       child.process.kill('SIGKILL')
@@ -105,7 +114,7 @@ describe('examples/usdm-small.ts on made-up parts and recordings', () => {
   it('tells of pairs, passes, losses and scores, and shows them on a page', () => {
     const { pairs, byHeart, listening, scores, mel, steps, hours } = JSON.parse(read(whole, 'small.json').toString())
     expect(pairs).toEqual({ train: 6, valid: 2, test: 3, 'by-heart': 2 })
-    expect(steps).toEqual({ main: 12, byHeart: 4, voicebox: 4 })
+    expect(steps).toEqual({ pretraining: expect.any(Number), main: 12, byHeart: 4, voicebox: 4 })
     expect(byHeart.dialogs).toBe(2)
     expect(listening.samples).toBe(3)
     for (const loss of [listening.transcript, listening.transcriptOfOthers, listening.units, mel.units, mel.shuffled]) {
@@ -115,9 +124,22 @@ describe('examples/usdm-small.ts on made-up parts and recordings', () => {
     expect(hours.synthetic).toBeGreaterThan(0)
     const page = read(whole, 'report.html').toString()
     expect(page.match(/data:audio\/wav;base64,UklGR/g)!.length).toBeGreaterThanOrEqual(6)
-    expect(page.match(/<polyline/g)).toHaveLength(6)
+    expect(page.match(/<polyline/g)).toHaveLength(8)
     expect(page).toContain('<strong>What is synthetic:</strong>')
     expect(page).not.toMatch(/https?:\/\//)
+  })
+
+  it('learns words, phrases of longer turns, and short turns first', async () => {
+    const phrases: { kind: string; text: string }[] = []
+    for await (const phrase of vt.readJsonl(join(whole, 'phrases.jsonl'))) phrases.push(phrase as (typeof phrases)[0])
+    const of = (kind: string) => phrases.filter((one) => one.kind === kind).map(({ text }) => text)
+    expect(of('word').every((text) => /^[a-z']+$/.test(text))).toBe(true)
+    expect(of('phrase').length).toBeGreaterThan(0)
+    for (const text of of('phrase')) {
+      expect('how are you there good day').toContain(text.replace(/ [a-d]$/, ''))
+      expect(text.split(' ').every((word) => of('word').includes(word))).toBe(true)
+    }
+    expect(of('turn')).toContain('good day a.')
   })
 
   it('holds out dialogs, and speaks what is said twice once', async () => {
