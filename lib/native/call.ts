@@ -127,7 +127,8 @@ export class Operator {
       names = native.returnNames(this.#id, overload).map(camelCase)
       this.#names[overload] = names
     }
-    if (names.length !== values.length || names.length === 0) return values
+    // One name is that of a list, however many it holds.
+    if (names.length !== values.length || names.length < 2) return values
     const result: Record<string, unknown> = {}
     for (let i = 0; i < names.length; i += 1) result[names[i]!] = values[i]
     return result

@@ -209,6 +209,19 @@ describe('a GradScaler', () => {
 
 /** Copies in order, and when they were made. */
 describe('the Trainer', () => {
+  it('sends a batch of one tensor', async () => {
+    for (const batch of [{ x: [[1, 2]] }, { x: [[1, 2]], y: [[3, 4]] }]) {
+      await scope(async () => {
+        const there = Object.entries(batch).map(([name, values]) => [name, tensor(values, { device: 'cpu' })] as const)
+        const sent = await onDevice(Object.fromEntries(there), 'cuda:0')
+        for (const [name, values] of Object.entries(batch)) {
+          expect(sent[name]?.device).toBe('cuda:0')
+          expect(sent[name]?.to('cpu').toArray()).toEqual(values)
+        }
+      })
+    }
+  })
+
   it('sends batches beside what the device computes, through pinned memory, and waits for none', async () => {
     const samples = Array.from({ length: 24 }, (_, i) => ({ x: [i, 1, 2, 3], y: [i % 3] }))
     const network = new Linear(4, 1)

@@ -181,20 +181,20 @@ export function voiceboxCollate(nTokens: number): (samples: readonly VoiceboxSam
       asked += own - (sample.visible[1] - sample.visible[0])
     }
     const shape = [count, bands, frames]
+    const words = tensor(units, { shape: [count, frames] })
     return {
-      units: tensor(units, { shape: [count, frames] }),
+      units: words,
       mel: tensor(mel, { shape }),
-      // Of each clip alone, so that it does not depend on what stands beside it.
-      noise: scope(() =>
-        ops.stack(
-          samples.map(({ noiseSeed }, row) => {
-            const generator = new Generator({ seed: noiseSeed })
-            const own = randn([bands, lengths[row] as number], { generator, device: 'cpu' })
-            generator.dispose()
-            return ops.constantPadNd(own, [0, frames - (lengths[row] as number)])
-          }),
-        ),
-      ),
+      // Of each clip alone, so that it does not depend on what stands beside it, and drawn on the CPU, so that it is the same everywhere.
+      noise: scope(() => {
+        const drawn = samples.map(({ noiseSeed }, row) => {
+          const generator = new Generator({ seed: noiseSeed })
+          const own = randn([bands, lengths[row] as number], { generator, device: 'cpu' })
+          generator.dispose()
+          return ops.constantPadNd(own, [0, frames - (lengths[row] as number)])
+        })
+        return ops.stack(drawn).to(words.device)
+      }),
       visible: tensor(visible, { shape: [count, frames], dtype: 'bool' }),
       time: tensor(Float32Array.from(samples, ({ time }) => time)),
       lengths,
