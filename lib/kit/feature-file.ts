@@ -1,12 +1,29 @@
 import { constants } from 'node:fs'
 import { type FileHandle, open } from 'node:fs/promises'
+import { join } from 'node:path'
 import { crc32 } from 'node:zlib'
+import { makeDirectory } from '../base/atomic.js'
 import { misuse } from '../base/check.js'
-import { DataError } from '../base/errors.js'
+import { BusyError, DataError } from '../base/errors.js'
+import { Lock, takeLock } from '../base/lock.js'
 
 const KEY = 32
 /** Key, length of what follows, its checksum, and the checksum of these. */
 const HEAD = KEY + 12
+
+/**
+ * A folder of such files, made where it is not there, for this process alone.
+ * @param name what it is, for those who find it locked
+ * @throws BusyError where another process has it; DataError where it cannot be made
+ */
+export function lockFeatures(folder: string, name: string): Lock {
+  makeDirectory(folder, DataError)
+  const lock = takeLock(join(folder, 'lock'), { name })
+  if (lock instanceof Lock) return lock
+  const { pid, host } = lock
+  const message = `${folder} is filled by process ${pid} on ${host}: wait for it, or give another folder`
+  throw new BusyError(message, { pid, host })
+}
 
 interface Place {
   at: number
@@ -17,7 +34,7 @@ interface Place {
 /**
  * Bytes by keys in one file that only grows: what frozen networks made of clips and pictures, so that they are made once, by
  * whatever run. What a kill left half written is cut off when the file is opened, and the rest goes on. Heads are read then, and
- * bodies, each checked, when they are wanted: memory holds where they are. One process writes to it at a time; see `takeLock`.
+ * bodies, each checked, when they are wanted: memory holds where they are. One process writes to it at a time; see `lockFeatures`.
  */
 export class FeatureFile {
   readonly #places = new Map<string, Place>()

@@ -1,21 +1,16 @@
 import { createHash } from 'node:crypto'
-import { constants } from 'node:fs'
-import { type FileHandle, open } from 'node:fs/promises'
 import { join } from 'node:path'
-import { crc32 } from 'node:zlib'
-import { makeDirectory } from '../../../base/atomic.js'
 import { misuse, requireOptions, requireString, requireWhole } from '../../../base/check.js'
-import { BusyError, DataError } from '../../../base/errors.js'
-import { Lock, takeLock } from '../../../base/lock.js'
+import { DataError } from '../../../base/errors.js'
+import type { Lock } from '../../../base/lock.js'
 import type { EmotionDialog } from '../../../kit/emotion/dialog.js'
+import { FeatureFile, lockFeatures } from '../../../kit/feature-file.js'
+import { weightsHash } from '../../../kit/fingerprint.js'
 import { evaluating } from '../../../nn/index.js'
 import { noGrad, scope, type Tensor } from '../../../tensor/index.js'
 import type { EmotionModality } from '../network/config.js'
-import { type EmotionTower, weightsHash } from '../network/towers.js'
+import type { EmotionTower } from '../network/towers.js'
 import type { EmotionSample } from './collate.js'
-
-const KEY = 32
-const SUM = 4
 
 export interface FeatureCacheOptions {
   /** Utterances that a tower reads at once [16]. */
@@ -28,15 +23,14 @@ export interface FeatureCacheOptions {
 /**
  * Vectors of frozen towers on the disk, so that each utterance is read once, by whatever run. Its key is the SHA-256 of the
  * bytes that the tower reads, of all that its recipe says, of its weights and of its dtype: whatever of these changes, it is
- * computed anew. A file for each tower holds them one after the other, each with a checksum; what a kill left half written
- * is cut off when it is opened, and the rest goes on. Memory holds where they are, not what they are.
+ * computed anew. A file for each tower holds them (see `FeatureFile`), and what a kill left goes on.
  *
  * One process writes to a folder at a time; others wait for nothing and get BusyError.
  */
 export class FeatureCache {
   readonly #folder: string
   readonly #lock: Lock
-  readonly #files = new Map<string, VectorFile>()
+  readonly #files = new Map<string, FeatureFile>()
 
   private constructor(folder: string, lock: Lock) {
     this.#folder = folder
@@ -46,14 +40,7 @@ export class FeatureCache {
   /** @throws BusyError where another process has it; DataError where the folder cannot be made */
   static open(folder: string): FeatureCache {
     requireString('FeatureCache', 'folder', folder)
-    makeDirectory(folder, DataError)
-    const lock = takeLock(join(folder, 'lock'), { name: 'a feature cache' })
-    if (lock instanceof Lock) return new FeatureCache(folder, lock)
-    const { pid, host } = lock
-    throw new BusyError(`${folder} is filled by process ${pid} on ${host}: wait for it, or give another folder`, {
-      pid,
-      host,
-    })
+    return new FeatureCache(folder, lockFeatures(folder, 'a feature cache'))
   }
 
   /** What tells a tower from others: its recipe, weights and dtype. */
@@ -78,11 +65,12 @@ export class FeatureCache {
     const { batchSize = 16, onProgress, signal } = options
     requireWhole(where, 'batchSize', batchSize, 1)
     if (typeof tower?.encode !== 'function') throw misuse(where, 'tower', 'a tower', tower)
-    const file = await this.#fileOf(await FeatureCache.keyOf(tower), tower.size)
+    const file = await this.#fileOf(await FeatureCache.keyOf(tower))
     const total = dialogs.reduce((sum, { utterances }) => sum + utterances.length, 0)
     const keys: (string | undefined)[][] = []
     const wanted: { dialog: EmotionDialog; place: number; key: string; length: number }[] = []
     const asked = new Set<string>()
+    const values = new Map<string, Float32Array>()
     let [done, hits] = [0, 0]
     for (const dialog of dialogs) {
       const own: (string | undefined)[] = []
@@ -91,12 +79,15 @@ export class FeatureCache {
         const source = await tower.source(dialog, place)
         const key = source === undefined ? undefined : createHash('sha256').update(source).digest('hex')
         own.push(key)
-        if (key === undefined || file.has(key)) {
-          done += 1
-          if (key !== undefined) hits += 1
-        } else if (asked.has(key)) done += 1
-        else wanted.push({ dialog, place, key, length: source?.length ?? 0 })
-        if (key !== undefined) asked.add(key)
+        if (key !== undefined && !asked.has(key)) {
+          asked.add(key)
+          const kept = await file.get(key)
+          if (kept) values.set(key, new Float32Array(kept.buffer, kept.byteOffset, tower.size))
+          else wanted.push({ dialog, place, key, length: source?.length ?? 0 })
+          if (!values.has(key)) continue
+        }
+        done += 1
+        if (key !== undefined && values.has(key)) hits += 1
       }
       keys.push(own)
     }
@@ -107,19 +98,16 @@ export class FeatureCache {
       for (let from = 0; from < wanted.length; from += batchSize) {
         signal?.throwIfAborted()
         const some = wanted.slice(from, from + batchSize)
-        await file.append(await this.#compute(tower, some))
+        for (const { key, vector } of await this.#compute(tower, some)) {
+          values.set(key, vector)
+          await file.append(key, new Uint8Array(vector.buffer, vector.byteOffset, vector.byteLength))
+        }
         done += some.length
         onProgress?.({ modality: tower.modality, done, total, hits })
       }
     }
     if (wanted.length > 0) await (tower.network ? evaluating(tower.network, compute) : compute())
-    const found: (Float32Array | undefined)[][] = []
-    for (const own of keys) {
-      const rows: (Float32Array | undefined)[] = []
-      for (const key of own) rows.push(key === undefined ? undefined : await file.get(key))
-      found.push(rows)
-    }
-    return found
+    return keys.map((own) => own.map((key) => (key === undefined ? undefined : values.get(key))))
   }
 
   async #compute(tower: EmotionTower, some: readonly { dialog: EmotionDialog; place: number; key: string }[]) {
@@ -143,10 +131,10 @@ export class FeatureCache {
     )
   }
 
-  async #fileOf(key: string, size: number): Promise<VectorFile> {
+  async #fileOf(key: string): Promise<FeatureFile> {
     const known = this.#files.get(key)
     if (known) return known
-    const made = await VectorFile.open(join(this.#folder, `${key.slice(0, 32)}.vectors`), size)
+    const made = await FeatureFile.open(join(this.#folder, `${key.slice(0, 32)}.vectors`))
     this.#files.set(key, made)
     return made
   }
@@ -161,79 +149,6 @@ export class FeatureCache {
 
 const sorted = (recipe: Readonly<Record<string, unknown>>) =>
   Object.fromEntries(Object.entries(recipe).sort(([a], [b]) => (a < b ? -1 : 1)))
-
-/** Records of a key, a vector and a checksum, of one length each. */
-class VectorFile {
-  /** Where the vector of a key begins. */
-  readonly #places = new Map<string, number>()
-  #end = 0
-
-  private constructor(
-    readonly path: string,
-    readonly size: number,
-    readonly handle: FileHandle,
-  ) {}
-
-  static async open(path: string, size: number): Promise<VectorFile> {
-    const handle = await open(path, constants.O_RDWR | constants.O_CREAT, 0o666).catch((cause) => {
-      throw new DataError(`${path} cannot be opened: ${cause.message}`, { file: path, cause })
-    })
-    const file = new VectorFile(path, size, handle)
-    await file.#index()
-    return file
-  }
-
-  get #length(): number {
-    return KEY + 4 * this.size + SUM
-  }
-
-  /** Finds what is whole, and cuts off what is not. */
-  async #index(): Promise<void> {
-    const { size } = await this.handle.stat()
-    const block = Buffer.alloc(this.#length * Math.max(1, Math.floor((1 << 20) / this.#length)))
-    for (;;) {
-      const { bytesRead } = await this.handle.read(block, 0, block.length, this.#end)
-      let at = 0
-      for (; at + this.#length <= bytesRead; at += this.#length) {
-        const body = block.subarray(at, at + this.#length - SUM)
-        if (crc32(body) !== block.readUInt32LE(at + this.#length - SUM)) break
-        this.#places.set(body.subarray(0, KEY).toString('hex'), this.#end + at + KEY)
-      }
-      this.#end += at
-      if (at < block.length) break
-    }
-    if (this.#end < size) await this.handle.truncate(this.#end)
-  }
-
-  has(key: string): boolean {
-    return this.#places.has(key)
-  }
-
-  async append(rows: readonly { key: string; vector: Float32Array }[]): Promise<void> {
-    const bytes = Buffer.alloc(this.#length * rows.length)
-    for (const [i, { key, vector }] of rows.entries()) {
-      const at = i * this.#length
-      bytes.write(key, at, KEY, 'hex')
-      Buffer.from(vector.buffer, vector.byteOffset, vector.byteLength).copy(bytes, at + KEY)
-      bytes.writeUInt32LE(crc32(bytes.subarray(at, at + this.#length - SUM)), at + this.#length - SUM)
-    }
-    await this.handle.write(bytes, 0, bytes.length, this.#end)
-    for (const [i, { key }] of rows.entries()) this.#places.set(key, this.#end + i * this.#length + KEY)
-    this.#end += bytes.length
-  }
-
-  async get(key: string): Promise<Float32Array> {
-    const bytes = Buffer.alloc(4 * this.size)
-    const { bytesRead } = await this.handle.read(bytes, 0, bytes.length, this.#places.get(key) as number)
-    if (bytesRead < bytes.length)
-      throw new DataError(`${this.path} lost its end while it was open`, { file: this.path })
-    return new Float32Array(bytes.buffer, bytes.byteOffset, this.size).slice()
-  }
-
-  close(): Promise<void> {
-    return this.handle.close()
-  }
-}
 
 /** The vectors of towers without a cache on the disk, or with one; for {@link EmotionSample}. */
 export async function emotionVectors(

@@ -1,10 +1,8 @@
 import { join } from 'node:path'
-import { makeDirectory } from '../../../base/atomic.js'
 import { requireString } from '../../../base/check.js'
-import { BusyError, DataError } from '../../../base/errors.js'
-import { Lock, takeLock } from '../../../base/lock.js'
+import type { Lock } from '../../../base/lock.js'
 import { rank } from '../../../distributed/index.js'
-import { FeatureFile } from '../../../kit/feature-file.js'
+import { FeatureFile, lockFeatures } from '../../../kit/feature-file.js'
 import { weightsHash } from '../../../kit/fingerprint.js'
 import { keyOf } from '../data/media.js'
 import type { EmoVerse } from './network.js'
@@ -27,13 +25,7 @@ export class VisionCache implements VisionStore {
   static async open(folder: string, { network }: EmoVerseVision): Promise<VisionCache> {
     requireString('VisionCache', 'folder', folder)
     const own = rank() === 0 ? folder : join(folder, `rank-${rank()}`)
-    makeDirectory(own, DataError)
-    const lock = takeLock(join(own, 'lock'), { name: 'a vision cache' })
-    if (!(lock instanceof Lock)) {
-      const { pid, host } = lock
-      const message = `${own} is filled by process ${pid} on ${host}: wait for it, or give another folder`
-      throw new BusyError(message, { pid, host })
-    }
+    const lock = lockFeatures(own, 'a vision cache')
     try {
       const { selectLayer = -1, psVersion = 'v2', downsampleRatio = 0.5, visionConfig } = network.config
       const facts = JSON.stringify({ selectLayer, psVersion, downsampleRatio, visionConfig })
