@@ -1,0 +1,27 @@
+import { describe, expect, it } from 'vitest'
+import { Module } from '../../../lib/index.js'
+import { Residence } from '../../../lib/systems/usdm/network/residence.js'
+
+describe('Residence', () => {
+  it('has a part on its device from the first who comes to the last who leaves', () => {
+    const moves: unknown[] = []
+    class Part extends Module {
+      override to(options: object): this {
+        moves.push(options)
+        return this
+      }
+    }
+    const residence = new Residence([new Part(), null, {}], 'cuda:0')
+    {
+      using _one = residence.enter()
+      const two = residence.enter()
+      two[Symbol.dispose]()
+      two[Symbol.dispose]()
+      expect(moves).toEqual([{ device: 'cuda:0' }])
+    }
+    expect(moves).toEqual([{ device: 'cuda:0' }, { device: 'cpu' }])
+    const staying = new Residence([new Part()], undefined)
+    staying.enter()[Symbol.dispose]()
+    expect(moves).toHaveLength(2)
+  })
+})
