@@ -3,11 +3,12 @@
     node test/reference/whisper_wer_check.mjs --sounds FOLDER --write ours.json whisper-base float32 int8
     python -P test/reference/whisper_wer_ctranslate2.py ours.json FOLDER_OF_MODEL_BIN [float32] [int8]
 
-With jiwer, faster-whisper and openai-whisper's normalizer, which writes numbers in digits; -P, since a whisper.py stands beside
-this file. Both sides greedy, with timestamps, and with their own fall-back to higher temperatures.
+Lower case without punctuation, and with openai-whisper's normalizer, which writes numbers in digits. -P, since a whisper.py
+stands beside this file. Both sides greedy, with timestamps, and with their own fall-back to higher temperatures.
 """
 
 import json
+import re
 import sys
 
 import jiwer
@@ -17,9 +18,16 @@ from whisper.normalizers import EnglishTextNormalizer
 normal = EnglishTextNormalizer()
 
 
+def plain(text):
+    return " ".join(re.sub(r"[^\w' ]+|_", " ", text.lower()).split())
+
+
 def rate(pairs):
-    said, written = zip(*((normal(text), normal(heard)) for text, heard in pairs if normal(text)))
-    return f"{100 * jiwer.wer(list(said), list(written)):.2f} % of the words of {len(said)} clips"
+    shares = []
+    for words in (plain, normal):
+        said, written = zip(*((words(text), words(heard)) for text, heard in pairs if words(text)))
+        shares.append(100 * jiwer.wer(list(said), list(written)))
+    return f"{shares[0]:.2f} % of the words of {len(said)} clips ({shares[1]:.2f} % normalised)"
 
 
 ours = json.load(open(sys.argv[1]))
