@@ -1,7 +1,7 @@
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdtempSync, rmSync, truncateSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest'
 import {
   BigVGAN,
   ConfigError,
@@ -490,6 +490,45 @@ describe('bad input', () => {
       await expect(short).rejects.toBeInstanceOf(DataError)
     }
   })
+
+  it('a recording of an hour is refused before it is heard, and as long as there is room for is not', async () => {
+    // Silence that takes no room on the disk.
+    const hour = join(folder, 'hour.wav')
+    const bytes = 3600 * 16_000 * 2
+    const header = Buffer.from('RIFF....WAVEfmt ....................data....', 'latin1')
+    for (const [at, value] of [[4, 36 + bytes], [16, 16], [24, 16_000], [28, 32_000], [40, bytes]] as const) header.writeUInt32LE(value, at) // biome-ignore format: one line
+    for (const [at, value] of [[20, 1], [22, 1], [32, 2], [34, 16]] as const) header.writeUInt16LE(value, at) // biome-ignore format: one line
+    writeFileSync(hour, header)
+    truncateSync(hour, 44 + bytes)
+    const { usdm } = speaking()
+    const passes = vi.spyOn(units.encoder, 'states')
+    try {
+      const before = await settledTensors()
+      const most = 2048 - (usdmPrompt(tokenizer, { units: [0] }).length - 1) - 1
+      const long = `hour\\.wav lasts 3600\\.0 s, which are 179999 units; there is room for ${most}`
+      for (const call of [usdm.respond(hour, { maxUnits: 4 }), usdm.hear(hour)]) {
+        await expect(call).rejects.toThrow(new RegExp(long))
+        await expect(call).rejects.toBeInstanceOf(DataError)
+      }
+      expect(await settledTensors()).toBe(before)
+      // A history takes of the room.
+      const history = [{ user: { text: 'hi!', units: [1] }, agent: { text: 'ok.', units: new Int32Array(most - 300) } }]
+      await expect(usdm.respond(chirp(8), { history })).rejects.toThrow(
+        /lasts 8\.0 s, which are 399 units; there is room for \d+$/,
+      )
+      expect(passes).not.toHaveBeenCalled()
+      // The last that there is room for has one token of an answer.
+      const samples = new Float32Array(400 + 320 * (most - 1))
+      const longer = new Float32Array(samples.length + 320)
+      await expect(usdm.hear(longer)).rejects.toThrow(`${most + 1} units; there is room for ${most}`)
+      const heard = await usdm.hear(samples)
+      expect(heard).toHaveLength(most)
+      const limits = { maxTextTokens: 1, maxUnits: 1, audio: false }
+      await expect(usdm.respond({ units: heard }, limits)).rejects.toThrow(/2048 is what there is room for/)
+    } finally {
+      passes.mockRestore()
+    }
+  }, 300_000)
 
   it('options and histories', async () => {
     const { usdm } = speaking()

@@ -3,7 +3,7 @@ import type { ContinuousBatching } from '../../../generation/batching.js'
 import type { FinishReason } from '../../../generation/session.js'
 import type { DecoderLM } from '../../../models/decoder/decoder-lm.js'
 import { type Generator, tensor } from '../../../tensor/index.js'
-import { type UsdmPromptInput, usdmPrompt } from '../data/prompt.js'
+import { type UsdmPromptInput, type UsdmTurn, usdmPrompt } from '../data/prompt.js'
 import { CORRESPOND, USDM_MAX_LENGTH, type UsdmTokenizer } from '../data/text.js'
 import type { UsdmCache } from './cache.js'
 
@@ -161,6 +161,12 @@ async function* written(writing: Writing, prompt: number[], rule: Rule): AsyncGe
     // The last token is known, but was never read.
     await cache.keep([...prompt, ...added.slice(0, -1)])
   }
+}
+
+/** How many units a question may have behind a history, so that there is room for an answer. @throws as usdmPrompt */
+export function mostUnits(llm: DecoderLM, tokenizer: UsdmTokenizer, history: readonly UsdmTurn[]): number {
+  const around = usdmPrompt(tokenizer, { units: [0], history }).length - 1
+  return Math.max(0, roomOf(llm, tokenizer) - around - 1)
 }
 
 /** Most tokens of a conversation. */
