@@ -64,7 +64,7 @@ export async function* transcribed(
     banned: spoken(tokenizer, [ids.continue, ids.correspond, ids.pad]),
     most: maxTextTokens,
   }
-  const read = (found: readonly number[]) => transcriptOf(textBehind(tokenizer, ids.correspond, found))
+  const read = (found: readonly number[]) => transcriptOf(textBehind(writing, ids.correspond, found))
   return yield* texts('transcript', written(writing, usdmPrompt(tokenizer, input), rule), read)
 }
 
@@ -77,7 +77,7 @@ export async function* replied(writing: Writing, input: UsdmPromptInput): AsyncG
     banned: spoken(tokenizer, [ids.pad, ...(strict ? [ids.continue, ...lineBreaks(tokenizer)] : [])]),
     most: maxTextTokens,
   }
-  const read = (found: readonly number[]) => replyOf(textBehind(tokenizer, ids.newline, found))
+  const read = (found: readonly number[]) => replyOf(textBehind(writing, ids.newline, found))
   return yield* texts('text', written(writing, usdmPrompt(tokenizer, input), rule), read)
 }
 
@@ -196,8 +196,10 @@ function lineBreaks(tokenizer: UsdmTokenizer): number[] {
 }
 
 /** The text of ids as it stands behind another token: a leading space is not taken for the beginning of a text. */
-function textBehind(tokenizer: UsdmTokenizer, before: number, ids: readonly number[]): string {
-  return tokenizer.decode([before, ...ids]).slice(tokenizer.decode([before]).length)
+function textBehind({ tokenizer, strict }: Writing, before: number, ids: readonly number[]): string {
+  // There it ends the pass, and nobody reads it as published.
+  const said = strict ? ids.filter((id) => id !== tokenizer.ids.eos) : ids
+  return tokenizer.decode([before, ...said]).slice(tokenizer.decode([before]).length)
 }
 
 /** Takes one of something away from both ends. */
