@@ -424,6 +424,10 @@ describe('voxtorch usdm respond', () => {
     served.model.dispose()
     await expect(run('--model', saved)).rejects.toThrow(/Say what was asked/)
     await expect(run(wav, '--model', saved, '--text-only', '--output_path', 'x.wav')).rejects.toThrow(/--output is for/)
+    await expect(run(wav, '--model', saved, '--reference_path', wav)).rejects.toThrow(
+      /--reference is for an answer with/,
+    )
+    await expect(run(wav, '--text-only', '--solver-steps', '3')).rejects.toThrow(/--solver-steps is for answers with/)
     await expect(run(wav, '--model', saved, '--output_path', 'x.wav')).rejects.toThrow(/no Voicebox or no vocoder/)
     await expect(run(wav, '--model', saved, '--layer', '3')).rejects.toThrow(/is a whole USDM, which has its own/)
   }, 300_000)
