@@ -1,8 +1,9 @@
 import { setImmediate as macrotask } from 'node:timers/promises'
 import { misuse, requireFunction, requireObject, requireOneOf, requireOptions, requireWhole } from '../base/check.js'
 import { ConfigError } from '../base/errors.js'
+import { withContext } from '../native/context.js'
 import { scope, type Tensor } from '../tensor/index.js'
-import { keepForever } from '../tensor/scope.js'
+import { intoScope, keepForever } from '../tensor/scope.js'
 import type { AnyDataset } from './dataset.js'
 import { type DataLoaderState, orderOf, refuseOtherOrder } from './loader-state.js'
 import { pinned, tensorsIn, warnWithoutCuda } from './pin.js'
@@ -20,6 +21,11 @@ export interface DataLoaderOptions<T, B> extends PlanOptions {
   workerData?: unknown
   /** Batches read ahead, for each worker. Default 2; without workers 0, or ahead by what asynchronous reads allow. */
   prefetch?: number
+  /**
+   * Makes the next batch while the loop is busy with this one: for a `collate` that waits for files. One batch is ahead, no
+   * more. What `collate` draws from the default generator comes before the loop's draws then. Default false.
+   */
+  collateAhead?: boolean
   /** Free a batch's tensors when the next is asked for and when the loop is left. Default true. */
   freeBatches?: boolean
   /** Keep workers alive from one epoch to the next, until `close()`. Default false: they end with the loop. */
@@ -51,6 +57,7 @@ const OPTIONS: readonly (keyof DataLoaderOptions<unknown, unknown>)[] = [
   'workers',
   'workerData',
   'prefetch',
+  'collateAhead',
   'freeBatches',
   'persistentWorkers',
   'onBadRecord',
@@ -90,7 +97,7 @@ export class DataLoader<T, B = T[]> implements AsyncIterable<B> {
   /** Batches of the next loop that were given before. */
   #skip = 0
   /** The last loop, until it is through: what is to be gone on with. */
-  #running: { epoch: number; position: number; badBefore: number; sampler: unknown } | undefined
+  #running: { epoch: number; position: number; badBefore: number; badRecords: number; sampler: unknown } | undefined
   #badRecords = 0
   /** undefined: not known yet; null: a stream. */
   #length: number | null | undefined
@@ -100,6 +107,8 @@ export class DataLoader<T, B = T[]> implements AsyncIterable<B> {
     requireOptions('DataLoader', options, OPTIONS)
     checkPlan(options)
     const { workers = 0, prefetch = 0, collate, onBadRecord = 'stop', shuffleBuffer = 0, pinMemory = false } = options
+    const { collateAhead = false } = options
+    if (typeof collateAhead !== 'boolean') throw misuse('DataLoader', 'collateAhead', 'a boolean', collateAhead)
     requireOneOf('DataLoader', 'onBadRecord', onBadRecord, ['stop', 'skip'])
     requireWhole('DataLoader', 'shuffleBuffer', shuffleBuffer)
     if (typeof pinMemory !== 'boolean') throw misuse('DataLoader', 'pinMemory', 'a boolean', pinMemory)
@@ -149,15 +158,21 @@ export class DataLoader<T, B = T[]> implements AsyncIterable<B> {
    */
   state(): DataLoaderState {
     const order = orderOf(this.#options, this.#length)
-    const { epoch, position, badBefore, sampler } = this.#running ?? {
+    const { epoch, position, badBefore, badRecords, sampler } = this.#running ?? {
       epoch: this.#epoch,
       position: this.#skip,
       badBefore: this.#badRecords,
+      badRecords: this.#badRecords,
       sampler: this.#sampler()?.state?.(),
     }
     // A stream's bad records are met again when it is gone through again.
-    const badRecords = this.#length === null ? badBefore : this.#badRecords
-    return { epoch, position, badRecords, order, ...(sampler !== undefined && { sampler: structuredClone(sampler) }) }
+    return {
+      epoch,
+      position,
+      badRecords: this.#length === null ? badBefore : badRecords,
+      order,
+      ...(sampler !== undefined && { sampler: structuredClone(sampler) }),
+    }
   }
 
   /**
@@ -200,10 +215,12 @@ export class DataLoader<T, B = T[]> implements AsyncIterable<B> {
 
   async *[Symbol.asyncIterator](): AsyncGenerator<B, void, undefined> {
     const { collate, workers = 0, prefetch = workers ? 2 : 0, freeBatches = true, pinMemory = false } = this.#options
+    const { collateAhead = false } = this.#options
     const running = {
       epoch: this.#epoch++,
       position: this.#skip,
       badBefore: this.#badRecords,
+      badRecords: this.#badRecords,
       sampler: this.#sampler()?.state?.(),
     }
     this.#skip = 0
@@ -211,25 +228,45 @@ export class DataLoader<T, B = T[]> implements AsyncIterable<B> {
     const source = await this.#open()
     const owned: Tensor[] = []
     let complete = false
+    const ahead = prefetch * Math.max(1, workers)
+    const batches =
+      source.length === null
+        ? this.#streamed(source, running, ahead)
+        : this.#planned(source, source.length, running, ahead)
+    const take = async () => {
+      const { value, done } = await batches.next()
+      if (done || value === undefined) return undefined
+      await macrotask()
+      const { samples, position } = value
+      const made = collate && samples.length > 0 && (await scope(() => this.#make(collate, samples, pinMemory)))
+      const tensors = made ? [...made.tensors] : []
+      if (freeBatches) for (const tensor of tensors) keepForever(tensor)
+      return { batch: made ? made.batch : (samples as B), tensors, position, badRecords: this.#badRecords }
+    }
+    let next: ReturnType<typeof take> | undefined
     try {
-      const ahead = prefetch * Math.max(1, workers)
-      const batches =
-        source.length === null
-          ? this.#streamed(source, running, ahead)
-          : this.#planned(source, source.length, running, ahead)
-      for await (const { samples, position } of batches) {
-        await macrotask()
-        const made = collate && samples.length > 0 && (await scope(() => this.#make(collate, samples, pinMemory)))
-        if (made && freeBatches) owned.push(...made.tensors)
-        for (const tensor of owned) keepForever(tensor)
-        running.position = position
-        yield made ? made.batch : (samples as B)
+      for (;;) {
+        const taken = await (next ?? take())
+        next = undefined
+        if (taken === undefined) break
+        const { batch, tensors, position, badRecords } = taken
+        if (freeBatches) owned.push(...tensors)
+        else if (collateAhead) for (const tensor of tensors) intoScope(tensor)
+        Object.assign(running, { position, badRecords })
+        if (collateAhead) {
+          // A scope of the loop's body may be over before the batch is made.
+          next = withContext({ scope: null }, take)
+          next.catch(() => {})
+        }
+        yield batch
         free(owned)
       }
       complete = true
       if (this.#running === running) this.#running = undefined
     } finally {
       free(owned)
+      free((await next?.catch(() => undefined))?.tensors ?? [])
+      await batches.return()
       if (complete && this.#options.persistentWorkers && !this.#idle) this.#idle = source
       else await source.close()
     }

@@ -3,7 +3,15 @@ import { ConfigError, ScopeError } from '../base/errors.js'
 import { listMayGrow, mapMayGrow } from '../base/heap.js'
 import { native } from '../native/addon.js'
 import { op } from '../native/call.js'
-import { currentContext, GRAD, INFERENCE, runInContext, type ScopeState, withContext } from '../native/context.js'
+import {
+  currentContext,
+  GRAD,
+  INFERENCE,
+  runInContext,
+  type ScopeState,
+  scopeNumber,
+  withContext,
+} from '../native/context.js'
 import { type Handle, handleOf, isHandle } from '../native/handle.js'
 import { freeWhenForgotten } from '../native/objects.js'
 import { type Device, deviceWord, dtypeFacts } from './dtype.js'
@@ -74,6 +82,12 @@ export function keepForever<T extends Handle>(tensor: T): T {
     freeWhenForgotten(tensor)
   }
   return tensor
+}
+
+/** Gives a tensor that belongs to no scope to the current one, if there is one. @internal */
+export function intoScope(tensor: Handle): void {
+  const number = scopeNumber(currentContext())
+  if (number !== 0) native.moveHandle(handleOf(tensor), number)
 }
 
 function close(state: ScopeState): void {

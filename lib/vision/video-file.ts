@@ -6,7 +6,7 @@ import { packageDirectory } from '../native/load.js'
 import { ops, type Tensor, tensor } from '../tensor/index.js'
 import type { FrameSource, ReadSoundOptions } from './video.js'
 import type { VideoFacts, VideoLimits } from './video-decoder.js'
-import { LEFT, type SoundBlock, STOPPED, type VideoReply, type VideoRequest } from './video-messages.js'
+import { LEFT, type SoundBlock, STOPPED, type VideoReply, type VideoRequest, type VideoWork } from './video-messages.js'
 
 /** Bytes of frames that are decoded ahead, and how many of them at least and at most. */
 const AHEAD_BYTES = 1 << 26
@@ -16,7 +16,36 @@ const MOST_AHEAD = 32
 const PATIENCE_MS = 120_000
 const MOST_SOUND = 2 ** 30
 
-/** A video file, in a thread of its own: it is started when something is read, and ends after an error or an abort. */
+/**
+ * Threads whose video was closed, for the next one: to start a thread and load FFmpeg in it takes longer than a short clip does.
+ * Those that nobody wants for a while end.
+ */
+const idle: { worker: Worker; leave: () => void; timer: NodeJS.Timeout }[] = []
+const MOST_IDLE = 2
+const IDLE_MS = 10_000
+
+function freeWorker(worker: Worker): void {
+  worker.postMessage({ close: true } satisfies VideoRequest)
+  const leave = () => {
+    const at = idle.findIndex((one) => one.worker === worker)
+    if (at >= 0) clearTimeout(idle.splice(at, 1)[0]?.timer)
+    void worker.terminate()
+  }
+  worker.on('error', leave).on('exit', leave)
+  idle.push({ worker, leave, timer: setTimeout(leave, IDLE_MS).unref() })
+  if (idle.length > MOST_IDLE) idle[0]?.leave()
+}
+
+function takeWorker(): Worker {
+  const own = idle.pop()
+  if (own === undefined) {
+    return new Worker(join(packageDirectory, 'dist/vision/video-worker.js'), { execArgv: [], name: 'voxtorch video' })
+  }
+  clearTimeout(own.timer)
+  return own.worker.off('error', own.leave).off('exit', own.leave)
+}
+
+/** A video file, in a thread of its own, which is started when something is read, and ends after an error or an abort. */
 export class VideoFile implements FrameSource {
   #worker: Worker | undefined
   #closed = false
@@ -105,7 +134,11 @@ export class VideoFile implements FrameSource {
 
   async close(): Promise<void> {
     this.#closed = true
-    await this.#end()
+    const worker = this.#worker
+    // One that is at something nobody waits for: when it would listen again is not known.
+    if (worker === undefined || this.#abandon !== undefined) return this.#end()
+    this.#worker = undefined
+    freeWorker(worker)
   }
 
   async #start(signal?: AbortSignal): Promise<VideoFacts> {
@@ -126,17 +159,14 @@ export class VideoFile implements FrameSource {
 
   /** Replies as they come; each that is taken lets the thread make another. */
   async *#ask(
-    request: Omit<VideoRequest, 'control'>,
+    request: Omit<VideoWork, 'control'>,
     ahead: number,
     signal: AbortSignal | undefined,
   ): AsyncGenerator<VideoReply, void> {
     signal?.throwIfAborted()
     if (this.#closed) throw new DisposedError(`${this.file}: the video was closed`, { file: this.file })
     if (this.#worker === undefined) {
-      this.#worker = new Worker(join(packageDirectory, 'dist/vision/video-worker.js'), {
-        execArgv: [],
-        name: 'voxtorch video',
-      })
+      this.#worker = takeWorker()
       if (request.open === undefined) await this.#start(signal)
     }
     const worker = this.#worker
@@ -165,7 +195,7 @@ export class VideoFile implements FrameSource {
     worker.ref()
     let sound = false
     try {
-      worker.postMessage({ ...request, control: control.buffer } satisfies VideoRequest)
+      worker.postMessage({ ...request, control: control.buffer } satisfies VideoWork)
       for (;;) {
         const reply = await queue.next()
         if ('done' in reply) {

@@ -7,13 +7,16 @@ import type { VideoFacts, VideoLimits } from './video-decoder.js'
 export const LEFT = 0
 export const STOPPED = 1
 
-export interface VideoRequest {
+export interface VideoWork {
   control: SharedArrayBuffer
   open?: { path: string; limits: VideoLimits }
   /** Numbers of frames, which ascend. */
   frames?: readonly number[]
   sound?: true
 }
+
+/** What is closed is not answered: who asked does not listen any more. */
+export type VideoRequest = VideoWork | { close: true }
 
 export interface SoundBlock {
   channelData: Float32Array[]

@@ -1,6 +1,6 @@
 import { parentPort } from 'node:worker_threads'
 import { type Av, VideoDecoder, VideoFault } from './video-decoder.js'
-import { LEFT, type SoundBlock, STOPPED, type VideoReply, type VideoRequest } from './video-messages.js'
+import { LEFT, type SoundBlock, STOPPED, type VideoReply, type VideoRequest, type VideoWork } from './video-messages.js'
 
 // The entry of a video's thread; one request at a time.
 
@@ -16,6 +16,11 @@ const port = parentPort!
 let decoder: VideoDecoder | undefined
 
 port.on('message', async (request: VideoRequest) => {
+  if ('close' in request) {
+    decoder?.close()
+    decoder = undefined
+    return
+  }
   try {
     await answer(request)
     post({ done: true })
@@ -28,7 +33,7 @@ port.on('message', async (request: VideoRequest) => {
 
 const post = (reply: VideoReply, transfer: ArrayBuffer[] = []) => port.postMessage(reply, transfer)
 
-async function answer({ control, open, frames, sound }: VideoRequest): Promise<void> {
+async function answer({ control, open, frames, sound }: VideoWork): Promise<void> {
   const shared = new Int32Array(control)
   let last = Date.now()
   const watch = () => {

@@ -2,9 +2,10 @@ import { execFile } from 'node:child_process'
 import { mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath, pathToFileURL } from 'node:url'
 import { promisify } from 'node:util'
-import { describe, expect, it } from 'vitest'
+import { describe, expect, it, vi } from 'vitest'
 import {
   ConfigError,
   DataError,
@@ -125,6 +126,59 @@ describe('DataLoader', () => {
       ])
     })
     expect(memoryStats().liveTensors).toBeLessThanOrEqual(before)
+  })
+
+  it('makes the next batch while the loop has this one, where it is told to', async () => {
+    const samples = numbersTo(9)
+    for (const freeBatches of [true, false]) {
+      const told: string[] = []
+      const before = await settledTensors()
+      const collate = async (some: number[]) => {
+        told.push(`read ${some[0]}`)
+        await sleep(5)
+        return tensor(some)
+      }
+      const loader = new DataLoader<number, Tensor>(samples, { batchSize: 3, collate, collateAhead: true, freeBatches })
+      const given: number[][] = []
+      const rows = loader[Symbol.asyncIterator]()
+      // Each batch is asked for in a scope of its own, which ends while the next is being made.
+      for (let more = true; more; ) {
+        await scope(async () => {
+          const { value, done } = await rows.next()
+          if (done || value === undefined) {
+            more = false
+            return
+          }
+          told.push(`have ${value.size(0)}`)
+          expect(loader.state().position).toBe(given.length + 1)
+          given.push(value.toArray() as number[])
+          const { length } = given
+          if (length < 3) await vi.waitFor(() => expect(told.at(-1)).toBe(`read ${3 * length}`), PATIENCE)
+        })
+      }
+      expect(given).toEqual([
+        [0, 1, 2],
+        [3, 4, 5],
+        [6, 7, 8],
+      ])
+      expect(told).toEqual(['read 0', 'have 3', 'read 3', 'have 3', 'read 6', 'have 3'])
+      expect(await settledTensors()).toBe(before)
+      // What was made ahead goes with the loop, and where it fails that is told in its turn.
+      for await (const _ of new DataLoader(samples, { batchSize: 2, collate, collateAhead: true })) break
+      expect(await settledTensors()).toBe(before)
+      const failing = new DataLoader<number, Tensor>(samples, {
+        ...{ batchSize: 3, collateAhead: true },
+        collate: (some) => (some[0] === 3 ? Promise.reject(new Error('three')) : collate(some)),
+      })
+      const seen: number[] = []
+      const through = (async () => {
+        for await (const batch of failing) seen.push(batch.size(0))
+      })()
+      await expect(through).rejects.toThrow('three')
+      expect(seen).toEqual([3])
+      for await (const _ of failing) break
+    }
+    expect(() => new DataLoader([1], { collateAhead: 1 as never })).toThrow(/collateAhead/)
   })
 
   it('does not free the tensors of a dataset', async () => {

@@ -1,9 +1,10 @@
 import { readdirSync } from 'node:fs'
 import { tmpdir } from 'node:os'
-import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest'
 import { type Served, type ServeOptions, serve } from '../../lib/index.js'
 import { pngBytes } from '../../lib/vision/png.js'
 import { fixture, settledTensors } from '../helpers.js'
+import { PATIENCE } from '../patience.js'
 import { nodeAv } from '../vision/node-av.js'
 import { ask, call, events, text, user } from './client.js'
 import { facePpm, Parrot, Watcher } from './models.mjs'
@@ -154,7 +155,8 @@ describe('pictures and films in messages', () => {
     await refusal(text('x'), 'invalid_value', /views must be true or false/, { views: 'yes' })
     expect((await ask(served.url, { messages: [user(picture(Buffer.alloc(2_000_000)))] })).status).toBe(413)
     expect(await settledTensors()).toBe(before)
-    expect(left()).toEqual(files)
+    // What a film was written to is removed behind the answer.
+    await vi.waitFor(() => expect(left()).toEqual(files), PATIENCE)
     expect(await content({ messages: [user(picture(good))] })).toMatch(/8 × 6 in 10 20 30/)
   })
 
@@ -198,7 +200,8 @@ describe('pictures and films in messages', () => {
         expect(json.error.message).toMatch(/npm's node-av is missing/)
       }
     }
-    expect(left()).toEqual(files)
+    // What a film was written to is removed behind the answer.
+    await vi.waitFor(() => expect(left()).toEqual(files), PATIENCE)
     expect(await settledTensors()).toBe(before)
   })
 })

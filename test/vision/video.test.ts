@@ -111,6 +111,40 @@ describe.skipIf(!nodeAv)('videos of npm node-av', { timeout: PATIENCE }, () => {
     await expect(video.frames([0])).rejects.toThrow(DisposedError)
   })
 
+  test('a thread whose video was closed reads the next one, and one that was stopped in the middle does not', async () => {
+    let started = 0
+    const count = () => {
+      started += 1
+    }
+    process.on('worker', count)
+    try {
+      const first = await openVideo(fileOf('h264'))
+      const frame = await first.frames([3])
+      await first.close()
+      const before = started
+      for (const name of ['vp9', 'h264', 'h264-sound']) {
+        const video = await openVideo(fileOf(name))
+        const read = await video.frames([3])
+        if (name === 'h264') expect(ops.equal(read, frame)).toBe(true)
+        if (name === 'h264-sound') expect((await video.audio()).sampleRate).toBe(16_000)
+        await video.close()
+      }
+      expect(started).toBe(before)
+      // Two at once are of two threads, and the one of a stream that is left is lost.
+      const [one, other] = await Promise.all([openVideo(fileOf('h264')), openVideo(fileOf('h264'))])
+      const stream = one.stream()
+      expect(ops.equal((await stream.next()).value!, (await other.frames([0])).select(0, 0))).toBe(true)
+      await one.close()
+      await expect(stream.next()).rejects.toThrow(DisposedError)
+      expect(ops.equal(await other.frames([3]), frame)).toBe(true)
+      await other.close()
+      await using last = await openVideo(fileOf('h264'))
+      expect(ops.equal(await last.frames([3]), frame)).toBe(true)
+    } finally {
+      process.off('worker', count)
+    }
+  })
+
   test('an abort ends it, and another call begins anew', async () => {
     const path = fileOf('h264')
     await expect(openVideo(path, { signal: AbortSignal.abort(new Error('enough')) })).rejects.toThrow('enough')

@@ -21,6 +21,9 @@ export type TrainerData<T, B> = readonly T[] | Dataset<T> | URL | BatchSource<B>
 /** A sample's length in any unit. Default: that of its `inputIds`. */
 export type LengthOf<T> = (sample: T) => number
 
+/** How samples become batches. */
+export type Collating<T, B> = Pick<DataLoaderOptions<T, B>, 'collate' | 'collateAhead'>
+
 export interface OpenedData<B> {
   source: BatchSource<B>
   /** Undefined where only running tells. */
@@ -32,7 +35,7 @@ export interface OpenedData<B> {
 export function openTraining<T, B>(
   data: TrainerData<T, B>,
   args: ResolvedArguments,
-  collate: DataLoaderOptions<T, B>['collate'],
+  collating: Collating<T, B>,
   lengthOf: LengthOf<T> | undefined,
   ranks: Ranks,
 ): Promise<OpenedData<B>> {
@@ -44,7 +47,7 @@ export function openTraining<T, B>(
     dropLast: args.dataloaderDropLast,
     freeBatches: false,
     lengthBuckets: args.groupByLength ? { lengthOf: lengths(data, lengthOf) } : undefined,
-    ...workers(args, collate),
+    ...workers(args, collating),
   })
 }
 
@@ -52,20 +55,20 @@ export function openTraining<T, B>(
 export function openEvaluation<T, B>(
   data: TrainerData<T, B>,
   args: ResolvedArguments,
-  collate: DataLoaderOptions<T, B>['collate'],
+  collating: Collating<T, B>,
   ranks: Ranks,
 ): Promise<OpenedData<B>> {
   if (ranks.size > 1) requireSharded('evalDataset', data)
-  return open(data, { ...shared(ranks, args.perDeviceEvalBatchSize), ...workers(args, collate) })
+  return open(data, { ...shared(ranks, args.perDeviceEvalBatchSize), ...workers(args, collating) })
 }
 
 /** Batches are those of one process with as many samples; each rank reads its share. */
 const shared = ({ rank, size }: Ranks, batchSize: number) =>
   size === 1 ? { batchSize } : { batchSize: batchSize * size, shard: { rank, worldSize: size } }
 
-function workers<T, B>(args: ResolvedArguments, collate: DataLoaderOptions<T, B>['collate']): DataLoaderOptions<T, B> {
+function workers<T, B>(args: ResolvedArguments, collating: Collating<T, B>): DataLoaderOptions<T, B> {
   const { dataloaderNumWorkers: count, dataloaderPrefetchFactor: prefetch } = args
-  return { collate, ...(count > 0 && { workers: count, prefetch, persistentWorkers: true }) }
+  return { ...collating, ...(count > 0 && { workers: count, prefetch, persistentWorkers: true }) }
 }
 
 async function open<T, B>(data: TrainerData<T, B>, options: DataLoaderOptions<T, B>): Promise<OpenedData<B>> {

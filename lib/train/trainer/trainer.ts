@@ -43,6 +43,8 @@ export interface TrainerOptions<M extends Module, T, B> {
   evalDataset?: TrainerData<T, B>
   /** Makes a batch of samples. Default: the batch is the array of samples. */
   collate?: DataLoaderOptions<T, B>['collate']
+  /** Makes the next batch while a step runs, for a `collate` that reads files: see `DataLoader`. Default false. */
+  collateAhead?: boolean
   /** Default: the `loss` of `model.forward(batch)`. */
   computeLoss?: ComputeLoss<M, B>
   /**
@@ -124,6 +126,7 @@ export class Trainer<M extends Module, T = unknown, B = T[]> {
       'trainDataset',
       'evalDataset',
       'collate',
+      'collateAhead',
       'computeLoss',
       'countItems',
       'computeMetrics',
@@ -152,7 +155,7 @@ export class Trainer<M extends Module, T = unknown, B = T[]> {
    */
   async train(): Promise<TrainOutput> {
     const { args, model } = this
-    const { trainDataset, collate, lengthOf } = this.#options
+    const { trainDataset, collate, collateAhead = false, lengthOf } = this.#options
     if (!trainDataset) throw misuse('Trainer', 'trainDataset', 'what to train on', trainDataset)
     if (this.#training) throw new ConfigError('This Trainer is training already', {})
     this.#training = true
@@ -170,7 +173,7 @@ export class Trainer<M extends Module, T = unknown, B = T[]> {
           lock = lockRun(args.outputDir, args.runName)
         })
       }
-      data = await openTraining(trainDataset, args, collate, lengthOf, ranks)
+      data = await openTraining(trainDataset, args, { collate, collateAhead }, lengthOf, ranks)
       const [length] = await ranks.max([data.length ?? -1])
       const run = await this.#prepare(length === -1 ? undefined : length, ranks)
       gradients = await makeGradients(
@@ -329,10 +332,10 @@ export class Trainer<M extends Module, T = unknown, B = T[]> {
   }
 
   async #evaluated(dataset: TrainerData<T, B> | undefined, name: string, collect: boolean): Promise<Evaluated> {
-    const { collate, preprocessLogits } = this.#options
+    const { collate, collateAhead = false, preprocessLogits } = this.#options
     if (!dataset) throw misuse('Trainer', name, 'what to evaluate on', dataset)
     const ranks = await joinRanks(this.#device(), this.args)
-    const data = await openEvaluation(dataset, this.args, collate, ranks)
+    const data = await openEvaluation(dataset, this.args, { collate, collateAhead }, ranks)
     try {
       data.source.setEpoch(0)
       return await runEvaluation<M, B>({

@@ -20,6 +20,7 @@ import {
   SENTIMENT_LABELS,
 } from '../../../lib/systems/m2se/index.js'
 import { fixture, settledTensors } from '../../helpers.js'
+import { PATIENCE } from '../../patience.js'
 import { ask, begin, call, events, text, user } from '../../serve/client.js'
 import { facePpm } from '../../serve/models.mjs'
 import { nodeAv } from '../../vision/node-av.js'
@@ -279,7 +280,11 @@ describe('the API', () => {
     const file = await ask(served.url, body({ type: 'video_url', video_url: { url: address('video/mp4', bytes) } }))
     if (nodeAv) expect(file.json.choices[0].message.views).toMatchObject([{ kind: 'video', tiles: { length: 8 } }])
     else expect([file.status, file.json.error.code]).toEqual([501, 'decoder_missing'])
-    expect(readdirSync(tmpdir()).filter((name) => /^voxtorch-serve-\w{6}$/.test(name))).toEqual([])
+    // What it was written to is removed behind the answer.
+    await vi.waitFor(
+      () => expect(readdirSync(tmpdir()).filter((name) => /^voxtorch-serve-\w{6}$/.test(name))).toEqual([]),
+      PATIENCE,
+    )
   })
 
   it('refuses what is too large or hostile, and answers 12 at once among those that leave; memory returns', async () => {

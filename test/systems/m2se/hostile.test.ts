@@ -61,14 +61,14 @@ describe('what strangers give a model', () => {
       ['a sound of NaN', { query: 'a', audios: [Float32Array.of(0, Number.NaN, 0)] }, /NaN/],
       ['more sounds in the text', { query: '<audio><audio>', audios: [new Float32Array(4000)] }, /2 <audio> and 1 audios/],
     ]
+    const { tensors } = await fixture('vision/videos-decoded')
+    const bytes = Buffer.from((tensors['h264/file/bytes'] as Tensor).dataSync() as Uint8Array)
     const before = await settledTensors()
     for (const [what, question, message] of bad) {
       const error = await model.generate([good, question], { maxNewTokens: 2 }).then(() => null, (one: Error) => one)
       expect(error, what).toMatchObject({ name: expect.stringMatching(/^(Data|Config|Shape)Error$/), message: expect.stringMatching(message) })
     }
     if (nodeAv) {
-      const { tensors } = await fixture('vision/videos-decoded')
-      const bytes = Buffer.from((tensors['h264/file/bytes'] as Tensor).dataSync() as Uint8Array)
       await expect(model.generate([{ query: 'a', videos: [stored('cut.mp4', bytes.subarray(0, 2000))] }])).rejects.toThrow(DataError)
     }
     expect(await settledTensors()).toBe(before)

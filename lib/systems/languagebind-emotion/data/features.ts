@@ -3,6 +3,7 @@ import { join } from 'node:path'
 import { misuse, requireOptions, requireString, requireWhole } from '../../../base/check.js'
 import { DataError } from '../../../base/errors.js'
 import type { Lock } from '../../../base/lock.js'
+import { DataLoader } from '../../../data/loader.js'
 import type { EmotionDialog } from '../../../kit/emotion/dialog.js'
 import { FeatureFile, lockFeatures } from '../../../kit/feature-file.js'
 import { weightsHash } from '../../../kit/fingerprint.js'
@@ -68,7 +69,7 @@ export class FeatureCache {
     const file = await this.#fileOf(await FeatureCache.keyOf(tower))
     const total = dialogs.reduce((sum, { utterances }) => sum + utterances.length, 0)
     const keys: (string | undefined)[][] = []
-    const wanted: { dialog: EmotionDialog; place: number; key: string; length: number }[] = []
+    const wanted: Wanted[] = []
     const asked = new Set<string>()
     const values = new Map<string, Float32Array>()
     let [done, hits] = [0, 0]
@@ -95,10 +96,24 @@ export class FeatureCache {
     // Those of like length together, so that little padding is computed. Of files the length says nothing, and nothing is lost.
     wanted.sort((a, b) => b.length - a.length)
     const compute = async () => {
-      for (let from = 0; from < wanted.length; from += batchSize) {
+      // The next clips are read while the tower has these.
+      const batches = new DataLoader<Wanted, unknown[]>(wanted, {
+        ...{ batchSize, collateAhead: true },
+        collate: async (some) => {
+          const inputs: unknown[] = []
+          for (const { dialog, place } of some) {
+            signal?.throwIfAborted()
+            inputs.push(await tower.read(dialog, place))
+          }
+          return inputs
+        },
+      })
+      let from = 0
+      for await (const inputs of batches) {
         signal?.throwIfAborted()
         const some = wanted.slice(from, from + batchSize)
-        for (const { key, vector } of await this.#compute(tower, some)) {
+        from += batchSize
+        for (const { key, vector } of await this.#encoded(tower, some, inputs)) {
           values.set(key, vector)
           await file.append(key, new Uint8Array(vector.buffer, vector.byteOffset, vector.byteLength))
         }
@@ -106,29 +121,25 @@ export class FeatureCache {
         onProgress?.({ modality: tower.modality, done, total, hits })
       }
     }
-    if (wanted.length > 0) await (tower.network ? evaluating(tower.network, compute) : compute())
+    if (wanted.length > 0) await noGrad(() => (tower.network ? evaluating(tower.network, compute) : compute()))
     return keys.map((own) => own.map((key) => (key === undefined ? undefined : values.get(key))))
   }
 
-  async #compute(tower: EmotionTower, some: readonly { dialog: EmotionDialog; place: number; key: string }[]) {
-    return noGrad(() =>
-      scope(async () => {
-        const inputs: unknown[] = []
-        for (const { dialog, place } of some) inputs.push(await tower.read(dialog, place))
-        const rows: Tensor = (await tower.encode(inputs)).to({ device: 'cpu', dtype: 'float32' }).contiguous()
-        const values = Float32Array.from((await rows.data()) as Float32Array)
-        return some.map(({ dialog, key, place }, i) => {
-          const vector = values.subarray(i * tower.size, (i + 1) * tower.size)
-          if (!vector.every(Number.isFinite)) {
-            const { source, utterances } = dialog
-            throw new DataError(`${source}, utterance ${utterances[place]?.id}: its ${tower.modality} gives NaN`, {
-              source,
-            })
-          }
-          return { key, vector }
-        })
-      }),
-    )
+  async #encoded(tower: EmotionTower, some: readonly Wanted[], inputs: readonly unknown[]) {
+    return scope(async () => {
+      const rows: Tensor = (await tower.encode(inputs)).to({ device: 'cpu', dtype: 'float32' }).contiguous()
+      const values = Float32Array.from((await rows.data()) as Float32Array)
+      return some.map(({ dialog, key, place }, i) => {
+        const vector = values.subarray(i * tower.size, (i + 1) * tower.size)
+        if (!vector.every(Number.isFinite)) {
+          const { source, utterances } = dialog
+          throw new DataError(`${source}, utterance ${utterances[place]?.id}: its ${tower.modality} gives NaN`, {
+            source,
+          })
+        }
+        return { key, vector }
+      })
+    })
   }
 
   async #fileOf(key: string): Promise<FeatureFile> {
@@ -145,6 +156,13 @@ export class FeatureCache {
     this.#files.clear()
     this.#lock.release()
   }
+}
+
+interface Wanted {
+  dialog: EmotionDialog
+  place: number
+  key: string
+  length: number
 }
 
 const sorted = (recipe: Readonly<Record<string, unknown>>) =>

@@ -114,6 +114,7 @@ export async function trainPairs(options: TrainPairsOptions): Promise<{
     trainDataset: pairs.train,
     evalDataset: pairs.valid,
     collate: pairCollate(model),
+    collateAhead: Object.keys(live).length > 0,
     computeLoss: async (network, { labels, known: _, ...inputs }) => {
       const { emotion, cause } = await network.forward(inputs)
       return scope(() => {

@@ -140,6 +140,8 @@ export async function trainEmotion(options: TrainEmotionOptions): Promise<Traine
     trainDataset: train,
     evalDataset: known(samples.valid),
     collate,
+    // Towers that train read their clips for each batch.
+    collateAhead: Object.keys(live).length > 0,
     computeLoss: async (network, { labels, known: places, ...inputs }) => {
       const { logits } = await network.forward(inputs)
       return scope(() => {
