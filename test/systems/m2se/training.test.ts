@@ -15,7 +15,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { afterAll, describe, expect, it } from 'vitest'
-import { ConfigError, DataError, noGrad, scope, type Tensor, tensor, writeWav } from '../../../lib/index.js'
+import { ConfigError, DataError, noGrad, quantize, scope, type Tensor, tensor, writeWav } from '../../../lib/index.js'
 import {
   EmoVerse,
   emoverseCollate,
@@ -100,6 +100,28 @@ describe('records as tokens', () => {
       loss.dispose()
     })
   })
+
+  it('have their numbers from a head that is packed too', async () => {
+    using model = await tinyEmoVerse()
+    await quantize(model.model, { scheme: 'q8_0' })
+    await scope(() =>
+      noGrad(async () => {
+        const batch = emoverseCollate(await Promise.all(asked(5).map((record) => model.encode(record))))
+        const { inputIds, labels, sequenceLengths } = batch
+        const { loss: native } = await model.llm.forward({ inputIds, labels, sequenceLengths })
+        const { logits: all } = await model.llm.forward({ inputIds, sequenceLengths })
+        const { loss, logits } = await emoverseLoss(model, batch)
+        expect(loss.item()).toBeCloseTo(native?.item() as number, 5)
+        const likeliest = (all as Tensor).argmax(-1).flatten().toArray() as number[]
+        const right = [0, 0, 0, 0, 0]
+        const { places, ids, records } = batch.targets
+        for (const [i, place] of places.entries()) if (likeliest[place - 1] === ids[i]) right[records[i] as number] = (right[records[i] as number] as number) + 1
+        const rows = (logits as Tensor).toArray() as [number, number, number][]
+        expect(rows.map(([, tokens, own]) => [tokens, own])).toEqual(right.map((own, record) => [records.filter((one) => one === record).length, own]))
+        expect(rows.reduce((sum, [one]) => sum + one, 0) / places.length).toBeCloseTo(loss.item() as number, 5)
+      }),
+    )
+  }) // biome-ignore format: long lines
 })
 
 describe('trainEmoVerse', () => {
@@ -132,6 +154,8 @@ describe('trainEmoVerse', () => {
       .map((line) => JSON.parse(line))
     expect(log.at(-1).tasks.MER.accuracy).toBeGreaterThan(log[0].tasks.MER.accuracy)
     expect(log[0].tasks.MSA.records + log[0].tasks.MER.records).toBe(30)
+    // 12 passes over 81 records, those behind the last log too.
+    expect(log.reduce((sum, { tasks }) => sum + tasks.MSA.records + tasks.MER.records, 0)).toBe(12 * 81)
     const questions = asked(6)
     const texts = async (one: EmoVerse) => (await one.generate(questions, { maxNewTokens: 8 })).map(({ text }) => text)
     expect(await texts(model)).toEqual(questions.map(({ response }) => response))
