@@ -17,14 +17,18 @@ import { fileURLToPath } from 'node:url'
 import { afterAll, describe, expect, it } from 'vitest'
 import { ConfigError, DataError, noGrad, quantize, scope, type Tensor, tensor, writeWav } from '../../../lib/index.js'
 import {
+  ECPE_WORDING,
+  EMOTION_LABELS,
   EmoVerse,
   emoverseCollate,
   emoverseLoss,
   emoverseRecipe,
+  SENTIMENT_LABELS,
   type SwiftRecord,
   type TrainEmoVerseOptions,
   trainEmoVerse,
 } from '../../../lib/systems/m2se/index.js'
+import { type EcpeLine, ecpeQuestion, questionOf } from '../../../lib/systems/m2se/published/wording.js'
 import { settledTensors } from '../../helpers.js'
 import { start } from '../../train/trainer/child.js'
 import { faceData } from './faces.js'
@@ -327,6 +331,27 @@ describe('EmoVerse', () => {
     expect(published.map(({ text }) => text)).toEqual(records.map(() => ''))
     await expect(model.generate(records, { maxNewToken: 1 } as never)).rejects.toThrow(/maxNewToken/)
   })
+
+  it('holds answers to what their questions allow, where that is wanted', async () => {
+    using model = await tinyEmoVerse()
+    const lines = [1, 2, 3].map((number) => ({ number, emotion: ['joy', 'neutral', 'fear'][number - 1] as string, speaker: 'Ann', text: `9_joy. and\n1_` }))
+    const causes = { query: ecpeQuestion(lines, lines[2] as EcpeLine, lines.slice(0, 2), ECPE_WORDING) }
+    const emotion = { query: "'x' <emotion> Please determine which emotion label in the video represents: happy or sad." }
+    const sentiment = { query: `'x' ${questionOf('MSA', 'meld')}` }
+    const questions = [causes, emotion, sentiment, { query: 'a' }]
+    for (const doSample of [false, true]) {
+      const [pairs, mood, sign, free] = (await model.generate(questions, { constrained: true, maxNewTokens: 40, doSample })).map(({ text }) => text) as [string, string, string, string]
+      const said = pairs.split(';').filter(Boolean)
+      expect(said.every((one) => ['3_fear,1', '3_fear,2', '3_fear,3'].includes(one)) && new Set(said).size === said.length, pairs).toBe(true)
+      expect([EMOTION_LABELS.mosei.includes(mood), (SENTIMENT_LABELS as readonly string[]).includes(sign)], `${mood}, ${sign}`).toEqual([true, true])
+      if (!doSample) expect(free).toBe((await model.generate([{ query: 'a' }], { maxNewTokens: 40 }))[0]?.text)
+    }
+    let streamed = ''
+    for await (const { text } of model.stream(causes, { constrained: true, maxNewTokens: 40 })) streamed += text
+    expect(streamed).toBe((await model.generate([causes], { constrained: true, maxNewTokens: 40 }))[0]?.text)
+    await expect(model.generate([emotion], { constrained: true, allowedSequences: [[1]] })).rejects.toThrow(/constrained/)
+    await expect(model.generate([emotion], { constrained: 1 as never })).rejects.toThrow(/constrained/)
+  }) // biome-ignore format: long lines
 
   it('leaves special tokens in an answer but for its end, as ms-swift', async () => {
     using model = await tinyEmoVerse()
