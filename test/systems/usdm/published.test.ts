@@ -14,9 +14,10 @@ import {
   writeWav,
 } from '../../../lib/index.js'
 import { runCommand } from '../../../lib/kit/command.js'
+import { predict } from '../../../lib/systems/usdm/commands/predict.js'
 import { respond } from '../../../lib/systems/usdm/commands/respond.js'
 import { usdmOfArguments } from '../../../lib/systems/usdm/configuration/apply.js'
-import { Usdm } from '../../../lib/systems/usdm/index.js'
+import { readUsdmPredictions, Usdm } from '../../../lib/systems/usdm/index.js'
 import { fixture, fixturePath, relativeError, tensorsOf } from '../../helpers.js'
 import { chirp, scriptedLlm, tinySpeech, tinyTokenizer, tinyUnits } from './tiny-parts.js'
 
@@ -105,6 +106,39 @@ it("answer by the original's command line", async () => {
   const { samples, sampleRate } = await readAudio(answer)
   expect(sampleRate).toBe(22_050)
   expect(relativeError((await samples.flatten().data()) as Float32Array, mine.wav!.samples)).toBeLessThan(1e-5)
+})
+
+it('answer the turns of dialogs for score, once each', async () => {
+  const lines = ['hi', 'hello', 'ok'].map((text, turn) => ({
+    dialog: 'a',
+    turn,
+    speaker: turn % 2,
+    text,
+    wav: question,
+  }))
+  const [data, output] = [join(home, 'turns.jsonl'), join(home, 'predictions.jsonl')]
+  writeFileSync(data, lines.map((line) => JSON.stringify(line)).join('\n'))
+  const log = vi.spyOn(console, 'log').mockImplementation(() => {})
+  const line = `--data ${data} --output ${output} --model_cache_dir ${cache} --layer 2 --dtype float32 --solver-steps 1`
+  const run = (more: string) => runCommand('voxtorch usdm predict', predict, `${line} ${more}`.trim().split(/\s+/))
+  try {
+    expect(await run('--limit 1')).toBe(0)
+    expect(await run('')).toBe(0)
+    expect(log.mock.calls.flat()).toEqual(
+      [1, 2].map((count) => `${output}: ${count} answers, of which ${count} can be heard`),
+    )
+  } finally {
+    log.mockRestore()
+  }
+  const { predictions } = await readUsdmPredictions(output)
+  const heard = { transcript: 'hi!', reply: 'ok.' }
+  expect(predictions).toMatchObject([
+    { id: 'a:0', user: 'hi', agent: 'hello', ...heard },
+    { id: 'a:1', user: 'hello', agent: 'ok', ...heard },
+  ])
+  for (const { wav } of predictions) expect((await readAudio(wav as string)).sampleRate).toBe(22_050)
+  await expect(run('--test-metadata x')).rejects.toThrow(/--test-metadata is for DailyTalk/)
+  await expect(run('--text-only')).rejects.toThrow(/--solver-steps is for answers with sound/)
 })
 
 it('are those of the cache where nothing is said, the language model in half precision', async () => {

@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os'
 import { basename, join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import {
+  DataError,
   type DecoderLM,
   publishedWeights,
   scope,
@@ -124,6 +125,9 @@ describe('predictUsdm', () => {
     await expect(predictUsdm({ respond }, dialogs, { output: other })).rejects.toThrow(
       /turns\.jsonl, line 1: .*0\.wav: out of breath/,
     )
+    const mute = { respond: async () => Promise.reject(new DataError('no units', { transcript: 'hi', text: 'yes' })) }
+    const [first2] = await predictUsdm(mute, dialogs, { output: join(home, 'mute.jsonl'), limit: 1 })
+    expect(first2).toEqual({ id: 'd:0', user: 'hi', agent: 'hello', transcript: 'hi', reply: 'yes' })
     await expect(predictUsdm({} as never, dialogs, { output })).rejects.toThrow(/model\.respond must be a function/)
   })
 })

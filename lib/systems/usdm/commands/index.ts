@@ -1,6 +1,7 @@
 import type { CommandRule } from '../../../kit/command.js'
 import { align } from './align.js'
 import { finetune } from './finetune.js'
+import { predict } from './predict.js'
 import { prepare } from './prepare.js'
 import { preprocess } from './preprocess.js'
 import { pretrain } from './pretrain.js'
@@ -17,6 +18,7 @@ export const usdmCommands: readonly CommandRule[] = [
   preprocess,
   preview,
   finetune,
+  predict,
   score,
   respond,
   align,

@@ -2,9 +2,7 @@ import { defined } from '../../../base/check.js'
 import { ConfigError } from '../../../base/errors.js'
 import { commandRule } from '../../../kit/command.js'
 import { flagOf } from '../../../kit/options.js'
-import { USDM_OPTIONS } from '../configuration/arguments.js'
-
-const { model, modelCacheDir, encoder, kmeans, layer, device } = USDM_OPTIONS
+import { USDM_ANSWER_OPTIONS } from '../configuration/arguments.js'
 
 export const respond = commandRule({
   name: 'respond',
@@ -26,32 +24,7 @@ likeliest token is taken each time; --strict keeps the model from what it should
       value: 'file',
       aliases: ['reference_path'],
     },
-    model: { ...model, preset: 'naver-ai/USDM-DailyTalk', aliases: ['llm'] },
-    adapter: { kind: 'text', help: 'what fine-tuning with --lora left, for --model as it was before', value: 'dir' },
-    ...{ modelCacheDir, encoder, kmeans, layer },
-    voicebox: {
-      kind: 'text',
-      help: 'of the same units: a folder or a repository',
-      value: 'dir',
-      preset: 'naver-ai/xlsr-token-Voicebox',
-    },
-    vocoder: {
-      kind: 'text',
-      help: 'BigVGAN: a folder, a file or a repository; or griffin-lim, which needs no weights',
-      value: 'dir',
-      preset: 'nvidia/bigvgan_22khz_80band',
-    },
-    textOnly: { kind: 'flag', help: 'loads no Voicebox and vocoder, and writes no sound' },
-    strict: { kind: 'flag', help: 'no padding, no <|continue|>, no line breaks in the reply' },
-    temperature: { kind: 'number', help: '0 takes the likeliest token', preset: 0 },
-    topP: { kind: 'number', help: 'the fewest tokens that hold so much probability', preset: 1 },
-    topK: { kind: 'whole', help: 'only so many of the likeliest tokens; 0 for all', preset: 0 },
-    maxUnits: { kind: 'whole', help: 'of the reply, 50 a second', preset: 'what there is room for' },
-    solverSteps: { kind: 'whole', help: 'evaluations of the Voicebox', preset: 50 },
-    seed: { kind: 'whole', help: 'of tokens and of the noise that speech is made of', preset: 'another each time' },
-    device,
-    dtype: { kind: 'text', help: 'of the language model', value: 'name', preset: 'bfloat16 of a repository' },
-    offload: { kind: 'flag', help: 'each part is on the device only while it works' },
+    ...USDM_ANSWER_OPTIONS,
     save: { kind: 'text', help: 'writes all parts into a folder, for voxtorch serve usdm', value: 'dir' },
     json: { kind: 'flag', help: 'each answer is a line of JSON, units included' },
   },

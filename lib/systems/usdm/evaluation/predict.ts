@@ -36,7 +36,7 @@ export interface PredictUsdmOptions {
 
 /**
  * Has a model answer each turn of dialogs that has an answer, and writes what it heard, answered and said beside what is right,
- * for {@link scoreUsdm}. A run that was ended goes on.
+ * for {@link scoreUsdm}. Of a reply that has no units the texts stay. A run that was ended goes on.
  *
  * ```ts
  * const answering = { respond: (wav: string) => usdm.respond(wav, { strict: true, maxUnits: 500 }) }
@@ -100,6 +100,9 @@ async function answered(
 ): Promise<UsdmPrediction> {
   const { path } = user.audio
   const reply = await model.respond(path).catch((cause: Error) => {
+    const [transcript, text] = [Reflect.get(cause, 'transcript'), Reflect.get(cause, 'text')]
+    // A reply without units cannot be heard, and is scored by its texts.
+    if (typeof transcript === 'string' && typeof text === 'string') return { transcript, text, wav: null }
     throw new DataError(`${user.file}, line ${user.line}: ${path}: ${cause.message}`, {
       ...{ id, file: user.file, line: user.line, cause },
     })

@@ -2,6 +2,7 @@ import { melSpectrogram } from '../../../audio/features.js'
 import { griffinLim, inverseMelSpectrogram } from '../../../audio/griffin-lim.js'
 import { defined } from '../../../base/check.js'
 import { DataError } from '../../../base/errors.js'
+import { BIGVGAN_MEL } from '../../../models/bigvgan/config.js'
 import type { Module } from '../../../nn/module.js'
 import { type Device, type DType, noGrad, ops, scope, type Tensor, tensor } from '../../../tensor/index.js'
 import { keepForever } from '../../../tensor/scope.js'
@@ -39,18 +40,8 @@ export interface UsdmVocoder {
   ): AsyncGenerator<Tensor, void, undefined>
 }
 
-/** The mel spectrogram that vocoders of 22.05 kHz and 80 bands read. */
-const MEL = {
-  nFft: 1024,
-  hopLength: 256,
-  padding: 384,
-  power: false,
-  magnitudeEpsilon: 1e-9,
-  fMax: 8000,
-  log: 'ln',
-  floor: 1e-5,
-} as const
-const RATE = 22_050
+const { sampleRate: RATE, ...MEL } = BIGVGAN_MEL
+
 /** A vocoder without weights, so that what was trained can be heard at once: voices come out as from a tin. */
 export class GriffinLimVocoder implements UsdmVocoder {
   readonly sampleRate = RATE

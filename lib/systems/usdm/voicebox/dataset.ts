@@ -92,6 +92,7 @@ export class VoiceboxDataset implements Dataset<VoiceboxSample> {
   /** @throws DataError naming line and file of a clip that cannot be read, or that its units do not belong to */
   async get(index: number, epoch = 0): Promise<VoiceboxSample> {
     const record = await this.#records.get(index, epoch)
+    requireObject('VoiceboxDataset', 'a record', record)
     const { nTokens, nFeats: bands } = this.#options
     const all = frameUnits(record.units)
     const whole = await this.#melOf(record, all)

@@ -1,10 +1,8 @@
 import { dirname } from 'node:path'
 import { makeDirectory, writeAtomically } from '../../../base/atomic.js'
-import { misuse, requireObject, requireString } from '../../../base/check.js'
+import { requireString } from '../../../base/check.js'
 import { DataError } from '../../../base/errors.js'
 import type { Dataset } from '../../../data/dataset.js'
-import { ConcatDataset } from '../../../data/datasets.js'
-import { lineDataset } from '../../../data/jsonl-dataset.js'
 
 /** A clip and its units: a line `audio|units|durations` of a file list. */
 export interface VoiceboxRecord {
@@ -67,32 +65,3 @@ export async function writeVoiceboxFilelist(
 
 /** File lists, or records that are there. */
 export type VoiceboxRecords = string | readonly string[] | readonly VoiceboxRecord[] | Dataset<VoiceboxRecord>
-
-/**
- * Records by index. Files are gone through once for where their lines are, and each line is read when it is its turn.
- * @throws DataError for a file without a line, and when it is read for a line that is none
- */
-export async function openVoiceboxRecords(
-  where: string,
-  name: string,
-  given: VoiceboxRecords,
-): Promise<Dataset<VoiceboxRecord>> {
-  const files = typeof given === 'string' ? [given] : given
-  if (Array.isArray(files) && files.length > 0 && files.every((file) => typeof file === 'string')) {
-    const parts: Dataset<VoiceboxRecord>[] = []
-    for (const file of files as string[]) {
-      const part = await lineDataset(file, parseVoiceboxLine)
-      if (part.length === 0) throw new DataError(`${file} holds no line to train on`, { file })
-      parts.push(part)
-    }
-    return parts.length === 1 ? (parts[0] as Dataset<VoiceboxRecord>) : new ConcatDataset(parts)
-  }
-  if (Array.isArray(files) && files.length > 0) {
-    const records = files as readonly VoiceboxRecord[]
-    for (const record of records) requireObject(where, name, record)
-    return { length: records.length, get: (i) => records[i] as VoiceboxRecord }
-  }
-  const { length, get } = (files ?? {}) as Partial<Dataset<VoiceboxRecord>>
-  if (Number.isSafeInteger(length) && typeof get === 'function') return files as Dataset<VoiceboxRecord>
-  throw misuse(where, name, 'a file list, several of them, records, or a dataset of those', given)
-}

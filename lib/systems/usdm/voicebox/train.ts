@@ -6,8 +6,9 @@ import type { TrainingArguments } from '../../../train/trainer/arguments.js'
 import type { TrainerCallback } from '../../../train/trainer/callbacks.js'
 import type { Logger } from '../../../train/trainer/logger.js'
 import { Trainer } from '../../../train/trainer/trainer.js'
+import { openRows } from '../data/dataset.js'
 import { type VoiceboxBatch, VoiceboxDataset, type VoiceboxSample, voiceboxCollate } from './dataset.js'
-import { openVoiceboxRecords, type VoiceboxRecords } from './filelist.js'
+import { parseVoiceboxLine, type VoiceboxRecord, type VoiceboxRecords } from './filelist.js'
 import { type VoiceboxRecipe, voiceboxRecipe } from './recipe.js'
 
 export interface TrainUnitVoiceboxOptions {
@@ -61,7 +62,7 @@ export async function trainUnitVoicebox(options: TrainUnitVoiceboxOptions): Prom
   const { windowFrames, dropShare, contextShare, leastMasked, mostMasked, seed } = recipe
   const { nTokens = 10_000, nFeats = 80 } = model.config
   const open = async (name: 'train' | 'valid', given: VoiceboxRecords) =>
-    new VoiceboxDataset(await openVoiceboxRecords(where, name, given), {
+    new VoiceboxDataset(await openRows<VoiceboxRecord>(where, name, given, parseVoiceboxLine), {
       ...{ nTokens, nFeats, draws: { windowFrames, dropShare, contextShare, leastMasked, mostMasked, seed } },
       ...(audioRoot !== undefined && { audioRoot }),
     })
