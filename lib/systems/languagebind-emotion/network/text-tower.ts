@@ -97,8 +97,10 @@ export class TextTower implements EmotionTower<TextInput> {
     return { tower: 'text', network: this.network.constructor.name, ...this.#options }
   }
 
+  /** Its tokens, which are others with another tokenizer. */
   async source(dialog: EmotionDialog, place: number): Promise<string | undefined> {
-    return this.#texts(dialog, place)?.join('\n')
+    const input = await this.read(dialog, place)
+    return input && `${input.begin} ${input.ids}`
   }
 
   async read(dialog: EmotionDialog, place: number): Promise<TextInput | undefined> {
