@@ -10,7 +10,7 @@ import { audioFrontEnd, languageBindAudio } from '../../../models/languagebind/a
 import { readVideoClip } from '../../../models/languagebind/inputs.js'
 import { LanguageBind } from '../../../models/languagebind/languagebind.js'
 import { type Linear, Module } from '../../../nn/index.js'
-import { cat, ops, scope, type Tensor } from '../../../tensor/index.js'
+import { cat, type Device, ops, scope, type Tensor } from '../../../tensor/index.js'
 import type { EmotionModality } from './config.js'
 import { clipSource, type EmotionTower, soundOf } from './towers.js'
 
@@ -201,7 +201,7 @@ export async function isLanguageBind(place: string): Promise<boolean> {
 export async function languageBindTowers(
   from: { video?: string | undefined; audio?: string | undefined },
   modalities: readonly EmotionModality[],
-  options: LanguageBindTowerOptions & { device?: 'cpu' | undefined } = {},
+  options: LanguageBindTowerOptions & { device?: Device | undefined } = {},
 ): Promise<LanguageBindTower[]> {
   const { device, ...rest } = options
   const model = await LanguageBind.fromPretrained(defined(from), defined({ device }))

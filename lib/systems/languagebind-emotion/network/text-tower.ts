@@ -2,6 +2,7 @@ import { existsSync } from 'node:fs'
 import { join, resolve } from 'node:path'
 import { requireOneOf, requireOptions, requireWhole } from '../../../base/check.js'
 import { ConfigError } from '../../../base/errors.js'
+import { writeJson } from '../../../files/json/json.js'
 import { resolveModel } from '../../../hub/index.js'
 import type { EmotionDialog } from '../../../kit/emotion/dialog.js'
 import { padTokens } from '../../../kit/pad.js'
@@ -211,7 +212,6 @@ export class TextTower implements EmotionTower<TextInput> {
   }
 
   async save(folder: string): Promise<void> {
-    const { writeJson } = await import('../../../files/json/json.js')
     await this.network.save(folder)
     this.tokenizer.saveTo(folder)
     await writeJson(join(folder, 'tower.json'), { tower: 'text', ...this.#options })
