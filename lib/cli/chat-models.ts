@@ -1,6 +1,9 @@
 import { basename } from 'node:path'
 import type { Device, DType } from '../index.js'
+import type { OptionTable } from '../kit/options.js'
 import type { ChatModelLoader } from '../serve/index.js'
+import type { EmoVerseModelArguments } from '../systems/m2se/configuration/apply.js'
+import { EMOVERSE_SERVED_OPTIONS } from '../systems/m2se/configuration/arguments.js'
 
 /**
  * What `voxtorch serve` can serve, by name. A loader imports its system itself, so that the other commands do not load
@@ -29,10 +32,12 @@ export const chatModels: Record<string, ChatModelLoader> = {
     return new UsdmChat(await Usdm.fromPretrained(directory, { ...(device && { device }), ...(dtype && { dtype }) }))
   },
   async emoverse(directory, options) {
-    const { EmoVerse } = await import('../systems/m2se/network/network.js')
+    const { emoverseOfArguments } = await import('../systems/m2se/configuration/apply.js')
     const { EmoVerseChat } = await import('../systems/m2se/answer/chat.js')
-    const { device, dtype } = options as { device?: Device; dtype?: DType }
-    const settings = { ...(device && { device }), ...(dtype && { dtype }) }
-    return new EmoVerseChat(await EmoVerse.fromPretrained(directory, settings))
+    const given = { ...options, model: directory } as EmoVerseModelArguments
+    return new EmoVerseChat(await emoverseOfArguments(given))
   },
 }
+
+/** Options of `voxtorch serve` that one model alone takes, by its name; its loader is given them. */
+export const ownOptions = { emoverse: EMOVERSE_SERVED_OPTIONS } as const satisfies Record<string, OptionTable>

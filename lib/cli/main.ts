@@ -38,12 +38,12 @@ async function main([command, ...rest]: readonly string[]): Promise<number> {
   if (command === 'launch') {
     return isHelp(rest[0]) && rest.length > 0 ? say(helpOf('voxtorch launch', launchRule)) : await launch([...rest])
   }
-  // As it was called before there were verbs.
-  if (command === 'salmonn-convert') return main(['salmonn', 'convert', ...rest])
-  // One word, to stand in scripts where a program's name stood.
-  const joined = /^emoverse-(data|sft|infer|score)$/.exec(command as string)
-  if (joined) return main(['emoverse', joined[1] as string, ...rest])
   const name = command as string
+  // One word, to stand in scripts where a program's name stood: emoverse-sft, usdm-units.
+  for (const [system, rules] of Object.entries(SYSTEMS)) {
+    const verb = rules.find((rule) => name === `${system}-${rule.name}`)
+    if (verb) return main([system, verb.name, ...rest])
+  }
   const verbs = Object.hasOwn(SYSTEMS, name) ? SYSTEMS[name] : undefined
   if (verbs === undefined)
     return await runCommand(`voxtorch ${name}`, oneOf(COMMANDS, name, Object.keys(SYSTEMS)), rest)

@@ -2,9 +2,18 @@ import { defined } from '../base/check.js'
 import { ConfigError } from '../base/errors.js'
 import { nearest } from '../base/words.js'
 import { commandRule } from '../kit/command.js'
-import { type OptionsOf, readOptions } from '../kit/options.js'
+import { flagOf, type OptionRule, type OptionsOf, type OptionTable, readOptions } from '../kit/options.js'
 import type { ChatModelLoader, Served, ServeOptions } from '../serve/index.js'
-import { chatModels } from './chat-models.js'
+import { chatModels, ownOptions } from './chat-models.js'
+
+/** Options of one model, whose help says so. */
+const optionsOf = <T extends OptionTable>(model: string, table: T): T =>
+  Object.fromEntries(
+    Object.entries(table).map(([name, rule]): [string, OptionRule] => [
+      name,
+      { ...rule, help: `${model}: ${rule.help}` },
+    ]),
+  ) as T
 
 const OPTIONS = {
   model: {
@@ -35,6 +44,7 @@ const OPTIONS = {
   queue: { kind: 'whole', help: 'requests that wait', preset: 16 },
   answerTimeout: { kind: 'number', help: 'for a whole answer', value: 'seconds', preset: 300 },
   quiet: { kind: 'flag', help: 'no line for each request' },
+  ...optionsOf('emoverse', ownOptions.emoverse),
 } as const
 
 /** `voxtorch serve`, for the models of a list. */
@@ -47,6 +57,7 @@ export const serveRule = (models: Record<string, ChatModelLoader> = chatModels) 
   voxtorch serve text --model smollm2-135m-instruct
   voxtorch serve usdm --model runs/usdm
   voxtorch serve emoverse --model runs/emoverse/model
+  voxtorch serve emoverse --model InternVL2-4B --adapters runs/stage-1/adapter runs/stage-2/adapter --quantize nf4
 
 The API is OpenAI's chat completions (POST /v1/chat/completions, GET /v1/models, GET /health). MODEL is one of:
 ${Object.keys(models).join(', ')}. Stop it with ^C: running answers get 10 seconds to finish; a second ^C aborts them.`,
@@ -58,7 +69,7 @@ ${Object.keys(models).join(', ')}. Stop it with ^C: running answers get 10 secon
 export interface ServeCommand {
   load: ChatModelLoader
   directory: string
-  loading: { device?: string; dtype?: string }
+  loading: Parameters<ChatModelLoader>[1]
   options: ServeOptions
   quiet: boolean
 }
@@ -101,10 +112,18 @@ function serveCommand(
   // As the original's demo has it.
   const directory = model ?? (name === 'usdm' ? env.MODEL_CACHE_DIR || undefined : undefined)
   if (directory === undefined) throw wrong('--model DIR is missing.')
+  const own: Record<string, unknown> = {}
+  for (const [owner, table] of Object.entries(ownOptions)) {
+    for (const option of Object.keys(table) as (keyof typeof table)[]) {
+      if (given[option] === undefined) continue
+      if (name !== owner) throw wrong(`${flagOf(option)} is an option of ${owner}, not of ${name}.`)
+      own[option] = given[option]
+    }
+  }
   return {
     load,
     directory,
-    loading: defined({ device, dtype }),
+    loading: { ...defined({ device, dtype }), ...own },
     options: {
       ...defined({
         maxBodyBytes: maxBody === undefined ? undefined : Math.round(maxBody * 1e6),

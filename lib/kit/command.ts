@@ -2,6 +2,7 @@ import { Command } from 'commander'
 import {
   commanderOptions,
   type ForeignOptions,
+  type IgnoredOption,
   type OptionsOf,
   type OptionTable,
   readOptions,
@@ -20,7 +21,7 @@ export interface CommandRule<T extends OptionTable = OptionTable> {
   readonly options: T
   readonly foreign?: ForeignOptions
   /** Does it; loads what it needs itself, so that `--help` and other commands do not load libtorch. Gives the exit code, or 0. */
-  run(options: OptionsOf<T>, files: string[]): Promise<number | undefined>
+  run(options: OptionsOf<T>, files: string[], ignored: readonly IgnoredOption[]): Promise<number | undefined>
 }
 
 /** A command with its table's types. */
@@ -35,7 +36,7 @@ export async function runCommand(subject: string, rule: CommandRule, argv: reado
   const { options, files, ignored } = readOptions(subject, rule.options, argv, rule.foreign)
   if (rule.files === undefined) refuseFiles(subject, files)
   for (const { flag, reason } of ignored) console.error(`${flag} has no effect: ${reason}`)
-  return (await rule.run(options, files)) ?? 0
+  return (await rule.run(options, files, ignored)) ?? 0
 }
 
 /** The text of `--help`. */

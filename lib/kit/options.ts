@@ -32,13 +32,13 @@ export interface OptionRule {
 export type OptionTable = Readonly<Record<string, OptionRule>>
 
 /**
- * Options of the original that are no other names: `reason` says why one has no effect here, `read` gives the option that it
- * stands for, or nothing.
+ * Options of the original that are no other names: `reason` says why one has no effect here (one that takes `'several'` values takes
+ * all words up to the next option), `read` gives the option that it stands for, or nothing.
  */
 export type ForeignOptions = Readonly<
   Record<
     string,
-    | { readonly takesValue: boolean; readonly reason: string }
+    | { readonly takesValue: boolean | 'several'; readonly reason: string }
     | { readonly read: (text: string, flag: string) => readonly [name: string, text: string] | undefined }
   >
 >
@@ -165,12 +165,16 @@ function spelled(subject: string, table: OptionTable, argv: readonly string[], f
       if (found !== undefined && found !== '' && !(given === undefined && /^--[A-Za-z]/.test(found))) return found
       throw wrong(flag, `${flag} needs a value`)
     }
+    const takeMore = (take: (text: string) => void): void => {
+      while (rest.length > 0 && !/^--[A-Za-z]/.test(rest[0] as string)) take(rest.shift() as string)
+    }
     const plain = key.replaceAll('_', '-')
     const denied = plain.startsWith('no-') ? names.get(plain.slice(3)) : undefined
     const name = names.get(plain)
     const other = others.get(plain)
     if (other !== undefined && 'reason' in other) {
       if (other.takesValue) value()
+      if (other.takesValue === 'several' && given === undefined) takeMore(() => {})
       ignored.push({ flag, reason: other.reason })
     } else if (other !== undefined) {
       const meant = other.read(value(), flag)
@@ -184,8 +188,7 @@ function spelled(subject: string, table: OptionTable, argv: readonly string[], f
       if (given !== undefined) say(flag, name, given)
       else {
         say(flag, name, value())
-        while (!table[name]?.oneEach && rest.length > 0 && !/^--[A-Za-z]/.test(rest[0] as string))
-          say(flag, name, rest.shift() as string)
+        if (!table[name]?.oneEach) takeMore((text) => say(flag, name, text))
       }
     } else if (name !== undefined) say(flag, name, value())
     else if (denied !== undefined && table[denied]?.kind === 'flag' && given === undefined) say(flag, denied, 'false')

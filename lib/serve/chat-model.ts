@@ -127,5 +127,8 @@ export interface ChatModel {
   stream(messages: ChatTurn[], options: ChatAnswerOptions): AsyncIterable<ChatDelta>
 }
 
-/** Loads what `voxtorch serve NAME --model DIRECTORY` serves. */
-export type ChatModelLoader = (directory: string, options: { device?: string; dtype?: string }) => Promise<ChatModel>
+/** Loads what `voxtorch serve NAME --model DIRECTORY` serves; beside device and dtype it may have options of its own. */
+export type ChatModelLoader = (
+  directory: string,
+  options: { device?: string; dtype?: string; [own: string]: unknown },
+) => Promise<ChatModel>

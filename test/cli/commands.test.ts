@@ -1,7 +1,10 @@
 import { spawnSync } from 'node:child_process'
+import { readdirSync, readFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import { describe, expect, it } from 'vitest'
+import { COMMANDS, FILE_VERBS, SYSTEMS as ROOMS } from '../../lib/cli/commands.js'
 import { helpOf } from '../../lib/kit/command.js'
+import { readOptions } from '../../lib/kit/options.js'
 import { salmonnCommands } from '../../lib/systems/salmonn/commands/index.js'
 import { spectraCommands } from '../../lib/systems/spectra/commands/index.js'
 import { usdmCommands } from '../../lib/systems/usdm/commands/index.js'
@@ -37,6 +40,9 @@ describe('voxtorch', () => {
       const help = voxtorch(...words, '--help')
       expect([help.status, help.stderr]).toEqual([0, ''])
       expect(help.stdout).toContain(`Usage: voxtorch ${words.join(' ')}`)
+    }
+    for (const word of ['salmonn-convert', 'emoverse-sft', 'usdm-units', 'usdm-voicebox-train']) {
+      expect(voxtorch(word, '--help').stdout).toContain(`Usage: voxtorch ${word.replace('-', ' ')}`)
     }
     expect(voxtorch('spectra').stdout).toMatch(/voxtorch spectra finetune/)
   })
@@ -83,6 +89,43 @@ describe('voxtorch', () => {
       const shown = Object.entries(rule.options).filter(([, { hidden }]) => !hidden)
       const names = shown.map(([name]) => name)
       for (const others of Object.values(ONE_WORD)) expect(names.filter((name) => others.includes(name))).toEqual([])
+    }
+  })
+
+  const root = fileURLToPath(new URL('../..', import.meta.url))
+  const pages = readdirSync(`${root}/docs`, { recursive: true, encoding: 'utf8' })
+    .filter((path) => path.endsWith('.md') && !/^(api|node_modules|\.vitepress)\b|^cli\.md$/.test(path))
+    .map((path) => `docs/${path}`)
+  /** What stands in a terminal, and what a cell or a sentence has as a whole command. */
+  const lines = ['README.md', ...pages].flatMap((page) => {
+    const text = readFileSync(`${root}/${page}`, 'utf8')
+    const blocks = [...text.matchAll(/^```sh\n([\s\S]*?)^```/gm)].flatMap(([, block = '']) =>
+      block.replace(/[ \t]*\\\n\s*/g, ' ').split('\n'),
+    )
+    const cells = [...text.matchAll(/`(npx voxtorch [^`]+)`/g)].map(([, line = '']) => line)
+    return [...blocks, ...cells]
+      .map((line) => line.replace(/\s+#.*$/, '').trim())
+      .filter((line) => line.startsWith('npx voxtorch ') && !/[…[]/.test(line))
+      .map((line) => [page, line] as const)
+  })
+
+  it('understands every command of the documentation', () => {
+    expect(lines.length).toBeGreaterThan(60)
+    for (const [page, line] of lines) {
+      const said = line.slice('npx voxtorch '.length)
+      // One word does for two.
+      const joined = Object.keys(ROOMS).find((system) => said.startsWith(`${system}-`))
+      const [name = '', ...words] = (joined ? said.replace('-', ' ') : said).split(/\s+/)
+      const room = Object.hasOwn(ROOMS, name) ? ROOMS[name] : undefined
+      // A system alone lists its verbs.
+      if (room && words.length === 0) continue
+      const [verb, ...rest] = words
+      const named = room?.find((rule) => rule.name === verb)
+      const rule = named ?? (room ?? COMMANDS).find((one) => one.name === (room ? FILE_VERBS[name] : name))
+      expect(rule, `${page}: ${line}`).toBeDefined()
+      const read = () => readOptions(name, rule!.options, named ? rest : words, rule!.foreign)
+      expect(read, `${page}: ${line}`).not.toThrow()
+      if (rule!.files === undefined) expect(read().files, `${page}: ${line}`).toEqual([])
     }
   })
 })

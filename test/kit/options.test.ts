@@ -18,6 +18,7 @@ const TABLE = {
 const FOREIGN = {
   local_rank: { takesValue: true, reason: 'told otherwise' },
   no_amp: { takesValue: false, reason: 'off anyway' },
+  caches: { takesValue: 'several' as const, reason: 'nothing is kept' },
   seconds: { read: (text: string) => ['batchSize', String(Number(text) * 10)] as const },
 }
 const read = (line: string) => readOptions('thing', TABLE, line.split(' '), FOREIGN)
@@ -50,6 +51,10 @@ describe('a table of options', () => {
       { flag: '--no_amp', reason: 'off anyway' },
       { flag: '--model other', reason: 'there is no other' },
     ])
+    const several = read('--caches a b --lr 1 c --caches=d e')
+    expect([several.options, several.files]).toEqual([{ learningRate: 1 }, ['c', 'e']])
+    expect(several.ignored).toEqual(Array(2).fill({ flag: '--caches', reason: 'nothing is kept' }))
+    expect(() => read('--caches')).toThrow(/^--caches needs a value$/)
   })
 
   it.each([

@@ -1,34 +1,14 @@
-import { spawn } from 'node:child_process'
-import { once } from 'node:events'
 import { mkdtempSync, rmSync } from 'node:fs'
 import { connect } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { createInterface } from 'node:readline'
-import { fileURLToPath } from 'node:url'
 import { expect, it } from 'vitest'
 import { DecoderLM } from '../../lib/index.js'
 import { PATIENCE } from '../patience.js'
 import { ask, begin, call, sound, text, user } from './client.js'
 import { facePpm, sineWav } from './models.mjs'
+import { start } from './spawned.js'
 import { writeTextModel } from './text-model.mjs'
-
-/** A server in a process of its own. */
-async function start(...values: string[]) {
-  const script = fileURLToPath(new URL('process.mjs', import.meta.url))
-  const child = spawn(process.execPath, ['--expose-gc', script, ...values], { stdio: ['pipe', 'pipe', 'inherit'] })
-  const exit = once(child, 'exit')
-  const lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]()
-  const line = async () => (await lines.next()).value as string
-  const url = await line()
-  const stats = async () => {
-    // Those that were aborted may still be decoded.
-    await expect.poll(async () => (await call(url, '/health')).json.running, { timeout: PATIENCE }).toBe(0)
-    child.stdin.write('\n')
-    return JSON.parse(await line()) as Record<string, number> & { rss: number; liveTensors: number }
-  }
-  return { url, stats, child, exit }
-}
 
 it('takes 50 requests of 5 MB at once, among large, broken and aborted ones, and gives the memory back', async () => {
   const { url, stats, child, exit } = await start('load')

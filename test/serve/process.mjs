@@ -2,6 +2,7 @@
 //   node process.mjs load            serves, prints its address; answers { rss, tensors } to each line on stdin
 //   node process.mjs watch           the same with a model that sees
 //   node process.mjs text DIRECTORY  the same with the language model of a folder
+//   node process.mjs model FILE      the same with what the module's `chat` gives; `forget` of it empties what it keeps
 //   node process.mjs cli ARGUMENTS   runs `voxtorch serve ARGUMENTS` with a model that these tests know
 import { createInterface } from 'node:readline'
 import { DecoderLM, memoryStats, serve, TextChat, Tokenizer } from '../../dist/index.js'
@@ -10,9 +11,18 @@ import { runCommand } from '../../dist/modules/kit/command.js'
 import { Parrot, Watcher } from './models.mjs'
 
 const [mode, ...values] = process.argv.slice(2)
-if (mode === 'load' || mode === 'watch' || mode === 'text') {
-  const model = mode === 'load' ? new Parrot(2) : mode === 'watch' ? new Watcher(2) : await textChat(String(values[0]))
-  const limits = { load: { maxConcurrent: 4, maxBodyBytes: 6_000_000 }, watch: { maxConcurrent: 4, maxBodyBytes: 30_000_000 }, text: {} }[mode] // biome-ignore format: one line
+const makers = {
+  load: () => new Parrot(2),
+  watch: () => new Watcher(2),
+  text: () => textChat(String(values[0])),
+  model: async () => (await import(String(values[0]))).chat(),
+}
+if (Object.hasOwn(makers, mode)) {
+  const model = await makers[mode]()
+  const pictures = { maxConcurrent: 4, maxBodyBytes: 30_000_000 }
+  const limits = { load: { maxConcurrent: 4, maxBodyBytes: 6_000_000 }, watch: pictures, model: pictures, text: {} }[
+    mode
+  ]
   const { url } = await serve(model, {
     ...limits,
     maxQueued: 200,
@@ -26,8 +36,9 @@ if (mode === 'load' || mode === 'watch' || mode === 'text') {
       globalThis.gc?.()
       await new Promise((resolve) => setTimeout(resolve, 50))
     }
+    model.forget?.()
     const { liveTensors, kvCacheBytes } = memoryStats()
-    const counts = model instanceof Parrot ? { running: model.running, begun: model.begun } : model.metrics()
+    const counts = model instanceof Parrot ? { running: model.running, begun: model.begun } : model.metrics?.()
     console.log(JSON.stringify({ rss: process.memoryUsage.rss(), liveTensors, kvCacheBytes, ...counts }))
   })
   process.stdin.on('end', () => process.exit(0))

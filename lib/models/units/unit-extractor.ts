@@ -55,6 +55,8 @@ export interface HeardInWindows {
 export interface ExtractOptions {
   /** The most seconds of audio in a batch, padding included. Default 16. */
   batchSeconds?: number
+  /** Clips that would give more are refused before they are heard. Default: none is. */
+  maxUnits?: number
   /** Told of each clip that was longer than a window. */
   onWindows?: (heard: HeardInWindows) => void
   /** Gives up between two batches. */
@@ -153,11 +155,11 @@ export class UnitExtractor {
 
   /**
    * The units of a clip.
-   * @throws DataError for a clip that is too short for a unit (XLS-R: below 400 samples at 16 kHz), cannot be read, or holds NaN
-   * or infinities
+   * @throws DataError for a clip that is too short for a unit (XLS-R: below 400 samples at 16 kHz) or gives more than `maxUnits`,
+   * cannot be read, or holds NaN or infinities
    */
   async extract(audio: AudioClip, options: Omit<ExtractOptions, 'batchSeconds'> = {}): Promise<Int32Array> {
-    requireOptions('UnitExtractor.extract', options, ['onWindows', 'signal'])
+    requireOptions('UnitExtractor.extract', options, ['maxUnits', 'onWindows', 'signal'])
     const [units] = await this.extractBatch([audio], options)
     return units as Int32Array
   }
@@ -166,8 +168,9 @@ export class UnitExtractor {
   async extractBatch(clips: readonly AudioClip[], options: ExtractOptions = {}): Promise<Int32Array[]> {
     const where = 'UnitExtractor.extractBatch'
     if (!Array.isArray(clips)) throw misuse(where, 'clips', 'a list of clips', clips)
-    requireOptions(where, options, ['batchSeconds', 'onWindows', 'signal'])
-    const { batchSeconds = BATCH_SECONDS, onWindows, signal } = options
+    requireOptions(where, options, ['batchSeconds', 'maxUnits', 'onWindows', 'signal'])
+    const { batchSeconds = BATCH_SECONDS, maxUnits, onWindows, signal } = options
+    if (maxUnits !== undefined) requireWhole(where, 'maxUnits', maxUnits)
     if (onWindows !== undefined) requireFunction(where, 'onWindows', onWindows)
     if (!(batchSeconds > 0)) throw misuse(where, 'batchSeconds', 'above 0', batchSeconds)
     requireSignal(where, signal)
@@ -181,8 +184,16 @@ export class UnitExtractor {
           })),
         )
         for (const { i, samples } of read) {
-          if (this.encoder.unitsOf(samples.size(0)) > 0) continue
+          const units = this.encoder.unitsOf(samples.size(0))
+          if (units > 0 && units <= (maxUnits ?? units)) continue
           const name = typeof clips[i] === 'string' ? clips[i] : clips.length > 1 ? `clip ${i + 1}` : 'the clip'
+          if (units > 0) {
+            const seconds = (samples.size(0) / SPEECH_RATE).toFixed(1)
+            throw new DataError(`${name} lasts ${seconds} s, which are ${units} units; there is room for ${maxUnits}`, {
+              units,
+              most: maxUnits,
+            })
+          }
           throw new DataError(
             `${name} has ${samples.size(0)} samples at 16 kHz, too few for a unit: ${this.encoder.leastSamples}`,
             { samples: samples.size(0), least: this.encoder.leastSamples },

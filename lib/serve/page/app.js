@@ -286,13 +286,15 @@ function askAboutPictures() {
   find('record').hidden = !hears
   const types = [...(hears ? ['audio/*'] : []), 'image/*', ...(watches ? ['video/*'] : [])]
   find('files').accept = types.join(',')
-  const what = watches ? 'a photo or a film' : 'a photo'
-  find('choose').textContent = watches ? 'Add a photo or film' : 'Add a photo'
+  const kinds = ['photo', ...(watches ? ['film'] : []), ...(hears ? ['voice'] : [])]
+  const either = (words) => words.join(', ').replace(/, ([^,]*)$/, ' or $1')
+  const what = either(kinds.map((kind) => `a ${kind}`))
+  find('choose').textContent = `Add a ${either(kinds)}`
   find('drop').firstChild.textContent = `Drop ${what} here`
   find('welcome-title').textContent = 'Ask about a face'
   find('welcome-text').textContent =
-    `Drop ${what}, or use the camera. Write what is said in it, then choose a task; or just ask. You can go on asking.`
-  find('privacy').textContent = 'Pictures and words go to this server only.'
+    `Drop ${what}, or use the ${hears ? 'camera and the microphone' : 'camera'}. Write what is said in it, then choose a task; or just ask. You can go on asking.`
+  find('privacy').textContent = `Pictures${hears ? ', voices' : ''} and words go to this server only.`
   prompt.placeholder = 'Your question…'
   document.querySelector('.ideas').hidden = true
   setUpCamera({ add: addClip, showError, say })

@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest'
 import { chatModels } from '../../../lib/cli/chat-models.js'
+import { parseServe } from '../../../lib/cli/serve.js'
 import { type InternVL, readImage } from '../../../lib/index.js'
 import {
   type ChatAnswerOptions,
@@ -18,14 +19,14 @@ import {
   EmoVerseChat,
   type EmoVerseQuestion,
   SENTIMENT_LABELS,
+  trainEmoVerse,
 } from '../../../lib/systems/m2se/index.js'
 import { fixture, settledTensors } from '../../helpers.js'
-import { PATIENCE } from '../../patience.js'
-import { ask, begin, call, events, text, user } from '../../serve/client.js'
-import { facePpm } from '../../serve/models.mjs'
+import { ask, begin, call, events, sound, text, user } from '../../serve/client.js'
+import { facePpm, sineWav } from '../../serve/models.mjs'
 import { nodeAv } from '../../vision/node-av.js'
 import { EMOTION_QUESTION, FACES, LESSONS, taughtEmoVerse } from './taught.js'
-import { tinyEmoVerse } from './tiny.js'
+import { asked, hearingEmoVerse, tinyEmoVerse, voice } from './tiny.js'
 
 let model: EmoVerse
 let chat: EmoVerseChat
@@ -232,6 +233,45 @@ describe('EmoVerseChat', () => {
   }) // biome-ignore format: long lines
 })
 
+it('hears sounds at the places of their parts, where the model has ears', async () => {
+  using hearing = await hearingEmoVerse()
+  const ears = new EmoVerseChat(hearing, { name: 'ears' })
+  expect(ears.inputModalities).toEqual(['text', 'audio', 'image', 'video'])
+  const part = (pitch: number): ChatPart => ({ type: 'audio', samples: voice(pitch, 0.5), seconds: 0.5 })
+  const face = await image(facePpm({ width: 28, height: 28 }))
+  const asking = (pitch: number) => [from('user', face, said('Is it '), part(pitch), said('?'))]
+  const labels = ['Yes.', 'No.']
+  const pictured = { images: [facePpm({ width: 28, height: 28 })], audios: [voice(200, 0.5)] }
+  const question = { query: '<image>Is it <audio>?', ...pictured }
+  const high = await gathered(ears.stream(asking(200), settings({ labels, views: true, maxNewTokens: 4 })))
+  expect(high.promptTokens).toBe((await hearing.encode(question, { answer: false })).inputIds.length)
+  expect(high.views).toHaveLength(1)
+  expect(high.text).toBe((await hearing.generate([question], { maxNewTokens: 4 }))[0]?.text)
+  const shares = await hearing.scoreLabels(question, labels)
+  expect(high.labelScores?.['Yes.']).toBeCloseTo(shares['Yes.'] as number, 5)
+  const deep = await gathered(ears.stream(asking(900), settings({ labels, maxNewTokens: 4 })))
+  expect(Math.abs((deep.labelScores?.['Yes.'] as number) - (shares['Yes.'] as number))).toBeGreaterThan(1e-5)
+  // A task about a voice alone, and the turn behind it.
+  const mood = await gathered(ears.stream([from('user', part(200))], settings({ task: 'MER', maxNewTokens: 1 })))
+  expect(mood.asked).toBe(EMOTION_QUESTION)
+  const later = [from('user', part(200), said('Who?')), from('assistant', said('A.')), from('user', said('And?'), part(900))]
+  const both = { query: 'And?<audio>', history: [['<audio>Who?', 'A.']] as [string, string][], audios: [voice(200, 0.5), voice(900, 0.5)] }
+  const { promptTokens } = await gathered(ears.stream(later, settings({ maxNewTokens: 1 })))
+  expect(promptTokens).toBe((await hearing.encode(both, { answer: false })).inputIds.length)
+  // By the API, and where there are no ears.
+  const served = await serve(ears, { defaultNewTokens: 2 })
+  const deaf = await serve(chat, { defaultNewTokens: 2 })
+  try {
+    const heard = user(sound(sineWav({ seconds: 0.5 })), text('Who is it?'))
+    expect((await ask(served.url, { messages: [heard] })).status).toBe(200)
+    const { status, json } = await ask(deaf.url, { messages: [heard] })
+    expect([status, json.error.message]).toEqual([400, expect.stringMatching(/emoverse takes text and image and video alone/)])
+  } finally {
+    await served.close({ now: true })
+    await deaf.close({ now: true })
+  }
+}) // biome-ignore format: long lines
+
 describe('the API', () => {
   let served: Served
   const limits = { maxPixels: 400_000, maxVideoFrames: 12, maxMediaParts: 4, maxBodyBytes: 3_000_000, maxNewTokens: 40 }
@@ -277,14 +317,15 @@ describe('the API', () => {
     const { cases, tensors } = await fixture<{ name: string; count: number }>('vision/videos-decoded')
     const bytes = Buffer.from(tensors[`${cases[0]?.name}/file/bytes`]?.dataSync() as Uint8Array)
     for (const tensor of Object.values(tensors)) tensor.dispose()
+    // Of its own, since others may be serving films on this machine too.
+    const temporary = mkdtempSync(join(tmpdir(), 'voxtorch-emoverse-films-'))
+    vi.stubEnv('TMPDIR', temporary)
     const file = await ask(served.url, body({ type: 'video_url', video_url: { url: address('video/mp4', bytes) } }))
+    vi.unstubAllEnvs()
     if (nodeAv) expect(file.json.choices[0].message.views).toMatchObject([{ kind: 'video', tiles: { length: 8 } }])
     else expect([file.status, file.json.error.code]).toEqual([501, 'decoder_missing'])
-    // What it was written to is removed behind the answer.
-    await vi.waitFor(
-      () => expect(readdirSync(tmpdir()).filter((name) => /^voxtorch-serve-\w{6}$/.test(name))).toEqual([]),
-      PATIENCE,
-    )
+    await expect.poll(() => readdirSync(temporary)).toEqual([])
+    rmSync(temporary, { recursive: true })
   })
 
   it('refuses what is too large or hostile, and answers 12 at once among those that leave; memory returns', async () => {
@@ -348,3 +389,30 @@ it('`voxtorch serve emoverse` loads a folder of it', async () => {
     rmSync(folder, { recursive: true, force: true })
   }
 })
+
+it('`voxtorch serve emoverse` takes a base with adapters, by the names that `emoverse infer` has', async () => {
+  const folder = mkdtempSync(join(tmpdir(), 'voxtorch-emoverse-chat-'))
+  try {
+    const base = join(folder, 'base')
+    using words = await tinyEmoVerse({ seed: 3, system: 'Own.' })
+    await words.save(base)
+    const recipe = { learningRate: 1e-2, batchSize: 6, accumulation: 1, epochs: 2, gradientCheckpointing: false }
+    const stages = [{ data: asked(18), recipe }, { data: asked(12), recipe }]
+    const args = { progress: false, reportTo: 'none' } as const
+    const { stages: done } = await trainEmoVerse(words, { stages, outputDir: join(folder, 'run'), args, saveModel: false })
+    const adapters = done.map(({ adapter }) => adapter)
+    const line = ['emoverse', '--model', base, '--ckpt_dir', ...adapters, '--system', 'Own.', '--media', 'ignore', '--dtype', 'fp32', '--port', '0']
+    const { load, directory, loading } = parseServe(line)
+    expect(loading).toEqual({ adapters, system: 'Own.', media: 'ignore', dtype: 'fp32' })
+    const loaded = (await load(directory, loading)) as EmoVerseChat
+    const question = { query: 'Say it.' }
+    const labels = ['Joy.', 'Fear.']
+    const [own, found] = [await words.scoreLabels(question, labels), await loaded.model.scoreLabels(question, labels)]
+    expect(found['Joy.']).toBeCloseTo(own['Joy.'] as number, 6)
+    loaded.model.dispose()
+    expect(() => parseServe(['salmonn', '--model', base, '--adapters', 'a'])).toThrow('serve: --adapters is an option of emoverse, not of salmonn.')
+    expect(() => parseServe([...line, '--quantize', 'int3'])).toThrow(/--quantize is nf4 or int8/)
+  } finally {
+    rmSync(folder, { recursive: true, force: true })
+  }
+}) // biome-ignore format: long lines

@@ -7,9 +7,9 @@ import { type ChatAnswerOptions, type ChatTurn, type Served, serve } from '../..
 import { EMOTION_LABELS, type EmoVerse, EmoVerseChat } from '../../../lib/systems/m2se/index.js'
 import { pngBytes } from '../../../lib/vision/png.js'
 import { type Page, withPage } from '../../../scripts/browser.mjs'
-import { facePpm } from '../../serve/models.mjs'
+import { facePpm, sineWav } from '../../serve/models.mjs'
 import { EMOTION_QUESTION, taughtEmoVerse } from './taught.js'
-import { tinyEmoVerse } from './tiny.js'
+import { hearingEmoVerse, tinyEmoVerse } from './tiny.js'
 
 const names = ['chromium', 'chromium-browser', 'google-chrome', 'google-chrome-stable']
 const chromium =
@@ -187,6 +187,37 @@ describe.skipIf(!chromium)('the page of an EmoVerse, in Chromium', () => {
       expect(page.problems).toEqual([expect.stringMatching(/status of 400/)])
     })
   })
+
+  it('takes voices beside pictures where the model has ears, dropped and recorded', async () => {
+    const wav = join(folder, 'voice.wav')
+    writeFileSync(wav, sineWav({ seconds: 0.5 }))
+    using hearing = await hearingEmoVerse()
+    const ears = new SlowChat(hearing)
+    const voices = await serve(ears, { defaultNewTokens: 2 })
+    try {
+      await withPage(voices.url, async (page) => {
+        await page.size(390, 844, true)
+        await ready(page)
+        expect(await page.evaluate(look)).toMatchObject({ tasks: { length: 5 }, camera: true, wide: false })
+        expect(await page.evaluate(() => document.getElementById('choose').textContent)).toBe('Add a photo, film or voice')
+        await page.drop('main', [wav, photo('joy')])
+        await page.until(() => document.querySelectorAll('#clips .clip').length === 2)
+        await page.click('#record')
+        await page.until(() => Number.parseFloat(document.getElementById('time').textContent.slice(2)) >= 0.4)
+        await page.click('#record')
+        await page.until(() => document.querySelectorAll('#clips .clip').length === 3)
+        expect((await page.evaluate(look)).clips).toEqual(['voice.wav', 'joy.png', 'Recording 1'])
+        await shoot(page, 'voice-narrow')
+        await page.click('#tasks button:nth-child(2)')
+        await page.until(idle)
+        const { turns, error } = await page.evaluate(look)
+        expect([error, Object.keys(turns[1]?.bars ?? {}).length, turns[1]?.views]).toEqual([null, 7, expect.stringMatching(/^What the model saw/)])
+        expect(ears.turns[0]?.content.map((part) => (part.type === 'audio' ? part.seconds > 0.3 : part.type))).toEqual([true, 'image', true])
+      })
+    } finally {
+      await voices.close({ now: true })
+    }
+  }) // biome-ignore format: long lines
 
   it('has the tasks for one that reads alone, without anything for pictures', async () => {
     using reader = await tinyEmoVerse()

@@ -2,7 +2,7 @@ import { mkdtempSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { DecoderLM, InternVL, type InternVLConfig, manualSeed, Tokenizer } from '../../../lib/index.js'
-import { EmoVerse, type EmoVerseParts, type SwiftRecord } from '../../../lib/systems/m2se/index.js'
+import { EmoVerse, type EmoVerseParts, SpeechBranch, type SwiftRecord } from '../../../lib/systems/m2se/index.js'
 
 /** A tokenizer of single bytes with the tokens around turns: every text is as many tokens as bytes. */
 export async function byteTokenizer(more: readonly string[] = []): Promise<Tokenizer> {
@@ -98,6 +98,34 @@ export async function seeingEmoVerse(options: SeeingOptions & Partial<EmoVersePa
   const model = InternVL.fromConfig({ ...config, ...parts }, { dtype, seed })
   return new EmoVerse({ model, tokenizer, system, ...rest })
 }
+
+/** Ears of one layer each, which hear two seconds at once. */
+export const TINY_EARS = {
+  whisper: {
+    ...{ dModel: 16, encoderLayers: 1, encoderAttentionHeads: 2, encoderFfnDim: 32, decoderAttentionHeads: 2 },
+    ...{ initStd: 0.2, maxSourcePositions: 100, dropout: 0 },
+  },
+  qformer: {
+    ...{ hiddenSize: 16, numHiddenLayers: 1, numAttentionHeads: 2, intermediateSize: 32, initializerRange: 0.2 },
+    ...{ hiddenDropoutProb: 0, attentionProbsDropoutProb: 0 },
+  },
+}
+
+/** An EmoVerse that sees and hears; with the same seed the same. */
+export async function hearingEmoVerse(
+  options: { seed?: number; dtype?: 'float32' | 'float64'; sounds?: 'read' | 'ignore' } = {},
+) {
+  const { seed = 1, dtype = 'float32', sounds = 'read' } = options
+  const speech = await SpeechBranch.begin({ ...TINY_EARS, seed }, TINY.hiddenSize, { dtype })
+  return seeingEmoVerse({ seed, dtype, initializerRange: 0.2, speech, sounds })
+}
+
+/** A voice of one pitch, at 16 kHz. */
+export const voice = (pitch: number, seconds: number, phase = 0): Float32Array =>
+  Float32Array.from(
+    { length: Math.round(16000 * seconds) },
+    (_, i) => 0.3 * Math.sin((2 * Math.PI * pitch * i) / 16000 + phase),
+  )
 
 /** A picture as the bytes of a PPM file, by the colour of each place. */
 export function ppm(width: number, height: number, at: (x: number, y: number) => Iterable<number>): Buffer {

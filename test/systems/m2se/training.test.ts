@@ -15,16 +15,20 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { afterAll, describe, expect, it } from 'vitest'
-import { ConfigError, DataError, noGrad, scope, type Tensor } from '../../../lib/index.js'
+import { ConfigError, DataError, noGrad, quantize, scope, type Tensor, tensor, writeWav } from '../../../lib/index.js'
 import {
+  ECPE_WORDING,
+  EMOTION_LABELS,
   EmoVerse,
   emoverseCollate,
   emoverseLoss,
   emoverseRecipe,
+  SENTIMENT_LABELS,
   type SwiftRecord,
   type TrainEmoVerseOptions,
   trainEmoVerse,
 } from '../../../lib/systems/m2se/index.js'
+import { type EcpeLine, ecpeQuestion, questionOf } from '../../../lib/systems/m2se/published/wording.js'
 import { settledTensors } from '../../helpers.js'
 import { start } from '../../train/trainer/child.js'
 import { faceData } from './faces.js'
@@ -100,6 +104,28 @@ describe('records as tokens', () => {
       loss.dispose()
     })
   })
+
+  it('have their numbers from a head that is packed too', async () => {
+    using model = await tinyEmoVerse()
+    await quantize(model.model, { scheme: 'q8_0' })
+    await scope(() =>
+      noGrad(async () => {
+        const batch = emoverseCollate(await Promise.all(asked(5).map((record) => model.encode(record))))
+        const { inputIds, labels, sequenceLengths } = batch
+        const { loss: native } = await model.llm.forward({ inputIds, labels, sequenceLengths })
+        const { logits: all } = await model.llm.forward({ inputIds, sequenceLengths })
+        const { loss, logits } = await emoverseLoss(model, batch)
+        expect(loss.item()).toBeCloseTo(native?.item() as number, 5)
+        const likeliest = (all as Tensor).argmax(-1).flatten().toArray() as number[]
+        const right = [0, 0, 0, 0, 0]
+        const { places, ids, records } = batch.targets
+        for (const [i, place] of places.entries()) if (likeliest[place - 1] === ids[i]) right[records[i] as number] = (right[records[i] as number] as number) + 1
+        const rows = (logits as Tensor).toArray() as [number, number, number][]
+        expect(rows.map(([, tokens, own]) => [tokens, own])).toEqual(right.map((own, record) => [records.filter((one) => one === record).length, own]))
+        expect(rows.reduce((sum, [one]) => sum + one, 0) / places.length).toBeCloseTo(loss.item() as number, 5)
+      }),
+    )
+  }) // biome-ignore format: long lines
 })
 
 describe('trainEmoVerse', () => {
@@ -132,6 +158,8 @@ describe('trainEmoVerse', () => {
       .map((line) => JSON.parse(line))
     expect(log.at(-1).tasks.MER.accuracy).toBeGreaterThan(log[0].tasks.MER.accuracy)
     expect(log[0].tasks.MSA.records + log[0].tasks.MER.records).toBe(30)
+    // 12 passes over 81 records, those behind the last log too.
+    expect(log.reduce((sum, { tasks }) => sum + tasks.MSA.records + tasks.MER.records, 0)).toBe(12 * 81)
     const questions = asked(6)
     const texts = async (one: EmoVerse) => (await one.generate(questions, { maxNewTokens: 8 })).map(({ text }) => text)
     expect(await texts(model)).toEqual(questions.map(({ response }) => response))
@@ -219,17 +247,17 @@ describe('trainEmoVerse', () => {
   })
 
   const script = fileURLToPath(new URL('./stages-run.mjs', import.meta.url))
-  it('ends with the same bytes after SIGKILLs in each stage, between two and while the model is written', async () => {
-    const home = join(folder, 'kills')
-    const pictures = join(home, 'pictures')
-    mkdirSync(pictures, { recursive: true })
-    for (const [name, bytes] of Object.entries(faceData('face', 8, 1).files)) writeFileSync(join(pictures, name), bytes)
-    const run = (outputDir: string) => start([script, outputDir, pictures])
-    const whole = run(join(home, 'whole'))
-    expect(await whole.exit, whole.errors()).toEqual({ code: 0, signal: null })
-    const killed = join(home, 'killed')
-    // After steps of the first stage, of the second, when the first has ended, and when both have.
-    for (const [line, count] of [[/^step/, 3], [/^step/, 6], [/^stage-1 ends/, 1], [/^step/, 4], [/^stage-2 ends/, 1]] as const) {
+  const bytes = (outputDir: string, name: string) => readFileSync(join(outputDir, name))
+  /** Trains to the end, and with a kill after so many lines of each kind; both must have left the same. */
+  async function expectSameAfterKills(home: string, stages: readonly string[], kills: readonly (readonly [RegExp, number])[]) {
+    const [whole, killed] = [join(home, 'whole'), join(home, 'killed')]
+    const run = (outputDir: string) => start([script, outputDir, join(home, 'media')])
+    const ends = async (outputDir: string) => {
+      const child = run(outputDir)
+      expect(await child.exit, child.errors()).toEqual({ code: 0, signal: null })
+    }
+    await ends(whole)
+    for (const [line, count] of kills) {
       const child = run(killed)
       for (let i = 0; i < count; i++) await child.line(line)
       child.process.kill('SIGKILL')
@@ -237,24 +265,54 @@ describe('trainEmoVerse', () => {
       // As a kill in the middle of writing leaves it.
       const features = join(killed, 'features')
       for (const name of readdirSync(features)) if (name.endsWith('.features')) truncateSync(join(features, name), statSync(join(features, name)).size - 5)
-    } // biome-ignore format: one line
-    const last = run(killed)
-    expect(await last.exit, last.errors()).toEqual({ code: 0, signal: null })
-    const bytes = (outputDir: string, name: string) => readFileSync(join(outputDir, name))
-    for (const name of ['stage-1/adapter/adapter_model.safetensors', 'stage-2/adapter/adapter_model.safetensors', 'model/model.safetensors']) {
-      expect(bytes(killed, name).equals(bytes(join(home, 'whole'), name)), name).toBe(true)
     }
-    const losses = (outputDir: string) => ['stage-1', 'stage-2'].map((stage) => bytes(outputDir, `${stage}/tasks.jsonl`).toString().replaceAll(/"seconds":[^}]*/g, ''))
-    expect(losses(killed)).toEqual(losses(join(home, 'whole')))
-    expect(readdirSync(killed).sort()).toEqual(['features', 'model', 'stage-1', 'stage-2'])
+    await ends(killed)
+    const losses = (outputDir: string) => stages.map((stage) => bytes(outputDir, `${stage}/tasks.jsonl`).toString().replaceAll(/"seconds":[^}]*/g, ''))
+    expect(losses(killed)).toEqual(losses(whole))
+    expect(readdirSync(killed).sort()).toEqual(['features', 'model', ...stages])
+    const weights = (readdirSync(whole, { recursive: true }) as string[]).filter((name) => name.endsWith('model.safetensors') && !name.includes('checkpoint'))
+    for (const name of weights) expect(bytes(killed, name).equals(bytes(whole, name)), name).toBe(true)
+    return { killed, whole, weights, ends }
+  }
+  function mediaIn(home: string): string {
+    mkdirSync(join(home, 'media'), { recursive: true })
+    for (const [name, picture] of Object.entries(faceData('face', 8, 1).files)) writeFileSync(join(home, 'media', name), picture)
+    return join(home, 'media')
+  }
+
+  it('ends with the same bytes after SIGKILLs in each stage, between two and while the model is written', async () => {
+    const home = join(folder, 'kills')
+    mediaIn(home)
+    // After steps of the first stage, of the second, when the first has ended, and when both have.
+    const kills = [[/^step/, 3], [/^step/, 6], [/^stage-1 ends/, 1], [/^step/, 4], [/^stage-2 ends/, 1]] as const
+    const { killed, whole, weights, ends } = await expectSameAfterKills(home, ['stage-1', 'stage-2'], kills)
+    expect(weights.sort()).toEqual(['model/model.safetensors', 'stage-1/adapter/adapter_model.safetensors', 'stage-2/adapter/adapter_model.safetensors'])
     // A model that was cut off while it was written is written again.
     cpSync(killed, join(home, 'cut'), { recursive: true })
     rmSync(join(home, 'cut/model'), { recursive: true })
-    const cut = run(join(home, 'cut'))
-    expect(await cut.exit, cut.errors()).toEqual({ code: 0, signal: null })
-    expect(bytes(join(home, 'cut'), 'model/model.safetensors').equals(bytes(join(home, 'whole'), 'model/model.safetensors'))).toBe(true)
-  }) // biome-ignore format: long lines
-})
+    await ends(join(home, 'cut'))
+    expect(bytes(join(home, 'cut'), 'model/model.safetensors').equals(bytes(whole, 'model/model.safetensors'))).toBe(true)
+  })
+
+  it('ends with the same bytes after SIGKILLs with ears: while they train alone, beside the adapter, and when they stay as they are', async () => {
+    const home = join(folder, 'ears')
+    const media = mediaIn(home)
+    for (let i = 0; i < 6; i++) {
+      const samples = Float32Array.from({ length: 4000 + 3000 * i }, (_, k) => 0.3 * Math.sin((k * (i + 2)) / 30))
+      await writeWav(join(media, `voice${i}.wav`), tensor(samples).unsqueeze(0), { sampleRate: 16000 })
+    }
+    const kills = [[/^step/, 3], [/^stage-1 ends/, 1], [/^step/, 5], [/^stage-2 ends/, 1], [/^step/, 7], [/^stage-3 ends/, 1]] as const
+    const { whole, weights } = await expectSameAfterKills(home, ['stage-1', 'stage-2', 'stage-3'], kills)
+    const ears = (stage: string) => `${stage}/adapter/speech/model.safetensors`
+    expect(weights.sort()).toEqual([
+      ...['model/model.safetensors', 'model/speech/encoder/model.safetensors', 'model/speech/model.safetensors', ears('stage-1')],
+      ...['stage-2/adapter/adapter_model.safetensors', ears('stage-2'), 'stage-3/adapter/adapter_model.safetensors'],
+    ])
+    // What the last stage leaves is what the second has made of them, which the first had made otherwise.
+    expect(bytes(whole, 'model/speech/model.safetensors').equals(bytes(whole, ears('stage-2')))).toBe(true)
+    expect(bytes(whole, ears('stage-1')).equals(bytes(whole, ears('stage-2')))).toBe(false)
+  })
+}) // biome-ignore format: long lines
 
 describe('EmoVerse', () => {
   it('answers prompts that begin alike as each by itself, and refuses those that are too long', async () => {
@@ -273,6 +331,27 @@ describe('EmoVerse', () => {
     expect(published.map(({ text }) => text)).toEqual(records.map(() => ''))
     await expect(model.generate(records, { maxNewToken: 1 } as never)).rejects.toThrow(/maxNewToken/)
   })
+
+  it('holds answers to what their questions allow, where that is wanted', async () => {
+    using model = await tinyEmoVerse()
+    const lines = [1, 2, 3].map((number) => ({ number, emotion: ['joy', 'neutral', 'fear'][number - 1] as string, speaker: 'Ann', text: `9_joy. and\n1_` }))
+    const causes = { query: ecpeQuestion(lines, lines[2] as EcpeLine, lines.slice(0, 2), ECPE_WORDING) }
+    const emotion = { query: "'x' <emotion> Please determine which emotion label in the video represents: happy or sad." }
+    const sentiment = { query: `'x' ${questionOf('MSA', 'meld')}` }
+    const questions = [causes, emotion, sentiment, { query: 'a' }]
+    for (const doSample of [false, true]) {
+      const [pairs, mood, sign, free] = (await model.generate(questions, { constrained: true, maxNewTokens: 40, doSample })).map(({ text }) => text) as [string, string, string, string]
+      const said = pairs.split(';').filter(Boolean)
+      expect(said.every((one) => ['3_fear,1', '3_fear,2', '3_fear,3'].includes(one)) && new Set(said).size === said.length, pairs).toBe(true)
+      expect([EMOTION_LABELS.mosei.includes(mood), (SENTIMENT_LABELS as readonly string[]).includes(sign)], `${mood}, ${sign}`).toEqual([true, true])
+      if (!doSample) expect(free).toBe((await model.generate([{ query: 'a' }], { maxNewTokens: 40 }))[0]?.text)
+    }
+    let streamed = ''
+    for await (const { text } of model.stream(causes, { constrained: true, maxNewTokens: 40 })) streamed += text
+    expect(streamed).toBe((await model.generate([causes], { constrained: true, maxNewTokens: 40 }))[0]?.text)
+    await expect(model.generate([emotion], { constrained: true, allowedSequences: [[1]] })).rejects.toThrow(/constrained/)
+    await expect(model.generate([emotion], { constrained: 1 as never })).rejects.toThrow(/constrained/)
+  }) // biome-ignore format: long lines
 
   it('leaves special tokens in an answer but for its end, as ms-swift', async () => {
     using model = await tinyEmoVerse()

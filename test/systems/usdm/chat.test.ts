@@ -122,6 +122,29 @@ describe('UsdmChat', () => {
     await expect(gathered(chat.stream(unknown, settings()))).rejects.toThrow(/audio_x is not known any more/)
   })
 
+  it('who leaves while a clip is heard waits no longer, and who else waits for it gets it', async () => {
+    const { usdm } = open()
+    using chat = new UsdmChat(usdm)
+    let heard = () => {}
+    const gate = new Promise<void>((resolve) => {
+      heard = resolve
+    })
+    const extract = usdm.units.extract.bind(usdm.units)
+    const spy = vi.spyOn(usdm.units, 'extract').mockImplementation(async (...given) => {
+      await gate
+      return extract(...given)
+    })
+    const ask = (signal: AbortSignal) => gathered(chat.stream([said(chirp(0.5))], { ...settings(), signal }))
+    const [first, second] = [new AbortController(), new AbortController()]
+    const leaving = [ask(first.signal), ask(second.signal)]
+    const staying = ask(new AbortController().signal)
+    for (const one of [first, second]) one.abort(new Error('enough'))
+    for (const one of leaving) await expect(one).rejects.toThrow('enough')
+    heard()
+    expect(await staying).toMatchObject({ heard: 'hi!', text: 'ok.' })
+    expect(spy).toHaveBeenCalledTimes(1)
+  })
+
   it('speaks in the voice of a clip, which is heard once', async () => {
     const { usdm, voicebox } = open()
     using chat = new UsdmChat(usdm)
@@ -401,6 +424,10 @@ describe('voxtorch usdm respond', () => {
     served.model.dispose()
     await expect(run('--model', saved)).rejects.toThrow(/Say what was asked/)
     await expect(run(wav, '--model', saved, '--text-only', '--output_path', 'x.wav')).rejects.toThrow(/--output is for/)
+    await expect(run(wav, '--model', saved, '--reference_path', wav)).rejects.toThrow(
+      /--reference is for an answer with/,
+    )
+    await expect(run(wav, '--text-only', '--solver-steps', '3')).rejects.toThrow(/--solver-steps is for answers with/)
     await expect(run(wav, '--model', saved, '--output_path', 'x.wav')).rejects.toThrow(/no Voicebox or no vocoder/)
     await expect(run(wav, '--model', saved, '--layer', '3')).rejects.toThrow(/is a whole USDM, which has its own/)
   }, 300_000)

@@ -310,6 +310,12 @@ describe('preprocessDailyTalk', () => {
     const lines = (content: Buffer) => content.toString().split('\n')
     expect(bytes('train.txt')).not.toEqual(first)
     expect(lines(bytes('train.txt')).sort()).toEqual(lines(first).sort())
+    // One that was never ended writes the same.
+    const unbroken = { ...options, output: join(folder, 'whole/unbroken') }
+    await preprocessDailyTalk(unbroken)
+    expect(extracted).toBe(18)
+    expect(readFileSync(join(unbroken.output, 'train.txt'))).toEqual(first)
+    expect(readFileSync(join(unbroken.output, 'test.txt'))).toEqual(firstTest)
     expect(existsSync(join(options.modelCacheDir, 'tokenizer.json'))).toBe(true)
     await expect(preprocessDailyTalk({ ...options, tokenizer: await mistral(60) })).rejects.toThrow(
       /tokenizer has 60 units, and the extractor 50/,

@@ -24,4 +24,22 @@ describe('Residence', () => {
     staying.enter()[Symbol.dispose]()
     expect(moves).toHaveLength(2)
   })
+
+  it('is on the CPU again where the device has no room, and is tried anew', () => {
+    const moves: unknown[] = []
+    let room = false
+    class Part extends Module {
+      override to({ device }: { device?: string } = {}): this {
+        moves.push(device)
+        if (device === 'cuda:0' && !room) throw new Error('out of memory')
+        return this
+      }
+    }
+    const residence = new Residence([new Part()], 'cuda:0')
+    expect(() => residence.enter()).toThrow('out of memory')
+    expect(moves).toEqual(['cuda:0', 'cpu'])
+    room = true
+    residence.enter()[Symbol.dispose]()
+    expect(moves.slice(2)).toEqual(['cuda:0', 'cpu'])
+  })
 })

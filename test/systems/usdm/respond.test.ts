@@ -1,7 +1,7 @@
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdtempSync, rmSync, truncateSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest'
 import {
   BigVGAN,
   ConfigError,
@@ -13,6 +13,7 @@ import {
   randn,
   scope,
   setNumThreads,
+  type Tensor,
   Tokenizer,
   tensor,
   UnitExtractor,
@@ -30,7 +31,7 @@ import {
   usdmPrompt,
 } from '../../../lib/systems/usdm/index.js'
 import { replyOf, transcriptOf } from '../../../lib/systems/usdm/network/passes.js'
-import { settledTensors } from '../../helpers.js'
+import { relativeError, settledTensors } from '../../helpers.js'
 import { mistral } from './mistral.js'
 import {
   chirp,
@@ -238,6 +239,14 @@ describe('the three passes', () => {
     expect(loose.units).toEqual([5, 6, 7, 8, 9, 10, 11, 12])
     const strict = await scripted(script).respond(QUESTION, { strict: true })
     expect(strict).toMatchObject({ text: 'ok.', units: [5, 6, 7, 8, 9, 10, 11, 12] })
+    // Padding is no unit, and takes the place of one.
+    const eight = { maxUnits: 8 }
+    expect((await scripted(rest).respond(QUESTION, eight)).units).toEqual([5, 6, 7, 8, 9, 10, 11])
+    expect((await scripted(rest).respond(QUESTION, { ...eight, strict: true })).units).toHaveLength(8)
+    // The end of the text ends a transcript and a reply, and is no part of them.
+    const eos = tokenizer.tokenizer.idToToken(tokenizer.ids.eos) as string
+    const ended = await scripted({ '!': eos, '.': eos }).respond(QUESTION, { strict: true })
+    expect(ended).toMatchObject({ transcript: 'hi!', text: 'ok.', finish: { transcript: 'stop', text: 'stop' } })
     // What comes behind the last line break is the reply, as published.
     const broken = await scripted({ k: '\n', '\n': ['o', '.'] }).respond(QUESTION, { maxTextTokens: 8 })
     expect(broken).toMatchObject({ finish: { text: 'length' } })
@@ -491,6 +500,45 @@ describe('bad input', () => {
     }
   })
 
+  it('a recording of an hour is refused before it is heard, and as long as there is room for is not', async () => {
+    // Silence that takes no room on the disk.
+    const hour = join(folder, 'hour.wav')
+    const bytes = 3600 * 16_000 * 2
+    const header = Buffer.from('RIFF....WAVEfmt ....................data....', 'latin1')
+    for (const [at, value] of [[4, 36 + bytes], [16, 16], [24, 16_000], [28, 32_000], [40, bytes]] as const) header.writeUInt32LE(value, at) // biome-ignore format: one line
+    for (const [at, value] of [[20, 1], [22, 1], [32, 2], [34, 16]] as const) header.writeUInt16LE(value, at) // biome-ignore format: one line
+    writeFileSync(hour, header)
+    truncateSync(hour, 44 + bytes)
+    const { usdm } = speaking()
+    const passes = vi.spyOn(units.encoder, 'states')
+    try {
+      const before = await settledTensors()
+      const most = 2048 - (usdmPrompt(tokenizer, { units: [0] }).length - 1) - 1
+      const long = `hour\\.wav lasts 3600\\.0 s, which are 179999 units; there is room for ${most}`
+      for (const call of [usdm.respond(hour, { maxUnits: 4 }), usdm.hear(hour)]) {
+        await expect(call).rejects.toThrow(new RegExp(long))
+        await expect(call).rejects.toBeInstanceOf(DataError)
+      }
+      expect(await settledTensors()).toBe(before)
+      // A history takes of the room.
+      const history = [{ user: { text: 'hi!', units: [1] }, agent: { text: 'ok.', units: new Int32Array(most - 300) } }]
+      await expect(usdm.respond(chirp(8), { history })).rejects.toThrow(
+        /lasts 8\.0 s, which are 399 units; there is room for \d+$/,
+      )
+      expect(passes).not.toHaveBeenCalled()
+      // The last that there is room for has one token of an answer.
+      const samples = new Float32Array(400 + 320 * (most - 1))
+      const longer = new Float32Array(samples.length + 320)
+      await expect(usdm.hear(longer)).rejects.toThrow(`${most + 1} units; there is room for ${most}`)
+      const heard = await usdm.hear(samples)
+      expect(heard).toHaveLength(most)
+      const limits = { maxTextTokens: 1, maxUnits: 1, audio: false }
+      await expect(usdm.respond({ units: heard }, limits)).rejects.toThrow(/2048 is what there is room for/)
+    } finally {
+      passes.mockRestore()
+    }
+  }, 300_000)
+
   it('options and histories', async () => {
     const { usdm } = speaking()
     const wrong: [object, RegExp][] = [
@@ -567,10 +615,84 @@ it('UnitVoicebox and BigVGAN: whole, in pieces without a step at their seams, in
   expect(await settledTensors()).toBe(before)
   const samples = pieces.flatMap((piece) => [...piece])
   expect(samples).toHaveLength(256 * unitFrames(60))
-  const ends = new Set(pieces.map((_, i) => pieces.slice(0, i + 1).reduce((sum, { length }) => sum + length, 0)))
-  const steps = samples.slice(1).map((value, i) => Math.abs(value - samples[i]!))
-  const atSeams = Math.max(...steps.filter((_, i) => ends.has(i + 1)))
-  expect(atSeams).toBeLessThan(3 * Math.max(...steps.filter((_, i) => !ends.has(i + 1))))
+  // Where the vocoder's pieces meet, and within a frame of where the Voicebox's do.
+  const ends = pieces.map((_, i) => pieces.slice(0, i + 1).reduce((sum, { length }) => sum + length, 0))
+  const seams = [20, 35, 50].map((count) => 256 * unitFrames(count))
+  const isSeam = (at: number) => ends.includes(at) || seams.some((seam) => Math.abs(at - seam) <= 256)
+  expect(largestStep(samples, isSeam)).toBeLessThan(3 * largestStep(samples, (at) => !isSeam(at)))
+}, 300_000)
+
+/** Between a sample and the one before it, of those samples that are asked for. */
+const largestStep = (samples: ArrayLike<number>, at: (sample: number) => boolean): number => {
+  let most = 0
+  for (let i = 1; i < samples.length; i++) if (at(i)) most = Math.max(most, Math.abs(samples[i]! - samples[i - 1]!))
+  return most
+}
+
+/** Glides from where its prompt ends to the level of each unit, so that what comes next depends on what was said last. */
+class GlidingVoicebox extends TinyVoicebox {
+  forgets = false
+
+  override async generate({ units, prompt }: Parameters<TinyVoicebox['generate']>[0]): Promise<Tensor> {
+    const ids = (units.toArray() as bigint[][])[0]!.map(Number)
+    const known = prompt?.size(2) ?? 0
+    this.calls.push({ prompt: known, frames: ids.length, steps: undefined, seed: undefined, units: ids })
+    return scope(() => {
+      const levels = prompt ? (prompt.select(0, 0).select(0, 0).toArray() as number[]) : []
+      for (const unit of ids.slice(known)) {
+        const last = levels.length === 0 || (this.forgets && levels.length === known) ? 1 : levels.at(-1)!
+        levels.push(last + 0.05 * ((unit % 2) - 0.5 - last))
+      }
+      return tensor(levels).expand([1, 80, levels.length]).clone()
+    })
+  }
+}
+
+/** Samples that stay as high as a frame's first band is. */
+class StairVocoder extends TinyVocoder {
+  override async forward({ mel }: { mel: Tensor }): Promise<{ waveform: Tensor }> {
+    return { waveform: scope(() => mel.select(0, 0).select(0, 0).add(5.5).div(4).repeatInterleave(256).unsqueeze(0)) }
+  }
+  override async *stream(mel: AsyncIterable<Tensor>): AsyncGenerator<Tensor, void, undefined> {
+    for await (const piece of mel) yield (await this.forward({ mel: piece.unsqueeze(0) })).waveform.select(0, 0)
+  }
+}
+
+it('each piece goes on from the last of three seconds before it, behind the voice; one that did not would be heard', async () => {
+  const voicebox = new GlidingVoicebox()
+  const usdm = scripted({ '<|unit12|>': '<|unit5|>' }, { voicebox, vocoder: new StairVocoder() })
+  using reference = await usdm.voice(chirp(0.5))
+  const options = { maxUnits: 400, reference }
+  const whole = await usdm.respond(QUESTION, options)
+  const streamed = async () => {
+    voicebox.calls = []
+    const samples: number[] = []
+    for await (const event of usdm.stream(QUESTION, { ...options, firstUnits: 20, chunkUnits: 60 })) {
+      if (event.type === 'speech' && event.samples) samples.push(...event.samples)
+    }
+    return samples
+  }
+  const samples = await streamed()
+  const begins = [0, 20, 80, 140, 200, 260, 320, 380].map((count) => unitFrames(count))
+  const voice = reference.frames.length
+  const context = Math.round((3 * 22_050) / 256)
+  expect(voicebox.calls.map(({ prompt }) => prompt)).toEqual(begins.map((made) => voice + Math.min(made, context)))
+  const frames = [...frameUnits(whole.units)]
+  for (const [i, { units: said }] of voicebox.calls.entries()) {
+    const made = begins[i] as number
+    const own = frames.slice(Math.max(0, made - context), begins[i + 1] ?? frames.length)
+    expect(said).toEqual([...reference.frames, ...own])
+  }
+  // What depends on no more than it is given is that of the whole.
+  expect(samples).toHaveLength(256 * frames.length)
+  expect(relativeError(Float32Array.from(samples), whole.wav!.samples)).toBeLessThan(1e-6)
+  const seams = new Set(begins.map((made) => 256 * made))
+  const [at, elsewhere] = [(sample: number) => seams.has(sample), (sample: number) => !seams.has(sample)]
+  expect(largestStep(samples, elsewhere)).toBeGreaterThan(1e-3)
+  expect(largestStep(samples, at)).toBeLessThanOrEqual(3 * largestStep(samples, elsewhere))
+  voicebox.forgets = true
+  const broken = await streamed()
+  expect(largestStep(broken, at)).toBeGreaterThan(3 * largestStep(broken, elsewhere))
 }, 300_000)
 
 it('sound begins with the first piece of 50 units, though a BigVGAN as published looks 40 frames ahead', async () => {

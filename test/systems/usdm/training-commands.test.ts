@@ -96,8 +96,32 @@ it('prepare packs, and pretrain trains on what it wrote', async () => {
     --epoch 2 --max_length 300 --seed 43`.split(/\s+/)
   const prepared = await said(() => runCommand('voxtorch usdm prepare', prepare, made))
   expect(prepared.out).toMatch(/part0\.txt: \d rows of 3 sequences in each epoch/)
-  const alone = ['--data_path', at('ustm/data_epoch0.txt'), '--output_path', at('packed'), '--cache_path', 'x']
-  expect((await said(() => runCommand('voxtorch usdm prepare', prepare, alone))).out).toMatch(/part0\.txt: \d rows/)
+  const packs = (line: string) => said(() => runCommand('voxtorch usdm prepare', prepare, line.split(' ')))
+  const rowsOf = (name: string) => readFileSync(at(`${name}/part0.txt`), 'utf8')
+  // The original's stage 3, of the folder that its stage 2 wrote: the same rows as both stages at once.
+  const both = `--data_path ${at('ustm')} --output_path ${at('both')} --epoch 2 --max_length 300 --seed 43`
+  expect((await packs(both)).out).toMatch(/part0\.txt: \d rows of 2 files$/)
+  expect(rowsOf('both')).toBe(rowsOf('ustm'))
+  expect((await packs(both.replace('--epoch 2 ', ''))).out).toMatch(/of 2 files$/)
+  expect(rowsOf('both')).toBe(rowsOf('ustm'))
+  expect((await packs(`--data_path ${at('ustm')} --output_path ${at('one')} --epoch 1 --max_length 300`)).out).toMatch(
+    /of 1 file$/,
+  )
+  const alone = `--data_path ${at('ustm/data_epoch0.txt')} --output_path ${at('packed')} --max_length 300 --seed 43`
+  expect((await packs(alone)).out).toMatch(/part0\.txt: \d rows of 1 file$/)
+  expect(rowsOf('packed')).toBe(rowsOf('one'))
+  const refused = (line: string, message: RegExp) => expect(packs(line)).rejects.toThrow(message)
+  await refused(`${both} --segment-units 100`, /--segment-units is for a folder of TextGrids: .*ustm is packed alone/)
+  await refused(both.replace('--epoch 2', '--epoch 3'), /--epochs 3: .*ustm has 2/)
+  await refused(`${alone} --epochs 1`, /files are packed as they are given/)
+  // Its stage 4 makes a data set of rows.
+  const stage4 = `--train_dataset_path ${at('one/part0.txt')} ${at('both/part0.txt')} --validation_dataset_path a b --output_path x --cache_path y --seed 43`
+  const fourth = await packs(stage4)
+  expect(fourth.out).toMatch(/^Nothing to do/)
+  expect(fourth.err.split('\n').map((line) => line.split(' has no effect: ')[0])).toEqual([
+    ...['--train_dataset_path', '--validation_dataset_path', '--cache_path'],
+  ])
+  await expect(runCommand('voxtorch usdm prepare', prepare, [])).rejects.toThrow(/Say where the TextGrids are/)
 
   const words2 =
     `--data_path ${at('ustm')} --valid ${at('packed')} --output_dir ${at('pt')} --model_name_or_path ${at('base')}

@@ -23,6 +23,8 @@ export interface FindCausesOptions {
   wording?: Readonly<EcpeWording>
   /** The film of an utterance, by its place from 0, for a model that sees. Default: the words alone. */
   film?: (dialog: EmotionDialog, place: number) => string | undefined
+  /** Holds answers to pairs of the target and utterances of the dialog: all of them can be read then. Default false. */
+  constrained?: boolean
   /** Tokens of an answer. Default 64. */
   maxNewTokens?: number
   /** Questions that are answered at a time. Default 8. */
@@ -30,7 +32,9 @@ export interface FindCausesOptions {
   signal?: AbortSignal
 }
 
-const OPTIONS = ['emotions', 'candidates', 'wording', 'film', 'maxNewTokens', 'batchSize', 'signal'] as const
+const OPTIONS = [
+  ...(['emotions', 'candidates', 'wording', 'film', 'constrained', 'maxNewTokens', 'batchSize', 'signal'] as const),
+]
 
 /** Dialogs with what a model found in them. */
 export interface FoundCauses {
@@ -62,7 +66,7 @@ export async function findCauses(
   if (!Array.isArray(dialogs)) throw misuse(where, 'dialogs', 'a list of dialogs', dialogs)
   requireOptions(where, options, OPTIONS)
   const { emotions = 'predicted', candidates = 'all', wording = ECPE_WORDING, film } = options
-  const { maxNewTokens = 64, batchSize = 8, signal } = options
+  const { constrained = false, maxNewTokens = 64, batchSize = 8, signal } = options
   requireOneOf(where, 'emotions', emotions, ['predicted', 'given'])
   requireOneOf(where, 'candidates', candidates, ['all', 'before'])
   requireForm(where, 'wording', wording, { statement: 'string', answer: 'string', cue: 'string' })
@@ -91,7 +95,7 @@ export async function findCauses(
       const known = candidates === 'all' ? lines : lines.slice(0, place)
       return { query: ecpeQuestion(lines, line, known, wording), ...mediaOf(dialog, place) }
     })
-    const answers = await model.generate(questions, { maxNewTokens, batchSize, ...defined({ signal }) })
+    const answers = await model.generate(questions, { constrained, maxNewTokens, batchSize, ...defined({ signal }) })
     const causes: EmotionCause[] = []
     for (const [i, [effect, { number, emotion }]] of targets.entries()) {
       const { pairs, unread } = readCauses(answers[i]?.text ?? '')

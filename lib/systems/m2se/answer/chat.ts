@@ -14,7 +14,7 @@ import type {
 import { Generator } from '../../../tensor/index.js'
 import type { ImageInput } from '../../../vision/index.js'
 import { type EmoVerseQuestion, MEDIA_MARKERS } from '../data/entry.js'
-import type { EmoVerseVideo } from '../data/media.js'
+import type { EmoVerseAudio, EmoVerseVideo } from '../data/media.js'
 import { EmoVerse } from '../network/network.js'
 import type { EcpeWording, EmotionNames, EmoVerseTask } from '../published/wording.js'
 import { type AskedTask, askedTask, CHAT_TASKS } from './chat-tasks.js'
@@ -33,8 +33,8 @@ export interface EmoVerseChatSettings {
 const SETTINGS: readonly (keyof EmoVerseChatSettings)[] = ['name', 'names', 'wording', 'concurrent']
 
 /**
- * EmoVerse in conversation, for `serve`: texts, pictures and films in, the answer as it is written; its five tasks, how likely each of
- * their labels is, and the tiles and frames that it looked at. Each call has the whole conversation; what was seen and read of it in
+ * EmoVerse in conversation, for `serve`: texts, pictures and films in, and sounds where it has ears, the answer as it is written; its
+ * five tasks, how likely each of their labels is, and the tiles and frames that it looked at. Each call has the whole conversation; what was seen and read of it in
  * earlier turns is not seen and read again.
  *
  * ```ts
@@ -68,7 +68,11 @@ export class EmoVerseChat implements ChatModel {
     requireWhole(where, 'concurrent', concurrent, 1)
     this.model = model
     this.name = name
-    this.inputModalities = model.seesMedia ? ['text', 'image', 'video'] : ['text']
+    this.inputModalities = [
+      'text',
+      ...(model.hearsMedia ? (['audio'] as const) : []),
+      ...(model.seesMedia ? (['image', 'video'] as const) : []),
+    ]
     this.extras = model.seesMedia ? ['label_scores', 'views'] : ['label_scores']
     this.videoFrames = model.vision?.recipe.frames ?? 8
     this.concurrent = concurrent
@@ -78,7 +82,7 @@ export class EmoVerseChat implements ChatModel {
 
   /**
    * The answer to the last message. Leaving the loop, or the signal, ends it.
-   * @throws ConfigError for messages that are no conversation, for media where the model sees nothing, for one that leaves no room for an
+   * @throws ConfigError for messages that are no conversation, for media that the model does not take, for one that leaves no room for an
    * answer, and for beams; DataError for media and texts that cannot be used
    */
   async *stream(messages: readonly ChatTurn[], options: ChatAnswerOptions): AsyncGenerator<ChatDelta, void, void> {
@@ -176,14 +180,14 @@ function questionOf(messages: readonly ChatTurn[], asked: string | undefined): E
   }
 }
 
-function mediaOf(messages: readonly ChatTurn[]): { images: ImageInput[]; videos: EmoVerseVideo[] } {
-  const images: ImageInput[] = []
-  const videos: EmoVerseVideo[] = []
+function mediaOf(messages: readonly ChatTurn[]) {
+  const [images, videos, audios]: [ImageInput[], EmoVerseVideo[], EmoVerseAudio[]] = [[], [], []]
   for (const part of messages.flatMap(({ content }) => content)) {
     if (part.type === 'image') images.push(part.image)
     if (part.type === 'video') videos.push(part.frames)
+    if (part.type === 'audio') audios.push(part.samples)
   }
-  return { images, videos }
+  return { images, videos, ...(audios.length > 0 && { audios }) }
 }
 
 /** A message with markers for its media; what is asked stands where its first text stood, in place of all of them. */
@@ -192,6 +196,7 @@ function markedText({ content }: ChatTurn, asked: string | undefined): string {
   const texts = content.map((part) => {
     if (part.type === 'image') return MEDIA_MARKERS.images
     if (part.type === 'video') return MEDIA_MARKERS.videos
+    if (part.type === 'audio') return MEDIA_MARKERS.audios
     const text = asked === undefined ? (part as { text: string }).text : (rest ?? '')
     rest = undefined
     return text

@@ -33,6 +33,10 @@ otherwise. The same command goes on with a file that is not finished.`,
     numBeams: { kind: 'whole', help: 'texts that are looked for together', preset: 1 },
     seed: { kind: 'whole', help: 'while sampling', preset: 42 },
     byLabels: { kind: 'flag', help: 'sentiment and emotion: the likeliest label, with the probabilities of all' },
+    constrained: {
+      kind: 'flag',
+      help: 'holds answers to what their questions allow: a label, or pairs of target and cause',
+    },
     onBadRecord: { kind: ['stop', 'skip'], help: 'what a record that cannot be used does', preset: 'skip' },
     compat: { kind: ['published'], help: "a prompt that is too long is answered with ''" },
   },
@@ -40,7 +44,17 @@ otherwise. The same command goes on with a file that is not finished.`,
   async run(given) {
     const { valDataset, resultDir, output, maxLength, maxNewTokens, batchSize, doSample, temperature, topK, topP } =
       given
-    const { repetitionPenalty, numBeams, seed = 42, onBadRecord, byLabels, compat, mediaRoot, visionCache } = given
+    const {
+      repetitionPenalty,
+      numBeams,
+      seed = 42,
+      onBadRecord,
+      byLabels,
+      constrained,
+      compat,
+      mediaRoot,
+      visionCache,
+    } = given
     if (valDataset === undefined)
       throw new ConfigError('Say what to answer: --val-dataset FILE', { argument: 'valDataset' })
     if (output !== undefined && resultDir !== undefined) {
@@ -55,7 +69,13 @@ otherwise. The same command goes on with a file that is not finished.`,
       ...{ data: valDataset, output: output ?? resultDir ?? 'infer_result' },
       ...defined({ maxLength, maxNewTokens, batchSize, temperature, topK, topP, repetitionPenalty, numBeams }),
       ...defined({ mediaRoot, visionCache }),
-      ...defined({ onBadRecord, byLabels, compat, doSample: doSample === undefined ? undefined : doSample === 'true' }),
+      ...defined({
+        onBadRecord,
+        byLabels,
+        constrained,
+        compat,
+        doSample: doSample === undefined ? undefined : doSample === 'true',
+      }),
       onProgress: (done, all) => console.error(`${done} of ${all}`),
     })
     for (const note of notes) console.error(note)

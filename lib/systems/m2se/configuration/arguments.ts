@@ -71,6 +71,14 @@ export const EMOVERSE_MODEL_OPTIONS = {
   },
 } as const satisfies OptionTable
 
+const { adapters, tokenizer, template, system, media, speech, sounds, maxTiles, frames, quantize } =
+  EMOVERSE_MODEL_OPTIONS
+
+/** Those of a model that is served, beside what every model has. */
+export const EMOVERSE_SERVED_OPTIONS = {
+  ...{ adapters, tokenizer, template, system, media, speech, sounds, maxTiles, frames, quantize },
+} as const satisfies OptionTable
+
 /** How a stage is trained. */
 export const EMOVERSE_TRAINING_OPTIONS = {
   dataset: { kind: 'texts', help: 'instruction files to train on', value: 'file', aliases: ['data'] },

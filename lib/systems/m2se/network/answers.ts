@@ -1,5 +1,6 @@
 import { misuse, requireOneOf, requireSignal, requireWhole } from '../../../base/check.js'
 import { ConfigError, DataError } from '../../../base/errors.js'
+import { requireForm } from '../../../base/form.js'
 import { ContinuousBatching } from '../../../generation/batching.js'
 import type { GenerationConfig } from '../../../generation/config.js'
 import { stream } from '../../../generation/generate.js'
@@ -11,6 +12,7 @@ import { type Generator, noGrad, scope, tensor } from '../../../tensor/index.js'
 import { type EmoVerseSampleTokens, soundPlacesOf, withoutPlaces } from '../data/collate.js'
 import type { EmoVerseQuestion } from '../data/entry.js'
 import type { MediaPlace } from '../data/media.js'
+import { allowedBy } from './allowed.js'
 import type { EmoVerse } from './network.js'
 
 export interface EmoVerseGenerateOptions extends GenerationConfig, MediaPlace {
@@ -20,6 +22,8 @@ export interface EmoVerseGenerateOptions extends GenerationConfig, MediaPlace {
   compat?: 'published'
   /** Prompts that are answered at a time. Default 8. */
   batchSize?: number
+  /** Holds answers to what their questions allow: one of the labels, or pairs of the target and its causes. Default false. */
+  constrained?: boolean
   signal?: AbortSignal
 }
 
@@ -33,6 +37,8 @@ export interface EmoVerseAnswer {
 export interface EmoVerseStreamOptions extends GenerationConfig, MediaPlace {
   /** A prompt of more tokens is refused, those of pictures counted. Default: no limit. */
   maxLength?: number
+  /** Holds the answer to what its question allows: one of the labels, or pairs of the target and its causes. Default false. */
+  constrained?: boolean
   signal?: AbortSignal
   /** Where draws come from. Default: the CPU's default generator. */
   generator?: Generator
@@ -58,9 +64,10 @@ export async function generateAnswers(
 ): Promise<EmoVerseAnswer[]> {
   const where = 'EmoVerse.generate'
   if (!Array.isArray(records)) throw misuse(where, 'records', 'a list of records', records)
-  const { maxLength, compat, batchSize = 8, signal, mediaRoot, ...config } = options
+  const { maxLength, compat, batchSize = 8, constrained = false, signal, mediaRoot, ...config } = options
   if (maxLength !== undefined) requireWhole(where, 'maxLength', maxLength, 1)
   requireWhole(where, 'batchSize', batchSize, 1)
+  requireForm(where, 'options', { constrained }, { constrained: 'boolean' })
   requireSignal(where, signal)
   if (compat !== undefined) requireOneOf(where, 'compat', compat, ['published'])
   const settings: GenerationConfig = { maxNewTokens: 2048, ...config, ...endOf(model) }
@@ -79,7 +86,8 @@ export async function generateAnswers(
     }
     const written = await scope(async () => {
       const prompt = await promptOf(model, sample, 0)
-      const { tokens } = await llm.generate(prompt, settings, { batching, ...(signal && { signal }) })
+      const own = constrained ? allowedBy(model, (records[i] as EmoVerseQuestion).query, config) : {}
+      const { tokens } = await llm.generate(prompt, { ...settings, ...own }, { batching, ...(signal && { signal }) })
       return tokens[0] as number[]
     })
     return { text: model.textOf(written), tokens: written.length }
@@ -111,7 +119,8 @@ export async function* streamAnswer(
   options: EmoVerseStreamOptions,
 ): AsyncGenerator<EmoVersePiece, void, void> {
   const where = 'EmoVerse.stream'
-  const { maxLength, signal, mediaRoot, generator, ...config } = options
+  const { maxLength, constrained = false, signal, mediaRoot, generator, ...config } = options
+  requireForm(where, 'options', { constrained }, { constrained: 'boolean' })
   if (maxLength !== undefined) requireWhole(where, 'maxLength', maxLength, 1)
   requireSignal(where, signal)
   const sample = await model.encode(record, { answer: false, mediaRoot, ...(signal && { signal }) })
@@ -128,7 +137,8 @@ export async function* streamAnswer(
   async function* pieces(): AsyncGenerator<{ text: string; tokens: number }, void, void> {
     const prompt = await scope(() => promptOf(model, sample, begun.known))
     try {
-      const settings = { maxNewTokens: 2048, ...config, ...endOf(model) }
+      const own = constrained ? allowedBy(model, record.query, config) : {}
+      const settings = { maxNewTokens: 2048, ...config, ...endOf(model), ...own }
       const control = { ...(signal && { signal }), ...(generator && { generator }) }
       const steps = stream(model.llm, { ...prompt, cache: begun.cache }, settings, control)
       for await (const { tokens, finishReasons } of steps) {

@@ -125,8 +125,9 @@ export class SpeechBranch extends Module {
     return this
   }
 
-  /** Whether what is behind the encoder trains. */
+  /** Whether what is behind the encoder trains; ears that do not drop nothing out either. */
   trains(wanted: boolean): void {
+    this.train(wanted)
     for (const [name, parameter] of this.namedParameters()) {
       if (!name.startsWith('speech_encoder.')) parameter.requiresGrad = wanted
     }

@@ -47,6 +47,15 @@ export function labelsAllowed(query: string): readonly string[] | undefined {
   return /\bhappy\b/.test(query.slice(query.indexOf('<emotion>'))) ? EMOTION_LABELS.mosei : EMOTION_LABELS.meld
 }
 
+/** The answers that a question about causes may list: its target with each utterance of the conversation; none of other questions. */
+export function pairsAllowed(query: string): string[] {
+  const [begin, end] = [query.indexOf(CONVERSATION), query.indexOf(`\n${CANDIDATES}`)]
+  const [, target] = /^Target utterance:(\d+_[a-z]+)\. /m.exec(query) ?? []
+  if (begin < 0 || end < begin || target === undefined) return []
+  const lines = query.slice(begin + CONVERSATION.length, end).matchAll(/^(\d+)_[a-z]+\. /gm)
+  return [...new Set(Array.from(lines, ([, number]) => `${target},${number}`))]
+}
+
 /** The answer that names an emotion of the data: `joy` is `Joy.` of MELD and `Happy.` of MOSEI, `sad` is `Sadness.` of both. */
 export function emotionLabel(emotion: string, names: EmotionNames): string | undefined {
   const happy = emotion === 'joy' || emotion === 'happy'

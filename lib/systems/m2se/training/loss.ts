@@ -17,34 +17,14 @@ export const LOSS_COLUMNS = ['loss', 'tokens', 'right'] as const
  * @param tally hears of each record, by its task
  */
 export async function emoverseLoss(model: EmoVerse, batch: EmoVerseBatch, tally?: TaskTally): Promise<LossOutput> {
-  const { inputIds, labels, sequenceLengths, tasks, targets } = batch
+  const { inputIds, sequenceLengths, tasks, targets } = batch
   const { llm } = model
   const inputsEmbeds = await model.embed(inputIds, batch)
   const inputs = { ...(inputsEmbeds ? { inputsEmbeds } : { inputIds }), sequenceLengths }
-  const weight = headOf(llm)
-  if (weight === undefined) {
-    // A packed head: the network itself multiplies with it.
-    const { loss } = await llm.forward({ ...inputs, labels })
-    return {
-      loss: loss as Tensor,
-      logits: noGrad(() =>
-        tensor(
-          tasks.map(() => [0, 0, 0]),
-          { dtype: 'float64' },
-        ),
-      ),
-    }
-  }
-  // The logits of the last token, which nobody looks at: none cannot be asked for without labels.
-  const { lastHiddenState } = await llm.forward({ ...inputs, logitsToKeep: 1 })
-  const { device } = lastHiddenState
-  const before = tensor(
-    targets.places.map((place) => place - 1),
-    { dtype: 'int64', device },
-  )
+  const learnt = await learntLogits(llm, inputs, targets.places)
+  const { device } = learnt
+  const logits = learnt.to({ dtype: 'float32' })
   const wanted = tensor(targets.ids, { dtype: 'int64', device })
-  const rows = lastHiddenState.select(0, 0).indexSelect(0, before) // [learnt, hiddenSize]
-  const logits = (await ops.async.linear(rows, weight)).to({ dtype: 'float32' })
   const losses = functional.crossEntropy(logits, wanted, { reduction: 'none' })
   const facts = noGrad(() =>
     ops.stack([losses.detach(), logits.detach().argmax(-1).eq(wanted).to({ dtype: 'float32' })]),
@@ -57,8 +37,22 @@ export async function emoverseLoss(model: EmoVerse, batch: EmoVerseBatch, tally?
     row[1] += 1
     row[2] += right[i] as number
   }
-  tally?.add(tasks, table)
+  tally?.add(tasks, table, sequenceLengths)
   return { loss: losses.mean(), logits: noGrad(() => tensor(table, { dtype: 'float64' })) }
+}
+
+/** Logits [learnt, vocabSize] of the tokens at some places of a row, by those before them. */
+async function learntLogits(llm: DecoderLM, inputs: Parameters<DecoderLM['forward']>[0], places: readonly number[]) {
+  const weight = headOf(llm)
+  // A packed head gives the logits of all. Else those of the last token, which nobody looks at: none cannot be asked for.
+  const { lastHiddenState, logits } = await llm.forward({ ...inputs, ...(weight && { logitsToKeep: 1 }) })
+  const { device } = lastHiddenState
+  const before = tensor(
+    places.map((place) => place - 1),
+    { dtype: 'int64', device },
+  )
+  const rows = (weight ? lastHiddenState : (logits as Tensor)).select(0, 0).indexSelect(0, before)
+  return weight ? ops.async.linear(rows, weight) : rows
 }
 
 /** The weight [vocabSize, hiddenSize] of the output layer; undefined where it is packed, or is no plain matrix. */

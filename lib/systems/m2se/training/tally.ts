@@ -10,7 +10,7 @@ export interface TaskNumbers {
   accuracy: number
   /** The share of tokens. */
   tokenAccuracy: number
-  /** Of computing: a step's time is divided by tokens. */
+  /** Of computing: a step's time is divided by the tokens of its records, prompts too. */
   seconds: number
 }
 
@@ -41,8 +41,15 @@ export class TaskTally {
   #since: Record<string, number> = {}
   #clock: number | undefined
 
-  /** @param table for each record the sum of its losses, its tokens and those that are right */
-  add(tasks: readonly string[], table: readonly (readonly [loss: number, tokens: number, right: number])[]): void {
+  /**
+   * @param table for each record the sum of its losses, the tokens that are learnt of it, and those that are right
+   * @param lengths all tokens of each
+   */
+  add(
+    tasks: readonly string[],
+    table: readonly (readonly [loss: number, tokens: number, right: number])[],
+    lengths: readonly number[],
+  ): void {
     for (const [i, task] of tasks.entries()) {
       const [loss, tokens, right] = table[i] as [number, number, number]
       const sums = this.#open[task] ?? { records: 0, whole: 0, loss: 0, tokens: 0, right: 0, seconds: 0 }
@@ -52,7 +59,7 @@ export class TaskTally {
       sums.loss += loss
       sums.tokens += tokens
       sums.right += right
-      this.#since[task] = (this.#since[task] ?? 0) + tokens
+      this.#since[task] = (this.#since[task] ?? 0) + (lengths[i] as number)
     }
   }
 

@@ -316,14 +316,16 @@ interface StageTraining {
 
 function stageTrainer(model: EmoVerse, { train, valid, recipe, folder, tally, options, hears }: StageTraining) {
   const { compat, args = {}, callbacks = [], loggers = [] } = options
+  const logged = async (step: number) => {
+    const history = tally.log(step)
+    if (isMainProcess()) await writeJsonl(join(folder, 'tasks.jsonl'), history)
+  }
   const byTask: TrainerCallback = {
     onStepBegin: () => tally.beginStep(),
     onStepEnd: () => tally.endStep(),
-    async onLog({ logs }) {
-      if (logs.loss === undefined) return
-      const history = tally.log(logs.step)
-      if (isMainProcess()) await writeJsonl(join(folder, 'tasks.jsonl'), history)
-    },
+    onLog: ({ logs }) => (logs.loss === undefined ? undefined : logged(logs.step)),
+    // The steps behind the last log.
+    onTrainEnd: ({ state }) => logged(state.globalStep),
   }
   return new Trainer<Module, EmoVerseSampleTokens, EmoVerseBatch>({
     // Frozen ears are none of the training's business.

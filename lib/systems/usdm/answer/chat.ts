@@ -1,5 +1,13 @@
 import { createHash } from 'node:crypto'
-import { defined, misuse, requireObject, requireOptions, requireString, requireWhole } from '../../../base/check.js'
+import {
+  abortable,
+  defined,
+  misuse,
+  requireObject,
+  requireOptions,
+  requireString,
+  requireWhole,
+} from '../../../base/check.js'
 import { ConfigError, DataError } from '../../../base/errors.js'
 import { ContinuousBatching, type ContinuousBatchingOptions } from '../../../generation/batching.js'
 import { Conversations, requireConversation, requireParts } from '../../../kit/chat.js'
@@ -202,14 +210,14 @@ export class UsdmChat implements ChatModel {
 
   async #units(samples: Float32Array, signal: AbortSignal): Promise<Int32Array> {
     const name = hashOf(samples)
-    const known = this.#clips.get(name)
-    if (known) return known
+    let units = this.#clips.get(name)
+    if (!units) {
+      units = this.model.hear(samples)
+      this.#clips.put(name, units)
+      units.catch(() => this.#clips.delete(name))
+    }
     // Another request may wait for the same, so that the signal ends the waiting and not the work.
-    const units = this.model.hear(samples)
-    this.#clips.put(name, units)
-    units.catch(() => this.#clips.delete(name))
-    signal.throwIfAborted()
-    return units
+    return abortable(signal, units)
   }
 
   /** A turn that was not kept, or was interrupted: heard and said again, without sound. */

@@ -1,6 +1,7 @@
 import { defined } from '../../../base/check.js'
 import { ConfigError } from '../../../base/errors.js'
 import { commandRule } from '../../../kit/command.js'
+import { flagOf } from '../../../kit/options.js'
 import { USDM_OPTIONS } from '../configuration/arguments.js'
 
 const { model, modelCacheDir, encoder, kmeans, layer, device } = USDM_OPTIONS
@@ -70,9 +71,15 @@ likeliest token is taken each time; --strict keeps the model from what it should
     if (questions.length === 0 && save === undefined) {
       throw new ConfigError('Say what was asked: voxtorch usdm respond QUESTION.wav', { argument: 'input' })
     }
-    if (textOnly && (output ?? reference) !== undefined) {
-      const argument = output === undefined ? 'reference' : 'output'
-      throw new ConfigError(`--${argument} is for answers with sound, and not for --text-only`, { argument })
+    const { voicebox, vocoder } = given
+    for (const [argument, value] of Object.entries({ output, reference, solverSteps: steps, voicebox, vocoder })) {
+      if (value === undefined) continue
+      if (textOnly) {
+        throw new ConfigError(`${flagOf(argument)} is for answers with sound, and not for --text-only`, { argument })
+      }
+      if (output === undefined && (argument === 'reference' || argument === 'solverSteps')) {
+        throw new ConfigError(`${flagOf(argument)} is for an answer with sound, which --output FILE asks for`, { argument }) // biome-ignore format: one line
+      }
     }
     const { usdmOfArguments } = await import('../configuration/apply.js')
     using usdm = await usdmOfArguments(given)

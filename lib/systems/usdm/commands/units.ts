@@ -2,6 +2,7 @@ import { join } from 'node:path'
 import { defined } from '../../../base/check.js'
 import { ConfigError } from '../../../base/errors.js'
 import { commandRule } from '../../../kit/command.js'
+import { flagOf } from '../../../kit/options.js'
 import type { Device } from '../../../tensor/index.js'
 import { USDM_OPTIONS } from '../configuration/arguments.js'
 
@@ -37,11 +38,7 @@ it writes the file of --kmeans instead: that many centroids of the clips' frames
         throw new ConfigError('--fit needs --encoder, --layer, and --kmeans: the file to write', { argument: 'fit' })
       }
       for (const name of ['output', 'transcripts', 'windowSeconds', 'overlapSeconds'] as const) {
-        if (given[name] !== undefined)
-          throw new ConfigError(
-            `--${name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)} is not for --fit`,
-            { argument: name },
-          )
+        if (given[name] !== undefined) throw new ConfigError(`${flagOf(name)} is not for --fit`, { argument: name })
       }
       const { soundFiles } = await import('../../../models/units/unit-folder.js')
       const { fitUnits } = await import('../../../models/units/fit.js')
@@ -58,7 +55,7 @@ it writes the file of --kmeans instead: that many centroids of the clips' frames
       return 0
     }
     for (const [name, value] of Object.entries({ maxFrames, seed })) {
-      if (value !== undefined) throw new ConfigError(`--${name} is for --fit`, { argument: name })
+      if (value !== undefined) throw new ConfigError(`${flagOf(name)} is for --fit`, { argument: name })
     }
     const { extractUnits } = await import('../../../models/units/unit-folder.js')
     const { unitExtractorOfArguments } = await import('../configuration/apply.js')

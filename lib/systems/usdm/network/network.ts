@@ -28,7 +28,7 @@ import {
   type UsdmRespondOptions,
   type UsdmStreamOptions,
 } from './options.js'
-import { pronounced, replied, transcribed, type UsdmFinish, type Writing } from './passes.js'
+import { mostUnits, pronounced, replied, transcribed, type UsdmFinish, type Writing } from './passes.js'
 import { Residence } from './residence.js'
 import {
   type Speaking,
@@ -166,10 +166,11 @@ export class Usdm {
   async hear(clip: AudioClip, options: { signal?: AbortSignal } = {}): Promise<Int32Array> {
     requireOptions('Usdm.hear', options, ['signal'])
     requireSignal('Usdm.hear', options.signal)
-    return this.#heard(clip, options.signal)
+    return this.#heard(clip, options.signal, mostUnits(this.llm, this.tokenizer, []))
   }
 
-  async #heard(question: UsdmQuestion, signal: AbortSignal | undefined): Promise<Int32Array> {
+  /** @param maxUnits longer clips are refused before the encoder, whose time grows with the square, hears them */
+  async #heard(question: UsdmQuestion, signal: AbortSignal | undefined, maxUnits?: number): Promise<Int32Array> {
     signal?.throwIfAborted()
     if (typeof question === 'object' && question !== null && 'units' in question) {
       const { units } = question
@@ -179,7 +180,7 @@ export class Usdm {
     }
     const room = this.#rooms.hearing.enter()
     // A pass of the encoder is not interrupted, and needs its weights where they are.
-    const units = this.units.extract(question).finally(() => room[Symbol.dispose]())
+    const units = this.units.extract(question, defined({ maxUnits })).finally(() => room[Symbol.dispose]())
     return abortable(signal, units)
   }
 
@@ -197,7 +198,7 @@ export class Usdm {
     cache.begin()
     const rooms: Disposable[] = []
     try {
-      const units = await this.#heard(question, signal)
+      const units = await this.#heard(question, signal, mostUnits(llm, tokenizer, history))
       yield { type: 'question', units }
       const speaking = audio ? await this.#speaking(options, made) : undefined
       const generator = seed === undefined ? undefined : new Generator({ seed })

@@ -3,7 +3,7 @@ import type { ContinuousBatching } from '../../../generation/batching.js'
 import type { FinishReason } from '../../../generation/session.js'
 import type { DecoderLM } from '../../../models/decoder/decoder-lm.js'
 import { type Generator, tensor } from '../../../tensor/index.js'
-import { type UsdmPromptInput, usdmPrompt } from '../data/prompt.js'
+import { type UsdmPromptInput, type UsdmTurn, usdmPrompt } from '../data/prompt.js'
 import { CORRESPOND, USDM_MAX_LENGTH, type UsdmTokenizer } from '../data/text.js'
 import type { UsdmCache } from './cache.js'
 
@@ -64,7 +64,7 @@ export async function* transcribed(
     banned: spoken(tokenizer, [ids.continue, ids.correspond, ids.pad]),
     most: maxTextTokens,
   }
-  const read = (found: readonly number[]) => transcriptOf(textBehind(tokenizer, ids.correspond, found))
+  const read = (found: readonly number[]) => transcriptOf(textBehind(writing, ids.correspond, found))
   return yield* texts('transcript', written(writing, usdmPrompt(tokenizer, input), rule), read)
 }
 
@@ -77,7 +77,7 @@ export async function* replied(writing: Writing, input: UsdmPromptInput): AsyncG
     banned: spoken(tokenizer, [ids.pad, ...(strict ? [ids.continue, ...lineBreaks(tokenizer)] : [])]),
     most: maxTextTokens,
   }
-  const read = (found: readonly number[]) => replyOf(textBehind(tokenizer, ids.newline, found))
+  const read = (found: readonly number[]) => replyOf(textBehind(writing, ids.newline, found))
   return yield* texts('text', written(writing, usdmPrompt(tokenizer, input), rule), read)
 }
 
@@ -163,6 +163,12 @@ async function* written(writing: Writing, prompt: number[], rule: Rule): AsyncGe
   }
 }
 
+/** How many units a question may have behind a history, so that there is room for an answer. @throws as usdmPrompt */
+export function mostUnits(llm: DecoderLM, tokenizer: UsdmTokenizer, history: readonly UsdmTurn[]): number {
+  const around = usdmPrompt(tokenizer, { units: [0], history }).length - 1
+  return Math.max(0, roomOf(llm, tokenizer) - around - 1)
+}
+
 /** Most tokens of a conversation. */
 const roomOf = ({ config }: DecoderLM, tokenizer: UsdmTokenizer): number =>
   Math.min(tokenizer.modelMaxLength, config.maxPositionEmbeddings ?? USDM_MAX_LENGTH)
@@ -190,8 +196,10 @@ function lineBreaks(tokenizer: UsdmTokenizer): number[] {
 }
 
 /** The text of ids as it stands behind another token: a leading space is not taken for the beginning of a text. */
-function textBehind(tokenizer: UsdmTokenizer, before: number, ids: readonly number[]): string {
-  return tokenizer.decode([before, ...ids]).slice(tokenizer.decode([before]).length)
+function textBehind({ tokenizer, strict }: Writing, before: number, ids: readonly number[]): string {
+  // There it ends the pass, and nobody reads it as published.
+  const said = strict ? ids.filter((id) => id !== tokenizer.ids.eos) : ids
+  return tokenizer.decode([before, ...said]).slice(tokenizer.decode([before]).length)
 }
 
 /** Takes one of something away from both ends. */

@@ -13,9 +13,10 @@ export class Residence {
     this.#device = device
   }
 
-  /** Leave it by `using`. */
+  /** Leave it by `using`. @throws what moving throws, such as for a device without room: then it is on the CPU again */
   enter(): Disposable {
-    if (this.#guests++ === 0) this.#move(this.#device)
+    if (this.#guests === 0) this.#arrive()
+    this.#guests += 1
     let isIn = true
     return {
       [Symbol.dispose]: () => {
@@ -23,6 +24,15 @@ export class Residence {
         isIn = false
         if (--this.#guests === 0) this.#move(this.#device && 'cpu')
       },
+    }
+  }
+
+  #arrive(): void {
+    try {
+      this.#move(this.#device)
+    } catch (error) {
+      this.#move('cpu')
+      throw error
     }
   }
 

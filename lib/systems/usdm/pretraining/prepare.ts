@@ -203,6 +203,13 @@ export async function packUstm(
   return { rows: rows.length, tooLong }
 }
 
+/** The files `<stem>0.txt`, `<stem>1.txt` … of a folder, in the order of their numbers. */
+export async function numberedFiles(folder: string, stem: 'data_epoch' | 'part'): Promise<string[]> {
+  const form = new RegExp(`^${stem}(\\d+)\\.txt$`)
+  const numbers = (await readdir(folder)).flatMap((name) => form.exec(name)?.slice(1).map(Number) ?? [])
+  return numbers.sort((a, b) => a - b).map((number) => join(folder, `${stem}${number}.txt`))
+}
+
 /** Lines of ids, one after the other. @throws DataError with `file` and `line` for what is none */
 export async function* readUstmRows(path: string): AsyncGenerator<number[], void, void> {
   requireString('readUstmRows', 'path', path)

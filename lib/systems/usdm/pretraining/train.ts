@@ -1,5 +1,4 @@
-import { readdir, stat } from 'node:fs/promises'
-import { join } from 'node:path'
+import { stat } from 'node:fs/promises'
 import { requireOptions } from '../../../base/check.js'
 import { ConfigError } from '../../../base/errors.js'
 import type { Dataset } from '../../../data/dataset.js'
@@ -19,7 +18,7 @@ import {
   type UsdmResults,
   type UsdmTrainingOptions,
 } from '../training/trainer.js'
-import { parseUstmRow } from './prepare.js'
+import { numberedFiles, parseUstmRow } from './prepare.js'
 
 /** Rows of packed sequences: files as `prepareUstm` writes them, a folder with `part<n>.txt`, or lists of ids. */
 export type UstmRows = string | readonly string[] | readonly (readonly number[])[] | Dataset<readonly number[]>
@@ -120,9 +119,7 @@ async function partsOf(path: string): Promise<string | string[]> {
     throw new ConfigError(`pretrainUsdm: ${path} cannot be read: ${cause.message}`, { argument: 'train', cause })
   })
   if (!facts.isDirectory()) return path
-  const numbers = (await readdir(path)).flatMap((name) => /^part(\d+)\.txt$/.exec(name)?.slice(1).map(Number) ?? [])
-  if (numbers.length === 0) {
-    throw new ConfigError(`pretrainUsdm: ${path} holds no part0.txt as prepareUstm writes it`, { argument: 'train' })
-  }
-  return numbers.sort((a, b) => a - b).map((number) => join(path, `part${number}.txt`))
+  const parts = await numberedFiles(path, 'part')
+  if (parts.length > 0) return parts
+  throw new ConfigError(`pretrainUsdm: ${path} holds no part0.txt as prepareUstm writes it`, { argument: 'train' })
 }

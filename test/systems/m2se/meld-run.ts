@@ -1,0 +1,242 @@
+// The real run of EmoVerse's tests, in parts of which each is kept: data, figures and the table that is made of them.
+
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { cpus } from 'node:os'
+import { join } from 'node:path'
+import { readJson, writeJson } from '../../../lib/files/index.js'
+import {
+  type CauseScores,
+  type EmoVerse,
+  type EmoVerseInputs,
+  type EmoVerseStageOptions,
+  type EmoVerseStageResults,
+  type EmoVerseTask,
+  emoverseData,
+  inferEmoVerse,
+  type LabelScores,
+  type RobustTaskScores,
+  type SwiftRecord,
+  scoreEmoVerse,
+  type TaskLogEntry,
+  trainEmoVerse,
+} from '../../../lib/systems/m2se/index.js'
+
+export const RUN_TASKS = ['MSA', 'MER', 'ECPE'] as const
+export type RunTask = (typeof RUN_TASKS)[number]
+type Counts = Record<RunTask, number>
+
+/** What a run is made of: a folder holds one of a kind. */
+export interface RunSettings {
+  base: string
+  /** Records to learn from and to answer, drawn by the seed. */
+  records: Counts
+  tested: Counts
+  recipe: NonNullable<EmoVerseStageOptions['recipe']>
+}
+
+/** Both ways of training see the same records, in as many steps. */
+export const RUNS = { 'two stages': ['first', 'second'], 'one stage': ['all'] } as const
+export type Run = keyof typeof RUNS
+
+interface StageFigures {
+  name: string
+  records: number
+  steps: number
+  tokens: number
+  seconds: number
+  /** Loss and accuracy of each task, from log to log. */
+  curves: TaskLogEntry[]
+}
+interface AnswerFigures {
+  seconds: number
+  /** Written freely, and the likeliest of the labels. */
+  free: RobustTaskScores
+  byLabels: RobustTaskScores | null
+}
+export interface RunFigures {
+  settings: RunSettings
+  machine: { processor: string; threads: number }
+  stages: Partial<Record<Run, StageFigures[]>>
+  answers: Partial<Record<Run, Partial<Record<RunTask, AnswerFigures>>>>
+}
+
+/** `MSA=600,MER=1500`, over defaults. */
+export function countsOf(text: string | undefined, defaults: Counts): Counts {
+  const given = (text ?? '').split(',').filter((one) => one !== '').map((one) => one.split('='))
+  for (const [name, value] of given) {
+    if (RUN_TASKS.includes(name as RunTask) && Number.isSafeInteger(Number(value)) && Number(value) > 0) continue
+    throw new Error(`${name}=${value}: one of ${RUN_TASKS.join(', ')} and how many`)
+  }
+  return { ...defaults, ...Object.fromEntries(given.map(([name, value]) => [name, Number(value)])) }
+} // biome-ignore format: one line
+
+/** A run in a folder, whose figures are in `figures.json` there, and as a table in `table.md`. */
+export class MeldRun {
+  readonly #file: string
+
+  /** @param shared has `meld/` and `ecf/` */
+  constructor(
+    readonly home: string,
+    readonly shared: string,
+    readonly settings: RunSettings,
+    readonly threads: number,
+  ) {
+    mkdirSync(home, { recursive: true })
+    this.#file = join(home, 'figures.json')
+  }
+
+  /** What is known so far. @throws Error where the folder has a run of another kind */
+  async figures(): Promise<RunFigures> {
+    const machine = { processor: cpus()[0]?.model ?? '', threads: this.threads }
+    if (!existsSync(this.#file)) return { settings: this.settings, machine, stages: {}, answers: {} }
+    const found = (await readJson(this.#file)) as unknown as RunFigures
+    if (JSON.stringify(found.settings) === JSON.stringify(this.settings)) return found
+    throw new Error(`${this.#file} is of another run: ${JSON.stringify(found.settings)}`)
+  }
+
+  /** Whether the model of a run is there. */
+  isTrained = (run: Run): boolean => existsSync(this.modelOf(run))
+  modelOf = (run: Run): string => join(this.#folderOf(run), 'model')
+  #folderOf = (run: Run): string => join(this.home, run.replace(' ', '-'))
+
+  /** Trains what is not trained yet, and goes on where it was ended. */
+  async train(run: Run, load: () => Promise<EmoVerse>): Promise<void> {
+    if ((await this.figures()).stages[run] !== undefined) return
+    using model = await load()
+    const stages = await this.#stagesOf(run, model)
+    const outputDir = this.#folderOf(run)
+    const { stages: results } = await trainEmoVerse(model, { outputDir, stages })
+    const figures: StageFigures[] = []
+    for (const [i, result] of results.entries()) {
+      const data = stages[i]?.data as SwiftRecord[]
+      const lengths = data.map((record) => model.lengthOf(record))
+      figures.push({
+        ...stageFigures(join(outputDir, result.name), result),
+        tokens: lengths.reduce((a, b) => a + b, 0),
+      })
+    }
+    await this.#keep((all) => ({ ...all, stages: { ...all.stages, [run]: figures } }))
+  }
+
+  /** Answers the test questions that are not answered yet. */
+  async answer(run: Run, load: () => Promise<EmoVerse>): Promise<void> {
+    const known = (await this.figures()).answers[run] ?? {}
+    const missing = RUN_TASKS.filter((task) => known[task] === undefined)
+    if (missing.length === 0) return
+    using model = await load()
+    for (const task of missing) {
+      const began = performance.now()
+      const data = await this.#recordsOf(task, 'test', this.settings.tested[task])
+      const output = (how: string) => join(this.#folderOf(run), `${task}-${how}.jsonl`)
+      const onProgress = (done: number, all: number) => console.log(`${run}, ${task}: ${done} of ${all}`)
+      const scored = async (how: string, byLabels: boolean) => {
+        const { file } = await inferEmoVerse(model, {
+          data,
+          output: output(how),
+          byLabels,
+          maxNewTokens: 48,
+          onProgress,
+        })
+        return Object.values((await scoreEmoVerse(file)).tasks)[0] as RobustTaskScores
+      }
+      const free = await scored('free', false)
+      const byLabels = task === 'ECPE' ? null : await scored('labels', true)
+      const seconds = (performance.now() - began) / 1000
+      await this.#keep((all) => ({
+        ...all,
+        answers: { ...all.answers, [run]: { ...all.answers[run], [task]: { seconds, free, byLabels } } },
+      }))
+    }
+  }
+
+  async #keep(change: (figures: RunFigures) => RunFigures): Promise<void> {
+    const figures = change(await this.figures())
+    await writeJson(this.#file, figures)
+    writeFileSync(join(this.home, 'table.md'), tableOf(figures))
+  }
+
+  /** In the first stage mostly sentiment, in the second the rest; in one stage all of it. */
+  async #stagesOf(run: Run, model: EmoVerse): Promise<EmoVerseStageOptions[]> {
+    const { records, recipe } = this.settings
+    const [sentiment, emotion, causes] = await Promise.all(
+      RUN_TASKS.map((task) => this.#recordsOf(task, 'train', records[task], (one) => model.lengthOf(one) <= (recipe.maxLength ?? Infinity))),
+    ) as [SwiftRecord[], SwiftRecord[], SwiftRecord[]] // biome-ignore format: one line
+    const [most, some] = [Math.round((sentiment.length * 2) / 3), Math.round(emotion.length / 5)]
+    const first = [...sentiment.slice(0, most), ...emotion.slice(0, some)]
+    const second = [...sentiment.slice(most), ...emotion.slice(some), ...causes]
+    const data = run === 'two stages' ? [first, second] : [[...first, ...second]]
+    return RUNS[run].map((name, i) => ({ name, data: data[i] as SwiftRecord[], recipe }))
+  }
+
+  async #recordsOf(
+    task: RunTask,
+    part: 'train' | 'test',
+    most: number,
+    isGood: (record: SwiftRecord) => boolean = () => true,
+  ): Promise<SwiftRecord[]> {
+    const ecf = join(this.shared, 'ecf', part === 'train' ? 'Subtask_1_train.json' : 'Subtask_2_test.json')
+    const inputs: EmoVerseInputs = task === 'ECPE' ? { ecf } : { meld: join(this.shared, 'meld') }
+    const others: readonly EmoVerseTask[] = ['MSA', 'MER', 'FER', 'ERI', 'ECPE']
+    const weights = Object.fromEntries(others.map((one) => [one, one === task ? 1 : 0]))
+    const found: SwiftRecord[] = []
+    for (const record of (await emoverseData(inputs, { part, weights })).records) {
+      if (found.length === most) break
+      if (isGood(record)) found.push(record)
+    }
+    return found
+  }
+}
+
+function stageFigures(folder: string, { name, samples, globalStep: steps }: EmoVerseStageResults) {
+  const lines = readFileSync(join(folder, 'tasks.jsonl'), 'utf8').trim().split('\n')
+  const curves = lines.map((line) => JSON.parse(line) as TaskLogEntry)
+  // Those of all sittings, where the results have the last one's alone.
+  const seconds = curves.flatMap(({ tasks }) => Object.values(tasks)).reduce((sum, task) => sum + task.seconds, 0)
+  return { name, records: samples.train, steps, seconds, curves }
+}
+
+const percent = (value: number): string => `${(100 * value).toFixed(1)} %`
+const decimals = (value: number): string => value.toFixed(3)
+
+/** The figures as Markdown, for the page of the documentation. */
+export function tableOf({ settings, machine, stages, answers }: RunFigures): string {
+  const lines = [
+    `${settings.base}, ${machine.processor}, ${machine.threads} threads. Learnt from: ${told(settings.records)}. Answered: ${told(settings.tested)}.`,
+    '',
+    '| | steps | tokens | seconds a step | loss of each task, in quarters |',
+    '| --- | --- | --- | --- | --- |',
+  ]
+  for (const [run, all] of Object.entries(stages)) {
+    for (const { name, steps, tokens, seconds, curves } of all ?? []) {
+      lines.push(`| ${run}, ${name} | ${steps} | ${tokens} | ${(seconds / steps).toFixed(2)} | ${RUN_TASKS.map((task) => quarters(curves, task)).filter((one) => one !== '').join('; ')} |`)
+    }
+  }
+  lines.push('', '| | what | freely | by labels | the simple rules |', '| --- | --- | --- | --- | --- |')
+  for (const [run, all] of Object.entries(answers)) {
+    for (const [task, { free, byLabels, }] of Object.entries(all ?? {})) {
+      const of = (what: string, read: (scores: never) => number, show: (value: number) => string, name: string) => {
+        const rules = Object.entries(free.baselines).map(([rule, scores]) => `${rule}: ${show(scores[name] as number)}`)
+        const shares = byLabels ? show(read(byLabels.scores as never)) : '–'
+        lines.push(`| ${run} | ${what} | ${show(read(free.scores as never))} | ${shares} | ${rules.join('; ')} |`)
+      }
+      if (task === 'ECPE') of('causes, F1', ({ f1 }: CauseScores) => f1, decimals, 'f1')
+      else of(task === 'MSA' ? 'sentiment, accuracy' : 'emotion, accuracy', ({ accuracy }: LabelScores) => accuracy, percent, 'accuracy')
+      if (task === 'MER') of('emotion, weighted F1', ({ weightedF1 }: LabelScores) => weightedF1, decimals, 'weightedF1')
+    }
+  }
+  return `${lines.join('\n')}\n`
+} // biome-ignore format: long lines
+
+const told = (counts: Counts): string => RUN_TASKS.map((task) => `${task} ${counts[task]}`).join(', ')
+
+/** The mean loss of a task in each quarter of a stage. */
+function quarters(curves: readonly TaskLogEntry[], task: RunTask): string {
+  const own = curves.flatMap(({ tasks }) => tasks[task] ?? [])
+  if (own.length === 0) return ''
+  const means = [0, 1, 2, 3].flatMap((i) => {
+    const part = own.slice(Math.floor((i * own.length) / 4), Math.floor(((i + 1) * own.length) / 4))
+    const tokens = part.reduce((sum, one) => sum + one.tokens, 0)
+    return tokens === 0 ? [] : [decimals(part.reduce((sum, one) => sum + one.loss * one.tokens, 0) / tokens)]
+  })
+  return `${task} ${means.join(', ')}`
+}

@@ -1,0 +1,125 @@
+import { copyFileSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterAll, beforeAll, expect, it, vi } from 'vitest'
+import { saveNpy } from '../../../lib/files/index.js'
+import {
+  DecoderLM,
+  readAudio,
+  scope,
+  setNumThreads,
+  type Tensor,
+  tensor,
+  Wav2Vec2,
+  writeWav,
+} from '../../../lib/index.js'
+import { runCommand } from '../../../lib/kit/command.js'
+import { respond } from '../../../lib/systems/usdm/commands/respond.js'
+import { usdmOfArguments } from '../../../lib/systems/usdm/configuration/apply.js'
+import { Usdm } from '../../../lib/systems/usdm/index.js'
+import { fixture, fixturePath, relativeError, tensorsOf } from '../../helpers.js'
+import { chirp, scriptedLlm, tinySpeech, tinyTokenizer, tinyUnits } from './tiny-parts.js'
+
+// The published parts as they are found: small, with random weights, in the layouts and under the names of the original.
+
+const home = mkdtempSync(join(tmpdir(), 'voxtorch-usdm-published-'))
+afterAll(() => {
+  vi.unstubAllEnvs()
+  rmSync(home, { recursive: true, force: true })
+})
+const cache = join(home, 'cache')
+const question = join(home, 'question.wav')
+const COMMIT = '0123456789abcdef0123456789abcdef01234567'
+const LLM = 'naver-ai/USDM-DailyTalk'
+const VOICEBOX = 'naver-ai/xlsr-token-Voicebox'
+const VOCODER = 'nvidia/bigvgan_22khz_80band'
+
+/** Where the hub's cache has what was fetched of a repository. */
+const snapshot = (repository: string): string => {
+  const folder = join(cache, `models--${repository.replace('/', '--')}`)
+  mkdirSync(join(folder, 'refs'), { recursive: true })
+  writeFileSync(join(folder, 'refs/main'), COMMIT)
+  const found = join(folder, 'snapshots', COMMIT)
+  mkdirSync(found, { recursive: true })
+  return found
+}
+const changed = (folder: string, change: (config: Record<string, unknown>) => object): void => {
+  const file = join(folder, 'config.json')
+  writeFileSync(file, JSON.stringify(change(JSON.parse(readFileSync(file, 'utf8')))))
+}
+
+let whole: Usdm
+beforeAll(async () => {
+  setNumThreads(1)
+  vi.stubEnv('HF_HUB_OFFLINE', '1')
+  mkdirSync(cache)
+  copyFileSync(fixturePath('models/units-fairseq.pt'), join(cache, 'xlsr2_1b_v2.pt'))
+  await saveNpy(
+    join(cache, 'kmeans_10k.npy'),
+    tensorsOf(await fixture('models/units'), 'units', 'in').centroids as Tensor,
+  )
+  const tokenizer = await tinyTokenizer(join(home, 'text'))
+  const llm = scriptedLlm(tokenizer)
+  const { voicebox, vocoder } = tinySpeech()
+  whole = new Usdm({ llm, tokenizer, units: await tinyUnits(), voicebox, vocoder: vocoder.folded() })
+  await llm.save(snapshot(LLM), { maxShardBytes: 150_000 })
+  changed(snapshot(LLM), (config) => ({
+    ...config,
+    architectures: ['CustomMistralForCausalLM'],
+    torch_dtype: 'float32',
+  }))
+  tokenizer.saveTo(snapshot(LLM))
+  await voicebox.save(snapshot(VOICEBOX))
+  changed(snapshot(VOICEBOX), ({ model_type: _, architectures: __, ...config }) => ({ ...config, solver: 'euler' }))
+  await vocoder.save(snapshot(VOCODER))
+  await scope(() => writeWav(question, tensor(chirp(0.5)), { sampleRate: 16_000, format: 'float32' }))
+})
+
+const OPTIONS = { steps: 2, seed: 3 } as const
+
+it('are read out of the cache that the hub keeps: a language model in shards, a Voicebox, a vocoder', async () => {
+  expect(readdirSync(snapshot(LLM)).filter((name) => name.endsWith('.safetensors')).length).toBeGreaterThan(1)
+  const hearing = { encoder: join(cache, 'xlsr2_1b_v2.pt'), kmeans: join(cache, 'kmeans_10k.npy'), layer: 2 }
+  const from = { llm: LLM, voicebox: VOICEBOX, vocoder: VOCODER, ...hearing }
+  using usdm = await Usdm.fromPretrained(from, { cacheDir: cache })
+  expect([usdm.llm.config.modelType, usdm.tokenizer.units, usdm.units.layer]).toEqual(['mistral', 40, 2])
+  expect(usdm.units.encoder.network).toBeInstanceOf(Wav2Vec2)
+  const [mine, theirs] = [await whole.respond(question, OPTIONS), await usdm.respond(question, OPTIONS)]
+  expect({ ...theirs, wav: null }).toEqual({ ...mine, wav: null })
+  expect(relativeError(theirs.wav!.samples, mine.wav!.samples)).toBeLessThan(1e-5)
+  using llm = await DecoderLM.fromPretrained(LLM, { cacheDir: cache })
+  expect(llm.config.vocabSize).toBe(301)
+})
+
+it("answer by the original's command line", async () => {
+  const [mine, answer] = [await whole.respond(question, { ...OPTIONS, reference: question }), join(home, 'answer.wav')]
+  const log = vi.spyOn(console, 'log').mockImplementation(() => {})
+  const line = `--input_path ${question} --reference_path ${question} --output_path ${answer} --model_cache_dir ${cache}
+    --layer 2 --dtype float32 --solver-steps 2 --seed 3`
+  try {
+    expect(await runCommand('voxtorch usdm respond', respond, line.split(/\s+/))).toBe(0)
+    expect(log.mock.calls.flat()).toEqual([`${question}\n  heard: hi!\n  reply: ok. (0.2 s)`, `  ${answer}`])
+  } finally {
+    log.mockRestore()
+  }
+  const { samples, sampleRate } = await readAudio(answer)
+  expect(sampleRate).toBe(22_050)
+  expect(relativeError((await samples.flatten().data()) as Float32Array, mine.wav!.samples)).toBeLessThan(1e-5)
+})
+
+it('are those of the cache where nothing is said, the language model in half precision', async () => {
+  using usdm = await usdmOfArguments({ modelCacheDir: cache, layer: 2 })
+  expect(usdm.speaks).toBe(true)
+  expect([usdm.llm, usdm.units.encoder.network].map((part) => part.parameters()[0]?.dtype)).toEqual([
+    'bfloat16',
+    'float32',
+  ])
+  // The folder alone is a whole USDM; this one's encoder is shorter than the published.
+  await expect(Usdm.fromPretrained(cache)).rejects.toThrow(
+    /xlsr2_1b_v2\.pt: layer 35 was asked for, and the encoder has 3/,
+  )
+  await expect(usdmOfArguments({ modelCacheDir: home })).rejects.toThrow(/There is no .*xlsr2_1b_v2\.pt: say --encoder/)
+  await expect(usdmOfArguments({})).rejects.toThrow(/There is no xlsr2_1b_v2\.pt in --model-cache-dir: say --encoder/)
+  rmSync(snapshot(VOCODER), { recursive: true })
+  await expect(usdmOfArguments({ modelCacheDir: cache, layer: 2 })).rejects.toThrow(/bigvgan_22khz_80band/)
+})
