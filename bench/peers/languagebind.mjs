@@ -3,13 +3,19 @@ import { join } from 'node:path'
 import {
   ClipTextModel,
   ClipVisionModel,
+  DataLoader,
   getPeftModel,
   noGrad,
   ones,
+  openVideo,
+  preprocessVideo,
   randint,
   randn,
+  resizeImage,
+  sampleFrames,
   saveSafetensors,
   scope,
+  stack,
 } from 'voxtorch'
 import { rates } from './rates.mjs'
 import { serve, timedBlocks } from './serve.mjs'
@@ -35,6 +41,55 @@ const pooled = async (name) => {
   return (await network.forward(inputs)).poolerOutput
 }
 
+let films = ''
+const filmOf = (i) => join(films, `${i % 10}.mp4`)
+const readClip = (path) =>
+  scope(async () => {
+    const film = await openVideo(path, { threads: 1 })
+    try {
+      return await preprocessVideo(await film.frames(sampleFrames(film.frameCount)))
+    } finally {
+      await film.close()
+    }
+  })
+let photograph
+
+/** What is read before a network sees it. */
+const media = {
+  async resize(n) {
+    for (let i = 0; i < 100 * n; i++) (await resizeImage(photograph, 224, { pillow: 13 })).dispose()
+  },
+  /** Two at a time, as the other side has two processes. */
+  async clips(n) {
+    const paths = Array.from({ length: 100 * n }, (_, i) => filmOf(i))
+    const lane = async () => {
+      for (let path = paths.pop(); path !== undefined; path = paths.pop()) (await readClip(path)).dispose()
+    }
+    await Promise.all([lane(), lane()])
+  },
+}
+
+const small = { hiddenSize: 768, intermediateSize: 3072, numHiddenLayers: 12, numAttentionHeads: 12, patchSize: 32, hiddenAct: 'gelu' } // biome-ignore format: one line
+let tower
+
+/** Batches of four clips through a small tower: nanoseconds of each and those waited, without the first, which nothing comes before. */
+async function step() {
+  tower ??= new ClipVisionModel({ ...small, addTimeAttn: true, numFrames: 8 }).eval()
+  const paths = Array.from({ length: 24 }, (_, i) => filmOf(i))
+  const collate = (some) => scope(async () => stack(await Promise.all(some.map(readClip))))
+  const batches = new DataLoader(paths, { batchSize: 4, collate, collateAhead: true })
+  let [began, asked, waited, count] = [0n, 0n, 0n, -1]
+  for await (const pixelValues of batches) {
+    const now = process.hrtime.bigint()
+    if (count >= 0) waited += now - asked
+    else began = now
+    await noGrad(() => scope(async () => void (await tower.forward({ pixelValues }))))
+    asked = process.hrtime.bigint()
+    count += 1
+  }
+  return { nanoseconds: Number(asked - began) / (count + 1), waited: Number(waited) / count }
+}
+
 const runs = (name) => async (n) => {
   for (let i = 0; i < n; i++) {
     if (name === 'lora') {
@@ -47,7 +102,16 @@ const runs = (name) => async (n) => {
 /** Networks, inputs and what they give, for the other side. */
 async function write(folder, names) {
   const tensors = {}
+  films = join(folder, 'clips')
   for (const name of names) {
+    if (name === 'step') continue
+    if (name === 'clips') tensors.clips = await readClip(filmOf(0))
+    if (name === 'resize') {
+      photograph = randint(0, 256, [720, 1280, 3], { dtype: 'uint8' })
+      tensors['resize.photograph'] = photograph
+      tensors.resize = await resizeImage(photograph, 224, { pillow: 13 })
+    }
+    if (!Object.hasOwn(makers, name)) continue
     const [network, inputs] = makers[name]()
     network.eval().freeze()
     mkdirSync(join(folder, name))
@@ -64,10 +128,11 @@ async function write(folder, names) {
   await saveSafetensors(join(folder, 'values.safetensors'), tensors)
 }
 
-const blocks = timedBlocks({ ...Object.fromEntries(Object.keys(makers).map((name) => [name, runs(name)])), ...rates })
+const networkRuns = Object.fromEntries(Object.keys(makers).map((name) => [name, runs(name)]))
+const blocks = timedBlocks({ ...networkRuns, ...media, ...rates })
 
 await serve(async (request) => {
-  if (!request.make) return blocks(request)
+  if (!request.make) return request.case === 'step' ? step() : blocks(request)
   await write(request.make, request.names)
   return {}
 })

@@ -1,4 +1,7 @@
-"""The same networks: transformers' text tower, and LanguageBind's vision towers in PyTorch's own layers, as its modules compute them."""
+"""
+The same networks: transformers' text tower, and LanguageBind's vision towers in PyTorch's own layers, as its modules compute them. Pictures by
+Pillow, clips by PyAV.
+"""
 
 import json
 import sys
@@ -7,6 +10,7 @@ import types
 # Of the wheel of torchvision for CUDA, where that is beside torch for the CPU: transformers asks for it, and nothing here does.
 sys.modules["torchvision._meta_registrations"] = types.ModuleType("torchvision._meta_registrations")
 
+import numpy as np
 import torch
 from networks import serve_networks
 from peft import LoraConfig, get_peft_model
@@ -121,4 +125,66 @@ def maker(name):
     return make
 
 
-serve_networks({"text": text, **{name: maker(name) for name in ("audio", "video", "videoHalf", "lora")}})
+def resize(folder, values):
+    from PIL import Image
+
+    photograph = Image.fromarray(values["resize.photograph"].numpy())
+    width, height = photograph.size
+    one = lambda: photograph.resize((int(224 * width / height), 224), Image.Resampling.BICUBIC)
+
+    def job():
+        for _ in range(99):
+            one()
+        return torch.from_numpy(np.asarray(one()).copy())
+
+    return {"resize": job}
+
+
+MEAN = torch.tensor([0.48145466, 0.4578275, 0.40821073]).view(3, 1, 1, 1)
+STD = torch.tensor([0.26862954, 0.26130258, 0.27577711]).view(3, 1, 1, 1)
+
+
+class Clips(torch.utils.data.Dataset):
+    """As LanguageBind's processor: 8 frames, divided, normalised, resized without antialiasing, cut to their middle."""
+
+    def __init__(self, films):
+        self.films = films
+
+    def __len__(self):
+        return 100
+
+    def __getitem__(self, i):
+        import av
+
+        with av.open(str(self.films / f"{i % 10}.mp4")) as film:
+            stream = film.streams.video[0]
+            # Two processes for two cores.
+            stream.codec_context.thread_count = 1
+            places = np.linspace(0, stream.frames - 1, 8).astype(int)
+            frames = []
+            for place, frame in enumerate(film.decode(stream)):
+                frames += [frame.to_ndarray(format="rgb24")] * int((places == place).sum())
+                if len(frames) == 8:
+                    break
+        pixels = torch.from_numpy(np.stack(frames)).permute(3, 0, 1, 2)
+        pixels = (pixels / 255.0 - MEAN) / STD
+        height, width = pixels.shape[2:]
+        pixels = F.interpolate(pixels, (224, int(width / height * 224)), mode="bilinear", align_corners=False)
+        left = round((pixels.shape[3] - 224) / 2)
+        return pixels[..., left : left + 224].contiguous()
+
+
+def clips(folder, values):
+    data = Clips(folder)
+    loader = torch.utils.data.DataLoader(data, batch_size=4, num_workers=2, persistent_workers=True)
+
+    def job():
+        for i, batch in enumerate(loader):
+            if i == 0:
+                first = batch[0]
+        return first
+
+    return {"clips": job}
+
+
+serve_networks({"text": text, "resize": resize, "clips": clips, **{name: maker(name) for name in ("audio", "video", "videoHalf", "lora")}})

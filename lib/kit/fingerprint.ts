@@ -42,6 +42,21 @@ async function folderHash(folder: string): Promise<string> {
   return hash.digest('hex')
 }
 
+/**
+ * What the same weights may compute differently by: the configurations of a network and of the networks in it, as text in which
+ * the order of keys does not show.
+ */
+export function configurations(network: Module): string {
+  const found = [...network.namedModules()].flatMap(([name, { config }]: [string, Module & { config?: unknown }]) =>
+    typeof config === 'object' && config !== null ? [[name, config]] : [],
+  )
+  return JSON.stringify(found, (_key, value) =>
+    typeof value === 'object' && value !== null && !Array.isArray(value)
+      ? Object.fromEntries(Object.entries(value).sort(([a], [b]) => (a < b ? -1 : 1)))
+      : value,
+  )
+}
+
 /** The SHA-256 of a network's weights: names, dtypes, shapes and bytes. */
 export async function weightsHash(network: Module): Promise<string> {
   const hash = createHash('sha256')

@@ -1,5 +1,6 @@
 // The weights that `voxtorch weights` fetches, where they are in the user's cache; a test whose weights are absent is skipped
 // under its name. test/reference/published.py has what transformers makes of them.
+import { createHash } from 'node:crypto'
 import { existsSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -20,12 +21,13 @@ import {
   zeros,
 } from '../../lib/index.js'
 import { expectClose, fixturePath } from '../helpers.js'
+import { json } from '../text/helpers.js'
 
 const present = new Set(publishedWeights().flatMap(({ name, present }) => (present ? [name] : [])))
 const here = (name: string) => it.skipIf(!present.has(name))
 const expected = JSON.parse(readFileSync(fixturePath('models/published.json'), 'utf8')) as {
   smollm2: { prompt: string; ids: number[]; tokens: number[]; logits: number[] }[]
-  minilm: { sentences: string[]; vectors: number[][] }
+  minilm: { sentences: string[]; vectors: number[][]; tokens: string }
 }
 
 describe('published weights (npx voxtorch weights NAME)', () => {
@@ -64,6 +66,13 @@ describe('published weights (npx voxtorch weights NAME)', () => {
     expectClose(made, tensor(vectors), 1e-5)
     using extractor = await pipeline('feature-extraction', 'minilm')
     expectClose(await extractor(sentences, { pooling: 'mean', normalize: true }), tensor(vectors), 1e-5)
+  })
+
+  here('minilm')('minilm: the tokens of 1,000 lines are those of transformers', async () => {
+    const tokenizer = await Tokenizer.fromPretrained('minilm')
+    const rows = json<string[]>('lines').map((line) => tokenizer.encode(line).inputIds.join())
+    expect(rows.length).toBe(1000)
+    expect(createHash('sha256').update(rows.join('\n')).digest('hex')).toBe(expected.minilm.tokens)
   })
 
   const data = process.env.VOXTORCH_DATA ?? fileURLToPath(new URL('../../../shared/data', import.meta.url))

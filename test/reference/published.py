@@ -3,6 +3,8 @@
 Reads the user's cache, as voxtorch does: fetch smollm2-135m-instruct and minilm first.
 """
 
+import gzip
+import hashlib
 import json
 import os
 from pathlib import Path
@@ -31,13 +33,22 @@ def smollm2():
     return cases
 
 
+def tokens(tokenizer):
+    """The SHA-256 of all ids of 1,000 lines."""
+    lines = json.loads(gzip.decompress((FIXTURES / 'text/lines.json.gz').read_bytes()))
+    rows = tokenizer(lines).input_ids
+    assert len(rows) == 1000
+    return hashlib.sha256('\n'.join(','.join(map(str, ids)) for ids in rows).encode()).hexdigest()
+
+
 def minilm():
     folder = CACHE / 'minilm'
     tokenizer, model = AutoTokenizer.from_pretrained(folder), AutoModel.from_pretrained(folder).eval()
     inputs = tokenizer(SENTENCES, padding=True, return_tensors='pt')
     weights = inputs['attention_mask'].unsqueeze(-1).float()
     vectors = (model(**inputs).last_hidden_state * weights).sum(1) / weights.sum(1)
-    return {'sentences': SENTENCES, 'vectors': torch.nn.functional.normalize(vectors, dim=1).tolist()}
+    unit = torch.nn.functional.normalize(vectors, dim=1)
+    return {'sentences': SENTENCES, 'vectors': unit.tolist(), 'tokens': tokens(tokenizer)}
 
 
 with torch.no_grad():

@@ -2,8 +2,10 @@ import { mkdtempSync, readdirSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
-import { ConfigError, manualSeed, type TrainerCallback } from '../../../lib/index.js'
+import { ConfigError, manualSeed, noGrad, type TrainerCallback } from '../../../lib/index.js'
 import { EMOTIONS, type EmotionDialog } from '../../../lib/kit/emotion/dialog.js'
+import { labelDialogs } from '../../../lib/systems/languagebind-emotion/answer/label.js'
+import { emotionCollate } from '../../../lib/systems/languagebind-emotion/data/collate.js'
 import type { EmotionParts } from '../../../lib/systems/languagebind-emotion/data/open.js'
 import { emotionAnswers } from '../../../lib/systems/languagebind-emotion/evaluation/evaluate.js'
 import { EmotionClassifier } from '../../../lib/systems/languagebind-emotion/network/network.js'
@@ -83,6 +85,35 @@ describe('trainEmotion', () => {
       const [a, b] = [whole.model.stateDict(), again.model.stateDict()]
       expect(Object.keys(a)).toContain('towers.audio.table.weight')
       for (const [name, tensor] of Object.entries(a)) expect(b[name]?.equal(tensor), name).toBe(true)
+    },
+    PATIENCE,
+  )
+
+  it(
+    'gives a classifier that is evaluated twice to the same bits, whatever is drawn in between',
+    async () => {
+      manualSeed(5)
+      const towers = (['text', 'audio'] as const).map((name) => new TinyTower(name, 8, facts, {}, true))
+      const config = { hiddenSize: 16, context: { layers: 1, heads: 2 }, dropout: 0.3, modalityDropout: 0.3 }
+      const { model, samples } = await trainEmotion(
+        options({ towers, tune: 'full', config: { ...config, fusion: 'cross-attention' }, recipe: { epochs: 2 } }),
+      )
+      // Training mode, in which the same is asked twice and answered twice otherwise.
+      model.train()
+      const { labels: _, known: __, ...batch } = await emotionCollate(model.config.sizes, model.ownTowers)(samples.test)
+      const drawn = async () => (await noGrad(() => model.forward(batch))).logits
+      expect((await drawn()).equal(await drawn())).toBe(false)
+      const dialogs = samples.test.map(({ dialog }) => dialog)
+      const evaluated = async () => ({
+        answers: await emotionAnswers(model, samples.test, { states: true }),
+        labelled: await labelDialogs(model, dialogs),
+      })
+      const first = await evaluated()
+      manualSeed(99)
+      await drawn()
+      expect(await evaluated()).toEqual(first)
+      expect(model.training).toBe(true)
+      expect(first.answers.flatMap(({ logits }) => logits).flat().length).toBeGreaterThan(40)
     },
     PATIENCE,
   )

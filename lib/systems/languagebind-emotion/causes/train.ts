@@ -6,8 +6,7 @@ import { CheckpointError, ConfigError, DataError } from '../../../base/errors.js
 import { readCheckpointJson, writeJson } from '../../../files/json/json.js'
 import { loadSafetensors, saveSafetensors } from '../../../files/safetensors/safetensors.js'
 import type { EmotionCause, EmotionDialog } from '../../../kit/emotion/dialog.js'
-import { ecfConversations } from '../../../kit/emotion/ecf.js'
-import { type EcfPairScores, scoreEcf } from '../../../kit/emotion/ecf-score.js'
+import type { EcfPairScores } from '../../../kit/emotion/ecf-score.js'
 import { wholeSpan } from '../../../kit/emotion/span.js'
 import { evaluateBatches } from '../../../kit/evaluate.js'
 import { bestEpochBy, plainMetrics, type RecipeResults, runRecipe } from '../../../kit/recipe.js'
@@ -17,6 +16,7 @@ import type { TrainingArguments } from '../../../train/trainer/arguments.js'
 import { Trainer } from '../../../train/trainer/trainer.js'
 import type { EmotionSample } from '../data/collate.js'
 import { emotionAnswers } from '../evaluation/evaluate.js'
+import { officialScores } from '../evaluation/official.js'
 import type { EmotionClassifier } from '../network/network.js'
 import { emotionOptimizer } from '../training/optimizer.js'
 import { type CauseBatch, type CauseSample, causeCollate, joinedVectors } from './data.js'
@@ -126,7 +126,7 @@ export async function trainCauses(
       const valid = withCauses(samples.valid)
       const scored = await scoredDialogs(classifier, scorer, valid)
       threshold = await bestThreshold(scored, labels)
-      official.valid = await officialScores(scored, labels, threshold)
+      official.valid = await officialOf(scored, labels, threshold)
       await saveScorer(scorer, folder, threshold)
     },
     measure: async (part) => plainMetrics(await trainer.evaluate(part)),
@@ -143,7 +143,7 @@ export async function trainCauses(
   }
   const test = withCauses(samples.test)
   if (test.length > 0) {
-    official.test = await officialScores(await scoredDialogs(classifier, scorer, test), labels, threshold)
+    official.test = await officialOf(await scoredDialogs(classifier, scorer, test), labels, threshold)
   }
   await writeJson(file, official)
   return { results: { ...results, official }, scorer: scorer.eval(), threshold }
@@ -243,26 +243,18 @@ export function withFoundCauses(
   return { ...dialog, utterances, causes: found }
 }
 
-async function officialScores(
-  scored: readonly ScoredDialog[],
-  labels: readonly string[],
-  threshold: CauseThreshold,
-): Promise<EcfPairScores> {
-  const gold = ecfConversations(numbered(scored.map(({ dialog }) => dialog)), { subtask: 2 })
-  const said = numbered(scored.map((one) => withFoundCauses(one, labels, threshold)))
-  return scoreEcf({ subtask: 2, gold, predictions: ecfConversations(said, { subtask: 2 }) })
-}
-
-/** The official scorer wants numbers for names. */
-const numbered = (dialogs: readonly EmotionDialog[]): EmotionDialog[] =>
-  dialogs.map((dialog, i) => ({ ...dialog, id: String(i + 1) }))
+const officialOf = (scored: readonly ScoredDialog[], labels: readonly string[], threshold: CauseThreshold) =>
+  officialScores(
+    scored.map(({ dialog }) => dialog),
+    scored.map((one) => withFoundCauses(one, labels, threshold)),
+  )
 
 async function bestThreshold(scored: readonly ScoredDialog[], labels: readonly string[]): Promise<CauseThreshold> {
   let best: { threshold: CauseThreshold; f1: number } | undefined
   for (const neutral of [-1, -0.5, 0, 0.5, 1]) {
     for (let step = 2; step <= 18; step += 1) {
       const threshold = { probability: step / 20, neutral }
-      const { weightedF1 } = await officialScores(scored, labels, threshold)
+      const { weightedF1 } = await officialOf(scored, labels, threshold)
       if (best === undefined || weightedF1 > best.f1) best = { threshold, f1: weightedF1 }
     }
   }

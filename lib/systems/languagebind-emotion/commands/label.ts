@@ -1,5 +1,6 @@
 import { ConfigError } from '../../../base/errors.js'
 import { commandRule } from '../../../kit/command.js'
+import type { Device } from '../../../tensor/index.js'
 
 export const label = commandRule({
   name: 'label',
@@ -32,7 +33,7 @@ dialogs itself. A line for each utterance goes to the output, and a page with a 
     const { labelDialogs, turnsOf } = await import('../answer/label.js')
     const { readDialogs } = await import('../data/open.js')
     const { writeEmotionReport } = await import('../answer/report-files.js')
-    const factory = defined({ device }) as { device?: 'cpu' }
+    const factory = defined({ device: device as Device | undefined })
     const classifier = await EmotionClassifier.fromPretrained(model, factory)
     const isData = (file: string) => ['.json', '.jsonl', '.csv'].includes(extname(file).toLowerCase())
     const dialogs = []

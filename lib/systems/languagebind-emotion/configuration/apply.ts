@@ -121,7 +121,7 @@ export async function towersOfArguments(options: EmotionArguments): Promise<Emot
       ...(isText ? ['text' as const] : []),
     ]
     const made = await languageBindTowers({ video, audio: isAudio ? audio : undefined }, names, {
-      ...(factory as { device?: 'cpu' }),
+      ...factory,
       ...(states && { states }),
     })
     towers.push(...(made as unknown as EmotionTower[]))

@@ -1,7 +1,7 @@
 import { misuse } from '../../../base/check.js'
 import { DataError } from '../../../base/errors.js'
 import type { EmotionDialog } from '../../../kit/emotion/dialog.js'
-import { scope, type Tensor, tensor } from '../../../tensor/index.js'
+import { type Device, scope, type Tensor, tensor } from '../../../tensor/index.js'
 import { type EmotionModality, MODALITIES } from '../network/config.js'
 import type { EmotionInputs } from '../network/network.js'
 import type { EmotionTower } from '../network/towers.js'
@@ -130,6 +130,19 @@ export function emotionCollate(
         known: tensor(BigInt64Array.from(known), { device: 'cpu' }),
       }
     })
+}
+
+/** What a network reads of a batch, on its device; labels and what towers read stay where they are. */
+export function batchOn(batch: EmotionBatch, device: Device): EmotionBatch {
+  if (device === 'cpu') return batch
+  const all = (tensors: Readonly<Partial<Record<EmotionModality, Tensor>>> = {}) =>
+    Object.fromEntries(Object.entries(tensors).map(([name, tensor]) => [name, tensor.to({ device })]))
+  const { mask, speakers, present, vectors } = batch
+  return {
+    ...batch,
+    ...{ mask: mask.to({ device }), speakers: speakers.to({ device }) },
+    ...{ present: all(present), vectors: all(vectors) },
+  }
 }
 
 const boolTensor = (values: Uint8Array, shape: number[]): Tensor =>

@@ -6,7 +6,7 @@ import type { Lock } from '../../../base/lock.js'
 import { DataLoader } from '../../../data/loader.js'
 import type { EmotionDialog } from '../../../kit/emotion/dialog.js'
 import { FeatureFile, lockFeatures } from '../../../kit/feature-file.js'
-import { weightsHash } from '../../../kit/fingerprint.js'
+import { configurations, weightsHash } from '../../../kit/fingerprint.js'
 import { evaluating } from '../../../nn/index.js'
 import { noGrad, scope, type Tensor } from '../../../tensor/index.js'
 import type { EmotionModality } from '../network/config.js'
@@ -23,8 +23,8 @@ export interface FeatureCacheOptions {
 
 /**
  * Vectors of frozen towers on the disk, so that each utterance is read once, by whatever run. Its key is the SHA-256 of the
- * bytes that the tower reads, of all that its recipe says, of its weights and of its dtype: whatever of these changes, it is
- * computed anew. A file for each tower holds them (see `FeatureFile`), and what a kill left goes on.
+ * bytes that the tower reads, of all that its recipe and its network's configuration say, of its weights and of its dtype:
+ * whatever of these changes, it is computed anew. A file for each tower holds them (see `FeatureFile`), and what a kill left goes on.
  *
  * One process writes to a folder at a time; others wait for nothing and get BusyError.
  */
@@ -44,11 +44,12 @@ export class FeatureCache {
     return new FeatureCache(folder, lockFeatures(folder, 'a feature cache'))
   }
 
-  /** What tells a tower from others: its recipe, weights and dtype. */
+  /** What tells a tower from others: its recipe, configuration, weights and dtype. */
   static async keyOf(tower: EmotionTower): Promise<string> {
     const dtype = tower.network?.parameters()[0]?.dtype ?? 'none'
     const weights = tower.network ? await weightsHash(tower.network) : 'none'
-    const facts = [tower.modality, tower.size, JSON.stringify(sorted(tower.recipe)), weights, dtype]
+    const config = tower.network ? configurations(tower.network) : 'none'
+    const facts = [tower.modality, tower.size, JSON.stringify(sorted(tower.recipe)), config, weights, dtype]
     return createHash('sha256').update(facts.join('\0')).digest('hex')
   }
 

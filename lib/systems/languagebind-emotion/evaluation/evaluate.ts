@@ -2,7 +2,7 @@ import { requireOptions, requireWhole } from '../../../base/check.js'
 import type { EmotionDialog } from '../../../kit/emotion/dialog.js'
 import { evaluateBatches } from '../../../kit/evaluate.js'
 import type { Tensor } from '../../../tensor/index.js'
-import { type EmotionBatch, type EmotionSample, emotionCollate } from '../data/collate.js'
+import { batchOn, type EmotionSample, emotionCollate } from '../data/collate.js'
 import type { EmotionClassifier } from '../network/network.js'
 import { bestTemperature, type EmotionMetrics, emotionMetrics, reliability, softmaxOf } from './metrics.js'
 
@@ -34,7 +34,7 @@ export async function emotionAnswers(
   const collate = emotionCollate(model.config.sizes, model.ownTowers)
   const device = (model.head.parameters()[0] as Tensor).device
   const parts = await evaluateBatches(model, inBatches(samples, batchSize), async (some) => {
-    const { labels: _, known: __, ...inputs } = moved(await collate(some), device)
+    const { labels: _, known: __, ...inputs } = batchOn(await collate(some), device)
     const output = await model.forward(inputs)
     const logits = output.logits.to({ dtype: 'float32', device: 'cpu' }).toArray() as number[][][]
     const rows = states ? (output.states.to({ dtype: 'float32', device: 'cpu' }).toArray() as number[][][]) : undefined
@@ -49,20 +49,6 @@ export async function emotionAnswers(
 
 function* inBatches<S>(all: readonly S[], size: number): Generator<readonly S[]> {
   for (let from = 0; from < all.length; from += size) yield all.slice(from, from + size)
-}
-
-function moved(batch: EmotionBatch, device: string): EmotionBatch {
-  if (device === 'cpu') return batch
-  const all = (tensors: Readonly<Record<string, Tensor>> | undefined) =>
-    Object.fromEntries(
-      Object.entries(tensors ?? {}).map(([name, tensor]) => [name, tensor.to({ device: device as 'cuda' })]),
-    )
-  const { mask, speakers, present, vectors } = batch
-  return {
-    ...batch,
-    ...{ mask: mask.to({ device: device as 'cuda' }), speakers: speakers.to({ device: device as 'cuda' }) },
-    ...{ present: all(present as Record<string, Tensor>), vectors: all(vectors as Record<string, Tensor>) },
-  }
 }
 
 /** The utterances whose emotion is known: their logits and classes. */

@@ -10,7 +10,7 @@ import { audioFrontEnd, languageBindAudio } from '../../../models/languagebind/a
 import { readVideoClip } from '../../../models/languagebind/inputs.js'
 import { LanguageBind } from '../../../models/languagebind/languagebind.js'
 import { type Linear, Module } from '../../../nn/index.js'
-import { cat, ops, scope, type Tensor } from '../../../tensor/index.js'
+import { cat, type Device, ops, scope, type Tensor } from '../../../tensor/index.js'
 import type { EmotionModality } from './config.js'
 import { clipSource, type EmotionTower, soundOf } from './towers.js'
 
@@ -107,7 +107,13 @@ export class LanguageBindTower implements EmotionTower<Tensor> {
 
   async source(dialog: EmotionDialog, place: number): Promise<string | undefined> {
     const utterance = dialog.utterances[place] as EmotionDialog['utterances'][number]
-    if (this.modality === 'text') return utterance.text.trim() === '' ? undefined : utterance.text
+    // Tokens are others with another tokenizer.
+    if (this.modality === 'text') {
+      const ids: Tensor | undefined = await this.read(dialog, place)
+      const source = ids && String(ids.toArray())
+      ids?.dispose()
+      return source
+    }
     if (this.modality === 'audio') {
       const sound = soundOf(utterance)
       return sound && clipSource(sound.path, sound.clip)
@@ -146,16 +152,18 @@ export class LanguageBindTower implements EmotionTower<Tensor> {
       const rows = cat([...inputs], 0)
       if (this.modality === 'text') {
         const end = this.model.tokenizer?.endTokenId as number
-        // What fills a text up is its end, of which the first one counts.
-        const attentionMask = ops
+        // What fills a text up is its end, of which the first one counts; behind the longest text nothing is computed.
+        const filled = ops
           .cumsum(rows.eq(end).to({ dtype: 'int64' }), 1)
           .le(1)
           .to({ dtype: 'int64' })
-        const tokens = { inputIds: rows.to({ device }), attentionMask: attentionMask.to({ device }) }
+        const longest = Number(filled.sum([1]).max().item())
+        const part = (all: Tensor) => all.narrow(1, 0, longest).to({ device })
+        const tokens = { inputIds: part(rows), attentionMask: part(filled) }
         if (states) {
           const { lastHiddenState } = await this.model.tower('text').forward(tokens) // [texts, tokens, size]
           const there = tokens.attentionMask.to({ dtype: lastHiddenState.dtype }).unsqueeze(2)
-          const room = (this.steps as number) - rows.size(1)
+          const room = (this.steps as number) - longest
           return ops.constantPadNd(lastHiddenState.mul(there), [0, 0, 0, room]).reshape([rows.size(0), -1])
         }
         return (await this.model.forward({ text: tokens })).text
@@ -193,7 +201,7 @@ export async function isLanguageBind(place: string): Promise<boolean> {
 export async function languageBindTowers(
   from: { video?: string | undefined; audio?: string | undefined },
   modalities: readonly EmotionModality[],
-  options: LanguageBindTowerOptions & { device?: 'cpu' | undefined } = {},
+  options: LanguageBindTowerOptions & { device?: Device | undefined } = {},
 ): Promise<LanguageBindTower[]> {
   const { device, ...rest } = options
   const model = await LanguageBind.fromPretrained(defined(from), defined({ device }))

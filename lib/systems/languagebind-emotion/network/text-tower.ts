@@ -2,6 +2,7 @@ import { existsSync } from 'node:fs'
 import { join, resolve } from 'node:path'
 import { requireOneOf, requireOptions, requireWhole } from '../../../base/check.js'
 import { ConfigError } from '../../../base/errors.js'
+import { writeJson } from '../../../files/json/json.js'
 import { resolveModel } from '../../../hub/index.js'
 import type { EmotionDialog } from '../../../kit/emotion/dialog.js'
 import { padTokens } from '../../../kit/pad.js'
@@ -97,8 +98,10 @@ export class TextTower implements EmotionTower<TextInput> {
     return { tower: 'text', network: this.network.constructor.name, ...this.#options }
   }
 
+  /** Its tokens, which are others with another tokenizer. */
   async source(dialog: EmotionDialog, place: number): Promise<string | undefined> {
-    return this.#texts(dialog, place)?.join('\n')
+    const input = await this.read(dialog, place)
+    return input && `${input.begin} ${input.ids}`
   }
 
   async read(dialog: EmotionDialog, place: number): Promise<TextInput | undefined> {
@@ -209,7 +212,6 @@ export class TextTower implements EmotionTower<TextInput> {
   }
 
   async save(folder: string): Promise<void> {
-    const { writeJson } = await import('../../../files/json/json.js')
     await this.network.save(folder)
     this.tokenizer.saveTo(folder)
     await writeJson(join(folder, 'tower.json'), { tower: 'text', ...this.#options })

@@ -9,8 +9,7 @@ import {
 import { ConfigError, DataError } from '../../../base/errors.js'
 import { isMainProcess } from '../../../distributed/index.js'
 import type { EmotionCause, EmotionDialog } from '../../../kit/emotion/dialog.js'
-import { ecfConversations } from '../../../kit/emotion/ecf.js'
-import { type EcfPairScores, scoreEcf } from '../../../kit/emotion/ecf-score.js'
+import type { EcfPairScores } from '../../../kit/emotion/ecf-score.js'
 import { wholeSpan } from '../../../kit/emotion/span.js'
 import { evaluateBatches } from '../../../kit/evaluate.js'
 import { bestEpochBy, plainMetrics, type RecipeResults, runRecipe } from '../../../kit/recipe.js'
@@ -18,7 +17,8 @@ import { cat, manualSeed, scope, type Tensor, tensor } from '../../../tensor/ind
 import { f1Score } from '../../../train/metrics/classification.js'
 import type { TrainerCallback } from '../../../train/trainer/callbacks.js'
 import { Trainer } from '../../../train/trainer/trainer.js'
-import { type EmotionBatch, type EmotionSample, emotionCollate } from '../data/collate.js'
+import { batchOn, type EmotionBatch, type EmotionSample, emotionCollate } from '../data/collate.js'
+import { officialScores } from '../evaluation/official.js'
 import { emotionOptimizer } from '../training/optimizer.js'
 import { type EmotionRecipe, PUBLISHED_EMOTION_RECIPE } from '../training/recipe.js'
 import { samplesOf, splitTowers } from '../training/samples.js'
@@ -148,6 +148,7 @@ export async function trainPairs(options: TrainPairsOptions): Promise<{
   const count = (some: readonly Tensor[]) => some.reduce((sum, one) => sum + one.numel(), 0)
   const counts = { trainable: count(parameters.filter((one) => one.requiresGrad)), parameters: count(parameters) }
   let official: EcfPairScores | null = null
+  const known = samples.test.filter(({ dialog }) => dialog.causes !== undefined)
   const results = await runRecipe<Record<string, number>, PairResults, PairSample[]>({
     ...{ trainer, outputDir, data: pairs },
     async save(folder) {
@@ -156,7 +157,12 @@ export async function trainPairs(options: TrainPairsOptions): Promise<{
       if (isMainProcess()) await model.save(folder, frozen)
     },
     async measure(part) {
-      if (part === pairs.test) official = await officialOf(model, samples.test)
+      if (part === pairs.test && known.length > 0) {
+        official = await officialScores(
+          known.map(({ dialog }) => dialog),
+          await findPairs(model, known),
+        )
+      }
       return plainMetrics(await trainer.evaluate(part))
     },
     more: () => ({
@@ -235,8 +241,8 @@ export async function findPairs(
   const device = (model.head.parameters()[0] as Tensor).device
   const single = samples.map((sample) => [sample])
   return evaluateBatches(model, single, async (some) => {
-    const { labels: _, known: __, ...inputs } = await collate(some)
-    const rows = (await model.encode(inputs)).select(0, 0).to({ device }) // [utterances, size]
+    const { labels: _, known: __, ...inputs } = batchOn(await collate(some), device)
+    const rows = (await model.encode(inputs)).select(0, 0) // [utterances, size]
     const count = rows.size(0)
     const shape = [count, count, rows.size(1)]
     const both = cat([rows.unsqueeze(1).expand(shape), rows.unsqueeze(0).expand(shape)], 2)
@@ -251,20 +257,4 @@ export async function findPairs(
     })
     return { ...dialog, causes }
   })
-}
-
-async function officialOf(
-  model: EmotionPairClassifier,
-  samples: readonly EmotionSample[],
-): Promise<EcfPairScores | null> {
-  const known = samples.filter(({ dialog }) => dialog.causes !== undefined)
-  if (known.length === 0) return null
-  // The official scorer wants numbers for names.
-  const numbered = (dialogs: readonly EmotionDialog[]) =>
-    ecfConversations(
-      dialogs.map((dialog, i) => ({ ...dialog, id: String(i + 1) })),
-      { subtask: 2 },
-    )
-  const gold = numbered(known.map(({ dialog }) => dialog))
-  return scoreEcf({ subtask: 2, gold, predictions: numbered(await findPairs(model, known)) })
 }

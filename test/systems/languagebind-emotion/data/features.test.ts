@@ -109,7 +109,7 @@ describe('FeatureCache', () => {
     PATIENCE,
   )
 
-  it('misses where the input, the recipe, the weights, the dtype or the size is another', async () => {
+  it('misses where the input, the recipe, the configuration, the weights, the dtype or the size is another', async () => {
     const where = folder()
     await using(where, (cache) => cache.vectors(tower(), data))
     const encoded = async (made: TinyTower, some = data) => {
@@ -144,6 +144,15 @@ describe('FeatureCache', () => {
     noGrad(() => weights.network?.table.weight.select(0, 5).select(0, 7).fill_(0.2500001))
     expect(await encoded(weights)).toBe(15)
     expect(await encoded(tower(5))).toBe(15)
+    // The same weights under another activation.
+    const made = (config: object) => {
+      const one = tower()
+      Object.assign(one.network!, { config })
+      return one
+    }
+    expect(await encoded(made({ hiddenAct: 'gelu', layers: 1 }))).toBe(15)
+    expect(await encoded(made({ layers: 1, hiddenAct: 'gelu' }))).toBe(0)
+    expect(await encoded(made({ hiddenAct: 'quick_gelu', layers: 1 }))).toBe(15)
     const half = tower()
     half.network?.to({ dtype: 'float64' })
     expect(await FeatureCache.keyOf(half)).not.toBe(await FeatureCache.keyOf(tower()))

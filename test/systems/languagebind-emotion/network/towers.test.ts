@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
 import {
   arange,
-  type Bert,
+  Bert,
   ConfigError,
   embedSentences,
   manualSeed,
@@ -13,14 +13,17 @@ import {
   scope,
   type Tensor,
   Tokenizer,
+  tensor,
   WavLM,
   WhisperEncoder,
   writeWav,
 } from '../../../../lib/index.js'
 import type { EmotionDialog } from '../../../../lib/kit/emotion/dialog.js'
+import { FeatureCache } from '../../../../lib/systems/languagebind-emotion/data/features.js'
 import { TextTower } from '../../../../lib/systems/languagebind-emotion/network/text-tower.js'
 import { FbankTower, VoiceTower } from '../../../../lib/systems/languagebind-emotion/network/voice-tower.js'
 import { difference } from '../../../helpers.js'
+import { wordPieces } from '../../../models/word-pieces.js'
 import { PATIENCE } from '../../../patience.js'
 
 const texts = ['Who took it away ?', 'They did , I think .', '', 'Fine .']
@@ -54,7 +57,6 @@ describe.skipIf(!minilm?.present)('TextTower, with minilm of the cache', () => {
       expect(difference(vectors, wanted)).toBeLessThan(1e-5)
       expect([await tower.read(dialog, 2), await tower.source(dialog, 2)]).toEqual([undefined, undefined])
       const history = new TextTower(tower.network, tower.tokenizer, { history: 2, names: true })
-      expect(await history.source(dialog, 1)).toBe('Ann: Who took it away ?\nBen: They did , I think .')
       const long = (await history.read(dialog, 1))!
       expect(tower.tokenizer.decode(long.ids.slice(long.begin), { skipSpecialTokens: true })).toMatch(/^ben/)
       const narrow = new TextTower(tower.network, tower.tokenizer, { history: 2, maxLength: 10 })
@@ -85,6 +87,65 @@ describe.skipIf(!minilm?.present)('TextTower, with minilm of the cache', () => {
     },
     PATIENCE,
   )
+})
+
+describe('TextTower', () => {
+  const network = () => {
+    manualSeed(3)
+    const size = { hiddenSize: 8, numHiddenLayers: 1, numAttentionHeads: 2, intermediateSize: 16 }
+    return Bert.fromConfig({ ...size, vocabSize: 8, maxPositionEmbeddings: 24 }).eval()
+  }
+  const said = ['one two', 'three', 'two two one'].map((text, i) => ({
+    id: i + 1,
+    text,
+    speaker: ['one', 'two'][i % 2]!,
+  }))
+  const talk: EmotionDialog = { id: '1', source: 'made', utterances: [...said, { id: 4, text: ' ', speaker: '' }] }
+  const all = async (tower: TextTower) =>
+    noGrad(async () =>
+      tower.encode(await Promise.all([0, 1, 2].map(async (place) => (await tower.read(talk, place))!))),
+    )
+
+  it('is the mean over the tokens of an utterance, which see what was said before where that is wanted', async () => {
+    const [bert, tokenizer] = [network(), await wordPieces()]
+    const plain = new TextTower(bert, tokenizer)
+    const texts = said.map(({ text }) => text)
+    expect(difference(await all(plain), await embedSentences(bert, tokenizer, texts))).toBeLessThan(1e-5)
+    const first = new TextTower(bert, tokenizer, { pooling: 'cls' })
+    expect(difference(await all(first), await embedSentences(bert, tokenizer, texts, { pooling: 'cls' }))).toBeLessThan(
+      1e-5,
+    )
+    expect(await plain.read(talk, 3)).toBeUndefined()
+    expect(await plain.source(talk, 3)).toBeUndefined()
+    const history = new TextTower(bert, tokenizer, { history: 2, names: true })
+    const ids = (text: string) => tokenizer.encode(text, { addSpecialTokens: false }).inputIds
+    const end = tokenizer.tokenToId('[SEP]') as number
+    const before = [...ids('one: one two'), end, ...ids('two: three'), end]
+    const begin = 1 + before.length
+    const input = (await history.read(talk, 2))!
+    expect(input).toEqual({ ids: [tokenizer.tokenToId('[CLS]'), ...before, ...ids('one: two two one'), end], begin })
+    // The mean is over its own tokens and its end alone.
+    const { lastHiddenState } = await noGrad(() => bert.forward({ inputIds: tensor([input.ids], { dtype: 'int64' }) }))
+    const own = lastHiddenState.narrow(1, begin, input.ids.length - begin).mean([1])
+    expect(difference(await noGrad(() => history.encode([input])), own)).toBeLessThan(1e-5)
+    // The oldest goes first where there is no room.
+    const short = new TextTower(bert, tokenizer, { history: 2, maxLength: 7 })
+    expect((await short.read(talk, 2))!.ids.length).toBe(7)
+    expect((await short.read(talk, 2))!.begin).toBe(3)
+  })
+
+  it('has another key for another network, recipe or tokenizer', async () => {
+    const tokenizer = await wordPieces()
+    const plain = new TextTower(network(), tokenizer)
+    const other = Bert.fromConfig({ ...plain.network.config, hiddenAct: 'relu' })
+    other.loadStateDict(plain.network.stateDict())
+    const key = (tower: TextTower) => FeatureCache.keyOf(tower as never)
+    expect(await key(new TextTower(network(), tokenizer))).toBe(await key(plain))
+    for (const changed of [new TextTower(other, tokenizer), new TextTower(network(), tokenizer, { pooling: 'cls' })])
+      expect(await key(changed)).not.toBe(await key(plain))
+    const turned = new TextTower(network(), await wordPieces(['three', 'two', 'one']))
+    expect(await turned.source(talk, 0)).not.toBe(await plain.source(talk, 0))
+  })
 })
 
 describe('VoiceTower', () => {
