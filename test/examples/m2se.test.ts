@@ -1,11 +1,13 @@
 import { execFile } from 'node:child_process'
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
 import { afterAll, expect, it } from 'vitest'
-import { EMOTION_LABELS } from '../../lib/systems/m2se/index.js'
+import { serve } from '../../lib/serve/index.js'
+import { EMOTION_LABELS, emoverseData } from '../../lib/systems/m2se/index.js'
+import { Watcher } from '../serve/models.mjs'
 import { drawing, FACE_LABELS, face } from '../systems/m2se/faces.js'
 import { seeingEmoVerse } from '../systems/m2se/tiny.js'
 
@@ -30,4 +32,31 @@ it('m2se-infer asks about each photograph of a folder, and nothing else in it', 
     expect(share).toBeGreaterThan(14)
   }
   await expect(promisify(execFile)(process.execPath, command.slice(0, 5), { cwd: root })).rejects.toThrow(/Say --model DIR and --photos DIR/)
+}) // biome-ignore format: long lines
+
+it('m2se-reasons lets a chat model that is served say why, and asks for what is missing alone', async () => {
+  const [clips, output, picture] = ['clips.jsonl', 'reasons.jsonl', 'face.ppm'].map((name) => join(home, name)) as [string, string, string]
+  writeFileSync(picture, face(FACE_LABELS[0] as (typeof FACE_LABELS)[number], drawing(1)))
+  const lines = [{ id: '1/0', text: 'Oh no!', emotion: 'fear' }, { id: '1/1', text: 'Hey!' }, { id: '1/2', text: 'See?', emotion: 'joy', image: picture }]
+  writeFileSync(clips, lines.slice(0, 2).map((line) => `${JSON.stringify(line)}\n`).join(''))
+  const watcher = new Watcher()
+  const served = await serve(watcher)
+  const command = ['--import', 'tsx', 'examples/m2se-reasons.ts', '--clips', clips, '--output', output, '--url', served.url]
+  const run = () => promisify(execFile)(process.execPath, command, { cwd: root })
+  try {
+    await run()
+    writeFileSync(clips, lines.map((line) => `${JSON.stringify(line)}\n`).join(''))
+    await run()
+    expect(watcher.begun).toBe(3)
+    const said = readFileSync(output, 'utf8').trim().split('\n').map((line) => JSON.parse(line) as { id: string; text: string })
+    expect(said.map(({ id }) => id)).toEqual(['1/0', '1/1', '1/2'])
+    expect(said[0]?.text).toContain('Somebody says: "Oh no!" Explain fear in one or two sentences, by the words.')
+    // What the model saw of the last.
+    expect(said[2]?.text).toContain('28 × 28')
+    const mosei = lines.map(({ id, text }) => ({ id, text }))
+    const { records } = await emoverseData({ mosei, reasons: output }, { weights: { MSA: 0, MER: 0 } })
+    expect([...records].map(({ response }) => response).sort()).toEqual(said.map(({ text }) => text).sort())
+  } finally {
+    await served.close({ now: true })
+  }
 }) // biome-ignore format: long lines

@@ -49,9 +49,9 @@ interface StageFigures {
 }
 interface AnswerFigures {
   seconds: number
-  /** Written freely, and the likeliest of the labels. */
+  /** Written freely; and held to what is allowed: the likeliest of the labels, or pairs of the target and its causes. */
   free: RobustTaskScores
-  byLabels: RobustTaskScores | null
+  held: RobustTaskScores
 }
 export interface RunFigures {
   settings: RunSettings
@@ -129,22 +129,17 @@ export class MeldRun {
       const data = await this.#recordsOf(task, 'test', this.settings.tested[task])
       const output = (how: string) => join(this.#folderOf(run), `${task}-${how}.jsonl`)
       const onProgress = (done: number, all: number) => console.log(`${run}, ${task}: ${done} of ${all}`)
-      const scored = async (how: string, byLabels: boolean) => {
-        const { file } = await inferEmoVerse(model, {
-          data,
-          output: output(how),
-          byLabels,
-          maxNewTokens: 48,
-          onProgress,
-        })
+      const scored = async (how: 'free' | 'held') => {
+        const held = how === 'held' && (task === 'ECPE' ? { constrained: true } : { byLabels: true })
+        const options = { data, output: output(how), maxNewTokens: 48, onProgress, ...held }
+        const { file } = await inferEmoVerse(model, options)
         return Object.values((await scoreEmoVerse(file)).tasks)[0] as RobustTaskScores
       }
-      const free = await scored('free', false)
-      const byLabels = task === 'ECPE' ? null : await scored('labels', true)
+      const [free, held] = [await scored('free'), await scored('held')]
       const seconds = (performance.now() - began) / 1000
       await this.#keep((all) => ({
         ...all,
-        answers: { ...all.answers, [run]: { ...all.answers[run], [task]: { seconds, free, byLabels } } },
+        answers: { ...all.answers, [run]: { ...all.answers[run], [task]: { seconds, free, held } } },
       }))
     }
   }
@@ -211,13 +206,13 @@ export function tableOf({ settings, machine, stages, answers }: RunFigures): str
       lines.push(`| ${run}, ${name} | ${steps} | ${tokens} | ${(seconds / steps).toFixed(2)} | ${RUN_TASKS.map((task) => quarters(curves, task)).filter((one) => one !== '').join('; ')} |`)
     }
   }
-  lines.push('', '| | what | freely | by labels | the simple rules |', '| --- | --- | --- | --- | --- |')
+  lines.push('', '| | what | freely | held to what is allowed | the simple rules |', '| --- | --- | --- | --- | --- |')
   for (const [run, all] of Object.entries(answers)) {
-    for (const [task, { free, byLabels, }] of Object.entries(all ?? {})) {
+    for (const [task, { free, held }] of Object.entries(all ?? {})) {
       const of = (what: string, read: (scores: never) => number, show: (value: number) => string, name: string) => {
         const rules = Object.entries(free.baselines).map(([rule, scores]) => `${rule}: ${show(scores[name] as number)}`)
-        const shares = byLabels ? show(read(byLabels.scores as never)) : '–'
-        lines.push(`| ${run} | ${what} | ${show(read(free.scores as never))} | ${shares} | ${rules.join('; ')} |`)
+        const numbers = [free, held].map(({ scores }) => show(read(scores as never)))
+        lines.push(`| ${run} | ${what} | ${numbers.join(' | ')} | ${rules.join('; ')} |`)
       }
       if (task === 'ECPE') of('causes, F1', ({ f1 }: CauseScores) => f1, decimals, 'f1')
       else of(task === 'MSA' ? 'sentiment, accuracy' : 'emotion, accuracy', ({ accuracy }: LabelScores) => accuracy, percent, 'accuracy')
