@@ -117,6 +117,16 @@ describe.skipIf(!chromium)('the page, in Chromium', () => {
 
       await page.drop('main', [wav, other])
       await page.until(() => document.querySelectorAll('#clips .clip').length === 2)
+      // A waveform is drawn when its place has a size, some frames behind its clip.
+      await page.until(() => {
+        const waves = [...document.querySelectorAll('#clips canvas')]
+        return waves.every((wave) =>
+          wave
+            .getContext('2d')
+            .getImageData(0, 0, wave.width, wave.height)
+            .data.some((value: number) => value > 0),
+        )
+      })
       const dropped = await page.evaluate(look)
       expect(dropped.clips).toMatchObject([
         {
